@@ -1,0 +1,93 @@
+//! What a session may use and how long it waits. Every bound on memory and work that a peer can press against
+//! is a field here, with a safe default.
+
+use core::time::Duration;
+
+/// Settings of one end of a session. Everything a peer could exhaust is bounded by a field.
+///
+/// [`Config::default`] suits bulk transfer and interactive use on the public Internet.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Bytes that the peer may have sent on all streams together and the application has not read, at the
+    /// start. The window grows by itself up to [`Config::max_session_window`].
+    pub initial_session_window: u64,
+    /// The most that the session's receive window grows to: the bound on what is buffered for reading.
+    pub max_session_window: u64,
+    /// Like [`Config::initial_session_window`], for each stream.
+    pub initial_stream_window: u64,
+    /// The most that one stream's receive window grows to.
+    pub max_stream_window: u64,
+    /// How many streams the peer may have open at the same time.
+    pub max_streams: u32,
+    /// Bytes that all streams together may hold that were written and are not yet acknowledged; a write
+    /// beyond is refused until there is room. Bounds the memory that failover costs.
+    pub send_buffer: usize,
+    /// The same for one stream.
+    pub stream_send_buffer: usize,
+    /// Received ranges with gaps between them that one stream may hold. More is the peer's fault.
+    pub max_gaps: usize,
+
+    /// After how long without an authentic record the session ends. `None`: never.
+    pub idle_timeout: Option<Duration>,
+    /// After how long without ACK progress, while ack-eliciting records are outstanding, a TCP connection is
+    /// given up.
+    pub user_timeout: Duration,
+    /// The longest that an acknowledgment is held back. At most 16 s (2¹⁴ ms).
+    pub max_ack_delay: Duration,
+    /// Ack-eliciting records after which an acknowledgment is no longer held back.
+    pub ack_every_records: u32,
+    /// TCP connections in use at the same time, tokens in the client's hands included. At least 1.
+    pub max_tcp_connections: u32,
+    /// Server: tokens that the client should always have in hand, within
+    /// [`Config::max_tcp_connections`].
+    pub spare_tokens: u32,
+    /// How long the TLS handshake may take.
+    pub handshake_timeout: Duration,
+    /// How long a join may take until its first authentic record.
+    pub join_timeout: Duration,
+    /// How long the session outlives its last TCP connection.
+    pub session_timeout: Duration,
+    /// How long closing may take before it is cut short.
+    pub close_timeout: Duration,
+    /// Client: send records right behind a join's ClientHello, without waiting for the ServerHello.
+    pub zero_rtt_join: bool,
+
+    /// Records sealed with one key before the session refuses to seal more, over all TCP connections.
+    /// `None`: what the cipher suite allows (2²³ for AES-GCM).
+    pub confidentiality_limit: Option<u64>,
+    /// Records that failed to open, over all TCP connections, before the session ends. `None`: what the
+    /// cipher suite allows.
+    pub integrity_limit: Option<u64>,
+    /// How much more overhead than payload a peer may send before it is told to calm down. A unit is a record
+    /// or a control frame; each KiB of stream data earns one back.
+    pub overhead_budget: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            initial_session_window: 2 << 20,
+            max_session_window: 32 << 20,
+            initial_stream_window: 1 << 20,
+            max_stream_window: 16 << 20,
+            max_streams: 128,
+            send_buffer: 32 << 20,
+            stream_send_buffer: 16 << 20,
+            max_gaps: 1024,
+            idle_timeout: Some(Duration::from_secs(60)),
+            user_timeout: Duration::from_secs(10),
+            max_ack_delay: Duration::from_millis(25),
+            ack_every_records: 32,
+            max_tcp_connections: 8,
+            spare_tokens: 2,
+            handshake_timeout: Duration::from_secs(10),
+            join_timeout: Duration::from_secs(5),
+            session_timeout: Duration::from_secs(60),
+            close_timeout: Duration::from_secs(5),
+            zero_rtt_join: true,
+            confidentiality_limit: None,
+            integrity_limit: None,
+            overhead_budget: 20_000,
+        }
+    }
+}

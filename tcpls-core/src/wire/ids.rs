@@ -1,0 +1,125 @@
+//! The names that travel on the wire. Every layer may import this file; it imports nothing.
+
+use core::fmt;
+
+/// Which end of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// The end that opened the first TCP connection, and the only one that opens more (draft, 4.2).
+    Client,
+    /// The end that accepts TCP connections and issues tokens.
+    Server,
+}
+
+impl Side {
+    /// The other end.
+    pub const fn peer(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
+/// The 32-bit connection ID: names a *TCP connection* of a session (draft, 4.2.1).
+///
+/// A value of this type is called `tcp` everywhere, because the type `Connection` is the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u32);
+
+impl ConnectionId {
+    /// The TCP connection that carried the TLS handshake.
+    pub const FIRST: Self = Self(0);
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tcp {}", self.0)
+    }
+}
+
+/// A stream's 32-bit ID: even if the client opened it, odd if the server did (draft, 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u32);
+
+impl StreamId {
+    /// The `index`-th stream (from 0) that `side` opens; `None` past the last one, index 2³¹ − 1.
+    pub const fn new(side: Side, index: u32) -> Option<Self> {
+        if index > u32::MAX / 2 {
+            return None;
+        }
+        Some(Self(index * 2 + matches!(side, Side::Server) as u32))
+    }
+
+    /// Who opened it.
+    pub const fn initiator(self) -> Side {
+        if self.0 % 2 == 0 { Side::Client } else { Side::Server }
+    }
+
+    /// How many streams its initiator had opened before it.
+    pub const fn index(self) -> u32 {
+        self.0 / 2
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream {}", self.0)
+    }
+}
+
+/// The number of a record on one TCP connection in one direction, as ACK frames count it.
+///
+/// It counts from 0 since the application keys first came into use there and never goes back, while the
+/// AEAD's own sequence restarts at a key update.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordSeq(pub u64);
+
+impl RecordSeq {
+    /// The number after this one.
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// Names an advertised address (draft, 5.2.7). One ID means one address for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AddressId(pub u8);
+
+/// A token's 32 opaque bytes: who shows them may join one TCP connection.
+///
+/// Its `Debug` shows no byte of it, and comparing takes the same time wherever two tokens differ.
+#[derive(Clone, Copy)]
+pub struct Token(pub [u8; 32]);
+
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        let mut difference = 0;
+        for (a, b) in self.0.iter().zip(&other.0) {
+            difference |= a ^ b;
+        }
+        core::hint::black_box(difference) == 0
+    }
+}
+
+impl Eq for Token {}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// Random 96 bits that name a session towards the endpoints that share a token secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub [u8; 12]);
+
+/// An error code chosen by the application or by the protocol (see `error::code`), as frames carry it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ErrorCode(pub u32);
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
