@@ -53,7 +53,7 @@ impl StreamId {
 
     /// Who opened it.
     pub const fn initiator(self) -> Side {
-        if self.0 % 2 == 0 { Side::Client } else { Side::Server }
+        if self.0.is_multiple_of(2) { Side::Client } else { Side::Server }
     }
 
     /// How many streams its initiator had opened before it.

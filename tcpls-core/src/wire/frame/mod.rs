@@ -1,0 +1,369 @@
+//! Frames: one struct each, and one table of types.
+//!
+//! Fields are big-endian and written in the order that `docs/protocol.md` shows, the type byte last. A receiver starts
+//! at the last byte (draft, 5.2). `encode` writes frames, `decode` reads them, `parameters` gives the list inside
+//! Session Parameters a meaning. Whether a frame is allowed where it comes is the session's affair.
+
+use core::net::SocketAddr;
+
+use super::ids::{AddressId, ConnectionId, ErrorCode, RecordSeq, StreamId, Token};
+
+mod decode;
+mod encode;
+mod parameters;
+#[cfg(test)]
+mod tests;
+
+pub use decode::{FrameError, Frames};
+pub use encode::encode_stream_tail;
+pub use parameters::Parameters;
+
+/// Bytes of a Stream frame besides its data.
+pub const STREAM_OVERHEAD: usize = 15;
+
+/// The largest sum of a Stream frame's offset and length: 2⁶².
+pub const MAX_STREAM_SIZE: u64 = 1 << 62;
+
+/// Bytes of one entry of Session Parameters: an ID and a value.
+const PARAMETER_LEN: usize = 9;
+
+/// The table of frame types: 0x00–0x09 are the draft's (5.2, table 1), 0x40–0x4a our own.
+pub mod ty {
+    /// No meaning, one byte.
+    pub const PADDING: u8 = 0x00;
+    /// Asks for an acknowledgment.
+    pub const PING: u8 = 0x01;
+    /// Data of a stream. The 7-bit type 1, and a FIN bit of 0.
+    pub const STREAM: u8 = 0x02;
+    /// The last data of a stream. The 7-bit type 1, and a FIN bit of 1.
+    pub const STREAM_FIN: u8 = 0x03;
+    /// Acknowledges the records of a TCP connection.
+    pub const ACK: u8 = 0x04;
+    /// A token for one join.
+    pub const NEW_TOKEN: u8 = 0x05;
+    /// A TCP connection was reset.
+    pub const CONNECTION_RESET: u8 = 0x06;
+    /// Advertises an address.
+    pub const NEW_ADDRESS: u8 = 0x07;
+    /// Withdraws an address.
+    pub const REMOVE_ADDRESS: u8 = 0x08;
+    /// Says what the next record carries.
+    pub const STREAM_CHANGE: u8 = 0x09;
+    /// The sender's parameters.
+    pub const SESSION_PARAMETERS: u8 = 0x40;
+    /// Flow control of the session.
+    pub const MAX_DATA: u8 = 0x41;
+    /// Flow control of a stream.
+    pub const MAX_STREAM_DATA: u8 = 0x42;
+    /// How many streams the peer may open.
+    pub const MAX_STREAMS: u8 = 0x43;
+    /// The sender gives a stream up.
+    pub const RESET_STREAM: u8 = 0x44;
+    /// The receiver gives a stream up.
+    pub const STOP_SENDING: u8 = 0x45;
+    /// Closes the session, with a reason.
+    pub const CLOSE_SESSION: u8 = 0x46;
+    /// A token with a 32-bit sequence number.
+    pub const NEW_TOKEN_WIDE: u8 = 0x47;
+    /// Whether a TCP connection is a backup.
+    pub const CONNECTION_STATUS: u8 = 0x48;
+    /// A TCP connection was reset, with a reason.
+    pub const CONNECTION_RESET_REASON: u8 = 0x49;
+    /// A TCP option through the encrypted channel.
+    pub const TCP_OPTION: u8 = 0x4a;
+
+    /// The draft's last type; what lies above is our own.
+    pub(super) const LAST_OF_DRAFT: u8 = STREAM_CHANGE;
+}
+
+/// One frame; what is borrowed is borrowed from the record's plaintext.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// 0x00, a run of them.
+    Padding(Padding),
+    /// 0x01
+    Ping,
+    /// 0x02 and, with FIN, 0x03.
+    Stream(Stream<'a>),
+    /// 0x04
+    Ack(Ack),
+    /// 0x05
+    NewToken(NewToken),
+    /// 0x06
+    ConnectionReset(ConnectionReset),
+    /// 0x07
+    NewAddress(NewAddress),
+    /// 0x08
+    RemoveAddress(RemoveAddress),
+    /// 0x09
+    StreamChange(StreamChange),
+    /// 0x40
+    SessionParameters(SessionParameters<'a>),
+    /// 0x41
+    MaxData(MaxData),
+    /// 0x42
+    MaxStreamData(MaxStreamData),
+    /// 0x43
+    MaxStreams(MaxStreams),
+    /// 0x44
+    ResetStream(ResetStream),
+    /// 0x45
+    StopSending(StopSending),
+    /// 0x46
+    CloseSession(CloseSession<'a>),
+    /// 0x47
+    NewTokenWide(NewTokenWide),
+    /// 0x48
+    ConnectionStatus(ConnectionStatus),
+    /// 0x49
+    ConnectionResetReason(ConnectionResetReason),
+    /// 0x4a
+    TcpOption(TcpOption<'a>),
+}
+
+impl Frame<'_> {
+    /// The type byte.
+    pub const fn ty(&self) -> u8 {
+        match self {
+            Self::Padding(_) => ty::PADDING,
+            Self::Ping => ty::PING,
+            Self::Stream(Stream { fin: false, .. }) => ty::STREAM,
+            Self::Stream(Stream { fin: true, .. }) => ty::STREAM_FIN,
+            Self::Ack(_) => ty::ACK,
+            Self::NewToken(_) => ty::NEW_TOKEN,
+            Self::ConnectionReset(_) => ty::CONNECTION_RESET,
+            Self::NewAddress(_) => ty::NEW_ADDRESS,
+            Self::RemoveAddress(_) => ty::REMOVE_ADDRESS,
+            Self::StreamChange(_) => ty::STREAM_CHANGE,
+            Self::SessionParameters(_) => ty::SESSION_PARAMETERS,
+            Self::MaxData(_) => ty::MAX_DATA,
+            Self::MaxStreamData(_) => ty::MAX_STREAM_DATA,
+            Self::MaxStreams(_) => ty::MAX_STREAMS,
+            Self::ResetStream(_) => ty::RESET_STREAM,
+            Self::StopSending(_) => ty::STOP_SENDING,
+            Self::CloseSession(_) => ty::CLOSE_SESSION,
+            Self::NewTokenWide(_) => ty::NEW_TOKEN_WIDE,
+            Self::ConnectionStatus(_) => ty::CONNECTION_STATUS,
+            Self::ConnectionResetReason(_) => ty::CONNECTION_RESET_REASON,
+            Self::TcpOption(_) => ty::TCP_OPTION,
+        }
+    }
+
+    /// Its name for statistics and logs, the same with and without FIN.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Padding(_) => "padding",
+            Self::Ping => "ping",
+            Self::Stream(_) => "stream",
+            Self::Ack(_) => "ack",
+            Self::NewToken(_) => "new_token",
+            Self::ConnectionReset(_) => "connection_reset",
+            Self::NewAddress(_) => "new_address",
+            Self::RemoveAddress(_) => "remove_address",
+            Self::StreamChange(_) => "stream_change",
+            Self::SessionParameters(_) => "session_parameters",
+            Self::MaxData(_) => "max_data",
+            Self::MaxStreamData(_) => "max_stream_data",
+            Self::MaxStreams(_) => "max_streams",
+            Self::ResetStream(_) => "reset_stream",
+            Self::StopSending(_) => "stop_sending",
+            Self::CloseSession(_) => "close_session",
+            Self::NewTokenWide(_) => "new_token_wide",
+            Self::ConnectionStatus(_) => "connection_status",
+            Self::ConnectionResetReason(_) => "connection_reset_reason",
+            Self::TcpOption(_) => "tcp_option",
+        }
+    }
+
+    /// Whether a record that holds this frame is to be acknowledged: all but Padding and ACK (draft, 5.2).
+    pub const fn is_ack_eliciting(&self) -> bool {
+        // draft I37
+        !matches!(self, Self::Padding(_) | Self::Ack(_))
+    }
+
+    /// Whether it is one of the draft's. The others are refused in a session that speaks nothing but the draft.
+    pub const fn is_draft(&self) -> bool {
+        self.ty() <= ty::LAST_OF_DRAFT
+    }
+}
+
+/// Frames without a meaning: `len` of them in a row, skipped in one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Padding {
+    /// How many, each of one byte. At least 1 when decoded.
+    pub len: usize,
+}
+
+/// Bytes of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream<'a> {
+    /// Which stream.
+    pub id: StreamId,
+    /// Where in the stream `data` begins, in bytes. With the length of `data` at most [`MAX_STREAM_SIZE`].
+    pub offset: u64,
+    /// Whether the stream ends after `data`.
+    pub fin: bool,
+    /// At most [`MAX_STREAM_DATA`](super::record::MAX_STREAM_DATA) bytes; may be empty.
+    pub data: &'a [u8],
+}
+
+/// Every record of a TCP connection up to a number was received and opened (draft, 5.2.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The TCP connection whose records are acknowledged; any may carry the frame.
+    pub tcp: ConnectionId,
+    /// The last record of them.
+    pub highest: RecordSeq,
+}
+
+/// A token from the server (draft, 5.2.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewToken {
+    /// Its number and the connection ID of who joins with it, 1–255.
+    pub sequence: u8,
+    /// What the join shows.
+    pub token: Token,
+}
+
+/// The sender saw that a TCP connection was reset (draft, 5.2.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionReset {
+    /// Which.
+    pub tcp: ConnectionId,
+}
+
+/// The sender has an address more (draft, 5.2.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewAddress {
+    /// Names the address from now on.
+    pub id: AddressId,
+    /// The address and port. Of an IPv6 address, flow label and scope do not travel.
+    pub address: SocketAddr,
+}
+
+/// The sender has an address less (draft, 5.2.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoveAddress {
+    /// Which.
+    pub id: AddressId,
+}
+
+/// What the next record of the same TCP connection begins with: a hint that decides nothing (draft, 5.2.9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamChange {
+    /// The stream whose data it carries.
+    pub next_stream: StreamId,
+    /// The offset of that data, in bytes.
+    pub next_offset: u64,
+}
+
+/// The sender's parameters, as a list that [`Parameters`] reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionParameters<'a> {
+    /// Entries of 9 bytes, at most 255: an ID of 8 bits, then a value of 64. As decoded: no ID comes twice.
+    pub entries: &'a [u8],
+}
+
+/// How much the receiver of this frame may send on all streams together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxData {
+    /// The largest sum of the streams' highest offsets, in bytes.
+    pub maximum: u64,
+}
+
+/// How much the receiver of this frame may send on one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxStreamData {
+    /// Which stream.
+    pub id: StreamId,
+    /// Its largest offset, in bytes.
+    pub maximum: u64,
+}
+
+/// How many streams the receiver of this frame may open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxStreams {
+    /// Counted since the session began.
+    pub maximum: u32,
+}
+
+/// The sender gives up its direction of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResetStream {
+    /// Which stream.
+    pub id: StreamId,
+    /// Why.
+    pub error: ErrorCode,
+    /// Where the stream ends, in bytes: what flow control counts.
+    pub final_size: u64,
+}
+
+/// The sender of this frame asks for no more data on a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopSending {
+    /// Which stream.
+    pub id: StreamId,
+    /// Why.
+    pub error: ErrorCode,
+}
+
+/// The sender closes the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseSession<'a> {
+    /// Why.
+    pub error: ErrorCode,
+    /// Why, for people. At most 65535 bytes travel.
+    pub reason: &'a [u8],
+}
+
+/// A token from the server, past the 255 that [`NewToken`] can number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewTokenWide {
+    /// Its number and the connection ID of who joins with it. Not 0.
+    pub sequence: u32,
+    /// What the join shows.
+    pub token: Token,
+}
+
+/// Whether a TCP connection is to be used only while no other lives. On the wire 0 is backup, 1 is available.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionStatus {
+    /// Which.
+    pub tcp: ConnectionId,
+    /// True for a backup.
+    pub backup: bool,
+}
+
+/// [`ConnectionReset`] with a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionResetReason {
+    /// Which.
+    pub tcp: ConnectionId,
+    /// Why; for statistics and logs.
+    pub reason: u8,
+}
+
+/// A TCP option for the receiver to apply, on the TCP connection that it came on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpOption<'a> {
+    /// The option's kind: 28 is the user timeout (RFC 5482), 254 the name of a congestion control.
+    pub kind: u8,
+    /// Its value. At most 65535 bytes travel.
+    pub value: &'a [u8],
+}
+
+macro_rules! into_frame {
+    ($($name:ident $(<$life:lifetime>)?)*) => {$(
+        impl<'a> From<$name $(<$life>)?> for Frame<'a> {
+            fn from(frame: $name $(<$life>)?) -> Self {
+                Self::$name(frame)
+            }
+        }
+    )*};
+}
+
+into_frame! {
+    Padding Stream<'a> Ack NewToken ConnectionReset NewAddress RemoveAddress StreamChange
+    SessionParameters<'a> MaxData MaxStreamData MaxStreams ResetStream StopSending CloseSession<'a>
+    NewTokenWide ConnectionStatus ConnectionResetReason TcpOption<'a>
+}

@@ -1,0 +1,153 @@
+//! What the entries of Session Parameters mean: an ID of 8 bits and a value of 64 each, a default for each that is
+//! absent.
+//!
+//! Called by the session for its own parameters and the peer's; whether the values make sense is judged there.
+
+use bytes::BufMut;
+
+use super::PARAMETER_LEN;
+
+/// What one end of the session tells the other about itself, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    /// 1: how much the peer may send on all streams together, in bytes, until Max Data allows more. Default 0.
+    pub initial_max_data: u64,
+    /// 2: how much the peer may send on each stream, in bytes, until Max Stream Data allows more. Default 0.
+    pub initial_max_stream_data: u64,
+    /// 3: how many streams the peer may open, until Max Streams allows more. Default 0.
+    pub max_streams: u64,
+    /// 4: after how long without a record the session ends, in milliseconds; 0 is never. Default 0.
+    pub idle_timeout_ms: u64,
+    /// 5: after how long without an acknowledgment a TCP connection is given up, in milliseconds; 0 says nothing.
+    /// Default 0.
+    pub user_timeout_ms: u64,
+    /// 6: the longest that an acknowledgment is held back, in milliseconds. Default 25.
+    pub max_ack_delay_ms: u64,
+    /// 7: TCP connections in use at the same time. Default 8.
+    pub max_tcp_connections: u64,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            initial_max_data: 0,
+            initial_max_stream_data: 0,
+            max_streams: 0,
+            idle_timeout_ms: 0,
+            user_timeout_ms: 0,
+            max_ack_delay_ms: 25,
+            max_tcp_connections: 8,
+        }
+    }
+}
+
+impl Parameters {
+    /// Appends the entries for a [`SessionParameters`](super::SessionParameters) frame: only the values that differ
+    /// from the default, by ascending ID.
+    pub fn encode_entries(&self, out: &mut Vec<u8>) {
+        let (mut this, mut default) = (*self, Self::default());
+        for (id, (value, default)) in (1..).zip(this.by_id().into_iter().zip(default.by_id())) {
+            if value != default {
+                out.put_u8(id);
+                out.put_u64(*value);
+            }
+        }
+    }
+
+    /// Reads the entries of a decoded [`SessionParameters`](super::SessionParameters) frame. What is absent has its
+    /// default; unknown IDs are ignored.
+    pub fn from_entries(entries: &[u8]) -> Self {
+        let mut parameters = Self::default();
+        for (id, value) in entries_of(entries) {
+            if let Some(known) = parameters.by_id().into_iter().nth(usize::from(id).wrapping_sub(1)) {
+                *known = value;
+            }
+        }
+        parameters
+    }
+
+    /// The values in the order of their IDs, which count from 1.
+    fn by_id(&mut self) -> [&mut u64; 7] {
+        [
+            &mut self.initial_max_data,
+            &mut self.initial_max_stream_data,
+            &mut self.max_streams,
+            &mut self.idle_timeout_ms,
+            &mut self.user_timeout_ms,
+            &mut self.max_ack_delay_ms,
+            &mut self.max_tcp_connections,
+        ]
+    }
+}
+
+/// Whether an ID comes twice, known or not.
+pub(super) fn has_repeated_id(entries: &[u8]) -> bool {
+    let mut seen = [false; 256];
+    entries_of(entries).any(|(id, _)| core::mem::replace(&mut seen[usize::from(id)], true))
+}
+
+fn entries_of(entries: &[u8]) -> impl Iterator<Item = (u8, u64)> {
+    entries.chunks_exact(PARAMETER_LEN).filter_map(|entry| {
+        let (id, value) = entry.split_first()?;
+        Some((*id, u64::from_be_bytes(value.try_into().ok()?)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(parameters: Parameters) -> Vec<u8> {
+        let mut out = Vec::new();
+        parameters.encode_entries(&mut out);
+        out
+    }
+
+    #[test]
+    fn defaults_take_no_bytes() {
+        assert!(encoded(Parameters::default()).is_empty());
+        assert_eq!(Parameters::from_entries(&[]), Parameters::default());
+    }
+
+    #[test]
+    fn what_differs_is_written_by_ascending_id() {
+        let parameters =
+            Parameters { max_tcp_connections: 3, initial_max_data: 0x0102, max_ack_delay_ms: 0, ..Default::default() };
+        let entries = [
+            [1, 0, 0, 0, 0, 0, 0, 1, 2], // initial max data
+            [6, 0, 0, 0, 0, 0, 0, 0, 0], // max ack delay
+            [7, 0, 0, 0, 0, 0, 0, 0, 3], // max TCP connections
+        ]
+        .concat();
+        assert_eq!(encoded(parameters), entries);
+        assert_eq!(Parameters::from_entries(&entries), parameters);
+    }
+
+    #[test]
+    fn every_parameter_has_the_id_of_the_table() {
+        let entries: Vec<u8> = (1..=7).flat_map(|id| [id, 0, 0, 0, 0, 0, 0, 1, id]).collect();
+        let parameters = Parameters {
+            initial_max_data: 0x101,
+            initial_max_stream_data: 0x102,
+            max_streams: 0x103,
+            idle_timeout_ms: 0x104,
+            user_timeout_ms: 0x105,
+            max_ack_delay_ms: 0x106,
+            max_tcp_connections: 0x107,
+        };
+        assert_eq!(Parameters::from_entries(&entries), parameters);
+        assert_eq!(encoded(parameters), entries);
+    }
+
+    #[test]
+    fn unknown_ids_are_ignored() {
+        let entries = [[0, 9, 9, 9, 9, 9, 9, 9, 9], [8; 9], [255; 9], [3, 0, 0, 0, 0, 0, 0, 0, 5]].concat();
+        assert_eq!(Parameters::from_entries(&entries), Parameters { max_streams: 5, ..Default::default() });
+    }
+
+    #[test]
+    fn a_repeated_id_is_seen_even_if_it_is_unknown() {
+        assert!(!has_repeated_id(&[[1; 9], [2; 9], [200; 9]].concat()));
+        assert!(has_repeated_id(&[[200; 9], [2; 9], [200; 9]].concat()));
+    }
+}

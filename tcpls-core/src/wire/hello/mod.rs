@@ -1,0 +1,196 @@
+//! The apparent handshake of a join: TLS hellos that look like any others and carry a token (`docs/protocol.md`, 5).
+//!
+//! `client` and `server` write and read the two hellos, `reader` finds a hello in a stream of records that may cut it
+//! anywhere. No key comes of any of this and nothing here is trusted: the session decides what a hello is worth, the
+//! endpoint which session it is for. Hellos of real handshakes are only looked at; reading them is the TLS library's.
+
+use core::fmt;
+
+use arrayvec::ArrayVec;
+use bytes::BufMut;
+
+use super::codec::{Head, Short};
+use super::record::{ContentType, RecordError};
+use crate::error::Alert;
+
+mod client;
+mod reader;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use client::{ClientHello, JoinHello, ZeroRtt, parse_client_hello};
+pub use reader::{HelloReader, peek_client_hello, split_message};
+pub use server::{JoinServerHello, ServerHello, parse_server_hello};
+
+/// The most that a hello may take on the wire, record headers included, in bytes.
+pub const MAX_HELLO: usize = 1 << 14;
+
+/// Handshake type of a ClientHello (RFC 8446, 4).
+pub const CLIENT_HELLO: u8 = 1;
+
+/// Handshake type of a ServerHello (RFC 8446, 4).
+pub const SERVER_HELLO: u8 = 2;
+
+/// The record that makes middleboxes believe in a resumed TLS 1.2 session (RFC 8446, D.4).
+pub const CHANGE_CIPHER_SPEC: [u8; 6] = [20, 3, 3, 0, 1, 1];
+
+/// `legacy_version` of both hellos: TLS 1.2.
+const LEGACY_VERSION: u16 = 0x0303;
+/// What `supported_versions` calls TLS 1.3.
+const TLS13: u16 = 0x0304;
+/// The group of the key share, which nothing is made of.
+const X25519: u16 = 0x001d;
+
+/// Code points of the extensions that the hellos of a join use (RFC 8446, 4.2).
+mod extension {
+    pub(super) const SERVER_NAME: u16 = 0;
+    pub(super) const SUPPORTED_GROUPS: u16 = 10;
+    pub(super) const SIGNATURE_ALGORITHMS: u16 = 13;
+    pub(super) const ALPN: u16 = 16;
+    pub(super) const PRE_SHARED_KEY: u16 = 41;
+    pub(super) const EARLY_DATA: u16 = 42;
+    pub(super) const SUPPORTED_VERSIONS: u16 = 43;
+    pub(super) const PSK_KEY_EXCHANGE_MODES: u16 = 45;
+    pub(super) const KEY_SHARE: u16 = 51;
+}
+
+/// Code points of TCPLS's own TLS extensions. The draft leaves them open (7); the defaults are for private use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtensionTypes {
+    /// The sender speaks TCPLS (draft, 5.1.1).
+    pub tcpls: u16,
+    /// The token of a join (draft, 5.1.2).
+    pub tcpls_join: u16,
+    /// The first token, in EncryptedExtensions (draft, 5.1.3).
+    pub tcpls_token: u16,
+    /// Ours: the sender's session parameters.
+    pub tcpls_parameters: u16,
+}
+
+impl Default for ExtensionTypes {
+    fn default() -> Self {
+        Self { tcpls: 0xff60, tcpls_join: 0xff61, tcpls_token: 0xff62, tcpls_parameters: 0xff63 }
+    }
+}
+
+/// Why a hello is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum HelloError {
+    /// No TLS record begins like this.
+    NotTls,
+    /// A record longer than TLS allows.
+    RecordOverflow,
+    /// A record or a handshake message that can't come here: of another type, empty, or with more behind the hello.
+    Unexpected,
+    /// It takes more than [`MAX_HELLO`] bytes.
+    TooLong,
+    /// A field is cut short, too long or missing.
+    Decode,
+    /// A field is well formed and has a value that it can't have; an extension comes twice, or where it may not.
+    IllegalParameter,
+}
+
+impl HelloError {
+    /// The alert that answers it.
+    pub const fn alert(self) -> Alert {
+        match self {
+            Self::NotTls | Self::Unexpected => Alert::UnexpectedMessage,
+            Self::RecordOverflow => Alert::RecordOverflow,
+            Self::TooLong | Self::Decode => Alert::DecodeError,
+            Self::IllegalParameter => Alert::IllegalParameter,
+        }
+    }
+}
+
+impl From<Short> for HelloError {
+    fn from(Short: Short) -> Self {
+        Self::Decode
+    }
+}
+
+impl From<RecordError> for HelloError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::NotTls => Self::NotTls,
+            RecordError::Overflow => Self::RecordOverflow,
+            RecordError::Empty => Self::Unexpected,
+        }
+    }
+}
+
+impl fmt::Display for HelloError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotTls => "not a TLS record",
+            Self::RecordOverflow => "record longer than TLS allows",
+            Self::Unexpected => "not the hello that is due",
+            Self::TooLong => "hello of more than 16 KiB",
+            Self::Decode => "hello that can't be decoded",
+            Self::IllegalParameter => "hello with a value that can't be",
+        })
+    }
+}
+
+impl core::error::Error for HelloError {}
+
+/// Appends what `fill` writes, with its length in `N` bytes in front.
+fn prefixed<const N: usize>(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    out.put_bytes(0, N);
+    fill(out);
+    let len = (out.len() - at - N) as u64;
+    out[at..at + N].copy_from_slice(&len.to_be_bytes()[8 - N..]);
+}
+
+/// Appends a record in clear that holds one handshake message.
+fn handshake_record(record_version: u16, message_type: u8, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    out.put_u8(ContentType::Handshake as u8);
+    out.put_u16(record_version);
+    prefixed::<2>(out, |out| {
+        out.put_u8(message_type);
+        prefixed::<3>(out, body);
+    });
+}
+
+/// Appends one extension.
+fn put_extension(ty: u16, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    out.put_u16(ty);
+    prefixed::<2>(out, body);
+}
+
+/// Appends a key share entry (RFC 8446, 4.2.8).
+fn put_key_share(share: &[u8; 32], out: &mut Vec<u8>) {
+    out.put_u16(X25519);
+    prefixed::<2>(out, |out| out.put_slice(share));
+}
+
+/// Reads a hello's `legacy_session_id`, which has at most 32 bytes.
+fn session_id(head: &mut Head<'_>) -> Result<ArrayVec<u8, 32>, HelloError> {
+    ArrayVec::try_from(head.vec8()?).map_err(|_| HelloError::Decode)
+}
+
+/// Reads the extensions that end a hello. TLS 1.2 lets them be absent.
+///
+/// None may come twice (RFC 8446, 4.2); `tcpls_join` is no exception (draft, 5.1.2).
+fn extensions<'a>(mut head: Head<'a>) -> Result<Vec<(u16, &'a [u8])>, HelloError> {
+    if head.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut list = Head::new(head.vec16()?);
+    head.end()?;
+    let mut extensions = Vec::new();
+    while !list.is_empty() {
+        extensions.push((list.u16()?, list.vec16()?));
+    }
+    // draft E09
+    if has_duplicate(&extensions) { Err(HelloError::IllegalParameter) } else { Ok(extensions) }
+}
+
+/// Sorts, because comparing each of some thousand extensions with each other would be work for nothing.
+fn has_duplicate(extensions: &[(u16, &[u8])]) -> bool {
+    let mut types: Vec<u16> = extensions.iter().map(|(ty, _)| *ty).collect();
+    types.sort_unstable();
+    types.windows(2).any(|pair| pair[0] == pair[1])
+}
