@@ -1,0 +1,154 @@
+//! Tokens: the 32 bytes that let a client join a TCP connection, and that tell the server whose session it joins.
+//!
+//! A token is the session's ID and a sequence number, encrypted and authenticated under the endpoint's secret. So it
+//! looks random and needs no table, and every process that has the secret can read it. That each token works once is
+//! the session's business. Called by `endpoint` (opens) and `connection` (seals).
+
+use core::fmt;
+
+use crate::crypto::aead::{Prf, equal_in_constant_time};
+use crate::wire::ids::{SessionId, Token};
+
+/// The secret that a server makes tokens with, or that the processes of a server farm share.
+///
+/// In SIV fashion, from HMAC-SHA-256: the first half of a token is a tag over the plaintext, the second half is the
+/// plaintext, masked with a function of that tag. Encrypting the same twice is the only thing that gives equal
+/// tokens, and a sequence number is used once per session.
+pub struct TokenSecret {
+    tag: Prf,
+    mask: Prf,
+}
+
+impl TokenSecret {
+    /// From 32 bytes of the operating system's CSPRNG. All endpoints that should know each other's tokens take the same.
+    pub fn new(secret: [u8; 32]) -> Self {
+        let root = Prf::new(&secret);
+        let derive = |label: &[u8]| Prf::new(&root.sign(&[label]));
+        Self { tag: derive(b"tcpls token tag"), mask: derive(b"tcpls token mask") }
+    }
+
+    /// The token with number `sequence` of a session.
+    ///
+    /// Tokens look random, and nothing in them shows that two belong to one session (draft, 6).
+    pub fn seal(&self, session: SessionId, sequence: u32) -> Token {
+        let plaintext = encode(session, sequence);
+        let tag = half(self.tag.sign(&[&plaintext]));
+        join(tag, self.masked(tag, plaintext))
+    }
+
+    /// Whose token this is and which; `None` if it was not made with this secret.
+    pub fn open(&self, token: &Token) -> Option<(SessionId, u32)> {
+        let (tag, masked) = split(token);
+        let plaintext = self.masked(tag, masked);
+        let expected = half(self.tag.sign(&[&plaintext]));
+        equal_in_constant_time(&expected, &tag).then(|| decode(plaintext))
+    }
+
+    /// Masks and unmasks.
+    fn masked(&self, tag: [u8; 16], mut text: [u8; 16]) -> [u8; 16] {
+        for (byte, mask) in text.iter_mut().zip(self.mask.sign(&[&tag])) {
+            *byte ^= mask;
+        }
+        text
+    }
+}
+
+impl fmt::Debug for TokenSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenSecret(..)")
+    }
+}
+
+fn encode(session: SessionId, sequence: u32) -> [u8; 16] {
+    let mut plaintext = [0; 16];
+    plaintext[..12].copy_from_slice(&session.0);
+    plaintext[12..].copy_from_slice(&sequence.to_be_bytes());
+    plaintext
+}
+
+fn decode([session @ .., a, b, c, d]: [u8; 16]) -> (SessionId, u32) {
+    (SessionId(session), u32::from_be_bytes([a, b, c, d]))
+}
+
+fn half(value: [u8; 32]) -> [u8; 16] {
+    split(&Token(value)).0
+}
+
+fn split(token: &Token) -> ([u8; 16], [u8; 16]) {
+    let (mut first, mut second) = ([0; 16], [0; 16]);
+    first.copy_from_slice(&token.0[..16]);
+    second.copy_from_slice(&token.0[16..]);
+    (first, second)
+}
+
+fn join(tag: [u8; 16], masked: [u8; 16]) -> Token {
+    let mut token = [0; 32];
+    token[..16].copy_from_slice(&tag);
+    token[16..].copy_from_slice(&masked);
+    Token(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SESSION: SessionId = SessionId(*b"twelve bytes");
+
+    fn secret() -> TokenSecret {
+        TokenSecret::new([0x42; 32])
+    }
+
+    // draft I14
+    #[test]
+    fn a_token_tells_its_session_and_number() {
+        for sequence in [0, 1, 255, 256, u32::MAX] {
+            assert_eq!(secret().open(&secret().seal(SESSION, sequence)), Some((SESSION, sequence)));
+        }
+    }
+
+    #[test]
+    fn a_token_with_any_bit_flipped_is_none() {
+        let token = secret().seal(SESSION, 1);
+        for bit in 0..256 {
+            let mut flipped = token;
+            flipped.0[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(secret().open(&flipped), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_another_secret_is_none() {
+        assert_eq!(TokenSecret::new([0x43; 32]).open(&secret().seal(SESSION, 1)), None);
+        assert_eq!(secret().open(&Token([0; 32])), None);
+    }
+
+    // draft E20
+    #[test]
+    fn tokens_of_one_session_share_nothing_that_can_be_seen() {
+        let tokens: Vec<_> = (1..=64).map(|sequence| secret().seal(SESSION, sequence).0).collect();
+        let (mut equal_bytes, mut different_bits, mut pairs) = (0, 0, 0);
+        for (i, a) in tokens.iter().enumerate() {
+            for b in &tokens[i + 1..] {
+                pairs += 1;
+                equal_bytes += a.iter().zip(b).filter(|(x, y)| x == y).count();
+                different_bits += a.iter().zip(b).map(|(x, y)| (x ^ y).count_ones()).sum::<u32>();
+            }
+        }
+        // By chance one byte in 256 is equal, an eighth of a byte per pair, and half of the 256 bits differ.
+        assert!((pairs / 12..pairs / 6).contains(&equal_bytes), "{equal_bytes} equal bytes in {pairs} pairs");
+        let mean = different_bits as usize / pairs;
+        assert!((124..=132).contains(&mean), "{mean} of 256 bits differ");
+    }
+
+    #[test]
+    fn the_sequence_number_is_not_in_the_token() {
+        let token = secret().seal(SESSION, 0x0102_0304).0;
+        assert!(!token.windows(4).any(|bytes| bytes == [1, 2, 3, 4]));
+        assert!(!token.windows(6).any(|bytes| SESSION.0.windows(6).any(|part| part == bytes)));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        assert_eq!(format!("{:?}", secret()), "TokenSecret(..)");
+    }
+}

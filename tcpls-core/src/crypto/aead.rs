@@ -1,0 +1,345 @@
+//! The AEADs of TLS 1.3 and HMAC-SHA-256: the only file that uses the crypto library, ring or aws-lc-rs.
+//!
+//! Nonces are made in `nonce`, records are put together in `wire`, and how often a key may be used is counted in
+//! `limits`. Called by `rustls` (keys from a handshake), `rng` and `token`.
+
+#[cfg(feature = "aws-lc-rs")]
+use aws_lc_rs as library;
+#[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+use ring as library;
+
+#[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
+compile_error!("tcpls-core needs a crypto library: enable its feature `ring` (a default feature) or `aws-lc-rs`");
+
+use core::fmt;
+
+use library::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
+use library::hmac;
+
+use super::{OpenError, OpenKey, SealKey, TAG_LEN};
+
+/// A cipher suite of TLS 1.3, by its code point (RFC 8446, B.4). All use a 12-byte IV and a 16-byte tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u16)]
+pub enum Suite {
+    /// TLS_AES_128_GCM_SHA256
+    Aes128Gcm = 0x1301,
+    /// TLS_AES_256_GCM_SHA384
+    Aes256Gcm = 0x1302,
+    /// TLS_CHACHA20_POLY1305_SHA256
+    ChaCha20Poly1305 = 0x1303,
+}
+
+impl Suite {
+    /// The suite with this code point, if it is one of ours.
+    pub const fn from_code(code: u16) -> Option<Self> {
+        match code {
+            0x1301 => Some(Self::Aes128Gcm),
+            0x1302 => Some(Self::Aes256Gcm),
+            0x1303 => Some(Self::ChaCha20Poly1305),
+            _ => None,
+        }
+    }
+
+    /// Its TLS code point.
+    pub const fn code(self) -> u16 {
+        self as u16
+    }
+
+    /// A key to seal with; `None` if `key` has the wrong length for the suite.
+    pub fn seal_key(self, key: &[u8]) -> Option<Box<dyn SealKey>> {
+        Some(Box::new(AeadKey::new(self, key)?))
+    }
+
+    /// A key to open with; `None` if `key` has the wrong length for the suite.
+    pub fn open_key(self, key: &[u8]) -> Option<Box<dyn OpenKey>> {
+        Some(Box::new(AeadKey::new(self, key)?))
+    }
+
+    /// Records that one key may seal. QUIC's figure for AES-GCM (RFC 9001, 6.6), stricter than TLS's own 2²⁴·⁵;
+    /// ChaCha20-Poly1305 has no limit below that of the sequence number.
+    pub const fn confidentiality_limit(self) -> u64 {
+        match self {
+            Self::Aes128Gcm | Self::Aes256Gcm => 1 << 23,
+            Self::ChaCha20Poly1305 => 1 << 62,
+        }
+    }
+
+    /// Records that may fail to open (RFC 9001, 6.6).
+    pub const fn integrity_limit(self) -> u64 {
+        match self {
+            Self::Aes128Gcm | Self::Aes256Gcm => 1 << 52,
+            Self::ChaCha20Poly1305 => 1 << 36,
+        }
+    }
+
+    fn algorithm(self) -> &'static aead::Algorithm {
+        match self {
+            Self::Aes128Gcm => &aead::AES_128_GCM,
+            Self::Aes256Gcm => &aead::AES_256_GCM,
+            Self::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
+        }
+    }
+}
+
+/// One key of one suite; sealing and opening are the same object towards the library.
+struct AeadKey {
+    suite: Suite,
+    key: LessSafeKey,
+}
+
+impl AeadKey {
+    fn new(suite: Suite, key: &[u8]) -> Option<Self> {
+        let key = UnboundKey::new(suite.algorithm(), key).ok()?;
+        Some(Self { suite, key: LessSafeKey::new(key) })
+    }
+}
+
+impl SealKey for AeadKey {
+    fn seal(&self, nonce: [u8; 12], aad: &[u8], in_out: &mut [u8]) -> [u8; TAG_LEN] {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self.key.seal_in_place_separate_tag(nonce, Aad::from(aad), in_out);
+        let tag = tag.expect("an AEAD refuses only inputs of many GiB, and records are far shorter");
+        tag.as_ref().try_into().expect("every TLS 1.3 suite has a 16-byte tag")
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        self.suite.confidentiality_limit()
+    }
+}
+
+impl OpenKey for AeadKey {
+    fn open(&self, nonce: [u8; 12], aad: &[u8], in_out: &mut [u8]) -> Result<(), OpenError> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.key.open_in_place(nonce, Aad::from(aad), in_out).map(|_| ()).map_err(|_| OpenError)
+    }
+
+    fn integrity_limit(&self) -> u64 {
+        self.suite.integrity_limit()
+    }
+}
+
+/// HMAC-SHA-256 under one key: a pseudorandom function.
+pub struct Prf(hmac::Key);
+
+impl Prf {
+    /// With `key`, of any length; 32 random bytes are as good as it gets.
+    pub fn new(key: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    /// The function's value for the concatenation of `parts`.
+    pub fn sign(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in parts {
+            context.update(part);
+        }
+        context.sign().as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+}
+
+impl fmt::Debug for Prf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prf(..)")
+    }
+}
+
+/// Whether `a` and `b` are equal, in a time that depends on their lengths alone.
+pub(crate) fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
+    let difference = a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b));
+    a.len() == b.len() && core::hint::black_box(difference) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::nonce::nonce;
+    use crate::wire::ids::ConnectionId;
+
+    struct Vector {
+        suite: Suite,
+        key: &'static str,
+        iv: &'static str,
+        tcp: u32,
+        sequence: u64,
+        content: &'static str,
+        record: &'static str,
+    }
+
+    /// Sealed by an independent implementation.
+    const VECTORS: [Vector; 6] = [
+        Vector {
+            suite: Suite::Aes128Gcm,
+            key: "ba479ba5cdaf82aa2447d926060cf110",
+            iv: "f9b03bd6b8682d58e7286aee",
+            tcp: 757_915_986,
+            sequence: 1_003_417_036_158,
+            content: "009882c2a68ac10700fda6da1e564c000f000000000000a3810000000402000000e9a050e57e2d2ce15204",
+            record: "170303003c24145b2c26083fe8d0d804275e52526bf6a9bbd00a55424db9d65eee193338a9d985e679e6d5\
+                d18028c4b22f6b4e48d8c1f10235352373888d85aaf9",
+        },
+        Vector {
+            suite: Suite::Aes128Gcm,
+            key: "cbb2583b55439fbdb63459204259b701",
+            iv: "48fc7815652c8fd385185663",
+            tcp: 430_997_937,
+            sequence: 483_581_528_519,
+            content: "297ac1483d993da39780669c37aae88751e36160c60015000000000001042a00000004020000007097b489c719b081b104",
+            record: "17030300424b01fad9638e240fe183ac042b2a464ba5dbf96cb65bcb2815f3faa6d1dfa2313bdb5cf1fd21\
+                9a941795af73c8af7c336cbcc74bd6073ab694142b50d9ddecf4ce14",
+        },
+        Vector {
+            suite: Suite::Aes256Gcm,
+            key: "56879a605f9592727cc8360db5a61e2755545dbd424ccf7082397c6bc3fabc8c",
+            iv: "3073c6b8f171c59c5522baf7",
+            tcp: 3_987_272_439,
+            sequence: 980_943_357_732,
+            content: "4f734504d90011a59f58da618f7847deeb500012000000000002599a0000000402000000e464c7c724eda8f2f704",
+            record: "170303003f65d537c2db741ab496de8e95fe867aba1d96c9d66d36947ca0b94ee31bea500591b6f85c91ec\
+                1865fd4da63754c542b7ef035a1714d51cb13fba01dbfb1d2c",
+        },
+        Vector {
+            suite: Suite::Aes256Gcm,
+            key: "47c7f2083b0fed5f483d54bf9063e208eb56fb34a91bad270059bd2abebd3b8a",
+            iv: "ffa1da13e22e50ff805c4f51",
+            tcp: 3_240_063_920,
+            sequence: 472_415_739_275,
+            content: "6b5e5260186db2ac82f322b5a940000e0000000000012efe00000004020000006dfe2c1d8bc11f73b004",
+            record: "170303003b286ba476ed70ecc2026ec9a90e95e300c9251427fa8579224689cc86dbf1db147a0d5c5bdd3c\
+                89273e3d79b9f897ec157d948cc51ee18d4dd8c935",
+        },
+        Vector {
+            suite: Suite::ChaCha20Poly1305,
+            key: "59c7d70e59941e97648bcb0066b3c57d26873161eabb26cb6541ac20b3c643f6",
+            iv: "88229d0631c46a1849152fab",
+            tcp: 1_191_838_271,
+            sequence: 566_643_387_941,
+            content: "de6627edb2bf2d0c9d44000a0000000000087a90000000040200000083ee93ee25470a023f04",
+            record: "1703030037076806435413208b28be935fee936c02dca513d206f503784e0fc59ad21f904665058ad01131\
+                ec38ad07722b2e00425a4338ecea6254e9",
+        },
+        Vector {
+            suite: Suite::ChaCha20Poly1305,
+            key: "ba59d7f044ea74843111e99de27f39bd9514623c115f17965c354ec2a4b815f3",
+            iv: "c74a080ed20dee9043b67755",
+            tcp: 3_193_644_699,
+            sequence: 255_417_494_163,
+            content: "2d111e000300000000000d857b00000004020000003b7811aa93be5b269b04",
+            record: "1703030030976b1299b3ac2b3ca0bea1e69060b6a82775a61ff4aedb877915c183809713db328ee5033ce5\
+                f92277fc236ea608f2ac",
+        },
+    ];
+
+    impl Vector {
+        fn key(&self) -> Vec<u8> {
+            hex::decode(self.key).unwrap()
+        }
+
+        fn nonce(&self) -> [u8; 12] {
+            nonce(&hex::decode(self.iv).unwrap().try_into().unwrap(), ConnectionId(self.tcp), self.sequence)
+        }
+
+        fn inner_plaintext(&self) -> Vec<u8> {
+            let mut inner = hex::decode(self.content).unwrap();
+            inner.push(23);
+            inner
+        }
+
+        /// Header and the rest.
+        fn record(&self) -> (Vec<u8>, Vec<u8>) {
+            let mut header = hex::decode(self.record).unwrap();
+            let rest = header.split_off(5);
+            (header, rest)
+        }
+
+        fn open(&self, header: &[u8], rest: &[u8]) -> Result<Vec<u8>, OpenError> {
+            let mut plaintext = rest.to_vec();
+            self.suite.open_key(&self.key()).unwrap().open(self.nonce(), header, &mut plaintext)?;
+            plaintext.truncate(rest.len() - TAG_LEN);
+            Ok(plaintext)
+        }
+    }
+
+    #[test]
+    fn sealing_gives_the_records_of_the_vectors() {
+        for vector in &VECTORS {
+            let (header, expected) = vector.record();
+            let mut sealed = vector.inner_plaintext();
+            let tag = vector.suite.seal_key(&vector.key()).unwrap().seal(vector.nonce(), &header, &mut sealed);
+            sealed.extend_from_slice(&tag);
+            assert_eq!(hex::encode(sealed), hex::encode(expected));
+        }
+    }
+
+    #[test]
+    fn opening_gives_the_contents_of_the_vectors() {
+        for vector in &VECTORS {
+            let (header, rest) = vector.record();
+            assert_eq!(vector.open(&header, &rest).unwrap(), vector.inner_plaintext());
+        }
+    }
+
+    #[test]
+    fn a_record_with_any_bit_flipped_does_not_open() {
+        for vector in &VECTORS {
+            let (header, rest) = vector.record();
+            for bit in 0..rest.len() * 8 {
+                let mut flipped = rest.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(vector.open(&header, &flipped), Err(OpenError), "bit {bit}");
+            }
+            assert_eq!(vector.open(&[0x17, 3, 3, 0, 0], &rest), Err(OpenError));
+        }
+    }
+
+    #[test]
+    fn a_record_shorter_than_a_tag_does_not_open() {
+        let key = Suite::Aes128Gcm.open_key(&[7; 16]).unwrap();
+        for len in 0..TAG_LEN {
+            assert_eq!(key.open([0; 12], &[], &mut vec![0; len]), Err(OpenError));
+        }
+    }
+
+    #[test]
+    fn a_key_of_the_wrong_length_is_refused() {
+        assert!(Suite::Aes128Gcm.seal_key(&[0; 32]).is_none());
+        assert!(Suite::Aes256Gcm.open_key(&[0; 16]).is_none());
+        assert!(Suite::ChaCha20Poly1305.seal_key(&[]).is_none());
+    }
+
+    #[test]
+    fn code_points_lead_to_suites_and_back() {
+        for code in 0..=u16::MAX {
+            assert!(Suite::from_code(code).is_none_or(|suite| suite.code() == code));
+        }
+        assert_eq!((0..=u16::MAX).filter(|&code| Suite::from_code(code).is_some()).count(), 3);
+    }
+
+    #[test]
+    fn keys_carry_the_limits_of_their_suite() {
+        let limits = |suite: Suite, key: &[u8]| {
+            let (seal, open) = (suite.seal_key(key).unwrap(), suite.open_key(key).unwrap());
+            (seal.confidentiality_limit(), open.integrity_limit())
+        };
+        assert_eq!(limits(Suite::Aes128Gcm, &[0; 16]), (1 << 23, 1 << 52));
+        assert_eq!(limits(Suite::Aes256Gcm, &[0; 32]), (1 << 23, 1 << 52));
+        assert_eq!(limits(Suite::ChaCha20Poly1305, &[0; 32]), (1 << 62, 1 << 36));
+    }
+
+    #[test]
+    fn the_prf_is_hmac_sha_256() {
+        // RFC 4231, 4.3 (test case 2).
+        let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        let prf = Prf::new(b"Jefe");
+        assert_eq!(hex::encode(prf.sign(&[b"what do ya want for nothing?"])), expected);
+        assert_eq!(hex::encode(prf.sign(&[b"what do ya want ", b"", b"for nothing?"])), expected);
+    }
+
+    #[test]
+    fn constant_time_comparison_compares() {
+        assert!(equal_in_constant_time(b"", b""));
+        assert!(equal_in_constant_time(b"abc", b"abc"));
+        assert!(!equal_in_constant_time(b"abc", b"abd"));
+        assert!(!equal_in_constant_time(b"abc", b"ab"));
+    }
+}

@@ -1,0 +1,92 @@
+//! The client's side of the rustls provider: completes a `ClientConfig` and starts handshakes from it.
+
+use std::sync::Arc;
+
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::pki_types::ServerName;
+use rustls::unbuffered::UnbufferedStatus;
+use rustls::{ClientConfig, CommonState, quic};
+
+use super::driver::{Driver, Tls};
+use super::secrets::{Extracted, extracted};
+use super::{allows_tls13, alpn_names, failure};
+use crate::crypto::Handshake;
+use crate::error::HandshakeError;
+
+/// Starts a client's handshakes, with what the user's rustls configuration says about certificates, suites,
+/// resumption and key logs.
+#[derive(Clone, Debug)]
+pub struct RustlsClient {
+    config: Arc<ClientConfig>,
+}
+
+impl RustlsClient {
+    /// Completes a copy of `config`. `application_protocols`, most wanted first, are offered over TCPLS and, after that,
+    /// over plain TLS; if there are none, the `alpn_protocols` of `config` take their place.
+    ///
+    /// TLS 1.3 early data is switched off: a session has no keys before the handshake has any.
+    ///
+    /// # Errors
+    /// `config` does not allow TLS 1.3, or a protocol's name is empty, longer than 249 bytes, or one of TCPLS.
+    pub fn new(config: Arc<ClientConfig>, application_protocols: &[&[u8]]) -> Result<Self, HandshakeError> {
+        let mut config = Arc::unwrap_or_clone(config);
+        config.alpn_protocols = alpn_names(application_protocols, &config.alpn_protocols)?;
+        config.enable_secret_extraction = true;
+        config.enable_early_data = false;
+        let config = Arc::new(config);
+        if !allows_tls13(config.crypto_provider(), || is_good_for_quic(&config)) {
+            return Err(failure("the TLS configuration does not allow TLS 1.3"));
+        }
+        Ok(Self { config })
+    }
+
+    /// Starts a handshake with the server that goes by `server_name`.
+    ///
+    /// # Errors
+    /// What rustls says if the configuration cannot be used.
+    pub fn handshake(&self, server_name: ServerName<'static>) -> Result<Box<dyn Handshake>, HandshakeError> {
+        let shown = if self.config.enable_sni { dns_name(&server_name) } else { None };
+        let tls = UnbufferedClientConnection::new(self.config.clone(), server_name)?;
+        Ok(Box::new(Driver::start(ClientTls { tls, server_name: shown })?))
+    }
+}
+
+/// The name is one that nothing can be connected to (RFC 2606), so that no stored session is used up.
+fn is_good_for_quic(config: &Arc<ClientConfig>) -> bool {
+    let name = ServerName::try_from("tcpls.invalid").expect("it is a DNS name");
+    quic::ClientConnection::new(config.clone(), quic::Version::V1, name, Vec::new()).is_ok()
+}
+
+/// The name as it goes into the ClientHello, which is never an IP address.
+fn dns_name(name: &ServerName<'_>) -> Option<String> {
+    match name {
+        ServerName::DnsName(name) => Some(name.as_ref().to_owned()),
+        _ => None,
+    }
+}
+
+struct ClientTls {
+    tls: UnbufferedClientConnection,
+    server_name: Option<String>,
+}
+
+impl Tls for ClientTls {
+    type Data = ClientConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, ClientConnectionData> {
+        self.tls.process_tls_records(incoming)
+    }
+
+    fn common(&self) -> &CommonState {
+        &self.tls
+    }
+
+    fn server_name(&self) -> Option<String> {
+        self.server_name.clone()
+    }
+
+    fn extract(self) -> Result<Extracted, HandshakeError> {
+        let (secrets, kernel) = self.tls.dangerous_into_kernel_connection()?;
+        extracted(secrets, kernel)
+    }
+}

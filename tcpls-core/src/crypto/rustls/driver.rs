@@ -1,0 +1,269 @@
+//! Runs a handshake of rustls's unbuffered API, one TLS record at a time, until its secrets can be taken out.
+//!
+//! The same for both sides; what differs is behind [`Tls`]. rustls is never given a byte beyond the handshake: what it
+//! decrypted would be lost, and the sequence numbers that it yields would be wrong.
+
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
+};
+use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
+
+use super::secrets::Extracted;
+use super::{application_protocol, failure, is_tcpls};
+use crate::crypto::{Agreed, Handshake, HandshakeFailure, TAG_LEN, plaintext_alert};
+use crate::error::{Alert, HandshakeError};
+
+/// Bytes that a peer's side of the handshake may have, record headers included. rustls takes handshake messages of at
+/// most 64 KiB; only large certificate chains come near.
+const MAX_RECEIVED: usize = 128 << 10;
+/// The most that one record's plaintext may have (RFC 8446, 5.1).
+const MAX_PLAINTEXT: usize = 1 << 14;
+/// Header, content type and tag.
+const RECORD_OVERHEAD: usize = 5 + 1 + TAG_LEN;
+
+/// One side of a rustls connection.
+pub(super) trait Tls: Send {
+    /// What rustls calls the two sides.
+    type Data;
+    /// The step function of rustls's unbuffered API.
+    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    /// What both sides have in common.
+    fn common(&self) -> &CommonState;
+    /// The server name that the client asked for.
+    fn server_name(&self) -> Option<String>;
+    /// Takes the secrets out.
+    fn extract(self) -> Result<Extracted, HandshakeError>;
+}
+
+/// A handshake under way.
+pub(super) struct Driver<T> {
+    tls: T,
+    phase: Phase,
+    /// Received and not yet discarded by rustls, which reassembles handshake messages in place.
+    incoming: Vec<u8>,
+    /// Bytes received in total.
+    received: usize,
+    /// To be sent.
+    outgoing: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Needs the peer's next record.
+    Blocked,
+    /// May send application data. On a server with half-RTT data that is not the end of the handshake.
+    Writable,
+    Failed,
+}
+
+/// What one step of rustls led to.
+enum Step {
+    Again,
+    Stop(Phase),
+}
+
+impl<T: Tls> Driver<T> {
+    /// Takes the first steps, which on a client produce the ClientHello.
+    pub(super) fn start(tls: T) -> Result<Self, HandshakeError> {
+        let (incoming, outgoing) = (Vec::new(), Vec::new());
+        let mut driver = Self { tls, phase: Phase::Blocked, incoming, received: 0, outgoing };
+        driver.run().map_err(|failed| failed.error)?;
+        Ok(driver)
+    }
+
+    /// Steps until rustls wants more input, or none.
+    fn run(&mut self) -> Result<(), HandshakeFailure> {
+        loop {
+            if let Step::Stop(phase) = self.step()? {
+                self.phase = phase;
+                return self.check_version();
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<Step, HandshakeFailure> {
+        let status = self.tls.process(&mut self.incoming);
+        let discard = status.discard;
+        let step = handle_state(status.state, &mut self.outgoing);
+        self.incoming.drain(..discard.min(self.incoming.len()));
+        step
+    }
+
+    /// rustls cannot be told to offer TLS 1.3 alone where the user's configuration allows 1.2.
+    fn check_version(&mut self) -> Result<(), HandshakeFailure> {
+        if self.tls.common().protocol_version() != Some(ProtocolVersion::TLSv1_2) {
+            return Ok(());
+        }
+        // Nothing of a TLS 1.2 handshake has gone out yet but a ClientHello, so there are no keys in use.
+        self.outgoing.clear();
+        self.outgoing.extend_from_slice(&plaintext_alert(Alert::ProtocolVersion));
+        Err(refused("the peer speaks TLS 1.2 only"))
+    }
+
+    /// Ends the handshake and lets rustls encode the alert that it has queued.
+    fn fail(&mut self, failed: HandshakeFailure) -> HandshakeFailure {
+        self.phase = Phase::Failed;
+        while self.tls.common().wants_write() {
+            // With something to write, rustls does not look at its input. Each step takes one chunk out of its queue.
+            if !matches!(self.step(), Ok(Step::Again)) {
+                break;
+            }
+        }
+        if failed.peer_alert.is_none() {
+            self.queue_missing_alert();
+        }
+        failed
+    }
+
+    /// For messages out of place rustls has no alert. Once the version is known, keys are in use, and none can be made
+    /// here.
+    fn queue_missing_alert(&mut self) {
+        if self.outgoing.is_empty() && self.tls.common().protocol_version().is_none() {
+            self.outgoing.extend_from_slice(&plaintext_alert(Alert::UnexpectedMessage));
+        }
+    }
+
+    fn take_record(&mut self, record: &[u8]) -> Result<(), HandshakeFailure> {
+        self.received = self.received.saturating_add(record.len());
+        if self.received > MAX_RECEIVED {
+            return Err(refused("the peer's handshake is longer than 128 KiB"));
+        }
+        self.incoming.extend_from_slice(record);
+        self.run()
+    }
+
+    fn may_write_half_rtt(&self) -> bool {
+        self.phase == Phase::Writable && self.tls.common().is_handshaking() && self.tcpls() == Some(true)
+    }
+
+    /// Half-RTT data, by rustls's own keys and sequence numbers.
+    fn seal(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> bool {
+        match self.tls.process(&mut self.incoming).state {
+            Ok(ConnectionState::WriteTraffic(traffic)) => encrypt(traffic, plaintext, out),
+            _ => false,
+        }
+    }
+}
+
+impl<T: Tls> Handshake for Driver<T> {
+    fn handle_record(&mut self, record: &mut [u8]) -> Result<(), HandshakeFailure> {
+        if self.phase == Phase::Failed {
+            return Err(refused("the handshake has failed"));
+        }
+        if self.is_complete() {
+            return Err(refused("the handshake is over"));
+        }
+        self.take_record(record).map_err(|failed| self.fail(failed))
+    }
+
+    fn write(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.outgoing);
+    }
+
+    fn write_half_rtt(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> bool {
+        if plaintext.is_empty() || plaintext.len() > MAX_PLAINTEXT || !self.may_write_half_rtt() {
+            return false;
+        }
+        // The flight with the ServerHello goes first.
+        self.write(out);
+        self.seal(plaintext, out)
+    }
+
+    fn is_complete(&self) -> bool {
+        // `is_handshaking` ends when the peer's Finished was processed, `Writable` says that all steps that follow from
+        // it were taken.
+        self.phase == Phase::Writable && !self.tls.common().is_handshaking()
+    }
+
+    fn tcpls(&self) -> Option<bool> {
+        let common = self.tls.common();
+        // On both sides this is known when ALPN is; a HelloRetryRequest hides it until the end.
+        let settled = matches!(common.handshake_kind(), Some(HandshakeKind::Full | HandshakeKind::Resumed));
+        match common.alpn_protocol() {
+            Some(name) => Some(is_tcpls(name)),
+            None => (settled || !common.is_handshaking()).then_some(false),
+        }
+    }
+
+    fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError> {
+        if !self.is_complete() {
+            return Err(failure("the handshake is not over"));
+        }
+        if !self.outgoing.is_empty() || !self.incoming.is_empty() {
+            return Err(failure("bytes of the handshake are left over"));
+        }
+        agreed(self.tls)
+    }
+}
+
+fn agreed<T: Tls>(tls: T) -> Result<Agreed, HandshakeError> {
+    let common = tls.common();
+    let alpn = common.alpn_protocol().map(<[u8]>::to_vec);
+    let certificates = common.peer_certificates().unwrap_or_default();
+    let peer_certificates = certificates.iter().map(|certificate| certificate.to_vec()).collect();
+    let server_name = tls.server_name();
+    let Extracted { suite, seal, open, schedule } = tls.extract()?;
+    Ok(Agreed {
+        tcpls: alpn.as_deref().is_some_and(is_tcpls),
+        application_protocol: alpn.as_deref().and_then(application_protocol).map(<[u8]>::to_vec),
+        alpn,
+        server_name,
+        early_token: None,
+        peer_certificates,
+        suite: suite.code(),
+        seal,
+        open,
+        schedule,
+    })
+}
+
+fn handle_state<Data>(
+    state: Result<ConnectionState<'_, '_, Data>, Error>,
+    out: &mut Vec<u8>,
+) -> Result<Step, HandshakeFailure> {
+    match state {
+        Err(error) => Err(failed(error)),
+        Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out).map(|()| Step::Again),
+        Ok(ConnectionState::TransmitTlsData(data)) => {
+            data.done();
+            Ok(Step::Again)
+        }
+        Ok(ConnectionState::BlockedHandshake) => Ok(Step::Stop(Phase::Blocked)),
+        Ok(ConnectionState::WriteTraffic(_)) => Ok(Step::Stop(Phase::Writable)),
+        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+            let error = failure("the peer closed the session during the handshake");
+            Err(HandshakeFailure { error, peer_alert: Some(Alert::CloseNotify as u8) })
+        }
+        Ok(_) => Err(refused("the peer sent application data during the handshake")),
+    }
+}
+
+/// The first attempt, into no room at all, tells how much is needed.
+fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut Vec<u8>) -> Result<(), HandshakeFailure> {
+    let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) = data.encode(&mut []) else {
+        return Ok(());
+    };
+    let start = out.len();
+    out.resize(start + required_size, 0);
+    data.encode(&mut out[start..]).map(|_| ()).map_err(|error| refused(&error.to_string()))
+}
+
+fn encrypt<Data>(mut traffic: WriteTraffic<'_, Data>, plaintext: &[u8], out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    out.resize(start + plaintext.len() + RECORD_OVERHEAD, 0);
+    let sealed: Result<usize, EncryptError> = traffic.encrypt(plaintext, &mut out[start..]);
+    out.truncate(start + sealed.as_ref().copied().unwrap_or_default());
+    sealed.is_ok()
+}
+
+fn failed(error: Error) -> HandshakeFailure {
+    let peer_alert = match error {
+        Error::AlertReceived(alert) => Some(u8::from(alert)),
+        _ => None,
+    };
+    HandshakeFailure { error: error.into(), peer_alert }
+}
+
+fn refused(message: &str) -> HandshakeFailure {
+    HandshakeFailure { error: failure(message), peer_alert: None }
+}

@@ -1,0 +1,96 @@
+//! From what rustls extracts after a handshake to keys of ours, and to the keys of every later generation.
+
+use rustls::client::ClientConnectionData;
+use rustls::kernel::KernelConnection;
+use rustls::server::ServerConnectionData;
+use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion};
+
+use super::failure;
+use crate::crypto::aead::Suite;
+use crate::crypto::{KeySchedule, OpenKeys, SealKeys};
+use crate::error::HandshakeError;
+
+/// All that is secret after a handshake.
+pub(super) struct Extracted {
+    pub(super) suite: Suite,
+    pub(super) seal: (u64, SealKeys),
+    pub(super) open: (u64, OpenKeys),
+    pub(super) schedule: Box<dyn KeySchedule>,
+}
+
+/// Turns what rustls gives into keys, if they are such as records of a session can be sealed with.
+pub(super) fn extracted<Data>(
+    secrets: ExtractedSecrets,
+    kernel: KernelConnection<Data>,
+) -> Result<Extracted, HandshakeError>
+where
+    KernelConnection<Data>: KeySchedule + 'static,
+{
+    if kernel.protocol_version() != ProtocolVersion::TLSv1_3 {
+        return Err(failure("the peer does not speak TLS 1.3"));
+    }
+    let code = u16::from(kernel.negotiated_cipher_suite().suite());
+    let suite = Suite::from_code(code).ok_or_else(|| failure("the cipher suite is not supported"))?;
+    let ((sealed, tx), (opened, rx)) = (secrets.tx, secrets.rx);
+    Ok(Extracted {
+        suite,
+        seal: (sealed, seal_keys(&tx)?),
+        open: (opened, open_keys(&rx)?),
+        schedule: Box::new(kernel),
+    })
+}
+
+fn seal_keys(secrets: &ConnectionTrafficSecrets) -> Result<SealKeys, HandshakeError> {
+    let (suite, key, iv) = parts(secrets)?;
+    let key = suite.seal_key(key).ok_or_else(wrong_length)?;
+    Ok(SealKeys { key, iv })
+}
+
+fn open_keys(secrets: &ConnectionTrafficSecrets) -> Result<OpenKeys, HandshakeError> {
+    let (suite, key, iv) = parts(secrets)?;
+    let key = suite.open_key(key).ok_or_else(wrong_length)?;
+    Ok(OpenKeys { key, iv })
+}
+
+/// Suite, key and IV. An IV of other than 12 bytes has no place for a connection ID and a sequence number.
+fn parts(secrets: &ConnectionTrafficSecrets) -> Result<(Suite, &[u8], [u8; 12]), HandshakeError> {
+    let (suite, key, iv) = match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Suite::Aes128Gcm, key, iv),
+        ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (Suite::Aes256Gcm, key, iv),
+        ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (Suite::ChaCha20Poly1305, key, iv),
+        _ => return Err(failure("the cipher suite is not supported")),
+    };
+    Ok((suite, key.as_ref(), iv.as_ref().try_into().map_err(|_| wrong_length())?))
+}
+
+fn wrong_length() -> HandshakeError {
+    failure("the cipher suite's key or IV has an unexpected length")
+}
+
+impl KeySchedule for KernelConnection<ClientConnectionData> {
+    fn next_seal(&mut self) -> Result<SealKeys, HandshakeError> {
+        seal_keys(&self.update_tx_secret()?.1)
+    }
+
+    fn next_open(&mut self) -> Result<OpenKeys, HandshakeError> {
+        open_keys(&self.update_rx_secret()?.1)
+    }
+
+    fn handle_new_session_ticket(&mut self, body: &[u8]) -> Result<(), HandshakeError> {
+        Ok(Self::handle_new_session_ticket(self, body)?)
+    }
+}
+
+impl KeySchedule for KernelConnection<ServerConnectionData> {
+    fn next_seal(&mut self) -> Result<SealKeys, HandshakeError> {
+        seal_keys(&self.update_tx_secret()?.1)
+    }
+
+    fn next_open(&mut self) -> Result<OpenKeys, HandshakeError> {
+        open_keys(&self.update_rx_secret()?.1)
+    }
+
+    fn handle_new_session_ticket(&mut self, _body: &[u8]) -> Result<(), HandshakeError> {
+        Err(failure("clients do not send session tickets"))
+    }
+}

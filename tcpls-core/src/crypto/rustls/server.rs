@@ -1,0 +1,108 @@
+//! The server's side of the rustls provider: completes a `ServerConfig` and starts handshakes from it.
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::server::{ClientHello, ResolvesServerCert, ServerConnectionData, UnbufferedServerConnection};
+use rustls::sign::CertifiedKey;
+use rustls::unbuffered::UnbufferedStatus;
+use rustls::{CommonState, ServerConfig, quic};
+
+use super::driver::{Driver, Tls};
+use super::secrets::{Extracted, extracted};
+use super::{allows_tls13, alpn_names, failure};
+use crate::crypto::Handshake;
+use crate::error::HandshakeError;
+
+/// Starts a server's handshakes, with what the user's rustls configuration says about certificates, suites, tickets
+/// and key logs.
+#[derive(Clone, Debug)]
+pub struct RustlsServer {
+    config: Arc<ServerConfig>,
+}
+
+impl RustlsServer {
+    /// Completes a copy of `config`. `application_protocols`, most wanted first, are accepted over TCPLS and, if the
+    /// client does not speak it, over plain TLS; if there are none, the `alpn_protocols` of `config` take their place.
+    ///
+    /// Half-RTT data is switched on (it brings the first tokens), early data and the record size limit are switched
+    /// off: a frame fits in one record (draft, 4), so TLS must not cut records up.
+    ///
+    /// # Errors
+    /// `config` does not allow TLS 1.3, or a protocol's name is empty, longer than 249 bytes, or one of TCPLS.
+    pub fn new(config: Arc<ServerConfig>, application_protocols: &[&[u8]]) -> Result<Self, HandshakeError> {
+        let mut config = Arc::unwrap_or_clone(config);
+        config.alpn_protocols = alpn_names(application_protocols, &config.alpn_protocols)?;
+        config.enable_secret_extraction = true;
+        config.send_half_rtt_data = true;
+        config.max_early_data_size = 0;
+        config.max_fragment_size = None;
+        let config = Arc::new(config);
+        if !allows_tls13(config.crypto_provider(), || is_good_for_quic(&config)) {
+            return Err(failure("the TLS configuration does not allow TLS 1.3"));
+        }
+        Ok(Self { config })
+    }
+
+    /// Starts a handshake with a client that has just connected.
+    ///
+    /// # Errors
+    /// What rustls says if the configuration cannot be used.
+    pub fn handshake(&self) -> Result<Box<dyn Handshake>, HandshakeError> {
+        let resolver = Arc::new(NameRecorder { inner: self.config.cert_resolver.clone(), name: OnceLock::new() });
+        let mut config = ServerConfig::clone(&self.config);
+        config.cert_resolver = resolver.clone();
+        let tls = UnbufferedServerConnection::new(Arc::new(config))?;
+        Ok(Box::new(Driver::start(ServerTls { tls, resolver })?))
+    }
+}
+
+fn is_good_for_quic(config: &Arc<ServerConfig>) -> bool {
+    quic::ServerConnection::new(config.clone(), quic::Version::V1, Vec::new()).is_ok()
+}
+
+/// Notes the server name on its way to the user's certificate resolver: an unbuffered connection does not show it.
+#[derive(Debug)]
+struct NameRecorder {
+    inner: Arc<dyn ResolvesServerCert>,
+    name: OnceLock<String>,
+}
+
+impl ResolvesServerCert for NameRecorder {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(name) = client_hello.server_name() {
+            // A second ClientHello, after a HelloRetryRequest, has the same name, or rustls refuses it.
+            self.name.get_or_init(|| name.to_owned());
+        }
+        self.inner.resolve(client_hello)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.inner.only_raw_public_keys()
+    }
+}
+
+struct ServerTls {
+    tls: UnbufferedServerConnection,
+    resolver: Arc<NameRecorder>,
+}
+
+impl Tls for ServerTls {
+    type Data = ServerConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, ServerConnectionData> {
+        self.tls.process_tls_records(incoming)
+    }
+
+    fn common(&self) -> &CommonState {
+        &self.tls
+    }
+
+    fn server_name(&self) -> Option<String> {
+        self.resolver.name.get().cloned()
+    }
+
+    fn extract(self) -> Result<Extracted, HandshakeError> {
+        let (secrets, kernel) = self.tls.dangerous_into_kernel_connection()?;
+        extracted(secrets, kernel)
+    }
+}
