@@ -1,0 +1,124 @@
+//! One TCP connection of a session: its life, its record numbers, what its unacknowledged records carried.
+//!
+//! What the records carry is opaque here (a type parameter): streams are none of this layer's business.
+
+pub(crate) mod acks;
+pub(crate) mod deframer;
+pub(crate) mod rtt;
+pub(crate) mod sent;
+
+use core::net::SocketAddr;
+
+use self::acks::Received;
+use self::rtt::Rtt;
+use self::sent::SentLog;
+use crate::stats::TcpCounters;
+use crate::time::Time;
+use crate::wire::ids::ConnectionId;
+
+/// How far a TCP connection is. What is lost is not in this table any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TcpState {
+    /// It carries the TLS handshake.
+    Handshaking,
+    /// Client: the join's hello is out, nothing authentic has come back.
+    Opening {
+        /// When the join counts as failed.
+        deadline: Time,
+    },
+    /// A record of the peer's opened on it.
+    Active,
+    /// To be left: nothing new is put on it, what it has is waited for.
+    Retiring,
+}
+
+/// Where one direction of a TCP connection stands in the chain of key generations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KeyPosition {
+    /// Which generation the next record uses.
+    pub(crate) generation: u32,
+    /// The AEAD's sequence number for it; back to 0 at each key update (RFC 8446, 5.3).
+    pub(crate) aead_seq: u64,
+}
+
+/// One live TCP connection; `C` is what its records carry.
+pub(crate) struct Tcp<C> {
+    pub(crate) id: ConnectionId,
+    pub(crate) state: TcpState,
+    /// Bytes that go out before anything sealed: handshake flights, hellos.
+    pub(crate) raw: Vec<u8>,
+    /// Whether sealed records may follow `raw` already.
+    pub(crate) may_seal: bool,
+    pub(crate) seal: KeyPosition,
+    pub(crate) open: KeyPosition,
+    pub(crate) sent: SentLog<C>,
+    pub(crate) received: Received,
+    pub(crate) rtt: Rtt,
+    /// This side asked that it be used only when no other lives.
+    pub(crate) own_backup: bool,
+    /// The peer asked for that.
+    pub(crate) peer_backup: bool,
+    /// The last poll left data behind for want of room.
+    pub(crate) blocked: bool,
+    /// A Ping is to go out on it.
+    pub(crate) ping: bool,
+    /// This side's close_notify went out on it: nothing more will.
+    pub(crate) notified: bool,
+    /// The peer's close_notify came on it: nothing more will.
+    pub(crate) peer_notified: bool,
+    /// Client: bytes of the apparent handshake seen so far, which are bounded.
+    pub(crate) hello_bytes: usize,
+    /// A record of the apparent handshake that is allowed once came.
+    pub(crate) hello_seen: bool,
+    /// The session ID that the ServerHello of a join must echo.
+    pub(crate) hello_session_id: [u8; 32],
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) remote: Option<SocketAddr>,
+    /// Since when the session can use it.
+    pub(crate) since: Time,
+    pub(crate) counters: TcpCounters,
+}
+
+impl<C> Tcp<C> {
+    pub(crate) fn new(id: ConnectionId, state: TcpState, now: Time) -> Self {
+        Self {
+            id,
+            state,
+            raw: Vec::new(),
+            may_seal: false,
+            seal: KeyPosition::default(),
+            open: KeyPosition::default(),
+            sent: SentLog::default(),
+            received: Received::default(),
+            rtt: Rtt::default(),
+            own_backup: false,
+            peer_backup: false,
+            blocked: false,
+            ping: false,
+            notified: false,
+            peer_notified: false,
+            hello_bytes: 0,
+            hello_seen: false,
+            hello_session_id: [0; 32],
+            local: None,
+            remote: None,
+            since: now,
+            counters: TcpCounters::default(),
+        }
+    }
+
+    /// Whether the peer has proven itself on it.
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.state, TcpState::Active | TcpState::Retiring)
+    }
+
+    /// Whether it is to be used only when no other lives.
+    pub(crate) fn is_backup(&self) -> bool {
+        self.own_backup || self.peer_backup
+    }
+
+    /// Whether new stream data may be put on it when others live.
+    pub(crate) fn is_active(&self) -> bool {
+        self.state == TcpState::Active && !self.notified
+    }
+}

@@ -1,0 +1,122 @@
+//! The receiving side of acknowledgments: which record came last, and when the peer has to hear of it (draft, 4.2.3).
+
+use core::time::Duration;
+
+use crate::time::Time;
+use crate::wire::ids::RecordSeq;
+
+/// How long and how far an acknowledgment may be held back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AckPolicy {
+    pub(crate) max_delay: Duration,
+    pub(crate) every_records: u32,
+}
+
+/// What was received on one TCP connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Received {
+    next: RecordSeq,
+    /// Ack-eliciting records since the last acknowledgment.
+    owed: u32,
+    /// When the acknowledgment is due at the latest.
+    deadline: Option<Time>,
+    /// The peer is waiting (Ping), or enough has come: due at once.
+    now_due: bool,
+}
+
+impl Received {
+    /// Starts counting at `next`: records that the TLS library opened during the handshake count too.
+    pub(crate) fn start_at(&mut self, next: RecordSeq) {
+        self.next = next;
+    }
+
+    /// Counts one record that opened.
+    pub(crate) fn count(&mut self) {
+        self.next = self.next.next();
+    }
+
+    /// The record counted last was ack-eliciting.
+    pub(crate) fn owe(&mut self, now: Time, policy: AckPolicy, at_once: bool) {
+        self.owed = self.owed.saturating_add(1);
+        self.now_due |= at_once || self.owed >= policy.every_records;
+        self.deadline.get_or_insert(now + policy.max_delay);
+    }
+
+    /// Whether any record came.
+    pub(crate) fn any(&self) -> bool {
+        self.next > RecordSeq(0)
+    }
+
+    /// What was held back long enough is due from now on.
+    pub(crate) fn expire(&mut self, now: Time) {
+        self.now_due |= self.is_due(now);
+    }
+
+    /// Owes an acknowledgment now, if any record came at all: the TCP connection ended and the peer must know how far it
+    /// got.
+    pub(crate) fn owe_final(&mut self) {
+        self.now_due = self.any();
+    }
+
+    /// Whether anything is owed: an acknowledgment may be put in a record that goes out anyway.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.owed > 0 || self.now_due
+    }
+
+    /// Whether the acknowledgment can be held back no longer.
+    pub(crate) fn is_due(&self, now: Time) -> bool {
+        self.now_due || self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// When it will be due if nothing else happens; `None` if it is not owed or due already.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        if self.now_due { None } else { self.deadline }
+    }
+
+    /// The number to acknowledge; nothing is owed afterwards. `None` before the first record: an ACK can't say "nothing".
+    pub(crate) fn take(&mut self) -> Option<RecordSeq> {
+        let highest = self.next.0.checked_sub(1)?;
+        (self.owed, self.deadline, self.now_due) = (0, None, false);
+        Some(RecordSeq(highest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: AckPolicy = AckPolicy { max_delay: Duration::from_millis(25), every_records: 3 };
+
+    #[test]
+    fn nothing_is_acknowledged_before_a_record_came() {
+        let mut received = Received::default();
+        received.owe_final();
+        assert!(!received.is_owed());
+        assert_eq!(received.take(), None);
+    }
+
+    #[test]
+    fn an_acknowledgment_is_due_after_the_delay_or_after_enough_records_whichever_is_first() {
+        let (mut received, start) = (Received::default(), Time::from_millis(5));
+        received.count();
+        received.owe(start, POLICY, false);
+        assert!(received.is_owed() && !received.is_due(start));
+        assert_eq!(received.deadline(), Some(Time::from_millis(30)));
+        assert!(received.is_due(Time::from_millis(30)));
+        for _ in 0..2 {
+            received.count();
+            received.owe(Time::from_millis(6), POLICY, false);
+        }
+        assert!(received.is_due(Time::from_millis(6)));
+        assert_eq!(received.take(), Some(RecordSeq(2)));
+        assert!(!received.is_owed() && received.deadline().is_none());
+    }
+
+    #[test]
+    fn a_ping_is_answered_at_once() {
+        let mut received = Received::default();
+        received.count();
+        received.owe(Time::ZERO, POLICY, true);
+        assert!(received.is_due(Time::ZERO));
+    }
+}

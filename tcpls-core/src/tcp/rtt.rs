@@ -1,0 +1,45 @@
+//! The round-trip time of one TCP connection, from acknowledgments (RFC 9002, 5, without the peer's ack delay, which ACK
+//! frames do not carry).
+
+use core::time::Duration;
+
+/// Estimates from samples; all `None` before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rtt {
+    smoothed: Option<Duration>,
+    min: Option<Duration>,
+}
+
+impl Rtt {
+    /// Takes in one sample.
+    pub(crate) fn sample(&mut self, rtt: Duration) {
+        self.min = Some(self.min.map_or(rtt, |min| min.min(rtt)));
+        self.smoothed = Some(self.smoothed.map_or(rtt, |smoothed| (smoothed * 7 + rtt) / 8));
+    }
+
+    /// Exponentially weighted mean, a new sample weighing 1/8.
+    pub(crate) fn smoothed(&self) -> Option<Duration> {
+        self.smoothed
+    }
+
+    /// The smallest sample.
+    pub(crate) fn min(&self) -> Option<Duration> {
+        self.min
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_sample_is_taken_as_it_is_and_later_ones_move_the_mean_by_an_eighth() {
+        let mut rtt = Rtt::default();
+        assert_eq!(rtt.smoothed(), None);
+        rtt.sample(Duration::from_millis(80));
+        assert_eq!(rtt.smoothed(), Some(Duration::from_millis(80)));
+        rtt.sample(Duration::from_millis(160));
+        assert_eq!(rtt.smoothed(), Some(Duration::from_millis(90)));
+        assert_eq!(rtt.min(), Some(Duration::from_millis(80)));
+    }
+}

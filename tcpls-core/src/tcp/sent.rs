@@ -1,0 +1,178 @@
+//! What this side's unacknowledged records on one TCP connection carried, so that it can go out again on another
+//! (draft, 4.2.3). References only, never ciphertext.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use crate::error::PeerMisbehaved;
+use crate::time::Time;
+use crate::wire::ids::RecordSeq;
+
+/// Records in the order they were sealed. Those that carry nothing worth keeping only take a number.
+#[derive(Debug)]
+pub(crate) struct SentLog<C> {
+    next: RecordSeq,
+    records: VecDeque<Sent>,
+    /// What `records` carry, in the same order: no allocation per record.
+    carried: VecDeque<C>,
+    bytes: u64,
+    /// When the peer last acknowledged something, or was first owed an answer.
+    progress: Time,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    seq: RecordSeq,
+    at: Time,
+    carried: u16,
+    bytes: u16,
+}
+
+/// What one acknowledgment changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Acked {
+    /// Bytes on the wire of the ack-eliciting records that are newly acknowledged.
+    pub(crate) bytes: u64,
+    /// From sealing the newest of them until now.
+    pub(crate) rtt: Option<Duration>,
+}
+
+impl<C> Default for SentLog<C> {
+    fn default() -> Self {
+        Self { next: RecordSeq(0), records: VecDeque::new(), carried: VecDeque::new(), bytes: 0, progress: Time::ZERO }
+    }
+}
+
+impl<C> SentLog<C> {
+    /// Starts counting at `next`: records that the TLS library sealed during the handshake count too.
+    pub(crate) fn start_at(&mut self, next: RecordSeq) {
+        self.next = next;
+    }
+
+    /// Gives a number to a record that does not elicit an acknowledgment and carries nothing.
+    pub(crate) fn skip(&mut self) -> RecordSeq {
+        let seq = self.next;
+        self.next = seq.next();
+        seq
+    }
+
+    /// Gives a number to an ack-eliciting record of `bytes` bytes on the wire; what it carries was given to
+    /// [`SentLog::carry`] just before, `carried` items.
+    pub(crate) fn push(&mut self, now: Time, bytes: u16, carried: u16) {
+        if self.records.is_empty() {
+            self.progress = now;
+        }
+        let seq = self.skip();
+        self.records.push_back(Sent { seq, at: now, carried, bytes });
+        self.bytes += u64::from(bytes);
+    }
+
+    /// Notes one thing that the record under construction carries.
+    pub(crate) fn carry(&mut self, item: C) {
+        self.carried.push_back(item);
+    }
+
+    /// Takes in an acknowledgment of everything up to `highest`; `acked` is called for what those records carried.
+    pub(crate) fn ack(
+        &mut self,
+        now: Time,
+        highest: RecordSeq,
+        mut acked: impl FnMut(C),
+    ) -> Result<Acked, PeerMisbehaved> {
+        if highest >= self.next {
+            return Err(PeerMisbehaved::AckOfUnsent);
+        }
+        let mut outcome = Acked::default();
+        while let Some(record) = self.records.front().copied().filter(|record| record.seq <= highest) {
+            self.records.pop_front();
+            self.carried.drain(..usize::from(record.carried)).for_each(&mut acked);
+            outcome.bytes += u64::from(record.bytes);
+            outcome.rtt = Some(now - record.at);
+            self.progress = now;
+        }
+        self.bytes -= outcome.bytes;
+        Ok(outcome)
+    }
+
+    /// Everything that unacknowledged records carried, oldest first; it stays noted, because the peer's final
+    /// acknowledgment may still tell that some of it arrived.
+    pub(crate) fn unacked(&self) -> impl Iterator<Item = &C> {
+        self.carried.iter()
+    }
+
+    /// Whether every ack-eliciting record is acknowledged.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Bytes on the wire of unacknowledged records.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Since when the peer owes progress; `None` if it owes nothing.
+    pub(crate) fn waiting_since(&self) -> Option<Time> {
+        (!self.records.is_empty()).then_some(self.progress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log_with(records: &[&[u8]]) -> SentLog<u8> {
+        let mut log = SentLog::default();
+        for (at, carried) in records.iter().enumerate() {
+            carried.iter().for_each(|item| log.carry(*item));
+            log.push(Time::from_millis(at as u64), 100, carried.len() as u16);
+        }
+        log
+    }
+
+    #[test]
+    fn an_acknowledgment_covers_all_records_up_to_its_number() {
+        let mut log = log_with(&[b"a", b"bc", b"d"]);
+        let mut acked = Vec::new();
+        let outcome = log.ack(Time::from_millis(10), RecordSeq(1), |item| acked.push(item)).unwrap();
+        assert_eq!(acked, b"abc");
+        assert_eq!(outcome, Acked { bytes: 200, rtt: Some(Duration::from_millis(9)) });
+        assert_eq!(log.unacked().copied().collect::<Vec<_>>(), b"d");
+        assert_eq!(log.bytes(), 100);
+    }
+
+    #[test]
+    fn an_acknowledgment_that_comes_again_changes_nothing() {
+        let mut log = log_with(&[b"a", b"b"]);
+        log.ack(Time::ZERO, RecordSeq(1), |_| ()).unwrap();
+        let again = log.ack(Time::ZERO, RecordSeq(0), |_| panic!("nothing is acknowledged twice")).unwrap();
+        assert_eq!(again, Acked::default());
+    }
+
+    #[test]
+    fn an_acknowledgment_of_a_record_that_was_not_sent_is_an_error() {
+        let mut log = log_with(&[b"a"]);
+        assert_eq!(log.ack(Time::ZERO, RecordSeq(1), |_| ()), Err(PeerMisbehaved::AckOfUnsent));
+        assert_eq!(log.ack(Time::ZERO, RecordSeq(u64::MAX), |_| ()), Err(PeerMisbehaved::AckOfUnsent));
+        assert_eq!(log.unacked().count(), 1, "and nothing is freed by it");
+        assert_eq!(SentLog::<u8>::default().ack(Time::ZERO, RecordSeq(0), |_| ()), Err(PeerMisbehaved::AckOfUnsent));
+    }
+
+    #[test]
+    fn records_that_carry_nothing_take_a_number_and_no_memory() {
+        let mut log = SentLog::<u8>::default();
+        (0..1000).for_each(|_| _ = log.skip());
+        assert!(log.is_empty() && log.records.capacity() == 0);
+        assert_eq!(log.next, RecordSeq(1000));
+        log.ack(Time::ZERO, RecordSeq(999), |_| ()).unwrap();
+    }
+
+    #[test]
+    fn waiting_starts_with_the_first_unacknowledged_record_and_restarts_with_progress() {
+        let mut log = log_with(&[b"a", b"b"]);
+        assert_eq!(log.waiting_since(), Some(Time::ZERO));
+        log.ack(Time::from_millis(7), RecordSeq(0), |_| ()).unwrap();
+        assert_eq!(log.waiting_since(), Some(Time::from_millis(7)));
+        log.ack(Time::from_millis(8), RecordSeq(1), |_| ()).unwrap();
+        assert_eq!(log.waiting_since(), None);
+    }
+}
