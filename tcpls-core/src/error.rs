@@ -23,6 +23,8 @@ pub enum Alert {
     IllegalParameter = 47,
     /// 50
     DecodeError = 50,
+    /// 70: the peer speaks no TLS 1.3.
+    ProtocolVersion = 70,
     /// 80
     InternalError = 80,
     /// 90
@@ -71,6 +73,8 @@ pub enum PeerMisbehaved {
     InvalidField(u8),
     /// A record with neither a frame nor an alert.
     EmptyRecord,
+    /// A record whose inner plaintext is longer than TLS allows (RFC 8446, 5.4).
+    RecordOverflow,
     /// A client sent a token.
     TokenFromClient,
     /// A token's sequence number is 0, or came before with another value.
@@ -115,13 +119,17 @@ impl PeerMisbehaved {
     /// The code that Close Session carries.
     pub const fn code(self) -> ErrorCode {
         match self {
-            Self::UnknownFrame(_) | Self::TruncatedFrame(_) | Self::InvalidField(_) | Self::EmptyRecord => code::FRAME_ENCODING,
+            Self::UnknownFrame(_) | Self::TruncatedFrame(_) | Self::InvalidField(_) | Self::EmptyRecord => {
+                code::FRAME_ENCODING
+            }
             Self::FlowControl | Self::TooManyStreams(_) => code::FLOW_CONTROL,
             Self::FinalSize(_) => code::FINAL_SIZE,
             Self::StreamOfWrongSide(_) => code::STREAM_STATE,
-            Self::EnhanceYourCalm | Self::TooManyGaps(_) | Self::TooManyTokens | Self::TooManyAddresses | Self::TooManyKeyUpdates => {
-                code::ENHANCE_YOUR_CALM
-            }
+            Self::EnhanceYourCalm
+            | Self::TooManyGaps(_)
+            | Self::TooManyTokens
+            | Self::TooManyAddresses
+            | Self::TooManyKeyUpdates => code::ENHANCE_YOUR_CALM,
             Self::IntegrityLimit => code::AEAD_LIMIT,
             _ => code::PROTOCOL_VIOLATION,
         }
@@ -133,6 +141,7 @@ impl PeerMisbehaved {
             Self::UnknownFrame(_) | Self::TruncatedFrame(_) | Self::HandshakeMessage => Alert::DecodeError,
             Self::InvalidField(_) | Self::Parameters | Self::ConflictingToken(_) => Alert::IllegalParameter,
             Self::IntegrityLimit => Alert::BadRecordMac,
+            Self::RecordOverflow => Alert::RecordOverflow,
             _ => Alert::UnexpectedMessage,
         }
     }
@@ -145,6 +154,7 @@ impl fmt::Display for PeerMisbehaved {
             Self::TruncatedFrame(ty) => write!(f, "frame of type {ty:#04x} is cut short"),
             Self::InvalidField(ty) => write!(f, "frame of type {ty:#04x} has a field with a value it can't have"),
             Self::EmptyRecord => f.write_str("record without a frame"),
+            Self::RecordOverflow => f.write_str("record longer than TLS allows"),
             Self::TokenFromClient => f.write_str("token from a client"),
             Self::ConflictingToken(n) => write!(f, "token {n} conflicts with what came before"),
             Self::TooManyTokens => f.write_str("too many tokens"),
@@ -266,7 +276,9 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local { error } => write!(f, "closed by this side (error {error})"),
-            Self::Peer { error, reason } => write!(f, "closed by the peer (error {error}): {}", String::from_utf8_lossy(reason)),
+            Self::Peer { error, reason } => {
+                write!(f, "closed by the peer (error {error}): {}", String::from_utf8_lossy(reason))
+            }
             Self::Misbehaved(rule) => write!(f, "peer misbehaved: {rule}"),
             Self::Handshake(error) => write!(f, "handshake failed: {error}"),
             Self::HandshakeTimeout => f.write_str("handshake timed out"),

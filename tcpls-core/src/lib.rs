@@ -1,4 +1,82 @@
-//! TCPLS without I/O.
+//! TCPLS (draft-piraux-tcpls) without I/O: TCP and TLS 1.3 joined into one transport with many streams over one encrypted
+//! session, several TCP connections per session, and acknowledged records, so that a dead TCP connection loses nothing.
+//!
+//! A [`Connection`] is one end of a *session*: a state machine that owns no socket, no clock and no randomness. Tell it what
+//! happened with `handle_*`, ask it what to do next with `poll_*`. A value called `tcp` names one of its TCP connections.
+//! On a server an [`Endpoint`] looks at the first bytes of each accepted TCP connection and says whether they begin a
+//! session or join one.
+//!
+//! # The whole driver
+//!
+//! Both ends here are driven by the same few lines, over pipes in memory. A driver for real sockets has the same three
+//! steps: tell it what happened, hear what it means, fill whoever has room.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use bytes::BytesMut;
+//! use tcpls_core::{Config, Connection, ConnectionId, Endpoint, EndpointConfig, Event, Incoming, Seed, Time};
+//! use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
+//!
+//! # fn tls() -> (RustlsClient, RustlsServer) {
+//! #     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+//! #     let mut roots = rustls::RootCertStore::empty();
+//! #     roots.add(made.cert.der().clone()).unwrap();
+//! #     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+//! #     let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+//! #     let chain = vec![made.cert.der().clone()];
+//! #     let server = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+//! #     let names: &[&[u8]] = &[b"echo"];
+//! #     (RustlsClient::new(client.into(), names).unwrap(), RustlsServer::new(server.into(), names).unwrap())
+//! # }
+//! let (client_tls, server_tls) = tls(); // your rustls configurations, completed for TCPLS
+//! let (now, config) = (Time::ZERO, Arc::new(Config::default()));
+//! let tcp = ConnectionId::FIRST;
+//!
+//! let name = "localhost".try_into().unwrap();
+//! let mut client = Connection::client(now, config.clone(), client_tls.handshake(name).unwrap(), Seed([1; 32]));
+//! let (mut to_server, mut to_client) = (BytesMut::new(), BytesMut::new());
+//!
+//! // The server's door: what kind of TCP connection is this?
+//! let mut endpoint = Endpoint::new(EndpointConfig::default(), [2; 32], Seed([3; 32]));
+//! let incoming = endpoint.handle_accepted(now);
+//! let mut out = Vec::new();
+//! client.poll_transmit(now, tcp, 64 * 1024, &mut out);
+//! to_server.extend_from_slice(&out);
+//! let Some(Incoming::New(session)) = endpoint.handle_bytes(now, incoming, &mut to_server) else { panic!() };
+//! let mut server = Connection::server(now, config, server_tls.handshake().unwrap(), session, Seed([4; 32]));
+//!
+//! let (mut request, mut answer) = (None, Vec::new());
+//! for _ in 0..8 {
+//!     // 1. Tell them what happened.
+//!     server.handle_bytes(now, tcp, &mut to_server);
+//!     client.handle_bytes(now, tcp, &mut to_client);
+//!     // 2. Hear what it means.
+//!     while let Some(event) = client.poll_event() {
+//!         if let Event::Established(_) = event {
+//!             let id = client.open_stream().unwrap();
+//!             client.stream(id).write(b"hello").unwrap();
+//!             client.stream(id).finish().unwrap();
+//!             request = Some(id);
+//!         }
+//!     }
+//!     while let Some(id) = server.accept_stream() {
+//!         while let Ok(Some(data)) = server.stream(id).read(usize::MAX) {
+//!             server.stream(id).write_chunk(&mut data.clone()).unwrap();
+//!         }
+//!         server.stream(id).finish().unwrap();
+//!     }
+//!     while let Some(Ok(Some(data))) = request.map(|id| client.stream(id).read(usize::MAX)) {
+//!         answer.extend_from_slice(&data);
+//!     }
+//!     // 3. Fill whoever has room.
+//!     for (conn, pipe) in [(&mut client, &mut to_server), (&mut server, &mut to_client)] {
+//!         out.clear();
+//!         while conn.poll_transmit(now, tcp, 64 * 1024, &mut out) > 0 {}
+//!         pipe.extend_from_slice(&out);
+//!     }
+//! }
+//! assert_eq!(answer, b"hello");
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod config;
@@ -7,8 +85,18 @@ pub mod crypto;
 pub mod endpoint;
 pub mod error;
 pub mod event;
-pub mod stream;
-pub mod tcp;
+pub mod stats;
+mod stream;
+mod tcp;
 pub mod time;
 pub mod token;
 pub mod wire;
+
+pub use config::Config;
+pub use connection::{Claim, ClaimId, Connection, State, Stream, TcpEnd};
+pub use crypto::rng::Seed;
+pub use endpoint::{Endpoint, EndpointConfig, Incoming, IncomingId, Join, NewSession};
+pub use error::{CloseReason, PeerMisbehaved, TcpFault};
+pub use event::{Event, StreamEvent, TcpEvent};
+pub use time::Time;
+pub use wire::ids::{AddressId, ConnectionId, ErrorCode, SessionId, Side, StreamId};

@@ -1,93 +1,399 @@
-//! API skeleton; the bodies come with the implementation.
-#![allow(missing_docs, unused_variables)]
+//! The state machine of one end of a session. [`Connection`] ties the layers together; each file here holds one room:
+//!
+//! | file | what happens there |
+//! | --- | --- |
+//! | `input` | bytes of a TCP connection become records, records are opened |
+//! | `frames` | one short function per frame type |
+//! | `post_handshake` | alerts, tickets, key updates |
+//! | `output` | a TCP connection has room: records are built and sealed |
+//! | `schedule` | which TCP connection carries new stream data |
+//! | `failover` | a TCP connection is lost or retired: what it carried goes elsewhere |
+//! | `join`, `claims` | the client's and the server's side of a join |
+//! | `closing`, `plain` | the end of a session; sessions without TCPLS |
+//! | `timers` | deadlines, derived from state |
+//! | `api` | what applications do with streams, addresses and TCP connections |
+//! | `keys`, `tokens`, `addresses`, `pending`, `flood` | state with rules of its own |
+
+mod addresses;
+mod api;
+mod claims;
+mod closing;
+mod failover;
+mod flood;
+mod frames;
+mod handshake;
+mod input;
+mod join;
+mod keys;
+mod output;
+mod pending;
+mod plain;
+mod post_handshake;
+mod records;
+pub mod schedule;
+mod timers;
+mod tokens;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use core::net::SocketAddr;
-use bytes::{Bytes, BytesMut};
+
+pub use self::api::Stream;
+pub use self::claims::{Claim, ClaimId};
+pub use self::timers::TimeoutReason;
+
+use self::addresses::{LocalAddresses, PeerAddresses};
+use self::claims::Claims;
+use self::closing::Ending;
+use self::failover::Gone;
+use self::flood::Flood;
+use self::keys::Keys;
+use self::pending::{Carried, Due, Pending};
+use self::post_handshake::Messages;
+use self::schedule::{Aggregate, Scheduler, TcpView};
+use self::tokens::{Held, Issued};
 use crate::config::Config;
 use crate::crypto::Handshake;
-use crate::crypto::rng::Seed;
-use crate::endpoint::{Join, NewSession};
-use crate::error::*;
-use crate::event::Event;
+use crate::crypto::rng::{Rng, Seed};
+use crate::endpoint::NewSession;
+use crate::error::CloseReason;
+use crate::event::{Event, TcpEvent};
+use crate::stats::{FrameCounts, LimitCounts, Stats, TcpPhase, TcpStats};
+use crate::stream::Streams;
+use crate::tcp::acks::AckPolicy;
+use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
-use crate::wire::ids::*;
+use crate::wire::frame::Parameters;
+use crate::wire::hello::ExtensionTypes;
+use crate::wire::ids::{ConnectionId, SessionId, Side};
 
-pub struct Connection;
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClaimId(pub u32);
-/// What became of a claim (a TCP connection that showed a token, and has not proven itself) after more bytes.
+/// How a TCP connection's socket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim { /// needs more bytes
-    Waiting,
-    /// It is TCP connection `tcp` from now on: keep passing bytes, with `handle_bytes`.
-    Proven(ConnectionId),
-    /// Send what `poll_claim_transmit` still gives, then close the socket.
-    Refused }
+pub enum TcpEnd {
+    /// The peer closed its side: a read gave no bytes.
+    Fin,
+    /// The peer, or something on the path, reset it.
+    Reset,
+    /// Another error.
+    Error(std::io::ErrorKind),
+}
+
+/// How far a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TcpEnd { Fin, Reset, Error(std::io::ErrorKind) }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State { Handshaking, Established, Plain, Stranded { until: Time }, Closing, Closed }
+pub enum State {
+    /// The TLS handshake is going on.
+    Handshaking,
+    /// TCPLS is in use.
+    Established,
+    /// The peer does not speak TCPLS: plain TLS 1.3, one TCP connection, one stream.
+    Plain,
+    /// No TCP connection is left; one that joins before `until` saves the session.
+    Stranded {
+        /// When the session gives up.
+        until: Time,
+    },
+    /// Closing, from this side or the peer's.
+    Closing,
+    /// Over.
+    Closed,
+}
+
+/// What the handshake found out about the session, for joins and for the application.
+#[derive(Clone, Debug, Default)]
+struct Identity {
+    application_protocol: Option<Vec<u8>>,
+    alpn: Option<Vec<u8>>,
+    server_name: Option<String>,
+    peer_certificates: Vec<Vec<u8>>,
+    suite: u16,
+}
+
+/// One end of a session. Feed it with `handle_*`, ask it with `poll_*`; in any order, any number of times, with any
+/// bytes: always harmless.
+///
+/// It has no clock, no randomness of its own, no sockets and no locks: with the same configuration, seed and calls it
+/// gives the same bytes.
+pub struct Connection {
+    side: Side,
+    config: Arc<Config>,
+    rng: Rng,
+    extensions: ExtensionTypes,
+
+    /// Present until the handshake is over.
+    handshake: Option<Box<dyn Handshake>>,
+    handshake_deadline: Time,
+    established: bool,
+    plain: bool,
+    plain_state: plain::PlainState,
+    identity: Identity,
+    keys: Option<Keys>,
+
+    /// Live TCP connections.
+    tcps: BTreeMap<ConnectionId, Tcp<Carried>>,
+    /// Lost ones, the newest few.
+    gone: BTreeMap<ConnectionId, Gone>,
+    /// Last bytes for sockets that are to be closed.
+    last_words: BTreeMap<ConnectionId, Vec<u8>>,
+    stranded_until: Option<Time>,
+    claims: Claims,
+    issued: Option<Issued>,
+    held: Held,
+
+    streams: Streams,
+    pending: Pending,
+    parameters_sent: bool,
+    peer_parameters: Option<Parameters>,
+    local_addresses: LocalAddresses,
+    peer_addresses: PeerAddresses,
+    options: Vec<(u8, Vec<u8>)>,
+    scheduler: Box<dyn Scheduler>,
+
+    ending: Ending,
+    messages: Messages,
+    flood: Flood,
+    last_heard: Time,
+    events: VecDeque<Event>,
+    frames_sent: FrameCounts,
+    frames_received: FrameCounts,
+    limits: LimitCounts,
+    key_updates: (u32, u32),
+    /// Kept between calls so that building a record allocates nothing.
+    scratch: output::Scratch,
+}
 
 impl Connection {
-    pub fn client(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, seed: Seed) -> Self { todo!() }
-    pub fn server(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, session: NewSession, seed: Seed) -> Self { todo!() }
-    // what happened
-    /// Takes whole records out of `bytes`, leaves the rest.
-    pub fn handle_bytes(&mut self, now: Time, tcp: ConnectionId, bytes: &mut BytesMut) { todo!() }
-    pub fn handle_tcp_end(&mut self, now: Time, tcp: ConnectionId, how: TcpEnd) { todo!() }
-    pub fn handle_timeout(&mut self, now: Time) { todo!() }
-    /// Server: a TCP connection showed a token of this session.
-    pub fn handle_join(&mut self, now: Time, join: Join) -> ClaimId { todo!() }
-    pub fn handle_claim_bytes(&mut self, now: Time, claim: ClaimId, bytes: &mut BytesMut) -> Claim { todo!() }
-    pub fn handle_claim_end(&mut self, now: Time, claim: ClaimId) { todo!() }
-    /// The session's claim may also be refused later (time-out, another was faster): ask after every call.
-    pub fn claim(&self, claim: ClaimId) -> Claim { todo!() }
-    // commands
-    /// Client: spends a token. To be called when the TCP connection is established.
-    pub fn open_tcp(&mut self, now: Time) -> Result<ConnectionId, OpenTcpError> { todo!() }
-    pub fn open_tcp_with(&mut self, now: Time, zero_rtt: bool) -> Result<ConnectionId, OpenTcpError> { todo!() }
-    pub fn retire_tcp(&mut self, now: Time, tcp: ConnectionId) -> Result<(), TcpError> { todo!() }
-    pub fn set_backup(&mut self, tcp: ConnectionId, backup: bool) -> Result<(), TcpError> { todo!() }
-    pub fn ping(&mut self, tcp: ConnectionId) -> Result<(), TcpError> { todo!() }
-    pub fn open_stream(&mut self) -> Result<StreamId, OpenStreamError> { todo!() }
-    pub fn accept_stream(&mut self) -> Option<StreamId> { todo!() }
-    pub fn stream(&mut self, id: StreamId) -> Stream<'_> { todo!() }
-    pub fn advertise(&mut self, address: SocketAddr) -> Result<AddressId, AddressError> { todo!() }
-    pub fn withdraw(&mut self, id: AddressId) -> Result<(), AddressError> { todo!() }
-    pub fn close(&mut self, now: Time, error: ErrorCode, reason: &[u8]) { todo!() }
-    // what to do next
-    pub fn poll_transmit(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> usize { todo!() }
-    pub fn poll_claim_transmit(&mut self, now: Time, claim: ClaimId, out: &mut Vec<u8>) -> usize { todo!() }
-    pub fn poll_event(&mut self) -> Option<Event> { todo!() }
-    pub fn poll_timeout(&self) -> Option<Time> { todo!() }
-    // getters
-    pub fn state(&self) -> State { todo!() }
-    pub fn wants_write(&self, tcp: ConnectionId) -> bool { todo!() }
-    pub fn wants_read(&self, tcp: ConnectionId) -> bool { todo!() }
-    pub fn tcp_connections(&self) -> Vec<ConnectionId> { todo!() }
-    pub fn tokens(&self) -> usize { todo!() }
-    pub fn session_id(&self) -> Option<SessionId> { todo!() }
-    pub fn side(&self) -> Side { todo!() }
-    pub fn stats(&self) -> Stats { todo!() }
-    pub fn set_scheduler(&mut self, policy: Box<dyn Scheduler>) { todo!() }
+    /// The client's end of a new session. `tls` comes from a provider such as [`RustlsClient`]; TCP connection
+    /// [`ConnectionId::FIRST`] exists from now on and carries the handshake. `seed` must be unpredictable and never used
+    /// again.
+    ///
+    /// [`RustlsClient`]: crate::crypto::rustls::RustlsClient
+    pub fn client(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, seed: Seed) -> Self {
+        let mut conn = Self::new(Side::Client, now, config, tls, None, &seed);
+        conn.flush_handshake();
+        conn
+    }
+
+    /// The server's end of a new session, made from what [`Endpoint`] recognised in its first bytes; hand it the same
+    /// bytes as TCP connection [`ConnectionId::FIRST`].
+    ///
+    /// [`Endpoint`]: crate::endpoint::Endpoint
+    pub fn server(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, session: NewSession, seed: Seed) -> Self {
+        let issued = Issued::new(session.secret, session.id);
+        Self::new(Side::Server, now, config, tls, Some(issued), &seed)
+    }
+
+    fn new(
+        side: Side,
+        now: Time,
+        config: Arc<Config>,
+        tls: Box<dyn Handshake>,
+        issued: Option<Issued>,
+        seed: &Seed,
+    ) -> Self {
+        let first = Tcp::new(ConnectionId::FIRST, TcpState::Handshaking, now);
+        Self {
+            side,
+            rng: Rng::new(seed, b"tcpls session"),
+            extensions: ExtensionTypes::default(),
+            handshake: Some(tls),
+            handshake_deadline: now + config.handshake_timeout,
+            established: false,
+            plain: false,
+            plain_state: plain::PlainState::default(),
+            identity: Identity::default(),
+            keys: None,
+            tcps: BTreeMap::from([(ConnectionId::FIRST, first)]),
+            gone: BTreeMap::new(),
+            last_words: BTreeMap::new(),
+            stranded_until: None,
+            claims: Claims::default(),
+            issued,
+            held: Held::default(),
+            streams: Streams::new(side, &config),
+            pending: Pending::default(),
+            parameters_sent: false,
+            peer_parameters: None,
+            local_addresses: LocalAddresses::default(),
+            peer_addresses: PeerAddresses::default(),
+            options: Vec::new(),
+            scheduler: Box::new(Aggregate),
+            ending: Ending::default(),
+            messages: Messages::default(),
+            flood: Flood::new(config.overhead_budget, now),
+            last_heard: now,
+            events: VecDeque::new(),
+            frames_sent: FrameCounts::default(),
+            frames_received: FrameCounts::default(),
+            limits: LimitCounts::default(),
+            key_updates: (0, 0),
+            scratch: output::Scratch::default(),
+            config,
+        }
+    }
+
+    /// The next thing to hear about. [`Event::Closed`] comes once and last.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        if let Some(event) = self.streams.poll_event() {
+            return Some(Event::Stream(event));
+        }
+        self.ending.take_closed_event().map(|reason| Event::Closed { reason })
+    }
+
+    /// Which end this is.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// How far the session is.
+    pub fn state(&self) -> State {
+        if self.ending.is_closed() {
+            State::Closed
+        } else if !self.established {
+            State::Handshaking
+        } else if self.ending.is_closing() {
+            State::Closing
+        } else if let Some(until) = self.stranded_until {
+            State::Stranded { until }
+        } else if self.plain {
+            State::Plain
+        } else {
+            State::Established
+        }
+    }
+
+    /// Why the session ended; `None` as long as it has not.
+    pub fn close_reason(&self) -> Option<&CloseReason> {
+        self.ending.reason()
+    }
+
+    /// The live TCP connections, in the order of their IDs; those that are still opening too.
+    pub fn tcp_connections(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+        self.tcps.keys().copied()
+    }
+
+    /// Server: how endpoints that share a token secret name this session.
+    pub fn session_id(&self) -> Option<SessionId> {
+        self.issued.as_ref().map(Issued::session)
+    }
+
+    /// The application protocol that was agreed, without the `tcpls+` in front.
+    pub fn application_protocol(&self) -> Option<&[u8]> {
+        self.identity.application_protocol.as_deref()
+    }
+
+    /// The peer's certificates in DER, its own first; empty if it showed none or the handshake is not over.
+    pub fn peer_certificates(&self) -> &[Vec<u8>] {
+        &self.identity.peer_certificates
+    }
+
+    /// The server name that the session was opened with.
+    pub fn server_name(&self) -> Option<&str> {
+        self.identity.server_name.as_deref()
+    }
+
+    /// The TLS code point of the cipher suite in use; `None` before the handshake is over.
+    pub fn cipher_suite(&self) -> Option<u16> {
+        self.established.then_some(self.identity.suite)
+    }
+
+    /// Client: tokens in hand. Server: tokens in the client's hands. Each lets one TCP connection join.
+    pub fn tokens(&self) -> usize {
+        self.issued.as_ref().map_or(self.held.count(), Issued::count)
+    }
+
+    /// Counters of everything, as they are now.
+    pub fn stats(&self) -> Stats {
+        let live = self.tcps.values().map(|tcp| tcp_stats(tcp, phase_of(tcp)));
+        let gone = self.gone.values().map(|gone| tcp_stats(&gone.tcp, TcpPhase::Lost(gone.fault)));
+        let mut tcp: Vec<TcpStats> = live.chain(gone).collect();
+        tcp.sort_by_key(|stats| stats.tcp);
+        Stats {
+            tcp,
+            frames_sent: self.frames_sent.clone(),
+            frames_received: self.frames_received.clone(),
+            streams_open: self.streams.len(),
+            bytes_to_send: self.streams.buffered_to_send(),
+            bytes_to_read: self.streams.buffered_to_read(),
+            tokens: self.tokens(),
+            limits: self.limits,
+            key_updates: self.key_updates,
+        }
+    }
+
+    /// One live TCP connection's counters; cheaper than [`Connection::stats`].
+    pub fn tcp_stats(&self, tcp: ConnectionId) -> Option<TcpStats> {
+        self.tcps.get(&tcp).map(|tcp| tcp_stats(tcp, phase_of(tcp)))
+    }
+
+    fn ack_policy(&self) -> AckPolicy {
+        AckPolicy { max_delay: self.config.max_ack_delay, every_records: self.config.ack_every_records }
+    }
+
+    /// Whether the session is neither closing nor closed.
+    fn is_open(&self) -> bool {
+        !self.ending.is_closing() && !self.ending.is_closed()
+    }
+
+    fn tcp_event(&mut self, event: TcpEvent) {
+        self.events.push_back(Event::Tcp(event));
+    }
+
+    /// Server: gives the client tokens until it has enough, within the limit of TCP connections (draft E14).
+    fn replenish_tokens(&mut self) {
+        let Some(issued) = &mut self.issued else { return };
+        let limit = self.config.max_tcp_connections as usize;
+        let peer_limit =
+            self.peer_parameters.map_or(limit, |p| usize::try_from(p.max_tcp_connections).unwrap_or(limit));
+        let free = limit.min(peer_limit.max(1)).saturating_sub(self.tcps.len());
+        // The client stores 16 and no more; one is always out, or a session that fails whole could never come back.
+        let wanted = (self.config.spare_tokens as usize).min(free).clamp(1, tokens::MAX_STORED);
+        while issued.count() < wanted {
+            let Some(sequence) = issued.issue() else { break };
+            self.pending.insert(Due::Token(sequence));
+        }
+    }
+
+    fn view_of(tcp: &Tcp<Carried>) -> TcpView {
+        TcpView {
+            tcp: tcp.id,
+            smoothed_rtt: tcp.rtt.smoothed(),
+            min_rtt: tcp.rtt.min(),
+            bytes_in_flight: tcp.sent.bytes(),
+            bytes_sent: tcp.counters.bytes_sent,
+            blocked: tcp.blocked,
+            backup: tcp.is_backup(),
+        }
+    }
 }
-pub trait Scheduler: Send {}
-#[derive(Clone, Debug, Default)]
-pub struct Stats { pub tcp: Vec<TcpStats> }
-#[derive(Clone, Debug)]
-pub struct TcpStats { pub tcp: ConnectionId, pub bytes_sent: u64, pub bytes_received: u64, pub stream_bytes_sent: u64, pub stream_bytes_received: u64, pub records_sent: u64, pub records_received: u64, pub requeued_bytes: u64, pub smoothed_rtt: Option<std::time::Duration>, pub min_rtt: Option<std::time::Duration> , pub fault: Option<TcpFault> }
-/// Borrowed view of one stream.
-pub struct Stream<'a>(&'a mut Connection);
-impl Stream<'_> {
-    pub fn write(&mut self, data: &[u8]) -> Result<usize, WriteError> { todo!() }
-    /// Zero-copy; takes the front of `data` that fits and leaves the rest in it.
-    pub fn write_chunk(&mut self, data: &mut Bytes) -> Result<usize, WriteError> { todo!() }
-    pub fn finish(&mut self) -> Result<(), WriteError> { todo!() }
-    pub fn reset(&mut self, error: ErrorCode) -> Result<(), WriteError> { todo!() }
-    /// `Ok(None)` is the end of the stream.
-    pub fn read(&mut self, max: usize) -> Result<Option<Bytes>, ReadError> { todo!() }
-    pub fn stop(&mut self, error: ErrorCode) -> Result<(), ReadError> { todo!() }
-    pub fn attach(&mut self, tcp: ConnectionId) -> Result<(), TcpError> { todo!() }
-    pub fn detach(&mut self, tcp: ConnectionId) -> Result<(), TcpError> { todo!() }
-    pub fn set_priority(&mut self, priority: i8) -> Result<(), WriteError> { todo!() }
+
+impl core::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Connection")
+            .field("side", &self.side)
+            .field("state", &self.state())
+            .field("tcp_connections", &self.tcps.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+fn phase_of(tcp: &Tcp<Carried>) -> TcpPhase {
+    match tcp.state {
+        TcpState::Handshaking | TcpState::Opening { .. } => TcpPhase::Opening,
+        TcpState::Active => TcpPhase::Active,
+        TcpState::Retiring => TcpPhase::Retiring,
+    }
+}
+
+fn tcp_stats(tcp: &Tcp<Carried>, phase: TcpPhase) -> TcpStats {
+    TcpStats {
+        tcp: tcp.id,
+        phase,
+        backup: tcp.is_backup(),
+        smoothed_rtt: tcp.rtt.smoothed(),
+        min_rtt: tcp.rtt.min(),
+        bytes_in_flight: tcp.sent.bytes(),
+        counters: tcp.counters,
+    }
 }

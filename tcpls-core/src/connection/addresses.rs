@@ -1,0 +1,136 @@
+//! Addresses that either end advertises (draft, 5.2.7 and 5.2.8): an ID means one address for ever, and a removed one never
+//! comes back.
+
+use core::net::SocketAddr;
+use std::collections::BTreeMap;
+
+use crate::error::{AddressError, PeerMisbehaved};
+use crate::wire::ids::AddressId;
+
+/// Addresses of the peer that are in force at the same time; more are its fault.
+const MAX_STORED: usize = 16;
+
+/// This side's addresses.
+#[derive(Default)]
+pub(crate) struct LocalAddresses {
+    next: u16,
+    known: BTreeMap<AddressId, Local>,
+}
+
+struct Local {
+    address: SocketAddr,
+    /// The peer acknowledged New Address. Until then Remove Address is held back: on two TCP connections it could overtake
+    /// what it refers to, and be ignored as unknown.
+    acked: bool,
+    withdrawn: bool,
+}
+
+impl LocalAddresses {
+    pub(crate) fn advertise(&mut self, address: SocketAddr) -> Result<AddressId, AddressError> {
+        let id = AddressId(u8::try_from(self.next).map_err(|_| AddressError::Exhausted)?);
+        self.next += 1;
+        self.known.insert(id, Local { address, acked: false, withdrawn: false });
+        Ok(id)
+    }
+
+    /// Marks it withdrawn; the address it had.
+    pub(crate) fn withdraw(&mut self, id: AddressId) -> Result<SocketAddr, AddressError> {
+        let local = self.known.get_mut(&id).filter(|local| !local.withdrawn).ok_or(AddressError::Unknown)?;
+        local.withdrawn = true;
+        Ok(local.address)
+    }
+
+    pub(crate) fn get(&self, id: AddressId) -> Option<SocketAddr> {
+        self.known.get(&id).map(|local| local.address)
+    }
+
+    pub(crate) fn acked(&mut self, id: AddressId) {
+        if let Some(local) = self.known.get_mut(&id) {
+            local.acked = true;
+        }
+    }
+
+    /// Whether Remove Address may go out.
+    pub(crate) fn may_remove(&self, id: AddressId) -> bool {
+        self.known.get(&id).is_some_and(|local| local.acked)
+    }
+}
+
+/// The peer's addresses; `None` for those that were removed, which is remembered for ever (at most 256).
+#[derive(Default)]
+pub(crate) struct PeerAddresses(BTreeMap<AddressId, Option<SocketAddr>>);
+
+impl PeerAddresses {
+    /// True if it is new. Another content for a known ID, or a removed ID, is ignored (draft E15, E16).
+    pub(crate) fn insert(&mut self, id: AddressId, address: SocketAddr) -> Result<bool, PeerMisbehaved> {
+        if self.0.contains_key(&id) {
+            return Ok(false);
+        }
+        if self.in_force().count() >= MAX_STORED {
+            return Err(PeerMisbehaved::TooManyAddresses);
+        }
+        self.0.insert(id, Some(address));
+        Ok(true)
+    }
+
+    /// The address it had; `None` if it is unknown or was removed before, which is ignored (draft E19).
+    pub(crate) fn remove(&mut self, id: AddressId) -> Option<SocketAddr> {
+        self.0.get_mut(&id)?.take()
+    }
+
+    pub(crate) fn in_force(&self) -> impl Iterator<Item = (AddressId, SocketAddr)> + '_ {
+        self.0.iter().filter_map(|(id, address)| address.map(|address| (*id, address)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, last], 443))
+    }
+
+    #[test]
+    fn a_known_id_keeps_its_first_address() {
+        // draft E15
+        let mut peer = PeerAddresses::default();
+        assert_eq!(peer.insert(AddressId(1), address(1)), Ok(true));
+        assert_eq!(peer.insert(AddressId(1), address(2)), Ok(false));
+        assert_eq!(peer.in_force().collect::<Vec<_>>(), [(AddressId(1), address(1))]);
+    }
+
+    #[test]
+    fn a_removed_id_never_comes_back_and_is_removed_once() {
+        // draft E16, E19
+        let mut peer = PeerAddresses::default();
+        assert_eq!(peer.remove(AddressId(1)), None, "unknown");
+        peer.insert(AddressId(1), address(1)).unwrap();
+        assert_eq!(peer.remove(AddressId(1)), Some(address(1)));
+        assert_eq!(peer.remove(AddressId(1)), None, "removed already");
+        assert_eq!(peer.insert(AddressId(1), address(1)), Ok(false));
+        assert_eq!(peer.in_force().count(), 0);
+    }
+
+    #[test]
+    fn the_number_of_addresses_in_force_is_bounded() {
+        let mut peer = PeerAddresses::default();
+        for id in 0..16 {
+            peer.insert(AddressId(id), address(id)).unwrap();
+        }
+        assert_eq!(peer.insert(AddressId(16), address(16)), Err(PeerMisbehaved::TooManyAddresses));
+        peer.remove(AddressId(3));
+        assert_eq!(peer.insert(AddressId(16), address(16)), Ok(true));
+    }
+
+    #[test]
+    fn removal_waits_until_the_peer_has_the_address() {
+        let mut local = LocalAddresses::default();
+        let id = local.advertise(address(1)).unwrap();
+        local.withdraw(id).unwrap();
+        assert!(!local.may_remove(id));
+        local.acked(id);
+        assert!(local.may_remove(id));
+        assert_eq!(local.withdraw(id), Err(AddressError::Unknown), "it is withdrawn once");
+    }
+}

@@ -1,0 +1,253 @@
+//! What applications do: streams, addresses, TCP connections.
+
+use core::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::Connection;
+use super::output::MAX_OPTION_VALUE;
+use super::pending::Due;
+use super::schedule::Scheduler;
+use crate::error::{AddressError, OpenStreamError, ReadError, TcpError, WriteError};
+use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, Side, StreamId};
+
+impl Connection {
+    /// Opens a stream. The peer hears of it with its first data.
+    ///
+    /// In a session without TCPLS the client opens stream 0, once.
+    ///
+    /// # Errors
+    /// See [`OpenStreamError`].
+    pub fn open_stream(&mut self) -> Result<StreamId, OpenStreamError> {
+        if !self.is_open() {
+            return Err(OpenStreamError::Closed);
+        }
+        if self.plain && self.side == Side::Server {
+            return Err(OpenStreamError::Plain);
+        }
+        self.streams.open()
+    }
+
+    /// The next stream that the peer opened, in its order.
+    pub fn accept_stream(&mut self) -> Option<StreamId> {
+        self.streams.accept()
+    }
+
+    /// What can be done with one stream. For a stream that is over or never was, every call says so.
+    pub fn stream(&mut self, id: StreamId) -> Stream<'_> {
+        Stream { conn: self, id }
+    }
+
+    /// Advertises an address of this side: a server's can be connected to, a client's may be connected from (draft, 5.2.7).
+    ///
+    /// # Errors
+    /// See [`AddressError`].
+    pub fn advertise(&mut self, address: SocketAddr) -> Result<AddressId, AddressError> {
+        self.check_addresses()?;
+        let id = self.local_addresses.advertise(address)?;
+        self.pending.insert(Due::Address(id));
+        Ok(id)
+    }
+
+    /// Withdraws an address: the peer leaves TCP connections that use it and makes no new ones (draft, 5.2.8); so does this
+    /// side.
+    ///
+    /// # Errors
+    /// See [`AddressError`].
+    pub fn withdraw(&mut self, id: AddressId) -> Result<(), AddressError> {
+        self.check_addresses()?;
+        let address = self.local_addresses.withdraw(id)?;
+        self.pending.insert(Due::RemoveAddress(id));
+        self.leave_address(address);
+        Ok(())
+    }
+
+    /// The peer's addresses that are in force. Suggestions: whether to connect to one is the application's decision.
+    pub fn peer_addresses(&self) -> impl Iterator<Item = (AddressId, SocketAddr)> + '_ {
+        self.peer_addresses.in_force()
+    }
+
+    fn check_addresses(&self) -> Result<(), AddressError> {
+        if !self.is_open() {
+            Err(AddressError::Closed)
+        } else if self.plain {
+            Err(AddressError::Plain)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Says between which addresses a TCP connection runs, so that it can be left when one of them is withdrawn.
+    pub fn set_tcp_addresses(&mut self, tcp: ConnectionId, local: Option<SocketAddr>, remote: Option<SocketAddr>) {
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            (entry.local, entry.remote) = (local, remote);
+        }
+    }
+
+    /// Marks a TCP connection as a backup, to be used only when no other lives, or as available again; the peer is asked to
+    /// do the same.
+    ///
+    /// # Errors
+    /// See [`TcpError`].
+    pub fn set_backup(&mut self, tcp: ConnectionId, backup: bool) -> Result<(), TcpError> {
+        self.check_tcp(tcp)?;
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.own_backup = backup;
+        }
+        self.pending.insert(Due::Status(tcp));
+        Ok(())
+    }
+
+    /// Asks for a sign of life on one TCP connection: a Ping goes out, its acknowledgment comes back on the same one.
+    ///
+    /// # Errors
+    /// See [`TcpError`].
+    pub fn ping(&mut self, tcp: ConnectionId) -> Result<(), TcpError> {
+        self.check_tcp(tcp)?;
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.ping = true;
+        }
+        Ok(())
+    }
+
+    /// Sends a TCP option inside the encrypted session: the peer's application hears of it and may act on it. At most 64
+    /// bytes of `value` are sent; an endpoint sends at most 256 options in a session and ignores further calls.
+    ///
+    /// # Errors
+    /// See [`TcpError`]; never [`TcpError::Unknown`] or [`TcpError::Last`].
+    pub fn send_tcp_option(&mut self, kind: u8, value: &[u8]) -> Result<(), TcpError> {
+        if !self.is_open() {
+            return Err(TcpError::Closed);
+        }
+        if self.plain {
+            return Err(TcpError::Plain);
+        }
+        if let Ok(index @ 0..256) = u32::try_from(self.options.len()) {
+            let value = value.get(..value.len().min(MAX_OPTION_VALUE)).unwrap_or_default();
+            self.options.push((kind, value.to_vec()));
+            self.pending.insert(Due::Option(index));
+        }
+        Ok(())
+    }
+
+    /// Starts a new generation of this side's keys on all TCP connections. Has no effect while one is still under way.
+    pub fn update_keys(&mut self) {
+        let settled = self
+            .keys
+            .as_ref()
+            .is_some_and(|keys| self.tcps.values().all(|entry| entry.seal.generation == keys.seal_target()));
+        if settled {
+            self.start_key_update();
+        }
+    }
+
+    /// Chooses how stream data is spread over TCP connections; from the next record on.
+    pub fn set_scheduler(&mut self, scheduler: Box<dyn Scheduler>) {
+        self.scheduler = scheduler;
+    }
+
+    /// Whether the owner should go on reading from this TCP connection's socket. With flow control both ways, which ALPN
+    /// sessions always have, it is true as long as the TCP connection lives; a plain session stops reading when the
+    /// application does not.
+    pub fn wants_read(&self, tcp: ConnectionId) -> bool {
+        let full = self.plain && self.streams.buffered_to_read() as u64 >= self.config.max_stream_window;
+        self.tcps.contains_key(&tcp) && !full
+    }
+
+    pub(super) fn check_tcp(&self, tcp: ConnectionId) -> Result<(), TcpError> {
+        if !self.is_open() {
+            Err(TcpError::Closed)
+        } else if self.plain {
+            Err(TcpError::Plain)
+        } else if !self.tcps.contains_key(&tcp) {
+            Err(TcpError::Unknown)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// One stream of a session, borrowed for a moment. No call blocks.
+pub struct Stream<'a> {
+    conn: &'a mut Connection,
+    id: StreamId,
+}
+
+impl Stream<'_> {
+    /// Copies as much of `data` as there is room for and returns how much that was; at least one byte unless `data` is empty.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn write(&mut self, data: &[u8]) -> Result<usize, WriteError> {
+        self.conn.streams.write(self.id, data)
+    }
+
+    /// Takes as much off the front of `data` as there is room for, without copying, and returns how much that was.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn write_chunk(&mut self, data: &mut Bytes) -> Result<usize, WriteError> {
+        self.conn.streams.write_chunk(self.id, data)
+    }
+
+    /// Nothing more will be written; the peer sees the end after what was.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn finish(&mut self) -> Result<(), WriteError> {
+        self.conn.streams.finish(self.id)
+    }
+
+    /// Gives up what was written and is not delivered; the peer sees `error`.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn reset(&mut self, error: ErrorCode) -> Result<(), WriteError> {
+        self.conn.streams.reset(self.id, error)
+    }
+
+    /// The next bytes in order, at most `max`; `None` is the end. What comes is the buffer that the record was received in.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read(&mut self, max: usize) -> Result<Option<Bytes>, ReadError> {
+        self.conn.streams.read(self.id, max)
+    }
+
+    /// Reads no more; the peer is asked to send no more and sees `error`.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn stop(&mut self, error: ErrorCode) -> Result<(), ReadError> {
+        self.conn.streams.stop(self.id, error)
+    }
+
+    /// Lets TCP connection `tcp` carry this stream. A stream that was attached to none may use any; attached to some, it uses
+    /// those alone, until they are all gone.
+    ///
+    /// # Errors
+    /// See [`TcpError`].
+    pub fn attach(&mut self, tcp: ConnectionId) -> Result<(), TcpError> {
+        self.conn.check_tcp(tcp)?;
+        self.conn.streams.attach(self.id, tcp);
+        Ok(())
+    }
+
+    /// Takes that back. A stream that is attached to none may use any.
+    ///
+    /// # Errors
+    /// See [`TcpError`].
+    pub fn detach(&mut self, tcp: ConnectionId) -> Result<(), TcpError> {
+        self.conn.check_tcp(tcp)?;
+        self.conn.streams.detach(self.id, tcp);
+        Ok(())
+    }
+
+    /// Streams with a higher priority are sent first; equal ones take turns. 0 at the start.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn set_priority(&mut self, priority: i8) -> Result<(), WriteError> {
+        self.conn.streams.set_priority(self.id, priority)
+    }
+}

@@ -1,0 +1,283 @@
+//! The server's side of a join: TCP connections that showed a token and have not proven themselves.
+//!
+//! The token crosses the network in clear, so who shows it may be an eavesdropper. A claim is therefore put to no use until
+//! one of its records opens under the session's keys; the first to do so takes the token, the others are turned away.
+
+use std::collections::BTreeMap;
+
+use bytes::BytesMut;
+
+use super::Connection;
+use super::input::take_content;
+use super::join::random_key_share;
+use super::tokens::Issued;
+use crate::crypto::{TAG_LEN, plaintext_alert};
+use crate::endpoint::Join;
+use crate::error::Alert;
+use crate::tcp::deframer::next_record;
+use crate::tcp::{Tcp, TcpState};
+use crate::time::Time;
+use crate::wire::hello::{CHANGE_CIPHER_SPEC, JoinServerHello};
+use crate::wire::ids::ConnectionId;
+use crate::wire::record::{ContentType, HEADER_LEN, RecordHeader};
+
+/// TCP connections that may claim one token at once.
+const MAX_PER_TOKEN: usize = 4;
+/// Claims of one session at once; also while the handshake is not over.
+const MAX_CLAIMS: usize = 16;
+/// Records of the apparent handshake after the hello: one ChangeCipherSpec, or two if the client repeats it.
+const MAX_CHANGE_CIPHER_SPECS: u8 = 2;
+
+/// Names a claim, for the life of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClaimId(u32);
+
+/// What has become of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It has not proven itself. Pass on what comes; hold at most 64 KiB for it.
+    Waiting,
+    /// It is TCP connection `tcp` from now on: go on with `handle_bytes` and `poll_transmit`.
+    Proven(ConnectionId),
+    /// Send what `poll_claim_transmit` still gives, then close the socket.
+    Refused,
+}
+
+/// The claims of a session.
+#[derive(Default)]
+pub(super) struct Claims {
+    next: u32,
+    waiting: BTreeMap<ClaimId, Waiting>,
+    /// What was decided and not fetched yet: last bytes of those that were turned away, IDs of those that were let in.
+    decided: BTreeMap<ClaimId, Decided>,
+}
+
+enum Decided {
+    Proven(ConnectionId),
+    Refused(Vec<u8>),
+}
+
+struct Waiting {
+    sequence: u32,
+    deadline: Time,
+    change_cipher_specs: u8,
+    out: Vec<u8>,
+    /// Kept until the handshake is over and the hello can be judged.
+    join: Option<Join>,
+}
+
+impl Claims {
+    /// When the first claim has waited long enough.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.waiting.values().map(|waiting| waiting.deadline).min()
+    }
+}
+
+impl Connection {
+    /// Server: a TCP connection shows a token of this session. Its first records go to
+    /// [`Connection::handle_claim_bytes`], its answer comes from [`Connection::poll_claim_transmit`]. Total: a bad join is a
+    /// claim that is [`Claim::Refused`].
+    pub fn handle_join(&mut self, now: Time, join: Join) -> ClaimId {
+        let id = ClaimId(self.claims.next);
+        self.claims.next = self.claims.next.wrapping_add(1);
+        let sequence = join.sequence;
+        if !self.may_claim(&join) {
+            self.refuse(id, Alert::IllegalParameter);
+            return id;
+        }
+        let deadline = now + self.config.join_timeout;
+        let waiting = Waiting { sequence, deadline, change_cipher_specs: 0, out: Vec::new(), join: Some(join) };
+        self.claims.waiting.insert(id, waiting);
+        if self.established {
+            self.judge_hello(id);
+        }
+        id
+    }
+
+    /// More bytes of a claim. Takes whole records out of `bytes`, as `handle_bytes` does; leaves them all there while the
+    /// session's own handshake is not over.
+    pub fn handle_claim_bytes(&mut self, now: Time, claim: ClaimId, bytes: &mut BytesMut) -> Claim {
+        while self.established && self.claims.waiting.contains_key(&claim) {
+            match next_record(bytes) {
+                Ok(None) => break,
+                Ok(Some((header, record))) => self.handle_claim_record(now, claim, header, record),
+                Err(_) => self.refuse(claim, Alert::DecodeError),
+            }
+        }
+        let outcome = self.claim(claim);
+        match outcome {
+            Claim::Proven(tcp) => self.handle_bytes(now, tcp, bytes),
+            Claim::Refused => bytes.clear(),
+            Claim::Waiting => {}
+        }
+        outcome
+    }
+
+    /// The socket of a claim ended.
+    pub fn handle_claim_end(&mut self, claim: ClaimId) {
+        self.claims.waiting.remove(&claim);
+        self.claims.decided.remove(&claim);
+    }
+
+    /// What has become of a claim; it can change with every call on the session. A claim that was never made, or has ended,
+    /// is refused.
+    pub fn claim(&self, claim: ClaimId) -> Claim {
+        match self.claims.decided.get(&claim) {
+            Some(Decided::Proven(tcp)) => Claim::Proven(*tcp),
+            Some(Decided::Refused(_)) => Claim::Refused,
+            None if self.claims.waiting.contains_key(&claim) => Claim::Waiting,
+            None => Claim::Refused,
+        }
+    }
+
+    /// Appends what is to be sent to a claim's socket and returns how much that is: the answer to its hello, or an alert.
+    pub fn poll_claim_transmit(&mut self, claim: ClaimId, out: &mut Vec<u8>) -> usize {
+        let from = match (self.claims.waiting.get_mut(&claim), self.claims.decided.get_mut(&claim)) {
+            (Some(waiting), _) => &mut waiting.out,
+            (None, Some(Decided::Refused(alert))) => alert,
+            _ => return 0,
+        };
+        let written = from.len();
+        out.append(from);
+        written
+    }
+
+    fn may_claim(&self, join: &Join) -> bool {
+        let of_same = self.claims.waiting.values().filter(|waiting| waiting.sequence == join.sequence).count();
+        let is_good = |issued: &Issued| {
+            join.session == issued.session()
+                && issued.is_outstanding(join.sequence)
+                && issued.value(join.sequence) == join.token
+        };
+        self.issued.as_ref().is_some_and(is_good)
+            && of_same < MAX_PER_TOKEN
+            && self.claims.waiting.len() < MAX_CLAIMS
+            && self.is_open()
+            && !self.plain
+    }
+
+    /// The session knows its name, protocol and suite: the hello must agree with them. It is answered.
+    fn judge_hello(&mut self, id: ClaimId) {
+        let Some(join) = self.claims.waiting.get_mut(&id).and_then(|waiting| waiting.join.take()) else { return };
+        let hello = &join.hello;
+        let fits = hello.server_name == self.identity.server_name
+            && self.identity.alpn.as_ref().is_none_or(|alpn| hello.alpn.contains(alpn))
+            && hello.suites.contains(&self.identity.suite)
+            && hello.supports_tls13;
+        if !fits {
+            return self.refuse(id, Alert::IllegalParameter);
+        }
+        let answer = JoinServerHello {
+            random: self.rng.bytes(),
+            session_id: &hello.session_id,
+            suite: self.identity.suite,
+            key_share: random_key_share(&mut self.rng),
+            psk: hello.psk,
+        };
+        if let Some(waiting) = self.claims.waiting.get_mut(&id) {
+            answer.encode(&mut waiting.out);
+            waiting.out.extend_from_slice(&CHANGE_CIPHER_SPEC);
+        }
+    }
+
+    fn handle_claim_record(&mut self, now: Time, id: ClaimId, header: RecordHeader, record: BytesMut) {
+        let Some(waiting) = self.claims.waiting.get_mut(&id) else { return };
+        match header.content_type {
+            ContentType::ChangeCipherSpec if record[HEADER_LEN..] == [1] => {
+                waiting.change_cipher_specs += 1;
+                if waiting.change_cipher_specs > MAX_CHANGE_CIPHER_SPECS {
+                    self.refuse(id, Alert::UnexpectedMessage);
+                }
+            }
+            ContentType::ApplicationData => self.try_prove(now, id, record),
+            ContentType::Alert => self.handle_claim_end(id),
+            _ => self.refuse(id, Alert::UnexpectedMessage),
+        }
+    }
+
+    /// The first protected record of a claim: if it opens, the TCP connection is the session's.
+    fn try_prove(&mut self, now: Time, id: ClaimId, mut record: BytesMut) {
+        let (Some(waiting), Some(keys)) = (self.claims.waiting.get(&id), &mut self.keys) else { return };
+        let tcp = ConnectionId(waiting.sequence);
+        if !self.issued.as_ref().is_some_and(|issued| issued.is_outstanding(tcp.0)) {
+            return self.refuse(id, Alert::IllegalParameter); // the client gave it up in the meantime
+        }
+        let (header, body) = record.split_at_mut(HEADER_LEN);
+        match keys.open_first(tcp, header, body) {
+            Ok(position) => {
+                record.truncate(record.len() - TAG_LEN);
+                let mut entry = Tcp::new(tcp, TcpState::Active, now);
+                entry.open = position;
+                self.admit(id, entry);
+                self.handle_opened(now, tcp, take_content(record.freeze()));
+            }
+            Err(super::keys::KeyError::IntegrityLimit) => {
+                self.fail_session(now, crate::error::PeerMisbehaved::IntegrityLimit);
+            }
+            Err(_) => {
+                self.limits.bad_records += 1;
+                self.refuse(id, Alert::BadRecordMac);
+            }
+        }
+    }
+
+    /// Takes the claim into the session; its rivals for the same token are turned away.
+    fn admit(&mut self, id: ClaimId, mut entry: Tcp<super::pending::Carried>) {
+        let Some(waiting) = self.claims.waiting.remove(&id) else { return };
+        let tcp = entry.id;
+        entry.raw = waiting.out;
+        entry.may_seal = true;
+        entry.received.count();
+        entry.counters.records_received = 1;
+        if let Some(keys) = &self.keys {
+            entry.seal.generation = keys.seal_target();
+        }
+        if let Some(issued) = &mut self.issued {
+            issued.burn(waiting.sequence);
+        }
+        let same = |(_, other): &(&ClaimId, &Waiting)| other.sequence == waiting.sequence;
+        let rivals: Vec<ClaimId> = self.claims.waiting.iter().filter(same).map(|(rival, _)| *rival).collect();
+        rivals.into_iter().for_each(|rival| self.refuse(rival, Alert::IllegalParameter));
+        self.claims.decided.insert(id, Decided::Proven(tcp));
+        self.tcps.insert(tcp, entry);
+        self.welcome(tcp);
+        self.replenish_tokens();
+    }
+
+    fn refuse(&mut self, id: ClaimId, alert: Alert) {
+        self.limits.claims_refused += 1;
+        self.claims.waiting.remove(&id);
+        self.claims.decided.insert(id, Decided::Refused(plaintext_alert(alert).to_vec()));
+        while self.claims.decided.len() > 2 * MAX_CLAIMS {
+            // Whoever has not asked by now will be told `Refused` all the same.
+            self.claims.decided.pop_first();
+        }
+    }
+
+    /// The handshake is over: the joins that came before it ended can be judged.
+    pub(super) fn release_claims(&mut self) {
+        let early: Vec<ClaimId> = self.claims.waiting.keys().copied().collect();
+        early.into_iter().for_each(|claim| self.judge_hello(claim));
+    }
+
+    /// Turns all claims away.
+    pub(super) fn drop_claims(&mut self) {
+        let all: Vec<ClaimId> = self.claims.waiting.keys().copied().collect();
+        all.into_iter().for_each(|claim| self.refuse(claim, Alert::IllegalParameter));
+    }
+
+    /// Turns those away that have waited long enough. Their tokens are burnt: they were seen on the wire.
+    pub(super) fn expire_claims(&mut self, now: Time) {
+        let late = |(_, waiting): &(&ClaimId, &Waiting)| waiting.deadline <= now;
+        let expired: Vec<(ClaimId, u32)> =
+            self.claims.waiting.iter().filter(late).map(|(id, waiting)| (*id, waiting.sequence)).collect();
+        for (claim, sequence) in expired {
+            self.refuse(claim, Alert::UserCanceled);
+            let contested = self.claims.waiting.values().any(|waiting| waiting.sequence == sequence);
+            if let Some(issued) = self.issued.as_mut().filter(|_| !contested) {
+                issued.burn(sequence);
+            }
+            self.replenish_tokens();
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The end of a session: Close Session, close_notify, and what a rule broken by the peer brings (draft, 4.5).
+
+use super::Connection;
+use super::keys::KeyError;
+use super::records::alert_body;
+use crate::error::{Alert, CloseReason, PeerMisbehaved};
+use crate::event::{Event, TcpEvent};
+use crate::time::Time;
+use crate::wire::frame::{self, Frame};
+use crate::wire::ids::{ConnectionId, ErrorCode};
+use crate::wire::record::{ContentType, HEADER_LEN};
+
+/// The longest reason that is sent or kept.
+const MAX_REASON: usize = 1024;
+
+/// How far the end has come.
+#[derive(Default)]
+pub(super) struct Ending {
+    /// This side's application, or its answer to the peer, wants to end the session.
+    request: Option<Request>,
+    /// Everything that was to be delivered is: close_notify goes out on each TCP connection.
+    notify: bool,
+    deadline: Option<Time>,
+    /// What the peer's Close Session said.
+    peer: Option<(ErrorCode, Vec<u8>)>,
+    peer_notified: bool,
+    reason: Option<CloseReason>,
+    told: bool,
+}
+
+enum Request {
+    /// With a Close Session frame.
+    Own(ErrorCode, Vec<u8>),
+    /// The peer was first: close_notify alone is the answer.
+    Answer,
+}
+
+impl Ending {
+    pub(super) fn is_closed(&self) -> bool {
+        self.reason.is_some()
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.request.is_some()
+    }
+
+    /// Whether close_notify is to go out now.
+    pub(super) fn wants_notify(&self) -> bool {
+        self.notify && self.reason.is_none()
+    }
+
+    /// Everything that was to be delivered is.
+    pub(super) fn start_notify(&mut self) {
+        self.notify = true;
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.deadline.filter(|_| self.reason.is_none())
+    }
+
+    pub(super) fn reason(&self) -> Option<&CloseReason> {
+        self.reason.as_ref()
+    }
+
+    /// The reason, once and only once.
+    pub(super) fn take_closed_event(&mut self) -> Option<CloseReason> {
+        let reason = self.reason.clone().filter(|_| !self.told)?;
+        self.told = true;
+        Some(reason)
+    }
+
+    /// What the peer said, if it did.
+    pub(super) fn peer_reason(&self) -> Option<CloseReason> {
+        self.peer.clone().map(|(error, reason)| CloseReason::Peer { error, reason })
+    }
+
+    /// Nothing is lost by ending when the last TCP connection goes.
+    pub(super) fn may_end_without_tcp(&self) -> bool {
+        self.notify || self.peer_notified
+    }
+
+    /// Why the session will have ended.
+    pub(super) fn planned_reason(&self) -> CloseReason {
+        match &self.request {
+            Some(Request::Own(error, _)) => CloseReason::Local { error: *error },
+            _ => self.peer_reason().unwrap_or(CloseReason::Peer { error: ErrorCode::default(), reason: Vec::new() }),
+        }
+    }
+}
+
+impl Connection {
+    /// Ends the session. With `error` 0 what was written is delivered first (for as long as [`Config::close_timeout`]); with
+    /// any other it is dropped. `reason` is text for people; 1 KiB of it is sent. Calling it again changes nothing.
+    ///
+    /// [`Config::close_timeout`]: crate::config::Config::close_timeout
+    pub fn close(&mut self, now: Time, error: ErrorCode, reason: &[u8]) {
+        if !self.is_open() {
+            return;
+        }
+        if !self.established {
+            return self.abandon_handshake(error);
+        }
+        let reason = reason.get(..reason.len().min(MAX_REASON)).unwrap_or_default().to_vec();
+        self.ending.request = Some(Request::Own(error, reason));
+        self.ending.deadline = Some(now + self.config.close_timeout);
+        self.streams.stop_writing();
+        if error != ErrorCode::default() {
+            self.streams.drop_outgoing();
+        }
+        self.drop_claims();
+        self.settle(now);
+    }
+
+    fn abandon_handshake(&mut self, error: ErrorCode) {
+        if let Some(first) = self.tcps.get_mut(&ConnectionId::FIRST) {
+            first.raw.extend_from_slice(&crate::crypto::plaintext_alert(Alert::UserCanceled));
+        }
+        self.end_handshake(CloseReason::Local { error });
+    }
+
+    /// The peer's Close Session: it takes no more data.
+    pub(super) fn handle_close_session(&mut self, now: Time, error: ErrorCode, reason: &[u8]) {
+        if self.ending.peer.is_some() || self.ending.is_closed() {
+            return;
+        }
+        let kept = reason.get(..reason.len().min(MAX_REASON)).unwrap_or_default();
+        self.ending.peer = Some((error, kept.to_vec()));
+        self.events.push_back(Event::PeerClosing { error });
+        self.streams.stop_writing();
+        self.streams.drop_outgoing();
+        self.drop_claims();
+        self.ending.request.get_or_insert(Request::Answer);
+        self.ending.deadline.get_or_insert(now + self.config.close_timeout);
+        self.ending.notify = true;
+    }
+
+    /// The peer's close_notify on `tcp`: it sends no more on the session; on other TCP connections data may still be on its
+    /// way.
+    pub(super) fn handle_close_notify(&mut self, now: Time, tcp: ConnectionId) {
+        if self.plain {
+            return self.handle_plain_end(now, tcp);
+        }
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.peer_notified = true;
+        }
+        if !self.ending.peer_notified && self.ending.peer.is_none() {
+            self.events.push_back(Event::PeerClosing { error: ErrorCode::default() });
+        }
+        self.ending.peer_notified = true;
+        if self.tcps.values().all(|entry| entry.peer_notified) {
+            self.streams.truncate();
+        }
+    }
+
+    /// Takes the next step of closing, if its time has come.
+    pub(super) fn advance_closing(&mut self, now: Time) {
+        if self.ending.is_closed() || self.ending.request.is_none() {
+            return;
+        }
+        if self.plain {
+            return self.advance_plain_closing(now);
+        }
+        self.ending.notify |= self.streams.is_flushed() && self.pending.is_empty();
+        // A TCP connection that is stuck does not keep the others: the peer has heard it on one of them.
+        let heard = self.tcps.values().any(|entry| entry.notified);
+        let said = self.tcps.values().all(|entry| entry.notified || entry.blocked);
+        if self.ending.peer_notified && heard && said {
+            let reason = self.ending.planned_reason();
+            self.conclude(reason);
+        }
+    }
+
+    /// The last two records on a TCP connection: Close Session with what is still to be acknowledged, and close_notify.
+    pub(super) fn write_closing(&mut self, now: Time, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<(), KeyError> {
+        if let Some(Request::Own(error, reason)) = &self.ending.request {
+            let (error, reason) = (*error, reason.clone());
+            self.write_close_session(now, tcp, error, &reason, out)?;
+        }
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER_LEN]);
+        out.extend_from_slice(&alert_body(Alert::CloseNotify));
+        self.seal_record(tcp, ContentType::Alert, out, start)?;
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.sent.skip();
+            entry.notified = true;
+        }
+        Ok(())
+    }
+
+    fn write_close_session(
+        &mut self,
+        now: Time,
+        tcp: ConnectionId,
+        error: ErrorCode,
+        reason: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), KeyError> {
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER_LEN]);
+        let frame = Frame::CloseSession(frame::CloseSession { error, reason });
+        self.encode(&frame, out);
+        let acks = self.take_acks(now, tcp, true);
+        self.write_acks(&acks, out);
+        self.seal_record(tcp, ContentType::ApplicationData, out, start)?;
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.sent.push(now, (out.len() - start) as u16, 0);
+        }
+        Ok(())
+    }
+
+    /// The peer broke a rule inside authentic records: the session ends at once, with the reason on every TCP connection.
+    pub(super) fn fail_session(&mut self, now: Time, rule: PeerMisbehaved) {
+        self.say_farewell(now, rule.code(), rule.to_string().as_bytes(), rule.alert());
+        self.streams.abort();
+        self.conclude(CloseReason::Misbehaved(rule));
+    }
+
+    /// The session ends at once for a reason that is nobody's breach of a rule.
+    pub(super) fn end_session(&mut self, now: Time, reason: CloseReason) {
+        let code = match &reason {
+            CloseReason::IdleTimeout => crate::error::code::IDLE_TIMEOUT,
+            CloseReason::AeadLimit => crate::error::code::AEAD_LIMIT,
+            CloseReason::Local { error } => *error,
+            _ => ErrorCode::default(),
+        };
+        self.say_farewell(now, code, &[], Alert::CloseNotify);
+        self.conclude(reason);
+    }
+
+    /// Close Session and an alert become each TCP connection's last words.
+    fn say_farewell(&mut self, now: Time, code: ErrorCode, text: &[u8], alert: Alert) {
+        if self.ending.is_closed() || !self.established {
+            return;
+        }
+        let live: Vec<ConnectionId> = self.tcps.keys().copied().collect();
+        for tcp in live {
+            let mut words = self.tcps.get_mut(&tcp).map(|entry| core::mem::take(&mut entry.raw)).unwrap_or_default();
+            if self.tcps.get(&tcp).is_some_and(|entry| entry.may_seal && !entry.notified) {
+                let whole = words.len();
+                if !self.plain && self.write_close_session(now, tcp, code, text, &mut words).is_err() {
+                    words.truncate(whole);
+                }
+                if let Some(mut entry) = self.tcps.remove(&tcp) {
+                    self.alert_for(&mut entry, alert, &mut words);
+                    self.tcps.insert(tcp, entry);
+                }
+            }
+            self.put_last_words(tcp, words);
+        }
+    }
+
+    /// The session is over. Every socket may be closed once its last words are out.
+    pub(super) fn conclude(&mut self, reason: CloseReason) {
+        if self.ending.is_closed() {
+            return;
+        }
+        self.discard_all();
+        self.drop_claims();
+        self.streams.stop_writing();
+        self.streams.drop_outgoing();
+        self.streams.truncate();
+        self.stranded_until = None;
+        self.keys = None;
+        self.handshake = None;
+        self.gone.clear();
+        self.ending.reason = Some(reason);
+    }
+
+    /// Lets go of all sockets.
+    pub(super) fn discard_all(&mut self) {
+        for (tcp, entry) in core::mem::take(&mut self.tcps) {
+            if !entry.raw.is_empty() {
+                self.last_words.entry(tcp).or_default().extend_from_slice(&entry.raw);
+            }
+            self.tcp_event(TcpEvent::Discarded { tcp });
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A TCP connection is lost, or left on purpose: what its unacknowledged records carried goes out again on others, in new
+//! records. The one home of the way from live to gone.
+
+use core::net::SocketAddr;
+
+use super::Connection;
+use super::pending::{Carried, Due};
+use crate::error::{Alert, CloseReason, TcpError, TcpFault};
+use crate::event::{Event, TcpEvent};
+use crate::tcp::{Tcp, TcpState};
+use crate::time::Time;
+use crate::wire::ids::ConnectionId;
+
+/// Lost TCP connections that are remembered: late ACKs still free what would be sent twice.
+const MAX_GONE: usize = 64;
+
+/// A TCP connection that was lost, and why.
+pub(super) struct Gone {
+    pub(super) tcp: Tcp<Carried>,
+    pub(super) fault: TcpFault,
+}
+
+impl Gone {
+    /// What Connection Reset tells the peer. 0 says nothing.
+    pub(super) fn reason(&self) -> u8 {
+        match self.fault {
+            TcpFault::Fin | TcpFault::Reset | TcpFault::Io => 1,
+            TcpFault::NotTls | TcpFault::RecordOverflow | TcpFault::UnexpectedRecord | TcpFault::BadRecord => 2,
+            TcpFault::Alert(_) => 3,
+            TcpFault::UserTimeout | TcpFault::JoinTimeout => 4,
+            TcpFault::Retired => 5,
+            TcpFault::AddressWithdrawn => 6,
+            _ => 0,
+        }
+    }
+}
+
+impl Connection {
+    /// TCP connection `tcp` is of no more use. Its data is requeued, the peer is told on another, the owner is told to close
+    /// the socket after `alert` went out.
+    pub(super) fn lose_tcp(&mut self, now: Time, tcp: ConnectionId, fault: TcpFault, alert: Option<Alert>) {
+        let Some(mut entry) = self.tcps.remove(&tcp) else { return };
+        if !self.established {
+            self.tcps.insert(tcp, entry);
+            return self.lose_in_handshake(fault, alert);
+        }
+        if self.plain {
+            self.tcps.insert(tcp, entry);
+            return self.lose_plain(now, fault, alert);
+        }
+        let mut words = core::mem::take(&mut entry.raw);
+        if let Some(alert) = alert {
+            self.alert_for(&mut entry, alert, &mut words);
+        }
+        self.put_last_words(tcp, words);
+        entry.counters.requeued_bytes = self.requeue_all(&entry);
+        self.streams.forget_tcp(tcp);
+        entry.received.owe_final();
+        self.tell_peer(tcp, fault);
+        self.gone.insert(tcp, Gone { tcp: entry, fault });
+        while self.gone.len() > MAX_GONE {
+            self.gone.pop_first();
+        }
+        self.tcp_event(TcpEvent::Lost { tcp, fault });
+        self.tcp_event(TcpEvent::Discarded { tcp });
+        self.replenish_tokens();
+        self.forget_keys();
+        self.strand_if_alone(now);
+    }
+
+    /// Bytes that the owner sends before it closes the socket.
+    pub(super) fn put_last_words(&mut self, tcp: ConnectionId, words: Vec<u8>) {
+        if !words.is_empty() {
+            self.last_words.insert(tcp, words);
+        }
+    }
+
+    fn lose_in_handshake(&mut self, fault: TcpFault, alert: Option<Alert>) {
+        if let (Some(first), Some(alert)) = (self.tcps.get_mut(&ConnectionId::FIRST), alert) {
+            first.raw.extend_from_slice(&crate::crypto::plaintext_alert(alert));
+        }
+        self.end_handshake(CloseReason::LostInHandshake(fault));
+    }
+
+    fn tell_peer(&mut self, tcp: ConnectionId, fault: TcpFault) {
+        match fault {
+            TcpFault::PeerReset(_) => _ = self.scratch.final_acks.insert(tcp),
+            _ => self.pending.insert(Due::Reset(tcp)),
+        }
+        self.pending.remove(Due::Status(tcp));
+    }
+
+    fn requeue_all(&mut self, entry: &Tcp<Carried>) -> u64 {
+        entry.sent.unacked().map(|item| self.requeue(item)).sum()
+    }
+
+    /// Merges what a record carried back into what is pending; how many bytes of stream data that were. Not requeued:
+    /// Padding, Ping, Stream Change (never noted) and ACKs (made anew from the current state).
+    pub(super) fn requeue(&mut self, item: &Carried) -> u64 {
+        match item {
+            Carried::Chunk(chunk) => return self.streams.chunk_lost(chunk),
+            Carried::Stream(key) => self.streams.control_lost(key),
+            Carried::Session(due) => self.pending.insert(*due),
+        }
+        0
+    }
+
+    /// Without a TCP connection the session waits for one; unless it is over on both sides anyway.
+    fn strand_if_alone(&mut self, now: Time) {
+        if !self.tcps.is_empty() || self.ending.is_closed() {
+            return;
+        }
+        if self.ending.may_end_without_tcp() {
+            let reason = self.ending.planned_reason();
+            return self.conclude(reason);
+        }
+        if self.stranded_until.is_none() {
+            let until = now + self.config.session_timeout;
+            self.stranded_until = Some(until);
+            self.events.push_back(Event::Stranded { until });
+        }
+    }
+
+    /// Leaves TCP connection `tcp` on purpose: nothing new is put on it while another lives, what it has is waited for, the
+    /// peer is asked to do the same; then it is discarded.
+    ///
+    /// # Errors
+    /// [`TcpError::Last`] if no other TCP connection is up: close the session instead.
+    pub fn retire_tcp(&mut self, now: Time, tcp: ConnectionId) -> Result<(), TcpError> {
+        self.check_tcp(tcp)?;
+        if !self.tcps.values().any(|entry| entry.id != tcp && entry.is_active()) {
+            return Err(TcpError::Last);
+        }
+        self.retire(tcp);
+        self.settle(now);
+        Ok(())
+    }
+
+    fn retire(&mut self, tcp: ConnectionId) {
+        if let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| entry.is_up()) {
+            entry.state = TcpState::Retiring;
+            self.streams.forget_tcp(tcp);
+            self.pending.insert(Due::Status(tcp));
+        }
+    }
+
+    /// TCP connections to or from `address` are left (draft E18). A client's address may come without a port: any port then.
+    pub(super) fn leave_address(&mut self, address: SocketAddr) {
+        let matches =
+            |end: SocketAddr| end.ip() == address.ip() && (address.port() == 0 || end.port() == address.port());
+        let uses = |entry: &&Tcp<Carried>| [entry.local, entry.remote].into_iter().flatten().any(matches);
+        let leaving: Vec<ConnectionId> = self.tcps.values().filter(uses).map(|entry| entry.id).collect();
+        leaving.into_iter().for_each(|tcp| self.retire(tcp));
+    }
+
+    /// Lets go of retiring TCP connections whose records are all acknowledged, as long as another is up.
+    pub(super) fn let_retired_go(&mut self, now: Time) {
+        let done = |entry: &&Tcp<Carried>| entry.state == TcpState::Retiring && entry.sent.is_empty();
+        while self.tcps.values().any(|entry| entry.is_active()) {
+            let Some(tcp) = self.tcps.values().find(done).map(|entry| entry.id) else { return };
+            self.lose_tcp(now, tcp, TcpFault::Retired, None);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What each frame does: one short function per type. The record was decoded whole before; frames are acted on from the
+//! last to the first (draft I35).
+
+use bytes::Bytes;
+
+use super::Connection;
+use super::pending::{Carried, Due};
+use crate::error::{PeerMisbehaved, TcpFault};
+use crate::event::Event;
+use crate::time::Time;
+use crate::wire::frame::{self, Frame, FrameError, Frames, Parameters};
+use crate::wire::ids::{ConnectionId, RecordSeq, Side, Token};
+
+type Outcome = Result<(), PeerMisbehaved>;
+
+/// Padding that costs as much as one control frame: a record may be hidden in padding, not an attack on the CPU.
+const PADDING_PER_UNIT: usize = 4096;
+
+impl Connection {
+    /// The frames of one authentic record. A record with a bad frame changes nothing but the fate of the session: it is
+    /// decoded whole first, and what its good frames caused is not told.
+    pub(super) fn handle_frames(&mut self, now: Time, tcp: ConnectionId, content: Bytes) {
+        let told = self.events.len();
+        match check(&content).and_then(|about| self.act(now, tcp, &content).map(|()| about)) {
+            Ok(About { ack_eliciting, ping }) if ack_eliciting => self.owe_ack(now, tcp, ping),
+            Ok(_) => {}
+            Err(rule) => {
+                self.events.truncate(told);
+                self.fail_session(now, rule);
+            }
+        }
+    }
+
+    fn act(&mut self, now: Time, tcp: ConnectionId, content: &Bytes) -> Outcome {
+        self.streams.set_now(now, self.tcps.get(&tcp).and_then(|entry| entry.rtt.smoothed()));
+        for frame in Frames::new(content) {
+            let frame = frame?;
+            self.frames_received.count(frame.ty());
+            self.act_on(now, tcp, content, frame)?;
+        }
+        Ok(())
+    }
+
+    fn act_on(&mut self, now: Time, tcp: ConnectionId, content: &Bytes, frame: Frame<'_>) -> Outcome {
+        match frame {
+            Frame::Padding(padding) => self.idle(now, padding.len / PADDING_PER_UNIT),
+            Frame::Ping => self.idle(now, 1),
+            Frame::Stream(stream) => self.on_stream(now, tcp, content, stream),
+            Frame::Ack(ack) => self.on_ack(now, ack.tcp, ack.highest),
+            Frame::NewToken(token) => self.on_token(now, u32::from(token.sequence), token.token),
+            Frame::NewTokenWide(token) => self.on_token(now, token.sequence, token.token),
+            Frame::ConnectionReset(reset) => self.on_reset_tcp(now, tcp, reset.tcp, 0),
+            Frame::ConnectionResetReason(reset) => self.on_reset_tcp(now, tcp, reset.tcp, reset.reason),
+            Frame::NewAddress(new) => self.on_new_address(now, new),
+            Frame::RemoveAddress(removed) => self.on_remove_address(now, removed),
+            Frame::StreamChange(_) => self.idle(now, 1), // a hint for zero-copy receivers; this one needs none
+            Frame::SessionParameters(parameters) => {
+                self.on_parameters(now, Parameters::from_entries(parameters.entries))
+            }
+            Frame::MaxData(max) => {
+                self.streams.handle_max_data(max.maximum);
+                self.idle(now, 1)
+            }
+            Frame::MaxStreamData(max) => {
+                self.streams.handle_max_stream_data(max.id, max.maximum)?;
+                self.idle(now, 1)
+            }
+            Frame::MaxStreams(max) => {
+                self.streams.handle_max_streams(max.maximum);
+                self.idle(now, 1)
+            }
+            Frame::ResetStream(reset) => {
+                self.streams.handle_reset(reset.id, reset.error, reset.final_size)?;
+                self.idle(now, 1)
+            }
+            Frame::StopSending(stop) => {
+                self.streams.handle_stop_sending(stop.id, stop.error)?;
+                self.idle(now, 1)
+            }
+            Frame::CloseSession(close) => {
+                self.handle_close_session(now, close.error, close.reason);
+                Ok(())
+            }
+            Frame::ConnectionStatus(status) => self.on_status(now, status),
+            Frame::TcpOption(option) => self.on_option(now, tcp, option),
+        }
+    }
+
+    /// A frame that carries no data of the application: allowed, counted.
+    fn idle(&mut self, now: Time, units: usize) -> Outcome {
+        self.limits.idle_frames += units as u64;
+        self.flood.charge(now, units as u64)
+    }
+
+    fn on_stream(&mut self, now: Time, tcp: ConnectionId, content: &Bytes, stream: frame::Stream<'_>) -> Outcome {
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.counters.stream_bytes_received += stream.data.len() as u64;
+        }
+        let data = content.slice_ref(stream.data);
+        let fresh = self.streams.handle_stream(stream.id, stream.offset, stream.fin, data, content.len())?;
+        if fresh == 0 {
+            return self.idle(now, 1);
+        }
+        self.flood.earn(fresh);
+        Ok(())
+    }
+
+    fn on_ack(&mut self, now: Time, tcp: ConnectionId, highest: RecordSeq) -> Outcome {
+        let mut acked = core::mem::take(&mut self.scratch.carried);
+        let known = self.was_known(tcp);
+        let entry = match self.tcps.get_mut(&tcp) {
+            Some(entry) => Some(entry),
+            None => self.gone.get_mut(&tcp).map(|gone| &mut gone.tcp),
+        };
+        let outcome = match entry {
+            Some(entry) => {
+                entry.counters.acks_received += 1;
+                let outcome = entry.sent.ack(now, highest, |item| acked.push(item))?;
+                outcome.rtt.into_iter().for_each(|rtt| entry.rtt.sample(rtt));
+                outcome.bytes
+            }
+            None if known => 0,
+            None => return Err(PeerMisbehaved::AckOfUnsent),
+        };
+        acked.drain(..).for_each(|item| self.on_delivered(&item));
+        self.scratch.carried = acked;
+        self.flood.earn(outcome);
+        if outcome == 0 { self.idle(now, 1) } else { Ok(()) }
+    }
+
+    /// The peer has what this record carried.
+    fn on_delivered(&mut self, item: &Carried) {
+        match item {
+            Carried::Chunk(chunk) => self.streams.chunk_acked(chunk),
+            Carried::Stream(key) => self.streams.control_acked(key),
+            Carried::Session(Due::Address(id)) => self.local_addresses.acked(*id),
+            Carried::Session(_) => {}
+        }
+    }
+
+    /// Draft, 5.2.5. Only servers send tokens (draft E12, E13).
+    fn on_token(&mut self, now: Time, sequence: u32, token: Token) -> Outcome {
+        if self.side == Side::Server {
+            return Err(PeerMisbehaved::TokenFromClient);
+        }
+        if self.held.insert(sequence, token)? {
+            self.events.push_back(Event::TokensAvailable { count: self.held.count() });
+        }
+        self.idle(now, 1)
+    }
+
+    /// Draft, 5.2.6: the peer has lost the TCP connection `named`.
+    fn on_reset_tcp(&mut self, now: Time, on: ConnectionId, named: ConnectionId, reason: u8) -> Outcome {
+        if on == named || !self.was_known(named) {
+            return Err(PeerMisbehaved::UnknownTcp(named.0));
+        }
+        if self.tcps.contains_key(&named) {
+            self.lose_tcp(now, named, TcpFault::PeerReset(reason), None);
+        } else if let Some(issued) = &mut self.issued {
+            // A join that never arrived: its token went over the wire in clear, it must not work any more.
+            issued.burn(named.0);
+            self.replenish_tokens();
+        }
+        if self.gone.contains_key(&named) {
+            self.scratch.final_acks.insert(named);
+        }
+        self.idle(now, 1)
+    }
+
+    /// Draft, 5.2.7.
+    fn on_new_address(&mut self, now: Time, new: frame::NewAddress) -> Outcome {
+        if self.peer_addresses.insert(new.id, new.address)? {
+            self.events.push_back(Event::AddressAdvertised { id: new.id, address: new.address });
+        }
+        self.idle(now, 1)
+    }
+
+    /// Draft, 5.2.8: TCP connections that use the address are left, once their data is safe elsewhere (draft E18).
+    fn on_remove_address(&mut self, now: Time, removed: frame::RemoveAddress) -> Outcome {
+        if let Some(address) = self.peer_addresses.remove(removed.id) {
+            self.events.push_back(Event::AddressWithdrawn { id: removed.id, address });
+            self.leave_address(address);
+        }
+        self.idle(now, 1)
+    }
+
+    fn on_parameters(&mut self, now: Time, parameters: Parameters) -> Outcome {
+        if let Some(known) = self.peer_parameters {
+            // Sent again after a loss: nothing new. Changed: a broken peer.
+            return if known == parameters { self.idle(now, 1) } else { Err(PeerMisbehaved::Parameters) };
+        }
+        self.peer_parameters = Some(parameters);
+        let max_streams = u32::try_from(parameters.max_streams).unwrap_or(u32::MAX);
+        self.streams.set_peer_limits(parameters.initial_max_data, parameters.initial_max_stream_data, max_streams);
+        Ok(())
+    }
+
+    fn on_status(&mut self, now: Time, status: frame::ConnectionStatus) -> Outcome {
+        if !self.was_known(status.tcp) {
+            return Err(PeerMisbehaved::UnknownTcp(status.tcp.0));
+        }
+        if let Some(entry) = self.tcps.get_mut(&status.tcp) {
+            entry.peer_backup = status.backup;
+        }
+        self.idle(now, 1)
+    }
+
+    fn on_option(&mut self, now: Time, tcp: ConnectionId, option: frame::TcpOption<'_>) -> Outcome {
+        self.idle(now, 1 + option.value.len() / 64)?;
+        self.events.push_back(Event::TcpOption { tcp, kind: option.kind, value: option.value.to_vec() });
+        Ok(())
+    }
+
+    /// Whether `tcp` is, was, or could have become a TCP connection of this session.
+    pub(super) fn was_known(&self, tcp: ConnectionId) -> bool {
+        tcp == ConnectionId::FIRST
+            || self.issued.as_ref().map_or_else(|| self.held.was_used(tcp), |issued| issued.was_issued(tcp))
+    }
+
+    fn owe_ack(&mut self, now: Time, tcp: ConnectionId, ping: bool) {
+        let policy = self.ack_policy();
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.received.owe(now, policy, ping);
+        }
+    }
+}
+
+/// What a record holds, found while it was decoded.
+struct About {
+    ack_eliciting: bool,
+    ping: bool,
+}
+
+/// Decodes the whole record, so that a bad frame is found before any is acted on.
+fn check(content: &[u8]) -> Result<About, PeerMisbehaved> {
+    if content.is_empty() {
+        return Err(PeerMisbehaved::EmptyRecord);
+    }
+    let mut about = About { ack_eliciting: false, ping: false };
+    for frame in Frames::new(content) {
+        let frame: Frame<'_> = frame.map_err(|error: FrameError| PeerMisbehaved::from(error))?;
+        about.ack_eliciting |= frame.is_ack_eliciting();
+        about.ping |= matches!(frame, Frame::Ping);
+    }
+    Ok(about)
+}

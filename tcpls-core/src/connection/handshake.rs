@@ -1,0 +1,130 @@
+//! The TLS handshake on the first TCP connection, and the session's start when it is over.
+
+use bytes::BytesMut;
+
+use super::keys::Keys;
+use super::output::Outgoing;
+use super::pending::Due;
+use super::{Connection, Identity};
+use crate::crypto::{Agreed, Handshake};
+use crate::error::{CloseReason, HandshakeError};
+use crate::event::{Established, Event, TcpEvent};
+use crate::tcp::TcpState;
+use crate::time::Time;
+use crate::wire::ids::{ConnectionId, RecordSeq, Side, Token};
+use crate::wire::record::MAX_PLAINTEXT;
+
+impl Connection {
+    /// One TLS record of the handshake.
+    pub(super) fn handle_handshake_record(&mut self, now: Time, mut record: BytesMut) {
+        let Some(tls) = &mut self.handshake else { return };
+        let outcome = tls.handle_record(&mut record);
+        self.flush_handshake();
+        if let Err(failure) = outcome {
+            return self.fail_handshake(failure.error);
+        }
+        self.send_half_rtt(now);
+        if self.handshake.as_ref().is_some_and(|tls| tls.is_complete()) {
+            self.finish_handshake(now);
+        }
+    }
+
+    /// Moves what the TLS library has to send into the first TCP connection's queue.
+    pub(super) fn flush_handshake(&mut self) {
+        if let (Some(tls), Some(first)) = (&mut self.handshake, self.tcps.get_mut(&ConnectionId::FIRST)) {
+            tls.write(&mut first.raw);
+        }
+    }
+
+    /// Server: parameters and first tokens as 0.5-RTT data, in the same flight as EncryptedExtensions, so that the client
+    /// has a token as early as the draft's `tcpls_token` extension would give it one.
+    fn send_half_rtt(&mut self, now: Time) {
+        if self.side == Side::Client || self.parameters_sent {
+            return;
+        }
+        let Some(mut tls) = self.handshake.take() else { return };
+        if tls.tcpls() == Some(true) {
+            self.half_rtt_record(now, tls.as_mut());
+        }
+        self.handshake = Some(tls);
+    }
+
+    fn half_rtt_record(&mut self, now: Time, tls: &mut dyn Handshake) {
+        self.pending.insert(Due::Parameters);
+        self.replenish_tokens();
+        let mut frames = Outgoing::default();
+        self.fill_control(ConnectionId::FIRST, MAX_PLAINTEXT, &mut frames);
+        let Some(first) = self.tcps.get_mut(&ConnectionId::FIRST) else { return };
+        let before = first.raw.len();
+        if tls.write_half_rtt(&frames.control, &mut first.raw) {
+            self.parameters_sent = true;
+            first.counters.records_sent += 1;
+            frames.carried.iter().for_each(|item| first.sent.carry(*item));
+            first.sent.push(now, (first.raw.len() - before) as u16, frames.carried.len() as u16);
+        } else {
+            // Client certificates are asked for: nothing goes to a peer that has not shown one.
+            frames.carried.iter().for_each(|item| _ = self.requeue(item));
+        }
+    }
+
+    fn finish_handshake(&mut self, now: Time) {
+        let Some(tls) = self.handshake.take() else { return };
+        match tls.finish() {
+            Ok(agreed) => self.establish(now, agreed),
+            Err(error) => self.fail_handshake(error),
+        }
+    }
+
+    fn establish(&mut self, now: Time, agreed: Agreed) {
+        let Some(first) = self.tcps.get_mut(&ConnectionId::FIRST) else { return };
+        let ((sealed, seal), (opened, open)) = (agreed.seal, agreed.open);
+        first.seal.aead_seq = sealed;
+        first.open.aead_seq = opened;
+        first.sent.start_at(RecordSeq(sealed));
+        first.received.start_at(RecordSeq(opened));
+        first.state = TcpState::Active;
+        first.may_seal = true;
+        first.since = now;
+        let limits = (self.config.confidentiality_limit, self.config.integrity_limit);
+        self.keys = Some(Keys::new(seal, sealed, open, agreed.schedule, limits.0, limits.1));
+        self.identity = Identity {
+            application_protocol: agreed.application_protocol.clone(),
+            alpn: agreed.alpn,
+            server_name: agreed.server_name,
+            peer_certificates: agreed.peer_certificates,
+            suite: agreed.suite,
+        };
+        self.established = true;
+        self.plain = !agreed.tcpls;
+        self.tcp_event(TcpEvent::Joined { tcp: ConnectionId::FIRST });
+        self.events.push_back(Event::Established(Established {
+            tcpls: agreed.tcpls,
+            application_protocol: agreed.application_protocol,
+        }));
+        if self.plain {
+            self.streams.make_plain();
+            self.drop_claims();
+            return;
+        }
+        if let Some(token) = agreed.early_token {
+            // A fresh store takes a first token; its number is 1 by definition (draft, 5.1.3).
+            _ = self.held.insert(1, Token(token));
+        }
+        if !self.parameters_sent {
+            self.pending.insert(Due::Parameters);
+        }
+        self.replenish_tokens();
+        self.release_claims();
+    }
+
+    pub(super) fn fail_handshake(&mut self, error: HandshakeError) {
+        self.end_handshake(CloseReason::Handshake(error));
+    }
+
+    /// The session ends before it began; what TLS still has to say (an alert) goes out.
+    pub(super) fn end_handshake(&mut self, reason: CloseReason) {
+        self.flush_handshake();
+        self.handshake = None;
+        self.conclude(reason);
+    }
+}

@@ -1,0 +1,168 @@
+//! Bytes of a TCP connection become records; protected records are opened in place and handed on by content type.
+//!
+//! A bad record is the path's fault and costs that TCP connection; what is wrong *inside* an authentic record is the peer's
+//! and costs the session.
+
+use bytes::{Bytes, BytesMut};
+
+use super::keys::KeyError;
+use super::{Connection, TcpEnd};
+use crate::crypto::TAG_LEN;
+use crate::error::{Alert, CloseReason, PeerMisbehaved, TcpFault};
+use crate::event::TcpEvent;
+use crate::tcp::TcpState;
+use crate::tcp::deframer::next_record;
+use crate::time::Time;
+use crate::wire::ids::ConnectionId;
+use crate::wire::record::{ContentType, HEADER_LEN, MAX_INNER_PLAINTEXT, RecordError, RecordHeader, split_inner};
+
+/// A record whose protection was removed.
+pub(super) struct Opened {
+    pub(super) content_type: u8,
+    /// The content without type and padding, in the buffer that it was received in.
+    pub(super) content: Bytes,
+}
+
+/// What an authentic record turned out to be.
+type Content = Result<Opened, PeerMisbehaved>;
+
+impl Connection {
+    /// Bytes came on TCP connection `tcp`. Takes the whole records out of `bytes` and leaves the rest there for the next
+    /// read; what streams received stays in that buffer and is handed out as `Bytes` of it. For a TCP connection that is
+    /// gone, everything is taken and dropped.
+    pub fn handle_bytes(&mut self, now: Time, tcp: ConnectionId, bytes: &mut BytesMut) {
+        let before = bytes.len();
+        loop {
+            if !self.tcps.contains_key(&tcp) {
+                bytes.clear();
+                break;
+            }
+            match next_record(bytes) {
+                Ok(None) => break,
+                Ok(Some((header, record))) => self.handle_record(now, tcp, header, record),
+                Err(error) => self.handle_malformed(now, tcp, error),
+            }
+        }
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.counters.bytes_received += (before - bytes.len()) as u64;
+        }
+        self.settle(now);
+    }
+
+    /// The socket of TCP connection `tcp` ended. What it had not delivered goes out on others.
+    pub fn handle_tcp_end(&mut self, now: Time, tcp: ConnectionId, how: TcpEnd) {
+        let fault = match how {
+            TcpEnd::Fin => TcpFault::Fin,
+            TcpEnd::Reset => TcpFault::Reset,
+            TcpEnd::Error(_) => TcpFault::Io,
+        };
+        self.lose_tcp(now, tcp, fault, None);
+        self.settle(now);
+    }
+
+    /// What follows from any change: closing goes on, TCP connections that are being left are let go.
+    pub(super) fn settle(&mut self, now: Time) {
+        self.let_retired_go(now);
+        self.advance_closing(now);
+    }
+
+    fn handle_record(&mut self, now: Time, tcp: ConnectionId, header: RecordHeader, record: BytesMut) {
+        let Some(entry) = self.tcps.get_mut(&tcp) else { return };
+        match entry.state {
+            TcpState::Handshaking => self.handle_handshake_record(now, record),
+            TcpState::Opening { .. } if header.content_type != ContentType::ApplicationData => {
+                self.handle_join_answer(now, tcp, header, &record);
+            }
+            _ if entry.peer_notified => {} // it said that nothing would follow
+            _ => self.handle_protected(now, tcp, header, record),
+        }
+    }
+
+    /// Not a TLS record, or one that TLS does not allow.
+    fn handle_malformed(&mut self, now: Time, tcp: ConnectionId, error: RecordError) {
+        self.lose_tcp(now, tcp, error.into(), Some(error.alert()));
+    }
+
+    fn handle_protected(&mut self, now: Time, tcp: ConnectionId, header: RecordHeader, record: BytesMut) {
+        if header.content_type != ContentType::ApplicationData {
+            return self.lose_tcp(now, tcp, TcpFault::UnexpectedRecord, Some(Alert::UnexpectedMessage));
+        }
+        match self.open_record(tcp, record) {
+            Ok(content) => self.handle_opened(now, tcp, content),
+            Err(error) => self.handle_unopened(now, tcp, error),
+        }
+    }
+
+    /// Removes the protection of one record of `tcp`.
+    fn open_record(&mut self, tcp: ConnectionId, mut record: BytesMut) -> Result<Content, KeyError> {
+        let (Some(entry), Some(keys)) = (self.tcps.get_mut(&tcp), &mut self.keys) else { return Err(KeyError::NoKeys) };
+        let (header, body) = record.split_at_mut(HEADER_LEN);
+        if matches!(entry.state, TcpState::Opening { .. }) {
+            entry.open = keys.open_first(tcp, header, body)?;
+        } else {
+            keys.open(tcp, &mut entry.open, header, body)?;
+        }
+        entry.received.count();
+        entry.counters.records_received += 1;
+        record.truncate(record.len() - TAG_LEN);
+        Ok(take_content(record.freeze()))
+    }
+
+    /// A record is authentic: the peer lives, and on this TCP connection it has proven itself.
+    pub(super) fn handle_opened(&mut self, now: Time, tcp: ConnectionId, content: Content) {
+        self.last_heard = now;
+        self.prove(now, tcp);
+        let Opened { content_type, content } = match content {
+            Ok(opened) => opened,
+            Err(rule) => return self.fail_session(now, rule),
+        };
+        match content_type {
+            23 if self.plain => self.handle_plain_data(now, content),
+            23 => self.handle_frames(now, tcp, content),
+            21 => self.handle_alert(now, tcp, &content),
+            22 => self.handle_handshake_message(now, tcp, &content),
+            _ => self.fail_session(now, PeerMisbehaved::EmptyRecord),
+        }
+    }
+
+    fn handle_unopened(&mut self, now: Time, tcp: ConnectionId, error: KeyError) {
+        self.limits.bad_records += 1;
+        match error {
+            KeyError::IntegrityLimit => self.fail_session(now, PeerMisbehaved::IntegrityLimit),
+            KeyError::ConfidentialityLimit => self.end_session(now, CloseReason::AeadLimit),
+            KeyError::BadRecord | KeyError::NoKeys => {
+                self.lose_tcp(now, tcp, TcpFault::BadRecord, Some(Alert::BadRecordMac));
+            }
+        }
+    }
+
+    /// The first record that opens on a joined TCP connection makes it part of the session.
+    fn prove(&mut self, now: Time, tcp: ConnectionId) {
+        let Some(entry) = self.tcps.get_mut(&tcp) else { return };
+        if !matches!(entry.state, TcpState::Opening { .. }) {
+            return;
+        }
+        entry.state = TcpState::Active;
+        entry.may_seal = true;
+        entry.since = now;
+        self.welcome(tcp);
+    }
+
+    /// A TCP connection has joined.
+    pub(super) fn welcome(&mut self, tcp: ConnectionId) {
+        self.tcp_event(TcpEvent::Joined { tcp });
+        if self.stranded_until.take().is_some() {
+            self.events.push_back(crate::event::Event::Recovered);
+        }
+    }
+}
+
+/// Splits the inner plaintext of a record (header still in front) into content and type (RFC 8446, 5.4).
+pub(super) fn take_content(record: Bytes) -> Content {
+    let inner = record.get(HEADER_LEN..).unwrap_or_default();
+    if inner.len() > MAX_INNER_PLAINTEXT {
+        return Err(PeerMisbehaved::RecordOverflow);
+    }
+    let (content_type, len) = split_inner(inner).ok_or(PeerMisbehaved::EmptyRecord)?;
+    Ok(Opened { content_type, content: record.slice(HEADER_LEN..HEADER_LEN + len) })
+}

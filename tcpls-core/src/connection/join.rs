@@ -1,0 +1,128 @@
+//! The client's side of a join: a token is spent, an apparent TLS handshake is shown, and the session's records follow.
+//!
+//! Nothing of the apparent handshake enters any key; what counts is the first record that opens (draft, 4.2.1 and 4.3).
+
+use super::Connection;
+use crate::crypto::rng::Rng;
+use crate::error::{OpenTcpError, TcpFault};
+use crate::tcp::{Tcp, TcpState};
+use crate::time::Time;
+use crate::wire::hello::{self, CHANGE_CIPHER_SPEC, ExtensionTypes, JoinHello, SERVER_HELLO, ZeroRtt};
+use crate::wire::ids::{ConnectionId, Side, Token};
+use crate::wire::record::{ContentType, RecordHeader};
+
+/// Bytes of an apparent handshake that are looked at.
+const MAX_HELLO_BYTES: usize = 16 * 1024;
+/// TLS_AES_256_GCM_SHA384: its hash makes PSK binders of 48 bytes, the other suites' of 32.
+const AES_256: u16 = 0x1302;
+
+impl Connection {
+    /// Client: joins a TCP connection, whose ID is the token's number, to the session. Call it when the TCP connection is
+    /// established: the token is spent now. Records follow the hello at once, without a round trip, if
+    /// [`Config::zero_rtt_join`] says so.
+    ///
+    /// [`Config::zero_rtt_join`]: crate::config::Config::zero_rtt_join
+    ///
+    /// # Errors
+    /// See [`OpenTcpError`]; nothing is spent then.
+    pub fn open_tcp(&mut self, now: Time) -> Result<ConnectionId, OpenTcpError> {
+        self.open_tcp_with(now, self.config.zero_rtt_join)
+    }
+
+    /// Like [`Connection::open_tcp`], with or without records ahead of the ServerHello. A path on which a join with them got
+    /// no answer should be tried without next.
+    ///
+    /// # Errors
+    /// As [`Connection::open_tcp`].
+    pub fn open_tcp_with(&mut self, now: Time, zero_rtt: bool) -> Result<ConnectionId, OpenTcpError> {
+        if self.side == Side::Server {
+            return Err(OpenTcpError::Server);
+        }
+        if !self.is_open() {
+            return Err(OpenTcpError::Closed);
+        }
+        if !self.established {
+            return Err(OpenTcpError::TooEarly);
+        }
+        if self.plain {
+            return Err(OpenTcpError::Plain);
+        }
+        let (tcp, token) = self.held.spend().ok_or(OpenTcpError::NoToken)?;
+        let mut entry = Tcp::new(tcp, TcpState::Opening { deadline: now + self.config.join_timeout }, now);
+        entry.hello_session_id = self.rng.bytes();
+        self.write_join_hello(&entry.hello_session_id, token, zero_rtt, &mut entry.raw);
+        entry.may_seal = zero_rtt;
+        entry.ping = true; // the server puts it to no use until a record of ours opens
+        if let Some(keys) = &self.keys {
+            entry.seal.generation = keys.seal_target();
+        }
+        self.tcps.insert(tcp, entry);
+        Ok(tcp)
+    }
+
+    fn write_join_hello(&mut self, session_id: &[u8; 32], token: Token, zero_rtt: bool, out: &mut Vec<u8>) {
+        let ticket: [u8; 208] = self.rng.bytes();
+        let binder: [u8; 48] = self.rng.bytes();
+        let binder_len = if self.identity.suite == AES_256 { 48 } else { 32 };
+        let age = u32::from_be_bytes(self.rng.bytes());
+        let hello = JoinHello {
+            random: self.rng.bytes(),
+            session_id: *session_id,
+            suite: self.identity.suite,
+            server_name: self.identity.server_name.as_deref(),
+            alpn: self.identity.alpn.as_deref(),
+            key_share: random_key_share(&mut self.rng),
+            token,
+            zero_rtt: zero_rtt.then_some(ZeroRtt {
+                identity: &ticket,
+                obfuscated_age: age,
+                binder: &binder[..binder_len],
+            }),
+        };
+        hello.encode(&self.extensions, out);
+        if zero_rtt {
+            out.extend_from_slice(&CHANGE_CIPHER_SPEC);
+        }
+    }
+
+    /// A record in clear on a TCP connection that is opening: the server's part of the apparent handshake.
+    pub(super) fn handle_join_answer(&mut self, now: Time, tcp: ConnectionId, header: RecordHeader, record: &[u8]) {
+        let (suite, extensions) = (self.identity.suite, self.extensions);
+        let Some(entry) = self.tcps.get_mut(&tcp) else { return };
+        entry.hello_bytes += record.len();
+        let body = record.get(crate::wire::record::HEADER_LEN..).unwrap_or_default();
+        let fault = match header.content_type {
+            _ if entry.hello_bytes > MAX_HELLO_BYTES => Some(TcpFault::JoinRefused),
+            ContentType::Handshake if !entry.hello_seen => {
+                entry.hello_seen = is_expected_server_hello(body, &extensions, &entry.hello_session_id, suite);
+                if entry.hello_seen && !entry.may_seal {
+                    entry.raw.extend_from_slice(&CHANGE_CIPHER_SPEC);
+                    entry.may_seal = true;
+                }
+                (!entry.hello_seen).then_some(TcpFault::JoinRefused)
+            }
+            ContentType::ChangeCipherSpec if entry.hello_seen && body == [1] => None,
+            ContentType::Alert => Some(TcpFault::Alert(body.get(1).copied().unwrap_or(0))),
+            _ => Some(TcpFault::JoinRefused),
+        };
+        if let Some(fault) = fault {
+            self.lose_tcp(now, tcp, fault, None);
+        }
+    }
+}
+
+/// Whether this is the ServerHello that a session's server answers a join with. A HelloRetryRequest is not, nor is that of a
+/// server which starts a handshake of its own.
+fn is_expected_server_hello(message: &[u8], extensions: &ExtensionTypes, session_id: &[u8; 32], suite: u16) -> bool {
+    let Ok((SERVER_HELLO, body)) = hello::split_message(message) else { return false };
+    hello::parse_server_hello(body, extensions).is_ok_and(|hello| {
+        hello.tls13 && !hello.is_retry_request && hello.session_id[..] == session_id[..] && hello.suite == suite
+    })
+}
+
+/// An X25519 share that nobody knows the secret of. Real shares have the top bit clear.
+pub(super) fn random_key_share(rng: &mut Rng) -> [u8; 32] {
+    let mut share: [u8; 32] = rng.bytes();
+    share[31] &= 0x7f;
+    share
+}

@@ -1,0 +1,441 @@
+//! A TCP connection has room: records are built for it, sealed straight into the caller's buffer.
+//!
+//! Nothing is sealed ahead of time. What a record carries is taken out of what is pending at the moment it is built, so
+//! scheduling is decided last and a lost TCP connection leaves no ciphertext behind.
+
+use std::collections::BTreeSet;
+
+use arrayvec::ArrayVec;
+
+use super::Connection;
+use super::keys::KeyError;
+use super::pending::{Carried, Due};
+use super::post_handshake::key_update_message;
+use super::records::RECORD_OVERHEAD;
+use super::schedule::{Choice, TcpView};
+use crate::error::CloseReason;
+use crate::stream::{Chunk, Control};
+use crate::tcp::TcpState;
+use crate::time::Time;
+use crate::wire::frame::{self, Frame, Parameters, STREAM_OVERHEAD};
+use crate::wire::ids::ConnectionId;
+use crate::wire::record::{ContentType, HEADER_LEN, MAX_PLAINTEXT};
+
+/// Stream frames that one record holds at the most: enough for many small streams, few enough to sort by hand.
+const MAX_CHUNKS: usize = 16;
+/// TCP connections that one record acknowledges at the most.
+const MAX_ACKS: usize = 8;
+const ACK_LEN: usize = 13;
+/// Below this much room no record is begun. The longest control frame (a TCP option) and all ACKs fit.
+const MIN_ROOM: usize = 256;
+/// The longest value of a TCP option that is sent.
+pub(super) const MAX_OPTION_VALUE: usize = 64;
+
+/// Buffers that are kept from record to record.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub(super) frames: Outgoing,
+    pub(super) carried: Vec<Carried>,
+    /// Lost TCP connections whose last record number the peer must hear.
+    pub(super) final_acks: BTreeSet<ConnectionId>,
+    views: Vec<TcpView>,
+}
+
+/// The control part of a record under construction.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    pub(super) control: Vec<u8>,
+    pub(super) carried: Vec<Carried>,
+    ack_eliciting: bool,
+}
+
+impl Outgoing {
+    fn clear(&mut self) {
+        self.control.clear();
+        self.carried.clear();
+        self.ack_eliciting = false;
+    }
+}
+
+/// What came of an attempt to build a record.
+pub(super) enum Built {
+    Record,
+    Nothing,
+    NoRoom,
+}
+
+impl Connection {
+    /// TCP connection `tcp` can take `room` bytes: appends at most that many to `out`, whole records only, and returns how
+    /// many. 0 means that there is nothing to say on it for now, or that `room` is too small for what there is (256 bytes
+    /// are always enough to get on).
+    ///
+    /// What was appended counts as sent. Call it for every TCP connection with room after each `handle_*` and each command,
+    /// until all give 0; and once more after [`TcpEvent::Discarded`], for the last words on that socket.
+    ///
+    /// [`TcpEvent::Discarded`]: crate::event::TcpEvent::Discarded
+    pub fn poll_transmit(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> usize {
+        let start = out.len();
+        let end = start.saturating_add(room);
+        self.take_raw(tcp, room, out);
+        while self.tcps.get(&tcp).is_some_and(|entry| entry.may_seal && entry.raw.is_empty()) {
+            let built = self.build_record(now, tcp, end - out.len(), out);
+            if let (Some(entry), true) = (self.tcps.get_mut(&tcp), !matches!(built, Built::Record)) {
+                entry.blocked = matches!(built, Built::NoRoom);
+                break;
+            }
+        }
+        let written = out.len() - start;
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.counters.bytes_sent += written as u64;
+        }
+        if written > 0 {
+            self.advance_closing(now);
+        }
+        written
+    }
+
+    /// Whether [`Connection::poll_transmit`] would give something, room provided.
+    pub fn wants_write(&self, tcp: ConnectionId) -> bool {
+        if self.last_words.contains_key(&tcp) {
+            return true;
+        }
+        let Some(entry) = self.tcps.get(&tcp) else { return false };
+        if !entry.raw.is_empty() || !entry.may_seal || entry.notified {
+            return !entry.raw.is_empty();
+        }
+        entry.ping
+            || self.ending.wants_notify()
+            || self.keys.as_ref().is_some_and(|keys| keys.seal_target() > entry.seal.generation)
+            || self.pending.first(|due| self.may_go_on(*due, tcp)).is_some()
+            || !self.scratch.final_acks.is_empty()
+            || self.streams.has_control()
+            || entry.received.is_due(self.last_heard)
+            || self.streams.has_data(tcp)
+    }
+
+    /// Bytes that need no sealing: handshake flights, hellos, last words.
+    fn take_raw(&mut self, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) {
+        let raw = match self.tcps.get_mut(&tcp) {
+            Some(entry) => &mut entry.raw,
+            None => match self.last_words.get_mut(&tcp) {
+                Some(words) => words,
+                None => return,
+            },
+        };
+        let taken = raw.len().min(room);
+        out.extend(raw.drain(..taken));
+        if raw.is_empty() {
+            *raw = Vec::new();
+            self.last_words.remove(&tcp);
+        }
+    }
+
+    fn build_record(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Built {
+        if self.tcps.get(&tcp).is_none_or(|entry| entry.notified) {
+            return Built::Nothing;
+        }
+        if room < MIN_ROOM {
+            return if self.wants_write(tcp) { Built::NoRoom } else { Built::Nothing };
+        }
+        let start = out.len();
+        match self.fill_record(now, tcp, room, out) {
+            Ok(built) => built,
+            Err(_) => {
+                out.truncate(start);
+                self.end_session(now, CloseReason::AeadLimit);
+                Built::Nothing
+            }
+        }
+    }
+
+    fn fill_record(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Result<Built, KeyError> {
+        if self.step_keys(tcp, out)? {
+            return Ok(Built::Record);
+        }
+        if self.ending.wants_notify() {
+            return self.write_end(now, tcp, out).map(|()| Built::Record);
+        }
+        let max = (room - RECORD_OVERHEAD).min(MAX_PLAINTEXT);
+        if self.plain { self.write_plain(tcp, max, out) } else { self.write_frames(now, tcp, max, out) }
+    }
+
+    fn write_end(&mut self, now: Time, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<(), KeyError> {
+        if self.plain { self.write_plain_end(tcp, out) } else { self.write_closing(now, tcp, out) }
+    }
+
+    /// Sends a KeyUpdate if this TCP connection seals with an older generation than it should.
+    fn step_keys(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<bool, KeyError> {
+        let Some(keys) = &mut self.keys else { return Err(KeyError::NoKeys) };
+        if keys.wants_update() && self.tcps.values().all(|entry| entry.seal.generation == keys.seal_target()) {
+            self.start_key_update();
+        }
+        let Some(keys) = &self.keys else { return Err(KeyError::NoKeys) };
+        let behind = self.tcps.get(&tcp).is_some_and(|entry| entry.seal.generation < keys.seal_target());
+        if !behind {
+            return Ok(false);
+        }
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER_LEN]);
+        out.extend_from_slice(&key_update_message(false));
+        self.seal_record(tcp, ContentType::Handshake, out, start)?;
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.sent.skip();
+            entry.seal.generation += 1;
+            entry.seal.aead_seq = 0;
+        }
+        self.forget_keys();
+        Ok(true)
+    }
+
+    /// One record of frames: the largest Stream frame first, control frames after it, ACKs last (draft E05, E06), so that
+    /// the receiver finds the data at offset 0 and processes the ACKs first.
+    fn write_frames(&mut self, now: Time, tcp: ConnectionId, max: usize, out: &mut Vec<u8>) -> Result<Built, KeyError> {
+        let start = out.len();
+        let mut frames = core::mem::take(&mut self.scratch.frames);
+        frames.clear();
+        self.fill_control(tcp, max, &mut frames);
+        let budget = max.saturating_sub(frames.control.len() + self.ack_reserve(tcp));
+        let chunks = self.take_chunks(tcp, budget);
+        let acks = self.take_acks(now, tcp, !chunks.is_empty() || !frames.control.is_empty());
+        if chunks.is_empty() && frames.control.is_empty() && acks.is_empty() {
+            self.scratch.frames = frames;
+            return Ok(Built::Nothing);
+        }
+        out.extend_from_slice(&[0; HEADER_LEN]);
+        self.write_chunks(tcp, &chunks, out);
+        out.extend_from_slice(&frames.control);
+        self.write_acks(&acks, out);
+        frames.carried.extend(chunks.iter().map(|chunk| Carried::Chunk(*chunk)));
+        let ack_eliciting = frames.ack_eliciting || !chunks.is_empty();
+        let sealed = self.seal_record(tcp, ContentType::ApplicationData, out, start);
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            if ack_eliciting {
+                frames.carried.iter().for_each(|item| entry.sent.carry(*item));
+                entry.sent.push(now, (out.len() - start) as u16, frames.carried.len() as u16);
+            } else {
+                entry.sent.skip();
+            }
+        }
+        self.scratch.frames = frames;
+        sealed.map(|()| Built::Record)
+    }
+
+    /// Control frames that are due and may go on `tcp`, as many as fit into `max` bytes.
+    pub(super) fn fill_control(&mut self, tcp: ConnectionId, max: usize, frames: &mut Outgoing) {
+        while let Some(due) = self.pending.first(|due| self.may_go_on(*due, tcp)) {
+            let before = frames.control.len();
+            self.pending.remove(due);
+            self.encode_due(due, &mut frames.control);
+            if frames.control.len() + MAX_ACKS * ACK_LEN > max {
+                frames.control.truncate(before);
+                self.pending.insert(due);
+                return;
+            }
+            if frames.control.len() > before {
+                frames.carried.push(Carried::Session(due));
+            }
+        }
+        // The largest of these frames has 17 bytes.
+        while frames.control.len() + 17 + MAX_ACKS * ACK_LEN <= max {
+            let Some(control) = self.streams.next_control() else { break };
+            frames.carried.push(Carried::Stream(control.key()));
+            self.encode(&control_frame(control), &mut frames.control);
+        }
+        if let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| entry.ping) {
+            entry.ping = false;
+            self.encode(&Frame::Ping, &mut frames.control);
+        }
+        frames.ack_eliciting = !frames.control.is_empty();
+    }
+
+    /// A frame about a TCP connection never travels on that TCP connection; an address is removed only once it is known.
+    fn may_go_on(&self, due: Due, tcp: ConnectionId) -> bool {
+        match due {
+            Due::Reset(named) => named != tcp,
+            Due::RemoveAddress(id) => self.local_addresses.may_remove(id),
+            _ => true,
+        }
+    }
+
+    /// Makes the frame from what is true now; nothing if it has no meaning any more.
+    fn encode_due(&mut self, due: Due, out: &mut Vec<u8>) {
+        match due {
+            Due::Parameters => self.encode_parameters(out),
+            Due::Reset(tcp) => self.encode_reset(tcp, out),
+            Due::Token(sequence) => self.encode_token(sequence, out),
+            Due::Address(id) => {
+                if let Some(address) = self.local_addresses.get(id) {
+                    self.encode(&Frame::NewAddress(frame::NewAddress { id, address }), out);
+                }
+            }
+            Due::RemoveAddress(id) => self.encode(&Frame::RemoveAddress(frame::RemoveAddress { id }), out),
+            Due::Status(tcp) => {
+                if let Some(entry) = self.tcps.get(&tcp) {
+                    let backup = entry.own_backup || entry.state == TcpState::Retiring;
+                    self.encode(&Frame::ConnectionStatus(frame::ConnectionStatus { tcp, backup }), out);
+                }
+            }
+            Due::Option(index) => {
+                if let Some((kind, value)) = self.options.get(index as usize).cloned() {
+                    self.encode(&Frame::TcpOption(frame::TcpOption { kind, value: &value }), out);
+                }
+            }
+        }
+    }
+
+    fn encode_parameters(&mut self, out: &mut Vec<u8>) {
+        let millis = |duration: core::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let config = &self.config;
+        let parameters = Parameters {
+            initial_max_data: config.initial_session_window,
+            initial_max_stream_data: config.initial_stream_window,
+            max_streams: u64::from(config.max_streams),
+            idle_timeout_ms: config.idle_timeout.map_or(0, millis),
+            user_timeout_ms: millis(config.user_timeout),
+            max_ack_delay_ms: millis(config.max_ack_delay),
+            max_tcp_connections: u64::from(config.max_tcp_connections),
+        };
+        let mut entries = Vec::with_capacity(64);
+        parameters.encode_entries(&mut entries);
+        self.parameters_sent = true;
+        self.encode(&Frame::SessionParameters(frame::SessionParameters { entries: &entries }), out);
+    }
+
+    /// Connection Reset, which the final ACK of the TCP connection accompanies.
+    fn encode_reset(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) {
+        let reason = self.gone.get(&tcp).map_or(0, |gone| gone.reason());
+        self.scratch.final_acks.insert(tcp);
+        if reason == 0 {
+            self.encode(&Frame::ConnectionReset(frame::ConnectionReset { tcp }), out);
+        } else {
+            self.encode(&Frame::ConnectionResetReason(frame::ConnectionResetReason { tcp, reason }), out);
+        }
+    }
+
+    /// A token that was used or burnt in the meantime is not sent.
+    fn encode_token(&mut self, sequence: u32, out: &mut Vec<u8>) {
+        let Some(issued) = self.issued.as_ref().filter(|issued| issued.is_outstanding(sequence)) else { return };
+        let token = issued.value(sequence);
+        let frame = match u8::try_from(sequence) {
+            Ok(sequence) => Frame::NewToken(frame::NewToken { sequence, token }),
+            Err(_) => Frame::NewTokenWide(frame::NewTokenWide { sequence, token }),
+        };
+        self.encode(&frame, out);
+    }
+
+    pub(super) fn encode(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) {
+        self.frames_sent.count(frame.ty());
+        frame.encode(out);
+    }
+
+    /// Pieces of stream data for one record, each of another stream (draft E07), the largest first.
+    fn take_chunks(&mut self, tcp: ConnectionId, mut budget: usize) -> ArrayVec<Chunk, MAX_CHUNKS> {
+        let mut chunks = ArrayVec::new();
+        let choice = self.stream_choice(tcp);
+        while choice != Choice::Wait && budget > STREAM_OVERHEAD && !chunks.is_full() {
+            let Some(chunk) = self.next_chunk(tcp, choice, budget - STREAM_OVERHEAD) else { break };
+            if chunks.iter().any(|other: &Chunk| other.id == chunk.id) {
+                self.streams.chunk_lost(&chunk);
+                break;
+            }
+            budget -= STREAM_OVERHEAD + usize::from(chunk.len);
+            chunks.push(chunk);
+        }
+        if chunks.len() > 1 {
+            chunks.sort_by_key(|chunk| core::cmp::Reverse(chunk.len));
+        }
+        chunks
+    }
+
+    fn next_chunk(&mut self, tcp: ConnectionId, choice: Choice, max: usize) -> Option<Chunk> {
+        let fresh = self.streams.next_chunk(tcp, max);
+        if fresh.is_none() && choice == Choice::Duplicate { self.streams.next_duplicate(tcp, max) } else { fresh }
+    }
+
+    /// Whether `tcp` may take stream data now.
+    fn stream_choice(&mut self, tcp: ConnectionId) -> Choice {
+        let mut views = core::mem::take(&mut self.scratch.views);
+        views.clear();
+        views.extend(self.tcps.values().filter(|entry| entry.is_active()).map(Self::view_of));
+        let choice = match views.iter().position(|view| view.tcp == tcp) {
+            // Opening or retiring: used only when nothing better lives.
+            None if views.is_empty() => Choice::Send,
+            None => Choice::Wait,
+            Some(_) if views.len() == 1 => Choice::Send,
+            Some(asked) => self.scheduler.choose(asked, &views),
+        };
+        self.scratch.views = views;
+        choice
+    }
+
+    fn write_chunks(&mut self, tcp: ConnectionId, chunks: &[Chunk], out: &mut Vec<u8>) {
+        for chunk in chunks {
+            self.streams.copy_chunk(chunk, out);
+            frame::encode_stream_tail(chunk.id, chunk.offset, chunk.fin, chunk.len, out);
+            self.frames_sent.count(if chunk.fin { frame::ty::STREAM_FIN } else { frame::ty::STREAM });
+            if let Some(entry) = self.tcps.get_mut(&tcp) {
+                entry.counters.stream_bytes_sent += u64::from(chunk.len);
+            }
+        }
+    }
+
+    /// Room to keep for acknowledgments.
+    fn ack_reserve(&self, tcp: ConnectionId) -> usize {
+        let owed = self.tcps.values().filter(|entry| entry.id == tcp || entry.received.is_owed()).count();
+        ACK_LEN * (owed + self.scratch.final_acks.len()).min(MAX_ACKS)
+    }
+
+    /// Which TCP connections this record acknowledges: its own if anything is owed and the record goes out anyway, others
+    /// when theirs is due and they can't do it themselves (draft I20), lost ones for the last time.
+    pub(super) fn take_acks(
+        &mut self,
+        now: Time,
+        tcp: ConnectionId,
+        goes_anyway: bool,
+    ) -> ArrayVec<ConnectionId, MAX_ACKS> {
+        let mut acks = ArrayVec::new();
+        while let (false, Some(gone)) = (acks.is_full(), self.scratch.final_acks.pop_first()) {
+            if self.gone.get(&gone).is_some_and(|gone| gone.tcp.received.any()) {
+                acks.push(gone);
+            }
+        }
+        for entry in self.tcps.values() {
+            let own = entry.id == tcp;
+            let mute = entry.blocked || entry.notified || !entry.may_seal;
+            let wanted = if own {
+                entry.received.is_due(now) || (goes_anyway && entry.received.is_owed())
+            } else {
+                entry.received.is_due(now) && mute
+            };
+            if wanted && acks.try_push(entry.id).is_err() {
+                break;
+            }
+        }
+        acks
+    }
+
+    pub(super) fn write_acks(&mut self, acks: &[ConnectionId], out: &mut Vec<u8>) {
+        for tcp in acks {
+            let entry = match self.tcps.get_mut(tcp) {
+                Some(entry) => Some(entry),
+                None => self.gone.get_mut(tcp).map(|gone| &mut gone.tcp),
+            };
+            let Some(entry) = entry else { continue };
+            let Some(highest) = entry.received.take() else { continue };
+            entry.counters.acks_sent += 1;
+            self.encode(&Frame::Ack(frame::Ack { tcp: *tcp, highest }), out);
+        }
+    }
+}
+
+fn control_frame(control: Control) -> Frame<'static> {
+    match control {
+        Control::MaxData { maximum } => Frame::MaxData(frame::MaxData { maximum }),
+        Control::MaxStreamData { id, maximum } => Frame::MaxStreamData(frame::MaxStreamData { id, maximum }),
+        Control::MaxStreams { maximum } => Frame::MaxStreams(frame::MaxStreams { maximum }),
+        Control::ResetStream { id, error, final_size } => {
+            Frame::ResetStream(frame::ResetStream { id, error, final_size })
+        }
+        Control::StopSending { id, error } => Frame::StopSending(frame::StopSending { id, error }),
+    }
+}

@@ -1,0 +1,62 @@
+//! What the session has to say besides stream data: a set of facts that are due, each put into a frame only when a record
+//! is built, from the state as it is then.
+//!
+//! Being a set makes loss recovery one operation: what a lost TCP connection carried is merged back in.
+
+use std::collections::BTreeSet;
+
+use crate::stream::{Chunk, ControlKey};
+use crate::wire::ids::{AddressId, ConnectionId};
+
+/// A frame that is due. The order of the variants is the order in which they go out: parameters come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    /// Session Parameters.
+    Parameters,
+    /// Connection Reset, with or without reason, and the final ACK.
+    Reset(ConnectionId),
+    /// New Token, of this sequence number.
+    Token(u32),
+    /// New Address.
+    Address(AddressId),
+    /// Remove Address.
+    RemoveAddress(AddressId),
+    /// Connection Status.
+    Status(ConnectionId),
+    /// TCP Option, by its place in the list of those to send.
+    Option(u32),
+}
+
+/// What an unacknowledged record carried, by reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carried {
+    /// Stream data.
+    Chunk(Chunk),
+    /// A stream's or the streams' control frame.
+    Stream(ControlKey),
+    /// A frame of the session.
+    Session(Due),
+}
+
+/// The set of frames that are due.
+#[derive(Debug, Default)]
+pub(crate) struct Pending(BTreeSet<Due>);
+
+impl Pending {
+    pub(crate) fn insert(&mut self, due: Due) {
+        self.0.insert(due);
+    }
+
+    pub(crate) fn remove(&mut self, due: Due) {
+        self.0.remove(&due);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The first that `allowed` lets pass.
+    pub(crate) fn first(&self, mut allowed: impl FnMut(&Due) -> bool) -> Option<Due> {
+        self.0.iter().find(|due| allowed(due)).copied()
+    }
+}

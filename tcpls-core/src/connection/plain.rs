@@ -1,0 +1,117 @@
+//! A session whose peer does not speak TCPLS: plain TLS 1.3 on one TCP connection, one stream, no frames.
+
+use bytes::Bytes;
+
+use super::Connection;
+use super::keys::KeyError;
+use super::output::Built;
+use super::records::alert_body;
+use crate::error::{Alert, CloseReason, TcpFault};
+use crate::time::Time;
+use crate::wire::ids::{ConnectionId, StreamId};
+use crate::wire::record::{ContentType, HEADER_LEN, MAX_PLAINTEXT};
+
+/// The one stream.
+const ONLY: StreamId = StreamId(0);
+
+/// How far the byte stream has come in both directions.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PlainState {
+    received: u64,
+    finished: bool,
+}
+
+impl Connection {
+    pub(super) fn handle_plain_data(&mut self, now: Time, data: Bytes) {
+        let (len, offset) = (data.len(), self.plain_state.received);
+        self.plain_state.received += len as u64;
+        if let Some(entry) = self.tcps.get_mut(&ConnectionId::FIRST) {
+            entry.counters.stream_bytes_received += len as u64;
+        }
+        if let Err(rule) = self.streams.handle_stream(ONLY, offset, false, data, len) {
+            self.fail_session(now, rule);
+        }
+    }
+
+    /// close_notify ends the peer's half of the stream.
+    pub(super) fn handle_plain_end(&mut self, now: Time, tcp: ConnectionId) {
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.peer_notified = true;
+        }
+        self.plain_state.finished = true;
+        if let Err(rule) = self.streams.handle_stream(ONLY, self.plain_state.received, true, Bytes::new(), 1) {
+            self.fail_session(now, rule);
+        }
+        self.end_plain_if_both_did();
+    }
+
+    /// One record of the stream's bytes, or the close_notify that stands for its end.
+    pub(super) fn write_plain(&mut self, tcp: ConnectionId, max: usize, out: &mut Vec<u8>) -> Result<Built, KeyError> {
+        let Some(chunk) = self.streams.next_chunk(tcp, max.min(MAX_PLAINTEXT)) else { return Ok(Built::Nothing) };
+        if chunk.len > 0 {
+            let start = out.len();
+            out.extend_from_slice(&[0; HEADER_LEN]);
+            self.streams.copy_chunk(&chunk, out);
+            self.seal_record(tcp, ContentType::ApplicationData, out, start)?;
+            if let Some(entry) = self.tcps.get_mut(&tcp) {
+                entry.sent.skip();
+                entry.counters.stream_bytes_sent += u64::from(chunk.len);
+            }
+        }
+        if chunk.fin {
+            self.write_plain_end(tcp, out)?;
+        }
+        // Nothing is acknowledged here: TCP's word is all there is.
+        self.streams.chunk_acked(&chunk);
+        Ok(Built::Record)
+    }
+
+    pub(super) fn write_plain_end(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<(), KeyError> {
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER_LEN]);
+        out.extend_from_slice(&alert_body(Alert::CloseNotify));
+        self.seal_record(tcp, ContentType::Alert, out, start)?;
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.sent.skip();
+            entry.notified = true;
+        }
+        Ok(())
+    }
+
+    /// close_notify in both directions is the end of a plain session.
+    pub(super) fn end_plain_if_both_did(&mut self) {
+        let notified = self.tcps.get(&ConnectionId::FIRST).is_some_and(|entry| entry.notified);
+        if notified && self.plain_state.finished {
+            let reason = self.ending.planned_reason();
+            self.conclude(reason);
+        }
+    }
+
+    /// Closing a plain session: what was written goes out, then close_notify, and that is all this side can do.
+    pub(super) fn advance_plain_closing(&mut self, _now: Time) {
+        let notified = self.tcps.get(&ConnectionId::FIRST).is_none_or(|entry| entry.notified);
+        if notified {
+            let reason = self.ending.planned_reason();
+            return self.conclude(reason);
+        }
+        if self.streams.is_flushed() {
+            self.ending.start_notify();
+        }
+    }
+
+    /// The one TCP connection ended: so does the session, and a stream without close_notify is cut short.
+    pub(super) fn lose_plain(&mut self, _now: Time, fault: TcpFault, alert: Option<Alert>) {
+        if let (Some(mut entry), Some(alert)) = (self.tcps.remove(&ConnectionId::FIRST), alert) {
+            let mut words = core::mem::take(&mut entry.raw);
+            self.alert_for(&mut entry, alert, &mut words);
+            self.put_last_words(ConnectionId::FIRST, words);
+            self.tcps.insert(ConnectionId::FIRST, entry);
+        }
+        let reason = if self.plain_state.finished && self.streams.is_flushed() {
+            self.ending.planned_reason()
+        } else {
+            CloseReason::PlainTcpEnded(fault)
+        };
+        self.conclude(reason);
+    }
+}

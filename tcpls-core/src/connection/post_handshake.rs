@@ -1,0 +1,141 @@
+//! What TLS itself sends once the handshake is over: alerts, New Session Tickets, KeyUpdates.
+
+use super::Connection;
+use super::keys::KeyError;
+use crate::error::{Alert, CloseReason, PeerMisbehaved, TcpFault};
+use crate::time::Time;
+use crate::wire::ids::{ConnectionId, Side};
+
+/// Tickets that are handed to the TLS library in one session (RUSTSEC-like memory floods start with tickets).
+const MAX_TICKETS: u32 = 4;
+/// The longest post-handshake message.
+const MAX_MESSAGE: usize = 1 << 16;
+/// Records that one message may be spread over.
+const MAX_FRAGMENTS: u32 = 64;
+
+const NEW_SESSION_TICKET: u8 = 4;
+const KEY_UPDATE: u8 = 24;
+
+/// Post-handshake messages that have come in part. They come on the first TCP connection, but for KeyUpdate, which never
+/// is split.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    partial: Vec<u8>,
+    fragments: u32,
+    tickets: u32,
+}
+
+impl Connection {
+    /// An alert inside a protected record.
+    pub(super) fn handle_alert(&mut self, now: Time, tcp: ConnectionId, body: &[u8]) {
+        let &[_, description] = body else { return self.fail_session(now, PeerMisbehaved::FatalAlert(255)) };
+        if description == Alert::CloseNotify as u8 {
+            self.handle_close_notify(now, tcp);
+        } else if description == Alert::BadRecordMac as u8 || description == Alert::RecordOverflow as u8 {
+            // Somebody on this path spoilt what this side sent; the peer means this TCP connection only.
+            self.lose_tcp(now, tcp, TcpFault::Alert(description), None);
+        } else if description != Alert::UserCanceled as u8 {
+            self.handle_fatal_alert(now, description);
+        }
+    }
+
+    fn handle_fatal_alert(&mut self, now: Time, description: u8) {
+        let reason =
+            self.ending.peer_reason().unwrap_or(CloseReason::Misbehaved(PeerMisbehaved::FatalAlert(description)));
+        self.end_session(now, reason);
+    }
+
+    /// Handshake messages inside a protected record.
+    pub(super) fn handle_handshake_message(&mut self, now: Time, tcp: ConnectionId, body: &[u8]) {
+        if let Err(rule) = self.take_messages(now, tcp, body) {
+            self.fail_session(now, rule);
+        }
+    }
+
+    fn take_messages(&mut self, now: Time, tcp: ConnectionId, body: &[u8]) -> Result<(), PeerMisbehaved> {
+        self.flood.charge(now, 1)?;
+        self.messages.fragments += 1;
+        if body.is_empty()
+            || self.messages.partial.len() + body.len() > MAX_MESSAGE
+            || self.messages.fragments > MAX_FRAGMENTS
+        {
+            return Err(PeerMisbehaved::HandshakeMessage);
+        }
+        let mut messages = core::mem::take(&mut self.messages.partial);
+        messages.extend_from_slice(body);
+        let mut rest = &messages[..];
+        while let Some((kind, body, after)) = split_message(rest) {
+            rest = after;
+            self.messages.fragments = 0;
+            // The keys change behind a KeyUpdate: nothing may follow it in its record (RFC 8446, 5.1).
+            if kind == KEY_UPDATE && !rest.is_empty() {
+                return Err(PeerMisbehaved::HandshakeMessage);
+            }
+            self.take_message(now, tcp, kind, body)?;
+        }
+        self.messages.partial = rest.to_vec();
+        Ok(())
+    }
+
+    fn take_message(&mut self, now: Time, tcp: ConnectionId, kind: u8, body: &[u8]) -> Result<(), PeerMisbehaved> {
+        match (kind, body) {
+            (NEW_SESSION_TICKET, _) if self.side == Side::Client => self.take_ticket(body),
+            (KEY_UPDATE, &[request @ (0 | 1)]) => self.take_key_update(now, tcp, request == 1),
+            _ => Err(PeerMisbehaved::HandshakeMessage),
+        }
+    }
+
+    fn take_ticket(&mut self, body: &[u8]) -> Result<(), PeerMisbehaved> {
+        self.messages.tickets = self.messages.tickets.saturating_add(1);
+        if self.messages.tickets > MAX_TICKETS {
+            self.limits.tickets_dropped += 1;
+            return Ok(());
+        }
+        let taken = self.keys.as_mut().map(|keys| keys.handle_new_session_ticket(body));
+        if matches!(taken, Some(Err(_))) { Err(PeerMisbehaved::HandshakeMessage) } else { Ok(()) }
+    }
+
+    /// The peer's next record on `tcp` uses the next generation of its keys.
+    fn take_key_update(&mut self, now: Time, tcp: ConnectionId, requested: bool) -> Result<(), PeerMisbehaved> {
+        self.flood.key_update(now)?;
+        let (Some(keys), Some(entry)) = (&mut self.keys, self.tcps.get_mut(&tcp)) else { return Ok(()) };
+        let before = keys.open_current();
+        keys.step_open(&mut entry.open).map_err(|_: KeyError| PeerMisbehaved::TooManyKeyUpdates)?;
+        self.key_updates.1 += keys.open_current() - before;
+        // Answered once, however often it was asked for before the answer went out (RFC 8446, 4.6.3).
+        if requested && entry.seal.generation == keys.seal_target() {
+            self.start_key_update();
+        }
+        self.forget_keys();
+        Ok(())
+    }
+
+    /// Starts a new generation of this side's keys; each TCP connection steps to it before its next record.
+    pub(super) fn start_key_update(&mut self) {
+        let Some(keys) = &mut self.keys else { return };
+        if keys.start_seal_update().is_ok() {
+            self.key_updates.0 += 1;
+        }
+    }
+
+    /// Drops the keys that no live TCP connection needs.
+    pub(super) fn forget_keys(&mut self) {
+        let Some(keys) = &mut self.keys else { return };
+        let seal = self.tcps.values().map(|entry| entry.seal.generation).min();
+        let open = self.tcps.values().filter(|entry| entry.is_up()).map(|entry| entry.open.generation).min();
+        keys.forget_unused(seal, open);
+    }
+}
+
+/// The first whole handshake message, and what follows it.
+fn split_message(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[kind, a, b, c], rest) = bytes.split_first_chunk::<4>()?;
+    let len = u32::from_be_bytes([0, a, b, c]) as usize;
+    let (body, after) = rest.split_at_checked(len)?;
+    Some((kind, body, after))
+}
+
+/// A KeyUpdate message (RFC 8446, 4.6.3).
+pub(super) const fn key_update_message(request: bool) -> [u8; 5] {
+    [KEY_UPDATE, 0, 0, 1, request as u8]
+}

@@ -1,0 +1,66 @@
+//! Sealing records and giving them their numbers.
+
+use super::Connection;
+use super::keys::KeyError;
+use crate::crypto::TAG_LEN;
+use crate::error::Alert;
+use crate::tcp::{KeyPosition, Tcp};
+use crate::wire::ids::ConnectionId;
+use crate::wire::record::{ContentType, HEADER_LEN, RecordHeader};
+
+/// Bytes that a record has besides its content: header, inner content type, tag.
+pub(super) const RECORD_OVERHEAD: usize = HEADER_LEN + 1 + TAG_LEN;
+
+impl Connection {
+    /// Seals what was appended to `out` since `start` (room for the header, then the content) as one record of `tcp`.
+    pub(super) fn seal_record(
+        &mut self,
+        tcp: ConnectionId,
+        content_type: ContentType,
+        out: &mut Vec<u8>,
+        start: usize,
+    ) -> Result<(), KeyError> {
+        let Some(entry) = self.tcps.get_mut(&tcp) else { return Err(KeyError::NoKeys) };
+        entry.counters.records_sent += 1;
+        let mut at = entry.seal;
+        let sealed = self.seal_at(tcp, &mut at, content_type, out, start);
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.seal = at;
+        }
+        sealed
+    }
+
+    /// The same at an explicit position in the key chain, for a TCP connection that is not in the table any more.
+    pub(super) fn seal_at(
+        &mut self,
+        tcp: ConnectionId,
+        at: &mut KeyPosition,
+        content_type: ContentType,
+        out: &mut Vec<u8>,
+        start: usize,
+    ) -> Result<(), KeyError> {
+        let keys = self.keys.as_mut().ok_or(KeyError::NoKeys)?;
+        out.push(content_type as u8);
+        let len = out.len() - start - HEADER_LEN + TAG_LEN;
+        out[start..start + HEADER_LEN].copy_from_slice(&RecordHeader::encode_protected(len));
+        keys.seal(tcp, at, out, start, HEADER_LEN)
+    }
+
+    /// An alert for the owner of a TCP connection that is to be closed: sealed if keys are in use there, in clear if not.
+    pub(super) fn alert_for<C>(&mut self, entry: &mut Tcp<C>, alert: Alert, out: &mut Vec<u8>) {
+        if self.keys.is_none() || !entry.may_seal {
+            return out.extend_from_slice(&crate::crypto::plaintext_alert(alert));
+        }
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER_LEN]);
+        out.extend_from_slice(&alert_body(alert));
+        if self.seal_at(entry.id, &mut entry.seal, ContentType::Alert, out, start).is_err() {
+            out.truncate(start);
+        }
+    }
+}
+
+/// An alert's two bytes: close_notify is a warning, all others are fatal (RFC 8446, 6).
+pub(super) const fn alert_body(alert: Alert) -> [u8; 2] {
+    [if matches!(alert, Alert::CloseNotify) { 1 } else { 2 }, alert as u8]
+}

@@ -1,0 +1,143 @@
+//! Deadlines. There is no table of timers: each deadline follows from state, and one function merges them with their reason.
+
+use core::time::Duration;
+
+use super::Connection;
+use crate::error::{CloseReason, TcpFault};
+use crate::tcp::{Tcp, TcpState};
+use crate::time::Time;
+use crate::wire::ids::ConnectionId;
+
+/// Why a session wants to be woken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum TimeoutReason {
+    /// The handshake has taken too long.
+    Handshake,
+    /// A join, from this side or the peer's, has taken too long.
+    Join,
+    /// An acknowledgment can be held back no longer.
+    Ack,
+    /// A TCP connection made no progress for the user timeout.
+    UserTimeout,
+    /// Nothing was heard for the idle timeout.
+    Idle,
+    /// No TCP connection joined in time.
+    Stranded,
+    /// Closing has taken too long.
+    Close,
+}
+
+impl Connection {
+    /// When [`Connection::handle_timeout`] is to be called, if nothing happens before. `None`: never. It can change with
+    /// every call on the session.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.next_deadline().map(|(at, _)| at)
+    }
+
+    /// Why; for logs and simulations.
+    pub fn timeout_reason(&self) -> Option<TimeoutReason> {
+        self.next_deadline().map(|(_, reason)| reason)
+    }
+
+    /// Time has passed. Early or late calls are harmless: only what is due happens. Afterwards, no deadline lies at or before
+    /// `now`.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if self.ending.is_closed() {
+            return;
+        }
+        if let Some(reason) = self.final_timeout(now) {
+            return self.time_out(now, reason);
+        }
+        self.tcps.values_mut().for_each(|entry| entry.received.expire(now));
+        self.expire_claims(now);
+        let late: Vec<(ConnectionId, TcpFault)> =
+            self.tcps.values().filter_map(|entry| self.overdue(entry, now).map(|fault| (entry.id, fault))).collect();
+        late.into_iter().for_each(|(tcp, fault)| self.lose_tcp(now, tcp, fault, None));
+        self.settle(now);
+    }
+
+    fn next_deadline(&self) -> Option<(Time, TimeoutReason)> {
+        if self.ending.is_closed() {
+            return None;
+        }
+        let session = [
+            ((!self.established).then_some(self.handshake_deadline), TimeoutReason::Handshake),
+            (self.claims.deadline(), TimeoutReason::Join),
+            (self.idle_deadline(), TimeoutReason::Idle),
+            (self.stranded_until, TimeoutReason::Stranded),
+            (self.ending.deadline(), TimeoutReason::Close),
+        ];
+        let per_tcp = self.tcps.values().flat_map(|entry| {
+            [
+                (join_deadline(entry), TimeoutReason::Join),
+                (entry.received.deadline(), TimeoutReason::Ack),
+                (self.user_deadline(entry), TimeoutReason::UserTimeout),
+            ]
+        });
+        session.into_iter().chain(per_tcp).filter_map(|(at, reason)| Some((at?, reason))).min()
+    }
+
+    /// The first deadline that ends the session and has passed.
+    fn final_timeout(&self, now: Time) -> Option<TimeoutReason> {
+        let passed = |at: Option<Time>| at.is_some_and(|at| at <= now);
+        if !self.established && self.handshake_deadline <= now {
+            Some(TimeoutReason::Handshake)
+        } else if passed(self.ending.deadline()) {
+            Some(TimeoutReason::Close)
+        } else if passed(self.stranded_until) {
+            Some(TimeoutReason::Stranded)
+        } else if passed(self.idle_deadline()) {
+            Some(TimeoutReason::Idle)
+        } else {
+            None
+        }
+    }
+
+    fn time_out(&mut self, now: Time, reason: TimeoutReason) {
+        match reason {
+            TimeoutReason::Handshake => self.end_handshake(CloseReason::HandshakeTimeout),
+            TimeoutReason::Stranded => self.conclude(CloseReason::Stranded),
+            TimeoutReason::Idle => self.end_session(now, CloseReason::IdleTimeout),
+            _ => {
+                let reason = self.ending.planned_reason();
+                self.end_session(now, reason);
+            }
+        }
+    }
+
+    /// The shorter of what both ends want; a stranded session has a deadline of its own.
+    fn idle_deadline(&self) -> Option<Time> {
+        if !self.established || self.stranded_until.is_some() {
+            return None;
+        }
+        let peer = self.peer_parameters.map_or(0, |parameters| parameters.idle_timeout_ms);
+        let peer = (peer > 0).then(|| Duration::from_millis(peer));
+        let idle = [self.config.idle_timeout, peer].into_iter().flatten().min()?;
+        Some(self.last_heard + idle)
+    }
+
+    fn user_deadline(&self, entry: &Tcp<super::pending::Carried>) -> Option<Time> {
+        let peer = self.peer_parameters.map_or(0, |parameters| parameters.user_timeout_ms);
+        let peer = (peer > 0).then(|| Duration::from_millis(peer));
+        let timeout = peer.map_or(self.config.user_timeout, |peer| peer.min(self.config.user_timeout));
+        entry.sent.waiting_since().filter(|_| entry.is_up()).map(|since| since + timeout)
+    }
+
+    fn overdue(&self, entry: &Tcp<super::pending::Carried>, now: Time) -> Option<TcpFault> {
+        if join_deadline(entry).is_some_and(|at| at <= now) {
+            Some(TcpFault::JoinTimeout)
+        } else if self.user_deadline(entry).is_some_and(|at| at <= now) {
+            Some(TcpFault::UserTimeout)
+        } else {
+            None
+        }
+    }
+}
+
+fn join_deadline(entry: &Tcp<super::pending::Carried>) -> Option<Time> {
+    match entry.state {
+        TcpState::Opening { deadline } => Some(deadline),
+        _ => None,
+    }
+}

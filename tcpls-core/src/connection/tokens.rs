@@ -1,0 +1,168 @@
+//! The session's tokens: which the server has issued and which the client holds (draft, 4.2.1 and 5.2.5).
+//!
+//! A token's sequence number becomes the connection ID of the TCP connection that joins with it, so a number that came
+//! back would bring nonces back: numbers only grow, and each works once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::error::PeerMisbehaved;
+use crate::token::TokenSecret;
+use crate::wire::ids::{ConnectionId, SessionId, Token};
+
+/// Tokens that a client stores; more are the server's fault.
+pub(crate) const MAX_STORED: usize = 16;
+/// Used tokens whose value a client remembers to find conflicts. Older numbers are known to be used, their values not.
+const MAX_REMEMBERED: usize = 64;
+
+/// Server: tokens that are out. Values are made from the secret, never stored.
+pub(crate) struct Issued {
+    secret: Arc<TokenSecret>,
+    session: SessionId,
+    next: u32,
+    outstanding: BTreeSet<u32>,
+}
+
+impl Issued {
+    pub(crate) fn new(secret: Arc<TokenSecret>, session: SessionId) -> Self {
+        Self { secret, session, next: 1, outstanding: BTreeSet::new() }
+    }
+
+    pub(crate) fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Issues one more token. `None` once all 2³² − 1 are used up: they never wrap.
+    pub(crate) fn issue(&mut self) -> Option<u32> {
+        let sequence = self.next;
+        self.next = sequence.checked_add(1)?;
+        self.outstanding.insert(sequence);
+        Some(sequence)
+    }
+
+    pub(crate) fn value(&self, sequence: u32) -> Token {
+        self.secret.seal(self.session, sequence)
+    }
+
+    /// Whether a join may still use it.
+    pub(crate) fn is_outstanding(&self, sequence: u32) -> bool {
+        self.outstanding.contains(&sequence)
+    }
+
+    /// It works never again.
+    pub(crate) fn burn(&mut self, sequence: u32) {
+        self.outstanding.remove(&sequence);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// Whether `tcp` could name a TCP connection of this session: its token was issued.
+    pub(crate) fn was_issued(&self, tcp: ConnectionId) -> bool {
+        tcp.0 < self.next
+    }
+}
+
+/// Client: tokens in hand and those that were used.
+#[derive(Default)]
+pub(crate) struct Held {
+    unused: BTreeMap<u32, Token>,
+    used: BTreeMap<u32, Token>,
+    /// Numbers up to here are known to have been used or dropped.
+    forgotten: u32,
+}
+
+impl Held {
+    /// Takes in a token; true if it is new.
+    pub(crate) fn insert(&mut self, sequence: u32, token: Token) -> Result<bool, PeerMisbehaved> {
+        if sequence == 0 {
+            return Err(PeerMisbehaved::ConflictingToken(0));
+        }
+        if let Some(known) = self.unused.get(&sequence).or_else(|| self.used.get(&sequence)) {
+            return if *known == token { Ok(false) } else { Err(PeerMisbehaved::ConflictingToken(sequence)) };
+        }
+        if sequence <= self.forgotten {
+            return Ok(false);
+        }
+        if self.unused.len() >= MAX_STORED {
+            return Err(PeerMisbehaved::TooManyTokens);
+        }
+        self.unused.insert(sequence, token);
+        Ok(true)
+    }
+
+    /// Spends the token with the lowest number.
+    pub(crate) fn spend(&mut self) -> Option<(ConnectionId, Token)> {
+        let (sequence, token) = self.unused.pop_first()?;
+        self.used.insert(sequence, token);
+        if self.used.len() > MAX_REMEMBERED {
+            // Every number below the first that is neither forgotten nor held is over.
+            if let Some((oldest, _)) = self.used.pop_first() {
+                self.forgotten = self.forgotten.max(oldest);
+            }
+        }
+        Some((ConnectionId(sequence), token))
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.unused.len()
+    }
+
+    /// Whether `tcp` names a TCP connection that this side has opened.
+    pub(crate) fn was_used(&self, tcp: ConnectionId) -> bool {
+        tcp == ConnectionId::FIRST || tcp.0 <= self.forgotten || self.used.contains_key(&tcp.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_start_at_one_grow_and_work_once() {
+        let mut issued = Issued::new(Arc::new(TokenSecret::new([7; 32])), SessionId([1; 12]));
+        assert_eq!((issued.issue(), issued.issue()), (Some(1), Some(2)));
+        assert!(issued.is_outstanding(1) && !issued.is_outstanding(3) && !issued.is_outstanding(0));
+        issued.burn(1);
+        assert!(!issued.is_outstanding(1));
+        assert!(issued.was_issued(ConnectionId(2)) && !issued.was_issued(ConnectionId(3)));
+        issued.next = u32::MAX;
+        assert_eq!(issued.issue(), None, "numbers never wrap");
+    }
+
+    #[test]
+    fn a_token_that_comes_again_is_ignored_and_one_that_conflicts_is_an_error() {
+        let mut held = Held::default();
+        assert_eq!(held.insert(1, Token([1; 32])), Ok(true));
+        assert_eq!(held.insert(1, Token([1; 32])), Ok(false));
+        assert_eq!(held.insert(1, Token([2; 32])), Err(PeerMisbehaved::ConflictingToken(1)));
+        assert_eq!(held.insert(0, Token([2; 32])), Err(PeerMisbehaved::ConflictingToken(0)));
+        assert_eq!(held.spend().map(|(tcp, _)| tcp), Some(ConnectionId(1)));
+        assert_eq!(held.insert(1, Token([1; 32])), Ok(false), "a used one does not come back");
+        assert_eq!(held.insert(1, Token([3; 32])), Err(PeerMisbehaved::ConflictingToken(1)));
+        assert_eq!(held.count(), 0);
+    }
+
+    #[test]
+    fn a_client_stores_sixteen_tokens_and_not_one_more() {
+        let mut held = Held::default();
+        for sequence in 1..=16 {
+            assert_eq!(held.insert(sequence, Token([0; 32])), Ok(true));
+        }
+        assert_eq!(held.insert(17, Token([0; 32])), Err(PeerMisbehaved::TooManyTokens));
+    }
+
+    #[test]
+    fn the_memory_of_used_tokens_is_bounded_and_old_numbers_stay_used() {
+        let mut held = Held::default();
+        for sequence in 1..=1000 {
+            held.insert(sequence, Token([0; 32])).unwrap();
+            held.spend().unwrap();
+        }
+        assert!(held.used.len() <= MAX_REMEMBERED);
+        assert_eq!(held.insert(5, Token([9; 32])), Ok(false));
+        assert!(held.was_used(ConnectionId(5)) && held.was_used(ConnectionId(1000)));
+        assert!(!held.was_used(ConnectionId(1001)));
+    }
+}
