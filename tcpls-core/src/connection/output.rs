@@ -349,7 +349,14 @@ impl Connection {
 
     fn next_chunk(&mut self, tcp: ConnectionId, choice: Choice, max: usize) -> Option<Chunk> {
         let fresh = self.streams.next_chunk(tcp, max);
-        if fresh.is_none() && choice == Choice::Duplicate { self.streams.next_duplicate(tcp, max) } else { fresh }
+        match (choice, &fresh) {
+            (Choice::Duplicate, None) => self.streams.next_duplicate(tcp, max),
+            (Choice::Duplicate, Some(chunk)) => {
+                self.streams.note_sent(tcp, chunk);
+                fresh
+            }
+            _ => fresh,
+        }
     }
 
     /// Whether `tcp` may take stream data now.

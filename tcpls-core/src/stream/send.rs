@@ -50,6 +50,8 @@ pub(super) struct SendHalf {
     max: u64,
     fin: Option<Fate>,
     reset: Option<(ErrorCode, Fate)>,
+    /// The peer takes no more on the whole session.
+    given_up: bool,
     /// The peer reads no more.
     pub(super) stopped: Option<ErrorCode>,
     /// The application waits for room.
@@ -71,6 +73,7 @@ impl SendHalf {
             max,
             fin: None,
             reset: None,
+            given_up: false,
             stopped: None,
             blocked: false,
         }
@@ -132,8 +135,13 @@ impl SendHalf {
         freed
     }
 
-    /// Forgets what was not acknowledged.
-    pub(super) fn drop_data(&mut self) {
+    /// The session ends: what was not delivered never will be.
+    pub(super) fn give_up(&mut self) {
+        self.given_up = true;
+        self.drop_data();
+    }
+
+    fn drop_data(&mut self) {
         self.pieces = VecDeque::new();
         self.tail = BytesMut::new();
         self.again = RangeSet::default();
@@ -171,12 +179,16 @@ impl SendHalf {
 
     /// Whether something is to be sent that needs no credit of the session: lost ranges, a FIN behind everything.
     pub(super) fn has_again(&self) -> bool {
-        self.reset.is_none() && (!self.again.is_empty() || self.has_bare_fin())
+        !self.is_dead() && (!self.again.is_empty() || self.has_bare_fin())
     }
 
     /// Whether there is data that was never sent and that the peer's limit for this stream allows.
     pub(super) fn has_fresh(&self) -> bool {
-        self.reset.is_none() && self.next < self.written.min(self.max)
+        !self.is_dead() && self.next < self.written.min(self.max)
+    }
+
+    fn is_dead(&self) -> bool {
+        self.given_up || self.reset.is_some()
     }
 
     fn has_bare_fin(&self) -> bool {
@@ -185,7 +197,7 @@ impl SendHalf {
 
     /// The next lost piece, or the FIN if nothing is left but that.
     pub(super) fn take_again(&mut self, max: usize) -> Option<Chunk> {
-        if self.reset.is_some() {
+        if self.is_dead() {
             return None;
         }
         let Some(range) = self.again.first() else {
@@ -199,7 +211,7 @@ impl SendHalf {
     /// The next piece that was never sent, at most `credit` bytes.
     pub(super) fn take_fresh(&mut self, max: usize, credit: u64) -> Option<Chunk> {
         let len = (self.written.min(self.max).saturating_sub(self.next)).min(credit).min(max.min(MAX_CHUNK) as u64);
-        if self.reset.is_some() || len == 0 {
+        if self.is_dead() || len == 0 {
             return None;
         }
         let start = self.next;
@@ -210,7 +222,7 @@ impl SendHalf {
     /// What was sent from `cursor` on and is not acknowledged, whether or not it is lost: for another TCP connection to
     /// send too.
     pub(super) fn duplicate(&self, cursor: u64, max: usize) -> Option<Chunk> {
-        if self.reset.is_some() {
+        if self.is_dead() {
             return None;
         }
         let mut found = None;
@@ -247,7 +259,7 @@ impl SendHalf {
 
     /// The peer has `chunk`; returns how many bytes that freed.
     pub(super) fn acked(&mut self, chunk: &Chunk) -> u64 {
-        if self.reset.is_some() {
+        if self.is_dead() {
             return 0;
         }
         let range = chunk.offset..chunk.offset + u64::from(chunk.len);
@@ -275,7 +287,7 @@ impl SendHalf {
 
     /// The TCP connection that carried `chunk` is lost; returns how many bytes of it have to go out again.
     pub(super) fn lost(&mut self, chunk: &Chunk) -> u64 {
-        if self.reset.is_some() {
+        if self.is_dead() {
             return 0;
         }
         if chunk.fin && self.fin == Some(Fate::Sent) {
@@ -290,18 +302,21 @@ impl SendHalf {
 
     /// Whether all that was written arrived, the FIN too if there is one.
     pub(super) fn is_flushed(&self) -> bool {
-        match self.reset {
-            Some((_, fate)) => fate == Fate::Acked,
-            None => self.base == self.written && self.fin.is_none_or(|fate| fate == Fate::Acked),
-        }
+        self.given_up
+            || match self.reset {
+                Some((_, fate)) => fate == Fate::Acked,
+                None => self.base == self.written && self.fin.is_none_or(|fate| fate == Fate::Acked),
+            }
     }
 
     /// Whether nothing will ever happen on this half again.
     pub(super) fn is_over(&self) -> bool {
-        match self.reset {
-            Some((_, fate)) => fate == Fate::Acked,
-            None => self.fin == Some(Fate::Acked) && self.base == self.written,
-        }
+        self.given_up || self.is_delivered() || self.reset.is_some_and(|(_, fate)| fate == Fate::Acked)
+    }
+
+    /// Whether everything up to the FIN arrived.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.fin == Some(Fate::Acked) && self.base == self.written && !self.is_dead()
     }
 }
 

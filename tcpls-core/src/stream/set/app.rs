@@ -185,7 +185,7 @@ impl Streams {
     /// The peer takes no more: what was not delivered goes.
     pub(crate) fn drop_outgoing(&mut self) {
         for id in self.ids() {
-            self.with(id, |entry, _| entry.send.drop_data());
+            self.with(id, |entry, _| entry.send.give_up());
         }
         self.again.clear();
         self.fresh.clear();

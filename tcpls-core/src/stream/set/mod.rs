@@ -263,7 +263,7 @@ impl Streams {
     }
 
     fn tell_delivered(&mut self, id: StreamId, entry: &mut Entry) {
-        if !entry.delivered && entry.send.is_over() && !entry.send.is_reset() {
+        if !entry.delivered && entry.send.is_delivered() {
             entry.delivered = true;
             self.events.push_back(StreamEvent::Delivered { id });
         }
@@ -281,11 +281,11 @@ impl Streams {
     fn tell_room(&mut self) {
         while self.buffered < self.send_buffer {
             let Some(id) = self.waiting_for_room.pop_first() else { return };
-            if let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.send.blocked) {
-                if entry.send.buffered() < self.stream_send_buffer {
-                    entry.send.blocked = false;
-                    self.events.push_back(StreamEvent::Writable { id });
-                }
+            let limit = self.stream_send_buffer;
+            let has_room = |entry: &&mut Entry| entry.send.blocked && entry.send.buffered() < limit;
+            if let Some(entry) = self.entries.get_mut(&id).filter(has_room) {
+                entry.send.blocked = false;
+                self.events.push_back(StreamEvent::Writable { id });
             }
         }
     }
