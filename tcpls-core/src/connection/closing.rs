@@ -1,6 +1,7 @@
 //! The end of a session: Close Session, close_notify, and what a rule broken by the peer brings (draft, 4.5).
 
 use super::Connection;
+use super::addresses::PeerAddresses;
 use super::keys::KeyError;
 use super::records::alert_body;
 use crate::error::{Alert, CloseReason, PeerMisbehaved};
@@ -147,7 +148,13 @@ impl Connection {
             self.events.push_back(Event::PeerClosing { error: ErrorCode::default() });
         }
         self.ending.peer_notified = true;
-        if self.tcps.values().all(|entry| entry.peer_notified) {
+        self.end_reading_if_drained();
+    }
+
+    /// The peer has said that it sends no more, and no TCP connection is left that may still bring what it sent before:
+    /// streams without an end are cut short.
+    pub(super) fn end_reading_if_drained(&mut self) {
+        if self.ending.peer_notified && self.tcps.values().all(|entry| entry.peer_notified) {
             self.streams.truncate();
         }
     }
@@ -260,6 +267,7 @@ impl Connection {
         self.streams.drop_outgoing();
         self.streams.truncate();
         self.stranded_until = None;
+        self.peer_addresses = PeerAddresses::default(); // no more of them is to be connected to
         self.keys = None;
         self.handshake = None;
         self.gone.clear();

@@ -65,6 +65,7 @@ impl Connection {
         self.tcp_event(TcpEvent::Discarded { tcp });
         self.replenish_tokens();
         self.forget_keys();
+        self.end_reading_if_drained();
         self.strand_if_alone(now);
     }
 
