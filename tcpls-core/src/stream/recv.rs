@@ -93,9 +93,11 @@ impl RecvHalf {
             return Err(PeerMisbehaved::FlowControl);
         }
         self.highest += grown;
+        // Only a FIN makes what was read the whole; a reset right behind it does not.
+        let complete = self.is_all_read();
         self.final_size = Some(final_size);
         match self.state {
-            End::Open if self.is_all_read() => Ok(Progress { grown, ..Progress::default() }),
+            End::Open if complete => Ok(Progress { grown, ..Progress::default() }),
             End::Open => {
                 let unread = self.highest - self.assembler.offset();
                 self.assembler.skip_to(self.highest);
