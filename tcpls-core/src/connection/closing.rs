@@ -170,7 +170,7 @@ impl Connection {
         self.ending.notify |= self.streams.is_flushed() && self.pending.is_empty();
         // A TCP connection that is stuck does not keep the others: the peer has heard it on one of them.
         let heard = self.tcps.values().any(|entry| entry.notified);
-        let said = self.tcps.values().all(|entry| entry.notified || entry.blocked);
+        let said = self.tcps.values().all(|entry| entry.notified || entry.blocked || !entry.may_seal);
         if self.ending.peer_notified && heard && said {
             let reason = self.ending.planned_reason();
             self.conclude(reason);

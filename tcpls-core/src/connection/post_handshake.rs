@@ -31,7 +31,7 @@ impl Connection {
         let &[_, description] = body else { return self.fail_session(now, PeerMisbehaved::FatalAlert(255)) };
         if description == Alert::CloseNotify as u8 {
             self.handle_close_notify(now, tcp);
-        } else if description == Alert::BadRecordMac as u8 || description == Alert::RecordOverflow as u8 {
+        } else if self.ending.peer_reason().is_none() && is_about_the_path(description) {
             // Somebody on this path spoilt what this side sent; the peer means this TCP connection only.
             self.lose_tcp(now, tcp, TcpFault::Alert(description), None);
         } else if description != Alert::UserCanceled as u8 {
@@ -125,6 +125,12 @@ impl Connection {
         let open = self.tcps.values().filter(|entry| entry.is_up()).map(|entry| entry.open.generation).min();
         keys.forget_unused(seal, open);
     }
+}
+
+/// Whether an alert says that what came on a TCP connection was no record that TLS allows. A peer that ends the session
+/// says so with Close Session first.
+fn is_about_the_path(description: u8) -> bool {
+    [Alert::BadRecordMac, Alert::RecordOverflow, Alert::UnexpectedMessage].map(|alert| alert as u8).contains(&description)
 }
 
 /// The first whole handshake message, and what follows it.
