@@ -13,7 +13,7 @@ use crate::wire::ids::{ConnectionId, RecordSeq, Side, Token};
 
 type Outcome = Result<(), PeerMisbehaved>;
 
-/// Padding that costs as much as one control frame: a record may be hidden in padding, not an attack on the CPU.
+/// Padding that costs as much as one more control frame: a record may be hidden in padding, not an attack on the CPU.
 const PADDING_PER_UNIT: usize = 4096;
 
 impl Connection {
@@ -43,7 +43,7 @@ impl Connection {
 
     fn act_on(&mut self, now: Time, tcp: ConnectionId, content: &Bytes, frame: Frame<'_>) -> Outcome {
         match frame {
-            Frame::Padding(padding) => self.idle(now, padding.len / PADDING_PER_UNIT),
+            Frame::Padding(padding) => self.idle(now, 1 + padding.len / PADDING_PER_UNIT),
             Frame::Ping => self.idle(now, 1),
             Frame::Stream(stream) => self.on_stream(now, tcp, content, stream),
             Frame::Ack(ack) => self.on_ack(now, ack.tcp, ack.highest),

@@ -36,6 +36,8 @@ impl Connection {
             self.lose_tcp(now, tcp, TcpFault::Alert(description), None);
         } else if description != Alert::UserCanceled as u8 {
             self.handle_fatal_alert(now, description);
+        } else if let Err(rule) = self.flood.charge(now, 1) {
+            self.fail_session(now, rule);
         }
     }
 
