@@ -194,7 +194,7 @@ impl Connection {
         let mut frames = core::mem::take(&mut self.scratch.frames);
         frames.clear();
         self.fill_control(tcp, max, &mut frames);
-        let budget = max.saturating_sub(frames.control.len() + self.ack_reserve(tcp));
+        let budget = max.saturating_sub(frames.control.len() + self.ack_reserve());
         let chunks = self.take_chunks(tcp, budget);
         let acks = self.take_acks(now, tcp, !chunks.is_empty() || !frames.control.is_empty());
         if chunks.is_empty() && frames.control.is_empty() && acks.is_empty() {
@@ -387,8 +387,8 @@ impl Connection {
     }
 
     /// Room to keep for acknowledgments.
-    fn ack_reserve(&self, tcp: ConnectionId) -> usize {
-        let owed = self.tcps.values().filter(|entry| entry.id == tcp || entry.received.is_owed()).count();
+    fn ack_reserve(&self) -> usize {
+        let owed = self.tcps.values().filter(|entry| entry.received.is_owed()).count();
         ACK_LEN * (owed + self.scratch.final_acks.len()).min(MAX_ACKS)
     }
 
