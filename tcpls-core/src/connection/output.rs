@@ -111,6 +111,7 @@ impl Connection {
             || self.streams.has_control()
             || entry.received.is_due(self.last_heard)
             || self.streams.has_data(tcp)
+            || self.streams.has_duplicate(tcp)
     }
 
     /// Bytes that need no sealing: handshake flights, hellos, last words.
@@ -349,14 +350,7 @@ impl Connection {
 
     fn next_chunk(&mut self, tcp: ConnectionId, choice: Choice, max: usize) -> Option<Chunk> {
         let fresh = self.streams.next_chunk(tcp, max);
-        match (choice, &fresh) {
-            (Choice::Duplicate, None) => self.streams.next_duplicate(tcp, max),
-            (Choice::Duplicate, Some(chunk)) => {
-                self.streams.note_sent(tcp, chunk);
-                fresh
-            }
-            _ => fresh,
-        }
+        if fresh.is_none() && choice == Choice::Duplicate { self.streams.next_duplicate(tcp, max) } else { fresh }
     }
 
     /// Whether `tcp` may take stream data now.

@@ -132,7 +132,9 @@ impl Connection {
 /// Whether an alert says that what came on a TCP connection was no record that TLS allows. A peer that ends the session
 /// says so with Close Session first.
 fn is_about_the_path(description: u8) -> bool {
-    [Alert::BadRecordMac, Alert::RecordOverflow, Alert::UnexpectedMessage].map(|alert| alert as u8).contains(&description)
+    [Alert::BadRecordMac, Alert::RecordOverflow, Alert::UnexpectedMessage]
+        .map(|alert| alert as u8)
+        .contains(&description)
 }
 
 /// The first whole handshake message, and what follows it.

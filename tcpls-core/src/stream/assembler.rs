@@ -1,132 +1,372 @@
-//! Puts received pieces of a stream into order. Pieces that come in order are handed on as they are; those that come early
-//! wait. The first copy of a byte counts.
+//! Puts one stream's data back in order. Data in order passes through without a copy; data that came early waits in a
+//! tree by offset.
+//!
+//! What a peer can make this hold is bounded by flow control (the caller's) times a small constant: the number of gaps is
+//! limited, a small piece is copied rather than pin the large record it came in, and small neighbours are joined, so that
+//! no two neighbouring copies together are shorter than [`JOINED`]. Called by `recv`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
-/// What a waiting piece costs besides its bytes.
-const OVERHEAD: usize = 64;
-/// Pieces below this length are copied, so that a few bytes never keep a large receive buffer alive.
-const COPY_BELOW: usize = 512;
-/// So are pieces that fill less than this part of their record.
-const COPY_BELOW_PART: usize = 4;
-/// Small pieces are gathered up to this length.
-const GATHER: usize = 1024;
+/// Data shorter than this is copied.
+const SMALL: usize = 512;
+/// Data is copied if the record that it came in is more than this many times longer.
+const PINNED: usize = 4;
+/// Neighbouring copies are joined up to this length.
+const JOINED: usize = 1024;
+/// What a piece costs besides its bytes (an estimate: a tree entry and a buffer's header).
+const OVERHEAD: usize = 96;
 
-/// More ranges with gaps between them than allowed.
+/// One stretch of received data.
+#[derive(Debug)]
+enum Piece {
+    /// Shares the buffer that the record was decrypted in, or is a copy too long to be joined with others.
+    Shared(Bytes),
+    /// A short copy, which may grow.
+    Own(BytesMut),
+}
+
+impl Piece {
+    fn new(data: Bytes, record_len: usize) -> Self {
+        if data.len() < SMALL {
+            return Self::Own(BytesMut::from(&data[..]));
+        }
+        if data.len().saturating_mul(PINNED) < record_len {
+            return Self::Shared(Bytes::copy_from_slice(&data));
+        }
+        Self::Shared(data)
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Shared(bytes) => bytes.len(),
+            Self::Own(bytes) => bytes.len(),
+        }
+    }
+
+    /// Appends `next` if both are small copies; otherwise gives it back.
+    fn join(&mut self, next: Self) -> Option<Self> {
+        match (self, next) {
+            (Self::Own(a), Self::Own(b)) if a.len() + b.len() <= JOINED => {
+                a.extend_from_slice(&b);
+                None
+            }
+            (_, next) => Some(next),
+        }
+    }
+
+    fn split_to(&mut self, len: usize) -> Bytes {
+        match self {
+            Self::Shared(bytes) => bytes.split_to(len),
+            Self::Own(bytes) => bytes.split_to(len).freeze(),
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Own(bytes) => bytes.freeze(),
+        }
+    }
+}
+
+/// More gaps than allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManyGaps;
 
+/// Received data from the read offset on.
 #[derive(Debug)]
 pub(super) struct Assembler {
-    /// Disjoint pieces by offset; the first may start at `read`.
-    pieces: BTreeMap<u64, Bytes>,
-    /// Offset of the next byte to be read.
+    /// Offset of the first byte in `ready`.
     read: u64,
-    /// Bytes in `pieces`.
-    held: usize,
+    /// Offset after the last byte in `ready`: the lowest byte that is missing.
+    next: u64,
+    /// What can be read, in order.
+    ready: VecDeque<Piece>,
+    /// What came early: above `next`, not overlapping.
+    early: BTreeMap<u64, Piece>,
+    /// How many gaps there are: stretches of `early` that nothing touches.
     gaps: usize,
     max_gaps: usize,
+    /// Bytes in both.
+    bytes: usize,
 }
 
 impl Assembler {
     pub(super) fn new(max_gaps: usize) -> Self {
-        Self { pieces: BTreeMap::new(), read: 0, held: 0, gaps: 0, max_gaps }
+        Self { read: 0, next: 0, ready: VecDeque::new(), early: BTreeMap::new(), gaps: 0, max_gaps, bytes: 0 }
     }
 
-    /// Offset of the next byte to be read.
-    pub(super) fn offset(&self) -> u64 {
-        self.read
+    /// The lowest offset that has not come.
+    pub(super) fn next_offset(&self) -> u64 {
+        self.next
     }
 
-    /// Whether a read would give something.
-    pub(super) fn is_readable(&self) -> bool {
-        self.pieces.first_key_value().is_some_and(|(start, _)| *start == self.read)
+    /// Whether there is anything to read.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
-    /// Memory held, overhead included.
+    /// Memory held, pieces' overhead included.
     pub(super) fn memory(&self) -> usize {
-        self.held + self.pieces.len() * OVERHEAD
+        self.bytes + (self.ready.len() + self.early.len()) * OVERHEAD
     }
 
-    /// Takes in `data` at `offset`, which came in a record of `record_len` bytes; returns how many of its bytes are new.
-    pub(super) fn insert(&mut self, offset: u64, data: Bytes, record_len: usize) -> Result<u64, TooManyGaps> {
-        let mut data = compact(data, record_len);
+    /// Bytes of data held.
+    pub(super) fn held(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes in data at `offset`, which came in a record of `record_len` bytes. What is already there is kept, and not
+    /// compared. `offset` plus the length must not overflow: the caller checked.
+    pub(super) fn insert(&mut self, offset: u64, data: Bytes, record_len: usize) -> Result<(), TooManyGaps> {
         let end = offset + data.len() as u64;
-        let mut at = offset.max(self.read);
-        if let Some((start, before)) = self.pieces.range(..=at).next_back() {
-            at = at.max(start + before.len() as u64);
+        let mut at = offset;
+        loop {
+            at = self.covered_to(at);
+            if at >= end {
+                return Ok(());
+            }
+            let stop = self.early.range(at..).next().map_or(end, |(start, _)| end.min(*start));
+            let missing = data.slice((at - offset) as usize..(stop - offset) as usize);
+            self.place(at, Piece::new(missing, record_len))?;
+            at = stop;
         }
-        let mut fresh = 0;
-        while at < end {
-            data.advance((at - (end - data.len() as u64)) as usize);
-            let next = self.pieces.range(at..end).next().map(|(start, piece)| (*start, *start + piece.len() as u64));
-            let (stop, resume) = next.unwrap_or((end, end));
-            let part = data.split_to((stop - at) as usize);
-            fresh += part.len() as u64;
-            self.put(at, part)?;
-            at = resume;
-        }
-        Ok(fresh)
     }
 
-    /// Stores a piece that overlaps none.
-    fn put(&mut self, at: u64, piece: Bytes) -> Result<(), TooManyGaps> {
-        if piece.is_empty() {
-            return Ok(());
+    /// Takes out at most `max` bytes in order, of one piece.
+    pub(super) fn read(&mut self, max: usize) -> Option<Bytes> {
+        let first = self.ready.front_mut()?;
+        let data = if max < first.len() { first.split_to(max) } else { self.ready.pop_front()?.into_bytes() };
+        self.read += data.len() as u64;
+        self.bytes -= data.len();
+        Some(data)
+    }
+
+    /// Drops what came early: the gap before it will not be filled.
+    pub(super) fn drop_early(&mut self) {
+        self.bytes -= self.early.values().map(Piece::len).sum::<usize>();
+        self.early = BTreeMap::new();
+        self.gaps = 0;
+    }
+
+    /// Drops everything.
+    pub(super) fn clear(&mut self) {
+        self.drop_early();
+        self.ready = VecDeque::new();
+        self.bytes = 0;
+    }
+
+    /// The first offset from `at` on that is not here.
+    fn covered_to(&self, at: u64) -> u64 {
+        let mut at = at.max(self.next);
+        while let Some(end) = self.early.range(..=at).next_back().map(end_of).filter(|end| *end > at) {
+            at = end;
         }
-        let end = at + piece.len() as u64;
-        let before = self.pieces.range_mut(..at).next_back().filter(|(start, held)| **start + held.len() as u64 == at);
-        let joins_before = before.is_some() || at == self.read;
-        let joins_after = self.pieces.contains_key(&end);
-        match (joins_before, joins_after) {
-            (false, false) if self.gaps >= self.max_gaps => return Err(TooManyGaps),
-            (false, false) => self.gaps += 1,
-            (true, true) => self.gaps -= usize::from(self.gaps > 0),
-            _ => {}
+        at
+    }
+
+    /// Puts a piece where nothing is.
+    fn place(&mut self, offset: u64, piece: Piece) -> Result<(), TooManyGaps> {
+        self.bytes += piece.len();
+        if offset != self.next {
+            return self.place_early(offset, piece);
         }
-        self.held += piece.len();
-        let before = self.pieces.range_mut(..at).next_back().filter(|(start, held)| **start + held.len() as u64 == at);
-        match before {
-            Some((_, held)) if held.len() + piece.len() <= GATHER => *held = join(held, &piece),
-            _ => _ = self.pieces.insert(at, piece),
+        self.push_ready(piece);
+        if self.early.first_key_value().is_some_and(|(start, _)| *start == self.next) {
+            self.gaps -= 1;
+        }
+        while let Some(entry) = self.early.first_entry().filter(|entry| *entry.key() == self.next) {
+            let piece = entry.remove();
+            self.push_ready(piece);
         }
         Ok(())
     }
 
-    /// The next bytes in order, at most `max`.
-    pub(super) fn read(&mut self, max: usize) -> Option<Bytes> {
-        let mut first = self.pieces.first_entry().filter(|first| *first.key() == self.read && max > 0)?;
-        let part = if first.get().len() <= max {
-            first.remove()
-        } else {
-            let part = first.get_mut().split_to(max);
-            let rest = first.remove();
-            self.pieces.insert(self.read + max as u64, rest);
-            part
+    fn push_ready(&mut self, piece: Piece) {
+        self.next += piece.len() as u64;
+        let rest = match self.ready.back_mut() {
+            Some(last) => last.join(piece),
+            None => Some(piece),
         };
-        self.read += part.len() as u64;
-        self.held -= part.len();
-        Some(part)
+        self.ready.extend(rest);
     }
 
-    /// Forgets everything and reads on from `offset`.
-    pub(super) fn skip_to(&mut self, offset: u64) {
-        self.pieces.clear();
-        (self.held, self.gaps) = (0, 0);
-        self.read = self.read.max(offset);
+    /// Puts a piece behind a gap, and joins it with its neighbours on either side if they are small.
+    fn place_early(&mut self, offset: u64, piece: Piece) -> Result<(), TooManyGaps> {
+        let end = offset + piece.len() as u64;
+        let before = self.early.range(..offset).next_back().is_some_and(|entry| end_of(entry) == offset);
+        let after = self.early.contains_key(&end);
+        match (before, after) {
+            (false, false) if self.gaps >= self.max_gaps => return Err(TooManyGaps),
+            (false, false) => self.gaps += 1,
+            (true, true) => self.gaps -= 1,
+            _ => {}
+        }
+        self.early.insert(offset, piece);
+        if after {
+            self.join_at(end);
+        }
+        if before {
+            self.join_at(offset);
+        }
+        Ok(())
+    }
+
+    /// Joins the early piece that starts at `offset` to the one that ends there, if both are small.
+    fn join_at(&mut self, offset: u64) {
+        let Some(piece) = self.early.remove(&offset) else { return };
+        let rest = match self.early.range_mut(..offset).next_back() {
+            Some((_, before)) => before.join(piece),
+            None => Some(piece),
+        };
+        if let Some(piece) = rest {
+            self.early.insert(offset, piece);
+        }
     }
 }
 
-fn compact(data: Bytes, record_len: usize) -> Bytes {
-    let small = data.len() < COPY_BELOW || data.len() < record_len / COPY_BELOW_PART;
-    if small && !data.is_empty() { Bytes::copy_from_slice(&data) } else { data }
+/// The offset after an early piece.
+fn end_of((start, piece): (&u64, &Piece)) -> u64 {
+    start + piece.len() as u64
 }
 
-fn join(a: &[u8], b: &[u8]) -> Bytes {
-    let mut joined = BytesMut::with_capacity(a.len() + b.len());
-    joined.extend_from_slice(a);
-    joined.extend_from_slice(b);
-    joined.freeze()
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The byte that every test stream has at `offset`.
+    fn byte(offset: u64) -> u8 {
+        (offset % 251) as u8
+    }
+
+    fn data(offset: u64, len: usize) -> Bytes {
+        (offset..offset + len as u64).map(byte).collect()
+    }
+
+    /// Inserts the right bytes for `offset`, in a record that holds nothing else.
+    fn insert(assembler: &mut Assembler, offset: u64, len: usize) -> Result<(), TooManyGaps> {
+        assembler.insert(offset, data(offset, len), len)
+    }
+
+    fn read_all(assembler: &mut Assembler) -> Vec<u8> {
+        core::iter::from_fn(|| assembler.read(usize::MAX)).flatten().collect()
+    }
+
+    #[test]
+    fn data_in_order_is_not_copied() {
+        let mut assembler = Assembler::new(0);
+        let record = data(0, 16_000);
+        assembler.insert(0, record.clone(), 16_000).unwrap();
+        assert_eq!(assembler.read(100).unwrap().as_ptr(), record.as_ptr());
+        assert_eq!(assembler.read(usize::MAX).unwrap().as_ptr(), record[100..].as_ptr());
+        assert_eq!(assembler.read(1), None);
+        assert_eq!(assembler.memory(), 0);
+    }
+
+    #[test]
+    fn early_data_waits_and_is_not_copied_either() {
+        let mut assembler = Assembler::new(1);
+        let late = data(1000, 9000);
+        assembler.insert(1000, late.clone(), 9000).unwrap();
+        assert!(!assembler.is_ready());
+        insert(&mut assembler, 0, 1000).unwrap();
+        assert_eq!(assembler.read(usize::MAX).unwrap(), data(0, 1000));
+        assert_eq!(assembler.read(usize::MAX).unwrap().as_ptr(), late.as_ptr());
+    }
+
+    #[test]
+    fn a_small_part_of_a_large_record_is_copied() {
+        let mut assembler = Assembler::new(0);
+        let record = data(0, 16_000);
+        assembler.insert(0, record.slice(..3_999), record.len()).unwrap();
+        assembler.insert(3_999, record.slice(3_999..7_999), record.len()).unwrap();
+        assert_ne!(assembler.read(usize::MAX).unwrap().as_ptr(), record.as_ptr());
+        assert_eq!(assembler.read(usize::MAX).unwrap().as_ptr(), record[3_999..].as_ptr());
+    }
+
+    #[test]
+    fn the_first_copy_of_a_byte_wins() {
+        let mut assembler = Assembler::new(4);
+        assembler.insert(2, Bytes::from_static(b"cd"), 2).unwrap();
+        assembler.insert(0, Bytes::from_static(b"ABXXEF"), 6).unwrap();
+        assembler.insert(0, Bytes::from_static(b"??????G"), 7).unwrap();
+        assert_eq!(read_all(&mut assembler), b"ABcdEFG");
+    }
+
+    #[test]
+    fn one_byte_at_even_offsets_is_refused_past_the_limit() {
+        let mut assembler = Assembler::new(100);
+        for i in 1..=100 {
+            insert(&mut assembler, i * 2, 1).unwrap();
+        }
+        assert_eq!(insert(&mut assembler, 300, 1), Err(TooManyGaps));
+    }
+
+    #[test]
+    fn filling_a_gap_makes_room_for_another() {
+        let mut assembler = Assembler::new(2);
+        insert(&mut assembler, 2, 1).unwrap();
+        insert(&mut assembler, 4, 1).unwrap();
+        insert(&mut assembler, 3, 1).unwrap();
+        insert(&mut assembler, 9, 1).unwrap();
+        assert_eq!(insert(&mut assembler, 20, 1), Err(TooManyGaps));
+    }
+
+    /// Memory per byte, when a megabyte came in one-byte pieces in the given order.
+    fn cost(offsets: impl Iterator<Item = u64>) -> f64 {
+        let mut assembler = Assembler::new(1024);
+        let count = offsets.map(|offset| insert(&mut assembler, offset, 1).unwrap()).count();
+        assembler.memory() as f64 / count as f64
+    }
+
+    #[test]
+    fn single_bytes_cost_little_in_any_order() {
+        const N: u64 = 1 << 15;
+        let blocks = |f: fn(u64) -> u64| (0..N / 1024).flat_map(move |b| (0..1024).map(move |i| b * 1024 + f(i)));
+        assert!(cost(0..N) < 1.3);
+        assert!(cost(1..N) < 1.3);
+        assert!(cost((1..N).rev()) < 1.3);
+        assert!(cost((0..N).rev()) < 1.3);
+        assert!(cost(blocks(|i| if i < 512 { 2 * i + 1 } else { (i - 512) * 2 })) < 1.3);
+    }
+
+    #[test]
+    fn dropping_what_came_early_keeps_what_is_in_order() {
+        let mut assembler = Assembler::new(1);
+        insert(&mut assembler, 0, 10).unwrap();
+        insert(&mut assembler, 20, 10).unwrap();
+        assembler.drop_early();
+        assert_eq!(read_all(&mut assembler), data(0, 10));
+        assert_eq!(assembler.memory(), 0);
+        insert(&mut assembler, 10, 10).unwrap();
+        assert_eq!(assembler.next_offset(), 20);
+    }
+
+    proptest! {
+        #[test]
+        fn any_overlapping_pieces_in_any_order_read_as_the_stream(
+            pieces in proptest::collection::vec((0u64..6000, 0usize..1500, 0usize..20_000, 1usize..3000), 1..60),
+        ) {
+            let mut assembler = Assembler::new(1000);
+            let mut model = vec![false; 8000];
+            let mut read = Vec::new();
+            for (offset, len, record_len, max) in pieces {
+                assembler.insert(offset, data(offset, len), record_len.max(len)).unwrap();
+                model[offset as usize..offset as usize + len].fill(true);
+                let next = model.iter().position(|here| !here).unwrap();
+                prop_assert_eq!(assembler.next_offset(), next as u64);
+                prop_assert_eq!(assembler.gaps, model[next..].windows(2).filter(|w| !w[0] && w[1]).count());
+                prop_assert_eq!(assembler.bytes, model.iter().filter(|here| **here).count() - read.len());
+                read.extend(assembler.read(max).unwrap_or_default());
+                prop_assert_eq!(assembler.read, read.len() as u64);
+            }
+            read.extend(read_all(&mut assembler));
+            prop_assert_eq!(read.len() as u64, assembler.next_offset());
+            prop_assert!(read.iter().enumerate().all(|(i, b)| *b == byte(i as u64)));
+        }
+    }
 }

@@ -1,77 +1,132 @@
-//! Flow control: windows that bound what a peer may make this side hold, and grow as fast as the application reads.
+//! Flow control in both directions: how much the peer may send (a window that grows by itself) and how much this side
+//! may send (a limit that the peer raises). The same types serve the session and each stream.
 
 use core::time::Duration;
 
+use super::MAX_OFFSET;
+use crate::error::PeerMisbehaved;
 use crate::time::Time;
 
-/// Without a round-trip time yet, a window that is read within this time is taken to hold the peer back.
-const GUESSED_RTT: Duration = Duration::from_millis(50);
+/// The round trip assumed until one was measured.
+const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
 
-/// A receive window: the peer may send up to `granted`, counted from the beginning.
-#[derive(Clone, Copy, Debug)]
+/// What the owner knows about time: now, and a typical round trip of the session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Clock {
+    pub(super) now: Time,
+    pub(super) round_trip: Option<Duration>,
+}
+
+/// How much the peer may send: `limit`, which runs ahead of what was consumed by the window's size.
+///
+/// An update is due when half of the window, or more, could be given back. If the application consumed that half within
+/// two round trips, the window holds the sender back or soon will (the sender needs a full window per round trip to
+/// keep the path busy while an update travels), and it is doubled, up to `max_size`. A slow reader's window stays as it is.
+/// Without a clock every update doubles it: still bounded.
+#[derive(Clone, Debug)]
 pub(super) struct Window {
-    granted: u64,
     size: u64,
     max_size: u64,
-    /// Bytes that were read, or given back without reading.
+    limit: u64,
+    received: u64,
     consumed: u64,
     renewed: Time,
 }
 
 impl Window {
-    pub(super) fn new(size: u64, max_size: u64) -> Self {
-        Self { granted: size, size, max_size: max_size.max(size), consumed: 0, renewed: Time::ZERO }
+    pub(super) fn new(size: u64, max_size: u64, now: Time) -> Self {
+        Self { size, max_size: max_size.max(size), limit: size.min(MAX_OFFSET), received: 0, consumed: 0, renewed: now }
     }
 
-    /// A window that nothing ever exceeds.
+    /// No limit and never an update, for a session without TCPLS.
     pub(super) fn unlimited() -> Self {
-        Self { granted: u64::MAX, size: u64::MAX, max_size: u64::MAX, consumed: 0, renewed: Time::ZERO }
+        Self { size: 0, max_size: 0, limit: u64::MAX, received: 0, consumed: 0, renewed: Time::ZERO }
     }
 
-    /// What the peer may send in all.
-    pub(super) fn granted(&self) -> u64 {
-        self.granted
+    /// What was received: the highest offset of a stream, or the sum of these for the session.
+    pub(super) fn received(&self) -> u64 {
+        self.received
     }
 
-    /// The application took `bytes`; true if the peer should hear of a new limit: half of the window is used up.
-    pub(super) fn consume(&mut self, bytes: u64) -> bool {
-        self.consumed = self.consumed.saturating_add(bytes);
-        self.granted != u64::MAX && self.wanted() - self.granted >= self.size / 2
+    /// What was received and is neither read nor given up.
+    pub(super) fn unconsumed(&self) -> u64 {
+        self.received - self.consumed
     }
 
-    fn wanted(&self) -> u64 {
-        self.consumed.saturating_add(self.size).max(self.granted)
+    /// Whether `more` bytes may come.
+    pub(super) fn check(&self, more: u64) -> Result<(), PeerMisbehaved> {
+        let total = self.received.checked_add(more).ok_or(PeerMisbehaved::FlowControl)?;
+        if total > self.limit { Err(PeerMisbehaved::FlowControl) } else { Ok(()) }
     }
 
-    /// The new limit. A window that was used up within two round trips is what holds the peer back: it doubles.
-    pub(super) fn renew(&mut self, now: Time, rtt: Option<Duration>) -> u64 {
-        if now - self.renewed < 2 * rtt.unwrap_or(GUESSED_RTT) {
+    /// `more` bytes came; they passed [`Window::check`].
+    pub(super) fn receive(&mut self, more: u64) {
+        self.received = self.received.saturating_add(more);
+    }
+
+    /// `bytes` were read, or will never be. Never more than were received.
+    pub(super) fn consume(&mut self, bytes: u64) {
+        self.consumed = self.consumed.saturating_add(bytes).min(self.received);
+    }
+
+    /// Whether the peer should hear of a higher limit.
+    pub(super) fn update_is_due(&self) -> bool {
+        let gain = self.target().saturating_sub(self.limit);
+        gain >= (self.size / 2).max(1)
+    }
+
+    /// The limit to tell the peer now. Never falls.
+    pub(super) fn renew(&mut self, clock: Clock) -> u64 {
+        if self.update_is_due() {
+            self.tune(clock);
+        }
+        self.limit = self.limit.max(self.target());
+        self.limit
+    }
+
+    fn target(&self) -> u64 {
+        self.consumed.saturating_add(self.size).min(MAX_OFFSET)
+    }
+
+    fn tune(&mut self, clock: Clock) {
+        let round_trip = clock.round_trip.unwrap_or(DEFAULT_ROUND_TRIP);
+        if clock.now.saturating_since(self.renewed) < round_trip.saturating_mul(2) {
             self.size = self.size.saturating_mul(2).min(self.max_size);
         }
-        self.renewed = now;
-        self.granted = self.wanted();
-        self.granted
+        self.renewed = clock.now;
     }
 }
 
-/// What the peer allows this side to send in all on the session.
+/// How much this side may send: what the peer allows, less what was sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Credit {
-    max: u64,
+    limit: u64,
     used: u64,
 }
 
 impl Credit {
-    pub(super) fn raise(&mut self, max: u64) {
-        self.max = self.max.max(max);
+    /// As much as offsets can express.
+    pub(super) const UNLIMITED: Self = Self { limit: MAX_OFFSET, used: 0 };
+
+    /// Raises the limit; a lower one is old news that was overtaken. Says whether it rose.
+    pub(super) fn raise(&mut self, limit: u64) -> bool {
+        let limit = limit.min(MAX_OFFSET);
+        let rises = limit > self.limit;
+        self.limit = self.limit.max(limit);
+        rises
     }
 
     pub(super) fn left(&self) -> u64 {
-        self.max - self.used
+        self.limit.saturating_sub(self.used)
     }
 
     pub(super) fn spend(&mut self, bytes: u64) {
-        self.used += bytes;
+        self.used = self.used.saturating_add(bytes);
+    }
+
+    /// What was sent so far.
+    pub(super) fn used(&self) -> u64 {
+        self.used
     }
 }
 
@@ -79,31 +134,88 @@ impl Credit {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_new_limit_is_due_when_half_of_the_window_was_read() {
-        let mut window = Window::new(100, 100);
-        assert!(!window.consume(49));
-        assert!(window.consume(1));
-        assert_eq!(window.renew(Time::from_millis(500), None), 150);
-        assert!(!window.consume(49));
+    fn clock(millis: u64) -> Clock {
+        Clock { now: Time::from_millis(millis), round_trip: Some(Duration::from_millis(10)) }
+    }
+
+    fn take(window: &mut Window, bytes: u64) {
+        window.check(bytes).unwrap();
+        window.receive(bytes);
+        window.consume(bytes);
     }
 
     #[test]
-    fn a_window_that_is_used_up_within_two_round_trips_doubles_up_to_its_maximum() {
-        let (rtt, mut window) = (Some(Duration::from_millis(10)), Window::new(100, 250));
-        window.consume(50);
-        assert_eq!(window.renew(Time::from_millis(1000), rtt), 150, "the first renewal says nothing");
-        window.consume(50);
-        assert_eq!(window.renew(Time::from_millis(1019), rtt), 300);
-        window.consume(100);
-        assert_eq!(window.renew(Time::from_millis(1030), rtt), 450, "250 is the most");
-        window.consume(125);
-        assert_eq!(window.renew(Time::from_millis(1050), rtt), 575, "20 ms is slow enough");
+    fn the_limit_is_exact() {
+        let mut window = Window::new(100, 100, Time::ZERO);
+        assert_eq!(window.check(100), Ok(()));
+        assert_eq!(window.check(101), Err(PeerMisbehaved::FlowControl));
+        window.receive(60);
+        assert_eq!(window.check(40), Ok(()));
+        assert_eq!(window.check(41), Err(PeerMisbehaved::FlowControl));
+        assert_eq!(window.check(u64::MAX), Err(PeerMisbehaved::FlowControl));
+    }
+
+    #[test]
+    fn an_update_is_due_when_half_of_the_window_was_read() {
+        let mut window = Window::new(100, 100, Time::ZERO);
+        take(&mut window, 49);
+        assert!(!window.update_is_due());
+        take(&mut window, 1);
+        assert!(window.update_is_due());
+        assert_eq!(window.renew(clock(0)), 150);
+        assert!(!window.update_is_due());
+    }
+
+    #[test]
+    fn a_window_of_one_byte_still_moves() {
+        let mut window = Window::new(1, 1, Time::ZERO);
+        take(&mut window, 1);
+        assert!(window.update_is_due());
+        assert_eq!(window.renew(clock(0)), 2);
+    }
+
+    #[test]
+    fn a_window_drained_within_two_round_trips_doubles_up_to_its_maximum() {
+        let mut window = Window::new(100, 300, Time::ZERO);
+        take(&mut window, 50);
+        assert_eq!(window.renew(clock(19)), 50 + 200);
+        take(&mut window, 200);
+        assert_eq!(window.renew(clock(38)), 250 + 300);
+        take(&mut window, 300);
+        assert_eq!(window.renew(clock(57)), 550 + 300);
+    }
+
+    #[test]
+    fn a_slow_reader_keeps_its_window() {
+        let mut window = Window::new(100, 300, Time::ZERO);
+        take(&mut window, 50);
+        assert_eq!(window.renew(clock(20)), 150);
+    }
+
+    #[test]
+    fn saying_a_lost_limit_again_neither_tunes_nor_lowers_it() {
+        let mut window = Window::new(100, 800, Time::ZERO);
+        take(&mut window, 50);
+        let limit = window.renew(clock(1));
+        assert_eq!(window.renew(clock(2)), limit);
+        assert_eq!(window.renew(clock(3)), limit);
     }
 
     #[test]
     fn an_unlimited_window_is_never_renewed() {
         let mut window = Window::unlimited();
-        assert!(!window.consume(u64::MAX) && !window.consume(u64::MAX));
+        take(&mut window, 1 << 61);
+        assert!(!window.update_is_due());
+    }
+
+    #[test]
+    fn credit_never_falls_and_is_capped_at_the_largest_offset() {
+        let mut credit = Credit::default();
+        assert!(credit.raise(10));
+        assert!(!credit.raise(5));
+        credit.spend(4);
+        assert_eq!(credit.left(), 6);
+        assert!(credit.raise(u64::MAX));
+        assert_eq!(credit.left(), MAX_OFFSET - 4);
     }
 }

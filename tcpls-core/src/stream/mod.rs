@@ -1,52 +1,72 @@
-//! All streams of a session: what applications wrote and read, reassembly, flow control, who is sent next.
+//! All streams of one session: what the application wrote and has not been acknowledged, what came in and has not
+//! been read, and the limits on both.
 //!
-//! Nothing here knows a record or the state of a TCP connection: a `ConnectionId` is only a label that a stream is attached
-//! to. Called by the connection layer alone.
+//! Nothing here knows records, TCP state or keys. A TCP connection is an opaque label: streams are attached to it, and
+//! data is pulled for it. The session's state machine is the only caller: it asks for the next [`Chunk`] or [`Control`]
+//! when it has a record to fill, remembers what each record carried, and reports later whether that was acknowledged or
+//! lost with its TCP connection. Losing is one operation: what was lost is pending again.
+//!
+//! ```text
+//!           set (Streams)              one entry point per frame and per call
+//!   schedule  flow  send  recv         whose turn it is, windows, the two halves of a stream
+//!          range_set  buffer  assembler
+//! ```
 
 mod assembler;
+mod buffer;
 mod flow;
 mod range_set;
 mod recv;
+mod schedule;
 mod send;
 mod set;
 
-pub(crate) use self::set::Streams;
+pub(crate) use set::Streams;
+
 use crate::wire::ids::{ErrorCode, StreamId};
 
-/// The longest chunk: what fits into a Stream frame's 16-bit length; a record holds less.
-const MAX_CHUNK: usize = u16::MAX as usize;
+/// The largest offset that a stream's end may have, and the largest flow-control limit: 2⁶².
+pub(crate) const MAX_OFFSET: u64 = 1 << 62;
 
-/// A piece of stream data in a record, by reference.
+/// A piece of a stream's data, or its end, that a record carries. The bytes stay in the stream until they are
+/// acknowledged: a record remembers only this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chunk {
+    /// Whose data.
     pub(crate) id: StreamId,
+    /// Where it starts.
     pub(crate) offset: u64,
+    /// How many bytes; 0 only with `fin`.
     pub(crate) len: u16,
+    /// Whether the stream ends here.
     pub(crate) fin: bool,
 }
 
-/// A frame about streams, with its values as they are at the moment.
+impl Chunk {
+    /// The offset after its last byte.
+    pub(crate) const fn end(&self) -> u64 {
+        self.offset + self.len as u64
+    }
+}
+
+/// A frame about streams that carries no data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
+    /// The peer may send so many bytes on all streams together.
     MaxData { maximum: u64 },
+    /// The peer may send so many bytes on this stream.
     MaxStreamData { id: StreamId, maximum: u64 },
+    /// The peer may open so many streams over the session's life.
     MaxStreams { maximum: u32 },
+    /// This side gives up sending on the stream, after `final_size` bytes.
     ResetStream { id: StreamId, error: ErrorCode, final_size: u64 },
+    /// This side reads no more of the stream.
     StopSending { id: StreamId, error: ErrorCode },
 }
 
-/// Which frame that is: all that has to be remembered of it until it is acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum ControlKey {
-    MaxData,
-    MaxStreams,
-    MaxStreamData(StreamId),
-    ResetStream(StreamId),
-    StopSending(StreamId),
-}
-
 impl Control {
-    pub(crate) fn key(&self) -> ControlKey {
+    /// What a record remembers of it: enough to make it anew, with the values of that time, should it be lost.
+    pub(crate) const fn key(&self) -> ControlKey {
         match *self {
             Self::MaxData { .. } => ControlKey::MaxData,
             Self::MaxStreamData { id, .. } => ControlKey::MaxStreamData(id),
@@ -55,4 +75,19 @@ impl Control {
             Self::StopSending { id, .. } => ControlKey::StopSending(id),
         }
     }
+}
+
+/// Names a [`Control`] without its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ControlKey {
+    /// Session flow control.
+    MaxData,
+    /// Stream flow control.
+    MaxStreamData(StreamId),
+    /// Credit to open streams.
+    MaxStreams,
+    /// A stream's sending side given up.
+    ResetStream(StreamId),
+    /// A stream's receiving side given up.
+    StopSending(StreamId),
 }

@@ -1,200 +1,391 @@
-//! The receiving half of a stream: order, end, and how much the peer may send.
+//! The receiving half of one stream: its final size, its window, and how it ends.
+//!
+//! It ends in one of four ways: read to the FIN, reset by the peer, stopped by this side, or cut short with the session.
+//! The session's own window is `set`'s business: methods here say how many bytes to count against it.
 
 use bytes::Bytes;
 
+use super::MAX_OFFSET;
 use super::assembler::Assembler;
-use super::flow::Window;
+use super::flow::{Clock, Window};
 use crate::error::{PeerMisbehaved, ReadError};
 use crate::wire::ids::{ErrorCode, StreamId};
 
-/// The largest stream offset.
-const MAX_OFFSET: u64 = 1 << 62;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Data comes, or has come up to the FIN.
+    Open,
+    /// The peer gave up; the application is told at its next read.
+    Reset(ErrorCode),
+    /// The application wants no more.
+    Stopped(ErrorCode),
+    /// The session ended before the stream: what is in order can be read, then comes an error.
+    Truncated,
+}
 
+/// What the peer sends on a stream.
 #[derive(Debug)]
 pub(super) struct RecvHalf {
     id: StreamId,
     assembler: Assembler,
-    pub(super) window: Window,
-    /// The end of what the peer has sent, as far as is known: what counts against the session's window.
-    highest: u64,
+    window: Window,
     final_size: Option<u64>,
-    state: End,
-    /// The application waits for something to read.
-    pub(super) waiting: bool,
-}
-
-/// How the half ends, other than by its FIN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Open,
-    /// The peer gave it up, and the application has not heard.
-    Reset(ErrorCode),
-    /// The session ended first.
-    Truncated,
-    /// The application reads no more.
-    Stopped,
-    /// The application has read the end, or heard of the reset.
-    Over,
-}
-
-/// What a frame changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Progress {
-    /// New bytes of data.
-    pub(super) fresh: u64,
-    /// How far `highest` moved: the session's window counts it.
-    pub(super) grown: u64,
-    /// Bytes that nobody will read: they go back to the session's window.
-    pub(super) given_back: u64,
+    state: State,
+    /// The application knows how it ended.
+    over: bool,
+    /// A Readable event was given, and no read said Blocked since.
+    told: bool,
 }
 
 impl RecvHalf {
     pub(super) fn new(id: StreamId, window: Window, max_gaps: usize) -> Self {
         let assembler = Assembler::new(max_gaps);
-        Self { id, assembler, window, highest: 0, final_size: None, state: End::Open, waiting: true }
+        Self { id, assembler, window, final_size: None, state: State::Open, over: false, told: false }
     }
 
-    /// Data, in any order, again and again. `credit` is what the session's window has left.
-    pub(super) fn receive(
+    /// Judges a Stream frame, and changes nothing. Gives the number of bytes that it adds to what the peer has sent.
+    pub(super) fn check_data(&self, offset: u64, len: usize, fin: bool) -> Result<u64, PeerMisbehaved> {
+        let end = offset.checked_add(len as u64).filter(|end| *end <= MAX_OFFSET);
+        let end = end.ok_or(PeerMisbehaved::OffsetTooLarge(self.id.0))?;
+        self.check_end(end, fin)
+    }
+
+    /// The same for a Reset Stream frame.
+    pub(super) fn check_reset(&self, final_size: u64) -> Result<u64, PeerMisbehaved> {
+        if final_size > MAX_OFFSET {
+            return Err(PeerMisbehaved::OffsetTooLarge(self.id.0));
+        }
+        self.check_end(final_size, true)
+    }
+
+    fn check_end(&self, end: u64, is_final: bool) -> Result<u64, PeerMisbehaved> {
+        let past = self.final_size.is_some_and(|size| end > size || (is_final && end != size));
+        if past || (is_final && end < self.window.received()) {
+            return Err(PeerMisbehaved::FinalSize(self.id.0));
+        }
+        let more = end.saturating_sub(self.window.received());
+        self.window.check(more)?;
+        Ok(more)
+    }
+
+    /// Bytes of data held.
+    pub(super) fn held(&self) -> usize {
+        self.assembler.held()
+    }
+
+    /// Takes in a Stream frame that [`RecvHalf::check_data`] found to add `more` bytes. Says how many of them nobody
+    /// will read.
+    pub(super) fn handle_data(
         &mut self,
         offset: u64,
         fin: bool,
         data: Bytes,
         record_len: usize,
-        credit: u64,
-    ) -> Result<Progress, PeerMisbehaved> {
-        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= MAX_OFFSET);
-        let end = end.ok_or(PeerMisbehaved::OffsetTooLarge(self.id.0))?;
-        self.check_size(end, fin)?;
-        let grown = end.saturating_sub(self.highest);
-        if end > self.window.granted() || grown > credit {
-            return Err(PeerMisbehaved::FlowControl);
-        }
-        self.highest += grown;
+        more: u64,
+    ) -> Result<u64, PeerMisbehaved> {
+        self.window.receive(more);
         if fin {
-            self.final_size = Some(end);
+            self.set_final_size(offset + data.len() as u64);
         }
-        if self.state != End::Open {
-            return Ok(Progress { given_back: grown, grown, fresh: 0 });
+        if self.state == State::Open && !self.over {
+            let inserted = self.assembler.insert(offset, data, record_len);
+            inserted.map_err(|_| PeerMisbehaved::TooManyGaps(self.id.0))?;
+            return Ok(0);
         }
-        let fresh =
-            self.assembler.insert(offset, data, record_len).map_err(|_| PeerMisbehaved::TooManyGaps(self.id.0))?;
-        Ok(Progress { fresh, grown, given_back: 0 })
+        Ok(if matches!(self.state, State::Stopped(_)) { self.give_up_unread() } else { 0 })
     }
 
-    /// The peer gives the stream up at `final_size`.
-    pub(super) fn reset(&mut self, error: ErrorCode, final_size: u64, credit: u64) -> Result<Progress, PeerMisbehaved> {
-        if final_size > MAX_OFFSET {
-            return Err(PeerMisbehaved::OffsetTooLarge(self.id.0));
+    /// Takes in a Reset Stream frame that [`RecvHalf::check_reset`] found to add `more` bytes. Says how many bytes nobody
+    /// will read.
+    pub(super) fn handle_reset(&mut self, error: ErrorCode, final_size: u64, more: u64) -> u64 {
+        self.window.receive(more);
+        if self.state == State::Open && !self.is_complete() {
+            self.state = State::Reset(error);
         }
-        self.check_size(final_size, true)?;
-        let grown = final_size.saturating_sub(self.highest);
-        if final_size > self.window.granted() || grown > credit {
-            return Err(PeerMisbehaved::FlowControl);
-        }
-        self.highest += grown;
-        // Only a FIN makes what was read the whole; a reset right behind it does not.
-        let complete = self.is_all_read();
-        self.final_size = Some(final_size);
-        match self.state {
-            End::Open if complete => Ok(Progress { grown, ..Progress::default() }),
-            End::Open => {
-                let unread = self.highest - self.assembler.offset();
-                self.assembler.skip_to(self.highest);
-                self.state = End::Reset(error);
-                Ok(Progress { given_back: unread, grown, fresh: 0 })
-            }
-            _ => Ok(Progress { given_back: grown, grown, fresh: 0 }),
-        }
+        self.set_final_size(final_size);
+        if self.state == State::Open { 0 } else { self.give_up_unread() }
     }
 
-    /// One final size, and nothing beyond it (RFC 9000, 4.5, which the draft is silent about).
-    fn check_size(&self, end: u64, is_final: bool) -> Result<(), PeerMisbehaved> {
-        let wrong = match self.final_size {
-            Some(size) => end > size || (is_final && end != size),
-            None => is_final && end < self.highest,
-        };
-        if wrong { Err(PeerMisbehaved::FinalSize(self.id.0)) } else { Ok(()) }
-    }
-
-    fn is_all_read(&self) -> bool {
-        self.final_size == Some(self.assembler.offset())
-    }
-
-    /// Whether a read would give anything but `Blocked`.
-    pub(super) fn is_readable(&self) -> bool {
-        match self.state {
-            End::Open => self.assembler.is_readable() || self.is_all_read(),
-            End::Reset(_) | End::Truncated => true,
-            End::Stopped | End::Over => false,
-        }
-    }
-
-    /// The next bytes, or the end.
+    /// The next bytes in order, of one piece, at most `max`; `None` at the end of the stream.
     pub(super) fn read(&mut self, max: usize) -> Result<Option<Bytes>, ReadError> {
         match self.state {
-            End::Stopped => return Err(ReadError::Stopped),
-            End::Over => return Err(ReadError::Unknown),
-            End::Reset(error) => {
-                self.state = End::Over;
+            State::Stopped(_) => return Err(ReadError::Stopped),
+            State::Reset(error) => {
+                self.over = true;
                 return Err(ReadError::Reset(error));
             }
-            End::Open | End::Truncated => {}
+            State::Open | State::Truncated => {}
         }
         if let Some(data) = self.assembler.read(max) {
+            self.window.consume(data.len() as u64);
             return Ok(Some(data));
         }
-        if self.is_all_read() {
-            self.state = End::Over;
+        self.read_end()
+    }
+
+    /// What a read says when nothing is buffered.
+    fn read_end(&mut self) -> Result<Option<Bytes>, ReadError> {
+        if self.is_complete() {
+            self.over = true;
             return Ok(None);
         }
-        if self.state == End::Truncated {
-            self.state = End::Over;
+        if self.state == State::Truncated {
+            self.over = true;
             return Err(ReadError::Truncated);
         }
-        self.waiting = true;
+        self.told = false;
         Err(ReadError::Blocked)
     }
 
-    /// The application reads no more; returns the bytes that it leaves unread.
-    pub(super) fn stop(&mut self) -> Result<u64, ReadError> {
+    /// The application reads no more. Says how many bytes nobody will read, now that this is known.
+    pub(super) fn stop(&mut self, error: ErrorCode) -> Result<u64, ReadError> {
         match self.state {
-            End::Stopped => Err(ReadError::Stopped),
-            End::Over => Err(ReadError::Unknown),
-            End::Open | End::Reset(_) | End::Truncated => {
-                let unread = if self.state == End::Open { self.highest - self.assembler.offset() } else { 0 };
-                self.assembler.skip_to(self.highest);
-                self.state = if matches!(self.state, End::Open) { End::Stopped } else { End::Over };
-                Ok(unread)
-            }
+            State::Stopped(_) => return Err(ReadError::Stopped),
+            _ if self.over => return Err(ReadError::Unknown),
+            State::Open => self.state = State::Stopped(error),
+            // Nothing comes any more: no need to ask the peer.
+            State::Reset(_) | State::Truncated => self.over = true,
         }
+        self.over |= self.final_size.is_some();
+        Ok(self.give_up_unread())
     }
 
-    /// Nothing more will come.
+    /// The peer sends no more on the session: what is missing now never comes.
     pub(super) fn truncate(&mut self) {
+        if self.state == State::Open && !self.is_complete() {
+            self.state = State::Truncated;
+            self.assembler.drop_early();
+        }
+        self.over |= matches!(self.state, State::Stopped(_));
+    }
+
+    /// Whether a Readable event is due; it counts as given then.
+    pub(super) fn take_readable(&mut self) -> bool {
+        let due = !self.told && !self.over && self.is_readable();
+        self.told |= due;
+        due
+    }
+
+    fn is_readable(&self) -> bool {
         match self.state {
-            End::Open => self.state = End::Truncated,
-            End::Stopped => self.state = End::Over,
-            _ => {}
+            State::Open => self.assembler.is_ready() || self.is_complete(),
+            State::Reset(_) | State::Truncated => true,
+            State::Stopped(_) => false,
         }
     }
 
-    /// Whether the application needs more window: it reads, and the end is not known.
-    pub(super) fn wants_window(&self) -> bool {
-        self.state == End::Open && self.final_size.is_none()
+    /// Whether nothing is left to be said between the application and the peer.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
     }
 
-    /// Whether asking the peer to stop still has a meaning.
-    pub(super) fn wants_stop(&self) -> bool {
-        self.state == End::Stopped && self.final_size.is_none()
+    /// The code for the Stop Sending frame, if that is still worth sending.
+    pub(super) fn stop_code(&self) -> Option<ErrorCode> {
+        match self.state {
+            State::Stopped(error) if self.final_size.is_none() => Some(error),
+            _ => None,
+        }
     }
 
+    /// Whether the peer should hear of a higher limit.
+    pub(super) fn window_update_is_due(&self) -> bool {
+        self.takes_data() && self.window.update_is_due()
+    }
+
+    /// The limit to tell the peer, if that is still of use.
+    pub(super) fn renew_window(&mut self, clock: Clock) -> Option<u64> {
+        self.takes_data().then(|| self.window.renew(clock))
+    }
+
+    /// Memory held for what is not read.
     pub(super) fn memory(&self) -> usize {
         self.assembler.memory()
     }
 
-    /// Whether nothing will ever happen on this half again.
-    pub(super) fn is_over(&self) -> bool {
-        self.state == End::Over || (self.state == End::Stopped && self.final_size.is_some())
+    /// Whether the peer may still send, and the application read.
+    pub(super) fn takes_data(&self) -> bool {
+        self.state == State::Open && self.final_size.is_none()
+    }
+
+    /// Whether everything up to the FIN has come.
+    fn is_complete(&self) -> bool {
+        self.final_size == Some(self.assembler.next_offset())
+    }
+
+    fn set_final_size(&mut self, size: u64) {
+        self.final_size = Some(size);
+        self.over |= matches!(self.state, State::Stopped(_));
+    }
+
+    fn give_up_unread(&mut self) -> u64 {
+        self.assembler.clear();
+        let unread = self.window.unconsumed();
+        self.window.consume(unread);
+        unread
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Time;
+
+    const ID: StreamId = StreamId(4);
+
+    fn half() -> RecvHalf {
+        RecvHalf::new(ID, Window::new(100, 100, Time::ZERO), 8)
+    }
+
+    fn receive(half: &mut RecvHalf, offset: u64, data: &'static str, fin: bool) -> Result<u64, PeerMisbehaved> {
+        let more = half.check_data(offset, data.len(), fin)?;
+        half.handle_data(offset, fin, Bytes::from_static(data.as_bytes()), data.len(), more)
+    }
+
+    fn reset(half: &mut RecvHalf, final_size: u64) -> Result<u64, PeerMisbehaved> {
+        let more = half.check_reset(final_size)?;
+        Ok(half.handle_reset(ErrorCode(9), final_size, more))
+    }
+
+    #[test]
+    fn the_end_comes_after_the_last_byte() {
+        let mut half = half();
+        receive(&mut half, 0, "hello", true).unwrap();
+        assert_eq!(half.read(3), Ok(Some(Bytes::from("hel"))));
+        assert_eq!(half.read(3), Ok(Some(Bytes::from("lo"))));
+        assert!(!half.is_over());
+        assert_eq!(half.read(3), Ok(None));
+        assert!(half.is_over());
+    }
+
+    #[test]
+    fn a_fin_that_overtakes_the_data_waits_for_it() {
+        let mut half = half();
+        receive(&mut half, 5, "", true).unwrap();
+        assert!(!half.take_readable());
+        assert_eq!(half.read(9), Err(ReadError::Blocked));
+        receive(&mut half, 0, "hello", false).unwrap();
+        assert!(half.take_readable());
+    }
+
+    #[test]
+    fn final_sizes_must_agree_with_each_other_and_with_the_data() {
+        let finished = || {
+            let mut half = half();
+            receive(&mut half, 0, "hello", true).unwrap();
+            half
+        };
+        let wrong = Err(PeerMisbehaved::FinalSize(ID.0));
+        assert_eq!(receive(&mut finished(), 5, "x", false), wrong);
+        assert_eq!(receive(&mut finished(), 0, "hell", true), wrong);
+        assert_eq!(receive(&mut finished(), 9, "", true), wrong);
+        assert_eq!(reset(&mut finished(), 6), wrong);
+        assert_eq!(reset(&mut finished(), 4), wrong);
+        assert_eq!(receive(&mut finished(), 0, "hello", true), Ok(0));
+        let mut open = half();
+        receive(&mut open, 10, "x", false).unwrap();
+        assert_eq!(receive(&mut open, 5, "", true), wrong);
+        assert_eq!(reset(&mut open, 10), wrong);
+    }
+
+    #[test]
+    fn offsets_beyond_the_largest_are_refused_without_overflow() {
+        let wrong = Err(PeerMisbehaved::OffsetTooLarge(ID.0));
+        for offset in [MAX_OFFSET, 1 << 63, u64::MAX] {
+            assert_eq!(half().check_data(offset, 1, false), wrong);
+        }
+        assert_eq!(half().check_reset(MAX_OFFSET + 1), wrong);
+        assert_eq!(half().check_data(MAX_OFFSET - 1, 1, false), Err(PeerMisbehaved::FlowControl));
+    }
+
+    #[test]
+    fn a_reset_counts_to_its_final_size_and_gives_back_what_is_unread() {
+        let mut half = half();
+        receive(&mut half, 0, "hello", false).unwrap();
+        half.read(2).unwrap();
+        assert_eq!(half.check_reset(50), Ok(45));
+        assert_eq!(half.check_reset(101), Err(PeerMisbehaved::FlowControl));
+        assert_eq!(reset(&mut half, 50), Ok(48));
+        assert_eq!(half.memory(), 0);
+        assert_eq!(reset(&mut half, 50), Ok(0));
+        assert!(!half.is_over());
+        assert_eq!(half.read(1), Err(ReadError::Reset(ErrorCode(9))));
+        assert!(half.is_over());
+    }
+
+    #[test]
+    fn a_reset_of_a_stream_that_is_all_here_is_too_late() {
+        let mut half = half();
+        receive(&mut half, 0, "hello", true).unwrap();
+        assert_eq!(reset(&mut half, 5), Ok(0));
+        assert_eq!(half.read(9), Ok(Some(Bytes::from("hello"))));
+        assert_eq!(half.read(9), Ok(None));
+    }
+
+    #[test]
+    fn after_stop_data_is_dropped_and_given_back_until_the_final_size_is_known() {
+        let mut half = half();
+        receive(&mut half, 0, "hello", false).unwrap();
+        assert_eq!(half.stop(ErrorCode(3)), Ok(5));
+        assert_eq!(half.stop_code(), Some(ErrorCode(3)));
+        assert_eq!(half.read(1), Err(ReadError::Stopped));
+        assert_eq!(receive(&mut half, 5, "more", false), Ok(4));
+        assert_eq!(half.memory(), 0);
+        assert!(!half.is_over());
+        assert_eq!(reset(&mut half, 20), Ok(11));
+        assert!(half.is_over());
+        assert_eq!(half.stop_code(), None);
+    }
+
+    #[test]
+    fn stopping_a_stream_whose_end_is_known_asks_nothing_of_the_peer() {
+        let mut half = half();
+        receive(&mut half, 0, "hello", true).unwrap();
+        assert_eq!(half.stop(ErrorCode(3)), Ok(5));
+        assert_eq!(half.stop_code(), None);
+        assert!(half.is_over());
+    }
+
+    #[test]
+    fn a_cut_short_stream_reads_to_the_first_gap_and_then_says_so() {
+        let mut half = half();
+        receive(&mut half, 0, "ab", false).unwrap();
+        receive(&mut half, 3, "d", true).unwrap();
+        half.truncate();
+        assert_eq!(half.read(9), Ok(Some(Bytes::from("ab"))));
+        assert_eq!(half.read(9), Err(ReadError::Truncated));
+        assert!(half.is_over());
+    }
+
+    #[test]
+    fn a_complete_stream_is_not_cut_short() {
+        let mut half = half();
+        receive(&mut half, 0, "ab", true).unwrap();
+        half.truncate();
+        assert_eq!(half.read(9), Ok(Some(Bytes::from("ab"))));
+        assert_eq!(half.read(9), Ok(None));
+    }
+
+    #[test]
+    fn readable_is_told_once_until_a_read_says_blocked() {
+        let mut half = half();
+        receive(&mut half, 0, "ab", false).unwrap();
+        assert!(half.take_readable());
+        receive(&mut half, 2, "cd", false).unwrap();
+        assert!(!half.take_readable());
+        while half.read(9).is_ok() {}
+        assert!(!half.take_readable());
+        receive(&mut half, 4, "e", false).unwrap();
+        assert!(half.take_readable());
+    }
+
+    #[test]
+    fn no_window_update_once_the_final_size_is_known() {
+        let mut half = half();
+        receive(&mut half, 0, "0123456789012345678901234567890123456789012345678901234567890", false).unwrap();
+        half.read(99).unwrap();
+        assert!(half.window_update_is_due());
+        receive(&mut half, 61, "", true).unwrap();
+        assert!(!half.window_update_is_due());
+        assert_eq!(half.renew_window(Clock::default()), None);
     }
 }

@@ -1,329 +1,530 @@
-//! The sending half of a stream: what was written and is not acknowledged, and which parts of it are to be sent.
+//! The sending half of one stream: which bytes are fresh, in flight, acknowledged, or to be sent again, and the same
+//! for its end.
 //!
-//! Data is held once, in the pieces that it was written in; records take copies of ranges. A lost range is merged back
-//! into `again`: recovery is that one operation.
+//! Offsets run `base ≤ next ≤ end`: below `base` all is acknowledged and forgotten, from `next` on nothing was sent. In
+//! between a byte is in flight unless it is in `acked` or, because the TCP connection that carried it was lost, in `again`.
+//! Session-wide limits are `set`'s business.
 
 use core::ops::Range;
-use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
+use super::buffer::SendBuffer;
+use super::flow::Credit;
 use super::range_set::RangeSet;
-use super::{Chunk, MAX_CHUNK};
+use super::schedule::Need;
+use super::{Chunk, MAX_OFFSET};
 use crate::error::WriteError;
-use crate::wire::ids::{ErrorCode, StreamId};
+use crate::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
-/// Small writes are gathered until this much has come.
-const GATHER: usize = 64 * 1024;
-/// Writes of at least this much are a piece of their own.
-const OWN_PIECE: usize = 16 * 1024;
-
-/// What becomes of a thing that is said once and must arrive.
+/// How far the stream's end, or its reset, has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// To be sent, or sent again.
+enum Progress {
+    /// To be sent, perhaps again.
     Due,
-    /// Sent, not acknowledged.
-    Sent,
+    /// Sent; its fate is open.
+    InFlight,
     /// Acknowledged.
     Acked,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The application writes.
+    Open,
+    /// It wrote all; the end's progress.
+    Finished(Progress),
+    /// Given up, by the application or because the peer reads no more.
+    Reset(ErrorCode, Progress),
+    /// The session takes nothing any more.
+    Dropped,
+}
+
+/// What one TCP connection has carried of a stream. Kept in redundant mode only.
+#[derive(Debug)]
+struct Carried {
+    tcp: ConnectionId,
+    data: RangeSet,
+    fin: bool,
+}
+
+/// What this side sends on a stream.
 #[derive(Debug)]
 pub(super) struct SendHalf {
     id: StreamId,
-    /// Whole pieces with the offset of their first byte.
-    pieces: VecDeque<(u64, Bytes)>,
-    /// The piece that small writes go to, behind all others.
-    tail: BytesMut,
-    tail_start: u64,
-    /// Everything below is acknowledged and forgotten.
-    base: u64,
-    /// Everything from here on was never sent.
-    next: u64,
-    written: u64,
-    /// Lost ranges, to be sent again.
+    buffer: SendBuffer,
+    /// Limit and use of the stream's flow control; what is used is `next`.
+    credit: Credit,
     again: RangeSet,
-    /// Acknowledged ranges above `base`.
     acked: RangeSet,
-    /// The peer's limit.
-    max: u64,
-    fin: Option<Fate>,
-    reset: Option<(ErrorCode, Fate)>,
-    /// The peer takes no more on the whole session.
-    given_up: bool,
+    state: State,
     /// The peer reads no more.
-    pub(super) stopped: Option<ErrorCode>,
-    /// The application waits for room.
-    pub(super) blocked: bool,
+    stopped: Option<ErrorCode>,
+    delivered_told: bool,
+    carried: Vec<Carried>,
 }
 
 impl SendHalf {
-    pub(super) fn new(id: StreamId, max: u64) -> Self {
+    pub(super) fn new(id: StreamId, credit: Credit) -> Self {
         Self {
             id,
-            pieces: VecDeque::new(),
-            tail: BytesMut::new(),
-            tail_start: 0,
-            base: 0,
-            next: 0,
-            written: 0,
+            buffer: SendBuffer::default(),
+            credit,
             again: RangeSet::default(),
             acked: RangeSet::default(),
-            max,
-            fin: None,
-            reset: None,
-            given_up: false,
+            state: State::Open,
             stopped: None,
-            blocked: false,
+            delivered_told: false,
+            carried: Vec::new(),
         }
     }
 
-    /// Whether the application may still write.
+    // What the application does.
+
+    /// Whether the application may write, finish and reset.
     pub(super) fn check_open(&self) -> Result<(), WriteError> {
-        match self.stopped {
-            Some(error) => Err(WriteError::Stopped(error)),
-            None if self.fin.is_some() || self.reset.is_some() => Err(WriteError::Finished),
-            None => Ok(()),
+        match (self.state, self.stopped) {
+            (_, Some(error)) => Err(WriteError::Stopped(error)),
+            (State::Open, None) => Ok(()),
+            (State::Finished(_) | State::Reset(..), None) => Err(WriteError::Finished),
+            (State::Dropped, None) => Err(WriteError::Closed),
         }
     }
 
-    /// Appends a copy of `data`.
+    /// How many more bytes offsets allow.
+    pub(super) fn offsets_left(&self) -> u64 {
+        MAX_OFFSET - self.buffer.end()
+    }
+
     pub(super) fn write(&mut self, data: &[u8]) {
-        if data.len() >= OWN_PIECE {
-            return self.write_chunk(Bytes::copy_from_slice(data));
+        self.buffer.push_slice(data);
+    }
+
+    pub(super) fn write_bytes(&mut self, data: Bytes) {
+        self.buffer.push_bytes(data);
+    }
+
+    pub(super) fn finish(&mut self) -> Result<(), WriteError> {
+        self.check_open()?;
+        self.state = State::Finished(Progress::Due);
+        Ok(())
+    }
+
+    /// Gives up what is not acknowledged.
+    pub(super) fn reset(&mut self, error: ErrorCode) -> Result<(), WriteError> {
+        if !matches!(self.state, State::Finished(_)) || self.is_over() {
+            self.check_open()?;
         }
-        self.tail.extend_from_slice(data);
-        self.written += data.len() as u64;
-        if self.tail.len() >= GATHER {
-            self.close_tail();
+        self.give_up(State::Reset(error, Progress::Due));
+        Ok(())
+    }
+
+    // What the peer does.
+
+    /// The peer reads no more. Says whether that is news that changes anything.
+    pub(super) fn handle_stop(&mut self, error: ErrorCode) -> bool {
+        if self.stopped.is_some() || self.is_over() || matches!(self.state, State::Reset(..)) {
+            return false;
+        }
+        self.stopped = Some(error);
+        self.give_up(State::Reset(error, Progress::Due));
+        true
+    }
+
+    pub(super) fn raise_limit(&mut self, limit: u64) {
+        self.credit.raise(limit);
+    }
+
+    /// Nothing is to be sent any more, not even a reset.
+    pub(super) fn drop_all(&mut self) {
+        if !self.is_over() {
+            self.give_up(State::Dropped);
         }
     }
 
-    /// Appends `data` itself.
-    pub(super) fn write_chunk(&mut self, data: Bytes) {
-        self.close_tail();
-        let start = self.written;
-        self.written += data.len() as u64;
-        self.tail_start = self.written;
-        self.pieces.push_back((start, data));
-    }
-
-    fn close_tail(&mut self) {
-        if !self.tail.is_empty() {
-            let piece = self.tail.split().freeze();
-            self.pieces.push_back((self.tail_start, piece));
-            self.tail_start = self.written;
-        }
-    }
-
-    /// Bytes held for this stream.
-    pub(super) fn buffered(&self) -> u64 {
-        self.written - self.base
-    }
-
-    pub(super) fn finish(&mut self) {
-        self.fin.get_or_insert(Fate::Due);
-    }
-
-    /// Gives everything up; returns how many bytes that freed. The final size is what was ever sent.
-    pub(super) fn reset(&mut self, error: ErrorCode) -> u64 {
-        let freed = self.buffered();
-        self.reset = Some((error, Fate::Due));
-        self.fin = None;
-        self.drop_data();
-        freed
-    }
-
-    /// The session ends: what was not delivered never will be.
-    pub(super) fn give_up(&mut self) {
-        self.given_up = true;
-        self.drop_data();
-    }
-
-    fn drop_data(&mut self) {
-        self.pieces = VecDeque::new();
-        self.tail = BytesMut::new();
+    fn give_up(&mut self, state: State) {
+        self.state = state;
+        self.buffer = SendBuffer::starting_at(self.next());
         self.again = RangeSet::default();
         self.acked = RangeSet::default();
-        (self.written, self.base, self.tail_start) = (self.next, self.next, self.next);
+        self.carried = Vec::new();
     }
 
-    /// The reset to be told to the peer: its code and the final size.
-    pub(super) fn reset_due(&mut self) -> Option<(ErrorCode, u64)> {
-        let (error, fate) = self.reset.as_mut().filter(|(_, fate)| *fate == Fate::Due)?;
-        *fate = Fate::Sent;
-        Some((*error, self.next))
-    }
+    // What goes out.
 
-    pub(super) fn reset_acked(&mut self) {
-        if let Some((_, fate)) = &mut self.reset {
-            *fate = Fate::Acked;
+    /// What the next chunk costs, if there is one.
+    pub(super) fn need(&self) -> Option<Need> {
+        if !self.again.is_empty() || self.fin_goes_at(self.next()) {
+            return Some(Need::Nothing);
         }
+        let may_send_fresh = self.next() < self.buffer.end() && self.credit.left() > 0;
+        may_send_fresh.then_some(Need::Credit)
     }
 
-    /// True if it is due again.
-    pub(super) fn reset_lost(&mut self) -> bool {
-        let lost = self.reset.as_mut().filter(|(_, fate)| *fate == Fate::Sent);
-        lost.map(|(_, fate)| *fate = Fate::Due).is_some()
-    }
-
-    pub(super) fn is_reset(&self) -> bool {
-        self.reset.is_some()
-    }
-
-    /// Takes in the peer's limit, which never shrinks.
-    pub(super) fn set_max(&mut self, max: u64) {
-        self.max = self.max.max(max);
-    }
-
-    /// Whether something is to be sent that needs no credit of the session: lost ranges, a FIN behind everything.
-    pub(super) fn has_again(&self) -> bool {
-        !self.is_dead() && (!self.again.is_empty() || self.has_bare_fin())
-    }
-
-    /// Whether there is data that was never sent and that the peer's limit for this stream allows.
-    pub(super) fn has_fresh(&self) -> bool {
-        !self.is_dead() && self.next < self.written.min(self.max)
-    }
-
-    fn is_dead(&self) -> bool {
-        self.given_up || self.reset.is_some()
-    }
-
-    fn has_bare_fin(&self) -> bool {
-        self.fin == Some(Fate::Due) && self.next == self.written && self.again.is_empty()
-    }
-
-    /// The next lost piece, or the FIN if nothing is left but that.
-    pub(super) fn take_again(&mut self, max: usize) -> Option<Chunk> {
-        if self.is_dead() {
+    /// Takes the next piece to send, lost ones first; `session_credit` bounds fresh ones. Also says how many
+    /// bytes of it are fresh.
+    pub(super) fn next_chunk(&mut self, max: u64, session_credit: u64) -> Option<(Chunk, u64)> {
+        if let Some(range) = self.again.pop_first(max) {
+            return Some((self.chunk(range), 0));
+        }
+        let start = self.next();
+        let fresh = max.min(session_credit).min(self.credit.left()).min(self.buffer.end().saturating_sub(start));
+        if fresh == 0 && !self.fin_goes_at(start) {
             return None;
         }
-        let Some(range) = self.again.first() else {
-            return self.has_bare_fin().then(|| self.chunk(self.written..self.written));
-        };
-        let end = range.end.min(range.start + max.min(MAX_CHUNK) as u64);
-        self.again.remove(range.start..end);
-        Some(self.chunk(range.start..end))
+        self.credit.spend(fresh);
+        Some((self.chunk(start..start + fresh), fresh))
     }
 
-    /// The next piece that was never sent, at most `credit` bytes.
-    pub(super) fn take_fresh(&mut self, max: usize, credit: u64) -> Option<Chunk> {
-        let len = (self.written.min(self.max).saturating_sub(self.next)).min(credit).min(max.min(MAX_CHUNK) as u64);
-        if self.is_dead() || len == 0 {
-            return None;
+    /// Takes a piece that is in flight, but was not carried by `tcp`.
+    pub(super) fn next_duplicate(&mut self, tcp: ConnectionId, max: u64) -> Option<Chunk> {
+        let fin_in_flight = self.state == State::Finished(Progress::InFlight);
+        let end = self.buffer.end();
+        match self.missing(tcp).next() {
+            Some(gap) => {
+                let range = gap.start..gap.end.min(gap.start.saturating_add(max));
+                let fin = fin_in_flight && range.end == end;
+                Some(Chunk { id: self.id, offset: range.start, len: (range.end - range.start) as u16, fin })
+            }
+            None if fin_in_flight && !self.carried(tcp).is_some_and(|c| c.fin) => {
+                Some(Chunk { id: self.id, offset: end, len: 0, fin: true })
+            }
+            None => None,
         }
-        let start = self.next;
-        self.next += len;
-        Some(self.chunk(start..self.next))
     }
 
-    /// What was sent from `cursor` on and is not acknowledged, whether or not it is lost: for another TCP connection to
-    /// send too.
-    pub(super) fn duplicate(&self, cursor: u64, max: usize) -> Option<Chunk> {
-        if self.is_dead() {
-            return None;
+    /// Whether [`SendHalf::next_duplicate`] would give anything.
+    pub(super) fn has_duplicate(&self, tcp: ConnectionId) -> bool {
+        let fin_in_flight = self.state == State::Finished(Progress::InFlight);
+        self.missing(tcp).next().is_some() || (fin_in_flight && !self.carried(tcp).is_some_and(|c| c.fin))
+    }
+
+    /// Remembers, in redundant mode, that `tcp` carries `chunk`.
+    pub(super) fn set_carried(&mut self, tcp: ConnectionId, chunk: &Chunk) {
+        let index = self.carried.iter().position(|c| c.tcp == tcp).unwrap_or_else(|| {
+            self.carried.push(Carried { tcp, data: RangeSet::default(), fin: false });
+            self.carried.len() - 1
+        });
+        let carried = &mut self.carried[index];
+        carried.data.insert(chunk.offset..chunk.end());
+        carried.fin |= chunk.fin;
+    }
+
+    /// `tcp` is lost: what it carried does not matter any more.
+    pub(super) fn forget_tcp(&mut self, tcp: ConnectionId) {
+        self.carried.retain(|c| c.tcp != tcp);
+    }
+
+    pub(super) fn copy(&self, chunk: &Chunk, out: &mut Vec<u8>) {
+        self.buffer.copy(chunk.offset..chunk.end(), out);
+    }
+
+    /// The error code and final size for the Reset Stream frame, if it is to be sent; it counts as sent then.
+    pub(super) fn take_reset(&mut self) -> Option<(ErrorCode, u64)> {
+        let State::Reset(error, progress @ Progress::Due) = &mut self.state else { return None };
+        *progress = Progress::InFlight;
+        Some((*error, self.credit.used()))
+    }
+
+    // What became of it.
+
+    pub(super) fn handle_acked(&mut self, chunk: &Chunk) {
+        if chunk.fin && matches!(self.state, State::Finished(_)) {
+            self.state = State::Finished(Progress::Acked);
         }
-        let mut found = None;
-        self.acked.for_gaps(cursor.max(self.base)..self.next, |gap| _ = found.get_or_insert(gap));
-        let range = found?;
-        let end = range.end.min(range.start + max.min(MAX_CHUNK) as u64);
-        let fin = self.fin.is_some_and(|fate| fate != Fate::Acked) && end == self.written;
-        Some(Chunk { id: self.id, offset: range.start, len: (end - range.start) as u16, fin })
+        let range = self.in_flight_part(chunk);
+        if range.is_empty() {
+            return;
+        }
+        self.again.remove(range.clone());
+        self.acked.insert(range);
+        if let Some(done) = self.acked.first().filter(|first| first.start == self.buffer.base()) {
+            self.acked.pop_first(u64::MAX);
+            self.buffer.release(done.end);
+            self.carried.iter_mut().for_each(|c| c.data.remove_below(done.end));
+        }
     }
 
-    /// A chunk for `range`, with FIN if it reaches the end.
+    /// The TCP connection that carried `chunk` is lost. Says how many bytes are to be sent again because of it.
+    pub(super) fn handle_lost(&mut self, chunk: &Chunk) -> u64 {
+        if chunk.fin && self.state == State::Finished(Progress::InFlight) {
+            self.state = State::Finished(Progress::Due);
+        }
+        self.acked.gaps(self.in_flight_part(chunk)).map(|gap| self.again.insert(gap)).sum()
+    }
+
+    pub(super) fn handle_reset_acked(&mut self) {
+        if let State::Reset(_, progress) = &mut self.state {
+            *progress = Progress::Acked;
+        }
+    }
+
+    /// Says whether the Reset Stream frame is to be sent again.
+    pub(super) fn handle_reset_lost(&mut self) -> bool {
+        let State::Reset(_, progress @ Progress::InFlight) = &mut self.state else { return false };
+        *progress = Progress::Due;
+        true
+    }
+
+    /// Whether a Delivered event is due; it counts as given then.
+    pub(super) fn take_delivered(&mut self) -> bool {
+        let due = self.is_delivered() && !self.delivered_told;
+        self.delivered_told |= due;
+        due
+    }
+
+    /// Whether nothing is left to be sent or acknowledged, now and later.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_delivered() || matches!(self.state, State::Reset(_, Progress::Acked) | State::Dropped)
+    }
+
+    /// Whether all that the application has handed over so far is acknowledged.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.is_over() || (self.state == State::Open && self.buffered() == 0)
+    }
+
+    /// Bytes written and not acknowledged, or acknowledged behind some that are not.
+    pub(super) fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    fn is_delivered(&self) -> bool {
+        self.state == State::Finished(Progress::Acked) && self.buffered() == 0
+    }
+
+    /// The lowest offset that was never sent.
+    fn next(&self) -> u64 {
+        self.credit.used()
+    }
+
+    /// Whether a piece that ends at `offset` should say that the stream does.
+    fn fin_goes_at(&self, offset: u64) -> bool {
+        self.state == State::Finished(Progress::Due) && offset == self.buffer.end() && offset == self.next()
+    }
+
     fn chunk(&mut self, range: Range<u64>) -> Chunk {
-        let fin = self.fin.is_some_and(|fate| fate != Fate::Acked) && range.end == self.written;
+        let fin = self.fin_goes_at(range.end);
         if fin {
-            self.fin = Some(Fate::Sent);
+            self.state = State::Finished(Progress::InFlight);
         }
         Chunk { id: self.id, offset: range.start, len: (range.end - range.start) as u16, fin }
     }
 
-    /// Appends the bytes of `chunk` to `out`.
-    pub(super) fn copy(&self, chunk: &Chunk, out: &mut Vec<u8>) {
-        let (mut at, end) = (chunk.offset, chunk.offset + u64::from(chunk.len));
-        let first = self.pieces.partition_point(|(start, piece)| start + piece.len() as u64 <= at);
-        for (start, piece) in self.pieces.range(first..) {
-            if at >= end {
-                return;
-            }
-            at += append(piece, *start, at..end, out);
-        }
-        if at < end {
-            append(&self.tail, self.tail_start, at..end, out);
-        }
+    /// The part of `chunk` that was sent and is not forgotten.
+    fn in_flight_part(&self, chunk: &Chunk) -> Range<u64> {
+        let sent_end = self.next().min(self.buffer.end());
+        chunk.offset.max(self.buffer.base())..chunk.end().min(sent_end)
     }
 
-    /// The peer has `chunk`; returns how many bytes that freed.
-    pub(super) fn acked(&mut self, chunk: &Chunk) -> u64 {
-        if self.is_dead() {
-            return 0;
-        }
-        let range = chunk.offset..chunk.offset + u64::from(chunk.len);
-        if chunk.fin && self.fin.is_some() {
-            self.fin = Some(Fate::Acked);
-        }
-        if range.start < self.base && range.end <= self.base {
-            return 0;
-        }
-        self.again.remove(range.clone());
-        self.acked.insert(range);
-        let Some(first) = self.acked.first().filter(|first| first.start <= self.base) else { return 0 };
-        let freed = first.end.saturating_sub(self.base);
-        self.base = self.base.max(first.end);
-        self.acked.forget_below(self.base);
-        while self.pieces.front().is_some_and(|(start, piece)| start + piece.len() as u64 <= self.base) {
-            self.pieces.pop_front();
-        }
-        if self.tail_start < self.base && self.base == self.written {
-            self.tail.clear();
-            self.tail_start = self.base;
-        }
-        freed
+    /// What is in flight on other TCP connections only.
+    fn missing(&self, tcp: ConnectionId) -> impl Iterator<Item = Range<u64>> + '_ {
+        let sent = self.buffer.base()..self.next().min(self.buffer.end());
+        let not_acked = self.acked.gaps(sent);
+        let in_flight = not_acked.flat_map(|range| self.again.gaps(range));
+        let carried = self.carried(tcp).map(|c| &c.data);
+        in_flight.filter_map(move |range| match carried {
+            Some(carried) => carried.gaps(range).next(),
+            None => Some(range),
+        })
     }
 
-    /// The TCP connection that carried `chunk` is lost; returns how many bytes of it have to go out again.
-    pub(super) fn lost(&mut self, chunk: &Chunk) -> u64 {
-        if self.is_dead() {
-            return 0;
-        }
-        if chunk.fin && self.fin == Some(Fate::Sent) {
-            self.fin = Some(Fate::Due);
-        }
-        let end = (chunk.offset + u64::from(chunk.len)).min(self.next);
-        let mut requeued = 0;
-        let again = &mut self.again;
-        self.acked.for_gaps(chunk.offset.max(self.base)..end, |gap| requeued += again.insert(gap));
-        requeued
-    }
-
-    /// Whether all that was written arrived, the FIN too if there is one.
-    pub(super) fn is_flushed(&self) -> bool {
-        self.given_up
-            || match self.reset {
-                Some((_, fate)) => fate == Fate::Acked,
-                None => self.base == self.written && self.fin.is_none_or(|fate| fate == Fate::Acked),
-            }
-    }
-
-    /// Whether nothing will ever happen on this half again.
-    pub(super) fn is_over(&self) -> bool {
-        self.given_up || self.is_delivered() || self.reset.is_some_and(|(_, fate)| fate == Fate::Acked)
-    }
-
-    /// Whether everything up to the FIN arrived.
-    pub(super) fn is_delivered(&self) -> bool {
-        self.fin == Some(Fate::Acked) && self.base == self.written && !self.is_dead()
+    fn carried(&self, tcp: ConnectionId) -> Option<&Carried> {
+        self.carried.iter().find(|c| c.tcp == tcp)
     }
 }
 
-/// Appends the part of `piece`, which starts at offset `start`, that lies in `range`; returns its length.
-fn append(piece: &[u8], start: u64, range: Range<u64>, out: &mut Vec<u8>) -> u64 {
-    let from = (range.start - start) as usize;
-    let to = piece.len().min((range.end - start) as usize);
-    out.extend_from_slice(&piece[from..to]);
-    (to - from) as u64
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: StreamId = StreamId(0);
+    const A: ConnectionId = ConnectionId(0);
+    const B: ConnectionId = ConnectionId(1);
+
+    fn half(data: &[u8]) -> SendHalf {
+        let mut half = SendHalf::new(ID, Credit::UNLIMITED);
+        half.write(data);
+        half
+    }
+
+    fn next(half: &mut SendHalf, max: u64) -> Option<Chunk> {
+        half.next_chunk(max, u64::MAX).map(|(chunk, _)| chunk)
+    }
+
+    fn chunk(offset: u64, len: u16, fin: bool) -> Chunk {
+        Chunk { id: ID, offset, len, fin }
+    }
+
+    #[test]
+    fn the_end_rides_on_the_last_bytes() {
+        let mut half = half(b"hello");
+        half.finish().unwrap();
+        assert_eq!(next(&mut half, 3), Some(chunk(0, 3, false)));
+        assert_eq!(next(&mut half, 3), Some(chunk(3, 2, true)));
+        assert_eq!(next(&mut half, 3), None);
+    }
+
+    #[test]
+    fn the_end_goes_alone_when_the_bytes_went_before() {
+        let mut half = half(b"hello");
+        next(&mut half, 9);
+        half.finish().unwrap();
+        assert_eq!(half.need(), Some(Need::Nothing));
+        assert_eq!(next(&mut half, 9), Some(chunk(5, 0, true)));
+    }
+
+    #[test]
+    fn a_lost_end_is_sent_again() {
+        let mut half = half(b"hello");
+        half.finish().unwrap();
+        let all = next(&mut half, 9).unwrap();
+        assert_eq!(half.handle_lost(&all), 5);
+        assert_eq!(next(&mut half, 9), Some(all));
+        half.handle_acked(&chunk(0, 5, false));
+        assert!(!half.is_over());
+        assert_eq!(half.handle_lost(&all), 0);
+        assert_eq!(next(&mut half, 9), Some(chunk(5, 0, true)));
+        half.handle_acked(&chunk(5, 0, true));
+        assert!(half.take_delivered() && half.is_over());
+        assert!(!half.take_delivered());
+    }
+
+    #[test]
+    fn lost_bytes_go_before_fresh_ones() {
+        let mut half = half(b"0123456789");
+        let first = next(&mut half, 4).unwrap();
+        next(&mut half, 2);
+        half.handle_lost(&first);
+        assert_eq!(next(&mut half, 3), Some(chunk(0, 3, false)));
+        assert_eq!(next(&mut half, 3), Some(chunk(3, 1, false)));
+        assert_eq!(next(&mut half, 3), Some(chunk(6, 3, false)));
+    }
+
+    #[test]
+    fn only_what_is_neither_acknowledged_nor_pending_is_requeued() {
+        let mut half = half(b"0123456789");
+        next(&mut half, 10);
+        half.handle_acked(&chunk(4, 2, false));
+        assert_eq!(half.handle_lost(&chunk(2, 1, false)), 1);
+        assert_eq!(half.handle_lost(&chunk(0, 10, false)), 7);
+        assert_eq!(half.handle_lost(&chunk(0, 10, false)), 0);
+    }
+
+    #[test]
+    fn an_acknowledgment_that_comes_after_the_loss_stops_the_resending() {
+        let mut half = half(b"0123456789");
+        let all = next(&mut half, 10).unwrap();
+        half.handle_lost(&all);
+        half.handle_acked(&all);
+        assert_eq!((half.need(), half.buffered()), (None, 0));
+    }
+
+    #[test]
+    fn memory_is_freed_when_the_front_is_acknowledged() {
+        let mut half = half(&[0; 30]);
+        for _ in 0..3 {
+            next(&mut half, 10);
+        }
+        half.handle_acked(&chunk(20, 10, false));
+        assert_eq!(half.buffered(), 30);
+        half.handle_acked(&chunk(0, 10, false));
+        assert_eq!(half.buffered(), 20);
+        half.handle_acked(&chunk(10, 10, false));
+        assert_eq!((half.buffered(), half.acked.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn the_peers_limit_holds_back_fresh_bytes_and_the_end() {
+        let mut half = half(b"0123456789");
+        half.finish().unwrap();
+        half.credit = Credit::default();
+        assert_eq!(half.need(), None);
+        half.raise_limit(4);
+        assert_eq!(next(&mut half, 9), Some(chunk(0, 4, false)));
+        assert_eq!((half.need(), next(&mut half, 9)), (None, None));
+        half.raise_limit(10);
+        assert_eq!(half.next_chunk(9, 1), Some((chunk(4, 1, false), 1)));
+        assert_eq!(next(&mut half, 9), Some(chunk(5, 5, true)));
+    }
+
+    #[test]
+    fn a_reset_gives_up_the_bytes_and_says_how_many_were_sent() {
+        let mut half = half(b"0123456789");
+        let sent = next(&mut half, 4).unwrap();
+        half.reset(ErrorCode(7)).unwrap();
+        assert_eq!((half.buffered(), half.need(), half.handle_lost(&sent)), (0, None, 0));
+        assert_eq!(half.take_reset(), Some((ErrorCode(7), 4)));
+        assert_eq!(half.take_reset(), None);
+        assert!(half.handle_reset_lost());
+        assert_eq!(half.take_reset(), Some((ErrorCode(7), 4)));
+        half.handle_reset_acked();
+        assert!(half.is_over() && !half.handle_reset_lost() && !half.take_delivered());
+        assert_eq!(half.reset(ErrorCode(8)), Err(WriteError::Finished));
+    }
+
+    #[test]
+    fn a_finished_stream_can_be_reset_until_it_is_delivered() {
+        let mut half = half(b"hi");
+        half.finish().unwrap();
+        let all = next(&mut half, 9).unwrap();
+        half.reset(ErrorCode(7)).unwrap();
+        half.handle_acked(&all);
+        assert!(!half.is_over());
+        assert_eq!(half.take_reset(), Some((ErrorCode(7), 2)));
+    }
+
+    #[test]
+    fn stop_sending_is_answered_with_a_reset_of_the_same_code() {
+        let mut half = half(b"hi");
+        assert!(half.handle_stop(ErrorCode(5)));
+        assert!(!half.handle_stop(ErrorCode(6)));
+        assert_eq!(half.check_open(), Err(WriteError::Stopped(ErrorCode(5))));
+        assert_eq!(half.take_reset(), Some((ErrorCode(5), 0)));
+    }
+
+    #[test]
+    fn stop_sending_of_a_delivered_stream_changes_nothing() {
+        let mut half = half(b"");
+        half.finish().unwrap();
+        let fin = next(&mut half, 9).unwrap();
+        half.handle_acked(&fin);
+        assert!(!half.handle_stop(ErrorCode(5)));
+    }
+
+    #[test]
+    fn a_duplicate_is_what_the_other_tcp_connection_carried() {
+        let mut half = half(b"0123456789");
+        half.finish().unwrap();
+        for (tcp, max) in [(A, 4), (B, 2), (A, 4)] {
+            let sent = next(&mut half, max).unwrap();
+            half.set_carried(tcp, &sent);
+        }
+        let mut duplicates = |tcp| {
+            let taken = half.next_duplicate(tcp, 3)?;
+            half.set_carried(tcp, &taken);
+            Some(taken)
+        };
+        assert_eq!(duplicates(A), Some(chunk(4, 2, false)));
+        assert_eq!(duplicates(A), None);
+        assert_eq!(duplicates(B), Some(chunk(0, 3, false)));
+        assert_eq!(duplicates(B), Some(chunk(3, 1, false)));
+        assert_eq!(duplicates(B), Some(chunk(6, 3, false)));
+        assert_eq!(duplicates(B), Some(chunk(9, 1, true)));
+        assert_eq!(duplicates(B), None);
+        assert!(!half.has_duplicate(A) && !half.has_duplicate(B));
+    }
+
+    #[test]
+    fn acknowledged_and_pending_bytes_are_not_duplicated() {
+        let mut half = half(b"0123456789");
+        let all = next(&mut half, 10).unwrap();
+        half.set_carried(A, &all);
+        half.handle_acked(&chunk(2, 2, false));
+        half.handle_lost(&chunk(6, 4, false));
+        assert_eq!(half.next_duplicate(B, 9), Some(chunk(0, 2, false)));
+        half.set_carried(B, &chunk(0, 2, false));
+        assert_eq!(half.next_duplicate(B, 9), Some(chunk(4, 2, false)));
+        half.set_carried(B, &chunk(4, 2, false));
+        assert!(!half.has_duplicate(B));
+    }
 }

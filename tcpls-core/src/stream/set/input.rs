@@ -1,16 +1,18 @@
-//! What frames from the peer do to streams. An error ends the session.
+//! What the peer's frames do to streams. An error ends the session, so it does not matter how much was changed before it.
+//!
+//! Every frame is idempotent, and frames for streams that are over are ignored (draft I38): after a TCP connection is lost
+//! its frames come again on another.
 
 use bytes::Bytes;
 
-use super::Streams;
+use super::{Streams, Window};
 use crate::error::PeerMisbehaved;
 use crate::event::StreamEvent;
 use crate::stream::ControlKey;
-use crate::stream::recv::Progress;
-use crate::wire::ids::{ErrorCode, StreamId};
+use crate::wire::ids::{ErrorCode, Side, StreamId};
 
 impl Streams {
-    /// Stream data; returns how many bytes of it are new. It came in a record of `record_len` bytes.
+    /// A Stream frame, from a record of `record_len` bytes.
     pub(crate) fn handle_stream(
         &mut self,
         id: StreamId,
@@ -19,96 +21,113 @@ impl Streams {
         data: Bytes,
         record_len: usize,
     ) -> Result<u64, PeerMisbehaved> {
-        self.admit(id)?;
-        let progress = self.with(id, |entry, all| {
-            let credit = all.window.granted() - all.received;
-            entry.recv.receive(offset, fin, data, record_len, credit)
+        self.find(id)?;
+        let result = self.update(id, |stream, shared| {
+            let more = stream.recv.check_data(offset, data.len(), fin)?;
+            receive(&mut shared.window, more)?;
+            let held = stream.recv.held();
+            let unread = stream.recv.handle_data(offset, fin, data, record_len, more)?;
+            shared.window.consume(unread);
+            Ok((stream.recv.held() - held) as u64)
         });
-        self.note_progress(progress).map(|progress| progress.fresh)
+        result.unwrap_or(Ok(0))
     }
 
-    /// The peer gives a stream up.
+    /// A Reset Stream frame: the peer sends no more on the stream, of which `final_size` bytes were sent.
     pub(crate) fn handle_reset(
         &mut self,
         id: StreamId,
         error: ErrorCode,
         final_size: u64,
     ) -> Result<(), PeerMisbehaved> {
-        self.admit(id)?;
-        let progress = self.with(id, |entry, all| {
-            let credit = all.window.granted() - all.received;
-            entry.recv.reset(error, final_size, credit)
+        self.find(id)?;
+        let result = self.update(id, |stream, shared| {
+            let more = stream.recv.check_reset(final_size)?;
+            receive(&mut shared.window, more)?;
+            let unread = stream.recv.handle_reset(error, final_size, more);
+            shared.window.consume(unread);
+            Ok(())
         });
-        self.note_progress(progress).map(|_| ())
+        result.unwrap_or(Ok(()))
     }
 
-    fn note_progress(
-        &mut self,
-        progress: Option<Result<Progress, PeerMisbehaved>>,
-    ) -> Result<Progress, PeerMisbehaved> {
-        let progress = progress.unwrap_or(Ok(Progress::default()))?;
-        self.received += progress.grown;
-        if progress.given_back > 0 {
-            self.give_back(progress.given_back);
-        }
-        Ok(progress)
-    }
-
-    /// The peer reads no more: the sending half is reset with the same code.
+    /// A Stop Sending frame: the peer reads no more of the stream. It is answered with a Reset Stream of the same code.
     pub(crate) fn handle_stop_sending(&mut self, id: StreamId, error: ErrorCode) -> Result<(), PeerMisbehaved> {
-        self.admit(id)?;
-        let told = self.with(id, |entry, _| {
-            let open = entry.send.stopped.is_none() && !entry.send.is_over() && !entry.send.is_reset();
-            entry.send.stopped = entry.send.stopped.or(Some(error));
-            open
-        });
-        if told == Some(true) {
-            self.reset_sending(id, error);
-            self.events.push_back(StreamEvent::Stopped { id, error });
-        }
-        Ok(())
-    }
-
-    pub(crate) fn handle_max_data(&mut self, maximum: u64) {
-        self.credit.raise(maximum);
-    }
-
-    pub(crate) fn handle_max_stream_data(&mut self, id: StreamId, maximum: u64) -> Result<(), PeerMisbehaved> {
-        self.admit(id)?;
-        self.raise_stream_limit(id, maximum);
-        Ok(())
-    }
-
-    pub(crate) fn handle_max_streams(&mut self, maximum: u32) {
-        if maximum > self.own_limit {
-            self.own_limit = maximum;
-            if core::mem::take(&mut self.open_refused) {
-                self.events.push_back(StreamEvent::Available);
+        self.find(id)?;
+        self.update(id, |stream, shared| {
+            if stream.send.handle_stop(error) {
+                shared.due.insert(ControlKey::ResetStream(id));
+                shared.events.push_back(StreamEvent::Stopped { id, error });
             }
+        });
+        Ok(())
+    }
+
+    /// A Max Data frame. A lower limit than before is old news.
+    pub(crate) fn handle_max_data(&mut self, maximum: u64) {
+        self.shared.credit.raise(maximum);
+    }
+
+    /// A Max Stream Data frame.
+    pub(crate) fn handle_max_stream_data(&mut self, id: StreamId, maximum: u64) -> Result<(), PeerMisbehaved> {
+        self.find(id)?;
+        self.update(id, |stream, _| stream.send.raise_limit(maximum));
+        Ok(())
+    }
+
+    /// A Max Streams frame: this side may open so many streams over the session's life.
+    pub(crate) fn handle_max_streams(&mut self, maximum: u32) {
+        let shared = &mut self.shared;
+        if maximum <= shared.limit_here {
+            return;
+        }
+        shared.limit_here = maximum;
+        if core::mem::take(&mut shared.open_refused) && !shared.ending.writing_stopped {
+            shared.events.push_back(StreamEvent::Available);
         }
     }
 
-    pub(super) fn raise_stream_limit(&mut self, id: StreamId, maximum: u64) {
-        self.with(id, |entry, _| entry.send.set_max(maximum));
-    }
-
-    /// Whether the peer may speak of this stream; opens it if it is the peer's and new. Streams that are over are nothing to
-    /// complain about: frames are idempotent.
-    fn admit(&mut self, id: StreamId) -> Result<(), PeerMisbehaved> {
-        if id.initiator() == self.side {
-            let opened = id.index() < self.next_own;
-            return if opened { Ok(()) } else { Err(PeerMisbehaved::StreamOfWrongSide(id.0)) };
+    /// Makes sure that the peer may speak of stream `id`, and opens it, with those before it, if the peer just did.
+    /// Afterwards it exists, or is over.
+    // draft I05: who opens which.
+    fn find(&mut self, id: StreamId) -> Result<(), PeerMisbehaved> {
+        if self.shared.ending.aborted {
+            return Ok(());
         }
-        if id.index() >= self.peer_limit {
+        if self.shared.plain && id != StreamId(0) {
+            return Err(PeerMisbehaved::StreamOfWrongSide(id.0));
+        }
+        if id.initiator() == self.shared.side {
+            let known = id.index() < self.shared.opened_here;
+            return if known { Ok(()) } else { Err(PeerMisbehaved::StreamOfWrongSide(id.0)) };
+        }
+        if id.index() >= self.shared.limit_of_peer {
             return Err(PeerMisbehaved::TooManyStreams(id.0));
         }
-        self.open_peer_streams_up_to(id.index());
+        self.open_for_peer(id.index());
         Ok(())
     }
 
-    pub(crate) fn control_acked(&mut self, key: &ControlKey) {
-        if let ControlKey::ResetStream(id) = *key {
-            self.with(id, |entry, _| entry.send.reset_acked());
+    /// Opens the peer's streams up to the one with this index: records on different TCP connections overtake each
+    /// other, so the first frame may be of any of them. Bounded by the limit, which counts streams that are not over.
+    fn open_for_peer(&mut self, index: u32) {
+        let (peer, first): (Side, u32) = (self.shared.side.peer(), self.shared.opened_by_peer);
+        if index < first {
+            return;
+        }
+        if self.shared.accepted == first {
+            self.shared.events.push_back(StreamEvent::Opened);
+        }
+        self.shared.opened_by_peer = index + 1;
+        for id in (first..=index).filter_map(|index| StreamId::new(peer, index)) {
+            self.create(id);
         }
     }
+}
+
+/// Counts `more` bytes against the session's window.
+fn receive(window: &mut Window, more: u64) -> Result<(), PeerMisbehaved> {
+    window.check(more)?;
+    window.receive(more);
+    Ok(())
 }

@@ -1,149 +1,140 @@
-//! What streams put into records: whose turn it is, and what became of what was sent.
+//! What goes into records, pulled by the session when it has room for it, and what became of it.
+//!
+//! A chunk costs a search among the streams in line (one step, plus one for each stream ahead that is attached to other
+//! TCP connections only) and O(log n) for the stream's next turn.
 
-use std::collections::BTreeSet;
-
-use super::{Entry, Streams, Turn};
+use super::Streams;
 use crate::stream::{Chunk, Control, ControlKey};
 use crate::wire::ids::{ConnectionId, StreamId};
 
 impl Streams {
-    /// The next piece of stream data for a record on `tcp`, at most `max` bytes of it: lost data before new data, higher
-    /// priority before lower, equal ones in turn. It counts as sent. Skipping streams that are attached elsewhere takes time
-    /// proportional to their number.
+    /// The next piece of stream data for a record on `tcp`, at most `max` bytes of it. It counts as in flight until
+    /// [`Streams::chunk_acked`] or [`Streams::chunk_lost`]. Never empty, except for the end of a stream.
     pub(crate) fn next_chunk(&mut self, tcp: ConnectionId, max: usize) -> Option<Chunk> {
-        let again = self.first_turn(&self.again, tcp);
-        let fresh = if self.credit.left() > 0 { self.first_turn(&self.fresh, tcp) } else { None };
-        // Of one stream both may be due: what was lost is older.
-        let again_first = match (again, fresh) {
-            (Some(again), Some(fresh)) => again.0 <= fresh.0,
-            (Some(_), None) => true,
-            _ => false,
-        };
-        let id = if again_first { again?.2 } else { fresh?.2 };
-        self.with(id, |entry, all| {
-            all.rounds += 1;
-            entry.round = all.rounds;
-            if again_first {
-                return entry.send.take_again(max);
+        let id = self.next_stream(tcp).filter(|_| max > 0)?;
+        let taken = self.update(id, |stream, shared| {
+            let (chunk, fresh) = stream.send.next_chunk(clamp(max), shared.credit.left())?;
+            shared.credit.spend(fresh);
+            if shared.redundant {
+                stream.send.set_carried(tcp, &chunk);
             }
-            let chunk = entry.send.take_fresh(max, all.credit.left());
-            all.credit.spend(chunk.map_or(0, |chunk| u64::from(chunk.len)));
-            chunk
-        })
-        .flatten()
+            shared.schedule.rotate(&mut stream.place);
+            Some(chunk)
+        });
+        taken.flatten()
     }
 
-    /// Whether [`Streams::next_chunk`] would give something.
+    /// Whether [`Streams::next_chunk`] would give anything for `tcp`.
     pub(crate) fn has_data(&self, tcp: ConnectionId) -> bool {
-        self.first_turn(&self.again, tcp).is_some()
-            || (self.credit.left() > 0 && self.first_turn(&self.fresh, tcp).is_some())
+        self.next_stream(tcp).is_some()
     }
 
-    fn first_turn(&self, turns: &BTreeSet<Turn>, tcp: ConnectionId) -> Option<Turn> {
-        let may_use = |id: &StreamId| self.entries.get(id).is_some_and(|entry| entry.may_use(tcp));
-        turns.iter().find(|(_, _, id)| may_use(id)).copied()
-    }
-
-    /// A piece that others have sent and that is not acknowledged, for `tcp` to send too. Each TCP connection goes over
-    /// everything once.
+    /// Redundant mode: a piece that is in flight on other TCP connections, but was not carried by `tcp`. What was sent
+    /// before the first call of this method counts as not carried. Looks at every stream that may use `tcp`.
     pub(crate) fn next_duplicate(&mut self, tcp: ConnectionId, max: usize) -> Option<Chunk> {
-        let (id, chunk) = self.entries.iter().find_map(|(id, entry)| Some((*id, duplicate(entry, tcp, max)?)))?;
-        if let Some(entry) = self.entries.get_mut(&id) {
-            // One past the end notes that a FIN was repeated too.
-            let end = chunk.offset + u64::from(chunk.len) + u64::from(chunk.fin);
-            entry.repeated.insert(tcp, end);
+        self.shared.redundant = true;
+        if max == 0 {
+            return None;
         }
+        let (_, stream) = self.map.iter_mut().find(|(_, s)| s.may_use(tcp) && s.send.has_duplicate(tcp))?;
+        let chunk = stream.send.next_duplicate(tcp, clamp(max))?;
+        stream.send.set_carried(tcp, &chunk);
         Some(chunk)
     }
 
-    /// `tcp` sent `chunk` itself: it need not repeat it.
-    pub(crate) fn note_sent(&mut self, tcp: ConnectionId, chunk: &Chunk) {
-        if let Some(entry) = self.entries.get_mut(&chunk.id) {
-            let cursor = entry.repeated.entry(tcp).or_insert(0);
-            if *cursor == chunk.offset {
-                *cursor += u64::from(chunk.len) + u64::from(chunk.fin);
-            }
-        }
+    /// Whether [`Streams::next_duplicate`] would give anything for `tcp`.
+    pub(crate) fn has_duplicate(&self, tcp: ConnectionId) -> bool {
+        self.shared.redundant && self.map.values().any(|stream| stream.may_use(tcp) && stream.send.has_duplicate(tcp))
     }
 
-    /// Appends the chunk's bytes to `out`: the one copy on the way out.
+    /// Appends the chunk's bytes to `out`: the one copy on the way out. To be called right after the chunk was given;
+    /// later, bytes may have been acknowledged or given up, and nothing is appended for them.
     pub(crate) fn copy_chunk(&self, chunk: &Chunk, out: &mut Vec<u8>) {
-        if let Some(entry) = self.entries.get(&chunk.id) {
-            entry.send.copy(chunk, out);
+        if let Some(stream) = self.map.get(&chunk.id) {
+            stream.send.copy(chunk, out);
         }
     }
 
-    /// The next frame about streams that is due, with values as they are now. One that has lost its meaning is skipped.
+    /// The next control frame that is due, with the values of now.
     pub(crate) fn next_control(&mut self) -> Option<Control> {
-        while let Some(key) = self.controls.pop_first() {
-            let control = match key {
-                ControlKey::MaxData => Some(Control::MaxData { maximum: self.window.renew(self.now, self.rtt) }),
-                ControlKey::MaxStreams => Some(self.max_streams_frame()),
-                ControlKey::MaxStreamData(id) => self.max_stream_data_frame(id),
-                ControlKey::ResetStream(id) => self.reset_frame(id),
-                ControlKey::StopSending(id) => self.stop_frame(id),
-            };
-            if control.is_some() {
-                return control;
+        while let Some(key) = self.shared.due.pop_first() {
+            if let Some(control) = self.make_control(key) {
+                return Some(control);
             }
         }
         None
     }
 
+    /// Whether [`Streams::next_control`] would probably give something: a frame that was due may have become
+    /// pointless since.
     pub(crate) fn has_control(&self) -> bool {
-        !self.controls.is_empty()
+        !self.shared.due.is_empty()
     }
 
-    fn max_streams_frame(&mut self) -> Control {
-        self.peer_limit = self.peer_over.saturating_add(self.max_streams).min(1 << 31);
-        Control::MaxStreams { maximum: self.peer_limit }
-    }
-
-    fn max_stream_data_frame(&mut self, id: StreamId) -> Option<Control> {
-        let (now, rtt) = (self.now, self.rtt);
-        let entry = self.entries.get_mut(&id).filter(|entry| entry.recv.wants_window())?;
-        Some(Control::MaxStreamData { id, maximum: entry.recv.window.renew(now, rtt) })
-    }
-
-    fn reset_frame(&mut self, id: StreamId) -> Option<Control> {
-        let (error, final_size) = self.entries.get_mut(&id)?.send.reset_due()?;
-        Some(Control::ResetStream { id, error, final_size })
-    }
-
-    fn stop_frame(&self, id: StreamId) -> Option<Control> {
-        let entry = self.entries.get(&id).filter(|entry| entry.recv.wants_stop())?;
-        Some(Control::StopSending { id, error: entry.stop_error })
-    }
-
-    /// The peer has the chunk.
+    /// The record with this chunk is acknowledged.
     pub(crate) fn chunk_acked(&mut self, chunk: &Chunk) {
-        let freed = self.with(chunk.id, |entry, _| entry.send.acked(chunk));
-        if freed.is_some_and(|freed| freed > 0) {
-            self.tell_room();
-        }
+        self.update(chunk.id, |stream, _| stream.send.handle_acked(chunk));
     }
 
-    /// The TCP connection that carried the chunk is lost; returns how many bytes of it have to go out again.
+    /// The record with this chunk is lost with its TCP connection. What of it is neither acknowledged, nor pending
+    /// already, nor given up is pending again; says how many bytes that is.
     pub(crate) fn chunk_lost(&mut self, chunk: &Chunk) -> u64 {
-        self.with(chunk.id, |entry, _| entry.send.lost(chunk)).unwrap_or(0)
+        self.update(chunk.id, |stream, _| stream.send.handle_lost(chunk)).unwrap_or(0)
     }
 
-    /// The TCP connection that carried the frame is lost.
-    pub(crate) fn control_lost(&mut self, key: &ControlKey) {
-        let due = match *key {
-            ControlKey::ResetStream(id) => self.entries.get_mut(&id).is_some_and(|entry| entry.send.reset_lost()),
-            _ => true,
-        };
-        if due {
-            self.controls.insert(*key);
+    /// The record with this control frame is acknowledged.
+    pub(crate) fn control_acked(&mut self, key: &ControlKey) {
+        if let ControlKey::ResetStream(id) = key {
+            self.update(*id, |stream, _| stream.send.handle_reset_acked());
         }
+    }
+
+    /// The record with this control frame is lost: it is due again, with new values, if it still says something.
+    pub(crate) fn control_lost(&mut self, key: &ControlKey) {
+        let shared = &mut self.shared;
+        let still_due = !shared.ending.outgoing_dropped
+            && match *key {
+                ControlKey::MaxData | ControlKey::MaxStreams => true,
+                ControlKey::MaxStreamData(id) => self.map.get_mut(&id).is_some_and(|s| s.recv.takes_data()),
+                ControlKey::ResetStream(id) => self.map.get_mut(&id).is_some_and(|s| s.send.handle_reset_lost()),
+                ControlKey::StopSending(id) => self.map.get(&id).is_some_and(|s| s.recv.stop_code().is_some()),
+            };
+        if still_due {
+            shared.due.insert(*key);
+        }
+    }
+
+    fn next_stream(&self, tcp: ConnectionId) -> Option<StreamId> {
+        let mut line = self.shared.schedule.line(self.shared.credit.left() > 0);
+        line.find(|id| self.map.get(id).is_some_and(|stream| stream.may_use(tcp)))
+    }
+
+    /// The frame that `key` names; `None` if it says nothing any more.
+    fn make_control(&mut self, key: ControlKey) -> Option<Control> {
+        let shared = &mut self.shared;
+        Some(match key {
+            ControlKey::MaxData => Control::MaxData { maximum: shared.window.renew(shared.clock) },
+            ControlKey::MaxStreams => {
+                shared.limit_of_peer = shared.limit_of_peer.max(shared.fresh_limit_of_peer());
+                Control::MaxStreams { maximum: shared.limit_of_peer }
+            }
+            ControlKey::MaxStreamData(id) => {
+                let maximum = self.map.get_mut(&id)?.recv.renew_window(shared.clock)?;
+                Control::MaxStreamData { id, maximum }
+            }
+            ControlKey::ResetStream(id) => {
+                let (error, final_size) = self.map.get_mut(&id)?.send.take_reset()?;
+                Control::ResetStream { id, error, final_size }
+            }
+            ControlKey::StopSending(id) => {
+                let error = self.map.get(&id)?.recv.stop_code()?;
+                Control::StopSending { id, error }
+            }
+        })
     }
 }
 
-fn duplicate(entry: &Entry, tcp: ConnectionId, max: usize) -> Option<Chunk> {
-    if !entry.may_use(tcp) {
-        return None;
-    }
-    let cursor = entry.repeated.get(&tcp).copied().unwrap_or(0);
-    entry.send.duplicate(cursor, max)
+/// A chunk's length has 16 bits.
+fn clamp(max: usize) -> u64 {
+    max.min(usize::from(u16::MAX)) as u64
 }

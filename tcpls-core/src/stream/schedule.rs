@@ -1,0 +1,163 @@
+//! Whose turn it is to send: higher priority first, equal priorities in turns, one record each.
+//!
+//! Streams that have something to send stand in one of two lines, by whether it costs session flow-control credit. When
+//! the session's credit is used up, the line of fresh data is simply not looked at: nothing moves when credit runs out
+//! or comes back. Every change is O(log n). Which of the streams in line may use which TCP connection is the
+//! caller's to judge: it walks [`Schedule::line`] until it finds one, so streams attached elsewhere cost a step each.
+
+use std::collections::BTreeSet;
+
+use core::cmp::Reverse;
+
+use crate::wire::ids::StreamId;
+
+/// What a stream's next piece of data costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing: it was sent before, or is only the end of the stream.
+    Nothing,
+    /// Session flow-control credit.
+    Credit,
+}
+
+/// A stream's place in line; streams compare by it in the order of their turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    priority: Reverse<i8>,
+    number: u64,
+    id: StreamId,
+}
+
+/// Where a stream stands. It keeps this itself, so that no search is needed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    turn: Turn,
+    need: Need,
+}
+
+/// The two lines.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    free: BTreeSet<Turn>,
+    fresh: BTreeSet<Turn>,
+    next_number: u64,
+}
+
+impl Schedule {
+    /// Puts stream `id` in the line where `need` says it belongs, or in none. It keeps its turn if it has one and its
+    /// priority is the same.
+    pub(super) fn place(&mut self, place: &mut Option<Place>, id: StreamId, priority: i8, need: Option<Need>) {
+        let priority = Reverse(priority);
+        if let Some(old) = *place {
+            if Some(old.need) == need && old.turn.priority == priority {
+                return;
+            }
+            self.line_mut(old.need).remove(&old.turn);
+        }
+        let keeps = place.filter(|old| old.turn.priority == priority).map(|old| old.turn);
+        *place = need.map(|need| {
+            let turn = keeps.unwrap_or_else(|| Turn { priority, number: self.take_number(), id });
+            self.line_mut(need).insert(turn);
+            Place { turn, need }
+        });
+    }
+
+    /// Stream `id` had its turn: it goes behind all others of its priority.
+    pub(super) fn rotate(&mut self, place: &mut Option<Place>) {
+        let Some(place) = place else { return };
+        if self.free.len() + self.fresh.len() == 1 {
+            return;
+        }
+        self.line_mut(place.need).remove(&place.turn);
+        place.turn.number = self.take_number();
+        self.line_mut(place.need).insert(place.turn);
+    }
+
+    /// The streams that can send, in order; without credit only those that need none.
+    pub(super) fn line(&self, credit: bool) -> impl Iterator<Item = StreamId> + '_ {
+        let mut free = self.free.iter().peekable();
+        let mut fresh = self.fresh.iter().take(if credit { usize::MAX } else { 0 }).peekable();
+        core::iter::from_fn(move || {
+            let fresh_is_first = match (free.peek(), fresh.peek()) {
+                (Some(a), Some(b)) => b < a,
+                (None, _) => true,
+                (_, None) => false,
+            };
+            let turn = if fresh_is_first { fresh.next() } else { free.next() };
+            turn.map(|turn| turn.id)
+        })
+    }
+
+    fn line_mut(&mut self, need: Need) -> &mut BTreeSet<Turn> {
+        match need {
+            Need::Nothing => &mut self.free,
+            Need::Credit => &mut self.fresh,
+        }
+    }
+
+    fn take_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(schedule: &Schedule, credit: bool) -> Vec<u32> {
+        schedule.line(credit).map(|id| id.0).collect()
+    }
+
+    fn three(priorities: [i8; 3], needs: [Need; 3]) -> (Schedule, [Option<Place>; 3]) {
+        let (mut schedule, mut places) = (Schedule::default(), [None; 3]);
+        for i in 0..3 {
+            schedule.place(&mut places[i], StreamId(i as u32), priorities[i], Some(needs[i]));
+        }
+        (schedule, places)
+    }
+
+    #[test]
+    fn higher_priority_goes_first() {
+        assert_eq!(line(&three([-1, 0, 7], [Need::Credit; 3]).0, true), [2, 1, 0]);
+    }
+
+    #[test]
+    fn equal_priorities_take_turns() {
+        let (mut schedule, mut places) = three([0; 3], [Need::Credit; 3]);
+        schedule.rotate(&mut places[0]);
+        assert_eq!(line(&schedule, true), [1, 2, 0]);
+        schedule.rotate(&mut places[1]);
+        assert_eq!(line(&schedule, true), [2, 0, 1]);
+    }
+
+    #[test]
+    fn without_credit_only_streams_that_need_none_are_in_line() {
+        let (schedule, _) = three([0, 0, 5], [Need::Credit, Need::Nothing, Need::Credit]);
+        assert_eq!(line(&schedule, false), [1]);
+        assert_eq!(line(&schedule, true), [2, 0, 1]);
+    }
+
+    #[test]
+    fn a_stream_that_changes_lines_keeps_its_turn() {
+        let (mut schedule, mut places) = three([0; 3], [Need::Credit; 3]);
+        schedule.place(&mut places[0], StreamId(0), 0, Some(Need::Nothing));
+        assert_eq!(line(&schedule, true), [0, 1, 2]);
+    }
+
+    #[test]
+    fn leaving_the_line_loses_the_turn() {
+        let (mut schedule, mut places) = three([0; 3], [Need::Credit; 3]);
+        schedule.place(&mut places[0], StreamId(0), 0, None);
+        assert_eq!(line(&schedule, true), [1, 2]);
+        schedule.place(&mut places[0], StreamId(0), 0, Some(Need::Credit));
+        assert_eq!(line(&schedule, true), [1, 2, 0]);
+    }
+
+    #[test]
+    fn a_new_priority_takes_effect_at_once() {
+        let (mut schedule, mut places) = three([0; 3], [Need::Credit; 3]);
+        schedule.place(&mut places[2], StreamId(2), 1, Some(Need::Credit));
+        assert_eq!(line(&schedule, true), [2, 0, 1]);
+    }
+}

@@ -1,0 +1,402 @@
+//! All streams together: which exist, what they share, and the one place where a change to a stream is followed by
+//! everything that it entails ([`Streams::update`]).
+//!
+//! `app` has what the application calls, `input` what the peer's frames do, `output` what goes into records and what
+//! became of it. A stream exists from when either side opens it until both halves are over; memory is proportional to
+//! the streams that exist, whatever their numbers (attacks 3 and 7).
+
+mod app;
+mod input;
+mod output;
+#[cfg(test)]
+mod pair_tests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use core::time::Duration;
+
+use super::ControlKey;
+use super::flow::{Clock, Credit, Window};
+use super::recv::RecvHalf;
+use super::schedule::{Place, Schedule};
+use super::send::SendHalf;
+use crate::config::Config;
+use crate::event::StreamEvent;
+use crate::time::Time;
+use crate::wire::ids::{ConnectionId, Side, StreamId};
+
+/// How many streams one side can ever open: 2³¹.
+const MAX_STREAMS: u32 = 1 << 31;
+
+/// One stream.
+#[derive(Debug)]
+struct Stream {
+    send: SendHalf,
+    recv: RecvHalf,
+    priority: i8,
+    /// The TCP connections that it may use; empty: all.
+    attached: Vec<ConnectionId>,
+    /// Its place in the schedule, if it has something to send.
+    place: Option<Place>,
+    /// The last write took less than was offered; a Writable event is owed.
+    blocked: bool,
+}
+
+/// What a stream adds to the session's sums.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    to_send: usize,
+    to_read: usize,
+}
+
+impl Stream {
+    fn load(&self) -> Load {
+        Load { to_send: self.send.buffered(), to_read: self.recv.memory() }
+    }
+
+    fn may_use(&self, tcp: ConnectionId) -> bool {
+        self.attached.is_empty() || self.attached.contains(&tcp)
+    }
+
+    fn is_over(&self) -> bool {
+        self.send.is_over() && self.recv.is_over()
+    }
+}
+
+/// How far the session's end has come, as far as streams are concerned.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ending {
+    /// The application writes no more.
+    writing_stopped: bool,
+    /// The peer takes no more.
+    outgoing_dropped: bool,
+    /// The peer sends no more.
+    truncated: bool,
+    /// All is over.
+    aborted: bool,
+}
+
+/// What all streams share.
+#[derive(Debug)]
+struct Shared {
+    side: Side,
+    config: Config,
+    clock: Clock,
+    plain: bool,
+    /// Client of a plain session: the one stream has not been asked for.
+    plain_to_open: bool,
+    ending: Ending,
+    events: VecDeque<StreamEvent>,
+
+    // Sending.
+    schedule: Schedule,
+    credit: Credit,
+    peer_stream_window: u64,
+    /// Streams that are owed a Writable event.
+    blocked: BTreeSet<StreamId>,
+    buffered_to_send: usize,
+    /// Duplicates were asked for: what each TCP connection carries is remembered.
+    redundant: bool,
+
+    // Receiving.
+    window: Window,
+    buffered_to_read: usize,
+
+    // Control frames to be sent.
+    due: BTreeSet<ControlKey>,
+
+    // Opening. Numbers count streams of one side since the session began.
+    opened_here: u32,
+    /// The peer allows so many.
+    limit_here: u32,
+    /// An open was refused for the limit; an Available event is owed.
+    open_refused: bool,
+    opened_by_peer: u32,
+    accepted: u32,
+    /// Streams of the peer that are over.
+    closed_by_peer: u32,
+    /// The peer was told that it may open so many.
+    limit_of_peer: u32,
+}
+
+/// All streams of one session.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    map: BTreeMap<StreamId, Stream>,
+    shared: Shared,
+}
+
+impl Streams {
+    /// No streams, and no right to send before [`Streams::set_peer_limits`].
+    pub(crate) fn new(side: Side, config: &Config) -> Self {
+        let window = Window::new(config.initial_session_window, config.max_session_window, Time::ZERO);
+        let shared = Shared {
+            side,
+            config: config.clone(),
+            clock: Clock::default(),
+            plain: false,
+            plain_to_open: false,
+            ending: Ending::default(),
+            events: VecDeque::new(),
+            schedule: Schedule::default(),
+            credit: Credit::default(),
+            peer_stream_window: 0,
+            blocked: BTreeSet::new(),
+            buffered_to_send: 0,
+            redundant: false,
+            window,
+            buffered_to_read: 0,
+            due: BTreeSet::new(),
+            opened_here: 0,
+            limit_here: 0,
+            open_refused: false,
+            opened_by_peer: 0,
+            accepted: 0,
+            closed_by_peer: 0,
+            limit_of_peer: config.max_streams.min(MAX_STREAMS),
+        };
+        Self { map: BTreeMap::new(), shared }
+    }
+
+    /// A session without TCPLS: exactly one stream, 0, on both sides, with no flow control. Called once, at the end of
+    /// the handshake. The server accepts it like any other; the client has it without opening it.
+    pub(crate) fn make_plain(&mut self) {
+        let shared = &mut self.shared;
+        shared.plain = true;
+        shared.credit = Credit::UNLIMITED;
+        shared.window = Window::unlimited();
+        shared.opened_here = 0;
+        shared.limit_here = 0;
+        self.create(StreamId(0));
+        if self.shared.side == Side::Server {
+            self.shared.opened_by_peer = 1;
+            self.shared.limit_of_peer = 1;
+            self.shared.events.push_back(StreamEvent::Opened);
+        } else {
+            self.shared.opened_here = 1;
+            self.shared.plain_to_open = true;
+        }
+    }
+
+    /// What the peer's Session Parameters allow. Before this nothing may be sent.
+    pub(crate) fn set_peer_limits(&mut self, max_data: u64, max_stream_data: u64, max_streams: u32) {
+        self.shared.peer_stream_window = max_stream_data;
+        let ids: Vec<StreamId> = self.map.keys().copied().collect();
+        for id in ids {
+            self.update(id, |stream, _| stream.send.raise_limit(max_stream_data));
+        }
+        self.handle_max_data(max_data);
+        self.handle_max_streams(max_streams);
+    }
+
+    /// Tells the time, and the session's typical round trip (with several TCP connections, the longest that carries
+    /// data). Receive windows grow by it.
+    pub(crate) fn set_now(&mut self, now: Time, round_trip: Option<Duration>) {
+        self.shared.clock = Clock { now, round_trip };
+    }
+
+    /// What changed since the last call.
+    pub(crate) fn poll_event(&mut self) -> Option<StreamEvent> {
+        self.shared.events.pop_front()
+    }
+
+    /// Bytes written and not acknowledged.
+    pub(crate) fn buffered_to_send(&self) -> usize {
+        self.shared.buffered_to_send
+    }
+
+    /// Memory held for what came and was not read, bookkeeping included.
+    pub(crate) fn buffered_to_read(&self) -> usize {
+        self.shared.buffered_to_read
+    }
+
+    /// How many streams exist.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    // How the session ends.
+
+    /// The peer sends no more: receiving halves that are not complete end with `ReadError::Truncated`, after what is in order.
+    pub(crate) fn truncate(&mut self) {
+        self.shared.ending.truncated = true;
+        self.update_all(|stream, _| stream.recv.truncate());
+    }
+
+    /// The session is closed by an error: nothing is readable or writable any more, and no memory is held.
+    pub(crate) fn abort(&mut self) {
+        self.map = BTreeMap::new();
+        let shared = &mut self.shared;
+        shared.ending = Ending { writing_stopped: true, outgoing_dropped: true, truncated: true, aborted: true };
+        shared.schedule = Schedule::default();
+        shared.blocked = BTreeSet::new();
+        shared.due = BTreeSet::new();
+        (shared.buffered_to_send, shared.buffered_to_read) = (0, 0);
+        shared.accepted = shared.opened_by_peer;
+    }
+
+    /// No more writes are taken and no stream is opened. What is buffered still goes out; streams that the application
+    /// has not finished stay unfinished.
+    pub(crate) fn stop_writing(&mut self) {
+        self.shared.ending.writing_stopped = true;
+        for id in core::mem::take(&mut self.shared.blocked) {
+            self.update(id, |stream, _| stream.blocked = false);
+        }
+    }
+
+    /// The peer takes no more: everything unsent or unacknowledged is dropped, and writes fail.
+    pub(crate) fn drop_outgoing(&mut self) {
+        self.stop_writing();
+        self.shared.ending.outgoing_dropped = true;
+        self.shared.due.clear();
+        self.update_all(|stream, _| stream.send.drop_all());
+    }
+
+    /// Whether all that was written is acknowledged, ends and resets included. Looks at every stream.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.map.values().all(|stream| stream.send.is_flushed())
+    }
+
+    // The bookkeeping.
+
+    /// Makes a stream of either side.
+    fn create(&mut self, id: StreamId) {
+        let shared = &self.shared;
+        let window = shared.stream_window();
+        let credit = shared.stream_credit();
+        let mut stream = Stream {
+            send: SendHalf::new(id, credit),
+            recv: RecvHalf::new(id, window, shared.config.max_gaps),
+            priority: 0,
+            attached: Vec::new(),
+            place: None,
+            blocked: false,
+        };
+        if shared.ending.outgoing_dropped {
+            stream.send.drop_all();
+        }
+        self.map.insert(id, stream);
+        if shared.ending.truncated {
+            self.update(id, |stream, _| stream.recv.truncate());
+        }
+    }
+
+    /// Makes a change to a stream and everything that follows from it: the session's sums, its turn to send, frames
+    /// and events that are due, and its end. `None` if there is no such stream.
+    fn update<R>(&mut self, id: StreamId, change: impl FnOnce(&mut Stream, &mut Shared) -> R) -> Option<R> {
+        let stream = self.map.get_mut(&id)?;
+        let before = stream.load();
+        let was_full = self.shared.send_room() == 0;
+        let result = change(stream, &mut self.shared);
+        self.shared.settle(id, stream, before);
+        if stream.is_over() {
+            self.map.remove(&id);
+            self.shared.stream_is_over(id);
+        }
+        if was_full && self.shared.send_room() > 0 {
+            self.wake_writers();
+        }
+        Some(result)
+    }
+
+    fn update_all(&mut self, change: impl Fn(&mut Stream, &mut Shared)) {
+        let ids: Vec<StreamId> = self.map.keys().copied().collect();
+        for id in ids {
+            self.update(id, &change);
+        }
+    }
+
+    /// The session's send buffer was full and is not any more: all who wait may try again.
+    fn wake_writers(&mut self) {
+        for id in core::mem::take(&mut self.shared.blocked) {
+            if let Some(stream) = self.map.get_mut(&id) {
+                self.shared.blocked.insert(id);
+                self.shared.wake_writer(id, stream);
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn stream_window(&self) -> Window {
+        if self.plain {
+            return Window::unlimited();
+        }
+        Window::new(self.config.initial_stream_window, self.config.max_stream_window, self.clock.now)
+    }
+
+    fn stream_credit(&self) -> Credit {
+        let mut credit = Credit::default();
+        credit.raise(if self.plain { u64::MAX } else { self.peer_stream_window });
+        credit
+    }
+
+    /// Brings everything that depends on a stream up to date with it.
+    fn settle(&mut self, id: StreamId, stream: &mut Stream, before: Load) {
+        let now = stream.load();
+        self.buffered_to_send = self.buffered_to_send - before.to_send + now.to_send;
+        self.buffered_to_read = self.buffered_to_read - before.to_read + now.to_read;
+        self.schedule.place(&mut stream.place, id, stream.priority, stream.send.need());
+        if stream.recv.window_update_is_due() {
+            self.due.insert(ControlKey::MaxStreamData(id));
+        }
+        if self.window.update_is_due() {
+            self.due.insert(ControlKey::MaxData);
+        }
+        if stream.recv.take_readable() {
+            self.events.push_back(StreamEvent::Readable { id });
+        }
+        if stream.send.take_delivered() {
+            self.events.push_back(StreamEvent::Delivered { id });
+        }
+        if stream.blocked {
+            self.wake_writer(id, stream);
+        }
+    }
+
+    /// Forgets what is left of a stream, and gives the peer credit for another if it was the peer's.
+    fn stream_is_over(&mut self, id: StreamId) {
+        for key in [ControlKey::MaxStreamData(id), ControlKey::ResetStream(id), ControlKey::StopSending(id)] {
+            self.due.remove(&key);
+        }
+        self.blocked.remove(&id);
+        if id.initiator() != self.side && !self.plain {
+            self.closed_by_peer += 1;
+            let gain = self.fresh_limit_of_peer().saturating_sub(self.limit_of_peer);
+            if gain >= (self.config.max_streams / 4).max(1) {
+                self.due.insert(ControlKey::MaxStreams);
+            }
+        }
+    }
+
+    /// How many streams the peer may have opened by now, those that are over included.
+    fn fresh_limit_of_peer(&self) -> u32 {
+        self.closed_by_peer.saturating_add(self.config.max_streams).min(MAX_STREAMS)
+    }
+
+    /// How many bytes may still be written to all streams together.
+    fn send_room(&self) -> usize {
+        self.config.send_buffer.saturating_sub(self.buffered_to_send)
+    }
+
+    /// How many bytes may be written to `stream`.
+    fn room_for(&self, stream: &Stream) -> usize {
+        let own = self.config.stream_send_buffer.saturating_sub(stream.send.buffered());
+        own.min(self.send_room()).min(usize::try_from(stream.send.offsets_left()).unwrap_or(usize::MAX))
+    }
+
+    /// Gives a Writable event to a stream that is owed one, if it could write.
+    fn wake_writer(&mut self, id: StreamId, stream: &mut Stream) {
+        let can_write = stream.send.check_open().is_ok();
+        if can_write && self.room_for(stream) == 0 {
+            return;
+        }
+        stream.blocked = false;
+        self.blocked.remove(&id);
+        if can_write {
+            self.events.push_back(StreamEvent::Writable { id });
+        }
+    }
+}
