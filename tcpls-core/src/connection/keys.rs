@@ -83,6 +83,9 @@ pub(crate) struct Keys {
     open_current: u32,
     /// The generation that this side's TCP connections should be at.
     seal_target: u32,
+    /// The newest generation that the peer has acknowledged a record of. It is never more than one behind the target: the
+    /// first record of a join opens with at most the generation after the newest that the receiver has seen.
+    seal_confirmed: u32,
     failures: OpenBudget,
     confidentiality_limit: u64,
 }
@@ -109,6 +112,7 @@ impl Keys {
             open: Chain::new(open),
             open_current: 0,
             seal_target: 0,
+            seal_confirmed: 0,
             failures: OpenBudget::new(integrity_limit),
         }
     }
@@ -128,8 +132,16 @@ impl Keys {
         self.seal.get(self.seal_target).is_some_and(|sealer| sealer.budget.wants_update())
     }
 
-    /// Makes the next generation of this side's keys the one to seal with.
+    /// The peer has opened a record of this generation.
+    pub(crate) fn confirm_seal(&mut self, generation: u32) {
+        self.seal_confirmed = self.seal_confirmed.max(generation);
+    }
+
+    /// Makes the next generation of this side's keys the one to seal with, once the peer has the one before.
     pub(crate) fn start_seal_update(&mut self) -> Result<(), KeyError> {
+        if self.seal_confirmed < self.seal_target {
+            return Err(KeyError::NoKeys);
+        }
         if self.seal_target == self.seal.newest() {
             let budget = SealBudget::new(self.confidentiality_limit, 0);
             self.seal.push(Sealer { keys: self.schedule.next_seal()?, budget });

@@ -180,7 +180,7 @@ impl Connection {
         out.extend_from_slice(&key_update_message(false));
         self.seal_record(tcp, ContentType::Handshake, out, start)?;
         if let Some(entry) = self.tcps.get_mut(&tcp) {
-            entry.sent.skip();
+            entry.seal_since = entry.sent.skip().next();
             entry.seal.generation += 1;
             entry.seal.aead_seq = 0;
         }

@@ -14,7 +14,7 @@ use self::rtt::Rtt;
 use self::sent::SentLog;
 use crate::stats::TcpCounters;
 use crate::time::Time;
-use crate::wire::ids::ConnectionId;
+use crate::wire::ids::{ConnectionId, RecordSeq};
 
 /// How far a TCP connection is. What is lost is not in this table any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub(crate) struct Tcp<C> {
     /// Whether sealed records may follow `raw` already.
     pub(crate) may_seal: bool,
     pub(crate) seal: KeyPosition,
+    /// The first record that was, or will be, sealed with the generation of `seal`.
+    pub(crate) seal_since: RecordSeq,
     pub(crate) open: KeyPosition,
     pub(crate) sent: SentLog<C>,
     pub(crate) received: Received,
@@ -87,6 +89,7 @@ impl<C> Tcp<C> {
             raw: Vec::new(),
             may_seal: false,
             seal: KeyPosition::default(),
+            seal_since: RecordSeq(0),
             open: KeyPosition::default(),
             sent: SentLog::default(),
             received: Received::default(),
