@@ -358,6 +358,10 @@ impl Connection {
         let mut views = core::mem::take(&mut self.scratch.views);
         views.clear();
         views.extend(self.tcps.values().filter(|entry| entry.is_active()).map(Self::view_of));
+        if views.len() > 1 && self.streams.has_data(tcp) {
+            // Nobody stands back for one that may not carry what there is: its streams would wait for ever.
+            views.retain(|view| view.tcp == tcp || self.streams.has_data(view.tcp));
+        }
         let choice = match views.iter().position(|view| view.tcp == tcp) {
             // Opening or retiring: used only when nothing better lives.
             None if views.is_empty() => Choice::Send,

@@ -41,7 +41,7 @@ pub enum Choice {
 /// To stay alive a policy must never answer [`Choice::Wait`] for every TCP connection that is not blocked.
 pub trait Scheduler: Send {
     /// Whether `all[asked]` may take the next record. `all` is sorted by connection ID and has every TCP connection that
-    /// can carry stream data, `asked` among them.
+    /// may carry some of the stream data there is, `asked` among them.
     fn choose(&mut self, asked: usize, all: &[TcpView]) -> Choice;
 }
 

@@ -1,0 +1,139 @@
+//! One stream over several TCP connections at the same time, under each scheduler.
+
+use tcpls_core::connection::schedule::{
+    ActiveStandby, Aggregate, Choice, LowestRtt, Redundant, RoundRobin, Scheduler, TcpView,
+};
+use tcpls_core::wire::ids::ConnectionId;
+
+use crate::support::pair::bytes;
+use crate::support::{Client, Pair, Server};
+
+/// A policy, to be made anew for each run.
+type Maker = fn() -> Box<dyn Scheduler>;
+
+fn shares(pair: &mut Pair) -> Vec<u64> {
+    pair.client().stats().tcp.iter().map(|tcp| tcp.counters.stream_bytes_sent).collect()
+}
+
+/// Sends `len` bytes over `n` TCP connections; what each of them carried.
+fn bulk(n: usize, scheduler: Box<dyn Scheduler>, len: usize) -> Vec<u64> {
+    let mut pair = Pair::with_tcp_connections(n);
+    pair.client().set_scheduler(scheduler);
+    pair.transfer(Client, &bytes(len));
+    shares(&mut pair)
+}
+
+#[test]
+fn one_stream_arrives_in_order_over_any_number_of_tcp_connections_under_any_scheduler() {
+    let makers: [Maker; 6] = [
+        || Box::new(Aggregate),
+        || Box::new(LowestRtt),
+        || Box::new(RoundRobin),
+        || Box::new(Redundant),
+        || Box::new(ActiveStandby),
+        || Box::new(Alternating(0)),
+    ];
+    for n in 1..=4 {
+        for make in makers {
+            assert!(bulk(n, make(), 700_000).iter().sum::<u64>() >= 700_000);
+        }
+    }
+}
+
+#[test]
+fn aggregation_uses_every_tcp_connection_that_has_room() {
+    for n in 2..=4 {
+        let shares = bulk(n, Box::new(Aggregate), 2_000_000);
+        assert_eq!(shares.iter().sum::<u64>(), 2_000_000);
+        assert!(shares.iter().all(|share| *share > 100_000), "{shares:?}");
+    }
+}
+
+#[test]
+fn round_robin_gives_equal_shares() {
+    for n in 2..=4 {
+        let shares = bulk(n, Box::new(RoundRobin), 4_000_000);
+        let (most, least) = (shares.iter().max().unwrap(), shares.iter().min().unwrap());
+        assert!(most - least <= 3 * RoundRobin::QUANTUM, "{shares:?}");
+    }
+}
+
+#[test]
+fn what_is_sent_on_every_tcp_connection_is_delivered_once() {
+    let mut pair = Pair::with_tcp_connections(3);
+    pair.client().set_scheduler(Box::new(Redundant));
+    let data = bytes(300_000);
+    pair.transfer(Client, &data);
+    let sent: u64 = shares(&mut pair).iter().sum();
+    assert!(sent > 500_000, "little went out more than once: {sent}");
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, &data);
+    pair.round();
+    pair.cut(ConnectionId(1));
+    pair.drive();
+    pair.assert_received(Server, stream, &data);
+}
+
+#[test]
+fn with_redundancy_one_stalled_tcp_connection_delays_nothing() {
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.client().set_scheduler(Box::new(Redundant));
+    pair.stall(ConnectionId::FIRST);
+    pair.transfer(Client, &bytes(40_000));
+}
+
+#[test]
+fn a_standby_carries_nothing_until_it_is_needed() {
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.client().set_scheduler(Box::new(ActiveStandby));
+    pair.transfer(Client, &bytes(500_000));
+    assert_eq!(shares(&mut pair), [500_000, 0]);
+    pair.cut(ConnectionId::FIRST);
+    pair.transfer(Client, &bytes(500_000));
+    assert_eq!(shares(&mut pair)[1], 500_000);
+}
+
+#[test]
+fn a_scheduler_of_the_users_decides() {
+    let mut pair = Pair::with_tcp_connections(3);
+    pair.client().set_scheduler(Box::new(OnlyTheLast));
+    pair.transfer(Client, &bytes(300_000));
+    assert_eq!(shares(&mut pair), [0, 0, 300_000]);
+}
+
+#[test]
+fn a_stalled_tcp_connection_holds_back_only_what_is_on_it() {
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.stall(ConnectionId::FIRST);
+    let stream = pair.open_stream(Client);
+    let data = bytes(1_000_000);
+    pair.submit(Client, stream, &data);
+    pair.drive();
+    let carried = shares(&mut pair);
+    assert!(carried[0] < 70_000 && carried[1] > 900_000, "{carried:?}");
+    pair.unstall(ConnectionId::FIRST);
+    pair.drive();
+    pair.assert_received(Server, stream, &data);
+    assert_eq!(shares(&mut pair).iter().sum::<u64>(), 1_000_000, "nothing was sent twice");
+}
+
+/// Lets every other record pass.
+struct Alternating(usize);
+
+impl Scheduler for Alternating {
+    fn choose(&mut self, asked: usize, all: &[TcpView]) -> Choice {
+        if asked == self.0 % all.len() || all[self.0 % all.len()].blocked {
+            self.0 += 1;
+            return Choice::Send;
+        }
+        Choice::Wait
+    }
+}
+
+struct OnlyTheLast;
+
+impl Scheduler for OnlyTheLast {
+    fn choose(&mut self, asked: usize, all: &[TcpView]) -> Choice {
+        if asked + 1 == all.len() { Choice::Send } else { Choice::Wait }
+    }
+}

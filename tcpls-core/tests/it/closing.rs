@@ -1,0 +1,215 @@
+//! How a session ends: in order, in a hurry, by both at once, by silence.
+
+use std::time::Duration;
+
+use tcpls_core::connection::State;
+use tcpls_core::error::{CloseReason, OpenStreamError, OpenTcpError, ReadError, TcpError, WriteError};
+use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
+
+use crate::support::pair::bytes;
+use crate::support::{Client, Pair, Server, Setup};
+
+const FIRST: ConnectionId = ConnectionId::FIRST;
+
+fn local(error: u32) -> Option<CloseReason> {
+    Some(CloseReason::Local { error: ErrorCode(error) })
+}
+
+fn by_peer(error: u32, reason: &[u8]) -> Option<CloseReason> {
+    Some(CloseReason::Peer { error: ErrorCode(error), reason: reason.to_vec() })
+}
+
+#[test]
+fn closing_delivers_all_that_was_written() {
+    for (closer, n) in [(Client, 1), (Server, 1), (Client, 3), (Server, 3)] {
+        let mut pair = Pair::with_tcp_connections(n);
+        let data = bytes(900_000);
+        let stream = pair.open_stream(closer);
+        pair.write(closer, stream, &data);
+        pair.finish(closer, stream);
+        pair.close(closer, 0, b"done");
+        pair.drive();
+        pair.assert_received(closer.peer(), stream, &data);
+        assert_eq!(pair.close_reason(closer), local(0));
+        assert_eq!(pair.close_reason(closer.peer()), by_peer(0, b"done"));
+    }
+}
+
+#[test]
+fn the_peer_hears_the_code_and_the_reason() {
+    for closer in [Client, Server] {
+        let mut pair = Pair::with_tcp_connections(2);
+        pair.close(closer, 42, b"enough");
+        pair.drive();
+        assert_eq!(pair.close_reason(closer.peer()), by_peer(42, b"enough"));
+        assert!(pair.events(closer.peer()).contains(&Event::PeerClosing { error: ErrorCode(42) }));
+        assert_eq!(pair.close_reason(closer), local(42));
+        for side in [Client, Server] {
+            let discarded = pair.tcp_events(side).iter().filter(|e| matches!(e, TcpEvent::Discarded { .. })).count();
+            assert_eq!(discarded, 2, "{side:?}");
+        }
+    }
+}
+
+#[test]
+fn closing_with_an_error_drops_what_was_not_sent() {
+    let mut pair = Pair::established();
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, &bytes(2_000_000));
+    pair.close(Client, 7, b"");
+    pair.drive();
+    assert_eq!(pair.close_reason(Server), by_peer(7, b""));
+    assert!(pair.read_all(Server, stream).len() < 2_000_000);
+    assert!(matches!(pair.stream_end(Server, stream), None | Some(Err(ReadError::Truncated))));
+}
+
+#[test]
+fn both_may_close_at_once() {
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.close(Client, 1, b"mine");
+    pair.close(Server, 2, b"mine too");
+    pair.drive();
+    assert_eq!(pair.close_reason(Client), local(1));
+    assert_eq!(pair.close_reason(Server), local(2));
+}
+
+#[test]
+fn closing_twice_changes_nothing() {
+    let mut pair = Pair::established();
+    pair.close(Client, 0, b"first");
+    pair.close(Client, 9, b"second");
+    pair.drive();
+    pair.close(Client, 9, b"third");
+    pair.close(Server, 9, b"fourth");
+    pair.drive();
+    assert_eq!(pair.close_reason(Client), local(0));
+    assert_eq!(pair.close_reason(Server), by_peer(0, b"first"));
+}
+
+#[test]
+fn a_session_that_never_carried_anything_closes_within_two_round_trips() {
+    let mut pair = Pair::established();
+    pair.close(Client, 0, b"");
+    (0..3).for_each(|_| _ = pair.round());
+    assert_eq!(pair.client().state(), State::Closed);
+    assert_eq!(pair.server().state(), State::Closed);
+    assert!(!pair.has_socket(FIRST));
+}
+
+#[test]
+fn a_client_that_gives_up_during_the_handshake_says_so() {
+    let mut pair = Setup::default().start();
+    pair.step(Client);
+    pair.deliver_all();
+    pair.close(Client, 3, b"changed my mind");
+    pair.drive();
+    assert_eq!(pair.close_reason(Client), local(3));
+    assert_eq!(pair.server().state(), State::Closed);
+}
+
+#[test]
+fn a_stream_without_an_end_is_reported_as_cut_short() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let (whole, half) = (pair.open_stream(Client), pair.open_stream(Client));
+    pair.submit(Client, whole, b"whole");
+    pair.write(Client, half, b"half");
+    pair.drive();
+    pair.close(Client, 0, b"");
+    pair.drive();
+    pair.assert_received(Server, whole, b"whole");
+    assert_eq!(pair.read_all(Server, half), b"half");
+    assert_eq!(pair.stream_end(Server, half), Some(Err(ReadError::Truncated)), "draft, 4.5");
+}
+
+#[test]
+fn what_came_before_the_end_can_be_read_after_it() {
+    let mut pair = Pair::established();
+    pair.end(Server).reads = false;
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, &[9; 100_000]);
+    pair.drive();
+    pair.close(Client, 0, b"");
+    pair.drive();
+    assert_eq!(pair.server().state(), State::Closed);
+    pair.end(Server).reads = true;
+    pair.assert_received(Server, stream, &[9; 100_000]);
+}
+
+#[test]
+fn an_idle_session_ends_on_both_sides() {
+    let setup = Setup::default().both(|config| config.idle_timeout = Some(Duration::from_secs(20)));
+    let mut pair = setup.established();
+    pair.drive_for(Duration::from_secs(15));
+    pair.client().ping(FIRST).unwrap();
+    pair.drive_for(Duration::from_secs(15));
+    assert_eq!(pair.client().state(), State::Established, "a ping keeps it alive");
+    pair.drive_for(Duration::from_secs(10));
+    let reasons = [Client, Server].map(|side| pair.close_reason(side));
+    assert!(reasons.contains(&Some(CloseReason::IdleTimeout)), "{reasons:?}");
+    assert!(reasons.iter().all(Option::is_some), "{reasons:?}");
+}
+
+#[test]
+fn without_an_idle_timeout_silence_is_no_end() {
+    let mut pair = Setup::default().both(|config| config.idle_timeout = None).established();
+    assert_eq!((pair.client().poll_timeout(), pair.server().poll_timeout()), (None, None));
+    pair.drive_for(Duration::from_secs(100_000));
+    pair.transfer(Client, b"good morning");
+}
+
+#[test]
+fn a_silent_peer_does_not_keep_a_session_from_closing() {
+    let mut pair = Pair::established();
+    pair.stall(FIRST);
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, &[1; 200_000]);
+    pair.close(Client, 0, b"");
+    pair.drive_for(Duration::from_secs(4));
+    assert_eq!(pair.client().state(), State::Closing);
+    pair.drive_for(Duration::from_secs(2));
+    assert_eq!(pair.close_reason(Client), local(0));
+}
+
+#[test]
+fn a_stranded_session_can_be_closed() {
+    let mut pair = Pair::established();
+    pair.cut(FIRST);
+    pair.close(Client, 5, b"");
+    pair.drive_for(Duration::from_secs(6));
+    assert_eq!(pair.close_reason(Client), local(5));
+}
+
+#[test]
+fn a_join_under_way_does_not_delay_closing() {
+    let mut pair = Pair::established();
+    let second = pair.open_tcp_slowly();
+    pair.stall(second);
+    pair.drive();
+    pair.close(Client, 0, b"");
+    pair.drive();
+    assert_eq!(pair.client().state(), State::Closed);
+    assert_eq!(pair.server().state(), State::Closed);
+}
+
+#[test]
+fn after_the_end_every_call_says_so() {
+    let mut pair = Pair::established();
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, b"x");
+    pair.close(Client, 1, b"");
+    pair.drive();
+    let now = pair.now;
+    let conn = pair.client();
+    assert_eq!(conn.open_stream(), Err(OpenStreamError::Closed));
+    assert_eq!(conn.open_tcp(now), Err(OpenTcpError::Closed));
+    assert_eq!(conn.retire_tcp(now, FIRST), Err(TcpError::Closed));
+    assert_eq!(conn.ping(FIRST), Err(TcpError::Closed));
+    assert_eq!(conn.stream(stream).write(b"y"), Err(WriteError::Closed));
+    assert!(conn.stream(StreamId(8)).write(b"y").is_err());
+    assert_eq!(conn.poll_timeout(), None);
+    conn.handle_timeout(now);
+    conn.update_keys();
+    assert_eq!(conn.poll_transmit(now, FIRST, 100_000, &mut Vec::new()), 0);
+    assert_eq!(conn.poll_event(), None);
+}

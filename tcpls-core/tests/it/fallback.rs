@@ -1,0 +1,300 @@
+//! A peer that does not speak TCPLS: the session is plain TLS 1.3 on one TCP connection, with one stream. The peers here are
+//! rustls as others use it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tcpls_core::config::Config;
+use tcpls_core::connection::{Connection, State, TcpEnd};
+use tcpls_core::endpoint::{Endpoint, EndpointConfig, Incoming};
+use tcpls_core::error::{AddressError, CloseReason, OpenStreamError, OpenTcpError, ReadError, TcpError, TcpFault};
+use tcpls_core::event::{Established, Event};
+use tcpls_core::time::Time;
+use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
+
+use crate::support::tls::{seed, start_client};
+use crate::support::{Client, Server, Side, Tls};
+
+const FIRST: ConnectionId = ConnectionId::FIRST;
+const ONLY: StreamId = StreamId(0);
+
+/// One end of ours and one that is plain rustls.
+struct Mixed {
+    conn: Connection,
+    peer: rustls::Connection,
+    unread: BytesMut,
+    now: Time,
+    heard: Vec<u8>,
+}
+
+impl Mixed {
+    fn new(ours: Side) -> Self {
+        Self::with(ours, Tls::default())
+    }
+
+    fn with(ours: Side, tls: Tls) -> Self {
+        let now = Time::from_millis(5);
+        let config = Arc::new(Config::default());
+        let (conn, peer) = match ours {
+            Client => {
+                let conn = Connection::client(now, config, start_client(&tls.client(1)), seed(2));
+                (conn, rustls::Connection::Server(tls.plain_server(3)))
+            }
+            Server => {
+                let mut peer = tls.plain_client(3);
+                let mut hello = Vec::new();
+                while peer.wants_write() {
+                    peer.write_tls(&mut hello).unwrap();
+                }
+                let mut bytes = BytesMut::from(&hello[..]);
+                let mut endpoint = Endpoint::new(EndpointConfig::default(), [1; 32], seed(4));
+                let incoming = endpoint.handle_accepted(now);
+                let Some(Incoming::New(session)) = endpoint.handle_bytes(now, incoming, &mut bytes) else {
+                    panic!("a ClientHello without a token starts a session");
+                };
+                let handshake = tls.server(1).handshake().unwrap();
+                let mut conn = Connection::server(now, config, handshake, session, seed(2));
+                conn.handle_bytes(now, FIRST, &mut bytes);
+                (conn, rustls::Connection::Client(peer))
+            }
+        };
+        Self { conn, peer, unread: BytesMut::new(), now, heard: Vec::new() }
+    }
+
+    fn established(ours: Side) -> Self {
+        let mut mixed = Self::new(ours);
+        mixed.drive();
+        assert_eq!(mixed.conn.state(), State::Plain);
+        assert!(!mixed.peer.is_handshaking());
+        mixed
+    }
+
+    fn drive(&mut self) {
+        for _ in 0..1000 {
+            if !(self.ours_to_peer() | self.peer_to_ours()) {
+                return;
+            }
+        }
+        panic!("they do not come to rest");
+    }
+
+    fn ours_to_peer(&mut self) -> bool {
+        let mut out = Vec::new();
+        while self.conn.poll_transmit(self.now, FIRST, 20_000, &mut out) > 0 {}
+        let mut rest = &out[..];
+        while !rest.is_empty() {
+            self.peer.read_tls(&mut rest).unwrap();
+            if self.peer.process_new_packets().is_err() {
+                break;
+            }
+            self.hear();
+        }
+        !out.is_empty()
+    }
+
+    fn hear(&mut self) {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.peer.reader().read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => self.heard.extend_from_slice(&buffer[..n]),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn peer_to_ours(&mut self) -> bool {
+        let mut out = Vec::new();
+        while self.peer.wants_write() {
+            self.peer.write_tls(&mut out).unwrap();
+        }
+        self.unread.extend_from_slice(&out);
+        self.conn.handle_bytes(self.now, FIRST, &mut self.unread);
+        !out.is_empty()
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.conn.poll_event()).collect()
+    }
+
+    fn write(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            let taken = self.conn.stream(ONLY).write(data).unwrap();
+            data = &data[taken..];
+        }
+    }
+
+    fn read(&mut self) -> Vec<u8> {
+        self.read_to_end().0
+    }
+
+    /// What can be read, and what the last read said.
+    fn read_to_end(&mut self) -> (Vec<u8>, Result<(), ReadError>) {
+        let mut all = Vec::new();
+        loop {
+            match self.conn.stream(ONLY).read(usize::MAX) {
+                Ok(Some(bytes)) => all.extend_from_slice(&bytes),
+                Ok(None) => return (all, Ok(())),
+                Err(error) => return (all, Err(error)),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_whose_server_does_not_speak_tcpls_is_told_and_has_one_stream() {
+    let mut mixed = Mixed::established(Client);
+    let established = Established { tcpls: false, application_protocol: None };
+    assert!(mixed.events().contains(&Event::Established(established)));
+    assert_eq!(mixed.conn.open_stream(), Ok(ONLY));
+    assert!(mixed.conn.open_stream().is_err(), "there is only one");
+    mixed.write(b"GET /");
+    mixed.drive();
+    assert_eq!(mixed.heard, b"GET /");
+    mixed.peer.writer().write_all(b"200 OK").unwrap();
+    mixed.drive();
+    assert_eq!(mixed.read(), b"200 OK");
+}
+
+#[test]
+fn a_server_whose_client_does_not_speak_tcpls_accepts_one_stream() {
+    let mut mixed = Mixed::established(Server);
+    mixed.peer.writer().write_all(b"GET /").unwrap();
+    mixed.drive();
+    assert_eq!(mixed.conn.accept_stream(), Some(ONLY));
+    assert_eq!(mixed.conn.accept_stream(), None);
+    assert_eq!(mixed.read(), b"GET /");
+    mixed.write(b"200 OK");
+    mixed.drive();
+    assert_eq!(mixed.heard, b"200 OK");
+}
+
+#[test]
+fn a_plain_application_protocol_is_agreed_where_tcpls_is_not() {
+    for ours in [Client, Server] {
+        let tls = Tls { client_protocols: vec![b"h2"], server_protocols: vec![b"h2"], ..Tls::default() };
+        let mut mixed = Mixed::with(ours, tls);
+        mixed.drive();
+        assert_eq!(mixed.conn.state(), State::Plain);
+        assert_eq!(mixed.conn.application_protocol(), Some(&b"h2"[..]));
+        assert_eq!(mixed.peer.alpn_protocol(), Some(&b"h2"[..]));
+    }
+}
+
+#[test]
+fn bulk_passes_both_ways() {
+    for ours in [Client, Server] {
+        let mut mixed = Mixed::established(ours);
+        if ours == Client {
+            mixed.conn.open_stream().unwrap();
+        } else {
+            mixed.peer.writer().write_all(b"!").unwrap();
+            mixed.drive();
+            assert_eq!(mixed.read(), b"!");
+        }
+        let data = crate::support::pair::bytes(300_000);
+        mixed.write(&data);
+        mixed.drive();
+        assert!(mixed.heard == data);
+        let mut back = Vec::new();
+        for part in data.chunks(10_000) {
+            mixed.peer.writer().write_all(part).unwrap();
+            mixed.drive();
+            back.extend(mixed.read());
+        }
+        assert!(back == data);
+    }
+}
+
+#[test]
+fn what_needs_more_than_one_tcp_connection_says_why_it_cannot_be() {
+    let address = "192.0.2.1:443".parse().unwrap();
+    for ours in [Client, Server] {
+        let mut mixed = Mixed::established(ours);
+        let (conn, now) = (&mut mixed.conn, mixed.now);
+        let refused = if ours == Client { OpenTcpError::Plain } else { OpenTcpError::Server };
+        assert_eq!(conn.open_tcp(now), Err(refused));
+        assert_eq!(conn.retire_tcp(now, FIRST), Err(TcpError::Plain));
+        assert_eq!(conn.set_backup(FIRST, true), Err(TcpError::Plain));
+        assert_eq!(conn.ping(FIRST), Err(TcpError::Plain));
+        assert_eq!(conn.send_tcp_option(28, &[1]), Err(TcpError::Plain));
+        assert_eq!(conn.advertise(address), Err(AddressError::Plain));
+        assert_eq!(conn.stream(ONLY).attach(FIRST), Err(TcpError::Plain));
+        assert_eq!(conn.stream(ONLY).detach(FIRST), Err(TcpError::Plain));
+        if ours == Server {
+            assert_eq!(conn.open_stream(), Err(OpenStreamError::Plain));
+        }
+        assert_eq!(conn.state(), State::Plain);
+        assert_eq!(conn.tokens(), 0);
+    }
+}
+
+#[test]
+fn close_notify_is_the_end_of_the_stream() {
+    let mut mixed = Mixed::established(Client);
+    mixed.conn.open_stream().unwrap();
+    mixed.write(b"last words");
+    mixed.conn.stream(ONLY).finish().unwrap();
+    mixed.drive();
+    assert_eq!(mixed.heard, b"last words");
+    assert_eq!(mixed.peer.reader().read(&mut [0; 1]).unwrap(), 0, "rustls has seen close_notify");
+    mixed.peer.writer().write_all(b"and yours").unwrap();
+    mixed.peer.send_close_notify();
+    mixed.drive();
+    assert_eq!(mixed.read_to_end(), (b"and yours".to_vec(), Ok(())));
+    assert_eq!(mixed.conn.state(), State::Closed);
+    let events = mixed.events();
+    assert!(matches!(events.last(), Some(Event::Closed { reason: CloseReason::Peer { .. } | CloseReason::Local { .. } })));
+}
+
+#[test]
+fn closing_delivers_what_was_written_and_says_close_notify() {
+    let mut mixed = Mixed::established(Client);
+    mixed.conn.open_stream().unwrap();
+    mixed.write(&[5; 100_000]);
+    mixed.conn.close(mixed.now, ErrorCode(0), b"");
+    mixed.drive();
+    assert_eq!(mixed.heard, [5; 100_000]);
+    assert_eq!(mixed.peer.reader().read(&mut [0; 1]).unwrap(), 0);
+    assert_eq!(mixed.conn.close_reason(), Some(&CloseReason::Local { error: ErrorCode(0) }));
+}
+
+#[test]
+fn a_stream_that_ends_without_close_notify_is_cut_short() {
+    let mut mixed = Mixed::established(Client);
+    mixed.conn.open_stream().unwrap();
+    mixed.peer.writer().write_all(b"half of").unwrap();
+    mixed.drive();
+    mixed.conn.handle_tcp_end(mixed.now, FIRST, TcpEnd::Fin);
+    assert_eq!(mixed.read_to_end(), (b"half of".to_vec(), Err(ReadError::Truncated)));
+    assert_eq!(mixed.conn.close_reason(), Some(&CloseReason::PlainTcpEnded(TcpFault::Fin)));
+}
+
+#[test]
+fn a_plain_session_stops_reading_when_the_application_does() {
+    let mut mixed = Mixed::established(Client);
+    mixed.conn.open_stream().unwrap();
+    let mut sent = 0;
+    while mixed.conn.wants_read(FIRST) {
+        mixed.peer.writer().write_all(&[7; 10_000]).unwrap();
+        mixed.drive();
+        sent += 10_000;
+        assert!(sent <= 40 << 20, "it must stop some time");
+    }
+    assert_eq!(mixed.conn.state(), State::Plain);
+    assert_eq!(mixed.read().len(), sent);
+    assert!(mixed.conn.wants_read(FIRST));
+}
+
+#[test]
+fn an_idle_plain_session_ends() {
+    let mut mixed = Mixed::established(Client);
+    mixed.now += Duration::from_secs(61);
+    mixed.conn.handle_timeout(mixed.now);
+    assert_eq!(mixed.conn.close_reason(), Some(&CloseReason::IdleTimeout));
+}

@@ -1,0 +1,435 @@
+//! A peer that keeps every rule but one: it makes this side work or remember for nothing. Work and memory are bounded per
+//! peer; above the bound the session ends with `ENHANCE_YOUR_CALM` (`docs/protocol.md`, 9; attacks 3 to 13 and 21).
+
+use tcpls_core::config::Config;
+use tcpls_core::connection::Connection;
+use tcpls_core::error::PeerMisbehaved as Rule;
+use tcpls_core::error::WriteError;
+use tcpls_core::event::{Event, StreamEvent};
+use tcpls_core::wire::frame::Frame;
+use tcpls_core::wire::hello::CHANGE_CIPHER_SPEC;
+use tcpls_core::wire::ids::{ConnectionId, Side, StreamId};
+
+use crate::support::peer::frames::*;
+use crate::support::peer::{ALERT, FIRST, GENEROUS, HANDSHAKE, Peer, SECOND, entries, frames_of};
+
+const BUDGET: usize = 500;
+
+fn small_budget() -> Config {
+    Config { overhead_budget: BUDGET as u32, ..Config::default() }
+}
+
+/// Lets a peer repeat itself, without time passing, until the session ends: after about `units` times, for lack of calm.
+fn calms_down(mut peer: Peer, units: usize, mut again: impl FnMut(&mut Peer, usize)) {
+    let mut count = 0;
+    while peer.conn.close_reason().is_none() {
+        assert!(
+            count <= units + units / 10 + 10,
+            "no end after {count} times: {:?}",
+            peer.conn.stats().frames_received
+        );
+        again(&mut peer, count);
+        count += 1;
+    }
+    assert!(count + 10 >= units * 9 / 10, "ended after {count} times already");
+    peer.assert_failed(Rule::EnhanceYourCalm);
+}
+
+/// One of these frames in a record, many times.
+fn repeated(side: Side, frame: &Frame<'_>) {
+    calms_down(Peer::with(side, small_budget()), BUDGET, |peer, _| _ = peer.send(FIRST, &[*frame]));
+}
+
+#[test]
+fn control_frames_without_end_end_the_session() {
+    let generous = entries(&GENEROUS);
+    for frame in [
+        PING,
+        padding(1),
+        stream_change(0, 0),
+        parameters(&generous),
+        max_data(1),
+        max_stream_data(0, 1),
+        max_streams(1),
+        address(1, 1),
+        remove_address(1),
+        connection_status(FIRST, true),
+        reset_stream(0, 0),
+        stop_sending(0),
+        connection_reset(SECOND),
+        stream(0, 0, b""),
+        fin(0, 0, b""),
+        tcp_option(28, &[1, 2]),
+        ack(FIRST, 0),
+    ] {
+        repeated(Side::Client, &frame);
+    }
+    repeated(Side::Server, &token(1, 1));
+    repeated(Side::Server, &token_wide(300, 1));
+}
+
+#[test]
+fn many_frames_in_one_record_cost_as_much_as_in_many_records() {
+    let pings = vec![PING; BUDGET / 4];
+    calms_down(Peer::with(Side::Client, small_budget()), 4, |peer, _| _ = peer.send(FIRST, &pings));
+    let mut peer = Peer::client();
+    peer.send(FIRST, &[PING; 16_000]);
+    peer.assert_lives(&[FIRST]);
+    peer.send(FIRST, &[PING; 16_000]);
+    peer.assert_failed(Rule::EnhanceYourCalm);
+}
+
+#[test]
+fn records_full_of_padding_cost_more_than_small_ones() {
+    let pads = padding(1 << 14);
+    calms_down(Peer::with(Side::Client, small_budget()), BUDGET / 5, |peer, _| _ = peer.send(FIRST, &[pads]));
+}
+
+#[test]
+fn data_that_was_there_already_counts_as_overhead() {
+    let data = [7; 1000];
+    calms_down(Peer::with(Side::Client, small_budget()), BUDGET, |peer, _| {
+        _ = peer.send(FIRST, &[stream(0, 0, &data)])
+    });
+}
+
+#[test]
+fn useful_data_and_time_pay_for_overhead() {
+    let mut peer = Peer::with(Side::Client, small_budget());
+    for n in 0..2 * BUDGET as u64 {
+        peer.send(FIRST, &[stream(0, n * 1024, &[7; 1024]), PING]);
+        peer.conn.stream(StreamId(0)).read(1 << 20).unwrap();
+    }
+    for _ in 0..4 * BUDGET {
+        peer.send(FIRST, &[PING]);
+        peer.sleep(1);
+    }
+    peer.assert_lives(&[FIRST]);
+}
+
+// attacks.md, 5 and 9
+#[test]
+fn many_pings_are_answered_by_one_ack() {
+    let mut peer = Peer::client();
+    let mut last = 0;
+    for _ in 0..10_000 {
+        last = peer.send(FIRST, &[PING]);
+    }
+    let answer = peer.recv(FIRST);
+    assert_eq!(frames_of(&answer), [ack(FIRST, last)]);
+}
+
+#[test]
+fn nothing_piles_up_for_a_peer_that_asks_and_does_not_read() {
+    let mut peer = Peer::client();
+    for n in 0..2_000 {
+        let id = (n % 15) as u8;
+        peer.send(FIRST, &[PING, address(id, id), remove_address(id), max_data(n), tcp_option(28, &[0; 4])]);
+        peer.take_events();
+    }
+    peer.assert_lives(&[FIRST]);
+    let mut out = Vec::new();
+    assert!(peer.conn.poll_transmit(peer.now, FIRST, usize::MAX >> 1, &mut out) < 200);
+}
+
+// attacks.md, 3
+#[test]
+fn streams_that_end_as_they_open_are_bounded_by_those_the_application_has_taken() {
+    let mut peer = Peer::client();
+    let limit = Config::default().max_streams;
+    for index in 0..limit {
+        peer.send(FIRST, &[fin(index * 2, 0, b"x")]);
+    }
+    peer.assert_lives(&[FIRST]);
+    let answer = peer.recv(FIRST);
+    assert!(!frames_of(&answer).iter().any(|frame| matches!(frame, Frame::MaxStreams(_))), "no credit for them");
+    assert_eq!(peer.conn.stats().streams_open, limit as usize);
+    peer.send(FIRST, &[fin(limit * 2, 0, b"x")]);
+    peer.assert_failed(Rule::TooManyStreams(limit * 2));
+}
+
+/// What an application does that answers each stream at once.
+fn serve(conn: &mut Connection) {
+    while let Some(id) = conn.accept_stream() {
+        while matches!(conn.stream(id).read(1 << 16), Ok(Some(_))) {}
+        _ = conn.stream(id).finish();
+    }
+}
+
+#[test]
+fn memory_stays_flat_over_a_hundred_thousand_short_streams() {
+    let mut peer = Peer::with(Side::Client, Config { overhead_budget: 1 << 30, ..Config::default() });
+    let mut allowed = Config::default().max_streams;
+    for index in 0..100_000 {
+        while index >= allowed {
+            let answer = peer.recv(FIRST);
+            let last = peer.received(FIRST) - 1;
+            peer.send(FIRST, &[ack(FIRST, last)]);
+            for frame in frames_of(&answer) {
+                if let Frame::MaxStreams(max) = frame {
+                    allowed = max.maximum;
+                }
+            }
+        }
+        peer.send(FIRST, &[fin(index * 2, 0, b"x")]);
+        serve(&mut peer.conn);
+        peer.take_events();
+        let stats = peer.conn.stats();
+        assert!(stats.streams_open <= 128 && stats.bytes_to_read < 1 << 16, "{stats:?}");
+    }
+    peer.assert_lives(&[FIRST]);
+}
+
+#[test]
+fn streams_that_are_reset_as_they_open_end_the_session_if_that_is_all_that_comes() {
+    let mut allowed = Config::default().max_streams;
+    let mut peer = Peer::client();
+    let mut resets = 0;
+    for index in 0..100_000 {
+        if index >= allowed {
+            let answer = peer.recv(FIRST);
+            let last = peer.received(FIRST) - 1;
+            peer.send(FIRST, &[ack(FIRST, last)]);
+            let raised = frames_of(&answer).into_iter().find_map(|frame| match frame {
+                Frame::MaxStreams(max) => Some(max.maximum),
+                _ => None,
+            });
+            let Some(maximum) = raised else { break };
+            allowed = maximum;
+        }
+        peer.send(FIRST, &[reset_stream(index * 2, 0), stop_sending(index * 2)]);
+        serve(&mut peer.conn);
+        peer.take_events();
+        resets += 1;
+        assert!(peer.conn.stats().streams_open <= 128);
+        if peer.conn.close_reason().is_some() {
+            break;
+        }
+    }
+    assert!(resets <= 12_000, "{resets} streams were opened and reset for nothing");
+}
+
+/// The application does not even look at what was opened.
+#[test]
+fn streams_that_are_reset_before_anyone_looks_do_not_pile_up() {
+    let mut peer = Peer::client();
+    let mut allowed = Config::default().max_streams;
+    let mut index = 0;
+    while index < allowed && peer.conn.close_reason().is_none() {
+        peer.send(FIRST, &[reset_stream(index * 2, 0), stop_sending(index * 2)]);
+        index += 1;
+        let answer = peer.recv(FIRST);
+        let last = peer.received(FIRST) - 1;
+        peer.send(FIRST, &[ack(FIRST, last)]);
+        for frame in frames_of(&answer) {
+            if let Frame::MaxStreams(max) = frame {
+                allowed = max.maximum;
+            }
+        }
+    }
+    let mut waiting = 0;
+    while peer.conn.accept_stream().is_some() {
+        waiting += 1;
+    }
+    assert!(waiting <= 128, "{waiting} streams wait to be accepted");
+}
+
+// attacks.md, 6
+#[test]
+fn single_bytes_with_gaps_hold_bounded_memory() {
+    let mut peer = Peer::client();
+    for n in 0..1_000 {
+        peer.send(FIRST, &[stream(0, 1 + 2 * n, b"x")]);
+    }
+    peer.assert_lives(&[FIRST]);
+    assert!(peer.conn.stats().bytes_to_read <= 1_000 * 256, "{}", peer.conn.stats().bytes_to_read);
+    for n in 1_000..2_000 {
+        peer.send(FIRST, &[stream(0, 1 + 2 * n, b"x")]);
+    }
+    peer.assert_failed(Rule::TooManyGaps(0));
+}
+
+#[test]
+fn a_byte_does_not_keep_the_record_that_it_came_in() {
+    let mut peer = Peer::client();
+    for n in 0..1_000 {
+        peer.send(FIRST, &[stream(0, 1 + 2 * n, b"x"), padding(4_000)]);
+    }
+    peer.assert_lives(&[FIRST]);
+    assert!(peer.conn.stats().bytes_to_read <= 1_000 * 256, "{}", peer.conn.stats().bytes_to_read);
+}
+
+// attacks.md, 12
+#[test]
+fn thirty_two_key_updates_a_second_are_allowed_and_the_next_ends_the_session() {
+    let mut peer = Peer::client();
+    for _ in 0..32 {
+        peer.update_keys(FIRST, false);
+        peer.send(FIRST, &[PING]);
+    }
+    peer.assert_lives(&[FIRST]);
+    peer.sleep(1_000);
+    for _ in 0..32 {
+        peer.update_keys(FIRST, false);
+    }
+    peer.assert_lives(&[FIRST]);
+    peer.update_keys(FIRST, false);
+    peer.assert_failed(Rule::TooManyKeyUpdates);
+}
+
+#[test]
+fn requested_key_updates_are_answered_once_until_the_answer_went_out() {
+    let mut peer = Peer::client();
+    for _ in 0..10 {
+        peer.update_keys(FIRST, true);
+    }
+    let answer = peer.recv(FIRST);
+    let updates = answer.iter().filter(|record| record.content_type == HANDSHAKE).count();
+    assert_eq!(updates, 1);
+    assert_eq!(peer.conn.stats().key_updates, (1, 10));
+    peer.update_keys(FIRST, true);
+    assert_eq!(peer.recv(FIRST).iter().filter(|record| record.content_type == HANDSHAKE).count(), 1);
+}
+
+/// A New Session Ticket: lifetime, age, nonce, ticket, no extensions (RFC 8446, 4.6.1).
+fn ticket() -> Vec<u8> {
+    let body = [&[0, 0, 0, 60, 1, 2, 3, 4, 1, 9, 0, 32][..], &[5; 32], &[0, 0]].concat();
+    [&[4, 0, 0, body.len() as u8][..], &body].concat()
+}
+
+// attacks.md, 11
+#[test]
+fn of_many_tickets_four_are_kept_and_they_count_as_overhead() {
+    let mut peer = Peer::with(Side::Server, small_budget());
+    let before = peer.conn.stats().limits.tickets_dropped;
+    for _ in 0..100 {
+        peer.send_raw(FIRST, HANDSHAKE, &ticket());
+    }
+    peer.assert_lives(&[FIRST]);
+    assert!(peer.conn.stats().limits.tickets_dropped - before >= 96);
+    calms_down(peer, BUDGET - 100, |peer, _| _ = peer.send_raw(FIRST, HANDSHAKE, &ticket()));
+}
+
+// attacks.md, 4
+#[test]
+fn a_post_handshake_message_in_endless_fragments_ends_the_session() {
+    let mut peer = Peer::server();
+    peer.send_raw(FIRST, HANDSHAKE, &[4, 0, 0xff, 0xff]);
+    let mut fragments = 1;
+    while peer.conn.close_reason().is_none() {
+        peer.send_raw(FIRST, HANDSHAKE, &[0]);
+        fragments += 1;
+        assert!(fragments <= 65);
+    }
+    peer.assert_failed(Rule::HandshakeMessage);
+}
+
+#[test]
+fn a_post_handshake_message_longer_than_64_kib_ends_the_session() {
+    let mut peer = Peer::server();
+    peer.send_raw(FIRST, HANDSHAKE, &[&[4, 0xff, 0xff, 0xff][..], &[0; 16_000]].concat());
+    for _ in 0..3 {
+        peer.send_raw(FIRST, HANDSHAKE, &[0; 16_000]);
+        peer.assert_lives(&[FIRST]);
+    }
+    peer.send_raw(FIRST, HANDSHAKE, &[0; 16_000]);
+    peer.assert_failed(Rule::HandshakeMessage);
+}
+
+// attacks.md, 13
+#[test]
+fn warning_alerts_without_end_end_the_session() {
+    let user_canceled = [1, 90];
+    calms_down(Peer::with(Side::Client, small_budget()), BUDGET, |peer, _| {
+        _ = peer.send_raw(FIRST, ALERT, &user_canceled);
+    });
+}
+
+#[test]
+fn change_cipher_specs_without_end_end_the_handshake() {
+    let mut peer = Peer::before_finished(Config::default());
+    let mut count = 0;
+    while peer.conn.close_reason().is_none() {
+        peer.send_bytes(FIRST, &CHANGE_CIPHER_SPEC);
+        count += 1;
+        assert!(count <= 3);
+    }
+}
+
+// attacks.md, 21
+#[test]
+fn writes_to_a_peer_that_never_acknowledges_are_refused_at_the_send_buffer() {
+    let config = Config { send_buffer: 100_000, stream_send_buffer: 60_000, ..Config::default() };
+    let mut peer = Peer::with(Side::Client, config);
+    let ids = [(); 3].map(|()| peer.conn.open_stream().unwrap());
+    let mut written = 0;
+    for id in ids.into_iter().cycle().take(1000) {
+        match peer.conn.stream(id).write(&[7; 7_000]) {
+            Ok(taken) => written += taken,
+            Err(error) => assert_eq!(error, WriteError::Blocked),
+        }
+        peer.recv(FIRST);
+        assert!(peer.conn.stats().bytes_to_send <= 100_000);
+    }
+    assert_eq!(written, 100_000);
+    peer.take_events();
+    let last = peer.received(FIRST) - 1;
+    peer.send(FIRST, &[ack(FIRST, last)]);
+    let told = peer.take_events();
+    assert!(told.iter().any(|event| matches!(event, Event::Stream(StreamEvent::Writable { .. }))), "{told:?}");
+    assert!(peer.conn.stream(ids[0]).write(b"more").is_ok());
+}
+
+#[test]
+fn a_peer_that_never_acknowledges_loses_its_tcp_connection_after_the_user_timeout() {
+    let mut peer = Peer::client();
+    let id = peer.conn.open_stream().unwrap();
+    peer.conn.stream(id).write(b"anyone?").unwrap();
+    peer.recv(FIRST);
+    peer.sleep(9_999);
+    peer.assert_lives(&[FIRST]);
+    peer.sleep(1);
+    assert_eq!(peer.conn.tcp_connections().count(), 0);
+}
+
+// attacks.md, 24
+#[test]
+fn acks_elicit_no_acks() {
+    let mut peer = Peer::client();
+    let last = peer.received(FIRST) - 1;
+    for _ in 0..1_000 {
+        peer.send(FIRST, &[ack(FIRST, last)]);
+        peer.send(FIRST, &[padding(3)]);
+        peer.sleep(30);
+    }
+    assert_eq!(peer.recv(FIRST), []);
+}
+
+// attacks.md, 24
+#[test]
+fn what_was_sent_again_for_one_loss_is_not_sent_again_for_a_repeated_report() {
+    let mut peer = Peer::client();
+    let second = peer.join();
+    peer.rest();
+    let id = peer.conn.open_stream().unwrap();
+    peer.conn.stream(id).attach(second).unwrap();
+    peer.conn.stream(id).write(&[7; 100_000]).unwrap();
+    peer.recv(second);
+    let mut bytes = 0;
+    for _ in 0..100 {
+        peer.send(FIRST, &[connection_reset(second)]);
+        bytes += peer.recv(FIRST).iter().map(|record| record.content.len()).sum::<usize>();
+    }
+    assert!((100_000..110_000).contains(&bytes), "{bytes} bytes in answer to 100 small records");
+}
+
+#[test]
+fn a_client_that_reports_tokens_as_lost_gets_no_more_than_it_may_hold() {
+    let mut peer = Peer::client();
+    for n in 1..=50 {
+        peer.send(FIRST, &[connection_reset(ConnectionId(n))]);
+        peer.recv(FIRST);
+        assert!(peer.conn.tokens() <= 8);
+    }
+    peer.assert_lives(&[FIRST]);
+}

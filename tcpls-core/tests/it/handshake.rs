@@ -1,0 +1,254 @@
+//! From the first byte until both ends know that they speak TCPLS, and the ways in which that fails.
+
+use std::time::Duration;
+
+use rustls::CipherSuite;
+use tcpls_core::connection::{State, TimeoutReason};
+use tcpls_core::error::{CloseReason, OpenStreamError, OpenTcpError, TcpFault};
+use tcpls_core::event::{Established, Event};
+use tcpls_core::wire::ids::ConnectionId;
+
+use crate::support::pair::{discarded, joined};
+use crate::support::pipe::Role;
+use crate::support::tls::{SUITES, client_certificate, start_client};
+use crate::support::{Client, Pair, Server, Setup, Side, Tls};
+
+fn with_tls(tls: Tls) -> Setup {
+    Setup { tls, ..Setup::default() }
+}
+
+/// Asserts that both ends gave up, and that `judge` has the words of the TLS library.
+fn assert_failed(pair: &mut Pair, judge: Side) {
+    for side in [Client, Server] {
+        assert_eq!(pair.conn(side).state(), State::Closed, "{side:?}");
+        assert_eq!(pair.tcp_events(side), [discarded(ConnectionId::FIRST)], "{side:?}");
+    }
+    let Some(CloseReason::Handshake(_)) = pair.close_reason(judge) else {
+        panic!("{:?}", pair.close_reason(judge));
+    };
+}
+
+/// The last record that `side` has sent is a fatal alert in clear or protected, or the peer would not know.
+fn assert_peer_was_told(pair: &mut Pair, side: Side) {
+    let Some(CloseReason::Handshake(error)) = pair.close_reason(side) else {
+        panic!("{:?}", pair.close_reason(side));
+    };
+    assert!(error.message.to_lowercase().contains("alert"), "{}", error.message);
+}
+
+#[test]
+fn every_suite_carries_a_session() {
+    for suite in SUITES {
+        let mut pair = with_tls(Tls { suites: vec![suite], ..Tls::default() }).established();
+        for side in [Client, Server] {
+            assert_eq!(pair.conn(side).cipher_suite(), Some(u16::from(suite)));
+        }
+        pair.transfer(Client, b"question");
+        pair.transfer(Server, b"answer");
+    }
+}
+
+#[test]
+fn both_ends_hear_that_the_first_tcp_connection_is_there_and_that_tcpls_is_spoken() {
+    let mut pair = Pair::established();
+    for side in [Client, Server] {
+        assert_eq!(pair.tcp_events(side), [joined(ConnectionId::FIRST)]);
+        let established = Established { tcpls: true, application_protocol: None };
+        let told = pair.events(side).iter().filter(|event| **event == Event::Established(established.clone()));
+        assert_eq!(told.count(), 1);
+        assert_eq!(pair.conn(side).server_name(), Some("server.test"));
+    }
+}
+
+#[test]
+fn the_application_protocol_is_agreed_along_with_tcpls() {
+    let tls = Tls {
+        client_protocols: vec![b"h3", b"h2"],
+        server_protocols: vec![b"http/1.1", b"h2"],
+        ..Tls::default()
+    };
+    let mut pair = with_tls(tls).established();
+    for side in [Client, Server] {
+        assert_eq!(pair.conn(side).application_protocol(), Some(&b"h2"[..]));
+    }
+    pair.join();
+}
+
+#[test]
+fn without_a_common_application_protocol_there_is_no_session() {
+    let tls = Tls { client_protocols: vec![b"h3"], server_protocols: vec![b"h2"], ..Tls::default() };
+    let mut pair = with_tls(tls).start();
+    pair.drive();
+    assert_failed(&mut pair, Server);
+    assert_peer_was_told(&mut pair, Client);
+}
+
+#[test]
+fn the_client_has_tokens_and_may_send_as_soon_as_its_own_handshake_ends() {
+    let mut pair = Setup::default().start();
+    pair.step(Client);
+    pair.deliver_all();
+    pair.step(Server);
+    pair.deliver_all(); // one round trip; the client's Finished has not been sent
+    assert_eq!(pair.client().state(), State::Established);
+    assert_eq!(pair.server().state(), State::Handshaking);
+    assert!(pair.client().tokens() >= 2, "the server's first flight has tokens (draft, 5.1.3)");
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, b"in the flight of the Finished");
+    pair.step(Client);
+    pair.deliver_all();
+    assert_eq!(pair.read_all(Server, stream), b"in the flight of the Finished");
+}
+
+#[test]
+fn a_client_certificate_is_shown_to_the_application_and_tokens_wait_for_it() {
+    let tls = Tls { client_auth: true, client_has_certificate: true, ..Tls::default() };
+    let mut pair = with_tls(tls).start();
+    pair.step(Client);
+    pair.deliver_all();
+    pair.step(Server);
+    pair.deliver_all();
+    assert_eq!(pair.client().tokens(), 0, "nothing goes to a client that has not shown who it is");
+    pair.drive();
+    assert_eq!(pair.server().peer_certificates(), [client_certificate()]);
+    assert!(pair.client().tokens() >= 2);
+    pair.join();
+    pair.transfer(Server, b"for you alone");
+}
+
+#[test]
+fn a_client_without_the_certificate_that_is_asked_for_is_refused() {
+    let mut pair = with_tls(Tls { client_auth: true, ..Tls::default() }).start();
+    pair.drive();
+    assert_eq!(pair.server().state(), State::Closed);
+    assert!(matches!(pair.close_reason(Server), Some(CloseReason::Handshake(_))));
+    assert_eq!(pair.client().state(), State::Closed, "its handshake was over, but the server's alert came");
+}
+
+#[test]
+fn a_server_that_is_not_trusted_hears_of_it() {
+    let mut pair = with_tls(Tls { trusted: false, ..Tls::default() }).start();
+    pair.drive();
+    assert_failed(&mut pair, Client);
+    assert_peer_was_told(&mut pair, Server);
+}
+
+#[test]
+fn a_server_that_speaks_tls_1_2_alone_is_refused() {
+    // Such a server is no user of this crate: it is made of its records. A ServerHello of TLS 1.2 says no more than this.
+    let mut pair = Setup::default().start();
+    pair.step(Client);
+    let hello_len = 2 + 32 + 1 + 2 + 1;
+    let mut hello = vec![22, 3, 3, 0, 4 + hello_len, 2, 0, 0, hello_len, 3, 3];
+    hello.extend_from_slice(&[7; 32]);
+    hello.push(0);
+    hello.extend_from_slice(&u16::from(CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256).to_be_bytes());
+    hello.push(0);
+    pair.flow(ConnectionId::FIRST, Client).send(&hello);
+    pair.deliver(ConnectionId::FIRST, Client, usize::MAX);
+    assert!(matches!(pair.close_reason(Client), Some(CloseReason::Handshake(_))));
+    let sent = pair.wire()[0].0.to_vec();
+    assert!(matches!(sent[sent.len() - 7..], [21, 3, _, 0, 2, 2, _]), "a fatal alert goes out");
+}
+
+#[test]
+fn a_handshake_that_takes_too_long_is_given_up_by_both_ends() {
+    let mut pair = Setup::default().start();
+    pair.step(Client);
+    pair.deliver_all();
+    pair.stall(ConnectionId::FIRST);
+    pair.drive_for(Duration::from_secs(9));
+    for side in [Client, Server] {
+        assert_eq!(pair.conn(side).state(), State::Handshaking);
+        assert_eq!(pair.conn(side).timeout_reason(), Some(TimeoutReason::Handshake));
+    }
+    pair.drive_for(Duration::from_secs(2));
+    for side in [Client, Server] {
+        assert_eq!(pair.close_reason(side), Some(CloseReason::HandshakeTimeout), "{side:?}");
+    }
+}
+
+#[test]
+fn a_tcp_connection_that_ends_during_the_handshake_ends_the_session() {
+    let mut pair = Setup::default().start();
+    pair.step(Client);
+    pair.deliver_all();
+    pair.cut(ConnectionId::FIRST);
+    for side in [Client, Server] {
+        assert_eq!(pair.close_reason(side), Some(CloseReason::LostInHandshake(TcpFault::Reset)));
+        assert_eq!(pair.tcp_events(side), [discarded(ConnectionId::FIRST)]);
+    }
+}
+
+#[test]
+fn the_handshake_may_be_cut_into_single_bytes() {
+    let mut pair = Setup::default().start();
+    for _ in 0..4 {
+        pair.step(Client);
+        while pair.deliver(ConnectionId::FIRST, Server, 1) > 0 {}
+        pair.step(Server);
+        while pair.deliver(ConnectionId::FIRST, Client, 1) > 0 {}
+    }
+    assert_eq!(pair.client().state(), State::Established);
+    assert_eq!(pair.server().state(), State::Established);
+    pair.transfer(Client, b"whole again");
+}
+
+#[test]
+fn the_handshake_may_be_split_anywhere() {
+    let flight = {
+        let mut pair = Setup::default().start();
+        pair.step(Client);
+        pair.flow(ConnectionId::FIRST, Server).in_flight.len()
+    };
+    for split in 1..flight {
+        let mut pair = Setup::default().start();
+        pair.step(Client);
+        pair.deliver(ConnectionId::FIRST, Server, split);
+        pair.drive();
+        assert_eq!(pair.client().state(), State::Established, "split at {split}");
+        assert_eq!(pair.server().state(), State::Established, "split at {split}");
+    }
+}
+
+#[test]
+fn what_needs_the_handshake_says_that_it_is_too_early() {
+    let mut pair = Setup::default().start();
+    let now = pair.now;
+    assert_eq!(pair.client().open_tcp(now), Err(OpenTcpError::TooEarly));
+    assert_eq!(pair.client().open_stream(), Err(OpenStreamError::Limit));
+    assert_eq!(pair.client().state(), State::Handshaking);
+    assert_eq!(pair.client().cipher_suite(), None);
+}
+
+#[test]
+fn a_second_session_resumes_from_a_ticket_of_the_first() {
+    let setup = Setup::default();
+    let (client, server) = (setup.tls.client(1), setup.tls.server(1));
+    let flight = |seed| {
+        let setup = Setup { seed, ..Setup::default() };
+        let mut pair = Pair::new(setup, start_client(&client), server.clone());
+        pair.drive();
+        assert_eq!(pair.client().state(), State::Established);
+        pair.transfer(Client, b"hello");
+        pair.join();
+        pair.transfer(Server, b"over two");
+        pair.close(Client, 0, b"");
+        pair.drive();
+        pair.wire()[0].1.iter().take(4_000).count()
+    };
+    let (full, resumed) = (flight(1), flight(2));
+    assert!(resumed < full, "no certificate is sent again: {resumed} of {full}");
+}
+
+#[test]
+fn a_stranger_that_speaks_no_tls_gets_an_alert_and_no_session() {
+    let mut pair = Pair::established();
+    let stranger = pair.connect_stranger();
+    pair.stranger_sends(stranger, b"GET / HTTP/1.1\r\n\r\n");
+    pair.drive();
+    let (answer, closed) = pair.stranger_has(stranger);
+    assert_eq!((answer.first(), answer.len(), closed), (Some(&21), 7, true));
+    assert_eq!(pair.pipe(ConnectionId::FIRST).client, Role::Tcp(ConnectionId::FIRST));
+    pair.transfer(Client, b"unharmed");
+}

@@ -1,0 +1,315 @@
+//! Any calls in any order, with bytes cut anywhere and TCP connections lost at any moment: what arrives is always an exact
+//! prefix of what was written, and once the faults are over everything arrives.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tcpls_core::connection::State;
+use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
+
+use crate::support::pair::bytes;
+use crate::support::{Client, Pair, Server, Setup, Side};
+
+/// One thing that happens. Numbers pick from what is there at the time.
+#[derive(Clone, Debug)]
+enum Op {
+    Deliver { pipe: u8, to: Side, bytes: u16 },
+    Step(Side),
+    Cut(u8),
+    Stall(u8),
+    Unstall(u8),
+    Join { slowly: bool },
+    Open(Side),
+    Write { side: Side, stream: u8, len: u16 },
+    Finish { side: Side, stream: u8 },
+    Reset { side: Side, stream: u8 },
+    Retire { side: Side, pipe: u8 },
+    Backup { side: Side, pipe: u8, backup: bool },
+    Attach { side: Side, stream: u8, pipe: u8 },
+    Detach { side: Side, stream: u8, pipe: u8 },
+    UpdateKeys(Side),
+    Ping { side: Side, pipe: u8 },
+    Advertise(Side),
+    Wait { millis: u16 },
+    Close { side: Side, error: u8 },
+}
+
+fn side() -> impl Strategy<Value = Side> {
+    prop_oneof![Just(Client), Just(Server)]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        12 => (any::<u8>(), side(), any::<u16>()).prop_map(|(pipe, to, bytes)| Op::Deliver { pipe, to, bytes }),
+        12 => side().prop_map(Op::Step),
+        2 => any::<u8>().prop_map(Op::Cut),
+        2 => any::<u8>().prop_map(Op::Stall),
+        2 => any::<u8>().prop_map(Op::Unstall),
+        4 => any::<bool>().prop_map(|slowly| Op::Join { slowly }),
+        3 => side().prop_map(Op::Open),
+        10 => (side(), any::<u8>(), any::<u16>()).prop_map(|(side, stream, len)| Op::Write { side, stream, len }),
+        2 => (side(), any::<u8>()).prop_map(|(side, stream)| Op::Finish { side, stream }),
+        1 => (side(), any::<u8>()).prop_map(|(side, stream)| Op::Reset { side, stream }),
+        1 => (side(), any::<u8>()).prop_map(|(side, pipe)| Op::Retire { side, pipe }),
+        1 => (side(), any::<u8>(), any::<bool>()).prop_map(|(side, pipe, backup)| Op::Backup { side, pipe, backup }),
+        1 => (side(), any::<u8>(), any::<u8>()).prop_map(|(side, stream, pipe)| Op::Attach { side, stream, pipe }),
+        1 => (side(), any::<u8>(), any::<u8>()).prop_map(|(side, stream, pipe)| Op::Detach { side, stream, pipe }),
+        2 => side().prop_map(Op::UpdateKeys),
+        1 => (side(), any::<u8>()).prop_map(|(side, pipe)| Op::Ping { side, pipe }),
+        1 => side().prop_map(Op::Advertise),
+        3 => (0u16..2000).prop_map(|millis| Op::Wait { millis }),
+    ]
+}
+
+/// Streams end in three ways.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Open,
+    Finished,
+    Reset,
+}
+
+/// What was written by one side on one stream.
+struct Written {
+    bytes: Vec<u8>,
+    fate: Fate,
+}
+
+/// A pair and what should come of it.
+struct Model {
+    pair: Pair,
+    written: BTreeMap<(Side, StreamId), Written>,
+    data: Vec<u8>,
+}
+
+impl Model {
+    fn new(setup: Setup) -> Self {
+        Self { pair: setup.established(), written: BTreeMap::new(), data: bytes(1 << 16) }
+    }
+
+    /// One of the TCP connections that `side` has.
+    fn tcp(&mut self, side: Side, number: u8) -> Option<ConnectionId> {
+        let live = self.pair.live(side);
+        live.get(usize::from(number) % live.len().max(1)).copied()
+    }
+
+    /// One that has a socket, so that something can happen to it.
+    fn socket(&mut self, number: u8) -> Option<ConnectionId> {
+        let tcp = self.tcp(if number % 2 == 0 { Client } else { Server }, number / 2)?;
+        self.pair.has_socket(tcp).then_some(tcp)
+    }
+
+    /// One of the streams that `side` writes to.
+    fn stream(&self, side: Side, number: u8) -> Option<StreamId> {
+        let open = |((writer, id), written): (&(Side, StreamId), &Written)| {
+            (*writer == side && written.fate == Fate::Open).then_some(*id)
+        };
+        let open: Vec<StreamId> = self.written.iter().filter_map(open).collect();
+        open.get(usize::from(number) % open.len().max(1)).copied()
+    }
+
+    fn apply(&mut self, op: &Op) {
+        let now = self.pair.now;
+        match *op {
+            Op::Deliver { pipe, to, bytes } => {
+                if let Some(tcp) = self.socket(pipe) {
+                    self.pair.deliver(tcp, to, usize::from(bytes));
+                }
+            }
+            Op::Step(side) => _ = self.pair.step(side),
+            Op::Cut(pipe) => self.socket(pipe).into_iter().for_each(|tcp| self.pair.cut(tcp)),
+            Op::Stall(pipe) => self.socket(pipe).into_iter().for_each(|tcp| self.pair.stall(tcp)),
+            Op::Unstall(pipe) => self.socket(pipe).into_iter().for_each(|tcp| self.pair.unstall(tcp)),
+            Op::Join { slowly } => self.join(slowly, 1),
+            Op::Open(side) => self.open(side),
+            Op::Write { side, stream, len } => self.write(side, stream, usize::from(len)),
+            Op::Finish { side, stream } => self.finish(side, stream),
+            Op::Reset { side, stream } => self.reset(side, stream),
+            Op::Retire { side, pipe } => {
+                if let Some(tcp) = self.tcp(side, pipe) {
+                    _ = self.pair.conn(side).retire_tcp(now, tcp);
+                }
+            }
+            Op::Backup { side, pipe, backup } => {
+                if let Some(tcp) = self.tcp(side, pipe) {
+                    _ = self.pair.conn(side).set_backup(tcp, backup);
+                }
+            }
+            Op::Attach { side, stream, pipe } => {
+                if let (Some(id), Some(tcp)) = (self.stream(side, stream), self.tcp(side, pipe)) {
+                    _ = self.pair.conn(side).stream(id).attach(tcp);
+                }
+            }
+            Op::Detach { side, stream, pipe } => {
+                if let (Some(id), Some(tcp)) = (self.stream(side, stream), self.tcp(side, pipe)) {
+                    _ = self.pair.conn(side).stream(id).detach(tcp);
+                }
+            }
+            Op::UpdateKeys(side) => self.pair.conn(side).update_keys(),
+            Op::Ping { side, pipe } => {
+                if let Some(tcp) = self.tcp(side, pipe) {
+                    _ = self.pair.conn(side).ping(tcp);
+                }
+            }
+            Op::Advertise(side) => {
+                let advertised = self.pair.conn(side).advertise("192.0.2.1:443".parse().unwrap());
+                if let (Ok(id), true) = (advertised, now.as_nanos() % 2 == 0) {
+                    self.pair.conn(side).withdraw(id).unwrap();
+                }
+            }
+            Op::Wait { millis } => self.pair.advance(Duration::from_millis(millis.into())),
+            Op::Close { side, error } => self.pair.close(side, error.into(), b"as it happens"),
+        }
+        self.pair.settle();
+    }
+
+    /// Joins, but leaves `reserve` tokens: a client that spends its last one on a path that fails could never come back.
+    fn join(&mut self, slowly: bool, reserve: usize) {
+        if self.pair.client().tokens() <= reserve || self.is_ending() {
+            return;
+        }
+        if slowly { self.pair.open_tcp_slowly() } else { self.pair.open_tcp() };
+    }
+
+    fn is_ending(&mut self) -> bool {
+        matches!(self.pair.client().state(), State::Closing | State::Closed)
+    }
+
+    fn open(&mut self, side: Side) {
+        if let Ok(id) = self.pair.conn(side).open_stream() {
+            self.written.insert((side, id), Written { bytes: Vec::new(), fate: Fate::Open });
+        }
+    }
+
+    fn write(&mut self, side: Side, stream: u8, len: usize) {
+        let Some(id) = self.stream(side, stream) else { return };
+        let from = usize::from(stream) * 7 % 1000;
+        let data = &self.data[from..(from + len).min(self.data.len())];
+        if data.is_empty() {
+            return;
+        }
+        if let Ok(n) = self.pair.conn(side).stream(id).write(data) {
+            let written = self.written.get_mut(&(side, id)).unwrap();
+            written.bytes.extend_from_slice(&data[..n]);
+        }
+    }
+
+    fn finish(&mut self, side: Side, stream: u8) {
+        let Some(id) = self.stream(side, stream) else { return };
+        if self.pair.conn(side).stream(id).finish().is_ok() {
+            self.written.get_mut(&(side, id)).unwrap().fate = Fate::Finished;
+        }
+    }
+
+    fn reset(&mut self, side: Side, stream: u8) {
+        let Some(id) = self.stream(side, stream) else { return };
+        if self.pair.conn(side).stream(id).reset(ErrorCode(1)).is_ok() {
+            self.written.get_mut(&(side, id)).unwrap().fate = Fate::Reset;
+        }
+    }
+
+    /// The faults are over: both ends get at least one TCP connection that works, and time.
+    fn heal(&mut self) {
+        self.pair.heal();
+        self.pair.drive();
+        for _ in 0..3 {
+            if self.pair.live(Client).is_empty() {
+                self.join(false, 0);
+            }
+            self.pair.drive_for(Duration::from_secs(12));
+        }
+    }
+
+    fn check_prefixes(&mut self) {
+        for ((writer, id), written) in &self.written {
+            let inbox = self.pair.end(writer.peer()).inbox(*id);
+            assert!(written.bytes.starts_with(&inbox.bytes), "{id} of {writer:?} is not what was written");
+            if inbox.end == Some(Ok(())) {
+                assert!(written.fate == Fate::Finished && inbox.bytes.len() == written.bytes.len(), "{id} ends too early");
+            }
+        }
+    }
+
+    /// Everything has arrived, if the session lives.
+    fn check_complete(&mut self) {
+        self.check_prefixes();
+        for ((writer, id), written) in &self.written {
+            let inbox = self.pair.end(writer.peer()).inbox(*id);
+            if written.fate != Fate::Reset {
+                assert_eq!(inbox.bytes.len(), written.bytes.len(), "{id} of {writer:?} is not whole");
+                assert_eq!(inbox.end, (written.fate == Fate::Finished).then_some(Ok(())), "{id} of {writer:?}");
+            }
+        }
+    }
+}
+
+fn run(setup: Setup, ops: &[Op]) -> Model {
+    let mut model = Model::new(setup);
+    for op in ops {
+        model.apply(op);
+        model.check_prefixes();
+    }
+    model
+}
+
+/// A few tokens more than there are by default, small sockets, patience.
+fn setup() -> Setup {
+    let setup = Setup { socket_buffer: 40_000, ..Setup::default() };
+    setup.both(|config| {
+        (config.spare_tokens, config.max_tcp_connections) = (4, 12);
+        config.idle_timeout = None;
+    })
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, max_shrink_iters: 5_000, ..ProptestConfig::with_cases(64) }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn once_the_faults_are_over_everything_has_arrived(ops in prop::collection::vec(op(), 1..120)) {
+        let mut model = run(setup(), &ops);
+        model.heal();
+        for side in [Client, Server] {
+            prop_assert_eq!(model.pair.close_reason(side), None);
+            prop_assert_eq!(model.pair.conn(side).state(), State::Established);
+        }
+        prop_assert_eq!(model.pair.live(Client), model.pair.live(Server));
+        model.check_complete();
+    }
+
+    #[test]
+    fn narrow_windows_change_nothing(ops in prop::collection::vec(op(), 1..120)) {
+        let setup = setup().both(|config| {
+            (config.initial_session_window, config.max_session_window) = (60_000, 120_000);
+            (config.initial_stream_window, config.max_stream_window) = (20_000, 50_000);
+            (config.send_buffer, config.stream_send_buffer) = (100_000, 60_000);
+            config.max_streams = 3;
+        });
+        let mut model = run(setup, &ops);
+        model.heal();
+        prop_assert_eq!(model.pair.close_reason(Client), None);
+        prop_assert_eq!(model.pair.close_reason(Server), None);
+        model.check_complete();
+    }
+
+    #[test]
+    fn a_session_that_is_closed_at_any_moment_ends_on_both_sides(
+        before in prop::collection::vec(op(), 0..80),
+        closer in side(),
+        error in 0u8..2,
+        after in prop::collection::vec(op(), 0..20),
+    ) {
+        let ops: Vec<Op> = before.into_iter().chain([Op::Close { side: closer, error }]).chain(after).collect();
+        let mut model = run(setup(), &ops);
+        model.pair.heal();
+        model.pair.drive_for(Duration::from_secs(80));
+        model.check_prefixes();
+        for side in [Client, Server] {
+            prop_assert_eq!(model.pair.conn(side).state(), State::Closed);
+        }
+    }
+}

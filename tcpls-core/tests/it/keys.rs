@@ -1,0 +1,204 @@
+//! Key updates over several TCP connections, each of which steps on its own.
+
+use std::time::Duration;
+
+use tcpls_core::connection::State;
+use tcpls_core::error::CloseReason;
+use tcpls_core::wire::ids::ConnectionId;
+
+use crate::support::pair::bytes;
+use crate::support::{Client, Pair, Server, Setup, Side};
+
+const FIRST: ConnectionId = ConnectionId::FIRST;
+
+fn assert_updates(pair: &mut Pair, side: Side, own: u32, peers: u32) {
+    assert_eq!(pair.conn(side).stats().key_updates, (own, peers), "{side:?}");
+}
+
+#[test]
+fn an_update_reaches_every_tcp_connection_and_counts_once() {
+    let mut pair = Pair::with_tcp_connections(3);
+    pair.client().update_keys();
+    pair.drive();
+    assert_updates(&mut pair, Client, 1, 0);
+    assert_updates(&mut pair, Server, 0, 1);
+    for tcp in [FIRST, ConnectionId(1), ConnectionId(2)] {
+        let stream = pair.open_stream(Client);
+        pair.client().stream(stream).attach(tcp).unwrap();
+        pair.submit(Client, stream, b"under new keys");
+        pair.drive();
+        pair.assert_received(Server, stream, b"under new keys");
+    }
+}
+
+#[test]
+fn many_updates_in_the_middle_of_bulk_lose_nothing() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let data = bytes(2_000_000);
+    let (up, down) = (pair.open_stream(Client), pair.open_stream(Server));
+    pair.submit(Client, up, &data);
+    pair.submit(Server, down, &data);
+    for _ in 0..10 {
+        pair.client().update_keys();
+        pair.server().update_keys();
+        pair.round();
+    }
+    pair.drive();
+    pair.assert_received(Server, up, &data);
+    pair.assert_received(Client, down, &data);
+    let (own, peers) = pair.client().stats().key_updates;
+    assert!(own >= 5 && peers >= 5, "{own} and {peers}");
+    assert_eq!(pair.server().stats().key_updates, (peers, own));
+}
+
+#[test]
+fn both_ends_may_update_at_the_same_time() {
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.client().update_keys();
+    pair.server().update_keys();
+    pair.step(Client);
+    pair.step(Server);
+    pair.drive();
+    for side in [Client, Server] {
+        assert_updates(&mut pair, side, 1, 1);
+        pair.transfer(side, &[1; 100_000]);
+    }
+}
+
+#[test]
+fn a_tcp_connection_may_lag_while_another_goes_on() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let stream = pair.open_stream(Client);
+    pair.client().stream(stream).attach(FIRST).unwrap();
+    pair.write(Client, stream, &[1; 30_000]);
+    pair.step(Client);
+    pair.stall(FIRST);
+    pair.client().update_keys();
+    pair.drive();
+    let other = pair.open_stream(Client);
+    pair.client().stream(other).attach(ConnectionId(1)).unwrap();
+    pair.submit(Client, other, &[2; 30_000]);
+    pair.drive();
+    pair.assert_received(Server, other, &[2; 30_000]);
+    pair.unstall(FIRST);
+    pair.drive();
+    assert_eq!(pair.read_all(Server, stream), [1; 30_000]);
+    assert_eq!(pair.live(Server), [FIRST, ConnectionId(1)]);
+}
+
+#[test]
+fn a_join_under_way_while_keys_change_succeeds() {
+    for updater in [Client, Server] {
+        for early in [false, true] {
+            let mut pair = Pair::established();
+            if early {
+                pair.conn(updater).update_keys();
+                pair.stall(FIRST); // the KeyUpdate is under way when the join arrives
+                pair.step(updater);
+            }
+            let second = pair.open_tcp();
+            pair.step(Client);
+            if !early {
+                pair.conn(updater).update_keys();
+            }
+            pair.drive();
+            pair.unstall(FIRST);
+            pair.drive();
+            assert_eq!(pair.live(Client), [FIRST, second], "{updater:?}, early: {early}");
+            assert_eq!(pair.live(Server), [FIRST, second], "{updater:?}, early: {early}");
+            pair.transfer(Client, &[1; 200_000]);
+            pair.transfer(Server, &[1; 200_000]);
+        }
+    }
+}
+
+#[test]
+fn a_join_that_is_slow_may_begin_one_generation_late() {
+    let mut pair = Pair::established();
+    let second = pair.open_tcp();
+    pair.step(Client);
+    pair.stall(second);
+    pair.client().update_keys();
+    pair.drive();
+    pair.unstall(second);
+    pair.drive();
+    assert_eq!(pair.live(Server), [FIRST, second]);
+    pair.transfer(Client, &[1; 200_000]);
+}
+
+#[test]
+fn a_key_update_that_is_lost_with_its_tcp_connection_harms_no_other() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let data = bytes(300_000);
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, &data);
+    pair.client().update_keys();
+    pair.step(Client);
+    pair.cut(FIRST);
+    pair.drive();
+    pair.assert_received(Server, stream, &data);
+    let third = pair.join();
+    pair.client().update_keys();
+    pair.drive();
+    pair.transfer(Client, &data);
+    pair.transfer(Server, &data);
+    assert_eq!(pair.live(Server), [ConnectionId(1), third]);
+}
+
+#[test]
+fn updates_that_nobody_heard_of_do_not_keep_a_join_from_succeeding() {
+    for side in [Client, Server] {
+        let mut pair = Pair::established();
+        pair.cut(FIRST);
+        (0..5).for_each(|_| pair.conn(side).update_keys());
+        let second = pair.join();
+        assert_eq!(pair.live(side), [second]);
+        pair.transfer(Client, b"here we are");
+    }
+}
+
+#[test]
+fn keys_are_renewed_by_themselves_before_they_are_used_up() {
+    let setup = Setup::default().both(|config| config.confidentiality_limit = Some(200));
+    let mut pair = setup.established();
+    pair.join();
+    let data = bytes(20_000_000);
+    for part in data.chunks(4_000_000) {
+        pair.transfer(Client, part);
+        pair.drive_for(Duration::from_secs(1));
+    }
+    let (own, _) = pair.client().stats().key_updates;
+    assert!(own >= 5, "{own}");
+    assert_eq!(pair.client().state(), State::Established);
+}
+
+#[test]
+fn a_stalled_tcp_connection_does_not_let_the_key_of_the_others_run_out() {
+    let setup = Setup::default().both(|config| config.confidentiality_limit = Some(400));
+    let mut pair = setup.established();
+    pair.join();
+    pair.stall(FIRST);
+    let stream = pair.open_stream(Client);
+    let data = bytes(12_000_000);
+    pair.submit(Client, stream, &data);
+    pair.drive_for(Duration::from_secs(15));
+    pair.assert_received(Server, stream, &data);
+    assert_eq!(pair.client().state(), State::Established);
+}
+
+#[test]
+fn records_that_do_not_open_are_counted_over_all_tcp_connections_and_end_the_session() {
+    let setup = Setup::default().both(|config| config.integrity_limit = Some(3));
+    let mut pair = setup.established();
+    for round in 1..=4 {
+        let tcp = pair.join();
+        pair.client().ping(tcp).unwrap();
+        pair.step(Client);
+        pair.corrupt(tcp, Server);
+        pair.drive();
+        assert_eq!(pair.close_reason(Server).is_some(), round == 4, "round {round}: {:?}", pair.close_reason(Server));
+    }
+    let reason = CloseReason::Misbehaved(tcpls_core::error::PeerMisbehaved::IntegrityLimit);
+    assert_eq!(pair.close_reason(Server), Some(reason));
+    assert!(matches!(pair.close_reason(Client), Some(CloseReason::Peer { .. })));
+}

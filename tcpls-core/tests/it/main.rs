@@ -1,0 +1,24 @@
+//! Tests of whole sessions through the public API only: two ends, any number of TCP connections between them, virtual
+//! time. One binary, one file per topic; what the files share is in `support`.
+
+#![allow(unreachable_pub, reason = "it is one binary; nothing is reachable from outside")]
+
+mod support;
+
+mod aggregation;
+mod closing;
+mod conformance;
+mod determinism;
+mod failover;
+mod fallback;
+mod floods;
+mod handshake;
+mod hostile_frames;
+mod hostile_joins;
+mod hostile_records;
+mod interleave;
+mod join;
+mod keys;
+mod layers;
+mod migration;
+mod streams;

@@ -1,0 +1,237 @@
+//! Leaving a TCP connection on purpose: attachment, retiring, backups, withdrawn addresses.
+
+use std::time::Duration;
+
+use tcpls_core::error::{TcpError, TcpFault};
+use tcpls_core::event::Event;
+use tcpls_core::wire::ids::ConnectionId;
+
+use crate::support::pair::{bytes, discarded, joined, lost};
+use crate::support::{Client, Pair, Server, Side};
+
+const FIRST: ConnectionId = ConnectionId::FIRST;
+const SECOND: ConnectionId = ConnectionId(1);
+
+/// Stream bytes that `side` has sent on each TCP connection that lives.
+fn sent(pair: &mut Pair, side: Side, tcp: ConnectionId) -> u64 {
+    pair.conn(side).tcp_stats(tcp).map_or(0, |stats| stats.counters.stream_bytes_sent)
+}
+
+#[test]
+fn an_attached_stream_uses_its_tcp_connections_alone() {
+    let mut pair = Pair::with_tcp_connections(3);
+    let stream = pair.open_stream(Client);
+    pair.client().stream(stream).attach(SECOND).unwrap();
+    let data = bytes(400_000);
+    pair.submit(Client, stream, &data);
+    pair.drive();
+    pair.assert_received(Server, stream, &data);
+    assert_eq!(sent(&mut pair, Client, SECOND), 400_000);
+    assert_eq!(sent(&mut pair, Client, FIRST) + sent(&mut pair, Client, ConnectionId(2)), 0);
+}
+
+#[test]
+fn a_stream_moves_from_one_tcp_connection_to_another_without_loss() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let stream = pair.open_stream(Client);
+    pair.client().stream(stream).attach(FIRST).unwrap();
+    let data = bytes(600_000);
+    pair.submit(Client, stream, &data);
+    pair.round();
+    pair.client().stream(stream).attach(SECOND).unwrap();
+    pair.client().stream(stream).detach(FIRST).unwrap();
+    let before = sent(&mut pair, Client, FIRST);
+    pair.drive();
+    pair.assert_received(Server, stream, &data);
+    assert!(before > 0 && before < 600_000);
+    assert_eq!(sent(&mut pair, Client, FIRST), before, "nothing new is put on it");
+    assert_eq!(sent(&mut pair, Client, SECOND), 600_000 - before, "and nothing twice");
+}
+
+#[test]
+fn a_stream_whose_tcp_connections_are_all_gone_may_use_any() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let stream = pair.open_stream(Client);
+    pair.client().stream(stream).attach(SECOND).unwrap();
+    let data = bytes(300_000);
+    pair.submit(Client, stream, &data);
+    pair.round();
+    pair.cut(SECOND);
+    pair.drive();
+    pair.assert_received(Server, stream, &data);
+}
+
+#[test]
+fn a_retired_tcp_connection_delivers_what_it_has_and_goes() {
+    for retiree in [FIRST, SECOND] {
+        for side in [Client, Server] {
+            let mut pair = Pair::with_tcp_connections(2);
+            let data = bytes(800_000);
+            let (up, down) = (pair.open_stream(Client), pair.open_stream(Server));
+            pair.submit(Client, up, &data);
+            pair.submit(Server, down, &data);
+            pair.round();
+            let now = pair.now;
+            pair.conn(side).retire_tcp(now, retiree).unwrap();
+            pair.settle();
+            pair.drive();
+            pair.assert_received(Server, up, &data);
+            pair.assert_received(Client, down, &data);
+            let events = [joined(FIRST), joined(SECOND), lost(retiree, TcpFault::Retired), discarded(retiree)];
+            assert_eq!(pair.tcp_events(side), events, "{side:?} retired {retiree}");
+            assert!(!pair.live(side.peer()).contains(&retiree));
+            let stats = pair.conn(side).stats();
+            assert!(stats.tcp.iter().all(|tcp| tcp.counters.requeued_bytes == 0), "nothing is sent twice");
+        }
+    }
+}
+
+#[test]
+fn a_retired_tcp_connection_gets_nothing_new() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, &[1; 100_000]);
+    pair.step(Client);
+    let before = sent(&mut pair, Client, FIRST);
+    let now = pair.now;
+    pair.client().retire_tcp(now, FIRST).unwrap();
+    pair.write(Client, stream, &[2; 100_000]);
+    pair.step(Client);
+    assert_eq!(sent(&mut pair, Client, FIRST), before);
+    pair.drive();
+    assert_eq!(pair.read_all(Server, stream).len(), 200_000);
+}
+
+#[test]
+fn the_last_tcp_connection_cannot_be_retired() {
+    let mut pair = Pair::established();
+    let now = pair.now;
+    assert_eq!(pair.client().retire_tcp(now, FIRST), Err(TcpError::Last));
+    assert_eq!(pair.client().retire_tcp(now, SECOND), Err(TcpError::Unknown));
+    pair.join();
+    pair.client().retire_tcp(now, FIRST).unwrap();
+    assert_eq!(pair.client().retire_tcp(now, SECOND), Err(TcpError::Last), "the other is leaving");
+    pair.drive();
+    pair.transfer(Client, b"over the second");
+}
+
+#[test]
+fn a_retiring_tcp_connection_stays_when_it_becomes_the_last() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let data = bytes(500_000);
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, &data);
+    pair.round();
+    let now = pair.now;
+    pair.client().retire_tcp(now, FIRST).unwrap();
+    pair.cut(SECOND);
+    pair.drive();
+    pair.assert_received(Server, stream, &data);
+}
+
+#[test]
+fn a_backup_carries_no_data_as_long_as_another_lives() {
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.client().set_backup(SECOND, true).unwrap();
+    pair.drive();
+    let data = bytes(300_000);
+    pair.transfer(Client, &data);
+    pair.transfer(Server, &data);
+    assert_eq!(sent(&mut pair, Client, SECOND), 0);
+    assert_eq!(sent(&mut pair, Server, SECOND), 0, "the peer was asked to do the same");
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, &data);
+    pair.round();
+    pair.cut(FIRST);
+    pair.drive();
+    pair.assert_received(Server, stream, &data);
+    assert!(sent(&mut pair, Client, SECOND) > 0);
+}
+
+#[test]
+fn a_stream_that_may_use_a_backup_alone_uses_it() {
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.client().set_backup(FIRST, true).unwrap();
+    pair.drive();
+    for side in [Client, Server] {
+        let stream = pair.open_stream(side);
+        pair.conn(side).stream(stream).attach(FIRST).unwrap();
+        let data = bytes(200_000);
+        pair.submit(side, stream, &data);
+        pair.drive();
+        pair.assert_received(side.peer(), stream, &data);
+    }
+}
+
+#[test]
+fn a_backup_can_be_made_available_again() {
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.client().set_backup(SECOND, true).unwrap();
+    pair.drive();
+    pair.client().set_backup(SECOND, false).unwrap();
+    pair.drive();
+    pair.transfer(Server, &bytes(300_000));
+    assert!(sent(&mut pair, Server, SECOND) > 0);
+}
+
+#[test]
+fn an_advertised_address_is_told_and_a_withdrawn_one_leaves_its_tcp_connections() {
+    let mut pair = Pair::established();
+    let address = "192.0.2.9:443".parse().unwrap();
+    let id = pair.server().advertise(address).unwrap();
+    pair.drive();
+    assert!(pair.events(Client).contains(&Event::AddressAdvertised { id, address }));
+    assert_eq!(pair.client().peer_addresses().collect::<Vec<_>>(), [(id, address)]);
+    let second = pair.join();
+    pair.client().set_tcp_addresses(second, None, Some(address));
+    pair.server().set_tcp_addresses(second, Some(address), None);
+    let data = bytes(500_000);
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, &data);
+    pair.round();
+    pair.server().withdraw(id).unwrap();
+    pair.drive();
+    assert!(pair.events(Client).contains(&Event::AddressWithdrawn { id, address }));
+    assert_eq!(pair.client().peer_addresses().count(), 0);
+    assert_eq!((pair.live(Client), pair.live(Server)), (vec![FIRST], vec![FIRST]));
+    pair.assert_received(Server, stream, &data);
+}
+
+#[test]
+fn an_address_is_not_withdrawn_before_it_is_known() {
+    // The two frames could cross on two TCP connections; the second would be ignored, and the address be used for ever.
+    let mut pair = Pair::with_tcp_connections(2);
+    let address = "192.0.2.9:443".parse().unwrap();
+    pair.stall(FIRST);
+    let id = pair.server().advertise(address).unwrap();
+    pair.step(Server);
+    pair.server().withdraw(id).unwrap();
+    pair.drive();
+    pair.unstall(FIRST);
+    pair.drive_for(Duration::from_millis(500));
+    assert!(pair.events(Client).contains(&Event::AddressWithdrawn { id, address }));
+    assert_eq!(pair.client().peer_addresses().count(), 0);
+}
+
+#[test]
+fn a_ping_makes_a_round_trip_on_its_own_tcp_connection() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let before = pair.client().tcp_stats(SECOND).unwrap().counters.acks_received;
+    pair.client().ping(SECOND).unwrap();
+    pair.step(Client);
+    assert!(pair.flow(FIRST, Server).in_flight.is_empty());
+    pair.drive();
+    let stats = pair.client().tcp_stats(SECOND).unwrap();
+    assert_eq!(stats.counters.acks_received, before + 1);
+    assert!(stats.smoothed_rtt.is_some());
+    assert_eq!(pair.client().ping(ConnectionId(9)), Err(TcpError::Unknown));
+}
+
+#[test]
+fn a_tcp_option_reaches_the_peers_application() {
+    let mut pair = Pair::established();
+    pair.client().send_tcp_option(28, &[0, 0, 0x75, 0x30]).unwrap();
+    pair.drive();
+    let option = Event::TcpOption { tcp: FIRST, kind: 28, value: vec![0, 0, 0x75, 0x30] };
+    assert!(pair.events(Server).contains(&option));
+}
