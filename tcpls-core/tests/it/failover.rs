@@ -16,7 +16,8 @@ const FIRST: ConnectionId = ConnectionId::FIRST;
 /// Stream bytes that `side` has put on the wire, those that went out again included, and how many were requeued.
 fn sent_and_requeued(pair: &mut Pair, side: Side) -> (u64, u64) {
     let stats = pair.conn(side).stats();
-    let sum = |field: fn(&tcpls_core::stats::TcpCounters) -> u64| stats.tcp.iter().map(|tcp| field(&tcp.counters)).sum();
+    let sum =
+        |field: fn(&tcpls_core::stats::TcpCounters) -> u64| stats.tcp.iter().map(|tcp| field(&tcp.counters)).sum();
     (sum(|counters| counters.stream_bytes_sent), sum(|counters| counters.requeued_bytes))
 }
 
@@ -257,7 +258,8 @@ fn control_frames_survive_a_loss_too() {
         pair.stream_end(Server, streams[0]),
         Some(Err(tcpls_core::error::ReadError::Reset(tcpls_core::wire::ids::ErrorCode(3))))
     );
-    let stopped = tcpls_core::event::StreamEvent::Stopped { id: streams[1], error: tcpls_core::wire::ids::ErrorCode(4) };
+    let stopped =
+        tcpls_core::event::StreamEvent::Stopped { id: streams[1], error: tcpls_core::wire::ids::ErrorCode(4) };
     assert!(pair.events(Client).contains(&Event::Stream(stopped)));
 }
 

@@ -249,7 +249,10 @@ fn close_notify_is_the_end_of_the_stream() {
     assert_eq!(mixed.read_to_end(), (b"and yours".to_vec(), Ok(())));
     assert_eq!(mixed.conn.state(), State::Closed);
     let events = mixed.events();
-    assert!(matches!(events.last(), Some(Event::Closed { reason: CloseReason::Peer { .. } | CloseReason::Local { .. } })));
+    assert!(matches!(
+        events.last(),
+        Some(Event::Closed { reason: CloseReason::Peer { .. } | CloseReason::Local { .. } })
+    ));
 }
 
 #[test]

@@ -62,11 +62,8 @@ fn both_ends_hear_that_the_first_tcp_connection_is_there_and_that_tcpls_is_spoke
 
 #[test]
 fn the_application_protocol_is_agreed_along_with_tcpls() {
-    let tls = Tls {
-        client_protocols: vec![b"h3", b"h2"],
-        server_protocols: vec![b"http/1.1", b"h2"],
-        ..Tls::default()
-    };
+    let tls =
+        Tls { client_protocols: vec![b"h3", b"h2"], server_protocols: vec![b"http/1.1", b"h2"], ..Tls::default() };
     let mut pair = with_tls(tls).established();
     for side in [Client, Server] {
         assert_eq!(pair.conn(side).application_protocol(), Some(&b"h2"[..]));

@@ -169,7 +169,11 @@ impl Model {
         if self.pair.client().tokens() <= reserve || self.is_ending() {
             return;
         }
-        if slowly { self.pair.open_tcp_slowly() } else { self.pair.open_tcp() };
+        if slowly {
+            self.pair.open_tcp_slowly()
+        } else {
+            self.pair.open_tcp()
+        };
     }
 
     fn is_ending(&mut self) -> bool {
@@ -226,7 +230,10 @@ impl Model {
             let inbox = self.pair.end(writer.peer()).inbox(*id);
             assert!(written.bytes.starts_with(&inbox.bytes), "{id} of {writer:?} is not what was written");
             if inbox.end == Some(Ok(())) {
-                assert!(written.fate == Fate::Finished && inbox.bytes.len() == written.bytes.len(), "{id} ends too early");
+                assert!(
+                    written.fate == Fate::Finished && inbox.bytes.len() == written.bytes.len(),
+                    "{id} ends too early"
+                );
             }
         }
     }

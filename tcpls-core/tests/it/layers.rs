@@ -136,9 +136,9 @@ fn allowed(layer: &str) -> &'static [&'static str] {
         "stream" => &["wire", "error", "event", "config", "time", "stats"],
         "tcp" => &["wire", "error", "event", "config", "time", "stats"],
         "endpoint" => &["connection", "token", "wire", "crypto", "error", "event", "config", "time"],
-        "connection" => &[
-            "stream", "tcp", "token", "wire", "crypto", "endpoint", "error", "event", "config", "stats", "time",
-        ],
+        "connection" => {
+            &["stream", "tcp", "token", "wire", "crypto", "endpoint", "error", "event", "config", "stats", "time"]
+        }
         _ => &[],
     }
 }
@@ -164,7 +164,11 @@ fn streams_and_tcp_connections_never_see_each_other() {
     for source in sources.iter().filter(|source| ["stream", "tcp"].contains(&source.layer())) {
         let other = if source.layer() == "stream" { "tcp" } else { "stream" };
         for import in imports(source, &folders) {
-            assert!(!import.starts_with(other) && !import.starts_with("connection"), "{} imports {import}", source.module);
+            assert!(
+                !import.starts_with(other) && !import.starts_with("connection"),
+                "{} imports {import}",
+                source.module
+            );
         }
     }
 }
@@ -174,9 +178,10 @@ fn rustls_is_used_in_one_place_and_the_aead_library_in_one_file() {
     for source in sources() {
         let names = |name: &str| {
             let before = |at: usize| source.text[..at].chars().next_back();
-            source.text.match_indices(&format!("{name}::")).any(|(at, _)| {
-                before(at).is_none_or(|c| !(c.is_alphanumeric() || c == '_' || c == ':'))
-            })
+            source
+                .text
+                .match_indices(&format!("{name}::"))
+                .any(|(at, _)| before(at).is_none_or(|c| !(c.is_alphanumeric() || c == '_' || c == ':')))
         };
         if !source.module.starts_with("crypto::rustls") {
             assert!(!names("rustls"), "{} uses rustls", source.module);
@@ -189,8 +194,17 @@ fn rustls_is_used_in_one_place_and_the_aead_library_in_one_file() {
 
 #[test]
 fn the_core_has_no_clock_no_sockets_no_threads_and_no_chance() {
-    let forbidden =
-        ["Instant", "SystemTime", "TcpStream", "UdpSocket", "std::thread", "SystemRandom", "HashMap", "HashSet", "unsafe "];
+    let forbidden = [
+        "Instant",
+        "SystemTime",
+        "TcpStream",
+        "UdpSocket",
+        "std::thread",
+        "SystemRandom",
+        "HashMap",
+        "HashSet",
+        "unsafe ",
+    ];
     for source in sources() {
         for word in forbidden {
             let used = source.text.lines().find(|line| line.contains(word));

@@ -518,7 +518,10 @@ impl Pair {
             }
             end.conn.handle_timeout(now);
             let left = (end.conn.poll_timeout(), end.conn.timeout_reason());
-            assert!(left.0.is_none_or(|at| at > now), "{side:?} at {now:?} is left with a timeout in the past: {left:?}");
+            assert!(
+                left.0.is_none_or(|at| at > now),
+                "{side:?} at {now:?} is left with a timeout in the past: {left:?}"
+            );
         }
         self.endpoint.handle_timeout(now);
         while let Some((incoming, alert)) = self.endpoint.poll_refused() {
