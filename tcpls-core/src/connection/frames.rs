@@ -107,28 +107,34 @@ impl Connection {
 
     fn on_ack(&mut self, now: Time, tcp: ConnectionId, highest: RecordSeq) -> Outcome {
         let mut acked = core::mem::take(&mut self.scratch.carried);
-        let known = self.was_known(tcp);
-        let entry = match self.tcps.get_mut(&tcp) {
-            Some(entry) => Some(entry),
-            None => self.gone.get_mut(&tcp).map(|gone| &mut gone.tcp),
-        };
-        let outcome = match entry {
-            Some(entry) => {
-                entry.counters.acks_received += 1;
-                let outcome = entry.sent.ack(now, highest, |item| acked.push(item))?;
-                outcome.rtt.into_iter().for_each(|rtt| entry.rtt.sample(rtt));
-                if let Some(keys) = self.keys.as_mut().filter(|_| highest >= entry.seal_since) {
-                    keys.confirm_seal(entry.seal.generation);
-                }
-                outcome.bytes
-            }
-            None if known => 0,
-            None => return Err(PeerMisbehaved::AckOfUnsent),
-        };
+        let bytes = self.take_ack(now, tcp, highest, &mut acked)?;
         acked.drain(..).for_each(|item| self.on_delivered(&item));
         self.scratch.carried = acked;
-        self.flood.earn(outcome);
-        if outcome == 0 { self.idle(now, 1) } else { Ok(()) }
+        self.answer_key_update(tcp);
+        self.flood.earn(bytes);
+        if bytes == 0 { self.idle(now, 1) } else { Ok(()) }
+    }
+
+    /// Puts what the acknowledged records carried into `acked`; returns how many bytes on the wire they were.
+    fn take_ack(
+        &mut self,
+        now: Time,
+        tcp: ConnectionId,
+        highest: RecordSeq,
+        acked: &mut Vec<Carried>,
+    ) -> Result<u64, PeerMisbehaved> {
+        let known = self.was_known(tcp);
+        let gone = self.gone.get_mut(&tcp).map(|gone| &mut gone.tcp);
+        let Some(entry) = self.tcps.get_mut(&tcp).or(gone) else {
+            return if known { Ok(0) } else { Err(PeerMisbehaved::AckOfUnsent) };
+        };
+        entry.counters.acks_received += 1;
+        let outcome = entry.sent.ack(now, highest, |item| acked.push(item))?;
+        outcome.rtt.into_iter().for_each(|rtt| entry.rtt.sample(rtt));
+        if let Some(keys) = self.keys.as_mut().filter(|_| highest >= entry.seal_since) {
+            keys.confirm_seal(entry.seal.generation);
+        }
+        Ok(outcome.bytes)
     }
 
     /// The peer has what this record carried.

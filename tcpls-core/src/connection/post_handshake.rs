@@ -106,10 +106,26 @@ impl Connection {
         self.key_updates.1 += keys.open_current() - before;
         // Answered once, however often it was asked for before the answer went out (RFC 8446, 4.6.3).
         if requested && entry.seal.generation == keys.seal_target() {
-            self.start_key_update();
+            self.key_answer_owed = true;
+            self.answer_key_update(tcp);
         }
         self.forget_keys();
         Ok(())
+    }
+
+    /// Answers a request for a key update. If the peer has not shown that it has the generation before, it is asked to with
+    /// a Ping, and answered then: the first record of a join must not be more than one generation ahead of it.
+    pub(super) fn answer_key_update(&mut self, tcp: ConnectionId) {
+        if !self.key_answer_owed {
+            return;
+        }
+        let before = self.key_updates.0;
+        self.start_key_update();
+        if self.key_updates.0 > before {
+            self.key_answer_owed = false;
+        } else if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.ping = true;
+        }
     }
 
     /// Starts a new generation of this side's keys; each TCP connection steps to it before its next record.

@@ -233,6 +233,7 @@ impl Streams {
         shared.schedule = Schedule::default();
         shared.blocked = BTreeSet::new();
         shared.due = BTreeSet::new();
+        shared.events = VecDeque::new();
         (shared.buffered_to_send, shared.buffered_to_read) = (0, 0);
         shared.accepted = shared.opened_by_peer;
     }

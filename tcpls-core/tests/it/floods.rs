@@ -287,7 +287,12 @@ fn requested_key_updates_are_answered_once_until_the_answer_went_out() {
     let updates = answer.iter().filter(|record| record.content_type == HANDSHAKE).count();
     assert_eq!(updates, 1);
     assert_eq!(peer.conn.stats().key_updates, (1, 10));
+    // No generation starts before the peer has shown that it has the one before: it is asked for a sign.
     peer.update_keys(FIRST, true);
+    let asked = peer.recv(FIRST);
+    assert_eq!(frames_of(&asked), [PING]);
+    let last = peer.received(FIRST) - 1;
+    peer.send(FIRST, &[ack(FIRST, last)]);
     assert_eq!(peer.recv(FIRST).iter().filter(|record| record.content_type == HANDSHAKE).count(), 1);
 }
 

@@ -294,7 +294,7 @@ fn records_that_come_byte_by_byte_are_taken_when_they_are_whole() {
 
 #[test]
 fn an_alert_about_a_spoilt_record_costs_only_its_tcp_connection() {
-    for description in [20, 22] {
+    for description in [10, 20, 22] {
         let mut peer = two();
         peer.send_raw(SECOND, ALERT, &[2, description]);
         peer.assert_lost(SECOND, TcpFault::Alert(description), None);
@@ -304,7 +304,7 @@ fn an_alert_about_a_spoilt_record_costs_only_its_tcp_connection() {
 
 #[test]
 fn any_other_fatal_alert_ends_the_session() {
-    for description in [10, 40, 47, 50, 80, 255] {
+    for description in [40, 47, 50, 80, 255] {
         let mut peer = two();
         peer.send_raw(SECOND, ALERT, &[2, description]);
         let reason = CloseReason::Misbehaved(Rule::FatalAlert(description));
