@@ -25,7 +25,9 @@ impl Connection {
             Ok(About { ack_eliciting, ping }) if ack_eliciting => self.owe_ack(now, tcp, ping),
             Ok(_) => {}
             Err(rule) => {
-                self.events.truncate(told);
+                let taken_back = self.events.split_off(told);
+                // But a TCP connection that this record made us let go of is gone, and its owner must close the socket.
+                self.events.extend(taken_back.into_iter().filter(|event| matches!(event, Event::Tcp(_))));
                 self.fail_session(now, rule);
             }
         }
