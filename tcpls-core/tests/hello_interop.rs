@@ -1,6 +1,8 @@
 //! The hellos of a join in front of a TLS library, and a TLS library's hello in front of ours: a join has to pass for
 //! a handshake (draft, 4.3), and the endpoint looks at the hello of every new session.
 
+#![allow(clippy::unwrap_used)] // a test that panics has failed, as it should
+
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;

@@ -240,7 +240,7 @@ fn an_ack_for_an_unknown_tcp_connection_ends_the_session() {
 
 #[test]
 fn an_ack_that_comes_again_or_goes_back_changes_nothing() {
-    let mut peer = Peer::client();
+    let peer = Peer::client();
     let last = peer.received(FIRST) - 1;
     let told = allowed(peer, &[ack(FIRST, last), ack(FIRST, last), ack(FIRST, 0)]);
     assert_eq!(told, []);

@@ -314,6 +314,18 @@ fn any_other_fatal_alert_ends_the_session() {
 }
 
 #[test]
+fn any_fatal_alert_after_close_session_ends_the_session() {
+    for description in [10, 20, 22, 47, 50] {
+        let mut peer = two();
+        peer.send(SECOND, &[close_session(0x777)]);
+        peer.send_raw(SECOND, ALERT, &[2, description]);
+        let reason = CloseReason::Peer { error: ErrorCode(0x777), reason: b"enough".to_vec() };
+        assert_eq!(peer.conn.close_reason(), Some(&reason), "alert {description}");
+        assert_eq!(peer.take_events().last(), Some(&Event::Closed { reason }));
+    }
+}
+
+#[test]
 fn an_alert_of_other_than_two_bytes_ends_the_session() {
     for body in [&[1][..], &[1, 0, 0], &[0; 100]] {
         let mut peer = Peer::client();

@@ -96,7 +96,7 @@ impl Model {
 
     /// One that has a socket, so that something can happen to it.
     fn socket(&mut self, number: u8) -> Option<ConnectionId> {
-        let tcp = self.tcp(if number % 2 == 0 { Client } else { Server }, number / 2)?;
+        let tcp = self.tcp(if number.is_multiple_of(2) { Client } else { Server }, number / 2)?;
         self.pair.has_socket(tcp).then_some(tcp)
     }
 
@@ -154,7 +154,7 @@ impl Model {
             }
             Op::Advertise(side) => {
                 let advertised = self.pair.conn(side).advertise("192.0.2.1:443".parse().unwrap());
-                if let (Ok(id), true) = (advertised, now.as_nanos() % 2 == 0) {
+                if let (Ok(id), true) = (advertised, now.as_nanos().is_multiple_of(2)) {
                     self.pair.conn(side).withdraw(id).unwrap();
                 }
             }
@@ -269,8 +269,11 @@ fn setup() -> Setup {
     })
 }
 
+/// 64 cases; the environment may ask for more.
+#[expect(clippy::disallowed_methods, reason = "the core reads no environment; its tests may")]
 fn config() -> ProptestConfig {
-    ProptestConfig { failure_persistence: None, max_shrink_iters: 5_000, ..ProptestConfig::with_cases(64) }
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64);
+    ProptestConfig { failure_persistence: None, max_shrink_iters: 5_000, ..ProptestConfig::with_cases(cases) }
 }
 
 proptest! {

@@ -2,6 +2,7 @@
 //! time. One binary, one file per topic; what the files share is in `support`.
 
 #![allow(unreachable_pub, reason = "it is one binary; nothing is reachable from outside")]
+#![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
 mod support;
 
