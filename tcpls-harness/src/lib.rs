@@ -1,1 +1,55 @@
+//! TCPLS over real sockets with tokio, and the `tcpls` command.
+//!
+//! The protocol is in [`tcpls_core`], which does no I/O. Here is what it needs to run: sockets, a clock, random numbers.
+//!
+//! - [`net`]: sessions, streams and listeners for applications
+//! - [`relay`]: a path that misbehaves on demand, for demonstrations and tests
+//! - [`tls`], [`hq`]: certificates, and a file transfer protocol
+//! - [`cli`]: the `tcpls` command
+//!
+//! A session over two TCP connections:
+//!
+//! ```
+//! use tcpls_harness::net::{ClientOptions, Listener, ServerOptions, Session};
+//! use tcpls_harness::tls::{Identity, Trust};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let identity = Identity::self_signed(&["localhost".to_owned()])?;
+//! let addresses = ["127.0.0.1:0".parse()?, "127.0.0.1:0".parse()?];
+//! let mut listener = Listener::bind(&addresses, ServerOptions::new(identity.server(&[b"echo"])?))?;
+//! let addresses = listener.local_addresses().to_vec();
+//!
+//! let server = tokio::spawn(async move {
+//!     let session = listener.accept().await;
+//!     while let Some(stream) = session.accept_stream().await {
+//!         let (mut writer, mut reader) = stream.split();
+//!         tokio::io::copy(&mut reader, &mut writer).await?;
+//!         writer.shutdown().await?;
+//!     }
+//!     std::io::Result::Ok(session.closed().await)
+//! });
+//!
+//! let tls = Trust::Pem(identity.certificate_pem().to_owned()).client(&[b"echo"])?;
+//! let session = Session::connect(&addresses[..1], ClientOptions::new(tls, "localhost".try_into()?)).await?;
+//! session.add_tcp(addresses[1], None).await?;
+//!
+//! let mut stream = session.open_stream().await?;
+//! stream.write_all(b"over whichever has room").await?;
+//! stream.shutdown().await?;
+//! let mut echo = String::new();
+//! stream.read_to_string(&mut echo).await?;
+//! assert_eq!(echo, "over whichever has room");
+//!
+//! session.close(Default::default(), b"done").await;
+//! server.await??;
+//! # Ok(())
+//! # }
+//! ```
 
+pub mod cli;
+pub mod hq;
+pub mod net;
+pub mod relay;
+pub mod tls;

@@ -1,0 +1,116 @@
+//! A file on its way to the disk: written in large pieces off the runtime's threads, and given its name only once it is
+//! complete.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+
+use crate::hq::CHUNK;
+
+/// Receives a file's bytes. Dropped before [`Download::complete`], it leaves nothing behind.
+pub(crate) struct Download {
+    target: PathBuf,
+    /// `None` before the first bytes are written.
+    part: Option<Part>,
+    pieces: Vec<Bytes>,
+    held: usize,
+}
+
+impl Download {
+    pub(crate) fn new(target: &Path) -> Self {
+        Self { target: target.to_owned(), part: None, pieces: Vec::new(), held: 0 }
+    }
+
+    /// More bytes.
+    pub(crate) async fn push(&mut self, piece: Bytes) -> io::Result<()> {
+        self.held += piece.len();
+        self.pieces.push(piece);
+        if self.held >= CHUNK { self.write().await } else { Ok(()) }
+    }
+
+    /// These were all.
+    pub(crate) async fn complete(mut self) -> io::Result<()> {
+        self.write().await?;
+        match &self.part {
+            Some(part) => std::fs::rename(&part.path, &self.target),
+            None => Ok(()),
+        }
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        let (part, pieces, target) = (self.part.take(), std::mem::take(&mut self.pieces), self.target.clone());
+        self.held = 0;
+        let written = spawn_blocking(move || {
+            let mut part = part.map_or_else(|| Part::create(&target), Ok)?;
+            pieces.iter().try_for_each(|piece| part.file.write_all(piece))?;
+            io::Result::Ok(part)
+        });
+        self.part = Some(written.await.map_err(io::Error::other)??);
+        Ok(())
+    }
+}
+
+/// A file under a name of its own, removed when it is dropped. If it was renamed there is nothing to remove.
+struct Part {
+    file: File,
+    path: PathBuf,
+}
+
+impl Part {
+    fn create(target: &Path) -> io::Result<Self> {
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let path = target.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        let file = File::options().write(true).create_new(true).open(&path)?;
+        Ok(Self { file, path })
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(name: &str) -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("tcpls-download-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        directory
+    }
+
+    fn names(directory: &Path) -> usize {
+        std::fs::read_dir(directory).unwrap().count()
+    }
+
+    #[tokio::test]
+    async fn a_complete_file_gets_its_name() {
+        let directory = directory("complete");
+        let mut download = Download::new(&directory.join("file"));
+        for _ in 0..3 {
+            download.push(vec![7; CHUNK / 2 + 1].into()).await.unwrap();
+        }
+        download.complete().await.unwrap();
+        assert_eq!(std::fs::read(directory.join("file")).unwrap(), vec![7; 3 * (CHUNK / 2 + 1)]);
+        assert_eq!(names(&directory), 1);
+        Download::new(&directory.join("empty")).complete().await.unwrap();
+        assert_eq!(std::fs::read(directory.join("empty")).unwrap(), b"");
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_incomplete_file_leaves_nothing_behind() {
+        let directory = directory("incomplete");
+        let mut download = Download::new(&directory.join("file"));
+        download.push(vec![7; CHUNK].into()).await.unwrap();
+        assert_eq!(names(&directory), 1);
+        drop(download);
+        assert_eq!(names(&directory), 0);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}

@@ -1,0 +1,315 @@
+//! `tcpls get`: files over `hq-interop`, one stream each, over as many TCP connections as addresses are given.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+use tcpls_core::wire::ids::ErrorCode;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::download::Download;
+use super::paths::{Paths, TrustArgs, connect, resolve, server_name};
+use super::report::{TcpReport, bar};
+use super::units::{bits_per_second, rate, size, time};
+use super::{Outcome, report};
+use crate::hq::{CHUNK, PROTOCOL, ask, explain, percent_decode};
+use crate::net::{ClientOptions, RecvStream, Session};
+
+/// Files that are being received at the same time, whatever the server allows: each is an open file here.
+const MAX_OPEN_FILES: usize = 200;
+
+/// Fetch files from a server
+///
+/// Each file comes on a stream of its own, all at once, over one TCP connection for each --connect. A server that does not
+/// speak TCPLS is asked over plain TLS 1.3, one file per session.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Address and port of the server; each time it is given adds a TCP connection. Default: what the name in the URL
+    /// stands for
+    #[arg(long, value_name = "ADDR")]
+    pub connect: Vec<String>,
+    /// Also make a TCP connection to each address that the server advertises
+    #[arg(long)]
+    pub use_advertised: bool,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    /// Directory that the files are put in
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub output: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What to fetch: https://NAME/PATH. NAME, the same in all, is what the server's certificate must name
+    #[arg(value_name = "URL", required = true)]
+    pub urls: Vec<String>,
+}
+
+/// What came of it, as `--json` prints it.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Whether TCPLS was used.
+    pub tcpls: bool,
+    /// Files that came in full.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// From the first TCP connection to the last byte.
+    pub seconds: f64,
+    /// Goodput in bits per second.
+    pub bits_per_second: f64,
+    /// What went wrong, by URL.
+    pub failures: Vec<Failure>,
+    tcp: Vec<TcpReport>,
+}
+
+/// One file that did not come.
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    /// What was asked for.
+    pub url: String,
+    /// Why it did not come.
+    pub error: String,
+}
+
+/// One file to fetch.
+#[derive(Clone, Debug)]
+struct Job {
+    url: String,
+    /// As in the request.
+    path: String,
+    target: PathBuf,
+}
+
+/// Fetches everything and prints what came of it.
+///
+/// # Errors
+/// Something is wrong with the arguments, or not everything came.
+pub async fn run(args: Args) -> Outcome {
+    let report = fetch(&args).await?;
+    if args.json {
+        report::json(&report);
+    } else {
+        print(&report);
+    }
+    match report.failures.len() {
+        0 => Ok(()),
+        1 => Err(format!("{}: {}", report.failures[0].url, report.failures[0].error).into()),
+        failed => Err(format!("{failed} of {} files did not come", report.files + failed).into()),
+    }
+}
+
+fn print(report: &Report) {
+    for tcp in &report.tcp {
+        eprintln!("tcp {}: {} received, {}", tcp.tcp, size(tcp.stream_bytes_received), tcp.state);
+    }
+    let elapsed = Duration::from_secs_f64(report.seconds);
+    let (files, bytes) = (report.files, size(report.bytes));
+    eprintln!("{files} files, {bytes} in {}: {}", time(elapsed), rate(report.bits_per_second));
+    if report.failures.len() > 1 {
+        report.failures.iter().for_each(|failure| eprintln!("{}: {}", failure.url, failure.error));
+    }
+}
+
+/// Fetches everything; what went wrong with single files is in the report.
+///
+/// # Errors
+/// Something is wrong with the arguments, or there is no session.
+pub async fn fetch(args: &Args) -> Outcome<Report> {
+    let (authority, jobs) = jobs(&args.urls, &args.output)?;
+    let (name, port) = split_port(&authority);
+    let addresses = match args.connect.as_slice() {
+        [] => resolve(&[format!("{name}:{}", port.unwrap_or(443))]).await?,
+        given => resolve(given).await?,
+    };
+    std::fs::create_dir_all(&args.output)
+        .map_err(|error| format!("can't make {}: {error}; choose another --output", args.output.display()))?;
+    let options = ClientOptions::new(args.trust.trust().client(&[PROTOCOL])?, server_name(name)?);
+    let start = Instant::now();
+    let (session, first) = connect(&addresses, &options).await?;
+    let progress = bar(None);
+    let mut report = if session.is_tcpls() {
+        let others: Vec<SocketAddr> = without(&addresses, first);
+        let _paths = Paths::open(&session, first, &others, args.use_advertised);
+        fetch_all(&session, jobs, &progress).await
+    } else {
+        fetch_plainly(session.clone(), first, &options, jobs, &progress).await
+    };
+    progress.finish_and_clear();
+    report.seconds = start.elapsed().as_secs_f64();
+    report.bits_per_second = bits_per_second(report.bytes, start.elapsed());
+    report.tcp = session.stats().tcp.iter().map(TcpReport::from).collect();
+    session.close(ErrorCode(0), b"").await;
+    Ok(report)
+}
+
+/// All addresses but one of those that are `first`: an address that is given twice is connected to twice.
+fn without(addresses: &[SocketAddr], first: SocketAddr) -> Vec<SocketAddr> {
+    let used = addresses.iter().position(|address| *address == first);
+    addresses.iter().enumerate().filter(|(index, _)| Some(*index) != used).map(|(_, address)| *address).collect()
+}
+
+/// What to fetch and where to put it, and the `NAME[:PORT]` of all URLs.
+fn jobs(urls: &[String], output: &Path) -> Outcome<(String, Vec<Job>)> {
+    let mut authority = None;
+    let mut jobs: Vec<Job> = Vec::with_capacity(urls.len());
+    let mut names = std::collections::BTreeSet::new();
+    for url in urls {
+        let (name, path) = split_url(url)?;
+        if *authority.get_or_insert(name) != name {
+            return Err(format!("{url}: all URLs must have the same name; run the command once for each").into());
+        }
+        let file = file_name(path).ok_or_else(|| format!("{url}: the path must end in a file's name"))?;
+        if !names.insert(file.clone()) {
+            return Err(format!("{url}: there are two files called {file:?}; fetch them into two directories").into());
+        }
+        jobs.push(Job { url: url.clone(), path: path.to_owned(), target: output.join(file) });
+    }
+    Ok((authority.unwrap_or_default().to_owned(), jobs))
+}
+
+/// Authority and path.
+fn split_url(url: &str) -> Outcome<(&str, &str)> {
+    let rest = url.strip_prefix("https://").ok_or_else(|| format!("{url}: write https://NAME/PATH"))?;
+    let slash = rest.find('/').ok_or_else(|| format!("{url}: no path; write https://NAME/PATH"))?;
+    let (authority, path) = rest.split_at(slash);
+    if authority.is_empty() || path.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
+        return Err(format!("{url}: write https://NAME/PATH, with %20 for a space").into());
+    }
+    Ok((authority, path))
+}
+
+fn split_port(authority: &str) -> (&str, Option<u16>) {
+    match authority.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => match port.parse() {
+            Ok(port) => (name, Some(port)),
+            Err(_) => (authority, None),
+        },
+        _ => (authority, None),
+    }
+}
+
+/// The last part of the path, if it can be a file's name here.
+fn file_name(path: &str) -> Option<String> {
+    let name = percent_decode(path.rsplit('/').next()?.as_bytes())?;
+    let usable = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\']);
+    usable.then_some(name)
+}
+
+async fn fetch_all(session: &Session, jobs: Vec<Job>, progress: &ProgressBar) -> Report {
+    let permits = Arc::new(Semaphore::new(MAX_OPEN_FILES));
+    let mut tasks = JoinSet::new();
+    for job in jobs {
+        let (session, permits, progress) = (session.clone(), permits.clone(), progress.clone());
+        tasks.spawn(async move {
+            let _permit = permits.acquire().await;
+            let outcome = fetch_one(&session, &job, &progress).await;
+            (job, outcome)
+        });
+    }
+    let mut report = new_report(true);
+    while let Some(ended) = tasks.join_next().await {
+        if let Ok((job, outcome)) = ended {
+            note(&mut report, job, outcome);
+        }
+    }
+    report
+}
+
+/// One session after the other: plain TLS has one stream.
+async fn fetch_plainly(
+    first: Session,
+    address: SocketAddr,
+    options: &ClientOptions,
+    jobs: Vec<Job>,
+    progress: &ProgressBar,
+) -> Report {
+    let mut report = new_report(false);
+    let mut session = Some(first);
+    for job in jobs {
+        let outcome = match session.take() {
+            Some(session) => fetch_one(&session, &job, progress).await,
+            None => match connect(&[address], options).await {
+                Ok((session, _)) => fetch_one(&session, &job, progress).await,
+                Err(error) => Err(error.to_string()),
+            },
+        };
+        note(&mut report, job, outcome);
+    }
+    report
+}
+
+fn new_report(tcpls: bool) -> Report {
+    let (failures, tcp) = (Vec::new(), Vec::new());
+    Report { tcpls, files: 0, bytes: 0, seconds: 0.0, bits_per_second: 0.0, failures, tcp }
+}
+
+fn note(report: &mut Report, job: Job, outcome: Result<u64, String>) {
+    match outcome {
+        Ok(bytes) => {
+            report.files += 1;
+            report.bytes += bytes;
+        }
+        Err(error) => report.failures.push(Failure { url: job.url, error }),
+    }
+}
+
+async fn fetch_one(session: &Session, job: &Job, progress: &ProgressBar) -> Result<u64, String> {
+    let stream = session.open_stream().await.map_err(|error| error.to_string())?;
+    let (_kept, answer) = ask(stream, &job.path, !session.is_tcpls()).await.map_err(|error| error.to_string())?;
+    receive(answer, &job.target, progress).await
+}
+
+/// Writes an answer to a file, which gets its name only once it is complete.
+async fn receive(mut answer: RecvStream, target: &Path, progress: &ProgressBar) -> Result<u64, String> {
+    let local = |error: std::io::Error| format!("can't write {}: {error}", target.display());
+    let mut download = Download::new(target);
+    let mut received = 0;
+    while let Some(chunk) = answer.read_chunk(CHUNK).await.map_err(explain)? {
+        received += chunk.len() as u64;
+        progress.inc(chunk.len() as u64);
+        download.push(chunk).await.map_err(local)?;
+    }
+    download.complete().await.map_err(local)?;
+    Ok(received)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let urls = ["https://localhost:8443/a/b%20c".to_owned()];
+        let (authority, jobs) = jobs(&urls, Path::new("out")).unwrap();
+        assert_eq!(split_port(&authority), ("localhost", Some(8443)));
+        assert_eq!((jobs[0].path.as_str(), jobs[0].target.as_path()), ("/a/b%20c", Path::new("out/b c")));
+        assert_eq!(split_port("[::1]"), ("[::1]", None));
+        assert_eq!(split_port("[::1]:1"), ("[::1]", Some(1)));
+    }
+
+    #[test]
+    fn urls_that_would_surprise_are_refused() {
+        let bad = [
+            &["http://a/b"][..],
+            &["https://a"],
+            &["https:///b"],
+            &["https://a/"],
+            &["https://a/.."],
+            &["https://a/%2e%2e"],
+            &["https://a/x%2fy"],
+            &["https://a/x y"],
+            &["https://a/x\r\nGET /y"],
+            &["https://a/x", "https://b/y"],
+            &["https://a/x", "https://a/y/x"],
+        ];
+        for urls in bad {
+            let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
+            assert!(jobs(&urls, Path::new(".")).is_err(), "{urls:?}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The `tcpls` command: one file per subcommand, and what they share.
+//!
+//! What a person reads about progress goes to standard error, results go to standard output; with `--json` these are one
+//! JSON object, or one per line where results come one by one. The exit code is 0 only if all went well.
+
+pub mod demo;
+mod download;
+pub mod get;
+pub mod paths;
+pub mod perf;
+mod plot;
+mod report;
+pub mod serve;
+pub mod units;
+mod watch;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What a subcommand returns; the error is written for people and says what to do.
+pub type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// TCPLS: TLS 1.3 over several TCP connections at once
+#[derive(Debug, Parser)]
+#[command(name = "tcpls", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Serve(serve::Args),
+    Get(get::Args),
+    #[command(subcommand)]
+    Perf(perf::Perf),
+}
+
+/// Runs what the command line asks for.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    match runtime.block_on(cli.command.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&*error),
+    }
+}
+
+fn fail(error: &dyn Error) -> ExitCode {
+    eprintln!("tcpls: {error}");
+    ExitCode::FAILURE
+}
+
+impl Command {
+    async fn run(self) -> Outcome {
+        match self {
+            Self::Demo(args) => demo::run(args).await,
+            Self::Serve(args) => serve::run(args).await,
+            Self::Get(args) => get::run(args).await,
+            Self::Perf(perf) => perf::run(perf).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_is_explained() {
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,195 @@
+//! `tcpls serve`: files over `hq-interop`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use tcpls_core::wire::ids::ConnectionId;
+use tokio::task::JoinSet;
+
+use super::units::size;
+use super::{Outcome, report};
+use crate::hq::{PROTOCOL, Refusal, Root, answer};
+use crate::net::{Listener, ServerOptions, Session, Stream};
+use crate::tls::Identity;
+
+/// Serve the files of a directory
+///
+/// The application protocol is hq-interop: clients send "GET /path" on a stream each. Clients that do not speak TCPLS get
+/// one file per session over plain TLS 1.3.
+///
+/// Without --cert, a self-signed certificate is made and written to --ca-out, for the clients' --ca.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Address and port to listen on; can be given several times. Port 0 takes a free one
+    #[arg(long, value_name = "ADDR", required = true)]
+    pub listen: Vec<SocketAddr>,
+    /// Directory to serve; nothing outside is given away
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// Certificate chain (PEM)
+    #[arg(long, value_name = "PEM", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Private key (PEM)
+    #[arg(long, value_name = "PEM", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// Names in the self-signed certificate, besides localhost and the addresses listened on
+    #[arg(long, value_name = "NAME", conflicts_with = "cert")]
+    pub name: Vec<String>,
+    /// Where to write the self-signed certificate
+    #[arg(long, value_name = "FILE", default_value = "tcpls-ca.pem", conflicts_with = "cert")]
+    pub ca_out: PathBuf,
+    /// Print what happens as JSON, one object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What happens, as `--json` prints it.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Happening<'a> {
+    Listening { addresses: &'a [SocketAddr], ca: Option<&'a Path> },
+    SessionBegan { session: u64, tcpls: bool },
+    Request { session: u64, path: &'a str, bytes: Option<u64>, error: Option<String> },
+    SessionEnded { session: u64, reason: String },
+}
+
+/// Serves until Ctrl-C.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn run(args: Args) -> Outcome {
+    let server = Server::start(&args)?;
+    server.report.tell(&Happening::Listening { addresses: server.addresses(), ca: server.ca.as_deref() });
+    tokio::select! {
+        () = server.run() => Ok(()),
+        stopped = tokio::signal::ctrl_c() => Ok(stopped?),
+    }
+}
+
+/// A file server that listens.
+#[derive(Debug)]
+pub struct Server {
+    listener: Listener,
+    root: Root,
+    ca: Option<PathBuf>,
+    report: Report,
+}
+
+impl Server {
+    /// Listens. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// Something is wrong with the addresses, the directory, or the certificate.
+    pub fn start(args: &Args) -> Outcome<Self> {
+        let root = Root::new(&args.root)
+            .map_err(|error| format!("can't serve {}: {error}; --root must be a directory", args.root.display()))?;
+        let (identity, ca) = identity(args)?;
+        let listener = Listener::bind(&args.listen, ServerOptions::new(identity.server(&[PROTOCOL])?))?;
+        Ok(Self { listener, root, ca, report: Report { json: args.json } })
+    }
+
+    /// The addresses that are listened on, with the ports that were taken.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.listener.local_addresses()
+    }
+
+    /// Serves for as long as it is polled.
+    pub async fn run(mut self) {
+        let addresses: Arc<[SocketAddr]> = self.addresses().into();
+        let mut sessions = JoinSet::new();
+        for number in 0.. {
+            let session = self.listener.accept().await;
+            while sessions.try_join_next().is_some() {}
+            sessions.spawn(serve(number, session, self.root.clone(), addresses.clone(), self.report));
+        }
+    }
+}
+
+fn identity(args: &Args) -> Outcome<(Identity, Option<PathBuf>)> {
+    if let (Some(cert), Some(key)) = (&args.cert, &args.key) {
+        return Ok((Identity::from_files(cert, key)?, None));
+    }
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let listened = args.listen.iter().filter(|address| !address.ip().is_unspecified());
+    names.extend(listened.map(|address| address.ip().to_string()).chain(args.name.iter().cloned()));
+    names.sort();
+    names.dedup();
+    let identity = Identity::self_signed(&names)?;
+    std::fs::write(&args.ca_out, identity.certificate_pem()).map_err(|error| {
+        format!("can't write the certificate to {}: {error}; choose another place with --ca-out", args.ca_out.display())
+    })?;
+    Ok((identity, Some(args.ca_out.clone())))
+}
+
+/// Answers all requests of a session, as many at once as it has streams.
+async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[SocketAddr]>, report: Report) {
+    report.tell(&Happening::SessionBegan { session: number, tcpls: session.is_tcpls() });
+    advertise(&session, &addresses);
+    let mut requests = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = session.accept_stream() => match stream {
+                Some(stream) => _ = requests.spawn(request(number, session.clone(), stream, root.clone(), report)),
+                None => break,
+            },
+            Some(_) = requests.join_next() => {}
+        }
+    }
+    // It may hold text of the peer's, which is not to reach the terminal as it is.
+    let reason = session.closed().await.to_string().replace(|c: char| c.is_control(), "\u{fffd}");
+    report.tell(&Happening::SessionEnded { session: number, reason });
+}
+
+/// The client knows one of the addresses: the one that it came to.
+fn advertise(session: &Session, addresses: &[SocketAddr]) {
+    let Some(used) = session.local_address() else { return };
+    let others = addresses.iter().filter(|address| !address.ip().is_unspecified() && **address != used);
+    for address in others.filter(|_| session.is_tcpls()) {
+        // The session may have ended meanwhile; then nobody needs to know.
+        _ = session.advertise(*address);
+    }
+}
+
+async fn request(number: u64, session: Session, stream: Stream, root: Root, report: Report) {
+    let (path, outcome) = answer(stream, &root).await;
+    if outcome.is_err() && !session.is_tcpls() {
+        // Plain TLS has no error codes for a stream: an answer that is not all must not end like one that is.
+        session.reset_tcp(ConnectionId::FIRST);
+    }
+    let (bytes, error) = (outcome.ok(), outcome.err().map(|refusal: Refusal| refusal.to_string()));
+    report.tell(&Happening::Request { session: number, path: &path, bytes, error });
+}
+
+/// Tells what happens, in one of two languages.
+#[derive(Clone, Copy, Debug)]
+struct Report {
+    json: bool,
+}
+
+impl Report {
+    fn tell(self, happening: &Happening<'_>) {
+        if self.json {
+            return report::json(happening);
+        }
+        match happening {
+            Happening::Listening { addresses, ca } => {
+                addresses.iter().for_each(|address| eprintln!("listening on {address}"));
+                if let Some(ca) = ca {
+                    eprintln!("self-signed certificate in {}: clients need --ca {0}", ca.display());
+                }
+            }
+            Happening::SessionBegan { session, tcpls } => {
+                eprintln!("session {session}: began, {}", if *tcpls { "TCPLS" } else { "plain TLS 1.3" });
+            }
+            Happening::Request { session, path, bytes, error } => match (bytes, error) {
+                (Some(bytes), _) => eprintln!("session {session}: GET {path:?}: {}", size(*bytes)),
+                (None, error) => {
+                    eprintln!("session {session}: GET {path:?}: {}", error.as_deref().unwrap_or("failed"));
+                }
+            },
+            Happening::SessionEnded { session, reason } => eprintln!("session {session}: {reason}"),
+        }
+    }
+}

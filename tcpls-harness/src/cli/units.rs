@@ -1,0 +1,88 @@
+//! Sizes, rates and times, as people write and read them.
+
+use std::time::Duration;
+
+/// Bytes of a size such as `64MiB`, `1.5GB`, `200k` or `4096`. Powers of 1024 have an `i`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number.parse().map_err(|_| format!("{text:?} is no size; write for example 64MiB"))?;
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1_000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "ki" | "kib" => 1 << 10,
+        "mi" | "mib" => 1 << 20,
+        "gi" | "gib" => 1 << 30,
+        unit => return Err(format!("{unit:?} is no unit of size; use B, kB, MB, GB, KiB, MiB or GiB")),
+    };
+    let bytes = number * factor as f64;
+    // Beyond 2^53 a float no longer counts single bytes, and nobody means such sizes.
+    if bytes > (1u64 << 53) as f64 { Err(format!("{text} is too large")) } else { Ok(bytes as u64) }
+}
+
+/// Bytes as `1.5 MiB`.
+pub fn size(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in units {
+        if value < 1024.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, next);
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+}
+
+/// Bits per second, of bytes in a time; 0 in no time.
+pub fn bits_per_second(bytes: u64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { bytes as f64 * 8.0 / time.as_secs_f64() }
+}
+
+/// Bits per second as `1.5 Gbit/s`.
+pub fn rate(bits_per_second: f64) -> String {
+    match bits_per_second {
+        rate if rate >= 1e9 => format!("{:.2} Gbit/s", rate / 1e9),
+        rate if rate >= 1e6 => format!("{:.1} Mbit/s", rate / 1e6),
+        rate => format!("{:.1} kbit/s", rate / 1e3),
+    }
+}
+
+/// A time as `12.3 ms` or `4.56 s`.
+pub fn time(time: Duration) -> String {
+    match time {
+        time if time < Duration::from_millis(1) => format!("{} µs", time.as_micros()),
+        time if time < Duration::from_secs(1) => format!("{:.1} ms", time.as_secs_f64() * 1e3),
+        time => format!("{:.2} s", time.as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_they_are_written() {
+        let sizes = [("0", 0), ("4096", 4096), ("64MiB", 64 << 20), ("1.5kB", 1500), ("2 g", 2_000_000_000)];
+        for (text, bytes) in sizes {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "MiB", "-1", "1x", "1..2", "99999999GiB"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(256 << 20), "256.0 MiB");
+        assert_eq!(rate(bits_per_second(25_000_000, Duration::from_secs(1))), "200.0 Mbit/s");
+        assert_eq!(rate(bits_per_second(1, Duration::ZERO)), "0.0 kbit/s");
+        assert_eq!(time(Duration::from_micros(12_340)), "12.3 ms");
+    }
+}

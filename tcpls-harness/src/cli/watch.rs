@@ -1,0 +1,214 @@
+//! A download under observation: how much came over which TCP connection, and when; shown live, told afterwards.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
+use serde::Serialize;
+use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::stats::TcpStats;
+use tcpls_core::wire::ids::ConnectionId;
+
+use super::plot::{Curve, Picture};
+use super::report::{self, TcpReport, bar, line, table};
+use super::units::{bits_per_second, rate, size, time};
+use crate::net::Session;
+
+/// How often to look.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
+/// Rates are those of the last so many looks: one alone is full of chance.
+const WINDOW: usize = 3;
+
+/// What was seen at one look: bytes so far, in sum and by TCP connection.
+struct Sample {
+    at: Duration,
+    total: u64,
+    by_tcp: BTreeMap<ConnectionId, u64>,
+}
+
+/// Watches a session's download.
+pub(crate) struct Watch {
+    session: Session,
+    begin: Instant,
+    total: u64,
+    samples: Vec<Sample>,
+    marks: Vec<(Duration, String)>,
+    /// What each TCP connection is called.
+    paths: BTreeMap<ConnectionId, String>,
+    /// When it joined, and when it was lost.
+    lives: BTreeMap<ConnectionId, (Duration, Option<Duration>)>,
+    live: Live,
+}
+
+/// What a terminal shows meanwhile.
+struct Live {
+    all: MultiProgress,
+    bar: ProgressBar,
+    lines: BTreeMap<ConnectionId, ProgressBar>,
+}
+
+impl Watch {
+    /// `shown`: whether on a terminal.
+    pub(crate) fn new(session: Session, len: u64, shown: bool) -> Self {
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let all = MultiProgress::with_draw_target(target);
+        let live = Live { bar: all.add(bar(Some(len))), all, lines: BTreeMap::new() };
+        let lives = session.tcp_connections().into_iter().map(|tcp| (tcp, (Duration::ZERO, None))).collect();
+        let (samples, marks, paths) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut watch = Self { session, begin: Instant::now(), total: 0, samples, marks, paths, lives, live };
+        watch.look();
+        watch
+    }
+
+    /// TCP connection `tcp` takes the path that goes by this name.
+    pub(crate) fn name(&mut self, tcp: ConnectionId, path: String) {
+        self.paths.insert(tcp, path);
+    }
+
+    /// The application read this much.
+    pub(crate) fn received(&mut self, len: usize) {
+        self.total += len as u64;
+    }
+
+    /// Takes note of what happened to TCP connections.
+    pub(crate) fn hear(&mut self, event: &Event) {
+        let at = self.begin.elapsed();
+        match event {
+            Event::Tcp(TcpEvent::Joined { tcp }) => {
+                self.lives.entry(*tcp).or_insert((at, None));
+                self.marks.push((at, format!("{tcp} joined")));
+            }
+            Event::Tcp(TcpEvent::Lost { tcp, fault }) => {
+                self.lives.entry(*tcp).or_insert((at, None)).1 = Some(at);
+                self.marks.push((at, format!("{tcp} lost: {fault}")));
+            }
+            _ => return,
+        }
+        self.look();
+    }
+
+    /// Looks at the counters.
+    pub(crate) fn look(&mut self) {
+        let stats = self.session.stats();
+        let by_tcp = stats.tcp.iter().map(|tcp| (tcp.tcp, tcp.counters.stream_bytes_received)).collect();
+        self.samples.push(Sample { at: self.begin.elapsed(), total: self.total, by_tcp });
+        self.show(&stats.tcp);
+    }
+
+    fn show(&mut self, stats: &[TcpStats]) {
+        let last = self.samples.len().saturating_sub(1);
+        self.live.bar.set_position(self.total);
+        self.live.bar.set_message(rate(self.rate_at(last, |sample| sample.total)));
+        for stats in stats {
+            let rate = rate(self.rate_at(last, of(stats.tcp)));
+            let path = self.paths.get(&stats.tcp).map_or("", String::as_str);
+            let text = format!("{:<6} {path:<24} {rate:>14}  {}", stats.tcp.to_string(), report::phase(stats.phase));
+            let line = self.live.lines.entry(stats.tcp).or_insert_with(|| self.live.all.add(line()));
+            line.set_message(text);
+        }
+    }
+
+    /// Bits per second around one sample.
+    fn rate_at(&self, index: usize, count: impl Fn(&Sample) -> u64) -> f64 {
+        let before = &self.samples[index.saturating_sub(WINDOW)];
+        let here = &self.samples[index];
+        bits_per_second(count(here).saturating_sub(count(before)), here.at.saturating_sub(before.at))
+    }
+
+    /// The download is over.
+    pub(crate) fn end(mut self) -> Story {
+        self.look();
+        self.live.bar.finish_and_clear();
+        self.live.lines.values().for_each(ProgressBar::finish_and_clear);
+        let elapsed = self.begin.elapsed();
+        let rows = self.session.stats().tcp.into_iter().map(|stats| self.row(stats, elapsed)).collect();
+        Story { bytes: self.total, elapsed, rows, curves: self.curves(), marks: self.marks }
+    }
+
+    fn row(&self, stats: TcpStats, end: Duration) -> (TcpStats, String, Option<f64>) {
+        let path = self.paths.get(&stats.tcp).cloned().unwrap_or_default();
+        let life = self.lives.get(&stats.tcp).map(|(from, to)| to.unwrap_or(end).saturating_sub(*from));
+        let mean = life.map(|life| bits_per_second(stats.counters.stream_bytes_received, life));
+        (stats, path, mean)
+    }
+
+    fn curves(&self) -> Vec<Curve> {
+        let points = |count: &dyn Fn(&Sample) -> u64| -> Vec<(f64, f64)> {
+            (1..self.samples.len())
+                .map(|index| (self.samples[index].at.as_secs_f64(), self.rate_at(index, count) / 1e6))
+                .collect()
+        };
+        let sum = Curve { label: "in total".to_owned(), points: points(&|sample| sample.total) };
+        let single = self.lives.keys().map(|tcp| {
+            let path = self.paths.get(tcp).map(|path| format!(" over {path}")).unwrap_or_default();
+            Curve { label: format!("{tcp}{path}"), points: points(&of(*tcp)) }
+        });
+        std::iter::once(sum).chain(single).collect()
+    }
+}
+
+fn of(tcp: ConnectionId) -> impl Fn(&Sample) -> u64 {
+    move |sample| sample.by_tcp.get(&tcp).copied().unwrap_or(0)
+}
+
+/// What was seen of a download, from its begin to its end.
+#[derive(Debug)]
+pub(crate) struct Story {
+    bytes: u64,
+    elapsed: Duration,
+    rows: Vec<(TcpStats, String, Option<f64>)>,
+    curves: Vec<Curve>,
+    marks: Vec<(Duration, String)>,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    bytes: u64,
+    seconds: f64,
+    bits_per_second: f64,
+    sha256: &'a str,
+    intact: bool,
+    tcp: Vec<TcpReport>,
+    events: Vec<Moment<'a>>,
+}
+
+#[derive(Serialize)]
+struct Moment<'a> {
+    seconds: f64,
+    event: &'a str,
+}
+
+impl Story {
+    /// As a table on standard output.
+    pub(crate) fn print(&self, sha256: &str) {
+        for (at, what) in &self.marks {
+            println!("{:>7}  {what}", time(*at));
+        }
+        print!("{}", table(&self.rows));
+        let mean = rate(bits_per_second(self.bytes, self.elapsed));
+        println!("{} in {}: {mean}", size(self.bytes), time(self.elapsed));
+        println!("SHA-256 {sha256}");
+    }
+
+    /// As one line of JSON on standard output.
+    pub(crate) fn print_json(&self, sha256: &str, intact: bool) {
+        report::json(&Summary {
+            bytes: self.bytes,
+            seconds: self.elapsed.as_secs_f64(),
+            bits_per_second: bits_per_second(self.bytes, self.elapsed),
+            sha256,
+            intact,
+            tcp: self.rows.iter().map(|(stats, ..)| TcpReport::from(stats)).collect(),
+            events: self.marks.iter().map(|(at, event)| Moment { seconds: at.as_secs_f64(), event }).collect(),
+        });
+    }
+
+    /// As a picture.
+    pub(crate) fn into_picture(self) -> Picture {
+        Picture {
+            title: format!("{} over two paths, one of which fails", size(self.bytes)),
+            curves: self.curves,
+            marks: self.marks.into_iter().map(|(at, what)| (at.as_secs_f64(), what)).collect(),
+        }
+    }
+}

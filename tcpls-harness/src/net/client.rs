@@ -1,0 +1,139 @@
+//! Connecting: the first TCP connection and its handshake, then joining more.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rustls::pki_types::ServerName;
+use tcpls_core::config::Config;
+use tcpls_core::connection::Connection;
+use tcpls_core::crypto::rustls::RustlsClient;
+use tcpls_core::wire::ids::ConnectionId;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::driver::Driver;
+use super::error::{AddTcpError, ConnectError};
+use super::os::{now, seed};
+use super::session::Session;
+use super::shared::{Handle, Input, Shared};
+use super::socket::{Socket, SocketOptions, connect, reset};
+
+/// How a client connects.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Certificates and application protocols.
+    pub tls: RustlsClient,
+    /// Whom the server's certificate must name.
+    pub server_name: ServerName<'static>,
+    /// Bounds and timeouts of the session.
+    pub config: Arc<Config>,
+    /// How sockets are tuned.
+    pub socket: SocketOptions,
+    /// How long to wait for one TCP connection to one address.
+    pub connect_timeout: Duration,
+    /// The local address of the first TCP connection; `None` leaves it to the routes.
+    pub local: Option<SocketAddr>,
+    /// Whether to connect again by itself when the last TCP connection is lost. The session waits for that as long as
+    /// [`Config::session_timeout`] says.
+    pub reconnect: bool,
+}
+
+impl ClientOptions {
+    /// Defaults for everything else; `reconnect` is on.
+    pub fn new(tls: RustlsClient, server_name: ServerName<'static>) -> Self {
+        Self {
+            tls,
+            server_name,
+            config: Arc::default(),
+            socket: SocketOptions::default(),
+            connect_timeout: Duration::from_secs(5),
+            local: None,
+            reconnect: true,
+        }
+    }
+}
+
+/// What a session keeps of its options for TCP connections to come.
+pub(crate) struct Joining {
+    pub(crate) socket: SocketOptions,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) reconnect: bool,
+}
+
+impl Session {
+    /// Connects to the first of `addresses` that can be connected to, and starts a session there. To be called within a
+    /// tokio runtime, which the session's task then runs on.
+    ///
+    /// A server that does not speak TCPLS gives a session all the same: see [`Session::is_tcpls`].
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect(addresses: &[SocketAddr], options: ClientOptions) -> Result<Self, ConnectError> {
+        let tls = options.tls.handshake(options.server_name.clone()).map_err(ConnectError::Tls)?;
+        let (remote, stream) = connect_to_one(addresses, &options).await?;
+        let conn = Connection::client(now(), options.config, tls, seed());
+        let joining =
+            Joining { socket: options.socket, connect_timeout: options.connect_timeout, reconnect: options.reconnect };
+        let shared = Shared::new(conn, Some(joining));
+        let session = Self::new(Handle::new(shared.clone()));
+        shared.with(|state| state.remember(remote));
+        tokio::spawn(Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, BytesMut::new())));
+        session.wait_established().await.map_err(ConnectError::Handshake)?;
+        Ok(session)
+    }
+
+    /// Makes another TCP connection to `remote`, from `local` if that is given, and joins it to the session. Waits until it
+    /// is part of it; data may use it earlier, as soon as TCP is connected.
+    ///
+    /// # Errors
+    /// See [`AddTcpError`]. A token is spent only once TCP is connected.
+    pub async fn add_tcp(&self, remote: SocketAddr, local: Option<SocketAddr>) -> Result<ConnectionId, AddTcpError> {
+        let server = || AddTcpError::Session(tcpls_core::error::OpenTcpError::Server);
+        let joining = self.handle().joining().ok_or_else(server)?;
+        let stream = connect(remote, local, joining.connect_timeout, &joining.socket)
+            .await
+            .map_err(|error| AddTcpError::Tcp(remote, error))?;
+        let (tcp, joined) = self.handle().with(|state| open(state, stream))?;
+        match joined.await {
+            Ok(Ok(())) => {
+                self.handle().with(|state| state.remember(remote));
+                Ok(tcp)
+            }
+            Ok(Err(fault)) => Err(AddTcpError::Join(fault)),
+            Err(_) => Err(AddTcpError::Closed),
+        }
+    }
+}
+
+async fn connect_to_one(
+    addresses: &[SocketAddr],
+    options: &ClientOptions,
+) -> Result<(SocketAddr, TcpStream), ConnectError> {
+    let mut failure = ConnectError::NoAddress;
+    for remote in addresses {
+        match connect(*remote, options.local, options.connect_timeout, &options.socket).await {
+            Ok(stream) => return Ok((*remote, stream)),
+            Err(error) => failure = ConnectError::Tcp(*remote, error),
+        }
+    }
+    Err(failure)
+}
+
+type Joined = oneshot::Receiver<Result<(), tcpls_core::error::TcpFault>>;
+
+/// Spends a token on a TCP connection that is established, and hands its socket to the session's task.
+pub(crate) fn open(state: &mut super::shared::State, stream: TcpStream) -> Result<(ConnectionId, Joined), AddTcpError> {
+    match state.conn.open_tcp(now()) {
+        Ok(tcp) => {
+            state.inbox.push(Input::Opened(tcp, stream));
+            state.wake_task();
+            Ok((tcp, state.watch_join(tcp)))
+        }
+        Err(error) => {
+            reset(stream);
+            Err(AddTcpError::Session(error))
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What can go wrong between an application and its session, and what to do about it.
+
+use std::net::SocketAddr;
+use std::{error, fmt, io};
+
+use tcpls_core::error::{CloseReason, HandshakeError, OpenTcpError, TcpFault};
+
+/// Why no session came about.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// No address was given.
+    NoAddress,
+    /// None of the addresses could be connected to; these are the last one and its error.
+    Tcp(SocketAddr, io::Error),
+    /// The TLS configuration can't be used for this server.
+    Tls(HandshakeError),
+    /// The handshake failed, was refused, or took too long.
+    Handshake(CloseReason),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAddress => f.write_str("no address to connect to: give at least one"),
+            Self::Tcp(address, error) => {
+                write!(
+                    f,
+                    "can't connect to {address}: {error}; is a server listening there, and let through by firewalls?"
+                )
+            }
+            Self::Tls(error) => write!(f, "the TLS configuration can't be used: {error}"),
+            Self::Handshake(reason) => write!(f, "no session: {reason}"),
+        }
+    }
+}
+
+impl error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Tcp(_, error) => Some(error),
+            Self::Tls(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Why a session has no further TCP connection now. The session itself goes on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AddTcpError {
+    /// The address could not be connected to. No token was spent.
+    Tcp(SocketAddr, io::Error),
+    /// The session can't take another TCP connection now.
+    Session(OpenTcpError),
+    /// The TCP connection was made, but did not become part of the session.
+    Join(TcpFault),
+    /// The session ended while it was being joined.
+    Closed,
+}
+
+impl fmt::Display for AddTcpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address, error) => write!(f, "can't connect to {address}: {error}; try another address"),
+            Self::Session(OpenTcpError::NoToken) => {
+                f.write_str("no token left to join with: wait for Event::TokensAvailable")
+            }
+            Self::Session(error) => error.fmt(f),
+            Self::Join(fault) => write!(f, "the join failed ({fault}); try again or over another path"),
+            Self::Closed => f.write_str("the session ended meanwhile"),
+        }
+    }
+}
+
+impl error::Error for AddTcpError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Tcp(_, error) => Some(error),
+            Self::Session(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Why an address can't be listened on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// No address was given.
+    NoAddress,
+    /// The operating system refuses.
+    Bind(SocketAddr, io::Error),
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAddress => f.write_str("no address to listen on: give at least one"),
+            Self::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "{address} is in use: stop what listens there, or choose another port (0 takes a free one)")
+            }
+            Self::Bind(address, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                write!(f, "no permission to listen on {address}: choose a port above 1023")
+            }
+            Self::Bind(address, error) => write!(f, "can't listen on {address}: {error}"),
+        }
+    }
+}
+
+impl error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Bind(_, error) => Some(error),
+            Self::NoAddress => None,
+        }
+    }
+}
+
+/// The session is over, and this is why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionClosed(pub CloseReason);
+
+impl fmt::Display for SessionClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session over: {}", self.0)
+    }
+}
+
+impl error::Error for SessionClosed {}

@@ -1,0 +1,34 @@
+//! TCPLS sessions over real sockets, for tokio: one task per session, however many TCP connections it has.
+//!
+//! | file | what happens there |
+//! | --- | --- |
+//! | `session` | [`Session`]: streams, TCP connections, addresses, events, the end |
+//! | `stream` | [`Stream`] and its halves, as `AsyncRead` and `AsyncWrite` or chunk by chunk without copying |
+//! | `client`, `reconnect` | connecting, joining more TCP connections, coming back after the last was lost |
+//! | `listener` | accepting sessions, bringing joins to the session they belong to |
+//! | `driver` | the task: what sockets, timers and the application do becomes calls on the state machine |
+//! | `shared` | what the task and the application's handles share: the state machine, and who waits for what |
+//! | `socket` | one TCP connection's socket and its buffers |
+//! | `os` | the clock and the random numbers that the core does not have |
+//!
+//! The protocol is all in `tcpls_core`; nothing here looks into a record.
+
+mod claims;
+mod client;
+mod driver;
+mod error;
+mod leaving;
+mod listener;
+mod os;
+mod reconnect;
+mod session;
+mod shared;
+mod socket;
+mod stream;
+
+pub use self::client::ClientOptions;
+pub use self::error::{AddTcpError, ConnectError, ListenError, SessionClosed};
+pub use self::listener::{Listener, ServerOptions};
+pub use self::session::{Events, Session};
+pub use self::socket::SocketOptions;
+pub use self::stream::{RecvStream, SendStream, Stream};

@@ -1,0 +1,239 @@
+//! [`Session`]: what an application holds of a session.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::task::Poll;
+
+use tcpls_core::error::{AddressError, CloseReason, OpenStreamError, TcpError};
+use tcpls_core::event::{Established, Event};
+use tcpls_core::stats::Stats;
+use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode};
+use tokio::sync::broadcast;
+
+use super::os::now;
+use super::shared::{Handle, Input, State};
+use super::stream::Stream;
+
+/// A session, over one or more TCP connections. Made by [`Session::connect`] or [`Listener::accept`].
+///
+/// Clones are handles of the same session. When the last handle and the last stream are dropped, the session is closed with
+/// error 0: what was written and finished is delivered first.
+///
+/// [`Listener::accept`]: super::Listener::accept
+#[derive(Clone)]
+pub struct Session {
+    handle: Handle,
+}
+
+impl Session {
+    pub(crate) fn new(handle: Handle) -> Self {
+        Self { handle }
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Opens a stream; waits as long as the peer allows no more. The peer hears of the stream with its first data.
+    ///
+    /// In a session without TCPLS the client opens stream 0, once.
+    ///
+    /// # Errors
+    /// See [`OpenStreamError`]; never [`OpenStreamError::Limit`].
+    pub async fn open_stream(&self) -> Result<Stream, OpenStreamError> {
+        let open = |state: &mut State, waker: &_| match state.conn.open_stream() {
+            Err(OpenStreamError::Limit) if state.closed().is_some() => Poll::Ready(Err(OpenStreamError::Closed)),
+            Err(OpenStreamError::Limit) => {
+                state.wait_to_open(waker);
+                Poll::Pending
+            }
+            other => Poll::Ready(other),
+        };
+        let id = poll_fn(|cx| self.handle.with(|state| open(state, cx.waker()))).await?;
+        Ok(Stream::new(self.handle.clone(), id))
+    }
+
+    /// The next stream that the peer opened, in its order; `None` once the session is over.
+    pub async fn accept_stream(&self) -> Option<Stream> {
+        let accept = |state: &mut State, waker: &_| match state.conn.accept_stream() {
+            Some(id) => Poll::Ready(Some(id)),
+            None if state.closed().is_some() => Poll::Ready(None),
+            None => {
+                state.wait_to_accept(waker);
+                Poll::Pending
+            }
+        };
+        let id = poll_fn(|cx| self.handle.with(|state| accept(state, cx.waker()))).await?;
+        Some(Stream::new(self.handle.clone(), id))
+    }
+
+    /// Whether the peer speaks TCPLS. If not, this is plain TLS 1.3 with one TCP connection and one stream.
+    pub fn is_tcpls(&self) -> bool {
+        self.established().is_some_and(|established| established.tcpls)
+    }
+
+    /// What the handshake agreed on; `None` only if the session ended before it could be told.
+    pub fn established(&self) -> Option<Established> {
+        self.handle.with(|state| state.established().cloned())
+    }
+
+    /// The peer's certificates in DER, its own first; empty if it showed none.
+    pub fn peer_certificates(&self) -> Vec<Vec<u8>> {
+        self.handle.with(|state| state.conn.peer_certificates().to_vec())
+    }
+
+    /// The local address of the first TCP connection; `None` if the operating system did not tell.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.handle.with(|state| state.local)
+    }
+
+    /// The live TCP connections, in the order of their IDs.
+    pub fn tcp_connections(&self) -> Vec<ConnectionId> {
+        self.handle.with(|state| state.conn.tcp_connections().collect())
+    }
+
+    /// How many TCP connections can join before the server must send more tokens.
+    pub fn tokens(&self) -> usize {
+        self.handle.with(|state| state.conn.tokens())
+    }
+
+    /// Everything that happens from now on.
+    pub fn events(&self) -> Events {
+        Events { receiver: self.handle.with(|state| state.subscribe()) }
+    }
+
+    /// Counters of everything, as they are now.
+    pub fn stats(&self) -> Stats {
+        self.handle.with(|state| state.conn.stats())
+    }
+
+    /// Leaves a TCP connection on purpose: nothing new is put on it, what it has is delivered, then it is closed.
+    ///
+    /// # Errors
+    /// See [`TcpError`].
+    pub fn retire_tcp(&self, tcp: ConnectionId) -> Result<(), TcpError> {
+        self.command(|state| state.conn.retire_tcp(now(), tcp))
+    }
+
+    /// Breaks a TCP connection with a reset, as a failing network would. For demonstrations and tests.
+    pub fn reset_tcp(&self, tcp: ConnectionId) {
+        self.command(|state| state.inbox.push(Input::Reset(tcp)));
+    }
+
+    /// Marks a TCP connection as a backup, used only when no other lives, or as available again; the peer is asked to do the
+    /// same.
+    ///
+    /// # Errors
+    /// See [`TcpError`].
+    pub fn set_backup(&self, tcp: ConnectionId, backup: bool) -> Result<(), TcpError> {
+        self.command(|state| state.conn.set_backup(tcp, backup))
+    }
+
+    /// Advertises an address of this side; a server's can be connected to.
+    ///
+    /// # Errors
+    /// See [`AddressError`].
+    pub fn advertise(&self, address: SocketAddr) -> Result<AddressId, AddressError> {
+        self.command(|state| state.conn.advertise(address))
+    }
+
+    /// Withdraws an address: TCP connections that use it are left.
+    ///
+    /// # Errors
+    /// See [`AddressError`].
+    pub fn withdraw(&self, id: AddressId) -> Result<(), AddressError> {
+        self.command(|state| state.conn.withdraw(id))
+    }
+
+    /// The peer's addresses that are in force. Suggestions: whether to connect to one is up to the application.
+    pub fn peer_addresses(&self) -> Vec<SocketAddr> {
+        self.handle.with(|state| state.conn.peer_addresses().map(|(_, address)| address).collect())
+    }
+
+    /// Ends the session and waits until its sockets are closed. With error 0 what was written is delivered first, within
+    /// the close timeout; with any other it is dropped. `reason` is text for people. Returns why the session ended, which
+    /// is something else if it had ended before.
+    pub async fn close(&self, error: ErrorCode, reason: &[u8]) -> CloseReason {
+        self.command(|state| state.conn.close(now(), error, reason));
+        self.wait(|state| if state.has_task_ended() { state.closed() } else { None }).await
+    }
+
+    /// Waits until the session is over, and tells why.
+    pub async fn closed(&self) -> CloseReason {
+        self.wait(State::closed).await
+    }
+
+    /// Why the session ended; `None` as long as it has not.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.handle.with(|state| state.closed())
+    }
+
+    pub(crate) async fn wait_established(&self) -> Result<(), CloseReason> {
+        self.wait(|state| {
+            let established = state.established().map(|_| Ok(()));
+            established.or_else(|| state.closed().map(Err))
+        })
+        .await
+    }
+
+    /// Runs `command`, and the task afterwards.
+    fn command<R>(&self, command: impl FnOnce(&mut State) -> R) -> R {
+        self.handle.with(|state| {
+            let result = command(state);
+            state.wake_task();
+            result
+        })
+    }
+
+    /// Waits until `condition` gives something. Asks again when the handshake is over, when the session is, and when its
+    /// sockets are closed.
+    async fn wait<R>(&self, condition: impl Fn(&State) -> Option<R>) -> R {
+        poll_fn(|cx| {
+            self.handle.with(|state| match condition(state) {
+                Some(result) => Poll::Ready(result),
+                None => {
+                    state.watch(cx.waker());
+                    Poll::Pending
+                }
+            })
+        })
+        .await
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.handle.with(|state| f.debug_tuple("Session").field(&state.conn).finish())
+    }
+}
+
+/// A session's events, from [`Session::events`] on: TCP connections that come and go, tokens, addresses, the end. What
+/// happens to streams is told by the streams.
+#[derive(Debug)]
+pub struct Events {
+    receiver: broadcast::Receiver<Event>,
+}
+
+impl Events {
+    /// Waits for the next event; `None` after the last, which is [`Event::Closed`]. Who lags far behind misses the oldest.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.receiver.recv().await {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// The next event, if it happened already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        loop {
+            match self.receiver.try_recv() {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! What the session's task and the application's handles share: the state machine, and who waits for what.
+//!
+//! Whoever touches the state machine does so inside [`Shared::with`] (the application) or [`Shared::drive`] (the task):
+//! both hear the events that follow and wake whoever waited for them, once the lock is released.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use bytes::BytesMut;
+use tcpls_core::connection::Connection;
+use tcpls_core::endpoint::Join;
+use tcpls_core::error::{CloseReason, TcpFault, code};
+use tcpls_core::event::{Established, Event, StreamEvent, TcpEvent};
+use tcpls_core::time::Time;
+use tcpls_core::wire::ids::{ConnectionId, StreamId};
+use tokio::net::TcpStream;
+use tokio::sync::{broadcast, oneshot};
+
+use super::client::Joining;
+use super::os::now;
+
+/// Events that a slow listener may lag behind before it misses the oldest.
+const EVENT_BACKLOG: usize = 256;
+/// Addresses that a client remembers to come back to.
+const MAX_KNOWN: usize = 16;
+
+/// Something for the session's task.
+pub(crate) enum Input {
+    /// Client: the socket of a TCP connection that has just been opened.
+    Opened(ConnectionId, TcpStream),
+    /// Server: a TCP connection that showed a token of this session, and what was read from it after its ClientHello.
+    Join(TcpStream, Join, BytesMut),
+    /// Break a TCP connection, as a demonstration or a test wants it.
+    Reset(ConnectionId),
+}
+
+/// One session's shared part.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// Client: how to connect again; `None` on a server.
+    pub(crate) joining: Option<Joining>,
+}
+
+/// What the lock protects.
+pub(crate) struct State {
+    pub(crate) conn: Connection,
+    pub(crate) inbox: Vec<Input>,
+    /// TCP connections whose sockets are to be closed once their last words are out.
+    pub(crate) discarded: Vec<ConnectionId>,
+    /// TCP connections whose sockets had room when the task last looked.
+    pub(crate) with_room: Vec<ConnectionId>,
+    /// TCP connections that are not read from, because the application does not read.
+    pub(crate) paused: Vec<ConnectionId>,
+    /// Until when the task sleeps.
+    pub(crate) asleep_until: Option<Time>,
+    /// Stranded, and nobody is looking for a way out yet.
+    pub(crate) wants_reconnect: bool,
+    /// The local address of the first TCP connection.
+    pub(crate) local: Option<SocketAddr>,
+    /// Remote addresses that worked.
+    pub(crate) known: Vec<SocketAddr>,
+    task: Option<Waker>,
+    task_ended: bool,
+    readers: BTreeMap<StreamId, Waker>,
+    writers: BTreeMap<StreamId, Waker>,
+    openers: Vec<Waker>,
+    acceptors: Vec<Waker>,
+    /// Who waits for the handshake or the end.
+    watchers: Vec<Waker>,
+    joins: BTreeMap<ConnectionId, oneshot::Sender<Result<(), TcpFault>>>,
+    established: Option<Established>,
+    closed: Option<CloseReason>,
+    /// `None` once the last event was sent.
+    events: Option<broadcast::Sender<Event>>,
+    handles: usize,
+    to_wake: Vec<Waker>,
+}
+
+impl Shared {
+    pub(crate) fn new(conn: Connection, joining: Option<Joining>) -> Arc<Self> {
+        let state = State {
+            conn,
+            inbox: Vec::new(),
+            discarded: Vec::new(),
+            with_room: Vec::new(),
+            paused: Vec::new(),
+            asleep_until: None,
+            wants_reconnect: false,
+            local: None,
+            known: Vec::new(),
+            task: None,
+            task_ended: false,
+            readers: BTreeMap::new(),
+            writers: BTreeMap::new(),
+            openers: Vec::new(),
+            acceptors: Vec::new(),
+            watchers: Vec::new(),
+            joins: BTreeMap::new(),
+            established: None,
+            closed: None,
+            events: Some(broadcast::Sender::new(EVENT_BACKLOG)),
+            handles: 0,
+            to_wake: Vec::new(),
+        };
+        Arc::new(Self { state: Mutex::new(state), joining })
+    }
+
+    /// The application's access: afterwards the task is woken if it has something to do.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        self.access(|state| {
+            let result = f(state);
+            state.hear();
+            state.nudge();
+            result
+        })
+    }
+
+    /// The task's access.
+    pub(crate) fn drive<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        self.access(|state| {
+            let result = f(state);
+            state.hear();
+            result
+        })
+    }
+
+    /// Nobody is woken while the lock is held: who wakes up would run into it.
+    fn access<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.lock();
+        let result = f(&mut state);
+        let to_wake = std::mem::take(&mut state.to_wake);
+        drop(state);
+        to_wake.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    /// A panic elsewhere while the lock was held is no reason for a second one: the state machine takes any call.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Acts on what the state machine has to say.
+    fn hear(&mut self) {
+        while let Some(event) = self.conn.poll_event() {
+            match &event {
+                Event::Stream(event) => {
+                    self.hear_stream(*event);
+                    continue;
+                }
+                Event::Tcp(event) => self.hear_tcp(*event),
+                Event::Established(established) => {
+                    self.established = Some(established.clone());
+                    self.wake_watchers();
+                }
+                Event::Stranded { .. } => {
+                    self.wants_reconnect = true;
+                    self.wake_task();
+                }
+                Event::AddressWithdrawn { address, .. } => self.known.retain(|known| known != address),
+                Event::Closed { reason } => self.hear_closed(reason.clone()),
+                _ => {}
+            }
+            let last = matches!(event, Event::Closed { .. });
+            _ = self.events.as_ref().map(|events| events.send(event));
+            if last {
+                self.events = None;
+            }
+        }
+    }
+
+    fn hear_stream(&mut self, event: StreamEvent) {
+        match event {
+            StreamEvent::Opened => self.to_wake.append(&mut self.acceptors),
+            StreamEvent::Available => self.to_wake.append(&mut self.openers),
+            StreamEvent::Readable { id } => self.to_wake.extend(self.readers.remove(&id)),
+            StreamEvent::Writable { id } | StreamEvent::Stopped { id, .. } => {
+                self.to_wake.extend(self.writers.remove(&id));
+            }
+            _ => {}
+        }
+    }
+
+    fn hear_tcp(&mut self, event: TcpEvent) {
+        match event {
+            TcpEvent::Joined { tcp } => self.tell_joiner(tcp, Ok(())),
+            TcpEvent::Lost { tcp, fault } => self.tell_joiner(tcp, Err(fault)),
+            TcpEvent::Discarded { tcp } => {
+                self.joins.remove(&tcp);
+                self.discarded.push(tcp);
+                self.wake_task();
+            }
+            _ => {}
+        }
+    }
+
+    fn tell_joiner(&mut self, tcp: ConnectionId, outcome: Result<(), TcpFault>) {
+        if let Some(joiner) = self.joins.remove(&tcp) {
+            _ = joiner.send(outcome);
+        }
+    }
+
+    fn hear_closed(&mut self, reason: CloseReason) {
+        self.closed = Some(reason);
+        self.joins.clear();
+        self.wake_all();
+        self.wake_task();
+    }
+
+    fn wake_all(&mut self) {
+        self.to_wake.extend(std::mem::take(&mut self.readers).into_values());
+        self.to_wake.extend(std::mem::take(&mut self.writers).into_values());
+        self.to_wake.append(&mut self.acceptors);
+        self.to_wake.append(&mut self.openers);
+        self.wake_watchers();
+    }
+
+    fn wake_watchers(&mut self) {
+        self.to_wake.append(&mut self.watchers);
+    }
+
+    /// Wakes the task if a socket with room has something to send, may be read from again, or time is shorter than it was.
+    fn nudge(&mut self) {
+        if self.task.is_none() {
+            return;
+        }
+        let conn = &self.conn;
+        let needed = self.with_room.iter().any(|tcp| conn.wants_write(*tcp))
+            || self.paused.iter().any(|tcp| conn.wants_read(*tcp))
+            || conn.poll_timeout().is_some_and(|at| self.asleep_until.is_none_or(|until| at < until));
+        if needed {
+            self.wake_task();
+        }
+    }
+
+    pub(crate) fn wake_task(&mut self) {
+        self.to_wake.extend(self.task.take());
+    }
+
+    /// The task will hear of everything from now on.
+    pub(crate) fn attend(&mut self, waker: &Waker) {
+        if self.task.is_none() {
+            self.task = Some(waker.clone());
+        }
+    }
+
+    /// The task is gone: the sockets are closed.
+    pub(crate) fn end_task(&mut self) {
+        self.task_ended = true;
+        self.events = None;
+        self.joins.clear();
+        self.wake_all();
+    }
+
+    pub(crate) fn has_task_ended(&self) -> bool {
+        self.task_ended
+    }
+
+    pub(crate) fn established(&self) -> Option<&Established> {
+        self.established.as_ref()
+    }
+
+    /// Why the session is over, if it is. A runtime that drops the task ends the session, too.
+    pub(crate) fn closed(&self) -> Option<CloseReason> {
+        let dropped = self.task_ended.then_some(CloseReason::Local { error: code::INTERNAL });
+        self.closed.clone().or(dropped)
+    }
+
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe)
+    }
+
+    /// The outcome of a join that has just begun.
+    pub(crate) fn watch_join(&mut self, tcp: ConnectionId) -> oneshot::Receiver<Result<(), TcpFault>> {
+        let (sender, receiver) = oneshot::channel();
+        self.joins.insert(tcp, sender);
+        receiver
+    }
+
+    /// An address that can be connected to, the latest last.
+    pub(crate) fn remember(&mut self, address: SocketAddr) {
+        self.known.retain(|known| *known != address);
+        if self.known.len() >= MAX_KNOWN {
+            self.known.remove(0);
+        }
+        self.known.push(address);
+    }
+
+    pub(crate) fn wait_readable(&mut self, id: StreamId, waker: &Waker) {
+        self.readers.insert(id, waker.clone());
+    }
+
+    pub(crate) fn wait_writable(&mut self, id: StreamId, waker: &Waker) {
+        self.writers.insert(id, waker.clone());
+    }
+
+    /// The application holds the stream no more.
+    pub(crate) fn forget_reader(&mut self, id: StreamId) {
+        self.readers.remove(&id);
+    }
+
+    /// The application holds the stream no more.
+    pub(crate) fn forget_writer(&mut self, id: StreamId) {
+        self.writers.remove(&id);
+    }
+
+    pub(crate) fn wait_to_open(&mut self, waker: &Waker) {
+        enlist(&mut self.openers, waker);
+    }
+
+    pub(crate) fn wait_to_accept(&mut self, waker: &Waker) {
+        enlist(&mut self.acceptors, waker);
+    }
+
+    pub(crate) fn watch(&mut self, waker: &Waker) {
+        enlist(&mut self.watchers, waker);
+    }
+}
+
+fn enlist(waiting: &mut Vec<Waker>, waker: &Waker) {
+    if !waiting.iter().any(|other| other.will_wake(waker)) {
+        waiting.push(waker.clone());
+    }
+}
+
+/// The application's hold on a session. When the last is dropped, the session is closed: what was written is delivered.
+pub(crate) struct Handle(Arc<Shared>);
+
+impl Handle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        shared.access(|state| state.handles += 1);
+        Self(shared)
+    }
+
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        self.0.with(f)
+    }
+
+    pub(crate) fn joining(&self) -> Option<&Joining> {
+        self.0.joining.as_ref()
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Self {
+        Self::new(self.0.clone())
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.with(|state| {
+            state.handles -= 1;
+            if state.handles == 0 {
+                state.conn.close(now(), code::NO_ERROR, b"");
+                state.wake_task();
+            }
+        });
+    }
+}

@@ -1,0 +1,205 @@
+//! One TCP connection's socket with its buffers: large reads, whole batches of records per write.
+//!
+//! Knows nothing of sessions. Used by the driver, which alone owns sockets once they belong to a session.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use socket2::SockRef;
+use tcpls_core::connection::TcpEnd;
+use tokio::io::AsyncWrite;
+use tokio::net::{TcpSocket, TcpStream};
+
+/// A socket that reads much gets buffers up to this size; also the most that is read in one turn.
+pub(crate) const MAX_READ: usize = 256 * 1024;
+/// The buffer of a socket that reads little: one record fits.
+const MIN_READ: usize = 20 * 1024;
+/// Records are sealed in batches of this size. What a socket does not take of a batch is bound to its TCP connection, so
+/// larger batches mean later scheduling decisions that are already taken.
+pub(crate) const WRITE_BATCH: usize = 128 * 1024;
+
+/// How sockets of a session are tuned. `TCP_NODELAY` is always on: records are written in batches as large as they get.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketOptions {
+    /// Bytes that the kernel may hold unsent before it says that a socket is full (`TCP_NOTSENT_LOWAT`, where there is
+    /// one). Small values keep the choice of a TCP connection late; too small ones leave a fast path idle.
+    pub unsent_low_water: u32,
+    /// `SO_SNDBUF` in bytes; `None` leaves it to the kernel, which grows it as needed.
+    pub send_buffer: Option<usize>,
+    /// `SO_RCVBUF` in bytes; `None` leaves it to the kernel, which grows it as needed.
+    pub receive_buffer: Option<usize>,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self { unsent_low_water: 256 * 1024, send_buffer: None, receive_buffer: None }
+    }
+}
+
+impl SocketOptions {
+    /// Tuning is a matter of speed: a kernel that does not know an option does without.
+    pub(crate) fn apply(&self, stream: &TcpStream) {
+        _ = stream.set_nodelay(true);
+        let socket = SockRef::from(stream);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            _ = socket.set_tcp_notsent_lowat(self.unsent_low_water);
+        }
+        if let Some(size) = self.send_buffer {
+            _ = socket.set_send_buffer_size(size);
+        }
+        if let Some(size) = self.receive_buffer {
+            _ = socket.set_recv_buffer_size(size);
+        }
+    }
+}
+
+/// Connects to `remote`, from `local` if that is given, within `timeout`.
+pub(crate) async fn connect(
+    remote: SocketAddr,
+    local: Option<SocketAddr>,
+    timeout: Duration,
+    options: &SocketOptions,
+) -> io::Result<TcpStream> {
+    let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(local) = local {
+        socket.bind(local)?;
+    }
+    let stream = tokio::time::timeout(timeout, socket.connect(remote)).await??;
+    options.apply(&stream);
+    Ok(stream)
+}
+
+/// Closes the socket so that the peer sees a reset.
+pub(crate) fn reset(stream: TcpStream) {
+    _ = stream.set_zero_linger();
+}
+
+/// A socket, what was read and not taken, and what was sealed and not written.
+pub(crate) struct Socket {
+    stream: TcpStream,
+    /// What came and is not a whole record yet.
+    pub(crate) input: BytesMut,
+    next_read: usize,
+    out: Vec<u8>,
+    written: usize,
+    /// Reading came to an end.
+    ended: bool,
+    /// Writing failed.
+    broken: bool,
+}
+
+impl Socket {
+    /// `input` is what was read from `stream` before.
+    pub(crate) fn new(stream: TcpStream, input: BytesMut) -> Self {
+        Self { stream, input, next_read: MIN_READ, out: Vec::new(), written: 0, ended: false, broken: false }
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Reads once. Ready with nothing means that the peer will send no more, and how that came.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, TcpEnd>> {
+        if self.ended {
+            return Poll::Pending;
+        }
+        loop {
+            match ready!(self.stream.poll_read_ready(cx)).and_then(|()| self.read()) {
+                Ok(0) => return self.end(TcpEnd::Fin),
+                Ok(len) => return Poll::Ready(Ok(len)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return self.end(tcp_end(&error)),
+            }
+        }
+    }
+
+    fn end(&mut self, how: TcpEnd) -> Poll<Result<usize, TcpEnd>> {
+        self.ended = true;
+        Poll::Ready(Err(how))
+    }
+
+    /// The buffer grows with what comes: it is quadrupled when a read filled it and shrinks again when reads are small.
+    fn read(&mut self) -> io::Result<usize> {
+        if self.input.capacity() - self.input.len() < self.next_read.min(MIN_READ) {
+            self.input.reserve(self.next_read);
+        }
+        let room = self.input.capacity() - self.input.len();
+        let len = self.stream.try_read_buf(&mut self.input)?;
+        if len == room {
+            self.next_read = (self.next_read * 4).min(MAX_READ);
+        } else if len < self.next_read / 16 {
+            self.next_read = (self.next_read / 2).max(MIN_READ);
+        }
+        Ok(len)
+    }
+
+    /// Whether the peer's side has ended, or the socket failed.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Where to append what is to be written next. To be used only when everything before has been written.
+    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    /// Whether everything has been written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.written == self.out.len()
+    }
+
+    /// Writes until nothing is left; how much that was. After an error, which comes once, what came before can still be
+    /// read.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, TcpEnd>> {
+        if self.broken {
+            return Poll::Pending;
+        }
+        let before = self.written;
+        while !self.is_flushed() {
+            let attempt = ready!(self.stream.poll_write_ready(cx))
+                .and_then(|()| self.stream.try_write(&self.out[self.written..]));
+            match attempt {
+                Ok(len) => self.written += len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    self.broken = true;
+                    return Poll::Ready(Err(tcp_end(&error)));
+                }
+            }
+        }
+        let flushed = self.written - before;
+        self.out.clear();
+        self.written = 0;
+        if self.out.capacity() > 4 * WRITE_BATCH {
+            self.out = Vec::new();
+        }
+        Poll::Ready(Ok(flushed))
+    }
+
+    /// Whether the kernel would take bytes now.
+    pub(crate) fn poll_writable(&mut self, cx: &mut Context<'_>) -> bool {
+        !self.broken && self.stream.poll_write_ready(cx).is_ready()
+    }
+
+    /// Tells the peer that nothing more comes.
+    pub(crate) fn shut_down(&mut self, cx: &mut Context<'_>) {
+        _ = Pin::new(&mut self.stream).poll_shutdown(cx);
+    }
+
+    /// Closes the socket so that the peer sees a reset.
+    pub(crate) fn reset(self) {
+        reset(self.stream);
+    }
+}
+
+fn tcp_end(error: &io::Error) -> TcpEnd {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => TcpEnd::Reset,
+        kind => TcpEnd::Error(kind),
+    }
+}

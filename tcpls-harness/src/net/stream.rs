@@ -1,0 +1,332 @@
+//! Streams, as tokio's `AsyncRead` and `AsyncWrite` or chunk by chunk without copying.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tcpls_core::error::{ReadError, TcpError, WriteError, code};
+use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::shared::Handle;
+
+/// A bidirectional stream of a session.
+///
+/// Dropping it before its ends were reached gives it up: the peer sees a reset, not an end that could be taken for a
+/// complete one. See [`SendStream`] and [`RecvStream`], its halves.
+#[derive(Debug)]
+pub struct Stream {
+    send: SendStream,
+    recv: RecvStream,
+}
+
+impl Stream {
+    pub(crate) fn new(handle: Handle, id: StreamId) -> Self {
+        let send = SendStream { handle: handle.clone(), id, over: false };
+        Self { send, recv: RecvStream { handle, id, over: false } }
+    }
+
+    /// The stream's ID.
+    pub fn id(&self) -> StreamId {
+        self.send.id
+    }
+
+    /// The halves, for two tasks.
+    pub fn split(self) -> (SendStream, RecvStream) {
+        (self.send, self.recv)
+    }
+
+    /// The writing half, where it is.
+    pub fn send(&mut self) -> &mut SendStream {
+        &mut self.send
+    }
+
+    /// The reading half, where it is.
+    pub fn recv(&mut self) -> &mut RecvStream {
+        &mut self.recv
+    }
+
+    /// See [`SendStream::write_chunk`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn write_chunk(&mut self, data: Bytes) -> Result<(), WriteError> {
+        self.send.write_chunk(data).await
+    }
+
+    /// See [`SendStream::finish`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn finish(&mut self) -> Result<(), WriteError> {
+        self.send.finish()
+    }
+
+    /// See [`SendStream::reset`].
+    pub fn reset(&mut self, error: ErrorCode) {
+        self.send.reset(error);
+    }
+
+    /// See [`RecvStream::read_chunk`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_chunk(&mut self, max: usize) -> Result<Option<Bytes>, ReadError> {
+        self.recv.read_chunk(max).await
+    }
+
+    /// See [`RecvStream::stop`].
+    pub fn stop(&mut self, error: ErrorCode) {
+        self.recv.stop(error);
+    }
+}
+
+/// The writing half of a stream. Dropped before [`SendStream::finish`], it resets the stream with error 0.
+pub struct SendStream {
+    handle: Handle,
+    id: StreamId,
+    /// Finished, reset, or refused by the peer: nothing is left to be done on drop.
+    over: bool,
+}
+
+impl SendStream {
+    /// The stream's ID.
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// Writes all of `data` without copying it; waits for room as long as that takes.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; never [`WriteError::Blocked`].
+    pub async fn write_chunk(&mut self, mut data: Bytes) -> Result<(), WriteError> {
+        while !data.is_empty() {
+            poll_fn(|cx| self.poll_write_chunk(cx, &mut data)).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes as much off the front of `data` as there is room for, without copying; how much that was.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; never [`WriteError::Blocked`].
+    pub fn poll_write_chunk(&mut self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<Result<usize, WriteError>> {
+        self.poll_send(cx, |stream| stream.write_chunk(data))
+    }
+
+    /// Nothing more will be written. The peer sees the end after everything that was.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; never [`WriteError::Blocked`].
+    pub fn finish(&mut self) -> Result<(), WriteError> {
+        self.over = true;
+        self.handle.with(|state| state.conn.stream(self.id).finish())
+    }
+
+    /// Gives up what was written and is not delivered: the peer sees `error`. Has no effect once the stream is over.
+    pub fn reset(&mut self, error: ErrorCode) {
+        self.over = true;
+        _ = self.handle.with(|state| state.conn.stream(self.id).reset(error));
+    }
+
+    /// Streams with a higher priority are sent first; equal ones take turns. 0 at the start.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn set_priority(&mut self, priority: i8) -> Result<(), WriteError> {
+        self.handle.with(|state| state.conn.stream(self.id).set_priority(priority))
+    }
+
+    /// Lets TCP connection `tcp` carry what is written here. A stream that was attached to none may use any.
+    ///
+    /// # Errors
+    /// See [`TcpError`].
+    pub fn attach(&mut self, tcp: ConnectionId) -> Result<(), TcpError> {
+        self.handle.with(|state| state.conn.stream(self.id).attach(tcp))
+    }
+
+    /// Takes [`SendStream::attach`] back.
+    ///
+    /// # Errors
+    /// See [`TcpError`].
+    pub fn detach(&mut self, tcp: ConnectionId) -> Result<(), TcpError> {
+        self.handle.with(|state| state.conn.stream(self.id).detach(tcp))
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut tcpls_core::connection::Stream<'_>) -> Result<usize, WriteError>,
+    ) -> Poll<Result<usize, WriteError>> {
+        let result = self.handle.with(|state| {
+            let result = write(&mut state.conn.stream(self.id));
+            match result {
+                Err(WriteError::Blocked) if state.closed().is_some() => return Err(WriteError::Closed),
+                Err(WriteError::Blocked) => state.wait_writable(self.id, cx.waker()),
+                _ => {}
+            }
+            result
+        });
+        match result {
+            Err(WriteError::Blocked) => Poll::Pending,
+            other => Poll::Ready(other),
+        }
+    }
+}
+
+impl AsyncWrite for SendStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_send(cx, |stream| stream.write(data)).map_err(write_error)
+    }
+
+    /// What was written is on its way as soon as a TCP connection takes it: there is nothing to push.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Finishes the stream; a second time it does nothing.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut().finish() {
+            Ok(()) | Err(WriteError::Finished) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(write_error(error))),
+        }
+    }
+}
+
+impl Drop for SendStream {
+    fn drop(&mut self) {
+        self.handle.with(|state| {
+            state.forget_writer(self.id);
+            if !self.over {
+                _ = state.conn.stream(self.id).reset(code::NO_ERROR);
+            }
+        });
+    }
+}
+
+/// The reading half of a stream. Dropped before its end was read, it asks the peer with error 0 to send no more.
+pub struct RecvStream {
+    handle: Handle,
+    id: StreamId,
+    /// The end or an error was read, or it was stopped.
+    over: bool,
+}
+
+impl RecvStream {
+    /// The stream's ID.
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// Waits for the next bytes in order, at most `max`, in the buffer that they were received in; `None` is the end.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; never [`ReadError::Blocked`]. [`ReadError::Truncated`] means that what was read is not all.
+    pub async fn read_chunk(&mut self, max: usize) -> Result<Option<Bytes>, ReadError> {
+        poll_fn(|cx| self.poll_read_chunk(cx, max)).await
+    }
+
+    /// See [`RecvStream::read_chunk`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, ReadError>> {
+        if self.over {
+            return Poll::Ready(Ok(None));
+        }
+        let result = self.handle.with(|state| {
+            let result = state.conn.stream(self.id).read(max);
+            match result {
+                Err(ReadError::Blocked) if state.closed().is_some() => return Err(ReadError::Truncated),
+                Err(ReadError::Blocked) => state.wait_readable(self.id, cx.waker()),
+                _ => {}
+            }
+            result
+        });
+        match result {
+            Err(ReadError::Blocked) => return Poll::Pending,
+            Ok(None) => self.over = true,
+            _ => {}
+        }
+        Poll::Ready(result)
+    }
+
+    /// Reads no more: the peer is asked to send no more and sees `error`. Has no effect once the stream is over.
+    pub fn stop(&mut self, error: ErrorCode) {
+        self.over = true;
+        _ = self.handle.with(|state| state.conn.stream(self.id).stop(error));
+    }
+}
+
+impl AsyncRead for RecvStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let chunk = ready!(self.get_mut().poll_read_chunk(cx, buf.remaining())).map_err(read_error)?;
+        buf.put_slice(&chunk.unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for RecvStream {
+    fn drop(&mut self) {
+        self.handle.with(|state| {
+            state.forget_reader(self.id);
+            if !self.over {
+                _ = state.conn.stream(self.id).stop(code::NO_ERROR);
+            }
+        });
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().recv).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().send).poll_write(cx, data)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().send).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().send).poll_shutdown(cx)
+    }
+}
+
+impl std::fmt::Debug for SendStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SendStream").field(&self.id.0).finish()
+    }
+}
+
+impl std::fmt::Debug for RecvStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("RecvStream").field(&self.id.0).finish()
+    }
+}
+
+fn write_error(error: WriteError) -> io::Error {
+    let kind = match error {
+        WriteError::Stopped(_) | WriteError::Finished => io::ErrorKind::BrokenPipe,
+        _ => io::ErrorKind::NotConnected,
+    };
+    io::Error::new(kind, error)
+}
+
+fn read_error(error: ReadError) -> io::Error {
+    let kind = match error {
+        ReadError::Reset(_) => io::ErrorKind::ConnectionReset,
+        ReadError::Truncated => io::ErrorKind::UnexpectedEof,
+        _ => io::ErrorKind::NotConnected,
+    };
+    io::Error::new(kind, error)
+}

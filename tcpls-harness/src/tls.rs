@@ -1,0 +1,206 @@
+//! Certificates and trust, from files or made on the spot, as configurations for sessions.
+//!
+//! Only what the `tcpls` command and tests need: applications bring rustls configurations of their own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{error, fmt};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, KeyLogFile, RootCertStore, ServerConfig, SignatureScheme};
+use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
+
+/// Why a TLS configuration could not be made, in words that say what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsError(String);
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl error::Error for TlsError {}
+
+fn failure(what: impl fmt::Display, error: impl fmt::Display) -> TlsError {
+    TlsError(format!("{what}: {error}"))
+}
+
+/// A server's certificate chain and its key.
+#[derive(Debug)]
+pub struct Identity {
+    pem: String,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// A new self-signed certificate for `names`, DNS names or IP addresses; whoever is to trust it needs
+    /// [`Identity::certificate_pem`].
+    ///
+    /// # Errors
+    /// A name is neither.
+    pub fn self_signed(names: &[String]) -> Result<Self, TlsError> {
+        let made = rcgen::generate_simple_self_signed(names)
+            .map_err(|error| failure("can't make a certificate for these names", error))?;
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        Ok(Self { pem: made.cert.pem(), chain: vec![made.cert.der().clone()], key })
+    }
+
+    /// Reads a certificate chain, the server's own first, and its private key from PEM files.
+    ///
+    /// # Errors
+    /// A file can't be read or holds something else.
+    pub fn from_files(certificates: &Path, key: &Path) -> Result<Self, TlsError> {
+        let chain = read_certificates(certificates)?;
+        let pem = std::fs::read_to_string(certificates).map_err(|error| failure(certificates.display(), error))?;
+        let key = PrivateKeyDer::from_pem_file(key)
+            .map_err(|error| failure(format_args!("no private key (PEM) in {}", key.display()), error))?;
+        Ok(Self { pem, chain, key })
+    }
+
+    /// The certificates as PEM text, for the clients' `--ca`.
+    pub fn certificate_pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A configuration that shows this identity and accepts `protocols` over TCPLS and plainly. Session keys are written to
+    /// the file that `SSLKEYLOGFILE` names, if it names one.
+    ///
+    /// # Errors
+    /// Certificate and key do not fit, or a protocol's name can't be used.
+    pub fn server(&self, protocols: &[&[u8]]) -> Result<RustlsServer, TlsError> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .and_then(|builder| {
+                builder.with_no_client_auth().with_single_cert(self.chain.clone(), self.key.clone_key())
+            })
+            .map_err(|error| failure("certificate and key can't be used", error))?;
+        config.key_log = Arc::new(KeyLogFile::new());
+        RustlsServer::new(Arc::new(config), protocols)
+            .map_err(|error| failure("the TLS configuration can't be used", error))
+    }
+}
+
+/// Which server certificates a client accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Those that the operating system trusts.
+    System,
+    /// Those in, or issued by those in, a PEM file.
+    File(PathBuf),
+    /// Those in, or issued by those in, this PEM text.
+    Pem(String),
+    /// Any: whoever is on the path can read and change everything.
+    Anyone,
+}
+
+impl Trust {
+    /// A configuration that offers `protocols` over TCPLS and plainly. Session keys are written to the file that
+    /// `SSLKEYLOGFILE` names, if it names one.
+    ///
+    /// # Errors
+    /// There are no usable certificates, or a protocol's name can't be used.
+    pub fn client(&self, protocols: &[&[u8]]) -> Result<RustlsClient, TlsError> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| failure("TLS 1.3 can't be used", error))?;
+        let mut config = match self.roots()? {
+            Some(roots) => builder.with_root_certificates(roots).with_no_client_auth(),
+            None => {
+                let verifier = Arc::new(AcceptAnyone(provider()));
+                builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+            }
+        };
+        config.key_log = Arc::new(KeyLogFile::new());
+        RustlsClient::new(Arc::new(config), protocols)
+            .map_err(|error| failure("the TLS configuration can't be used", error))
+    }
+
+    /// `None`: anyone.
+    fn roots(&self) -> Result<Option<RootCertStore>, TlsError> {
+        let certificates = match self {
+            Self::Anyone => return Ok(None),
+            Self::System => rustls_native_certs::load_native_certs().certs,
+            Self::File(path) => read_certificates(path)?,
+            Self::Pem(text) => CertificateDer::pem_slice_iter(text.as_bytes())
+                .collect::<Result<_, _>>()
+                .map_err(|error| failure("no certificate (PEM)", error))?,
+        };
+        let mut roots = RootCertStore::empty();
+        let (added, _) = roots.add_parsable_certificates(certificates);
+        if added == 0 {
+            return Err(TlsError("no certificate to trust: name a file with --ca".to_owned()));
+        }
+        Ok(Some(roots))
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => {
+            Err(TlsError(format!("no certificate (PEM) in {}", path.display())))
+        }
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(failure(format_args!("can't read certificates from {}", path.display()), error)),
+    }
+}
+
+/// Asks no certificate whose it is. That the peer has the key of the certificate it shows is still checked.
+#[derive(Debug)]
+struct AcceptAnyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAnyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.2 is not in use".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_certificate_is_not_trusted() {
+        let error = Trust::Pem("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned()).client(&[]);
+        assert!(error.unwrap_err().to_string().contains("--ca"));
+        assert!(Trust::File("/nonexistent".into()).client(&[]).unwrap_err().to_string().contains("/nonexistent"));
+    }
+}
