@@ -73,7 +73,7 @@ pub struct Established {
     pub application_protocol: Option<Vec<u8>>,
 }
 
-/// In this order for each TCP connection, each at most once: `Joined`, `Lost`, `Discarded`.
+/// In this order for each TCP connection, each at most once: `Joined`, `Lost`, `Discarded`. The others come in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TcpEvent {
@@ -81,6 +81,25 @@ pub enum TcpEvent {
     Joined {
         /// Which.
         tcp: ConnectionId,
+    },
+    /// It owes an answer for longer than it should; what it carries goes out on others too, and nothing new is put on it as
+    /// long as another answers. Comes between `Joined` and `Lost`, as often as it happens.
+    Stalled {
+        /// Which.
+        tcp: ConnectionId,
+    },
+    /// It answers again. Each `Stalled` is followed by this or by `Lost`.
+    Resumed {
+        /// Which.
+        tcp: ConnectionId,
+    },
+    /// The peer wants it used only when no other lives, or takes that back: because its application says so, because it
+    /// retires it, or because it hears nothing on it.
+    Status {
+        /// Which.
+        tcp: ConnectionId,
+        /// Whether it is a backup now.
+        backup: bool,
     },
     /// It carries nothing any more; what it had not delivered goes out on others.
     Lost {

@@ -53,7 +53,7 @@ impl Connection {
             self.alert_for(&mut entry, alert, &mut words);
         }
         self.put_last_words(tcp, words);
-        entry.counters.requeued_bytes = self.requeue_all(&entry);
+        entry.counters.requeued_bytes += self.requeue_all(&mut entry);
         self.streams.forget_tcp(tcp);
         entry.received.owe_final();
         self.tell_peer(tcp, fault);
@@ -91,8 +91,10 @@ impl Connection {
         self.pending.remove(Due::Status(tcp));
     }
 
-    fn requeue_all(&mut self, entry: &Tcp<Carried>) -> u64 {
-        entry.sent.unacked().map(|item| self.requeue(item)).sum()
+    /// Requeues what `entry` carries, but for what was requeued before: each byte goes out again at most once for each TCP
+    /// connection that failed it.
+    pub(super) fn requeue_all(&mut self, entry: &mut Tcp<Carried>) -> u64 {
+        entry.sent.requeue().map(|item| self.requeue(item)).sum()
     }
 
     /// Merges what a record carried back into what is pending; how many bytes of stream data that were. Not requeued:
@@ -154,9 +156,10 @@ impl Connection {
         leaving.into_iter().for_each(|tcp| self.retire(tcp));
     }
 
-    /// Lets go of retiring TCP connections whose records are all acknowledged, as long as another is up.
+    /// Lets go of retiring TCP connections whose records are all acknowledged, or hedged, as long as another is up.
     pub(super) fn let_retired_go(&mut self, now: Time) {
-        let done = |entry: &&Tcp<Carried>| entry.state == TcpState::Retiring && entry.sent.is_empty();
+        let done =
+            |entry: &&Tcp<Carried>| entry.state == TcpState::Retiring && (entry.sent.is_empty() || entry.suspect);
         while self.tcps.values().any(|entry| entry.is_active()) {
             let Some(tcp) = self.tcps.values().find(done).map(|entry| entry.id) else { return };
             self.lose_tcp(now, tcp, TcpFault::Retired, None);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::Connection;
 use super::pending::{Carried, Due};
 use crate::error::{PeerMisbehaved, TcpFault};
-use crate::event::Event;
+use crate::event::{Event, TcpEvent};
 use crate::time::Time;
 use crate::wire::frame::{self, Frame, FrameError, Frames, Parameters};
 use crate::wire::ids::{ConnectionId, RecordSeq, Side, Token};
@@ -112,6 +112,9 @@ impl Connection {
         let bytes = self.take_ack(now, tcp, highest, &mut acked)?;
         acked.drain(..).for_each(|item| self.on_delivered(&item));
         self.scratch.carried = acked;
+        if bytes > 0 {
+            self.clear_suspicion(tcp);
+        }
         self.answer_key_update(tcp);
         self.flood.earn(bytes);
         if bytes == 0 { self.idle(now, 1) } else { Ok(()) }
@@ -210,8 +213,9 @@ impl Connection {
         if !self.was_known(status.tcp) {
             return Err(PeerMisbehaved::UnknownTcp(status.tcp.0));
         }
-        if let Some(entry) = self.tcps.get_mut(&status.tcp) {
+        if let Some(entry) = self.tcps.get_mut(&status.tcp).filter(|entry| entry.peer_backup != status.backup) {
             entry.peer_backup = status.backup;
+            self.tcp_event(TcpEvent::Status { tcp: status.tcp, backup: status.backup });
         }
         self.idle(now, 1)
     }

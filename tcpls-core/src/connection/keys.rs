@@ -57,6 +57,10 @@ impl<K> Chain<K> {
         self.oldest + self.generations.len() as u32 - 1
     }
 
+    fn peek(&self, generation: u32) -> Option<&K> {
+        self.generations.get(generation.checked_sub(self.oldest)? as usize)
+    }
+
     fn get(&mut self, generation: u32) -> Option<&mut K> {
         self.generations.get_mut(generation.checked_sub(self.oldest)? as usize)
     }
@@ -128,8 +132,8 @@ impl Keys {
     }
 
     /// Whether the newest sealing key has half of its uses behind it.
-    pub(crate) fn wants_update(&mut self) -> bool {
-        self.seal.get(self.seal_target).is_some_and(|sealer| sealer.budget.wants_update())
+    pub(crate) fn wants_update(&self) -> bool {
+        self.seal.peek(self.seal_target).is_some_and(|sealer| sealer.budget.wants_update())
     }
 
     /// The peer has opened a record of this generation.

@@ -8,6 +8,7 @@
 //! | `output` | a TCP connection has room: records are built and sealed |
 //! | `schedule` | which TCP connection carries new stream data |
 //! | `failover` | a TCP connection is lost or retired: what it carried goes elsewhere |
+//! | `suspicion` | a TCP connection is silent: what it carries is hedged |
 //! | `join`, `claims` | the client's and the server's side of a join |
 //! | `closing`, `plain` | the end of a session; sessions without TCPLS |
 //! | `timers` | deadlines, derived from state |
@@ -31,6 +32,7 @@ mod plain;
 mod post_handshake;
 mod records;
 pub mod schedule;
+mod suspicion;
 mod timers;
 mod tokens;
 

@@ -15,7 +15,7 @@ use super::records::RECORD_OVERHEAD;
 use super::schedule::{Choice, TcpView};
 use crate::error::CloseReason;
 use crate::stream::{Chunk, Control};
-use crate::tcp::TcpState;
+use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
 use crate::wire::frame::{self, Frame, Parameters, STREAM_OVERHEAD};
 use crate::wire::ids::ConnectionId;
@@ -103,10 +103,11 @@ impl Connection {
         if !entry.raw.is_empty() || !entry.may_seal || entry.notified {
             return !entry.raw.is_empty();
         }
-        entry.ping
-            || self.ending.wants_notify()
-            || self.keys.as_ref().is_some_and(|keys| keys.seal_target() > entry.seal.generation)
-            || self.pending.first(|due| self.may_go_on(*due, tcp)).is_some()
+        let steps = self.keys.as_ref().is_some_and(|keys| keys.seal_target() > entry.seal.generation);
+        if entry.ping || steps || self.ending.wants_notify() || self.is_shunned(entry) {
+            return entry.ping || steps || self.ending.wants_notify();
+        }
+        self.pending.first(|due| self.may_go_on(*due, tcp)).is_some()
             || !self.scratch.final_acks.is_empty()
             || self.streams.has_control()
             || entry.received.is_due(self.last_heard)
@@ -150,7 +151,7 @@ impl Connection {
     }
 
     fn fill_record(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Result<Built, KeyError> {
-        if self.step_keys(tcp, out)? {
+        if self.step_keys(now, tcp, out)? {
             return Ok(Built::Record);
         }
         if self.ending.wants_notify() {
@@ -165,11 +166,8 @@ impl Connection {
     }
 
     /// Sends a KeyUpdate if this TCP connection seals with an older generation than it should.
-    fn step_keys(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<bool, KeyError> {
-        let Some(keys) = &mut self.keys else { return Err(KeyError::NoKeys) };
-        if keys.wants_update() && self.tcps.values().all(|entry| entry.seal.generation == keys.seal_target()) {
-            self.start_key_update();
-        }
+    fn step_keys(&mut self, now: Time, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<bool, KeyError> {
+        self.renew_keys_if_half_used(now);
         let Some(keys) = &self.keys else { return Err(KeyError::NoKeys) };
         let behind = self.tcps.get(&tcp).is_some_and(|entry| entry.seal.generation < keys.seal_target());
         if !behind {
@@ -194,7 +192,12 @@ impl Connection {
         let start = out.len();
         let mut frames = core::mem::take(&mut self.scratch.frames);
         frames.clear();
-        self.fill_control(tcp, max, &mut frames);
+        let shunned = self.tcps.get(&tcp).is_some_and(|entry| self.is_shunned(entry));
+        if shunned {
+            self.fill_ping(tcp, &mut frames);
+        } else {
+            self.fill_control(tcp, max, &mut frames);
+        }
         let budget = max.saturating_sub(frames.control.len() + self.ack_reserve());
         let chunks = self.take_chunks(tcp, budget);
         let acks = self.take_acks(now, tcp, !chunks.is_empty() || !frames.control.is_empty());
@@ -242,11 +245,16 @@ impl Connection {
             frames.carried.push(Carried::Stream(control.key()));
             self.encode(&control_frame(control), &mut frames.control);
         }
+        self.fill_ping(tcp, frames);
+        frames.ack_eliciting = !frames.control.is_empty();
+    }
+
+    fn fill_ping(&mut self, tcp: ConnectionId, frames: &mut Outgoing) {
         if let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| entry.ping) {
             entry.ping = false;
             self.encode(&Frame::Ping, &mut frames.control);
+            frames.ack_eliciting = true;
         }
-        frames.ack_eliciting = !frames.control.is_empty();
     }
 
     /// A frame about a TCP connection never travels on that TCP connection; an address is removed only once it is known.
@@ -272,7 +280,7 @@ impl Connection {
             Due::RemoveAddress(id) => self.encode(&Frame::RemoveAddress(frame::RemoveAddress { id }), out),
             Due::Status(tcp) => {
                 if let Some(entry) = self.tcps.get(&tcp) {
-                    let backup = entry.own_backup || entry.state == TcpState::Retiring;
+                    let backup = entry.own_backup || entry.suspect || entry.state == TcpState::Retiring;
                     self.encode(&Frame::ConnectionStatus(frame::ConnectionStatus { tcp, backup }), out);
                 }
             }
@@ -357,7 +365,8 @@ impl Connection {
     fn stream_choice(&mut self, tcp: ConnectionId) -> Choice {
         let mut views = core::mem::take(&mut self.scratch.views);
         views.clear();
-        views.extend(self.tcps.values().filter(|entry| entry.is_active()).map(Self::view_of));
+        let usable = |entry: &&Tcp<Carried>| entry.is_active() && !self.is_shunned(entry);
+        views.extend(self.tcps.values().filter(usable).map(Self::view_of));
         if views.len() > 1 && self.streams.has_data(tcp) {
             // Nobody stands back for one that may not carry what there is: its streams would wait for ever.
             views.retain(|view| view.tcp == tcp || self.streams.has_data(view.tcp));
@@ -406,8 +415,11 @@ impl Connection {
         }
         for entry in self.tcps.values() {
             let own = entry.id == tcp;
-            let mute = entry.blocked || entry.notified || !entry.may_seal;
-            let wanted = if own {
+            let shunned = self.is_shunned(entry);
+            let mute = shunned || entry.blocked || entry.notified || !entry.may_seal;
+            let wanted = if own && shunned {
+                false
+            } else if own {
                 entry.received.is_due(now) || (goes_anyway && entry.received.is_owed())
             } else {
                 entry.received.is_due(now) && mute

@@ -2,7 +2,9 @@
 
 use super::Connection;
 use super::keys::KeyError;
+use super::pending::Carried;
 use crate::error::{Alert, CloseReason, PeerMisbehaved, TcpFault};
+use crate::tcp::Tcp;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, Side};
 
@@ -126,6 +128,20 @@ impl Connection {
         } else if let Some(entry) = self.tcps.get_mut(&tcp) {
             entry.ping = true;
         }
+    }
+
+    /// Starts a new generation of this side's keys when half of the AEAD limit is used, once every TCP connection is at the
+    /// one before. One that is silent does not let the others' key run out: it is given up, for it may lag by one only.
+    pub(super) fn renew_keys_if_half_used(&mut self, now: Time) {
+        let Some(keys) = self.keys.as_ref().filter(|keys| keys.wants_update()) else { return };
+        let target = keys.seal_target();
+        let behind = |entry: &&Tcp<Carried>| entry.seal.generation < target;
+        if self.tcps.values().filter(behind).any(|entry| !entry.suspect) {
+            return;
+        }
+        let silent: Vec<ConnectionId> = self.tcps.values().filter(behind).map(|entry| entry.id).collect();
+        silent.into_iter().for_each(|tcp| self.lose_tcp(now, tcp, TcpFault::UserTimeout, None));
+        self.start_key_update();
     }
 
     /// Starts a new generation of this side's keys; each TCP connection steps to it before its next record.

@@ -18,6 +18,8 @@ pub enum TimeoutReason {
     Join,
     /// An acknowledgment can be held back no longer.
     Ack,
+    /// A TCP connection owes an answer for longer than it should.
+    Silence,
     /// A TCP connection made no progress for the user timeout.
     UserTimeout,
     /// Nothing was heard for the idle timeout.
@@ -54,6 +56,7 @@ impl Connection {
         let late: Vec<(ConnectionId, TcpFault)> =
             self.tcps.values().filter_map(|entry| self.overdue(entry, now).map(|fault| (entry.id, fault))).collect();
         late.into_iter().for_each(|(tcp, fault)| self.lose_tcp(now, tcp, fault, None));
+        self.suspect_the_silent(now);
         self.settle(now);
     }
 
@@ -72,6 +75,7 @@ impl Connection {
             [
                 (join_deadline(entry), TimeoutReason::Join),
                 (entry.received.deadline(), TimeoutReason::Ack),
+                (self.suspicion_deadline(entry), TimeoutReason::Silence),
                 (self.user_deadline(entry), TimeoutReason::UserTimeout),
             ]
         });

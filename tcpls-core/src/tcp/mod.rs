@@ -60,6 +60,8 @@ pub(crate) struct Tcp<C> {
     pub(crate) own_backup: bool,
     /// The peer asked for that.
     pub(crate) peer_backup: bool,
+    /// It owes an answer for longer than it should.
+    pub(crate) suspect: bool,
     /// The last poll left data behind for want of room.
     pub(crate) blocked: bool,
     /// A Ping is to go out on it.
@@ -96,6 +98,7 @@ impl<C> Tcp<C> {
             rtt: Rtt::default(),
             own_backup: false,
             peer_backup: false,
+            suspect: false,
             blocked: false,
             ping: false,
             notified: false,

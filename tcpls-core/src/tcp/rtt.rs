@@ -7,6 +7,7 @@ use core::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rtt {
     smoothed: Option<Duration>,
+    variation: Duration,
     min: Option<Duration>,
 }
 
@@ -14,12 +15,22 @@ impl Rtt {
     /// Takes in one sample.
     pub(crate) fn sample(&mut self, rtt: Duration) {
         self.min = Some(self.min.map_or(rtt, |min| min.min(rtt)));
-        self.smoothed = Some(self.smoothed.map_or(rtt, |smoothed| (smoothed * 7 + rtt) / 8));
+        let Some(smoothed) = self.smoothed else {
+            (self.smoothed, self.variation) = (Some(rtt), rtt / 2);
+            return;
+        };
+        self.variation = (self.variation * 3 + smoothed.abs_diff(rtt)) / 4;
+        self.smoothed = Some((smoothed * 7 + rtt) / 8);
     }
 
     /// Exponentially weighted mean, a new sample weighing 1/8.
     pub(crate) fn smoothed(&self) -> Option<Duration> {
         self.smoothed
+    }
+
+    /// Mean deviation, a new sample weighing 1/4.
+    pub(crate) fn variation(&self) -> Duration {
+        self.variation
     }
 
     /// The smallest sample.
@@ -40,6 +51,7 @@ mod tests {
         assert_eq!(rtt.smoothed(), Some(Duration::from_millis(80)));
         rtt.sample(Duration::from_millis(160));
         assert_eq!(rtt.smoothed(), Some(Duration::from_millis(90)));
+        assert_eq!(rtt.variation(), Duration::from_millis(50));
         assert_eq!(rtt.min(), Some(Duration::from_millis(80)));
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct SentLog<C> {
     records: VecDeque<Sent>,
     /// What `records` carry, in the same order: no allocation per record.
     carried: VecDeque<C>,
+    /// How many of `carried`, from the front, were requeued already.
+    requeued: usize,
     bytes: u64,
     /// When the peer last acknowledged something, or was first owed an answer.
     progress: Time,
@@ -39,7 +41,14 @@ pub(crate) struct Acked {
 
 impl<C> Default for SentLog<C> {
     fn default() -> Self {
-        Self { next: RecordSeq(0), records: VecDeque::new(), carried: VecDeque::new(), bytes: 0, progress: Time::ZERO }
+        Self {
+            next: RecordSeq(0),
+            records: VecDeque::new(),
+            carried: VecDeque::new(),
+            requeued: 0,
+            bytes: 0,
+            progress: Time::ZERO,
+        }
     }
 }
 
@@ -86,6 +95,7 @@ impl<C> SentLog<C> {
         while let Some(record) = self.records.front().copied().filter(|record| record.seq <= highest) {
             self.records.pop_front();
             self.carried.drain(..usize::from(record.carried)).for_each(&mut acked);
+            self.requeued = self.requeued.saturating_sub(usize::from(record.carried));
             outcome.bytes += u64::from(record.bytes);
             outcome.rtt = Some(now - record.at);
             self.progress = now;
@@ -94,10 +104,11 @@ impl<C> SentLog<C> {
         Ok(outcome)
     }
 
-    /// Everything that unacknowledged records carried, oldest first; it stays noted, because the peer's final
-    /// acknowledgment may still tell that some of it arrived.
-    pub(crate) fn unacked(&self) -> impl Iterator<Item = &C> {
-        self.carried.iter()
+    /// Everything that unacknowledged records carried and that this has not given before, oldest first; it stays noted,
+    /// because a late acknowledgment may still tell that some of it arrived.
+    pub(crate) fn requeue(&mut self) -> impl Iterator<Item = &C> {
+        let before = core::mem::replace(&mut self.requeued, self.carried.len());
+        self.carried.iter().skip(before)
     }
 
     /// Whether every ack-eliciting record is acknowledged.
@@ -136,7 +147,7 @@ mod tests {
         let outcome = log.ack(Time::from_millis(10), RecordSeq(1), |item| acked.push(item)).unwrap();
         assert_eq!(acked, b"abc");
         assert_eq!(outcome, Acked { bytes: 200, rtt: Some(Duration::from_millis(9)) });
-        assert_eq!(log.unacked().copied().collect::<Vec<_>>(), b"d");
+        assert_eq!(log.requeue().copied().collect::<Vec<_>>(), b"d");
         assert_eq!(log.bytes(), 100);
     }
 
@@ -153,8 +164,19 @@ mod tests {
         let mut log = log_with(&[b"a"]);
         assert_eq!(log.ack(Time::ZERO, RecordSeq(1), |_| ()), Err(PeerMisbehaved::AckOfUnsent));
         assert_eq!(log.ack(Time::ZERO, RecordSeq(u64::MAX), |_| ()), Err(PeerMisbehaved::AckOfUnsent));
-        assert_eq!(log.unacked().count(), 1, "and nothing is freed by it");
+        assert_eq!(log.requeue().count(), 1, "and nothing is freed by it");
         assert_eq!(SentLog::<u8>::default().ack(Time::ZERO, RecordSeq(0), |_| ()), Err(PeerMisbehaved::AckOfUnsent));
+    }
+
+    #[test]
+    fn what_a_record_carried_is_requeued_once() {
+        let mut log = log_with(&[b"a", b"bc"]);
+        assert_eq!(log.requeue().copied().collect::<Vec<_>>(), b"abc");
+        log.carry(b'd');
+        log.push(Time::ZERO, 100, 1);
+        log.ack(Time::ZERO, RecordSeq(0), |_| ()).unwrap();
+        assert_eq!(log.requeue().copied().collect::<Vec<_>>(), b"d");
+        assert_eq!(log.requeue().count(), 0);
     }
 
     #[test]

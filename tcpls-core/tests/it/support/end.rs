@@ -40,6 +40,8 @@ pub struct End {
     readable: BTreeSet<StreamId>,
     /// How far each TCP connection has come in `Joined`, `Lost`, `Discarded`.
     ranks: BTreeMap<ConnectionId, u8>,
+    /// TCP connections that owe an answer.
+    stalled: BTreeSet<ConnectionId>,
     closed: bool,
     window: u64,
 }
@@ -55,6 +57,7 @@ impl End {
             outbox: BTreeMap::new(),
             readable: BTreeSet::new(),
             ranks: BTreeMap::new(),
+            stalled: BTreeSet::new(),
             closed: false,
             window: config.max_session_window.max(config.initial_session_window),
         }
@@ -91,6 +94,17 @@ impl End {
             TcpEvent::Joined { tcp } => (*tcp, 1),
             TcpEvent::Lost { tcp, .. } => (*tcp, 2),
             TcpEvent::Discarded { tcp } => (*tcp, 3),
+            TcpEvent::Stalled { tcp } => {
+                assert_eq!(self.ranks.get(tcp), Some(&1), "{event:?} of one that is not in use");
+                return assert!(self.stalled.insert(*tcp), "{event:?} twice");
+            }
+            TcpEvent::Resumed { tcp } => {
+                assert_eq!(self.ranks.get(tcp), Some(&1), "{event:?} of one that is not in use");
+                return assert!(self.stalled.remove(tcp), "{event:?} without a stall");
+            }
+            TcpEvent::Status { tcp, .. } => {
+                return assert!(self.ranks.get(tcp) <= Some(&1), "{event:?} comes too late");
+            }
             other => panic!("no test knows {other:?}"),
         };
         let before = self.ranks.insert(tcp, rank).unwrap_or(0);

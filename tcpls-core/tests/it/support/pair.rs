@@ -320,8 +320,13 @@ impl Pair {
         &self.end(side).events
     }
 
+    /// How TCP connections came and went.
     pub fn tcp_events(&mut self, side: Side) -> Vec<TcpEvent> {
-        let tcp = |event: &Event| if let Event::Tcp(event) = event { Some(*event) } else { None };
+        let tcp = |event: &Event| match event {
+            Event::Tcp(TcpEvent::Stalled { .. } | TcpEvent::Resumed { .. } | TcpEvent::Status { .. }) => None,
+            Event::Tcp(event) => Some(*event),
+            _ => None,
+        };
         self.events(side).iter().filter_map(tcp).collect()
     }
 

@@ -1,0 +1,148 @@
+//! TCP connections that fall silent without an error: what they carry is hedged on others before anybody knows whether they
+//! are dead, and at most once.
+
+use std::time::Duration;
+
+use tcpls_core::connection::TimeoutReason;
+use tcpls_core::error::TcpFault;
+use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::wire::ids::ConnectionId;
+
+use crate::support::pair::bytes;
+use crate::support::{Client, Pair, Server, Side};
+
+const FIRST: ConnectionId = ConnectionId::FIRST;
+const SECOND: ConnectionId = ConnectionId(1);
+
+fn tcp_stats(pair: &mut Pair, side: Side, tcp: ConnectionId) -> (u64, u64) {
+    let counters = pair.conn(side).tcp_stats(tcp).unwrap().counters;
+    (counters.stream_bytes_sent, counters.requeued_bytes)
+}
+
+fn said(pair: &mut Pair, side: Side, event: TcpEvent) -> usize {
+    pair.events(side).iter().filter(|other| **other == Event::Tcp(event)).count()
+}
+
+/// Two TCP connections with an estimate of their round trips, the first of which swallows what it is given.
+fn dark_first() -> Pair {
+    let mut pair = Pair::with_tcp_connections(2);
+    for tcp in [FIRST, SECOND] {
+        pair.client().ping(tcp).unwrap();
+        pair.server().ping(tcp).unwrap();
+    }
+    pair.drive();
+    pair.stall(FIRST);
+    pair
+}
+
+#[test]
+fn what_a_silent_tcp_connection_carries_goes_out_on_another_within_the_probe_timeout() {
+    let mut pair = dark_first();
+    let stream = pair.open_stream(Server);
+    pair.submit(Server, stream, &bytes(50_000));
+    pair.step(Server);
+    let (carried, _) = tcp_stats(&mut pair, Server, FIRST);
+    assert!(carried > 0, "the test is about nothing");
+    assert_eq!(pair.server().timeout_reason(), Some(TimeoutReason::Silence));
+    pair.drive_for(Duration::from_millis(60));
+    pair.assert_received(Client, stream, &bytes(50_000));
+    assert_eq!(tcp_stats(&mut pair, Server, FIRST), (carried, carried));
+    assert_eq!(said(&mut pair, Server, TcpEvent::Stalled { tcp: FIRST }), 1);
+    assert_eq!(pair.fault(Server, FIRST), None, "it is not given up for that");
+}
+
+#[test]
+fn the_peer_hears_that_a_tcp_connection_is_silent() {
+    let mut pair = dark_first();
+    let stream = pair.open_stream(Server);
+    pair.submit(Server, stream, &bytes(50_000));
+    pair.drive();
+    assert_eq!(said(&mut pair, Client, TcpEvent::Status { tcp: FIRST, backup: true }), 1);
+    pair.unstall(FIRST);
+    pair.drive();
+    assert_eq!(said(&mut pair, Client, TcpEvent::Status { tcp: FIRST, backup: false }), 1);
+}
+
+#[test]
+fn nothing_new_is_put_on_a_silent_tcp_connection_until_it_answers() {
+    let mut pair = dark_first();
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, &bytes(40_000));
+    pair.drive();
+    let (before, _) = tcp_stats(&mut pair, Client, FIRST);
+    pair.transfer(Client, &bytes(200_000));
+    assert_eq!(tcp_stats(&mut pair, Client, FIRST).0, before);
+    pair.unstall(FIRST);
+    pair.drive();
+    assert_eq!(said(&mut pair, Client, TcpEvent::Resumed { tcp: FIRST }), 1);
+    pair.transfer(Client, &bytes(200_000));
+    assert!(tcp_stats(&mut pair, Client, FIRST).0 > before, "it is used again");
+}
+
+#[test]
+fn what_was_hedged_is_not_sent_a_third_time_when_the_silent_tcp_connection_is_lost() {
+    let mut pair = dark_first();
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, &bytes(50_000));
+    pair.drive();
+    let (sent, _) = tcp_stats(&mut pair, Client, SECOND);
+    pair.cut(FIRST);
+    pair.drive();
+    assert_eq!(pair.fault(Client, FIRST), Some(TcpFault::Reset));
+    assert_eq!(tcp_stats(&mut pair, Client, SECOND).0, sent);
+    pair.assert_received(Server, stream, &bytes(50_000));
+}
+
+#[test]
+fn a_lone_tcp_connection_is_waited_for() {
+    let mut pair = Pair::established();
+    pair.stall(FIRST);
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, &bytes(50_000));
+    pair.drive_for(Duration::from_secs(5));
+    assert_eq!(said(&mut pair, Client, TcpEvent::Stalled { tcp: FIRST }), 0);
+    pair.unstall(FIRST);
+    pair.drive();
+    pair.assert_received(Server, stream, &bytes(50_000));
+}
+
+#[test]
+fn when_all_are_silent_the_first_to_answer_carries_everything() {
+    let mut pair = dark_first();
+    pair.stall(SECOND);
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, &bytes(500_000));
+    pair.drive_for(Duration::from_secs(2));
+    pair.unstall(FIRST);
+    pair.drive_for(Duration::from_secs(2));
+    pair.assert_received(Server, stream, &bytes(500_000));
+}
+
+#[test]
+fn acknowledgments_of_what_came_on_a_silent_tcp_connection_go_out_on_others() {
+    let mut pair = dark_first();
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, &bytes(40_000));
+    pair.drive();
+    // Only the way from the client is dark now: what the server sends on the first still comes.
+    let answer = pair.open_stream(Server);
+    pair.submit(Server, answer, &bytes(40_000));
+    pair.step(Server);
+    while pair.deliver(FIRST, Client, usize::MAX) > 0 {}
+    pair.drive();
+    pair.assert_received(Client, answer, &bytes(40_000));
+    assert_eq!(tcp_stats(&mut pair, Server, FIRST).1, 0, "nothing had to go out again");
+}
+
+#[test]
+fn a_retiring_tcp_connection_that_falls_silent_is_let_go() {
+    let mut pair = dark_first();
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, &bytes(50_000));
+    pair.step(Client);
+    let now = pair.now;
+    pair.client().retire_tcp(now, FIRST).unwrap();
+    pair.drive();
+    assert_eq!(pair.fault(Client, FIRST), Some(TcpFault::Retired));
+    pair.assert_received(Server, stream, &bytes(50_000));
+}
