@@ -85,6 +85,10 @@ impl Connection {
             self.refuse(id, Alert::IllegalParameter);
             return id;
         }
+        if self.is_full() {
+            self.turn_away(id, sequence);
+            return id;
+        }
         let deadline = now + self.config.join_timeout;
         let waiting = Waiting { sequence, deadline, change_cipher_specs: 0, out: Vec::new(), join: Some(join) };
         self.claims.waiting.insert(id, waiting);
@@ -142,6 +146,21 @@ impl Connection {
         written
     }
 
+    /// Whether there are as many TCP connections as may be. The client always has a token, so that a session that loses all
+    /// of them can come back; it may not use it for one more than the limit.
+    fn is_full(&self) -> bool {
+        self.tcps.len() >= self.config.max_tcp_connections.max(1) as usize
+    }
+
+    /// Refuses a claim for which there is no place. Its token was seen on the wire: it is replaced.
+    fn turn_away(&mut self, id: ClaimId, sequence: u32) {
+        self.refuse(id, Alert::IllegalParameter);
+        if let Some(issued) = &mut self.issued {
+            issued.burn(sequence);
+        }
+        self.replenish_tokens();
+    }
+
     fn may_claim(&self, join: &Join) -> bool {
         let of_same = self.claims.waiting.values().filter(|waiting| waiting.sequence == join.sequence).count();
         let is_good = |issued: &Issued| {
@@ -197,11 +216,15 @@ impl Connection {
 
     /// The first protected record of a claim: if it opens, the TCP connection is the session's.
     fn try_prove(&mut self, now: Time, id: ClaimId, mut record: BytesMut) {
-        let (Some(waiting), Some(keys)) = (self.claims.waiting.get(&id), &mut self.keys) else { return };
+        let Some(waiting) = self.claims.waiting.get(&id) else { return };
         let tcp = ConnectionId(waiting.sequence);
         if !self.issued.as_ref().is_some_and(|issued| issued.is_outstanding(tcp.0)) {
             return self.refuse(id, Alert::IllegalParameter); // the client gave it up in the meantime
         }
+        if self.is_full() {
+            return self.turn_away(id, tcp.0);
+        }
+        let Some(keys) = &mut self.keys else { return };
         let (header, body) = record.split_at_mut(HEADER_LEN);
         match keys.open_first(tcp, header, body) {
             Ok(position) => {

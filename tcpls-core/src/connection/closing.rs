@@ -183,6 +183,11 @@ impl Connection {
             let (error, reason) = (*error, reason.clone());
             self.write_close_session(now, tcp, error, &reason, out)?;
         }
+        self.write_close_notify(tcp, out)
+    }
+
+    /// close_notify: the last record on this TCP connection.
+    pub(super) fn write_close_notify(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<(), KeyError> {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_LEN]);
         out.extend_from_slice(&alert_body(Alert::CloseNotify));

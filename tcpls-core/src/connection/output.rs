@@ -162,7 +162,7 @@ impl Connection {
     }
 
     fn write_end(&mut self, now: Time, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<(), KeyError> {
-        if self.plain { self.write_plain_end(tcp, out) } else { self.write_closing(now, tcp, out) }
+        if self.plain { self.write_close_notify(tcp, out) } else { self.write_closing(now, tcp, out) }
     }
 
     /// Sends a KeyUpdate if this TCP connection seals with an older generation than it should.

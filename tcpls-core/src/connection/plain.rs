@@ -5,7 +5,6 @@ use bytes::Bytes;
 use super::Connection;
 use super::keys::KeyError;
 use super::output::Built;
-use super::records::alert_body;
 use crate::error::{Alert, CloseReason, TcpFault};
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, StreamId};
@@ -59,23 +58,11 @@ impl Connection {
             }
         }
         if chunk.fin {
-            self.write_plain_end(tcp, out)?;
+            self.write_close_notify(tcp, out)?;
         }
         // Nothing is acknowledged here: TCP's word is all there is.
         self.streams.chunk_acked(&chunk);
         Ok(Built::Record)
-    }
-
-    pub(super) fn write_plain_end(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<(), KeyError> {
-        let start = out.len();
-        out.extend_from_slice(&[0; HEADER_LEN]);
-        out.extend_from_slice(&alert_body(Alert::CloseNotify));
-        self.seal_record(tcp, ContentType::Alert, out, start)?;
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
-            entry.sent.skip();
-            entry.notified = true;
-        }
-        Ok(())
     }
 
     /// close_notify in both directions is the end of a plain session.
