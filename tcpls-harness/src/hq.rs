@@ -168,12 +168,9 @@ impl Root {
 /// Answers the one request of a stream; the path, as far as it was understood, and how many bytes were sent.
 pub async fn answer(stream: Stream, root: &Root) -> (String, Result<u64, Refusal>) {
     let (mut send, mut recv) = stream.split();
-    let request = read_request(&mut recv).await;
-    let path = match &request {
-        Ok(line) => String::from_utf8_lossy(line).trim_end().to_owned(),
-        Err(_) => String::new(),
-    };
-    let outcome = match request.and_then(|line| parse_request(&line)) {
+    let request = read_request(&mut recv).await.and_then(|line| parse_request(&line));
+    let path = request.clone().unwrap_or_default();
+    let outcome = match request {
         Ok(path) => send_file(&mut send, root, path).await,
         Err(refusal) => Err(refusal),
     };

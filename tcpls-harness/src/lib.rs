@@ -53,3 +53,8 @@ pub mod hq;
 pub mod net;
 pub mod relay;
 pub mod tls;
+
+/// The README's examples, compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

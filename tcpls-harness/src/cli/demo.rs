@@ -184,7 +184,7 @@ impl Act {
     /// After how many tenths of the file.
     fn tenths(&self) -> u64 {
         match self {
-            Self::Fail => 4,
+            Self::Fail => 5,
             Self::Return => 7,
         }
     }

@@ -12,7 +12,7 @@ use tcpls_core::wire::ids::ConnectionId;
 use tokio::task::JoinSet;
 
 use super::Outcome;
-use crate::net::{AddTcpError, ClientOptions, Session};
+use crate::net::{AddTcpError, ClientOptions, ConnectError, Session};
 use crate::tls::Trust;
 
 /// How long to wait for a token before giving up on another TCP connection.
@@ -67,7 +67,19 @@ pub(crate) async fn connect(addresses: &[SocketAddr], options: &ClientOptions) -
             Err(error) => last = Some(error),
         }
     }
-    Err(last.map_or_else(|| "no address to connect to: give one with --connect".into(), Into::into))
+    Err(last.map_or_else(|| "no address to connect to: give one with --connect".into(), advise))
+}
+
+/// Adds what to do about the commonest causes.
+fn advise(error: ConnectError) -> Box<dyn std::error::Error + Send + Sync> {
+    let text = error.to_string();
+    if text.contains("certificate") {
+        format!("{text}; if the server made its certificate itself, name that file with --ca").into()
+    } else if text.contains("NoApplicationProtocol") {
+        format!("{text}; the server speaks another application protocol: is it the right port?").into()
+    } else {
+        error.into()
+    }
 }
 
 /// Joins a TCP connection to `remote`, and waits for a token if there is none.

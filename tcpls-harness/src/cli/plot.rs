@@ -52,7 +52,7 @@ impl Picture {
         root.fill(&WHITE)?;
         let points = || self.curves.iter().flat_map(|curve| &curve.points);
         let end = points().map(|point| point.0).fold(0.1, f64::max);
-        let top = points().map(|point| point.1).fold(1.0, f64::max) * 1.2;
+        let top = points().map(|point| point.1).fold(1.0, f64::max) * 1.45;
         let mut chart = ChartBuilder::on(&root)
             .caption(&self.title, ("sans-serif", 20))
             .margin(12)
@@ -73,7 +73,7 @@ impl Picture {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
+            .position(SeriesLabelPosition::UpperLeft)
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.3))
             .draw()?;

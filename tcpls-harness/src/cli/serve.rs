@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
-use tcpls_core::wire::ids::ConnectionId;
+use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::units::size;
@@ -62,10 +63,8 @@ enum Happening<'a> {
 pub async fn run(args: Args) -> Outcome {
     let server = Server::start(&args)?;
     server.report.tell(&Happening::Listening { addresses: server.addresses(), ca: server.ca.as_deref() });
-    tokio::select! {
-        () = server.run() => Ok(()),
-        stopped = tokio::signal::ctrl_c() => Ok(stopped?),
-    }
+    server.run(async { _ = tokio::signal::ctrl_c().await }).await;
+    Ok(())
 }
 
 /// A file server that listens.
@@ -95,14 +94,34 @@ impl Server {
         self.listener.local_addresses()
     }
 
-    /// Serves for as long as it is polled.
-    pub async fn run(mut self) {
+    /// Serves until `stop`, then closes the sessions: clients see that files under way are broken off, and why.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let addresses: Arc<[SocketAddr]> = self.addresses().into();
+        let (stopped, stopping) = watch::channel(());
         let mut sessions = JoinSet::new();
-        for number in 0.. {
-            let session = self.listener.accept().await;
-            while sessions.try_join_next().is_some() {}
-            sessions.spawn(serve(number, session, self.root.clone(), addresses.clone(), self.report));
+        let accept = async {
+            for number in 0.. {
+                let session = self.listener.accept().await;
+                while sessions.try_join_next().is_some() {}
+                let answering = serve(number, session.clone(), self.root.clone(), addresses.clone(), self.report);
+                sessions.spawn(until_stopped(session, answering, stopping.clone()));
+            }
+        };
+        tokio::select! {
+            () = accept => {}
+            () = stop => {}
+        }
+        stopped.send_replace(());
+        while sessions.join_next().await.is_some() {}
+    }
+}
+
+/// Runs a session's `answering` to its end, or closes the session when the server stops.
+async fn until_stopped(session: Session, answering: impl Future<Output = ()>, mut stopping: watch::Receiver<()>) {
+    tokio::select! {
+        () = answering => {}
+        _ = stopping.changed() => {
+            session.close(ErrorCode(0), b"the server stops").await;
         }
     }
 }

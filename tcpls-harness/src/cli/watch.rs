@@ -17,7 +17,7 @@ use crate::net::Session;
 /// How often to look.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
 /// Rates are those of the last so many looks: one alone is full of chance.
-const WINDOW: usize = 3;
+const WINDOW: usize = 2;
 
 /// What was seen at one look: bytes so far, in sum and by TCP connection.
 struct Sample {
@@ -133,17 +133,23 @@ impl Watch {
     }
 
     fn curves(&self) -> Vec<Curve> {
-        let points = |count: &dyn Fn(&Sample) -> u64| -> Vec<(f64, f64)> {
-            (1..self.samples.len())
-                .map(|index| (self.samples[index].at.as_secs_f64(), self.rate_at(index, count) / 1e6))
-                .collect()
-        };
-        let sum = Curve { label: "in total".to_owned(), points: points(&|sample| sample.total) };
-        let single = self.lives.keys().map(|tcp| {
+        let sum = self.points(|sample| sample.total, Duration::ZERO, Duration::MAX);
+        let sum = Curve { label: "in total".to_owned(), points: sum };
+        let single = self.lives.iter().map(|(tcp, (from, to))| {
             let path = self.paths.get(tcp).map(|path| format!(" over {path}")).unwrap_or_default();
-            Curve { label: format!("{tcp}{path}"), points: points(&of(*tcp)) }
+            // The rate comes down to nothing only once the last bytes are out of the window.
+            let to = to.map_or(Duration::MAX, |to| to + 2 * WINDOW as u32 * INTERVAL);
+            Curve { label: format!("{tcp}{path}"), points: self.points(of(*tcp), *from, to) }
         });
         std::iter::once(sum).chain(single).collect()
+    }
+
+    /// Rates in Mbit/s between two times.
+    fn points(&self, count: impl Fn(&Sample) -> u64, from: Duration, to: Duration) -> Vec<(f64, f64)> {
+        (0..self.samples.len())
+            .filter(|index| (from..=to).contains(&self.samples[*index].at))
+            .map(|index| (self.samples[index].at.as_secs_f64(), self.rate_at(index, &count) / 1e6))
+            .collect()
     }
 }
 

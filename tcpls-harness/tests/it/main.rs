@@ -1,1 +1,11 @@
-mod net;
+//! Sessions over real sockets on loopback: everything from the handshake to the last close_notify.
+//!
+//! Nothing here waits for time to pass: tests wait for events, and break paths with relays of their own.
+
+#![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
+
+mod files;
+mod openssl;
+mod plain;
+mod sessions;
+mod support;

@@ -1,0 +1,99 @@
+//! `tcpls perf server`.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tcpls_core::error::{ReadError, WriteError};
+use tokio::task::JoinSet;
+
+use super::{CHUNK, PROTOCOL};
+use crate::cli::{Outcome, report};
+use crate::net::{Listener, RecvStream, SendStream, ServerOptions, Session, Stream};
+use crate::tls::Identity;
+
+/// Wait for clients that measure
+///
+/// The certificate is made on the spot: clients need --insecure. What is sent are zeros.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Address and port to listen on; can be given several times
+    #[arg(long, value_name = "ADDR", required = true)]
+    listen: Vec<SocketAddr>,
+    /// Print the addresses as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Listening<'a> {
+    addresses: &'a [SocketAddr],
+}
+
+/// Serves until Ctrl-C.
+pub(super) async fn run(args: Args) -> Outcome {
+    let identity = Identity::self_signed(&["localhost".to_owned()])?;
+    let listener = Listener::bind(&args.listen, ServerOptions::new(identity.server(&[PROTOCOL])?))?;
+    let addresses = listener.local_addresses();
+    if args.json {
+        report::json(&Listening { addresses });
+    } else {
+        addresses.iter().for_each(|address| eprintln!("listening on {address}"));
+    }
+    tokio::select! {
+        () = serve(listener) => Ok(()),
+        stopped = tokio::signal::ctrl_c() => Ok(stopped?),
+    }
+}
+
+async fn serve(mut listener: Listener) {
+    let mut sessions = JoinSet::new();
+    loop {
+        tokio::select! {
+            session = listener.accept() => { sessions.spawn(serve_session(session)); }
+            Some(_) = sessions.join_next() => {}
+        }
+    }
+}
+
+async fn serve_session(session: Session) {
+    let mut streams = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = session.accept_stream() => match stream {
+                Some(stream) => _ = streams.spawn(answer(stream)),
+                None => return,
+            },
+            Some(_) = streams.join_next() => {}
+        }
+    }
+}
+
+/// A stream that breaks off is the client's concern: it has counted its bytes.
+async fn answer(stream: Stream) {
+    let (mut send, mut recv) = stream.split();
+    if let Ok(Some(len)) = read_request(&mut recv).await {
+        _ = send_zeros(&mut send, len).await;
+    }
+}
+
+/// Reads to the end; how much is wanted, if that was said.
+async fn read_request(recv: &mut RecvStream) -> Result<Option<u64>, ReadError> {
+    let mut wanted = Vec::with_capacity(8);
+    while let Some(chunk) = recv.read_chunk(usize::MAX).await? {
+        let missing = 8 - wanted.len();
+        wanted.extend_from_slice(chunk.get(..missing.min(chunk.len())).unwrap_or_default());
+    }
+    Ok(<[u8; 8]>::try_from(wanted).ok().map(u64::from_be_bytes))
+}
+
+/// Sends `len` zeros and the end.
+pub(super) async fn send_zeros(send: &mut SendStream, mut len: u64) -> Result<(), WriteError> {
+    static ZEROS: [u8; CHUNK] = [0; CHUNK];
+    while len > 0 {
+        let piece = usize::try_from(len).unwrap_or(CHUNK).min(CHUNK);
+        send.write_chunk(Bytes::from_static(&ZEROS[..piece])).await?;
+        len -= piece as u64;
+    }
+    send.finish()
+}

@@ -1,0 +1,205 @@
+//! `serve` and `get`, in one process.
+
+use std::path::Path;
+
+use clap::Parser;
+use tcpls_core::error::{CloseReason, ReadError};
+use tcpls_core::wire::ids::ErrorCode;
+use tcpls_harness::cli::{get, serve};
+use tcpls_harness::hq;
+use tcpls_harness::net::{ClientOptions, Session};
+use tcpls_harness::tls::Trust;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+
+use crate::plain::{plain_client, plain_server};
+use crate::support::{ANY, Directory, pattern};
+
+#[derive(Parser)]
+struct ServeLine {
+    #[command(flatten)]
+    args: serve::Args,
+}
+
+#[derive(Parser)]
+struct GetLine {
+    #[command(flatten)]
+    args: get::Args,
+}
+
+/// A server that serves `directory/root` on two addresses; its certificate is `directory/ca.pem`.
+struct Running {
+    addresses: Vec<String>,
+    task: AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn start(directory: &Path) -> Running {
+    std::fs::create_dir_all(directory.join("root")).unwrap();
+    let (root, ca) = (directory.join("root"), directory.join("ca.pem"));
+    let (root, ca) = (root.to_str().unwrap(), ca.to_str().unwrap());
+    let listen = ["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"];
+    let line = [&["serve"][..], &listen, &["--root", root, "--ca-out", ca, "--json"]].concat();
+    let server = serve::Server::start(&ServeLine::parse_from(line).args).unwrap();
+    let addresses = server.addresses().iter().map(ToString::to_string).collect();
+    Running { addresses, task: tokio::spawn(server.run(std::future::pending())).abort_handle() }
+}
+
+async fn fetch(directory: &Path, connect: &[String], more: &[&str], paths: &[String]) -> get::Report {
+    let (ca, out) = (directory.join("ca.pem"), directory.join("out"));
+    let mut line = vec!["get".to_owned(), "--ca".to_owned(), ca.to_str().unwrap().to_owned()];
+    line.extend(["-o".to_owned(), out.to_str().unwrap().to_owned()]);
+    line.extend(connect.iter().flat_map(|address| ["--connect".to_owned(), address.clone()]));
+    line.extend(more.iter().map(|more| (*more).to_owned()));
+    line.extend(paths.iter().map(|path| format!("https://localhost{path}")));
+    get::fetch(&GetLine::parse_from(line).args).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_small_files_arrive_over_two_tcp_connections() {
+    let directory = Directory::new("small");
+    let server = start(directory.path());
+    let paths: Vec<String> = (0..1000).map(|number| format!("/{number}")).collect();
+    for (number, path) in paths.iter().enumerate() {
+        std::fs::write(directory.path().join(format!("root{path}")), pattern(number * 7)).unwrap();
+    }
+    let report = fetch(directory.path(), &server.addresses, &[], &paths).await;
+    assert!(report.tcpls && report.failures.is_empty(), "{report:?}");
+    assert_eq!(report.files, 1000);
+    for (number, path) in paths.iter().enumerate() {
+        assert_eq!(std::fs::read(directory.path().join(format!("out{path}"))).unwrap(), pattern(number * 7));
+    }
+    assert_eq!(std::fs::read_dir(directory.path().join("out")).unwrap().count(), 1000);
+}
+
+#[tokio::test]
+async fn large_files_arrive_over_a_learnt_address_too() {
+    let directory = Directory::new("large");
+    let server = start(directory.path());
+    let data = pattern(32 << 20);
+    std::fs::write(directory.path().join("root/a b"), &data).unwrap();
+    let report = fetch(directory.path(), &server.addresses[..1], &["--use-advertised"], &["/a%20b".to_owned()]).await;
+    assert!(report.failures.is_empty(), "{report:?}");
+    assert_eq!(report.bytes, data.len() as u64);
+    assert_eq!(std::fs::read(directory.path().join("out/a b")).unwrap(), data);
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_fails_with_its_reason_and_leaves_nothing() {
+    let directory = Directory::new("refused");
+    let server = start(directory.path());
+    std::fs::write(directory.path().join("secret"), "secret").unwrap();
+    std::fs::write(directory.path().join("root/fine"), "fine").unwrap();
+    let paths = ["/fine", "/missing", "/../secret", "/%2e%2e/secret2", "/b%zzad"].map(str::to_owned);
+    let report = fetch(directory.path(), &server.addresses, &[], &paths[..4]).await;
+    assert_eq!(report.files, 1);
+    let mut errors: Vec<(&str, &str)> =
+        report.failures.iter().map(|failure| (failure.url.as_str(), failure.error.as_str())).collect();
+    errors.sort_unstable();
+    assert_eq!(errors.len(), 3);
+    assert!(errors[0].1.contains("out of the directory"), "{errors:?}");
+    assert!(errors[1].1.contains("out of the directory"), "{errors:?}");
+    assert!(errors[2].1.contains("no such file"), "{errors:?}");
+    assert_eq!(std::fs::read_dir(directory.path().join("out")).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_breaks_off_is_an_error() {
+    let directory = Directory::new("broken");
+    let server = start(directory.path());
+    std::fs::write(directory.path().join("root/large"), vec![7; 256 << 20]).unwrap();
+    let connect = server.addresses.clone();
+    let path = directory.path().to_owned();
+    let fetching = tokio::spawn(async move { fetch(&path, &connect[..1], &[], &["/large".to_owned()]).await });
+    let out = directory.path().join("out");
+    while std::fs::read_dir(&out).map_or(0, Iterator::count) == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(server);
+    let report = fetching.await.unwrap();
+    assert_eq!((report.files, report.failures.len()), (0, 1));
+    assert_eq!(std::fs::read_dir(out).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_tells_its_clients() {
+    let directory = Directory::new("stop");
+    let (root, ca) = (directory.path().to_str().unwrap(), directory.path().join("ca.pem"));
+    let line = ["serve", "--listen", "127.0.0.1:0", "--root", root, "--ca-out", ca.to_str().unwrap(), "--json"];
+    let server = serve::Server::start(&ServeLine::parse_from(line).args).unwrap();
+    let address = server.addresses()[0];
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(async { _ = stopped.await }));
+    let tls = Trust::File(ca).client(&[hq::PROTOCOL]).unwrap();
+    let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
+    let session = Session::connect(&[address], options).await.unwrap();
+    let (_, mut answer) = hq::ask(session.open_stream().await.unwrap(), "/missing", false).await.unwrap();
+    assert_eq!(answer.read_chunk(1).await, Err(ReadError::Reset(hq::codes::NOT_FOUND)));
+    stop.send(()).unwrap();
+    let reason = CloseReason::Peer { error: ErrorCode(0), reason: b"the server stops".to_vec() };
+    assert_eq!(session.closed().await, reason);
+    running.await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// Asks `server` for a file over plain TLS.
+async fn ask_plainly(directory: &Path, server: &Running, request: &[u8]) -> std::io::Result<Vec<u8>> {
+    let pem = std::fs::read_to_string(directory.join("ca.pem")).unwrap();
+    let tcp = TcpStream::connect(&server.addresses[0]).await.unwrap();
+    let connector = plain_client(&pem, hq::PROTOCOL);
+    let mut tls = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
+    tls.write_all(request).await?;
+    let mut answer = Vec::new();
+    tls.read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn serve_answers_one_request_of_a_plain_client() {
+    let directory = Directory::new("plain-client");
+    let server = start(directory.path());
+    std::fs::write(directory.path().join("root/file"), pattern(1 << 20)).unwrap();
+    let answer = ask_plainly(directory.path(), &server, b"GET /file\r\n").await;
+    assert_eq!(answer.unwrap(), pattern(1 << 20));
+    // Without an error code to give, the answer must not look like an empty file.
+    assert!(ask_plainly(directory.path(), &server, b"GET /missing\r\n").await.is_err());
+    assert!(ask_plainly(directory.path(), &server, b"nonsense\r\n").await.is_err());
+}
+
+#[tokio::test]
+async fn get_asks_a_plain_server_once_per_session() {
+    let directory = Directory::new("plain-server");
+    let (acceptor, pem) = plain_server(hq::PROTOCOL);
+    std::fs::write(directory.path().join("ca.pem"), pem).unwrap();
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let connect = [listener.local_addr().unwrap().to_string()];
+    let server = async {
+        for (request, answer) in [("GET /a\r\n", &b"first"[..]), ("GET /b\r\n", b"second")] {
+            let mut tls = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+            let mut line = vec![0; request.len()];
+            tls.read_exact(&mut line).await.unwrap();
+            assert_eq!(line, request.as_bytes());
+            tls.write_all(answer).await.unwrap();
+            tls.shutdown().await.unwrap();
+        }
+        // The third breaks off without close_notify.
+        let mut tls = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+        tls.read_exact(&mut [0; 8]).await.unwrap();
+        tls.write_all(b"half").await.unwrap();
+    };
+    let paths = ["/a", "/b", "/c"].map(str::to_owned);
+    let ((), report) = tokio::join!(server, fetch(directory.path(), &connect, &[], &paths));
+    assert!(!report.tcpls);
+    assert_eq!((report.files, report.failures.len()), (2, 1), "{report:?}");
+    assert_eq!(report.failures[0].url, "https://localhost/c");
+    let out = directory.path().join("out");
+    assert_eq!(std::fs::read(out.join("a")).unwrap(), b"first");
+    assert_eq!(std::fs::read(out.join("b")).unwrap(), b"second");
+    assert!(!out.join("c").exists());
+}

@@ -1,0 +1,296 @@
+//! Sessions between our own client and server.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ring::digest::{SHA256, digest};
+use tcpls_core::error::{CloseReason, ReadError, TcpFault, WriteError};
+use tcpls_core::event::Event;
+use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
+use tcpls_harness::net::{AddTcpError, ConnectError, Session};
+use tcpls_harness::tls::Trust;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{Server, lost, pattern, read_all, relay};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_survives_the_reset_of_one_of_two_tcp_connections() {
+    let mut server = Server::start();
+    let path = relay(server.addresses[0]);
+    let (client, peer) = server.pair(path.address()).await;
+    let second = client.add_tcp(server.addresses[1], None).await.unwrap();
+    let data = pattern(24 << 20);
+    let expected = digest(&SHA256, &data);
+    let mut download = client.open_stream().await.unwrap();
+    download.write_chunk(Bytes::from_static(b"go")).await.unwrap();
+    let mut upload = peer.accept_stream().await.unwrap();
+    let sender = tokio::spawn(async move {
+        upload.write_chunk(data.into()).await.unwrap();
+        upload.finish().unwrap();
+        upload
+    });
+    let mut events = client.events();
+    let mut received = Vec::new();
+    while let Some(chunk) = download.read_chunk(usize::MAX).await.unwrap() {
+        received.extend_from_slice(&chunk);
+        if received.len() > 8 << 20 && client.tcp_connections().len() == 2 {
+            path.reset();
+            lost(&mut events, ConnectionId::FIRST).await;
+        }
+    }
+    assert_eq!(digest(&SHA256, &received).as_ref(), expected.as_ref());
+    assert_eq!(client.tcp_connections(), [second]);
+    sender.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_whose_last_tcp_connection_was_reset_comes_back_by_itself() {
+    let mut server = Server::start();
+    let path = relay(server.addresses[0]);
+    let (client, peer) = server.pair(path.address()).await;
+    let mut upload = client.open_stream().await.unwrap();
+    upload.write_chunk(pattern(1000).into()).await.unwrap();
+    let mut events = client.events();
+    path.reset();
+    while !matches!(events.next().await.unwrap(), Event::Recovered) {}
+    upload.write_chunk(pattern(1000).into()).await.unwrap();
+    upload.finish().unwrap();
+    let mut download = peer.accept_stream().await.unwrap();
+    assert_eq!(read_all(download.recv()).await, [pattern(1000), pattern(1000)].concat());
+}
+
+#[tokio::test]
+async fn a_path_that_swallows_everything_is_given_up_for_the_other() {
+    let mut server = Server::start();
+    server.config.user_timeout = Duration::from_millis(200);
+    let path = relay(server.addresses[0]);
+    let (client, peer) = server.pair(path.address()).await;
+    let second = client.add_tcp(server.addresses[1], None).await.unwrap();
+    let mut events = client.events();
+    path.stall();
+    let mut upload = client.open_stream().await.unwrap();
+    upload.send().attach(ConnectionId::FIRST).unwrap();
+    upload.write_chunk(pattern(100_000).into()).await.unwrap();
+    upload.finish().unwrap();
+    lost(&mut events, ConnectionId::FIRST).await;
+    let mut download = peer.accept_stream().await.unwrap();
+    assert_eq!(read_all(download.recv()).await, pattern(100_000));
+    assert_eq!(client.tcp_connections(), [second]);
+}
+
+#[tokio::test]
+async fn a_session_that_was_closed_delivers_what_was_written_first() {
+    let mut server = Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let mut upload = client.open_stream().await.unwrap();
+    upload.write_chunk(pattern(1 << 20).into()).await.unwrap();
+    upload.finish().unwrap();
+    let reader = async {
+        let mut download = peer.accept_stream().await.unwrap();
+        read_all(download.recv()).await
+    };
+    let (reason, read) = tokio::join!(client.close(ErrorCode(0), b"that is all"), reader);
+    assert_eq!(reason, CloseReason::Local { error: ErrorCode(0) });
+    assert_eq!(read, pattern(1 << 20));
+    let heard = CloseReason::Peer { error: ErrorCode(0), reason: b"that is all".to_vec() };
+    assert_eq!(peer.closed().await, heard);
+    assert!(peer.accept_stream().await.is_none());
+    assert!(peer.open_stream().await.is_err());
+}
+
+#[tokio::test]
+async fn the_last_event_is_that_the_session_is_closed() {
+    let mut server = Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let mut events = peer.events();
+    client.close(ErrorCode(7), b"").await;
+    let mut last = None;
+    while let Some(event) = events.next().await {
+        last = Some(event);
+    }
+    let reason = CloseReason::Peer { error: ErrorCode(7), reason: Vec::new() };
+    assert_eq!(last, Some(Event::Closed { reason }));
+    assert!(peer.events().next().await.is_none());
+}
+
+#[tokio::test]
+async fn dropping_all_handles_closes_the_session() {
+    let mut server = Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let mut stream = client.open_stream().await.unwrap();
+    drop(client);
+    stream.write_chunk(Bytes::from_static(b"still here")).await.unwrap();
+    stream.finish().unwrap();
+    let mut incoming = peer.accept_stream().await.unwrap();
+    assert_eq!(read_all(incoming.recv()).await, b"still here");
+    drop(stream);
+    assert!(matches!(peer.closed().await, CloseReason::Peer { error: ErrorCode(0), .. }));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_dropped_unfinished_does_not_look_complete() {
+    let mut server = Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let mut stream = client.open_stream().await.unwrap();
+    stream.write_chunk(Bytes::from_static(b"part")).await.unwrap();
+    let mut incoming = peer.accept_stream().await.unwrap();
+    drop(stream);
+    let end = loop {
+        match incoming.read_chunk(usize::MAX).await {
+            Ok(Some(_)) => {}
+            other => break other,
+        }
+    };
+    assert_eq!(end, Err(ReadError::Reset(ErrorCode(0))));
+}
+
+#[tokio::test]
+async fn stopping_a_stream_reaches_its_writer() {
+    let mut server = Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let mut stream = client.open_stream().await.unwrap();
+    stream.write_chunk(Bytes::from_static(b"x")).await.unwrap();
+    peer.accept_stream().await.unwrap().stop(ErrorCode(9));
+    let piece = Bytes::from(vec![0; 1 << 16]);
+    let stopped = loop {
+        if let Err(error) = stream.write_chunk(piece.clone()).await {
+            break error;
+        }
+    };
+    assert_eq!(stopped, WriteError::Stopped(ErrorCode(9)));
+}
+
+#[tokio::test]
+async fn streams_read_and_write_like_any_of_tokios() {
+    let mut server = Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let echo = async {
+        let (mut writer, mut reader) = peer.accept_stream().await.unwrap().split();
+        tokio::io::copy(&mut reader, &mut writer).await.unwrap();
+        writer.shutdown().await.unwrap();
+    };
+    let ask = async {
+        let mut stream = client.open_stream().await.unwrap();
+        stream.write_all(&pattern(100_000)).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        answer
+    };
+    assert_eq!(tokio::join!(echo, ask).1, pattern(100_000));
+}
+
+#[tokio::test]
+async fn many_sessions_at_once_do_not_mix() {
+    let mut server = Server::start();
+    let addresses = server.addresses.clone();
+    let options = server.options();
+    let clients: Vec<_> = (0..20u32)
+        .map(|number| {
+            let (addresses, options) = (addresses.clone(), options.clone());
+            tokio::spawn(async move {
+                let session = Session::connect(&addresses[..1], options).await.unwrap();
+                session.add_tcp(addresses[1], None).await.unwrap();
+                let mut stream = session.open_stream().await.unwrap();
+                stream.write_u32(number).await.unwrap();
+                stream.shutdown().await.unwrap();
+                let answer = stream.read_u32().await.unwrap();
+                session.close(ErrorCode(0), b"").await;
+                answer
+            })
+        })
+        .collect();
+    for _ in 0..20 {
+        let session = server.listener.accept().await;
+        tokio::spawn(async move {
+            let mut stream = session.accept_stream().await.unwrap();
+            let number = stream.read_u32().await.unwrap();
+            stream.write_u32(number + 1000).await.unwrap();
+            stream.shutdown().await.unwrap();
+            session.closed().await;
+        });
+    }
+    for (number, client) in (0u32..).zip(clients) {
+        assert_eq!(client.await.unwrap(), number + 1000);
+    }
+}
+
+#[tokio::test]
+async fn an_advertised_address_can_be_joined() {
+    let mut server = Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let mut events = client.events();
+    peer.advertise(server.addresses[1]).unwrap();
+    let address = loop {
+        if let Some(Event::AddressAdvertised { address, .. }) = events.next().await {
+            break address;
+        }
+    };
+    assert_eq!(address, server.addresses[1]);
+    let tcp = client.add_tcp(address, None).await.unwrap();
+    client.retire_tcp(ConnectionId::FIRST).unwrap();
+    lost(&mut events, ConnectionId::FIRST).await;
+    assert_eq!(client.tcp_connections(), [tcp]);
+}
+
+#[tokio::test]
+async fn tokens_do_not_run_out_while_tcp_connections_come_and_go() {
+    let mut server = Server::start();
+    let (client, _peer) = server.pair(server.addresses[0]).await;
+    let mut events = client.events();
+    for _ in 0..20 {
+        while client.tokens() == 0 {
+            events.next().await.unwrap();
+        }
+        let tcp = client.add_tcp(server.addresses[1], None).await.unwrap();
+        client.reset_tcp(tcp);
+        lost(&mut events, tcp).await;
+    }
+    assert_eq!(client.tcp_connections(), [ConnectionId::FIRST]);
+}
+
+#[tokio::test]
+async fn errors_say_what_went_wrong() {
+    let mut server = Server::start();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = Session::connect(&[nobody], server.options()).await.unwrap_err();
+    assert!(matches!(&error, ConnectError::Tcp(address, _) if *address == nobody), "{error}");
+    let error = Session::connect(&[], server.options()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::NoAddress));
+
+    let mut stranger = server.options();
+    stranger.server_name = "stranger.example".try_into().unwrap();
+    let error = Session::connect(&server.addresses, stranger).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Handshake(CloseReason::Handshake(_))), "{error}");
+    let mut protocol = server.options();
+    protocol.tls = Trust::Anyone.client(&[b"another"]).unwrap();
+    let error = Session::connect(&server.addresses, protocol).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Handshake(_)), "{error}");
+
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    assert!(matches!(client.add_tcp(nobody, None).await, Err(AddTcpError::Tcp(..))));
+    assert!(matches!(peer.add_tcp(nobody, None).await, Err(AddTcpError::Session(_))));
+}
+
+#[tokio::test]
+async fn a_join_that_reaches_another_server_fails_and_the_session_goes_on() {
+    let mut server = Server::start();
+    let other = Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let error = client.add_tcp(other.addresses[0], None).await.unwrap_err();
+    assert!(matches!(error, AddTcpError::Join(TcpFault::Alert(47))), "{error}");
+    let mut stream = client.open_stream().await.unwrap();
+    stream.write_chunk(Bytes::from_static(b"unharmed")).await.unwrap();
+    stream.finish().unwrap();
+    assert_eq!(read_all(peer.accept_stream().await.unwrap().recv()).await, b"unharmed");
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_tls_get_an_alert() {
+    let server = Server::start();
+    let mut stream = tokio::net::TcpStream::connect(server.addresses[0]).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer[..3], [21, 3, 3]);
+}

@@ -1,0 +1,107 @@
+//! What the tests set up.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tcpls_core::config::Config;
+use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::wire::ids::ConnectionId;
+use tcpls_harness::net::{ClientOptions, Events, Listener, RecvStream, ServerOptions, Session};
+use tcpls_harness::relay::{PathOptions, Relay};
+use tcpls_harness::tls::{Identity, Trust};
+
+pub(crate) const PROTOCOL: &[u8] = b"test";
+pub(crate) const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// A server on two addresses, and what a client needs to trust it.
+pub(crate) struct Server {
+    pub(crate) identity: Identity,
+    pub(crate) listener: Listener,
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// The client's.
+    pub(crate) config: Config,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        let identity = identity();
+        let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+        let listener = Listener::bind(&[ANY, ANY], options).unwrap();
+        let addresses = listener.local_addresses().to_vec();
+        Self { identity, listener, addresses, config: Config::default() }
+    }
+
+    /// How a client that trusts this server connects.
+    pub(crate) fn options(&self) -> ClientOptions {
+        let tls = trust(&self.identity).client(&[PROTOCOL]).unwrap();
+        let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
+        ClientOptions { config: Arc::new(self.config.clone()), ..options }
+    }
+
+    /// A session's both ends.
+    pub(crate) async fn pair(&mut self, address: SocketAddr) -> (Session, Session) {
+        let (addresses, options) = ([address], self.options());
+        let (client, server) = tokio::join!(Session::connect(&addresses, options), self.listener.accept());
+        (client.unwrap(), server)
+    }
+}
+
+pub(crate) fn identity() -> Identity {
+    Identity::self_signed(&["localhost".to_owned()]).unwrap()
+}
+
+pub(crate) fn trust(identity: &Identity) -> Trust {
+    Trust::Pem(identity.certificate_pem().to_owned())
+}
+
+/// A path to `target` that can be broken.
+pub(crate) fn relay(target: SocketAddr) -> Relay {
+    Relay::start(ANY, target, PathOptions { rate: None, delay: Duration::ZERO }).unwrap()
+}
+
+/// Waits until TCP connection `tcp` is lost.
+pub(crate) async fn lost(events: &mut Events, tcp: ConnectionId) {
+    loop {
+        match events.next().await.expect("the session ended before the TCP connection was lost") {
+            Event::Tcp(TcpEvent::Lost { tcp: lost, .. }) if lost == tcp => return,
+            _ => {}
+        }
+    }
+}
+
+/// Reads a stream to its end.
+pub(crate) async fn read_all(stream: &mut RecvStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(chunk) = stream.read_chunk(usize::MAX).await.unwrap() {
+        all.extend_from_slice(&chunk);
+    }
+    all
+}
+
+/// Bytes that tell where they belong.
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|index| (index ^ (index >> 8) ^ (index >> 16)) as u8).collect()
+}
+
+/// A directory of its own for one test, removed at its end.
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tcpls-it-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.0);
+    }
+}
