@@ -201,6 +201,7 @@ impl Endpoint {
         self.now = self.now.max(now);
     }
 
+    // draft I14
     fn recognise(&mut self, hello: ClientHello, len: usize, bytes: &mut BytesMut) -> Incoming {
         let Some(token) = hello.join else {
             return Incoming::New(self.new_session());

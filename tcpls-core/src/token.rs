@@ -30,6 +30,7 @@ impl TokenSecret {
     /// The token with number `sequence` of a session.
     ///
     /// Tokens look random, and nothing in them shows that two belong to one session (draft, 6).
+    // draft E20
     pub fn seal(&self, session: SessionId, sequence: u32) -> Token {
         let plaintext = encode(session, sequence);
         let tag = half(self.tag.sign(&[&plaintext]));

@@ -78,6 +78,7 @@ impl PeerAddresses {
         self.0.get_mut(&id)?.take()
     }
 
+    // draft E17
     pub(crate) fn in_force(&self) -> impl Iterator<Item = (AddressId, SocketAddr)> + '_ {
         self.0.iter().filter_map(|(id, address)| address.map(|address| (*id, address)))
     }

@@ -42,6 +42,7 @@ impl Connection {
     ///
     /// # Errors
     /// See [`AddressError`].
+    // draft I12, I45
     pub fn advertise(&mut self, address: SocketAddr) -> Result<AddressId, AddressError> {
         self.check_addresses()?;
         let id = self.local_addresses.advertise(address)?;
@@ -54,6 +55,7 @@ impl Connection {
     ///
     /// # Errors
     /// See [`AddressError`].
+    // draft I12
     pub fn withdraw(&mut self, id: AddressId) -> Result<(), AddressError> {
         self.check_addresses()?;
         let address = self.local_addresses.withdraw(id)?;

@@ -77,6 +77,7 @@ impl Connection {
     /// Server: a TCP connection shows a token of this session. Its first records go to
     /// [`Connection::handle_claim_bytes`], its answer comes from [`Connection::poll_claim_transmit`]. Total: a bad join is a
     /// claim that is [`Claim::Refused`].
+    // draft E10
     pub fn handle_join(&mut self, now: Time, join: Join) -> ClaimId {
         let id = ClaimId(self.claims.next);
         self.claims.next = self.claims.next.wrapping_add(1);
@@ -161,6 +162,7 @@ impl Connection {
         self.replenish_tokens();
     }
 
+    // draft I14
     fn may_claim(&self, join: &Join) -> bool {
         let of_same = self.claims.waiting.values().filter(|waiting| waiting.sequence == join.sequence).count();
         let is_good = |issued: &Issued| {
@@ -215,6 +217,7 @@ impl Connection {
     }
 
     /// The first protected record of a claim: if it opens, the TCP connection is the session's.
+    // draft I23
     fn try_prove(&mut self, now: Time, id: ClaimId, mut record: BytesMut) {
         let Some(waiting) = self.claims.waiting.get(&id) else { return };
         let tcp = ConnectionId(waiting.sequence);
@@ -278,6 +281,7 @@ impl Connection {
     }
 
     /// The handshake is over: the joins that came before it ended can be judged.
+    // draft I17
     pub(super) fn release_claims(&mut self) {
         let early: Vec<ClaimId> = self.claims.waiting.keys().copied().collect();
         early.into_iter().for_each(|claim| self.judge_hello(claim));

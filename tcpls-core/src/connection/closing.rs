@@ -137,6 +137,7 @@ impl Connection {
 
     /// The peer's close_notify on `tcp`: it sends no more on the session; on other TCP connections data may still be on its
     /// way.
+    // draft I28
     pub(super) fn handle_close_notify(&mut self, now: Time, tcp: ConnectionId) {
         if self.plain {
             return self.handle_plain_end(now, tcp);
@@ -160,6 +161,7 @@ impl Connection {
     }
 
     /// Takes the next step of closing, if its time has come.
+    // draft I29
     pub(super) fn advance_closing(&mut self, now: Time) {
         if self.ending.is_closed() || self.ending.request.is_none() {
             return;
@@ -178,6 +180,7 @@ impl Connection {
     }
 
     /// The last two records on a TCP connection: Close Session with what is still to be acknowledged, and close_notify.
+    // draft E03
     pub(super) fn write_closing(&mut self, now: Time, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<(), KeyError> {
         if let Some(Request::Own(error, reason)) = &self.ending.request {
             let (error, reason) = (*error, reason.clone());
@@ -262,6 +265,7 @@ impl Connection {
     }
 
     /// The session is over. Every socket may be closed once its last words are out.
+    // draft E04
     pub(super) fn conclude(&mut self, reason: CloseReason) {
         if self.ending.is_closed() {
             return;

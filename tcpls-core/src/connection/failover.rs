@@ -38,6 +38,7 @@ impl Gone {
 impl Connection {
     /// TCP connection `tcp` is of no more use. Its data is requeued, the peer is told on another, the owner is told to close
     /// the socket after `alert` went out.
+    // draft I18
     pub(super) fn lose_tcp(&mut self, now: Time, tcp: ConnectionId, fault: TcpFault, alert: Option<Alert>) {
         let Some(mut entry) = self.tcps.remove(&tcp) else { return };
         if !self.established {
@@ -83,6 +84,7 @@ impl Connection {
         self.end_handshake(CloseReason::LostInHandshake(fault));
     }
 
+    // draft I44
     fn tell_peer(&mut self, tcp: ConnectionId, fault: TcpFault) {
         match fault {
             TcpFault::PeerReset(_) => _ = self.scratch.final_acks.insert(tcp),
@@ -93,12 +95,14 @@ impl Connection {
 
     /// Requeues what `entry` carries, but for what was requeued before: each byte goes out again at most once for each TCP
     /// connection that failed it.
+    // draft I22
     pub(super) fn requeue_all(&mut self, entry: &mut Tcp<Carried>) -> u64 {
         entry.sent.requeue().map(|item| self.requeue(item)).sum()
     }
 
     /// Merges what a record carried back into what is pending; how many bytes of stream data that were. Not requeued:
     /// Padding, Ping, Stream Change (never noted) and ACKs (made anew from the current state).
+    // draft I38
     pub(super) fn requeue(&mut self, item: &Carried) -> u64 {
         match item {
             Carried::Chunk(chunk) => return self.streams.chunk_lost(chunk),
@@ -109,6 +113,7 @@ impl Connection {
     }
 
     /// Without a TCP connection the session waits for one; unless it is over on both sides anyway.
+    // draft I18
     fn strand_if_alone(&mut self, now: Time) {
         if !self.tcps.is_empty() || self.ending.is_closed() {
             return;
@@ -139,6 +144,7 @@ impl Connection {
         Ok(())
     }
 
+    // draft I21
     fn retire(&mut self, tcp: ConnectionId) {
         if let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| entry.is_up()) {
             entry.state = TcpState::Retiring;

@@ -33,6 +33,7 @@ impl Connection {
         }
     }
 
+    // draft I35
     fn act(&mut self, now: Time, tcp: ConnectionId, content: &Bytes) -> Outcome {
         self.streams.set_now(now, self.tcps.get(&tcp).and_then(|entry| entry.rtt.smoothed()));
         for frame in Frames::new(content) {
@@ -43,6 +44,7 @@ impl Connection {
         Ok(())
     }
 
+    // draft I46
     fn act_on(&mut self, now: Time, tcp: ConnectionId, content: &Bytes, frame: Frame<'_>) -> Outcome {
         match frame {
             Frame::Padding(padding) => self.idle(now, 1 + padding.len / PADDING_PER_UNIT),
@@ -121,6 +123,7 @@ impl Connection {
     }
 
     /// Puts what the acknowledged records carried into `acked`; returns how many bytes on the wire they were.
+    // draft I20
     fn take_ack(
         &mut self,
         now: Time,
@@ -232,6 +235,7 @@ impl Connection {
             || self.issued.as_ref().map_or_else(|| self.held.was_used(tcp), |issued| issued.was_issued(tcp))
     }
 
+    // draft I40
     fn owe_ack(&mut self, now: Time, tcp: ConnectionId, ping: bool) {
         let policy = self.ack_policy();
         if let Some(entry) = self.tcps.get_mut(&tcp) {
@@ -247,6 +251,7 @@ struct About {
 }
 
 /// Decodes the whole record, so that a bad frame is found before any is acted on.
+// draft I03
 fn check(content: &[u8]) -> Result<About, PeerMisbehaved> {
     if content.is_empty() {
         return Err(PeerMisbehaved::EmptyRecord);

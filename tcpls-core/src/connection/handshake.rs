@@ -75,6 +75,7 @@ impl Connection {
         }
     }
 
+    // draft E08, I33
     fn establish(&mut self, now: Time, agreed: Agreed) {
         let Some(first) = self.tcps.get_mut(&ConnectionId::FIRST) else { return };
         let ((sealed, seal), (opened, open)) = (agreed.seal, agreed.open);

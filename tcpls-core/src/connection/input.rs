@@ -94,6 +94,7 @@ impl Connection {
     }
 
     /// Removes the protection of one record of `tcp`.
+    // draft I19
     fn open_record(&mut self, tcp: ConnectionId, mut record: BytesMut) -> Result<Content, KeyError> {
         let (Some(entry), Some(keys)) = (self.tcps.get_mut(&tcp), &mut self.keys) else { return Err(KeyError::NoKeys) };
         let (header, body) = record.split_at_mut(HEADER_LEN);
@@ -109,6 +110,7 @@ impl Connection {
     }
 
     /// A record is authentic: the peer lives, and on this TCP connection it has proven itself.
+    // draft I34
     pub(super) fn handle_opened(&mut self, now: Time, tcp: ConnectionId, content: Content) {
         self.last_heard = now;
         self.prove(now, tcp);

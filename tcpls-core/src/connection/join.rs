@@ -34,6 +34,7 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::open_tcp`].
+    // draft I09
     pub fn open_tcp_with(&mut self, now: Time, zero_rtt: bool) -> Result<ConnectionId, OpenTcpError> {
         if self.side == Side::Server {
             return Err(OpenTcpError::Server);
@@ -60,6 +61,7 @@ impl Connection {
         Ok(tcp)
     }
 
+    // draft I13
     fn write_join_hello(&mut self, session_id: &[u8; 32], token: Token, zero_rtt: bool, out: &mut Vec<u8>) {
         let ticket: [u8; 208] = self.rng.bytes();
         let binder: [u8; 48] = self.rng.bytes();

@@ -155,6 +155,7 @@ impl Keys {
     }
 
     /// Seals `out[start..]`, header first, in place and appends the tag. The position advances.
+    // draft I26
     pub(crate) fn seal(
         &mut self,
         tcp: ConnectionId,
@@ -174,6 +175,7 @@ impl Keys {
     }
 
     /// Opens `body` (ciphertext and tag) in place. The position advances only if it opened (draft, 4.3).
+    // draft I24
     pub(crate) fn open(
         &mut self,
         tcp: ConnectionId,

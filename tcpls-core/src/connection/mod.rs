@@ -346,6 +346,7 @@ impl Connection {
     }
 
     /// Server: gives the client tokens until it has enough, within the limit of TCP connections (draft E14).
+    // draft I43
     fn replenish_tokens(&mut self) {
         let Some(issued) = &mut self.issued else { return };
         let limit = self.config.max_tcp_connections as usize;

@@ -322,6 +322,7 @@ impl Connection {
     }
 
     /// A token that was used or burnt in the meantime is not sent.
+    // draft I13
     fn encode_token(&mut self, sequence: u32, out: &mut Vec<u8>) {
         let Some(issued) = self.issued.as_ref().filter(|issued| issued.is_outstanding(sequence)) else { return };
         let token = issued.value(sequence);
@@ -338,6 +339,7 @@ impl Connection {
     }
 
     /// Pieces of stream data for one record, each of another stream (draft E07), the largest first.
+    // draft E06
     fn take_chunks(&mut self, tcp: ConnectionId, mut budget: usize) -> ArrayVec<Chunk, MAX_CHUNKS> {
         let mut chunks = ArrayVec::new();
         let choice = self.stream_choice(tcp);

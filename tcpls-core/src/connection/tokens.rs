@@ -50,6 +50,7 @@ impl Issued {
     }
 
     /// It works never again.
+    // draft I11
     pub(crate) fn burn(&mut self, sequence: u32) {
         self.outstanding.remove(&sequence);
     }
@@ -93,6 +94,7 @@ impl Held {
     }
 
     /// Spends the token with the lowest number.
+    // draft I11, I15
     pub(crate) fn spend(&mut self) -> Option<(ConnectionId, Token)> {
         let (sequence, token) = self.unused.pop_first()?;
         self.used.insert(sequence, token);

@@ -9,6 +9,7 @@ use crate::wire::ids::ConnectionId;
 ///
 /// The two fields do not overlap, so different pairs give different nonces. On [`ConnectionId::FIRST`] the result is
 /// that of plain TLS 1.3 (RFC 8446, 5.3).
+// draft I25, I26
 pub fn nonce(iv: &[u8; 12], tcp: ConnectionId, aead_seq: u64) -> [u8; 12] {
     let mut nonce = *iv;
     let (left, right) = nonce.split_at_mut(4);

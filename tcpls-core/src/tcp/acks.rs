@@ -74,6 +74,7 @@ impl Received {
     }
 
     /// The number to acknowledge; nothing is owed afterwards. `None` before the first record: an ACK can't say "nothing".
+    // draft I42
     pub(crate) fn take(&mut self) -> Option<RecordSeq> {
         let highest = self.next.0.checked_sub(1)?;
         (self.owed, self.deadline, self.now_due) = (0, None, false);

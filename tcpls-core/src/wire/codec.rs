@@ -18,6 +18,7 @@ impl<'a> Tail<'a> {
     }
 
     /// The last `N` bytes that are left, in the order in which they stand.
+    // draft I01
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Short> {
         let (rest, field) = self.0.split_last_chunk().ok_or(Short)?;
         self.0 = rest;

@@ -24,6 +24,7 @@ impl Side {
 /// The 32-bit connection ID: names a *TCP connection* of a session (draft, 4.2.1).
 ///
 /// A value of this type is called `tcp` everywhere, because the type `Connection` is the session.
+// draft I15
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u32);
 
@@ -44,6 +45,7 @@ pub struct StreamId(pub u32);
 
 impl StreamId {
     /// The `index`-th stream (from 0) that `side` opens; `None` past the last one, index 2³¹ − 1.
+    // draft I05
     pub const fn new(side: Side, index: u32) -> Option<Self> {
         if index > u32::MAX / 2 {
             return None;

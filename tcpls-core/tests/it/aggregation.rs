@@ -23,6 +23,7 @@ fn bulk(n: usize, scheduler: Box<dyn Scheduler>, len: usize) -> Vec<u64> {
     shares(&mut pair)
 }
 
+// draft I08
 #[test]
 fn one_stream_arrives_in_order_over_any_number_of_tcp_connections_under_any_scheduler() {
     let makers: [Maker; 6] = [

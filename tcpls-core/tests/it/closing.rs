@@ -36,6 +36,7 @@ fn closing_delivers_all_that_was_written() {
     }
 }
 
+// draft E04
 #[test]
 fn the_peer_hears_the_code_and_the_reason() {
     for closer in [Client, Server] {
@@ -64,6 +65,7 @@ fn closing_with_an_error_drops_what_was_not_sent() {
     assert!(matches!(pair.stream_end(Server, stream), None | Some(Err(ReadError::Truncated))));
 }
 
+// draft I29
 #[test]
 fn both_may_close_at_once() {
     let mut pair = Pair::with_tcp_connections(2);

@@ -4,6 +4,7 @@
 use core::time::Duration;
 
 use tcpls_core::config::Config;
+use tcpls_core::connection::TcpEnd;
 use tcpls_core::wire::frame::{Frame, Parameters, ty};
 use tcpls_core::wire::hello::{CHANGE_CIPHER_SPEC, ExtensionTypes, parse_server_hello, split_message};
 use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode, Side, StreamId};
@@ -119,7 +120,20 @@ fn an_ack_names_the_highest_record_of_its_own_tcp_connection() {
     assert_eq!(frames_of(&peer.recv(SECOND)), [ack(SECOND, on_second)]);
 }
 
-// draft E05, E06, E07
+// draft I20
+#[test]
+fn an_ack_may_come_on_any_tcp_connection() {
+    let mut peer = two();
+    let id = peer.conn.open_stream().unwrap();
+    peer.conn.stream(id).write(b"x").unwrap();
+    let carried = peer.recv(SECOND).last().and_then(|record| record.number).unwrap();
+    assert_eq!(peer.conn.stats().bytes_to_send, 1);
+    peer.send(FIRST, &[ack(SECOND, carried)]);
+    peer.assert_lives(&[FIRST, SECOND]);
+    assert_eq!(peer.conn.stats().bytes_to_send, 0);
+}
+
+// draft E05, E06
 #[test]
 fn the_largest_stream_frame_comes_first_then_control_frames_and_acks_last() {
     let mut peer = Peer::client();
@@ -171,6 +185,26 @@ fn no_more_room_is_taken_than_there_is() {
         assert!(written <= room, "{written} of {room}");
         assert_eq!(written > 0, room >= 256, "{room}: 256 bytes are always enough to get on");
     }
+}
+
+// draft E07: bytes that were lost stand apart where those between them are still under way.
+#[test]
+fn two_pieces_of_one_stream_never_share_a_record() {
+    let mut peer = two();
+    let id = peer.conn.open_stream().unwrap();
+    for tcp in [SECOND, FIRST, SECOND] {
+        peer.conn.stream(id).write(b"ten bytes!").unwrap();
+        assert_eq!(frames_of(&peer.recv(tcp)).len(), 1);
+    }
+    peer.send(FIRST, &[connection_reset(SECOND)]);
+    let again: Vec<_> = peer.recv(FIRST).iter().map(|record| offsets(&record.frames())).collect();
+    let pieces: Vec<_> = again.into_iter().filter(|offsets| !offsets.is_empty()).collect();
+    assert_eq!(pieces, [[0], [20]]);
+}
+
+/// Of the Stream frames among `frames`.
+fn offsets(frames: &[Frame<'_>]) -> Vec<u64> {
+    frames.iter().filter_map(|frame| if let Frame::Stream(frame) = frame { Some(frame.offset) } else { None }).collect()
 }
 
 // draft I35
@@ -265,6 +299,25 @@ fn a_used_token_is_replaced_and_numbers_only_grow() {
     assert_ne!(values[0], values[1]);
 }
 
+// draft E14
+#[test]
+fn tokens_are_given_again_when_tcp_connections_leave() {
+    let config = Config { max_tcp_connections: 3, ..Config::default() };
+    let mut peer = Peer::with(Side::Client, config);
+    let joined = [(); 2].map(|()| {
+        let tcp = peer.join();
+        peer.recv(FIRST);
+        peer.recv(tcp);
+        tcp
+    });
+    assert_eq!(peer.conn.tokens(), 1);
+    joined.into_iter().for_each(|tcp| peer.conn.handle_tcp_end(peer.now, tcp, TcpEnd::Fin));
+    assert_eq!(peer.conn.tokens(), 2);
+    let told = peer.recv(FIRST);
+    assert!(frames_of(&told).iter().any(|frame| matches!(frame, Frame::NewToken(_))), "{told:?}");
+}
+
+// draft I43
 #[test]
 fn live_tcp_connections_and_tokens_stay_within_the_limit() {
     let config = Config { max_tcp_connections: 3, ..Config::default() };
@@ -293,6 +346,7 @@ fn record_numbers_of_a_joined_tcp_connection_start_at_0_in_both_directions() {
 }
 
 // draft E01
+// draft E11
 #[test]
 fn the_answer_to_a_join_looks_like_a_servers_part_of_a_handshake() {
     let mut peer = Peer::client();

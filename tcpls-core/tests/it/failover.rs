@@ -21,6 +21,7 @@ fn sent_and_requeued(pair: &mut Pair, side: Side) -> (u64, u64) {
     (sum(|counters| counters.stream_bytes_sent), sum(|counters| counters.requeued_bytes))
 }
 
+// draft I18
 #[test]
 fn what_a_lost_tcp_connection_had_not_acked_arrives_on_another() {
     let mut pair = Pair::established();
@@ -74,6 +75,7 @@ fn ends_that_see_different_tcp_connections_fail_at_once_agree_in_the_end() {
     pair.assert_received(Client, down, &data);
 }
 
+// draft I18
 #[test]
 fn a_session_without_tcp_connections_is_stranded_and_recovers_with_the_next_join() {
     let mut pair = Pair::established();

@@ -48,6 +48,7 @@ fn every_suite_carries_a_session() {
     }
 }
 
+// draft E08
 #[test]
 fn both_ends_hear_that_the_first_tcp_connection_is_there_and_that_tcpls_is_spoken() {
     let mut pair = Pair::established();

@@ -124,6 +124,7 @@ fn a_bad_frame_in_front_of_a_close_session_is_still_a_breach() {
     client_breaks(Rule::AckOfUnsent, &[ack(FIRST, 1000), close_session(1)]);
 }
 
+// draft I03
 #[test]
 fn a_record_with_nothing_in_it_ends_the_session() {
     for content_type in [DATA, HANDSHAKE, ALERT] {
@@ -137,6 +138,7 @@ fn a_record_with_nothing_in_it_ends_the_session() {
     }
 }
 
+// draft I34
 #[test]
 fn a_record_of_nothing_but_tls_padding_or_of_an_unknown_content_type_ends_the_session() {
     for content_type in [0, 1, 20, 24, 255] {
@@ -202,6 +204,7 @@ fn the_seventeenth_address_ends_the_session() {
 }
 
 // draft E15, E16, E19
+// draft E17
 #[test]
 fn an_address_id_means_one_address_for_ever() {
     let mut peer = Peer::client();
@@ -293,12 +296,14 @@ fn an_offset_beyond_2_to_the_62_ends_the_session() {
     }
 }
 
+// draft I41
 #[test]
 fn data_past_the_final_size_ends_the_session() {
     client_breaks(Rule::FinalSize(0), &[stream(0, 3, b"x"), fin(0, 0, b"abc")]);
     client_breaks(Rule::FinalSize(0), &[fin(0, 0, b"abc"), stream(0, 3, b"x")]);
 }
 
+// draft I41
 #[test]
 fn two_final_sizes_end_the_session() {
     client_breaks(Rule::FinalSize(0), &[fin(0, 0, b"abcd"), fin(0, 0, b"abc")]);

@@ -51,6 +51,7 @@ fn a_token_with_any_bit_flipped_is_unknown() {
 }
 
 // draft I10, I11
+// draft E10, I14
 #[test]
 fn a_used_token_gets_the_same_answer_as_an_unknown_one() {
     let mut peer = Peer::client();
@@ -219,6 +220,7 @@ fn half_open_joins_of_a_session_are_bounded() {
 }
 
 // Robust start (protocol.md, 5).
+// draft I17
 #[test]
 fn a_join_may_arrive_before_the_clients_finished_and_is_held_until_then() {
     let mut peer = Peer::before_finished(Config::default());

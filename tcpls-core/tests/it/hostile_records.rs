@@ -117,6 +117,7 @@ fn a_bit_flipped_in_the_header_costs_the_tcp_connection_or_leaves_it_waiting() {
 }
 
 // A replayed, reordered or diverted record does not open: number and TCP connection are part of its nonce.
+// draft I24
 #[test]
 fn a_record_that_comes_again_costs_the_tcp_connection() {
     let mut peer = two();
@@ -137,6 +138,7 @@ fn a_record_that_overtakes_another_costs_the_tcp_connection() {
     peer.assert_lost(SECOND, TcpFault::BadRecord, Some(Alert::BadRecordMac));
 }
 
+// draft I26
 #[test]
 fn a_record_of_one_tcp_connection_does_not_open_on_another() {
     let mut peer = two();
@@ -160,6 +162,7 @@ fn after_a_bad_record_nothing_that_follows_on_that_tcp_connection_is_read() {
 }
 
 // draft I22; protocol.md, 6
+// draft I20, I44
 #[test]
 fn the_peer_is_told_of_a_lost_tcp_connection_with_its_final_ack_in_the_same_record() {
     let mut peer = two();
@@ -172,6 +175,7 @@ fn the_peer_is_told_of_a_lost_tcp_connection_with_its_final_ack_in_the_same_reco
     assert_eq!(frames.last(), Some(&ack(SECOND, last)));
 }
 
+// draft I22
 #[test]
 fn what_a_lost_tcp_connection_had_in_flight_goes_out_again_on_another() {
     let mut peer = two();
@@ -207,6 +211,7 @@ fn the_final_ack_beside_a_connection_reset_is_processed_first() {
     assert_eq!(data, [stream(id.0, 5, b"lost")], "what was acknowledged is not sent again");
 }
 
+// draft I22
 #[test]
 fn a_connection_reset_is_answered_with_what_was_received_of_it() {
     let mut peer = two();
@@ -372,6 +377,7 @@ fn streams_are_cut_short_when_the_last_tcp_connection_without_close_notify_is_lo
 }
 
 // draft E03
+// draft I29
 #[test]
 fn close_notify_goes_out_before_the_last_tcp_connection_closes() {
     let mut peer = two();

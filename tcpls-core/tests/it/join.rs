@@ -22,6 +22,7 @@ fn hello_of(pair: &mut Pair, tcp: ConnectionId) -> Vec<u8> {
     pair.flow(tcp, Server).in_flight.iter().copied().collect()
 }
 
+// draft I13
 #[test]
 fn a_join_makes_one_more_tcp_connection_on_both_sides() {
     let mut pair = Pair::established();
@@ -77,6 +78,7 @@ fn a_join_may_be_split_anywhere() {
     }
 }
 
+// draft I11
 #[test]
 fn a_token_works_once() {
     let mut pair = Pair::established();
@@ -106,6 +108,7 @@ fn a_token_that_nobody_issued_is_answered_like_one_that_was_used() {
     assert_eq!(pair.live(Server), [FIRST, second], "the client's own join is not disturbed");
 }
 
+// draft I23
 #[test]
 fn who_has_overheard_a_token_gets_nowhere_without_the_keys() {
     let mut pair = Pair::established();
@@ -159,6 +162,7 @@ fn at_most_four_tcp_connections_claim_a_token_at_once() {
     assert_eq!(closed, [false, false, false, false, true]);
 }
 
+// draft I17
 #[test]
 fn a_join_that_overtakes_the_clients_finished_waits_for_it() {
     let mut pair = Setup::default().start();
@@ -192,6 +196,7 @@ fn used_tokens_are_replaced_within_the_limit_of_tcp_connections() {
     assert!(told.count() >= 3);
 }
 
+// draft I09
 #[test]
 fn a_client_without_a_token_is_told_so() {
     let setup = Setup::default().both(|config| config.spare_tokens = 1);

@@ -23,4 +23,5 @@ mod keys;
 mod layers;
 mod migration;
 mod silence;
+mod statements;
 mod streams;

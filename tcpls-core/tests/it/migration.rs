@@ -30,6 +30,7 @@ fn an_attached_stream_uses_its_tcp_connections_alone() {
     assert_eq!(sent(&mut pair, Client, FIRST) + sent(&mut pair, Client, ConnectionId(2)), 0);
 }
 
+// draft I21
 #[test]
 fn a_stream_moves_from_one_tcp_connection_to_another_without_loss() {
     let mut pair = Pair::with_tcp_connections(2);
@@ -61,6 +62,7 @@ fn a_stream_whose_tcp_connections_are_all_gone_may_use_any() {
     pair.assert_received(Server, stream, &data);
 }
 
+// draft I21
 #[test]
 fn a_retired_tcp_connection_delivers_what_it_has_and_goes() {
     for retiree in [FIRST, SECOND] {
@@ -174,6 +176,7 @@ fn a_backup_can_be_made_available_again() {
     assert!(sent(&mut pair, Server, SECOND) > 0);
 }
 
+// draft E18, I12
 #[test]
 fn an_advertised_address_is_told_and_a_withdrawn_one_leaves_its_tcp_connections() {
     let mut pair = Pair::established();

@@ -17,6 +17,7 @@ fn heard(pair: &mut Pair, side: crate::support::Side, wanted: StreamEvent) -> bo
     pair.events(side).contains(&Event::Stream(wanted))
 }
 
+// draft I04
 #[test]
 fn both_sides_open_streams_with_numbers_of_their_own() {
     let mut pair = Pair::established();
@@ -34,6 +35,7 @@ fn both_sides_open_streams_with_numbers_of_their_own() {
     theirs.iter().for_each(|id| pair.assert_received(Client, *id, &id.0.to_be_bytes()));
 }
 
+// draft I04
 #[test]
 fn a_stream_goes_both_ways() {
     let mut pair = Pair::established();
@@ -215,6 +217,7 @@ fn a_reader_that_stops_makes_the_writer_stop() {
     pair.assert_received(Client, stream, b"my half goes on");
 }
 
+// draft I07
 #[test]
 fn an_empty_stream_has_an_end() {
     let mut pair = Pair::established();

@@ -196,6 +196,7 @@ impl<T: Tls> Handshake for Driver<T> {
     }
 }
 
+// draft E08
 fn agreed<T: Tls>(tls: T) -> Result<Agreed, HandshakeError> {
     let common = tls.common();
     let alpn = common.alpn_protocol().map(<[u8]>::to_vec);

@@ -12,6 +12,7 @@ use crate::wire::ids::{ConnectionId, ErrorCode, StreamId};
 impl Streams {
     /// Opens the next stream of this side. The peer hears of it with the first data.
     // draft I06: in sequence.
+    // draft I04
     pub(crate) fn open(&mut self) -> Result<StreamId, OpenStreamError> {
         let shared = &mut self.shared;
         if shared.ending.writing_stopped {

@@ -10,6 +10,7 @@ use crate::wire::ids::{ConnectionId, StreamId};
 impl Streams {
     /// The next piece of stream data for a record on `tcp`, at most `max` bytes of it. It counts as in flight until
     /// [`Streams::chunk_acked`] or [`Streams::chunk_lost`]. Never empty, except for the end of a stream.
+    // draft I08
     pub(crate) fn next_chunk(&mut self, tcp: ConnectionId, max: usize) -> Option<Chunk> {
         let id = self.next_stream(tcp).filter(|_| max > 0)?;
         let taken = self.update(id, |stream, shared| {

@@ -92,6 +92,7 @@ fn decode<'a>(ty: u8, tail: &mut Tail<'a>) -> Result<Frame<'a>, FrameError> {
 }
 
 /// The frame of type `ty` whose fields end where `tail` does; `None` if there is no such type.
+// draft I36
 fn fields<'a>(ty: u8, tail: &mut Tail<'a>) -> Option<Result<Frame<'a>, Fault>> {
     Some(match ty {
         ty::PADDING => Ok(padding(tail).into()),
@@ -121,6 +122,7 @@ fn fields<'a>(ty: u8, tail: &mut Tail<'a>) -> Option<Result<Frame<'a>, Fault>> {
 
 /// A Padding frame and all those right before it. The last byte of any other frame is its type, which is not 0: the
 /// run can't reach into one.
+// draft I39
 fn padding(tail: &mut Tail<'_>) -> Padding {
     Padding { len: 1 + tail.run_of(ty::PADDING) }
 }

@@ -182,6 +182,7 @@ impl Frame<'_> {
     }
 
     /// Whether it is one of the draft's. The others are refused in a session that speaks nothing but the draft.
+    // draft I47
     pub const fn is_draft(&self) -> bool {
         self.ty() <= ty::LAST_OF_DRAFT
     }

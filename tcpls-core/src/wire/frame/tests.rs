@@ -329,6 +329,7 @@ fn the_tail_of_a_stream_frame_written_apart_is_the_same() {
     assert_eq!(out.len(), 7 + STREAM_OVERHEAD);
 }
 
+// draft I47
 #[test]
 fn all_but_padding_and_ack_elicit_an_ack_and_types_up_to_9_are_the_drafts() {
     // draft I37

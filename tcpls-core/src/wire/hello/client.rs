@@ -82,6 +82,7 @@ impl JoinHello<'_> {
         USUAL_SUITES.into_iter().filter(|&suite| suite != self.suite).for_each(|suite| out.put_u16(suite));
     }
 
+    // draft E09, I02, I10
     fn put_extensions(&self, ext: &ExtensionTypes, out: &mut Vec<u8>) {
         self.put_server_name(out);
         put_u16_list(extension::SUPPORTED_GROUPS, &GROUPS, out);

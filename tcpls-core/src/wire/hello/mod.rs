@@ -69,6 +69,7 @@ pub struct ExtensionTypes {
 }
 
 impl Default for ExtensionTypes {
+    // draft I47
     fn default() -> Self {
         Self { tcpls: 0xff60, tcpls_join: 0xff61, tcpls_token: 0xff62, tcpls_parameters: 0xff63 }
     }

@@ -43,6 +43,7 @@ impl JoinServerHello<'_> {
         prefixed::<2>(out, |out| self.put_extensions(out));
     }
 
+    // draft E11
     fn put_extensions(&self, out: &mut Vec<u8>) {
         put_extension(extension::SUPPORTED_VERSIONS, out, |out| out.put_u16(TLS13));
         put_extension(extension::KEY_SHARE, out, |out| put_key_share(&self.key_share, out));
@@ -98,6 +99,7 @@ fn selects_tls13(extensions: &[(u16, &[u8])]) -> Result<bool, HelloError> {
 }
 
 /// A server answers TCPLS's extensions under encryption or not at all.
+// draft E11
 fn has_tcpls_extension(extensions: &[(u16, &[u8])], ext: &ExtensionTypes) -> bool {
     // draft I30
     let tcpls = [ext.tcpls, ext.tcpls_join, ext.tcpls_token, ext.tcpls_parameters];

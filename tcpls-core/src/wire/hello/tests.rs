@@ -78,6 +78,7 @@ const HELLO_EXTENSIONS: &str = concat!(
     "4444444444444444444444444444444444444444444444444444444444444444",
 );
 
+// draft I13
 #[test]
 fn a_join_looks_like_this() {
     // draft E01, I11, I31, I32
@@ -146,6 +147,7 @@ fn names_that_no_extension_can_carry_are_left_out() {
     }
 }
 
+// draft I47
 #[test]
 fn the_code_points_are_a_matter_of_configuration() {
     let other = ExtensionTypes { tcpls: 0xff70, tcpls_join: 0xff71, tcpls_token: 0xff72, tcpls_parameters: 0xff73 };
@@ -222,6 +224,7 @@ fn server_hello(legacy_version: &str, compression: &str, extensions: &str) -> Re
     parse_server_hello(&body, &EXT)
 }
 
+// draft E11
 #[test]
 fn a_server_hello_that_breaks_a_rule_is_refused() {
     assert!(server_hello("0303", "00", "002b 0002 0304").unwrap().tls13);
