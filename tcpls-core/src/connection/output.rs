@@ -12,7 +12,7 @@ use super::keys::KeyError;
 use super::pending::{Carried, Due};
 use super::post_handshake::key_update_message;
 use super::records::RECORD_OVERHEAD;
-use super::schedule::{Choice, TcpView};
+use super::schedule::{Choice, Chooser, TcpView};
 use crate::error::CloseReason;
 use crate::stream::{Chunk, Control};
 use crate::tcp::{Tcp, TcpState};
@@ -103,16 +103,33 @@ impl Connection {
         if !entry.raw.is_empty() || !entry.may_seal || entry.notified {
             return !entry.raw.is_empty();
         }
-        let steps = self.keys.as_ref().is_some_and(|keys| keys.seal_target() > entry.seal.generation);
-        if entry.ping || steps || self.ending.wants_notify() || self.is_shunned(entry) {
-            return entry.ping || steps || self.ending.wants_notify();
-        }
-        self.pending.first(|due| self.may_go_on(*due, tcp)).is_some()
+        self.ending.wants_notify()
+            || self.keys.as_ref().is_some_and(|keys| keys.seal_target() > entry.seal.generation)
+            || if self.plain { self.streams.has_data(tcp) } else { self.has_frames(entry) }
+    }
+
+    /// Whether a record of frames could be made for this TCP connection.
+    fn has_frames(&self, entry: &Tcp<Carried>) -> bool {
+        entry.ping || (!self.is_shunned(entry) && self.has_frames_for(entry))
+    }
+
+    fn has_frames_for(&self, entry: &Tcp<Carried>) -> bool {
+        self.pending.first(|due| self.may_go_on(*due, entry.id)).is_some()
             || !self.scratch.final_acks.is_empty()
             || self.streams.has_control()
-            || entry.received.is_due(self.last_heard)
-            || self.streams.has_data(tcp)
-            || self.streams.has_duplicate(tcp)
+            || self.tcps.values().any(|other| self.owes_ack(other, entry.id, self.last_heard))
+            || self.has_stream_data(entry.id)
+    }
+
+    fn has_stream_data(&self, tcp: ConnectionId) -> bool {
+        let in_flight = self.tcps.values().any(|entry| !entry.sent.is_empty());
+        if !in_flight && !self.streams.has_data(tcp) {
+            return false; // nobody need be asked
+        }
+        let active: Vec<TcpView> = self.active_views().collect();
+        let chooser = Chooser::new(&*self.scheduler, tcp, &active);
+        self.streams.has_data_where(tcp, |_, attached| chooser.choice(attached) != Choice::Wait)
+            || self.streams.has_duplicate_where(tcp, |_, attached| chooser.choice(attached) == Choice::Duplicate)
     }
 
     /// Bytes that need no sealing: handshake flights, hellos, last words.
@@ -341,47 +358,36 @@ impl Connection {
     /// Pieces of stream data for one record, each of another stream (draft E07), the largest first.
     // draft E06
     fn take_chunks(&mut self, tcp: ConnectionId, mut budget: usize) -> ArrayVec<Chunk, MAX_CHUNKS> {
+        let mut views = core::mem::take(&mut self.scratch.views);
+        views.clear();
+        views.extend(self.active_views());
         let mut chunks = ArrayVec::new();
-        let choice = self.stream_choice(tcp);
-        while choice != Choice::Wait && budget > STREAM_OVERHEAD && !chunks.is_full() {
-            let Some(chunk) = self.next_chunk(tcp, choice, budget - STREAM_OVERHEAD) else { break };
-            if chunks.iter().any(|other: &Chunk| other.id == chunk.id) {
-                self.streams.chunk_lost(&chunk);
-                break;
-            }
+        while budget > STREAM_OVERHEAD && !chunks.is_full() {
+            let Some(chunk) = self.next_chunk(tcp, &views, &chunks, budget - STREAM_OVERHEAD) else { break };
             budget -= STREAM_OVERHEAD + usize::from(chunk.len);
             chunks.push(chunk);
         }
         if chunks.len() > 1 {
             chunks.sort_by_key(|chunk| core::cmp::Reverse(chunk.len));
         }
+        self.scratch.views = views;
         chunks
     }
 
-    fn next_chunk(&mut self, tcp: ConnectionId, choice: Choice, max: usize) -> Option<Chunk> {
-        let fresh = self.streams.next_chunk(tcp, max);
-        if fresh.is_none() && choice == Choice::Duplicate { self.streams.next_duplicate(tcp, max) } else { fresh }
+    /// One more piece, of a stream that `taken` has none of; what is not sent yet comes before duplicates.
+    fn next_chunk(&mut self, tcp: ConnectionId, active: &[TcpView], taken: &[Chunk], max: usize) -> Option<Chunk> {
+        let chooser = Chooser::new(&*self.scheduler, tcp, active);
+        let is_new = |id| taken.iter().all(|chunk| chunk.id != id);
+        let may = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) != Choice::Wait;
+        let may_again = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) == Choice::Duplicate;
+        let fresh = self.streams.next_chunk_where(tcp, max, may);
+        fresh.or_else(|| self.streams.next_duplicate_where(tcp, max, may_again))
     }
 
-    /// Whether `tcp` may take stream data now.
-    fn stream_choice(&mut self, tcp: ConnectionId) -> Choice {
-        let mut views = core::mem::take(&mut self.scratch.views);
-        views.clear();
+    /// The TCP connections that are in use and answer, as a scheduler sees them.
+    fn active_views(&self) -> impl Iterator<Item = TcpView> + '_ {
         let usable = |entry: &&Tcp<Carried>| entry.is_active() && !self.is_shunned(entry);
-        views.extend(self.tcps.values().filter(usable).map(Self::view_of));
-        if views.len() > 1 && self.streams.has_data(tcp) {
-            // Nobody stands back for one that may not carry what there is: its streams would wait for ever.
-            views.retain(|view| view.tcp == tcp || self.streams.has_data(view.tcp));
-        }
-        let choice = match views.iter().position(|view| view.tcp == tcp) {
-            // Opening or retiring: used only when nothing better lives.
-            None if views.is_empty() => Choice::Send,
-            None => Choice::Wait,
-            Some(_) if views.len() == 1 => Choice::Send,
-            Some(asked) => self.scheduler.choose(asked, &views),
-        };
-        self.scratch.views = views;
-        choice
+        self.tcps.values().filter(usable).map(Self::view_of)
     }
 
     fn write_chunks(&mut self, tcp: ConnectionId, chunks: &[Chunk], out: &mut Vec<u8>) {
@@ -416,21 +422,21 @@ impl Connection {
             }
         }
         for entry in self.tcps.values() {
-            let own = entry.id == tcp;
-            let shunned = self.is_shunned(entry);
-            let mute = shunned || entry.blocked || entry.notified || !entry.may_seal;
-            let wanted = if own && shunned {
-                false
-            } else if own {
-                entry.received.is_due(now) || (goes_anyway && entry.received.is_owed())
-            } else {
-                entry.received.is_due(now) && mute
-            };
-            if wanted && acks.try_push(entry.id).is_err() {
+            let own = entry.id == tcp && !self.is_shunned(entry);
+            let rides_along = own && goes_anyway && entry.received.is_owed();
+            if (rides_along || self.owes_ack(entry, tcp, now)) && acks.try_push(entry.id).is_err() {
                 break;
             }
         }
         acks
+    }
+
+    /// Whether an acknowledgment of what came on `entry` has to go on `tcp` now: it is due, and `entry` is that one or can't
+    /// send it itself.
+    fn owes_ack(&self, entry: &Tcp<Carried>, tcp: ConnectionId, now: Time) -> bool {
+        let mute = entry.blocked || entry.notified || !entry.may_seal || self.is_shunned(entry);
+        let may = if entry.id == tcp { !self.is_shunned(entry) } else { mute };
+        may && entry.received.is_due(now)
     }
 
     pub(super) fn write_acks(&mut self, acks: &[ConnectionId], out: &mut Vec<u8>) {
