@@ -209,15 +209,16 @@ impl Connection {
         let start = out.len();
         let mut frames = core::mem::take(&mut self.scratch.frames);
         frames.clear();
-        let shunned = self.tcps.get(&tcp).is_some_and(|entry| self.is_shunned(entry));
-        if shunned {
+        let (chunks, acks) = if self.tcps.get(&tcp).is_some_and(|entry| self.is_shunned(entry)) {
             self.fill_ping(tcp, &mut frames);
+            Default::default()
         } else {
             self.fill_control(tcp, max, &mut frames);
-        }
-        let budget = max.saturating_sub(frames.control.len() + self.ack_reserve());
-        let chunks = self.take_chunks(tcp, budget);
-        let acks = self.take_acks(now, tcp, !chunks.is_empty() || !frames.control.is_empty());
+            let budget = max.saturating_sub(frames.control.len() + self.ack_reserve());
+            let chunks = self.take_chunks(tcp, budget);
+            let goes_anyway = !chunks.is_empty() || !frames.control.is_empty();
+            (chunks, self.take_acks(now, tcp, goes_anyway))
+        };
         if chunks.is_empty() && frames.control.is_empty() && acks.is_empty() {
             self.scratch.frames = frames;
             return Ok(Built::Nothing);

@@ -122,17 +122,14 @@ impl Assembler {
     /// compared. `offset` plus the length must not overflow: the caller checked.
     pub(super) fn insert(&mut self, offset: u64, data: Bytes, record_len: usize) -> Result<(), TooManyGaps> {
         let end = offset + data.len() as u64;
-        let mut at = offset;
-        loop {
-            at = self.covered_to(at);
-            if at >= end {
-                return Ok(());
-            }
+        let mut at = self.covered_to(offset, end);
+        while at < end {
             let stop = self.early.range(at..).next().map_or(end, |(start, _)| end.min(*start));
             let missing = data.slice((at - offset) as usize..(stop - offset) as usize);
             self.place(at, Piece::new(missing, record_len))?;
-            at = stop;
+            at = self.covered_to(stop, end);
         }
+        Ok(())
     }
 
     /// Takes out at most `max` bytes in order, of one piece.
@@ -158,11 +155,14 @@ impl Assembler {
         self.bytes = 0;
     }
 
-    /// The first offset from `at` on that is not here.
-    fn covered_to(&self, at: u64) -> u64 {
+    /// The first offset from `at` on that is not here; `end` or more if that is not below `end`. Looks no further: a
+    /// long stretch behind must not cost each piece that comes before it.
+    fn covered_to(&self, at: u64, end: u64) -> u64 {
         let mut at = at.max(self.next);
-        while let Some(end) = self.early.range(..=at).next_back().map(end_of).filter(|end| *end > at) {
-            at = end;
+        while at < end
+            && let Some(next) = self.early.range(..=at).next_back().map(end_of).filter(|next| *next > at)
+        {
+            at = next;
         }
         at
     }
@@ -332,6 +332,18 @@ mod tests {
         assert!(cost((1..N).rev()) < 1.3);
         assert!(cost((0..N).rev()) < 1.3);
         assert!(cost(blocks(|i| if i < 512 { 2 * i + 1 } else { (i - 512) * 2 })) < 1.3);
+    }
+
+    #[test]
+    fn data_that_comes_backwards_costs_the_same_per_piece() {
+        let mut assembler = Assembler::new(1);
+        let record = Bytes::from(vec![0; SMALL]);
+        for i in (1..100_000).rev() {
+            assembler.insert(i * SMALL as u64, record.clone(), SMALL).unwrap();
+        }
+        assert_eq!(assembler.early.len(), 99_999);
+        assembler.insert(0, record, SMALL).unwrap();
+        assert_eq!(assembler.next_offset(), 100_000 * SMALL as u64);
     }
 
     #[test]
