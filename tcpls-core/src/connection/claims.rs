@@ -101,6 +101,7 @@ impl Connection {
 
     /// More bytes of a claim. Takes whole records out of `bytes`, as `handle_bytes` does; leaves them all there while the
     /// session's own handshake is not over.
+    // draft I17
     pub fn handle_claim_bytes(&mut self, now: Time, claim: ClaimId, bytes: &mut BytesMut) -> Claim {
         while self.established && self.claims.waiting.contains_key(&claim) {
             match next_record(bytes) {

@@ -23,6 +23,7 @@ fn hello_of(pair: &mut Pair, tcp: ConnectionId) -> Vec<u8> {
 }
 
 // draft I13
+// draft I15
 #[test]
 fn a_join_makes_one_more_tcp_connection_on_both_sides() {
     let mut pair = Pair::established();
