@@ -12,10 +12,10 @@ use super::keys::KeyError;
 use super::pending::{Carried, Due};
 use super::post_handshake::key_update_message;
 use super::records::RECORD_OVERHEAD;
-use super::schedule::{Choice, TcpView};
+use super::schedule::{Choice, Chooser, TcpView};
 use crate::error::CloseReason;
 use crate::stream::{Chunk, Control};
-use crate::tcp::TcpState;
+use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
 use crate::wire::frame::{self, Frame, Parameters, STREAM_OVERHEAD};
 use crate::wire::ids::ConnectionId;
@@ -103,15 +103,30 @@ impl Connection {
         if !entry.raw.is_empty() || !entry.may_seal || entry.notified {
             return !entry.raw.is_empty();
         }
-        entry.ping
-            || self.ending.wants_notify()
+        self.ending.wants_notify()
             || self.keys.as_ref().is_some_and(|keys| keys.seal_target() > entry.seal.generation)
-            || self.pending.first(|due| self.may_go_on(*due, tcp)).is_some()
+            || if self.plain { self.streams.has_data(tcp) } else { self.has_frames(entry) }
+    }
+
+    /// Whether a record of frames could be made for this TCP connection.
+    fn has_frames(&self, entry: &Tcp<Carried>) -> bool {
+        entry.ping
+            || self.pending.first(|due| self.may_go_on(*due, entry.id)).is_some()
             || !self.scratch.final_acks.is_empty()
             || self.streams.has_control()
-            || entry.received.is_due(self.last_heard)
-            || self.streams.has_data(tcp)
-            || self.streams.has_duplicate(tcp)
+            || self.tcps.values().any(|other| owes_ack(other, entry.id, self.last_heard))
+            || self.has_stream_data(entry.id)
+    }
+
+    fn has_stream_data(&self, tcp: ConnectionId) -> bool {
+        let in_flight = self.tcps.values().any(|entry| !entry.sent.is_empty());
+        if !in_flight && !self.streams.has_data(tcp) {
+            return false; // nobody need be asked
+        }
+        let active: Vec<TcpView> = self.active_views().collect();
+        let chooser = Chooser::new(&*self.scheduler, tcp, &active);
+        self.streams.has_data_where(tcp, |_, attached| chooser.choice(attached) != Choice::Wait)
+            || self.streams.has_duplicate_where(tcp, |_, attached| chooser.choice(attached) == Choice::Duplicate)
     }
 
     /// Bytes that need no sealing: handshake flights, hellos, last words.
@@ -331,46 +346,35 @@ impl Connection {
 
     /// Pieces of stream data for one record, each of another stream (draft E07), the largest first.
     fn take_chunks(&mut self, tcp: ConnectionId, mut budget: usize) -> ArrayVec<Chunk, MAX_CHUNKS> {
+        let mut views = core::mem::take(&mut self.scratch.views);
+        views.clear();
+        views.extend(self.active_views());
         let mut chunks = ArrayVec::new();
-        let choice = self.stream_choice(tcp);
-        while choice != Choice::Wait && budget > STREAM_OVERHEAD && !chunks.is_full() {
-            let Some(chunk) = self.next_chunk(tcp, choice, budget - STREAM_OVERHEAD) else { break };
-            if chunks.iter().any(|other: &Chunk| other.id == chunk.id) {
-                self.streams.chunk_lost(&chunk);
-                break;
-            }
+        while budget > STREAM_OVERHEAD && !chunks.is_full() {
+            let Some(chunk) = self.next_chunk(tcp, &views, &chunks, budget - STREAM_OVERHEAD) else { break };
             budget -= STREAM_OVERHEAD + usize::from(chunk.len);
             chunks.push(chunk);
         }
         if chunks.len() > 1 {
             chunks.sort_by_key(|chunk| core::cmp::Reverse(chunk.len));
         }
+        self.scratch.views = views;
         chunks
     }
 
-    fn next_chunk(&mut self, tcp: ConnectionId, choice: Choice, max: usize) -> Option<Chunk> {
-        let fresh = self.streams.next_chunk(tcp, max);
-        if fresh.is_none() && choice == Choice::Duplicate { self.streams.next_duplicate(tcp, max) } else { fresh }
+    /// One more piece, of a stream that `taken` has none of; what is not sent yet comes before duplicates.
+    fn next_chunk(&mut self, tcp: ConnectionId, active: &[TcpView], taken: &[Chunk], max: usize) -> Option<Chunk> {
+        let chooser = Chooser::new(&*self.scheduler, tcp, active);
+        let is_new = |id| taken.iter().all(|chunk| chunk.id != id);
+        let may = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) != Choice::Wait;
+        let may_again = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) == Choice::Duplicate;
+        let fresh = self.streams.next_chunk_where(tcp, max, may);
+        fresh.or_else(|| self.streams.next_duplicate_where(tcp, max, may_again))
     }
 
-    /// Whether `tcp` may take stream data now.
-    fn stream_choice(&mut self, tcp: ConnectionId) -> Choice {
-        let mut views = core::mem::take(&mut self.scratch.views);
-        views.clear();
-        views.extend(self.tcps.values().filter(|entry| entry.is_active()).map(Self::view_of));
-        if views.len() > 1 && self.streams.has_data(tcp) {
-            // Nobody stands back for one that may not carry what there is: its streams would wait for ever.
-            views.retain(|view| view.tcp == tcp || self.streams.has_data(view.tcp));
-        }
-        let choice = match views.iter().position(|view| view.tcp == tcp) {
-            // Opening or retiring: used only when nothing better lives.
-            None if views.is_empty() => Choice::Send,
-            None => Choice::Wait,
-            Some(_) if views.len() == 1 => Choice::Send,
-            Some(asked) => self.scheduler.choose(asked, &views),
-        };
-        self.scratch.views = views;
-        choice
+    /// The TCP connections in use, as a scheduler sees them.
+    fn active_views(&self) -> impl Iterator<Item = TcpView> + '_ {
+        self.tcps.values().filter(|entry| entry.is_active()).map(Self::view_of)
     }
 
     fn write_chunks(&mut self, tcp: ConnectionId, chunks: &[Chunk], out: &mut Vec<u8>) {
@@ -405,14 +409,8 @@ impl Connection {
             }
         }
         for entry in self.tcps.values() {
-            let own = entry.id == tcp;
-            let mute = entry.blocked || entry.notified || !entry.may_seal;
-            let wanted = if own {
-                entry.received.is_due(now) || (goes_anyway && entry.received.is_owed())
-            } else {
-                entry.received.is_due(now) && mute
-            };
-            if wanted && acks.try_push(entry.id).is_err() {
+            let rides_along = goes_anyway && entry.id == tcp && entry.received.is_owed();
+            if (rides_along || owes_ack(entry, tcp, now)) && acks.try_push(entry.id).is_err() {
                 break;
             }
         }
@@ -431,6 +429,13 @@ impl Connection {
             self.encode(&Frame::Ack(frame::Ack { tcp: *tcp, highest }), out);
         }
     }
+}
+
+/// Whether an acknowledgment of what came on `entry` has to go on `tcp` now: it is due, and `entry` is that one or can't
+/// send it itself.
+fn owes_ack(entry: &Tcp<Carried>, tcp: ConnectionId, now: Time) -> bool {
+    let mute = entry.blocked || entry.notified || !entry.may_seal;
+    (entry.id == tcp || mute) && entry.received.is_due(now)
 }
 
 fn control_frame(control: Control) -> Frame<'static> {

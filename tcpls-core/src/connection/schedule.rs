@@ -38,11 +38,48 @@ pub enum Choice {
 
 /// A policy. Called for each record that could carry stream data; must not take long.
 ///
-/// To stay alive a policy must never answer [`Choice::Wait`] for every TCP connection that is not blocked.
+/// The answer must follow from what is shown alone: the session asks when it builds a record, and also to tell whether it
+/// could build one. To stay alive a policy must never answer [`Choice::Wait`] for every TCP connection that is not blocked.
 pub trait Scheduler: Send {
-    /// Whether `all[asked]` may take the next record. `all` is sorted by connection ID and has every TCP connection that
-    /// may carry some of the stream data there is, `asked` among them.
-    fn choose(&mut self, asked: usize, all: &[TcpView]) -> Choice;
+    /// Whether `all[asked]` may take the next piece of a stream. `all` is sorted by connection ID and has every TCP
+    /// connection that may carry this stream, `asked` among them.
+    fn choose(&self, asked: usize, all: &[TcpView]) -> Choice;
+}
+
+/// Which streams' data one TCP connection may take right now.
+pub(super) struct Chooser<'a> {
+    policy: &'a dyn Scheduler,
+    tcp: ConnectionId,
+    active: &'a [TcpView],
+    /// The answer for streams that are attached to none: all of them get the same.
+    unattached: Choice,
+}
+
+impl<'a> Chooser<'a> {
+    /// `active` are the TCP connections in use; those that open or are being left are not.
+    pub(super) fn new(policy: &'a dyn Scheduler, tcp: ConnectionId, active: &'a [TcpView]) -> Self {
+        Self { policy, tcp, active, unattached: ask(policy, tcp, active) }
+    }
+
+    /// What it may do for a stream that is attached to `attached`. Asked for each stream, so that nobody stands back for
+    /// one that may not carry the stream: it would wait for ever.
+    pub(super) fn choice(&self, attached: &[ConnectionId]) -> Choice {
+        if attached.is_empty() {
+            return self.unattached;
+        }
+        let usable = self.active.iter().filter(|view| attached.contains(&view.tcp));
+        ask(self.policy, self.tcp, &usable.copied().collect::<Vec<_>>())
+    }
+}
+
+fn ask(policy: &dyn Scheduler, tcp: ConnectionId, usable: &[TcpView]) -> Choice {
+    match usable.iter().position(|view| view.tcp == tcp) {
+        // Opening or being left: used only when nothing better lives.
+        None if usable.is_empty() => Choice::Send,
+        None => Choice::Wait,
+        Some(_) if usable.len() == 1 => Choice::Send,
+        Some(asked) => policy.choose(asked, usable),
+    }
 }
 
 /// Whether `all[asked]` has to stand back because it is a backup and another is not.
@@ -56,7 +93,7 @@ fn is_held_back(asked: usize, all: &[TcpView]) -> bool {
 pub struct Aggregate;
 
 impl Scheduler for Aggregate {
-    fn choose(&mut self, asked: usize, all: &[TcpView]) -> Choice {
+    fn choose(&self, asked: usize, all: &[TcpView]) -> Choice {
         if is_held_back(asked, all) { Choice::Wait } else { Choice::Send }
     }
 }
@@ -67,7 +104,7 @@ impl Scheduler for Aggregate {
 pub struct LowestRtt;
 
 impl Scheduler for LowestRtt {
-    fn choose(&mut self, asked: usize, all: &[TcpView]) -> Choice {
+    fn choose(&self, asked: usize, all: &[TcpView]) -> Choice {
         if is_held_back(asked, all) {
             return Choice::Wait;
         }
@@ -89,7 +126,7 @@ impl RoundRobin {
 }
 
 impl Scheduler for RoundRobin {
-    fn choose(&mut self, asked: usize, all: &[TcpView]) -> Choice {
+    fn choose(&self, asked: usize, all: &[TcpView]) -> Choice {
         if is_held_back(asked, all) {
             return Choice::Wait;
         }
@@ -107,7 +144,7 @@ impl Scheduler for RoundRobin {
 pub struct Redundant;
 
 impl Scheduler for Redundant {
-    fn choose(&mut self, _asked: usize, _all: &[TcpView]) -> Choice {
+    fn choose(&self, _asked: usize, _all: &[TcpView]) -> Choice {
         Choice::Duplicate
     }
 }
@@ -117,7 +154,7 @@ impl Scheduler for Redundant {
 pub struct ActiveStandby;
 
 impl Scheduler for ActiveStandby {
-    fn choose(&mut self, asked: usize, all: &[TcpView]) -> Choice {
+    fn choose(&self, asked: usize, all: &[TcpView]) -> Choice {
         let first = all.iter().min_by_key(|view| (view.backup, view.tcp));
         if first.is_some_and(|first| first.tcp == all[asked].tcp) { Choice::Send } else { Choice::Wait }
     }
@@ -139,41 +176,38 @@ mod tests {
         }
     }
 
-    fn answers(policy: &mut dyn Scheduler, all: &[TcpView]) -> Vec<Choice> {
+    fn answers(policy: &dyn Scheduler, all: &[TcpView]) -> Vec<Choice> {
         (0..all.len()).map(|asked| policy.choose(asked, all)).collect()
     }
 
     #[test]
     fn aggregation_lets_all_send_but_backups_only_when_alone() {
         let backup = TcpView { backup: true, ..view(2, 1) };
-        assert_eq!(
-            answers(&mut Aggregate, &[view(0, 9), view(1, 1), backup]),
-            [Choice::Send, Choice::Send, Choice::Wait]
-        );
-        assert_eq!(answers(&mut Aggregate, &[backup]), [Choice::Send]);
+        assert_eq!(answers(&Aggregate, &[view(0, 9), view(1, 1), backup]), [Choice::Send, Choice::Send, Choice::Wait]);
+        assert_eq!(answers(&Aggregate, &[backup]), [Choice::Send]);
     }
 
     #[test]
     fn the_lowest_rtt_goes_first_until_it_is_blocked() {
         let (slow, fast) = (view(0, 50), view(1, 10));
-        assert_eq!(answers(&mut LowestRtt, &[slow, fast]), [Choice::Wait, Choice::Send]);
+        assert_eq!(answers(&LowestRtt, &[slow, fast]), [Choice::Wait, Choice::Send]);
         let blocked = TcpView { blocked: true, ..fast };
-        assert_eq!(answers(&mut LowestRtt, &[slow, blocked]), [Choice::Send, Choice::Send]);
+        assert_eq!(answers(&LowestRtt, &[slow, blocked]), [Choice::Send, Choice::Send]);
     }
 
     #[test]
     fn round_robin_holds_back_who_is_a_quantum_ahead_of_one_that_has_room() {
         let ahead = TcpView { bytes_sent: RoundRobin::QUANTUM + 1, ..view(0, 1) };
-        assert_eq!(answers(&mut RoundRobin, &[ahead, view(1, 1)]), [Choice::Wait, Choice::Send]);
+        assert_eq!(answers(&RoundRobin, &[ahead, view(1, 1)]), [Choice::Wait, Choice::Send]);
         let blocked = TcpView { blocked: true, ..view(1, 1) };
-        assert_eq!(answers(&mut RoundRobin, &[ahead, blocked]), [Choice::Send, Choice::Send]);
+        assert_eq!(answers(&RoundRobin, &[ahead, blocked]), [Choice::Send, Choice::Send]);
     }
 
     #[test]
     fn a_standby_waits_for_the_oldest_that_is_no_backup() {
         let backup = TcpView { backup: true, ..view(0, 1) };
         assert_eq!(
-            answers(&mut ActiveStandby, &[backup, view(1, 1), view(2, 1)]),
+            answers(&ActiveStandby, &[backup, view(1, 1), view(2, 1)]),
             [Choice::Wait, Choice::Send, Choice::Wait]
         );
     }

@@ -31,7 +31,7 @@ fn one_stream_arrives_in_order_over_any_number_of_tcp_connections_under_any_sche
         || Box::new(RoundRobin),
         || Box::new(Redundant),
         || Box::new(ActiveStandby),
-        || Box::new(Alternating(0)),
+        || Box::new(Alternating),
     ];
     for n in 1..=4 {
         for make in makers {
@@ -118,22 +118,70 @@ fn a_stalled_tcp_connection_holds_back_only_what_is_on_it() {
 }
 
 /// Lets every other record pass.
-struct Alternating(usize);
+struct Alternating;
 
 impl Scheduler for Alternating {
-    fn choose(&mut self, asked: usize, all: &[TcpView]) -> Choice {
-        if asked == self.0 % all.len() || all[self.0 % all.len()].blocked {
-            self.0 += 1;
-            return Choice::Send;
-        }
-        Choice::Wait
+    fn choose(&self, asked: usize, all: &[TcpView]) -> Choice {
+        let sent: u64 = all.iter().map(|view| view.bytes_sent).sum();
+        let turn = (sent % all.len() as u64) as usize;
+        if asked == turn || all[turn].blocked { Choice::Send } else { Choice::Wait }
     }
 }
 
 struct OnlyTheLast;
 
 impl Scheduler for OnlyTheLast {
-    fn choose(&mut self, asked: usize, all: &[TcpView]) -> Choice {
+    fn choose(&self, asked: usize, all: &[TcpView]) -> Choice {
         if asked + 1 == all.len() { Choice::Send } else { Choice::Wait }
     }
+}
+
+#[test]
+fn a_stream_that_may_use_a_standby_alone_goes_on_while_others_have_data() {
+    // The standby holds back for what the first may carry, and for nothing else.
+    let makers: [Maker; 3] = [|| Box::new(Aggregate), || Box::new(LowestRtt), || Box::new(ActiveStandby)];
+    for make in makers {
+        let mut pair = Pair::with_tcp_connections(2);
+        let standby = ConnectionId(1);
+        pair.client().set_scheduler(make());
+        pair.client().set_backup(standby, true).unwrap();
+        let (bulk, own) = (pair.open_stream(Client), pair.open_stream(Client));
+        pair.client().stream(own).attach(standby).unwrap();
+        let (now, mut out) = (pair.now, Vec::new());
+        while pair.client().poll_transmit(now, ConnectionId::FIRST, 0, &mut out) > 0 {}
+        pair.write(Client, bulk, &[1; 1_000_000]);
+        pair.write(Client, own, &[2; 1000]);
+        while pair.client().poll_transmit(now, standby, 20_000, &mut out) > 0 {}
+        let carried = pair.client().tcp_stats(standby).unwrap().counters.stream_bytes_sent;
+        assert_eq!(carried, 1000, "its own stream's data and nothing of the other's");
+    }
+}
+
+#[test]
+fn a_tcp_connection_that_stands_back_does_not_want_to_write() {
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.client().set_backup(ConnectionId(1), true).unwrap();
+    pair.drive();
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, &[1; 1000]);
+    assert!(pair.client().wants_write(ConnectionId::FIRST));
+    assert!(!pair.client().wants_write(ConnectionId(1)), "whoever trusted this would never come to rest");
+}
+
+#[test]
+fn a_tcp_connection_says_that_it_can_acknowledge_for_another() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let stream = pair.open_stream(Server);
+    pair.server().stream(stream).attach(ConnectionId::FIRST).unwrap();
+    let (now, mut out) = (pair.now, Vec::new());
+    pair.client().ping(ConnectionId::FIRST).unwrap();
+    assert_eq!(pair.client().poll_transmit(now, ConnectionId::FIRST, 0, &mut out), 0, "its socket is full");
+    pair.write(Server, stream, &[1; 1000]);
+    pair.step(Server);
+    pair.deliver(ConnectionId::FIRST, Client, usize::MAX);
+    pair.now += std::time::Duration::from_millis(30);
+    let now = pair.now;
+    pair.client().handle_timeout(now);
+    assert!(pair.client().wants_write(ConnectionId(1)));
+    assert!(pair.client().poll_transmit(now, ConnectionId(1), 1000, &mut out) > 0);
 }

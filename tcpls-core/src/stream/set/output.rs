@@ -3,7 +3,7 @@
 //! A chunk costs a search among the streams in line (one step, plus one for each stream ahead that is attached to other
 //! TCP connections only) and O(log n) for the stream's next turn.
 
-use super::Streams;
+use super::{Stream, Streams};
 use crate::stream::{Chunk, Control, ControlKey};
 use crate::wire::ids::{ConnectionId, StreamId};
 
@@ -11,7 +11,18 @@ impl Streams {
     /// The next piece of stream data for a record on `tcp`, at most `max` bytes of it. It counts as in flight until
     /// [`Streams::chunk_acked`] or [`Streams::chunk_lost`]. Never empty, except for the end of a stream.
     pub(crate) fn next_chunk(&mut self, tcp: ConnectionId, max: usize) -> Option<Chunk> {
-        let id = self.next_stream(tcp).filter(|_| max > 0)?;
+        self.next_chunk_where(tcp, max, |_, _| true)
+    }
+
+    /// The same, of a stream that `may` lets pass: it is shown the stream and the TCP connections that it is attached to
+    /// (none: it may use any).
+    pub(crate) fn next_chunk_where(
+        &mut self,
+        tcp: ConnectionId,
+        max: usize,
+        may: impl Fn(StreamId, &[ConnectionId]) -> bool,
+    ) -> Option<Chunk> {
+        let id = self.next_stream(tcp, may).filter(|_| max > 0)?;
         let taken = self.update(id, |stream, shared| {
             let (chunk, fresh) = stream.send.next_chunk(clamp(max), shared.credit.left())?;
             shared.credit.spend(fresh);
@@ -26,25 +37,43 @@ impl Streams {
 
     /// Whether [`Streams::next_chunk`] would give anything for `tcp`.
     pub(crate) fn has_data(&self, tcp: ConnectionId) -> bool {
-        self.next_stream(tcp).is_some()
+        self.has_data_where(tcp, |_, _| true)
     }
 
-    /// Redundant mode: a piece that is in flight on other TCP connections, but was not carried by `tcp`. What was sent
-    /// before the first call of this method counts as not carried. Looks at every stream that may use `tcp`.
-    pub(crate) fn next_duplicate(&mut self, tcp: ConnectionId, max: usize) -> Option<Chunk> {
+    /// Whether [`Streams::next_chunk_where`] would give anything.
+    pub(crate) fn has_data_where(&self, tcp: ConnectionId, may: impl Fn(StreamId, &[ConnectionId]) -> bool) -> bool {
+        self.next_stream(tcp, may).is_some()
+    }
+
+    /// Redundant mode: a piece that is in flight on other TCP connections, but was not carried by `tcp`, of a stream that
+    /// `may` lets pass. What was sent before the first such piece counts as not carried. Looks at every stream
+    /// that may use `tcp`.
+    pub(crate) fn next_duplicate_where(
+        &mut self,
+        tcp: ConnectionId,
+        max: usize,
+        may: impl Fn(StreamId, &[ConnectionId]) -> bool,
+    ) -> Option<Chunk> {
+        let is_it = |(id, stream): &(&StreamId, &mut Stream)| {
+            stream.may_use(tcp) && may(**id, &stream.attached) && stream.send.has_duplicate(tcp)
+        };
+        let (_, stream) = self.map.iter_mut().find(is_it).filter(|_| max > 0)?;
         self.shared.redundant = true;
-        if max == 0 {
-            return None;
-        }
-        let (_, stream) = self.map.iter_mut().find(|(_, s)| s.may_use(tcp) && s.send.has_duplicate(tcp))?;
         let chunk = stream.send.next_duplicate(tcp, clamp(max))?;
         stream.send.set_carried(tcp, &chunk);
         Some(chunk)
     }
 
-    /// Whether [`Streams::next_duplicate`] would give anything for `tcp`.
-    pub(crate) fn has_duplicate(&self, tcp: ConnectionId) -> bool {
-        self.shared.redundant && self.map.values().any(|stream| stream.may_use(tcp) && stream.send.has_duplicate(tcp))
+    /// Whether [`Streams::next_duplicate_where`] would give anything.
+    pub(crate) fn has_duplicate_where(
+        &self,
+        tcp: ConnectionId,
+        may: impl Fn(StreamId, &[ConnectionId]) -> bool,
+    ) -> bool {
+        let is_it = |(id, stream): (&StreamId, &Stream)| {
+            stream.may_use(tcp) && may(*id, &stream.attached) && stream.send.has_duplicate(tcp)
+        };
+        self.map.iter().any(is_it)
     }
 
     /// Appends the chunk's bytes to `out`: the one copy on the way out. To be called right after the chunk was given;
@@ -104,9 +133,9 @@ impl Streams {
         }
     }
 
-    fn next_stream(&self, tcp: ConnectionId) -> Option<StreamId> {
+    fn next_stream(&self, tcp: ConnectionId, may: impl Fn(StreamId, &[ConnectionId]) -> bool) -> Option<StreamId> {
         let mut line = self.shared.schedule.line(self.shared.credit.left() > 0);
-        line.find(|id| self.map.get(id).is_some_and(|stream| stream.may_use(tcp)))
+        line.find(|id| self.map.get(id).is_some_and(|stream| stream.may_use(tcp) && may(*id, &stream.attached)))
     }
 
     /// The frame that `key` names; `None` if it says nothing any more.

@@ -395,7 +395,7 @@ fn no_room_in_the_record_takes_nothing() {
     client.write(a, b"hello").unwrap();
     assert_eq!(client.next_chunk(A, 0), None);
     let all = client.next_chunk(A, 9).unwrap();
-    assert_eq!(client.next_duplicate(B, 0), None);
+    assert_eq!(client.next_duplicate_where(B, 0, |_, _| true), None);
     client.chunk_lost(&all);
     assert_eq!(client.next_chunk(A, 0), None);
     assert_eq!(client.next_chunk(A, usize::MAX), Some(all));
@@ -411,15 +411,15 @@ fn a_chunk_is_small_enough_to_be_remembered_by_the_thousand() {
 fn redundant_mode_sends_everything_on_every_tcp_connection() {
     let mut client = client();
     let a = client.open().unwrap();
-    assert_eq!(client.next_duplicate(A, 9), None);
+    assert_eq!(client.next_duplicate_where(A, 9, |_, _| true), None);
     client.write(a, &[0; 100]).unwrap();
     client.finish(a).unwrap();
     let first = client.next_chunk(A, 60).unwrap();
-    assert!(client.has_duplicate(B) && !client.has_duplicate(A));
-    assert_eq!(client.next_duplicate(B, 60), Some(first));
+    assert!(client.has_duplicate_where(B, |_, _| true) && !client.has_duplicate_where(A, |_, _| true));
+    assert_eq!(client.next_duplicate_where(B, 60, |_, _| true), Some(first));
     let second = client.next_chunk(B, 60).unwrap();
-    assert_eq!(client.next_duplicate(A, 60), Some(second));
-    assert!(second.fin && !client.has_duplicate(A) && !client.has_duplicate(B));
+    assert_eq!(client.next_duplicate_where(A, 60, |_, _| true), Some(second));
+    assert!(second.fin && !client.has_duplicate_where(A, |_, _| true) && !client.has_duplicate_where(B, |_, _| true));
     client.chunk_acked(&first);
     client.chunk_acked(&second);
     assert_eq!(client.chunk_lost(&first) + client.chunk_lost(&second), 0);

@@ -24,6 +24,8 @@ const MAX_ROUNDS: usize = 50_000;
 const LATENCY: Duration = Duration::from_millis(1);
 /// [`Pair::drive`] waits for what will happen within this time; the longer timeouts are for [`Pair::drive_for`].
 const PATIENCE: Duration = Duration::from_secs(1);
+/// With so much room, a TCP connection that wants to write does.
+const ENOUGH_ROOM: usize = 256;
 /// The secret that tokens are made with.
 const SECRET: [u8; 32] = [0x5e; 32];
 
@@ -366,9 +368,13 @@ impl Pair {
         loop {
             let room = buffer.saturating_sub(self.pipes[number].towards(side.peer()).in_flight.len() + out.len());
             let before = out.len();
+            let wanted = self.conn(side).wants_write(tcp);
             let written = self.conn(side).poll_transmit(now, tcp, room, &mut out);
             assert_eq!(out.len() - before, written, "poll_transmit says how much it appended");
             assert!(written <= room, "poll_transmit keeps to the room that there is");
+            assert!(wanted || written == 0, "{side:?} did not want to write on {tcp}, and wrote");
+            let idle = written == 0 && room >= ENOUGH_ROOM;
+            assert!(!(idle && self.conn(side).wants_write(tcp)), "{side:?} wants to write on {tcp} and does not");
             if written == 0 {
                 break;
             }
