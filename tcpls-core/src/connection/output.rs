@@ -24,8 +24,8 @@ use crate::wire::record::{ContentType, HEADER_LEN, MAX_PLAINTEXT};
 /// Stream frames that one record holds at the most: enough for many small streams, few enough to sort by hand.
 const MAX_CHUNKS: usize = 16;
 /// TCP connections that one record acknowledges at the most.
-const MAX_ACKS: usize = 8;
-const ACK_LEN: usize = 13;
+pub(super) const MAX_ACKS: usize = 8;
+pub(super) const ACK_LEN: usize = 13;
 /// Below this much room no record is begun. The longest control frame (a TCP option) and all ACKs fit.
 const MIN_ROOM: usize = 256;
 /// The longest value of a TCP option that is sent.
@@ -78,7 +78,7 @@ impl Connection {
         let end = start.saturating_add(room);
         self.take_raw(tcp, room, out);
         while self.tcps.get(&tcp).is_some_and(|entry| entry.may_seal && entry.raw.is_empty()) {
-            let built = self.build_record(now, tcp, end - out.len(), out);
+            let built = self.build_record(now, tcp, end.saturating_sub(out.len()), out);
             if let (Some(entry), true) = (self.tcps.get_mut(&tcp), !matches!(built, Built::Record)) {
                 entry.blocked = matches!(built, Built::NoRoom);
                 break;
@@ -169,14 +169,14 @@ impl Connection {
             return Ok(Built::Record);
         }
         if self.ending.wants_notify() {
-            return self.write_end(now, tcp, out).map(|()| Built::Record);
+            return self.write_end(now, tcp, room, out).map(|()| Built::Record);
         }
         let max = (room - RECORD_OVERHEAD).min(MAX_PLAINTEXT);
-        if self.plain { self.write_plain(tcp, max, out) } else { self.write_frames(now, tcp, max, out) }
+        if self.plain { self.write_plain(tcp, room, out) } else { self.write_frames(now, tcp, max, out) }
     }
 
-    fn write_end(&mut self, now: Time, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<(), KeyError> {
-        if self.plain { self.write_plain_end(tcp, out) } else { self.write_closing(now, tcp, out) }
+    fn write_end(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Result<(), KeyError> {
+        if self.plain { self.write_close_notify(tcp, out) } else { self.write_closing(now, tcp, room, out) }
     }
 
     /// Sends a KeyUpdate if this TCP connection seals with an older generation than it should.

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 
 use super::Connection;
+use super::closing::CLOSE_NOTIFY_LEN;
 use super::keys::KeyError;
 use super::output::Built;
-use super::records::alert_body;
+use super::records::RECORD_OVERHEAD;
 use crate::error::{Alert, CloseReason, TcpFault};
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, StreamId};
@@ -45,9 +46,10 @@ impl Connection {
         self.end_plain_if_both_did();
     }
 
-    /// One record of the stream's bytes, or the close_notify that stands for its end.
-    pub(super) fn write_plain(&mut self, tcp: ConnectionId, max: usize, out: &mut Vec<u8>) -> Result<Built, KeyError> {
-        let Some(chunk) = self.streams.next_chunk(tcp, max.min(MAX_PLAINTEXT)) else { return Ok(Built::Nothing) };
+    /// One record of the stream's bytes, and the close_notify that stands for its end.
+    pub(super) fn write_plain(&mut self, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Result<Built, KeyError> {
+        let max = room.saturating_sub(RECORD_OVERHEAD + CLOSE_NOTIFY_LEN).min(MAX_PLAINTEXT);
+        let Some(chunk) = self.streams.next_chunk(tcp, max) else { return Ok(Built::Nothing) };
         if chunk.len > 0 {
             let start = out.len();
             out.extend_from_slice(&[0; HEADER_LEN]);
@@ -59,23 +61,11 @@ impl Connection {
             }
         }
         if chunk.fin {
-            self.write_plain_end(tcp, out)?;
+            self.write_close_notify(tcp, out)?;
         }
         // Nothing is acknowledged here: TCP's word is all there is.
         self.streams.chunk_acked(&chunk);
         Ok(Built::Record)
-    }
-
-    pub(super) fn write_plain_end(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<(), KeyError> {
-        let start = out.len();
-        out.extend_from_slice(&[0; HEADER_LEN]);
-        out.extend_from_slice(&alert_body(Alert::CloseNotify));
-        self.seal_record(tcp, ContentType::Alert, out, start)?;
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
-            entry.sent.skip();
-            entry.notified = true;
-        }
-        Ok(())
     }
 
     /// close_notify in both directions is the end of a plain session.
