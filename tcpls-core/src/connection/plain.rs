@@ -6,6 +6,7 @@ use super::Connection;
 use super::closing::CLOSE_NOTIFY_LEN;
 use super::keys::KeyError;
 use super::output::Built;
+use super::pending::Pending;
 use super::records::RECORD_OVERHEAD;
 use crate::error::{Alert, CloseReason, TcpFault};
 use crate::time::Time;
@@ -23,6 +24,14 @@ pub(super) struct PlainState {
 }
 
 impl Connection {
+    /// The peer turned out not to speak TCPLS: what was to be said in frames never will be.
+    pub(super) fn start_plain(&mut self) {
+        self.streams.make_plain();
+        self.drop_claims();
+        self.pending = Pending::default();
+        self.tcps.values_mut().for_each(|entry| entry.ping = false);
+    }
+
     pub(super) fn handle_plain_data(&mut self, now: Time, data: Bytes) {
         let (len, offset) = (data.len(), self.plain_state.received);
         self.plain_state.received += len as u64;

@@ -131,6 +131,10 @@ impl Connection {
     /// Starts a new generation of this side's keys; each TCP connection steps to it before its next record.
     pub(super) fn start_key_update(&mut self) {
         let Some(keys) = &mut self.keys else { return };
+        if self.plain {
+            // Nothing is acknowledged there, and nobody joins: the peer steps in order on its one TCP connection.
+            keys.confirm_seal(keys.seal_target());
+        }
         if keys.start_seal_update().is_ok() {
             self.key_updates.0 += 1;
         }
