@@ -115,6 +115,15 @@ impl Connection {
         }
         self.drop_claims();
         self.settle(now);
+        self.conclude_if_alone();
+    }
+
+    /// Without a TCP connection a session that is closing has come to its end: none can join it any more.
+    pub(super) fn conclude_if_alone(&mut self) {
+        if self.tcps.is_empty() && (self.ending.is_closing() || self.ending.may_end_without_tcp()) {
+            let reason = self.ending.planned_reason();
+            self.conclude(reason);
+        }
     }
 
     fn abandon_handshake(&mut self, error: ErrorCode) {

@@ -108,12 +108,9 @@ impl Connection {
 
     /// Without a TCP connection the session waits for one; unless it is over on both sides anyway.
     fn strand_if_alone(&mut self, now: Time) {
+        self.conclude_if_alone();
         if !self.tcps.is_empty() || self.ending.is_closed() {
             return;
-        }
-        if self.ending.may_end_without_tcp() {
-            let reason = self.ending.planned_reason();
-            return self.conclude(reason);
         }
         if self.stranded_until.is_none() {
             let until = now + self.config.session_timeout;
