@@ -101,7 +101,12 @@ impl Connection {
         match item {
             Carried::Chunk(chunk) => return self.streams.chunk_lost(chunk),
             Carried::Stream(key) => self.streams.control_lost(key),
-            Carried::Session(due) => self.pending.insert(*due),
+            Carried::Session(due) => {
+                self.pending.insert(*due);
+                if let Due::Status(named) = due {
+                    self.status_has_landed(*named);
+                }
+            }
         }
         0
     }

@@ -145,7 +145,15 @@ impl Connection {
             Carried::Chunk(chunk) => self.streams.chunk_acked(chunk),
             Carried::Stream(key) => self.streams.control_acked(key),
             Carried::Session(Due::Address(id)) => self.local_addresses.acked(*id),
+            Carried::Session(Due::Status(named)) => self.status_has_landed(*named),
             Carried::Session(_) => {}
+        }
+    }
+
+    /// No Connection Status about `named` is under way any more: the next may go.
+    pub(super) fn status_has_landed(&mut self, named: ConnectionId) {
+        if let Some(entry) = self.tcps.get_mut(&named) {
+            entry.status_in_flight = false;
         }
     }
 

@@ -264,11 +264,13 @@ impl Connection {
         frames.ack_eliciting = !frames.control.is_empty();
     }
 
-    /// A frame about a TCP connection never travels on that TCP connection; an address is removed only once it is known.
+    /// A Connection Reset never travels on the TCP connection that it names; an address is removed only once it is known,
+    /// and a status changes only once the one before has arrived.
     fn may_go_on(&self, due: Due, tcp: ConnectionId) -> bool {
         match due {
             Due::Reset(named) => named != tcp,
             Due::RemoveAddress(id) => self.local_addresses.may_remove(id),
+            Due::Status(named) => self.tcps.get(&named).is_none_or(|entry| !entry.status_in_flight),
             _ => true,
         }
     }
@@ -286,7 +288,8 @@ impl Connection {
             }
             Due::RemoveAddress(id) => self.encode(&Frame::RemoveAddress(frame::RemoveAddress { id }), out),
             Due::Status(tcp) => {
-                if let Some(entry) = self.tcps.get(&tcp) {
+                if let Some(entry) = self.tcps.get_mut(&tcp) {
+                    entry.status_in_flight = true;
                     let backup = entry.own_backup || entry.state == TcpState::Retiring;
                     self.encode(&Frame::ConnectionStatus(frame::ConnectionStatus { tcp, backup }), out);
                 }

@@ -78,6 +78,8 @@ pub(crate) struct Tcp<C> {
     pub(crate) remote: Option<SocketAddr>,
     /// Since when the session can use it.
     pub(crate) since: Time,
+    /// A Connection Status about it is under way: the next waits until it has arrived, or it could be overtaken.
+    pub(crate) status_in_flight: bool,
     pub(crate) counters: TcpCounters,
 }
 
@@ -106,6 +108,7 @@ impl<C> Tcp<C> {
             local: None,
             remote: None,
             since: now,
+            status_in_flight: false,
             counters: TcpCounters::default(),
         }
     }
