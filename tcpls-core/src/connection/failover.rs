@@ -55,6 +55,7 @@ impl Connection {
         self.put_last_words(tcp, words);
         entry.counters.requeued_bytes = self.requeue_all(&entry);
         self.streams.forget_tcp(tcp);
+        self.claims.forget_tcp(tcp);
         entry.received.owe_final();
         self.tell_peer(tcp, fault);
         self.gone.insert(tcp, Gone { tcp: entry, fault });

@@ -111,6 +111,9 @@ impl Connection {
     /// A record is authentic: the peer lives, and on this TCP connection it has proven itself.
     pub(super) fn handle_opened(&mut self, now: Time, tcp: ConnectionId, content: Content) {
         self.last_heard = now;
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.heard = now;
+        }
         self.prove(now, tcp);
         let Opened { content_type, content } = match content {
             Ok(opened) => opened,

@@ -78,6 +78,8 @@ pub(crate) struct Tcp<C> {
     pub(crate) remote: Option<SocketAddr>,
     /// Since when the session can use it.
     pub(crate) since: Time,
+    /// When an authentic record came on it last.
+    pub(crate) heard: Time,
     /// A Connection Status about it is under way: the next waits until it has arrived, or it could be overtaken.
     pub(crate) status_in_flight: bool,
     pub(crate) counters: TcpCounters,
@@ -108,6 +110,7 @@ impl<C> Tcp<C> {
             local: None,
             remote: None,
             since: now,
+            heard: now,
             status_in_flight: false,
             counters: TcpCounters::default(),
         }

@@ -282,3 +282,15 @@ fn a_join_is_refused_for_good_once_the_session_closes() {
         assert!(!pair.tcp_events(side).contains(&TcpEvent::Joined { tcp: second }));
     }
 }
+
+#[test]
+fn there_are_never_more_tcp_connections_than_allowed_at_once() {
+    let setup = Setup::default().both(|config| config.max_tcp_connections = 4);
+    let mut pair = setup.established();
+    for _ in 0..20 {
+        pair.open_tcp();
+        pair.drive();
+        assert!(pair.live(Server).len() <= 4, "{:?}", pair.live(Server));
+    }
+    pair.transfer(Client, b"still at work");
+}
