@@ -79,7 +79,9 @@ impl Connection {
         self.take_raw(tcp, room, out);
         while self.tcps.get(&tcp).is_some_and(|entry| entry.may_seal && entry.raw.is_empty()) {
             let built = self.build_record(now, tcp, end.saturating_sub(out.len()), out);
-            if let (Some(entry), true) = (self.tcps.get_mut(&tcp), !matches!(built, Built::Record)) {
+            if matches!(built, Built::Record) {
+                self.renew_keys(tcp);
+            } else if let Some(entry) = self.tcps.get_mut(&tcp) {
                 entry.blocked = matches!(built, Built::NoRoom);
                 break;
             }
@@ -179,13 +181,15 @@ impl Connection {
         if self.plain { self.write_close_notify(tcp, out) } else { self.write_closing(now, tcp, room, out) }
     }
 
-    /// Sends a KeyUpdate if this TCP connection seals with an older generation than it should.
+    /// Sends a KeyUpdate if this TCP connection seals with an older generation than it should. A join that has sent nothing
+    /// begins with the generation of the others instead.
     fn step_keys(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<bool, KeyError> {
-        let Some(keys) = &mut self.keys else { return Err(KeyError::NoKeys) };
-        if keys.wants_update() && self.tcps.values().all(|entry| entry.seal.generation == keys.seal_target()) {
-            self.start_key_update();
-        }
         let Some(keys) = &self.keys else { return Err(KeyError::NoKeys) };
+        if let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| entry.id != ConnectionId::FIRST) {
+            if entry.begun.is_none() {
+                entry.seal.generation = keys.seal_target();
+            }
+        }
         let behind = self.tcps.get(&tcp).is_some_and(|entry| entry.seal.generation < keys.seal_target());
         if !behind {
             return Ok(false);
