@@ -22,4 +22,5 @@ mod join;
 mod keys;
 mod layers;
 mod migration;
+mod robust;
 mod streams;
