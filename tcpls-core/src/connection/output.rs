@@ -372,6 +372,9 @@ impl Connection {
     /// One more piece, of a stream that `taken` has none of; what is not sent yet comes before duplicates.
     fn next_chunk(&mut self, tcp: ConnectionId, active: &[TcpView], taken: &[Chunk], max: usize) -> Option<Chunk> {
         let chooser = Chooser::new(&*self.scheduler, tcp, active);
+        if chooser.is_redundant() {
+            self.streams.track_carriers();
+        }
         let is_new = |id| taken.iter().all(|chunk| chunk.id != id);
         let may = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) != Choice::Wait;
         let may_again = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) == Choice::Duplicate;
