@@ -57,6 +57,7 @@ impl Connection {
         self.streams.forget_tcp(tcp);
         self.claims.forget_tcp(tcp);
         entry.received.owe_final();
+        entry.sent.freeze();
         self.tell_peer(tcp, fault);
         self.gone.insert(tcp, Gone { tcp: entry, fault });
         while self.gone.len() > MAX_GONE {
@@ -74,6 +75,9 @@ impl Connection {
     pub(super) fn put_last_words(&mut self, tcp: ConnectionId, words: Vec<u8>) {
         if !words.is_empty() {
             self.last_words.insert(tcp, words);
+        }
+        while self.last_words.len() > MAX_GONE {
+            self.last_words.pop_first(); // nobody has come for them
         }
     }
 

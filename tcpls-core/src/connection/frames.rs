@@ -16,6 +16,9 @@ type Outcome = Result<(), PeerMisbehaved>;
 /// Padding that costs as much as one more control frame: a record may be hidden in padding, not an attack on the CPU.
 const PADDING_PER_UNIT: usize = 4096;
 
+/// What one acknowledgment usually frees; room for more is not kept.
+const KEPT: usize = 64;
+
 impl Connection {
     /// The frames of one authentic record. A record with a bad frame changes nothing but the fate of the session: it is
     /// decoded whole first, and what its good frames caused is not told.
@@ -111,6 +114,7 @@ impl Connection {
         let mut acked = core::mem::take(&mut self.scratch.carried);
         let bytes = self.take_ack(now, tcp, highest, &mut acked)?;
         acked.drain(..).for_each(|item| self.on_delivered(&item));
+        acked.shrink_to(KEPT);
         self.scratch.carried = acked;
         self.answer_key_update(tcp);
         self.flood.earn(bytes);
