@@ -36,7 +36,8 @@ pub struct Config {
     pub max_ack_delay: Duration,
     /// Ack-eliciting records after which an acknowledgment is no longer held back.
     pub ack_every_records: u32,
-    /// TCP connections in use at the same time, tokens in the client's hands included. At least 1.
+    /// TCP connections in use at the same time, tokens in the client's hands included. At least 1. The client always has
+    /// one token: if one more joins, the server leaves the one that has been silent longest.
     pub max_tcp_connections: u32,
     /// Server: tokens that the client should always have in hand, within
     /// [`Config::max_tcp_connections`].

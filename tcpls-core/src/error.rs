@@ -210,7 +210,7 @@ pub enum TcpFault {
     UserTimeout,
     /// The peer withdrew the address.
     AddressWithdrawn,
-    /// This side retired it, as the application asked.
+    /// This side retired it, as the application asked, or to make room for one that joined.
     Retired,
     /// The session ended.
     SessionClosed,

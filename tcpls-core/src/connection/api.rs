@@ -134,11 +134,7 @@ impl Connection {
 
     /// Starts a new generation of this side's keys on all TCP connections. Has no effect while one is still under way.
     pub fn update_keys(&mut self) {
-        let settled = self
-            .keys
-            .as_ref()
-            .is_some_and(|keys| self.tcps.values().all(|entry| entry.seal.generation == keys.seal_target()));
-        if settled {
+        if self.all_have_stepped() {
             self.start_key_update();
         }
     }

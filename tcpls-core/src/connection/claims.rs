@@ -13,7 +13,7 @@ use super::join::random_key_share;
 use super::tokens::Issued;
 use crate::crypto::{TAG_LEN, plaintext_alert};
 use crate::endpoint::Join;
-use crate::error::Alert;
+use crate::error::{Alert, TcpFault};
 use crate::tcp::deframer::next_record;
 use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
@@ -67,6 +67,20 @@ struct Waiting {
 }
 
 impl Claims {
+    /// TCP connection `tcp` is gone: whose claim it was need not be known any more.
+    pub(super) fn forget_tcp(&mut self, tcp: ConnectionId) {
+        self.decided.retain(|_, decided| !matches!(decided, Decided::Proven(proven) if *proven == tcp));
+    }
+
+    /// Bounds the memory of those that were turned away: whoever has not asked by now is told `Refused` all the same.
+    fn forget_some(&mut self) {
+        let is_refused = |(_, decided): &(&ClaimId, &Decided)| matches!(decided, Decided::Refused(_));
+        while self.decided.iter().filter(is_refused).count() > 2 * MAX_CLAIMS {
+            let Some(oldest) = self.decided.iter().find(is_refused).map(|(id, _)| *id) else { return };
+            self.decided.remove(&oldest);
+        }
+    }
+
     /// When the first claim has waited long enough.
     pub(super) fn deadline(&self) -> Option<Time> {
         self.waiting.values().map(|waiting| waiting.deadline).min()
@@ -84,10 +98,6 @@ impl Connection {
         let sequence = join.sequence;
         if !self.may_claim(&join) {
             self.refuse(id, Alert::IllegalParameter);
-            return id;
-        }
-        if self.is_full() {
-            self.turn_away(id, sequence);
             return id;
         }
         let deadline = now + self.config.join_timeout;
@@ -148,21 +158,6 @@ impl Connection {
         written
     }
 
-    /// Whether there are as many TCP connections as may be. The client always has a token, so that a session that loses all
-    /// of them can come back; it may not use it for one more than the limit.
-    fn is_full(&self) -> bool {
-        self.tcps.len() >= self.config.max_tcp_connections.max(1) as usize
-    }
-
-    /// Refuses a claim for which there is no place. Its token was seen on the wire: it is replaced.
-    fn turn_away(&mut self, id: ClaimId, sequence: u32) {
-        self.refuse(id, Alert::IllegalParameter);
-        if let Some(issued) = &mut self.issued {
-            issued.burn(sequence);
-        }
-        self.replenish_tokens();
-    }
-
     // draft I14
     fn may_claim(&self, join: &Join) -> bool {
         let of_same = self.claims.waiting.values().filter(|waiting| waiting.sequence == join.sequence).count();
@@ -220,15 +215,11 @@ impl Connection {
     /// The first protected record of a claim: if it opens, the TCP connection is the session's.
     // draft I23
     fn try_prove(&mut self, now: Time, id: ClaimId, mut record: BytesMut) {
-        let Some(waiting) = self.claims.waiting.get(&id) else { return };
+        let (Some(waiting), Some(keys)) = (self.claims.waiting.get(&id), &mut self.keys) else { return };
         let tcp = ConnectionId(waiting.sequence);
         if !self.issued.as_ref().is_some_and(|issued| issued.is_outstanding(tcp.0)) {
             return self.refuse(id, Alert::IllegalParameter); // the client gave it up in the meantime
         }
-        if self.is_full() {
-            return self.turn_away(id, tcp.0);
-        }
-        let Some(keys) = &mut self.keys else { return };
         let (header, body) = record.split_at_mut(HEADER_LEN);
         match keys.open_first(tcp, header, body) {
             Ok(position) => {
@@ -236,6 +227,7 @@ impl Connection {
                 let mut entry = Tcp::new(tcp, TcpState::Active, now);
                 entry.open = position;
                 self.admit(id, entry);
+                self.make_room_for(now, tcp);
                 self.handle_opened(now, tcp, take_content(record.freeze()));
             }
             Err(super::keys::KeyError::IntegrityLimit) => {
@@ -271,14 +263,21 @@ impl Connection {
         self.replenish_tokens();
     }
 
+    /// The client always has a token, or it could not come back after it lost all its TCP connections. If it uses it with
+    /// as many as there may be, the newcomer takes the place of the one that has been silent longest.
+    fn make_room_for(&mut self, now: Time, newcomer: ConnectionId) {
+        while self.tcps.len() > self.config.max_tcp_connections.max(1) as usize {
+            let others = self.tcps.values().filter(|entry| entry.id != newcomer);
+            let Some(silent) = others.min_by_key(|entry| entry.heard).map(|entry| entry.id) else { return };
+            self.lose_tcp(now, silent, TcpFault::Retired, None);
+        }
+    }
+
     fn refuse(&mut self, id: ClaimId, alert: Alert) {
         self.limits.claims_refused += 1;
         self.claims.waiting.remove(&id);
         self.claims.decided.insert(id, Decided::Refused(plaintext_alert(alert).to_vec()));
-        while self.claims.decided.len() > 2 * MAX_CLAIMS {
-            // Whoever has not asked by now will be told `Refused` all the same.
-            self.claims.decided.pop_first();
-        }
+        self.claims.forget_some();
     }
 
     /// The handshake is over: the joins that came before it ended can be judged.

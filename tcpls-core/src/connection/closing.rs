@@ -3,7 +3,8 @@
 use super::Connection;
 use super::addresses::PeerAddresses;
 use super::keys::KeyError;
-use super::records::alert_body;
+use super::output::{ACK_LEN, MAX_ACKS};
+use super::records::{RECORD_OVERHEAD, alert_body};
 use crate::error::{Alert, CloseReason, PeerMisbehaved};
 use crate::event::{Event, TcpEvent};
 use crate::time::Time;
@@ -13,6 +14,10 @@ use crate::wire::record::{ContentType, HEADER_LEN};
 
 /// The longest reason that is sent or kept.
 const MAX_REASON: usize = 1024;
+/// The record of a close_notify.
+pub(super) const CLOSE_NOTIFY_LEN: usize = RECORD_OVERHEAD + 2;
+/// What the last two records on a TCP connection have besides the reason: Close Session has 7 bytes.
+const CLOSING_OVERHEAD: usize = RECORD_OVERHEAD + 7 + MAX_ACKS * ACK_LEN + CLOSE_NOTIFY_LEN;
 
 /// How far the end has come.
 #[derive(Default)]
@@ -110,6 +115,15 @@ impl Connection {
         }
         self.drop_claims();
         self.settle(now);
+        self.conclude_if_alone();
+    }
+
+    /// Without a TCP connection a session that is closing has come to its end: none can join it any more.
+    pub(super) fn conclude_if_alone(&mut self) {
+        if self.tcps.is_empty() && (self.ending.is_closing() || self.ending.may_end_without_tcp()) {
+            let reason = self.ending.planned_reason();
+            self.conclude(reason);
+        }
     }
 
     fn abandon_handshake(&mut self, error: ErrorCode) {
@@ -180,11 +194,19 @@ impl Connection {
     }
 
     /// The last two records on a TCP connection: Close Session with what is still to be acknowledged, and close_notify.
+    /// With little room, a long reason is cut short.
     // draft E03
-    pub(super) fn write_closing(&mut self, now: Time, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<(), KeyError> {
+    pub(super) fn write_closing(
+        &mut self,
+        now: Time,
+        tcp: ConnectionId,
+        room: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), KeyError> {
         if let Some(Request::Own(error, reason)) = &self.ending.request {
             let (error, reason) = (*error, reason.clone());
-            self.write_close_session(now, tcp, error, &reason, out)?;
+            let fits = reason.len().min(room.saturating_sub(CLOSING_OVERHEAD));
+            self.write_close_session(now, tcp, error, &reason[..fits], out)?;
         }
         self.write_close_notify(tcp, out)
     }

@@ -54,9 +54,12 @@ impl Connection {
             self.alert_for(&mut entry, alert, &mut words);
         }
         self.put_last_words(tcp, words);
+        self.requeue_statuses(&entry);
         entry.counters.requeued_bytes += self.requeue_all(&mut entry);
         self.streams.forget_tcp(tcp);
+        self.claims.forget_tcp(tcp);
         entry.received.owe_final();
+        entry.sent.freeze();
         self.tell_peer(tcp, fault);
         self.gone.insert(tcp, Gone { tcp: entry, fault });
         while self.gone.len() > MAX_GONE {
@@ -74,6 +77,9 @@ impl Connection {
     pub(super) fn put_last_words(&mut self, tcp: ConnectionId, words: Vec<u8>) {
         if !words.is_empty() {
             self.last_words.insert(tcp, words);
+        }
+        while self.last_words.len() > MAX_GONE {
+            self.last_words.pop_first(); // nobody has come for them
         }
     }
 
@@ -100,6 +106,16 @@ impl Connection {
         entry.sent.requeue().map(|item| self.requeue(item)).sum()
     }
 
+    /// A Connection Status that was under way on a lost TCP connection is said again, as it is now.
+    fn requeue_statuses(&mut self, entry: &Tcp<Carried>) {
+        for item in entry.sent.carried() {
+            if let Carried::Session(due @ Due::Status(named)) = item {
+                self.status_has_landed(*named);
+                self.pending.insert(*due);
+            }
+        }
+    }
+
     /// Merges what a record carried back into what is pending; how many bytes of stream data that were. Not requeued:
     /// Padding, Ping, Stream Change (never noted) and ACKs (made anew from the current state).
     // draft I38
@@ -107,6 +123,8 @@ impl Connection {
         match item {
             Carried::Chunk(chunk) => return self.streams.chunk_lost(chunk),
             Carried::Stream(key) => self.streams.control_lost(key),
+            // Might arrive yet, after a newer one: not before its TCP connection is lost.
+            Carried::Session(Due::Status(_)) => {}
             Carried::Session(due) => self.pending.insert(*due),
         }
         0
@@ -115,12 +133,9 @@ impl Connection {
     /// Without a TCP connection the session waits for one; unless it is over on both sides anyway.
     // draft I18
     fn strand_if_alone(&mut self, now: Time) {
+        self.conclude_if_alone();
         if !self.tcps.is_empty() || self.ending.is_closed() {
             return;
-        }
-        if self.ending.may_end_without_tcp() {
-            let reason = self.ending.planned_reason();
-            return self.conclude(reason);
         }
         if self.stranded_until.is_none() {
             let until = now + self.config.session_timeout;

@@ -16,6 +16,9 @@ type Outcome = Result<(), PeerMisbehaved>;
 /// Padding that costs as much as one more control frame: a record may be hidden in padding, not an attack on the CPU.
 const PADDING_PER_UNIT: usize = 4096;
 
+/// What one acknowledgment usually frees; room for more is not kept.
+const KEPT: usize = 64;
+
 impl Connection {
     /// The frames of one authentic record. A record with a bad frame changes nothing but the fate of the session: it is
     /// decoded whole first, and what its good frames caused is not told.
@@ -113,6 +116,7 @@ impl Connection {
         let mut acked = core::mem::take(&mut self.scratch.carried);
         let bytes = self.take_ack(now, tcp, highest, &mut acked)?;
         acked.drain(..).for_each(|item| self.on_delivered(&item));
+        acked.shrink_to(KEPT);
         self.scratch.carried = acked;
         if bytes > 0 {
             self.clear_suspicion(tcp);
@@ -151,7 +155,15 @@ impl Connection {
             Carried::Chunk(chunk) => self.streams.chunk_acked(chunk),
             Carried::Stream(key) => self.streams.control_acked(key),
             Carried::Session(Due::Address(id)) => self.local_addresses.acked(*id),
+            Carried::Session(Due::Status(named)) => self.status_has_landed(*named),
             Carried::Session(_) => {}
+        }
+    }
+
+    /// No Connection Status about `named` is under way any more: the next may go.
+    pub(super) fn status_has_landed(&mut self, named: ConnectionId) {
+        if let Some(entry) = self.tcps.get_mut(&named) {
+            entry.status_in_flight = false;
         }
     }
 

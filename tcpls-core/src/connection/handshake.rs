@@ -103,9 +103,7 @@ impl Connection {
             application_protocol: agreed.application_protocol,
         }));
         if self.plain {
-            self.streams.make_plain();
-            self.drop_claims();
-            return;
+            return self.start_plain();
         }
         if let Some(token) = agreed.early_token {
             // A fresh store takes a first token; its number is 1 by definition (draft, 5.1.3).

@@ -113,6 +113,9 @@ impl Connection {
     // draft I34
     pub(super) fn handle_opened(&mut self, now: Time, tcp: ConnectionId, content: Content) {
         self.last_heard = now;
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.heard = now;
+        }
         self.prove(now, tcp);
         let Opened { content_type, content } = match content {
             Ok(opened) => opened,

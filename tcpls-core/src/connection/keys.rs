@@ -141,9 +141,14 @@ impl Keys {
         self.seal_confirmed = self.seal_confirmed.max(generation);
     }
 
+    /// Whether the peer has acknowledged a record of the newest generation.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.seal_confirmed >= self.seal_target
+    }
+
     /// Makes the next generation of this side's keys the one to seal with, once the peer has the one before.
     pub(crate) fn start_seal_update(&mut self) -> Result<(), KeyError> {
-        if self.seal_confirmed < self.seal_target {
+        if !self.is_confirmed() {
             return Err(KeyError::NoKeys);
         }
         if self.seal_target == self.seal.newest() {

@@ -24,8 +24,8 @@ use crate::wire::record::{ContentType, HEADER_LEN, MAX_PLAINTEXT};
 /// Stream frames that one record holds at the most: enough for many small streams, few enough to sort by hand.
 const MAX_CHUNKS: usize = 16;
 /// TCP connections that one record acknowledges at the most.
-const MAX_ACKS: usize = 8;
-const ACK_LEN: usize = 13;
+pub(super) const MAX_ACKS: usize = 8;
+pub(super) const ACK_LEN: usize = 13;
 /// Below this much room no record is begun. The longest control frame (a TCP option) and all ACKs fit.
 const MIN_ROOM: usize = 256;
 /// The longest value of a TCP option that is sent.
@@ -78,8 +78,10 @@ impl Connection {
         let end = start.saturating_add(room);
         self.take_raw(tcp, room, out);
         while self.tcps.get(&tcp).is_some_and(|entry| entry.may_seal && entry.raw.is_empty()) {
-            let built = self.build_record(now, tcp, end - out.len(), out);
-            if let (Some(entry), true) = (self.tcps.get_mut(&tcp), !matches!(built, Built::Record)) {
+            let built = self.build_record(now, tcp, end.saturating_sub(out.len()), out);
+            if matches!(built, Built::Record) {
+                self.renew_keys(now, tcp);
+            } else if let Some(entry) = self.tcps.get_mut(&tcp) {
                 entry.blocked = matches!(built, Built::NoRoom);
                 break;
             }
@@ -168,24 +170,28 @@ impl Connection {
     }
 
     fn fill_record(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Result<Built, KeyError> {
-        if self.step_keys(now, tcp, out)? {
+        if self.step_keys(tcp, out)? {
             return Ok(Built::Record);
         }
         if self.ending.wants_notify() {
-            return self.write_end(now, tcp, out).map(|()| Built::Record);
+            return self.write_end(now, tcp, room, out).map(|()| Built::Record);
         }
         let max = (room - RECORD_OVERHEAD).min(MAX_PLAINTEXT);
-        if self.plain { self.write_plain(tcp, max, out) } else { self.write_frames(now, tcp, max, out) }
+        if self.plain { self.write_plain(tcp, room, out) } else { self.write_frames(now, tcp, max, out) }
     }
 
-    fn write_end(&mut self, now: Time, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<(), KeyError> {
-        if self.plain { self.write_close_notify(tcp, out) } else { self.write_closing(now, tcp, out) }
+    fn write_end(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Result<(), KeyError> {
+        if self.plain { self.write_close_notify(tcp, out) } else { self.write_closing(now, tcp, room, out) }
     }
 
-    /// Sends a KeyUpdate if this TCP connection seals with an older generation than it should.
-    fn step_keys(&mut self, now: Time, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<bool, KeyError> {
-        self.renew_keys_if_half_used(now);
+    /// Sends a KeyUpdate if this TCP connection seals with an older generation than it should. A join that has sent nothing
+    /// begins with the generation of the others instead.
+    fn step_keys(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<bool, KeyError> {
         let Some(keys) = &self.keys else { return Err(KeyError::NoKeys) };
+        let has_not_begun = |entry: &&mut Tcp<Carried>| entry.id != ConnectionId::FIRST && entry.begun.is_none();
+        if let Some(entry) = self.tcps.get_mut(&tcp).filter(has_not_begun) {
+            entry.seal.generation = keys.seal_target();
+        }
         let behind = self.tcps.get(&tcp).is_some_and(|entry| entry.seal.generation < keys.seal_target());
         if !behind {
             return Ok(false);
@@ -275,11 +281,13 @@ impl Connection {
         }
     }
 
-    /// A frame about a TCP connection never travels on that TCP connection; an address is removed only once it is known.
+    /// A Connection Reset never travels on the TCP connection that it names; an address is removed only once it is known,
+    /// and a status changes only once the one before has arrived.
     fn may_go_on(&self, due: Due, tcp: ConnectionId) -> bool {
         match due {
             Due::Reset(named) => named != tcp,
             Due::RemoveAddress(id) => self.local_addresses.may_remove(id),
+            Due::Status(named) => self.tcps.get(&named).is_none_or(|entry| !entry.status_in_flight),
             _ => true,
         }
     }
@@ -297,7 +305,8 @@ impl Connection {
             }
             Due::RemoveAddress(id) => self.encode(&Frame::RemoveAddress(frame::RemoveAddress { id }), out),
             Due::Status(tcp) => {
-                if let Some(entry) = self.tcps.get(&tcp) {
+                if let Some(entry) = self.tcps.get_mut(&tcp) {
+                    entry.status_in_flight = true;
                     let backup = entry.own_backup || entry.suspect || entry.state == TcpState::Retiring;
                     self.encode(&Frame::ConnectionStatus(frame::ConnectionStatus { tcp, backup }), out);
                 }
@@ -378,6 +387,9 @@ impl Connection {
     /// One more piece, of a stream that `taken` has none of; what is not sent yet comes before duplicates.
     fn next_chunk(&mut self, tcp: ConnectionId, active: &[TcpView], taken: &[Chunk], max: usize) -> Option<Chunk> {
         let chooser = Chooser::new(&*self.scheduler, tcp, active);
+        if chooser.is_redundant() {
+            self.streams.track_carriers();
+        }
         let is_new = |id| taken.iter().all(|chunk| chunk.id != id);
         let may = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) != Choice::Wait;
         let may_again = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) == Choice::Duplicate;

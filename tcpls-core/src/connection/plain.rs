@@ -3,8 +3,11 @@
 use bytes::Bytes;
 
 use super::Connection;
+use super::closing::CLOSE_NOTIFY_LEN;
 use super::keys::KeyError;
 use super::output::Built;
+use super::pending::Pending;
+use super::records::RECORD_OVERHEAD;
 use crate::error::{Alert, CloseReason, TcpFault};
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, StreamId};
@@ -21,6 +24,14 @@ pub(super) struct PlainState {
 }
 
 impl Connection {
+    /// The peer turned out not to speak TCPLS: what was to be said in frames never will be.
+    pub(super) fn start_plain(&mut self) {
+        self.streams.make_plain();
+        self.drop_claims();
+        self.pending = Pending::default();
+        self.tcps.values_mut().for_each(|entry| entry.ping = false);
+    }
+
     pub(super) fn handle_plain_data(&mut self, now: Time, data: Bytes) {
         let (len, offset) = (data.len(), self.plain_state.received);
         self.plain_state.received += len as u64;
@@ -44,9 +55,10 @@ impl Connection {
         self.end_plain_if_both_did();
     }
 
-    /// One record of the stream's bytes, or the close_notify that stands for its end.
-    pub(super) fn write_plain(&mut self, tcp: ConnectionId, max: usize, out: &mut Vec<u8>) -> Result<Built, KeyError> {
-        let Some(chunk) = self.streams.next_chunk(tcp, max.min(MAX_PLAINTEXT)) else { return Ok(Built::Nothing) };
+    /// One record of the stream's bytes, and the close_notify that stands for its end.
+    pub(super) fn write_plain(&mut self, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Result<Built, KeyError> {
+        let max = room.saturating_sub(RECORD_OVERHEAD + CLOSE_NOTIFY_LEN).min(MAX_PLAINTEXT);
+        let Some(chunk) = self.streams.next_chunk(tcp, max) else { return Ok(Built::Nothing) };
         if chunk.len > 0 {
             let start = out.len();
             out.extend_from_slice(&[0; HEADER_LEN]);

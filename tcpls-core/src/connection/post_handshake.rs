@@ -1,7 +1,7 @@
 //! What TLS itself sends once the handshake is over: alerts, New Session Tickets, KeyUpdates.
 
 use super::Connection;
-use super::keys::KeyError;
+use super::keys::{KeyError, Keys};
 use super::pending::Carried;
 use crate::error::{Alert, CloseReason, PeerMisbehaved, TcpFault};
 use crate::tcp::Tcp;
@@ -125,28 +125,72 @@ impl Connection {
         self.start_key_update();
         if self.key_updates.0 > before {
             self.key_answer_owed = false;
-        } else if let Some(entry) = self.tcps.get_mut(&tcp) {
+        } else {
+            self.ask_for_confirmation(tcp);
+        }
+    }
+
+    /// Renews the keys when half of their uses are behind them; called after each record.
+    pub(super) fn renew_keys(&mut self, now: Time, tcp: ConnectionId) {
+        if self.keys.as_ref().is_none_or(|keys| !keys.wants_update()) {
+            return;
+        }
+        self.give_up_silent_laggards(now, tcp);
+        if !self.all_have_stepped() {
+            return;
+        }
+        let before = self.key_updates.0;
+        self.start_key_update();
+        if self.key_updates.0 == before {
+            // An end that only acknowledges is never acknowledged itself: its keys would run out.
+            self.ask_for_confirmation(tcp);
+        }
+    }
+
+    /// Whether every TCP connection seals, or will begin to, with the newest generation.
+    pub(super) fn all_have_stepped(&self) -> bool {
+        let Some(keys) = &self.keys else { return false };
+        let has_stepped = |entry: &Tcp<Carried>| {
+            entry.seal.generation == keys.seal_target() || (entry.is_opening() && entry.begun.is_none())
+        };
+        self.tcps.values().all(has_stepped)
+    }
+
+    /// Has the peer show, by acknowledging a Ping, that it has the newest generation of keys.
+    fn ask_for_confirmation(&mut self, tcp: ConnectionId) {
+        let is_confirmed = self.keys.as_ref().is_none_or(Keys::is_confirmed);
+        if let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| !is_confirmed && entry.sent.is_empty()) {
             entry.ping = true;
         }
     }
 
-    /// Starts a new generation of this side's keys when half of the AEAD limit is used, once every TCP connection is at the
-    /// one before. One that is silent does not let the others' key run out: it is given up, for it may lag by one only.
-    pub(super) fn renew_keys_if_half_used(&mut self, now: Time) {
-        let Some(keys) = self.keys.as_ref().filter(|keys| keys.wants_update()) else { return };
-        let target = keys.seal_target();
-        let behind = |entry: &&Tcp<Carried>| entry.seal.generation < target;
-        if self.tcps.values().filter(behind).any(|entry| !entry.suspect) {
-            return;
-        }
-        let silent: Vec<ConnectionId> = self.tcps.values().filter(behind).map(|entry| entry.id).collect();
+    /// Gives up TCP connections that are silent and seal with an older generation than the newest: they may lag by one only,
+    /// and must not let the others' key run out.
+    fn give_up_silent_laggards(&mut self, now: Time, tcp: ConnectionId) {
+        let target = self.keys.as_ref().map_or(0, Keys::seal_target);
+        let lags = |entry: &&Tcp<Carried>| entry.suspect && entry.id != tcp && entry.seal.generation < target;
+        let silent: Vec<ConnectionId> = self.tcps.values().filter(lags).map(|entry| entry.id).collect();
         silent.into_iter().for_each(|tcp| self.lose_tcp(now, tcp, TcpFault::UserTimeout, None));
-        self.start_key_update();
+    }
+
+    /// Whether a join is under way that began with an older generation than the newest. It must not fall behind any
+    /// further: the peer opens its first record with at most the generation before its newest.
+    fn has_late_join(&self, target: u32) -> bool {
+        let is_late = |entry: &Tcp<Carried>| entry.is_opening() && entry.begun.is_some_and(|begun| begun < target);
+        self.tcps.values().any(is_late)
     }
 
     /// Starts a new generation of this side's keys; each TCP connection steps to it before its next record.
     pub(super) fn start_key_update(&mut self) {
+        let target = self.keys.as_ref().map_or(0, Keys::seal_target);
+        if self.has_late_join(target) {
+            return;
+        }
         let Some(keys) = &mut self.keys else { return };
+        if self.plain {
+            // Nothing is acknowledged there, and nobody joins: the peer steps in order on its one TCP connection.
+            keys.confirm_seal(keys.seal_target());
+        }
         if keys.start_seal_update().is_ok() {
             self.key_updates.0 += 1;
         }

@@ -61,6 +61,11 @@ impl<'a> Chooser<'a> {
         Self { policy, tcp, active, unattached: ask(policy, tcp, active) }
     }
 
+    /// Whether data is to go out on several TCP connections.
+    pub(super) fn is_redundant(&self) -> bool {
+        self.unattached == Choice::Duplicate
+    }
+
     /// What it may do for a stream that is attached to `attached`. Asked for each stream, so that nobody stands back for
     /// one that may not carry the stream: it would wait for ever.
     pub(super) fn choice(&self, attached: &[ConnectionId]) -> Choice {

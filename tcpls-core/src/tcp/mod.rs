@@ -50,6 +50,8 @@ pub(crate) struct Tcp<C> {
     /// Whether sealed records may follow `raw` already.
     pub(crate) may_seal: bool,
     pub(crate) seal: KeyPosition,
+    /// The generation of the first record that was sealed on it after the handshake.
+    pub(crate) begun: Option<u32>,
     /// The first record that was, or will be, sealed with the generation of `seal`.
     pub(crate) seal_since: RecordSeq,
     pub(crate) open: KeyPosition,
@@ -80,6 +82,10 @@ pub(crate) struct Tcp<C> {
     pub(crate) remote: Option<SocketAddr>,
     /// Since when the session can use it.
     pub(crate) since: Time,
+    /// When an authentic record came on it last.
+    pub(crate) heard: Time,
+    /// A Connection Status about it is under way: the next waits until it has arrived, or it could be overtaken.
+    pub(crate) status_in_flight: bool,
     pub(crate) counters: TcpCounters,
 }
 
@@ -91,6 +97,7 @@ impl<C> Tcp<C> {
             raw: Vec::new(),
             may_seal: false,
             seal: KeyPosition::default(),
+            begun: None,
             seal_since: RecordSeq(0),
             open: KeyPosition::default(),
             sent: SentLog::default(),
@@ -109,6 +116,8 @@ impl<C> Tcp<C> {
             local: None,
             remote: None,
             since: now,
+            heard: now,
+            status_in_flight: false,
             counters: TcpCounters::default(),
         }
     }
@@ -116,6 +125,11 @@ impl<C> Tcp<C> {
     /// Whether the peer has proven itself on it.
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, TcpState::Active | TcpState::Retiring)
+    }
+
+    /// Client: whether it is joining.
+    pub(crate) fn is_opening(&self) -> bool {
+        matches!(self.state, TcpState::Opening { .. })
     }
 
     /// Whether it is to be used only when no other lives.

@@ -8,6 +8,9 @@ use crate::error::PeerMisbehaved;
 use crate::time::Time;
 use crate::wire::ids::RecordSeq;
 
+/// Records that room is kept for when none is outstanding: a quiet session should not remember how busy it was.
+const KEPT: usize = 16;
+
 /// Records in the order they were sealed. Those that carry nothing worth keeping only take a number.
 #[derive(Debug)]
 pub(crate) struct SentLog<C> {
@@ -101,7 +104,17 @@ impl<C> SentLog<C> {
             self.progress = now;
         }
         self.bytes -= outcome.bytes;
+        if self.records.is_empty() {
+            self.records.shrink_to(KEPT);
+            self.carried.shrink_to(KEPT);
+        }
         Ok(outcome)
+    }
+
+    /// Nothing will be added any more: room for it is given back.
+    pub(crate) fn freeze(&mut self) {
+        self.records.shrink_to_fit();
+        self.carried.shrink_to_fit();
     }
 
     /// Everything that unacknowledged records carried and that this has not given before, oldest first; it stays noted,
@@ -109,6 +122,11 @@ impl<C> SentLog<C> {
     pub(crate) fn requeue(&mut self) -> impl Iterator<Item = &C> {
         let before = core::mem::replace(&mut self.requeued, self.carried.len());
         self.carried.iter().skip(before)
+    }
+
+    /// Everything that unacknowledged records carried.
+    pub(crate) fn carried(&self) -> impl Iterator<Item = &C> {
+        self.carried.iter()
     }
 
     /// Whether every ack-eliciting record is acknowledged.
@@ -186,6 +204,17 @@ mod tests {
         assert!(log.is_empty() && log.records.capacity() == 0);
         assert_eq!(log.next, RecordSeq(1000));
         log.ack(Time::ZERO, RecordSeq(999), |_| ()).unwrap();
+    }
+
+    #[test]
+    fn after_bulk_little_memory_is_kept() {
+        let mut log = SentLog::<u8>::default();
+        for _ in 0..1000 {
+            log.carry(1);
+            log.push(Time::ZERO, 100, 1);
+        }
+        log.ack(Time::ZERO, RecordSeq(999), |_| ()).unwrap();
+        assert!(log.records.capacity() <= 2 * KEPT && log.carried.capacity() <= 2 * KEPT);
     }
 
     #[test]

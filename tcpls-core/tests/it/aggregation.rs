@@ -187,3 +187,13 @@ fn a_tcp_connection_says_that_it_can_acknowledge_for_another() {
     assert!(pair.client().wants_write(ConnectionId(1)));
     assert!(pair.client().poll_transmit(now, ConnectionId(1), 1000, &mut out) > 0);
 }
+
+#[test]
+fn redundancy_does_not_send_the_same_twice_on_one_tcp_connection() {
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.client().set_scheduler(Box::new(Redundant));
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, &bytes(200_000));
+    pair.drive();
+    assert!(shares(&mut pair).iter().all(|share| *share <= 200_000), "{:?}", shares(&mut pair));
+}

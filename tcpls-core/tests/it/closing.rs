@@ -215,3 +215,33 @@ fn after_the_end_every_call_says_so() {
     assert_eq!(conn.poll_transmit(now, FIRST, 100_000, &mut Vec::new()), 0);
     assert_eq!(conn.poll_event(), None);
 }
+
+#[test]
+fn a_long_reason_keeps_to_the_room_that_there_is() {
+    for room in [256, 300, 700, 1100, 1200] {
+        let mut pair = Pair::established();
+        let now = pair.now;
+        pair.client().close(now, ErrorCode(3), &[b'x'; 1024]);
+        let (now, mut out) = (pair.now, Vec::new());
+        while pair.client().wants_write(FIRST) {
+            let written = pair.client().poll_transmit(now, FIRST, room, &mut out);
+            assert!(written <= room, "{written} bytes for a room of {room}");
+        }
+        pair.flow(FIRST, Server).send(&out);
+        pair.drive();
+        let Some(CloseReason::Peer { error: ErrorCode(3), reason }) = pair.close_reason(Server) else {
+            panic!("the server must hear the reason");
+        };
+        assert!(reason.len() == 1024 || room < 1200 && reason.len() >= 80, "{} of it in {room}", reason.len());
+    }
+}
+
+#[test]
+fn a_session_without_tcp_connections_that_is_closed_is_over() {
+    for side in [Client, Server] {
+        let mut pair = Pair::established();
+        pair.cut(FIRST);
+        pair.close(side, 0, b"nobody can hear this");
+        assert_eq!(pair.conn(side).state(), State::Closed, "{side:?} can't be joined any more");
+    }
+}

@@ -35,8 +35,12 @@ impl Mixed {
     }
 
     fn with(ours: Side, tls: Tls) -> Self {
+        Self::with_config(ours, tls, Config::default())
+    }
+
+    fn with_config(ours: Side, tls: Tls, config: Config) -> Self {
         let now = Time::from_millis(5);
-        let config = Arc::new(Config::default());
+        let config = Arc::new(config);
         let (conn, peer) = match ours {
             Client => {
                 let conn = Connection::client(now, config, start_client(&tls.client(1)), seed(2));
@@ -300,4 +304,57 @@ fn an_idle_plain_session_ends() {
     mixed.now += Duration::from_secs(61);
     mixed.conn.handle_timeout(mixed.now);
     assert_eq!(mixed.conn.close_reason(), Some(&CloseReason::IdleTimeout));
+}
+
+#[test]
+fn keys_are_renewed_as_often_as_it_takes() {
+    for ours in [Client, Server] {
+        let config = Config { confidentiality_limit: Some(40), ..Config::default() };
+        let mut mixed = Mixed::with_config(ours, Tls::default(), config);
+        mixed.drive();
+        for _ in 0..200 {
+            mixed.write(b"one record");
+            mixed.drive();
+        }
+        assert_eq!(mixed.conn.close_reason(), None);
+        assert_eq!(mixed.heard, b"one record".repeat(200));
+        assert!(mixed.conn.stats().key_updates.0 >= 9);
+    }
+}
+
+#[test]
+fn every_request_for_a_key_update_is_answered() {
+    let mut mixed = Mixed::established(Client);
+    for asked in 1..=4 {
+        mixed.peer.refresh_traffic_keys().unwrap();
+        mixed.drive();
+        assert_eq!(mixed.conn.stats().key_updates, (asked, asked));
+        assert!(!mixed.conn.wants_write(FIRST));
+    }
+}
+
+#[test]
+fn what_was_asked_for_before_the_peer_turned_out_to_be_plain_is_forgotten() {
+    let mut mixed = Mixed::new(Client);
+    mixed.conn.ping(FIRST).unwrap();
+    mixed.conn.set_backup(FIRST, true).unwrap();
+    mixed.conn.send_tcp_option(28, &[1]).unwrap();
+    mixed.conn.advertise("192.0.2.1:443".parse().unwrap()).unwrap();
+    mixed.drive();
+    assert_eq!(mixed.conn.state(), State::Plain);
+    assert!(!mixed.conn.wants_write(FIRST), "it would never stop wanting");
+}
+
+#[test]
+fn the_end_of_the_stream_keeps_to_the_room_that_there_is() {
+    for room in 256..600 {
+        let mut mixed = Mixed::established(Client);
+        mixed.write(&[1; 1000]);
+        mixed.conn.stream(ONLY).finish().unwrap();
+        let mut out = Vec::new();
+        for _ in 0..10 {
+            assert!(mixed.conn.poll_transmit(mixed.now, FIRST, room, &mut out) <= room, "room: {room}");
+        }
+        assert!(!mixed.conn.wants_write(FIRST));
+    }
 }

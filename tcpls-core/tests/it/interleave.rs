@@ -2,14 +2,16 @@
 //! prefix of what was written, and once the faults are over everything arrives.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use tcpls_core::connection::State;
-use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
+use tcpls_core::connection::schedule::{ActiveStandby, Aggregate, LowestRtt, Redundant, RoundRobin, Scheduler};
+use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode, StreamId};
 
 use crate::support::pair::bytes;
-use crate::support::{Client, Pair, Server, Setup, Side};
+use crate::support::{Client, Pair, Server, Setup, Side, Tls};
 
 /// One thing that happens. Numbers pick from what is there at the time.
 #[derive(Clone, Debug)]
@@ -30,7 +32,14 @@ enum Op {
     Detach { side: Side, stream: u8, pipe: u8 },
     UpdateKeys(Side),
     Ping { side: Side, pipe: u8 },
-    Advertise(Side),
+    Advertise { side: Side, host: u8 },
+    Withdraw(Side),
+    Addressed { side: Side, pipe: u8, host: u8 },
+    Priority { side: Side, stream: u8, priority: i8 },
+    Stop { side: Side, stream: u8 },
+    Schedule { side: Side, policy: u8 },
+    Option(Side),
+    Squeeze { bytes: u16 },
     Wait { millis: u16 },
     Close { side: Side, error: u8 },
 }
@@ -57,7 +66,15 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (side(), any::<u8>(), any::<u8>()).prop_map(|(side, stream, pipe)| Op::Detach { side, stream, pipe }),
         2 => side().prop_map(Op::UpdateKeys),
         1 => (side(), any::<u8>()).prop_map(|(side, pipe)| Op::Ping { side, pipe }),
-        1 => side().prop_map(Op::Advertise),
+        1 => (side(), 0u8..3).prop_map(|(side, host)| Op::Advertise { side, host }),
+        1 => side().prop_map(Op::Withdraw),
+        1 => (side(), any::<u8>(), 0u8..3).prop_map(|(side, pipe, host)| Op::Addressed { side, pipe, host }),
+        1 => (side(), any::<u8>(), any::<i8>())
+            .prop_map(|(side, stream, priority)| Op::Priority { side, stream, priority }),
+        1 => (side(), any::<u8>()).prop_map(|(side, stream)| Op::Stop { side, stream }),
+        2 => (side(), 0u8..5).prop_map(|(side, policy)| Op::Schedule { side, policy }),
+        1 => side().prop_map(Op::Option),
+        1 => any::<u16>().prop_map(|bytes| Op::Squeeze { bytes }),
         3 => (0u16..2000).prop_map(|millis| Op::Wait { millis }),
     ]
 }
@@ -80,12 +97,35 @@ struct Written {
 struct Model {
     pair: Pair,
     written: BTreeMap<(Side, StreamId), Written>,
+    advertised: Vec<(Side, AddressId)>,
+    /// Who has sent duplicates on purpose.
+    redundant: Vec<Side>,
     data: Vec<u8>,
+}
+
+fn address(host: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, host], 443))
+}
+
+fn scheduler(policy: u8) -> Box<dyn Scheduler> {
+    match policy {
+        0 => Box::new(Aggregate),
+        1 => Box::new(LowestRtt),
+        2 => Box::new(RoundRobin),
+        3 => Box::new(Redundant),
+        _ => Box::new(ActiveStandby),
+    }
 }
 
 impl Model {
     fn new(setup: Setup) -> Self {
-        Self { pair: setup.established(), written: BTreeMap::new(), data: bytes(1 << 16) }
+        Self {
+            pair: setup.established(),
+            written: BTreeMap::new(),
+            advertised: Vec::new(),
+            redundant: Vec::new(),
+            data: bytes(1 << 16),
+        }
     }
 
     /// One of the TCP connections that `side` has.
@@ -152,12 +192,36 @@ impl Model {
                     _ = self.pair.conn(side).ping(tcp);
                 }
             }
-            Op::Advertise(side) => {
-                let advertised = self.pair.conn(side).advertise("192.0.2.1:443".parse().unwrap());
-                if let (Ok(id), true) = (advertised, now.as_nanos().is_multiple_of(2)) {
-                    self.pair.conn(side).withdraw(id).unwrap();
+            Op::Advertise { side, host } => {
+                if let Ok(id) = self.pair.conn(side).advertise(address(host)) {
+                    self.advertised.push((side, id));
                 }
             }
+            Op::Withdraw(side) => {
+                if let Some(at) = self.advertised.iter().position(|(owner, _)| *owner == side) {
+                    let (_, id) = self.advertised.swap_remove(at);
+                    _ = self.pair.conn(side).withdraw(id);
+                }
+            }
+            Op::Addressed { side, pipe, host } => {
+                if let Some(tcp) = self.tcp(side, pipe) {
+                    let (local, remote) =
+                        if side == Server { (Some(address(host)), None) } else { (None, Some(address(host))) };
+                    self.pair.conn(side).set_tcp_addresses(tcp, local, remote);
+                }
+            }
+            Op::Priority { side, stream, priority } => {
+                if let Some(id) = self.stream(side, stream) {
+                    _ = self.pair.conn(side).stream(id).set_priority(priority);
+                }
+            }
+            Op::Stop { side, stream } => self.stop(side, stream),
+            Op::Schedule { side, policy } => {
+                self.redundant.extend((policy == 3).then_some(side));
+                self.pair.conn(side).set_scheduler(scheduler(policy));
+            }
+            Op::Option(side) => _ = self.pair.conn(side).send_tcp_option(28, &[1, 2]),
+            Op::Squeeze { bytes } => self.pair.socket_buffer = 256 + usize::from(bytes),
             Op::Wait { millis } => self.pair.advance(Duration::from_millis(millis.into())),
             Op::Close { side, error } => self.pair.close(side, error.into(), b"as it happens"),
         }
@@ -213,6 +277,14 @@ impl Model {
         }
     }
 
+    /// The reader of a stream of the peer's wants no more of it; the writer gives it up.
+    fn stop(&mut self, side: Side, stream: u8) {
+        let Some(id) = self.stream(side.peer(), stream) else { return };
+        if self.pair.conn(side).stream(id).stop(ErrorCode(2)).is_ok() {
+            self.written.get_mut(&(side.peer(), id)).unwrap().fate = Fate::Reset;
+        }
+    }
+
     /// The faults are over: both ends get at least one TCP connection that works, and time.
     fn heal(&mut self) {
         self.pair.heal();
@@ -238,9 +310,23 @@ impl Model {
         }
     }
 
+    /// Each byte went out again at most once for each TCP connection that was lost with it.
+    fn check_thrift(&mut self) {
+        for side in [Client, Server] {
+            let stats = self.pair.conn(side).stats();
+            let sent: u64 = stats.tcp.iter().map(|tcp| tcp.counters.stream_bytes_sent).sum();
+            let again: u64 = stats.tcp.iter().map(|tcp| tcp.counters.requeued_bytes).sum();
+            let written = self.written.iter().filter(|((writer, _), _)| *writer == side);
+            let written: u64 = written.map(|(_, written)| written.bytes.len() as u64).sum();
+            let thrifty = sent <= written + again || self.redundant.contains(&side);
+            assert!(thrifty, "{side:?} sent {sent} bytes, {again} of them again, of {written} that were written");
+        }
+    }
+
     /// Everything has arrived, if the session lives.
     fn check_complete(&mut self) {
         self.check_prefixes();
+        self.check_thrift();
         for ((writer, id), written) in &self.written {
             let inbox = self.pair.end(writer.peer()).inbox(*id);
             if written.fate != Fate::Reset {
@@ -298,6 +384,27 @@ proptest! {
             (config.initial_stream_window, config.max_stream_window) = (20_000, 50_000);
             (config.send_buffer, config.stream_send_buffer) = (100_000, 60_000);
             config.max_streams = 3;
+        });
+        let mut model = run(setup, &ops);
+        model.heal();
+        prop_assert_eq!(model.pair.close_reason(Client), None);
+        prop_assert_eq!(model.pair.close_reason(Server), None);
+        model.check_complete();
+    }
+
+    #[test]
+    fn tiny_windows_and_client_certificates_change_nothing(
+        ops in prop::collection::vec(op(), 1..120),
+        window in 1u64..4000,
+        confidentiality in 3_000u64..6_000,
+    ) {
+        let tls = Tls { client_auth: true, client_has_certificate: true, ..Tls::default() };
+        let setup = Setup { tls, ..setup() }.both(|config| {
+            (config.initial_session_window, config.max_session_window) = (window * 2, window * 4);
+            (config.initial_stream_window, config.max_stream_window) = (window, window * 2);
+            (config.send_buffer, config.stream_send_buffer) = (40_000, 20_000);
+            (config.overhead_budget, config.ack_every_records) = (1 << 30, 2);
+            config.confidentiality_limit = Some(confidentiality);
         });
         let mut model = run(setup, &ops);
         model.heal();

@@ -202,3 +202,33 @@ fn records_that_do_not_open_are_counted_over_all_tcp_connections_and_end_the_ses
     assert_eq!(pair.close_reason(Server), Some(reason));
     assert!(matches!(pair.close_reason(Client), Some(CloseReason::Peer { .. })));
 }
+
+#[test]
+fn an_end_that_only_acknowledges_renews_its_keys_too() {
+    let mut pair = Setup::default().both(|config| config.confidentiality_limit = Some(60)).established();
+    let stream = pair.open_stream(Client);
+    for _ in 0..300 {
+        pair.write(Client, stream, b"x");
+        pair.drive();
+    }
+    assert_eq!(pair.server().state(), State::Established);
+    assert!(pair.server().stats().key_updates.0 >= 8);
+}
+
+#[test]
+fn a_join_that_is_long_under_way_succeeds_however_often_keys_change() {
+    for slowly in [false, true] {
+        let mut pair = Pair::established();
+        let second = if slowly { pair.open_tcp_slowly() } else { pair.open_tcp() };
+        pair.step(Client);
+        pair.stall(second);
+        for _ in 0..4 {
+            pair.client().update_keys();
+            pair.transfer(Client, b"so that the update is acknowledged");
+        }
+        pair.unstall(second);
+        pair.drive();
+        assert_eq!(pair.live(Client), [FIRST, second], "slowly: {slowly}");
+        assert_eq!(pair.live(Server), [FIRST, second], "slowly: {slowly}");
+    }
+}

@@ -22,6 +22,7 @@ mod join;
 mod keys;
 mod layers;
 mod migration;
+mod robust;
 mod silence;
 mod statements;
 mod streams;

@@ -238,3 +238,23 @@ fn a_tcp_option_reaches_the_peers_application() {
     let option = Event::TcpOption { tcp: FIRST, kind: 28, value: vec![0, 0, 0x75, 0x30] };
     assert!(pair.events(Server).contains(&option));
 }
+
+#[test]
+fn the_status_that_was_set_last_counts_whatever_overtakes_it() {
+    let mut pair = Pair::with_tcp_connections(3);
+    let third = ConnectionId(2);
+    let send = |pair: &mut Pair, on| {
+        let (now, mut out) = (pair.now, Vec::new());
+        while pair.client().poll_transmit(now, on, 10_000, &mut out) > 0 {}
+        pair.flow(on, Server).send(&out);
+    };
+    pair.stall(FIRST);
+    pair.client().set_backup(third, true).unwrap();
+    send(&mut pair, FIRST);
+    pair.client().set_backup(third, false).unwrap();
+    send(&mut pair, SECOND);
+    pair.drive();
+    pair.unstall(FIRST);
+    pair.drive();
+    assert!(!pair.server().tcp_stats(third).unwrap().backup);
+}

@@ -46,8 +46,13 @@ impl Streams {
         self.next_stream(tcp, may).is_some()
     }
 
+    /// Redundant mode from now on: what each TCP connection carries is remembered.
+    pub(crate) fn track_carriers(&mut self) {
+        self.shared.redundant = true;
+    }
+
     /// Redundant mode: a piece that is in flight on other TCP connections, but was not carried by `tcp`, of a stream that
-    /// `may` lets pass. What was sent before the first such piece counts as not carried. Looks at every stream
+    /// `may` lets pass. What was sent before [`Streams::track_carriers`] counts as not carried. Looks at every stream
     /// that may use `tcp`.
     pub(crate) fn next_duplicate_where(
         &mut self,
@@ -58,8 +63,8 @@ impl Streams {
         let is_it = |(id, stream): &(&StreamId, &mut Stream)| {
             stream.may_use(tcp) && may(**id, &stream.attached) && stream.send.has_duplicate(tcp)
         };
-        self.shared.redundant = true;
         let (_, stream) = self.map.iter_mut().find(is_it).filter(|_| max > 0)?;
+        self.shared.redundant = true;
         let chunk = stream.send.next_duplicate(tcp, clamp(max))?;
         stream.send.set_carried(tcp, &chunk);
         Some(chunk)

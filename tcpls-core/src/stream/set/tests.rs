@@ -411,6 +411,7 @@ fn a_chunk_is_small_enough_to_be_remembered_by_the_thousand() {
 fn redundant_mode_sends_everything_on_every_tcp_connection() {
     let mut client = client();
     let a = client.open().unwrap();
+    client.track_carriers();
     assert_eq!(client.next_duplicate_where(A, 9, |_, _| true), None);
     client.write(a, &[0; 100]).unwrap();
     client.finish(a).unwrap();
