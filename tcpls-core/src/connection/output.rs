@@ -185,10 +185,9 @@ impl Connection {
     /// begins with the generation of the others instead.
     fn step_keys(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<bool, KeyError> {
         let Some(keys) = &self.keys else { return Err(KeyError::NoKeys) };
-        if let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| entry.id != ConnectionId::FIRST) {
-            if entry.begun.is_none() {
-                entry.seal.generation = keys.seal_target();
-            }
+        let is_fresh = |entry: &&mut Tcp<Carried>| entry.id != ConnectionId::FIRST && entry.begun.is_none();
+        if let Some(entry) = self.tcps.get_mut(&tcp).filter(is_fresh) {
+            entry.seal.generation = keys.seal_target();
         }
         let behind = self.tcps.get(&tcp).is_some_and(|entry| entry.seal.generation < keys.seal_target());
         if !behind {
