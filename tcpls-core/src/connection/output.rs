@@ -188,8 +188,8 @@ impl Connection {
     /// begins with the generation of the others instead.
     fn step_keys(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<bool, KeyError> {
         let Some(keys) = &self.keys else { return Err(KeyError::NoKeys) };
-        let has_not_begun = |entry: &&mut Tcp<Carried>| entry.id != ConnectionId::FIRST && entry.begun.is_none();
-        if let Some(entry) = self.tcps.get_mut(&tcp).filter(has_not_begun) {
+        let is_fresh = |entry: &&mut Tcp<Carried>| entry.id != ConnectionId::FIRST && entry.begun.is_none();
+        if let Some(entry) = self.tcps.get_mut(&tcp).filter(is_fresh) {
             entry.seal.generation = keys.seal_target();
         }
         let behind = self.tcps.get(&tcp).is_some_and(|entry| entry.seal.generation < keys.seal_target());

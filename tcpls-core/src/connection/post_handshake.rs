@@ -173,17 +173,25 @@ impl Connection {
         silent.into_iter().for_each(|tcp| self.lose_tcp(now, tcp, TcpFault::UserTimeout, None));
     }
 
-    /// Whether a join is under way that began with an older generation than the newest. It must not fall behind any
-    /// further: the peer opens its first record with at most the generation before its newest.
-    fn has_late_join(&self, target: u32) -> bool {
-        let is_late = |entry: &Tcp<Carried>| entry.is_opening() && entry.begun.is_some_and(|begun| begun < target);
-        self.tcps.values().any(is_late)
+    /// Whether there is a TCP connection whose first record, under an older generation than the newest, may not have arrived.
+    /// It must not fall behind any further: the peer opens it with at most the generation before its newest. A Ping finds
+    /// out.
+    fn has_late_join(&mut self) -> bool {
+        let target = self.keys.as_ref().map_or(0, Keys::seal_target);
+        let side = self.side;
+        let is_late = |entry: &&mut Tcp<Carried>| {
+            let is_unheard = entry.is_opening() || (side == Side::Server && entry.rtt.smoothed().is_none());
+            entry.id != ConnectionId::FIRST && is_unheard && entry.begun.is_some_and(|begun| begun < target)
+        };
+        let mut late = self.tcps.values_mut().filter(is_late).peekable();
+        let has_one = late.peek().is_some();
+        late.for_each(|entry| entry.ping |= entry.sent.is_empty());
+        has_one
     }
 
     /// Starts a new generation of this side's keys; each TCP connection steps to it before its next record.
     pub(super) fn start_key_update(&mut self) {
-        let target = self.keys.as_ref().map_or(0, Keys::seal_target);
-        if self.has_late_join(target) {
+        if self.has_late_join() {
             return;
         }
         let Some(keys) = &mut self.keys else { return };

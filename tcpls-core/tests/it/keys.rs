@@ -232,3 +232,24 @@ fn a_join_that_is_long_under_way_succeeds_however_often_keys_change() {
         assert_eq!(pair.live(Server), [FIRST, second], "slowly: {slowly}");
     }
 }
+
+#[test]
+fn an_answer_to_a_join_that_is_long_under_way_opens_however_often_keys_change() {
+    let mut pair = Pair::established();
+    let second = pair.open_tcp();
+    pair.step(Client);
+    pair.deliver(second, Server, usize::MAX);
+    pair.step(Server);
+    pair.stall(second);
+    for _ in 0..4 {
+        pair.server().update_keys();
+        pair.transfer(Server, b"so that the update is acknowledged");
+    }
+    pair.unstall(second);
+    pair.drive();
+    assert_eq!(pair.live(Client), [FIRST, second]);
+    assert_eq!(pair.live(Server), [FIRST, second]);
+    pair.server().update_keys();
+    pair.drive();
+    assert!(pair.server().stats().key_updates.0 >= 2);
+}
