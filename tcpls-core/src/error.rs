@@ -109,8 +109,6 @@ pub enum PeerMisbehaved {
     HandshakeMessage,
     /// More key updates than allowed.
     TooManyKeyUpdates,
-    /// Records after the peer said that it would send no more.
-    DataAfterClose,
     /// Too many records that failed to open.
     IntegrityLimit,
 }
@@ -172,7 +170,6 @@ impl fmt::Display for PeerMisbehaved {
             Self::FatalAlert(n) => write!(f, "alert {n}"),
             Self::HandshakeMessage => f.write_str("post-handshake message that can't be"),
             Self::TooManyKeyUpdates => f.write_str("too many key updates"),
-            Self::DataAfterClose => f.write_str("data after the peer said it would send no more"),
             Self::IntegrityLimit => f.write_str("too many records failed to decrypt"),
         }
     }
@@ -208,8 +205,6 @@ pub enum TcpFault {
     JoinRefused,
     /// No acknowledgment came for the user timeout.
     UserTimeout,
-    /// The peer withdrew the address.
-    AddressWithdrawn,
     /// This side retired it, as the application asked, or to make room for one that joined.
     Retired,
     /// The session ended.
@@ -231,7 +226,6 @@ impl fmt::Display for TcpFault {
             Self::JoinTimeout => f.write_str("join timed out"),
             Self::JoinRefused => f.write_str("join refused"),
             Self::UserTimeout => f.write_str("no acknowledgment in time"),
-            Self::AddressWithdrawn => f.write_str("address withdrawn"),
             Self::Retired => f.write_str("retired"),
             Self::SessionClosed => f.write_str("session closed"),
         }

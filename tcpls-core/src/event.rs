@@ -28,8 +28,8 @@ pub enum Event {
         /// The address.
         address: SocketAddr,
     },
-    /// The peer withdrew an address: no TCP connection may use it any more (draft, 5.2.8). The owner ends those that
-    /// do with `Connection::handle_address_gone`.
+    /// The peer withdrew an address: no new TCP connection may use it (draft, 5.2.8). Those that do, as
+    /// `Connection::set_tcp_addresses` told, are being left.
     AddressWithdrawn {
         /// Its ID.
         id: AddressId,

@@ -33,11 +33,18 @@ impl LocalAddresses {
         Ok(id)
     }
 
-    /// Marks it withdrawn; the address it had.
-    pub(crate) fn withdraw(&mut self, id: AddressId) -> Result<SocketAddr, AddressError> {
+    /// Marks it withdrawn.
+    pub(crate) fn withdraw(&mut self, id: AddressId) -> Result<(), AddressError> {
         let local = self.known.get_mut(&id).filter(|local| !local.withdrawn).ok_or(AddressError::Unknown)?;
         local.withdrawn = true;
-        Ok(local.address)
+        Ok(())
+    }
+
+    /// Whether `end` of a TCP connection is an address that was withdrawn and is not advertised under another ID.
+    pub(crate) fn is_withdrawn(&self, end: SocketAddr) -> bool {
+        let covers = |local: &&Local| covers(local.address, end);
+        let mut known = self.known.values().filter(covers).peekable();
+        known.peek().is_some() && known.all(|local| local.withdrawn)
     }
 
     pub(crate) fn get(&self, id: AddressId) -> Option<SocketAddr> {
@@ -56,9 +63,15 @@ impl LocalAddresses {
     }
 }
 
-/// The peer's addresses; `None` for those that were removed, which is remembered for ever (at most 256).
+/// The peer's addresses. Those that were removed are remembered for ever (at most 256 in all).
 #[derive(Default)]
-pub(crate) struct PeerAddresses(BTreeMap<AddressId, Option<SocketAddr>>);
+pub(crate) struct PeerAddresses(BTreeMap<AddressId, Peer>);
+
+#[derive(Clone, Copy)]
+struct Peer {
+    address: SocketAddr,
+    removed: bool,
+}
 
 impl PeerAddresses {
     /// True if it is new. Another content for a known ID, or a removed ID, is ignored (draft E15, E16).
@@ -69,19 +82,32 @@ impl PeerAddresses {
         if self.in_force().count() >= MAX_STORED {
             return Err(PeerMisbehaved::TooManyAddresses);
         }
-        self.0.insert(id, Some(address));
+        self.0.insert(id, Peer { address, removed: false });
         Ok(true)
     }
 
     /// The address it had; `None` if it is unknown or was removed before, which is ignored (draft E19).
     pub(crate) fn remove(&mut self, id: AddressId) -> Option<SocketAddr> {
-        self.0.get_mut(&id)?.take()
+        let peer = self.0.get_mut(&id).filter(|peer| !peer.removed)?;
+        peer.removed = true;
+        Some(peer.address)
     }
 
     // draft E17
     pub(crate) fn in_force(&self) -> impl Iterator<Item = (AddressId, SocketAddr)> + '_ {
-        self.0.iter().filter_map(|(id, address)| address.map(|address| (*id, address)))
+        self.0.iter().filter(|(_, peer)| !peer.removed).map(|(id, peer)| (*id, peer.address))
     }
+
+    /// Whether `end` of a TCP connection is an address that was removed and is not in force under another ID.
+    pub(crate) fn is_withdrawn(&self, end: SocketAddr) -> bool {
+        let mut known = self.0.values().filter(|peer| covers(peer.address, end)).peekable();
+        known.peek().is_some() && known.all(|peer| peer.removed)
+    }
+}
+
+/// Whether an advertised address is that of a TCP connection's end. A client's may come without a port: any port then.
+fn covers(advertised: SocketAddr, end: SocketAddr) -> bool {
+    end.ip() == advertised.ip() && (advertised.port() == 0 || end.port() == advertised.port())
 }
 
 #[cfg(test)]

@@ -58,9 +58,9 @@ impl Connection {
     // draft I12
     pub fn withdraw(&mut self, id: AddressId) -> Result<(), AddressError> {
         self.check_addresses()?;
-        let address = self.local_addresses.withdraw(id)?;
+        self.local_addresses.withdraw(id)?;
         self.pending.insert(Due::RemoveAddress(id));
-        self.leave_address(address);
+        self.leave_withdrawn_addresses();
         Ok(())
     }
 
@@ -79,11 +79,12 @@ impl Connection {
         }
     }
 
-    /// Says between which addresses a TCP connection runs, so that it can be left when one of them is withdrawn.
+    /// Says between which addresses a TCP connection runs, so that it can be left when one of them is, or was, withdrawn.
     pub fn set_tcp_addresses(&mut self, tcp: ConnectionId, local: Option<SocketAddr>, remote: Option<SocketAddr>) {
         if let Some(entry) = self.tcps.get_mut(&tcp) {
             (entry.local, entry.remote) = (local, remote);
         }
+        self.leave_withdrawn_addresses();
     }
 
     /// Marks a TCP connection as a backup, to be used only when no other lives, or as available again; the peer is asked to

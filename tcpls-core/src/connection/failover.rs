@@ -29,7 +29,6 @@ impl Gone {
             TcpFault::Alert(_) => 3,
             TcpFault::UserTimeout | TcpFault::JoinTimeout => 4,
             TcpFault::Retired => 5,
-            TcpFault::AddressWithdrawn => 6,
             _ => 0,
         }
     }
@@ -168,12 +167,14 @@ impl Connection {
         }
     }
 
-    /// TCP connections to or from `address` are left (draft E18). A client's address may come without a port: any port then.
-    pub(super) fn leave_address(&mut self, address: SocketAddr) {
-        let matches =
-            |end: SocketAddr| end.ip() == address.ip() && (address.port() == 0 || end.port() == address.port());
-        let uses = |entry: &&Tcp<Carried>| [entry.local, entry.remote].into_iter().flatten().any(matches);
-        let leaving: Vec<ConnectionId> = self.tcps.values().filter(uses).map(|entry| entry.id).collect();
+    /// TCP connections to or from withdrawn addresses are left (draft E18).
+    /// One that is still joining is left as soon as it has joined.
+    pub(super) fn leave_withdrawn_addresses(&mut self) {
+        let withdrawn =
+            |end: SocketAddr| self.peer_addresses.is_withdrawn(end) || self.local_addresses.is_withdrawn(end);
+        let uses = |entry: &&Tcp<Carried>| [entry.local, entry.remote].into_iter().flatten().any(withdrawn);
+        let leaving: Vec<ConnectionId> =
+            self.tcps.values().filter(|entry| entry.is_active()).filter(uses).map(|entry| entry.id).collect();
         leaving.into_iter().for_each(|tcp| self.retire(tcp));
     }
 

@@ -208,7 +208,7 @@ impl Connection {
     fn on_remove_address(&mut self, now: Time, removed: frame::RemoveAddress) -> Outcome {
         if let Some(address) = self.peer_addresses.remove(removed.id) {
             self.events.push_back(Event::AddressWithdrawn { id: removed.id, address });
-            self.leave_address(address);
+            self.leave_withdrawn_addresses();
         }
         self.idle(now, 1)
     }

@@ -156,6 +156,7 @@ impl Connection {
     /// A TCP connection has joined.
     pub(super) fn welcome(&mut self, tcp: ConnectionId) {
         self.tcp_event(TcpEvent::Joined { tcp });
+        self.leave_withdrawn_addresses();
         if self.stranded_until.take().is_some() {
             self.events.push_back(crate::event::Event::Recovered);
         }

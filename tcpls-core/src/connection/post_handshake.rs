@@ -65,7 +65,9 @@ impl Connection {
         {
             return Err(PeerMisbehaved::HandshakeMessage);
         }
-        let mut messages = core::mem::take(&mut self.messages.partial);
+        // Only the first TCP connection brings messages that a record may not hold: tickets.
+        let is_first = tcp == ConnectionId::FIRST;
+        let mut messages = if is_first { core::mem::take(&mut self.messages.partial) } else { Vec::new() };
         messages.extend_from_slice(body);
         let mut rest = &messages[..];
         while let Some((kind, body, after)) = split_message(rest) {
@@ -77,8 +79,10 @@ impl Connection {
             }
             self.take_message(now, tcp, kind, body)?;
         }
-        self.messages.partial = rest.to_vec();
-        Ok(())
+        if is_first {
+            self.messages.partial = rest.to_vec();
+        }
+        if is_first || rest.is_empty() { Ok(()) } else { Err(PeerMisbehaved::HandshakeMessage) }
     }
 
     fn take_message(&mut self, now: Time, tcp: ConnectionId, kind: u8, body: &[u8]) -> Result<(), PeerMisbehaved> {

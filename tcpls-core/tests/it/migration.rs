@@ -200,6 +200,27 @@ fn an_advertised_address_is_told_and_a_withdrawn_one_leaves_its_tcp_connections(
     pair.assert_received(Server, stream, &data);
 }
 
+// draft E18
+#[test]
+fn a_join_under_way_to_a_withdrawn_address_is_left_when_it_has_joined() {
+    let mut pair = Pair::established();
+    let address = "192.0.2.9:443".parse().unwrap();
+    let id = pair.server().advertise(address).unwrap();
+    pair.drive();
+    let second = pair.open_tcp_slowly();
+    pair.client().set_tcp_addresses(second, None, Some(address));
+    pair.server().withdraw(id).unwrap();
+    while pair.step(Server) && pair.deliver(FIRST, Client, usize::MAX) > 0 {}
+    assert!(pair.events(Client).contains(&Event::AddressWithdrawn { id, address }));
+    assert_eq!(pair.live(Client), [FIRST, second], "its join is under way");
+    pair.drive();
+    assert_eq!(pair.fault(Client, second), Some(TcpFault::Retired));
+    let third = pair.join();
+    pair.client().set_tcp_addresses(third, None, Some(address));
+    pair.drive();
+    assert_eq!(pair.live(Client), [FIRST], "nor may a later one use it");
+}
+
 #[test]
 fn an_address_is_not_withdrawn_before_it_is_known() {
     // The two frames could cross on two TCP connections; the second would be ignored, and the address be used for ever.
