@@ -9,7 +9,8 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use tcpls_core::{
-    Config, Connection, ConnectionId, Endpoint, EndpointConfig, ErrorCode, Incoming, Seed, State, StreamId, TcpEnd, Time,
+    Config, Connection, ConnectionId, Endpoint, EndpointConfig, ErrorCode, Incoming, Seed, State, StreamId, TcpEnd,
+    Time,
 };
 use tcpls_fuzz::{NullHandshake, record};
 
