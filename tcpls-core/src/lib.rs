@@ -22,9 +22,12 @@
 //! #     let mut roots = rustls::RootCertStore::empty();
 //! #     roots.add(made.cert.der().clone()).unwrap();
 //! #     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-//! #     let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+//! #     let provider = Arc::new(rustls::crypto::ring::default_provider());
+//! #     let client = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+//! #     let client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
 //! #     let chain = vec![made.cert.der().clone()];
-//! #     let server = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+//! #     let server = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+//! #     let server = server.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
 //! #     let names: &[&[u8]] = &[b"echo"];
 //! #     (RustlsClient::new(client.into(), names).unwrap(), RustlsServer::new(server.into(), names).unwrap())
 //! # }

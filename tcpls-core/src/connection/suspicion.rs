@@ -17,6 +17,11 @@ const FIRST_PATIENCE: Duration = Duration::from_millis(250);
 const MIN_MARGIN: Duration = Duration::from_millis(20);
 
 impl Connection {
+    /// Whether TCP connection `tcp` owes an answer for longer than it should ([`TcpEvent::Stalled`]).
+    pub fn is_stalled(&self, tcp: ConnectionId) -> bool {
+        self.tcps.get(&tcp).is_some_and(|entry| entry.suspect)
+    }
+
     /// When `entry` becomes suspect if nothing is acknowledged. `None` if it is already, owes nothing, or is alone, so that
     /// suspicion would change nothing.
     pub(super) fn suspicion_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {

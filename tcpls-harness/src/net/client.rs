@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::driver::Driver;
 use super::error::{AddTcpError, ConnectError};
+use super::keeper::{Keep, Path};
 use super::os::{now, seed};
 use super::session::Session;
 use super::shared::{Handle, Input, Shared};
@@ -35,13 +36,13 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// The local address of the first TCP connection; `None` leaves it to the routes.
     pub local: Option<SocketAddr>,
-    /// Whether to connect again by itself when the last TCP connection is lost. The session waits for that as long as
+    /// What the session does by itself when TCP connections are lost. Without any, it waits as long as
     /// [`Config::session_timeout`] says.
-    pub reconnect: bool,
+    pub keep: Keep,
 }
 
 impl ClientOptions {
-    /// Defaults for everything else; `reconnect` is on.
+    /// Defaults for everything else; paths are kept in use.
     pub fn new(tls: RustlsClient, server_name: ServerName<'static>) -> Self {
         Self {
             tls,
@@ -50,7 +51,7 @@ impl ClientOptions {
             socket: SocketOptions::default(),
             connect_timeout: Duration::from_secs(5),
             local: None,
-            reconnect: true,
+            keep: Keep::default(),
         }
     }
 }
@@ -59,7 +60,7 @@ impl ClientOptions {
 pub(crate) struct Joining {
     pub(crate) socket: SocketOptions,
     pub(crate) connect_timeout: Duration,
-    pub(crate) reconnect: bool,
+    pub(crate) keep: Keep,
 }
 
 impl Session {
@@ -74,11 +75,11 @@ impl Session {
         let tls = options.tls.handshake(options.server_name.clone()).map_err(ConnectError::Tls)?;
         let (remote, stream) = connect_to_one(addresses, &options).await?;
         let conn = Connection::client(now(), options.config, tls, seed());
-        let joining =
-            Joining { socket: options.socket, connect_timeout: options.connect_timeout, reconnect: options.reconnect };
+        let joining = Joining { socket: options.socket, connect_timeout: options.connect_timeout, keep: options.keep };
         let shared = Shared::new(conn, Some(joining));
         let session = Self::new(Handle::new(shared.clone()));
-        shared.with(|state| state.remember(remote));
+        let path = Path { remote, local: options.local };
+        shared.with(|state| state.set_path(ConnectionId::FIRST, path));
         tokio::spawn(Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, BytesMut::new())));
         session.wait_established().await.map_err(ConnectError::Handshake)?;
         Ok(session)
@@ -95,12 +96,9 @@ impl Session {
         let stream = connect(remote, local, joining.connect_timeout, &joining.socket)
             .await
             .map_err(|error| AddTcpError::Tcp(remote, error))?;
-        let (tcp, joined) = self.handle().with(|state| open(state, stream))?;
+        let (tcp, joined) = self.handle().with(|state| open(state, stream, Path { remote, local }))?;
         match joined.await {
-            Ok(Ok(())) => {
-                self.handle().with(|state| state.remember(remote));
-                Ok(tcp)
-            }
+            Ok(Ok(())) => Ok(tcp),
             Ok(Err(fault)) => Err(AddTcpError::Join(fault)),
             Err(_) => Err(AddTcpError::Closed),
         }
@@ -124,9 +122,14 @@ async fn connect_to_one(
 type Joined = oneshot::Receiver<Result<(), tcpls_core::error::TcpFault>>;
 
 /// Spends a token on a TCP connection that is established, and hands its socket to the session's task.
-pub(crate) fn open(state: &mut super::shared::State, stream: TcpStream) -> Result<(ConnectionId, Joined), AddTcpError> {
+pub(crate) fn open(
+    state: &mut super::shared::State,
+    stream: TcpStream,
+    path: Path,
+) -> Result<(ConnectionId, Joined), AddTcpError> {
     match state.conn.open_tcp(now()) {
         Ok(tcp) => {
+            state.joining_on.insert(tcp, path);
             state.inbox.push(Input::Opened(tcp, stream));
             state.wake_task();
             Ok((tcp, state.watch_join(tcp)))

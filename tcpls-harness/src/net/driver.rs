@@ -15,9 +15,9 @@ use tcpls_core::wire::ids::ConnectionId;
 use tokio::time::Sleep;
 
 use super::claims::Claimant;
+use super::keeper::keep;
 use super::leaving::Leaving;
 use super::os::{instant, now};
-use super::reconnect::reconnect;
 use super::shared::{Input, Shared};
 use super::socket::{Socket, WRITE_BATCH};
 
@@ -73,9 +73,9 @@ impl Driver {
 
     /// The waker is left first: what the application does from here on is not missed.
     fn take_inbox(&mut self, cx: &Context<'_>) {
-        let (inbox, wants_reconnect) = self.shared.drive(|state| {
+        let (inbox, redials) = self.shared.drive(|state| {
             state.attend(cx.waker());
-            (std::mem::take(&mut state.inbox), std::mem::take(&mut state.wants_reconnect))
+            (std::mem::take(&mut state.inbox), std::mem::take(&mut state.redials))
         });
         for input in inbox {
             match input {
@@ -86,8 +86,8 @@ impl Driver {
                 Input::Reset(tcp) => self.reset(tcp),
             }
         }
-        if wants_reconnect && self.shared.joining.is_some() {
-            tokio::spawn(reconnect(Arc::downgrade(&self.shared)));
+        for redial in redials {
+            tokio::spawn(keep(Arc::downgrade(&self.shared), redial));
         }
     }
 

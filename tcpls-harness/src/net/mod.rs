@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `session` | [`Session`]: streams, TCP connections, addresses, events, the end |
 //! | `stream` | [`Stream`] and its halves, as `AsyncRead` and `AsyncWrite` or chunk by chunk without copying |
-//! | `client`, `reconnect` | connecting, joining more TCP connections, coming back after the last was lost |
+//! | `client`, `keeper` | connecting, joining more TCP connections, trying paths again |
 //! | `listener` | accepting sessions, bringing joins to the session they belong to |
 //! | `driver` | the task: what sockets, timers and the application do becomes calls on the state machine |
 //! | `shared` | what the task and the application's handles share: the state machine, and who waits for what |
@@ -17,10 +17,10 @@ mod claims;
 mod client;
 mod driver;
 mod error;
+mod keeper;
 mod leaving;
 mod listener;
 mod os;
-mod reconnect;
 mod session;
 mod shared;
 mod socket;
@@ -28,6 +28,7 @@ mod stream;
 
 pub use self::client::ClientOptions;
 pub use self::error::{AddTcpError, ConnectError, ListenError, SessionClosed};
+pub use self::keeper::Keep;
 pub use self::listener::{Listener, ServerOptions};
 pub use self::session::{Events, Session};
 pub use self::socket::SocketOptions;

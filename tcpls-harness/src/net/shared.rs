@@ -3,7 +3,7 @@
 //! Whoever touches the state machine does so inside [`Shared::with`] (the application) or [`Shared::drive`] (the task):
 //! both hear the events that follow and wake whoever waited for them, once the lock is released.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -19,12 +19,11 @@ use tokio::net::TcpStream;
 use tokio::sync::{broadcast, oneshot};
 
 use super::client::Joining;
+use super::keeper::{Path, Redial};
 use super::os::now;
 
 /// Events that a slow listener may lag behind before it misses the oldest.
 const EVENT_BACKLOG: usize = 256;
-/// Addresses that a client remembers to come back to.
-const MAX_KNOWN: usize = 16;
 
 /// Something for the session's task.
 pub(crate) enum Input {
@@ -55,12 +54,17 @@ pub(crate) struct State {
     pub(crate) paused: Vec<ConnectionId>,
     /// Until when the task sleeps.
     pub(crate) asleep_until: Option<Time>,
-    /// Stranded, and nobody is looking for a way out yet.
-    pub(crate) wants_reconnect: bool,
+    /// Client: which path each TCP connection runs on.
+    pub(crate) paths: BTreeMap<ConnectionId, Path>,
+    /// The same for those whose join is under way.
+    pub(crate) joining_on: BTreeMap<ConnectionId, Path>,
+    /// Paths that a task is to try again, and those that one tries.
+    pub(crate) redials: Vec<Redial>,
+    pub(crate) dialing: BTreeSet<Path>,
+    /// Addresses that the server has withdrawn.
+    pub(crate) gone: BTreeSet<SocketAddr>,
     /// The local address of the first TCP connection.
     pub(crate) local: Option<SocketAddr>,
-    /// Remote addresses that worked.
-    pub(crate) known: Vec<SocketAddr>,
     task: Option<Waker>,
     task_ended: bool,
     readers: BTreeMap<StreamId, Waker>,
@@ -87,9 +91,12 @@ impl Shared {
             with_room: Vec::new(),
             paused: Vec::new(),
             asleep_until: None,
-            wants_reconnect: false,
+            paths: BTreeMap::new(),
+            joining_on: BTreeMap::new(),
+            redials: Vec::new(),
+            dialing: BTreeSet::new(),
+            gone: BTreeSet::new(),
             local: None,
-            known: Vec::new(),
             task: None,
             task_ended: false,
             readers: BTreeMap::new(),
@@ -151,16 +158,16 @@ impl State {
                     self.hear_stream(*event);
                     continue;
                 }
-                Event::Tcp(event) => self.hear_tcp(*event),
+                Event::Tcp(event) => {
+                    self.hear_tcp(*event);
+                    self.mind_path(*event);
+                }
                 Event::Established(established) => {
                     self.established = Some(established.clone());
                     self.wake_watchers();
                 }
-                Event::Stranded { .. } => {
-                    self.wants_reconnect = true;
-                    self.wake_task();
-                }
-                Event::AddressWithdrawn { address, .. } => self.known.retain(|known| known != address),
+                Event::AddressWithdrawn { address, .. } => _ = self.gone.insert(*address),
+                Event::AddressAdvertised { address, .. } => _ = self.gone.remove(address),
                 Event::Closed { reason } => self.hear_closed(reason.clone()),
                 _ => {}
             }
@@ -186,8 +193,14 @@ impl State {
 
     fn hear_tcp(&mut self, event: TcpEvent) {
         match event {
-            TcpEvent::Joined { tcp } => self.tell_joiner(tcp, Ok(())),
-            TcpEvent::Lost { tcp, fault } => self.tell_joiner(tcp, Err(fault)),
+            TcpEvent::Joined { tcp } => {
+                self.paths.extend(self.joining_on.remove_entry(&tcp));
+                self.tell_joiner(tcp, Ok(()));
+            }
+            TcpEvent::Lost { tcp, fault } => {
+                self.joining_on.remove(&tcp);
+                self.tell_joiner(tcp, Err(fault));
+            }
             TcpEvent::Discarded { tcp } => {
                 self.joins.remove(&tcp);
                 self.discarded.push(tcp);
@@ -278,15 +291,6 @@ impl State {
         let (sender, receiver) = oneshot::channel();
         self.joins.insert(tcp, sender);
         receiver
-    }
-
-    /// An address that can be connected to, the latest last.
-    pub(crate) fn remember(&mut self, address: SocketAddr) {
-        self.known.retain(|known| *known != address);
-        if self.known.len() >= MAX_KNOWN {
-            self.known.remove(0);
-        }
-        self.known.push(address);
     }
 
     pub(crate) fn wait_readable(&mut self, id: StreamId, waker: &Waker) {
