@@ -40,6 +40,8 @@ enum Weather {
     Fair,
     /// Nothing gets through, and nobody is told.
     Stalled,
+    /// TCP connections are reset, those that come too.
+    Down,
 }
 
 /// A running relay. Dropping it closes its TCP connections.
@@ -95,7 +97,13 @@ impl Relay {
         self.weather.send_replace(Weather::Stalled);
     }
 
-    /// Ends [`Relay::stall`]; what was held up gets through.
+    /// Resets all TCP connections, and each that comes, until [`Relay::resume`].
+    pub fn take_down(&self) {
+        self.weather.send_replace(Weather::Down);
+        self.reset();
+    }
+
+    /// Ends [`Relay::stall`] and [`Relay::take_down`]; what was held up gets through.
     pub fn resume(&self) {
         self.weather.send_replace(Weather::Fair);
     }
@@ -127,6 +135,9 @@ async fn accept(listener: TcpListener, path: Arc<Path>) {
 /// One TCP connection on the path.
 async fn carry(path: Arc<Path>, mut near: TcpStream) {
     let mut resets = path.resets.subscribe();
+    if *path.weather.borrow() == Weather::Down {
+        return reset(&near);
+    }
     let Ok(mut far) = connect(path.target).await else { return reset(&near) };
     _ = near.set_nodelay(true);
     let carried = {

@@ -9,8 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use ring::digest::{Context, Digest, SHA256};
 use rustls::pki_types::ServerName;
+use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
 use super::Outcome;
 use super::paths::add_tcp;
@@ -30,8 +31,8 @@ const DELAYS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(1
 /// See TCPLS work: a download over two paths, one of which fails on the way
 ///
 /// Server and client run in this process and talk over loopback. Each of two paths goes through a relay that limits it to
-/// 200 Mbit/s and delays it by 5 or 15 ms. On the way the TCP connection on the first path is reset; the download goes on
-/// over the other one, later a new TCP connection joins, and in the end the file is checked.
+/// 200 Mbit/s and delays it by 5 or 15 ms. On the way the first path goes down and its TCP connection is reset; the download goes
+/// on over the other one. When the path is back a new TCP connection joins, and in the end the file is checked.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// How much to download
@@ -138,11 +139,11 @@ impl Scene {
         Ok((story, digest))
     }
 
-    /// Receives the file; breaks the first path on the way, and later joins another TCP connection over it.
+    /// Receives the file; the first path goes down on the way and comes back later, when the client joins another TCP
+    /// connection over it by itself.
     async fn receive(&self, session: &Session, watch: &mut Watch, len: u64) -> Outcome<String> {
         let mut events = session.events();
         let mut ticks = tokio::time::interval(INTERVAL);
-        let mut joins = JoinSet::new();
         let mut acts = vec![Act::Return, Act::Fail];
         let mut digest = Context::new(&SHA256);
         let mut received = 0;
@@ -157,17 +158,18 @@ impl Scene {
                     watch.received(chunk.len());
                     received += chunk.len() as u64;
                 }
-                Some(event) = events.next() => watch.hear(&event),
-                Some(joined) = joins.join_next() => watch.name(joined??, self.paths[0].name.clone()),
+                Some(event) = events.next() => {
+                    if let Event::Tcp(TcpEvent::Joined { tcp }) = event {
+                        watch.name(tcp, self.paths[0].name.clone()); // the only path that fails
+                    }
+                    watch.hear(&event);
+                }
                 _ = ticks.tick() => watch.look(),
             }
             let due = acts.last().is_some_and(|act| received >= len / 10 * act.tenths());
             match acts.pop_if(|_| due) {
-                Some(Act::Fail) => self.paths[0].relay.reset(),
-                Some(Act::Return) => {
-                    let (session, address) = (session.clone(), self.paths[0].relay.address());
-                    joins.spawn(async move { add_tcp(&session, address).await });
-                }
+                Some(Act::Fail) => self.paths[0].relay.take_down(),
+                Some(Act::Return) => self.paths[0].relay.resume(),
                 None => {}
             }
         }

@@ -7,11 +7,11 @@ use ring::digest::{SHA256, digest};
 use tcpls_core::error::{CloseReason, ReadError, TcpFault, WriteError};
 use tcpls_core::event::Event;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
-use tcpls_harness::net::{AddTcpError, ConnectError, Session};
+use tcpls_harness::net::{AddTcpError, ClientOptions, ConnectError, Keep, Session};
 use tcpls_harness::tls::Trust;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Server, lost, pattern, read_all, relay};
+use crate::support::{Server, joined, lost, pattern, read_all, relay};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_survives_the_reset_of_one_of_two_tcp_connections() {
@@ -293,4 +293,43 @@ async fn bytes_that_are_not_tls_get_an_alert() {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     assert_eq!(answer[..3], [21, 3, 3]);
+}
+
+#[tokio::test]
+async fn a_path_that_was_down_is_used_again_when_it_is_back() {
+    let mut server = Server::start();
+    let path = relay(server.addresses[0]);
+    let options = ClientOptions { keep: Keep::Paths, ..server.options() };
+    let address = [path.address()];
+    let (client, peer) = tokio::join!(Session::connect(&address, options), server.listener.accept());
+    let client = client.unwrap();
+    let second = client.add_tcp(server.addresses[1], None).await.unwrap();
+    let mut events = client.events();
+    path.take_down();
+    lost(&mut events, ConnectionId::FIRST).await;
+    let mut upload = client.open_stream().await.unwrap();
+    upload.write_chunk(pattern(1 << 20).into()).await.unwrap();
+    upload.finish().unwrap();
+    let mut download = peer.accept_stream().await.unwrap();
+    assert_eq!(read_all(download.recv()).await, pattern(1 << 20), "the other path goes on alone");
+    assert_eq!(client.tcp_connections(), [second]);
+    path.resume();
+    let third = joined(&mut events).await;
+    assert_eq!(client.tcp_connections(), [second, third]);
+}
+
+#[tokio::test]
+async fn a_tcp_connection_that_was_retired_is_not_missed() {
+    let mut server = Server::start();
+    let options = ClientOptions { keep: Keep::Paths, ..server.options() };
+    let address = [server.addresses[0]];
+    let (client, _peer) = tokio::join!(Session::connect(&address, options), server.listener.accept());
+    let client = client.unwrap();
+    let second = client.add_tcp(server.addresses[1], None).await.unwrap();
+    let mut events = client.events();
+    client.retire_tcp(ConnectionId::FIRST).unwrap();
+    lost(&mut events, ConnectionId::FIRST).await;
+    // Another one that joins after it shows that nothing joined before.
+    let third = client.add_tcp(server.addresses[1], None).await.unwrap();
+    assert_eq!(client.tcp_connections(), [second, third]);
 }

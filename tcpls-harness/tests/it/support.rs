@@ -8,7 +8,7 @@ use std::time::Duration;
 use tcpls_core::config::Config;
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ConnectionId;
-use tcpls_harness::net::{ClientOptions, Events, Listener, RecvStream, ServerOptions, Session};
+use tcpls_harness::net::{ClientOptions, Events, Keep, Listener, RecvStream, ServerOptions, Session};
 use tcpls_harness::relay::{PathOptions, Relay};
 use tcpls_harness::tls::{Identity, Trust};
 
@@ -36,7 +36,8 @@ impl Server {
     /// How a client that trusts this server connects.
     pub(crate) fn options(&self) -> ClientOptions {
         let tls = trust(&self.identity).client(&[PROTOCOL]).unwrap();
-        let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
+        // Tests say themselves when another TCP connection is to join; but for those that are about just that.
+        let options = ClientOptions { keep: Keep::Session, ..ClientOptions::new(tls, "localhost".try_into().unwrap()) };
         ClientOptions { config: Arc::new(self.config.clone()), ..options }
     }
 
@@ -103,5 +104,15 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Waits until a TCP connection joins, and says which.
+pub(crate) async fn joined(events: &mut Events) -> ConnectionId {
+    loop {
+        if let Event::Tcp(TcpEvent::Joined { tcp }) = events.next().await.expect("the session ended before one joined")
+        {
+            return tcp;
+        }
     }
 }
