@@ -40,7 +40,7 @@ enum Weather {
     Fair,
     /// Nothing gets through, and nobody is told.
     Stalled,
-    /// TCP connections are reset, those that come too.
+    /// TCP connections are reset, new ones refused.
     Down,
 }
 
@@ -61,12 +61,7 @@ impl Relay {
     /// # Errors
     /// The address can't be listened on.
     pub fn start(listen: SocketAddr, target: SocketAddr, options: PathOptions) -> io::Result<Self> {
-        let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // Buffers must be small before the TCP connection is made, or the window that was offered stays.
-        socket.set_recv_buffer_size(SOCKET_BUFFER)?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(listen)?;
-        let listener = socket.listen(128)?;
+        let listener = listen_on(listen)?;
         let address = listener.local_addr()?;
         let (weather, _) = watch::channel(Weather::Fair);
         let (resets, _) = watch::channel(0);
@@ -97,7 +92,7 @@ impl Relay {
         self.weather.send_replace(Weather::Stalled);
     }
 
-    /// Resets all TCP connections, and each that comes, until [`Relay::resume`].
+    /// Resets all TCP connections and refuses new ones, until [`Relay::resume`].
     pub fn take_down(&self) {
         self.weather.send_replace(Weather::Down);
         self.reset();
@@ -119,10 +114,33 @@ struct Path {
     buckets: [Bucket; 2],
 }
 
-async fn accept(listener: TcpListener, path: Arc<Path>) {
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Buffers must be small before the TCP connection is made, or the window that was offered stays.
+    socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(128)
+}
+
+/// Accepts TCP connections as long as the path is up; while it is down nobody listens.
+async fn accept(mut listener: TcpListener, path: Arc<Path>) {
+    let Ok(address) = listener.local_addr() else { return };
+    let mut weather = path.weather.subscribe();
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
+            changed = weather.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                if *weather.borrow() == Weather::Down {
+                    drop(listener);
+                    _ = weather.wait_for(|weather| *weather != Weather::Down).await;
+                    let Ok(again) = listen_on(address) else { return };
+                    listener = again;
+                }
+            }
             accepted = listener.accept() => match accepted {
                 Ok((near, _)) => _ = tasks.spawn(carry(path.clone(), near)),
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -135,9 +153,6 @@ async fn accept(listener: TcpListener, path: Arc<Path>) {
 /// One TCP connection on the path.
 async fn carry(path: Arc<Path>, mut near: TcpStream) {
     let mut resets = path.resets.subscribe();
-    if *path.weather.borrow() == Weather::Down {
-        return reset(&near);
-    }
     let Ok(mut far) = connect(path.target).await else { return reset(&near) };
     _ = near.set_nodelay(true);
     let carried = {

@@ -126,10 +126,11 @@ pub(crate) async fn keep(session: Weak<Shared>, redial: Redial) {
         if count > EAGER_ATTEMPTS {
             pause = (pause * 5 / 4).min(LONGEST_PAUSE);
         }
-        if let Some(stream) = first_within(&mut attempts, pause).await
-            && join(&shared, joining, &redial, stream).await
-        {
-            break;
+        if let Some(stream) = first_within(&mut attempts, pause).await {
+            if join(&shared, joining, &redial, stream).await {
+                break;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE); // TCP gets through and TCPLS does not: each attempt costs a token
         }
     }
     if let Some(shared) = session.upgrade() {
