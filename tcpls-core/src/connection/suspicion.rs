@@ -13,8 +13,8 @@ use crate::wire::ids::ConnectionId;
 
 /// How long an answer may take before there is an estimate.
 const FIRST_PATIENCE: Duration = Duration::from_millis(250);
-/// The least that is added to the round-trip time, for timers and schedulers are not exact.
-const MIN_MARGIN: Duration = Duration::from_millis(20);
+/// What is added to the round-trip time and the peer's ack delay at least, for timers and schedulers are not exact.
+const MIN_MARGIN: Duration = Duration::from_millis(15);
 
 impl Connection {
     /// Whether TCP connection `tcp` owes an answer for longer than it should ([`TcpEvent::Stalled`]).
@@ -32,13 +32,12 @@ impl Connection {
         entry.sent.waiting_since().map(|since| since + self.patience(entry))
     }
 
-    /// The probe timeout of RFC 9002, 6.2.1, with a margin of half a round trip: TCP delivers in order, and a segment that it
+    /// The probe timeout of RFC 9002, 6.2.1, with a wider margin: TCP delivers in order, and a segment that it
     /// sends again delays all behind it.
     fn patience(&self, entry: &Tcp<Carried>) -> Duration {
         let Some(smoothed) = entry.rtt.smoothed() else { return FIRST_PATIENCE };
-        let margin = (entry.rtt.variation() * 4).max(smoothed / 2).max(MIN_MARGIN);
         let ack_delay = self.peer_parameters.map_or(0, |parameters| parameters.max_ack_delay_ms.min(1 << 14));
-        smoothed + margin + Duration::from_millis(ack_delay)
+        smoothed + (entry.rtt.variation() * 4).max(MIN_MARGIN + Duration::from_millis(ack_delay))
     }
 
     /// Those whose time is up become suspect.

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indicatif::ProgressBar;
 use serde::Serialize;
 use tcpls_core::wire::ids::ErrorCode;
 use tokio::sync::Semaphore;
@@ -13,7 +12,8 @@ use tokio::task::JoinSet;
 
 use super::download::Download;
 use super::paths::{Paths, TrustArgs, connect, resolve, server_name};
-use super::report::{TcpReport, bar};
+use super::progress::Progress;
+use super::report::TcpReport;
 use super::units::{bits_per_second, rate, size, time};
 use super::{Outcome, report};
 use crate::hq::{CHUNK, PROTOCOL, ask, explain, percent_decode};
@@ -44,6 +44,9 @@ pub struct Args {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+    /// Write a line SECONDS BYTES for each 5 ms in which bytes came: to look for gaps
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
     /// What to fetch: https://NAME/PATH. NAME, the same in all, is what the server's certificate must name
     #[arg(value_name = "URL", required = true)]
     pub urls: Vec<String>,
@@ -131,7 +134,7 @@ pub async fn fetch(args: &Args) -> Outcome<Report> {
     let options = ClientOptions::new(args.trust.trust().client(&[PROTOCOL])?, server_name(name)?);
     let start = Instant::now();
     let (session, first) = connect(&addresses, &options).await?;
-    let progress = bar(None);
+    let progress = Progress::new(args.log.as_deref()).map_err(|error| format!("can't write the log: {error}"))?;
     let mut report = if session.is_tcpls() {
         let others: Vec<SocketAddr> = without(&addresses, first);
         let _paths = Paths::open(&session, first, &others, args.use_advertised);
@@ -139,7 +142,7 @@ pub async fn fetch(args: &Args) -> Outcome<Report> {
     } else {
         fetch_plainly(session.clone(), first, &options, jobs, &progress).await
     };
-    progress.finish_and_clear();
+    progress.finish();
     report.seconds = start.elapsed().as_secs_f64();
     report.bits_per_second = bits_per_second(report.bytes, start.elapsed());
     report.tcp = session.stats().tcp.iter().map(TcpReport::from).collect();
@@ -200,7 +203,7 @@ fn file_name(path: &str) -> Option<String> {
     usable.then_some(name)
 }
 
-async fn fetch_all(session: &Session, jobs: Vec<Job>, progress: &ProgressBar) -> Report {
+async fn fetch_all(session: &Session, jobs: Vec<Job>, progress: &Progress) -> Report {
     let permits = Arc::new(Semaphore::new(MAX_OPEN_FILES));
     let mut tasks = JoinSet::new();
     for job in jobs {
@@ -226,7 +229,7 @@ async fn fetch_plainly(
     address: SocketAddr,
     options: &ClientOptions,
     jobs: Vec<Job>,
-    progress: &ProgressBar,
+    progress: &Progress,
 ) -> Report {
     let mut report = new_report(false);
     let mut session = Some(first);
@@ -258,20 +261,20 @@ fn note(report: &mut Report, job: Job, outcome: Result<u64, String>) {
     }
 }
 
-async fn fetch_one(session: &Session, job: &Job, progress: &ProgressBar) -> Result<u64, String> {
+async fn fetch_one(session: &Session, job: &Job, progress: &Progress) -> Result<u64, String> {
     let stream = session.open_stream().await.map_err(|error| error.to_string())?;
     let (_kept, answer) = ask(stream, &job.path, !session.is_tcpls()).await.map_err(|error| error.to_string())?;
     receive(answer, &job.target, progress).await
 }
 
 /// Writes an answer to a file, which gets its name only once it is complete.
-async fn receive(mut answer: RecvStream, target: &Path, progress: &ProgressBar) -> Result<u64, String> {
+async fn receive(mut answer: RecvStream, target: &Path, progress: &Progress) -> Result<u64, String> {
     let local = |error: std::io::Error| format!("can't write {}: {error}", target.display());
     let mut download = Download::new(target);
     let mut received = 0;
     while let Some(chunk) = answer.read_chunk(CHUNK).await.map_err(explain)? {
         received += chunk.len() as u64;
-        progress.inc(chunk.len() as u64);
+        progress.count(chunk.len());
         download.push(chunk).await.map_err(local)?;
     }
     download.complete().await.map_err(local)?;

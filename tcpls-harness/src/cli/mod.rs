@@ -9,6 +9,7 @@ pub mod get;
 pub mod paths;
 pub mod perf;
 mod plot;
+mod progress;
 mod report;
 pub mod serve;
 pub mod units;

@@ -19,7 +19,7 @@ use super::keeper::keep;
 use super::leaving::Leaving;
 use super::os::{instant, now};
 use super::shared::{Input, Shared};
-use super::socket::{Socket, WRITE_BATCH};
+use super::socket::Socket;
 
 /// Turns after which other tasks get their chance.
 const MAX_TURNS: usize = 16;
@@ -156,7 +156,8 @@ impl Driver {
         }
         for leaving in &mut self.leaving {
             if let (Some(tcp), true) = (leaving.tcp, leaving.socket.is_flushed()) {
-                self.shared.drive(|state| state.conn.poll_transmit(now(), tcp, WRITE_BATCH, leaving.socket.out()));
+                let batch = leaving.socket.batch();
+                self.shared.drive(|state| state.conn.poll_transmit(now(), tcp, batch, leaving.socket.out()));
             }
         }
         self.leaving.retain_mut(|leaving| !leaving.poll(now(), cx));
@@ -176,7 +177,8 @@ impl Driver {
             }
         }
         for (tcp, socket) in self.sockets.iter_mut().filter(|(tcp, _)| with_room.contains(tcp)) {
-            self.shared.drive(|state| state.conn.poll_transmit(now(), *tcp, WRITE_BATCH, socket.out()));
+            let batch = socket.batch();
+            self.shared.drive(|state| state.conn.poll_transmit(now(), *tcp, batch, socket.out()));
             progress += flush(&self.shared, *tcp, socket, cx);
         }
         self.shared.drive(|state| state.with_room = with_room);

@@ -17,6 +17,8 @@ use super::os::now;
 use super::shared::{Shared, State};
 use super::socket::connect;
 
+/// How long a silent TCP connection may take to answer before another is tried on its path: most do, they were only slow.
+const GRACE: Duration = Duration::from_millis(200);
 /// The pause between the first attempts on a path. An attempt that is under way is not given up for the next.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Attempts are made at [`FIRST_PAUSE`] for this often; then the pause grows by a quarter with each.
@@ -111,6 +113,9 @@ fn was_meant(fault: TcpFault) -> bool {
 
 /// Tries one path until a TCP connection has joined on it, or none is wanted there any more.
 pub(crate) async fn keep(session: Weak<Shared>, redial: Redial) {
+    if redial.silent.is_some() {
+        tokio::time::sleep(GRACE).await;
+    }
     let mut attempts = JoinSet::new();
     let mut pause = FIRST_PAUSE;
     for count in 0_u32.. {

@@ -8,7 +8,7 @@
 //! | `listener` | accepting sessions, bringing joins to the session they belong to |
 //! | `driver` | the task: what sockets, timers and the application do becomes calls on the state machine |
 //! | `shared` | what the task and the application's handles share: the state machine, and who waits for what |
-//! | `socket` | one TCP connection's socket and its buffers |
+//! | `socket`, `pace` | one TCP connection's socket and its buffers; how much it is given at once |
 //! | `os` | the clock and the random numbers that the core does not have |
 //!
 //! The protocol is all in `tcpls_core`; nothing here looks into a record.
@@ -21,6 +21,7 @@ mod keeper;
 mod leaving;
 mod listener;
 mod os;
+mod pace;
 mod session;
 mod shared;
 mod socket;

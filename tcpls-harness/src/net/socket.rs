@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use socket2::SockRef;
@@ -14,19 +14,20 @@ use tcpls_core::connection::TcpEnd;
 use tokio::io::AsyncWrite;
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::pace::Pace;
+
 /// A socket that reads much gets buffers up to this size; also the most that is read in one turn.
 pub(crate) const MAX_READ: usize = 256 * 1024;
 /// The buffer of a socket that reads little: one record fits.
 const MIN_READ: usize = 20 * 1024;
-/// Records are sealed in batches of this size. What a socket does not take of a batch is bound to its TCP connection, so
-/// larger batches mean later scheduling decisions that are already taken.
-pub(crate) const WRITE_BATCH: usize = 128 * 1024;
+/// The largest batch where the kernel does not say what it may hold unsent.
+const MAX_BATCH: usize = 256 * 1024;
 
 /// How sockets of a session are tuned. `TCP_NODELAY` is always on: records are written in batches as large as they get.
 #[derive(Clone, Copy, Debug)]
 pub struct SocketOptions {
-    /// Bytes that the kernel may hold unsent before it says that a socket is full (`TCP_NOTSENT_LOWAT`, where there is
-    /// one). Small values keep the choice of a TCP connection late; too small ones leave a fast path idle.
+    /// The most that the kernel may hold unsent before it says that a socket is full (`TCP_NOTSENT_LOWAT`, where there is
+    /// one), and that is sealed for it at once. On slow paths it is less, by itself.
     pub unsent_low_water: u32,
     /// `SO_SNDBUF` in bytes; `None` leaves it to the kernel, which grows it as needed.
     pub send_buffer: Option<usize>,
@@ -44,11 +45,8 @@ impl SocketOptions {
     /// Tuning is a matter of speed: a kernel that does not know an option does without.
     pub(crate) fn apply(&self, stream: &TcpStream) {
         _ = stream.set_nodelay(true);
+        set_unsent_low_water(stream, self.unsent_low_water as usize);
         let socket = SockRef::from(stream);
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        {
-            _ = socket.set_tcp_notsent_lowat(self.unsent_low_water);
-        }
         if let Some(size) = self.send_buffer {
             _ = socket.set_send_buffer_size(size);
         }
@@ -87,6 +85,9 @@ pub(crate) struct Socket {
     next_read: usize,
     out: Vec<u8>,
     written: usize,
+    pace: Pace,
+    /// The kernel had no room since the pace was looked at last.
+    was_full: bool,
     /// Reading came to an end.
     ended: bool,
     /// Writing failed.
@@ -96,7 +97,18 @@ pub(crate) struct Socket {
 impl Socket {
     /// `input` is what was read from `stream` before.
     pub(crate) fn new(stream: TcpStream, input: BytesMut) -> Self {
-        Self { stream, input, next_read: MIN_READ, out: Vec::new(), written: 0, ended: false, broken: false }
+        let pace = Pace::new(unsent_low_water(&stream), Instant::now());
+        Self {
+            stream,
+            input,
+            next_read: MIN_READ,
+            out: Vec::new(),
+            written: 0,
+            pace,
+            was_full: false,
+            ended: false,
+            broken: false,
+        }
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
@@ -148,6 +160,11 @@ impl Socket {
         &mut self.out
     }
 
+    /// How much to append there.
+    pub(crate) fn batch(&self) -> usize {
+        self.pace.batch()
+    }
+
     /// Whether everything has been written.
     pub(crate) fn is_flushed(&self) -> bool {
         self.written == self.out.len()
@@ -175,15 +192,20 @@ impl Socket {
         let flushed = self.written - before;
         self.out.clear();
         self.written = 0;
-        if self.out.capacity() > 4 * WRITE_BATCH {
+        if self.out.capacity() > 4 * self.batch().max(MIN_READ) {
             self.out = Vec::new();
+        }
+        if self.pace.wrote(Instant::now(), flushed, std::mem::take(&mut self.was_full)) {
+            set_unsent_low_water(&self.stream, self.pace.batch());
         }
         Poll::Ready(Ok(flushed))
     }
 
     /// Whether the kernel would take bytes now.
     pub(crate) fn poll_writable(&mut self, cx: &mut Context<'_>) -> bool {
-        !self.broken && self.stream.poll_write_ready(cx).is_ready()
+        let ready = self.stream.poll_write_ready(cx).is_ready();
+        self.was_full |= !ready;
+        !self.broken && ready
     }
 
     /// Tells the peer that nothing more comes.
@@ -195,6 +217,26 @@ impl Socket {
     pub(crate) fn reset(self) {
         reset(self.stream);
     }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn unsent_low_water(stream: &TcpStream) -> usize {
+    SockRef::from(stream).tcp_notsent_lowat().map_or(MAX_BATCH, |bytes| (bytes as usize).min(1 << 20))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn unsent_low_water(_stream: &TcpStream) -> usize {
+    MAX_BATCH
+}
+
+/// A kernel without the option does without.
+fn set_unsent_low_water(stream: &TcpStream, bytes: usize) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        _ = SockRef::from(stream).set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (stream, bytes);
 }
 
 fn tcp_end(error: &io::Error) -> TcpEnd {
