@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::Connection;
-use super::output::MAX_OPTION_VALUE;
+use super::control::MAX_OPTION_VALUE;
 use super::pending::Due;
 use super::schedule::Scheduler;
 use crate::error::{AddressError, OpenStreamError, ReadError, TcpError, WriteError};

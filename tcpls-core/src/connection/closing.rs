@@ -2,8 +2,8 @@
 
 use super::Connection;
 use super::addresses::PeerAddresses;
+use super::control::{ACK_LEN, MAX_ACKS};
 use super::keys::KeyError;
-use super::output::{ACK_LEN, MAX_ACKS};
 use super::records::{RECORD_OVERHEAD, alert_body};
 use crate::error::{Alert, CloseReason, PeerMisbehaved};
 use crate::event::{Event, TcpEvent};

@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 
+use super::control::Outgoing;
 use super::keys::Keys;
-use super::output::Outgoing;
 use super::pending::Due;
 use super::{Connection, Identity};
 use crate::crypto::{Agreed, Handshake};

@@ -5,7 +5,8 @@
 //! | `input` | bytes of a TCP connection become records, records are opened |
 //! | `frames` | one short function per frame type |
 //! | `post_handshake` | alerts, tickets, key updates |
-//! | `output` | a TCP connection has room: records are built and sealed |
+//! | `handshake` | the TLS handshake, and the session's start |
+//! | `output`, `control`, `records` | a TCP connection has room: records are built, of stream data and control frames, and sealed |
 //! | `schedule` | which TCP connection carries new stream data |
 //! | `failover` | a TCP connection is lost or retired: what it carried goes elsewhere |
 //! | `suspicion` | a TCP connection is silent: what it carries is hedged |
@@ -19,6 +20,7 @@ mod addresses;
 mod api;
 mod claims;
 mod closing;
+mod control;
 mod failover;
 mod flood;
 mod frames;
