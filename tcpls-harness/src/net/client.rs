@@ -11,15 +11,14 @@ use tcpls_core::connection::Connection;
 use tcpls_core::crypto::rustls::RustlsClient;
 use tcpls_core::wire::ids::ConnectionId;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 
 use super::driver::Driver;
 use super::error::{AddTcpError, ConnectError};
-use super::keeper::{Keep, Path};
 use super::os::{now, seed};
+use super::paths::{Joining, Keep, Path};
 use super::session::Session;
-use super::shared::{Handle, Input, Shared};
-use super::socket::{Socket, SocketOptions, connect, reset};
+use super::shared::{Handle, Shared};
+use super::socket::{Socket, SocketOptions, connect};
 
 /// How a client connects.
 #[derive(Clone, Debug)]
@@ -56,13 +55,6 @@ impl ClientOptions {
     }
 }
 
-/// What a session keeps of its options for TCP connections to come.
-pub(crate) struct Joining {
-    pub(crate) socket: SocketOptions,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) keep: Keep,
-}
-
 impl Session {
     /// Connects to the first of `addresses` that can be connected to, and starts a session there. To be called within a
     /// tokio runtime, which the session's task then runs on.
@@ -79,7 +71,7 @@ impl Session {
         let shared = Shared::new(conn, Some(joining));
         let session = Self::new(Handle::new(shared.clone()));
         let path = Path { remote, local: options.local };
-        shared.with(|state| state.set_path(ConnectionId::FIRST, path));
+        shared.with(|state| state.paths.set(ConnectionId::FIRST, path));
         tokio::spawn(Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, BytesMut::new())));
         session.wait_established().await.map_err(ConnectError::Handshake)?;
         Ok(session)
@@ -96,7 +88,7 @@ impl Session {
         let stream = connect(remote, local, joining.connect_timeout, &joining.socket)
             .await
             .map_err(|error| AddTcpError::Tcp(remote, error))?;
-        let (tcp, joined) = self.handle().with(|state| open(state, stream, Path { remote, local }))?;
+        let (tcp, joined) = self.handle().with(|state| state.open_tcp(stream, Path { remote, local }))?;
         match joined.await {
             Ok(Ok(())) => Ok(tcp),
             Ok(Err(fault)) => Err(AddTcpError::Join(fault)),
@@ -117,26 +109,4 @@ async fn connect_to_one(
         }
     }
     Err(failure)
-}
-
-type Joined = oneshot::Receiver<Result<(), tcpls_core::error::TcpFault>>;
-
-/// Spends a token on a TCP connection that is established, and hands its socket to the session's task.
-pub(crate) fn open(
-    state: &mut super::shared::State,
-    stream: TcpStream,
-    path: Path,
-) -> Result<(ConnectionId, Joined), AddTcpError> {
-    match state.conn.open_tcp(now()) {
-        Ok(tcp) => {
-            state.joining_on.insert(tcp, path);
-            state.inbox.push(Input::Opened(tcp, stream));
-            state.wake_task();
-            Ok((tcp, state.watch_join(tcp)))
-        }
-        Err(error) => {
-            reset(stream);
-            Err(AddTcpError::Session(error))
-        }
-    }
 }

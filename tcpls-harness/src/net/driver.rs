@@ -75,7 +75,7 @@ impl Driver {
     fn take_inbox(&mut self, cx: &Context<'_>) {
         let (inbox, redials) = self.shared.drive(|state| {
             state.attend(cx.waker());
-            (std::mem::take(&mut state.inbox), std::mem::take(&mut state.redials))
+            (std::mem::take(&mut state.inbox), state.paths.take_due())
         });
         for input in inbox {
             match input {

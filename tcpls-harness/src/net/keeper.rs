@@ -1,20 +1,16 @@
 //! Keeps a client's paths in use: one whose TCP connection was lost, or has fallen silent, is tried again with new TCP
 //! connections until one joins. New ones, because TCP itself waits longer and longer before it tries a dark path again.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tcpls_core::connection::State as SessionState;
-use tcpls_core::error::TcpFault;
-use tcpls_core::event::TcpEvent;
-use tcpls_core::wire::ids::ConnectionId;
+use tcpls_core::connection::State;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::client::{Joining, open};
 use super::os::now;
-use super::shared::{Shared, State};
+use super::paths::{Joining, Redial};
+use super::shared::Shared;
 use super::socket::connect;
 
 /// How long a silent TCP connection may take to answer before another is tried on its path: most do, they were only slow.
@@ -29,88 +25,6 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Attempts under way on one path.
 const MAX_ATTEMPTS: usize = 12;
 
-/// What a client does by itself when TCP connections are lost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Keep {
-    /// Nothing: the application does.
-    Nothing,
-    /// It joins a TCP connection when the last was lost, on whichever path can be connected to first.
-    Session,
-    /// It joins another TCP connection on each path whose own was lost or has fallen silent.
-    #[default]
-    Paths,
-}
-
-/// From where to where a TCP connection of the client's runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Path {
-    pub(crate) remote: SocketAddr,
-    /// Without a port; `None` leaves it to the routes.
-    pub(crate) local: Option<SocketAddr>,
-}
-
-/// A path to be tried again.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Redial {
-    path: Path,
-    /// The TCP connection on it that is silent; `None` if it was lost.
-    silent: Option<ConnectionId>,
-}
-
-impl State {
-    /// Which path a TCP connection of this client's runs on.
-    pub(crate) fn set_path(&mut self, tcp: ConnectionId, path: Path) {
-        self.paths.insert(tcp, path);
-    }
-
-    /// What an event about a TCP connection means for its path.
-    pub(super) fn mind_path(&mut self, event: TcpEvent) {
-        match event {
-            // Does the peer hear nothing on it, or just not want it? Its answer, or silence, will tell.
-            TcpEvent::Status { tcp, backup: true } => _ = self.conn.ping(tcp),
-            TcpEvent::Stalled { tcp } => {
-                if let Some(path) = self.paths.get(&tcp).copied() {
-                    self.redial(Redial { path, silent: Some(tcp) });
-                }
-            }
-            TcpEvent::Lost { tcp, fault } => {
-                if let Some(path) = self.paths.remove(&tcp).filter(|_| !was_meant(fault)) {
-                    self.redial(Redial { path, silent: None });
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// One task tries a path at a time.
-    fn redial(&mut self, redial: Redial) {
-        if self.dialing.insert(redial.path) {
-            self.redials.push(redial);
-            self.wake_task();
-        }
-    }
-
-    /// Whether a new TCP connection is still wanted there, on a client that keeps `keep`.
-    fn wants(&self, redial: &Redial, keep: Keep) -> bool {
-        let stranded = matches!(self.conn.state(), SessionState::Stranded { .. });
-        let taken = self.paths.iter().any(|(tcp, path)| *path == redial.path && Some(*tcp) != redial.silent);
-        let silent = redial.silent.is_none_or(|tcp| self.conn.is_stalled(tcp));
-        let open = stranded || self.conn.state() == SessionState::Established;
-        open && !taken
-            && !self.gone.contains(&redial.path.remote)
-            && match keep {
-                Keep::Nothing => false,
-                Keep::Session => stranded,
-                Keep::Paths => silent,
-            }
-    }
-}
-
-/// This side or the peer left it on purpose.
-fn was_meant(fault: TcpFault) -> bool {
-    matches!(fault, TcpFault::Retired | TcpFault::PeerReset(5) | TcpFault::SessionClosed)
-}
-
 /// Tries one path until a TCP connection has joined on it, or none is wanted there any more.
 pub(crate) async fn keep(session: Weak<Shared>, redial: Redial) {
     if redial.silent.is_some() {
@@ -121,7 +35,7 @@ pub(crate) async fn keep(session: Weak<Shared>, redial: Redial) {
     for count in 0_u32.. {
         let Some(shared) = session.upgrade() else { return };
         let Some(joining) = shared.joining.as_ref() else { return };
-        if !shared.with(|state| state.wants(&redial, joining.keep)) {
+        if !shared.with(|state| state.paths.wants(&state.conn, &redial, joining.keep)) {
             break;
         }
         if attempts.len() < MAX_ATTEMPTS {
@@ -139,7 +53,7 @@ pub(crate) async fn keep(session: Weak<Shared>, redial: Redial) {
         }
     }
     if let Some(shared) = session.upgrade() {
-        shared.with(|state| state.dialing.remove(&redial.path));
+        shared.with(|state| state.paths.dialed(redial.path));
     }
 }
 
@@ -162,11 +76,11 @@ async fn first_within(attempts: &mut JoinSet<std::io::Result<TcpStream>>, pause:
 /// Joins `stream` to the session in place of what was on the path. The last token is kept for when nothing else lives.
 async fn join(shared: &Arc<Shared>, joining: &Joining, redial: &Redial, stream: TcpStream) -> bool {
     let opened = shared.with(|state| {
-        let stranded = matches!(state.conn.state(), SessionState::Stranded { .. });
-        if !state.wants(redial, joining.keep) || (state.conn.tokens() < 2 && !stranded) {
+        let stranded = matches!(state.conn.state(), State::Stranded { .. });
+        if !state.paths.wants(&state.conn, redial, joining.keep) || (state.conn.tokens() < 2 && !stranded) {
             return None;
         }
-        open(state, stream, redial.path).ok()
+        state.open_tcp(stream, redial.path).ok()
     });
     let Some((_, joined)) = opened else { return false };
     if !matches!(joined.await, Ok(Ok(()))) {
@@ -174,7 +88,7 @@ async fn join(shared: &Arc<Shared>, joining: &Joining, redial: &Redial, stream: 
     }
     shared.with(|state| {
         if let Some(silent) = redial.silent {
-            state.paths.remove(&silent);
+            state.paths.replaced(silent);
             _ = state.conn.retire_tcp(now(), silent);
         }
     });

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `session` | [`Session`]: streams, TCP connections, addresses, events, the end |
 //! | `stream` | [`Stream`] and its halves, as `AsyncRead` and `AsyncWrite` or chunk by chunk without copying |
-//! | `client`, `keeper` | connecting, joining more TCP connections, trying paths again |
+//! | `client` | connecting, joining more TCP connections |
+//! | `paths`, `keeper` | which paths are in use; trying those again that were lost |
 //! | `listener` | accepting sessions, bringing joins to the session they belong to |
 //! | `driver` | the task: what sockets, timers and the application do becomes calls on the state machine |
 //! | `shared` | what the task and the application's handles share: the state machine, and who waits for what |
@@ -22,6 +23,7 @@ mod leaving;
 mod listener;
 mod os;
 mod pace;
+mod paths;
 mod session;
 mod shared;
 mod socket;
@@ -29,8 +31,8 @@ mod stream;
 
 pub use self::client::ClientOptions;
 pub use self::error::{AddTcpError, ConnectError, ListenError, SessionClosed};
-pub use self::keeper::Keep;
 pub use self::listener::{Listener, ServerOptions};
+pub use self::paths::Keep;
 pub use self::session::{Events, Session};
 pub use self::socket::SocketOptions;
 pub use self::stream::{RecvStream, SendStream, Stream};

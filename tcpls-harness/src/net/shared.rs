@@ -3,7 +3,7 @@
 //! Whoever touches the state machine does so inside [`Shared::with`] (the application) or [`Shared::drive`] (the task):
 //! both hear the events that follow and wake whoever waited for them, once the lock is released.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -18,9 +18,10 @@ use tcpls_core::wire::ids::{ConnectionId, StreamId};
 use tokio::net::TcpStream;
 use tokio::sync::{broadcast, oneshot};
 
-use super::client::Joining;
-use super::keeper::{Path, Redial};
+use super::error::AddTcpError;
 use super::os::now;
+use super::paths::{Joining, Path, Paths};
+use super::socket::reset;
 
 /// Events that a slow listener may lag behind before it misses the oldest.
 const EVENT_BACKLOG: usize = 256;
@@ -34,6 +35,9 @@ pub(crate) enum Input {
     /// Break a TCP connection, as a demonstration or a test wants it.
     Reset(ConnectionId),
 }
+
+/// The outcome of a join that has just begun.
+pub(crate) type Joined = oneshot::Receiver<Result<(), TcpFault>>;
 
 /// One session's shared part.
 pub(crate) struct Shared {
@@ -54,17 +58,10 @@ pub(crate) struct State {
     pub(crate) paused: Vec<ConnectionId>,
     /// Until when the task sleeps.
     pub(crate) asleep_until: Option<Time>,
-    /// Client: which path each TCP connection runs on.
-    pub(crate) paths: BTreeMap<ConnectionId, Path>,
-    /// The same for those whose join is under way.
-    pub(crate) joining_on: BTreeMap<ConnectionId, Path>,
-    /// Paths that a task is to try again, and those that one tries.
-    pub(crate) redials: Vec<Redial>,
-    pub(crate) dialing: BTreeSet<Path>,
-    /// Addresses that the server has withdrawn.
-    pub(crate) gone: BTreeSet<SocketAddr>,
     /// The local address of the first TCP connection.
     pub(crate) local: Option<SocketAddr>,
+    /// Client: which path each TCP connection runs on, and which are to be tried again.
+    pub(crate) paths: Paths,
     task: Option<Waker>,
     task_ended: bool,
     readers: BTreeMap<StreamId, Waker>,
@@ -91,11 +88,7 @@ impl Shared {
             with_room: Vec::new(),
             paused: Vec::new(),
             asleep_until: None,
-            paths: BTreeMap::new(),
-            joining_on: BTreeMap::new(),
-            redials: Vec::new(),
-            dialing: BTreeSet::new(),
-            gone: BTreeSet::new(),
+            paths: Paths::default(),
             local: None,
             task: None,
             task_ended: false,
@@ -153,23 +146,22 @@ impl State {
     /// Acts on what the state machine has to say.
     fn hear(&mut self) {
         while let Some(event) = self.conn.poll_event() {
+            self.paths.hear(&event);
             match &event {
                 Event::Stream(event) => {
                     self.hear_stream(*event);
                     continue;
                 }
-                Event::Tcp(event) => {
-                    self.hear_tcp(*event);
-                    self.mind_path(*event);
-                }
+                Event::Tcp(event) => self.hear_tcp(*event),
                 Event::Established(established) => {
                     self.established = Some(established.clone());
                     self.wake_watchers();
                 }
-                Event::AddressWithdrawn { address, .. } => _ = self.gone.insert(*address),
-                Event::AddressAdvertised { address, .. } => _ = self.gone.remove(address),
                 Event::Closed { reason } => self.hear_closed(reason.clone()),
                 _ => {}
+            }
+            if self.paths.has_due() {
+                self.wake_task();
             }
             let last = matches!(event, Event::Closed { .. });
             _ = self.events.as_ref().map(|events| events.send(event));
@@ -193,14 +185,10 @@ impl State {
 
     fn hear_tcp(&mut self, event: TcpEvent) {
         match event {
-            TcpEvent::Joined { tcp } => {
-                self.paths.extend(self.joining_on.remove_entry(&tcp));
-                self.tell_joiner(tcp, Ok(()));
-            }
-            TcpEvent::Lost { tcp, fault } => {
-                self.joining_on.remove(&tcp);
-                self.tell_joiner(tcp, Err(fault));
-            }
+            TcpEvent::Joined { tcp } => self.tell_joiner(tcp, Ok(())),
+            TcpEvent::Lost { tcp, fault } => self.tell_joiner(tcp, Err(fault)),
+            // Does the peer hear nothing on it, or just not want it? Its answer, or silence, will tell.
+            TcpEvent::Status { tcp, backup: true } => _ = self.conn.ping(tcp),
             TcpEvent::Discarded { tcp } => {
                 self.joins.remove(&tcp);
                 self.discarded.push(tcp);
@@ -286,11 +274,22 @@ impl State {
         self.events.as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe)
     }
 
-    /// The outcome of a join that has just begun.
-    pub(crate) fn watch_join(&mut self, tcp: ConnectionId) -> oneshot::Receiver<Result<(), TcpFault>> {
-        let (sender, receiver) = oneshot::channel();
-        self.joins.insert(tcp, sender);
-        receiver
+    /// Spends a token on a TCP connection that is established, and hands its socket to the session's task.
+    pub(crate) fn open_tcp(&mut self, stream: TcpStream, path: Path) -> Result<(ConnectionId, Joined), AddTcpError> {
+        match self.conn.open_tcp(now()) {
+            Ok(tcp) => {
+                let (sender, receiver) = oneshot::channel();
+                self.joins.insert(tcp, sender);
+                self.paths.set(tcp, path);
+                self.inbox.push(Input::Opened(tcp, stream));
+                self.wake_task();
+                Ok((tcp, receiver))
+            }
+            Err(error) => {
+                reset(stream);
+                Err(AddTcpError::Session(error))
+            }
+        }
     }
 
     pub(crate) fn wait_readable(&mut self, id: StreamId, waker: &Waker) {
