@@ -270,6 +270,7 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local { error } => write!(f, "closed by this side (error {error})"),
+            Self::Peer { error, reason } if reason.is_empty() => write!(f, "closed by the peer (error {error})"),
             Self::Peer { error, reason } => {
                 write!(f, "closed by the peer (error {error}): {}", String::from_utf8_lossy(reason))
             }

@@ -135,7 +135,7 @@ fn allowed(layer: &str) -> &'static [&'static str] {
         "token" => &["crypto", "wire", "error"],
         "stream" => &["wire", "error", "event", "config", "time", "stats"],
         "tcp" => &["wire", "error", "event", "config", "time", "stats"],
-        "endpoint" => &["connection", "token", "wire", "crypto", "error", "event", "config", "time"],
+        "endpoint" => &["token", "wire", "crypto", "error", "event", "config", "time"],
         "connection" => {
             &["stream", "tcp", "token", "wire", "crypto", "endpoint", "error", "event", "config", "stats", "time"]
         }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use tcpls_core::error::TcpFault;
+use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ErrorCode;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -93,7 +95,11 @@ struct Job {
 /// # Errors
 /// Something is wrong with the arguments, or not everything came.
 pub async fn run(args: Args) -> Outcome {
-    let report = fetch(&args).await?;
+    // Dropped half-way, the downloads leave nothing behind and the session is closed.
+    let report = tokio::select! {
+        report = fetch(&args) => report?,
+        _ = tokio::signal::ctrl_c() => return Err("interrupted: files that were not complete are gone".into()),
+    };
     if args.json {
         report::json(&report);
     } else {
@@ -131,12 +137,16 @@ pub async fn fetch(args: &Args) -> Outcome<Report> {
     };
     std::fs::create_dir_all(&args.output)
         .map_err(|error| format!("can't make {}: {error}; choose another --output", args.output.display()))?;
+    let progress = Progress::new(args.log.as_deref()).map_err(|error| format!("can't write the log: {error}"))?;
     let options = ClientOptions::new(args.trust.trust().client(&[PROTOCOL])?, server_name(name)?);
     let start = Instant::now();
     let (session, first) = connect(&addresses, &options).await?;
-    let progress = Progress::new(args.log.as_deref()).map_err(|error| format!("can't write the log: {error}"))?;
+    if !session.is_tcpls() {
+        eprintln!("the server does not speak TCPLS: one file after the other over plain TLS 1.3");
+    }
     let mut report = if session.is_tcpls() {
         let others: Vec<SocketAddr> = without(&addresses, first);
+        tokio::spawn(tell_troubles(session.clone()));
         let _paths = Paths::open(&session, first, &others, args.use_advertised);
         fetch_all(&session, jobs, &progress).await
     } else {
@@ -148,6 +158,23 @@ pub async fn fetch(args: &Args) -> Outcome<Report> {
     report.tcp = session.stats().tcp.iter().map(TcpReport::from).collect();
     session.close(ErrorCode(0), b"").await;
     Ok(report)
+}
+
+/// Tells people what happens to TCP connections.
+async fn tell_troubles(session: Session) {
+    let mut events = session.events();
+    drop(session);
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Tcp(TcpEvent::Lost { tcp, fault }) if fault != TcpFault::SessionClosed => {
+                eprintln!("{tcp} lost: {fault}")
+            }
+            Event::Tcp(TcpEvent::Stalled { tcp }) => eprintln!("{tcp} does not answer"),
+            Event::Stranded { .. } => eprintln!("no TCP connection left, trying to connect again"),
+            Event::Recovered => eprintln!("connected again"),
+            _ => {}
+        }
+    }
 }
 
 /// All addresses but one of those that are `first`: an address that is given twice is connected to twice.

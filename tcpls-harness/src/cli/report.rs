@@ -1,5 +1,6 @@
 //! What subcommands print: JSON for programs, bars and tables for people.
 
+use std::io::Write;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,7 +12,8 @@ use super::units::{rate, size, time};
 /// Prints `value` as one line of JSON on standard output.
 pub(crate) fn json<T: Serialize>(value: &T) {
     // What is printed here are structs of numbers and strings: they always serialise.
-    println!("{}", serde_json::to_string(value).unwrap_or_default());
+    // A reader that has gone is no failure of ours.
+    _ = writeln!(std::io::stdout(), "{}", serde_json::to_string(value).unwrap_or_default());
 }
 
 /// A bar that counts bytes on standard error; shows nothing where that is no terminal.

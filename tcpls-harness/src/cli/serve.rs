@@ -84,8 +84,10 @@ impl Server {
     pub fn start(args: &Args) -> Outcome<Self> {
         let root = Root::new(&args.root)
             .map_err(|error| format!("can't serve {}: {error}; --root must be a directory", args.root.display()))?;
-        let (identity, ca) = identity(args)?;
+        let identity = identity(args)?;
         let listener = Listener::bind(&args.listen, ServerOptions::new(identity.server(&[PROTOCOL])?))?;
+        // Only now: a server that runs already may have written its own there.
+        let ca = write_ca(args, &identity)?;
         Ok(Self { listener, root, ca, report: Report { json: args.json } })
     }
 
@@ -126,20 +128,28 @@ async fn until_stopped(session: Session, answering: impl Future<Output = ()>, mu
     }
 }
 
-fn identity(args: &Args) -> Outcome<(Identity, Option<PathBuf>)> {
+/// The given certificate, or one of our own making.
+fn identity(args: &Args) -> Outcome<Identity> {
     if let (Some(cert), Some(key)) = (&args.cert, &args.key) {
-        return Ok((Identity::from_files(cert, key)?, None));
+        return Ok(Identity::from_files(cert, key)?);
     }
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let listened = args.listen.iter().filter(|address| !address.ip().is_unspecified());
     names.extend(listened.map(|address| address.ip().to_string()).chain(args.name.iter().cloned()));
     names.sort();
     names.dedup();
-    let identity = Identity::self_signed(&names)?;
+    Ok(Identity::self_signed(&names)?)
+}
+
+/// Puts a certificate of our own making where clients can be told to find it.
+fn write_ca(args: &Args, identity: &Identity) -> Outcome<Option<PathBuf>> {
+    if args.cert.is_some() {
+        return Ok(None);
+    }
     std::fs::write(&args.ca_out, identity.certificate_pem()).map_err(|error| {
         format!("can't write the certificate to {}: {error}; choose another place with --ca-out", args.ca_out.display())
     })?;
-    Ok((identity, Some(args.ca_out.clone())))
+    Ok(Some(args.ca_out.clone()))
 }
 
 /// Answers all requests of a session, as many at once as it has streams.

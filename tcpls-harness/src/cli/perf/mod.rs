@@ -17,9 +17,9 @@ const CHUNK: usize = 256 * 1024;
 /// Measure how fast sessions are
 #[derive(Debug, clap::Subcommand)]
 pub enum Perf {
-    /// The server's side.
+    /// Be measured. The certificate is made on the spot: clients need --insecure
     Server(server::Args),
-    /// The client's side.
+    /// Measure against a `perf server`: downloads, uploads, requests
     Client(client::Args),
 }
 
