@@ -116,13 +116,17 @@ impl SendStream {
         self.poll_send(cx, |stream| stream.write_chunk(data))
     }
 
-    /// Nothing more will be written. The peer sees the end after everything that was.
+    /// Nothing more will be written. The peer sees the end after everything that was. That a peer has read enough already,
+    /// and stopped without an error, is none here.
     ///
     /// # Errors
     /// See [`WriteError`]; never [`WriteError::Blocked`].
     pub fn finish(&mut self) -> Result<(), WriteError> {
         self.over = true;
-        self.handle.with(|state| state.conn.stream(self.id).finish())
+        match self.handle.with(|state| state.conn.stream(self.id).finish()) {
+            Err(WriteError::Stopped(code::NO_ERROR)) => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// Gives up what was written and is not delivered: the peer sees `error`. Has no effect once the stream is over.

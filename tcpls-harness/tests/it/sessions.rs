@@ -333,3 +333,24 @@ async fn a_tcp_connection_that_was_retired_is_not_missed() {
     let third = client.add_tcp(server.addresses[1], None).await.unwrap();
     assert_eq!(client.tcp_connections(), [second, third]);
 }
+
+#[tokio::test]
+async fn finishing_a_stream_whose_reader_has_had_enough_is_no_error() {
+    let mut server = Server::start();
+    let address = server.addresses[0];
+    let (client, peer) = server.pair(address).await;
+    let mut upload = client.open_stream().await.unwrap();
+    upload.write_chunk(Bytes::from_static(b"enough")).await.unwrap();
+    let mut reader = peer.accept_stream().await.unwrap();
+    assert_eq!(reader.read_chunk(usize::MAX).await.unwrap().unwrap(), "enough");
+    reader.stop(ErrorCode(0));
+    let stopped = WriteError::Stopped(ErrorCode(0));
+    while client_writes(&mut upload).await != Err(stopped) {}
+    assert_eq!(upload.finish(), Ok(()));
+}
+
+async fn client_writes(upload: &mut tcpls_harness::net::Stream) -> Result<(), WriteError> {
+    upload.write_chunk(Bytes::from_static(b"more")).await?;
+    tokio::task::yield_now().await;
+    Ok(())
+}
