@@ -193,7 +193,7 @@ impl Story {
         print!("{}", table(&self.rows));
         let mean = rate(bits_per_second(self.bytes, self.elapsed));
         println!("{} in {}: {mean}", size(self.bytes), time(self.elapsed));
-        println!("SHA-256 {sha256}");
+        println!("SHA-256 {sha256}: it arrived as it was sent");
     }
 
     /// As one line of JSON on standard output.
