@@ -1,9 +1,9 @@
-//! What a session may use and how long it waits. Every bound on memory and work that a peer can press against
-//! is a field here, with a safe default.
+//! What a session may use and how long it waits. The bounds on memory and work that an application may want
+//! to move are fields here, with safe defaults; those that nobody should move are constants where they apply.
 
 use core::time::Duration;
 
-/// Settings of one end of a session. Everything a peer could exhaust is bounded by a field.
+/// Settings of one end of a session. Everything that a peer could exhaust is bounded, here or by a constant.
 ///
 /// [`Config::default`] suits bulk transfer and interactive use on the public Internet.
 #[derive(Clone, Debug)]

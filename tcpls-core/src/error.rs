@@ -211,6 +211,17 @@ pub enum TcpFault {
     SessionClosed,
 }
 
+impl TcpFault {
+    /// The reason in Connection Reset that says: retired on purpose.
+    pub(crate) const REASON_RETIRED: u8 = 5;
+
+    /// Whether this side's or the peer's application left the TCP connection on purpose, or the session ended: nothing is
+    /// wrong with its path.
+    pub const fn was_meant(self) -> bool {
+        matches!(self, Self::Retired | Self::PeerReset(Self::REASON_RETIRED) | Self::SessionClosed)
+    }
+}
+
 impl fmt::Display for TcpFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -28,7 +28,7 @@ impl Gone {
             TcpFault::NotTls | TcpFault::RecordOverflow | TcpFault::UnexpectedRecord | TcpFault::BadRecord => 2,
             TcpFault::Alert(_) => 3,
             TcpFault::UserTimeout | TcpFault::JoinTimeout => 4,
-            TcpFault::Retired => 5,
+            TcpFault::Retired => TcpFault::REASON_RETIRED,
             _ => 0,
         }
     }

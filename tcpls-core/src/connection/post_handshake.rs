@@ -8,7 +8,7 @@ use crate::tcp::Tcp;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, Side};
 
-/// Tickets that are handed to the TLS library in one session (RUSTSEC-like memory floods start with tickets).
+/// Tickets that are handed to the TLS library in one session: it keeps them, and the peer decides how many it sends.
 const MAX_TICKETS: u32 = 4;
 /// The longest post-handshake message.
 const MAX_MESSAGE: usize = 1 << 16;

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tcpls_core::connection::{Connection, State};
-use tcpls_core::error::TcpFault;
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ConnectionId;
 
@@ -79,7 +78,7 @@ impl Paths {
                 }
             }
             Event::Tcp(TcpEvent::Lost { tcp, fault }) => {
-                if let Some(path) = self.used.remove(tcp).filter(|_| !was_meant(*fault)) {
+                if let Some(path) = self.used.remove(tcp).filter(|_| !fault.was_meant()) {
                     self.redial(Redial { path, silent: None });
                 }
             }
@@ -125,13 +124,10 @@ impl Paths {
     }
 }
 
-/// This side or the peer left it on purpose.
-fn was_meant(fault: TcpFault) -> bool {
-    matches!(fault, TcpFault::Retired | TcpFault::PeerReset(5) | TcpFault::SessionClosed)
-}
-
 #[cfg(test)]
 mod tests {
+    use tcpls_core::error::TcpFault;
+
     use super::*;
 
     const TCP: ConnectionId = ConnectionId(3);
