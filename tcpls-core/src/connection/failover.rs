@@ -181,7 +181,7 @@ impl Connection {
     /// Lets go of retiring TCP connections whose records are all acknowledged, or hedged, as long as another is up.
     pub(super) fn let_retired_go(&mut self, now: Time) {
         let done =
-            |entry: &&Tcp<Carried>| entry.state == TcpState::Retiring && (entry.sent.is_empty() || entry.suspect);
+            |entry: &&Tcp<Carried>| entry.state == TcpState::Retiring && (entry.sent.is_empty() || entry.is_suspect());
         while self.tcps.values().any(|entry| entry.is_active()) {
             let Some(tcp) = self.tcps.values().find(done).map(|entry| entry.id) else { return };
             self.lose_tcp(now, tcp, TcpFault::Retired, None);

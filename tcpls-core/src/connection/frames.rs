@@ -119,7 +119,7 @@ impl Connection {
         acked.shrink_to(KEPT);
         self.scratch.carried = acked;
         if bytes > 0 {
-            self.clear_suspicion(tcp);
+            self.clear_suspicion(now, tcp);
         }
         self.answer_key_update(tcp);
         self.flood.earn(bytes);

@@ -62,6 +62,7 @@ impl Connection {
 
     /// What follows from any change: closing goes on, TCP connections that are being left are let go.
     pub(super) fn settle(&mut self, now: Time) {
+        self.hedge();
         self.let_retired_go(now);
         self.advance_closing(now);
     }

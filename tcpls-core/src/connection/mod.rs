@@ -44,6 +44,7 @@ use std::sync::Arc;
 pub use self::api::Stream;
 pub use self::claims::{Claim, ClaimId};
 pub use self::timers::TimeoutReason;
+pub use crate::tcp::silence::TcpInfo;
 
 use self::addresses::{LocalAddresses, PeerAddresses};
 use self::claims::Claims;

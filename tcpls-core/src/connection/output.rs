@@ -69,6 +69,9 @@ impl Connection {
         let written = out.len() - start;
         if let Some(entry) = self.tcps.get_mut(&tcp) {
             entry.counters.bytes_sent += written as u64;
+            if written > 0 {
+                entry.silence.wrote(now);
+            }
         }
         if written > 0 {
             self.advance_closing(now);

@@ -1,6 +1,9 @@
 //! A TCP connection that owes an answer for too long is suspect: what it carries goes out on others before the verdict is in,
-//! and nothing new is put on it as long as another answers. An acknowledgment clears it; if none comes, the user timeout
-//! ends it (`timers`). TCP itself would need seconds to find out that a path is dark.
+//! and nothing new is put on it as long as another answers. An answer clears it; if none comes, the user timeout ends it
+//! (`timers`). TCP itself would need seconds to find out that a path is dark.
+//!
+//! Two answers can be owed: the peer's acknowledgment of a record, which also shows that its process lives; and, where the
+//! owner asks the TCP stack, a segment from the peer's kernel, which shows much sooner that the path does not.
 
 use core::time::Duration;
 
@@ -8,6 +11,7 @@ use super::Connection;
 use super::pending::{Carried, Due};
 use crate::event::TcpEvent;
 use crate::tcp::Tcp;
+use crate::tcp::silence::TcpInfo;
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 
@@ -19,16 +23,33 @@ const MIN_MARGIN: Duration = Duration::from_millis(15);
 impl Connection {
     /// Whether TCP connection `tcp` owes an answer for longer than it should ([`TcpEvent::Stalled`]).
     pub fn is_stalled(&self, tcp: ConnectionId) -> bool {
-        self.tcps.get(&tcp).is_some_and(|entry| entry.suspect)
+        self.tcps.get(&tcp).is_some_and(|entry| entry.is_suspect())
     }
 
-    /// When `entry` becomes suspect if nothing is acknowledged. `None` if it is already, owes nothing, or is alone, so that
-    /// suspicion would change nothing.
+    /// What the TCP stack says about TCP connection `tcp`. Optional; a dark path is noticed much sooner with it.
+    ///
+    /// Whoever calls it once for a TCP connection should do so again, for all, before each [`Connection::handle_timeout`]
+    /// that is due, and now and then while [`Connection::is_stalled`]: silence is judged by what was said last.
+    pub fn handle_tcp_info(&mut self, now: Time, tcp: ConnectionId, info: TcpInfo) {
+        let Some(entry) = self.tcps.get_mut(&tcp) else { return };
+        entry.silence.update(info);
+        let lives = entry.suspect.is_some_and(|since| info.heard > since);
+        if lives && !self.tcps.get(&tcp).is_some_and(|entry| self.record_deadline(entry).is_some_and(|at| at <= now)) {
+            self.clear_suspicion(now, tcp);
+            self.settle(now);
+        }
+    }
+
+    /// When `entry` becomes suspect if nothing is acknowledged. `None` if it is already, or owes nothing.
     pub(super) fn suspicion_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
-        if entry.suspect || !entry.is_up() || !self.tcps.values().any(|other| other.id != entry.id && other.is_active())
-        {
+        if entry.is_suspect() || !entry.is_up() {
             return None;
         }
+        self.record_deadline(entry).into_iter().chain(entry.silence.deadline()).min()
+    }
+
+    /// When the peer's acknowledgment of a record is late.
+    fn record_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
         entry.sent.waiting_since().map(|since| since + self.patience(entry))
     }
 
@@ -44,30 +65,42 @@ impl Connection {
     pub(super) fn suspect_the_silent(&mut self, now: Time) {
         let silent = |entry: &&Tcp<Carried>| self.suspicion_deadline(entry).is_some_and(|at| at <= now);
         let silent: Vec<ConnectionId> = self.tcps.values().filter(silent).map(|entry| entry.id).collect();
-        silent.into_iter().for_each(|tcp| self.suspect(tcp));
+        for tcp in silent {
+            if let Some(entry) = self.tcps.get_mut(&tcp) {
+                entry.suspect = Some(now);
+                entry.status_owed = true;
+                self.tcp_event(TcpEvent::Stalled { tcp });
+            }
+        }
     }
 
-    /// Hedges: what `tcp` carries may go out again on others, once.
-    fn suspect(&mut self, tcp: ConnectionId) {
-        let Some(mut entry) = self.tcps.remove(&tcp) else { return };
-        entry.suspect = true;
-        entry.counters.requeued_bytes += self.requeue_all(&mut entry);
-        self.tcps.insert(tcp, entry);
-        self.tcp_event(TcpEvent::Stalled { tcp });
-        self.pending.insert(Due::Status(tcp));
-    }
-
-    /// The peer acknowledged something on `tcp`: it lives.
-    pub(super) fn clear_suspicion(&mut self, tcp: ConnectionId) {
-        if let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| entry.suspect) {
-            entry.suspect = false;
-            self.tcp_event(TcpEvent::Resumed { tcp });
+    /// As soon as one TCP connection is not suspect: what suspects carry may go out again on it, once, and the peer hears
+    /// whom not to use.
+    pub(super) fn hedge(&mut self) {
+        let owes = |entry: &&Tcp<Carried>| entry.is_suspect() && (entry.status_owed || entry.sent.has_to_requeue());
+        while let Some(tcp) = self.tcps.values().filter(owes).find(|entry| self.is_shunned(entry)).map(|entry| entry.id)
+        {
+            let Some(mut entry) = self.tcps.remove(&tcp) else { return };
+            entry.counters.requeued_bytes += self.requeue_all(&mut entry);
+            entry.status_owed = false;
+            self.tcps.insert(tcp, entry);
             self.pending.insert(Due::Status(tcp));
         }
     }
 
+    /// Something came back on `tcp`: it lives.
+    pub(super) fn clear_suspicion(&mut self, now: Time, tcp: ConnectionId) {
+        let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| entry.is_suspect()) else { return };
+        entry.suspect = None;
+        entry.silence.was_wrong(now);
+        if !core::mem::take(&mut entry.status_owed) {
+            self.pending.insert(Due::Status(tcp));
+        }
+        self.tcp_event(TcpEvent::Resumed { tcp });
+    }
+
     /// Whether `entry` is suspect and another TCP connection is not: then it carries nothing new.
     pub(super) fn is_shunned(&self, entry: &Tcp<Carried>) -> bool {
-        entry.suspect && self.tcps.values().any(|other| other.is_active() && !other.suspect)
+        entry.is_suspect() && self.tcps.values().any(|other| other.is_active() && !other.is_suspect())
     }
 }

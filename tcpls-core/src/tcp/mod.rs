@@ -6,12 +6,14 @@ pub(crate) mod acks;
 pub(crate) mod deframer;
 pub(crate) mod rtt;
 pub(crate) mod sent;
+pub(crate) mod silence;
 
 use core::net::SocketAddr;
 
 use self::acks::Received;
 use self::rtt::Rtt;
 use self::sent::SentLog;
+use self::silence::Silence;
 use crate::stats::TcpCounters;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, RecordSeq};
@@ -62,8 +64,12 @@ pub(crate) struct Tcp<C> {
     pub(crate) own_backup: bool,
     /// The peer asked for that.
     pub(crate) peer_backup: bool,
-    /// It owes an answer for longer than it should.
-    pub(crate) suspect: bool,
+    /// What the TCP stack underneath has heard.
+    pub(crate) silence: Silence,
+    /// Since when it counts as owing an answer for longer than it should.
+    pub(crate) suspect: Option<Time>,
+    /// The peer has not been told that it is suspect.
+    pub(crate) status_owed: bool,
     /// The last poll left data behind for want of room.
     pub(crate) blocked: bool,
     /// A Ping is to go out on it.
@@ -105,7 +111,9 @@ impl<C> Tcp<C> {
             rtt: Rtt::default(),
             own_backup: false,
             peer_backup: false,
-            suspect: false,
+            silence: Silence::default(),
+            suspect: None,
+            status_owed: false,
             blocked: false,
             ping: false,
             notified: false,
@@ -135,6 +143,11 @@ impl<C> Tcp<C> {
     /// Whether it is to be used only when no other lives.
     pub(crate) fn is_backup(&self) -> bool {
         self.own_backup || self.peer_backup
+    }
+
+    /// Whether it owes an answer for longer than it should.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.is_some()
     }
 
     /// Whether new stream data may be put on it when others live.

@@ -124,6 +124,11 @@ impl<C> SentLog<C> {
         self.carried.iter().skip(before)
     }
 
+    /// Whether [`SentLog::requeue`] would give anything.
+    pub(crate) fn has_to_requeue(&self) -> bool {
+        self.requeued < self.carried.len()
+    }
+
     /// Everything that unacknowledged records carried.
     pub(crate) fn carried(&self) -> impl Iterator<Item = &C> {
         self.carried.iter()
@@ -193,8 +198,10 @@ mod tests {
         log.carry(b'd');
         log.push(Time::ZERO, 100, 1);
         log.ack(Time::ZERO, RecordSeq(0), |_| ()).unwrap();
+        assert!(log.has_to_requeue());
         assert_eq!(log.requeue().copied().collect::<Vec<_>>(), b"d");
         assert_eq!(log.requeue().count(), 0);
+        assert!(!log.has_to_requeue());
     }
 
     #[test]

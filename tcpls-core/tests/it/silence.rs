@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use tcpls_core::connection::TimeoutReason;
+use tcpls_core::connection::{TcpInfo, TimeoutReason};
 use tcpls_core::error::TcpFault;
 use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
 use crate::support::pair::bytes;
-use crate::support::{Client, Pair, Server, Side};
+use crate::support::{Client, Pair, Server, Setup, Side};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 const SECOND: ConnectionId = ConnectionId(1);
@@ -94,16 +95,98 @@ fn what_was_hedged_is_not_sent_a_third_time_when_the_silent_tcp_connection_is_lo
 }
 
 #[test]
-fn a_lone_tcp_connection_is_waited_for() {
+fn a_lone_tcp_connection_that_is_silent_is_said_and_nothing_is_sent_twice() {
     let mut pair = Pair::established();
     pair.stall(FIRST);
     let stream = pair.open_stream(Client);
     pair.submit(Client, stream, &bytes(50_000));
     pair.drive_for(Duration::from_secs(5));
-    assert_eq!(said(&mut pair, Client, TcpEvent::Stalled { tcp: FIRST }), 0);
+    assert_eq!(said(&mut pair, Client, TcpEvent::Stalled { tcp: FIRST }), 1);
     pair.unstall(FIRST);
     pair.drive();
     pair.assert_received(Server, stream, &bytes(50_000));
+    assert_eq!(tcp_stats(&mut pair, Client, FIRST), (50_000, 0));
+    assert_eq!(said(&mut pair, Client, TcpEvent::Resumed { tcp: FIRST }), 1);
+    assert_eq!(said(&mut pair, Server, TcpEvent::Status { tcp: FIRST, backup: true }), 0, "there is no other to use");
+}
+
+#[test]
+fn what_a_lone_silent_tcp_connection_carries_goes_out_on_the_first_that_joins() {
+    for side in [Client, Server] {
+        let mut pair = Pair::established();
+        pair.client().ping(FIRST).unwrap();
+        pair.server().ping(FIRST).unwrap();
+        pair.drive();
+        pair.stall(FIRST);
+        let stream = pair.open_stream(side);
+        pair.submit(side, stream, &bytes(50_000));
+        pair.drive_for(Duration::from_secs(1));
+        assert!(pair.conn(side).is_stalled(FIRST));
+        pair.open_tcp();
+        pair.drive_for(Duration::from_millis(10));
+        pair.assert_received(side.peer(), stream, &bytes(50_000));
+    }
+}
+
+/// Two TCP connections, the first of them dark, whose acknowledgments may take 200 ms.
+fn patient() -> Pair {
+    let mut pair = Setup::default().both(|config| config.max_ack_delay = Duration::from_millis(200)).established();
+    pair.join();
+    pair.stall(FIRST);
+    pair
+}
+
+/// What a TCP stack says that heard from the peer `ago` and waits for more, on a path with a queue.
+fn info(now: Time, ago: Duration) -> TcpInfo {
+    let heard = Time::from_nanos(now.as_nanos() - ago.as_nanos() as u64);
+    TcpInfo { heard, unacked: 20, rtt: Duration::from_millis(60), min_rtt: Duration::from_millis(10) }
+}
+
+#[test]
+fn a_tcp_stack_that_hears_nothing_shows_a_dark_path_long_before_an_acknowledgment_is_late() {
+    let mut pair = patient();
+    let (now, started) = (pair.now, pair.now);
+    pair.server().handle_tcp_info(now, FIRST, info(now, Duration::ZERO));
+    let stream = pair.open_stream(Server);
+    pair.submit(Server, stream, &bytes(50_000));
+    pair.drive_for(Duration::from_millis(50));
+    assert!(tcp_stats(&mut pair, Server, FIRST).0 > 0, "the test is about nothing");
+    assert_eq!(said(&mut pair, Server, TcpEvent::Stalled { tcp: FIRST }), 1);
+    pair.assert_received(Client, stream, &bytes(50_000));
+    assert!(pair.now - started < Duration::from_millis(200), "it would have been suspected anyway");
+}
+
+#[test]
+fn a_tcp_stack_that_hears_something_clears_the_suspicion_and_makes_the_next_take_longer() {
+    let mut pair = patient();
+    let now = pair.now;
+    pair.server().handle_tcp_info(now, FIRST, info(now, Duration::ZERO));
+    let stream = pair.open_stream(Server);
+    pair.submit(Server, stream, &bytes(50_000));
+    pair.drive_for(Duration::from_millis(30));
+    assert!(pair.server().is_stalled(FIRST));
+    let now = pair.now;
+    pair.server().handle_tcp_info(now, FIRST, info(now, Duration::ZERO));
+    pair.drive_for(Duration::from_millis(30));
+    assert_eq!(said(&mut pair, Server, TcpEvent::Resumed { tcp: FIRST }), 1);
+    assert!(!pair.server().is_stalled(FIRST), "twice as long this time");
+    pair.drive_for(Duration::from_millis(30));
+    assert!(pair.server().is_stalled(FIRST));
+}
+
+#[test]
+fn a_peer_whose_kernel_answers_while_its_process_hangs_stays_suspect() {
+    let mut pair = dark_first();
+    let stream = pair.open_stream(Server);
+    pair.submit(Server, stream, &bytes(50_000));
+    for _ in 0..100 {
+        let now = pair.now;
+        pair.server().handle_tcp_info(now, FIRST, info(now, Duration::ZERO));
+        pair.drive_for(Duration::from_millis(5));
+    }
+    assert_eq!(said(&mut pair, Server, TcpEvent::Stalled { tcp: FIRST }), 1);
+    assert_eq!(said(&mut pair, Server, TcpEvent::Resumed { tcp: FIRST }), 0);
+    pair.assert_received(Client, stream, &bytes(50_000));
 }
 
 #[test]

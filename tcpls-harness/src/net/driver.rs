@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tcpls_core::connection::{Claim, TcpEnd};
+use tcpls_core::connection::{Claim, Connection, TcpEnd};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 use tokio::time::Sleep;
@@ -20,6 +20,7 @@ use super::leaving::Leaving;
 use super::os::{instant, now};
 use super::shared::{Input, Shared};
 use super::socket::Socket;
+use super::tcp_info::tcp_info;
 
 /// Turns after which other tasks get their chance.
 const MAX_TURNS: usize = 16;
@@ -49,6 +50,7 @@ impl Driver {
         let (local, remote) = (socket.stream().local_addr().ok(), socket.stream().peer_addr().ok());
         self.shared.drive(|state| {
             state.conn.set_tcp_addresses(tcp, local, remote);
+            ask_kernel(&mut state.conn, tcp, &socket);
             if tcp == ConnectionId::FIRST {
                 state.local = local;
             }
@@ -103,11 +105,17 @@ impl Driver {
         Some(self.sockets.remove(index).1)
     }
 
+    /// Silence is judged by what the kernel says, so it is asked first.
     fn check_time(&mut self) {
         self.shared.drive(|state| {
-            let now = now();
-            if state.conn.poll_timeout().is_some_and(|at| at <= now) {
-                state.conn.handle_timeout(now);
+            let is_due = state.conn.poll_timeout().is_some_and(|at| at <= now());
+            for (tcp, socket) in &self.sockets {
+                if is_due || state.conn.is_stalled(*tcp) {
+                    ask_kernel(&mut state.conn, *tcp, socket);
+                }
+            }
+            if is_due {
+                state.conn.handle_timeout(now());
             }
         });
     }
@@ -140,7 +148,10 @@ impl Driver {
             progress |= read || outcome != Claim::Waiting;
             match outcome {
                 Claim::Waiting => self.claimants.push(claimant),
-                Claim::Proven(tcp) => self.sockets.push((tcp, claimant.socket)),
+                Claim::Proven(tcp) => {
+                    self.shared.drive(|state| ask_kernel(&mut state.conn, tcp, &claimant.socket));
+                    self.sockets.push((tcp, claimant.socket));
+                }
                 Claim::Refused => self.leaving.push(Leaving::new(now(), None, claimant.socket)),
             }
         }
@@ -205,6 +216,13 @@ impl Driver {
             self.timer.as_mut().reset(deadline);
         }
         self.timer.as_mut().poll(cx).is_ready()
+    }
+}
+
+/// Tells the session what the kernel knows about a TCP connection.
+fn ask_kernel(conn: &mut Connection, tcp: ConnectionId, socket: &Socket) {
+    if let Some(info) = tcp_info(socket.stream()) {
+        conn.handle_tcp_info(now(), tcp, info);
     }
 }
 

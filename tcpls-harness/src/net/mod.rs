@@ -10,6 +10,7 @@
 //! | `driver` | the task: what sockets, timers and the application do becomes calls on the state machine |
 //! | `shared` | what the task and the application's handles share: the state machine, and who waits for what |
 //! | `socket`, `pace` | one TCP connection's socket and its buffers; how much it is given at once |
+//! | `tcp_info` | what the kernel knows about a TCP connection |
 //! | `os` | the clock and the random numbers that the core does not have |
 //!
 //! The protocol is all in `tcpls_core`; nothing here looks into a record.
@@ -28,6 +29,7 @@ mod session;
 mod shared;
 mod socket;
 mod stream;
+mod tcp_info;
 
 pub use self::client::ClientOptions;
 pub use self::error::{AddTcpError, ConnectError, ListenError, SessionClosed};

@@ -3,12 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-/// What may lie unsent, as time at the path's rate.
-const AHEAD: Duration = Duration::from_millis(15);
+/// What is written at once, and what may lie unsent before more is, as time at the path's rate. The kernel asks for more when
+/// half of it is left.
+const AHEAD: Duration = Duration::from_millis(10);
 /// The rate is taken over at least this long.
-const WINDOW: Duration = Duration::from_millis(20);
-/// The least: two full records.
-const MIN: usize = 32 * 1024;
+const WINDOW: Duration = Duration::from_millis(25);
+/// The least, even on the slowest path: a record of this size takes a while there.
+const MIN: usize = 4 * 1024;
+/// Before the rate is known: what TCP sends in its first round trip, and as much again.
+const FIRST: usize = 32 * 1024;
 
 /// The batch of one socket, found from what the socket takes.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +25,7 @@ pub(crate) struct Pace {
 impl Pace {
     /// At most `max` bytes at once.
     pub(crate) fn new(max: usize, now: Instant) -> Self {
-        Self { batch: (2 * MIN).min(max), max, since: now, written: 0 }
+        Self { batch: FIRST.min(max), max, since: now, written: 0 }
     }
 
     /// Bytes to seal and write at once, and to leave unsent in the kernel.
@@ -45,8 +48,10 @@ impl Pace {
             return false;
         }
         let before = self.batch;
-        self.batch = (ahead as usize).clamp(MIN.min(self.max), self.max);
-        self.batch.abs_diff(before) > before / 4
+        // Up at once, for a fast path must not starve; down in steps, for a window may have caught a pause.
+        let target = (ahead as usize).max(before / 2);
+        self.batch = target.clamp(MIN.min(self.max), self.max);
+        self.batch != before
     }
 }
 
@@ -60,21 +65,31 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(MAX, start);
         for tick in 1..=10 {
-            pace.wrote(start + WINDOW * tick, rate / 50, limited);
+            pace.wrote(start + WINDOW * tick, rate / 40, limited);
         }
         pace.batch()
     }
 
     #[test]
-    fn a_batch_is_what_the_path_carries_in_fifteen_milliseconds_within_bounds() {
-        assert_eq!(after(6_000_000, true), 90_000);
+    fn a_batch_is_what_the_path_carries_in_ten_milliseconds_within_bounds() {
+        assert_eq!(after(6_000_000, true), 60_000);
         assert_eq!(after(100_000, true), MIN);
         assert_eq!(after(1_000_000_000, true), MAX);
     }
 
     #[test]
     fn an_application_that_writes_little_does_not_make_batches_small() {
-        assert_eq!(after(100_000, false), 2 * MIN);
+        assert_eq!(after(100_000, false), FIRST);
+    }
+
+    #[test]
+    fn one_slow_window_halves_the_batch_at_most() {
+        let start = Instant::now();
+        let mut pace = Pace::new(MAX, start);
+        pace.wrote(start + WINDOW, 250_000, true);
+        assert_eq!(pace.batch(), 100_000);
+        pace.wrote(start + WINDOW * 2, 10, true);
+        assert_eq!(pace.batch(), 50_000);
     }
 
     #[test]

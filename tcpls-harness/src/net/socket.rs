@@ -98,6 +98,7 @@ impl Socket {
     /// `input` is what was read from `stream` before.
     pub(crate) fn new(stream: TcpStream, input: BytesMut) -> Self {
         let pace = Pace::new(unsent_low_water(&stream), Instant::now());
+        set_unsent_low_water(&stream, pace.batch());
         Self {
             stream,
             input,

@@ -1,0 +1,141 @@
+//! What the TCP stack underneath knows and records can't tell: whether anything at all comes back from the peer's kernel.
+//! Optional: without an owner who tells, nothing here has a deadline.
+//!
+//! During a transfer TCP's acknowledgments come every few milliseconds, also while it repairs a loss. So a path that went dark
+//! shows within some tens of them, where a record's acknowledgment takes a round trip through every queue.
+
+use core::time::Duration;
+
+use crate::time::Time;
+
+/// How long nothing may come back while TCP's acknowledgments should follow each other closely. Several clock ticks and a
+/// burst of interrupts on hosts that are busy.
+const MIN_PATIENCE: Duration = Duration::from_millis(25);
+/// How long a receiver may hold back the acknowledgment of a segment that is alone (Linux; RFC 9293, 3.8.6.3 allows 500 ms).
+const DELAYED_ACK: Duration = Duration::from_millis(40);
+/// So many segments in flight draw acknowledgments without delay: every second one has to.
+const UNDELAYED: u32 = 3;
+/// Doublings of the patience with a TCP connection that was suspected wrongly again and again.
+const MAX_DOUBTS: u32 = 4;
+/// A doubt is forgotten after so long.
+const FORGET_AFTER: Duration = Duration::from_secs(10);
+
+/// What the TCP stack says about one TCP connection of this host. On Linux, `TCP_INFO` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// When a segment of the peer's came last (`tcpi_last_ack_recv`, which is an age).
+    pub heard: Time,
+    /// Segments that are sent and not acknowledged (`tcpi_unacked`). Bytes that wait to be sent do not count.
+    pub unacked: u32,
+    /// TCP's smoothed round-trip time (`tcpi_rtt`).
+    pub rtt: Duration,
+    /// The smallest that it measured (`tcpi_min_rtt`).
+    pub min_rtt: Duration,
+}
+
+/// Since when the peer's kernel owes a sign of life.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Silence {
+    since: Option<Time>,
+    info: Option<TcpInfo>,
+    doubts: u32,
+    doubted: Time,
+}
+
+impl Silence {
+    /// Bytes went to the socket.
+    pub(crate) fn wrote(&mut self, now: Time) {
+        self.since.get_or_insert(now);
+    }
+
+    /// The stack was asked.
+    pub(crate) fn update(&mut self, info: TcpInfo) {
+        self.since = self.since.filter(|_| info.unacked > 0).map(|since| since.max(info.heard));
+        self.info = Some(info);
+    }
+
+    /// It was suspected and lives.
+    pub(crate) fn was_wrong(&mut self, now: Time) {
+        self.doubts = (self.doubts_at(now) + 1).min(MAX_DOUBTS);
+        self.doubted = now;
+    }
+
+    /// When the silence has lasted too long; `None` if nothing is owed or nobody tells.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        let (since, info) = (self.since?, self.info?);
+        Some(since + patience(&info) * (1 << self.doubts_at(since)))
+    }
+
+    fn doubts_at(&self, now: Time) -> u32 {
+        let forgotten = (now - self.doubted).as_secs() / FORGET_AFTER.as_secs();
+        self.doubts.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
+    }
+}
+
+/// With a queue on the path, which the round-trip time shows, acknowledgments come evenly. Without, a flight may be shorter
+/// than the path: then nothing comes for up to a round trip.
+fn patience(info: &TcpInfo) -> Duration {
+    let queue = info.rtt.saturating_sub(info.min_rtt);
+    let lull = info.min_rtt.saturating_sub(queue);
+    let delayed = if info.unacked < UNDELAYED { DELAYED_ACK } else { Duration::ZERO };
+    MIN_PATIENCE + lull + delayed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn info(heard: u64, unacked: u32, rtt: u64, min_rtt: u64) -> TcpInfo {
+        TcpInfo { heard: Time::from_millis(heard), unacked, rtt: ms(rtt), min_rtt: ms(min_rtt) }
+    }
+
+    fn silence_of(wrote: u64, info: TcpInfo) -> Option<Time> {
+        let mut silence = Silence::default();
+        silence.wrote(Time::from_millis(wrote));
+        silence.update(info);
+        silence.deadline()
+    }
+
+    #[test]
+    fn without_an_owner_who_tells_there_is_no_deadline() {
+        let mut silence = Silence::default();
+        silence.wrote(Time::ZERO);
+        assert_eq!(silence.deadline(), None);
+    }
+
+    #[test]
+    fn silence_begins_with_the_first_bytes_or_the_last_segment_that_came_whichever_is_later() {
+        assert_eq!(silence_of(100, info(90, 9, 60, 10)), Some(Time::from_millis(125)));
+        assert_eq!(silence_of(100, info(170, 9, 60, 10)), Some(Time::from_millis(195)));
+        assert_eq!(silence_of(100, info(170, 0, 60, 10)), None, "nothing is owed");
+    }
+
+    #[test]
+    fn a_path_without_a_queue_may_be_silent_for_a_round_trip_and_a_lone_segment_for_a_delayed_acknowledgment() {
+        assert_eq!(silence_of(0, info(0, 9, 100, 100)), Some(Time::from_millis(125)));
+        assert_eq!(silence_of(0, info(0, 9, 130, 100)), Some(Time::from_millis(95)));
+        assert_eq!(silence_of(0, info(0, 2, 100, 100)), Some(Time::from_millis(165)));
+    }
+
+    #[test]
+    fn each_wrong_suspicion_doubles_the_patience_for_a_while() {
+        let mut silence = Silence::default();
+        let patience = |silence: &mut Silence, at: u64| {
+            silence.wrote(Time::from_millis(at));
+            silence.update(info(at, 9, 60, 10));
+            silence.deadline().unwrap() - Time::from_millis(at)
+        };
+        for _ in 0..2 {
+            silence.was_wrong(Time::from_millis(1000));
+        }
+        assert_eq!(patience(&mut silence, 1000), ms(100));
+        assert_eq!(patience(&mut silence, 12_000), ms(50));
+        assert_eq!(patience(&mut silence, 60_000), ms(25));
+        (0..99).for_each(|_| silence.was_wrong(Time::from_millis(60_000)));
+        assert_eq!(patience(&mut silence, 60_000), ms(400));
+    }
+}

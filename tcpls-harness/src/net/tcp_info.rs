@@ -1,0 +1,58 @@
+//! What the kernel says about a TCP connection. Linux and Android only; elsewhere nothing is known, and dark paths are noticed
+//! by the session's own acknowledgments alone.
+
+use tcpls_core::connection::TcpInfo;
+use tokio::net::TcpStream;
+
+/// Asks the kernel. Never blocks; costs one system call.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn tcp_info(stream: &TcpStream) -> Option<TcpInfo> {
+    use std::time::Duration;
+
+    use tcpls_core::time::Time;
+
+    let info = get(stream)?;
+    let age = u64::from(info.tcpi_last_ack_recv).saturating_mul(1_000_000);
+    let rtt = Duration::from_micros(info.tcpi_rtt.into());
+    // u32::MAX stands for "not measured yet".
+    let min_rtt = Duration::from_micros(info.tcpi_min_rtt.into()).min(rtt);
+    let heard = Time::from_nanos(super::os::now().as_nanos().saturating_sub(age));
+    Some(TcpInfo { heard, unacked: info.tcpi_unacked, rtt, min_rtt })
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn tcp_info(_stream: &TcpStream) -> Option<TcpInfo> {
+    None
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn get(stream: &TcpStream) -> Option<libc::tcp_info> {
+    use std::os::fd::AsRawFd;
+
+    let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes into `info`, which is as long and lives until after the call.
+    let failed = unsafe {
+        let to = info.as_mut_ptr().cast();
+        libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, to, &mut len)
+    };
+    // SAFETY: all bytes are initialised, to zero where an older kernel wrote none, and any bytes make a `tcp_info` of integers.
+    (failed == 0).then(|| unsafe { info.assume_init() })
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_knows_when_it_heard_from_the_peer_and_how_long_a_round_trip_takes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let info = tcp_info(&stream).unwrap();
+        assert_eq!(info.unacked, 0);
+        assert!(info.heard <= super::super::os::now());
+        assert!(!info.rtt.is_zero() && info.min_rtt <= info.rtt, "{info:?}");
+    }
+}
