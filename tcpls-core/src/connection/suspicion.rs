@@ -34,7 +34,8 @@ impl Connection {
         let Some(entry) = self.tcps.get_mut(&tcp) else { return };
         entry.silence.update(info);
         let lives = entry.suspect.is_some_and(|since| info.heard > since);
-        if lives && !self.tcps.get(&tcp).is_some_and(|entry| self.record_deadline(entry).is_some_and(|at| at <= now)) {
+        let owes_record = |entry: &Tcp<Carried>| self.record_deadline(entry).is_some_and(|at| at <= now);
+        if lives && !self.tcps.get(&tcp).is_some_and(owes_record) {
             self.clear_suspicion(now, tcp);
             self.settle(now);
         }

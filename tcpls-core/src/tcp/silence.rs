@@ -8,9 +8,11 @@ use core::time::Duration;
 
 use crate::time::Time;
 
-/// How long nothing may come back while TCP's acknowledgments should follow each other closely. Several clock ticks and a
-/// burst of interrupts on hosts that are busy.
-const MIN_PATIENCE: Duration = Duration::from_millis(25);
+/// How long nothing may come back while TCP's acknowledgments should follow each other closely: a few ticks of the kernels'
+/// clocks, and what busy hosts and radio links put together in one burst.
+const MIN_PATIENCE: Duration = Duration::from_millis(16);
+/// And so many times the distance between two segments, which is long on a slow path.
+const SPACING: u32 = 4;
 /// How long a receiver may hold back the acknowledgment of a segment that is alone (Linux; RFC 9293, 3.8.6.3 allows 500 ms).
 const DELAYED_ACK: Duration = Duration::from_millis(40);
 /// So many segments in flight draw acknowledgments without delay: every second one has to.
@@ -72,13 +74,15 @@ impl Silence {
     }
 }
 
-/// With a queue on the path, which the round-trip time shows, acknowledgments come evenly. Without, a flight may be shorter
-/// than the path: then nothing comes for up to a round trip.
+/// With a queue on the path, which the round-trip time shows, acknowledgments come as evenly as the path carries segments.
+/// Without, a flight may be shorter than the path: then nothing comes for up to a round trip.
 fn patience(info: &TcpInfo) -> Duration {
+    if info.unacked < UNDELAYED {
+        return MIN_PATIENCE + DELAYED_ACK + info.rtt;
+    }
     let queue = info.rtt.saturating_sub(info.min_rtt);
     let lull = info.min_rtt.saturating_sub(queue);
-    let delayed = if info.unacked < UNDELAYED { DELAYED_ACK } else { Duration::ZERO };
-    MIN_PATIENCE + lull + delayed
+    MIN_PATIENCE + (info.rtt / info.unacked * SPACING).max(lull)
 }
 
 #[cfg(test)]
@@ -109,16 +113,21 @@ mod tests {
 
     #[test]
     fn silence_begins_with_the_first_bytes_or_the_last_segment_that_came_whichever_is_later() {
-        assert_eq!(silence_of(100, info(90, 9, 60, 10)), Some(Time::from_millis(125)));
-        assert_eq!(silence_of(100, info(170, 9, 60, 10)), Some(Time::from_millis(195)));
+        assert_eq!(silence_of(100, info(90, 60, 60, 10)), Some(Time::from_millis(120)));
+        assert_eq!(silence_of(100, info(170, 60, 60, 10)), Some(Time::from_millis(190)));
         assert_eq!(silence_of(100, info(170, 0, 60, 10)), None, "nothing is owed");
     }
 
     #[test]
-    fn a_path_without_a_queue_may_be_silent_for_a_round_trip_and_a_lone_segment_for_a_delayed_acknowledgment() {
-        assert_eq!(silence_of(0, info(0, 9, 100, 100)), Some(Time::from_millis(125)));
-        assert_eq!(silence_of(0, info(0, 9, 130, 100)), Some(Time::from_millis(95)));
-        assert_eq!(silence_of(0, info(0, 2, 100, 100)), Some(Time::from_millis(165)));
+    fn a_path_without_a_queue_may_be_silent_for_a_round_trip() {
+        assert_eq!(silence_of(0, info(0, 100, 100, 100)), Some(Time::from_millis(116)));
+        assert_eq!(silence_of(0, info(0, 130, 130, 100)), Some(Time::from_millis(86)));
+    }
+
+    #[test]
+    fn a_slow_path_may_be_silent_for_a_few_segments_and_a_lone_segment_for_a_delayed_acknowledgment() {
+        assert_eq!(silence_of(0, info(0, 6, 300, 10)), Some(Time::from_millis(216)));
+        assert_eq!(silence_of(0, info(0, 1, 100, 100)), Some(Time::from_millis(156)));
     }
 
     #[test]
@@ -126,16 +135,16 @@ mod tests {
         let mut silence = Silence::default();
         let patience = |silence: &mut Silence, at: u64| {
             silence.wrote(Time::from_millis(at));
-            silence.update(info(at, 9, 60, 10));
+            silence.update(info(at, 60, 60, 10));
             silence.deadline().unwrap() - Time::from_millis(at)
         };
         for _ in 0..2 {
             silence.was_wrong(Time::from_millis(1000));
         }
-        assert_eq!(patience(&mut silence, 1000), ms(100));
-        assert_eq!(patience(&mut silence, 12_000), ms(50));
-        assert_eq!(patience(&mut silence, 60_000), ms(25));
+        assert_eq!(patience(&mut silence, 1000), ms(80));
+        assert_eq!(patience(&mut silence, 12_000), ms(40));
+        assert_eq!(patience(&mut silence, 60_000), ms(20));
         (0..99).for_each(|_| silence.was_wrong(Time::from_millis(60_000)));
-        assert_eq!(patience(&mut silence, 60_000), ms(400));
+        assert_eq!(patience(&mut silence, 60_000), ms(320));
     }
 }

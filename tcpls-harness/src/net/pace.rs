@@ -3,13 +3,19 @@
 
 use std::time::{Duration, Instant};
 
+use tcpls_core::wire::record::{HEADER_LEN, MAX_INNER_PLAINTEXT};
+
 /// What is written at once, and what may lie unsent before more is, as time at the path's rate. The kernel asks for more when
 /// half of it is left.
-const AHEAD: Duration = Duration::from_millis(10);
+const AHEAD: Duration = Duration::from_millis(6);
 /// The rate is taken over at least this long.
 const WINDOW: Duration = Duration::from_millis(25);
 /// The least, even on the slowest path: a record of this size takes a while there.
 const MIN: usize = 4 * 1024;
+/// A batch that holds one full record, or more, holds no part of another.
+const RECORD: usize = HEADER_LEN + MAX_INNER_PLAINTEXT + TAG_LEN;
+/// Bytes that every cipher suite of TLS 1.3 adds to a record.
+const TAG_LEN: usize = 16;
 /// Before the rate is known: what TCP sends in its first round trip, and as much again.
 const FIRST: usize = 32 * 1024;
 
@@ -50,7 +56,8 @@ impl Pace {
         let before = self.batch;
         // Up at once, for a fast path must not starve; down in steps, for a window may have caught a pause.
         let target = (ahead as usize).max(before / 2);
-        self.batch = target.clamp(MIN.min(self.max), self.max);
+        let batch = target.clamp(MIN.min(self.max), self.max);
+        self.batch = if batch < RECORD { batch } else { batch - batch % RECORD };
         self.batch != before
     }
 }
@@ -71,10 +78,11 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_what_the_path_carries_in_ten_milliseconds_within_bounds() {
-        assert_eq!(after(6_000_000, true), 60_000);
+    fn a_batch_is_what_the_path_carries_in_six_milliseconds_in_whole_records() {
+        assert_eq!(after(6_000_000, true), 2 * RECORD);
+        assert_eq!(after(1_000_000, true), 6_000);
         assert_eq!(after(100_000, true), MIN);
-        assert_eq!(after(1_000_000_000, true), MAX);
+        assert_eq!(after(1_000_000_000, true), MAX / RECORD * RECORD);
     }
 
     #[test]
@@ -86,10 +94,10 @@ mod tests {
     fn one_slow_window_halves_the_batch_at_most() {
         let start = Instant::now();
         let mut pace = Pace::new(MAX, start);
-        pace.wrote(start + WINDOW, 250_000, true);
-        assert_eq!(pace.batch(), 100_000);
+        pace.wrote(start + WINDOW, 500_000, true);
+        assert_eq!(pace.batch(), 7 * RECORD);
         pace.wrote(start + WINDOW * 2, 10, true);
-        assert_eq!(pace.batch(), 50_000);
+        assert_eq!(pace.batch(), 3 * RECORD);
     }
 
     #[test]
