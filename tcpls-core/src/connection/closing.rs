@@ -240,7 +240,7 @@ impl Connection {
         self.write_acks(&acks, out);
         self.seal_record(tcp, ContentType::ApplicationData, out, start)?;
         if let Some(entry) = self.tcps.get_mut(&tcp) {
-            entry.sent.push(now, (out.len() - start) as u16, 0);
+            entry.sent.push(now, (out.len() - start) as u16, 0, true);
         }
         Ok(())
     }

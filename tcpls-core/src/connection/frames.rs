@@ -143,6 +143,7 @@ impl Connection {
         entry.counters.acks_received += 1;
         let outcome = entry.sent.ack(now, highest, |item| acked.push(item))?;
         outcome.rtt.into_iter().for_each(|rtt| entry.rtt.sample(rtt));
+        outcome.rate.into_iter().for_each(|rate| entry.rate.sample(now, rate));
         if let Some(keys) = self.keys.as_mut().filter(|_| highest >= entry.seal_since) {
             keys.confirm_seal(entry.seal.generation);
         }

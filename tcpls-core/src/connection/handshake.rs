@@ -60,7 +60,7 @@ impl Connection {
             self.parameters_sent = true;
             first.counters.records_sent += 1;
             frames.carried.iter().for_each(|item| first.sent.carry(*item));
-            first.sent.push(now, (first.raw.len() - before) as u16, frames.carried.len() as u16);
+            first.sent.push(now, (first.raw.len() - before) as u16, frames.carried.len() as u16, true);
         } else {
             // Client certificates are asked for: nothing goes to a peer that has not shown one.
             frames.carried.iter().for_each(|item| _ = self.requeue(item));

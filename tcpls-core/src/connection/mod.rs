@@ -7,7 +7,7 @@
 //! | `post_handshake` | alerts, tickets, key updates |
 //! | `handshake` | the TLS handshake, and the session's start |
 //! | `output`, `control`, `records` | a TCP connection has room: records are built, of stream data and control frames, and sealed |
-//! | `schedule` | which TCP connection carries new stream data |
+//! | `schedule` | which TCP connection carries new stream data: policies |
 //! | `failover` | a TCP connection is lost or retired: what it carried goes elsewhere |
 //! | `suspicion` | a TCP connection is silent: what it carries is hedged |
 //! | `join`, `claims` | the client's and the server's side of a join |
@@ -54,7 +54,7 @@ use self::flood::Flood;
 use self::keys::Keys;
 use self::pending::{Carried, Due, Pending};
 use self::post_handshake::Messages;
-use self::schedule::{Aggregate, Scheduler, TcpView};
+use self::schedule::{EarliestDelivery, Scheduler, TcpView};
 use self::tokens::{Held, Issued};
 use crate::config::Config;
 use crate::crypto::Handshake;
@@ -222,7 +222,7 @@ impl Connection {
             local_addresses: LocalAddresses::default(),
             peer_addresses: PeerAddresses::default(),
             options: Vec::new(),
-            scheduler: Box::new(Aggregate),
+            scheduler: Box::new(EarliestDelivery),
             ending: Ending::default(),
             messages: Messages::default(),
             flood: Flood::new(config.overhead_budget, now),
@@ -364,12 +364,13 @@ impl Connection {
         }
     }
 
-    fn view_of(tcp: &Tcp<Carried>) -> TcpView {
+    fn view_of(tcp: &Tcp<Carried>, now: Time) -> TcpView {
         TcpView {
             tcp: tcp.id,
             smoothed_rtt: tcp.rtt.smoothed(),
             min_rtt: tcp.rtt.min(),
             bytes_in_flight: tcp.sent.bytes(),
+            delivery_rate: tcp.rate.get(now, tcp.sent.is_empty()),
             bytes_sent: tcp.counters.bytes_sent,
             blocked: tcp.blocked,
             backup: tcp.is_backup(),

@@ -112,7 +112,7 @@ impl Connection {
             return false; // nobody need be asked
         }
         let active: Vec<TcpView> = self.active_views().collect();
-        let chooser = Chooser::new(&*self.scheduler, tcp, &active);
+        let chooser = Chooser::new(&*self.scheduler, tcp, &active, self.streams.unsent());
         self.streams.has_data_where(tcp, |_, attached| chooser.choice(attached) != Choice::Wait)
             || self.streams.has_duplicate_where(tcp, |_, attached| chooser.choice(attached) == Choice::Duplicate)
     }
@@ -222,7 +222,9 @@ impl Connection {
         if let Some(entry) = self.tcps.get_mut(&tcp) {
             if ack_eliciting {
                 frames.carried.iter().for_each(|item| entry.sent.carry(*item));
-                entry.sent.push(now, (out.len() - start) as u16, frames.carried.len() as u16);
+                let (bytes, carried) = ((out.len() - start) as u16, frames.carried.len() as u16);
+                // Whoever found a full socket last time sends as fast as the path takes it.
+                entry.sent.push(now, bytes, carried, !entry.blocked);
             } else {
                 entry.sent.skip();
             }
@@ -252,7 +254,7 @@ impl Connection {
 
     /// One more piece, of a stream that `taken` has none of; what is not sent yet comes before duplicates.
     fn next_chunk(&mut self, tcp: ConnectionId, active: &[TcpView], taken: &[Chunk], max: usize) -> Option<Chunk> {
-        let chooser = Chooser::new(&*self.scheduler, tcp, active);
+        let chooser = Chooser::new(&*self.scheduler, tcp, active, self.streams.unsent());
         if chooser.is_redundant() {
             self.streams.track_carriers();
         }
@@ -263,10 +265,11 @@ impl Connection {
         fresh.or_else(|| self.streams.next_duplicate_where(tcp, max, may_again))
     }
 
-    /// The TCP connections that are in use and answer, as a scheduler sees them.
+    /// The TCP connections that are in use and answer, as a scheduler sees them. Rates age by when anything was heard last, so
+    /// that what is said about the next record holds until something happens.
     fn active_views(&self) -> impl Iterator<Item = TcpView> + '_ {
         let usable = |entry: &&Tcp<Carried>| entry.is_active() && !self.is_shunned(entry);
-        self.tcps.values().filter(usable).map(Self::view_of)
+        self.tcps.values().filter(usable).map(|entry| Self::view_of(entry, self.last_heard))
     }
 
     fn write_chunks(&mut self, tcp: ConnectionId, chunks: &[Chunk], out: &mut Vec<u8>) {

@@ -11,11 +11,17 @@ use core::ops::Range;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RangeSet {
     ranges: VecDeque<Range<u64>>,
+    len: u64,
 }
 
 impl RangeSet {
     pub(super) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
+    }
+
+    /// How many offsets are in it.
+    pub(super) fn len(&self) -> u64 {
+        self.len
     }
 
     /// The lowest range.
@@ -33,12 +39,14 @@ impl RangeSet {
         if first == last {
             let new = range.end - range.start;
             self.ranges.insert(first, range);
+            self.len += new;
             return new;
         }
         let new = range.end - range.start - self.covered(first..last, &range);
         let merged = range.start.min(self.ranges[first].start)..range.end.max(self.ranges[last - 1].end);
         self.ranges[first] = merged;
         self.ranges.drain(first + 1..last);
+        self.len += new;
         new
     }
 
@@ -58,12 +66,14 @@ impl RangeSet {
                 self.ranges.insert(first, part);
             }
         }
+        self.len -= removed;
         removed
     }
 
     /// Takes out everything below `offset`.
     pub(super) fn remove_below(&mut self, offset: u64) {
         while let Some(first) = self.ranges.front_mut() {
+            self.len -= first.end.min(offset).saturating_sub(first.start);
             if first.end > offset {
                 first.start = first.start.max(offset);
                 return;
@@ -76,6 +86,7 @@ impl RangeSet {
     pub(super) fn pop_first(&mut self, max: u64) -> Option<Range<u64>> {
         let first = self.ranges.front_mut()?;
         let taken = first.start..first.end.min(first.start.saturating_add(max));
+        self.len -= taken.end - taken.start;
         if taken.end == first.end {
             self.ranges.pop_front();
         } else {
@@ -214,6 +225,7 @@ mod tests {
                         prop_assert_eq!(gaps, r.filter(|n| !model.contains(n)).collect::<Vec<_>>());
                     }
                 }
+                prop_assert_eq!(set.len(), model.len() as u64);
                 prop_assert!(set.ranges.iter().all(|r| !r.is_empty()));
                 prop_assert!(set.ranges.iter().zip(set.ranges.iter().skip(1)).all(|(a, b)| a.end < b.start));
                 prop_assert_eq!(set.ranges.iter().cloned().flatten().collect::<Vec<_>>(), model.iter().copied().collect::<Vec<_>>());

@@ -161,6 +161,16 @@ impl SendHalf {
         may_send_fresh.then_some(Need::Credit)
     }
 
+    /// Bytes that are to be sent again.
+    pub(super) fn to_send_again(&self) -> u64 {
+        self.again.len()
+    }
+
+    /// Bytes that were never sent and may be, as far as this stream's flow control goes.
+    pub(super) fn to_send_first(&self) -> u64 {
+        self.buffer.end().saturating_sub(self.next()).min(self.credit.left())
+    }
+
     /// Takes the next piece to send, lost ones first; `session_credit` bounds fresh ones. Also says how many
     /// bytes of it are fresh.
     pub(super) fn next_chunk(&mut self, max: u64, session_credit: u64) -> Option<(Chunk, u64)> {

@@ -49,11 +49,18 @@ struct Stream {
 struct Load {
     to_send: usize,
     to_read: usize,
+    again: u64,
+    fresh: u64,
 }
 
 impl Stream {
     fn load(&self) -> Load {
-        Load { to_send: self.send.buffered(), to_read: self.recv.memory() }
+        Load {
+            to_send: self.send.buffered(),
+            to_read: self.recv.memory(),
+            again: self.send.to_send_again(),
+            fresh: self.send.to_send_first(),
+        }
     }
 
     fn may_use(&self, tcp: ConnectionId) -> bool {
@@ -97,6 +104,10 @@ struct Shared {
     /// Streams that are owed a Writable event.
     blocked: BTreeSet<StreamId>,
     buffered_to_send: usize,
+    /// Bytes that are to be sent again.
+    again: u64,
+    /// Bytes that were never sent and may be, as far as the streams' own flow control goes.
+    fresh: u64,
     /// Duplicates were asked for: what each TCP connection carries is remembered.
     redundant: bool,
 
@@ -145,6 +156,8 @@ impl Streams {
             peer_stream_window: 0,
             blocked: BTreeSet::new(),
             buffered_to_send: 0,
+            again: 0,
+            fresh: 0,
             redundant: false,
             window,
             buffered_to_read: 0,
@@ -207,6 +220,11 @@ impl Streams {
         self.shared.buffered_to_send
     }
 
+    /// Bytes that could go out now, if TCP connections had room.
+    pub(crate) fn unsent(&self) -> u64 {
+        self.shared.again + self.shared.fresh.min(self.shared.credit.left())
+    }
+
     /// Memory held for what came and was not read, bookkeeping included.
     pub(crate) fn buffered_to_read(&self) -> usize {
         self.shared.buffered_to_read
@@ -235,6 +253,7 @@ impl Streams {
         shared.due = BTreeSet::new();
         shared.events = VecDeque::new();
         (shared.buffered_to_send, shared.buffered_to_read) = (0, 0);
+        (shared.again, shared.fresh) = (0, 0);
         shared.accepted = shared.opened_by_peer;
     }
 
@@ -339,6 +358,8 @@ impl Shared {
         let now = stream.load();
         self.buffered_to_send = self.buffered_to_send - before.to_send + now.to_send;
         self.buffered_to_read = self.buffered_to_read - before.to_read + now.to_read;
+        self.again = self.again - before.again + now.again;
+        self.fresh = self.fresh - before.fresh + now.fresh;
         self.schedule.place(&mut stream.place, id, stream.priority, stream.send.need());
         if stream.recv.window_update_is_due() {
             self.due.insert(ControlKey::MaxStreamData(id));

@@ -4,6 +4,7 @@
 
 pub(crate) mod acks;
 pub(crate) mod deframer;
+pub(crate) mod rate;
 pub(crate) mod rtt;
 pub(crate) mod sent;
 pub(crate) mod silence;
@@ -11,6 +12,7 @@ pub(crate) mod silence;
 use core::net::SocketAddr;
 
 use self::acks::Received;
+use self::rate::Rate;
 use self::rtt::Rtt;
 use self::sent::SentLog;
 use self::silence::Silence;
@@ -60,6 +62,7 @@ pub(crate) struct Tcp<C> {
     pub(crate) sent: SentLog<C>,
     pub(crate) received: Received,
     pub(crate) rtt: Rtt,
+    pub(crate) rate: Rate,
     /// This side asked that it be used only when no other lives.
     pub(crate) own_backup: bool,
     /// The peer asked for that.
@@ -109,6 +112,7 @@ impl<C> Tcp<C> {
             sent: SentLog::default(),
             received: Received::default(),
             rtt: Rtt::default(),
+            rate: Rate::default(),
             own_backup: false,
             peer_backup: false,
             silence: Silence::default(),

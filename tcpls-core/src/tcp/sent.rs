@@ -4,6 +4,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use super::rate::{Delivered, RateSample};
 use crate::error::PeerMisbehaved;
 use crate::time::Time;
 use crate::wire::ids::RecordSeq;
@@ -21,8 +22,8 @@ pub(crate) struct SentLog<C> {
     /// How many of `carried`, from the front, were requeued already.
     requeued: usize,
     bytes: u64,
-    /// When the peer last acknowledged something, or was first owed an answer.
-    progress: Time,
+    /// What the peer has acknowledged, and when it last did or was first owed an answer.
+    delivered: Delivered,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,10 @@ struct Sent {
     at: Time,
     carried: u16,
     bytes: u16,
+    /// More could have been sent.
+    is_limited: bool,
+    /// As it was when this was sent.
+    delivered: Delivered,
 }
 
 /// What one acknowledgment changed.
@@ -40,6 +45,8 @@ pub(crate) struct Acked {
     pub(crate) bytes: u64,
     /// From sealing the newest of them until now.
     pub(crate) rtt: Option<Duration>,
+    /// How fast they were delivered.
+    pub(crate) rate: Option<RateSample>,
 }
 
 impl<C> Default for SentLog<C> {
@@ -50,7 +57,7 @@ impl<C> Default for SentLog<C> {
             carried: VecDeque::new(),
             requeued: 0,
             bytes: 0,
-            progress: Time::ZERO,
+            delivered: Delivered::default(),
         }
     }
 }
@@ -69,13 +76,13 @@ impl<C> SentLog<C> {
     }
 
     /// Gives a number to an ack-eliciting record of `bytes` bytes on the wire; what it carries was given to
-    /// [`SentLog::carry`] just before, `carried` items.
-    pub(crate) fn push(&mut self, now: Time, bytes: u16, carried: u16) {
+    /// [`SentLog::carry`] just before, `carried` items. `is_limited`: the application had no more to send.
+    pub(crate) fn push(&mut self, now: Time, bytes: u16, carried: u16, is_limited: bool) {
         if self.records.is_empty() {
-            self.progress = now;
+            self.delivered.at = now;
         }
-        let seq = self.skip();
-        self.records.push_back(Sent { seq, at: now, carried, bytes });
+        let (seq, delivered) = (self.skip(), self.delivered);
+        self.records.push_back(Sent { seq, at: now, carried, bytes, is_limited, delivered });
         self.bytes += u64::from(bytes);
     }
 
@@ -95,15 +102,20 @@ impl<C> SentLog<C> {
             return Err(PeerMisbehaved::AckOfUnsent);
         }
         let mut outcome = Acked::default();
+        let mut newest = None;
         while let Some(record) = self.records.front().copied().filter(|record| record.seq <= highest) {
             self.records.pop_front();
             self.carried.drain(..usize::from(record.carried)).for_each(&mut acked);
             self.requeued = self.requeued.saturating_sub(usize::from(record.carried));
             outcome.bytes += u64::from(record.bytes);
-            outcome.rtt = Some(now - record.at);
-            self.progress = now;
+            newest = Some(record);
         }
-        self.bytes -= outcome.bytes;
+        if let Some(newest) = newest {
+            self.bytes -= outcome.bytes;
+            self.delivered = Delivered { bytes: self.delivered.bytes + outcome.bytes, at: now };
+            outcome.rtt = Some(now - newest.at);
+            outcome.rate = RateSample::between(newest.delivered, self.delivered, newest.is_limited);
+        }
         if self.records.is_empty() {
             self.records.shrink_to(KEPT);
             self.carried.shrink_to(KEPT);
@@ -146,7 +158,7 @@ impl<C> SentLog<C> {
 
     /// Since when the peer owes progress; `None` if it owes nothing.
     pub(crate) fn waiting_since(&self) -> Option<Time> {
-        (!self.records.is_empty()).then_some(self.progress)
+        (!self.records.is_empty()).then_some(self.delivered.at)
     }
 }
 
@@ -158,7 +170,7 @@ mod tests {
         let mut log = SentLog::default();
         for (at, carried) in records.iter().enumerate() {
             carried.iter().for_each(|item| log.carry(*item));
-            log.push(Time::from_millis(at as u64), 100, carried.len() as u16);
+            log.push(Time::from_millis(at as u64), 100, carried.len() as u16, false);
         }
         log
     }
@@ -169,9 +181,23 @@ mod tests {
         let mut acked = Vec::new();
         let outcome = log.ack(Time::from_millis(10), RecordSeq(1), |item| acked.push(item)).unwrap();
         assert_eq!(acked, b"abc");
-        assert_eq!(outcome, Acked { bytes: 200, rtt: Some(Duration::from_millis(9)) });
+        assert_eq!((outcome.bytes, outcome.rtt), (200, Some(Duration::from_millis(9))));
         assert_eq!(log.requeue().copied().collect::<Vec<_>>(), b"d");
         assert_eq!(log.bytes(), 100);
+    }
+
+    #[test]
+    fn the_rate_is_measured_from_the_acknowledgment_before_a_record_was_sent_to_its_own() {
+        let mut log = log_with(&[b"a"]);
+        log.ack(Time::from_millis(50), RecordSeq(0), |_| ()).unwrap();
+        log.carry(b'b');
+        log.push(Time::from_millis(60), 100, 1, false);
+        log.carry(b'c');
+        log.push(Time::from_millis(61), 200, 1, true);
+        let outcome = log.ack(Time::from_millis(110), RecordSeq(2), |_| ()).unwrap();
+        let before = Delivered { bytes: 100, at: Time::from_millis(60) };
+        let after = Delivered { bytes: 400, at: Time::from_millis(110) };
+        assert_eq!(outcome.rate, RateSample::between(before, after, true));
     }
 
     #[test]
@@ -196,7 +222,7 @@ mod tests {
         let mut log = log_with(&[b"a", b"bc"]);
         assert_eq!(log.requeue().copied().collect::<Vec<_>>(), b"abc");
         log.carry(b'd');
-        log.push(Time::ZERO, 100, 1);
+        log.push(Time::ZERO, 100, 1, false);
         log.ack(Time::ZERO, RecordSeq(0), |_| ()).unwrap();
         assert!(log.has_to_requeue());
         assert_eq!(log.requeue().copied().collect::<Vec<_>>(), b"d");
@@ -218,7 +244,7 @@ mod tests {
         let mut log = SentLog::<u8>::default();
         for _ in 0..1000 {
             log.carry(1);
-            log.push(Time::ZERO, 100, 1);
+            log.push(Time::ZERO, 100, 1, false);
         }
         log.ack(Time::ZERO, RecordSeq(999), |_| ()).unwrap();
         assert!(log.records.capacity() <= 2 * KEPT && log.carried.capacity() <= 2 * KEPT);

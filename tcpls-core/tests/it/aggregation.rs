@@ -1,7 +1,7 @@
 //! One stream over several TCP connections at the same time, under each scheduler.
 
 use tcpls_core::connection::schedule::{
-    ActiveStandby, Aggregate, Choice, LowestRtt, Redundant, RoundRobin, Scheduler, TcpView,
+    ActiveStandby, Aggregate, Choice, EarliestDelivery, LowestRtt, Redundant, RoundRobin, Scheduler, TcpView,
 };
 use tcpls_core::wire::ids::ConnectionId;
 
@@ -26,7 +26,8 @@ fn bulk(n: usize, scheduler: Box<dyn Scheduler>, len: usize) -> Vec<u64> {
 // draft I08
 #[test]
 fn one_stream_arrives_in_order_over_any_number_of_tcp_connections_under_any_scheduler() {
-    let makers: [Maker; 6] = [
+    let makers: [Maker; 7] = [
+        || Box::new(EarliestDelivery),
         || Box::new(Aggregate),
         || Box::new(LowestRtt),
         || Box::new(RoundRobin),
@@ -123,7 +124,7 @@ fn a_stalled_tcp_connection_holds_nothing_back() {
 struct Alternating;
 
 impl Scheduler for Alternating {
-    fn choose(&self, asked: usize, all: &[TcpView]) -> Choice {
+    fn choose(&self, asked: usize, all: &[TcpView], _unsent: u64) -> Choice {
         let sent: u64 = all.iter().map(|view| view.bytes_sent).sum();
         let turn = (sent % all.len() as u64) as usize;
         if asked == turn || all[turn].blocked { Choice::Send } else { Choice::Wait }
@@ -133,7 +134,7 @@ impl Scheduler for Alternating {
 struct OnlyTheLast;
 
 impl Scheduler for OnlyTheLast {
-    fn choose(&self, asked: usize, all: &[TcpView]) -> Choice {
+    fn choose(&self, asked: usize, all: &[TcpView], _unsent: u64) -> Choice {
         if asked + 1 == all.len() { Choice::Send } else { Choice::Wait }
     }
 }

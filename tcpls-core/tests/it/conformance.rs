@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use tcpls_core::config::Config;
 use tcpls_core::connection::TcpEnd;
+use tcpls_core::connection::schedule::Aggregate;
 use tcpls_core::wire::frame::{Frame, Parameters, ty};
 use tcpls_core::wire::hello::{CHANGE_CIPHER_SPEC, ExtensionTypes, parse_server_hello, split_message};
 use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode, Side, StreamId};
@@ -20,6 +21,7 @@ const PRE_SHARED_KEY: u16 = 41;
 fn two() -> Peer {
     let mut peer = Peer::client();
     peer.join();
+    peer.conn.set_scheduler(Box::new(Aggregate));
     peer.rest();
     peer
 }
@@ -527,6 +529,7 @@ fn keys_are_renewed_before_they_are_used_up_counted_over_all_tcp_connections() {
     let config = Config { confidentiality_limit: Some(40), ..Config::default() };
     let mut peer = Peer::with(Side::Client, config);
     peer.join();
+    peer.conn.set_scheduler(Box::new(Aggregate));
     let id = peer.conn.open_stream().unwrap();
     let mut updates = 0;
     for n in 0..200 {

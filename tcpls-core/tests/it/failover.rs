@@ -26,6 +26,7 @@ fn sent_and_requeued(pair: &mut Pair, side: Side) -> (u64, u64) {
 fn what_a_lost_tcp_connection_had_not_acked_arrives_on_another() {
     let mut pair = Pair::established();
     let second = pair.join();
+    pair.spread();
     let stream = pair.open_stream(Client);
     pair.write(Client, stream, &[7; 100_000]);
     pair.step(Client); // records are in flight on both
@@ -180,6 +181,7 @@ fn what_the_peers_last_ack_covers_is_not_sent_again() {
 fn a_flipped_bit_kills_the_tcp_connection_it_came_on_and_no_other() {
     for victim in [Client, Server] {
         let mut pair = Pair::with_tcp_connections(2);
+        pair.spread();
         let data = bytes(100_000);
         let stream = pair.open_stream(victim.peer());
         pair.submit(victim.peer(), stream, &data);

@@ -120,6 +120,7 @@ fn the_last_tcp_connection_cannot_be_retired() {
 #[test]
 fn a_retiring_tcp_connection_stays_when_it_becomes_the_last() {
     let mut pair = Pair::with_tcp_connections(2);
+    pair.spread();
     let data = bytes(500_000);
     let stream = pair.open_stream(Client);
     pair.submit(Client, stream, &data);

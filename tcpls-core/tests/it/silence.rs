@@ -27,6 +27,7 @@ fn said(pair: &mut Pair, side: Side, event: TcpEvent) -> usize {
 /// Two TCP connections with an estimate of their round trips, the first of which swallows what it is given.
 fn dark_first() -> Pair {
     let mut pair = Pair::with_tcp_connections(2);
+    pair.spread();
     for tcp in [FIRST, SECOND] {
         pair.client().ping(tcp).unwrap();
         pair.server().ping(tcp).unwrap();
@@ -132,6 +133,7 @@ fn what_a_lone_silent_tcp_connection_carries_goes_out_on_the_first_that_joins() 
 fn patient() -> Pair {
     let mut pair = Setup::default().both(|config| config.max_ack_delay = Duration::from_millis(200)).established();
     pair.join();
+    pair.spread();
     pair.stall(FIRST);
     pair
 }

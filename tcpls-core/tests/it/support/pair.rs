@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tcpls_core::config::Config;
+use tcpls_core::connection::schedule::Aggregate;
 use tcpls_core::connection::{Claim, Connection, State, TcpEnd};
 use tcpls_core::crypto::rustls::RustlsServer;
 use tcpls_core::endpoint::{Endpoint, EndpointConfig, Incoming, Join};
@@ -117,6 +118,13 @@ impl Pair {
         let mut pair = Self::established();
         (1..n).for_each(|_| _ = pair.join());
         pair
+    }
+
+    /// From now on all TCP connections of both ends take what they have room for, whatever is known of their speed.
+    pub fn spread(&mut self) {
+        for side in [Side::Client, Side::Server] {
+            self.conn(side).set_scheduler(Box::new(Aggregate));
+        }
     }
 
     pub fn client(&mut self) -> &mut Connection {

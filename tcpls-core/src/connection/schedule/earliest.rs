@@ -1,0 +1,149 @@
+//! The default policy: a TCP connection carries a piece of a stream only if that piece arrives there sooner than the better
+//! TCP connections alone would have delivered all there is to send, and if what arrives earlier does not have to wait for it
+//! longer than it is worth.
+//!
+//! So bulk data gets the sum of all paths, small data and the end of a transfer go where they arrive first, and a path that
+//! became slow holds nothing back. (The idea of comparing with the whole of what waits is that of the ECF scheduler for
+//! Multipath TCP, Lim et al., CoNEXT 2017.)
+
+use core::time::Duration;
+
+use super::{Choice, Scheduler, TcpView, is_held_back};
+
+/// Bytes that a decision is about: one full record.
+const PIECE: u64 = 16 * 1024;
+/// How long what was sent elsewhere may have to wait for a TCP connection that contributes everything. One that contributes a
+/// tenth of the sum may take a tenth of it.
+const MAX_HOLD: Duration = Duration::from_secs(2);
+/// A TCP connection about which nothing is known is tried as soon as the others need so long for what there is.
+const WORTH_TRYING: Duration = Duration::from_millis(100);
+
+/// See the module's description. Backups wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EarliestDelivery;
+
+impl Scheduler for EarliestDelivery {
+    fn choose(&self, asked: usize, all: &[TcpView], unsent: u64) -> Choice {
+        if is_held_back(asked, all) {
+            return Choice::Wait;
+        }
+        let me = &all[asked];
+        let better = Better::than(me, all);
+        let Some(soonest) = better.soonest else { return Choice::Send };
+        let alone = time_for(better.in_flight.saturating_add(unsent), better.rate);
+        let is_worth_it = match delivery(me) {
+            None => alone >= WORTH_TRYING,
+            Some(mine) => {
+                let share = |whole: Duration| part(whole, me.delivery_rate.unwrap_or(0), better.rate);
+                mine <= alone && mine.saturating_sub(soonest) <= share(MAX_HOLD)
+            }
+        };
+        if is_worth_it { Choice::Send } else { Choice::Wait }
+    }
+}
+
+/// The TCP connections on which a piece would arrive sooner, taken together.
+#[derive(Default)]
+struct Better {
+    /// When the first of them would have delivered it; `None` if there is none.
+    soonest: Option<Duration>,
+    /// Bytes a second.
+    rate: u64,
+    in_flight: u64,
+}
+
+impl Better {
+    fn than(me: &TcpView, all: &[TcpView]) -> Self {
+        let rank = |view: &TcpView| (delivery(view).unwrap_or(Duration::MAX), view.tcp);
+        let mut better = Self::default();
+        for other in all.iter().filter(|other| other.backup == me.backup && rank(other) < rank(me)) {
+            let Some(at) = delivery(other) else { continue };
+            better.soonest = Some(better.soonest.map_or(at, |soonest| soonest.min(at)));
+            better.rate = better.rate.saturating_add(other.delivery_rate.unwrap_or(0));
+            better.in_flight = better.in_flight.saturating_add(other.bytes_in_flight);
+        }
+        better
+    }
+}
+
+/// How long it takes until a piece that is put on it now is acknowledged; `None` if nothing is known.
+fn delivery(view: &TcpView) -> Option<Duration> {
+    let sent = time_for(view.bytes_in_flight + PIECE, view.delivery_rate?);
+    Some(sent.max(view.min_rtt.unwrap_or_default()))
+}
+
+fn time_for(bytes: u64, rate: u64) -> Duration {
+    let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// The part of `whole` that `mine` is of the sum of both.
+fn part(whole: Duration, mine: u64, others: u64) -> Duration {
+    let sum = u128::from(mine) + u128::from(others);
+    let nanos = whole.as_nanos() * u128::from(mine) / sum.max(1);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ids::ConnectionId;
+
+    const MBYTE: u64 = 1_000_000;
+
+    /// One that delivers `rate` bytes a second, half of whose `rtt_ms` milliseconds are full.
+    fn view(tcp: u32, rate: u64, rtt_ms: u64) -> TcpView {
+        TcpView {
+            tcp: ConnectionId(tcp),
+            smoothed_rtt: Some(Duration::from_millis(rtt_ms)),
+            min_rtt: Some(Duration::from_millis(rtt_ms / 2)),
+            bytes_in_flight: rate * rtt_ms / 1000,
+            delivery_rate: (rate > 0).then_some(rate),
+            bytes_sent: 0,
+            blocked: false,
+            backup: false,
+        }
+    }
+
+    fn answers(all: &[TcpView], unsent: u64) -> Vec<Choice> {
+        (0..all.len()).map(|asked| EarliestDelivery.choose(asked, all, unsent)).collect()
+    }
+
+    #[test]
+    fn bulk_data_goes_on_all_of_them() {
+        assert_eq!(answers(&[view(0, 3 * MBYTE, 40), view(1, MBYTE / 2, 150)], 16 * MBYTE), [Choice::Send; 2]);
+        assert_eq!(answers(&[view(0, MBYTE, 20), view(1, MBYTE, 600)], 16 * MBYTE), [Choice::Send; 2]);
+    }
+
+    #[test]
+    fn the_end_of_a_transfer_goes_where_it_arrives_first() {
+        let paths = [view(0, MBYTE / 2, 150), view(1, 3 * MBYTE, 40)];
+        assert_eq!(answers(&paths, 100_000), [Choice::Wait, Choice::Send]);
+        assert_eq!(answers(&paths, 1_000_000), [Choice::Send; 2]);
+    }
+
+    #[test]
+    fn one_that_is_hundred_times_slower_is_not_waited_for() {
+        assert_eq!(answers(&[view(0, 30_000, 1000), view(1, 3 * MBYTE, 40)], 16 * MBYTE), [Choice::Wait, Choice::Send]);
+    }
+
+    #[test]
+    fn one_about_which_nothing_is_known_is_tried_when_there_is_much_to_send() {
+        let paths = [view(0, 0, 0), view(1, 3 * MBYTE, 40)];
+        assert_eq!(answers(&paths, 1000), [Choice::Wait, Choice::Send]);
+        assert_eq!(answers(&paths, MBYTE), [Choice::Send; 2]);
+        assert_eq!(answers(&[view(0, 0, 0), view(1, 0, 0)], 1000), [Choice::Send; 2], "nothing is known of any");
+    }
+
+    #[test]
+    fn of_two_equals_the_first_takes_what_is_too_little_for_both() {
+        assert_eq!(answers(&[view(0, MBYTE, 20), view(1, MBYTE, 20)], 1000), [Choice::Send, Choice::Wait]);
+    }
+
+    #[test]
+    fn backups_wait_for_others_and_are_judged_among_themselves() {
+        let backup = |tcp, rate| TcpView { backup: true, ..view(tcp, rate, 20) };
+        assert_eq!(answers(&[backup(0, 9 * MBYTE), view(1, MBYTE, 20)], MBYTE), [Choice::Wait, Choice::Send]);
+        assert_eq!(answers(&[backup(0, 9 * MBYTE), backup(1, 1000)], 1000), [Choice::Send, Choice::Wait]);
+    }
+}

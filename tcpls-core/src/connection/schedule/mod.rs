@@ -1,0 +1,106 @@
+//! Which TCP connection carries new stream data: what all policies have in common. The default policy is in `earliest`, those
+//! that predict nothing are in `simple`.
+//!
+//! Records are pulled: a scheduler is only asked whether the one that has room right now may take the next record. Which
+//! streams may use it is decided before (attachment).
+
+mod earliest;
+mod simple;
+
+use core::time::Duration;
+
+pub use self::earliest::EarliestDelivery;
+pub use self::simple::{ActiveStandby, Aggregate, LowestRtt, Redundant, RoundRobin};
+
+use crate::wire::ids::ConnectionId;
+
+/// What a scheduler knows about one TCP connection that stream data may be put on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TcpView {
+    /// Which.
+    pub tcp: ConnectionId,
+    /// Its smoothed round-trip time; `None` before the first acknowledgment.
+    pub smoothed_rtt: Option<Duration>,
+    /// The smallest seen.
+    pub min_rtt: Option<Duration>,
+    /// Bytes on the wire in records that wait for an acknowledgment.
+    pub bytes_in_flight: u64,
+    /// How many bytes a second it delivers, headers included; `None` before the first acknowledgment, and when nothing was
+    /// sent on it for some seconds.
+    pub delivery_rate: Option<u64>,
+    /// Bytes given to the socket since it joined.
+    pub bytes_sent: u64,
+    /// Its socket had no room for what there was when it was asked last.
+    pub blocked: bool,
+    /// To be used only when no other lives.
+    pub backup: bool,
+}
+
+/// The answer of a scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Put new data on it.
+    Send,
+    /// Put nothing new on it for now. It is asked again at the next poll.
+    Wait,
+    /// Put new data on it or, if there is none, what others have sent and is not acknowledged yet.
+    Duplicate,
+}
+
+/// A policy. Called for each record that could carry stream data; must not take long.
+///
+/// The answer must follow from what is shown alone: the session asks when it builds a record, and also to tell whether it
+/// could build one. To stay alive a policy must never answer [`Choice::Wait`] for every TCP connection that is not blocked.
+pub trait Scheduler: Send {
+    /// Whether `all[asked]` may take the next piece of a stream. `all` is sorted by connection ID and has every TCP
+    /// connection that may carry this stream, `asked` among them. `unsent`: bytes that all streams together could send now.
+    fn choose(&self, asked: usize, all: &[TcpView], unsent: u64) -> Choice;
+}
+
+/// Which streams' data one TCP connection may take right now.
+pub(super) struct Chooser<'a> {
+    policy: &'a dyn Scheduler,
+    tcp: ConnectionId,
+    active: &'a [TcpView],
+    unsent: u64,
+    /// The answer for streams that are attached to none: all of them get the same.
+    unattached: Choice,
+}
+
+impl<'a> Chooser<'a> {
+    /// `active` are the TCP connections in use; those that open or are being left are not.
+    pub(super) fn new(policy: &'a dyn Scheduler, tcp: ConnectionId, active: &'a [TcpView], unsent: u64) -> Self {
+        Self { policy, tcp, active, unsent, unattached: ask(policy, tcp, active, unsent) }
+    }
+
+    /// Whether data is to go out on several TCP connections.
+    pub(super) fn is_redundant(&self) -> bool {
+        self.unattached == Choice::Duplicate
+    }
+
+    /// What it may do for a stream that is attached to `attached`. Asked for each stream, so that nobody stands back for
+    /// one that may not carry the stream: it would wait for ever.
+    pub(super) fn choice(&self, attached: &[ConnectionId]) -> Choice {
+        if attached.is_empty() {
+            return self.unattached;
+        }
+        let usable = self.active.iter().filter(|view| attached.contains(&view.tcp));
+        ask(self.policy, self.tcp, &usable.copied().collect::<Vec<_>>(), self.unsent)
+    }
+}
+
+fn ask(policy: &dyn Scheduler, tcp: ConnectionId, usable: &[TcpView], unsent: u64) -> Choice {
+    match usable.iter().position(|view| view.tcp == tcp) {
+        // Opening or being left: used only when nothing better lives.
+        None if usable.is_empty() => Choice::Send,
+        None => Choice::Wait,
+        Some(_) if usable.len() == 1 => Choice::Send,
+        Some(asked) => policy.choose(asked, usable, unsent),
+    }
+}
+
+/// Whether `all[asked]` has to stand back because it is a backup and another is not.
+fn is_held_back(asked: usize, all: &[TcpView]) -> bool {
+    all[asked].backup && all.iter().any(|other| !other.backup)
+}

@@ -1,0 +1,133 @@
+//! Policies that need no prediction. For comparison, and for those who know their paths.
+
+use super::{Choice, Scheduler, TcpView, is_held_back};
+
+/// Every TCP connection takes what its socket has room for, so that each runs at its own speed and one stream gets the sum,
+/// however long it has to wait for the slowest. Backups wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Aggregate;
+
+impl Scheduler for Aggregate {
+    fn choose(&self, asked: usize, all: &[TcpView], _unsent: u64) -> Choice {
+        if is_held_back(asked, all) { Choice::Wait } else { Choice::Send }
+    }
+}
+
+/// The TCP connection with the lowest smoothed round-trip time first; others take only what it and those before them have
+/// no room for. One without an estimate counts as fastest, so that it gets one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LowestRtt;
+
+impl Scheduler for LowestRtt {
+    fn choose(&self, asked: usize, all: &[TcpView], _unsent: u64) -> Choice {
+        if is_held_back(asked, all) {
+            return Choice::Wait;
+        }
+        let rank = |view: &TcpView| (view.smoothed_rtt.unwrap_or_default(), view.tcp);
+        let me = &all[asked];
+        let better_is_free =
+            all.iter().any(|other| other.backup == me.backup && !other.blocked && rank(other) < rank(me));
+        if better_is_free { Choice::Wait } else { Choice::Send }
+    }
+}
+
+/// Equal shares: a TCP connection waits while another that is not blocked has sent more than [`RoundRobin::QUANTUM`] less.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RoundRobin;
+
+impl RoundRobin {
+    /// Bytes that one may be ahead of another.
+    pub const QUANTUM: u64 = 64 * 1024;
+}
+
+impl Scheduler for RoundRobin {
+    fn choose(&self, asked: usize, all: &[TcpView], _unsent: u64) -> Choice {
+        if is_held_back(asked, all) {
+            return Choice::Wait;
+        }
+        let me = &all[asked];
+        let other_is_behind = all.iter().any(|other| {
+            other.backup == me.backup && !other.blocked && other.bytes_sent + Self::QUANTUM < me.bytes_sent
+        });
+        if other_is_behind { Choice::Wait } else { Choice::Send }
+    }
+}
+
+/// Everything on every TCP connection: the first copy that arrives counts. Costs the sum of the paths, gains the fastest at
+/// every moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Redundant;
+
+impl Scheduler for Redundant {
+    fn choose(&self, _asked: usize, _all: &[TcpView], _unsent: u64) -> Choice {
+        Choice::Duplicate
+    }
+}
+
+/// One TCP connection at a time, the oldest that is no backup; the others stand by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ActiveStandby;
+
+impl Scheduler for ActiveStandby {
+    fn choose(&self, asked: usize, all: &[TcpView], _unsent: u64) -> Choice {
+        let first = all.iter().min_by_key(|view| (view.backup, view.tcp));
+        if first.is_some_and(|first| first.tcp == all[asked].tcp) { Choice::Send } else { Choice::Wait }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::*;
+    use crate::wire::ids::ConnectionId;
+
+    fn view(tcp: u32, rtt_ms: u64) -> TcpView {
+        TcpView {
+            tcp: ConnectionId(tcp),
+            smoothed_rtt: Some(Duration::from_millis(rtt_ms)),
+            min_rtt: None,
+            bytes_in_flight: 0,
+            delivery_rate: None,
+            bytes_sent: 0,
+            blocked: false,
+            backup: false,
+        }
+    }
+
+    fn answers(policy: &dyn Scheduler, all: &[TcpView]) -> Vec<Choice> {
+        (0..all.len()).map(|asked| policy.choose(asked, all, 0)).collect()
+    }
+
+    #[test]
+    fn aggregation_lets_all_send_but_backups_only_when_alone() {
+        let backup = TcpView { backup: true, ..view(2, 1) };
+        assert_eq!(answers(&Aggregate, &[view(0, 9), view(1, 1), backup]), [Choice::Send, Choice::Send, Choice::Wait]);
+        assert_eq!(answers(&Aggregate, &[backup]), [Choice::Send]);
+    }
+
+    #[test]
+    fn the_lowest_rtt_goes_first_until_it_is_blocked() {
+        let (slow, fast) = (view(0, 50), view(1, 10));
+        assert_eq!(answers(&LowestRtt, &[slow, fast]), [Choice::Wait, Choice::Send]);
+        let blocked = TcpView { blocked: true, ..fast };
+        assert_eq!(answers(&LowestRtt, &[slow, blocked]), [Choice::Send, Choice::Send]);
+    }
+
+    #[test]
+    fn round_robin_holds_back_who_is_a_quantum_ahead_of_one_that_has_room() {
+        let ahead = TcpView { bytes_sent: RoundRobin::QUANTUM + 1, ..view(0, 1) };
+        assert_eq!(answers(&RoundRobin, &[ahead, view(1, 1)]), [Choice::Wait, Choice::Send]);
+        let blocked = TcpView { blocked: true, ..view(1, 1) };
+        assert_eq!(answers(&RoundRobin, &[ahead, blocked]), [Choice::Send, Choice::Send]);
+    }
+
+    #[test]
+    fn a_standby_waits_for_the_oldest_that_is_no_backup() {
+        let backup = TcpView { backup: true, ..view(0, 1) };
+        assert_eq!(
+            answers(&ActiveStandby, &[backup, view(1, 1), view(2, 1)]),
+            [Choice::Wait, Choice::Send, Choice::Wait]
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! How fast one TCP connection delivers, from acknowledgments: what was acknowledged between the one before a record was sent
+//! and the one that covers it, over the time between them (after the delivery rate of BBR, draft-ietf-ccwg-bbr, 4.1.2).
+
+use core::time::Duration;
+
+use crate::time::Time;
+
+/// How many bytes were acknowledged by when; noted with each record that is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Delivered {
+    /// Bytes on the wire of ack-eliciting records that were acknowledged so far.
+    pub(crate) bytes: u64,
+    /// When the last of them were, or when the first byte was sent after a pause.
+    pub(crate) at: Time,
+}
+
+/// What one acknowledgment shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RateSample {
+    bytes_per_second: u64,
+    /// There was no more to send: the path could have carried more.
+    is_lower_bound: bool,
+}
+
+impl RateSample {
+    /// From `before` to `after`; `None` if no time has passed.
+    pub(crate) fn between(before: Delivered, after: Delivered, is_lower_bound: bool) -> Option<Self> {
+        let nanos = (after.at - before.at).as_nanos();
+        let bytes = u128::from(after.bytes - before.bytes);
+        let rate = (bytes * 1_000_000_000).checked_div(nanos)?;
+        Some(Self { bytes_per_second: u64::try_from(rate).unwrap_or(u64::MAX), is_lower_bound })
+    }
+}
+
+/// The estimate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rate {
+    bytes_per_second: Option<u64>,
+    sampled: Time,
+}
+
+impl Rate {
+    /// An estimate that no sample has confirmed for so long, while nothing was in flight, says nothing any more.
+    const STALE_AFTER: Duration = Duration::from_secs(2);
+
+    /// Takes in one sample: a quarter of the way, or all of it if the path is at least as fast as that.
+    pub(crate) fn sample(&mut self, now: Time, sample: RateSample) {
+        self.sampled = now;
+        let new = sample.bytes_per_second;
+        self.bytes_per_second = Some(match self.bytes_per_second {
+            None => new,
+            Some(old) if sample.is_lower_bound => old.max(new),
+            Some(old) if new < old => old - (old - new) / 4,
+            Some(old) => old + (new - old) / 4,
+        });
+    }
+
+    /// Bytes on the wire per second; `None` before the first sample, or if nothing has confirmed it for a while.
+    pub(crate) fn get(&self, now: Time, is_idle: bool) -> Option<u64> {
+        let is_stale = is_idle && now - self.sampled > Self::STALE_AFTER;
+        self.bytes_per_second.filter(|_| !is_stale)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(bytes: u64, ms: u64, is_lower_bound: bool) -> RateSample {
+        let before = Delivered { bytes: 7, at: Time::from_millis(100) };
+        let after = Delivered { bytes: 7 + bytes, at: Time::from_millis(100 + ms) };
+        RateSample::between(before, after, is_lower_bound).unwrap()
+    }
+
+    #[test]
+    fn a_sample_is_what_was_acknowledged_over_the_time_that_took() {
+        assert_eq!(sample(500, 50, false).bytes_per_second, 10_000);
+        let at = Delivered::default();
+        assert_eq!(RateSample::between(at, Delivered { bytes: 9, ..at }, false), None);
+    }
+
+    #[test]
+    fn the_estimate_follows_by_quarters_and_what_was_held_back_by_the_application_only_raises_it() {
+        let (mut rate, now) = (Rate::default(), Time::from_millis(200));
+        assert_eq!(rate.get(now, true), None);
+        for (kbytes, is_lower_bound, expected) in
+            [(8, true, 8_000), (16, false, 10_000), (2, false, 8_000), (1, true, 8_000), (9, true, 9_000)]
+        {
+            rate.sample(now, sample(kbytes * 1000, 1000, is_lower_bound));
+            assert_eq!(rate.get(now, false), Some(expected));
+        }
+    }
+
+    #[test]
+    fn an_estimate_of_a_path_that_has_been_idle_for_long_is_none() {
+        let mut rate = Rate::default();
+        rate.sample(Time::from_millis(1000), sample(8000, 1000, false));
+        assert_eq!(rate.get(Time::from_millis(3000), true), Some(8000));
+        assert_eq!(rate.get(Time::from_millis(3001), true), None);
+        assert_eq!(rate.get(Time::from_millis(9000), false), Some(8000), "an answer is under way");
+    }
+}
