@@ -32,6 +32,10 @@ pub struct Config {
     /// After how long without ACK progress, while ack-eliciting records are outstanding, a TCP connection is
     /// given up.
     pub user_timeout: Duration,
+    /// While streams are open: after how long without an authentic record a TCP connection is asked for a sign of life. The time
+    /// doubles with each answer, up to 16 times, until stream data flows again. `None`: never; then a side that has nothing to
+    /// send does not notice a dark path.
+    pub probe_after: Option<Duration>,
     /// The longest that an acknowledgment is held back. At most 16 s (2¹⁴ ms).
     pub max_ack_delay: Duration,
     /// Ack-eliciting records after which an acknowledgment is no longer held back.
@@ -77,6 +81,7 @@ impl Default for Config {
             max_gaps: 1024,
             idle_timeout: Some(Duration::from_secs(60)),
             user_timeout: Duration::from_secs(10),
+            probe_after: Some(Duration::from_secs(2)),
             max_ack_delay: Duration::from_millis(25),
             ack_every_records: 32,
             max_tcp_connections: 8,

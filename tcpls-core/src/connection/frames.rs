@@ -102,6 +102,7 @@ impl Connection {
     fn on_stream(&mut self, now: Time, tcp: ConnectionId, content: &Bytes, stream: frame::Stream<'_>) -> Outcome {
         if let Some(entry) = self.tcps.get_mut(&tcp) {
             entry.counters.stream_bytes_received += stream.data.len() as u64;
+            entry.probes.forget();
         }
         let data = content.slice_ref(stream.data);
         let fresh = self.streams.handle_stream(stream.id, stream.offset, stream.fin, data, content.len())?;

@@ -9,7 +9,7 @@
 //! | `output`, `control`, `records` | a TCP connection has room: records are built, of stream data and control frames, and sealed |
 //! | `schedule` | which TCP connection carries new stream data: policies |
 //! | `failover` | a TCP connection is lost or retired: what it carried goes elsewhere |
-//! | `suspicion` | a TCP connection is silent: what it carries is hedged |
+//! | `suspicion`, `probe` | a TCP connection is silent: what it carries is hedged; one that is quiet is asked |
 //! | `join`, `claims` | the client's and the server's side of a join |
 //! | `closing`, `plain` | the end of a session; sessions without TCPLS |
 //! | `timers` | deadlines, derived from state |
@@ -32,6 +32,7 @@ mod output;
 mod pending;
 mod plain;
 mod post_handshake;
+mod probe;
 mod records;
 pub mod schedule;
 mod suspicion;

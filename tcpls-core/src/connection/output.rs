@@ -279,6 +279,7 @@ impl Connection {
             self.frames_sent.count(if chunk.fin { frame::ty::STREAM_FIN } else { frame::ty::STREAM });
             if let Some(entry) = self.tcps.get_mut(&tcp) {
                 entry.counters.stream_bytes_sent += u64::from(chunk.len);
+                entry.probes.forget();
             }
         }
     }

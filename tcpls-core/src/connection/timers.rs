@@ -20,6 +20,8 @@ pub enum TimeoutReason {
     Ack,
     /// A TCP connection owes an answer for longer than it should.
     Silence,
+    /// A TCP connection was quiet while streams are open.
+    Probe,
     /// A TCP connection made no progress for the user timeout.
     UserTimeout,
     /// Nothing was heard for the idle timeout.
@@ -57,6 +59,7 @@ impl Connection {
             self.tcps.values().filter_map(|entry| self.overdue(entry, now).map(|fault| (entry.id, fault))).collect();
         late.into_iter().for_each(|(tcp, fault)| self.lose_tcp(now, tcp, fault, None));
         self.suspect_the_silent(now);
+        self.probe_the_quiet(now);
         self.settle(now);
     }
 
@@ -76,6 +79,7 @@ impl Connection {
                 (join_deadline(entry), TimeoutReason::Join),
                 (entry.received.deadline(), TimeoutReason::Ack),
                 (self.suspicion_deadline(entry), TimeoutReason::Silence),
+                (self.probe_deadline(entry), TimeoutReason::Probe),
                 (self.user_deadline(entry), TimeoutReason::UserTimeout),
             ]
         });

@@ -4,6 +4,7 @@
 
 pub(crate) mod acks;
 pub(crate) mod deframer;
+pub(crate) mod probes;
 pub(crate) mod rate;
 pub(crate) mod rtt;
 pub(crate) mod sent;
@@ -12,6 +13,7 @@ pub(crate) mod silence;
 use core::net::SocketAddr;
 
 use self::acks::Received;
+use self::probes::Probes;
 use self::rate::Rate;
 use self::rtt::Rtt;
 use self::sent::SentLog;
@@ -93,6 +95,8 @@ pub(crate) struct Tcp<C> {
     pub(crate) since: Time,
     /// When an authentic record came on it last.
     pub(crate) heard: Time,
+    /// When it was asked for a sign of life.
+    pub(crate) probes: Probes,
     /// A Connection Status about it is under way: the next waits until it has arrived, or it could be overtaken.
     pub(crate) status_in_flight: bool,
     pub(crate) counters: TcpCounters,
@@ -129,6 +133,7 @@ impl<C> Tcp<C> {
             remote: None,
             since: now,
             heard: now,
+            probes: Probes::default(),
             status_in_flight: false,
             counters: TcpCounters::default(),
         }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tcpls_core::config::Config;
 use tcpls_core::connection::{TcpInfo, TimeoutReason};
 use tcpls_core::error::TcpFault;
 use tcpls_core::event::{Event, TcpEvent};
@@ -237,4 +238,34 @@ fn a_retiring_tcp_connection_that_falls_silent_is_let_go() {
     pair.drive();
     assert_eq!(pair.fault(Client, FIRST), Some(TcpFault::Retired));
     pair.assert_received(Server, stream, &bytes(50_000));
+}
+
+#[test]
+fn a_side_that_only_waits_asks_for_a_sign_of_life_and_notices_that_a_path_is_dark() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, b"a question");
+    pair.drive_for(Duration::from_secs(1));
+    assert_eq!(pair.client().timeout_reason(), Some(TimeoutReason::Probe));
+    [FIRST, SECOND].into_iter().for_each(|tcp| pair.stall(tcp));
+    pair.drive_for(Duration::from_secs(2));
+    for tcp in [FIRST, SECOND] {
+        assert_eq!(said(&mut pair, Client, TcpEvent::Stalled { tcp }), 1);
+    }
+}
+
+#[test]
+fn a_session_in_which_nobody_waits_is_left_alone() {
+    for (config, has_stream) in [(Config::default(), false), (Config { probe_after: None, ..Config::default() }, true)]
+    {
+        let mut pair = Setup::default().both(|both| *both = config.clone()).established();
+        if has_stream {
+            let stream = pair.open_stream(Client);
+            pair.submit(Client, stream, b"a question");
+        }
+        pair.drive_for(Duration::from_secs(1));
+        let before = pair.client().stats().tcp[0].counters.records_sent;
+        pair.drive_for(Duration::from_secs(30));
+        assert_eq!(pair.client().stats().tcp[0].counters.records_sent, before);
+    }
 }

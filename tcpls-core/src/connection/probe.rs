@@ -1,0 +1,29 @@
+//! As long as streams are open, somebody waits for something: a TCP connection on which nothing was heard for a while is
+//! pinged, so that one that went dark is suspected before it is needed, and by a side that has nothing to send. Less and less
+//! often while nothing but answers comes.
+
+use super::Connection;
+use super::pending::Carried;
+use crate::tcp::Tcp;
+use crate::time::Time;
+
+impl Connection {
+    /// When `entry` will have been quiet for too long.
+    pub(super) fn probe_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
+        let quiet = self.config.probe_after.filter(|_| self.established && !self.plain && self.is_open())?;
+        let waits = entry.is_active() && !entry.is_suspect() && entry.sent.is_empty() && self.streams.len() > 0;
+        waits.then(|| entry.probes.next(entry.heard, quiet))
+    }
+
+    /// Pings those that were quiet for too long.
+    pub(super) fn probe_the_quiet(&mut self, now: Time) {
+        let quiet = |entry: &&Tcp<Carried>| self.probe_deadline(entry).is_some_and(|at| at <= now);
+        let quiet: Vec<_> = self.tcps.values().filter(quiet).map(|entry| entry.id).collect();
+        for tcp in quiet {
+            if let Some(entry) = self.tcps.get_mut(&tcp) {
+                entry.ping = true;
+                entry.probes.note(now);
+            }
+        }
+    }
+}
