@@ -1,12 +1,14 @@
-//! A path: a link in each direction, and what is wrong with it. No sockets, no clock of its own: `wire` has them.
+//! A path: a link in each direction, a middlebox, and what is wrong with them. No sockets, no clock of its own: `wire` has them.
 
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::forge;
+use crate::forge::{self, Segment};
 use crate::link::{Link, LinkSpec};
+use crate::middlebox::{Middlebox, Verdict};
 
 /// Towards the client.
 pub(crate) const DOWN: usize = 0;
@@ -45,20 +47,12 @@ fn bits_per_second(mbit: f64) -> u64 {
 pub(crate) enum Change {
     /// Nothing is delivered any more, in the directions that are true.
     Dark { down: bool, up: bool },
-    /// Nothing is delivered any more, and each TCP segment is answered with a reset.
-    Resets,
+    /// A middlebox resets all TCP connections; new ones may begin, or are reset too.
+    Reset { new_ones_may_begin: bool },
     /// Everything is delivered again.
     Well,
     /// A new rate in both directions, as a part of what it was at first. The queue keeps its size.
     Rate(f64),
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-enum Fault {
-    #[default]
-    None,
-    Dark,
-    Resets,
 }
 
 /// A path with what is under way on it.
@@ -66,7 +60,11 @@ enum Fault {
 pub(crate) struct Path {
     spec: PathSpec,
     links: [Link; 2],
-    faults: [Fault; 2],
+    dark: [bool; 2],
+    /// At the client's end.
+    middlebox: Middlebox,
+    /// What the middlebox has for the client.
+    for_client: VecDeque<Vec<u8>>,
     ends: [Ipv4Addr; 2],
     /// Payload of TCP delivered to the client and to the server, with what was sent twice.
     pub(crate) delivered: [u64; 2],
@@ -75,58 +73,77 @@ pub(crate) struct Path {
 impl Path {
     /// A path between the addresses of a client and a server.
     pub(crate) fn new(spec: PathSpec, client: Ipv4Addr, server: Ipv4Addr) -> Self {
-        let links = [Link::new(spec.link()), Link::new(spec.link())];
-        Self { spec, links, faults: Default::default(), ends: [client, server], delivered: [0; 2] }
+        Self {
+            spec,
+            links: [Link::new(spec.link()), Link::new(spec.link())],
+            dark: [false; 2],
+            middlebox: Middlebox::default(),
+            for_client: VecDeque::new(),
+            ends: [client, server],
+            delivered: [0; 2],
+        }
     }
 
     /// A packet enters. What is not from one end to the other has no business here.
     pub(crate) fn enter(&mut self, now: Duration, direction: usize, packet: Vec<u8>) {
-        let expected = (self.ends[1 - direction], self.ends[direction]);
-        if forge::addresses(&packet) == Some(expected) {
-            self.links[direction].push(now, packet);
+        if forge::addresses(&packet) != Some((self.ends[1 - direction], self.ends[direction])) {
+            return;
+        }
+        match if direction == UP { self.middlebox.from_client(&packet) } else { Verdict::Pass } {
+            Verdict::Pass => self.links[direction].push(now, packet),
+            Verdict::Answer(reset) => self.for_client.extend(reset),
         }
     }
 
-    /// The next packet that is to be delivered by `now`, and when it should have been. Faults strike here, at the far end: what
-    /// is under way when a path goes dark is lost.
+    /// The next packet that is to be delivered by `now`, and when it should have been. A path goes dark at the far end: what is
+    /// under way is lost.
     pub(crate) fn leave(&mut self, now: Duration, direction: usize) -> Option<(Duration, Vec<u8>)> {
+        if direction == DOWN
+            && let Some(packet) = self.for_client.pop_front()
+        {
+            return Some((now, packet));
+        }
         while let Some((at, packet)) = self.links[direction].pop(now) {
-            match self.faults[direction] {
-                Fault::None => {
-                    self.delivered[direction] += forge::payload(&packet) as u64;
+            if self.dark[direction] {
+                continue;
+            }
+            match if direction == DOWN { self.middlebox.from_server(&packet) } else { Verdict::Pass } {
+                Verdict::Pass => {
+                    self.delivered[direction] += Segment::parse(&packet).map_or(0, |segment| segment.len as u64);
                     return Some((at, packet));
                 }
-                Fault::Dark => {}
-                // Resets pass, also those forged at the other end.
-                Fault::Resets => {
-                    if let Some(reset) = forge::reset(&packet) {
-                        self.links[1 - direction].push(now, reset);
-                    } else if forge::is_reset(&packet) {
-                        return Some((at, packet));
-                    }
-                }
+                Verdict::Answer(reset) => reset.into_iter().for_each(|reset| self.links[UP].push(now, reset)),
             }
         }
         None
     }
 
-    /// When something is to be done next.
-    pub(crate) fn next(&self) -> Option<Duration> {
-        self.links.iter().filter_map(Link::next_arrival).min()
-    }
-
     /// Changes the path.
     pub(crate) fn change(&mut self, now: Duration, change: Change) {
-        let dark = |dark| if dark { Fault::Dark } else { Fault::None };
         match change {
-            Change::Dark { down, up } => self.faults = [dark(down), dark(up)],
-            Change::Resets => self.faults = [Fault::Resets; 2],
-            Change::Well => self.faults = [Fault::None; 2],
+            Change::Dark { down, up } => self.dark = [down, up],
+            Change::Reset { new_ones_may_begin } => {
+                let [to_client, to_server] = self.middlebox.forget(new_ones_may_begin);
+                self.for_client.extend(to_client);
+                to_server.into_iter().for_each(|reset| self.links[UP].push(now, reset));
+            }
+            Change::Well => {
+                self.dark = [false; 2];
+                self.middlebox.let_all_pass();
+            }
             Change::Rate(part) => {
                 let rate = bits_per_second(self.spec.rate * part);
                 self.links.iter_mut().for_each(|link| link.set_rate(now, rate));
             }
         }
+    }
+
+    /// When something is to be done next.
+    pub(crate) fn next(&self) -> Option<Duration> {
+        if !self.for_client.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.links.iter().filter_map(Link::next_arrival).min()
     }
 
     /// How long a small packet there and its answer back would take now.
@@ -186,16 +203,19 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_resets_drops_the_segment_and_tells_its_sender() {
+    fn both_ends_are_told_of_a_reset_at_once() {
         let mut path = path();
-        path.change(Duration::ZERO, Change::Resets);
-        path.enter(Duration::ZERO, DOWN, data());
-        assert_eq!(path.leave(11 * MS, DOWN), None);
-        // 40 bytes at 8 Mbit/s, and half a round trip.
-        let (at, reset) = path.leave(99 * MS, UP).unwrap();
-        assert_eq!(at, 21 * MS + MS / 25);
-        assert_eq!(forge::addresses(&reset), Some((CLIENT, SERVER)));
-        assert!(forge::is_reset(&reset));
+        path.enter(Duration::ZERO, UP, segment(CLIENT, SERVER, b"request"));
+        path.change(20 * MS, Change::Reset { new_ones_may_begin: false });
+        assert_eq!(path.next(), Some(Duration::ZERO));
+        let is_reset = |packet: Option<(Duration, Vec<u8>)>| Segment::parse(&packet.unwrap().1).unwrap().rst;
+        assert!(is_reset(path.leave(20 * MS, DOWN)));
+        assert!(!is_reset(path.leave(31 * MS, UP)));
+        assert!(is_reset(path.leave(31 * MS, UP)));
+        // What the server had under way is answered at the client's end.
+        path.enter(40 * MS, DOWN, data());
+        assert_eq!(path.leave(51 * MS, DOWN), None);
+        assert!(is_reset(path.leave(62 * MS, UP)));
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn reset_standby() -> Scenario {
         name: "reset-standby",
         about: "the active TCP connection is reset, and each that is tried there; a standby is joined",
         paths: vec![PATH; 2],
-        events: vec![event(WHEN, 0, Change::Resets)],
+        events: vec![event(WHEN, 0, Change::Reset { new_ones_may_begin: false })],
         gaps: vec![0],
         cases: rivals(2, true, 8.0),
         goals: vec![goal(Figure::Gap(0), 0.99, rtts(1.0, 20.0))],
@@ -124,9 +124,9 @@ fn reset_active() -> Scenario {
 fn reset_alone() -> Scenario {
     Scenario {
         name: "reset-alone",
-        about: "the only TCP connection is reset; the path is well 5 ms later",
+        about: "the only TCP connection is reset; another can be made at once",
         paths: vec![PATH],
-        events: vec![event(WHEN, 0, Change::Resets), event(WHEN + 0.005, 0, Change::Well)],
+        events: vec![event(WHEN, 0, Change::Reset { new_ones_may_begin: true })],
         gaps: vec![0],
         cases: rivals(1, false, 6.0).into_iter().filter(|case| case.name == OURS).collect(),
         goals: vec![goal(Figure::Gap(0), 0.99, rtts(3.0, 20.0))],
