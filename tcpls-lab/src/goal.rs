@@ -15,6 +15,8 @@ pub(crate) enum Figure {
     /// Goodput, from the first byte or from the first event.
     Mbit,
     MbitAfter,
+    /// The lowest goodput over any 200 ms. For cases to compare with: their goodput.
+    Lowest,
     /// TCP connections that were lost.
     Lost,
 }
@@ -59,6 +61,8 @@ impl Figure {
             Self::Seconds => run.seconds,
             Self::Mbit => run.mbit,
             Self::MbitAfter => run.mbit_after,
+            Self::Lowest if run.case != OURS => run.mbit,
+            Self::Lowest => run.lowest_mbit.unwrap_or(0.0),
             Self::Lost => run.lost.map_or(f64::INFINITY, f64::from),
         }
     }
@@ -69,6 +73,7 @@ impl Figure {
             Self::Seconds => "seconds".to_owned(),
             Self::Mbit => "Mbit/s".to_owned(),
             Self::MbitAfter => "Mbit/s from the event on".to_owned(),
+            Self::Lowest => "Mbit/s over any 200 ms".to_owned(),
             Self::Lost => "TCP connections lost".to_owned(),
         }
     }

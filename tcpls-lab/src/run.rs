@@ -50,6 +50,8 @@ pub(crate) struct Run {
     pub(crate) mbit: f64,
     /// Goodput from the first event on; all of it if there was none.
     pub(crate) mbit_after: f64,
+    /// The lowest goodput over any 200 ms, but for the first half second and the end; nothing if it took no longer.
+    pub(crate) lowest_mbit: Option<f64>,
     /// For each event whose gap is measured, in milliseconds; nothing if no byte came after it.
     pub(crate) gaps_ms: Vec<Option<f64>>,
     /// The round-trip time just before each of these events, on the path that it happens to.
@@ -103,7 +105,7 @@ fn measure(scenario: &Scenario, case: &Case, files: &Files, settings: &Settings)
     let said = client.end();
     let mut error = (!ended).then(|| format!("{}; the server: {}", stack::last(&said), stack::last(&server.end())));
     let log = std::fs::read_to_string(files.log()).unwrap_or_default();
-    if error.is_none() && matches!(case.stack, crate::scenario::Stack::Tcpls { .. }) {
+    if error.is_none() && matches!(case.stack, crate::scenario::Stack::Tcpls(_)) {
         let same = std::fs::read(files.target())? == std::fs::read(&files.source)?;
         error = (!same).then(|| "what came is not what was sent".to_owned());
     }
@@ -137,7 +139,7 @@ fn describe(
     let measured: Vec<&Fired> = scenario.gaps.iter().filter_map(|index| record.events.get(*index)).collect();
     let len = (case.megabytes * 1e6) as u64;
     let first = measured.first().map_or(0.0, |event| event.time);
-    let ours = matches!(case.stack, crate::scenario::Stack::Tcpls { .. });
+    let ours = matches!(case.stack, crate::scenario::Stack::Tcpls(_));
     let lost = said.iter().filter(|(_, line)| line.contains(" lost: ")).count() as u32;
     Run {
         scenario: scenario.name.to_owned(),
@@ -149,6 +151,7 @@ fn describe(
         seconds: arrivals.seconds(),
         mbit: arrivals.mbit_after(0.0),
         mbit_after: arrivals.mbit_after(first),
+        lowest_mbit: arrivals.lowest(0.5, 0.2),
         gaps_ms: measured.iter().map(|event| arrivals.gap(event.time, len)).collect(),
         rtt_ms: measured.iter().map(|event| event.rtt_ms[event.path]).collect(),
         path_bytes: record.bytes.clone(),

@@ -10,12 +10,21 @@ use crate::wire::Event;
 /// What carries the file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Stack {
-    /// `tcpls serve` and `tcpls get`; paths behind the first may be standby.
-    Tcpls { standby: bool },
+    /// `tcpls serve` and `tcpls get`.
+    Tcpls(Others),
     /// Kernel MPTCP on all paths; those behind the first may be backup.
     Mptcp { backup: bool },
     /// TLS over one TCP connection, on the first of the case's paths.
     Tls,
+}
+
+/// What `tcpls get` is to do with the paths behind the first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Others {
+    Active,
+    Standby,
+    /// Move to a path, so many seconds after the start.
+    Migrate(&'static [(f64, usize)]),
 }
 
 /// Who is measured in a scenario, and with what.
@@ -65,7 +74,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             all.push(dark(name, standby, Change::Dark { down, up }));
         }
     }
-    all.extend([two_outages(), slow(), rotating(), sum_equal(), sum_unequal()]);
+    all.extend([two_outages(), slow(), rotating(), sum_equal(), sum_unequal(), migration()]);
     all
 }
 
@@ -76,7 +85,8 @@ fn event(at: f64, path: usize, change: Change) -> Event {
 /// Ours and MPTCP on all of so many paths, with the events.
 fn rivals(paths: usize, standby: bool, megabytes: f64) -> Vec<Case> {
     let case = |name, stack| Case { name, stack, paths: (0..paths).collect(), events: true, megabytes, every: 1 };
-    vec![case(OURS, Stack::Tcpls { standby }), case(MPTCP, Stack::Mptcp { backup: standby })]
+    let others = if standby { Others::Standby } else { Others::Active };
+    vec![case(OURS, Stack::Tcpls(others)), case(MPTCP, Stack::Mptcp { backup: standby })]
 }
 
 /// A yardstick: TLS on one path, to which nothing happens.
@@ -231,4 +241,18 @@ fn sum_unequal() -> Scenario {
     let slow = PathSpec { rate: 5.0, rtt: 100.0, ..PATH };
     let about = "a path of 25 Mbit/s and 20 ms, one of 5 Mbit/s and 100 ms";
     sum("sum-unequal", about, vec![PATH, slow], [16.0, 3.2, 19.2])
+}
+
+fn migration() -> Scenario {
+    const MOVES: &[(f64, usize)] = &[(1.5, 1), (3.0, 0)];
+    let ours = Case { stack: Stack::Tcpls(Others::Migrate(MOVES)), ..rivals(2, false, 12.0).swap_remove(0) };
+    Scenario {
+        name: "migration",
+        about: "a download moves from a path of 25 Mbit/s to one of 15 Mbit/s after 1.5 s, and back after 3 s",
+        paths: vec![PATH, PathSpec { rate: 15.0, ..PATH }],
+        events: Vec::new(),
+        gaps: Vec::new(),
+        cases: vec![ours, alone("tls on b", 1, 6.0, 5)],
+        goals: vec![goal(Figure::Lowest, 0.01, Limit::AtLeast { cases: vec!["tls on b"], part: 1.0 })],
+    }
 }

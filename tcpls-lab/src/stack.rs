@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 
 use crate::netns::{self, Namespaces, Subflows};
-use crate::scenario::{Case, Stack};
+use crate::scenario::{Case, Others, Stack};
 use crate::wire::unix_time;
 use crate::{Outcome, sys};
 
@@ -94,7 +94,7 @@ pub(crate) fn last(said: &[Said]) -> &str {
 /// Starts the server of a case and waits until it listens.
 pub(crate) fn start_server(case: &Case, namespaces: &Namespaces, files: &Files, tcpls: &Path) -> Outcome<Process> {
     let command = match case.stack {
-        Stack::Tcpls { .. } => {
+        Stack::Tcpls(_) => {
             let mut command = Command::new(tcpls);
             command.args(["serve", "--json", "--root"]).arg(files.source.parent().expect("it is a file"));
             command.arg("--ca-out").arg(files.directory.join("certificate.pem"));
@@ -111,15 +111,26 @@ pub(crate) fn start_server(case: &Case, namespaces: &Namespaces, files: &Files, 
 /// Starts the client of a case.
 pub(crate) fn start_client(case: &Case, namespaces: &Namespaces, files: &Files, tcpls: &Path) -> Outcome<Process> {
     let command = match case.stack {
-        Stack::Tcpls { standby } => {
+        Stack::Tcpls(others) => {
             let name = files.source.file_name().and_then(|name| name.to_str()).expect("it is a name of ours");
             let mut command = Command::new(tcpls);
             command.args(["get", "--insecure", "--json", "--log"]).arg(files.log());
             command.arg("--output").arg(files.directory.join("got"));
-            for (place, index) in case.paths.iter().enumerate() {
-                let option = if place > 0 && standby { "--standby" } else { "--connect" };
-                command.args([option, &format!("{}:{PORT}", netns::server(*index))]);
-            }
+            let address = |index: usize| format!("{}:{PORT}", netns::server(index));
+            command.args(["--connect", &address(case.paths[0])]);
+            match others {
+                Others::Active => {
+                    command.args(case.paths[1..].iter().flat_map(|index| ["--connect".to_owned(), address(*index)]))
+                }
+                Others::Standby => {
+                    command.args(case.paths[1..].iter().flat_map(|index| ["--standby".to_owned(), address(*index)]))
+                }
+                Others::Migrate(moves) => command.args(
+                    moves
+                        .iter()
+                        .flat_map(|(after, index)| ["--migrate".to_owned(), format!("{after}:{}", address(*index))]),
+                ),
+            };
             command.arg(format!("https://localhost/{name}"));
             command
         }

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::download::Download;
+use super::migrate::{Move, look_up, migrate};
 use super::paths::{Paths, Role, TrustArgs, connect, resolve, server_name};
 use super::progress::Progress;
 use super::report::TcpReport;
@@ -37,6 +38,9 @@ pub struct Args {
     /// Like --connect, but used only while no other TCP connection lives
     #[arg(long, value_name = "ADDR", requires = "connect")]
     pub standby: Vec<String>,
+    /// After so many seconds, make a TCP connection to ADDR and leave all others: the downloads move there
+    #[arg(long, value_name = "SECONDS:ADDR")]
+    pub migrate: Vec<Move>,
     /// Also make a TCP connection to each address that the server advertises
     #[arg(long)]
     pub use_advertised: bool,
@@ -138,6 +142,7 @@ pub async fn fetch(args: &Args) -> Outcome<Report> {
         [] => resolve(&[format!("{name}:{}", port.unwrap_or(443))]).await?,
         given => resolve(given).await?,
     };
+    let moves = look_up(&args.migrate).await?;
     std::fs::create_dir_all(&args.output)
         .map_err(|error| format!("can't make {}: {error}; choose another --output", args.output.display()))?;
     let progress = Progress::new(args.log.as_deref()).map_err(|error| format!("can't write the log: {error}"))?;
@@ -151,6 +156,8 @@ pub async fn fetch(args: &Args) -> Outcome<Report> {
         let others = without(&addresses, first).into_iter().map(Role::Active);
         let others: Vec<Role> = others.chain(resolve(&args.standby).await?.into_iter().map(Role::Standby)).collect();
         tokio::spawn(tell_troubles(session.clone()));
+        let mut moving = JoinSet::new();
+        moving.spawn(migrate(session.clone(), moves));
         let _paths = Paths::open(&session, first, &others, args.use_advertised);
         fetch_all(&session, jobs, &progress).await
     } else {
