@@ -13,7 +13,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::download::Download;
-use super::paths::{Paths, TrustArgs, connect, resolve, server_name};
+use super::migrate::{Move, look_up, migrate};
+use super::paths::{Paths, Role, TrustArgs, connect, resolve, server_name};
 use super::progress::Progress;
 use super::report::TcpReport;
 use super::units::{bits_per_second, rate, size, time};
@@ -34,6 +35,12 @@ pub struct Args {
     /// stands for
     #[arg(long, value_name = "ADDR")]
     pub connect: Vec<String>,
+    /// Like --connect, but used only while no other TCP connection lives
+    #[arg(long, value_name = "ADDR", requires = "connect")]
+    pub standby: Vec<String>,
+    /// After so many seconds, make a TCP connection to ADDR and leave all others: the downloads move there
+    #[arg(long, value_name = "SECONDS:ADDR")]
+    pub migrate: Vec<Move>,
     /// Also make a TCP connection to each address that the server advertises
     #[arg(long)]
     pub use_advertised: bool,
@@ -46,7 +53,7 @@ pub struct Args {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-    /// Write a line SECONDS BYTES for each 5 ms in which bytes came: to look for gaps
+    /// Write a line SECONDS BYTES for each 5 ms in which bytes came, to look for gaps: seconds since 1970, bytes so far
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
     /// What to fetch: https://NAME/PATH. NAME, the same in all, is what the server's certificate must name
@@ -135,6 +142,7 @@ pub async fn fetch(args: &Args) -> Outcome<Report> {
         [] => resolve(&[format!("{name}:{}", port.unwrap_or(443))]).await?,
         given => resolve(given).await?,
     };
+    let moves = look_up(&args.migrate).await?;
     std::fs::create_dir_all(&args.output)
         .map_err(|error| format!("can't make {}: {error}; choose another --output", args.output.display()))?;
     let progress = Progress::new(args.log.as_deref()).map_err(|error| format!("can't write the log: {error}"))?;
@@ -145,8 +153,11 @@ pub async fn fetch(args: &Args) -> Outcome<Report> {
         eprintln!("the server does not speak TCPLS: one file after the other over plain TLS 1.3");
     }
     let mut report = if session.is_tcpls() {
-        let others: Vec<SocketAddr> = without(&addresses, first);
+        let others = without(&addresses, first).into_iter().map(Role::Active);
+        let others: Vec<Role> = others.chain(resolve(&args.standby).await?.into_iter().map(Role::Standby)).collect();
         tokio::spawn(tell_troubles(session.clone()));
+        let mut moving = JoinSet::new();
+        moving.spawn(migrate(session.clone(), moves));
         let _paths = Paths::open(&session, first, &others, args.use_advertised);
         fetch_all(&session, jobs, &progress).await
     } else {

@@ -6,6 +6,7 @@
 pub mod demo;
 mod download;
 pub mod get;
+pub mod migrate;
 pub mod paths;
 pub mod perf;
 mod plot;

@@ -103,6 +103,22 @@ pub(crate) async fn add_tcp(session: &Session, remote: SocketAddr) -> Result<Con
     }
 }
 
+/// An address to connect to, and what for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Role {
+    Active(SocketAddr),
+    /// Used only while no other TCP connection lives.
+    Standby(SocketAddr),
+}
+
+impl Role {
+    fn address(self) -> SocketAddr {
+        match self {
+            Self::Active(address) | Self::Standby(address) => address,
+        }
+    }
+}
+
 /// Adds TCP connections in the background for as long as it is kept. What fails is said on standard error: the session
 /// does without.
 #[derive(Debug)]
@@ -113,7 +129,7 @@ pub(crate) struct Paths {
 impl Paths {
     /// One TCP connection to each of `addresses` and, if `advertised`, to each address that the server advertises and that
     /// is not `first` or among them.
-    pub(crate) fn open(session: &Session, first: SocketAddr, addresses: &[SocketAddr], advertised: bool) -> Self {
+    pub(crate) fn open(session: &Session, first: SocketAddr, addresses: &[Role], advertised: bool) -> Self {
         let mut tasks = JoinSet::new();
         if !session.is_tcpls() {
             return Self { _tasks: tasks };
@@ -122,18 +138,21 @@ impl Paths {
             tasks.spawn(add_or_complain(session.clone(), *address));
         }
         if advertised {
-            let known = addresses.iter().copied().chain([first]).collect();
+            let known = addresses.iter().map(|role| role.address()).chain([first]).collect();
             tasks.spawn(follow_advertised(session.clone(), known));
         }
         Self { _tasks: tasks }
     }
 }
 
-async fn add_or_complain(session: Session, address: SocketAddr) {
-    if let Err(error) = add_tcp(&session, address).await
-        && session.close_reason().is_none()
-    {
-        eprintln!("tcpls: no TCP connection to {address}: {error}");
+async fn add_or_complain(session: Session, role: Role) {
+    match (add_tcp(&session, role.address()).await, role) {
+        // It may be lost by now; then there is nothing to stand by.
+        (Ok(tcp), Role::Standby(_)) => _ = session.set_backup(tcp, true),
+        (Err(error), _) if session.close_reason().is_none() => {
+            eprintln!("tcpls: no TCP connection to {}: {error}", role.address());
+        }
+        _ => {}
     }
 }
 
@@ -144,7 +163,7 @@ async fn follow_advertised(session: Session, mut known: Vec<SocketAddr>) {
         for address in session.peer_addresses() {
             if !known.contains(&address) {
                 known.push(address);
-                tasks.spawn(add_or_complain(session.clone(), address));
+                tasks.spawn(add_or_complain(session.clone(), Role::Active(address)));
             }
         }
         loop {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::ProgressBar;
 
@@ -44,18 +44,21 @@ impl Progress {
     }
 }
 
-/// Lines of `SECONDS BYTES`: when the last bytes before the line came, counted from the first, and how many it were in all.
+/// Lines of `SECONDS BYTES`: when bytes came, in seconds since 1970, and how many it were in all. Several such logs, and what
+/// others wrote down, can be laid side by side.
 struct Log {
     file: File,
-    start: Option<Instant>,
-    latest: Instant,
+    /// The same moment on the clock that people set and on the one that they can't.
+    origin: (Duration, Instant),
+    latest: Option<Instant>,
     written: Option<Instant>,
     bytes: u64,
 }
 
 impl Log {
     fn new(file: File) -> Self {
-        Self { file, start: None, latest: Instant::now(), written: None, bytes: 0 }
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { file, origin: (since_1970, Instant::now()), latest: None, written: None, bytes: 0 }
     }
 
     fn count(&mut self, bytes: u64) {
@@ -64,8 +67,7 @@ impl Log {
         if self.written.is_some_and(|written| now - written >= STEP) {
             self.write();
         }
-        self.start.get_or_insert(now);
-        (self.latest, self.bytes) = (now, self.bytes + bytes);
+        (self.latest, self.bytes) = (Some(now), self.bytes + bytes);
         if self.written.is_none() {
             self.write();
         }
@@ -73,9 +75,10 @@ impl Log {
 
     /// A log that can't be written is no reason to give up a download.
     fn write(&mut self) {
-        if let Some(start) = self.start {
-            _ = writeln!(self.file, "{:.4} {}", (self.latest - start).as_secs_f64(), self.bytes);
-            self.written = Some(self.latest);
+        if let Some(latest) = self.latest {
+            let time = self.origin.0 + (latest - self.origin.1);
+            _ = self.file.write_all(format!("{:.6} {}\n", time.as_secs_f64(), self.bytes).as_bytes());
+            self.written = self.latest;
         }
     }
 }

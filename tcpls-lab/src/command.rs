@@ -1,0 +1,237 @@
+//! The command line.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::run::{Run, Settings, run};
+use crate::scenario::{self, Scenario};
+use crate::summary::Summary;
+use crate::{Outcome, netns, peer};
+
+/// What the lab exits with where it must not make namespaces or devices.
+const NOT_PERMITTED: u8 = 77;
+
+/// Measures failover of TCPLS, kernel MPTCP and TLS on paths made in network namespaces. Needs root
+#[derive(Debug, Parser)]
+#[command(name = "tcpls-lab", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say which scenarios there are
+    List,
+    /// Measure
+    Run(Args),
+    /// Sum up what an earlier `run --out` has written
+    Summary(SummaryArgs),
+    #[command(hide = true)]
+    Send(peer::Args),
+    #[command(hide = true)]
+    Receive(peer::Args),
+}
+
+#[derive(Debug, clap::Args)]
+struct Args {
+    /// Names of scenarios, or what names begin with. Default: all
+    scenarios: Vec<String>,
+    /// Runs of each stack; they take turns
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    runs: u32,
+    /// Only this case; can be given several times
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Print each run and the summaries as JSON, one object per line
+    #[arg(long)]
+    json: bool,
+    /// Append each run to this file, as a line of JSON
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The `tcpls` command to measure. Default: the one next to this command
+    #[arg(long, value_name = "FILE")]
+    tcpls: Option<PathBuf>,
+    /// Keep the clients' logs of when bytes came, and what the wire did, in this directory
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Give a run up after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+}
+
+#[derive(Debug, clap::Args)]
+struct SummaryArgs {
+    /// What `run --out` has written
+    file: PathBuf,
+    /// Print the summaries as JSON, one object per line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs what the command line asks for.
+pub(crate) fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::List => list(),
+        Command::Run(args) => match permitted() {
+            Ok(()) => measure(&args),
+            Err(error) => {
+                eprintln!("tcpls-lab: network namespaces or TUN devices are not permitted here: {error}");
+                return ExitCode::from(NOT_PERMITTED);
+            }
+        },
+        Command::Summary(args) => sum_up(&args),
+        Command::Send(args) => peer::send(&args),
+        Command::Receive(args) => peer::receive(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tcpls-lab: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn list() -> Outcome {
+    for scenario in scenario::all() {
+        println!("{:<18} {}", scenario.name, scenario.about);
+    }
+    Ok(())
+}
+
+/// Makes what every run needs, once, to see whether it can be made.
+fn permitted() -> Outcome {
+    netns::clean_up();
+    netns::Namespaces::new()?.add_paths(1).map(|_| ())
+}
+
+fn measure(args: &Args) -> Outcome {
+    let scenarios = choose(&args.scenarios)?;
+    let scratch = Scratch::new()?;
+    let settings = Settings {
+        tcpls: find_tcpls(args.tcpls.as_deref())?,
+        scratch: scratch.0.clone(),
+        keep: args.keep.clone(),
+        timeout: Duration::from_secs(args.timeout),
+        interrupted: Arc::new(AtomicBool::new(false)),
+    };
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, settings.interrupted.clone())?;
+    }
+    let append = |path| File::options().append(true).create(true).open(path);
+    let mut out = args.out.as_ref().map(append).transpose()?;
+    for scenario in &scenarios {
+        let runs = run_all(scenario, args, &settings, &mut out)?;
+        print(&Summary::of(scenario, &runs), args.json)?;
+    }
+    Ok(())
+}
+
+/// All runs of a scenario; its cases take turns.
+fn run_all(scenario: &Scenario, args: &Args, settings: &Settings, out: &mut Option<File>) -> Outcome<Vec<Run>> {
+    let mut runs = Vec::new();
+    for round in 0..args.runs {
+        for case in &scenario.cases {
+            let wanted = args.only.is_empty() || args.only.iter().any(|name| name == case.name);
+            if !wanted || round % case.every != 0 {
+                continue;
+            }
+            let run = run(scenario, case, round, settings)?;
+            let line = serde_json::to_string(&run)?;
+            if let Some(out) = out {
+                writeln!(out, "{line}")?;
+            }
+            if args.json {
+                println!("{line}");
+            } else {
+                eprintln!("{}", brief(&run));
+            }
+            runs.push(run);
+        }
+    }
+    Ok(runs)
+}
+
+fn brief(run: &Run) -> String {
+    let gap = |gap: &Option<f64>| gap.map_or("never".to_owned(), |gap| format!("{gap:.0} ms"));
+    let gaps: Vec<String> = run.gaps_ms.iter().map(gap).collect();
+    let error = run.error.as_deref().map_or(String::new(), |error| format!("  FAILED: {error}"));
+    let (seconds, mbit, late) = (run.seconds, run.mbit, run.late_ms);
+    let gaps = gaps.join(", ");
+    format!(
+        "{} {} {}: {seconds:.2} s, {mbit:.1} Mbit/s, gaps {gaps} (late {late:.1} ms){error}",
+        run.scenario, run.case, run.run
+    )
+}
+
+fn print(summary: &Summary, json: bool) -> Outcome {
+    if json {
+        println!("{}", serde_json::to_string(summary)?);
+    } else {
+        println!("{}", summary.table());
+    }
+    Ok(())
+}
+
+fn sum_up(args: &SummaryArgs) -> Outcome {
+    let text = std::fs::read_to_string(&args.file)?;
+    let runs: Vec<Run> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    for scenario in scenario::all() {
+        let mine: Vec<Run> = runs.iter().filter(|run| run.scenario == scenario.name).cloned().collect();
+        if !mine.is_empty() {
+            print(&Summary::of(&scenario, &mine), args.json)?;
+        }
+    }
+    Ok(())
+}
+
+fn choose(names: &[String]) -> Outcome<Vec<Scenario>> {
+    let all = scenario::all();
+    if let Some(unknown) = names.iter().find(|name| !all.iter().any(|scenario| scenario.name.starts_with(*name))) {
+        return Err(format!("no scenario is called {unknown:?}; see tcpls-lab list").into());
+    }
+    let chosen = |scenario: &Scenario| names.is_empty() || names.iter().any(|name| scenario.name.starts_with(name));
+    Ok(all.into_iter().filter(chosen).collect())
+}
+
+fn find_tcpls(given: Option<&Path>) -> Outcome<PathBuf> {
+    let path = match given {
+        Some(path) => path.to_owned(),
+        None => std::env::current_exe()?.with_file_name("tcpls"),
+    };
+    match path.canonicalize() {
+        Ok(path) => Ok(path),
+        Err(_) => {
+            let path = path.display();
+            Err(format!("no {path}: cargo build --release --workspace makes it, or name another with --tcpls").into())
+        }
+    }
+}
+
+/// A directory that goes when this is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    /// In memory where there is such a place: disks have pauses of their own.
+    fn new() -> Outcome<Self> {
+        let memory = Path::new("/dev/shm");
+        let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let path = base.join(format!("tcpls-lab-{}", std::process::id()));
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,229 @@
+//! A path: a link in each direction, a middlebox, and what is wrong with them. No sockets, no clock of its own: `wire` has them.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::forge::{self, Segment};
+use crate::link::{Link, LinkSpec};
+use crate::middlebox::{Middlebox, Verdict};
+
+/// Towards the client.
+pub(crate) const DOWN: usize = 0;
+/// Towards the server.
+pub(crate) const UP: usize = 1;
+
+/// What a path is like, the same in both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct PathSpec {
+    /// In Mbit/s, of whole IP packets.
+    pub(crate) rate: f64,
+    /// Round-trip time in milliseconds while nothing waits.
+    pub(crate) rtt: f64,
+    /// How long a packet that finds the queue almost full waits, in milliseconds.
+    pub(crate) queue: f64,
+}
+
+impl PathSpec {
+    fn link(&self) -> LinkSpec {
+        let rate = bits_per_second(self.rate);
+        LinkSpec {
+            rate,
+            delay: Duration::from_secs_f64(self.rtt / 2e3),
+            queue: (self.rate * 1e3 * self.queue / 8.0) as usize,
+        }
+    }
+}
+
+fn bits_per_second(mbit: f64) -> u64 {
+    ((mbit * 1e6) as u64).max(1)
+}
+
+/// What happens to a path at some moment.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Change {
+    /// Nothing is delivered any more, in the directions that are true.
+    Dark { down: bool, up: bool },
+    /// A middlebox resets all TCP connections; new ones may begin, or are reset too.
+    Reset { new_ones_may_begin: bool },
+    /// Everything is delivered again.
+    Well,
+    /// A new rate in both directions, as a part of what it was at first. The queue keeps its size.
+    Rate(f64),
+}
+
+/// A path with what is under way on it.
+#[derive(Debug)]
+pub(crate) struct Path {
+    spec: PathSpec,
+    links: [Link; 2],
+    dark: [bool; 2],
+    /// At the client's end.
+    middlebox: Middlebox,
+    /// What the middlebox has for the client.
+    for_client: VecDeque<Vec<u8>>,
+    ends: [Ipv4Addr; 2],
+    /// Payload of TCP delivered to the client and to the server, with what was sent twice.
+    pub(crate) delivered: [u64; 2],
+}
+
+impl Path {
+    /// A path between the addresses of a client and a server.
+    pub(crate) fn new(spec: PathSpec, client: Ipv4Addr, server: Ipv4Addr) -> Self {
+        Self {
+            spec,
+            links: [Link::new(spec.link()), Link::new(spec.link())],
+            dark: [false; 2],
+            middlebox: Middlebox::default(),
+            for_client: VecDeque::new(),
+            ends: [client, server],
+            delivered: [0; 2],
+        }
+    }
+
+    /// A packet enters. What is not from one end to the other has no business here.
+    pub(crate) fn enter(&mut self, now: Duration, direction: usize, packet: Vec<u8>) {
+        if forge::addresses(&packet) != Some((self.ends[1 - direction], self.ends[direction])) {
+            return;
+        }
+        match if direction == UP { self.middlebox.from_client(&packet) } else { Verdict::Pass } {
+            Verdict::Pass => self.links[direction].push(now, packet),
+            Verdict::Answer(reset) => self.for_client.extend(reset),
+        }
+    }
+
+    /// The next packet that is to be delivered by `now`, and when it should have been. A path goes dark at the far end: what is
+    /// under way is lost.
+    pub(crate) fn leave(&mut self, now: Duration, direction: usize) -> Option<(Duration, Vec<u8>)> {
+        if direction == DOWN
+            && let Some(packet) = self.for_client.pop_front()
+        {
+            return Some((now, packet));
+        }
+        while let Some((at, packet)) = self.links[direction].pop(now) {
+            if self.dark[direction] {
+                continue;
+            }
+            match if direction == DOWN { self.middlebox.from_server(&packet) } else { Verdict::Pass } {
+                Verdict::Pass => {
+                    self.delivered[direction] += Segment::parse(&packet).map_or(0, |segment| segment.len as u64);
+                    return Some((at, packet));
+                }
+                Verdict::Answer(reset) => reset.into_iter().for_each(|reset| self.links[UP].push(now, reset)),
+            }
+        }
+        None
+    }
+
+    /// Changes the path.
+    pub(crate) fn change(&mut self, now: Duration, change: Change) {
+        match change {
+            Change::Dark { down, up } => self.dark = [down, up],
+            Change::Reset { new_ones_may_begin } => {
+                let [to_client, to_server] = self.middlebox.forget(new_ones_may_begin);
+                self.for_client.extend(to_client);
+                to_server.into_iter().for_each(|reset| self.links[UP].push(now, reset));
+            }
+            Change::Well => {
+                self.dark = [false; 2];
+                self.middlebox.let_all_pass();
+            }
+            Change::Rate(part) => {
+                let rate = bits_per_second(self.spec.rate * part);
+                self.links.iter_mut().for_each(|link| link.set_rate(now, rate));
+            }
+        }
+    }
+
+    /// When something is to be done next.
+    pub(crate) fn next(&self) -> Option<Duration> {
+        if !self.for_client.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.links.iter().filter_map(Link::next_arrival).min()
+    }
+
+    /// How long a small packet there and its answer back would take now.
+    pub(crate) fn round_trip(&self, now: Duration) -> Duration {
+        self.links.iter().map(|link| link.delay(now)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
+    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 2);
+
+    fn path() -> Path {
+        Path::new(PathSpec { rate: 8.0, rtt: 20.0, queue: 50.0 }, CLIENT, SERVER)
+    }
+
+    /// From the server to the client, 1000 bytes in all.
+    fn data() -> Vec<u8> {
+        segment(SERVER, CLIENT, &[7; 960])
+    }
+
+    fn segment(from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+        let mut packet = Vec::new();
+        let builder = PacketBuilder::ipv4(from.octets(), to.octets(), 64).tcp(443, 1234, 1, 500).ack(9);
+        builder.write(&mut packet, payload).unwrap();
+        packet
+    }
+
+    #[test]
+    fn what_fits_the_path_is_delivered_and_counted() {
+        let mut path = path();
+        path.enter(Duration::ZERO, DOWN, data());
+        path.enter(Duration::ZERO, DOWN, segment(Ipv4Addr::new(10, 0, 2, 2), CLIENT, b"stray"));
+        assert_eq!(path.next(), Some(11 * MS));
+        assert_eq!(path.leave(11 * MS, DOWN), Some((11 * MS, data())));
+        assert_eq!(path.leave(99 * MS, DOWN), None);
+        assert_eq!(path.delivered, [960, 0]);
+    }
+
+    #[test]
+    fn what_is_under_way_when_a_path_goes_dark_is_lost() {
+        let mut path = path();
+        path.enter(Duration::ZERO, DOWN, data());
+        path.enter(Duration::ZERO, UP, segment(CLIENT, SERVER, b"request"));
+        path.change(5 * MS, Change::Dark { down: true, up: false });
+        assert_eq!(path.leave(30 * MS, DOWN), None);
+        assert!(path.leave(30 * MS, UP).is_some());
+        path.change(40 * MS, Change::Well);
+        path.enter(40 * MS, DOWN, data());
+        assert!(path.leave(51 * MS, DOWN).is_some());
+    }
+
+    #[test]
+    fn both_ends_are_told_of_a_reset_at_once() {
+        let mut path = path();
+        path.enter(Duration::ZERO, UP, segment(CLIENT, SERVER, b"request"));
+        path.change(20 * MS, Change::Reset { new_ones_may_begin: false });
+        assert_eq!(path.next(), Some(Duration::ZERO));
+        let is_reset = |packet: Option<(Duration, Vec<u8>)>| Segment::parse(&packet.unwrap().1).unwrap().rst;
+        assert!(is_reset(path.leave(20 * MS, DOWN)));
+        assert!(!is_reset(path.leave(31 * MS, UP)));
+        assert!(is_reset(path.leave(31 * MS, UP)));
+        // What the server had under way is answered at the client's end.
+        path.enter(40 * MS, DOWN, data());
+        assert_eq!(path.leave(51 * MS, DOWN), None);
+        assert!(is_reset(path.leave(62 * MS, UP)));
+    }
+
+    #[test]
+    fn a_path_that_gets_slow_keeps_its_queue() {
+        let mut path = path();
+        (0..50).for_each(|_| path.enter(Duration::ZERO, DOWN, data()));
+        assert_eq!(path.round_trip(Duration::ZERO), 70 * MS);
+        path.change(Duration::ZERO, Change::Rate(0.01));
+        assert_eq!(path.round_trip(Duration::ZERO), 5020 * MS);
+    }
+}

@@ -1,0 +1,163 @@
+//! One run of one case: the namespaces and the wire are made, the software is started, and what came of it is read.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Outcome;
+use crate::arrivals::Arrivals;
+use crate::netns::{self, Namespaces};
+use crate::path::Path;
+use crate::scenario::{Case, Scenario};
+use crate::stack::{self, Files, Said};
+use crate::wire::{Fired, Record, Wire};
+
+/// How often it looks whether the client has ended.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What all runs have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The command under test.
+    pub(crate) tcpls: PathBuf,
+    /// A directory for files that come and go; best in memory.
+    pub(crate) scratch: PathBuf,
+    /// Where logs are kept, if they are.
+    pub(crate) keep: Option<PathBuf>,
+    /// When a run is given up.
+    pub(crate) timeout: Duration,
+    /// Set when people have had enough.
+    pub(crate) interrupted: Arc<AtomicBool>,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) scenario: String,
+    pub(crate) case: String,
+    pub(crate) run: u32,
+    /// All bytes came, and they were the right ones.
+    pub(crate) intact: bool,
+    /// Why not.
+    pub(crate) error: Option<String>,
+    pub(crate) bytes: u64,
+    /// From the first byte to the last.
+    pub(crate) seconds: f64,
+    /// Goodput over these.
+    pub(crate) mbit: f64,
+    /// Goodput from the first event on; all of it if there was none.
+    pub(crate) mbit_after: f64,
+    /// The lowest goodput over any 200 ms, but for the first half second and the end; nothing if it took no longer.
+    pub(crate) lowest_mbit: Option<f64>,
+    /// For each event whose gap is measured, in milliseconds; nothing if no byte came after it.
+    pub(crate) gaps_ms: Vec<Option<f64>>,
+    /// The round-trip time just before each of these events, on the path that it happens to.
+    pub(crate) rtt_ms: Vec<f64>,
+    /// Payload delivered on each path, towards client and server.
+    pub(crate) path_bytes: Vec<[u64; 2]>,
+    /// TCP connections that the client said were lost; nothing if it would not say.
+    pub(crate) lost: Option<u32>,
+    /// What it said, with milliseconds since the first event.
+    pub(crate) said: Vec<(f64, String)>,
+    /// The latest packet behind its time, in milliseconds, and how many were more than one millisecond late.
+    pub(crate) late_ms: f64,
+    pub(crate) late: u64,
+}
+
+/// Does one run.
+///
+/// # Errors
+/// The run could not be made, or was interrupted. That the software under test fails is a result.
+pub(crate) fn run(scenario: &Scenario, case: &Case, number: u32, settings: &Settings) -> Outcome<Run> {
+    let directory = settings.scratch.join(format!("run{number}"));
+    std::fs::create_dir_all(directory.join("root"))?;
+    let files = Files { source: directory.join("root").join("file"), directory };
+    stack::write_source(&files.source, (case.megabytes * 1e6) as usize)?;
+    let result = measure(scenario, case, &files, settings);
+    if let (Some(keep), Ok(run)) = (&settings.keep, &result) {
+        std::fs::create_dir_all(keep)?;
+        let name = format!("{}.{}.{number}.log", scenario.name, case.name.replace(' ', "-"));
+        // There is none if nothing came.
+        _ = std::fs::copy(files.log(), keep.join(&name));
+        std::fs::write(keep.join(name).with_extension("json"), serde_json::to_string(&run.0)?)?;
+    }
+    std::fs::remove_dir_all(&files.directory)?;
+    let (_, mut run) = result?;
+    run.run = number;
+    Ok(run)
+}
+
+fn measure(scenario: &Scenario, case: &Case, files: &Files, settings: &Settings) -> Outcome<(Record, Run)> {
+    let namespaces = Namespaces::new()?;
+    let devices = namespaces.add_paths(scenario.paths.len())?;
+    stack::prepare(case, &namespaces)?;
+    let path = |(index, spec)| Path::new(spec, netns::client(index), netns::server(index));
+    let paths = scenario.paths.iter().copied().enumerate().map(path).collect();
+    let events = if case.events { scenario.events.clone() } else { Vec::new() };
+    let wire = Wire::start(paths, devices, events);
+    let mut server = stack::start_server(case, &namespaces, files, &settings.tcpls)?;
+    let mut client = stack::start_client(case, &namespaces, files, &settings.tcpls)?;
+    let ended = wait(&mut client, settings)?;
+    let record = wire.stop();
+    let said = client.end();
+    let mut error = (!ended).then(|| format!("{}; the server: {}", stack::last(&said), stack::last(&server.end())));
+    let log = std::fs::read_to_string(files.log()).unwrap_or_default();
+    if error.is_none() && matches!(case.stack, crate::scenario::Stack::Tcpls(_)) {
+        let same = std::fs::read(files.target())? == std::fs::read(&files.source)?;
+        error = (!same).then(|| "what came is not what was sent".to_owned());
+    }
+    let run = describe(scenario, case, &Arrivals::parse(&log), &record, said, error);
+    Ok((record, run))
+}
+
+/// Waits for the client; whether it did what it should, in time.
+fn wait(client: &mut stack::Process, settings: &Settings) -> Outcome<bool> {
+    let end = Instant::now() + settings.timeout;
+    while Instant::now() < end {
+        if let Some(status) = client.child.try_wait()? {
+            return Ok(status.success());
+        }
+        if settings.interrupted.load(Ordering::Relaxed) {
+            return Err("interrupted".into());
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(false)
+}
+
+fn describe(
+    scenario: &Scenario,
+    case: &Case,
+    arrivals: &Arrivals,
+    record: &Record,
+    said: Vec<Said>,
+    error: Option<String>,
+) -> Run {
+    let measured: Vec<&Fired> = scenario.gaps.iter().filter_map(|index| record.events.get(*index)).collect();
+    let len = (case.megabytes * 1e6) as u64;
+    let first = measured.first().map_or(0.0, |event| event.time);
+    let ours = matches!(case.stack, crate::scenario::Stack::Tcpls(_));
+    let lost = said.iter().filter(|(_, line)| line.contains(" lost: ")).count() as u32;
+    Run {
+        scenario: scenario.name.to_owned(),
+        case: case.name.to_owned(),
+        run: 0,
+        intact: error.is_none() && arrivals.bytes() == len,
+        error,
+        bytes: arrivals.bytes(),
+        seconds: arrivals.seconds(),
+        mbit: arrivals.mbit_after(0.0),
+        mbit_after: arrivals.mbit_after(first),
+        lowest_mbit: arrivals.lowest(0.5, 0.2),
+        gaps_ms: measured.iter().map(|event| arrivals.gap(event.time, len)).collect(),
+        rtt_ms: measured.iter().map(|event| event.rtt_ms[event.path]).collect(),
+        path_bytes: record.bytes.clone(),
+        lost: ours.then_some(lost),
+        said: said.into_iter().map(|(time, line)| (((time - first) * 1e4).round() / 10.0, line)).collect(),
+        late_ms: record.late_ms,
+        late: record.late,
+    }
+}

@@ -1,0 +1,125 @@
+//! What all runs of a scenario amount to: quantiles by case, ratios, and the goals; as JSON and as a table.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use crate::goal::{self, Figure, Verdict, quantile};
+use crate::run::Run;
+use crate::scenario::Scenario;
+
+/// A distribution. What is infinite (the transfer never went on) is null in JSON.
+#[derive(Clone, Debug, Serialize)]
+struct Spread {
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    max: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct CaseSummary {
+    case: &'static str,
+    runs: usize,
+    intact: usize,
+    seconds: Option<Spread>,
+    mbit: Option<Spread>,
+    mbit_after: Option<Spread>,
+    gaps_ms: Vec<Option<Spread>>,
+    /// Medians, for each gap.
+    loaded_rtt_ms: Vec<Option<f64>>,
+    /// Runs in which the wire delivered more than one packet in a thousand late, which says that the machine was too busy.
+    late_runs: usize,
+}
+
+/// The results of a scenario.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Summary {
+    scenario: &'static str,
+    about: &'static str,
+    cases: Vec<CaseSummary>,
+    /// Ours divided by MPTCP's, median and p99 of each gap.
+    ratios: Vec<[Option<f64>; 2]>,
+    goals: Vec<Verdict>,
+}
+
+fn spread(figure: Figure, runs: &[Run], case: &str) -> Option<Spread> {
+    let values = figure.sorted(runs, case);
+    let at = |share| quantile(&values, share);
+    Some(Spread { p50: at(0.5)?, p90: at(0.9)?, p99: at(0.99)?, max: at(1.0)? })
+}
+
+impl Summary {
+    /// Sums up `runs`, all of this scenario.
+    pub(crate) fn of(scenario: &Scenario, runs: &[Run]) -> Self {
+        let gaps = 0..scenario.gaps.len();
+        let case = |case: &crate::scenario::Case| {
+            let name = case.name;
+            let mine: Vec<&Run> = runs.iter().filter(|run| run.case == name).collect();
+            let gaps = if case.events { gaps.clone() } else { 0..0 };
+            CaseSummary {
+                case: name,
+                runs: mine.len(),
+                intact: mine.iter().filter(|run| run.intact).count(),
+                seconds: spread(Figure::Seconds, runs, name),
+                mbit: spread(Figure::Mbit, runs, name),
+                mbit_after: spread(Figure::MbitAfter, runs, name),
+                gaps_ms: gaps.clone().map(|gap| spread(Figure::Gap(gap), runs, name)).collect(),
+                loaded_rtt_ms: gaps.map(|gap| goal::loaded_rtt(runs, name, gap)).collect(),
+                late_runs: mine.iter().filter(|run| run.late * 1_000_000 > run.bytes).count(),
+            }
+        };
+        let ratio = |gap| [0.5, 0.99].map(|at| goal::ratio(Figure::Gap(gap), at, runs));
+        Self {
+            scenario: scenario.name,
+            about: scenario.about,
+            cases: scenario.cases.iter().map(case).filter(|case| case.runs > 0).collect(),
+            ratios: gaps.clone().map(ratio).collect(),
+            goals: scenario.goals.iter().map(|goal| goal.judge(runs)).collect(),
+        }
+    }
+
+    /// For people.
+    pub(crate) fn table(&self) -> String {
+        let mut text = format!("{}: {}\n", self.scenario, self.about);
+        for case in &self.cases {
+            let mbit = case.mbit.as_ref().map_or(f64::NAN, |mbit| mbit.p50);
+            let seconds = case.seconds.as_ref().map_or(f64::NAN, |seconds| seconds.p50);
+            _ = writeln!(
+                text,
+                "  {:<16} {:>3} runs, {:>3} intact  {mbit:>6.1} Mbit/s  {seconds:>6.2} s{}",
+                case.case,
+                case.runs,
+                case.intact,
+                if case.late_runs > 0 { format!("  ({} disturbed)", case.late_runs) } else { String::new() }
+            );
+            for (index, (gap, rtt)) in case.gaps_ms.iter().zip(&case.loaded_rtt_ms).enumerate() {
+                let (Some(gap), Some(rtt)) = (gap, rtt) else { continue };
+                _ = writeln!(
+                    text,
+                    "    gap {} p50 {:>6.0}  p90 {:>6.0}  p99 {:>6.0}  max {:>6.0} ms  at an RTT of {rtt:.0} ms",
+                    index + 1,
+                    gap.p50,
+                    gap.p90,
+                    gap.p99,
+                    gap.max
+                );
+            }
+        }
+        for (index, ratio) in self.ratios.iter().enumerate() {
+            if let [Some(median), Some(p99)] = ratio {
+                _ = writeln!(text, "  gap {}: {median:.2} × MPTCP's at p50, {p99:.2} × at p99", index + 1);
+            }
+        }
+        for goal in &self.goals {
+            let met = match goal.met {
+                Some(true) => "met",
+                Some(false) => "MISSED",
+                None => "not measured",
+            };
+            let (value, limit) = (goal.value.unwrap_or(f64::NAN), goal.limit.unwrap_or(f64::NAN));
+            _ = writeln!(text, "  {met:<7} {}: {value:.2}, limit {limit:.2}", goal.goal);
+        }
+        text
+    }
+}
