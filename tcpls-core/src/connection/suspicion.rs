@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use super::Connection;
 use super::pending::{Carried, Due};
+use super::schedule::TcpView;
 use crate::event::TcpEvent;
 use crate::tcp::Tcp;
 use crate::tcp::silence::TcpInfo;
@@ -33,9 +34,8 @@ impl Connection {
     pub fn handle_tcp_info(&mut self, now: Time, tcp: ConnectionId, info: TcpInfo) {
         let Some(entry) = self.tcps.get_mut(&tcp) else { return };
         entry.silence.update(info);
-        let lives = entry.suspect.is_some_and(|since| info.heard > since);
-        let owes_record = |entry: &Tcp<Carried>| self.record_deadline(entry).is_some_and(|at| at <= now);
-        if lives && !self.tcps.get(&tcp).is_some_and(owes_record) {
+        // With records under way, one of them has to be acknowledged: a path may be so slow that segments are rare.
+        if entry.sent.is_empty() && entry.suspect.is_some_and(|since| info.heard > since) {
             self.clear_suspicion(now, tcp);
             self.settle(now);
         }
@@ -46,12 +46,8 @@ impl Connection {
         if entry.is_suspect() || !entry.is_up() {
             return None;
         }
-        self.record_deadline(entry).into_iter().chain(entry.silence.deadline()).min()
-    }
-
-    /// When the peer's acknowledgment of a record is late.
-    fn record_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
-        entry.sent.waiting_since().map(|since| since + self.patience(entry))
+        let record = entry.sent.waiting_since().map(|since| since + self.patience(entry));
+        record.into_iter().chain(entry.silence.deadline()).min()
     }
 
     /// The probe timeout of RFC 9002, 6.2.1, with a wider margin: TCP delivers in order, and a segment that it
@@ -86,6 +82,22 @@ impl Connection {
             entry.status_owed = false;
             self.tcps.insert(tcp, entry);
             self.pending.insert(Due::Status(tcp));
+        }
+    }
+
+    /// Something on `tcp` was acknowledged: if the rest is too late for the policy, others carry it too.
+    pub(super) fn hedge_the_late(&mut self, tcp: ConnectionId) {
+        if !self.tcps.get(&tcp).is_some_and(|entry| entry.is_active() && entry.sent.has_to_requeue()) {
+            return;
+        }
+        let views: Vec<TcpView> = self.active_views().collect();
+        let asked = views.iter().position(|view| view.tcp == tcp).filter(|_| views.len() > 1);
+        if !asked.is_some_and(|asked| self.scheduler.is_too_late(asked, &views)) {
+            return;
+        }
+        if let Some(mut entry) = self.tcps.remove(&tcp) {
+            entry.counters.requeued_bytes += self.requeue_all(&mut entry);
+            self.tcps.insert(tcp, entry);
         }
     }
 

@@ -35,7 +35,10 @@ impl RateSample {
 /// The estimate.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rate {
-    bytes_per_second: Option<u64>,
+    /// From samples while there was more to send.
+    busy: Option<u64>,
+    /// The most that any sample has shown.
+    bound: u64,
     sampled: Time,
 }
 
@@ -43,22 +46,29 @@ impl Rate {
     /// An estimate that no sample has confirmed for so long, while nothing was in flight, says nothing any more.
     const STALE_AFTER: Duration = Duration::from_secs(2);
 
-    /// Takes in one sample: a quarter of the way, or all of it if the path is at least as fast as that.
+    /// Takes in one sample. A path that has become much slower is believed at once, small changes by and by.
     pub(crate) fn sample(&mut self, now: Time, sample: RateSample) {
         self.sampled = now;
         let new = sample.bytes_per_second;
-        self.bytes_per_second = Some(match self.bytes_per_second {
-            None => new,
-            Some(old) if sample.is_lower_bound => old.max(new),
-            Some(old) if new < old => old - (old - new) / 4,
-            Some(old) => old + (new - old) / 4,
-        });
+        self.busy = match self.busy {
+            old if sample.is_lower_bound => old.map(|old| old.max(new)),
+            Some(old) if new >= old => Some(old + (new - old) / 4),
+            Some(old) if new >= old / 2 => Some(old - (old - new) / 4),
+            _ => Some(new),
+        };
+        self.bound = self.busy.unwrap_or(self.bound.max(new));
     }
 
-    /// Bytes on the wire per second; `None` before the first sample, or if nothing has confirmed it for a while.
+    /// Bytes on the wire per second; `None` as long as there was never more to send than went out, and if nothing has
+    /// confirmed it for a while.
     pub(crate) fn get(&self, now: Time, is_idle: bool) -> Option<u64> {
         let is_stale = is_idle && now - self.sampled > Self::STALE_AFTER;
-        self.bytes_per_second.filter(|_| !is_stale)
+        self.busy.filter(|_| !is_stale)
+    }
+
+    /// Bytes on the wire per second that it has been seen to deliver.
+    pub(crate) fn at_least(&self) -> u64 {
+        self.bound
     }
 }
 
@@ -80,15 +90,25 @@ mod tests {
     }
 
     #[test]
-    fn the_estimate_follows_by_quarters_and_what_was_held_back_by_the_application_only_raises_it() {
+    fn the_estimate_follows_small_changes_by_quarters_and_believes_a_great_fall() {
         let (mut rate, now) = (Rate::default(), Time::from_millis(200));
-        assert_eq!(rate.get(now, true), None);
-        for (kbytes, is_lower_bound, expected) in
-            [(8, true, 8_000), (16, false, 10_000), (2, false, 8_000), (1, true, 8_000), (9, true, 9_000)]
-        {
-            rate.sample(now, sample(kbytes * 1000, 1000, is_lower_bound));
-            assert_eq!(rate.get(now, false), Some(expected));
+        for (kbytes, expected) in [(8, 8_000), (16, 10_000), (6, 9_000), (2, 2_000), (4, 2_500)] {
+            rate.sample(now, sample(kbytes * 1000, 1000, false));
+            assert_eq!((rate.get(now, false), rate.at_least()), (Some(expected), expected));
         }
+    }
+
+    #[test]
+    fn what_little_there_was_to_send_shows_a_lower_bound() {
+        let (mut rate, now) = (Rate::default(), Time::from_millis(200));
+        for (kbytes, bound) in [(3, 3_000), (2, 3_000)] {
+            rate.sample(now, sample(kbytes * 1000, 1000, true));
+            assert_eq!((rate.get(now, false), rate.at_least()), (None, bound));
+        }
+        rate.sample(now, sample(2000, 1000, false));
+        assert_eq!(rate.get(now, false), Some(2_000));
+        rate.sample(now, sample(9000, 1000, true));
+        assert_eq!(rate.get(now, false), Some(9_000), "it only raises an estimate");
     }
 
     #[test]

@@ -160,19 +160,23 @@ fn a_tcp_stack_that_hears_nothing_shows_a_dark_path_long_before_an_acknowledgmen
 }
 
 #[test]
-fn a_tcp_stack_that_hears_something_clears_the_suspicion_and_makes_the_next_take_longer() {
+fn a_side_without_records_under_way_takes_back_its_suspicion_when_its_tcp_stack_hears_something() {
     let mut pair = patient();
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, &bytes(10_000));
+    pair.flow(FIRST, Server).stalled = false;
+    pair.round();
+    // The server owes nothing but an ACK, on the first TCP connection, which does not get through.
+    pair.drive_for(Duration::from_millis(210));
+    let now = pair.now;
+    pair.server().handle_tcp_info(now, FIRST, info(now, Duration::from_millis(15)));
+    pair.drive_for(Duration::from_millis(15));
+    assert!(pair.server().is_stalled(FIRST), "the test is about nothing");
     let now = pair.now;
     pair.server().handle_tcp_info(now, FIRST, info(now, Duration::ZERO));
-    let stream = pair.open_stream(Server);
-    pair.submit(Server, stream, &bytes(50_000));
+    assert!(!pair.server().is_stalled(FIRST));
     pair.drive_for(Duration::from_millis(30));
-    assert!(pair.server().is_stalled(FIRST));
-    let now = pair.now;
-    pair.server().handle_tcp_info(now, FIRST, info(now, Duration::ZERO));
-    pair.drive_for(Duration::from_millis(30));
-    assert_eq!(said(&mut pair, Server, TcpEvent::Resumed { tcp: FIRST }), 1);
-    assert!(!pair.server().is_stalled(FIRST), "twice as long this time");
+    assert!(!pair.server().is_stalled(FIRST), "it is given twice as long this time");
     pair.drive_for(Duration::from_millis(30));
     assert!(pair.server().is_stalled(FIRST));
 }

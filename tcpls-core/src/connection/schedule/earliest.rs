@@ -31,14 +31,18 @@ impl Scheduler for EarliestDelivery {
         let better = Better::than(me, all);
         let Some(soonest) = better.soonest else { return Choice::Send };
         let alone = time_for(better.in_flight.saturating_add(unsent), better.rate);
-        let is_worth_it = match delivery(me) {
+        let is_worth_it = match delivery(me, PIECE) {
             None => alone >= WORTH_TRYING,
-            Some(mine) => {
-                let share = |whole: Duration| part(whole, me.delivery_rate.unwrap_or(0), better.rate);
-                mine <= alone && mine.saturating_sub(soonest) <= share(MAX_HOLD)
-            }
+            Some(mine) => mine <= alone && mine.saturating_sub(soonest) <= better.patience_with(me),
         };
         if is_worth_it { Choice::Send } else { Choice::Wait }
+    }
+
+    fn is_too_late(&self, asked: usize, all: &[TcpView]) -> bool {
+        let me = &all[asked];
+        let better = Better::than(me, all);
+        let (Some(soonest), Some(rate)) = (better.soonest, me.delivery_rate) else { return false };
+        time_for(me.bytes_in_flight, rate).saturating_sub(soonest) > better.patience_with(me)
     }
 }
 
@@ -54,33 +58,36 @@ struct Better {
 
 impl Better {
     fn than(me: &TcpView, all: &[TcpView]) -> Self {
-        let rank = |view: &TcpView| (delivery(view).unwrap_or(Duration::MAX), view.tcp);
+        let rank = |view: &TcpView| (delivery(view, PIECE).unwrap_or(Duration::MAX), view.tcp);
         let mut better = Self::default();
         for other in all.iter().filter(|other| other.backup == me.backup && rank(other) < rank(me)) {
-            let Some(at) = delivery(other) else { continue };
+            let Some(at) = delivery(other, PIECE) else { continue };
             better.soonest = Some(better.soonest.map_or(at, |soonest| soonest.min(at)));
-            better.rate = better.rate.saturating_add(other.delivery_rate.unwrap_or(0));
+            better.rate = better.rate.saturating_add(other.delivery_rate.unwrap_or(other.least_rate));
             better.in_flight = better.in_flight.saturating_add(other.bytes_in_flight);
         }
         better
     }
+
+    /// How long they may have to wait for `me`, of which good is assumed until the contrary is known.
+    fn patience_with(&self, me: &TcpView) -> Duration {
+        let mine = u128::from(me.delivery_rate.unwrap_or(self.rate));
+        let sum = mine + u128::from(self.rate);
+        let nanos = (MAX_HOLD.as_nanos() * mine).checked_div(sum).unwrap_or(MAX_HOLD.as_nanos());
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
 }
 
-/// How long it takes until a piece that is put on it now is acknowledged; `None` if nothing is known.
-fn delivery(view: &TcpView) -> Option<Duration> {
-    let sent = time_for(view.bytes_in_flight + PIECE, view.delivery_rate?);
-    Some(sent.max(view.min_rtt.unwrap_or_default()))
+/// How long it takes until `bytes` more that are put on it now are acknowledged; `None` if nothing is known.
+fn delivery(view: &TcpView, bytes: u64) -> Option<Duration> {
+    match view.delivery_rate {
+        Some(rate) => Some(time_for(view.bytes_in_flight + bytes, rate).max(view.min_rtt.unwrap_or_default())),
+        None => view.smoothed_rtt,
+    }
 }
 
 fn time_for(bytes: u64, rate: u64) -> Duration {
     let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-}
-
-/// The part of `whole` that `mine` is of the sum of both.
-fn part(whole: Duration, mine: u64, others: u64) -> Duration {
-    let sum = u128::from(mine) + u128::from(others);
-    let nanos = whole.as_nanos() * u128::from(mine) / sum.max(1);
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
@@ -91,7 +98,7 @@ mod tests {
 
     const MBYTE: u64 = 1_000_000;
 
-    /// One that delivers `rate` bytes a second, half of whose `rtt_ms` milliseconds are full.
+    /// One that delivers `rate` bytes a second and is full, half of its `rtt_ms` milliseconds with a queue.
     fn view(tcp: u32, rate: u64, rtt_ms: u64) -> TcpView {
         TcpView {
             tcp: ConnectionId(tcp),
@@ -99,6 +106,7 @@ mod tests {
             min_rtt: Some(Duration::from_millis(rtt_ms / 2)),
             bytes_in_flight: rate * rtt_ms / 1000,
             delivery_rate: (rate > 0).then_some(rate),
+            least_rate: rate,
             bytes_sent: 0,
             blocked: false,
             backup: false,
@@ -129,10 +137,31 @@ mod tests {
 
     #[test]
     fn one_about_which_nothing_is_known_is_tried_when_there_is_much_to_send() {
-        let paths = [view(0, 0, 0), view(1, 3 * MBYTE, 40)];
+        let unknown = TcpView { smoothed_rtt: None, min_rtt: None, ..view(0, 0, 0) };
+        let paths = [unknown, view(1, 3 * MBYTE, 40)];
         assert_eq!(answers(&paths, 1000), [Choice::Wait, Choice::Send]);
         assert_eq!(answers(&paths, MBYTE), [Choice::Send; 2]);
-        assert_eq!(answers(&[view(0, 0, 0), view(1, 0, 0)], 1000), [Choice::Send; 2], "nothing is known of any");
+        assert_eq!(answers(&[unknown, unknown], 1000), [Choice::Send; 2], "nothing is known of any");
+    }
+
+    #[test]
+    fn one_of_which_only_the_round_trip_is_known_is_expected_to_be_as_good_as_the_others() {
+        let unknown = |tcp, rtt| TcpView { smoothed_rtt: Some(Duration::from_millis(rtt)), ..view(tcp, 0, 0) };
+        assert_eq!(answers(&[unknown(0, 100), view(1, 3 * MBYTE, 40)], 1000), [Choice::Wait, Choice::Send]);
+        assert_eq!(answers(&[unknown(0, 100), view(1, 3 * MBYTE, 40)], MBYTE), [Choice::Send; 2]);
+        let seen = |tcp, rtt| TcpView { least_rate: MBYTE, ..unknown(tcp, rtt) };
+        assert_eq!(answers(&[seen(0, 100), seen(1, 20)], 1000), [Choice::Wait, Choice::Send]);
+    }
+
+    #[test]
+    fn what_holds_back_the_rest_for_longer_than_it_is_worth_is_too_late() {
+        let good = view(1, 3 * MBYTE, 40);
+        let too_late = |slow: TcpView| EarliestDelivery.is_too_late(0, &[slow, good]);
+        let slow = view(0, MBYTE / 3, 100);
+        assert!(!too_late(slow), "a tenth of the sum, 100 ms");
+        assert!(too_late(TcpView { bytes_in_flight: 200_000, ..slow }), "a tenth of the sum, 600 ms");
+        assert!(!too_late(TcpView { bytes_in_flight: 400_000, ..view(0, MBYTE, 100) }), "a quarter of the sum, 400 ms");
+        assert!(!EarliestDelivery.is_too_late(1, &[slow, good]), "nobody waits for the best");
     }
 
     #[test]

@@ -26,9 +26,11 @@ pub struct TcpView {
     pub min_rtt: Option<Duration>,
     /// Bytes on the wire in records that wait for an acknowledgment.
     pub bytes_in_flight: u64,
-    /// How many bytes a second it delivers, headers included; `None` before the first acknowledgment, and when nothing was
-    /// sent on it for some seconds.
+    /// How many bytes a second it delivers, headers included; `None` as long as there was never more to send than it took, and
+    /// when nothing was sent on it for some seconds.
     pub delivery_rate: Option<u64>,
+    /// How many bytes a second it has been seen to deliver.
+    pub least_rate: u64,
     /// Bytes given to the socket since it joined.
     pub bytes_sent: u64,
     /// Its socket had no room for what there was when it was asked last.
@@ -56,6 +58,12 @@ pub trait Scheduler: Send {
     /// Whether `all[asked]` may take the next piece of a stream. `all` is sorted by connection ID and has every TCP
     /// connection that may carry this stream, `asked` among them. `unsent`: bytes that all streams together could send now.
     fn choose(&self, asked: usize, all: &[TcpView], unsent: u64) -> Choice;
+
+    /// Whether what `all[asked]` carries is so late that others should carry it too. Each piece goes out again once at the
+    /// most. Asked when something on it was acknowledged; silence is judged without the policy.
+    fn is_too_late(&self, _asked: usize, _all: &[TcpView]) -> bool {
+        false
+    }
 }
 
 /// Which streams' data one TCP connection may take right now.
