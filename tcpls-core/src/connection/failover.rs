@@ -57,7 +57,8 @@ impl Connection {
         entry.counters.requeued_bytes += self.requeue_all(&mut entry);
         self.streams.forget_tcp(tcp);
         self.claims.forget_tcp(tcp);
-        entry.received.owe_final();
+        entry.received.owe_again();
+        self.repeat_acks();
         entry.sent.freeze();
         self.tell_peer(tcp, fault);
         self.gone.insert(tcp, Gone { tcp: entry, fault });
@@ -70,6 +71,12 @@ impl Connection {
         self.forget_keys();
         self.end_reading_if_drained();
         self.strand_if_alone(now);
+    }
+
+    /// ACK frames are not requeued. Those that went out on a TCP connection that is lost or silent may not have arrived, and
+    /// the peer may have nothing more to send that would draw others.
+    pub(super) fn repeat_acks(&mut self) {
+        self.tcps.values_mut().for_each(|entry| entry.received.owe_again());
     }
 
     /// Bytes that the owner sends before it closes the socket.

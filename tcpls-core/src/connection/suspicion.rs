@@ -30,14 +30,10 @@ impl Connection {
     /// What the TCP stack says about TCP connection `tcp`. Optional; a dark path is noticed much sooner with it.
     ///
     /// Whoever calls it once for a TCP connection should do so again, for all, before each [`Connection::handle_timeout`]
-    /// that is due, and now and then while [`Connection::is_stalled`]: silence is judged by what was said last.
-    pub fn handle_tcp_info(&mut self, now: Time, tcp: ConnectionId, info: TcpInfo) {
-        let Some(entry) = self.tcps.get_mut(&tcp) else { return };
-        entry.silence.update(info);
-        // With records under way, one of them has to be acknowledged: a path may be so slow that segments are rare.
-        if entry.sent.is_empty() && entry.suspect.is_some_and(|since| info.heard > since) {
-            self.clear_suspicion(now, tcp);
-            self.settle(now);
+    /// that is due: silence is judged by what was said last.
+    pub fn handle_tcp_info(&mut self, tcp: ConnectionId, info: TcpInfo) {
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.silence.update(info);
         }
     }
 
@@ -66,6 +62,7 @@ impl Connection {
             if let Some(entry) = self.tcps.get_mut(&tcp) {
                 entry.suspect = Some(now);
                 entry.status_owed = true;
+                entry.ping = true; // so that there is something to answer
                 self.tcp_event(TcpEvent::Stalled { tcp });
             }
         }
@@ -81,6 +78,7 @@ impl Connection {
             entry.counters.requeued_bytes += self.requeue_all(&mut entry);
             entry.status_owed = false;
             self.tcps.insert(tcp, entry);
+            self.repeat_acks();
             self.pending.insert(Due::Status(tcp));
         }
     }

@@ -53,8 +53,8 @@ impl Received {
     }
 
     /// Owes an acknowledgment now, if any record came at all: the TCP connection ended and the peer must know how far it
-    /// got.
-    pub(crate) fn owe_final(&mut self) {
+    /// got, or the acknowledgment before may not have arrived.
+    pub(crate) fn owe_again(&mut self) {
         self.now_due = self.any();
     }
 
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn nothing_is_acknowledged_before_a_record_came() {
         let mut received = Received::default();
-        received.owe_final();
+        received.owe_again();
         assert!(!received.is_owed());
         assert_eq!(received.take(), None);
     }

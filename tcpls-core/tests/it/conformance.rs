@@ -72,7 +72,7 @@ fn an_acknowledgment_rides_on_a_record_that_goes_out_anyway() {
     peer.conn.stream(StreamId(0)).write(b"answer").unwrap();
     assert_eq!(frames_of(&peer.recv(FIRST)), [stream(0, 0, b"answer"), ack(FIRST, data)]);
     peer.sleep(100);
-    assert_eq!(peer.recv(FIRST), []);
+    assert!(!frames_of(&peer.recv(FIRST)).iter().any(|frame| matches!(frame, Frame::Ack(_))));
 }
 
 // draft I37

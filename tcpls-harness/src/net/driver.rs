@@ -108,13 +108,8 @@ impl Driver {
     /// Silence is judged by what the kernel says, so it is asked first.
     fn check_time(&mut self) {
         self.shared.drive(|state| {
-            let is_due = state.conn.poll_timeout().is_some_and(|at| at <= now());
-            for (tcp, socket) in &self.sockets {
-                if is_due || state.conn.is_stalled(*tcp) {
-                    ask_kernel(&mut state.conn, *tcp, socket);
-                }
-            }
-            if is_due {
+            if state.conn.poll_timeout().is_some_and(|at| at <= now()) {
+                self.sockets.iter().for_each(|(tcp, socket)| ask_kernel(&mut state.conn, *tcp, socket));
                 state.conn.handle_timeout(now());
             }
         });
@@ -222,7 +217,7 @@ impl Driver {
 /// Tells the session what the kernel knows about a TCP connection.
 fn ask_kernel(conn: &mut Connection, tcp: ConnectionId, socket: &Socket) {
     if let Some(info) = tcp_info(socket.stream()) {
-        conn.handle_tcp_info(now(), tcp, info);
+        conn.handle_tcp_info(tcp, info);
     }
 }
 
