@@ -24,6 +24,9 @@ pub struct Config {
     pub send_buffer: usize,
     /// The same for one stream.
     pub stream_send_buffer: usize,
+    /// Records on one TCP connection that may wait for an acknowledgment before stream data has to wait, too: some 60 bytes
+    /// are kept for each. At least 1; full records of a fast and long path need some thousands.
+    pub max_unacknowledged_records: u32,
     /// Received ranges with gaps between them that one stream may hold. More is the peer's fault.
     pub max_gaps: usize,
 
@@ -78,6 +81,7 @@ impl Default for Config {
             max_streams: 128,
             send_buffer: 32 << 20,
             stream_send_buffer: 16 << 20,
+            max_unacknowledged_records: 16_384,
             max_gaps: 1024,
             idle_timeout: Some(Duration::from_secs(60)),
             user_timeout: Duration::from_secs(10),

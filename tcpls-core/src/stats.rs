@@ -21,6 +21,8 @@ pub struct Stats {
     pub bytes_to_send: usize,
     /// Memory held for the application to read at the moment, in bytes.
     pub bytes_to_read: usize,
+    /// Frames of the session, stream data and its flow control not counted, that wait to be sent.
+    pub frames_due: usize,
     /// Tokens: in hand on a client, in the client's hands on a server.
     pub tokens: usize,
     /// Times that something ran into a limit.

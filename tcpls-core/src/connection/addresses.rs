@@ -139,6 +139,46 @@ mod tests {
         assert_eq!(peer.in_force().count(), 0);
     }
 
+    proptest::proptest! {
+        /// Attacks.md, 17: any order of additions and removals, against what the draft says in as many words.
+        #[test]
+        fn any_additions_and_removals_give_what_a_plain_list_of_them_gives(
+            ops in proptest::collection::vec((proptest::bool::ANY, 0u8..24, 0u8..4), 0..200)
+        ) {
+            let mut peer = PeerAddresses::default();
+            let (mut known, mut removed) = (Vec::<(u8, u8)>::new(), Vec::<u8>::new());
+            for (add, id, last) in ops {
+                let is_known = known.iter().any(|(known, _)| *known == id);
+                let full = known.len() - removed.len() >= MAX_STORED;
+                if add {
+                    let expected = match (is_known, full) {
+                        (true, _) => Ok(false),
+                        (false, true) => Err(PeerMisbehaved::TooManyAddresses),
+                        (false, false) => Ok(true),
+                    };
+                    proptest::prop_assert_eq!(peer.insert(AddressId(id), address(last)), expected);
+                    if expected == Ok(true) {
+                        known.push((id, last));
+                    }
+                } else {
+                    let first = known.iter().find(|(known, _)| *known == id && !removed.contains(&id));
+                    proptest::prop_assert_eq!(peer.remove(AddressId(id)), first.map(|(_, last)| address(*last)));
+                    removed.extend(first.map(|_| id));
+                }
+                let mut left: Vec<(u8, u8)> =
+                    known.iter().copied().filter(|(id, _)| !removed.contains(id)).collect();
+                left.sort_unstable();
+                let left: Vec<_> = left.into_iter().map(|(id, last)| (AddressId(id), address(last))).collect();
+                proptest::prop_assert_eq!(peer.in_force().collect::<Vec<_>>(), left);
+                for last in 0..4 {
+                    let uses: Vec<u8> = known.iter().filter(|(_, of)| *of == last).map(|(id, _)| *id).collect();
+                    let withdrawn = !uses.is_empty() && uses.iter().all(|id| removed.contains(id));
+                    proptest::prop_assert_eq!(peer.is_withdrawn(address(last)), withdrawn);
+                }
+            }
+        }
+    }
+
     #[test]
     fn the_number_of_addresses_in_force_is_bounded() {
         let mut peer = PeerAddresses::default();

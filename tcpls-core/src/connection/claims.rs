@@ -251,9 +251,7 @@ impl Connection {
         if let Some(keys) = &self.keys {
             entry.seal.generation = keys.seal_target();
         }
-        if let Some(issued) = &mut self.issued {
-            issued.burn(waiting.sequence);
-        }
+        self.burn_token(waiting.sequence);
         let same = |(_, other): &(&ClaimId, &Waiting)| other.sequence == waiting.sequence;
         let rivals: Vec<ClaimId> = self.claims.waiting.iter().filter(same).map(|(rival, _)| *rival).collect();
         rivals.into_iter().for_each(|rival| self.refuse(rival, Alert::IllegalParameter));
@@ -301,8 +299,8 @@ impl Connection {
         for (claim, sequence) in expired {
             self.refuse(claim, Alert::UserCanceled);
             let contested = self.claims.waiting.values().any(|waiting| waiting.sequence == sequence);
-            if let Some(issued) = self.issued.as_mut().filter(|_| !contested) {
-                issued.burn(sequence);
+            if !contested {
+                self.burn_token(sequence);
             }
             self.replenish_tokens();
         }

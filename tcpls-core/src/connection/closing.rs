@@ -80,6 +80,13 @@ impl Ending {
         self.peer.clone().map(|(error, reason)| CloseReason::Peer { error, reason })
     }
 
+    /// Both ends have closed at once, and neither wants anything dropped: each delivers what it had to say.
+    fn is_crossing(&self) -> bool {
+        let is_clean = |error: &ErrorCode| *error == ErrorCode::default();
+        let own = matches!(&self.request, Some(Request::Own(error, _)) if is_clean(error));
+        own && self.peer.as_ref().is_some_and(|(error, _)| is_clean(error))
+    }
+
     /// Nothing is lost by ending when the last TCP connection goes.
     pub(super) fn may_end_without_tcp(&self) -> bool {
         self.notify || self.peer_notified
@@ -142,11 +149,13 @@ impl Connection {
         self.ending.peer = Some((error, kept.to_vec()));
         self.events.push_back(Event::PeerClosing { error });
         self.streams.stop_writing();
-        self.streams.drop_outgoing();
         self.drop_claims();
         self.ending.request.get_or_insert(Request::Answer);
         self.ending.deadline.get_or_insert(now + self.config.close_timeout);
-        self.ending.notify = true;
+        if !self.ending.is_crossing() {
+            self.streams.drop_outgoing();
+            self.ending.notify = true;
+        }
     }
 
     /// The peer's close_notify on `tcp`: it sends no more on the session; on other TCP connections data may still be on its
@@ -183,14 +192,29 @@ impl Connection {
         if self.plain {
             return self.advance_plain_closing(now);
         }
-        self.ending.notify |= self.streams.is_flushed() && self.pending.is_empty();
+        self.ending.notify |= self.has_said_all();
         // A TCP connection that is stuck does not keep the others: the peer has heard it on one of them.
         let heard = self.tcps.values().any(|entry| entry.notified);
         let said = self.tcps.values().all(|entry| entry.notified || entry.blocked || !entry.may_seal);
-        if self.ending.peer_notified && heard && said {
+        if self.ending.peer_notified && heard && said && self.has_heard_all() {
             let reason = self.ending.planned_reason();
             self.conclude(reason);
         }
+    }
+
+    /// Whether close_notify may go out: all that was written is acknowledged or, if the peer has closed at the same time and
+    /// acknowledges no more, given to the sockets.
+    fn has_said_all(&self) -> bool {
+        if self.ending.is_crossing() {
+            return !self.tcps.keys().any(|tcp| self.has_stream_data(*tcp));
+        }
+        self.streams.is_flushed() && self.pending.is_empty()
+    }
+
+    /// Whether nothing of the peer's can be under way any more. It matters only if the peer has closed at the same time: else
+    /// it has dropped what it had to send.
+    fn has_heard_all(&self) -> bool {
+        !self.ending.is_crossing() || self.tcps.values().all(|entry| entry.peer_notified || !entry.is_up())
     }
 
     /// The last two records on a TCP connection: Close Session with what is still to be acknowledged, and close_notify.

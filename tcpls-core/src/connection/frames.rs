@@ -188,9 +188,9 @@ impl Connection {
         }
         if self.tcps.contains_key(&named) {
             self.lose_tcp(now, named, TcpFault::PeerReset(reason), None);
-        } else if let Some(issued) = &mut self.issued {
+        } else if self.side == Side::Server {
             // A join that never arrived: its token went over the wire in clear, it must not work any more.
-            issued.burn(named.0);
+            self.burn_token(named.0);
             self.replenish_tokens();
         }
         if self.gone.contains_key(&named) {

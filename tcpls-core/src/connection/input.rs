@@ -10,8 +10,8 @@ use super::{Connection, TcpEnd};
 use crate::crypto::TAG_LEN;
 use crate::error::{Alert, CloseReason, PeerMisbehaved, TcpFault};
 use crate::event::TcpEvent;
-use crate::tcp::TcpState;
 use crate::tcp::deframer::next_record;
+use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 use crate::wire::record::{ContentType, HEADER_LEN, MAX_INNER_PLAINTEXT, RecordError, RecordHeader, split_inner};
@@ -156,6 +156,11 @@ impl Connection {
 
     /// A TCP connection has joined.
     pub(super) fn welcome(&mut self, tcp: ConnectionId) {
+        let others = self.tcps.values().filter(|other| other.id != tcp && other.is_active() && !other.is_backup());
+        let head_start = others.map(Tcp::share).min().unwrap_or(0);
+        if let Some(entry) = self.tcps.get_mut(&tcp) {
+            entry.head_start = head_start;
+        }
         self.tcp_event(TcpEvent::Joined { tcp });
         self.leave_withdrawn_addresses();
         if self.stranded_until.take().is_some() {

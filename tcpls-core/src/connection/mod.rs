@@ -325,6 +325,7 @@ impl Connection {
             streams_open: self.streams.len(),
             bytes_to_send: self.streams.buffered_to_send(),
             bytes_to_read: self.streams.buffered_to_read(),
+            frames_due: self.pending.len(),
             tokens: self.tokens(),
             limits: self.limits,
             key_updates: self.key_updates,
@@ -365,6 +366,14 @@ impl Connection {
         }
     }
 
+    /// Server: a token works never again, and is not worth sending any more.
+    fn burn_token(&mut self, sequence: u32) {
+        if let Some(issued) = &mut self.issued {
+            issued.burn(sequence);
+            self.pending.remove(Due::Token(sequence));
+        }
+    }
+
     fn view_of(tcp: &Tcp<Carried>, now: Time) -> TcpView {
         TcpView {
             tcp: tcp.id,
@@ -374,6 +383,7 @@ impl Connection {
             delivery_rate: tcp.rate.get(now, tcp.sent.is_empty()),
             least_rate: tcp.rate.at_least(),
             bytes_sent: tcp.counters.bytes_sent,
+            share: tcp.share(),
             blocked: tcp.blocked,
             backup: tcp.is_backup(),
         }

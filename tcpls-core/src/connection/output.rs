@@ -106,15 +106,22 @@ impl Connection {
             || self.has_stream_data(entry.id)
     }
 
-    fn has_stream_data(&self, tcp: ConnectionId) -> bool {
+    pub(super) fn has_stream_data(&self, tcp: ConnectionId) -> bool {
         let in_flight = self.tcps.values().any(|entry| !entry.sent.is_empty());
-        if !in_flight && !self.streams.has_data(tcp) {
+        if self.has_too_many_records(tcp) || !in_flight && !self.streams.has_data(tcp) {
             return false; // nobody need be asked
         }
         let active: Vec<TcpView> = self.active_views().collect();
         let chooser = Chooser::new(&*self.scheduler, tcp, &active, self.streams.unsent());
         self.streams.has_data_where(tcp, |_, attached| chooser.choice(attached) != Choice::Wait)
             || self.streams.has_duplicate_where(tcp, |_, attached| chooser.choice(attached) == Choice::Duplicate)
+    }
+
+    /// Whether so many records wait for an acknowledgment that stream data has to wait, too: what each carries is noted, and
+    /// with records of a byte the notes are much larger than what the send buffer counts.
+    fn has_too_many_records(&self, tcp: ConnectionId) -> bool {
+        let limit = self.config.max_unacknowledged_records as usize;
+        self.tcps.get(&tcp).is_some_and(|entry| entry.sent.len() >= limit)
     }
 
     /// Bytes that need no sealing: handshake flights, hellos, last words.
@@ -240,6 +247,9 @@ impl Connection {
         views.clear();
         views.extend(self.active_views());
         let mut chunks = ArrayVec::new();
+        if self.has_too_many_records(tcp) {
+            budget = 0;
+        }
         while budget > STREAM_OVERHEAD && !chunks.is_full() {
             let Some(chunk) = self.next_chunk(tcp, &views, &chunks, budget - STREAM_OVERHEAD) else { break };
             budget -= STREAM_OVERHEAD + usize::from(chunk.len);

@@ -55,6 +55,10 @@ impl Pending {
         self.0.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The first that `allowed` lets pass.
     pub(crate) fn first(&self, mut allowed: impl FnMut(&Due) -> bool) -> Option<Due> {
         self.0.iter().find(|due| allowed(due)).copied()

@@ -38,7 +38,10 @@ impl Connection {
         if let Some(entry) = self.tcps.get_mut(&ConnectionId::FIRST) {
             entry.counters.stream_bytes_received += len as u64;
         }
-        if let Err(rule) = self.streams.handle_stream(ONLY, offset, false, data, len) {
+        self.flood.earn(len as u64);
+        // TLS allows records without content; without end they would be work for nothing.
+        let charged = self.flood.charge(now, u64::from(len == 0));
+        if let Err(rule) = charged.and_then(|()| self.streams.handle_stream(ONLY, offset, false, data, len)) {
             self.fail_session(now, rule);
         }
     }
@@ -74,6 +77,7 @@ impl Connection {
         }
         // Nothing is acknowledged here: TCP's word is all there is.
         self.streams.chunk_acked(&chunk);
+        self.end_plain_if_both_did();
         Ok(Built::Record)
     }
 
@@ -98,8 +102,12 @@ impl Connection {
         }
     }
 
-    /// The one TCP connection ended: so does the session, and a stream without close_notify is cut short.
+    /// The one TCP connection ended: so does the session, and a stream without close_notify is cut short. The FIN behind a
+    /// close_notify is the end of one direction only: what was written here still goes out (RFC 8446, 6.1).
     pub(super) fn lose_plain(&mut self, _now: Time, fault: TcpFault, alert: Option<Alert>) {
+        if fault == TcpFault::Fin && self.plain_state.finished {
+            return;
+        }
         if let (Some(mut entry), Some(alert)) = (self.tcps.remove(&ConnectionId::FIRST), alert) {
             let mut words = core::mem::take(&mut entry.raw);
             self.alert_for(&mut entry, alert, &mut words);

@@ -14,6 +14,8 @@ use crate::wire::ids::{ConnectionId, SessionId, Token};
 pub(crate) const MAX_STORED: usize = 16;
 /// Used tokens whose value a client remembers to find conflicts. Older numbers are known to be used, their values not.
 const MAX_REMEMBERED: usize = 64;
+/// Numbers older than those that are still taken: their tokens may come late, over a slow TCP connection.
+const MAX_MISSING: usize = 64;
 
 /// Server: tokens that are out. Values are made from the secret, never stored.
 pub(crate) struct Issued {
@@ -70,8 +72,9 @@ impl Issued {
 pub(crate) struct Held {
     unused: BTreeMap<u32, Token>,
     used: BTreeMap<u32, Token>,
-    /// Numbers up to here are known to have been used or dropped.
+    /// Numbers up to here are known to have been used or dropped, but for those that are missing.
     forgotten: u32,
+    missing: BTreeSet<u32>,
 }
 
 impl Held {
@@ -83,12 +86,13 @@ impl Held {
         if let Some(known) = self.unused.get(&sequence).or_else(|| self.used.get(&sequence)) {
             return if *known == token { Ok(false) } else { Err(PeerMisbehaved::ConflictingToken(sequence)) };
         }
-        if sequence <= self.forgotten {
+        if sequence <= self.forgotten && !self.missing.contains(&sequence) {
             return Ok(false);
         }
         if self.unused.len() >= MAX_STORED {
             return Err(PeerMisbehaved::TooManyTokens);
         }
+        self.missing.remove(&sequence);
         self.unused.insert(sequence, token);
         Ok(true)
     }
@@ -98,13 +102,22 @@ impl Held {
     pub(crate) fn spend(&mut self) -> Option<(ConnectionId, Token)> {
         let (sequence, token) = self.unused.pop_first()?;
         self.used.insert(sequence, token);
-        if self.used.len() > MAX_REMEMBERED {
-            // Every number below the first that is neither forgotten nor held is over.
-            if let Some((oldest, _)) = self.used.pop_first() {
-                self.forgotten = self.forgotten.max(oldest);
-            }
+        if self.used.len() > MAX_REMEMBERED
+            && let Some((oldest, _)) = self.used.pop_first()
+        {
+            self.forget_up_to(oldest);
         }
         Some((ConnectionId(sequence), token))
+    }
+
+    /// Numbers up to `oldest` are over, but for the newest few that never came.
+    fn forget_up_to(&mut self, oldest: u32) {
+        let newest_few = oldest.saturating_sub(MAX_MISSING as u32).max(self.forgotten) + 1..oldest;
+        self.missing.extend(newest_few.filter(|number| !self.unused.contains_key(number)));
+        while self.missing.len() > MAX_MISSING {
+            self.missing.pop_first();
+        }
+        self.forgotten = self.forgotten.max(oldest);
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -113,7 +126,8 @@ impl Held {
 
     /// Whether `tcp` names a TCP connection that this side has opened.
     pub(crate) fn was_used(&self, tcp: ConnectionId) -> bool {
-        tcp == ConnectionId::FIRST || tcp.0 <= self.forgotten || self.used.contains_key(&tcp.0)
+        let forgotten = tcp.0 <= self.forgotten && !self.missing.contains(&tcp.0) && !self.unused.contains_key(&tcp.0);
+        tcp == ConnectionId::FIRST || forgotten || self.used.contains_key(&tcp.0)
     }
 }
 
@@ -153,6 +167,31 @@ mod tests {
             assert_eq!(held.insert(sequence, Token([0; 32])), Ok(true));
         }
         assert_eq!(held.insert(17, Token([0; 32])), Err(PeerMisbehaved::TooManyTokens));
+    }
+
+    #[test]
+    fn a_token_that_comes_late_is_taken_although_many_later_ones_were_used() {
+        let mut held = Held::default();
+        for sequence in (1..=200).filter(|sequence| *sequence != 100) {
+            held.insert(sequence, Token([0; 32])).unwrap();
+            held.spend().unwrap();
+        }
+        assert!(!held.was_used(ConnectionId(100)));
+        assert_eq!(held.insert(100, Token([1; 32])), Ok(true));
+        assert!(!held.was_used(ConnectionId(100)));
+        assert_eq!(held.spend(), Some((ConnectionId(100), Token([1; 32]))));
+        assert!(held.was_used(ConnectionId(100)));
+        assert_eq!(held.insert(100, Token([1; 32])), Ok(false), "it works once");
+    }
+
+    #[test]
+    fn a_server_that_leaves_numbers_out_costs_a_client_no_memory() {
+        let mut held = Held::default();
+        for n in 1..=1000 {
+            held.insert(n * 1_000_000, Token([0; 32])).unwrap();
+            held.spend().unwrap();
+        }
+        assert!(held.missing.len() <= MAX_MISSING && held.used.len() <= MAX_REMEMBERED);
     }
 
     #[test]

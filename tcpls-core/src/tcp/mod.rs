@@ -99,6 +99,8 @@ pub(crate) struct Tcp<C> {
     pub(crate) probes: Probes,
     /// A Connection Status about it is under way: the next waits until it has arrived, or it could be overtaken.
     pub(crate) status_in_flight: bool,
+    /// What the least used of the others had carried when it joined: its share is counted from there.
+    pub(crate) head_start: u64,
     pub(crate) counters: TcpCounters,
 }
 
@@ -135,8 +137,14 @@ impl<C> Tcp<C> {
             heard: now,
             probes: Probes::default(),
             status_in_flight: false,
+            head_start: 0,
             counters: TcpCounters::default(),
         }
+    }
+
+    /// Bytes given to its socket, and what others had carried before it joined.
+    pub(crate) fn share(&self) -> u64 {
+        self.head_start + self.counters.bytes_sent
     }
 
     /// Whether the peer has proven itself on it.

@@ -151,6 +151,11 @@ impl<C> SentLog<C> {
         self.records.is_empty()
     }
 
+    /// How many ack-eliciting records are not acknowledged.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
     /// Bytes on the wire of unacknowledged records.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

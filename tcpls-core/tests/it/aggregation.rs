@@ -61,6 +61,20 @@ fn round_robin_gives_equal_shares() {
 }
 
 #[test]
+fn round_robin_gives_a_newcomer_its_share_and_no_more() {
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.client().set_scheduler(Box::new(RoundRobin));
+    pair.transfer(Client, &bytes(3_000_000));
+    let before = shares(&mut pair);
+    pair.join();
+    pair.transfer(Client, &bytes(3_000_000));
+    let gains: Vec<u64> =
+        shares(&mut pair).iter().zip(before.iter().chain([&0])).map(|(now, before)| now - before).collect();
+    assert_eq!(gains.len(), 3);
+    assert!(gains.iter().all(|gain| gain.abs_diff(1_000_000) < 3 * RoundRobin::QUANTUM), "{gains:?}");
+}
+
+#[test]
 fn what_is_sent_on_every_tcp_connection_is_delivered_once() {
     let mut pair = Pair::with_tcp_connections(3);
     pair.client().set_scheduler(Box::new(Redundant));

@@ -77,6 +77,45 @@ fn both_may_close_at_once() {
 }
 
 #[test]
+fn of_two_that_close_at_once_both_deliver_what_they_have_written() {
+    for (n, turns) in [(1, 0), (2, 0), (2, 1), (2, 3)] {
+        let mut pair = Pair::with_tcp_connections(n);
+        let data = bytes(300_000);
+        let streams = [Client, Server].map(|side| (side, pair.open_stream(side)));
+        for (side, id) in streams {
+            pair.write(side, id, if side == Client { &data } else { &data[..5_000] });
+            pair.finish(side, id);
+        }
+        (0..turns).for_each(|_| _ = pair.round());
+        pair.close(Client, 0, b"");
+        pair.close(Server, 0, b"");
+        pair.drive();
+        for (side, id) in streams {
+            pair.assert_received(side.peer(), id, if side == Client { &data } else { &data[..5_000] });
+        }
+        assert_eq!(pair.close_reason(Client), local(0));
+        assert_eq!(pair.close_reason(Server), local(0));
+    }
+}
+
+#[test]
+fn of_two_that_close_at_once_neither_waits_for_a_window_that_never_opens() {
+    let mut pair = Setup::default().both(|config| config.initial_stream_window = 1_000).established();
+    pair.end(Client).reads = false;
+    let id = pair.open_stream(Server);
+    pair.write(Server, id, &bytes(50_000));
+    pair.finish(Server, id);
+    pair.close(Client, 0, b"");
+    pair.close(Server, 0, b"");
+    pair.drive();
+    assert_eq!(pair.close_reason(Client), local(0));
+    assert_eq!(pair.close_reason(Server), local(0));
+    pair.end(Client).reads = true;
+    pair.step(Client);
+    assert_eq!(pair.stream_end(Client, id), Some(Err(ReadError::Truncated)), "and it does not look complete");
+}
+
+#[test]
 fn closing_twice_changes_nothing() {
     let mut pair = Pair::established();
     pair.close(Client, 0, b"first");

@@ -8,8 +8,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tcpls_core::config::Config;
 use tcpls_core::connection::{Connection, State, TcpEnd};
+use tcpls_core::crypto::{
+    Agreed, Handshake, HandshakeFailure, KeySchedule, OpenError, OpenKey, OpenKeys, SealKey, SealKeys, TAG_LEN,
+};
 use tcpls_core::endpoint::{Endpoint, EndpointConfig, Incoming};
-use tcpls_core::error::{AddressError, CloseReason, OpenStreamError, OpenTcpError, ReadError, TcpError, TcpFault};
+use tcpls_core::error::{
+    AddressError, CloseReason, HandshakeError, OpenStreamError, OpenTcpError, PeerMisbehaved, ReadError, TcpError,
+    TcpFault,
+};
 use tcpls_core::event::{Established, Event};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
@@ -357,4 +363,154 @@ fn the_end_of_the_stream_keeps_to_the_room_that_there_is() {
         }
         assert!(!mixed.conn.wants_write(FIRST));
     }
+}
+
+#[test]
+fn what_was_written_still_goes_out_after_the_peer_has_ended_its_half() {
+    let mut mixed = Mixed::established(Client);
+    mixed.peer.send_close_notify();
+    mixed.drive();
+    mixed.conn.handle_tcp_end(mixed.now, FIRST, TcpEnd::Fin);
+    assert_eq!(mixed.conn.stream(ONLY).read(9), Ok(None), "the peer has said all");
+    assert_eq!(mixed.conn.state(), State::Plain);
+    mixed.write(b"a late answer");
+    mixed.conn.stream(ONLY).finish().unwrap();
+    mixed.drive();
+    assert_eq!(mixed.heard, b"a late answer");
+    assert_eq!(mixed.conn.state(), State::Closed);
+}
+
+#[test]
+fn a_fin_without_close_notify_ends_the_session_with_an_error_wherever_it_falls() {
+    let data = vec![7; 40_000];
+    let mut mixed = Mixed::established(Client);
+    mixed.peer.writer().write_all(&data).unwrap();
+    mixed.peer.send_close_notify();
+    let mut all = Vec::new();
+    while mixed.peer.wants_write() {
+        mixed.peer.write_tls(&mut all).unwrap();
+    }
+    let mut ends = vec![0];
+    while let Some(header) = all.get(ends[ends.len() - 1]..).and_then(|rest| rest.first_chunk::<5>()) {
+        ends.push(ends[ends.len() - 1] + 5 + usize::from(u16::from_be_bytes([header[3], header[4]])));
+    }
+    assert!(ends.len() >= 4);
+    for end in &ends {
+        let mut mixed = Mixed::established(Client);
+        mixed.peer.writer().write_all(&data).unwrap();
+        mixed.peer.send_close_notify();
+        let mut all = Vec::new();
+        while mixed.peer.wants_write() {
+            mixed.peer.write_tls(&mut all).unwrap();
+        }
+        mixed.conn.handle_bytes(mixed.now, FIRST, &mut BytesMut::from(&all[..*end]));
+        mixed.conn.handle_tcp_end(mixed.now, FIRST, TcpEnd::Fin);
+        let mut got = 0;
+        let outcome = loop {
+            match mixed.conn.stream(ONLY).read(usize::MAX) {
+                Ok(Some(bytes)) => got += bytes.len(),
+                other => break other,
+            }
+        };
+        if end == ends.last().unwrap() {
+            assert_eq!((got, outcome), (data.len(), Ok(None)));
+        } else {
+            assert_eq!(outcome, Err(ReadError::Truncated), "cut after {end} bytes");
+            assert_eq!(mixed.conn.close_reason(), Some(&CloseReason::PlainTcpEnded(TcpFault::Fin)));
+        }
+    }
+}
+
+/// A handshake that agrees at once on no TCPLS and on keys that protect nothing, so that a test can write any record.
+struct Unprotected {
+    complete: bool,
+}
+
+struct NoKey;
+
+impl SealKey for NoKey {
+    fn seal(&self, _nonce: [u8; 12], _aad: &[u8], _in_out: &mut [u8]) -> [u8; TAG_LEN] {
+        [0; TAG_LEN]
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        u64::MAX
+    }
+}
+
+impl OpenKey for NoKey {
+    fn open(&self, _nonce: [u8; 12], _aad: &[u8], _in_out: &mut [u8]) -> Result<(), OpenError> {
+        Ok(())
+    }
+
+    fn integrity_limit(&self) -> u64 {
+        u64::MAX
+    }
+}
+
+impl KeySchedule for NoKey {
+    fn next_seal(&mut self) -> Result<SealKeys, HandshakeError> {
+        Ok(SealKeys { key: Box::new(NoKey), iv: [0; 12] })
+    }
+
+    fn next_open(&mut self) -> Result<OpenKeys, HandshakeError> {
+        Ok(OpenKeys { key: Box::new(NoKey), iv: [0; 12] })
+    }
+
+    fn handle_new_session_ticket(&mut self, _body: &[u8]) -> Result<(), HandshakeError> {
+        Ok(())
+    }
+}
+
+impl Handshake for Unprotected {
+    fn handle_record(&mut self, _record: &mut [u8]) -> Result<(), HandshakeFailure> {
+        self.complete = true;
+        Ok(())
+    }
+
+    fn write(&mut self, _out: &mut Vec<u8>) {}
+
+    fn write_half_rtt(&mut self, _plaintext: &[u8], _out: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    fn tcpls(&self) -> Option<bool> {
+        Some(false)
+    }
+
+    fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError> {
+        Ok(Agreed {
+            tcpls: false,
+            application_protocol: None,
+            alpn: None,
+            server_name: None,
+            early_token: None,
+            peer_certificates: Vec::new(),
+            suite: 0x1301,
+            seal: (0, SealKeys { key: Box::new(NoKey), iv: [0; 12] }),
+            open: (0, OpenKeys { key: Box::new(NoKey), iv: [0; 12] }),
+            schedule: Box::new(NoKey),
+        })
+    }
+}
+
+// attacks.md, 5
+#[test]
+fn records_without_content_end_a_plain_session_if_they_never_stop() {
+    let now = Time::from_millis(5);
+    let config = Arc::new(Config { overhead_budget: 100, ..Config::default() });
+    let mut conn = Connection::client(now, config, Box::new(Unprotected { complete: false }), seed(1));
+    conn.handle_bytes(now, FIRST, &mut BytesMut::from(&[22, 3, 3, 0, 1, 0][..]));
+    assert_eq!(conn.state(), State::Plain);
+    let record = |content: &[u8]| [&[23, 3, 3, 0, content.len() as u8 + 17][..], content, &[23], &[0; 16]].concat();
+    let mut send = |content: &[u8]| conn.handle_bytes(now, FIRST, &mut BytesMut::from(&record(content)[..]));
+    (0..100).for_each(|_| send(b""));
+    (0..100).for_each(|_| send(b"data"));
+    assert_eq!(conn.state(), State::Plain);
+    conn.handle_bytes(now, FIRST, &mut BytesMut::from(&record(b"")[..]));
+    assert_eq!(conn.close_reason(), Some(&CloseReason::Misbehaved(PeerMisbehaved::EnhanceYourCalm)));
 }

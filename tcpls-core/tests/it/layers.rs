@@ -219,6 +219,16 @@ fn target<'a>(modules: &BTreeSet<&'a str>, import: &str) -> Option<&'a str> {
     modules.iter().filter(fits).max_by_key(|module| module.len()).copied()
 }
 
+/// Numbers that the peer chooses are keys of ordered maps: nobody can make them collide (attacks.md, 22), and no order depends
+/// on chance.
+#[test]
+fn the_core_has_no_hash_tables() {
+    for source in sources() {
+        let found = ["HashMap", "HashSet"].into_iter().find(|name| source.text.contains(name));
+        assert_eq!(found, None, "{}", source.module);
+    }
+}
+
 #[test]
 fn no_files_import_in_a_circle() {
     let sources = sources();

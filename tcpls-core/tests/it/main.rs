@@ -7,6 +7,7 @@
 mod support;
 
 mod aggregation;
+mod attacks;
 mod closing;
 mod conformance;
 mod determinism;
@@ -26,3 +27,4 @@ mod robust;
 mod silence;
 mod statements;
 mod streams;
+mod truncation;

@@ -108,6 +108,7 @@ mod tests {
             delivery_rate: (rate > 0).then_some(rate),
             least_rate: rate,
             bytes_sent: 0,
+            share: 0,
             blocked: false,
             backup: false,
         }

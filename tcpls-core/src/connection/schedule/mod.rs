@@ -33,6 +33,8 @@ pub struct TcpView {
     pub least_rate: u64,
     /// Bytes given to the socket since it joined.
     pub bytes_sent: u64,
+    /// The same, counted from where the least used of the others stood when it joined: what shares are measured by.
+    pub share: u64,
     /// Its socket had no room for what there was when it was asked last.
     pub blocked: bool,
     /// To be used only when no other lives.

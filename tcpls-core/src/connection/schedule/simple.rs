@@ -47,7 +47,7 @@ impl Scheduler for RoundRobin {
         }
         let me = &all[asked];
         let other_is_behind = all.iter().any(|other| {
-            other.backup == me.backup && !other.blocked && other.bytes_sent + Self::QUANTUM < me.bytes_sent
+            other.backup == me.backup && !other.blocked && other.share + Self::QUANTUM < me.share
         });
         if other_is_behind { Choice::Wait } else { Choice::Send }
     }
@@ -91,6 +91,7 @@ mod tests {
             delivery_rate: None,
             least_rate: 0,
             bytes_sent: 0,
+            share: 0,
             blocked: false,
             backup: false,
         }
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn round_robin_holds_back_who_is_a_quantum_ahead_of_one_that_has_room() {
-        let ahead = TcpView { bytes_sent: RoundRobin::QUANTUM + 1, ..view(0, 1) };
+        let ahead = TcpView { share: RoundRobin::QUANTUM + 1, ..view(0, 1) };
         assert_eq!(answers(&RoundRobin, &[ahead, view(1, 1)]), [Choice::Wait, Choice::Send]);
         let blocked = TcpView { blocked: true, ..view(1, 1) };
         assert_eq!(answers(&RoundRobin, &[ahead, blocked]), [Choice::Send, Choice::Send]);

@@ -9,7 +9,7 @@ use rustls::{ClientConfig, CommonState, quic};
 
 use super::driver::{Driver, Tls};
 use super::secrets::{Extracted, extracted};
-use super::{allows_tls13, alpn_names, failure};
+use super::{allows_tls13, alpn_names, failure, is_tcpls};
 use crate::crypto::Handshake;
 use crate::error::HandshakeError;
 
@@ -38,6 +38,21 @@ impl RustlsClient {
             return Err(failure("the TLS configuration does not allow TLS 1.3"));
         }
         Ok(Self { config })
+    }
+
+    /// The same without TCPLS: only the plain names are offered. For applications that decide to go on like this where
+    /// something on the path does not let TCPLS through; nothing here does so by itself, for that would let whoever can reset
+    /// a TCP connection choose.
+    ///
+    /// # Errors
+    /// There is no application protocol: a handshake without any would be one about nothing.
+    pub fn without_tcpls(&self) -> Result<Self, HandshakeError> {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols.retain(|name| !is_tcpls(name));
+        if config.alpn_protocols.is_empty() {
+            return Err(failure("there is no application protocol to offer without TCPLS"));
+        }
+        Ok(Self { config: Arc::new(config) })
     }
 
     /// Starts a handshake with the server that goes by `server_name`.

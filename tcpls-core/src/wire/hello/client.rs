@@ -24,6 +24,8 @@ const RECORD_VERSION: u16 = 0x0301;
 
 /// The longest names that SNI and ALPN carry, in bytes.
 const MAX_NAME: usize = 255;
+/// Application protocols that a ClientHello may offer. Each is kept on its own, and would cost much more than its bytes.
+const MAX_PROTOCOL_NAMES: usize = 128;
 
 /// The longest ticket and the longest binder that are written, in bytes; the hello stays far below one record.
 const MAX_IDENTITY: usize = 1024;
@@ -276,6 +278,9 @@ fn protocol_names(mut body: Head<'_>) -> Result<Vec<Vec<u8>>, HelloError> {
     body.end()?;
     let mut names = Vec::new();
     while !list.is_empty() {
+        if names.len() == MAX_PROTOCOL_NAMES {
+            return Err(HelloError::Decode);
+        }
         names.push(list.vec8()?.to_vec());
     }
     if names.iter().any(Vec::is_empty) { Err(HelloError::Decode) } else { Ok(names) }

@@ -339,6 +339,17 @@ fn malformed_extensions_can_not_be_decoded() {
 }
 
 #[test]
+fn more_protocol_names_than_anybody_has_are_refused() {
+    let alpn = |names: usize| {
+        let list = names * 2;
+        parsed(&format!("0010 {:04x} {list:04x} {}", list + 2, "0161".repeat(names)))
+    };
+    assert_eq!(alpn(128).unwrap().alpn.len(), 128);
+    assert_eq!(alpn(129), Err(HelloError::Decode));
+    assert_eq!(alpn(7_000), Err(HelloError::Decode));
+}
+
+#[test]
 fn lists_of_suites_and_session_ids_have_bounds() {
     let random = "11".repeat(32);
     let parse = |rest: &str| parse_client_hello(&hex(&format!("0303 {random} {rest}")), &EXT);

@@ -1,7 +1,8 @@
 //! What the tests share: a world in which two ends of a session (`end`) talk over simulated TCP connections (`pair`, `pipe`),
-//! TLS that comes out the same in every run (`tls`), and a scripted peer that can break every rule (`peer`).
+//! nonces watched (`ledger`), TLS that comes out the same in every run (`tls`), and a scripted peer that can break every rule (`peer`).
 
 pub mod end;
+pub mod ledger;
 pub mod pair;
 pub mod peer;
 pub mod pipe;

@@ -16,6 +16,7 @@ use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, Side, StreamId};
 
 use super::end::End;
+use super::ledger::Watched;
 use super::pipe::{Flow, Pipe, Role};
 use super::tls::{Tls, seed, start_client};
 
@@ -92,7 +93,7 @@ impl Pair {
     pub fn new(setup: Setup, client: Box<dyn tcpls_core::crypto::Handshake>, server_tls: RustlsServer) -> Self {
         let now = Time::from_millis(1_000);
         let config = Arc::new(setup.client.clone());
-        let conn = Connection::client(now, config, client, seed(setup.seed ^ 0xc11e));
+        let conn = Connection::client(now, config, Box::new(Watched(client)), seed(setup.seed ^ 0xc11e));
         let mut pair = Self {
             now,
             endpoint: Endpoint::new(EndpointConfig::default(), SECRET, seed(setup.seed ^ 0xe4d)),
@@ -440,7 +441,7 @@ impl Pair {
     fn recognised(&mut self, number: usize, incoming: Incoming) {
         match incoming {
             Incoming::New(session) => {
-                let tls = self.server_tls.handshake().unwrap();
+                let tls = Box::new(Watched(self.server_tls.handshake().unwrap()));
                 let config = self.server_config.clone();
                 let conn = Connection::server(self.now, config.clone(), tls, session, seed(self.seed ^ 0x5e4));
                 assert!(self.server.is_none(), "a pair has one session");

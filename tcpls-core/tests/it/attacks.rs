@@ -1,0 +1,381 @@
+//! Attacks that no other file has a place for, by the rows of the table in `docs/threat-model.md`.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tcpls_core::config::Config;
+use tcpls_core::connection::schedule::Aggregate;
+use tcpls_core::connection::{State, TcpEnd};
+use tcpls_core::error::{CloseReason, TcpFault, WriteError};
+use tcpls_core::wire::hello::CHANGE_CIPHER_SPEC;
+use tcpls_core::wire::ids::{ConnectionId, Side};
+
+use crate::support::pair::bytes;
+use crate::support::peer::frames::*;
+use crate::support::peer::{FIRST, Peer, SECOND};
+use crate::support::{Client, Pair, Server, Setup};
+
+/// Bytes that are under way to `side` on `tcp`, which never arrive there.
+fn intercept(pair: &mut Pair, tcp: ConnectionId, side: Side) -> Vec<u8> {
+    pair.flow(tcp, side).in_flight.drain(..).collect()
+}
+
+// Row 2.
+#[test]
+fn whatever_comes_instead_of_a_handshake_is_taken_and_answered_once() {
+    let close_notify = [21, 3, 3, 0, 2, 1, 0];
+    let fatal = [21, 3, 3, 0, 2, 2, 80];
+    let empty = [22, 3, 3, 0, 0];
+    let early_data = [&[23, 3, 3, 0, 20][..], &[9; 20]].concat();
+    let garbage = [&[22, 3, 3, 0, 8][..], &[2, 0, 0, 4, 1, 2, 3, 4]].concat();
+    let inputs: [&[u8]; 6] = [&close_notify, &fatal, &empty, &early_data, &garbage, &CHANGE_CIPHER_SPEC];
+    for side in [Client, Server] {
+        for input in inputs {
+            let mut pair = Setup::default().start();
+            pair.step(Client);
+            pair.deliver(FIRST, Server, usize::MAX); // both ends are in the middle of the handshake
+            let now = pair.now;
+            let mut unread = BytesMut::from(&input.repeat(50)[..]);
+            let conn = pair.conn(side);
+            conn.handle_bytes(now, FIRST, &mut unread);
+            assert!(unread.is_empty(), "{side:?} leaves {} bytes of {input:?}", unread.len());
+            let mut out = Vec::new();
+            let mut polls = 0;
+            while conn.poll_transmit(now, FIRST, 1 << 16, &mut out) > 0 {
+                polls += 1;
+                assert!(polls < 10, "{side:?} answers {input:?} without end");
+            }
+            assert!(out.len() < 8_192, "{side:?} answers {input:?} with {} bytes", out.len());
+            while conn.poll_event().is_some() {}
+        }
+    }
+}
+
+// Rows 9 and 10.
+#[test]
+fn tokens_that_a_client_reports_as_lost_do_not_pile_up_while_it_does_not_read() {
+    let mut peer = Peer::client();
+    for n in 1..=5_000 {
+        peer.send(FIRST, &[connection_reset(ConnectionId(n))]);
+    }
+    peer.assert_lives(&[FIRST]);
+    assert!(peer.conn.stats().frames_due <= 8, "{} frames wait to be sent", peer.conn.stats().frames_due);
+}
+
+// Row 21.
+#[test]
+fn records_of_a_byte_wait_for_acknowledgments_at_their_number_not_their_size() {
+    let config = Config { max_unacknowledged_records: 100, ..Config::default() };
+    let mut peer = Peer::with(Client, config);
+    let id = peer.conn.open_stream().unwrap();
+    let before = peer.received(FIRST);
+    for _ in 0..500 {
+        peer.conn.stream(id).write(b"x").unwrap();
+        peer.recv(FIRST);
+    }
+    assert_eq!(peer.received(FIRST) - before, 100);
+    assert!(!peer.conn.wants_write(FIRST));
+    let last = peer.received(FIRST) - 1;
+    peer.send(FIRST, &[ack(FIRST, last)]);
+    assert!(!peer.recv(FIRST).is_empty(), "an acknowledgment makes room");
+    assert_eq!(peer.conn.stats().bytes_to_send, 400);
+}
+
+// Row 21.
+#[test]
+fn a_record_for_a_peer_that_acknowledges_nothing_on_one_tcp_connection_goes_out_on_another() {
+    let mut pair = Setup::default().both(|config| config.max_unacknowledged_records = 8).established();
+    let second = pair.join();
+    pair.client().set_scheduler(Box::new(Aggregate));
+    pair.stall(second);
+    pair.transfer(Client, &bytes(2_000_000));
+    pair.unstall(second);
+    pair.transfer(Client, &bytes(2_000_000));
+}
+
+// Row 15.
+#[test]
+fn a_thief_who_races_an_overheard_token_gains_nothing_and_costs_the_client_one_join() {
+    for thief_sends_records in [false, true] {
+        let mut pair = Pair::established();
+        let stolen = pair.open_tcp();
+        pair.step(Client);
+        // The thief holds the client's first flight back, and shows its hello on TCP connections of its own.
+        let flight = intercept(&mut pair, stolen, Server);
+        let hello = 5 + usize::from(u16::from_be_bytes([flight[3], flight[4]]));
+        let thieves: Vec<usize> = (0..4).map(|_| pair.connect_stranger()).collect();
+        for thief in &thieves {
+            pair.stranger_sends(*thief, &flight[..hello]);
+            if thief_sends_records {
+                let guess = [&[23, 3, 3, 0, 40][..], &[7; 40]].concat();
+                pair.stranger_sends(*thief, &guess);
+            }
+        }
+        pair.deliver_all();
+        pair.flow(stolen, Server).send(&flight);
+        let data = bytes(50_000);
+        let stream = pair.open_stream(Client);
+        pair.submit(Client, stream, &data);
+        pair.drive();
+        if thief_sends_records {
+            assert!(pair.live(Server).contains(&stolen), "who can't seal a record makes room at once");
+        } else {
+            assert_eq!(pair.fault(Client, stolen), Some(TcpFault::Alert(47)), "all places were taken");
+            let next = pair.join();
+            assert_ne!(next, stolen);
+        }
+        assert_eq!(pair.live(Client).len(), 2);
+        pair.assert_received(Server, stream, &data);
+        pair.drive_for(Duration::from_secs(6));
+        for thief in thieves {
+            let (heard, closed) = pair.stranger_has(thief);
+            assert!(closed, "the thief is turned away");
+            let records: Vec<u8> = heard_types(&heard);
+            assert!(!records.contains(&23), "and has heard nothing of the session: {records:?}");
+        }
+        assert_eq!(pair.live(Server).len(), 2);
+        assert!(pair.client().tokens() >= 1);
+    }
+}
+
+/// The content types of records, which are in clear.
+fn heard_types(mut bytes: &[u8]) -> Vec<u8> {
+    let mut types = Vec::new();
+    while let [ty, _, _, high, low, rest @ ..] = bytes {
+        types.push(*ty);
+        bytes = &rest[usize::from(u16::from_be_bytes([*high, *low]))..];
+    }
+    types
+}
+
+// Row 20.
+#[test]
+fn one_bit_flipped_anywhere_on_one_path_costs_that_tcp_connection_and_the_data_arrives() {
+    let data = bytes(120_000);
+    for bit in [0, 3, 11, 39, 40, 41, 1_000, 131_111, 300_000, 500_000] {
+        for flipped in [FIRST, SECOND] {
+            let mut pair = Pair::with_tcp_connections(2);
+            let stream = pair.open_stream(Client);
+            pair.submit(Client, stream, &data);
+            pair.step(Client);
+            let flow = pair.flow(flipped, Server);
+            let byte = (bit / 8) % flow.in_flight.len();
+            flow.in_flight[byte] ^= 1 << (bit % 8);
+            pair.drive_for(Duration::from_secs(15));
+            pair.assert_received(Server, stream, &data);
+            let (spoilt, other) = if flipped == FIRST { (FIRST, SECOND) } else { (SECOND, FIRST) };
+            for side in [Client, Server] {
+                assert_eq!(pair.live(side), [other], "{side:?}, bit {bit} of {spoilt}");
+                assert_eq!(pair.conn(side).state(), State::Established);
+            }
+        }
+    }
+}
+
+// Row 23.
+#[test]
+fn who_strips_tcpls_out_of_a_client_hello_gets_no_session_of_any_kind() {
+    let mut pair = Setup::default().start();
+    pair.step(Client);
+    let hello = pair.flow(FIRST, Server).in_flight.make_contiguous();
+    let name = hello.windows(6).position(|window| window == b"\x05tcpls").expect("it is offered");
+    hello[name + 1] = b'x';
+    pair.drive();
+    assert_eq!(pair.client().state(), State::Closed);
+    assert!(
+        matches!(pair.close_reason(Client), Some(CloseReason::Handshake(_) | CloseReason::LostInHandshake(_))),
+        "{:?}",
+        pair.close_reason(Client)
+    );
+    assert!(!matches!(pair.server().state(), State::Plain | State::Established), "{:?}", pair.server().state());
+}
+
+// Row 23.
+#[test]
+fn a_reset_in_the_handshake_is_told_and_nothing_is_tried_without_tcpls() {
+    let mut pair = Setup::default().start();
+    pair.step(Client);
+    pair.cut(FIRST);
+    assert_eq!(pair.close_reason(Client), Some(CloseReason::LostInHandshake(TcpFault::Reset)));
+    assert!(!pair.round(), "the session is over; whether to try again is the application's decision");
+}
+
+// Issue: failure during a join.
+#[test]
+fn a_join_that_is_cut_after_any_number_of_bytes_loses_nothing() {
+    let data = bytes(30_000);
+    let flight = |pair: &mut Pair, to: Side, tcp: ConnectionId| pair.flow(tcp, to).in_flight.len();
+    let mut cut_at = 0;
+    loop {
+        let mut pair = Pair::established();
+        let stream = pair.open_stream(Client);
+        pair.submit(Client, stream, &data);
+        let tcp = pair.open_tcp();
+        pair.step(Client);
+        let len = flight(&mut pair, Server, tcp);
+        pair.deliver(tcp, Server, cut_at.min(len));
+        pair.step(Server);
+        if cut_at % 2 == 1 {
+            pair.deliver(tcp, Client, usize::MAX);
+        }
+        pair.cut(tcp);
+        pair.drive();
+        pair.assert_received(Server, stream, &data);
+        assert_eq!(pair.live(Client), [FIRST]);
+        assert_eq!(pair.live(Server), [FIRST]);
+        assert!(pair.client().tokens() >= 1, "a token replaces the one that was spent");
+        pair.join();
+        if cut_at >= len {
+            return;
+        }
+        cut_at += 97;
+    }
+}
+
+// Issue: the process on one end hangs; TCP still acknowledges.
+#[test]
+fn a_peer_whose_process_hangs_is_given_up_within_the_user_timeout_and_found_again_when_it_wakes() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let data = bytes(100_000);
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, &data);
+    pair.step(Client);
+    [FIRST, SECOND].into_iter().for_each(|tcp| pair.stall(tcp)); // nothing is taken out of the receive buffers
+    pair.drive_for(Duration::from_secs(11));
+    assert!(matches!(pair.client().state(), State::Stranded { .. }));
+    assert_eq!(pair.fault(Client, FIRST), Some(TcpFault::UserTimeout));
+    pair.heal();
+    let back = pair.open_tcp();
+    pair.drive();
+    assert!(pair.live(Client).contains(&back));
+    pair.assert_received(Server, stream, &data);
+}
+
+// Issue: the clock jumps.
+#[test]
+fn a_clock_that_jumps_ahead_costs_at_most_what_its_timeouts_say() {
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.transfer(Client, &bytes(10_000));
+    pair.advance(Duration::from_secs(30)); // a laptop slept; nothing was owed
+    pair.transfer(Client, &bytes(10_000));
+    pair.advance(Duration::from_secs(3_600));
+    for side in [Client, Server] {
+        assert_eq!(pair.close_reason(side), Some(CloseReason::IdleTimeout), "{side:?}");
+    }
+}
+
+// Issue: a path that is dark in one direction.
+#[test]
+fn a_path_that_is_dark_in_one_direction_loses_nothing_in_either() {
+    for dark in [Client, Server] {
+        let mut pair = Pair::with_tcp_connections(2);
+        let data = bytes(400_000);
+        let streams = [Client, Server].map(|side| (side, pair.open_stream(side)));
+        for (side, id) in streams {
+            pair.submit(side, id, &data);
+        }
+        pair.round();
+        pair.flow(FIRST, dark).stalled = true;
+        pair.drive_for(Duration::from_secs(3));
+        for (side, id) in streams {
+            pair.assert_received(side.peer(), id, &data);
+        }
+        assert_eq!(pair.close_reason(Client), None);
+    }
+}
+
+// Issue: keys change while TCP connections join and fail, with limits forced low.
+#[test]
+fn keys_change_again_and_again_while_tcp_connections_join_and_fail() {
+    let mut pair = Setup::default().both(|config| config.confidentiality_limit = Some(40)).established();
+    let mut spare = pair.join();
+    let data = bytes(900_000);
+    for turn in 0..12 {
+        let streams = [Client, Server].map(|side| (side, pair.open_stream(side)));
+        streams.into_iter().for_each(|(side, id)| pair.submit(side, id, &data));
+        (0..turn).for_each(|_| _ = pair.round());
+        let why = [Client, Server].map(|side| pair.close_reason(side));
+        assert_eq!(why, [None, None], "turn {turn}");
+        let joining = pair.open_tcp();
+        pair.step(Client);
+        let failing = if turn % 3 == 0 { joining } else { spare };
+        if turn % 2 == 0 {
+            pair.cut(failing);
+        } else {
+            pair.flow(failing, Server).in_flight.clear();
+            pair.flow(failing, Server).send(b"spoilt");
+        }
+        pair.drive();
+        for (side, id) in streams {
+            pair.assert_received(side.peer(), id, &data);
+        }
+        spare = if turn % 3 == 0 { spare } else { joining };
+        assert_eq!(pair.live(Client).len(), 2, "turn {turn}");
+        pair.drive_for(Duration::from_secs(1)); // 32 KeyUpdates a second are allowed
+    }
+    for side in [Client, Server] {
+        let updates = pair.conn(side).stats().key_updates.0;
+        assert!(updates >= 12, "{side:?} has renewed its keys {updates} times");
+    }
+}
+
+// Issue: bookkeeping.
+#[test]
+fn whatever_fails_one_after_the_other_each_byte_goes_out_again_at_most_once_for_each_failure() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let data = bytes(600_000);
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, &data);
+    let mut failures = 0;
+    while pair.stream_end(Server, stream).is_none() {
+        pair.round();
+        if failures < 6 {
+            let live = pair.live(Client);
+            let victim = live[failures % live.len()];
+            // One end hears of it at once, the other only by a bad record.
+            if failures % 2 == 0 {
+                let now = pair.now;
+                pair.client().handle_tcp_end(now, victim, TcpEnd::Reset);
+                pair.settle();
+            } else {
+                pair.cut(victim);
+            }
+            failures += 1;
+            pair.join();
+        }
+    }
+    pair.drive();
+    pair.assert_received(Server, stream, &data);
+    let stats = pair.client().stats();
+    let sent: u64 = stats.tcp.iter().map(|tcp| tcp.counters.stream_bytes_sent).sum();
+    let again: u64 = stats.tcp.iter().map(|tcp| tcp.counters.requeued_bytes).sum();
+    assert!(again <= failures as u64 * data.len() as u64);
+    assert!(sent <= data.len() as u64 + again, "{sent} bytes were sent, {again} of them were requeued");
+    assert_eq!(stats.bytes_to_send, 0);
+}
+
+// Row 21.
+#[test]
+fn what_is_not_acknowledged_stays_within_the_send_buffer_through_any_number_of_failures() {
+    let mut setup = Setup::default();
+    setup.client.send_buffer = 100_000;
+    let mut pair = setup.established();
+    pair.end(Server).reads = false;
+    let stream = pair.open_stream(Client);
+    let mut written = 0;
+    for turn in 0..20 {
+        loop {
+            match pair.client().stream(stream).write(&[7; 10_000]) {
+                Ok(taken) => written += taken,
+                Err(error) => break assert_eq!(error, WriteError::Blocked, "turn {turn}"),
+            }
+        }
+        assert!(pair.client().stats().bytes_to_send <= 100_000);
+        let second = pair.join();
+        pair.step(Client);
+        pair.cut(second);
+        pair.step(Client);
+        assert!(pair.client().stats().bytes_to_send <= 100_000);
+    }
+    assert!(written > 0);
+}
