@@ -84,9 +84,17 @@ fn advise(error: ConnectError) -> Box<dyn std::error::Error + Send + Sync> {
 
 /// Joins a TCP connection to `remote`, and waits for a token if there is none.
 pub(crate) async fn add_tcp(session: &Session, remote: SocketAddr) -> Result<ConnectionId, AddTcpError> {
+    add(session, || session.add_tcp(remote, None)).await
+}
+
+/// Makes attempts with `attempt` until one has a token.
+async fn add<F: Future<Output = Result<ConnectionId, AddTcpError>>>(
+    session: &Session,
+    attempt: impl Fn() -> F,
+) -> Result<ConnectionId, AddTcpError> {
     let mut events = session.events();
     loop {
-        match session.add_tcp(remote, None).await {
+        match attempt().await {
             Err(AddTcpError::Session(OpenTcpError::NoToken)) => {}
             other => return other,
         }
@@ -149,10 +157,19 @@ async fn add_or_complain(session: Session, role: Role) {
     match (add_tcp(&session, role.address()).await, role) {
         // It may be lost by now; then there is nothing to stand by.
         (Ok(tcp), Role::Standby(_)) => _ = session.set_backup(tcp, true),
-        (Err(error), _) if session.close_reason().is_none() => {
-            eprintln!("tcpls: no TCP connection to {}: {error}", role.address());
-        }
-        _ => {}
+        (outcome, _) => complain(&session, role.address(), outcome),
+    }
+}
+
+async fn follow_or_complain(session: Session, address: SocketAddr) {
+    complain(&session, address, add(&session, || session.add_advertised(address)).await);
+}
+
+fn complain(session: &Session, address: SocketAddr, outcome: Result<ConnectionId, AddTcpError>) {
+    if let Err(error) = outcome
+        && session.close_reason().is_none()
+    {
+        eprintln!("tcpls: no TCP connection to {address}: {error}");
     }
 }
 
@@ -163,7 +180,7 @@ async fn follow_advertised(session: Session, mut known: Vec<SocketAddr>) {
         for address in session.peer_addresses() {
             if !known.contains(&address) {
                 known.push(address);
-                tasks.spawn(add_or_complain(session.clone(), Role::Active(address)));
+                tasks.spawn(follow_or_complain(session.clone(), address));
             }
         }
         loop {

@@ -12,6 +12,7 @@ use tcpls_core::crypto::rustls::RustlsClient;
 use tcpls_core::wire::ids::ConnectionId;
 use tokio::net::TcpStream;
 
+use super::advice::{AddressPolicy, Advice};
 use super::driver::Driver;
 use super::error::{AddTcpError, ConnectError};
 use super::os::{now, seed};
@@ -38,6 +39,8 @@ pub struct ClientOptions {
     /// What the session does by itself when TCP connections are lost. Without any, it waits as long as
     /// [`Config::session_timeout`] says.
     pub keep: Keep,
+    /// Which of the addresses that the server advertises may be connected to.
+    pub addresses: AddressPolicy,
 }
 
 impl ClientOptions {
@@ -51,6 +54,7 @@ impl ClientOptions {
             connect_timeout: Duration::from_secs(5),
             local: None,
             keep: Keep::default(),
+            addresses: AddressPolicy::default(),
         }
     }
 }
@@ -67,7 +71,9 @@ impl Session {
         let tls = options.tls.handshake(options.server_name.clone()).map_err(ConnectError::Tls)?;
         let (remote, stream) = connect_to_one(addresses, &options).await?;
         let conn = Connection::client(now(), options.config, tls, seed());
-        let joining = Joining { socket: options.socket, connect_timeout: options.connect_timeout, keep: options.keep };
+        let advice = Advice::new(options.addresses, remote);
+        let joining =
+            Joining { socket: options.socket, connect_timeout: options.connect_timeout, keep: options.keep, advice };
         let shared = Shared::new(conn, Some(joining));
         let session = Self::new(Handle::new(shared.clone()));
         let path = Path { remote, local: options.local };
@@ -94,6 +100,22 @@ impl Session {
             Ok(Err(fault)) => Err(AddTcpError::Join(fault)),
             Err(_) => Err(AddTcpError::Closed),
         }
+    }
+}
+
+impl Session {
+    /// Like [`Session::add_tcp`], to an address that the server advertises and [`ClientOptions::addresses`] allows; 16 in a
+    /// minute at the most.
+    ///
+    /// # Errors
+    /// See [`AddTcpError`]; [`AddTcpError::NotAllowed`] if it is not advertised, or not allowed.
+    pub async fn add_advertised(&self, address: SocketAddr) -> Result<ConnectionId, AddTcpError> {
+        let is_advertised = self.peer_addresses().contains(&address);
+        let allows = |joining: &Joining| is_advertised && joining.advice.allows(now(), address);
+        if !self.handle().joining().is_some_and(allows) {
+            return Err(AddTcpError::NotAllowed(address));
+        }
+        self.add_tcp(address, None).await
     }
 }
 

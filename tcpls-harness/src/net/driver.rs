@@ -26,6 +26,8 @@ use super::tcp_info::tcp_info;
 const MAX_TURNS: usize = 16;
 /// Reads from a socket that can't be written to any more: what a receive buffer may hold.
 const MAX_LAST_READS: usize = 64;
+/// Sockets on their way out beyond which claims that are turned away are reset.
+const MAX_LEAVING: usize = 32;
 
 /// Drives a session until it is over and its sockets are closed.
 pub(crate) struct Driver {
@@ -147,6 +149,7 @@ impl Driver {
                     self.shared.drive(|state| ask_kernel(&mut state.conn, tcp, &claimant.socket));
                     self.sockets.push((tcp, claimant.socket));
                 }
+                Claim::Refused if self.leaving.len() >= MAX_LEAVING => claimant.socket.reset(),
                 Claim::Refused => self.leaving.push(Leaving::new(now(), None, claimant.socket)),
             }
         }

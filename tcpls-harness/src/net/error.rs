@@ -51,6 +51,8 @@ impl error::Error for ConnectError {
 pub enum AddTcpError {
     /// The address could not be connected to. No token was spent.
     Tcp(SocketAddr, io::Error),
+    /// The server does not advertise the address, or the policy for advertised addresses does not allow it, now or at all.
+    NotAllowed(SocketAddr),
     /// The session can't take another TCP connection now.
     Session(OpenTcpError),
     /// The TCP connection was made, but did not become part of the session.
@@ -63,6 +65,9 @@ impl fmt::Display for AddTcpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address, error) => write!(f, "can't connect to {address}: {error}; try another address"),
+            Self::NotAllowed(address) => {
+                write!(f, "{address} is not advertised, or not an address that a server may suggest")
+            }
             Self::Session(OpenTcpError::NoToken) => {
                 f.write_str("no token left to join with: wait for Event::TokensAvailable")
             }

@@ -17,7 +17,7 @@ use tcpls_core::endpoint::{Endpoint, EndpointConfig, Incoming, IncomingId, Join,
 use tcpls_core::wire::ids::{ConnectionId, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::driver::Driver;
@@ -36,6 +36,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a client that is refused may take to read the alert.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Refused TCP connections that linger for [`REFUSAL_TIMEOUT`], by default.
+const MAX_REFUSALS: usize = 256;
+
 /// How a server accepts sessions.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -49,10 +52,15 @@ pub struct ServerOptions {
     pub socket: SocketOptions,
     /// Sessions that may exist at the same time; TCP connections that would start more are closed.
     pub max_sessions: usize,
+    /// Sessions whose handshake is not over; they count as sessions, too. One more, and the oldest of them is reset: it may
+    /// be a client that is in no hurry on purpose. At least 1.
+    pub max_handshakes: usize,
+    /// TCP connections that were refused and are given a second to read why; more are reset at once.
+    pub max_refusals: usize,
 }
 
 impl ServerOptions {
-    /// Defaults for everything else; at most 10,000 sessions.
+    /// Defaults for everything else; at most 10,000 sessions, 1024 of them in their handshake.
     pub fn new(tls: RustlsServer) -> Self {
         Self {
             tls,
@@ -60,6 +68,8 @@ impl ServerOptions {
             endpoint: EndpointConfig::default(),
             socket: SocketOptions::default(),
             max_sessions: 10_000,
+            max_handshakes: 1024,
+            max_refusals: MAX_REFUSALS,
         }
     }
 }
@@ -140,6 +150,8 @@ async fn accept(listener: TcpListener, router: Arc<Router>) {
 struct Router {
     options: ServerOptions,
     accepted: mpsc::Sender<Session>,
+    /// One permit for each refused TCP connection that may linger.
+    refusals: Semaphore,
     desk: Mutex<Desk>,
 }
 
@@ -148,6 +160,9 @@ struct Desk {
     /// Where to tell a TCP connection that the endpoint has lost its patience with it.
     pending: BTreeMap<IncomingId, oneshot::Sender<Vec<u8>>>,
     sessions: BTreeMap<SessionId, Weak<Shared>>,
+    /// Those whose handshake is not over, the oldest first; `next` numbers them.
+    handshaking: BTreeMap<u64, Weak<Shared>>,
+    next: u64,
 }
 
 impl Desk {
@@ -164,8 +179,15 @@ impl Desk {
 impl Router {
     fn new(options: ServerOptions, accepted: mpsc::Sender<Session>) -> Self {
         let endpoint = Endpoint::new(options.endpoint.clone(), random(), seed());
-        let desk = Desk { endpoint, pending: BTreeMap::new(), sessions: BTreeMap::new() };
-        Self { options, accepted, desk: Mutex::new(desk) }
+        let desk = Desk {
+            endpoint,
+            pending: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            handshaking: BTreeMap::new(),
+            next: 0,
+        };
+        let refusals = Semaphore::new(options.max_refusals);
+        Self { options, accepted, refusals, desk: Mutex::new(desk) }
     }
 
     /// As with [`Shared`], a panic elsewhere is no reason for a second one.
@@ -179,7 +201,7 @@ impl Router {
         match self.recognise(&mut stream, &mut input).await {
             Some(Incoming::New(session)) => self.start(session, stream, input).await,
             Some(Incoming::Join(join)) => self.join(join, stream, input).await,
-            Some(Incoming::Refused { alert }) => refuse(stream, &alert).await,
+            Some(Incoming::Refused { alert }) => self.refuse(stream, &alert).await,
             None => {}
         }
     }
@@ -221,6 +243,7 @@ impl Router {
     async fn start(self: Arc<Self>, new: NewSession, stream: TcpStream, input: BytesMut) {
         let id = new.id();
         let Some(shared) = self.open(new) else { return reset(stream) };
+        let handshake = self.enlist(&shared);
         let session = Session::new(Handle::new(shared.clone()));
         let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, input));
         let router = self.clone();
@@ -228,10 +251,33 @@ impl Router {
             driver.await;
             router.desk().sessions.remove(&id);
         });
-        if session.wait_established().await.is_ok() {
+        let outcome = session.wait_established().await;
+        self.desk().handshaking.remove(&handshake);
+        if outcome.is_ok() {
             // It fails when the listener is gone; the session is closed then.
             _ = self.accepted.send(session).await;
         }
+    }
+
+    /// Counts a handshake that has begun; the oldest is given up if there are too many.
+    fn enlist(&self, shared: &Arc<Shared>) -> u64 {
+        let (handshake, given_up) = {
+            let desk = &mut *self.desk();
+            let full = desk.handshaking.len() >= self.options.max_handshakes.max(1);
+            let given_up = if full { desk.handshaking.pop_first() } else { None };
+            desk.next += 1;
+            desk.handshaking.insert(desk.next, Arc::downgrade(shared));
+            (desk.next, given_up)
+        };
+        if let Some(oldest) = given_up.and_then(|(_, oldest)| oldest.upgrade()) {
+            oldest.drive(|state| {
+                if state.established().is_none() {
+                    state.inbox.push(Input::Reset(ConnectionId::FIRST));
+                    state.wake_task();
+                }
+            });
+        }
+        handshake
     }
 
     /// A session's shared part, in the register; `None` if there are too many or TLS can't be used.
@@ -256,7 +302,15 @@ impl Router {
                 state.inbox.push(Input::Join(stream, join, input));
                 state.wake_task();
             }),
-            None => refuse(stream, &Endpoint::refuse_join(&join)).await,
+            None => self.refuse(stream, &Endpoint::refuse_join(&join)).await,
+        }
+    }
+
+    /// Says why, if not too many hear that already.
+    async fn refuse(&self, stream: TcpStream, alert: &[u8]) {
+        match self.refusals.try_acquire() {
+            Ok(_permit) => refuse(stream, alert).await,
+            Err(_) => reset(stream),
         }
     }
 }

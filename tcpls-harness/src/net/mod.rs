@@ -5,6 +5,7 @@
 //! | `session` | [`Session`]: streams, TCP connections, addresses, events, the end |
 //! | `stream` | [`Stream`] and its halves, as `AsyncRead` and `AsyncWrite` or chunk by chunk without copying |
 //! | `client` | connecting, joining more TCP connections |
+//! | `advice` | which of the addresses that a server advertises may be connected to |
 //! | `paths`, `keeper` | which paths are in use; trying those again that were lost |
 //! | `listener` | accepting sessions, bringing joins to the session they belong to |
 //! | `driver` | the task: what sockets, timers and the application do becomes calls on the state machine |
@@ -15,6 +16,7 @@
 //!
 //! The protocol is all in `tcpls_core`; nothing here looks into a record.
 
+mod advice;
 mod claims;
 mod client;
 mod driver;
@@ -31,6 +33,7 @@ mod socket;
 mod stream;
 mod tcp_info;
 
+pub use self::advice::AddressPolicy;
 pub use self::client::ClientOptions;
 pub use self::error::{AddTcpError, ConnectError, ListenError, SessionClosed};
 pub use self::listener::{Listener, ServerOptions};

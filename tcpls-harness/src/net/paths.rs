@@ -9,6 +9,7 @@ use tcpls_core::connection::{Connection, State};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ConnectionId;
 
+use super::advice::Advice;
 use super::socket::SocketOptions;
 
 /// What a client does by itself when TCP connections are lost.
@@ -28,6 +29,7 @@ pub(crate) struct Joining {
     pub(crate) socket: SocketOptions,
     pub(crate) connect_timeout: Duration,
     pub(crate) keep: Keep,
+    pub(crate) advice: Advice,
 }
 
 /// From where to where a TCP connection of the client's runs.

@@ -145,7 +145,8 @@ impl Session {
         self.command(|state| state.conn.withdraw(id))
     }
 
-    /// The peer's addresses that are in force. Suggestions: whether to connect to one is up to the application.
+    /// The peer's addresses that are in force. Suggestions, and perhaps not meant well: [`Session::add_advertised`] asks the
+    /// policy before it connects to one.
     pub fn peer_addresses(&self) -> Vec<SocketAddr> {
         self.handle.with(|state| state.conn.peer_addresses().map(|(_, address)| address).collect())
     }

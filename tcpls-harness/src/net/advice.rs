@@ -1,0 +1,255 @@
+//! Whether to connect to an address that the server advertises: it is a suggestion by somebody who may want to use this client
+//! against others, or against what only this client can reach.
+//!
+//! Used by `client`, for [`Session::add_advertised`]. Addresses that the application names itself are not looked at.
+//!
+//! [`Session::add_advertised`]: super::Session::add_advertised
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tcpls_core::time::Time;
+
+/// Advertised addresses that one session connects to in [`PERIOD`], successfully or not.
+const MAX_DIALS: usize = 16;
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// Decides which advertised addresses may be connected to.
+///
+/// The default is [`AddressPolicy::safe`].
+#[derive(Clone)]
+pub struct AddressPolicy(Arc<Decide>);
+
+/// What is advertised, and the server's address that the session was started with; whether to connect.
+type Decide = dyn Fn(SocketAddr, SocketAddr) -> bool + Send + Sync;
+
+impl AddressPolicy {
+    /// A policy of the application's: called with the address that is advertised and the server's address that the session
+    /// was started with. It must not block.
+    pub fn new(decide: impl Fn(SocketAddr, SocketAddr) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(decide))
+    }
+
+    /// No address that is unspecified, link-local, multicast, broadcast or reserved; loopback only if the session itself was
+    /// started on loopback; private ones only if it was not started on a public address. IPv4 addresses inside IPv6 ones
+    /// count as what they are. Port 0 never.
+    pub fn safe() -> Self {
+        Self::new(is_safe)
+    }
+
+    /// No advertised address at all.
+    pub fn never() -> Self {
+        Self::new(|_, _| false)
+    }
+}
+
+impl Default for AddressPolicy {
+    fn default() -> Self {
+        Self::safe()
+    }
+}
+
+impl fmt::Debug for AddressPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AddressPolicy")
+    }
+}
+
+/// A client session's policy, and what it has allowed lately.
+#[derive(Debug)]
+pub(crate) struct Advice {
+    policy: AddressPolicy,
+    server: SocketAddr,
+    dials: Mutex<VecDeque<Time>>,
+}
+
+impl Advice {
+    /// `server` is the address that the session was started with.
+    pub(crate) fn new(policy: AddressPolicy, server: SocketAddr) -> Self {
+        Self { policy, server, dials: Mutex::default() }
+    }
+
+    /// Whether `address` may be connected to now; if so, it counts.
+    pub(crate) fn allows(&self, now: Time, address: SocketAddr) -> bool {
+        if !(self.policy.0)(address, self.server) {
+            return false;
+        }
+        let mut dials = self.dials.lock().unwrap_or_else(PoisonError::into_inner);
+        while dials.front().is_some_and(|first| *first + PERIOD <= now) {
+            dials.pop_front();
+        }
+        if dials.len() >= MAX_DIALS {
+            return false;
+        }
+        dials.push_back(now);
+        true
+    }
+}
+
+/// Who can be reached at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    Nobody,
+    Host,
+    Link,
+    Private,
+    Public,
+}
+
+fn is_safe(advertised: SocketAddr, server: SocketAddr) -> bool {
+    let (to, from) = (reach(advertised.ip()), reach(server.ip()));
+    advertised.port() != 0
+        && match to {
+            Reach::Nobody | Reach::Link => false,
+            Reach::Host => from == Reach::Host,
+            Reach::Private => from != Reach::Public,
+            Reach::Public => true,
+        }
+}
+
+fn reach(address: IpAddr) -> Reach {
+    match address {
+        IpAddr::V4(v4) => reach_v4(v4),
+        IpAddr::V6(v6) => embedded(v6).map_or_else(|| reach_v6(v6), reach_v4),
+    }
+}
+
+/// RFC 6890 and the registry that it began.
+fn reach_v4(address: Ipv4Addr) -> Reach {
+    match address.octets() {
+        [127, ..] => Reach::Host,
+        [169, 254, ..] => Reach::Link,
+        [0, ..] | [192, 0, 0, _] | [224..=255, ..] => Reach::Nobody,
+        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] | [198, 18..=19, ..] => Reach::Private,
+        _ => Reach::Public,
+    }
+}
+
+fn reach_v6(address: Ipv6Addr) -> Reach {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 1] => Reach::Host,
+        [0xfe80..=0xfebf, ..] => Reach::Link,
+        [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => Reach::Private,
+        [0x2000..=0x3fff, ..] => Reach::Public,
+        _ => Reach::Nobody,
+    }
+}
+
+/// The IPv4 address that is meant: mapped (RFC 4291), 6to4 (RFC 3056), translated (RFC 6052 and RFC 8215).
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let from = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] => Some(from(high, low)),
+        [0x2002, high, low, ..] => Some(from(high, low)),
+        [0x0064, 0xff9b, 0 | 1, .., high, low] => Some(from(high, low)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(advertised: &str, server: &str) -> bool {
+        is_safe(advertised.parse().unwrap(), server.parse().unwrap())
+    }
+
+    const PUBLIC: &str = "198.51.100.1:443";
+    const PRIVATE: &str = "192.168.1.1:443";
+    const LOOPBACK: &str = "127.0.0.1:443";
+    const PUBLIC_V6: &str = "[2001:db8::1]:443";
+
+    #[test]
+    fn a_server_steers_a_client_to_no_place_that_only_the_client_can_reach() {
+        let host = ["127.0.0.1:22", "127.255.255.254:1", "[::1]:80", "[::ffff:127.0.0.1]:80", "[64:ff9b::7f00:1]:80"];
+        let private = [
+            "10.0.0.1:80",
+            "172.16.0.1:80",
+            "172.31.255.255:80",
+            "192.168.0.1:80",
+            "100.64.0.1:80",
+            "198.18.0.1:80",
+            "[fc00::1]:80",
+            "[fd12:3456::1]:80",
+            "[fec0::1]:80",
+            "[::ffff:10.0.0.1]:80",
+            "[2002:a00:1::1]:80",
+            "[64:ff9b::a00:1]:80",
+            "[64:ff9b:1::a00:1]:80",
+        ];
+        let never = [
+            "0.0.0.0:80",
+            "0.1.2.3:80",
+            "[::]:80",
+            "169.254.169.254:80",
+            "[fe80::1]:80",
+            "[febf::1]:80",
+            "[::ffff:169.254.169.254]:80",
+            "224.0.0.1:80",
+            "239.255.255.250:80",
+            "240.0.0.1:80",
+            "255.255.255.255:80",
+            "192.0.0.1:80",
+            "[ff02::1]:80",
+            "[::ffff:224.0.0.1]:80",
+            "[::10.0.0.1]:80",
+            "[100::1]:80",
+            "[4000::1]:80",
+            "203.0.113.1:0",
+        ];
+        for server in [PUBLIC, PUBLIC_V6, PRIVATE, LOOPBACK, "[::1]:1", "[fd00::1]:1"] {
+            for address in never {
+                assert!(!allowed(address, server), "{address} from {server}");
+            }
+        }
+        for server in [PUBLIC, PUBLIC_V6] {
+            for address in host.iter().chain(&private) {
+                assert!(!allowed(address, server), "{address} from {server}");
+            }
+        }
+        for address in private {
+            assert!(allowed(address, PRIVATE), "{address}");
+            assert!(allowed(address, "[fd00::1]:1"), "{address}");
+        }
+        for address in host {
+            assert!(!allowed(address, PRIVATE), "{address}");
+            assert!(allowed(address, LOOPBACK), "{address}");
+        }
+        for address in ["203.0.113.7:443", "[2001:db8::7]:443", "172.32.0.1:443", "[64:ff9b::cb00:7107]:443"] {
+            for server in [PUBLIC, PUBLIC_V6, PRIVATE, LOOPBACK] {
+                assert!(allowed(address, server), "{address} from {server}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_has_a_client_connect_to_so_many_addresses_and_no_more() {
+        let server = PUBLIC.parse().unwrap();
+        let address = |n: u16| SocketAddr::from(([203, 0, 113, 1], 1000 + n));
+        let advice = Advice::new(AddressPolicy::default(), server);
+        let count = |now: u64| (0..100).filter(|n| advice.allows(Time::from_millis(now), address(*n))).count();
+        assert_eq!(count(0), MAX_DIALS);
+        assert_eq!(count(59_999), 0);
+        assert_eq!(count(60_000), MAX_DIALS);
+        assert_eq!(count(60_001), 0);
+    }
+
+    #[test]
+    fn what_the_policy_refuses_counts_for_nothing() {
+        let advice = Advice::new(AddressPolicy::default(), PUBLIC.parse().unwrap());
+        assert!((0..100).all(|_| !advice.allows(Time::ZERO, LOOPBACK.parse().unwrap())));
+        assert!(advice.allows(Time::ZERO, "203.0.113.1:443".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_application_can_decide_otherwise() {
+        let address = "10.0.0.1:443".parse().unwrap();
+        let anywhere = Advice::new(AddressPolicy::new(|_, _| true), PUBLIC.parse().unwrap());
+        assert!(anywhere.allows(Time::ZERO, address));
+        let nowhere = Advice::new(AddressPolicy::never(), PRIVATE.parse().unwrap());
+        assert!(!nowhere.allows(Time::ZERO, address));
+    }
+}
