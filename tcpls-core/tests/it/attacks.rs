@@ -5,14 +5,16 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tcpls_core::config::Config;
 use tcpls_core::connection::schedule::Aggregate;
-use tcpls_core::connection::{State, TcpEnd};
+use tcpls_core::connection::{Claim, State, TcpEnd};
+use tcpls_core::endpoint::Incoming;
 use tcpls_core::error::{CloseReason, TcpFault, WriteError};
+use tcpls_core::wire::frame::Frame;
 use tcpls_core::wire::hello::CHANGE_CIPHER_SPEC;
 use tcpls_core::wire::ids::{ConnectionId, Side};
 
 use crate::support::pair::bytes;
 use crate::support::peer::frames::*;
-use crate::support::peer::{FIRST, Peer, SECOND};
+use crate::support::peer::{FIRST, Peer, SECOND, frames_of};
 use crate::support::{Client, Pair, Server, Setup};
 
 /// Bytes that are under way to `side` on `tcp`, which never arrive there.
@@ -200,7 +202,7 @@ fn a_reset_in_the_handshake_is_told_and_nothing_is_tried_without_tcpls() {
     assert!(!pair.round(), "the session is over; whether to try again is the application's decision");
 }
 
-// Issue: failure during a join.
+// Failure during a join.
 #[test]
 fn a_join_that_is_cut_after_any_number_of_bytes_loses_nothing() {
     let data = bytes(30_000);
@@ -232,7 +234,7 @@ fn a_join_that_is_cut_after_any_number_of_bytes_loses_nothing() {
     }
 }
 
-// Issue: the process on one end hangs; TCP still acknowledges.
+// The process on one end hangs; TCP still acknowledges.
 #[test]
 fn a_peer_whose_process_hangs_is_given_up_within_the_user_timeout_and_found_again_when_it_wakes() {
     let mut pair = Pair::with_tcp_connections(2);
@@ -251,7 +253,7 @@ fn a_peer_whose_process_hangs_is_given_up_within_the_user_timeout_and_found_agai
     pair.assert_received(Server, stream, &data);
 }
 
-// Issue: the clock jumps.
+// The clock jumps.
 #[test]
 fn a_clock_that_jumps_ahead_costs_at_most_what_its_timeouts_say() {
     let mut pair = Pair::with_tcp_connections(2);
@@ -264,7 +266,7 @@ fn a_clock_that_jumps_ahead_costs_at_most_what_its_timeouts_say() {
     }
 }
 
-// Issue: a path that is dark in one direction.
+// A path that is dark in one direction.
 #[test]
 fn a_path_that_is_dark_in_one_direction_loses_nothing_in_either() {
     for dark in [Client, Server] {
@@ -284,7 +286,7 @@ fn a_path_that_is_dark_in_one_direction_loses_nothing_in_either() {
     }
 }
 
-// Issue: keys change while TCP connections join and fail, with limits forced low.
+// Keys change while TCP connections join and fail, with limits forced low.
 #[test]
 fn keys_change_again_and_again_while_tcp_connections_join_and_fail() {
     let mut pair = Setup::default().both(|config| config.confidentiality_limit = Some(40)).established();
@@ -319,7 +321,7 @@ fn keys_change_again_and_again_while_tcp_connections_join_and_fail() {
     }
 }
 
-// Issue: bookkeeping.
+// Bookkeeping.
 #[test]
 fn whatever_fails_one_after_the_other_each_byte_goes_out_again_at_most_once_for_each_failure() {
     let mut pair = Pair::with_tcp_connections(2);
@@ -378,4 +380,83 @@ fn what_is_not_acknowledged_stays_within_the_send_buffer_through_any_number_of_f
         assert!(pair.client().stats().bytes_to_send <= 100_000);
     }
     assert!(written > 0);
+}
+
+// Row 3.
+#[test]
+fn credit_for_streams_counts_those_that_are_over_and_no_others() {
+    let mut peer = Peer::client();
+    for index in 0..128 {
+        peer.send(FIRST, &[fin(index * 2, 0, b"x")]);
+    }
+    let mut served = 0;
+    while let Some(id) = peer.conn.accept_stream() {
+        if served < 64 {
+            while matches!(peer.conn.stream(id).read(10), Ok(Some(_))) {}
+            peer.conn.stream(id).finish().unwrap();
+            served += 1;
+        }
+    }
+    peer.recv(FIRST);
+    let last = peer.received(FIRST) - 1;
+    peer.send(FIRST, &[ack(FIRST, last)]);
+    let answer = peer.recv(FIRST);
+    let limits: Vec<u32> = frames_of(&answer)
+        .iter()
+        .filter_map(|frame| if let Frame::MaxStreams(max) = frame { Some(max.maximum) } else { None })
+        .collect();
+    assert_eq!(limits, [128 + 64]);
+}
+
+// Row 14.
+#[test]
+fn twenty_thousand_half_open_joins_and_tcp_connections_leave_room_for_the_client() {
+    let mut pair = Pair::established();
+    let stolen = pair.open_tcp();
+    pair.step(Client);
+    let flight = intercept(&mut pair, stolen, Server);
+    let hello = &flight[..5 + usize::from(u16::from_be_bytes([flight[3], flight[4]]))];
+    let now = pair.now;
+    let mut claims = Vec::new();
+    for n in 0..20_000 {
+        let incoming = pair.endpoint.handle_accepted(now);
+        if n % 2 == 0 {
+            continue; // never says anything
+        }
+        let mut bytes = BytesMut::from(hello);
+        let Some(Incoming::Join(join)) = pair.endpoint.handle_bytes(now, incoming, &mut bytes) else {
+            panic!("the token is authentic");
+        };
+        claims.push(pair.server().handle_join(now, join));
+    }
+    let refused = std::iter::from_fn(|| pair.endpoint.poll_refused()).count();
+    assert!((10_000 - 1024..9_000).contains(&refused), "the oldest of those that say nothing gave way: {refused}");
+    let waiting = claims.iter().filter(|claim| pair.server().claim(**claim) == Claim::Waiting).count();
+    assert_eq!(waiting, 4, "one token, four places");
+    let mut out = Vec::new();
+    let told: Vec<usize> =
+        claims.iter().map(|claim| pair.server().poll_claim_transmit(*claim, &mut out)).filter(|len| *len > 0).collect();
+    assert!(told.len() <= 4 + 32, "alerts are kept for the last few that were turned away, not for {}", told.len());
+    pair.join();
+    pair.drive_for(Duration::from_secs(6));
+    assert!(claims.iter().all(|claim| pair.server().claim(*claim) == Claim::Refused));
+    assert_eq!(pair.live(Client).len(), 2);
+}
+
+// Row 18.
+#[test]
+fn a_key_that_cannot_be_renewed_is_used_to_its_limit_and_no_further() {
+    let config = Config { confidentiality_limit: Some(40), ..Config::default() };
+    let mut peer = Peer::with(Client, config);
+    let id = peer.conn.open_stream().unwrap();
+    let mut records = peer.received(FIRST);
+    while peer.conn.close_reason().is_none() {
+        _ = peer.conn.stream(id).write(b"x");
+        peer.recv(FIRST); // and acknowledges nothing
+        assert!(peer.received(FIRST) <= 200, "keys are used without end");
+        records = records.max(peer.received(FIRST));
+    }
+    assert_eq!(peer.conn.close_reason(), Some(&CloseReason::AeadLimit));
+    let updates = u64::from(peer.conn.stats().key_updates.0);
+    assert!(records <= 40 * (updates + 1), "{records} records under {} keys", updates + 1);
 }

@@ -27,4 +27,5 @@ mod robust;
 mod silence;
 mod statements;
 mod streams;
+mod tables;
 mod truncation;

@@ -18,11 +18,11 @@ struct Row {
     note: String,
 }
 
-fn crate_root() -> &'static Path {
+pub(crate) fn crate_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -38,7 +38,7 @@ fn row(line: &str) -> Option<Row> {
 }
 
 /// The pieces of `cell` between backticks.
-fn quoted(cell: &str) -> Vec<String> {
+pub(crate) fn quoted(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
@@ -72,7 +72,7 @@ fn cites(text: &str, id: &str) -> bool {
 }
 
 /// Every function or type of this name in `text`, with the comments and attributes above it.
-fn items<'a>(text: &'a str, name: &str) -> Vec<String> {
+pub(crate) fn items<'a>(text: &'a str, name: &str) -> Vec<String> {
     let lines: Vec<&'a str> = text.lines().collect();
     let is_it = |line: &str| {
         let line = line.trim_start();
@@ -133,7 +133,7 @@ fn is_test(file: &Path, name: &str) -> Result<(), String> {
 }
 
 /// Where a module's text is: tests may be in a file of their own or at the end of what they test.
-fn source_of(modules: &[&str]) -> PathBuf {
+pub(crate) fn source_of(modules: &[&str]) -> PathBuf {
     let tested = modules.strip_suffix(&["tests"]).unwrap_or(modules);
     let places = [modules, tested].map(|modules| crate_root().join("src").join(modules.join("/")));
     let files = places.iter().flat_map(|place| [place.with_extension("rs"), place.join("mod.rs")]);
