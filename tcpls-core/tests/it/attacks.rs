@@ -140,6 +140,34 @@ fn a_thief_who_races_an_overheard_token_gains_nothing_and_costs_the_client_one_j
     }
 }
 
+// Row 15.
+#[test]
+fn a_thief_who_replays_a_whole_join_ahead_of_the_client_has_carried_its_bytes_and_no_more() {
+    for n in [1, 2] {
+        let mut pair = Pair::with_tcp_connections(n);
+        let data = bytes(20_000);
+        let stream = pair.open_stream(Client);
+        let joining = pair.open_tcp();
+        pair.client().stream(stream).attach(joining).unwrap();
+        pair.submit(Client, stream, &data);
+        pair.step(Client);
+        let flight = intercept(&mut pair, joining, Server);
+        assert!(flight.len() > 20_000, "early data follows the hello");
+        let thief = pair.connect_stranger();
+        pair.stranger_sends(thief, &flight);
+        pair.deliver_all();
+        assert!(pair.live(Server).contains(&joining), "to the server they can't be told apart");
+        pair.flow(joining, Server).send(&flight);
+        pair.drive();
+        assert_eq!(pair.fault(Client, joining), Some(TcpFault::Alert(47)), "what comes second is a used token");
+        pair.drive_for(Duration::from_secs(1));
+        assert_eq!(pair.live(Server), pair.live(Client), "the client has said that it has not got that TCP connection");
+        assert!(pair.stranger_has(thief).1, "and the server has closed it");
+        pair.assert_received(Server, stream, &data);
+        assert_eq!(pair.end(Server).accepted, [stream], "nothing was opened twice");
+    }
+}
+
 /// The content types of records, which are in clear.
 fn heard_types(mut bytes: &[u8]) -> Vec<u8> {
     let mut types = Vec::new();
