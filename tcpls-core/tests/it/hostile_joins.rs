@@ -219,6 +219,19 @@ fn half_open_joins_of_a_session_are_bounded() {
     assert_eq!(waiting, 4 * tokens.len());
 }
 
+#[test]
+fn half_open_joins_of_a_session_with_many_tokens_are_bounded_together() {
+    let mut peer = Peer::with(Side::Client, Config { spare_tokens: 7, ..Config::default() });
+    let tokens: Vec<Token> = peer.tokens.values().copied().collect();
+    assert_eq!(tokens.len(), 7);
+    let mut waiting = 0;
+    for n in 0..100 {
+        let dial = peer.dial_hello(&peer.hello(tokens[n % tokens.len()])).unwrap();
+        waiting += usize::from(peer.conn.claim(dial.claim) == Claim::Waiting);
+    }
+    assert_eq!(waiting, 16);
+}
+
 // Robust start (protocol.md, 5).
 // draft I17
 #[test]

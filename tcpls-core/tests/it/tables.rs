@@ -77,7 +77,7 @@ fn declares(file: &Path, item: &str) -> bool {
     let code = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
     code.into_iter().any(|line| {
         let declared = |beginning: &&str| ends.iter().any(|end| line.contains(&format!("{beginning}{item}{end}")));
-        beginnings.iter().any(|beginning| declared(beginning))
+        beginnings.iter().any(declared)
     })
 }
 
