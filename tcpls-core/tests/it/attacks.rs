@@ -185,6 +185,7 @@ fn one_bit_flipped_anywhere_on_one_path_costs_that_tcp_connection_and_the_data_a
     for bit in [0, 3, 11, 39, 40, 41, 1_000, 131_111, 300_000, 500_000] {
         for flipped in [FIRST, SECOND] {
             let mut pair = Pair::with_tcp_connections(2);
+            pair.client().set_scheduler(Box::new(Aggregate)); // both carry data
             let stream = pair.open_stream(Client);
             pair.submit(Client, stream, &data);
             pair.step(Client);
@@ -299,6 +300,7 @@ fn a_clock_that_jumps_ahead_costs_at_most_what_its_timeouts_say() {
 fn a_path_that_is_dark_in_one_direction_loses_nothing_in_either() {
     for dark in [Client, Server] {
         let mut pair = Pair::with_tcp_connections(2);
+        [Client, Server].into_iter().for_each(|side| pair.conn(side).set_scheduler(Box::new(Aggregate)));
         let data = bytes(400_000);
         let streams = [Client, Server].map(|side| (side, pair.open_stream(side)));
         for (side, id) in streams {
@@ -318,6 +320,7 @@ fn a_path_that_is_dark_in_one_direction_loses_nothing_in_either() {
 #[test]
 fn keys_change_again_and_again_while_tcp_connections_join_and_fail() {
     let mut pair = Setup::default().both(|config| config.confidentiality_limit = Some(40)).established();
+    [Client, Server].into_iter().for_each(|side| pair.conn(side).set_scheduler(Box::new(Aggregate)));
     let mut spare = pair.join();
     let data = bytes(900_000);
     for turn in 0..12 {
@@ -353,6 +356,7 @@ fn keys_change_again_and_again_while_tcp_connections_join_and_fail() {
 #[test]
 fn whatever_fails_one_after_the_other_each_byte_goes_out_again_at_most_once_for_each_failure() {
     let mut pair = Pair::with_tcp_connections(2);
+    pair.client().set_scheduler(Box::new(Aggregate));
     let data = bytes(600_000);
     let stream = pair.open_stream(Client);
     pair.submit(Client, stream, &data);

@@ -221,7 +221,7 @@ fn half_open_joins_of_a_session_are_bounded() {
 
 #[test]
 fn half_open_joins_of_a_session_with_many_tokens_are_bounded_together() {
-    let mut peer = Peer::with(Side::Client, Config { spare_tokens: 7, ..Config::default() });
+    let mut peer = Peer::with(tcpls_core::wire::ids::Side::Client, Config { spare_tokens: 7, ..Config::default() });
     let tokens: Vec<Token> = peer.tokens.values().copied().collect();
     assert_eq!(tokens.len(), 7);
     let mut waiting = 0;

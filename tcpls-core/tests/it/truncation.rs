@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tcpls_core::connection::TcpEnd;
+use tcpls_core::connection::schedule::Aggregate;
 use tcpls_core::error::{CloseReason, ReadError};
 use tcpls_core::wire::ids::{ConnectionId, StreamId};
 
@@ -27,12 +28,13 @@ fn record_ends(in_flight: &VecDeque<u8>) -> Vec<usize> {
 
 /// A server that has sent all of a stream, its end, and perhaps the end of the session; nothing of that has arrived.
 fn all_under_way(n: usize, closing: bool) -> (Pair, StreamId) {
-    let mut pair = Setup { socket_buffer: 30_000, ..Setup::default() }.established();
+    let mut pair = Setup::default().established();
     (1..n).for_each(|_| _ = pair.join());
+    pair.server().set_scheduler(Box::new(Aggregate)); // all carry data
     let id = pair.open_stream(Client);
     pair.submit(Client, id, b"GET /file\r\n");
     pair.drive();
-    pair.socket_buffer = 1 << 20;
+    pair.socket_buffer = 50_000 / n;
     pair.write(Server, id, &bytes(LEN));
     pair.finish(Server, id);
     if closing {
@@ -65,7 +67,7 @@ fn a_stream_that_is_cut_at_any_record_is_never_taken_for_the_whole() {
         let (mut pair, _) = all_under_way(n, closing);
         let tcps: Vec<ConnectionId> = (0..n as u32).map(ConnectionId).collect();
         let ends: Vec<Vec<usize>> = tcps.iter().map(|tcp| record_ends(&pair.flow(*tcp, Client).in_flight)).collect();
-        assert!(ends.iter().flatten().count() >= 3, "{ends:?}");
+        assert!(ends.iter().all(|ends| ends.len() >= 2), "{ends:?}");
         let cuts = ends.iter().map(|ends| ends.len() + 1).product::<usize>();
         let (mut whole, mut part) = (0, 0);
         for cut in 0..cuts {

@@ -46,9 +46,9 @@ impl Scheduler for RoundRobin {
             return Choice::Wait;
         }
         let me = &all[asked];
-        let other_is_behind = all.iter().any(|other| {
-            other.backup == me.backup && !other.blocked && other.share + Self::QUANTUM < me.share
-        });
+        let other_is_behind = all
+            .iter()
+            .any(|other| other.backup == me.backup && !other.blocked && other.share + Self::QUANTUM < me.share);
         if other_is_behind { Choice::Wait } else { Choice::Send }
     }
 }
