@@ -13,7 +13,7 @@ use crate::support::pair::bytes;
 use crate::support::{Client, Pair, Server, Setup};
 
 /// More than a record holds, so that a cut lands between pieces of one stream.
-const LEN: usize = 40_000;
+const LEN: usize = 50_000;
 
 /// Where the whole records that are under way end.
 fn record_ends(in_flight: &VecDeque<u8>) -> Vec<usize> {
@@ -34,7 +34,7 @@ fn all_under_way(n: usize, closing: bool) -> (Pair, StreamId) {
     let id = pair.open_stream(Client);
     pair.submit(Client, id, b"GET /file\r\n");
     pair.drive();
-    pair.socket_buffer = 50_000 / n;
+    pair.socket_buffer = 60_000 / n;
     pair.write(Server, id, &bytes(LEN));
     pair.finish(Server, id);
     if closing {
