@@ -492,3 +492,33 @@ fn a_key_that_cannot_be_renewed_is_used_to_its_limit_and_no_further() {
     let updates = u64::from(peer.conn.stats().key_updates.0);
     assert!(records <= 40 * (updates + 1), "{records} records under {} keys", updates + 1);
 }
+
+// Row 24.
+#[test]
+fn what_was_hedged_and_is_under_way_is_not_sent_again_when_the_silent_tcp_connection_is_lost() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let stream = pair.open_stream(Client);
+    pair.client().stream(stream).attach(FIRST).unwrap();
+    let data = bytes(30_000);
+    pair.write(Client, stream, &data);
+    pair.step(Client);
+    pair.client().stream(stream).detach(FIRST).unwrap();
+    pair.stall(FIRST);
+    let sent =
+        |pair: &mut Pair| -> u64 { pair.client().stats().tcp.iter().map(|tcp| tcp.counters.stream_bytes_sent).sum() };
+    for _ in 0..1_000 {
+        pair.advance(Duration::from_millis(1));
+        pair.step(Client);
+        if sent(&mut pair) > 30_000 {
+            break;
+        }
+    }
+    assert_eq!(sent(&mut pair), 60_000, "hedged once");
+    let now = pair.now;
+    pair.client().handle_tcp_end(now, FIRST, TcpEnd::Reset);
+    pair.settle();
+    pair.step(Client);
+    assert_eq!(sent(&mut pair), 60_000, "the copy that is under way is enough");
+    pair.drive();
+    assert_eq!(pair.read_all(Server, stream), data);
+}
