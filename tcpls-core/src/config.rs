@@ -24,7 +24,7 @@ pub struct Config {
     pub send_buffer: usize,
     /// The same for one stream.
     pub stream_send_buffer: usize,
-    /// Records on one TCP connection that may wait for an acknowledgment before stream data has to wait, too: some 60 bytes
+    /// Records on one TCP connection that may wait for an acknowledgment before stream data has to wait, too: some 100 bytes
     /// are kept for each. At least 1; full records of a fast and long path need some thousands.
     pub max_unacknowledged_records: u32,
     /// Received ranges with gaps between them that one stream may hold. More is the peer's fault.
