@@ -99,6 +99,26 @@ fn of_two_that_close_at_once_both_deliver_what_they_have_written() {
 }
 
 #[test]
+fn of_two_that_close_at_once_each_waits_for_what_is_under_way_on_a_slower_tcp_connection() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let slow = ConnectionId(1);
+    let id = pair.open_stream(Server);
+    pair.server().stream(id).attach(slow).unwrap();
+    pair.write(Server, id, &bytes(5_000));
+    pair.finish(Server, id);
+    pair.flow(slow, Client).stalled = true;
+    pair.step(Server);
+    pair.close(Client, 0, b"");
+    pair.close(Server, 0, b"");
+    (0..10).for_each(|_| _ = pair.round());
+    assert_eq!(pair.client().state(), State::Closing, "it has heard the end on one of two");
+    pair.flow(slow, Client).stalled = false;
+    pair.drive();
+    pair.assert_received(Client, id, &bytes(5_000));
+    assert_eq!(pair.close_reason(Client), local(0));
+}
+
+#[test]
 fn of_two_that_close_at_once_neither_waits_for_a_window_that_never_opens() {
     let mut pair = Setup::default().both(|config| config.initial_stream_window = 1_000).established();
     pair.end(Client).reads = false;
