@@ -12,6 +12,7 @@ mod closing;
 mod conformance;
 mod determinism;
 mod failover;
+mod failures;
 mod fallback;
 mod floods;
 mod handshake;
