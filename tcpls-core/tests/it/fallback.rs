@@ -8,19 +8,16 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tcpls_core::config::Config;
 use tcpls_core::connection::{Connection, State, TcpEnd};
-use tcpls_core::crypto::{
-    Agreed, Handshake, HandshakeFailure, KeySchedule, OpenError, OpenKey, OpenKeys, SealKey, SealKeys, TAG_LEN,
-};
 use tcpls_core::endpoint::{Endpoint, EndpointConfig, Incoming};
 use tcpls_core::error::{
-    AddressError, CloseReason, HandshakeError, OpenStreamError, OpenTcpError, PeerMisbehaved, ReadError, TcpError,
-    TcpFault,
+    AddressError, CloseReason, OpenStreamError, OpenTcpError, PeerMisbehaved, ReadError, TcpError, TcpFault,
 };
 use tcpls_core::event::{Established, Event};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
 use crate::support::tls::{seed, start_client};
+use crate::support::unprotected::Unprotected;
 use crate::support::{Client, Server, Side, Tls};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
@@ -421,89 +418,12 @@ fn a_fin_without_close_notify_ends_the_session_with_an_error_wherever_it_falls()
     }
 }
 
-/// A handshake that agrees at once on no TCPLS and on keys that protect nothing, so that a test can write any record.
-struct Unprotected {
-    complete: bool,
-}
-
-struct NoKey;
-
-impl SealKey for NoKey {
-    fn seal(&self, _nonce: [u8; 12], _aad: &[u8], _in_out: &mut [u8]) -> [u8; TAG_LEN] {
-        [0; TAG_LEN]
-    }
-
-    fn confidentiality_limit(&self) -> u64 {
-        u64::MAX
-    }
-}
-
-impl OpenKey for NoKey {
-    fn open(&self, _nonce: [u8; 12], _aad: &[u8], _in_out: &mut [u8]) -> Result<(), OpenError> {
-        Ok(())
-    }
-
-    fn integrity_limit(&self) -> u64 {
-        u64::MAX
-    }
-}
-
-impl KeySchedule for NoKey {
-    fn next_seal(&mut self) -> Result<SealKeys, HandshakeError> {
-        Ok(SealKeys { key: Box::new(NoKey), iv: [0; 12] })
-    }
-
-    fn next_open(&mut self) -> Result<OpenKeys, HandshakeError> {
-        Ok(OpenKeys { key: Box::new(NoKey), iv: [0; 12] })
-    }
-
-    fn handle_new_session_ticket(&mut self, _body: &[u8]) -> Result<(), HandshakeError> {
-        Ok(())
-    }
-}
-
-impl Handshake for Unprotected {
-    fn handle_record(&mut self, _record: &mut [u8]) -> Result<(), HandshakeFailure> {
-        self.complete = true;
-        Ok(())
-    }
-
-    fn write(&mut self, _out: &mut Vec<u8>) {}
-
-    fn write_half_rtt(&mut self, _plaintext: &[u8], _out: &mut Vec<u8>) -> bool {
-        false
-    }
-
-    fn is_complete(&self) -> bool {
-        self.complete
-    }
-
-    fn tcpls(&self) -> Option<bool> {
-        Some(false)
-    }
-
-    fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError> {
-        Ok(Agreed {
-            tcpls: false,
-            application_protocol: None,
-            alpn: None,
-            server_name: None,
-            early_token: None,
-            peer_certificates: Vec::new(),
-            suite: 0x1301,
-            seal: (0, SealKeys { key: Box::new(NoKey), iv: [0; 12] }),
-            open: (0, OpenKeys { key: Box::new(NoKey), iv: [0; 12] }),
-            schedule: Box::new(NoKey),
-        })
-    }
-}
-
 // attacks.md, 5
 #[test]
 fn records_without_content_end_a_plain_session_if_they_never_stop() {
     let now = Time::from_millis(5);
     let config = Arc::new(Config { overhead_budget: 100, ..Config::default() });
-    let mut conn = Connection::client(now, config, Box::new(Unprotected { complete: false }), seed(1));
+    let mut conn = Connection::client(now, config, Box::new(Unprotected::default()), seed(1));
     conn.handle_bytes(now, FIRST, &mut BytesMut::from(&[22, 3, 3, 0, 1, 0][..]));
     assert_eq!(conn.state(), State::Plain);
     let record = |content: &[u8]| [&[23, 3, 3, 0, content.len() as u8 + 17][..], content, &[23], &[0; 16]].concat();

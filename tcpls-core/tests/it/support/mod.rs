@@ -1,5 +1,6 @@
 //! What the tests share: a world in which two ends of a session (`end`) talk over simulated TCP connections (`pair`, `pipe`),
-//! nonces watched (`ledger`), TLS that comes out the same in every run (`tls`), and a scripted peer that can break every rule (`peer`).
+//! with every nonce watched (`ledger`), TLS that comes out the same in every run (`tls`), and a scripted peer that can break
+//! every rule (`peer`); and plain sessions without any protection (`unprotected`).
 
 pub mod end;
 pub mod ledger;
@@ -7,6 +8,7 @@ pub mod pair;
 pub mod peer;
 pub mod pipe;
 pub mod tls;
+pub mod unprotected;
 
 pub use self::pair::{Pair, Setup};
 pub use self::tls::Tls;
