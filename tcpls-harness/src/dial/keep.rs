@@ -16,8 +16,9 @@ use super::{Action, Dialer, Keep, Path};
 
 /// How long a silent TCP connection may take to answer before another is dialled: most do, they were only slow.
 const GRACE: Duration = Duration::from_millis(200);
-/// How long the last token waits for a pair that can be relied upon.
-const LAST_RESORT: Duration = Duration::from_secs(3);
+/// How long the last token waits for a pair that can be relied upon. If there is none it waits too, for a TCP connection that
+/// is made later has more of the server's patience before it.
+const LAST_RESORT: Duration = Duration::from_secs(5);
 
 impl Dialer {
     /// What is due for a session that is open.
@@ -107,7 +108,8 @@ impl Dialer {
             (0, _) => false,
             (1, None) => self.most_tokens <= 1, // a server that gives one at a time has one more soon
             (1, Some(since)) => {
-                is_trusted(pair) || !self.pairs.iter().any(is_trusted) || since + LAST_RESORT <= self.advanced
+                let only_chance = self.most_tokens <= 2 && !self.pairs.iter().any(is_trusted);
+                is_trusted(pair) || only_chance || since + LAST_RESORT <= self.advanced
             }
             _ => true,
         }

@@ -1,6 +1,7 @@
 //! Pairs of addresses, and in which order they are dialled.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use tcpls_core::wire::ids::ConnectionId;
@@ -37,6 +38,15 @@ impl Path {
             pairs.extend(second.pop_front());
         }
         pairs
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.local {
+            Some(local) => write!(f, "{} from {}", self.remote, local.ip()),
+            None => write!(f, "{}", self.remote),
+        }
     }
 }
 

@@ -272,7 +272,7 @@ fn but_not_for_ever() {
     (world.natures[0], world.natures[1]) = (DropsEarlyData, Dark);
     world.lose(FIRST, TcpFault::Reset);
     world.lose(second, TcpFault::Reset);
-    world.run(Duration::from_secs(4));
+    world.run(Duration::from_secs(6));
     assert!(world.on_pair(0).is_some());
 }
 
