@@ -13,10 +13,10 @@ use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tokio::task::JoinHandle;
 
-use super::Outcome;
 use super::paths::wait_for_paths;
 use super::units::{parse_size, rate, size};
 use super::watch::{INTERVAL, Story, Watch};
+use super::{Outcome, report};
 use crate::hq::send_all;
 use crate::net::{ClientOptions, Listener, ServerOptions, Session};
 use crate::relay::{PathOptions, Relay};
@@ -60,7 +60,7 @@ pub async fn run(args: Args) -> Outcome {
         eprintln!("{} over two paths of {} each:", size(len), rate(RATE as f64 * 8.0));
         scene.paths.iter().for_each(|path| eprintln!("  {}", path.name));
     }
-    let (story, received) = scene.download(len, !args.json).await?;
+    let (story, received) = report::or_error(scene.download(len, !args.json).await, args.json)?;
     let sent = scene.server.await??;
     let intact = sent == received;
     if args.json {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use tcpls_core::error::CloseReason;
 use tcpls_core::wire::ids::ErrorCode;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -102,9 +103,10 @@ struct Job {
 pub async fn run(args: Args) -> Outcome {
     // Dropped half-way, the downloads leave nothing behind and the session is closed.
     let report = tokio::select! {
-        report = fetch(&args) => report?,
-        _ = tokio::signal::ctrl_c() => return Err("interrupted: files that were not complete are gone".into()),
+        report = fetch(&args) => report,
+        _ = tokio::signal::ctrl_c() => Err("interrupted: files that were not complete are gone".into()),
     };
+    let report = report::or_error(report, args.json)?;
     if args.json {
         report::json(&report);
     } else {
@@ -283,7 +285,12 @@ fn note(report: &mut Report, job: Job, outcome: Result<u64, String>) {
 async fn fetch_one(session: &Session, job: &Job, progress: &Progress) -> Result<u64, String> {
     let stream = session.open_stream().await.map_err(|error| error.to_string())?;
     let (_kept, answer) = ask(stream, &job.path, !session.is_tcpls()).await.map_err(|error| error.to_string())?;
-    receive(answer, &job.target, progress).await
+    let received = receive(answer, &job.target, progress).await;
+    // If it is the whole session that ended, its reason says more.
+    match session.close_reason() {
+        Some(reason @ CloseReason::Peer { .. }) => received.map_err(|error| format!("{error}; {reason}")),
+        _ => received,
+    }
 }
 
 /// Writes an answer to a file, which gets its name only once it is complete.

@@ -6,6 +6,7 @@
 
 mod files;
 mod openssl;
+mod paths;
 mod plain;
 mod sessions;
 mod support;

@@ -88,16 +88,20 @@ pub(super) async fn run(args: Args) -> Outcome {
     if args.tcp == 0 || args.streams == 0 {
         return Err("at least one TCP connection and one stream are needed: --tcp and --streams start at 1".into());
     }
-    let session = open(&args).await?;
-    let result = measure(&session, &args).await;
-    session.close(ErrorCode(0), b"").await;
-    let report = result?;
+    let report = report::or_error(run_all(&args).await, args.json)?;
     if args.json {
         report::json(&report);
     } else {
         print(&report);
     }
     Ok(())
+}
+
+async fn run_all(args: &Args) -> Outcome<Report> {
+    let session = open(args).await?;
+    let result = measure(&session, args).await;
+    session.close(ErrorCode(0), b"").await;
+    result
 }
 
 async fn open(args: &Args) -> Outcome<Session> {
