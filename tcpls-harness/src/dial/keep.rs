@@ -146,7 +146,9 @@ impl Dialer {
             self.urgent_since = None;
         } else if self.urgent_since.is_none() {
             self.urgent_since = Some(now);
-            self.pairs.iter_mut().for_each(|pair| pair.hurry(now));
+            let in_grace =
+                |pair: &Pair| pair.live.is_some() && pair.away_since.is_some_and(|since| now < since + GRACE);
+            self.pairs.iter_mut().filter(|pair| !in_grace(pair)).for_each(|pair| pair.hurry(now));
         }
     }
 
