@@ -69,8 +69,6 @@ pub enum PathFault {
     Tcp(Arc<io::Error>),
     /// The handshake failed, was refused, or took too long.
     Handshake(CloseReason),
-    /// The TCP connection was made, but did not become part of the session.
-    Join(TcpFault),
 }
 
 impl fmt::Display for PathFailure {
@@ -79,7 +77,6 @@ impl fmt::Display for PathFailure {
         match &self.fault {
             PathFault::Tcp(error) => write!(f, "can't connect to {path}: {error}"),
             PathFault::Handshake(reason) => write!(f, "no session with {path}: {reason}"),
-            PathFault::Join(fault) => write!(f, "the join over {path} failed: {fault}"),
         }
     }
 }

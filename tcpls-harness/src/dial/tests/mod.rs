@@ -41,7 +41,7 @@ fn all_pairs_are_joined_two_round_trips_after_the_first_dial() {
 fn the_others_connect_while_the_first_shakes_hands() {
     let mut world = World::new(&[Good; 3], DialOptions::default());
     world.run(RTT * 2);
-    assert_eq!((world.dials(0), world.dials(1), world.dials(2)), (vec![0 * MS], vec![RTT], vec![RTT]));
+    assert_eq!((world.dials(0), world.dials(1), world.dials(2)), (vec![Duration::ZERO], vec![RTT], vec![RTT]));
     assert_eq!(world.joins(), 1);
 }
 
