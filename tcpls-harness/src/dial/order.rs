@@ -5,6 +5,8 @@ use std::time::Duration;
 use tcpls_core::connection::{Connection, State};
 use tcpls_core::wire::ids::ConnectionId;
 
+#[cfg(doc)]
+use super::Dialer;
 use super::Path;
 
 /// What a client does by itself to have TCP connections.

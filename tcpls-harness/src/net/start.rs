@@ -31,7 +31,7 @@ pub(crate) struct Start {
     /// Sessions whose handshakes are under way, and over which path.
     candidates: BTreeMap<AttemptId, (Session, Path)>,
     handshakes: JoinSet<(AttemptId, Result<(), CloseReason>)>,
-    /// What came of each path, in the order in which they failed.
+    /// What came of each path that failed.
     failures: Vec<PathFailure>,
 }
 
@@ -55,6 +55,8 @@ impl Start {
             self.dialer.advance(now(), SessionView::default());
             while let Some(action) = self.dialer.poll_action() {
                 if action == Action::GiveUp {
+                    let order: Vec<Path> = self.dialer.paths().map(|status| status.path).collect();
+                    self.failures.sort_by_key(|failure| order.iter().position(|path| *path == failure.path));
                     return Err(ConnectError::Paths(self.failures));
                 }
                 self.obey(action)?;

@@ -268,6 +268,8 @@ async fn errors_say_what_went_wrong() {
         assert!(matches!(fault(*address), Some(PathFault::Handshake(CloseReason::Handshake(_)))), "{error}");
     }
     assert!(matches!(fault(nobody), Some(PathFault::Tcp(_))), "{error}");
+    let order: Vec<_> = failures.iter().map(|failure| failure.path.remote).collect();
+    assert_eq!(order, [server.addresses[0], nobody, server.addresses[1]], "as they were given");
     assert_eq!(error.to_string().lines().count(), 4, "each address with its reason: {error}");
     let mut protocol = server.options();
     protocol.tls = Trust::Anyone.client(&[b"another"]).unwrap();
