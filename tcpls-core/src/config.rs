@@ -46,8 +46,8 @@ pub struct Config {
     /// TCP connections in use at the same time, tokens in the client's hands included. At least 1. The client always has
     /// one token: if one more joins, the server leaves the one that has been silent longest.
     pub max_tcp_connections: u32,
-    /// Server: tokens that the client should always have in hand, within
-    /// [`Config::max_tcp_connections`].
+    /// Server: tokens that the client should always have in hand, within [`Config::max_tcp_connections`]. At most 16. So many
+    /// TCP connections can join at once, and so many joins may get lost on bad paths before the session can't come back.
     pub spare_tokens: u32,
     /// How long the TLS handshake may take.
     pub handshake_timeout: Duration,
@@ -89,7 +89,7 @@ impl Default for Config {
             max_ack_delay: Duration::from_millis(25),
             ack_every_records: 32,
             max_tcp_connections: 8,
-            spare_tokens: 2,
+            spare_tokens: 4,
             handshake_timeout: Duration::from_secs(10),
             join_timeout: Duration::from_secs(5),
             session_timeout: Duration::from_secs(60),

@@ -38,6 +38,8 @@ pub mod codes {
     pub const NOT_FOUND: ErrorCode = ErrorCode(0x102);
     /// The file could not be read.
     pub const READ_FAILED: ErrorCode = ErrorCode(0x103);
+    /// The server stops: the session is closed with this, not a stream.
+    pub const STOPPING: ErrorCode = ErrorCode(0x104);
 }
 
 /// Why a request was not answered in full.

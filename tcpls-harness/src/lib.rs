@@ -3,6 +3,7 @@
 //! The protocol is in [`tcpls_core`], which does no I/O. Here is what it needs to run: sockets, a clock, random numbers.
 //!
 //! - [`net`]: sessions, streams and listeners for applications
+//! - [`dial`]: which pair of addresses a client dials when, without sockets
 //! - [`relay`]: a path that misbehaves on demand, for demonstrations and tests
 //! - [`tls`], [`hq`]: certificates, and a file transfer protocol
 //! - [`cli`]: the `tcpls` command
@@ -49,6 +50,7 @@
 //! ```
 
 pub mod cli;
+pub mod dial;
 pub mod hq;
 pub mod net;
 pub mod relay;

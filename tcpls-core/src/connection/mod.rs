@@ -312,6 +312,14 @@ impl Connection {
         self.issued.as_ref().map_or(self.held.count(), Issued::count)
     }
 
+    /// How many TCP connections the session may have at the same time, joining ones too: the smaller of both sides'
+    /// [`Config::max_tcp_connections`], as far as the peer has told its own. A server leaves one for each that joins beyond.
+    pub fn max_tcp_connections(&self) -> usize {
+        let limit = self.config.max_tcp_connections as usize;
+        let peer = self.peer_parameters.map_or(limit, |p| usize::try_from(p.max_tcp_connections).unwrap_or(limit));
+        limit.min(peer).max(1)
+    }
+
     /// Counters of everything, as they are now.
     pub fn stats(&self) -> Stats {
         let live = self.tcps.values().map(|tcp| tcp_stats(tcp, phase_of(tcp)));
@@ -353,11 +361,9 @@ impl Connection {
     /// Server: gives the client tokens until it has enough, within the limit of TCP connections (draft E14).
     // draft I43
     fn replenish_tokens(&mut self) {
+        let limit = self.max_tcp_connections();
         let Some(issued) = &mut self.issued else { return };
-        let limit = self.config.max_tcp_connections as usize;
-        let peer_limit =
-            self.peer_parameters.map_or(limit, |p| usize::try_from(p.max_tcp_connections).unwrap_or(limit));
-        let free = limit.min(peer_limit.max(1)).saturating_sub(self.tcps.len());
+        let free = limit.saturating_sub(self.tcps.len());
         // The client stores 16 and no more; one is always out, or a session that fails whole could never come back.
         let wanted = (self.config.spare_tokens as usize).min(free).clamp(1, tokens::MAX_STORED);
         while issued.count() < wanted {

@@ -244,7 +244,7 @@ fn the_servers_first_record_has_its_parameters_and_tokens_in_order() {
         .iter()
         .map(|frame| if let Frame::NewToken(token) = frame { token.sequence } else { panic!("{frame:?}") })
         .collect();
-    assert_eq!(tokens, [1, 2]);
+    assert_eq!(tokens, [1, 2, 3, 4]);
     let again = records.iter().filter(|record| record.frames().iter().any(is_parameters)).count();
     assert_eq!(again, 1, "exactly once");
 }
@@ -294,7 +294,8 @@ fn a_used_token_is_replaced_and_numbers_only_grow() {
         assert_eq!(peer.join(), ConnectionId(sequence));
         peer.recv(FIRST);
         peer.recv(ConnectionId(sequence));
-        assert_eq!(peer.tokens.keys().copied().collect::<Vec<_>>(), [sequence + 1, sequence + 2]);
+        let out: Vec<u32> = peer.tokens.keys().copied().collect();
+        assert_eq!(out, (sequence + 1..=(sequence + 4).min(7)).collect::<Vec<_>>(), "8 with the live ones");
     }
     assert_eq!(peer.conn.tokens(), 2);
     let values: Vec<_> = peer.tokens.values().map(|token| token.0).collect();

@@ -185,7 +185,7 @@ fn a_join_that_overtakes_the_clients_finished_waits_for_it() {
 
 #[test]
 fn used_tokens_are_replaced_within_the_limit_of_tcp_connections() {
-    let setup = Setup::default().both(|config| config.max_tcp_connections = 4);
+    let setup = Setup::default().both(|config| (config.max_tcp_connections, config.spare_tokens) = (4, 2));
     let mut pair = setup.established();
     assert_eq!(pair.client().tokens(), 2);
     pair.join();
@@ -299,4 +299,12 @@ fn there_are_never_more_tcp_connections_than_allowed_at_once() {
         assert!(pair.live(Server).len() <= 4, "{:?}", pair.live(Server));
     }
     pair.transfer(Client, b"still at work");
+}
+
+#[test]
+fn both_ends_know_how_many_tcp_connections_there_may_be() {
+    let mut setup = Setup::default();
+    setup.client.max_tcp_connections = 3;
+    let mut pair = setup.established();
+    assert_eq!((pair.client().max_tcp_connections(), pair.server().max_tcp_connections()), (3, 3));
 }

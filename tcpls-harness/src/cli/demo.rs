@@ -13,10 +13,10 @@ use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tokio::task::JoinHandle;
 
-use super::Outcome;
-use super::paths::add_tcp;
+use super::paths::wait_for_paths;
 use super::units::{parse_size, rate, size};
 use super::watch::{INTERVAL, Story, Watch};
+use super::{Outcome, report};
 use crate::hq::send_all;
 use crate::net::{ClientOptions, Listener, ServerOptions, Session};
 use crate::relay::{PathOptions, Relay};
@@ -60,7 +60,7 @@ pub async fn run(args: Args) -> Outcome {
         eprintln!("{} over two paths of {} each:", size(len), rate(RATE as f64 * 8.0));
         scene.paths.iter().for_each(|path| eprintln!("  {}", path.name));
     }
-    let (story, received) = scene.download(len, !args.json).await?;
+    let (story, received) = report::or_error(scene.download(len, !args.json).await, args.json)?;
     let sent = scene.server.await??;
     let intact = sent == received;
     if args.json {
@@ -128,15 +128,24 @@ impl Scene {
 
     /// The client's part: what was seen, and the SHA-256 of what came.
     async fn download(&mut self, len: u64, shown: bool) -> Outcome<(Story, String)> {
-        let session = Session::connect(&[self.paths[0].relay.address()], self.options.clone()).await?;
-        let second = add_tcp(&session, self.paths[1].relay.address()).await?;
+        let addresses: Vec<SocketAddr> = self.paths.iter().map(|route| route.relay.address()).collect();
+        let session = Session::connect(&addresses, self.options.clone()).await?;
+        wait_for_paths(&session, addresses.len()).await;
         let mut watch = Watch::new(session.clone(), len, shown);
-        watch.name(ConnectionId::FIRST, self.paths[0].name.clone());
-        watch.name(second, self.paths[1].name.clone());
+        for tcp in session.tcp_connections() {
+            watch.name(tcp, self.name_of(&session, tcp));
+        }
         let digest = self.receive(&session, &mut watch, len).await?;
         let story = watch.end();
         session.close(ErrorCode(0), b"").await;
         Ok((story, digest))
+    }
+
+    /// What the path is called that a TCP connection is on.
+    fn name_of(&self, session: &Session, tcp: ConnectionId) -> String {
+        let remote = session.path_of(tcp).map(|path| path.remote);
+        let route = self.paths.iter().find(|route| Some(route.relay.address()) == remote);
+        route.map_or_else(String::new, |route| route.name.clone())
     }
 
     /// Receives the file; the first path goes down on the way and comes back later, when the client joins another TCP
@@ -160,7 +169,7 @@ impl Scene {
                 }
                 Some(event) = events.next() => {
                     if let Event::Tcp(TcpEvent::Joined { tcp }) = event {
-                        watch.name(tcp, self.paths[0].name.clone()); // the only path that fails
+                        watch.name(tcp, self.name_of(session, tcp));
                     }
                     watch.hear(&event);
                 }

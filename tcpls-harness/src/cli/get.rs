@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tcpls_core::error::TcpFault;
-use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::error::CloseReason;
 use tcpls_core::wire::ids::ErrorCode;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::download::Download;
 use super::migrate::{Move, look_up, migrate};
-use super::paths::{Paths, Role, TrustArgs, connect, resolve, server_name};
+use super::paths::{TrustArgs, connect, follow_advertised, resolve, server_name, stand_by, tell_troubles};
 use super::progress::Progress;
 use super::report::TcpReport;
 use super::units::{bits_per_second, rate, size, time};
@@ -104,9 +103,10 @@ struct Job {
 pub async fn run(args: Args) -> Outcome {
     // Dropped half-way, the downloads leave nothing behind and the session is closed.
     let report = tokio::select! {
-        report = fetch(&args) => report?,
-        _ = tokio::signal::ctrl_c() => return Err("interrupted: files that were not complete are gone".into()),
+        report = fetch(&args) => report,
+        _ = tokio::signal::ctrl_c() => Err("interrupted: files that were not complete are gone".into()),
     };
+    let report = report::or_error(report, args.json)?;
     if args.json {
         report::json(&report);
     } else {
@@ -143,25 +143,31 @@ pub async fn fetch(args: &Args) -> Outcome<Report> {
         given => resolve(given).await?,
     };
     let moves = look_up(&args.migrate).await?;
+    let standby = resolve(&args.standby).await?.into_iter().take(args.standby.len()).collect::<Vec<_>>();
     std::fs::create_dir_all(&args.output)
         .map_err(|error| format!("can't make {}: {error}; choose another --output", args.output.display()))?;
     let progress = Progress::new(args.log.as_deref()).map_err(|error| format!("can't write the log: {error}"))?;
-    let options = ClientOptions::new(args.trust.trust().client(&[PROTOCOL])?, server_name(name)?);
-    let start = Instant::now();
-    let (session, first) = connect(&addresses, &options).await?;
-    if !session.is_tcpls() {
-        eprintln!("the server does not speak TCPLS: one file after the other over plain TLS 1.3");
+    let mut options = ClientOptions::new(args.trust.trust().client(&[PROTOCOL])?, server_name(name)?);
+    options.dial.wanted = args.connect.len().max(1);
+    if !args.connect.is_empty() {
+        options.dial.stagger = Duration::ZERO; // each of them is to be used anyway
     }
+    let start = Instant::now();
+    let session = connect(&addresses, options.clone()).await?;
     let mut report = if session.is_tcpls() {
-        let others = without(&addresses, first).into_iter().map(Role::Active);
-        let others: Vec<Role> = others.chain(resolve(&args.standby).await?.into_iter().map(Role::Standby)).collect();
-        tokio::spawn(tell_troubles(session.clone()));
-        let mut moving = JoinSet::new();
-        moving.spawn(migrate(session.clone(), moves));
-        let _paths = Paths::open(&session, first, &others, args.use_advertised);
+        tokio::spawn(tell_troubles(session.events(), session.path_failures()));
+        let mut company = JoinSet::new();
+        company.spawn(migrate(session.clone(), moves));
+        if !standby.is_empty() {
+            company.spawn(stand_by(session.clone(), standby));
+        }
+        if args.use_advertised {
+            company.spawn(follow_advertised(session.clone()));
+        }
         fetch_all(&session, jobs, &progress).await
     } else {
-        fetch_plainly(session.clone(), first, &options, jobs, &progress).await
+        eprintln!("the server does not speak TCPLS: one file after the other over plain TLS 1.3");
+        fetch_plainly(session.clone(), &addresses, &options, jobs, &progress).await
     };
     progress.finish();
     report.seconds = start.elapsed().as_secs_f64();
@@ -169,29 +175,6 @@ pub async fn fetch(args: &Args) -> Outcome<Report> {
     report.tcp = session.stats().tcp.iter().map(TcpReport::from).collect();
     session.close(ErrorCode(0), b"").await;
     Ok(report)
-}
-
-/// Tells people what happens to TCP connections.
-async fn tell_troubles(session: Session) {
-    let mut events = session.events();
-    drop(session);
-    while let Some(event) = events.next().await {
-        match event {
-            Event::Tcp(TcpEvent::Lost { tcp, fault }) if fault != TcpFault::SessionClosed => {
-                eprintln!("{tcp} lost: {fault}")
-            }
-            Event::Tcp(TcpEvent::Stalled { tcp }) => eprintln!("{tcp} does not answer"),
-            Event::Stranded { .. } => eprintln!("no TCP connection left, trying to connect again"),
-            Event::Recovered => eprintln!("connected again"),
-            _ => {}
-        }
-    }
-}
-
-/// All addresses but one of those that are `first`: an address that is given twice is connected to twice.
-fn without(addresses: &[SocketAddr], first: SocketAddr) -> Vec<SocketAddr> {
-    let used = addresses.iter().position(|address| *address == first);
-    addresses.iter().enumerate().filter(|(index, _)| Some(*index) != used).map(|(_, address)| *address).collect()
 }
 
 /// What to fetch and where to put it, and the `NAME[:PORT]` of all URLs.
@@ -264,7 +247,7 @@ async fn fetch_all(session: &Session, jobs: Vec<Job>, progress: &Progress) -> Re
 /// One session after the other: plain TLS has one stream.
 async fn fetch_plainly(
     first: Session,
-    address: SocketAddr,
+    addresses: &[SocketAddr],
     options: &ClientOptions,
     jobs: Vec<Job>,
     progress: &Progress,
@@ -274,8 +257,8 @@ async fn fetch_plainly(
     for job in jobs {
         let outcome = match session.take() {
             Some(session) => fetch_one(&session, &job, progress).await,
-            None => match connect(&[address], options).await {
-                Ok((session, _)) => fetch_one(&session, &job, progress).await,
+            None => match connect(addresses, options.clone()).await {
+                Ok(session) => fetch_one(&session, &job, progress).await,
                 Err(error) => Err(error.to_string()),
             },
         };
@@ -302,7 +285,12 @@ fn note(report: &mut Report, job: Job, outcome: Result<u64, String>) {
 async fn fetch_one(session: &Session, job: &Job, progress: &Progress) -> Result<u64, String> {
     let stream = session.open_stream().await.map_err(|error| error.to_string())?;
     let (_kept, answer) = ask(stream, &job.path, !session.is_tcpls()).await.map_err(|error| error.to_string())?;
-    receive(answer, &job.target, progress).await
+    let received = receive(answer, &job.target, progress).await;
+    // If it is the whole session that ended, its reason says more.
+    match session.close_reason() {
+        Some(reason @ CloseReason::Peer { .. }) => received.map_err(|error| format!("{error}; {reason}")),
+        _ => received,
+    }
 }
 
 /// Writes an answer to a file, which gets its name only once it is complete.

@@ -1,21 +1,21 @@
-//! Connecting as `get` and `perf` do: names become addresses, and a session gets a TCP connection for each of them.
+//! Connecting as `get`, `perf` and `demo` do: names become addresses, and people hear what becomes of them.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use rustls::pki_types::ServerName;
-use tcpls_core::error::OpenTcpError;
-use tcpls_core::event::Event;
+use tcpls_core::error::{OpenTcpError, TcpFault};
+use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ConnectionId;
-use tokio::task::JoinSet;
 
 use super::Outcome;
-use crate::net::{AddTcpError, ClientOptions, ConnectError, Session};
+use crate::net::{AddTcpError, ClientOptions, ConnectError, Events, PathFailures, Session};
 use crate::tls::Trust;
 
-/// How long to wait for a token before giving up on another TCP connection.
+/// How long to wait for a token, or for TCP connections to join.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whom to trust.
@@ -39,17 +39,20 @@ impl TrustArgs {
     }
 }
 
-/// The addresses that `HOST:PORT` or `ADDRESS:PORT` stands for; only the first of each name, for each is one path.
+/// The addresses that each `HOST:PORT` or `ADDRESS:PORT` stands for: the first of each name, then the others, which are
+/// alternatives to them.
 pub(crate) async fn resolve(names: &[String]) -> Outcome<Vec<SocketAddr>> {
-    let mut addresses = Vec::new();
+    let (mut first, mut others) = (Vec::new(), Vec::new());
     for name in names {
-        let found = tokio::net::lookup_host(name)
+        let mut found = tokio::net::lookup_host(name)
             .await
-            .map_err(|error| format!("{name}: {error}; write HOST:PORT, for example 192.0.2.1:4433"))?
-            .next();
-        addresses.push(found.ok_or_else(|| format!("{name} has no address"))?);
+            .map_err(|error| format!("{name}: {error}; write HOST:PORT, for example 192.0.2.1:4433"))?;
+        first.push(found.next().ok_or_else(|| format!("{name} has no address"))?);
+        others.extend(found);
     }
-    Ok(addresses)
+    others.retain(|address| !first.contains(address));
+    others.dedup();
+    Ok(first.into_iter().chain(others).collect())
 }
 
 /// The name that a server's certificate must have.
@@ -58,16 +61,9 @@ pub(crate) fn server_name(name: &str) -> Outcome<ServerName<'static>> {
     Ok(ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} is neither a host name nor an address"))?)
 }
 
-/// Starts a session on the first of `addresses` that answers; which one that was.
-pub(crate) async fn connect(addresses: &[SocketAddr], options: &ClientOptions) -> Outcome<(Session, SocketAddr)> {
-    let mut last = None;
-    for address in addresses {
-        match Session::connect(&[*address], options.clone()).await {
-            Ok(session) => return Ok((session, *address)),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.map_or_else(|| "no address to connect to: give one with --connect".into(), advise))
+/// Starts a session, and says what to do if there is none.
+pub(crate) async fn connect(addresses: &[SocketAddr], options: ClientOptions) -> Outcome<Session> {
+    Session::connect(addresses, options).await.map_err(advise)
 }
 
 /// Adds what to do about the commonest causes.
@@ -84,17 +80,9 @@ fn advise(error: ConnectError) -> Box<dyn std::error::Error + Send + Sync> {
 
 /// Joins a TCP connection to `remote`, and waits for a token if there is none.
 pub(crate) async fn add_tcp(session: &Session, remote: SocketAddr) -> Result<ConnectionId, AddTcpError> {
-    add(session, || session.add_tcp(remote, None)).await
-}
-
-/// Makes attempts with `attempt` until one has a token.
-async fn add<F: Future<Output = Result<ConnectionId, AddTcpError>>>(
-    session: &Session,
-    attempt: impl Fn() -> F,
-) -> Result<ConnectionId, AddTcpError> {
     let mut events = session.events();
     loop {
-        match attempt().await {
+        match session.add_tcp(remote, None).await {
             Err(AddTcpError::Session(OpenTcpError::NoToken)) => {}
             other => return other,
         }
@@ -111,76 +99,41 @@ async fn add<F: Future<Output = Result<ConnectionId, AddTcpError>>>(
     }
 }
 
-/// An address to connect to, and what for.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Role {
-    Active(SocketAddr),
-    /// Used only while no other TCP connection lives.
-    Standby(SocketAddr),
-}
-
-impl Role {
-    fn address(self) -> SocketAddr {
-        match self {
-            Self::Active(address) | Self::Standby(address) => address,
-        }
-    }
-}
-
-/// Adds TCP connections in the background for as long as it is kept. What fails is said on standard error: the session
-/// does without.
-#[derive(Debug)]
-pub(crate) struct Paths {
-    _tasks: JoinSet<()>,
-}
-
-impl Paths {
-    /// One TCP connection to each of `addresses` and, if `advertised`, to each address that the server advertises and that
-    /// is not `first` or among them.
-    pub(crate) fn open(session: &Session, first: SocketAddr, addresses: &[Role], advertised: bool) -> Self {
-        let mut tasks = JoinSet::new();
-        if !session.is_tcpls() {
-            return Self { _tasks: tasks };
-        }
-        for address in addresses {
-            tasks.spawn(add_or_complain(session.clone(), *address));
-        }
-        if advertised {
-            let known = addresses.iter().map(|role| role.address()).chain([first]).collect();
-            tasks.spawn(follow_advertised(session.clone(), known));
-        }
-        Self { _tasks: tasks }
-    }
-}
-
-async fn add_or_complain(session: Session, role: Role) {
-    match (add_tcp(&session, role.address()).await, role) {
-        // It may be lost by now; then there is nothing to stand by.
-        (Ok(tcp), Role::Standby(_)) => _ = session.set_backup(tcp, true),
-        (outcome, _) => complain(&session, role.address(), outcome),
-    }
-}
-
-async fn follow_or_complain(session: Session, address: SocketAddr) {
-    complain(&session, address, add(&session, || session.add_advertised(address)).await);
-}
-
-fn complain(session: &Session, address: SocketAddr, outcome: Result<ConnectionId, AddTcpError>) {
-    if let Err(error) = outcome
-        && session.close_reason().is_none()
-    {
-        eprintln!("tcpls: no TCP connection to {address}: {error}");
-    }
-}
-
-async fn follow_advertised(session: Session, mut known: Vec<SocketAddr>) {
+/// Waits until the session has `wanted` TCP connections in use on its paths, or for [`TOKEN_TIMEOUT`].
+pub(crate) async fn wait_for_paths(session: &Session, wanted: usize) {
     let mut events = session.events();
-    let mut tasks = JoinSet::new();
+    let all = async {
+        while session.paths().iter().filter(|status| status.tcp.is_some()).count() < wanted {
+            if events.next().await.is_none() {
+                return;
+            }
+        }
+    };
+    _ = tokio::time::timeout(TOKEN_TIMEOUT, all).await;
+}
+
+/// Has the session keep TCP connections to `addresses` that are used only while no other lives, also when they are made anew.
+pub(crate) async fn stand_by(session: Session, addresses: Vec<SocketAddr>) {
+    let mut events = session.events();
+    addresses.iter().for_each(|address| session.add_path(*address, None));
+    while let Some(event) = events.next().await {
+        let Event::Tcp(TcpEvent::Joined { tcp }) = event else { continue };
+        if session.path_of(tcp).is_some_and(|path| addresses.contains(&path.remote)) {
+            // It may be lost by now; then there is nothing to stand by.
+            _ = session.set_backup(tcp, true);
+        }
+    }
+}
+
+/// Has the session use the addresses that the server advertises.
+pub(crate) async fn follow_advertised(session: Session) {
+    let mut events = session.events();
+    let mut refused = BTreeSet::new();
     loop {
-        for address in session.peer_addresses() {
-            if !known.contains(&address) {
-                known.push(address);
-                tasks.spawn(follow_or_complain(session.clone(), address));
+        let known: Vec<SocketAddr> = session.paths().iter().map(|status| status.path.remote).collect();
+        for address in session.peer_addresses().into_iter().filter(|address| !known.contains(address)) {
+            if let (Err(error), true) = (session.add_advertised(address), refused.insert(address)) {
+                eprintln!("tcpls: {error}");
             }
         }
         loop {
@@ -190,5 +143,36 @@ async fn follow_advertised(session: Session, mut known: Vec<SocketAddr>) {
                 None => return,
             }
         }
+    }
+}
+
+/// Tells people what happens to TCP connections and paths, until the session is over. Of a path that can't be connected to
+/// they hear once.
+pub(crate) async fn tell_troubles(mut events: Events, mut failures: PathFailures) {
+    let mut told = BTreeSet::new();
+    loop {
+        tokio::select! {
+            Some(failure) = failures.next() => {
+                if told.insert(failure.path) {
+                    eprintln!("tcpls: {failure}; trying again now and then");
+                }
+            }
+            event = events.next() => match event {
+                Some(event) => tell(&event),
+                None => return,
+            }
+        }
+    }
+}
+
+fn tell(event: &Event) {
+    match event {
+        Event::Tcp(TcpEvent::Lost { tcp, fault }) if *fault != TcpFault::SessionClosed => {
+            eprintln!("{tcp} lost: {fault}");
+        }
+        Event::Tcp(TcpEvent::Stalled { tcp }) => eprintln!("{tcp} does not answer"),
+        Event::Stranded { .. } => eprintln!("no TCP connection left, trying to connect again"),
+        Event::Recovered => eprintln!("connected again"),
+        _ => {}
     }
 }

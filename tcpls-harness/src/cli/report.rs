@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tcpls_core::stats::{TcpPhase, TcpStats};
 
+use super::Outcome;
 use super::units::{rate, size, time};
 
 /// Prints `value` as one line of JSON on standard output.
@@ -14,6 +15,21 @@ pub(crate) fn json<T: Serialize>(value: &T) {
     // What is printed here are structs of numbers and strings: they always serialise.
     // A reader that has gone is no failure of ours.
     _ = writeln!(std::io::stdout(), "{}", serde_json::to_string(value).unwrap_or_default());
+}
+
+/// What `--json` prints if there is nothing else to print.
+#[derive(Serialize)]
+struct Failed {
+    error: String,
+}
+
+/// Passes `outcome` on; with `json`, an error is printed as an object too, so that standard output always has one.
+pub(crate) fn or_error<T>(outcome: Outcome<T>, json: bool) -> Outcome<T> {
+    outcome.inspect_err(|error| {
+        if json {
+            self::json(&Failed { error: error.to_string() });
+        }
+    })
 }
 
 /// A bar that counts bytes on standard error; shows nothing where that is no terminal.

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
-use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
+use tcpls_core::wire::ids::ConnectionId;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::units::size;
 use super::{Outcome, report};
-use crate::hq::{PROTOCOL, Refusal, Root, answer};
+use crate::hq::{PROTOCOL, Refusal, Root, answer, codes};
 use crate::net::{Listener, ServerOptions, Session, Stream};
 use crate::tls::Identity;
 
@@ -120,10 +120,12 @@ impl Server {
 
 /// Runs a session's `answering` to its end, or closes the session when the server stops.
 async fn until_stopped(session: Session, answering: impl Future<Output = ()>, mut stopping: watch::Receiver<()>) {
+    tokio::pin!(answering);
     tokio::select! {
-        () = answering => {}
+        () = &mut answering => {}
         _ = stopping.changed() => {
-            session.close(ErrorCode(0), b"the server stops").await;
+            // Before the streams are dropped: whoever hears of those first does not hear why.
+            session.close(codes::STOPPING, b"the server stops").await;
         }
     }
 }

@@ -1,25 +1,22 @@
-//! Connecting: the first TCP connection and its handshake, then joining more.
+//! A client's options, connecting, and joining more TCP connections.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::BytesMut;
 use rustls::pki_types::ServerName;
 use tcpls_core::config::Config;
-use tcpls_core::connection::Connection;
 use tcpls_core::crypto::rustls::RustlsClient;
+use tcpls_core::error::OpenTcpError;
 use tcpls_core::wire::ids::ConnectionId;
-use tokio::net::TcpStream;
 
-use super::advice::{AddressPolicy, Advice};
-use super::driver::Driver;
+use super::advice::AddressPolicy;
 use super::error::{AddTcpError, ConnectError};
-use super::os::{now, seed};
-use super::paths::{Joining, Keep, Path};
+use super::os::now;
 use super::session::Session;
-use super::shared::{Handle, Shared};
-use super::socket::{Socket, SocketOptions, connect};
+use super::shared::Joining;
+use super::socket::{SocketOptions, connect};
+use super::start::Start;
+use crate::dial::{DialOptions, Path};
 
 /// How a client connects.
 #[derive(Clone, Debug)]
@@ -32,13 +29,11 @@ pub struct ClientOptions {
     pub config: Arc<Config>,
     /// How sockets are tuned.
     pub socket: SocketOptions,
-    /// How long to wait for one TCP connection to one address.
-    pub connect_timeout: Duration,
-    /// The local address of the first TCP connection; `None` leaves it to the routes.
-    pub local: Option<SocketAddr>,
-    /// What the session does by itself when TCP connections are lost. Without any, it waits as long as
-    /// [`Config::session_timeout`] says.
-    pub keep: Keep,
+    /// Local addresses to connect from, each together with each of the server's of the same family. None leaves it to the
+    /// routes.
+    pub locals: Vec<IpAddr>,
+    /// What is dialled when, at the start and when TCP connections are lost.
+    pub dial: DialOptions,
     /// Which of the addresses that the server advertises may be connected to.
     pub addresses: AddressPolicy,
 }
@@ -51,36 +46,31 @@ impl ClientOptions {
             server_name,
             config: Arc::default(),
             socket: SocketOptions::default(),
-            connect_timeout: Duration::from_secs(5),
-            local: None,
-            keep: Keep::default(),
+            locals: Vec::new(),
+            dial: DialOptions::default(),
             addresses: AddressPolicy::default(),
         }
     }
 }
 
 impl Session {
-    /// Connects to the first of `addresses` that can be connected to, and starts a session there. To be called within a
-    /// tokio runtime, which the session's task then runs on.
+    /// Starts a session with the server that has these addresses. They are dialled one after the other without waiting for
+    /// long, in turns of families (RFC 8305); the first that connects gets a TLS handshake, and another one if that makes no
+    /// progress. With [`Keep::Paths`] the other addresses are joined in the background, as far as the session may have so
+    /// many TCP connections. An address that is given twice is connected to twice. To be called within a tokio runtime,
+    /// which the session's task then runs on.
     ///
     /// A server that does not speak TCPLS gives a session all the same: see [`Session::is_tcpls`].
     ///
+    /// [`Keep::Paths`]: crate::dial::Keep::Paths
+    ///
     /// # Errors
-    /// See [`ConnectError`].
+    /// See [`ConnectError`]: what went wrong with each of them.
     pub async fn connect(addresses: &[SocketAddr], options: ClientOptions) -> Result<Self, ConnectError> {
-        let tls = options.tls.handshake(options.server_name.clone()).map_err(ConnectError::Tls)?;
-        let (remote, stream) = connect_to_one(addresses, &options).await?;
-        let conn = Connection::client(now(), options.config, tls, seed());
-        let advice = Advice::new(options.addresses, remote);
-        let joining =
-            Joining { socket: options.socket, connect_timeout: options.connect_timeout, keep: options.keep, advice };
-        let shared = Shared::new(conn, Some(joining));
-        let session = Self::new(Handle::new(shared.clone()));
-        let path = Path { remote, local: options.local };
-        shared.with(|state| state.paths.set(ConnectionId::FIRST, path));
-        tokio::spawn(Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, BytesMut::new())));
-        session.wait_established().await.map_err(ConnectError::Handshake)?;
-        Ok(session)
+        match Path::pairs(addresses, &options.locals).as_slice() {
+            [] => Err(ConnectError::NoAddress),
+            paths => Start::new(paths, options).run().await,
+        }
     }
 
     /// Makes another TCP connection to `remote`, from `local` if that is given, and joins it to the session. Waits until it
@@ -89,46 +79,44 @@ impl Session {
     /// # Errors
     /// See [`AddTcpError`]. A token is spent only once TCP is connected.
     pub async fn add_tcp(&self, remote: SocketAddr, local: Option<SocketAddr>) -> Result<ConnectionId, AddTcpError> {
-        let server = || AddTcpError::Session(tcpls_core::error::OpenTcpError::Server);
-        let joining = self.handle().joining().ok_or_else(server)?;
-        let stream = connect(remote, local, joining.connect_timeout, &joining.socket)
-            .await
-            .map_err(|error| AddTcpError::Tcp(remote, error))?;
-        let (tcp, joined) = self.handle().with(|state| state.open_tcp(stream, Path { remote, local }))?;
+        let joining = self.handle().joining().ok_or(AddTcpError::Session(OpenTcpError::Server))?;
+        self.handle().with(|state| state.check_room())?;
+        let path = Path { remote, local };
+        let connected = tokio::time::timeout(joining.connect_timeout, connect(path, &joining.socket)).await;
+        let stream = connected.unwrap_or_else(|elapsed| Err(elapsed.into()));
+        let stream = stream.map_err(|error| AddTcpError::Tcp(remote, error))?;
+        let (tcp, joined) = self.handle().with(|state| state.open_tcp(stream, path))?;
         match joined.await {
             Ok(Ok(())) => Ok(tcp),
             Ok(Err(fault)) => Err(AddTcpError::Join(fault)),
             Err(_) => Err(AddTcpError::Closed),
         }
     }
-}
 
-impl Session {
-    /// Like [`Session::add_tcp`], to an address that the server advertises and [`ClientOptions::addresses`] allows; 16 in a
-    /// minute at the most.
+    /// Has the session keep one more TCP connection, to `remote`, from `local` if that is given. Does not wait for it: see
+    /// [`Session::paths`] and [`Session::path_failures`]. On a server, without effect.
+    pub fn add_path(&self, remote: SocketAddr, local: Option<SocketAddr>) {
+        self.handle().with(|state| {
+            if let Some(dialer) = &mut state.dialer {
+                dialer.add(now(), Path { remote, local });
+                state.wake_task();
+            }
+        });
+    }
+
+    /// Has the session keep a TCP connection to an address that the server advertises and [`ClientOptions::addresses`] allows;
+    /// 16 new ones in a minute at the most. Like [`Session::add_path`], it does not wait, and it is [`DialOptions::keep`] that
+    /// says when the address is dialled.
     ///
     /// # Errors
-    /// See [`AddTcpError`]; [`AddTcpError::NotAllowed`] if it is not advertised, or not allowed.
-    pub async fn add_advertised(&self, address: SocketAddr) -> Result<ConnectionId, AddTcpError> {
+    /// [`AddTcpError::NotAllowed`] if it is not advertised, or not allowed.
+    pub fn add_advertised(&self, address: SocketAddr) -> Result<(), AddTcpError> {
         let is_advertised = self.peer_addresses().contains(&address);
         let allows = |joining: &Joining| is_advertised && joining.advice.allows(now(), address);
         if !self.handle().joining().is_some_and(allows) {
             return Err(AddTcpError::NotAllowed(address));
         }
-        self.add_tcp(address, None).await
+        self.add_path(address, None);
+        Ok(())
     }
-}
-
-async fn connect_to_one(
-    addresses: &[SocketAddr],
-    options: &ClientOptions,
-) -> Result<(SocketAddr, TcpStream), ConnectError> {
-    let mut failure = ConnectError::NoAddress;
-    for remote in addresses {
-        match connect(*remote, options.local, options.connect_timeout, &options.socket).await {
-            Ok(stream) => return Ok((*remote, stream)),
-            Err(error) => failure = ConnectError::Tcp(*remote, error),
-        }
-    }
-    Err(failure)
 }

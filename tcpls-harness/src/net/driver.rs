@@ -15,12 +15,13 @@ use tcpls_core::wire::ids::ConnectionId;
 use tokio::time::Sleep;
 
 use super::claims::Claimant;
-use super::keeper::keep;
+use super::dials::Dials;
 use super::leaving::Leaving;
 use super::os::{instant, now};
-use super::shared::{Input, Shared};
+use super::shared::{Input, Shared, State};
 use super::socket::Socket;
 use super::tcp_info::tcp_info;
+use crate::dial::{Action, Dialer};
 
 /// Turns after which other tasks get their chance.
 const MAX_TURNS: usize = 16;
@@ -35,6 +36,8 @@ pub(crate) struct Driver {
     sockets: Vec<(ConnectionId, Socket)>,
     claimants: Vec<Claimant>,
     leaving: Vec<Leaving>,
+    /// Client, from the end of the handshake on.
+    dials: Option<Dials>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -42,7 +45,8 @@ impl Driver {
     /// A driver for a session whose TCP connection `tcp` has this socket; what the socket has read is acted on first.
     pub(crate) fn new(shared: Arc<Shared>, tcp: ConnectionId, socket: Socket) -> Self {
         let timer = Box::pin(tokio::time::sleep_until(instant(now()).into()));
-        let mut driver = Self { shared, sockets: Vec::new(), claimants: Vec::new(), leaving: Vec::new(), timer };
+        let (sockets, claimants, leaving) = (Vec::new(), Vec::new(), Vec::new());
+        let mut driver = Self { shared, sockets, claimants, leaving, dials: None, timer };
         driver.attach(tcp, socket);
         driver
     }
@@ -67,6 +71,7 @@ impl Driver {
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
         self.take_inbox(cx);
         self.check_time();
+        self.dial(cx);
         let read = self.read(cx);
         let claimed = self.settle_claims(cx);
         self.take_discarded(cx);
@@ -77,9 +82,9 @@ impl Driver {
 
     /// The waker is left first: what the application does from here on is not missed.
     fn take_inbox(&mut self, cx: &Context<'_>) {
-        let (inbox, redials) = self.shared.drive(|state| {
+        let inbox = self.shared.drive(|state| {
             state.attend(cx.waker());
-            (std::mem::take(&mut state.inbox), state.paths.take_due())
+            std::mem::take(&mut state.inbox)
         });
         for input in inbox {
             match input {
@@ -87,11 +92,48 @@ impl Driver {
                 Input::Join(stream, join, input) => {
                     self.claimants.push(Claimant::new(&self.shared, stream, join, input));
                 }
+                Input::Dial(dials) => self.dials = Some(dials),
                 Input::Reset(tcp) => self.reset(tcp),
             }
         }
-        for redial in redials {
-            tokio::spawn(keep(Arc::downgrade(&self.shared), redial));
+    }
+
+    /// Tells the dialer what became of sockets, and does what it wants.
+    fn dial(&mut self, cx: &mut Context<'_>) {
+        loop {
+            let Some(dials) = &mut self.dials else { return };
+            while let Poll::Ready((attempt, path, outcome)) = dials.poll(cx) {
+                if !self.shared.drive(|state| state.note_dialed(attempt, path, outcome)) {
+                    dials.abandon(attempt);
+                }
+            }
+            let actions = self.shared.drive(State::dial);
+            if actions.is_empty() {
+                return;
+            }
+            actions.into_iter().for_each(|action| self.obey(action));
+        }
+    }
+
+    fn obey(&mut self, action: Action) {
+        let Some(dials) = &mut self.dials else { return };
+        match action {
+            Action::Connect { attempt, path } => dials.connect(attempt, path),
+            Action::Abandon { attempt, timed_out } => {
+                let path = dials.abandon(attempt).filter(|_| timed_out);
+                self.shared.drive(|state| path.into_iter().for_each(|path| state.note_timed_out(path)));
+            }
+            Action::Join { attempt, zero_rtt } => {
+                let Some(stream) = dials.take(attempt) else { return };
+                if let Some(tcp) = self.shared.drive(|state| state.join(attempt, zero_rtt)) {
+                    self.attach(tcp, Socket::new(stream, Default::default()));
+                }
+            }
+            Action::Reset { tcp } => self.reset(tcp),
+            // There may be no other left, and then it is the one to stay.
+            Action::Retire { tcp } => _ = self.shared.drive(|state| state.conn.retire_tcp(now(), tcp)),
+            // These belong to the start.
+            Action::Handshake { .. } | Action::GiveUp => {}
         }
     }
 
@@ -206,7 +248,8 @@ impl Driver {
     fn arm(&mut self, cx: &mut Context<'_>) -> bool {
         let leaving = self.leaving.iter().map(Leaving::deadline).min();
         let deadline: Option<Time> = self.shared.drive(|state| {
-            state.asleep_until = state.conn.poll_timeout().into_iter().chain(leaving).min();
+            let dialer = state.dialer.as_ref().and_then(Dialer::poll_timeout);
+            state.asleep_until = state.conn.poll_timeout().into_iter().chain(leaving).chain(dialer).min();
             state.asleep_until
         });
         let Some(deadline) = deadline.map(|at| instant(at).into()) else { return false };

@@ -1,36 +1,44 @@
 //! What can go wrong between an application and its session, and what to do about it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::{error, fmt, io};
 
 use tcpls_core::error::{CloseReason, HandshakeError, OpenTcpError, TcpFault};
+
+use crate::dial::Path;
 
 /// Why no session came about.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// No address was given.
+    /// No address was given, or none that fits the local ones.
     NoAddress,
-    /// None of the addresses could be connected to; these are the last one and its error.
-    Tcp(SocketAddr, io::Error),
     /// The TLS configuration can't be used for this server.
     Tls(HandshakeError),
-    /// The handshake failed, was refused, or took too long.
-    Handshake(CloseReason),
+    /// Every path was tried; what went wrong with each.
+    Paths(Vec<PathFailure>),
 }
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoAddress => f.write_str("no address to connect to: give at least one"),
-            Self::Tcp(address, error) => {
-                write!(
-                    f,
-                    "can't connect to {address}: {error}; is a server listening there, and let through by firewalls?"
-                )
-            }
             Self::Tls(error) => write!(f, "the TLS configuration can't be used: {error}"),
-            Self::Handshake(reason) => write!(f, "no session: {reason}"),
+            Self::Paths(failures) => {
+                if let [failure] = failures.as_slice() {
+                    failure.fmt(f)?;
+                } else {
+                    write!(f, "no session over any of {} paths", failures.len())?;
+                    failures.iter().try_for_each(|failure| write!(f, "\n  {failure}"))?;
+                }
+                let nobody = failures.iter().all(|failure| matches!(failure.fault, PathFault::Tcp(_)));
+                if nobody {
+                    f.write_str("; is a server listening there, and let through by firewalls?")
+                } else {
+                    Ok(())
+                }
+            }
         }
     }
 }
@@ -38,9 +46,37 @@ impl fmt::Display for ConnectError {
 impl error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::Tcp(_, error) => Some(error),
             Self::Tls(error) => Some(error),
             _ => None,
+        }
+    }
+}
+
+/// What went wrong on one path.
+#[derive(Clone, Debug)]
+pub struct PathFailure {
+    /// Between which addresses.
+    pub path: Path,
+    /// What.
+    pub fault: PathFault,
+}
+
+/// What can go wrong on a path before there is a TCP connection of the session's on it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum PathFault {
+    /// TCP could not be connected.
+    Tcp(Arc<io::Error>),
+    /// The handshake failed, was refused, or took too long.
+    Handshake(CloseReason),
+}
+
+impl fmt::Display for PathFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path;
+        match &self.fault {
+            PathFault::Tcp(error) => write!(f, "can't connect to {path}: {error}"),
+            PathFault::Handshake(reason) => write!(f, "no session with {path}: {reason}"),
         }
     }
 }
@@ -55,6 +91,8 @@ pub enum AddTcpError {
     NotAllowed(SocketAddr),
     /// The session can't take another TCP connection now.
     Session(OpenTcpError),
+    /// The session has as many TCP connections as it may have, which is so many.
+    Limit(usize),
     /// The TCP connection was made, but did not become part of the session.
     Join(TcpFault),
     /// The session ended while it was being joined.
@@ -72,6 +110,9 @@ impl fmt::Display for AddTcpError {
                 f.write_str("no token left to join with: wait for Event::TokensAvailable")
             }
             Self::Session(error) => error.fmt(f),
+            Self::Limit(limit) => {
+                write!(f, "the session may have {limit} TCP connections, and has them: retire one first")
+            }
             Self::Join(fault) => write!(f, "the join failed ({fault}); try again or over another path"),
             Self::Closed => f.write_str("the session ended meanwhile"),
         }

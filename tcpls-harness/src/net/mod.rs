@@ -4,9 +4,9 @@
 //! | --- | --- |
 //! | `session` | [`Session`]: streams, TCP connections, addresses, events, the end |
 //! | `stream` | [`Stream`] and its halves, as `AsyncRead` and `AsyncWrite` or chunk by chunk without copying |
-//! | `client` | connecting, joining more TCP connections |
+//! | `client`, `start` | connecting, joining more TCP connections |
 //! | `advice` | which of the addresses that a server advertises may be connected to |
-//! | `paths`, `keeper` | which paths are in use; trying those again that were lost |
+//! | `dials` | the sockets of what [`crate::dial`] decides |
 //! | `listener` | accepting sessions, bringing joins to the session they belong to |
 //! | `driver` | the task: what sockets, timers and the application do becomes calls on the state machine |
 //! | `shared` | what the task and the application's handles share: the state machine, and who waits for what |
@@ -19,25 +19,24 @@
 mod advice;
 mod claims;
 mod client;
+mod dials;
 mod driver;
 mod error;
-mod keeper;
 mod leaving;
 mod listener;
 mod os;
 mod pace;
-mod paths;
 mod session;
 mod shared;
 mod socket;
+mod start;
 mod stream;
 mod tcp_info;
 
 pub use self::advice::AddressPolicy;
 pub use self::client::ClientOptions;
-pub use self::error::{AddTcpError, ConnectError, ListenError, SessionClosed};
+pub use self::error::{AddTcpError, ConnectError, ListenError, PathFailure, PathFault, SessionClosed};
 pub use self::listener::{Listener, ServerOptions};
-pub use self::paths::Keep;
-pub use self::session::{Events, Session};
+pub use self::session::{Events, PathFailures, Session};
 pub use self::socket::SocketOptions;
 pub use self::stream::{RecvStream, SendStream, Stream};

@@ -4,15 +4,18 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::task::Poll;
 
+use tcpls_core::connection::schedule::Scheduler;
 use tcpls_core::error::{AddressError, CloseReason, OpenStreamError, TcpError};
 use tcpls_core::event::{Established, Event};
 use tcpls_core::stats::Stats;
 use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode};
 use tokio::sync::broadcast;
 
+use super::error::PathFailure;
 use super::os::now;
 use super::shared::{Handle, Input, State};
 use super::stream::Stream;
+use crate::dial::{Dialer, Path, PathStatus};
 
 /// A session, over one or more TCP connections. Made by [`Session::connect`] or [`Listener::accept`].
 ///
@@ -100,6 +103,31 @@ impl Session {
     /// Everything that happens from now on.
     pub fn events(&self) -> Events {
         Events { receiver: self.handle.with(|state| state.subscribe()) }
+    }
+
+    /// Client: the pairs of addresses that the session knows, and which TCP connections are in use on them.
+    pub fn paths(&self) -> Vec<PathStatus> {
+        self.handle.with(|state| state.dialer.iter().flat_map(Dialer::paths).collect())
+    }
+
+    /// Client: on which path a TCP connection is that is in use.
+    pub fn path_of(&self, tcp: ConnectionId) -> Option<Path> {
+        self.paths().into_iter().find(|status| status.tcp == Some(tcp)).map(|status| status.path)
+    }
+
+    /// Client: what goes wrong from now on when the session makes TCP connections by itself. It tries again.
+    pub fn path_failures(&self) -> PathFailures {
+        PathFailures { receiver: self.handle.with(|state| state.subscribe_to_failures()) }
+    }
+
+    /// How many TCP connections the session may have at the same time.
+    pub fn max_tcp_connections(&self) -> usize {
+        self.handle.with(|state| state.conn.max_tcp_connections())
+    }
+
+    /// Chooses how stream data is spread over TCP connections; from the next record on.
+    pub fn set_scheduler(&self, scheduler: Box<dyn Scheduler>) {
+        self.command(|state| state.conn.set_scheduler(scheduler));
     }
 
     /// Counters of everything, as they are now.
@@ -234,6 +262,25 @@ impl Events {
                 Ok(event) => return Some(event),
                 Err(broadcast::error::TryRecvError::Lagged(_)) => {}
                 Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// What goes wrong when a session makes TCP connections by itself, from [`Session::path_failures`] on.
+#[derive(Debug)]
+pub struct PathFailures {
+    receiver: broadcast::Receiver<PathFailure>,
+}
+
+impl PathFailures {
+    /// Waits for the next; `None` once the session is over. Who lags far behind misses the oldest.
+    pub async fn next(&mut self) -> Option<PathFailure> {
+        loop {
+            match self.receiver.recv().await {
+                Ok(failure) => return Some(failure),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
             }
         }
     }

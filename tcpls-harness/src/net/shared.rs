@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tcpls_core::connection::Connection;
@@ -18,10 +19,12 @@ use tcpls_core::wire::ids::{ConnectionId, StreamId};
 use tokio::net::TcpStream;
 use tokio::sync::{broadcast, oneshot};
 
-use super::error::AddTcpError;
+use super::advice::Advice;
+use super::dials::Dials;
+use super::error::{AddTcpError, PathFailure, PathFault};
 use super::os::now;
-use super::paths::{Joining, Path, Paths};
-use super::socket::reset;
+use super::socket::{SocketOptions, reset};
+use crate::dial::{Action, AttemptId, Dialer, Path, SessionView};
 
 /// Events that a slow listener may lag behind before it misses the oldest.
 const EVENT_BACKLOG: usize = 256;
@@ -32,12 +35,21 @@ pub(crate) enum Input {
     Opened(ConnectionId, TcpStream),
     /// Server: a TCP connection that showed a token of this session, and what was read from it after its ClientHello.
     Join(TcpStream, Join, BytesMut),
+    /// Client: sockets that are being connected, or wait for their use.
+    Dial(Dials),
     /// Break a TCP connection, as a demonstration or a test wants it.
     Reset(ConnectionId),
 }
 
 /// The outcome of a join that has just begun.
 pub(crate) type Joined = oneshot::Receiver<Result<(), TcpFault>>;
+
+/// Client: what of the options is needed for TCP connections that the application adds.
+pub(crate) struct Joining {
+    pub(crate) socket: SocketOptions,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) advice: Advice,
+}
 
 /// One session's shared part.
 pub(crate) struct Shared {
@@ -60,8 +72,8 @@ pub(crate) struct State {
     pub(crate) asleep_until: Option<Time>,
     /// The local address of the first TCP connection.
     pub(crate) local: Option<SocketAddr>,
-    /// Client: which path each TCP connection runs on, and which are to be tried again.
-    pub(crate) paths: Paths,
+    /// Client, from the end of the handshake on: which path each TCP connection runs on, and what is dialled when.
+    pub(crate) dialer: Option<Dialer>,
     task: Option<Waker>,
     task_ended: bool,
     readers: BTreeMap<StreamId, Waker>,
@@ -75,6 +87,7 @@ pub(crate) struct State {
     closed: Option<CloseReason>,
     /// `None` once the last event was sent.
     events: Option<broadcast::Sender<Event>>,
+    failures: Option<broadcast::Sender<PathFailure>>,
     handles: usize,
     to_wake: Vec<Waker>,
 }
@@ -88,7 +101,7 @@ impl Shared {
             with_room: Vec::new(),
             paused: Vec::new(),
             asleep_until: None,
-            paths: Paths::default(),
+            dialer: None,
             local: None,
             task: None,
             task_ended: false,
@@ -101,6 +114,7 @@ impl Shared {
             established: None,
             closed: None,
             events: Some(broadcast::Sender::new(EVENT_BACKLOG)),
+            failures: Some(broadcast::Sender::new(EVENT_BACKLOG)),
             handles: 0,
             to_wake: Vec::new(),
         };
@@ -146,7 +160,9 @@ impl State {
     /// Acts on what the state machine has to say.
     fn hear(&mut self) {
         while let Some(event) = self.conn.poll_event() {
-            self.paths.hear(&event);
+            if let Some(dialer) = &mut self.dialer {
+                dialer.handle_event(now(), &event);
+            }
             match &event {
                 Event::Stream(event) => {
                     self.hear_stream(*event);
@@ -160,13 +176,13 @@ impl State {
                 Event::Closed { reason } => self.hear_closed(reason.clone()),
                 _ => {}
             }
-            if self.paths.has_due() {
+            if self.dialer.is_some() {
                 self.wake_task();
             }
             let last = matches!(event, Event::Closed { .. });
             _ = self.events.as_ref().map(|events| events.send(event));
             if last {
-                self.events = None;
+                (self.events, self.failures) = (None, None);
             }
         }
     }
@@ -251,7 +267,7 @@ impl State {
     /// The task is gone: the sockets are closed.
     pub(crate) fn end_task(&mut self) {
         self.task_ended = true;
-        self.events = None;
+        (self.events, self.failures) = (None, None);
         self.joins.clear();
         self.wake_all();
     }
@@ -274,13 +290,36 @@ impl State {
         self.events.as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe)
     }
 
+    pub(crate) fn subscribe_to_failures(&self) -> broadcast::Receiver<PathFailure> {
+        self.failures.as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe)
+    }
+
+    pub(crate) fn note_timed_out(&self, path: Path) {
+        let error = Arc::new(std::io::ErrorKind::TimedOut.into());
+        self.note_failure(PathFailure { path, fault: PathFault::Tcp(error) });
+    }
+
+    fn note_failure(&self, failure: PathFailure) {
+        // Nobody need listen.
+        _ = self.failures.as_ref().map(|failures| failures.send(failure));
+    }
+
+    /// Whether the session may have one more TCP connection.
+    pub(crate) fn check_room(&self) -> Result<(), AddTcpError> {
+        let limit = self.conn.max_tcp_connections();
+        if self.conn.tcp_connections().count() < limit { Ok(()) } else { Err(AddTcpError::Limit(limit)) }
+    }
+
     /// Spends a token on a TCP connection that is established, and hands its socket to the session's task.
     pub(crate) fn open_tcp(&mut self, stream: TcpStream, path: Path) -> Result<(ConnectionId, Joined), AddTcpError> {
-        match self.conn.open_tcp(now()) {
+        let zero_rtt = self.dialer.as_ref().is_none_or(|dialer| dialer.zero_rtt(path));
+        match self.conn.open_tcp_with(now(), zero_rtt) {
             Ok(tcp) => {
                 let (sender, receiver) = oneshot::channel();
                 self.joins.insert(tcp, sender);
-                self.paths.set(tcp, path);
+                if let Some(dialer) = &mut self.dialer {
+                    dialer.adopt(now(), path, tcp);
+                }
                 self.inbox.push(Input::Opened(tcp, stream));
                 self.wake_task();
                 Ok((tcp, receiver))
@@ -290,6 +329,37 @@ impl State {
                 Err(AddTcpError::Session(error))
             }
         }
+    }
+
+    /// What the dialer wants done now.
+    pub(crate) fn dial(&mut self) -> Vec<Action> {
+        let Some(dialer) = &mut self.dialer else { return Vec::new() };
+        dialer.advance(now(), SessionView::of(&self.conn));
+        std::iter::from_fn(|| dialer.poll_action()).collect()
+    }
+
+    /// What came of connecting; whether the socket is wanted.
+    pub(crate) fn note_dialed(&mut self, attempt: AttemptId, path: Path, outcome: std::io::Result<()>) -> bool {
+        let Some(dialer) = &mut self.dialer else { return false };
+        match outcome {
+            Ok(()) => dialer.handle_connected(now(), attempt),
+            Err(error) => {
+                dialer.handle_failed(now(), attempt);
+                self.note_failure(PathFailure { path, fault: PathFault::Tcp(Arc::new(error)) });
+                false
+            }
+        }
+    }
+
+    /// Spends a token on what the dialer has connected.
+    pub(crate) fn join(&mut self, attempt: AttemptId, zero_rtt: bool) -> Option<ConnectionId> {
+        let opened = self.conn.open_tcp_with(now(), zero_rtt);
+        let dialer = self.dialer.as_mut()?;
+        match opened {
+            Ok(tcp) => dialer.handle_joining(attempt, tcp),
+            Err(_) => dialer.handle_failed(now(), attempt),
+        }
+        opened.ok()
     }
 
     pub(crate) fn wait_readable(&mut self, id: StreamId, waker: &Waker) {

@@ -3,10 +3,9 @@
 //! Knows nothing of sessions. Used by the driver, which alone owns sockets once they belong to a session.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use socket2::SockRef;
@@ -15,6 +14,7 @@ use tokio::io::AsyncWrite;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::pace::Pace;
+use crate::dial::Path;
 
 /// A socket that reads much gets buffers up to this size; also the most that is read in one turn.
 pub(crate) const MAX_READ: usize = 256 * 1024;
@@ -56,18 +56,13 @@ impl SocketOptions {
     }
 }
 
-/// Connects to `remote`, from `local` if that is given, within `timeout`.
-pub(crate) async fn connect(
-    remote: SocketAddr,
-    local: Option<SocketAddr>,
-    timeout: Duration,
-    options: &SocketOptions,
-) -> io::Result<TcpStream> {
-    let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(local) = local {
+/// Connects, for as long as the kernel tries.
+pub(crate) async fn connect(path: Path, options: &SocketOptions) -> io::Result<TcpStream> {
+    let socket = if path.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(local) = path.local {
         socket.bind(local)?;
     }
-    let stream = tokio::time::timeout(timeout, socket.connect(remote)).await??;
+    let stream = socket.connect(path.remote).await?;
     options.apply(&stream);
     Ok(stream)
 }

@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tcpls_core::error::CloseReason;
 use tcpls_core::event::Event;
-use tcpls_harness::net::{AddTcpError, AddressPolicy, ClientOptions, ConnectError, Listener, ServerOptions, Session};
+use tcpls_harness::dial::Keep;
+use tcpls_harness::net::{
+    AddTcpError, AddressPolicy, ClientOptions, ConnectError, Listener, PathFailure, PathFault, ServerOptions, Session,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -146,8 +149,11 @@ async fn an_overheard_token_is_worth_an_alert_and_soon_a_reset() {
 #[tokio::test]
 async fn a_client_follows_no_advertisement_that_its_policy_does_not_allow() {
     let mut server = Server::start();
-    let (address, other) = (server.addresses[0], server.addresses[1]);
-    let (client, accepted) = server.pair(address).await;
+    let (first, other) = ([server.addresses[0]], server.addresses[1]);
+    let mut options = server.options();
+    options.dial.keep = Keep::Paths;
+    let (client, accepted) = tokio::join!(Session::connect(&first, options), server.listener.accept());
+    let client = client.unwrap();
     let mut events = client.events();
     let inside: SocketAddr = "169.254.169.254:80".parse().unwrap();
     accepted.advertise(inside).unwrap();
@@ -156,11 +162,12 @@ async fn a_client_follows_no_advertisement_that_its_policy_does_not_allow() {
         events.next().await.unwrap();
     }
     for refused in [inside, "127.0.0.1:1".parse().unwrap()] {
-        assert!(
-            matches!(client.add_advertised(refused).await, Err(AddTcpError::NotAllowed(address)) if address == refused)
-        );
+        assert!(matches!(client.add_advertised(refused), Err(AddTcpError::NotAllowed(address)) if address == refused));
     }
-    client.add_advertised(other).await.unwrap();
+    client.add_advertised(other).unwrap();
+    while client.tcp_connections().len() < 2 {
+        events.next().await.unwrap();
+    }
     assert_eq!(client.tcp_connections().len(), 2);
 }
 
@@ -176,7 +183,7 @@ async fn an_application_may_allow_no_advertised_address_at_all() {
     let mut events = client.events();
     accepted.advertise(victims).unwrap();
     while !matches!(events.next().await.unwrap(), Event::AddressAdvertised { .. }) {}
-    assert!(matches!(client.add_advertised(victims).await, Err(AddTcpError::NotAllowed(_))));
+    assert!(matches!(client.add_advertised(victims), Err(AddTcpError::NotAllowed(_))));
 }
 
 /// Something on the path that resets every TCP connection on which TCPLS is spoken of.
@@ -208,7 +215,9 @@ async fn a_middlebox_that_resets_what_speaks_of_tcpls_gets_plain_tls_only_if_the
     let seen = Arc::new(AtomicUsize::new(0));
     let address = middlebox(server.addresses[0], seen.clone()).await;
     let outcome = Session::connect(&[address], server.options()).await;
-    assert!(matches!(outcome, Err(ConnectError::Handshake(CloseReason::LostInHandshake(_)))), "{outcome:?}");
+    let Err(ConnectError::Paths(failures)) = outcome else { panic!("{outcome:?}") };
+    let lost = |failure: &PathFailure| matches!(failure.fault, PathFault::Handshake(CloseReason::LostInHandshake(_)));
+    assert!(!failures.is_empty() && failures.iter().all(lost), "{failures:?}");
     assert_eq!(seen.load(Ordering::Relaxed), 1, "nothing was tried behind the application's back");
     let options = server.options();
     let plainly = ClientOptions { tls: options.tls.without_tcpls().unwrap(), ..options };

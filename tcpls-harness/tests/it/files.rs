@@ -4,7 +4,6 @@ use std::path::Path;
 
 use clap::Parser;
 use tcpls_core::error::{CloseReason, ReadError};
-use tcpls_core::wire::ids::ErrorCode;
 use tcpls_harness::cli::{get, serve};
 use tcpls_harness::hq;
 use tcpls_harness::net::{ClientOptions, Session};
@@ -142,10 +141,33 @@ async fn a_server_that_stops_tells_its_clients() {
     let (_, mut answer) = hq::ask(session.open_stream().await.unwrap(), "/missing", false).await.unwrap();
     assert_eq!(answer.read_chunk(1).await, Err(ReadError::Reset(hq::codes::NOT_FOUND)));
     stop.send(()).unwrap();
-    let reason = CloseReason::Peer { error: ErrorCode(0), reason: b"the server stops".to_vec() };
+    let reason = CloseReason::Peer { error: hq::codes::STOPPING, reason: b"the server stops".to_vec() };
     assert_eq!(session.closed().await, reason);
     running.await.unwrap();
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_file_that_a_stopping_server_breaks_off_says_so() {
+    let directory = Directory::new("stop-busy");
+    std::fs::create_dir_all(directory.path().join("root")).unwrap();
+    std::fs::write(directory.path().join("root/large"), vec![7; 256 << 20]).unwrap();
+    let (root, ca) = (directory.path().join("root"), directory.path().join("ca.pem"));
+    let (root, ca) = (root.to_str().unwrap(), ca.to_str().unwrap());
+    let line = ["serve", "--listen", "127.0.0.1:0", "--root", root, "--ca-out", ca, "--json"];
+    let server = serve::Server::start(&ServeLine::parse_from(line).args).unwrap();
+    let connect = [server.addresses()[0].to_string()];
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(async { _ = stopped.await }));
+    let (path, out) = (directory.path().to_owned(), directory.path().join("out"));
+    let fetching = tokio::spawn(async move { fetch(&path, &connect, &[], &["/large".to_owned()]).await });
+    while std::fs::read_dir(&out).map_or(0, Iterator::count) == 0 {
+        tokio::task::yield_now().await;
+    }
+    stop.send(()).unwrap();
+    let report = fetching.await.unwrap();
+    assert!(report.failures[0].error.contains("the server stops"), "{report:?}");
+    running.await.unwrap();
 }
 
 /// Asks `server` for a file over plain TLS.

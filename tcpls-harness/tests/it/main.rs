@@ -7,6 +7,7 @@
 mod attacks;
 mod files;
 mod openssl;
+mod paths;
 mod plain;
 mod sessions;
 mod support;

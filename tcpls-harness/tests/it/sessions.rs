@@ -7,7 +7,8 @@ use ring::digest::{SHA256, digest};
 use tcpls_core::error::{CloseReason, ReadError, TcpFault, WriteError};
 use tcpls_core::event::Event;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
-use tcpls_harness::net::{AddTcpError, ClientOptions, ConnectError, Keep, Session};
+use tcpls_harness::dial::Keep;
+use tcpls_harness::net::{AddTcpError, ClientOptions, ConnectError, PathFault, Session};
 use tcpls_harness::tls::Trust;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -254,18 +255,26 @@ async fn errors_say_what_went_wrong() {
     let mut server = Server::start();
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = Session::connect(&[nobody], server.options()).await.unwrap_err();
-    assert!(matches!(&error, ConnectError::Tcp(address, _) if *address == nobody), "{error}");
+    assert!(error.to_string().contains(&nobody.to_string()), "{error}");
     let error = Session::connect(&[], server.options()).await.unwrap_err();
     assert!(matches!(error, ConnectError::NoAddress));
 
     let mut stranger = server.options();
     stranger.server_name = "stranger.example".try_into().unwrap();
-    let error = Session::connect(&server.addresses, stranger).await.unwrap_err();
-    assert!(matches!(error, ConnectError::Handshake(CloseReason::Handshake(_))), "{error}");
+    let error = Session::connect(&[server.addresses[0], nobody, server.addresses[1]], stranger).await.unwrap_err();
+    let ConnectError::Paths(failures) = &error else { panic!("{error}") };
+    let fault = |address| failures.iter().find(|failure| failure.path.remote == address).map(|failure| &failure.fault);
+    for address in &server.addresses {
+        assert!(matches!(fault(*address), Some(PathFault::Handshake(CloseReason::Handshake(_)))), "{error}");
+    }
+    assert!(matches!(fault(nobody), Some(PathFault::Tcp(_))), "{error}");
+    let order: Vec<_> = failures.iter().map(|failure| failure.path.remote).collect();
+    assert_eq!(order, [server.addresses[0], nobody, server.addresses[1]], "as they were given");
+    assert_eq!(error.to_string().lines().count(), 4, "each address with its reason: {error}");
     let mut protocol = server.options();
     protocol.tls = Trust::Anyone.client(&[b"another"]).unwrap();
     let error = Session::connect(&server.addresses, protocol).await.unwrap_err();
-    assert!(matches!(error, ConnectError::Handshake(_)), "{error}");
+    assert!(matches!(error, ConnectError::Paths(_)), "{error}");
 
     let (client, peer) = server.pair(server.addresses[0]).await;
     assert!(matches!(client.add_tcp(nobody, None).await, Err(AddTcpError::Tcp(..))));
@@ -295,11 +304,17 @@ async fn bytes_that_are_not_tls_get_an_alert() {
     assert_eq!(answer[..3], [21, 3, 3]);
 }
 
+fn keeping_paths(server: &Server) -> ClientOptions {
+    let mut options = server.options();
+    options.dial.keep = Keep::Paths;
+    options
+}
+
 #[tokio::test]
 async fn a_path_that_was_down_is_used_again_when_it_is_back() {
     let mut server = Server::start();
     let path = relay(server.addresses[0]);
-    let options = ClientOptions { keep: Keep::Paths, ..server.options() };
+    let options = keeping_paths(&server);
     let address = [path.address()];
     let (client, peer) = tokio::join!(Session::connect(&address, options), server.listener.accept());
     let client = client.unwrap();
@@ -321,7 +336,7 @@ async fn a_path_that_was_down_is_used_again_when_it_is_back() {
 #[tokio::test]
 async fn a_tcp_connection_that_was_retired_is_not_missed() {
     let mut server = Server::start();
-    let options = ClientOptions { keep: Keep::Paths, ..server.options() };
+    let options = keeping_paths(&server);
     let address = [server.addresses[0]];
     let (client, _peer) = tokio::join!(Session::connect(&address, options), server.listener.accept());
     let client = client.unwrap();

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tcpls_core::config::Config;
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ConnectionId;
-use tcpls_harness::net::{ClientOptions, Events, Keep, Listener, RecvStream, ServerOptions, Session};
+use tcpls_harness::dial::Keep;
+use tcpls_harness::net::{ClientOptions, Events, Listener, RecvStream, ServerOptions, Session};
 use tcpls_harness::relay::{PathOptions, Relay};
 use tcpls_harness::tls::{Identity, Trust};
 
@@ -37,8 +38,10 @@ impl Server {
     pub(crate) fn options(&self) -> ClientOptions {
         let tls = trust(&self.identity).client(&[PROTOCOL]).unwrap();
         // Tests say themselves when another TCP connection is to join; but for those that are about just that.
-        let options = ClientOptions { keep: Keep::Session, ..ClientOptions::new(tls, "localhost".try_into().unwrap()) };
-        ClientOptions { config: Arc::new(self.config.clone()), ..options }
+        let mut options = ClientOptions::new(tls, "localhost".try_into().unwrap());
+        options.dial.keep = Keep::Session;
+        options.config = Arc::new(self.config.clone());
+        options
     }
 
     /// A session's both ends.

@@ -1,11 +1,10 @@
 //! `tcpls perf client`.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Serialize;
-use tcpls_core::wire::ids::ErrorCode;
+use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tokio::task::JoinSet;
 
 use super::PROTOCOL;
@@ -14,6 +13,7 @@ use crate::cli::paths::{TrustArgs, add_tcp, connect, resolve, server_name};
 use crate::cli::report::TcpReport;
 use crate::cli::units::{bits_per_second, parse_size, rate, size, time};
 use crate::cli::{Outcome, report};
+use crate::dial::{DialOptions, Keep};
 use crate::net::{ClientOptions, Session};
 
 /// Measure a server
@@ -88,10 +88,7 @@ pub(super) async fn run(args: Args) -> Outcome {
     if args.tcp == 0 || args.streams == 0 {
         return Err("at least one TCP connection and one stream are needed: --tcp and --streams start at 1".into());
     }
-    let session = open(&args).await?;
-    let result = measure(&session, &args).await;
-    session.close(ErrorCode(0), b"").await;
-    let report = result?;
+    let report = report::or_error(run_all(&args).await, args.json)?;
     if args.json {
         report::json(&report);
     } else {
@@ -100,15 +97,30 @@ pub(super) async fn run(args: Args) -> Outcome {
     Ok(())
 }
 
+async fn run_all(args: &Args) -> Outcome<Report> {
+    let session = open(args).await?;
+    let result = measure(&session, args).await;
+    session.close(ErrorCode(0), b"").await;
+    result
+}
+
 async fn open(args: &Args) -> Outcome<Session> {
     let addresses = resolve(&args.connect).await?;
     let options = ClientOptions::new(args.trust.trust().client(&[PROTOCOL])?, server_name(&args.name)?);
-    let (session, first) = connect(&addresses, &options).await?;
-    let start = addresses.iter().position(|address| *address == first).unwrap_or(0);
-    let wanted = args.tcp.max(addresses.len());
-    let others: Vec<SocketAddr> = addresses.iter().copied().cycle().skip(start + 1).take(wanted - 1).collect();
-    for address in others {
-        add_tcp(&session, address).await.map_err(|error| format!("no TCP connection to {address}: {error}"))?;
+    let options = ClientOptions { dial: DialOptions { keep: Keep::Session, ..DialOptions::default() }, ..options };
+    let session = connect(&addresses, options).await?;
+    if !session.is_tcpls() {
+        return Ok(session); // measuring says why it can't
+    }
+    let (asked, limit) = (args.tcp.max(args.connect.len()), session.max_tcp_connections());
+    if asked > limit {
+        eprintln!("tcpls: both sides together allow {limit} TCP connections: measuring with those, not {asked}");
+    }
+    let first = session.path_of(ConnectionId::FIRST).map(|path| path.remote);
+    let start = addresses.iter().position(|address| Some(*address) == first).unwrap_or(0);
+    let used = &addresses[..args.connect.len().min(addresses.len())];
+    for address in used.iter().cycle().skip(start + 1).take(asked.min(limit) - 1) {
+        add_tcp(&session, *address).await.map_err(|error| format!("no TCP connection to {address}: {error}"))?;
     }
     Ok(session)
 }

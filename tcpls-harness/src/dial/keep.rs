@@ -1,0 +1,219 @@
+//! From the start on: pairs that are wanted get a TCP connection, lost and silent ones a new one. *Urgent* is when no TCP
+//! connection answers.
+//!
+//! Each join costs a token, and a server that hears nothing of it gives no other. So the last one is kept for urgent
+//! times, and then for pairs that have not swallowed one already, if there are any.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tcpls_core::error::TcpFault;
+use tcpls_core::time::Time;
+use tcpls_core::wire::ids::ConnectionId;
+
+use super::pair::{Attempt, Live, Pair, Stage};
+use super::{Action, Dialer, Keep, Path};
+
+/// How long a silent TCP connection may take to answer before another is dialled: most do, they were only slow.
+const GRACE: Duration = Duration::from_millis(200);
+/// How long the last token waits for a pair that can be relied upon. If there is none it waits too, for a TCP connection that
+/// is made later has more of the server's patience before it.
+const LAST_RESORT: Duration = Duration::from_secs(5);
+
+impl Dialer {
+    /// What is due for a session that is open.
+    pub(super) fn keep(&mut self, now: Time) {
+        self.note_urgency(now);
+        // One thing makes another possible; all of it is bounded by tokens and pauses.
+        let mut before = usize::MAX;
+        while before != self.actions.len() {
+            before = self.actions.len();
+            self.keep_pairs(now);
+        }
+    }
+
+    fn keep_pairs(&mut self, now: Time) {
+        for index in 0..self.pairs.len() {
+            if self.urgent_since.is_none() {
+                self.give_up_overdue(now, index);
+            }
+            if !self.wants(index) {
+                self.abandon_where(index, Attempt::is_idle);
+            } else if self.pairs[index].ready().is_some() && self.has_token(&self.pairs[index]) {
+                self.join(now, index);
+            } else if self.dial_deadline(index).is_some_and(|at| at <= now) {
+                self.redial(now, index);
+            }
+        }
+    }
+
+    /// When something of that changes by time alone.
+    pub(super) fn keep_deadline(&self) -> Option<Time> {
+        let dials = (0..self.pairs.len()).filter_map(|index| self.dial_deadline(index));
+        let last_resort = self.urgent_since.map(|since| since + LAST_RESORT);
+        dials.chain(last_resort.filter(|at| self.view.tokens == 1 && *at > self.advanced)).min()
+    }
+
+    /// Whether there should be a TCP connection on this pair, and none is or is about to be.
+    fn wants(&self, index: usize) -> bool {
+        let pair = &self.pairs[index];
+        let taken = pair.withdrawn || pair.answers() || pair.is_joining();
+        let has_room =
+            self.view.tcp_connections < self.view.limit || pair.live.is_some() || self.urgent_since.is_some();
+        !taken
+            && has_room
+            && match self.options.keep {
+                Keep::Nothing => false,
+                Keep::Session => self.is_stranded(),
+                Keep::Paths => self.is_stranded() || (!pair.parked && self.missing() > 0),
+            }
+    }
+
+    /// How many TCP connections there should be more.
+    fn missing(&self) -> usize {
+        self.target.saturating_sub(self.pairs.iter().filter(|pair| pair.answers() || pair.is_joining()).count())
+    }
+
+    fn is_stranded(&self) -> bool {
+        self.pairs.iter().all(|pair| pair.live.is_none())
+    }
+
+    /// When a pair that is wanted is to be dialled. Alternatives stand back for those before them, but not for long.
+    fn dial_deadline(&self, index: usize) -> Option<Time> {
+        let pair = &self.pairs[index];
+        let in_vain = pair.unused && !self.has_token(pair);
+        if !self.wants(index) || pair.ready().is_some() || in_vain {
+            return None;
+        }
+        let tries = |pair: &&Pair| pair.attempts.iter().any(Attempt::is_idle);
+        let stands_back =
+            self.urgent_since.is_none() && !tries(&pair) && self.pairs.iter().filter(tries).count() >= self.missing();
+        Some(if stands_back { pair.next.max(self.next_start) } else { pair.next })
+    }
+
+    fn redial(&mut self, now: Time, index: usize) {
+        if !self.pairs[index].attempts.iter().any(Attempt::is_idle) {
+            self.next_start = now + self.options.stagger;
+        }
+        self.dial(now, index);
+        let urgent = self.urgent_since.is_some();
+        self.pairs[index].pause(now, urgent, &self.options, &mut self.rng);
+    }
+
+    /// Whether the pair may have a token now.
+    fn has_token(&self, pair: &Pair) -> bool {
+        let is_trusted =
+            |pair: &Pair| pair.doubts == 0 && !pair.withdrawn && !pair.attempts.iter().any(Attempt::is_overdue);
+        match (self.view.tokens, self.urgent_since) {
+            (0, _) => false,
+            (1, None) => self.most_tokens <= 1, // a server that gives one at a time has one more soon
+            (1, Some(since)) => {
+                let only_chance = self.most_tokens <= 2 && !self.pairs.iter().any(is_trusted);
+                is_trusted(pair) || only_chance || since + LAST_RESORT <= self.advanced
+            }
+            _ => true,
+        }
+    }
+
+    fn join(&mut self, now: Time, index: usize) {
+        self.give_up_overdue(now, index);
+        let pair = &mut self.pairs[index];
+        let Some(at) = pair.ready() else { return };
+        let zero_rtt = self.options.zero_rtt && pair.zero_rtt;
+        let attempt = &mut pair.attempts[at];
+        (attempt.stage, attempt.since) = (Stage::Joining { tcp: None, overdue: false }, now);
+        self.actions.push_back(Action::Join { attempt: attempt.id, zero_rtt });
+        self.view.tokens -= 1;
+        self.view.tcp_connections += 1;
+    }
+
+    /// A join that nobody answers may hold data: it makes way for others.
+    fn give_up_overdue(&mut self, now: Time, index: usize) {
+        let urgent = self.urgent_since.is_some();
+        let pair = &mut self.pairs[index];
+        let overdue = pair.attempts.extract_if(.., |attempt| attempt.is_overdue());
+        let overdue: Vec<Attempt> = overdue.collect();
+        for attempt in overdue {
+            pair.note_doubt(now, urgent, &mut self.rng);
+            if let Stage::Joining { tcp: Some(tcp), .. } = attempt.stage {
+                self.actions.push_back(Action::Reset { tcp });
+            }
+        }
+    }
+
+    fn note_urgency(&mut self, now: Time) {
+        if self.pairs.iter().any(Pair::answers) {
+            self.urgent_since = None;
+        } else if self.urgent_since.is_none() {
+            self.urgent_since = Some(now);
+            let in_grace =
+                |pair: &Pair| pair.live.is_some() && pair.away_since.is_some_and(|since| now < since + GRACE);
+            self.pairs.iter_mut().filter(|pair| !in_grace(pair)).for_each(|pair| pair.hurry(now));
+        }
+    }
+
+    /// A join was answered: on its pair nothing else is needed.
+    pub(super) fn note_joined(&mut self, now: Time, tcp: ConnectionId) {
+        let Some(index) = self.pairs.iter().position(|pair| joining(pair, tcp).is_some()) else { return };
+        let pair = &mut self.pairs[index];
+        pair.attempts.retain(|attempt| !is_join_of(attempt, tcp));
+        let before = pair.live.replace(Live { tcp, since: now, silent: false });
+        pair.note_success();
+        self.actions.extend(before.map(|live| Action::Retire { tcp: live.tcp }));
+        self.abandon_where(index, Attempt::is_idle);
+    }
+
+    pub(super) fn note_silence(&mut self, now: Time, tcp: ConnectionId, silent: bool) {
+        let Some(pair) = self.pairs.iter_mut().find(|pair| pair.is_on(tcp)) else { return };
+        pair.live.iter_mut().for_each(|live| live.silent = silent);
+        pair.away_since = silent.then_some(now);
+        pair.next = now + GRACE;
+    }
+
+    pub(super) fn note_lost(&mut self, now: Time, tcp: ConnectionId, fault: TcpFault) {
+        let urgent = !self.pairs.iter().any(|pair| pair.answers() && !pair.is_on(tcp));
+        for pair in &mut self.pairs {
+            if joining(pair, tcp).is_some() {
+                pair.attempts.retain(|attempt| !is_join_of(attempt, tcp));
+                pair.note_doubt(now, urgent, &mut self.rng);
+            }
+            let Some(lost) = pair.live.take_if(|live| live.tcp == tcp) else { continue };
+            if fault.was_meant() {
+                pair.parked = true;
+                self.target = (self.target - 1).max(1);
+            } else {
+                pair.note_loss(now, lost, &mut self.rng);
+            }
+        }
+    }
+
+    pub(super) fn set_withdrawn(&mut self, address: SocketAddr, withdrawn: bool) {
+        let pairs = self.pairs.iter_mut().filter(|pair| pair.path.remote == address);
+        pairs.for_each(|pair| pair.withdrawn = withdrawn);
+    }
+
+    /// The pair that the application wants one more TCP connection on: one that is known and not in use, or a new one.
+    pub(super) fn enlist(&mut self, now: Time, path: Path) -> usize {
+        let spare = self.missing() == 0;
+        let is_free = |pair: &Pair| pair.path == path && pair.live.is_none() && !pair.is_joining();
+        let known = self.pairs.iter().position(is_free);
+        let index = known.unwrap_or(self.pairs.len());
+        if known.is_none() {
+            self.pairs.push(Pair::new(path, now));
+        }
+        let parked = std::mem::take(&mut self.pairs[index].parked);
+        if known.is_none() || parked || spare {
+            self.target += 1;
+        }
+        self.pairs[index].next = now;
+        index
+    }
+}
+
+fn is_join_of(attempt: &Attempt, tcp: ConnectionId) -> bool {
+    matches!(attempt.stage, Stage::Joining { tcp: Some(other), .. } if other == tcp)
+}
+
+fn joining(pair: &Pair, tcp: ConnectionId) -> Option<&Attempt> {
+    pair.attempts.iter().find(|attempt| is_join_of(attempt, tcp))
+}

@@ -1,0 +1,260 @@
+//! Which pair of addresses a client dials when: a state machine without sockets, clock or randomness of its own. The tokio
+//! driver (`net`) and the simulator obey it; what a TCP connection carries is none of its business.
+//!
+//! | file | what happens there |
+//! | --- | --- |
+//! | `path`, `order` | the words: addresses; options, and what there is to do |
+//! | `pair` | one pair of addresses: what is under way there, and how long to pause |
+//! | `start` | until there is a session: TCP is raced, TLS goes on the first that connects |
+//! | `keep` | from then on: the other pairs are joined, lost and silent ones are tried again |
+//!
+//! Its owner calls `handle_*` for what happened, then [`Dialer::advance`], then obeys what [`Dialer::poll_action`] gives,
+//! and comes again at [`Dialer::poll_timeout`] at the latest. The same options, seed and calls give the same actions.
+
+mod keep;
+mod order;
+mod pair;
+mod path;
+mod start;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use tcpls_core::crypto::rng::{Rng, Seed};
+use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::time::Time;
+use tcpls_core::wire::ids::ConnectionId;
+
+pub use self::order::{Action, AttemptId, DialOptions, Keep, SessionView};
+pub use self::path::{Path, PathStatus};
+
+use self::pair::{Attempt, Pair, Stage};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Running,
+    Over,
+}
+
+/// Decides which pair of addresses is dialled when, and what for.
+#[derive(Debug)]
+pub struct Dialer {
+    options: DialOptions,
+    rng: Rng,
+    phase: Phase,
+    pairs: Vec<Pair>,
+    /// TCP connections to keep.
+    target: usize,
+    actions: VecDeque<Action>,
+    next_attempt: u64,
+    /// When the next pair may be dialled although those before it are not known to fail.
+    next_start: Time,
+    view: SessionView,
+    /// When it was asked last.
+    advanced: Time,
+    /// The most tokens that were in hand at once.
+    most_tokens: usize,
+    /// Since when no TCP connection answers.
+    urgent_since: Option<Time>,
+}
+
+impl Dialer {
+    /// For a session that is to be, over `paths`; the same pair may be given more than once. `seed` is for jitter.
+    pub fn new(now: Time, paths: &[Path], options: DialOptions, seed: &Seed) -> Self {
+        Self {
+            rng: Rng::new(seed, b"tcpls dial"),
+            phase: Phase::Starting,
+            pairs: paths.iter().map(|path| Pair::new(*path, now)).collect(),
+            target: options.wanted.clamp(1, paths.len().max(1)),
+            actions: VecDeque::new(),
+            next_attempt: 0,
+            next_start: now,
+            view: SessionView::default(),
+            advanced: now,
+            most_tokens: 0,
+            urgent_since: None,
+            options,
+        }
+    }
+
+    /// TCP is connected. False if that is not wanted any more: the socket is to be closed.
+    pub fn handle_connected(&mut self, now: Time, attempt: AttemptId) -> bool {
+        let Some((index, at)) = self.find(attempt) else { return false };
+        let pair = &mut self.pairs[index];
+        pair.rtt = Some(now - pair.attempts[at].since);
+        (pair.attempts[at].stage, pair.attempts[at].since) = (Stage::Ready, now);
+        self.abandon_where(index, |other| other.id != attempt && other.stage == Stage::Connecting);
+        true
+    }
+
+    /// TCP did not connect, the handshake failed, or the join could not even begin.
+    pub fn handle_failed(&mut self, now: Time, attempt: AttemptId) {
+        let Some((index, at)) = self.find(attempt) else { return };
+        let pair = &mut self.pairs[index];
+        pair.attempts.remove(at);
+        pair.away_since.get_or_insert(now);
+        self.next_start = now; // the next may begin at once
+    }
+
+    /// So many bytes have come on a TCP connection whose handshake is under way.
+    pub fn handle_progress(&mut self, now: Time, attempt: AttemptId, bytes: u64) {
+        let Some((index, at)) = self.find(attempt) else { return };
+        let attempt = &mut self.pairs[index].attempts[at];
+        if let Stage::Handshaking { heard, overdue } = &mut attempt.stage
+            && *heard < bytes
+        {
+            (*heard, *overdue, attempt.since) = (bytes, false, now);
+        }
+    }
+
+    /// This handshake is over first, and its session is the one; with a server that speaks `tcpls`, or plain TLS only.
+    pub fn handle_established(&mut self, now: Time, attempt: AttemptId, tcpls: bool) {
+        let Some((index, at)) = self.find(attempt) else { return };
+        self.pairs[index].attempts.remove(at);
+        self.begin_keeping(now, index, tcpls);
+    }
+
+    /// The join has begun under this name.
+    pub fn handle_joining(&mut self, attempt: AttemptId, tcp: ConnectionId) {
+        let Some((index, at)) = self.find(attempt) else { return };
+        if let Stage::Joining { tcp: name, .. } = &mut self.pairs[index].attempts[at].stage {
+            *name = Some(tcp);
+        }
+    }
+
+    /// Something happened to the session.
+    pub fn handle_event(&mut self, now: Time, event: &Event) {
+        match event {
+            Event::Tcp(TcpEvent::Joined { tcp }) => self.note_joined(now, *tcp),
+            Event::Tcp(TcpEvent::Stalled { tcp }) => self.note_silence(now, *tcp, true),
+            Event::Tcp(TcpEvent::Resumed { tcp }) => self.note_silence(now, *tcp, false),
+            Event::Tcp(TcpEvent::Lost { tcp, fault }) => self.note_lost(now, *tcp, *fault),
+            Event::AddressWithdrawn { address, .. } => self.set_withdrawn(*address, true),
+            Event::AddressAdvertised { address, .. } => self.set_withdrawn(*address, false),
+            Event::Closed { .. } => self.end(),
+            _ => {}
+        }
+    }
+
+    /// Decides what is due now. To be called after everything that happened, and at [`Dialer::poll_timeout`]; more often is
+    /// harmless. `session` is the default as long as there is none.
+    pub fn advance(&mut self, now: Time, session: SessionView) {
+        (self.view, self.advanced) = (session, now);
+        self.most_tokens = self.most_tokens.max(session.tokens);
+        self.expire(now);
+        match self.phase {
+            Phase::Starting => self.race(now),
+            Phase::Running if session.open => self.keep(now),
+            Phase::Running => self.end(),
+            Phase::Over => {}
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Dialer::advance`] is to be called, if nothing happens before. After a call to that it lies in the future.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let attempts = self.pairs.iter().flat_map(|pair| pair.attempts.iter().map(move |attempt| (pair, attempt)));
+        let ends = attempts.filter_map(|(pair, attempt)| pair.deadline_of(attempt, &self.options));
+        let more = match self.phase {
+            Phase::Starting => self.start_deadline(),
+            Phase::Running => self.keep_deadline(),
+            Phase::Over => return None,
+        };
+        ends.chain(more).min()
+    }
+
+    /// The application joins a TCP connection by itself: it is kept like the others.
+    pub fn adopt(&mut self, now: Time, path: Path, tcp: ConnectionId) {
+        let index = self.enlist(now, path);
+        self.abandon_where(index, |attempt| attempt.is_idle());
+        let id = self.name();
+        let stage = Stage::Joining { tcp: Some(tcp), overdue: false };
+        self.pairs[index].attempts.push(Attempt { id, since: now, stage });
+    }
+
+    /// One more TCP connection is to be kept, on this pair.
+    pub fn add(&mut self, now: Time, path: Path) {
+        self.enlist(now, path);
+    }
+
+    /// Whether a join there should carry data ahead of the server's answer.
+    pub fn zero_rtt(&self, path: Path) -> bool {
+        let fails = |pair: &Pair| pair.path == path && !pair.zero_rtt;
+        self.options.zero_rtt && !self.pairs.iter().any(fails)
+    }
+
+    /// The pairs, in the order they were given.
+    pub fn paths(&self) -> impl Iterator<Item = PathStatus> + '_ {
+        self.pairs.iter().map(|pair| PathStatus {
+            path: pair.path,
+            tcp: pair.live.map(|live| live.tcp),
+            silent: pair.live.is_some_and(|live| live.silent),
+        })
+    }
+
+    /// On which pair an attempt is.
+    pub fn path_of(&self, attempt: AttemptId) -> Option<Path> {
+        self.find(attempt).map(|(index, _)| self.pairs[index].path)
+    }
+
+    fn find(&self, attempt: AttemptId) -> Option<(usize, usize)> {
+        self.pairs
+            .iter()
+            .enumerate()
+            .find_map(|(index, pair)| pair.attempts.iter().position(|other| other.id == attempt).map(|at| (index, at)))
+    }
+
+    fn name(&mut self) -> AttemptId {
+        self.next_attempt += 1;
+        AttemptId(self.next_attempt)
+    }
+
+    fn dial(&mut self, now: Time, index: usize) {
+        let attempt = self.name();
+        let pair = &mut self.pairs[index];
+        pair.tried = true;
+        pair.last_dial = Some(now);
+        pair.attempts.push(Attempt { id: attempt, since: now, stage: Stage::Connecting });
+        self.actions.push_back(Action::Connect { attempt, path: pair.path });
+    }
+
+    fn abandon_where(&mut self, index: usize, condition: impl Fn(&Attempt) -> bool) {
+        for attempt in self.pairs[index].attempts.extract_if(.., |attempt| condition(attempt)) {
+            self.actions.push_back(Action::Abandon { attempt: attempt.id, timed_out: false });
+        }
+    }
+
+    /// What has taken too long is given up, or no longer relied upon.
+    fn expire(&mut self, now: Time) {
+        let options = self.options;
+        for index in 0..self.pairs.len() {
+            let pair = &mut self.pairs[index];
+            let late = |pair: &Pair, attempt: &Attempt| pair.deadline_of(attempt, &options).is_some_and(|at| at <= now);
+            for at in (0..pair.attempts.len()).rev().filter(|at| late(pair, &pair.attempts[*at])).collect::<Vec<_>>() {
+                let attempt = pair.attempts[at];
+                match &mut pair.attempts[at].stage {
+                    Stage::Handshaking { overdue, .. } | Stage::Joining { overdue, .. } => *overdue = true,
+                    Stage::Connecting | Stage::Ready => {
+                        pair.attempts.remove(at);
+                        let timed_out = attempt.stage == Stage::Connecting;
+                        // Servers do not wait long for a hello: begin anew.
+                        (pair.tried, pair.unused) = (timed_out, !timed_out);
+                        self.actions.push_back(Action::Abandon { attempt: attempt.id, timed_out });
+                    }
+                }
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        self.phase = Phase::Over;
+        (0..self.pairs.len()).for_each(|index| self.abandon_where(index, Attempt::is_idle));
+        self.pairs.iter_mut().for_each(|pair| pair.attempts.clear());
+    }
+}

@@ -1,0 +1,220 @@
+//! One pair of addresses: what is under way between them, what is known of it, and how long to pause.
+
+use std::time::Duration;
+
+use tcpls_core::crypto::rng::Rng;
+use tcpls_core::time::Time;
+use tcpls_core::wire::ids::ConnectionId;
+
+use super::{AttemptId, DialOptions, Path};
+
+/// The shortest pause between two dials of a pair: TCP itself would wait a second before it tries again.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+/// The longest, as long as another TCP connection answers.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// The longest, when none does.
+const MAX_URGENT_PAUSE: Duration = Duration::from_secs(1);
+/// A pause is the time that the pair has been away divided by this: its return is noticed within a twentieth of it.
+const PAUSES: u32 = 20;
+/// Dials under way at once, at the most.
+const MAX_DIALS: u32 = 12;
+/// A SYN that was lost is sent again after a second only: by then other dials are under way.
+const MIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a TCP connection may wait for its use. Servers give up on those that say nothing after a few seconds.
+const READY_LIFE: Duration = Duration::from_secs(2);
+/// A TCP connection that lived for so long was no accident.
+const SETTLED: Duration = Duration::from_millis(500);
+/// The pause after the first that did not; it doubles with each.
+const FLAP_PAUSE: Duration = Duration::from_millis(50);
+/// The pause after a join that nobody answered, for it cost a token; it doubles with each.
+const DOUBT_PAUSE: Duration = Duration::from_millis(500);
+const MAX_DOUBT_PAUSE: Duration = Duration::from_secs(60);
+/// The same when no TCP connection answers.
+const MAX_URGENT_DOUBT_PAUSE: Duration = Duration::from_secs(2);
+
+/// A TCP connection that is part of the session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Live {
+    pub(super) tcp: ConnectionId,
+    pub(super) since: Time,
+    pub(super) silent: bool,
+}
+
+/// How far an attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Connecting,
+    /// TCP is connected, and not used yet.
+    Ready,
+    /// TLS is under way; `heard` bytes have come.
+    Handshaking {
+        heard: u64,
+        overdue: bool,
+    },
+    /// `tcp` is `None` until the owner has told.
+    Joining {
+        tcp: Option<ConnectionId>,
+        overdue: bool,
+    },
+}
+
+/// A TCP connection that is being made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    pub(super) id: AttemptId,
+    /// When this stage began, or something came.
+    pub(super) since: Time,
+    pub(super) stage: Stage,
+}
+
+impl Attempt {
+    /// Whether no session knows of it.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Connecting | Stage::Ready)
+    }
+
+    pub(super) fn is_overdue(&self) -> bool {
+        matches!(self.stage, Stage::Handshaking { overdue: true, .. } | Stage::Joining { overdue: true, .. })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) path: Path,
+    pub(super) live: Option<Live>,
+    pub(super) attempts: Vec<Attempt>,
+    /// Starting: it has had its chance.
+    pub(super) tried: bool,
+    /// No dial before this.
+    pub(super) next: Time,
+    pub(super) last_dial: Option<Time>,
+    /// Since when nothing gets through.
+    pub(super) away_since: Option<Time>,
+    /// How long TCP took to connect when it last did.
+    pub(super) rtt: Option<Duration>,
+    /// TCP connections in a row that were lost as soon as they had joined.
+    flaps: u32,
+    /// Joins in a row that nobody answered.
+    pub(super) doubts: u32,
+    /// Whether the next join carries data ahead of the answer.
+    pub(super) zero_rtt: bool,
+    /// A TCP connection waited in vain for a token.
+    pub(super) unused: bool,
+    /// Its TCP connection was left on purpose: it is not missed.
+    pub(super) parked: bool,
+    /// The server has withdrawn the address.
+    pub(super) withdrawn: bool,
+}
+
+impl Pair {
+    pub(super) fn new(path: Path, now: Time) -> Self {
+        Self {
+            path,
+            live: None,
+            attempts: Vec::new(),
+            tried: false,
+            next: now,
+            last_dial: None,
+            away_since: None,
+            rtt: None,
+            flaps: 0,
+            doubts: 0,
+            zero_rtt: true,
+            unused: false,
+            parked: false,
+            withdrawn: false,
+        }
+    }
+
+    /// Whether a TCP connection is in use there, and not silent.
+    pub(super) fn answers(&self) -> bool {
+        self.live.is_some_and(|live| !live.silent)
+    }
+
+    /// Whether a join is under way that can be relied upon.
+    pub(super) fn is_joining(&self) -> bool {
+        self.attempts.iter().any(|attempt| matches!(attempt.stage, Stage::Joining { overdue: false, .. }))
+    }
+
+    /// Whether `tcp` is the one in use there.
+    pub(super) fn is_on(&self, tcp: ConnectionId) -> bool {
+        self.live.is_some_and(|live| live.tcp == tcp)
+    }
+
+    /// The attempt that waits for its use.
+    pub(super) fn ready(&self) -> Option<usize> {
+        self.attempts.iter().position(|attempt| attempt.stage == Stage::Ready)
+    }
+
+    /// When `attempt` has taken too long. `None` if there is nothing more to be drawn from that.
+    pub(super) fn deadline_of(&self, attempt: &Attempt, options: &DialOptions) -> Option<Time> {
+        let patience = match attempt.stage {
+            _ if attempt.is_overdue() => return None,
+            Stage::Connecting => self.timeout(options),
+            Stage::Ready => READY_LIFE,
+            Stage::Handshaking { .. } | Stage::Joining { .. } => self.rtt.unwrap_or_default() * 2 + options.patience,
+        };
+        Some(attempt.since + patience)
+    }
+
+    /// How long TCP may take.
+    fn timeout(&self, options: &DialOptions) -> Duration {
+        let known = self.rtt.map(|rtt| (rtt * 4).max(MIN_TIMEOUT));
+        known.unwrap_or(options.connect_timeout).min(options.connect_timeout)
+    }
+
+    /// It was dialled: not again before a pause, in proportion to how long it has been away.
+    pub(super) fn pause(&mut self, now: Time, urgent: bool, options: &DialOptions, rng: &mut Rng) {
+        let away = now - *self.away_since.get_or_insert(now);
+        let longest = if urgent { MAX_URGENT_PAUSE } else { MAX_PAUSE };
+        let pause = (away / PAUSES).clamp(MIN_PAUSE, longest).max(self.timeout(options) / MAX_DIALS);
+        self.next = now + jitter(pause, rng);
+    }
+
+    /// No TCP connection answers any more: what was put off can't wait.
+    pub(super) fn hurry(&mut self, now: Time) {
+        let pause = if self.doubts > 0 { DOUBT_PAUSE } else { MIN_PAUSE };
+        let earliest = self.last_dial.map_or(now, |last| last + pause);
+        self.next = self.next.min(earliest.max(now));
+    }
+
+    /// Its TCP connection was lost: dialled again at once, unless that has just happened.
+    pub(super) fn note_loss(&mut self, now: Time, lost: Live, rng: &mut Rng) {
+        self.away_since.get_or_insert(now);
+        if lost.silent {
+            return; // it is being dialled already
+        }
+        if now - lost.since >= SETTLED {
+            (self.flaps, self.next) = (0, now);
+        } else {
+            self.next = now + jitter(doubled(FLAP_PAUSE, self.flaps).min(MAX_PAUSE), rng);
+            self.flaps += 1;
+        }
+    }
+
+    /// A TCP connection has joined.
+    pub(super) fn note_success(&mut self) {
+        (self.away_since, self.doubts) = (None, 0);
+        (self.parked, self.unused) = (false, false);
+    }
+
+    /// A join died without an answer. Next time the other way: there are boxes that drop data ahead of the answer.
+    pub(super) fn note_doubt(&mut self, now: Time, urgent: bool, rng: &mut Rng) {
+        self.away_since.get_or_insert(now);
+        self.zero_rtt = !self.zero_rtt;
+        let longest = if urgent { MAX_URGENT_DOUBT_PAUSE } else { MAX_DOUBT_PAUSE };
+        let pause = doubled(DOUBT_PAUSE, self.doubts).min(longest);
+        self.next = if urgent && self.doubts == 0 { now } else { now + jitter(pause, rng) };
+        self.doubts += 1;
+    }
+}
+
+fn doubled(pause: Duration, times: u32) -> Duration {
+    pause * (1 << times.min(10))
+}
+
+/// Three to five quarters of `pause`, so that clients which lost a server together do not come back together.
+fn jitter(pause: Duration, rng: &mut Rng) -> Duration {
+    let share = u32::from(u16::from_be_bytes(rng.bytes())) + 3 * (1 << 15);
+    pause * share / (1 << 17)
+}

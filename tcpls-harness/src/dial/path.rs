@@ -1,0 +1,76 @@
+//! Pairs of addresses, and in which order they are dialled.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use tcpls_core::wire::ids::ConnectionId;
+
+/// From where to where a TCP connection of the client's runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path {
+    /// The server's address.
+    pub remote: SocketAddr,
+    /// Where to connect from; port 0 takes a free one. `None` leaves it to the routes.
+    pub local: Option<SocketAddr>,
+}
+
+impl Path {
+    /// All pairs of a local and a remote address of one family, in the order in which they are to be dialled: families in
+    /// turns, beginning with that of the first remote address (RFC 8305, 4), and early pairs have as little as possible in
+    /// common. Without local addresses the routes decide.
+    pub fn pairs(remotes: &[SocketAddr], locals: &[IpAddr]) -> Vec<Self> {
+        let family = |v4: bool| {
+            let remotes: Vec<SocketAddr> = remotes.iter().copied().filter(|remote| remote.is_ipv4() == v4).collect();
+            let locals: Vec<IpAddr> = locals.iter().copied().filter(|local| local.is_ipv4() == v4).collect();
+            spread(&remotes, &locals)
+        };
+        let any = |remote: &SocketAddr| Self { remote: *remote, local: None };
+        let first_is_v4 = remotes.first().is_some_and(SocketAddr::is_ipv4);
+        let (mut first, mut second): (VecDeque<Self>, VecDeque<Self>) = if locals.is_empty() {
+            remotes.iter().map(any).partition(|path| path.remote.is_ipv4() == first_is_v4)
+        } else {
+            (family(first_is_v4).into(), family(!first_is_v4).into())
+        };
+        let mut pairs = Vec::with_capacity(first.len() + second.len());
+        while !first.is_empty() || !second.is_empty() {
+            pairs.extend(first.pop_front());
+            pairs.extend(second.pop_front());
+        }
+        pairs
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.local {
+            Some(local) => write!(f, "{} from {}", self.remote, local.ip()),
+            None => write!(f, "{}", self.remote),
+        }
+    }
+}
+
+/// Each local with each remote address, along the diagonals.
+fn spread(remotes: &[SocketAddr], locals: &[IpAddr]) -> Vec<Path> {
+    let (long, short) = (remotes.len().max(locals.len()), remotes.len().min(locals.len()));
+    let at = |diagonal: usize, index: usize| {
+        let (remote, local) = if remotes.len() >= locals.len() {
+            (index, (index + diagonal) % short)
+        } else {
+            ((index + diagonal) % short, index)
+        };
+        Path { remote: remotes[remote], local: Some(SocketAddr::new(locals[local], 0)) }
+    };
+    (0..short).flat_map(|diagonal| (0..long).map(move |index| (diagonal, index))).map(|(d, i)| at(d, i)).collect()
+}
+
+/// How a pair of addresses is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathStatus {
+    /// Which.
+    pub path: Path,
+    /// The TCP connection that is part of the session.
+    pub tcp: Option<ConnectionId>,
+    /// It does not answer.
+    pub silent: bool,
+}

@@ -1,0 +1,383 @@
+//! The dialer in a world of virtual time.
+
+mod world;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tcpls_core::error::TcpFault;
+
+use self::world::{Dark, DropsEarlyData, FIRST, Good, MS, RTT, Refusing, Swallowing, Untrusted, World, path};
+use super::*;
+
+#[test]
+fn pairs_take_families_in_turns_and_have_little_in_common_at_first() {
+    let v4 = |n: u8| SocketAddr::from(([192, 0, 2, n], 443));
+    let v6 = |n: u16| SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, n], 443));
+    let remotes = |pairs: Vec<Path>| pairs.iter().map(|path| path.remote).collect::<Vec<_>>();
+    assert_eq!(remotes(Path::pairs(&[v6(1), v6(2), v4(1), v4(2)], &[])), [v6(1), v4(1), v6(2), v4(2)]);
+    assert_eq!(remotes(Path::pairs(&[v4(1), v4(2), v6(1)], &[])), [v4(1), v6(1), v4(2)]);
+
+    let local = |n: u8| IpAddr::from([10, 0, 0, n]);
+    let pairs = Path::pairs(&[v4(1), v4(2), v6(1)], &[local(1), local(2), local(3)]);
+    let last = |path: &Path| match (path.remote.ip(), path.local.map(|local| local.ip())) {
+        (IpAddr::V4(remote), Some(IpAddr::V4(local))) => (local.octets()[3], remote.octets()[3]),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(pairs.iter().map(last).collect::<Vec<_>>(), [(1, 1), (2, 2), (3, 1), (1, 2), (2, 1), (3, 2)]);
+}
+
+#[test]
+fn all_pairs_are_joined_two_round_trips_after_the_first_dial() {
+    let mut world = World::new(&[Good; 3], DialOptions { stagger: Duration::ZERO, ..DialOptions::default() });
+    world.run(RTT * 2);
+    assert_eq!(world.since_start(), Some(RTT * 2));
+    assert_eq!(world.joins(), 1, "TCP was connected meanwhile; of two tokens one is kept");
+    world.run(RTT * 2);
+    assert_eq!(world.on.len(), 3);
+}
+
+#[test]
+fn the_others_connect_while_the_first_shakes_hands() {
+    let mut world = World::new(&[Good; 3], DialOptions::default());
+    world.run(RTT * 2);
+    assert_eq!((world.dials(0), world.dials(1), world.dials(2)), (vec![Duration::ZERO], vec![RTT], vec![RTT]));
+    assert_eq!(world.joins(), 1);
+}
+
+#[test]
+fn a_dead_first_pair_costs_a_stagger_and_nothing_without_one() {
+    for (dead, cost) in [(Dark, DialOptions::default().stagger), (Refusing, RTT)] {
+        let mut world = World::new(&[dead, Good], DialOptions::default());
+        world.run(Duration::from_secs(2));
+        assert_eq!(world.since_start(), Some(cost + RTT * 2), "{dead:?}");
+    }
+    for dead in [Dark, Refusing] {
+        let mut world = World::new(&[dead, Good], DialOptions { stagger: Duration::ZERO, ..DialOptions::default() });
+        world.run(Duration::from_secs(2));
+        assert_eq!(world.since_start(), Some(RTT * 2), "{dead:?}");
+    }
+}
+
+#[test]
+fn a_dead_pair_among_good_ones_costs_nothing() {
+    for dead in [Dark, Refusing, Swallowing, Untrusted] {
+        let mut world = World::new(&[Good, dead, Good], DialOptions::default());
+        world.run(Duration::from_secs(1));
+        assert_eq!(world.since_start(), Some(RTT * 2), "{dead:?}");
+        assert!(world.on_pair(2).is_some(), "{dead:?}");
+    }
+}
+
+#[test]
+fn a_path_that_swallows_the_handshake_is_left_for_another_after_some_patience() {
+    let mut world = World::new(&[Swallowing, Good], DialOptions::default());
+    world.run(Duration::from_secs(1));
+    let patience = DialOptions::default().patience + RTT * 2;
+    assert_eq!(world.since_start(), Some(RTT + patience + RTT), "connect, wait, shake hands on the other");
+    let first = world.log[0].1;
+    let Action::Connect { attempt, .. } = first else { panic!("{first:?}") };
+    assert!(world.log.iter().any(|(_, action)| *action == Action::Abandon { attempt, timed_out: false }));
+}
+
+#[test]
+fn a_handshake_that_makes_progress_is_waited_for() {
+    let mut world = World::new(&[Swallowing, Good], DialOptions::default());
+    world.run(Duration::from_millis(300));
+    let slow = AttemptId(1);
+    world.dialer.handle_progress(world.now, slow, 4000);
+    world.run(Duration::from_millis(400));
+    assert_eq!(world.since_start(), None, "bytes came");
+    world.dialer.handle_progress(world.now, slow, 4000);
+    world.run(Duration::from_millis(200));
+    assert!(world.since_start().is_some(), "no more came");
+}
+
+#[test]
+fn a_pair_that_cannot_be_trusted_is_left_at_once() {
+    let mut world = World::new(&[Untrusted, Good], DialOptions::default());
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.since_start(), Some(RTT * 3));
+}
+
+#[test]
+fn the_start_is_given_up_once_every_pair_has_failed() {
+    let mut world = World::new(&[Refusing, Untrusted, Dark], DialOptions::default());
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.times(|action| *action == Action::GiveUp).len(), 1);
+    assert_eq!(world.log.last().map(|(_, action)| *action), Some(Action::GiveUp));
+    let timed_out = |action: &Action| matches!(action, Action::Abandon { timed_out: true, .. });
+    assert_eq!(world.times(timed_out).len(), 1);
+    assert_eq!(world.dialer.poll_timeout(), None);
+}
+
+#[test]
+fn after_a_reset_without_standby_the_redial_is_at_once() {
+    let mut world = World::established(1, DialOptions::default());
+    let reset = world.now;
+    world.lose(FIRST, TcpFault::Reset);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.log[0].0, reset);
+    assert_eq!(world.joined[1].0, reset + RTT * 2, "connect, join; data goes with the join");
+}
+
+#[test]
+fn a_server_that_is_away_is_dialled_less_and_less_often() {
+    let mut world = World::established(1, DialOptions::default());
+    world.set(0, Refusing);
+    world.lose(FIRST, TcpFault::Reset);
+    world.run(Duration::from_secs(50));
+    let dials = world.dials(0);
+    let gaps: Vec<Duration> = dials.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.iter().all(|gap| *gap >= 75 * MS && *gap <= 1250 * MS), "{gaps:?}");
+    assert!(gaps.first() < Some(&(126 * MS)) && gaps.last() > Some(&(700 * MS)), "{gaps:?}");
+    assert!(dials.len() < 120, "{}", dials.len());
+    assert!(gaps.windows(2).any(|pair| pair[0] != pair[1]), "there is jitter");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_actions() {
+    let story = |seed: u8| {
+        let mut world = World::established(2, DialOptions::default());
+        world.dialer.rng = Rng::new(&Seed([seed; 32]), b"tcpls dial");
+        world.set(0, Refusing);
+        world.lose(FIRST, TcpFault::Reset);
+        world.run(Duration::from_secs(10));
+        world.log
+    };
+    assert_eq!(story(1), story(1));
+    assert_ne!(story(1), story(2));
+}
+
+#[test]
+fn a_lost_path_is_used_again_within_a_twentieth_of_its_absence() {
+    let mut world = World::established(2, DialOptions::default());
+    world.set(0, Dark);
+    world.lose(FIRST, TcpFault::UserTimeout);
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.on_pair(0), None);
+    world.set(0, Good);
+    world.run(Duration::from_millis(1250) + RTT * 2);
+    assert!(world.on_pair(0).is_some());
+}
+
+#[test]
+fn a_path_that_loses_its_tcp_connections_at_once_is_dialled_less_and_less_often() {
+    let mut world = World::established(2, DialOptions::default());
+    world.lose(FIRST, TcpFault::Reset);
+    for _ in 0..100 {
+        world.run(Duration::from_millis(100));
+        if let Some(tcp) = world.on_pair(0) {
+            world.lose(tcp, TcpFault::Reset);
+        }
+    }
+    assert!(world.dials(0).len() < 12, "{:?}", world.dials(0));
+}
+
+#[test]
+fn a_silent_tcp_connection_is_replaced_by_the_first_that_joins_on_its_path() {
+    let mut world = World::established(2, DialOptions::default());
+    world.set(0, Dark);
+    let silent = world.now;
+    world.hear(&Event::Tcp(TcpEvent::Stalled { tcp: FIRST }));
+    world.run(Duration::from_secs(2));
+    assert!(world.log[0].0 >= silent + Duration::from_millis(200), "most were only slow");
+    world.set(0, Good);
+    world.run(Duration::from_millis(300));
+    assert_eq!(world.times(|action| *action == Action::Retire { tcp: FIRST }).len(), 1);
+    assert!(world.on_pair(0).is_some_and(|tcp| tcp != FIRST));
+}
+
+#[test]
+fn one_that_answers_again_is_not_replaced() {
+    for pairs in [1, 2] {
+        assert_not_replaced(World::established(pairs, DialOptions::default()));
+    }
+}
+
+fn assert_not_replaced(mut world: World) {
+    world.hear(&Event::Tcp(TcpEvent::Stalled { tcp: FIRST }));
+    world.run(Duration::from_millis(100));
+    world.hear(&Event::Tcp(TcpEvent::Resumed { tcp: FIRST }));
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.log, []);
+}
+
+#[test]
+fn when_no_tcp_connection_answers_what_was_put_off_is_dialled_at_once() {
+    let mut world = World::established(2, DialOptions::default());
+    world.set(0, Dark);
+    world.lose(FIRST, TcpFault::Reset);
+    world.run(Duration::from_secs(60));
+    world.set(0, Good);
+    let (dark, second) = (world.now, world.on_pair(1).unwrap());
+    world.set(1, Dark);
+    world.hear(&Event::Tcp(TcpEvent::Stalled { tcp: second }));
+    world.run(Duration::from_secs(1));
+    let (at, tcp) = *world.joined.last().unwrap();
+    assert!(world.on_pair(0) == Some(tcp) && at <= dark + RTT * 2 + Duration::from_millis(100));
+}
+
+#[test]
+fn a_box_that_drops_data_ahead_of_the_answer_is_passed_without() {
+    let mut world = World::established(1, DialOptions::default());
+    world.set(0, DropsEarlyData);
+    let reset = world.now;
+    world.lose(FIRST, TcpFault::Reset);
+    world.run(Duration::from_secs(2));
+    let kinds: Vec<bool> = world
+        .log
+        .iter()
+        .filter_map(|(_, action)| if let Action::Join { zero_rtt, .. } = action { Some(*zero_rtt) } else { None })
+        .collect();
+    assert_eq!(kinds, [true, false]);
+    assert!(world.joined[1].0 <= reset + RTT * 6 + DialOptions::default().patience);
+    // It is remembered.
+    let tcp = world.on_pair(0).unwrap();
+    world.lose(tcp, TcpFault::Reset);
+    world.log.clear();
+    world.run(Duration::from_secs(2));
+    assert!(world.log.iter().all(|(_, action)| !matches!(action, Action::Join { zero_rtt: true, .. })));
+    assert!(world.on_pair(0).is_some());
+}
+
+#[test]
+fn a_path_that_swallows_joins_never_gets_the_last_token_while_another_answers() {
+    let mut world = World::established(2, DialOptions::default());
+    world.set(0, Swallowing);
+    world.lose(FIRST, TcpFault::Reset);
+    for _ in 0..600 {
+        world.run(Duration::from_millis(1000));
+        assert!(world.view.tokens >= 1);
+    }
+    assert!((5..20).contains(&world.joins()), "ten minutes cost {} tokens", world.joins());
+    world.set(0, Good);
+    world.run(Duration::from_secs(80));
+    assert!(world.on_pair(0).is_some(), "it is used again when it works again");
+}
+
+#[test]
+fn the_last_token_is_kept_for_a_path_that_has_not_swallowed_one() {
+    let mut world = World::established(2, DialOptions::default());
+    let second = world.on_pair(1).unwrap();
+    (world.natures[0], world.natures[1]) = (Swallowing, Dark);
+    world.lose(FIRST, TcpFault::Reset);
+    world.lose(second, TcpFault::Reset);
+    world.run(Duration::from_secs(2));
+    assert_eq!((world.joins(), world.view.tokens), (1, 1));
+    world.set(1, Good);
+    world.run(Duration::from_secs(1));
+    assert!(world.on_pair(1).is_some());
+}
+
+#[test]
+fn but_not_for_ever() {
+    let mut world = World::established(2, DialOptions::default());
+    let second = world.on_pair(1).unwrap();
+    (world.natures[0], world.natures[1]) = (DropsEarlyData, Dark);
+    world.lose(FIRST, TcpFault::Reset);
+    world.lose(second, TcpFault::Reset);
+    world.run(Duration::from_secs(6));
+    assert!(world.on_pair(0).is_some());
+}
+
+#[test]
+fn a_join_that_may_be_answered_yet_is_not_dropped_when_there_is_no_token_for_another() {
+    let mut world = World::established(1, DialOptions::default());
+    world.view.tokens = 1;
+    world.set(0, Swallowing);
+    world.lose(FIRST, TcpFault::Reset);
+    world.run(Duration::from_secs(30));
+    assert_eq!(world.joins(), 1);
+    assert_eq!(world.times(|action| matches!(action, Action::Reset { .. })).len(), 0);
+}
+
+#[test]
+fn what_was_left_on_purpose_is_missed_only_when_nothing_else_lives() {
+    let mut world = World::established(2, DialOptions::default());
+    world.lose(FIRST, TcpFault::Retired);
+    world.run(Duration::from_secs(30));
+    assert_eq!(world.log, []);
+    let second = world.on_pair(1).unwrap();
+    world.set(1, Dark);
+    world.lose(second, TcpFault::Reset);
+    world.run(Duration::from_secs(1));
+    assert!(world.on_pair(0).is_some());
+}
+
+#[test]
+fn a_withdrawn_address_is_not_dialled() {
+    let mut world = World::established(2, DialOptions::default());
+    let event = Event::AddressWithdrawn { id: tcpls_core::wire::ids::AddressId(0), address: path(0).remote };
+    world.hear(&event);
+    world.lose(FIRST, TcpFault::Reset);
+    world.run(Duration::from_secs(30));
+    assert!(world.dials(0).is_empty());
+}
+
+#[test]
+fn alternatives_are_dialled_only_as_far_as_they_are_needed() {
+    let options = DialOptions { wanted: 1, ..DialOptions::default() };
+    let mut world = World::new(&[Good; 3], options);
+    world.run(Duration::from_secs(5));
+    assert_eq!((world.dials(0).len(), world.dials(1).len(), world.dials(2).len()), (1, 0, 0));
+
+    let options = DialOptions { wanted: 2, ..DialOptions::default() };
+    let mut world = World::established(3, options);
+    assert_eq!(world.on.len(), 2);
+    world.set(0, Dark);
+    world.lose(FIRST, TcpFault::Reset);
+    let lost = world.now;
+    world.run(Duration::from_secs(5));
+    assert!(world.on_pair(2).is_some());
+    let alternative = world.joined.last().unwrap().0;
+    assert_eq!(alternative, lost + options.stagger + RTT * 2);
+    let dials = world.log.len();
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.log.len(), dials, "there are as many as wanted");
+}
+
+#[test]
+fn no_more_are_dialled_than_the_session_may_have() {
+    let mut world = World::new(&[Good; 20], DialOptions::default());
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.on.len(), 8);
+    let dials = world.log.len();
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.log.len(), dials);
+}
+
+#[test]
+fn those_that_keep_only_the_session_dial_when_nothing_is_left() {
+    let options = DialOptions { keep: Keep::Session, ..DialOptions::default() };
+    let mut world = World::established(2, options);
+    assert_eq!(world.on.len(), 1);
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.log, []);
+    world.set(0, Dark);
+    world.lose(FIRST, TcpFault::Reset);
+    world.run(Duration::from_secs(1));
+    assert!(world.on_pair(1).is_some());
+
+    let options = DialOptions { keep: Keep::Nothing, ..DialOptions::default() };
+    let mut world = World::established(2, options);
+    world.lose(FIRST, TcpFault::Reset);
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.log, []);
+}
+
+#[test]
+fn what_the_application_joined_is_kept_too() {
+    let mut world = World::established(1, DialOptions::default());
+    let extra = Path { local: Some(SocketAddr::from(([10, 0, 0, 1], 0))), ..path(0) };
+    world.paths.push(extra);
+    world.natures.push(Good);
+    world.dialer.adopt(world.now, extra, ConnectionId(7));
+    world.on.push((ConnectionId(7), 1));
+    world.hear(&Event::Tcp(TcpEvent::Joined { tcp: ConnectionId(7) }));
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.log, []);
+    world.lose(ConnectionId(7), TcpFault::Reset);
+    world.run(Duration::from_secs(1));
+    assert!(world.on_pair(1).is_some());
+}

@@ -1,0 +1,166 @@
+//! A client's start: carries out what the dialer decides until there is a session. Each TCP connection that is to shake
+//! hands gets a session of its own; the first whose handshake is over stays, the others are dropped.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tcpls_core::connection::Connection;
+use tcpls_core::error::{CloseReason, TcpFault};
+use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::wire::ids::ConnectionId;
+use tokio::task::JoinSet;
+
+use super::advice::Advice;
+use super::client::ClientOptions;
+use super::dials::Dials;
+use super::driver::Driver;
+use super::error::{ConnectError, PathFailure, PathFault};
+use super::os::{instant, now, seed};
+use super::session::Session;
+use super::shared::{Handle, Input, Joining, Shared};
+use super::socket::Socket;
+use crate::dial::{Action, AttemptId, DialOptions, Dialer, Path, SessionView};
+
+/// What is under way.
+pub(crate) struct Start {
+    options: ClientOptions,
+    dialer: Dialer,
+    dials: Dials,
+    /// Sessions whose handshakes are under way, and over which path.
+    candidates: BTreeMap<AttemptId, (Session, Path)>,
+    handshakes: JoinSet<(AttemptId, Result<(), CloseReason>)>,
+    /// What came of each path that failed.
+    failures: Vec<PathFailure>,
+}
+
+impl Start {
+    pub(crate) fn new(paths: &[Path], options: ClientOptions) -> Self {
+        let dial = DialOptions { zero_rtt: options.dial.zero_rtt && options.config.zero_rtt_join, ..options.dial };
+        Self {
+            dialer: Dialer::new(now(), paths, dial, &seed()),
+            dials: Dials::new(options.socket),
+            candidates: BTreeMap::new(),
+            handshakes: JoinSet::new(),
+            failures: Vec::new(),
+            options,
+        }
+    }
+
+    /// Until there is a session, or no path is left.
+    pub(crate) async fn run(mut self) -> Result<Session, ConnectError> {
+        loop {
+            self.note_progress();
+            self.dialer.advance(now(), SessionView::default());
+            while let Some(action) = self.dialer.poll_action() {
+                if action == Action::GiveUp {
+                    let order: Vec<Path> = self.dialer.paths().map(|status| status.path).collect();
+                    self.failures.sort_by_key(|failure| order.iter().position(|path| *path == failure.path));
+                    return Err(ConnectError::Paths(self.failures));
+                }
+                self.obey(action)?;
+            }
+            let deadline = self.dialer.poll_timeout().map(|at| instant(at).into());
+            tokio::select! {
+                (attempt, path, outcome) = poll_fn(|cx| self.dials.poll(cx)) => self.note_dialed(attempt, path, outcome),
+                Some(Ok((attempt, outcome))) = self.handshakes.join_next() => match outcome {
+                    Ok(()) if self.candidates.contains_key(&attempt) => return Ok(self.finish(attempt)),
+                    Ok(()) => {}
+                    Err(reason) => self.note_handshake_failed(attempt, reason),
+                },
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {}
+            }
+        }
+    }
+
+    fn obey(&mut self, action: Action) -> Result<(), ConnectError> {
+        match action {
+            Action::Connect { attempt, path } => self.dials.connect(attempt, path),
+            Action::Abandon { attempt, timed_out } => {
+                let path = self.dials.abandon(attempt);
+                self.candidates.remove(&attempt);
+                if let (Some(path), true) = (path, timed_out) {
+                    self.fail(path, PathFault::Tcp(Arc::new(io::ErrorKind::TimedOut.into())));
+                }
+            }
+            Action::Handshake { attempt } => self.shake_hands(attempt)?,
+            // These concern a session that is there.
+            Action::Join { .. } | Action::Reset { .. } | Action::Retire { .. } | Action::GiveUp => {}
+        }
+        Ok(())
+    }
+
+    fn note_dialed(&mut self, attempt: AttemptId, path: Path, outcome: io::Result<()>) {
+        match outcome {
+            Ok(()) if self.dialer.handle_connected(now(), attempt) => {}
+            Ok(()) => _ = self.dials.take(attempt),
+            Err(error) => {
+                self.dialer.handle_failed(now(), attempt);
+                self.fail(path, PathFault::Tcp(Arc::new(error)));
+            }
+        }
+    }
+
+    fn shake_hands(&mut self, attempt: AttemptId) -> Result<(), ConnectError> {
+        let (Some(stream), Some(path)) = (self.dials.take(attempt), self.dialer.path_of(attempt)) else {
+            self.dialer.handle_failed(now(), attempt);
+            return Ok(());
+        };
+        let tls = self.options.tls.handshake(self.options.server_name.clone()).map_err(ConnectError::Tls)?;
+        let conn = Connection::client(now(), self.options.config.clone(), tls, seed());
+        let advice = Advice::new(self.options.addresses.clone(), path.remote);
+        let joining =
+            Joining { socket: self.options.socket, connect_timeout: self.options.dial.connect_timeout, advice };
+        let shared = Shared::new(conn, Some(joining));
+        let session = Session::new(Handle::new(shared.clone()));
+        tokio::spawn(Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, BytesMut::new())));
+        self.candidates.insert(attempt, (session.clone(), path));
+        self.handshakes.spawn(async move { (attempt, session.wait_established().await) });
+        Ok(())
+    }
+
+    fn note_progress(&mut self) {
+        for (attempt, (session, _)) in &self.candidates {
+            let first = session.handle().with(|state| state.conn.tcp_stats(ConnectionId::FIRST));
+            let bytes = first.map_or(0, |stats| stats.counters.bytes_received);
+            self.dialer.handle_progress(now(), *attempt, bytes);
+        }
+    }
+
+    fn note_handshake_failed(&mut self, attempt: AttemptId, reason: CloseReason) {
+        if let Some((_, path)) = self.candidates.remove(&attempt) {
+            self.dialer.handle_failed(now(), attempt);
+            self.fail(path, PathFault::Handshake(reason));
+        }
+    }
+
+    fn fail(&mut self, path: Path, fault: PathFault) {
+        self.failures.retain(|failure| failure.path != path);
+        self.failures.push(PathFailure { path, fault });
+    }
+
+    /// The session takes over the dialer, and what is connected.
+    fn finish(mut self, attempt: AttemptId) -> Session {
+        let (session, _) = self.candidates.remove(&attempt).expect("asked before");
+        self.dialer.handle_established(now(), attempt, session.is_tcpls());
+        while let Some(action) = self.dialer.poll_action() {
+            // What failed does not matter any more.
+            if let Action::Abandon { attempt, .. } = action {
+                self.dials.abandon(attempt);
+            }
+        }
+        let (mut dialer, dials) = (self.dialer, self.dials);
+        session.handle().with(|state| {
+            if !state.conn.tcp_connections().any(|tcp| tcp == ConnectionId::FIRST) {
+                let lost = TcpEvent::Lost { tcp: ConnectionId::FIRST, fault: TcpFault::Reset };
+                dialer.handle_event(now(), &Event::Tcp(lost));
+            }
+            state.dialer = Some(dialer);
+            state.inbox.push(Input::Dial(dials));
+            state.wake_task();
+        });
+        session
+    }
+}

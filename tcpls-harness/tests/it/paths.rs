@@ -1,0 +1,259 @@
+//! Which paths a client uses: at the start, after losses, and as its application wishes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use tcpls_core::connection::schedule::{ActiveStandby, Redundant};
+use tcpls_core::error::TcpError;
+use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::wire::ids::ConnectionId;
+use tcpls_harness::dial::Keep;
+use tcpls_harness::net::{AddTcpError, Session};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{ANY, Server, joined, lost, pattern, read_all, relay};
+
+const FIRST: ConnectionId = ConnectionId::FIRST;
+
+fn nobody() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A session over `addresses` that keeps its paths, and its server's end.
+async fn keeping(server: &mut Server, addresses: &[SocketAddr]) -> (Session, Session) {
+    let mut options = server.options();
+    options.dial.keep = Keep::Paths;
+    let (client, peer) = tokio::join!(Session::connect(addresses, options), server.listener.accept());
+    (client.unwrap(), peer)
+}
+
+/// Waits until so many TCP connections are in use.
+async fn in_use(session: &Session, wanted: usize) {
+    let mut events = session.events();
+    while session.paths().iter().filter(|status| status.tcp.is_some()).count() < wanted {
+        events.next().await.expect("the session ended before they had joined");
+    }
+}
+
+async fn upload(from: &Session, to: &Session, len: usize) {
+    let mut stream = from.open_stream().await.unwrap();
+    let received = async {
+        let mut stream = to.accept_stream().await.unwrap();
+        read_all(stream.recv()).await
+    };
+    let sent = async {
+        stream.write_chunk(pattern(len).into()).await.unwrap();
+        stream.finish().unwrap();
+    };
+    assert_eq!(tokio::join!(sent, received).1, pattern(len));
+}
+
+fn sent_on(session: &Session, tcp: ConnectionId) -> u64 {
+    let stats = session.stats().tcp;
+    stats.iter().find(|stats| stats.tcp == tcp).map_or(0, |stats| stats.counters.stream_bytes_sent)
+}
+
+#[tokio::test]
+async fn all_addresses_that_can_be_connected_to_are_joined() {
+    let mut server = Server::start();
+    let addresses = [nobody(), server.addresses[0], nobody(), server.addresses[1]];
+    let (client, peer) = keeping(&mut server, &addresses).await;
+    in_use(&client, 2).await;
+    let paths = client.paths();
+    assert_eq!(paths.iter().map(|status| status.tcp.is_some()).collect::<Vec<_>>(), [false, true, false, true]);
+    assert_eq!(client.path_of(FIRST).unwrap().remote, server.addresses[0], "it shook hands there");
+    upload(&client, &peer, 1 << 20).await;
+}
+
+#[tokio::test]
+async fn a_first_path_that_swallows_everything_does_not_keep_the_session_from_starting() {
+    let mut server = Server::start();
+    let path = relay(server.addresses[0]);
+    path.stall();
+    let addresses = [path.address(), server.addresses[1]];
+    let (client, peer) = keeping(&mut server, &addresses).await;
+    assert_eq!(client.path_of(FIRST).unwrap().remote, server.addresses[1]);
+    upload(&client, &peer, 1 << 20).await;
+    path.resume();
+    in_use(&client, 2).await;
+}
+
+#[tokio::test]
+async fn each_local_address_is_a_path_of_its_own() {
+    let mut server = Server::start();
+    let mut options = server.options();
+    options.dial.keep = Keep::Paths;
+    options.locals = ["127.0.0.2".parse().unwrap(), "127.0.0.3".parse().unwrap(), "::1".parse().unwrap()].to_vec();
+    let addresses = server.addresses.clone();
+    let (client, peer) = tokio::join!(Session::connect(&addresses, options), server.listener.accept());
+    let client = client.unwrap();
+    in_use(&client, 4).await;
+    upload(&client, &peer, 1 << 20).await;
+}
+
+#[tokio::test]
+async fn a_path_that_fails_is_told_and_added_ones_are_used() {
+    let mut server = Server::start();
+    let addresses = [server.addresses[0]];
+    let (client, _peer) = keeping(&mut server, &addresses).await;
+    let mut failures = client.path_failures();
+    let nobody = nobody();
+    client.add_path(nobody, None);
+    assert_eq!(failures.next().await.unwrap().path.remote, nobody);
+    client.add_path(server.addresses[1], None);
+    in_use(&client, 2).await;
+}
+
+#[tokio::test]
+async fn a_session_with_all_the_tcp_connections_it_may_have_takes_no_more() {
+    let mut server = Server::start();
+    server.config.max_tcp_connections = 3;
+    let (client, _peer) = server.pair(server.addresses[0]).await;
+    for _ in 0..2 {
+        let mut events = client.events();
+        while client.tokens() == 0 {
+            events.next().await.unwrap();
+        }
+        client.add_tcp(server.addresses[1], None).await.unwrap();
+    }
+    let error = client.add_tcp(server.addresses[1], None).await.unwrap_err();
+    assert!(matches!(error, AddTcpError::Limit(3)), "{error}");
+    assert_eq!(client.tcp_connections().len(), 3);
+}
+
+/// A box on the path that lets nothing through on TCP connections whose client sends protected records before the server
+/// has answered. Counts those.
+async fn wary_box(target: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let count = dropped.clone();
+    tokio::spawn(async move {
+        loop {
+            let (near, _) = listener.accept().await.unwrap();
+            tokio::spawn(pass_warily(near, target, count.clone()));
+        }
+    });
+    (address, dropped)
+}
+
+async fn pass_warily(mut near: TcpStream, target: SocketAddr, dropped: Arc<AtomicUsize>) -> std::io::Result<()> {
+    let mut first = vec![0; 5];
+    near.read_exact(&mut first).await?;
+    let len = usize::from(u16::from_be_bytes([first[3], first[4]]));
+    first.resize(5 + len, 0);
+    near.read_exact(&mut first[5..]).await?;
+    // Offers of early data name the extension (42, empty): what follows is not waited for.
+    if first.windows(4).any(|window| window == [0, 42, 0, 0]) {
+        dropped.fetch_add(1, Ordering::Relaxed);
+        return near.read_to_end(&mut Vec::new()).await.map(|_| ());
+    }
+    let mut far = TcpStream::connect(target).await?;
+    far.write_all(&first).await?;
+    tokio::io::copy_bidirectional(&mut near, &mut far).await.map(|_| ())
+}
+
+#[tokio::test]
+async fn a_box_that_drops_early_data_does_not_keep_a_session_from_coming_back() {
+    let mut server = Server::start();
+    let (address, dropped) = wary_box(server.addresses[0]).await;
+    let (client, peer) = keeping(&mut server, &[address]).await;
+    let mut stream = client.open_stream().await.unwrap();
+    stream.write_chunk(pattern(1000).into()).await.unwrap();
+    let mut events = client.events();
+    client.reset_tcp(FIRST);
+    while !matches!(events.next().await.unwrap(), Event::Recovered) {}
+    stream.write_chunk(pattern(1000).into()).await.unwrap();
+    stream.finish().unwrap();
+    let mut incoming = peer.accept_stream().await.unwrap();
+    assert_eq!(read_all(incoming.recv()).await, [pattern(1000), pattern(1000)].concat());
+    assert_eq!(dropped.load(Ordering::Relaxed), 1, "once, and then without");
+    // It is remembered.
+    client.reset_tcp(client.tcp_connections()[0]);
+    joined(&mut events).await;
+    assert_eq!(dropped.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn single_streams_are_moved_from_one_tcp_connection_to_another() {
+    let mut server = Server::start();
+    let addresses = server.addresses.clone();
+    let (client, peer) = keeping(&mut server, &addresses).await;
+    in_use(&client, 2).await;
+    let second = client.tcp_connections()[1];
+    let mut stream = client.open_stream().await.unwrap();
+    stream.send().attach(FIRST).unwrap();
+    stream.write_chunk(pattern(100_000).into()).await.unwrap();
+    let mut incoming = peer.accept_stream().await.unwrap();
+    let mut received = vec![0; 100_000];
+    incoming.read_exact(&mut received).await.unwrap();
+    assert_eq!((sent_on(&client, FIRST), sent_on(&client, second)), (100_000, 0));
+    stream.send().attach(second).unwrap();
+    stream.send().detach(FIRST).unwrap();
+    stream.write_chunk(pattern(50_000).into()).await.unwrap();
+    stream.finish().unwrap();
+    assert_eq!(read_all(incoming.recv()).await, pattern(50_000));
+    assert_eq!((sent_on(&client, FIRST), sent_on(&client, second)), (100_000, 50_000));
+}
+
+#[tokio::test]
+async fn all_streams_leave_a_tcp_connection_that_is_retired() {
+    let mut server = Server::start();
+    let addresses = server.addresses.clone();
+    let (client, peer) = keeping(&mut server, &addresses).await;
+    in_use(&client, 2).await;
+    let mut events = client.events();
+    client.retire_tcp(FIRST).unwrap();
+    lost(&mut events, FIRST).await;
+    let before = sent_on(&client, FIRST);
+    upload(&client, &peer, 1 << 20).await;
+    assert_eq!(sent_on(&client, FIRST), before);
+    assert_eq!(client.retire_tcp(client.tcp_connections()[0]), Err(TcpError::Last));
+}
+
+#[tokio::test]
+async fn a_backup_of_one_side_carries_no_data_of_the_other_until_it_is_available_again() {
+    let mut server = Server::start();
+    let addresses = server.addresses.clone();
+    let (client, peer) = keeping(&mut server, &addresses).await;
+    in_use(&client, 2).await;
+    let second = client.tcp_connections()[1];
+    let mut heard = peer.events();
+    client.set_backup(FIRST, true).unwrap();
+    let told = |tcp, backup| Event::Tcp(TcpEvent::Status { tcp, backup });
+    while heard.next().await.unwrap() != told(FIRST, true) {}
+    upload(&peer, &client, 1 << 20).await;
+    assert_eq!((sent_on(&peer, FIRST), sent_on(&peer, second)), (0, 1 << 20));
+    client.set_backup(FIRST, false).unwrap();
+    client.set_backup(second, true).unwrap();
+    while heard.next().await.unwrap() != told(second, true) {}
+    upload(&peer, &client, 1 << 20).await;
+    assert_eq!(sent_on(&peer, second), 1 << 20);
+    assert!(sent_on(&peer, FIRST) >= 1 << 20);
+}
+
+#[tokio::test]
+async fn the_scheduler_can_be_changed_at_run_time() {
+    let mut server = Server::start();
+    let addresses = server.addresses.clone();
+    let (client, peer) = keeping(&mut server, &addresses).await;
+    in_use(&client, 2).await;
+    let second = client.tcp_connections()[1];
+    client.set_scheduler(Box::new(ActiveStandby));
+    upload(&client, &peer, 300_000).await;
+    assert_eq!((sent_on(&client, FIRST), sent_on(&client, second)), (300_000, 0));
+    client.set_scheduler(Box::new(Redundant));
+    let mut stream = client.open_stream().await.unwrap();
+    let mut events = peer.events();
+    stream.write_chunk(Bytes::from(pattern(10_000))).await.unwrap();
+    while sent_on(&client, second) < 10_000 {
+        tokio::select! {
+            _ = events.next() => {}
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    assert!(sent_on(&client, FIRST) >= 300_000);
+}
