@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use crate::run::{Run, Settings, run};
 use crate::scenario::{self, Scenario};
 use crate::summary::Summary;
-use crate::{Outcome, netns, peer};
+use crate::{Outcome, netns, peer, selftest};
 
 /// What the lab exits with where it must not make namespaces or devices.
 const NOT_PERMITTED: u8 = 77;
@@ -32,6 +32,8 @@ enum Command {
     List,
     /// Measure
     Run(Args),
+    /// Check with real sockets that the paths are what they should be
+    Selftest,
     /// Sum up what an earlier `run --out` has written
     Summary(SummaryArgs),
     #[command(hide = true)]
@@ -78,15 +80,17 @@ struct SummaryArgs {
 
 /// Runs what the command line asks for.
 pub(crate) fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if matches!(command, Command::Run(_) | Command::Selftest)
+        && let Err(error) = permitted()
+    {
+        eprintln!("tcpls-lab: network namespaces or TUN devices are not permitted here: {error}");
+        return ExitCode::from(NOT_PERMITTED);
+    }
+    let done = match command {
         Command::List => list(),
-        Command::Run(args) => match permitted() {
-            Ok(()) => measure(&args),
-            Err(error) => {
-                eprintln!("tcpls-lab: network namespaces or TUN devices are not permitted here: {error}");
-                return ExitCode::from(NOT_PERMITTED);
-            }
-        },
+        Command::Run(args) => measure(&args),
+        Command::Selftest => selftest::run(),
         Command::Summary(args) => sum_up(&args),
         Command::Send(args) => peer::send(&args),
         Command::Receive(args) => peer::receive(&args),

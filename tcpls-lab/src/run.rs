@@ -60,7 +60,7 @@ pub(crate) struct Run {
     pub(crate) path_bytes: Vec<[u64; 2]>,
     /// TCP connections that the client said were lost; nothing if it would not say.
     pub(crate) lost: Option<u32>,
-    /// What it said, with milliseconds since the first event.
+    /// What it said, with milliseconds since the first event, or since the first byte if there was none.
     pub(crate) said: Vec<(f64, String)>,
     /// The latest packet behind its time, in milliseconds, and how many were more than one millisecond late.
     pub(crate) late_ms: f64,
@@ -138,7 +138,7 @@ fn describe(
 ) -> Run {
     let measured: Vec<&Fired> = scenario.gaps.iter().filter_map(|index| record.events.get(*index)).collect();
     let len = (case.megabytes * 1e6) as u64;
-    let first = measured.first().map_or(0.0, |event| event.time);
+    let first = measured.first().map_or(arrivals.start(), |event| event.time);
     let ours = matches!(case.stack, crate::scenario::Stack::Tcpls(_));
     let lost = said.iter().filter(|(_, line)| line.contains(" lost: ")).count() as u32;
     Run {
