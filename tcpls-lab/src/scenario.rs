@@ -56,6 +56,16 @@ pub(crate) struct Scenario {
     pub(crate) goals: Vec<Goal>,
 }
 
+impl Scenario {
+    /// For the n-th round: all events a bit later, so that they find queues and windows of all sizes.
+    pub(crate) fn shifted(&self, round: u32) -> Self {
+        let mut shifted = self.clone();
+        let later = Duration::from_millis(u64::from(round) * 137 % 400);
+        shifted.events.iter_mut().for_each(|event| event.at += later);
+        shifted
+    }
+}
+
 /// What all paths of the failover scenarios are like.
 const PATH: PathSpec = PathSpec { rate: 25.0, rtt: 20.0, queue: 50.0 };
 /// When something happens to the first path.
