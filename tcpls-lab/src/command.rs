@@ -18,6 +18,8 @@ use crate::{Outcome, netns, peer, selftest};
 /// What the lab exits with where it must not make namespaces or devices.
 const NOT_PERMITTED: u8 = 77;
 
+/// What the names of directories for a lab's files begin with; its process comes behind it.
+const SCRATCH: &str = "tcpls-lab-";
 /// How often a run is tried if the machine is too busy with other things.
 const TRIES: u32 = 4;
 
@@ -243,9 +245,20 @@ impl Scratch {
     fn new() -> Outcome<Self> {
         let memory = Path::new("/dev/shm");
         let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let path = base.join(format!("tcpls-lab-{}", std::process::id()));
+        remove_left(&base);
+        let path = base.join(format!("{SCRATCH}{}", std::process::id()));
         std::fs::create_dir(&path)?;
         Ok(Self(path))
+    }
+}
+
+/// Removes what labs that were killed have left.
+fn remove_left(base: &Path) {
+    for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if name.strip_prefix(SCRATCH).is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
