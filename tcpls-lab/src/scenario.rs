@@ -269,3 +269,43 @@ fn migration() -> Scenario {
         goals: vec![goal(Figure::Lowest, 0.01, Limit::AtLeast { cases: vec!["tls on b"], part: 1.0 })],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenarios_are_consistent() {
+        let mut names = std::collections::BTreeSet::new();
+        for scenario in all() {
+            assert!(names.insert(scenario.name), "{} is there twice", scenario.name);
+            let paths = 0..scenario.paths.len();
+            assert!(scenario.cases.iter().flat_map(|case| &case.paths).all(|path| paths.contains(path)));
+            assert!(scenario.events.iter().all(|event| paths.contains(&event.path)));
+            assert!(scenario.events.is_sorted_by_key(|event| event.at), "the wire takes events in their order");
+            assert!(scenario.gaps.iter().all(|event| *event < scenario.events.len()));
+            assert!(scenario.cases[0].name == OURS && scenario.cases[0].every == 1);
+        }
+    }
+
+    #[test]
+    fn goals_are_about_what_is_measured() {
+        for scenario in all() {
+            for goal in &scenario.goals {
+                let rivals = match &goal.limit {
+                    Limit::PartOf { cases, .. } | Limit::AtLeast { cases, .. } => cases.clone(),
+                    _ => Vec::new(),
+                };
+                assert!(rivals.iter().all(|name| scenario.cases.iter().any(|case| case.name == *name)));
+                assert!(!matches!(goal.figure, Figure::Gap(gap) if gap >= scenario.gaps.len()));
+            }
+        }
+    }
+
+    #[test]
+    fn events_come_later_from_round_to_round() {
+        let scenario = dark("dark", false, DARK);
+        let at = |round| scenario.shifted(round).events[0].at - scenario.events[0].at;
+        assert_eq!([0, 1, 2, 3].map(|round| at(round).as_millis()), [0, 137, 274, 11]);
+    }
+}
