@@ -23,6 +23,11 @@ impl Arrivals {
         self.0.last().map_or(0, |(_, bytes)| *bytes)
     }
 
+    /// When the first byte came; 0 if none did.
+    pub(crate) fn start(&self) -> f64 {
+        self.0.first().map_or(0.0, |(time, _)| *time)
+    }
+
     /// From the first byte to the last.
     pub(crate) fn seconds(&self) -> f64 {
         self.0.first().zip(self.0.last()).map_or(0.0, |(first, last)| last.0 - first.0)
@@ -90,7 +95,7 @@ mod tests {
     #[test]
     fn goodput_is_counted_from_the_first_byte_or_the_moment_asked_for() {
         let log = Arrivals::parse("10.0 0\n11.0 1000000\n12.0 3000000\n");
-        assert_eq!((log.bytes(), log.seconds()), (3_000_000, 2.0));
+        assert_eq!((log.start(), log.bytes(), log.seconds()), (10.0, 3_000_000, 2.0));
         assert_eq!(log.mbit_after(0.0), 12.0);
         assert_eq!(log.mbit_after(11.0), 16.0);
         assert_eq!(log.mbit_after(12.0), 0.0);

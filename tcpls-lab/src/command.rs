@@ -11,12 +11,17 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::run::{Run, Settings, run};
-use crate::scenario::{self, Scenario};
+use crate::scenario::{self, Case, Scenario};
 use crate::summary::Summary;
-use crate::{Outcome, netns, peer};
+use crate::{Outcome, netns, peer, selftest};
 
 /// What the lab exits with where it must not make namespaces or devices.
 const NOT_PERMITTED: u8 = 77;
+
+/// What the names of directories for a lab's files begin with; its process comes behind it.
+const SCRATCH: &str = "tcpls-lab-";
+/// How often a run is tried if the machine is too busy with other things.
+const TRIES: u32 = 4;
 
 /// Measures failover of TCPLS, kernel MPTCP and TLS on paths made in network namespaces. Needs root
 #[derive(Debug, Parser)]
@@ -32,6 +37,8 @@ enum Command {
     List,
     /// Measure
     Run(Args),
+    /// Check with real sockets that the paths are what they should be
+    Selftest,
     /// Sum up what an earlier `run --out` has written
     Summary(SummaryArgs),
     #[command(hide = true)]
@@ -78,15 +85,17 @@ struct SummaryArgs {
 
 /// Runs what the command line asks for.
 pub(crate) fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if matches!(command, Command::Run(_) | Command::Selftest)
+        && let Err(error) = permitted()
+    {
+        eprintln!("tcpls-lab: network namespaces or TUN devices are not permitted here: {error}");
+        return ExitCode::from(NOT_PERMITTED);
+    }
+    let done = match command {
         Command::List => list(),
-        Command::Run(args) => match permitted() {
-            Ok(()) => measure(&args),
-            Err(error) => {
-                eprintln!("tcpls-lab: network namespaces or TUN devices are not permitted here: {error}");
-                return ExitCode::from(NOT_PERMITTED);
-            }
-        },
+        Command::Run(args) => measure(&args),
+        Command::Selftest => selftest::run(),
         Command::Summary(args) => sum_up(&args),
         Command::Send(args) => peer::send(&args),
         Command::Receive(args) => peer::receive(&args),
@@ -144,7 +153,7 @@ fn run_all(scenario: &Scenario, args: &Args, settings: &Settings, out: &mut Opti
             if !wanted || round % case.every != 0 {
                 continue;
             }
-            let run = run(scenario, case, round, settings)?;
+            let run = run_in_peace(scenario, case, round, settings)?;
             let line = serde_json::to_string(&run)?;
             if let Some(out) = out {
                 writeln!(out, "{line}")?;
@@ -158,6 +167,18 @@ fn run_all(scenario: &Scenario, args: &Args, settings: &Settings, out: &mut Opti
         }
     }
     Ok(runs)
+}
+
+/// A run that the machine disturbed is done anew, whatever came of it; the last try counts in any case.
+fn run_in_peace(scenario: &Scenario, case: &Case, round: u32, settings: &Settings) -> Outcome<Run> {
+    for _ in 1..TRIES {
+        let run = run(scenario, case, round, settings)?;
+        if !run.was_disturbed() {
+            return Ok(run);
+        }
+        eprintln!("{} (disturbed: once more)", brief(&run));
+    }
+    run(scenario, case, round, settings)
 }
 
 fn brief(run: &Run) -> String {
@@ -224,9 +245,20 @@ impl Scratch {
     fn new() -> Outcome<Self> {
         let memory = Path::new("/dev/shm");
         let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let path = base.join(format!("tcpls-lab-{}", std::process::id()));
+        remove_left(&base);
+        let path = base.join(format!("{SCRATCH}{}", std::process::id()));
         std::fs::create_dir(&path)?;
         Ok(Self(path))
+    }
+}
+
+/// Removes what labs that were killed have left.
+fn remove_left(base: &Path) {
+    for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if name.strip_prefix(SCRATCH).is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -55,12 +55,12 @@ impl Middlebox {
     }
 
     /// A packet of the client's comes by.
-    pub(crate) fn from_client(&mut self, packet: &[u8]) -> Verdict {
+    pub(crate) fn pass_up(&mut self, packet: &[u8]) -> Verdict {
         self.judge(packet, |segment| (segment.source, segment.destination), |flow| &mut flow.client)
     }
 
     /// A packet of the server's comes by.
-    pub(crate) fn from_server(&mut self, packet: &[u8]) -> Verdict {
+    pub(crate) fn pass_down(&mut self, packet: &[u8]) -> Verdict {
         self.judge(packet, |segment| (segment.destination, segment.source), |flow| &mut flow.server)
     }
 
@@ -108,10 +108,10 @@ mod tests {
     #[test]
     fn both_ends_get_the_reset_that_they_expect() {
         let mut middlebox = Middlebox::default();
-        assert_eq!(middlebox.from_client(&data(CLIENT, SERVER, 100, 10)), Verdict::Pass);
-        assert_eq!(middlebox.from_server(&data(SERVER, CLIENT, 5000, 1000)), Verdict::Pass);
+        assert_eq!(middlebox.pass_up(&data(CLIENT, SERVER, 100, 10)), Verdict::Pass);
+        assert_eq!(middlebox.pass_down(&data(SERVER, CLIENT, 5000, 1000)), Verdict::Pass);
         // What was sent again is no news.
-        assert_eq!(middlebox.from_server(&data(SERVER, CLIENT, 4000, 1000)), Verdict::Pass);
+        assert_eq!(middlebox.pass_down(&data(SERVER, CLIENT, 4000, 1000)), Verdict::Pass);
         let [to_client, to_server] = middlebox.forget(true);
         let parse = |packets: &[Vec<u8>]| Segment::parse(&packets[0]).unwrap();
         let (to_client, to_server) = (parse(&to_client), parse(&to_server));
@@ -123,14 +123,14 @@ mod tests {
     fn what_it_has_forgotten_is_answered_and_what_is_new_passes_if_it_may() {
         for may in [true, false] {
             let mut middlebox = Middlebox::default();
-            middlebox.from_client(&data(CLIENT, SERVER, 100, 10));
+            middlebox.pass_up(&data(CLIENT, SERVER, 100, 10));
             middlebox.forget(may);
             let old = data(SERVER, CLIENT, 5000, 1000);
-            assert_eq!(middlebox.from_server(&old), Verdict::Answer(Segment::parse(&old).unwrap().answer()));
-            assert_eq!(middlebox.from_client(&syn(99)) == Verdict::Pass, may);
-            assert_eq!(middlebox.from_client(&data((CLIENT.0, 99), SERVER, 78, 1)) == Verdict::Pass, may);
+            assert_eq!(middlebox.pass_down(&old), Verdict::Answer(Segment::parse(&old).unwrap().answer()));
+            assert_eq!(middlebox.pass_up(&syn(99)) == Verdict::Pass, may);
+            assert_eq!(middlebox.pass_up(&data((CLIENT.0, 99), SERVER, 78, 1)) == Verdict::Pass, may);
             middlebox.let_all_pass();
-            assert_eq!(middlebox.from_server(&old), Verdict::Pass);
+            assert_eq!(middlebox.pass_down(&old), Verdict::Pass);
         }
     }
 }

@@ -89,7 +89,7 @@ impl Path {
         if forge::addresses(&packet) != Some((self.ends[1 - direction], self.ends[direction])) {
             return;
         }
-        match if direction == UP { self.middlebox.from_client(&packet) } else { Verdict::Pass } {
+        match if direction == UP { self.middlebox.pass_up(&packet) } else { Verdict::Pass } {
             Verdict::Pass => self.links[direction].push(now, packet),
             Verdict::Answer(reset) => self.for_client.extend(reset),
         }
@@ -107,7 +107,7 @@ impl Path {
             if self.dark[direction] {
                 continue;
             }
-            match if direction == DOWN { self.middlebox.from_server(&packet) } else { Verdict::Pass } {
+            match if direction == DOWN { self.middlebox.pass_down(&packet) } else { Verdict::Pass } {
                 Verdict::Pass => {
                     self.delivered[direction] += Segment::parse(&packet).map_or(0, |segment| segment.len as u64);
                     return Some((at, packet));

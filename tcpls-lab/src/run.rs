@@ -60,11 +60,22 @@ pub(crate) struct Run {
     pub(crate) path_bytes: Vec<[u64; 2]>,
     /// TCP connections that the client said were lost; nothing if it would not say.
     pub(crate) lost: Option<u32>,
-    /// What it said, with milliseconds since the first event.
+    /// What it said, with milliseconds since the first event, or since the first byte if there was none.
     pub(crate) said: Vec<(f64, String)>,
-    /// The latest packet behind its time, in milliseconds, and how many were more than one millisecond late.
+    /// The same of the server.
+    pub(crate) server_said: Vec<(f64, String)>,
+    /// The latest packet behind its time, in milliseconds, how many were more than one millisecond late, and how many there were.
     pub(crate) late_ms: f64,
     pub(crate) late: u64,
+    pub(crate) packets: u64,
+}
+
+impl Run {
+    /// Whether the machine was too busy for the figures to mean much: one packet in fifty was late, or one by as long as a
+    /// round trip.
+    pub(crate) fn was_disturbed(&self) -> bool {
+        self.late * 50 > self.packets || self.late_ms > 20.0
+    }
 }
 
 /// Does one run.
@@ -72,6 +83,7 @@ pub(crate) struct Run {
 /// # Errors
 /// The run could not be made, or was interrupted. That the software under test fails is a result.
 pub(crate) fn run(scenario: &Scenario, case: &Case, number: u32, settings: &Settings) -> Outcome<Run> {
+    let scenario = &scenario.shifted(number);
     let directory = settings.scratch.join(format!("run{number}"));
     std::fs::create_dir_all(directory.join("root"))?;
     let files = Files { source: directory.join("root").join("file"), directory };
@@ -103,13 +115,14 @@ fn measure(scenario: &Scenario, case: &Case, files: &Files, settings: &Settings)
     let ended = wait(&mut client, settings)?;
     let record = wire.stop();
     let said = client.end();
-    let mut error = (!ended).then(|| format!("{}; the server: {}", stack::last(&said), stack::last(&server.end())));
+    let server_said = server.end();
+    let mut error = (!ended).then(|| format!("{}; the server: {}", stack::last(&said), stack::last(&server_said)));
     let log = std::fs::read_to_string(files.log()).unwrap_or_default();
     if error.is_none() && matches!(case.stack, crate::scenario::Stack::Tcpls(_)) {
         let same = std::fs::read(files.target())? == std::fs::read(&files.source)?;
         error = (!same).then(|| "what came is not what was sent".to_owned());
     }
-    let run = describe(scenario, case, &Arrivals::parse(&log), &record, said, error);
+    let run = describe(scenario, case, &Arrivals::parse(&log), &record, [said, server_said], error);
     Ok((record, run))
 }
 
@@ -133,13 +146,15 @@ fn describe(
     case: &Case,
     arrivals: &Arrivals,
     record: &Record,
-    said: Vec<Said>,
+    said: [Vec<Said>; 2],
     error: Option<String>,
 ) -> Run {
     let measured: Vec<&Fired> = scenario.gaps.iter().filter_map(|index| record.events.get(*index)).collect();
     let len = (case.megabytes * 1e6) as u64;
-    let first = measured.first().map_or(0.0, |event| event.time);
+    let first = measured.first().map_or(arrivals.start(), |event| event.time);
     let ours = matches!(case.stack, crate::scenario::Stack::Tcpls(_));
+    let when = |time: f64| ((time - first) * 1e4).round() / 10.0;
+    let [said, server_said] = said;
     let lost = said.iter().filter(|(_, line)| line.contains(" lost: ")).count() as u32;
     Run {
         scenario: scenario.name.to_owned(),
@@ -156,8 +171,10 @@ fn describe(
         rtt_ms: measured.iter().map(|event| event.rtt_ms[event.path]).collect(),
         path_bytes: record.bytes.clone(),
         lost: ours.then_some(lost),
-        said: said.into_iter().map(|(time, line)| (((time - first) * 1e4).round() / 10.0, line)).collect(),
+        said: said.into_iter().map(|(time, line)| (when(time), line)).collect(),
+        server_said: server_said.into_iter().map(|(time, line)| (when(time), line)).collect(),
         late_ms: record.late_ms,
         late: record.late,
+        packets: record.packets,
     }
 }

@@ -56,6 +56,16 @@ pub(crate) struct Scenario {
     pub(crate) goals: Vec<Goal>,
 }
 
+impl Scenario {
+    /// For the n-th round: all events a bit later, so that they find queues and windows of all sizes.
+    pub(crate) fn shifted(&self, round: u32) -> Self {
+        let mut shifted = self.clone();
+        let later = Duration::from_millis(u64::from(round) * 137 % 400);
+        shifted.events.iter_mut().for_each(|event| event.at += later);
+        shifted
+    }
+}
+
 /// What all paths of the failover scenarios are like.
 const PATH: PathSpec = PathSpec { rate: 25.0, rtt: 20.0, queue: 50.0 };
 /// When something happens to the first path.
@@ -188,6 +198,8 @@ fn two_outages() -> Scenario {
 
 fn slow() -> Scenario {
     let mut cases = rivals(2, false, 24.0);
+    // It takes MPTCP long, and no goal is about it.
+    cases[1].every = 5;
     cases.push(alone("tls on one path", 1, 16.0, 5));
     Scenario {
         name: "slow",
@@ -211,6 +223,7 @@ fn rotating() -> Scenario {
         events.push(event(5.0 * round as f64, before, DARK));
     }
     let mut cases = rivals(4, false, 60.0);
+    cases[1].every = 5;
     cases.push(alone("tls on one path", 0, 60.0, 5));
     Scenario {
         name: "rotating",
@@ -254,5 +267,45 @@ fn migration() -> Scenario {
         gaps: Vec::new(),
         cases: vec![ours, alone("tls on b", 1, 6.0, 5)],
         goals: vec![goal(Figure::Lowest, 0.01, Limit::AtLeast { cases: vec!["tls on b"], part: 1.0 })],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenarios_are_consistent() {
+        let mut names = std::collections::BTreeSet::new();
+        for scenario in all() {
+            assert!(names.insert(scenario.name), "{} is there twice", scenario.name);
+            let paths = 0..scenario.paths.len();
+            assert!(scenario.cases.iter().flat_map(|case| &case.paths).all(|path| paths.contains(path)));
+            assert!(scenario.events.iter().all(|event| paths.contains(&event.path)));
+            assert!(scenario.events.is_sorted_by_key(|event| event.at), "the wire takes events in their order");
+            assert!(scenario.gaps.iter().all(|event| *event < scenario.events.len()));
+            assert!(scenario.cases[0].name == OURS && scenario.cases[0].every == 1);
+        }
+    }
+
+    #[test]
+    fn goals_are_about_what_is_measured() {
+        for scenario in all() {
+            for goal in &scenario.goals {
+                let rivals = match &goal.limit {
+                    Limit::PartOf { cases, .. } | Limit::AtLeast { cases, .. } => cases.clone(),
+                    _ => Vec::new(),
+                };
+                assert!(rivals.iter().all(|name| scenario.cases.iter().any(|case| case.name == *name)));
+                assert!(!matches!(goal.figure, Figure::Gap(gap) if gap >= scenario.gaps.len()));
+            }
+        }
+    }
+
+    #[test]
+    fn events_come_later_from_round_to_round() {
+        let scenario = dark("dark", false, DARK);
+        let at = |round| scenario.shifted(round).events[0].at - scenario.events[0].at;
+        assert_eq!([0, 1, 2, 3].map(|round| at(round).as_millis()), [0, 137, 274, 11]);
     }
 }

@@ -38,10 +38,10 @@ impl Files {
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) child: Child,
-    errors: Option<JoinHandle<Vec<Said>>>,
+    listeners: Vec<JoinHandle<Vec<Said>>>,
 }
 
-/// A line on standard error, and when it came: seconds since 1970.
+/// A line of output, and when it came: seconds since 1970.
 pub(crate) type Said = (f64, String);
 
 impl Process {
@@ -55,29 +55,34 @@ impl Process {
         };
         let mut child = sys::in_namespace(namespace, spawn)
             .map_err(|error| format!("can't start {}: {error}", command.get_program().display()))?;
-        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
-        let listen = move || stderr.lines().map_while(Result::ok).map(|line| (unix_time(), line)).collect();
-        Ok(Self { child, errors: Some(std::thread::spawn(listen)) })
+        let stderr = child.stderr.take().expect("it is piped");
+        Ok(Self { child, listeners: vec![listen(BufReader::new(stderr))] })
     }
 
     /// Waits until it says that it listens.
     fn wait_until_it_listens(mut self) -> Outcome<Self> {
         let mut line = String::new();
-        let stdout = self.child.stdout.as_mut().expect("it is piped");
-        // What comes behind it is for nobody; the pipe holds it.
-        BufReader::new(stdout).read_line(&mut line)?;
+        let mut stdout = BufReader::new(self.child.stdout.take().expect("it is piped"));
+        stdout.read_line(&mut line)?;
+        self.listeners.push(listen(stdout));
         if line.contains(crate::peer::LISTENING) {
             return Ok(self);
         }
         Err(format!("the server did not start: {}", last(&self.end())).into())
     }
 
-    /// Kills it if it still runs, and returns what it said on standard error.
+    /// Kills it if it still runs, and returns what it said.
     pub(crate) fn end(&mut self) -> Vec<Said> {
         _ = self.child.kill();
         _ = self.child.wait();
-        self.errors.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
+        let said = self.listeners.drain(..).filter_map(|thread| thread.join().ok());
+        said.flatten().collect()
     }
+}
+
+/// Takes down lines and the time at which each comes.
+fn listen(output: impl BufRead + Send + 'static) -> JoinHandle<Vec<Said>> {
+    std::thread::spawn(move || output.lines().map_while(Result::ok).map(|line| (unix_time(), line)).collect())
 }
 
 impl Drop for Process {

@@ -28,8 +28,8 @@ struct CaseSummary {
     gaps_ms: Vec<Option<Spread>>,
     /// Medians, for each gap.
     loaded_rtt_ms: Vec<Option<f64>>,
-    /// Runs in which the wire delivered more than one packet in a thousand late, which says that the machine was too busy.
-    late_runs: usize,
+    /// Runs in which the machine was too busy, though they were done anew.
+    disturbed: usize,
 }
 
 /// The results of a scenario.
@@ -66,7 +66,7 @@ impl Summary {
                 mbit_after: spread(Figure::MbitAfter, runs, name),
                 gaps_ms: gaps.clone().map(|gap| spread(Figure::Gap(gap), runs, name)).collect(),
                 loaded_rtt_ms: gaps.map(|gap| goal::loaded_rtt(runs, name, gap)).collect(),
-                late_runs: mine.iter().filter(|run| run.late * 1_000_000 > run.bytes).count(),
+                disturbed: mine.iter().filter(|run| run.was_disturbed()).count(),
             }
         };
         let ratio = |gap| [0.5, 0.99].map(|at| goal::ratio(Figure::Gap(gap), at, runs));
@@ -91,7 +91,7 @@ impl Summary {
                 case.case,
                 case.runs,
                 case.intact,
-                if case.late_runs > 0 { format!("  ({} disturbed)", case.late_runs) } else { String::new() }
+                if case.disturbed > 0 { format!("  ({} disturbed)", case.disturbed) } else { String::new() }
             );
             for (index, (gap, rtt)) in case.gaps_ms.iter().zip(&case.loaded_rtt_ms).enumerate() {
                 let (Some(gap), Some(rtt)) = (gap, rtt) else { continue };

@@ -53,6 +53,8 @@ pub(crate) struct Record {
     /// The latest that a packet was delivered behind its time, in milliseconds; how many were more than a millisecond late.
     pub(crate) late_ms: f64,
     pub(crate) late: u64,
+    /// Packets delivered.
+    pub(crate) packets: u64,
 }
 
 /// The running thread. Stopped when this is dropped.
@@ -147,6 +149,7 @@ impl Carrier {
                     let late = (now - at).as_secs_f64() * 1e3;
                     self.record.late_ms = self.record.late_ms.max(late);
                     self.record.late += u64::from(late > 1.0);
+                    self.record.packets += 1;
                     // A device that is full or gone loses it, as any other would.
                     _ = (&self.files[direction][index]).write(&packet);
                 }

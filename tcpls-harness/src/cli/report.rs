@@ -58,6 +58,7 @@ fn style(template: &str) -> ProgressStyle {
 pub(crate) struct TcpReport {
     pub(crate) tcp: u32,
     pub(crate) state: String,
+    pub(crate) standby: bool,
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
     pub(crate) stream_bytes_sent: u64,
@@ -71,6 +72,7 @@ impl From<&TcpStats> for TcpReport {
         Self {
             tcp: stats.tcp.0,
             state: phase(stats.phase),
+            standby: stats.backup,
             bytes_sent: stats.counters.bytes_sent,
             bytes_received: stats.counters.bytes_received,
             stream_bytes_sent: stats.counters.stream_bytes_sent,

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
+use tcpls_core::error::TcpFault;
+use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ConnectionId;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -52,6 +54,7 @@ pub struct Args {
 enum Happening<'a> {
     Listening { addresses: &'a [SocketAddr], ca: Option<&'a Path> },
     SessionBegan { session: u64, tcpls: bool },
+    Tcp { session: u64, tcp: u32, happening: String },
     Request { session: u64, path: &'a str, bytes: Option<u64>, error: Option<String> },
     SessionEnded { session: u64, reason: String },
 }
@@ -159,6 +162,7 @@ async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[Socket
     report.tell(&Happening::SessionBegan { session: number, tcpls: session.is_tcpls() });
     advertise(&session, &addresses);
     let mut requests = JoinSet::new();
+    let mut events = session.events();
     loop {
         tokio::select! {
             stream = session.accept_stream() => match stream {
@@ -166,11 +170,26 @@ async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[Socket
                 None => break,
             },
             Some(_) = requests.join_next() => {}
+            Some(event) = events.next() => tell_tcp(number, &event, report),
         }
     }
     // It may hold text of the peer's, which is not to reach the terminal as it is.
     let reason = session.closed().await.to_string().replace(|c: char| c.is_control(), "\u{fffd}");
     report.tell(&Happening::SessionEnded { session: number, reason });
+}
+
+/// Tells what becomes of TCP connections.
+fn tell_tcp(session: u64, event: &Event, report: Report) {
+    let (tcp, happening) = match event {
+        Event::Tcp(TcpEvent::Joined { tcp }) => (tcp, "joined".to_owned()),
+        Event::Tcp(TcpEvent::Stalled { tcp }) => (tcp, "does not answer".to_owned()),
+        Event::Tcp(TcpEvent::Resumed { tcp }) => (tcp, "answers again".to_owned()),
+        Event::Tcp(TcpEvent::Lost { tcp, fault }) if *fault != TcpFault::SessionClosed => {
+            (tcp, format!("lost: {fault}"))
+        }
+        _ => return,
+    };
+    report.tell(&Happening::Tcp { session, tcp: tcp.0, happening });
 }
 
 /// The client knows one of the addresses: the one that it came to.
@@ -214,6 +233,7 @@ impl Report {
             Happening::SessionBegan { session, tcpls } => {
                 eprintln!("session {session}: began, {}", if *tcpls { "TCPLS" } else { "plain TLS 1.3" });
             }
+            Happening::Tcp { session, tcp, happening } => eprintln!("session {session}: tcp {tcp} {happening}"),
             Happening::Request { session, path, bytes, error } => match (bytes, error) {
                 (Some(bytes), _) => eprintln!("session {session}: GET {path:?}: {}", size(*bytes)),
                 (None, error) => {

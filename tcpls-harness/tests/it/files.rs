@@ -7,6 +7,7 @@ use tcpls_core::error::{CloseReason, ReadError};
 use tcpls_harness::cli::{get, serve};
 use tcpls_harness::hq;
 use tcpls_harness::net::{ClientOptions, Session};
+use tcpls_harness::relay::{PathOptions, Relay};
 use tcpls_harness::tls::Trust;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -87,6 +88,47 @@ async fn large_files_arrive_over_a_learnt_address_too() {
     assert!(report.failures.is_empty(), "{report:?}");
     assert_eq!(report.bytes, data.len() as u64);
     assert_eq!(std::fs::read(directory.path().join("out/a b")).unwrap(), data);
+}
+
+/// A path to `target` that lets half a megabyte through in a second.
+fn slow_path(target: &str) -> Relay {
+    let options = PathOptions { rate: Some(500_000), delay: std::time::Duration::ZERO };
+    Relay::start(ANY, target.parse().unwrap(), options).unwrap()
+}
+
+/// The TCP connections of a report.
+fn tcp_of(report: &get::Report) -> Vec<serde_json::Value> {
+    assert!(report.failures.is_empty(), "{report:?}");
+    serde_json::to_value(report).unwrap()["tcp"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_download_moves_to_another_path() {
+    let directory = Directory::new("moved");
+    let server = start(directory.path());
+    // Half a minute, on the path that it starts on.
+    let data = pattern(16 << 20);
+    std::fs::write(directory.path().join("root/file"), &data).unwrap();
+    let relay = slow_path(&server.addresses[0]);
+    let step = format!("0:{}", server.addresses[1]);
+    let report =
+        fetch(directory.path(), &[relay.address().to_string()], &["--migrate", &step], &["/file".to_owned()]).await;
+    let tcp = tcp_of(&report);
+    assert_eq!(tcp[0]["state"], "lost: retired");
+    assert!(tcp[1]["stream_bytes_received"].as_u64() > Some(15 << 20), "{tcp:?}");
+    assert_eq!(std::fs::read(directory.path().join("out/file")).unwrap(), data);
+}
+
+#[tokio::test]
+async fn a_standby_is_joined_and_known_as_one() {
+    let directory = Directory::new("standby");
+    let server = start(directory.path());
+    let data = pattern(32 << 20);
+    std::fs::write(directory.path().join("root/file"), &data).unwrap();
+    let more = ["--standby", &server.addresses[1]];
+    let report = fetch(directory.path(), &server.addresses[..1], &more, &["/file".to_owned()]).await;
+    assert_eq!(tcp_of(&report)[1]["standby"], true);
+    assert_eq!(std::fs::read(directory.path().join("out/file")).unwrap(), data);
 }
 
 #[tokio::test]
