@@ -20,7 +20,7 @@ use super::leaving::Leaving;
 use super::os::{instant, now};
 use super::shared::{Input, Shared, State};
 use super::socket::Socket;
-use super::tcp_info::tcp_info;
+use super::tcp_info::{free_window, tcp_info};
 use crate::dial::{Action, Dialer};
 
 /// Turns after which other tasks get their chance.
@@ -29,6 +29,9 @@ const MAX_TURNS: usize = 16;
 const MAX_LAST_READS: usize = 64;
 /// Sockets on their way out beyond which claims that are turned away are reset.
 const MAX_LEAVING: usize = 32;
+
+/// The least that is sealed at once, however small the congestion window is.
+const MIN_FLIGHT: usize = 2 * 1024;
 
 /// Drives a session until it is over and its sockets are closed.
 pub(crate) struct Driver {
@@ -228,8 +231,10 @@ impl Driver {
             }
         }
         for (tcp, socket) in self.sockets.iter_mut().filter(|(tcp, _)| with_room.contains(tcp)) {
-            let batch = socket.batch();
-            self.shared.drive(|state| state.conn.poll_transmit(now(), *tcp, batch, socket.out()));
+            self.shared.drive(|state| {
+                let room = room(&state.conn, *tcp, socket);
+                state.conn.poll_transmit(now(), *tcp, room, socket.out());
+            });
             progress += flush(&self.shared, *tcp, socket, cx);
         }
         self.shared.drive(|state| state.with_room = with_room);
@@ -265,6 +270,16 @@ fn ask_kernel(conn: &mut Connection, tcp: ConnectionId, socket: &Socket) {
     if let Some(info) = tcp_info(socket.stream()) {
         conn.handle_tcp_info(tcp, info);
     }
+}
+
+/// How much to seal for a socket that has room. Of what is sent first on one that was idle, nothing can be read before its
+/// record is whole: that should fit into one flight.
+fn room(conn: &Connection, tcp: ConnectionId, socket: &Socket) -> usize {
+    let batch = socket.batch();
+    if !conn.wants_write(tcp) || conn.tcp_stats(tcp).is_none_or(|stats| stats.bytes_in_flight > 0) {
+        return batch;
+    }
+    free_window(socket.stream()).map_or(batch, |window| window.clamp(MIN_FLIGHT, batch.max(MIN_FLIGHT)))
 }
 
 /// Writes what was sealed; how much progress that was.

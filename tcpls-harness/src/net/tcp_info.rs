@@ -20,8 +20,21 @@ pub(crate) fn tcp_info(stream: &TcpStream) -> Option<TcpInfo> {
     Some(TcpInfo { heard, unacked: info.tcpi_unacked, rtt, min_rtt })
 }
 
+/// Bytes that the congestion window would let go at once. Never blocks; costs one system call.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn free_window(stream: &TcpStream) -> Option<usize> {
+    let info = get(stream)?;
+    let segments = info.tcpi_snd_cwnd.saturating_sub(info.tcpi_unacked);
+    Some(segments as usize * info.tcpi_snd_mss as usize)
+}
+
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn tcp_info(_stream: &TcpStream) -> Option<TcpInfo> {
+    None
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn free_window(_stream: &TcpStream) -> Option<usize> {
     None
 }
 
@@ -54,5 +67,6 @@ mod tests {
         assert_eq!(info.unacked, 0);
         assert!(info.heard <= super::super::os::now());
         assert!(!info.rtt.is_zero() && info.min_rtt <= info.rtt, "{info:?}");
+        assert!(free_window(&stream).unwrap() > 1000);
     }
 }
