@@ -30,7 +30,7 @@ const MAX_LAST_READS: usize = 64;
 /// Sockets on their way out beyond which claims that are turned away are reset.
 const MAX_LEAVING: usize = 32;
 
-/// The least that is sealed at once, however small the congestion window is.
+/// A congestion window that has less room than this is full.
 const MIN_FLIGHT: usize = 2 * 1024;
 
 /// Drives a session until it is over and its sockets are closed.
@@ -162,10 +162,12 @@ impl Driver {
         });
     }
 
-    /// Reads once from each socket that the session wants to be read.
+    /// Reads once from each socket that the session wants to be read. Of ends it hears last: what came elsewhere may say what
+    /// need not be sent again.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
         let mut progress = false;
         let mut paused = Vec::new();
+        let mut ended = Vec::new();
         for (tcp, socket) in &mut self.sockets {
             if !self.shared.drive(|state| state.conn.wants_read(*tcp)) {
                 paused.push(*tcp);
@@ -173,12 +175,15 @@ impl Driver {
             }
             let Poll::Ready(read) = socket.poll_read(cx) else { continue };
             progress = true;
-            self.shared.drive(|state| match read {
-                Ok(_) => state.conn.handle_bytes(now(), *tcp, &mut socket.input),
-                Err(how) => state.conn.handle_tcp_end(now(), *tcp, how),
-            });
+            match read {
+                Ok(_) => self.shared.drive(|state| state.conn.handle_bytes(now(), *tcp, &mut socket.input)),
+                Err(how) => ended.push((*tcp, how)),
+            }
         }
-        self.shared.drive(|state| state.paused = paused);
+        self.shared.drive(|state| {
+            ended.into_iter().for_each(|(tcp, how)| state.conn.handle_tcp_end(now(), tcp, how));
+            state.paused = paused;
+        });
         progress
     }
 
@@ -272,14 +277,14 @@ fn ask_kernel(conn: &mut Connection, tcp: ConnectionId, socket: &Socket) {
     }
 }
 
-/// How much to seal for a socket that has room. Of what is sent first on one that was idle, nothing can be read before its
-/// record is whole: that should fit into one flight.
+/// How much to seal for a socket that has room. On one that was idle the peer can read nothing before a record is whole: the
+/// first should fit into one flight.
 fn room(conn: &Connection, tcp: ConnectionId, socket: &Socket) -> usize {
     let batch = socket.batch();
-    if !conn.wants_write(tcp) || conn.tcp_stats(tcp).is_none_or(|stats| stats.bytes_in_flight > 0) {
+    if !conn.wants_write(tcp) || conn.tcp_stats(tcp).is_none_or(|stats| stats.bytes_in_flight > batch as u64) {
         return batch;
     }
-    free_window(socket.stream()).map_or(batch, |window| window.clamp(MIN_FLIGHT, batch.max(MIN_FLIGHT)))
+    free_window(socket.stream()).filter(|window| *window >= MIN_FLIGHT).map_or(batch, |window| window.min(batch))
 }
 
 /// Writes what was sealed; how much progress that was.

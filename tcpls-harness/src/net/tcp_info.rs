@@ -4,6 +4,10 @@
 use tcpls_core::connection::TcpInfo;
 use tokio::net::TcpStream;
 
+/// Segments that may leave at once after a pause (RFC 6928).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const RESTART_WINDOW: u32 = 10;
+
 /// Asks the kernel. Never blocks; costs one system call.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn tcp_info(stream: &TcpStream) -> Option<TcpInfo> {
@@ -24,7 +28,10 @@ pub(crate) fn tcp_info(stream: &TcpStream) -> Option<TcpInfo> {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn free_window(stream: &TcpStream) -> Option<usize> {
     let info = get(stream)?;
-    let segments = info.tcpi_snd_cwnd.saturating_sub(info.tcpi_unacked);
+    // After a pause the window is made small again, but only as the next segment leaves (RFC 5681, 4.1).
+    let has_paused = u64::from(info.tcpi_last_data_sent) * 1000 > u64::from(info.tcpi_rto);
+    let window = if has_paused { info.tcpi_snd_cwnd.min(RESTART_WINDOW) } else { info.tcpi_snd_cwnd };
+    let segments = window.saturating_sub(info.tcpi_unacked);
     Some(segments as usize * info.tcpi_snd_mss as usize)
 }
 
