@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 
 use super::claims::Claimant;
 use super::dials::Dials;
+use super::endings::Endings;
 use super::leaving::Leaving;
 use super::os::{instant, now};
 use super::shared::{Input, Shared, State};
@@ -39,6 +40,7 @@ pub(crate) struct Driver {
     sockets: Vec<(ConnectionId, Socket)>,
     claimants: Vec<Claimant>,
     leaving: Vec<Leaving>,
+    endings: Endings,
     /// Client, from the end of the handshake on.
     dials: Option<Dials>,
     timer: Pin<Box<Sleep>>,
@@ -49,7 +51,8 @@ impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, tcp: ConnectionId, socket: Socket) -> Self {
         let timer = Box::pin(tokio::time::sleep_until(instant(now()).into()));
         let (sockets, claimants, leaving) = (Vec::new(), Vec::new(), Vec::new());
-        let mut driver = Self { shared, sockets, claimants, leaving, dials: None, timer };
+        let endings = Endings::default();
+        let mut driver = Self { shared, sockets, claimants, leaving, endings, dials: None, timer };
         driver.attach(tcp, socket);
         driver
     }
@@ -162,12 +165,10 @@ impl Driver {
         });
     }
 
-    /// Reads once from each socket that the session wants to be read. Of ends it hears last: what came elsewhere may say what
-    /// need not be sent again.
+    /// Reads once from each socket that the session wants to be read.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
         let mut progress = false;
         let mut paused = Vec::new();
-        let mut ended = Vec::new();
         for (tcp, socket) in &mut self.sockets {
             if !self.shared.drive(|state| state.conn.wants_read(*tcp)) {
                 paused.push(*tcp);
@@ -177,12 +178,12 @@ impl Driver {
             progress = true;
             match read {
                 Ok(_) => self.shared.drive(|state| state.conn.handle_bytes(now(), *tcp, &mut socket.input)),
-                Err(how) => ended.push((*tcp, how)),
+                Err(how) => self.shared.drive(|state| self.endings.add(now(), *tcp, how, &state.conn)),
             }
         }
         self.shared.drive(|state| {
-            ended.into_iter().for_each(|(tcp, how)| state.conn.handle_tcp_end(now(), tcp, how));
             state.paused = paused;
+            self.endings.tell(now(), &mut state.conn);
         });
         progress
     }
@@ -228,8 +229,8 @@ impl Driver {
         let mut progress = 0;
         let mut with_room = Vec::with_capacity(self.sockets.len());
         for (tcp, socket) in &mut self.sockets {
-            progress += flush(&self.shared, *tcp, socket, cx);
-            if socket.is_flushed() && socket.poll_writable(cx) {
+            progress += flush(&self.shared, &mut self.endings, *tcp, socket, cx);
+            if !self.endings.contains(*tcp) && socket.is_flushed() && socket.poll_writable(cx) {
                 with_room.push(*tcp);
             } else {
                 self.shared.drive(|state| state.conn.poll_transmit(now(), *tcp, 0, &mut Vec::new()));
@@ -240,9 +241,12 @@ impl Driver {
                 let room = room(&state.conn, *tcp, socket);
                 state.conn.poll_transmit(now(), *tcp, room, socket.out());
             });
-            progress += flush(&self.shared, *tcp, socket, cx);
+            progress += flush(&self.shared, &mut self.endings, *tcp, socket, cx);
         }
-        self.shared.drive(|state| state.with_room = with_room);
+        self.shared.drive(|state| {
+            state.with_room = with_room;
+            self.endings.tell(now(), &mut state.conn);
+        });
         progress > 0
     }
 
@@ -257,9 +261,10 @@ impl Driver {
     /// Sets the timer; true if it is up already.
     fn arm(&mut self, cx: &mut Context<'_>) -> bool {
         let leaving = self.leaving.iter().map(Leaving::deadline).min();
+        let ending = self.endings.deadline();
         let deadline: Option<Time> = self.shared.drive(|state| {
             let dialer = state.dialer.as_ref().and_then(Dialer::poll_timeout);
-            state.asleep_until = state.conn.poll_timeout().into_iter().chain(leaving).chain(dialer).min();
+            state.asleep_until = state.conn.poll_timeout().into_iter().chain(leaving).chain(dialer).chain(ending).min();
             state.asleep_until
         });
         let Some(deadline) = deadline.map(|at| instant(at).into()) else { return false };
@@ -288,25 +293,33 @@ fn room(conn: &Connection, tcp: ConnectionId, socket: &Socket) -> usize {
 }
 
 /// Writes what was sealed; how much progress that was.
-fn flush(shared: &Shared, tcp: ConnectionId, socket: &mut Socket, cx: &mut Context<'_>) -> usize {
+fn flush(
+    shared: &Shared,
+    endings: &mut Endings,
+    tcp: ConnectionId,
+    socket: &mut Socket,
+    cx: &mut Context<'_>,
+) -> usize {
     if socket.is_flushed() {
         return 0;
     }
     match socket.poll_flush(cx) {
         Poll::Ready(Ok(len)) => len,
-        Poll::Ready(Err(how)) => read_to_end(shared, tcp, socket, how, cx),
+        Poll::Ready(Err(how)) => {
+            read_to_end(shared, tcp, socket, cx);
+            shared.drive(|state| endings.add(now(), tcp, how, &state.conn));
+            1
+        }
         Poll::Pending => 0,
     }
 }
 
 /// Writing failed. What the peer said before it closed, an alert perhaps, may still wait to be read.
-fn read_to_end(shared: &Shared, tcp: ConnectionId, socket: &mut Socket, how: TcpEnd, cx: &mut Context<'_>) -> usize {
+fn read_to_end(shared: &Shared, tcp: ConnectionId, socket: &mut Socket, cx: &mut Context<'_>) {
     for _ in 0..MAX_LAST_READS {
-        let Poll::Ready(Ok(_)) = socket.poll_read(cx) else { break };
+        let Poll::Ready(Ok(_)) = socket.poll_read(cx) else { return };
         shared.drive(|state| state.conn.handle_bytes(now(), tcp, &mut socket.input));
     }
-    shared.drive(|state| state.conn.handle_tcp_end(now(), tcp, how));
-    1
 }
 
 impl Future for Driver {

@@ -9,6 +9,7 @@
 //! | `dials` | the sockets of what [`crate::dial`] decides |
 //! | `listener` | accepting sessions, bringing joins to the session they belong to |
 //! | `driver` | the task: what sockets, timers and the application do becomes calls on the state machine |
+//! | `endings`, `leaving` | sockets on the way out: the session has not heard yet, or has let go |
 //! | `shared` | what the task and the application's handles share: the state machine, and who waits for what |
 //! | `socket`, `pace` | one TCP connection's socket and its buffers; how much it is given at once |
 //! | `tcp_info` | what the kernel knows about a TCP connection |
@@ -21,6 +22,7 @@ mod claims;
 mod client;
 mod dials;
 mod driver;
+mod endings;
 mod error;
 mod leaving;
 mod listener;

@@ -174,9 +174,11 @@ impl Socket {
         }
         let before = self.written;
         while !self.is_flushed() {
-            let attempt = ready!(self.stream.poll_write_ready(cx))
-                .and_then(|()| self.stream.try_write(&self.out[self.written..]));
-            match attempt {
+            let Poll::Ready(ready) = self.stream.poll_write_ready(cx) else {
+                self.was_full = true;
+                return Poll::Pending;
+            };
+            match ready.and_then(|()| self.stream.try_write(&self.out[self.written..])) {
                 Ok(len) => self.written += len,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {

@@ -1,0 +1,58 @@
+//! Sockets that have ended, of which the session has not heard yet.
+//!
+//! Whoever resets a TCP connection often resets it at both ends, and the peer's last acknowledgment of it is under way on
+//! another. What that covers need not be sent again, and would come before what is missing. So a session with other TCP
+//! connections hears of a reset a moment later. Used by the driver.
+
+use std::time::Duration;
+
+use tcpls_core::connection::{Connection, TcpEnd};
+use tcpls_core::time::Time;
+use tcpls_core::wire::ids::ConnectionId;
+
+/// The longest that the session does not hear of a reset.
+const MAX_GRACE: Duration = Duration::from_millis(5);
+
+/// In the order in which they ended.
+#[derive(Debug, Default)]
+pub(crate) struct Endings(Vec<Ending>);
+
+#[derive(Debug)]
+struct Ending {
+    tcp: ConnectionId,
+    how: TcpEnd,
+    tell_at: Time,
+}
+
+impl Endings {
+    /// The socket of `tcp` has ended.
+    pub(crate) fn add(&mut self, now: Time, tcp: ConnectionId, how: TcpEnd, conn: &Connection) {
+        if !self.contains(tcp) {
+            self.0.push(Ending { tcp, how, tell_at: now + grace(conn, tcp, how) });
+        }
+    }
+
+    /// Whether the session is still to hear of `tcp`'s end.
+    pub(crate) fn contains(&self, tcp: ConnectionId) -> bool {
+        self.0.iter().any(|ending| ending.tcp == tcp)
+    }
+
+    /// Tells the session what it is time for.
+    pub(crate) fn tell(&mut self, now: Time, conn: &mut Connection) {
+        for ending in self.0.extract_if(.., |ending| ending.tell_at <= now) {
+            conn.handle_tcp_end(now, ending.tcp, ending.how);
+        }
+    }
+
+    /// When there is something to tell.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.0.iter().map(|ending| ending.tell_at).min()
+    }
+}
+
+/// A quarter of the round trip: two paths may differ by so much.
+fn grace(conn: &Connection, tcp: ConnectionId, how: TcpEnd) -> Duration {
+    let has_others = conn.tcp_connections().any(|other| other != tcp);
+    let round_trip = conn.tcp_stats(tcp).and_then(|stats| stats.min_rtt).unwrap_or_default();
+    if how == TcpEnd::Reset && has_others { (round_trip / 4).min(MAX_GRACE) } else { Duration::ZERO }
+}
