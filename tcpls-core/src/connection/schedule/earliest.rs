@@ -15,6 +15,8 @@ const PIECE: u64 = 16 * 1024;
 /// How long what was sent elsewhere may have to wait for a TCP connection that contributes everything. One that contributes a
 /// tenth of the sum may take a tenth of it.
 const MAX_HOLD: Duration = Duration::from_secs(2);
+/// And so long for any: one that has just begun to be used is slower than it will be.
+const MIN_HOLD: Duration = Duration::from_millis(250);
 /// A TCP connection about which nothing is known is tried as soon as the others need so long for what there is.
 const WORTH_TRYING: Duration = Duration::from_millis(100);
 
@@ -74,7 +76,7 @@ impl Better {
         let mine = u128::from(me.delivery_rate.unwrap_or(self.rate));
         let sum = mine + u128::from(self.rate);
         let nanos = (MAX_HOLD.as_nanos() * mine).checked_div(sum).unwrap_or(MAX_HOLD.as_nanos());
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).max(MIN_HOLD)
     }
 }
 
@@ -134,6 +136,12 @@ mod tests {
     #[test]
     fn one_that_is_hundred_times_slower_is_not_waited_for() {
         assert_eq!(answers(&[view(0, 30_000, 1000), view(1, 3 * MBYTE, 40)], 16 * MBYTE), [Choice::Wait, Choice::Send]);
+    }
+
+    #[test]
+    fn one_that_has_just_begun_gets_the_chance_to_become_faster() {
+        let begun = TcpView { bytes_in_flight: 16_000, ..view(0, 150_000, 200) };
+        assert_eq!(answers(&[begun, view(1, 3 * MBYTE, 40)], 2 * MBYTE), [Choice::Send; 2]);
     }
 
     #[test]
