@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
-use crate::arrivals::Arrivals;
+use crate::arrivals::{AFTER, Arrivals, SOON};
 use crate::netns::{self, Namespaces};
 use crate::path::Path;
 use crate::scenario::{Case, Scenario};
@@ -54,6 +54,8 @@ pub(crate) struct Run {
     pub(crate) lowest_mbit: Option<f64>,
     /// For each event whose gap is measured, in milliseconds; nothing if no byte came after it.
     pub(crate) gaps_ms: Vec<Option<f64>>,
+    /// The same of gaps that begin within 0.2 s after the event.
+    pub(crate) gaps_soon_ms: Vec<Option<f64>>,
     /// The round-trip time just before each of these events, on the path that it happens to.
     pub(crate) rtt_ms: Vec<f64>,
     /// Payload delivered on each path, towards client and server.
@@ -167,7 +169,8 @@ fn describe(
         mbit: arrivals.mbit_after(0.0),
         mbit_after: arrivals.mbit_after(first),
         lowest_mbit: arrivals.lowest(0.5, 0.2),
-        gaps_ms: measured.iter().map(|event| arrivals.gap(event.time, len)).collect(),
+        gaps_ms: measured.iter().map(|event| arrivals.gap(event.time, AFTER, len)).collect(),
+        gaps_soon_ms: measured.iter().map(|event| arrivals.gap(event.time, SOON, len)).collect(),
         rtt_ms: measured.iter().map(|event| event.rtt_ms[event.path]).collect(),
         path_bytes: record.bytes.clone(),
         lost: ours.then_some(lost),
