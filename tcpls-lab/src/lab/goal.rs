@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::run::Run;
-use crate::scenario::{MPTCP, OURS};
+use super::run::Run;
+use super::scenario::{MPTCP, OURS};
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug, PartialEq)]

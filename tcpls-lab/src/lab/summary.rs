@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::goal::{self, Figure, Verdict, quantile};
-use crate::run::Run;
-use crate::scenario::Scenario;
+use super::goal::{self, Figure, Verdict, quantile};
+use super::run::Run;
+use super::scenario::{Case, Scenario};
 
 /// A distribution. What is infinite (the transfer never went on) is null in JSON.
 #[derive(Clone, Debug, Serialize)]
@@ -63,7 +63,7 @@ impl Summary {
     /// Sums up `runs`, all of this scenario.
     pub(crate) fn of(scenario: &Scenario, runs: &[Run]) -> Self {
         let gaps = 0..scenario.gaps.len();
-        let case = |case: &crate::scenario::Case| {
+        let case = |case: &Case| {
             let name = case.name;
             let mine: Vec<&Run> = runs.iter().filter(|run| run.case == name).collect();
             let gaps = if case.events { gaps.clone() } else { 0..0 };

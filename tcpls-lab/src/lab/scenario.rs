@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::goal::{Figure, Goal, Limit};
-use crate::path::{Change, PathSpec};
-use crate::wire::Event;
+use super::goal::{Figure, Goal, Limit};
+use super::path::{Change, PathSpec};
+use super::wire::Event;
 
 /// What carries the file.
 #[derive(Clone, Copy, Debug, PartialEq)]
