@@ -2,14 +2,16 @@
 
 use serde::Serialize;
 
-use crate::run::Run;
-use crate::scenario::{MPTCP, OURS};
+use super::run::Run;
+use super::scenario::{MPTCP, OURS};
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Figure {
     /// The gap at the n-th event that is measured, in milliseconds.
     Gap(usize),
+    /// The same, if it begins within 0.2 s.
+    GapSoon(usize),
     /// From the first byte to the last.
     Seconds,
     /// Goodput, from the first byte or from the first event.
@@ -57,6 +59,7 @@ impl Figure {
     fn of(self, run: &Run) -> f64 {
         match self {
             Self::Gap(index) => run.gaps_ms.get(index).copied().flatten().unwrap_or(f64::INFINITY),
+            Self::GapSoon(index) => run.gaps_soon_ms.get(index).copied().flatten().unwrap_or(f64::INFINITY),
             Self::Seconds if !run.intact => f64::INFINITY,
             Self::Seconds => run.seconds,
             Self::Mbit => run.mbit,
@@ -70,6 +73,7 @@ impl Figure {
     fn name(self) -> String {
         match self {
             Self::Gap(index) => format!("gap {}", index + 1),
+            Self::GapSoon(index) => format!("gap {} soon", index + 1),
             Self::Seconds => "seconds".to_owned(),
             Self::Mbit => "Mbit/s".to_owned(),
             Self::MbitAfter => "Mbit/s from the event on".to_owned(),

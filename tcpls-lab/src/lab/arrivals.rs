@@ -2,7 +2,9 @@
 
 /// A gap that an event caused begins in this time around it, in seconds: what was delivered just before may be the last.
 const BEFORE: f64 = 0.020;
-const AFTER: f64 = 3.0;
+pub(crate) const AFTER: f64 = 3.0;
+/// One that the event itself caused, rather than what the stack did afterwards, begins earlier.
+pub(crate) const SOON: f64 = 0.2;
 
 /// Seconds since 1970 and bytes so far, in the order of time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,11 +42,11 @@ impl Arrivals {
         if seconds > 0.0 { (self.bytes() - before) as f64 * 8e-6 / seconds } else { 0.0 }
     }
 
-    /// The longest time without a byte that begins around an event at `time`, in milliseconds. `None` if there is none, or if
-    /// it never ended: what comes before `len` bytes is not the end.
-    pub(crate) fn gap(&self, time: f64, len: u64) -> Option<f64> {
-        let around = |start: f64| (time - BEFORE..=time + AFTER).contains(&start);
-        if self.bytes() < len && self.0.last().is_some_and(|last| last.0 <= time + AFTER) {
+    /// The longest time without a byte that begins around an event at `time`, at most `after` seconds later, in milliseconds.
+    /// `None` if there is none, or if it never ended: what comes before `len` bytes is not the end.
+    pub(crate) fn gap(&self, time: f64, after: f64, len: u64) -> Option<f64> {
+        let around = |start: f64| (time - BEFORE..=time + after).contains(&start);
+        if self.bytes() < len && self.0.last().is_some_and(|last| last.0 <= time + after) {
             return None;
         }
         let pairs = self.0.iter().zip(self.0.iter().skip(1));
@@ -74,22 +76,23 @@ mod tests {
     fn the_longest_pause_that_begins_around_the_event_is_its_gap() {
         let log = Arrivals::parse("1.0 10\n1.5 20\n1.990 30\n2.1 40\n2.3 50\n6.0 60\n");
         let close = |gap: Option<f64>, expected: f64| assert!((gap.unwrap() - expected).abs() < 1e-6, "{gap:?}");
-        close(log.gap(2.0, 60), 3700.0);
-        close(log.gap(1.1, 60), 3700.0);
-        close(Arrivals::parse("1.0 1\n1.5 2\n1.99 3\n2.1 4\n2.3 5\n6 6").gap(2.305, 6), 3700.0);
-        close(Arrivals::parse("1.0 1\n1.5 2\n1.99 3\n2.1 4\n2.3 5\n2.4 6").gap(2.0, 6), 200.0);
+        close(log.gap(2.0, AFTER, 60), 3700.0);
+        close(log.gap(1.1, AFTER, 60), 3700.0);
+        close(Arrivals::parse("1.0 1\n1.5 2\n1.99 3\n2.1 4\n2.3 5\n6 6").gap(2.305, AFTER, 6), 3700.0);
+        close(Arrivals::parse("1.0 1\n1.5 2\n1.99 3\n2.1 4\n2.3 5\n2.4 6").gap(2.0, AFTER, 6), 200.0);
+        close(Arrivals::parse("1.0 1\n1.99 3\n2.1 4\n2.3 5\n2.6 6").gap(2.0, SOON, 6), 200.0);
         // What begins earlier and lasts beyond the event counts too: nothing came when it happened.
-        close(Arrivals::parse("1.0 1\n1.9 2\n2.05 3").gap(2.0, 3), 150.0);
-        assert_eq!(log.gap(7.0, 60), None);
+        close(Arrivals::parse("1.0 1\n1.9 2\n2.05 3").gap(2.0, AFTER, 3), 150.0);
+        assert_eq!(log.gap(7.0, AFTER, 60), None);
     }
 
     #[test]
     fn a_gap_that_nothing_ends_is_none_that_could_be_measured() {
         let log = Arrivals::parse("1.0 10\n1.5 20\n1.990 30\n");
-        assert_eq!(log.gap(2.0, 40), None);
-        assert!(log.gap(2.0, 30).is_none());
-        assert!(log.gap(1.5, 30).is_some());
-        assert_eq!(log.gap(1.5, 40), None);
+        assert_eq!(log.gap(2.0, AFTER, 40), None);
+        assert!(log.gap(2.0, AFTER, 30).is_none());
+        assert!(log.gap(1.5, AFTER, 30).is_some());
+        assert_eq!(log.gap(1.5, AFTER, 40), None);
     }
 
     #[test]

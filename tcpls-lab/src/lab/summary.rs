@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::goal::{self, Figure, Verdict, quantile};
-use crate::run::Run;
-use crate::scenario::Scenario;
+use super::goal::{self, Figure, Verdict, quantile};
+use super::run::Run;
+use super::scenario::{Case, Scenario};
 
 /// A distribution. What is infinite (the transfer never went on) is null in JSON.
 #[derive(Clone, Debug, Serialize)]
@@ -15,6 +15,13 @@ struct Spread {
     p90: f64,
     p99: f64,
     max: f64,
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { p50, p90, p99, max } = self;
+        write!(f, "p50 {p50:>5.0}  p90 {p90:>5.0}  p99 {p99:>5.0}  max {max:>5.0} ms")
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -26,6 +33,8 @@ struct CaseSummary {
     mbit: Option<Spread>,
     mbit_after: Option<Spread>,
     gaps_ms: Vec<Option<Spread>>,
+    /// Those that begin within 0.2 s after the event.
+    gaps_soon_ms: Vec<Option<Spread>>,
     /// Medians, for each gap.
     loaded_rtt_ms: Vec<Option<f64>>,
     /// Runs in which the machine was too busy, though they were done anew.
@@ -38,8 +47,9 @@ pub(crate) struct Summary {
     scenario: &'static str,
     about: &'static str,
     cases: Vec<CaseSummary>,
-    /// Ours divided by MPTCP's, median and p99 of each gap.
+    /// Ours divided by MPTCP's, median and p99 of each gap; and of each that begins within 0.2 s.
     ratios: Vec<[Option<f64>; 2]>,
+    ratios_soon: Vec<[Option<f64>; 2]>,
     goals: Vec<Verdict>,
 }
 
@@ -53,7 +63,7 @@ impl Summary {
     /// Sums up `runs`, all of this scenario.
     pub(crate) fn of(scenario: &Scenario, runs: &[Run]) -> Self {
         let gaps = 0..scenario.gaps.len();
-        let case = |case: &crate::scenario::Case| {
+        let case = |case: &Case| {
             let name = case.name;
             let mine: Vec<&Run> = runs.iter().filter(|run| run.case == name).collect();
             let gaps = if case.events { gaps.clone() } else { 0..0 };
@@ -65,16 +75,18 @@ impl Summary {
                 mbit: spread(Figure::Mbit, runs, name),
                 mbit_after: spread(Figure::MbitAfter, runs, name),
                 gaps_ms: gaps.clone().map(|gap| spread(Figure::Gap(gap), runs, name)).collect(),
+                gaps_soon_ms: gaps.clone().map(|gap| spread(Figure::GapSoon(gap), runs, name)).collect(),
                 loaded_rtt_ms: gaps.map(|gap| goal::loaded_rtt(runs, name, gap)).collect(),
                 disturbed: mine.iter().filter(|run| run.was_disturbed()).count(),
             }
         };
-        let ratio = |gap| [0.5, 0.99].map(|at| goal::ratio(Figure::Gap(gap), at, runs));
+        let ratio = |gap| [0.5, 0.99].map(|at| goal::ratio(gap, at, runs));
         Self {
             scenario: scenario.name,
             about: scenario.about,
             cases: scenario.cases.iter().map(case).filter(|case| case.runs > 0).collect(),
-            ratios: gaps.clone().map(ratio).collect(),
+            ratios: gaps.clone().map(|gap| ratio(Figure::Gap(gap))).collect(),
+            ratios_soon: gaps.clone().map(|gap| ratio(Figure::GapSoon(gap))).collect(),
             goals: scenario.goals.iter().map(|goal| goal.judge(runs)).collect(),
         }
     }
@@ -93,22 +105,19 @@ impl Summary {
                 case.intact,
                 if case.disturbed > 0 { format!("  ({} disturbed)", case.disturbed) } else { String::new() }
             );
-            for (index, (gap, rtt)) in case.gaps_ms.iter().zip(&case.loaded_rtt_ms).enumerate() {
-                let (Some(gap), Some(rtt)) = (gap, rtt) else { continue };
-                _ = writeln!(
-                    text,
-                    "    gap {} p50 {:>6.0}  p90 {:>6.0}  p99 {:>6.0}  max {:>6.0} ms  at an RTT of {rtt:.0} ms",
-                    index + 1,
-                    gap.p50,
-                    gap.p90,
-                    gap.p99,
-                    gap.max
-                );
+            let gaps = case.gaps_ms.iter().zip(&case.gaps_soon_ms).zip(&case.loaded_rtt_ms).enumerate();
+            for (index, ((gap, soon), rtt)) in gaps {
+                let (Some(gap), Some(soon), Some(rtt)) = (gap, soon, rtt) else { continue };
+                let name = format!("gap {}", index + 1);
+                _ = writeln!(text, "    {name} {gap}  at an RTT of {rtt:.0} ms");
+                _ = writeln!(text, "     soon {soon}");
             }
         }
-        for (index, ratio) in self.ratios.iter().enumerate() {
-            if let [Some(median), Some(p99)] = ratio {
-                _ = writeln!(text, "  gap {}: {median:.2} × MPTCP's at p50, {p99:.2} × at p99", index + 1);
+        for (name, ratios) in [("", &self.ratios), (" soon", &self.ratios_soon)] {
+            for (index, ratio) in ratios.iter().enumerate() {
+                if let [Some(median), Some(p99)] = ratio {
+                    _ = writeln!(text, "  gap {}{name}: {median:.2} × MPTCP's at p50, {p99:.2} × at p99", index + 1);
+                }
             }
         }
         for goal in &self.goals {

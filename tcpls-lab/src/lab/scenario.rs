@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::goal::{Figure, Goal, Limit};
-use crate::path::{Change, PathSpec};
-use crate::wire::Event;
+use super::goal::{Figure, Goal, Limit};
+use super::path::{Change, PathSpec};
+use super::wire::Event;
 
 /// What carries the file.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -136,7 +136,7 @@ fn reset_active() -> Scenario {
     Scenario {
         name: "reset-active",
         about: "one of two active TCP connections is reset, and each that is tried there",
-        cases: rivals(2, false, 12.0),
+        cases: rivals(2, false, 14.0),
         ..reset_standby()
     }
 }
@@ -148,7 +148,7 @@ fn reset_alone() -> Scenario {
         paths: vec![PATH],
         events: vec![event(WHEN, 0, Change::Reset { new_ones_may_begin: true })],
         gaps: vec![0],
-        cases: rivals(1, false, 6.0).into_iter().filter(|case| case.name == OURS).collect(),
+        cases: rivals(1, false, 8.0).into_iter().filter(|case| case.name == OURS).collect(),
         goals: vec![goal(Figure::Gap(0), 0.99, rtts(3.0, 20.0))],
     }
 }
@@ -169,7 +169,7 @@ fn dark(name: &'static str, standby: bool, change: Change) -> Scenario {
         paths: vec![PATH; 2],
         events: vec![event(WHEN, 0, change)],
         gaps: vec![0],
-        cases: rivals(2, standby, if standby { 8.0 } else { 12.0 }),
+        cases: rivals(2, standby, if standby { 8.0 } else { 14.0 }),
         goals: vec![
             goal(gap, 0.5, rtts(2.0, 30.0)),
             goal(gap, 0.5, part_of(MPTCP, 0.5)),

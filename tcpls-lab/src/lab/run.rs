@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Outcome;
-use crate::arrivals::Arrivals;
-use crate::netns::{self, Namespaces};
-use crate::path::Path;
-use crate::scenario::{Case, Scenario};
-use crate::stack::{self, Files, Said};
-use crate::wire::{Fired, Record, Wire};
+use super::Outcome;
+use super::arrivals::{AFTER, Arrivals, SOON};
+use super::netns::{self, Namespaces};
+use super::path::Path;
+use super::scenario::{Case, Scenario, Stack};
+use super::stack::{self, Files, Said};
+use super::wire::{Fired, Record, Wire};
 
 /// How often it looks whether the client has ended.
 const LOOK: Duration = Duration::from_millis(5);
@@ -54,6 +54,8 @@ pub(crate) struct Run {
     pub(crate) lowest_mbit: Option<f64>,
     /// For each event whose gap is measured, in milliseconds; nothing if no byte came after it.
     pub(crate) gaps_ms: Vec<Option<f64>>,
+    /// The same of gaps that begin within 0.2 s after the event.
+    pub(crate) gaps_soon_ms: Vec<Option<f64>>,
     /// The round-trip time just before each of these events, on the path that it happens to.
     pub(crate) rtt_ms: Vec<f64>,
     /// Payload delivered on each path, towards client and server.
@@ -118,7 +120,7 @@ fn measure(scenario: &Scenario, case: &Case, files: &Files, settings: &Settings)
     let server_said = server.end();
     let mut error = (!ended).then(|| format!("{}; the server: {}", stack::last(&said), stack::last(&server_said)));
     let log = std::fs::read_to_string(files.log()).unwrap_or_default();
-    if error.is_none() && matches!(case.stack, crate::scenario::Stack::Tcpls(_)) {
+    if error.is_none() && matches!(case.stack, Stack::Tcpls(_)) {
         let same = std::fs::read(files.target())? == std::fs::read(&files.source)?;
         error = (!same).then(|| "what came is not what was sent".to_owned());
     }
@@ -152,7 +154,7 @@ fn describe(
     let measured: Vec<&Fired> = scenario.gaps.iter().filter_map(|index| record.events.get(*index)).collect();
     let len = (case.megabytes * 1e6) as u64;
     let first = measured.first().map_or(arrivals.start(), |event| event.time);
-    let ours = matches!(case.stack, crate::scenario::Stack::Tcpls(_));
+    let ours = matches!(case.stack, Stack::Tcpls(_));
     let when = |time: f64| ((time - first) * 1e4).round() / 10.0;
     let [said, server_said] = said;
     let lost = said.iter().filter(|(_, line)| line.contains(" lost: ")).count() as u32;
@@ -167,7 +169,8 @@ fn describe(
         mbit: arrivals.mbit_after(0.0),
         mbit_after: arrivals.mbit_after(first),
         lowest_mbit: arrivals.lowest(0.5, 0.2),
-        gaps_ms: measured.iter().map(|event| arrivals.gap(event.time, len)).collect(),
+        gaps_ms: measured.iter().map(|event| arrivals.gap(event.time, AFTER, len)).collect(),
+        gaps_soon_ms: measured.iter().map(|event| arrivals.gap(event.time, SOON, len)).collect(),
         rtt_ms: measured.iter().map(|event| event.rtt_ms[event.path]).collect(),
         path_bytes: record.bytes.clone(),
         lost: ours.then_some(lost),

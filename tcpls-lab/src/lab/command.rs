@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::run::{Run, Settings, run};
-use crate::scenario::{self, Case, Scenario};
-use crate::summary::Summary;
-use crate::{Outcome, netns, peer, selftest};
+use super::run::{Run, Settings, run};
+use super::scenario::{self, Case, Scenario};
+use super::summary::Summary;
+use super::{Outcome, netns, peer, selftest};
 
 /// What the lab exits with where it must not make namespaces or devices.
 const NOT_PERMITTED: u8 = 77;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 
-use crate::netns::{self, Namespaces, Subflows};
-use crate::scenario::{Case, Others, Stack};
-use crate::wire::unix_time;
-use crate::{Outcome, sys};
+use super::netns::{self, Namespaces, Subflows};
+use super::scenario::{Case, Others, Stack};
+use super::wire::unix_time;
+use super::{Outcome, sys};
 
 const PORT: u16 = 4433;
 /// Measured processes go before what else the machine does, and after the wire.
@@ -65,7 +65,7 @@ impl Process {
         let mut stdout = BufReader::new(self.child.stdout.take().expect("it is piped"));
         stdout.read_line(&mut line)?;
         self.listeners.push(listen(stdout));
-        if line.contains(crate::peer::LISTENING) {
+        if line.contains(super::peer::LISTENING) {
             return Ok(self);
         }
         Err(format!("the server did not start: {}", last(&self.end())).into())

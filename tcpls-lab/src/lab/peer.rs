@@ -13,8 +13,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::wire::unix_time;
-use crate::{Outcome, netns};
+use super::wire::unix_time;
+use super::{Outcome, netns};
 
 /// What the server says once it listens.
 pub(crate) const LISTENING: &str = "listening";

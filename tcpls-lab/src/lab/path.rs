@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::forge::{self, Segment};
-use crate::link::{Link, LinkSpec};
-use crate::middlebox::{Middlebox, Verdict};
+use super::forge::{self, Segment};
+use super::link::{Link, LinkSpec};
+use super::middlebox::{Middlebox, Verdict};
 
 /// Towards the client.
 pub(crate) const DOWN: usize = 0;

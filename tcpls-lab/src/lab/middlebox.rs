@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::forge::{self, Segment};
+use super::forge::{self, Segment};
 
 /// Addresses and ports of client and server.
 type Key = ((std::net::Ipv4Addr, u16), (std::net::Ipv4Addr, u16));

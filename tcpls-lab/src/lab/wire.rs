@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
-use crate::path::{Change, DOWN, Path, UP};
-use crate::sys;
+use super::path::{Change, DOWN, Path, UP};
+use super::sys;
 
 /// Bytes towards the client after which a transfer has started: more than any handshake has, and no round trip of data.
 const STARTED: u64 = 8 * 1024;

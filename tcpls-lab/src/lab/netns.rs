@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::Outcome;
-use crate::sys;
+use super::Outcome;
+use super::sys;
 
 /// Everybody's, set by route: that needs no leave of the namespace that the machine started with.
 pub(crate) const CONGESTION_CONTROL: &str = "cubic";

@@ -4,10 +4,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::netns::{self, Namespaces};
-use crate::path::{Change, Path, PathSpec};
-use crate::wire::{Event, Record, Wire};
-use crate::{Outcome, sys};
+use super::netns::{self, Namespaces};
+use super::path::{Change, Path, PathSpec};
+use super::wire::{Event, Record, Wire};
+use super::{Outcome, sys};
 
 const SPEC: PathSpec = PathSpec { rate: 20.0, rtt: 30.0, queue: 50.0 };
 const PORT: u16 = 7;

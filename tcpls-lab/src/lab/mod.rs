@@ -1,0 +1,24 @@
+//! Everything. The paths are made by the lab itself: TUN devices in two network namespaces and a thread between them (`wire`) that
+//! carries packets at a rate, with a delay, through a queue, and does the harm. The stacks are processes in the namespaces.
+
+mod arrivals;
+mod command;
+mod forge;
+mod goal;
+mod link;
+mod middlebox;
+mod netns;
+mod path;
+mod peer;
+mod run;
+mod scenario;
+mod selftest;
+mod stack;
+mod summary;
+mod sys;
+mod wire;
+
+pub(crate) use command::main;
+
+/// The error is written for people.
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
