@@ -247,13 +247,13 @@ fn sum(name: &'static str, about: &'static str, paths: Vec<PathSpec>, megabytes:
 }
 
 fn sum_equal() -> Scenario {
-    sum("sum-equal", "two paths of 25 Mbit/s", vec![PATH; 2], [16.0, 16.0, 32.0])
+    sum("sum-equal", "two paths of 25 Mbit/s", vec![PATH; 2], [40.0, 40.0, 80.0])
 }
 
 fn sum_unequal() -> Scenario {
     let slow = PathSpec { rate: 5.0, rtt: 100.0, ..PATH };
     let about = "a path of 25 Mbit/s and 20 ms, one of 5 Mbit/s and 100 ms";
-    sum("sum-unequal", about, vec![PATH, slow], [16.0, 3.2, 19.2])
+    sum("sum-unequal", about, vec![PATH, slow], [40.0, 8.0, 48.0])
 }
 
 fn migration() -> Scenario {
