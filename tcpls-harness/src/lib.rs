@@ -5,6 +5,7 @@
 //! - [`net`]: sessions, streams and listeners for applications
 //! - [`dial`]: which pair of addresses a client dials when, without sockets
 //! - [`relay`]: a path that misbehaves on demand, for demonstrations and tests
+//! - [`sim`]: whole networks in virtual time, for tests and experiments
 //! - [`tls`], [`hq`]: certificates, and a file transfer protocol
 //! - [`cli`]: the `tcpls` command
 //!
@@ -54,6 +55,7 @@ pub mod dial;
 pub mod hq;
 pub mod net;
 pub mod relay;
+pub mod sim;
 pub mod tls;
 
 /// The README's examples, compiled with the tests.

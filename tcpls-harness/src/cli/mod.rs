@@ -13,6 +13,7 @@ mod plot;
 mod progress;
 mod report;
 pub mod serve;
+pub mod sim;
 pub mod units;
 mod watch;
 
@@ -39,6 +40,8 @@ enum Command {
     Get(get::Args),
     #[command(subcommand)]
     Perf(perf::Perf),
+    #[command(subcommand)]
+    Sim(sim::Sim),
 }
 
 /// Runs what the command line asks for.
@@ -66,6 +69,7 @@ impl Command {
             Self::Serve(args) => serve::run(args).await,
             Self::Get(args) => get::run(args).await,
             Self::Perf(perf) => perf::run(perf).await,
+            Self::Sim(sim) => sim::run(sim),
         }
     }
 }

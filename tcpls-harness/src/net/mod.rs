@@ -27,7 +27,7 @@ mod error;
 mod leaving;
 mod listener;
 mod os;
-mod pace;
+pub(crate) mod pace;
 mod session;
 mod shared;
 mod socket;

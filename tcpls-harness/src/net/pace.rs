@@ -1,8 +1,9 @@
 //! How much a socket is given at once: what its path carries in a few milliseconds. What lies unsent in the kernel can't be
 //! moved to a faster TCP connection any more, and delays all that comes behind it; too little leaves a fast path idle.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tcpls_core::time::Time;
 use tcpls_core::wire::record::{HEADER_LEN, MAX_INNER_PLAINTEXT};
 
 /// What is written at once, and what may lie unsent before more is, as time at the path's rate. The kernel asks for more when
@@ -24,13 +25,13 @@ const FIRST: usize = 32 * 1024;
 pub(crate) struct Pace {
     batch: usize,
     max: usize,
-    since: Instant,
+    since: Time,
     written: usize,
 }
 
 impl Pace {
     /// At most `max` bytes at once.
-    pub(crate) fn new(max: usize, now: Instant) -> Self {
+    pub(crate) fn new(max: usize, now: Time) -> Self {
         Self { batch: FIRST.min(max), max, since: now, written: 0 }
     }
 
@@ -41,7 +42,7 @@ impl Pace {
 
     /// The socket took `bytes`, `limited` by its own room and not by what there was to write. Says whether the batch
     /// changed.
-    pub(crate) fn wrote(&mut self, now: Instant, bytes: usize, limited: bool) -> bool {
+    pub(crate) fn wrote(&mut self, now: Time, bytes: usize, limited: bool) -> bool {
         self.written += bytes;
         let passed = now - self.since;
         if passed < WINDOW {
@@ -69,7 +70,7 @@ mod tests {
     const MAX: usize = 256 * 1024;
 
     fn after(rate: usize, limited: bool) -> usize {
-        let start = Instant::now();
+        let start = Time::ZERO;
         let mut pace = Pace::new(MAX, start);
         for tick in 1..=10 {
             pace.wrote(start + WINDOW * tick, rate / 40, limited);
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn one_slow_window_halves_the_batch_at_most() {
-        let start = Instant::now();
+        let start = Time::ZERO;
         let mut pace = Pace::new(MAX, start);
         pace.wrote(start + WINDOW, 500_000, true);
         assert_eq!(pace.batch(), 7 * RECORD);
@@ -102,6 +103,6 @@ mod tests {
 
     #[test]
     fn the_first_batch_respects_the_bound() {
-        assert_eq!(Pace::new(1000, Instant::now()).batch(), 1000);
+        assert_eq!(Pace::new(1000, Time::ZERO).batch(), 1000);
     }
 }

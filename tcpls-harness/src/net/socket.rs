@@ -5,7 +5,6 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::BytesMut;
 use socket2::SockRef;
@@ -13,6 +12,7 @@ use tcpls_core::connection::TcpEnd;
 use tokio::io::AsyncWrite;
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::os::now;
 use super::pace::Pace;
 use crate::dial::Path;
 
@@ -92,7 +92,7 @@ pub(crate) struct Socket {
 impl Socket {
     /// `input` is what was read from `stream` before.
     pub(crate) fn new(stream: TcpStream, input: BytesMut) -> Self {
-        let pace = Pace::new(unsent_low_water(&stream), Instant::now());
+        let pace = Pace::new(unsent_low_water(&stream), now());
         set_unsent_low_water(&stream, pace.batch());
         Self {
             stream,
@@ -193,7 +193,7 @@ impl Socket {
         if self.out.capacity() > 4 * self.batch().max(MIN_READ) {
             self.out = Vec::new();
         }
-        if self.pace.wrote(Instant::now(), flushed, std::mem::take(&mut self.was_full)) {
+        if self.pace.wrote(now(), flushed, std::mem::take(&mut self.was_full)) {
             set_unsent_low_water(&self.stream, self.pace.batch());
         }
         Poll::Ready(Ok(flushed))

@@ -1,0 +1,20 @@
+//! `tcpls sim`: networks in virtual time.
+
+mod run;
+
+use clap::Subcommand;
+
+use super::Outcome;
+
+/// Simulate a client, a server and a network in virtual time
+#[derive(Debug, Subcommand)]
+pub enum Sim {
+    /// Run a scenario file
+    Run(run::Args),
+}
+
+pub(crate) fn run(sim: Sim) -> Outcome {
+    match sim {
+        Sim::Run(args) => run::run(&args),
+    }
+}

@@ -1,0 +1,112 @@
+//! `tcpls sim run`: one scenario file.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::super::plot::{Curve, Picture};
+use super::super::units::{bits_per_second, rate, size};
+use super::super::{Outcome, report::json};
+use crate::sim::report::{BIN, Meter};
+use crate::sim::{Report, Scenario, Watch, run as simulate};
+
+/// What to run, and what to write down.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The scenario, as docs/simulation.md describes it
+    #[arg(value_name = "FILE")]
+    scenario: PathBuf,
+    /// All that is random follows from this number
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write what happens, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Write bytes over time, in columns
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Draw goodput over time
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let scenario = read(&args.scenario)?;
+    let trace = args.trace.as_deref().map(create).transpose()?;
+    let watch = Watch { trace: trace.map(|file| Box::new(BufWriter::new(file)) as Box<dyn Write>), blind: false };
+    let report = simulate(&scenario, args.seed, watch);
+    if let Some(path) = &args.csv {
+        create(path)?.write_all(report.meter.csv().as_bytes())?;
+    }
+    if let Some(path) = &args.plot {
+        picture(&report).write(path)?;
+    }
+    if args.json {
+        json(&report);
+    } else {
+        print(&report);
+    }
+    if report.is_good() { Ok(()) } else { Err(verdict(&report).into()) }
+}
+
+/// Reads a scenario file.
+pub(super) fn read(path: &Path) -> Outcome<Scenario> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("can't read {}: {error}", path.display()))?;
+    Ok(Scenario::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?)
+}
+
+fn create(path: &Path) -> Outcome<File> {
+    Ok(File::create(path).map_err(|error| format!("can't write {}: {error}", path.display()))?)
+}
+
+fn verdict(report: &Report) -> String {
+    let all = report.wrong.iter().map(|what| format!("wrong: {what}"));
+    let all: Vec<String> = all.chain(report.missed.iter().map(|what| format!("missed: {what}"))).collect();
+    all.join("; ")
+}
+
+fn print(report: &Report) {
+    let mut out = std::io::stdout().lock();
+    // A reader that has gone is no failure of ours.
+    _ = writeln!(out, "{} (seed {}): {:.3} s, trace {}", report.title, report.seed, report.ended, report.trace);
+    for (number, transfer) in report.transfers.iter().enumerate() {
+        let bytes: u64 = transfer.read.iter().sum();
+        let took = transfer.started.zip(transfer.ended).map_or(0.0, |(start, end)| (end - start).max(0.0));
+        let goodput = rate(bits_per_second(bytes, Duration::from_secs_f64(took)));
+        let (gap, at) = (transfer.gap.0 * 1e3, transfer.gap.1);
+        let read = size(bytes);
+        _ = writeln!(
+            out,
+            "  transfer {number}: {read} in {took:.3} s, {goodput}, longest gap {gap:.1} ms at {at:.3} s"
+        );
+    }
+    for (end, tcps) in ["client", "server"].iter().zip(&report.tcp) {
+        for tcp in tcps {
+            let (sent, received, again) = (size(tcp.sent), size(tcp.received), size(tcp.requeued));
+            _ = writeln!(
+                out,
+                "  {end} TCP {}: sent {sent}, received {received}, {again} again on others, {}",
+                tcp.tcp, tcp.state
+            );
+        }
+    }
+    for (end, reason) in ["client", "server"].iter().zip(&report.closed) {
+        _ = writeln!(out, "  {end}: {}", reason.as_deref().unwrap_or("not closed"));
+    }
+}
+
+fn picture(report: &Report) -> Picture {
+    let Meter { columns, rows, marks } = &report.meter;
+    let curve = |(column, label): (usize, &String)| {
+        let point = |(number, row): (usize, &Vec<u64>)| {
+            (BIN.as_secs_f64() * number as f64, bits_per_second(row[column], BIN) / 1e6)
+        };
+        Curve { label: label.clone(), points: rows.iter().enumerate().map(point).collect() }
+    };
+    let curves = columns.iter().enumerate().map(curve).collect();
+    Picture { title: report.title.clone(), curves, marks: marks.clone() }
+}

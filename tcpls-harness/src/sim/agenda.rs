@@ -1,0 +1,86 @@
+//! What is going to happen, in order of time: the heart of every simulation. Things due at the same moment happen in the
+//! order in which they were entered, so that a run is the same each time.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+use tcpls_core::Time;
+
+/// A heap of things to come.
+#[derive(Debug)]
+pub(crate) struct Agenda<T> {
+    entered: u64,
+    heap: BinaryHeap<Reverse<Entry<T>>>,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    at: Time,
+    number: u64,
+    what: T,
+}
+
+impl<T> Entry<T> {
+    fn key(&self) -> (Time, u64) {
+        (self.at, self.number)
+    }
+}
+
+impl<T> PartialEq for Entry<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl<T> Eq for Entry<T> {}
+
+impl<T> PartialOrd for Entry<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Ord for Entry<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl<T> Default for Agenda<T> {
+    fn default() -> Self {
+        Self { entered: 0, heap: BinaryHeap::new() }
+    }
+}
+
+impl<T> Agenda<T> {
+    /// `what` is to happen at `at`.
+    pub(crate) fn enter(&mut self, at: Time, what: T) {
+        self.heap.push(Reverse(Entry { at, number: self.entered, what }));
+        self.entered += 1;
+    }
+
+    /// When the next thing is due.
+    pub(crate) fn next(&self) -> Option<Time> {
+        self.heap.peek().map(|Reverse(entry)| entry.at)
+    }
+
+    /// Takes out the next thing that is due at `now` or was before.
+    pub(crate) fn pop_due(&mut self, now: Time) -> Option<T> {
+        if self.next().is_some_and(|at| at <= now) { self.heap.pop().map(|Reverse(entry)| entry.what) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn things_happen_in_the_order_of_time_and_then_of_entry() {
+        let mut agenda = Agenda::default();
+        for (at, what) in [(2, 'c'), (1, 'a'), (2, 'd'), (1, 'b'), (9, 'e')] {
+            agenda.enter(Time::from_millis(at), what);
+        }
+        let due: String = std::iter::from_fn(|| agenda.pop_due(Time::from_millis(2))).collect();
+        assert_eq!((due.as_str(), agenda.next()), ("abcd", Some(Time::from_millis(9))));
+    }
+}

@@ -1,0 +1,86 @@
+//! Chance that can be repeated: everything random in a run comes from one seed. ChaCha gives the same numbers on every
+//! machine; each purpose has a stream of its own, so that one more draw here changes nothing there.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use tcpls_core::Seed;
+
+/// What a stream of numbers is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose {
+    Network = 1,
+    Client,
+    Server,
+    Tls,
+    Scenario,
+}
+
+/// A stream of random numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct Chance(ChaCha8Rng);
+
+impl Chance {
+    pub(crate) fn new(seed: u64, purpose: Purpose) -> Self {
+        let mut generator = ChaCha8Rng::seed_from_u64(seed);
+        generator.set_stream(purpose as u64);
+        Self(generator)
+    }
+
+    /// Any number.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// Less than `bound`; 0 if that is 0.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.0.next_u64()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// At least `low`, at most `high`.
+    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high.saturating_sub(low) + 1)
+    }
+
+    /// True once in `n` times.
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    /// True with this probability.
+    pub(crate) fn happens(&mut self, probability: f64) -> bool {
+        ((self.0.next_u64() >> 11) as f64) < probability * (1u64 << 53) as f64
+    }
+
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+
+    /// A seed for one end.
+    pub(crate) fn seed(&mut self) -> Seed {
+        let mut seed = [0; 32];
+        self.fill(&mut seed);
+        Seed(seed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_and_a_purpose_always_give_the_same_numbers() {
+        let draw = |seed, purpose| Chance::new(seed, purpose).number();
+        assert_eq!(draw(7, Purpose::Network), draw(7, Purpose::Network));
+        assert_ne!(draw(7, Purpose::Network), draw(7, Purpose::Client));
+        assert_ne!(draw(7, Purpose::Network), draw(8, Purpose::Network));
+    }
+
+    #[test]
+    fn numbers_keep_to_their_bounds_and_reach_them() {
+        let mut chance = Chance::new(1, Purpose::Network);
+        let drawn: Vec<u64> = (0..100).map(|_| chance.between(3, 6)).collect();
+        assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&3), Some(&6)));
+        assert!((0..100).all(|_| chance.happens(1.0) && !chance.happens(0.0)));
+        assert_eq!(chance.below(0), 0);
+    }
+}

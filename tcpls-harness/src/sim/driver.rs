@@ -1,0 +1,257 @@
+//! One end of a session on the network's sockets: the same steps as the driver of real sockets (`net::driver`) takes, and
+//! after each of them what must hold at any moment is checked.
+
+use bytes::BytesMut;
+use tcpls_core::connection::schedule;
+use tcpls_core::event::{Event, StreamEvent, TcpEvent};
+use tcpls_core::stats::Stats;
+use tcpls_core::{Connection, ConnectionId, Side, Time};
+
+use super::net::{Network, SocketId};
+use super::oracle::Oracle;
+use super::scenario::Scheduler;
+use super::trace::{Note, Trace, checksum};
+use super::transfer::Book;
+use crate::net::pace::Pace;
+
+/// What may be unsent in a socket at most, and be sealed for it at once: as real sockets of this package have it.
+const MAX_BATCH: usize = 256 << 10;
+/// Turns without a moment passing. An end that wants more never comes to rest.
+const MAX_TURNS: usize = 10_000;
+
+/// What an end may use while it acts.
+pub(crate) struct Env<'a> {
+    pub(crate) now: Time,
+    pub(crate) net: &'a mut dyn Network,
+    pub(crate) book: &'a mut Book,
+    pub(crate) trace: &'a mut Trace,
+    /// Bytes that came on each path.
+    pub(crate) carried: &'a mut [u64],
+}
+
+/// One end of a session with its sockets.
+pub(crate) struct Driver {
+    pub(crate) conn: Connection,
+    sockets: Vec<Socket>,
+    pub(crate) oracle: Oracle,
+    /// What the session told, for whoever owns this.
+    pub(crate) heard: Vec<Event>,
+    /// As it was before the session was closed: then it forgets.
+    remembered: Option<Stats>,
+    out: Vec<u8>,
+    accepting: bool,
+}
+
+struct Socket {
+    tcp: ConnectionId,
+    id: SocketId,
+    path: usize,
+    input: BytesMut,
+    pace: Pace,
+    was_full: bool,
+    end_told: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(mut conn: Connection, oracle: Oracle, policy: Option<Scheduler>) -> Self {
+        policy.into_iter().for_each(|policy| conn.set_scheduler(scheduler(policy)));
+        Self {
+            conn,
+            sockets: Vec::new(),
+            oracle,
+            heard: Vec::new(),
+            remembered: None,
+            out: Vec::new(),
+            accepting: false,
+        }
+    }
+
+    pub(crate) fn side(&self) -> Side {
+        self.conn.side()
+    }
+
+    /// From now on `id` carries TCP connection `tcp`; `input` was read from it before.
+    pub(crate) fn attach(&mut self, env: &mut Env<'_>, tcp: ConnectionId, id: SocketId, path: usize, input: BytesMut) {
+        env.trace.note(env.now, Some(self.side()), &Note::Carries { socket: id.0, tcp: tcp.0 });
+        let pace = Pace::new(MAX_BATCH, env.now);
+        env.net.set_unsent_limit(self.side(), id, pace.batch());
+        let mut socket = Socket { tcp, id, path, input, pace, was_full: false, end_told: false };
+        if !socket.input.is_empty() {
+            self.oracle.received(socket.input.len());
+            self.conn.handle_bytes(env.now, tcp, &mut socket.input);
+        }
+        self.sockets.push(socket);
+    }
+
+    /// The session's counters, as they were when it was told to close, or are now.
+    pub(crate) fn stats(&self) -> Stats {
+        self.remembered.clone().unwrap_or_else(|| self.conn.stats())
+    }
+
+    /// The session is about to close.
+    pub(crate) fn remember(&mut self) {
+        self.remembered = Some(self.conn.stats());
+    }
+
+    /// The live TCP connections on a path.
+    pub(crate) fn on_path(&self, path: usize) -> impl Iterator<Item = ConnectionId> + '_ {
+        self.sockets.iter().filter(move |socket| socket.path == path).map(|socket| socket.tcp)
+    }
+
+    /// Acts as long as there is anything to do at this moment.
+    pub(crate) fn run(&mut self, env: &mut Env<'_>) {
+        for _ in 0..MAX_TURNS {
+            if !self.turn(env) {
+                return self.oracle.check(&self.conn);
+            }
+        }
+        self.oracle.complain(format!("no rest after {MAX_TURNS} turns in one moment"));
+    }
+
+    fn turn(&mut self, env: &mut Env<'_>) -> bool {
+        let read = self.read(env);
+        self.check_time(env);
+        self.hear(env);
+        let served = env.book.run(env.now, &mut self.conn, env.trace);
+        let written = self.write(env);
+        self.hear(env);
+        read || served || written
+    }
+
+    fn read(&mut self, env: &mut Env<'_>) -> bool {
+        let (side, mut progress) = (self.conn.side(), false);
+        for socket in &mut self.sockets {
+            if !self.conn.wants_read(socket.tcp) {
+                continue;
+            }
+            let len = env.net.read(env.now, side, socket.id, &mut socket.input);
+            if len > 0 {
+                progress = true;
+                env.carried[socket.path] += len as u64;
+                self.oracle.received(len);
+                if env.trace.is_on() {
+                    env.trace.note(env.now, Some(side), &Note::Receive { tcp: socket.tcp.0, len });
+                }
+                self.conn.handle_bytes(env.now, socket.tcp, &mut socket.input);
+            }
+            if let Some(how) = env.net.end(side, socket.id).filter(|_| !socket.end_told) {
+                progress = true;
+                socket.end_told = true;
+                env.trace.note(env.now, Some(side), &Note::End { tcp: socket.tcp.0, how: format!("{how:?}") });
+                self.conn.handle_tcp_end(env.now, socket.tcp, how);
+            }
+        }
+        progress
+    }
+
+    fn check_time(&mut self, env: &mut Env<'_>) {
+        if self.conn.poll_timeout().is_some_and(|at| at <= env.now) {
+            if env.trace.is_on() {
+                let reason = format!("{:?}", self.conn.timeout_reason());
+                env.trace.note(env.now, Some(self.conn.side()), &Note::Timeout { reason });
+            }
+            self.conn.handle_timeout(env.now);
+            let left = self.conn.poll_timeout();
+            if left.is_some_and(|at| at <= env.now) {
+                let reason = self.conn.timeout_reason();
+                self.oracle.complain(format!("a timeout ({reason:?}) is in the past after handle_timeout"));
+            }
+        }
+    }
+
+    fn hear(&mut self, env: &mut Env<'_>) {
+        let side = self.conn.side();
+        while let Some(event) = self.conn.poll_event() {
+            self.oracle.hear(&event);
+            match &event {
+                Event::Stream(StreamEvent::Readable { id }) => {
+                    env.book.readable(*id, side);
+                    continue;
+                }
+                Event::Stream(StreamEvent::Writable { id } | StreamEvent::Stopped { id, .. }) => {
+                    env.book.writable(*id, side);
+                }
+                Event::Stream(StreamEvent::Opened) => self.accepting = true,
+                // Does the peer hear nothing on it, or just not want it? Its answer, or silence, will tell.
+                Event::Tcp(TcpEvent::Status { tcp, backup: true }) => _ = self.conn.ping(*tcp),
+                Event::Tcp(TcpEvent::Discarded { tcp }) => self.leave(env, *tcp),
+                Event::Closed { .. } => {
+                    env.book.closed(side);
+                    self.leave_all(env);
+                }
+                _ => {}
+            }
+            if env.trace.is_on() {
+                env.trace.note(env.now, Some(side), &Note::Event { event: format!("{event:?}") });
+            }
+            self.heard.push(event);
+        }
+        if std::mem::take(&mut self.accepting) {
+            while let Some(id) = self.conn.accept_stream() {
+                env.book.accepted(id, side);
+            }
+        }
+    }
+
+    /// A socket that the session let go of gets its last words.
+    fn leave(&mut self, env: &mut Env<'_>, tcp: ConnectionId) {
+        let Some(at) = self.sockets.iter().position(|socket| socket.tcp == tcp) else { return };
+        let socket = self.sockets.remove(at);
+        self.out.clear();
+        while self.conn.poll_transmit(env.now, tcp, MAX_BATCH, &mut self.out) > 0 {}
+        env.net.write(env.now, self.conn.side(), socket.id, &self.out);
+        env.net.close(env.now, self.conn.side(), socket.id);
+    }
+
+    fn leave_all(&mut self, env: &mut Env<'_>) {
+        while let Some(tcp) = self.sockets.first().map(|socket| socket.tcp) {
+            self.leave(env, tcp);
+        }
+    }
+
+    /// One batch on each socket with room. The session learns first which TCP connections are full.
+    fn write(&mut self, env: &mut Env<'_>) -> bool {
+        let (side, mut progress) = (self.conn.side(), false);
+        let mut with_room = Vec::with_capacity(self.sockets.len());
+        for (index, socket) in self.sockets.iter_mut().enumerate() {
+            if env.net.is_writable(side, socket.id) {
+                with_room.push(index);
+            } else {
+                socket.was_full = true;
+                self.conn.poll_transmit(env.now, socket.tcp, 0, &mut self.out);
+            }
+        }
+        for index in with_room {
+            let socket = &mut self.sockets[index];
+            self.out.clear();
+            let batch = socket.pace.batch();
+            let wanted = self.conn.wants_write(socket.tcp);
+            let len = self.conn.poll_transmit(env.now, socket.tcp, batch, &mut self.out);
+            self.oracle.sent(&self.conn, socket.tcp, wanted, batch, len, self.out.len());
+            if len == 0 {
+                continue;
+            }
+            progress = true;
+            if env.trace.is_on() {
+                let sum = format!("{:016x}", checksum(&self.out));
+                env.trace.note(env.now, Some(side), &Note::Send { tcp: socket.tcp.0, len, sum });
+            }
+            env.net.write(env.now, side, socket.id, &self.out);
+            if socket.pace.wrote(env.now, len, std::mem::take(&mut socket.was_full)) {
+                env.net.set_unsent_limit(side, socket.id, socket.pace.batch());
+            }
+        }
+        progress
+    }
+}
+
+/// The core's scheduler of this name.
+pub(crate) fn scheduler(name: Scheduler) -> Box<dyn schedule::Scheduler> {
+    match name {
+        Scheduler::Aggregate => Box::new(schedule::Aggregate),
+        Scheduler::LowestRtt => Box::new(schedule::LowestRtt),
+        Scheduler::RoundRobin => Box::new(schedule::RoundRobin),
+        Scheduler::Redundant => Box::new(schedule::Redundant),
+        Scheduler::ActiveStandby => Box::new(schedule::ActiveStandby),
+    }
+}

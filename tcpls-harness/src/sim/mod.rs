@@ -1,0 +1,36 @@
+//! A world in a box: a client, a server and the network between them in virtual time, so that a run takes milliseconds, is
+//! the same each time, and can be looked at step by step. The sessions are those of `tcpls_core`, unchanged;
+//! `docs/simulation.md` is the guide.
+//!
+//! | file | what is in it |
+//! | --- | --- |
+//! | `scenario` | what a run is made from: a TOML file, or chance |
+//! | `world` | one run: the loop, the timeline |
+//! | `net` | sockets on paths, as both transports give them |
+//! | `pipes` | the fast transport: byte pipes over links |
+//! | `client`, `server` | the hosts; `driver` is what both do with a session, `keeper` the client's redial policy |
+//! | `transfer` | the applications, which know what must be delivered |
+//! | `oracle`, `report` | what must hold at any moment; what came of a run |
+//! | `agenda`, `chance`, `trace` | order in time, randomness, a record of what happened |
+//! | `tls`, `null` | rustls without chance; no crypto at all |
+
+mod agenda;
+mod chance;
+mod client;
+mod driver;
+mod keeper;
+mod net;
+pub mod null;
+mod oracle;
+mod pipes;
+pub mod report;
+pub mod scenario;
+mod server;
+mod tls;
+mod trace;
+mod transfer;
+mod world;
+
+pub use self::report::Report;
+pub use self::scenario::Scenario;
+pub use self::world::{Watch, run};

@@ -1,0 +1,53 @@
+//! What both transports look like to those who use them: sockets, as an operating system has them, on paths.
+
+use bytes::BytesMut;
+use tcpls_core::{Side, TcpEnd, Time};
+
+use super::scenario::Fault;
+
+/// Names a TCP connection of a run, at both of its ends. Counted from 0 as clients open them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SocketId(pub(crate) u64);
+
+/// How far the client's end of a TCP connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    Waiting,
+    Connected,
+    Failed,
+}
+
+/// TCP between the client and the server, on numbered paths. No call waits; after any of them [`Network::take_ready`] says
+/// who has something to look at.
+pub(crate) trait Network {
+    /// When [`Network::advance`] has something to do.
+    fn next(&self) -> Option<Time>;
+    /// What is due happens.
+    fn advance(&mut self, now: Time);
+    /// Whether something changed for this end since it was asked last.
+    fn take_ready(&mut self, side: Side) -> bool;
+
+    /// The client opens a TCP connection.
+    fn connect(&mut self, now: Time, path: usize) -> SocketId;
+    /// What has become of that.
+    fn opening(&self, socket: SocketId) -> Opening;
+    /// The server takes a TCP connection that was opened to it; on which path it came.
+    fn accept(&mut self) -> Option<(SocketId, usize)>;
+    /// Moves what has arrived behind what is in `into`; how many bytes that were.
+    fn read(&mut self, now: Time, side: Side, socket: SocketId, into: &mut BytesMut) -> usize;
+    /// How it ended for `side`, once everything that came before has been read.
+    fn end(&self, side: Side, socket: SocketId) -> Option<TcpEnd>;
+    /// Whether there is room to write: what is unsent is below the limit.
+    fn is_writable(&self, side: Side, socket: SocketId) -> bool;
+    /// Writes all of `bytes`; more than fits waits as in an endless socket buffer.
+    fn write(&mut self, now: Time, side: Side, socket: SocketId, bytes: &[u8]);
+    /// How much may be unsent before there is no room to write (`TCP_NOTSENT_LOWAT`).
+    fn set_unsent_limit(&mut self, side: Side, socket: SocketId, bytes: usize);
+    /// Closes this end: what was written still goes out, then a FIN; what comes is read by nobody.
+    fn close(&mut self, now: Time, side: Side, socket: SocketId);
+    /// Closes this end with a reset.
+    fn reset(&mut self, now: Time, side: Side, socket: SocketId);
+
+    /// Something goes wrong, or (`over`) is over.
+    fn fault(&mut self, now: Time, path: usize, fault: &Fault, over: bool);
+}

@@ -1,0 +1,174 @@
+//! One direction of a TCP connection: what was written, what is on its way, what has arrived.
+
+use bytes::{Bytes, BytesMut};
+use tcpls_core::{TcpEnd, Time};
+
+/// Bytes that may be on their way or unread: the receive window.
+const WINDOW: usize = 4 << 20;
+/// Unsent bytes that fit, until somebody says otherwise.
+const UNSENT_LIMIT: usize = 256 << 10;
+
+/// Whether the writer has closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Fin {
+    #[default]
+    None,
+    Wanted,
+    Sent,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(super) struct Flow {
+    /// Written, and not yet through the link.
+    buffer: BytesMut,
+    /// So much of it is in the link's queue.
+    admitted: usize,
+    /// So much of it was sent before, and lost.
+    pub(super) lost: usize,
+    pub(super) limit: usize,
+    was_full: bool,
+    pub(super) fin: Fin,
+    in_flight: usize,
+    pub(super) last_arrival: Time,
+    /// Arrived and not read.
+    pub(super) inbox: BytesMut,
+    /// What the reader hears behind that.
+    pub(super) end: Option<TcpEnd>,
+    /// Whether the link knows that there is something to send.
+    pub(super) waiting: bool,
+    /// Nothing gets through on this TCP connection.
+    pub(super) clogged: bool,
+    /// As long as no acknowledgments come back: what may still be sent.
+    pub(super) credit: Option<usize>,
+    /// When it found the way dark.
+    pub(super) stuck_since: Option<Time>,
+    /// The way is free, TCP has not tried again.
+    pub(super) held: bool,
+    /// The TCP connection is gone: what is written leads nowhere.
+    dead: bool,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            admitted: 0,
+            lost: 0,
+            limit: UNSENT_LIMIT,
+            was_full: false,
+            fin: Fin::None,
+            in_flight: 0,
+            last_arrival: Time::ZERO,
+            inbox: BytesMut::new(),
+            end: None,
+            waiting: false,
+            clogged: false,
+            credit: None,
+            stuck_since: None,
+            held: false,
+            dead: false,
+        }
+    }
+}
+
+impl Flow {
+    fn unadmitted(&self) -> usize {
+        self.buffer.len() - self.admitted
+    }
+
+    fn unsent(&self) -> usize {
+        self.unadmitted().saturating_sub(self.lost)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        !self.dead && (self.unadmitted() > 0 || (self.fin == Fin::Wanted && self.buffer.is_empty()))
+    }
+
+    /// Whether nothing gets through, as far as this TCP connection alone is concerned.
+    pub(super) fn is_dark(&self) -> bool {
+        self.clogged || self.credit == Some(0)
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_dark() || self.held || self.stuck_since.is_some()
+    }
+
+    pub(super) fn is_writable(&self) -> bool {
+        !self.dead && self.fin == Fin::None && self.unsent() < self.limit
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        if !self.dead && self.fin == Fin::None {
+            self.buffer.extend_from_slice(bytes);
+            self.was_full = !self.is_writable();
+        }
+    }
+
+    /// The next piece goes into the link's queue, if it fits into the receive window; its length.
+    pub(super) fn admit(&mut self, most: usize) -> usize {
+        let window = WINDOW.saturating_sub(self.in_flight + self.admitted + self.inbox.len());
+        let len = most.min(self.unadmitted()).min(window).min(self.credit.unwrap_or(usize::MAX));
+        self.admitted += len;
+        self.lost = self.lost.saturating_sub(len);
+        self.credit = self.credit.map(|credit| credit - len);
+        len
+    }
+
+    /// Whether there is room again for a writer that had none.
+    pub(super) fn became_writable(&mut self) -> bool {
+        self.was_full && self.is_writable() && std::mem::take(&mut self.was_full)
+    }
+
+    pub(super) fn depart(&mut self, len: usize) -> BytesMut {
+        self.admitted -= len;
+        self.in_flight += len;
+        self.buffer.split_to(len)
+    }
+
+    /// `len` bytes in the link's queue are lost.
+    pub(super) fn lose(&mut self, now: Time, len: usize) {
+        self.admitted -= len;
+        self.lost += len;
+        if len > 0 {
+            self.stuck_since.get_or_insert(now);
+        }
+    }
+
+    /// Whether the reader has something to look at.
+    pub(super) fn arrive(&mut self, bytes: &Bytes, nobody_reads: bool) -> bool {
+        self.in_flight = self.in_flight.saturating_sub(bytes.len());
+        if nobody_reads || self.end.is_some() {
+            return false;
+        }
+        self.inbox.extend_from_slice(bytes);
+        true
+    }
+
+    /// How much was read, and whether the window opened by that.
+    pub(super) fn read(&mut self, into: &mut BytesMut) -> (usize, bool) {
+        let len = self.inbox.len();
+        let was_full = self.in_flight + self.admitted + len >= WINDOW;
+        if into.is_empty() {
+            std::mem::swap(into, &mut self.inbox);
+        } else {
+            into.extend_from_slice(&self.inbox);
+        }
+        self.inbox.clear();
+        (len, was_full)
+    }
+
+    pub(super) fn end_to_read(&self) -> Option<TcpEnd> {
+        self.end.filter(|_| self.inbox.is_empty())
+    }
+
+    /// What is to be sent, or on its way, arrives nowhere.
+    pub(super) fn hang_up(&mut self) {
+        (self.dead, self.admitted, self.fin) = (true, 0, Fin::Sent);
+        self.buffer.clear();
+    }
+}

@@ -1,0 +1,527 @@
+//! The fast transport: TCP connections as pairs of byte pipes over links with a rate, a delay and a queue. No segments, no
+//! congestion control: a sender fills the queue as a loaded TCP does, and what a black hole held up flows on when TCP would
+//! have tried again.
+
+mod flow;
+mod link;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tcpls_core::{Side, TcpEnd, Time};
+
+use self::flow::{Fin, Flow};
+use self::link::Link;
+use super::agenda::Agenda;
+use super::chance::{Chance, Purpose};
+use super::net::{Network, Opening, SocketId};
+use super::scenario::{Direction, Fault, FaultKind, Path};
+
+/// TCP's least retransmission timeout, as Linux has it, and that of a SYN.
+const MIN_RTO: Duration = Duration::from_millis(200);
+const SYN_RTO: Duration = Duration::from_secs(1);
+
+/// Directions: to the server, to the client.
+const UP: usize = 0;
+const DOWN: usize = 1;
+
+/// See the module's description.
+pub(crate) struct Pipes {
+    agenda: Agenda<Due>,
+    paths: Vec<PathState>,
+    /// By number of the socket.
+    pipes: BTreeMap<u64, Pipe>,
+    opened: u64,
+    backlog: VecDeque<(SocketId, usize)>,
+    ready: [bool; 2],
+    chance: Chance,
+}
+
+struct PathState {
+    links: [Link; 2],
+    /// As the scenario has it.
+    usual: [(Option<u64>, Duration); 2],
+    refuses: bool,
+}
+
+struct Pipe {
+    path: usize,
+    opening: Opening,
+    accepted: bool,
+    flows: [Flow; 2],
+    /// Ends that were closed: the client's, the server's.
+    closed: [bool; 2],
+}
+
+enum Due {
+    LinkFree {
+        path: usize,
+        way: usize,
+    },
+    Arrive {
+        pipe: u64,
+        way: usize,
+        bytes: Bytes,
+    },
+    End {
+        pipe: u64,
+        way: usize,
+        how: TcpEnd,
+    },
+    Syn {
+        pipe: u64,
+        attempt: u32,
+    },
+    SynArrives {
+        pipe: u64,
+    },
+    Answer {
+        pipe: u64,
+        opening: Opening,
+    },
+    /// TCP tries again.
+    Retry {
+        pipe: u64,
+        way: usize,
+    },
+}
+
+fn index(side: Side) -> usize {
+    match side {
+        Side::Client => UP,
+        Side::Server => DOWN,
+    }
+}
+
+/// The direction that `side` writes to; the other one is read.
+fn way_from(side: Side) -> usize {
+    index(side)
+}
+
+impl Pipes {
+    pub(crate) fn new(paths: &[Path], seed: u64) -> Self {
+        let state = |path: &Path| {
+            let links = [Link::new(path, path.up_rate.or(path.rate)), Link::new(path, path.rate)];
+            let usual = [(links[0].rate, links[0].delay), (links[1].rate, links[1].delay)];
+            PathState { links, usual, refuses: false }
+        };
+        Self {
+            agenda: Agenda::default(),
+            paths: paths.iter().map(state).collect(),
+            pipes: BTreeMap::new(),
+            opened: 0,
+            backlog: VecDeque::new(),
+            ready: [false; 2],
+            chance: Chance::new(seed, Purpose::Network),
+        }
+    }
+
+    fn happen(&mut self, now: Time, due: Due) {
+        match due {
+            Due::LinkFree { path, way } => {
+                let link = &mut self.paths[path].links[way];
+                link.busy_until = link.busy_until.filter(|until| *until > now);
+                self.pump(now, path, way);
+            }
+            Due::Arrive { pipe, way, bytes } => self.arrive(pipe, way, &bytes),
+            Due::End { pipe, way, how } => self.arrive_end(pipe, way, how),
+            Due::Syn { pipe, attempt } => self.syn(now, pipe, attempt),
+            Due::SynArrives { pipe } => self.syn_arrives(now, pipe),
+            Due::Answer { pipe, opening } => {
+                if let Some(entry) = self.pipes.get_mut(&pipe).filter(|entry| entry.opening == Opening::Waiting) {
+                    entry.opening = opening;
+                    self.ready[UP] = true;
+                    self.kick(now, pipe, UP);
+                }
+            }
+            Due::Retry { pipe, way } => self.retry(now, pipe, way),
+        }
+    }
+
+    // Opening.
+
+    /// A SYN is sent, and again if nothing comes of it.
+    fn syn(&mut self, now: Time, pipe: u64, attempt: u32) {
+        let Some(entry) = self.pipes.get(&pipe).filter(|entry| entry.opening == Opening::Waiting) else { return };
+        if entry.closed[UP] {
+            return;
+        }
+        let link = &self.paths[entry.path].links[UP];
+        if !link.dark && !entry.flows[UP].clogged {
+            self.agenda.enter(now + link.transit(), Due::SynArrives { pipe });
+        }
+        self.agenda.enter(now + SYN_RTO * (1 << attempt.min(6)), Due::Syn { pipe, attempt: attempt + 1 });
+    }
+
+    fn syn_arrives(&mut self, now: Time, pipe: u64) {
+        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
+        let path = &self.paths[entry.path];
+        let opening = if path.refuses { Opening::Failed } else { Opening::Connected };
+        if !path.refuses && !std::mem::replace(&mut entry.accepted, true) {
+            self.backlog.push_back((SocketId(pipe), entry.path));
+            self.ready[DOWN] = true;
+        }
+        let link = &path.links[DOWN];
+        if !link.dark && !entry.flows[DOWN].clogged {
+            self.agenda.enter(now + link.transit(), Due::Answer { pipe, opening });
+        }
+    }
+
+    // Bytes.
+
+    /// A pipe may have something to send.
+    fn kick(&mut self, now: Time, pipe: u64, way: usize) {
+        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
+        let opened = if way == UP { entry.opening == Opening::Connected } else { entry.accepted };
+        let (path, flow) = (entry.path, &mut entry.flows[way]);
+        if opened && flow.has_work() && !flow.waiting {
+            flow.waiting = true;
+            self.paths[path].links[way].waiting.push_back(pipe);
+        }
+        self.pump(now, path, way);
+    }
+
+    /// Fills a link's queue and keeps the link busy.
+    fn pump(&mut self, now: Time, path: usize, way: usize) {
+        loop {
+            self.fill(now, path, way);
+            let link = &mut self.paths[path].links[way];
+            if link.busy_until.is_some_and(|until| until > now) {
+                return;
+            }
+            let Some((pipe, len)) = link.take() else { return };
+            self.depart(now, path, way, pipe, len);
+        }
+    }
+
+    fn fill(&mut self, now: Time, path: usize, way: usize) {
+        let link = &mut self.paths[path].links[way];
+        while link.has_room() {
+            let Some(pipe) = link.waiting.pop_front() else { return };
+            let Some(entry) = self.pipes.get_mut(&pipe) else { continue };
+            let flow = &mut entry.flows[way];
+            flow.waiting = false;
+            if link.dark || flow.is_blocked() {
+                flow.stuck_since.get_or_insert(now);
+                continue;
+            }
+            if flow.is_empty() {
+                if flow.fin == Fin::Wanted {
+                    flow.fin = Fin::Sent;
+                    let at = flow.last_arrival.max(now + link.transit());
+                    self.agenda.enter(at, Due::End { pipe, way, how: TcpEnd::Fin });
+                }
+                continue;
+            }
+            let most = if link.shreds {
+                let order = self.chance.below(14);
+                self.chance.between(1, 1 << order) as usize
+            } else {
+                link.piece()
+            };
+            let len = flow.admit(most);
+            if len > 0 {
+                link.put(pipe, len);
+                if flow.has_work() {
+                    flow.waiting = true;
+                    link.waiting.push_back(pipe);
+                }
+                self.ready[way] |= flow.became_writable();
+            }
+        }
+    }
+
+    /// A piece leaves the queue and will arrive.
+    fn depart(&mut self, now: Time, path: usize, way: usize, pipe: u64, len: usize) {
+        let link = &mut self.paths[path].links[way];
+        let sent = now + link.time_for(len);
+        if sent > now {
+            link.busy_until = Some(sent);
+            self.agenda.enter(sent, Due::LinkFree { path, way });
+        }
+        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
+        let flow = &mut entry.flows[way];
+        let mut bytes = flow.depart(len);
+        if link.corrupts > 0 {
+            link.corrupts -= 1;
+            let at = self.chance.below(bytes.len() as u64) as usize;
+            bytes[at] ^= 1 << self.chance.below(8);
+        }
+        let jitter = Duration::from_nanos(self.chance.below(link.jitter.as_nanos() as u64 + 1));
+        // TCP delivers in order.
+        flow.last_arrival = flow.last_arrival.max(sent + link.delay + jitter);
+        self.agenda.enter(flow.last_arrival, Due::Arrive { pipe, way, bytes: bytes.freeze() });
+        if flow.is_empty() && flow.fin == Fin::Wanted && !flow.waiting {
+            flow.waiting = true;
+            link.waiting.push_back(pipe);
+        }
+    }
+
+    fn arrive(&mut self, pipe: u64, way: usize, bytes: &Bytes) {
+        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
+        if entry.flows[way].arrive(bytes, entry.closed[1 - way]) {
+            self.ready[1 - way] = true;
+        }
+    }
+
+    fn arrive_end(&mut self, pipe: u64, way: usize, how: TcpEnd) {
+        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
+        if how == TcpEnd::Reset {
+            self.paths[entry.path].links[1 - way].remove(pipe);
+            entry.flows[1 - way].hang_up();
+        }
+        entry.flows[way].end.get_or_insert(how);
+        self.ready[1 - way] = true;
+        self.forget_if_over(pipe);
+    }
+
+    /// Both ends are closed and have said all they had to say.
+    fn forget_if_over(&mut self, pipe: u64) {
+        let over = |entry: &Pipe| entry.closed == [true; 2] && entry.flows.iter().all(|flow| !flow.has_work());
+        if self.pipes.get(&pipe).is_some_and(over) {
+            self.drop_pipe(pipe);
+        }
+    }
+
+    fn drop_pipe(&mut self, pipe: u64) {
+        let Some(entry) = self.pipes.remove(&pipe) else { return };
+        for way in [UP, DOWN] {
+            self.paths[entry.path].links[way].remove(pipe);
+        }
+    }
+
+    // Outages.
+
+    /// Nothing gets through in direction `way`, or all does again. What is queued is lost and has to be sent again.
+    fn darken(&mut self, now: Time, path: usize, way: usize, dark: bool) {
+        self.paths[path].links[way].dark = dark;
+        let of_path = self.pipes.iter().filter(|(_, entry)| entry.path == path);
+        let numbers: Vec<u64> = of_path.map(|(number, _)| *number).collect();
+        for pipe in numbers {
+            self.darken_flow(now, pipe, way, dark);
+        }
+    }
+
+    /// The same for one pipe; the other direction misses the acknowledgments.
+    fn darken_flow(&mut self, now: Time, pipe: u64, way: usize, dark: bool) {
+        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
+        let links = &mut self.paths[entry.path].links;
+        let credit = links[1 - way].credit(links[way].delay);
+        if dark {
+            let lost = links[way].remove(pipe);
+            entry.flows[way].lose(now, lost);
+            entry.flows[1 - way].credit.get_or_insert(credit);
+        } else {
+            entry.flows[1 - way].credit = None;
+        }
+        if !dark {
+            self.wake(now, pipe, way);
+            self.wake(now, pipe, 1 - way);
+        }
+    }
+
+    /// The way may be free again: TCP finds out when it tries.
+    fn wake(&mut self, now: Time, pipe: u64, way: usize) {
+        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
+        let links = &self.paths[entry.path].links;
+        let rto = ((links[UP].delay + links[DOWN].delay) * 2).max(MIN_RTO);
+        let flow = &mut entry.flows[way];
+        if links[way].dark || flow.is_dark() || flow.held {
+            return;
+        }
+        match flow.stuck_since {
+            Some(since) => {
+                flow.held = true;
+                self.agenda.enter(next_retry(since, rto, now), Due::Retry { pipe, way });
+            }
+            None => self.kick(now, pipe, way),
+        }
+    }
+
+    fn retry(&mut self, now: Time, pipe: u64, way: usize) {
+        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
+        let dark = self.paths[entry.path].links[way].dark;
+        let flow = &mut entry.flows[way];
+        flow.held = false;
+        if !dark && !flow.is_dark() {
+            flow.stuck_since = None;
+            flow.lost = 0;
+            self.kick(now, pipe, way);
+        }
+    }
+
+    /// The ends of a pipe in `hear` learn that it is over; the others never hear of it again.
+    fn cut(&mut self, pipe: u64, hear: [bool; 2], how: TcpEnd) {
+        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
+        for (way, flow) in entry.flows.iter_mut().enumerate() {
+            self.paths[entry.path].links[way].remove(pipe);
+            flow.hang_up();
+            if hear[1 - way] {
+                flow.end.get_or_insert(how);
+                self.ready[1 - way] = true;
+            }
+        }
+        if entry.opening == Opening::Waiting {
+            entry.opening = Opening::Failed;
+            self.ready[UP] = true;
+        }
+    }
+
+    fn cut_all(&mut self, path: usize, hear: [bool; 2], how: TcpEnd) {
+        let of_path = self.pipes.iter().filter(|(_, entry)| entry.path == path);
+        let numbers: Vec<u64> = of_path.map(|(number, _)| *number).collect();
+        numbers.into_iter().for_each(|pipe| self.cut(pipe, hear, how));
+    }
+}
+
+/// When TCP tries again, `since` a first loss, with a timeout that doubles: the first time that is not before `now`.
+fn next_retry(since: Time, rto: Duration, now: Time) -> Time {
+    let mut pause = rto;
+    let mut at = since + pause;
+    while at < now {
+        pause = (pause * 2).min(Duration::from_secs(120));
+        at += pause;
+    }
+    at
+}
+
+impl Network for Pipes {
+    fn next(&self) -> Option<Time> {
+        self.agenda.next()
+    }
+
+    fn advance(&mut self, now: Time) {
+        while let Some(due) = self.agenda.pop_due(now) {
+            self.happen(now, due);
+        }
+    }
+
+    fn take_ready(&mut self, side: Side) -> bool {
+        std::mem::take(&mut self.ready[index(side)])
+    }
+
+    fn connect(&mut self, now: Time, path: usize) -> SocketId {
+        let pipe = self.opened;
+        self.opened += 1;
+        let entry = Pipe {
+            path,
+            opening: Opening::Waiting,
+            accepted: false,
+            flows: [Flow::default(), Flow::default()],
+            closed: [false; 2],
+        };
+        self.pipes.insert(pipe, entry);
+        self.syn(now, pipe, 0);
+        SocketId(pipe)
+    }
+
+    fn opening(&self, socket: SocketId) -> Opening {
+        self.pipes.get(&socket.0).map_or(Opening::Failed, |entry| entry.opening)
+    }
+
+    fn accept(&mut self) -> Option<(SocketId, usize)> {
+        self.backlog.pop_front()
+    }
+
+    fn read(&mut self, now: Time, side: Side, socket: SocketId, into: &mut BytesMut) -> usize {
+        let way = 1 - way_from(side);
+        let Some(entry) = self.pipes.get_mut(&socket.0) else { return 0 };
+        let (len, opens) = entry.flows[way].read(into);
+        if opens {
+            self.kick(now, socket.0, way);
+        }
+        len
+    }
+
+    fn end(&self, side: Side, socket: SocketId) -> Option<TcpEnd> {
+        match self.pipes.get(&socket.0) {
+            Some(entry) => entry.flows[1 - way_from(side)].end_to_read(),
+            None => Some(TcpEnd::Reset),
+        }
+    }
+
+    fn is_writable(&self, side: Side, socket: SocketId) -> bool {
+        self.pipes.get(&socket.0).is_some_and(|entry| entry.flows[way_from(side)].is_writable())
+    }
+
+    fn write(&mut self, now: Time, side: Side, socket: SocketId, bytes: &[u8]) {
+        let way = way_from(side);
+        if let Some(entry) = self.pipes.get_mut(&socket.0) {
+            entry.flows[way].write(bytes);
+            self.kick(now, socket.0, way);
+        }
+    }
+
+    fn set_unsent_limit(&mut self, side: Side, socket: SocketId, bytes: usize) {
+        if let Some(entry) = self.pipes.get_mut(&socket.0) {
+            entry.flows[way_from(side)].limit = bytes.max(1);
+        }
+    }
+
+    fn close(&mut self, now: Time, side: Side, socket: SocketId) {
+        let way = way_from(side);
+        let Some(entry) = self.pipes.get_mut(&socket.0) else { return };
+        entry.closed[index(side)] = true;
+        entry.flows[1 - way].inbox = BytesMut::new();
+        if entry.flows[way].fin == Fin::None {
+            entry.flows[way].fin = Fin::Wanted;
+        }
+        self.kick(now, socket.0, way);
+        self.kick(now, socket.0, 1 - way);
+        self.forget_if_over(socket.0);
+    }
+
+    fn reset(&mut self, now: Time, side: Side, socket: SocketId) {
+        let way = way_from(side);
+        let Some(entry) = self.pipes.get_mut(&socket.0) else { return };
+        entry.closed[index(side)] = true;
+        let link = &self.paths[entry.path].links[way];
+        if !link.dark && !entry.flows[way].clogged {
+            let at = now + link.transit();
+            self.agenda.enter(at, Due::End { pipe: socket.0, way, how: TcpEnd::Reset });
+        }
+        self.cut(socket.0, [false; 2], TcpEnd::Reset);
+    }
+
+    fn fault(&mut self, now: Time, path: usize, fault: &Fault, over: bool) {
+        let ways: &[usize] = match fault.direction {
+            None => &[UP, DOWN],
+            Some(Direction::Up) => &[UP],
+            Some(Direction::Down) => &[DOWN],
+        };
+        match fault.kind {
+            FaultKind::Reset => self.cut_all(path, [true; 2], TcpEnd::Reset),
+            FaultKind::ResetClient => self.cut_all(path, [true, false], TcpEnd::Reset),
+            FaultKind::ResetServer => self.cut_all(path, [false, true], TcpEnd::Reset),
+            FaultKind::Fin => self.cut_all(path, [true; 2], TcpEnd::Fin),
+            FaultKind::BlackHole => ways.iter().for_each(|way| self.darken(now, path, *way, !over)),
+            FaultKind::Down => {
+                self.paths[path].refuses = !over;
+                self.cut_all(path, [true; 2], TcpEnd::Reset);
+            }
+            FaultKind::Clog => {
+                let Some(pipe) = fault.tcp else { return };
+                for way in ways {
+                    if let Some(entry) = self.pipes.get_mut(&pipe) {
+                        entry.flows[*way].clogged = !over;
+                    }
+                    self.darken_flow(now, pipe, *way, !over);
+                }
+            }
+            FaultKind::Rate | FaultKind::Delay => {
+                for way in ways {
+                    let (rate, delay) = self.paths[path].usual[*way];
+                    let link = &mut self.paths[path].links[*way];
+                    if fault.kind == FaultKind::Rate {
+                        link.rate = fault.rate.filter(|_| !over).map_or(rate, |rate| Some(rate.0.max(1)));
+                    } else {
+                        link.delay = fault.delay.filter(|_| !over).map_or(delay, |delay| delay.0);
+                    }
+                }
+            }
+            FaultKind::Corrupt => ways.iter().for_each(|way| self.paths[path].links[*way].corrupts += 1),
+            FaultKind::Shred => ways.iter().for_each(|way| self.paths[path].links[*way].shreds = !over),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What came of a run: measurements, and whether the goals were reached.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tcpls_core::Time;
+
+use super::driver::Driver;
+use super::scenario::{Goals, Path, Scenario};
+use super::transfer::{Book, StreamEnd, Transfer};
+
+/// The width of a column of [`Meter`].
+pub const BIN: Duration = Duration::from_millis(50);
+
+/// What came of a run. Times are in seconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The scenario's title.
+    pub title: String,
+    /// The run's seed.
+    pub seed: u64,
+    /// When it ended.
+    pub ended: f64,
+    /// The transfers, in the scenario's order.
+    pub transfers: Vec<TransferReport>,
+    /// How the session ended for the client and the server; `None`: it did not.
+    pub closed: [Option<String>; 2],
+    /// The client's TCP connections, and the server's.
+    pub tcp: [Vec<TcpReport>; 2],
+    /// The hash of the trace; empty if there was none.
+    pub trace: String,
+    /// What must never be, and was.
+    pub wrong: Vec<String>,
+    /// Goals that were not reached.
+    pub missed: Vec<String>,
+    /// Bytes over time.
+    #[serde(skip)]
+    pub meter: Meter,
+}
+
+/// One transfer.
+#[derive(Clone, Debug, Serialize)]
+pub struct TransferReport {
+    /// When it was due.
+    pub started: Option<f64>,
+    /// When the last byte was read, at either end.
+    pub ended: Option<f64>,
+    /// Bytes read, by the end that did not open the stream and by the one that did.
+    pub read: [u64; 2],
+    /// How both directions ended.
+    pub ends: [Option<String>; 2],
+    /// The longest time between two reads, and when it began.
+    pub gap: (f64, f64),
+}
+
+/// One TCP connection at one end.
+#[derive(Clone, Debug, Serialize)]
+pub struct TcpReport {
+    /// Its connection ID.
+    pub tcp: u32,
+    /// Whether it is in use, and if not, why.
+    pub state: String,
+    /// Stream bytes that it carried, duplicates included, and those that went out again because of it.
+    pub sent: u64,
+    /// The same, received.
+    pub received: u64,
+    /// Stream bytes that went out again on others.
+    pub requeued: u64,
+}
+
+/// Bytes over time: a row for every [`BIN`].
+#[derive(Clone, Debug, Default)]
+pub struct Meter {
+    /// What the columns are: what applications read, then what came on each path.
+    pub columns: Vec<String>,
+    /// Bytes by time and column.
+    pub rows: Vec<Vec<u64>>,
+    /// When what was done or went wrong.
+    pub marks: Vec<(f64, String)>,
+}
+
+impl Meter {
+    pub(crate) fn new(paths: &[Path]) -> Self {
+        let names = paths.iter().map(|path| path.name.clone());
+        Self { columns: std::iter::once("delivered".to_owned()).chain(names).collect(), ..Self::default() }
+    }
+
+    pub(crate) fn count(&mut self, now: Time, delivered: u64, carried: &[u64]) {
+        if delivered == 0 && carried.iter().all(|bytes| *bytes == 0) {
+            return;
+        }
+        let row = usize::try_from(now.as_nanos() / BIN.as_nanos() as u64).unwrap_or(usize::MAX - 1);
+        if self.rows.len() <= row {
+            self.rows.resize(row + 1, vec![0; self.columns.len()]);
+        }
+        for (sum, bytes) in self.rows[row].iter_mut().zip(std::iter::once(&delivered).chain(carried)) {
+            *sum += bytes;
+        }
+    }
+
+    pub(crate) fn mark(&mut self, now: Time, what: String) {
+        self.marks.push((seconds(now), what));
+    }
+
+    /// The rows as comma-separated values, with a heading.
+    pub fn csv(&self) -> String {
+        let mut text = format!("seconds,{}\n", self.columns.join(","));
+        for (number, row) in self.rows.iter().enumerate() {
+            let cells: Vec<String> = row.iter().map(u64::to_string).collect();
+            text += &format!("{:.2},{}\n", BIN.as_secs_f64() * number as f64, cells.join(","));
+        }
+        text
+    }
+}
+
+fn seconds(time: Time) -> f64 {
+    time.as_nanos() as f64 / 1e9
+}
+
+impl Report {
+    #[expect(clippy::too_many_arguments, reason = "called once, with all that a run leaves behind")]
+    pub(crate) fn new(
+        scenario: &Scenario,
+        seed: u64,
+        now: Time,
+        book: &Book,
+        drivers: [Option<&Driver>; 2],
+        meter: Meter,
+        trace: String,
+        wrong: Vec<String>,
+    ) -> Self {
+        let reason = |driver: Option<&Driver>| driver?.conn.close_reason().map(ToString::to_string);
+        let mut report = Self {
+            title: scenario.title.clone(),
+            seed,
+            ended: seconds(now),
+            transfers: book.transfers.iter().map(transfer_report).collect(),
+            closed: drivers.map(reason),
+            tcp: drivers.map(|driver| driver.map(tcp_reports).unwrap_or_default()),
+            trace,
+            wrong,
+            missed: Vec::new(),
+            meter,
+        };
+        report.missed = report.missed_goals(&scenario.goals, book, drivers[0]);
+        report
+    }
+
+    /// Whether nothing was wrong and all goals were reached.
+    pub fn is_good(&self) -> bool {
+        self.wrong.is_empty() && self.missed.is_empty()
+    }
+
+    fn missed_goals(&self, goals: &Goals, book: &Book, client: Option<&Driver>) -> Vec<String> {
+        let mut missed = Vec::new();
+        let mut demand = |reached: bool, what: String| missed.extend((!reached).then_some(what));
+        for (number, (transfer, told)) in book.transfers.iter().zip(&self.transfers).enumerate() {
+            let done = transfer.is_whole() || (transfer.is_over() && transfer.is_to_be_cut());
+            demand(!goals.complete || done, format!("transfer {number} is not complete: {:?}", told.ends));
+            let within = goals.within.is_none_or(|span| told.ended.is_some_and(|at| at <= span.0.as_secs_f64()));
+            demand(within, format!("transfer {number} ended at {:?} s", told.ended));
+            let (gap, at) = told.gap;
+            let short = goals.max_gap.is_none_or(|span| gap <= span.0.as_secs_f64());
+            demand(short, format!("transfer {number} stood still for {gap:.3} s at {at:.3} s"));
+        }
+        let closed = self.closed.iter().all(Option::is_some);
+        demand(!goals.complete || closed, format!("the session is not closed: {:?}", self.closed));
+        let requeued: u64 = self.tcp.iter().flatten().map(|tcp| tcp.requeued).sum();
+        demand(goals.max_requeued.is_none_or(|size| requeued <= size.0), format!("{requeued} bytes went out again"));
+        let lost = client.map_or(0, |driver| driver.oracle.lost);
+        demand(goals.max_lost.is_none_or(|most| lost <= most), format!("{lost} TCP connections were lost"));
+        missed
+    }
+}
+
+fn transfer_report(transfer: &Transfer) -> TransferReport {
+    let halves = &transfer.halves;
+    let gap = halves.iter().map(|half| half.gap).max().unwrap_or_default();
+    TransferReport {
+        started: transfer.started.map(seconds),
+        ended: halves.iter().filter_map(|half| half.last).max().map(seconds),
+        read: [halves[0].read, halves[1].read],
+        ends: [0, 1].map(|half| halves[half].end.map(end_name)),
+        gap: (gap.0.as_secs_f64(), seconds(gap.1)),
+    }
+}
+
+fn end_name(end: StreamEnd) -> String {
+    match end {
+        StreamEnd::Whole => "whole",
+        StreamEnd::Reset => "reset",
+        StreamEnd::Stopped => "stopped",
+        StreamEnd::Truncated => "truncated",
+    }
+    .to_owned()
+}
+
+fn tcp_reports(driver: &Driver) -> Vec<TcpReport> {
+    let report = |stats: &tcpls_core::stats::TcpStats| TcpReport {
+        tcp: stats.tcp.0,
+        state: format!("{:?}", stats.phase),
+        sent: stats.counters.stream_bytes_sent,
+        received: stats.counters.stream_bytes_received,
+        requeued: stats.counters.requeued_bytes,
+    };
+    driver.stats().tcp.iter().map(report).collect()
+}

@@ -1,0 +1,399 @@
+//! The applications of a run: who writes what on which stream, and whether exactly that is read. Neither end keeps a byte:
+//! what belongs where follows from the transfer and the offset.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tcpls_core::error::{ReadError, WriteError};
+use tcpls_core::{Connection, ErrorCode, Side, StreamId, Time};
+
+use super::scenario;
+use super::trace::{Note, Trace};
+
+/// What an application writes, or a slow one reads, at once.
+const PIECE: u64 = 16 << 10;
+/// The codes that applications of a run reset and stop streams with.
+const RESET_CODE: ErrorCode = ErrorCode(77);
+const STOP_CODE: ErrorCode = ErrorCode(78);
+
+/// All transfers of a run.
+#[derive(Debug)]
+pub(crate) struct Book {
+    pub(crate) transfers: Vec<Transfer>,
+    streams: BTreeMap<StreamId, usize>,
+    /// Started, and not opened yet.
+    to_open: Vec<usize>,
+    /// What is wrong with what was delivered.
+    pub(crate) wrong: Vec<String>,
+    /// Bytes that applications have read.
+    pub(crate) delivered: u64,
+}
+
+/// One stream.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    plan: scenario::Transfer,
+    number: usize,
+    pub(crate) opener: Side,
+    pub(crate) stream: Option<StreamId>,
+    /// When it was due.
+    pub(crate) started: Option<Time>,
+    /// What the opener writes, and what the other end does.
+    pub(crate) halves: [Half; 2],
+}
+
+/// One direction of a stream.
+#[derive(Debug)]
+pub(crate) struct Half {
+    writer: Side,
+    key: u64,
+    pub(crate) total: u64,
+    pub(crate) written: u64,
+    writing: Writing,
+    writable: bool,
+    write_pace: Throttle,
+    pub(crate) read: u64,
+    readable: bool,
+    read_pace: Throttle,
+    pub(crate) end: Option<StreamEnd>,
+    pub(crate) first: Option<Time>,
+    pub(crate) last: Option<Time>,
+    /// The longest time between two reads that gave something, and when it began.
+    pub(crate) gap: (Duration, Time),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    /// The other end's, which has not heard of the stream.
+    NotYet,
+    Writing,
+    Finished,
+    Reset,
+    /// The reader wants no more, or the session is over.
+    GivenUp,
+}
+
+/// How a stream ended for its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamEnd {
+    Whole,
+    Reset,
+    Stopped,
+    Truncated,
+}
+
+/// So many bytes in a time.
+#[derive(Clone, Copy, Debug)]
+struct Throttle {
+    rate: Option<u64>,
+    since: Option<Time>,
+    used: u64,
+}
+
+impl Throttle {
+    fn new(rate: Option<scenario::Rate>) -> Self {
+        Self { rate: rate.map(|rate| rate.0.max(1)), since: None, used: 0 }
+    }
+
+    /// At most this many bytes now: nothing, or a piece's worth.
+    fn allowance(&mut self, now: Time) -> u64 {
+        let Some(rate) = self.rate else { return u64::MAX };
+        let since = *self.since.get_or_insert(now);
+        let earned = (u128::from(rate) * (now - since).as_nanos() / 1_000_000_000) as u64;
+        let free = earned.saturating_sub(self.used);
+        if free < self.piece() { 0 } else { free }
+    }
+
+    fn piece(&self) -> u64 {
+        (self.rate.unwrap_or(u64::MAX) / 100).clamp(1, PIECE)
+    }
+
+    /// When there is an allowance again.
+    fn next(&self) -> Option<Time> {
+        let (rate, since) = (self.rate?, self.since?);
+        let nanos = (u128::from(self.used + self.piece()) * 1_000_000_000).div_ceil(u128::from(rate));
+        Some(since + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Half {
+    fn new(plan: &scenario::Transfer, number: usize, writer: Side, total: u64, writing: Writing) -> Self {
+        Self {
+            writer,
+            key: ((number as u64) << 1 | u64::from(writing == Writing::Writing)).wrapping_mul(0xd6e8_feb8_6659_fd93),
+            total,
+            written: 0,
+            writing,
+            writable: true,
+            write_pace: Throttle::new(plan.write_rate),
+            read: 0,
+            readable: false,
+            read_pace: Throttle::new(plan.read_rate),
+            end: None,
+            first: None,
+            last: None,
+            gap: (Duration::ZERO, Time::ZERO),
+        }
+    }
+
+    /// Whether nothing more will come of it.
+    fn is_over(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Bytes at `offset`, at most `len`.
+    fn content(&self, offset: u64, len: u64) -> Bytes {
+        let len = len.min(self.total - offset);
+        let (first, last) = (offset / 8, (offset + len).div_ceil(8));
+        let mut bytes = Vec::with_capacity(((last - first) * 8) as usize);
+        (first..last).for_each(|word| bytes.extend_from_slice(&scramble(self.key.wrapping_add(word)).to_le_bytes()));
+        let skip = (offset - first * 8) as usize;
+        Bytes::from(bytes).slice(skip..skip + len as usize)
+    }
+
+    fn delivered(&mut self, now: Time, len: u64) {
+        if let Some(last) = self.last
+            && now - last > self.gap.0
+        {
+            self.gap = (now - last, last);
+        }
+        self.first.get_or_insert(now);
+        self.last = Some(now);
+        self.read += len;
+    }
+}
+
+/// SplitMix64's last step: every bit depends on every other.
+fn scramble(number: u64) -> u64 {
+    let mut z = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl Transfer {
+    fn new(number: usize, plan: &scenario::Transfer) -> Self {
+        let opener = Side::from(plan.by);
+        let there = Half::new(plan, number, opener, plan.send.0, Writing::Writing);
+        let back = Half::new(plan, number, opener.peer(), plan.receive.0, Writing::NotYet);
+        Self { plan: plan.clone(), number, opener, stream: None, started: None, halves: [there, back] }
+    }
+
+    /// Whether neither end has anything left to do.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stream.is_some() && self.halves.iter().all(Half::is_over)
+    }
+
+    /// Whether both directions came whole.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.halves.iter().all(|half| half.end == Some(StreamEnd::Whole))
+    }
+
+    /// Whether it is meant to be cut short.
+    pub(crate) fn is_to_be_cut(&self) -> bool {
+        self.plan.reset_after.is_some() || self.plan.stop_after.is_some()
+    }
+
+    fn half_of(&mut self, writer: Side) -> &mut Half {
+        let back = usize::from(writer != self.opener);
+        &mut self.halves[back]
+    }
+
+    /// Writes what there is to write and room for.
+    fn write(&mut self, now: Time, conn: &mut Connection) {
+        let Some(id) = self.stream else { return };
+        let reset_after = self.plan.reset_after.map(|size| size.0);
+        let half = self.half_of(conn.side());
+        while half.writing == Writing::Writing && half.writable {
+            if reset_after.is_some_and(|limit| half.written >= limit && half.written < half.total) {
+                _ = conn.stream(id).reset(RESET_CODE);
+                half.writing = Writing::Reset;
+            } else if half.written == half.total {
+                let finished = conn.stream(id).finish().is_ok();
+                half.writing = if finished { Writing::Finished } else { Writing::GivenUp };
+            } else {
+                let len = half.write_pace.allowance(now).min(PIECE);
+                if len == 0 {
+                    return;
+                }
+                let mut piece = half.content(half.written, len);
+                let before = piece.len();
+                match conn.stream(id).write_chunk(&mut piece) {
+                    Ok(taken) => {
+                        half.writable = taken == before;
+                        half.written += taken as u64;
+                        half.write_pace.used += taken as u64;
+                    }
+                    Err(WriteError::Blocked) => half.writable = false,
+                    Err(_) => half.writing = Writing::GivenUp,
+                }
+            }
+        }
+    }
+
+    /// Reads what there is to read; how much that was, or what is wrong with it.
+    fn read(&mut self, now: Time, conn: &mut Connection, trace: &mut Trace) -> Result<u64, String> {
+        let Some(id) = self.stream else { return Ok(0) };
+        let (number, stop_after) = (self.number, self.plan.stop_after.map(|size| size.0));
+        let side = conn.side();
+        let half = self.half_of(side.peer());
+        if half.end.is_some() {
+            return Ok(0);
+        }
+        let before = half.read;
+        while half.readable && half.end.is_none() {
+            if stop_after.is_some_and(|limit| half.read >= limit) && conn.stream(id).stop(STOP_CODE).is_ok() {
+                half.end = Some(StreamEnd::Stopped);
+                break;
+            }
+            let most = half.read_pace.allowance(now).min(PIECE * 64);
+            if most == 0 {
+                break;
+            }
+            match conn.stream(id).read(most as usize) {
+                Ok(Some(bytes)) => {
+                    let len = bytes.len() as u64;
+                    if len == 0 || len > most {
+                        return Err(format!("a read of at most {most} bytes gave {len}"));
+                    }
+                    if half.read + len > half.total || half.content(half.read, len) != bytes {
+                        return Err(format!("{len} bytes at {} are not what was written", half.read));
+                    }
+                    half.delivered(now, len);
+                    half.read_pace.used += len;
+                    if trace.is_on() {
+                        trace.note(now, Some(side), &Note::Read { transfer: number, len: len as usize });
+                    }
+                }
+                Ok(None) if half.read == half.total => half.end = Some(StreamEnd::Whole),
+                Ok(None) => return Err(format!("ends at {} of {}", half.read, half.total)),
+                Err(ReadError::Blocked) => half.readable = false,
+                // The other end has not begun it.
+                Err(ReadError::Unknown) if half.read == 0 => half.readable = false,
+                Err(ReadError::Reset(_)) => half.end = Some(StreamEnd::Reset),
+                Err(ReadError::Truncated) => half.end = Some(StreamEnd::Truncated),
+                Err(error) => return Err(format!("can't be read at {}: {error}", half.read)),
+            }
+        }
+        if let Some(end) = half.end {
+            trace.note(now, Some(side), &Note::StreamEnd { transfer: number, how: format!("{end:?}") });
+        }
+        Ok(half.read - before)
+    }
+}
+
+impl Book {
+    pub(crate) fn new(plans: &[scenario::Transfer]) -> Self {
+        Self {
+            transfers: plans.iter().enumerate().map(|(number, plan)| Transfer::new(number, plan)).collect(),
+            streams: BTreeMap::new(),
+            to_open: Vec::new(),
+            wrong: Vec::new(),
+            delivered: 0,
+        }
+    }
+
+    /// It is time for a transfer.
+    pub(crate) fn start(&mut self, now: Time, number: usize) {
+        self.transfers[number].started = Some(now);
+        self.to_open.push(number);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.transfers.iter().all(Transfer::is_over)
+    }
+
+    /// The peer opened a stream: whoever accepts it knows by that what to do.
+    pub(crate) fn accepted(&mut self, id: StreamId, side: Side) {
+        let Some(number) = self.streams.get(&id) else {
+            return self.wrong.push(format!("{side:?} accepted {id}, which nobody opened"));
+        };
+        let transfer = &mut self.transfers[*number];
+        let half = transfer.half_of(side);
+        if half.writing != Writing::NotYet {
+            return self.wrong.push(format!("{side:?} accepted {id} twice"));
+        }
+        half.writing = Writing::Writing;
+        transfer.half_of(side.peer()).readable = true;
+    }
+
+    /// `side` was told that a stream can be read.
+    pub(crate) fn readable(&mut self, id: StreamId, side: Side) {
+        if let Some(number) = self.streams.get(&id) {
+            self.transfers[*number].half_of(side.peer()).readable = true;
+        }
+    }
+
+    /// `side` was told that a stream can be written.
+    pub(crate) fn writable(&mut self, id: StreamId, side: Side) {
+        if let Some(number) = self.streams.get(&id) {
+            self.transfers[*number].half_of(side).writable = true;
+        }
+    }
+
+    /// The session is over at `side`: what is not delivered never will be.
+    pub(crate) fn closed(&mut self, side: Side) {
+        for transfer in &mut self.transfers {
+            let half = transfer.half_of(side.peer());
+            half.readable = true;
+        }
+    }
+
+    /// Whether the stream of a transfer that `side` writes may be told what to do.
+    pub(crate) fn stream_of(&self, number: usize) -> Option<StreamId> {
+        self.transfers.get(number)?.stream
+    }
+
+    /// `side`'s applications do what they can; whether they have read anything.
+    pub(crate) fn run(&mut self, now: Time, conn: &mut Connection, trace: &mut Trace) -> bool {
+        let side = conn.side();
+        self.open(now, conn, trace);
+        let mut read = 0;
+        for transfer in &mut self.transfers {
+            if transfer.stream.is_none() {
+                continue;
+            }
+            transfer.write(now, conn);
+            match transfer.read(now, conn, trace) {
+                Ok(len) => read += len,
+                Err(what) => {
+                    transfer.half_of(side.peer()).readable = false;
+                    self.wrong.push(format!("transfer {} at {side:?}: {what}", transfer.number));
+                }
+            }
+        }
+        self.delivered += read;
+        read > 0
+    }
+
+    fn open(&mut self, now: Time, conn: &mut Connection, trace: &mut Trace) {
+        let side = conn.side();
+        while let Some(at) = self.to_open.iter().position(|number| self.transfers[*number].opener == side) {
+            let Ok(id) = conn.open_stream() else { return };
+            let number = self.to_open.remove(at);
+            let transfer = &mut self.transfers[number];
+            transfer.stream = Some(id);
+            // The other half can be read as soon as there is anything.
+            transfer.half_of(side.peer()).readable = true;
+            _ = conn.stream(id).set_priority(transfer.plan.priority);
+            if self.streams.insert(id, number).is_some() {
+                self.wrong.push(format!("{side:?} opened {id} twice"));
+            }
+            trace.note(now, Some(side), &Note::Open { transfer: number, stream: id.0 });
+        }
+    }
+
+    /// When a slow reader or writer at `side` goes on.
+    pub(crate) fn next(&self, side: Side) -> Option<Time> {
+        let halves = self.transfers.iter().filter(|transfer| transfer.stream.is_some()).flat_map(|t| &t.halves);
+        let times = halves.filter_map(|half| {
+            if half.writer == side {
+                half.write_pace.next().filter(|_| half.writing == Writing::Writing && half.writable)
+            } else {
+                half.read_pace.next().filter(|_| half.readable && half.end.is_none())
+            }
+        });
+        times.min()
+    }
+}

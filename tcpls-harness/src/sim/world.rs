@@ -1,0 +1,296 @@
+//! One run: a client, a server, a network and a timeline, from the first SYN until both ends are at rest. One loop decides
+//! what happens next; whoever acts does so at the present moment, in a fixed order.
+
+use std::io::Write;
+
+use tcpls_core::{ConnectionId, ErrorCode, Side, State, Time};
+
+use super::agenda::Agenda;
+use super::chance::{Chance, Purpose};
+use super::client::Client;
+use super::driver::{Driver, Env, scheduler};
+use super::net::Network;
+use super::null::NullHandshake;
+use super::pipes::Pipes;
+use super::report::{Meter, Report};
+use super::scenario::{Action, ActionKind, Crypto, Fault, Scenario};
+use super::server::Server;
+use super::tls;
+use super::trace::{Note, Trace};
+use super::transfer::Book;
+
+/// Steps in one moment. A world that wants more does not move on.
+const MAX_STEPS: u32 = 100_000;
+
+/// What is noted of a run beside its outcome.
+#[derive(Default)]
+pub struct Watch {
+    /// Where to write what happens, as JSON lines.
+    pub trace: Option<Box<dyn Write>>,
+    /// No trace and no hash of it, for speed.
+    pub blind: bool,
+}
+
+/// See the module's description.
+pub(crate) struct World<'a> {
+    scenario: &'a Scenario,
+    seed: u64,
+    now: Time,
+    net: Box<dyn Network>,
+    client: Client,
+    server: Server,
+    timeline: Agenda<Step>,
+    upcoming: usize,
+    book: Book,
+    trace: Trace,
+    meter: Meter,
+    closing: bool,
+    complaints: Vec<String>,
+}
+
+/// What the scenario has for a moment.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Fault {
+        number: usize,
+        over: bool,
+    },
+    Action(usize),
+    Transfer(usize),
+    /// The run may not end before.
+    Wait,
+}
+
+/// Runs a scenario with a seed.
+pub fn run(scenario: &Scenario, seed: u64, watch: Watch) -> Report {
+    World::new(scenario, seed, watch).run()
+}
+
+impl<'a> World<'a> {
+    fn new(scenario: &'a Scenario, seed: u64, watch: Watch) -> Self {
+        let (mut client, mut server) = (Chance::new(seed, Purpose::Client), Chance::new(seed, Purpose::Server));
+        let (client_tls, server_tls) = match scenario.crypto {
+            Crypto::Tls => tls::handshakes(seed),
+            Crypto::Null => (
+                Box::new(NullHandshake::new(Side::Client, client.seed().0)) as Box<_>,
+                Box::new(NullHandshake::new(Side::Server, [0; 32])) as Box<_>,
+            ),
+        };
+        let (timeline, upcoming) = timeline(scenario);
+        Self {
+            scenario,
+            seed,
+            now: Time::ZERO,
+            net: Box::new(Pipes::new(&scenario.path, seed)),
+            client: Client::new(scenario, client_tls, client.seed()),
+            server: Server::new(scenario, server_tls, server.seed(), server.seed()),
+            timeline,
+            upcoming,
+            book: Book::new(&scenario.transfer),
+            trace: if watch.blind { Trace::off() } else { Trace::new(watch.trace) },
+            meter: Meter::new(&scenario.path),
+            closing: false,
+            complaints: Vec::new(),
+        }
+    }
+
+    fn run(mut self) -> Report {
+        let limit = Time::ZERO + self.scenario.limit.0;
+        let mut steps = 0;
+        self.act(true);
+        while !self.is_over() {
+            let Some(next) = self.next().filter(|next| *next <= limit) else { break };
+            steps = if next > self.now { 0 } else { steps + 1 };
+            if steps > MAX_STEPS {
+                self.complaints.push("the world does not move on".to_owned());
+                break;
+            }
+            self.now = self.now.max(next);
+            self.step();
+            if !self.is_right() {
+                break;
+            }
+        }
+        self.report()
+    }
+
+    /// When something happens.
+    fn next(&self) -> Option<Time> {
+        let client = self.client.next(self.book.next(Side::Client));
+        let server = self.server.next(self.book.next(Side::Server));
+        [self.net.next(), self.timeline.next(), client, server].into_iter().flatten().min()
+    }
+
+    fn step(&mut self) {
+        let mut disturbed = false;
+        while let Some(step) = self.timeline.pop_due(self.now) {
+            self.upcoming -= 1;
+            disturbed = true;
+            self.take(step);
+        }
+        self.net.advance(self.now);
+        self.act(disturbed);
+        if !self.closing && self.upcoming == 0 && self.book.is_over() {
+            self.closing = true;
+            for side in [Side::Client, Side::Server] {
+                self.driver(side).into_iter().for_each(Driver::remember);
+            }
+            if let Some(driver) = &mut self.client.driver {
+                driver.conn.close(self.now, ErrorCode(0), b"");
+            }
+            self.act(true);
+        }
+    }
+
+    /// Both ends do what they can, if they have reason to.
+    fn act(&mut self, everybody: bool) {
+        let due = |next: Option<Time>, now: Time| next.is_some_and(|at| at <= now);
+        let before = self.book.delivered;
+        let mut carried = vec![0; self.scenario.path.len()];
+        for side in [Side::Client, Side::Server] {
+            let ready = self.net.take_ready(side);
+            let next = match side {
+                Side::Client => self.client.next(self.book.next(side)),
+                Side::Server => self.server.next(self.book.next(side)),
+            };
+            if !(everybody || ready || due(next, self.now)) {
+                continue;
+            }
+            let mut env = Env {
+                now: self.now,
+                net: &mut *self.net,
+                book: &mut self.book,
+                trace: &mut self.trace,
+                carried: &mut carried,
+            };
+            match side {
+                Side::Client => self.client.run(&mut env),
+                Side::Server => self.server.run(&mut env),
+            }
+        }
+        self.meter.count(self.now, self.book.delivered - before, &carried);
+    }
+
+    fn driver(&mut self, side: Side) -> Option<&mut Driver> {
+        match side {
+            Side::Client => self.client.driver.as_mut(),
+            Side::Server => self.server.driver.as_mut(),
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Fault { number, over } => self.disturb(&self.scenario.fault[number], over),
+            Step::Action(number) => self.do_action(&self.scenario.action[number]),
+            Step::Transfer(number) => self.book.start(self.now, number),
+            Step::Wait => {}
+        }
+    }
+
+    fn disturb(&mut self, fault: &Fault, over: bool) {
+        let what = format!("{}{:?}", if over { "end of " } else { "" }, fault.kind);
+        let place = fault.path.as_deref().map_or(String::new(), |path| format!(" {path}"));
+        self.meter.mark(self.now, format!("{what}{place}"));
+        self.trace.note(self.now, None, &Note::Fault { fault: format!("{what}{place}") });
+        let path = fault.path.as_deref().and_then(|name| self.scenario.path_number(name)).unwrap_or_default();
+        self.net.fault(self.now, path, fault, over);
+    }
+
+    fn do_action(&mut self, action: &Action) {
+        let side = Side::from(action.by);
+        let name = action.path.as_deref().unwrap_or_default();
+        let path = self.scenario.path_number(name).unwrap_or_default();
+        if action.kind == ActionKind::Join {
+            self.client.join(path, false);
+        }
+        let (now, stream) = (self.now, action.transfer.and_then(|number| self.book.stream_of(number)));
+        let outcome = match self.driver(side) {
+            None => Err("there is no session".to_owned()),
+            Some(driver) => {
+                let tcps: Vec<ConnectionId> = driver.on_path(path).collect();
+                let conn = &mut driver.conn;
+                match action.kind {
+                    ActionKind::Join => Ok(()),
+                    ActionKind::Scheduler => {
+                        action.scheduler.into_iter().for_each(|chosen| conn.set_scheduler(scheduler(chosen)));
+                        Ok(())
+                    }
+                    ActionKind::UpdateKeys => {
+                        conn.update_keys();
+                        Ok(())
+                    }
+                    ActionKind::Close => {
+                        conn.close(now, ErrorCode(0), b"");
+                        Ok(())
+                    }
+                    kind => tcps.into_iter().try_for_each(|tcp| {
+                        let outcome = match (kind, stream) {
+                            (ActionKind::Retire, _) => conn.retire_tcp(now, tcp),
+                            (ActionKind::Backup, _) => conn.set_backup(tcp, true),
+                            (ActionKind::Available, _) => conn.set_backup(tcp, false),
+                            (ActionKind::Ping, _) => conn.ping(tcp),
+                            (ActionKind::Attach, Some(id)) => conn.stream(id).attach(tcp),
+                            (ActionKind::Detach, Some(id)) => conn.stream(id).detach(tcp),
+                            _ => Ok(()),
+                        };
+                        outcome.map_err(|error| error.to_string())
+                    }),
+                }
+            }
+        };
+        let (what, outcome) = (format!("{:?} {name}", action.kind), outcome.err().unwrap_or_default());
+        self.meter.mark(now, what.trim_end().to_owned());
+        self.trace.note(now, Some(side), &Note::Action { action: what, outcome });
+    }
+
+    /// Whether there is nothing left to see: both ends are closed, or never came to be.
+    fn is_over(&self) -> bool {
+        let closed =
+            |driver: &Option<Driver>| driver.as_ref().is_some_and(|driver| driver.conn.state() == State::Closed);
+        let client = closed(&self.client.driver) || self.client.failed;
+        client && (closed(&self.server.driver) || self.server.driver.is_none())
+    }
+
+    fn is_right(&self) -> bool {
+        let drivers = [&self.client.driver, &self.server.driver];
+        self.book.wrong.is_empty()
+            && self.complaints.is_empty()
+            && drivers.into_iter().flatten().all(|driver| driver.oracle.complaints.is_empty())
+    }
+
+    fn report(mut self) -> Report {
+        let mut wrong = std::mem::take(&mut self.complaints);
+        wrong.append(&mut self.book.wrong);
+        for side in [Side::Client, Side::Server] {
+            if let Some(driver) = self.driver(side) {
+                let complaints = std::mem::take(&mut driver.oracle.complaints);
+                wrong.extend(complaints.into_iter().map(|what| format!("{side:?}: {what}")));
+            }
+        }
+        Report::new(
+            self.scenario,
+            self.seed,
+            self.now,
+            &self.book,
+            [self.client.driver.as_ref(), self.server.driver.as_ref()],
+            self.meter,
+            self.trace.finish(),
+            wrong,
+        )
+    }
+}
+
+fn timeline(scenario: &Scenario) -> (Agenda<Step>, usize) {
+    let mut steps = vec![(scenario.at_least, Step::Wait)];
+    for (number, fault) in scenario.fault.iter().enumerate() {
+        steps.push((fault.at, Step::Fault { number, over: false }));
+        steps.extend(fault.until.map(|until| (until, Step::Fault { number, over: true })));
+    }
+    steps.extend(scenario.action.iter().enumerate().map(|(number, action)| (action.at, Step::Action(number))));
+    steps.extend(scenario.transfer.iter().enumerate().map(|(number, transfer)| (transfer.at, Step::Transfer(number))));
+    let mut agenda = Agenda::default();
+    for (at, step) in &steps {
+        agenda.enter(Time::ZERO + at.0, *step);
+    }
+    (agenda, steps.len())
+}
