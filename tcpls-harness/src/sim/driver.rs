@@ -75,6 +75,7 @@ impl Driver {
         env.trace.note(env.now, Some(self.side()), &Note::Carries { socket: id.0, tcp: tcp.0 });
         let pace = Pace::new(MAX_BATCH, env.now);
         env.net.set_unsent_limit(self.side(), id, pace.batch());
+        self.ask(env, tcp, id);
         let mut socket = Socket { tcp, id, path, input, pace, was_full: false, end_told: false };
         if !socket.input.is_empty() {
             self.oracle.received(socket.input.len());
@@ -144,8 +145,16 @@ impl Driver {
         progress
     }
 
+    /// Silence is judged by what TCP says, so it is asked first.
     fn check_time(&mut self, env: &mut Env<'_>) {
-        if self.conn.poll_timeout().is_some_and(|at| at <= env.now) {
+        let is_due = self.conn.poll_timeout().is_some_and(|at| at <= env.now);
+        for index in 0..self.sockets.len() {
+            let (tcp, id) = (self.sockets[index].tcp, self.sockets[index].id);
+            if is_due || self.conn.is_stalled(tcp) {
+                self.ask(env, tcp, id);
+            }
+        }
+        if is_due {
             if env.trace.is_on() {
                 let reason = format!("{:?}", self.conn.timeout_reason());
                 env.trace.note(env.now, Some(self.conn.side()), &Note::Timeout { reason });
@@ -156,6 +165,12 @@ impl Driver {
                 let reason = self.conn.timeout_reason();
                 self.oracle.complain(format!("a timeout ({reason:?}) is in the past after handle_timeout"));
             }
+        }
+    }
+
+    fn ask(&mut self, env: &mut Env<'_>, tcp: ConnectionId, id: SocketId) {
+        if let Some(info) = env.net.tcp_info(env.now, self.conn.side(), id) {
+            self.conn.handle_tcp_info(env.now, tcp, info);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What both transports look like to those who use them: sockets, as an operating system has them, on paths.
 
 use bytes::BytesMut;
+use tcpls_core::connection::TcpInfo;
 use tcpls_core::{Side, TcpEnd, Time};
 
 use super::scenario::Fault;
@@ -43,6 +44,8 @@ pub(crate) trait Network {
     fn write(&mut self, now: Time, side: Side, socket: SocketId, bytes: &[u8]);
     /// How much may be unsent before there is no room to write (`TCP_NOTSENT_LOWAT`).
     fn set_unsent_limit(&mut self, side: Side, socket: SocketId, bytes: usize);
+    /// What the TCP stack knows.
+    fn tcp_info(&mut self, now: Time, side: Side, socket: SocketId) -> Option<TcpInfo>;
     /// Closes this end: what was written still goes out, then a FIN; what comes is read by nobody.
     fn close(&mut self, now: Time, side: Side, socket: SocketId);
     /// Closes this end with a reset.

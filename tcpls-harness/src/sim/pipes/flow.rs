@@ -1,5 +1,8 @@
 //! One direction of a TCP connection: what was written, what is on its way, what has arrived.
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use tcpls_core::{TcpEnd, Time};
 
@@ -30,6 +33,13 @@ pub(super) struct Flow {
     was_full: bool,
     pub(super) fin: Fin,
     in_flight: usize,
+    /// What has arrived and the sender will hear of: when it does, how long it is, when it was sent.
+    acks: VecDeque<(Time, usize, Time)>,
+    /// Bytes in there, and bytes whose acknowledgment is lost.
+    unacked: usize,
+    unheard: usize,
+    pub(super) smoothed_rtt: Duration,
+    pub(super) min_rtt: Duration,
     pub(super) last_arrival: Time,
     /// Arrived and not read.
     pub(super) inbox: BytesMut,
@@ -59,6 +69,11 @@ impl Default for Flow {
             was_full: false,
             fin: Fin::None,
             in_flight: 0,
+            acks: VecDeque::new(),
+            unacked: 0,
+            unheard: 0,
+            smoothed_rtt: Duration::ZERO,
+            min_rtt: Duration::MAX,
             last_arrival: Time::ZERO,
             inbox: BytesMut::new(),
             end: None,
@@ -95,7 +110,7 @@ impl Flow {
     }
 
     pub(super) fn is_blocked(&self) -> bool {
-        self.is_dark() || self.held || self.stuck_since.is_some()
+        self.is_dark() || self.held
     }
 
     pub(super) fn is_writable(&self) -> bool {
@@ -147,6 +162,41 @@ impl Flow {
         }
         self.inbox.extend_from_slice(bytes);
         true
+    }
+
+    /// The acknowledgment of `len` bytes that were sent at `sent` is on its way.
+    pub(super) fn acknowledge(&mut self, at: Time, len: usize, sent: Time) {
+        self.unacked += len;
+        self.acks.push_back((at, len + std::mem::take(&mut self.unheard), sent));
+    }
+
+    /// That acknowledgment is lost; a later one will do.
+    pub(super) fn lose_ack(&mut self, now: Time, len: usize) {
+        self.unacked += len;
+        self.unheard += len;
+        self.stuck_since.get_or_insert(now);
+    }
+
+    /// Acknowledgments whose time has come count; when the last of them came.
+    pub(super) fn take_acks(&mut self, now: Time) -> Option<Time> {
+        let mut last = None;
+        while let Some((at, len, sent)) = self.acks.pop_front_if(|(at, ..)| *at <= now) {
+            self.unacked -= len;
+            self.measure(at - sent);
+            last = Some(at);
+        }
+        last
+    }
+
+    /// A round trip took so long.
+    pub(super) fn measure(&mut self, rtt: Duration) {
+        self.smoothed_rtt = if self.smoothed_rtt.is_zero() { rtt } else { (self.smoothed_rtt * 7 + rtt) / 8 };
+        self.min_rtt = self.min_rtt.min(rtt);
+    }
+
+    /// Bytes that were sent and are not known to have arrived.
+    pub(super) fn outstanding(&self) -> usize {
+        self.admitted + self.lost + self.in_flight + self.unacked
     }
 
     /// How much was read, and whether the window opened by that.

@@ -22,8 +22,7 @@ pub(super) struct Link {
     pub(super) delay: Duration,
     pub(super) jitter: Duration,
     limit: usize,
-    /// Pieces in the queue: of which pipe, how long.
-    queue: VecDeque<(u64, usize)>,
+    queue: VecDeque<Piece>,
     queued: usize,
     /// Pipes that have something to put into the queue.
     pub(super) waiting: VecDeque<u64>,
@@ -35,6 +34,15 @@ pub(super) struct Link {
     pub(super) shreds: bool,
     /// So many pieces get a bit flipped.
     pub(super) corrupts: usize,
+}
+
+/// Bytes in a queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    pub(super) pipe: u64,
+    pub(super) len: usize,
+    /// When TCP sent it.
+    pub(super) sent: Time,
 }
 
 impl Link {
@@ -60,22 +68,22 @@ impl Link {
         self.queued < self.limit
     }
 
-    pub(super) fn put(&mut self, pipe: u64, len: usize) {
-        self.queue.push_back((pipe, len));
-        self.queued += len;
+    pub(super) fn put(&mut self, piece: Piece) {
+        self.queue.push_back(piece);
+        self.queued += piece.len;
     }
 
-    pub(super) fn take(&mut self) -> Option<(u64, usize)> {
+    pub(super) fn take(&mut self) -> Option<Piece> {
         let piece = self.queue.pop_front()?;
-        self.queued -= piece.1;
+        self.queued -= piece.len;
         Some(piece)
     }
 
     /// Takes all of a pipe's pieces out of the queue; how many bytes those were.
     pub(super) fn remove(&mut self, pipe: u64) -> usize {
         let before = self.queued;
-        self.queue.retain(|(owner, _)| *owner != pipe);
-        self.queued = self.queue.iter().map(|(_, len)| len).sum();
+        self.queue.retain(|piece| piece.pipe != pipe);
+        self.queued = self.queue.iter().map(|piece| piece.len).sum();
         before - self.queued
     }
 

@@ -9,15 +9,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tcpls_core::connection::TcpInfo;
 use tcpls_core::{Side, TcpEnd, Time};
 
 use self::flow::{Fin, Flow};
-use self::link::Link;
+use self::link::{Link, Piece};
 use super::agenda::Agenda;
 use super::chance::{Chance, Purpose};
 use super::net::{Network, Opening, SocketId};
 use super::scenario::{Direction, Fault, FaultKind, Path};
 
+/// Bytes in a segment.
+const SEGMENT: usize = 1448;
 /// TCP's least retransmission timeout, as Linux has it, and that of a SYN.
 const MIN_RTO: Duration = Duration::from_millis(200);
 const SYN_RTO: Duration = Duration::from_secs(1);
@@ -52,6 +55,8 @@ struct Pipe {
     flows: [Flow; 2],
     /// Ends that were closed: the client's, the server's.
     closed: [bool; 2],
+    /// When each end heard of the other last.
+    heard: [Time; 2],
 }
 
 enum Due {
@@ -63,6 +68,7 @@ enum Due {
         pipe: u64,
         way: usize,
         bytes: Bytes,
+        sent: Time,
     },
     End {
         pipe: u64,
@@ -124,13 +130,14 @@ impl Pipes {
                 link.busy_until = link.busy_until.filter(|until| *until > now);
                 self.pump(now, path, way);
             }
-            Due::Arrive { pipe, way, bytes } => self.arrive(pipe, way, &bytes),
+            Due::Arrive { pipe, way, bytes, sent } => self.arrive(now, pipe, way, &bytes, sent),
             Due::End { pipe, way, how } => self.arrive_end(pipe, way, how),
             Due::Syn { pipe, attempt } => self.syn(now, pipe, attempt),
             Due::SynArrives { pipe } => self.syn_arrives(now, pipe),
             Due::Answer { pipe, opening } => {
                 if let Some(entry) = self.pipes.get_mut(&pipe).filter(|entry| entry.opening == Opening::Waiting) {
                     entry.opening = opening;
+                    entry.heard[UP] = now;
                     self.ready[UP] = true;
                     self.kick(now, pipe, UP);
                 }
@@ -160,6 +167,9 @@ impl Pipes {
         let opening = if path.refuses { Opening::Failed } else { Opening::Connected };
         if !path.refuses && !std::mem::replace(&mut entry.accepted, true) {
             self.backlog.push_back((SocketId(pipe), entry.path));
+            entry.heard[DOWN] = now;
+            let rtt = path.links[UP].delay + path.links[DOWN].delay;
+            entry.flows.iter_mut().for_each(|flow| flow.measure(rtt));
             self.ready[DOWN] = true;
         }
         let link = &path.links[DOWN];
@@ -190,8 +200,8 @@ impl Pipes {
             if link.busy_until.is_some_and(|until| until > now) {
                 return;
             }
-            let Some((pipe, len)) = link.take() else { return };
-            self.depart(now, path, way, pipe, len);
+            let Some(piece) = link.take() else { return };
+            self.depart(now, path, way, piece);
         }
     }
 
@@ -222,7 +232,7 @@ impl Pipes {
             };
             let len = flow.admit(most);
             if len > 0 {
-                link.put(pipe, len);
+                link.put(Piece { pipe, len, sent: now });
                 if flow.has_work() {
                     flow.waiting = true;
                     link.waiting.push_back(pipe);
@@ -233,7 +243,8 @@ impl Pipes {
     }
 
     /// A piece leaves the queue and will arrive.
-    fn depart(&mut self, now: Time, path: usize, way: usize, pipe: u64, len: usize) {
+    fn depart(&mut self, now: Time, path: usize, way: usize, piece: Piece) {
+        let Piece { pipe, len, .. } = piece;
         let link = &mut self.paths[path].links[way];
         let sent = now + link.time_for(len);
         if sent > now {
@@ -251,15 +262,23 @@ impl Pipes {
         let jitter = Duration::from_nanos(self.chance.below(link.jitter.as_nanos() as u64 + 1));
         // TCP delivers in order.
         flow.last_arrival = flow.last_arrival.max(sent + link.delay + jitter);
-        self.agenda.enter(flow.last_arrival, Due::Arrive { pipe, way, bytes: bytes.freeze() });
+        self.agenda.enter(flow.last_arrival, Due::Arrive { pipe, way, bytes: bytes.freeze(), sent: piece.sent });
         if flow.is_empty() && flow.fin == Fin::Wanted && !flow.waiting {
             flow.waiting = true;
             link.waiting.push_back(pipe);
         }
     }
 
-    fn arrive(&mut self, pipe: u64, way: usize, bytes: &Bytes) {
+    /// What arrives is acknowledged, and the acknowledgment is on its way at once.
+    fn arrive(&mut self, now: Time, pipe: u64, way: usize, bytes: &Bytes, sent: Time) {
         let Some(entry) = self.pipes.get_mut(&pipe) else { return };
+        entry.heard[1 - way] = now;
+        let back = &self.paths[entry.path].links[1 - way];
+        if back.dark || entry.flows[1 - way].clogged {
+            entry.flows[way].lose_ack(now, bytes.len());
+        } else {
+            entry.flows[way].acknowledge(now + back.transit(), bytes.len(), sent);
+        }
         if entry.flows[way].arrive(bytes, entry.closed[1 - way]) {
             self.ready[1 - way] = true;
         }
@@ -341,12 +360,14 @@ impl Pipes {
 
     fn retry(&mut self, now: Time, pipe: u64, way: usize) {
         let Some(entry) = self.pipes.get_mut(&pipe) else { return };
-        let dark = self.paths[entry.path].links[way].dark;
+        let links = &self.paths[entry.path].links;
+        let (dark, rtt) = (links[way].dark, links[UP].delay + links[DOWN].delay);
         let flow = &mut entry.flows[way];
         flow.held = false;
         if !dark && !flow.is_dark() {
             flow.stuck_since = None;
             flow.lost = 0;
+            flow.acknowledge(now + rtt, 0, now);
             self.kick(now, pipe, way);
         }
     }
@@ -410,6 +431,7 @@ impl Network for Pipes {
             accepted: false,
             flows: [Flow::default(), Flow::default()],
             closed: [false; 2],
+            heard: [now; 2],
         };
         self.pipes.insert(pipe, entry);
         self.syn(now, pipe, 0);
@@ -457,6 +479,16 @@ impl Network for Pipes {
         if let Some(entry) = self.pipes.get_mut(&socket.0) {
             entry.flows[way_from(side)].limit = bytes.max(1);
         }
+    }
+
+    fn tcp_info(&mut self, now: Time, side: Side, socket: SocketId) -> Option<TcpInfo> {
+        let entry = self.pipes.get_mut(&socket.0)?;
+        let flow = &mut entry.flows[way_from(side)];
+        let heard = &mut entry.heard[index(side)];
+        *heard = flow.take_acks(now).map_or(*heard, |at| at.max(*heard));
+        let unacked = flow.outstanding().div_ceil(SEGMENT) as u32;
+        let rtt = flow.smoothed_rtt;
+        Some(TcpInfo { heard: *heard, unacked, rtt, min_rtt: flow.min_rtt.min(rtt) })
     }
 
     fn close(&mut self, now: Time, side: Side, socket: SocketId) {
