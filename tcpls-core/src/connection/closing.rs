@@ -4,6 +4,7 @@ use super::Connection;
 use super::addresses::PeerAddresses;
 use super::control::{ACK_LEN, MAX_ACKS};
 use super::keys::KeyError;
+use super::pending::Due;
 use super::records::{RECORD_OVERHEAD, alert_body};
 use crate::error::{Alert, CloseReason, PeerMisbehaved};
 use crate::event::{Event, TcpEvent};
@@ -208,7 +209,9 @@ impl Connection {
         if self.ending.is_crossing() {
             return !self.tcps.keys().any(|tcp| self.has_stream_data(*tcp));
         }
-        self.streams.is_flushed() && self.pending.is_empty()
+        // Which TCP connections are backups matters no more, and a status may have to wait for one that is dark.
+        let due = self.pending.first(|due| !matches!(due, Due::Status(_)));
+        self.streams.is_flushed() && due.is_none()
     }
 
     /// Whether nothing of the peer's can be under way any more. It matters only if the peer has closed at the same time: else

@@ -36,6 +36,20 @@ fn closing_delivers_all_that_was_written() {
     }
 }
 
+#[test]
+fn a_status_that_waits_for_one_on_a_dark_tcp_connection_does_not_delay_closing() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let second = ConnectionId(1);
+    pair.stall(FIRST);
+    pair.client().set_backup(second, true).unwrap();
+    pair.step(Client); // the status goes out on the first, which is asked first
+    pair.client().set_backup(second, false).unwrap();
+    pair.close(Client, 0, b"");
+    pair.drive();
+    assert_eq!(pair.close_reason(Client), local(0));
+    assert_eq!(pair.close_reason(Server), by_peer(0, b""));
+}
+
 // draft E04
 #[test]
 fn the_peer_hears_the_code_and_the_reason() {
