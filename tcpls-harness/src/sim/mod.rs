@@ -11,14 +11,16 @@
 //! | `client`, `server` | the hosts; `driver` is what both do with a session, `keeper` the client's redial policy |
 //! | `transfer` | the applications, which know what must be delivered |
 //! | `oracle`, `report` | what must hold at any moment; what came of a run |
+//! | `swarm` | scenarios from chance, and how a failing one is made small |
 //! | `agenda`, `chance`, `trace` | order in time, randomness, a record of what happened |
-//! | `tls`, `null` | rustls without chance; no crypto at all |
+//! | `tls`, `null`, `ledger` | rustls without chance; no crypto at all; no nonce twice |
 
 mod agenda;
 mod chance;
 mod client;
 mod driver;
 mod keeper;
+mod ledger;
 mod net;
 pub mod null;
 mod oracle;
@@ -26,6 +28,7 @@ mod pipes;
 pub mod report;
 pub mod scenario;
 mod server;
+pub mod swarm;
 mod tls;
 mod trace;
 mod transfer;

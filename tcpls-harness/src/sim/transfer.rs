@@ -300,6 +300,12 @@ impl Book {
         self.to_open.push(number);
     }
 
+    /// Bytes that `side`'s applications have written.
+    pub(crate) fn written(&self, side: Side) -> u64 {
+        let halves = self.transfers.iter().flat_map(|transfer| &transfer.halves);
+        halves.filter(|half| half.writer == side).map(|half| half.written).sum()
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.transfers.iter().all(Transfer::is_over)
     }

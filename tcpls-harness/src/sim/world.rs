@@ -3,17 +3,19 @@
 
 use std::io::Write;
 
+use tcpls_core::error::CloseReason;
 use tcpls_core::{ConnectionId, ErrorCode, Side, State, Time};
 
 use super::agenda::Agenda;
 use super::chance::{Chance, Purpose};
 use super::client::Client;
 use super::driver::{Driver, Env, scheduler};
+use super::ledger::Ledger;
 use super::net::Network;
 use super::null::NullHandshake;
 use super::pipes::Pipes;
 use super::report::{Meter, Report};
-use super::scenario::{Action, ActionKind, Crypto, Fault, Scenario};
+use super::scenario::{Action, ActionKind, Crypto, Fault, FaultKind, Scenario, Scheduler};
 use super::server::Server;
 use super::tls;
 use super::trace::{Note, Trace};
@@ -45,6 +47,7 @@ pub(crate) struct World<'a> {
     trace: Trace,
     meter: Meter,
     closing: bool,
+    ledgers: [Ledger; 2],
     complaints: Vec<String>,
 }
 
@@ -76,6 +79,8 @@ impl<'a> World<'a> {
                 Box::new(NullHandshake::new(Side::Server, [0; 32])) as Box<_>,
             ),
         };
+        let ledgers = [Ledger::default(), Ledger::default()];
+        let (client_tls, server_tls) = (ledgers[0].watch(client_tls), ledgers[1].watch(server_tls));
         let (timeline, upcoming) = timeline(scenario);
         Self {
             scenario,
@@ -90,6 +95,7 @@ impl<'a> World<'a> {
             trace: if watch.blind { Trace::off() } else { Trace::new(watch.trace) },
             meter: Meter::new(&scenario.path),
             closing: false,
+            ledgers,
             complaints: Vec::new(),
         }
     }
@@ -258,15 +264,53 @@ impl<'a> World<'a> {
             && drivers.into_iter().flatten().all(|driver| driver.oracle.complaints.is_empty())
     }
 
+    /// What can be said of the whole run only at its end.
+    fn verdicts(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let corrupt = self.scenario.fault.iter().any(|fault| fault.kind == FaultKind::Corrupt);
+        for driver in [&self.client.driver, &self.server.driver].into_iter().flatten() {
+            let (side, stats) = (driver.side(), driver.stats());
+            match driver.conn.close_reason() {
+                // Both ends are ours.
+                Some(CloseReason::Misbehaved(rule)) => {
+                    wrong.push(format!("{side:?} says that the peer misbehaved: {rule}"))
+                }
+                Some(CloseReason::Handshake(error)) if !corrupt => wrong.push(format!("{side:?}: {error}")),
+                _ => {}
+            }
+            let sent: u64 = stats.tcp.iter().map(|tcp| tcp.counters.stream_bytes_sent).sum();
+            let again: u64 = stats.tcp.iter().map(|tcp| tcp.counters.requeued_bytes).sum();
+            let written = self.book.written(side);
+            if sent > written + again && !self.duplicates(side) {
+                wrong
+                    .push(format!("{side:?} sent {sent} bytes, {again} of them again, of {written} that were written"));
+            }
+        }
+        wrong
+    }
+
+    /// Whether an end is told to send data more than once.
+    fn duplicates(&self, side: Side) -> bool {
+        let settings = if side == Side::Client { &self.scenario.client } else { &self.scenario.server };
+        let chosen = self.scenario.action.iter().filter(|action| Side::from(action.by) == side);
+        settings
+            .scheduler
+            .into_iter()
+            .chain(chosen.filter_map(|action| action.scheduler))
+            .any(|s| s == Scheduler::Redundant)
+    }
+
     fn report(mut self) -> Report {
         let mut wrong = std::mem::take(&mut self.complaints);
         wrong.append(&mut self.book.wrong);
+        wrong.extend(self.ledgers.iter().flat_map(Ledger::take_repeated));
         for side in [Side::Client, Side::Server] {
             if let Some(driver) = self.driver(side) {
                 let complaints = std::mem::take(&mut driver.oracle.complaints);
                 wrong.extend(complaints.into_iter().map(|what| format!("{side:?}: {what}")));
             }
         }
+        wrong.extend(self.verdicts());
         Report::new(
             self.scenario,
             self.seed,

@@ -1,6 +1,7 @@
 //! `tcpls sim`: networks in virtual time.
 
 mod run;
+mod swarm;
 
 use clap::Subcommand;
 
@@ -11,10 +12,13 @@ use super::Outcome;
 pub enum Sim {
     /// Run a scenario file
     Run(run::Args),
+    /// Run scenarios from chance, and make those that fail as small as they get
+    Swarm(swarm::Args),
 }
 
 pub(crate) fn run(sim: Sim) -> Outcome {
     match sim {
         Sim::Run(args) => run::run(&args),
+        Sim::Swarm(args) => swarm::run(&args),
     }
 }

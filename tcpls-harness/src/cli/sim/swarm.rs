@@ -1,0 +1,88 @@
+//! `tcpls sim swarm`: scenarios from chance, by the thousand.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::ValueEnum;
+
+use super::super::Outcome;
+use super::super::units::size;
+use crate::sim::swarm::{Mode, generate, minimise, swarm};
+
+/// What to run.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The seeds to run: the first, and the first not to run
+    #[arg(long, value_name = "A..B", value_parser = range)]
+    seeds: Range<u64>,
+    /// What is demanded of each run
+    #[arg(long, value_enum, default_value_t = Modes::Both)]
+    mode: Modes,
+    /// Runs at the same time; as many as there are processors if not given
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Print the scenario of each seed instead of running it
+    #[arg(long)]
+    print: bool,
+    /// Write scenarios that fail, made as small as they get, into this directory instead of printing them
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Modes {
+    /// Anything may fail at any time; what is delivered is right
+    Safety,
+    /// Faults end; then everything must be delivered, within a bound
+    Liveness,
+    /// One run of each
+    Both,
+}
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let parsed = text.split_once("..").and_then(|(start, end)| Some(start.parse().ok()?..end.parse().ok()?));
+    parsed.filter(|range| !range.is_empty()).ok_or_else(|| format!("{text:?} is no range such as 0..1000"))
+}
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let modes: &[Mode] = match args.mode {
+        Modes::Safety => &[Mode::Safety],
+        Modes::Liveness => &[Mode::Liveness],
+        Modes::Both => &[Mode::Safety, Mode::Liveness],
+    };
+    if args.print {
+        for (seed, mode) in args.seeds.clone().flat_map(|seed| modes.iter().map(move |mode| (seed, *mode))) {
+            println!("{}", generate(seed, mode).print());
+        }
+        return Ok(());
+    }
+    let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let start = Instant::now();
+    // What panics is reported with its seed.
+    std::panic::set_hook(Box::new(|_| {}));
+    let tally = swarm(args.seeds.clone(), modes, jobs);
+    println!(
+        "{} runs in {:.1} s: {:.0} virtual seconds, {} delivered, {} TCP connections, {} failed",
+        tally.runs,
+        start.elapsed().as_secs_f64(),
+        tally.seconds,
+        size(tally.bytes),
+        tally.tcps,
+        tally.failures.len()
+    );
+    for failure in &tally.failures {
+        println!("seed {} {:?}: {}", failure.seed, failure.mode, failure.what.join("; "));
+    }
+    for failure in tally.failures.iter().take(3) {
+        let smallest = minimise(&generate(failure.seed, failure.mode), failure.seed);
+        let text =
+            format!("# tcpls sim run --seed {} : {}\n{}", failure.seed, failure.what.join("; "), smallest.print());
+        match &args.save {
+            Some(directory) => std::fs::write(directory.join(format!("seed-{}.toml", failure.seed)), text)?,
+            None => println!("\n{text}"),
+        }
+    }
+    _ = std::panic::take_hook();
+    if tally.failures.is_empty() { Ok(()) } else { Err(format!("{} runs failed", tally.failures.len()).into()) }
+}

@@ -1,0 +1,126 @@
+//! Notes every nonce that a key is used with: no key may meet a nonce twice.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tcpls_core::crypto::{Agreed, Handshake, HandshakeFailure, KeySchedule, OpenKeys, SealKey, SealKeys, TAG_LEN};
+use tcpls_core::error::HandshakeError;
+
+/// One end's ledger; clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledger(Arc<Mutex<Entries>>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    /// Generations of keys, and the nonces that each was used with.
+    used: BTreeSet<(u32, [u8; 12])>,
+    repeated: Vec<String>,
+}
+
+impl Ledger {
+    /// `tls`, with all that it seals in this ledger.
+    pub(crate) fn watch(&self, tls: Box<dyn Handshake>) -> Box<dyn Handshake> {
+        Box::new(Watched { tls, ledger: self.clone() })
+    }
+
+    /// Nonces that were used twice since this was asked last.
+    pub(crate) fn take_repeated(&self) -> Vec<String> {
+        std::mem::take(&mut self.entries().repeated)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, generation: u32, nonce: [u8; 12]) {
+        let mut entries = self.entries();
+        if !entries.used.insert((generation, nonce)) {
+            entries.repeated.push(format!("key {generation} was used twice with nonce {nonce:02x?}"));
+        }
+    }
+
+    fn watch_keys(&self, keys: SealKeys, generation: u32) -> SealKeys {
+        let key = WatchedKey { key: keys.key, generation, ledger: self.clone() };
+        SealKeys { key: Box::new(key), iv: keys.iv }
+    }
+}
+
+struct Watched {
+    tls: Box<dyn Handshake>,
+    ledger: Ledger,
+}
+
+impl Handshake for Watched {
+    fn handle_record(&mut self, record: &mut [u8]) -> Result<(), HandshakeFailure> {
+        self.tls.handle_record(record)
+    }
+
+    fn write(&mut self, out: &mut Vec<u8>) {
+        self.tls.write(out);
+    }
+
+    fn write_half_rtt(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> bool {
+        self.tls.write_half_rtt(plaintext, out)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.tls.is_complete()
+    }
+
+    fn tcpls(&self) -> Option<bool> {
+        self.tls.tcpls()
+    }
+
+    /// What the handshake sealed counts: TCP connection 0, record numbers from 0 (RFC 8446, 5.3).
+    fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError> {
+        let mut agreed = self.tls.finish()?;
+        let (sealed, keys) = agreed.seal;
+        for number in 0..sealed {
+            let mut nonce = keys.iv;
+            nonce[4..].iter_mut().zip(number.to_be_bytes()).for_each(|(nonce, byte)| *nonce ^= byte);
+            self.ledger.enter(0, nonce);
+        }
+        agreed.seal = (sealed, self.ledger.watch_keys(keys, 0));
+        agreed.schedule =
+            Box::new(WatchedSchedule { schedule: agreed.schedule, generation: 0, ledger: self.ledger.clone() });
+        Ok(agreed)
+    }
+}
+
+struct WatchedSchedule {
+    schedule: Box<dyn KeySchedule>,
+    generation: u32,
+    ledger: Ledger,
+}
+
+impl KeySchedule for WatchedSchedule {
+    fn next_seal(&mut self) -> Result<SealKeys, HandshakeError> {
+        self.generation += 1;
+        Ok(self.ledger.watch_keys(self.schedule.next_seal()?, self.generation))
+    }
+
+    fn next_open(&mut self) -> Result<OpenKeys, HandshakeError> {
+        self.schedule.next_open()
+    }
+
+    fn handle_new_session_ticket(&mut self, body: &[u8]) -> Result<(), HandshakeError> {
+        self.schedule.handle_new_session_ticket(body)
+    }
+}
+
+struct WatchedKey {
+    key: Box<dyn SealKey>,
+    generation: u32,
+    ledger: Ledger,
+}
+
+impl SealKey for WatchedKey {
+    fn seal(&self, nonce: [u8; 12], aad: &[u8], in_out: &mut [u8]) -> [u8; TAG_LEN] {
+        self.ledger.enter(self.generation, nonce);
+        self.key.seal(nonce, aad, in_out)
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        self.key.confidentiality_limit()
+    }
+}

@@ -1,0 +1,249 @@
+//! A scenario from a seed: a network, transfers, settings, and faults of some kinds, each of which is switched on or off for
+//! the whole run. What nobody combines on purpose is combined here.
+
+use std::time::Duration;
+
+use super::super::chance::{Chance, Purpose};
+use super::super::scenario::{
+    Action, ActionKind, Crypto, Direction, End, Fault, FaultKind, Goals, Keep, Path, Rate, Role, Scenario, Scheduler,
+    Settings, Size, Span, Transfer,
+};
+
+/// What is demanded of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    /// Anything may fail at any time; what is delivered is right.
+    Safety,
+    /// Faults end; then everything must be delivered, within a bound.
+    Liveness,
+}
+
+/// In liveness, the handshake is left alone.
+const CALM: u64 = 2_000;
+
+const SCHEDULERS: [Scheduler; 5] =
+    [Scheduler::Aggregate, Scheduler::LowestRtt, Scheduler::RoundRobin, Scheduler::Redundant, Scheduler::ActiveStandby];
+const FAULTS: [FaultKind; 11] = [
+    FaultKind::Reset,
+    FaultKind::ResetClient,
+    FaultKind::ResetServer,
+    FaultKind::Fin,
+    FaultKind::BlackHole,
+    FaultKind::Down,
+    FaultKind::Clog,
+    FaultKind::Rate,
+    FaultKind::Delay,
+    FaultKind::Corrupt,
+    FaultKind::Shred,
+];
+const ACTIONS: [ActionKind; 9] = [
+    ActionKind::Join,
+    ActionKind::Retire,
+    ActionKind::Backup,
+    ActionKind::Available,
+    ActionKind::Attach,
+    ActionKind::Detach,
+    ActionKind::Scheduler,
+    ActionKind::UpdateKeys,
+    ActionKind::Ping,
+];
+
+/// The scenario of a seed.
+pub fn generate(seed: u64, mode: Mode) -> Scenario {
+    let mut maker = Maker { chance: Chance::new(seed, Purpose::Scenario), mode };
+    let path: Vec<Path> = (0..maker.chance.between(1, 4)).map(|number| maker.path(number)).collect();
+    let transfer: Vec<Transfer> = (0..maker.chance.between(1, 6)).map(|_| maker.transfer()).collect();
+    let storm = maker.chance.between(CALM, 15_000);
+    let fault = maker.faults(&path, storm);
+    let action = maker.actions(&path, &transfer, storm);
+    let keep = match (mode, maker.chance.below(4)) {
+        (Mode::Safety, 0) => Keep::Nothing,
+        (_, 1) => Keep::Session,
+        _ => Keep::Paths,
+    };
+    let (client, server) = (maker.settings(), maker.settings());
+    let limit = bound(&path, &transfer, storm);
+    Scenario {
+        title: format!("{mode:?} {seed}"),
+        crypto: if maker.chance.one_in(64) { Crypto::Tls } else { Crypto::Null },
+        keep,
+        at_least: Span::default(),
+        limit: Span(limit),
+        client,
+        server,
+        goals: Goals { complete: mode == Mode::Liveness, ..Goals::default() },
+        path,
+        transfer,
+        fault,
+        action,
+    }
+}
+
+/// Until when all must be delivered: TCP takes as long as an outage lasted to notice its end, sessions wait for timeouts, and
+/// the slowest path may carry everything, several times.
+fn bound(paths: &[Path], transfers: &[Transfer], storm: u64) -> Duration {
+    let bytes: u64 = transfers.iter().map(|transfer| transfer.send.0 + transfer.receive.0).sum();
+    let rates = paths.iter().flat_map(|path| [path.rate, path.up_rate]).flatten().map(|rate| rate.0);
+    let pace = transfers.iter().flat_map(|transfer| [transfer.read_rate, transfer.write_rate]).flatten().map(|r| r.0);
+    let slowest = rates.chain(pace).min().unwrap_or(u64::MAX).max(1);
+    Duration::from_millis(3 * storm) + Duration::from_secs(120 + bytes * 8 / slowest)
+}
+
+struct Maker {
+    chance: Chance,
+    mode: Mode,
+}
+
+impl Maker {
+    /// A number up to `2^bits`, small ones as likely as large ones.
+    fn any_size(&mut self, bits: u64) -> u64 {
+        let bits = self.chance.below(bits + 1);
+        self.chance.below(1 << bits)
+    }
+
+    fn millis(&mut self, low: u64, high: u64) -> Span {
+        Span(Duration::from_millis(self.chance.between(low, high)))
+    }
+
+    fn sometimes<T>(&mut self, one_in: u64, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        self.chance.one_in(one_in).then(|| make(self))
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.chance.below(all.len() as u64) as usize]
+    }
+
+    /// 128 kbit/s to 1 Gbit/s.
+    fn rate(&mut self) -> Rate {
+        let order = self.chance.between(14, 26);
+        Rate(self.chance.between(1 << order, 2 << order))
+    }
+
+    fn path(&mut self, number: u64) -> Path {
+        let order = self.chance.below(9);
+        Path {
+            name: ["a", "b", "c", "d"][number as usize].to_owned(),
+            rate: (!self.chance.one_in(6)).then(|| self.rate()),
+            up_rate: self.sometimes(6, Self::rate),
+            delay: self.millis(0, 1 << order),
+            jitter: self.sometimes(4, |maker| maker.millis(0, 40)).unwrap_or_default(),
+            queue: self.sometimes(4, |maker| Size(2_000 + maker.any_size(20))),
+            role: if number == 0 {
+                Role::Active
+            } else {
+                self.one_of(&[Role::Active, Role::Active, Role::Standby, Role::Spare])
+            },
+        }
+    }
+
+    fn transfer(&mut self) -> Transfer {
+        let bits = if self.chance.one_in(8) { 21 } else { 17 };
+        let receive = if self.chance.one_in(3) { 0 } else { self.any_size(bits) };
+        Transfer {
+            at: self.millis(0, 6_000),
+            by: self.one_of(&[End::Client, End::Client, End::Server]),
+            send: Size(if self.chance.one_in(2) { 64 } else { self.any_size(bits) }),
+            receive: Size(receive),
+            read_rate: self.sometimes(6, |maker| Rate(maker.chance.between(20_000, 400_000))),
+            write_rate: self.sometimes(6, |maker| Rate(maker.chance.between(20_000, 400_000))),
+            reset_after: self.sometimes(8, |maker| Size(maker.any_size(16))),
+            stop_after: self.sometimes(8, |maker| Size(maker.any_size(16))),
+            priority: if self.chance.one_in(3) { self.chance.between(0, 4) as i8 - 2 } else { 0 },
+        }
+    }
+
+    /// Some kinds of faults, as often as the run has it, until `storm` (milliseconds).
+    fn faults(&mut self, paths: &[Path], storm: u64) -> Vec<Fault> {
+        let kinds: Vec<FaultKind> = FAULTS.into_iter().filter(|_| self.chance.one_in(3)).collect();
+        if kinds.is_empty() {
+            return Vec::new();
+        }
+        let from = if self.mode == Mode::Liveness { CALM } else { 0 };
+        let count = self.any_size(4);
+        (0..count).map(|_| self.fault(&kinds, paths, from, storm)).collect()
+    }
+
+    fn fault(&mut self, kinds: &[FaultKind], paths: &[Path], from: u64, storm: u64) -> Fault {
+        let kind = self.one_of(kinds);
+        let at = self.chance.between(from, storm);
+        let length = 20 + self.any_size(13);
+        let lasts = matches!(
+            kind,
+            FaultKind::BlackHole
+                | FaultKind::Down
+                | FaultKind::Clog
+                | FaultKind::Rate
+                | FaultKind::Delay
+                | FaultKind::Shred
+        );
+        let forever = self.mode == Mode::Safety && self.chance.one_in(8);
+        let end = if self.mode == Mode::Liveness { (at + length).min(storm) } else { at + length };
+        let clog = kind == FaultKind::Clog;
+        let both = !matches!(kind, FaultKind::BlackHole | FaultKind::Clog | FaultKind::Corrupt);
+        Fault {
+            at: Span(Duration::from_millis(at)),
+            until: (lasts && !forever).then_some(Span(Duration::from_millis(end))),
+            kind,
+            path: (!clog).then(|| paths[self.chance.below(paths.len() as u64) as usize].name.clone()),
+            tcp: clog.then(|| self.chance.below(paths.len() as u64 + 2)),
+            direction: if both { None } else { self.one_of(&[None, Some(Direction::Up), Some(Direction::Down)]) },
+            rate: (kind == FaultKind::Rate).then(|| self.rate()),
+            delay: (kind == FaultKind::Delay).then(|| self.millis(0, 600)),
+        }
+    }
+
+    fn actions(&mut self, paths: &[Path], transfers: &[Transfer], storm: u64) -> Vec<Action> {
+        let kinds: Vec<ActionKind> = ACTIONS.into_iter().filter(|_| self.chance.one_in(4)).collect();
+        if kinds.is_empty() {
+            return Vec::new();
+        }
+        let count = self.any_size(3);
+        let mut actions: Vec<Action> = (0..count).map(|_| self.action(&kinds, paths, transfers, storm)).collect();
+        if self.mode == Mode::Safety && self.chance.one_in(8) {
+            let at = self.millis(0, storm);
+            let by = self.one_of(&[End::Client, End::Server]);
+            let close = Action { at, by, kind: ActionKind::Close, path: None, transfer: None, scheduler: None };
+            actions.push(close);
+        }
+        actions
+    }
+
+    fn action(&mut self, kinds: &[ActionKind], paths: &[Path], transfers: &[Transfer], storm: u64) -> Action {
+        let kind = self.one_of(kinds);
+        let nowhere = matches!(kind, ActionKind::Scheduler | ActionKind::UpdateKeys);
+        let attaches = matches!(kind, ActionKind::Attach | ActionKind::Detach);
+        Action {
+            at: self.millis(500, storm),
+            by: if kind == ActionKind::Join { End::Client } else { self.one_of(&[End::Client, End::Server]) },
+            kind,
+            path: (!nowhere).then(|| paths[self.chance.below(paths.len() as u64) as usize].name.clone()),
+            transfer: attaches.then(|| self.chance.below(transfers.len() as u64) as usize),
+            scheduler: (kind == ActionKind::Scheduler).then(|| self.one_of(&SCHEDULERS)),
+        }
+    }
+
+    /// Often as they are by default; timeouts that end sessions only where that is allowed.
+    fn settings(&mut self) -> Settings {
+        let safety = self.mode == Mode::Safety;
+        let window = |maker: &mut Self| Size(2_000 + maker.any_size(18));
+        Settings {
+            scheduler: self.sometimes(2, |maker| maker.one_of(&SCHEDULERS)),
+            send_buffer: self.sometimes(4, |maker| Size(4_000 + maker.any_size(20))),
+            session_window: self.sometimes(4, window),
+            stream_window: self.sometimes(4, window),
+            max_streams: self.sometimes(6, |maker| maker.chance.between(1, 4) as u32),
+            user_timeout: self.sometimes(3, |maker| maker.millis(500, 10_000)),
+            idle_timeout: if safety {
+                self.sometimes(4, |maker| maker.millis(1_000, 30_000))
+            } else {
+                Some(Span::default())
+            },
+            session_timeout: if safety { self.sometimes(4, |maker| maker.millis(100, 20_000)) } else { None },
+            join_timeout: self.sometimes(4, |maker| maker.millis(1_000, 5_000)),
+            max_tcp_connections: self.sometimes(4, |maker| maker.chance.between(1, 8) as u32),
+            spare_tokens: self.sometimes(4, |maker| maker.chance.between(1, 6) as u32),
+            zero_rtt_join: self.sometimes(2, |maker| maker.chance.one_in(2)),
+            confidentiality_limit: self.sometimes(8, |maker| maker.chance.between(3_000, 6_000)),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Scenarios from chance, by the thousand. Each seed gives one scenario and one run of it; a run that fails is made smaller
+//! until nothing can be left out, and is then a scenario file like any other.
+
+mod generate;
+mod minimise;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use self::generate::{Mode, generate};
+pub use self::minimise::minimise;
+use super::{Report, Scenario, Watch, run};
+
+/// What came of one seed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// How its scenario was made.
+    pub mode: Mode,
+    /// What was wrong, or which goals were missed.
+    pub what: Vec<String>,
+}
+
+/// What came of many.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Runs.
+    pub runs: u64,
+    /// Virtual seconds.
+    pub seconds: f64,
+    /// Bytes that applications read.
+    pub bytes: u64,
+    /// TCP connections that were made.
+    pub tcps: u64,
+    /// Runs that failed, by seed.
+    pub failures: Vec<Failure>,
+}
+
+/// What went wrong in a run; nothing if all was well. A panic is something that went wrong.
+pub fn faults_of(scenario: &Scenario, seed: u64) -> Vec<String> {
+    try_run(scenario, seed).1
+}
+
+fn try_run(scenario: &Scenario, seed: u64) -> (Option<Report>, Vec<String>) {
+    let watch = Watch { blind: true, ..Watch::default() };
+    match catch_unwind(AssertUnwindSafe(|| run(scenario, seed, watch))) {
+        Ok(report) => {
+            let what = report.wrong.iter().chain(&report.missed).cloned().collect();
+            (Some(report), what)
+        }
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            (None, vec![format!("panic: {}", text.unwrap_or_default())])
+        }
+    }
+}
+
+/// Runs all `seeds` in all `modes` on so many threads. The outcome does not depend on how many there are.
+pub fn swarm(seeds: std::ops::Range<u64>, modes: &[Mode], jobs: usize) -> Tally {
+    let (next, tally) = (AtomicU64::new(seeds.start), Mutex::new(Tally::default()));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            for mode in modes {
+                let (report, what) = try_run(&generate(seed, *mode), seed);
+                let mut tally = tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                tally.count(report.as_ref());
+                if !what.is_empty() {
+                    tally.failures.push(Failure { seed, mode: *mode, what });
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..jobs.max(1)).for_each(|_| _ = scope.spawn(work)));
+    let mut tally = tally.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    tally.failures.sort_by_key(|failure| (failure.seed, failure.mode));
+    tally
+}
+
+impl Tally {
+    fn count(&mut self, report: Option<&Report>) {
+        self.runs += 1;
+        if let Some(report) = report {
+            self.seconds += report.ended;
+            self.bytes += report.transfers.iter().flat_map(|transfer| transfer.read).sum::<u64>();
+            self.tcps += report.tcp[0].len() as u64;
+        }
+    }
+}
