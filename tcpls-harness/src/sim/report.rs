@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tcpls_core::Time;
+use tcpls_core::error::CloseReason;
 
 use super::driver::Driver;
 use super::scenario::{Goals, Path, Scenario};
@@ -27,6 +28,9 @@ pub struct Report {
     pub closed: [Option<String>; 2],
     /// The client's TCP connections, and the server's.
     pub tcp: [Vec<TcpReport>; 2],
+    /// The client lost its last TCP connection and had no token for another: every token that it was given went with a TCP
+    /// connection that failed. Nobody can help such a session.
+    pub starved: bool,
     /// The hash of the trace; empty if there was none.
     pub trace: String,
     /// What must never be, and was.
@@ -137,6 +141,9 @@ impl Report {
             transfers: book.transfers.iter().map(transfer_report).collect(),
             closed: drivers.map(reason),
             tcp: drivers.map(|driver| driver.map(tcp_reports).unwrap_or_default()),
+            starved: drivers[0].is_some_and(|driver| {
+                driver.conn.close_reason() == Some(&CloseReason::Stranded) && driver.conn.tokens() == 0
+            }),
             trace,
             wrong,
             missed: Vec::new(),

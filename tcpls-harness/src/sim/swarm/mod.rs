@@ -34,6 +34,9 @@ pub struct Tally {
     pub bytes: u64,
     /// TCP connections that were made.
     pub tcps: u64,
+    /// Runs in which the client had no token left for a session that had lost all TCP connections: see
+    /// [`Report::starved`]. They count as failures only if anything else is wrong.
+    pub starved: u64,
     /// Runs that failed, by seed.
     pub failures: Vec<Failure>,
 }
@@ -47,7 +50,8 @@ fn try_run(scenario: &Scenario, seed: u64) -> (Option<Report>, Vec<String>) {
     let watch = Watch { blind: true, ..Watch::default() };
     match catch_unwind(AssertUnwindSafe(|| run(scenario, seed, watch))) {
         Ok(report) => {
-            let what = report.wrong.iter().chain(&report.missed).cloned().collect();
+            let missed = if report.starved { &[] } else { &report.missed[..] };
+            let what = report.wrong.iter().chain(missed).cloned().collect();
             (Some(report), what)
         }
         Err(panic) => {
@@ -88,6 +92,7 @@ impl Tally {
         self.runs += 1;
         if let Some(report) = report {
             self.seconds += report.ended;
+            self.starved += u64::from(report.starved);
             self.bytes += report.transfers.iter().flat_map(|transfer| transfer.read).sum::<u64>();
             self.tcps += report.tcp[0].len() as u64;
         }
