@@ -1,37 +1,43 @@
-//! The client's host: connects, starts the session, joins on its paths, keeps them.
+//! The client's host. What is dialled when is decided by the same state machine as for real sockets (`dial`); here it is
+//! obeyed, as `net::start` and `net::driver` do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
-use tcpls_core::crypto::Handshake;
-use tcpls_core::event::Event;
-use tcpls_core::{Config, Connection, ConnectionId, Seed, Side, State, Time};
+use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::{Config, Connection, ConnectionId, ErrorCode, Side, State, Time};
 
+use super::chance::Chance;
 use super::driver::{Driver, Env};
-use super::keeper::Keeper;
-use super::net::{Opening, SocketId};
+use super::net::{Opening, SocketId, addresses, path_number};
 use super::oracle::Oracle;
-use super::scenario::{Role, Scenario, Scheduler};
+use super::scenario::{self, Role, Scenario, Scheduler};
+use super::tls::Identity;
 use super::trace::Note;
+use crate::dial::{Action, AttemptId, DialOptions, Dialer, Keep, SessionView};
 
-/// How long to wait for a TCP connection to be opened, as `ClientOptions` has it.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const SIDE: Side = Side::Client;
 
 /// See the module's description.
 pub(crate) struct Client {
     config: Arc<Config>,
-    /// Until there is a TCP connection to use it on.
-    tls: Option<(Box<dyn Handshake>, Seed)>,
-    pub(crate) driver: Option<Driver>,
-    /// Paths that the first TCP connection may still be tried on, the next one last.
-    untried: Vec<usize>,
-    first: Option<Dial>,
-    joins: Vec<Join>,
-    roles: Vec<Role>,
+    identity: Identity,
     scheduler: Option<Scheduler>,
-    keeper: Keeper,
-    /// No path could be connected to.
+    chance: Chance,
+    dialer: Dialer,
+    dials: BTreeMap<AttemptId, Dial>,
+    /// Sessions whose handshakes are under way.
+    candidates: BTreeMap<AttemptId, (Driver, SocketId)>,
+    /// The one whose handshake was over first.
+    pub(crate) driver: Option<Driver>,
+    /// The socket that carried its handshake.
+    pub(crate) first: Option<SocketId>,
+    /// What the application joins by itself.
+    joins: Vec<Join>,
+    standby: Vec<bool>,
+    connect_timeout: std::time::Duration,
+    /// There will be no session.
     pub(crate) failed: bool,
 }
 
@@ -40,153 +46,220 @@ pub(crate) struct Client {
 struct Dial {
     socket: SocketId,
     path: usize,
-    deadline: Time,
+    connected: bool,
 }
 
-/// A TCP connection that is to join on a path.
+/// A TCP connection that the application opens and joins.
 #[derive(Clone, Copy, Debug)]
 struct Join {
     path: usize,
-    backup: bool,
-    dial: Option<Dial>,
+    dial: Option<(SocketId, Time)>,
 }
 
 impl Client {
-    pub(crate) fn new(scenario: &Scenario, tls: Box<dyn Handshake>, seed: Seed) -> Self {
+    pub(crate) fn new(scenario: &Scenario, identity: Identity, mut chance: Chance) -> Self {
+        let config = Arc::new(scenario.client.config());
+        let keep = match scenario.keep {
+            scenario::Keep::Nothing => Keep::Nothing,
+            scenario::Keep::Session => Keep::Session,
+            scenario::Keep::Paths => Keep::Paths,
+        };
+        let options = DialOptions { keep, zero_rtt: config.zero_rtt_join, ..DialOptions::default() };
+        let used: Vec<usize> =
+            (0..scenario.path.len()).filter(|path| scenario.path[*path].role != Role::Spare).collect();
+        let pairs: Vec<_> = used.iter().map(|path| addresses(*path)).collect();
+        let joins = used.iter().skip(1).filter(|_| keep != Keep::Paths).map(|path| Join { path: *path, dial: None });
         Self {
-            config: Arc::new(scenario.client.config()),
-            tls: Some((tls, seed)),
-            driver: None,
-            untried: (0..scenario.path.len()).rev().collect(),
-            first: None,
-            joins: Vec::new(),
-            roles: scenario.path.iter().map(|path| path.role).collect(),
+            identity,
             scheduler: scenario.client.scheduler,
-            keeper: Keeper::new(scenario.keep),
+            dialer: Dialer::new(Time::ZERO, &pairs, options, &chance.seed()),
+            chance,
+            dials: BTreeMap::new(),
+            candidates: BTreeMap::new(),
+            driver: None,
+            first: None,
+            joins: joins.collect(),
+            standby: scenario.path.iter().map(|path| path.role == Role::Standby).collect(),
+            connect_timeout: options.connect_timeout,
             failed: false,
+            config,
         }
     }
 
     /// When something is to be done, if nothing happens before.
     pub(crate) fn next(&self, env_next: Option<Time>) -> Option<Time> {
-        let dials = self.joins.iter().filter_map(|join| join.dial).chain(self.first).map(|dial| dial.deadline);
+        let joins = self.joins.iter().filter_map(|join| join.dial).map(|(_, deadline)| deadline);
+        let candidates = self.candidates.values().filter_map(|(driver, _)| driver.conn.poll_timeout());
         let session = self.driver.as_ref().and_then(|driver| driver.conn.poll_timeout());
-        dials.chain(session).chain(self.keeper.next()).chain(env_next).min()
+        joins.chain(candidates).chain(session).chain(self.dialer.poll_timeout()).chain(env_next).min()
     }
 
     /// The application wants a TCP connection on a path.
-    pub(crate) fn join(&mut self, path: usize, backup: bool) {
-        self.joins.push(Join { path, backup, dial: None });
+    pub(crate) fn join(&mut self, path: usize) {
+        self.joins.push(Join { path, dial: None });
     }
 
     /// Acts as long as there is anything to do at this moment.
     pub(crate) fn run(&mut self, env: &mut Env<'_>) {
-        self.start(env);
-        let Some(mut driver) = self.driver.take() else { return };
         loop {
-            driver.run(env);
-            for event in std::mem::take(&mut driver.heard) {
-                self.hear(env, &driver, &event);
+            self.look_at_dials(env);
+            self.run_candidates(env);
+            self.run_session(env);
+            let joined = self.run_joins(env);
+            let view = self.driver.as_ref().map_or(SessionView::default(), |driver| SessionView::of(&driver.conn));
+            self.dialer.advance(env.now, view);
+            let actions: Vec<Action> = std::iter::from_fn(|| self.dialer.poll_action()).collect();
+            if actions.is_empty() && !joined {
+                return;
             }
-            let joined = self.run_joins(env, &mut driver);
-            if !self.keeper.run(env, &mut driver) && !joined {
-                break;
-            }
+            actions.into_iter().for_each(|action| self.obey(env, action));
         }
-        self.driver = Some(driver);
     }
 
-    /// The first path that can be connected to carries the handshake.
-    fn start(&mut self, env: &mut Env<'_>) {
-        while self.driver.is_none() && !self.failed {
-            let Some(dial) = self.first else {
-                match self.untried.pop() {
-                    Some(path) => self.first = Some(dial_on(env, path)),
-                    None => self.failed = true,
-                }
-                continue;
-            };
-            match outcome(env, &dial) {
-                Opening::Waiting => return,
-                Opening::Failed => {
-                    env.net.reset(env.now, Side::Client, dial.socket);
-                    self.first = None;
-                }
+    fn look_at_dials(&mut self, env: &mut Env<'_>) {
+        let waiting: Vec<AttemptId> =
+            self.dials.iter().filter(|(_, dial)| !dial.connected).map(|(attempt, _)| *attempt).collect();
+        for attempt in waiting {
+            let Some(dial) = self.dials.get_mut(&attempt) else { continue };
+            match env.net.opening(dial.socket) {
+                Opening::Waiting => {}
                 Opening::Connected => {
-                    self.first = None;
-                    self.begin(env, dial);
+                    dial.connected = true;
+                    if !self.dialer.handle_connected(env.now, attempt) {
+                        self.abandon(env, attempt);
+                    }
+                }
+                Opening::Failed => {
+                    self.abandon(env, attempt);
+                    self.dialer.handle_failed(env.now, attempt);
                 }
             }
         }
     }
 
-    fn begin(&mut self, env: &mut Env<'_>, dial: Dial) {
-        let Some((tls, seed)) = self.tls.take() else { return };
-        let conn = Connection::client(env.now, self.config.clone(), tls, seed);
+    fn abandon(&mut self, env: &mut Env<'_>, attempt: AttemptId) {
+        if let Some(dial) = self.dials.remove(&attempt) {
+            env.net.reset(env.now, SIDE, dial.socket);
+        }
+        if let Some((mut driver, _)) = self.candidates.remove(&attempt) {
+            driver.conn.close(env.now, ErrorCode(0), b"");
+            driver.run(env);
+        }
+    }
+
+    /// The first whose handshake is over is the session; the others are dropped.
+    fn run_candidates(&mut self, env: &mut Env<'_>) {
+        let names: Vec<AttemptId> = self.candidates.keys().copied().collect();
+        for attempt in names {
+            let Some((driver, _)) = self.candidates.get_mut(&attempt) else { continue };
+            driver.run(env);
+            let heard = driver.conn.tcp_stats(ConnectionId::FIRST).map_or(0, |stats| stats.counters.bytes_received);
+            self.dialer.handle_progress(env.now, attempt, heard);
+            match driver.conn.state() {
+                State::Handshaking => {}
+                State::Closed => {
+                    self.candidates.remove(&attempt);
+                    self.dialer.handle_failed(env.now, attempt);
+                }
+                _ => self.choose(env, attempt),
+            }
+        }
+    }
+
+    fn choose(&mut self, env: &mut Env<'_>, attempt: AttemptId) {
+        let Some((mut driver, first)) = self.candidates.remove(&attempt) else { return };
+        self.dialer.handle_established(env.now, attempt, true);
+        driver.serves = true;
+        (self.driver, self.first) = (Some(driver), Some(first));
+        self.run_session(env);
+    }
+
+    fn run_session(&mut self, env: &mut Env<'_>) {
+        let Some(driver) = &mut self.driver else { return };
+        driver.run(env);
+        for event in std::mem::take(&mut driver.heard) {
+            self.dialer.handle_event(env.now, &event);
+            if let Event::Tcp(TcpEvent::Joined { tcp }) = event
+                && driver.path_of(tcp).is_some_and(|path| self.standby[path])
+            {
+                _ = driver.conn.set_backup(tcp, true);
+            }
+        }
+    }
+
+    fn obey(&mut self, env: &mut Env<'_>, action: Action) {
+        match action {
+            Action::Connect { attempt, path } => {
+                let path = path_number(&path);
+                self.dials.insert(attempt, Dial { socket: connect(env, path), path, connected: false });
+            }
+            Action::Abandon { attempt, .. } => self.abandon(env, attempt),
+            Action::Handshake { attempt } => self.shake_hands(env, attempt),
+            Action::Join { attempt, zero_rtt } => {
+                let Some(dial) = self.dials.remove(&attempt) else { return };
+                let Some(driver) = &mut self.driver else { return };
+                match driver.conn.open_tcp_with(env.now, zero_rtt) {
+                    Ok(tcp) => {
+                        self.dialer.handle_joining(attempt, tcp);
+                        driver.attach(env, tcp, dial.socket, dial.path, BytesMut::new());
+                    }
+                    Err(_) => {
+                        self.dialer.handle_failed(env.now, attempt);
+                        env.net.reset(env.now, SIDE, dial.socket);
+                    }
+                }
+            }
+            Action::Reset { tcp } => self.driver.iter_mut().for_each(|driver| driver.reset(env, tcp)),
+            Action::Retire { tcp } => {
+                // There may be no other left, and then it is the one to stay.
+                self.driver.iter_mut().for_each(|driver| _ = driver.conn.retire_tcp(env.now, tcp));
+            }
+            Action::GiveUp => self.failed = true,
+        }
+    }
+
+    fn shake_hands(&mut self, env: &mut Env<'_>, attempt: AttemptId) {
+        let Some(dial) = self.dials.remove(&attempt) else { return };
+        let tls = self.identity.client(&mut self.chance);
+        let conn = Connection::client(env.now, self.config.clone(), tls, self.chance.seed());
         let mut driver = Driver::new(conn, Oracle::new(&self.config), self.scheduler);
         driver.attach(env, ConnectionId::FIRST, dial.socket, dial.path, BytesMut::new());
-        self.keeper.set(ConnectionId::FIRST, dial.path);
-        self.driver = Some(driver);
-        for path in (0..self.roles.len()).filter(|path| *path != dial.path) {
-            match self.roles[path] {
-                Role::Active => self.join(path, false),
-                Role::Standby => self.join(path, true),
-                Role::Spare => {}
-            }
-        }
+        driver.run(env);
+        self.candidates.insert(attempt, (driver, dial.socket));
     }
 
-    fn hear(&mut self, env: &Env<'_>, driver: &Driver, event: &Event) {
-        self.keeper.hear(env.now, event);
-        if matches!(driver.conn.state(), State::Closed | State::Closing) {
+    /// What the application joins by itself: connect, then spend a token. Whether any was spent.
+    fn run_joins(&mut self, env: &mut Env<'_>) -> bool {
+        let Some(driver) = &mut self.driver else { return false };
+        if matches!(driver.conn.state(), State::Closing | State::Closed) {
             self.joins.clear();
         }
-    }
-
-    /// Each path for itself, as soon as the session is there: connect, then spend a token.
-    fn run_joins(&mut self, env: &mut Env<'_>, driver: &mut Driver) -> bool {
-        if matches!(driver.conn.state(), State::Handshaking) {
-            return false;
-        }
         let mut progress = false;
-        let keeper = &mut self.keeper;
+        let (dialer, timeout) = (&mut self.dialer, self.connect_timeout);
         self.joins.retain_mut(|join| {
-            let dial = *join.dial.get_or_insert_with(|| dial_on(env, join.path));
-            match outcome(env, &dial) {
-                Opening::Waiting => true,
-                Opening::Failed => {
-                    env.net.reset(env.now, Side::Client, dial.socket);
-                    false
-                }
-                Opening::Connected if driver.conn.tokens() == 0 => dial.deadline > env.now,
-                Opening::Connected => {
-                    let Ok(tcp) = driver.conn.open_tcp(env.now) else {
-                        env.net.reset(env.now, Side::Client, dial.socket);
-                        return false;
-                    };
-                    keeper.set(tcp, join.path);
-                    driver.attach(env, tcp, dial.socket, join.path, BytesMut::new());
-                    if join.backup {
-                        _ = driver.conn.set_backup(tcp, true);
-                    }
+            let (socket, deadline) = *join.dial.get_or_insert_with(|| (connect(env, join.path), env.now + timeout));
+            let opening = env.net.opening(socket);
+            if opening == Opening::Connected && driver.conn.tokens() > 0 {
+                let zero_rtt = dialer.zero_rtt(addresses(join.path));
+                if let Ok(tcp) = driver.conn.open_tcp_with(env.now, zero_rtt) {
+                    dialer.adopt(env.now, addresses(join.path), tcp);
+                    driver.attach(env, tcp, socket, join.path, BytesMut::new());
                     progress = true;
-                    false
+                    return false;
                 }
             }
+            let waits = opening != Opening::Failed && deadline > env.now;
+            if !waits {
+                env.net.reset(env.now, SIDE, socket);
+            }
+            waits
         });
         progress
     }
 }
 
-fn dial_on(env: &mut Env<'_>, path: usize) -> Dial {
+fn connect(env: &mut Env<'_>, path: usize) -> SocketId {
     let socket = env.net.connect(env.now, path);
-    env.trace.note(env.now, Some(Side::Client), &Note::Connect { socket: socket.0, path });
-    Dial { socket, path, deadline: env.now + CONNECT_TIMEOUT }
-}
-
-fn outcome(env: &Env<'_>, dial: &Dial) -> Opening {
-    match env.net.opening(dial.socket) {
-        Opening::Waiting if dial.deadline <= env.now => Opening::Failed,
-        opening => opening,
-    }
+    env.trace.note(env.now, Some(SIDE), &Note::Connect { socket: socket.0, path });
+    socket
 }

@@ -5,13 +5,14 @@ use bytes::BytesMut;
 use tcpls_core::connection::schedule;
 use tcpls_core::event::{Event, StreamEvent, TcpEvent};
 use tcpls_core::stats::Stats;
-use tcpls_core::{Connection, ConnectionId, Side, Time};
+use tcpls_core::{Connection, ConnectionId, Side, TcpEnd, Time};
 
-use super::net::{Network, SocketId};
+use super::net::{Network, SocketId, addresses};
 use super::oracle::Oracle;
 use super::scenario::Scheduler;
 use super::trace::{Note, Trace, checksum};
 use super::transfer::Book;
+use crate::dial::Path;
 use crate::net::pace::Pace;
 
 /// What may be unsent in a socket at most, and be sealed for it at once: as real sockets of this package have it.
@@ -34,6 +35,8 @@ pub(crate) struct Driver {
     pub(crate) conn: Connection,
     sockets: Vec<Socket>,
     pub(crate) oracle: Oracle,
+    /// Whether it is the session of the applications.
+    pub(crate) serves: bool,
     /// What the session told, for whoever owns this.
     pub(crate) heard: Vec<Event>,
     /// As it was before the session was closed: then it forgets.
@@ -59,6 +62,7 @@ impl Driver {
             conn,
             sockets: Vec::new(),
             oracle,
+            serves: false,
             heard: Vec::new(),
             remembered: None,
             out: Vec::new(),
@@ -75,6 +79,11 @@ impl Driver {
         env.trace.note(env.now, Some(self.side()), &Note::Carries { socket: id.0, tcp: tcp.0 });
         let pace = Pace::new(MAX_BATCH, env.now);
         env.net.set_unsent_limit(self.side(), id, pace.batch());
+        let Path { remote, local } = addresses(path);
+        match self.side() {
+            Side::Client => self.conn.set_tcp_addresses(tcp, local, Some(remote)),
+            Side::Server => self.conn.set_tcp_addresses(tcp, Some(remote), local),
+        }
         self.ask(env, tcp, id);
         let mut socket = Socket { tcp, id, path, input, pace, was_full: false, end_told: false };
         if !socket.input.is_empty() {
@@ -99,6 +108,19 @@ impl Driver {
         self.sockets.iter().filter(move |socket| socket.path == path).map(|socket| socket.tcp)
     }
 
+    /// Which path a live TCP connection is on.
+    pub(crate) fn path_of(&self, tcp: ConnectionId) -> Option<usize> {
+        self.sockets.iter().find(|socket| socket.tcp == tcp).map(|socket| socket.path)
+    }
+
+    /// Closes a TCP connection's socket with a reset.
+    pub(crate) fn reset(&mut self, env: &mut Env<'_>, tcp: ConnectionId) {
+        if let Some(at) = self.sockets.iter().position(|socket| socket.tcp == tcp) {
+            env.net.reset(env.now, self.conn.side(), self.sockets.remove(at).id);
+            self.conn.handle_tcp_end(env.now, tcp, TcpEnd::Reset);
+        }
+    }
+
     /// Acts as long as there is anything to do at this moment.
     pub(crate) fn run(&mut self, env: &mut Env<'_>) {
         for _ in 0..MAX_TURNS {
@@ -113,7 +135,7 @@ impl Driver {
         let read = self.read(env);
         self.check_time(env);
         self.hear(env);
-        let served = env.book.run(env.now, &mut self.conn, env.trace);
+        let served = self.serves && env.book.run(env.now, &mut self.conn, env.trace);
         let written = self.write(env);
         self.hear(env);
         read || served || written
@@ -191,7 +213,9 @@ impl Driver {
                 Event::Tcp(TcpEvent::Status { tcp, backup: true }) => _ = self.conn.ping(*tcp),
                 Event::Tcp(TcpEvent::Discarded { tcp }) => self.leave(env, *tcp),
                 Event::Closed { .. } => {
-                    env.book.closed(side);
+                    if self.serves {
+                        env.book.closed(side);
+                    }
                     self.leave_all(env);
                 }
                 _ => {}
@@ -263,6 +287,7 @@ impl Driver {
 /// The core's scheduler of this name.
 pub(crate) fn scheduler(name: Scheduler) -> Box<dyn schedule::Scheduler> {
     match name {
+        Scheduler::EarliestDelivery => Box::new(schedule::EarliestDelivery),
         Scheduler::Aggregate => Box::new(schedule::Aggregate),
         Scheduler::LowestRtt => Box::new(schedule::LowestRtt),
         Scheduler::RoundRobin => Box::new(schedule::RoundRobin),

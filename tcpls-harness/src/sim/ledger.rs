@@ -6,21 +6,31 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tcpls_core::crypto::{Agreed, Handshake, HandshakeFailure, KeySchedule, OpenKeys, SealKey, SealKeys, TAG_LEN};
 use tcpls_core::error::HandshakeError;
 
-/// One end's ledger; clones are the same.
+/// A key: whose, and of which generation.
+type Key = (u32, u32);
+
+/// The ledger of a run; clones are the same.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger(Arc<Mutex<Entries>>);
 
 #[derive(Debug, Default)]
 struct Entries {
-    /// Generations of keys, and the nonces that each was used with.
-    used: BTreeSet<(u32, [u8; 12])>,
+    /// Handshakes that are watched.
+    ends: u32,
+    /// Keys, by end and generation, and the nonces that each was used with.
+    used: BTreeSet<(Key, [u8; 12])>,
     repeated: Vec<String>,
 }
 
 impl Ledger {
     /// `tls`, with all that it seals in this ledger.
     pub(crate) fn watch(&self, tls: Box<dyn Handshake>) -> Box<dyn Handshake> {
-        Box::new(Watched { tls, ledger: self.clone() })
+        let end = {
+            let mut entries = self.entries();
+            entries.ends += 1;
+            entries.ends
+        };
+        Box::new(Watched { tls, end, ledger: self.clone() })
     }
 
     /// Nonces that were used twice since this was asked last.
@@ -32,21 +42,22 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, generation: u32, nonce: [u8; 12]) {
+    fn enter(&self, key: Key, nonce: [u8; 12]) {
         let mut entries = self.entries();
-        if !entries.used.insert((generation, nonce)) {
-            entries.repeated.push(format!("key {generation} was used twice with nonce {nonce:02x?}"));
+        if !entries.used.insert((key, nonce)) {
+            entries.repeated.push(format!("key {key:?} was used twice with nonce {nonce:02x?}"));
         }
     }
 
-    fn watch_keys(&self, keys: SealKeys, generation: u32) -> SealKeys {
-        let key = WatchedKey { key: keys.key, generation, ledger: self.clone() };
+    fn watch_keys(&self, keys: SealKeys, name: Key) -> SealKeys {
+        let key = WatchedKey { key: keys.key, name, ledger: self.clone() };
         SealKeys { key: Box::new(key), iv: keys.iv }
     }
 }
 
 struct Watched {
     tls: Box<dyn Handshake>,
+    end: u32,
     ledger: Ledger,
 }
 
@@ -78,25 +89,25 @@ impl Handshake for Watched {
         for number in 0..sealed {
             let mut nonce = keys.iv;
             nonce[4..].iter_mut().zip(number.to_be_bytes()).for_each(|(nonce, byte)| *nonce ^= byte);
-            self.ledger.enter(0, nonce);
+            self.ledger.enter((self.end, 0), nonce);
         }
-        agreed.seal = (sealed, self.ledger.watch_keys(keys, 0));
+        agreed.seal = (sealed, self.ledger.watch_keys(keys, (self.end, 0)));
         agreed.schedule =
-            Box::new(WatchedSchedule { schedule: agreed.schedule, generation: 0, ledger: self.ledger.clone() });
+            Box::new(WatchedSchedule { schedule: agreed.schedule, name: (self.end, 0), ledger: self.ledger.clone() });
         Ok(agreed)
     }
 }
 
 struct WatchedSchedule {
     schedule: Box<dyn KeySchedule>,
-    generation: u32,
+    name: Key,
     ledger: Ledger,
 }
 
 impl KeySchedule for WatchedSchedule {
     fn next_seal(&mut self) -> Result<SealKeys, HandshakeError> {
-        self.generation += 1;
-        Ok(self.ledger.watch_keys(self.schedule.next_seal()?, self.generation))
+        self.name.1 += 1;
+        Ok(self.ledger.watch_keys(self.schedule.next_seal()?, self.name))
     }
 
     fn next_open(&mut self) -> Result<OpenKeys, HandshakeError> {
@@ -110,13 +121,13 @@ impl KeySchedule for WatchedSchedule {
 
 struct WatchedKey {
     key: Box<dyn SealKey>,
-    generation: u32,
+    name: Key,
     ledger: Ledger,
 }
 
 impl SealKey for WatchedKey {
     fn seal(&self, nonce: [u8; 12], aad: &[u8], in_out: &mut [u8]) -> [u8; TAG_LEN] {
-        self.ledger.enter(self.generation, nonce);
+        self.ledger.enter(self.name, nonce);
         self.key.seal(nonce, aad, in_out)
     }
 

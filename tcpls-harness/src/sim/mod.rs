@@ -8,7 +8,7 @@
 //! | `world` | one run: the loop, the timeline |
 //! | `net` | sockets on paths, as both transports give them |
 //! | `pipes` | the fast transport: byte pipes over links |
-//! | `client`, `server` | the hosts; `driver` is what both do with a session, `keeper` the client's redial policy |
+//! | `client`, `server` | the hosts; `driver` is what both do with a session |
 //! | `transfer` | the applications, which know what must be delivered |
 //! | `oracle`, `report` | what must hold at any moment; what came of a run |
 //! | `swarm` | scenarios from chance, and how a failing one is made small |
@@ -19,7 +19,6 @@ mod agenda;
 mod chance;
 mod client;
 mod driver;
-mod keeper;
 mod ledger;
 mod net;
 pub mod null;

@@ -1,17 +1,19 @@
-//! The server's host: an endpoint at the door, claims, and the session.
+//! The server's host: an endpoint at the door, claims, and sessions. A client that races handshakes begins several; the
+//! applications are in the one that it chose.
 
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use tcpls_core::crypto::Handshake;
 use tcpls_core::{
-    Claim, ClaimId, Config, Connection, ConnectionId, Endpoint, EndpointConfig, Incoming, IncomingId, Seed, Side, Time,
+    Claim, ClaimId, Config, Connection, ConnectionId, Endpoint, EndpointConfig, Incoming, IncomingId, Side, Time,
 };
 
+use super::chance::Chance;
 use super::driver::{Driver, Env};
 use super::net::SocketId;
 use super::oracle::Oracle;
 use super::scenario::{Scenario, Scheduler};
+use super::tls::Identity;
 use super::trace::Note;
 
 const SIDE: Side = Side::Server;
@@ -23,10 +25,12 @@ pub(crate) struct Server {
     config: Arc<Config>,
     endpoint: Endpoint,
     scheduler: Option<Scheduler>,
-    tls: Option<(Box<dyn Handshake>, Seed)>,
-    pub(crate) driver: Option<Driver>,
+    identity: Identity,
+    chance: Chance,
+    /// Sessions, and the sockets that carried their handshakes.
+    sessions: Vec<(Driver, SocketId)>,
     doors: Vec<(Visitor, IncomingId)>,
-    claims: Vec<(Visitor, ClaimId)>,
+    claims: Vec<(Visitor, ClaimId, usize)>,
 }
 
 /// A TCP connection that is not part of a session yet.
@@ -37,13 +41,14 @@ struct Visitor {
 }
 
 impl Server {
-    pub(crate) fn new(scenario: &Scenario, tls: Box<dyn Handshake>, seed: Seed, endpoint: Seed) -> Self {
+    pub(crate) fn new(scenario: &Scenario, identity: Identity, mut chance: Chance) -> Self {
         Self {
             config: Arc::new(scenario.server.config()),
-            endpoint: Endpoint::new(EndpointConfig::default(), endpoint.0, endpoint),
+            endpoint: Endpoint::new(EndpointConfig::default(), chance.seed().0, chance.seed()),
             scheduler: scenario.server.scheduler,
-            tls: Some((tls, seed)),
-            driver: None,
+            identity,
+            chance,
+            sessions: Vec::new(),
             doors: Vec::new(),
             claims: Vec::new(),
         }
@@ -51,18 +56,33 @@ impl Server {
 
     /// When something is to be done, if nothing happens before.
     pub(crate) fn next(&self, env_next: Option<Time>) -> Option<Time> {
-        let session = self.driver.as_ref().and_then(|driver| driver.conn.poll_timeout());
-        [session, self.endpoint.poll_timeout(), env_next].into_iter().flatten().min()
+        let sessions = self.sessions.iter().filter_map(|(driver, _)| driver.conn.poll_timeout());
+        sessions.chain(self.endpoint.poll_timeout()).chain(env_next).min()
+    }
+
+    /// The session that has the applications.
+    pub(crate) fn driver(&self) -> Option<&Driver> {
+        self.sessions.iter().map(|(driver, _)| driver).find(|driver| driver.serves)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn driver_mut(&mut self) -> Option<&mut Driver> {
+        self.sessions.iter_mut().map(|(driver, _)| driver).find(|driver| driver.serves)
+    }
+
+    /// The client chose the session whose handshake was on this socket.
+    pub(crate) fn serve(&mut self, first: SocketId) {
+        self.sessions.iter_mut().for_each(|(driver, socket)| driver.serves |= *socket == first);
     }
 
     /// Acts as long as there is anything to do at this moment.
     pub(crate) fn run(&mut self, env: &mut Env<'_>) {
         self.open_door(env);
         loop {
-            self.run_claims(env);
-            let Some(driver) = &mut self.driver else { return };
-            driver.run(env);
-            driver.heard.clear();
+            for (driver, _) in &mut self.sessions {
+                driver.run(env);
+                driver.heard.clear();
+            }
             if !self.run_claims(env) {
                 return;
             }
@@ -97,28 +117,28 @@ impl Server {
     fn let_in(&mut self, env: &mut Env<'_>, visitor: Visitor, incoming: Incoming) {
         match incoming {
             Incoming::New(session) => {
-                // A run has one session; a hello that a middlebox repeats starts no second one.
-                let Some((tls, seed)) = self.tls.take() else { return refuse(env, &visitor, &[]) };
-                let conn = Connection::server(env.now, self.config.clone(), tls, session, seed);
+                let tls = self.identity.server();
+                let conn = Connection::server(env.now, self.config.clone(), tls, session, self.chance.seed());
                 let mut driver = Driver::new(conn, Oracle::new(&self.config), self.scheduler);
                 driver.attach(env, ConnectionId::FIRST, visitor.socket, visitor.path, visitor.input);
-                self.driver = Some(driver);
+                self.sessions.push((driver, visitor.socket));
             }
             Incoming::Join(join) => {
-                let ours = self.driver.as_mut().filter(|driver| driver.conn.session_id() == Some(join.session()));
-                let Some(driver) = ours else { return refuse(env, &visitor, &Endpoint::refuse_join(&join)) };
-                let claim = driver.conn.handle_join(env.now, join);
-                self.claims.push((visitor, claim));
+                let id = Some(join.session());
+                let ours = self.sessions.iter().position(|(driver, _)| driver.conn.session_id() == id);
+                let Some(session) = ours else { return refuse(env, &visitor, &Endpoint::refuse_join(&join)) };
+                let claim = self.sessions[session].0.conn.handle_join(env.now, join);
+                self.claims.push((visitor, claim, session));
             }
             Incoming::Refused { alert } => refuse(env, &visitor, &alert),
         }
     }
 
-    /// A claim can be decided by what happens elsewhere in the session: all are asked each time. Whether one was let in.
+    /// A claim can be decided by what happens elsewhere in its session: all are asked each time. Whether one was let in.
     fn run_claims(&mut self, env: &mut Env<'_>) -> bool {
-        let Some(driver) = &mut self.driver else { return false };
         let mut progress = false;
-        for (mut visitor, claim) in std::mem::take(&mut self.claims) {
+        for (mut visitor, claim, session) in std::mem::take(&mut self.claims) {
+            let driver = &mut self.sessions[session].0;
             if visitor.input.len() < MAX_HELD {
                 env.net.read(env.now, SIDE, visitor.socket, &mut visitor.input);
             }
@@ -137,7 +157,7 @@ impl Server {
                     driver.conn.handle_claim_end(claim);
                     env.net.close(env.now, SIDE, visitor.socket);
                 }
-                Claim::Waiting => self.claims.push((visitor, claim)),
+                Claim::Waiting => self.claims.push((visitor, claim, session)),
             }
         }
         progress

@@ -1,4 +1,4 @@
-//! rustls without chance: randomness from the run's seed, a clock that stands still, fixed keys and certificates. The same
+//! The ends' handshakes: none at all, or rustls without chance: randomness from the run's seed, a clock that stands still, fixed keys and certificates. The same
 //! seed and calls give the same handshake, to the byte.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,39 +11,81 @@ use rustls::crypto::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, Error, NamedGroup, PeerMisbehaved, RootCertStore, ServerConfig};
+use tcpls_core::Side;
 use tcpls_core::crypto::Handshake;
 use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
 
 use super::chance::{Chance, Purpose};
+use super::ledger::Ledger;
+use super::null::NullHandshake;
+use super::scenario::Crypto;
 
 /// The name that the server's certificate is for.
 pub(crate) const SERVER_NAME: &str = "server.test";
 
-/// Both ends' handshakes for one run.
-pub(crate) fn handshakes(seed: u64) -> (Box<dyn Handshake>, Box<dyn Handshake>) {
+/// Makes the handshakes of one end.
+pub(crate) struct Identity {
+    kind: Kind,
+    ledger: Ledger,
+}
+
+enum Kind {
+    Null,
+    Client(RustlsClient),
+    Server(RustlsServer),
+}
+
+/// What both ends of a run make their handshakes with.
+pub(crate) fn identities(crypto: Crypto, seed: u64, ledger: &Ledger) -> (Identity, Identity) {
+    let (client, server) = match crypto {
+        Crypto::Null => (Kind::Null, Kind::Null),
+        Crypto::Tls => rustls_pair(seed),
+    };
+    let identity = |kind| Identity { kind, ledger: ledger.clone() };
+    (identity(client), identity(server))
+}
+
+impl Identity {
+    /// A client's handshake.
+    pub(crate) fn client(&self, chance: &mut Chance) -> Box<dyn Handshake> {
+        self.ledger.watch(match &self.kind {
+            Kind::Client(client) => {
+                let name = SERVER_NAME.try_into().expect("a valid name");
+                client.handshake(name).expect("the configuration is complete")
+            }
+            _ => Box::new(NullHandshake::new(Side::Client, chance.seed().0)),
+        })
+    }
+
+    /// A server's handshake.
+    pub(crate) fn server(&self) -> Box<dyn Handshake> {
+        self.ledger.watch(match &self.kind {
+            Kind::Server(server) => server.handshake().expect("the configuration is complete"),
+            _ => Box::new(NullHandshake::new(Side::Server, [0; 32])),
+        })
+    }
+}
+
+fn rustls_pair(seed: u64) -> (Kind, Kind) {
     let provider = provider(seed);
-    let identity = identity();
+    let (certificate, key) = certificate();
     let mut roots = RootCertStore::empty();
-    roots.add(identity.0.clone()).expect("the certificate was made here");
+    roots.add(certificate.clone()).expect("the certificate was made here");
     let client = ClientConfig::builder_with_details(provider.clone(), Arc::new(Standstill))
         .with_safe_default_protocol_versions()
         .expect("ring's provider has TLS 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.1.clone()));
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.clone()));
     let server = ServerConfig::builder_with_details(provider, Arc::new(Standstill))
         .with_safe_default_protocol_versions()
         .expect("ring's provider has TLS 1.3")
         .with_no_client_auth()
-        .with_single_cert(vec![identity.0.clone()], key)
+        .with_single_cert(vec![certificate.clone()], key)
         .expect("the key belongs to the certificate");
     let client = RustlsClient::new(Arc::new(client), &[]).expect("no application protocol is a good choice");
     let server = RustlsServer::new(Arc::new(server), &[]).expect("no application protocol is a good choice");
-    let name = SERVER_NAME.try_into().expect("a valid name");
-    (
-        client.handshake(name).expect("the configuration is complete"),
-        server.handshake().expect("the configuration is complete"),
-    )
+    (Kind::Client(client), Kind::Server(server))
 }
 
 /// rustls wants what gives randomness to live for ever: each run with real TLS leaves some hundred bytes behind.
@@ -115,7 +157,7 @@ impl TimeProvider for Standstill {
 }
 
 /// The server's certificate and its key. Ed25519 signs without randomness.
-fn identity() -> &'static (CertificateDer<'static>, Vec<u8>) {
+fn certificate() -> &'static (CertificateDer<'static>, Vec<u8>) {
     static IDENTITY: OnceLock<(CertificateDer<'static>, Vec<u8>)> = OnceLock::new();
     IDENTITY.get_or_init(|| {
         // PKCS #8 around a secret of 32 equal bytes (RFC 8410, 7).

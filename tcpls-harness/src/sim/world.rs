@@ -12,10 +12,9 @@ use super::client::Client;
 use super::driver::{Driver, Env, scheduler};
 use super::ledger::Ledger;
 use super::net::Network;
-use super::null::NullHandshake;
 use super::pipes::Pipes;
 use super::report::{Meter, Report};
-use super::scenario::{Action, ActionKind, Crypto, Fault, FaultKind, Scenario, Scheduler};
+use super::scenario::{Action, ActionKind, Fault, FaultKind, Scenario, Scheduler};
 use super::server::Server;
 use super::tls;
 use super::trace::{Note, Trace};
@@ -47,7 +46,7 @@ pub(crate) struct World<'a> {
     trace: Trace,
     meter: Meter,
     closing: bool,
-    ledgers: [Ledger; 2],
+    ledger: Ledger,
     complaints: Vec<String>,
 }
 
@@ -71,31 +70,23 @@ pub fn run(scenario: &Scenario, seed: u64, watch: Watch) -> Report {
 
 impl<'a> World<'a> {
     fn new(scenario: &'a Scenario, seed: u64, watch: Watch) -> Self {
-        let (mut client, mut server) = (Chance::new(seed, Purpose::Client), Chance::new(seed, Purpose::Server));
-        let (client_tls, server_tls) = match scenario.crypto {
-            Crypto::Tls => tls::handshakes(seed),
-            Crypto::Null => (
-                Box::new(NullHandshake::new(Side::Client, client.seed().0)) as Box<_>,
-                Box::new(NullHandshake::new(Side::Server, [0; 32])) as Box<_>,
-            ),
-        };
-        let ledgers = [Ledger::default(), Ledger::default()];
-        let (client_tls, server_tls) = (ledgers[0].watch(client_tls), ledgers[1].watch(server_tls));
+        let ledger = Ledger::default();
+        let (client, server) = tls::identities(scenario.crypto, seed, &ledger);
         let (timeline, upcoming) = timeline(scenario);
         Self {
             scenario,
             seed,
             now: Time::ZERO,
             net: Box::new(Pipes::new(&scenario.path, seed)),
-            client: Client::new(scenario, client_tls, client.seed()),
-            server: Server::new(scenario, server_tls, server.seed(), server.seed()),
+            client: Client::new(scenario, client, Chance::new(seed, Purpose::Client)),
+            server: Server::new(scenario, server, Chance::new(seed, Purpose::Server)),
             timeline,
             upcoming,
             book: Book::new(&scenario.transfer),
             trace: if watch.blind { Trace::off() } else { Trace::new(watch.trace) },
             meter: Meter::new(&scenario.path),
             closing: false,
-            ledgers,
+            ledger,
             complaints: Vec::new(),
         }
     }
@@ -171,7 +162,10 @@ impl<'a> World<'a> {
             };
             match side {
                 Side::Client => self.client.run(&mut env),
-                Side::Server => self.server.run(&mut env),
+                Side::Server => {
+                    self.client.first.into_iter().for_each(|first| self.server.serve(first));
+                    self.server.run(&mut env);
+                }
             }
         }
         self.meter.count(self.now, self.book.delivered - before, &carried);
@@ -180,7 +174,7 @@ impl<'a> World<'a> {
     fn driver(&mut self, side: Side) -> Option<&mut Driver> {
         match side {
             Side::Client => self.client.driver.as_mut(),
-            Side::Server => self.server.driver.as_mut(),
+            Side::Server => self.server.driver_mut(),
         }
     }
 
@@ -207,7 +201,7 @@ impl<'a> World<'a> {
         let name = action.path.as_deref().unwrap_or_default();
         let path = self.scenario.path_number(name).unwrap_or_default();
         if action.kind == ActionKind::Join {
-            self.client.join(path, false);
+            self.client.join(path);
         }
         let (now, stream) = (self.now, action.transfer.and_then(|number| self.book.stream_of(number)));
         let outcome = match self.driver(side) {
@@ -251,14 +245,13 @@ impl<'a> World<'a> {
 
     /// Whether there is nothing left to see: both ends are closed, or never came to be.
     fn is_over(&self) -> bool {
-        let closed =
-            |driver: &Option<Driver>| driver.as_ref().is_some_and(|driver| driver.conn.state() == State::Closed);
-        let client = closed(&self.client.driver) || self.client.failed;
-        client && (closed(&self.server.driver) || self.server.driver.is_none())
+        let closed = |driver: &Driver| driver.conn.state() == State::Closed;
+        let client = self.client.driver.as_ref().map_or(self.client.failed, closed);
+        client && self.server.driver().is_none_or(closed)
     }
 
     fn is_right(&self) -> bool {
-        let drivers = [&self.client.driver, &self.server.driver];
+        let drivers = [self.client.driver.as_ref(), self.server.driver()];
         self.book.wrong.is_empty()
             && self.complaints.is_empty()
             && drivers.into_iter().flatten().all(|driver| driver.oracle.complaints.is_empty())
@@ -268,7 +261,7 @@ impl<'a> World<'a> {
     fn verdicts(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let corrupt = self.scenario.fault.iter().any(|fault| fault.kind == FaultKind::Corrupt);
-        for driver in [&self.client.driver, &self.server.driver].into_iter().flatten() {
+        for driver in [self.client.driver.as_ref(), self.server.driver()].into_iter().flatten() {
             let (side, stats) = (driver.side(), driver.stats());
             match driver.conn.close_reason() {
                 // Both ends are ours.
@@ -303,7 +296,7 @@ impl<'a> World<'a> {
     fn report(mut self) -> Report {
         let mut wrong = std::mem::take(&mut self.complaints);
         wrong.append(&mut self.book.wrong);
-        wrong.extend(self.ledgers.iter().flat_map(Ledger::take_repeated));
+        wrong.extend(self.ledger.take_repeated());
         for side in [Side::Client, Side::Server] {
             if let Some(driver) = self.driver(side) {
                 let complaints = std::mem::take(&mut driver.oracle.complaints);
@@ -316,7 +309,7 @@ impl<'a> World<'a> {
             self.seed,
             self.now,
             &self.book,
-            [self.client.driver.as_ref(), self.server.driver.as_ref()],
+            [self.client.driver.as_ref(), self.server.driver()],
             self.meter,
             self.trace.finish(),
             wrong,

@@ -55,8 +55,9 @@ pub(super) struct Flow {
     pub(super) stuck_since: Option<Time>,
     /// The way is free, TCP has not tried again.
     pub(super) held: bool,
-    /// The TCP connection is gone: what is written leads nowhere.
+    /// The TCP connection is gone; a writer who has not heard of it fills the socket's buffer.
     dead: bool,
+    swallowed: usize,
 }
 
 impl Default for Flow {
@@ -83,6 +84,7 @@ impl Default for Flow {
             stuck_since: None,
             held: false,
             dead: false,
+            swallowed: 0,
         }
     }
 }
@@ -114,11 +116,13 @@ impl Flow {
     }
 
     pub(super) fn is_writable(&self) -> bool {
-        !self.dead && self.fin == Fin::None && self.unsent() < self.limit
+        self.fin == Fin::None && self.unsent() + self.swallowed < self.limit
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) {
-        if !self.dead && self.fin == Fin::None {
+        if self.dead {
+            self.swallowed += bytes.len();
+        } else if self.fin == Fin::None {
             self.buffer.extend_from_slice(bytes);
             self.was_full = !self.is_writable();
         }
@@ -196,7 +200,7 @@ impl Flow {
 
     /// Bytes that were sent and are not known to have arrived.
     pub(super) fn outstanding(&self) -> usize {
-        self.admitted + self.lost + self.in_flight + self.unacked
+        self.admitted + self.lost + self.in_flight + self.unacked + self.swallowed
     }
 
     /// How much was read, and whether the window opened by that.
@@ -218,7 +222,7 @@ impl Flow {
 
     /// What is to be sent, or on its way, arrives nowhere.
     pub(super) fn hang_up(&mut self) {
-        (self.dead, self.admitted, self.fin) = (true, 0, Fin::Sent);
+        (self.dead, self.admitted, self.lost) = (true, 0, 0);
         self.buffer.clear();
     }
 }

@@ -128,6 +128,7 @@ pub struct Settings {
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "each is documented in tcpls_core::connection::schedule")]
 pub enum Scheduler {
+    EarliestDelivery,
     Aggregate,
     LowestRtt,
     RoundRobin,

@@ -233,11 +233,7 @@ impl Maker {
             stream_window: self.sometimes(4, window),
             max_streams: self.sometimes(6, |maker| maker.chance.between(1, 4) as u32),
             user_timeout: self.sometimes(3, |maker| maker.millis(500, 10_000)),
-            idle_timeout: if safety {
-                self.sometimes(4, |maker| maker.millis(1_000, 30_000))
-            } else {
-                Some(Span::default())
-            },
+            idle_timeout: if safety { self.sometimes(4, |maker| maker.millis(1_000, 30_000)) } else { None },
             session_timeout: if safety { self.sometimes(4, |maker| maker.millis(100, 20_000)) } else { None },
             join_timeout: self.sometimes(4, |maker| maker.millis(1_000, 5_000)),
             max_tcp_connections: self.sometimes(4, |maker| maker.chance.between(1, 8) as u32),
