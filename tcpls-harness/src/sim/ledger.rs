@@ -135,3 +135,24 @@ impl SealKey for WatchedKey {
         self.key.confidentiality_limit()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::null::NullHandshake;
+    use super::*;
+
+    #[test]
+    fn a_nonce_that_comes_twice_is_found() {
+        let ledger = Ledger::default();
+        let mut tls = ledger.watch(Box::new(NullHandshake::lenient(tcpls_core::Side::Client)));
+        tls.handle_record(&mut [22]).unwrap();
+        let mut agreed = tls.finish().unwrap();
+        let next = agreed.schedule.next_seal().unwrap();
+        for (key, nonce) in [(&agreed.seal.1.key, 1), (&agreed.seal.1.key, 2), (&next.key, 1)] {
+            key.seal([nonce; 12], &[], &mut []);
+        }
+        assert_eq!(ledger.take_repeated(), [""; 0]);
+        next.key.seal([1; 12], &[], &mut []);
+        assert_eq!(ledger.take_repeated().len(), 1);
+    }
+}

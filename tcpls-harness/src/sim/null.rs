@@ -251,3 +251,47 @@ impl KeySchedule for NullSchedule {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_agree_on_keys_and_a_flipped_bit_does_not_open() {
+        let mut client = NullHandshake::new(Side::Client, [1; 32]);
+        let mut server = NullHandshake::new(Side::Server, [0; 32]);
+        let mut flight = Vec::new();
+        client.write(&mut flight);
+        server.handle_record(&mut flight).unwrap();
+        flight.clear();
+        server.write(&mut flight);
+        client.handle_record(&mut flight).unwrap();
+        flight.clear();
+        client.write(&mut flight);
+        server.handle_record(&mut flight).unwrap();
+        let (client, server) = (Box::new(client).finish().unwrap(), Box::new(server).finish().unwrap());
+        let mut record = b"content".to_vec();
+        let tag = client.seal.1.key.seal([5; 12], b"header", &mut record);
+        record.extend_from_slice(&tag);
+        assert_eq!(server.open.1.key.open([5; 12], b"header", &mut record.clone()), Ok(()));
+        assert_eq!(server.open.1.key.open([6; 12], b"header", &mut record.clone()), Err(OpenError));
+        for bit in 0..record.len() * 8 {
+            let mut broken = record.clone();
+            broken[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(server.open.1.key.open([5; 12], b"header", &mut broken), Err(OpenError), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_handshake_that_was_tampered_with_fails() {
+        let mut client = NullHandshake::new(Side::Client, [1; 32]);
+        let mut server = NullHandshake::new(Side::Server, [0; 32]);
+        let mut flight = Vec::new();
+        client.write(&mut flight);
+        flight[20] ^= 1;
+        server.handle_record(&mut flight).unwrap();
+        flight.clear();
+        server.write(&mut flight);
+        assert!(client.handle_record(&mut flight).is_err());
+    }
+}

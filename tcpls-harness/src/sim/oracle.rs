@@ -117,3 +117,39 @@ impl Oracle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tcpls_core::error::{CloseReason, TcpFault};
+
+    use super::*;
+
+    const TCP: ConnectionId = ConnectionId(3);
+
+    fn complaints(events: &[Event]) -> usize {
+        let mut oracle = Oracle::new(&Config::default());
+        events.iter().for_each(|event| oracle.hear(event));
+        oracle.complaints.len()
+    }
+
+    #[test]
+    fn events_out_of_order_are_found() {
+        let joined = Event::Tcp(TcpEvent::Joined { tcp: TCP });
+        let lost = Event::Tcp(TcpEvent::Lost { tcp: TCP, fault: TcpFault::Reset });
+        let discarded = Event::Tcp(TcpEvent::Discarded { tcp: TCP });
+        let stalled = Event::Tcp(TcpEvent::Stalled { tcp: TCP });
+        let closed = Event::Closed { reason: CloseReason::Stranded };
+        assert_eq!(complaints(&[joined.clone(), stalled.clone(), lost.clone(), discarded.clone(), closed.clone()]), 0);
+        for wrong in [
+            vec![lost.clone(), joined.clone()],
+            vec![joined.clone(), joined.clone()],
+            vec![discarded, lost],
+            vec![stalled.clone()],
+            vec![joined.clone(), stalled.clone(), stalled],
+            vec![closed.clone(), joined],
+            vec![closed.clone(), closed],
+        ] {
+            assert_eq!(complaints(&wrong), 1, "{wrong:?}");
+        }
+    }
+}

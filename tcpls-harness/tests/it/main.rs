@@ -10,4 +10,5 @@ mod openssl;
 mod paths;
 mod plain;
 mod sessions;
+mod sim;
 mod support;

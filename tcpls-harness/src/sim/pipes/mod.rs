@@ -4,6 +4,8 @@
 
 mod flow;
 mod link;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

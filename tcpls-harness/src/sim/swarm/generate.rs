@@ -55,7 +55,7 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
     let transfer: Vec<Transfer> = (0..maker.chance.between(1, 6)).map(|_| maker.transfer()).collect();
     let storm = maker.chance.between(CALM, 15_000);
     let fault = maker.faults(&path, storm);
-    let action = maker.actions(&path, &transfer, storm);
+    let action = maker.all_actions(&path, &transfer, storm);
     let keep = match (mode, maker.chance.below(4)) {
         (Mode::Safety, 0) => Keep::Nothing,
         (_, 1) => Keep::Session,
@@ -190,6 +190,25 @@ impl Maker {
             rate: (kind == FaultKind::Rate).then(|| self.rate()),
             delay: (kind == FaultKind::Delay).then(|| self.millis(0, 600)),
         }
+    }
+
+    /// What applications do; in liveness, they ask for a sign of life on all paths once the storm is over: nothing else tells
+    /// an end that is idle and half open that the other waits for it.
+    fn all_actions(&mut self, paths: &[Path], transfers: &[Transfer], storm: u64) -> Vec<Action> {
+        let mut actions = self.actions(paths, transfers, storm);
+        if self.mode == Mode::Liveness {
+            let ping = |path: &Path| Action {
+                at: Span(Duration::from_millis(storm)),
+                by: End::Client,
+                kind: ActionKind::Ping,
+                path: Some(path.name.clone()),
+                transfer: None,
+                scheduler: None,
+            };
+            actions.extend(paths.iter().map(ping));
+            actions.extend(paths.iter().map(|path| Action { by: End::Server, ..ping(path) }));
+        }
+        actions
     }
 
     fn actions(&mut self, paths: &[Path], transfers: &[Transfer], storm: u64) -> Vec<Action> {

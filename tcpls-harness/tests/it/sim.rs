@@ -1,0 +1,160 @@
+//! The simulator: what is shipped reaches its goals, runs can be repeated, and chance finds nothing.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tcpls_harness::sim::scenario::{FaultKind, Span};
+use tcpls_harness::sim::swarm::{Mode, generate, minimise, swarm};
+use tcpls_harness::sim::{Report, Scenario, Watch, run};
+
+fn directory() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"))
+}
+
+fn shipped() -> Vec<(String, Scenario)> {
+    let mut files: Vec<PathBuf> = [directory(), directory().join("regressions")]
+        .iter()
+        .flat_map(|directory| std::fs::read_dir(directory).into_iter().flatten())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    files.sort();
+    let read = |path: PathBuf| {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        (name, Scenario::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+    };
+    files.into_iter().map(read).collect()
+}
+
+fn scenario(name: &str) -> Scenario {
+    shipped().into_iter().find(|(other, _)| other == name).unwrap().1
+}
+
+fn run_of(name: &str, seed: u64) -> Report {
+    run(&scenario(name), seed, Watch::default())
+}
+
+#[test]
+fn every_scenario_that_is_shipped_reaches_its_goals() {
+    let all = shipped();
+    assert!(all.len() > 12, "they are not where they should be");
+    for (name, scenario) in all {
+        let report = run(&scenario, 1, Watch::default());
+        assert!(report.is_good(), "{name}: {:?} {:?}", report.wrong, report.missed);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
+    let hash = |seed| run_of("reset-alone", seed).trace;
+    assert_eq!(hash(1), hash(1));
+    assert_ne!(hash(1), hash(2));
+    let elsewhere = std::thread::spawn(move || run_of("reset-alone", 1).trace).join().unwrap();
+    assert_eq!(elsewhere, hash(1));
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_trace_is_json_lines_in_the_order_of_time_and_watching_changes_nothing() {
+    let lines = Lines::default();
+    let watch = Watch { trace: Some(Box::new(lines.clone())), blind: false };
+    let watched = run(&scenario("reset-standby"), 3, watch);
+    assert_eq!(watched.trace, run_of("reset-standby", 3).trace);
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let times: Vec<u64> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["t"].as_u64().unwrap())
+        .collect();
+    assert!(times.len() > 1000 && times.is_sorted());
+    let blind = run(&scenario("reset-standby"), 3, Watch { trace: None, blind: true });
+    assert_eq!((blind.ended, blind.trace.as_str()), (watched.ended, ""));
+}
+
+#[test]
+fn a_join_with_data_in_its_first_flight_saves_a_round_trip() {
+    let gap = |name| Duration::from_secs_f64(run_of(name, 1).transfers[0].gap.0);
+    let saved = gap("reset-alone-1rtt").saturating_sub(gap("reset-alone"));
+    assert!((Duration::from_millis(19)..Duration::from_millis(22)).contains(&saved), "{saved:?}");
+}
+
+#[test]
+fn a_goal_that_is_out_of_reach_is_missed() {
+    let mut scenario = scenario("reset-alone");
+    scenario.goals.max_gap = Some(Span(Duration::from_millis(20)));
+    scenario.goals.within = Some(Span(Duration::from_secs(1)));
+    scenario.goals.max_lost = Some(0);
+    let missed = run(&scenario, 1, Watch::default()).missed;
+    assert_eq!(missed.len(), 3, "{missed:?}");
+}
+
+#[test]
+fn bytes_over_time_add_up() {
+    let report = run_of("aggregation", 1);
+    let sum: u64 = report.meter.rows.iter().map(|row| row[0]).sum();
+    assert_eq!(sum, 60_000_064);
+    assert!(report.meter.csv().starts_with("seconds,delivered,a,b\n0.00,"));
+}
+
+#[test]
+fn chance_finds_nothing_wrong() {
+    let tally = swarm(0..750, &[Mode::Safety, Mode::Liveness], 2);
+    assert_eq!(tally.runs, 1500);
+    assert!(tally.failures.is_empty(), "{:?}", tally.failures);
+    assert!(tally.starved < 50, "{} sessions ran out of tokens", tally.starved);
+}
+
+#[test]
+fn scenarios_from_chance_can_be_written_and_read() {
+    for (seed, mode) in (0..100).flat_map(|seed| [(seed, Mode::Safety), (seed, Mode::Liveness)]) {
+        let scenario = generate(seed, mode);
+        assert_eq!(Scenario::parse(&scenario.print()).as_ref(), Ok(&scenario));
+    }
+}
+
+#[test]
+fn a_scenario_that_fails_is_made_as_small_as_it_gets() {
+    // Nobody survives a session timeout of nothing.
+    let mut failing = (0..).map(|seed| generate(seed, Mode::Liveness)).find(|scenario| {
+        scenario.fault.len() > 4
+            && scenario.fault.iter().any(|fault| fault.kind == FaultKind::Down)
+            && scenario.path.len() == 1
+    });
+    let failing = failing.as_mut().unwrap();
+    failing.client.session_timeout = Some(Span(Duration::ZERO));
+    let small = minimise(failing, 1);
+    assert_eq!((small.fault.len(), small.path.len(), small.action.len()), (1, 1, 0), "{}", small.print());
+    assert!(small.transfer.len() <= 1);
+}
+
+#[test]
+fn scenario_files_that_make_no_sense_are_refused_with_the_reason() {
+    let head = "title = \"t\"\n[[path]]\nname = \"a\"\n";
+    for (text, reason) in [
+        ("title = \"t\"\npath = []\n", "needs a path"),
+        (&format!("{head}speed = 3\n"), "unknown field"),
+        (&format!("{head}[[path]]\nname = \"a\"\n"), "two paths"),
+        (&format!("{head}[[fault]]\nat = \"1s\"\nkind = \"reset\"\npath = \"b\"\n"), "no path is called"),
+        (&format!("{head}[[fault]]\nat = \"1s\"\nkind = \"reset\"\n"), "needs \"path\""),
+        (&format!("{head}[[fault]]\nat = \"2s\"\nuntil = \"1s\"\nkind = \"down\"\npath = \"a\"\n"), "before it begins"),
+        (&format!("{head}[[action]]\nat = \"1s\"\nby = \"server\"\nkind = \"join\"\npath = \"a\"\n"), "only clients"),
+        (&format!("{head}[[action]]\nat = \"1s\"\nkind = \"attach\"\npath = \"a\"\ntransfer = 0\n"), "not there"),
+    ] {
+        let error = Scenario::parse(text).unwrap_err();
+        assert!(error.contains(reason), "{error}");
+    }
+}
