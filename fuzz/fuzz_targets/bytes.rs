@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use tcpls_core::{
-    Config, Connection, ConnectionId, Endpoint, EndpointConfig, ErrorCode, Incoming, Seed, State, StreamId, TcpEnd,
-    Time,
+    Config, Connection, ConnectionId, Endpoint, EndpointConfig, ErrorCode, Incoming, Seed, Side, State, StreamId,
+    TcpEnd, Time,
 };
 use tcpls_fuzz::{NullHandshake, record};
 
@@ -33,10 +33,10 @@ fuzz_target!(|input: &[u8]| {
     let Some((&first, mut input)) = input.split_first() else { return };
     let config = Arc::new(Config { overhead_budget: 2000, ..Config::default() });
     let mut now = Time::from_millis(1);
-    let tls = Box::new(NullHandshake::default());
     let mut conn = if first & 1 == 0 {
-        Connection::client(now, config, tls, Seed([3; 32]))
+        Connection::client(now, config, Box::new(NullHandshake::lenient(Side::Client)), Seed([3; 32]))
     } else {
+        let tls = Box::new(NullHandshake::lenient(Side::Server));
         Connection::server(now, config, tls, new_session(), Seed([3; 32]))
     };
     conn.handle_bytes(now, ConnectionId::FIRST, &mut BytesMut::from(&[22, 3, 3, 0, 1, 0][..]));

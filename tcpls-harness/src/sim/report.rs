@@ -141,9 +141,8 @@ impl Report {
             transfers: book.transfers.iter().map(transfer_report).collect(),
             closed: drivers.map(reason),
             tcp: drivers.map(|driver| driver.map(tcp_reports).unwrap_or_default()),
-            starved: drivers[0].is_some_and(|driver| {
-                driver.conn.close_reason() == Some(&CloseReason::Stranded) && driver.conn.tokens() == 0
-            }),
+            starved: drivers[0].is_some_and(|driver| driver.conn.tokens() == 0)
+                && drivers.iter().flatten().any(|driver| driver.conn.close_reason() == Some(&CloseReason::Stranded)),
             trace,
             wrong,
             missed: Vec::new(),

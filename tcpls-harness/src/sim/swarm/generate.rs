@@ -62,7 +62,7 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
         _ => Keep::Paths,
     };
     let (client, server) = (maker.settings(), maker.settings());
-    let limit = bound(&path, &transfer, storm);
+    let limit = bound(&path, &transfer, [&client, &server], storm);
     Scenario {
         title: format!("{mode:?} {seed}"),
         crypto: if maker.chance.one_in(64) { Crypto::Tls } else { Crypto::Null },
@@ -80,13 +80,18 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
 }
 
 /// Until when all must be delivered: TCP takes as long as an outage lasted to notice its end, sessions wait for timeouts, and
-/// the slowest path may carry everything, several times.
-fn bound(paths: &[Path], transfers: &[Transfer], storm: u64) -> Duration {
+/// the slowest path may carry everything, several times, in windows of the smallest size.
+fn bound(paths: &[Path], transfers: &[Transfer], settings: [&Settings; 2], storm: u64) -> Duration {
     let bytes: u64 = transfers.iter().map(|transfer| transfer.send.0 + transfer.receive.0).sum();
     let rates = paths.iter().flat_map(|path| [path.rate, path.up_rate]).flatten().map(|rate| rate.0);
     let pace = transfers.iter().flat_map(|transfer| [transfer.read_rate, transfer.write_rate]).flatten().map(|r| r.0);
     let slowest = rates.chain(pace).min().unwrap_or(u64::MAX).max(1);
-    Duration::from_millis(3 * storm) + Duration::from_secs(120 + bytes * 8 / slowest)
+    let limits = |s: &&Settings| [s.send_buffer, s.session_window, s.stream_window];
+    let window = settings.iter().flat_map(limits).flatten().map(|size| size.0).min().unwrap_or(u64::MAX);
+    let round_trip = paths.iter().map(|path| (path.delay.0 + path.jitter.0) * 2).max().unwrap_or_default();
+    let round_trips = u32::try_from(bytes / window.max(1)).unwrap_or(u32::MAX).saturating_mul(2);
+    let carrying = Duration::from_secs(120 + bytes * 8 / slowest) + round_trip.saturating_mul(round_trips);
+    Duration::from_millis(3 * storm) + carrying
 }
 
 struct Maker {
