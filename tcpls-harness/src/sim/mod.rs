@@ -8,6 +8,7 @@
 //! | `world` | one run: the loop, the timeline |
 //! | `net` | sockets on paths, as both transports give them |
 //! | `pipes` | the fast transport: byte pipes over links |
+//! | `packets` | the faithful transport: smoltcp over links that lose and reorder packets |
 //! | `client`, `server` | the hosts; `driver` is what both do with a session |
 //! | `transfer` | the applications, which know what must be delivered |
 //! | `oracle`, `report` | what must hold at any moment; what came of a run |
@@ -23,6 +24,7 @@ mod ledger;
 mod net;
 pub mod null;
 mod oracle;
+mod packets;
 mod pipes;
 pub mod report;
 pub mod scenario;

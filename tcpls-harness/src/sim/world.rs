@@ -12,9 +12,10 @@ use super::client::Client;
 use super::driver::{Driver, Env, scheduler};
 use super::ledger::Ledger;
 use super::net::Network;
+use super::packets::Packets;
 use super::pipes::Pipes;
 use super::report::{Meter, Report};
-use super::scenario::{Action, ActionKind, Fault, FaultKind, Scenario, Scheduler};
+use super::scenario::{Action, ActionKind, Fault, FaultKind, Scenario, Scheduler, Transport};
 use super::server::Server;
 use super::tls;
 use super::trace::{Note, Trace};
@@ -77,7 +78,10 @@ impl<'a> World<'a> {
             scenario,
             seed,
             now: Time::ZERO,
-            net: Box::new(Pipes::new(&scenario.path, seed)),
+            net: match scenario.transport {
+                Transport::Pipes => Box::new(Pipes::new(&scenario.path, seed)),
+                Transport::Packets => Box::new(Packets::new(&scenario.path, seed)),
+            },
             client: Client::new(scenario, client, Chance::new(seed, Purpose::Client)),
             server: Server::new(scenario, server, Chance::new(seed, Purpose::Server)),
             timeline,

@@ -529,6 +529,7 @@ impl Network for Pipes {
             FaultKind::ResetClient => self.cut_all(path, [true, false], TcpEnd::Reset),
             FaultKind::ResetServer => self.cut_all(path, [false, true], TcpEnd::Reset),
             FaultKind::Fin => self.cut_all(path, [true; 2], TcpEnd::Fin),
+            FaultKind::Forget => self.cut_all(path, [false; 2], TcpEnd::Reset),
             FaultKind::BlackHole => ways.iter().for_each(|way| self.darken(now, path, *way, !over)),
             FaultKind::Down => {
                 self.paths[path].refuses = !over;

@@ -13,6 +13,10 @@ fn path() -> Path {
         delay: Span(10 * MS),
         jitter: Span::default(),
         queue: Some(Size(20_000)),
+        loss: 0.0,
+        burst: None,
+        reorder: 0.0,
+        mtu: 1500,
         role: Role::Active,
     }
 }

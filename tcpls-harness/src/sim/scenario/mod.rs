@@ -19,6 +19,9 @@ pub struct Scenario {
     /// Real TLS, or none at all.
     #[serde(default)]
     pub crypto: Crypto,
+    /// What TCP is.
+    #[serde(default)]
+    pub transport: Transport,
     /// What the client does by itself about lost paths.
     #[serde(default)]
     pub keep: Keep,
@@ -63,6 +66,17 @@ pub enum Crypto {
     Tls,
     /// A checksum instead: fast.
     Null,
+}
+
+/// What TCP connections are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// Byte pipes: fast.
+    #[default]
+    Pipes,
+    /// Real TCP in packets.
+    Packets,
 }
 
 /// What the client does by itself about lost paths: see `net::Keep`.
@@ -157,9 +171,49 @@ pub struct Path {
     /// Bytes that wait for a link; 50 ms at its rate if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<Size>,
+    /// The probability that a packet is lost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub loss: f64,
+    /// Losses in bursts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<Burst>,
+    /// The probability that a packet is overtaken by others.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reorder: f64,
+    /// The longest packet, in bytes.
+    #[serde(default = "default_mtu", skip_serializing_if = "is_default_mtu")]
+    pub mtu: u16,
     /// What the client uses it for.
     #[serde(default)]
     pub role: Role,
+}
+
+/// A link that is good or bad by turns (Gilbert and Elliott): probabilities, for each packet.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Burst {
+    /// That a good link becomes bad.
+    pub begin: f64,
+    /// That a bad link becomes good.
+    pub end: f64,
+    /// That a bad link loses the packet.
+    pub loss: f64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(probability: &f64) -> bool {
+    *probability == 0.0
+}
+
+const DEFAULT_MTU: u16 = 1500;
+
+fn default_mtu() -> u16 {
+    DEFAULT_MTU
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_default_mtu(mtu: &u16) -> bool {
+    *mtu == DEFAULT_MTU
 }
 
 /// What the client uses a path for.
@@ -272,6 +326,9 @@ pub enum FaultKind {
     ResetServer,
     /// Something on the path closes its TCP connections: both ends see a FIN.
     Fin,
+    /// Something on the path forgets its TCP connections: nothing of them gets through any more, and nobody is told. New
+    /// ones do.
+    Forget,
     /// Nothing gets through, and nobody is told.
     BlackHole,
     /// TCP connections are reset and new ones refused.
@@ -432,6 +489,13 @@ impl Scenario {
             return Err("a scenario needs a path".to_owned());
         }
         for (number, path) in self.path.iter().enumerate() {
+            let packets = path.loss > 0.0 || path.reorder > 0.0 || path.burst.is_some() || path.mtu != DEFAULT_MTU;
+            if packets && self.transport == Transport::Pipes {
+                return Err(format!("path {:?}: only packets are lost or reordered, or have a length", path.name));
+            }
+            if !(576..=9000).contains(&path.mtu) {
+                return Err(format!("path {:?}: mtu must be between 576 and 9000", path.name));
+            }
             if self.path_number(&path.name) != Some(number) {
                 return Err(format!("two paths are called {:?}", path.name));
             }
@@ -443,6 +507,9 @@ impl Scenario {
     fn check_fault(&self, fault: &Fault) -> Result<(), String> {
         let kind = fault.kind;
         let clog = kind == FaultKind::Clog;
+        if kind == FaultKind::Shred && self.transport == Transport::Packets {
+            return Err("fault Shred is for pipes: packets are what they are".to_owned());
+        }
         let fields = [
             ("path", fault.path.is_some(), !clog),
             ("tcp", fault.tcp.is_some(), clog),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::chance::{Chance, Purpose};
 use super::super::scenario::{
     Action, ActionKind, Crypto, Direction, End, Fault, FaultKind, Goals, Keep, Path, Rate, Role, Scenario, Scheduler,
-    Settings, Size, Span, Transfer,
+    Settings, Size, Span, Transfer, Transport,
 };
 
 /// What is demanded of a run.
@@ -23,7 +23,8 @@ const CALM: u64 = 2_000;
 
 const SCHEDULERS: [Scheduler; 5] =
     [Scheduler::Aggregate, Scheduler::LowestRtt, Scheduler::RoundRobin, Scheduler::Redundant, Scheduler::ActiveStandby];
-const FAULTS: [FaultKind; 11] = [
+const FAULTS: [FaultKind; 12] = [
+    FaultKind::Forget,
     FaultKind::Reset,
     FaultKind::ResetClient,
     FaultKind::ResetServer,
@@ -66,6 +67,7 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
     Scenario {
         title: format!("{mode:?} {seed}"),
         crypto: if maker.chance.one_in(64) { Crypto::Tls } else { Crypto::Null },
+        transport: Transport::Pipes,
         keep,
         at_least: Span::default(),
         limit: Span(limit),
@@ -133,6 +135,10 @@ impl Maker {
             delay: self.millis(0, 1 << order),
             jitter: self.sometimes(4, |maker| maker.millis(0, 40)).unwrap_or_default(),
             queue: self.sometimes(4, |maker| Size(2_000 + maker.any_size(20))),
+            loss: 0.0,
+            burst: None,
+            reorder: 0.0,
+            mtu: 1500,
             role: if number == 0 {
                 Role::Active
             } else {

@@ -1,0 +1,451 @@
+//! The slow and faithful transport: real TCP, by smoltcp, in packets over links that delay, drop and reorder them. Each end of
+//! each path has a stack of its own; what lies between them decides what becomes of a packet.
+
+mod link;
+mod stack;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use bytes::BytesMut;
+use smoltcp::iface::SocketHandle;
+use smoltcp::socket::tcp::State;
+use smoltcp::wire::{Ipv4Packet, TcpPacket};
+use tcpls_core::connection::TcpInfo;
+use tcpls_core::{Side, TcpEnd, Time};
+
+use self::link::Link;
+use self::stack::Stack;
+use self::watch::{Segment, Watch};
+use super::agenda::Agenda;
+use super::chance::{Chance, Purpose};
+use super::net::{Network, Opening, SocketId, addresses};
+use super::scenario::{Direction, Fault, FaultKind, Path};
+
+const UP: usize = 0;
+const DOWN: usize = 1;
+/// TCP connections that may be opened to a server at the same moment.
+const BACKLOG: usize = 8;
+/// Where clients connect from: this port and those behind it, a new one for each TCP connection.
+const FIRST_PORT: u16 = 20_000;
+/// Bytes of headers in a packet.
+const HEADERS: usize = 40;
+/// Unsent bytes that fit, until somebody says otherwise.
+const UNSENT_LIMIT: usize = 256 << 10;
+
+/// See the module's description.
+pub(crate) struct Packets {
+    agenda: Agenda<Arrival>,
+    paths: Vec<Wan>,
+    /// By number of the socket.
+    tcps: BTreeMap<u64, Tcp>,
+    opened: u64,
+    backlog: VecDeque<(SocketId, usize)>,
+    ready: [bool; 2],
+    chance: Chance,
+}
+
+/// A path: the stacks at its ends, the client's first, and the links between them.
+struct Wan {
+    ends: [Stack; 2],
+    links: [Link; 2],
+    usual: [(Option<u64>, std::time::Duration); 2],
+    listening: Vec<SocketHandle>,
+    port: u16,
+    segment: usize,
+}
+
+/// A packet that arrives.
+struct Arrival {
+    path: usize,
+    way: usize,
+    packet: Vec<u8>,
+}
+
+/// One TCP connection.
+struct Tcp {
+    path: usize,
+    opening: Opening,
+    ends: [End; 2],
+    /// Nothing gets through, by direction.
+    clogged: [bool; 2],
+}
+
+/// One end of it.
+struct End {
+    handle: Option<SocketHandle>,
+    watch: Watch,
+    /// Written, and not in the stack's buffer yet.
+    waiting: BytesMut,
+    written: u64,
+    limit: usize,
+    closing: bool,
+    /// Something on the path ended it.
+    killed: Option<TcpEnd>,
+}
+
+fn index(side: Side) -> usize {
+    match side {
+        Side::Client => UP,
+        Side::Server => DOWN,
+    }
+}
+
+impl Packets {
+    pub(crate) fn new(paths: &[Path], seed: u64) -> Self {
+        let mut chance = Chance::new(seed, Purpose::Network);
+        let wans = paths.iter().enumerate().map(|(number, path)| Wan::new(number, path, &mut chance)).collect();
+        Self {
+            agenda: Agenda::default(),
+            paths: wans,
+            tcps: BTreeMap::new(),
+            opened: 0,
+            backlog: VecDeque::new(),
+            ready: [false; 2],
+            chance,
+        }
+    }
+
+    /// Lets a stack do what there is to do, and sends its packets on their way. What it hears may make room for more.
+    fn poll(&mut self, now: Time, path: usize, end: usize) {
+        self.feed(path, end);
+        loop {
+            let Wan { ends, links, .. } = &mut self.paths[path];
+            (ends[end].wire.room, ends[end].wire.held_back) = (links[end].room(now), false);
+            ends[end].poll(now);
+            for packet in std::mem::take(&mut self.paths[path].ends[end].wire.goes) {
+                self.carry(now, path, end, packet);
+            }
+            if !self.feed(path, end) {
+                break;
+            }
+        }
+        let Wan { ends, links, .. } = &mut self.paths[path];
+        if ends[end].wire.held_back {
+            ends[end].wake = Some(links[end].has_room_at());
+        }
+        self.look(path, end);
+    }
+
+    /// Moves what was written into the stack's buffers, as far as the congestion windows have room; whether anything was.
+    fn feed(&mut self, path: usize, end: usize) -> bool {
+        let mut fed = false;
+        for tcp in self.tcps.values_mut().filter(|tcp| tcp.path == path) {
+            let entry = &mut tcp.ends[end];
+            let Some(handle) = entry.handle else { continue };
+            let socket = self.paths[path].ends[end].socket(handle);
+            let room = entry.watch.window().saturating_sub(socket.send_queue()).min(entry.waiting.len());
+            if socket.may_send() && room > 0 {
+                let taken = socket.send_slice(&entry.waiting[..room]).unwrap_or(0);
+                _ = entry.waiting.split_to(taken);
+                fed |= taken > 0;
+            }
+            if entry.closing && entry.waiting.is_empty() && socket.may_send() {
+                socket.close();
+                fed = true;
+            }
+        }
+        fed
+    }
+
+    /// A packet leaves end `way` of a path.
+    fn carry(&mut self, now: Time, path: usize, way: usize, packet: Vec<u8>) {
+        let Some(segment) = Segment::parse(&packet) else { return };
+        let port = if way == UP { segment.ports.0 } else { segment.ports.1 };
+        let known = self.tcps.get_mut(&u64::from(port.wrapping_sub(FIRST_PORT))).filter(|tcp| tcp.path == path);
+        if let Some(tcp) = known {
+            tcp.ends[way].watch.note_sent(now, segment);
+            if tcp.clogged[way] {
+                return;
+            }
+        }
+        if let Some(at) = self.paths[path].links[way].send(now, packet.len(), &mut self.chance) {
+            let packet = self.corrupt(path, way, packet);
+            self.agenda.enter(at, Arrival { path, way, packet });
+        }
+    }
+
+    /// Flips a bit of the payload, if that is wanted; whoever does it corrects TCP's checksum.
+    fn corrupt(&mut self, path: usize, way: usize, mut packet: Vec<u8>) -> Vec<u8> {
+        let link = &mut self.paths[path].links[way];
+        let Ok(mut ip) = Ipv4Packet::new_checked(&mut packet[..]) else { return packet };
+        let (from, to) = (ip.src_addr(), ip.dst_addr());
+        let Ok(mut tcp) = TcpPacket::new_checked(ip.payload_mut()) else { return packet };
+        let len = tcp.payload_mut().len() as u64;
+        if link.corrupts > 0 && len > 0 {
+            link.corrupts -= 1;
+            let at = self.chance.below(len) as usize;
+            tcp.payload_mut()[at] ^= 1 << self.chance.below(8);
+            tcp.fill_checksum(&from.into(), &to.into());
+        }
+        packet
+    }
+
+    fn arrive(&mut self, now: Time, arrival: Arrival) {
+        let Arrival { path, way, packet } = arrival;
+        let end = 1 - way;
+        if let Some(segment) = Segment::parse(&packet) {
+            let port = if way == UP { segment.ports.0 } else { segment.ports.1 };
+            let known = self.tcps.get_mut(&u64::from(port.wrapping_sub(FIRST_PORT)));
+            known.into_iter().for_each(|tcp| tcp.ends[end].watch.note_heard(now, segment));
+        }
+        self.paths[path].ends[end].wire.came.push_back(packet);
+        self.poll(now, path, end);
+    }
+
+    /// What became of sockets; both ends may have something to look at after any packet.
+    fn look(&mut self, path: usize, end: usize) {
+        self.ready[end] = true;
+        if end == DOWN {
+            return self.look_at_listeners(path);
+        }
+        let client = &mut self.paths[path].ends[UP];
+        for tcp in self.tcps.values_mut().filter(|tcp| tcp.path == path && tcp.opening == Opening::Waiting) {
+            match tcp.ends[UP].handle.map(|handle| client.socket(handle).state()) {
+                Some(State::SynSent | State::SynReceived) => {}
+                Some(State::Closed) | None => tcp.opening = Opening::Failed,
+                Some(_) => tcp.opening = Opening::Connected,
+            }
+        }
+    }
+
+    /// A listening socket that somebody has connected to becomes that TCP connection's, and another takes its place.
+    fn look_at_listeners(&mut self, path: usize) {
+        let wan = &mut self.paths[path];
+        for at in 0..wan.listening.len() {
+            let handle = wan.listening[at];
+            let socket = wan.ends[DOWN].socket(handle);
+            let Some(remote) = socket.remote_endpoint().filter(|_| socket.state() == State::Established) else {
+                continue;
+            };
+            wan.listening[at] = wan.ends[DOWN].listen(wan.port);
+            let number = u64::from(remote.port.wrapping_sub(FIRST_PORT));
+            if let Some(tcp) = self.tcps.get_mut(&number) {
+                tcp.ends[DOWN].handle = Some(handle);
+                self.backlog.push_back((SocketId(number), path));
+            }
+        }
+    }
+
+    /// The ends of a TCP connection in `hear` learn that it is over; the others hear nothing, and nobody hears anything of
+    /// what is on its way.
+    fn cut(&mut self, number: u64, hear: [bool; 2], how: TcpEnd) {
+        let Some(tcp) = self.tcps.get_mut(&number) else { return };
+        tcp.clogged = [true; 2];
+        for end in [UP, DOWN] {
+            if hear[end] {
+                tcp.ends[end].killed.get_or_insert(how);
+                if let Some(handle) = tcp.ends[end].handle.take() {
+                    self.paths[tcp.path].ends[end].sockets.remove(handle);
+                }
+                self.ready[end] = true;
+            }
+        }
+        if hear[UP] && tcp.opening == Opening::Waiting {
+            tcp.opening = Opening::Failed;
+        }
+    }
+
+    fn cut_all(&mut self, path: usize, hear: [bool; 2], how: TcpEnd) {
+        let numbers: Vec<u64> =
+            self.tcps.iter().filter(|(_, tcp)| tcp.path == path).map(|(number, _)| *number).collect();
+        numbers.into_iter().for_each(|number| self.cut(number, hear, how));
+    }
+
+    fn end_of(&mut self, side: Side, socket: SocketId) -> Option<(usize, &mut End)> {
+        let tcp = self.tcps.get_mut(&socket.0)?;
+        Some((tcp.path, &mut tcp.ends[index(side)]))
+    }
+}
+
+impl Wan {
+    fn new(number: usize, path: &Path, chance: &mut Chance) -> Self {
+        let at = addresses(number);
+        let mtu = path.mtu as usize;
+        let client = at.local.expect("paths of a run have both addresses");
+        let ends = [client, at.remote].map(|address| Stack::new(address, mtu, chance.below(u64::MAX)));
+        let links = [Link::new(path, path.up_rate.or(path.rate)), Link::new(path, path.rate)];
+        let usual = [0, 1].map(|way: usize| (links[way].rate, links[way].delay));
+        let mut wan =
+            Self { ends, links, usual, listening: Vec::new(), port: at.remote.port(), segment: mtu - HEADERS };
+        wan.listen();
+        wan
+    }
+
+    fn listen(&mut self) {
+        self.listening = (0..BACKLOG).map(|_| self.ends[DOWN].listen(self.port)).collect();
+    }
+}
+
+impl Network for Packets {
+    fn next(&self) -> Option<Time> {
+        let stacks = self.paths.iter().flat_map(|wan| &wan.ends).filter_map(|stack| stack.wake);
+        stacks.chain(self.agenda.next()).min()
+    }
+
+    fn advance(&mut self, now: Time) {
+        while let Some(arrival) = self.agenda.pop_due(now) {
+            self.arrive(now, arrival);
+        }
+        for (path, end) in (0..self.paths.len()).flat_map(|path| [(path, UP), (path, DOWN)]) {
+            if self.paths[path].ends[end].wake.is_some_and(|at| at <= now) {
+                self.poll(now, path, end);
+            }
+        }
+    }
+
+    fn take_ready(&mut self, side: Side) -> bool {
+        std::mem::take(&mut self.ready[index(side)])
+    }
+
+    fn connect(&mut self, now: Time, path: usize) -> SocketId {
+        let number = self.opened;
+        self.opened += 1;
+        let at = addresses(path);
+        let port = FIRST_PORT.wrapping_add(number as u16);
+        let local = SocketAddr::new(at.local.expect("paths of a run have both addresses").ip(), port);
+        let handle = self.paths[path].ends[UP].connect(at.remote, local);
+        let segment = self.paths[path].segment;
+        let end = || End {
+            handle: None,
+            watch: Watch::new(segment),
+            waiting: BytesMut::new(),
+            written: 0,
+            limit: UNSENT_LIMIT,
+            closing: false,
+            killed: None,
+        };
+        let mut ends = [end(), end()];
+        ends[UP].handle = Some(handle);
+        self.tcps.insert(number, Tcp { path, opening: Opening::Waiting, ends, clogged: [false; 2] });
+        self.poll(now, path, UP);
+        SocketId(number)
+    }
+
+    fn opening(&self, socket: SocketId) -> Opening {
+        self.tcps.get(&socket.0).map_or(Opening::Failed, |tcp| tcp.opening)
+    }
+
+    fn accept(&mut self) -> Option<(SocketId, usize)> {
+        self.backlog.pop_front()
+    }
+
+    fn read(&mut self, now: Time, side: Side, socket: SocketId, into: &mut BytesMut) -> usize {
+        let Some((path, End { handle: Some(handle), .. })) = self.end_of(side, socket) else { return 0 };
+        let handle = *handle;
+        let end = index(side);
+        let before = into.len();
+        let stack = self.paths[path].ends[end].socket(handle);
+        while stack.can_recv() {
+            let taken = stack.recv(|bytes| {
+                into.extend_from_slice(bytes);
+                (bytes.len(), ())
+            });
+            if taken.is_err() {
+                break;
+            }
+        }
+        if into.len() > before {
+            // The window may have to be announced.
+            self.poll(now, path, end);
+        }
+        into.len() - before
+    }
+
+    fn end(&self, side: Side, socket: SocketId) -> Option<TcpEnd> {
+        let Some(tcp) = self.tcps.get(&socket.0) else { return Some(TcpEnd::Reset) };
+        let end = &tcp.ends[index(side)];
+        let Some(handle) = end.handle else { return end.killed };
+        let socket = self.paths[tcp.path].ends[index(side)].sockets.get::<smoltcp::socket::tcp::Socket<'_>>(handle);
+        match socket.state() {
+            _ if socket.can_recv() => None,
+            State::Closed => Some(TcpEnd::Reset),
+            State::CloseWait | State::LastAck | State::Closing | State::TimeWait => Some(TcpEnd::Fin),
+            _ => None,
+        }
+    }
+
+    fn is_writable(&self, side: Side, socket: SocketId) -> bool {
+        let Some(tcp) = self.tcps.get(&socket.0) else { return false };
+        let end = &tcp.ends[index(side)];
+        !end.closing && end.written.saturating_sub(end.watch.sent()) < end.limit as u64
+    }
+
+    fn write(&mut self, now: Time, side: Side, socket: SocketId, bytes: &[u8]) {
+        let Some((path, end)) = self.end_of(side, socket) else { return };
+        if end.handle.is_some() && !end.closing && !bytes.is_empty() {
+            end.waiting.extend_from_slice(bytes);
+            end.written += bytes.len() as u64;
+            self.poll(now, path, index(side));
+        }
+    }
+
+    fn set_unsent_limit(&mut self, side: Side, socket: SocketId, bytes: usize) {
+        self.end_of(side, socket).into_iter().for_each(|(_, end)| end.limit = bytes.max(1));
+    }
+
+    fn tcp_info(&mut self, _now: Time, side: Side, socket: SocketId) -> Option<TcpInfo> {
+        self.end_of(side, socket).map(|(_, end)| end.watch.info())
+    }
+
+    fn close(&mut self, now: Time, side: Side, socket: SocketId) {
+        let Some((path, end)) = self.end_of(side, socket) else { return };
+        end.closing = true;
+        self.poll(now, path, index(side));
+    }
+
+    fn reset(&mut self, now: Time, side: Side, socket: SocketId) {
+        let Some((path, end)) = self.end_of(side, socket) else { return };
+        (end.closing, end.killed) = (true, Some(TcpEnd::Reset));
+        end.waiting.clear();
+        let Some(handle) = end.handle.take() else { return };
+        let stack = &mut self.paths[path].ends[index(side)];
+        stack.socket(handle).abort();
+        self.poll(now, path, index(side));
+        self.paths[path].ends[index(side)].sockets.remove(handle);
+    }
+
+    fn fault(&mut self, _now: Time, path: usize, fault: &Fault, over: bool) {
+        let ways: &[usize] = match fault.direction {
+            None => &[UP, DOWN],
+            Some(Direction::Up) => &[UP],
+            Some(Direction::Down) => &[DOWN],
+        };
+        match fault.kind {
+            FaultKind::Reset => self.cut_all(path, [true; 2], TcpEnd::Reset),
+            FaultKind::ResetClient => self.cut_all(path, [true, false], TcpEnd::Reset),
+            FaultKind::ResetServer => self.cut_all(path, [false, true], TcpEnd::Reset),
+            FaultKind::Fin => self.cut_all(path, [true; 2], TcpEnd::Fin),
+            FaultKind::Forget => self.cut_all(path, [false; 2], TcpEnd::Reset),
+            FaultKind::BlackHole => ways.iter().for_each(|way| self.paths[path].links[*way].dark = !over),
+            FaultKind::Down if over => self.paths[path].listen(),
+            FaultKind::Down => {
+                self.cut_all(path, [true; 2], TcpEnd::Reset);
+                for handle in std::mem::take(&mut self.paths[path].listening) {
+                    self.paths[path].ends[DOWN].sockets.remove(handle);
+                }
+            }
+            FaultKind::Clog => {
+                let tcp = fault.tcp.and_then(|number| self.tcps.get_mut(&number));
+                tcp.into_iter().for_each(|tcp| ways.iter().for_each(|way| tcp.clogged[*way] = !over));
+            }
+            FaultKind::Rate | FaultKind::Delay => {
+                for way in ways {
+                    let (rate, delay) = self.paths[path].usual[*way];
+                    let link = &mut self.paths[path].links[*way];
+                    if fault.kind == FaultKind::Rate {
+                        link.rate = fault.rate.filter(|_| !over).map_or(rate, |rate| Some(rate.0.max(1)));
+                    } else {
+                        link.delay = fault.delay.filter(|_| !over).map_or(delay, |delay| delay.0);
+                    }
+                }
+            }
+            FaultKind::Corrupt => ways.iter().for_each(|way| self.paths[path].links[*way].corrupts += 1),
+            // Packets are what they are.
+            FaultKind::Shred => {}
+        }
+    }
+}
