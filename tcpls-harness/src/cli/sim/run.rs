@@ -9,6 +9,7 @@ use super::super::plot::{Curve, Picture};
 use super::super::units::{bits_per_second, rate, size};
 use super::super::{Outcome, report::json};
 use crate::sim::report::{BIN, Meter};
+use crate::sim::scenario::Transport;
 use crate::sim::{Report, Scenario, Watch, run as simulate};
 
 /// What to run, and what to write down.
@@ -20,6 +21,9 @@ pub struct Args {
     /// All that is random follows from this number
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// What TCP is, whatever the file says
+    #[arg(long, value_enum)]
+    transport: Option<TransportArg>,
     /// Write what happens, as JSON lines
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -34,8 +38,21 @@ pub struct Args {
     json: bool,
 }
 
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum TransportArg {
+    /// Byte pipes: fast
+    Pipes,
+    /// Real TCP in packets
+    Packets,
+}
+
 pub(crate) fn run(args: &Args) -> Outcome {
-    let scenario = read(&args.scenario)?;
+    let mut scenario = read(&args.scenario)?;
+    match args.transport {
+        Some(TransportArg::Pipes) => scenario.transport = Transport::Pipes,
+        Some(TransportArg::Packets) => scenario.transport = Transport::Packets,
+        None => {}
+    }
     let trace = args.trace.as_deref().map(create).transpose()?;
     let watch = Watch { trace: trace.map(|file| Box::new(BufWriter::new(file)) as Box<dyn Write>), blind: false };
     let report = simulate(&scenario, args.seed, watch);

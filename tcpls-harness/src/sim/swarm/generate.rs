@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::chance::{Chance, Purpose};
 use super::super::scenario::{
-    Action, ActionKind, Crypto, Direction, End, Fault, FaultKind, Goals, Keep, Path, Rate, Role, Scenario, Scheduler,
-    Settings, Size, Span, Transfer, Transport,
+    Action, ActionKind, Burst, Crypto, Direction, End, Fault, FaultKind, Goals, Keep, Path, Rate, Role, Scenario,
+    Scheduler, Settings, Size, Span, Transfer, Transport,
 };
 
 /// What is demanded of a run.
@@ -51,7 +51,10 @@ const ACTIONS: [ActionKind; 9] = [
 
 /// The scenario of a seed.
 pub fn generate(seed: u64, mode: Mode) -> Scenario {
-    let mut maker = Maker { chance: Chance::new(seed, Purpose::Scenario), mode };
+    let mut maker = Maker { chance: Chance::new(seed, Purpose::Scenario), mode, transport: Transport::Pipes };
+    if maker.chance.one_in(12) {
+        maker.transport = Transport::Packets;
+    }
     let path: Vec<Path> = (0..maker.chance.between(1, 4)).map(|number| maker.path(number)).collect();
     let transfer: Vec<Transfer> = (0..maker.chance.between(1, 6)).map(|_| maker.transfer()).collect();
     let storm = maker.chance.between(CALM, 15_000);
@@ -67,7 +70,7 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
     Scenario {
         title: format!("{mode:?} {seed}"),
         crypto: if maker.chance.one_in(64) { Crypto::Tls } else { Crypto::Null },
-        transport: Transport::Pipes,
+        transport: maker.transport,
         keep,
         at_least: Span::default(),
         limit: Span(limit),
@@ -99,6 +102,7 @@ fn bound(paths: &[Path], transfers: &[Transfer], settings: [&Settings; 2], storm
 struct Maker {
     chance: Chance,
     mode: Mode,
+    transport: Transport,
 }
 
 impl Maker {
@@ -127,7 +131,7 @@ impl Maker {
     }
 
     fn path(&mut self, number: u64) -> Path {
-        let order = self.chance.below(9);
+        let (order, packets) = (self.chance.below(9), self.transport == Transport::Packets);
         Path {
             name: ["a", "b", "c", "d"][number as usize].to_owned(),
             rate: (!self.chance.one_in(6)).then(|| self.rate()),
@@ -135,10 +139,10 @@ impl Maker {
             delay: self.millis(0, 1 << order),
             jitter: self.sometimes(4, |maker| maker.millis(0, 40)).unwrap_or_default(),
             queue: self.sometimes(4, |maker| Size(2_000 + maker.any_size(20))),
-            loss: 0.0,
-            burst: None,
-            reorder: 0.0,
-            mtu: 1500,
+            loss: if packets && self.chance.one_in(3) { self.chance.below(50) as f64 / 1000.0 } else { 0.0 },
+            burst: if packets { self.sometimes(6, |_| Burst { begin: 0.005, end: 0.2, loss: 0.8 }) } else { None },
+            reorder: if packets && self.chance.one_in(3) { self.chance.below(50) as f64 / 1000.0 } else { 0.0 },
+            mtu: if packets && self.chance.one_in(4) { self.chance.between(576, 9000) as u16 } else { 1500 },
             role: if number == 0 {
                 Role::Active
             } else {
@@ -165,7 +169,9 @@ impl Maker {
 
     /// Some kinds of faults, as often as the run has it, until `storm` (milliseconds).
     fn faults(&mut self, paths: &[Path], storm: u64) -> Vec<Fault> {
-        let kinds: Vec<FaultKind> = FAULTS.into_iter().filter(|_| self.chance.one_in(3)).collect();
+        let fits = |kind: &FaultKind| *kind != FaultKind::Shred || self.transport == Transport::Pipes;
+        let kinds: Vec<FaultKind> = FAULTS.into_iter().filter(fits).collect();
+        let kinds: Vec<FaultKind> = kinds.into_iter().filter(|_| self.chance.one_in(3)).collect();
         if kinds.is_empty() {
             return Vec::new();
         }

@@ -1,7 +1,7 @@
 //! Makes a scenario that fails smaller, as long as it fails: fewer faults, actions, transfers and paths, plainer settings,
 //! less data.
 
-use super::super::scenario::{Crypto, Keep, Role, Scenario, Settings, Size, Span};
+use super::super::scenario::{Crypto, Keep, Role, Scenario, Settings, Size, Span, Transport};
 use super::faults_of;
 
 /// Runs that may be spent on one scenario.
@@ -49,12 +49,22 @@ fn candidates(from: &Scenario) -> Vec<Scenario> {
     for_each_setting(&mut add);
     add(&|s| s.keep = Keep::Paths);
     add(&|s| s.crypto = Crypto::Null);
+    add(&|s| {
+        s.transport = Transport::Pipes;
+        for path in &mut s.path {
+            (path.loss, path.burst, path.reorder, path.mtu) = (0.0, None, 0.0, 1500);
+        }
+    });
     for number in 0..from.path.len() {
         add(&|s| s.path[number].role = Role::Active);
         add(&|s| s.path[number].jitter = Span::default());
         add(&|s| s.path[number].queue = None);
         add(&|s| s.path[number].up_rate = None);
         add(&|s| s.path[number].rate = None);
+        add(&|s| s.path[number].loss = 0.0);
+        add(&|s| s.path[number].burst = None);
+        add(&|s| s.path[number].reorder = 0.0);
+        add(&|s| s.path[number].mtu = 1500);
     }
     for number in 0..from.transfer.len() {
         add(&|s| s.transfer[number].send = Size(s.transfer[number].send.0 / 2));
