@@ -69,7 +69,7 @@ impl Command {
             Self::Serve(args) => serve::run(args).await,
             Self::Get(args) => get::run(args).await,
             Self::Perf(perf) => perf::run(perf).await,
-            Self::Sim(sim) => sim::run(sim),
+            Self::Sim(sim) => sim::run(sim).await,
         }
     }
 }

@@ -13,6 +13,7 @@
 //! | `transfer` | the applications, which know what must be delivered |
 //! | `oracle`, `report` | what must hold at any moment; what came of a run |
 //! | `swarm` | scenarios from chance, and how a failing one is made small |
+//! | `real` | the same scenario over real sockets |
 //! | `agenda`, `chance`, `trace` | order in time, randomness, a record of what happened |
 //! | `tls`, `null`, `ledger` | rustls without chance; no crypto at all; no nonce twice |
 
@@ -26,6 +27,7 @@ pub mod null;
 mod oracle;
 mod packets;
 mod pipes;
+mod real;
 pub mod report;
 pub mod scenario;
 mod server;
@@ -35,6 +37,7 @@ mod trace;
 mod transfer;
 mod world;
 
+pub use self::real::{RealTransfer, run_real};
 pub use self::report::Report;
 pub use self::scenario::Scenario;
 pub use self::world::{Watch, run};

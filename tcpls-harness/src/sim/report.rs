@@ -8,7 +8,7 @@ use tcpls_core::error::CloseReason;
 
 use super::driver::Driver;
 use super::scenario::{Goals, Path, Scenario};
-use super::transfer::{Book, StreamEnd, Transfer};
+use super::transfer::{Book, Transfer};
 
 /// The width of a column of [`Meter`].
 pub const BIN: Duration = Duration::from_millis(50);
@@ -186,19 +186,9 @@ fn transfer_report(transfer: &Transfer) -> TransferReport {
         started: transfer.started.map(seconds),
         ended: halves.iter().filter_map(|half| half.last).max().map(seconds),
         read: [halves[0].read, halves[1].read],
-        ends: [0, 1].map(|half| halves[half].end.map(end_name)),
+        ends: [0, 1].map(|half| halves[half].end.map(|end| end.name().to_owned())),
         gap: (gap.0.as_secs_f64(), seconds(gap.1)),
     }
-}
-
-fn end_name(end: StreamEnd) -> String {
-    match end {
-        StreamEnd::Whole => "whole",
-        StreamEnd::Reset => "reset",
-        StreamEnd::Stopped => "stopped",
-        StreamEnd::Truncated => "truncated",
-    }
-    .to_owned()
 }
 
 fn tcp_reports(driver: &Driver) -> Vec<TcpReport> {

@@ -43,12 +43,41 @@ pub(crate) struct Transfer {
     pub(crate) halves: [Half; 2],
 }
 
+/// What is written in one direction of a transfer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pattern {
+    key: u64,
+    pub(crate) total: u64,
+}
+
+impl Pattern {
+    /// What the opener writes in transfer number `number`, or (`back`) the other end.
+    pub(crate) fn new(plan: &scenario::Transfer, number: usize, back: bool) -> Self {
+        let key = ((number as u64) << 1 | u64::from(back)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        Self { key, total: if back { plan.receive.0 } else { plan.send.0 } }
+    }
+
+    /// Bytes at `offset`, at most `len`.
+    pub(crate) fn content(&self, offset: u64, len: u64) -> Bytes {
+        let len = len.min(self.total - offset);
+        let (first, last) = (offset / 8, (offset + len).div_ceil(8));
+        let mut bytes = Vec::with_capacity(((last - first) * 8) as usize);
+        (first..last).for_each(|word| bytes.extend_from_slice(&scramble(self.key.wrapping_add(word)).to_le_bytes()));
+        let skip = (offset - first * 8) as usize;
+        Bytes::from(bytes).slice(skip..skip + len as usize)
+    }
+
+    /// Whether these are the bytes at `offset`.
+    pub(crate) fn fits(&self, offset: u64, bytes: &Bytes) -> bool {
+        offset + bytes.len() as u64 <= self.total && self.content(offset, bytes.len() as u64) == bytes
+    }
+}
+
 /// One direction of a stream.
 #[derive(Debug)]
 pub(crate) struct Half {
     writer: Side,
-    key: u64,
-    pub(crate) total: u64,
+    pattern: Pattern,
     pub(crate) written: u64,
     writing: Writing,
     writable: bool,
@@ -56,7 +85,7 @@ pub(crate) struct Half {
     pub(crate) read: u64,
     readable: bool,
     read_pace: Throttle,
-    pub(crate) end: Option<StreamEnd>,
+    pub(crate) end: Option<TransferEnd>,
     pub(crate) first: Option<Time>,
     pub(crate) last: Option<Time>,
     /// The longest time between two reads that gave something, and when it began.
@@ -74,13 +103,27 @@ enum Writing {
     GivenUp,
 }
 
-/// How a stream ended for its reader.
+/// How a direction of a transfer ended for its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StreamEnd {
+pub(crate) enum TransferEnd {
     Whole,
     Reset,
     Stopped,
     Truncated,
+    /// Over real sockets: the bytes or the end were wrong.
+    Wrong,
+}
+
+impl TransferEnd {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Reset => "reset",
+            Self::Stopped => "stopped",
+            Self::Truncated => "truncated",
+            Self::Wrong => "wrong",
+        }
+    }
 }
 
 /// So many bytes in a time.
@@ -118,11 +161,10 @@ impl Throttle {
 }
 
 impl Half {
-    fn new(plan: &scenario::Transfer, number: usize, writer: Side, total: u64, writing: Writing) -> Self {
+    fn new(plan: &scenario::Transfer, writer: Side, pattern: Pattern, writing: Writing) -> Self {
         Self {
             writer,
-            key: ((number as u64) << 1 | u64::from(writing == Writing::Writing)).wrapping_mul(0xd6e8_feb8_6659_fd93),
-            total,
+            pattern,
             written: 0,
             writing,
             writable: true,
@@ -140,16 +182,6 @@ impl Half {
     /// Whether nothing more will come of it.
     fn is_over(&self) -> bool {
         self.end.is_some()
-    }
-
-    /// Bytes at `offset`, at most `len`.
-    fn content(&self, offset: u64, len: u64) -> Bytes {
-        let len = len.min(self.total - offset);
-        let (first, last) = (offset / 8, (offset + len).div_ceil(8));
-        let mut bytes = Vec::with_capacity(((last - first) * 8) as usize);
-        (first..last).for_each(|word| bytes.extend_from_slice(&scramble(self.key.wrapping_add(word)).to_le_bytes()));
-        let skip = (offset - first * 8) as usize;
-        Bytes::from(bytes).slice(skip..skip + len as usize)
     }
 
     fn delivered(&mut self, now: Time, len: u64) {
@@ -175,8 +207,8 @@ fn scramble(number: u64) -> u64 {
 impl Transfer {
     fn new(number: usize, plan: &scenario::Transfer) -> Self {
         let opener = Side::from(plan.by);
-        let there = Half::new(plan, number, opener, plan.send.0, Writing::Writing);
-        let back = Half::new(plan, number, opener.peer(), plan.receive.0, Writing::NotYet);
+        let there = Half::new(plan, opener, Pattern::new(plan, number, false), Writing::Writing);
+        let back = Half::new(plan, opener.peer(), Pattern::new(plan, number, true), Writing::NotYet);
         Self { plan: plan.clone(), number, opener, stream: None, started: None, halves: [there, back] }
     }
 
@@ -187,7 +219,7 @@ impl Transfer {
 
     /// Whether both directions came whole.
     pub(crate) fn is_whole(&self) -> bool {
-        self.halves.iter().all(|half| half.end == Some(StreamEnd::Whole))
+        self.halves.iter().all(|half| half.end == Some(TransferEnd::Whole))
     }
 
     /// Whether it is meant to be cut short.
@@ -206,10 +238,10 @@ impl Transfer {
         let reset_after = self.plan.reset_after.map(|size| size.0);
         let half = self.half_of(conn.side());
         while half.writing == Writing::Writing && half.writable {
-            if reset_after.is_some_and(|limit| half.written >= limit && half.written < half.total) {
+            if reset_after.is_some_and(|limit| half.written >= limit && half.written < half.pattern.total) {
                 _ = conn.stream(id).reset(RESET_CODE);
                 half.writing = Writing::Reset;
-            } else if half.written == half.total {
+            } else if half.written == half.pattern.total {
                 let finished = conn.stream(id).finish().is_ok();
                 half.writing = if finished { Writing::Finished } else { Writing::GivenUp };
             } else {
@@ -217,7 +249,7 @@ impl Transfer {
                 if len == 0 {
                     return;
                 }
-                let mut piece = half.content(half.written, len);
+                let mut piece = half.pattern.content(half.written, len);
                 let before = piece.len();
                 match conn.stream(id).write_chunk(&mut piece) {
                     Ok(taken) => {
@@ -244,7 +276,7 @@ impl Transfer {
         let before = half.read;
         while half.readable && half.end.is_none() {
             if stop_after.is_some_and(|limit| half.read >= limit) && conn.stream(id).stop(STOP_CODE).is_ok() {
-                half.end = Some(StreamEnd::Stopped);
+                half.end = Some(TransferEnd::Stopped);
                 break;
             }
             let most = half.read_pace.allowance(now).min(PIECE * 64);
@@ -257,7 +289,7 @@ impl Transfer {
                     if len == 0 || len > most {
                         return Err(format!("a read of at most {most} bytes gave {len}"));
                     }
-                    if half.read + len > half.total || half.content(half.read, len) != bytes {
+                    if !half.pattern.fits(half.read, &bytes) {
                         return Err(format!("{len} bytes at {} are not what was written", half.read));
                     }
                     half.delivered(now, len);
@@ -266,13 +298,13 @@ impl Transfer {
                         trace.note(now, Some(side), &Note::Read { transfer: number, len: len as usize });
                     }
                 }
-                Ok(None) if half.read == half.total => half.end = Some(StreamEnd::Whole),
-                Ok(None) => return Err(format!("ends at {} of {}", half.read, half.total)),
+                Ok(None) if half.read == half.pattern.total => half.end = Some(TransferEnd::Whole),
+                Ok(None) => return Err(format!("ends at {} of {}", half.read, half.pattern.total)),
                 Err(ReadError::Blocked) => half.readable = false,
                 // The other end has not begun it.
                 Err(ReadError::Unknown) if half.read == 0 => half.readable = false,
-                Err(ReadError::Reset(_)) => half.end = Some(StreamEnd::Reset),
-                Err(ReadError::Truncated) => half.end = Some(StreamEnd::Truncated),
+                Err(ReadError::Reset(_)) => half.end = Some(TransferEnd::Reset),
+                Err(ReadError::Truncated) => half.end = Some(TransferEnd::Truncated),
                 Err(error) => return Err(format!("can't be read at {}: {error}", half.read)),
             }
         }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tcpls_harness::sim::scenario::{FaultKind, Span};
+use tcpls_harness::sim::scenario::{FaultKind, Span, Transport};
 use tcpls_harness::sim::swarm::{Mode, generate, minimise, swarm};
-use tcpls_harness::sim::{Report, Scenario, Watch, run};
+use tcpls_harness::sim::{Report, Scenario, Watch, run, run_real};
 
 fn directory() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"))
@@ -156,5 +156,53 @@ fn scenario_files_that_make_no_sense_are_refused_with_the_reason() {
     ] {
         let error = Scenario::parse(text).unwrap_err();
         assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn real_tcp_delivers_what_pipes_deliver() {
+    for name in ["black-hole", "reset-alone", "migration"] {
+        let pipes = run_of(name, 1);
+        let mut scenario = scenario(name);
+        scenario.transport = Transport::Packets;
+        let packets = run(&scenario, 1, Watch::default());
+        let delivered = |report: &Report| report.transfers.iter().map(|t| (t.read, t.ends.clone())).collect::<Vec<_>>();
+        assert_eq!(delivered(&packets), delivered(&pipes), "{name}");
+        assert_eq!(packets.wrong, [""; 0]);
+        assert_eq!(packets.closed, pipes.closed);
+    }
+}
+
+#[tokio::test]
+async fn real_sockets_deliver_what_is_simulated() {
+    let text = r#"
+        title = "both ways, with a reset"
+        [[path]]
+        name = "a"
+        rate = "40Mbit/s"
+        delay = "2ms"
+        [[path]]
+        name = "b"
+        rate = "40Mbit/s"
+        delay = "2ms"
+        role = "standby"
+        [[transfer]]
+        receive = "2MB"
+        [[transfer]]
+        by = "server"
+        send = "300kB"
+        receive = "200kB"
+        [[fault]]
+        at = "200ms"
+        kind = "reset"
+        path = "a"
+    "#;
+    let scenario = Scenario::parse(text).unwrap();
+    let simulated = run(&scenario, 1, Watch::default());
+    assert!(simulated.is_good(), "{:?} {:?}", simulated.wrong, simulated.missed);
+    let real = run_real(&scenario).await.unwrap();
+    assert_eq!(real.len(), 2);
+    for (real, simulated) in real.iter().zip(&simulated.transfers) {
+        assert_eq!((&real.read, &real.ends), (&simulated.read, &simulated.ends));
     }
 }

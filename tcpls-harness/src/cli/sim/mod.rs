@@ -16,9 +16,9 @@ pub enum Sim {
     Swarm(swarm::Args),
 }
 
-pub(crate) fn run(sim: Sim) -> Outcome {
+pub(crate) async fn run(sim: Sim) -> Outcome {
     match sim {
-        Sim::Run(args) => run::run(&args),
+        Sim::Run(args) => run::run(&args).await,
         Sim::Swarm(args) => swarm::run(&args),
     }
 }

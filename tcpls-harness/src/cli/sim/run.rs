@@ -10,7 +10,7 @@ use super::super::units::{bits_per_second, rate, size};
 use super::super::{Outcome, report::json};
 use crate::sim::report::{BIN, Meter};
 use crate::sim::scenario::Transport;
-use crate::sim::{Report, Scenario, Watch, run as simulate};
+use crate::sim::{Report, Scenario, Watch, run as simulate, run_real};
 
 /// What to run, and what to write down.
 #[derive(Debug, clap::Args)]
@@ -33,6 +33,9 @@ pub struct Args {
     /// Draw goodput over time
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
+    /// Run it over real sockets too, and compare what is delivered
+    #[arg(long)]
+    real: bool,
     /// Print the outcome as JSON
     #[arg(long)]
     json: bool,
@@ -46,7 +49,7 @@ enum TransportArg {
     Packets,
 }
 
-pub(crate) fn run(args: &Args) -> Outcome {
+pub(crate) async fn run(args: &Args) -> Outcome {
     let mut scenario = read(&args.scenario)?;
     match args.transport {
         Some(TransportArg::Pipes) => scenario.transport = Transport::Pipes,
@@ -54,8 +57,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
         None => {}
     }
     let trace = args.trace.as_deref().map(create).transpose()?;
-    let watch = Watch { trace: trace.map(|file| Box::new(BufWriter::new(file)) as Box<dyn Write>), blind: false };
-    let report = simulate(&scenario, args.seed, watch);
+    let report = {
+        let watch = Watch { trace: trace.map(|file| Box::new(BufWriter::new(file)) as Box<dyn Write>), blind: false };
+        simulate(&scenario, args.seed, watch)
+    };
     if let Some(path) = &args.csv {
         create(path)?.write_all(report.meter.csv().as_bytes())?;
     }
@@ -67,7 +72,28 @@ pub(crate) fn run(args: &Args) -> Outcome {
     } else {
         print(&report);
     }
-    if report.is_good() { Ok(()) } else { Err(verdict(&report).into()) }
+    if !report.is_good() {
+        return Err(verdict(&report).into());
+    }
+    if args.real { compare(&scenario, &report).await } else { Ok(()) }
+}
+
+/// What was delivered must be the same; times are for people to compare.
+async fn compare(scenario: &Scenario, report: &Report) -> Outcome {
+    let real = run_real(scenario).await?;
+    for (number, (real, simulated)) in real.iter().zip(&report.transfers).enumerate() {
+        let bytes = size(real.read.iter().sum());
+        eprintln!(
+            "  transfer {number} over real sockets: {bytes} by {:.3} s, simulated by {:.3} s",
+            real.ended,
+            simulated.ended.unwrap_or_default()
+        );
+        if (&real.read, &real.ends) != (&simulated.read, &simulated.ends) {
+            let (real, simulated) = ((&real.read, &real.ends), (&simulated.read, &simulated.ends));
+            return Err(format!("transfer {number}: {real:?} over real sockets, {simulated:?} simulated").into());
+        }
+    }
+    Ok(())
 }
 
 /// Reads a scenario file.

@@ -1,0 +1,245 @@
+//! The same scenario over real sockets: a server, a client, and a relay for each path. What is delivered must be the same;
+//! how long it takes depends on the kernel and on the machine.
+//!
+//! The relay is no network: it has a rate and a delay, and can reset, stall and refuse. Scenarios that want more are refused.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::{ErrorCode, Side, StreamId};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::scenario::{self, Fault, FaultKind, Role, Scenario, Transfer};
+use super::transfer::{Pattern, TransferEnd};
+use crate::dial::{DialOptions, Keep};
+use crate::net::{ClientOptions, Listener, ServerOptions, Session, Stream};
+use crate::relay::{PathOptions, Relay};
+use crate::tls::{Identity, Trust};
+
+/// What is written at once.
+const PIECE: u64 = 64 << 10;
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// What came of one transfer: bytes read by the end that did not open the stream and by the one that did, how both
+/// directions ended, and when, in seconds from the start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RealTransfer {
+    /// Bytes read.
+    pub read: [u64; 2],
+    /// How the directions ended, in the words of `TransferReport::ends`.
+    pub ends: [Option<String>; 2],
+    /// When the last byte came.
+    pub ended: f64,
+}
+
+/// Streams that were opened, and the transfers that they are.
+type Opened = Arc<Mutex<BTreeMap<StreamId, usize>>>;
+
+struct World {
+    scenario: Scenario,
+    start: Instant,
+    opened: Opened,
+    outcomes: Mutex<BTreeMap<(usize, bool), (u64, TransferEnd, Duration)>>,
+}
+
+/// Runs `scenario` over real sockets on loopback. To be called within a tokio runtime.
+///
+/// # Errors
+/// The scenario wants what a relay can't do, or sockets or the session failed.
+pub async fn run_real(scenario: &Scenario) -> Outcome<Vec<RealTransfer>> {
+    check(scenario)?;
+    let identity = Identity::self_signed(&["localhost".to_owned()])?;
+    let mut options = ServerOptions::new(identity.server(&[b"sim"])?);
+    options.config = Arc::new(scenario.server.config());
+    let mut listener = Listener::bind(&[LOOPBACK], options)?;
+    let target = listener.local_addresses()[0];
+    let relays: Vec<Relay> = scenario.path.iter().map(|path| relay(path, target)).collect::<Result<_, _>>()?;
+    let tls = Trust::Pem(identity.certificate_pem().to_owned()).client(&[b"sim"])?;
+    let mut options = ClientOptions::new(tls, "localhost".try_into()?);
+    options.config = Arc::new(scenario.client.config());
+    let keep = match scenario.keep {
+        scenario::Keep::Nothing => Keep::Nothing,
+        scenario::Keep::Session => Keep::Session,
+        scenario::Keep::Paths => Keep::Paths,
+    };
+    options.dial = DialOptions { keep, ..DialOptions::default() };
+    let used = relays.iter().zip(&scenario.path).filter(|(_, path)| path.role != Role::Spare);
+    let addresses: Vec<SocketAddr> = used.map(|(relay, _)| relay.address()).collect();
+    let world = Arc::new(World {
+        scenario: scenario.clone(),
+        start: Instant::now(),
+        opened: Opened::default(),
+        outcomes: Mutex::new(BTreeMap::new()),
+    });
+    let standby: Vec<SocketAddr> = relays
+        .iter()
+        .zip(&scenario.path)
+        .filter(|(_, path)| path.role == Role::Standby)
+        .map(|(relay, _)| relay.address())
+        .collect();
+
+    let (client, server) = tokio::join!(Session::connect(&addresses, options), listener.accept());
+    let client = client?;
+    set_schedulers(scenario, &client, &server);
+    let mut background = JoinSet::new();
+    background.spawn(keep_standby(client.clone(), standby));
+    background.spawn(answer(world.clone(), client.clone(), Side::Client));
+    background.spawn(answer(world.clone(), server.clone(), Side::Server));
+    let mut transfers = JoinSet::new();
+    for number in 0..scenario.transfer.len() {
+        let session = if Side::from(scenario.transfer[number].by) == Side::Client { &client } else { &server };
+        transfers.spawn(open(world.clone(), session.clone(), number));
+    }
+    let all = async {
+        tokio::join!(weather(&world, &relays), async { while transfers.join_next().await.is_some() {} });
+        world.all_ended().await;
+    };
+    _ = tokio::time::timeout(scenario.limit.0, all).await;
+    client.close(ErrorCode(0), b"").await;
+    Ok((0..scenario.transfer.len()).map(|number| world.outcome(number)).collect())
+}
+
+fn check(scenario: &Scenario) -> Outcome<()> {
+    let can = |fault: &Fault| {
+        matches!(fault.kind, FaultKind::Reset | FaultKind::BlackHole | FaultKind::Down) && fault.direction.is_none()
+    };
+    if let Some(fault) = scenario.fault.iter().find(|fault| !can(fault)) {
+        return Err(format!("a relay can't do {:?} at {}", fault.kind, fault.at).into());
+    }
+    let plain = |transfer: &Transfer| {
+        transfer.read_rate.is_none()
+            && transfer.write_rate.is_none()
+            && transfer.reset_after.is_none()
+            && transfer.stop_after.is_none()
+    };
+    if !scenario.transfer.iter().all(plain) || !scenario.action.is_empty() {
+        return Err("slow readers and writers, resets and actions are for simulations only".into());
+    }
+    Ok(())
+}
+
+fn relay(path: &scenario::Path, target: SocketAddr) -> std::io::Result<Relay> {
+    Relay::start(LOOPBACK, target, PathOptions { rate: path.rate.map(|rate| rate.0), delay: path.delay.0 })
+}
+
+fn set_schedulers(scenario: &Scenario, client: &Session, server: &Session) {
+    for (settings, session) in [(&scenario.client, client), (&scenario.server, server)] {
+        settings.scheduler.into_iter().for_each(|chosen| session.set_scheduler(super::driver::scheduler(chosen)));
+    }
+}
+
+/// TCP connections on these addresses become backups as they join.
+async fn keep_standby(session: Session, standby: Vec<SocketAddr>) {
+    let mut events = session.events();
+    let back_up = |tcp| {
+        if session.path_of(tcp).is_some_and(|path| standby.contains(&path.remote)) {
+            _ = session.set_backup(tcp, true);
+        }
+    };
+    session.tcp_connections().into_iter().for_each(back_up);
+    while let Some(event) = events.next().await {
+        if let Event::Tcp(TcpEvent::Joined { tcp }) = event {
+            back_up(tcp);
+        }
+    }
+}
+
+/// The faults, each in its time.
+async fn weather(world: &World, relays: &[Relay]) {
+    let mut steps: Vec<(Duration, &Fault, bool)> = Vec::new();
+    for fault in &world.scenario.fault {
+        steps.push((fault.at.0, fault, false));
+        steps.extend(fault.until.map(|until| (until.0, fault, true)));
+    }
+    steps.sort_by_key(|(at, ..)| *at);
+    for (at, fault, over) in steps {
+        tokio::time::sleep_until(world.start + at).await;
+        let path = fault.path.as_deref().and_then(|name| world.scenario.path_number(name)).unwrap_or_default();
+        let relay = &relays[path];
+        match fault.kind {
+            _ if over => relay.resume(),
+            FaultKind::Reset => relay.reset(),
+            FaultKind::Down => relay.take_down(),
+            _ => relay.stall(),
+        }
+    }
+}
+
+/// The end that opens a stream.
+async fn open(world: Arc<World>, session: Session, number: usize) {
+    tokio::time::sleep_until(world.start + world.scenario.transfer[number].at.0).await;
+    if let Ok(stream) = session.open_stream().await {
+        world.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.id(), number);
+        world.exchange(stream, number, false).await;
+    }
+}
+
+/// The end that does not.
+async fn answer(world: Arc<World>, session: Session, side: Side) {
+    let mut tasks = JoinSet::new();
+    while let Some(stream) = session.accept_stream().await {
+        let number = world.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&stream.id()).copied();
+        let Some(number) = number else { continue };
+        debug_assert_ne!(Side::from(world.scenario.transfer[number].by), side);
+        let world = world.clone();
+        tasks.spawn(async move { world.exchange(stream, number, true).await });
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+impl World {
+    /// Writes one direction and reads the other; `back`: this end did not open the stream.
+    async fn exchange(&self, stream: Stream, number: usize, back: bool) {
+        let plan = &self.scenario.transfer[number];
+        let (own, other) = (Pattern::new(plan, number, back), Pattern::new(plan, number, !back));
+        let (mut writer, mut reader) = stream.split();
+        let write = async {
+            let mut at = 0;
+            while at < own.total {
+                let piece = own.content(at, PIECE.min(own.total - at));
+                at += piece.len() as u64;
+                if writer.write_chunk(piece).await.is_err() {
+                    return;
+                }
+            }
+            _ = writer.finish();
+        };
+        let read = async {
+            let (mut at, mut last) = (0, self.start.elapsed());
+            let end = loop {
+                match reader.read_chunk(PIECE as usize).await {
+                    Ok(Some(bytes)) if other.fits(at, &bytes) => {
+                        (at, last) = (at + bytes.len() as u64, self.start.elapsed());
+                    }
+                    Ok(None) if at == other.total => break TransferEnd::Whole,
+                    Ok(_) => break TransferEnd::Wrong,
+                    Err(_) => break TransferEnd::Truncated,
+                }
+            };
+            self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).insert((number, !back), (at, end, last));
+        };
+        tokio::join!(write, read);
+    }
+
+    /// The ends that did not open streams may still be reading.
+    async fn all_ended(&self) {
+        while self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).len() < 2 * self.scenario.transfer.len() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn outcome(&self, number: usize) -> RealTransfer {
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let halves = [false, true].map(|back| outcomes.get(&(number, back)));
+        RealTransfer {
+            read: halves.map(|half| half.map_or(0, |(read, ..)| *read)),
+            ends: halves.map(|half| half.map(|(_, end, _)| end.name().to_owned())),
+            ended: halves.iter().flatten().map(|(.., at)| at.as_secs_f64()).fold(0.0, f64::max),
+        }
+    }
+}
