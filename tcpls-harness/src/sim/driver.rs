@@ -169,14 +169,10 @@ impl Driver {
 
     /// Silence is judged by what TCP says, so it is asked first.
     fn check_time(&mut self, env: &mut Env<'_>) {
-        let is_due = self.conn.poll_timeout().is_some_and(|at| at <= env.now);
-        for index in 0..self.sockets.len() {
-            let (tcp, id) = (self.sockets[index].tcp, self.sockets[index].id);
-            if is_due || self.conn.is_stalled(tcp) {
-                self.ask(env, tcp, id);
+        if self.conn.poll_timeout().is_some_and(|at| at <= env.now) {
+            for index in 0..self.sockets.len() {
+                self.ask(env, self.sockets[index].tcp, self.sockets[index].id);
             }
-        }
-        if is_due {
             if env.trace.is_on() {
                 let reason = format!("{:?}", self.conn.timeout_reason());
                 env.trace.note(env.now, Some(self.conn.side()), &Note::Timeout { reason });
@@ -192,7 +188,7 @@ impl Driver {
 
     fn ask(&mut self, env: &mut Env<'_>, tcp: ConnectionId, id: SocketId) {
         if let Some(info) = env.net.tcp_info(env.now, self.conn.side(), id) {
-            self.conn.handle_tcp_info(env.now, tcp, info);
+            self.conn.handle_tcp_info(tcp, info);
         }
     }
 

@@ -278,6 +278,12 @@ impl<'a> World<'a> {
             let sent: u64 = stats.tcp.iter().map(|tcp| tcp.counters.stream_bytes_sent).sum();
             let again: u64 = stats.tcp.iter().map(|tcp| tcp.counters.requeued_bytes).sum();
             let written = self.book.written(side);
+            for tcp in &stats.tcp {
+                let (carried, again) = (tcp.counters.stream_bytes_sent, tcp.counters.requeued_bytes);
+                if again > carried {
+                    wrong.push(format!("{side:?}: {again} bytes were requeued of {carried} that {} carried", tcp.tcp));
+                }
+            }
             if sent > written + again && !self.duplicates(side) {
                 wrong
                     .push(format!("{side:?} sent {sent} bytes, {again} of them again, of {written} that were written"));

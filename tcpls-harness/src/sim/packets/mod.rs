@@ -212,18 +212,23 @@ impl Packets {
         }
     }
 
-    /// A listening socket that somebody has connected to becomes that TCP connection's, and another takes its place.
+    /// A listening socket that somebody has connected to becomes that TCP connection's, and another takes its place; also of
+    /// one whose handshake will never end.
     fn look_at_listeners(&mut self, path: usize) {
         let wan = &mut self.paths[path];
         for at in 0..wan.listening.len() {
             let handle = wan.listening[at];
             let socket = wan.ends[DOWN].socket(handle);
-            let Some(remote) = socket.remote_endpoint().filter(|_| socket.state() == State::Established) else {
-                continue;
-            };
-            wan.listening[at] = wan.ends[DOWN].listen(wan.port);
-            let number = u64::from(remote.port.wrapping_sub(FIRST_PORT));
-            if let Some(tcp) = self.tcps.get_mut(&number) {
+            let (remote, established) = (socket.remote_endpoint(), socket.state() == State::Established);
+            let Some(number) = remote.map(|remote| u64::from(remote.port.wrapping_sub(FIRST_PORT))) else { continue };
+            let Some(tcp) = self.tcps.get_mut(&number) else { continue };
+            let is_cut = tcp.clogged == [true; 2];
+            if established || is_cut {
+                wan.listening[at] = wan.ends[DOWN].listen(wan.port);
+            }
+            if is_cut {
+                wan.ends[DOWN].sockets.remove(handle);
+            } else if established {
                 tcp.ends[DOWN].handle = Some(handle);
                 self.backlog.push_back((SocketId(number), path));
             }
@@ -253,6 +258,7 @@ impl Packets {
         let numbers: Vec<u64> =
             self.tcps.iter().filter(|(_, tcp)| tcp.path == path).map(|(number, _)| *number).collect();
         numbers.into_iter().for_each(|number| self.cut(number, hear, how));
+        self.look_at_listeners(path);
     }
 
     fn end_of(&mut self, side: Side, socket: SocketId) -> Option<(usize, &mut End)> {
