@@ -10,7 +10,7 @@
 //! | `pipes` | the fast transport: byte pipes over links |
 //! | `packets` | the faithful transport: smoltcp over links that lose and reorder packets |
 //! | `client`, `server` | the hosts; `driver` is what both do with a session |
-//! | `transfer` | the applications, which know what must be delivered |
+//! | `transfer`, `pattern` | the applications, which know what must be delivered |
 //! | `oracle`, `report` | what must hold at any moment; what came of a run |
 //! | `swarm` | scenarios from chance, and how a failing one is made small |
 //! | `real` | the same scenario over real sockets |
@@ -26,6 +26,7 @@ mod net;
 pub mod null;
 mod oracle;
 mod packets;
+mod pattern;
 mod pipes;
 mod real;
 pub mod report;

@@ -13,8 +13,9 @@ use tcpls_core::{ErrorCode, Side, StreamId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::pattern::Pattern;
 use super::scenario::{self, Fault, FaultKind, Role, Scenario, Transfer};
-use super::transfer::{Pattern, TransferEnd};
+use super::transfer::TransferEnd;
 use crate::dial::{DialOptions, Keep};
 use crate::net::{ClientOptions, Listener, ServerOptions, Session, Stream};
 use crate::relay::{PathOptions, Relay};
@@ -40,11 +41,15 @@ pub struct RealTransfer {
 /// Streams that were opened, and the transfers that they are.
 type Opened = Arc<Mutex<BTreeMap<StreamId, usize>>>;
 
+/// What was read, how it ended, and when the last byte came.
+type Half = (u64, TransferEnd, Duration);
+
 struct World {
     scenario: Scenario,
     start: Instant,
     opened: Opened,
-    outcomes: Mutex<BTreeMap<(usize, bool), (u64, TransferEnd, Duration)>>,
+    /// By transfer, and whether it is the direction back.
+    outcomes: Mutex<BTreeMap<(usize, bool), Half>>,
 }
 
 /// Runs `scenario` over real sockets on loopback. To be called within a tokio runtime.

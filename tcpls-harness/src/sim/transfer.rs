@@ -1,18 +1,15 @@
-//! The applications of a run: who writes what on which stream, and whether exactly that is read. Neither end keeps a byte:
-//! what belongs where follows from the transfer and the offset.
+//! The applications of a run: who writes what on which stream, and whether exactly that is read.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tcpls_core::error::{ReadError, WriteError};
 use tcpls_core::{Connection, ErrorCode, Side, StreamId, Time};
 
+use super::pattern::{PIECE, Pattern, Throttle};
 use super::scenario;
 use super::trace::{Note, Trace};
 
-/// What an application writes, or a slow one reads, at once.
-const PIECE: u64 = 16 << 10;
 /// The codes that applications of a run reset and stop streams with.
 const RESET_CODE: ErrorCode = ErrorCode(77);
 const STOP_CODE: ErrorCode = ErrorCode(78);
@@ -43,36 +40,6 @@ pub(crate) struct Transfer {
     pub(crate) halves: [Half; 2],
 }
 
-/// What is written in one direction of a transfer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pattern {
-    key: u64,
-    pub(crate) total: u64,
-}
-
-impl Pattern {
-    /// What the opener writes in transfer number `number`, or (`back`) the other end.
-    pub(crate) fn new(plan: &scenario::Transfer, number: usize, back: bool) -> Self {
-        let key = ((number as u64) << 1 | u64::from(back)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        Self { key, total: if back { plan.receive.0 } else { plan.send.0 } }
-    }
-
-    /// Bytes at `offset`, at most `len`.
-    pub(crate) fn content(&self, offset: u64, len: u64) -> Bytes {
-        let len = len.min(self.total - offset);
-        let (first, last) = (offset / 8, (offset + len).div_ceil(8));
-        let mut bytes = Vec::with_capacity(((last - first) * 8) as usize);
-        (first..last).for_each(|word| bytes.extend_from_slice(&scramble(self.key.wrapping_add(word)).to_le_bytes()));
-        let skip = (offset - first * 8) as usize;
-        Bytes::from(bytes).slice(skip..skip + len as usize)
-    }
-
-    /// Whether these are the bytes at `offset`.
-    pub(crate) fn fits(&self, offset: u64, bytes: &Bytes) -> bool {
-        offset + bytes.len() as u64 <= self.total && self.content(offset, bytes.len() as u64) == bytes
-    }
-}
-
 /// One direction of a stream.
 #[derive(Debug)]
 pub(crate) struct Half {
@@ -96,7 +63,7 @@ pub(crate) struct Half {
 enum Writing {
     /// The other end's, which has not heard of the stream.
     NotYet,
-    Writing,
+    Goes,
     Finished,
     Reset,
     /// The reader wants no more, or the session is over.
@@ -123,40 +90,6 @@ impl TransferEnd {
             Self::Truncated => "truncated",
             Self::Wrong => "wrong",
         }
-    }
-}
-
-/// So many bytes in a time.
-#[derive(Clone, Copy, Debug)]
-struct Throttle {
-    rate: Option<u64>,
-    since: Option<Time>,
-    used: u64,
-}
-
-impl Throttle {
-    fn new(rate: Option<scenario::Rate>) -> Self {
-        Self { rate: rate.map(|rate| rate.0.max(1)), since: None, used: 0 }
-    }
-
-    /// At most this many bytes now: nothing, or a piece's worth.
-    fn allowance(&mut self, now: Time) -> u64 {
-        let Some(rate) = self.rate else { return u64::MAX };
-        let since = *self.since.get_or_insert(now);
-        let earned = (u128::from(rate) * (now - since).as_nanos() / 1_000_000_000) as u64;
-        let free = earned.saturating_sub(self.used);
-        if free < self.piece() { 0 } else { free }
-    }
-
-    fn piece(&self) -> u64 {
-        (self.rate.unwrap_or(u64::MAX) / 100).clamp(1, PIECE)
-    }
-
-    /// When there is an allowance again.
-    fn next(&self) -> Option<Time> {
-        let (rate, since) = (self.rate?, self.since?);
-        let nanos = (u128::from(self.used + self.piece()) * 1_000_000_000).div_ceil(u128::from(rate));
-        Some(since + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
     }
 }
 
@@ -196,18 +129,10 @@ impl Half {
     }
 }
 
-/// SplitMix64's last step: every bit depends on every other.
-fn scramble(number: u64) -> u64 {
-    let mut z = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 impl Transfer {
     fn new(number: usize, plan: &scenario::Transfer) -> Self {
         let opener = Side::from(plan.by);
-        let there = Half::new(plan, opener, Pattern::new(plan, number, false), Writing::Writing);
+        let there = Half::new(plan, opener, Pattern::new(plan, number, false), Writing::Goes);
         let back = Half::new(plan, opener.peer(), Pattern::new(plan, number, true), Writing::NotYet);
         Self { plan: plan.clone(), number, opener, stream: None, started: None, halves: [there, back] }
     }
@@ -237,7 +162,7 @@ impl Transfer {
         let Some(id) = self.stream else { return };
         let reset_after = self.plan.reset_after.map(|size| size.0);
         let half = self.half_of(conn.side());
-        while half.writing == Writing::Writing && half.writable {
+        while half.writing == Writing::Goes && half.writable {
             if reset_after.is_some_and(|limit| half.written >= limit && half.written < half.pattern.total) {
                 _ = conn.stream(id).reset(RESET_CODE);
                 half.writing = Writing::Reset;
@@ -352,7 +277,7 @@ impl Book {
         if half.writing != Writing::NotYet {
             return self.wrong.push(format!("{side:?} accepted {id} twice"));
         }
-        half.writing = Writing::Writing;
+        half.writing = Writing::Goes;
         transfer.half_of(side.peer()).readable = true;
     }
 
@@ -427,7 +352,7 @@ impl Book {
         let halves = self.transfers.iter().filter(|transfer| transfer.stream.is_some()).flat_map(|t| &t.halves);
         let times = halves.filter_map(|half| {
             if half.writer == side {
-                half.write_pace.next().filter(|_| half.writing == Writing::Writing && half.writable)
+                half.write_pace.next().filter(|_| half.writing == Writing::Goes && half.writable)
             } else {
                 half.read_pace.next().filter(|_| half.readable && half.end.is_none())
             }

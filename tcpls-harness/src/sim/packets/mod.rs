@@ -2,6 +2,7 @@
 //! each path has a stack of its own; what lies between them decides what becomes of a packet.
 
 mod link;
+mod middle;
 mod stack;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,6 @@ use std::net::SocketAddr;
 use bytes::BytesMut;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
-use smoltcp::wire::{Ipv4Packet, TcpPacket};
 use tcpls_core::connection::TcpInfo;
 use tcpls_core::{Side, TcpEnd, Time};
 
@@ -23,7 +23,7 @@ use self::watch::{Segment, Watch};
 use super::agenda::Agenda;
 use super::chance::{Chance, Purpose};
 use super::net::{Network, Opening, SocketId, addresses};
-use super::scenario::{Direction, Fault, FaultKind, Path};
+use super::scenario::{Fault, Path};
 
 const UP: usize = 0;
 const DOWN: usize = 1;
@@ -168,22 +168,6 @@ impl Packets {
         }
     }
 
-    /// Flips a bit of the payload, if that is wanted; whoever does it corrects TCP's checksum.
-    fn corrupt(&mut self, path: usize, way: usize, mut packet: Vec<u8>) -> Vec<u8> {
-        let link = &mut self.paths[path].links[way];
-        let Ok(mut ip) = Ipv4Packet::new_checked(&mut packet[..]) else { return packet };
-        let (from, to) = (ip.src_addr(), ip.dst_addr());
-        let Ok(mut tcp) = TcpPacket::new_checked(ip.payload_mut()) else { return packet };
-        let len = tcp.payload_mut().len() as u64;
-        if link.corrupts > 0 && len > 0 {
-            link.corrupts -= 1;
-            let at = self.chance.below(len) as usize;
-            tcp.payload_mut()[at] ^= 1 << self.chance.below(8);
-            tcp.fill_checksum(&from.into(), &to.into());
-        }
-        packet
-    }
-
     fn arrive(&mut self, now: Time, arrival: Arrival) {
         let Arrival { path, way, packet } = arrival;
         let end = 1 - way;
@@ -233,32 +217,6 @@ impl Packets {
                 self.backlog.push_back((SocketId(number), path));
             }
         }
-    }
-
-    /// The ends of a TCP connection in `hear` learn that it is over; the others hear nothing, and nobody hears anything of
-    /// what is on its way.
-    fn cut(&mut self, number: u64, hear: [bool; 2], how: TcpEnd) {
-        let Some(tcp) = self.tcps.get_mut(&number) else { return };
-        tcp.clogged = [true; 2];
-        for end in [UP, DOWN] {
-            if hear[end] {
-                tcp.ends[end].killed.get_or_insert(how);
-                if let Some(handle) = tcp.ends[end].handle.take() {
-                    self.paths[tcp.path].ends[end].sockets.remove(handle);
-                }
-                self.ready[end] = true;
-            }
-        }
-        if hear[UP] && tcp.opening == Opening::Waiting {
-            tcp.opening = Opening::Failed;
-        }
-    }
-
-    fn cut_all(&mut self, path: usize, hear: [bool; 2], how: TcpEnd) {
-        let numbers: Vec<u64> =
-            self.tcps.iter().filter(|(_, tcp)| tcp.path == path).map(|(number, _)| *number).collect();
-        numbers.into_iter().for_each(|number| self.cut(number, hear, how));
-        self.look_at_listeners(path);
     }
 
     fn end_of(&mut self, side: Side, socket: SocketId) -> Option<(usize, &mut End)> {
@@ -415,43 +373,6 @@ impl Network for Packets {
     }
 
     fn fault(&mut self, _now: Time, path: usize, fault: &Fault, over: bool) {
-        let ways: &[usize] = match fault.direction {
-            None => &[UP, DOWN],
-            Some(Direction::Up) => &[UP],
-            Some(Direction::Down) => &[DOWN],
-        };
-        match fault.kind {
-            FaultKind::Reset => self.cut_all(path, [true; 2], TcpEnd::Reset),
-            FaultKind::ResetClient => self.cut_all(path, [true, false], TcpEnd::Reset),
-            FaultKind::ResetServer => self.cut_all(path, [false, true], TcpEnd::Reset),
-            FaultKind::Fin => self.cut_all(path, [true; 2], TcpEnd::Fin),
-            FaultKind::Forget => self.cut_all(path, [false; 2], TcpEnd::Reset),
-            FaultKind::BlackHole => ways.iter().for_each(|way| self.paths[path].links[*way].dark = !over),
-            FaultKind::Down if over => self.paths[path].listen(),
-            FaultKind::Down => {
-                self.cut_all(path, [true; 2], TcpEnd::Reset);
-                for handle in std::mem::take(&mut self.paths[path].listening) {
-                    self.paths[path].ends[DOWN].sockets.remove(handle);
-                }
-            }
-            FaultKind::Clog => {
-                let tcp = fault.tcp.and_then(|number| self.tcps.get_mut(&number));
-                tcp.into_iter().for_each(|tcp| ways.iter().for_each(|way| tcp.clogged[*way] = !over));
-            }
-            FaultKind::Rate | FaultKind::Delay => {
-                for way in ways {
-                    let (rate, delay) = self.paths[path].usual[*way];
-                    let link = &mut self.paths[path].links[*way];
-                    if fault.kind == FaultKind::Rate {
-                        link.rate = fault.rate.filter(|_| !over).map_or(rate, |rate| Some(rate.0.max(1)));
-                    } else {
-                        link.delay = fault.delay.filter(|_| !over).map_or(delay, |delay| delay.0);
-                    }
-                }
-            }
-            FaultKind::Corrupt => ways.iter().for_each(|way| self.paths[path].links[*way].corrupts += 1),
-            // Packets are what they are.
-            FaultKind::Shred => {}
-        }
+        self.disturb(path, fault, over);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::sim::scenario::Scenario;
+use crate::sim::scenario::{FaultKind, Scenario};
 
 fn at(millis: u64) -> Time {
     Time::from_millis(millis)

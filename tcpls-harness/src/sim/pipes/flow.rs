@@ -184,7 +184,8 @@ impl Flow {
     /// Acknowledgments whose time has come count; when the last of them came.
     pub(super) fn take_acks(&mut self, now: Time) -> Option<Time> {
         let mut last = None;
-        while let Some((at, len, sent)) = self.acks.pop_front_if(|(at, ..)| *at <= now) {
+        while let Some((at, len, sent)) = self.acks.front().copied().filter(|(at, ..)| *at <= now) {
+            self.acks.pop_front();
             self.unacked -= len;
             self.measure(at - sent);
             last = Some(at);

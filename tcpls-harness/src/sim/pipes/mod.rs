@@ -4,6 +4,7 @@
 
 mod flow;
 mod link;
+mod outage;
 #[cfg(test)]
 mod tests;
 
@@ -19,12 +20,11 @@ use self::link::{Link, Piece};
 use super::agenda::Agenda;
 use super::chance::{Chance, Purpose};
 use super::net::{Network, Opening, SocketId};
-use super::scenario::{Direction, Fault, FaultKind, Path};
+use super::scenario::{Fault, Path};
 
 /// Bytes in a segment.
 const SEGMENT: usize = 1448;
-/// TCP's least retransmission timeout, as Linux has it, and that of a SYN.
-const MIN_RTO: Duration = Duration::from_millis(200);
+/// TCP's retransmission timeout of a SYN.
 const SYN_RTO: Duration = Duration::from_secs(1);
 
 /// Directions: to the server, to the client.
@@ -311,102 +311,6 @@ impl Pipes {
             self.paths[entry.path].links[way].remove(pipe);
         }
     }
-
-    // Outages.
-
-    /// Nothing gets through in direction `way`, or all does again. What is queued is lost and has to be sent again.
-    fn darken(&mut self, now: Time, path: usize, way: usize, dark: bool) {
-        self.paths[path].links[way].dark = dark;
-        let of_path = self.pipes.iter().filter(|(_, entry)| entry.path == path);
-        let numbers: Vec<u64> = of_path.map(|(number, _)| *number).collect();
-        for pipe in numbers {
-            self.darken_flow(now, pipe, way, dark);
-        }
-    }
-
-    /// The same for one pipe; the other direction misses the acknowledgments.
-    fn darken_flow(&mut self, now: Time, pipe: u64, way: usize, dark: bool) {
-        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
-        let links = &mut self.paths[entry.path].links;
-        let credit = links[1 - way].credit(links[way].delay);
-        if dark {
-            let lost = links[way].remove(pipe);
-            entry.flows[way].lose(now, lost);
-            entry.flows[1 - way].credit.get_or_insert(credit);
-        } else {
-            entry.flows[1 - way].credit = None;
-        }
-        if !dark {
-            self.wake(now, pipe, way);
-            self.wake(now, pipe, 1 - way);
-        }
-    }
-
-    /// The way may be free again: TCP finds out when it tries.
-    fn wake(&mut self, now: Time, pipe: u64, way: usize) {
-        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
-        let links = &self.paths[entry.path].links;
-        let rto = ((links[UP].delay + links[DOWN].delay) * 2).max(MIN_RTO);
-        let flow = &mut entry.flows[way];
-        if links[way].dark || flow.is_dark() || flow.held {
-            return;
-        }
-        match flow.stuck_since {
-            Some(since) => {
-                flow.held = true;
-                self.agenda.enter(next_retry(since, rto, now), Due::Retry { pipe, way });
-            }
-            None => self.kick(now, pipe, way),
-        }
-    }
-
-    fn retry(&mut self, now: Time, pipe: u64, way: usize) {
-        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
-        let links = &self.paths[entry.path].links;
-        let (dark, rtt) = (links[way].dark, links[UP].delay + links[DOWN].delay);
-        let flow = &mut entry.flows[way];
-        flow.held = false;
-        if !dark && !flow.is_dark() {
-            flow.stuck_since = None;
-            flow.lost = 0;
-            flow.acknowledge(now + rtt, 0, now);
-            self.kick(now, pipe, way);
-        }
-    }
-
-    /// The ends of a pipe in `hear` learn that it is over; the others never hear of it again.
-    fn cut(&mut self, pipe: u64, hear: [bool; 2], how: TcpEnd) {
-        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
-        for (way, flow) in entry.flows.iter_mut().enumerate() {
-            self.paths[entry.path].links[way].remove(pipe);
-            flow.hang_up();
-            if hear[1 - way] {
-                flow.end.get_or_insert(how);
-                self.ready[1 - way] = true;
-            }
-        }
-        if entry.opening == Opening::Waiting {
-            entry.opening = Opening::Failed;
-            self.ready[UP] = true;
-        }
-    }
-
-    fn cut_all(&mut self, path: usize, hear: [bool; 2], how: TcpEnd) {
-        let of_path = self.pipes.iter().filter(|(_, entry)| entry.path == path);
-        let numbers: Vec<u64> = of_path.map(|(number, _)| *number).collect();
-        numbers.into_iter().for_each(|pipe| self.cut(pipe, hear, how));
-    }
-}
-
-/// When TCP tries again, `since` a first loss, with a timeout that doubles: the first time that is not before `now`.
-fn next_retry(since: Time, rto: Duration, now: Time) -> Time {
-    let mut pause = rto;
-    let mut at = since + pause;
-    while at < now {
-        pause = (pause * 2).min(Duration::from_secs(120));
-        at += pause;
-    }
-    at
 }
 
 impl Network for Pipes {
@@ -519,44 +423,6 @@ impl Network for Pipes {
     }
 
     fn fault(&mut self, now: Time, path: usize, fault: &Fault, over: bool) {
-        let ways: &[usize] = match fault.direction {
-            None => &[UP, DOWN],
-            Some(Direction::Up) => &[UP],
-            Some(Direction::Down) => &[DOWN],
-        };
-        match fault.kind {
-            FaultKind::Reset => self.cut_all(path, [true; 2], TcpEnd::Reset),
-            FaultKind::ResetClient => self.cut_all(path, [true, false], TcpEnd::Reset),
-            FaultKind::ResetServer => self.cut_all(path, [false, true], TcpEnd::Reset),
-            FaultKind::Fin => self.cut_all(path, [true; 2], TcpEnd::Fin),
-            FaultKind::Forget => self.cut_all(path, [false; 2], TcpEnd::Reset),
-            FaultKind::BlackHole => ways.iter().for_each(|way| self.darken(now, path, *way, !over)),
-            FaultKind::Down => {
-                self.paths[path].refuses = !over;
-                self.cut_all(path, [true; 2], TcpEnd::Reset);
-            }
-            FaultKind::Clog => {
-                let Some(pipe) = fault.tcp else { return };
-                for way in ways {
-                    if let Some(entry) = self.pipes.get_mut(&pipe) {
-                        entry.flows[*way].clogged = !over;
-                    }
-                    self.darken_flow(now, pipe, *way, !over);
-                }
-            }
-            FaultKind::Rate | FaultKind::Delay => {
-                for way in ways {
-                    let (rate, delay) = self.paths[path].usual[*way];
-                    let link = &mut self.paths[path].links[*way];
-                    if fault.kind == FaultKind::Rate {
-                        link.rate = fault.rate.filter(|_| !over).map_or(rate, |rate| Some(rate.0.max(1)));
-                    } else {
-                        link.delay = fault.delay.filter(|_| !over).map_or(delay, |delay| delay.0);
-                    }
-                }
-            }
-            FaultKind::Corrupt => ways.iter().for_each(|way| self.paths[path].links[*way].corrupts += 1),
-            FaultKind::Shred => ways.iter().for_each(|way| self.paths[path].links[*way].shreds = !over),
-        }
+        self.disturb(now, path, fault, over);
     }
 }

@@ -1,7 +1,7 @@
 //! Pipes on their own, with a sender that always has more.
 
 use super::*;
-use crate::sim::scenario::{Rate, Role, Size, Span};
+use crate::sim::scenario::{Direction, FaultKind, Rate, Role, Size, Span};
 
 const MS: Duration = Duration::from_millis(1);
 

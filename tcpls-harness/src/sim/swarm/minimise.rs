@@ -79,7 +79,10 @@ fn candidates(from: &Scenario) -> Vec<Scenario> {
     all
 }
 
-fn for_each_setting(add: &mut dyn FnMut(&dyn Fn(&mut Scenario))) {
+/// Takes a change of a scenario.
+type Add<'a> = &'a mut dyn FnMut(&dyn Fn(&mut Scenario));
+
+fn for_each_setting(add: Add<'_>) {
     let clears: [fn(&mut Settings); 13] = [
         |s| s.scheduler = None,
         |s| s.send_buffer = None,

@@ -1,0 +1,94 @@
+//! What stands on a path and does harm: breaks TCP connections, swallows packets, flips bits.
+
+use smoltcp::wire::{Ipv4Packet, TcpPacket};
+use tcpls_core::TcpEnd;
+
+use super::super::net::Opening;
+use super::super::scenario::{Direction, Fault, FaultKind};
+use super::{DOWN, Packets, UP};
+
+impl Packets {
+    /// Something goes wrong, or is over.
+    pub(super) fn disturb(&mut self, path: usize, fault: &Fault, over: bool) {
+        let ways: &[usize] = match fault.direction {
+            None => &[UP, DOWN],
+            Some(Direction::Up) => &[UP],
+            Some(Direction::Down) => &[DOWN],
+        };
+        match fault.kind {
+            FaultKind::Reset => self.cut_all(path, [true; 2], TcpEnd::Reset),
+            FaultKind::ResetClient => self.cut_all(path, [true, false], TcpEnd::Reset),
+            FaultKind::ResetServer => self.cut_all(path, [false, true], TcpEnd::Reset),
+            FaultKind::Fin => self.cut_all(path, [true; 2], TcpEnd::Fin),
+            FaultKind::Forget => self.cut_all(path, [false; 2], TcpEnd::Reset),
+            FaultKind::BlackHole => ways.iter().for_each(|way| self.paths[path].links[*way].dark = !over),
+            FaultKind::Down if over => self.paths[path].listen(),
+            FaultKind::Down => {
+                self.cut_all(path, [true; 2], TcpEnd::Reset);
+                for handle in std::mem::take(&mut self.paths[path].listening) {
+                    self.paths[path].ends[DOWN].sockets.remove(handle);
+                }
+            }
+            FaultKind::Clog => {
+                let tcp = fault.tcp.and_then(|number| self.tcps.get_mut(&number));
+                tcp.into_iter().for_each(|tcp| ways.iter().for_each(|way| tcp.clogged[*way] = !over));
+            }
+            FaultKind::Rate | FaultKind::Delay => {
+                for way in ways {
+                    let (rate, delay) = self.paths[path].usual[*way];
+                    let link = &mut self.paths[path].links[*way];
+                    if fault.kind == FaultKind::Rate {
+                        link.rate = fault.rate.filter(|_| !over).map_or(rate, |rate| Some(rate.0.max(1)));
+                    } else {
+                        link.delay = fault.delay.filter(|_| !over).map_or(delay, |delay| delay.0);
+                    }
+                }
+            }
+            FaultKind::Corrupt => ways.iter().for_each(|way| self.paths[path].links[*way].corrupts += 1),
+            // Packets are what they are.
+            FaultKind::Shred => {}
+        }
+    }
+
+    /// The ends of a TCP connection in `hear` learn that it is over; the others hear nothing, and nobody hears anything of
+    /// what is on its way.
+    fn cut(&mut self, number: u64, hear: [bool; 2], how: TcpEnd) {
+        let Some(tcp) = self.tcps.get_mut(&number) else { return };
+        tcp.clogged = [true; 2];
+        for end in [UP, DOWN] {
+            if hear[end] {
+                tcp.ends[end].killed.get_or_insert(how);
+                if let Some(handle) = tcp.ends[end].handle.take() {
+                    self.paths[tcp.path].ends[end].sockets.remove(handle);
+                }
+                self.ready[end] = true;
+            }
+        }
+        if hear[UP] && tcp.opening == Opening::Waiting {
+            tcp.opening = Opening::Failed;
+        }
+    }
+
+    fn cut_all(&mut self, path: usize, hear: [bool; 2], how: TcpEnd) {
+        let numbers: Vec<u64> =
+            self.tcps.iter().filter(|(_, tcp)| tcp.path == path).map(|(number, _)| *number).collect();
+        numbers.into_iter().for_each(|number| self.cut(number, hear, how));
+        self.look_at_listeners(path);
+    }
+
+    /// Flips a bit of the payload, if that is wanted; whoever does it corrects TCP's checksum.
+    pub(super) fn corrupt(&mut self, path: usize, way: usize, mut packet: Vec<u8>) -> Vec<u8> {
+        let link = &mut self.paths[path].links[way];
+        let Ok(mut ip) = Ipv4Packet::new_checked(&mut packet[..]) else { return packet };
+        let (from, to) = (ip.src_addr(), ip.dst_addr());
+        let Ok(mut tcp) = TcpPacket::new_checked(ip.payload_mut()) else { return packet };
+        let len = tcp.payload_mut().len() as u64;
+        if link.corrupts > 0 && len > 0 {
+            link.corrupts -= 1;
+            let at = self.chance.below(len) as usize;
+            tcp.payload_mut()[at] ^= 1 << self.chance.below(8);
+            tcp.fill_checksum(&from.into(), &to.into());
+        }
+        packet
+    }
+}

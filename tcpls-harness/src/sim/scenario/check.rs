@@ -1,0 +1,83 @@
+//! What serde does not see: names that lead nowhere, fields that do not belong to a kind.
+
+use super::network::DEFAULT_MTU;
+use super::{Action, ActionKind, End, Fault, FaultKind, Scenario, Transport};
+
+impl Scenario {
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.path.is_empty() {
+            return Err("a scenario needs a path".to_owned());
+        }
+        for (number, path) in self.path.iter().enumerate() {
+            let packets = path.loss > 0.0 || path.reorder > 0.0 || path.burst.is_some() || path.mtu != DEFAULT_MTU;
+            if packets && self.transport == Transport::Pipes {
+                return Err(format!("path {:?}: only packets are lost or reordered, or have a length", path.name));
+            }
+            if !(576..=9000).contains(&path.mtu) {
+                return Err(format!("path {:?}: mtu must be between 576 and 9000", path.name));
+            }
+            if self.path_number(&path.name) != Some(number) {
+                return Err(format!("two paths are called {:?}", path.name));
+            }
+        }
+        self.fault.iter().try_for_each(|fault| self.check_fault(fault))?;
+        self.action.iter().try_for_each(|action| self.check_action(action))
+    }
+
+    fn check_fault(&self, fault: &Fault) -> Result<(), String> {
+        let kind = fault.kind;
+        let clog = kind == FaultKind::Clog;
+        if kind == FaultKind::Shred && self.transport == Transport::Packets {
+            return Err("fault Shred is for pipes: packets are what they are".to_owned());
+        }
+        let fields = [
+            ("path", fault.path.is_some(), !clog),
+            ("tcp", fault.tcp.is_some(), clog),
+            ("rate", fault.rate.is_some(), kind == FaultKind::Rate),
+            ("delay", fault.delay.is_some(), kind == FaultKind::Delay),
+        ];
+        check_fields(&format!("fault {kind:?} at {}", fault.at), &fields)?;
+        if fault.until.is_some_and(|until| until < fault.at) {
+            return Err(format!("fault {kind:?} ends at {} before it begins", fault.until.unwrap_or_default()));
+        }
+        self.check_path(fault.path.as_deref())
+    }
+
+    fn check_action(&self, action: &Action) -> Result<(), String> {
+        use ActionKind::{Attach, Available, Backup, Close, Detach, Join, Ping, Retire, Scheduler, UpdateKeys};
+        let kind = action.kind;
+        let fields = [
+            ("path", action.path.is_some(), !matches!(kind, Scheduler | UpdateKeys | Close)),
+            ("transfer", action.transfer.is_some(), matches!(kind, Attach | Detach)),
+            ("scheduler", action.scheduler.is_some(), kind == Scheduler),
+        ];
+        debug_assert!(matches!(
+            kind,
+            Join | Retire | Backup | Available | Attach | Detach | Scheduler | UpdateKeys | Ping | Close
+        ));
+        check_fields(&format!("action {kind:?} at {}", action.at), &fields)?;
+        if kind == Join && action.by == End::Server {
+            return Err("only clients join".to_owned());
+        }
+        if action.transfer.is_some_and(|number| number >= self.transfer.len()) {
+            return Err(format!("action {kind:?} at {} names a transfer that is not there", action.at));
+        }
+        self.check_path(action.path.as_deref())
+    }
+
+    fn check_path(&self, name: Option<&str>) -> Result<(), String> {
+        match name {
+            Some(name) if self.path_number(name).is_none() => Err(format!("no path is called {name:?}")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Each field must be there exactly if the kind wants it: name, is there, is wanted.
+fn check_fields(what: &str, fields: &[(&str, bool, bool)]) -> Result<(), String> {
+    match fields.iter().find(|(_, there, wanted)| there != wanted) {
+        Some((name, _, true)) => Err(format!("{what} needs {name:?}")),
+        Some((name, ..)) => Err(format!("{what} has no {name:?}")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,154 @@
+//! Paths, and what goes wrong on them.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Rate, Size, Span};
+
+/// A path: the client's and the server's address, and a link each way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Path {
+    /// By which the rest of the file calls it.
+    pub name: String,
+    /// Of each link; without limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// Of the link to the server, if it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_rate: Option<Rate>,
+    /// From one end to the other.
+    #[serde(default)]
+    pub delay: Span,
+    /// At most so much is added to the delay, at random.
+    #[serde(default)]
+    pub jitter: Span,
+    /// Bytes that wait for a link; 50 ms at its rate if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Size>,
+    /// The probability that a packet is lost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub loss: f64,
+    /// Losses in bursts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<Burst>,
+    /// The probability that a packet is overtaken by others.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reorder: f64,
+    /// The longest packet, in bytes.
+    #[serde(default = "default_mtu", skip_serializing_if = "is_default_mtu")]
+    pub mtu: u16,
+    /// What the client uses it for.
+    #[serde(default)]
+    pub role: Role,
+}
+
+/// A link that is good or bad by turns (Gilbert and Elliott): probabilities, for each packet.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Burst {
+    /// That a good link becomes bad.
+    pub begin: f64,
+    /// That a bad link becomes good.
+    pub end: f64,
+    /// That a bad link loses the packet.
+    pub loss: f64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(probability: &f64) -> bool {
+    *probability == 0.0
+}
+
+/// Ethernet's.
+pub(super) const DEFAULT_MTU: u16 = 1500;
+
+fn default_mtu() -> u16 {
+    DEFAULT_MTU
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_default_mtu(mtu: &u16) -> bool {
+    *mtu == DEFAULT_MTU
+}
+
+/// What the client uses a path for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It joins there as soon as it can.
+    #[default]
+    Active,
+    /// The same, as a backup.
+    Standby,
+    /// It does not, unless an action says so.
+    Spare,
+}
+
+/// One thing that goes wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Fault {
+    /// When it begins.
+    pub at: Span,
+    /// When it ends; never if absent. Faults that take no time have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Span>,
+    /// What.
+    pub kind: FaultKind,
+    /// Where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// On which of the run's TCP connections, counted from 0 as they are opened: `clog` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<u64>,
+    /// Which way; both if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// The new rate: `rate` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// The new delay: `delay` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Span>,
+}
+
+/// Kinds of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultKind {
+    /// The path's TCP connections are reset, and both ends hear it.
+    Reset,
+    /// The same, but only the client hears it; the server's end hangs.
+    ResetClient,
+    /// The same, the other way round.
+    ResetServer,
+    /// Something on the path closes its TCP connections: both ends see a FIN.
+    Fin,
+    /// Something on the path forgets its TCP connections: nothing of them gets through any more, and nobody is told. New
+    /// ones do.
+    Forget,
+    /// Nothing gets through, and nobody is told.
+    BlackHole,
+    /// TCP connections are reset and new ones refused.
+    Down,
+    /// Nothing gets through on one TCP connection.
+    Clog,
+    /// The path has another rate.
+    Rate,
+    /// The path has another delay.
+    Delay,
+    /// One bit of what goes by is flipped.
+    Corrupt,
+    /// What goes by arrives in pieces of any size.
+    Shred,
+}
+
+/// One direction of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// To the server.
+    Up,
+    /// To the client.
+    Down,
+}

@@ -1,0 +1,98 @@
+//! What one end's configuration changes.
+
+use serde::{Deserialize, Serialize};
+use tcpls_core::Config;
+
+use super::{Size, Span};
+
+/// One end's settings; what is absent is as `Config::default()` has it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Settings {
+    /// Who carries new stream data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
+    /// `send_buffer` and, if that is larger, `stream_send_buffer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_buffer: Option<Size>,
+    /// Both of the session's windows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_window: Option<Size>,
+    /// Both windows of streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_window: Option<Size>,
+    /// Streams of the peer's at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_streams: Option<u32>,
+    /// `user_timeout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_timeout: Option<Span>,
+    /// `idle_timeout`; "0ns" is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Span>,
+    /// `session_timeout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_timeout: Option<Span>,
+    /// `join_timeout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join_timeout: Option<Span>,
+    /// `max_tcp_connections`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tcp_connections: Option<u32>,
+    /// `spare_tokens`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spare_tokens: Option<u32>,
+    /// `zero_rtt_join`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zero_rtt_join: Option<bool>,
+    /// `confidentiality_limit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidentiality_limit: Option<u64>,
+}
+
+/// The core's schedulers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "each is documented in tcpls_core::connection::schedule")]
+pub enum Scheduler {
+    EarliestDelivery,
+    Aggregate,
+    LowestRtt,
+    RoundRobin,
+    Redundant,
+    ActiveStandby,
+}
+
+impl Settings {
+    /// The core's configuration with these settings.
+    pub fn config(&self) -> Config {
+        let mut config = Config::default();
+        if let Some(Size(size)) = self.send_buffer {
+            config.send_buffer = usize::try_from(size).unwrap_or(usize::MAX);
+            config.stream_send_buffer = config.stream_send_buffer.min(config.send_buffer);
+        }
+        if let Some(Size(window)) = self.session_window {
+            (config.initial_session_window, config.max_session_window) = (window, window);
+        }
+        if let Some(Size(window)) = self.stream_window {
+            (config.initial_stream_window, config.max_stream_window) = (window, window);
+        }
+        if let Some(idle) = self.idle_timeout {
+            config.idle_timeout = (!idle.0.is_zero()).then_some(idle.0);
+        }
+        fn set<T>(field: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *field = value;
+            }
+        }
+        set(&mut config.max_streams, self.max_streams);
+        set(&mut config.user_timeout, self.user_timeout.map(|span| span.0));
+        set(&mut config.session_timeout, self.session_timeout.map(|span| span.0));
+        set(&mut config.join_timeout, self.join_timeout.map(|span| span.0));
+        set(&mut config.max_tcp_connections, self.max_tcp_connections);
+        set(&mut config.spare_tokens, self.spare_tokens);
+        set(&mut config.zero_rtt_join, self.zero_rtt_join);
+        config.confidentiality_limit = self.confidentiality_limit.or(config.confidentiality_limit);
+        config
+    }
+}

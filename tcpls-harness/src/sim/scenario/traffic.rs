@@ -1,0 +1,111 @@
+//! What applications do: transfers, and actions.
+
+use serde::{Deserialize, Serialize};
+use tcpls_core::Side;
+
+use super::{Rate, Scheduler, Size, Span};
+
+/// One end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// The client.
+    #[default]
+    Client,
+    /// The server.
+    Server,
+}
+
+impl From<End> for Side {
+    fn from(end: End) -> Self {
+        match end {
+            End::Client => Self::Client,
+            End::Server => Self::Server,
+        }
+    }
+}
+
+/// A stream, with a given number of bytes each way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Transfer {
+    /// When it is opened; not before the session is established.
+    #[serde(default)]
+    pub at: Span,
+    /// Who opens the stream.
+    #[serde(default)]
+    pub by: End,
+    /// Bytes that the opener writes.
+    #[serde(default = "default_request")]
+    pub send: Size,
+    /// Bytes that the other end writes, once it has seen the stream.
+    #[serde(default)]
+    pub receive: Size,
+    /// Readers take so much at most; no limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_rate: Option<Rate>,
+    /// Writers give so much at most; no limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_rate: Option<Rate>,
+    /// Whoever writes more than that resets the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_after: Option<Size>,
+    /// Whoever reads more than that wants no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_after: Option<Size>,
+    /// The stream's priority.
+    #[serde(default)]
+    pub priority: i8,
+}
+
+fn default_request() -> Size {
+    Size(64)
+}
+
+/// What an application does, apart from transfers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Action {
+    /// When.
+    pub at: Span,
+    /// At which end.
+    #[serde(default)]
+    pub by: End,
+    /// What.
+    pub kind: ActionKind,
+    /// Where, if that matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The transfer, by number in the file: `attach`, `detach` and `priority`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<usize>,
+    /// The new one: `scheduler` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
+}
+
+/// Kinds of actions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActionKind {
+    /// The client connects and joins on a path.
+    Join,
+    /// The TCP connections of a path are retired.
+    Retire,
+    /// They become backups.
+    Backup,
+    /// They are available again.
+    Available,
+    /// A transfer may use a path.
+    Attach,
+    /// A transfer may use it no more.
+    Detach,
+    /// A scheduler is chosen.
+    Scheduler,
+    /// New keys.
+    UpdateKeys,
+    /// A sign of life is asked for.
+    Ping,
+    /// The session is closed.
+    Close,
+}
