@@ -28,6 +28,8 @@ pub struct Report {
     pub closed: [Option<String>; 2],
     /// The client's TCP connections, and the server's.
     pub tcp: [Vec<TcpReport>; 2],
+    /// There was a session: a path that loses all SYNs for long enough gives none.
+    pub began: bool,
     /// The client lost its last TCP connection and had no token for another: every token that it was given went with a TCP
     /// connection that failed. Nobody can help such a session.
     pub starved: bool,
@@ -141,6 +143,7 @@ impl Report {
             transfers: book.transfers.iter().map(transfer_report).collect(),
             closed: drivers.map(reason),
             tcp: drivers.map(|driver| driver.map(tcp_reports).unwrap_or_default()),
+            began: drivers[0].is_some(),
             starved: drivers[0].is_some_and(|driver| driver.conn.tokens() == 0)
                 && drivers.iter().flatten().any(|driver| driver.conn.close_reason() == Some(&CloseReason::Stranded)),
             trace,
