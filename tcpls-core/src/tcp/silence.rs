@@ -56,10 +56,11 @@ impl Silence {
         self.info = Some(info);
     }
 
-    /// It was suspected and lives.
+    /// It was suspected and lives: its patience begins anew, or the next suspicion would come at once.
     pub(crate) fn was_wrong(&mut self, now: Time) {
         self.doubts = (self.doubts_at(now) + 1).min(MAX_DOUBTS);
         self.doubted = now;
+        self.since = self.since.map(|since| since.max(now));
     }
 
     /// When the silence has lasted too long; `None` if nothing is owed or nobody tells.
@@ -116,6 +117,16 @@ mod tests {
         assert_eq!(silence_of(100, info(90, 60, 60, 10)), Some(Time::from_millis(120)));
         assert_eq!(silence_of(100, info(170, 60, 60, 10)), Some(Time::from_millis(190)));
         assert_eq!(silence_of(100, info(170, 0, 60, 10)), None, "nothing is owed");
+    }
+
+    #[test]
+    fn after_a_sign_of_life_that_the_stack_did_not_see_the_patience_begins_anew() {
+        let mut silence = Silence::default();
+        silence.wrote(Time::ZERO);
+        silence.update(info(0, 60, 60, 10));
+        silence.was_wrong(Time::from_millis(500));
+        silence.update(info(0, 60, 60, 10));
+        assert_eq!(silence.deadline(), Some(Time::from_millis(540)));
     }
 
     #[test]
