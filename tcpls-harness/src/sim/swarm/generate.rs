@@ -268,7 +268,8 @@ impl Maker {
             session_window: self.sometimes(4, window),
             stream_window: self.sometimes(4, window),
             max_streams: self.sometimes(6, |maker| maker.chance.between(1, 4) as u32),
-            user_timeout: self.sometimes(3, |maker| maker.millis(500, 10_000)),
+            // Long enough for what a slow path holds.
+            user_timeout: self.sometimes(3, |maker| maker.millis(if safety { 500 } else { 4_000 }, 10_000)),
             idle_timeout: if safety { self.sometimes(4, |maker| maker.millis(1_000, 30_000)) } else { None },
             session_timeout: if safety { self.sometimes(4, |maker| maker.millis(100, 20_000)) } else { None },
             join_timeout: self.sometimes(4, |maker| maker.millis(1_000, 5_000)),
