@@ -2,17 +2,21 @@
 //! records. The one home of the way from live to gone.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use super::Connection;
 use super::pending::{Carried, Due};
 use crate::error::{Alert, CloseReason, TcpError, TcpFault};
 use crate::event::{Event, TcpEvent};
-use crate::tcp::{Tcp, TcpState};
+use crate::tcp::{Leave, Tcp, TcpState};
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 
 /// Lost TCP connections that are remembered: late ACKs still free what would be sent twice.
 const MAX_GONE: usize = 64;
+
+/// Nothing came for a round trip and so long: nothing is under way any more.
+const DRAIN_MARGIN: Duration = Duration::from_millis(50);
 
 /// A TCP connection that was lost, and why.
 pub(super) struct Gone {
@@ -116,8 +120,8 @@ impl Connection {
     fn requeue_statuses(&mut self, entry: &Tcp<Carried>) {
         for item in entry.sent.carried() {
             if let Carried::Session(due @ Due::Status(named)) = item {
-                self.status_has_landed(*named);
                 self.pending.insert(*due);
+                self.status_has_landed(*named);
             }
         }
     }
@@ -160,15 +164,16 @@ impl Connection {
         if !self.tcps.values().any(|entry| entry.id != tcp && entry.is_active()) {
             return Err(TcpError::Last);
         }
-        self.retire(tcp);
+        self.retire(now, tcp);
         self.settle(now);
         Ok(())
     }
 
     // draft I21
-    fn retire(&mut self, tcp: ConnectionId) {
-        if let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| entry.is_up()) {
+    fn retire(&mut self, now: Time, tcp: ConnectionId) {
+        if let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| entry.is_active()) {
             entry.state = TcpState::Retiring;
+            entry.leave = Leave { since: now, told: None };
             self.streams.forget_tcp(tcp);
             self.pending.insert(Due::Status(tcp));
         }
@@ -182,16 +187,28 @@ impl Connection {
         let uses = |entry: &&Tcp<Carried>| [entry.local, entry.remote].into_iter().flatten().any(withdrawn);
         let leaving: Vec<ConnectionId> =
             self.tcps.values().filter(|entry| entry.is_active()).filter(uses).map(|entry| entry.id).collect();
-        leaving.into_iter().for_each(|tcp| self.retire(tcp));
+        leaving.into_iter().for_each(|tcp| self.retire(self.last_heard, tcp));
     }
 
-    /// Lets go of retiring TCP connections whose records are all acknowledged, or hedged, as long as another is up.
+    /// Lets go of retiring TCP connections that carry nothing any more, or whose time is up, as long as another is up.
     pub(super) fn let_retired_go(&mut self, now: Time) {
-        let done =
-            |entry: &&Tcp<Carried>| entry.state == TcpState::Retiring && (entry.sent.is_empty() || entry.is_suspect());
-        while self.tcps.values().any(|entry| entry.is_active()) {
-            let Some(tcp) = self.tcps.values().find(done).map(|entry| entry.id) else { return };
-            self.lose_tcp(now, tcp, TcpFault::Retired, None);
+        let done = |entry: &Tcp<Carried>| self.leave_deadline(entry).is_some_and(|at| at <= now);
+        let done: Vec<ConnectionId> = self.tcps.values().filter(|entry| done(entry)).map(|entry| entry.id).collect();
+        done.into_iter().for_each(|tcp| self.lose_tcp(now, tcp, TcpFault::Retired, None));
+    }
+
+    /// When a TCP connection that is left on purpose can go: what this side sent is acknowledged, and the peer has heard and
+    /// sends nothing more. Or it is silent: then what it has was hedged.
+    pub(super) fn leave_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
+        if entry.state != TcpState::Retiring || !self.tcps.values().any(|other| other.is_active()) {
+            return None;
         }
+        if entry.is_suspect() {
+            return Some(entry.leave.since);
+        }
+        let at_last = entry.leave.since + self.config.user_timeout;
+        let told = entry.leave.told.filter(|_| entry.sent.is_empty());
+        let quiet = entry.rtt.smoothed().unwrap_or_default() + DRAIN_MARGIN;
+        Some(told.map_or(at_last, |told| at_last.min(told.max(entry.heard) + quiet)))
     }
 }

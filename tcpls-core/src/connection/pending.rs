@@ -47,6 +47,10 @@ impl Pending {
         self.0.insert(due);
     }
 
+    pub(crate) fn contains(&self, due: Due) -> bool {
+        self.0.contains(&due)
+    }
+
     pub(crate) fn remove(&mut self, due: Due) {
         self.0.remove(&due);
     }

@@ -22,6 +22,8 @@ pub enum TimeoutReason {
     Silence,
     /// A TCP connection was quiet while streams are open.
     Probe,
+    /// A TCP connection that is left on purpose carries nothing any more.
+    Leave,
     /// A TCP connection made no progress for the user timeout.
     UserTimeout,
     /// Nothing was heard for the idle timeout.
@@ -80,6 +82,7 @@ impl Connection {
                 (entry.received.deadline(), TimeoutReason::Ack),
                 (self.suspicion_deadline(entry), TimeoutReason::Silence),
                 (self.probe_deadline(entry), TimeoutReason::Probe),
+                (self.leave_deadline(entry), TimeoutReason::Leave),
                 (self.user_deadline(entry), TimeoutReason::UserTimeout),
             ]
         });

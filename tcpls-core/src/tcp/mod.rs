@@ -38,6 +38,13 @@ pub(crate) enum TcpState {
     Retiring,
 }
 
+/// When leaving a TCP connection on purpose began, and when the peer had heard of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Leave {
+    pub(crate) since: Time,
+    pub(crate) told: Option<Time>,
+}
+
 /// Where one direction of a TCP connection stands in the chain of key generations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KeyPosition {
@@ -73,6 +80,8 @@ pub(crate) struct Tcp<C> {
     pub(crate) silence: Silence,
     /// Since when it counts as owing an answer for longer than it should.
     pub(crate) suspect: Option<Time>,
+    /// How far leaving it is.
+    pub(crate) leave: Leave,
     /// The peer has not been told that it is suspect.
     pub(crate) status_owed: bool,
     /// The last poll left data behind for want of room.
@@ -123,6 +132,7 @@ impl<C> Tcp<C> {
             peer_backup: false,
             silence: Silence::default(),
             suspect: None,
+            leave: Leave::default(),
             status_owed: false,
             blocked: false,
             ping: false,

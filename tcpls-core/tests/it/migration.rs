@@ -89,6 +89,38 @@ fn a_retired_tcp_connection_delivers_what_it_has_and_goes() {
 }
 
 #[test]
+fn whoever_leaves_a_tcp_connection_waits_for_what_the_peer_has_under_way_on_it() {
+    for tcps in [[FIRST, SECOND], [SECOND, FIRST]] {
+        let mut pair = Pair::with_tcp_connections(2);
+        pair.spread();
+        let stream = pair.open_stream(Server);
+        pair.submit(Server, stream, &bytes(500_000));
+        pair.step(Server);
+        assert!(!pair.flow(tcps[0], Client).in_flight.is_empty(), "the test is about nothing");
+        let now = pair.now;
+        pair.client().retire_tcp(now, tcps[0]).unwrap();
+        pair.drive();
+        pair.assert_received(Client, stream, &bytes(500_000));
+        assert_eq!(pair.live(Client), [tcps[1]]);
+        let again: u64 = pair.server().stats().tcp.iter().map(|tcp| tcp.counters.requeued_bytes).sum();
+        assert_eq!(again, 0, "nothing was sent twice");
+    }
+}
+
+#[test]
+fn a_tcp_connection_that_never_falls_quiet_is_left_after_the_user_timeout() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let now = pair.now;
+    pair.client().retire_tcp(now, FIRST).unwrap();
+    for _ in 0..240 {
+        if pair.server().ping(FIRST).is_ok() {
+            pair.drive_for(Duration::from_millis(45));
+        }
+    }
+    assert_eq!(pair.live(Client), [SECOND]);
+}
+
+#[test]
 fn a_retired_tcp_connection_gets_nothing_new() {
     let mut pair = Pair::with_tcp_connections(2);
     let stream = pair.open_stream(Client);
@@ -169,6 +201,7 @@ fn a_stream_that_may_use_a_backup_alone_uses_it() {
 #[test]
 fn a_backup_can_be_made_available_again() {
     let mut pair = Pair::with_tcp_connections(2);
+    pair.spread();
     pair.client().set_backup(SECOND, true).unwrap();
     pair.drive();
     pair.client().set_backup(SECOND, false).unwrap();
