@@ -387,6 +387,7 @@ impl Connection {
             min_rtt: tcp.rtt.min(),
             bytes_in_flight: tcp.sent.bytes(),
             delivery_rate: tcp.rate.get(now, tcp.sent.is_empty()),
+            least_rate: tcp.rate.at_least(),
             bytes_sent: tcp.counters.bytes_sent,
             share: tcp.share(),
             blocked: tcp.blocked,

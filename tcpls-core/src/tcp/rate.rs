@@ -37,6 +37,8 @@ impl RateSample {
 pub(crate) struct Rate {
     /// From samples while there was more to send.
     busy: Option<u64>,
+    /// The most that any sample has shown.
+    bound: u64,
     sampled: Time,
 }
 
@@ -54,6 +56,7 @@ impl Rate {
             Some(old) if new >= old / 2 => Some(old - (old - new) / 4),
             _ => Some(new),
         };
+        self.bound = self.busy.unwrap_or(self.bound.max(new));
     }
 
     /// Bytes on the wire per second; `None` as long as there was never more to send than went out, and if nothing has
@@ -61,6 +64,11 @@ impl Rate {
     pub(crate) fn get(&self, now: Time, is_idle: bool) -> Option<u64> {
         let is_stale = is_idle && now - self.sampled > Self::STALE_AFTER;
         self.busy.filter(|_| !is_stale)
+    }
+
+    /// Bytes on the wire per second that it has been seen to deliver.
+    pub(crate) fn at_least(&self) -> u64 {
+        self.bound
     }
 }
 
@@ -86,15 +94,17 @@ mod tests {
         let (mut rate, now) = (Rate::default(), Time::from_millis(200));
         for (kbytes, expected) in [(8, 8_000), (16, 10_000), (6, 9_000), (2, 2_000), (4, 2_500)] {
             rate.sample(now, sample(kbytes * 1000, 1000, false));
-            assert_eq!(rate.get(now, false), Some(expected));
+            assert_eq!((rate.get(now, false), rate.at_least()), (Some(expected), expected));
         }
     }
 
     #[test]
-    fn a_sample_while_there_was_little_to_send_says_nothing_but_that_more_is_possible() {
+    fn what_little_there_was_to_send_shows_a_lower_bound() {
         let (mut rate, now) = (Rate::default(), Time::from_millis(200));
-        rate.sample(now, sample(3000, 1000, true));
-        assert_eq!(rate.get(now, false), None);
+        for (kbytes, bound) in [(3, 3_000), (2, 3_000)] {
+            rate.sample(now, sample(kbytes * 1000, 1000, true));
+            assert_eq!((rate.get(now, false), rate.at_least()), (None, bound));
+        }
         rate.sample(now, sample(2000, 1000, false));
         assert_eq!(rate.get(now, false), Some(2_000));
         rate.sample(now, sample(9000, 1000, true));

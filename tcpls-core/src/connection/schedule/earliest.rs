@@ -32,8 +32,7 @@ impl Scheduler for EarliestDelivery {
         let me = &all[asked];
         let better = Better::than(me, all);
         let Some(soonest) = better.soonest else { return Choice::Send };
-        // What the better ones can do is seen within a round trip: until then they get all.
-        let alone = better.rate.map_or(Duration::ZERO, |rate| time_for(better.in_flight.saturating_add(unsent), rate));
+        let alone = time_for(better.in_flight.saturating_add(unsent), better.rate);
         let is_worth_it = match delivery(me, PIECE) {
             None => alone >= WORTH_TRYING,
             Some(mine) => mine <= alone && mine.saturating_sub(soonest) <= better.patience_with(me),
@@ -50,22 +49,23 @@ impl Scheduler for EarliestDelivery {
 }
 
 /// The TCP connections on which a piece would arrive sooner, taken together.
+#[derive(Default)]
 struct Better {
     /// When the first of them would have delivered it; `None` if there is none.
     soonest: Option<Duration>,
-    /// Bytes a second; `None` if that is not known of one of them.
-    rate: Option<u64>,
+    /// Bytes a second.
+    rate: u64,
     in_flight: u64,
 }
 
 impl Better {
     fn than(me: &TcpView, all: &[TcpView]) -> Self {
         let rank = |view: &TcpView| (delivery(view, PIECE).unwrap_or(Duration::MAX), view.tcp);
-        let mut better = Self { soonest: None, rate: Some(0), in_flight: 0 };
+        let mut better = Self::default();
         for other in all.iter().filter(|other| other.backup == me.backup && rank(other) < rank(me)) {
             let Some(at) = delivery(other, PIECE) else { continue };
             better.soonest = Some(better.soonest.map_or(at, |soonest| soonest.min(at)));
-            better.rate = better.rate.zip(other.delivery_rate).map(|(sum, rate)| sum.saturating_add(rate));
+            better.rate = better.rate.saturating_add(other.delivery_rate.unwrap_or(other.least_rate));
             better.in_flight = better.in_flight.saturating_add(other.bytes_in_flight);
         }
         better
@@ -73,9 +73,8 @@ impl Better {
 
     /// How long they may have to wait for `me`, of which good is assumed until the contrary is known.
     fn patience_with(&self, me: &TcpView) -> Duration {
-        let others = self.rate.unwrap_or(0);
-        let mine = u128::from(me.delivery_rate.unwrap_or(others));
-        let sum = mine + u128::from(others);
+        let mine = u128::from(me.delivery_rate.unwrap_or(self.rate));
+        let sum = mine + u128::from(self.rate);
         let nanos = (MAX_HOLD.as_nanos() * mine).checked_div(sum).unwrap_or(MAX_HOLD.as_nanos());
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).max(MIN_HOLD)
     }
@@ -109,6 +108,7 @@ mod tests {
             min_rtt: Some(Duration::from_millis(rtt_ms / 2)),
             bytes_in_flight: rate * rtt_ms / 1000,
             delivery_rate: (rate > 0).then_some(rate),
+            least_rate: rate,
             bytes_sent: 0,
             share: 0,
             blocked: false,
@@ -158,11 +158,8 @@ mod tests {
         let unknown = |tcp, rtt| TcpView { smoothed_rtt: Some(Duration::from_millis(rtt)), ..view(tcp, 0, 0) };
         assert_eq!(answers(&[unknown(0, 100), view(1, 3 * MBYTE, 40)], 1000), [Choice::Wait, Choice::Send]);
         assert_eq!(answers(&[unknown(0, 100), view(1, 3 * MBYTE, 40)], MBYTE), [Choice::Send; 2]);
-        assert_eq!(
-            answers(&[unknown(0, 100), unknown(1, 20)], MBYTE),
-            [Choice::Wait, Choice::Send],
-            "within 20 ms more is known"
-        );
+        let seen = |tcp, rtt| TcpView { least_rate: MBYTE, ..unknown(tcp, rtt) };
+        assert_eq!(answers(&[seen(0, 100), seen(1, 20)], 1000), [Choice::Wait, Choice::Send]);
     }
 
     #[test]

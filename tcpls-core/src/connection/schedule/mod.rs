@@ -29,6 +29,8 @@ pub struct TcpView {
     /// How many bytes a second it delivers, headers included; `None` as long as there was never more to send than it took, and
     /// when nothing was sent on it for some seconds.
     pub delivery_rate: Option<u64>,
+    /// How many bytes a second it has been seen to deliver.
+    pub least_rate: u64,
     /// Bytes given to the socket since it joined.
     pub bytes_sent: u64,
     /// The same, counted from where the least used of the others stood when it joined: what shares are measured by.

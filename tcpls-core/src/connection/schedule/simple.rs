@@ -89,6 +89,7 @@ mod tests {
             min_rtt: None,
             bytes_in_flight: 0,
             delivery_rate: None,
+            least_rate: 0,
             bytes_sent: 0,
             share: 0,
             blocked: false,
