@@ -114,7 +114,8 @@ async fn a_download_moves_to_another_path() {
     let report =
         fetch(directory.path(), &[relay.address().to_string()], &["--migrate", &step], &["/file".to_owned()]).await;
     let tcp = tcp_of(&report);
-    assert_eq!(tcp[0]["state"], "lost: retired");
+    // What the relay still holds may take longer than all the rest.
+    assert!(["retiring", "lost: retired"].contains(&tcp[0]["state"].as_str().unwrap()), "{tcp:?}");
     assert!(tcp[1]["stream_bytes_received"].as_u64() > Some(15 << 20), "{tcp:?}");
     assert_eq!(std::fs::read(directory.path().join("out/file")).unwrap(), data);
 }
