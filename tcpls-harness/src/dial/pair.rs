@@ -14,8 +14,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// The longest, when none does.
 const MAX_URGENT_PAUSE: Duration = Duration::from_secs(1);
-/// A pause is the time that the pair has been away divided by this: its return is noticed within a twentieth of it.
-const PAUSES: u32 = 20;
+/// A pause is the time that the pair has been away divided by this: its return is noticed within a fortieth of it.
+const PAUSES: u32 = 40;
 /// Dials under way at once, at the most.
 const MAX_DIALS: u32 = 12;
 /// A SYN that was lost is sent again after a second only: by then other dials are under way.

@@ -131,7 +131,7 @@ fn a_server_that_is_away_is_dialled_less_and_less_often() {
     let gaps: Vec<Duration> = dials.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(gaps.iter().all(|gap| *gap >= 75 * MS && *gap <= 1250 * MS), "{gaps:?}");
     assert!(gaps.first() < Some(&(126 * MS)) && gaps.last() > Some(&(700 * MS)), "{gaps:?}");
-    assert!(dials.len() < 120, "{}", dials.len());
+    assert!(dials.len() < 160, "{}", dials.len());
     assert!(gaps.windows(2).any(|pair| pair[0] != pair[1]), "there is jitter");
 }
 
@@ -150,14 +150,14 @@ fn the_same_seed_gives_the_same_actions() {
 }
 
 #[test]
-fn a_lost_path_is_used_again_within_a_twentieth_of_its_absence() {
+fn a_lost_path_is_used_again_within_a_fortieth_of_its_absence() {
     let mut world = World::established(2, DialOptions::default());
     world.set(0, Dark);
     world.lose(FIRST, TcpFault::UserTimeout);
     world.run(Duration::from_secs(20));
     assert_eq!(world.on_pair(0), None);
     world.set(0, Good);
-    world.run(Duration::from_millis(1250) + RTT * 2);
+    world.run(Duration::from_millis(625) + RTT * 2);
     assert!(world.on_pair(0).is_some());
 }
 
