@@ -5,10 +5,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use rustix::fs::{FlockOperation, flock};
 
 use super::run::{Run, Settings, run};
 use super::scenario::{self, Case, Scenario};
@@ -20,6 +21,10 @@ const NOT_PERMITTED: u8 = 77;
 
 /// What the names of directories for a lab's files begin with; its process comes behind it.
 const SCRATCH: &str = "tcpls-lab-";
+/// Locked by the lab that measures.
+const LOCK: &str = "tcpls-lab.lock";
+/// How often a lab looks whether it is its turn.
+const TURN: Duration = Duration::from_millis(100);
 /// How often a run is tried if the machine is too busy with other things.
 const TRIES: u32 = 4;
 
@@ -172,13 +177,29 @@ fn run_all(scenario: &Scenario, args: &Args, settings: &Settings, out: &mut Opti
 /// A run that the machine disturbed is done anew, whatever came of it; the last try counts in any case.
 fn run_in_peace(scenario: &Scenario, case: &Case, round: u32, settings: &Settings) -> Outcome<Run> {
     for _ in 1..TRIES {
-        let run = run(scenario, case, round, settings)?;
+        let run = run_alone(scenario, case, round, settings)?;
         if !run.was_disturbed() {
             return Ok(run);
         }
         eprintln!("{} (disturbed: once more)", brief(&run));
     }
-    run(scenario, case, round, settings)
+    run_alone(scenario, case, round, settings)
+}
+
+/// Waits until no other lab measures on this machine: they take turns.
+fn run_alone(scenario: &Scenario, case: &Case, round: u32, settings: &Settings) -> Outcome<Run> {
+    let file = File::options().append(true).create(true).open(std::env::temp_dir().join(LOCK))?;
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if settings.interrupted.load(Ordering::Relaxed) {
+            return Err("interrupted".into());
+        }
+        std::thread::sleep(TURN);
+    }
+    let run = run(scenario, case, round, settings);
+    // The lock goes with the file; others get time to see that.
+    drop(file);
+    std::thread::sleep(2 * TURN);
+    run
 }
 
 fn brief(run: &Run) -> String {
