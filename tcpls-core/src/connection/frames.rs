@@ -122,7 +122,6 @@ impl Connection {
         self.scratch.carried = acked;
         if bytes > 0 {
             self.clear_suspicion(now, tcp);
-            self.hedge_the_late(tcp);
         }
         self.answer_key_update(tcp);
         self.flood.earn(bytes);

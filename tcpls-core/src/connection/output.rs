@@ -277,7 +277,7 @@ impl Connection {
 
     /// The TCP connections that are in use and answer, as a scheduler sees them. Rates age by when anything was heard last, so
     /// that what is said about the next record holds until something happens.
-    pub(super) fn active_views(&self) -> impl Iterator<Item = TcpView> + '_ {
+    fn active_views(&self) -> impl Iterator<Item = TcpView> + '_ {
         let usable = |entry: &&Tcp<Carried>| entry.is_active() && !self.is_shunned(entry);
         self.tcps.values().filter(usable).map(|entry| Self::view_of(entry, self.last_heard))
     }

@@ -9,7 +9,6 @@ use core::time::Duration;
 
 use super::Connection;
 use super::pending::{Carried, Due};
-use super::schedule::TcpView;
 use crate::event::TcpEvent;
 use crate::tcp::Tcp;
 use crate::tcp::silence::TcpInfo;
@@ -80,22 +79,6 @@ impl Connection {
             self.tcps.insert(tcp, entry);
             self.repeat_acks();
             self.pending.insert(Due::Status(tcp));
-        }
-    }
-
-    /// Something on `tcp` was acknowledged: if the rest is too late for the policy, others carry it too.
-    pub(super) fn hedge_the_late(&mut self, tcp: ConnectionId) {
-        if !self.tcps.get(&tcp).is_some_and(|entry| entry.is_active() && entry.sent.has_to_requeue()) {
-            return;
-        }
-        let views: Vec<TcpView> = self.active_views().collect();
-        let asked = views.iter().position(|view| view.tcp == tcp).filter(|_| views.len() > 1);
-        if !asked.is_some_and(|asked| self.scheduler.is_too_late(asked, &views)) {
-            return;
-        }
-        if let Some(mut entry) = self.tcps.remove(&tcp) {
-            entry.counters.requeued_bytes += self.requeue_all(&mut entry);
-            self.tcps.insert(tcp, entry);
         }
     }
 

@@ -182,6 +182,23 @@ fn a_wrong_suspicion_ends_with_the_answer_to_a_ping_and_the_next_takes_longer() 
 }
 
 #[test]
+fn a_suspect_on_which_no_record_is_under_way_is_pinged_and_so_cleared() {
+    let mut pair = patient();
+    pair.unstall(FIRST);
+    let now = pair.now;
+    pair.server().handle_tcp_info(FIRST, info(now, Duration::ZERO));
+    let stream = pair.open_stream(Client);
+    pair.client().stream(stream).attach(FIRST).unwrap();
+    pair.flow(FIRST, Client).stalled = true;
+    pair.submit(Client, stream, b"a question");
+    pair.drive_for(Duration::from_millis(300));
+    assert!(pair.server().is_stalled(FIRST), "its acknowledgment did not get through");
+    pair.unstall(FIRST);
+    pair.drive_for(Duration::from_millis(10));
+    assert!(!pair.server().is_stalled(FIRST));
+}
+
+#[test]
 fn acknowledgments_that_went_out_on_a_tcp_connection_that_is_lost_or_silent_are_repeated_on_others() {
     for lost in [false, true] {
         let mut peer = Peer::client();

@@ -39,13 +39,6 @@ impl Scheduler for EarliestDelivery {
         };
         if is_worth_it { Choice::Send } else { Choice::Wait }
     }
-
-    fn is_too_late(&self, asked: usize, all: &[TcpView]) -> bool {
-        let me = &all[asked];
-        let better = Better::than(me, all);
-        let (Some(soonest), Some(rate)) = (better.soonest, me.delivery_rate) else { return false };
-        time_for(me.bytes_in_flight, rate).saturating_sub(soonest) > better.patience_with(me)
-    }
 }
 
 /// The TCP connections on which a piece would arrive sooner, taken together.
@@ -160,17 +153,6 @@ mod tests {
         assert_eq!(answers(&[unknown(0, 100), view(1, 3 * MBYTE, 40)], MBYTE), [Choice::Send; 2]);
         let seen = |tcp, rtt| TcpView { least_rate: MBYTE, ..unknown(tcp, rtt) };
         assert_eq!(answers(&[seen(0, 100), seen(1, 20)], 1000), [Choice::Wait, Choice::Send]);
-    }
-
-    #[test]
-    fn what_holds_back_the_rest_for_longer_than_it_is_worth_is_too_late() {
-        let good = view(1, 3 * MBYTE, 40);
-        let too_late = |slow: TcpView| EarliestDelivery.is_too_late(0, &[slow, good]);
-        let slow = view(0, MBYTE / 3, 100);
-        assert!(!too_late(slow), "a tenth of the sum, 100 ms");
-        assert!(too_late(TcpView { bytes_in_flight: 200_000, ..slow }), "a tenth of the sum, 600 ms");
-        assert!(!too_late(TcpView { bytes_in_flight: 400_000, ..view(0, MBYTE, 100) }), "a quarter of the sum, 400 ms");
-        assert!(!EarliestDelivery.is_too_late(1, &[slow, good]), "nobody waits for the best");
     }
 
     #[test]

@@ -60,12 +60,6 @@ pub trait Scheduler: Send {
     /// Whether `all[asked]` may take the next piece of a stream. `all` is sorted by connection ID and has every TCP
     /// connection that may carry this stream, `asked` among them. `unsent`: bytes that all streams together could send now.
     fn choose(&self, asked: usize, all: &[TcpView], unsent: u64) -> Choice;
-
-    /// Whether what `all[asked]` carries is so late that others should carry it too. Each piece goes out again once at the
-    /// most. Asked when something on it was acknowledged; silence is judged without the policy.
-    fn is_too_late(&self, _asked: usize, _all: &[TcpView]) -> bool {
-        false
-    }
 }
 
 /// Which streams' data one TCP connection may take right now.
