@@ -1,57 +1,18 @@
-//! A client's options, connecting, and joining more TCP connections.
+//! Connecting, and joining more TCP connections.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
 
-use rustls::pki_types::ServerName;
-use tcpls_core::config::Config;
-use tcpls_core::crypto::rustls::RustlsClient;
 use tcpls_core::error::OpenTcpError;
 use tcpls_core::wire::ids::ConnectionId;
 
-use super::advice::AddressPolicy;
 use super::error::{AddTcpError, ConnectError};
+use super::options::ClientOptions;
 use super::os::now;
 use super::session::Session;
 use super::shared::Joining;
-use super::socket::{SocketOptions, connect};
+use super::socket::connect;
 use super::start::Start;
-use crate::dial::{DialOptions, Path};
-
-/// How a client connects.
-#[derive(Clone, Debug)]
-pub struct ClientOptions {
-    /// Certificates and application protocols.
-    pub tls: RustlsClient,
-    /// Whom the server's certificate must name.
-    pub server_name: ServerName<'static>,
-    /// Bounds and timeouts of the session.
-    pub config: Arc<Config>,
-    /// How sockets are tuned.
-    pub socket: SocketOptions,
-    /// Local addresses to connect from, each together with each of the server's of the same family. None leaves it to the
-    /// routes.
-    pub locals: Vec<IpAddr>,
-    /// What is dialled when, at the start and when TCP connections are lost.
-    pub dial: DialOptions,
-    /// Which of the addresses that the server advertises may be connected to.
-    pub addresses: AddressPolicy,
-}
-
-impl ClientOptions {
-    /// Defaults for everything else; paths are kept in use.
-    pub fn new(tls: RustlsClient, server_name: ServerName<'static>) -> Self {
-        Self {
-            tls,
-            server_name,
-            config: Arc::default(),
-            socket: SocketOptions::default(),
-            locals: Vec::new(),
-            dial: DialOptions::default(),
-            addresses: AddressPolicy::default(),
-        }
-    }
-}
+use crate::dial::Path;
 
 impl Session {
     /// Starts a session with the server that has these addresses. They are dialled one after the other without waiting for
@@ -105,8 +66,10 @@ impl Session {
     }
 
     /// Has the session keep a TCP connection to an address that the server advertises and [`ClientOptions::addresses`] allows;
-    /// 16 new ones in a minute at the most. Like [`Session::add_path`], it does not wait, and it is [`DialOptions::keep`] that
-    /// says when the address is dialled.
+    /// 16 new ones in a minute at the most. Like [`Session::add_path`], it does not wait, and it is [`keep`] that says when the
+    /// address is dialled.
+    ///
+    /// [`keep`]: crate::dial::DialOptions::keep
     ///
     /// # Errors
     /// [`AddTcpError::NotAllowed`] if it is not advertised, or not allowed.

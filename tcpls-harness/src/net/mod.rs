@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `session` | [`Session`]: streams, TCP connections, addresses, events, the end |
 //! | `stream` | [`Stream`] and its halves, as `AsyncRead` and `AsyncWrite` or chunk by chunk without copying |
-//! | `client`, `start` | connecting, joining more TCP connections |
+//! | `options`, `client`, `start` | what the application wants; connecting, joining more TCP connections |
 //! | `advice` | which of the addresses that a server advertises may be connected to |
 //! | `dials` | the sockets of what [`crate::dial`] decides |
 //! | `listener` | accepting sessions, bringing joins to the session they belong to |
@@ -26,6 +26,7 @@ mod endings;
 mod error;
 mod leaving;
 mod listener;
+mod options;
 mod os;
 pub(crate) mod pace;
 mod session;
@@ -36,9 +37,9 @@ mod stream;
 mod tcp_info;
 
 pub use self::advice::AddressPolicy;
-pub use self::client::ClientOptions;
 pub use self::error::{AddTcpError, ConnectError, ListenError, PathFailure, PathFault, SessionClosed};
 pub use self::listener::{Listener, ServerOptions};
+pub use self::options::ClientOptions;
 pub use self::session::{Events, PathFailures, Session};
 pub use self::socket::SocketOptions;
 pub use self::stream::{RecvStream, SendStream, Stream};

@@ -14,10 +14,10 @@ use tcpls_core::wire::ids::ConnectionId;
 use tokio::task::JoinSet;
 
 use super::advice::Advice;
-use super::client::ClientOptions;
 use super::dials::Dials;
 use super::driver::Driver;
 use super::error::{ConnectError, PathFailure, PathFault};
+use super::options::ClientOptions;
 use super::os::{instant, now, seed};
 use super::session::Session;
 use super::shared::{Handle, Input, Joining, Shared};

@@ -1,0 +1,47 @@
+//! What an application says about how a client is to connect.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use tcpls_core::config::Config;
+use tcpls_core::crypto::rustls::RustlsClient;
+
+use super::advice::AddressPolicy;
+use super::socket::SocketOptions;
+use crate::dial::DialOptions;
+
+/// How a client connects.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Certificates and application protocols.
+    pub tls: RustlsClient,
+    /// Whom the server's certificate must name.
+    pub server_name: ServerName<'static>,
+    /// Bounds and timeouts of the session.
+    pub config: Arc<Config>,
+    /// How sockets are tuned.
+    pub socket: SocketOptions,
+    /// Local addresses to connect from, each together with each of the server's of the same family. None leaves it to the
+    /// routes.
+    pub locals: Vec<IpAddr>,
+    /// What is dialled when, at the start and when TCP connections are lost.
+    pub dial: DialOptions,
+    /// Which of the addresses that the server advertises may be connected to.
+    pub addresses: AddressPolicy,
+}
+
+impl ClientOptions {
+    /// Defaults for everything else; paths are kept in use.
+    pub fn new(tls: RustlsClient, server_name: ServerName<'static>) -> Self {
+        Self {
+            tls,
+            server_name,
+            config: Arc::default(),
+            socket: SocketOptions::default(),
+            locals: Vec::new(),
+            dial: DialOptions::default(),
+            addresses: AddressPolicy::default(),
+        }
+    }
+}
