@@ -17,7 +17,7 @@ pub(crate) enum Figure {
     /// Goodput, from the first byte or from the first event.
     Mbit,
     MbitAfter,
-    /// The lowest goodput over any 200 ms. For cases to compare with: their goodput.
+    /// The lowest goodput over any 200 ms.
     Lowest,
     /// TCP connections that were lost.
     Lost,
@@ -32,8 +32,8 @@ pub(crate) enum Limit {
     RoundTrips { count: f64, plus_ms: f64 },
     /// At most this part of what other cases have together.
     PartOf { cases: Vec<&'static str>, part: f64 },
-    /// At least this part of what other cases have together.
-    AtLeast { cases: Vec<&'static str>, part: f64 },
+    /// At least this part of what other cases have together of a figure, at the same quantile.
+    AtLeast { figure: Figure, cases: Vec<&'static str>, part: f64 },
 }
 
 /// A goal for our own stack.
@@ -64,7 +64,6 @@ impl Figure {
             Self::Seconds => run.seconds,
             Self::Mbit => run.mbit,
             Self::MbitAfter => run.mbit_after,
-            Self::Lowest if run.case != OURS => run.mbit,
             Self::Lowest => run.lowest_mbit.unwrap_or(0.0),
             Self::Lost => run.lost.map_or(f64::INFINITY, f64::from),
         }
@@ -122,23 +121,25 @@ impl Goal {
             Limit::Value(value) => format!("{what} ≤ {value}"),
             Limit::RoundTrips { count, plus_ms } => format!("{what} ≤ {count} loaded RTT + {plus_ms} ms"),
             Limit::PartOf { cases, part } => format!("{what} ≤ {part} × {}", cases.join(" + ")),
-            Limit::AtLeast { cases, part } => format!("{what} ≥ {part} × {}", cases.join(" + ")),
+            Limit::AtLeast { figure, cases, part } => {
+                format!("{what} ≥ {part} × {} of {}", figure.name(), cases.join(" + "))
+            }
         }
     }
 }
 
 impl Limit {
     fn value(&self, goal: &Goal, runs: &[Run]) -> Option<f64> {
-        let of = |case: &&str| quantile(&goal.figure.sorted(runs, case), goal.quantile);
+        let of = |figure: Figure, case: &str| quantile(&figure.sorted(runs, case), goal.quantile);
+        let sum = |figure, cases: &[&str]| cases.iter().map(|case| of(figure, case)).sum::<Option<f64>>();
         match self {
             Self::Value(value) => Some(*value),
             Self::RoundTrips { count, plus_ms } => {
                 let Figure::Gap(event) = goal.figure else { return None };
                 Some(count * loaded_rtt(runs, OURS, event)? + plus_ms)
             }
-            Self::PartOf { cases, part } | Self::AtLeast { cases, part } => {
-                Some(cases.iter().map(of).sum::<Option<f64>>()? * part)
-            }
+            Self::PartOf { cases, part } => Some(sum(goal.figure, cases)? * part),
+            Self::AtLeast { figure, cases, part } => Some(sum(*figure, cases)? * part),
         }
     }
 }
@@ -195,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_must_not_be_less_is_judged_the_other_way() {
-        let limit = Limit::AtLeast { cases: vec![MPTCP], part: 1.0 };
+        let limit = Limit::AtLeast { figure: Figure::Gap(0), cases: vec![MPTCP], part: 1.0 };
         assert_eq!(judge(0.5, limit.clone(), &[10.0], &[9.0]).met, Some(true));
         assert_eq!(judge(0.5, limit, &[8.0], &[9.0]).met, Some(false));
     }
