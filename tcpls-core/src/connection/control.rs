@@ -89,7 +89,7 @@ impl Connection {
             Due::Status(tcp) => {
                 if let Some(entry) = self.tcps.get_mut(&tcp) {
                     entry.status_in_flight = true;
-                    let backup = entry.own_backup || entry.is_suspect() || entry.state == TcpState::Retiring;
+                    let backup = entry.own_backup || entry.suspect || entry.state == TcpState::Retiring;
                     self.encode(&Frame::ConnectionStatus(frame::ConnectionStatus { tcp, backup }), out);
                 }
             }

@@ -203,7 +203,7 @@ impl Connection {
         if entry.state != TcpState::Retiring || !self.tcps.values().any(|other| other.is_active()) {
             return None;
         }
-        if entry.is_suspect() {
+        if entry.suspect {
             return Some(entry.leave.since);
         }
         let at_last = entry.leave.since + self.config.user_timeout;

@@ -172,7 +172,7 @@ impl Connection {
     /// and must not let the others' key run out.
     fn give_up_silent_laggards(&mut self, now: Time, tcp: ConnectionId) {
         let target = self.keys.as_ref().map_or(0, Keys::seal_target);
-        let lags = |entry: &&Tcp<Carried>| entry.is_suspect() && entry.id != tcp && entry.seal.generation < target;
+        let lags = |entry: &&Tcp<Carried>| entry.suspect && entry.id != tcp && entry.seal.generation < target;
         let silent: Vec<ConnectionId> = self.tcps.values().filter(lags).map(|entry| entry.id).collect();
         silent.into_iter().for_each(|tcp| self.lose_tcp(now, tcp, TcpFault::UserTimeout, None));
     }

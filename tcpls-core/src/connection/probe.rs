@@ -11,7 +11,7 @@ impl Connection {
     /// When `entry` will have been quiet for too long.
     pub(super) fn probe_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
         let quiet = self.config.probe_after.filter(|_| self.established && !self.plain && self.is_open())?;
-        let waits = entry.is_active() && !entry.is_suspect() && entry.sent.is_empty() && self.streams.len() > 0;
+        let waits = entry.is_active() && !entry.suspect && entry.sent.is_empty() && self.streams.len() > 0;
         waits.then(|| entry.probes.next(entry.heard, quiet))
     }
 

@@ -23,7 +23,7 @@ const MIN_MARGIN: Duration = Duration::from_millis(15);
 impl Connection {
     /// Whether TCP connection `tcp` owes an answer for longer than it should ([`TcpEvent::Stalled`]).
     pub fn is_stalled(&self, tcp: ConnectionId) -> bool {
-        self.tcps.get(&tcp).is_some_and(|entry| entry.is_suspect())
+        self.tcps.get(&tcp).is_some_and(|entry| entry.suspect)
     }
 
     /// What the TCP stack says about TCP connection `tcp`. Optional; a dark path is noticed much sooner with it.
@@ -38,7 +38,7 @@ impl Connection {
 
     /// When `entry` becomes suspect if nothing is acknowledged. `None` if it is already, or owes nothing.
     pub(super) fn suspicion_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
-        if entry.is_suspect() || !entry.is_up() {
+        if entry.suspect || !entry.is_up() {
             return None;
         }
         let record = entry.sent.waiting_since().map(|since| since + self.patience(entry));
@@ -59,7 +59,7 @@ impl Connection {
         let silent: Vec<ConnectionId> = self.tcps.values().filter(silent).map(|entry| entry.id).collect();
         for tcp in silent {
             if let Some(entry) = self.tcps.get_mut(&tcp) {
-                entry.suspect = Some(now);
+                entry.suspect = true;
                 entry.status_owed = true;
                 entry.ping = true; // so that there is something to answer
                 self.tcp_event(TcpEvent::Stalled { tcp });
@@ -70,7 +70,7 @@ impl Connection {
     /// As soon as one TCP connection is not suspect: what suspects carry may go out again on it, once, and the peer hears
     /// whom not to use.
     pub(super) fn hedge(&mut self) {
-        let owes = |entry: &&Tcp<Carried>| entry.is_suspect() && (entry.status_owed || entry.sent.has_to_requeue());
+        let owes = |entry: &&Tcp<Carried>| entry.suspect && (entry.status_owed || entry.sent.has_to_requeue());
         while let Some(tcp) = self.tcps.values().filter(owes).find(|entry| self.is_shunned(entry)).map(|entry| entry.id)
         {
             let Some(mut entry) = self.tcps.remove(&tcp) else { return };
@@ -84,8 +84,8 @@ impl Connection {
 
     /// Something came back on `tcp`: it lives.
     pub(super) fn clear_suspicion(&mut self, now: Time, tcp: ConnectionId) {
-        let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| entry.is_suspect()) else { return };
-        entry.suspect = None;
+        let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| entry.suspect) else { return };
+        entry.suspect = false;
         entry.silence.was_wrong(now);
         if !core::mem::take(&mut entry.status_owed) {
             self.pending.insert(Due::Status(tcp));
@@ -95,6 +95,6 @@ impl Connection {
 
     /// Whether `entry` is suspect and another TCP connection is not: then it carries nothing new.
     pub(super) fn is_shunned(&self, entry: &Tcp<Carried>) -> bool {
-        entry.is_suspect() && self.tcps.values().any(|other| other.is_active() && !other.is_suspect())
+        entry.suspect && self.tcps.values().any(|other| other.is_active() && !other.suspect)
     }
 }

@@ -78,8 +78,8 @@ pub(crate) struct Tcp<C> {
     pub(crate) peer_backup: bool,
     /// What the TCP stack underneath has heard.
     pub(crate) silence: Silence,
-    /// Since when it counts as owing an answer for longer than it should.
-    pub(crate) suspect: Option<Time>,
+    /// It owes an answer for longer than it should.
+    pub(crate) suspect: bool,
     /// How far leaving it is.
     pub(crate) leave: Leave,
     /// The peer has not been told that it is suspect.
@@ -131,7 +131,7 @@ impl<C> Tcp<C> {
             own_backup: false,
             peer_backup: false,
             silence: Silence::default(),
-            suspect: None,
+            suspect: false,
             leave: Leave::default(),
             status_owed: false,
             blocked: false,
@@ -170,11 +170,6 @@ impl<C> Tcp<C> {
     /// Whether it is to be used only when no other lives.
     pub(crate) fn is_backup(&self) -> bool {
         self.own_backup || self.peer_backup
-    }
-
-    /// Whether it owes an answer for longer than it should.
-    pub(crate) fn is_suspect(&self) -> bool {
-        self.suspect.is_some()
     }
 
     /// Whether new stream data may be put on it when others live.

@@ -32,7 +32,7 @@ struct Sent {
     at: Time,
     carried: u16,
     bytes: u16,
-    /// More could have been sent.
+    /// There was no more to send: the path could have carried more.
     is_limited: bool,
     /// As it was when this was sent.
     delivered: Delivered,

@@ -30,7 +30,6 @@ const MAX_TURNS: usize = 16;
 const MAX_LAST_READS: usize = 64;
 /// Sockets on their way out beyond which claims that are turned away are reset.
 const MAX_LEAVING: usize = 32;
-
 /// A congestion window that has less room than this is full.
 const MIN_FLIGHT: usize = 2 * 1024;
 
@@ -289,7 +288,12 @@ fn room(conn: &Connection, tcp: ConnectionId, socket: &Socket) -> usize {
     if !conn.wants_write(tcp) || conn.tcp_stats(tcp).is_none_or(|stats| stats.bytes_in_flight > batch as u64) {
         return batch;
     }
-    free_window(socket.stream()).filter(|window| *window >= MIN_FLIGHT).map_or(batch, |window| window.min(batch))
+    first_flight(batch, free_window(socket.stream()))
+}
+
+/// `window`: what the congestion window would let go at once, if that is known.
+fn first_flight(batch: usize, window: Option<usize>) -> usize {
+    window.filter(|window| *window >= MIN_FLIGHT).map_or(batch, |window| window.min(batch))
 }
 
 /// Writes what was sealed; how much progress that was.
@@ -346,5 +350,18 @@ impl Drop for Driver {
     /// Also when the runtime is shut down: whoever waits is told that nothing will come.
     fn drop(&mut self) {
         self.shared.drive(|state| state.end_task());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_first_on_an_idle_socket_fits_into_its_window_unless_that_is_full() {
+        assert_eq!(first_flight(32_768, Some(14_480)), 14_480);
+        assert_eq!(first_flight(32_768, Some(100_000)), 32_768);
+        assert_eq!(first_flight(32_768, Some(1448)), 32_768, "small records would not arrive sooner");
+        assert_eq!(first_flight(32_768, None), 32_768);
     }
 }

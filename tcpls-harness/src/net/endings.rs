@@ -39,9 +39,11 @@ impl Endings {
 
     /// Tells the session what it is time for.
     pub(crate) fn tell(&mut self, now: Time, conn: &mut Connection) {
-        for ending in self.0.extract_if(.., |ending| ending.tell_at <= now) {
-            conn.handle_tcp_end(now, ending.tcp, ending.how);
-        }
+        self.due(now).into_iter().for_each(|(tcp, how)| conn.handle_tcp_end(now, tcp, how));
+    }
+
+    fn due(&mut self, now: Time) -> Vec<(ConnectionId, TcpEnd)> {
+        self.0.extract_if(.., |ending| ending.tell_at <= now).map(|ending| (ending.tcp, ending.how)).collect()
     }
 
     /// When there is something to tell.
@@ -50,9 +52,40 @@ impl Endings {
     }
 }
 
-/// A quarter of the round trip: two paths may differ by so much.
+/// How long the session need not know.
 fn grace(conn: &Connection, tcp: ConnectionId, how: TcpEnd) -> Duration {
     let has_others = conn.tcp_connections().any(|other| other != tcp);
     let round_trip = conn.tcp_stats(tcp).and_then(|stats| stats.min_rtt).unwrap_or_default();
+    grace_of(how, has_others, round_trip)
+}
+
+/// A quarter of the round trip: two paths may differ by so much.
+fn grace_of(how: TcpEnd, has_others: bool, round_trip: Duration) -> Duration {
     if how == TcpEnd::Reset && has_others { (round_trip / 4).min(MAX_GRACE) } else { Duration::ZERO }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn of_a_reset_a_session_with_other_tcp_connections_hears_a_quarter_of_a_round_trip_later_and_five_ms_at_the_most() {
+        assert_eq!(grace_of(TcpEnd::Reset, true, MS * 8), MS * 2);
+        assert_eq!(grace_of(TcpEnd::Reset, true, MS * 100), MS * 5);
+        assert_eq!(grace_of(TcpEnd::Reset, false, MS * 8), Duration::ZERO, "there is nothing to wait for");
+        assert_eq!(grace_of(TcpEnd::Fin, true, MS * 8), Duration::ZERO, "all has come");
+    }
+
+    #[test]
+    fn an_end_is_told_once_when_its_time_has_come() {
+        let (at, tcp) = (Time::from_millis(7), ConnectionId(1));
+        let mut endings = Endings(vec![Ending { tcp, how: TcpEnd::Reset, tell_at: at }]);
+        assert!(endings.contains(tcp));
+        assert_eq!(endings.deadline(), Some(at));
+        assert_eq!(endings.due(Time::from_millis(6)), []);
+        assert_eq!(endings.due(at), [(tcp, TcpEnd::Reset)]);
+        assert!(!endings.contains(tcp) && endings.deadline().is_none());
+    }
 }

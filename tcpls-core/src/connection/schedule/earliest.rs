@@ -33,7 +33,7 @@ impl Scheduler for EarliestDelivery {
         let better = Better::than(me, all);
         let Some(soonest) = better.soonest else { return Choice::Send };
         let alone = time_for(better.in_flight.saturating_add(unsent), better.rate);
-        let is_worth_it = match delivery(me, PIECE) {
+        let is_worth_it = match delivery(me) {
             None => alone >= WORTH_TRYING,
             Some(mine) => mine <= alone && mine.saturating_sub(soonest) <= better.patience_with(me),
         };
@@ -53,10 +53,10 @@ struct Better {
 
 impl Better {
     fn than(me: &TcpView, all: &[TcpView]) -> Self {
-        let rank = |view: &TcpView| (delivery(view, PIECE).unwrap_or(Duration::MAX), view.tcp);
+        let rank = |view: &TcpView| (delivery(view).unwrap_or(Duration::MAX), view.tcp);
         let mut better = Self::default();
         for other in all.iter().filter(|other| other.backup == me.backup && rank(other) < rank(me)) {
-            let Some(at) = delivery(other, PIECE) else { continue };
+            let Some(at) = delivery(other) else { continue };
             better.soonest = Some(better.soonest.map_or(at, |soonest| soonest.min(at)));
             better.rate = better.rate.saturating_add(other.delivery_rate.unwrap_or(other.least_rate));
             better.in_flight = better.in_flight.saturating_add(other.bytes_in_flight);
@@ -73,10 +73,10 @@ impl Better {
     }
 }
 
-/// How long it takes until `bytes` more that are put on it now are acknowledged; `None` if nothing is known.
-fn delivery(view: &TcpView, bytes: u64) -> Option<Duration> {
+/// How long it takes until a piece that is put on it now is acknowledged; `None` if nothing is known.
+fn delivery(view: &TcpView) -> Option<Duration> {
     match view.delivery_rate {
-        Some(rate) => Some(time_for(view.bytes_in_flight + bytes, rate).max(view.min_rtt.unwrap_or_default())),
+        Some(rate) => Some(time_for(view.bytes_in_flight + PIECE, rate).max(view.min_rtt.unwrap_or_default())),
         None => view.smoothed_rtt,
     }
 }
