@@ -11,7 +11,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use rustix::fs::{FlockOperation, flock};
 
-use super::run::{Run, Settings, run};
+use super::outcome::Run;
+use super::run::{Settings, run};
 use super::scenario::{self, Case, Scenario};
 use super::summary::Summary;
 use super::{Outcome, netns, peer, selftest};

@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use super::run::Run;
-use super::scenario::{MPTCP, OURS};
+use super::outcome::{MPTCP, OURS, Run};
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug, PartialEq)]

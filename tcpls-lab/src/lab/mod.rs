@@ -8,6 +8,7 @@ mod goal;
 mod link;
 mod middlebox;
 mod netns;
+mod outcome;
 mod path;
 mod peer;
 mod run;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::goal::{Figure, Goal, Limit};
+use super::outcome::{MPTCP, OURS};
 use super::path::{Change, PathSpec};
 use super::wire::Event;
 
@@ -103,10 +104,6 @@ fn rivals(paths: usize, standby: bool, megabytes: f64) -> Vec<Case> {
 fn alone(name: &'static str, path: usize, megabytes: f64, every: u32) -> Case {
     Case { name, stack: Stack::Tls, paths: vec![path], events: false, megabytes, every }
 }
-
-/// Names of cases that goals refer to.
-pub(crate) const OURS: &str = "tcpls";
-pub(crate) const MPTCP: &str = "mptcp";
 
 fn goal(figure: Figure, quantile: f64, limit: Limit) -> Goal {
     Goal { figure, quantile, limit }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::goal::{self, Figure, Verdict, quantile};
-use super::run::Run;
+use super::outcome::Run;
 use super::scenario::{Case, Scenario};
 
 /// A distribution. What is infinite (the transfer never went on) is null in JSON.

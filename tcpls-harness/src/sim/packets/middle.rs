@@ -33,17 +33,14 @@ impl Packets {
                 let tcp = fault.tcp.and_then(|number| self.tcps.get_mut(&number));
                 tcp.into_iter().for_each(|tcp| ways.iter().for_each(|way| tcp.clogged[*way] = !over));
             }
-            FaultKind::Rate | FaultKind::Delay => {
-                for way in ways {
-                    let (rate, delay) = self.paths[path].usual[*way];
-                    let link = &mut self.paths[path].links[*way];
-                    if fault.kind == FaultKind::Rate {
-                        link.rate = fault.rate.filter(|_| !over).map_or(rate, |rate| Some(rate.0.max(1)));
-                    } else {
-                        link.delay = fault.delay.filter(|_| !over).map_or(delay, |delay| delay.0);
-                    }
-                }
-            }
+            FaultKind::Rate => ways.iter().for_each(|way| {
+                let path = &mut self.paths[path];
+                path.links[*way].rate = fault.rate_of(over, path.usual[*way].0);
+            }),
+            FaultKind::Delay => ways.iter().for_each(|way| {
+                let path = &mut self.paths[path];
+                path.links[*way].delay = fault.delay_of(over, path.usual[*way].1);
+            }),
             FaultKind::Corrupt => ways.iter().for_each(|way| self.paths[path].links[*way].corrupts += 1),
             // Packets are what they are.
             FaultKind::Shred => {}

@@ -1,5 +1,7 @@
 //! Paths, and what goes wrong on them.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Rate, Size, Span};
@@ -110,6 +112,18 @@ pub struct Fault {
     /// The new delay: `delay` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<Span>,
+}
+
+impl Fault {
+    /// What the rate of a link is during the fault, or after it, that is `usual` bytes a second. `None`: no limit.
+    pub(crate) fn rate_of(&self, over: bool, usual: Option<u64>) -> Option<u64> {
+        self.rate.filter(|_| !over).map_or(usual, |rate| Some(rate.0.max(1)))
+    }
+
+    /// The same for its delay.
+    pub(crate) fn delay_of(&self, over: bool, usual: Duration) -> Duration {
+        self.delay.filter(|_| !over).map_or(usual, |delay| delay.0)
+    }
 }
 
 /// Kinds of faults.

@@ -1,0 +1,259 @@
+//! How a pair's world turns: sockets are written and read, bytes arrive, claims are settled, time passes.
+
+use std::time::Duration;
+
+use tcpls_core::connection::{Claim, Connection, TcpEnd};
+use tcpls_core::endpoint::{Endpoint, Incoming, Join};
+use tcpls_core::time::Time;
+use tcpls_core::wire::ids::{ConnectionId, Side};
+
+use super::super::end::End;
+use super::super::ledger::Watched;
+use super::super::pipe::{Flow, Role};
+use super::super::tls::seed;
+use super::Pair;
+
+/// Rounds after which a pair that never comes to rest counts as livelocked.
+const MAX_ROUNDS: usize = 50_000;
+/// How long bytes are under way.
+const LATENCY: Duration = Duration::from_millis(1);
+/// [`Pair::drive`] waits for what will happen within this time; the longer timeouts are for [`Pair::drive_for`].
+const PATIENCE: Duration = Duration::from_secs(1);
+/// With so much room, a TCP connection that wants to write does.
+const ENOUGH_ROOM: usize = 256;
+impl Pair {
+    /// One end's application and sockets do what they can; whether anything was sent.
+    pub fn step(&mut self, side: Side) -> bool {
+        if self.try_end(side).is_none() {
+            return false;
+        }
+        self.end(side).run_application();
+        let mut sent = false;
+        for number in 0..self.pipes.len() {
+            if let Role::Tcp(tcp) = self.pipes[number].role(side) {
+                sent |= self.transmit(side, number, tcp);
+            }
+        }
+        self.settle();
+        sent
+    }
+
+    fn transmit(&mut self, side: Side, number: usize, tcp: ConnectionId) -> bool {
+        let (now, buffer) = (self.now, self.socket_buffer);
+        let mut out = Vec::new();
+        loop {
+            let room = buffer.saturating_sub(self.pipes[number].towards(side.peer()).in_flight.len() + out.len());
+            let before = out.len();
+            let wanted = self.conn(side).wants_write(tcp);
+            let written = self.conn(side).poll_transmit(now, tcp, room, &mut out);
+            assert_eq!(out.len() - before, written, "poll_transmit says how much it appended");
+            assert!(written <= room, "poll_transmit keeps to the room that there is");
+            assert!(wanted || written == 0, "{side:?} did not want to write on {tcp}, and wrote");
+            let idle = written == 0 && room >= ENOUGH_ROOM;
+            assert!(!(idle && self.conn(side).wants_write(tcp)), "{side:?} wants to write on {tcp} and does not");
+            if written == 0 {
+                break;
+            }
+        }
+        self.pipes[number].towards(side.peer()).send(&out);
+        !out.is_empty()
+    }
+
+    /// Delivers at most `n` bytes of one direction of a TCP connection; how many that were.
+    pub fn deliver(&mut self, tcp: ConnectionId, to: Side, n: usize) -> usize {
+        let number = self.number(tcp);
+        self.deliver_on(number, to, n)
+    }
+
+    fn deliver_on(&mut self, number: usize, to: Side, n: usize) -> usize {
+        let arrived = self.pipes[number].towards(to).arrive(n);
+        if arrived > 0 {
+            self.receive(number, to);
+            self.settle();
+        }
+        if self.pipes[number].towards(to).is_at_end() {
+            self.pipes[number].towards(to).end_told = true;
+            let role = self.pipes[number].role(to);
+            self.tell_end(to, role, TcpEnd::Fin);
+            self.pipes[number].set_role(to, if role == Role::Stranger { role } else { Role::Closed });
+            self.pipes[number].towards(to.peer()).finished = true;
+            self.settle();
+            return arrived + 1;
+        }
+        arrived
+    }
+
+    fn receive(&mut self, number: usize, side: Side) {
+        let now = self.now;
+        let mut inbox = std::mem::take(&mut self.pipes[number].towards(side).inbox);
+        match self.pipes[number].role(side) {
+            Role::Tcp(tcp) => self.conn(side).handle_bytes(now, tcp, &mut inbox),
+            Role::Claim(claim) => _ = self.conn(side).handle_claim_bytes(now, claim, &mut inbox),
+            Role::Door(incoming) => {
+                let recognised = self.endpoint.handle_bytes(now, incoming, &mut inbox);
+                self.pipes[number].towards(side).inbox = inbox;
+                return recognised.into_iter().for_each(|incoming| self.recognised(number, incoming));
+            }
+            Role::Stranger => {}
+            Role::Closed => inbox.clear(),
+        }
+        self.pipes[number].towards(side).inbox = inbox;
+    }
+
+    fn recognised(&mut self, number: usize, incoming: Incoming) {
+        match incoming {
+            Incoming::New(session) => {
+                let tls = Box::new(Watched(self.server_tls.handshake().unwrap()));
+                let config = self.server_config.clone();
+                let conn = Connection::server(self.now, config.clone(), tls, session, seed(self.seed ^ 0x5e4));
+                assert!(self.server.is_none(), "a pair has one session");
+                self.server = Some(End::new(conn, &config));
+                self.pipes[number].server = Role::Tcp(ConnectionId::FIRST);
+                self.receive(number, Side::Server);
+            }
+            Incoming::Join(join) => self.claim(number, join),
+            Incoming::Refused { alert } => self.refuse(number, &alert),
+        }
+    }
+
+    fn claim(&mut self, number: usize, join: Join) {
+        let now = self.now;
+        if self.server().session_id() != Some(join.session()) {
+            return self.refuse(number, &Endpoint::refuse_join(&join));
+        }
+        let claim = self.server().handle_join(now, join);
+        self.pipes[number].server = Role::Claim(claim);
+        self.receive(number, Side::Server);
+    }
+
+    fn refuse(&mut self, number: usize, alert: &[u8]) {
+        self.pipes[number].down.send(alert);
+        self.pipes[number].close(Side::Server);
+    }
+
+    /// After anything: claims are decided, events are heard, sockets closed, invariants checked.
+    pub fn settle(&mut self) {
+        self.settle_claims();
+        for side in [Side::Client, Side::Server] {
+            let Some(end) = self.try_end(side) else { continue };
+            let discarded = end.take_events();
+            discarded.into_iter().for_each(|tcp| self.discard(side, tcp));
+            self.end(side).check();
+        }
+    }
+
+    fn settle_claims(&mut self) {
+        for number in 0..self.pipes.len() {
+            let Role::Claim(claim) = self.pipes[number].server else { continue };
+            self.receive(number, Side::Server);
+            let mut out = Vec::new();
+            self.server().poll_claim_transmit(claim, &mut out);
+            self.pipes[number].down.send(&out);
+            match self.server().claim(claim) {
+                Claim::Waiting => {}
+                Claim::Proven(tcp) => self.pipes[number].server = Role::Tcp(tcp),
+                Claim::Refused => self.pipes[number].close(Side::Server),
+            }
+        }
+    }
+
+    /// The owner of an end writes the last words and closes the socket.
+    fn discard(&mut self, side: Side, tcp: ConnectionId) {
+        let Some(number) = (0..self.pipes.len()).find(|&number| self.pipes[number].role(side) == Role::Tcp(tcp)) else {
+            return;
+        };
+        let now = self.now;
+        let mut words = Vec::new();
+        self.conn(side).poll_transmit(now, tcp, usize::MAX, &mut words);
+        self.pipes[number].towards(side.peer()).send(&words);
+        self.pipes[number].close(side);
+    }
+
+    /// Delivers all that is under way; whether anything was.
+    pub fn deliver_all(&mut self) -> bool {
+        let mut moved = false;
+        for number in 0..self.pipes.len() {
+            for side in [Side::Server, Side::Client] {
+                moved |= self.deliver_on(number, side, usize::MAX) > 0;
+            }
+        }
+        moved
+    }
+
+    /// Both ends act, everything is delivered; whether anything happened.
+    pub fn round(&mut self) -> bool {
+        let sent = self.step(Side::Client) | self.step(Side::Server);
+        if sent {
+            self.advance(LATENCY);
+        }
+        sent | self.deliver_all()
+    }
+
+    /// Time passes, and what it makes due happens.
+    pub fn advance(&mut self, by: Duration) {
+        self.now += by;
+        let now = self.now;
+        for side in [Side::Client, Side::Server] {
+            let Some(end) = self.try_end(side) else { continue };
+            if end.conn.poll_timeout().is_none_or(|at| at > now) {
+                continue;
+            }
+            end.conn.handle_timeout(now);
+            let left = (end.conn.poll_timeout(), end.conn.timeout_reason());
+            assert!(
+                left.0.is_none_or(|at| at > now),
+                "{side:?} at {now:?} is left with a timeout in the past: {left:?}"
+            );
+        }
+        self.endpoint.handle_timeout(now);
+        while let Some((incoming, alert)) = self.endpoint.poll_refused() {
+            let refused = self.pipes.iter().position(|pipe| pipe.server == Role::Door(incoming));
+            refused.into_iter().for_each(|number| self.refuse(number, &alert));
+        }
+        self.settle();
+    }
+
+    fn next_timeout(&mut self) -> Option<Time> {
+        let sides = [Side::Client, Side::Server];
+        sides.into_iter().filter_map(|side| self.try_end(side)?.conn.poll_timeout()).min()
+    }
+
+    /// Delivers everything, waits for what is due soon, until nothing happens any more.
+    pub fn drive(&mut self) {
+        for _ in 0..MAX_ROUNDS {
+            if self.round() {
+                continue;
+            }
+            match self.next_timeout() {
+                Some(at) if at <= self.now + PATIENCE => self.advance(at - self.now),
+                _ => return,
+            }
+        }
+        panic!("the pair does not come to rest");
+    }
+
+    /// The same, for so long that `time` has passed.
+    pub fn drive_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        for _ in 0..MAX_ROUNDS {
+            if self.round() {
+                continue;
+            }
+            match self.next_timeout() {
+                Some(at) if at <= end => self.advance(at - self.now),
+                _ => {
+                    let rest = end - self.now;
+                    self.advance(rest);
+                    while self.round() {}
+                    return;
+                }
+            }
+        }
+        panic!("the pair does not come to rest");
+    }
+
+    /// A direction of a TCP connection.
+    pub fn flow(&mut self, tcp: ConnectionId, to: Side) -> &mut Flow {
+        self.pipe(tcp).towards(to)
+    }
+}
