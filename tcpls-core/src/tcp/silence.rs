@@ -42,6 +42,8 @@ pub(crate) struct Silence {
     info: Option<TcpInfo>,
     doubts: u32,
     doubted: Time,
+    /// The last suspicion was wrong, and nobody has asked the stack since.
+    refuted: bool,
 }
 
 impl Silence {
@@ -54,10 +56,15 @@ impl Silence {
     pub(crate) fn update(&mut self, info: TcpInfo) {
         self.since = self.since.filter(|_| info.unacked > 0).map(|since| since.max(info.heard));
         self.info = Some(info);
+        self.refuted = false;
     }
 
-    /// It was suspected and lives: its patience begins anew, or the next suspicion would come at once.
+    /// It was suspected and lives: its patience begins anew, or the next suspicion would come at once. What the stack said is
+    /// good for two wrong suspicions: an owner who never asks again must not be the cause of one after the other.
     pub(crate) fn was_wrong(&mut self, now: Time) {
+        if core::mem::replace(&mut self.refuted, true) {
+            self.info = None;
+        }
         self.doubts = (self.doubts_at(now) + 1).min(MAX_DOUBTS);
         self.doubted = now;
         self.since = self.since.map(|since| since.max(now));
@@ -127,6 +134,19 @@ mod tests {
         silence.was_wrong(Time::from_millis(500));
         silence.update(info(0, 60, 60, 10));
         assert_eq!(silence.deadline(), Some(Time::from_millis(540)));
+    }
+
+    #[test]
+    fn what_the_stack_said_once_is_not_believed_for_ever() {
+        let mut silence = Silence::default();
+        silence.wrote(Time::ZERO);
+        silence.update(info(0, 60, 60, 10));
+        silence.was_wrong(Time::from_millis(100));
+        assert!(silence.deadline().is_some(), "whoever asks before each timeout is not too late");
+        silence.was_wrong(Time::from_millis(200));
+        assert_eq!(silence.deadline(), None);
+        silence.update(info(200, 60, 60, 10));
+        assert!(silence.deadline().is_some());
     }
 
     #[test]

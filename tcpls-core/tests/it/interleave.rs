@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tcpls_core::connection::State;
 use tcpls_core::connection::schedule::{ActiveStandby, Aggregate, LowestRtt, Redundant, RoundRobin, Scheduler};
+use tcpls_core::connection::{State, TcpInfo};
+use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode, StreamId};
 
 use crate::support::pair::bytes;
@@ -16,32 +17,117 @@ use crate::support::{Client, Pair, Server, Setup, Side, Tls};
 /// One thing that happens. Numbers pick from what is there at the time.
 #[derive(Clone, Debug)]
 enum Op {
-    Deliver { pipe: u8, to: Side, bytes: u16 },
+    Deliver {
+        pipe: u8,
+        to: Side,
+        bytes: u16,
+    },
     Step(Side),
     Cut(u8),
     Stall(u8),
+    /// Nothing arrives at one end; the other direction goes on.
+    HalfStall {
+        pipe: u8,
+        to: Side,
+    },
     Unstall(u8),
-    Join { slowly: bool },
+    /// A bit of what is under way flips.
+    Corrupt {
+        pipe: u8,
+        to: Side,
+    },
+    /// What the stack underneath says: it heard something so long ago, and so many segments are not acknowledged.
+    TcpInfo {
+        side: Side,
+        pipe: u8,
+        age: u16,
+        unacked: u8,
+    },
+    Join {
+        slowly: bool,
+    },
     Open(Side),
-    Write { side: Side, stream: u8, len: u16 },
-    Finish { side: Side, stream: u8 },
-    Reset { side: Side, stream: u8 },
-    Retire { side: Side, pipe: u8 },
-    Backup { side: Side, pipe: u8, backup: bool },
-    Attach { side: Side, stream: u8, pipe: u8 },
-    Detach { side: Side, stream: u8, pipe: u8 },
+    Write {
+        side: Side,
+        stream: u8,
+        len: u16,
+    },
+    /// The application reads what it can from now on, or only what it is told to.
+    Reads {
+        side: Side,
+        reads: bool,
+    },
+    Read {
+        side: Side,
+        stream: u8,
+        len: u16,
+    },
+    Finish {
+        side: Side,
+        stream: u8,
+    },
+    Reset {
+        side: Side,
+        stream: u8,
+    },
+    Retire {
+        side: Side,
+        pipe: u8,
+    },
+    Backup {
+        side: Side,
+        pipe: u8,
+        backup: bool,
+    },
+    Attach {
+        side: Side,
+        stream: u8,
+        pipe: u8,
+    },
+    Detach {
+        side: Side,
+        stream: u8,
+        pipe: u8,
+    },
     UpdateKeys(Side),
-    Ping { side: Side, pipe: u8 },
-    Advertise { side: Side, host: u8 },
+    Ping {
+        side: Side,
+        pipe: u8,
+    },
+    Advertise {
+        side: Side,
+        host: u8,
+    },
     Withdraw(Side),
-    Addressed { side: Side, pipe: u8, host: u8 },
-    Priority { side: Side, stream: u8, priority: i8 },
-    Stop { side: Side, stream: u8 },
-    Schedule { side: Side, policy: u8 },
+    Addressed {
+        side: Side,
+        pipe: u8,
+        host: u8,
+    },
+    Priority {
+        side: Side,
+        stream: u8,
+        priority: i8,
+    },
+    Stop {
+        side: Side,
+        stream: u8,
+    },
+    Schedule {
+        side: Side,
+        policy: u8,
+    },
     Option(Side),
-    Squeeze { bytes: u16 },
-    Wait { millis: u16 },
-    Close { side: Side, error: u8 },
+    Squeeze {
+        bytes: u16,
+    },
+    Wait {
+        millis: u16,
+    },
+    Close {
+        side: Side,
+        error: u8,
+    },
 }
 
 fn side() -> impl Strategy<Value = Side> {
@@ -54,10 +140,16 @@ fn op() -> impl Strategy<Value = Op> {
         12 => side().prop_map(Op::Step),
         2 => any::<u8>().prop_map(Op::Cut),
         2 => any::<u8>().prop_map(Op::Stall),
+        1 => (any::<u8>(), side()).prop_map(|(pipe, to)| Op::HalfStall { pipe, to }),
         2 => any::<u8>().prop_map(Op::Unstall),
+        1 => (any::<u8>(), side()).prop_map(|(pipe, to)| Op::Corrupt { pipe, to }),
+        1 => (side(), any::<u8>(), 0u16..500, 0u8..6)
+            .prop_map(|(side, pipe, age, unacked)| Op::TcpInfo { side, pipe, age, unacked }),
         4 => any::<bool>().prop_map(|slowly| Op::Join { slowly }),
         3 => side().prop_map(Op::Open),
         10 => (side(), any::<u8>(), any::<u16>()).prop_map(|(side, stream, len)| Op::Write { side, stream, len }),
+        1 => (side(), any::<bool>()).prop_map(|(side, reads)| Op::Reads { side, reads }),
+        3 => (side(), any::<u8>(), any::<u16>()).prop_map(|(side, stream, len)| Op::Read { side, stream, len }),
         2 => (side(), any::<u8>()).prop_map(|(side, stream)| Op::Finish { side, stream }),
         1 => (side(), any::<u8>()).prop_map(|(side, stream)| Op::Reset { side, stream }),
         1 => (side(), any::<u8>()).prop_map(|(side, pipe)| Op::Retire { side, pipe }),
@@ -160,10 +252,21 @@ impl Model {
             Op::Step(side) => _ = self.pair.step(side),
             Op::Cut(pipe) => self.socket(pipe).into_iter().for_each(|tcp| self.pair.cut(tcp)),
             Op::Stall(pipe) => self.socket(pipe).into_iter().for_each(|tcp| self.pair.stall(tcp)),
+            Op::HalfStall { pipe, to } => {
+                self.socket(pipe).into_iter().for_each(|tcp| self.pair.stall_towards(tcp, to));
+            }
+            Op::Corrupt { pipe, to } => {
+                if let Some(tcp) = self.socket(pipe).filter(|tcp| self.pair.is_under_way(*tcp, to)) {
+                    self.pair.corrupt(tcp, to);
+                }
+            }
+            Op::TcpInfo { side, pipe, age, unacked } => self.tell_tcp_info(side, pipe, age, unacked),
             Op::Unstall(pipe) => self.socket(pipe).into_iter().for_each(|tcp| self.pair.unstall(tcp)),
             Op::Join { slowly } => self.join(slowly, 1),
             Op::Open(side) => self.open(side),
             Op::Write { side, stream, len } => self.write(side, stream, usize::from(len)),
+            Op::Reads { side, reads } => self.pair.end(side).reads = reads,
+            Op::Read { side, stream, len } => self.read(side, stream, usize::from(len)),
             Op::Finish { side, stream } => self.finish(side, stream),
             Op::Reset { side, stream } => self.reset(side, stream),
             Op::Retire { side, pipe } => {
@@ -263,6 +366,20 @@ impl Model {
         }
     }
 
+    /// Reads at most `len` bytes of a stream of the peer's.
+    fn read(&mut self, side: Side, stream: u8, len: usize) {
+        if let Some(id) = self.stream(side.peer(), stream) {
+            self.pair.end(side).read_at_most(id, len);
+        }
+    }
+
+    fn tell_tcp_info(&mut self, side: Side, pipe: u8, age: u16, unacked: u8) {
+        let Some(tcp) = self.tcp(side, pipe) else { return };
+        let heard = Time::from_nanos(self.pair.now.as_nanos().saturating_sub(u64::from(age) * 1_000_000));
+        let rtt = Duration::from_millis(2);
+        self.pair.conn(side).handle_tcp_info(tcp, TcpInfo { heard, unacked: unacked.into(), rtt, min_rtt: rtt });
+    }
+
     fn finish(&mut self, side: Side, stream: u8) {
         let Some(id) = self.stream(side, stream) else { return };
         if self.pair.conn(side).stream(id).finish().is_ok() {
@@ -288,6 +405,7 @@ impl Model {
     /// The faults are over: both ends get at least one TCP connection that works, and time.
     fn heal(&mut self) {
         self.pair.heal();
+        [Client, Server].into_iter().for_each(|side| self.pair.end(side).reads = true);
         self.pair.drive();
         for _ in 0..3 {
             if self.pair.live(Client).is_empty() {
@@ -359,7 +477,7 @@ fn setup() -> Setup {
 #[expect(clippy::disallowed_methods, reason = "the core reads no environment; its tests may")]
 fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64);
-    ProptestConfig { failure_persistence: None, max_shrink_iters: 5_000, ..ProptestConfig::with_cases(cases) }
+    ProptestConfig { failure_persistence: None, max_shrink_iters: 1_000, ..ProptestConfig::with_cases(cases) }
 }
 
 proptest! {

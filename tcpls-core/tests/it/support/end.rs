@@ -154,9 +154,15 @@ impl End {
 
     /// Reads a stream until there is nothing more for now.
     pub fn read(&mut self, id: StreamId) {
+        self.read_at_most(id, usize::MAX);
+    }
+
+    /// The same, but no more than `max` bytes.
+    pub fn read_at_most(&mut self, id: StreamId, max: usize) {
         let inbox = self.inbox.entry(id).or_default();
-        while inbox.end.is_none() {
-            match self.conn.stream(id).read(usize::MAX) {
+        let end = inbox.bytes.len().saturating_add(max);
+        while inbox.end.is_none() && inbox.bytes.len() < end {
+            match self.conn.stream(id).read(end - inbox.bytes.len()) {
                 Ok(Some(bytes)) => {
                     assert!(!bytes.is_empty(), "a read gave nothing and said nothing");
                     inbox.bytes.extend_from_slice(&bytes);

@@ -235,6 +235,16 @@ impl Pair {
         self.set_stalled(tcp, false);
     }
 
+    /// Nothing arrives at `side`; what it sends still does.
+    pub fn stall_towards(&mut self, tcp: ConnectionId, side: Side) {
+        self.pipe(tcp).towards(side).stalled = true;
+    }
+
+    /// Whether there are bytes that were sent to `side` and have not arrived.
+    pub fn is_under_way(&mut self, tcp: ConnectionId, side: Side) -> bool {
+        !self.pipe(tcp).towards(side).in_flight.is_empty()
+    }
+
     fn set_stalled(&mut self, tcp: ConnectionId, stalled: bool) {
         let pipe = self.pipe(tcp);
         (pipe.up.stalled, pipe.down.stalled) = (stalled, stalled);
