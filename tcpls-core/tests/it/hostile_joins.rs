@@ -196,6 +196,16 @@ fn nothing_but_change_cipher_spec_and_a_good_record_follows_a_hello() {
 }
 
 #[test]
+fn a_claim_that_ends_with_an_alert_is_over_and_gets_no_alert_back() {
+    let mut peer = Peer::client();
+    let mut dial = peer.dial_hello(&peer.hello(first_token(&peer))).unwrap();
+    peer.hear(&dial);
+    assert_eq!(peer.feed(&mut dial, &in_clear(Alert::CloseNotify)), Claim::Refused);
+    assert_eq!(peer.hear(&dial), []);
+    peer.assert_lives(&[FIRST]);
+}
+
+#[test]
 fn a_session_that_closes_takes_no_more_joins() {
     let mut peer = Peer::client();
     let hello = peer.hello(first_token(&peer));
