@@ -1,25 +1,3 @@
-//! Any bytes in place of a ClientHello or ServerHello are judged without a panic, the same way however they are cut.
 #![no_main]
 
-use bytes::BytesMut;
-use libfuzzer_sys::fuzz_target;
-use tcpls_core::wire::hello::{ExtensionTypes, HelloReader, parse_client_hello, parse_server_hello, peek_client_hello};
-
-fuzz_target!(|bytes: &[u8]| {
-    let types = ExtensionTypes::default();
-    let _ = parse_client_hello(bytes, &types);
-    let _ = parse_server_hello(bytes, &types);
-    let whole = peek_client_hello(bytes, &types);
-    if let Ok(Some((_, len))) = &whole {
-        assert!(*len <= bytes.len());
-        assert!(matches!(peek_client_hello(&bytes[..len - 1], &types), Ok(None)));
-    }
-    let mut reader = HelloReader::default();
-    let mut buffer = BytesMut::new();
-    for byte in bytes.iter().take(2048) {
-        buffer.extend_from_slice(&[*byte]);
-        if !matches!(reader.push(&mut buffer), Ok(None)) {
-            break;
-        }
-    }
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tcpls_fuzz_properties::hello(input));

@@ -1,19 +1,3 @@
-//! Any bytes are a record header, too few, or an error; any inner plaintext has a content type or is all padding.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use tcpls_core::wire::record::{Alert, MAX_CIPHERTEXT, RecordHeader, split_inner};
-
-fuzz_target!(|bytes: &[u8]| {
-    if let Ok(Some(header)) = RecordHeader::parse(bytes) {
-        assert!(header.len <= MAX_CIPHERTEXT);
-    }
-    match split_inner(bytes) {
-        Some((content_type, len)) => {
-            assert_eq!(bytes[len], content_type);
-            assert!(content_type != 0 && bytes[len + 1..].iter().all(|byte| *byte == 0));
-        }
-        None => assert!(bytes.iter().all(|byte| *byte == 0)),
-    }
-    let _ = Alert::parse(bytes);
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tcpls_fuzz_properties::record(input));

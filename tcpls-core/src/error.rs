@@ -367,6 +367,8 @@ call_errors! {
     AddressError {
         /// 256 addresses were advertised already.
         Exhausted => "all 256 address IDs are used up",
+        /// 16 addresses are advertised already, those included of whose withdrawal the peer may not have heard.
+        TooMany => "the peer takes no more addresses at once",
         /// No such address is advertised.
         Unknown => "no such address",
         /// The peer does not speak TCPLS.

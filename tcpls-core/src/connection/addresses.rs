@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::error::{AddressError, PeerMisbehaved};
 use crate::wire::ids::AddressId;
 
-/// Addresses of the peer that are in force at the same time; more are its fault.
+/// Addresses of one end that are in force at the same time; more are its fault.
 const MAX_STORED: usize = 16;
 
 /// This side's addresses.
@@ -23,13 +23,18 @@ struct Local {
     /// what it refers to, and be ignored as unknown.
     acked: bool,
     withdrawn: bool,
+    /// The peer acknowledged Remove Address. Until then it may still count this one.
+    removed: bool,
 }
 
 impl LocalAddresses {
     pub(crate) fn advertise(&mut self, address: SocketAddr) -> Result<AddressId, AddressError> {
         let id = AddressId(u8::try_from(self.next).map_err(|_| AddressError::Exhausted)?);
+        if self.known.values().filter(|local| !local.removed).count() >= MAX_STORED {
+            return Err(AddressError::TooMany);
+        }
         self.next += 1;
-        self.known.insert(id, Local { address, acked: false, withdrawn: false });
+        self.known.insert(id, Local { address, acked: false, withdrawn: false, removed: false });
         Ok(id)
     }
 
@@ -54,6 +59,13 @@ impl LocalAddresses {
     pub(crate) fn acked(&mut self, id: AddressId) {
         if let Some(local) = self.known.get_mut(&id) {
             local.acked = true;
+        }
+    }
+
+    /// The peer has let go of it.
+    pub(crate) fn removal_acked(&mut self, id: AddressId) {
+        if let Some(local) = self.known.get_mut(&id) {
+            local.removed = true;
         }
     }
 
@@ -199,5 +211,16 @@ mod tests {
         local.acked(id);
         assert!(local.may_remove(id));
         assert_eq!(local.withdraw(id), Err(AddressError::Unknown), "it is withdrawn once");
+    }
+
+    #[test]
+    fn no_more_addresses_are_advertised_than_a_peer_takes() {
+        let mut local = LocalAddresses::default();
+        let ids: Vec<AddressId> = (0..16).map(|last| local.advertise(address(last)).unwrap()).collect();
+        assert_eq!(local.advertise(address(16)), Err(AddressError::TooMany));
+        local.withdraw(ids[3]).unwrap();
+        assert_eq!(local.advertise(address(16)), Err(AddressError::TooMany), "the peer may not know yet");
+        local.removal_acked(ids[3]);
+        assert_eq!(local.advertise(address(16)), Ok(AddressId(16)), "a number that was refused is not used up");
     }
 }

@@ -158,6 +158,7 @@ impl Connection {
             Carried::Chunk(chunk) => self.streams.chunk_acked(chunk),
             Carried::Stream(key) => self.streams.control_acked(key),
             Carried::Session(Due::Address(id)) => self.local_addresses.acked(*id),
+            Carried::Session(Due::RemoveAddress(id)) => self.local_addresses.removal_acked(*id),
             Carried::Session(Due::Status(named)) => self.status_has_landed(*named),
             Carried::Session(_) => {}
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tcpls_core::error::{TcpError, TcpFault};
+use tcpls_core::error::{AddressError, TcpError, TcpFault};
 use tcpls_core::event::Event;
 use tcpls_core::wire::ids::ConnectionId;
 
@@ -312,4 +312,19 @@ fn the_status_that_was_set_last_counts_whatever_overtakes_it() {
     pair.unstall(FIRST);
     pair.drive();
     assert!(!pair.server().tcp_stats(third).unwrap().backup);
+}
+
+#[test]
+fn a_session_never_advertises_more_addresses_than_its_peer_takes() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let address = |host: u8| ([192, 0, 2, host], 443).into();
+    let ids: Vec<_> = (0..16).map(|host| pair.server().advertise(address(host)).unwrap()).collect();
+    assert_eq!(pair.server().advertise(address(16)), Err(AddressError::TooMany));
+    pair.drive();
+    pair.server().withdraw(ids[0]).unwrap();
+    assert_eq!(pair.server().advertise(address(16)), Err(AddressError::TooMany), "the client has not heard of it");
+    pair.drive_for(Duration::from_millis(100));
+    pair.server().advertise(address(16)).unwrap();
+    pair.drive();
+    assert_eq!((pair.close_reason(Client), pair.client().peer_addresses().count()), (None, 16));
 }
