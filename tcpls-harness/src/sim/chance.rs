@@ -13,6 +13,7 @@ pub(crate) enum Purpose {
     Server,
     Tls,
     Scenario,
+    Boxes,
 }
 
 /// A stream of random numbers.

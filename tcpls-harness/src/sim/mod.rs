@@ -8,6 +8,7 @@
 //! | `world` | one run: the loop, the timeline |
 //! | `net` | sockets on paths, as both transports give them |
 //! | `pipes` | the fast transport: byte pipes over links |
+//! | `boxes` | middleboxes on a path of pipes |
 //! | `packets` | the faithful transport: smoltcp over links that lose and reorder packets |
 //! | `client`, `server` | the hosts; `driver` is what both do with a session |
 //! | `transfer`, `pattern` | the applications, which know what must be delivered |
@@ -18,6 +19,7 @@
 //! | `tls`, `null`, `ledger` | rustls without chance; no crypto at all; no nonce twice |
 
 mod agenda;
+mod boxes;
 mod chance;
 mod client;
 mod driver;

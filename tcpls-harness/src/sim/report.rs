@@ -37,6 +37,8 @@ pub struct Report {
     pub trace: String,
     /// What must never be, and was.
     pub wrong: Vec<String>,
+    /// TCP connections that boxes on paths killed, and why.
+    pub killed: Vec<String>,
     /// Goals that were not reached.
     pub missed: Vec<String>,
     /// Bytes over time.
@@ -123,18 +125,23 @@ fn seconds(time: Time) -> f64 {
     time.as_nanos() as f64 / 1e9
 }
 
+/// What a run leaves behind.
+pub(crate) struct Remains<'a> {
+    pub(crate) seed: u64,
+    pub(crate) now: Time,
+    pub(crate) book: &'a Book,
+    pub(crate) drivers: [Option<&'a Driver>; 2],
+    /// The server had a session whose handshake was over.
+    pub(crate) established: bool,
+    pub(crate) meter: Meter,
+    pub(crate) trace: String,
+    pub(crate) wrong: Vec<String>,
+    pub(crate) killed: Vec<String>,
+}
+
 impl Report {
-    #[expect(clippy::too_many_arguments, reason = "called once, with all that a run leaves behind")]
-    pub(crate) fn new(
-        scenario: &Scenario,
-        seed: u64,
-        now: Time,
-        book: &Book,
-        drivers: [Option<&Driver>; 2],
-        meter: Meter,
-        trace: String,
-        wrong: Vec<String>,
-    ) -> Self {
+    pub(crate) fn new(scenario: &Scenario, remains: Remains<'_>) -> Self {
+        let Remains { seed, now, book, drivers, established, meter, trace, wrong, killed } = remains;
         let reason = |driver: Option<&Driver>| driver?.conn.close_reason().map(ToString::to_string);
         let mut report = Self {
             title: scenario.title.clone(),
@@ -148,10 +155,14 @@ impl Report {
                 && drivers.iter().flatten().any(|driver| driver.conn.close_reason() == Some(&CloseReason::Stranded)),
             trace,
             wrong,
+            killed,
             missed: Vec::new(),
             meter,
         };
         report.missed = report.missed_goals(&scenario.goals, book, drivers[0]);
+        if scenario.goals.no_session && (report.began || established) {
+            report.missed.push("there is a session".to_owned());
+        }
         report
     }
 

@@ -70,6 +70,11 @@ impl Server {
         self.sessions.iter_mut().map(|(driver, _)| driver).find(|driver| driver.serves)
     }
 
+    /// Whether the handshake of any session was over.
+    pub(crate) fn has_established(&self) -> bool {
+        self.sessions.iter().any(|(driver, _)| driver.oracle.established)
+    }
+
     /// The client chose the session whose handshake was on this socket.
     pub(crate) fn serve(&mut self, first: SocketId) {
         self.sessions.iter_mut().for_each(|(driver, socket)| driver.serves |= *socket == first);

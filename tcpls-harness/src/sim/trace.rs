@@ -64,6 +64,10 @@ pub(crate) enum Note {
         action: String,
         outcome: String,
     },
+    /// A box on a path ended a TCP connection.
+    Killed {
+        why: String,
+    },
 }
 
 /// The record of a run.

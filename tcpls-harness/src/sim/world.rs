@@ -14,7 +14,7 @@ use super::ledger::Ledger;
 use super::net::Network;
 use super::packets::Packets;
 use super::pipes::Pipes;
-use super::report::{Meter, Report};
+use super::report::{Meter, Remains, Report};
 use super::scenario::{Action, ActionKind, Fault, FaultKind, Scenario, Scheduler, Transport};
 use super::server::Server;
 use super::tls;
@@ -49,6 +49,8 @@ pub(crate) struct World<'a> {
     closing: bool,
     ledger: Ledger,
     complaints: Vec<String>,
+    /// What boxes on paths did to TCP connections.
+    killed: Vec<String>,
 }
 
 /// What the scenario has for a moment.
@@ -92,6 +94,7 @@ impl<'a> World<'a> {
             closing: false,
             ledger,
             complaints: Vec::new(),
+            killed: Vec::new(),
         }
     }
 
@@ -130,6 +133,10 @@ impl<'a> World<'a> {
             self.take(step);
         }
         self.net.advance(self.now);
+        for why in self.net.take_killed() {
+            self.trace.note(self.now, None, &Note::Killed { why: why.clone() });
+            self.killed.push(why);
+        }
         self.act(disturbed);
         if !self.closing && self.upcoming == 0 && self.book.is_over() {
             self.closing = true;
@@ -265,6 +272,8 @@ impl<'a> World<'a> {
     fn verdicts(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let corrupt = self.scenario.fault.iter().any(|fault| fault.kind == FaultKind::Corrupt);
+        // Whatever happens to it, to the network it is TLS.
+        wrong.extend(self.killed.iter().filter(|_| !corrupt).map(|why| format!("a box killed {why}")));
         for driver in [self.client.driver.as_ref(), self.server.driver()].into_iter().flatten() {
             let (side, stats) = (driver.side(), driver.stats());
             match driver.conn.close_reason() {
@@ -314,16 +323,18 @@ impl<'a> World<'a> {
             }
         }
         wrong.extend(self.verdicts());
-        Report::new(
-            self.scenario,
-            self.seed,
-            self.now,
-            &self.book,
-            [self.client.driver.as_ref(), self.server.driver()],
-            self.meter,
-            self.trace.finish(),
+        let remains = Remains {
+            seed: self.seed,
+            now: self.now,
+            book: &self.book,
+            drivers: [self.client.driver.as_ref(), self.server.driver()],
+            established: self.server.has_established(),
+            meter: self.meter,
+            trace: self.trace.finish(),
             wrong,
-        )
+            killed: self.killed,
+        };
+        Report::new(self.scenario, remains)
     }
 }
 

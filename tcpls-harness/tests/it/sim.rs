@@ -98,8 +98,9 @@ fn a_goal_that_is_out_of_reach_is_missed() {
     scenario.goals.max_gap = Some(Span(Duration::from_millis(20)));
     scenario.goals.within = Some(Span(Duration::from_secs(1)));
     scenario.goals.max_lost = Some(0);
+    scenario.goals.no_session = true;
     let missed = run(&scenario, 1, Watch::default()).missed;
-    assert_eq!(missed.len(), 3, "{missed:?}");
+    assert_eq!(missed.len(), 4, "{missed:?}");
 }
 
 #[test]
@@ -152,6 +153,13 @@ fn scenario_files_that_make_no_sense_are_refused_with_the_reason() {
         (&format!("{head}[[fault]]\nat = \"1s\"\nkind = \"reset\"\n"), "needs \"path\""),
         (&format!("{head}[[fault]]\nat = \"2s\"\nuntil = \"1s\"\nkind = \"down\"\npath = \"a\"\n"), "before it begins"),
         (&format!("{head}[[action]]\nat = \"1s\"\nby = \"server\"\nkind = \"join\"\npath = \"a\"\n"), "only clients"),
+        (&format!("{head}box = [{{ kind = \"wall\" }}]\n"), "unknown variant"),
+        (&format!("{head}box = [{{ kind = \"proxy\", hold = \"1s\" }}]\n"), "missing field `most`"),
+        (&format!("crypto = \"null\"\n{head}box = [{{ kind = \"tls-aware\" }}]\n"), "needs crypto"),
+        (
+            &format!("transport = \"packets\"\n{head}box = [{{ kind = \"proxy\", hold = \"1s\", most = \"1B\" }}]\n"),
+            "on pipes only",
+        ),
         (&format!("{head}[[action]]\nat = \"1s\"\nkind = \"attach\"\npath = \"a\"\ntransfer = 0\n"), "not there"),
     ] {
         let error = Scenario::parse(text).unwrap_err();

@@ -1,10 +1,14 @@
 //! What serde does not see: names that lead nowhere, fields that do not belong to a kind.
 
 use super::network::DEFAULT_MTU;
-use super::{Action, ActionKind, End, Fault, FaultKind, Scenario, Transport};
+use super::{Action, ActionKind, Crypto, End, Fault, FaultKind, Middlebox, Path, Scenario, Transport};
 
 impl Scenario {
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// Whether it makes sense.
+    ///
+    /// # Errors
+    /// What does not.
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.path.is_empty() {
             return Err("a scenario needs a path".to_owned());
         }
@@ -16,12 +20,24 @@ impl Scenario {
             if !(576..=9000).contains(&path.mtu) {
                 return Err(format!("path {:?}: mtu must be between 576 and 9000", path.name));
             }
+            self.check_boxes(path)?;
             if self.path_number(&path.name) != Some(number) {
                 return Err(format!("two paths are called {:?}", path.name));
             }
         }
         self.fault.iter().try_for_each(|fault| self.check_fault(fault))?;
         self.action.iter().try_for_each(|action| self.check_action(action))
+    }
+
+    fn check_boxes(&self, path: &Path) -> Result<(), String> {
+        if !path.boxes.is_empty() && self.transport == Transport::Packets {
+            return Err(format!("path {:?}: boxes see byte streams, so they stand on pipes only", path.name));
+        }
+        let reads_tls = |kind: &Middlebox| !matches!(kind, Middlebox::Proxy { .. });
+        if path.boxes.iter().any(reads_tls) && self.crypto == Crypto::Null {
+            return Err(format!("path {:?}: a box that reads TLS needs crypto = \"tls\"", path.name));
+        }
+        Ok(())
     }
 
     fn check_fault(&self, fault: &Fault) -> Result<(), String> {

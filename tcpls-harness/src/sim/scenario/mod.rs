@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::network::{Burst, Direction, Fault, FaultKind, Path, Role};
+pub use self::network::{Burst, Direction, Extension, Fault, FaultKind, Middlebox, Path, Role};
 pub use self::quantity::{Rate, Size, Span};
 pub use self::settings::{Scheduler, Settings};
 pub use self::traffic::{Action, ActionKind, End, Transfer};
@@ -116,11 +116,14 @@ pub struct Goals {
     /// TCP connections that the client loses before the session is closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_lost: Option<usize>,
+    /// There must be no session, of any kind, at either end.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_session: bool,
 }
 
 impl Default for Goals {
     fn default() -> Self {
-        Self { complete: true, within: None, max_gap: None, max_requeued: None, max_lost: None }
+        Self { complete: true, within: None, max_gap: None, max_requeued: None, max_lost: None, no_session: false }
     }
 }
 

@@ -42,6 +42,39 @@ pub struct Path {
     /// What the client uses it for.
     #[serde(default)]
     pub role: Role,
+    /// What stands on it, from the client to the server.
+    #[serde(default, rename = "box", skip_serializing_if = "Vec::is_empty")]
+    pub boxes: Vec<Middlebox>,
+}
+
+/// Something on a path that looks at bytes, or changes them. From the beginning to the end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, tag = "kind", rename_all = "kebab-case")]
+pub enum Middlebox {
+    /// Resets TCP connections, on both sides, that do not look like TLS 1.3.
+    TlsAware,
+    /// Takes an extension out of ClientHellos.
+    Strip {
+        /// Which.
+        extension: Extension,
+    },
+    /// Ends TCP on one side and begins it on the other: bytes keep their order, and no boundary.
+    Proxy {
+        /// Bytes wait for up to so long for others.
+        hold: Span,
+        /// So many do not wait.
+        most: Size,
+    },
+}
+
+/// What can be taken out of a ClientHello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Extension {
+    /// Application protocols, `tcpls` among them.
+    Alpn,
+    /// The draft's own, which joins have.
+    Tcpls,
 }
 
 /// A link that is good or bad by turns (Gilbert and Elliott): probabilities, for each packet.

@@ -8,6 +8,7 @@ use super::super::scenario::{
     Action, ActionKind, Burst, Crypto, Direction, End, Fault, FaultKind, Goals, Keep, Path, Rate, Role, Scenario,
     Scheduler, Settings, Size, Span, Transfer, Transport,
 };
+use super::boxes::add_boxes;
 
 /// What is demanded of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +68,7 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
     };
     let (client, server) = (maker.settings(), maker.settings());
     let limit = bound(&path, &transfer, [&client, &server], storm);
-    Scenario {
+    let mut scenario = Scenario {
         title: format!("{mode:?} {seed}"),
         crypto: if maker.chance.one_in(64) { Crypto::Tls } else { Crypto::Null },
         transport: maker.transport,
@@ -81,7 +82,9 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
         transfer,
         fault,
         action,
-    }
+    };
+    add_boxes(&mut scenario, &mut Chance::new(seed, Purpose::Boxes), mode);
+    scenario
 }
 
 /// Until when all must be delivered: TCP takes as long as an outage lasted to notice its end, sessions wait for timeouts, and
@@ -148,6 +151,7 @@ impl Maker {
             } else {
                 self.one_of(&[Role::Active, Role::Active, Role::Standby, Role::Spare])
             },
+            boxes: Vec::new(),
         }
     }
 

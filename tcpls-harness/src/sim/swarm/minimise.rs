@@ -15,7 +15,10 @@ pub fn minimise(scenario: &Scenario, seed: u64) -> Scenario {
     loop {
         let smaller = candidates(&smallest).into_iter().find(|candidate| {
             runs += 1;
-            runs <= MAX_RUNS && *candidate != smallest && kind_of(candidate, seed).as_ref() == Some(&kind)
+            runs <= MAX_RUNS
+                && *candidate != smallest
+                && candidate.check().is_ok()
+                && kind_of(candidate, seed).as_ref() == Some(&kind)
         });
         match smaller {
             Some(smaller) => smallest = smaller,
@@ -65,6 +68,7 @@ fn candidates(from: &Scenario) -> Vec<Scenario> {
         add(&|s| s.path[number].burst = None);
         add(&|s| s.path[number].reorder = 0.0);
         add(&|s| s.path[number].mtu = 1500);
+        (0..from.path[number].boxes.len()).for_each(|at| add(&|s| _ = s.path[number].boxes.remove(at)));
     }
     for number in 0..from.transfer.len() {
         add(&|s| s.transfer[number].send = Size(s.transfer[number].send.0 / 2));
