@@ -14,6 +14,7 @@ pub(crate) enum Purpose {
     Tls,
     Scenario,
     Boxes,
+    Clients,
 }
 
 /// A stream of random numbers.
@@ -22,8 +23,13 @@ pub(crate) struct Chance(ChaCha8Rng);
 
 impl Chance {
     pub(crate) fn new(seed: u64, purpose: Purpose) -> Self {
+        Self::numbered(seed, purpose, 0)
+    }
+
+    /// The same for one of several, numbered from 0; the first has what [`Chance::new`] gives.
+    pub(crate) fn numbered(seed: u64, purpose: Purpose, number: usize) -> Self {
         let mut generator = ChaCha8Rng::seed_from_u64(seed);
-        generator.set_stream(purpose as u64);
+        generator.set_stream(purpose as u64 + ((number as u64) << 32));
         Self(generator)
     }
 

@@ -24,7 +24,8 @@ const MAX_TURNS: usize = 10_000;
 pub(crate) struct Env<'a> {
     pub(crate) now: Time,
     pub(crate) net: &'a mut dyn Network,
-    pub(crate) book: &'a mut Book,
+    /// The applications of each client's session.
+    pub(crate) books: &'a mut [Book],
     pub(crate) trace: &'a mut Trace,
     /// Bytes that came on each path.
     pub(crate) carried: &'a mut [u64],
@@ -35,8 +36,8 @@ pub(crate) struct Driver {
     pub(crate) conn: Connection,
     sockets: Vec<Socket>,
     pub(crate) oracle: Oracle,
-    /// Whether it is the session of the applications.
-    pub(crate) serves: bool,
+    /// Whose applications use this session, if any do: the client's number.
+    pub(crate) serves: Option<usize>,
     /// What the session told, for whoever owns this.
     pub(crate) heard: Vec<Event>,
     /// As it was before the session was closed: then it forgets.
@@ -62,7 +63,7 @@ impl Driver {
             conn,
             sockets: Vec::new(),
             oracle,
-            serves: false,
+            serves: None,
             heard: Vec::new(),
             remembered: None,
             out: Vec::new(),
@@ -135,7 +136,7 @@ impl Driver {
         let read = self.read(env);
         self.check_time(env);
         self.hear(env);
-        let served = self.serves && env.book.run(env.now, &mut self.conn, env.trace);
+        let served = self.serves.is_some_and(|client| env.books[client].run(env.now, &mut self.conn, env.trace));
         let written = self.write(env);
         self.hear(env);
         read || served || written
@@ -196,22 +197,21 @@ impl Driver {
         let side = self.conn.side();
         while let Some(event) = self.conn.poll_event() {
             self.oracle.hear(&event);
+            let book = self.serves.map(|client| &mut env.books[client]);
             match &event {
                 Event::Stream(StreamEvent::Readable { id }) => {
-                    env.book.readable(*id, side);
+                    book.into_iter().for_each(|book| book.readable(*id, side));
                     continue;
                 }
                 Event::Stream(StreamEvent::Writable { id } | StreamEvent::Stopped { id, .. }) => {
-                    env.book.writable(*id, side);
+                    book.into_iter().for_each(|book| book.writable(*id, side));
                 }
                 Event::Stream(StreamEvent::Opened) => self.accepting = true,
                 // Does the peer hear nothing on it, or just not want it? Its answer, or silence, will tell.
                 Event::Tcp(TcpEvent::Status { tcp, backup: true }) => _ = self.conn.ping(*tcp),
                 Event::Tcp(TcpEvent::Discarded { tcp }) => self.leave(env, *tcp),
                 Event::Closed { .. } => {
-                    if self.serves {
-                        env.book.closed(side);
-                    }
+                    book.into_iter().for_each(|book| book.closed(side));
                     self.leave_all(env);
                 }
                 _ => {}
@@ -221,9 +221,9 @@ impl Driver {
             }
             self.heard.push(event);
         }
-        if std::mem::take(&mut self.accepting) {
+        if let Some(client) = self.serves.filter(|_| std::mem::take(&mut self.accepting)) {
             while let Some(id) = self.conn.accept_stream() {
-                env.book.accepted(id, side);
+                env.books[client].accepted(id, side);
             }
         }
     }

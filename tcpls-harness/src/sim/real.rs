@@ -110,6 +110,9 @@ pub async fn run_real(scenario: &Scenario) -> Outcome<Vec<RealTransfer>> {
 }
 
 fn check(scenario: &Scenario) -> Outcome<()> {
+    if scenario.clients > 1 || scenario.path.iter().any(|path| !path.boxes.is_empty()) {
+        return Err("several clients, and boxes on paths, are for simulations only".into());
+    }
     let can = |fault: &Fault| {
         matches!(fault.kind, FaultKind::Reset | FaultKind::BlackHole | FaultKind::Down) && fault.direction.is_none()
     };

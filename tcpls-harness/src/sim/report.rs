@@ -22,17 +22,8 @@ pub struct Report {
     pub seed: u64,
     /// When it ended.
     pub ended: f64,
-    /// The transfers, in the scenario's order.
-    pub transfers: Vec<TransferReport>,
-    /// How the session ended for the client and the server; `None`: it did not.
-    pub closed: [Option<String>; 2],
-    /// The client's TCP connections, and the server's.
-    pub tcp: [Vec<TcpReport>; 2],
-    /// There was a session: a path that loses all SYNs for long enough gives none.
-    pub began: bool,
-    /// The client lost its last TCP connection and had no token for another: every token that it was given went with a TCP
-    /// connection that failed. Nobody can help such a session.
-    pub starved: bool,
+    /// Each client's session.
+    pub sessions: Vec<SessionReport>,
     /// The hash of the trace; empty if there was none.
     pub trace: String,
     /// What must never be, and was.
@@ -44,6 +35,24 @@ pub struct Report {
     /// Bytes over time.
     #[serde(skip)]
     pub meter: Meter,
+}
+
+/// What came of one client's session.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionReport {
+    /// The transfers, in the scenario's order.
+    pub transfers: Vec<TransferReport>,
+    /// How the session ended for the client and the server; `None`: it did not.
+    pub closed: [Option<String>; 2],
+    /// The client's TCP connections, and the server's.
+    pub tcp: [Vec<TcpReport>; 2],
+    /// There was a session: a path that loses all SYNs for long enough gives none.
+    pub began: bool,
+    /// The client lost its last TCP connection and had no token for another: every token that it was given went with a TCP
+    /// connection that failed. Nobody can help such a session.
+    pub starved: bool,
+    /// Goals that were not reached here.
+    pub missed: Vec<String>,
 }
 
 /// One transfer.
@@ -129,8 +138,8 @@ fn seconds(time: Time) -> f64 {
 pub(crate) struct Remains<'a> {
     pub(crate) seed: u64,
     pub(crate) now: Time,
-    pub(crate) book: &'a Book,
-    pub(crate) drivers: [Option<&'a Driver>; 2],
+    /// The applications of each client's session, and its ends.
+    pub(crate) sessions: Vec<(&'a Book, [Option<&'a Driver>; 2])>,
     /// The server had a session whose handshake was over.
     pub(crate) established: bool,
     pub(crate) meter: Meter,
@@ -141,34 +150,37 @@ pub(crate) struct Remains<'a> {
 
 impl Report {
     pub(crate) fn new(scenario: &Scenario, remains: Remains<'_>) -> Self {
-        let Remains { seed, now, book, drivers, established, meter, trace, wrong, killed } = remains;
-        let reason = |driver: Option<&Driver>| driver?.conn.close_reason().map(ToString::to_string);
-        let mut report = Self {
-            title: scenario.title.clone(),
-            seed,
-            ended: seconds(now),
-            transfers: book.transfers.iter().map(transfer_report).collect(),
-            closed: drivers.map(reason),
-            tcp: drivers.map(|driver| driver.map(tcp_reports).unwrap_or_default()),
-            began: drivers[0].is_some(),
-            starved: drivers[0].is_some_and(|driver| driver.conn.tokens() == 0)
-                && drivers.iter().flatten().any(|driver| driver.conn.close_reason() == Some(&CloseReason::Stranded)),
-            trace,
-            wrong,
-            killed,
-            missed: Vec::new(),
-            meter,
-        };
-        report.missed = report.missed_goals(&scenario.goals, book, drivers[0]);
-        if scenario.goals.no_session && (report.began || established) {
-            report.missed.push("there is a session".to_owned());
+        let Remains { seed, now, sessions, established, meter, trace, wrong, killed } = remains;
+        let session = |(book, ends)| SessionReport::new(&scenario.goals, book, ends);
+        let sessions: Vec<SessionReport> = sessions.into_iter().map(session).collect();
+        let mut missed: Vec<String> = sessions.iter().flat_map(|session| session.missed.clone()).collect();
+        if scenario.goals.no_session && (established || sessions.iter().any(|session| session.began)) {
+            missed.push("there is a session".to_owned());
         }
-        report
+        let (title, ended) = (scenario.title.clone(), seconds(now));
+        Self { title, seed, ended, sessions, trace, wrong, killed, missed, meter }
     }
 
     /// Whether nothing was wrong and all goals were reached.
     pub fn is_good(&self) -> bool {
         self.wrong.is_empty() && self.missed.is_empty()
+    }
+}
+
+impl SessionReport {
+    fn new(goals: &Goals, book: &Book, ends: [Option<&Driver>; 2]) -> Self {
+        let reason = |driver: Option<&Driver>| driver?.conn.close_reason().map(ToString::to_string);
+        let stranded = |driver: &&Driver| driver.conn.close_reason() == Some(&CloseReason::Stranded);
+        let mut report = Self {
+            transfers: book.transfers.iter().map(transfer_report).collect(),
+            closed: ends.map(reason),
+            tcp: ends.map(|driver| driver.map(tcp_reports).unwrap_or_default()),
+            began: ends[0].is_some(),
+            starved: ends[0].is_some_and(|driver| driver.conn.tokens() == 0) && ends.iter().flatten().any(stranded),
+            missed: Vec::new(),
+        };
+        report.missed = report.missed_goals(goals, book, ends[0]);
+        report
     }
 
     fn missed_goals(&self, goals: &Goals, book: &Book, client: Option<&Driver>) -> Vec<String> {

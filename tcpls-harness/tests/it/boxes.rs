@@ -19,8 +19,12 @@ fn to_a_box_that_knows_tls_a_session_is_tls_whatever_happens_to_it() {
         scenario.client.zero_rtt_join = Some(zero_rtt);
         let report = run_of(&scenario, 2);
         assert!(report.is_good() && report.killed.is_empty(), "{:?} {:?}", report.wrong, report.missed);
-        let states = |name: &str| report.tcp[0].iter().filter(|tcp| tcp.state.contains(name)).count();
-        assert!(states("Lost(Reset)") == 2 && states("Alert(47)") > 0, "resets and refusals: {:?}", report.tcp[0]);
+        let states = |name: &str| report.sessions[0].tcp[0].iter().filter(|tcp| tcp.state.contains(name)).count();
+        assert!(
+            states("Lost(Reset)") == 2 && states("Alert(47)") > 0,
+            "resets and refusals: {:?}",
+            report.sessions[0].tcp[0]
+        );
     }
 }
 
@@ -29,7 +33,7 @@ fn a_box_that_knows_tls_kills_what_is_none_and_that_counts_as_wrong() {
     let mut scenario = shipped("tls-aware-box");
     scenario.crypto = Crypto::Null;
     let report = run_of(&scenario, 1);
-    assert!(!report.began && !report.killed.is_empty());
+    assert!(!report.sessions[0].began && !report.killed.is_empty());
     assert!(report.killed.iter().all(|why| why.contains("no ClientHello of TLS 1.3")), "{:?}", report.killed);
     assert_eq!(report.wrong.len(), report.killed.len());
 }
@@ -72,10 +76,10 @@ fn joins_without_their_extension_fail_and_the_session_does_not_notice() {
         scenario.path[1].boxes = vec![Middlebox::Strip { extension }];
         let report = run_of(&scenario, 1);
         assert!(report.is_good(), "{extension:?}: {:?} {:?}", report.wrong, report.missed);
-        let (first, joins) = report.tcp[0].split_first().unwrap();
-        assert!(first.state == "Active" && joins.len() > 2, "{:?}", report.tcp[0]);
+        let (first, joins) = report.sessions[0].tcp[0].split_first().unwrap();
+        assert!(first.state == "Active" && joins.len() > 2, "{:?}", report.sessions[0].tcp[0]);
         let failed = ["Lost(Alert(47))", "Lost(BadRecord)"];
         assert!(joins.iter().all(|tcp| failed.contains(&tcp.state.as_str()) && tcp.received == 0), "{joins:?}");
-        assert_eq!(report.tcp[1].len(), 1, "none was let in");
+        assert_eq!(report.sessions[0].tcp[1].len(), 1, "none was let in");
     }
 }

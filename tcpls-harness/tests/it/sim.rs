@@ -87,9 +87,33 @@ fn a_trace_is_json_lines_in_the_order_of_time_and_watching_changes_nothing() {
 
 #[test]
 fn a_join_with_data_in_its_first_flight_saves_a_round_trip() {
-    let gap = |name| Duration::from_secs_f64(run_of(name, 1).transfers[0].gap.0);
+    let gap = |name| Duration::from_secs_f64(run_of(name, 1).sessions[0].transfers[0].gap.0);
     let saved = gap("reset-alone-1rtt").saturating_sub(gap("reset-alone"));
     assert!((Duration::from_millis(19)..Duration::from_millis(22)).contains(&saved), "{saved:?}");
+}
+
+#[test]
+fn clients_of_one_server_have_sessions_of_their_own_and_share_the_paths() {
+    let mut scenario = scenario("three-clients");
+    let report = run(&scenario, 2, Watch::default());
+    assert!(report.is_good(), "{:?} {:?}", report.wrong, report.missed);
+    assert_eq!(report.sessions.len(), 3);
+    for session in &report.sessions {
+        assert_eq!(
+            session.transfers.iter().map(|transfer| transfer.read).collect::<Vec<_>>(),
+            [[64, 8_000_000], [1_000_000; 2]]
+        );
+        let numbers = |end: usize| session.tcp[end].iter().map(|tcp| tcp.tcp).collect::<Vec<_>>();
+        assert!(
+            numbers(1).len() > 3 && numbers(1).iter().all(|tcp| numbers(0).contains(tcp)),
+            "joins come to their session"
+        );
+    }
+    let sum: u64 = report.meter.rows.iter().map(|row| row[0]).sum();
+    assert_eq!(sum, 3 * 10_000_064);
+    scenario.clients = 1;
+    let alone = run(&scenario, 2, Watch::default());
+    assert!(alone.ended < report.ended / 1.5, "{} alone, {} together", alone.ended, report.ended);
 }
 
 #[test]
@@ -147,6 +171,7 @@ fn scenario_files_that_make_no_sense_are_refused_with_the_reason() {
     let head = "title = \"t\"\n[[path]]\nname = \"a\"\n";
     for (text, reason) in [
         ("title = \"t\"\npath = []\n", "needs a path"),
+        (&format!("clients = 0\n{head}"), "between 1 and"),
         (&format!("{head}speed = 3\n"), "unknown field"),
         (&format!("{head}[[path]]\nname = \"a\"\n"), "two paths"),
         (&format!("{head}[[fault]]\nat = \"1s\"\nkind = \"reset\"\npath = \"b\"\n"), "no path is called"),
@@ -174,10 +199,11 @@ fn real_tcp_delivers_what_pipes_deliver() {
         let mut scenario = scenario(name);
         scenario.transport = Transport::Packets;
         let packets = run(&scenario, 1, Watch::default());
-        let delivered = |report: &Report| report.transfers.iter().map(|t| (t.read, t.ends.clone())).collect::<Vec<_>>();
+        let delivered =
+            |report: &Report| report.sessions[0].transfers.iter().map(|t| (t.read, t.ends.clone())).collect::<Vec<_>>();
         assert_eq!(delivered(&packets), delivered(&pipes), "{name}");
         assert_eq!(packets.wrong, [""; 0]);
-        assert_eq!(packets.closed, pipes.closed);
+        assert_eq!(packets.sessions[0].closed, pipes.sessions[0].closed);
     }
 }
 
@@ -210,7 +236,7 @@ async fn real_sockets_deliver_what_is_simulated() {
     assert!(simulated.is_good(), "{:?} {:?}", simulated.wrong, simulated.missed);
     let real = run_real(&scenario).await.unwrap();
     assert_eq!(real.len(), 2);
-    for (real, simulated) in real.iter().zip(&simulated.transfers) {
+    for (real, simulated) in real.iter().zip(&simulated.sessions[0].transfers) {
         assert_eq!((&real.read, &real.ends), (&simulated.read, &simulated.ends));
     }
 }

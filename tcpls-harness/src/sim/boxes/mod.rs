@@ -18,7 +18,7 @@ use super::scenario::Middlebox;
 
 /// The boxes that one TCP connection goes through, from the client to the server. Directions: 0 to the server, 1 to the
 /// client.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Boxes(Vec<State>);
 
 #[derive(Debug)]

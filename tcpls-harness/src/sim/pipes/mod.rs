@@ -304,11 +304,13 @@ impl Pipes {
             self.ready[1 - way] |= entry.flows[way].deliver(bytes, entry.closed[1 - way]);
             return;
         }
-        let before = entry.boxes.next(way);
+        // With nothing new, it is the release that was entered before.
+        let before = entry.boxes.next(way).filter(|_| !bytes.is_empty());
         match entry.boxes.pass(now, way, bytes.into(), last, &mut self.chance) {
             Ok(out) => self.ready[1 - way] |= entry.flows[way].deliver(&out, entry.closed[1 - way]),
             Err(why) => {
                 self.killed.push(format!("TCP connection {pipe} on path {}: {why}", entry.path));
+                entry.boxes = Boxes::default();
                 return self.cut(pipe, [true; 2], TcpEnd::Reset);
             }
         }

@@ -3,6 +3,9 @@
 use super::network::DEFAULT_MTU;
 use super::{Action, ActionKind, Crypto, End, Fault, FaultKind, Middlebox, Path, Scenario, Transport};
 
+/// More would tell nothing new, and packets have so many ports.
+const MAX_CLIENTS: usize = 100;
+
 impl Scenario {
     /// Whether it makes sense.
     ///
@@ -11,6 +14,9 @@ impl Scenario {
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.path.is_empty() {
             return Err("a scenario needs a path".to_owned());
+        }
+        if !(1..=MAX_CLIENTS).contains(&self.clients) {
+            return Err(format!("clients must be between 1 and {MAX_CLIENTS}"));
         }
         for (number, path) in self.path.iter().enumerate() {
             let packets = path.loss > 0.0 || path.reorder > 0.0 || path.burst.is_some() || path.mtu != DEFAULT_MTU;

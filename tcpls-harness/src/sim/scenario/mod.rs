@@ -31,6 +31,9 @@ pub struct Scenario {
     /// What the client does by itself about lost paths.
     #[serde(default)]
     pub keep: Keep,
+    /// So many clients, each with a session of its own and with all transfers, over the same paths to the same server.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub clients: usize,
     /// The run goes on at least until then, even if all transfers are over.
     #[serde(default)]
     pub at_least: Span,
@@ -57,6 +60,15 @@ pub struct Scenario {
     /// What the applications do about TCP connections, keys and the session.
     #[serde(default)]
     pub action: Vec<Action>,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_one(clients: &usize) -> bool {
+    *clients == 1
 }
 
 fn default_limit() -> Span {

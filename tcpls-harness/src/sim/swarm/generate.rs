@@ -73,6 +73,7 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
         crypto: if maker.chance.one_in(64) { Crypto::Tls } else { Crypto::Null },
         transport: maker.transport,
         keep,
+        clients: 1,
         at_least: Span::default(),
         limit: Span(limit),
         client,
@@ -84,7 +85,16 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
         action,
     };
     add_boxes(&mut scenario, &mut Chance::new(seed, Purpose::Boxes), mode);
+    add_clients(&mut scenario, &mut Chance::new(seed, Purpose::Clients));
     scenario
+}
+
+/// Sometimes there are more clients, who need more time.
+fn add_clients(scenario: &mut Scenario, chance: &mut Chance) {
+    if chance.one_in(10) {
+        scenario.clients = chance.between(2, 3) as usize;
+        scenario.limit.0 *= scenario.clients as u32;
+    }
 }
 
 /// Until when all must be delivered: TCP takes as long as an outage lasted to notice its end, sessions wait for timeouts, and

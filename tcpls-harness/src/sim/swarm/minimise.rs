@@ -50,6 +50,8 @@ fn candidates(from: &Scenario) -> Vec<Scenario> {
     add(&|s| s.client = Settings::default());
     add(&|s| s.server = Settings::default());
     for_each_setting(&mut add);
+    add(&|s| s.clients = 1);
+    add(&|s| s.clients = 2);
     add(&|s| s.keep = Keep::Paths);
     add(&|s| s.crypto = Crypto::Null);
     add(&|s| {
