@@ -231,6 +231,11 @@ async fn real_sockets_deliver_what_is_simulated() {
         kind = "reset"
         path = "a"
     "#;
+    agree(text).await;
+}
+
+/// Over real sockets the same is delivered as in a simulation.
+async fn agree(text: &str) {
     let scenario = Scenario::parse(text).unwrap();
     let simulated = run(&scenario, 1, Watch::default());
     assert!(simulated.is_good(), "{:?} {:?}", simulated.wrong, simulated.missed);
@@ -239,4 +244,47 @@ async fn real_sockets_deliver_what_is_simulated() {
     for (real, simulated) in real.iter().zip(&simulated.sessions[0].transfers) {
         assert_eq!((&real.read, &real.ends), (&simulated.read, &simulated.ends));
     }
+}
+
+#[tokio::test]
+async fn real_sockets_deliver_what_is_simulated_whatever_happens_to_tcp() {
+    let mut text = r#"
+        title = "everything that a relay can do"
+        [[path]]
+        name = "a"
+        rate = "40Mbit/s"
+        up-rate = "20Mbit/s"
+        delay = "2ms"
+        [[path]]
+        name = "b"
+        rate = "40Mbit/s"
+        delay = "2ms"
+        [[transfer]]
+        receive = "8MB"
+        send = "1MB"
+        [[transfer]]
+        by = "server"
+        send = "300kB"
+        receive = "200kB"
+    "#
+    .to_owned();
+    let faults = [
+        ("a", "reset-client", ""),
+        ("b", "shred", "until = '1s'"),
+        ("a", "fin", ""),
+        ("b", "corrupt", "direction = 'up'"),
+        ("a", "black-hole", "until = '700ms'\ndirection = 'down'"),
+        ("b", "reset-server", ""),
+        ("b", "rate", "until = '1s'\nrate = '10Mbit/s'"),
+        ("a", "forget", ""),
+        ("b", "corrupt", "direction = 'down'"),
+        ("a", "delay", "until = '1s'\ndelay = '10ms'"),
+        ("b", "black-hole", "until = '1100ms'\ndirection = 'up'"),
+        ("a", "down", "until = '1200ms'"),
+    ];
+    for (number, (path, kind, more)) in faults.iter().enumerate() {
+        let at = 150 + number * 60;
+        text += &format!("[[fault]]\nat = \"{at}ms\"\nkind = \"{kind}\"\npath = \"{path}\"\n{more}\n");
+    }
+    agree(&text).await;
 }
