@@ -15,6 +15,9 @@ pub(crate) enum Purpose {
     Scenario,
     Boxes,
     Clients,
+    Queues,
+    Extremes,
+    Actions,
 }
 
 /// A stream of random numbers.

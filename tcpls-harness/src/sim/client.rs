@@ -12,7 +12,6 @@ use tcpls_core::{Config, Connection, ConnectionId, ErrorCode, Side, State, Time}
 use super::chance::Chance;
 use super::driver::{Driver, Env};
 use super::net::{Opening, SocketId, addresses, path_number};
-use super::oracle::Oracle;
 use super::scenario::{self, Role, Scenario, Scheduler};
 use super::tls::Identity;
 use super::trace::Note;
@@ -226,7 +225,7 @@ impl Client {
         let Some(dial) = self.dials.remove(&attempt) else { return };
         let tls = self.identity.client(&mut self.chance);
         let conn = Connection::client(env.now, self.config.clone(), tls, self.chance.seed());
-        let mut driver = Driver::new(conn, Oracle::new(&self.config), self.scheduler);
+        let mut driver = Driver::new(conn, &self.config, self.scheduler);
         driver.attach(env, ConnectionId::FIRST, dial.socket, dial.path, BytesMut::new());
         driver.run(env);
         self.candidates.insert(attempt, (driver, dial.socket));

@@ -1,11 +1,13 @@
 //! One end of a session on the network's sockets: the same steps as the driver of real sockets (`net::driver`) takes, and
 //! after each of them what must hold at any moment is checked.
 
+use std::collections::BTreeMap;
+
 use bytes::BytesMut;
 use tcpls_core::connection::schedule;
 use tcpls_core::event::{Event, StreamEvent, TcpEvent};
 use tcpls_core::stats::Stats;
-use tcpls_core::{Connection, ConnectionId, Side, TcpEnd, Time};
+use tcpls_core::{AddressId, Config, Connection, ConnectionId, Side, TcpEnd, Time};
 
 use super::net::{Network, SocketId, addresses};
 use super::oracle::Oracle;
@@ -40,6 +42,14 @@ pub(crate) struct Driver {
     pub(crate) serves: Option<usize>,
     /// What the session told, for whoever owns this.
     pub(crate) heard: Vec<Event>,
+    /// As this end's configuration has it.
+    pub(crate) spare_tokens: usize,
+    /// When a TCP connection was attached, or anything was told of one, for the last time.
+    pub(crate) disturbed: Time,
+    /// When the session was over.
+    pub(crate) closed_at: Option<Time>,
+    /// What this end has advertised, by path.
+    advertised: BTreeMap<usize, AddressId>,
     /// As it was before the session was closed: then it forgets.
     remembered: Option<Stats>,
     out: Vec<u8>,
@@ -57,14 +67,18 @@ struct Socket {
 }
 
 impl Driver {
-    pub(crate) fn new(mut conn: Connection, oracle: Oracle, policy: Option<Scheduler>) -> Self {
+    pub(crate) fn new(mut conn: Connection, config: &Config, policy: Option<Scheduler>) -> Self {
         policy.into_iter().for_each(|policy| conn.set_scheduler(scheduler(policy)));
         Self {
             conn,
             sockets: Vec::new(),
-            oracle,
+            oracle: Oracle::new(config),
             serves: None,
             heard: Vec::new(),
+            spare_tokens: config.spare_tokens as usize,
+            disturbed: Time::ZERO,
+            closed_at: None,
+            advertised: BTreeMap::new(),
             remembered: None,
             out: Vec::new(),
             accepting: false,
@@ -78,6 +92,7 @@ impl Driver {
     /// From now on `id` carries TCP connection `tcp`; `input` was read from it before.
     pub(crate) fn attach(&mut self, env: &mut Env<'_>, tcp: ConnectionId, id: SocketId, path: usize, input: BytesMut) {
         env.trace.note(env.now, Some(self.side()), &Note::Carries { socket: id.0, tcp: tcp.0 });
+        self.disturbed = env.now;
         let pace = Pace::new(MAX_BATCH, env.now);
         env.net.set_unsent_limit(self.side(), id, pace.batch());
         let Path { remote, local } = addresses(path);
@@ -112,6 +127,21 @@ impl Driver {
     /// Which path a live TCP connection is on.
     pub(crate) fn path_of(&self, tcp: ConnectionId) -> Option<usize> {
         self.sockets.iter().find(|socket| socket.tcp == tcp).map(|socket| socket.path)
+    }
+
+    /// Advertises this end's address on a path.
+    pub(crate) fn advertise(&mut self, path: usize) -> Result<(), String> {
+        let Path { remote, local } = addresses(path);
+        let own = if self.side() == Side::Server { Some(remote) } else { local };
+        let id = own.map(|own| self.conn.advertise(own)).transpose().map_err(|error| error.to_string())?;
+        self.advertised.extend(id.map(|id| (path, id)));
+        Ok(())
+    }
+
+    /// Takes that back.
+    pub(crate) fn withdraw(&mut self, path: usize) -> Result<(), String> {
+        let id = self.advertised.remove(&path).ok_or("it is not advertised")?;
+        self.conn.withdraw(id).map_err(|error| error.to_string())
     }
 
     /// Closes a TCP connection's socket with a reset.
@@ -197,6 +227,9 @@ impl Driver {
         let side = self.conn.side();
         while let Some(event) = self.conn.poll_event() {
             self.oracle.hear(&event);
+            if let Event::Tcp(_) = event {
+                self.disturbed = env.now;
+            }
             let book = self.serves.map(|client| &mut env.books[client]);
             match &event {
                 Event::Stream(StreamEvent::Readable { id }) => {
@@ -211,6 +244,7 @@ impl Driver {
                 Event::Tcp(TcpEvent::Status { tcp, backup: true }) => _ = self.conn.ping(*tcp),
                 Event::Tcp(TcpEvent::Discarded { tcp }) => self.leave(env, *tcp),
                 Event::Closed { .. } => {
+                    self.closed_at = Some(env.now);
                     book.into_iter().for_each(|book| book.closed(side));
                     self.leave_all(env);
                 }

@@ -11,7 +11,6 @@ use tcpls_core::{
 use super::chance::Chance;
 use super::driver::{Driver, Env};
 use super::net::SocketId;
-use super::oracle::Oracle;
 use super::scenario::{Scenario, Scheduler};
 use super::tls::Identity;
 use super::trace::Note;
@@ -127,7 +126,7 @@ impl Server {
             Incoming::New(session) => {
                 let tls = self.identity.server();
                 let conn = Connection::server(env.now, self.config.clone(), tls, session, self.chance.seed());
-                let mut driver = Driver::new(conn, Oracle::new(&self.config), self.scheduler);
+                let mut driver = Driver::new(conn, &self.config, self.scheduler);
                 driver.attach(env, ConnectionId::FIRST, visitor.socket, visitor.path, visitor.input);
                 self.sessions.push((driver, visitor.socket));
             }

@@ -16,6 +16,7 @@ use super::net::Network;
 use super::packets::Packets;
 use super::pipes::Pipes;
 use super::report::{Meter, Remains, Report};
+use super::rest::Rest;
 use super::scenario::{Action, ActionKind, Fault, FaultKind, Scenario, Scheduler, Transport};
 use super::server::Server;
 use super::tls;
@@ -24,6 +25,9 @@ use super::transfer::Book;
 
 /// Steps in one moment. A world that wants more does not move on.
 const MAX_STEPS: u32 = 100_000;
+
+/// The TCP option that applications send (RFC 5482).
+const USER_TIMEOUT_OPTION: u8 = 28;
 
 /// What is noted of a run beside its outcome.
 #[derive(Default)]
@@ -48,8 +52,8 @@ pub(crate) struct World<'a> {
     books: Vec<Book>,
     trace: Trace,
     meter: Meter,
-    /// Clients that have closed their sessions.
-    closing: Vec<bool>,
+    /// Clients that have closed their sessions, and how these were then.
+    closing: Vec<Option<Rest>>,
     ledger: Ledger,
     complaints: Vec<String>,
     /// What boxes on paths did to TCP connections.
@@ -97,7 +101,7 @@ impl<'a> World<'a> {
             books: vec![Book::new(&scenario.transfer); scenario.clients],
             trace: if watch.blind { Trace::off() } else { Trace::new(watch.trace) },
             meter: Meter::new(&scenario.path),
-            closing: vec![false; scenario.clients],
+            closing: vec![None; scenario.clients],
             ledger,
             complaints: Vec::new(),
             killed: Vec::new(),
@@ -157,10 +161,12 @@ impl<'a> World<'a> {
     fn close_what_is_over(&mut self) -> bool {
         let mut any = false;
         for client in 0..self.clients.len() {
-            if self.closing[client] || self.upcoming > 0 || !self.books[client].is_over() {
+            if self.closing[client].is_some() || self.upcoming > 0 || !self.books[client].is_over() {
                 continue;
             }
-            (self.closing[client], any) = (true, true);
+            let rest = Rest::of(self.now, self.ends(client));
+            self.complaints.extend(rest.lacks_tokens(self.ends(client)));
+            (self.closing[client], any) = (Some(rest), true);
             for side in [Side::Client, Side::Server] {
                 self.driver(side, client).into_iter().for_each(Driver::remember);
             }
@@ -267,6 +273,11 @@ impl<'a> World<'a> {
                         conn.update_keys();
                         Ok(())
                     }
+                    ActionKind::Advertise => driver.advertise(path),
+                    ActionKind::Withdraw => driver.withdraw(path),
+                    ActionKind::TcpOption => {
+                        conn.send_tcp_option(USER_TIMEOUT_OPTION, &[0, 30]).map_err(|error| error.to_string())
+                    }
                     ActionKind::Close => {
                         conn.close(now, ErrorCode(0), b"");
                         Ok(())
@@ -315,6 +326,10 @@ impl<'a> World<'a> {
         let corrupt = self.scenario.fault.iter().any(|fault| fault.kind == FaultKind::Corrupt);
         // Whatever happens to it, to the network it is TLS.
         wrong.extend(self.killed.iter().filter(|_| !corrupt).map(|why| format!("a box killed {why}")));
+        for (client, rest) in self.closing.iter().enumerate() {
+            let late = rest.as_ref().and_then(|rest| rest.closes_late(self.now, self.scenario, self.ends(client)));
+            wrong.extend(late);
+        }
         for (client, driver) in self.all_ends() {
             let (side, stats) = (driver.side(), driver.stats());
             match driver.conn.close_reason() {

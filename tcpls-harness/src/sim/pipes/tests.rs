@@ -13,6 +13,7 @@ fn path() -> Path {
         delay: Span(10 * MS),
         jitter: Span::default(),
         queue: Some(Size(20_000)),
+        bottleneck: Default::default(),
         loss: 0.0,
         burst: None,
         reorder: 0.0,

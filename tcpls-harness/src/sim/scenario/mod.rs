@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::network::{Burst, Direction, Extension, Fault, FaultKind, Middlebox, Path, Role};
+pub use self::network::{Bottleneck, Burst, Direction, Extension, Fault, FaultKind, Middlebox, Path, Role};
 pub use self::quantity::{Rate, Size, Span};
 pub use self::settings::{Scheduler, Settings};
 pub use self::traffic::{Action, ActionKind, End, Transfer};

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::super::chance::{Chance, Purpose};
 use super::super::scenario::{
-    Action, ActionKind, Burst, Crypto, Direction, End, Fault, FaultKind, Goals, Keep, Path, Rate, Role, Scenario,
-    Scheduler, Settings, Size, Span, Transfer, Transport,
+    Action, ActionKind, Bottleneck, Burst, Crypto, Direction, End, Fault, FaultKind, Goals, Keep, Path, Rate, Role,
+    Scenario, Scheduler, Settings, Size, Span, Transfer, Transport,
 };
-use super::boxes::add_boxes;
+use super::extras::add_extras;
 
 /// What is demanded of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,17 +84,8 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
         fault,
         action,
     };
-    add_boxes(&mut scenario, &mut Chance::new(seed, Purpose::Boxes), mode);
-    add_clients(&mut scenario, &mut Chance::new(seed, Purpose::Clients));
+    add_extras(&mut scenario, seed, mode);
     scenario
-}
-
-/// Sometimes there are more clients, who need more time.
-fn add_clients(scenario: &mut Scenario, chance: &mut Chance) {
-    if chance.one_in(10) {
-        scenario.clients = chance.between(2, 3) as usize;
-        scenario.limit.0 *= scenario.clients as u32;
-    }
 }
 
 /// Until when all must be delivered: TCP takes as long as an outage lasted to notice its end, sessions wait for timeouts, and
@@ -152,6 +143,7 @@ impl Maker {
             delay: self.millis(0, 1 << order),
             jitter: self.sometimes(4, |maker| maker.millis(0, 40)).unwrap_or_default(),
             queue: self.sometimes(4, |maker| Size(2_000 + maker.any_size(20))),
+            bottleneck: Bottleneck::Host,
             loss: if packets && self.chance.one_in(3) { self.chance.below(50) as f64 / 1000.0 } else { 0.0 },
             burst: if packets { self.sometimes(6, |_| Burst { begin: 0.005, end: 0.2, loss: 0.8 }) } else { None },
             reorder: if packets && self.chance.one_in(3) { self.chance.below(50) as f64 / 1000.0 } else { 0.0 },
@@ -290,6 +282,8 @@ impl Maker {
             max_tcp_connections: self.sometimes(4, |maker| maker.chance.between(1, 8) as u32),
             spare_tokens: self.sometimes(4, |maker| maker.chance.between(1, 6) as u32),
             zero_rtt_join: self.sometimes(2, |maker| maker.chance.one_in(2)),
+            max_unacknowledged_records: None,
+            max_ack_delay: None,
             confidentiality_limit: self.sometimes(8, |maker| maker.chance.between(3_000, 6_000)),
         }
     }

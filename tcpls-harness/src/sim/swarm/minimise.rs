@@ -1,7 +1,7 @@
 //! Makes a scenario that fails smaller, as long as it fails: fewer faults, actions, transfers and paths, plainer settings,
 //! less data.
 
-use super::super::scenario::{Crypto, Keep, Role, Scenario, Settings, Size, Span, Transport};
+use super::super::scenario::{Bottleneck, Crypto, Keep, Role, Scenario, Settings, Size, Span, Transport};
 use super::faults_of;
 
 /// Runs that may be spent on one scenario.
@@ -50,6 +50,7 @@ fn candidates(from: &Scenario) -> Vec<Scenario> {
     add(&|s| s.client = Settings::default());
     add(&|s| s.server = Settings::default());
     for_each_setting(&mut add);
+    add(&|s| s.at_least = Span::default());
     add(&|s| s.clients = 1);
     add(&|s| s.clients = 2);
     add(&|s| s.keep = Keep::Paths);
@@ -58,6 +59,7 @@ fn candidates(from: &Scenario) -> Vec<Scenario> {
         s.transport = Transport::Pipes;
         for path in &mut s.path {
             (path.loss, path.burst, path.reorder, path.mtu) = (0.0, None, 0.0, 1500);
+            path.bottleneck = Bottleneck::Host;
         }
     });
     for number in 0..from.path.len() {
@@ -66,6 +68,7 @@ fn candidates(from: &Scenario) -> Vec<Scenario> {
         add(&|s| s.path[number].queue = None);
         add(&|s| s.path[number].up_rate = None);
         add(&|s| s.path[number].rate = None);
+        add(&|s| s.path[number].bottleneck = Bottleneck::Host);
         add(&|s| s.path[number].loss = 0.0);
         add(&|s| s.path[number].burst = None);
         add(&|s| s.path[number].reorder = 0.0);
@@ -89,7 +92,7 @@ fn candidates(from: &Scenario) -> Vec<Scenario> {
 type Add<'a> = &'a mut dyn FnMut(&dyn Fn(&mut Scenario));
 
 fn for_each_setting(add: Add<'_>) {
-    let clears: [fn(&mut Settings); 13] = [
+    let clears: [fn(&mut Settings); 15] = [
         |s| s.scheduler = None,
         |s| s.send_buffer = None,
         |s| s.session_window = None,
@@ -102,6 +105,8 @@ fn for_each_setting(add: Add<'_>) {
         |s| s.max_tcp_connections = None,
         |s| s.spare_tokens = None,
         |s| s.zero_rtt_join = None,
+        |s| s.max_unacknowledged_records = None,
+        |s| s.max_ack_delay = None,
         |s| s.confidentiality_limit = None,
     ];
     for clear in clears {

@@ -1,7 +1,7 @@
 //! Scenarios from chance, by the thousand. Each seed gives one scenario and one run of it; a run that fails is made smaller
 //! until nothing can be left out, and is then a scenario file like any other.
 
-mod boxes;
+mod extras;
 mod generate;
 mod minimise;
 
