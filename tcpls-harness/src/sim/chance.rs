@@ -17,6 +17,7 @@ pub(crate) enum Purpose {
     Clients,
     Queues,
     Extremes,
+    Streams,
     Actions,
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::super::chance::{Chance, Purpose};
 use super::super::scenario::{
-    Action, ActionKind, Bottleneck, Crypto, End, Extension, Middlebox, Scenario, Scheduler, Size, Span, Transport,
+    Action, ActionKind, Bottleneck, Crypto, End, Extension, Middlebox, Scenario, Scheduler, Size, Span, Transfer,
+    Transport,
 };
 use super::Mode;
 
@@ -16,6 +17,7 @@ const RARITY: u64 = 8;
 pub(super) fn add_extras(scenario: &mut Scenario, seed: u64, mode: Mode) {
     add_boxes(scenario, &mut Chance::new(seed, Purpose::Boxes), mode);
     add_routers(scenario, &mut Chance::new(seed, Purpose::Queues));
+    add_streams(scenario, &mut Chance::new(seed, Purpose::Streams));
     add_extremes(scenario, &mut Chance::new(seed, Purpose::Extremes), mode);
     add_actions(scenario, &mut Chance::new(seed, Purpose::Actions), mode);
     add_clients(scenario, &mut Chance::new(seed, Purpose::Clients));
@@ -65,6 +67,29 @@ fn add_clients(scenario: &mut Scenario, chance: &mut Chance) {
     if chance.one_in(10) {
         scenario.clients = chance.between(2, 3) as usize;
         scenario.limit.0 *= scenario.clients as u32;
+    }
+}
+
+/// Sometimes there are many streams of a few bytes. Where one is allowed at a time, each takes some round trips.
+fn add_streams(scenario: &mut Scenario, chance: &mut Chance) {
+    if !chance.one_in(12) {
+        return;
+    }
+    let round_trip = scenario.path.iter().map(|path| (path.delay.0 + path.jitter.0) * 2).max().unwrap_or_default();
+    let at = Span(Duration::from_millis(chance.below(6_000)));
+    for _ in 0..chance.between(10, 60) {
+        scenario.transfer.push(Transfer {
+            at: if chance.one_in(2) { at } else { Span(Duration::from_millis(chance.below(6_000))) },
+            by: if chance.one_in(2) { End::Client } else { End::Server },
+            send: Size(chance.below(2_000)),
+            receive: Size(chance.below(2_000)),
+            read_rate: None,
+            write_rate: None,
+            reset_after: chance.one_in(6).then(|| Size(chance.below(1_000))),
+            stop_after: chance.one_in(6).then(|| Size(chance.below(1_000))),
+            priority: chance.below(3) as i8 - 1,
+        });
+        scenario.limit.0 += round_trip * 4;
     }
 }
 
