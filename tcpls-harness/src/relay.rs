@@ -1,5 +1,5 @@
 //! A path that misbehaves on demand: relays TCP connections from a loopback port to a target, limits their rate, delays
-//! them, resets them, or swallows what they carry.
+//! them, ends them for one side or both, swallows what they carry, or spoils it.
 //!
 //! For demonstrations and tests, in the same process; no part of the protocol. Rate and delay are those of the path: all
 //! TCP connections through one relay share the rate, each direction for itself.
@@ -22,6 +22,8 @@ const SOCKET_BUFFER: u32 = 128 * 1024;
 const CHUNK: usize = 16 * 1024;
 /// Chunks that wait for their time in one direction, beyond what rate and delay need.
 const SPARE_CHUNKS: usize = 16;
+/// The sizes of pieces where bytes are shredded, one after the other.
+const SHREDS: [usize; 5] = [1, 4, 90, 2, 1500];
 /// What a path may carry in one burst, as time at its rate.
 const BURST: Duration = Duration::from_millis(4);
 
@@ -34,23 +36,46 @@ pub struct PathOptions {
     pub delay: Duration,
 }
 
-/// What happens to TCP connections on the path.
+/// A direction of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Weather {
-    Fair,
-    /// Nothing gets through, and nobody is told.
-    Stalled,
-    /// TCP connections are reset, new ones refused.
+pub enum Way {
+    /// To the target.
+    Up,
+    /// From the target.
     Down,
+}
+
+/// How TCP connections on the path end, and who hears of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// Both sides hear a reset.
+    Reset,
+    /// Only who connected does; nothing gets through any more, and the target is not told.
+    ResetNear,
+    /// The other way round.
+    ResetFar,
+    /// Both sides hear a FIN, and nothing of what was under way.
+    Fin,
+    /// Nothing gets through any more, and nobody is told.
+    Forget,
+}
+
+/// What happens on the path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Weather {
+    /// Nothing gets through, by direction, and nobody is told.
+    stalled: [bool; 2],
+    /// TCP connections are reset, new ones refused.
+    down: bool,
+    /// What arrives is written in small pieces.
+    shreds: bool,
 }
 
 /// A running relay. Dropping it closes its TCP connections.
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
-    weather: watch::Sender<Weather>,
-    /// Counts the resets that were asked for; each TCP connection watches it.
-    resets: watch::Sender<u64>,
+    path: Arc<Path>,
     _task: JoinSet<()>,
 }
 
@@ -63,18 +88,15 @@ impl Relay {
     pub fn start(listen: SocketAddr, target: SocketAddr, options: PathOptions) -> io::Result<Self> {
         let listener = listen_on(listen)?;
         let address = listener.local_addr()?;
-        let (weather, _) = watch::channel(Weather::Fair);
-        let (resets, _) = watch::channel(0);
-        let path = Path {
+        let path = Arc::new(Path {
             target,
-            options,
-            weather: weather.clone(),
-            resets: resets.clone(),
-            buckets: [Bucket::new(options.rate), Bucket::new(options.rate)],
-        };
+            weather: watch::Sender::new(Weather::default()),
+            breaks: watch::Sender::new(Break::Reset),
+            links: [Link::new(options), Link::new(options)],
+        });
         let mut task = JoinSet::new();
-        task.spawn(accept(listener, Arc::new(path)));
-        Ok(Self { address, weather, resets, _task: task })
+        task.spawn(accept(listener, path.clone()));
+        Ok(Self { address, path, _task: task })
     }
 
     /// Where to connect to.
@@ -84,34 +106,65 @@ impl Relay {
 
     /// Resets all TCP connections that are on the path now, on both sides.
     pub fn reset(&self) {
-        self.resets.send_modify(|count| *count += 1);
+        self.end(Break::Reset);
+    }
+
+    /// Ends all TCP connections that are on the path now.
+    pub fn end(&self, how: Break) {
+        self.path.breaks.send_replace(how);
     }
 
     /// From now on nothing gets through, until [`Relay::resume`]: TCP connections stay up, and TCP itself notices nothing.
     pub fn stall(&self) {
-        self.weather.send_replace(Weather::Stalled);
+        [Way::Up, Way::Down].into_iter().for_each(|way| self.set_stalled(way, true));
+    }
+
+    /// From now on nothing gets through in this direction, or all does again.
+    pub fn set_stalled(&self, way: Way, stalled: bool) {
+        self.path.weather.send_modify(|weather| weather.stalled[way as usize] = stalled);
     }
 
     /// Resets all TCP connections and refuses new ones, until [`Relay::resume`].
     pub fn take_down(&self) {
-        self.weather.send_replace(Weather::Down);
+        self.path.weather.send_modify(|weather| weather.down = true);
         self.reset();
     }
 
     /// Ends [`Relay::stall`] and [`Relay::take_down`]; what was held up gets through.
     pub fn resume(&self) {
-        self.weather.send_replace(Weather::Fair);
+        self.path.weather.send_modify(|weather| (weather.stalled, weather.down) = ([false; 2], false));
+    }
+
+    /// Whether what arrives is written in pieces of a few bytes.
+    pub fn set_shreds(&self, shreds: bool) {
+        self.path.weather.send_modify(|weather| weather.shreds = shreds);
+    }
+
+    /// The path has another rate from now on, in bytes per second; `None` is without limit.
+    pub fn set_rate(&self, way: Way, rate: Option<u64>) {
+        self.path.links[way as usize].state().rate = rate;
+    }
+
+    /// What comes from now on takes so long.
+    pub fn set_delay(&self, way: Way, delay: Duration) {
+        self.path.links[way as usize].state().delay = delay;
+    }
+
+    /// A bit of what comes next is flipped.
+    pub fn corrupt(&self, way: Way) {
+        self.path.links[way as usize].state().corrupts += 1;
     }
 }
 
 /// What the relay's tasks share.
+#[derive(Debug)]
 struct Path {
     target: SocketAddr,
-    options: PathOptions,
     weather: watch::Sender<Weather>,
-    resets: watch::Sender<u64>,
+    /// How TCP connections end; each watches it for changes.
+    breaks: watch::Sender<Break>,
     /// To the target, and back.
-    buckets: [Bucket; 2],
+    links: [Link; 2],
 }
 
 fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
@@ -134,9 +187,9 @@ async fn accept(mut listener: TcpListener, path: Arc<Path>) {
                 if changed.is_err() {
                     return;
                 }
-                if *weather.borrow() == Weather::Down {
+                if weather.borrow().down {
                     drop(listener);
-                    _ = weather.wait_for(|weather| *weather != Weather::Down).await;
+                    _ = weather.wait_for(|weather| !weather.down).await;
                     let Ok(again) = listen_on(address) else { return };
                     listener = again;
                 }
@@ -152,22 +205,39 @@ async fn accept(mut listener: TcpListener, path: Arc<Path>) {
 
 /// One TCP connection on the path.
 async fn carry(path: Arc<Path>, mut near: TcpStream) {
-    let mut resets = path.resets.subscribe();
+    let mut breaks = path.breaks.subscribe();
     let Ok(mut far) = connect(path.target).await else { return reset(&near) };
     _ = near.set_nodelay(true);
-    let carried = {
+    let end = {
         let ((near_read, near_write), (far_read, far_write)) = (near.split(), far.split());
-        let there = one_way(&path, 0, near_read, far_write);
-        let back = one_way(&path, 1, far_read, near_write);
+        let there = one_way(&path, Way::Up, near_read, far_write);
+        let back = one_way(&path, Way::Down, far_read, near_write);
         tokio::select! {
-            carried = async { tokio::try_join!(there, back) } => carried.is_ok(),
-            _ = resets.changed() => false,
+            carried = async { tokio::try_join!(there, back) } => carried.err().map(|_| Break::Reset),
+            _ = breaks.changed() => Some(*breaks.borrow()),
         }
     };
-    if !carried {
-        reset(&near);
-        reset(&far);
+    match end {
+        None => {}
+        Some(Break::Reset) => [near, far].iter().for_each(reset),
+        Some(Break::ResetNear) => hang(Some(near), [far]).await,
+        Some(Break::ResetFar) => hang(Some(far), [near]).await,
+        Some(Break::Forget) => hang(None, [near, far]).await,
+        Some(Break::Fin) => _ = tokio::join!(finish(near), finish(far)),
     }
+}
+
+/// One end is reset; others stay as they are, and nobody reads or writes there, for as long as the relay lives.
+async fn hang<const N: usize>(ends: Option<TcpStream>, _stay: [TcpStream; N]) {
+    ends.iter().for_each(reset);
+    drop(ends);
+    std::future::pending().await
+}
+
+/// Ends one side with a FIN. What it still sends is read: else its end would be a reset.
+async fn finish(mut stream: TcpStream) {
+    _ = stream.shutdown().await;
+    _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
 }
 
 async fn connect(target: SocketAddr) -> io::Result<TcpStream> {
@@ -185,64 +255,93 @@ fn reset(stream: &TcpStream) {
 
 /// Takes bytes at the path's rate and gives them back when the path's delay is over. The end of the bytes is passed on, a
 /// failure ends the TCP connection.
-async fn one_way(path: &Path, way: usize, from: ReadHalf<'_>, to: WriteHalf<'_>) -> io::Result<()> {
-    let under_way = path.options.rate.map_or(0.0, |rate| rate as f64 * path.options.delay.as_secs_f64());
-    let (sender, receiver) = mpsc::channel(under_way as usize / 1024 + SPARE_CHUNKS);
-    tokio::try_join!(take(path, way, from, sender), give(path, receiver, to)).map(|_| ())
+async fn one_way(path: &Path, way: Way, from: ReadHalf<'_>, to: WriteHalf<'_>) -> io::Result<()> {
+    let (sender, receiver) = mpsc::channel(path.links[way as usize].chunks_under_way() + SPARE_CHUNKS);
+    tokio::try_join!(take(path, way, from, sender), give(path, way, receiver, to)).map(|_| ())
 }
 
 type Chunk = (Instant, Vec<u8>);
 
-async fn take(path: &Path, way: usize, mut from: ReadHalf<'_>, to: mpsc::Sender<Chunk>) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK];
+async fn take(path: &Path, way: Way, mut from: ReadHalf<'_>, to: mpsc::Sender<Chunk>) -> io::Result<()> {
+    let (mut buffer, link) = (vec![0; CHUNK], &path.links[way as usize]);
     loop {
         let len = from.read(&mut buffer).await?;
         if len == 0 {
             return Ok(());
         }
-        path.buckets[way].take(len).await;
-        if to.send((Instant::now() + path.options.delay, buffer[..len].to_vec())).await.is_err() {
+        link.take(len).await;
+        let (bytes, delay) = link.carry(&buffer[..len]);
+        if to.send((Instant::now() + delay, bytes)).await.is_err() {
             return Ok(());
         }
     }
 }
 
-async fn give(path: &Path, mut from: mpsc::Receiver<Chunk>, mut to: WriteHalf<'_>) -> io::Result<()> {
+async fn give(path: &Path, way: Way, mut from: mpsc::Receiver<Chunk>, mut to: WriteHalf<'_>) -> io::Result<()> {
     let mut weather = path.weather.subscribe();
+    let mut sizes = SHREDS.iter().cycle();
     while let Some((due, bytes)) = from.recv().await {
         tokio::time::sleep_until(due).await;
-        _ = weather.wait_for(|weather| *weather == Weather::Fair).await;
-        to.write_all(&bytes).await?;
+        let shreds = weather.wait_for(|weather| !weather.stalled[way as usize]).await.is_ok_and(|w| w.shreds);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let size = if shreds { *sizes.next().unwrap_or(&CHUNK) } else { CHUNK };
+            let (piece, others) = rest.split_at(size.min(rest.len()));
+            to.write_all(piece).await?;
+            rest = others;
+        }
     }
     to.shutdown().await
 }
 
-/// A token bucket.
-struct Bucket {
+/// One direction of the path: a token bucket, a delay, and bits to be flipped.
+#[derive(Debug)]
+struct Link(Mutex<LinkState>);
+
+#[derive(Debug)]
+struct LinkState {
     rate: Option<u64>,
+    delay: Duration,
+    corrupts: u32,
     /// When everything that was let through so far has passed at `rate`.
-    paid_until: Mutex<Instant>,
+    paid_until: Instant,
 }
 
-impl Bucket {
-    fn new(rate: Option<u64>) -> Self {
-        Self { rate, paid_until: Mutex::new(Instant::now()) }
+impl Link {
+    fn new(PathOptions { rate, delay }: PathOptions) -> Self {
+        Self(Mutex::new(LinkState { rate, delay, corrupts: 0, paid_until: Instant::now() }))
     }
 
-    fn paid_until(&self) -> MutexGuard<'_, Instant> {
-        self.paid_until.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, LinkState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn chunks_under_way(&self) -> usize {
+        let state = self.state();
+        state.rate.map_or(0, |rate| (rate as f64 * state.delay.as_secs_f64()) as usize / 1024)
     }
 
     /// Waits until `len` bytes may pass.
     async fn take(&self, len: usize) {
-        let Some(rate) = self.rate else { return };
-        let cost = Duration::from_secs_f64(len as f64 / rate.max(1) as f64);
         let until = {
-            let mut paid_until = self.paid_until();
-            *paid_until = (*paid_until).max(Instant::now()) + cost;
-            *paid_until
+            let mut state = self.state();
+            let Some(rate) = state.rate else { return };
+            let cost = Duration::from_secs_f64(len as f64 / rate.max(1) as f64);
+            state.paid_until = state.paid_until.max(Instant::now()) + cost;
+            state.paid_until
         };
         tokio::time::sleep_until(until.checked_sub(BURST).unwrap_or(until)).await;
+    }
+
+    /// What arrives of these bytes, and after which delay.
+    fn carry(&self, bytes: &[u8]) -> (Vec<u8>, Duration) {
+        let (mut state, mut bytes) = (self.state(), bytes.to_vec());
+        if state.corrupts > 0 {
+            state.corrupts -= 1;
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 4;
+        }
+        (bytes, state.delay)
     }
 }
 
@@ -296,5 +395,72 @@ mod tests {
         relay.resume();
         far.read_exact(&mut received).await.unwrap();
         assert_eq!(&received, b"late");
+    }
+
+    /// How the next byte reads: there is one, or the end, or a failure.
+    async fn next_of(stream: &mut TcpStream) -> Result<usize, io::ErrorKind> {
+        stream.read(&mut [0]).await.map_err(|error| error.kind())
+    }
+
+    #[tokio::test]
+    async fn an_end_is_heard_by_those_who_are_to_hear_it() {
+        let (reset, fin) = (Err(io::ErrorKind::ConnectionReset), Ok(0));
+        for (how, near_hears, far_hears) in [
+            (Break::Reset, Some(reset), Some(reset)),
+            (Break::ResetNear, Some(reset), None),
+            (Break::ResetFar, None, Some(reset)),
+            (Break::Fin, Some(fin), Some(fin)),
+            (Break::Forget, None, None),
+        ] {
+            let (relay, mut near, mut far) = relayed(PathOptions { rate: None, delay: Duration::ZERO }).await;
+            near.write_all(b"up").await.unwrap();
+            far.read_exact(&mut [0; 2]).await.unwrap();
+            relay.end(how);
+            for (stream, hears) in [(&mut near, near_hears), (&mut far, far_hears)] {
+                match hears {
+                    Some(hears) => assert_eq!(next_of(stream).await, hears, "{how:?}"),
+                    None => assert_eq!(stream.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock),
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_direction_stalls_and_the_other_does_not() {
+        let (relay, mut near, mut far) = relayed(PathOptions { rate: None, delay: Duration::ZERO }).await;
+        relay.set_stalled(Way::Up, true);
+        near.write_all(b"u").await.unwrap();
+        far.write_all(b"d").await.unwrap();
+        assert_eq!(near.read_u8().await.unwrap(), b'd');
+        assert_eq!(far.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        relay.set_stalled(Way::Up, false);
+        assert_eq!(far.read_u8().await.unwrap(), b'u');
+    }
+
+    #[tokio::test]
+    async fn one_bit_is_flipped_and_shreds_are_whole_together() {
+        let (relay, mut near, mut far) = relayed(PathOptions { rate: None, delay: Duration::ZERO }).await;
+        relay.corrupt(Way::Up);
+        relay.set_shreds(true);
+        let mut received = vec![0; 100_000];
+        near.write_all(&[7; 100_000]).await.unwrap();
+        far.read_exact(&mut received).await.unwrap();
+        let wrong: Vec<u8> = received.into_iter().filter(|byte| *byte != 7).collect();
+        assert_eq!(wrong, [7 ^ 4]);
+        far.write_all(&[7; 1000]).await.unwrap();
+        let mut received = [0; 1000];
+        near.read_exact(&mut received).await.unwrap();
+        assert_eq!(received, [7; 1000], "the other direction is left alone");
+    }
+
+    #[tokio::test]
+    async fn rate_and_delay_can_change() {
+        let (relay, mut near, mut far) = relayed(PathOptions { rate: None, delay: Duration::ZERO }).await;
+        relay.set_delay(Way::Up, Duration::from_millis(20));
+        relay.set_rate(Way::Up, Some(1_000_000));
+        let start = Instant::now();
+        near.write_all(&[7; 50_000]).await.unwrap();
+        far.read_exact(&mut vec![0; 50_000]).await.unwrap();
+        assert!(start.elapsed() >= Duration::from_millis(70) - BURST);
     }
 }

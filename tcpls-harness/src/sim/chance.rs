@@ -13,6 +13,12 @@ pub(crate) enum Purpose {
     Server,
     Tls,
     Scenario,
+    Boxes,
+    Clients,
+    Queues,
+    Extremes,
+    Streams,
+    Actions,
 }
 
 /// A stream of random numbers.
@@ -21,8 +27,13 @@ pub(crate) struct Chance(ChaCha8Rng);
 
 impl Chance {
     pub(crate) fn new(seed: u64, purpose: Purpose) -> Self {
+        Self::numbered(seed, purpose, 0)
+    }
+
+    /// The same for one of several, numbered from 0; the first has what [`Chance::new`] gives.
+    pub(crate) fn numbered(seed: u64, purpose: Purpose, number: usize) -> Self {
         let mut generator = ChaCha8Rng::seed_from_u64(seed);
-        generator.set_stream(purpose as u64);
+        generator.set_stream(purpose as u64 + ((number as u64) << 32));
         Self(generator)
     }
 

@@ -2,6 +2,7 @@
 //! obeyed, as `net::start` and `net::driver` do.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -11,7 +12,6 @@ use tcpls_core::{Config, Connection, ConnectionId, ErrorCode, Side, State, Time}
 use super::chance::Chance;
 use super::driver::{Driver, Env};
 use super::net::{Opening, SocketId, addresses, path_number};
-use super::oracle::Oracle;
 use super::scenario::{self, Role, Scenario, Scheduler};
 use super::tls::Identity;
 use super::trace::Note;
@@ -21,8 +21,10 @@ const SIDE: Side = Side::Client;
 
 /// See the module's description.
 pub(crate) struct Client {
+    /// Counted from 0.
+    number: usize,
     config: Arc<Config>,
-    identity: Identity,
+    identity: Rc<Identity>,
     scheduler: Option<Scheduler>,
     chance: Chance,
     dialer: Dialer,
@@ -57,7 +59,7 @@ struct Join {
 }
 
 impl Client {
-    pub(crate) fn new(scenario: &Scenario, identity: Identity, mut chance: Chance) -> Self {
+    pub(crate) fn new(scenario: &Scenario, number: usize, identity: Rc<Identity>, mut chance: Chance) -> Self {
         let config = Arc::new(scenario.client.config());
         let keep = match scenario.keep {
             scenario::Keep::Nothing => Keep::Nothing,
@@ -70,6 +72,7 @@ impl Client {
         let pairs: Vec<_> = used.iter().map(|path| addresses(*path)).collect();
         let joins = used.iter().skip(1).filter(|_| keep != Keep::Paths).map(|path| Join { path: *path, dial: None });
         Self {
+            number,
             identity,
             scheduler: scenario.client.scheduler,
             dialer: Dialer::new(Time::ZERO, &pairs, options, &chance.seed()),
@@ -169,7 +172,7 @@ impl Client {
     fn choose(&mut self, env: &mut Env<'_>, attempt: AttemptId) {
         let Some((mut driver, first)) = self.candidates.remove(&attempt) else { return };
         self.dialer.handle_established(env.now, attempt, true);
-        driver.serves = true;
+        driver.serves = Some(self.number);
         (self.driver, self.first) = (Some(driver), Some(first));
         self.run_session(env);
     }
@@ -222,7 +225,7 @@ impl Client {
         let Some(dial) = self.dials.remove(&attempt) else { return };
         let tls = self.identity.client(&mut self.chance);
         let conn = Connection::client(env.now, self.config.clone(), tls, self.chance.seed());
-        let mut driver = Driver::new(conn, Oracle::new(&self.config), self.scheduler);
+        let mut driver = Driver::new(conn, &self.config, self.scheduler);
         driver.attach(env, ConnectionId::FIRST, dial.socket, dial.path, BytesMut::new());
         driver.run(env);
         self.candidates.insert(attempt, (driver, dial.socket));

@@ -1,11 +1,13 @@
 //! One end of a session on the network's sockets: the same steps as the driver of real sockets (`net::driver`) takes, and
 //! after each of them what must hold at any moment is checked.
 
+use std::collections::BTreeMap;
+
 use bytes::BytesMut;
 use tcpls_core::connection::schedule;
 use tcpls_core::event::{Event, StreamEvent, TcpEvent};
 use tcpls_core::stats::Stats;
-use tcpls_core::{Connection, ConnectionId, Side, TcpEnd, Time};
+use tcpls_core::{AddressId, Config, Connection, ConnectionId, Side, TcpEnd, Time};
 
 use super::net::{Network, SocketId, addresses};
 use super::oracle::Oracle;
@@ -24,7 +26,8 @@ const MAX_TURNS: usize = 10_000;
 pub(crate) struct Env<'a> {
     pub(crate) now: Time,
     pub(crate) net: &'a mut dyn Network,
-    pub(crate) book: &'a mut Book,
+    /// The applications of each client's session.
+    pub(crate) books: &'a mut [Book],
     pub(crate) trace: &'a mut Trace,
     /// Bytes that came on each path.
     pub(crate) carried: &'a mut [u64],
@@ -35,10 +38,18 @@ pub(crate) struct Driver {
     pub(crate) conn: Connection,
     sockets: Vec<Socket>,
     pub(crate) oracle: Oracle,
-    /// Whether it is the session of the applications.
-    pub(crate) serves: bool,
+    /// Whose applications use this session, if any do: the client's number.
+    pub(crate) serves: Option<usize>,
     /// What the session told, for whoever owns this.
     pub(crate) heard: Vec<Event>,
+    /// As this end's configuration has it.
+    pub(crate) spare_tokens: usize,
+    /// When a TCP connection was attached, or anything was told of one, for the last time.
+    pub(crate) disturbed: Time,
+    /// When the session was over.
+    pub(crate) closed_at: Option<Time>,
+    /// What this end has advertised, by path.
+    advertised: BTreeMap<usize, AddressId>,
     /// As it was before the session was closed: then it forgets.
     remembered: Option<Stats>,
     out: Vec<u8>,
@@ -56,14 +67,18 @@ struct Socket {
 }
 
 impl Driver {
-    pub(crate) fn new(mut conn: Connection, oracle: Oracle, policy: Option<Scheduler>) -> Self {
+    pub(crate) fn new(mut conn: Connection, config: &Config, policy: Option<Scheduler>) -> Self {
         policy.into_iter().for_each(|policy| conn.set_scheduler(scheduler(policy)));
         Self {
             conn,
             sockets: Vec::new(),
-            oracle,
-            serves: false,
+            oracle: Oracle::new(config),
+            serves: None,
             heard: Vec::new(),
+            spare_tokens: config.spare_tokens as usize,
+            disturbed: Time::ZERO,
+            closed_at: None,
+            advertised: BTreeMap::new(),
             remembered: None,
             out: Vec::new(),
             accepting: false,
@@ -77,6 +92,7 @@ impl Driver {
     /// From now on `id` carries TCP connection `tcp`; `input` was read from it before.
     pub(crate) fn attach(&mut self, env: &mut Env<'_>, tcp: ConnectionId, id: SocketId, path: usize, input: BytesMut) {
         env.trace.note(env.now, Some(self.side()), &Note::Carries { socket: id.0, tcp: tcp.0 });
+        self.disturbed = env.now;
         let pace = Pace::new(MAX_BATCH, env.now);
         env.net.set_unsent_limit(self.side(), id, pace.batch());
         let Path { remote, local } = addresses(path);
@@ -113,6 +129,21 @@ impl Driver {
         self.sockets.iter().find(|socket| socket.tcp == tcp).map(|socket| socket.path)
     }
 
+    /// Advertises this end's address on a path.
+    pub(crate) fn advertise(&mut self, path: usize) -> Result<(), String> {
+        let Path { remote, local } = addresses(path);
+        let own = if self.side() == Side::Server { Some(remote) } else { local };
+        let id = own.map(|own| self.conn.advertise(own)).transpose().map_err(|error| error.to_string())?;
+        self.advertised.extend(id.map(|id| (path, id)));
+        Ok(())
+    }
+
+    /// Takes that back.
+    pub(crate) fn withdraw(&mut self, path: usize) -> Result<(), String> {
+        let id = self.advertised.remove(&path).ok_or("it is not advertised")?;
+        self.conn.withdraw(id).map_err(|error| error.to_string())
+    }
+
     /// Closes a TCP connection's socket with a reset.
     pub(crate) fn reset(&mut self, env: &mut Env<'_>, tcp: ConnectionId) {
         if let Some(at) = self.sockets.iter().position(|socket| socket.tcp == tcp) {
@@ -135,7 +166,7 @@ impl Driver {
         let read = self.read(env);
         self.check_time(env);
         self.hear(env);
-        let served = self.serves && env.book.run(env.now, &mut self.conn, env.trace);
+        let served = self.serves.is_some_and(|client| env.books[client].run(env.now, &mut self.conn, env.trace));
         let written = self.write(env);
         self.hear(env);
         read || served || written
@@ -196,22 +227,25 @@ impl Driver {
         let side = self.conn.side();
         while let Some(event) = self.conn.poll_event() {
             self.oracle.hear(&event);
+            if let Event::Tcp(_) = event {
+                self.disturbed = env.now;
+            }
+            let book = self.serves.map(|client| &mut env.books[client]);
             match &event {
                 Event::Stream(StreamEvent::Readable { id }) => {
-                    env.book.readable(*id, side);
+                    book.into_iter().for_each(|book| book.readable(*id, side));
                     continue;
                 }
                 Event::Stream(StreamEvent::Writable { id } | StreamEvent::Stopped { id, .. }) => {
-                    env.book.writable(*id, side);
+                    book.into_iter().for_each(|book| book.writable(*id, side));
                 }
                 Event::Stream(StreamEvent::Opened) => self.accepting = true,
                 // Does the peer hear nothing on it, or just not want it? Its answer, or silence, will tell.
                 Event::Tcp(TcpEvent::Status { tcp, backup: true }) => _ = self.conn.ping(*tcp),
                 Event::Tcp(TcpEvent::Discarded { tcp }) => self.leave(env, *tcp),
                 Event::Closed { .. } => {
-                    if self.serves {
-                        env.book.closed(side);
-                    }
+                    self.closed_at = Some(env.now);
+                    book.into_iter().for_each(|book| book.closed(side));
                     self.leave_all(env);
                 }
                 _ => {}
@@ -221,9 +255,9 @@ impl Driver {
             }
             self.heard.push(event);
         }
-        if std::mem::take(&mut self.accepting) {
+        if let Some(client) = self.serves.filter(|_| std::mem::take(&mut self.accepting)) {
             while let Some(id) = self.conn.accept_stream() {
-                env.book.accepted(id, side);
+                env.books[client].accepted(id, side);
             }
         }
     }

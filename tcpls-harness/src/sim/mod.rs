@@ -8,16 +8,18 @@
 //! | `world` | one run: the loop, the timeline |
 //! | `net` | sockets on paths, as both transports give them |
 //! | `pipes` | the fast transport: byte pipes over links |
+//! | `boxes` | middleboxes on a path of pipes |
 //! | `packets` | the faithful transport: smoltcp over links that lose and reorder packets |
 //! | `client`, `server` | the hosts; `driver` is what both do with a session |
 //! | `transfer`, `pattern` | the applications, which know what must be delivered |
-//! | `oracle`, `report` | what must hold at any moment; what came of a run |
+//! | `oracle`, `rest`, `report` | what must hold at any moment, and after a quiet time; what came of a run |
 //! | `swarm` | scenarios from chance, and how a failing one is made small |
 //! | `real` | the same scenario over real sockets |
 //! | `agenda`, `chance`, `trace` | order in time, randomness, a record of what happened |
 //! | `tls`, `null`, `ledger` | rustls without chance; no crypto at all; no nonce twice |
 
 mod agenda;
+mod boxes;
 mod chance;
 mod client;
 mod driver;
@@ -30,6 +32,7 @@ mod pattern;
 mod pipes;
 mod real;
 pub mod report;
+mod rest;
 pub mod scenario;
 mod server;
 pub mod swarm;

@@ -68,6 +68,9 @@ pub(crate) trait Network {
     /// Closes this end with a reset.
     fn reset(&mut self, now: Time, side: Side, socket: SocketId);
 
+    /// What boxes on paths have killed since this was asked last, and why.
+    fn take_killed(&mut self) -> Vec<String>;
+
     /// Something goes wrong, or (`over`) is over.
     fn fault(&mut self, now: Time, path: usize, fault: &Fault, over: bool);
 }

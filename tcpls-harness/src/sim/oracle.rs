@@ -19,6 +19,8 @@ pub(crate) struct Oracle {
     ranks: BTreeMap<ConnectionId, u8>,
     stalled: BTreeSet<ConnectionId>,
     closed: bool,
+    /// The handshake was over.
+    pub(crate) established: bool,
     pub(crate) lost: usize,
     bytes_received: u64,
     /// What was found wrong.
@@ -33,6 +35,7 @@ impl Oracle {
             ranks: BTreeMap::new(),
             stalled: BTreeSet::new(),
             closed: false,
+            established: false,
             lost: 0,
             bytes_received: 0,
             complaints: Vec::new(),
@@ -77,6 +80,7 @@ impl Oracle {
             self.complain(format!("{event:?} after Closed"));
         }
         self.closed |= matches!(event, Event::Closed { .. });
+        self.established |= matches!(event, Event::Established(_));
         let Event::Tcp(event) = event else { return };
         let fits = match event {
             TcpEvent::Joined { tcp } => self.rank(*tcp, 1),

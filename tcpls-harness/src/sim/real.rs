@@ -1,7 +1,8 @@
 //! The same scenario over real sockets: a server, a client, and a relay for each path. What is delivered must be the same;
 //! how long it takes depends on the kernel and on the machine.
 //!
-//! The relay is no network: it has a rate and a delay, and can reset, stall and refuse. Scenarios that want more are refused.
+//! The relay is no network: it has rates and a delay, and does to TCP connections what a middlebox can. Scenarios that want more
+//! are refused.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,11 +15,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::pattern::Pattern;
-use super::scenario::{self, Fault, FaultKind, Role, Scenario, Transfer};
+use super::scenario::{self, Direction, Fault, FaultKind, Role, Scenario, Transfer};
 use super::transfer::TransferEnd;
 use crate::dial::{DialOptions, Keep};
 use crate::net::{ClientOptions, Listener, ServerOptions, Session, Stream};
-use crate::relay::{PathOptions, Relay};
+use crate::relay::{Break, PathOptions, Relay, Way};
 use crate::tls::{Identity, Trust};
 
 /// What is written at once.
@@ -110,10 +111,10 @@ pub async fn run_real(scenario: &Scenario) -> Outcome<Vec<RealTransfer>> {
 }
 
 fn check(scenario: &Scenario) -> Outcome<()> {
-    let can = |fault: &Fault| {
-        matches!(fault.kind, FaultKind::Reset | FaultKind::BlackHole | FaultKind::Down) && fault.direction.is_none()
-    };
-    if let Some(fault) = scenario.fault.iter().find(|fault| !can(fault)) {
+    if scenario.clients > 1 || scenario.path.iter().any(|path| !path.boxes.is_empty()) {
+        return Err("several clients, and boxes on paths, are for simulations only".into());
+    }
+    if let Some(fault) = scenario.fault.iter().find(|fault| fault.kind == FaultKind::Clog) {
         return Err(format!("a relay can't do {:?} at {}", fault.kind, fault.at).into());
     }
     let plain = |transfer: &Transfer| {
@@ -129,7 +130,15 @@ fn check(scenario: &Scenario) -> Outcome<()> {
 }
 
 fn relay(path: &scenario::Path, target: SocketAddr) -> std::io::Result<Relay> {
-    Relay::start(LOOPBACK, target, PathOptions { rate: path.rate.map(|rate| rate.0), delay: path.delay.0 })
+    let [up, down] = usual_rates(path);
+    let relay = Relay::start(LOOPBACK, target, PathOptions { rate: down, delay: path.delay.0 })?;
+    relay.set_rate(Way::Up, up);
+    Ok(relay)
+}
+
+/// To the server, and to the client.
+fn usual_rates(path: &scenario::Path) -> [Option<u64>; 2] {
+    [path.up_rate.or(path.rate), path.rate].map(|rate| rate.map(|rate| rate.0))
 }
 
 fn set_schedulers(scenario: &Scenario, client: &Session, server: &Session) {
@@ -165,13 +174,32 @@ async fn weather(world: &World, relays: &[Relay]) {
     for (at, fault, over) in steps {
         tokio::time::sleep_until(world.start + at).await;
         let path = fault.path.as_deref().and_then(|name| world.scenario.path_number(name)).unwrap_or_default();
-        let relay = &relays[path];
-        match fault.kind {
-            _ if over => relay.resume(),
-            FaultKind::Reset => relay.reset(),
-            FaultKind::Down => relay.take_down(),
-            _ => relay.stall(),
-        }
+        disturb(&relays[path], &world.scenario.path[path], fault, over);
+    }
+}
+
+/// One fault begins, or is over.
+fn disturb(relay: &Relay, usual: &scenario::Path, fault: &Fault, over: bool) {
+    let ways = match fault.direction {
+        None => &[Way::Up, Way::Down][..],
+        Some(Direction::Up) => &[Way::Up],
+        Some(Direction::Down) => &[Way::Down],
+    };
+    let each = |act: &dyn Fn(Way)| ways.iter().for_each(|way| act(*way));
+    match fault.kind {
+        FaultKind::Reset => relay.end(Break::Reset),
+        FaultKind::ResetClient => relay.end(Break::ResetNear),
+        FaultKind::ResetServer => relay.end(Break::ResetFar),
+        FaultKind::Fin => relay.end(Break::Fin),
+        FaultKind::Forget => relay.end(Break::Forget),
+        FaultKind::Down if over => relay.resume(),
+        FaultKind::Down => relay.take_down(),
+        FaultKind::BlackHole => each(&|way| relay.set_stalled(way, !over)),
+        FaultKind::Rate => each(&|way| relay.set_rate(way, fault.rate_of(over, usual_rates(usual)[way as usize]))),
+        FaultKind::Delay => each(&|way| relay.set_delay(way, fault.delay_of(over, usual.delay.0))),
+        FaultKind::Corrupt => each(&|way| relay.corrupt(way)),
+        FaultKind::Shred => relay.set_shreds(!over),
+        FaultKind::Clog => {}
     }
 }
 

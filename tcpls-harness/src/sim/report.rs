@@ -22,6 +22,24 @@ pub struct Report {
     pub seed: u64,
     /// When it ended.
     pub ended: f64,
+    /// Each client's session.
+    pub sessions: Vec<SessionReport>,
+    /// The hash of the trace; empty if there was none.
+    pub trace: String,
+    /// What must never be, and was.
+    pub wrong: Vec<String>,
+    /// TCP connections that boxes on paths killed, and why.
+    pub killed: Vec<String>,
+    /// Goals that were not reached.
+    pub missed: Vec<String>,
+    /// Bytes over time.
+    #[serde(skip)]
+    pub meter: Meter,
+}
+
+/// What came of one client's session.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionReport {
     /// The transfers, in the scenario's order.
     pub transfers: Vec<TransferReport>,
     /// How the session ended for the client and the server; `None`: it did not.
@@ -33,15 +51,8 @@ pub struct Report {
     /// The client lost its last TCP connection and had no token for another: every token that it was given went with a TCP
     /// connection that failed. Nobody can help such a session.
     pub starved: bool,
-    /// The hash of the trace; empty if there was none.
-    pub trace: String,
-    /// What must never be, and was.
-    pub wrong: Vec<String>,
-    /// Goals that were not reached.
+    /// Goals that were not reached here.
     pub missed: Vec<String>,
-    /// Bytes over time.
-    #[serde(skip)]
-    pub meter: Meter,
 }
 
 /// One transfer.
@@ -123,41 +134,53 @@ fn seconds(time: Time) -> f64 {
     time.as_nanos() as f64 / 1e9
 }
 
+/// What a run leaves behind.
+pub(crate) struct Remains<'a> {
+    pub(crate) seed: u64,
+    pub(crate) now: Time,
+    /// The applications of each client's session, and its ends.
+    pub(crate) sessions: Vec<(&'a Book, [Option<&'a Driver>; 2])>,
+    /// The server had a session whose handshake was over.
+    pub(crate) established: bool,
+    pub(crate) meter: Meter,
+    pub(crate) trace: String,
+    pub(crate) wrong: Vec<String>,
+    pub(crate) killed: Vec<String>,
+}
+
 impl Report {
-    #[expect(clippy::too_many_arguments, reason = "called once, with all that a run leaves behind")]
-    pub(crate) fn new(
-        scenario: &Scenario,
-        seed: u64,
-        now: Time,
-        book: &Book,
-        drivers: [Option<&Driver>; 2],
-        meter: Meter,
-        trace: String,
-        wrong: Vec<String>,
-    ) -> Self {
-        let reason = |driver: Option<&Driver>| driver?.conn.close_reason().map(ToString::to_string);
-        let mut report = Self {
-            title: scenario.title.clone(),
-            seed,
-            ended: seconds(now),
-            transfers: book.transfers.iter().map(transfer_report).collect(),
-            closed: drivers.map(reason),
-            tcp: drivers.map(|driver| driver.map(tcp_reports).unwrap_or_default()),
-            began: drivers[0].is_some(),
-            starved: drivers[0].is_some_and(|driver| driver.conn.tokens() == 0)
-                && drivers.iter().flatten().any(|driver| driver.conn.close_reason() == Some(&CloseReason::Stranded)),
-            trace,
-            wrong,
-            missed: Vec::new(),
-            meter,
-        };
-        report.missed = report.missed_goals(&scenario.goals, book, drivers[0]);
-        report
+    pub(crate) fn new(scenario: &Scenario, remains: Remains<'_>) -> Self {
+        let Remains { seed, now, sessions, established, meter, trace, wrong, killed } = remains;
+        let session = |(book, ends)| SessionReport::new(&scenario.goals, book, ends);
+        let sessions: Vec<SessionReport> = sessions.into_iter().map(session).collect();
+        let mut missed: Vec<String> = sessions.iter().flat_map(|session| session.missed.clone()).collect();
+        if scenario.goals.no_session && (established || sessions.iter().any(|session| session.began)) {
+            missed.push("there is a session".to_owned());
+        }
+        let (title, ended) = (scenario.title.clone(), seconds(now));
+        Self { title, seed, ended, sessions, trace, wrong, killed, missed, meter }
     }
 
     /// Whether nothing was wrong and all goals were reached.
     pub fn is_good(&self) -> bool {
         self.wrong.is_empty() && self.missed.is_empty()
+    }
+}
+
+impl SessionReport {
+    fn new(goals: &Goals, book: &Book, ends: [Option<&Driver>; 2]) -> Self {
+        let reason = |driver: Option<&Driver>| driver?.conn.close_reason().map(ToString::to_string);
+        let stranded = |driver: &&Driver| driver.conn.close_reason() == Some(&CloseReason::Stranded);
+        let mut report = Self {
+            transfers: book.transfers.iter().map(transfer_report).collect(),
+            closed: ends.map(reason),
+            tcp: ends.map(|driver| driver.map(tcp_reports).unwrap_or_default()),
+            began: ends[0].is_some(),
+            starved: ends[0].is_some_and(|driver| driver.conn.tokens() == 0) && ends.iter().flatten().any(stranded),
+            missed: Vec::new(),
+        };
+        report.missed = report.missed_goals(goals, book, ends[0]);
+        report
     }
 
     fn missed_goals(&self, goals: &Goals, book: &Book, client: Option<&Driver>) -> Vec<String> {

@@ -11,7 +11,6 @@ use tcpls_core::{
 use super::chance::Chance;
 use super::driver::{Driver, Env};
 use super::net::SocketId;
-use super::oracle::Oracle;
 use super::scenario::{Scenario, Scheduler};
 use super::tls::Identity;
 use super::trace::Note;
@@ -60,26 +59,34 @@ impl Server {
         sessions.chain(self.endpoint.poll_timeout()).chain(env_next).min()
     }
 
-    /// The session that has the applications.
-    pub(crate) fn driver(&self) -> Option<&Driver> {
-        self.sessions.iter().map(|(driver, _)| driver).find(|driver| driver.serves)
+    /// The session that has a client's applications.
+    pub(crate) fn driver(&self, client: usize) -> Option<&Driver> {
+        self.sessions.iter().map(|(driver, _)| driver).find(|driver| driver.serves == Some(client))
     }
 
     /// The same, to be changed.
-    pub(crate) fn driver_mut(&mut self) -> Option<&mut Driver> {
-        self.sessions.iter_mut().map(|(driver, _)| driver).find(|driver| driver.serves)
+    pub(crate) fn driver_mut(&mut self, client: usize) -> Option<&mut Driver> {
+        self.sessions.iter_mut().map(|(driver, _)| driver).find(|driver| driver.serves == Some(client))
     }
 
-    /// The client chose the session whose handshake was on this socket.
-    pub(crate) fn serve(&mut self, first: SocketId) {
-        self.sessions.iter_mut().for_each(|(driver, socket)| driver.serves |= *socket == first);
+    /// Whether the handshake of any session was over.
+    pub(crate) fn has_established(&self) -> bool {
+        self.sessions.iter().any(|(driver, _)| driver.oracle.established)
+    }
+
+    /// A client chose the session whose handshake was on this socket.
+    pub(crate) fn serve(&mut self, client: usize, first: SocketId) {
+        let session = self.sessions.iter_mut().find(|(_, socket)| *socket == first);
+        session.into_iter().for_each(|(driver, _)| driver.serves = Some(client));
     }
 
     /// Acts as long as there is anything to do at this moment.
     pub(crate) fn run(&mut self, env: &mut Env<'_>) {
+        env.trace.of_client(0);
         self.open_door(env);
         loop {
             for (driver, _) in &mut self.sessions {
+                env.trace.of_client(driver.serves.unwrap_or_default());
                 driver.run(env);
                 driver.heard.clear();
             }
@@ -119,7 +126,7 @@ impl Server {
             Incoming::New(session) => {
                 let tls = self.identity.server();
                 let conn = Connection::server(env.now, self.config.clone(), tls, session, self.chance.seed());
-                let mut driver = Driver::new(conn, Oracle::new(&self.config), self.scheduler);
+                let mut driver = Driver::new(conn, &self.config, self.scheduler);
                 driver.attach(env, ConnectionId::FIRST, visitor.socket, visitor.path, visitor.input);
                 self.sessions.push((driver, visitor.socket));
             }
@@ -139,6 +146,7 @@ impl Server {
         let mut progress = false;
         for (mut visitor, claim, session) in std::mem::take(&mut self.claims) {
             let driver = &mut self.sessions[session].0;
+            env.trace.of_client(driver.serves.unwrap_or_default());
             if visitor.input.len() < MAX_HELD {
                 env.net.read(env.now, SIDE, visitor.socket, &mut visitor.input);
             }

@@ -64,6 +64,10 @@ pub(crate) enum Note {
         action: String,
         outcome: String,
     },
+    /// A box on a path ended a TCP connection.
+    Killed {
+        why: String,
+    },
 }
 
 /// The record of a run.
@@ -72,6 +76,8 @@ pub(crate) struct Trace {
     sink: Option<Box<dyn Write>>,
     line: Vec<u8>,
     lines: u64,
+    /// The client whose session things are noted of.
+    client: usize,
 }
 
 impl fmt::Debug for Trace {
@@ -83,16 +89,21 @@ impl fmt::Debug for Trace {
 impl Trace {
     /// Hashes each line, and writes it to `sink` if there is one.
     pub(crate) fn new(sink: Option<Box<dyn Write>>) -> Self {
-        Self { digest: Some(Context::new(&SHA256)), sink, line: Vec::new(), lines: 0 }
+        Self { digest: Some(Context::new(&SHA256)), sink, line: Vec::new(), lines: 0, client: 0 }
     }
 
     /// Notes nothing: for runs by the million.
     pub(crate) fn off() -> Self {
-        Self { digest: None, sink: None, line: Vec::new(), lines: 0 }
+        Self { digest: None, sink: None, line: Vec::new(), lines: 0, client: 0 }
     }
 
     pub(crate) fn is_on(&self) -> bool {
         self.digest.is_some()
+    }
+
+    /// What is noted from now on is of this client's session, counted from 0.
+    pub(crate) fn of_client(&mut self, client: usize) {
+        self.client = client;
     }
 
     /// Notes what happened at `now`, at one end or (`None`) in the network.
@@ -103,8 +114,11 @@ impl Trace {
             Some(Side::Server) => "server",
             None => "network",
         };
+        // The first one's name is that of the only one.
+        let number = Some(self.client).filter(|number| *number > 0 && side.is_some());
+        let number = number.map_or(String::new(), |number| format!(" {}", number + 1));
         self.line.clear();
-        _ = write!(self.line, "{{\"t\":{},\"at\":\"{place}\",", now.as_nanos());
+        _ = write!(self.line, "{{\"t\":{},\"at\":\"{place}{number}\",", now.as_nanos());
         let open = self.line.len();
         // Structs of numbers and strings always serialise.
         _ = serde_json::to_writer(&mut self.line, note);

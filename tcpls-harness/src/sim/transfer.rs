@@ -15,7 +15,7 @@ const RESET_CODE: ErrorCode = ErrorCode(77);
 const STOP_CODE: ErrorCode = ErrorCode(78);
 
 /// All transfers of a run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Book {
     pub(crate) transfers: Vec<Transfer>,
     streams: BTreeMap<StreamId, usize>,
@@ -28,7 +28,7 @@ pub(crate) struct Book {
 }
 
 /// One stream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Transfer {
     plan: scenario::Transfer,
     number: usize,
@@ -41,7 +41,7 @@ pub(crate) struct Transfer {
 }
 
 /// One direction of a stream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Half {
     writer: Side,
     pattern: Pattern,

@@ -2,6 +2,7 @@
 //! what happens next; whoever acts does so at the present moment, in a fixed order.
 
 use std::io::Write;
+use std::rc::Rc;
 
 use tcpls_core::error::CloseReason;
 use tcpls_core::{ConnectionId, ErrorCode, Side, State, Time};
@@ -14,7 +15,8 @@ use super::ledger::Ledger;
 use super::net::Network;
 use super::packets::Packets;
 use super::pipes::Pipes;
-use super::report::{Meter, Report};
+use super::report::{Meter, Remains, Report};
+use super::rest::Rest;
 use super::scenario::{Action, ActionKind, Fault, FaultKind, Scenario, Scheduler, Transport};
 use super::server::Server;
 use super::tls;
@@ -23,6 +25,9 @@ use super::transfer::Book;
 
 /// Steps in one moment. A world that wants more does not move on.
 const MAX_STEPS: u32 = 100_000;
+
+/// The TCP option that applications send (RFC 5482).
+const USER_TIMEOUT_OPTION: u8 = 28;
 
 /// What is noted of a run beside its outcome.
 #[derive(Default)]
@@ -39,16 +44,20 @@ pub(crate) struct World<'a> {
     seed: u64,
     now: Time,
     net: Box<dyn Network>,
-    client: Client,
+    clients: Vec<Client>,
     server: Server,
     timeline: Agenda<Step>,
     upcoming: usize,
-    book: Book,
+    /// The applications of each client's session.
+    books: Vec<Book>,
     trace: Trace,
     meter: Meter,
-    closing: bool,
+    /// Clients that have closed their sessions, and how these were then.
+    closing: Vec<Option<Rest>>,
     ledger: Ledger,
     complaints: Vec<String>,
+    /// What boxes on paths did to TCP connections.
+    killed: Vec<String>,
 }
 
 /// What the scenario has for a moment.
@@ -73,6 +82,9 @@ impl<'a> World<'a> {
     fn new(scenario: &'a Scenario, seed: u64, watch: Watch) -> Self {
         let ledger = Ledger::default();
         let (client, server) = tls::identities(scenario.crypto, seed, &ledger);
+        let client = Rc::new(client);
+        let clients = 0..scenario.clients;
+        let chance = |number| Chance::numbered(seed, Purpose::Client, number);
         let (timeline, upcoming) = timeline(scenario);
         Self {
             scenario,
@@ -82,16 +94,17 @@ impl<'a> World<'a> {
                 Transport::Pipes => Box::new(Pipes::new(&scenario.path, seed)),
                 Transport::Packets => Box::new(Packets::new(&scenario.path, seed)),
             },
-            client: Client::new(scenario, client, Chance::new(seed, Purpose::Client)),
+            clients: clients.map(|n| Client::new(scenario, n, client.clone(), chance(n))).collect(),
             server: Server::new(scenario, server, Chance::new(seed, Purpose::Server)),
             timeline,
             upcoming,
-            book: Book::new(&scenario.transfer),
+            books: vec![Book::new(&scenario.transfer); scenario.clients],
             trace: if watch.blind { Trace::off() } else { Trace::new(watch.trace) },
             meter: Meter::new(&scenario.path),
-            closing: false,
+            closing: vec![None; scenario.clients],
             ledger,
             complaints: Vec::new(),
+            killed: Vec::new(),
         }
     }
 
@@ -117,9 +130,13 @@ impl<'a> World<'a> {
 
     /// When something happens.
     fn next(&self) -> Option<Time> {
-        let client = self.client.next(self.book.next(Side::Client));
-        let server = self.server.next(self.book.next(Side::Server));
-        [self.net.next(), self.timeline.next(), client, server].into_iter().flatten().min()
+        let clients =
+            self.clients.iter().zip(&self.books).filter_map(|(client, book)| client.next(book.next(Side::Client)));
+        clients.chain(self.net.next()).chain(self.timeline.next()).chain(self.server_next()).min()
+    }
+
+    fn server_next(&self) -> Option<Time> {
+        self.server.next(self.books.iter().filter_map(|book| book.next(Side::Server)).min())
     }
 
     fn step(&mut self) {
@@ -130,63 +147,95 @@ impl<'a> World<'a> {
             self.take(step);
         }
         self.net.advance(self.now);
+        for why in self.net.take_killed() {
+            self.trace.note(self.now, None, &Note::Killed { why: why.clone() });
+            self.killed.push(why);
+        }
         self.act(disturbed);
-        if !self.closing && self.upcoming == 0 && self.book.is_over() {
-            self.closing = true;
-            for side in [Side::Client, Side::Server] {
-                self.driver(side).into_iter().for_each(Driver::remember);
-            }
-            if let Some(driver) = &mut self.client.driver {
-                driver.conn.close(self.now, ErrorCode(0), b"");
-            }
+        if self.close_what_is_over() {
             self.act(true);
         }
     }
 
-    /// Both ends do what they can, if they have reason to.
-    fn act(&mut self, everybody: bool) {
-        let due = |next: Option<Time>, now: Time| next.is_some_and(|at| at <= now);
-        let before = self.book.delivered;
-        let mut carried = vec![0; self.scenario.path.len()];
-        for side in [Side::Client, Side::Server] {
-            let ready = self.net.take_ready(side);
-            let next = match side {
-                Side::Client => self.client.next(self.book.next(side)),
-                Side::Server => self.server.next(self.book.next(side)),
-            };
-            if !(everybody || ready || due(next, self.now)) {
+    /// Clients whose applications have nothing left to do close their sessions; whether any did.
+    fn close_what_is_over(&mut self) -> bool {
+        let mut any = false;
+        for client in 0..self.clients.len() {
+            if self.closing[client].is_some() || self.upcoming > 0 || !self.books[client].is_over() {
                 continue;
             }
-            let mut env = Env {
-                now: self.now,
-                net: &mut *self.net,
-                book: &mut self.book,
-                trace: &mut self.trace,
-                carried: &mut carried,
-            };
-            match side {
-                Side::Client => self.client.run(&mut env),
-                Side::Server => {
-                    self.client.first.into_iter().for_each(|first| self.server.serve(first));
-                    self.server.run(&mut env);
-                }
+            let rest = Rest::of(self.now, self.ends(client));
+            self.complaints.extend(rest.lacks_tokens(self.ends(client)));
+            (self.closing[client], any) = (Some(rest), true);
+            for side in [Side::Client, Side::Server] {
+                self.driver(side, client).into_iter().for_each(Driver::remember);
+            }
+            if let Some(driver) = &mut self.clients[client].driver {
+                driver.conn.close(self.now, ErrorCode(0), b"");
             }
         }
-        self.meter.count(self.now, self.book.delivered - before, &carried);
+        any
     }
 
-    fn driver(&mut self, side: Side) -> Option<&mut Driver> {
-        match side {
-            Side::Client => self.client.driver.as_mut(),
-            Side::Server => self.server.driver_mut(),
+    /// All ends do what they can, if they have reason to.
+    fn act(&mut self, everybody: bool) {
+        let due = |next: Option<Time>, now: Time| next.is_some_and(|at| at <= now);
+        let delivered = |books: &[Book]| books.iter().map(|book| book.delivered).sum::<u64>();
+        let before = delivered(&self.books);
+        let mut carried = vec![0; self.scenario.path.len()];
+        let ready = self.net.take_ready(Side::Client);
+        for (number, client) in self.clients.iter_mut().enumerate() {
+            if everybody || ready || due(client.next(self.books[number].next(Side::Client)), self.now) {
+                self.trace.of_client(number);
+                client.run(&mut Env {
+                    now: self.now,
+                    net: &mut *self.net,
+                    books: &mut self.books,
+                    trace: &mut self.trace,
+                    carried: &mut carried,
+                });
+            }
         }
+        if everybody | self.net.take_ready(Side::Server) || due(self.server_next(), self.now) {
+            for (number, client) in self.clients.iter().enumerate() {
+                client.first.into_iter().for_each(|first| self.server.serve(number, first));
+            }
+            self.server.run(&mut Env {
+                now: self.now,
+                net: &mut *self.net,
+                books: &mut self.books,
+                trace: &mut self.trace,
+                carried: &mut carried,
+            });
+        }
+        self.meter.count(self.now, delivered(&self.books) - before, &carried);
+    }
+
+    fn driver(&mut self, side: Side, client: usize) -> Option<&mut Driver> {
+        match side {
+            Side::Client => self.clients[client].driver.as_mut(),
+            Side::Server => self.server.driver_mut(client),
+        }
+    }
+
+    /// Both ends of a client's session.
+    fn ends(&self, client: usize) -> [Option<&Driver>; 2] {
+        [self.clients[client].driver.as_ref(), self.server.driver(client)]
+    }
+
+    /// All ends of all sessions, and whose they are.
+    fn all_ends(&self) -> impl Iterator<Item = (usize, &Driver)> {
+        let ends = |client| self.ends(client).into_iter().flatten().map(move |driver| (client, driver));
+        (0..self.clients.len()).flat_map(ends)
     }
 
     fn take(&mut self, step: Step) {
         match step {
             Step::Fault { number, over } => self.disturb(&self.scenario.fault[number], over),
-            Step::Action(number) => self.do_action(&self.scenario.action[number]),
-            Step::Transfer(number) => self.book.start(self.now, number),
+            Step::Action(number) => {
+                (0..self.clients.len()).for_each(|client| self.do_action(&self.scenario.action[number], client));
+            }
+            Step::Transfer(number) => self.books.iter_mut().for_each(|book| book.start(self.now, number)),
             Step::Wait => {}
         }
     }
@@ -200,15 +249,16 @@ impl<'a> World<'a> {
         self.net.fault(self.now, path, fault, over);
     }
 
-    fn do_action(&mut self, action: &Action) {
+    /// What an application of one client's session does.
+    fn do_action(&mut self, action: &Action, client: usize) {
         let side = Side::from(action.by);
         let name = action.path.as_deref().unwrap_or_default();
         let path = self.scenario.path_number(name).unwrap_or_default();
         if action.kind == ActionKind::Join {
-            self.client.join(path);
+            self.clients[client].join(path);
         }
-        let (now, stream) = (self.now, action.transfer.and_then(|number| self.book.stream_of(number)));
-        let outcome = match self.driver(side) {
+        let (now, stream) = (self.now, action.transfer.and_then(|number| self.books[client].stream_of(number)));
+        let outcome = match self.driver(side, client) {
             None => Err("there is no session".to_owned()),
             Some(driver) => {
                 let tcps: Vec<ConnectionId> = driver.on_path(path).collect();
@@ -222,6 +272,11 @@ impl<'a> World<'a> {
                     ActionKind::UpdateKeys => {
                         conn.update_keys();
                         Ok(())
+                    }
+                    ActionKind::Advertise => driver.advertise(path),
+                    ActionKind::Withdraw => driver.withdraw(path),
+                    ActionKind::TcpOption => {
+                        conn.send_tcp_option(USER_TIMEOUT_OPTION, &[0, 30]).map_err(|error| error.to_string())
                     }
                     ActionKind::Close => {
                         conn.close(now, ErrorCode(0), b"");
@@ -243,29 +298,39 @@ impl<'a> World<'a> {
             }
         };
         let (what, outcome) = (format!("{:?} {name}", action.kind), outcome.err().unwrap_or_default());
-        self.meter.mark(now, what.trim_end().to_owned());
+        if client == 0 {
+            self.meter.mark(now, what.trim_end().to_owned());
+        }
+        self.trace.of_client(client);
         self.trace.note(now, Some(side), &Note::Action { action: what, outcome });
     }
 
-    /// Whether there is nothing left to see: both ends are closed, or never came to be.
+    /// Whether there is nothing left to see: both ends of each session are closed, or never came to be.
     fn is_over(&self) -> bool {
         let closed = |driver: &Driver| driver.conn.state() == State::Closed;
-        let client = self.client.driver.as_ref().map_or(self.client.failed, closed);
-        client && self.server.driver().is_none_or(closed)
+        (0..self.clients.len()).all(|number| {
+            let client = &self.clients[number];
+            client.driver.as_ref().map_or(client.failed, closed) && self.server.driver(number).is_none_or(closed)
+        })
     }
 
     fn is_right(&self) -> bool {
-        let drivers = [self.client.driver.as_ref(), self.server.driver()];
-        self.book.wrong.is_empty()
-            && self.complaints.is_empty()
-            && drivers.into_iter().flatten().all(|driver| driver.oracle.complaints.is_empty())
+        self.complaints.is_empty()
+            && self.books.iter().all(|book| book.wrong.is_empty())
+            && self.all_ends().all(|(_, driver)| driver.oracle.complaints.is_empty())
     }
 
     /// What can be said of the whole run only at its end.
     fn verdicts(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let corrupt = self.scenario.fault.iter().any(|fault| fault.kind == FaultKind::Corrupt);
-        for driver in [self.client.driver.as_ref(), self.server.driver()].into_iter().flatten() {
+        // Whatever happens to it, to the network it is TLS.
+        wrong.extend(self.killed.iter().filter(|_| !corrupt).map(|why| format!("a box killed {why}")));
+        for (client, rest) in self.closing.iter().enumerate() {
+            let late = rest.as_ref().and_then(|rest| rest.closes_late(self.now, self.scenario, self.ends(client)));
+            wrong.extend(late);
+        }
+        for (client, driver) in self.all_ends() {
             let (side, stats) = (driver.side(), driver.stats());
             match driver.conn.close_reason() {
                 // Both ends are ours.
@@ -277,7 +342,7 @@ impl<'a> World<'a> {
             }
             let sent: u64 = stats.tcp.iter().map(|tcp| tcp.counters.stream_bytes_sent).sum();
             let again: u64 = stats.tcp.iter().map(|tcp| tcp.counters.requeued_bytes).sum();
-            let written = self.book.written(side);
+            let written = self.books[client].written(side);
             for tcp in &stats.tcp {
                 let (carried, again) = (tcp.counters.stream_bytes_sent, tcp.counters.requeued_bytes);
                 if again > carried {
@@ -305,25 +370,28 @@ impl<'a> World<'a> {
 
     fn report(mut self) -> Report {
         let mut wrong = std::mem::take(&mut self.complaints);
-        wrong.append(&mut self.book.wrong);
+        self.books.iter_mut().for_each(|book| wrong.append(&mut book.wrong));
         wrong.extend(self.ledger.take_repeated());
-        for side in [Side::Client, Side::Server] {
-            if let Some(driver) = self.driver(side) {
-                let complaints = std::mem::take(&mut driver.oracle.complaints);
-                wrong.extend(complaints.into_iter().map(|what| format!("{side:?}: {what}")));
-            }
+        for (_, driver) in self.all_ends() {
+            let side = driver.side();
+            wrong.extend(driver.oracle.complaints.iter().map(|what| format!("{side:?}: {what}")));
         }
         wrong.extend(self.verdicts());
-        Report::new(
-            self.scenario,
-            self.seed,
-            self.now,
-            &self.book,
-            [self.client.driver.as_ref(), self.server.driver()],
-            self.meter,
-            self.trace.finish(),
+        let (trace, meter) =
+            (std::mem::replace(&mut self.trace, Trace::off()).finish(), std::mem::take(&mut self.meter));
+        let killed = std::mem::take(&mut self.killed);
+        let sessions = (0..self.clients.len()).map(|client| (&self.books[client], self.ends(client))).collect();
+        let remains = Remains {
+            seed: self.seed,
+            now: self.now,
+            sessions,
+            established: self.server.has_established(),
+            meter,
+            trace,
             wrong,
-        )
+            killed,
+        };
+        Report::new(self.scenario, remains)
     }
 }
 

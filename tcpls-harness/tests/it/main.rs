@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
 mod attacks;
+mod boxes;
 mod files;
 mod openssl;
 mod paths;

@@ -87,9 +87,33 @@ fn a_trace_is_json_lines_in_the_order_of_time_and_watching_changes_nothing() {
 
 #[test]
 fn a_join_with_data_in_its_first_flight_saves_a_round_trip() {
-    let gap = |name| Duration::from_secs_f64(run_of(name, 1).transfers[0].gap.0);
+    let gap = |name| Duration::from_secs_f64(run_of(name, 1).sessions[0].transfers[0].gap.0);
     let saved = gap("reset-alone-1rtt").saturating_sub(gap("reset-alone"));
     assert!((Duration::from_millis(19)..Duration::from_millis(22)).contains(&saved), "{saved:?}");
+}
+
+#[test]
+fn clients_of_one_server_have_sessions_of_their_own_and_share_the_paths() {
+    let mut scenario = scenario("three-clients");
+    let report = run(&scenario, 2, Watch::default());
+    assert!(report.is_good(), "{:?} {:?}", report.wrong, report.missed);
+    assert_eq!(report.sessions.len(), 3);
+    for session in &report.sessions {
+        assert_eq!(
+            session.transfers.iter().map(|transfer| transfer.read).collect::<Vec<_>>(),
+            [[64, 8_000_000], [1_000_000; 2]]
+        );
+        let numbers = |end: usize| session.tcp[end].iter().map(|tcp| tcp.tcp).collect::<Vec<_>>();
+        assert!(
+            numbers(1).len() > 3 && numbers(1).iter().all(|tcp| numbers(0).contains(tcp)),
+            "joins come to their session"
+        );
+    }
+    let sum: u64 = report.meter.rows.iter().map(|row| row[0]).sum();
+    assert_eq!(sum, 3 * 10_000_064);
+    scenario.clients = 1;
+    let alone = run(&scenario, 2, Watch::default());
+    assert!(alone.ended < report.ended / 1.5, "{} alone, {} together", alone.ended, report.ended);
 }
 
 #[test]
@@ -98,8 +122,9 @@ fn a_goal_that_is_out_of_reach_is_missed() {
     scenario.goals.max_gap = Some(Span(Duration::from_millis(20)));
     scenario.goals.within = Some(Span(Duration::from_secs(1)));
     scenario.goals.max_lost = Some(0);
+    scenario.goals.no_session = true;
     let missed = run(&scenario, 1, Watch::default()).missed;
-    assert_eq!(missed.len(), 3, "{missed:?}");
+    assert_eq!(missed.len(), 4, "{missed:?}");
 }
 
 #[test]
@@ -146,12 +171,20 @@ fn scenario_files_that_make_no_sense_are_refused_with_the_reason() {
     let head = "title = \"t\"\n[[path]]\nname = \"a\"\n";
     for (text, reason) in [
         ("title = \"t\"\npath = []\n", "needs a path"),
+        (&format!("clients = 0\n{head}"), "between 1 and"),
         (&format!("{head}speed = 3\n"), "unknown field"),
         (&format!("{head}[[path]]\nname = \"a\"\n"), "two paths"),
         (&format!("{head}[[fault]]\nat = \"1s\"\nkind = \"reset\"\npath = \"b\"\n"), "no path is called"),
         (&format!("{head}[[fault]]\nat = \"1s\"\nkind = \"reset\"\n"), "needs \"path\""),
         (&format!("{head}[[fault]]\nat = \"2s\"\nuntil = \"1s\"\nkind = \"down\"\npath = \"a\"\n"), "before it begins"),
         (&format!("{head}[[action]]\nat = \"1s\"\nby = \"server\"\nkind = \"join\"\npath = \"a\"\n"), "only clients"),
+        (&format!("{head}box = [{{ kind = \"wall\" }}]\n"), "unknown variant"),
+        (&format!("{head}box = [{{ kind = \"proxy\", hold = \"1s\" }}]\n"), "missing field `most`"),
+        (&format!("crypto = \"null\"\n{head}box = [{{ kind = \"tls-aware\" }}]\n"), "needs crypto"),
+        (
+            &format!("transport = \"packets\"\n{head}box = [{{ kind = \"proxy\", hold = \"1s\", most = \"1B\" }}]\n"),
+            "on pipes only",
+        ),
         (&format!("{head}[[action]]\nat = \"1s\"\nkind = \"attach\"\npath = \"a\"\ntransfer = 0\n"), "not there"),
     ] {
         let error = Scenario::parse(text).unwrap_err();
@@ -166,10 +199,11 @@ fn real_tcp_delivers_what_pipes_deliver() {
         let mut scenario = scenario(name);
         scenario.transport = Transport::Packets;
         let packets = run(&scenario, 1, Watch::default());
-        let delivered = |report: &Report| report.transfers.iter().map(|t| (t.read, t.ends.clone())).collect::<Vec<_>>();
+        let delivered =
+            |report: &Report| report.sessions[0].transfers.iter().map(|t| (t.read, t.ends.clone())).collect::<Vec<_>>();
         assert_eq!(delivered(&packets), delivered(&pipes), "{name}");
         assert_eq!(packets.wrong, [""; 0]);
-        assert_eq!(packets.closed, pipes.closed);
+        assert_eq!(packets.sessions[0].closed, pipes.sessions[0].closed);
     }
 }
 
@@ -197,12 +231,60 @@ async fn real_sockets_deliver_what_is_simulated() {
         kind = "reset"
         path = "a"
     "#;
+    agree(text).await;
+}
+
+/// Over real sockets the same is delivered as in a simulation.
+async fn agree(text: &str) {
     let scenario = Scenario::parse(text).unwrap();
     let simulated = run(&scenario, 1, Watch::default());
     assert!(simulated.is_good(), "{:?} {:?}", simulated.wrong, simulated.missed);
     let real = run_real(&scenario).await.unwrap();
     assert_eq!(real.len(), 2);
-    for (real, simulated) in real.iter().zip(&simulated.transfers) {
+    for (real, simulated) in real.iter().zip(&simulated.sessions[0].transfers) {
         assert_eq!((&real.read, &real.ends), (&simulated.read, &simulated.ends));
     }
+}
+
+#[tokio::test]
+async fn real_sockets_deliver_what_is_simulated_whatever_happens_to_tcp() {
+    let mut text = r#"
+        title = "everything that a relay can do"
+        [[path]]
+        name = "a"
+        rate = "40Mbit/s"
+        up-rate = "20Mbit/s"
+        delay = "2ms"
+        [[path]]
+        name = "b"
+        rate = "40Mbit/s"
+        delay = "2ms"
+        [[transfer]]
+        receive = "8MB"
+        send = "1MB"
+        [[transfer]]
+        by = "server"
+        send = "300kB"
+        receive = "200kB"
+    "#
+    .to_owned();
+    let faults = [
+        ("a", "reset-client", ""),
+        ("b", "shred", "until = '1s'"),
+        ("a", "fin", ""),
+        ("b", "corrupt", "direction = 'up'"),
+        ("a", "black-hole", "until = '700ms'\ndirection = 'down'"),
+        ("b", "reset-server", ""),
+        ("b", "rate", "until = '1s'\nrate = '10Mbit/s'"),
+        ("a", "forget", ""),
+        ("b", "corrupt", "direction = 'down'"),
+        ("a", "delay", "until = '1s'\ndelay = '10ms'"),
+        ("b", "black-hole", "until = '1100ms'\ndirection = 'up'"),
+        ("a", "down", "until = '1200ms'"),
+    ];
+    for (number, (path, kind, more)) in faults.iter().enumerate() {
+        let at = 150 + number * 60;
+        text += &format!("[[fault]]\nat = \"{at}ms\"\nkind = \"{kind}\"\npath = \"{path}\"\n{more}\n");
+    }
+    agree(&text).await;
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::plot::{Curve, Picture};
 use super::super::units::{bits_per_second, rate, size};
 use super::super::{Outcome, report::json};
-use crate::sim::report::{BIN, Meter};
+use crate::sim::report::{BIN, Meter, SessionReport};
 use crate::sim::scenario::Transport;
 use crate::sim::{Report, Scenario, Watch, run as simulate, run_real};
 
@@ -81,7 +81,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
 /// What was delivered must be the same; times are for people to compare.
 async fn compare(scenario: &Scenario, report: &Report) -> Outcome {
     let real = run_real(scenario).await?;
-    for (number, (real, simulated)) in real.iter().zip(&report.transfers).enumerate() {
+    for (number, (real, simulated)) in real.iter().zip(&report.sessions[0].transfers).enumerate() {
         let bytes = size(real.read.iter().sum());
         eprintln!(
             "  transfer {number} over real sockets: {bytes} by {:.3} s, simulated by {:.3} s",
@@ -116,30 +116,37 @@ fn print(report: &Report) {
     let mut out = std::io::stdout().lock();
     // A reader that has gone is no failure of ours.
     _ = writeln!(out, "{} (seed {}): {:.3} s, trace {}", report.title, report.seed, report.ended, report.trace);
-    for (number, transfer) in report.transfers.iter().enumerate() {
+    for (number, session) in report.sessions.iter().enumerate() {
+        if report.sessions.len() > 1 {
+            _ = writeln!(out, "  -- client {}", number + 1);
+        }
+        _ = print_session(&mut out, session);
+    }
+}
+
+fn print_session(out: &mut impl Write, session: &SessionReport) -> std::io::Result<()> {
+    for (number, transfer) in session.transfers.iter().enumerate() {
         let bytes: u64 = transfer.read.iter().sum();
         let took = transfer.started.zip(transfer.ended).map_or(0.0, |(start, end)| (end - start).max(0.0));
         let goodput = rate(bits_per_second(bytes, Duration::from_secs_f64(took)));
         let (gap, at) = (transfer.gap.0 * 1e3, transfer.gap.1);
         let read = size(bytes);
-        _ = writeln!(
-            out,
-            "  transfer {number}: {read} in {took:.3} s, {goodput}, longest gap {gap:.1} ms at {at:.3} s"
-        );
+        writeln!(out, "  transfer {number}: {read} in {took:.3} s, {goodput}, longest gap {gap:.1} ms at {at:.3} s")?;
     }
-    for (end, tcps) in ["client", "server"].iter().zip(&report.tcp) {
+    for (end, tcps) in ["client", "server"].iter().zip(&session.tcp) {
         for tcp in tcps {
             let (sent, received, again) = (size(tcp.sent), size(tcp.received), size(tcp.requeued));
-            _ = writeln!(
+            writeln!(
                 out,
                 "  {end} TCP {}: sent {sent}, received {received}, {again} again on others, {}",
                 tcp.tcp, tcp.state
-            );
+            )?;
         }
     }
-    for (end, reason) in ["client", "server"].iter().zip(&report.closed) {
-        _ = writeln!(out, "  {end}: {}", reason.as_deref().unwrap_or("not closed"));
+    for (end, reason) in ["client", "server"].iter().zip(&session.closed) {
+        writeln!(out, "  {end}: {}", reason.as_deref().unwrap_or("not closed"))?;
     }
+    Ok(())
 }
 
 fn picture(report: &Report) -> Picture {

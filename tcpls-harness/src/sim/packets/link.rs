@@ -1,12 +1,12 @@
-//! One direction of a path, for packets: a rate, a queue that senders wait for (and that drops what does not fit all the
-//! same), a delay, and what goes wrong by chance.
+//! One direction of a path, for packets: a rate, a queue that drops what does not fit (senders wait for it if it is their own),
+//! a delay, and what goes wrong by chance.
 
 use std::time::Duration;
 
 use tcpls_core::Time;
 
 use super::super::chance::Chance;
-use super::super::scenario::{Burst, Path, Rate};
+use super::super::scenario::{Bottleneck, Burst, Path, Rate};
 
 /// The queue of a path that says nothing about it, as time at its rate and as the least size.
 const QUEUE: Duration = Duration::from_millis(50);
@@ -23,6 +23,9 @@ pub(super) struct Link {
     pub(super) delay: Duration,
     jitter: Duration,
     limit: usize,
+    bottleneck: Bottleneck,
+    /// Packets that the queue had no room for.
+    pub(super) dropped: usize,
     loss: f64,
     burst: Option<Burst>,
     in_burst: bool,
@@ -47,6 +50,8 @@ impl Link {
             delay: path.delay.0,
             jitter: path.jitter.0,
             limit: path.queue.map_or_else(default, |queue| queue.0 as usize).max(PACKET),
+            bottleneck: path.bottleneck,
+            dropped: 0,
             loss: path.loss,
             burst: path.burst,
             in_burst: false,
@@ -58,9 +63,9 @@ impl Link {
         }
     }
 
-    /// Bytes that the queue has room for.
+    /// Bytes that the sender may give now: it sees no queue but its own.
     pub(super) fn room(&self, now: Time) -> usize {
-        let Some(rate) = self.rate else { return usize::MAX };
+        let Some(rate) = self.rate.filter(|_| self.bottleneck == Bottleneck::Host) else { return usize::MAX };
         let queued = (u128::from(rate) * (self.free_at - now).as_nanos() / 1_000_000_000) as usize;
         self.limit.saturating_sub(queued)
     }
@@ -79,6 +84,7 @@ impl Link {
         let start = self.free_at.max(now);
         if let Some(rate) = self.rate {
             if start - now > time_for(self.limit, rate) {
+                self.dropped += 1;
                 return None;
             }
             self.free_at = start + time_for(len, rate);

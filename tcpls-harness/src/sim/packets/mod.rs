@@ -372,6 +372,11 @@ impl Network for Packets {
         self.paths[path].ends[index(side)].sockets.remove(handle);
     }
 
+    /// Boxes see byte streams: there are none on packets.
+    fn take_killed(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn fault(&mut self, _now: Time, path: usize, fault: &Fault, over: bool) {
         self.disturb(path, fault, over);
     }

@@ -109,3 +109,14 @@ fn a_flipped_bit_gets_past_the_checksum() {
     assert_eq!(net.paths[0].links[UP].corrupts, 0);
     net.close(at(500), Side::Client, SocketId(0));
 }
+
+#[test]
+fn a_router_drops_what_its_queue_has_no_room_for_and_tcp_repairs_it() {
+    let sent = |bottleneck| {
+        let (len, _, net) = transfer(&format!("{PATH}queue = \"15kB\"\nbottleneck = \"{bottleneck}\"\n"), 3000, &[]);
+        (len, net.paths[0].links[UP].dropped)
+    };
+    let (len, dropped) = sent("router");
+    assert!(dropped > 0 && len > 1_000_000, "{dropped} were dropped, {len} bytes arrived");
+    assert_eq!(sent("host").1, 0, "who waits for room loses nothing");
+}

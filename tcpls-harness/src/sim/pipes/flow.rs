@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tcpls_core::{TcpEnd, Time};
 
 /// Bytes that may be on their way or unread: the receive window.
@@ -158,10 +158,14 @@ impl Flow {
         }
     }
 
+    /// `len` bytes have come through the link.
+    pub(super) fn land(&mut self, len: usize) {
+        self.in_flight = self.in_flight.saturating_sub(len);
+    }
+
     /// Whether the reader has something to look at.
-    pub(super) fn arrive(&mut self, bytes: &Bytes, nobody_reads: bool) -> bool {
-        self.in_flight = self.in_flight.saturating_sub(bytes.len());
-        if nobody_reads || self.end.is_some() {
+    pub(super) fn deliver(&mut self, bytes: &[u8], nobody_reads: bool) -> bool {
+        if bytes.is_empty() || nobody_reads || self.end.is_some() {
             return false;
         }
         self.inbox.extend_from_slice(bytes);

@@ -18,9 +18,10 @@ use tcpls_core::{Side, TcpEnd, Time};
 use self::flow::{Fin, Flow};
 use self::link::{Link, Piece};
 use super::agenda::Agenda;
+use super::boxes::Boxes;
 use super::chance::{Chance, Purpose};
 use super::net::{Network, Opening, SocketId};
-use super::scenario::{Fault, Path};
+use super::scenario::{Fault, Middlebox, Path};
 
 /// Bytes in a segment.
 const SEGMENT: usize = 1448;
@@ -41,6 +42,8 @@ pub(crate) struct Pipes {
     backlog: VecDeque<(SocketId, usize)>,
     ready: [bool; 2],
     chance: Chance,
+    /// What boxes did to TCP connections.
+    killed: Vec<String>,
 }
 
 struct PathState {
@@ -48,6 +51,7 @@ struct PathState {
     /// As the scenario has it.
     usual: [(Option<u64>, Duration); 2],
     refuses: bool,
+    boxes: Vec<Middlebox>,
 }
 
 struct Pipe {
@@ -59,6 +63,7 @@ struct Pipe {
     closed: [bool; 2],
     /// When each end heard of the other last.
     heard: [Time; 2],
+    boxes: Boxes,
 }
 
 enum Due {
@@ -93,6 +98,11 @@ enum Due {
         pipe: u64,
         way: usize,
     },
+    /// A box has held bytes for long enough.
+    Release {
+        pipe: u64,
+        way: usize,
+    },
 }
 
 fn index(side: Side) -> usize {
@@ -112,7 +122,7 @@ impl Pipes {
         let state = |path: &Path| {
             let links = [Link::new(path, path.up_rate.or(path.rate)), Link::new(path, path.rate)];
             let usual = [(links[0].rate, links[0].delay), (links[1].rate, links[1].delay)];
-            PathState { links, usual, refuses: false }
+            PathState { links, usual, refuses: false, boxes: path.boxes.clone() }
         };
         Self {
             agenda: Agenda::default(),
@@ -122,6 +132,7 @@ impl Pipes {
             backlog: VecDeque::new(),
             ready: [false; 2],
             chance: Chance::new(seed, Purpose::Network),
+            killed: Vec::new(),
         }
     }
 
@@ -133,7 +144,7 @@ impl Pipes {
                 self.pump(now, path, way);
             }
             Due::Arrive { pipe, way, bytes, sent } => self.arrive(now, pipe, way, &bytes, sent),
-            Due::End { pipe, way, how } => self.arrive_end(pipe, way, how),
+            Due::End { pipe, way, how } => self.arrive_end(now, pipe, way, how),
             Due::Syn { pipe, attempt } => self.syn(now, pipe, attempt),
             Due::SynArrives { pipe } => self.syn_arrives(now, pipe),
             Due::Answer { pipe, opening } => {
@@ -145,6 +156,7 @@ impl Pipes {
                 }
             }
             Due::Retry { pipe, way } => self.retry(now, pipe, way),
+            Due::Release { pipe, way } => self.deliver(now, pipe, way, &[], false),
         }
     }
 
@@ -281,12 +293,36 @@ impl Pipes {
         } else {
             entry.flows[way].acknowledge(now + back.transit(), bytes.len(), sent);
         }
-        if entry.flows[way].arrive(bytes, entry.closed[1 - way]) {
-            self.ready[1 - way] = true;
+        entry.flows[way].land(bytes.len());
+        self.deliver(now, pipe, way, bytes, false);
+    }
+
+    /// What comes out of the link, and out of the boxes, is for the reader; `last`: a FIN follows.
+    fn deliver(&mut self, now: Time, pipe: u64, way: usize, bytes: &[u8], last: bool) {
+        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
+        if entry.boxes.is_empty() {
+            self.ready[1 - way] |= entry.flows[way].deliver(bytes, entry.closed[1 - way]);
+            return;
+        }
+        // With nothing new, it is the release that was entered before.
+        let before = entry.boxes.next(way).filter(|_| !bytes.is_empty());
+        match entry.boxes.pass(now, way, bytes.into(), last, &mut self.chance) {
+            Ok(out) => self.ready[1 - way] |= entry.flows[way].deliver(&out, entry.closed[1 - way]),
+            Err(why) => {
+                self.killed.push(format!("TCP connection {pipe} on path {}: {why}", entry.path));
+                entry.boxes = Boxes::default();
+                return self.cut(pipe, [true; 2], TcpEnd::Reset);
+            }
+        }
+        if let Some(at) = entry.boxes.next(way).filter(|at| Some(*at) != before) {
+            self.agenda.enter(at, Due::Release { pipe, way });
         }
     }
 
-    fn arrive_end(&mut self, pipe: u64, way: usize, how: TcpEnd) {
+    fn arrive_end(&mut self, now: Time, pipe: u64, way: usize, how: TcpEnd) {
+        if how == TcpEnd::Fin {
+            self.deliver(now, pipe, way, &[], true);
+        }
         let Some(entry) = self.pipes.get_mut(&pipe) else { return };
         if how == TcpEnd::Reset {
             self.paths[entry.path].links[1 - way].remove(pipe);
@@ -338,6 +374,7 @@ impl Network for Pipes {
             flows: [Flow::default(), Flow::default()],
             closed: [false; 2],
             heard: [now; 2],
+            boxes: Boxes::new(&self.paths[path].boxes),
         };
         self.pipes.insert(pipe, entry);
         self.syn(now, pipe, 0);
@@ -420,6 +457,10 @@ impl Network for Pipes {
             self.agenda.enter(at, Due::End { pipe: socket.0, way, how: TcpEnd::Reset });
         }
         self.cut(socket.0, [false; 2], TcpEnd::Reset);
+    }
+
+    fn take_killed(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.killed)
     }
 
     fn fault(&mut self, now: Time, path: usize, fault: &Fault, over: bool) {

@@ -1,7 +1,7 @@
 //! Pipes on their own, with a sender that always has more.
 
 use super::*;
-use crate::sim::scenario::{Direction, FaultKind, Rate, Role, Size, Span};
+use crate::sim::scenario::{Direction, FaultKind, Middlebox, Rate, Role, Size, Span};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -13,11 +13,13 @@ fn path() -> Path {
         delay: Span(10 * MS),
         jitter: Span::default(),
         queue: Some(Size(20_000)),
+        bottleneck: Default::default(),
         loss: 0.0,
         burst: None,
         reorder: 0.0,
         mtu: 1500,
         role: Role::Active,
+        boxes: Vec::new(),
     }
 }
 
@@ -175,4 +177,27 @@ fn silence_shows_in_what_tcp_says() {
     world.run_until(at(700));
     let info = world.net.tcp_info(at(700), Side::Client, world.socket).unwrap();
     assert!(info.heard <= at(522) && info.unacked > 20, "{info:?}");
+}
+
+#[test]
+fn a_box_that_knows_tls_resets_both_ends_of_what_is_none() {
+    let mut world = World::new(Path { boxes: vec![Middlebox::TlsAware], ..path() });
+    world.run_until(at(100));
+    let ends = [Side::Client, Side::Server].map(|side| world.net.end(side, world.socket));
+    assert_eq!((ends, world.arrived.len()), ([Some(TcpEnd::Reset); 2], 0));
+    let killed = world.net.take_killed();
+    assert_eq!(killed, ["TCP connection 0 on path 0: no record begins with [07, 07, 07, 07, 07]"]);
+}
+
+#[test]
+fn a_proxy_delays_what_arrives_and_its_end_and_loses_nothing() {
+    let proxy = Middlebox::Proxy { hold: Span(50 * MS), most: Size(1 << 20) };
+    let mut world = World::new(Path { boxes: vec![proxy], ..path() });
+    world.run_until(at(200));
+    world.writes = false;
+    world.net.close(at(200), Side::Client, world.socket);
+    world.run_until(at(2000));
+    assert_eq!(world.net.end(Side::Server, world.socket), Some(TcpEnd::Fin));
+    assert!(world.times.len() < 40, "in few pieces: {}", world.times.len());
+    assert!(world.arrived.len() > 256_000 && world.arrived.iter().all(|byte| *byte == 7));
 }

@@ -1,27 +1,53 @@
 //! What serde does not see: names that lead nowhere, fields that do not belong to a kind.
 
 use super::network::DEFAULT_MTU;
-use super::{Action, ActionKind, End, Fault, FaultKind, Scenario, Transport};
+use super::{Action, ActionKind, Bottleneck, Crypto, End, Fault, FaultKind, Middlebox, Path, Scenario, Transport};
+
+/// More would tell nothing new, and packets have so many ports.
+const MAX_CLIENTS: usize = 100;
 
 impl Scenario {
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// Whether it makes sense.
+    ///
+    /// # Errors
+    /// What does not.
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.path.is_empty() {
             return Err("a scenario needs a path".to_owned());
         }
+        if !(1..=MAX_CLIENTS).contains(&self.clients) {
+            return Err(format!("clients must be between 1 and {MAX_CLIENTS}"));
+        }
         for (number, path) in self.path.iter().enumerate() {
             let packets = path.loss > 0.0 || path.reorder > 0.0 || path.burst.is_some() || path.mtu != DEFAULT_MTU;
+            let packets = packets || path.bottleneck == Bottleneck::Router;
             if packets && self.transport == Transport::Pipes {
-                return Err(format!("path {:?}: only packets are lost or reordered, or have a length", path.name));
+                return Err(format!(
+                    "path {:?}: only packets are lost, dropped or reordered, or have a length",
+                    path.name
+                ));
             }
             if !(576..=9000).contains(&path.mtu) {
                 return Err(format!("path {:?}: mtu must be between 576 and 9000", path.name));
             }
+            self.check_boxes(path)?;
             if self.path_number(&path.name) != Some(number) {
                 return Err(format!("two paths are called {:?}", path.name));
             }
         }
         self.fault.iter().try_for_each(|fault| self.check_fault(fault))?;
         self.action.iter().try_for_each(|action| self.check_action(action))
+    }
+
+    fn check_boxes(&self, path: &Path) -> Result<(), String> {
+        if !path.boxes.is_empty() && self.transport == Transport::Packets {
+            return Err(format!("path {:?}: boxes see byte streams, so they stand on pipes only", path.name));
+        }
+        let reads_tls = |kind: &Middlebox| !matches!(kind, Middlebox::Proxy { .. });
+        if path.boxes.iter().any(reads_tls) && self.crypto == Crypto::Null {
+            return Err(format!("path {:?}: a box that reads TLS needs crypto = \"tls\"", path.name));
+        }
+        Ok(())
     }
 
     fn check_fault(&self, fault: &Fault) -> Result<(), String> {
@@ -44,17 +70,13 @@ impl Scenario {
     }
 
     fn check_action(&self, action: &Action) -> Result<(), String> {
-        use ActionKind::{Attach, Available, Backup, Close, Detach, Join, Ping, Retire, Scheduler, UpdateKeys};
+        use ActionKind::{Attach, Close, Detach, Join, Scheduler, TcpOption, UpdateKeys};
         let kind = action.kind;
         let fields = [
-            ("path", action.path.is_some(), !matches!(kind, Scheduler | UpdateKeys | Close)),
+            ("path", action.path.is_some(), !matches!(kind, Scheduler | UpdateKeys | TcpOption | Close)),
             ("transfer", action.transfer.is_some(), matches!(kind, Attach | Detach)),
             ("scheduler", action.scheduler.is_some(), kind == Scheduler),
         ];
-        debug_assert!(matches!(
-            kind,
-            Join | Retire | Backup | Available | Attach | Detach | Scheduler | UpdateKeys | Ping | Close
-        ));
         check_fields(&format!("action {kind:?} at {}", action.at), &fields)?;
         if kind == Join && action.by == End::Server {
             return Err("only clients join".to_owned());

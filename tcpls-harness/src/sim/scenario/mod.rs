@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::network::{Burst, Direction, Fault, FaultKind, Path, Role};
+pub use self::network::{Bottleneck, Burst, Direction, Extension, Fault, FaultKind, Middlebox, Path, Role};
 pub use self::quantity::{Rate, Size, Span};
 pub use self::settings::{Scheduler, Settings};
 pub use self::traffic::{Action, ActionKind, End, Transfer};
@@ -31,6 +31,9 @@ pub struct Scenario {
     /// What the client does by itself about lost paths.
     #[serde(default)]
     pub keep: Keep,
+    /// So many clients, each with a session of its own and with all transfers, over the same paths to the same server.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub clients: usize,
     /// The run goes on at least until then, even if all transfers are over.
     #[serde(default)]
     pub at_least: Span,
@@ -57,6 +60,15 @@ pub struct Scenario {
     /// What the applications do about TCP connections, keys and the session.
     #[serde(default)]
     pub action: Vec<Action>,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_one(clients: &usize) -> bool {
+    *clients == 1
 }
 
 fn default_limit() -> Span {
@@ -116,11 +128,14 @@ pub struct Goals {
     /// TCP connections that the client loses before the session is closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_lost: Option<usize>,
+    /// There must be no session, of any kind, at either end.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_session: bool,
 }
 
 impl Default for Goals {
     fn default() -> Self {
-        Self { complete: true, within: None, max_gap: None, max_requeued: None, max_lost: None }
+        Self { complete: true, within: None, max_gap: None, max_requeued: None, max_lost: None, no_session: false }
     }
 }
 

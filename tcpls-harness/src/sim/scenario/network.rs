@@ -27,6 +27,9 @@ pub struct Path {
     /// Bytes that wait for a link; 50 ms at its rate if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<Size>,
+    /// Where that queue is.
+    #[serde(default, skip_serializing_if = "Bottleneck::is_default")]
+    pub bottleneck: Bottleneck,
     /// The probability that a packet is lost.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub loss: f64,
@@ -42,6 +45,56 @@ pub struct Path {
     /// What the client uses it for.
     #[serde(default)]
     pub role: Role,
+    /// What stands on it, from the client to the server.
+    #[serde(default, rename = "box", skip_serializing_if = "Vec::is_empty")]
+    pub boxes: Vec<Middlebox>,
+}
+
+/// Where the queue of a link is, and so what becomes of those that find it full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bottleneck {
+    /// In the sending host: TCP waits until there is room.
+    #[default]
+    Host,
+    /// In a router: what does not fit is dropped (drop-tail), and TCP has to find out.
+    Router,
+}
+
+impl Bottleneck {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Something on a path that looks at bytes, or changes them. From the beginning to the end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, tag = "kind", rename_all = "kebab-case")]
+pub enum Middlebox {
+    /// Resets TCP connections, on both sides, that do not look like TLS 1.3.
+    TlsAware,
+    /// Takes an extension out of ClientHellos.
+    Strip {
+        /// Which.
+        extension: Extension,
+    },
+    /// Ends TCP on one side and begins it on the other: bytes keep their order, and no boundary.
+    Proxy {
+        /// Bytes wait for up to so long for others.
+        hold: Span,
+        /// So many do not wait.
+        most: Size,
+    },
+}
+
+/// What can be taken out of a ClientHello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Extension {
+    /// Application protocols, `tcpls` among them.
+    Alpn,
+    /// The draft's own, which joins have.
+    Tcpls,
 }
 
 /// A link that is good or bad by turns (Gilbert and Elliott): probabilities, for each packet.

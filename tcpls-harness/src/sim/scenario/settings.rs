@@ -45,6 +45,12 @@ pub struct Settings {
     /// `zero_rtt_join`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zero_rtt_join: Option<bool>,
+    /// `max_unacknowledged_records`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_unacknowledged_records: Option<u32>,
+    /// `max_ack_delay`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_ack_delay: Option<Span>,
     /// `confidentiality_limit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidentiality_limit: Option<u64>,
@@ -92,6 +98,8 @@ impl Settings {
         set(&mut config.max_tcp_connections, self.max_tcp_connections);
         set(&mut config.spare_tokens, self.spare_tokens);
         set(&mut config.zero_rtt_join, self.zero_rtt_join);
+        set(&mut config.max_unacknowledged_records, self.max_unacknowledged_records);
+        set(&mut config.max_ack_delay, self.max_ack_delay.map(|span| span.0));
         config.confidentiality_limit = self.confidentiality_limit.or(config.confidentiality_limit);
         config
     }

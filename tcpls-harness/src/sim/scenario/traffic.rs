@@ -106,6 +106,12 @@ pub enum ActionKind {
     UpdateKeys,
     /// A sign of life is asked for.
     Ping,
+    /// The end's address on a path is advertised to the peer.
+    Advertise,
+    /// That is taken back.
+    Withdraw,
+    /// A TCP option is sent to the peer's application.
+    TcpOption,
     /// The session is closed.
     Close,
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::super::chance::{Chance, Purpose};
 use super::super::scenario::{
-    Action, ActionKind, Burst, Crypto, Direction, End, Fault, FaultKind, Goals, Keep, Path, Rate, Role, Scenario,
-    Scheduler, Settings, Size, Span, Transfer, Transport,
+    Action, ActionKind, Bottleneck, Burst, Crypto, Direction, End, Fault, FaultKind, Goals, Keep, Path, Rate, Role,
+    Scenario, Scheduler, Settings, Size, Span, Transfer, Transport,
 };
+use super::extras::add_extras;
 
 /// What is demanded of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,11 +68,12 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
     };
     let (client, server) = (maker.settings(), maker.settings());
     let limit = bound(&path, &transfer, [&client, &server], storm);
-    Scenario {
+    let mut scenario = Scenario {
         title: format!("{mode:?} {seed}"),
         crypto: if maker.chance.one_in(64) { Crypto::Tls } else { Crypto::Null },
         transport: maker.transport,
         keep,
+        clients: 1,
         at_least: Span::default(),
         limit: Span(limit),
         client,
@@ -81,7 +83,9 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
         transfer,
         fault,
         action,
-    }
+    };
+    add_extras(&mut scenario, seed, mode);
+    scenario
 }
 
 /// Until when all must be delivered: TCP takes as long as an outage lasted to notice its end, sessions wait for timeouts, and
@@ -139,6 +143,7 @@ impl Maker {
             delay: self.millis(0, 1 << order),
             jitter: self.sometimes(4, |maker| maker.millis(0, 40)).unwrap_or_default(),
             queue: self.sometimes(4, |maker| Size(2_000 + maker.any_size(20))),
+            bottleneck: Bottleneck::Host,
             loss: if packets && self.chance.one_in(3) { self.chance.below(50) as f64 / 1000.0 } else { 0.0 },
             burst: if packets { self.sometimes(6, |_| Burst { begin: 0.005, end: 0.2, loss: 0.8 }) } else { None },
             reorder: if packets && self.chance.one_in(3) { self.chance.below(50) as f64 / 1000.0 } else { 0.0 },
@@ -148,6 +153,7 @@ impl Maker {
             } else {
                 self.one_of(&[Role::Active, Role::Active, Role::Standby, Role::Spare])
             },
+            boxes: Vec::new(),
         }
     }
 
@@ -276,6 +282,8 @@ impl Maker {
             max_tcp_connections: self.sometimes(4, |maker| maker.chance.between(1, 8) as u32),
             spare_tokens: self.sometimes(4, |maker| maker.chance.between(1, 6) as u32),
             zero_rtt_join: self.sometimes(2, |maker| maker.chance.one_in(2)),
+            max_unacknowledged_records: None,
+            max_ack_delay: None,
             confidentiality_limit: self.sometimes(8, |maker| maker.chance.between(3_000, 6_000)),
         }
     }

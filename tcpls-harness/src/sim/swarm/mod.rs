@@ -1,6 +1,7 @@
 //! Scenarios from chance, by the thousand. Each seed gives one scenario and one run of it; a run that fails is made smaller
 //! until nothing can be left out, and is then a scenario file like any other.
 
+mod extras;
 mod generate;
 mod minimise;
 
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::generate::{Mode, generate};
 pub use self::minimise::minimise;
+use super::report::SessionReport;
 use super::scenario::Transport;
 use super::{Report, Scenario, Watch, run};
 
@@ -35,8 +37,7 @@ pub struct Tally {
     pub bytes: u64,
     /// TCP connections that were made.
     pub tcps: u64,
-    /// Runs in which the client had no token left for a session that had lost all TCP connections: see
-    /// [`Report::starved`]. They count as failures only if anything else is wrong.
+    /// Sessions whose client had no token left when all TCP connections were lost: see [`SessionReport::starved`]. They count as failures only if anything else is wrong.
     pub starved: u64,
     /// Runs that failed, by seed.
     pub failures: Vec<Failure>,
@@ -51,8 +52,10 @@ fn try_run(scenario: &Scenario, seed: u64) -> (Option<Report>, Vec<String>) {
     let watch = Watch { blind: true, ..Watch::default() };
     match catch_unwind(AssertUnwindSafe(|| run(scenario, seed, watch))) {
         Ok(report) => {
-            let hopeless = report.starved || (!report.began && scenario.transport == Transport::Packets);
-            let missed = if hopeless { &[] } else { &report.missed[..] };
+            let packets = scenario.transport == Transport::Packets;
+            let hopeless = |session: &&SessionReport| session.starved || (!session.began && packets);
+            let missed =
+                report.sessions.iter().filter(|session| !hopeless(session)).flat_map(|session| &session.missed);
             let what = report.wrong.iter().chain(missed).cloned().collect();
             (Some(report), what)
         }
@@ -94,9 +97,11 @@ impl Tally {
         self.runs += 1;
         if let Some(report) = report {
             self.seconds += report.ended;
-            self.starved += u64::from(report.starved);
-            self.bytes += report.transfers.iter().flat_map(|transfer| transfer.read).sum::<u64>();
-            self.tcps += report.tcp[0].len() as u64;
+            for session in &report.sessions {
+                self.starved += u64::from(session.starved);
+                self.bytes += session.transfers.iter().flat_map(|transfer| transfer.read).sum::<u64>();
+                self.tcps += session.tcp[0].len() as u64;
+            }
         }
     }
 }

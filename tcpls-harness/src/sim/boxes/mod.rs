@@ -1,0 +1,78 @@
+//! Middleboxes that stand on a path: what one makes of the bytes of a TCP connection. They see byte streams, as boxes that
+//! reassemble or terminate TCP do, and stand where a link ends. Which are there is the scenario's business, when bytes
+//! come `pipes`'.
+
+mod hello;
+mod inspector;
+mod proxy;
+mod stripper;
+
+use bytes::BytesMut;
+use tcpls_core::Time;
+
+use self::inspector::Inspector;
+use self::proxy::Proxy;
+use self::stripper::Stripper;
+use super::chance::Chance;
+use super::scenario::Middlebox;
+
+/// The boxes that one TCP connection goes through, from the client to the server. Directions: 0 to the server, 1 to the
+/// client.
+#[derive(Debug, Default)]
+pub(super) struct Boxes(Vec<State>);
+
+#[derive(Debug)]
+enum State {
+    TlsAware(Box<Inspector>),
+    Strip(Stripper),
+    Proxy([Proxy; 2]),
+}
+
+impl Boxes {
+    pub(super) fn new(boxes: &[Middlebox]) -> Self {
+        let state = |kind: &Middlebox| match *kind {
+            Middlebox::TlsAware => State::TlsAware(Box::default()),
+            Middlebox::Strip { extension } => State::Strip(Stripper::new(extension)),
+            Middlebox::Proxy { hold, most } => State::Proxy([0, 1].map(|_| Proxy::new(hold.0, most.0))),
+        };
+        Self(boxes.iter().map(state).collect())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What comes out at the other end when `bytes` come in, or (if they are none) time has passed; `last`: and then a FIN.
+    ///
+    /// # Errors
+    /// A box kills the TCP connection, and says why.
+    pub(super) fn pass(
+        &mut self,
+        now: Time,
+        way: usize,
+        mut bytes: BytesMut,
+        last: bool,
+        chance: &mut Chance,
+    ) -> Result<BytesMut, String> {
+        let count = self.0.len();
+        for step in 0..count {
+            let at = if way == 0 { step } else { count - 1 - step };
+            bytes = match &mut self.0[at] {
+                State::TlsAware(inspector) => inspector.look(way, &bytes).map(|()| bytes)?,
+                State::Strip(stripper) if way == 0 => stripper.pass(bytes, last),
+                State::Strip(_) => bytes,
+                State::Proxy(ways) => ways[way].pass(now, &bytes, last, chance),
+            };
+        }
+        Ok(bytes)
+    }
+
+    /// When a box lets go of what it holds in this direction.
+    pub(super) fn next(&self, way: usize) -> Option<Time> {
+        let proxies = self.0.iter().filter_map(|state| match state {
+            State::Proxy(ways) => ways[way].due(),
+            _ => None,
+        });
+        proxies.min()
+    }
+}

@@ -1,0 +1,67 @@
+//! What must hold of a session that has been left alone for long enough: the client holds its tokens again, and closing
+//! takes no longer than saying so.
+
+use std::time::Duration;
+
+use tcpls_core::{State, Time};
+
+use super::driver::Driver;
+use super::scenario::{Fault, FaultKind, Scenario};
+
+/// After so long without news of a TCP connection all that was lost has been sent again: what is not acknowledged costs one
+/// its life in 10 s by default, and scenarios from chance give it no longer; joins take half of that.
+const QUIET: Duration = Duration::from_secs(12);
+/// What closing takes beside round trips: acknowledgments that are held back.
+const SPARE: Duration = Duration::from_millis(500);
+
+/// How a session was when it was closed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rest {
+    since: Time,
+    at: Time,
+    established: bool,
+}
+
+impl Rest {
+    /// The ends of a session as they are now.
+    pub(super) fn of(now: Time, ends: [Option<&Driver>; 2]) -> Self {
+        Self {
+            since: ends.iter().flatten().map(|driver| driver.disturbed).max().unwrap_or(now),
+            at: now,
+            established: ends.iter().all(|end| end.is_some_and(|end| end.conn.state() == State::Established)),
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.established && self.at - self.since >= QUIET
+    }
+
+    /// Whether the client has fewer tokens than the server is to keep it supplied with (docs/protocol.md, D32).
+    pub(super) fn lacks_tokens(&self, ends: [Option<&Driver>; 2]) -> Option<String> {
+        let [Some(client), Some(server)] = ends else { return None };
+        let free = server.conn.max_tcp_connections().saturating_sub(server.conn.tcp_connections().count());
+        let wanted = server.spare_tokens.min(free).max(1);
+        let has = client.conn.tokens();
+        (self.is_quiet() && has < wanted).then(|| format!("the client has {has} tokens of {wanted} after a quiet time"))
+    }
+
+    /// Whether closing took longer than it needs where every TCP connection works.
+    pub(super) fn closes_late(&self, now: Time, scenario: &Scenario, ends: [Option<&Driver>; 2]) -> Option<String> {
+        if !self.is_quiet() || scenario.fault.iter().any(|fault| may_matter(fault, self.at)) {
+            return None;
+        }
+        let longest = scenario.path.iter().map(|path| path.delay.0 + path.jitter.0).max().unwrap_or_default();
+        let closed = ends.iter().flatten().map(|driver| driver.closed_at.unwrap_or(now)).max()?;
+        let took = closed - self.at;
+        (took > SPARE + longest * 8).then(|| format!("closing took {took:?} although nothing stood in its way"))
+    }
+}
+
+/// Whether a fault can have to do with what happens from `at` on: it is not long over, it waits for bytes, or it may have left
+/// a TCP connection that only one end believes in.
+fn may_matter(fault: &Fault, at: Time) -> bool {
+    use FaultKind::{Corrupt, Fin, Forget, Reset, ResetClient, ResetServer};
+    let end = if matches!(fault.kind, Reset | Fin) { Some(fault.at) } else { fault.until };
+    let mute = matches!(fault.kind, Corrupt | Forget | ResetClient | ResetServer);
+    mute || end.is_none_or(|end| Time::ZERO + end.0 + QUIET > at)
+}

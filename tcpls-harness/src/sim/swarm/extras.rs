@@ -1,0 +1,169 @@
+//! What chance adds to a scenario that is made: boxes, more clients, other queues, extremes. Each kind is switched on or off
+//! for a run and drawn apart from the rest, so that a seed's scenario stays what it was but for what is added.
+
+use std::time::Duration;
+
+use super::super::chance::{Chance, Purpose};
+use super::super::scenario::{
+    Action, ActionKind, Bottleneck, Crypto, End, Extension, Middlebox, Scenario, Scheduler, Size, Span, Transfer,
+    Transport,
+};
+use super::Mode;
+
+/// One run in so many has boxes of a kind.
+const RARITY: u64 = 8;
+
+/// Everything that is drawn apart.
+pub(super) fn add_extras(scenario: &mut Scenario, seed: u64, mode: Mode) {
+    add_boxes(scenario, &mut Chance::new(seed, Purpose::Boxes), mode);
+    add_routers(scenario, &mut Chance::new(seed, Purpose::Queues));
+    add_streams(scenario, &mut Chance::new(seed, Purpose::Streams));
+    add_extremes(scenario, &mut Chance::new(seed, Purpose::Extremes), mode);
+    add_actions(scenario, &mut Chance::new(seed, Purpose::Actions), mode);
+    add_clients(scenario, &mut Chance::new(seed, Purpose::Clients));
+}
+
+/// Puts boxes on some paths of some scenarios.
+fn add_boxes(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
+    if scenario.transport == Transport::Packets {
+        return;
+    }
+    let [reads_tls, proxies, strips] = [(); 3].map(|()| chance.one_in(RARITY));
+    // Where TCPLS is stripped there is no session, and joins fail: nothing to wait for.
+    let strips = strips && mode == Mode::Safety;
+    if reads_tls || strips {
+        scenario.crypto = Crypto::Tls;
+    }
+    for path in &mut scenario.path {
+        let mut stands = |kind: bool, make: &mut dyn FnMut(&mut Chance) -> Middlebox| {
+            if kind && chance.one_in(2) {
+                path.boxes.push(make(chance));
+            }
+        };
+        stands(reads_tls, &mut |_| Middlebox::TlsAware);
+        stands(proxies, &mut proxy);
+        stands(strips, &mut |chance| Middlebox::Strip {
+            extension: if chance.one_in(2) { Extension::Alpn } else { Extension::Tcpls },
+        });
+        stands(reads_tls, &mut |_| Middlebox::TlsAware);
+    }
+}
+
+fn proxy(chance: &mut Chance) -> Middlebox {
+    let (order, size) = (chance.below(8), chance.between(0, 16));
+    Middlebox::Proxy { hold: Span(Duration::from_millis(chance.below(1 << order))), most: Size(1 << size) }
+}
+
+/// Sometimes the queues of paths are not the hosts' own.
+fn add_routers(scenario: &mut Scenario, chance: &mut Chance) {
+    let packets = scenario.transport == Transport::Packets;
+    for path in scenario.path.iter_mut().filter(|_| packets && chance.one_in(2)) {
+        path.bottleneck = Bottleneck::Router;
+    }
+}
+
+/// Sometimes there are more clients, who need more time.
+fn add_clients(scenario: &mut Scenario, chance: &mut Chance) {
+    if chance.one_in(10) {
+        scenario.clients = chance.between(2, 3) as usize;
+        scenario.limit.0 *= scenario.clients as u32;
+    }
+}
+
+/// Sometimes there are many streams of a few bytes. Where one is allowed at a time, each takes some round trips.
+fn add_streams(scenario: &mut Scenario, chance: &mut Chance) {
+    if !chance.one_in(12) {
+        return;
+    }
+    let round_trip = scenario.path.iter().map(|path| (path.delay.0 + path.jitter.0) * 2).max().unwrap_or_default();
+    let at = Span(Duration::from_millis(chance.below(6_000)));
+    for _ in 0..chance.between(10, 60) {
+        scenario.transfer.push(Transfer {
+            at: if chance.one_in(2) { at } else { Span(Duration::from_millis(chance.below(6_000))) },
+            by: if chance.one_in(2) { End::Client } else { End::Server },
+            send: Size(chance.below(2_000)),
+            receive: Size(chance.below(2_000)),
+            read_rate: None,
+            write_rate: None,
+            reset_after: chance.one_in(6).then(|| Size(chance.below(1_000))),
+            stop_after: chance.one_in(6).then(|| Size(chance.below(1_000))),
+            priority: chance.below(3) as i8 - 1,
+        });
+        scenario.limit.0 += round_trip * 4;
+    }
+}
+
+/// Sometimes a bound is as low as it gets. Windows of a few bytes carry little, or a run would have no end.
+fn add_extremes(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
+    for settings in [&mut scenario.client, &mut scenario.server] {
+        if !chance.one_in(6) {
+            continue;
+        }
+        match chance.below(6) {
+            0 => settings.max_streams = Some(1),
+            1 => settings.max_unacknowledged_records = Some(chance.between(1, 8) as u32),
+            2 => settings.max_ack_delay = Some(Span(Duration::from_millis(chance.below(400)))),
+            3 => (settings.max_tcp_connections, settings.spare_tokens) = (Some(1), Some(1)),
+            4 => settings.send_buffer = Some(Size(chance.between(1, 300))),
+            _ => {
+                let window = Some(Size(chance.between(1, 300)));
+                if chance.one_in(2) { settings.session_window = window } else { settings.stream_window = window }
+            }
+        }
+        let small = [settings.send_buffer, settings.session_window, settings.stream_window];
+        if let Some(least) = small.into_iter().flatten().map(|size| size.0).min().filter(|least| *least <= 300) {
+            for transfer in &mut scenario.transfer {
+                transfer.send.0 = transfer.send.0.min(20 * least);
+                transfer.receive.0 = transfer.receive.0.min(20 * least);
+            }
+        }
+    }
+    // Then nothing happens for a while: what was lost must have come back.
+    if mode == Mode::Liveness && chance.one_in(4) {
+        let last = scenario.action.iter().map(|action| action.at.0).max().unwrap_or_default();
+        scenario.at_least = Span(last + Duration::from_secs(30));
+        scenario.limit.0 += Duration::from_secs(30);
+    }
+}
+
+/// Sometimes applications do what they seldom do: advertise addresses and take them back, send TCP options, change keys
+/// while everything goes out twice, close on both sides at once.
+fn add_actions(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
+    let Some(last) = scenario.action.iter().map(|action| action.at.0).chain([Duration::from_secs(5)]).max() else {
+        return;
+    };
+    let at = |chance: &mut Chance| Span(Duration::from_millis(chance.between(500, last.as_millis() as u64)));
+    let path = |chance: &mut Chance, scenario: &Scenario| {
+        Some(scenario.path[chance.below(scenario.path.len() as u64) as usize].name.clone())
+    };
+    let by = |chance: &mut Chance| if chance.one_in(2) { End::Client } else { End::Server };
+    let plain = |at, by, kind, path| Action { at, by, kind, path, transfer: None, scheduler: None };
+    if chance.one_in(10) {
+        // Where a server takes its last address back and then fails, no client comes again.
+        let withdraw = if mode == Mode::Safety { ActionKind::Withdraw } else { ActionKind::Advertise };
+        for kind in [ActionKind::Advertise, withdraw].repeat(chance.between(1, 4) as usize) {
+            let (at, by, path) = (at(chance), by(chance), path(chance, scenario));
+            scenario.action.push(plain(at, by, kind, path));
+        }
+    }
+    if chance.one_in(10) {
+        for _ in 0..chance.between(1, 5) {
+            let (at, by) = (at(chance), by(chance));
+            scenario.action.push(plain(at, by, ActionKind::TcpOption, None));
+        }
+    }
+    if chance.one_in(20) {
+        scenario.client.scheduler = Some(Scheduler::Redundant);
+        scenario.server.scheduler = Some(Scheduler::Redundant);
+        for _ in 0..chance.between(1, 6) {
+            let (at, by) = (at(chance), by(chance));
+            scenario.action.push(plain(at, by, ActionKind::UpdateKeys, None));
+        }
+    }
+    if mode == Mode::Safety && chance.one_in(16) {
+        let (at, order) = (at(chance), chance.below(8));
+        let apart = Duration::from_millis(chance.below(1 << order));
+        scenario.action.push(plain(at, End::Client, ActionKind::Close, None));
+        scenario.action.push(plain(Span(at.0 + apart), End::Server, ActionKind::Close, None));
+    }
+}
