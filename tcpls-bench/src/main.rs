@@ -4,7 +4,9 @@
 //! here is used by the library. docs/performance.md says how to run it, and what came of it.
 
 mod cores;
+mod counts;
 mod loopback;
+mod memory;
 mod meter;
 mod records;
 mod table;
@@ -22,10 +24,17 @@ static ALLOCATOR: meter::Counting = meter::Counting;
 #[derive(Debug, Parser)]
 enum Command {
     Loopback(loopback::Args),
+    Memory(memory::Args),
+    Counts(counts::Args),
+    #[command(hide = true)]
+    Counted(counts::CountedArgs),
 }
 
 fn main() -> Outcome {
     match Command::parse() {
         Command::Loopback(args) => loopback::run(&args),
+        Command::Memory(args) => memory::run(&args),
+        Command::Counts(args) => counts::run(&args),
+        Command::Counted(args) => counts::run_counted(&args),
     }
 }
