@@ -5,17 +5,23 @@
 
 mod cores;
 mod counts;
+mod footprint;
+mod joins;
+mod latency;
 mod loopback;
 mod memory;
 mod meter;
 mod records;
 mod table;
+mod threads;
 mod tls;
 
 use clap::Parser;
 
+/// Why a measurement came to nothing.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// What a measurement comes to, or why it did not.
-pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub type Outcome<T = ()> = Result<T, Failure>;
 
 #[global_allocator]
 static ALLOCATOR: meter::Counting = meter::Counting;
@@ -24,7 +30,10 @@ static ALLOCATOR: meter::Counting = meter::Counting;
 #[derive(Debug, Parser)]
 enum Command {
     Loopback(loopback::Args),
+    Latency(latency::Args),
     Memory(memory::Args),
+    Joins(joins::Args),
+    Footprint(footprint::Args),
     Counts(counts::Args),
     #[command(hide = true)]
     Counted(counts::CountedArgs),
@@ -33,6 +42,9 @@ enum Command {
 fn main() -> Outcome {
     match Command::parse() {
         Command::Loopback(args) => loopback::run(&args),
+        Command::Latency(args) => latency::run(&args),
+        Command::Joins(args) => joins::run(&args),
+        Command::Footprint(args) => footprint::run(&args),
         Command::Memory(args) => memory::run(&args),
         Command::Counts(args) => counts::run(&args),
         Command::Counted(args) => counts::run_counted(&args),

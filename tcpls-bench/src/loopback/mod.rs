@@ -8,7 +8,7 @@
 //! | `tcpls` | sessions of `tcpls_harness::net`, as an application uses them |
 //! | `own_loop` | a `tcpls_core::Connection` in an event loop of its owner's |
 //! | `tokio_rustls`, `http2` | TLS and HTTP/2 over it on tokio |
-//! | `quinn`, `noq`, `s2n` | QUIC |
+//! | `quic`, `quinn`, `noq`, `s2n` | QUIC |
 
 mod bare;
 mod buffered;
@@ -18,26 +18,25 @@ mod http2;
 mod noq;
 mod own_loop;
 #[cfg(feature = "peers")]
+mod quic;
+#[cfg(feature = "peers")]
 mod quinn;
 #[cfg(feature = "peers")]
 mod s2n;
 mod tcpls;
-#[cfg(feature = "peers")]
 mod tokio_rustls;
 mod unbuffered;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::cores::pin;
 use crate::meter::{Meter, Span};
 use crate::table::{self, Cell};
+use crate::threads;
 use crate::tls::{PROVIDER, Tls};
 
 /// How much is written, sealed or read at once by those who are tuned.
@@ -46,8 +45,6 @@ pub const BATCH: usize = 256 * 1024;
 pub const SMALL: usize = 16 * 1024;
 /// What is sent: as much as anybody wants at once.
 pub static DATA: [u8; BATCH] = [0x5a; BATCH];
-/// A run that takes longer than this hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Bulk transfer over loopback, we and the peers in turns
 #[derive(Clone, Debug, clap::Args)]
@@ -102,14 +99,13 @@ const CASES: &[Case] = &[
     Case { name: "tcpls-2", about: "TCPLS on tokio, 2 TCP connections, 1 stream", run: tcpls::two },
     Case { name: "tcpls-100", about: "TCPLS on tokio, 1 TCP connection, 100 streams", run: tcpls::hundred_streams },
     Case { name: "own-loop", about: "TCPLS in an event loop of its own, 1 TCP connection", run: own_loop::run },
-    #[cfg(feature = "peers")]
     Case { name: "tokio-rustls", about: "tokio-rustls, 16 KiB at once", run: tokio_rustls::run },
     #[cfg(feature = "peers")]
     Case { name: "h2", about: "HTTP/2 (h2 on tokio-rustls), 1 stream", run: http2::one },
     #[cfg(feature = "peers")]
     Case { name: "h2-100", about: "HTTP/2 (h2 on tokio-rustls), 100 streams", run: http2::hundred_streams },
     #[cfg(feature = "peers")]
-    Case { name: "s2n-quic", about: "s2n-quic, 1 stream; its AEADs are always aws-lc's", run: s2n::run },
+    Case { name: "s2n-quic", about: "s2n-quic, 1 stream", run: s2n::run },
     #[cfg(feature = "peers")]
     Case { name: "quinn", about: "quinn, 1 stream", run: quinn::run },
     #[cfg(feature = "peers")]
@@ -241,32 +237,10 @@ fn two_ends(
     receive: impl FnOnce(mpsc::Sender<SocketAddr>, Meter) -> Outcome<Meter> + Send,
     send: impl FnOnce(SocketAddr, Meter) -> Outcome<Meter> + Send,
 ) -> Outcome<Sample> {
-    let (address_is, where_to) = mpsc::channel();
-    let (done, over) = mpsc::channel::<()>();
-    let (sent, received) = thread::scope(|scope| {
-        let receiver_done = done.clone();
-        let receiver = scope.spawn(move || {
-            pin(1);
-            let span = receive(address_is, job.meter()).and_then(|meter| meter.span());
-            drop(receiver_done);
-            span.map_err(|error| format!("receiver: {error}"))
-        });
-        let sender = scope.spawn(move || {
-            pin(0);
-            let address = where_to.recv().map_err(|_| "sender: there is no receiver".to_owned())?;
-            let span = send(address, job.meter()).and_then(|meter| meter.span());
-            drop(done);
-            span.map_err(|error| format!("sender: {error}"))
-        });
-        // Ends hang if their protocol does; a scope would wait for them for ever.
-        if over.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("\nno end after {PATIENCE:?}");
-            std::process::exit(1);
-        }
-        (sender.join(), receiver.join())
-    });
-    let panicked = |_| "panicked".to_owned();
-    let (receiver, sender) = (received.map_err(panicked)??, sent.map_err(panicked)??);
+    let (sender, receiver) = threads::two(
+        |address_is| receive(address_is, job.meter())?.span(),
+        |address| send(address, job.meter())?.span(),
+    )?;
     let gigabytes = job.bytes as f64 / 1e9;
     let rate = job.bytes as f64 * 8.0 / receiver.seconds;
     let per_gigabyte = |span: Span| Span {
@@ -294,7 +268,7 @@ fn connect(address: SocketAddr) -> Outcome<TcpStream> {
 }
 
 /// Runs a future on this thread, with whatever it spawns.
-fn block_on<F: Future>(future: F) -> Outcome<F::Output> {
+pub fn block_on<F: Future>(future: F) -> Outcome<F::Output> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(future))
 }

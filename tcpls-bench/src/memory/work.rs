@@ -91,15 +91,31 @@ fn drain(conn: &mut Connection, id: StreamId) -> usize {
 fn bulk() -> Work {
     let mut pair = Pair::established(Config::default(), 1);
     let id = pair.client.open_stream().expect("the first stream");
-    Box::new(move |units| {
-        let wanted = units as usize * MAX_STREAM_DATA;
-        let (mut left, mut read) = (wanted, 0);
-        while read < wanted {
-            fill(&mut pair.client, id, &mut left, BATCH);
-            pair.turn();
-            read += drain(&mut pair.server, id);
-        }
-    })
+    Box::new(move |units| move_records(&mut pair, id, units))
+}
+
+/// So many full records on a stream of their own, which ends.
+pub fn move_bulk(pair: &mut Pair, records: u32) {
+    let id = pair.client.open_stream().expect("the first stream");
+    move_records(pair, id, records);
+    for (conn, peer) in [(Side::Client, Side::Server), (Side::Server, Side::Client)] {
+        let conn = if conn == Side::Client { &mut pair.client } else { &mut pair.server };
+        conn.stream(id).finish().expect("it is open");
+        pair.turn();
+        let peer = if peer == Side::Client { &mut pair.client } else { &mut pair.server };
+        drain(peer, id);
+    }
+    pair.server.accept_stream();
+}
+
+fn move_records(pair: &mut Pair, id: StreamId, records: u32) {
+    let wanted = records as usize * MAX_STREAM_DATA;
+    let (mut left, mut read) = (wanted, 0);
+    while read < wanted {
+        fill(&mut pair.client, id, &mut left, BATCH);
+        pair.turn();
+        read += drain(&mut pair.server, id);
+    }
 }
 
 /// One stream on several TCP connections; what was sent last arrives first.
