@@ -37,13 +37,12 @@ async fn receive(server: tls::Server, address_is: mpsc::Sender<SocketAddr>, mut 
     while let Some(chunk) = stream.receive().await? {
         meter.moved(chunk.len());
     }
-    conn.close(0_u32.into());
-    server.wait_idle().await?;
+    while let Ok(Some(_)) = conn.accept_receive_stream().await {}
     Ok(meter)
 }
 
 async fn send(client: tls::Client, address: SocketAddr, mut meter: Meter) -> Outcome<Meter> {
-    let client = Client::builder().with_tls(client)?.with_io(udp()?)?.start()?;
+    let mut client = Client::builder().with_tls(client)?.with_io(udp()?)?.start()?;
     let mut conn = client.connect(Connect::new(address).with_server_name("localhost")).await?;
     let mut stream = conn.open_send_stream().await?;
     while meter.left() > 0 {
@@ -51,8 +50,9 @@ async fn send(client: tls::Client, address: SocketAddr, mut meter: Meter) -> Out
         stream.send(Bytes::from_static(piece)).await?;
         meter.moved(piece.len());
     }
-    // The peer closes as soon as it has everything, perhaps before it says so.
-    _ = stream.close().await;
+    stream.close().await?;
     meter.finish();
+    conn.close(0_u32.into());
+    client.wait_idle().await?;
     Ok(meter)
 }

@@ -81,7 +81,8 @@ fn drain(conn: &mut Connection, id: StreamId) -> usize {
     loop {
         match conn.stream(id).read(usize::MAX) {
             Ok(Some(data)) => len += data.len(),
-            Ok(None) | Err(ReadError::Blocked) => return len,
+            // A stream is unknown until something of it has come.
+            Ok(None) | Err(ReadError::Blocked | ReadError::Unknown) => return len,
             Err(error) => panic!("{error}"),
         }
     }
