@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> Outcome {
     let (idle_client, idle_server) = idle(true);
     let (used_client, used_server) = idle(false);
     let streams = streams(args.streams);
-    let sessions = block_on(sessions(args.sessions))??;
+    let sessions = block_on(sessions(args.sessions))?;
     let report = Report { idle_client, idle_server, streams, sessions };
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
@@ -76,7 +76,8 @@ pub fn run(args: &Args) -> Outcome {
 
 fn print(what: &str, tenths: &[Tenth]) {
     println!("\n{what}, for each");
-    let mut rows = vec![["tenth", "µs", "allocations", "bytes left"].map(|title| Cell::Text(title.to_owned())).to_vec()];
+    let mut rows =
+        vec![["tenth", "µs", "allocations", "bytes left"].map(|title| Cell::Text(title.to_owned())).to_vec()];
     for (index, tenth) in tenths.iter().enumerate() {
         rows.push(vec![
             Cell::Number((index + 1) as f64, 0),
@@ -144,7 +145,8 @@ async fn sessions(count: usize) -> Outcome<Vec<Tenth>> {
     setrlimit(Resource::RLIMIT_NOFILE, wanted, most)?;
     let tls = Tls::new()?;
     let config = Arc::new(Config { idle_timeout: None, ..Config::default() });
-    let server = ServerOptions { config: config.clone(), max_sessions: count, ..ServerOptions::new(tls.tcpls_server()?) };
+    let server =
+        ServerOptions { config: config.clone(), max_sessions: count, ..ServerOptions::new(tls.tcpls_server()?) };
     let mut listener = Listener::bind(&["127.0.0.1:0".parse()?, "127.0.0.2:0".parse()?], server)?;
     let addresses = listener.local_addresses().to_vec();
     let dial = DialOptions { keep: Keep::Session, ..DialOptions::default() };

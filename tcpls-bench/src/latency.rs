@@ -129,15 +129,15 @@ fn measure(tls: &Tls, job: Job) -> Outcome<Vec<Duration>> {
     let (times, ()) = match job.way {
         Way::Rustls => {
             let (client, server) = (tls.client(PROTOCOL)?, tls.server(PROTOCOL)?);
-            let serve = move |address_is| block_on(serve_rustls(TlsAcceptor::from(server), address_is, job))?;
-            threads::two(serve, |address| block_on(ask_rustls(TlsConnector::from(client), address, job))?)?
+            let serve = move |address_is| block_on(serve_rustls(TlsAcceptor::from(server), address_is, job));
+            threads::two(serve, |address| block_on(ask_rustls(TlsConnector::from(client), address, job)))?
         }
         Way::Tcpls | Way::TcplsStreams => {
             let (client, server) = (tls.tcpls_client()?, tls.tcpls_server()?);
             let dial = DialOptions { keep: Keep::Session, ..DialOptions::default() };
             let options = ClientOptions { dial, ..ClientOptions::new(client, server_name()) };
-            let serve = move |address_is| block_on(serve_tcpls(ServerOptions::new(server), address_is, job))?;
-            threads::two(serve, |address| block_on(ask_tcpls(options, address, job))?)?
+            let serve = move |address_is| block_on(serve_tcpls(ServerOptions::new(server), address_is, job));
+            threads::two(serve, |address| block_on(ask_tcpls(options, address, job)))?
         }
     };
     Ok(times)
@@ -161,7 +161,8 @@ async fn serve_tcpls(options: ServerOptions, address_is: mpsc::Sender<SocketAddr
     let mut listener = Listener::bind(&["127.0.0.1:0".parse()?], options)?;
     address_is.send(listener.local_addresses()[0])?;
     let session = listener.accept().await;
-    let (streams, requests) = if job.way == Way::Tcpls { (1, job.requests + WARM_UP) } else { (job.requests + WARM_UP, 1) };
+    let (streams, requests) =
+        if job.way == Way::Tcpls { (1, job.requests + WARM_UP) } else { (job.requests + WARM_UP, 1) };
     for _ in 0..streams {
         let mut stream = session.accept_stream().await.ok_or_else(|| why(&session))?;
         answer(&mut stream, job.size, requests).await?;
@@ -218,7 +219,11 @@ async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), size: usize,
     Ok(())
 }
 
-async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), size: usize, requests: usize) -> Outcome<Vec<Duration>> {
+async fn ask(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    size: usize,
+    requests: usize,
+) -> Outcome<Vec<Duration>> {
     let mut times = Vec::with_capacity(requests);
     let mut response = vec![0; size];
     for index in 0..WARM_UP + requests {

@@ -21,27 +21,32 @@ pub fn two<S: Send, C: Send>(
     let (done, over) = mpsc::channel::<()>();
     let (client, server) = thread::scope(|scope| {
         let server_done = done.clone();
-        let server = scope.spawn(move || {
+        let server = named("receiver").spawn_scoped(scope, move || {
             pin(1);
             let result = server(address_is).map_err(|error| format!("server: {error}"));
             drop(server_done);
             result
-        });
-        let client = scope.spawn(move || {
+        })?;
+        let client = named("sender").spawn_scoped(scope, move || {
             pin(0);
             let address = where_to.recv().map_err(|_| "client: there is no server".to_owned())?;
             let result = client(address).map_err(|error| format!("client: {error}"));
             drop(done);
             result
-        });
+        })?;
         // An end hangs if its protocol does, and a scope would wait for it for ever.
         if over.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
             eprintln!("\nno end after {PATIENCE:?}");
             std::process::exit(1);
         }
-        (client.join(), server.join())
-    });
+        Outcome::Ok((client.join(), server.join()))
+    })?;
     let panicked = |_| "panicked".to_owned();
     let server = server.map_err(panicked)?;
     Ok((client.map_err(panicked)??, server?))
+}
+
+/// Profilers tell threads apart by their names.
+fn named(name: &str) -> thread::Builder {
+    thread::Builder::new().name(name.to_owned())
 }

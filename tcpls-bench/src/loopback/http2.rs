@@ -58,7 +58,7 @@ fn run(job: &Job, streams: u32) -> Outcome<Sample> {
                 ended??;
             }
             meter.take()
-        })?
+        })
     };
     two_ends(job, receive, |address, meter: Meter| {
         block_on(async move {
@@ -92,7 +92,7 @@ fn run(job: &Job, streams: u32) -> Outcome<Sample> {
             let mut meter = meter.take()?;
             meter.finish();
             Ok(meter)
-        })?
+        })
     })
 }
 

@@ -267,8 +267,8 @@ fn connect(address: SocketAddr) -> Outcome<TcpStream> {
     Ok(socket)
 }
 
-/// Runs a future on this thread, with whatever it spawns.
-pub fn block_on<F: Future>(future: F) -> Outcome<F::Output> {
+/// Runs a future on this thread, as a task like those that it spawns.
+pub fn block_on<T: Send + 'static>(future: impl Future<Output = Outcome<T>> + Send + 'static) -> Outcome<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(future))
+    runtime.block_on(async { tokio::spawn(future).await? })
 }

@@ -40,7 +40,8 @@ pub fn run(job: &Job) -> Outcome<Sample> {
                 None => {}
             }
         };
-        let conn = Connection::server(end.now(), Arc::new(Config::default()), server.handshake()?, session, Seed([4; 32]));
+        let conn =
+            Connection::server(end.now(), Arc::new(Config::default()), server.handshake()?, session, Seed([4; 32]));
         Loop { conn, end }.receive(meter)
     };
     two_ends(job, receive, |address, meter| {

@@ -40,8 +40,8 @@ macro_rules! transfer {
             let client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(job.tls.client(PROTOCOL)?)?));
             let server = QuicServerConfig::try_from(job.tls.server(PROTOCOL)?)?;
             let server = ServerConfig::with_crypto(Arc::new(server));
-            let receive = |address_is, meter| block_on(receive(server, address_is, meter))?;
-            two_ends(job, receive, |address, meter| block_on(send(client, address, meter))?)
+            let receive = |address_is, meter| block_on(receive(server, address_is, meter));
+            two_ends(job, receive, |address, meter| block_on(send(client, address, meter)))
         }
 
         fn endpoint(server: Option<ServerConfig>) -> Outcome<Endpoint> {

@@ -20,8 +20,8 @@ use crate::tls::PROTOCOL;
 pub fn run(job: &Job) -> Outcome<Sample> {
     let client = tls::Client::from(job.tls.client(PROTOCOL)?);
     let server = tls::Server::from(job.tls.server(PROTOCOL)?);
-    let receive = |address_is, meter| block_on(receive(server, address_is, meter))?;
-    two_ends(job, receive, |address, meter| block_on(send(client, address, meter))?)
+    let receive = |address_is, meter| block_on(receive(server, address_is, meter));
+    two_ends(job, receive, |address, meter| block_on(send(client, address, meter)))
 }
 
 fn udp() -> Outcome<io::Provider> {

@@ -62,7 +62,7 @@ fn run(job: &Job, tcps: usize, streams: u32) -> Outcome<Sample> {
             let meter = read_all(&session, streams, meter).await?;
             session.close(ErrorCode(0), b"").await;
             Ok(meter)
-        })?
+        })
     };
     two_ends(job, receive, |address, meter| {
         block_on(async move {
@@ -77,7 +77,7 @@ fn run(job: &Job, tcps: usize, streams: u32) -> Outcome<Sample> {
             session.closed().await;
             meter.finish();
             Ok(meter)
-        })?
+        })
     })
 }
 

@@ -31,7 +31,7 @@ pub fn run(job: &Job) -> Outcome<Sample> {
             }
             tls.shutdown().await?;
             Ok(meter)
-        })?
+        })
     };
     two_ends(job, receive, |address, mut meter| {
         block_on(async move {
@@ -47,6 +47,6 @@ pub fn run(job: &Job) -> Outcome<Sample> {
             while tls.read(&mut [0; 1024]).await? > 0 {}
             meter.finish();
             Ok(meter)
-        })?
+        })
     })
 }

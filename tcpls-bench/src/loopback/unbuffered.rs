@@ -80,7 +80,9 @@ impl<C: Process> End<C> {
             let UnbufferedStatus { discard, state, .. } = self.tls.process(&mut self.input[self.start..self.end]);
             self.start += discard;
             match state? {
-                ConnectionState::EncodeTlsData(mut data) => self.written += data.encode(&mut self.out[self.written..])?,
+                ConnectionState::EncodeTlsData(mut data) => {
+                    self.written += data.encode(&mut self.out[self.written..])?
+                }
                 ConnectionState::TransmitTlsData(data) => {
                     self.socket.write_all(&self.out[..self.written])?;
                     self.written = 0;
