@@ -20,6 +20,8 @@ use crate::tls::{Tls, server_name};
 
 /// Sockets of a session with two TCP connections when both ends are here.
 const SOCKETS: u64 = 4;
+/// Open files besides.
+const SPARE: u64 = 100;
 
 /// Memory of idle sessions; many streams; many sessions over loopback
 #[derive(Clone, Debug, clap::Args)]
@@ -60,7 +62,11 @@ pub fn run(args: &Args) -> Outcome {
     let (idle_client, idle_server) = idle(true);
     let (used_client, used_server) = idle(false);
     let streams = streams(args.streams);
-    let sessions = block_on(sessions(args.sessions))?;
+    let count = possible(args.sessions)?;
+    if count < args.sessions {
+        eprintln!("the limit of open files allows {count} sessions with both ends in one process");
+    }
+    let sessions = block_on(sessions(count))?;
     let report = Report { idle_client, idle_server, streams, sessions };
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
@@ -70,7 +76,7 @@ pub fn run(args: &Args) -> Outcome {
     println!("  idle since its handshake      client {idle_client}, server {idle_server}");
     println!("  idle after a 64 MiB transfer  client {used_client}, server {used_server}");
     print(&format!("{} streams in one session, in memory: CPU of both ends", args.streams), &report.streams);
-    print(&format!("{} sessions × 2 TCP connections over loopback: CPU of both ends", args.sessions), &report.sessions);
+    print(&format!("{count} sessions × 2 TCP connections over loopback: CPU of both ends"), &report.sessions);
     Ok(())
 }
 
@@ -135,14 +141,20 @@ impl Started {
     }
 }
 
+/// Sessions that the limit of open files allows.
+fn possible(wanted: usize) -> Outcome<usize> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(wanted.min(usize::try_from(most.saturating_sub(SPARE) / SOCKETS)?))
+}
+
+fn open_files(sessions: usize) -> Outcome {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, sessions as u64 * SOCKETS + SPARE, most)?)
+}
+
 /// All stay open to the end, when each has to answer once more.
 async fn sessions(count: usize) -> Outcome<Vec<Tenth>> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let wanted = count as u64 * SOCKETS + 100;
-    if wanted > most {
-        return Err(format!("{count} sessions need {wanted} open files; the system allows {most}").into());
-    }
-    setrlimit(Resource::RLIMIT_NOFILE, wanted, most)?;
+    open_files(count)?;
     let tls = Tls::new()?;
     let config = Arc::new(Config { idle_timeout: None, ..Config::default() });
     let server =

@@ -151,7 +151,7 @@ impl Pair {
 
     /// A millisecond passes.
     pub fn tick(&mut self) -> Time {
-        self.now = self.now + Duration::from_millis(1);
+        self.now += Duration::from_millis(1);
         self.now
     }
 
