@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
 use crate::memory::chosen;
-use crate::memory::work::Work;
+use crate::memory::work::{WORKLOADS, Work, Workload};
 use crate::table::{self, Cell};
 use crate::tls::PROVIDER;
 
@@ -34,7 +34,7 @@ pub struct CountedArgs {
 }
 
 /// What counts.toml holds.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Kept {
     /// Another compiler gives other counts.
     rustc: String,
@@ -44,24 +44,26 @@ struct Kept {
 
 /// Counts all, compares, and prints.
 pub fn run(args: &Args) -> Outcome {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("counts.toml");
-    let mut kept: Kept = match std::fs::read_to_string(&path) {
-        Ok(text) => toml::from_str(&text)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Kept::default(),
-        Err(error) => return Err(error.into()),
-    };
+    let mut kept: Kept = toml::from_str(&std::fs::read_to_string(path())?)?;
     let text = |text: &str| Cell::Text(text.to_owned());
     let mut rows = vec![["", "instructions", "kept", "change %", "for each"].map(text).to_vec()];
-    let (mut grown, mut counted) = (Vec::new(), BTreeMap::new());
+    let (mut grown, mut counted, mut counts) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     for work in chosen(&args.only)? {
-        let now = count(work.name)? / u64::from(counted_units(work.units));
+        let now = count_unit(work, &mut counts)?;
         let before = kept.instructions.get(PROVIDER).and_then(|counts| counts.get(work.name)).copied();
         let change = before.map_or(f64::NAN, |before| (now as f64 / before.max(1) as f64 - 1.0) * 100.0);
         let before = before.map_or(text("none"), |before| Cell::Number(before as f64, 0));
         if !args.update && (change.is_nan() || change > args.tolerance) {
             grown.push(work.name);
         }
-        rows.push(vec![text(work.name), Cell::Number(now as f64, 0), before, Cell::Number(change, 1), text(work.unit)]);
+        let name = work.above.map_or(work.name.to_owned(), |above| format!("{} above {above}", work.name));
+        rows.push(vec![
+            Cell::Text(name),
+            Cell::Number(now as f64, 0),
+            before,
+            Cell::Number(change, 1),
+            text(work.unit),
+        ]);
         counted.insert(work.name.to_owned(), now);
     }
     println!("instructions, both ends together, AES-128-GCM by {PROVIDER}; kept: {}", kept.rustc);
@@ -69,10 +71,14 @@ pub fn run(args: &Args) -> Outcome {
     if args.update {
         kept.rustc = rustc()?;
         kept.instructions.entry(PROVIDER.to_owned()).or_default().extend(counted);
-        std::fs::write(&path, toml::to_string(&kept)?)?;
+        std::fs::write(path(), toml::to_string(&kept)?)?;
         return Ok(());
     }
     if grown.is_empty() { Ok(()) } else { Err(format!("more instructions than before: {}", grown.join(", ")).into()) }
+}
+
+fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("counts.toml")
 }
 
 fn rustc() -> Outcome<String> {
@@ -83,6 +89,23 @@ fn rustc() -> Outcome<String> {
 /// valgrind is some 50 times slower than the machine.
 fn counted_units(units: u32) -> u32 {
     units / 20
+}
+
+/// Instructions for one unit, less those of the work below it. `counts` remembers those without that.
+fn count_unit(work: &Workload, counts: &mut BTreeMap<&'static str, u64>) -> Outcome<u64> {
+    let mut of = |work: &Workload| -> Outcome<u64> {
+        if let Some(count) = counts.get(work.name) {
+            return Ok(*count);
+        }
+        let count = count(work.name)? / u64::from(counted_units(work.units));
+        counts.insert(work.name, count);
+        Ok(count)
+    };
+    let below = match WORKLOADS.iter().find(|other| Some(other.name) == work.above) {
+        Some(below) => of(below)?,
+        None => 0,
+    };
+    Ok(of(work)?.saturating_sub(below))
 }
 
 /// Runs the work under callgrind, which counts only inside [`count_this`].
@@ -120,4 +143,25 @@ pub fn run_counted(args: &CountedArgs) -> Outcome {
 #[inline(never)]
 fn count_this(act: &mut Work, units: u32) {
     act(units);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_kept_for_all_work_and_for_nothing_else() {
+        let kept: Kept = toml::from_str(&std::fs::read_to_string(path()).unwrap()).unwrap();
+        let mut names: Vec<&str> = WORKLOADS.iter().map(|work| work.name).collect();
+        names.sort_unstable();
+        for counts in kept.instructions.values() {
+            assert_eq!(counts.keys().collect::<Vec<_>>(), names);
+        }
+        assert!(kept.instructions.contains_key(PROVIDER), "none for {PROVIDER}");
+    }
+
+    #[test]
+    fn all_work_can_be_done() {
+        WORKLOADS.iter().for_each(|work| (work.prepare)()(3));
+    }
 }

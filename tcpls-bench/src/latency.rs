@@ -64,7 +64,7 @@ impl Way {
 
 /// Microseconds, one for each round.
 #[derive(Serialize)]
-struct Result {
+struct Series {
     way: Way,
     size: usize,
     p50: Vec<f64>,
@@ -83,7 +83,7 @@ pub fn run(args: &Args) -> Outcome {
     let tls = Tls::new()?;
     let mut results = Vec::new();
     for &size in &args.sizes {
-        let mut of_size = WAYS.map(|way| Result { way, size, p50: Vec::new(), p99: Vec::new() });
+        let mut of_size = WAYS.map(|way| Series { way, size, p50: Vec::new(), p99: Vec::new() });
         for _ in 0..args.rounds {
             for result in &mut of_size {
                 let mut times = measure(&tls, Job { way: result.way, size, requests: args.requests })?;
@@ -103,7 +103,7 @@ pub fn run(args: &Args) -> Outcome {
     Ok(())
 }
 
-fn print(args: &Args, results: &[Result]) {
+fn print(args: &Args, results: &[Series]) {
     println!("{} requests in {} rounds, AES-128-GCM by {PROVIDER}", args.requests, args.rounds);
     let titles = ["", "bytes", "p50 µs", "p99 µs", "p50 / rustls", "p99 / rustls", "goal"];
     let mut rows = vec![titles.map(|title| Cell::Text(title.to_owned())).to_vec()];

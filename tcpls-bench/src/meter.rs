@@ -144,3 +144,37 @@ impl Meter {
         self.span.ok_or_else(|| "nothing was measured".into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_moved_ahead_does_not_count() {
+        let mut meter = Meter::new(10, 20);
+        let early = vec![0_u8; 100];
+        meter.moved(10);
+        let late = [vec![0_u8; 100], vec![0; 100]];
+        meter.moved(20);
+        assert_eq!(meter.span().unwrap().allocations, 2, "{}", early.len() + late.len());
+    }
+
+    #[test]
+    fn bytes_that_are_missing_are_an_error_and_so_are_bytes_too_many() {
+        for bytes in [29, 31] {
+            let mut meter = Meter::new(10, 20);
+            meter.moved(10);
+            meter.moved(bytes - 10);
+            assert!(meter.span().is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_freed_is_not_live() {
+        let before = live_bytes();
+        let memory = vec![0_u8; 1000];
+        assert_eq!(live_bytes() - before, 1000);
+        drop(memory);
+        assert_eq!(live_bytes(), before);
+    }
+}

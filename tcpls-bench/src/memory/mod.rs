@@ -36,7 +36,7 @@ const GOALS: &[(&str, &str, Option<f64>)] = &[
 ];
 
 #[derive(Serialize)]
-struct Result {
+struct Measured {
     name: &'static str,
     unit: &'static str,
     /// CPU time for one unit in each round, in nanoseconds.
@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Outcome {
     let mut all: Vec<_> = chosen(&args.only)?
         .into_iter()
         .map(|work| {
-            let result = Result { name: work.name, unit: work.unit, nanoseconds: Vec::new(), allocations: 0.0 };
+            let result = Measured { name: work.name, unit: work.unit, nanoseconds: Vec::new(), allocations: 0.0 };
             (work, (work.prepare)(), result)
         })
         .collect();
@@ -73,7 +73,7 @@ pub fn run(args: &Args) -> Outcome {
             result.allocations = span.allocations as f64 / f64::from(work.units);
         }
     }
-    let results: Vec<Result> = all.into_iter().map(|(_, _, result)| result).collect();
+    let results: Vec<Measured> = all.into_iter().map(|(_, _, result)| result).collect();
     if args.json {
         println!("{}", serde_json::to_string(&results)?);
     } else {
@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Outcome {
     Ok(())
 }
 
-fn print(results: &[Result]) {
+fn print(results: &[Measured]) {
     println!("in memory, CPU time of both ends together, AES-128-GCM by {PROVIDER}");
     let text = |text: &str| Cell::Text(text.to_owned());
     let mut rows = vec![["", "ns", "min", "max", "allocations", "for each"].map(text).to_vec()];
