@@ -1,0 +1,3 @@
+//! noq.
+
+super::quic::transfer!(noq, Bytes::len);

@@ -1,0 +1,3 @@
+//! quinn.
+
+super::quic::transfer!(quinn, |chunk: &quinn::Chunk| chunk.bytes.len(), true);

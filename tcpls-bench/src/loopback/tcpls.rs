@@ -1,0 +1,130 @@
+//! Sessions of `tcpls_harness::net`, as applications use them: chunks written without a copy and read as they come.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tcpls_core::ErrorCode;
+use tcpls_core::config::Config;
+use tcpls_harness::dial::{DialOptions, Keep};
+use tcpls_harness::net::{ClientOptions, Listener, ServerOptions, Session, Stream};
+use tokio::task::JoinSet;
+
+use super::bare::next_piece;
+use super::{BATCH, Job, Sample, block_on, two_ends};
+use crate::Outcome;
+use crate::meter::Meter;
+use crate::tls::server_name;
+
+/// One TCP connection, one stream.
+pub fn one(job: &Job) -> Outcome<Sample> {
+    run(job, 1, 1)
+}
+
+/// Two TCP connections, one stream.
+pub fn two(job: &Job) -> Outcome<Sample> {
+    run(job, 2, 1)
+}
+
+/// One TCP connection, 100 streams.
+pub fn hundred_streams(job: &Job) -> Outcome<Sample> {
+    run(job, 1, 100)
+}
+
+/// The meter of one end, for all of its streams.
+#[derive(Clone)]
+pub struct Shared(Arc<Mutex<Meter>>);
+
+impl Shared {
+    /// For as many as have clones.
+    pub fn new(meter: Meter) -> Self {
+        Self(Arc::new(Mutex::new(meter)))
+    }
+
+    /// Looks at the meter.
+    pub fn with<R>(&self, f: impl FnOnce(&mut Meter) -> R) -> R {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The meter, once nobody else needs it.
+    pub fn take(self) -> Outcome<Meter> {
+        let meter = Arc::into_inner(self.0).ok_or("a stream goes on")?;
+        Ok(meter.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn run(job: &Job, tcps: usize, streams: u32) -> Outcome<Sample> {
+    let (client, server) = (job.tls.tcpls_client()?, job.tls.tcpls_server()?);
+    let receive = |address_is: std::sync::mpsc::Sender<_>, meter| {
+        block_on(async move {
+            let mut listener = Listener::bind(&["127.0.0.1:0".parse()?], ServerOptions::new(server))?;
+            address_is.send(listener.local_addresses()[0])?;
+            let session = listener.accept().await;
+            let meter = read_all(&session, streams, meter).await?;
+            session.close(ErrorCode(0), b"").await;
+            Ok(meter)
+        })
+    };
+    two_ends(job, receive, |address, meter| {
+        block_on(async move {
+            let dial = DialOptions { keep: Keep::Session, ..DialOptions::default() };
+            let config = Arc::new(Config::default());
+            let options = ClientOptions { dial, config, ..ClientOptions::new(client, server_name()) };
+            let session = Session::connect(&[address], options).await?;
+            for _ in 1..tcps {
+                session.add_tcp(address, None).await?;
+            }
+            let mut meter = write_all(&session, streams, meter).await?;
+            session.closed().await;
+            meter.finish();
+            Ok(meter)
+        })
+    })
+}
+
+async fn read_all(session: &Session, streams: u32, meter: Meter) -> Outcome<Meter> {
+    let meter = Shared::new(meter);
+    let mut tasks = JoinSet::new();
+    for _ in 0..streams {
+        let stream = session.accept_stream().await.ok_or("the session ended")?;
+        tasks.spawn(read(stream, meter.clone()));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    meter.take()
+}
+
+async fn read(mut stream: Stream, meter: Shared) -> Outcome {
+    while let Some(chunk) = stream.read_chunk(usize::MAX).await? {
+        meter.with(|meter| meter.moved(chunk.len()));
+    }
+    stream.finish()?;
+    Ok(())
+}
+
+async fn write_all(session: &Session, streams: u32, meter: Meter) -> Outcome<Meter> {
+    let share = meter.left() / u64::from(streams);
+    let rest = meter.left() % u64::from(streams);
+    let meter = Shared::new(meter);
+    let mut tasks = JoinSet::new();
+    for index in 0..streams {
+        let bytes = share + if index == 0 { rest } else { 0 };
+        tasks.spawn(write(session.open_stream().await?, bytes, meter.clone()));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    meter.take()
+}
+
+async fn write(mut stream: Stream, mut bytes: u64, meter: Shared) -> Outcome {
+    while bytes > 0 {
+        let piece = next_piece(bytes, BATCH);
+        stream.write_chunk(Bytes::from_static(piece)).await?;
+        bytes -= piece.len() as u64;
+        meter.with(|meter| meter.moved(piece.len()));
+    }
+    stream.finish()?;
+    while stream.read_chunk(usize::MAX).await?.is_some() {}
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! How fast TCPLS is: over loopback next to its peers in the same run, and in memory.
+//!
+//! A package and a workspace of its own, so that whoever uses, builds or tests the library builds none of the peers. Nothing
+//! here is used by the library. docs/performance.md says how to run it, and what came of it.
+
+mod cores;
+mod counts;
+mod footprint;
+mod joins;
+mod latency;
+mod loopback;
+mod memory;
+mod meter;
+mod records;
+mod table;
+mod threads;
+mod tls;
+
+use clap::Parser;
+
+/// Why a measurement came to nothing.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// What a measurement comes to, or why it did not.
+pub type Outcome<T = ()> = Result<T, Failure>;
+
+#[global_allocator]
+static ALLOCATOR: meter::Counting = meter::Counting;
+
+/// How fast TCPLS is
+#[derive(Debug, Parser)]
+enum Command {
+    Loopback(loopback::Args),
+    Latency(latency::Args),
+    Memory(memory::Args),
+    Joins(joins::Args),
+    Footprint(footprint::Args),
+    Counts(counts::Args),
+    #[command(hide = true)]
+    Counted(counts::CountedArgs),
+}
+
+fn main() -> Outcome {
+    match Command::parse() {
+        Command::Loopback(args) => loopback::run(&args),
+        Command::Latency(args) => latency::run(&args),
+        Command::Joins(args) => joins::run(&args),
+        Command::Footprint(args) => footprint::run(&args),
+        Command::Memory(args) => memory::run(&args),
+        Command::Counts(args) => counts::run(&args),
+        Command::Counted(args) => counts::run_counted(&args),
+    }
+}

@@ -1,0 +1,84 @@
+//! One certificate and one set of TLS configurations for us and for all peers: TLS 1.3, AES-128-GCM, X25519, no client
+//! certificates, and the AEADs of the provider that the benchmark was built with.
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+#[cfg(feature = "aws-lc-rs")]
+use rustls::crypto::aws_lc_rs as library;
+#[cfg(not(feature = "aws-lc-rs"))]
+use rustls::crypto::ring as library;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
+
+use crate::Outcome;
+
+/// The crypto provider's name.
+pub const PROVIDER: &str = if cfg!(feature = "aws-lc-rs") { "aws-lc-rs" } else { "ring" };
+
+/// The application protocol of all peers that need one.
+pub const PROTOCOL: &[u8] = b"bench";
+
+/// A server's identity, made on the spot, and clients that trust it.
+pub struct Tls {
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Tls {
+    /// A new self-signed certificate for `localhost`.
+    pub fn new() -> Outcome<Self> {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        Ok(Self { certificate: made.cert.der().clone(), key })
+    }
+
+    /// A client of rustls that offers this application protocol.
+    pub fn client(&self, protocol: &[u8]) -> Outcome<Arc<ClientConfig>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone())?;
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.resumption = rustls::client::Resumption::disabled();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// A server of rustls that speaks this application protocol.
+    pub fn server(&self, protocol: &[u8]) -> Outcome<Arc<ServerConfig>> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())?;
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// A client of TCPLS.
+    pub fn tcpls_client(&self) -> Outcome<RustlsClient> {
+        Ok(RustlsClient::new(self.client(PROTOCOL)?, &[PROTOCOL])?)
+    }
+
+    /// A server of TCPLS.
+    pub fn tcpls_server(&self) -> Outcome<RustlsServer> {
+        Ok(RustlsServer::new(self.server(PROTOCOL)?, &[PROTOCOL])?)
+    }
+}
+
+/// Whom clients ask for.
+pub fn server_name() -> ServerName<'static> {
+    ServerName::try_from("localhost").expect("a valid name")
+}
+
+/// The same cipher suite and key exchange for everybody.
+fn provider() -> Arc<CryptoProvider> {
+    let provider = CryptoProvider {
+        cipher_suites: vec![library::cipher_suite::TLS13_AES_128_GCM_SHA256],
+        kx_groups: vec![library::kx_group::X25519],
+        ..library::default_provider()
+    };
+    Arc::new(provider)
+}
