@@ -12,6 +12,10 @@ pub(super) const MAX_ACKS: usize = 8;
 pub(super) const ACK_LEN: usize = 13;
 /// The longest value of a TCP option that is sent.
 pub(super) const MAX_OPTION_VALUE: usize = 64;
+/// The longest frame of the session: a TCP option.
+const MAX_DUE_LEN: usize = 4 + MAX_OPTION_VALUE;
+/// The longest control frame of a stream: Reset Stream.
+const MAX_CONTROL_LEN: usize = 17;
 
 /// The control part of a record under construction.
 #[derive(Default)]
@@ -32,21 +36,18 @@ impl Outgoing {
 impl Connection {
     /// Control frames that are due and may go on `tcp`, as many as fit into `max` bytes.
     pub(super) fn fill_control(&mut self, tcp: ConnectionId, max: usize, frames: &mut Outgoing) {
-        while let Some(due) = self.pending.first(|due| self.may_go_on(*due, tcp)) {
+        // Behind them there is room for a Ping and the ACKs. What may not fit is not begun: making a frame has effects.
+        let max = max.saturating_sub(1 + MAX_ACKS * ACK_LEN);
+        while frames.control.len() + MAX_DUE_LEN <= max {
+            let Some(due) = self.pending.first(|due| self.may_go_on(*due, tcp)) else { break };
             let before = frames.control.len();
             self.pending.remove(due);
             self.encode_due(due, &mut frames.control);
-            if frames.control.len() + MAX_ACKS * ACK_LEN > max {
-                frames.control.truncate(before);
-                self.pending.insert(due);
-                return;
-            }
             if frames.control.len() > before {
                 frames.carried.push(Carried::Session(due));
             }
         }
-        // The largest of these frames has 17 bytes.
-        while frames.control.len() + 17 + MAX_ACKS * ACK_LEN <= max {
+        while frames.control.len() + MAX_CONTROL_LEN <= max {
             let Some(control) = self.streams.next_control() else { break };
             frames.carried.push(Carried::Stream(control.key()));
             self.encode(&control_frame(control), &mut frames.control);

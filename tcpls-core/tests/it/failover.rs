@@ -318,3 +318,34 @@ fn the_end_of_a_socket_that_is_gone_already_changes_nothing() {
     assert!(!before.contains(&TcpEvent::Lost { tcp: ConnectionId(1), fault: TcpFault::Fin }));
     pair.transfer(Client, b"unharmed");
 }
+
+#[test]
+fn control_frames_that_filled_a_small_room_go_out_again_like_any_others() {
+    let mut pair = Pair::with_tcp_connections(2);
+    for kind in 0..10 {
+        pair.server().send_tcp_option(kind, &[kind; 64]).unwrap();
+    }
+    let (now, mut out) = (pair.now, Vec::new());
+    while pair.server().poll_transmit(now, FIRST, 256, &mut out) > 0 {} // and nobody gets it
+    assert!(pair.server().tcp_stats(FIRST).unwrap().bytes_in_flight > 0);
+    pair.cut(FIRST);
+    pair.drive();
+    let is_option = |event: &&Event| matches!(event, Event::TcpOption { .. });
+    assert_eq!(pair.events(Client).iter().filter(is_option).count(), 10);
+}
+
+#[test]
+fn a_status_that_found_no_room_goes_out_with_the_next_record() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let (now, mut out) = (pair.now, Vec::new());
+    // Addresses go first, and leave room for a part of a status.
+    for host in 0..14 {
+        pair.server().advertise(([192, 0, 2, host], 443).into()).unwrap();
+    }
+    pair.server().set_backup(ConnectionId(1), true).unwrap();
+    pair.server().poll_transmit(now, FIRST, 256, &mut out);
+    pair.flow(FIRST, Client).send(&out);
+    pair.drive();
+    let status = Event::Tcp(TcpEvent::Status { tcp: ConnectionId(1), backup: true });
+    assert!(pair.events(Client).contains(&status));
+}
