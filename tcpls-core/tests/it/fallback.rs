@@ -310,6 +310,14 @@ fn an_idle_plain_session_ends() {
 }
 
 #[test]
+fn a_plain_session_with_a_quiet_stream_has_nothing_due_before_the_idle_timeout() {
+    let mut mixed = Mixed::established(Client);
+    mixed.write(b"a question that is not answered");
+    mixed.drive();
+    assert!(mixed.conn.poll_timeout() > Some(mixed.now + Duration::from_secs(30)), "plain TLS knows no Ping");
+}
+
+#[test]
 fn keys_are_renewed_as_often_as_it_takes() {
     for ours in [Client, Server] {
         let config = Config { confidentiality_limit: Some(40), ..Config::default() };

@@ -328,3 +328,16 @@ fn a_session_never_advertises_more_addresses_than_its_peer_takes() {
     pair.drive();
     assert_eq!((pair.close_reason(Client), pair.client().peer_addresses().count()), (None, 16));
 }
+
+#[test]
+fn frames_that_wait_to_be_sent_are_counted() {
+    let mut pair = Pair::established();
+    pair.drive();
+    let before = pair.server().stats().frames_due;
+    for host in 1..4 {
+        pair.server().advertise(([192, 0, 2, host], 443).into()).unwrap();
+    }
+    assert_eq!(pair.server().stats().frames_due, before + 3);
+    pair.drive();
+    assert_eq!(pair.server().stats().frames_due, 0);
+}
