@@ -24,6 +24,8 @@ use crate::wire::record::{ContentType, HEADER_LEN, MAX_PLAINTEXT};
 
 /// Stream frames that one record holds at the most: enough for many small streams, few enough to sort by hand.
 const MAX_CHUNKS: usize = 16;
+/// So many TCP connections are looked at without an allocation.
+const FEW: usize = 4;
 /// Below this much room no record is begun. The longest control frame (a TCP option) and all ACKs fit.
 const MIN_ROOM: usize = 256;
 
@@ -111,10 +113,22 @@ impl Connection {
         if self.has_too_many_records(tcp) || !in_flight && !self.streams.has_data(tcp) {
             return false; // nobody need be asked
         }
-        let active: Vec<TcpView> = self.active_views().collect();
-        let chooser = Chooser::new(&*self.scheduler, tcp, &active, self.streams.unsent());
-        self.streams.has_data_where(tcp, |_, attached| chooser.choice(attached) != Choice::Wait)
-            || self.streams.has_duplicate_where(tcp, |_, attached| chooser.choice(attached) == Choice::Duplicate)
+        self.with_views(|active| {
+            let chooser = Chooser::new(&*self.scheduler, tcp, active, self.streams.unsent());
+            let may_again = |_, attached: &[ConnectionId]| chooser.choice(attached) == Choice::Duplicate;
+            self.streams.has_data_where(tcp, |_, attached| chooser.choice(attached) != Choice::Wait)
+                || chooser.may_duplicate() && self.streams.has_duplicate_where(tcp, may_again)
+        })
+    }
+
+    /// Shows the views to `ask`; as long as there are few, without an allocation.
+    fn with_views<R>(&self, ask: impl FnOnce(&[TcpView]) -> R) -> R {
+        let mut views = self.active_views();
+        let few: ArrayVec<TcpView, FEW> = views.by_ref().take(FEW).collect();
+        match views.next() {
+            None => ask(&few),
+            Some(next) => ask(&few.into_iter().chain([next]).chain(views).collect::<Vec<_>>()),
+        }
     }
 
     /// Whether so many records wait for an acknowledgment that stream data has to wait, too: what each carries is noted, and
@@ -272,7 +286,10 @@ impl Connection {
         let may = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) != Choice::Wait;
         let may_again = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) == Choice::Duplicate;
         let fresh = self.streams.next_chunk_where(tcp, max, may);
-        fresh.or_else(|| self.streams.next_duplicate_where(tcp, max, may_again))
+        if fresh.is_some() || !chooser.may_duplicate() {
+            return fresh;
+        }
+        self.streams.next_duplicate_where(tcp, max, may_again)
     }
 
     /// The TCP connections that are in use and answer, as a scheduler sees them. Rates age by when anything was heard last, so

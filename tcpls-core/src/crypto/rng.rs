@@ -19,26 +19,47 @@ impl fmt::Debug for Seed {
     }
 }
 
-/// A CSPRNG: HMAC-SHA-256 in counter mode, with a new key after each use, so that its state betrays nothing of what it
-/// gave before.
-#[derive(Debug)]
+/// Bytes that are made at once: a new key costs as much as two blocks.
+const POOL: usize = 4 * 32;
+
+/// A CSPRNG: HMAC-SHA-256 in counter mode, with a new key after each pool, and what is given is erased, so that its state
+/// betrays nothing of what it gave before.
 pub struct Rng {
     key: Prf,
+    pool: [u8; POOL],
+    /// How much of the pool was given.
+    used: usize,
 }
 
 impl Rng {
     /// The generator of `seed` for the purpose named by `label`; different labels give independent generators.
     pub fn new(seed: &Seed, label: &[u8]) -> Self {
-        Self { key: Prf::new(&Prf::new(&seed.0).sign(&[label])) }
+        Self { key: Prf::new(&Prf::new(&seed.0).sign(&[label])), pool: [0; POOL], used: POOL }
     }
 
     /// Fills `out` with random bytes.
     pub fn fill(&mut self, out: &mut [u8]) {
-        for (counter, chunk) in (1u64..).zip(out.chunks_mut(32)) {
-            let block = self.key.sign(&[&counter.to_be_bytes()]);
-            chunk.copy_from_slice(&block[..chunk.len()]);
+        let mut rest = out;
+        while !rest.is_empty() {
+            if self.used == POOL {
+                self.refill();
+            }
+            let len = rest.len().min(POOL - self.used);
+            let (now, later) = rest.split_at_mut(len);
+            let given = &mut self.pool[self.used..self.used + len];
+            now.copy_from_slice(given);
+            given.fill(0);
+            self.used += len;
+            rest = later;
+        }
+    }
+
+    fn refill(&mut self) {
+        for (counter, block) in (1u64..).zip(self.pool.chunks_mut(32)) {
+            block.copy_from_slice(&self.key.sign(&[&counter.to_be_bytes()]));
         }
         self.key = Prf::new(&self.key.sign(&[&0u64.to_be_bytes()]));
+        self.used = 0;
     }
 
     /// `N` random bytes.
@@ -46,6 +67,12 @@ impl Rng {
         let mut out = [0; N];
         self.fill(&mut out);
         out
+    }
+}
+
+impl fmt::Debug for Rng {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rng(..)")
     }
 }
 
@@ -88,6 +115,30 @@ mod tests {
     }
 
     #[test]
+    fn what_was_given_is_nowhere_in_the_state() {
+        let mut rng = Rng::new(&Seed([5; 32]), b"");
+        for len in [1, 31, 60, 36, 7] {
+            let mut given = vec![0; len];
+            rng.fill(&mut given);
+            assert!(rng.pool[..rng.used].iter().all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn it_does_not_matter_in_which_pieces_bytes_are_drawn() {
+        let mut whole = [0; 300];
+        Rng::new(&Seed([6; 32]), b"").fill(&mut whole);
+        let mut rng = Rng::new(&Seed([6; 32]), b"");
+        let mut pieces = Vec::new();
+        for len in [1, 99, 127, 73] {
+            let mut piece = vec![0; len];
+            rng.fill(&mut piece);
+            pieces.append(&mut piece);
+        }
+        assert_eq!(pieces, whole);
+    }
+
+    #[test]
     fn odd_lengths_are_filled_to_the_end() {
         for len in 0..100 {
             let fill = |canary| {
@@ -102,6 +153,6 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         assert_eq!(format!("{:?}", Seed([0x41; 32])), "Seed(..)");
-        assert_eq!(format!("{:?}", Rng::new(&Seed([0x41; 32]), b"")), "Rng { key: Prf(..) }");
+        assert_eq!(format!("{:?}", Rng::new(&Seed([0x41; 32]), b"")), "Rng(..)");
     }
 }

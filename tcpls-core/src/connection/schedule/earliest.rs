@@ -39,6 +39,10 @@ impl Scheduler for EarliestDelivery {
         };
         if is_worth_it { Choice::Send } else { Choice::Wait }
     }
+
+    fn duplicates(&self) -> bool {
+        false
+    }
 }
 
 /// The TCP connections on which a piece would arrive sooner, taken together.

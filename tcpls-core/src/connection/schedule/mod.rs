@@ -60,6 +60,12 @@ pub trait Scheduler: Send {
     /// Whether `all[asked]` may take the next piece of a stream. `all` is sorted by connection ID and has every TCP
     /// connection that may carry this stream, `asked` among them. `unsent`: bytes that all streams together could send now.
     fn choose(&self, asked: usize, all: &[TcpView], unsent: u64) -> Choice;
+
+    /// Whether it ever answers [`Choice::Duplicate`]. A policy that never does should say so: then nobody looks through all
+    /// streams for what could be sent twice.
+    fn duplicates(&self) -> bool {
+        true
+    }
 }
 
 /// Which streams' data one TCP connection may take right now.
@@ -81,6 +87,11 @@ impl<'a> Chooser<'a> {
     /// Whether data is to go out on several TCP connections.
     pub(super) fn is_redundant(&self) -> bool {
         self.unattached == Choice::Duplicate
+    }
+
+    /// Whether there can be anything to duplicate: a policy that does, and another TCP connection.
+    pub(super) fn may_duplicate(&self) -> bool {
+        self.active.len() > 1 && self.policy.duplicates()
     }
 
     /// What it may do for a stream that is attached to `attached`. Asked for each stream, so that nobody stands back for

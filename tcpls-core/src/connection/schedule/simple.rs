@@ -11,6 +11,10 @@ impl Scheduler for Aggregate {
     fn choose(&self, asked: usize, all: &[TcpView], _unsent: u64) -> Choice {
         if is_held_back(asked, all) { Choice::Wait } else { Choice::Send }
     }
+
+    fn duplicates(&self) -> bool {
+        false
+    }
 }
 
 /// The TCP connection with the lowest smoothed round-trip time first; others take only what it and those before them have
@@ -28,6 +32,10 @@ impl Scheduler for LowestRtt {
         let better_is_free =
             all.iter().any(|other| other.backup == me.backup && !other.blocked && rank(other) < rank(me));
         if better_is_free { Choice::Wait } else { Choice::Send }
+    }
+
+    fn duplicates(&self) -> bool {
+        false
     }
 }
 
@@ -51,6 +59,10 @@ impl Scheduler for RoundRobin {
             .any(|other| other.backup == me.backup && !other.blocked && other.share + Self::QUANTUM < me.share);
         if other_is_behind { Choice::Wait } else { Choice::Send }
     }
+
+    fn duplicates(&self) -> bool {
+        false
+    }
 }
 
 /// Everything on every TCP connection: the first copy that arrives counts. Costs the sum of the paths, gains the fastest at
@@ -73,6 +85,10 @@ impl Scheduler for ActiveStandby {
         let first = all.iter().min_by_key(|view| (view.backup, view.tcp));
         if first.is_some_and(|first| first.tcp == all[asked].tcp) { Choice::Send } else { Choice::Wait }
     }
+
+    fn duplicates(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +110,15 @@ mod tests {
             share: 0,
             blocked: false,
             backup: false,
+        }
+    }
+
+    #[test]
+    fn only_a_policy_that_says_so_sends_anything_twice() {
+        let all = [view(0, 9), view(1, 1), TcpView { backup: true, ..view(2, 1) }];
+        let policies: [&dyn Scheduler; 5] = [&Aggregate, &LowestRtt, &RoundRobin, &Redundant, &ActiveStandby];
+        for policy in policies {
+            assert_eq!(answers(policy, &all).contains(&Choice::Duplicate), policy.duplicates());
         }
     }
 
