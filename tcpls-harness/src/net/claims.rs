@@ -28,7 +28,7 @@ impl Claimant {
         let mut socket = Socket::new(stream, input);
         let claim = shared.drive(|state| {
             let claim = state.conn.handle_join(now(), join);
-            state.conn.handle_claim_bytes(now(), claim, &mut socket.input);
+            state.conn.handle_claim_bytes(now(), claim, socket.input());
             claim
         });
         Self { claim, socket }
@@ -36,15 +36,15 @@ impl Claimant {
 
     /// Exchanges bytes, and tells what has become of the claim and whether anything came.
     pub(crate) fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) -> (Claim, bool) {
-        let read = if self.socket.input.len() < MAX_HELD { self.socket.poll_read(cx) } else { Poll::Pending };
+        let read = if self.socket.input().len() < MAX_HELD { self.socket.poll_read(cx) } else { Poll::Pending };
         let outcome = shared.drive(|state| self.exchange(state, read));
         _ = self.socket.poll_flush(cx);
         (outcome, read.is_ready())
     }
 
     fn exchange(&mut self, state: &mut State, read: Poll<Result<usize, TcpEnd>>) -> Claim {
-        if !self.socket.input.is_empty() {
-            state.conn.handle_claim_bytes(now(), self.claim, &mut self.socket.input);
+        if !self.socket.input().is_empty() {
+            state.conn.handle_claim_bytes(now(), self.claim, self.socket.input());
         }
         let outcome = state.conn.claim(self.claim);
         if self.socket.is_flushed() {

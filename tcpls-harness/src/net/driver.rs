@@ -65,8 +65,8 @@ impl Driver {
             if tcp == ConnectionId::FIRST {
                 state.local = local;
             }
-            if !socket.input.is_empty() {
-                state.conn.handle_bytes(now(), tcp, &mut socket.input);
+            if !socket.input().is_empty() {
+                state.conn.handle_bytes(now(), tcp, socket.input());
             }
         });
         self.sockets.push((tcp, socket));
@@ -176,7 +176,7 @@ impl Driver {
             let Poll::Ready(read) = socket.poll_read(cx) else { continue };
             progress = true;
             match read {
-                Ok(_) => self.shared.drive(|state| state.conn.handle_bytes(now(), *tcp, &mut socket.input)),
+                Ok(_) => self.shared.drive(|state| state.conn.handle_bytes(now(), *tcp, socket.input())),
                 Err(how) => self.shared.drive(|state| self.endings.add(now(), *tcp, how, &state.conn)),
             }
         }
@@ -322,7 +322,7 @@ fn flush(
 fn read_to_end(shared: &Shared, tcp: ConnectionId, socket: &mut Socket, cx: &mut Context<'_>) {
     for _ in 0..MAX_LAST_READS {
         let Poll::Ready(Ok(_)) = socket.poll_read(cx) else { return };
-        shared.drive(|state| state.conn.handle_bytes(now(), tcp, &mut socket.input));
+        shared.drive(|state| state.conn.handle_bytes(now(), tcp, socket.input()));
     }
 }
 

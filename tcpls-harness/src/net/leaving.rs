@@ -10,7 +10,8 @@ use std::time::Duration;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
-use super::socket::{MAX_READ, Socket};
+use super::reading::MAX_READ;
+use super::socket::Socket;
 
 /// How long a socket may take to get rid of its last words.
 const LINGER: Duration = Duration::from_secs(1);
@@ -55,7 +56,7 @@ impl Leaving {
                 Poll::Ready(Err(_)) => {}
                 Poll::Pending => return false,
             }
-            self.socket.input.clear();
+            self.socket.input().clear();
         }
         self.drained > MAX_DRAINED || self.socket.is_flushed()
     }

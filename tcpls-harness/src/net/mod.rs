@@ -29,6 +29,7 @@ mod listener;
 mod options;
 mod os;
 pub(crate) mod pace;
+mod reading;
 mod session;
 mod shared;
 mod socket;

@@ -14,12 +14,9 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::os::now;
 use super::pace::Pace;
+use super::reading::{MIN_READ, Reading};
 use crate::dial::Path;
 
-/// A socket that reads much gets buffers up to this size; also the most that is read in one turn.
-pub(crate) const MAX_READ: usize = 256 * 1024;
-/// The buffer of a socket that reads little: one record fits.
-const MIN_READ: usize = 20 * 1024;
 /// The largest batch where the kernel does not say what it may hold unsent.
 const MAX_BATCH: usize = 256 * 1024;
 
@@ -75,9 +72,7 @@ pub(crate) fn reset(stream: TcpStream) {
 /// A socket, what was read and not taken, and what was sealed and not written.
 pub(crate) struct Socket {
     stream: TcpStream,
-    /// What came and is not a whole record yet.
-    pub(crate) input: BytesMut,
-    next_read: usize,
+    reading: Reading,
     out: Vec<u8>,
     written: usize,
     pace: Pace,
@@ -96,8 +91,7 @@ impl Socket {
         set_unsent_low_water(&stream, pace.batch());
         Self {
             stream,
-            input,
-            next_read: MIN_READ,
+            reading: Reading::new(input),
             out: Vec::new(),
             written: 0,
             pace,
@@ -131,19 +125,16 @@ impl Socket {
         Poll::Ready(Err(how))
     }
 
-    /// The buffer grows with what comes: it is quadrupled when a read filled it and shrinks again when reads are small.
     fn read(&mut self) -> io::Result<usize> {
-        if self.input.capacity() - self.input.len() < self.next_read.min(MIN_READ) {
-            self.input.reserve(self.next_read);
-        }
-        let room = self.input.capacity() - self.input.len();
-        let len = self.stream.try_read_buf(&mut self.input)?;
-        if len == room {
-            self.next_read = (self.next_read * 4).min(MAX_READ);
-        } else if len < self.next_read / 16 {
-            self.next_read = (self.next_read / 2).max(MIN_READ);
-        }
+        let room = self.reading.make_room();
+        let len = self.stream.try_read_buf(&mut self.reading.input)?;
+        self.reading.came(len, room);
         Ok(len)
+    }
+
+    /// What came and is not a whole record yet.
+    pub(crate) fn input(&mut self) -> &mut BytesMut {
+        &mut self.reading.input
     }
 
     /// Whether the peer's side has ended, or the socket failed.

@@ -1,0 +1,136 @@
+//! The memory that a socket reads into. What streams received stays where it was read to until the application lets go of
+//! it; then the buffer is used again, so that a bulk transfer does not ask the allocator, and the kernel for fresh pages, with
+//! every read.
+
+use bytes::{Bytes, BytesMut};
+
+/// A socket that reads much gets buffers up to this size; also the most that is read in one turn.
+pub(crate) const MAX_READ: usize = 256 * 1024;
+/// The buffer of a socket that reads little: one record fits.
+pub(super) const MIN_READ: usize = 20 * 1024;
+/// Buffers that are kept while the application has bytes of them.
+const KEPT: usize = 4;
+
+/// What was read and not taken, and where the next read goes.
+pub(super) struct Reading {
+    pub(super) input: BytesMut,
+    next_read: usize,
+    /// Buffers of the largest size that were filled, the oldest first.
+    full: Vec<BytesMut>,
+}
+
+impl Reading {
+    /// `input` is what was read before.
+    pub(super) fn new(input: BytesMut) -> Self {
+        Self { input, next_read: MIN_READ, full: Vec::new() }
+    }
+
+    /// Makes room for the next read; how much.
+    pub(super) fn make_room(&mut self) -> usize {
+        if self.room() < self.next_read.min(MIN_READ) && !self.input.try_reclaim(self.next_read) {
+            let next = self.take_free().unwrap_or_else(|| BytesMut::with_capacity(self.next_read));
+            let old = std::mem::replace(&mut self.input, next);
+            self.input.extend_from_slice(&old);
+            self.keep(old);
+        }
+        self.room()
+    }
+
+    fn room(&self) -> usize {
+        self.input.capacity() - self.input.len()
+    }
+
+    /// A buffer that nobody has bytes of any more.
+    fn take_free(&mut self) -> Option<BytesMut> {
+        let free = self.full.iter_mut().position(|buffer| buffer.try_reclaim(MAX_READ));
+        free.filter(|_| self.next_read == MAX_READ).map(|at| self.full.remove(at))
+    }
+
+    fn keep(&mut self, mut buffer: BytesMut) {
+        if self.next_read < MAX_READ {
+            return self.full.clear();
+        }
+        if self.full.len() == KEPT {
+            self.full.remove(0);
+        }
+        buffer.clear();
+        self.full.push(buffer);
+    }
+
+    /// `len` of `room` bytes came: what is read into grows with what comes. It is quadrupled when a read filled it and shrinks
+    /// again when reads are small.
+    pub(super) fn came(&mut self, len: usize, room: usize) {
+        if len == room {
+            self.next_read = (self.next_read * 4).min(MAX_READ);
+        } else if len < self.next_read / 16 {
+            self.next_read = (self.next_read / 2).max(MIN_READ);
+            self.full.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads as much as there is room for, as long as `reads` last; gives what an application would hold.
+    fn fill(reading: &mut Reading) -> Bytes {
+        let room = reading.make_room();
+        reading.input.resize(reading.input.len() + room, 7);
+        reading.came(room, room);
+        reading.input.split().freeze()
+    }
+
+    fn grown() -> Reading {
+        let mut reading = Reading::new(BytesMut::new());
+        while reading.next_read < MAX_READ {
+            fill(&mut reading);
+        }
+        fill(&mut reading);
+        reading
+    }
+
+    #[test]
+    fn buffers_that_the_application_let_go_of_are_used_again() {
+        let mut reading = grown();
+        let held = [fill(&mut reading), fill(&mut reading), fill(&mut reading)];
+        let addresses = held.each_ref().map(|bytes| bytes.as_ptr());
+        drop(held);
+        let again = [fill(&mut reading), fill(&mut reading), fill(&mut reading)];
+        assert!(again.iter().all(|bytes| addresses.contains(&bytes.as_ptr())));
+    }
+
+    #[test]
+    fn what_the_application_holds_is_left_alone() {
+        let mut reading = grown();
+        let held: Vec<Bytes> = (0..10u8)
+            .map(|number| {
+                let room = reading.make_room();
+                reading.input.resize(reading.input.len() + room, number);
+                reading.came(room, room);
+                reading.input.split().freeze()
+            })
+            .collect();
+        assert!(held.iter().zip(0..).all(|(bytes, number)| bytes.iter().all(|byte| *byte == number)));
+        assert!(reading.full.len() <= KEPT);
+    }
+
+    #[test]
+    fn the_beginning_of_a_record_moves_on_into_the_next_buffer() {
+        let mut reading = grown();
+        let room = reading.make_room();
+        reading.input.resize(room, 1);
+        let _held = reading.input.split_to(room - 100).freeze();
+        reading.make_room();
+        assert_eq!(reading.input[..], [1; 100]);
+    }
+
+    #[test]
+    fn a_socket_that_becomes_quiet_keeps_no_buffers() {
+        let mut reading = grown();
+        let _held = [fill(&mut reading), fill(&mut reading)];
+        let room = reading.make_room();
+        reading.came(10, room);
+        assert!(reading.full.is_empty() && reading.next_read < MAX_READ);
+    }
+}
