@@ -11,13 +11,15 @@
 //! | `boxes` | middleboxes on a path of pipes |
 //! | `packets` | the faithful transport: smoltcp over links that lose and reorder packets |
 //! | `client`, `server` | the hosts; `driver` is what both do with a session |
-//! | `transfer`, `pattern` | the applications, which know what must be delivered |
-//! | `oracle`, `rest`, `report` | what must hold at any moment, and after a quiet time; what came of a run |
+//! | `transfer`, `pattern`, `actions` | the applications, which know what must be delivered |
+//! | `oracle`, `rest`, `verdict` | what must hold at any moment, after a quiet time, at the end |
+//! | `report` | what came of a run |
 //! | `swarm` | scenarios from chance, and how a failing one is made small |
 //! | `real` | the same scenario over real sockets |
 //! | `agenda`, `chance`, `trace` | order in time, randomness, a record of what happened |
 //! | `tls`, `null`, `ledger` | rustls without chance; no crypto at all; no nonce twice |
 
+mod actions;
 mod agenda;
 mod boxes;
 mod chance;
@@ -39,6 +41,7 @@ pub mod swarm;
 mod tls;
 mod trace;
 mod transfer;
+mod verdict;
 mod world;
 
 pub use self::real::{RealTransfer, run_real};

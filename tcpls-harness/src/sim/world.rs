@@ -4,30 +4,28 @@
 use std::io::Write;
 use std::rc::Rc;
 
-use tcpls_core::error::CloseReason;
-use tcpls_core::{ConnectionId, ErrorCode, Side, State, Time};
+use tcpls_core::{ErrorCode, Side, State, Time};
 
+use super::actions::perform;
 use super::agenda::Agenda;
 use super::chance::{Chance, Purpose};
 use super::client::Client;
-use super::driver::{Driver, Env, scheduler};
+use super::driver::{Driver, Env};
 use super::ledger::Ledger;
 use super::net::Network;
 use super::packets::Packets;
 use super::pipes::Pipes;
 use super::report::{Meter, Remains, Report};
 use super::rest::Rest;
-use super::scenario::{Action, ActionKind, Fault, FaultKind, Scenario, Scheduler, Transport};
+use super::scenario::{Action, ActionKind, Fault, FaultKind, Scenario, Transport};
 use super::server::Server;
 use super::tls;
 use super::trace::{Note, Trace};
 use super::transfer::Book;
+use super::verdict::verdicts_on;
 
 /// Steps in one moment. A world that wants more does not move on.
 const MAX_STEPS: u32 = 100_000;
-
-/// The TCP option that applications send (RFC 5482).
-const USER_TIMEOUT_OPTION: u8 = 28;
 
 /// What is noted of a run beside its outcome.
 #[derive(Default)]
@@ -260,42 +258,7 @@ impl<'a> World<'a> {
         let (now, stream) = (self.now, action.transfer.and_then(|number| self.books[client].stream_of(number)));
         let outcome = match self.driver(side, client) {
             None => Err("there is no session".to_owned()),
-            Some(driver) => {
-                let tcps: Vec<ConnectionId> = driver.on_path(path).collect();
-                let conn = &mut driver.conn;
-                match action.kind {
-                    ActionKind::Join => Ok(()),
-                    ActionKind::Scheduler => {
-                        action.scheduler.into_iter().for_each(|chosen| conn.set_scheduler(scheduler(chosen)));
-                        Ok(())
-                    }
-                    ActionKind::UpdateKeys => {
-                        conn.update_keys();
-                        Ok(())
-                    }
-                    ActionKind::Advertise => driver.advertise(path),
-                    ActionKind::Withdraw => driver.withdraw(path),
-                    ActionKind::TcpOption => {
-                        conn.send_tcp_option(USER_TIMEOUT_OPTION, &[0, 30]).map_err(|error| error.to_string())
-                    }
-                    ActionKind::Close => {
-                        conn.close(now, ErrorCode(0), b"");
-                        Ok(())
-                    }
-                    kind => tcps.into_iter().try_for_each(|tcp| {
-                        let outcome = match (kind, stream) {
-                            (ActionKind::Retire, _) => conn.retire_tcp(now, tcp),
-                            (ActionKind::Backup, _) => conn.set_backup(tcp, true),
-                            (ActionKind::Available, _) => conn.set_backup(tcp, false),
-                            (ActionKind::Ping, _) => conn.ping(tcp),
-                            (ActionKind::Attach, Some(id)) => conn.stream(id).attach(tcp),
-                            (ActionKind::Detach, Some(id)) => conn.stream(id).detach(tcp),
-                            _ => Ok(()),
-                        };
-                        outcome.map_err(|error| error.to_string())
-                    }),
-                }
-            }
+            Some(driver) => perform(driver, now, action, path, stream),
         };
         let (what, outcome) = (format!("{:?} {name}", action.kind), outcome.err().unwrap_or_default());
         if client == 0 {
@@ -331,41 +294,9 @@ impl<'a> World<'a> {
             wrong.extend(late);
         }
         for (client, driver) in self.all_ends() {
-            let (side, stats) = (driver.side(), driver.stats());
-            match driver.conn.close_reason() {
-                // Both ends are ours.
-                Some(CloseReason::Misbehaved(rule)) => {
-                    wrong.push(format!("{side:?} says that the peer misbehaved: {rule}"))
-                }
-                Some(CloseReason::Handshake(error)) if !corrupt => wrong.push(format!("{side:?}: {error}")),
-                _ => {}
-            }
-            let sent: u64 = stats.tcp.iter().map(|tcp| tcp.counters.stream_bytes_sent).sum();
-            let again: u64 = stats.tcp.iter().map(|tcp| tcp.counters.requeued_bytes).sum();
-            let written = self.books[client].written(side);
-            for tcp in &stats.tcp {
-                let (carried, again) = (tcp.counters.stream_bytes_sent, tcp.counters.requeued_bytes);
-                if again > carried {
-                    wrong.push(format!("{side:?}: {again} bytes were requeued of {carried} that {} carried", tcp.tcp));
-                }
-            }
-            if sent > written + again && !self.duplicates(side) {
-                wrong
-                    .push(format!("{side:?} sent {sent} bytes, {again} of them again, of {written} that were written"));
-            }
+            wrong.extend(verdicts_on(self.scenario, &self.books[client], driver));
         }
         wrong
-    }
-
-    /// Whether an end is told to send data more than once.
-    fn duplicates(&self, side: Side) -> bool {
-        let settings = if side == Side::Client { &self.scenario.client } else { &self.scenario.server };
-        let chosen = self.scenario.action.iter().filter(|action| Side::from(action.by) == side);
-        settings
-            .scheduler
-            .into_iter()
-            .chain(chosen.filter_map(|action| action.scheduler))
-            .any(|s| s == Scheduler::Redundant)
     }
 
     fn report(mut self) -> Report {

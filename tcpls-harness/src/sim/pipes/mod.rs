@@ -2,6 +2,7 @@
 //! congestion control: a sender fills the queue as a loaded TCP does, and what a black hole held up flows on when TCP would
 //! have tried again.
 
+mod arrival;
 mod flow;
 mod link;
 mod outage;
@@ -281,56 +282,6 @@ impl Pipes {
             flow.waiting = true;
             link.waiting.push_back(pipe);
         }
-    }
-
-    /// What arrives is acknowledged, and the acknowledgment is on its way at once.
-    fn arrive(&mut self, now: Time, pipe: u64, way: usize, bytes: &Bytes, sent: Time) {
-        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
-        entry.heard[1 - way] = now;
-        let back = &self.paths[entry.path].links[1 - way];
-        if back.dark || entry.flows[1 - way].clogged {
-            entry.flows[way].lose_ack(now, bytes.len());
-        } else {
-            entry.flows[way].acknowledge(now + back.transit(), bytes.len(), sent);
-        }
-        entry.flows[way].land(bytes.len());
-        self.deliver(now, pipe, way, bytes, false);
-    }
-
-    /// What comes out of the link, and out of the boxes, is for the reader; `last`: a FIN follows.
-    fn deliver(&mut self, now: Time, pipe: u64, way: usize, bytes: &[u8], last: bool) {
-        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
-        if entry.boxes.is_empty() {
-            self.ready[1 - way] |= entry.flows[way].deliver(bytes, entry.closed[1 - way]);
-            return;
-        }
-        // With nothing new, it is the release that was entered before.
-        let before = entry.boxes.next(way).filter(|_| !bytes.is_empty());
-        match entry.boxes.pass(now, way, bytes.into(), last, &mut self.chance) {
-            Ok(out) => self.ready[1 - way] |= entry.flows[way].deliver(&out, entry.closed[1 - way]),
-            Err(why) => {
-                self.killed.push(format!("TCP connection {pipe} on path {}: {why}", entry.path));
-                entry.boxes = Boxes::default();
-                return self.cut(pipe, [true; 2], TcpEnd::Reset);
-            }
-        }
-        if let Some(at) = entry.boxes.next(way).filter(|at| Some(*at) != before) {
-            self.agenda.enter(at, Due::Release { pipe, way });
-        }
-    }
-
-    fn arrive_end(&mut self, now: Time, pipe: u64, way: usize, how: TcpEnd) {
-        if how == TcpEnd::Fin {
-            self.deliver(now, pipe, way, &[], true);
-        }
-        let Some(entry) = self.pipes.get_mut(&pipe) else { return };
-        if how == TcpEnd::Reset {
-            self.paths[entry.path].links[1 - way].remove(pipe);
-            entry.flows[1 - way].hang_up();
-        }
-        entry.flows[way].end.get_or_insert(how);
-        self.ready[1 - way] = true;
-        self.forget_if_over(pipe);
     }
 
     /// Both ends are closed and have said all they had to say.

@@ -4,9 +4,13 @@
 //! For demonstrations and tests, in the same process; no part of the protocol. Rate and delay are those of the path: all
 //! TCP connections through one relay share the rate, each direction for itself.
 
+mod link;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,6 +20,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::link::Link;
+
 /// Kernel buffers on both sides: a path holds what is under way, not megabytes.
 const SOCKET_BUFFER: u32 = 128 * 1024;
 /// The most that is read at once.
@@ -24,8 +30,6 @@ const CHUNK: usize = 16 * 1024;
 const SPARE_CHUNKS: usize = 16;
 /// The sizes of pieces where bytes are shredded, one after the other.
 const SHREDS: [usize; 5] = [1, 4, 90, 2, 1500];
-/// What a path may carry in one burst, as time at its rate.
-const BURST: Duration = Duration::from_millis(4);
 
 /// What a path is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,175 +296,4 @@ async fn give(path: &Path, way: Way, mut from: mpsc::Receiver<Chunk>, mut to: Wr
         }
     }
     to.shutdown().await
-}
-
-/// One direction of the path: a token bucket, a delay, and bits to be flipped.
-#[derive(Debug)]
-struct Link(Mutex<LinkState>);
-
-#[derive(Debug)]
-struct LinkState {
-    rate: Option<u64>,
-    delay: Duration,
-    corrupts: u32,
-    /// When everything that was let through so far has passed at `rate`.
-    paid_until: Instant,
-}
-
-impl Link {
-    fn new(PathOptions { rate, delay }: PathOptions) -> Self {
-        Self(Mutex::new(LinkState { rate, delay, corrupts: 0, paid_until: Instant::now() }))
-    }
-
-    fn state(&self) -> MutexGuard<'_, LinkState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn chunks_under_way(&self) -> usize {
-        let state = self.state();
-        state.rate.map_or(0, |rate| (rate as f64 * state.delay.as_secs_f64()) as usize / 1024)
-    }
-
-    /// Waits until `len` bytes may pass.
-    async fn take(&self, len: usize) {
-        let until = {
-            let mut state = self.state();
-            let Some(rate) = state.rate else { return };
-            let cost = Duration::from_secs_f64(len as f64 / rate.max(1) as f64);
-            state.paid_until = state.paid_until.max(Instant::now()) + cost;
-            state.paid_until
-        };
-        tokio::time::sleep_until(until.checked_sub(BURST).unwrap_or(until)).await;
-    }
-
-    /// What arrives of these bytes, and after which delay.
-    fn carry(&self, bytes: &[u8]) -> (Vec<u8>, Duration) {
-        let (mut state, mut bytes) = (self.state(), bytes.to_vec());
-        if state.corrupts > 0 {
-            state.corrupts -= 1;
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 4;
-        }
-        (bytes, state.delay)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-
-    async fn relayed(options: PathOptions) -> (Relay, TcpStream, TcpStream) {
-        let target = TcpListener::bind(ANY).await.unwrap();
-        let relay = Relay::start(ANY, target.local_addr().unwrap(), options).unwrap();
-        let (near, far) = tokio::join!(TcpStream::connect(relay.address()), target.accept());
-        (relay, near.unwrap(), far.unwrap().0)
-    }
-
-    #[tokio::test]
-    async fn bytes_and_their_end_take_as_long_as_the_path_says() {
-        let delay = Duration::from_millis(20);
-        let (_relay, mut near, mut far) = relayed(PathOptions { rate: Some(1_000_000), delay }).await;
-        let start = Instant::now();
-        let writer = async {
-            near.write_all(&[7; 50_000]).await.unwrap();
-            near.shutdown().await.unwrap();
-        };
-        let mut received = Vec::new();
-        let (_, read) = tokio::join!(writer, far.read_to_end(&mut received));
-        assert_eq!((read.unwrap(), received), (50_000, vec![7; 50_000]));
-        assert!(start.elapsed() >= delay + Duration::from_millis(50) - BURST);
-    }
-
-    #[tokio::test]
-    async fn a_reset_is_seen_on_both_sides() {
-        let (relay, mut near, mut far) = relayed(PathOptions { rate: None, delay: Duration::ZERO }).await;
-        near.write_all(b"up").await.unwrap();
-        far.read_exact(&mut [0; 2]).await.unwrap();
-        relay.reset();
-        let kind = |result: io::Result<usize>| result.unwrap_err().kind();
-        assert_eq!(kind(near.read(&mut [0]).await), io::ErrorKind::ConnectionReset);
-        assert_eq!(kind(far.read(&mut [0]).await), io::ErrorKind::ConnectionReset);
-    }
-
-    #[tokio::test]
-    async fn what_a_stalled_path_held_up_comes_after_it_resumes() {
-        let (relay, mut near, mut far) = relayed(PathOptions { rate: None, delay: Duration::ZERO }).await;
-        relay.stall();
-        near.write_all(b"late").await.unwrap();
-        let mut received = [0; 4];
-        let early = tokio::time::timeout(Duration::from_millis(20), far.read_exact(&mut received)).await;
-        assert!(early.is_err());
-        relay.resume();
-        far.read_exact(&mut received).await.unwrap();
-        assert_eq!(&received, b"late");
-    }
-
-    /// How the next byte reads: there is one, or the end, or a failure.
-    async fn next_of(stream: &mut TcpStream) -> Result<usize, io::ErrorKind> {
-        stream.read(&mut [0]).await.map_err(|error| error.kind())
-    }
-
-    #[tokio::test]
-    async fn an_end_is_heard_by_those_who_are_to_hear_it() {
-        let (reset, fin) = (Err(io::ErrorKind::ConnectionReset), Ok(0));
-        for (how, near_hears, far_hears) in [
-            (Break::Reset, Some(reset), Some(reset)),
-            (Break::ResetNear, Some(reset), None),
-            (Break::ResetFar, None, Some(reset)),
-            (Break::Fin, Some(fin), Some(fin)),
-            (Break::Forget, None, None),
-        ] {
-            let (relay, mut near, mut far) = relayed(PathOptions { rate: None, delay: Duration::ZERO }).await;
-            near.write_all(b"up").await.unwrap();
-            far.read_exact(&mut [0; 2]).await.unwrap();
-            relay.end(how);
-            for (stream, hears) in [(&mut near, near_hears), (&mut far, far_hears)] {
-                match hears {
-                    Some(hears) => assert_eq!(next_of(stream).await, hears, "{how:?}"),
-                    None => assert_eq!(stream.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock),
-                }
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn one_direction_stalls_and_the_other_does_not() {
-        let (relay, mut near, mut far) = relayed(PathOptions { rate: None, delay: Duration::ZERO }).await;
-        relay.set_stalled(Way::Up, true);
-        near.write_all(b"u").await.unwrap();
-        far.write_all(b"d").await.unwrap();
-        assert_eq!(near.read_u8().await.unwrap(), b'd');
-        assert_eq!(far.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        relay.set_stalled(Way::Up, false);
-        assert_eq!(far.read_u8().await.unwrap(), b'u');
-    }
-
-    #[tokio::test]
-    async fn one_bit_is_flipped_and_shreds_are_whole_together() {
-        let (relay, mut near, mut far) = relayed(PathOptions { rate: None, delay: Duration::ZERO }).await;
-        relay.corrupt(Way::Up);
-        relay.set_shreds(true);
-        let mut received = vec![0; 100_000];
-        near.write_all(&[7; 100_000]).await.unwrap();
-        far.read_exact(&mut received).await.unwrap();
-        let wrong: Vec<u8> = received.into_iter().filter(|byte| *byte != 7).collect();
-        assert_eq!(wrong, [7 ^ 4]);
-        far.write_all(&[7; 1000]).await.unwrap();
-        let mut received = [0; 1000];
-        near.read_exact(&mut received).await.unwrap();
-        assert_eq!(received, [7; 1000], "the other direction is left alone");
-    }
-
-    #[tokio::test]
-    async fn rate_and_delay_can_change() {
-        let (relay, mut near, mut far) = relayed(PathOptions { rate: None, delay: Duration::ZERO }).await;
-        relay.set_delay(Way::Up, Duration::from_millis(20));
-        relay.set_rate(Way::Up, Some(1_000_000));
-        let start = Instant::now();
-        near.write_all(&[7; 50_000]).await.unwrap();
-        far.read_exact(&mut vec![0; 50_000]).await.unwrap();
-        assert!(start.elapsed() >= Duration::from_millis(70) - BURST);
-    }
 }

@@ -1,0 +1,42 @@
+//! What can be said of one end only when a run is over.
+
+use tcpls_core::Side;
+use tcpls_core::error::CloseReason;
+
+use super::driver::Driver;
+use super::scenario::{FaultKind, Scenario, Scheduler};
+use super::transfer::Book;
+
+/// What is wrong with how an end ended, and with what it sent; `book` has its session's applications.
+pub(super) fn verdicts_on(scenario: &Scenario, book: &Book, driver: &Driver) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let corrupt = scenario.fault.iter().any(|fault| fault.kind == FaultKind::Corrupt);
+    let (side, stats) = (driver.side(), driver.stats());
+    match driver.conn.close_reason() {
+        // Both ends are ours.
+        Some(CloseReason::Misbehaved(rule)) => wrong.push(format!("{side:?} says that the peer misbehaved: {rule}")),
+        Some(CloseReason::Handshake(error)) if !corrupt => wrong.push(format!("{side:?}: {error}")),
+        _ => {}
+    }
+    let sent: u64 = stats.tcp.iter().map(|tcp| tcp.counters.stream_bytes_sent).sum();
+    let again: u64 = stats.tcp.iter().map(|tcp| tcp.counters.requeued_bytes).sum();
+    let written = book.written(side);
+    for tcp in &stats.tcp {
+        let (carried, again) = (tcp.counters.stream_bytes_sent, tcp.counters.requeued_bytes);
+        if again > carried {
+            wrong.push(format!("{side:?}: {again} bytes were requeued of {carried} that {} carried", tcp.tcp));
+        }
+    }
+    if sent > written + again && !duplicates(scenario, side) {
+        wrong.push(format!("{side:?} sent {sent} bytes, {again} of them again, of {written} that were written"));
+    }
+    wrong
+}
+
+/// Whether an end is told to send data more than once.
+fn duplicates(scenario: &Scenario, side: Side) -> bool {
+    let settings = if side == Side::Client { &scenario.client } else { &scenario.server };
+    let chosen = scenario.action.iter().filter(|action| Side::from(action.by) == side);
+    let mut schedulers = settings.scheduler.into_iter().chain(chosen.filter_map(|action| action.scheduler));
+    schedulers.any(|scheduler| scheduler == Scheduler::Redundant)
+}
