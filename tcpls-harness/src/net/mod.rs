@@ -11,7 +11,7 @@
 //! | `driver` | the task: what sockets, timers and the application do becomes calls on the state machine |
 //! | `endings`, `leaving` | sockets on the way out: the session has not heard yet, or has let go |
 //! | `shared` | what the task and the application's handles share: the state machine, and who waits for what |
-//! | `socket`, `pace` | one TCP connection's socket and its buffers; how much it is given at once |
+//! | `socket`, `reading`, `pace` | one TCP connection's socket; the memory it reads into; how much it is given at once |
 //! | `tcp_info` | what the kernel knows about a TCP connection |
 //! | `os` | the clock and the random numbers that the core does not have |
 //!

@@ -2,7 +2,7 @@
 //! it; then the buffer is used again, so that a bulk transfer does not ask the allocator, and the kernel for fresh pages, with
 //! every read.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 /// A socket that reads much gets buffers up to this size; also the most that is read in one turn.
 pub(crate) const MAX_READ: usize = 256 * 1024;
@@ -71,6 +71,8 @@ impl Reading {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     /// Reads as much as there is room for, as long as `reads` last; gives what an application would hold.

@@ -54,11 +54,15 @@ fn proxy(chance: &mut Chance) -> Middlebox {
     Middlebox::Proxy { hold: Span(Duration::from_millis(chance.below(1 << order))), most: Size(1 << size) }
 }
 
+/// Packets that a router's queue takes at least: TCP that loses most of each flight proves nothing about what runs on it.
+const ROUTER_QUEUE: u64 = 16;
+
 /// Sometimes the queues of paths are not the hosts' own.
 fn add_routers(scenario: &mut Scenario, chance: &mut Chance) {
     let packets = scenario.transport == Transport::Packets;
     for path in scenario.path.iter_mut().filter(|_| packets && chance.one_in(2)) {
         path.bottleneck = Bottleneck::Router;
+        path.queue = path.queue.map(|queue| queue.max(Size(ROUTER_QUEUE * u64::from(path.mtu))));
     }
 }
 
