@@ -2,14 +2,17 @@
 //! code and text, a fatal alert, all TCP connections closed, and nothing of the record acted on (`docs/protocol.md`, 9).
 
 use tcpls_core::config::Config;
+use tcpls_core::connection::TcpEnd;
 use tcpls_core::error::PeerMisbehaved as Rule;
-use tcpls_core::error::ReadError;
+use tcpls_core::error::{CloseReason, ReadError};
 use tcpls_core::event::{Event, StreamEvent};
 use tcpls_core::wire::frame::{self, Frame, Parameters};
 use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode, Side, StreamId};
 
 use crate::support::peer::frames::*;
-use crate::support::peer::{ALERT, DATA, FIRST, GENEROUS, HANDSHAKE, Peer, SECOND, encoded, entries, frames_of};
+use crate::support::peer::{
+    ALERT, DATA, FIRST, GENEROUS, HANDSHAKE, Peer, Record, SECOND, encoded, entries, frames_of,
+};
 
 /// A server under test gets one record with these frames and ends the session for breach of `rule`.
 fn client_breaks(rule: Rule, frames: &[Frame<'_>]) {
@@ -501,4 +504,29 @@ fn a_stream_that_the_end_cuts_off_is_not_complete() {
     assert!(peer.take_events().contains(&Event::Stream(StreamEvent::Opened)));
     assert_eq!(peer.conn.stream(StreamId(0)).read(100).unwrap().unwrap(), "half");
     assert_eq!(peer.conn.stream(StreamId(0)).read(100), Err(ReadError::Truncated));
+}
+
+/// A session that has said everything, close_notify included, and waits for the peer's.
+fn closing_peer() -> Peer {
+    let mut peer = Peer::client();
+    peer.rest();
+    peer.conn.close(peer.now, ErrorCode(7), b"done");
+    let said = peer.recv(FIRST);
+    assert_eq!(said.last().and_then(Record::alert), Some(0));
+    peer
+}
+
+#[test]
+fn behind_close_notify_there_is_nothing_more_even_if_the_peer_breaks_a_rule() {
+    let mut peer = closing_peer();
+    peer.send(FIRST, &[ack(FIRST, 1 << 40)]);
+    assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Misbehaved(Rule::AckOfUnsent)));
+    assert!(peer.recv(FIRST).is_empty());
+}
+
+#[test]
+fn a_session_that_has_said_close_notify_is_over_when_its_last_tcp_connection_is() {
+    let mut peer = closing_peer();
+    peer.conn.handle_tcp_end(peer.now, FIRST, TcpEnd::Reset);
+    assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Local { error: ErrorCode(7) }));
 }
