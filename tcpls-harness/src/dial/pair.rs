@@ -150,16 +150,18 @@ impl Pair {
     pub(super) fn deadline_of(&self, attempt: &Attempt, options: &DialOptions) -> Option<Time> {
         let patience = match attempt.stage {
             _ if attempt.is_overdue() => return None,
-            Stage::Connecting => self.timeout(options),
+            Stage::Connecting => self.timeout(attempt.since, options),
             Stage::Ready => READY_LIFE,
             Stage::Handshaking { .. } | Stage::Joining { .. } => self.rtt.unwrap_or_default() * 2 + options.patience,
         };
         Some(attempt.since + patience)
     }
 
-    /// How long TCP may take.
-    fn timeout(&self, options: &DialOptions) -> Duration {
-        let known = self.rtt.map(|rtt| (rtt * 4).max(MIN_TIMEOUT));
+    /// How long TCP may take that is dialled at `now`. The longer the pair has been away, the less is known: it may be as slow
+    /// as that, and would never be reached by those who do not wait.
+    fn timeout(&self, now: Time, options: &DialOptions) -> Duration {
+        let away = self.away_since.map_or(Duration::ZERO, |since| now - since);
+        let known = self.rtt.map(|rtt| (rtt * 4).max(MIN_TIMEOUT).max(away));
         known.unwrap_or(options.connect_timeout).min(options.connect_timeout)
     }
 
@@ -167,7 +169,7 @@ impl Pair {
     pub(super) fn pause(&mut self, now: Time, urgent: bool, options: &DialOptions, rng: &mut Rng) {
         let away = now - *self.away_since.get_or_insert(now);
         let longest = if urgent { MAX_URGENT_PAUSE } else { MAX_PAUSE };
-        let pause = (away / PAUSES).clamp(MIN_PAUSE, longest).max(self.timeout(options) / MAX_DIALS);
+        let pause = (away / PAUSES).clamp(MIN_PAUSE, longest).max(self.timeout(now, options) / MAX_DIALS);
         self.next = now + jitter(pause, rng);
     }
 

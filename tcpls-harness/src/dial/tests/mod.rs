@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tcpls_core::error::TcpFault;
 
-use self::world::{Dark, DropsEarlyData, FIRST, Good, MS, RTT, Refusing, Swallowing, Untrusted, World, path};
+use self::world::{Dark, DropsEarlyData, FIRST, Good, MS, RTT, Refusing, Slow, Swallowing, Untrusted, World, path};
 use super::*;
 
 #[test]
@@ -119,6 +119,17 @@ fn after_a_reset_without_standby_the_redial_is_at_once() {
     world.run(Duration::from_secs(1));
     assert_eq!(world.log[0].0, reset);
     assert_eq!(world.joined[1].0, reset + RTT * 2, "connect, join; data goes with the join");
+}
+
+#[test]
+fn a_path_that_has_become_slow_is_given_the_time_it_takes() {
+    let mut world = World::established(1, DialOptions::default());
+    world.set(0, Slow);
+    let reset = world.now;
+    world.lose(FIRST, TcpFault::Reset);
+    world.run(Duration::from_secs(20));
+    let back = world.joined.get(1).expect("it is joined again").0 - reset;
+    assert!(back < Duration::from_secs(5), "{back:?}");
 }
 
 #[test]

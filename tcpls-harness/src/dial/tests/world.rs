@@ -19,6 +19,8 @@ pub(super) const FIRST: ConnectionId = ConnectionId::FIRST;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Nature {
     Good,
+    /// SYNs wait for longer than ever before.
+    Slow,
     /// SYNs vanish.
     Dark,
     /// SYNs are answered with a reset.
@@ -31,7 +33,7 @@ pub(super) enum Nature {
     Untrusted,
 }
 
-pub(super) use Nature::{Dark, DropsEarlyData, Good, Refusing, Swallowing, Untrusted};
+pub(super) use Nature::{Dark, DropsEarlyData, Good, Refusing, Slow, Swallowing, Untrusted};
 
 #[derive(Clone, Debug, PartialEq)]
 enum News {
@@ -135,6 +137,7 @@ impl World {
             Action::Connect { attempt, .. } => match self.natures[self.pair_of(attempt)] {
                 Dark => {}
                 Refusing => self.later(RTT, News::Failed(attempt)),
+                Slow => self.later(Duration::from_secs(2), News::Connected(attempt)),
                 _ => self.later(RTT, News::Connected(attempt)),
             },
             Action::Handshake { attempt } => match self.natures[self.pair_of(attempt)] {
@@ -157,7 +160,7 @@ impl World {
         self.on.push((tcp, pair));
         self.dialer.handle_joining(attempt, tcp);
         let answers = match self.natures[pair] {
-            Good => true,
+            Good | Slow => true,
             DropsEarlyData => !zero_rtt,
             _ => false,
         };
