@@ -81,7 +81,7 @@ impl Connection {
 
     /// Says between which addresses a TCP connection runs, so that it can be left when one of them is, or was, withdrawn.
     pub fn set_tcp_addresses(&mut self, tcp: ConnectionId, local: Option<SocketAddr>, remote: Option<SocketAddr>) {
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             (entry.local, entry.remote) = (local, remote);
         }
         self.leave_withdrawn_addresses();
@@ -94,7 +94,7 @@ impl Connection {
     /// See [`TcpError`].
     pub fn set_backup(&mut self, tcp: ConnectionId, backup: bool) -> Result<(), TcpError> {
         self.check_tcp(tcp)?;
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.own_backup = backup;
         }
         self.pending.insert(Due::Status(tcp));
@@ -107,7 +107,7 @@ impl Connection {
     /// See [`TcpError`].
     pub fn ping(&mut self, tcp: ConnectionId) -> Result<(), TcpError> {
         self.check_tcp(tcp)?;
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.ping = true;
         }
         Ok(())
@@ -150,7 +150,7 @@ impl Connection {
     /// application does not.
     pub fn wants_read(&self, tcp: ConnectionId) -> bool {
         let full = self.plain && self.streams.buffered_to_read() as u64 >= self.config.max_stream_window;
-        self.tcps.contains_key(&tcp) && !full
+        self.tcps.contains(tcp) && !full
     }
 
     pub(super) fn check_tcp(&self, tcp: ConnectionId) -> Result<(), TcpError> {
@@ -158,7 +158,7 @@ impl Connection {
             Err(TcpError::Closed)
         } else if self.plain {
             Err(TcpError::Plain)
-        } else if !self.tcps.contains_key(&tcp) {
+        } else if !self.tcps.contains(tcp) {
             Err(TcpError::Unknown)
         } else {
             Ok(())

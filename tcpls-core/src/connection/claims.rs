@@ -256,7 +256,7 @@ impl Connection {
         let rivals: Vec<ClaimId> = self.claims.waiting.iter().filter(same).map(|(rival, _)| *rival).collect();
         rivals.into_iter().for_each(|rival| self.refuse(rival, Alert::IllegalParameter));
         self.claims.decided.insert(id, Decided::Proven(tcp));
-        self.tcps.insert(tcp, entry);
+        self.tcps.insert(entry);
         self.welcome(tcp);
         self.replenish_tokens();
     }
@@ -265,7 +265,7 @@ impl Connection {
     /// as many as there may be, the newcomer takes the place of the one that has been silent longest.
     fn make_room_for(&mut self, now: Time, newcomer: ConnectionId) {
         while self.tcps.len() > self.config.max_tcp_connections.max(1) as usize {
-            let others = self.tcps.values().filter(|entry| entry.id != newcomer);
+            let others = self.tcps.iter().filter(|entry| entry.id != newcomer);
             let Some(silent) = others.min_by_key(|entry| entry.heard).map(|entry| entry.id) else { return };
             self.lose_tcp(now, silent, TcpFault::Retired, None);
         }

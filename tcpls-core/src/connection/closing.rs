@@ -135,7 +135,7 @@ impl Connection {
     }
 
     fn abandon_handshake(&mut self, error: ErrorCode) {
-        if let Some(first) = self.tcps.get_mut(&ConnectionId::FIRST) {
+        if let Some(first) = self.tcps.get_mut(ConnectionId::FIRST) {
             first.raw.extend_from_slice(&crate::crypto::plaintext_alert(Alert::UserCanceled));
         }
         self.end_handshake(CloseReason::Local { error });
@@ -166,7 +166,7 @@ impl Connection {
         if self.plain {
             return self.handle_plain_end(now, tcp);
         }
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.peer_notified = true;
         }
         if !self.ending.peer_notified && self.ending.peer.is_none() {
@@ -179,7 +179,7 @@ impl Connection {
     /// The peer has said that it sends no more, and no TCP connection is left that may still bring what it sent before:
     /// streams without an end are cut short.
     pub(super) fn end_reading_if_drained(&mut self) {
-        if self.ending.peer_notified && self.tcps.values().all(|entry| entry.peer_notified) {
+        if self.ending.peer_notified && self.tcps.iter().all(|entry| entry.peer_notified) {
             self.streams.truncate();
         }
     }
@@ -195,8 +195,8 @@ impl Connection {
         }
         self.ending.notify |= self.has_said_all();
         // A TCP connection that is stuck does not keep the others: the peer has heard it on one of them.
-        let heard = self.tcps.values().any(|entry| entry.notified);
-        let said = self.tcps.values().all(|entry| entry.notified || entry.blocked || !entry.may_seal);
+        let heard = self.tcps.iter().any(|entry| entry.notified);
+        let said = self.tcps.iter().all(|entry| entry.notified || entry.blocked || !entry.may_seal);
         if self.ending.peer_notified && heard && said && self.has_heard_all() {
             let reason = self.ending.planned_reason();
             self.conclude(reason);
@@ -207,7 +207,7 @@ impl Connection {
     /// acknowledges no more, given to the sockets.
     fn has_said_all(&self) -> bool {
         if self.ending.is_crossing() {
-            return !self.tcps.keys().any(|tcp| self.has_stream_data(*tcp));
+            return !self.tcps.ids().any(|tcp| self.has_stream_data(tcp));
         }
         // Which TCP connections are backups matters no more, and a status may have to wait for one that is dark.
         let due = self.pending.first(|due| !matches!(due, Due::Status(_)));
@@ -217,7 +217,7 @@ impl Connection {
     /// Whether nothing of the peer's can be under way any more. It matters only if the peer has closed at the same time: else
     /// it has dropped what it had to send.
     fn has_heard_all(&self) -> bool {
-        !self.ending.is_crossing() || self.tcps.values().all(|entry| entry.peer_notified || !entry.is_up())
+        !self.ending.is_crossing() || self.tcps.iter().all(|entry| entry.peer_notified || !entry.is_up())
     }
 
     /// The last two records on a TCP connection: Close Session with what is still to be acknowledged, and close_notify.
@@ -244,7 +244,7 @@ impl Connection {
         out.extend_from_slice(&[0; HEADER_LEN]);
         out.extend_from_slice(&alert_body(Alert::CloseNotify));
         self.seal_record(tcp, ContentType::Alert, out, start)?;
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.sent.skip();
             entry.notified = true;
         }
@@ -266,7 +266,7 @@ impl Connection {
         let acks = self.take_acks(now, tcp, true);
         self.write_acks(&acks, out);
         self.seal_record(tcp, ContentType::ApplicationData, out, start)?;
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.sent.push(now, (out.len() - start) as u16, 0, true);
         }
         Ok(())
@@ -296,17 +296,17 @@ impl Connection {
         if self.ending.is_closed() || !self.established {
             return;
         }
-        let live: Vec<ConnectionId> = self.tcps.keys().copied().collect();
+        let live: Vec<ConnectionId> = self.tcps.ids().collect();
         for tcp in live {
-            let mut words = self.tcps.get_mut(&tcp).map(|entry| core::mem::take(&mut entry.raw)).unwrap_or_default();
-            if self.tcps.get(&tcp).is_some_and(|entry| entry.may_seal && !entry.notified) {
+            let mut words = self.tcps.get_mut(tcp).map(|entry| core::mem::take(&mut entry.raw)).unwrap_or_default();
+            if self.tcps.get(tcp).is_some_and(|entry| entry.may_seal && !entry.notified) {
                 let whole = words.len();
                 if !self.plain && self.write_close_session(now, tcp, code, text, &mut words).is_err() {
                     words.truncate(whole);
                 }
-                if let Some(mut entry) = self.tcps.remove(&tcp) {
+                if let Some(mut entry) = self.tcps.remove(tcp) {
                     self.alert_for(&mut entry, alert, &mut words);
-                    self.tcps.insert(tcp, entry);
+                    self.tcps.insert(entry);
                 }
             }
             self.put_last_words(tcp, words);
@@ -334,11 +334,11 @@ impl Connection {
 
     /// Lets go of all sockets.
     pub(super) fn discard_all(&mut self) {
-        for (tcp, entry) in core::mem::take(&mut self.tcps) {
+        while let Some(entry) = self.tcps.pop_first() {
             if !entry.raw.is_empty() {
-                self.last_words.entry(tcp).or_default().extend_from_slice(&entry.raw);
+                self.last_words.entry(entry.id).or_default().extend_from_slice(&entry.raw);
             }
-            self.tcp_event(TcpEvent::Discarded { tcp });
+            self.tcp_event(TcpEvent::Discarded { tcp: entry.id });
         }
     }
 }

@@ -57,7 +57,7 @@ impl Connection {
     }
 
     pub(super) fn fill_ping(&mut self, tcp: ConnectionId, frames: &mut Outgoing) {
-        if let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| entry.ping) {
+        if let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.ping) {
             entry.ping = false;
             self.encode(&Frame::Ping, &mut frames.control);
             frames.ack_eliciting = true;
@@ -70,7 +70,7 @@ impl Connection {
         match due {
             Due::Reset(named) => named != tcp,
             Due::RemoveAddress(id) => self.local_addresses.may_remove(id),
-            Due::Status(named) => self.tcps.get(&named).is_none_or(|entry| !entry.status_in_flight),
+            Due::Status(named) => self.tcps.get(named).is_none_or(|entry| !entry.status_in_flight),
             _ => true,
         }
     }
@@ -88,7 +88,7 @@ impl Connection {
             }
             Due::RemoveAddress(id) => self.encode(&Frame::RemoveAddress(frame::RemoveAddress { id }), out),
             Due::Status(tcp) => {
-                if let Some(entry) = self.tcps.get_mut(&tcp) {
+                if let Some(entry) = self.tcps.get_mut(tcp) {
                     entry.status_in_flight = true;
                     let backup = entry.own_backup || entry.suspect || entry.state == TcpState::Retiring;
                     self.encode(&Frame::ConnectionStatus(frame::ConnectionStatus { tcp, backup }), out);

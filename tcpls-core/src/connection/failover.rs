@@ -43,13 +43,13 @@ impl Connection {
     /// the socket after `alert` went out.
     // draft I18
     pub(super) fn lose_tcp(&mut self, now: Time, tcp: ConnectionId, fault: TcpFault, alert: Option<Alert>) {
-        let Some(mut entry) = self.tcps.remove(&tcp) else { return };
+        let Some(mut entry) = self.tcps.remove(tcp) else { return };
         if !self.established {
-            self.tcps.insert(tcp, entry);
+            self.tcps.insert(entry);
             return self.lose_in_handshake(fault, alert);
         }
         if self.plain {
-            self.tcps.insert(tcp, entry);
+            self.tcps.insert(entry);
             return self.lose_plain(now, fault, alert);
         }
         let mut words = core::mem::take(&mut entry.raw);
@@ -80,7 +80,7 @@ impl Connection {
     /// ACK frames are not requeued. Those that went out on a TCP connection that is lost or silent may not have arrived, and
     /// the peer may have nothing more to send that would draw others.
     pub(super) fn repeat_acks(&mut self) {
-        self.tcps.values_mut().for_each(|entry| entry.received.owe_again());
+        self.tcps.iter_mut().for_each(|entry| entry.received.owe_again());
     }
 
     /// Bytes that the owner sends before it closes the socket.
@@ -94,7 +94,7 @@ impl Connection {
     }
 
     fn lose_in_handshake(&mut self, fault: TcpFault, alert: Option<Alert>) {
-        if let (Some(first), Some(alert)) = (self.tcps.get_mut(&ConnectionId::FIRST), alert) {
+        if let (Some(first), Some(alert)) = (self.tcps.get_mut(ConnectionId::FIRST), alert) {
             first.raw.extend_from_slice(&crate::crypto::plaintext_alert(alert));
         }
         self.end_handshake(CloseReason::LostInHandshake(fault));
@@ -161,7 +161,7 @@ impl Connection {
     /// [`TcpError::Last`] if no other TCP connection is up: close the session instead.
     pub fn retire_tcp(&mut self, now: Time, tcp: ConnectionId) -> Result<(), TcpError> {
         self.check_tcp(tcp)?;
-        if !self.tcps.values().any(|entry| entry.id != tcp && entry.is_active()) {
+        if !self.tcps.iter().any(|entry| entry.id != tcp && entry.is_active()) {
             return Err(TcpError::Last);
         }
         self.retire(now, tcp);
@@ -171,7 +171,7 @@ impl Connection {
 
     // draft I21
     fn retire(&mut self, now: Time, tcp: ConnectionId) {
-        if let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| entry.is_active()) {
+        if let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.is_active()) {
             entry.state = TcpState::Retiring;
             entry.leave = Leave { since: now, told: None };
             self.streams.forget_tcp(tcp);
@@ -186,21 +186,21 @@ impl Connection {
             |end: SocketAddr| self.peer_addresses.is_withdrawn(end) || self.local_addresses.is_withdrawn(end);
         let uses = |entry: &&Tcp<Carried>| [entry.local, entry.remote].into_iter().flatten().any(withdrawn);
         let leaving: Vec<ConnectionId> =
-            self.tcps.values().filter(|entry| entry.is_active()).filter(uses).map(|entry| entry.id).collect();
+            self.tcps.iter().filter(|entry| entry.is_active()).filter(uses).map(|entry| entry.id).collect();
         leaving.into_iter().for_each(|tcp| self.retire(self.last_heard, tcp));
     }
 
     /// Lets go of retiring TCP connections that carry nothing any more, or whose time is up, as long as another is up.
     pub(super) fn let_retired_go(&mut self, now: Time) {
         let done = |entry: &Tcp<Carried>| self.leave_deadline(entry).is_some_and(|at| at <= now);
-        let done: Vec<ConnectionId> = self.tcps.values().filter(|entry| done(entry)).map(|entry| entry.id).collect();
+        let done: Vec<ConnectionId> = self.tcps.iter().filter(|entry| done(entry)).map(|entry| entry.id).collect();
         done.into_iter().for_each(|tcp| self.lose_tcp(now, tcp, TcpFault::Retired, None));
     }
 
     /// When a TCP connection that is left on purpose can go: what this side sent is acknowledged, and the peer has heard and
     /// sends nothing more. Or it is silent: then what it has was hedged.
     pub(super) fn leave_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
-        if entry.state != TcpState::Retiring || !self.tcps.values().any(|other| other.is_active()) {
+        if entry.state != TcpState::Retiring || !self.tcps.iter().any(|other| other.is_active()) {
             return None;
         }
         if entry.suspect {

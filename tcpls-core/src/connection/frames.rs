@@ -39,7 +39,7 @@ impl Connection {
 
     // draft I35
     fn act(&mut self, now: Time, tcp: ConnectionId, content: &Bytes) -> Outcome {
-        self.streams.set_now(now, self.tcps.get(&tcp).and_then(|entry| entry.rtt.smoothed()));
+        self.streams.set_now(now, self.tcps.get(tcp).and_then(|entry| entry.rtt.smoothed()));
         for frame in Frames::new(content) {
             let frame = frame?;
             self.frames_received.count(frame.ty());
@@ -101,7 +101,7 @@ impl Connection {
     }
 
     fn on_stream(&mut self, now: Time, tcp: ConnectionId, content: &Bytes, stream: frame::Stream<'_>) -> Outcome {
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.counters.stream_bytes_received += stream.data.len() as u64;
             entry.probes.forget();
         }
@@ -139,7 +139,7 @@ impl Connection {
     ) -> Result<u64, PeerMisbehaved> {
         let known = self.was_known(tcp);
         let gone = self.gone.get_mut(&tcp).map(|gone| &mut gone.tcp);
-        let Some(entry) = self.tcps.get_mut(&tcp).or(gone) else {
+        let Some(entry) = self.tcps.get_mut(tcp).or(gone) else {
             return if known { Ok(0) } else { Err(PeerMisbehaved::AckOfUnsent) };
         };
         entry.counters.acks_received += 1;
@@ -167,7 +167,7 @@ impl Connection {
     /// No Connection Status about `named` is under way any more: the next may go.
     pub(super) fn status_has_landed(&mut self, named: ConnectionId) {
         let is_latest = !self.pending.contains(Due::Status(named));
-        if let Some(entry) = self.tcps.get_mut(&named) {
+        if let Some(entry) = self.tcps.get_mut(named) {
             entry.status_in_flight = false;
             if is_latest && entry.state == TcpState::Retiring {
                 entry.leave.told = Some(self.last_heard);
@@ -191,7 +191,7 @@ impl Connection {
         if on == named || !self.was_known(named) {
             return Err(PeerMisbehaved::UnknownTcp(named.0));
         }
-        if self.tcps.contains_key(&named) {
+        if self.tcps.contains(named) {
             self.lose_tcp(now, named, TcpFault::PeerReset(reason), None);
         } else if self.side == Side::Server {
             // A join that never arrived: its token went over the wire in clear, it must not work any more.
@@ -236,7 +236,7 @@ impl Connection {
         if !self.was_known(status.tcp) {
             return Err(PeerMisbehaved::UnknownTcp(status.tcp.0));
         }
-        if let Some(entry) = self.tcps.get_mut(&status.tcp).filter(|entry| entry.peer_backup != status.backup) {
+        if let Some(entry) = self.tcps.get_mut(status.tcp).filter(|entry| entry.peer_backup != status.backup) {
             entry.peer_backup = status.backup;
             self.tcp_event(TcpEvent::Status { tcp: status.tcp, backup: status.backup });
         }
@@ -258,7 +258,7 @@ impl Connection {
     // draft I40
     fn owe_ack(&mut self, now: Time, tcp: ConnectionId, ping: bool) {
         let policy = self.ack_policy();
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.received.owe(now, policy, ping);
         }
     }

@@ -31,7 +31,7 @@ impl Connection {
 
     /// Moves what the TLS library has to send into the first TCP connection's queue.
     pub(super) fn flush_handshake(&mut self) {
-        if let (Some(tls), Some(first)) = (&mut self.handshake, self.tcps.get_mut(&ConnectionId::FIRST)) {
+        if let (Some(tls), Some(first)) = (&mut self.handshake, self.tcps.get_mut(ConnectionId::FIRST)) {
             tls.write(&mut first.raw);
         }
     }
@@ -54,7 +54,7 @@ impl Connection {
         self.replenish_tokens();
         let mut frames = Outgoing::default();
         self.fill_control(ConnectionId::FIRST, MAX_PLAINTEXT, &mut frames);
-        let Some(first) = self.tcps.get_mut(&ConnectionId::FIRST) else { return };
+        let Some(first) = self.tcps.get_mut(ConnectionId::FIRST) else { return };
         let before = first.raw.len();
         if tls.write_half_rtt(&frames.control, &mut first.raw) {
             self.parameters_sent = true;
@@ -77,7 +77,7 @@ impl Connection {
 
     // draft E08, I33
     fn establish(&mut self, now: Time, agreed: Agreed) {
-        let Some(first) = self.tcps.get_mut(&ConnectionId::FIRST) else { return };
+        let Some(first) = self.tcps.get_mut(ConnectionId::FIRST) else { return };
         let ((sealed, seal), (opened, open)) = (agreed.seal, agreed.open);
         first.seal.aead_seq = sealed;
         first.open.aead_seq = opened;

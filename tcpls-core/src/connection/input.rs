@@ -33,7 +33,7 @@ impl Connection {
     pub fn handle_bytes(&mut self, now: Time, tcp: ConnectionId, bytes: &mut BytesMut) {
         let before = bytes.len();
         loop {
-            if !self.tcps.contains_key(&tcp) {
+            if !self.tcps.contains(tcp) {
                 bytes.clear();
                 break;
             }
@@ -43,7 +43,7 @@ impl Connection {
                 Err(error) => self.handle_malformed(now, tcp, error),
             }
         }
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.counters.bytes_received += (before - bytes.len()) as u64;
         }
         self.settle(now);
@@ -68,7 +68,7 @@ impl Connection {
     }
 
     fn handle_record(&mut self, now: Time, tcp: ConnectionId, header: RecordHeader, record: BytesMut) {
-        let Some(entry) = self.tcps.get_mut(&tcp) else { return };
+        let Some(entry) = self.tcps.get_mut(tcp) else { return };
         match entry.state {
             TcpState::Handshaking => self.handle_handshake_record(now, record),
             TcpState::Opening { .. } if header.content_type != ContentType::ApplicationData => {
@@ -97,7 +97,7 @@ impl Connection {
     /// Removes the protection of one record of `tcp`.
     // draft I19
     fn open_record(&mut self, tcp: ConnectionId, mut record: BytesMut) -> Result<Content, KeyError> {
-        let (Some(entry), Some(keys)) = (self.tcps.get_mut(&tcp), &mut self.keys) else { return Err(KeyError::NoKeys) };
+        let (Some(entry), Some(keys)) = (self.tcps.get_mut(tcp), &mut self.keys) else { return Err(KeyError::NoKeys) };
         let (header, body) = record.split_at_mut(HEADER_LEN);
         if matches!(entry.state, TcpState::Opening { .. }) {
             entry.open = keys.open_first(tcp, header, body)?;
@@ -114,7 +114,7 @@ impl Connection {
     // draft I34
     pub(super) fn handle_opened(&mut self, now: Time, tcp: ConnectionId, content: Content) {
         self.last_heard = now;
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.heard = now;
         }
         self.prove(now, tcp);
@@ -144,7 +144,7 @@ impl Connection {
 
     /// The first record that opens on a joined TCP connection makes it part of the session.
     fn prove(&mut self, now: Time, tcp: ConnectionId) {
-        let Some(entry) = self.tcps.get_mut(&tcp) else { return };
+        let Some(entry) = self.tcps.get_mut(tcp) else { return };
         if !matches!(entry.state, TcpState::Opening { .. }) {
             return;
         }
@@ -156,9 +156,9 @@ impl Connection {
 
     /// A TCP connection has joined.
     pub(super) fn welcome(&mut self, tcp: ConnectionId) {
-        let others = self.tcps.values().filter(|other| other.id != tcp && other.is_active() && !other.is_backup());
+        let others = self.tcps.iter().filter(|other| other.id != tcp && other.is_active() && !other.is_backup());
         let head_start = others.map(Tcp::share).min().unwrap_or(0);
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.head_start = head_start;
         }
         self.tcp_event(TcpEvent::Joined { tcp });

@@ -57,7 +57,7 @@ impl Connection {
         if let Some(keys) = &self.keys {
             entry.seal.generation = keys.seal_target();
         }
-        self.tcps.insert(tcp, entry);
+        self.tcps.insert(entry);
         Ok(tcp)
     }
 
@@ -90,7 +90,7 @@ impl Connection {
     /// A record in clear on a TCP connection that is opening: the server's part of the apparent handshake.
     pub(super) fn handle_join_answer(&mut self, now: Time, tcp: ConnectionId, header: RecordHeader, record: &[u8]) {
         let (suite, extensions) = (self.identity.suite, self.extensions);
-        let Some(entry) = self.tcps.get_mut(&tcp) else { return };
+        let Some(entry) = self.tcps.get_mut(tcp) else { return };
         entry.hello_bytes += record.len();
         let body = record.get(crate::wire::record::HEADER_LEN..).unwrap_or_default();
         let fault = match header.content_type {

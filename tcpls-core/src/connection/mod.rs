@@ -66,6 +66,7 @@ use crate::event::{Event, TcpEvent};
 use crate::stats::{FrameCounts, LimitCounts, Stats, TcpPhase, TcpStats};
 use crate::stream::Streams;
 use crate::tcp::acks::AckPolicy;
+use crate::tcp::set::TcpSet;
 use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
 use crate::wire::frame::Parameters;
@@ -134,7 +135,7 @@ pub struct Connection {
     keys: Option<Keys>,
 
     /// Live TCP connections.
-    tcps: BTreeMap<ConnectionId, Tcp<Carried>>,
+    tcps: TcpSet<Carried>,
     /// Lost ones, the newest few.
     gone: BTreeMap<ConnectionId, Gone>,
     /// Last bytes for sockets that are to be closed.
@@ -209,7 +210,7 @@ impl Connection {
             plain_state: plain::PlainState::default(),
             identity: Identity::default(),
             keys: None,
-            tcps: BTreeMap::from([(ConnectionId::FIRST, first)]),
+            tcps: TcpSet::of(first),
             gone: BTreeMap::new(),
             last_words: BTreeMap::new(),
             stranded_until: None,
@@ -279,7 +280,7 @@ impl Connection {
 
     /// The live TCP connections, in the order of their IDs; those that are still opening too.
     pub fn tcp_connections(&self) -> impl Iterator<Item = ConnectionId> + '_ {
-        self.tcps.keys().copied()
+        self.tcps.ids()
     }
 
     /// Server: how endpoints that share a token secret name this session.
@@ -322,7 +323,7 @@ impl Connection {
 
     /// Counters of everything, as they are now.
     pub fn stats(&self) -> Stats {
-        let live = self.tcps.values().map(|tcp| tcp_stats(tcp, phase_of(tcp)));
+        let live = self.tcps.iter().map(|tcp| tcp_stats(tcp, phase_of(tcp)));
         let gone = self.gone.values().map(|gone| tcp_stats(&gone.tcp, TcpPhase::Lost(gone.fault)));
         let mut tcp: Vec<TcpStats> = live.chain(gone).collect();
         tcp.sort_by_key(|stats| stats.tcp);
@@ -342,7 +343,7 @@ impl Connection {
 
     /// One live TCP connection's counters; cheaper than [`Connection::stats`].
     pub fn tcp_stats(&self, tcp: ConnectionId) -> Option<TcpStats> {
-        self.tcps.get(&tcp).map(|tcp| tcp_stats(tcp, phase_of(tcp)))
+        self.tcps.get(tcp).map(|tcp| tcp_stats(tcp, phase_of(tcp)))
     }
 
     fn ack_policy(&self) -> AckPolicy {
@@ -401,7 +402,7 @@ impl core::fmt::Debug for Connection {
         f.debug_struct("Connection")
             .field("side", &self.side)
             .field("state", &self.state())
-            .field("tcp_connections", &self.tcps.keys().collect::<Vec<_>>())
+            .field("tcp_connections", &self.tcps.ids().collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }

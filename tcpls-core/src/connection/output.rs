@@ -59,17 +59,17 @@ impl Connection {
         let start = out.len();
         let end = start.saturating_add(room);
         self.take_raw(tcp, room, out);
-        while self.tcps.get(&tcp).is_some_and(|entry| entry.may_seal && entry.raw.is_empty()) {
+        while self.tcps.get(tcp).is_some_and(|entry| entry.may_seal && entry.raw.is_empty()) {
             let built = self.build_record(now, tcp, end.saturating_sub(out.len()), out);
             if matches!(built, Built::Record) {
                 self.renew_keys(now, tcp);
-            } else if let Some(entry) = self.tcps.get_mut(&tcp) {
+            } else if let Some(entry) = self.tcps.get_mut(tcp) {
                 entry.blocked = matches!(built, Built::NoRoom);
                 break;
             }
         }
         let written = out.len() - start;
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.counters.bytes_sent += written as u64;
             if written > 0 {
                 entry.silence.wrote(now);
@@ -86,7 +86,7 @@ impl Connection {
         if self.last_words.contains_key(&tcp) {
             return true;
         }
-        let Some(entry) = self.tcps.get(&tcp) else { return false };
+        let Some(entry) = self.tcps.get(tcp) else { return false };
         if !entry.raw.is_empty() || !entry.may_seal || entry.notified {
             return !entry.raw.is_empty();
         }
@@ -104,12 +104,12 @@ impl Connection {
         self.pending.first(|due| self.may_go_on(*due, entry.id)).is_some()
             || !self.scratch.final_acks.is_empty()
             || self.streams.has_control()
-            || self.tcps.values().any(|other| self.owes_ack(other, entry.id, self.last_heard))
+            || self.tcps.iter().any(|other| self.owes_ack(other, entry.id, self.last_heard))
             || self.has_stream_data(entry.id)
     }
 
     pub(super) fn has_stream_data(&self, tcp: ConnectionId) -> bool {
-        let in_flight = self.tcps.values().any(|entry| !entry.sent.is_empty());
+        let in_flight = self.tcps.iter().any(|entry| !entry.sent.is_empty());
         if self.has_too_many_records(tcp) || !in_flight && !self.streams.has_data(tcp) {
             return false; // nobody need be asked
         }
@@ -135,12 +135,12 @@ impl Connection {
     /// with records of a byte the notes are much larger than what the send buffer counts.
     fn has_too_many_records(&self, tcp: ConnectionId) -> bool {
         let limit = self.config.max_unacknowledged_records as usize;
-        self.tcps.get(&tcp).is_some_and(|entry| entry.sent.len() >= limit)
+        self.tcps.get(tcp).is_some_and(|entry| entry.sent.len() >= limit)
     }
 
     /// Bytes that need no sealing: handshake flights, hellos, last words.
     fn take_raw(&mut self, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) {
-        let raw = match self.tcps.get_mut(&tcp) {
+        let raw = match self.tcps.get_mut(tcp) {
             Some(entry) => &mut entry.raw,
             None => match self.last_words.get_mut(&tcp) {
                 Some(words) => words,
@@ -156,7 +156,7 @@ impl Connection {
     }
 
     fn build_record(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Built {
-        if self.tcps.get(&tcp).is_none_or(|entry| entry.notified) {
+        if self.tcps.get(tcp).is_none_or(|entry| entry.notified) {
             return Built::Nothing;
         }
         if room < MIN_ROOM {
@@ -193,10 +193,10 @@ impl Connection {
     fn step_keys(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<bool, KeyError> {
         let Some(keys) = &self.keys else { return Err(KeyError::NoKeys) };
         let is_fresh = |entry: &&mut Tcp<Carried>| entry.id != ConnectionId::FIRST && entry.begun.is_none();
-        if let Some(entry) = self.tcps.get_mut(&tcp).filter(is_fresh) {
+        if let Some(entry) = self.tcps.get_mut(tcp).filter(is_fresh) {
             entry.seal.generation = keys.seal_target();
         }
-        let behind = self.tcps.get(&tcp).is_some_and(|entry| entry.seal.generation < keys.seal_target());
+        let behind = self.tcps.get(tcp).is_some_and(|entry| entry.seal.generation < keys.seal_target());
         if !behind {
             return Ok(false);
         }
@@ -204,7 +204,7 @@ impl Connection {
         out.extend_from_slice(&[0; HEADER_LEN]);
         out.extend_from_slice(&key_update_message(false));
         self.seal_record(tcp, ContentType::Handshake, out, start)?;
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.seal_since = entry.sent.skip().next();
             entry.seal.generation += 1;
             entry.seal.aead_seq = 0;
@@ -219,7 +219,7 @@ impl Connection {
         let start = out.len();
         let mut frames = core::mem::take(&mut self.scratch.frames);
         frames.clear();
-        let (chunks, acks) = if self.tcps.get(&tcp).is_some_and(|entry| self.is_shunned(entry)) {
+        let (chunks, acks) = if self.tcps.get(tcp).is_some_and(|entry| self.is_shunned(entry)) {
             self.fill_ping(tcp, &mut frames);
             Default::default()
         } else {
@@ -240,7 +240,7 @@ impl Connection {
         frames.carried.extend(chunks.iter().map(|chunk| Carried::Chunk(*chunk)));
         let ack_eliciting = frames.ack_eliciting || !chunks.is_empty();
         let sealed = self.seal_record(tcp, ContentType::ApplicationData, out, start);
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             if ack_eliciting {
                 frames.carried.iter().for_each(|item| entry.sent.carry(*item));
                 let (bytes, carried) = ((out.len() - start) as u16, frames.carried.len() as u16);
@@ -296,7 +296,7 @@ impl Connection {
     /// that what is said about the next record holds until something happens.
     fn active_views(&self) -> impl Iterator<Item = TcpView> + '_ {
         let usable = |entry: &&Tcp<Carried>| entry.is_active() && !self.is_shunned(entry);
-        self.tcps.values().filter(usable).map(|entry| Self::view_of(entry, self.last_heard))
+        self.tcps.iter().filter(usable).map(|entry| Self::view_of(entry, self.last_heard))
     }
 
     fn write_chunks(&mut self, tcp: ConnectionId, chunks: &[Chunk], out: &mut Vec<u8>) {
@@ -304,7 +304,7 @@ impl Connection {
             self.streams.copy_chunk(chunk, out);
             frame::encode_stream_tail(chunk.id, chunk.offset, chunk.fin, chunk.len, out);
             self.frames_sent.count(if chunk.fin { frame::ty::STREAM_FIN } else { frame::ty::STREAM });
-            if let Some(entry) = self.tcps.get_mut(&tcp) {
+            if let Some(entry) = self.tcps.get_mut(tcp) {
                 entry.counters.stream_bytes_sent += u64::from(chunk.len);
                 entry.probes.forget();
             }
@@ -313,7 +313,7 @@ impl Connection {
 
     /// Room to keep for acknowledgments.
     fn ack_reserve(&self) -> usize {
-        let owed = self.tcps.values().filter(|entry| entry.received.is_owed()).count();
+        let owed = self.tcps.iter().filter(|entry| entry.received.is_owed()).count();
         ACK_LEN * (owed + self.scratch.final_acks.len()).min(MAX_ACKS)
     }
 
@@ -331,7 +331,7 @@ impl Connection {
                 acks.push(gone);
             }
         }
-        for entry in self.tcps.values() {
+        for entry in self.tcps.iter() {
             let own = entry.id == tcp && !self.is_shunned(entry);
             let rides_along = own && goes_anyway && entry.received.is_owed();
             if (rides_along || self.owes_ack(entry, tcp, now)) && acks.try_push(entry.id).is_err() {
@@ -351,7 +351,7 @@ impl Connection {
 
     pub(super) fn write_acks(&mut self, acks: &[ConnectionId], out: &mut Vec<u8>) {
         for tcp in acks {
-            let entry = match self.tcps.get_mut(tcp) {
+            let entry = match self.tcps.get_mut(*tcp) {
                 Some(entry) => Some(entry),
                 None => self.gone.get_mut(tcp).map(|gone| &mut gone.tcp),
             };

@@ -29,13 +29,13 @@ impl Connection {
         self.streams.make_plain();
         self.drop_claims();
         self.pending = Pending::default();
-        self.tcps.values_mut().for_each(|entry| entry.ping = false);
+        self.tcps.iter_mut().for_each(|entry| entry.ping = false);
     }
 
     pub(super) fn handle_plain_data(&mut self, now: Time, data: Bytes) {
         let (len, offset) = (data.len(), self.plain_state.received);
         self.plain_state.received += len as u64;
-        if let Some(entry) = self.tcps.get_mut(&ConnectionId::FIRST) {
+        if let Some(entry) = self.tcps.get_mut(ConnectionId::FIRST) {
             entry.counters.stream_bytes_received += len as u64;
         }
         self.flood.earn(len as u64);
@@ -48,7 +48,7 @@ impl Connection {
 
     /// close_notify ends the peer's half of the stream.
     pub(super) fn handle_plain_end(&mut self, now: Time, tcp: ConnectionId) {
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.peer_notified = true;
         }
         self.plain_state.finished = true;
@@ -67,7 +67,7 @@ impl Connection {
             out.extend_from_slice(&[0; HEADER_LEN]);
             self.streams.copy_chunk(&chunk, out);
             self.seal_record(tcp, ContentType::ApplicationData, out, start)?;
-            if let Some(entry) = self.tcps.get_mut(&tcp) {
+            if let Some(entry) = self.tcps.get_mut(tcp) {
                 entry.sent.skip();
                 entry.counters.stream_bytes_sent += u64::from(chunk.len);
             }
@@ -83,7 +83,7 @@ impl Connection {
 
     /// close_notify in both directions is the end of a plain session.
     pub(super) fn end_plain_if_both_did(&mut self) {
-        let notified = self.tcps.get(&ConnectionId::FIRST).is_some_and(|entry| entry.notified);
+        let notified = self.tcps.get(ConnectionId::FIRST).is_some_and(|entry| entry.notified);
         if notified && self.plain_state.finished {
             let reason = self.ending.planned_reason();
             self.conclude(reason);
@@ -92,7 +92,7 @@ impl Connection {
 
     /// Closing a plain session: what was written goes out, then close_notify, and that is all this side can do.
     pub(super) fn advance_plain_closing(&mut self, _now: Time) {
-        let notified = self.tcps.get(&ConnectionId::FIRST).is_none_or(|entry| entry.notified);
+        let notified = self.tcps.get(ConnectionId::FIRST).is_none_or(|entry| entry.notified);
         if notified {
             let reason = self.ending.planned_reason();
             return self.conclude(reason);
@@ -108,11 +108,11 @@ impl Connection {
         if fault == TcpFault::Fin && self.plain_state.finished {
             return;
         }
-        if let (Some(mut entry), Some(alert)) = (self.tcps.remove(&ConnectionId::FIRST), alert) {
+        if let (Some(mut entry), Some(alert)) = (self.tcps.remove(ConnectionId::FIRST), alert) {
             let mut words = core::mem::take(&mut entry.raw);
             self.alert_for(&mut entry, alert, &mut words);
             self.put_last_words(ConnectionId::FIRST, words);
-            self.tcps.insert(ConnectionId::FIRST, entry);
+            self.tcps.insert(entry);
         }
         let reason = if self.plain_state.finished && self.streams.is_flushed() {
             self.ending.planned_reason()

@@ -106,7 +106,7 @@ impl Connection {
     /// The peer's next record on `tcp` uses the next generation of its keys.
     fn take_key_update(&mut self, now: Time, tcp: ConnectionId, requested: bool) -> Result<(), PeerMisbehaved> {
         self.flood.key_update(now)?;
-        let (Some(keys), Some(entry)) = (&mut self.keys, self.tcps.get_mut(&tcp)) else { return Ok(()) };
+        let (Some(keys), Some(entry)) = (&mut self.keys, self.tcps.get_mut(tcp)) else { return Ok(()) };
         let before = keys.open_current();
         keys.step_open(&mut entry.open).map_err(|_: KeyError| PeerMisbehaved::TooManyKeyUpdates)?;
         self.key_updates.1 += keys.open_current() - before;
@@ -157,13 +157,13 @@ impl Connection {
         let has_stepped = |entry: &Tcp<Carried>| {
             entry.seal.generation == keys.seal_target() || (entry.is_opening() && entry.begun.is_none())
         };
-        self.tcps.values().all(has_stepped)
+        self.tcps.iter().all(has_stepped)
     }
 
     /// Has the peer show, by acknowledging a Ping, that it has the newest generation of keys.
     fn ask_for_confirmation(&mut self, tcp: ConnectionId) {
         let is_confirmed = self.keys.as_ref().is_none_or(Keys::is_confirmed);
-        if let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| !is_confirmed && entry.sent.is_empty()) {
+        if let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| !is_confirmed && entry.sent.is_empty()) {
             entry.ping = true;
         }
     }
@@ -173,7 +173,7 @@ impl Connection {
     fn give_up_silent_laggards(&mut self, now: Time, tcp: ConnectionId) {
         let target = self.keys.as_ref().map_or(0, Keys::seal_target);
         let lags = |entry: &&Tcp<Carried>| entry.suspect && entry.id != tcp && entry.seal.generation < target;
-        let silent: Vec<ConnectionId> = self.tcps.values().filter(lags).map(|entry| entry.id).collect();
+        let silent: Vec<ConnectionId> = self.tcps.iter().filter(lags).map(|entry| entry.id).collect();
         silent.into_iter().for_each(|tcp| self.lose_tcp(now, tcp, TcpFault::UserTimeout, None));
     }
 
@@ -187,7 +187,7 @@ impl Connection {
             let is_unheard = entry.is_opening() || (side == Side::Server && entry.rtt.smoothed().is_none());
             entry.id != ConnectionId::FIRST && is_unheard && entry.begun.is_some_and(|begun| begun < target)
         };
-        let mut late = self.tcps.values_mut().filter(is_late).peekable();
+        let mut late = self.tcps.iter_mut().filter(is_late).peekable();
         let has_one = late.peek().is_some();
         late.for_each(|entry| entry.ping |= entry.sent.is_empty());
         has_one
@@ -211,8 +211,8 @@ impl Connection {
     /// Drops the keys that no live TCP connection needs.
     pub(super) fn forget_keys(&mut self) {
         let Some(keys) = &mut self.keys else { return };
-        let seal = self.tcps.values().map(|entry| entry.seal.generation).min();
-        let open = self.tcps.values().filter(|entry| entry.is_up()).map(|entry| entry.open.generation).min();
+        let seal = self.tcps.iter().map(|entry| entry.seal.generation).min();
+        let open = self.tcps.iter().filter(|entry| entry.is_up()).map(|entry| entry.open.generation).min();
         keys.forget_unused(seal, open);
     }
 }

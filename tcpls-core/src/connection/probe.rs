@@ -18,9 +18,9 @@ impl Connection {
     /// Pings those that were quiet for too long.
     pub(super) fn probe_the_quiet(&mut self, now: Time) {
         let quiet = |entry: &&Tcp<Carried>| self.probe_deadline(entry).is_some_and(|at| at <= now);
-        let quiet: Vec<_> = self.tcps.values().filter(quiet).map(|entry| entry.id).collect();
+        let quiet: Vec<_> = self.tcps.iter().filter(quiet).map(|entry| entry.id).collect();
         for tcp in quiet {
-            if let Some(entry) = self.tcps.get_mut(&tcp) {
+            if let Some(entry) = self.tcps.get_mut(tcp) {
                 entry.ping = true;
                 entry.probes.note(now);
             }

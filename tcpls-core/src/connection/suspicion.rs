@@ -23,7 +23,7 @@ const MIN_MARGIN: Duration = Duration::from_millis(15);
 impl Connection {
     /// Whether TCP connection `tcp` owes an answer for longer than it should ([`TcpEvent::Stalled`]).
     pub fn is_stalled(&self, tcp: ConnectionId) -> bool {
-        self.tcps.get(&tcp).is_some_and(|entry| entry.suspect)
+        self.tcps.get(tcp).is_some_and(|entry| entry.suspect)
     }
 
     /// What the TCP stack says about TCP connection `tcp`. Optional; a dark path is noticed much sooner with it.
@@ -31,7 +31,7 @@ impl Connection {
     /// Whoever calls it once for a TCP connection should do so again, for all, before each [`Connection::handle_timeout`]
     /// that is due: silence is judged by what was said last.
     pub fn handle_tcp_info(&mut self, tcp: ConnectionId, info: TcpInfo) {
-        if let Some(entry) = self.tcps.get_mut(&tcp) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.silence.update(info);
         }
     }
@@ -56,9 +56,9 @@ impl Connection {
     /// Those whose time is up become suspect.
     pub(super) fn suspect_the_silent(&mut self, now: Time) {
         let silent = |entry: &&Tcp<Carried>| self.suspicion_deadline(entry).is_some_and(|at| at <= now);
-        let silent: Vec<ConnectionId> = self.tcps.values().filter(silent).map(|entry| entry.id).collect();
+        let silent: Vec<ConnectionId> = self.tcps.iter().filter(silent).map(|entry| entry.id).collect();
         for tcp in silent {
-            if let Some(entry) = self.tcps.get_mut(&tcp) {
+            if let Some(entry) = self.tcps.get_mut(tcp) {
                 entry.suspect = true;
                 entry.status_owed = true;
                 entry.ping = true; // so that there is something to answer
@@ -70,21 +70,24 @@ impl Connection {
     /// As soon as one TCP connection is not suspect: what suspects carry may go out again on it, once, and the peer hears
     /// whom not to use.
     pub(super) fn hedge(&mut self) {
-        let owes = |entry: &&Tcp<Carried>| entry.suspect && (entry.status_owed || entry.sent.has_to_requeue());
-        while let Some(tcp) = self.tcps.values().filter(owes).find(|entry| self.is_shunned(entry)).map(|entry| entry.id)
-        {
-            let Some(mut entry) = self.tcps.remove(&tcp) else { return };
+        while let Some(tcp) = self.next_to_hedge() {
+            let Some(mut entry) = self.tcps.remove(tcp) else { return };
             entry.counters.requeued_bytes += self.requeue_all(&mut entry);
             entry.status_owed = false;
-            self.tcps.insert(tcp, entry);
+            self.tcps.insert(entry);
             self.repeat_acks();
             self.pending.insert(Due::Status(tcp));
         }
     }
 
+    fn next_to_hedge(&self) -> Option<ConnectionId> {
+        let owes = |entry: &&Tcp<Carried>| entry.suspect && (entry.status_owed || entry.sent.has_to_requeue());
+        self.tcps.iter().filter(owes).find(|entry| self.is_shunned(entry)).map(|entry| entry.id)
+    }
+
     /// Something came back on `tcp`: it lives.
     pub(super) fn clear_suspicion(&mut self, now: Time, tcp: ConnectionId) {
-        let Some(entry) = self.tcps.get_mut(&tcp).filter(|entry| entry.suspect) else { return };
+        let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.suspect) else { return };
         entry.suspect = false;
         entry.silence.was_wrong(now);
         if !core::mem::take(&mut entry.status_owed) {
@@ -95,6 +98,6 @@ impl Connection {
 
     /// Whether `entry` is suspect and another TCP connection is not: then it carries nothing new.
     pub(super) fn is_shunned(&self, entry: &Tcp<Carried>) -> bool {
-        entry.suspect && self.tcps.values().any(|other| other.is_active() && !other.suspect)
+        entry.suspect && self.tcps.iter().any(|other| other.is_active() && !other.suspect)
     }
 }

@@ -55,10 +55,10 @@ impl Connection {
         if let Some(reason) = self.final_timeout(now) {
             return self.time_out(now, reason);
         }
-        self.tcps.values_mut().for_each(|entry| entry.received.expire(now));
+        self.tcps.iter_mut().for_each(|entry| entry.received.expire(now));
         self.expire_claims(now);
         let late: Vec<(ConnectionId, TcpFault)> =
-            self.tcps.values().filter_map(|entry| self.overdue(entry, now).map(|fault| (entry.id, fault))).collect();
+            self.tcps.iter().filter_map(|entry| self.overdue(entry, now).map(|fault| (entry.id, fault))).collect();
         late.into_iter().for_each(|(tcp, fault)| self.lose_tcp(now, tcp, fault, None));
         self.suspect_the_silent(now);
         self.probe_the_quiet(now);
@@ -76,7 +76,7 @@ impl Connection {
             (self.stranded_until, TimeoutReason::Stranded),
             (self.ending.deadline(), TimeoutReason::Close),
         ];
-        let per_tcp = self.tcps.values().flat_map(|entry| {
+        let per_tcp = self.tcps.iter().flat_map(|entry| {
             [
                 (join_deadline(entry), TimeoutReason::Join),
                 (entry.received.deadline(), TimeoutReason::Ack),

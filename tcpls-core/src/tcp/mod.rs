@@ -8,6 +8,7 @@ pub(crate) mod probes;
 pub(crate) mod rate;
 pub(crate) mod rtt;
 pub(crate) mod sent;
+pub(crate) mod set;
 pub(crate) mod silence;
 
 use core::net::SocketAddr;
