@@ -228,7 +228,7 @@ impl Connection {
                 entry.open = position;
                 self.admit(id, entry);
                 self.make_room_for(now, tcp);
-                self.handle_opened(now, tcp, take_content(record.freeze()));
+                self.handle_opened(now, tcp, take_content(record));
             }
             Err(super::keys::KeyError::IntegrityLimit) => {
                 self.fail_session(now, crate::error::PeerMisbehaved::IntegrityLimit);

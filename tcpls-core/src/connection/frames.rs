@@ -1,16 +1,20 @@
 //! What each frame does: one short function per type. The record was decoded whole before; frames are acted on from the
 //! last to the first (draft I35).
 
+use core::iter::Peekable;
+use core::ops::Range;
+
 use bytes::Bytes;
 
 use super::Connection;
 use super::pending::{Carried, Due};
 use crate::error::{PeerMisbehaved, TcpFault};
 use crate::event::{Event, TcpEvent};
+use crate::stream::Chunk;
 use crate::tcp::TcpState;
 use crate::time::Time;
-use crate::wire::frame::{self, Frame, FrameError, Frames, Parameters};
-use crate::wire::ids::{ConnectionId, RecordSeq, Side, Token};
+use crate::wire::frame::{self, Frame, FrameError, Frames, Parameters, STREAM_OVERHEAD};
+use crate::wire::ids::{ConnectionId, RecordSeq, Side, StreamId, Token};
 
 type Outcome = Result<(), PeerMisbehaved>;
 
@@ -25,8 +29,8 @@ impl Connection {
     /// decoded whole first, and what its good frames caused is not told.
     pub(super) fn handle_frames(&mut self, now: Time, tcp: ConnectionId, content: Bytes) {
         let told = self.events.len();
-        match check(&content).and_then(|about| self.act(now, tcp, &content).map(|()| about)) {
-            Ok(About { ack_eliciting, ping }) if ack_eliciting => self.owe_ack(now, tcp, ping),
+        match check(&content).and_then(|about| self.act(now, tcp, content, &about).map(|()| about)) {
+            Ok(About { ack_eliciting: true, ping, .. }) => self.owe_ack(now, tcp, ping),
             Ok(_) => {}
             Err(rule) => {
                 let taken_back = self.events.split_off(told);
@@ -38,12 +42,18 @@ impl Connection {
     }
 
     // draft I35
-    fn act(&mut self, now: Time, tcp: ConnectionId, content: &Bytes) -> Outcome {
+    fn act(&mut self, now: Time, tcp: ConnectionId, mut content: Bytes, about: &About) -> Outcome {
         self.streams.set_now(now, self.tcps.get(tcp).and_then(|entry| entry.rtt.smoothed()));
-        for frame in Frames::new(content) {
+        let record_len = content.len();
+        if let Some(head) = about.lone {
+            self.frames_received.count(head.ty());
+            content.truncate(record_len - STREAM_OVERHEAD);
+            return self.on_stream(now, tcp, record_len, head, content);
+        }
+        for frame in Frames::new(&content) {
             let frame = frame?;
             self.frames_received.count(frame.ty());
-            self.act_on(now, tcp, content, frame)?;
+            self.act_on(now, tcp, &content, frame)?;
         }
         Ok(())
     }
@@ -53,7 +63,10 @@ impl Connection {
         match frame {
             Frame::Padding(padding) => self.idle(now, 1 + padding.len / PADDING_PER_UNIT),
             Frame::Ping => self.idle(now, 1),
-            Frame::Stream(stream) => self.on_stream(now, tcp, content, stream),
+            Frame::Stream(stream) => {
+                let data = content.slice_ref(stream.data);
+                self.on_stream(now, tcp, content.len(), StreamHead::of(&stream), data)
+            }
             Frame::Ack(ack) => self.on_ack(now, ack.tcp, ack.highest),
             Frame::NewToken(token) => self.on_token(now, u32::from(token.sequence), token.token),
             Frame::NewTokenWide(token) => self.on_token(now, token.sequence, token.token),
@@ -100,13 +113,12 @@ impl Connection {
         self.flood.charge(now, units as u64)
     }
 
-    fn on_stream(&mut self, now: Time, tcp: ConnectionId, content: &Bytes, stream: frame::Stream<'_>) -> Outcome {
+    fn on_stream(&mut self, now: Time, tcp: ConnectionId, record_len: usize, head: StreamHead, data: Bytes) -> Outcome {
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.counters.stream_bytes_received += stream.data.len() as u64;
+            entry.counters.stream_bytes_received += data.len() as u64;
             entry.probes.forget();
         }
-        let data = content.slice_ref(stream.data);
-        let fresh = self.streams.handle_stream(stream.id, stream.offset, stream.fin, data, content.len())?;
+        let fresh = self.streams.handle_stream(head.id, head.offset, head.fin, data, record_len)?;
         if fresh == 0 {
             return self.idle(now, 1);
         }
@@ -117,7 +129,8 @@ impl Connection {
     fn on_ack(&mut self, now: Time, tcp: ConnectionId, highest: RecordSeq) -> Outcome {
         let mut acked = core::mem::take(&mut self.scratch.carried);
         let bytes = self.take_ack(now, tcp, highest, &mut acked)?;
-        acked.drain(..).for_each(|item| self.on_delivered(&item));
+        self.deliver(&acked);
+        acked.clear();
         acked.shrink_to(KEPT);
         self.scratch.carried = acked;
         if bytes > 0 {
@@ -152,15 +165,21 @@ impl Connection {
         Ok(outcome.bytes)
     }
 
-    /// The peer has what this record carried.
-    fn on_delivered(&mut self, item: &Carried) {
-        match item {
-            Carried::Chunk(chunk) => self.streams.chunk_acked(chunk),
-            Carried::Stream(key) => self.streams.control_acked(key),
-            Carried::Session(Due::Address(id)) => self.local_addresses.acked(*id),
-            Carried::Session(Due::RemoveAddress(id)) => self.local_addresses.removal_acked(*id),
-            Carried::Session(Due::Status(named)) => self.status_has_landed(*named),
-            Carried::Session(_) => {}
+    /// The peer has all this.
+    fn deliver(&mut self, acked: &[Carried]) {
+        let mut items = acked.iter().peekable();
+        while let Some(item) = items.next() {
+            match item {
+                Carried::Chunk(first) => {
+                    let (range, fin) = take_run(first, &mut items);
+                    self.streams.acked(first.id, range, fin);
+                }
+                Carried::Stream(key) => self.streams.control_acked(key),
+                Carried::Session(Due::Address(id)) => self.local_addresses.acked(*id),
+                Carried::Session(Due::RemoveAddress(id)) => self.local_addresses.removal_acked(*id),
+                Carried::Session(Due::Status(named)) => self.status_has_landed(*named),
+                Carried::Session(_) => {}
+            }
         }
     }
 
@@ -264,10 +283,47 @@ impl Connection {
     }
 }
 
+/// A Stream frame without its data.
+#[derive(Clone, Copy)]
+struct StreamHead {
+    id: StreamId,
+    offset: u64,
+    fin: bool,
+}
+
+impl StreamHead {
+    fn of(stream: &frame::Stream<'_>) -> Self {
+        Self { id: stream.id, offset: stream.offset, fin: stream.fin }
+    }
+
+    fn ty(self) -> u8 {
+        if self.fin { frame::ty::STREAM_FIN } else { frame::ty::STREAM }
+    }
+}
+
 /// What a record holds, found while it was decoded.
+#[derive(Default)]
 struct About {
     ack_eliciting: bool,
     ping: bool,
+    /// It is one Stream frame and nothing else, as nearly all records of bulk data are: it need not be decoded twice, and its
+    /// data no second hold on the buffer.
+    lone: Option<StreamHead>,
+}
+
+/// The offsets of `first` and of the pieces behind it that continue it, and whether the stream's end is among them: an
+/// acknowledgment of bulk data covers many records.
+fn take_run<'a>(first: &Chunk, items: &mut Peekable<impl Iterator<Item = &'a Carried>>) -> (Range<u64>, bool) {
+    let (mut range, mut fin) = (first.range(), first.fin);
+    while let Some(Carried::Chunk(next)) = items.peek()
+        && next.id == first.id
+        && next.offset == range.end
+    {
+        range.end = next.end();
+        fin |= next.fin;
+        items.next();
+    }
+    (range, fin)
 }
 
 /// Decodes the whole record, so that a bad frame is found before any is acted on.
@@ -276,11 +332,17 @@ fn check(content: &[u8]) -> Result<About, PeerMisbehaved> {
     if content.is_empty() {
         return Err(PeerMisbehaved::EmptyRecord);
     }
-    let mut about = About { ack_eliciting: false, ping: false };
+    let mut about = About::default();
     for frame in Frames::new(content) {
         let frame: Frame<'_> = frame.map_err(|error: FrameError| PeerMisbehaved::from(error))?;
         about.ack_eliciting |= frame.is_ack_eliciting();
-        about.ping |= matches!(frame, Frame::Ping);
+        match frame {
+            Frame::Ping => about.ping = true,
+            Frame::Stream(stream) if stream.data.len() + STREAM_OVERHEAD == content.len() => {
+                about.lone = Some(StreamHead::of(&stream));
+            }
+            _ => {}
+        }
     }
     Ok(about)
 }

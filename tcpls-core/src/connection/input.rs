@@ -3,7 +3,7 @@
 //! A bad record is the path's fault and costs that TCP connection; what is wrong *inside* an authentic record is the peer's
 //! and costs the session.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::keys::KeyError;
 use super::{Connection, TcpEnd};
@@ -107,7 +107,7 @@ impl Connection {
         entry.received.count();
         entry.counters.records_received += 1;
         record.truncate(record.len() - TAG_LEN);
-        Ok(take_content(record.freeze()))
+        Ok(take_content(record))
     }
 
     /// A record is authentic: the peer lives, and on this TCP connection it has proven itself.
@@ -170,11 +170,13 @@ impl Connection {
 }
 
 /// Splits the inner plaintext of a record (header still in front) into content and type (RFC 8446, 5.4).
-pub(super) fn take_content(record: Bytes) -> Content {
+pub(super) fn take_content(mut record: BytesMut) -> Content {
     let inner = record.get(HEADER_LEN..).unwrap_or_default();
     if inner.len() > MAX_INNER_PLAINTEXT {
         return Err(PeerMisbehaved::RecordOverflow);
     }
     let (content_type, len) = split_inner(inner).ok_or(PeerMisbehaved::EmptyRecord)?;
-    Ok(Opened { content_type, content: record.slice(HEADER_LEN..HEADER_LEN + len) })
+    record.advance(HEADER_LEN);
+    record.truncate(len);
+    Ok(Opened { content_type, content: record.freeze() })
 }

@@ -121,6 +121,9 @@ impl Assembler {
     /// Takes in data at `offset`, which came in a record of `record_len` bytes. What is already there is kept, and not
     /// compared. `offset` plus the length must not overflow: the caller checked.
     pub(super) fn insert(&mut self, offset: u64, data: Bytes, record_len: usize) -> Result<(), TooManyGaps> {
+        if offset == self.next && self.early.is_empty() && !data.is_empty() {
+            return self.place(offset, Piece::new(data, record_len)); // nearly always: as it is, not a slice of it
+        }
         let end = offset + data.len() as u64;
         let mut at = self.covered_to(offset, end);
         while at < end {
@@ -190,7 +193,9 @@ impl Assembler {
             Some(last) => last.join(piece),
             None => Some(piece),
         };
-        self.ready.extend(rest);
+        if let Some(piece) = rest {
+            self.ready.push_back(piece);
+        }
     }
 
     /// Puts a piece behind a gap, and joins it with its neighbours on either side if they are small.

@@ -87,11 +87,15 @@ impl SendBuffer {
 
     /// Appends the bytes of `range` to `out`; those no longer or not yet held are left out.
     pub(super) fn copy(&self, range: Range<u64>, out: &mut Vec<u8>) {
-        let first = self.segments.partition_point(|s| s.end() <= range.start);
-        for segment in self.segments.range(first..).take_while(|s| s.start < range.end) {
-            out.extend_from_slice(part(&segment.bytes, segment.start, &range));
+        if range.start < self.tail_start {
+            let first = self.segments.partition_point(|s| s.end() <= range.start);
+            for segment in self.segments.range(first..).take_while(|s| s.start < range.end) {
+                out.extend_from_slice(part(&segment.bytes, segment.start, &range));
+            }
         }
-        out.extend_from_slice(part(&self.tail, self.tail_start, &range));
+        if range.end > self.tail_start {
+            out.extend_from_slice(part(&self.tail, self.tail_start, &range));
+        }
     }
 
     /// Forgets everything below `offset`, which becomes the new base.

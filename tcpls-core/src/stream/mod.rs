@@ -23,6 +23,8 @@ mod set;
 
 pub(crate) use set::Streams;
 
+use core::ops::Range;
+
 use crate::wire::ids::{ErrorCode, StreamId};
 
 /// The largest offset that a stream's end may have, and the largest flow-control limit: 2⁶².
@@ -46,6 +48,11 @@ impl Chunk {
     /// The offset after its last byte.
     pub(crate) const fn end(&self) -> u64 {
         self.offset + self.len as u64
+    }
+
+    /// The offsets of its bytes.
+    pub(crate) const fn range(&self) -> Range<u64> {
+        self.offset..self.end()
     }
 }
 

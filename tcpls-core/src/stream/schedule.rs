@@ -73,6 +73,15 @@ impl Schedule {
         self.line_mut(place.need).insert(place.turn);
     }
 
+    /// The first of [`Schedule::line`].
+    pub(super) fn first(&self, credit: bool) -> Option<StreamId> {
+        let fresh = self.fresh.first().filter(|_| credit);
+        match (self.free.first(), fresh) {
+            (Some(a), Some(b)) => Some(a.min(b).id),
+            (a, b) => a.or(b).map(|turn| turn.id),
+        }
+    }
+
     /// The streams that can send, in order; without credit only those that need none.
     pub(super) fn line(&self, credit: bool) -> impl Iterator<Item = StreamId> + '_ {
         let mut free = self.free.iter().peekable();
@@ -106,7 +115,9 @@ mod tests {
     use super::*;
 
     fn line(schedule: &Schedule, credit: bool) -> Vec<u32> {
-        schedule.line(credit).map(|id| id.0).collect()
+        let line: Vec<u32> = schedule.line(credit).map(|id| id.0).collect();
+        assert_eq!(schedule.first(credit).map(|id| id.0), line.first().copied());
+        line
     }
 
     fn three(priorities: [i8; 3], needs: [Need; 3]) -> (Schedule, [Option<Place>; 3]) {

@@ -226,7 +226,7 @@ impl SendHalf {
     }
 
     pub(super) fn copy(&self, chunk: &Chunk, out: &mut Vec<u8>) {
-        self.buffer.copy(chunk.offset..chunk.end(), out);
+        self.buffer.copy(chunk.range(), out);
     }
 
     /// The error code and final size for the Reset Stream frame, if it is to be sent; it counts as sent then.
@@ -238,21 +238,29 @@ impl SendHalf {
 
     // What became of it.
 
-    pub(super) fn handle_acked(&mut self, chunk: &Chunk) {
-        if chunk.fin && matches!(self.state, State::Finished(_)) {
+    /// The bytes of `range` have arrived, and with `fin` the stream's end.
+    pub(super) fn handle_acked(&mut self, range: Range<u64>, fin: bool) {
+        if fin && matches!(self.state, State::Finished(_)) {
             self.state = State::Finished(Progress::Acked);
         }
-        let range = self.in_flight_part(chunk);
+        let range = self.in_flight_part(range);
         if range.is_empty() {
             return;
+        }
+        if range.start == self.buffer.base() && self.acked.is_empty() && self.again.is_empty() {
+            return self.forget_below(range.end); // in order, as nearly always
         }
         self.again.remove(range.clone());
         self.acked.insert(range);
         if let Some(done) = self.acked.first().filter(|first| first.start == self.buffer.base()) {
             self.acked.pop_first(u64::MAX);
-            self.buffer.release(done.end);
-            self.carried.iter_mut().for_each(|c| c.data.remove_below(done.end));
+            self.forget_below(done.end);
         }
+    }
+
+    fn forget_below(&mut self, offset: u64) {
+        self.buffer.release(offset);
+        self.carried.iter_mut().for_each(|c| c.data.remove_below(offset));
     }
 
     /// The TCP connection that carried `chunk` is lost. Says how many bytes are to be sent again because of it.
@@ -260,7 +268,7 @@ impl SendHalf {
         if chunk.fin && self.state == State::Finished(Progress::InFlight) {
             self.state = State::Finished(Progress::Due);
         }
-        self.acked.gaps(self.in_flight_part(chunk)).map(|gap| self.again.insert(gap)).sum()
+        self.acked.gaps(self.in_flight_part(chunk.range())).map(|gap| self.again.insert(gap)).sum()
     }
 
     pub(super) fn handle_reset_acked(&mut self) {
@@ -320,10 +328,10 @@ impl SendHalf {
         Chunk { id: self.id, offset: range.start, len: (range.end - range.start) as u16, fin }
     }
 
-    /// The part of `chunk` that was sent and is not forgotten.
-    fn in_flight_part(&self, chunk: &Chunk) -> Range<u64> {
+    /// The part of `range` that was sent and is not forgotten.
+    fn in_flight_part(&self, range: Range<u64>) -> Range<u64> {
         let sent_end = self.next().min(self.buffer.end());
-        chunk.offset.max(self.buffer.base())..chunk.end().min(sent_end)
+        range.start.max(self.buffer.base())..range.end.min(sent_end)
     }
 
     /// What is in flight on other TCP connections only.
@@ -365,6 +373,10 @@ mod tests {
         Chunk { id: ID, offset, len, fin }
     }
 
+    fn acked(half: &mut SendHalf, chunk: &Chunk) {
+        half.handle_acked(chunk.range(), chunk.fin);
+    }
+
     #[test]
     fn the_end_rides_on_the_last_bytes() {
         let mut half = half(b"hello");
@@ -390,11 +402,11 @@ mod tests {
         let all = next(&mut half, 9).unwrap();
         assert_eq!(half.handle_lost(&all), 5);
         assert_eq!(next(&mut half, 9), Some(all));
-        half.handle_acked(&chunk(0, 5, false));
+        acked(&mut half, &chunk(0, 5, false));
         assert!(!half.is_over());
         assert_eq!(half.handle_lost(&all), 0);
         assert_eq!(next(&mut half, 9), Some(chunk(5, 0, true)));
-        half.handle_acked(&chunk(5, 0, true));
+        acked(&mut half, &chunk(5, 0, true));
         assert!(half.take_delivered() && half.is_over());
         assert!(!half.take_delivered());
     }
@@ -414,7 +426,7 @@ mod tests {
     fn only_what_is_neither_acknowledged_nor_pending_is_requeued() {
         let mut half = half(b"0123456789");
         next(&mut half, 10);
-        half.handle_acked(&chunk(4, 2, false));
+        acked(&mut half, &chunk(4, 2, false));
         assert_eq!(half.handle_lost(&chunk(2, 1, false)), 1);
         assert_eq!(half.handle_lost(&chunk(0, 10, false)), 7);
         assert_eq!(half.handle_lost(&chunk(0, 10, false)), 0);
@@ -425,7 +437,7 @@ mod tests {
         let mut half = half(b"0123456789");
         let all = next(&mut half, 10).unwrap();
         half.handle_lost(&all);
-        half.handle_acked(&all);
+        acked(&mut half, &all);
         assert_eq!((half.need(), half.buffered()), (None, 0));
     }
 
@@ -435,11 +447,11 @@ mod tests {
         for _ in 0..3 {
             next(&mut half, 10);
         }
-        half.handle_acked(&chunk(20, 10, false));
+        acked(&mut half, &chunk(20, 10, false));
         assert_eq!(half.buffered(), 30);
-        half.handle_acked(&chunk(0, 10, false));
+        acked(&mut half, &chunk(0, 10, false));
         assert_eq!(half.buffered(), 20);
-        half.handle_acked(&chunk(10, 10, false));
+        acked(&mut half, &chunk(10, 10, false));
         assert_eq!((half.buffered(), half.acked.is_empty()), (0, true));
     }
 
@@ -478,7 +490,7 @@ mod tests {
         half.finish().unwrap();
         let all = next(&mut half, 9).unwrap();
         half.reset(ErrorCode(7)).unwrap();
-        half.handle_acked(&all);
+        acked(&mut half, &all);
         assert!(!half.is_over());
         assert_eq!(half.take_reset(), Some((ErrorCode(7), 2)));
     }
@@ -497,7 +509,7 @@ mod tests {
         let mut half = half(b"");
         half.finish().unwrap();
         let fin = next(&mut half, 9).unwrap();
-        half.handle_acked(&fin);
+        acked(&mut half, &fin);
         assert!(!half.handle_stop(ErrorCode(5)));
     }
 
@@ -529,7 +541,7 @@ mod tests {
         let mut half = half(b"0123456789");
         let all = next(&mut half, 10).unwrap();
         half.set_carried(A, &all);
-        half.handle_acked(&chunk(2, 2, false));
+        acked(&mut half, &chunk(2, 2, false));
         half.handle_lost(&chunk(6, 4, false));
         assert_eq!(half.next_duplicate(B, 9), Some(chunk(0, 2, false)));
         half.set_carried(B, &chunk(0, 2, false));

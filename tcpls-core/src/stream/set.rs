@@ -306,11 +306,34 @@ impl Streams {
     /// Makes a change to a stream and everything that follows from it: the session's sums, its turn to send, frames
     /// and events that are due, and its end. `None` if there is no such stream.
     fn update<R>(&mut self, id: StreamId, change: impl FnOnce(&mut Stream, &mut Shared) -> R) -> Option<R> {
+        self.change::<true, true, R>(id, change)
+    }
+
+    /// The same for changes to the sending half only: bulk data makes two for each record.
+    fn update_send<R>(&mut self, id: StreamId, change: impl FnOnce(&mut Stream, &mut Shared) -> R) -> Option<R> {
+        self.change::<true, false, R>(id, change)
+    }
+
+    /// The same for changes to the receiving half only.
+    fn update_recv<R>(&mut self, id: StreamId, change: impl FnOnce(&mut Stream, &mut Shared) -> R) -> Option<R> {
+        self.change::<false, true, R>(id, change)
+    }
+
+    fn change<const SEND: bool, const RECV: bool, R>(
+        &mut self,
+        id: StreamId,
+        change: impl FnOnce(&mut Stream, &mut Shared) -> R,
+    ) -> Option<R> {
         let stream = self.map.get_mut(&id)?;
         let before = stream.load();
         let was_full = self.shared.send_room() == 0;
         let result = change(stream, &mut self.shared);
-        self.shared.settle(id, stream, before);
+        if SEND {
+            self.shared.settle_send(id, stream, before);
+        }
+        if RECV {
+            self.shared.settle_recv(id, stream, before);
+        }
         if stream.is_over() {
             self.map.remove(&id);
             self.shared.stream_is_over(id);
@@ -353,14 +376,24 @@ impl Shared {
         credit
     }
 
-    /// Brings everything that depends on a stream up to date with it.
-    fn settle(&mut self, id: StreamId, stream: &mut Stream, before: Load) {
+    /// Brings everything that depends on a stream's sending half up to date with it.
+    fn settle_send(&mut self, id: StreamId, stream: &mut Stream, before: Load) {
         let now = stream.load();
         self.buffered_to_send = self.buffered_to_send - before.to_send + now.to_send;
-        self.buffered_to_read = self.buffered_to_read - before.to_read + now.to_read;
         self.again = self.again - before.again + now.again;
         self.fresh = self.fresh - before.fresh + now.fresh;
         self.schedule.place(&mut stream.place, id, stream.priority, stream.send.need());
+        if stream.send.take_delivered() {
+            self.events.push_back(StreamEvent::Delivered { id });
+        }
+        if stream.blocked {
+            self.wake_writer(id, stream);
+        }
+    }
+
+    /// Brings everything that depends on a stream's receiving half up to date with it.
+    fn settle_recv(&mut self, id: StreamId, stream: &mut Stream, before: Load) {
+        self.buffered_to_read = self.buffered_to_read - before.to_read + stream.load().to_read;
         if stream.recv.window_update_is_due() {
             self.due.insert(ControlKey::MaxStreamData(id));
         }
@@ -369,12 +402,6 @@ impl Shared {
         }
         if stream.recv.take_readable() {
             self.events.push_back(StreamEvent::Readable { id });
-        }
-        if stream.send.take_delivered() {
-            self.events.push_back(StreamEvent::Delivered { id });
-        }
-        if stream.blocked {
-            self.wake_writer(id, stream);
         }
     }
 

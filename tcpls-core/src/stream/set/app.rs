@@ -107,7 +107,7 @@ impl Streams {
         if self.shared.ending.aborted {
             return Err(ReadError::Truncated);
         }
-        let result = self.update(id, |stream, shared| {
+        let result = self.update_recv(id, |stream, shared| {
             let data = stream.recv.read(max)?;
             shared.window.consume(data.as_ref().map_or(0, Bytes::len) as u64);
             Ok(data)
@@ -155,7 +155,7 @@ impl Streams {
         }
     }
 
-    /// Like [`Streams::update`], for calls that the end of the session forbids.
+    /// Like [`Streams::update_send`], for calls that the end of the session forbids.
     fn update_open<R>(
         &mut self,
         id: StreamId,
@@ -164,6 +164,6 @@ impl Streams {
         if self.shared.ending.writing_stopped {
             return Err(WriteError::Closed);
         }
-        self.update(id, change).unwrap_or(Err(WriteError::Unknown))
+        self.update_send(id, change).unwrap_or(Err(WriteError::Unknown))
     }
 }

@@ -22,7 +22,7 @@ impl Streams {
         record_len: usize,
     ) -> Result<u64, PeerMisbehaved> {
         self.find(id)?;
-        let result = self.update(id, |stream, shared| {
+        let result = self.update_recv(id, |stream, shared| {
             let more = stream.recv.check_data(offset, data.len(), fin)?;
             receive(&mut shared.window, more)?;
             let held = stream.recv.held();
@@ -41,7 +41,7 @@ impl Streams {
         final_size: u64,
     ) -> Result<(), PeerMisbehaved> {
         self.find(id)?;
-        let result = self.update(id, |stream, shared| {
+        let result = self.update_recv(id, |stream, shared| {
             let more = stream.recv.check_reset(final_size)?;
             receive(&mut shared.window, more)?;
             let unread = stream.recv.handle_reset(error, final_size, more);
@@ -71,7 +71,7 @@ impl Streams {
     /// A Max Stream Data frame.
     pub(crate) fn handle_max_stream_data(&mut self, id: StreamId, maximum: u64) -> Result<(), PeerMisbehaved> {
         self.find(id)?;
-        self.update(id, |stream, _| stream.send.raise_limit(maximum));
+        self.update_send(id, |stream, _| stream.send.raise_limit(maximum));
         Ok(())
     }
 

@@ -3,6 +3,8 @@
 //! A chunk costs a search among the streams in line (one step, plus one for each stream ahead that is attached to other
 //! TCP connections only) and O(log n) for the stream's next turn.
 
+use core::ops::Range;
+
 use super::{Stream, Streams};
 use crate::stream::{Chunk, Control, ControlKey};
 use crate::wire::ids::{ConnectionId, StreamId};
@@ -24,7 +26,7 @@ impl Streams {
         may: impl Fn(StreamId, &[ConnectionId]) -> bool,
     ) -> Option<Chunk> {
         let id = self.next_stream(tcp, may).filter(|_| max > 0)?;
-        let taken = self.update(id, |stream, shared| {
+        let taken = self.update_send(id, |stream, shared| {
             let (chunk, fresh) = stream.send.next_chunk(clamp(max), shared.credit.left())?;
             shared.credit.spend(fresh);
             if shared.redundant {
@@ -106,21 +108,26 @@ impl Streams {
         !self.shared.due.is_empty()
     }
 
+    /// The records with these bytes of stream `id` are acknowledged, and with `fin` the one with its end.
+    pub(crate) fn acked(&mut self, id: StreamId, range: Range<u64>, fin: bool) {
+        self.update_send(id, |stream, _| stream.send.handle_acked(range, fin));
+    }
+
     /// The record with this chunk is acknowledged.
     pub(crate) fn chunk_acked(&mut self, chunk: &Chunk) {
-        self.update(chunk.id, |stream, _| stream.send.handle_acked(chunk));
+        self.acked(chunk.id, chunk.range(), chunk.fin);
     }
 
     /// The record with this chunk is lost with its TCP connection. What of it is neither acknowledged, nor pending
     /// already, nor given up is pending again; says how many bytes that is.
     pub(crate) fn chunk_lost(&mut self, chunk: &Chunk) -> u64 {
-        self.update(chunk.id, |stream, _| stream.send.handle_lost(chunk)).unwrap_or(0)
+        self.update_send(chunk.id, |stream, _| stream.send.handle_lost(chunk)).unwrap_or(0)
     }
 
     /// The record with this control frame is acknowledged.
     pub(crate) fn control_acked(&mut self, key: &ControlKey) {
         if let ControlKey::ResetStream(id) = key {
-            self.update(*id, |stream, _| stream.send.handle_reset_acked());
+            self.update_send(*id, |stream, _| stream.send.handle_reset_acked());
         }
     }
 
@@ -140,8 +147,14 @@ impl Streams {
     }
 
     fn next_stream(&self, tcp: ConnectionId, may: impl Fn(StreamId, &[ConnectionId]) -> bool) -> Option<StreamId> {
-        let mut line = self.shared.schedule.line(self.shared.credit.left() > 0);
-        line.find(|id| self.map.get(id).is_some_and(|stream| stream.may_use(tcp) && may(*id, &stream.attached)))
+        let credit = self.shared.credit.left() > 0;
+        let fits =
+            |id: &StreamId| self.map.get(id).is_some_and(|stream| stream.may_use(tcp) && may(*id, &stream.attached));
+        let first = self.shared.schedule.first(credit)?;
+        if fits(&first) {
+            return Some(first); // no need to line up the others
+        }
+        self.shared.schedule.line(credit).skip(1).find(fits)
     }
 
     /// The frame that `key` names; `None` if it says nothing any more.
