@@ -292,10 +292,11 @@ impl Connection {
         self.streams.next_duplicate_where(tcp, max, may_again)
     }
 
-    /// The TCP connections that are in use and answer, as a scheduler sees them. Rates age by when anything was heard last, so
-    /// that what is said about the next record holds until something happens.
+    /// The TCP connections that are in use and answer, as a scheduler sees them; none if there is no choice. Rates age by when
+    /// anything was heard last, so that what is said about the next record holds until something happens.
     fn active_views(&self) -> impl Iterator<Item = TcpView> + '_ {
-        let usable = |entry: &&Tcp<Carried>| entry.is_active() && !self.is_shunned(entry);
+        let is_choice = self.tcps.len() > 1;
+        let usable = move |entry: &&Tcp<Carried>| is_choice && entry.is_active() && !self.is_shunned(entry);
         self.tcps.iter().filter(usable).map(|entry| Self::view_of(entry, self.last_heard))
     }
 

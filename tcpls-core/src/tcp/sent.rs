@@ -10,7 +10,7 @@ use crate::time::Time;
 use crate::wire::ids::RecordSeq;
 
 /// Records that room is kept for when none is outstanding: a quiet session should not remember how busy it was.
-const KEPT: usize = 16;
+const KEPT: usize = 32;
 
 /// Records in the order they were sealed. Those that carry nothing worth keeping only take a number.
 #[derive(Debug)]
