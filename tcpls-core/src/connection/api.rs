@@ -133,11 +133,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Starts a new generation of this side's keys on all TCP connections. Has no effect while one is still under way.
+    /// Starts a new generation of this side's keys on all TCP connections. While one is still under way, until the peer has
+    /// acknowledged something of it on each of them, the next waits for that; there is never more than one that waits. No effect before the
+    /// handshake is over.
     pub fn update_keys(&mut self) {
-        if self.all_have_stepped() {
-            self.start_key_update();
-        }
+        self.key_update_owed = self.keys.is_some();
+        let asked = self.tcps.iter().find(|entry| entry.is_active() && !self.is_shunned(entry));
+        self.start_owed_key_update(asked.map_or(ConnectionId::FIRST, |entry| entry.id));
     }
 
     /// Chooses how stream data is spread over TCP connections; from the next record on.

@@ -136,7 +136,7 @@ impl Connection {
         if bytes > 0 {
             self.clear_suspicion(now, tcp);
         }
-        self.answer_key_update(tcp);
+        self.start_owed_key_update(tcp);
         self.flood.earn(bytes);
         if bytes == 0 { self.idle(now, 1) } else { Ok(()) }
     }
@@ -160,6 +160,7 @@ impl Connection {
         outcome.rtt.into_iter().for_each(|rtt| entry.rtt.sample(rtt));
         outcome.rate.into_iter().for_each(|rate| entry.rate.sample(now, rate));
         if let Some(keys) = self.keys.as_mut().filter(|_| highest >= entry.seal_since) {
+            entry.seal_arrived = Some(entry.seal.generation);
             keys.confirm_seal(entry.seal.generation);
         }
         Ok(outcome.bytes)

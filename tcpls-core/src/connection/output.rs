@@ -192,7 +192,7 @@ impl Connection {
     /// begins with the generation of the others instead.
     fn step_keys(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<bool, KeyError> {
         let Some(keys) = &self.keys else { return Err(KeyError::NoKeys) };
-        let is_fresh = |entry: &&mut Tcp<Carried>| entry.id != ConnectionId::FIRST && entry.begun.is_none();
+        let is_fresh = |entry: &&mut Tcp<Carried>| entry.id != ConnectionId::FIRST && entry.seal_arrived.is_none();
         if let Some(entry) = self.tcps.get_mut(tcp).filter(is_fresh) {
             entry.seal.generation = keys.seal_target();
         }

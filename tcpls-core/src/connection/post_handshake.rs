@@ -112,23 +112,24 @@ impl Connection {
         self.key_updates.1 += keys.open_current() - before;
         // Answered once, however often it was asked for before the answer went out (RFC 8446, 4.6.3).
         if requested && entry.seal.generation == keys.seal_target() {
-            self.key_answer_owed = true;
-            self.answer_key_update(tcp);
+            self.key_update_owed = true;
+            self.start_owed_key_update(tcp);
         }
         self.forget_keys();
         Ok(())
     }
 
-    /// Answers a request for a key update. If the peer has not shown that it has the generation before, it is asked to with
-    /// a Ping, and answered then: the first record of a join must not be more than one generation ahead of it.
-    pub(super) fn answer_key_update(&mut self, tcp: ConnectionId) {
-        if !self.key_answer_owed {
+    /// Starts the key update that somebody asked for. If the peer has not shown that it has the generation before, it is asked
+    /// to with a Ping, and the update starts then: the first record of a join must not be more than one generation ahead of
+    /// it.
+    pub(super) fn start_owed_key_update(&mut self, tcp: ConnectionId) {
+        if !self.key_update_owed {
             return;
         }
         let before = self.key_updates.0;
         self.start_key_update();
         if self.key_updates.0 > before {
-            self.key_answer_owed = false;
+            self.key_update_owed = false;
         } else {
             self.ask_for_confirmation(tcp);
         }
@@ -140,24 +141,12 @@ impl Connection {
             return;
         }
         self.give_up_silent_laggards(now, tcp);
-        if !self.all_have_stepped() {
-            return;
-        }
         let before = self.key_updates.0;
         self.start_key_update();
         if self.key_updates.0 == before {
             // An end that only acknowledges is never acknowledged itself: its keys would run out.
             self.ask_for_confirmation(tcp);
         }
-    }
-
-    /// Whether every TCP connection seals, or will begin to, with the newest generation.
-    pub(super) fn all_have_stepped(&self) -> bool {
-        let Some(keys) = &self.keys else { return false };
-        let has_stepped = |entry: &Tcp<Carried>| {
-            entry.seal.generation == keys.seal_target() || (entry.is_opening() && entry.begun.is_none())
-        };
-        self.tcps.iter().all(has_stepped)
     }
 
     /// Has the peer show, by acknowledging a Ping, that it has the newest generation of keys.
@@ -168,34 +157,28 @@ impl Connection {
         }
     }
 
-    /// Gives up TCP connections that are silent and seal with an older generation than the newest: they may lag by one only,
-    /// and must not let the others' key run out.
+    /// Gives up TCP connections that are silent and lag: they must not let the others' key run out.
     fn give_up_silent_laggards(&mut self, now: Time, tcp: ConnectionId) {
         let target = self.keys.as_ref().map_or(0, Keys::seal_target);
-        let lags = |entry: &&Tcp<Carried>| entry.suspect && entry.id != tcp && entry.seal.generation < target;
-        let silent: Vec<ConnectionId> = self.tcps.iter().filter(lags).map(|entry| entry.id).collect();
+        let is_silent = |entry: &&Tcp<Carried>| entry.suspect && entry.id != tcp && lags(entry, target);
+        let silent: Vec<ConnectionId> = self.tcps.iter().filter(is_silent).map(|entry| entry.id).collect();
         silent.into_iter().for_each(|tcp| self.lose_tcp(now, tcp, TcpFault::UserTimeout, None));
     }
 
-    /// Whether there is a TCP connection whose first record, under an older generation than the newest, may not have arrived.
-    /// It must not fall behind any further: the peer opens it with at most the generation before its newest. A Ping finds
+    /// Whether the peer may still need an older generation than the newest, for what is under way on a TCP connection. It
+    /// keeps few (decision D15), and opens the first record of a join with at most the one before its newest. A Ping finds
     /// out.
-    fn has_late_join(&mut self) -> bool {
+    fn has_laggard(&mut self) -> bool {
         let target = self.keys.as_ref().map_or(0, Keys::seal_target);
-        let side = self.side;
-        let is_late = |entry: &&mut Tcp<Carried>| {
-            let is_unheard = entry.is_opening() || (side == Side::Server && entry.rtt.smoothed().is_none());
-            entry.id != ConnectionId::FIRST && is_unheard && entry.begun.is_some_and(|begun| begun < target)
-        };
-        let mut late = self.tcps.iter_mut().filter(is_late).peekable();
-        let has_one = late.peek().is_some();
-        late.for_each(|entry| entry.ping |= entry.sent.is_empty());
+        let mut laggards = self.tcps.iter_mut().filter(|entry| lags(entry, target)).peekable();
+        let has_one = laggards.peek().is_some();
+        laggards.for_each(|entry| entry.ping |= entry.sent.is_empty());
         has_one
     }
 
     /// Starts a new generation of this side's keys; each TCP connection steps to it before its next record.
     pub(super) fn start_key_update(&mut self) {
-        if self.has_late_join() {
+        if !self.plain && self.has_laggard() {
             return;
         }
         let Some(keys) = &mut self.keys else { return };
@@ -215,6 +198,11 @@ impl Connection {
         let open = self.tcps.iter().filter(|entry| entry.is_up()).map(|entry| entry.open.generation).min();
         keys.forget_unused(seal, open);
     }
+}
+
+/// Whether the peer may still need an older generation than `target` for what is under way on this TCP connection.
+fn lags(entry: &Tcp<Carried>, target: u32) -> bool {
+    entry.seal_arrived.is_some_and(|arrived| arrived < target)
 }
 
 /// Whether an alert says that what came on a TCP connection was no record that TLS allows. A peer that ends the session

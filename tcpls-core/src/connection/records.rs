@@ -23,7 +23,7 @@ impl Connection {
         let Some(entry) = self.tcps.get_mut(tcp) else { return Err(KeyError::NoKeys) };
         entry.counters.records_sent += 1;
         let mut at = entry.seal;
-        entry.begun.get_or_insert(at.generation);
+        entry.seal_arrived.get_or_insert(at.generation);
         let sealed = self.seal_at(tcp, &mut at, content_type, out, start);
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.seal = at;

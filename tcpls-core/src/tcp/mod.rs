@@ -64,8 +64,9 @@ pub(crate) struct Tcp<C> {
     /// Whether sealed records may follow `raw` already.
     pub(crate) may_seal: bool,
     pub(crate) seal: KeyPosition,
-    /// The generation of the first record that was sealed on it after the handshake.
-    pub(crate) begun: Option<u32>,
+    /// The oldest generation that the peer may still need to open its records: that of the first, or a later one that was
+    /// acknowledged on it. `None` before the first.
+    pub(crate) seal_arrived: Option<u32>,
     /// The first record that was, or will be, sealed with the generation of `seal`.
     pub(crate) seal_since: RecordSeq,
     pub(crate) open: KeyPosition,
@@ -122,7 +123,7 @@ impl<C> Tcp<C> {
             raw: Vec::new(),
             may_seal: false,
             seal: KeyPosition::default(),
-            begun: None,
+            seal_arrived: None,
             seal_since: RecordSeq(0),
             open: KeyPosition::default(),
             sent: SentLog::default(),
@@ -161,11 +162,6 @@ impl<C> Tcp<C> {
     /// Whether the peer has proven itself on it.
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, TcpState::Active | TcpState::Retiring)
-    }
-
-    /// Client: whether it is joining.
-    pub(crate) fn is_opening(&self) -> bool {
-        matches!(self.state, TcpState::Opening { .. })
     }
 
     /// Whether it is to be used only when no other lives.

@@ -86,6 +86,36 @@ fn a_tcp_connection_may_lag_while_another_goes_on() {
     assert_eq!(pair.live(Server), [FIRST, ConnectionId(1)]);
 }
 
+/// The peer keeps keys for what may still come on the slowest, and few generations of them.
+#[test]
+fn updates_wait_for_a_tcp_connection_that_lags() {
+    let mut pair = Pair::with_tcp_connections(3);
+    let stream = pair.open_stream(Client);
+    pair.client().stream(stream).attach(FIRST).unwrap();
+    pair.write(Client, stream, &[1; 30_000]);
+    pair.step(Client);
+    pair.stall(FIRST);
+    let other = pair.open_stream(Client);
+    pair.client().stream(other).attach(ConnectionId(1)).unwrap();
+    for _ in 0..8 {
+        pair.client().update_keys();
+        pair.write(Client, other, &[2; 1000]);
+        pair.drive();
+    }
+    assert_updates(&mut pair, Server, 0, 1);
+    assert_eq!(pair.read_all(Server, other), [2; 8000]);
+    pair.unstall(FIRST);
+    pair.drive();
+    assert_eq!(pair.read_all(Server, stream), [1; 30_000]);
+    assert_updates(&mut pair, Server, 0, 2);
+    for _ in 0..8 {
+        pair.client().update_keys();
+        pair.drive();
+    }
+    assert_updates(&mut pair, Server, 0, 2 + 8);
+    assert_eq!(pair.live(Server), [FIRST, ConnectionId(1), ConnectionId(2)]);
+}
+
 #[test]
 fn a_join_under_way_while_keys_change_succeeds() {
     for updater in [Client, Server] {
