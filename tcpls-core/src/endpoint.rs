@@ -19,7 +19,7 @@ use crate::error::Alert;
 use crate::time::Time;
 use crate::token::TokenSecret;
 use crate::wire::hello::{ClientHello, ExtensionTypes, peek_client_hello};
-use crate::wire::ids::{SessionId, Token};
+use crate::wire::ids::SessionId;
 
 #[cfg(test)]
 mod tests;
@@ -67,12 +67,12 @@ impl NewSession {
 
 /// A TCP connection that showed a token of this endpoint's making. To be passed to `Connection::handle_join`.
 ///
-/// The token is authentic, but may have been used before, or have been overheard: the session finds that out.
+/// The token is authentic, and so are the numbers that were in it; but it may have been used before, or have been overheard:
+/// the session finds that out.
 #[derive(Debug)]
 pub struct Join {
     pub(crate) session: SessionId,
     pub(crate) sequence: u32,
-    pub(crate) token: Token,
     pub(crate) hello: Box<ClientHello>,
 }
 
@@ -211,7 +211,7 @@ impl Endpoint {
             return refused(Alert::IllegalParameter);
         };
         bytes.advance(len.min(bytes.len()));
-        Incoming::Join(Join { session, sequence, token, hello: Box::new(hello) })
+        Incoming::Join(Join { session, sequence, hello: Box::new(hello) })
     }
 
     fn new_session(&mut self) -> NewSession {

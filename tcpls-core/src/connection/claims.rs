@@ -161,11 +161,7 @@ impl Connection {
     // draft I14
     fn may_claim(&self, join: &Join) -> bool {
         let of_same = self.claims.waiting.values().filter(|waiting| waiting.sequence == join.sequence).count();
-        let is_good = |issued: &Issued| {
-            join.session == issued.session()
-                && issued.is_outstanding(join.sequence)
-                && issued.value(join.sequence) == join.token
-        };
+        let is_good = |issued: &Issued| join.session == issued.session() && issued.is_outstanding(join.sequence);
         self.issued.as_ref().is_some_and(is_good)
             && of_same < MAX_PER_TOKEN
             && self.claims.waiting.len() < MAX_CLAIMS

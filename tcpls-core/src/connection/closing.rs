@@ -1,5 +1,7 @@
 //! The end of a session: Close Session, close_notify, and what a rule broken by the peer brings (draft, 4.5).
 
+use arrayvec::ArrayVec;
+
 use super::Connection;
 use super::addresses::PeerAddresses;
 use super::control::{ACK_LEN, MAX_ACKS};
@@ -263,7 +265,8 @@ impl Connection {
         out.extend_from_slice(&[0; HEADER_LEN]);
         let frame = Frame::CloseSession(frame::CloseSession { error, reason });
         self.encode(&frame, out);
-        let acks = self.take_acks(now, tcp, true);
+        let mut acks = ArrayVec::new();
+        self.take_acks(now, tcp, true, &mut acks);
         self.write_acks(&acks, out);
         self.seal_record(tcp, ContentType::ApplicationData, out, start)?;
         if let Some(entry) = self.tcps.get_mut(tcp) {

@@ -219,16 +219,16 @@ impl Connection {
         let start = out.len();
         let mut frames = core::mem::take(&mut self.scratch.frames);
         frames.clear();
-        let (chunks, acks) = if self.tcps.get(tcp).is_some_and(|entry| self.is_shunned(entry)) {
+        let (mut chunks, mut acks) = (ArrayVec::new(), ArrayVec::new());
+        if self.tcps.get(tcp).is_some_and(|entry| self.is_shunned(entry)) {
             self.fill_ping(tcp, &mut frames);
-            Default::default()
         } else {
             self.fill_control(tcp, max, &mut frames);
             let budget = max.saturating_sub(frames.control.len() + self.ack_reserve());
-            let chunks = self.take_chunks(tcp, budget);
+            self.take_chunks(tcp, budget, &mut chunks);
             let goes_anyway = !chunks.is_empty() || !frames.control.is_empty();
-            (chunks, self.take_acks(now, tcp, goes_anyway))
-        };
+            self.take_acks(now, tcp, goes_anyway, &mut acks);
+        }
         if chunks.is_empty() && frames.control.is_empty() && acks.is_empty() {
             self.scratch.frames = frames;
             return Ok(Built::Nothing);
@@ -256,16 +256,15 @@ impl Connection {
 
     /// Pieces of stream data for one record, each of another stream (draft E07), the largest first.
     // draft E06
-    fn take_chunks(&mut self, tcp: ConnectionId, mut budget: usize) -> ArrayVec<Chunk, MAX_CHUNKS> {
+    fn take_chunks(&mut self, tcp: ConnectionId, mut budget: usize, chunks: &mut ArrayVec<Chunk, MAX_CHUNKS>) {
         let mut views = core::mem::take(&mut self.scratch.views);
         views.clear();
         self.active_views().for_each(|view| views.push(view)); // `extend` is slow with a filter
-        let mut chunks = ArrayVec::new();
         if self.has_too_many_records(tcp) {
             budget = 0;
         }
         while budget > STREAM_OVERHEAD && !chunks.is_full() {
-            let Some(chunk) = self.next_chunk(tcp, &views, &chunks, budget - STREAM_OVERHEAD) else { break };
+            let Some(chunk) = self.next_chunk(tcp, &views, chunks, budget - STREAM_OVERHEAD) else { break };
             budget -= STREAM_OVERHEAD + usize::from(chunk.len);
             chunks.push(chunk);
         }
@@ -273,7 +272,6 @@ impl Connection {
             chunks.sort_by_key(|chunk| core::cmp::Reverse(chunk.len));
         }
         self.scratch.views = views;
-        chunks
     }
 
     /// One more piece, of a stream that `taken` has none of; what is not sent yet comes before duplicates.
@@ -325,8 +323,8 @@ impl Connection {
         now: Time,
         tcp: ConnectionId,
         goes_anyway: bool,
-    ) -> ArrayVec<ConnectionId, MAX_ACKS> {
-        let mut acks = ArrayVec::new();
+        acks: &mut ArrayVec<ConnectionId, MAX_ACKS>,
+    ) {
         while let (false, Some(gone)) = (acks.is_full(), self.scratch.final_acks.pop_first()) {
             if self.gone.get(&gone).is_some_and(|gone| gone.tcp.received.any()) {
                 acks.push(gone);
@@ -339,7 +337,6 @@ impl Connection {
                 break;
             }
         }
-        acks
     }
 
     /// Whether an acknowledgment of what came on `entry` has to go on `tcp` now: it is due, and `entry` is that one or can't

@@ -11,8 +11,11 @@ use bytes::{Bytes, BytesMut};
 
 /// Data shorter than this is copied.
 const SMALL: usize = 512;
-/// Data is copied if the record that it came in is more than this many times longer.
+/// Data is copied if the record that it came in is more than this many times longer: of four streams that share a record
+/// none is.
 const PINNED: usize = 4;
+/// What such a record may have besides their data.
+const FRAMING: usize = 256;
 /// Neighbouring copies are joined up to this length.
 const JOINED: usize = 1024;
 /// What a piece costs besides its bytes (an estimate: a tree entry and a buffer's header).
@@ -32,7 +35,7 @@ impl Piece {
         if data.len() < SMALL {
             return Self::Own(BytesMut::from(&data[..]));
         }
-        if data.len().saturating_mul(PINNED) < record_len {
+        if data.len().saturating_mul(PINNED).saturating_add(FRAMING) < record_len {
             return Self::Shared(Bytes::copy_from_slice(&data));
         }
         Self::Shared(data)
@@ -287,10 +290,10 @@ mod tests {
     fn a_small_part_of_a_large_record_is_copied() {
         let mut assembler = Assembler::new(0);
         let record = data(0, 16_000);
-        assembler.insert(0, record.slice(..3_999), record.len()).unwrap();
-        assembler.insert(3_999, record.slice(3_999..7_999), record.len()).unwrap();
+        assembler.insert(0, record.slice(..3_935), record.len()).unwrap();
+        assembler.insert(3_935, record.slice(3_935..7_871), record.len()).unwrap();
         assert_ne!(assembler.read(usize::MAX).unwrap().as_ptr(), record.as_ptr());
-        assert_eq!(assembler.read(usize::MAX).unwrap().as_ptr(), record[3_999..].as_ptr());
+        assert_eq!(assembler.read(usize::MAX).unwrap().as_ptr(), record[3_935..].as_ptr());
     }
 
     #[test]
