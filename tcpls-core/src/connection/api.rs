@@ -9,6 +9,7 @@ use super::control::MAX_OPTION_VALUE;
 use super::pending::Due;
 use super::schedule::Scheduler;
 use crate::error::{AddressError, OpenStreamError, ReadError, TcpError, WriteError};
+use crate::time::Time;
 use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, Side, StreamId};
 
 impl Connection {
@@ -134,12 +135,11 @@ impl Connection {
     }
 
     /// Starts a new generation of this side's keys on all TCP connections. While one is still under way, until the peer has
-    /// acknowledged something of it on each of them, the next waits for that; there is never more than one that waits. No effect before the
-    /// handshake is over.
-    pub fn update_keys(&mut self) {
-        self.key_update_owed = self.keys.is_some();
-        let asked = self.tcps.iter().find(|entry| entry.is_active() && !self.is_shunned(entry));
-        self.start_owed_key_update(asked.map_or(ConnectionId::FIRST, |entry| entry.id));
+    /// acknowledged something of it on each of them, and for 40 ms, the next waits; there is never more than one that waits, and it starts by
+    /// itself. No effect before the handshake is over.
+    pub fn update_keys(&mut self, now: Time) {
+        self.renewal.owed = self.keys.is_some();
+        self.start_owed_key_update(now, None);
     }
 
     /// Chooses how stream data is spread over TCP connections; from the next record on.

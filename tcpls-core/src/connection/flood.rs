@@ -9,7 +9,7 @@ use crate::time::Time;
 const REFILL_PER_SECOND: u64 = 1000;
 /// Bytes of new stream data, or of data newly acknowledged, that earn one unit.
 const BYTES_PER_UNIT: u64 = 1024;
-/// Key updates allowed in a second.
+/// New generations of keys allowed in a second.
 const KEY_UPDATES_PER_SECOND: u32 = 32;
 
 /// The peer's account.
@@ -43,7 +43,7 @@ impl Flood {
         self.earned_bytes %= BYTES_PER_UNIT;
     }
 
-    /// Counts one key update.
+    /// Counts one new generation of keys.
     pub(crate) fn key_update(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
         if now - self.key_updates_since >= Duration::from_secs(1) {
             (self.key_updates, self.key_updates_since) = (0, now);

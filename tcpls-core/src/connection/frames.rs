@@ -136,7 +136,7 @@ impl Connection {
         if bytes > 0 {
             self.clear_suspicion(now, tcp);
         }
-        self.start_owed_key_update(tcp);
+        self.start_owed_key_update(now, Some(tcp));
         self.flood.earn(bytes);
         if bytes == 0 { self.idle(now, 1) } else { Ok(()) }
     }

@@ -163,8 +163,7 @@ pub struct Connection {
     frames_received: FrameCounts,
     limits: LimitCounts,
     key_updates: (u32, u32),
-    /// The peer or the application has asked for a key update that could not be started yet.
-    key_update_owed: bool,
+    renewal: post_handshake::Renewal,
     /// Kept between calls so that building a record allocates nothing.
     scratch: output::Scratch,
 }
@@ -234,7 +233,7 @@ impl Connection {
             frames_received: FrameCounts::default(),
             limits: LimitCounts::default(),
             key_updates: (0, 0),
-            key_update_owed: false,
+            renewal: post_handshake::Renewal::default(),
             scratch: output::Scratch::default(),
             config,
         }

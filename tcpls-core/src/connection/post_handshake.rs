@@ -1,5 +1,7 @@
 //! What TLS itself sends once the handshake is over: alerts, New Session Tickets, KeyUpdates.
 
+use core::time::Duration;
+
 use super::Connection;
 use super::keys::{KeyError, Keys};
 use super::pending::Carried;
@@ -25,6 +27,21 @@ pub(super) struct Messages {
     partial: Vec<u8>,
     fragments: u32,
     tickets: u32,
+}
+
+/// How long after a key update the next that somebody asks for may begin: a peer allows 32 a second (decision D17), wherever
+/// its seconds begin. Updates that the AEAD's limit makes necessary do not wait.
+const KEY_UPDATE_INTERVAL: Duration = Duration::from_millis(40);
+
+/// Key updates of this side.
+#[derive(Debug, Default)]
+pub(super) struct Renewal {
+    /// The peer or the application has asked for one that could not be started yet.
+    pub(super) owed: bool,
+    /// When it may be, if only time is in its way.
+    due: Option<Time>,
+    /// When the last started.
+    last: Option<Time>,
 }
 
 impl Connection {
@@ -105,33 +122,51 @@ impl Connection {
 
     /// The peer's next record on `tcp` uses the next generation of its keys.
     fn take_key_update(&mut self, now: Time, tcp: ConnectionId, requested: bool) -> Result<(), PeerMisbehaved> {
-        self.flood.key_update(now)?;
         let (Some(keys), Some(entry)) = (&mut self.keys, self.tcps.get_mut(tcp)) else { return Ok(()) };
         let before = keys.open_current();
         keys.step_open(&mut entry.open).map_err(|_: KeyError| PeerMisbehaved::TooManyKeyUpdates)?;
-        self.key_updates.1 += keys.open_current() - before;
+        if keys.open_current() > before {
+            self.key_updates.1 += 1;
+            self.flood.key_update(now)?; // the other TCP connections can only follow
+        }
         // Answered once, however often it was asked for before the answer went out (RFC 8446, 4.6.3).
         if requested && entry.seal.generation == keys.seal_target() {
-            self.key_update_owed = true;
-            self.start_owed_key_update(tcp);
+            self.renewal.owed = true;
+            self.start_owed_key_update(now, Some(tcp));
         }
         self.forget_keys();
         Ok(())
     }
 
-    /// Starts the key update that somebody asked for. If the peer has not shown that it has the generation before, it is asked
-    /// to with a Ping, and the update starts then: the first record of a join must not be more than one generation ahead of
-    /// it.
-    pub(super) fn start_owed_key_update(&mut self, tcp: ConnectionId) {
-        if !self.key_update_owed {
+    /// Starts the key update that somebody asked for, if it is time. If the peer has not shown that it has the generation
+    /// before, it is asked to with a Ping on `tcp`, or on any, and the update starts then: the first record of a join must not
+    /// be more than one generation ahead of it.
+    pub(super) fn start_owed_key_update(&mut self, now: Time, tcp: Option<ConnectionId>) {
+        if !self.renewal.owed {
             return;
         }
         let before = self.key_updates.0;
-        self.start_key_update();
+        let earliest = self.renewal.last.filter(|_| !self.plain).map_or(now, |last| last + KEY_UPDATE_INTERVAL);
+        self.renewal.due = (now < earliest).then_some(earliest);
+        if now >= earliest {
+            self.start_key_update(now);
+        }
         if self.key_updates.0 > before {
-            self.key_update_owed = false;
+            self.renewal.owed = false;
         } else {
-            self.ask_for_confirmation(tcp);
+            let any = self.tcps.iter().find(|entry| entry.is_active() && !self.is_shunned(entry)).map(|entry| entry.id);
+            tcp.or(any).into_iter().for_each(|tcp| self.ask_for_confirmation(tcp));
+        }
+    }
+
+    /// When the key update that somebody asked for may start, if it waits for nothing but that.
+    pub(super) fn renewal_deadline(&self) -> Option<Time> {
+        self.renewal.due
+    }
+
+    pub(super) fn start_due_key_update(&mut self, now: Time) {
+        if self.renewal.due.is_some_and(|due| due <= now) {
+            self.start_owed_key_update(now, None);
         }
     }
 
@@ -142,7 +177,7 @@ impl Connection {
         }
         self.give_up_silent_laggards(now, tcp);
         let before = self.key_updates.0;
-        self.start_key_update();
+        self.start_key_update(now);
         if self.key_updates.0 == before {
             // An end that only acknowledges is never acknowledged itself: its keys would run out.
             self.ask_for_confirmation(tcp);
@@ -177,7 +212,7 @@ impl Connection {
     }
 
     /// Starts a new generation of this side's keys; each TCP connection steps to it before its next record.
-    pub(super) fn start_key_update(&mut self) {
+    fn start_key_update(&mut self, now: Time) {
         if !self.plain && self.has_laggard() {
             return;
         }
@@ -188,6 +223,7 @@ impl Connection {
         }
         if keys.start_seal_update().is_ok() {
             self.key_updates.0 += 1;
+            self.renewal.last = Some(now);
         }
     }
 

@@ -24,6 +24,8 @@ pub enum TimeoutReason {
     Probe,
     /// A TCP connection that is left on purpose carries nothing any more.
     Leave,
+    /// A key update that was asked for soon after another may start.
+    KeyUpdate,
     /// A TCP connection made no progress for the user timeout.
     UserTimeout,
     /// Nothing was heard for the idle timeout.
@@ -60,6 +62,7 @@ impl Connection {
         let late: Vec<(ConnectionId, TcpFault)> =
             self.tcps.iter().filter_map(|entry| self.overdue(entry, now).map(|fault| (entry.id, fault))).collect();
         late.into_iter().for_each(|(tcp, fault)| self.lose_tcp(now, tcp, fault, None));
+        self.start_due_key_update(now);
         self.suspect_the_silent(now);
         self.probe_the_quiet(now);
         self.settle(now);
@@ -74,6 +77,7 @@ impl Connection {
             (self.claims.deadline(), TimeoutReason::Join),
             (self.idle_deadline(), TimeoutReason::Idle),
             (self.stranded_until, TimeoutReason::Stranded),
+            (self.renewal_deadline(), TimeoutReason::KeyUpdate),
             (self.ending.deadline(), TimeoutReason::Close),
         ];
         let per_tcp = self.tcps.iter().flat_map(|entry| {

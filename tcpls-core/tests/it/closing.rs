@@ -284,7 +284,7 @@ fn after_the_end_every_call_says_so() {
     assert!(conn.stream(StreamId(8)).write(b"y").is_err());
     assert_eq!(conn.poll_timeout(), None);
     conn.handle_timeout(now);
-    conn.update_keys();
+    conn.update_keys(now);
     assert_eq!(conn.poll_transmit(now, FIRST, 100_000, &mut Vec::new()), 0);
     assert_eq!(conn.poll_event(), None);
 }

@@ -457,7 +457,7 @@ fn a_hello_of_the_peers_own_making_reads_back() {
 #[test]
 fn a_key_update_goes_out_on_every_tcp_connection_before_its_next_record() {
     let mut peer = two();
-    peer.conn.update_keys();
+    peer.conn.update_keys(peer.now);
     for tcp in [FIRST, SECOND] {
         let before = peer.received(tcp);
         let id = peer.conn.open_stream().unwrap();

@@ -12,7 +12,7 @@ fn run(seed: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
     pair.submit(Client, up, &data);
     pair.submit(Server, down, &data);
     pair.round();
-    pair.client().update_keys();
+    pair.update_keys(Client);
     pair.join();
     pair.cut(second);
     pair.drive();

@@ -289,7 +289,7 @@ impl Model {
                     _ = self.pair.conn(side).stream(id).detach(tcp);
                 }
             }
-            Op::UpdateKeys(side) => self.pair.conn(side).update_keys(),
+            Op::UpdateKeys(side) => self.pair.update_keys(side),
             Op::Ping { side, pipe } => {
                 if let Some(tcp) = self.tcp(side, pipe) {
                     _ = self.pair.conn(side).ping(tcp);

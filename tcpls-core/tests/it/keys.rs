@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tcpls_core::connection::State;
+use tcpls_core::connection::{State, TimeoutReason};
 use tcpls_core::error::CloseReason;
 use tcpls_core::wire::ids::ConnectionId;
 
@@ -18,7 +18,7 @@ fn assert_updates(pair: &mut Pair, side: Side, own: u32, peers: u32) {
 #[test]
 fn an_update_reaches_every_tcp_connection_and_counts_once() {
     let mut pair = Pair::with_tcp_connections(3);
-    pair.client().update_keys();
+    pair.update_keys(Client);
     pair.drive();
     assert_updates(&mut pair, Client, 1, 0);
     assert_updates(&mut pair, Server, 0, 1);
@@ -39,8 +39,9 @@ fn many_updates_in_the_middle_of_bulk_lose_nothing() {
     pair.submit(Client, up, &data);
     pair.submit(Server, down, &data);
     for _ in 0..10 {
-        pair.client().update_keys();
-        pair.server().update_keys();
+        pair.update_keys(Client);
+        pair.update_keys(Server);
+        pair.now += Duration::from_millis(40);
         pair.round();
     }
     pair.drive();
@@ -54,8 +55,8 @@ fn many_updates_in_the_middle_of_bulk_lose_nothing() {
 #[test]
 fn both_ends_may_update_at_the_same_time() {
     let mut pair = Pair::with_tcp_connections(2);
-    pair.client().update_keys();
-    pair.server().update_keys();
+    pair.update_keys(Client);
+    pair.update_keys(Server);
     pair.step(Client);
     pair.step(Server);
     pair.drive();
@@ -73,7 +74,7 @@ fn a_tcp_connection_may_lag_while_another_goes_on() {
     pair.write(Client, stream, &[1; 30_000]);
     pair.step(Client);
     pair.stall(FIRST);
-    pair.client().update_keys();
+    pair.update_keys(Client);
     pair.drive();
     let other = pair.open_stream(Client);
     pair.client().stream(other).attach(ConnectionId(1)).unwrap();
@@ -98,7 +99,7 @@ fn updates_wait_for_a_tcp_connection_that_lags() {
     let other = pair.open_stream(Client);
     pair.client().stream(other).attach(ConnectionId(1)).unwrap();
     for _ in 0..8 {
-        pair.client().update_keys();
+        pair.update_keys(Client);
         pair.write(Client, other, &[2; 1000]);
         pair.drive();
     }
@@ -109,11 +110,41 @@ fn updates_wait_for_a_tcp_connection_that_lags() {
     assert_eq!(pair.read_all(Server, stream), [1; 30_000]);
     assert_updates(&mut pair, Server, 0, 2);
     for _ in 0..8 {
-        pair.client().update_keys();
+        pair.update_keys(Client);
         pair.drive();
     }
     assert_updates(&mut pair, Server, 0, 2 + 8);
     assert_eq!(pair.live(Server), [FIRST, ConnectionId(1), ConnectionId(2)]);
+}
+
+#[test]
+fn an_application_that_never_stops_renewing_keys_does_not_exceed_what_the_peer_allows() {
+    let mut pair = Pair::with_tcp_connections(8);
+    let (start, mut asked) = (pair.now, 0);
+    while pair.now < start + Duration::from_secs(3) {
+        pair.update_keys(Client);
+        asked += 1;
+        pair.now += Duration::from_millis(1);
+        pair.round();
+    }
+    pair.drive();
+    let (started, _) = pair.client().stats().key_updates;
+    assert!(asked > 1000 && (40..=76).contains(&started), "{asked} asked for, {started} started");
+    assert_updates(&mut pair, Server, 0, started);
+    assert_eq!(pair.live(Server).len(), 8);
+}
+
+#[test]
+fn an_update_that_comes_soon_after_another_waits_and_starts_by_itself() {
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.update_keys(Client);
+    pair.drive();
+    pair.update_keys(Client);
+    assert_updates(&mut pair, Client, 1, 0);
+    assert_eq!(pair.client().timeout_reason(), Some(TimeoutReason::KeyUpdate));
+    pair.drive();
+    assert_updates(&mut pair, Client, 2, 0);
+    assert_updates(&mut pair, Server, 0, 2);
 }
 
 #[test]
@@ -122,14 +153,14 @@ fn a_join_under_way_while_keys_change_succeeds() {
         for early in [false, true] {
             let mut pair = Pair::established();
             if early {
-                pair.conn(updater).update_keys();
+                pair.update_keys(updater);
                 pair.stall(FIRST); // the KeyUpdate is under way when the join arrives
                 pair.step(updater);
             }
             let second = pair.open_tcp();
             pair.step(Client);
             if !early {
-                pair.conn(updater).update_keys();
+                pair.update_keys(updater);
             }
             pair.drive();
             pair.unstall(FIRST);
@@ -148,7 +179,7 @@ fn a_join_that_is_slow_may_begin_one_generation_late() {
     let second = pair.open_tcp();
     pair.step(Client);
     pair.stall(second);
-    pair.client().update_keys();
+    pair.update_keys(Client);
     pair.drive();
     pair.unstall(second);
     pair.drive();
@@ -162,13 +193,13 @@ fn a_key_update_that_is_lost_with_its_tcp_connection_harms_no_other() {
     let data = bytes(300_000);
     let stream = pair.open_stream(Client);
     pair.submit(Client, stream, &data);
-    pair.client().update_keys();
+    pair.update_keys(Client);
     pair.step(Client);
     pair.cut(FIRST);
     pair.drive();
     pair.assert_received(Server, stream, &data);
     let third = pair.join();
-    pair.client().update_keys();
+    pair.update_keys(Client);
     pair.drive();
     pair.transfer(Client, &data);
     pair.transfer(Server, &data);
@@ -180,7 +211,7 @@ fn updates_that_nobody_heard_of_do_not_keep_a_join_from_succeeding() {
     for side in [Client, Server] {
         let mut pair = Pair::established();
         pair.cut(FIRST);
-        (0..5).for_each(|_| pair.conn(side).update_keys());
+        (0..5).for_each(|_| pair.update_keys(side));
         let second = pair.join();
         assert_eq!(pair.live(side), [second]);
         pair.transfer(Client, b"here we are");
@@ -253,7 +284,7 @@ fn a_join_that_is_long_under_way_succeeds_however_often_keys_change() {
         pair.step(Client);
         pair.stall(second);
         for _ in 0..4 {
-            pair.client().update_keys();
+            pair.update_keys(Client);
             pair.transfer(Client, b"so that the update is acknowledged");
         }
         pair.unstall(second);
@@ -272,14 +303,14 @@ fn an_answer_to_a_join_that_is_long_under_way_opens_however_often_keys_change() 
     pair.step(Server);
     pair.stall(second);
     for _ in 0..4 {
-        pair.server().update_keys();
+        pair.update_keys(Server);
         pair.transfer(Server, b"so that the update is acknowledged");
     }
     pair.unstall(second);
     pair.drive();
     assert_eq!(pair.live(Client), [FIRST, second]);
     assert_eq!(pair.live(Server), [FIRST, second]);
-    pair.server().update_keys();
+    pair.update_keys(Server);
     pair.drive();
     assert!(pair.server().stats().key_updates.0 >= 2);
 }

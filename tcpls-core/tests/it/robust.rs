@@ -27,7 +27,7 @@ fn talkative() -> Pair {
     }
     conn.set_backup(SECOND, true).unwrap();
     conn.ping(FIRST).unwrap();
-    conn.update_keys();
+    conn.update_keys(now);
     conn.handle_tcp_end(now, ConnectionId(2), TcpEnd::Reset);
     let reset = conn.open_stream().unwrap();
     conn.stream(reset).write(b"never mind").unwrap();
@@ -100,7 +100,7 @@ fn everything(pair: &mut Pair, side: Side) {
         conn.set_tcp_addresses(tcp, None, None);
     }
     conn.handle_timeout(Time::MAX);
-    conn.update_keys();
+    conn.update_keys(now);
     conn.close(now, ErrorCode(9), b"again");
     assert!(conn.open_tcp(now).is_err() && conn.open_stream().is_err() && conn.accept_stream().is_none());
     assert!(conn.stream(StreamId(0)).write(b"x").is_err() && conn.stream(StreamId(0)).finish().is_err());

@@ -24,7 +24,7 @@ pub(super) fn perform(
     match action.kind {
         ActionKind::Join => {}
         ActionKind::Scheduler => action.scheduler.into_iter().for_each(|chosen| conn.set_scheduler(scheduler(chosen))),
-        ActionKind::UpdateKeys => conn.update_keys(),
+        ActionKind::UpdateKeys => conn.update_keys(now),
         ActionKind::Close => conn.close(now, ErrorCode(0), b""),
         ActionKind::Advertise => return driver.advertise(path),
         ActionKind::Withdraw => return driver.withdraw(path),

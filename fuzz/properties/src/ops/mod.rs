@@ -116,6 +116,7 @@ impl Run {
 
     /// Calls about the session.
     fn use_session(&mut self, kind: u8, side: Side, op: u8, argument: u8) {
+        let now = self.world.now;
         let end = self.world.end(side);
         match kind {
             17 if op & 64 == 0 => end.advertised.extend(end.conn.advertise(address(argument % 4)).ok()),
@@ -125,7 +126,7 @@ impl Run {
                 end.conn.set_scheduler(scheduler(argument % 6));
             }
             18 => _ = end.conn.send_tcp_option(28, &[argument; 4]),
-            _ => end.conn.update_keys(),
+            _ => end.conn.update_keys(now),
         }
     }
 

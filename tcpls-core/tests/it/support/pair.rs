@@ -133,6 +133,11 @@ impl Pair {
         &mut self.end(side).conn
     }
 
+    pub fn update_keys(&mut self, side: Side) {
+        let now = self.now;
+        self.conn(side).update_keys(now);
+    }
+
     pub fn end(&mut self, side: Side) -> &mut End {
         match side {
             Side::Client => &mut self.client,
