@@ -135,7 +135,8 @@ struct Shared {
 /// All streams of one session.
 #[derive(Debug)]
 pub(crate) struct Streams {
-    map: BTreeMap<StreamId, Stream>,
+    /// Each on its own: a node of the tree has room for eleven.
+    map: BTreeMap<StreamId, Box<Stream>>,
     shared: Shared,
 }
 
@@ -297,7 +298,7 @@ impl Streams {
         if shared.ending.outgoing_dropped {
             stream.send.drop_all();
         }
-        self.map.insert(id, stream);
+        self.map.insert(id, Box::new(stream));
         if shared.ending.truncated {
             self.update(id, |stream, _| stream.recv.truncate());
         }

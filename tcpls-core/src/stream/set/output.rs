@@ -62,7 +62,7 @@ impl Streams {
         max: usize,
         may: impl Fn(StreamId, &[ConnectionId]) -> bool,
     ) -> Option<Chunk> {
-        let is_it = |(id, stream): &(&StreamId, &mut Stream)| {
+        let is_it = |(id, stream): &(&StreamId, &mut Box<Stream>)| {
             stream.may_use(tcp) && may(**id, &stream.attached) && stream.send.has_duplicate(tcp)
         };
         let (_, stream) = self.map.iter_mut().find(is_it).filter(|_| max > 0)?;
@@ -78,7 +78,7 @@ impl Streams {
         tcp: ConnectionId,
         may: impl Fn(StreamId, &[ConnectionId]) -> bool,
     ) -> bool {
-        let is_it = |(id, stream): (&StreamId, &Stream)| {
+        let is_it = |(id, stream): (&StreamId, &Box<Stream>)| {
             stream.may_use(tcp) && may(*id, &stream.attached) && stream.send.has_duplicate(tcp)
         };
         self.map.iter().any(is_it)
