@@ -248,7 +248,7 @@ impl Router {
         let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, input));
         let router = self.clone();
         tokio::spawn(async move {
-            driver.await;
+            driver.run().await;
             router.desk().sessions.remove(&id);
         });
         let outcome = session.wait_established().await;

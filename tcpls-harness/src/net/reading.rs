@@ -57,6 +57,15 @@ impl Reading {
         self.full.push(buffer);
     }
 
+    /// Gives back the memory that is not in use. The beginning of a record stays.
+    pub(super) fn release(&mut self) {
+        self.full = Vec::new();
+        self.next_read = MIN_READ;
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+    }
+
     /// `len` of `room` bytes came: what is read into grows with what comes. It is quadrupled when a read filled it and shrinks
     /// again when reads are small.
     pub(super) fn came(&mut self, len: usize, room: usize) {

@@ -45,7 +45,7 @@ impl Session {
     /// See [`OpenStreamError`]; never [`OpenStreamError::Limit`].
     pub async fn open_stream(&self) -> Result<Stream, OpenStreamError> {
         let open = |state: &mut State, waker: &_| match state.conn.open_stream() {
-            Err(OpenStreamError::Limit) if state.closed().is_some() => Poll::Ready(Err(OpenStreamError::Closed)),
+            Err(OpenStreamError::Limit) if state.is_closed() => Poll::Ready(Err(OpenStreamError::Closed)),
             Err(OpenStreamError::Limit) => {
                 state.wait_to_open(waker);
                 Poll::Pending
@@ -60,7 +60,7 @@ impl Session {
     pub async fn accept_stream(&self) -> Option<Stream> {
         let accept = |state: &mut State, waker: &_| match state.conn.accept_stream() {
             Some(id) => Poll::Ready(Some(id)),
-            None if state.closed().is_some() => Poll::Ready(None),
+            None if state.is_closed() => Poll::Ready(None),
             None => {
                 state.wait_to_accept(waker);
                 Poll::Pending

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -140,13 +140,27 @@ impl Shared {
         })
     }
 
+    /// The application's access for what it may have to wait for. As long as it has, nothing has changed.
+    pub(crate) fn poll<R>(&self, f: impl FnOnce(&mut State) -> Poll<R>) -> Poll<R> {
+        self.access(|state| {
+            let result = f(state);
+            if result.is_ready() {
+                state.hear();
+                state.nudge();
+            }
+            result
+        })
+    }
+
     /// Nobody is woken while the lock is held: who wakes up would run into it.
     fn access<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = f(&mut state);
-        let to_wake = std::mem::take(&mut state.to_wake);
+        // Mostly it is one, and the memory for the list stays.
+        let first = state.to_wake.pop();
+        let others = if state.to_wake.is_empty() { Vec::new() } else { std::mem::take(&mut state.to_wake) };
         drop(state);
-        to_wake.into_iter().for_each(Waker::wake);
+        others.into_iter().chain(first).for_each(Waker::wake);
         result
     }
 
@@ -160,14 +174,14 @@ impl State {
     /// Acts on what the state machine has to say.
     fn hear(&mut self) {
         while let Some(event) = self.conn.poll_event() {
+            if let Event::Stream(event) = event {
+                self.hear_stream(event);
+                continue;
+            }
             if let Some(dialer) = &mut self.dialer {
                 dialer.handle_event(now(), &event);
             }
             match &event {
-                Event::Stream(event) => {
-                    self.hear_stream(*event);
-                    continue;
-                }
                 Event::Tcp(event) => self.hear_tcp(*event),
                 Event::Established(established) => {
                     self.established = Some(established.clone());
@@ -284,6 +298,10 @@ impl State {
     pub(crate) fn closed(&self) -> Option<CloseReason> {
         let dropped = self.task_ended.then_some(CloseReason::Local { error: code::INTERNAL });
         self.closed.clone().or(dropped)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.is_some() || self.task_ended
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
@@ -410,6 +428,10 @@ impl Handle {
 
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         self.0.with(f)
+    }
+
+    pub(crate) fn poll<R>(&self, f: impl FnOnce(&mut State) -> Poll<R>) -> Poll<R> {
+        self.0.poll(f)
     }
 
     pub(crate) fn joining(&self) -> Option<&Joining> {

@@ -115,7 +115,7 @@ impl Start {
             Joining { socket: self.options.socket, connect_timeout: self.options.dial.connect_timeout, advice };
         let shared = Shared::new(conn, Some(joining));
         let session = Session::new(Handle::new(shared.clone()));
-        tokio::spawn(Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, BytesMut::new())));
+        tokio::spawn(Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, BytesMut::new())).run());
         self.candidates.insert(attempt, (session.clone(), path));
         self.handshakes.spawn(async move { (attempt, session.wait_established().await) });
         Ok(())
