@@ -24,7 +24,7 @@ use super::os::{instant, now};
 use super::reading::MAX_READ;
 use super::shared::{Input, Shared, State};
 use super::socket::Socket;
-use super::traffic::{Carrier, ask_kernel};
+use super::traffic::{Carrier, Written, ask_kernel, note_room};
 use crate::dial::{Action, Dialer};
 
 /// Turns after which other tasks get their chance, the application's among them.
@@ -60,6 +60,8 @@ pub(crate) struct Driver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Turn,
+    /// Others first; the task was woken for another turn.
+    Yield,
     Sleep,
     /// Nothing is left to be done, ever.
     Over,
@@ -113,15 +115,27 @@ impl Driver {
         self.dial(cx);
         let mut again = self.read(cx);
         again |= self.settle_claims(cx);
-        again |= self.write(cx);
-        self.leaving.retain_mut(|leaving| !leaving.poll(&self.shared, self.now, cx));
-        again |= self.take_discarded();
-        self.tidy();
-        if again {
-            self.due = None;
-            return Next::Turn;
+        if !again && self.shared.drive(|state| self.may_wait_for_application(state)) {
+            return Next::Yield;
         }
-        self.rest(cx)
+        let written = self.write(cx);
+        self.leaving.retain_mut(|leaving| !leaving.poll(&self.shared, self.now, cx));
+        self.tidy();
+        self.finish(again, written, cx)
+    }
+
+    /// The application has just been told of something, and there is nothing to write: what it says to that goes out with the
+    /// next turn, and only then is the timer worth to be set.
+    fn may_wait_for_application(&self, state: &mut State) -> bool {
+        let may_wait = std::mem::take(&mut state.has_woken)
+            && self.endings.deadline().is_none()
+            && state.discarded.is_empty()
+            && !state.is_closed()
+            && !self.carriers.iter().any(|carrier| state.conn.wants_write(carrier.tcp));
+        if may_wait {
+            state.wake_task();
+        }
+        may_wait
     }
 
     /// The waker is left first: what the application does from here on is not missed. Silence is judged by what the kernel
@@ -217,17 +231,6 @@ impl Driver {
         progress
     }
 
-    /// Sockets that the session let go of are to leave; whether there are any.
-    fn take_discarded(&mut self) -> bool {
-        let (discarded, closed) =
-            self.shared.drive(|state| (std::mem::take(&mut state.discarded), state.is_closed()));
-        let before = self.leaving.len();
-        for carrier in self.carriers.extract_if(.., |carrier| closed || discarded.contains(&carrier.tcp)) {
-            self.leaving.push(Leaving::new(self.now, Some(carrier.tcp), carrier.socket));
-        }
-        self.leaving.len() > before
-    }
-
     /// Gives the buffers back when nothing has come or gone for a while.
     fn tidy(&mut self) {
         if self.busy.is_some_and(|busy| busy + QUIET <= self.now) {
@@ -236,22 +239,42 @@ impl Driver {
         }
     }
 
-    /// There is nothing to do: sets the timer, unless its time has come already.
-    fn rest(&mut self, cx: &mut Context<'_>) -> Next {
-        let more = self.leaving.iter().map(Leaving::deadline).min();
-        let more = more.into_iter().chain(self.endings.deadline()).chain(self.busy.map(|busy| busy + QUIET)).min();
+    /// What comes next; before a rest, the timer is set.
+    fn finish(&mut self, again: bool, written: Written, cx: &mut Context<'_>) -> Next {
+        let mine = self.deadline();
         let is_empty = self.carriers.is_empty() && self.leaving.is_empty() && self.claimants.is_empty();
-        let (deadline, is_over) = self.shared.drive(|state| {
+        let shared = self.shared.clone();
+        let (next, deadline) = shared.drive(|state| {
+            note_room(state, &self.carriers);
+            if again | self.endings.tell(self.now, &mut state.conn) | self.take_discarded(state) | written.more(state) {
+                return (Next::Turn, None);
+            }
             let dialer = state.dialer.as_ref().and_then(Dialer::poll_timeout);
-            state.asleep_until = state.conn.poll_timeout().into_iter().chain(dialer).chain(more).min();
-            (state.asleep_until, is_empty && state.is_closed() && state.inbox.is_empty())
+            state.asleep_until = state.conn.poll_timeout().into_iter().chain(dialer).chain(mine).min();
+            let is_over = is_empty && state.is_closed() && state.inbox.is_empty();
+            (if is_over { Next::Over } else { Next::Sleep }, state.asleep_until)
         });
         self.due = deadline;
         match deadline {
-            _ if is_over => Next::Over,
-            Some(deadline) => self.sleep_until(deadline, cx),
-            None => Next::Sleep,
+            Some(deadline) if next == Next::Sleep => self.sleep_until(deadline, cx),
+            _ => next,
         }
+    }
+
+    /// When something is to be done besides what the session and the dialer want.
+    fn deadline(&self) -> Option<Time> {
+        let leaving = self.leaving.iter().map(Leaving::deadline);
+        leaving.chain(self.endings.deadline()).chain(self.busy.map(|busy| busy + QUIET)).min()
+    }
+
+    /// Sockets that the session let go of are to leave; whether there are any.
+    fn take_discarded(&mut self, state: &mut State) -> bool {
+        let (discarded, closed) = (std::mem::take(&mut state.discarded), state.is_closed());
+        let before = self.leaving.len();
+        for carrier in self.carriers.extract_if(.., |carrier| closed || discarded.contains(&carrier.tcp)) {
+            self.leaving.push(Leaving::new(self.now, Some(carrier.tcp), carrier.socket));
+        }
+        self.leaving.len() > before
     }
 
     /// The timer is set when it would come too late; one that comes too early is cheaper than to set it each time.
@@ -272,7 +295,7 @@ impl Future for Driver {
         for _ in 0..MAX_TURNS {
             match self.turn(cx) {
                 Next::Over => return Poll::Ready(()),
-                Next::Sleep => return Poll::Pending,
+                Next::Sleep | Next::Yield => return Poll::Pending,
                 Next::Turn if self.read >= MAX_READ_AT_ONCE => break,
                 Next::Turn => {}
             }

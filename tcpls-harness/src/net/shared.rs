@@ -90,6 +90,8 @@ pub(crate) struct State {
     failures: Option<broadcast::Sender<PathFailure>>,
     handles: usize,
     to_wake: Vec<Waker>,
+    /// The task has woken somebody since it looked last.
+    pub(crate) has_woken: bool,
 }
 
 impl Shared {
@@ -117,6 +119,7 @@ impl Shared {
             failures: Some(broadcast::Sender::new(EVENT_BACKLOG)),
             handles: 0,
             to_wake: Vec::new(),
+            has_woken: false,
         };
         Arc::new(Self { state: Mutex::new(state), joining })
     }
@@ -136,6 +139,7 @@ impl Shared {
         self.access(|state| {
             let result = f(state);
             state.hear();
+            state.has_woken |= !state.to_wake.is_empty();
             result
         })
     }

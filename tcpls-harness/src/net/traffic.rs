@@ -18,6 +18,8 @@ use super::tcp_info::tcp_info;
 
 /// Reads from a socket that can't be written to any more: what a receive buffer may hold.
 const MAX_LAST_READS: usize = 64;
+/// With so much room there is always something that can be sealed, if there is anything to say.
+const ALWAYS_ENOUGH: usize = 256;
 
 /// A socket that carries a TCP connection of the session.
 pub(super) struct Carrier {
@@ -55,12 +57,12 @@ impl Driver {
         more
     }
 
-    /// Writes one batch on each socket with room; whether there is more to write. The session learns first which TCP
-    /// connections are full, so that others can take over what would have gone there.
-    pub(super) fn write(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut written = 0;
+    /// Writes one batch on each socket with room. The session learns first which TCP connections are full, so that others can
+    /// take over what would have gone there.
+    pub(super) fn write(&mut self, cx: &mut Context<'_>) -> Written {
+        let mut written = Written::default();
         for carrier in &mut self.carriers {
-            written += flush(&self.shared, &mut self.endings, self.now, carrier, cx);
+            written.bytes += flush(&self.shared, &mut self.endings, self.now, carrier, cx);
             carrier.find_room(&self.endings, cx);
         }
         self.shared.drive(|state| {
@@ -70,19 +72,32 @@ impl Driver {
                 state.conn.poll_transmit(self.now, carrier.tcp, 0, &mut Vec::new());
             }
         });
+        let several = self.carriers.len() > 1;
         for carrier in self.carriers.iter_mut().filter(|carrier| carrier.has_room) {
-            self.shared.drive(|state| seal(&mut state.conn, self.now, carrier.tcp, &mut carrier.socket));
-            written += flush(&self.shared, &mut self.endings, self.now, carrier, cx);
+            let filled = self.shared.drive(|state| seal(&mut state.conn, self.now, carrier.tcp, &mut carrier.socket));
+            written.may_be_more |= filled || several;
+            written.bytes += flush(&self.shared, &mut self.endings, self.now, carrier, cx);
             carrier.find_room(&self.endings, cx);
         }
-        if written > 0 {
+        if written.bytes > 0 {
             self.busy = Some(self.now);
         }
-        self.shared.drive(|state| {
-            note_room(state, &self.carriers);
-            let ended = self.endings.tell(self.now, &mut state.conn);
-            ended || written > 0 && state.with_room.iter().any(|tcp| state.conn.wants_write(*tcp))
-        })
+        written
+    }
+}
+
+/// What came of writing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written {
+    bytes: usize,
+    /// Batches were full, or what one TCP connection got makes a difference to another.
+    may_be_more: bool,
+}
+
+impl Written {
+    /// Whether there is more to write, on sockets that have room.
+    pub(super) fn more(self, state: &State) -> bool {
+        self.bytes > 0 && self.may_be_more && state.with_room.iter().any(|tcp| state.conn.wants_write(*tcp))
     }
 }
 
@@ -93,7 +108,7 @@ impl Carrier {
 }
 
 /// From here on the application wakes the task when it has something for one of the sockets with room.
-fn note_room(state: &mut State, carriers: &[Carrier]) {
+pub(super) fn note_room(state: &mut State, carriers: &[Carrier]) {
     state.with_room.clear();
     state.with_room.extend(carriers.iter().filter(|carrier| carrier.has_room).map(|carrier| carrier.tcp));
 }
@@ -105,23 +120,32 @@ pub(super) fn ask_kernel(conn: &mut Connection, tcp: ConnectionId, socket: &Sock
     }
 }
 
-/// Seals a batch for a socket that has room. On one that was idle the peer can read nothing before a record is whole: the
-/// first should fit into one flight. The kernel is not asked for what is sure to.
-fn seal(conn: &mut Connection, now: Time, tcp: ConnectionId, socket: &mut Socket) {
+/// Seals a batch for a socket that has room; whether it was filled. On a socket that was idle the peer can read nothing before
+/// a record is whole: the first should fit into one flight. The kernel is not asked for what is sure to.
+fn seal(conn: &mut Connection, now: Time, tcp: ConnectionId, socket: &mut Socket) -> bool {
     let batch = socket.batch();
     let in_flight = conn.tcp_stats(tcp).map_or(u64::MAX, |stats| stats.bytes_in_flight);
     if in_flight > batch as u64 {
-        conn.poll_transmit(now, tcp, batch, socket.out());
-        return;
+        return is_filled(batch, conn.poll_transmit(now, tcp, batch, socket.out()));
     }
     let sure = socket.sure_flight(now, in_flight as usize);
-    let sealed = sure.map_or(0, |sure| conn.poll_transmit(now, tcp, sure, socket.out()));
-    if sure.is_none_or(|sure| sure < batch) && conn.wants_write(tcp) {
+    let room = match sure {
+        Some(sure) => sure,
+        None if conn.wants_write(tcp) => socket.ask_flight(now),
+        None => batch,
+    };
+    let sealed = conn.poll_transmit(now, tcp, room, socket.out());
+    let filled = is_filled(room, sealed);
+    if filled && sure.is_some_and(|sure| sure < batch) {
         let flight = socket.ask_flight(now);
         conn.poll_transmit(now, tcp, flight.saturating_sub(sealed), socket.out());
-    } else if sure.is_none() {
-        conn.poll_transmit(now, tcp, batch, socket.out()); // has nothing to say, and learns that there is room
     }
+    filled
+}
+
+/// Whether it may be for want of room that no more than `sealed` bytes came.
+fn is_filled(room: usize, sealed: usize) -> bool {
+    sealed + ALWAYS_ENOUGH > room
 }
 
 /// Writes what was sealed; how much that was.
