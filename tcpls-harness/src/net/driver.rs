@@ -60,7 +60,7 @@ pub(crate) struct Driver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Turn,
-    /// Others first; the task was woken for another turn.
+    /// Others first, then a turn.
     Yield,
     Sleep,
     /// Nothing is left to be done, ever.
@@ -133,7 +133,7 @@ impl Driver {
             && !state.is_closed()
             && !self.carriers.iter().any(|carrier| state.conn.wants_write(carrier.tcp));
         if may_wait {
-            state.wake_task();
+            state.expect_task(); // as soon as others had their turn
         }
         may_wait
     }
@@ -295,7 +295,8 @@ impl Future for Driver {
         for _ in 0..MAX_TURNS {
             match self.turn(cx) {
                 Next::Over => return Poll::Ready(()),
-                Next::Sleep | Next::Yield => return Poll::Pending,
+                Next::Sleep => return Poll::Pending,
+                Next::Yield => break,
                 Next::Turn if self.read >= MAX_READ_AT_ONCE => break,
                 Next::Turn => {}
             }

@@ -22,9 +22,10 @@ use tokio::task::JoinSet;
 
 use super::driver::Driver;
 use super::error::ListenError;
+use super::handle::Handle;
 use super::os::{instant, now, random, seed};
 use super::session::Session;
-use super::shared::{Handle, Input, Shared};
+use super::shared::{Input, Shared};
 use super::socket::{Socket, SocketOptions, reset};
 
 /// TCP connections that the kernel holds until they are accepted.

@@ -17,10 +17,11 @@ use super::advice::Advice;
 use super::dials::Dials;
 use super::driver::Driver;
 use super::error::{ConnectError, PathFailure, PathFault};
+use super::handle::Handle;
 use super::options::ClientOptions;
 use super::os::{instant, now, seed};
 use super::session::Session;
-use super::shared::{Handle, Input, Joining, Shared};
+use super::shared::{Input, Joining, Shared};
 use super::socket::Socket;
 use crate::dial::{Action, AttemptId, DialOptions, Dialer, Path, SessionView};
 

@@ -10,7 +10,7 @@ use tcpls_core::error::{ReadError, TcpError, WriteError, code};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::shared::Handle;
+use super::handle::Handle;
 
 /// A bidirectional stream of a session.
 ///
@@ -167,7 +167,7 @@ impl SendStream {
         self.handle.poll(|state| match write(&mut state.conn.stream(self.id)) {
             Err(WriteError::Blocked) if state.is_closed() => Poll::Ready(Err(WriteError::Closed)),
             Err(WriteError::Blocked) => {
-                state.wait_writable(self.id, cx.waker());
+                state.waiters.wait_writable(self.id, cx.waker());
                 Poll::Pending
             }
             result => Poll::Ready(result),
@@ -197,7 +197,7 @@ impl AsyncWrite for SendStream {
 impl Drop for SendStream {
     fn drop(&mut self) {
         self.handle.with(|state| {
-            state.forget_writer(self.id);
+            state.waiters.forget_writer(self.id);
             if !self.over {
                 _ = state.conn.stream(self.id).reset(code::NO_ERROR);
             }
@@ -238,7 +238,7 @@ impl RecvStream {
         let result = ready!(self.handle.poll(|state| match state.conn.stream(self.id).read(max) {
             Err(ReadError::Blocked) if state.is_closed() => Poll::Ready(Err(ReadError::Truncated)),
             Err(ReadError::Blocked) => {
-                state.wait_readable(self.id, cx.waker());
+                state.waiters.wait_readable(self.id, cx.waker());
                 Poll::Pending
             }
             result => Poll::Ready(result),
@@ -270,7 +270,7 @@ impl AsyncRead for RecvStream {
 impl Drop for RecvStream {
     fn drop(&mut self) {
         self.handle.with(|state| {
-            state.forget_reader(self.id);
+            state.waiters.forget_reader(self.id);
             if !self.over {
                 _ = state.conn.stream(self.id).stop(code::NO_ERROR);
             }

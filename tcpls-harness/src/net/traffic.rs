@@ -149,13 +149,7 @@ fn is_filled(room: usize, sealed: usize) -> bool {
 }
 
 /// Writes what was sealed; how much that was.
-fn flush(
-    shared: &Shared,
-    endings: &mut Endings,
-    now: Time,
-    carrier: &mut Carrier,
-    cx: &mut Context<'_>,
-) -> usize {
+fn flush(shared: &Shared, endings: &mut Endings, now: Time, carrier: &mut Carrier, cx: &mut Context<'_>) -> usize {
     if carrier.socket.is_flushed() {
         return 0;
     }
