@@ -5,7 +5,7 @@
 //! to read or to write; if not, the task sleeps until a socket is ready, time is up, or the application has done something.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tcpls_core::connection::{Claim, TcpEnd};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 use tokio::task::coop::unconstrained;
+use tokio::task::yield_now;
 use tokio::time::Sleep;
 
 use super::claims::Claimant;
@@ -110,6 +111,8 @@ impl Driver {
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Next {
+        #[cfg(test)]
+        super::costs::count(|costs| costs.turns += 1);
         self.now = now();
         self.begin(cx);
         self.dial(cx);
@@ -296,13 +299,16 @@ impl Future for Driver {
             match self.turn(cx) {
                 Next::Over => return Poll::Ready(()),
                 Next::Sleep => return Poll::Pending,
-                Next::Yield => break,
+                Next::Yield => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Next::Turn if self.read >= MAX_READ_AT_ONCE => break,
                 Next::Turn => {}
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        // All others come first, not just those ahead in the runtime's queue.
+        pin!(yield_now()).poll(cx)
     }
 }
 
@@ -312,3 +318,6 @@ impl Drop for Driver {
         self.shared.drive(|state| state.end_task());
     }
 }
+
+#[cfg(test)]
+mod tests;

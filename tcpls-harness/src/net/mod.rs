@@ -22,6 +22,8 @@
 mod advice;
 mod claims;
 mod client;
+#[cfg(test)]
+mod costs;
 mod dials;
 mod driver;
 mod endings;

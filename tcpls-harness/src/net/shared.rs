@@ -148,9 +148,13 @@ impl Shared {
     pub(crate) fn access<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = f(&mut state);
-        let to_wake = state.waiters.take_to_wake();
+        let (last, mut others) = state.waiters.take_to_wake();
         drop(state);
-        to_wake.for_each(Waker::wake);
+        if !others.is_empty() {
+            others.drain(..).for_each(Waker::wake);
+            self.lock().waiters.give_back(others);
+        }
+        last.into_iter().for_each(Waker::wake);
         result
     }
 

@@ -115,6 +115,8 @@ impl Socket {
         if !self.poll_readable(cx) {
             return Poll::Pending;
         }
+        #[cfg(test)]
+        super::costs::count(|costs| costs.reads += 1);
         let room = self.reading.make_room();
         // It notices by itself that a read which leaves room has emptied the socket: no second one need find that out.
         match ready!(pin!(self.stream.read_buf(&mut self.reading.input)).poll(cx)) {
@@ -181,6 +183,8 @@ impl Socket {
         }
         let before = self.written;
         while !self.is_flushed() {
+            #[cfg(test)]
+            super::costs::count(|costs| costs.writes += 1);
             match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..]) {
                 Poll::Ready(Ok(len)) => self.written += len,
                 Poll::Ready(Err(error)) => {
@@ -256,5 +260,30 @@ fn tcp_end(error: &io::Error) -> TcpEnd {
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => TcpEnd::Reset,
         kind => TcpEnd::Error(kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_that_leaves_room_has_emptied_the_socket_but_for_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut socket = Socket::new(listener.accept().await.unwrap().0, BytesMut::new());
+        for _ in 0..2 {
+            peer.write_all(&[1; 100]).await.unwrap();
+            assert_eq!(poll_fn(|cx| socket.poll_read(cx)).await, Ok(100));
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(!socket.poll_readable(&mut cx), "it would be read once more, for nothing");
+        }
+        drop(peer);
+        assert_eq!(poll_fn(|cx| socket.poll_read(cx)).await, Err(TcpEnd::Fin));
     }
 }

@@ -59,6 +59,8 @@ pub(crate) fn window(_stream: &TcpStream) -> Option<Window> {
 fn get(stream: &TcpStream) -> Option<libc::tcp_info> {
     use std::os::fd::AsRawFd;
 
+    #[cfg(test)]
+    super::costs::count(|costs| costs.questions += 1);
     let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
     let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes into `info`, which is as long and lives until after the call.

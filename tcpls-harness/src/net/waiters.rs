@@ -8,6 +8,9 @@ use std::task::Waker;
 use tcpls_core::event::StreamEvent;
 use tcpls_core::wire::ids::StreamId;
 
+/// Who can be woken at once without asking for memory each time.
+const MAX_SPARE: usize = 64;
+
 /// Those who wait, and those whose time has come.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
@@ -18,6 +21,8 @@ pub(crate) struct Waiters {
     /// Who waits for the handshake or the end.
     watchers: Vec<Waker>,
     to_wake: Vec<Waker>,
+    /// An empty list.
+    spare: Vec<Waker>,
 }
 
 impl Waiters {
@@ -93,11 +98,20 @@ impl Waiters {
         !self.to_wake.is_empty()
     }
 
-    /// Takes out those who are to be woken. Mostly it is one, and then the memory of the list stays where it is.
-    pub(crate) fn take_to_wake(&mut self) -> impl Iterator<Item = Waker> + use<> {
+    /// Takes out those who are to be woken: mostly one, and others. Their list is wanted back.
+    pub(crate) fn take_to_wake(&mut self) -> (Option<Waker>, Vec<Waker>) {
         let last = self.to_wake.pop();
-        let others = if self.to_wake.is_empty() { Vec::new() } else { std::mem::take(&mut self.to_wake) };
-        others.into_iter().chain(last)
+        if self.to_wake.is_empty() {
+            return (last, Vec::new());
+        }
+        (last, std::mem::replace(&mut self.to_wake, std::mem::take(&mut self.spare)))
+    }
+
+    /// Takes the list back, for the sake of its memory.
+    pub(crate) fn give_back(&mut self, woken: Vec<Waker>) {
+        if woken.capacity() <= MAX_SPARE {
+            self.spare = woken;
+        }
     }
 }
 
@@ -111,32 +125,53 @@ fn enlist(waiting: &mut Vec<Waker>, waker: &Waker) {
 mod tests {
     use super::*;
 
+    fn wake(waiters: &mut Waiters) -> usize {
+        let (last, mut others) = waiters.take_to_wake();
+        let count = others.drain(..).chain(last).count();
+        waiters.give_back(others);
+        count
+    }
+
     #[test]
-    fn who_reads_is_woken_for_its_stream_once_and_no_memory_is_asked_for_again() {
+    fn who_reads_is_woken_for_its_stream_once() {
         let mut waiters = Waiters::default();
-        let mut room = None;
-        for _ in 0..3 {
-            waiters.wait_readable(StreamId(0), Waker::noop());
-            waiters.hear(StreamEvent::Readable { id: StreamId(4) });
-            assert!(!waiters.has_any_to_wake());
-            waiters.hear(StreamEvent::Readable { id: StreamId(0) });
-            assert_eq!(waiters.take_to_wake().count(), 1);
-            assert_eq!(waiters.take_to_wake().count(), 0);
-            let list = (waiters.to_wake.as_ptr(), waiters.to_wake.capacity());
-            assert_eq!(*room.get_or_insert(list), list);
+        waiters.wait_readable(StreamId(0), Waker::noop());
+        waiters.hear(StreamEvent::Readable { id: StreamId(4) });
+        assert!(!waiters.has_any_to_wake());
+        waiters.hear(StreamEvent::Readable { id: StreamId(0) });
+        assert_eq!((wake(&mut waiters), wake(&mut waiters)), (1, 0));
+        waiters.hear(StreamEvent::Readable { id: StreamId(0) });
+        assert!(!waiters.has_any_to_wake());
+    }
+
+    #[test]
+    fn the_lists_of_those_to_be_woken_are_used_again() {
+        let mut waiters = Waiters::default();
+        for count in [1, 10] {
+            let mut lists = Vec::new();
+            for _ in 0..6 {
+                (0..count).for_each(|_| waiters.wake(Some(Waker::noop().clone())));
+                lists.push(waiters.to_wake.as_ptr());
+                assert_eq!(wake(&mut waiters), count);
+            }
+            assert_eq!(lists[2..4], lists[4..], "one or two, in turns");
         }
     }
 
     #[test]
     fn at_the_end_all_are_woken() {
-        let mut waiters = Waiters::default();
-        waiters.wait_readable(StreamId(0), Waker::noop());
-        waiters.wait_writable(StreamId(0), Waker::noop());
-        waiters.wait_to_open(Waker::noop());
-        waiters.wait_to_accept(Waker::noop());
-        waiters.watch(Waker::noop());
-        waiters.watch(Waker::noop());
+        struct Nobody;
+        impl std::task::Wake for Nobody {
+            fn wake(self: std::sync::Arc<Self>) {}
+        }
+        let (mut waiters, waker) = (Waiters::default(), Waker::from(std::sync::Arc::new(Nobody)));
+        waiters.wait_readable(StreamId(0), &waker);
+        waiters.wait_writable(StreamId(0), &waker);
+        waiters.wait_to_open(&waker);
+        waiters.wait_to_accept(&waker);
+        waiters.watch(&waker);
+        waiters.watch(&waker);
         waiters.wake_all();
-        assert_eq!(waiters.take_to_wake().count(), 5, "the same one watches once");
+        assert_eq!(wake(&mut waiters), 5, "the same one watches once");
     }
 }
