@@ -130,7 +130,7 @@ impl Driver {
     /// The application has just been told of something, and there is nothing to write: what it says to that goes out with the
     /// next turn, and only then is the timer worth to be set.
     fn may_wait_for_application(&self, state: &mut State) -> bool {
-        let may_wait = std::mem::take(&mut state.has_woken)
+        let may_wait = state.has_woken
             && self.endings.deadline().is_none()
             && state.discarded.is_empty()
             && !state.is_closed()
@@ -146,6 +146,7 @@ impl Driver {
     fn begin(&mut self, cx: &Context<'_>) {
         let inbox = self.shared.drive(|state| {
             state.attend(cx.waker());
+            state.has_woken = false;
             let may_be_due = self.due.is_none_or(|due| due <= self.now);
             if may_be_due && state.conn.poll_timeout().is_some_and(|at| at <= self.now) {
                 self.carriers.iter().for_each(|carrier| ask_kernel(&mut state.conn, carrier.tcp, &carrier.socket));

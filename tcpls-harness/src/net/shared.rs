@@ -83,7 +83,7 @@ pub(crate) struct State {
     pub(crate) events: Feed<Event>,
     pub(crate) failures: Feed<PathFailure>,
     pub(crate) handles: usize,
-    /// The task has woken somebody since it looked last.
+    /// The task has woken somebody since its turn began.
     pub(crate) has_woken: bool,
 }
 
