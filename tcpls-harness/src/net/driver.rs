@@ -114,11 +114,12 @@ impl Driver {
         #[cfg(test)]
         super::costs::count(|costs| costs.turns += 1);
         self.now = now();
-        self.begin(cx);
-        self.dial(cx);
+        let called = self.begin(cx);
+        self.dial(called, cx);
+        let before = self.read;
         let mut again = self.read(cx);
         again |= self.settle_claims(cx);
-        if !again && self.shared.drive(|state| self.may_wait_for_application(state)) {
+        if self.read > before && !again && self.shared.drive(|state| self.may_wait_for_application(state)) {
             return Next::Yield;
         }
         let written = self.write(cx);
@@ -142,12 +143,12 @@ impl Driver {
     }
 
     /// The waker is left first: what the application does from here on is not missed. Silence is judged by what the kernel
-    /// says, so it is asked before.
-    fn begin(&mut self, cx: &Context<'_>) {
-        let inbox = self.shared.drive(|state| {
+    /// says, so it is asked before. Tells whether the dialer is to be asked.
+    fn begin(&mut self, cx: &Context<'_>) -> bool {
+        let may_be_due = self.due.is_none_or(|due| due <= self.now);
+        let (called, inbox) = self.shared.drive(|state| {
             state.attend(cx.waker());
             state.has_woken = false;
-            let may_be_due = self.due.is_none_or(|due| due <= self.now);
             if may_be_due && state.conn.poll_timeout().is_some_and(|at| at <= self.now) {
                 self.carriers.iter().for_each(|carrier| ask_kernel(&mut state.conn, carrier.tcp, &carrier.socket));
                 state.conn.handle_timeout(self.now);
@@ -157,7 +158,7 @@ impl Driver {
                 carrier.is_paused = !state.conn.wants_read(carrier.tcp);
                 state.paused.extend(carrier.is_paused.then_some(carrier.tcp));
             }
-            std::mem::take(&mut state.inbox)
+            (std::mem::take(&mut state.is_called), std::mem::take(&mut state.inbox))
         });
         for input in inbox {
             match input {
@@ -169,18 +170,20 @@ impl Driver {
                 Input::Reset(tcp) => self.reset(tcp),
             }
         }
+        called || may_be_due
     }
 
-    /// Tells the dialer what became of sockets, and does what it wants.
-    fn dial(&mut self, cx: &mut Context<'_>) {
+    /// Tells the dialer what became of sockets, and does what it wants, if that may have changed.
+    fn dial(&mut self, mut changed: bool, cx: &mut Context<'_>) {
         loop {
             let Some(dials) = &mut self.dials else { return };
             while let Poll::Ready((attempt, path, outcome)) = dials.poll(cx) {
+                changed = true;
                 if !self.shared.drive(|state| state.note_dialed(attempt, path, outcome)) {
                     dials.abandon(attempt);
                 }
             }
-            let actions = self.shared.drive(State::dial);
+            let actions = if changed { self.shared.drive(State::dial) } else { Vec::new() };
             if actions.is_empty() {
                 return;
             }

@@ -85,6 +85,8 @@ pub(crate) struct State {
     pub(crate) handles: usize,
     /// The task has woken somebody since its turn began.
     pub(crate) has_woken: bool,
+    /// What the dialer goes by may have changed.
+    pub(crate) is_called: bool,
 }
 
 impl Shared {
@@ -108,6 +110,7 @@ impl Shared {
             failures: Feed::new(),
             handles: 0,
             has_woken: false,
+            is_called: true,
         };
         Arc::new(Self { state: Mutex::new(state), joining })
     }
@@ -238,11 +241,13 @@ impl State {
             || self.paused.iter().any(|tcp| conn.wants_read(*tcp))
             || conn.poll_timeout().is_some_and(|at| self.asleep_until.is_none_or(|until| at < until));
         if needed {
-            self.wake_task();
+            self.waiters.wake(self.task.take());
         }
     }
 
+    /// There is something for the task besides bytes.
     pub(crate) fn wake_task(&mut self) {
+        self.is_called = true;
         self.waiters.wake(self.task.take());
     }
 

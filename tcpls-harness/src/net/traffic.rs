@@ -65,24 +65,39 @@ impl Driver {
             written.bytes += flush(&self.shared, &mut self.endings, self.now, carrier, cx);
             carrier.find_room(&self.endings, cx);
         }
-        self.shared.drive(|state| {
-            self.endings.tell(self.now, &mut state.conn);
-            note_room(state, &self.carriers);
-            for carrier in self.carriers.iter().filter(|carrier| !carrier.has_room) {
-                state.conn.poll_transmit(self.now, carrier.tcp, 0, &mut Vec::new());
-            }
+        let shared = self.shared.clone();
+        let mut next = shared.drive(|state| {
+            self.tell_room(state);
+            self.seal_from(0, state)
         });
-        let several = self.carriers.len() > 1;
-        for carrier in self.carriers.iter_mut().filter(|carrier| carrier.has_room) {
-            let filled = self.shared.drive(|state| seal(&mut state.conn, self.now, carrier.tcp, &mut carrier.socket));
-            written.may_be_more |= filled || several;
-            written.bytes += flush(&self.shared, &mut self.endings, self.now, carrier, cx);
+        while let Some((index, filled)) = next {
+            let carrier = &mut self.carriers[index];
+            written.bytes += flush(&shared, &mut self.endings, self.now, carrier, cx);
             carrier.find_room(&self.endings, cx);
+            let is_last = index + 1 == self.carriers.len();
+            written.may_be_more |= filled || self.carriers.len() > 1;
+            next = if is_last { None } else { shared.drive(|state| self.seal_from(index + 1, state)) };
         }
         if written.bytes > 0 {
             self.busy = Some(self.now);
         }
         written
+    }
+
+    /// Tells the session which sockets have ended, and which are full.
+    fn tell_room(&mut self, state: &mut State) {
+        self.endings.tell(self.now, &mut state.conn);
+        note_room(state, &self.carriers);
+        for carrier in self.carriers.iter().filter(|carrier| !carrier.has_room) {
+            state.conn.poll_transmit(self.now, carrier.tcp, 0, &mut Vec::new());
+        }
+    }
+
+    /// Seals a batch for the first socket with room from this one on; which, and whether the batch was filled.
+    fn seal_from(&mut self, start: usize, state: &mut State) -> Option<(usize, bool)> {
+        let index = start + self.carriers[start..].iter().position(|carrier| carrier.has_room)?;
+        let carrier = &mut self.carriers[index];
+        Some((index, seal(&mut state.conn, self.now, carrier.tcp, &mut carrier.socket)))
     }
 }
 
