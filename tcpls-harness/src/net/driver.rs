@@ -119,12 +119,16 @@ impl Driver {
         let before = self.read;
         let mut again = self.read(cx);
         again |= self.settle_claims(cx);
-        if self.read > before && !again && self.shared.drive(|state| self.may_wait_for_application(state)) {
-            return Next::Yield;
+        if self.read > before {
+            self.busy = Some(self.now);
+            if !again && self.shared.drive(|state| self.may_wait_for_application(state)) {
+                return Next::Yield;
+            }
+            self.now = now(); // to open what came takes a while
         }
         let written = self.write(cx);
         self.leaving.retain_mut(|leaving| !leaving.poll(&self.shared, self.now, cx));
-        self.tidy();
+        self.tidy(written.is_some());
         self.finish(again, written, cx)
     }
 
@@ -239,8 +243,10 @@ impl Driver {
     }
 
     /// Gives the buffers back when nothing has come or gone for a while.
-    fn tidy(&mut self) {
-        if self.busy.is_some_and(|busy| busy + QUIET <= self.now) {
+    fn tidy(&mut self, has_written: bool) {
+        if has_written {
+            self.busy = Some(self.now);
+        } else if self.busy.is_some_and(|busy| busy + QUIET <= self.now) {
             self.carriers.iter_mut().for_each(|carrier| carrier.socket.release());
             self.busy = None;
         }

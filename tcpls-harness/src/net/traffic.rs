@@ -11,7 +11,6 @@ use tcpls_core::wire::ids::ConnectionId;
 
 use super::driver::Driver;
 use super::endings::Endings;
-use super::os::now;
 use super::shared::{Shared, State};
 use super::socket::Socket;
 use super::tcp_info::tcp_info;
@@ -40,7 +39,7 @@ impl Carrier {
 impl Driver {
     /// Reads once from each socket that the session wants to be read; whether there is more.
     pub(super) fn read(&mut self, cx: &mut Context<'_>) -> bool {
-        let (before, mut more) = (self.read, false);
+        let mut more = false;
         for carrier in self.carriers.iter_mut().filter(|carrier| !carrier.is_paused) {
             let Poll::Ready(read) = carrier.socket.poll_read(cx) else { continue };
             self.shared.drive(|state| match read {
@@ -49,10 +48,6 @@ impl Driver {
             });
             self.read += read.unwrap_or_default();
             more |= carrier.socket.poll_readable(cx);
-        }
-        if self.read > before {
-            self.now = now();
-            self.busy = Some(self.now);
         }
         more
     }
@@ -77,9 +72,6 @@ impl Driver {
             let is_last = index + 1 == self.carriers.len();
             written.may_be_more |= filled || self.carriers.len() > 1;
             next = if is_last { None } else { shared.drive(|state| self.seal_from(index + 1, state)) };
-        }
-        if written.bytes > 0 {
-            self.busy = Some(self.now);
         }
         written
     }
@@ -110,6 +102,10 @@ pub(super) struct Written {
 }
 
 impl Written {
+    pub(super) fn is_some(self) -> bool {
+        self.bytes > 0
+    }
+
     /// Whether there is more to write, on sockets that have room.
     pub(super) fn more(self, state: &State) -> bool {
         self.bytes > 0 && self.may_be_more && state.with_room.iter().any(|tcp| state.conn.wants_write(*tcp))

@@ -25,13 +25,15 @@ async fn buffers_are_given_back_after_half_a_second_without_traffic() {
     let busy = driver.now;
     driver.carriers[0].socket.out().reserve(1000);
     driver.now = busy + (QUIET - Duration::from_nanos(1));
-    driver.tidy();
+    driver.tidy(false);
     assert!(driver.carriers[0].socket.out().capacity() >= 1000);
     assert_eq!(driver.deadline(), Some(busy + QUIET), "or nobody would come back for it");
     driver.now = busy + QUIET;
-    driver.tidy();
+    driver.tidy(false);
     assert_eq!(driver.carriers[0].socket.out().capacity(), 0);
     assert_eq!(driver.deadline(), None);
+    driver.tidy(true);
+    assert_eq!(driver.deadline(), Some(driver.now + QUIET));
 }
 
 #[tokio::test]
