@@ -263,7 +263,7 @@ fn tcp_end(error: &io::Error) -> TcpEnd {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::future::poll_fn;
 
