@@ -38,7 +38,7 @@ impl Claimant {
     pub(crate) fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) -> (Claim, bool) {
         let read = if self.socket.input().len() < MAX_HELD { self.socket.poll_read(cx) } else { Poll::Pending };
         let outcome = shared.drive(|state| self.exchange(state, read));
-        _ = self.socket.poll_flush(cx);
+        _ = self.socket.poll_flush(now(), cx);
         (outcome, read.is_ready())
     }
 

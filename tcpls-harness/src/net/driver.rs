@@ -1,17 +1,20 @@
 //! The task of one session: what sockets, time and the application do becomes calls on the state machine, and what it
-//! wants to send goes to whichever sockets have room.
+//! wants to send goes to whichever sockets have room (see `traffic`).
 //!
-//! A turn reads once from every socket, then seals one batch for each that has room. Turns go on as long as they achieve
-//! something; then the task sleeps until a socket is ready, time is up, or the application has done something.
+//! A turn reads once from every socket, then seals one batch for each that has room. Another follows at once if there is more
+//! to read or to write; if not, the task sleeps until a socket is ready, time is up, or the application has done something.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tcpls_core::connection::{Claim, Connection, TcpEnd};
+use tcpls_core::connection::{Claim, TcpEnd};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
+use tokio::task::coop::unconstrained;
+use tokio::task::yield_now;
 use tokio::time::Sleep;
 
 use super::claims::Claimant;
@@ -19,41 +22,76 @@ use super::dials::Dials;
 use super::endings::Endings;
 use super::leaving::Leaving;
 use super::os::{instant, now};
+use super::reading::MAX_READ;
 use super::shared::{Input, Shared, State};
 use super::socket::Socket;
-use super::tcp_info::{free_window, tcp_info};
+use super::traffic::{Carrier, Written, ask_kernel, note_room};
 use crate::dial::{Action, Dialer};
 
-/// Turns after which other tasks get their chance.
+/// Turns after which other tasks get their chance, the application's among them.
 const MAX_TURNS: usize = 16;
-/// Reads from a socket that can't be written to any more: what a receive buffer may hold.
-const MAX_LAST_READS: usize = 64;
+/// Bytes read after which they do: what was read is best used while it is in the cache, and its memory is read into again.
+const MAX_READ_AT_ONCE: usize = MAX_READ;
 /// Sockets on their way out beyond which claims that are turned away are reset.
 const MAX_LEAVING: usize = 32;
-/// A congestion window that has less room than this is full.
-const MIN_FLIGHT: usize = 2 * 1024;
+/// A session that has been quiet for so long gives its buffers back.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// Drives a session until it is over and its sockets are closed.
 pub(crate) struct Driver {
-    shared: Arc<Shared>,
-    sockets: Vec<(ConnectionId, Socket)>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) carriers: Vec<Carrier>,
     claimants: Vec<Claimant>,
     leaving: Vec<Leaving>,
-    endings: Endings,
+    pub(super) endings: Endings,
     /// Client, from the end of the handshake on.
     dials: Option<Dials>,
     timer: Pin<Box<Sleep>>,
+    /// The next deadline, if that is known.
+    due: Option<Time>,
+    /// When this turn began; later than that once something was read.
+    pub(super) now: Time,
+    /// Bytes read since other tasks had their chance.
+    pub(super) read: usize,
+    /// When something was read or written last; `None` once the buffers have been given back.
+    pub(super) busy: Option<Time>,
+}
+
+/// What comes after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Turn,
+    /// Others first, then a turn.
+    Yield,
+    Sleep,
+    /// Nothing is left to be done, ever.
+    Over,
 }
 
 impl Driver {
     /// A driver for a session whose TCP connection `tcp` has this socket; what the socket has read is acted on first.
     pub(crate) fn new(shared: Arc<Shared>, tcp: ConnectionId, socket: Socket) -> Self {
-        let timer = Box::pin(tokio::time::sleep_until(instant(now()).into()));
-        let (sockets, claimants, leaving) = (Vec::new(), Vec::new(), Vec::new());
-        let endings = Endings::default();
-        let mut driver = Self { shared, sockets, claimants, leaving, endings, dials: None, timer };
+        let now = now();
+        let mut driver = Self {
+            shared,
+            carriers: Vec::new(),
+            claimants: Vec::new(),
+            leaving: Vec::new(),
+            endings: Endings::default(),
+            dials: None,
+            timer: Box::pin(tokio::time::sleep_until(instant(now).into())),
+            due: None,
+            now,
+            read: 0,
+            busy: Some(now),
+        };
         driver.attach(tcp, socket);
         driver
+    }
+
+    /// To be spawned. The turns bound themselves: a budget of the runtime's would make sockets look full that are not.
+    pub(crate) async fn run(self) {
+        unconstrained(self).await;
     }
 
     /// From now on `socket` carries TCP connection `tcp`.
@@ -66,30 +104,65 @@ impl Driver {
                 state.local = local;
             }
             if !socket.input().is_empty() {
-                state.conn.handle_bytes(now(), tcp, socket.input());
+                state.conn.handle_bytes(self.now, tcp, socket.input());
             }
         });
-        self.sockets.push((tcp, socket));
+        self.carriers.push(Carrier::new(tcp, socket));
     }
 
-    /// One turn; whether anything came of it.
-    fn turn(&mut self, cx: &mut Context<'_>) -> bool {
-        self.take_inbox(cx);
-        self.check_time();
-        self.dial(cx);
-        let read = self.read(cx);
-        let claimed = self.settle_claims(cx);
-        self.take_discarded(cx);
+    fn turn(&mut self, cx: &mut Context<'_>) -> Next {
+        #[cfg(test)]
+        super::costs::count(|costs| costs.turns += 1);
+        self.now = now();
+        let called = self.begin(cx);
+        self.dial(called, cx);
+        let before = self.read;
+        let mut again = self.read(cx);
+        again |= self.settle_claims(cx);
+        if self.read > before {
+            self.busy = Some(self.now);
+            if !again && self.shared.drive(|state| self.may_wait_for_application(state)) {
+                return Next::Yield;
+            }
+            self.now = now(); // to open what came takes a while
+        }
         let written = self.write(cx);
-        self.take_discarded(cx);
-        read || claimed || written
+        self.leaving.retain_mut(|leaving| !leaving.poll(&self.shared, self.now, cx));
+        self.tidy(written.is_some());
+        self.finish(again, written, cx)
     }
 
-    /// The waker is left first: what the application does from here on is not missed.
-    fn take_inbox(&mut self, cx: &Context<'_>) {
-        let inbox = self.shared.drive(|state| {
+    /// The application has just been told of something, and there is nothing to write: what it says to that goes out with the
+    /// next turn, and only then is the timer worth to be set.
+    fn may_wait_for_application(&self, state: &mut State) -> bool {
+        let may_wait = state.has_woken
+            && self.endings.deadline().is_none()
+            && state.discarded.is_empty()
+            && !state.is_closed()
+            && !self.carriers.iter().any(|carrier| state.conn.wants_write(carrier.tcp));
+        if may_wait {
+            state.expect_task(); // as soon as others had their turn
+        }
+        may_wait
+    }
+
+    /// The waker is left first: what the application does from here on is not missed. Silence is judged by what the kernel
+    /// says, so it is asked before. Tells whether the dialer is to be asked.
+    fn begin(&mut self, cx: &Context<'_>) -> bool {
+        let may_be_due = self.due.is_none_or(|due| due <= self.now);
+        let (called, inbox) = self.shared.drive(|state| {
             state.attend(cx.waker());
-            std::mem::take(&mut state.inbox)
+            state.has_woken = false;
+            if may_be_due && state.conn.poll_timeout().is_some_and(|at| at <= self.now) {
+                self.carriers.iter().for_each(|carrier| ask_kernel(&mut state.conn, carrier.tcp, &carrier.socket));
+                state.conn.handle_timeout(self.now);
+            }
+            state.paused.clear();
+            for carrier in &mut self.carriers {
+                carrier.is_paused = !state.conn.wants_read(carrier.tcp);
+                state.paused.extend(carrier.is_paused.then_some(carrier.tcp));
+            }
+            (std::mem::take(&mut state.is_called), std::mem::take(&mut state.inbox))
         });
         for input in inbox {
             match input {
@@ -101,18 +174,20 @@ impl Driver {
                 Input::Reset(tcp) => self.reset(tcp),
             }
         }
+        called || may_be_due
     }
 
-    /// Tells the dialer what became of sockets, and does what it wants.
-    fn dial(&mut self, cx: &mut Context<'_>) {
+    /// Tells the dialer what became of sockets, and does what it wants, if that may have changed.
+    fn dial(&mut self, mut changed: bool, cx: &mut Context<'_>) {
         loop {
             let Some(dials) = &mut self.dials else { return };
             while let Poll::Ready((attempt, path, outcome)) = dials.poll(cx) {
+                changed = true;
                 if !self.shared.drive(|state| state.note_dialed(attempt, path, outcome)) {
                     dials.abandon(attempt);
                 }
             }
-            let actions = self.shared.drive(State::dial);
+            let actions = if changed { self.shared.drive(State::dial) } else { Vec::new() };
             if actions.is_empty() {
                 return;
             }
@@ -136,55 +211,16 @@ impl Driver {
             }
             Action::Reset { tcp } => self.reset(tcp),
             // There may be no other left, and then it is the one to stay.
-            Action::Retire { tcp } => _ = self.shared.drive(|state| state.conn.retire_tcp(now(), tcp)),
+            Action::Retire { tcp } => _ = self.shared.drive(|state| state.conn.retire_tcp(self.now, tcp)),
             // These belong to the start.
             Action::Handshake { .. } | Action::GiveUp => {}
         }
     }
 
     fn reset(&mut self, tcp: ConnectionId) {
-        if let Some(socket) = self.detach(tcp) {
-            socket.reset();
-            self.shared.drive(|state| state.conn.handle_tcp_end(now(), tcp, TcpEnd::Reset));
-        }
-    }
-
-    fn detach(&mut self, tcp: ConnectionId) -> Option<Socket> {
-        let index = self.sockets.iter().position(|(other, _)| *other == tcp)?;
-        Some(self.sockets.remove(index).1)
-    }
-
-    /// Silence is judged by what the kernel says, so it is asked first.
-    fn check_time(&mut self) {
-        self.shared.drive(|state| {
-            if state.conn.poll_timeout().is_some_and(|at| at <= now()) {
-                self.sockets.iter().for_each(|(tcp, socket)| ask_kernel(&mut state.conn, *tcp, socket));
-                state.conn.handle_timeout(now());
-            }
-        });
-    }
-
-    /// Reads once from each socket that the session wants to be read.
-    fn read(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut progress = false;
-        let mut paused = Vec::new();
-        for (tcp, socket) in &mut self.sockets {
-            if !self.shared.drive(|state| state.conn.wants_read(*tcp)) {
-                paused.push(*tcp);
-                continue;
-            }
-            let Poll::Ready(read) = socket.poll_read(cx) else { continue };
-            progress = true;
-            match read {
-                Ok(_) => self.shared.drive(|state| state.conn.handle_bytes(now(), *tcp, socket.input())),
-                Err(how) => self.shared.drive(|state| self.endings.add(now(), *tcp, how, &state.conn)),
-            }
-        }
-        self.shared.drive(|state| {
-            state.paused = paused;
-            self.endings.tell(now(), &mut state.conn);
-        });
-        progress
+        let Some(index) = self.carriers.iter().position(|carrier| carrier.tcp == tcp) else { return };
+        self.carriers.remove(index).socket.reset();
+        self.shared.drive(|state| state.conn.handle_tcp_end(self.now, tcp, TcpEnd::Reset));
     }
 
     /// A claim can be decided by what happens elsewhere in the session: all are asked each time.
@@ -197,132 +233,70 @@ impl Driver {
                 Claim::Waiting => self.claimants.push(claimant),
                 Claim::Proven(tcp) => {
                     self.shared.drive(|state| ask_kernel(&mut state.conn, tcp, &claimant.socket));
-                    self.sockets.push((tcp, claimant.socket));
+                    self.carriers.push(Carrier::new(tcp, claimant.socket));
                 }
                 Claim::Refused if self.leaving.len() >= MAX_LEAVING => claimant.socket.reset(),
-                Claim::Refused => self.leaving.push(Leaving::new(now(), None, claimant.socket)),
+                Claim::Refused => self.leaving.push(Leaving::new(self.now, None, claimant.socket)),
             }
         }
         progress
     }
 
-    /// Sockets that the session let go of get their last words and leave.
-    fn take_discarded(&mut self, cx: &mut Context<'_>) {
-        let (discarded, closed) =
-            self.shared.drive(|state| (std::mem::take(&mut state.discarded), state.closed().is_some()));
-        for (tcp, socket) in self.sockets.extract_if(.., |(tcp, _)| closed || discarded.contains(tcp)) {
-            self.leaving.push(Leaving::new(now(), Some(tcp), socket));
+    /// Gives the buffers back when nothing has come or gone for a while.
+    fn tidy(&mut self, has_written: bool) {
+        if has_written {
+            self.busy = Some(self.now);
+        } else if self.busy.is_some_and(|busy| busy + QUIET <= self.now) {
+            self.carriers.iter_mut().for_each(|carrier| carrier.socket.release());
+            self.busy = None;
         }
-        for leaving in &mut self.leaving {
-            if let (Some(tcp), true) = (leaving.tcp, leaving.socket.is_flushed()) {
-                let batch = leaving.socket.batch();
-                self.shared.drive(|state| state.conn.poll_transmit(now(), tcp, batch, leaving.socket.out()));
+    }
+
+    /// What comes next; before a rest, the timer is set.
+    fn finish(&mut self, again: bool, written: Written, cx: &mut Context<'_>) -> Next {
+        let mine = self.deadline();
+        let is_empty = self.carriers.is_empty() && self.leaving.is_empty() && self.claimants.is_empty();
+        let shared = self.shared.clone();
+        let (next, deadline) = shared.drive(|state| {
+            note_room(state, &self.carriers);
+            if again | self.endings.tell(self.now, &mut state.conn) | self.take_discarded(state) | written.more(state) {
+                return (Next::Turn, None);
             }
-        }
-        self.leaving.retain_mut(|leaving| !leaving.poll(now(), cx));
-    }
-
-    /// Writes one batch on each socket with room. The session learns first which TCP connections are full, so that others
-    /// can take over what would have gone there.
-    fn write(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut progress = 0;
-        let mut with_room = Vec::with_capacity(self.sockets.len());
-        for (tcp, socket) in &mut self.sockets {
-            progress += flush(&self.shared, &mut self.endings, *tcp, socket, cx);
-            if !self.endings.contains(*tcp) && socket.is_flushed() && socket.poll_writable(cx) {
-                with_room.push(*tcp);
-            } else {
-                self.shared.drive(|state| state.conn.poll_transmit(now(), *tcp, 0, &mut Vec::new()));
-            }
-        }
-        for (tcp, socket) in self.sockets.iter_mut().filter(|(tcp, _)| with_room.contains(tcp)) {
-            self.shared.drive(|state| {
-                let room = room(&state.conn, *tcp, socket);
-                state.conn.poll_transmit(now(), *tcp, room, socket.out());
-            });
-            progress += flush(&self.shared, &mut self.endings, *tcp, socket, cx);
-        }
-        self.shared.drive(|state| {
-            state.with_room = with_room;
-            self.endings.tell(now(), &mut state.conn);
-        });
-        progress > 0
-    }
-
-    /// Whether nothing is left to be done, ever.
-    fn is_over(&self) -> bool {
-        self.sockets.is_empty()
-            && self.leaving.is_empty()
-            && self.claimants.is_empty()
-            && self.shared.drive(|state| state.closed().is_some() && state.inbox.is_empty())
-    }
-
-    /// Sets the timer; true if it is up already.
-    fn arm(&mut self, cx: &mut Context<'_>) -> bool {
-        let leaving = self.leaving.iter().map(Leaving::deadline).min();
-        let ending = self.endings.deadline();
-        let deadline: Option<Time> = self.shared.drive(|state| {
             let dialer = state.dialer.as_ref().and_then(Dialer::poll_timeout);
-            state.asleep_until = state.conn.poll_timeout().into_iter().chain(leaving).chain(dialer).chain(ending).min();
-            state.asleep_until
+            state.asleep_until = state.conn.poll_timeout().into_iter().chain(dialer).chain(mine).min();
+            let is_over = is_empty && state.is_closed() && state.inbox.is_empty();
+            (if is_over { Next::Over } else { Next::Sleep }, state.asleep_until)
         });
-        let Some(deadline) = deadline.map(|at| instant(at).into()) else { return false };
-        if self.timer.deadline() != deadline {
-            self.timer.as_mut().reset(deadline);
+        self.due = deadline;
+        match deadline {
+            Some(deadline) if next == Next::Sleep => self.sleep_until(deadline, cx),
+            _ => next,
         }
-        self.timer.as_mut().poll(cx).is_ready()
     }
-}
 
-/// Tells the session what the kernel knows about a TCP connection.
-fn ask_kernel(conn: &mut Connection, tcp: ConnectionId, socket: &Socket) {
-    if let Some(info) = tcp_info(socket.stream()) {
-        conn.handle_tcp_info(tcp, info);
+    /// When something is to be done besides what the session and the dialer want.
+    fn deadline(&self) -> Option<Time> {
+        let leaving = self.leaving.iter().map(Leaving::deadline);
+        leaving.chain(self.endings.deadline()).chain(self.busy.map(|busy| busy + QUIET)).min()
     }
-}
 
-/// How much to seal for a socket that has room. On one that was idle the peer can read nothing before a record is whole: the
-/// first should fit into one flight.
-fn room(conn: &Connection, tcp: ConnectionId, socket: &Socket) -> usize {
-    let batch = socket.batch();
-    if !conn.wants_write(tcp) || conn.tcp_stats(tcp).is_none_or(|stats| stats.bytes_in_flight > batch as u64) {
-        return batch;
-    }
-    first_flight(batch, free_window(socket.stream()))
-}
-
-/// `window`: what the congestion window would let go at once, if that is known.
-fn first_flight(batch: usize, window: Option<usize>) -> usize {
-    window.filter(|window| *window >= MIN_FLIGHT).map_or(batch, |window| window.min(batch))
-}
-
-/// Writes what was sealed; how much progress that was.
-fn flush(
-    shared: &Shared,
-    endings: &mut Endings,
-    tcp: ConnectionId,
-    socket: &mut Socket,
-    cx: &mut Context<'_>,
-) -> usize {
-    if socket.is_flushed() {
-        return 0;
-    }
-    match socket.poll_flush(cx) {
-        Poll::Ready(Ok(len)) => len,
-        Poll::Ready(Err(how)) => {
-            read_to_end(shared, tcp, socket, cx);
-            shared.drive(|state| endings.add(now(), tcp, how, &state.conn));
-            1
+    /// Sockets that the session let go of are to leave; whether there are any.
+    fn take_discarded(&mut self, state: &mut State) -> bool {
+        let (discarded, closed) = (std::mem::take(&mut state.discarded), state.is_closed());
+        let before = self.leaving.len();
+        for carrier in self.carriers.extract_if(.., |carrier| closed || discarded.contains(&carrier.tcp)) {
+            self.leaving.push(Leaving::new(self.now, Some(carrier.tcp), carrier.socket));
         }
-        Poll::Pending => 0,
+        self.leaving.len() > before
     }
-}
 
-/// Writing failed. What the peer said before it closed, an alert perhaps, may still wait to be read.
-fn read_to_end(shared: &Shared, tcp: ConnectionId, socket: &mut Socket, cx: &mut Context<'_>) {
-    for _ in 0..MAX_LAST_READS {
-        let Poll::Ready(Ok(_)) = socket.poll_read(cx) else { return };
-        shared.drive(|state| state.conn.handle_bytes(now(), tcp, socket.input()));
+    /// The timer is set when it would come too late; one that comes too early is cheaper than to set it each time.
+    fn sleep_until(&mut self, deadline: Time, cx: &mut Context<'_>) -> Next {
+        let at = instant(deadline).into();
+        if self.timer.is_elapsed() || at < self.timer.deadline() {
+            self.timer.as_mut().reset(at);
+        }
+        if self.timer.as_mut().poll(cx).is_ready() { Next::Turn } else { Next::Sleep }
     }
 }
 
@@ -330,19 +304,21 @@ impl Future for Driver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.read = 0;
         for _ in 0..MAX_TURNS {
-            if self.turn(cx) {
-                continue;
-            }
-            if self.is_over() {
-                return Poll::Ready(());
-            }
-            if !self.arm(cx) {
-                return Poll::Pending;
+            match self.turn(cx) {
+                Next::Over => return Poll::Ready(()),
+                Next::Sleep => return Poll::Pending,
+                Next::Yield => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Next::Turn if self.read >= MAX_READ_AT_ONCE => break,
+                Next::Turn => {}
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        // All others come first, not just those ahead in the runtime's queue.
+        pin!(yield_now()).poll(cx)
     }
 }
 
@@ -354,14 +330,4 @@ impl Drop for Driver {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_goes_first_on_an_idle_socket_fits_into_its_window_unless_that_is_full() {
-        assert_eq!(first_flight(32_768, Some(14_480)), 14_480);
-        assert_eq!(first_flight(32_768, Some(100_000)), 32_768);
-        assert_eq!(first_flight(32_768, Some(1448)), 32_768, "small records would not arrive sooner");
-        assert_eq!(first_flight(32_768, None), 32_768);
-    }
-}
+mod tests;

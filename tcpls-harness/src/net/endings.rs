@@ -37,9 +37,11 @@ impl Endings {
         self.0.iter().any(|ending| ending.tcp == tcp)
     }
 
-    /// Tells the session what it is time for.
-    pub(crate) fn tell(&mut self, now: Time, conn: &mut Connection) {
-        self.due(now).into_iter().for_each(|(tcp, how)| conn.handle_tcp_end(now, tcp, how));
+    /// Tells the session what it is time for; whether that was anything.
+    pub(crate) fn tell(&mut self, now: Time, conn: &mut Connection) -> bool {
+        let due = self.due(now);
+        due.iter().for_each(|(tcp, how)| conn.handle_tcp_end(now, *tcp, *how));
+        !due.is_empty()
     }
 
     fn due(&mut self, now: Time) -> Vec<(ConnectionId, TcpEnd)> {

@@ -11,6 +11,7 @@ use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
 use super::reading::MAX_READ;
+use super::shared::Shared;
 use super::socket::Socket;
 
 /// How long a socket may take to get rid of its last words.
@@ -21,8 +22,8 @@ const MAX_DRAINED: usize = 16 * MAX_READ;
 /// A socket on its way out.
 pub(crate) struct Leaving {
     /// `None`: it never was part of the session.
-    pub(crate) tcp: Option<ConnectionId>,
-    pub(crate) socket: Socket,
+    tcp: Option<ConnectionId>,
+    socket: Socket,
     deadline: Time,
     drained: usize,
     shut_down: bool,
@@ -37,12 +38,16 @@ impl Leaving {
         self.deadline
     }
 
-    /// Goes on with leaving; true once the socket may be closed.
-    pub(crate) fn poll(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
+    /// Goes on with leaving, with what `shared` has still to say there; true once the socket may be closed.
+    pub(crate) fn poll(&mut self, shared: &Shared, now: Time, cx: &mut Context<'_>) -> bool {
+        if let (Some(tcp), true) = (self.tcp, self.socket.is_flushed()) {
+            let batch = self.socket.batch();
+            shared.drive(|state| state.conn.poll_transmit(now, tcp, batch, self.socket.out()));
+        }
         if self.deadline <= now || self.drained > MAX_DRAINED {
             return true;
         }
-        match self.socket.poll_flush(cx) {
+        match self.socket.poll_flush(now, cx) {
             Poll::Ready(Ok(_)) if !self.shut_down => {
                 self.socket.shut_down(cx);
                 self.shut_down = true;

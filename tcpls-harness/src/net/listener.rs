@@ -22,9 +22,10 @@ use tokio::task::JoinSet;
 
 use super::driver::Driver;
 use super::error::ListenError;
+use super::handle::Handle;
 use super::os::{instant, now, random, seed};
 use super::session::Session;
-use super::shared::{Handle, Input, Shared};
+use super::shared::{Input, Shared};
 use super::socket::{Socket, SocketOptions, reset};
 
 /// TCP connections that the kernel holds until they are accepted.
@@ -248,7 +249,7 @@ impl Router {
         let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, input));
         let router = self.clone();
         tokio::spawn(async move {
-            driver.await;
+            driver.run().await;
             router.desk().sessions.remove(&id);
         });
         let outcome = session.wait_established().await;

@@ -9,9 +9,11 @@
 //! | `dials` | the sockets of what [`crate::dial`] decides |
 //! | `listener` | accepting sessions, bringing joins to the session they belong to |
 //! | `driver` | the task: what sockets, timers and the application do becomes calls on the state machine |
+//! | `traffic` | its reading and writing: who has room, how much is sealed at once |
 //! | `endings`, `leaving` | sockets on the way out: the session has not heard yet, or has let go |
-//! | `shared` | what the task and the application's handles share: the state machine, and who waits for what |
+//! | `shared` | what the task and the application's handles share: the state machine, and when the task is woken |
 //! | `socket`, `reading`, `pace` | one TCP connection's socket; the memory it reads into; how much it is given at once |
+//! | `flight` | how much a socket that was idle lets go of at once |
 //! | `tcp_info` | what the kernel knows about a TCP connection |
 //! | `os` | the clock and the random numbers that the core does not have |
 //!
@@ -20,10 +22,15 @@
 mod advice;
 mod claims;
 mod client;
+#[cfg(test)]
+mod costs;
 mod dials;
 mod driver;
 mod endings;
 mod error;
+mod feed;
+mod flight;
+mod handle;
 mod leaving;
 mod listener;
 mod options;
@@ -36,6 +43,8 @@ mod socket;
 mod start;
 mod stream;
 mod tcp_info;
+mod traffic;
+mod waiters;
 
 pub use self::advice::AddressPolicy;
 pub use self::error::{AddTcpError, ConnectError, ListenError, PathFailure, PathFault, SessionClosed};

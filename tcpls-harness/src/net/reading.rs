@@ -10,11 +10,15 @@ pub(crate) const MAX_READ: usize = 256 * 1024;
 pub(super) const MIN_READ: usize = 20 * 1024;
 /// Buffers that are kept while the application has bytes of them.
 const KEPT: usize = 4;
+/// Small reads that say that no bulk transfer is under way.
+const MANY: usize = 8;
 
 /// What was read and not taken, and where the next read goes.
 pub(super) struct Reading {
     pub(super) input: BytesMut,
     next_read: usize,
+    /// Small reads, one after the other.
+    small: usize,
     /// Buffers of the largest size that were filled, the oldest first.
     full: Vec<BytesMut>,
 }
@@ -22,7 +26,7 @@ pub(super) struct Reading {
 impl Reading {
     /// `input` is what was read before.
     pub(super) fn new(input: BytesMut) -> Self {
-        Self { input, next_read: MIN_READ, full: Vec::new() }
+        Self { input, next_read: MIN_READ, small: 0, full: Vec::new() }
     }
 
     /// Makes room for the next read; how much.
@@ -57,12 +61,21 @@ impl Reading {
         self.full.push(buffer);
     }
 
-    /// `len` of `room` bytes came: what is read into grows with what comes. It is quadrupled when a read filled it and shrinks
-    /// again when reads are small.
+    /// Gives back the memory that is not in use. The beginning of a record stays.
+    pub(super) fn release(&mut self) {
+        self.full = Vec::new();
+        self.next_read = MIN_READ;
+        self.input = BytesMut::from(&self.input[..]);
+    }
+
+    /// `len` of `room` bytes came: what is read into grows with what comes. It is quadrupled when a read filled it, and halved
+    /// each time once several reads on end were small; one of a bulk transfer may well be.
     pub(super) fn came(&mut self, len: usize, room: usize) {
+        let is_small = len < self.next_read / 16;
+        self.small = if is_small { self.small + 1 } else { 0 };
         if len == room {
             self.next_read = (self.next_read * 4).min(MAX_READ);
-        } else if len < self.next_read / 16 {
+        } else if self.small > MANY {
             self.next_read = (self.next_read / 2).max(MIN_READ);
             self.full.clear();
         }
@@ -132,7 +145,23 @@ mod tests {
         let mut reading = grown();
         let _held = [fill(&mut reading), fill(&mut reading)];
         let room = reading.make_room();
+        (0..MANY).for_each(|_| reading.came(10, room));
+        assert!(!reading.full.is_empty(), "a transfer may go on");
         reading.came(10, room);
         assert!(reading.full.is_empty() && reading.next_read < MAX_READ);
+    }
+
+    #[test]
+    fn what_is_released_is_the_memory_and_not_the_beginning_of_a_record() {
+        let mut reading = grown();
+        let _held = [fill(&mut reading), fill(&mut reading)];
+        reading.make_room();
+        reading.input.extend_from_slice(&[1; 100]);
+        reading.release();
+        assert_eq!(reading.input[..], [1; 100]);
+        assert!(reading.input.capacity() < MIN_READ);
+        reading.input.clear();
+        reading.release();
+        assert_eq!((reading.input.capacity(), reading.full.capacity(), reading.next_read), (0, 0, MIN_READ));
     }
 }

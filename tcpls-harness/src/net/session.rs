@@ -12,8 +12,9 @@ use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode};
 use tokio::sync::broadcast;
 
 use super::error::PathFailure;
+use super::handle::Handle;
 use super::os::now;
-use super::shared::{Handle, Input, State};
+use super::shared::{Input, State};
 use super::stream::Stream;
 use crate::dial::{Dialer, Path, PathStatus};
 
@@ -45,9 +46,9 @@ impl Session {
     /// See [`OpenStreamError`]; never [`OpenStreamError::Limit`].
     pub async fn open_stream(&self) -> Result<Stream, OpenStreamError> {
         let open = |state: &mut State, waker: &_| match state.conn.open_stream() {
-            Err(OpenStreamError::Limit) if state.closed().is_some() => Poll::Ready(Err(OpenStreamError::Closed)),
+            Err(OpenStreamError::Limit) if state.is_closed() => Poll::Ready(Err(OpenStreamError::Closed)),
             Err(OpenStreamError::Limit) => {
-                state.wait_to_open(waker);
+                state.waiters.wait_to_open(waker);
                 Poll::Pending
             }
             other => Poll::Ready(other),
@@ -60,9 +61,9 @@ impl Session {
     pub async fn accept_stream(&self) -> Option<Stream> {
         let accept = |state: &mut State, waker: &_| match state.conn.accept_stream() {
             Some(id) => Poll::Ready(Some(id)),
-            None if state.closed().is_some() => Poll::Ready(None),
+            None if state.is_closed() => Poll::Ready(None),
             None => {
-                state.wait_to_accept(waker);
+                state.waiters.wait_to_accept(waker);
                 Poll::Pending
             }
         };
@@ -102,7 +103,7 @@ impl Session {
 
     /// Everything that happens from now on.
     pub fn events(&self) -> Events {
-        Events { receiver: self.handle.with(|state| state.subscribe()) }
+        Events { receiver: self.handle.with(|state| state.events.subscribe()) }
     }
 
     /// Client: the pairs of addresses that the session knows, and which TCP connections are in use on them.
@@ -117,7 +118,7 @@ impl Session {
 
     /// Client: what goes wrong from now on when the session makes TCP connections by itself. It tries again.
     pub fn path_failures(&self) -> PathFailures {
-        PathFailures { receiver: self.handle.with(|state| state.subscribe_to_failures()) }
+        PathFailures { receiver: self.handle.with(|state| state.failures.subscribe()) }
     }
 
     /// How many TCP connections the session may have at the same time.
@@ -221,7 +222,7 @@ impl Session {
             self.handle.with(|state| match condition(state) {
                 Some(result) => Poll::Ready(result),
                 None => {
-                    state.watch(cx.waker());
+                    state.waiters.watch(cx.waker());
                     Poll::Pending
                 }
             })

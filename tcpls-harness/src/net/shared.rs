@@ -1,33 +1,33 @@
-//! What the session's task and the application's handles share: the state machine, and who waits for what.
+//! What the session's task and the application's handles share: the state machine, and when the task is woken.
 //!
 //! Whoever touches the state machine does so inside [`Shared::with`] (the application) or [`Shared::drive`] (the task):
-//! both hear the events that follow and wake whoever waited for them, once the lock is released.
+//! both hear the events that follow and wake whoever waited for them, once the lock is released. Who holds on to a session is
+//! counted in `handle`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tcpls_core::connection::Connection;
 use tcpls_core::endpoint::Join;
 use tcpls_core::error::{CloseReason, TcpFault, code};
-use tcpls_core::event::{Established, Event, StreamEvent, TcpEvent};
+use tcpls_core::event::{Established, Event, TcpEvent};
 use tcpls_core::time::Time;
-use tcpls_core::wire::ids::{ConnectionId, StreamId};
+use tcpls_core::wire::ids::ConnectionId;
 use tokio::net::TcpStream;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
 use super::advice::Advice;
 use super::dials::Dials;
 use super::error::{AddTcpError, PathFailure, PathFault};
+use super::feed::Feed;
 use super::os::now;
 use super::socket::{SocketOptions, reset};
+use super::waiters::Waiters;
 use crate::dial::{Action, AttemptId, Dialer, Path, SessionView};
-
-/// Events that a slow listener may lag behind before it misses the oldest.
-const EVENT_BACKLOG: usize = 256;
 
 /// Something for the session's task.
 pub(crate) enum Input {
@@ -76,20 +76,17 @@ pub(crate) struct State {
     pub(crate) dialer: Option<Dialer>,
     task: Option<Waker>,
     task_ended: bool,
-    readers: BTreeMap<StreamId, Waker>,
-    writers: BTreeMap<StreamId, Waker>,
-    openers: Vec<Waker>,
-    acceptors: Vec<Waker>,
-    /// Who waits for the handshake or the end.
-    watchers: Vec<Waker>,
+    pub(crate) waiters: Waiters,
     joins: BTreeMap<ConnectionId, oneshot::Sender<Result<(), TcpFault>>>,
     established: Option<Established>,
     closed: Option<CloseReason>,
-    /// `None` once the last event was sent.
-    events: Option<broadcast::Sender<Event>>,
-    failures: Option<broadcast::Sender<PathFailure>>,
-    handles: usize,
-    to_wake: Vec<Waker>,
+    pub(crate) events: Feed<Event>,
+    pub(crate) failures: Feed<PathFailure>,
+    pub(crate) handles: usize,
+    /// The task has woken somebody since its turn began.
+    pub(crate) has_woken: bool,
+    /// What the dialer goes by may have changed.
+    pub(crate) is_called: bool,
 }
 
 impl Shared {
@@ -105,18 +102,15 @@ impl Shared {
             local: None,
             task: None,
             task_ended: false,
-            readers: BTreeMap::new(),
-            writers: BTreeMap::new(),
-            openers: Vec::new(),
-            acceptors: Vec::new(),
-            watchers: Vec::new(),
+            waiters: Waiters::default(),
             joins: BTreeMap::new(),
             established: None,
             closed: None,
-            events: Some(broadcast::Sender::new(EVENT_BACKLOG)),
-            failures: Some(broadcast::Sender::new(EVENT_BACKLOG)),
+            events: Feed::new(),
+            failures: Feed::new(),
             handles: 0,
-            to_wake: Vec::new(),
+            has_woken: false,
+            is_called: true,
         };
         Arc::new(Self { state: Mutex::new(state), joining })
     }
@@ -136,17 +130,34 @@ impl Shared {
         self.access(|state| {
             let result = f(state);
             state.hear();
+            state.has_woken |= state.waiters.has_any_to_wake();
+            result
+        })
+    }
+
+    /// The application's access for what it may have to wait for. As long as it has, nothing has changed.
+    pub(crate) fn poll<R>(&self, f: impl FnOnce(&mut State) -> Poll<R>) -> Poll<R> {
+        self.access(|state| {
+            let result = f(state);
+            if result.is_ready() {
+                state.hear();
+                state.nudge();
+            }
             result
         })
     }
 
     /// Nobody is woken while the lock is held: who wakes up would run into it.
-    fn access<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+    pub(crate) fn access<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = f(&mut state);
-        let to_wake = std::mem::take(&mut state.to_wake);
+        let (last, mut others) = state.waiters.take_to_wake();
         drop(state);
-        to_wake.into_iter().for_each(Waker::wake);
+        if !others.is_empty() {
+            others.drain(..).for_each(Waker::wake);
+            self.lock().waiters.give_back(others);
+        }
+        last.into_iter().for_each(Waker::wake);
         result
     }
 
@@ -160,18 +171,18 @@ impl State {
     /// Acts on what the state machine has to say.
     fn hear(&mut self) {
         while let Some(event) = self.conn.poll_event() {
+            if let Event::Stream(event) = event {
+                self.waiters.hear(event);
+                continue;
+            }
             if let Some(dialer) = &mut self.dialer {
                 dialer.handle_event(now(), &event);
             }
             match &event {
-                Event::Stream(event) => {
-                    self.hear_stream(*event);
-                    continue;
-                }
                 Event::Tcp(event) => self.hear_tcp(*event),
                 Event::Established(established) => {
                     self.established = Some(established.clone());
-                    self.wake_watchers();
+                    self.waiters.wake_watchers();
                 }
                 Event::Closed { reason } => self.hear_closed(reason.clone()),
                 _ => {}
@@ -180,22 +191,10 @@ impl State {
                 self.wake_task();
             }
             let last = matches!(event, Event::Closed { .. });
-            _ = self.events.as_ref().map(|events| events.send(event));
+            self.events.tell(event);
             if last {
-                (self.events, self.failures) = (None, None);
+                self.end_feeds();
             }
-        }
-    }
-
-    fn hear_stream(&mut self, event: StreamEvent) {
-        match event {
-            StreamEvent::Opened => self.to_wake.append(&mut self.acceptors),
-            StreamEvent::Available => self.to_wake.append(&mut self.openers),
-            StreamEvent::Readable { id } => self.to_wake.extend(self.readers.remove(&id)),
-            StreamEvent::Writable { id } | StreamEvent::Stopped { id, .. } => {
-                self.to_wake.extend(self.writers.remove(&id));
-            }
-            _ => {}
         }
     }
 
@@ -223,20 +222,13 @@ impl State {
     fn hear_closed(&mut self, reason: CloseReason) {
         self.closed = Some(reason);
         self.joins.clear();
-        self.wake_all();
+        self.waiters.wake_all();
         self.wake_task();
     }
 
-    fn wake_all(&mut self) {
-        self.to_wake.extend(std::mem::take(&mut self.readers).into_values());
-        self.to_wake.extend(std::mem::take(&mut self.writers).into_values());
-        self.to_wake.append(&mut self.acceptors);
-        self.to_wake.append(&mut self.openers);
-        self.wake_watchers();
-    }
-
-    fn wake_watchers(&mut self) {
-        self.to_wake.append(&mut self.watchers);
+    fn end_feeds(&mut self) {
+        self.events.end();
+        self.failures.end();
     }
 
     /// Wakes the task if a socket with room has something to send, may be read from again, or time is shorter than it was.
@@ -249,12 +241,19 @@ impl State {
             || self.paused.iter().any(|tcp| conn.wants_read(*tcp))
             || conn.poll_timeout().is_some_and(|at| self.asleep_until.is_none_or(|until| at < until));
         if needed {
-            self.wake_task();
+            self.waiters.wake(self.task.take());
         }
     }
 
+    /// There is something for the task besides bytes.
     pub(crate) fn wake_task(&mut self) {
-        self.to_wake.extend(self.task.take());
+        self.is_called = true;
+        self.waiters.wake(self.task.take());
+    }
+
+    /// The task comes back by itself: nobody need wake it.
+    pub(crate) fn expect_task(&mut self) {
+        self.task = None;
     }
 
     /// The task will hear of everything from now on.
@@ -267,9 +266,9 @@ impl State {
     /// The task is gone: the sockets are closed.
     pub(crate) fn end_task(&mut self) {
         self.task_ended = true;
-        (self.events, self.failures) = (None, None);
+        self.end_feeds();
         self.joins.clear();
-        self.wake_all();
+        self.waiters.wake_all();
     }
 
     pub(crate) fn has_task_ended(&self) -> bool {
@@ -286,22 +285,13 @@ impl State {
         self.closed.clone().or(dropped)
     }
 
-    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.events.as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe)
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.is_some() || self.task_ended
     }
 
-    pub(crate) fn subscribe_to_failures(&self) -> broadcast::Receiver<PathFailure> {
-        self.failures.as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe)
-    }
-
-    pub(crate) fn note_timed_out(&self, path: Path) {
+    pub(crate) fn note_timed_out(&mut self, path: Path) {
         let error = Arc::new(std::io::ErrorKind::TimedOut.into());
-        self.note_failure(PathFailure { path, fault: PathFault::Tcp(error) });
-    }
-
-    fn note_failure(&self, failure: PathFailure) {
-        // Nobody need listen.
-        _ = self.failures.as_ref().map(|failures| failures.send(failure));
+        self.failures.tell(PathFailure { path, fault: PathFault::Tcp(error) });
     }
 
     /// Whether the session may have one more TCP connection.
@@ -345,7 +335,7 @@ impl State {
             Ok(()) => dialer.handle_connected(now(), attempt),
             Err(error) => {
                 dialer.handle_failed(now(), attempt);
-                self.note_failure(PathFailure { path, fault: PathFault::Tcp(Arc::new(error)) });
+                self.failures.tell(PathFailure { path, fault: PathFault::Tcp(Arc::new(error)) });
                 false
             }
         }
@@ -360,77 +350,5 @@ impl State {
             Err(_) => dialer.handle_failed(now(), attempt),
         }
         opened.ok()
-    }
-
-    pub(crate) fn wait_readable(&mut self, id: StreamId, waker: &Waker) {
-        self.readers.insert(id, waker.clone());
-    }
-
-    pub(crate) fn wait_writable(&mut self, id: StreamId, waker: &Waker) {
-        self.writers.insert(id, waker.clone());
-    }
-
-    /// The application holds the stream no more.
-    pub(crate) fn forget_reader(&mut self, id: StreamId) {
-        self.readers.remove(&id);
-    }
-
-    /// The application holds the stream no more.
-    pub(crate) fn forget_writer(&mut self, id: StreamId) {
-        self.writers.remove(&id);
-    }
-
-    pub(crate) fn wait_to_open(&mut self, waker: &Waker) {
-        enlist(&mut self.openers, waker);
-    }
-
-    pub(crate) fn wait_to_accept(&mut self, waker: &Waker) {
-        enlist(&mut self.acceptors, waker);
-    }
-
-    pub(crate) fn watch(&mut self, waker: &Waker) {
-        enlist(&mut self.watchers, waker);
-    }
-}
-
-fn enlist(waiting: &mut Vec<Waker>, waker: &Waker) {
-    if !waiting.iter().any(|other| other.will_wake(waker)) {
-        waiting.push(waker.clone());
-    }
-}
-
-/// The application's hold on a session. When the last is dropped, the session is closed: what was written is delivered.
-pub(crate) struct Handle(Arc<Shared>);
-
-impl Handle {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        shared.access(|state| state.handles += 1);
-        Self(shared)
-    }
-
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
-        self.0.with(f)
-    }
-
-    pub(crate) fn joining(&self) -> Option<&Joining> {
-        self.0.joining.as_ref()
-    }
-}
-
-impl Clone for Handle {
-    fn clone(&self) -> Self {
-        Self::new(self.0.clone())
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.0.with(|state| {
-            state.handles -= 1;
-            if state.handles == 0 {
-                state.conn.close(now(), code::NO_ERROR, b"");
-                state.wake_task();
-            }
-        });
     }
 }

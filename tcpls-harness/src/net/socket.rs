@@ -2,16 +2,19 @@
 //!
 //! Knows nothing of sessions. Used by the driver, which alone owns sockets once they belong to a session.
 
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use socket2::SockRef;
 use tcpls_core::connection::TcpEnd;
-use tokio::io::AsyncWrite;
+use tcpls_core::time::Time;
+use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::flight::Flight;
 use super::os::now;
 use super::pace::Pace;
 use super::reading::{MIN_READ, Reading};
@@ -76,6 +79,7 @@ pub(crate) struct Socket {
     out: Vec<u8>,
     written: usize,
     pace: Pace,
+    flight: Flight,
     /// The kernel had no room since the pace was looked at last.
     was_full: bool,
     /// Reading came to an end.
@@ -95,6 +99,7 @@ impl Socket {
             out: Vec::new(),
             written: 0,
             pace,
+            flight: Flight::default(),
             was_full: false,
             ended: false,
             broken: false,
@@ -107,29 +112,31 @@ impl Socket {
 
     /// Reads once. Ready with nothing means that the peer will send no more, and how that came.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, TcpEnd>> {
-        if self.ended {
+        if !self.poll_readable(cx) {
             return Poll::Pending;
         }
-        loop {
-            match ready!(self.stream.poll_read_ready(cx)).and_then(|()| self.read()) {
-                Ok(0) => return self.end(TcpEnd::Fin),
-                Ok(len) => return Poll::Ready(Ok(len)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return self.end(tcp_end(&error)),
+        #[cfg(test)]
+        super::costs::count(|costs| costs.reads += 1);
+        let room = self.reading.make_room();
+        // It notices by itself that a read which leaves room has emptied the socket: no second one need find that out.
+        match ready!(pin!(self.stream.read_buf(&mut self.reading.input)).poll(cx)) {
+            Ok(0) => self.end(TcpEnd::Fin),
+            Ok(len) => {
+                self.reading.came(len, room);
+                Poll::Ready(Ok(len))
             }
+            Err(error) => self.end(tcp_end(&error)),
         }
+    }
+
+    /// Whether there is something to read, the end perhaps. If not, the task is woken when there is.
+    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> bool {
+        !self.ended && self.stream.poll_read_ready(cx).is_ready()
     }
 
     fn end(&mut self, how: TcpEnd) -> Poll<Result<usize, TcpEnd>> {
         self.ended = true;
         Poll::Ready(Err(how))
-    }
-
-    fn read(&mut self) -> io::Result<usize> {
-        let room = self.reading.make_room();
-        let len = self.stream.try_read_buf(&mut self.reading.input)?;
-        self.reading.came(len, room);
-        Ok(len)
     }
 
     /// What came and is not a whole record yet.
@@ -152,6 +159,17 @@ impl Socket {
         self.pace.batch()
     }
 
+    /// What of a batch is sure to leave at once while `in_flight` bytes are under way; `None` if that is not known.
+    pub(crate) fn sure_flight(&self, now: Time, in_flight: usize) -> Option<usize> {
+        self.flight.sure(now, in_flight, self.batch())
+    }
+
+    /// What of a batch would leave at once. Costs a system call.
+    pub(crate) fn ask_flight(&mut self, now: Time) -> usize {
+        let batch = self.batch();
+        self.flight.ask(now, &self.stream, batch)
+    }
+
     /// Whether everything has been written.
     pub(crate) fn is_flushed(&self) -> bool {
         self.written == self.out.len()
@@ -159,22 +177,23 @@ impl Socket {
 
     /// Writes until nothing is left; how much that was. After an error, which comes once, what came before can still be
     /// read.
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, TcpEnd>> {
+    pub(crate) fn poll_flush(&mut self, now: Time, cx: &mut Context<'_>) -> Poll<Result<usize, TcpEnd>> {
         if self.broken {
             return Poll::Pending;
         }
         let before = self.written;
         while !self.is_flushed() {
-            let Poll::Ready(ready) = self.stream.poll_write_ready(cx) else {
-                self.was_full = true;
-                return Poll::Pending;
-            };
-            match ready.and_then(|()| self.stream.try_write(&self.out[self.written..])) {
-                Ok(len) => self.written += len,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => {
+            #[cfg(test)]
+            super::costs::count(|costs| costs.writes += 1);
+            match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..]) {
+                Poll::Ready(Ok(len)) => self.written += len,
+                Poll::Ready(Err(error)) => {
                     self.broken = true;
                     return Poll::Ready(Err(tcp_end(&error)));
+                }
+                Poll::Pending => {
+                    self.was_full = true;
+                    return Poll::Pending;
                 }
             }
         }
@@ -184,7 +203,7 @@ impl Socket {
         if self.out.capacity() > 4 * self.batch().max(MIN_READ) {
             self.out = Vec::new();
         }
-        if self.pace.wrote(now(), flushed, std::mem::take(&mut self.was_full)) {
+        if self.pace.wrote(now, flushed, std::mem::take(&mut self.was_full)) {
             set_unsent_low_water(&self.stream, self.pace.batch());
         }
         Poll::Ready(Ok(flushed))
@@ -195,6 +214,15 @@ impl Socket {
         let ready = self.stream.poll_write_ready(cx).is_ready();
         self.was_full |= !ready;
         !self.broken && ready
+    }
+
+    /// Gives back the memory that is not in use.
+    pub(crate) fn release(&mut self) {
+        self.reading.release();
+        if self.is_flushed() {
+            self.out = Vec::new();
+            self.written = 0;
+        }
     }
 
     /// Tells the peer that nothing more comes.
@@ -232,5 +260,30 @@ fn tcp_end(error: &io::Error) -> TcpEnd {
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => TcpEnd::Reset,
         kind => TcpEnd::Error(kind),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_that_leaves_room_has_emptied_the_socket_but_for_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut socket = Socket::new(listener.accept().await.unwrap().0, BytesMut::new());
+        for _ in 0..2 {
+            peer.write_all(&[1; 100]).await.unwrap();
+            assert_eq!(poll_fn(|cx| socket.poll_read(cx)).await, Ok(100));
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(!socket.poll_readable(&mut cx), "it would be read once more, for nothing");
+        }
+        drop(peer);
+        assert_eq!(poll_fn(|cx| socket.poll_read(cx)).await, Err(TcpEnd::Fin));
     }
 }

@@ -17,10 +17,11 @@ use super::advice::Advice;
 use super::dials::Dials;
 use super::driver::Driver;
 use super::error::{ConnectError, PathFailure, PathFault};
+use super::handle::Handle;
 use super::options::ClientOptions;
 use super::os::{instant, now, seed};
 use super::session::Session;
-use super::shared::{Handle, Input, Joining, Shared};
+use super::shared::{Input, Joining, Shared};
 use super::socket::Socket;
 use crate::dial::{Action, AttemptId, DialOptions, Dialer, Path, SessionView};
 
@@ -115,7 +116,7 @@ impl Start {
             Joining { socket: self.options.socket, connect_timeout: self.options.dial.connect_timeout, advice };
         let shared = Shared::new(conn, Some(joining));
         let session = Session::new(Handle::new(shared.clone()));
-        tokio::spawn(Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, BytesMut::new())));
+        tokio::spawn(Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, BytesMut::new())).run());
         self.candidates.insert(attempt, (session.clone(), path));
         self.handshakes.spawn(async move { (attempt, session.wait_established().await) });
         Ok(())

@@ -10,7 +10,7 @@ use tcpls_core::error::{ReadError, TcpError, WriteError, code};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::shared::Handle;
+use super::handle::Handle;
 
 /// A bidirectional stream of a session.
 ///
@@ -164,19 +164,14 @@ impl SendStream {
         cx: &mut Context<'_>,
         write: impl FnOnce(&mut tcpls_core::connection::Stream<'_>) -> Result<usize, WriteError>,
     ) -> Poll<Result<usize, WriteError>> {
-        let result = self.handle.with(|state| {
-            let result = write(&mut state.conn.stream(self.id));
-            match result {
-                Err(WriteError::Blocked) if state.closed().is_some() => return Err(WriteError::Closed),
-                Err(WriteError::Blocked) => state.wait_writable(self.id, cx.waker()),
-                _ => {}
+        self.handle.poll(|state| match write(&mut state.conn.stream(self.id)) {
+            Err(WriteError::Blocked) if state.is_closed() => Poll::Ready(Err(WriteError::Closed)),
+            Err(WriteError::Blocked) => {
+                state.waiters.wait_writable(self.id, cx.waker());
+                Poll::Pending
             }
-            result
-        });
-        match result {
-            Err(WriteError::Blocked) => Poll::Pending,
-            other => Poll::Ready(other),
-        }
+            result => Poll::Ready(result),
+        })
     }
 }
 
@@ -202,7 +197,7 @@ impl AsyncWrite for SendStream {
 impl Drop for SendStream {
     fn drop(&mut self) {
         self.handle.with(|state| {
-            state.forget_writer(self.id);
+            state.waiters.forget_writer(self.id);
             if !self.over {
                 _ = state.conn.stream(self.id).reset(code::NO_ERROR);
             }
@@ -240,19 +235,16 @@ impl RecvStream {
         if self.over {
             return Poll::Ready(Ok(None));
         }
-        let result = self.handle.with(|state| {
-            let result = state.conn.stream(self.id).read(max);
-            match result {
-                Err(ReadError::Blocked) if state.closed().is_some() => return Err(ReadError::Truncated),
-                Err(ReadError::Blocked) => state.wait_readable(self.id, cx.waker()),
-                _ => {}
+        let result = ready!(self.handle.poll(|state| match state.conn.stream(self.id).read(max) {
+            Err(ReadError::Blocked) if state.is_closed() => Poll::Ready(Err(ReadError::Truncated)),
+            Err(ReadError::Blocked) => {
+                state.waiters.wait_readable(self.id, cx.waker());
+                Poll::Pending
             }
-            result
-        });
-        match result {
-            Err(ReadError::Blocked) => return Poll::Pending,
-            Ok(None) => self.over = true,
-            _ => {}
+            result => Poll::Ready(result),
+        }));
+        if matches!(result, Ok(None)) {
+            self.over = true;
         }
         Poll::Ready(result)
     }
@@ -278,7 +270,7 @@ impl AsyncRead for RecvStream {
 impl Drop for RecvStream {
     fn drop(&mut self) {
         self.handle.with(|state| {
-            state.forget_reader(self.id);
+            state.waiters.forget_reader(self.id);
             if !self.over {
                 _ = state.conn.stream(self.id).stop(code::NO_ERROR);
             }

@@ -24,15 +24,25 @@ pub(crate) fn tcp_info(stream: &TcpStream) -> Option<TcpInfo> {
     Some(TcpInfo { heard, unacked: info.tcpi_unacked, rtt, min_rtt })
 }
 
-/// Bytes that the congestion window would let go at once. Never blocks; costs one system call.
+/// Bytes that the congestion window lets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// At once, besides what is under way.
+    pub(crate) free: usize,
+    /// When nothing is under way, after a pause or without one.
+    pub(crate) after_pause: usize,
+}
+
+/// Asks the kernel. Never blocks; costs one system call.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn free_window(stream: &TcpStream) -> Option<usize> {
+pub(crate) fn window(stream: &TcpStream) -> Option<Window> {
     let info = get(stream)?;
     // After a pause the window is made small again, but only as the next segment leaves (RFC 5681, 4.1).
     let has_paused = u64::from(info.tcpi_last_data_sent) * 1000 > u64::from(info.tcpi_rto);
-    let window = if has_paused { info.tcpi_snd_cwnd.min(RESTART_WINDOW) } else { info.tcpi_snd_cwnd };
-    let segments = window.saturating_sub(info.tcpi_unacked);
-    Some(segments as usize * info.tcpi_snd_mss as usize)
+    let after_pause = info.tcpi_snd_cwnd.min(RESTART_WINDOW);
+    let segments = if has_paused { after_pause } else { info.tcpi_snd_cwnd }.saturating_sub(info.tcpi_unacked);
+    let bytes = |segments: u32| segments as usize * info.tcpi_snd_mss as usize;
+    Some(Window { free: bytes(segments), after_pause: bytes(after_pause) })
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -41,7 +51,7 @@ pub(crate) fn tcp_info(_stream: &TcpStream) -> Option<TcpInfo> {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn free_window(_stream: &TcpStream) -> Option<usize> {
+pub(crate) fn window(_stream: &TcpStream) -> Option<Window> {
     None
 }
 
@@ -49,6 +59,8 @@ pub(crate) fn free_window(_stream: &TcpStream) -> Option<usize> {
 fn get(stream: &TcpStream) -> Option<libc::tcp_info> {
     use std::os::fd::AsRawFd;
 
+    #[cfg(test)]
+    super::costs::count(|costs| costs.questions += 1);
     let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
     let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes into `info`, which is as long and lives until after the call.
@@ -74,6 +86,7 @@ mod tests {
         assert_eq!(info.unacked, 0);
         assert!(info.heard <= super::super::os::now());
         assert!(!info.rtt.is_zero() && info.min_rtt <= info.rtt, "{info:?}");
-        assert!(free_window(&stream).unwrap() > 1000);
+        let window = window(&stream).unwrap();
+        assert!(window.after_pause > 1000 && window.free >= window.after_pause, "{window:?}");
     }
 }

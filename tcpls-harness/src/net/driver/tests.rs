@@ -1,0 +1,51 @@
+//! What the task does between turns.
+
+use bytes::BytesMut;
+use tcpls_core::config::Config;
+use tcpls_core::connection::Connection;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::net::os::seed;
+use crate::tls::{Identity, Trust};
+
+async fn driver() -> Driver {
+    let identity = Identity::self_signed(&["localhost".to_owned()]).unwrap();
+    let tls = Trust::Pem(identity.certificate_pem().to_owned()).client(&[b"test"]).unwrap();
+    let tls = tls.handshake("localhost".try_into().unwrap()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let conn = Connection::client(now(), Arc::new(Config::default()), tls, seed());
+    Driver::new(Shared::new(conn, None), ConnectionId::FIRST, Socket::new(stream, BytesMut::new()))
+}
+
+#[tokio::test]
+async fn buffers_are_given_back_after_half_a_second_without_traffic() {
+    let mut driver = driver().await;
+    let busy = driver.now;
+    driver.carriers[0].socket.out().reserve(1000);
+    driver.now = busy + (QUIET - Duration::from_nanos(1));
+    driver.tidy(false);
+    assert!(driver.carriers[0].socket.out().capacity() >= 1000);
+    assert_eq!(driver.deadline(), Some(busy + QUIET), "or nobody would come back for it");
+    driver.now = busy + QUIET;
+    driver.tidy(false);
+    assert_eq!(driver.carriers[0].socket.out().capacity(), 0);
+    assert_eq!(driver.deadline(), None);
+    driver.tidy(true);
+    assert_eq!(driver.deadline(), Some(driver.now + QUIET));
+}
+
+#[tokio::test]
+async fn a_timer_that_is_early_enough_is_left_alone() {
+    let mut driver = driver().await;
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let early = driver.now + Duration::from_secs(1000);
+    let late = early + QUIET;
+    driver.timer.as_mut().reset(instant(late).into());
+    let before = driver.timer.deadline();
+    assert_eq!(driver.sleep_until(late + QUIET, &mut cx), Next::Sleep);
+    assert_eq!(driver.timer.deadline(), before);
+    assert_eq!(driver.sleep_until(early, &mut cx), Next::Sleep);
+    assert_eq!(before - driver.timer.deadline(), QUIET);
+}

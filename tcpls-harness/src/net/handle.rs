@@ -1,0 +1,51 @@
+//! The application's hold on a session: counted, so that a session which nobody holds is closed.
+//!
+//! Sessions, streams and their halves each have one.
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use tcpls_core::error::code;
+
+use super::os::now;
+use super::shared::{Joining, Shared, State};
+
+/// The application's hold on a session. When the last is dropped, the session is closed: what was written is delivered.
+pub(crate) struct Handle(Arc<Shared>);
+
+impl Handle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        shared.access(|state| state.handles += 1);
+        Self(shared)
+    }
+
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        self.0.with(f)
+    }
+
+    pub(crate) fn poll<R>(&self, f: impl FnOnce(&mut State) -> Poll<R>) -> Poll<R> {
+        self.0.poll(f)
+    }
+
+    pub(crate) fn joining(&self) -> Option<&Joining> {
+        self.0.joining.as_ref()
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Self {
+        Self::new(self.0.clone())
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.with(|state| {
+            state.handles -= 1;
+            if state.handles == 0 {
+                state.conn.close(now(), code::NO_ERROR, b"");
+                state.wake_task();
+            }
+        });
+    }
+}
