@@ -78,10 +78,8 @@ impl Streams {
         tcp: ConnectionId,
         may: impl Fn(StreamId, &[ConnectionId]) -> bool,
     ) -> bool {
-        let is_it = |(id, stream): (&StreamId, &Box<Stream>)| {
-            stream.may_use(tcp) && may(*id, &stream.attached) && stream.send.has_duplicate(tcp)
-        };
-        self.map.iter().any(is_it)
+        let mut may = self.map.iter().filter(|(id, stream)| stream.may_use(tcp) && may(**id, &stream.attached));
+        may.any(|(_, stream)| stream.send.has_duplicate(tcp))
     }
 
     /// Appends the chunk's bytes to `out`: the one copy on the way out. To be called right after the chunk was given;
