@@ -111,6 +111,19 @@ fn of_several_that_show_one_token_the_first_to_prove_itself_takes_it() {
 }
 
 #[test]
+fn what_became_of_a_claim_is_known_as_long_as_its_tcp_connection_lives() {
+    let mut peer = Peer::client();
+    let [mut second, mut third] = [1, 2].map(|n| peer.dial_hello(&peer.hello(peer.tokens[&n])).unwrap());
+    for (dial, tcp) in [(&mut second, SECOND), (&mut third, ConnectionId(2))] {
+        let ping = peer.seal(tcp, DATA, &encoded(&[PING]));
+        assert_eq!(peer.feed(dial, &ping), Claim::Proven(tcp));
+    }
+    peer.send_bytes(SECOND, &[0xff; 5]);
+    assert_eq!(peer.conn.claim(third.claim), Claim::Proven(ConnectionId(2)));
+    assert_eq!(peer.conn.claim(second.claim), Claim::Refused);
+}
+
+#[test]
 fn at_most_four_may_show_one_token_at_once() {
     let mut peer = Peer::client();
     let hello = peer.hello(first_token(&peer));

@@ -303,6 +303,7 @@ fn an_alert_about_a_spoilt_record_costs_only_its_tcp_connection() {
         let mut peer = two();
         peer.send_raw(SECOND, ALERT, &[2, description]);
         peer.assert_lost(SECOND, TcpFault::Alert(description), None);
+        assert!(frames_of(&peer.recv(FIRST)).contains(&connection_reset_reason(SECOND, 3)));
         peer.assert_lives(&[FIRST]);
     }
 }

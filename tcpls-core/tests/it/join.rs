@@ -22,6 +22,22 @@ fn hello_of(pair: &mut Pair, tcp: ConnectionId) -> Vec<u8> {
     pair.flow(tcp, Server).in_flight.iter().copied().collect()
 }
 
+#[test]
+fn every_join_shows_a_random_and_a_key_share_of_its_own() {
+    let mut pair = Pair::established();
+    let [a, b] = [(); 2].map(|()| {
+        let tcp = pair.open_tcp();
+        hello_of(&mut pair, tcp)
+    });
+    // What it is for is of the length of an X25519 share: 32 bytes behind group and length.
+    let share = |hello: &[u8]| {
+        let at = hello.windows(4).position(|bytes| bytes == [0, 29, 0, 32]).expect("it offers X25519");
+        hello[at + 4..at + 36].to_vec()
+    };
+    assert_ne!(a[11..43], b[11..43], "the random");
+    assert_ne!(share(&a), share(&b));
+}
+
 // draft I13
 // draft I15
 #[test]

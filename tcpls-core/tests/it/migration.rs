@@ -336,6 +336,20 @@ fn the_status_that_was_set_last_counts_whatever_overtakes_it() {
 }
 
 #[test]
+fn a_status_that_was_lost_with_its_tcp_connection_is_said_again() {
+    for carrier in [FIRST, SECOND] {
+        let mut pair = Pair::with_tcp_connections(3);
+        let third = ConnectionId(2);
+        pair.client().set_backup(third, true).unwrap();
+        let (now, mut out) = (pair.now, Vec::new());
+        assert!(pair.client().poll_transmit(now, carrier, 10_000, &mut out) > 0);
+        pair.cut(carrier);
+        pair.drive();
+        assert!(pair.server().tcp_stats(third).unwrap().backup);
+    }
+}
+
+#[test]
 fn a_session_never_advertises_more_addresses_than_its_peer_takes() {
     let mut pair = Pair::with_tcp_connections(2);
     let address = |host: u8| ([192, 0, 2, host], 443).into();
