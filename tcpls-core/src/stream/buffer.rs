@@ -181,10 +181,13 @@ mod tests {
     #[test]
     fn the_tail_grows_with_what_it_holds_up_to_a_segment() {
         let mut buffer = SendBuffer::default();
+        let mut sizes = std::collections::BTreeSet::new();
         for _ in 0..SEGMENT / 100 {
             buffer.push_slice(&[0; 100]);
             assert!(buffer.tail.capacity() < 2 * buffer.tail.len() && buffer.tail.capacity() <= SEGMENT);
+            sizes.insert(buffer.tail.capacity());
         }
+        assert!(sizes.len() < 12, "it does not double: {sizes:?}");
     }
 
     #[test]

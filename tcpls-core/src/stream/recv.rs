@@ -258,6 +258,16 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_nobody_reads_any_more_is_over_when_the_session_ends_and_one_that_is_read_is_not() {
+        let (mut stopped, mut read) = (half(), half());
+        stopped.stop(ErrorCode(9)).unwrap();
+        for half in [&mut stopped, &mut read] {
+            half.truncate();
+        }
+        assert_eq!((stopped.is_over(), read.is_over()), (true, false));
+    }
+
+    #[test]
     fn a_fin_that_overtakes_the_data_waits_for_it() {
         let mut half = half();
         receive(&mut half, 5, "", true).unwrap();

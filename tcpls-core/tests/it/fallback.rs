@@ -215,6 +215,8 @@ fn bulk_passes_both_ways() {
             back.extend(mixed.read());
         }
         assert!(back == data);
+        let counters = mixed.conn.tcp_stats(FIRST).unwrap().counters;
+        assert_eq!(counters.stream_bytes_sent, 300_000);
     }
 }
 

@@ -7,7 +7,7 @@ use tcpls_core::error::{Alert, CloseReason, OpenTcpError, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::stats::TcpPhase;
 use tcpls_core::wire::hello::{CHANGE_CIPHER_SPEC, JoinHello, JoinServerHello};
-use tcpls_core::wire::ids::{ConnectionId, ErrorCode, Token};
+use tcpls_core::wire::ids::{ConnectionId, ErrorCode, Side, Token};
 
 use crate::support::peer::frames::*;
 use crate::support::peer::joins::{answer_bytes, hello_bytes};
@@ -164,6 +164,46 @@ fn a_claim_that_never_proves_itself_is_turned_away_in_time_and_its_token_is_burn
 }
 
 #[test]
+fn a_claim_that_is_turned_away_does_not_burn_a_token_that_another_still_claims() {
+    let mut peer = Peer::client();
+    let hello = peer.hello(first_token(&peer));
+    let early = peer.dial_hello(&hello).unwrap();
+    peer.sleep(3_000);
+    let mut late = peer.dial_hello(&hello).unwrap();
+    peer.sleep(2_000);
+    assert_eq!(peer.conn.claim(early.claim), Claim::Refused);
+    let ping = peer.seal(SECOND, DATA, &encoded(&[PING]));
+    assert_eq!(peer.feed(&mut late, &ping), Claim::Proven(SECOND));
+}
+
+#[test]
+fn a_claim_for_another_token_does_not_keep_one_from_being_burnt() {
+    let mut peer = Peer::client();
+    let hello = peer.hello(first_token(&peer));
+    let early = peer.dial_hello(&hello).unwrap();
+    peer.sleep(3_000);
+    let other = peer.dial_hello(&peer.hello(peer.tokens[&2])).unwrap();
+    peer.sleep(2_000);
+    assert_eq!([&early, &other].map(|dial| peer.conn.claim(dial.claim)), [Claim::Refused, Claim::Waiting]);
+    let late = peer.dial_hello(&hello).unwrap();
+    assert_eq!(peer.conn.claim(late.claim), Claim::Refused);
+}
+
+#[test]
+fn where_there_are_as_many_as_there_may_be_whoever_joins_takes_the_place_of_the_longest_silent() {
+    let mut peer = Peer::with(Side::Client, Config { max_tcp_connections: 2, ..Config::default() });
+    assert_eq!(peer.join(), SECOND);
+    peer.rest();
+    peer.sleep(10);
+    peer.send(FIRST, &[PING]);
+    peer.recv(FIRST);
+    peer.events.clear();
+    let third = peer.join();
+    assert!(peer.tcp_events().contains(&TcpEvent::Lost { tcp: SECOND, fault: TcpFault::Retired }));
+    peer.assert_lives(&[FIRST, third]);
+}
+
+#[test]
 fn a_hello_that_does_not_fit_the_session_is_refused() {
     type Spoil = fn(&mut JoinHello<'static>);
     let spoils: [Spoil; 4] = [
@@ -244,7 +284,7 @@ fn half_open_joins_of_a_session_are_bounded() {
 
 #[test]
 fn half_open_joins_of_a_session_with_many_tokens_are_bounded_together() {
-    let mut peer = Peer::with(tcpls_core::wire::ids::Side::Client, Config { spare_tokens: 7, ..Config::default() });
+    let mut peer = Peer::with(Side::Client, Config { spare_tokens: 7, ..Config::default() });
     let tokens: Vec<Token> = peer.tokens.values().copied().collect();
     assert_eq!(tokens.len(), 7);
     let mut waiting = 0;

@@ -274,6 +274,32 @@ fn too_many_records_that_fail_to_open_end_the_session() {
 }
 
 #[test]
+fn only_the_first_close_session_counts() {
+    let mut peer = two();
+    peer.send(FIRST, &[close_session(7)]);
+    peer.send(SECOND, &[close_session(8)]);
+    let closing = |event: &Event| matches!(event, Event::PeerClosing { .. });
+    let told: Vec<Event> = peer.take_events().into_iter().filter(closing).collect();
+    assert_eq!(told, [Event::PeerClosing { error: ErrorCode(7) }]);
+}
+
+#[test]
+fn that_the_peer_closes_is_told_once_also_if_close_notify_is_all_that_it_says() {
+    for says_why in [false, true] {
+        let mut peer = two();
+        if says_why {
+            peer.send(FIRST, &[close_session(7)]);
+        }
+        for tcp in [FIRST, SECOND] {
+            peer.send_raw(tcp, ALERT, &[1, 0]);
+        }
+        let closing = |event: &Event| matches!(event, Event::PeerClosing { .. });
+        let told: Vec<Event> = peer.take_events().into_iter().filter(closing).collect();
+        assert_eq!(told, [Event::PeerClosing { error: ErrorCode(if says_why { 7 } else { 0 }) }]);
+    }
+}
+
+#[test]
 fn a_record_cut_short_by_the_end_of_its_tcp_connection_is_not_acted_on() {
     for how in [TcpEnd::Fin, TcpEnd::Reset] {
         let mut peer = two();

@@ -52,6 +52,15 @@ fn in_flight_is_what_waits_for_an_acknowledgment() {
 }
 
 #[test]
+fn a_session_in_a_log_says_what_it_is_and_shows_no_key() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let shown = format!("{:?}", pair.client());
+    let expected =
+        "Connection { side: Client, state: Established, tcp_connections: [ConnectionId(0), ConnectionId(1)], .. }";
+    assert_eq!(shown, expected);
+}
+
+#[test]
 fn frames_are_counted_by_type_and_those_without_data_as_idle_too() {
     let mut peer = Peer::with(Client, Config::default());
     let before = peer.conn.stats();

@@ -73,6 +73,20 @@ fn no_more_streams_are_opened_than_the_peer_allows_and_ended_ones_make_room() {
 }
 
 #[test]
+fn streams_of_ones_own_that_have_ended_make_no_room_for_the_peers() {
+    let mut pair = Setup::default().both(|config| config.max_streams = 3).established();
+    for _ in 0..6 {
+        let id = pair.open_stream(Client);
+        for side in [Client, Server] {
+            pair.submit(side, id, b"x");
+            pair.drive();
+        }
+    }
+    (0..3).for_each(|_| _ = pair.open_stream(Server));
+    assert_eq!(pair.server().open_stream(), Err(OpenStreamError::Limit));
+}
+
+#[test]
 fn a_hundred_streams_at_once_all_arrive() {
     let mut pair = Pair::established();
     let data: Vec<Vec<u8>> = (0..100u8).map(|n| vec![n; 1_000 + 371 * usize::from(n)]).collect();
