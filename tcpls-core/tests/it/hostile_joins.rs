@@ -111,6 +111,17 @@ fn of_several_that_show_one_token_the_first_to_prove_itself_takes_it() {
 }
 
 #[test]
+fn claims_that_were_turned_away_do_not_pile_up() {
+    let mut peer = Peer::client();
+    let hello = peer.hello(first_token(&peer));
+    assert_eq!(peer.join(), SECOND);
+    let dials: Vec<Dial> = (0..1_000).map(|_| peer.dial_hello(&hello).unwrap()).collect();
+    assert!(dials.iter().all(|dial| peer.conn.claim(dial.claim) == Claim::Refused));
+    assert!(peer.hear(&dials[0]).is_empty(), "it has not asked in time");
+    assert!(peer.hear(&dials[999]).ends_with(&in_clear(Alert::IllegalParameter)));
+}
+
+#[test]
 fn what_became_of_a_claim_is_known_as_long_as_its_tcp_connection_lives() {
     let mut peer = Peer::client();
     let [mut second, mut third] = [1, 2].map(|n| peer.dial_hello(&peer.hello(peer.tokens[&n])).unwrap());

@@ -175,6 +175,31 @@ fn the_peer_is_told_of_a_lost_tcp_connection_with_its_final_ack_in_the_same_reco
     assert!(frames.iter().skip_while(|frame| !matches!(frame, Frame::Ack(_))).any(|frame| *frame == ack(SECOND, last)));
 }
 
+#[test]
+fn the_peer_is_told_of_a_tcp_connection_that_was_left_on_purpose() {
+    let mut peer = two();
+    peer.conn.retire_tcp(peer.now, SECOND).unwrap();
+    peer.rest();
+    peer.sleep(1_000);
+    peer.assert_lives(&[FIRST]);
+    assert!(frames_of(&peer.recv(FIRST)).contains(&connection_reset_reason(SECOND, 5)));
+}
+
+#[test]
+fn the_peer_is_told_of_a_tcp_connection_on_which_it_acknowledged_nothing_in_time() {
+    let mut peer = two();
+    peer.conn.ping(SECOND).unwrap();
+    peer.recv(SECOND);
+    let mut told = Vec::new();
+    for _ in 0..11 {
+        peer.sleep(1_000);
+        told.extend(peer.recv(FIRST));
+        peer.send(FIRST, &[ack(FIRST, peer.received(FIRST) - 1)]);
+    }
+    peer.assert_lives(&[FIRST]);
+    assert!(frames_of(&told).contains(&connection_reset_reason(SECOND, 4)));
+}
+
 // draft I22
 #[test]
 fn what_a_lost_tcp_connection_had_in_flight_goes_out_again_on_another() {
@@ -427,6 +452,22 @@ fn a_peer_that_never_says_close_notify_is_waited_for_only_so_long() {
     peer.recv(SECOND);
     peer.sleep(5_000);
     assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Local { error: ErrorCode(7) }));
+}
+
+#[test]
+fn whoever_has_waited_in_vain_for_acknowledgments_says_at_last_why_it_closes() {
+    let mut peer = two();
+    let id = peer.conn.open_stream().unwrap();
+    peer.conn.stream(id).write(b"anyone?").unwrap();
+    peer.recv(FIRST);
+    peer.conn.close(peer.now, ErrorCode(7), b"bye");
+    peer.sleep(5_000);
+    assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Local { error: ErrorCode(7) }));
+    for tcp in [FIRST, SECOND] {
+        let words = peer.recv(tcp);
+        let says_why = |frame: &Frame<'_>| matches!(frame, Frame::CloseSession(close) if close.error == ErrorCode(7));
+        assert!(frames_of(&words).iter().any(says_why), "{words:?}");
+    }
 }
 
 #[test]
