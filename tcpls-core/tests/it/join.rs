@@ -81,7 +81,7 @@ fn many_joins_do_not_use_up_keys() {
         pair.cut(tcp);
         pair.drive();
     }
-    pair.client().update_keys();
+    pair.update_keys(Client);
     pair.transfer(Client, b"under new keys");
     pair.join();
     pair.transfer(Server, b"and back");
