@@ -155,6 +155,30 @@ fn a_scheduler_is_told_how_much_is_to_be_sent_for_the_first_time_and_again() {
     assert_eq!(unsent(&mut pair), 300);
 }
 
+/// Lets everything pass, and notes the highest delivery rate that it was told.
+struct Rates(Arc<AtomicU64>);
+
+impl Scheduler for Rates {
+    fn choose(&self, asked: usize, all: &[TcpView], _unsent: u64) -> Choice {
+        self.0.fetch_max(all[asked].delivery_rate.unwrap_or(0), Ordering::Relaxed);
+        Choice::Send
+    }
+}
+
+#[test]
+fn how_fast_a_tcp_connection_is_is_known_once_there_was_more_to_send_than_it_took() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let highest = Arc::new(AtomicU64::new(0));
+    pair.client().set_scheduler(Box::new(Rates(highest.clone())));
+    for _ in 0..20 {
+        pair.transfer(Client, &bytes(100));
+    }
+    assert_eq!(highest.load(Ordering::Relaxed), 0);
+    pair.transfer(Client, &bytes(1_000_000));
+    pair.transfer(Client, &bytes(100));
+    assert!(highest.load(Ordering::Relaxed) > 1_000_000);
+}
+
 /// Lets nothing pass.
 struct Never;
 

@@ -5,7 +5,7 @@
 use tcpls_core::config::Config;
 use tcpls_core::connection::{State, TcpEnd};
 use tcpls_core::error::PeerMisbehaved as Rule;
-use tcpls_core::error::{Alert, CloseReason, ReadError, TcpFault};
+use tcpls_core::error::{Alert, CloseReason, ReadError, TcpFault, code};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::frame::{Frame, ty};
 use tcpls_core::wire::hello::CHANGE_CIPHER_SPEC;
@@ -469,6 +469,17 @@ fn whoever_has_waited_in_vain_for_acknowledgments_says_at_last_why_it_closes() {
         let says_why = |frame: &Frame<'_>| matches!(frame, Frame::CloseSession(close) if close.error == ErrorCode(7));
         assert!(frames_of(&words).iter().any(says_why), "{words:?}");
     }
+}
+
+#[test]
+fn a_session_that_ends_because_it_is_idle_says_so() {
+    let idle_timeout = Some(core::time::Duration::from_secs(5));
+    let mut peer = two_with(Config { idle_timeout, ..Config::default() });
+    peer.sleep(5_000);
+    assert_eq!(peer.conn.close_reason(), Some(&CloseReason::IdleTimeout));
+    let words = peer.recv(FIRST);
+    let says_why = |frame: &Frame<'_>| matches!(frame, Frame::CloseSession(close) if close.error == code::IDLE_TIMEOUT);
+    assert!(frames_of(&words).iter().any(says_why), "{words:?}");
 }
 
 #[test]

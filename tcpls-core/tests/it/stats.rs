@@ -8,7 +8,7 @@ use tcpls_core::wire::ids::ConnectionId;
 use crate::support::pair::bytes;
 use crate::support::peer::Peer;
 use crate::support::peer::frames::*;
-use crate::support::{Client, Pair, Server, Side};
+use crate::support::{Client, Pair, Server, Setup, Side};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 
@@ -53,6 +53,23 @@ fn in_flight_is_what_waits_for_an_acknowledgment() {
     assert_eq!(first(&mut pair, Client).bytes_in_flight, in_flight);
     pair.drive();
     assert_eq!(first(&mut pair, Client).bytes_in_flight, 0);
+}
+
+#[test]
+fn what_a_server_says_before_the_handshake_is_over_is_in_flight() {
+    let mut pair = Setup::default().start();
+    pair.step(Client);
+    pair.deliver_all();
+    pair.step(Server);
+    let flight: Vec<u8> = pair.flow(FIRST, Client).in_flight.iter().copied().collect();
+    let mut records = Vec::new();
+    let mut rest = &flight[..];
+    while let [_, _, _, high, low, ..] = *rest {
+        let len = 5 + usize::from(u16::from_be_bytes([high, low]));
+        records.push(len as u64);
+        rest = &rest[len..];
+    }
+    assert_eq!(records.last().copied(), Some(first(&mut pair, Server).bytes_in_flight));
 }
 
 #[test]
