@@ -256,16 +256,6 @@ fn the_end_of_a_stream_without_data_is_close_notify_alone() {
 }
 
 #[test]
-fn whoever_reads_no_more_of_a_plain_session_has_nothing_to_say() {
-    let mut mixed = Mixed::established(Client);
-    mixed.conn.open_stream().unwrap();
-    mixed.drive();
-    mixed.conn.stream(ONLY).stop(ErrorCode(1)).unwrap();
-    assert_eq!(mixed.conn.stats().frames_due, 0);
-    assert!(!mixed.conn.wants_write(FIRST));
-}
-
-#[test]
 fn close_notify_is_the_end_of_the_stream() {
     let mut mixed = Mixed::established(Client);
     mixed.conn.open_stream().unwrap();
