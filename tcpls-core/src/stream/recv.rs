@@ -255,6 +255,7 @@ mod tests {
         assert!(!half.is_over());
         assert_eq!(half.read(3), Ok(None));
         assert!(half.is_over());
+        assert_eq!(half.stop(ErrorCode(9)), Err(ReadError::Unknown), "there is nothing to stop any more");
     }
 
     #[test]

@@ -432,6 +432,15 @@ fn streams_are_cut_short_when_the_last_tcp_connection_without_close_notify_is_lo
 // draft E03
 // draft I29
 #[test]
+fn a_session_whose_peer_has_said_close_notify_ends_with_its_last_tcp_connection() {
+    let mut peer = Peer::client();
+    peer.send_raw(FIRST, ALERT, &[1, 0]);
+    peer.assert_lives(&[FIRST]);
+    peer.conn.handle_tcp_end(peer.now, FIRST, TcpEnd::Fin);
+    assert_eq!(peer.conn.state(), State::Closed);
+}
+
+#[test]
 fn close_notify_goes_out_before_the_last_tcp_connection_closes() {
     let mut peer = two();
     peer.conn.close(peer.now, ErrorCode(7), b"bye");
