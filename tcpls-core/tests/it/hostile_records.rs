@@ -429,8 +429,6 @@ fn streams_are_cut_short_when_the_last_tcp_connection_without_close_notify_is_lo
     assert_eq!(peer.conn.stream(StreamId(0)).read(100), Err(ReadError::Truncated));
 }
 
-// draft E03
-// draft I29
 #[test]
 fn a_session_whose_peer_has_said_close_notify_ends_with_its_last_tcp_connection() {
     let mut peer = Peer::client();
@@ -440,6 +438,8 @@ fn a_session_whose_peer_has_said_close_notify_ends_with_its_last_tcp_connection(
     assert_eq!(peer.conn.state(), State::Closed);
 }
 
+// draft E03
+// draft I29
 #[test]
 fn close_notify_goes_out_before_the_last_tcp_connection_closes() {
     let mut peer = two();
