@@ -151,6 +151,26 @@ mod tests {
         assert_eq!(peer.in_force().count(), 0);
     }
 
+    #[test]
+    fn an_address_stands_for_its_port_or_if_it_has_none_for_all() {
+        let at = |port| SocketAddr::from(([192, 0, 2, 1], port));
+        assert!(covers(at(443), at(443)) && !covers(at(443), at(444)));
+        assert!(covers(at(0), at(443)) && !covers(at(0), address(2)));
+    }
+
+    #[test]
+    fn an_own_address_is_withdrawn_once_no_id_stands_for_it_any_more() {
+        let mut local = LocalAddresses::default();
+        let first = local.advertise(address(1)).unwrap();
+        let again = local.advertise(address(1)).unwrap();
+        local.advertise(address(2)).unwrap();
+        local.withdraw(first).unwrap();
+        assert!(!local.is_withdrawn(address(1)), "another ID stands for it");
+        local.withdraw(again).unwrap();
+        assert!(local.is_withdrawn(address(1)));
+        assert!(!local.is_withdrawn(address(2)) && !local.is_withdrawn(address(3)));
+    }
+
     proptest::proptest! {
         /// Attacks.md, 17: any order of additions and removals, against what the draft says in as many words.
         #[test]

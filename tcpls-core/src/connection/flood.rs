@@ -80,6 +80,16 @@ mod tests {
     }
 
     #[test]
+    fn time_counts_however_often_somebody_looks() {
+        let mut flood = Flood::new(3, Time::ZERO);
+        flood.charge(Time::ZERO, 3).unwrap();
+        for half in 1..4 {
+            assert!(flood.charge(Time::from_nanos(half * 500_000), 2).is_err());
+        }
+        flood.charge(Time::from_millis(2), 1).unwrap();
+    }
+
+    #[test]
     fn thirty_two_key_updates_a_second_are_allowed() {
         let mut flood = Flood::new(1, Time::ZERO);
         for _ in 0..32 {

@@ -342,4 +342,19 @@ mod tests {
         assert!(!equal_in_constant_time(b"abc", b"abd"));
         assert!(!equal_in_constant_time(b"abc", b"ab"));
     }
+
+    #[test]
+    fn differences_do_not_cancel_each_other() {
+        assert!(!equal_in_constant_time(&[1, 2, 1], &[3, 2, 3]));
+    }
+
+    #[test]
+    fn a_record_that_does_not_open_says_so() {
+        assert_eq!(OpenError.to_string(), "record failed to decrypt");
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_in_a_log() {
+        assert_eq!(format!("{:?}", Prf::new(b"secret")), "Prf(..)");
+    }
 }

@@ -93,6 +93,11 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_is_reached_says_so() {
+        assert_eq!(LimitReached.to_string(), "the key has been used as often as it may be");
+    }
+
+    #[test]
     fn an_update_is_due_when_half_of_the_budget_is_used() {
         let mut budget = SealBudget::new(4, 0);
         budget.spend().unwrap();

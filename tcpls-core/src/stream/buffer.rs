@@ -162,6 +162,44 @@ mod tests {
     }
 
     #[test]
+    fn the_first_byte_may_have_any_offset() {
+        let mut buffer = SendBuffer::starting_at(100);
+        buffer.push_slice(b"abc");
+        assert_eq!((buffer.base(), buffer.end(), buffer.len()), (100, 103, 3));
+        assert_eq!(copied(&buffer, 101..103), b"bc");
+    }
+
+    #[test]
+    fn no_segment_is_longer_than_it_may_be() {
+        let mut buffer = SendBuffer::default();
+        buffer.push_slice(&[1; 10]);
+        buffer.push_slice(&[2; 3 * SEGMENT]);
+        assert_eq!(buffer.segments.iter().map(|s| s.bytes.len()).collect::<Vec<_>>(), [SEGMENT; 3]);
+        assert_eq!(buffer.tail.len(), 10);
+    }
+
+    #[test]
+    fn the_tail_grows_with_what_it_holds_up_to_a_segment() {
+        let mut buffer = SendBuffer::default();
+        let mut sizes = std::collections::BTreeSet::new();
+        for _ in 0..SEGMENT / 100 {
+            buffer.push_slice(&[0; 100]);
+            assert!(buffer.tail.capacity() < 2 * buffer.tail.len() && buffer.tail.capacity() <= SEGMENT);
+            sizes.insert(buffer.tail.capacity());
+        }
+        assert!(sizes.len() < 12, "it does not double: {sizes:?}");
+    }
+
+    #[test]
+    fn a_small_shared_buffer_is_copied() {
+        let mut buffer = SendBuffer::default();
+        buffer.push_bytes(Bytes::from(vec![1; SMALL - 1]));
+        assert!(buffer.segments.is_empty());
+        buffer.push_bytes(Bytes::from(vec![2; SMALL]));
+        assert_eq!((buffer.segments.len(), buffer.len()), (2, 2 * SMALL - 1));
+    }
+
+    #[test]
     fn a_large_shared_buffer_is_not_copied() {
         let data = Bytes::from(vec![7; 100_000]);
         let mut buffer = SendBuffer::default();

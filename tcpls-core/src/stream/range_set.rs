@@ -162,6 +162,14 @@ mod tests {
     }
 
     #[test]
+    fn who_removes_everything_leaves_nothing() {
+        let mut set = set(&[1..2, 3..8]);
+        set.remove_below(8);
+        assert!(set.is_empty());
+        assert_eq!(set.pop_first(1), None);
+    }
+
+    #[test]
     fn popping_takes_the_lowest_offsets_of_one_range() {
         let mut set = set(&[3..8, 9..12]);
         assert_eq!(set.pop_first(2), Some(3..5));

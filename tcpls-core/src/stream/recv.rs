@@ -255,6 +255,17 @@ mod tests {
         assert!(!half.is_over());
         assert_eq!(half.read(3), Ok(None));
         assert!(half.is_over());
+        assert_eq!(half.stop(ErrorCode(9)), Err(ReadError::Unknown), "there is nothing to stop any more");
+    }
+
+    #[test]
+    fn a_stream_that_nobody_reads_any_more_is_over_when_the_session_ends_and_one_that_is_read_is_not() {
+        let (mut stopped, mut read) = (half(), half());
+        stopped.stop(ErrorCode(9)).unwrap();
+        for half in [&mut stopped, &mut read] {
+            half.truncate();
+        }
+        assert_eq!((stopped.is_over(), read.is_over()), (true, false));
     }
 
     #[test]

@@ -514,6 +514,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_lost_tcp_connection_carried_is_not_remembered() {
+        let mut half = half(b"hello");
+        let sent = next(&mut half, 9).unwrap();
+        half.set_carried(A, &sent);
+        half.set_carried(B, &sent);
+        half.forget_tcp(A);
+        assert!(half.carried(A).is_none() && half.carried(B).is_some());
+    }
+
+    #[test]
     fn a_duplicate_is_what_the_other_tcp_connection_carried() {
         let mut half = half(b"0123456789");
         half.finish().unwrap();

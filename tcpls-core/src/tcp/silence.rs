@@ -159,6 +159,10 @@ mod tests {
     fn a_slow_path_may_be_silent_for_a_few_segments_and_a_lone_segment_for_a_delayed_acknowledgment() {
         assert_eq!(silence_of(0, info(0, 6, 300, 10)), Some(Time::from_millis(216)));
         assert_eq!(silence_of(0, info(0, 1, 100, 100)), Some(Time::from_millis(156)));
+        assert_eq!(
+            [2, 3].map(|unacked| silence_of(0, info(0, unacked, 300, 10))),
+            [356, 416].map(|ms| Some(Time::from_millis(ms)))
+        );
     }
 
     #[test]
@@ -173,6 +177,7 @@ mod tests {
             silence.was_wrong(Time::from_millis(1000));
         }
         assert_eq!(patience(&mut silence, 1000), ms(80));
+        assert_eq!(patience(&mut silence, 6000), ms(80));
         assert_eq!(patience(&mut silence, 12_000), ms(40));
         assert_eq!(patience(&mut silence, 60_000), ms(20));
         (0..99).for_each(|_| silence.was_wrong(Time::from_millis(60_000)));

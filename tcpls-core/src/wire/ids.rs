@@ -125,3 +125,20 @@ impl fmt::Display for ErrorCode {
         write!(f, "{:#x}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_read_as_what_they_name() {
+        assert_eq!(ConnectionId(3).to_string(), "tcp 3");
+        assert_eq!(StreamId(4).to_string(), "stream 4");
+        assert_eq!(ErrorCode(0x1f).to_string(), "0x1f");
+    }
+
+    #[test]
+    fn a_token_is_not_shown_in_a_log() {
+        assert_eq!(format!("{:?}", Token([7; 32])), "Token(..)");
+    }
+}

@@ -271,6 +271,12 @@ mod tests {
         assert!(!Alert { level: 1, description: 90 }.is_close_notify());
     }
 
+    #[test]
+    fn each_error_says_in_words_what_is_wrong() {
+        let words = [RecordError::NotTls, RecordError::Overflow, RecordError::Empty].map(|error| error.to_string());
+        assert_eq!(words, ["not a TLS record", "record longer than TLS allows", "empty record"]);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_a_header_an_error_or_too_few(bytes in proptest::collection::vec(any::<u8>(), 0..8)) {

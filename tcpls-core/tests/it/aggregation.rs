@@ -1,5 +1,8 @@
 //! One stream over several TCP connections at the same time, under each scheduler.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tcpls_core::connection::schedule::{
     ActiveStandby, Aggregate, Choice, EarliestDelivery, LowestRtt, Redundant, RoundRobin, Scheduler, TcpView,
 };
@@ -117,6 +120,83 @@ fn a_scheduler_of_the_users_decides() {
     pair.client().set_scheduler(Box::new(OnlyTheLast));
     pair.transfer(Client, &bytes(300_000));
     assert_eq!(shares(&mut pair), [0, 0, 300_000]);
+}
+
+/// Lets everything pass, and notes the most bytes that were unsent when it was asked.
+struct Noting(Arc<AtomicU64>);
+
+impl Scheduler for Noting {
+    fn choose(&self, _asked: usize, _all: &[TcpView], unsent: u64) -> Choice {
+        self.0.fetch_max(unsent, Ordering::Relaxed);
+        Choice::Send
+    }
+}
+
+#[test]
+fn a_scheduler_is_told_how_much_is_to_be_sent_for_the_first_time_and_again() {
+    let mut pair = Pair::with_tcp_connections(3);
+    let noted = Arc::new(AtomicU64::new(0));
+    pair.client().set_scheduler(Box::new(Noting(noted.clone())));
+    let unsent = |pair: &mut Pair| {
+        pair.step(Client);
+        noted.swap(0, Ordering::Relaxed)
+    };
+    let stream = pair.open_stream(Client);
+    for _ in 0..2 {
+        pair.write(Client, stream, &bytes(1_000));
+        assert_eq!(unsent(&mut pair), 1_000);
+        assert_eq!(unsent(&mut pair), 0);
+    }
+    pair.cut(ConnectionId::FIRST);
+    pair.write(Client, stream, &bytes(500));
+    assert_eq!(unsent(&mut pair), 2_500, "what was lost, and more");
+    pair.drive();
+    pair.write(Client, stream, &bytes(300));
+    assert_eq!(unsent(&mut pair), 300);
+}
+
+/// Lets everything pass, and notes the highest delivery rate that it was told.
+struct Rates(Arc<AtomicU64>);
+
+impl Scheduler for Rates {
+    fn choose(&self, asked: usize, all: &[TcpView], _unsent: u64) -> Choice {
+        self.0.fetch_max(all[asked].delivery_rate.unwrap_or(0), Ordering::Relaxed);
+        Choice::Send
+    }
+}
+
+#[test]
+fn how_fast_a_tcp_connection_is_is_known_once_there_was_more_to_send_than_it_took() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let highest = Arc::new(AtomicU64::new(0));
+    pair.client().set_scheduler(Box::new(Rates(highest.clone())));
+    for _ in 0..20 {
+        pair.transfer(Client, &bytes(100));
+    }
+    assert_eq!(highest.load(Ordering::Relaxed), 0);
+    pair.transfer(Client, &bytes(1_000_000));
+    pair.transfer(Client, &bytes(100));
+    assert!(highest.load(Ordering::Relaxed) > 1_000_000);
+}
+
+/// Lets nothing pass.
+struct Never;
+
+impl Scheduler for Never {
+    fn choose(&self, _asked: usize, _all: &[TcpView], _unsent: u64) -> Choice {
+        Choice::Wait
+    }
+}
+
+#[test]
+fn nobody_is_asked_about_a_stream_that_may_use_one_tcp_connection_only() {
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.client().set_scheduler(Box::new(Never));
+    let stream = pair.open_stream(Client);
+    pair.client().stream(stream).attach(ConnectionId(1)).unwrap();
+    pair.submit(Client, stream, b"attached");
+    pair.drive();
+    pair.assert_received(Server, stream, b"attached");
 }
 
 #[test]

@@ -226,6 +226,20 @@ fn an_idle_session_ends_on_both_sides() {
 }
 
 #[test]
+fn the_shorter_idle_timeout_of_both_ends_counts_on_both() {
+    for (client, server) in [(20, 60), (60, 20)] {
+        let mut setup = Setup::default();
+        setup.client.idle_timeout = Some(Duration::from_secs(client));
+        setup.server.idle_timeout = Some(Duration::from_secs(server));
+        let mut pair = setup.established();
+        pair.stall(FIRST);
+        pair.drive_for(Duration::from_secs(30));
+        let reasons = [Client, Server].map(|side| pair.close_reason(side));
+        assert_eq!(reasons, [Some(CloseReason::IdleTimeout), Some(CloseReason::IdleTimeout)]);
+    }
+}
+
+#[test]
 fn without_an_idle_timeout_silence_is_no_end() {
     let mut pair = Setup::default().both(|config| config.idle_timeout = None).established();
     assert_eq!((pair.client().poll_timeout(), pair.server().poll_timeout()), (None, None));

@@ -215,6 +215,9 @@ fn bulk_passes_both_ways() {
             back.extend(mixed.read());
         }
         assert!(back == data);
+        let counters = mixed.conn.tcp_stats(FIRST).unwrap().counters;
+        let greeting = u64::from(ours == Server);
+        assert_eq!((counters.stream_bytes_sent, counters.stream_bytes_received), (300_000, 300_000 + greeting));
     }
 }
 
@@ -239,6 +242,17 @@ fn what_needs_more_than_one_tcp_connection_says_why_it_cannot_be() {
         assert_eq!(conn.state(), State::Plain);
         assert_eq!(conn.tokens(), 0);
     }
+}
+
+#[test]
+fn the_end_of_a_stream_without_data_is_close_notify_alone() {
+    let mut mixed = Mixed::established(Client);
+    mixed.conn.open_stream().unwrap();
+    let records = |mixed: &Mixed| mixed.conn.tcp_stats(FIRST).unwrap().counters.records_sent;
+    let before = records(&mixed);
+    mixed.conn.stream(ONLY).finish().unwrap();
+    mixed.drive();
+    assert_eq!(records(&mixed), before + 1);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tcpls_core::error::{Alert, CloseReason, OpenTcpError, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::stats::TcpPhase;
 use tcpls_core::wire::hello::{CHANGE_CIPHER_SPEC, JoinHello, JoinServerHello};
-use tcpls_core::wire::ids::{ConnectionId, ErrorCode, Token};
+use tcpls_core::wire::ids::{ConnectionId, ErrorCode, Side, Token};
 
 use crate::support::peer::frames::*;
 use crate::support::peer::joins::{answer_bytes, hello_bytes};
@@ -111,6 +111,30 @@ fn of_several_that_show_one_token_the_first_to_prove_itself_takes_it() {
 }
 
 #[test]
+fn claims_that_were_turned_away_do_not_pile_up() {
+    let mut peer = Peer::client();
+    let hello = peer.hello(first_token(&peer));
+    assert_eq!(peer.join(), SECOND);
+    let dials: Vec<Dial> = (0..1_000).map(|_| peer.dial_hello(&hello).unwrap()).collect();
+    assert!(dials.iter().all(|dial| peer.conn.claim(dial.claim) == Claim::Refused));
+    assert!(peer.hear(&dials[0]).is_empty(), "it has not asked in time");
+    assert!(peer.hear(&dials[999]).ends_with(&in_clear(Alert::IllegalParameter)));
+}
+
+#[test]
+fn what_became_of_a_claim_is_known_as_long_as_its_tcp_connection_lives() {
+    let mut peer = Peer::client();
+    let [mut second, mut third] = [1, 2].map(|n| peer.dial_hello(&peer.hello(peer.tokens[&n])).unwrap());
+    for (dial, tcp) in [(&mut second, SECOND), (&mut third, ConnectionId(2))] {
+        let ping = peer.seal(tcp, DATA, &encoded(&[PING]));
+        assert_eq!(peer.feed(dial, &ping), Claim::Proven(tcp));
+    }
+    peer.send_bytes(SECOND, &[0xff; 5]);
+    assert_eq!(peer.conn.claim(third.claim), Claim::Proven(ConnectionId(2)));
+    assert_eq!(peer.conn.claim(second.claim), Claim::Refused);
+}
+
+#[test]
 fn at_most_four_may_show_one_token_at_once() {
     let mut peer = Peer::client();
     let hello = peer.hello(first_token(&peer));
@@ -148,6 +172,46 @@ fn a_claim_that_never_proves_itself_is_turned_away_in_time_and_its_token_is_burn
     assert_eq!(peer.conn.claim(late.claim), Claim::Refused);
     peer.recv(FIRST);
     assert!(peer.tokens.contains_key(&3), "draft E14: {:?}", peer.tokens.keys());
+}
+
+#[test]
+fn a_claim_that_is_turned_away_does_not_burn_a_token_that_another_still_claims() {
+    let mut peer = Peer::client();
+    let hello = peer.hello(first_token(&peer));
+    let early = peer.dial_hello(&hello).unwrap();
+    peer.sleep(3_000);
+    let mut late = peer.dial_hello(&hello).unwrap();
+    peer.sleep(2_000);
+    assert_eq!(peer.conn.claim(early.claim), Claim::Refused);
+    let ping = peer.seal(SECOND, DATA, &encoded(&[PING]));
+    assert_eq!(peer.feed(&mut late, &ping), Claim::Proven(SECOND));
+}
+
+#[test]
+fn a_claim_for_another_token_does_not_keep_one_from_being_burnt() {
+    let mut peer = Peer::client();
+    let hello = peer.hello(first_token(&peer));
+    let early = peer.dial_hello(&hello).unwrap();
+    peer.sleep(3_000);
+    let other = peer.dial_hello(&peer.hello(peer.tokens[&2])).unwrap();
+    peer.sleep(2_000);
+    assert_eq!([&early, &other].map(|dial| peer.conn.claim(dial.claim)), [Claim::Refused, Claim::Waiting]);
+    let late = peer.dial_hello(&hello).unwrap();
+    assert_eq!(peer.conn.claim(late.claim), Claim::Refused);
+}
+
+#[test]
+fn where_there_are_as_many_as_there_may_be_whoever_joins_takes_the_place_of_the_longest_silent() {
+    let mut peer = Peer::with(Side::Client, Config { max_tcp_connections: 2, ..Config::default() });
+    assert_eq!(peer.join(), SECOND);
+    peer.rest();
+    peer.sleep(10);
+    peer.send(FIRST, &[PING]);
+    peer.recv(FIRST);
+    peer.events.clear();
+    let third = peer.join();
+    assert!(peer.tcp_events().contains(&TcpEvent::Lost { tcp: SECOND, fault: TcpFault::Retired }));
+    peer.assert_lives(&[FIRST, third]);
 }
 
 #[test]
@@ -231,7 +295,7 @@ fn half_open_joins_of_a_session_are_bounded() {
 
 #[test]
 fn half_open_joins_of_a_session_with_many_tokens_are_bounded_together() {
-    let mut peer = Peer::with(tcpls_core::wire::ids::Side::Client, Config { spare_tokens: 7, ..Config::default() });
+    let mut peer = Peer::with(Side::Client, Config { spare_tokens: 7, ..Config::default() });
     let tokens: Vec<Token> = peer.tokens.values().copied().collect();
     assert_eq!(tokens.len(), 7);
     let mut waiting = 0;

@@ -5,7 +5,7 @@
 use tcpls_core::config::Config;
 use tcpls_core::connection::{State, TcpEnd};
 use tcpls_core::error::PeerMisbehaved as Rule;
-use tcpls_core::error::{Alert, CloseReason, ReadError, TcpFault};
+use tcpls_core::error::{Alert, CloseReason, ReadError, TcpFault, code};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::frame::{Frame, ty};
 use tcpls_core::wire::hello::CHANGE_CIPHER_SPEC;
@@ -175,6 +175,31 @@ fn the_peer_is_told_of_a_lost_tcp_connection_with_its_final_ack_in_the_same_reco
     assert!(frames.iter().skip_while(|frame| !matches!(frame, Frame::Ack(_))).any(|frame| *frame == ack(SECOND, last)));
 }
 
+#[test]
+fn the_peer_is_told_of_a_tcp_connection_that_was_left_on_purpose() {
+    let mut peer = two();
+    peer.conn.retire_tcp(peer.now, SECOND).unwrap();
+    peer.rest();
+    peer.sleep(1_000);
+    peer.assert_lives(&[FIRST]);
+    assert!(frames_of(&peer.recv(FIRST)).contains(&connection_reset_reason(SECOND, 5)));
+}
+
+#[test]
+fn the_peer_is_told_of_a_tcp_connection_on_which_it_acknowledged_nothing_in_time() {
+    let mut peer = two();
+    peer.conn.ping(SECOND).unwrap();
+    peer.recv(SECOND);
+    let mut told = Vec::new();
+    for _ in 0..11 {
+        peer.sleep(1_000);
+        told.extend(peer.recv(FIRST));
+        peer.send(FIRST, &[ack(FIRST, peer.received(FIRST) - 1)]);
+    }
+    peer.assert_lives(&[FIRST]);
+    assert!(frames_of(&told).contains(&connection_reset_reason(SECOND, 4)));
+}
+
 // draft I22
 #[test]
 fn what_a_lost_tcp_connection_had_in_flight_goes_out_again_on_another() {
@@ -274,6 +299,33 @@ fn too_many_records_that_fail_to_open_end_the_session() {
 }
 
 #[test]
+fn only_the_first_close_session_counts() {
+    let mut peer = two();
+    peer.send(FIRST, &[close_session(7)]);
+    peer.send(SECOND, &[close_session(8)]);
+    let closing = |event: &Event| matches!(event, Event::PeerClosing { .. });
+    let told: Vec<Event> = peer.take_events().into_iter().filter(closing).collect();
+    assert_eq!(told, [Event::PeerClosing { error: ErrorCode(7) }]);
+}
+
+#[test]
+fn that_the_peer_closes_is_told_once_also_if_close_notify_is_all_that_it_says() {
+    for says_why in [false, true] {
+        let mut peer = two();
+        let told =
+            |peer: &mut Peer| peer.take_events().iter().filter(|e| matches!(e, Event::PeerClosing { .. })).count();
+        if says_why {
+            peer.send(FIRST, &[close_session(7)]);
+            assert_eq!(told(&mut peer), 1);
+        }
+        peer.send_raw(FIRST, ALERT, &[1, 0]);
+        assert_eq!(told(&mut peer), usize::from(!says_why));
+        peer.send_raw(SECOND, ALERT, &[1, 0]);
+        assert_eq!(told(&mut peer), 0);
+    }
+}
+
+#[test]
 fn a_record_cut_short_by_the_end_of_its_tcp_connection_is_not_acted_on() {
     for how in [TcpEnd::Fin, TcpEnd::Reset] {
         let mut peer = two();
@@ -303,6 +355,7 @@ fn an_alert_about_a_spoilt_record_costs_only_its_tcp_connection() {
         let mut peer = two();
         peer.send_raw(SECOND, ALERT, &[2, description]);
         peer.assert_lost(SECOND, TcpFault::Alert(description), None);
+        assert!(frames_of(&peer.recv(FIRST)).contains(&connection_reset_reason(SECOND, 3)));
         peer.assert_lives(&[FIRST]);
     }
 }
@@ -376,6 +429,15 @@ fn streams_are_cut_short_when_the_last_tcp_connection_without_close_notify_is_lo
     assert_eq!(peer.conn.stream(StreamId(0)).read(100), Err(ReadError::Truncated));
 }
 
+#[test]
+fn a_session_whose_peer_has_said_close_notify_ends_with_its_last_tcp_connection() {
+    let mut peer = Peer::client();
+    peer.send_raw(FIRST, ALERT, &[1, 0]);
+    peer.assert_lives(&[FIRST]);
+    peer.conn.handle_tcp_end(peer.now, FIRST, TcpEnd::Fin);
+    assert_eq!(peer.conn.state(), State::Closed);
+}
+
 // draft E03
 // draft I29
 #[test]
@@ -400,6 +462,33 @@ fn a_peer_that_never_says_close_notify_is_waited_for_only_so_long() {
     peer.recv(SECOND);
     peer.sleep(5_000);
     assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Local { error: ErrorCode(7) }));
+}
+
+#[test]
+fn whoever_has_waited_in_vain_for_acknowledgments_says_at_last_why_it_closes() {
+    let mut peer = two();
+    let id = peer.conn.open_stream().unwrap();
+    peer.conn.stream(id).write(b"anyone?").unwrap();
+    peer.recv(FIRST);
+    peer.conn.close(peer.now, ErrorCode(7), b"bye");
+    peer.sleep(5_000);
+    assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Local { error: ErrorCode(7) }));
+    for tcp in [FIRST, SECOND] {
+        let words = peer.recv(tcp);
+        let says_why = |frame: &Frame<'_>| matches!(frame, Frame::CloseSession(close) if close.error == ErrorCode(7));
+        assert!(frames_of(&words).iter().any(says_why), "{words:?}");
+    }
+}
+
+#[test]
+fn a_session_that_ends_because_it_is_idle_says_so() {
+    let idle_timeout = Some(core::time::Duration::from_secs(5));
+    let mut peer = two_with(Config { idle_timeout, ..Config::default() });
+    peer.sleep(5_000);
+    assert_eq!(peer.conn.close_reason(), Some(&CloseReason::IdleTimeout));
+    let words = peer.recv(FIRST);
+    let says_why = |frame: &Frame<'_>| matches!(frame, Frame::CloseSession(close) if close.error == code::IDLE_TIMEOUT);
+    assert!(frames_of(&words).iter().any(says_why), "{words:?}");
 }
 
 #[test]

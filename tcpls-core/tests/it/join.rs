@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustls::CipherSuite;
 use tcpls_core::connection::State;
 use tcpls_core::error::{OpenTcpError, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
@@ -9,7 +10,7 @@ use tcpls_core::wire::ids::ConnectionId;
 
 use crate::support::pair::{discarded, joined, lost};
 use crate::support::pipe::Role;
-use crate::support::{Client, Pair, Server, Setup};
+use crate::support::{Client, Pair, Server, Setup, Tls};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 
@@ -20,6 +21,71 @@ const ILLEGAL_PARAMETER: [u8; 7] = [21, 3, 3, 0, 2, 2, 47];
 fn hello_of(pair: &mut Pair, tcp: ConnectionId) -> Vec<u8> {
     pair.step(Client);
     pair.flow(tcp, Server).in_flight.iter().copied().collect()
+}
+
+#[test]
+fn every_join_shows_a_random_and_a_key_share_of_its_own() {
+    let mut pair = Pair::established();
+    let [a, b, c, d] = [(); 4].map(|()| {
+        let tcp = pair.open_tcp();
+        hello_of(&mut pair, tcp)
+    });
+    // What it is for is of the length of an X25519 share: 32 bytes behind group and length.
+    let share = |hello: &[u8]| {
+        let at = hello.windows(4).position(|bytes| bytes == [0, 29, 0, 32]).expect("it offers X25519");
+        hello[at + 4..at + 36].to_vec()
+    };
+    assert_ne!(a[11..43], b[11..43], "the random");
+    assert_ne!(share(&a), share(&b));
+    let last: Vec<u8> = [a, b, c, d].iter().map(|hello| share(hello)[31]).collect();
+    assert!(last.iter().all(|byte| *byte < 0x80), "X25519 uses 255 bits");
+    assert!(last.iter().any(|byte| *byte < 0x7f));
+}
+
+#[test]
+fn the_binder_of_a_join_has_the_length_of_the_suites_hash() {
+    for (suite, len) in [
+        (CipherSuite::TLS13_AES_128_GCM_SHA256, 32),
+        (CipherSuite::TLS13_AES_256_GCM_SHA384, 48),
+        (CipherSuite::TLS13_CHACHA20_POLY1305_SHA256, 32),
+    ] {
+        let tls = Tls { suites: vec![suite], ..Tls::default() };
+        let mut pair = Setup { tls, ..Setup::default() }.established();
+        let tcp = pair.open_tcp();
+        let flight = hello_of(&mut pair, tcp);
+        let hello = &flight[..5 + usize::from(u16::from_be_bytes([flight[3], flight[4]]))];
+        // RFC 8446, 4.2.11: the list of binders, one with its length, ends the hello.
+        let (head, list) = hello.split_at(hello.len() - len - 3);
+        assert_eq!(list[..3], [0, len as u8 + 1, len as u8], "{suite:?} after {} bytes", head.len());
+    }
+}
+
+#[test]
+fn a_join_under_way_carries_no_data_as_long_as_others_live() {
+    let mut pair = Pair::established();
+    let stream = pair.open_stream(Client);
+    // More than the first takes at once.
+    pair.write(Client, stream, &crate::support::pair::bytes(150_000));
+    let second = pair.open_tcp();
+    pair.step(Client);
+    let sent = |pair: &mut Pair, tcp| pair.client().tcp_stats(tcp).unwrap().counters.stream_bytes_sent;
+    assert!(sent(&mut pair, FIRST) > 0 && sent(&mut pair, FIRST) < 150_000);
+    assert_eq!(sent(&mut pair, second), 0);
+}
+
+#[test]
+fn many_joins_do_not_use_up_keys() {
+    let mut pair = Pair::established();
+    for _ in 0..20 {
+        let tcp = pair.join();
+        pair.cut(tcp);
+        pair.drive();
+    }
+    pair.update_keys(Client);
+    pair.transfer(Client, b"under new keys");
+    pair.join();
+    pair.transfer(Server, b"and back");
+    assert_eq!(pair.live(Client).len(), 2);
 }
 
 // draft I13

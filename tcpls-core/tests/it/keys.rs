@@ -17,12 +17,13 @@ fn assert_updates(pair: &mut Pair, side: Side, own: u32, peers: u32) {
 
 #[test]
 fn an_update_reaches_every_tcp_connection_and_counts_once() {
-    let mut pair = Pair::with_tcp_connections(3);
+    // More than there are generations of keys at once.
+    let mut pair = Pair::with_tcp_connections(6);
     pair.update_keys(Client);
     pair.drive();
     assert_updates(&mut pair, Client, 1, 0);
     assert_updates(&mut pair, Server, 0, 1);
-    for tcp in [FIRST, ConnectionId(1), ConnectionId(2)] {
+    for tcp in pair.live(Client) {
         let stream = pair.open_stream(Client);
         pair.client().stream(stream).attach(tcp).unwrap();
         pair.submit(Client, stream, b"under new keys");

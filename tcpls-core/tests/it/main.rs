@@ -27,6 +27,7 @@ mod migration;
 mod robust;
 mod silence;
 mod statements;
+mod stats;
 mod streams;
 mod tables;
 mod truncation;

@@ -108,6 +108,27 @@ fn whoever_leaves_a_tcp_connection_waits_for_what_the_peer_has_under_way_on_it()
 }
 
 #[test]
+fn whoever_leaves_a_tcp_connection_waits_until_the_peer_has_heard_of_it() {
+    let mut pair = Pair::with_tcp_connections(3);
+    let third = ConnectionId(2);
+    pair.client().set_backup(third, true).unwrap();
+    pair.drive();
+    // It is said to be available again, and left while this is under way.
+    pair.client().set_backup(third, false).unwrap();
+    pair.step(Client);
+    let now = pair.now;
+    pair.client().retire_tcp(now, third).unwrap();
+    pair.deliver_all();
+    pair.live(Client).into_iter().for_each(|tcp| pair.stall_towards(tcp, Server));
+    pair.drive_for(Duration::from_millis(90));
+    assert!(!pair.server().tcp_stats(third).unwrap().backup, "the test is about nothing");
+    assert!(pair.live(Client).contains(&third), "the peer still uses it");
+    pair.heal();
+    pair.drive();
+    assert_eq!(pair.live(Client), [FIRST, SECOND]);
+}
+
+#[test]
 fn a_tcp_connection_that_never_falls_quiet_is_left_after_the_user_timeout() {
     let mut pair = Pair::with_tcp_connections(2);
     let now = pair.now;
@@ -312,6 +333,20 @@ fn the_status_that_was_set_last_counts_whatever_overtakes_it() {
     pair.unstall(FIRST);
     pair.drive();
     assert!(!pair.server().tcp_stats(third).unwrap().backup);
+}
+
+#[test]
+fn a_status_that_was_lost_with_its_tcp_connection_is_said_again() {
+    for carrier in [FIRST, SECOND] {
+        let mut pair = Pair::with_tcp_connections(3);
+        let third = ConnectionId(2);
+        pair.client().set_backup(third, true).unwrap();
+        let (now, mut out) = (pair.now, Vec::new());
+        assert!(pair.client().poll_transmit(now, carrier, 10_000, &mut out) > 0);
+        pair.cut(carrier);
+        pair.drive();
+        assert!(pair.server().tcp_stats(third).unwrap().backup);
+    }
 }
 
 #[test]

@@ -162,6 +162,16 @@ fn a_tcp_stack_that_hears_nothing_shows_a_dark_path_long_before_an_acknowledgmen
 }
 
 #[test]
+fn who_has_nothing_to_write_waits_for_no_answer_of_the_peers_tcp_stack() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let now = pair.now;
+    pair.server().handle_tcp_info(FIRST, TcpInfo { unacked: 0, ..info(now, Duration::ZERO) });
+    let before = pair.server().poll_timeout();
+    assert_eq!(pair.server().poll_transmit(now, FIRST, 10_000, &mut Vec::new()), 0);
+    assert_eq!(pair.server().poll_timeout(), before);
+}
+
+#[test]
 fn a_wrong_suspicion_ends_with_the_answer_to_a_ping_and_the_next_takes_longer() {
     let mut pair = patient();
     pair.unstall(FIRST);

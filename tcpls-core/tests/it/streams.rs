@@ -1,6 +1,7 @@
 //! Streams over one TCP connection: opening, limits, flow control, ends, and how often bytes are copied.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tcpls_core::error::{OpenStreamError, ReadError, WriteError};
@@ -70,6 +71,20 @@ fn no_more_streams_are_opened_than_the_peer_allows_and_ended_ones_make_room() {
     pair.drive();
     assert!(heard(&mut pair, Client, StreamEvent::Available));
     assert_eq!(pair.open_stream(Client), StreamId(6));
+}
+
+#[test]
+fn streams_of_ones_own_that_have_ended_make_no_room_for_the_peers() {
+    let mut pair = Setup::default().both(|config| config.max_streams = 3).established();
+    for _ in 0..6 {
+        let id = pair.open_stream(Client);
+        for side in [Client, Server] {
+            pair.submit(side, id, b"x");
+            pair.drive();
+        }
+    }
+    (0..3).for_each(|_| _ = pair.open_stream(Server));
+    assert_eq!(pair.server().open_stream(), Err(OpenStreamError::Limit));
 }
 
 #[test]
@@ -184,6 +199,24 @@ fn windows_grow_until_a_bulk_transfer_needs_no_waiting() {
     let data = bytes(8 << 20);
     pair.transfer(Client, &data);
     pair.transfer(Server, &data);
+}
+
+#[test]
+fn a_window_that_lasts_for_long_does_not_grow() {
+    let setup = Setup::default().both(|config| {
+        config.initial_stream_window = 10_000;
+        config.idle_timeout = None;
+    });
+    let mut pair = setup.established();
+    let stream = pair.open_stream(Client);
+    for _ in 0..40 {
+        pair.write(Client, stream, &bytes(5_000));
+        pair.drive_for(Duration::from_secs(10));
+    }
+    pair.end(Server).reads = false;
+    pair.submit(Client, stream, &bytes(500_000));
+    pair.drive();
+    assert!(pair.server().stats().bytes_to_read < 20_000);
 }
 
 #[test]

@@ -451,6 +451,12 @@ fn merged(frames: Vec<Frame<'_>>) -> Vec<Frame<'_>> {
     merged
 }
 
+#[test]
+fn an_error_says_in_words_what_is_wrong_with_which_frame() {
+    assert_eq!(FrameError::Unknown(0x7f).to_string(), "frame type 0x7f is not known here");
+    assert_eq!(FrameError::Truncated(0x02).to_string(), "frame of type 0x02 is cut short");
+}
+
 proptest! {
     #[test]
     fn what_is_encoded_decodes_to_the_same_frames_last_one_first(

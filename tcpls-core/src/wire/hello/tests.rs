@@ -530,6 +530,12 @@ fn bytes(len: usize) -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 0..len)
 }
 
+#[test]
+fn each_error_says_in_words_what_is_wrong() {
+    assert_eq!(HelloError::TooLong.to_string(), "hello of more than 16 KiB");
+    assert_eq!(HelloError::Decode.to_string(), "hello that can't be decoded");
+}
+
 proptest! {
     #[test]
     fn any_bytes_go_through_every_parser(bytes in bytes(400)) {

@@ -346,12 +346,13 @@ impl Peer {
         self.assert_failed_on(rule, &[FIRST]);
     }
 
-    /// TCP connection `tcp` is lost, which the session has told its owner, and the peer by this last alert.
+    /// TCP connection `tcp` is lost, which the session has told its owner, and the peer by this last alert, under its keys.
     pub(crate) fn assert_lost(&mut self, tcp: ConnectionId, fault: TcpFault, alert: Option<Alert>) {
         assert_eq!(self.tcp_events(), [TcpEvent::Lost { tcp, fault }, TcpEvent::Discarded { tcp }]);
         assert!(!self.conn.tcp_connections().any(|live| live == tcp));
-        let last = self.recv(tcp);
-        assert_eq!(last.last().and_then(Record::alert), alert.map(|alert| alert as u8));
+        let last = self.recv(tcp).pop().filter(|record| record.content_type == ALERT);
+        assert_eq!(last.as_ref().and_then(Record::alert), alert.map(|alert| alert as u8));
+        assert!(last.is_none_or(|record| record.number.is_some()), "the alert is in clear");
     }
 }
 

@@ -54,6 +54,18 @@ fn the_alpn_names_of_the_users_configuration_count_where_no_others_are_given() {
 }
 
 #[test]
+fn a_client_without_tcpls_offers_the_plain_names_only() {
+    let identity = Identity::new();
+    let client = |protocols: &[&[u8]]| {
+        RustlsClient::new(Arc::new(identity.client(provider_with(&SUITES))), protocols).unwrap().without_tcpls()
+    };
+    let hello = written(&mut *client(&[b"a", b"b"]).unwrap().handshake(localhost()).unwrap());
+    let (offered, _) = peek_client_hello(&hello, &ExtensionTypes::default()).unwrap().unwrap();
+    assert_eq!(offered.alpn, [b"a", b"b"]);
+    assert!(client(&[]).is_err(), "there is nothing left to offer");
+}
+
+#[test]
 fn the_server_prefers_tcpls_and_then_its_own_order() {
     let (client, server) = start(&[b"a", b"b"], &[b"b", b"a"]);
     assert_eq!(complete(client, server, &[]).server.alpn.unwrap(), b"tcpls+b");

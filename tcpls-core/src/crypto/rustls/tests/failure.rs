@@ -159,9 +159,12 @@ fn records_that_lead_nowhere_cannot_be_sent_for_ever() {
 #[test]
 fn a_record_out_of_place_is_refused_with_an_alert() {
     for record in [&[23, 3, 3, 0, 3, 1, 2, 3][..], &[22, 3, 3, 0, 4, 20, 0, 0, 0], &[20, 3, 3, 0, 1, 1]] {
-        let (_, mut server) = start(&[], &[]);
-        assert!(feed(&mut *server, record).is_err());
-        assert_eq!(written(&mut *server)[..6], plaintext_alert(0)[..6], "{record:?}");
+        let (mut client, mut server) = start(&[], &[]);
+        written(&mut *client);
+        for end in [&mut client, &mut server] {
+            assert!(feed(&mut **end, record).is_err());
+            assert_eq!(written(&mut **end)[..6], plaintext_alert(0)[..6], "{record:?}");
+        }
     }
 }
 
