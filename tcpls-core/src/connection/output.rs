@@ -87,12 +87,26 @@ impl Connection {
             return true;
         }
         let Some(entry) = self.tcps.get(tcp) else { return false };
-        if !entry.raw.is_empty() || !entry.may_seal || entry.notified {
+        if !entry.raw.is_empty() || !entry.may_seal || entry.notified || self.is_silent(entry) {
             return !entry.raw.is_empty();
         }
         self.ending.wants_notify()
             || self.keys.as_ref().is_some_and(|keys| keys.seal_target() > entry.seal.generation)
             || if self.plain { self.streams.has_data(tcp) } else { self.has_frames(entry) }
+    }
+
+    /// Whether there is nothing to say, on any TCP connection: what holds after each record of a request or an answer, and
+    /// is cheaper to see than to find out by building another.
+    fn is_silent(&self, entry: &Tcp<Carried>) -> bool {
+        let is_owed = |entry: &Tcp<Carried>| entry.received.is_owed();
+        !entry.ping
+            && self.streams.is_quiet()
+            && self.pending.is_empty()
+            && self.scratch.final_acks.is_empty()
+            && !self.ending.wants_notify()
+            && self.keys.as_ref().is_some_and(|keys| keys.seal_target() == entry.seal.generation)
+            && !(self.tcps.len() > 1 && self.scheduler.duplicates())
+            && !self.tcps.iter().any(is_owed)
     }
 
     /// Whether a record of frames could be made for this TCP connection.
@@ -156,7 +170,7 @@ impl Connection {
     }
 
     fn build_record(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Built {
-        if self.tcps.get(tcp).is_none_or(|entry| entry.notified) {
+        if self.tcps.get(tcp).is_none_or(|entry| entry.notified || self.is_silent(entry)) {
             return Built::Nothing;
         }
         if room < MIN_ROOM {

@@ -59,6 +59,10 @@ impl Pending {
         self.0.len()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The first that `allowed` lets pass.
     pub(crate) fn first(&self, mut allowed: impl FnMut(&Due) -> bool) -> Option<Due> {
         self.0.iter().find(|due| allowed(due)).copied()

@@ -72,25 +72,29 @@ impl Connection {
         if self.ending.is_closed() {
             return None;
         }
-        let session = [
-            ((!self.established).then_some(self.handshake_deadline), TimeoutReason::Handshake),
-            (self.claims.deadline(), TimeoutReason::Join),
-            (self.idle_deadline(), TimeoutReason::Idle),
-            (self.stranded_until, TimeoutReason::Stranded),
-            (self.renewal_deadline(), TimeoutReason::KeyUpdate),
-            (self.ending.deadline(), TimeoutReason::Close),
-        ];
-        let per_tcp = self.tcps.iter().flat_map(|entry| {
-            [
-                (join_deadline(entry), TimeoutReason::Join),
-                (entry.received.deadline(), TimeoutReason::Ack),
-                (self.suspicion_deadline(entry), TimeoutReason::Silence),
-                (self.probe_deadline(entry), TimeoutReason::Probe),
-                (self.leave_deadline(entry), TimeoutReason::Leave),
-                (self.user_deadline(entry), TimeoutReason::UserTimeout),
-            ]
-        });
-        session.into_iter().chain(per_tcp).filter_map(|(at, reason)| Some((at?, reason))).min()
+        let mut first: Option<(Time, TimeoutReason)> = None;
+        let mut consider = |at: Option<Time>, reason| {
+            if let Some(at) = at
+                && first.is_none_or(|first| (at, reason) < first)
+            {
+                first = Some((at, reason));
+            }
+        };
+        consider((!self.established).then_some(self.handshake_deadline), TimeoutReason::Handshake);
+        consider(self.claims.deadline(), TimeoutReason::Join);
+        consider(self.idle_deadline(), TimeoutReason::Idle);
+        consider(self.stranded_until, TimeoutReason::Stranded);
+        consider(self.renewal_deadline(), TimeoutReason::KeyUpdate);
+        consider(self.ending.deadline(), TimeoutReason::Close);
+        for entry in self.tcps.iter() {
+            consider(join_deadline(entry), TimeoutReason::Join);
+            consider(entry.received.deadline(), TimeoutReason::Ack);
+            consider(self.suspicion_deadline(entry), TimeoutReason::Silence);
+            consider(self.probe_deadline(entry), TimeoutReason::Probe);
+            consider(self.leave_deadline(entry), TimeoutReason::Leave);
+            consider(self.user_deadline(entry), TimeoutReason::UserTimeout);
+        }
+        first
     }
 
     /// The first deadline that ends the session and has passed.

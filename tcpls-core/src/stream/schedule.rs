@@ -73,6 +73,11 @@ impl Schedule {
         self.line_mut(place.need).insert(place.turn);
     }
 
+    /// Whether no stream can send, with credit or without.
+    pub(super) fn is_empty(&self) -> bool {
+        self.free.is_empty() && self.fresh.is_empty()
+    }
+
     /// The first of [`Schedule::line`].
     pub(super) fn first(&self, credit: bool) -> Option<StreamId> {
         let fresh = self.fresh.first().filter(|_| credit);

@@ -48,6 +48,11 @@ impl Streams {
         self.next_stream(tcp, may).is_some()
     }
 
+    /// Whether no stream has anything to send that was not sent, and no frame about streams is due.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.shared.due.is_empty() && self.shared.schedule.is_empty()
+    }
+
     /// Redundant mode from now on: what each TCP connection carries is remembered.
     pub(crate) fn track_carriers(&mut self) {
         self.shared.redundant = true;
