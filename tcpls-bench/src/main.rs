@@ -5,6 +5,7 @@
 
 mod cores;
 mod counts;
+mod curves;
 mod footprint;
 mod joins;
 mod latency;
@@ -35,6 +36,7 @@ enum Command {
     Joins(joins::Args),
     Footprint(footprint::Args),
     Counts(counts::Args),
+    Curves(curves::Args),
     #[command(hide = true)]
     Counted(counts::CountedArgs),
 }
@@ -47,6 +49,7 @@ fn main() -> Outcome {
         Command::Footprint(args) => footprint::run(&args),
         Command::Memory(args) => memory::run(&args),
         Command::Counts(args) => counts::run(&args),
+        Command::Curves(args) => curves::run(&args),
         Command::Counted(args) => counts::run_counted(&args),
     }
 }

@@ -16,14 +16,14 @@ mod buffered;
 mod http2;
 #[cfg(feature = "peers")]
 mod noq;
-mod own_loop;
+pub mod own_loop;
 #[cfg(feature = "peers")]
 mod quic;
 #[cfg(feature = "peers")]
 mod quinn;
 #[cfg(feature = "peers")]
 mod s2n;
-mod tcpls;
+pub mod tcpls;
 mod tokio_rustls;
 mod unbuffered;
 
@@ -44,7 +44,7 @@ pub const BATCH: usize = 256 * 1024;
 /// How much is written and read at once by those who are not.
 pub const SMALL: usize = 16 * 1024;
 /// What is sent: as much as anybody wants at once.
-pub static DATA: [u8; BATCH] = [0x5a; BATCH];
+pub static DATA: [u8; 4 * BATCH] = [0x5a; 4 * BATCH];
 
 /// Bulk transfer over loopback, we and the peers in turns
 #[derive(Clone, Debug, clap::Args)]
@@ -77,6 +77,16 @@ pub struct Job {
 }
 
 impl Job {
+    /// With a certificate of its own: so many bytes after so many that do not count.
+    pub fn new(warm_up: u64, bytes: u64) -> Outcome<Self> {
+        Ok(Self { tls: Tls::new()?, warm_up, bytes })
+    }
+
+    /// Bytes that are moved, those that do not count included.
+    pub fn total(&self) -> u64 {
+        self.warm_up + self.bytes
+    }
+
     fn meter(&self) -> Meter {
         Meter::new(self.warm_up, self.bytes)
     }
@@ -140,6 +150,13 @@ pub struct Sample {
     pub receiver: Span,
 }
 
+impl Sample {
+    /// CPU time of both ends for each GB, in seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        self.sender.cpu_seconds + self.receiver.cpu_seconds
+    }
+}
+
 #[derive(Serialize)]
 struct Report {
     provider: &'static str,
@@ -168,7 +185,7 @@ fn measure(args: &Args) -> Outcome<Report> {
         return Err(format!("nobody is called {unknown}: --list says who there is").into());
     }
     let wanted = |case: &&Case| args.only.is_empty() || args.only.iter().any(|name| name == case.name);
-    let job = Job { tls: Tls::new()?, warm_up: args.warm_up << 20, bytes: args.size << 20 };
+    let job = Job::new(args.warm_up << 20, args.size << 20)?;
     let mut cases: Vec<_> = CASES.iter().filter(wanted).map(|case| (case, Vec::new())).collect();
     for round in 0..args.rounds {
         for (case, samples) in &mut cases {
@@ -214,9 +231,8 @@ fn print_goals(report: &Report) {
     let verdict = |met: bool| text(if met { "" } else { "missed" });
     for (ours, theirs, rate_goal, cpu_goal) in GOALS {
         let (Some(a), Some(b)) = (samples(ours), samples(theirs)) else { continue };
-        let cpu = |sample: &Sample| sample.sender.cpu_seconds + sample.receiver.cpu_seconds;
         let rate = table::median(a.iter().zip(b).map(|(a, b)| a.rate / b.rate));
-        let cpu = table::median(a.iter().zip(b).map(|(a, b)| cpu(a) / cpu(b)));
+        let cpu = table::median(a.iter().zip(b).map(|(a, b)| a.cpu_seconds() / b.cpu_seconds()));
         rows.push(vec![
             Cell::Text(format!("{ours} / {theirs}")),
             Cell::Number(rate, 2),

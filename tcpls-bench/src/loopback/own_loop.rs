@@ -24,8 +24,73 @@ use crate::tls::server_name;
 
 const TCP: ConnectionId = ConnectionId::FIRST;
 
+/// How the owner of a session drives it.
+#[derive(Clone)]
+pub struct Habits {
+    /// Of both ends.
+    pub config: Config,
+    /// Bytes that are written at once.
+    pub write: usize,
+    /// Whether they are copied into the stream.
+    pub copy: bool,
+    /// Bytes that are written, if the stream takes them, before it looks at what else there is to do.
+    pub at_once: usize,
+    /// What follows each write.
+    pub then: Then,
+}
+
+/// What follows a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The next.
+    Write,
+    /// A record of its own; 256 KiB of records are given to the socket at once.
+    Seal,
+    /// What was written is given to the socket.
+    Send,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self { config: Config::default(), write: BATCH, copy: false, at_once: usize::MAX, then: Then::Write }
+    }
+}
+
+/// What both ends of a run have counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// Bytes on the wire in records that waited for an acknowledgment: the most, after any turn of the sender's.
+    pub most_in_flight: u64,
+    /// The sum of them, and how many turns that were.
+    in_flight: (u64, u64),
+    /// Acknowledgments that the receiver sent.
+    pub acks: u64,
+    /// Records that the receiver sent.
+    pub records_back: u64,
+}
+
+impl Seen {
+    /// Bytes in flight, the mean over the sender's turns.
+    pub fn mean_in_flight(&self) -> f64 {
+        self.in_flight.0 as f64 / self.in_flight.1.max(1) as f64
+    }
+
+    fn look_at(&mut self, conn: &Connection) {
+        let bytes = conn.tcp_stats(TCP).map_or(0, |stats| stats.bytes_in_flight);
+        self.most_in_flight = self.most_in_flight.max(bytes);
+        self.in_flight = (self.in_flight.0 + bytes, self.in_flight.1 + 1);
+    }
+}
+
 /// Bulk transfer on one TCP connection and one stream.
 pub fn run(job: &Job) -> Outcome<Sample> {
+    Ok(run_as(job, &Habits::default())?.0)
+}
+
+/// The same, driven as its owner likes it.
+pub fn run_as(job: &Job, habits: &Habits) -> Outcome<(Sample, Seen)> {
+    let config = Arc::new(habits.config.clone());
+    let (mut sent, mut received) = (Seen::default(), Seen::default());
     let (client, server) = (job.tls.tcpls_client()?, job.tls.tcpls_server()?);
     let receive = |address_is, meter| {
         let mut end = Sockets::new(accept(&address_is)?);
@@ -40,16 +105,15 @@ pub fn run(job: &Job) -> Outcome<Sample> {
                 None => {}
             }
         };
-        let conn =
-            Connection::server(end.now(), Arc::new(Config::default()), server.handshake()?, session, Seed([4; 32]));
-        Loop { conn, end }.receive(meter)
+        let conn = Connection::server(end.now(), config.clone(), server.handshake()?, session, Seed([4; 32]));
+        Loop { conn, end }.receive(meter, &mut received)
     };
-    two_ends(job, receive, |address, meter| {
+    let sample = two_ends(job, receive, |address, meter| {
         let end = Sockets::new(connect(address)?);
-        let config = Arc::new(Config::default());
-        let conn = Connection::client(end.now(), config, client.handshake(server_name())?, Seed([1; 32]));
-        Loop { conn, end }.send(meter)
-    })
+        let conn = Connection::client(end.now(), config.clone(), client.handshake(server_name())?, Seed([1; 32]));
+        Loop { conn, end }.send(meter, habits, &mut sent)
+    })?;
+    Ok((sample, Seen { acks: received.acks, records_back: received.records_back, ..sent }))
 }
 
 /// One socket with its buffers.
@@ -146,18 +210,46 @@ impl Loop {
         // A session takes what came before; the end of a socket that has closed in order is none of its business here.
         self.conn.handle_bytes(now, TCP, &mut self.end.input);
         while self.conn.poll_event().is_some() {}
-        if self.end.out.is_empty() {
-            self.conn.poll_transmit(now, TCP, BATCH, &mut self.end.out);
-        }
-        moved += self.end.flush()?;
+        moved += self.transmit()?;
         Ok(moved > 0)
+    }
+
+    /// Gives the socket what there is; how much it took.
+    fn transmit(&mut self) -> Outcome<usize> {
+        if self.end.out.is_empty() {
+            self.conn.poll_transmit(self.end.now(), TCP, BATCH, &mut self.end.out);
+        }
+        Ok(self.end.flush()?)
+    }
+
+    /// Writes as long as the stream takes something, and what is to follow each write follows.
+    fn write(&mut self, id: StreamId, meter: &mut Meter, habits: &Habits) -> Outcome {
+        let mut written = 0;
+        while meter.left() > 0 && written < habits.at_once && self.end.out.len() < BATCH {
+            let piece = next_piece(meter.left(), habits.write);
+            let mut stream = self.conn.stream(id);
+            let outcome =
+                if habits.copy { stream.write(piece) } else { stream.write_chunk(&mut Bytes::from_static(piece)) };
+            match outcome {
+                Ok(len) => meter.moved(len),
+                Err(WriteError::Blocked) => break,
+                Err(error) => return Err(error.into()),
+            }
+            written += piece.len();
+            match habits.then {
+                Then::Write => {}
+                Then::Seal => _ = self.conn.poll_transmit(self.end.now(), TCP, BATCH, &mut self.end.out),
+                Then::Send => _ = self.transmit()?,
+            }
+        }
+        Ok(())
     }
 
     fn is_over(&self) -> bool {
         self.conn.state() == State::Closed || self.end.ended
     }
 
-    fn send(mut self, mut meter: Meter) -> Outcome<Meter> {
+    fn send(mut self, mut meter: Meter, habits: &Habits, seen: &mut Seen) -> Outcome<Meter> {
         self.end.socket.set_nonblocking(true)?;
         while self.conn.state() != State::Established {
             self.turn(true)?;
@@ -165,15 +257,9 @@ impl Loop {
         let id = self.conn.open_stream()?;
         let mut busy = true;
         while meter.left() > 0 {
-            while meter.left() > 0 {
-                let mut piece = Bytes::from_static(next_piece(meter.left(), BATCH));
-                match self.conn.stream(id).write_chunk(&mut piece) {
-                    Ok(len) => meter.moved(len),
-                    Err(WriteError::Blocked) => break,
-                    Err(error) => return Err(error.into()),
-                }
-            }
+            self.write(id, &mut meter, habits)?;
             busy = self.turn(!busy)?;
+            seen.look_at(&self.conn);
         }
         self.conn.stream(id).finish()?;
         while !self.is_over() {
@@ -183,7 +269,7 @@ impl Loop {
         Ok(meter)
     }
 
-    fn receive(mut self, mut meter: Meter) -> Outcome<Meter> {
+    fn receive(mut self, mut meter: Meter, seen: &mut Seen) -> Outcome<Meter> {
         self.end.socket.set_nonblocking(true)?;
         let (mut stream, mut busy, mut all) = (None, true, false);
         while !all {
@@ -191,6 +277,8 @@ impl Loop {
             stream = stream.or_else(|| self.conn.accept_stream());
             all = stream.is_some_and(|id| read(&mut self.conn, id, &mut meter)) || self.is_over();
         }
+        let counters = self.conn.tcp_stats(TCP).map(|stats| stats.counters).unwrap_or_default();
+        (seen.acks, seen.records_back) = (counters.acks_sent, counters.records_sent);
         let now = self.end.now();
         self.conn.close(now, ErrorCode(0), b"");
         while !self.is_over() {

@@ -52,7 +52,8 @@ impl Shared {
     }
 }
 
-fn run(job: &Job, tcps: usize, streams: u32) -> Outcome<Sample> {
+/// So many TCP connections, so many streams.
+pub fn run(job: &Job, tcps: usize, streams: u32) -> Outcome<Sample> {
     let (client, server) = (job.tls.tcpls_client()?, job.tls.tcpls_server()?);
     let receive = |address_is: std::sync::mpsc::Sender<_>, meter| {
         block_on(async move {

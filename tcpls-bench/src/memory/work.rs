@@ -72,7 +72,7 @@ fn bare() -> Work {
 }
 
 /// Fills a stream as far as it takes data, `wanted` at the most.
-fn fill(conn: &mut Connection, id: StreamId, wanted: &mut usize, most: usize) {
+pub fn fill(conn: &mut Connection, id: StreamId, wanted: &mut usize, most: usize) {
     while *wanted > 0 {
         let mut data = Bytes::from_static(&DATA[..most.min(*wanted)]);
         match conn.stream(id).write_chunk(&mut data) {
@@ -84,7 +84,7 @@ fn fill(conn: &mut Connection, id: StreamId, wanted: &mut usize, most: usize) {
 }
 
 /// Reads what is there.
-fn drain(conn: &mut Connection, id: StreamId) -> usize {
+pub fn drain(conn: &mut Connection, id: StreamId) -> usize {
     let mut len = 0;
     loop {
         match conn.stream(id).read(usize::MAX) {
@@ -117,7 +117,8 @@ pub fn move_bulk(pair: &mut Pair, records: u32) {
     pair.server.accept_stream();
 }
 
-fn move_records(pair: &mut Pair, id: StreamId, records: u32) {
+/// So many full records on a stream.
+pub fn move_records(pair: &mut Pair, id: StreamId, records: u32) {
     let wanted = records as usize * MAX_STREAM_DATA;
     let (mut left, mut read) = (wanted, 0);
     while read < wanted {
@@ -128,7 +129,7 @@ fn move_records(pair: &mut Pair, id: StreamId, records: u32) {
 }
 
 /// One stream on several TCP connections; what was sent last arrives first.
-fn reordered(tcps: usize) -> Work {
+pub fn reordered(tcps: usize) -> Work {
     let mut pair = Pair::established(Config::default(), tcps);
     for conn in [&mut pair.client, &mut pair.server] {
         conn.set_scheduler(Box::new(tcpls_core::connection::schedule::Aggregate));

@@ -51,6 +51,9 @@ pub struct Settings {
     /// `max_ack_delay`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_ack_delay: Option<Span>,
+    /// `ack_every_records`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack_every_records: Option<u32>,
     /// `confidentiality_limit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidentiality_limit: Option<u64>,
@@ -100,6 +103,7 @@ impl Settings {
         set(&mut config.zero_rtt_join, self.zero_rtt_join);
         set(&mut config.max_unacknowledged_records, self.max_unacknowledged_records);
         set(&mut config.max_ack_delay, self.max_ack_delay.map(|span| span.0));
+        set(&mut config.ack_every_records, self.ack_every_records);
         config.confidentiality_limit = self.confidentiality_limit.or(config.confidentiality_limit);
         config
     }

@@ -284,6 +284,7 @@ impl Maker {
             zero_rtt_join: self.sometimes(2, |maker| maker.chance.one_in(2)),
             max_unacknowledged_records: None,
             max_ack_delay: None,
+            ack_every_records: None,
             confidentiality_limit: self.sometimes(8, |maker| maker.chance.between(3_000, 6_000)),
         }
     }

@@ -1,0 +1,270 @@
+//! How cost grows: with the size of records and writes, with the number of streams, TCP connections and sessions, with
+//! round-trip time and loss, with how seldom records are acknowledged. Each curve is a table and a picture.
+//!
+//! | file | what grows |
+//! | --- | --- |
+//! | `sizes` | records, writes |
+//! | `numbers` | streams, TCP connections, sessions |
+//! | `acks` | what is received before it is acknowledged, over loopback |
+//! | `simulated` | round-trip time and loss; what a lost TCP connection had not acknowledged. In virtual time: always the same |
+//! | `plot` | the pictures |
+
+mod acks;
+mod numbers;
+mod plot;
+mod simulated;
+mod sizes;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::Outcome;
+use crate::cores::pin;
+use crate::loopback::{Job, Sample};
+use crate::memory::work::Work;
+use crate::meter::{Mark, Span};
+use crate::table::{self, Cell};
+use crate::tls::PROVIDER;
+
+/// How cost grows with sizes and numbers, as tables and pictures
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Which, separated by commas; all of them without this
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Draw each into a file NAME.svg in this directory
+    #[arg(long, value_name = "DIR")]
+    svg: Option<PathBuf>,
+    /// How often each point has a turn; those of the simulator have one
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: usize,
+    /// Few points and little work: only to see that it runs
+    #[arg(long)]
+    quick: bool,
+    /// Print JSON, an object for each curve
+    #[arg(long)]
+    json: bool,
+    /// Only say what there is
+    #[arg(long)]
+    list: bool,
+}
+
+/// One curve, or several on the same axes.
+struct Curve {
+    name: &'static str,
+    title: &'static str,
+    /// What grows.
+    x: &'static str,
+    /// What is measured, and how many digits of it say something.
+    columns: &'static [(&'static str, usize)],
+    drawn: Drawn,
+    /// Whether it is the same whenever it is measured.
+    exact: bool,
+    points: fn(Effort) -> Vec<Point>,
+}
+
+/// What a picture shows.
+#[derive(Clone, Copy, Debug)]
+enum Drawn {
+    /// The first column, a line for each series.
+    First,
+    /// A line for each of these columns, as multiples of what the first point has.
+    Multiples(&'static [usize]),
+}
+
+/// One point of a curve.
+struct Point {
+    series: String,
+    x: f64,
+    /// Measures it once: a number for each column.
+    measure: Box<dyn Fn() -> Outcome<Vec<f64>>>,
+}
+
+impl Point {
+    fn new(series: &str, x: f64, measure: impl Fn() -> Outcome<Vec<f64>> + 'static) -> Self {
+        Self { series: series.to_owned(), x, measure: Box::new(measure) }
+    }
+}
+
+const CURVES: &[Curve] = &[
+    sizes::RECORDS,
+    sizes::WRITES,
+    numbers::STREAMS,
+    numbers::TCPS,
+    numbers::SESSIONS,
+    simulated::PATHS,
+    acks::RECORDS,
+    acks::DELAYS,
+    simulated::UNACKNOWLEDGED,
+];
+
+/// How much is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effort {
+    Full,
+    Quick,
+}
+
+impl Effort {
+    /// One or the other.
+    fn choose<T>(self, full: T, quick: T) -> T {
+        if self == Self::Full { full } else { quick }
+    }
+
+    /// A transfer over loopback of so many MiB at the most; less if it consists of small pieces.
+    fn job(self, mib: u64, piece: usize) -> Outcome<Job> {
+        let most = self.choose(mib << 20, 1 << 20);
+        let bytes = most.min(piece as u64 * self.choose(200_000, 1000));
+        Job::new(bytes / 8, bytes)
+    }
+}
+
+/// The medians of one point.
+#[derive(Debug, PartialEq, Serialize)]
+struct Measured {
+    series: String,
+    x: f64,
+    values: Vec<f64>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    name: &'a str,
+    provider: &'a str,
+    x: &'a str,
+    columns: Vec<&'a str>,
+    points: &'a [Measured],
+}
+
+/// Measures all that is wanted, prints, draws.
+pub fn run(args: &Args) -> Outcome {
+    if args.list {
+        CURVES.iter().for_each(|curve| println!("{:<16} {}", curve.name, curve.title));
+        return Ok(());
+    }
+    if let Some(unknown) = args.only.iter().find(|name| CURVES.iter().all(|curve| curve.name != **name)) {
+        return Err(format!("no curve is called {unknown}: --list says which there are").into());
+    }
+    let effort = if args.quick { Effort::Quick } else { Effort::Full };
+    for curve in CURVES.iter().filter(|curve| args.only.is_empty() || args.only.iter().any(|name| name == curve.name)) {
+        let points = curve.measure(effort, args.rounds)?;
+        if args.json {
+            let columns = curve.columns.iter().map(|(name, _)| *name).collect();
+            let report = Report { name: curve.name, provider: PROVIDER, x: curve.x, columns, points: &points };
+            println!("{}", serde_json::to_string(&report)?);
+        } else {
+            curve.print(&points);
+        }
+        if let Some(directory) = &args.svg {
+            std::fs::write(directory.join(curve.name).with_extension("svg"), plot::svg(curve, &points)?)?;
+        }
+    }
+    Ok(())
+}
+
+impl Curve {
+    /// All points have a turn in each round, so that what else the machine does hits all alike.
+    fn measure(&self, effort: Effort, rounds: usize) -> Outcome<Vec<Measured>> {
+        let (points, rounds) = ((self.points)(effort), if self.exact { 1 } else { rounds.max(1) });
+        let mut samples: Vec<Vec<Vec<f64>>> = points.iter().map(|_| Vec::new()).collect();
+        for round in 0..rounds {
+            for (point, samples) in points.iter().zip(&mut samples) {
+                eprint!("\r{} {} of {rounds}: {:<30} {:<8}", self.name, round + 1, point.series, point.x);
+                let values = (point.measure)();
+                samples.push(values.map_err(|error| format!("{} {} {}: {error}", self.name, point.series, point.x))?);
+            }
+        }
+        eprint!("\r{:70}\r", "");
+        let median =
+            |samples: &[Vec<f64>], column| table::median(samples.iter().map(|values: &Vec<f64>| values[column]));
+        let values = |samples: &[Vec<f64>]| (0..self.columns.len()).map(|column| median(samples, column)).collect();
+        let measured =
+            |(point, samples): (Point, Vec<_>)| Measured { series: point.series, x: point.x, values: values(&samples) };
+        Ok(points.into_iter().zip(samples).map(measured).collect())
+    }
+
+    fn print(&self, points: &[Measured]) {
+        let crypto = if self.exact { String::new() } else { format!(", AES-128-GCM by {PROVIDER}") };
+        println!("\n{} ({}){crypto}", self.title, self.name);
+        let heads = ["", self.x].into_iter().chain(self.columns.iter().map(|(name, _)| *name));
+        let mut rows = vec![heads.map(|head| Cell::Text(head.to_owned())).collect::<Vec<_>>()];
+        for point in points {
+            let digits = if point.x.fract() == 0.0 { 0 } else { 2 };
+            let mut row = vec![Cell::Text(point.series.clone()), Cell::Number(point.x, digits)];
+            row.extend(point.values.iter().zip(self.columns).map(|(value, (_, digits))| Cell::Number(*value, *digits)));
+            rows.push(row);
+        }
+        table::print(&rows);
+    }
+}
+
+/// Runs something on a core of its own, in a thread whose allocations are counted from nothing.
+fn alone<T: Send>(work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            pin(0);
+            work()
+        });
+        worker.join().map_err(|_| "panicked")?
+    })
+}
+
+/// What so many units of work cost, after a quarter as many that do not count.
+fn spent(mut work: Work, units: u32) -> Span {
+    work(units.div_ceil(4));
+    let mark = Mark::now();
+    work(units);
+    mark.until_now()
+}
+
+/// Bits per nanosecond and CPU time for each GB of a thread that did nothing but moving `bytes`.
+fn rate_and_cpu(span: Span, bytes: f64) -> (f64, f64) {
+    (bytes * 8.0 / 1e9 / span.cpu_seconds, span.cpu_seconds * 1e9 / bytes)
+}
+
+/// The same of two ends on two threads.
+fn rate_and_cpu_of(sample: &Sample) -> (f64, f64) {
+    (sample.rate / 1e9, sample.cpu_seconds())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quick(curve: &Curve) -> Vec<Measured> {
+        let points = curve.measure(Effort::Quick, 1).unwrap();
+        assert!(points.len() > 1, "{} has no points", curve.name);
+        points
+    }
+
+    #[test]
+    fn every_point_of_every_curve_can_be_measured_and_drawn() {
+        for curve in CURVES {
+            let points = quick(curve);
+            for point in &points {
+                assert_eq!(point.values.len(), curve.columns.len(), "{}", curve.name);
+                assert!(point.values.iter().all(|value| value.is_finite()), "{} {point:?}", curve.name);
+                assert!(point.values[0] > 0.0, "{} {point:?}", curve.name);
+            }
+            let svg = plot::svg(curve, &points).unwrap();
+            let names = plot::lines(curve, &points).into_iter().map(|(name, _)| name);
+            assert!(names.clone().count() > 0 && names.clone().all(|name| svg.contains(name)), "{}", curve.name);
+        }
+    }
+
+    #[test]
+    fn what_is_simulated_is_the_same_twice() {
+        let simulated: Vec<&Curve> = CURVES.iter().filter(|curve| curve.exact).collect();
+        assert!(!simulated.is_empty());
+        simulated.iter().for_each(|curve| assert_eq!(quick(curve), quick(curve), "{}", curve.name));
+    }
+
+    #[test]
+    fn no_two_curves_have_one_name() {
+        let mut names: Vec<&str> = CURVES.iter().map(|curve| curve.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CURVES.len());
+    }
+}
