@@ -137,7 +137,7 @@ fn tcps(effort: Effort) -> Vec<Point> {
 }
 
 fn sessions(effort: Effort) -> Vec<Point> {
-    let numbers = effort.choose(&[1, 4, 16, 64, 250, 1000, 4000][..], &[1, 8]);
+    let numbers = effort.choose(&[1, 4, 16, 64, 250, 1000, 4000, 10_000][..], &[1, 8]);
     points("in memory", numbers, move |number| alone(|| many_sessions(number, effort.choose(8192, 16))))
 }
 
