@@ -147,6 +147,7 @@ fn many_sessions(number: usize, records: usize) -> Outcome<Vec<f64>> {
     let mut all = Vec::with_capacity(number);
     for _ in 0..number {
         let (mut pair, _) = Pair::handshake(&tls, &config)?;
+        pair.join()?;
         let id = pair.client.open_stream()?;
         all.push((pair, id));
     }

@@ -14,8 +14,12 @@ use tcpls_core::wire::ids::ConnectionId;
 use super::pair::{Attempt, Live, Pair, Stage};
 use super::{Action, Dialer, Keep, Path};
 
-/// How long a silent TCP connection may take to answer before another is dialled: most do, they were only slow.
-const GRACE: Duration = Duration::from_millis(200);
+/// How long a silent TCP connection may take to answer before another is dialled: most do, they were only slow. Doubled for
+/// each that another took the place of, until one has lasted.
+pub(super) const GRACE: Duration = Duration::from_millis(200);
+/// How long a silent TCP connection is waited for at the most before another takes its place; one that answered for as long
+/// has lasted.
+const MAX_PATIENCE: Duration = Duration::from_secs(8);
 /// How long the last token waits for a pair that can be relied upon. If there is none it waits too, for a TCP connection that
 /// is made later has more of the server's patience before it.
 const LAST_RESORT: Duration = Duration::from_secs(5);
@@ -51,22 +55,36 @@ impl Dialer {
     pub(super) fn keep_deadline(&self) -> Option<Time> {
         let dials = (0..self.pairs.len()).filter_map(|index| self.dial_deadline(index));
         let last_resort = self.urgent_since.map(|since| since + LAST_RESORT);
-        dials.chain(last_resort.filter(|at| self.view.tokens == 1 && *at > self.advanced)).min()
+        let is_full = self.view.tcp_connections >= self.view.limit;
+        let displacement = self.displacement_deadline().filter(|at| is_full && *at > self.advanced);
+        dials.chain(displacement).chain(last_resort.filter(|at| self.view.tokens == 1 && *at > self.advanced)).min()
     }
 
     /// Whether there should be a TCP connection on this pair, and none is or is about to be.
     fn wants(&self, index: usize) -> bool {
         let pair = &self.pairs[index];
         let taken = pair.withdrawn || pair.answers() || pair.is_joining();
-        let has_room =
-            self.view.tcp_connections < self.view.limit || pair.live.is_some() || self.urgent_since.is_some();
         !taken
-            && has_room
+            && self.has_room(pair)
             && match self.options.keep {
                 Keep::Nothing => false,
                 Keep::Session => self.is_stranded(),
                 Keep::Paths => self.is_stranded() || (!pair.parked && self.missing() > 0),
             }
+    }
+
+    /// Whether one more TCP connection may be made: the server leaves another for one that is too many. When none answers, that is
+    /// done with more and more patience: each may just be slow, and what it had carried starts again on the next.
+    fn has_room(&self, pair: &Pair) -> bool {
+        let may_displace = match self.displacement_deadline() {
+            Some(deadline) => deadline <= self.advanced,
+            None => pair.live.is_some(),
+        };
+        self.view.tcp_connections < self.view.limit || may_displace
+    }
+
+    fn displacement_deadline(&self) -> Option<Time> {
+        self.urgent_since.map(|since| since + self.patience)
     }
 
     /// How many TCP connections there should be more.
@@ -123,6 +141,9 @@ impl Dialer {
         let attempt = &mut pair.attempts[at];
         (attempt.stage, attempt.since) = (Stage::Joining { tcp: None, overdue: false }, now);
         self.actions.push_back(Action::Join { attempt: attempt.id, zero_rtt });
+        if self.urgent_since.is_some() && self.view.tcp_connections >= self.view.limit {
+            self.patience = (self.patience * 2).min(MAX_PATIENCE);
+        }
         self.view.tokens -= 1;
         self.view.tcp_connections += 1;
     }
@@ -147,7 +168,7 @@ impl Dialer {
         } else if self.urgent_since.is_none() {
             self.urgent_since = Some(now);
             let in_grace =
-                |pair: &Pair| pair.live.is_some() && pair.away_since.is_some_and(|since| now < since + GRACE);
+                |pair: &Pair| pair.live.is_some() && pair.away_since.is_some_and(|since| now < since + pair.grace);
             self.pairs.iter_mut().filter(|pair| !in_grace(pair)).for_each(|pair| pair.hurry(now));
         }
     }
@@ -158,6 +179,10 @@ impl Dialer {
         let pair = &mut self.pairs[index];
         pair.attempts.retain(|attempt| !is_join_of(attempt, tcp));
         let before = pair.live.replace(Live { tcp, since: now, silent: false });
+        if before.is_some() {
+            // It was given up and may just have been slow; the path may be, and then the next needs more time.
+            pair.grace = (pair.grace * 2).min(MAX_PATIENCE);
+        }
         pair.note_success();
         self.actions.extend(before.map(|live| Action::Retire { tcp: live.tcp }));
         self.abandon_where(index, Attempt::is_idle);
@@ -165,9 +190,13 @@ impl Dialer {
 
     pub(super) fn note_silence(&mut self, now: Time, tcp: ConnectionId, silent: bool) {
         let Some(pair) = self.pairs.iter_mut().find(|pair| pair.is_on(tcp)) else { return };
+        let has_lasted = |live: &Live| now - live.since >= MAX_PATIENCE;
+        if silent && pair.live.as_ref().is_some_and(has_lasted) {
+            (self.patience, pair.grace) = (GRACE, GRACE);
+        }
         pair.live.iter_mut().for_each(|live| live.silent = silent);
         pair.away_since = silent.then_some(now);
-        pair.next = now + GRACE;
+        pair.next = now + pair.grace;
     }
 
     pub(super) fn note_lost(&mut self, now: Time, tcp: ConnectionId, fault: TcpFault) {

@@ -20,6 +20,7 @@ mod start;
 mod tests;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tcpls_core::crypto::rng::{Rng, Seed};
 use tcpls_core::event::{Event, TcpEvent};
@@ -58,6 +59,8 @@ pub struct Dialer {
     most_tokens: usize,
     /// Since when no TCP connection answers.
     urgent_since: Option<Time>,
+    /// How long that lasts before one makes way for another, where the session may have no more.
+    patience: Duration,
 }
 
 impl Dialer {
@@ -75,6 +78,7 @@ impl Dialer {
             advanced: now,
             most_tokens: 0,
             urgent_since: None,
+            patience: keep::GRACE,
             options,
         }
     }

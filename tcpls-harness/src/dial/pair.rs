@@ -90,6 +90,8 @@ pub(super) struct Pair {
     pub(super) last_dial: Option<Time>,
     /// Since when nothing gets through.
     pub(super) away_since: Option<Time>,
+    /// How long a silent TCP connection here may take to answer before another is dialled.
+    pub(super) grace: Duration,
     /// How long TCP took to connect when it last did.
     pub(super) rtt: Option<Duration>,
     /// TCP connections in a row that were lost as soon as they had joined.
@@ -116,6 +118,7 @@ impl Pair {
             next: now,
             last_dial: None,
             away_since: None,
+            grace: super::keep::GRACE,
             rtt: None,
             flaps: 0,
             doubts: 0,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tcpls_core::{State, Time};
 
 use super::driver::Driver;
-use super::scenario::{Fault, FaultKind, Scenario, Transport};
+use super::scenario::{Fault, FaultKind, Scenario, Scheduler, Transport};
 
 /// After so long without news of a TCP connection all that was lost has been sent again: what is not acknowledged costs one
 /// its life in 10 s by default, and scenarios from chance give it no longer; joins take half of that.
@@ -45,10 +45,10 @@ impl Rest {
         (self.is_quiet() && has < wanted).then(|| format!("the client has {has} tokens of {wanted} after a quiet time"))
     }
 
-    /// Whether closing took longer than it needs where every TCP connection works. Packets may be lost and queues filled by
-    /// others: then it depends on them.
+    /// Whether closing took longer than it needs where every TCP connection works. Packets may be lost, and queues filled by
+    /// others or with what was sent twice: then it depends on them.
     pub(super) fn closes_late(&self, now: Time, scenario: &Scenario, ends: [Option<&Driver>; 2]) -> Option<String> {
-        let alone = scenario.clients == 1 && scenario.transport == Transport::Pipes;
+        let alone = scenario.clients == 1 && scenario.transport == Transport::Pipes && !is_redundant(scenario);
         if !alone || !self.is_quiet() || scenario.fault.iter().any(|fault| may_matter(fault, self.at)) {
             return None;
         }
@@ -57,6 +57,15 @@ impl Rest {
         let took = closed - self.at;
         (took > SPARE + longest * 8).then(|| format!("closing took {took:?} although nothing stood in its way"))
     }
+}
+
+/// Whether an end sends everything on all TCP connections, or does for some time.
+fn is_redundant(scenario: &Scenario) -> bool {
+    let by_actions = scenario.action.iter().map(|action| action.scheduler);
+    [scenario.client.scheduler, scenario.server.scheduler]
+        .into_iter()
+        .chain(by_actions)
+        .any(|s| s == Some(Scheduler::Redundant))
 }
 
 /// Whether a fault can have to do with what happens from `at` on: it is not long over, it waits for bytes, or it may have left

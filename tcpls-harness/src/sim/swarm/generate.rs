@@ -85,11 +85,17 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
         action,
     };
     add_extras(&mut scenario, seed, mode);
+    let with_extras = bound(&scenario.path, &scenario.transfer, [&scenario.client, &scenario.server], storm);
+    scenario.limit.0 = scenario.limit.0.max(with_extras * scenario.clients as u32);
     scenario
 }
 
+/// How long an acknowledgment is held back where a scenario says nothing about it.
+const ACK_DELAY: Duration = Duration::from_millis(25);
+
 /// Until when all must be delivered: TCP takes as long as an outage lasted to notice its end, sessions wait for timeouts, and
-/// the slowest path may carry everything, several times, in windows of the smallest size.
+/// the slowest path may carry everything, several times, in windows of the smallest size, each of which waits for its
+/// acknowledgment.
 fn bound(paths: &[Path], transfers: &[Transfer], settings: [&Settings; 2], storm: u64) -> Duration {
     let bytes: u64 = transfers.iter().map(|transfer| transfer.send.0 + transfer.receive.0).sum();
     let rates = paths.iter().flat_map(|path| [path.rate, path.up_rate]).flatten().map(|rate| rate.0);
@@ -98,8 +104,11 @@ fn bound(paths: &[Path], transfers: &[Transfer], settings: [&Settings; 2], storm
     let limits = |s: &&Settings| [s.send_buffer, s.session_window, s.stream_window];
     let window = settings.iter().flat_map(limits).flatten().map(|size| size.0).min().unwrap_or(u64::MAX);
     let round_trip = paths.iter().map(|path| (path.delay.0 + path.jitter.0) * 2).max().unwrap_or_default();
+    let held_back =
+        settings.iter().map(|s| s.max_ack_delay.map_or(ACK_DELAY, |delay| delay.0)).max().unwrap_or_default();
     let round_trips = u32::try_from(bytes / window.max(1)).unwrap_or(u32::MAX).saturating_mul(2);
-    let carrying = Duration::from_secs(120 + bytes * 8 / slowest) + round_trip.saturating_mul(round_trips);
+    let carrying =
+        Duration::from_secs(120 + bytes * 8 / slowest) + (round_trip + held_back).saturating_mul(round_trips);
     Duration::from_millis(3 * storm) + carrying
 }
 
