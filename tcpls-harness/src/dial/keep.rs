@@ -11,12 +11,9 @@ use tcpls_core::error::TcpFault;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
-use super::pair::{Attempt, Live, Pair, Stage};
+use super::pair::{Attempt, GRACE, Live, Pair, Stage};
 use super::{Action, Dialer, Keep, Path};
 
-/// How long a silent TCP connection may take to answer before another is dialled: most do, they were only slow. Doubled for
-/// each that another took the place of, until one has lasted.
-pub(super) const GRACE: Duration = Duration::from_millis(200);
 /// How long a silent TCP connection is waited for at the most before another takes its place; one that answered for as long
 /// has lasted.
 const MAX_PATIENCE: Duration = Duration::from_secs(8);

@@ -78,7 +78,7 @@ impl Dialer {
             advanced: now,
             most_tokens: 0,
             urgent_since: None,
-            patience: keep::GRACE,
+            patience: pair::GRACE,
             options,
         }
     }

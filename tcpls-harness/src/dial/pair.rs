@@ -8,6 +8,9 @@ use tcpls_core::wire::ids::ConnectionId;
 
 use super::{AttemptId, DialOptions, Path};
 
+/// How long a silent TCP connection may take to answer before another is dialled: most do, they were only slow. Doubled for
+/// each that another took the place of, until one has lasted.
+pub(super) const GRACE: Duration = Duration::from_millis(200);
 /// The shortest pause between two dials of a pair: TCP itself would wait a second before it tries again.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 /// The longest, as long as another TCP connection answers.
@@ -118,7 +121,7 @@ impl Pair {
             next: now,
             last_dial: None,
             away_since: None,
-            grace: super::keep::GRACE,
+            grace: GRACE,
             rtt: None,
             flaps: 0,
             doubts: 0,

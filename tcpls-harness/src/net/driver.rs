@@ -4,6 +4,8 @@
 //! A turn reads once from every socket, then seals one batch for each that has room. Another follows at once if there is more
 //! to read or to write; if not, the task sleeps until a socket is ready, time is up, or the application has done something.
 
+mod traffic;
+
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use tokio::task::coop::unconstrained;
 use tokio::task::yield_now;
 use tokio::time::Sleep;
 
+use self::traffic::{Carrier, Written, ask_kernel, note_room};
 use super::claims::Claimant;
 use super::dials::Dials;
 use super::endings::Endings;
@@ -25,7 +28,6 @@ use super::os::{instant, now};
 use super::reading::MAX_READ;
 use super::shared::{Input, Shared, State};
 use super::socket::Socket;
-use super::traffic::{Carrier, Written, ask_kernel, note_room};
 use crate::dial::{Action, Dialer};
 
 /// Turns after which other tasks get their chance, the application's among them.
@@ -39,22 +41,22 @@ const QUIET: Duration = Duration::from_millis(500);
 
 /// Drives a session until it is over and its sockets are closed.
 pub(crate) struct Driver {
-    pub(super) shared: Arc<Shared>,
-    pub(super) carriers: Vec<Carrier>,
+    shared: Arc<Shared>,
+    carriers: Vec<Carrier>,
     claimants: Vec<Claimant>,
     leaving: Vec<Leaving>,
-    pub(super) endings: Endings,
+    endings: Endings,
     /// Client, from the end of the handshake on.
     dials: Option<Dials>,
     timer: Pin<Box<Sleep>>,
     /// The next deadline, if that is known.
     due: Option<Time>,
     /// When this turn began; later than that once something was read.
-    pub(super) now: Time,
+    now: Time,
     /// Bytes read since other tasks had their chance.
-    pub(super) read: usize,
+    read: usize,
     /// When something was read or written last; `None` once the buffers have been given back.
-    pub(super) busy: Option<Time>,
+    busy: Option<Time>,
 }
 
 /// What comes after a turn.

@@ -9,9 +9,10 @@
 //! | `dials` | the sockets of what [`crate::dial`] decides |
 //! | `listener` | accepting sessions, bringing joins to the session they belong to |
 //! | `driver` | the task: what sockets, timers and the application do becomes calls on the state machine |
-//! | `traffic` | its reading and writing: who has room, how much is sealed at once |
+//! | `driver::traffic` | its reading and writing: who has room, how much is sealed at once |
 //! | `endings`, `leaving` | sockets on the way out: the session has not heard yet, or has let go |
-//! | `shared` | what the task and the application's handles share: the state machine, and when the task is woken |
+//! | `shared`, `handle` | what the task and the application's handles share: the state machine, and when the task is woken |
+//! | `waiters`, `feed` | who waits for what; news for who listens |
 //! | `socket`, `reading`, `pace` | one TCP connection's socket; the memory it reads into; how much it is given at once |
 //! | `flight` | how much a socket that was idle lets go of at once |
 //! | `tcp_info` | what the kernel knows about a TCP connection |
@@ -43,7 +44,6 @@ mod socket;
 mod start;
 mod stream;
 mod tcp_info;
-mod traffic;
 mod waiters;
 
 pub use self::advice::AddressPolicy;

@@ -9,11 +9,11 @@ use tcpls_core::connection::Connection;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
-use super::driver::Driver;
-use super::endings::Endings;
-use super::shared::{Shared, State};
-use super::socket::Socket;
-use super::tcp_info::tcp_info;
+use super::Driver;
+use crate::net::endings::Endings;
+use crate::net::shared::{Shared, State};
+use crate::net::socket::Socket;
+use crate::net::tcp_info::tcp_info;
 
 /// Reads from a socket that can't be written to any more: what a receive buffer may hold.
 const MAX_LAST_READS: usize = 64;
