@@ -40,7 +40,7 @@ pub const SESSIONS: Curve = Curve {
     name: "sessions",
     title: "So many sessions in one process, a full record of each in turn, in memory",
     x: "sessions",
-    columns: &[("Gbit/s", 2), ("CPU s/GB", 3), ("CPU µs/handshake", 0), ("KiB/session, both ends", 1)],
+    columns: &[("Gbit/s", 2), ("CPU s/GB", 3), ("CPU µs/handshake and join", 0), ("KiB/session, both ends", 1)],
     drawn: Drawn::First,
     exact: false,
     points: sessions,
