@@ -135,8 +135,8 @@ impl Connection {
     }
 
     /// Starts a new generation of this side's keys on all TCP connections. While one is still under way, until the peer has
-    /// acknowledged something of it on each of them, and for 40 ms, the next waits; there is never more than one that waits, and it starts by
-    /// itself. No effect before the handshake is over.
+    /// acknowledged something of it on each of them, and for 40 ms, the next waits; there is never more than one that waits,
+    /// and it starts by itself. No effect before the handshake is over.
     pub fn update_keys(&mut self, now: Time) {
         self.renewal.owed = self.keys.is_some();
         self.start_owed_key_update(now, None);

@@ -358,18 +358,24 @@ fn no_more_are_dialled_than_the_session_may_have() {
     assert_eq!(world.log.len(), dials);
 }
 
+/// The TCP connection on the first pair falls silent; how long it takes until another is joined.
+fn silence_until_join(world: &mut World) -> Duration {
+    let (tcp, silent, joins) = (world.on_pair(0).unwrap(), world.now, world.joins());
+    world.hear(&Event::Tcp(TcpEvent::Stalled { tcp }));
+    while world.joins() == joins {
+        world.run(Duration::from_millis(10));
+    }
+    world.now - silent
+}
+
 #[test]
 fn where_a_session_may_have_one_the_next_takes_its_place_later_and_later() {
     let mut world = World::established(1, DialOptions::default());
     world.view.limit = 1;
     let mut waited = Vec::new();
-    for round in 0..7 {
-        let (tcp, silent) = (world.on_pair(0).unwrap(), world.now);
-        world.hear(&Event::Tcp(TcpEvent::Stalled { tcp }));
-        while world.joins() == round {
-            world.run(Duration::from_millis(10));
-        }
-        waited.push(world.now - silent);
+    for _ in 0..7 {
+        let tcp = world.on_pair(0).unwrap();
+        waited.push(silence_until_join(&mut world));
         world.lose(tcp, TcpFault::Fin); // the server has left it for the new one
         world.run(Duration::from_secs(1));
     }
@@ -382,25 +388,15 @@ fn where_a_session_may_have_one_the_next_takes_its_place_later_and_later() {
 fn on_a_path_where_one_after_the_other_falls_silent_each_gets_more_time_than_the_last() {
     let mut world = World::established(1, DialOptions::default());
     let mut waited = Vec::new();
-    for round in 0..4 {
-        let (tcp, silent) = (world.on_pair(0).unwrap(), world.now);
-        world.hear(&Event::Tcp(TcpEvent::Stalled { tcp }));
-        while world.joins() == round {
-            world.run(Duration::from_millis(10));
-        }
-        waited.push(world.now - silent);
+    for _ in 0..4 {
+        waited.push(silence_until_join(&mut world));
         world.run(Duration::from_secs(1));
     }
     let expected = [200, 400, 800, 1600].map(Duration::from_millis);
     let is_so = |(waited, expected): (&Duration, &Duration)| (*expected..*expected * 3 / 2).contains(waited);
     assert!(waited.iter().zip(&expected).all(is_so), "{waited:?}");
     world.run(Duration::from_secs(10)); // this one lasts
-    let (tcp, silent) = (world.on_pair(0).unwrap(), world.now);
-    world.hear(&Event::Tcp(TcpEvent::Stalled { tcp }));
-    while world.joins() == 4 {
-        world.run(Duration::from_millis(10));
-    }
-    assert!(world.now - silent < Duration::from_millis(300));
+    assert!(silence_until_join(&mut world) < Duration::from_millis(300));
 }
 
 #[test]
