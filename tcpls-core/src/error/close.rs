@@ -1,0 +1,76 @@
+//! Why sessions end.
+
+use core::fmt;
+
+use super::peer::PeerMisbehaved;
+use super::tcp::TcpFault;
+use crate::wire::ids::ErrorCode;
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// This side's application closed it.
+    Local {
+        /// What the application gave.
+        error: ErrorCode,
+    },
+    /// The peer closed it.
+    Peer {
+        /// What the peer gave; 0 if it sent close_notify alone.
+        error: ErrorCode,
+        /// Text for people, as sent; at most 1 KiB of it is kept.
+        reason: Vec<u8>,
+    },
+    /// The peer broke the protocol.
+    Misbehaved(PeerMisbehaved),
+    /// The TLS handshake failed, at this side's judgment or the peer's.
+    Handshake(HandshakeError),
+    /// The handshake did not end in time.
+    HandshakeTimeout,
+    /// The only TCP connection ended before the handshake did.
+    LostInHandshake(TcpFault),
+    /// Nothing was heard for the idle timeout.
+    IdleTimeout,
+    /// No TCP connection was left for the session timeout.
+    Stranded,
+    /// The AEAD limits are reached and the keys could not be renewed.
+    AeadLimit,
+    /// A session without TCPLS lost its TCP connection.
+    PlainTcpEnded(TcpFault),
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local { error } => write!(f, "closed by this side (error {error})"),
+            Self::Peer { error, reason } if reason.is_empty() => write!(f, "closed by the peer (error {error})"),
+            Self::Peer { error, reason } => {
+                write!(f, "closed by the peer (error {error}): {}", String::from_utf8_lossy(reason))
+            }
+            Self::Misbehaved(rule) => write!(f, "peer misbehaved: {rule}"),
+            Self::Handshake(error) => write!(f, "handshake failed: {error}"),
+            Self::HandshakeTimeout => f.write_str("handshake timed out"),
+            Self::LostInHandshake(fault) => write!(f, "TCP connection ended during the handshake: {fault}"),
+            Self::IdleTimeout => f.write_str("idle timeout"),
+            Self::Stranded => f.write_str("no TCP connection left"),
+            Self::AeadLimit => f.write_str("key used up"),
+            Self::PlainTcpEnded(fault) => write!(f, "TCP connection ended: {fault}"),
+        }
+    }
+}
+
+/// Why a TLS handshake failed, in the words of the TLS library.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandshakeError {
+    /// What the TLS library says.
+    pub message: String,
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl core::error::Error for HandshakeError {}

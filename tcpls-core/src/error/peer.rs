@@ -1,0 +1,124 @@
+//! Rules of the protocol that the peer broke.
+
+use core::fmt;
+
+use super::alert::Alert;
+use super::code;
+use crate::wire::ids::ErrorCode;
+
+/// A rule that the peer broke *inside* authentic records: it is the peer that is broken, not the path, so the session
+/// ends. One variant per rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum PeerMisbehaved {
+    /// A frame type that is not in the table, or is not allowed in this session.
+    UnknownFrame(u8),
+    /// A frame's fields did not fit in what was left of the record.
+    TruncatedFrame(u8),
+    /// A field has a value that it can't have (address version, connection status, parameter twice …).
+    InvalidField(u8),
+    /// A record with neither a frame nor an alert.
+    EmptyRecord,
+    /// A record whose inner plaintext is longer than TLS allows (RFC 8446, 5.4).
+    RecordOverflow,
+    /// A client sent a token.
+    TokenFromClient,
+    /// A token's sequence number is 0, or came before with another value.
+    ConflictingToken(u32),
+    /// More tokens than a client stores.
+    TooManyTokens,
+    /// More addresses than an endpoint stores.
+    TooManyAddresses,
+    /// An acknowledgment of a record that was never sent.
+    AckOfUnsent,
+    /// A frame names a TCP connection that never was, or the one it travels on.
+    UnknownTcp(u32),
+    /// A stream that only this side may open.
+    StreamOfWrongSide(u32),
+    /// More streams than allowed.
+    TooManyStreams(u32),
+    /// Data past a flow-control limit.
+    FlowControl,
+    /// Data past the final size, or a second, different final size.
+    FinalSize(u32),
+    /// A stream offset beyond 2⁶².
+    OffsetTooLarge(u32),
+    /// More ranges with gaps between them than allowed.
+    TooManyGaps(u32),
+    /// Parameters twice, or a frame that needs them came before.
+    Parameters,
+    /// Too much overhead for too little data.
+    EnhanceYourCalm,
+    /// An alert that is not allowed here, or a fatal one.
+    FatalAlert(u8),
+    /// A post-handshake message that is unknown, cut short or too long.
+    HandshakeMessage,
+    /// More key updates than allowed.
+    TooManyKeyUpdates,
+    /// Too many records that failed to open.
+    IntegrityLimit,
+}
+
+impl PeerMisbehaved {
+    /// The code that Close Session carries.
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::UnknownFrame(_) | Self::TruncatedFrame(_) | Self::InvalidField(_) | Self::EmptyRecord => {
+                code::FRAME_ENCODING
+            }
+            Self::FlowControl | Self::TooManyStreams(_) => code::FLOW_CONTROL,
+            Self::FinalSize(_) => code::FINAL_SIZE,
+            Self::StreamOfWrongSide(_) => code::STREAM_STATE,
+            Self::EnhanceYourCalm
+            | Self::TooManyGaps(_)
+            | Self::TooManyTokens
+            | Self::TooManyAddresses
+            | Self::TooManyKeyUpdates => code::ENHANCE_YOUR_CALM,
+            Self::IntegrityLimit => code::AEAD_LIMIT,
+            _ => code::PROTOCOL_VIOLATION,
+        }
+    }
+
+    /// The fatal alert that follows it.
+    pub const fn alert(self) -> Alert {
+        match self {
+            Self::UnknownFrame(_) | Self::TruncatedFrame(_) | Self::HandshakeMessage => Alert::DecodeError,
+            Self::InvalidField(_) | Self::Parameters | Self::ConflictingToken(_) => Alert::IllegalParameter,
+            Self::IntegrityLimit => Alert::BadRecordMac,
+            Self::RecordOverflow => Alert::RecordOverflow,
+            _ => Alert::UnexpectedMessage,
+        }
+    }
+}
+
+impl fmt::Display for PeerMisbehaved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownFrame(ty) => write!(f, "frame type {ty:#04x} is not known here"),
+            Self::TruncatedFrame(ty) => write!(f, "frame of type {ty:#04x} is cut short"),
+            Self::InvalidField(ty) => write!(f, "frame of type {ty:#04x} has a field with a value it can't have"),
+            Self::EmptyRecord => f.write_str("record without a frame"),
+            Self::RecordOverflow => f.write_str("record longer than TLS allows"),
+            Self::TokenFromClient => f.write_str("token from a client"),
+            Self::ConflictingToken(n) => write!(f, "token {n} conflicts with what came before"),
+            Self::TooManyTokens => f.write_str("too many tokens"),
+            Self::TooManyAddresses => f.write_str("too many addresses"),
+            Self::AckOfUnsent => f.write_str("acknowledgment of a record that was not sent"),
+            Self::UnknownTcp(n) => write!(f, "frame names TCP connection {n}, which it may not"),
+            Self::StreamOfWrongSide(n) => write!(f, "stream {n} is not the peer's to open"),
+            Self::TooManyStreams(n) => write!(f, "stream {n} is beyond the limit"),
+            Self::FlowControl => f.write_str("data beyond a flow-control limit"),
+            Self::FinalSize(n) => write!(f, "stream {n} has two final sizes, or data past the final size"),
+            Self::OffsetTooLarge(n) => write!(f, "stream {n} has an offset beyond 2^62"),
+            Self::TooManyGaps(n) => write!(f, "stream {n} has too many gaps"),
+            Self::Parameters => f.write_str("session parameters missing or sent twice"),
+            Self::EnhanceYourCalm => f.write_str("too much overhead for too little data"),
+            Self::FatalAlert(n) => write!(f, "alert {n}"),
+            Self::HandshakeMessage => f.write_str("post-handshake message that can't be"),
+            Self::TooManyKeyUpdates => f.write_str("too many key updates"),
+            Self::IntegrityLimit => f.write_str("too many records failed to decrypt"),
+        }
+    }
+}
+
+impl core::error::Error for PeerMisbehaved {}
