@@ -45,6 +45,7 @@ impl Connection {
         }
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.counters.bytes_received += (before - bytes.len()) as u64;
+            entry.life.came(now, before, bytes.len());
         }
         self.settle(now);
     }

@@ -73,7 +73,9 @@ impl Connection {
             entry.counters.bytes_sent += written as u64;
             if written > 0 {
                 entry.silence.wrote(now);
+                entry.life.took(now);
             }
+            entry.life.set_full(now, entry.blocked);
         }
         if written > 0 {
             self.advance_closing(now);

@@ -33,6 +33,7 @@ impl Connection {
     pub fn handle_tcp_info(&mut self, tcp: ConnectionId, info: TcpInfo) {
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.silence.update(info);
+            entry.life.acked(info.heard, info.acked);
         }
     }
 

@@ -26,7 +26,7 @@ pub enum TimeoutReason {
     Leave,
     /// A key update that was asked for soon after another may start.
     KeyUpdate,
-    /// A TCP connection made no progress for the user timeout.
+    /// A TCP connection made no progress for the user timeout; on a plain session, for the idle timeout.
     UserTimeout,
     /// Nothing was heard for the idle timeout.
     Idle,
@@ -83,6 +83,7 @@ impl Connection {
         consider((!self.established).then_some(self.handshake_deadline), TimeoutReason::Handshake);
         consider(self.claims.deadline(), TimeoutReason::Join);
         consider(self.idle_deadline(), TimeoutReason::Idle);
+        consider(self.stuck_deadline(), TimeoutReason::UserTimeout);
         consider(self.stranded_until, TimeoutReason::Stranded);
         consider(self.renewal_deadline(), TimeoutReason::KeyUpdate);
         consider(self.ending.deadline(), TimeoutReason::Close);
@@ -106,6 +107,8 @@ impl Connection {
             Some(TimeoutReason::Close)
         } else if passed(self.stranded_until) {
             Some(TimeoutReason::Stranded)
+        } else if passed(self.stuck_deadline()) {
+            Some(TimeoutReason::UserTimeout)
         } else if passed(self.idle_deadline()) {
             Some(TimeoutReason::Idle)
         } else {
@@ -117,6 +120,7 @@ impl Connection {
         match reason {
             TimeoutReason::Handshake => self.end_handshake(CloseReason::HandshakeTimeout),
             TimeoutReason::Stranded => self.conclude(CloseReason::Stranded),
+            TimeoutReason::UserTimeout => self.lose_plain(now, TcpFault::UserTimeout, None),
             TimeoutReason::Idle => self.end_session(now, CloseReason::IdleTimeout),
             _ => {
                 let reason = self.ending.planned_reason();
@@ -125,15 +129,27 @@ impl Connection {
         }
     }
 
-    /// The shorter of what both ends want; a stranded session has a deadline of its own.
+    /// A stranded session has a deadline of its own. A plain session lives as long as bytes move, in either direction: a peer
+    /// that only receives says nothing there.
     fn idle_deadline(&self) -> Option<Time> {
         if !self.established || self.stranded_until.is_some() {
             return None;
         }
+        let moved = self.tcps.get(ConnectionId::FIRST).filter(|_| self.plain).map(|entry| entry.life.moved_or_taken());
+        Some(moved.map_or(self.last_heard, |moved| moved.max(self.last_heard)) + self.idle_timeout()?)
+    }
+
+    /// When a plain session ends because data waits and the socket takes none of it, whatever the peer sends meanwhile.
+    fn stuck_deadline(&self) -> Option<Time> {
+        let entry = self.tcps.get(ConnectionId::FIRST).filter(|_| self.plain && self.established)?;
+        Some(entry.life.stuck_since()? + self.idle_timeout()?)
+    }
+
+    /// The shorter of what both ends want.
+    fn idle_timeout(&self) -> Option<Duration> {
         let peer = self.peer_parameters.map_or(0, |parameters| parameters.idle_timeout_ms);
         let peer = (peer > 0).then(|| Duration::from_millis(peer));
-        let idle = [self.config.idle_timeout, peer].into_iter().flatten().min()?;
-        Some(self.last_heard + idle)
+        [self.config.idle_timeout, peer].into_iter().flatten().min()
     }
 
     fn user_deadline(&self, entry: &Tcp<super::pending::Carried>) -> Option<Time> {

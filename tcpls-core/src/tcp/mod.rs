@@ -4,6 +4,7 @@
 
 pub(crate) mod acks;
 pub(crate) mod deframer;
+pub(crate) mod life;
 pub(crate) mod probes;
 pub(crate) mod rate;
 pub(crate) mod rtt;
@@ -14,6 +15,7 @@ pub(crate) mod silence;
 use core::net::SocketAddr;
 
 use self::acks::Received;
+use self::life::Life;
 use self::probes::Probes;
 use self::rate::Rate;
 use self::rtt::Rtt;
@@ -78,6 +80,8 @@ pub(crate) struct Tcp<C> {
     pub(crate) own_backup: bool,
     /// The peer asked for that.
     pub(crate) peer_backup: bool,
+    /// When bytes last moved.
+    pub(crate) life: Life,
     /// What the TCP stack underneath has heard.
     pub(crate) silence: Silence,
     /// It owes an answer for longer than it should.
@@ -132,6 +136,7 @@ impl<C> Tcp<C> {
             rate: Rate::default(),
             own_backup: false,
             peer_backup: false,
+            life: Life::new(now),
             silence: Silence::default(),
             suspect: false,
             leave: Leave::default(),

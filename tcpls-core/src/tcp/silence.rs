@@ -33,6 +33,9 @@ pub struct TcpInfo {
     pub rtt: Duration,
     /// The smallest that it measured (`tcpi_min_rtt`).
     pub min_rtt: Duration,
+    /// Bytes of data that the peer's kernel has acknowledged since the TCP connection began (`tcpi_bytes_acked`). Only that it
+    /// grows matters.
+    pub acked: u64,
 }
 
 /// Since when the peer's kernel owes a sign of life.
@@ -102,7 +105,7 @@ mod tests {
     }
 
     fn info(heard: u64, unacked: u32, rtt: u64, min_rtt: u64) -> TcpInfo {
-        TcpInfo { heard: Time::from_millis(heard), unacked, rtt: ms(rtt), min_rtt: ms(min_rtt) }
+        TcpInfo { heard: Time::from_millis(heard), unacked, rtt: ms(rtt), min_rtt: ms(min_rtt), acked: 0 }
     }
 
     fn silence_of(wrote: u64, info: TcpInfo) -> Option<Time> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tcpls_core::config::Config;
-use tcpls_core::connection::{Connection, State, TcpEnd};
+use tcpls_core::connection::{Connection, State, TcpEnd, TcpInfo};
 use tcpls_core::endpoint::{Endpoint, EndpointConfig, Incoming};
 use tcpls_core::error::{
     AddressError, CloseReason, OpenStreamError, OpenTcpError, PeerMisbehaved, ReadError, TcpError, TcpFault,
@@ -123,6 +123,21 @@ impl Mixed {
         self.unread.extend_from_slice(&out);
         self.conn.handle_bytes(self.now, FIRST, &mut self.unread);
         !out.is_empty()
+    }
+
+    /// Time passes, nothing else happens.
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.conn.handle_timeout(self.now);
+    }
+
+    /// Writes on the stream, which the peer has begun if it has to.
+    fn submit(&mut self, data: &[u8]) {
+        if self.conn.side() == Server {
+            self.peer.writer().write_all(b"!").unwrap();
+            self.peer_to_ours();
+        }
+        self.write(data);
     }
 
     fn events(&mut self) -> Vec<Event> {
@@ -321,6 +336,87 @@ fn an_idle_plain_session_ends() {
     mixed.now += Duration::from_secs(61);
     mixed.conn.handle_timeout(mixed.now);
     assert_eq!(mixed.conn.close_reason(), Some(&CloseReason::IdleTimeout));
+}
+
+/// What the socket of a plain session takes, `steps` times every 20 s, after the application has written more than that.
+fn send_slowly(mixed: &mut Mixed, steps: usize, room: usize) {
+    for _ in 0..steps {
+        mixed.wait(Duration::from_secs(20));
+        let mut out = Vec::new();
+        assert!(mixed.conn.poll_transmit(mixed.now, FIRST, room, &mut out) > 0);
+        mixed.conn.poll_transmit(mixed.now, FIRST, 0, &mut out);
+    }
+}
+
+#[test]
+fn plain_session_that_only_sends_lives_as_long_as_its_socket_takes_bytes() {
+    for ours in [Client, Server] {
+        let mut mixed = Mixed::established(ours);
+        mixed.submit(&[7; 100_000]);
+        send_slowly(&mut mixed, 20, 2000);
+        assert_eq!(mixed.conn.close_reason(), None, "400 s, 38 kB, and nothing has come back");
+        mixed.wait(Duration::from_secs(59));
+        assert_eq!(mixed.conn.close_reason(), None);
+        mixed.wait(Duration::from_secs(1));
+        assert_eq!(mixed.conn.close_reason(), Some(&CloseReason::PlainTcpEnded(TcpFault::UserTimeout)));
+    }
+}
+
+#[test]
+fn plain_session_lives_while_bytes_of_one_long_record_arrive() {
+    let mut mixed = Mixed::established(Client);
+    mixed.peer.writer().write_all(&[7; 16_000]).unwrap();
+    let mut record = Vec::new();
+    mixed.peer.write_tls(&mut record).unwrap();
+    for piece in record.chunks(1000) {
+        mixed.wait(Duration::from_secs(50));
+        mixed.unread.extend_from_slice(piece);
+        mixed.conn.handle_bytes(mixed.now, FIRST, &mut mixed.unread);
+    }
+    assert_eq!(mixed.read().len(), 16_000);
+}
+
+#[test]
+fn bytes_of_a_record_that_are_shown_again_do_not_keep_a_plain_session() {
+    let mut mixed = Mixed::established(Client);
+    mixed.unread.extend_from_slice(&[23, 3, 3, 64, 0, 1]);
+    for _ in 0..3 {
+        assert_eq!(mixed.conn.close_reason(), None);
+        mixed.conn.handle_bytes(mixed.now, FIRST, &mut mixed.unread);
+        mixed.wait(Duration::from_secs(20));
+    }
+    assert_eq!(mixed.conn.close_reason(), Some(&CloseReason::IdleTimeout));
+}
+
+#[test]
+fn plain_session_ends_when_its_socket_takes_nothing_although_the_peer_sends() {
+    let mut mixed = Mixed::established(Server);
+    mixed.submit(&[7; 100_000]);
+    send_slowly(&mut mixed, 1, 2000);
+    for _ in 0..5 {
+        mixed.wait(Duration::from_secs(10));
+        mixed.peer.writer().write_all(b"more").unwrap();
+        mixed.peer_to_ours();
+    }
+    assert_eq!(mixed.conn.close_reason(), None);
+    mixed.wait(Duration::from_secs(10));
+    assert_eq!(mixed.conn.close_reason(), Some(&CloseReason::PlainTcpEnded(TcpFault::UserTimeout)));
+}
+
+#[test]
+fn plain_session_lives_while_the_peers_kernel_acknowledges_new_bytes() {
+    let mut mixed = Mixed::established(Server);
+    mixed.submit(&[7; 100_000]);
+    send_slowly(&mut mixed, 1, 50_000);
+    for step in 0..20 {
+        mixed.now += Duration::from_secs(20);
+        let (acked, rtt) = (2000 + 100 * step.min(14), Duration::from_millis(100));
+        let info = TcpInfo { heard: mixed.now, unacked: 30, rtt, min_rtt: rtt, acked };
+        mixed.conn.handle_tcp_info(FIRST, info);
+        mixed.conn.handle_timeout(mixed.now);
+        let is_open = mixed.conn.close_reason().is_none();
+        assert_eq!(is_open, step < 17, "60 s after the last new byte, answers to probes or not: step {step}");
+    }
 }
 
 #[test]

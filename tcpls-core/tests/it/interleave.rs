@@ -377,7 +377,8 @@ impl Model {
         let Some(tcp) = self.tcp(side, pipe) else { return };
         let heard = Time::from_nanos(self.pair.now.as_nanos().saturating_sub(u64::from(age) * 1_000_000));
         let rtt = Duration::from_millis(2);
-        self.pair.conn(side).handle_tcp_info(tcp, TcpInfo { heard, unacked: unacked.into(), rtt, min_rtt: rtt });
+        let info = TcpInfo { heard, unacked: unacked.into(), rtt, min_rtt: rtt, acked: age.into() };
+        self.pair.conn(side).handle_tcp_info(tcp, info);
     }
 
     fn finish(&mut self, side: Side, stream: u8) {

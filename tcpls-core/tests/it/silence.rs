@@ -144,7 +144,7 @@ fn patient() -> Pair {
 /// What a TCP stack says that heard from the peer `ago` and waits for more, on a path with a queue.
 fn info(now: Time, ago: Duration) -> TcpInfo {
     let heard = Time::from_nanos(now.as_nanos() - ago.as_nanos() as u64);
-    TcpInfo { heard, unacked: 20, rtt: Duration::from_millis(60), min_rtt: Duration::from_millis(10) }
+    TcpInfo { heard, unacked: 20, rtt: Duration::from_millis(60), min_rtt: Duration::from_millis(10), acked: 0 }
 }
 
 #[test]

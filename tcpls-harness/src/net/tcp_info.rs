@@ -21,7 +21,7 @@ pub(crate) fn tcp_info(stream: &TcpStream) -> Option<TcpInfo> {
     // u32::MAX stands for "not measured yet".
     let min_rtt = Duration::from_micros(info.tcpi_min_rtt.into()).min(rtt);
     let heard = Time::from_nanos(super::os::now().as_nanos().saturating_sub(age));
-    Some(TcpInfo { heard, unacked: info.tcpi_unacked, rtt, min_rtt })
+    Some(TcpInfo { heard, unacked: info.tcpi_unacked, rtt, min_rtt, acked: info.tcpi_bytes_acked })
 }
 
 /// Bytes that the congestion window lets go.

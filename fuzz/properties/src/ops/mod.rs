@@ -108,7 +108,8 @@ impl Run {
             }
             _ => {
                 let rtt = Duration::from_millis(argument.into());
-                let info = TcpInfo { heard: now, unacked: u32::from(op >> 6), rtt, min_rtt: rtt };
+                let (unacked, acked) = (u32::from(op >> 6), u64::from(op >> 4));
+                let info = TcpInfo { heard: now, unacked, rtt, min_rtt: rtt, acked };
                 conn.handle_tcp_info(tcp, info);
             }
         }

@@ -121,6 +121,7 @@ impl Watch {
 
     pub(super) fn info(&self) -> TcpInfo {
         let unacked = (self.sent - self.acked).div_ceil(self.segment as u32);
-        TcpInfo { heard: self.heard, unacked, rtt: self.rtt, min_rtt: self.min_rtt.unwrap_or_default().min(self.rtt) }
+        let min_rtt = self.min_rtt.unwrap_or_default().min(self.rtt);
+        TcpInfo { heard: self.heard, unacked, rtt: self.rtt, min_rtt, acked: u64::from(self.acked) }
     }
 }

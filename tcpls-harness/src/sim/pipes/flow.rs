@@ -38,6 +38,8 @@ pub(super) struct Flow {
     /// Bytes in there, and bytes whose acknowledgment is lost.
     unacked: usize,
     unheard: usize,
+    /// Bytes that the sender knows to have arrived.
+    pub(super) acked: u64,
     pub(super) smoothed_rtt: Duration,
     pub(super) min_rtt: Duration,
     pub(super) last_arrival: Time,
@@ -73,6 +75,7 @@ impl Default for Flow {
             acks: VecDeque::new(),
             unacked: 0,
             unheard: 0,
+            acked: 0,
             smoothed_rtt: Duration::ZERO,
             min_rtt: Duration::MAX,
             last_arrival: Time::ZERO,
@@ -191,6 +194,7 @@ impl Flow {
         while let Some((at, len, sent)) = self.acks.front().copied().filter(|(at, ..)| *at <= now) {
             self.acks.pop_front();
             self.unacked -= len;
+            self.acked += len as u64;
             self.measure(at - sent);
             last = Some(at);
         }

@@ -382,7 +382,7 @@ impl Network for Pipes {
         *heard = flow.take_acks(now).map_or(*heard, |at| at.max(*heard));
         let unacked = flow.outstanding().div_ceil(SEGMENT) as u32;
         let rtt = flow.smoothed_rtt;
-        Some(TcpInfo { heard: *heard, unacked, rtt, min_rtt: flow.min_rtt.min(rtt) })
+        Some(TcpInfo { heard: *heard, unacked, rtt, min_rtt: flow.min_rtt.min(rtt), acked: flow.acked })
     }
 
     fn close(&mut self, now: Time, side: Side, socket: SocketId) {

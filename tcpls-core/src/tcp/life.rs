@@ -1,0 +1,110 @@
+//! When bytes last moved over one TCP connection. Data that moves is life, in either direction: a record that takes half a
+//! minute to arrive, or waits behind others in a queue, does not make its TCP connection dead.
+
+use crate::time::Time;
+
+/// The signs of life of one TCP connection, records aside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    /// New bytes came.
+    received: Time,
+    /// Of what came, bytes of a record that is not whole yet: a caller shows them again with each call.
+    partial: usize,
+    /// The peer's kernel acknowledged bytes that it had not acknowledged before, if the owner tells.
+    acked: Time,
+    acked_bytes: Option<u64>,
+    /// The socket took bytes.
+    taken: Time,
+    /// Since when there is more to send than the socket has room for.
+    full_since: Option<Time>,
+}
+
+impl Life {
+    pub(crate) fn new(now: Time) -> Self {
+        Self { received: now, partial: 0, acked: now, acked_bytes: None, taken: now, full_since: None }
+    }
+
+    /// The caller's buffer had `before` bytes, and has `left` after whole records were taken out.
+    pub(crate) fn came(&mut self, now: Time, before: usize, left: usize) {
+        if before > self.partial {
+            self.received = now;
+        }
+        self.partial = left;
+    }
+
+    /// The peer's kernel has acknowledged `bytes` in all, the last of them at `at` or before. An answered zero-window probe
+    /// acknowledges nothing new.
+    pub(crate) fn acked(&mut self, at: Time, bytes: u64) {
+        if self.acked_bytes.is_some_and(|before| bytes > before) {
+            self.acked = self.acked.max(at);
+        }
+        self.acked_bytes = Some(bytes);
+    }
+
+    /// The socket took bytes.
+    pub(crate) fn took(&mut self, now: Time) {
+        self.taken = now;
+    }
+
+    /// Whether the socket has no room for what there is to send.
+    pub(crate) fn set_full(&mut self, now: Time, full: bool) {
+        self.full_since = full.then(|| self.full_since.unwrap_or(now));
+    }
+
+    /// When bytes moved last, as far as the other host had a part in it: they came, or its kernel acknowledged some.
+    pub(crate) fn moved(&self) -> Time {
+        self.received.max(self.acked)
+    }
+
+    /// The same, where nothing acknowledges records: what the socket takes counts too.
+    pub(crate) fn moved_or_taken(&self) -> Time {
+        self.moved().max(self.taken)
+    }
+
+    /// Since when data waits and none of it gets on; `None` if none waits.
+    pub(crate) fn stuck_since(&self) -> Option<Time> {
+        self.full_since.map(|since| since.max(self.taken).max(self.acked))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(seconds: u64) -> Time {
+        Time::from_millis(seconds * 1000)
+    }
+
+    #[test]
+    fn only_bytes_that_were_not_shown_before_are_new() {
+        let mut life = Life::new(at(0));
+        life.came(at(1), 700, 200);
+        life.came(at(2), 200, 200);
+        assert_eq!(life.moved(), at(1));
+        life.came(at(3), 201, 201);
+        assert_eq!(life.moved(), at(3));
+    }
+
+    #[test]
+    fn acknowledged_bytes_count_when_they_grow() {
+        let mut life = Life::new(at(0));
+        for (seconds, bytes, moved) in [(1, 50, 0), (2, 50, 0), (3, 51, 3), (4, 51, 3)] {
+            life.acked(at(seconds), bytes);
+            assert_eq!(life.moved(), at(moved), "{bytes} bytes after {seconds} s");
+        }
+    }
+
+    #[test]
+    fn data_is_stuck_from_when_the_socket_was_full_or_progress_ended() {
+        let mut life = Life::new(at(0));
+        life.set_full(at(5), false);
+        assert_eq!(life.stuck_since(), None);
+        life.set_full(at(7), true);
+        life.set_full(at(9), true);
+        assert_eq!(life.stuck_since(), Some(at(7)));
+        life.took(at(11));
+        assert_eq!(life.stuck_since(), Some(at(11)));
+        life.came(at(12), 1, 0);
+        assert_eq!(life.stuck_since(), Some(at(11)), "the other direction");
+    }
+}
