@@ -143,6 +143,14 @@ impl Root {
         Ok(Self { directory, open_files: Arc::new(Semaphore::new(MAX_OPEN_FILES)) })
     }
 
+    /// The same bounds, for another directory.
+    ///
+    /// # Errors
+    /// It does not exist or is no directory.
+    pub fn at(&self, directory: &Path) -> io::Result<Self> {
+        Ok(Self { open_files: self.open_files.clone(), ..Self::new(directory)? })
+    }
+
     /// The file at `path`, which begins with a slash, and its length. Symbolic links may lead anywhere within the
     /// directory, and nowhere else.
     ///

@@ -14,6 +14,7 @@ use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tokio::task::JoinHandle;
 
 use super::paths::wait_for_paths;
+use super::signals::Signals;
 use super::units::{parse_size, rate, size};
 use super::watch::{INTERVAL, Story, Watch};
 use super::{Outcome, report};
@@ -54,13 +55,18 @@ pub struct Args {
 /// # Errors
 /// Something could not be set up, or the file did not arrive as it was sent.
 pub async fn run(args: Args) -> Outcome {
+    let signals = Signals::listen()?;
     let len = length(&args)?;
     let mut scene = Scene::set(&args, len)?;
     if !args.json {
         eprintln!("{} over two paths of {} each:", size(len), rate(RATE as f64 * 8.0));
         scene.paths.iter().for_each(|path| eprintln!("  {}", path.name));
     }
-    let (story, received) = report::or_error(scene.download(len, !args.json).await, args.json)?;
+    let download = tokio::select! {
+        download = scene.download(len, !args.json) => download,
+        stopped = signals.stop() => Err(stopped.into()),
+    };
+    let (story, received) = report::or_error(download, args.json)?;
     let sent = scene.server.await??;
     let intact = sent == received;
     if args.json {

@@ -1,9 +1,14 @@
 //! A file on its way to the disk: written in large pieces off the runtime's threads, and given its name only once it is
 //! complete.
+//!
+//! What is incomplete is removed when the command ends, however it ends: dropped with its [`Download`], or by
+//! [`remove_parts`] where nothing is dropped any more.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
@@ -53,6 +58,20 @@ impl Download {
     }
 }
 
+/// Files under names of their own; `None` once the command is on its way out and must not create another.
+static PARTS: Mutex<Option<BTreeSet<PathBuf>>> = Mutex::new(Some(BTreeSet::new()));
+
+fn parts() -> MutexGuard<'static, Option<BTreeSet<PathBuf>>> {
+    PARTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes all incomplete files, and lets none be created from now on. For a process that exits without dropping anything.
+pub(crate) fn remove_parts() {
+    for path in parts().take().into_iter().flatten() {
+        _ = std::fs::remove_file(path);
+    }
+}
+
 /// A file under a name of its own, removed when it is dropped. If it was renamed there is nothing to remove.
 struct Part {
     file: File,
@@ -63,7 +82,11 @@ impl Part {
     fn create(target: &Path) -> io::Result<Self> {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let path = target.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        // Registered and created under one lock: `remove_parts` sees all files that exist.
+        let mut parts = parts();
+        let parts = parts.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::Interrupted))?;
         let file = File::options().write(true).create_new(true).open(&path)?;
+        parts.insert(path.clone());
         Ok(Self { file, path })
     }
 }
@@ -71,6 +94,9 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         _ = std::fs::remove_file(&self.path);
+        if let Some(parts) = parts().as_mut() {
+            parts.remove(&self.path);
+        }
     }
 }
 

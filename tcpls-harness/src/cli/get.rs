@@ -13,9 +13,12 @@ use tokio::task::JoinSet;
 
 use super::download::Download;
 use super::migrate::{Move, look_up, migrate};
-use super::paths::{TrustArgs, connect, follow_advertised, resolve, server_name, stand_by, tell_troubles};
+use super::paths::{
+    TrustArgs, close_briefly, connect, follow_advertised, resolve, server_name, stand_by, tell_troubles,
+};
 use super::progress::Progress;
 use super::report::TcpReport;
+use super::signals::{Signals, Stopped};
 use super::units::{bits_per_second, rate, size, time};
 use super::{Outcome, report};
 use crate::hq::{CHUNK, PROTOCOL, ask, explain, percent_decode};
@@ -99,14 +102,10 @@ struct Job {
 /// Fetches everything and prints what came of it.
 ///
 /// # Errors
-/// Something is wrong with the arguments, or not everything came.
+/// Something is wrong with the arguments, not everything came, or a signal ended it.
 pub async fn run(args: Args) -> Outcome {
-    // Dropped half-way, the downloads leave nothing behind and the session is closed.
-    let report = tokio::select! {
-        report = fetch(&args) => report,
-        _ = tokio::signal::ctrl_c() => Err("interrupted: files that were not complete are gone".into()),
-    };
-    let report = report::or_error(report, args.json)?;
+    let signals = Signals::listen()?;
+    let report = report::or_error(fetch(&args, signals.stop()).await, args.json)?;
     if args.json {
         report::json(&report);
     } else {
@@ -131,19 +130,15 @@ fn print(report: &Report) {
     }
 }
 
-/// Fetches everything; what went wrong with single files is in the report.
+/// Fetches everything; what went wrong with single files is in the report. When `stop` ends, the session is closed, and
+/// files that are not complete are removed.
 ///
 /// # Errors
-/// Something is wrong with the arguments, or there is no session.
-pub async fn fetch(args: &Args) -> Outcome<Report> {
+/// Something is wrong with the arguments, there is no session, or `stop` ended.
+pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<Report> {
+    tokio::pin!(stop);
     let (authority, jobs) = jobs(&args.urls, &args.output)?;
     let (name, port) = split_port(&authority);
-    let addresses = match args.connect.as_slice() {
-        [] => resolve(&[format!("{name}:{}", port.unwrap_or(443))]).await?,
-        given => resolve(given).await?,
-    };
-    let moves = look_up(&args.migrate).await?;
-    let standby = resolve(&args.standby).await?.into_iter().take(args.standby.len()).collect::<Vec<_>>();
     std::fs::create_dir_all(&args.output)
         .map_err(|error| format!("can't make {}: {error}; choose another --output", args.output.display()))?;
     let progress = Progress::new(args.log.as_deref()).map_err(|error| format!("can't write the log: {error}"))?;
@@ -153,28 +148,76 @@ pub async fn fetch(args: &Args) -> Outcome<Report> {
         options.dial.stagger = Duration::ZERO; // each of them is to be used anyway
     }
     let start = Instant::now();
-    let session = connect(&addresses, options.clone()).await?;
-    let mut report = if session.is_tcpls() {
-        tokio::spawn(tell_troubles(session.events(), session.path_failures()));
-        let mut company = JoinSet::new();
-        company.spawn(migrate(session.clone(), moves));
-        if !standby.is_empty() {
-            company.spawn(stand_by(session.clone(), standby));
-        }
-        if args.use_advertised {
-            company.spawn(follow_advertised(session.clone()));
-        }
-        fetch_all(&session, jobs, &progress).await
-    } else {
-        eprintln!("the server does not speak TCPLS: one file after the other over plain TLS 1.3");
-        fetch_plainly(session.clone(), &addresses, &options, jobs, &progress).await
+    let begin = async {
+        let ways = Ways::look_up(args, name, port).await?;
+        Outcome::Ok((connect(&ways.addresses, options.clone()).await?, ways))
+    };
+    let (session, ways) = tokio::select! {
+        begun = begin => begun?,
+        stopped = &mut stop => return Err(stopped.into()),
+    };
+    let outcome = tokio::select! {
+        report = fetch_jobs(&session, ways, &options, jobs, &progress) => Ok(report),
+        stopped = stop => Err(stopped),
     };
     progress.finish();
+    let mut report = match outcome {
+        Ok(report) => report,
+        Err(stopped) => {
+            close_briefly(&session).await;
+            return Err(stopped.noting("files that were not complete are gone").into());
+        }
+    };
     report.seconds = start.elapsed().as_secs_f64();
     report.bits_per_second = bits_per_second(report.bytes, start.elapsed());
     report.tcp = session.stats().tcp.iter().map(TcpReport::from).collect();
     session.close(ErrorCode(0), b"").await;
     Ok(report)
+}
+
+/// Where TCP connections go to.
+struct Ways {
+    addresses: Vec<SocketAddr>,
+    moves: Vec<(Duration, SocketAddr)>,
+    standby: Vec<SocketAddr>,
+    use_advertised: bool,
+}
+
+impl Ways {
+    /// Resolves the names on the command line.
+    async fn look_up(args: &Args, name: &str, port: Option<u16>) -> Outcome<Self> {
+        let addresses = match args.connect.as_slice() {
+            [] => resolve(&[format!("{name}:{}", port.unwrap_or(443))]).await?,
+            given => resolve(given).await?,
+        };
+        let moves = look_up(&args.migrate).await?;
+        let standby = resolve(&args.standby).await?.into_iter().take(args.standby.len()).collect();
+        Ok(Self { addresses, moves, standby, use_advertised: args.use_advertised })
+    }
+}
+
+/// Fetches all files over the session, with the TCP connections that are wanted; over plain TLS, one file per session.
+async fn fetch_jobs(
+    session: &Session,
+    ways: Ways,
+    options: &ClientOptions,
+    jobs: Vec<Job>,
+    progress: &Progress,
+) -> Report {
+    if !session.is_tcpls() {
+        eprintln!("the server does not speak TCPLS: one file after the other over plain TLS 1.3");
+        return fetch_plainly(session.clone(), &ways.addresses, options, jobs, progress).await;
+    }
+    tokio::spawn(tell_troubles(session.events(), session.path_failures()));
+    let mut company = JoinSet::new();
+    company.spawn(migrate(session.clone(), ways.moves));
+    if !ways.standby.is_empty() {
+        company.spawn(stand_by(session.clone(), ways.standby));
+    }
+    if ways.use_advertised {
+        company.spawn(follow_advertised(session.clone()));
+    }
+    fetch_all(session, jobs, progress).await
 }
 
 /// What to fetch and where to put it, and the `NAME[:PORT]` of all URLs.

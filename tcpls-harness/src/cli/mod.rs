@@ -1,7 +1,8 @@
 //! The `tcpls` command: one file per subcommand, and what they share.
 //!
 //! What a person reads about progress goes to standard error, results go to standard output; with `--json` these are one
-//! JSON object, or one per line where results come one by one. The exit code is 0 only if all went well.
+//! JSON object, or one per line where results come one by one. The exit code is 0 only if all went well; a
+//! command that a signal ended has the shell's code for it.
 
 pub mod demo;
 mod download;
@@ -13,6 +14,7 @@ mod plot;
 mod progress;
 mod report;
 pub mod serve;
+mod signals;
 pub mod sim;
 pub mod units;
 mod watch;
@@ -21,6 +23,8 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+pub use self::signals::Stopped;
 
 /// What a subcommand returns; the error is written for people and says what to do.
 pub type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -57,9 +61,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn fail(error: &dyn Error) -> ExitCode {
+/// Says what went wrong, and gives the exit code that fits.
+fn fail(error: &(dyn Error + 'static)) -> ExitCode {
     eprintln!("tcpls: {error}");
-    ExitCode::FAILURE
+    error.downcast_ref::<Stopped>().map_or(ExitCode::FAILURE, |stopped| stopped.exit_code().into())
 }
 
 impl Command {

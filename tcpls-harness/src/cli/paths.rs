@@ -9,7 +9,7 @@ use clap::Args;
 use rustls::pki_types::ServerName;
 use tcpls_core::error::{OpenTcpError, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
-use tcpls_core::wire::ids::ConnectionId;
+use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 
 use super::Outcome;
 use crate::net::{AddTcpError, ClientOptions, ConnectError, Events, PathFailures, Session};
@@ -17,6 +17,8 @@ use crate::tls::Trust;
 
 /// How long to wait for a token, or for TCP connections to join.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a client that a signal ends may take to close its session.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whom to trust.
 #[derive(Clone, Debug, Args)]
@@ -76,6 +78,12 @@ fn advise(error: ConnectError) -> Box<dyn std::error::Error + Send + Sync> {
     } else {
         error.into()
     }
+}
+
+/// Closes the session of a client that a signal ends: the server learns that its client left, and does not wait for it to
+/// come back.
+pub(crate) async fn close_briefly(session: &Session) {
+    _ = tokio::time::timeout(FAREWELL_TIMEOUT, session.close(ErrorCode(0), b"the client was stopped")).await;
 }
 
 /// Joins a TCP connection to `remote`, and waits for a token if there is none.

@@ -8,9 +8,10 @@ use serde::Serialize;
 use tcpls_core::error::TcpFault;
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ConnectionId;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::signals::{Signal, Signals};
 use super::units::size;
 use super::{Outcome, report};
 use crate::hq::{PROTOCOL, Refusal, Root, answer, codes};
@@ -23,6 +24,9 @@ use crate::tls::Identity;
 /// one file per session over plain TLS 1.3.
 ///
 /// Without --cert, a self-signed certificate is made and written to --ca-out, for the clients' --ca.
+///
+/// SIGINT and SIGTERM close the sessions and end the server; a second one ends it at once. On SIGHUP it reads --cert, --key
+/// and --root again, for sessions that begin from then on; if something is wrong with them, it says so and keeps what it has.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Address and port to listen on; can be given several times. Port 0 takes a free one
@@ -57,17 +61,44 @@ enum Happening<'a> {
     Tcp { session: u64, tcp: u32, happening: String },
     Request { session: u64, path: &'a str, bytes: Option<u64>, error: Option<String> },
     SessionEnded { session: u64, reason: String },
+    Reloaded { root: &'a Path },
+    ReloadFailed { error: String },
+    Stopping { signal: String },
 }
 
-/// Serves until Ctrl-C.
+/// What an operator wants of a server that runs. It stops when all senders are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Read certificates and root again.
+    Reload,
+}
+
+/// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// What keeps it from starting.
 pub async fn run(args: Args) -> Outcome {
+    let signals = Signals::listen()?;
     let server = Server::start(&args)?;
     server.report.tell(&Happening::Listening { addresses: server.addresses(), ca: server.ca.as_deref() });
-    server.run(async { _ = tokio::signal::ctrl_c().await }).await;
+    let (wishes, control) = mpsc::channel(1);
+    tokio::spawn(apply(signals, wishes, server.report));
+    server.run(control).await;
     Ok(())
+}
+
+/// Makes of signals what they mean to a server. It ends with the first that stops it.
+async fn apply(mut signals: Signals, wishes: mpsc::Sender<Control>, report: Report) {
+    loop {
+        match signals.next().await {
+            Signal::Hangup => _ = wishes.send(Control::Reload).await,
+            signal => {
+                report.tell(&Happening::Stopping { signal: signal.to_string() });
+                break;
+            }
+        }
+    }
+    signals.end_at_next();
 }
 
 /// A file server that listens.
@@ -77,6 +108,7 @@ pub struct Server {
     root: Root,
     ca: Option<PathBuf>,
     report: Report,
+    args: Args,
 }
 
 impl Server {
@@ -85,13 +117,12 @@ impl Server {
     /// # Errors
     /// Something is wrong with the addresses, the directory, or the certificate.
     pub fn start(args: &Args) -> Outcome<Self> {
-        let root = Root::new(&args.root)
-            .map_err(|error| format!("can't serve {}: {error}; --root must be a directory", args.root.display()))?;
+        let root = Root::new(&args.root).map_err(|error| no_root(args, &error))?;
         let identity = identity(args)?;
         let listener = Listener::bind(&args.listen, ServerOptions::new(identity.server(&[PROTOCOL])?))?;
         // Only now: a server that runs already may have written its own there.
         let ca = write_ca(args, &identity)?;
-        Ok(Self { listener, root, ca, report: Report { json: args.json } })
+        Ok(Self { listener, root, ca, report: Report { json: args.json }, args: args.clone() })
     }
 
     /// The addresses that are listened on, with the ports that were taken.
@@ -99,30 +130,61 @@ impl Server {
         self.listener.local_addresses()
     }
 
-    /// Serves until `stop`, then closes the sessions: clients see that files under way are broken off, and why.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+    /// Serves until all senders of `control` are dropped, then closes the sessions: clients see that files under way are
+    /// broken off, and why.
+    pub async fn run(mut self, mut control: mpsc::Receiver<Control>) {
         let addresses: Arc<[SocketAddr]> = self.addresses().into();
         let (stopped, stopping) = watch::channel(());
         let mut sessions = JoinSet::new();
-        let accept = async {
-            for number in 0.. {
-                let session = self.listener.accept().await;
-                while sessions.try_join_next().is_some() {}
-                let answering = serve(number, session.clone(), self.root.clone(), addresses.clone(), self.report);
-                sessions.spawn(until_stopped(session, answering, stopping.clone()));
+        let mut number = 0;
+        loop {
+            tokio::select! {
+                session = self.listener.accept() => {
+                    let answering = serve(number, session.clone(), self.root.clone(), addresses.clone(), self.report);
+                    sessions.spawn(until_stopped(session, answering, stopping.clone()));
+                    number += 1;
+                }
+                Some(_) = sessions.join_next() => {}
+                wish = control.recv() => match wish {
+                    Some(Control::Reload) => self.reload(),
+                    None => break,
+                },
             }
-        };
-        tokio::select! {
-            () = accept => {}
-            () = stop => {}
         }
         stopped.send_replace(());
         while sessions.join_next().await.is_some() {}
     }
+
+    /// Reads the files again. All of it applies, or nothing does.
+    fn reload(&mut self) {
+        let happening = match self.read_again() {
+            Ok(()) => Happening::Reloaded { root: &self.args.root },
+            Err(error) => Happening::ReloadFailed { error: error.to_string() },
+        };
+        self.report.tell(&happening);
+    }
+
+    fn read_again(&mut self) -> Outcome {
+        let root = self.root.at(&self.args.root).map_err(|error| no_root(&self.args, &error))?;
+        // A certificate of the server's own making stays: clients have copies of it.
+        if self.args.cert.is_some() {
+            self.listener.set_tls(identity(&self.args)?.server(&[PROTOCOL])?);
+        }
+        self.root = root;
+        Ok(())
+    }
+}
+
+fn no_root(args: &Args, error: &std::io::Error) -> String {
+    format!("can't serve {}: {error}; --root must be a directory", args.root.display())
 }
 
 /// Runs a session's `answering` to its end, or closes the session when the server stops.
-async fn until_stopped(session: Session, answering: impl Future<Output = ()>, mut stopping: watch::Receiver<()>) {
+pub(crate) async fn until_stopped(
+    session: Session,
+    answering: impl Future<Output = ()>,
+    mut stopping: watch::Receiver<()>,
+) {
     tokio::pin!(answering);
     tokio::select! {
         () = &mut answering => {}
@@ -241,6 +303,11 @@ impl Report {
                 }
             },
             Happening::SessionEnded { session, reason } => eprintln!("session {session}: {reason}"),
+            Happening::Reloaded { root } => eprintln!("read again; serving {}", root.display()),
+            Happening::ReloadFailed { error } => eprintln!("nothing changed: {error}"),
+            Happening::Stopping { signal } => {
+                eprintln!("{signal}: closing the sessions; a second signal ends the server at once");
+            }
         }
     }
 }

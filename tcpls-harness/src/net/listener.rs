@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -81,6 +81,7 @@ impl ServerOptions {
 pub struct Listener {
     addresses: Vec<SocketAddr>,
     sessions: mpsc::Receiver<Session>,
+    tls: Arc<RwLock<RustlsServer>>,
     _acceptors: JoinSet<()>,
 }
 
@@ -102,17 +103,23 @@ impl Listener {
             (Ok(bound), _) => bound,
         };
         let (accepted, sessions) = mpsc::channel(MAX_UNACCEPTED);
-        let router = Arc::new(Router::new(options, accepted));
+        let tls = Arc::new(RwLock::new(options.tls.clone()));
+        let router = Arc::new(Router::new(options, tls.clone(), accepted));
         let mut acceptors = JoinSet::new();
         for listener in listeners {
             acceptors.spawn(accept(listener, router.clone()));
         }
-        Ok(Self { addresses, sessions, _acceptors: acceptors })
+        Ok(Self { addresses, sessions, tls, _acceptors: acceptors })
     }
 
     /// The addresses that are listened on, with the ports that were taken.
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Replaces certificates and application protocols, for handshakes that begin from now on.
+    pub fn set_tls(&self, tls: RustlsServer) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 
     /// The next session whose handshake is over. Handshakes that fail are not heard of.
@@ -150,6 +157,8 @@ async fn accept(listener: TcpListener, router: Arc<Router>) {
 /// Knows what accepted TCP connections are, and where sessions live.
 struct Router {
     options: ServerOptions,
+    /// The options' configuration, or what replaced it.
+    tls: Arc<RwLock<RustlsServer>>,
     accepted: mpsc::Sender<Session>,
     /// One permit for each refused TCP connection that may linger.
     refusals: Semaphore,
@@ -178,7 +187,7 @@ impl Desk {
 }
 
 impl Router {
-    fn new(options: ServerOptions, accepted: mpsc::Sender<Session>) -> Self {
+    fn new(options: ServerOptions, tls: Arc<RwLock<RustlsServer>>, accepted: mpsc::Sender<Session>) -> Self {
         let endpoint = Endpoint::new(options.endpoint.clone(), random(), seed());
         let desk = Desk {
             endpoint,
@@ -188,7 +197,7 @@ impl Router {
             next: 0,
         };
         let refusals = Semaphore::new(options.max_refusals);
-        Self { options, accepted, refusals, desk: Mutex::new(desk) }
+        Self { options, tls, accepted, refusals, desk: Mutex::new(desk) }
     }
 
     /// As with [`Shared`], a panic elsewhere is no reason for a second one.
@@ -284,7 +293,7 @@ impl Router {
     /// A session's shared part, in the register; `None` if there are too many or TLS can't be used.
     fn open(&self, new: NewSession) -> Option<Arc<Shared>> {
         let id = new.id();
-        let tls = self.options.tls.handshake().ok()?;
+        let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner).handshake().ok()?;
         let desk = &mut *self.desk();
         if desk.sessions.len() >= self.options.max_sessions {
             return None;

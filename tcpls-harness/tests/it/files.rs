@@ -11,6 +11,7 @@ use tcpls_harness::relay::{PathOptions, Relay};
 use tcpls_harness::tls::Trust;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::plain::{plain_client, plain_server};
@@ -32,6 +33,7 @@ struct GetLine {
 struct Running {
     addresses: Vec<String>,
     task: AbortHandle,
+    _control: mpsc::Sender<serve::Control>,
 }
 
 impl Drop for Running {
@@ -48,7 +50,8 @@ fn start(directory: &Path) -> Running {
     let line = [&["serve"][..], &listen, &["--root", root, "--ca-out", ca, "--json"]].concat();
     let server = serve::Server::start(&ServeLine::parse_from(line).args).unwrap();
     let addresses = server.addresses().iter().map(ToString::to_string).collect();
-    Running { addresses, task: tokio::spawn(server.run(std::future::pending())).abort_handle() }
+    let (control, wishes) = mpsc::channel(1);
+    Running { addresses, task: tokio::spawn(server.run(wishes)).abort_handle(), _control: control }
 }
 
 async fn fetch(directory: &Path, connect: &[String], more: &[&str], paths: &[String]) -> get::Report {
@@ -58,7 +61,7 @@ async fn fetch(directory: &Path, connect: &[String], more: &[&str], paths: &[Str
     line.extend(connect.iter().flat_map(|address| ["--connect".to_owned(), address.clone()]));
     line.extend(more.iter().map(|more| (*more).to_owned()));
     line.extend(paths.iter().map(|path| format!("https://localhost{path}")));
-    get::fetch(&GetLine::parse_from(line).args).await.unwrap()
+    get::fetch(&GetLine::parse_from(line).args, std::future::pending()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,14 +179,14 @@ async fn a_server_that_stops_tells_its_clients() {
     let line = ["serve", "--listen", "127.0.0.1:0", "--root", root, "--ca-out", ca.to_str().unwrap(), "--json"];
     let server = serve::Server::start(&ServeLine::parse_from(line).args).unwrap();
     let address = server.addresses()[0];
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = tokio::spawn(server.run(async { _ = stopped.await }));
+    let (control, wishes) = mpsc::channel(1);
+    let running = tokio::spawn(server.run(wishes));
     let tls = Trust::File(ca).client(&[hq::PROTOCOL]).unwrap();
     let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     let session = Session::connect(&[address], options).await.unwrap();
     let (_, mut answer) = hq::ask(session.open_stream().await.unwrap(), "/missing", false).await.unwrap();
     assert_eq!(answer.read_chunk(1).await, Err(ReadError::Reset(hq::codes::NOT_FOUND)));
-    stop.send(()).unwrap();
+    drop(control);
     let reason = CloseReason::Peer { error: hq::codes::STOPPING, reason: b"the server stops".to_vec() };
     assert_eq!(session.closed().await, reason);
     running.await.unwrap();
@@ -200,14 +203,14 @@ async fn a_file_that_a_stopping_server_breaks_off_says_so() {
     let line = ["serve", "--listen", "127.0.0.1:0", "--root", root, "--ca-out", ca, "--json"];
     let server = serve::Server::start(&ServeLine::parse_from(line).args).unwrap();
     let connect = [server.addresses()[0].to_string()];
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = tokio::spawn(server.run(async { _ = stopped.await }));
+    let (control, wishes) = mpsc::channel(1);
+    let running = tokio::spawn(server.run(wishes));
     let (path, out) = (directory.path().to_owned(), directory.path().join("out"));
     let fetching = tokio::spawn(async move { fetch(&path, &connect, &[], &["/large".to_owned()]).await });
     while std::fs::read_dir(&out).map_or(0, Iterator::count) == 0 {
         tokio::task::yield_now().await;
     }
-    stop.send(()).unwrap();
+    drop(control);
     let report = fetching.await.unwrap();
     assert!(report.failures[0].error.contains("the server stops"), "{report:?}");
     running.await.unwrap();

@@ -6,6 +6,8 @@
 
 mod attacks;
 mod boxes;
+#[cfg(unix)]
+mod command;
 mod files;
 mod openssl;
 mod paths;

@@ -9,8 +9,9 @@ use tokio::task::JoinSet;
 
 use super::PROTOCOL;
 use super::server::send_zeros;
-use crate::cli::paths::{TrustArgs, add_tcp, connect, resolve, server_name};
+use crate::cli::paths::{TrustArgs, add_tcp, close_briefly, connect, resolve, server_name};
 use crate::cli::report::TcpReport;
+use crate::cli::signals::Signals;
 use crate::cli::units::{bits_per_second, parse_size, rate, size, time};
 use crate::cli::{Outcome, report};
 use crate::dial::{DialOptions, Keep};
@@ -88,7 +89,8 @@ pub(super) async fn run(args: Args) -> Outcome {
     if args.tcp == 0 || args.streams == 0 {
         return Err("at least one TCP connection and one stream are needed: --tcp and --streams start at 1".into());
     }
-    let report = report::or_error(run_all(&args).await, args.json)?;
+    let signals = Signals::listen()?;
+    let report = report::or_error(run_all(&args, signals).await, args.json)?;
     if args.json {
         report::json(&report);
     } else {
@@ -97,9 +99,20 @@ pub(super) async fn run(args: Args) -> Outcome {
     Ok(())
 }
 
-async fn run_all(args: &Args) -> Outcome<Report> {
-    let session = open(args).await?;
-    let result = measure(&session, args).await;
+async fn run_all(args: &Args, signals: Signals) -> Outcome<Report> {
+    let stop = signals.stop();
+    tokio::pin!(stop);
+    let session = tokio::select! {
+        session = open(args) => session?,
+        stopped = &mut stop => return Err(stopped.into()),
+    };
+    let result = tokio::select! {
+        result = measure(&session, args) => result,
+        stopped = &mut stop => {
+            close_briefly(&session).await;
+            return Err(stopped.into());
+        }
+    };
     session.close(ErrorCode(0), b"").await;
     result
 }

@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde::Serialize;
 use tcpls_core::error::{ReadError, WriteError};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{CHUNK, PROTOCOL};
+use crate::cli::serve::until_stopped;
+use crate::cli::signals::{Signal, Signals};
 use crate::cli::{Outcome, report};
 use crate::net::{Listener, RecvStream, SendStream, ServerOptions, Session, Stream};
 use crate::tls::Identity;
@@ -30,30 +33,32 @@ struct Listening<'a> {
     addresses: &'a [SocketAddr],
 }
 
-/// Serves until Ctrl-C.
+/// Serves until SIGINT or SIGTERM, then closes the sessions. SIGHUP changes nothing: there is no file to read again.
 pub(super) async fn run(args: Args) -> Outcome {
+    let mut signals = Signals::listen()?;
     let identity = Identity::self_signed(&["localhost".to_owned()])?;
-    let listener = Listener::bind(&args.listen, ServerOptions::new(identity.server(&[PROTOCOL])?))?;
+    let mut listener = Listener::bind(&args.listen, ServerOptions::new(identity.server(&[PROTOCOL])?))?;
     let addresses = listener.local_addresses();
     if args.json {
         report::json(&Listening { addresses });
     } else {
         addresses.iter().for_each(|address| eprintln!("listening on {address}"));
     }
-    tokio::select! {
-        () = serve(listener) => Ok(()),
-        stopped = tokio::signal::ctrl_c() => Ok(stopped?),
-    }
-}
-
-async fn serve(mut listener: Listener) {
+    let (stopped, stopping) = watch::channel(());
     let mut sessions = JoinSet::new();
     loop {
         tokio::select! {
-            session = listener.accept() => { sessions.spawn(serve_session(session)); }
+            session = listener.accept() => {
+                sessions.spawn(until_stopped(session.clone(), serve_session(session), stopping.clone()));
+            }
             Some(_) = sessions.join_next() => {}
+            signal = signals.next() => if signal != Signal::Hangup { break },
         }
     }
+    signals.end_at_next();
+    stopped.send_replace(());
+    while sessions.join_next().await.is_some() {}
+    Ok(())
 }
 
 async fn serve_session(session: Session) {

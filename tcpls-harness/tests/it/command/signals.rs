@@ -1,0 +1,99 @@
+//! What signals do to clients and servers.
+
+use std::time::Duration;
+
+use tcpls_core::error::CloseReason;
+use tcpls_harness::hq::{PROTOCOL, codes};
+use tcpls_harness::net::{ClientOptions, Session};
+use tcpls_harness::relay::{PathOptions, Relay};
+use tcpls_harness::tls::Trust;
+
+use super::{Tcpls, downloading, get_line, sparse_file};
+use crate::support::{ANY, Directory};
+
+/// A path that lets 2 MB through in a second.
+fn slow_path(target: &str) -> Relay {
+    let options = PathOptions { rate: Some(2_000_000), delay: Duration::ZERO };
+    Relay::start(ANY, target.parse().unwrap(), options).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_get_which_closes_its_session_and_leaves_no_file() {
+    let directory = Directory::new("get-signals");
+    let (mut server, address) = Tcpls::serve(directory.path(), &[]).await;
+    sparse_file(&directory.path().join("root/large"), 1 << 30);
+    let out = directory.path().join("out");
+    for (name, code) in [("HUP", 129), ("INT", 130), ("TERM", 143)] {
+        let slow = slow_path(&address);
+        let line = get_line(directory.path(), &slow.address().to_string(), "large");
+        let line: Vec<&str> = line.iter().map(String::as_str).collect();
+        let get = Tcpls::start(&line);
+        downloading(&out).await;
+        get.signal(name);
+        let (status, text) = get.end().await;
+        assert_eq!(status.code(), Some(code), "{name}: {text}");
+        assert!(text.contains(&format!("stopped by SIG{name}")), "{text}");
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0, "{name}");
+        let ended = server.event("session_ended").await;
+        assert!(ended["reason"].as_str().unwrap().contains("the client was stopped"), "{ended}");
+    }
+}
+
+/// A session with a server whose certificate is in a file.
+async fn connect(ca: Trust, address: &str) -> Session {
+    let options = ClientOptions::new(ca.client(&[PROTOCOL]).unwrap(), "localhost".try_into().unwrap());
+    Session::connect(&[address.parse().unwrap()], options).await.unwrap()
+}
+
+#[tokio::test]
+async fn sigterm_ends_serve_which_closes_its_sessions() {
+    let directory = Directory::new("serve-term");
+    let (mut server, address) = Tcpls::serve(directory.path(), &[]).await;
+    let session = connect(Trust::File(directory.path().join("ca.pem")), &address).await;
+    server.event("session_began").await;
+    server.signal("TERM");
+    let reason = CloseReason::Peer { error: codes::STOPPING, reason: b"the server stops".to_vec() };
+    assert_eq!(session.closed().await, reason);
+    assert!(server.end().await.0.success());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_serve_at_once() {
+    let directory = Directory::new("serve-twice");
+    let (mut server, address) = Tcpls::serve(directory.path(), &[]).await;
+    let relay = slow_path(&address);
+    let _session = connect(Trust::File(directory.path().join("ca.pem")), &relay.address().to_string()).await;
+    server.event("session_began").await;
+    // The client never learns that the session is closed, so that the server waits for it.
+    relay.stall();
+    server.signal("TERM");
+    server.event("stopping").await;
+    server.signal("TERM");
+    assert_eq!(server.end().await.0.code(), Some(143));
+}
+
+#[tokio::test]
+async fn sighup_makes_serve_read_its_files_again_or_keep_what_it_has() {
+    let directory = Directory::new("serve-reload");
+    let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+    let write = || {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(&cert, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        Trust::Pem(made.cert.pem())
+    };
+    let first = write();
+    let more = ["--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    let (mut server, address) = Tcpls::serve(directory.path(), &more).await;
+    let old = connect(first, &address).await;
+    let second = write();
+    server.signal("HUP");
+    server.event("reloaded").await;
+    connect(second.clone(), &address).await;
+    assert_eq!(old.close_reason(), None);
+    std::fs::write(&key, "no key").unwrap();
+    server.signal("HUP");
+    let failed = server.event("reload_failed").await;
+    assert!(failed["error"].as_str().unwrap().contains("no private key"), "{failed}");
+    connect(second.clone(), &address).await;
+}
