@@ -82,6 +82,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod budget;
 pub mod config;
 pub mod connection;
 pub mod crypto;
@@ -95,6 +96,7 @@ pub mod time;
 pub mod token;
 pub mod wire;
 
+pub use budget::Budget;
 pub use config::Config;
 pub use connection::{Claim, ClaimId, Connection, State, Stream, TcpEnd};
 pub use crypto::rng::Seed;

@@ -130,6 +130,7 @@ fn allowed(layer: &str) -> &'static [&'static str] {
     match layer {
         "time" => &[],
         "wire" => &["error"],
+        "budget" => &["time"],
         "error" | "event" | "stats" | "config" => &["error", "time", "wire::ids"],
         "crypto" => &["wire", "error", "time"],
         "token" => &["crypto", "wire", "error"],
