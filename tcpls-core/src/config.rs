@@ -20,7 +20,8 @@ pub struct Config {
     /// How many streams the peer may have open at the same time.
     pub max_streams: u32,
     /// Bytes that all streams together may hold that were written and are not yet acknowledged; a write
-    /// beyond is refused until there is room. Bounds the memory that failover costs.
+    /// beyond is refused until there is room. Bounds the memory that failover costs. Beyond what is in flight and what
+    /// the peer's credit lets go out, a session holds 64 KiB, and a plain session 256 KiB in all, if that is less.
     pub send_buffer: usize,
     /// The same for one stream.
     pub stream_send_buffer: usize,

@@ -168,7 +168,21 @@ impl SendHalf {
 
     /// Bytes that were never sent and may be, as far as this stream's flow control goes.
     pub(super) fn to_send_first(&self) -> u64 {
-        self.buffer.end().saturating_sub(self.next()).min(self.credit.left())
+        self.unsent().min(self.credit.left())
+    }
+
+    /// Bytes that were never sent and may not be yet, because this stream's flow control forbids it.
+    pub(super) fn beyond_credit(&self) -> u64 {
+        self.unsent().saturating_sub(self.credit.left())
+    }
+
+    /// Bytes that this stream's flow control allows to be written and sent in addition to those that are unsent.
+    pub(super) fn unused_credit(&self) -> u64 {
+        self.credit.left().saturating_sub(self.unsent())
+    }
+
+    fn unsent(&self) -> u64 {
+        self.buffer.end().saturating_sub(self.next())
     }
 
     /// Takes the next piece to send, lost ones first; `session_credit` bounds fresh ones. Also says how many

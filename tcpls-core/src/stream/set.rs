@@ -2,7 +2,7 @@
 //! everything that it entails ([`Streams::update`]).
 //!
 //! `app` has what the application calls, `input` what the peer's frames do, `output` what goes into records and what
-//! became of it. A stream exists from when either side opens it until both halves are over; memory is proportional to
+//! became of it, `room` how much the application may write. A stream exists from when either side opens it until both halves are over; memory is proportional to
 //! the streams that exist, whatever their numbers (attacks 3 and 7).
 
 mod app;
@@ -10,6 +10,7 @@ mod input;
 mod output;
 #[cfg(test)]
 mod pair_tests;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +52,7 @@ struct Load {
     to_read: usize,
     again: u64,
     fresh: u64,
+    beyond: u64,
 }
 
 impl Stream {
@@ -60,6 +62,7 @@ impl Stream {
             to_read: self.recv.memory(),
             again: self.send.to_send_again(),
             fresh: self.send.to_send_first(),
+            beyond: self.send.beyond_credit(),
         }
     }
 
@@ -108,6 +111,8 @@ struct Shared {
     again: u64,
     /// Bytes that were never sent and may be, as far as the streams' own flow control goes.
     fresh: u64,
+    /// Bytes that were never sent and may not be, because the stream has no credit for them.
+    beyond: u64,
     /// Duplicates were asked for: what each TCP connection carries is remembered.
     redundant: bool,
 
@@ -159,6 +164,7 @@ impl Streams {
             buffered_to_send: 0,
             again: 0,
             fresh: 0,
+            beyond: 0,
             redundant: false,
             window,
             buffered_to_read: 0,
@@ -180,6 +186,7 @@ impl Streams {
         let shared = &mut self.shared;
         shared.plain = true;
         shared.credit = Credit::UNLIMITED;
+        shared.bound_plain();
         shared.window = Window::unlimited();
         shared.opened_here = 0;
         shared.limit_here = 0;
@@ -254,7 +261,7 @@ impl Streams {
         shared.due = BTreeSet::new();
         shared.events = VecDeque::new();
         (shared.buffered_to_send, shared.buffered_to_read) = (0, 0);
-        (shared.again, shared.fresh) = (0, 0);
+        (shared.again, shared.fresh, shared.beyond) = (0, 0, 0);
         shared.accepted = shared.opened_by_peer;
     }
 
@@ -327,7 +334,7 @@ impl Streams {
     ) -> Option<R> {
         let stream = self.map.get_mut(&id)?;
         let before = stream.load();
-        let was_full = self.shared.send_room() == 0;
+        let before_shares = self.shared.shares();
         let result = change(stream, &mut self.shared);
         if SEND {
             self.shared.settle_send(id, stream, before);
@@ -339,9 +346,7 @@ impl Streams {
             self.map.remove(&id);
             self.shared.stream_is_over(id);
         }
-        if was_full && self.shared.send_room() > 0 {
-            self.wake_writers();
-        }
+        self.wake_writers_after(before_shares);
         Some(result)
     }
 
@@ -349,16 +354,6 @@ impl Streams {
         let ids: Vec<StreamId> = self.map.keys().copied().collect();
         for id in ids {
             self.update(id, &change);
-        }
-    }
-
-    /// The session's send buffer was full and is not any more: all who wait may try again.
-    fn wake_writers(&mut self) {
-        for id in core::mem::take(&mut self.shared.blocked) {
-            if let Some(stream) = self.map.get_mut(&id) {
-                self.shared.blocked.insert(id);
-                self.shared.wake_writer(id, stream);
-            }
         }
     }
 }
@@ -383,6 +378,7 @@ impl Shared {
         self.buffered_to_send = self.buffered_to_send - before.to_send + now.to_send;
         self.again = self.again - before.again + now.again;
         self.fresh = self.fresh - before.fresh + now.fresh;
+        self.beyond = self.beyond - before.beyond + now.beyond;
         self.schedule.place(&mut stream.place, id, stream.priority, stream.send.need());
         if stream.send.take_delivered() {
             self.events.push_back(StreamEvent::Delivered { id });
@@ -424,29 +420,5 @@ impl Shared {
     /// How many streams the peer may have opened by now, those that are over included.
     fn fresh_limit_of_peer(&self) -> u32 {
         self.closed_by_peer.saturating_add(self.config.max_streams).min(MAX_STREAMS)
-    }
-
-    /// How many bytes may still be written to all streams together.
-    fn send_room(&self) -> usize {
-        self.config.send_buffer.saturating_sub(self.buffered_to_send)
-    }
-
-    /// How many bytes may be written to `stream`.
-    fn room_for(&self, stream: &Stream) -> usize {
-        let own = self.config.stream_send_buffer.saturating_sub(stream.send.buffered());
-        own.min(self.send_room()).min(usize::try_from(stream.send.offsets_left()).unwrap_or(usize::MAX))
-    }
-
-    /// Gives a Writable event to a stream that is owed one, if it could write.
-    fn wake_writer(&mut self, id: StreamId, stream: &mut Stream) {
-        let can_write = stream.send.check_open().is_ok();
-        if can_write && self.room_for(stream) == 0 {
-            return;
-        }
-        stream.blocked = false;
-        self.blocked.remove(&id);
-        if can_write {
-            self.events.push_back(StreamEvent::Writable { id });
-        }
     }
 }

@@ -10,7 +10,7 @@ use tcpls_core::config::Config;
 use tcpls_core::connection::{Connection, State, TcpEnd, TcpInfo};
 use tcpls_core::endpoint::{Endpoint, EndpointConfig, Incoming};
 use tcpls_core::error::{
-    AddressError, CloseReason, OpenStreamError, OpenTcpError, PeerMisbehaved, ReadError, TcpError, TcpFault,
+    AddressError, CloseReason, OpenStreamError, OpenTcpError, PeerMisbehaved, ReadError, TcpError, TcpFault, WriteError,
 };
 use tcpls_core::event::{Established, Event};
 use tcpls_core::time::Time;
@@ -146,8 +146,13 @@ impl Mixed {
 
     fn write(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
-            let taken = self.conn.stream(ONLY).write(data).unwrap();
-            data = &data[taken..];
+            match self.conn.stream(ONLY).write(data) {
+                Ok(taken) => data = &data[taken..],
+                Err(error) => {
+                    assert_eq!(error, WriteError::Blocked);
+                    self.drive();
+                }
+            }
         }
     }
 

@@ -164,11 +164,14 @@ fn a_row_without_code_or_test_says_why() {
 }
 
 #[test]
-fn decisions_are_numbered_without_a_gap() {
+fn no_two_decisions_share_a_number() {
     let page = read(&crate_root().join("../docs/protocol.md"));
-    let numbers: Vec<&str> = page.split("**Decision D").skip(1).filter_map(|rest| rest.split('.').next()).collect();
-    let expected: Vec<String> = (1..=numbers.len()).map(|n| n.to_string()).collect();
-    assert_eq!(numbers, expected);
+    let numbers = page.split("**Decision D").skip(1).map(|rest| rest.split('.').next().unwrap_or_default());
+    let mut seen = std::collections::BTreeSet::new();
+    for number in numbers {
+        assert!(number.parse::<u32>().is_ok() && seen.insert(number), "D{number}");
+    }
+    assert!(seen.len() >= 72);
 }
 
 #[test]

@@ -175,6 +175,24 @@ fn a_reader_that_does_not_read_blocks_the_writer_and_frees_it_when_it_does() {
 }
 
 #[test]
+fn writers_blocked_by_their_streams_windows_do_not_keep_a_third_from_writing() {
+    let mut pair = Setup::default().both(|config| config.initial_session_window = 32 << 20).established();
+    pair.end(Server).reads = false;
+    for _ in 0..2 {
+        let stuck = pair.open_stream(Client);
+        while pair.client().stream(stuck).write(&[6; 1 << 20]).is_ok() {
+            pair.drive();
+        }
+    }
+    assert!(pair.client().stats().bytes_to_send <= 64 << 10, "the peer has no credit for more");
+    let third = pair.open_stream(Client);
+    assert_eq!(pair.client().stream(third).write(b"still here"), Ok(10));
+    pair.drive();
+    pair.end(Server).read(third);
+    assert_eq!(pair.read_all(Server, third), b"still here");
+}
+
+#[test]
 fn the_session_window_bounds_all_streams_together() {
     let setup = Setup::default().both(|config| {
         (config.initial_session_window, config.max_session_window) = (150_000, 150_000);

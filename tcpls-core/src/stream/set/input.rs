@@ -65,7 +65,9 @@ impl Streams {
 
     /// A Max Data frame. A lower limit than before is old news.
     pub(crate) fn handle_max_data(&mut self, maximum: u64) {
+        let before = self.shared.shares();
         self.shared.credit.raise(maximum);
+        self.wake_writers_after(before);
     }
 
     /// A Max Stream Data frame.

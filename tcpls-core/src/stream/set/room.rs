@@ -1,0 +1,278 @@
+//! How much the application may write: a session does not hold more than it can hope to send soon.
+//!
+//! A byte that was written is in flight, has credit of its stream *and* of the session, or is in *excess*. Excess is
+//! bounded for all streams together, so that a peer that grants no credit costs little. A stream whose credit is used up
+//! takes nothing but excess: it cannot keep another, which has credit, from writing. What is in flight or has credit is
+//! bounded by the send buffer, whatever the peer grants.
+
+use super::{Shared, Stream, Streams};
+use crate::event::StreamEvent;
+use crate::wire::ids::StreamId;
+
+/// Bytes that all streams together may hold beyond what is in flight and what the peer's credit lets go out: what there is
+/// to send when credit comes, until the application has written more.
+const MAX_EXCESS: u64 = 64 << 10;
+/// What the one stream of a plain session may hold. There is no credit; what was sealed is out, and TCP holds it.
+const MAX_PLAIN: usize = 256 << 10;
+
+/// What streams share of the room to write: where one of these is 0, streams may be blocked for want of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shares {
+    /// Of the session's send buffer.
+    buffer: usize,
+    /// Of the session's credit.
+    credit: u64,
+    /// Of the excess.
+    excess: u64,
+}
+
+impl Shares {
+    /// Whether something that had run out when `before` was looked at is there again.
+    fn are_back_since(self, before: Shares) -> bool {
+        before.buffer == 0 && self.buffer > 0
+            || before.credit == 0 && self.credit > 0
+            || before.excess == 0 && self.excess > 0
+    }
+}
+
+impl Streams {
+    /// Lets streams that were blocked for want of something shared try again, if that is there now and was not `before`.
+    pub(super) fn wake_writers_after(&mut self, before: Shares) {
+        if self.shared.blocked.is_empty() || !self.shared.shares().are_back_since(before) {
+            return;
+        }
+        for id in core::mem::take(&mut self.shared.blocked) {
+            if let Some(stream) = self.map.get_mut(&id) {
+                self.shared.blocked.insert(id);
+                self.shared.wake_writer(id, stream);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// A plain session has no credit that could bound what it holds.
+    pub(super) fn bound_plain(&mut self) {
+        let config = &mut self.config;
+        config.send_buffer = config.send_buffer.min(MAX_PLAIN);
+    }
+
+    /// What is left of what streams share.
+    pub(super) fn shares(&self) -> Shares {
+        let overdrawn = self.fresh.saturating_sub(self.credit.left());
+        Shares {
+            buffer: self.config.send_buffer.saturating_sub(self.buffered_to_send),
+            credit: self.credit.left().saturating_sub(self.fresh),
+            excess: MAX_EXCESS.saturating_sub(self.beyond.saturating_add(overdrawn)),
+        }
+    }
+
+    /// How many bytes may be written to `stream`.
+    pub(super) fn room_for(&self, stream: &Stream) -> usize {
+        let shares = self.shares();
+        let sendable = stream.send.unused_credit().min(shares.credit).saturating_add(shares.excess);
+        let room = usize::try_from(sendable.min(stream.send.offsets_left())).unwrap_or(usize::MAX);
+        let own = self.config.stream_send_buffer.saturating_sub(stream.send.buffered());
+        room.min(own).min(shares.buffer)
+    }
+
+    /// Gives a Writable event to a stream that is owed one, if it could write.
+    pub(super) fn wake_writer(&mut self, id: StreamId, stream: &mut Stream) {
+        let can_write = stream.send.check_open().is_ok();
+        if can_write && self.room_for(stream) == 0 {
+            return;
+        }
+        stream.blocked = false;
+        self.blocked.remove(&id);
+        if can_write {
+            self.events.push_back(StreamEvent::Writable { id });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{client, streams};
+    use super::*;
+    use crate::config::Config;
+    use crate::error::WriteError;
+    use crate::wire::ids::{ConnectionId, Side};
+
+    use proptest::prelude::*;
+
+    const TCP: ConnectionId = ConnectionId(0);
+    const EXCESS: usize = MAX_EXCESS as usize;
+
+    /// A client with the default bounds whose peer grants this much, and `N` streams of it.
+    fn granted<const N: usize>(session: u64, stream: u64) -> (Streams, [StreamId; N]) {
+        let mut client = Streams::new(Side::Client, &Config::default());
+        client.set_peer_limits(session, stream, 128);
+        let ids = [(); N].map(|()| client.open().unwrap());
+        (client, ids)
+    }
+
+    /// Writes until it is refused; how much that was.
+    fn fill(streams: &mut Streams, id: StreamId) -> usize {
+        let mut written = 0;
+        loop {
+            match streams.write(id, &[7; 50_000]) {
+                Ok(taken) => written += taken,
+                Err(error) => {
+                    assert_eq!(error, WriteError::Blocked);
+                    return written;
+                }
+            }
+        }
+    }
+
+    fn send_all(streams: &mut Streams) -> usize {
+        core::iter::from_fn(|| streams.next_chunk(TCP, 16_384)).map(|chunk| usize::from(chunk.len)).sum()
+    }
+
+    fn woken(streams: &mut Streams) -> Vec<StreamId> {
+        let events = core::iter::from_fn(|| streams.poll_event());
+        events.filter_map(|event| if let StreamEvent::Writable { id } = event { Some(id) } else { None }).collect()
+    }
+
+    #[test]
+    fn a_session_without_credit_holds_64_kib_over_all_streams() {
+        let (mut client, ids) = granted::<100>(0, 0);
+        let held: usize = ids.into_iter().map(|id| fill(&mut client, id)).sum();
+        assert_eq!((held, client.buffered_to_send()), (EXCESS, EXCESS));
+    }
+
+    #[test]
+    fn a_session_holds_what_is_in_flight_and_has_credit_and_64_kib() {
+        let (mut client, [a, b]) = granted(1_000_000, 600_000);
+        assert_eq!((fill(&mut client, a), fill(&mut client, b)), (600_000 + EXCESS, 400_000));
+        assert_eq!(send_all(&mut client), 1_000_000);
+        assert_eq!((fill(&mut client, a), fill(&mut client, b)), (0, 0), "what is in flight is held, too");
+        client.handle_max_stream_data(a, 700_000).unwrap();
+        client.handle_max_data(1_050_000);
+        assert_eq!(fill(&mut client, a) + fill(&mut client, b), 50_000);
+    }
+
+    #[test]
+    fn credit_of_2_to_the_62_leaves_the_send_buffer_as_the_bound() {
+        let (mut client, ids) = granted::<8>(1 << 62, 1 << 62);
+        assert_eq!(fill(&mut client, ids[0]), 16 << 20);
+        let others: usize = ids[1..].iter().map(|id| fill(&mut client, *id)).sum();
+        assert_eq!((others, client.buffered_to_send()), (16 << 20, 32 << 20));
+    }
+
+    #[test]
+    fn streams_without_credit_leave_a_third_what_has_credit() {
+        let (mut client, [a, b, c]) = granted(32 << 20, 1 << 20);
+        for id in [a, b] {
+            fill(&mut client, id);
+            send_all(&mut client);
+            fill(&mut client, id);
+        }
+        assert_eq!(client.write(c, b"still here"), Ok(10));
+    }
+
+    #[test]
+    fn credit_of_one_stream_wakes_all_that_it_leaves_excess_to() {
+        let (mut client, [a, b, c]) = granted(1 << 20, 0);
+        assert_eq!(fill(&mut client, a), EXCESS);
+        assert_eq!(fill(&mut client, b) + fill(&mut client, c), 0);
+        assert_eq!(woken(&mut client), []);
+        client.handle_max_stream_data(a, 1_000).unwrap();
+        assert_eq!(woken(&mut client), [a, b, c]);
+        assert_eq!((fill(&mut client, b), fill(&mut client, a)), (1_000, 0));
+    }
+
+    #[test]
+    fn credit_of_the_session_wakes_writers() {
+        let (mut client, [a]) = granted(1_000, 1 << 20);
+        assert_eq!(fill(&mut client, a), 1_000 + EXCESS);
+        client.handle_max_data(1_001);
+        assert_eq!(woken(&mut client), [a]);
+        assert_eq!(fill(&mut client, a), 1);
+        client.handle_max_data(900);
+        assert_eq!(woken(&mut client), []);
+    }
+
+    #[test]
+    fn a_stream_that_is_given_up_leaves_its_excess_to_others() {
+        let (mut client, [a, b]) = granted(0, 0);
+        fill(&mut client, a);
+        assert_eq!(fill(&mut client, b), 0);
+        client.handle_stop_sending(a, crate::wire::ids::ErrorCode(1)).unwrap();
+        assert_eq!(woken(&mut client), [b]);
+        assert_eq!(fill(&mut client, b), EXCESS);
+    }
+
+    #[test]
+    fn a_plain_session_holds_256_kib_and_less_if_that_is_configured() {
+        let mut plain = Streams::new(Side::Server, &Config::default());
+        plain.make_plain();
+        let only = StreamId(0);
+        assert_eq!(fill(&mut plain, only), MAX_PLAIN);
+        let sealed = plain.next_chunk(TCP, 16_384).unwrap();
+        plain.chunk_acked(&sealed);
+        assert_eq!(fill(&mut plain, only), 16_384, "what was sealed is out");
+        let small = Config { send_buffer: 1_000, ..Config::default() };
+        let mut plain = streams(Side::Server, &small);
+        plain.make_plain();
+        assert_eq!(fill(&mut plain, only), 1_000);
+    }
+
+    #[test]
+    fn what_is_lost_and_pending_again_is_held_and_needs_no_credit() {
+        let mut client = client();
+        let a = client.open().unwrap();
+        assert_eq!(client.write(a, &[0; 600]), Ok(600));
+        let chunk = client.next_chunk(TCP, 400).unwrap();
+        client.chunk_lost(&chunk);
+        assert_eq!(client.write(a, b"x"), Err(WriteError::Blocked));
+        let chunk = client.next_chunk(TCP, 400).unwrap();
+        client.chunk_acked(&chunk);
+        assert_eq!(client.write(a, b"x"), Ok(1));
+    }
+
+    /// Checks the bounds, and that no stream waits that could write.
+    fn check(streams: &Streams) {
+        let shared = &streams.shared;
+        let unsent: u64 = streams.map.values().map(|s| s.send.to_send_first() + s.send.beyond_credit()).sum();
+        assert!(unsent <= shared.credit.left() + MAX_EXCESS);
+        assert!(shared.buffered_to_send <= shared.config.send_buffer);
+        let waits = |id| shared.room_for(&streams.map[id]) == 0;
+        assert!(shared.blocked.iter().all(waits), "a writer with room was not woken");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn no_writer_with_room_waits_whatever_happens(
+            steps in proptest::collection::vec((0u8..6, 0usize..4, 0usize..90_000), 1..300),
+        ) {
+            let config = Config { send_buffer: 200_000, stream_send_buffer: 120_000, ..Config::default() };
+            let mut client = Streams::new(Side::Client, &config);
+            client.set_peer_limits(50_000, 20_000, 128);
+            let ids = [(); 4].map(|()| client.open().unwrap());
+            let (mut chunks, mut session, mut each) = (Vec::new(), 50_000, [20_000; 4]);
+            for (what, which, amount) in steps {
+                match what {
+                    0 | 1 => _ = client.write(ids[which], &vec![0; amount]),
+                    2 => chunks.extend(client.next_chunk(TCP, amount)),
+                    3 if !chunks.is_empty() => {
+                        let chunk = chunks.swap_remove(amount % chunks.len());
+                        if which == 0 { _ = client.chunk_lost(&chunk) } else { client.chunk_acked(&chunk) }
+                    }
+                    4 => {
+                        session += amount as u64;
+                        client.handle_max_data(session);
+                    }
+                    5 => {
+                        each[which] += amount as u64;
+                        client.handle_max_stream_data(ids[which], each[which]).unwrap();
+                    }
+                    _ => {}
+                }
+                check(&client);
+            }
+        }
+    }
+}
