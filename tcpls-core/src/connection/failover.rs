@@ -10,7 +10,7 @@ use crate::error::{Alert, CloseReason, TcpError, TcpFault};
 use crate::event::{Event, TcpEvent};
 use crate::tcp::{Leave, Tcp, TcpState};
 use crate::time::Time;
-use crate::wire::ids::ConnectionId;
+use crate::wire::ids::{ConnectionId, Side};
 
 /// Lost TCP connections that are remembered: late ACKs still free what would be sent twice.
 const MAX_GONE: usize = 64;
@@ -74,7 +74,7 @@ impl Connection {
         self.replenish_tokens();
         self.forget_keys();
         self.end_reading_if_drained();
-        self.strand_if_alone(now);
+        self.strand_if_alone(now, fault);
     }
 
     /// ACK frames are not requeued. Those that went out on a TCP connection that is lost or silent may not have arrived, and
@@ -140,12 +140,16 @@ impl Connection {
         0
     }
 
-    /// Without a TCP connection the session waits for one; unless it is over on both sides anyway.
+    /// Without a TCP connection the session waits for one; unless it is over on both sides anyway, or none can join: tokens
+    /// come over TCP connections alone. `fault` is what the last one was lost to.
     // draft I18
-    fn strand_if_alone(&mut self, now: Time) {
+    fn strand_if_alone(&mut self, now: Time, fault: TcpFault) {
         self.conclude_if_alone();
         if !self.tcps.is_empty() || self.ending.is_closed() {
             return;
+        }
+        if self.side == Side::Client && self.held.count() == 0 {
+            return self.conclude(CloseReason::OutOfTokens { fault });
         }
         if self.stranded_until.is_none() {
             let until = now + self.config.session_timeout;

@@ -93,7 +93,8 @@ pub enum State {
     Established,
     /// The peer does not speak TCPLS: plain TLS 1.3, one TCP connection, one stream.
     Plain,
-    /// No TCP connection is left; one that joins before `until` saves the session.
+    /// No TCP connection is left; one that joins before `until` saves the session. A client that has no token either
+    /// is `Closed`.
     Stranded {
         /// When the session gives up.
         until: Time,

@@ -2,9 +2,13 @@
 
 use core::fmt;
 
+use super::alert::Alert;
 use super::peer::PeerMisbehaved;
 use super::tcp::TcpFault;
 use crate::wire::ids::ErrorCode;
+
+/// What a server answers to a join with a token that it does not know.
+const ILLEGAL_PARAMETER: u8 = Alert::IllegalParameter as u8;
 
 /// Why a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +38,12 @@ pub enum CloseReason {
     IdleTimeout,
     /// No TCP connection was left for the session timeout.
     Stranded,
+    /// Client: no TCP connection was left, and no token to join another with. Only the server could have sent one, so waiting
+    /// is of no use.
+    OutOfTokens {
+        /// Why the last TCP connection, or the last join, was lost.
+        fault: TcpFault,
+    },
     /// The AEAD limits are reached and the keys could not be renewed.
     AeadLimit,
     /// A session without TCPLS lost its TCP connection.
@@ -54,6 +64,12 @@ impl fmt::Display for CloseReason {
             Self::LostInHandshake(fault) => write!(f, "TCP connection ended during the handshake: {fault}"),
             Self::IdleTimeout => f.write_str("idle timeout"),
             Self::Stranded => f.write_str("no TCP connection left"),
+            Self::OutOfTokens { fault: fault @ TcpFault::Alert(ILLEGAL_PARAMETER) } => {
+                write!(f, "the server does not know this session any more: it refused the last token ({fault})")
+            }
+            Self::OutOfTokens { fault } => {
+                write!(f, "no TCP connection and no token left to join with; the last TCP connection ended: {fault}")
+            }
             Self::AeadLimit => f.write_str("key used up"),
             Self::PlainTcpEnded(fault) => write!(f, "TCP connection ended: {fault}"),
         }

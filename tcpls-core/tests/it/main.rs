@@ -9,6 +9,7 @@ mod support;
 mod aggregation;
 mod attacks;
 mod closing;
+mod coming_back;
 mod conformance;
 mod determinism;
 mod failover;

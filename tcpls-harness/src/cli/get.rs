@@ -331,7 +331,9 @@ async fn fetch_one(session: &Session, job: &Job, progress: &Progress) -> Result<
     let received = receive(answer, &job.target, progress).await;
     // If it is the whole session that ended, its reason says more.
     match session.close_reason() {
-        Some(reason @ CloseReason::Peer { .. }) => received.map_err(|error| format!("{error}; {reason}")),
+        Some(reason @ (CloseReason::Peer { .. } | CloseReason::OutOfTokens { .. } | CloseReason::Stranded)) => {
+            received.map_err(|error| format!("{error}; {reason}"))
+        }
         _ => received,
     }
 }

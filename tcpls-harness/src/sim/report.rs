@@ -170,7 +170,9 @@ impl Report {
 impl SessionReport {
     fn new(goals: &Goals, book: &Book, ends: [Option<&Driver>; 2]) -> Self {
         let reason = |driver: Option<&Driver>| driver?.conn.close_reason().map(ToString::to_string);
-        let stranded = |driver: &&Driver| driver.conn.close_reason() == Some(&CloseReason::Stranded);
+        let stranded = |driver: &&Driver| {
+            matches!(driver.conn.close_reason(), Some(CloseReason::Stranded | CloseReason::OutOfTokens { .. }))
+        };
         let mut report = Self {
             transfers: book.transfers.iter().map(transfer_report).collect(),
             closed: ends.map(reason),

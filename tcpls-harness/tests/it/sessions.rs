@@ -295,6 +295,18 @@ async fn a_join_that_reaches_another_server_fails_and_the_session_goes_on() {
 }
 
 #[tokio::test]
+async fn client_of_a_restarted_server_ends_with_the_last_refusal_instead_of_waiting() {
+    let mut server = Server::start();
+    let (client, _peer) = server.pair(server.addresses[0]).await;
+    let restarted = server.restart().await;
+    client.reset_tcp(ConnectionId::FIRST);
+    assert_eq!(client.closed().await, CloseReason::OutOfTokens { fault: TcpFault::Alert(47) });
+    assert_eq!(client.tokens(), 0);
+    assert!(client.open_stream().await.is_err());
+    drop(restarted);
+}
+
+#[tokio::test]
 async fn bytes_that_are_not_tls_get_an_alert() {
     let server = Server::start();
     let mut stream = tokio::net::TcpStream::connect(server.addresses[0]).await.unwrap();

@@ -34,6 +34,19 @@ impl Server {
         Self { identity, listener, addresses, config: Config::default() }
     }
 
+    /// Another server takes this one's place on its addresses. It knows none of its sessions.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { identity, listener, addresses, config } = self;
+        drop(listener);
+        loop {
+            let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+            match Listener::bind(&addresses, options) {
+                Ok(listener) => return Self { identity, listener, addresses, config },
+                Err(_) => tokio::task::yield_now().await, // the sockets are still being closed
+            }
+        }
+    }
+
     /// How a client that trusts this server connects.
     pub(crate) fn options(&self) -> ClientOptions {
         let tls = trust(&self.identity).client(&[PROTOCOL]).unwrap();

@@ -197,7 +197,7 @@ impl Run {
         for reason in ends.iter().filter_map(|conn| conn.close_reason()) {
             let excused = match reason {
                 CloseReason::Handshake(_) | CloseReason::HandshakeTimeout | CloseReason::LostInHandshake(_) => true,
-                CloseReason::Stranded => !self.world.client.had_token,
+                CloseReason::Stranded | CloseReason::OutOfTokens { .. } => !self.world.client.had_token,
                 _ => false,
             };
             assert!(excused || self.closed, "the session ended: {reason}\n{}", self.describe());

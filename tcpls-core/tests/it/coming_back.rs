@@ -1,0 +1,84 @@
+//! How a client that has lost its TCP connections comes back, and when it can't.
+
+use std::time::Duration;
+
+use tcpls_core::connection::{State, TcpEnd};
+use tcpls_core::crypto::plaintext_alert;
+use tcpls_core::error::{Alert, CloseReason, OpenStreamError, OpenTcpError, ReadError, TcpFault};
+use tcpls_core::event::Event;
+use tcpls_core::wire::ids::ConnectionId;
+use tcpls_core::wire::ids::Side::{Client, Server};
+
+use crate::support::pair::Pair;
+use crate::support::peer::{FIRST, Peer};
+
+/// All tokens are spent on TCP connections that end before they have carried anything.
+fn lose_all(pair: &mut Pair) {
+    let joins: Vec<ConnectionId> = (0..pair.client().tokens()).map(|_| pair.open_tcp()).collect();
+    for join in joins {
+        pair.step(Client);
+        pair.cut(join);
+    }
+    assert_eq!(pair.client().state(), State::Established);
+    pair.cut(FIRST);
+}
+
+#[test]
+fn client_without_tcp_connection_and_token_ends_at_once_and_says_why() {
+    let mut pair = Pair::established();
+    let (up, down) = (pair.open_stream(Client), pair.open_stream(Server));
+    pair.write(Client, up, b"half of it");
+    pair.write(Server, down, b"half of it");
+    pair.drive();
+    lose_all(&mut pair);
+    let reason = CloseReason::OutOfTokens { fault: TcpFault::Reset };
+    assert_eq!(pair.close_reason(Client), Some(reason.clone()));
+    assert_eq!(pair.events(Client).last(), Some(&Event::Closed { reason }));
+    assert!(!pair.events(Client).iter().any(|event| matches!(event, Event::Stranded { .. })));
+    assert_eq!(pair.client().poll_timeout(), None);
+    let now = pair.now;
+    assert_eq!(pair.client().open_tcp(now), Err(OpenTcpError::Closed));
+    assert_eq!(pair.client().open_stream(), Err(OpenStreamError::Closed));
+    assert_eq!(pair.stream_end(Client, down), Some(Err(ReadError::Truncated)));
+    assert!(matches!(pair.server().state(), State::Stranded { .. }), "the server can't know");
+}
+
+#[test]
+fn client_with_a_join_under_way_and_no_token_waits_for_its_outcome() {
+    let mut pair = Pair::established();
+    while pair.client().tokens() > 1 {
+        let join = pair.open_tcp();
+        pair.step(Client);
+        pair.cut(join);
+    }
+    let last = pair.open_tcp();
+    pair.cut(FIRST);
+    assert_eq!(pair.close_reason(Client), None);
+    pair.drive();
+    assert_eq!(pair.live(Client), [last]);
+    pair.transfer(Client, b"and it goes on");
+}
+
+#[test]
+fn client_whose_server_has_forgotten_the_session_ends_with_the_last_refusal() {
+    let mut peer = Peer::server();
+    peer.let_open(1, true);
+    peer.let_open(2, true);
+    peer.conn.handle_tcp_end(peer.now, FIRST, TcpEnd::Reset);
+    peer.send_bytes(ConnectionId(1), &plaintext_alert(Alert::IllegalParameter));
+    assert_eq!(peer.conn.close_reason(), None, "another join is under way");
+    peer.send_bytes(ConnectionId(2), &plaintext_alert(Alert::IllegalParameter));
+    let reason = CloseReason::OutOfTokens { fault: TcpFault::Alert(47) };
+    assert_eq!(peer.conn.close_reason(), Some(&reason));
+    assert!(reason.to_string().contains("does not know this session any more"), "{reason}");
+}
+
+#[test]
+fn server_waits_for_a_client_that_may_hold_a_token() {
+    let mut pair = Pair::established();
+    pair.cut(FIRST);
+    pair.drive_for(Duration::from_secs(59));
+    for side in [Client, Server] {
+        assert!(matches!(pair.conn(side).state(), State::Stranded { .. }), "{side:?}");
+    }
+}
