@@ -237,14 +237,19 @@ impl Connection {
             let fits = reason.len().min(room.saturating_sub(CLOSING_OVERHEAD));
             self.write_close_session(now, tcp, error, &reason[..fits], out)?;
         }
-        self.write_close_notify(tcp, out)
+        self.write_last_alert(tcp, Alert::CloseNotify, out)
     }
 
-    /// close_notify: the last record on this TCP connection.
-    pub(super) fn write_close_notify(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<(), KeyError> {
+    /// close_notify, or the alert of a plain session that is cut short: the last record on this TCP connection.
+    pub(super) fn write_last_alert(
+        &mut self,
+        tcp: ConnectionId,
+        alert: Alert,
+        out: &mut Vec<u8>,
+    ) -> Result<(), KeyError> {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_LEN]);
-        out.extend_from_slice(&alert_body(Alert::CloseNotify));
+        out.extend_from_slice(&alert_body(alert));
         self.seal_record(tcp, ContentType::Alert, out, start)?;
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.sent.skip();
@@ -290,7 +295,8 @@ impl Connection {
             CloseReason::Local { error } => *error,
             _ => ErrorCode::default(),
         };
-        self.say_farewell(now, code, &[], Alert::CloseNotify);
+        let alert = if self.plain { self.plain_farewell() } else { Alert::CloseNotify };
+        self.say_farewell(now, code, &[], alert);
         self.conclude(reason);
     }
 

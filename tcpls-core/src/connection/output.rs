@@ -94,7 +94,7 @@ impl Connection {
         }
         self.ending.wants_notify()
             || self.keys.as_ref().is_some_and(|keys| keys.seal_target() > entry.seal.generation)
-            || if self.plain { self.streams.has_data(tcp) } else { self.has_frames(entry) }
+            || if self.plain { self.has_plain_data(tcp) } else { self.has_frames(entry) }
     }
 
     /// Whether there is nothing to say, on any TCP connection: what holds after each record of a request or an answer, and
@@ -105,6 +105,7 @@ impl Connection {
             && self.streams.is_quiet()
             && self.pending.is_empty()
             && self.scratch.final_acks.is_empty()
+            && self.streams.given_up().is_none()
             && !self.ending.wants_notify()
             && self.keys.as_ref().is_some_and(|keys| keys.seal_target() == entry.seal.generation)
             && !(self.tcps.len() > 1 && self.scheduler.duplicates())
@@ -201,7 +202,11 @@ impl Connection {
     }
 
     fn write_end(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Result<(), KeyError> {
-        if self.plain { self.write_close_notify(tcp, out) } else { self.write_closing(now, tcp, room, out) }
+        if self.plain {
+            self.write_last_alert(tcp, self.plain_farewell(), out)
+        } else {
+            self.write_closing(now, tcp, room, out)
+        }
     }
 
     /// Sends a KeyUpdate if this TCP connection seals with an older generation than it should. A join that has sent nothing

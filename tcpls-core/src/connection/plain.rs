@@ -1,4 +1,7 @@
 //! A session whose peer does not speak TCPLS: plain TLS 1.3 on one TCP connection, one stream, no frames.
+//!
+//! To such a peer, close_notify is the end of the stream, and of what it was sent the only sign that nothing is missing. So
+//! it is sent behind a stream that was finished and whole, and never otherwise: any other end is a fatal alert.
 
 use bytes::Bytes;
 
@@ -61,6 +64,11 @@ impl Connection {
     /// One record of the stream's bytes, and the close_notify that stands for its end.
     pub(super) fn write_plain(&mut self, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Result<Built, KeyError> {
         let max = room.saturating_sub(RECORD_OVERHEAD + CLOSE_NOTIFY_LEN).min(MAX_PLAINTEXT);
+        if let Some(error) = self.streams.given_up() {
+            self.write_last_alert(tcp, self.plain_farewell(), out)?;
+            self.conclude(CloseReason::Local { error });
+            return Ok(Built::Record);
+        }
         let Some(chunk) = self.streams.next_chunk(tcp, max) else { return Ok(Built::Nothing) };
         if chunk.len > 0 {
             let start = out.len();
@@ -73,12 +81,24 @@ impl Connection {
             }
         }
         if chunk.fin {
-            self.write_close_notify(tcp, out)?;
+            self.write_last_alert(tcp, Alert::CloseNotify, out)?;
         }
         // Nothing is acknowledged here: TCP's word is all there is.
         self.streams.chunk_acked(&chunk);
         self.end_plain_if_both_did();
         Ok(Built::Record)
+    }
+
+    /// Whether there is stream data to send, or a stream that was given up to say so.
+    pub(super) fn has_plain_data(&self, tcp: ConnectionId) -> bool {
+        self.streams.has_data(tcp) || self.streams.given_up().is_some()
+    }
+
+    /// The alert that ends a plain session before its stream was finished and sent. The peer must not take what it has for
+    /// the whole, unless nothing was asked of this side and nothing sent: then nothing is missing.
+    pub(super) fn plain_farewell(&self) -> Alert {
+        let nothing_is_missing = self.plain_state.received == 0 && self.streams.is_untouched();
+        if nothing_is_missing { Alert::CloseNotify } else { Alert::InternalError }
     }
 
     /// close_notify in both directions is the end of a plain session.
@@ -90,7 +110,7 @@ impl Connection {
         }
     }
 
-    /// Closing a plain session: what was written goes out, then close_notify, and that is all this side can do.
+    /// Closing a plain session: what was written goes out, then the alert that fits, and that is all this side can do.
     pub(super) fn advance_plain_closing(&mut self, _now: Time) {
         let notified = self.tcps.get(ConnectionId::FIRST).is_none_or(|entry| entry.notified);
         if notified {

@@ -61,6 +61,10 @@ impl Connection {
     }
 
     fn handle_fatal_alert(&mut self, now: Time, description: u8) {
+        if self.plain {
+            // The peer's half was cut short; it takes nothing any more, so nothing is said.
+            return self.lose_plain(now, TcpFault::Alert(description), None);
+        }
         let reason =
             self.ending.peer_reason().unwrap_or(CloseReason::Misbehaved(PeerMisbehaved::FatalAlert(description)));
         self.end_session(now, reason);

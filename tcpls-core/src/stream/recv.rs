@@ -179,6 +179,11 @@ impl RecvHalf {
         self.over
     }
 
+    /// Whether the application reads no more.
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(self.state, State::Stopped(_))
+    }
+
     /// The code for the Stop Sending frame, if that is still worth sending.
     pub(super) fn stop_code(&self) -> Option<ErrorCode> {
         match self.state {

@@ -315,6 +315,11 @@ impl SendHalf {
         self.is_over() || (self.state == State::Open && self.buffered() == 0)
     }
 
+    /// Whether nothing was ever written, nor the end.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.state == State::Open && self.buffer.end() == 0
+    }
+
     /// Bytes written and not acknowledged, or acknowledged behind some that are not.
     pub(super) fn buffered(&self) -> usize {
         self.buffer.len()

@@ -26,7 +26,7 @@ use super::send::SendHalf;
 use crate::config::Config;
 use crate::event::StreamEvent;
 use crate::time::Time;
-use crate::wire::ids::{ConnectionId, Side, StreamId};
+use crate::wire::ids::{ConnectionId, ErrorCode, Side, StreamId};
 
 /// How many streams one side can ever open: 2³¹.
 const MAX_STREAMS: u32 = 1 << 31;
@@ -97,6 +97,8 @@ struct Shared {
     plain: bool,
     /// Client of a plain session: the one stream has not been asked for.
     plain_to_open: bool,
+    /// The one stream of a plain session was reset by this side, with this code.
+    plain_reset: Option<ErrorCode>,
     ending: Ending,
     events: VecDeque<StreamEvent>,
 
@@ -155,6 +157,7 @@ impl Streams {
             clock: Clock::default(),
             plain: false,
             plain_to_open: false,
+            plain_reset: None,
             ending: Ending::default(),
             events: VecDeque::new(),
             schedule: Schedule::default(),
@@ -285,6 +288,21 @@ impl Streams {
     /// Whether all that was written is acknowledged, ends and resets included. Looks at every stream.
     pub(crate) fn is_flushed(&self) -> bool {
         self.map.values().all(|stream| stream.send.is_flushed())
+    }
+
+    /// Whether the application of a plain session has neither taken the one stream nor written to it.
+    pub(crate) fn is_untouched(&self) -> bool {
+        let is_taken =
+            if self.shared.side == Side::Client { !self.shared.plain_to_open } else { self.shared.accepted > 0 };
+        !is_taken && self.map.get(&StreamId(0)).is_some_and(|stream| stream.send.is_untouched())
+    }
+
+    /// The code with which this side gave up the one stream of a plain session, once it does not read it any more either.
+    pub(crate) fn given_up(&self) -> Option<ErrorCode> {
+        let error = self.shared.plain_reset?;
+        let only = self.map.get(&StreamId(0));
+        let is_read = only.is_some_and(|stream| !stream.recv.is_over() && !stream.recv.is_stopped());
+        (!is_read).then_some(error)
     }
 
     // The bookkeeping.

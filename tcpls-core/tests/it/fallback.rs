@@ -24,12 +24,12 @@ const FIRST: ConnectionId = ConnectionId::FIRST;
 const ONLY: StreamId = StreamId(0);
 
 /// One end of ours and one that is plain rustls.
-struct Mixed {
-    conn: Connection,
-    peer: rustls::Connection,
+pub(crate) struct Mixed {
+    pub(crate) conn: Connection,
+    pub(crate) peer: rustls::Connection,
     unread: BytesMut,
-    now: Time,
-    heard: Vec<u8>,
+    pub(crate) now: Time,
+    pub(crate) heard: Vec<u8>,
 }
 
 impl Mixed {
@@ -41,7 +41,7 @@ impl Mixed {
         Self::with_config(ours, tls, Config::default())
     }
 
-    fn with_config(ours: Side, tls: Tls, config: Config) -> Self {
+    pub(crate) fn with_config(ours: Side, tls: Tls, config: Config) -> Self {
         let now = Time::from_millis(5);
         let config = Arc::new(config);
         let (conn, peer) = match ours {
@@ -70,7 +70,7 @@ impl Mixed {
         Self { conn, peer, unread: BytesMut::new(), now, heard: Vec::new() }
     }
 
-    fn established(ours: Side) -> Self {
+    pub(crate) fn established(ours: Side) -> Self {
         let mut mixed = Self::new(ours);
         mixed.drive();
         assert_eq!(mixed.conn.state(), State::Plain);
@@ -78,7 +78,7 @@ impl Mixed {
         mixed
     }
 
-    fn drive(&mut self) {
+    pub(crate) fn drive(&mut self) {
         for _ in 0..1000 {
             if !(self.ours_to_peer() | self.peer_to_ours()) {
                 return;
@@ -93,10 +93,11 @@ impl Mixed {
         let mut rest = &out[..];
         while !rest.is_empty() {
             self.peer.read_tls(&mut rest).unwrap();
-            if self.peer.process_new_packets().is_err() {
+            let failed = self.peer.process_new_packets().is_err();
+            self.hear();
+            if failed {
                 break;
             }
-            self.hear();
         }
         !out.is_empty()
     }
@@ -144,7 +145,7 @@ impl Mixed {
         std::iter::from_fn(|| self.conn.poll_event()).collect()
     }
 
-    fn write(&mut self, mut data: &[u8]) {
+    pub(crate) fn write(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
             match self.conn.stream(ONLY).write(data) {
                 Ok(taken) => data = &data[taken..],
@@ -161,7 +162,7 @@ impl Mixed {
     }
 
     /// What can be read, and what the last read said.
-    fn read_to_end(&mut self) -> (Vec<u8>, Result<(), ReadError>) {
+    pub(crate) fn read_to_end(&mut self) -> (Vec<u8>, Result<(), ReadError>) {
         let mut all = Vec::new();
         loop {
             match self.conn.stream(ONLY).read(usize::MAX) {
@@ -301,6 +302,7 @@ fn closing_delivers_what_was_written_and_says_close_notify() {
     let mut mixed = Mixed::established(Client);
     mixed.conn.open_stream().unwrap();
     mixed.write(&[5; 100_000]);
+    mixed.conn.stream(ONLY).finish().unwrap();
     mixed.conn.close(mixed.now, ErrorCode(0), b"");
     mixed.drive();
     assert_eq!(mixed.heard, [5; 100_000]);

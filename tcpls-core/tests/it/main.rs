@@ -25,6 +25,7 @@ mod join;
 mod keys;
 mod layers;
 mod migration;
+mod plain_ends;
 mod robust;
 mod silence;
 mod statements;

@@ -327,8 +327,12 @@ fn note(report: &mut Report, job: Job, outcome: Result<u64, String>) {
 
 async fn fetch_one(session: &Session, job: &Job, progress: &Progress) -> Result<u64, String> {
     let stream = session.open_stream().await.map_err(|error| error.to_string())?;
-    let (_kept, answer) = ask(stream, &job.path, !session.is_tcpls()).await.map_err(|error| error.to_string())?;
+    let (kept, answer) = ask(stream, &job.path, !session.is_tcpls()).await.map_err(|error| error.to_string())?;
     let received = receive(answer, &job.target, progress).await;
+    if let (Some(mut request), Ok(_)) = (kept, &received) {
+        // The request was whole; a stream that is dropped without its end is an error to a plain server.
+        _ = request.finish();
+    }
     // If it is the whole session that ended, its reason says more.
     match session.close_reason() {
         Some(reason @ (CloseReason::Peer { .. } | CloseReason::OutOfTokens { .. } | CloseReason::Stranded)) => {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use serde::Serialize;
 use tcpls_core::error::TcpFault;
 use tcpls_core::event::{Event, TcpEvent};
-use tcpls_core::wire::ids::ConnectionId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -228,7 +227,7 @@ async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[Socket
     loop {
         tokio::select! {
             stream = session.accept_stream() => match stream {
-                Some(stream) => _ = requests.spawn(request(number, session.clone(), stream, root.clone(), report)),
+                Some(stream) => _ = requests.spawn(request(number, stream, root.clone(), report)),
                 None => break,
             },
             Some(_) = requests.join_next() => {}
@@ -264,12 +263,8 @@ fn advertise(session: &Session, addresses: &[SocketAddr]) {
     }
 }
 
-async fn request(number: u64, session: Session, stream: Stream, root: Root, report: Report) {
+async fn request(number: u64, stream: Stream, root: Root, report: Report) {
     let (path, outcome) = answer(stream, &root).await;
-    if outcome.is_err() && !session.is_tcpls() {
-        // Plain TLS has no error codes for a stream: an answer that is not all must not end like one that is.
-        session.reset_tcp(ConnectionId::FIRST);
-    }
     let (bytes, error) = (outcome.ok(), outcome.err().map(|refusal: Refusal| refusal.to_string()));
     report.tell(&Happening::Request { session: number, path: &path, bytes, error });
 }

@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tcpls_core::error::OpenStreamError;
 use tcpls_core::wire::ids::{ErrorCode, StreamId};
-use tcpls_harness::net::{AddTcpError, ClientOptions, Session};
+use tcpls_harness::net::{AddTcpError, ClientOptions, Session, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -99,4 +99,45 @@ async fn our_server_falls_back_with_a_plain_client() {
     stream.finish().unwrap();
     assert_eq!(client.await.unwrap(), pattern(3 << 20));
     session.closed().await;
+}
+
+/// What a plain client has got, and how its reading ended, when the server ends the session as `end` does in the middle
+/// of an answer.
+async fn cut_short<F: Future<Output = ()>>(
+    end: impl FnOnce(Session, Stream) -> F,
+) -> (Vec<u8>, std::io::Result<usize>) {
+    let mut server = Server::start();
+    let connector = plain_client(server.identity.certificate_pem(), PROTOCOL);
+    let tcp = TcpStream::connect(server.addresses[0]).await.unwrap();
+    let connect = connector.connect("localhost".try_into().unwrap(), tcp);
+    let (client, session) = tokio::join!(connect, server.listener.accept());
+    let mut client = client.unwrap();
+    client.write_all(b"GET /").await.unwrap();
+    let mut stream = session.accept_stream().await.unwrap();
+    stream.read_exact(&mut [0; 5]).await.unwrap();
+    stream.write_chunk(pattern(1000).into()).await.unwrap();
+    let mut answer = vec![0; 1000];
+    client.read_exact(&mut answer).await.unwrap();
+    end(session, stream).await;
+    let ended = client.read_to_end(&mut answer).await;
+    (answer, ended)
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_short_is_an_error_to_a_plain_client() {
+    let closed = cut_short(|session, stream| async move {
+        session.close(ErrorCode(1), b"interrupted").await;
+        drop(stream);
+    });
+    let dropped = cut_short(|_session, stream| async move { drop(stream) });
+    let all_dropped = cut_short(|session, stream| async move {
+        drop(session);
+        drop(stream);
+    });
+    let (closed, dropped, all_dropped) = tokio::join!(closed, dropped, all_dropped);
+    for (answer, ended) in [closed, dropped, all_dropped] {
+        assert_eq!(answer, pattern(1000));
+        let error = ended.expect_err("it must not look complete");
+        assert!(error.to_string().contains("InternalError"), "{error}");
+    }
 }

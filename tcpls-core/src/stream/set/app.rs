@@ -94,6 +94,7 @@ impl Streams {
             if plain {
                 // There is no frame to say so; the session's end will.
                 stream.send.drop_all();
+                shared.plain_reset = Some(error);
             } else {
                 shared.due.insert(ControlKey::ResetStream(id));
             }
