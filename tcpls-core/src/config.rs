@@ -56,8 +56,11 @@ pub struct Config {
     pub join_timeout: Duration,
     /// How long the session outlives its last TCP connection.
     pub session_timeout: Duration,
-    /// How long closing may take before it is cut short.
+    /// How long closing may take without progress before it is cut short. Also how long a peer that said close_notify on one
+    /// of several TCP connections may take to deliver what is under way on the others.
     pub close_timeout: Duration,
+    /// How long closing may take in all, however much progress it makes.
+    pub close_limit: Duration,
     /// Client: send records right behind a join's ClientHello, without waiting for the ServerHello.
     pub zero_rtt_join: bool,
 
@@ -95,6 +98,7 @@ impl Default for Config {
             join_timeout: Duration::from_secs(5),
             session_timeout: Duration::from_secs(60),
             close_timeout: Duration::from_secs(5),
+            close_limit: Duration::from_secs(600),
             zero_rtt_join: true,
             confidentiality_limit: None,
             integrity_limit: None,

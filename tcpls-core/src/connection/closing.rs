@@ -5,6 +5,7 @@ use arrayvec::ArrayVec;
 use super::Connection;
 use super::addresses::PeerAddresses;
 use super::control::{ACK_LEN, MAX_ACKS};
+use super::half_close::HalfClose;
 use super::keys::KeyError;
 use super::pending::Due;
 use super::records::{RECORD_OVERHEAD, alert_body};
@@ -33,6 +34,7 @@ pub(super) struct Ending {
     /// What the peer's Close Session said.
     peer: Option<(ErrorCode, Vec<u8>)>,
     peer_notified: bool,
+    pub(super) half: HalfClose,
     reason: Option<CloseReason>,
     told: bool,
 }
@@ -42,6 +44,8 @@ enum Request {
     Own(ErrorCode, Vec<u8>),
     /// The peer was first: close_notify alone is the answer.
     Answer,
+    /// The peer said close_notify alone, and what it still takes is delivered.
+    HalfClosed,
 }
 
 impl Ending {
@@ -51,6 +55,17 @@ impl Ending {
 
     pub(super) fn is_closing(&self) -> bool {
         self.request.is_some()
+    }
+
+    /// The peer has said that it sends no more.
+    pub(super) fn is_half_closed(&self) -> bool {
+        self.peer_notified
+    }
+
+    /// What was written is delivered, then the session ends as the peer wanted.
+    pub(super) fn answer_half_close(&mut self, deadline: Time) {
+        self.request = Some(Request::HalfClosed);
+        self.deadline = Some(deadline);
     }
 
     /// Whether close_notify is to go out now.
@@ -171,6 +186,9 @@ impl Connection {
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.peer_notified = true;
         }
+        if !self.ending.peer_notified {
+            self.ending.half.begin(now);
+        }
         if !self.ending.peer_notified && self.ending.peer.is_none() {
             self.events.push_back(Event::PeerClosing { error: ErrorCode::default() });
         }
@@ -189,7 +207,10 @@ impl Connection {
     /// Takes the next step of closing, if its time has come.
     // draft I29
     pub(super) fn advance_closing(&mut self, now: Time) {
-        if self.ending.is_closed() || self.ending.request.is_none() {
+        if self.ending.is_closed() {
+            return;
+        }
+        if self.ending.request.is_none() && !self.advance_half_close(now) {
             return;
         }
         if self.plain {
@@ -205,10 +226,10 @@ impl Connection {
         }
     }
 
-    /// Whether close_notify may go out: all that was written is acknowledged or, if the peer has closed at the same time and
-    /// acknowledges no more, given to the sockets.
+    /// Whether close_notify may go out: all that was written is acknowledged or, if the peer acknowledges no more, because it
+    /// has closed at the same time or said close_notify everywhere, given to the sockets.
     fn has_said_all(&self) -> bool {
-        if self.ending.is_crossing() {
+        if self.ending.is_crossing() || self.peer_is_mute() {
             return !self.tcps.ids().any(|tcp| self.has_stream_data(tcp));
         }
         // Which TCP connections are backups matters no more, and a status may have to wait for one that is dark.
@@ -232,8 +253,12 @@ impl Connection {
         room: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), KeyError> {
-        if let Some(Request::Own(error, reason)) = &self.ending.request {
-            let (error, reason) = (*error, reason.clone());
+        let said = match &self.ending.request {
+            Some(Request::Own(error, reason)) => Some((*error, reason.clone())),
+            Some(Request::HalfClosed) => Some((ErrorCode::default(), Vec::new())),
+            Some(Request::Answer) | None => None,
+        };
+        if let Some((error, reason)) = said {
             let fits = reason.len().min(room.saturating_sub(CLOSING_OVERHEAD));
             self.write_close_session(now, tcp, error, &reason[..fits], out)?;
         }

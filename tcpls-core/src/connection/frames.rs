@@ -123,6 +123,7 @@ impl Connection {
             return self.idle(now, 1);
         }
         self.flood.earn(fresh);
+        self.ending.half.note_received(now);
         Ok(())
     }
 

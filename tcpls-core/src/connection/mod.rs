@@ -11,7 +11,7 @@
 //! | `failover` | a TCP connection is lost or retired: what it carried goes elsewhere |
 //! | `suspicion`, `probe` | a TCP connection is silent: what it carries is hedged; one that is quiet is asked |
 //! | `join`, `claims` | the client's and the server's side of a join |
-//! | `closing`, `plain` | the end of a session; sessions without TCPLS |
+//! | `closing`, `half_close`, `plain` | the end of a session; sessions without TCPLS |
 //! | `timers` | deadlines, derived from state |
 //! | `api` | what applications do with streams, addresses and TCP connections |
 //! | `keys`, `tokens`, `addresses`, `pending`, `flood` | state with rules of its own |
@@ -24,6 +24,7 @@ mod control;
 mod failover;
 mod flood;
 mod frames;
+mod half_close;
 mod handshake;
 mod input;
 mod join;

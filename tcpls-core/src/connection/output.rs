@@ -256,6 +256,9 @@ impl Connection {
         }
         out.extend_from_slice(&[0; HEADER_LEN]);
         self.write_chunks(tcp, &chunks, out);
+        if !chunks.is_empty() {
+            self.ending.half.note_sent(now);
+        }
         out.extend_from_slice(&frames.control);
         self.write_acks(&acks, out);
         frames.carried.extend(chunks.iter().map(|chunk| Carried::Chunk(*chunk)));

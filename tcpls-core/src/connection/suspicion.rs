@@ -39,7 +39,7 @@ impl Connection {
 
     /// When `entry` becomes suspect if nothing is acknowledged. `None` if it is already, or owes nothing.
     pub(super) fn suspicion_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
-        if entry.suspect || !entry.is_up() {
+        if entry.suspect || !entry.is_up() || self.peer_is_mute() {
             return None;
         }
         let record = entry.sent.waiting_since().map(|since| since + self.patience(entry));

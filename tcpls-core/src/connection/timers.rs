@@ -32,6 +32,8 @@ pub enum TimeoutReason {
     Idle,
     /// No TCP connection joined in time.
     Stranded,
+    /// The peer sends no more, and nothing moved since for the close timeout.
+    HalfClose,
     /// Closing has taken too long.
     Close,
 }
@@ -87,6 +89,7 @@ impl Connection {
         consider(self.stranded_until, TimeoutReason::Stranded);
         consider(self.renewal_deadline(), TimeoutReason::KeyUpdate);
         consider(self.ending.deadline(), TimeoutReason::Close);
+        consider(self.half_close_deadline(), TimeoutReason::HalfClose);
         for entry in self.tcps.iter() {
             consider(join_deadline(entry), TimeoutReason::Join);
             consider(entry.received.deadline(), TimeoutReason::Ack);
@@ -129,10 +132,10 @@ impl Connection {
         }
     }
 
-    /// A stranded session has a deadline of its own. A plain session lives as long as bytes move, in either direction: a peer
+    /// A stranded session has a deadline of its own, and so has one whose peer will say nothing more. A plain session lives as long as bytes move, in either direction: a peer
     /// that only receives says nothing there.
     fn idle_deadline(&self) -> Option<Time> {
-        if !self.established || self.stranded_until.is_some() {
+        if !self.established || self.stranded_until.is_some() || self.peer_is_mute() {
             return None;
         }
         let moved = self.tcps.get(ConnectionId::FIRST).filter(|_| self.plain).map(|entry| entry.life.moved_or_taken());
@@ -156,7 +159,7 @@ impl Connection {
         let peer = self.peer_parameters.map_or(0, |parameters| parameters.user_timeout_ms);
         let peer = (peer > 0).then(|| Duration::from_millis(peer));
         let timeout = peer.map_or(self.config.user_timeout, |peer| peer.min(self.config.user_timeout));
-        entry.sent.waiting_since().filter(|_| entry.is_up()).map(|since| since + timeout)
+        entry.sent.waiting_since().filter(|_| entry.is_up() && !self.peer_is_mute()).map(|since| since + timeout)
     }
 
     fn overdue(&self, entry: &Tcp<super::pending::Carried>, now: Time) -> Option<TcpFault> {

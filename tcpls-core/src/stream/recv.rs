@@ -150,13 +150,15 @@ impl RecvHalf {
         Ok(self.give_up_unread())
     }
 
-    /// The peer sends no more on the session: what is missing now never comes.
-    pub(super) fn truncate(&mut self) {
-        if self.state == State::Open && !self.is_complete() {
+    /// The peer sends no more on the session: what is missing now never comes. Says whether the application misses it.
+    pub(super) fn truncate(&mut self) -> bool {
+        let is_cut = self.state == State::Open && !self.is_complete();
+        if is_cut {
             self.state = State::Truncated;
             self.assembler.drop_early();
         }
         self.over |= matches!(self.state, State::Stopped(_));
+        is_cut
     }
 
     /// Whether a Readable event is due; it counts as given then.

@@ -249,9 +249,12 @@ impl Streams {
     // How the session ends.
 
     /// The peer sends no more: receiving halves that are not complete end with `ReadError::Truncated`, after what is in order.
-    pub(crate) fn truncate(&mut self) {
+    /// Says whether there were any.
+    pub(crate) fn truncate(&mut self) -> bool {
         self.shared.ending.truncated = true;
-        self.update_all(|stream, _| stream.recv.truncate());
+        let ids: Vec<StreamId> = self.map.keys().copied().collect();
+        let cut = |id| self.update(id, |stream, _| stream.recv.truncate()) == Some(true);
+        ids.into_iter().map(cut).fold(false, core::ops::BitOr::bitor)
     }
 
     /// The session is closed by an error: nothing is readable or writable any more, and no memory is held.
@@ -283,6 +286,11 @@ impl Streams {
         self.shared.ending.outgoing_dropped = true;
         self.shared.due.clear();
         self.update_all(|stream, _| stream.send.drop_all());
+    }
+
+    /// Whether the application may still write to any stream. Looks at every stream.
+    pub(crate) fn has_writers(&self) -> bool {
+        self.map.values().any(|stream| stream.send.check_open().is_ok())
     }
 
     /// Whether all that was written is acknowledged, ends and resets included. Looks at every stream.

@@ -432,6 +432,7 @@ fn streams_are_cut_short_when_the_last_tcp_connection_without_close_notify_is_lo
 #[test]
 fn a_session_whose_peer_has_said_close_notify_ends_with_its_last_tcp_connection() {
     let mut peer = Peer::client();
+    peer.conn.open_stream().unwrap();
     peer.send_raw(FIRST, ALERT, &[1, 0]);
     peer.assert_lives(&[FIRST]);
     peer.conn.handle_tcp_end(peer.now, FIRST, TcpEnd::Fin);

@@ -16,6 +16,7 @@ mod failover;
 mod failures;
 mod fallback;
 mod floods;
+mod half_close;
 mod handshake;
 mod hostile_frames;
 mod hostile_joins;

@@ -1,0 +1,182 @@
+//! The peer says close_notify without Close Session: it sends no more, and may still take what it is sent (draft, 4.5).
+
+use tcpls_core::config::Config;
+use tcpls_core::connection::State;
+use tcpls_core::error::{CloseReason, ReadError, code};
+use tcpls_core::event::{Event, StreamEvent, TcpEvent};
+use tcpls_core::wire::frame::{Frame, Parameters};
+use tcpls_core::wire::ids::{ConnectionId, ErrorCode, Side, StreamId};
+
+use crate::support::peer::frames::{ack, fin, stream};
+use crate::support::peer::{ALERT, FIRST, GENEROUS, Peer, Record, SECOND, frames_of};
+
+const STREAM: StreamId = StreamId(0);
+const CLOSE_NOTIFY: [u8; 2] = [1, 0];
+
+fn two() -> Peer {
+    let mut peer = Peer::client();
+    assert_eq!(peer.join(), SECOND);
+    peer.rest();
+    peer.events.clear();
+    peer
+}
+
+fn half_close(peer: &mut Peer, tcp: ConnectionId) {
+    peer.send_raw(tcp, ALERT, &CLOSE_NOTIFY);
+}
+
+fn by_peer() -> CloseReason {
+    CloseReason::Peer { error: code::NO_ERROR, reason: Vec::new() }
+}
+
+/// Close Session without an error and close_notify are the last that goes out on each of `tcps`.
+fn assert_answered(peer: &mut Peer, tcps: &[ConnectionId]) -> Vec<Record> {
+    let mut all = Vec::new();
+    for tcp in tcps {
+        let records = peer.recv(*tcp);
+        assert_eq!(records.last().and_then(Record::alert), Some(0), "{tcp}");
+        let closes = |frame: &Frame<'_>| matches!(frame, Frame::CloseSession(close) if close.error == ErrorCode(0));
+        assert!(frames_of(&records).iter().any(closes), "{tcp}: {records:?}");
+        all.extend(records);
+    }
+    all
+}
+
+/// The data of `STREAM` in these records, and whether its end is there.
+fn sent(records: &[Record]) -> (Vec<u8>, bool) {
+    let (mut data, mut has_end) = (Vec::new(), false);
+    for frame in frames_of(records) {
+        if let Frame::Stream(frame) = frame {
+            assert_eq!((frame.id, frame.offset), (STREAM, data.len() as u64));
+            data.extend_from_slice(frame.data);
+            has_end |= frame.fin;
+        }
+    }
+    (data, has_end)
+}
+
+#[test]
+fn a_reader_waits_only_for_the_close_timeout_after_close_notify_on_one_of_two() {
+    let mut peer = two();
+    peer.send(FIRST, &[stream(0, 0, b"half")]);
+    half_close(&mut peer, SECOND);
+    peer.rest();
+    assert_eq!(peer.conn.stream(STREAM).read(100).unwrap().unwrap(), "half");
+    peer.sleep(4_900);
+    assert_eq!(peer.conn.stream(STREAM).read(100), Err(ReadError::Blocked), "the rest may be on its way");
+    peer.sleep(200);
+    assert_eq!(peer.conn.stream(STREAM).read(100), Err(ReadError::Truncated));
+    peer.conn.stream(STREAM).finish().unwrap_err();
+    assert_answered(&mut peer, &[FIRST, SECOND]);
+    assert_eq!(peer.take_events().last(), Some(&Event::Closed { reason: by_peer() }));
+}
+
+#[test]
+fn data_that_still_comes_on_other_tcp_connections_moves_that_deadline() {
+    let mut peer = two();
+    peer.send(FIRST, &[stream(0, 0, b"0")]);
+    half_close(&mut peer, SECOND);
+    for offset in 1..10 {
+        peer.rest();
+        peer.sleep(4_000);
+        peer.send(FIRST, &[stream(0, offset, b"1")]);
+    }
+    peer.send(FIRST, &[fin(0, 10, b"")]);
+    assert_eq!(peer.conn.state(), State::Established);
+    let mut read = Vec::new();
+    while let Some(bytes) = peer.conn.stream(STREAM).read(100).unwrap() {
+        read.extend_from_slice(&bytes);
+    }
+    assert_eq!(read, b"0111111111");
+}
+
+#[test]
+fn a_peer_that_sends_no_more_is_still_sent_what_it_asked_for() {
+    let mut peer = two();
+    peer.send(FIRST, &[fin(0, 0, b"GET /")]);
+    half_close(&mut peer, SECOND);
+    for _ in 0..20 {
+        peer.rest();
+        peer.sleep(1_000);
+    }
+    assert_eq!(peer.conn.state(), State::Established, "nothing is missing");
+    peer.conn.stream(STREAM).write(b"a late answer").unwrap();
+    peer.conn.stream(STREAM).finish().unwrap();
+    let records: Vec<Record> = [FIRST, SECOND].into_iter().flat_map(|tcp| peer.recv(tcp)).collect();
+    assert_eq!(sent(&records), (b"a late answer".to_vec(), true));
+    let last = peer.received(FIRST) - 1;
+    let on_second = peer.received(SECOND) - 1;
+    peer.send(FIRST, &[ack(FIRST, last), ack(SECOND, on_second)]);
+    assert!(peer.take_events().contains(&Event::Stream(StreamEvent::Delivered { id: STREAM })));
+}
+
+#[test]
+fn a_peer_that_can_acknowledge_nothing_gets_its_answer_and_the_end() {
+    let mut peer = Peer::client();
+    peer.send(FIRST, &[fin(0, 0, b"GET /")]);
+    half_close(&mut peer, FIRST);
+    peer.sleep(3_000);
+    assert_eq!(peer.conn.state(), State::Established, "the application may still answer");
+    peer.conn.stream(STREAM).write(&[7; 40_000]).unwrap();
+    assert_eq!(sent(&peer.recv(FIRST)), (vec![7; 40_000], false));
+    peer.sleep(4_000);
+    peer.conn.stream(STREAM).finish().unwrap();
+    let end = assert_answered(&mut peer, &[FIRST]);
+    assert!(frames_of(&end).iter().any(|frame| matches!(frame, Frame::Stream(frame) if frame.fin)));
+    let events = peer.take_events();
+    assert_eq!(events.last(), Some(&Event::Closed { reason: by_peer() }));
+    let stalled = |event: &Event| matches!(event, Event::Tcp(TcpEvent::Stalled { .. } | TcpEvent::Lost { .. }));
+    assert!(!events.iter().any(stalled), "that nothing is acknowledged is no sign of a dark path: {events:?}");
+}
+
+#[test]
+fn an_application_that_does_not_answer_a_mute_peer_is_not_waited_for() {
+    let mut peer = Peer::client();
+    peer.send(FIRST, &[fin(0, 0, b"GET /")]);
+    half_close(&mut peer, FIRST);
+    peer.sleep(4_900);
+    assert_eq!(peer.conn.state(), State::Established);
+    peer.sleep(200);
+    assert_answered(&mut peer, &[FIRST]);
+    assert_eq!(peer.conn.close_reason(), Some(&by_peer()));
+}
+
+#[test]
+fn a_mute_peer_gets_what_its_windows_allow_and_no_more() {
+    let parameters = Parameters { initial_max_stream_data: 1_000, ..GENEROUS };
+    let mut peer = Peer::with_parameters(Side::Client, Config::default(), parameters);
+    peer.send(FIRST, &[fin(0, 0, b"GET /")]);
+    peer.conn.stream(STREAM).write(&[7; 40_000]).unwrap();
+    peer.conn.stream(STREAM).finish().unwrap();
+    half_close(&mut peer, FIRST);
+    let records = assert_answered(&mut peer, &[FIRST]);
+    assert_eq!(sent(&records), (vec![7; 1_000], false), "and it does not look complete");
+    assert_eq!(peer.conn.close_reason(), Some(&by_peer()));
+}
+
+#[test]
+fn a_mute_peer_is_not_sent_to_for_ever() {
+    let mut peer = Peer::client();
+    peer.send(FIRST, &[fin(0, 0, b"GET /")]);
+    half_close(&mut peer, FIRST);
+    let began = peer.now;
+    while peer.conn.close_reason().is_none() {
+        _ = peer.conn.stream(STREAM).write(b"drop by drop");
+        peer.recv(FIRST);
+        peer.sleep(1_000);
+        assert!(peer.now - began < core::time::Duration::from_secs(660));
+    }
+    assert_eq!(peer.conn.close_reason(), Some(&by_peer()));
+    assert!(peer.now - began > core::time::Duration::from_secs(590), "as long as the peer takes it");
+}
+
+#[test]
+fn closing_a_half_closed_session_does_not_wait_for_acknowledgments() {
+    let mut peer = Peer::client();
+    peer.send(FIRST, &[fin(0, 0, b"GET /")]);
+    half_close(&mut peer, FIRST);
+    peer.conn.stream(STREAM).write(b"answer").unwrap();
+    peer.conn.close(peer.now, ErrorCode(0), b"");
+    assert_eq!(sent(&assert_answered(&mut peer, &[FIRST])).0, b"answer");
+    assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Local { error: ErrorCode(0) }));
+}
