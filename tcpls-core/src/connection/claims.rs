@@ -81,6 +81,11 @@ impl Claims {
         }
     }
 
+    /// How many wait, or have not been asked about since they were decided.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.decided.len()
+    }
+
     /// When the first claim has waited long enough.
     pub(super) fn deadline(&self) -> Option<Time> {
         self.waiting.values().map(|waiting| waiting.deadline).min()

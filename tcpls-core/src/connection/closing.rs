@@ -326,7 +326,7 @@ impl Connection {
     }
 
     /// Close Session and an alert become each TCP connection's last words.
-    fn say_farewell(&mut self, now: Time, code: ErrorCode, text: &[u8], alert: Alert) {
+    pub(super) fn say_farewell(&mut self, now: Time, code: ErrorCode, text: &[u8], alert: Alert) {
         if self.ending.is_closed() || !self.established {
             return;
         }

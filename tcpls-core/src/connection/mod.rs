@@ -13,6 +13,7 @@
 //! | `join`, `claims` | the client's and the server's side of a join |
 //! | `closing`, `half_close`, `plain` | the end of a session; sessions without TCPLS |
 //! | `timers` | deadlines, derived from state |
+//! | `usage` | what the session holds and has delivered; its end when others need that |
 //! | `api` | what applications do with streams, addresses and TCP connections |
 //! | `keys`, `tokens`, `addresses`, `pending`, `flood` | state with rules of its own |
 
@@ -39,6 +40,7 @@ pub mod schedule;
 mod suspicion;
 mod timers;
 mod tokens;
+mod usage;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -48,6 +48,8 @@ pub enum CloseReason {
     AeadLimit,
     /// A session without TCPLS lost its TCP connection.
     PlainTcpEnded(TcpFault),
+    /// The server was short of memory, descriptors or places, and this session was the one to give way.
+    Evicted,
 }
 
 impl fmt::Display for CloseReason {
@@ -72,6 +74,7 @@ impl fmt::Display for CloseReason {
             }
             Self::AeadLimit => f.write_str("key used up"),
             Self::PlainTcpEnded(fault) => write!(f, "TCP connection ended: {fault}"),
+            Self::Evicted => f.write_str("gave way to other sessions: a limit on their sum was reached"),
         }
     }
 }

@@ -23,3 +23,5 @@ pub const AEAD_LIMIT: ErrorCode = ErrorCode(0x8000_0007);
 pub const INTERNAL: ErrorCode = ErrorCode(0x8000_0008);
 /// Nothing was heard for the idle timeout.
 pub const IDLE_TIMEOUT: ErrorCode = ErrorCode(0x8000_0009);
+/// The end that sends it needs what the session holds for other sessions.
+pub const OVERLOADED: ErrorCode = ErrorCode(0x8000_000a);

@@ -252,24 +252,26 @@ impl SendHalf {
 
     // What became of it.
 
-    /// The bytes of `range` have arrived, and with `fin` the stream's end.
-    pub(super) fn handle_acked(&mut self, range: Range<u64>, fin: bool) {
+    /// The bytes of `range` have arrived, and with `fin` the stream's end. Says how many of them were not known to have.
+    pub(super) fn handle_acked(&mut self, range: Range<u64>, fin: bool) -> u64 {
         if fin && matches!(self.state, State::Finished(_)) {
             self.state = State::Finished(Progress::Acked);
         }
         let range = self.in_flight_part(range);
         if range.is_empty() {
-            return;
+            return 0;
         }
         if range.start == self.buffer.base() && self.acked.is_empty() && self.again.is_empty() {
-            return self.forget_below(range.end); // in order, as nearly always
+            self.forget_below(range.end); // in order, as nearly always
+            return range.end - range.start;
         }
         self.again.remove(range.clone());
-        self.acked.insert(range);
+        let fresh = self.acked.insert(range);
         if let Some(done) = self.acked.first().filter(|first| first.start == self.buffer.base()) {
             self.acked.pop_first(u64::MAX);
             self.forget_below(done.end);
         }
+        fresh
     }
 
     fn forget_below(&mut self, offset: u64) {

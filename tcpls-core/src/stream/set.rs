@@ -109,6 +109,8 @@ struct Shared {
     /// Streams that are owed a Writable event.
     blocked: BTreeSet<StreamId>,
     buffered_to_send: usize,
+    /// Bytes that were acknowledged or read, since the session began.
+    delivered: u64,
     /// Bytes that are to be sent again.
     again: u64,
     /// Bytes that were never sent and may be, as far as the streams' own flow control goes.
@@ -165,6 +167,7 @@ impl Streams {
             peer_stream_window: 0,
             blocked: BTreeSet::new(),
             buffered_to_send: 0,
+            delivered: 0,
             again: 0,
             fresh: 0,
             beyond: 0,
@@ -239,6 +242,16 @@ impl Streams {
     /// Memory held for what came and was not read, bookkeeping included.
     pub(crate) fn buffered_to_read(&self) -> usize {
         self.shared.buffered_to_read
+    }
+
+    /// Bytes that the peer has acknowledged and bytes that the application has read, since the session began.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.shared.delivered
+    }
+
+    /// Memory of all streams, what they hold included.
+    pub(crate) fn memory(&self) -> usize {
+        self.buffered_to_send() + self.buffered_to_read() + self.map.len() * size_of::<Stream>()
     }
 
     /// How many streams exist.

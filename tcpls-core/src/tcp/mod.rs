@@ -164,6 +164,11 @@ impl<C> Tcp<C> {
         self.head_start + self.counters.bytes_sent
     }
 
+    /// Its memory, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Self>() + self.raw.capacity() + self.sent.memory()
+    }
+
     /// Whether the peer has proven itself on it.
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, TcpState::Active | TcpState::Retiring)

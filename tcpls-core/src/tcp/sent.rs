@@ -130,6 +130,11 @@ impl<C> SentLog<C> {
         self.carried.shrink_to_fit();
     }
 
+    /// Memory of the notes, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.records.capacity() * size_of::<Sent>() + self.carried.capacity() * size_of::<C>()
+    }
+
     /// Everything that unacknowledged records carried and that this has not given before, oldest first; it stays noted,
     /// because a late acknowledgment may still tell that some of it arrived.
     pub(crate) fn requeue(&mut self) -> impl Iterator<Item = &C> {

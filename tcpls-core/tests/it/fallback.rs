@@ -559,3 +559,17 @@ fn records_without_content_end_a_plain_session_if_they_never_stop() {
     conn.handle_bytes(now, FIRST, &mut BytesMut::from(&record(b"")[..]));
     assert_eq!(conn.close_reason(), Some(&CloseReason::Misbehaved(PeerMisbehaved::EnhanceYourCalm)));
 }
+
+#[test]
+fn an_evicted_plain_session_does_not_look_complete() {
+    let mut mixed = Mixed::established(Server);
+    mixed.conn.stream(ONLY).write(b"some of it").unwrap();
+    mixed.drive();
+    mixed.conn.evict(mixed.now);
+    assert_eq!(mixed.conn.close_reason(), Some(&CloseReason::Evicted));
+    let mut out = Vec::new();
+    while mixed.conn.poll_transmit(mixed.now, FIRST, 20_000, &mut out) > 0 {}
+    mixed.peer.read_tls(&mut &out[..]).unwrap();
+    let outcome = mixed.peer.process_new_packets();
+    assert_eq!(outcome.unwrap_err(), rustls::Error::AlertReceived(rustls::AlertDescription::InternalError));
+}

@@ -34,3 +34,4 @@ mod stats;
 mod streams;
 mod tables;
 mod truncation;
+mod usage;

@@ -110,7 +110,9 @@ impl Streams {
         }
         let result = self.update_recv(id, |stream, shared| {
             let data = stream.recv.read(max)?;
-            shared.window.consume(data.as_ref().map_or(0, Bytes::len) as u64);
+            let len = data.as_ref().map_or(0, Bytes::len) as u64;
+            shared.window.consume(len);
+            shared.delivered += len;
             Ok(data)
         });
         result.unwrap_or(Err(ReadError::Unknown))

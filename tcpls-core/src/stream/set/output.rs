@@ -113,7 +113,7 @@ impl Streams {
 
     /// The records with these bytes of stream `id` are acknowledged, and with `fin` the one with its end.
     pub(crate) fn acked(&mut self, id: StreamId, range: Range<u64>, fin: bool) {
-        self.update_send(id, |stream, _| stream.send.handle_acked(range, fin));
+        self.update_send(id, |stream, shared| shared.delivered += stream.send.handle_acked(range, fin));
     }
 
     /// The record with this chunk is acknowledged.

@@ -1,0 +1,58 @@
+//! What a session holds and delivers, for the [account](crate::budget) that bounds the sum over all sessions; and its end
+//! when the account says so.
+
+use super::Connection;
+use crate::error::{Alert, CloseReason, code};
+use crate::time::Time;
+use crate::wire::ids::ConnectionId;
+
+/// Memory of a session that holds no data, in bytes: measured with `tcpls-bench footprint`, and rounded up.
+const BASE: usize = 12 * 1024;
+/// Memory of a TLS handshake that is going on: the library's state, and half of what a client may have sent.
+const HANDSHAKE: usize = 80 * 1024;
+/// Memory of a claim: its hello, and its answer.
+const CLAIM: usize = 4 * 1024;
+
+impl Connection {
+    /// Memory that the session holds, in bytes: data that waits to be acknowledged or read, and its bookkeeping.
+    ///
+    /// An estimate from above. What the driver holds (sockets and their buffers) is not in it.
+    pub fn memory(&self) -> usize {
+        let streams = self.streams.memory();
+        let live: usize = self.tcps.iter().map(|entry| entry.memory()).sum();
+        let gone: usize = self.gone.values().map(|gone| gone.tcp.memory()).sum();
+        let last_words: usize = self.last_words.values().map(Vec::capacity).sum();
+        let handshake = self.handshake.as_ref().map_or(0, |_| HANDSHAKE);
+        BASE + streams + live + gone + last_words + handshake + self.claims.len() * CLAIM
+    }
+
+    /// Bytes of stream data delivered since the session began: acknowledged by the peer, or read by the application. In a
+    /// session without TCPLS what the socket took counts as acknowledged. Never decreases.
+    pub fn delivered(&self) -> u64 {
+        self.streams.delivered()
+    }
+
+    /// Whether the peer has authenticated itself with a certificate.
+    pub fn is_authenticated(&self) -> bool {
+        !self.identity.peer_certificates.is_empty()
+    }
+
+    /// Ends the session at once because others need what it holds. Nothing is delivered any more; the memory is free
+    /// when this returns. The peer is notified with the code [`code::OVERLOADED`], or an alert if it does not speak TCPLS.
+    pub fn evict(&mut self, now: Time) {
+        if self.ending.is_closed() {
+            return;
+        }
+        if !self.established {
+            if let Some(first) = self.tcps.get_mut(ConnectionId::FIRST) {
+                first.raw.extend_from_slice(&crate::crypto::plaintext_alert(Alert::UserCanceled));
+            }
+            return self.end_handshake(CloseReason::Evicted);
+        }
+        // close_notify would end the stream of a plain session as if it were complete.
+        let alert = if self.plain { Alert::InternalError } else { Alert::CloseNotify };
+        self.say_farewell(now, code::OVERLOADED, b"the server needs the room for other sessions", alert);
+        self.streams.abort();
+        self.conclude(CloseReason::Evicted);
+    }
+}
