@@ -197,6 +197,12 @@ impl Endpoint {
         plaintext_alert(Alert::IllegalParameter).to_vec()
     }
 
+    /// What to send, before closing, to a client that may have done nothing wrong, but has to make room for another: the
+    /// alerts user_canceled and close_notify (RFC 8446, 6.1).
+    pub fn refuse_crowded() -> Vec<u8> {
+        [Alert::UserCanceled, Alert::CloseNotify].map(plaintext_alert).concat()
+    }
+
     fn advance(&mut self, now: Time) {
         self.now = self.now.max(now);
     }
@@ -218,11 +224,9 @@ impl Endpoint {
         NewSession { id: SessionId(self.rng.bytes()), secret: self.secret.clone() }
     }
 
-    /// The alert says that nothing is wrong with the client; RFC 8446, 6.1 wants close_notify after it.
     fn refuse_oldest(&mut self) {
         if let Some((incoming, _)) = self.pending.pop_first() {
-            let alerts = [Alert::UserCanceled, Alert::CloseNotify].map(plaintext_alert);
-            self.refused.push_back((incoming, alerts.concat()));
+            self.refused.push_back((incoming, Self::refuse_crowded()));
         }
     }
 }

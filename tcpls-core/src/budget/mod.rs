@@ -308,6 +308,11 @@ impl Budget {
     /// something. The holder that came last is not excepted.
     pub fn poll_eviction(&mut self, now: Time) -> Option<Eviction> {
         let resource = Resource::ALL.into_iter().find(|resource| self.used(*resource) > self.limits.get(*resource))?;
+        self.evict(now, resource)
+    }
+
+    /// The holder that has to go because there is no more `resource`, whatever the limit says; `None` if no holder has any.
+    pub fn evict(&mut self, now: Time, resource: Resource) -> Option<Eviction> {
         self.advance(now, usize::MAX);
         let (_, _, rank, _) = self.shares[resource.index()].places.first()?;
         let holder = rank.holder();

@@ -181,6 +181,16 @@ fn only_holders_of_what_is_short_give_way() {
 }
 
 #[test]
+fn a_holder_can_be_asked_for_before_the_limit_is_reached() {
+    let mut budget = sessions(10);
+    let only = session(&mut budget, secs(0), v4(1));
+    assert_eq!(budget.evict(secs(1), Resource::Descriptors), None, "it holds none");
+    let eviction = Eviction { holder: only, resource: Resource::Sessions };
+    assert_eq!(budget.evict(secs(1), Resource::Sessions), Some(eviction));
+    assert_eq!(budget.evict(secs(1), Resource::Sessions), None);
+}
+
+#[test]
 fn who_left_is_ignored_and_holds_nothing() {
     let mut budget = sessions(10);
     let id = session(&mut budget, secs(0), v4(1));

@@ -109,7 +109,8 @@ fn every_failure_has_code_and_a_test() {
 fn every_attack_has_a_defence_and_a_test() {
     let rows = rows(&page("threat-model.md"), 5);
     let numbers: Vec<String> = rows.iter().map(|row| row[0].clone()).collect();
-    assert_eq!(numbers, (1..=24).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert!(rows.len() >= 25, "{} rows", rows.len());
+    assert_eq!(numbers, (1..=rows.len()).map(|n| n.to_string()).collect::<Vec<_>>());
     for row in rows {
         assert!(quoted(&row[3]).iter().any(|name| is_code(name)), "{}", row[1]);
         assert!(quoted(&row[4]).iter().any(|name| is_test(name)), "{}", row[1]);

@@ -1,14 +1,18 @@
 //! Server: sockets that showed a token of the session and have not proven themselves.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
+use tcpls_core::budget::{Client, Resource};
 use tcpls_core::connection::{Claim, ClaimId, TcpEnd};
 use tcpls_core::endpoint::Join;
 use tcpls_core::wire::ids::ConnectionId;
 use tokio::net::TcpStream;
 
+use super::account::{Account, Holding, Place};
 use super::os::now;
 use super::shared::{Shared, State};
 use super::socket::Socket;
@@ -16,22 +20,70 @@ use super::socket::Socket;
 /// What a claim may send before it has proven itself.
 const MAX_HELD: usize = 64 * 1024;
 
+/// Memory of a claim without what its socket has read, in bytes.
+const BASE: u64 = 8 * 1024;
+
+/// A claim's place in the listener's account.
+pub(crate) struct ClaimPlace {
+    place: Place,
+    has_to_go: Arc<AtomicBool>,
+}
+
+impl ClaimPlace {
+    /// A claim of `session`'s, made by a TCP connection from `client`.
+    pub(crate) fn new(account: &Arc<Account>, client: Client, session: &Arc<Shared>) -> Self {
+        let has_to_go = Arc::new(AtomicBool::new(false));
+        let holding = Holding::Claim(Arc::downgrade(session), has_to_go.clone());
+        let held = [(Resource::Claims, 1), (Resource::Descriptors, 1), (Resource::Memory, BASE)];
+        Self { place: account.enter(client, holding, &held), has_to_go }
+    }
+
+    fn has_to_go(&self) -> bool {
+        self.has_to_go.load(Ordering::Acquire)
+    }
+
+    fn holds(&self, buffers: usize) {
+        self.place.report(|budget, id| budget.set_held(id, Resource::Memory, BASE + buffers as u64));
+    }
+}
+
 /// A socket with a claim.
 pub(crate) struct Claimant {
     claim: ClaimId,
     pub(crate) socket: Socket,
+    place: ClaimPlace,
+    /// Memory of the socket's buffers, as the account knows it.
+    told: usize,
 }
 
 impl Claimant {
     /// Presents the claim to the session.
-    pub(crate) fn new(shared: &Shared, stream: TcpStream, join: Join, input: BytesMut) -> Self {
+    pub(crate) fn new(shared: &Shared, stream: TcpStream, join: Join, input: BytesMut, place: ClaimPlace) -> Self {
         let mut socket = Socket::new(stream, input);
         let claim = shared.drive(|state| {
             let claim = state.conn.handle_join(now(), join);
             state.conn.handle_claim_bytes(now(), claim, socket.input());
             claim
         });
-        Self { claim, socket }
+        Self { claim, socket, place, told: 0 }
+    }
+
+    /// Whether it is to be reset to make room for others. The session forgets it.
+    pub(crate) fn gives_way(&self, shared: &Shared) -> bool {
+        let has_to_go = self.place.has_to_go();
+        if has_to_go {
+            shared.drive(|state| state.conn.handle_claim_end(self.claim));
+        }
+        has_to_go
+    }
+
+    /// Reports what it holds.
+    pub(crate) fn report(&mut self) {
+        let memory = self.socket.memory();
+        if memory != self.told {
+            self.place.holds(memory);
+            self.told = memory;
+        }
     }
 
     /// Exchanges bytes, and tells what has become of the claim and whether anything came.

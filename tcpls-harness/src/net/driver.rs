@@ -26,6 +26,7 @@ use super::endings::Endings;
 use super::leaving::Leaving;
 use super::os::{instant, now};
 use super::reading::MAX_READ;
+use super::reports::{Report, Reports};
 use super::shared::{Input, Shared, State};
 use super::socket::Socket;
 use crate::dial::{Action, Dialer};
@@ -48,6 +49,8 @@ pub(crate) struct Driver {
     endings: Endings,
     /// Client, from the end of the handshake on.
     dials: Option<Dials>,
+    /// Server: what the listener's account is told.
+    reports: Option<Reports>,
     timer: Pin<Box<Sleep>>,
     /// The next deadline, if that is known.
     due: Option<Time>,
@@ -81,6 +84,7 @@ impl Driver {
             leaving: Vec::new(),
             endings: Endings::default(),
             dials: None,
+            reports: None,
             timer: Box::pin(tokio::time::sleep_until(instant(now).into())),
             due: None,
             now,
@@ -89,6 +93,12 @@ impl Driver {
         };
         driver.attach(tcp, socket);
         driver
+    }
+
+    /// Has the session report what it holds.
+    pub(crate) fn reporting(mut self, reports: Reports) -> Self {
+        self.reports = Some(reports);
+        self
     }
 
     /// To be spawned. The turns bound themselves: a budget of the runtime's would make sockets look full that are not.
@@ -131,7 +141,18 @@ impl Driver {
         let written = self.write(cx);
         self.leaving.retain_mut(|leaving| !leaving.poll(&self.shared, self.now, cx));
         self.tidy(written.is_some());
-        self.finish(again, written, cx)
+        let next = self.finish(again, written, cx);
+        self.report();
+        next
+    }
+
+    /// Reports what the session holds; it may be the one to give way.
+    fn report(&mut self) {
+        let Some(reports) = &mut self.reports else { return };
+        let sockets = self.carriers.len() + self.leaving.len();
+        let buffers = self.carriers.iter().map(|carrier| carrier.socket.memory()).sum();
+        let report = self.shared.access(|state| Report::of(&state.conn, sockets, buffers));
+        reports.tell(self.now, report, self.busy.is_none());
     }
 
     /// The application has just been told of something, and there is nothing to write: what it says to that goes out with the
@@ -169,11 +190,12 @@ impl Driver {
         for input in inbox {
             match input {
                 Input::Opened(tcp, stream) => self.attach(tcp, Socket::new(stream, Default::default())),
-                Input::Join(stream, join, input) => {
-                    self.claimants.push(Claimant::new(&self.shared, stream, join, input));
+                Input::Join(stream, join, input, place) => {
+                    self.claimants.push(Claimant::new(&self.shared, stream, join, input, place));
                 }
                 Input::Dial(dials) => self.dials = Some(dials),
                 Input::Reset(tcp) => self.reset(tcp),
+                Input::ResetAll => self.reset_all(),
             }
         }
         called || may_be_due
@@ -225,14 +247,27 @@ impl Driver {
         self.shared.drive(|state| state.conn.handle_tcp_end(self.now, tcp, TcpEnd::Reset));
     }
 
+    fn reset_all(&mut self) {
+        self.carriers.drain(..).for_each(|carrier| carrier.socket.reset());
+        self.claimants.drain(..).for_each(|claimant| claimant.socket.reset());
+        self.leaving.clear();
+    }
+
     /// A claim can be decided by what happens elsewhere in the session: all are asked each time.
     fn settle_claims(&mut self, cx: &mut Context<'_>) -> bool {
         let mut progress = false;
         for mut claimant in std::mem::take(&mut self.claimants) {
+            if claimant.gives_way(&self.shared) {
+                claimant.socket.reset();
+                continue;
+            }
             let (outcome, read) = claimant.poll(&self.shared, cx);
             progress |= read || outcome != Claim::Waiting;
             match outcome {
-                Claim::Waiting => self.claimants.push(claimant),
+                Claim::Waiting => {
+                    claimant.report();
+                    self.claimants.push(claimant);
+                }
                 Claim::Proven(tcp) => {
                     self.shared.drive(|state| ask_kernel(&mut state.conn, tcp, &claimant.socket));
                     self.carriers.push(Carrier::new(tcp, claimant.socket));

@@ -5,11 +5,12 @@
 //! by the endpoint's configuration.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tcpls_core::budget::{Client, Limits, Resource};
 use tcpls_core::config::Config;
 use tcpls_core::connection::Connection;
 use tcpls_core::crypto::rustls::RustlsServer;
@@ -20,10 +21,13 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::account::{Account, Holding};
+use super::claims::ClaimPlace;
 use super::driver::Driver;
 use super::error::ListenError;
 use super::handle::Handle;
 use super::os::{instant, now, random, seed};
+use super::reports::Reports;
 use super::session::Session;
 use super::shared::{Input, Shared};
 use super::socket::{Socket, SocketOptions, reset};
@@ -32,8 +36,12 @@ use super::socket::{Socket, SocketOptions, reset};
 const BACKLOG: u32 = 1024;
 /// Sessions that wait for [`Listener::accept`].
 const MAX_UNACCEPTED: usize = 64;
-/// The pause after the operating system refused to accept, for want of file descriptors perhaps.
+/// The pause after the operating system refused to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The same, if it was for want of a descriptor and one is about to be free.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(1);
+/// Memory of a TCP connection whose ClientHello has not come: its task, its buffer.
+const PENDING_MEMORY: u64 = 8 * 1024;
 /// How long a client that is refused may take to read the alert.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -51,17 +59,28 @@ pub struct ServerOptions {
     pub endpoint: EndpointConfig,
     /// How sockets are tuned.
     pub socket: SocketOptions,
-    /// Sessions that may exist at the same time; TCP connections that would start more are closed.
+    /// Sessions that may exist at the same time, stranded ones included. One more, and the one that has to go by the rules
+    /// of [`tcpls_core::budget`] is closed. At least 1.
     pub max_sessions: usize,
-    /// Sessions whose handshake is not over; they count as sessions, too. One more, and the oldest of them is reset: it may
-    /// be a client that is in no hurry on purpose. At least 1.
+    /// Sessions whose handshake is not over; they count as sessions, too. One more, and one of them is reset. At least 1.
     pub max_handshakes: usize,
+    /// Joins that are not authenticated yet, of all sessions. One more, and one of them is reset. At least 1.
+    pub max_claims: usize,
+    /// Bytes of memory that all sessions may hold together, as they estimate it themselves
+    /// ([`Connection::memory`]); what the kernel and applications hold is not in it. When it is exceeded, sessions that
+    /// have to go are closed.
+    pub max_memory: u64,
+    /// Sockets that may be open at the same time. It should be well below the operating system's limit of file descriptors:
+    /// refused TCP connections that linger and the application's files need some, too.
+    pub max_descriptors: usize,
+    /// Addresses of proxies: sessions that come from there are not judged together as one client's.
+    pub trusted_proxies: Vec<IpAddr>,
     /// TCP connections that were refused and are given a second to read why; more are reset at once.
     pub max_refusals: usize,
 }
 
 impl ServerOptions {
-    /// Defaults for everything else; at most 10,000 sessions, 1024 of them in their handshake.
+    /// Defaults for everything else; at most 10,000 sessions, 1024 of them in their handshake, 1 GiB of memory.
     pub fn new(tls: RustlsServer) -> Self {
         Self {
             tls,
@@ -70,8 +89,24 @@ impl ServerOptions {
             socket: SocketOptions::default(),
             max_sessions: 10_000,
             max_handshakes: 1024,
+            max_claims: 1024,
+            max_memory: 1 << 30,
+            max_descriptors: usize::MAX,
+            trusted_proxies: Vec::new(),
             max_refusals: MAX_REFUSALS,
         }
+    }
+
+    /// The limits of the account. None is 0: a newcomer must have a place to be judged by.
+    fn limits(&self) -> Limits {
+        let limit = |count: usize| count.max(1) as u64;
+        Limits::UNLIMITED
+            .with(Resource::Memory, self.max_memory)
+            .with(Resource::Descriptors, limit(self.max_descriptors))
+            .with(Resource::Pending, limit(self.endpoint.max_pending))
+            .with(Resource::Handshakes, limit(self.max_handshakes))
+            .with(Resource::Sessions, limit(self.max_sessions))
+            .with(Resource::Claims, limit(self.max_claims))
     }
 }
 
@@ -145,13 +180,24 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 async fn accept(listener: TcpListener, router: Arc<Router>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 router.options.socket.apply(&stream);
-                tokio::spawn(router.clone().receive(stream));
+                tokio::spawn(router.clone().receive(stream, router.account.client(from.ip())));
+            }
+            // It takes a moment until the descriptor is free.
+            Err(error) if lacks_descriptors(&error) && router.account.free_descriptor() => {
+                tokio::time::sleep(DESCRIPTOR_PAUSE).await;
             }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
+}
+
+/// Whether the process, or the system, has as many files open as it may.
+fn lacks_descriptors(error: &std::io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 /// Knows what accepted TCP connections are, and where sessions live.
@@ -160,6 +206,7 @@ struct Router {
     /// The options' configuration, or what replaced it.
     tls: Arc<RwLock<RustlsServer>>,
     accepted: mpsc::Sender<Session>,
+    account: Arc<Account>,
     /// One permit for each refused TCP connection that may linger.
     refusals: Semaphore,
     desk: Mutex<Desk>,
@@ -170,9 +217,6 @@ struct Desk {
     /// Where to tell a TCP connection that the endpoint has lost its patience with it.
     pending: BTreeMap<IncomingId, oneshot::Sender<Vec<u8>>>,
     sessions: BTreeMap<SessionId, Weak<Shared>>,
-    /// Those whose handshake is not over, the oldest first; `next` numbers them.
-    handshaking: BTreeMap<u64, Weak<Shared>>,
-    next: u64,
 }
 
 impl Desk {
@@ -188,16 +232,14 @@ impl Desk {
 
 impl Router {
     fn new(options: ServerOptions, tls: Arc<RwLock<RustlsServer>>, accepted: mpsc::Sender<Session>) -> Self {
-        let endpoint = Endpoint::new(options.endpoint.clone(), random(), seed());
-        let desk = Desk {
-            endpoint,
-            pending: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            handshaking: BTreeMap::new(),
-            next: 0,
-        };
+        // The account bounds what is pending, and needs a moment to carry that out. The endpoint's own bound is for those
+        // who have no account.
+        let max_pending = options.endpoint.max_pending.saturating_mul(2);
+        let endpoint = Endpoint::new(EndpointConfig { max_pending, ..options.endpoint.clone() }, random(), seed());
+        let desk = Desk { endpoint, pending: BTreeMap::new(), sessions: BTreeMap::new() };
         let refusals = Semaphore::new(options.max_refusals);
-        Self { options, tls, accepted, refusals, desk: Mutex::new(desk) }
+        let account = Account::new(options.limits(), options.trusted_proxies.clone());
+        Self { options, tls, accepted, account, refusals, desk: Mutex::new(desk) }
     }
 
     /// As with [`Shared`], a panic elsewhere is no reason for a second one.
@@ -206,19 +248,23 @@ impl Router {
     }
 
     /// Reads a ClientHello and does what it asks for.
-    async fn receive(self: Arc<Self>, mut stream: TcpStream) {
+    async fn receive(self: Arc<Self>, mut stream: TcpStream, client: Client) {
         let mut input = BytesMut::with_capacity(4096);
-        match self.recognise(&mut stream, &mut input).await {
-            Some(Incoming::New(session)) => self.start(session, stream, input).await,
-            Some(Incoming::Join(join)) => self.join(join, stream, input).await,
-            Some(Incoming::Refused { alert }) => self.refuse(stream, &alert).await,
-            None => {}
+        match self.recognise(&mut stream, &mut input, client).await {
+            Recognised::As(Incoming::New(session)) => self.start(session, stream, input, client).await,
+            Recognised::As(Incoming::Join(join)) => self.join(join, stream, input, client).await,
+            Recognised::As(Incoming::Refused { alert }) => self.refuse(stream, &alert).await,
+            Recognised::InTheWay => reset(stream),
+            Recognised::Ended => {}
         }
     }
 
-    /// What the TCP connection is; `None` if it ended before that was clear.
-    async fn recognise(&self, stream: &mut TcpStream, input: &mut BytesMut) -> Option<Incoming> {
+    /// What the TCP connection is.
+    async fn recognise(&self, stream: &mut TcpStream, input: &mut BytesMut, client: Client) -> Recognised {
         let (sender, mut refused) = oneshot::channel();
+        let (give_way, mut in_the_way) = oneshot::channel();
+        let held = [(Resource::Pending, 1), (Resource::Descriptors, 1), (Resource::Memory, PENDING_MEMORY)];
+        let _place = self.account.enter(client, Holding::Pending(give_way), &held);
         let (incoming, deadline) = {
             let desk = &mut *self.desk();
             let incoming = desk.endpoint.handle_accepted(now());
@@ -232,11 +278,10 @@ impl Router {
             tokio::select! {
                 read = stream.read_buf(input) => {
                     if !matches!(read, Ok(len) if len > 0) {
-                        return None;
+                        return Recognised::Ended;
                     }
-                    let recognised = self.desk().endpoint.handle_bytes(now(), incoming, input);
-                    if recognised.is_some() {
-                        return recognised;
+                    if let Some(recognised) = self.desk().endpoint.handle_bytes(now(), incoming, input) {
+                        return Recognised::As(recognised);
                     }
                 }
                 () = tokio::time::sleep_until(instant(deadline).into()) => {
@@ -244,74 +289,63 @@ impl Router {
                     desk.endpoint.handle_timeout(now());
                     desk.tell_refused();
                 }
-                alert = &mut refused => return alert.ok().map(|alert| Incoming::Refused { alert }),
+                alert = &mut refused => return match alert {
+                    Ok(alert) => Recognised::As(Incoming::Refused { alert }),
+                    Err(_) => Recognised::Ended,
+                },
+                short = &mut in_the_way => return match short {
+                    Ok(Resource::Pending | Resource::Memory) => {
+                        Recognised::As(Incoming::Refused { alert: Endpoint::refuse_crowded() })
+                    }
+                    _ => Recognised::InTheWay,
+                },
             }
         }
     }
 
     /// Starts a session, and has it accepted once its handshake is over.
-    async fn start(self: Arc<Self>, new: NewSession, stream: TcpStream, input: BytesMut) {
+    async fn start(self: Arc<Self>, new: NewSession, stream: TcpStream, input: BytesMut, client: Client) {
         let id = new.id();
         let Some(shared) = self.open(new) else { return reset(stream) };
-        let handshake = self.enlist(&shared);
+        let place = self.account.enter(client, Holding::Session(Arc::downgrade(&shared)), &Reports::FIRST);
         let session = Session::new(Handle::new(shared.clone()));
         let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, input));
+        let driver = driver.reporting(Reports::new(place, now()));
         let router = self.clone();
         tokio::spawn(async move {
             driver.run().await;
             router.desk().sessions.remove(&id);
         });
-        let outcome = session.wait_established().await;
-        self.desk().handshaking.remove(&handshake);
-        if outcome.is_ok() {
+        if session.wait_established().await.is_ok() {
             // It fails when the listener is gone; the session is closed then.
             _ = self.accepted.send(session).await;
         }
     }
 
-    /// Counts a handshake that has begun; the oldest is given up if there are too many.
-    fn enlist(&self, shared: &Arc<Shared>) -> u64 {
-        let (handshake, given_up) = {
-            let desk = &mut *self.desk();
-            let full = desk.handshaking.len() >= self.options.max_handshakes.max(1);
-            let given_up = if full { desk.handshaking.pop_first() } else { None };
-            desk.next += 1;
-            desk.handshaking.insert(desk.next, Arc::downgrade(shared));
-            (desk.next, given_up)
-        };
-        if let Some(oldest) = given_up.and_then(|(_, oldest)| oldest.upgrade()) {
-            oldest.drive(|state| {
-                if state.established().is_none() {
-                    state.inbox.push(Input::Reset(ConnectionId::FIRST));
-                    state.wake_task();
-                }
-            });
-        }
-        handshake
-    }
-
-    /// A session's shared part, in the register; `None` if there are too many or TLS can't be used.
+    /// A session's shared part, in the register; `None` if TLS can't be used.
     fn open(&self, new: NewSession) -> Option<Arc<Shared>> {
         let id = new.id();
         let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner).handshake().ok()?;
-        let desk = &mut *self.desk();
-        if desk.sessions.len() >= self.options.max_sessions {
-            return None;
-        }
         let conn = Connection::server(now(), self.options.config.clone(), tls, new, seed());
         let shared = Shared::new(conn, None);
-        desk.sessions.insert(id, Arc::downgrade(&shared));
+        self.desk().sessions.insert(id, Arc::downgrade(&shared));
         Some(shared)
     }
 
     /// Hands a TCP connection to the session whose token it shows.
-    async fn join(&self, join: Join, stream: TcpStream, input: BytesMut) {
+    async fn join(&self, join: Join, stream: TcpStream, input: BytesMut, client: Client) {
         let session = self.desk().sessions.get(&join.session()).and_then(Weak::upgrade);
         match session {
-            Some(session) => session.drive(|state| {
-                state.inbox.push(Input::Join(stream, join, input));
-                state.wake_task();
-            }),
+            Some(session) => {
+                let place = ClaimPlace::new(&self.account, client, &session);
+                session.drive(|state| {
+                    if state.has_task_ended() {
+                        return reset(stream);
+                    }
+                    state.inbox.push(Input::Join(stream, join, input, place));
+                    state.wake_task();
+                });
+            }
             None => self.refuse(stream, &Endpoint::refuse_join(&join)).await,
         }
     }
@@ -323,6 +357,15 @@ impl Router {
             Err(_) => reset(stream),
         }
     }
+}
+
+/// What has become of a TCP connection whose ClientHello was waited for.
+enum Recognised {
+    As(Incoming),
+    /// It ended before that was clear.
+    Ended,
+    /// Its descriptor is needed elsewhere.
+    InTheWay,
 }
 
 /// Takes a TCP connection off the desk when it is decided what it is, or when its task ends.

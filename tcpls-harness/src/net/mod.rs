@@ -8,6 +8,7 @@
 //! | `advice` | which of the addresses that a server advertises may be connected to |
 //! | `dials` | the sockets of what [`crate::dial`] decides |
 //! | `listener` | accepting sessions, bringing joins to the session they belong to |
+//! | `account`, `reports` | what all sessions of a listener hold together, and which gives way |
 //! | `driver` | the task: what sockets, timers and the application do becomes calls on the state machine |
 //! | `driver::traffic` | its reading and writing: who has room, how much is sealed at once |
 //! | `endings`, `leaving` | sockets on the way out: the session has not heard yet, or has let go |
@@ -20,6 +21,7 @@
 //!
 //! The protocol is all in `tcpls_core`; nothing here looks into a record.
 
+mod account;
 mod advice;
 mod claims;
 mod client;
@@ -38,6 +40,7 @@ mod options;
 mod os;
 pub(crate) mod pace;
 mod reading;
+mod reports;
 mod session;
 mod shared;
 mod socket;

@@ -68,6 +68,11 @@ impl Reading {
         self.input = BytesMut::from(&self.input[..]);
     }
 
+    /// Memory of the buffers, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.input.capacity() + self.full.len() * MAX_READ
+    }
+
     /// `len` of `room` bytes came: what is read into grows with what comes. It is quadrupled when a read filled it, and halved
     /// each time once several reads on end were small; one of a bulk transfer may well be.
     pub(super) fn came(&mut self, len: usize, room: usize) {

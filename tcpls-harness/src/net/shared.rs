@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::advice::Advice;
+use super::claims::ClaimPlace;
 use super::dials::Dials;
 use super::error::{AddTcpError, PathFailure, PathFault};
 use super::feed::Feed;
@@ -34,11 +35,13 @@ pub(crate) enum Input {
     /// Client: the socket of a TCP connection that has just been opened.
     Opened(ConnectionId, TcpStream),
     /// Server: a TCP connection that showed a token of this session, and what was read from it after its ClientHello.
-    Join(TcpStream, Join, BytesMut),
+    Join(TcpStream, Join, BytesMut, ClaimPlace),
     /// Client: sockets that are being connected, or wait for their use.
     Dial(Dials),
     /// Break a TCP connection, as a demonstration or a test wants it.
     Reset(ConnectionId),
+    /// Reset all sockets: the session is over, and nothing of it is worth a descriptor.
+    ResetAll,
 }
 
 /// The outcome of a join that has just begun.
@@ -133,6 +136,17 @@ impl Shared {
             state.has_woken |= state.waiters.has_any_to_wake();
             result
         })
+    }
+
+    /// Ends the session because others need what it holds. `at_once`: without a word to the peer. In the handshake there is
+    /// none to be said.
+    pub(crate) fn give_way(&self, at_once: bool) {
+        self.drive(|state| {
+            let at_once = at_once || state.established.is_none();
+            state.conn.evict(now());
+            state.inbox.extend(at_once.then_some(Input::ResetAll));
+            state.wake_task();
+        });
     }
 
     /// The application's access for what it may have to wait for. As long as it has, nothing has changed.

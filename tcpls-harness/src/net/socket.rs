@@ -216,6 +216,11 @@ impl Socket {
         !self.broken && ready
     }
 
+    /// Memory of the buffers, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.reading.memory() + self.out.capacity()
+    }
+
     /// Gives back the memory that is not in use.
     pub(crate) fn release(&mut self) {
         self.reading.release();

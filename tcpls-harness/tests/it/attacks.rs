@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::support::{ANY, PROTOCOL, Server, identity, trust};
 
 /// A server with these bounds.
-fn server(change: impl FnOnce(&mut ServerOptions)) -> Server {
+pub(crate) fn server(change: impl FnOnce(&mut ServerOptions)) -> Server {
     let identity = identity();
     let mut options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
     change(&mut options);
@@ -30,7 +30,7 @@ fn server(change: impl FnOnce(&mut ServerOptions)) -> Server {
 }
 
 /// A good ClientHello.
-fn hello(server: &Server) -> Vec<u8> {
+pub(crate) fn hello(server: &Server) -> Vec<u8> {
     let tls = trust(&server.identity).client(&[PROTOCOL]).unwrap();
     let mut hello = Vec::new();
     tls.handshake("localhost".try_into().unwrap()).unwrap().write(&mut hello);

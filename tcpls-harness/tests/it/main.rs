@@ -6,6 +6,7 @@
 
 mod attacks;
 mod boxes;
+mod budgets;
 #[cfg(unix)]
 mod command;
 mod files;

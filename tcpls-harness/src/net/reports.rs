@@ -1,0 +1,162 @@
+//! When a session reports to the account what it holds and has delivered: seldom, but never less memory than it has.
+
+use std::time::Duration;
+
+use tcpls_core::budget::{HolderId, Resource};
+use tcpls_core::connection::{Connection, State};
+use tcpls_core::time::Time;
+
+use super::account::Place;
+
+/// Memory of a session besides its state machine: its task, its timer, and what the runtime keeps of its sockets. Measured
+/// with `tcpls-bench footprint`.
+const BASE: u64 = 20 * 1024;
+/// Memory is reported in steps of this size, rounded up.
+const STEP: u64 = 16 * 1024;
+/// Deliveries are reported when they are as large as this, or as old as [`MAX_DELAY`].
+const MIN_DELIVERED: u64 = 64 * 1024;
+const MAX_DELAY: Duration = Duration::from_secs(1);
+
+/// What a session has to report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    memory: u64,
+    descriptors: u64,
+    delivered: u64,
+    handshaking: bool,
+    stranded: bool,
+    authenticated: bool,
+}
+
+impl Report {
+    /// Of a session with so many sockets, whose buffers hold `buffers` bytes.
+    pub(crate) fn of(conn: &Connection, sockets: usize, buffers: usize) -> Self {
+        let state = conn.state();
+        Self {
+            memory: BASE + (conn.memory() + buffers) as u64,
+            descriptors: sockets as u64,
+            delivered: conn.delivered(),
+            handshaking: state == State::Handshaking,
+            stranded: matches!(state, State::Stranded { .. }),
+            authenticated: conn.is_authenticated(),
+        }
+    }
+}
+
+/// What the account knows of a session.
+pub(crate) struct Reports {
+    place: Place,
+    told: Report,
+    /// When deliveries were reported last.
+    at: Time,
+}
+
+impl Reports {
+    /// A session that has just begun its handshake.
+    pub(crate) fn new(place: Place, now: Time) -> Self {
+        Self { place, told: Report::default(), at: now }
+    }
+
+    /// What a session holds at its start.
+    pub(crate) const FIRST: [(Resource, u64); 4] = [
+        (Resource::Sessions, 1),
+        (Resource::Handshakes, 1),
+        (Resource::Descriptors, 1),
+        (Resource::Memory, BASE + STEP),
+    ];
+
+    /// Reports what has changed enough. `is_quiet`: nothing will change soon, so everything is reported.
+    pub(crate) fn tell(&mut self, now: Time, report: Report, is_quiet: bool) {
+        let Some(next) = due(&self.told, report, now.saturating_since(self.at), is_quiet) else { return };
+        let (told, delivered) = (self.told, next.delivered.saturating_sub(self.told.delivered));
+        self.place.report(|budget, id| {
+            budget.set_held(id, Resource::Memory, next.memory);
+            budget.set_held(id, Resource::Descriptors, next.descriptors);
+            budget.set_held(id, Resource::Handshakes, u64::from(next.handshaking));
+            if next.authenticated && !told.authenticated {
+                budget.set_authenticated(id);
+            }
+            tell_progress(budget, now, id, &told, &next, delivered);
+        });
+        if delivered > 0 {
+            self.at = now;
+        }
+        self.told = next;
+    }
+}
+
+fn tell_progress(
+    budget: &mut tcpls_core::Budget,
+    now: Time,
+    id: HolderId,
+    told: &Report,
+    next: &Report,
+    delivered: u64,
+) {
+    if delivered > 0 {
+        budget.add_delivered(now, id, delivered);
+    }
+    if next.stranded != told.stranded {
+        budget.set_stranded(now, id, next.stranded);
+    }
+}
+
+/// What is to be reported, if anything; `since` the deliveries that were reported last.
+fn due(told: &Report, mut report: Report, since: Duration, is_quiet: bool) -> Option<Report> {
+    report.memory = report.memory.next_multiple_of(STEP);
+    let shrank = report.memory <= told.memory / 2 || (is_quiet && report.memory < told.memory);
+    if report.memory < told.memory && !shrank {
+        report.memory = told.memory;
+    }
+    let delivered = report.delivered.saturating_sub(told.delivered);
+    let is_first = told.delivered == 0;
+    if !(delivered >= MIN_DELIVERED || is_first || is_quiet || since >= MAX_DELAY) {
+        report.delivered = told.delivered;
+    }
+    (report != *told).then_some(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1024;
+
+    fn report(memory: u64, delivered: u64) -> Report {
+        Report { memory, delivered, descriptors: 1, ..Report::default() }
+    }
+
+    fn after(told: Report, next: Report, since_ms: u64, is_quiet: bool) -> Option<Report> {
+        due(&told, next, Duration::from_millis(since_ms), is_quiet)
+    }
+
+    #[test]
+    fn memory_that_grew_is_reported_at_once_and_rounded_up() {
+        assert_eq!(after(report(48 * KIB, 0), report(48 * KIB + 1, 0), 0, false), Some(report(64 * KIB, 0)));
+        assert_eq!(after(report(64 * KIB, 0), report(48 * KIB + 1, 0), 0, false), None);
+    }
+
+    #[test]
+    fn memory_that_shrank_is_reported_when_half_is_left_or_the_session_is_quiet() {
+        assert_eq!(after(report(64 * KIB, 0), report(33 * KIB, 0), 0, false), None);
+        assert_eq!(after(report(64 * KIB, 0), report(32 * KIB, 0), 0, false), Some(report(32 * KIB, 0)));
+        assert_eq!(after(report(64 * KIB, 0), report(33 * KIB, 0), 0, true), Some(report(48 * KIB, 0)));
+    }
+
+    #[test]
+    fn the_first_delivery_is_reported_at_once_and_later_ones_when_large_or_late() {
+        let first = report(16 * KIB, 100);
+        assert_eq!(after(report(16 * KIB, 0), first, 0, false), Some(first));
+        assert_eq!(after(first, report(16 * KIB, 1000), 999, false), None);
+        assert_eq!(after(first, report(16 * KIB, 1000), 1000, false), Some(report(16 * KIB, 1000)));
+        assert_eq!(after(first, report(16 * KIB, 1000), 1, true), Some(report(16 * KIB, 1000)));
+        assert_eq!(after(first, report(16 * KIB, 100_000), 1, false), Some(report(16 * KIB, 100_000)));
+    }
+
+    #[test]
+    fn a_session_that_is_stranded_is_reported_at_once_without_its_deliveries() {
+        let told = report(16 * KIB, 100);
+        let next = Report { stranded: true, ..report(16 * KIB, 200) };
+        assert_eq!(after(told, next, 0, false), Some(Report { stranded: true, ..told }));
+    }
+}
