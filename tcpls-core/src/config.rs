@@ -8,14 +8,17 @@ use core::time::Duration;
 /// [`Config::default`] suits bulk transfer and interactive use on the public Internet.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Bytes that the peer may have sent on all streams together and the application has not read, at the
-    /// start. The window grows by itself up to [`Config::max_session_window`].
+    /// How far the peer may run ahead of what came on all streams together, at the start. The window grows by itself up to
+    /// [`Config::max_session_window`]; that streams are not read does not close it.
     pub initial_session_window: u64,
-    /// The most that the session's receive window grows to: the bound on what is buffered for reading.
+    /// The bound on what is buffered for reading, and the most that the session's window grows to. Streams that are not
+    /// read leave room for others up to this bound: with the defaults, as long as they are no more than 15.
     pub max_session_window: u64,
-    /// Like [`Config::initial_session_window`], for each stream.
+    /// Bytes of one stream that the peer may have sent and the application has not read, at the start. A 32nd of
+    /// [`Config::max_session_window`] or less keeps 15 streams that are not read from stopping the others.
     pub initial_stream_window: u64,
-    /// The most that one stream's receive window grows to.
+    /// The most that one stream's window grows to. All windows together grow by no more than what
+    /// [`Config::max_session_window`] has beyond 16 initial windows, or by half of it if that is more.
     pub max_stream_window: u64,
     /// How many streams the peer may have open at the same time.
     pub max_streams: u32,

@@ -17,14 +17,29 @@ pub(super) struct Clock {
     pub(super) round_trip: Option<Duration>,
 }
 
-/// How much the peer may send: `limit`, which runs ahead of what was consumed by the window's size.
+/// The smallest gain that an update of the session's window is sent for, unless half of the window is less: reading byte
+/// by byte what fills the session's memory must not cost a frame for each byte.
+const MIN_GAIN: u64 = 64 << 10;
+
+/// What a window's limit runs ahead of, by the window's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Basis {
+    /// What was consumed. A reader that stops holds the sender back: right for a stream.
+    Consumed,
+    /// What was received, as long as no more than the largest size is held. Streams that are not read do not hold the
+    /// others back: right for the session, whose streams have windows of their own.
+    Received,
+}
+
+/// How much the peer may send: `limit`, which runs ahead by the window's size.
 ///
-/// An update is due when half of the window, or more, could be given back. If the application consumed that half within
-/// two round trips, the window holds the sender back or soon will (the sender needs a full window per round trip to
-/// keep the path busy while an update travels), and it is doubled, up to `max_size`. A slow reader's window stays as it is.
+/// An update is due when half of the window, or more, could be given back. If that half was used within two round trips,
+/// the window holds the sender back or soon will (the sender needs a full window per round trip to keep the path busy
+/// while an update travels), and it is doubled, up to `max_size`. A slow reader's window stays as it is.
 /// Without a clock every update doubles it: still bounded.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
+    basis: Basis,
     size: u64,
     max_size: u64,
     limit: u64,
@@ -34,13 +49,24 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(size: u64, max_size: u64, now: Time) -> Self {
-        Self { size, max_size: max_size.max(size), limit: size.min(MAX_OFFSET), received: 0, consumed: 0, renewed: now }
+    /// A stream's: it bounds what is held of it.
+    pub(super) fn of_stream(size: u64, max_size: u64, now: Time) -> Self {
+        Self::new(Basis::Consumed, size, max_size, now)
+    }
+
+    /// The session's: what is held of all streams is bounded by `max_size` alone.
+    pub(super) fn of_session(size: u64, max_size: u64, now: Time) -> Self {
+        Self::new(Basis::Received, size, max_size, now)
+    }
+
+    fn new(basis: Basis, size: u64, max_size: u64, now: Time) -> Self {
+        let (max_size, limit) = (max_size.max(size), size.min(MAX_OFFSET));
+        Self { basis, size, max_size, limit, received: 0, consumed: 0, renewed: now }
     }
 
     /// No limit and never an update, for a session without TCPLS.
     pub(super) fn unlimited() -> Self {
-        Self { size: 0, max_size: 0, limit: u64::MAX, received: 0, consumed: 0, renewed: Time::ZERO }
+        Self { limit: u64::MAX, ..Self::new(Basis::Consumed, 0, 0, Time::ZERO) }
     }
 
     /// What was received: the highest offset of a stream, or the sum of these for the session.
@@ -71,27 +97,42 @@ impl Window {
 
     /// Whether the peer should hear of a higher limit.
     pub(super) fn update_is_due(&self) -> bool {
-        let gain = self.target().saturating_sub(self.limit);
-        gain >= (self.size / 2).max(1)
+        let (target, half) = (self.target(), self.size / 2);
+        let least = match self.basis {
+            Basis::Consumed => half,
+            // What is held may leave less than a window: half of that, then.
+            Basis::Received => half.min(MIN_GAIN).max(target.saturating_sub(self.received) / 2),
+        };
+        target.saturating_sub(self.limit) >= least.max(1)
     }
 
-    /// The limit to tell the peer now. Never falls.
-    pub(super) fn renew(&mut self, clock: Clock) -> u64 {
+    /// The limit to report to the peer now. Never falls. The window grows by at most `growth`.
+    pub(super) fn renew(&mut self, clock: Clock, growth: u64) -> u64 {
         if self.update_is_due() {
-            self.tune(clock);
+            self.tune(clock, growth);
         }
         self.limit = self.limit.max(self.target());
         self.limit
     }
 
-    fn target(&self) -> u64 {
-        self.consumed.saturating_add(self.size).min(MAX_OFFSET)
+    /// The window's size.
+    pub(super) fn size(&self) -> u64 {
+        self.size
     }
 
-    fn tune(&mut self, clock: Clock) {
+    fn target(&self) -> u64 {
+        let target = match self.basis {
+            Basis::Consumed => self.consumed.saturating_add(self.size),
+            Basis::Received => self.received.saturating_add(self.size).min(self.consumed.saturating_add(self.max_size)),
+        };
+        target.min(MAX_OFFSET)
+    }
+
+    fn tune(&mut self, clock: Clock, growth: u64) {
         let round_trip = clock.round_trip.unwrap_or(DEFAULT_ROUND_TRIP);
         if clock.now.saturating_since(self.renewed) < round_trip.saturating_mul(2) {
-            self.size = self.size.saturating_mul(2).min(self.max_size);
+            let doubled = self.size.saturating_add(self.size.min(growth));
+            self.size = doubled.min(self.max_size);
         }
         self.renewed = clock.now;
     }
@@ -146,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_exact() {
-        let mut window = Window::new(100, 100, Time::ZERO);
+        let mut window = Window::of_stream(100, 100, Time::ZERO);
         assert_eq!(window.check(100), Ok(()));
         assert_eq!(window.check(101), Err(PeerMisbehaved::FlowControl));
         window.receive(60);
@@ -157,48 +198,94 @@ mod tests {
 
     #[test]
     fn an_update_is_due_when_half_of_the_window_was_read() {
-        let mut window = Window::new(100, 100, Time::ZERO);
+        let mut window = Window::of_stream(100, 100, Time::ZERO);
         take(&mut window, 49);
         assert!(!window.update_is_due());
         take(&mut window, 1);
         assert!(window.update_is_due());
-        assert_eq!(window.renew(clock(0)), 150);
+        assert_eq!(window.renew(clock(0), u64::MAX), 150);
         assert!(!window.update_is_due());
     }
 
     #[test]
     fn a_window_of_one_byte_still_moves() {
-        let mut window = Window::new(1, 1, Time::ZERO);
+        let mut window = Window::of_stream(1, 1, Time::ZERO);
         take(&mut window, 1);
         assert!(window.update_is_due());
-        assert_eq!(window.renew(clock(0)), 2);
+        assert_eq!(window.renew(clock(0), u64::MAX), 2);
     }
 
     #[test]
     fn a_window_drained_within_two_round_trips_doubles_up_to_its_maximum() {
-        let mut window = Window::new(100, 300, Time::ZERO);
+        let mut window = Window::of_stream(100, 300, Time::ZERO);
         take(&mut window, 50);
-        assert_eq!(window.renew(clock(19)), 50 + 200);
+        assert_eq!(window.renew(clock(19), u64::MAX), 50 + 200);
         take(&mut window, 200);
-        assert_eq!(window.renew(clock(38)), 250 + 300);
+        assert_eq!(window.renew(clock(38), u64::MAX), 250 + 300);
         take(&mut window, 300);
-        assert_eq!(window.renew(clock(57)), 550 + 300);
+        assert_eq!(window.renew(clock(57), u64::MAX), 550 + 300);
+    }
+
+    #[test]
+    fn a_window_grows_by_what_it_may_and_no_more() {
+        let mut window = Window::of_stream(100, 300, Time::ZERO);
+        take(&mut window, 50);
+        assert_eq!(window.renew(clock(1), 30), 50 + 130);
+        take(&mut window, 130);
+        assert_eq!(window.renew(clock(2), 0), 180 + 130);
+        assert_eq!(window.size(), 130);
+    }
+
+    #[test]
+    fn a_sessions_window_runs_ahead_of_what_came_until_its_maximum_is_held() {
+        let mut window = Window::of_session(100, 300, Time::ZERO);
+        window.receive(50);
+        assert!(window.update_is_due());
+        assert_eq!(window.renew(clock(30), u64::MAX), 50 + 100, "nothing was read");
+        window.receive(100);
+        assert_eq!(window.renew(clock(60), u64::MAX), 150 + 100);
+        window.receive(100);
+        assert_eq!(window.renew(clock(90), u64::MAX), 300);
+        window.receive(50);
+        assert!(!window.update_is_due());
+        assert_eq!(window.check(1), Err(PeerMisbehaved::FlowControl));
+        window.consume(49);
+        assert!(!window.update_is_due());
+        window.consume(1);
+        assert!(window.update_is_due());
+        assert_eq!(window.renew(clock(120), u64::MAX), 350);
+    }
+
+    #[test]
+    fn a_session_that_holds_much_gives_credit_for_the_little_that_is_left() {
+        const MIB: u64 = 1 << 20;
+        let mut window = Window::of_session(32 * MIB, 32 * MIB, Time::ZERO);
+        window.receive(31 * MIB);
+        for _ in 0..100 {
+            window.check(MIB / 2).unwrap();
+            take(&mut window, MIB / 2);
+            assert!(window.update_is_due());
+            window.renew(clock(1), u64::MAX);
+        }
+        window.receive(MIB);
+        window.consume(1);
+        assert!(!window.update_is_due(), "not for each byte");
     }
 
     #[test]
     fn a_slow_reader_keeps_its_window() {
-        let mut window = Window::new(100, 300, Time::ZERO);
+        let mut window = Window::of_stream(100, 300, Time::ZERO);
         take(&mut window, 50);
-        assert_eq!(window.renew(clock(20)), 150);
+        assert_eq!(window.renew(clock(20), u64::MAX), 150);
     }
 
     #[test]
     fn saying_a_lost_limit_again_neither_tunes_nor_lowers_it() {
-        let mut window = Window::new(100, 800, Time::ZERO);
+        let mut window = Window::of_stream(100, 800, Time::ZERO);
         take(&mut window, 50);
-        let limit = window.renew(clock(1));
-        assert_eq!(window.renew(clock(2)), limit);
-        assert_eq!(window.renew(clock(3)), limit);
+        let limit = window.renew(clock(1), u64::MAX);
+        assert_eq!(window.renew(clock(2), u64::MAX), limit);
+        assert_eq!(window.renew(clock(3), u64::MAX), limit);
     }
 
     #[test]

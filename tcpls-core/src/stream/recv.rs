@@ -199,9 +199,15 @@ impl RecvHalf {
         self.takes_data() && self.window.update_is_due()
     }
 
-    /// The limit to tell the peer, if that is still of use.
-    pub(super) fn renew_window(&mut self, clock: Clock) -> Option<u64> {
-        self.takes_data().then(|| self.window.renew(clock))
+    /// The limit to report to the peer, if that is still of use. The window grows by at most `growth`.
+    pub(super) fn renew_window(&mut self, clock: Clock, growth: u64) -> Option<u64> {
+        self.takes_data().then(|| self.window.renew(clock, growth))
+    }
+
+    /// What the window has grown beyond `initial`, as long as data may be held because of it.
+    pub(super) fn growth(&self, initial: u64) -> u64 {
+        let holds = !self.over && matches!(self.state, State::Open | State::Truncated);
+        if holds { self.window.size().saturating_sub(initial) } else { 0 }
     }
 
     /// Memory held for what is not read.
@@ -240,7 +246,7 @@ mod tests {
     const ID: StreamId = StreamId(4);
 
     fn half() -> RecvHalf {
-        RecvHalf::new(ID, Window::new(100, 100, Time::ZERO), 8)
+        RecvHalf::new(ID, Window::of_stream(100, 100, Time::ZERO), 8)
     }
 
     fn receive(half: &mut RecvHalf, offset: u64, data: &'static str, fin: bool) -> Result<u64, PeerMisbehaved> {
@@ -404,6 +410,6 @@ mod tests {
         assert!(half.window_update_is_due());
         receive(&mut half, 61, "", true).unwrap();
         assert!(!half.window_update_is_due());
-        assert_eq!(half.renew_window(Clock::default()), None);
+        assert_eq!(half.renew_window(Clock::default(), 0), None);
     }
 }

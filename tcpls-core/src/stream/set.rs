@@ -2,10 +2,12 @@
 //! everything that it entails ([`Streams::update`]).
 //!
 //! `app` has what the application calls, `input` what the peer's frames do, `output` what goes into records and what
-//! became of it, `room` how much the application may write. A stream exists from when either side opens it until both halves are over; memory is proportional to
+//! became of it, `room` how much the application may write,
+//! `growth` how far receive windows grow. A stream exists from when either side opens it until both halves are over; memory is proportional to
 //! the streams that exist, whatever their numbers (attacks 3 and 7).
 
 mod app;
+mod growth;
 mod input;
 mod output;
 #[cfg(test)]
@@ -17,6 +19,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use core::time::Duration;
+
+use growth::Growth;
 
 use super::ControlKey;
 use super::flow::{Clock, Credit, Window};
@@ -122,6 +126,7 @@ struct Shared {
 
     // Receiving.
     window: Window,
+    growth: Growth,
     buffered_to_read: usize,
 
     // Control frames to be sent.
@@ -152,7 +157,7 @@ pub(crate) struct Streams {
 impl Streams {
     /// No streams, and no right to send before [`Streams::set_peer_limits`].
     pub(crate) fn new(side: Side, config: &Config) -> Self {
-        let window = Window::new(config.initial_session_window, config.max_session_window, Time::ZERO);
+        let window = Window::of_session(config.initial_session_window, config.max_session_window, Time::ZERO);
         let shared = Shared {
             side,
             config: config.clone(),
@@ -173,6 +178,7 @@ impl Streams {
             beyond: 0,
             redundant: false,
             window,
+            growth: Growth::new(config),
             buffered_to_read: 0,
             due: BTreeSet::new(),
             opened_here: 0,
@@ -373,6 +379,7 @@ impl Streams {
     ) -> Option<R> {
         let stream = self.map.get_mut(&id)?;
         let before = stream.load();
+        let grown = self.shared.growth.of(&stream.recv);
         let before_shares = self.shared.shares();
         let result = change(stream, &mut self.shared);
         if SEND {
@@ -380,6 +387,7 @@ impl Streams {
         }
         if RECV {
             self.shared.settle_recv(id, stream, before);
+            self.shared.growth.settle(grown, &stream.recv);
         }
         if stream.is_over() {
             self.map.remove(&id);
@@ -402,7 +410,7 @@ impl Shared {
         if self.plain {
             return Window::unlimited();
         }
-        Window::new(self.config.initial_stream_window, self.config.max_stream_window, self.clock.now)
+        Window::of_stream(self.config.initial_stream_window, self.config.max_stream_window, self.clock.now)
     }
 
     fn stream_credit(&self) -> Credit {

@@ -192,6 +192,68 @@ fn writers_blocked_by_their_streams_windows_do_not_keep_a_third_from_writing() {
     assert_eq!(pair.read_all(Server, third), b"still here");
 }
 
+/// Writes to a stream until the reader's windows are full.
+fn fill(pair: &mut Pair, from: crate::support::Side, id: StreamId) -> usize {
+    let (mut written, piece) = (0, vec![6; 100_000]);
+    while let Ok(taken) = pair.conn(from).stream(id).write(&piece) {
+        written += taken;
+        pair.drive();
+    }
+    written
+}
+
+#[test]
+fn fifteen_unread_streams_do_not_stop_the_others_in_either_direction() {
+    for (writer, reader) in [(Client, Server), (Server, Client)] {
+        let mut pair = Pair::established();
+        pair.end(reader).reads = false;
+        for _ in 0..15 {
+            let unread = pair.open_stream(writer);
+            assert!(fill(&mut pair, writer, unread) >= 1 << 20);
+        }
+        let other = pair.open_stream(writer);
+        let data = bytes(3 << 20);
+        pair.submit(writer, other, &data);
+        for _ in 0..100 {
+            pair.drive();
+            pair.end(reader).read(other);
+        }
+        assert!(pair.read_all(reader, other) == data, "{writer:?}");
+        assert!(pair.conn(reader).stats().bytes_to_read <= 33 << 20);
+    }
+}
+
+#[test]
+fn streams_whose_windows_have_grown_and_are_not_read_leave_room_for_others() {
+    const KIB: u64 = 1 << 10;
+    let setup = Setup::default().both(|config| {
+        (config.initial_stream_window, config.max_stream_window) = (64 * KIB, 1024 * KIB);
+        (config.initial_session_window, config.max_session_window) = (128 * KIB, 2048 * KIB);
+    });
+    let mut pair = setup.established();
+    let grown = [pair.open_stream(Client), pair.open_stream(Client)];
+    for id in grown {
+        pair.end(Client).submit(id, bytes(4_000_000).into(), false);
+        pair.drive();
+    }
+    pair.end(Server).reads = false;
+    let held: usize = grown.iter().map(|id| fill(&mut pair, Client, *id)).sum();
+    assert!(held as u64 > 512 * KIB, "{held} bytes: their windows have grown");
+    for _ in 0..13 {
+        let unread = pair.open_stream(Client);
+        assert!(fill(&mut pair, Client, unread) as u64 >= 64 * KIB);
+    }
+    let other = pair.open_stream(Client);
+    let data = bytes(500_000);
+    pair.submit(Client, other, &data);
+    for _ in 0..100 {
+        pair.drive();
+        pair.end(Server).read(other);
+    }
+    assert!(pair.read_all(Server, other) == data);
+    assert!(pair.server().stats().bytes_to_read as u64 <= 2048 * KIB * 5 / 4);
+}
+
 #[test]
 fn the_session_window_bounds_all_streams_together() {
     let setup = Setup::default().both(|config| {

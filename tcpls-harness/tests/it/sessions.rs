@@ -45,6 +45,34 @@ async fn a_download_survives_the_reset_of_one_of_two_tcp_connections() {
 }
 
 #[tokio::test]
+async fn fifteen_unread_streams_do_not_stop_another() {
+    let mut server = Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let (mut unread, mut writers, much) = (Vec::new(), Vec::new(), Bytes::from(pattern(2 << 20)));
+    for _ in 0..15 {
+        let mut stream = client.open_stream().await.unwrap();
+        stream.write_chunk(Bytes::from_static(b"x")).await.unwrap();
+        let much = much.clone();
+        writers.push(tokio::spawn(async move { stream.write_chunk(much).await }));
+        unread.push(peer.accept_stream().await.unwrap());
+    }
+    let mut upload = client.open_stream().await.unwrap();
+    let data = pattern(3 << 20);
+    let sender = async {
+        upload.write_chunk(data.clone().into()).await.unwrap();
+        upload.finish().unwrap();
+    };
+    let reader = async {
+        let mut download = peer.accept_stream().await.unwrap();
+        read_all(download.recv()).await
+    };
+    let ((), read) = tokio::join!(sender, reader);
+    assert!(read == data);
+    assert!(writers.iter().all(|writer| !writer.is_finished()), "their windows are full");
+    writers.iter().for_each(|writer| writer.abort());
+}
+
+#[tokio::test]
 async fn a_session_whose_last_tcp_connection_was_reset_comes_back_by_itself() {
     let mut server = Server::start();
     let path = relay(server.addresses[0]);

@@ -164,13 +164,14 @@ impl Streams {
     fn make_control(&mut self, key: ControlKey) -> Option<Control> {
         let shared = &mut self.shared;
         Some(match key {
-            ControlKey::MaxData => Control::MaxData { maximum: shared.window.renew(shared.clock) },
+            ControlKey::MaxData => Control::MaxData { maximum: shared.window.renew(shared.clock, u64::MAX) },
             ControlKey::MaxStreams => {
                 shared.limit_of_peer = shared.limit_of_peer.max(shared.fresh_limit_of_peer());
                 Control::MaxStreams { maximum: shared.limit_of_peer }
             }
             ControlKey::MaxStreamData(id) => {
-                let maximum = self.map.get_mut(&id)?.recv.renew_window(shared.clock)?;
+                let recv = &mut self.map.get_mut(&id)?.recv;
+                let maximum = shared.growth.renew(shared.clock, recv)?;
                 Control::MaxStreamData { id, maximum }
             }
             ControlKey::ResetStream(id) => {
