@@ -109,7 +109,6 @@ fn every_failure_has_code_and_a_test() {
 fn every_attack_has_a_defence_and_a_test() {
     let rows = rows(&page("threat-model.md"), 5);
     let numbers: Vec<String> = rows.iter().map(|row| row[0].clone()).collect();
-    assert!(rows.len() >= 25, "{} rows", rows.len());
     assert_eq!(numbers, (1..=rows.len()).map(|n| n.to_string()).collect::<Vec<_>>());
     for row in rows {
         assert!(quoted(&row[3]).iter().any(|name| is_code(name)), "{}", row[1]);

@@ -17,7 +17,7 @@ use super::paths::wait_for_paths;
 use super::signals::Signals;
 use super::units::{parse_size, rate, size};
 use super::watch::{INTERVAL, Story, Watch};
-use super::{Outcome, report};
+use super::{Outcome, output, report};
 use crate::hq::send_all;
 use crate::net::{ClientOptions, Listener, ServerOptions, Session};
 use crate::relay::{PathOptions, Relay};
@@ -59,24 +59,25 @@ pub async fn run(args: Args) -> Outcome {
     let len = length(&args)?;
     let mut scene = Scene::set(&args, len)?;
     if !args.json {
-        eprintln!("{} over two paths of {} each:", size(len), rate(RATE as f64 * 8.0));
-        scene.paths.iter().for_each(|path| eprintln!("  {}", path.name));
+        output::tell(format_args!("{} over two paths of {} each:", size(len), rate(RATE as f64 * 8.0)));
+        scene.paths.iter().for_each(|path| output::tell(format_args!("  {}", path.name)));
     }
     let download = tokio::select! {
         download = scene.download(len, !args.json) => download,
         stopped = signals.stop() => Err(stopped.into()),
     };
+    output::clear().await;
     let (story, received) = report::or_error(download, args.json)?;
     let sent = scene.server.await??;
     let intact = sent == received;
     if args.json {
-        story.print_json(&received, intact)
+        story.print_json(&received, intact)?;
     } else {
-        story.print(&received)
+        story.print(&received)?;
     }
     if let Some(path) = &args.plot {
         story.into_picture().write(path)?;
-        eprintln!("plot in {}", path.display());
+        output::tell(format_args!("plot in {}", path.display()));
     }
     if !intact {
         return Err("the file did not arrive as it was sent (SHA-256 differs): this is a bug, please report it".into());

@@ -20,7 +20,7 @@ use super::progress::Progress;
 use super::report::TcpReport;
 use super::signals::{Signals, Stopped};
 use super::units::{bits_per_second, rate, size, time};
-use super::{Outcome, report};
+use super::{Outcome, output, report};
 use crate::hq::{CHUNK, PROTOCOL, ask, explain, percent_decode};
 use crate::net::{ClientOptions, RecvStream, Session};
 
@@ -107,7 +107,7 @@ pub async fn run(args: Args) -> Outcome {
     let signals = Signals::listen()?;
     let report = report::or_error(fetch(&args, signals.stop()).await, args.json)?;
     if args.json {
-        report::json(&report);
+        output::result_json(&report)?;
     } else {
         print(&report);
     }
@@ -120,13 +120,13 @@ pub async fn run(args: Args) -> Outcome {
 
 fn print(report: &Report) {
     for tcp in &report.tcp {
-        eprintln!("tcp {}: {} received, {}", tcp.tcp, size(tcp.stream_bytes_received), tcp.state);
+        output::tell(format_args!("tcp {}: {} received, {}", tcp.tcp, size(tcp.stream_bytes_received), tcp.state));
     }
     let elapsed = Duration::from_secs_f64(report.seconds);
     let (files, bytes) = (report.files, size(report.bytes));
-    eprintln!("{files} files, {bytes} in {}: {}", time(elapsed), rate(report.bits_per_second));
+    output::tell(format_args!("{files} files, {bytes} in {}: {}", time(elapsed), rate(report.bits_per_second)));
     if report.failures.len() > 1 {
-        report.failures.iter().for_each(|failure| eprintln!("{}: {}", failure.url, failure.error));
+        report.failures.iter().for_each(|failure| output::tell(format_args!("{}: {}", failure.url, failure.error)));
     }
 }
 
@@ -141,7 +141,6 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
     let (name, port) = split_port(&authority);
     std::fs::create_dir_all(&args.output)
         .map_err(|error| format!("can't make {}: {error}; choose another --output", args.output.display()))?;
-    let progress = Progress::new(args.log.as_deref()).map_err(|error| format!("can't write the log: {error}"))?;
     let mut options = ClientOptions::new(args.trust.trust().client(&[PROTOCOL])?, server_name(name)?);
     options.dial.wanted = args.connect.len().max(1);
     if !args.connect.is_empty() {
@@ -149,18 +148,27 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
     }
     let start = Instant::now();
     let begin = async {
+        let progress =
+            Progress::new(args.log.clone()).await.map_err(|error| format!("can't write the log: {error}"))?;
         let ways = Ways::look_up(args, name, port).await?;
-        Outcome::Ok((connect(&ways.addresses, options.clone()).await?, ways))
+        Outcome::Ok((connect(&ways.addresses, options.clone()).await?, ways, progress))
     };
-    let (session, ways) = tokio::select! {
+    let (session, ways, progress) = tokio::select! {
         begun = begin => begun?,
         stopped = &mut stop => return Err(stopped.into()),
     };
+    let files = jobs.len();
+    let fetched = async {
+        let report = fetch_jobs(&session, ways, &options, jobs, &progress).await;
+        progress.finish().await;
+        report
+    };
     let outcome = tokio::select! {
-        report = fetch_jobs(&session, ways, &options, jobs, &progress) => Ok(report),
+        never = progress.show(&session, files) => match never {},
+        report = fetched => Ok(report),
         stopped = stop => Err(stopped),
     };
-    progress.finish();
+    output::clear().await;
     let mut report = match outcome {
         Ok(report) => report,
         Err(stopped) => {
@@ -205,7 +213,7 @@ async fn fetch_jobs(
     progress: &Progress,
 ) -> Report {
     if !session.is_tcpls() {
-        eprintln!("the server does not speak TCPLS: one file after the other over plain TLS 1.3");
+        output::tell("the server does not speak TCPLS: one file after the other over plain TLS 1.3");
         return fetch_plainly(session.clone(), &ways.addresses, options, jobs, progress).await;
     }
     tokio::spawn(tell_troubles(session.events(), session.path_failures()));
@@ -329,6 +337,7 @@ async fn fetch_one(session: &Session, job: &Job, progress: &Progress) -> Result<
     let stream = session.open_stream().await.map_err(|error| error.to_string())?;
     let (kept, answer) = ask(stream, &job.path, !session.is_tcpls()).await.map_err(|error| error.to_string())?;
     let received = receive(answer, &job.target, progress).await;
+    progress.count_file();
     if let (Some(mut request), Ok(_)) = (kept, &received) {
         // The request was whole; a stream that is dropped without its end is an error to a plain server.
         _ = request.finish();

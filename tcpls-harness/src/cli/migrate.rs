@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tcpls_core::wire::ids::ConnectionId;
 
-use super::Outcome;
 use super::paths::{add_tcp, resolve};
+use super::{Outcome, output};
 use crate::net::Session;
 
 /// When to move, and to where.
@@ -45,7 +45,7 @@ pub(crate) async fn migrate(session: Session, steps: Vec<(Duration, SocketAddr)>
         if let Err(error) = move_to(&session, address).await
             && session.close_reason().is_none()
         {
-            eprintln!("tcpls: can't move to {address}: {error}");
+            output::tell(format_args!("tcpls: can't move to {address}: {error}"));
         }
     }
 }

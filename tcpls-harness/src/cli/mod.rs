@@ -1,13 +1,16 @@
-//! The `tcpls` command: one file per subcommand, and what they share.
+//! The `tcpls` command: one file per subcommand, and what they share. All that it writes goes through `output`.
 //!
 //! What a person reads about progress goes to standard error, results go to standard output; with `--json` these are one
 //! JSON object, or one per line where results come one by one. The exit code is 0 only if all went well; a
 //! command that a signal ended has the shell's code for it.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod demo;
 mod download;
 pub mod get;
 pub mod migrate;
+mod output;
 pub mod paths;
 pub mod perf;
 mod plot;
@@ -16,14 +19,17 @@ mod report;
 pub mod serve;
 mod signals;
 pub mod sim;
+mod text;
 pub mod units;
 mod watch;
 
 use std::error::Error;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use self::output::Unwritten;
 pub use self::signals::Stopped;
 
 /// What a subcommand returns; the error is written for people and says what to do.
@@ -53,21 +59,44 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&error),
+        Err(error) => {
+            _ = writeln!(std::io::stderr(), "tcpls: {error}");
+            return ExitCode::FAILURE;
+        }
     };
-    match runtime.block_on(cli.command.run()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&*error),
-    }
+    let code = runtime.block_on(async {
+        let serves = cli.command.is_server();
+        let code = cli.command.run().await.map_or_else(|error| fail(&*error), |()| 0);
+        match output::finish(serves || code > SIGNALLED).await {
+            Err(error) if code == 0 => fail(&*error),
+            _ => code,
+        }
+    });
+    // What still waits for a disk or a pipe does not hold up the end.
+    runtime.shutdown_background();
+    download::remove_parts();
+    code.into()
 }
 
+/// Exit codes above are those of commands that a signal ended.
+const SIGNALLED: u8 = 128;
+
 /// Says what went wrong, and gives the exit code that fits.
-fn fail(error: &(dyn Error + 'static)) -> ExitCode {
-    eprintln!("tcpls: {error}");
-    error.downcast_ref::<Stopped>().map_or(ExitCode::FAILURE, |stopped| stopped.exit_code().into())
+fn fail(error: &(dyn Error + 'static)) -> u8 {
+    let unwritten = error.downcast_ref::<Unwritten>();
+    if !unwritten.is_some_and(Unwritten::is_quiet) {
+        output::tell(format_args!("tcpls: {error}"));
+    }
+    let stopped = error.downcast_ref::<Stopped>();
+    unwritten.map(Unwritten::exit_code).or(stopped.map(Stopped::exit_code)).unwrap_or(1)
 }
 
 impl Command {
+    /// Whether it runs until a signal ends it.
+    fn is_server(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Perf(perf::Perf::Server(_)))
+    }
+
     async fn run(self) -> Outcome {
         match self {
             Self::Demo(args) => demo::run(args).await,

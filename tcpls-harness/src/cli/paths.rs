@@ -11,7 +11,7 @@ use tcpls_core::error::{OpenTcpError, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 
-use super::Outcome;
+use super::{Outcome, output};
 use crate::net::{AddTcpError, ClientOptions, ConnectError, Events, PathFailures, Session};
 use crate::tls::Trust;
 
@@ -141,7 +141,7 @@ pub(crate) async fn follow_advertised(session: Session) {
         let known: Vec<SocketAddr> = session.paths().iter().map(|status| status.path.remote).collect();
         for address in session.peer_addresses().into_iter().filter(|address| !known.contains(address)) {
             if let (Err(error), true) = (session.add_advertised(address), refused.insert(address)) {
-                eprintln!("tcpls: {error}");
+                output::tell(format_args!("tcpls: {error}"));
             }
         }
         loop {
@@ -162,7 +162,7 @@ pub(crate) async fn tell_troubles(mut events: Events, mut failures: PathFailures
         tokio::select! {
             Some(failure) = failures.next() => {
                 if told.insert(failure.path) {
-                    eprintln!("tcpls: {failure}; trying again now and then");
+                    output::tell(format_args!("tcpls: {failure}; trying again now and then"));
                 }
             }
             event = events.next() => match event {
@@ -176,11 +176,11 @@ pub(crate) async fn tell_troubles(mut events: Events, mut failures: PathFailures
 fn tell(event: &Event) {
     match event {
         Event::Tcp(TcpEvent::Lost { tcp, fault }) if *fault != TcpFault::SessionClosed => {
-            eprintln!("{tcp} lost: {fault}");
+            output::tell(format_args!("{tcp} lost: {fault}"));
         }
-        Event::Tcp(TcpEvent::Stalled { tcp }) => eprintln!("{tcp} does not answer"),
-        Event::Stranded { .. } => eprintln!("no TCP connection left, trying to connect again"),
-        Event::Recovered => eprintln!("connected again"),
+        Event::Tcp(TcpEvent::Stalled { tcp }) => output::tell(format_args!("{tcp} does not answer")),
+        Event::Stranded { .. } => output::tell("no TCP connection left, trying to connect again"),
+        Event::Recovered => output::tell("connected again"),
         _ => {}
     }
 }

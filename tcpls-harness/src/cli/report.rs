@@ -1,21 +1,10 @@
-//! What subcommands print: JSON for programs, bars and tables for people.
+//! What subcommands print of TCP connections and errors: JSON for programs, tables for people.
 
-use std::io::Write;
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tcpls_core::stats::{TcpPhase, TcpStats};
 
-use super::Outcome;
 use super::units::{rate, size, time};
-
-/// Prints `value` as one line of JSON on standard output.
-pub(crate) fn json<T: Serialize>(value: &T) {
-    // What is printed here are structs of numbers and strings: they always serialise.
-    // A reader that has gone is no failure of ours.
-    _ = writeln!(std::io::stdout(), "{}", serde_json::to_string(value).unwrap_or_default());
-}
+use super::{Outcome, output};
 
 /// What `--json` prints if there is nothing else to print.
 #[derive(Serialize)]
@@ -27,30 +16,10 @@ struct Failed {
 pub(crate) fn or_error<T>(outcome: Outcome<T>, json: bool) -> Outcome<T> {
     outcome.inspect_err(|error| {
         if json {
-            self::json(&Failed { error: error.to_string() });
+            // If that fails, the command's end says so.
+            _ = output::result_json(&Failed { error: error.to_string() });
         }
     })
-}
-
-/// A bar that counts bytes on standard error; shows nothing where that is no terminal.
-pub(crate) fn bar(total: Option<u64>) -> ProgressBar {
-    let bar = match total {
-        Some(total) => {
-            ProgressBar::new(total).with_style(style("{bar:30} {binary_bytes:>11} / {binary_total_bytes} {msg}"))
-        }
-        None => ProgressBar::no_length().with_style(style("{binary_bytes:>11} {msg}")),
-    };
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
-}
-
-/// A line of text below a bar.
-pub(crate) fn line() -> ProgressBar {
-    ProgressBar::no_length().with_style(style("  {msg}"))
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// One TCP connection of a session, as JSON shows it.
@@ -93,20 +62,32 @@ pub(crate) fn phase(phase: TcpPhase) -> String {
     }
 }
 
-/// The TCP connections of a client that downloaded, as a table: one line each, every line ended.
-pub(crate) fn table(rows: &[(TcpStats, String, Option<f64>)]) -> String {
-    let mut text =
-        format!("{:<8} {:<28} {:>12} {:>14} {:>10}  {}\n", "TCP", "path", "received", "mean rate", "RTT", "state");
-    for (stats, path, mean) in rows {
-        text += &format!(
-            "{:<8} {:<28} {:>12} {:>14} {:>10}  {}\n",
-            stats.tcp.to_string(),
-            path,
-            size(stats.counters.stream_bytes_received),
-            mean.map_or("-".to_owned(), rate),
-            stats.smoothed_rtt.map_or("-".to_owned(), time),
-            phase(stats.phase),
-        );
+/// The TCP connections of a client that downloaded, as a table with a line for each. Where the terminal is too narrow for
+/// it, each has two lines that say the same.
+pub(crate) fn table(rows: &[(TcpStats, String, Option<f64>)], columns: Option<usize>) -> String {
+    let line = |[tcp, path, received, mean, rtt, state]: [&str; 6]| {
+        format!("{tcp:<8} {path:<28} {received:>12} {mean:>14} {rtt:>10}  {state}")
+    };
+    let rows: Vec<[String; 6]> = rows.iter().map(|(stats, path, mean)| cells(stats, path, *mean)).collect();
+    let mut lines = vec![line(["TCP", "path", "received", "mean rate", "RTT", "state"])];
+    lines.extend(rows.iter().map(|row| line(row.each_ref().map(String::as_str))));
+    let widest = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
+    if columns.is_none_or(|columns| widest <= columns) {
+        return lines.join("\n");
     }
-    text
+    let narrow = |[tcp, path, received, mean, rtt, state]: &[String; 6]| {
+        format!("{tcp:<6} {path}: {state}\n       {received} received, mean {mean}, RTT {rtt}")
+    };
+    rows.iter().map(narrow).collect::<Vec<_>>().join("\n")
+}
+
+fn cells(stats: &TcpStats, path: &str, mean: Option<f64>) -> [String; 6] {
+    [
+        stats.tcp.to_string(),
+        path.to_owned(),
+        size(stats.counters.stream_bytes_received),
+        mean.map_or("-".to_owned(), rate),
+        stats.smoothed_rtt.map_or("-".to_owned(), time),
+        phase(stats.phase),
+    ]
 }

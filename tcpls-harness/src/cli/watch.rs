@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use serde::Serialize;
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::stats::TcpStats;
 use tcpls_core::wire::ids::ConnectionId;
 
 use super::plot::{Curve, Picture};
-use super::report::{self, TcpReport, bar, line, table};
+use super::progress::bar_line;
+use super::report::{self, TcpReport, table};
 use super::units::{bits_per_second, rate, size, time};
+use super::{Outcome, output};
 use crate::net::Session;
 
 /// How often to look.
@@ -37,25 +38,17 @@ pub(crate) struct Watch {
     paths: BTreeMap<ConnectionId, String>,
     /// When it joined, and when it was lost.
     lives: BTreeMap<ConnectionId, (Duration, Option<Duration>)>,
-    live: Live,
-}
-
-/// What a terminal shows meanwhile.
-struct Live {
-    all: MultiProgress,
-    bar: ProgressBar,
-    lines: BTreeMap<ConnectionId, ProgressBar>,
+    /// How much there is, and whether a terminal shows how far it is.
+    len: u64,
+    shown: bool,
 }
 
 impl Watch {
     /// `shown`: whether on a terminal.
     pub(crate) fn new(session: Session, len: u64, shown: bool) -> Self {
-        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let all = MultiProgress::with_draw_target(target);
-        let live = Live { bar: all.add(bar(Some(len))), all, lines: BTreeMap::new() };
         let lives = session.tcp_connections().into_iter().map(|tcp| (tcp, (Duration::ZERO, None))).collect();
         let (samples, marks, paths) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let mut watch = Self { session, begin: Instant::now(), total: 0, samples, marks, paths, lives, live };
+        let mut watch = Self { session, begin: Instant::now(), total: 0, samples, marks, paths, lives, len, shown };
         watch.look();
         watch
     }
@@ -96,16 +89,19 @@ impl Watch {
     }
 
     fn show(&mut self, stats: &[TcpStats]) {
+        if !self.shown {
+            return;
+        }
         let last = self.samples.len().saturating_sub(1);
-        self.live.bar.set_position(self.total);
-        self.live.bar.set_message(rate(self.rate_at(last, |sample| sample.total)));
+        let rate_of_all = rate(self.rate_at(last, |sample| sample.total));
+        let mut lines = vec![bar_line(self.total, self.len, &rate_of_all, output::shown_columns())];
         for stats in stats {
             let rate = rate(self.rate_at(last, of(stats.tcp)));
             let path = self.paths.get(&stats.tcp).map_or("", String::as_str);
-            let text = format!("{:<6} {path:<24} {rate:>14}  {}", stats.tcp.to_string(), report::phase(stats.phase));
-            let line = self.live.lines.entry(stats.tcp).or_insert_with(|| self.live.all.add(line()));
-            line.set_message(text);
+            let (tcp, phase) = (stats.tcp.to_string(), report::phase(stats.phase));
+            lines.push(format!("  {tcp:<6} {path:<24} {rate:>14}  {phase}"));
         }
+        output::show(lines);
     }
 
     /// Bits per second around one sample.
@@ -118,8 +114,6 @@ impl Watch {
     /// The download is over.
     pub(crate) fn end(mut self) -> Story {
         self.look();
-        self.live.bar.finish_and_clear();
-        self.live.lines.values().for_each(ProgressBar::finish_and_clear);
         let elapsed = self.begin.elapsed();
         let rows = self.session.stats().tcp.into_iter().map(|stats| self.row(stats, elapsed)).collect();
         Story { bytes: self.total, elapsed, rows, curves: self.curves(), marks: self.marks }
@@ -186,19 +180,19 @@ struct Moment<'a> {
 
 impl Story {
     /// As a table on standard output.
-    pub(crate) fn print(&self, sha256: &str) {
+    pub(crate) fn print(&self, sha256: &str) -> Outcome {
         for (at, what) in &self.marks {
-            println!("{:>7}  {what}", time(*at));
+            output::result(format_args!("{:>7}  {what}", time(*at)))?;
         }
-        print!("{}", table(&self.rows));
+        output::result(table(&self.rows, output::columns()))?;
         let mean = rate(bits_per_second(self.bytes, self.elapsed));
-        println!("{} in {}: {mean}", size(self.bytes), time(self.elapsed));
-        println!("SHA-256 {sha256}: it arrived as it was sent");
+        output::result(format_args!("{} in {}: {mean}", size(self.bytes), time(self.elapsed)))?;
+        Ok(output::result(format_args!("SHA-256 {sha256}: it arrived as it was sent"))?)
     }
 
     /// As one line of JSON on standard output.
-    pub(crate) fn print_json(&self, sha256: &str, intact: bool) {
-        report::json(&Summary {
+    pub(crate) fn print_json(&self, sha256: &str, intact: bool) -> Outcome {
+        Ok(output::result_json(&Summary {
             bytes: self.bytes,
             seconds: self.elapsed.as_secs_f64(),
             bits_per_second: bits_per_second(self.bytes, self.elapsed),
@@ -206,7 +200,7 @@ impl Story {
             intact,
             tcp: self.rows.iter().map(|(stats, ..)| TcpReport::from(stats)).collect(),
             events: self.marks.iter().map(|(at, event)| Moment { seconds: at.as_secs_f64(), event }).collect(),
-        });
+        })?)
     }
 
     /// As a picture.

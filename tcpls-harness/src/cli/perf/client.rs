@@ -13,7 +13,7 @@ use crate::cli::paths::{TrustArgs, add_tcp, close_briefly, connect, resolve, ser
 use crate::cli::report::TcpReport;
 use crate::cli::signals::Signals;
 use crate::cli::units::{bits_per_second, parse_size, rate, size, time};
-use crate::cli::{Outcome, report};
+use crate::cli::{Outcome, output, report};
 use crate::dial::{DialOptions, Keep};
 use crate::net::{ClientOptions, Session};
 
@@ -92,9 +92,9 @@ pub(super) async fn run(args: Args) -> Outcome {
     let signals = Signals::listen()?;
     let report = report::or_error(run_all(&args, signals).await, args.json)?;
     if args.json {
-        report::json(&report);
+        output::result_json(&report)?;
     } else {
-        print(&report);
+        print(&report)?;
     }
     Ok(())
 }
@@ -127,7 +127,9 @@ async fn open(args: &Args) -> Outcome<Session> {
     }
     let (asked, limit) = (args.tcp.max(args.connect.len()), session.max_tcp_connections());
     if asked > limit {
-        eprintln!("tcpls: both sides together allow {limit} TCP connections: measuring with those, not {asked}");
+        output::tell(format_args!(
+            "tcpls: both sides together allow {limit} TCP connections: measuring with those, not {asked}"
+        ));
     }
     let first = session.path_of(ConnectionId::FIRST).map(|path| path.remote);
     let start = addresses.iter().position(|address| Some(*address) == first).unwrap_or(0);
@@ -223,23 +225,25 @@ async fn ask_all(session: &Session, streams: u32, requests: u32, up: u64, down: 
     Ok(Requests { requests, seconds, per_second, median_ms, p99_ms, max_ms })
 }
 
-fn print(report: &Report) {
+fn print(report: &Report) -> Outcome {
     for (what, bulk) in [("download", &report.download), ("upload", &report.upload)] {
         if let Some(bulk) = bulk {
             let elapsed = Duration::from_secs_f64(bulk.seconds);
-            println!("{what:<10} {} in {}: {}", size(bulk.bytes), time(elapsed), rate(bulk.bits_per_second));
+            let (bytes, rate) = (size(bulk.bytes), rate(bulk.bits_per_second));
+            output::result(format_args!("{what:<10} {bytes} in {}: {rate}", time(elapsed)))?;
         }
     }
     if let Some(requests) = &report.requests {
-        println!(
+        output::result(format_args!(
             "requests   {:.0} per second; median {:.2} ms, 99 % within {:.2} ms, longest {:.2} ms",
             requests.per_second, requests.median_ms, requests.p99_ms, requests.max_ms
-        );
+        ))?;
     }
     for tcp in &report.tcp {
         let (sent, received) = (size(tcp.stream_bytes_sent), size(tcp.stream_bytes_received));
-        println!("tcp {:<6} {sent} sent, {received} received, {}", tcp.tcp, tcp.state);
+        output::result(format_args!("tcp {:<6} {sent} sent, {received} received, {}", tcp.tcp, tcp.state))?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::{CHUNK, PROTOCOL};
 use crate::cli::serve::until_stopped;
 use crate::cli::signals::{Signal, Signals};
-use crate::cli::{Outcome, report};
+use crate::cli::{Outcome, output};
 use crate::net::{Listener, RecvStream, SendStream, ServerOptions, Session, Stream};
 use crate::tls::Identity;
 
@@ -40,9 +40,9 @@ pub(super) async fn run(args: Args) -> Outcome {
     let mut listener = Listener::bind(&args.listen, ServerOptions::new(identity.server(&[PROTOCOL])?))?;
     let addresses = listener.local_addresses();
     if args.json {
-        report::json(&Listening { addresses });
+        output::event(&Listening { addresses });
     } else {
-        addresses.iter().for_each(|address| eprintln!("listening on {address}"));
+        addresses.iter().for_each(|address| output::tell(format_args!("listening on {address}")));
     }
     let (stopped, stopping) = watch::channel(());
     let mut sessions = JoinSet::new();

@@ -1,5 +1,6 @@
 //! `tcpls sim run`: one scenario file.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use super::super::plot::{Curve, Picture};
 use super::super::units::{bits_per_second, rate, size};
-use super::super::{Outcome, report::json};
+use super::super::{Outcome, output};
 use crate::sim::report::{BIN, Meter, SessionReport};
 use crate::sim::scenario::Transport;
 use crate::sim::{Report, Scenario, Watch, run as simulate, run_real};
@@ -68,9 +69,9 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         picture(&report).write(path)?;
     }
     if args.json {
-        json(&report);
+        output::result_json(&report)?;
     } else {
-        print(&report);
+        print(&report)?;
     }
     if !report.is_good() {
         return Err(verdict(&report).into());
@@ -83,11 +84,11 @@ async fn compare(scenario: &Scenario, report: &Report) -> Outcome {
     let real = run_real(scenario).await?;
     for (number, (real, simulated)) in real.iter().zip(&report.sessions[0].transfers).enumerate() {
         let bytes = size(real.read.iter().sum());
-        eprintln!(
+        output::tell(format_args!(
             "  transfer {number} over real sockets: {bytes} by {:.3} s, simulated by {:.3} s",
             real.ended,
             simulated.ended.unwrap_or_default()
-        );
+        ));
         if (&real.read, &real.ends) != (&simulated.read, &simulated.ends) {
             let (real, simulated) = ((&real.read, &real.ends), (&simulated.read, &simulated.ends));
             return Err(format!("transfer {number}: {real:?} over real sockets, {simulated:?} simulated").into());
@@ -112,19 +113,19 @@ fn verdict(report: &Report) -> String {
     all.join("; ")
 }
 
-fn print(report: &Report) {
-    let mut out = std::io::stdout().lock();
-    // A reader that has gone is no failure of ours.
-    _ = writeln!(out, "{} (seed {}): {:.3} s, trace {}", report.title, report.seed, report.ended, report.trace);
+fn print(report: &Report) -> Outcome {
+    let mut out = String::new();
+    writeln!(out, "{} (seed {}): {:.3} s, trace {}", report.title, report.seed, report.ended, report.trace)?;
     for (number, session) in report.sessions.iter().enumerate() {
         if report.sessions.len() > 1 {
-            _ = writeln!(out, "  -- client {}", number + 1);
+            writeln!(out, "  -- client {}", number + 1)?;
         }
-        _ = print_session(&mut out, session);
+        print_session(&mut out, session)?;
     }
+    Ok(output::result(out.trim_end())?)
 }
 
-fn print_session(out: &mut impl Write, session: &SessionReport) -> std::io::Result<()> {
+fn print_session(out: &mut String, session: &SessionReport) -> std::fmt::Result {
     for (number, transfer) in session.transfers.iter().enumerate() {
         let bytes: u64 = transfer.read.iter().sum();
         let took = transfer.started.zip(transfer.ended).map_or(0.0, |(start, end)| (end - start).max(0.0));

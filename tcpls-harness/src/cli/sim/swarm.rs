@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 
-use super::super::Outcome;
 use super::super::units::size;
+use super::super::{Outcome, output};
 use crate::sim::swarm::{Mode, generate, minimise, swarm};
 
 /// What to run.
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     };
     if args.print {
         for (seed, mode) in args.seeds.clone().flat_map(|seed| modes.iter().map(move |mode| (seed, *mode))) {
-            println!("{}", generate(seed, mode).print());
+            output::result(generate(seed, mode).print())?;
         }
         return Ok(());
     }
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     // What panics is reported with its seed.
     std::panic::set_hook(Box::new(|_| {}));
     let tally = swarm(args.seeds.clone(), modes, jobs);
-    println!(
+    output::result(format_args!(
         "{} runs in {:.1} s: {:.0} virtual seconds, {} delivered, {} TCP connections, {} without a token at the end, {} failed",
         tally.runs,
         start.elapsed().as_secs_f64(),
@@ -71,9 +71,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
         tally.tcps,
         tally.starved,
         tally.failures.len()
-    );
+    ))?;
     for failure in &tally.failures {
-        println!("seed {} {:?}: {}", failure.seed, failure.mode, failure.what.join("; "));
+        output::result(format_args!("seed {} {:?}: {}", failure.seed, failure.mode, failure.what.join("; ")))?;
     }
     for failure in tally.failures.iter().take(3) {
         let smallest = minimise(&generate(failure.seed, failure.mode), failure.seed);
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
             format!("# tcpls sim run --seed {} : {}\n{}", failure.seed, failure.what.join("; "), smallest.print());
         match &args.save {
             Some(directory) => std::fs::write(directory.join(format!("seed-{}.toml", failure.seed)), text)?,
-            None => println!("\n{text}"),
+            None => output::result(format_args!("\n{text}"))?,
         }
     }
     _ = std::panic::take_hook();

@@ -1,17 +1,19 @@
 //! `tcpls serve`: files over `hq-interop`.
 
+mod log;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Serialize;
 use tcpls_core::error::TcpFault;
 use tcpls_core::event::{Event, TcpEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use self::log::{Happening, Log};
 use super::signals::{Signal, Signals};
-use super::units::size;
+use super::text::{shortened, visible};
 use super::{Outcome, report};
 use crate::hq::{PROTOCOL, Refusal, Root, answer, codes};
 use crate::net::{Listener, ServerOptions, Session, Stream};
@@ -51,20 +53,6 @@ pub struct Args {
     pub json: bool,
 }
 
-/// What happens, as `--json` prints it.
-#[derive(Debug, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum Happening<'a> {
-    Listening { addresses: &'a [SocketAddr], ca: Option<&'a Path> },
-    SessionBegan { session: u64, tcpls: bool },
-    Tcp { session: u64, tcp: u32, happening: String },
-    Request { session: u64, path: &'a str, bytes: Option<u64>, error: Option<String> },
-    SessionEnded { session: u64, reason: String },
-    Reloaded { root: &'a Path },
-    ReloadFailed { error: String },
-    Stopping { signal: String },
-}
-
 /// What an operator wants of a server that runs. It stops when all senders are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
@@ -78,21 +66,21 @@ pub enum Control {
 /// What keeps it from starting.
 pub async fn run(args: Args) -> Outcome {
     let signals = Signals::listen()?;
-    let server = Server::start(&args)?;
-    server.report.tell(&Happening::Listening { addresses: server.addresses(), ca: server.ca.as_deref() });
+    let server = report::or_error(Server::start(&args), args.json)?;
+    server.log.tell(&Happening::Listening { addresses: server.addresses(), ca: server.ca.as_deref() });
     let (wishes, control) = mpsc::channel(1);
-    tokio::spawn(apply(signals, wishes, server.report));
+    tokio::spawn(apply(signals, wishes, server.log));
     server.run(control).await;
     Ok(())
 }
 
 /// Makes of signals what they mean to a server. It ends with the first that stops it.
-async fn apply(mut signals: Signals, wishes: mpsc::Sender<Control>, report: Report) {
+async fn apply(mut signals: Signals, wishes: mpsc::Sender<Control>, log: Log) {
     loop {
         match signals.next().await {
             Signal::Hangup => _ = wishes.send(Control::Reload).await,
             signal => {
-                report.tell(&Happening::Stopping { signal: signal.to_string() });
+                log.tell(&Happening::Stopping { signal: signal.to_string() });
                 break;
             }
         }
@@ -106,7 +94,7 @@ pub struct Server {
     listener: Listener,
     root: Root,
     ca: Option<PathBuf>,
-    report: Report,
+    log: Log,
     args: Args,
 }
 
@@ -121,7 +109,7 @@ impl Server {
         let listener = Listener::bind(&args.listen, ServerOptions::new(identity.server(&[PROTOCOL])?))?;
         // Only now: a server that runs already may have written its own there.
         let ca = write_ca(args, &identity)?;
-        Ok(Self { listener, root, ca, report: Report { json: args.json }, args: args.clone() })
+        Ok(Self { listener, root, ca, log: Log { json: args.json }, args: args.clone() })
     }
 
     /// The addresses that are listened on, with the ports that were taken.
@@ -139,7 +127,7 @@ impl Server {
         loop {
             tokio::select! {
                 session = self.listener.accept() => {
-                    let answering = serve(number, session.clone(), self.root.clone(), addresses.clone(), self.report);
+                    let answering = serve(number, session.clone(), self.root.clone(), addresses.clone(), self.log);
                     sessions.spawn(until_stopped(session, answering, stopping.clone()));
                     number += 1;
                 }
@@ -160,7 +148,7 @@ impl Server {
             Ok(()) => Happening::Reloaded { root: &self.args.root },
             Err(error) => Happening::ReloadFailed { error: error.to_string() },
         };
-        self.report.tell(&happening);
+        self.log.tell(&happening);
     }
 
     fn read_again(&mut self) -> Outcome {
@@ -219,28 +207,27 @@ fn write_ca(args: &Args, identity: &Identity) -> Outcome<Option<PathBuf>> {
 }
 
 /// Answers all requests of a session, as many at once as it has streams.
-async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[SocketAddr]>, report: Report) {
-    report.tell(&Happening::SessionBegan { session: number, tcpls: session.is_tcpls() });
+async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[SocketAddr]>, log: Log) {
+    log.tell(&Happening::SessionBegan { session: number, tcpls: session.is_tcpls() });
     advertise(&session, &addresses);
     let mut requests = JoinSet::new();
     let mut events = session.events();
     loop {
         tokio::select! {
             stream = session.accept_stream() => match stream {
-                Some(stream) => _ = requests.spawn(request(number, stream, root.clone(), report)),
+                Some(stream) => _ = requests.spawn(request(number, stream, root.clone(), log)),
                 None => break,
             },
             Some(_) = requests.join_next() => {}
-            Some(event) = events.next() => tell_tcp(number, &event, report),
+            Some(event) = events.next() => tell_tcp(number, &event, log),
         }
     }
-    // It may hold text of the peer's, which is not to reach the terminal as it is.
-    let reason = session.closed().await.to_string().replace(|c: char| c.is_control(), "\u{fffd}");
-    report.tell(&Happening::SessionEnded { session: number, reason });
+    let reason = visible(&session.closed().await.to_string());
+    log.tell(&Happening::SessionEnded { session: number, reason });
 }
 
 /// Tells what becomes of TCP connections.
-fn tell_tcp(session: u64, event: &Event, report: Report) {
+fn tell_tcp(session: u64, event: &Event, log: Log) {
     let (tcp, happening) = match event {
         Event::Tcp(TcpEvent::Joined { tcp }) => (tcp, "joined".to_owned()),
         Event::Tcp(TcpEvent::Stalled { tcp }) => (tcp, "does not answer".to_owned()),
@@ -250,7 +237,7 @@ fn tell_tcp(session: u64, event: &Event, report: Report) {
         }
         _ => return,
     };
-    report.tell(&Happening::Tcp { session, tcp: tcp.0, happening });
+    log.tell(&Happening::Tcp { session, tcp: tcp.0, happening });
 }
 
 /// The client knows one of the addresses: the one that it came to.
@@ -263,46 +250,8 @@ fn advertise(session: &Session, addresses: &[SocketAddr]) {
     }
 }
 
-async fn request(number: u64, stream: Stream, root: Root, report: Report) {
+async fn request(number: u64, stream: Stream, root: Root, log: Log) {
     let (path, outcome) = answer(stream, &root).await;
     let (bytes, error) = (outcome.ok(), outcome.err().map(|refusal: Refusal| refusal.to_string()));
-    report.tell(&Happening::Request { session: number, path: &path, bytes, error });
-}
-
-/// Tells what happens, in one of two languages.
-#[derive(Clone, Copy, Debug)]
-struct Report {
-    json: bool,
-}
-
-impl Report {
-    fn tell(self, happening: &Happening<'_>) {
-        if self.json {
-            return report::json(happening);
-        }
-        match happening {
-            Happening::Listening { addresses, ca } => {
-                addresses.iter().for_each(|address| eprintln!("listening on {address}"));
-                if let Some(ca) = ca {
-                    eprintln!("self-signed certificate in {}: clients need --ca {0}", ca.display());
-                }
-            }
-            Happening::SessionBegan { session, tcpls } => {
-                eprintln!("session {session}: began, {}", if *tcpls { "TCPLS" } else { "plain TLS 1.3" });
-            }
-            Happening::Tcp { session, tcp, happening } => eprintln!("session {session}: tcp {tcp} {happening}"),
-            Happening::Request { session, path, bytes, error } => match (bytes, error) {
-                (Some(bytes), _) => eprintln!("session {session}: GET {path:?}: {}", size(*bytes)),
-                (None, error) => {
-                    eprintln!("session {session}: GET {path:?}: {}", error.as_deref().unwrap_or("failed"));
-                }
-            },
-            Happening::SessionEnded { session, reason } => eprintln!("session {session}: {reason}"),
-            Happening::Reloaded { root } => eprintln!("read again; serving {}", root.display()),
-            Happening::ReloadFailed { error } => eprintln!("nothing changed: {error}"),
-            Happening::Stopping { signal } => {
-                eprintln!("{signal}: closing the sessions; a second signal ends the server at once");
-            }
-        }
-    }
+    log.tell(&Happening::Request { session: number, path: &shortened(&path), bytes, error });
 }

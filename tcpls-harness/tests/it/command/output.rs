@@ -1,0 +1,112 @@
+//! Output that is not read, that can't be written, or whose reader leaves.
+
+use std::path::Path;
+
+use tcpls_core::error::ReadError;
+use tcpls_harness::hq::{PROTOCOL, ask, codes};
+use tcpls_harness::net::{ClientOptions, Session};
+use tcpls_harness::tls::Trust;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::{Tcpls, command};
+use crate::support::{Directory, read_all};
+
+async fn connect(directory: &Path, address: &str) -> Session {
+    let tls = Trust::File(directory.join("ca.pem")).client(&[PROTOCOL]).unwrap();
+    let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
+    Session::connect(&[address.parse().unwrap()], options).await.unwrap()
+}
+
+/// Asks for files with names of 3 kB that are not there, one after the other.
+async fn ask_for_long_names(session: &Session, requests: usize) {
+    let path = format!("/{}", "n".repeat(3000));
+    for _ in 0..requests {
+        let (_, mut answer) = ask(session.open_stream().await.unwrap(), &path, false).await.unwrap();
+        assert_eq!(answer.read_chunk(1).await, Err(ReadError::Reset(codes::NOT_FOUND)));
+    }
+}
+
+#[tokio::test]
+async fn serve_goes_on_and_counts_what_is_lost_while_its_log_is_not_read() {
+    let directory = Directory::new("unread-log");
+    let (mut server, address) = Tcpls::serve(directory.path(), &[]).await;
+    std::fs::write(directory.path().join("root/file"), "served").unwrap();
+    let session = connect(directory.path(), &address).await;
+    // Far more than the pipe and the queue hold.
+    ask_for_long_names(&session, 1500).await;
+    let (_, mut answer) = ask(session.open_stream().await.unwrap(), "/file", false).await.unwrap();
+    assert_eq!(read_all(&mut answer).await, b"served");
+    let request = server.event("request").await;
+    assert!(request["path"].as_str().unwrap().ends_with("nnn… (3001 bytes)"), "{request}");
+    let lost = server.event("messages_lost").await;
+    assert!(lost["messages"].as_u64() > Some(0), "{lost}");
+    server.signal("TERM");
+    assert!(server.end().await.0.success());
+}
+
+#[tokio::test]
+async fn sigterm_ends_serve_while_its_log_is_not_read() {
+    let directory = Directory::new("unread-text");
+    let (root, ca) = (directory.path().to_str().unwrap(), directory.path().join("ca.pem"));
+    let line = ["serve", "--listen", "127.0.0.1:0", "--root", root, "--ca-out", ca.to_str().unwrap()];
+    let mut server = command(&line).spawn().unwrap();
+    let mut log = BufReader::new(server.stderr.take().unwrap()).lines();
+    let listening = log.next_line().await.unwrap().unwrap();
+    let session = connect(directory.path(), listening.strip_prefix("listening on ").unwrap()).await;
+    ask_for_long_names(&session, 400).await;
+    let pid = server.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+    // The log is still open and unread.
+    assert!(server.wait().await.unwrap().success());
+    drop(log);
+}
+
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_ends_the_command_quietly() {
+    let mut sim = command(&["sim", "swarm", "--seeds", "0..100000", "--print"]).spawn().unwrap();
+    let mut lines = BufReader::new(sim.stdout.take().unwrap()).lines();
+    lines.next_line().await.unwrap().unwrap();
+    drop(lines);
+    let output = sim.wait_with_output().await.unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(141), &b""[..]));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn results_that_cannot_be_written_are_an_error() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let lines = [
+        &["sim", "swarm", "--seeds", "0..1", "--print"][..],
+        &["get", "--json", "--connect", "127.0.0.1:1", "--insecure", "https://localhost/file", "-o", "/tmp"],
+    ];
+    for line in lines {
+        let output = command(line).stdout(full()).spawn().unwrap().wait_with_output().await.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(!text.contains("panicked"), "{text}");
+    }
+    let output = command(&["sim", "swarm", "--seeds", "0..1", "--print"])
+        .stdout(full())
+        .spawn()
+        .unwrap()
+        .wait_with_output()
+        .await
+        .unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("can't write to standard output: No space left"));
+}
+
+#[tokio::test]
+async fn errors_without_a_reader_are_no_panic() {
+    let mut get =
+        command(&["get", "--connect", "127.0.0.1:1", "--insecure", "https://localhost/50%.txt"]).spawn().unwrap();
+    drop(get.stderr.take());
+    assert_eq!(get.wait().await.unwrap().code(), Some(1));
+}
+
+#[tokio::test]
+async fn serve_reports_errors_as_json() {
+    let output = command(&["serve", "--json", "--listen", "127.0.0.1:0", "--root", "/nodir"]).output().await.unwrap();
+    let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(error["error"].as_str().unwrap().contains("can't serve /nodir"), "{error}");
+    assert_eq!(output.status.code(), Some(1));
+}
