@@ -73,7 +73,8 @@ pub struct Established {
     pub application_protocol: Option<Vec<u8>>,
 }
 
-/// In this order for each TCP connection, each at most once: `Joined`, `Lost`, `Discarded`. The others come in between.
+/// In this order for each TCP connection, each at most once: `Joined`, `Lost`, `Discarded`. The others come in between. After
+/// `Discarded` the ID may name another TCP connection if this one never `Joined`: see `Connection::open_tcp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TcpEvent {

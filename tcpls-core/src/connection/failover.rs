@@ -56,6 +56,10 @@ impl Connection {
         if let Some(alert) = alert {
             self.alert_for(&mut entry, alert, &mut words);
         }
+        let returns_token = self.returns_token(&entry, fault);
+        if returns_token {
+            words.clear(); // no more than its hello
+        }
         self.put_last_words(tcp, words);
         self.requeue_statuses(&entry);
         entry.counters.requeued_bytes += self.requeue_all(&mut entry);
@@ -64,7 +68,11 @@ impl Connection {
         entry.received.owe_again();
         self.repeat_acks();
         entry.sent.freeze();
-        self.tell_peer(tcp, fault);
+        if returns_token {
+            self.held.give_back(tcp.0);
+        } else {
+            self.tell_peer(tcp, fault);
+        }
         self.gone.insert(tcp, Gone { tcp: entry, fault });
         while self.gone.len() > MAX_GONE {
             self.gone.pop_first();
@@ -98,6 +106,16 @@ impl Connection {
             first.raw.extend_from_slice(&crate::crypto::plaintext_alert(alert));
         }
         self.end_handshake(CloseReason::LostInHandshake(fault));
+    }
+
+    /// Whether a join left its token as good as before: no byte came, so it most likely never reached the server, and nothing
+    /// was sealed under its number, so no nonce can come twice. As long as another TCP connection answers, the server is
+    /// rather asked for a new one.
+    fn returns_token(&self, entry: &Tcp<Carried>, fault: TcpFault) -> bool {
+        let is_silent = matches!(fault, TcpFault::Fin | TcpFault::Reset | TcpFault::Io | TcpFault::JoinTimeout);
+        let is_untouched = entry.hello_bytes == 0 && entry.counters.records_sent == 0;
+        let has_other = self.tcps.iter().any(|other| other.is_active() && !other.suspect);
+        matches!(entry.state, TcpState::Opening { .. }) && is_silent && is_untouched && !has_other
     }
 
     // draft I44

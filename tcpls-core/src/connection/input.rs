@@ -6,6 +6,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::keys::KeyError;
+use super::pending::Due;
 use super::{Connection, TcpEnd};
 use crate::crypto::TAG_LEN;
 use crate::error::{Alert, CloseReason, PeerMisbehaved, TcpFault};
@@ -164,6 +165,10 @@ impl Connection {
         }
         self.tcp_event(TcpEvent::Joined { tcp });
         self.leave_withdrawn_addresses();
+        // They were seen on the wire in clear: the server replaces them.
+        for sequence in self.held.drop_spare() {
+            self.pending.insert(Due::Reset(ConnectionId(sequence)));
+        }
         if self.stranded_until.take().is_some() {
             self.events.push_back(crate::event::Event::Recovered);
         }

@@ -21,6 +21,9 @@ impl Connection {
     /// established: the token is spent now. Records follow the hello at once, without a round trip, if
     /// [`Config::zero_rtt_join`] says so.
     ///
+    /// A join without such records that ends before any byte came gives its token back while no other TCP connection answers:
+    /// once no fresh token is left, it is used again, and the same ID names another TCP connection.
+    ///
     /// [`Config::zero_rtt_join`]: crate::config::Config::zero_rtt_join
     ///
     /// # Errors
@@ -49,6 +52,7 @@ impl Connection {
             return Err(OpenTcpError::Plain);
         }
         let (tcp, token) = self.held.spend().ok_or(OpenTcpError::NoToken)?;
+        self.gone.remove(&tcp); // a join that came to nothing
         let mut entry = Tcp::new(tcp, TcpState::Opening { deadline: now + self.config.join_timeout }, now);
         entry.hello_session_id = self.rng.bytes();
         self.write_join_hello(&entry.hello_session_id, token, zero_rtt, &mut entry.raw);

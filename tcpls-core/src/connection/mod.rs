@@ -246,6 +246,9 @@ impl Connection {
     /// The next thing to hear about. [`Event::Closed`] comes once and last.
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(event) = self.events.pop_front() {
+            if let Event::Tcp(TcpEvent::Discarded { tcp }) = event {
+                self.held.release(tcp.0);
+            }
             return Some(event);
         }
         if let Some(event) = self.streams.poll_event() {

@@ -3,7 +3,7 @@
 //! A token's sequence number becomes the connection ID of the TCP connection that joins with it, so a number that came
 //! back would bring nonces back: numbers only grow, and each works once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::error::PeerMisbehaved;
@@ -72,6 +72,10 @@ impl Issued {
 pub(crate) struct Held {
     unused: BTreeMap<u32, Token>,
     used: BTreeMap<u32, Token>,
+    /// Used in joins that came to nothing, while the owner may still hold their sockets.
+    returning: BTreeMap<u32, Token>,
+    /// The same once the sockets are gone: the last resort, the one that was used longest ago first.
+    spare: VecDeque<(u32, Token)>,
     /// Numbers up to here are known to have been used or dropped, but for those that are missing.
     forgotten: u32,
     missing: BTreeSet<u32>,
@@ -97,10 +101,10 @@ impl Held {
         Ok(true)
     }
 
-    /// Spends the token with the lowest number.
+    /// Spends the token with the lowest number; one that came back only if there is no other.
     // draft I11, I15
     pub(crate) fn spend(&mut self) -> Option<(ConnectionId, Token)> {
-        let (sequence, token) = self.unused.pop_first()?;
+        let (sequence, token) = self.unused.pop_first().or_else(|| self.spare.pop_front())?;
         self.used.insert(sequence, token);
         if self.used.len() > MAX_REMEMBERED
             && let Some((oldest, _)) = self.used.pop_first()
@@ -120,8 +124,32 @@ impl Held {
         self.forgotten = self.forgotten.max(oldest);
     }
 
+    /// The join with it came to nothing, and nothing was sealed under its number: it can be used once more, after
+    /// [`Held::release`].
+    pub(crate) fn give_back(&mut self, sequence: u32) {
+        if let Some(token) = self.used.get(&sequence) {
+            self.returning.insert(sequence, *token);
+        }
+    }
+
+    /// The owner has let go of the socket that `sequence` named.
+    pub(crate) fn release(&mut self, sequence: u32) {
+        if let Some(token) = self.returning.remove(&sequence) {
+            self.spare.push_back((sequence, token));
+        }
+        while self.spare.len() > MAX_STORED {
+            self.spare.pop_front();
+        }
+    }
+
+    /// Gives up what came back; their numbers.
+    pub(crate) fn drop_spare(&mut self) -> Vec<u32> {
+        let spare = self.spare.drain(..).map(|(sequence, _)| sequence);
+        spare.chain(core::mem::take(&mut self.returning).into_keys()).collect()
+    }
+
     pub(crate) fn count(&self) -> usize {
-        self.unused.len()
+        self.unused.len() + self.spare.len() + self.returning.len()
     }
 
     /// Whether `tcp` names a TCP connection that this side has opened.
@@ -182,6 +210,28 @@ mod tests {
         assert_eq!(held.spend(), Some((ConnectionId(100), Token([1; 32]))));
         assert!(held.was_used(ConnectionId(100)));
         assert_eq!(held.insert(100, Token([1; 32])), Ok(false), "it works once");
+    }
+
+    #[test]
+    fn token_that_came_back_is_used_after_all_fresh_ones_and_only_once_its_socket_is_gone() {
+        let mut held = Held::default();
+        held.insert(1, Token([1; 32])).unwrap();
+        held.insert(2, Token([2; 32])).unwrap();
+        held.spend().unwrap();
+        held.give_back(1);
+        assert_eq!(held.count(), 2);
+        assert_eq!(held.spend(), Some((ConnectionId(2), Token([2; 32]))));
+        assert_eq!((held.spend(), held.count()), (None, 1), "its socket may still be there");
+        held.release(1);
+        assert_eq!(held.spend(), Some((ConnectionId(1), Token([1; 32]))));
+        assert_eq!((held.spend(), held.count()), (None, 0));
+        held.give_back(1);
+        held.give_back(2);
+        held.release(2);
+        assert_eq!(held.drop_spare(), [2, 1]);
+        held.release(1);
+        assert_eq!((held.spend(), held.count()), (None, 0));
+        assert!(held.was_used(ConnectionId(1)) && held.was_used(ConnectionId(2)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tcpls_core::event::Event;
 use tcpls_core::wire::ids::ConnectionId;
 use tcpls_core::wire::ids::Side::{Client, Server};
 
-use crate::support::pair::Pair;
+use crate::support::pair::{Pair, bytes};
 use crate::support::peer::{FIRST, Peer};
 
 /// All tokens are spent on TCP connections that end before they have carried anything.
@@ -81,4 +81,83 @@ fn server_waits_for_a_client_that_may_hold_a_token() {
     for side in [Client, Server] {
         assert!(matches!(pair.conn(side).state(), State::Stranded { .. }), "{side:?}");
     }
+}
+
+/// Something in front of the server accepts a TCP connection and closes it.
+fn join_in_vain(pair: &mut Pair) -> ConnectionId {
+    let tcp = pair.open_tcp_slowly();
+    pair.step(Client);
+    pair.cut(tcp);
+    tcp
+}
+
+#[test]
+fn token_of_a_join_that_ended_before_any_byte_is_used_again_after_all_others() {
+    let mut pair = Pair::established();
+    let (stream, data) = (pair.open_stream(Client), bytes(100_000));
+    pair.submit(Client, stream, &data);
+    pair.round();
+    let tokens = pair.client().tokens();
+    pair.cut(FIRST);
+    let mut tried: Vec<ConnectionId> = (0..tokens * 3).map(|_| join_in_vain(&mut pair)).collect();
+    assert_eq!(pair.client().tokens(), tokens);
+    assert!(matches!(pair.client().state(), State::Stranded { .. }));
+    let again = tried.split_off(tokens);
+    assert!(again.chunks(tokens).all(|turn| turn == tried), "in turns: {tried:?} {again:?}");
+    let back = pair.open_tcp_slowly();
+    pair.drive();
+    assert_eq!((back, pair.live(Client)), (tried[0], vec![back]));
+    pair.assert_received(Server, stream, &data);
+    assert_eq!(pair.client().tokens(), tokens, "the server has replaced those that were seen on the wire");
+    let next = pair.join();
+    assert!(tried.iter().all(|tcp| *tcp < next), "they are not used once there are others");
+}
+
+#[test]
+fn token_of_a_join_that_carried_a_record_is_spent() {
+    let mut pair = Pair::established();
+    let tokens = pair.client().tokens();
+    pair.cut(FIRST);
+    let join = pair.open_tcp();
+    pair.step(Client);
+    pair.cut(join);
+    assert_eq!(pair.client().tokens(), tokens - 1, "its nonces are used up");
+}
+
+#[test]
+fn token_of_a_join_that_was_answered_in_clear_is_spent() {
+    let mut peer = Peer::server();
+    peer.let_open(1, false);
+    peer.let_open(2, false);
+    peer.conn.handle_tcp_end(peer.now, FIRST, TcpEnd::Reset);
+    peer.send_bytes(ConnectionId(1), &plaintext_alert(Alert::IllegalParameter));
+    assert_eq!(peer.conn.tokens(), 0);
+    peer.conn.handle_tcp_end(peer.now, ConnectionId(2), TcpEnd::Fin);
+    assert_eq!(peer.conn.tokens(), 1, "of this one nothing is known");
+    assert!(matches!(peer.conn.state(), State::Stranded { .. }));
+}
+
+#[test]
+fn server_replaces_the_token_at_once_while_another_tcp_connection_lives() {
+    let mut pair = Pair::established();
+    let tokens = pair.client().tokens();
+    let vain = join_in_vain(&mut pair);
+    assert_eq!(pair.client().tokens(), tokens - 1);
+    pair.drive();
+    assert_eq!(pair.client().tokens(), tokens);
+    let joins: Vec<ConnectionId> = (0..tokens).map(|_| pair.join()).collect();
+    assert!(!joins.contains(&vain));
+}
+
+#[test]
+fn client_whose_joins_are_closed_until_its_time_is_up_is_stranded_in_the_end() {
+    let mut pair = Pair::established();
+    pair.cut(FIRST);
+    for _ in 0..30 {
+        join_in_vain(&mut pair);
+        pair.drive_for(Duration::from_secs(1));
+    }
+    assert!(matches!(pair.client().state(), State::Stranded { .. }));
+    pair.drive_for(Duration::from_secs(31));
+    assert_eq!(pair.close_reason(Client), Some(CloseReason::Stranded));
 }

@@ -58,8 +58,10 @@ fn test_complaint(name: &str) -> Option<String> {
 }
 
 fn harness_source_of(modules: &[&str]) -> PathBuf {
+    let source = harness().join("src");
+    let apart = source.join(modules.join("/")).join("mod.rs");
     let tested = modules.strip_suffix(&["tests"]).unwrap_or(modules);
-    harness().join("src").join(tested.join("/")).with_extension("rs")
+    if apart.exists() { apart } else { source.join(tested.join("/")).with_extension("rs") }
 }
 
 /// What is wrong with the name of a function, a type, a constant or a field, if anything.

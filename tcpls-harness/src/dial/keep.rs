@@ -2,7 +2,8 @@
 //! connection answers.
 //!
 //! Each join costs a token, and a server that hears nothing of it gives no other. So the last one is kept for urgent
-//! times, and then for pairs that have not swallowed one already, if there are any.
+//! times, and then for pairs that have not swallowed or refused one already, if there are any. It is shown without data ahead
+//! of the answer, for then it can be shown again if the TCP connection is closed before any answer.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tcpls_core::error::TcpFault;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
-use super::pair::{Attempt, GRACE, Live, Pair, Stage};
+use super::pair::{Attempt, Failure, GRACE, Live, Pair, Stage};
 use super::{Action, Dialer, Keep, Path};
 
 /// How long a silent TCP connection is waited for at the most before another takes its place; one that answered for as long
@@ -51,10 +52,11 @@ impl Dialer {
     /// When something of that changes by time alone.
     pub(super) fn keep_deadline(&self) -> Option<Time> {
         let dials = (0..self.pairs.len()).filter_map(|index| self.dial_deadline(index));
-        let last_resort = self.urgent_since.map(|since| since + LAST_RESORT);
+        let last_resorts = self.urgent_since.map(|since| since + LAST_RESORT).into_iter().chain(self.refused_resort());
         let is_full = self.view.tcp_connections >= self.view.limit;
         let displacement = self.displacement_deadline().filter(|at| is_full && *at > self.advanced);
-        dials.chain(displacement).chain(last_resort.filter(|at| self.view.tokens == 1 && *at > self.advanced)).min()
+        let last_resorts = last_resorts.filter(|at| self.view.tokens == 1 && *at > self.advanced);
+        dials.chain(displacement).chain(last_resorts).min()
     }
 
     /// Whether there should be a TCP connection on this pair, and none is or is about to be.
@@ -122,6 +124,9 @@ impl Dialer {
         match (self.view.tokens, self.urgent_since) {
             (0, _) => false,
             (1, None) => self.most_tokens <= 1, // a server that gives one at a time has one more soon
+            (1, Some(_)) if pair.is_refused && self.pairs.iter().any(is_trusted) => {
+                self.refused_resort().is_some_and(|at| at <= self.advanced)
+            }
             (1, Some(since)) => {
                 let only_chance = self.most_tokens <= 2 && !self.pairs.iter().any(is_trusted);
                 is_trusted(pair) || only_chance || since + LAST_RESORT <= self.advanced
@@ -130,11 +135,19 @@ impl Dialer {
         }
     }
 
+    /// When the last token may go where joins are refused, although another pair may still be good: shortly before the session
+    /// ends anyway.
+    fn refused_resort(&self) -> Option<Time> {
+        self.view.until.map(|until| Time::ZERO + until.saturating_since(Time::ZERO + LAST_RESORT))
+    }
+
     fn join(&mut self, now: Time, index: usize) {
         self.give_up_overdue(now, index);
         let pair = &mut self.pairs[index];
         let Some(at) = pair.ready() else { return };
-        let zero_rtt = self.options.zero_rtt && pair.zero_rtt;
+        // If nothing was sealed under its number, the last token can be used again.
+        let is_last = self.urgent_since.is_some() && self.view.tokens == 1;
+        let zero_rtt = self.options.zero_rtt && pair.sends_early() && !is_last;
         let attempt = &mut pair.attempts[at];
         (attempt.stage, attempt.since) = (Stage::Joining { tcp: None, overdue: false }, now);
         self.actions.push_back(Action::Join { attempt: attempt.id, zero_rtt });
@@ -152,7 +165,7 @@ impl Dialer {
         let overdue = pair.attempts.extract_if(.., |attempt| attempt.is_overdue());
         let overdue: Vec<Attempt> = overdue.collect();
         for attempt in overdue {
-            pair.note_doubt(now, urgent, &mut self.rng);
+            pair.note_failed_join(now, Failure::Silence, urgent, &mut self.rng);
             if let Stage::Joining { tcp: Some(tcp), .. } = attempt.stage {
                 self.actions.push_back(Action::Reset { tcp });
             }
@@ -201,7 +214,7 @@ impl Dialer {
         for pair in &mut self.pairs {
             if joining(pair, tcp).is_some() {
                 pair.attempts.retain(|attempt| !is_join_of(attempt, tcp));
-                pair.note_doubt(now, urgent, &mut self.rng);
+                pair.note_failed_join(now, fault.into(), urgent, &mut self.rng);
             }
             let Some(lost) = pair.live.take_if(|live| live.tcp == tcp) else { continue };
             if fault.was_meant() {

@@ -189,7 +189,7 @@ impl Dialer {
 
     /// Whether a join there should carry data ahead of the server's answer.
     pub fn zero_rtt(&self, path: Path) -> bool {
-        let fails = |pair: &Pair| pair.path == path && !pair.zero_rtt;
+        let fails = |pair: &Pair| pair.path == path && !pair.sends_early();
         self.options.zero_rtt && !self.pairs.iter().any(fails)
     }
 

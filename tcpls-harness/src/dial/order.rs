@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tcpls_core::connection::{Connection, State};
+use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
 #[cfg(doc)]
@@ -110,6 +111,8 @@ pub struct SessionView {
     pub tcp_connections: usize,
     /// How many it may have.
     pub limit: usize,
+    /// When it gives up, if it has none.
+    pub until: Option<Time>,
 }
 
 impl SessionView {
@@ -120,6 +123,7 @@ impl SessionView {
             tokens: conn.tokens(),
             tcp_connections: conn.tcp_connections().count(),
             limit: conn.max_tcp_connections(),
+            until: if let State::Stranded { until } = conn.state() { Some(until) } else { None },
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tcpls_core::crypto::rng::Rng;
+use tcpls_core::error::TcpFault;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
@@ -34,6 +35,8 @@ const DOUBT_PAUSE: Duration = Duration::from_millis(500);
 const MAX_DOUBT_PAUSE: Duration = Duration::from_secs(60);
 /// The same when no TCP connection answers.
 const MAX_URGENT_DOUBT_PAUSE: Duration = Duration::from_secs(2);
+/// The pause after a join that was closed or refused, when no TCP connection answers: the next would most likely fare the same.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(250);
 
 /// A TCP connection that is part of the session.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +44,27 @@ pub(super) struct Live {
     pub(super) tcp: ConnectionId,
     pub(super) since: Time,
     pub(super) silent: bool,
+}
+
+/// What came of a join that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// No answer.
+    Silence,
+    /// TCP ended before any answer, as behind a balancer whose backend is away.
+    Closed,
+    /// An answer that costs the token: by a server that does not know the session, or by a box on the path.
+    Refused,
+}
+
+impl From<TcpFault> for Failure {
+    fn from(fault: TcpFault) -> Self {
+        match fault {
+            TcpFault::JoinTimeout => Self::Silence,
+            TcpFault::Fin | TcpFault::Reset | TcpFault::Io => Self::Closed,
+            _ => Self::Refused,
+        }
+    }
 }
 
 /// How far an attempt is.
@@ -99,10 +123,14 @@ pub(super) struct Pair {
     pub(super) rtt: Option<Duration>,
     /// TCP connections in a row that were lost as soon as they had joined.
     flaps: u32,
-    /// Joins in a row that nobody answered.
+    /// Joins in a row that failed.
     pub(super) doubts: u32,
-    /// Whether the next join carries data ahead of the answer.
+    /// The last one was refused.
+    pub(super) is_refused: bool,
+    /// Whether joins may carry data ahead of the answer: some boxes drop it.
     pub(super) zero_rtt: bool,
+    /// Until a join succeeds, none does: a token under whose number nothing was sealed can be used again.
+    is_cautious: bool,
     /// A TCP connection waited in vain for a token.
     pub(super) unused: bool,
     /// Its TCP connection was left on purpose: it is not missed.
@@ -125,7 +153,9 @@ impl Pair {
             rtt: None,
             flaps: 0,
             doubts: 0,
+            is_refused: false,
             zero_rtt: true,
+            is_cautious: false,
             unused: false,
             parked: false,
             withdrawn: false,
@@ -203,16 +233,33 @@ impl Pair {
     /// A TCP connection has joined.
     pub(super) fn note_success(&mut self) {
         (self.away_since, self.doubts) = (None, 0);
+        (self.is_refused, self.is_cautious) = (false, false);
         (self.parked, self.unused) = (false, false);
     }
 
-    /// A join died without an answer. Next time the other way: there are boxes that drop data ahead of the answer.
-    pub(super) fn note_doubt(&mut self, now: Time, urgent: bool, rng: &mut Rng) {
+    /// Whether the next join carries data ahead of the answer.
+    pub(super) fn sends_early(&self) -> bool {
+        self.zero_rtt && !self.is_cautious
+    }
+
+    /// A join failed. After silence the next goes the other way, and at once if it is the first and no TCP connection answers:
+    /// there are boxes that drop data ahead of the answer. An answer is worth a pause.
+    pub(super) fn note_failed_join(&mut self, now: Time, how: Failure, urgent: bool, rng: &mut Rng) {
         self.away_since.get_or_insert(now);
-        self.zero_rtt = !self.zero_rtt;
-        let longest = if urgent { MAX_URGENT_DOUBT_PAUSE } else { MAX_DOUBT_PAUSE };
-        let pause = doubled(DOUBT_PAUSE, self.doubts).min(longest);
-        self.next = if urgent && self.doubts == 0 { now } else { now + jitter(pause, rng) };
+        self.is_refused = how == Failure::Refused;
+        if how == Failure::Silence {
+            self.zero_rtt = !self.zero_rtt;
+        } else {
+            self.is_cautious = true;
+        }
+        let (first, longest) = match how {
+            _ if !urgent => (DOUBT_PAUSE, MAX_DOUBT_PAUSE),
+            Failure::Silence => (DOUBT_PAUSE, MAX_URGENT_DOUBT_PAUSE),
+            Failure::Closed | Failure::Refused => (REFUSAL_PAUSE, MAX_URGENT_DOUBT_PAUSE),
+        };
+        let at_once = how == Failure::Silence && urgent && self.doubts == 0;
+        let pause = doubled(first, self.doubts).min(longest);
+        self.next = if at_once { now } else { now + jitter(pause, rng) };
         self.doubts += 1;
     }
 }

@@ -3,7 +3,7 @@
 
 use tcpls_core::time::Time;
 
-use super::pair::{Attempt, Live, Stage};
+use super::pair::{Attempt, Failure, Live, Stage};
 use super::{Action, Dialer, Keep, Phase};
 use tcpls_core::wire::ids::ConnectionId;
 
@@ -78,7 +78,7 @@ impl Dialer {
             let pair = &mut self.pairs[index];
             pair.next = now;
             if pair.attempts.iter().any(|attempt| is_handshake(attempt) && attempt.is_overdue()) {
-                pair.note_doubt(now, false, &mut self.rng);
+                pair.note_failed_join(now, Failure::Silence, false, &mut self.rng);
                 pair.zero_rtt = true; // it was no join that went wrong
             }
             self.abandon_where(index, is_handshake);

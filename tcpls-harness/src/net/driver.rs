@@ -106,8 +106,15 @@ impl Driver {
         unconstrained(self).await;
     }
 
-    /// From now on `socket` carries TCP connection `tcp`.
+    /// From now on `socket` carries TCP connection `tcp`. If that was the name of a join that came to nothing, its socket has
+    /// no more to do with it.
     fn attach(&mut self, tcp: ConnectionId, mut socket: Socket) {
+        self.leaving.iter_mut().for_each(|leaving| leaving.forget(tcp));
+        self.endings.forget(tcp);
+        for carrier in self.carriers.extract_if(.., |carrier| carrier.tcp == tcp) {
+            self.leaving.push(Leaving::new(self.now, None, carrier.socket));
+        }
+        self.shared.drive(|state| state.discarded.retain(|discarded| *discarded != tcp));
         let (local, remote) = (socket.stream().local_addr().ok(), socket.stream().peer_addr().ok());
         self.shared.drive(|state| {
             state.conn.set_tcp_addresses(tcp, local, remote);

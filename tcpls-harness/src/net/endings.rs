@@ -32,6 +32,11 @@ impl Endings {
         }
     }
 
+    /// `tcp` names another TCP connection from now on.
+    pub(crate) fn forget(&mut self, tcp: ConnectionId) {
+        self.0.retain(|ending| ending.tcp != tcp);
+    }
+
     /// Whether the session is still to hear of `tcp`'s end.
     pub(crate) fn contains(&self, tcp: ConnectionId) -> bool {
         self.0.iter().any(|ending| ending.tcp == tcp)

@@ -38,6 +38,11 @@ impl Leaving {
         self.deadline
     }
 
+    /// `tcp` names another TCP connection from now on.
+    pub(crate) fn forget(&mut self, tcp: ConnectionId) {
+        self.tcp = self.tcp.filter(|left| *left != tcp);
+    }
+
     /// Goes on with leaving, with what `shared` has still to say there; true once the socket may be closed.
     pub(crate) fn poll(&mut self, shared: &Shared, now: Time, cx: &mut Context<'_>) -> bool {
         if let (Some(tcp), true) = (self.tcp, self.socket.is_flushed()) {

@@ -149,6 +149,7 @@ impl Driver {
         if let Some(at) = self.sockets.iter().position(|socket| socket.tcp == tcp) {
             env.net.reset(env.now, self.conn.side(), self.sockets.remove(at).id);
             self.conn.handle_tcp_end(env.now, tcp, TcpEnd::Reset);
+            self.hear(env); // before its ID may name another
         }
     }
 

@@ -17,6 +17,8 @@ pub(crate) struct Oracle {
     send_bound: usize,
     /// How far each TCP connection has come in `Joined`, `Lost`, `Discarded`.
     ranks: BTreeMap<ConnectionId, u8>,
+    /// Those that were `Joined`.
+    joined: BTreeSet<ConnectionId>,
     stalled: BTreeSet<ConnectionId>,
     closed: bool,
     /// The handshake was over.
@@ -33,6 +35,7 @@ impl Oracle {
             read_bound: config.max_session_window.max(config.initial_session_window) + SLACK,
             send_bound: config.send_buffer,
             ranks: BTreeMap::new(),
+            joined: BTreeSet::new(),
             stalled: BTreeSet::new(),
             closed: false,
             established: false,
@@ -83,11 +86,18 @@ impl Oracle {
         self.established |= matches!(event, Event::Established(_));
         let Event::Tcp(event) = event else { return };
         let fits = match event {
-            TcpEvent::Joined { tcp } => self.rank(*tcp, 1),
+            TcpEvent::Joined { tcp } => {
+                self.joined.insert(*tcp);
+                self.rank(*tcp, 1)
+            }
             TcpEvent::Lost { tcp, fault } => {
                 self.lost += usize::from(!fault.was_meant());
                 self.stalled.remove(tcp);
                 self.rank(*tcp, 2)
+            }
+            // A join that came to nothing: its token may be used again.
+            TcpEvent::Discarded { tcp } if self.ranks.get(tcp) == Some(&2) && !self.joined.contains(tcp) => {
+                self.ranks.remove(tcp).is_some()
             }
             TcpEvent::Discarded { tcp } => self.rank(*tcp, 3),
             TcpEvent::Stalled { tcp } => self.ranks.get(tcp) == Some(&1) && self.stalled.insert(*tcp),

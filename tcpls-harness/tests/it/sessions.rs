@@ -1,5 +1,6 @@
 //! Sessions between our own client and server.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,9 +11,10 @@ use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tcpls_harness::dial::Keep;
 use tcpls_harness::net::{AddTcpError, ClientOptions, ConnectError, PathFault, Session};
 use tcpls_harness::tls::Trust;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Server, joined, lost, pattern, read_all, relay};
+use crate::support::{ANY, Server, joined, lost, pattern, read_all, relay};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_survives_the_reset_of_one_of_two_tcp_connections() {
@@ -334,10 +336,45 @@ async fn client_of_a_restarted_server_ends_with_the_last_refusal_instead_of_wait
     drop(restarted);
 }
 
+/// Passes the first TCP connection on to `backend`, closes the next `closed`, whose clients hear nothing, and passes on those
+/// after them.
+async fn balancer(backend: SocketAddr, closed: usize) -> SocketAddr {
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (mut client, _) = listener.accept().await.unwrap();
+            if !(1..=closed).contains(&number) {
+                let mut server = TcpStream::connect(backend).await.unwrap();
+                tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn session_survives_a_balancer_that_closes_more_joins_than_there_are_tokens() {
+    let mut server = Server::start();
+    let address = balancer(server.addresses[0], 5).await;
+    let (client, peer) = server.pair(address).await;
+    let mut upload = client.open_stream().await.unwrap();
+    upload.write_chunk(pattern(1000).into()).await.unwrap();
+    let mut download = peer.accept_stream().await.unwrap();
+    assert!(client.tokens() < 5);
+    let mut events = client.events();
+    client.reset_tcp(ConnectionId::FIRST);
+    while !matches!(events.next().await.expect("the session goes on"), Event::Recovered) {}
+    upload.write_chunk(pattern(1000).into()).await.unwrap();
+    upload.finish().unwrap();
+    assert_eq!(read_all(download.recv()).await, [pattern(1000), pattern(1000)].concat());
+    client.add_tcp(server.addresses[1], None).await.expect("there are fresh tokens");
+}
+
 #[tokio::test]
 async fn bytes_that_are_not_tls_get_an_alert() {
     let server = Server::start();
-    let mut stream = tokio::net::TcpStream::connect(server.addresses[0]).await.unwrap();
+    let mut stream = TcpStream::connect(server.addresses[0]).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();

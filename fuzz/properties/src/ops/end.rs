@@ -1,7 +1,7 @@
 //! One end of the session under test, with its application: what was written to each stream, what was read from it, and what
 //! must hold at any moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tcpls_core::error::{ReadError, WriteError};
 use tcpls_core::{AddressId, Config, Connection, ConnectionId, ErrorCode, Event, State, StreamId, TcpEvent};
@@ -40,6 +40,8 @@ pub(super) struct End {
     pub(super) redundant: bool,
     /// How far each TCP connection has come in `Joined`, `Lost`, `Discarded`.
     ranks: BTreeMap<ConnectionId, u8>,
+    /// Those that were `Joined`.
+    joined: BTreeSet<ConnectionId>,
     /// Client: there was a token, once.
     pub(super) had_token: bool,
     pub(super) closed: bool,
@@ -55,6 +57,7 @@ impl End {
             advertised: Vec::new(),
             redundant: false,
             ranks: BTreeMap::new(),
+            joined: BTreeSet::new(),
             had_token: false,
             closed: false,
             read_bound: config.max_session_window * 5 / 4 + SLACK,
@@ -75,7 +78,14 @@ impl End {
                 Event::Tcp(TcpEvent::Discarded { tcp }) => (tcp, 3),
                 _ => continue,
             };
-            assert!(self.ranks.insert(*tcp, rank).unwrap_or(0) < rank, "{event:?} comes out of order");
+            let before = self.ranks.insert(*tcp, rank).unwrap_or(0);
+            assert!(before < rank, "{event:?} comes out of order");
+            match rank {
+                1 => _ = self.joined.insert(*tcp),
+                // A join that came to nothing: its token may be used again.
+                3 if before == 2 && !self.joined.contains(tcp) => _ = self.ranks.remove(tcp),
+                _ => {}
+            }
         }
         events
     }

@@ -40,6 +40,8 @@ pub struct End {
     readable: BTreeSet<StreamId>,
     /// How far each TCP connection has come in `Joined`, `Lost`, `Discarded`.
     ranks: BTreeMap<ConnectionId, u8>,
+    /// Those that were `Joined`.
+    joined: BTreeSet<ConnectionId>,
     /// TCP connections that owe an answer.
     stalled: BTreeSet<ConnectionId>,
     closed: bool,
@@ -57,6 +59,7 @@ impl End {
             outbox: BTreeMap::new(),
             readable: BTreeSet::new(),
             ranks: BTreeMap::new(),
+            joined: BTreeSet::new(),
             stalled: BTreeSet::new(),
             closed: false,
             window: config.max_session_window.max(config.initial_session_window),
@@ -109,6 +112,12 @@ impl End {
         };
         let before = self.ranks.insert(tcp, rank).unwrap_or(0);
         assert!(before < rank, "{event:?} comes too late");
+        match event {
+            TcpEvent::Joined { tcp } => _ = self.joined.insert(*tcp),
+            // A join that came to nothing: its token may be used again.
+            TcpEvent::Discarded { tcp } if before == 2 && !self.joined.contains(tcp) => _ = self.ranks.remove(tcp),
+            _ => {}
+        }
     }
 
     /// The bound on memory, and what follows from the end of the session.

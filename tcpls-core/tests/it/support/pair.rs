@@ -207,7 +207,7 @@ impl Pair {
     }
 
     fn number(&self, tcp: ConnectionId) -> usize {
-        let found = self.pipes.iter().position(|pipe| pipe.name == Some(tcp));
+        let found = self.pipes.iter().rposition(|pipe| pipe.name == Some(tcp));
         found.unwrap_or_else(|| panic!("{tcp} never was"))
     }
 

@@ -29,11 +29,15 @@ pub(super) enum Nature {
     Swallowing,
     /// TCP connects, and what it carries vanishes if data follows a hello at once.
     DropsEarlyData,
+    /// TCP connects and is closed at once: a balancer whose backend is away.
+    Closing,
+    /// TCP connects, and each join gets an alert in clear.
+    Alerting,
     /// The TLS handshake fails.
     Untrusted,
 }
 
-pub(super) use Nature::{Dark, DropsEarlyData, Good, Refusing, Slow, Swallowing, Untrusted};
+pub(super) use Nature::{Alerting, Closing, Dark, DropsEarlyData, Good, Refusing, Slow, Swallowing, Untrusted};
 
 #[derive(Clone, Debug, PartialEq)]
 enum News {
@@ -41,6 +45,7 @@ enum News {
     Failed(AttemptId),
     Established(AttemptId),
     Heard(Event),
+    JoinFailed(ConnectionId, TcpFault, bool),
     Tokens(usize),
 }
 
@@ -167,6 +172,12 @@ impl World {
         if answers {
             self.later(RTT, News::Heard(Event::Tcp(TcpEvent::Joined { tcp })));
         }
+        let fault = match self.natures[pair] {
+            Closing => TcpFault::Fin,
+            Alerting => TcpFault::Alert(47),
+            _ => return,
+        };
+        self.later(RTT, News::JoinFailed(tcp, fault, zero_rtt));
     }
 
     fn tell(&mut self, news: News) {
@@ -176,6 +187,11 @@ impl World {
             News::Established(attempt) => self.establish(attempt),
             News::Tokens(count) => self.view.tokens = count.max(self.view.tokens),
             News::Heard(event) => self.hear(&event),
+            News::JoinFailed(tcp, fault, zero_rtt) => {
+                // As the session does: nothing was sealed under the token's number.
+                self.view.tokens += usize::from(fault == TcpFault::Fin && !zero_rtt);
+                self.lose(tcp, fault);
+            }
         }
     }
 
@@ -186,7 +202,7 @@ impl World {
         self.on.push((FIRST, self.pair_of(attempt)));
         self.established = Some(self.now);
         self.joined.push((self.now, FIRST));
-        self.view = SessionView { open: true, tokens: 2, tcp_connections: 1, limit: 8 };
+        self.view = SessionView { open: true, tokens: 2, tcp_connections: 1, limit: 8, until: None };
         self.dialer.handle_established(self.now, attempt, true);
     }
 
