@@ -46,3 +46,57 @@ impl Growth {
         limit
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::stream::flow::Window;
+    use crate::time::Time;
+    use crate::wire::ids::StreamId;
+
+    fn growth() -> Growth {
+        Growth::new(&Config { initial_stream_window: 100, max_session_window: 3200, ..Config::default() })
+    }
+
+    fn stream() -> RecvHalf {
+        RecvHalf::new(StreamId(0), Window::of_stream(100, 1600, Time::ZERO), 8)
+    }
+
+    /// As much comes and is read as it takes for the window to grow as far as it may. Returns how far it has grown.
+    fn run(growth: &mut Growth, recv: &mut RecvHalf, offset: &mut u64) -> u64 {
+        for _ in 0..1000 {
+            let more = recv.check_data(*offset, 50, false).unwrap();
+            recv.handle_data(*offset, false, Bytes::from_static(&[0; 50]), 50, more).unwrap();
+            *offset += 50;
+            recv.read(50).unwrap();
+            if recv.window_update_is_due() {
+                growth.renew(Clock::default(), recv);
+            }
+        }
+        growth.of(recv)
+    }
+
+    #[test]
+    fn windows_grow_together_by_what_16_initial_ones_leave() {
+        let mut growth = growth();
+        let (mut a, mut b) = (stream(), stream());
+        let (mut a_offset, mut b_offset) = (0, 0);
+        assert_eq!(run(&mut growth, &mut a, &mut a_offset), 1500);
+        assert_eq!(run(&mut growth, &mut b, &mut b_offset), 100);
+        assert_eq!(growth.used, 1600);
+        let before = growth.of(&a);
+        a.handle_data(a_offset, true, Bytes::new(), 1, 0).unwrap();
+        assert_eq!(growth.of(&a), before, "its end was not read: it may still hold much");
+        a.read(1).unwrap();
+        growth.settle(before, &a);
+        assert_eq!(run(&mut growth, &mut b, &mut b_offset), 1500);
+    }
+
+    #[test]
+    fn half_of_a_small_session_is_there_to_grow_into() {
+        let config = Config { initial_stream_window: 1000, max_session_window: 1000, ..Config::default() };
+        assert_eq!(Growth::new(&config).max, 500);
+    }
+}
