@@ -25,6 +25,7 @@ mod account;
 mod advice;
 mod claims;
 mod client;
+mod coop;
 #[cfg(test)]
 mod costs;
 mod dials;

@@ -11,6 +11,7 @@ use tcpls_core::stats::Stats;
 use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode};
 use tokio::sync::broadcast;
 
+use super::coop;
 use super::error::PathFailure;
 use super::handle::Handle;
 use super::os::now;
@@ -53,7 +54,7 @@ impl Session {
             }
             other => Poll::Ready(other),
         };
-        let id = poll_fn(|cx| self.handle.with(|state| open(state, cx.waker()))).await?;
+        let id = poll_fn(|cx| coop::poll(cx, |cx| self.handle.with(|state| open(state, cx.waker())))).await?;
         Ok(Stream::new(self.handle.clone(), id))
     }
 
@@ -67,7 +68,7 @@ impl Session {
                 Poll::Pending
             }
         };
-        let id = poll_fn(|cx| self.handle.with(|state| accept(state, cx.waker()))).await?;
+        let id = poll_fn(|cx| coop::poll(cx, |cx| self.handle.with(|state| accept(state, cx.waker())))).await?;
         Some(Stream::new(self.handle.clone(), id))
     }
 

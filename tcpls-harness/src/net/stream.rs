@@ -10,12 +10,16 @@ use tcpls_core::error::{ReadError, TcpError, WriteError, code};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::coop;
 use super::handle::Handle;
 
 /// A bidirectional stream of a session.
 ///
 /// Dropping it before its ends were reached gives it up: the peer sees a reset, not an end that could be taken for a
 /// complete one. See [`SendStream`] and [`RecvStream`], its halves.
+///
+/// Reads and writes take part in tokio's cooperative scheduling, as opening and accepting streams does: what is always ready
+/// lets timers and other tasks have their turns.
 #[derive(Debug)]
 pub struct Stream {
     send: SendStream,
@@ -164,13 +168,15 @@ impl SendStream {
         cx: &mut Context<'_>,
         write: impl FnOnce(&mut tcpls_core::connection::Stream<'_>) -> Result<usize, WriteError>,
     ) -> Poll<Result<usize, WriteError>> {
-        self.handle.poll(|state| match write(&mut state.conn.stream(self.id)) {
-            Err(WriteError::Blocked) if state.is_closed() => Poll::Ready(Err(WriteError::Closed)),
-            Err(WriteError::Blocked) => {
-                state.waiters.wait_writable(self.id, cx.waker());
-                Poll::Pending
-            }
-            result => Poll::Ready(result),
+        coop::poll(cx, |cx| {
+            self.handle.poll(|state| match write(&mut state.conn.stream(self.id)) {
+                Err(WriteError::Blocked) if state.is_closed() => Poll::Ready(Err(WriteError::Closed)),
+                Err(WriteError::Blocked) => {
+                    state.waiters.wait_writable(self.id, cx.waker());
+                    Poll::Pending
+                }
+                result => Poll::Ready(result),
+            })
         })
     }
 }
@@ -232,16 +238,18 @@ impl RecvStream {
     /// # Errors
     /// As there.
     pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, ReadError>> {
-        if self.over {
-            return Poll::Ready(Ok(None));
-        }
-        let result = ready!(self.handle.poll(|state| match state.conn.stream(self.id).read(max) {
-            Err(ReadError::Blocked) if state.is_closed() => Poll::Ready(Err(ReadError::Truncated)),
-            Err(ReadError::Blocked) => {
-                state.waiters.wait_readable(self.id, cx.waker());
-                Poll::Pending
+        let result = ready!(coop::poll(cx, |cx| {
+            if self.over {
+                return Poll::Ready(Ok(None));
             }
-            result => Poll::Ready(result),
+            self.handle.poll(|state| match state.conn.stream(self.id).read(max) {
+                Err(ReadError::Blocked) if state.is_closed() => Poll::Ready(Err(ReadError::Truncated)),
+                Err(ReadError::Blocked) => {
+                    state.waiters.wait_readable(self.id, cx.waker());
+                    Poll::Pending
+                }
+                result => Poll::Ready(result),
+            })
         }));
         if matches!(result, Ok(None)) {
             self.over = true;

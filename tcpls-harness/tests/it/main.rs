@@ -9,6 +9,7 @@ mod boxes;
 mod budgets;
 #[cfg(unix)]
 mod command;
+mod coop;
 mod files;
 mod openssl;
 mod paths;
