@@ -37,7 +37,7 @@ pub struct Config {
     /// After how long without an authentic record the session ends. `None`: never.
     pub idle_timeout: Option<Duration>,
     /// After how long without ACK progress, while ack-eliciting records are outstanding, a TCP connection is
-    /// given up.
+    /// given up. Bytes that come on it, and bytes that the peer's TCP acknowledges anew, restart it.
     pub user_timeout: Duration,
     /// While streams are open: after how long without an authentic record a TCP connection is asked for a sign of life. The time
     /// doubles with each answer, up to 16 times, until stream data flows again. `None`: never; then a side that has nothing to
@@ -53,9 +53,9 @@ pub struct Config {
     /// Server: tokens that the client should always have in hand, within [`Config::max_tcp_connections`]. At most 16. So many
     /// TCP connections can join at once, and so many joins may get lost on bad paths before the session can't come back.
     pub spare_tokens: u32,
-    /// How long the TLS handshake may take.
+    /// How long the TLS handshake may take. Bytes that move restart it, for at most four times as long.
     pub handshake_timeout: Duration,
-    /// How long a join may take until its first authentic record.
+    /// How long a join may take until its first authentic record. Bytes that move restart it, for at most four times as long.
     pub join_timeout: Duration,
     /// How long the session outlives its last TCP connection.
     pub session_timeout: Duration,

@@ -15,6 +15,7 @@ use crate::crypto::{TAG_LEN, plaintext_alert};
 use crate::endpoint::Join;
 use crate::error::{Alert, TcpFault};
 use crate::tcp::deframer::next_record;
+use crate::tcp::life::Grace;
 use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
 use crate::wire::hello::{CHANGE_CIPHER_SPEC, JoinServerHello};
@@ -59,11 +60,26 @@ enum Decided {
 
 struct Waiting {
     sequence: u32,
-    deadline: Time,
+    deadline: Grace,
+    /// Bytes of a record that is not whole yet.
+    partial: usize,
     change_cipher_specs: u8,
     out: Vec<u8>,
     /// Kept until the handshake is over and the hello can be judged.
     join: Option<Join>,
+}
+
+impl Waiting {
+    fn deadline(&self) -> Time {
+        self.deadline.end(Time::ZERO)
+    }
+
+    /// The owner's buffer has `before` bytes now.
+    fn came(&mut self, now: Time, before: usize) {
+        if before > self.partial {
+            self.deadline.renew(now);
+        }
+    }
 }
 
 impl Claims {
@@ -88,7 +104,7 @@ impl Claims {
 
     /// When the first claim has waited long enough.
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.waiting.values().map(|waiting| waiting.deadline).min()
+        self.waiting.values().map(Waiting::deadline).min()
     }
 }
 
@@ -105,8 +121,9 @@ impl Connection {
             self.refuse(id, Alert::IllegalParameter);
             return id;
         }
-        let deadline = now + self.config.join_timeout;
-        let waiting = Waiting { sequence, deadline, change_cipher_specs: 0, out: Vec::new(), join: Some(join) };
+        let deadline = Grace::new(now, self.join_timeout());
+        let join = Some(join);
+        let waiting = Waiting { sequence, deadline, partial: 0, change_cipher_specs: 0, out: Vec::new(), join };
         self.claims.waiting.insert(id, waiting);
         if self.established {
             self.judge_hello(id);
@@ -118,12 +135,18 @@ impl Connection {
     /// session's own handshake is not over.
     // draft I17
     pub fn handle_claim_bytes(&mut self, now: Time, claim: ClaimId, bytes: &mut BytesMut) -> Claim {
+        if let Some(waiting) = self.claims.waiting.get_mut(&claim) {
+            waiting.came(now, bytes.len());
+        }
         while self.established && self.claims.waiting.contains_key(&claim) {
             match next_record(bytes) {
                 Ok(None) => break,
                 Ok(Some((header, record))) => self.handle_claim_record(now, claim, header, record),
                 Err(_) => self.refuse(claim, Alert::DecodeError),
             }
+        }
+        if let Some(waiting) = self.claims.waiting.get_mut(&claim) {
+            waiting.partial = bytes.len();
         }
         let outcome = self.claim(claim);
         match outcome {
@@ -227,6 +250,7 @@ impl Connection {
                 record.truncate(record.len() - TAG_LEN);
                 let mut entry = Tcp::new(tcp, TcpState::Active, now);
                 entry.open = position;
+                entry.commit.expect(self.expected_rate());
                 self.admit(id, entry);
                 self.make_room_for(now, tcp);
                 self.handle_opened(now, tcp, take_content(record));
@@ -294,7 +318,7 @@ impl Connection {
 
     /// Turns those away that have waited long enough. Their tokens are burnt: they were seen on the wire.
     pub(super) fn expire_claims(&mut self, now: Time) {
-        let late = |(_, waiting): &(&ClaimId, &Waiting)| waiting.deadline <= now;
+        let late = |(_, waiting): &(&ClaimId, &Waiting)| waiting.deadline() <= now;
         let expired: Vec<(ClaimId, u32)> =
             self.claims.waiting.iter().filter(late).map(|(id, waiting)| (*id, waiting.sequence)).collect();
         for (claim, sequence) in expired {

@@ -11,6 +11,7 @@ use super::pending::Due;
 use super::records::{RECORD_OVERHEAD, alert_body};
 use crate::error::{Alert, CloseReason, PeerMisbehaved};
 use crate::event::{Event, TcpEvent};
+use crate::tcp::sent::Backlog;
 use crate::time::Time;
 use crate::wire::frame::{self, Frame};
 use crate::wire::ids::{ConnectionId, ErrorCode};
@@ -99,7 +100,7 @@ impl Ending {
     }
 
     /// Both ends have closed at once, and neither wants anything dropped: each delivers what it had to say.
-    fn is_crossing(&self) -> bool {
+    pub(super) fn is_crossing(&self) -> bool {
         let is_clean = |error: &ErrorCode| *error == ErrorCode::default();
         let own = matches!(&self.request, Some(Request::Own(error, _)) if is_clean(error));
         own && self.peer.as_ref().is_some_and(|(error, _)| is_clean(error))
@@ -300,7 +301,7 @@ impl Connection {
         self.write_acks(&acks, out);
         self.seal_record(tcp, ContentType::ApplicationData, out, start)?;
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.sent.push(now, (out.len() - start) as u16, 0, true);
+            entry.sent.push(now, (out.len() - start) as u16, 0, Backlog::None);
         }
         Ok(())
     }

@@ -159,7 +159,10 @@ impl Connection {
         entry.counters.acks_received += 1;
         let outcome = entry.sent.ack(now, highest, |item| acked.push(item))?;
         outcome.rtt.into_iter().for_each(|rtt| entry.rtt.sample(rtt));
-        outcome.rate.into_iter().for_each(|rate| entry.rate.sample(now, rate));
+        if let Some(rate) = outcome.rate {
+            entry.rate.sample(now, rate);
+            entry.commit.sample(rate, outcome.had_more, entry.sent.delivered(), entry.sent.bytes());
+        }
         if let Some(keys) = self.keys.as_mut().filter(|_| highest >= entry.seal_since) {
             entry.seal_arrived = Some(entry.seal.generation);
             keys.confirm_seal(entry.seal.generation);

@@ -10,6 +10,7 @@ use crate::crypto::{Agreed, Handshake};
 use crate::error::{CloseReason, HandshakeError};
 use crate::event::{Established, Event, TcpEvent};
 use crate::tcp::TcpState;
+use crate::tcp::sent::Backlog;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, RecordSeq, Side, Token};
 use crate::wire::record::MAX_PLAINTEXT;
@@ -60,7 +61,7 @@ impl Connection {
             self.parameters_sent = true;
             first.counters.records_sent += 1;
             frames.carried.iter().for_each(|item| first.sent.carry(*item));
-            first.sent.push(now, (first.raw.len() - before) as u16, frames.carried.len() as u16, true);
+            first.sent.push(now, (first.raw.len() - before) as u16, frames.carried.len() as u16, Backlog::None);
         } else {
             // Client certificates are asked for: nothing goes to a peer that has not shown one.
             frames.carried.iter().for_each(|item| _ = self.requeue(item));
@@ -85,6 +86,8 @@ impl Connection {
         first.received.start_at(RecordSeq(opened));
         first.state = TcpState::Active;
         first.may_seal = true;
+        let took = now - first.since;
+        first.commit.expect_from_handshake(first.counters.bytes_sent, took, first.silence.min_rtt());
         first.since = now;
         let limits = (self.config.confidentiality_limit, self.config.integrity_limit);
         self.keys = Some(Keys::new(seal, sealed, open, agreed.schedule, limits.0, limits.1));

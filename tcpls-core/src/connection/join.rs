@@ -2,15 +2,22 @@
 //!
 //! Nothing of the apparent handshake enters any key; what counts is the first record that opens (draft, 4.2.1 and 4.3).
 
+use core::time::Duration;
+
 use super::Connection;
 use crate::crypto::rng::Rng;
 use crate::error::{OpenTcpError, TcpFault};
+use crate::tcp::life::Grace;
 use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
 use crate::wire::hello::{self, CHANGE_CIPHER_SPEC, ExtensionTypes, JoinHello, SERVER_HELLO, ZeroRtt};
 use crate::wire::ids::{ConnectionId, Side, Token};
 use crate::wire::record::{ContentType, RecordHeader};
 
+/// The longest that a join waits because others of the session take long.
+const MAX_BEHIND_OTHERS: Duration = Duration::from_secs(30);
+/// Bytes that a join takes in one direction, about.
+const HELLO: u32 = 1000;
 /// Bytes of an apparent handshake that are looked at.
 const MAX_HELLO_BYTES: usize = 16 * 1024;
 /// TLS_AES_256_GCM_SHA384: its hash makes PSK binders of 48 bytes, the other suites' of 32.
@@ -53,7 +60,9 @@ impl Connection {
         }
         let (tcp, token) = self.held.spend().ok_or(OpenTcpError::NoToken)?;
         self.gone.remove(&tcp); // a join that came to nothing
-        let mut entry = Tcp::new(tcp, TcpState::Opening { deadline: now + self.config.join_timeout }, now);
+        let deadline = Grace::new(now, self.join_timeout());
+        let mut entry = Tcp::new(tcp, TcpState::Opening { deadline }, now);
+        entry.commit.expect(self.expected_rate());
         entry.hello_session_id = self.rng.bytes();
         self.write_join_hello(&entry.hello_session_id, token, zero_rtt, &mut entry.raw);
         entry.may_seal = zero_rtt;
@@ -63,6 +72,32 @@ impl Connection {
         }
         self.tcps.insert(entry);
         Ok(tcp)
+    }
+
+    /// How long a join may take without a byte that moves: it may have to wait behind what others have under way, and so behind
+    /// as much as they do.
+    pub(super) fn join_timeout(&self) -> Duration {
+        let slowest = self.tcps.iter().filter_map(|entry| entry.rtt.smoothed()).max();
+        self.config.join_timeout.max(slowest.unwrap_or_default().saturating_mul(3).min(MAX_BEHIND_OTHERS))
+    }
+
+    /// How long the hellos of a join, and what goes with them, take at the rate that there is reason to expect, behind what is
+    /// under way: what to add before a join counts as unanswered. Zero if nothing points to a slow path.
+    pub fn expected_join_time(&self) -> Duration {
+        let rate = self.expected_rate().filter(|rate| *rate > 0);
+        let hellos = rate.map_or(Duration::ZERO, |rate| {
+            Duration::from_secs(1).saturating_mul(2 * HELLO) / u32::try_from(rate).unwrap_or(u32::MAX)
+        });
+        let waits = self.tcps.iter().filter_map(|entry| entry.rtt.smoothed().zip(entry.rtt.min()));
+        let queue = waits.map(|(smoothed, min)| smoothed.saturating_sub(min)).max().unwrap_or_default();
+        (hellos + queue).min(MAX_BEHIND_OTHERS)
+    }
+
+    /// What a new TCP connection may be expected to carry until it has shown more: as much as the best of the others, or of
+    /// those that were lost if there is none.
+    pub(super) fn expected_rate(&self) -> Option<u64> {
+        let live = self.tcps.iter().filter_map(|entry| entry.commit.rate()).max();
+        live.or_else(|| self.gone.values().filter_map(|gone| gone.tcp.commit.rate()).max())
     }
 
     // draft I13

@@ -69,6 +69,7 @@ use crate::event::{Event, TcpEvent};
 use crate::stats::{FrameCounts, LimitCounts, Stats, TcpPhase, TcpStats};
 use crate::stream::Streams;
 use crate::tcp::acks::AckPolicy;
+use crate::tcp::life::Grace;
 use crate::tcp::set::TcpSet;
 use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
@@ -131,7 +132,7 @@ pub struct Connection {
 
     /// Present until the handshake is over.
     handshake: Option<Box<dyn Handshake>>,
-    handshake_deadline: Time,
+    handshake_deadline: Grace,
     established: bool,
     plain: bool,
     plain_state: plain::PlainState,
@@ -207,7 +208,7 @@ impl Connection {
             rng: Rng::new(seed, b"tcpls session"),
             extensions: ExtensionTypes::default(),
             handshake: Some(tls),
-            handshake_deadline: now + config.handshake_timeout,
+            handshake_deadline: Grace::new(now, config.handshake_timeout),
             established: false,
             plain: false,
             plain_state: plain::PlainState::default(),
@@ -397,7 +398,7 @@ impl Connection {
             least_rate: tcp.rate.at_least(),
             bytes_sent: tcp.counters.bytes_sent,
             share: tcp.share(),
-            blocked: tcp.blocked,
+            blocked: tcp.blocked || tcp.held,
             backup: tcp.is_backup(),
         }
     }

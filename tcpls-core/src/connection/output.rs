@@ -3,6 +3,7 @@
 //! Nothing is sealed ahead of time. What a record carries is taken out of what is pending at the moment it is built, so
 //! scheduling is decided last and a lost TCP connection leaves no ciphertext behind.
 
+use core::time::Duration;
 use std::collections::BTreeSet;
 
 use arrayvec::ArrayVec;
@@ -17,6 +18,7 @@ use super::schedule::{Choice, Chooser, TcpView};
 use crate::error::CloseReason;
 use crate::stream::Chunk;
 use crate::tcp::Tcp;
+use crate::tcp::sent::Backlog;
 use crate::time::Time;
 use crate::wire::frame::{self, Frame, STREAM_OVERHEAD};
 use crate::wire::ids::ConnectionId;
@@ -68,6 +70,7 @@ impl Connection {
                 break;
             }
         }
+        self.note_held(tcp);
         let written = out.len() - start;
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.counters.bytes_sent += written as u64;
@@ -127,7 +130,7 @@ impl Connection {
 
     pub(super) fn has_stream_data(&self, tcp: ConnectionId) -> bool {
         let in_flight = self.tcps.iter().any(|entry| !entry.sent.is_empty());
-        if self.has_too_many_records(tcp) || !in_flight && !self.streams.has_data(tcp) {
+        if self.has_enough_under_way(tcp) || !in_flight && !self.streams.has_data(tcp) {
             return false; // nobody need be asked
         }
         self.with_views(|active| {
@@ -148,11 +151,34 @@ impl Connection {
         }
     }
 
-    /// Whether so many records wait for an acknowledgment that stream data has to wait, too: what each carries is noted, and
-    /// with records of a byte the notes are much larger than what the send buffer counts.
-    fn has_too_many_records(&self, tcp: ConnectionId) -> bool {
-        let limit = self.config.max_unacknowledged_records as usize;
-        self.tcps.get(tcp).is_some_and(|entry| entry.sent.len() >= limit)
+    /// Whether so much waits for an acknowledgment that stream data has to wait, too: many records, for what each carries is
+    /// noted, and with records of a byte the notes are much larger than what the send buffer counts; or as many bytes as the
+    /// path should be given ahead.
+    fn has_enough_under_way(&self, tcp: ConnectionId) -> bool {
+        let records = self.config.max_unacknowledged_records as usize;
+        let is_full = |entry: &Tcp<Carried>| entry.sent.len() >= records || self.is_committed(entry);
+        self.tcps.get(tcp).is_some_and(is_full)
+    }
+
+    /// Whether one more record would be more than the path should be given ahead. When both ends close at once nothing is
+    /// acknowledged any more, and what is left goes out as the sockets take it.
+    fn is_committed(&self, entry: &Tcp<Carried>) -> bool {
+        let in_flight = entry.sent.bytes();
+        if in_flight == 0 || self.ending.is_crossing() {
+            return false;
+        }
+        let ack_delay = self.peer_parameters.map_or(0, |parameters| parameters.max_ack_delay_ms.min(1 << 14));
+        let limit = entry.commit.limit(entry.rtt.min().unwrap_or_default(), Duration::from_millis(ack_delay));
+        let record = entry.commit.record().min(MAX_PLAINTEXT) as u64;
+        in_flight + record > limit.max(record)
+    }
+
+    /// The sender is as fast as the path, although its socket is not full.
+    fn note_held(&mut self, tcp: ConnectionId) {
+        let held = self.streams.unsent() > 0 && self.tcps.get(tcp).is_some_and(|entry| self.is_committed(entry));
+        if let Some(entry) = self.tcps.get_mut(tcp) {
+            entry.held = held;
+        }
     }
 
     /// Bytes that need no sealing: handshake flights, hellos, last words.
@@ -263,13 +289,19 @@ impl Connection {
         self.write_acks(&acks, out);
         frames.carried.extend(chunks.iter().map(|chunk| Carried::Chunk(*chunk)));
         let ack_eliciting = frames.ack_eliciting || !chunks.is_empty();
+        let has_more = self.streams.unsent() > 0;
         let sealed = self.seal_record(tcp, ContentType::ApplicationData, out, start);
         if let Some(entry) = self.tcps.get_mut(tcp) {
             if ack_eliciting {
                 frames.carried.iter().for_each(|item| entry.sent.carry(*item));
                 let (bytes, carried) = ((out.len() - start) as u16, frames.carried.len() as u16);
                 // Whoever found a full socket last time sends as fast as the path takes it.
-                entry.sent.push(now, bytes, carried, !entry.blocked);
+                let backlog = match entry.blocked || entry.held {
+                    true => Backlog::Full,
+                    false if has_more => Backlog::Some,
+                    false => Backlog::None,
+                };
+                entry.sent.push(now, bytes, carried, backlog);
             } else {
                 entry.sent.skip();
             }
@@ -284,8 +316,10 @@ impl Connection {
         let mut views = core::mem::take(&mut self.scratch.views);
         views.clear();
         self.active_views().for_each(|view| views.push(view)); // `extend` is slow with a filter
-        if self.has_too_many_records(tcp) {
+        if self.has_enough_under_way(tcp) {
             budget = 0;
+        } else if let Some(entry) = self.tcps.get(tcp) {
+            budget = budget.min(entry.commit.record().saturating_sub(RECORD_OVERHEAD));
         }
         while budget > STREAM_OVERHEAD && !chunks.is_full() {
             let Some(chunk) = self.next_chunk(tcp, &views, chunks, budget - STREAM_OVERHEAD) else { break };

@@ -17,6 +17,8 @@ use crate::wire::ids::ConnectionId;
 
 /// How long an answer may take before there is an estimate.
 const FIRST_PATIENCE: Duration = Duration::from_millis(250);
+/// Bytes on the wire of a full segment.
+const SEGMENT: u64 = 1500;
 /// What is added to the round-trip time and the peer's ack delay at least, for timers and schedulers are not exact.
 const MIN_MARGIN: Duration = Duration::from_millis(15);
 
@@ -42,8 +44,17 @@ impl Connection {
         if entry.suspect || !entry.is_up() || self.peer_is_mute() {
             return None;
         }
-        let record = entry.sent.waiting_since().map(|since| since + self.patience(entry));
-        record.into_iter().chain(entry.silence.deadline()).min()
+        let record = self.owes_since(entry).map(|since| since + self.patience(entry));
+        let segment = entry.commit.time_for(SEGMENT);
+        record.into_iter().chain(entry.silence.deadline(segment)).min()
+    }
+
+    /// Since when `entry` owes an acknowledgment. What it carries may just wait behind others in a queue: where there is no other
+    /// TCP connection to go to, bytes that come and bytes that its kernel acknowledges are an answer too.
+    fn owes_since(&self, entry: &Tcp<Carried>) -> Option<Time> {
+        let since = entry.sent.waiting_since()?;
+        let has_other = self.tcps.iter().any(|other| other.id != entry.id && other.is_active() && !other.suspect);
+        Some(if has_other { since } else { since.max(entry.life.moved() + entry.life.gap() * 2) })
     }
 
     /// The probe timeout of RFC 9002, 6.2.1, with a wider margin: TCP delivers in order, and a segment that it

@@ -82,7 +82,7 @@ impl Connection {
                 first = Some((at, reason));
             }
         };
-        consider((!self.established).then_some(self.handshake_deadline), TimeoutReason::Handshake);
+        consider(self.handshake_deadline(), TimeoutReason::Handshake);
         consider(self.claims.deadline(), TimeoutReason::Join);
         consider(self.idle_deadline(), TimeoutReason::Idle);
         consider(self.stuck_deadline(), TimeoutReason::UserTimeout);
@@ -104,7 +104,7 @@ impl Connection {
     /// The first deadline that ends the session and has passed.
     fn final_timeout(&self, now: Time) -> Option<TimeoutReason> {
         let passed = |at: Option<Time>| at.is_some_and(|at| at <= now);
-        if !self.established && self.handshake_deadline <= now {
+        if passed(self.handshake_deadline()) {
             Some(TimeoutReason::Handshake)
         } else if passed(self.ending.deadline()) {
             Some(TimeoutReason::Close)
@@ -132,8 +132,13 @@ impl Connection {
         }
     }
 
-    /// A stranded session has a deadline of its own, and so has one whose peer will say nothing more. A plain session lives as long as bytes move, in either direction: a peer
-    /// that only receives says nothing there.
+    fn handshake_deadline(&self) -> Option<Time> {
+        let first = self.tcps.get(ConnectionId::FIRST).filter(|_| !self.established)?;
+        Some(self.handshake_deadline.end(first.life.moved()))
+    }
+
+    /// A stranded session has a deadline of its own, and so has one whose peer will say nothing more. A plain session lives as
+    /// long as bytes move, in either direction: a peer that only receives says nothing there.
     fn idle_deadline(&self) -> Option<Time> {
         if !self.established || self.stranded_until.is_some() || self.peer_is_mute() {
             return None;
@@ -155,11 +160,13 @@ impl Connection {
         [self.config.idle_timeout, peer].into_iter().flatten().min()
     }
 
+    /// As long as bytes move, in either direction, what was sent may just wait behind others.
     fn user_deadline(&self, entry: &Tcp<super::pending::Carried>) -> Option<Time> {
         let peer = self.peer_parameters.map_or(0, |parameters| parameters.user_timeout_ms);
         let peer = (peer > 0).then(|| Duration::from_millis(peer));
         let timeout = peer.map_or(self.config.user_timeout, |peer| peer.min(self.config.user_timeout));
-        entry.sent.waiting_since().filter(|_| entry.is_up() && !self.peer_is_mute()).map(|since| since + timeout)
+        let since = entry.sent.waiting_since().filter(|_| entry.is_up() && !self.peer_is_mute())?;
+        Some(since.max(entry.life.moved()) + timeout)
     }
 
     fn overdue(&self, entry: &Tcp<super::pending::Carried>, now: Time) -> Option<TcpFault> {
@@ -175,7 +182,7 @@ impl Connection {
 
 fn join_deadline(entry: &Tcp<super::pending::Carried>) -> Option<Time> {
     match entry.state {
-        TcpState::Opening { deadline } => Some(deadline),
+        TcpState::Opening { deadline } => Some(deadline.end(entry.life.moved())),
         _ => None,
     }
 }

@@ -1,7 +1,12 @@
 //! When bytes last moved over one TCP connection. Data that moves is life, in either direction: a record that takes half a
 //! minute to arrive, or waits behind others in a queue, does not make its TCP connection dead.
 
+use core::time::Duration;
+
 use crate::time::Time;
+
+/// The longest that a path is taken to need from one segment to the next.
+const MAX_GAP: Duration = Duration::from_secs(3);
 
 /// The signs of life of one TCP connection, records aside.
 #[derive(Clone, Copy, Debug)]
@@ -10,6 +15,8 @@ pub(crate) struct Life {
     received: Time,
     /// Of what came, bytes of a record that is not whole yet: a caller shows them again with each call.
     partial: usize,
+    /// How far apart the bytes of one record came lately, at most.
+    gap: Duration,
     /// The peer's kernel acknowledged bytes that it had not acknowledged before, if the owner tells.
     acked: Time,
     acked_bytes: Option<u64>,
@@ -21,12 +28,23 @@ pub(crate) struct Life {
 
 impl Life {
     pub(crate) fn new(now: Time) -> Self {
-        Self { received: now, partial: 0, acked: now, acked_bytes: None, taken: now, full_since: None }
+        Self {
+            received: now,
+            partial: 0,
+            gap: Duration::ZERO,
+            acked: now,
+            acked_bytes: None,
+            taken: now,
+            full_since: None,
+        }
     }
 
     /// The caller's buffer had `before` bytes, and has `left` after whole records were taken out.
     pub(crate) fn came(&mut self, now: Time, before: usize, left: usize) {
         if before > self.partial {
+            if self.partial > 0 {
+                self.gap = (now - self.received).min(MAX_GAP).max(self.gap * 7 / 8);
+            }
             self.received = now;
         }
         self.partial = left;
@@ -51,6 +69,11 @@ impl Life {
         self.full_since = full.then(|| self.full_since.unwrap_or(now));
     }
 
+    /// How long to wait for the next bytes of a record, as the last came.
+    pub(crate) fn gap(&self) -> Duration {
+        self.gap
+    }
+
     /// When bytes moved last, as far as the other host had a part in it: they came, or its kernel acknowledged some.
     pub(crate) fn moved(&self) -> Time {
         self.received.max(self.acked)
@@ -64,6 +87,35 @@ impl Life {
     /// Since when data waits and none of it gets on; `None` if none waits.
     pub(crate) fn stuck_since(&self) -> Option<Time> {
         self.full_since.map(|since| since.max(self.taken).max(self.acked))
+    }
+}
+
+/// A deadline that bytes which move put off, but not for ever: what waits for an answer of a peer that is not authenticated
+/// must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grace {
+    until: Time,
+    at_last: Time,
+    timeout: Duration,
+}
+
+impl Grace {
+    /// How many timeouts it can last.
+    const MOST: u32 = 4;
+
+    /// Ends `timeout` from now, or after bytes moved last.
+    pub(crate) fn new(now: Time, timeout: Duration) -> Self {
+        Self { until: now + timeout, at_last: now + timeout.saturating_mul(Self::MOST), timeout }
+    }
+
+    /// When it ends if bytes moved last at `moved`.
+    pub(crate) fn end(&self, moved: Time) -> Time {
+        self.until.max(moved + self.timeout).min(self.at_last)
+    }
+
+    /// Bytes move now.
+    pub(crate) fn renew(&mut self, now: Time) {
+        self.until = self.end(now);
     }
 }
 
@@ -86,12 +138,35 @@ mod tests {
     }
 
     #[test]
+    fn gap_is_measured_within_records_and_forgotten_when_bytes_come_closer() {
+        let mut life = Life::new(at(0));
+        life.came(at(100), 500, 500);
+        assert_eq!(life.gap(), Duration::ZERO, "there was nothing to come");
+        life.came(at(101), 1000, 1000);
+        assert_eq!(life.gap(), Duration::from_secs(1));
+        life.came(at(109), 1500, 1500);
+        assert_eq!(life.gap(), MAX_GAP);
+        (0..20).for_each(|n| life.came(at(109), 1600 + n, 1600 + n));
+        assert!(life.gap() < Duration::from_millis(300));
+    }
+
+    #[test]
     fn acknowledged_bytes_count_when_they_grow() {
         let mut life = Life::new(at(0));
         for (seconds, bytes, moved) in [(1, 50, 0), (2, 50, 0), (3, 51, 3), (4, 51, 3)] {
             life.acked(at(seconds), bytes);
             assert_eq!(life.moved(), at(moved), "{bytes} bytes after {seconds} s");
         }
+    }
+
+    #[test]
+    fn grace_is_renewed_by_bytes_up_to_four_times_the_timeout() {
+        let mut grace = Grace::new(at(10), Duration::from_secs(5));
+        assert_eq!(grace.end(at(0)), at(15));
+        assert_eq!(grace.end(at(12)), at(17));
+        grace.renew(at(20));
+        assert_eq!(grace.end(at(0)), at(25));
+        assert_eq!(grace.end(at(29)), at(30));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! What the records carry is opaque here (a type parameter): streams are none of this layer's business.
 
 pub(crate) mod acks;
+pub(crate) mod commit;
 pub(crate) mod deframer;
 pub(crate) mod life;
 pub(crate) mod probes;
@@ -15,7 +16,8 @@ pub(crate) mod silence;
 use core::net::SocketAddr;
 
 use self::acks::Received;
-use self::life::Life;
+use self::commit::Commit;
+use self::life::{Grace, Life};
 use self::probes::Probes;
 use self::rate::Rate;
 use self::rtt::Rtt;
@@ -33,7 +35,7 @@ pub(crate) enum TcpState {
     /// Client: the join's hello is out, nothing authentic has come back.
     Opening {
         /// When the join counts as failed.
-        deadline: Time,
+        deadline: Grace,
     },
     /// A record of the peer's opened on it.
     Active,
@@ -76,6 +78,8 @@ pub(crate) struct Tcp<C> {
     pub(crate) received: Received,
     pub(crate) rtt: Rtt,
     pub(crate) rate: Rate,
+    /// How much may be under way.
+    pub(crate) commit: Commit,
     /// This side asked that it be used only when no other lives.
     pub(crate) own_backup: bool,
     /// The peer asked for that.
@@ -92,6 +96,8 @@ pub(crate) struct Tcp<C> {
     pub(crate) status_owed: bool,
     /// The last poll left data behind for want of room.
     pub(crate) blocked: bool,
+    /// The last poll left data behind because enough is under way.
+    pub(crate) held: bool,
     /// A Ping is to go out on it.
     pub(crate) ping: bool,
     /// This side's close_notify went out on it: nothing more will.
@@ -134,6 +140,7 @@ impl<C> Tcp<C> {
             received: Received::default(),
             rtt: Rtt::default(),
             rate: Rate::default(),
+            commit: Commit::default(),
             own_backup: false,
             peer_backup: false,
             life: Life::new(now),
@@ -142,6 +149,7 @@ impl<C> Tcp<C> {
             leave: Leave::default(),
             status_owed: false,
             blocked: false,
+            held: false,
             ping: false,
             notified: false,
             peer_notified: false,

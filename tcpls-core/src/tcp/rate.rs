@@ -23,6 +23,10 @@ pub(crate) struct RateSample {
 }
 
 impl RateSample {
+    pub(crate) fn bytes_per_second(&self) -> u64 {
+        self.bytes_per_second
+    }
+
     /// From `before` to `after`; `None` if no time has passed.
     pub(crate) fn between(before: Delivered, after: Delivered, is_lower_bound: bool) -> Option<Self> {
         let nanos = (after.at - before.at).as_nanos();

@@ -32,10 +32,20 @@ struct Sent {
     at: Time,
     carried: u16,
     bytes: u16,
-    /// There was no more to send: the path could have carried more.
-    is_limited: bool,
+    backlog: Backlog,
     /// As it was when this was sent.
     delivered: Delivered,
+}
+
+/// What waited behind a record when it was sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backlog {
+    /// Nothing: the path could have carried more.
+    None,
+    /// More stream data, but TCP may have had nothing in flight before: the path could have carried more.
+    Some,
+    /// More than TCP or the path took: the sender is as fast as the path.
+    Full,
 }
 
 /// What one acknowledgment changed.
@@ -47,6 +57,8 @@ pub(crate) struct Acked {
     pub(crate) rtt: Option<Duration>,
     /// How fast they were delivered.
     pub(crate) rate: Option<RateSample>,
+    /// More waited behind the newest of them.
+    pub(crate) had_more: bool,
 }
 
 impl<C> Default for SentLog<C> {
@@ -76,13 +88,13 @@ impl<C> SentLog<C> {
     }
 
     /// Gives a number to an ack-eliciting record of `bytes` bytes on the wire; what it carries was given to
-    /// [`SentLog::carry`] just before, `carried` items. `is_limited`: the application had no more to send.
-    pub(crate) fn push(&mut self, now: Time, bytes: u16, carried: u16, is_limited: bool) {
+    /// [`SentLog::carry`] just before, `carried` items.
+    pub(crate) fn push(&mut self, now: Time, bytes: u16, carried: u16, backlog: Backlog) {
         if self.records.is_empty() {
             self.delivered.at = now;
         }
         let (seq, delivered) = (self.skip(), self.delivered);
-        self.records.push_back(Sent { seq, at: now, carried, bytes, is_limited, delivered });
+        self.records.push_back(Sent { seq, at: now, carried, bytes, backlog, delivered });
         self.bytes += u64::from(bytes);
     }
 
@@ -115,7 +127,9 @@ impl<C> SentLog<C> {
             self.bytes -= outcome.bytes;
             self.delivered = Delivered { bytes: self.delivered.bytes + outcome.bytes, at: now };
             outcome.rtt = Some(now - newest.at);
-            outcome.rate = RateSample::between(newest.delivered, self.delivered, newest.is_limited);
+            let is_lower_bound = newest.backlog != Backlog::Full;
+            outcome.rate = RateSample::between(newest.delivered, self.delivered, is_lower_bound);
+            outcome.had_more = newest.backlog != Backlog::None;
         }
         if self.records.is_empty() {
             self.records.shrink_to(KEPT);
@@ -167,6 +181,11 @@ impl<C> SentLog<C> {
         self.bytes
     }
 
+    /// Bytes on the wire of acknowledged records.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.delivered.bytes
+    }
+
     /// Since when the peer owes progress; `None` if it owes nothing.
     pub(crate) fn waiting_since(&self) -> Option<Time> {
         (!self.records.is_empty()).then_some(self.delivered.at)
@@ -181,7 +200,7 @@ mod tests {
         let mut log = SentLog::default();
         for (at, carried) in records.iter().enumerate() {
             carried.iter().for_each(|item| log.carry(*item));
-            log.push(Time::from_millis(at as u64), 100, carried.len() as u16, false);
+            log.push(Time::from_millis(at as u64), 100, carried.len() as u16, Backlog::Full);
         }
         log
     }
@@ -202,9 +221,9 @@ mod tests {
         let mut log = log_with(&[b"a"]);
         log.ack(Time::from_millis(50), RecordSeq(0), |_| ()).unwrap();
         log.carry(b'b');
-        log.push(Time::from_millis(60), 100, 1, false);
+        log.push(Time::from_millis(60), 100, 1, Backlog::Full);
         log.carry(b'c');
-        log.push(Time::from_millis(61), 200, 1, true);
+        log.push(Time::from_millis(61), 200, 1, Backlog::None);
         let outcome = log.ack(Time::from_millis(110), RecordSeq(2), |_| ()).unwrap();
         let before = Delivered { bytes: 100, at: Time::from_millis(60) };
         let after = Delivered { bytes: 400, at: Time::from_millis(110) };
@@ -233,7 +252,7 @@ mod tests {
         let mut log = log_with(&[b"a", b"bc"]);
         assert_eq!(log.requeue().copied().collect::<Vec<_>>(), b"abc");
         log.carry(b'd');
-        log.push(Time::ZERO, 100, 1, false);
+        log.push(Time::ZERO, 100, 1, Backlog::Full);
         log.ack(Time::ZERO, RecordSeq(0), |_| ()).unwrap();
         assert!(log.has_to_requeue());
         assert_eq!(log.requeue().copied().collect::<Vec<_>>(), b"d");
@@ -255,7 +274,7 @@ mod tests {
         let mut log = SentLog::<u8>::default();
         for _ in 0..1000 {
             log.carry(1);
-            log.push(Time::ZERO, 100, 1, false);
+            log.push(Time::ZERO, 100, 1, Backlog::Full);
         }
         log.ack(Time::ZERO, RecordSeq(999), |_| ()).unwrap();
         assert!(log.records.capacity() <= 2 * KEPT && log.carried.capacity() <= 2 * KEPT);

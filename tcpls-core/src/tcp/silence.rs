@@ -17,6 +17,8 @@ const SPACING: u32 = 4;
 const DELAYED_ACK: Duration = Duration::from_millis(40);
 /// So many segments in flight draw acknowledgments without delay: every second one has to.
 const UNDELAYED: u32 = 3;
+/// The longest that one segment is taken to be on its way through a slow link.
+const MAX_SEGMENT: Duration = Duration::from_secs(3);
 /// Doublings of the patience with a TCP connection that was suspected wrongly again and again.
 const MAX_DOUBTS: u32 = 4;
 /// A doubt is forgotten after so long.
@@ -73,10 +75,17 @@ impl Silence {
         self.since = self.since.map(|since| since.max(now));
     }
 
-    /// When the silence has lasted too long; `None` if nothing is owed or nobody tells.
-    pub(crate) fn deadline(&self) -> Option<Time> {
+    /// When the silence has lasted too long; `None` if nothing is owed or nobody tells. The path is known to take `segment`
+    /// for a full one.
+    pub(crate) fn deadline(&self, segment: Duration) -> Option<Time> {
         let (since, info) = (self.since?, self.info?);
-        Some(since + patience(&info) * (1 << self.doubts_at(since)))
+        let spacing = MIN_PATIENCE + segment.min(MAX_SEGMENT) * SPACING;
+        Some(since + patience(&info).max(spacing) * (1 << self.doubts_at(since)))
+    }
+
+    /// The smallest round trip that TCP measured, if that is known.
+    pub(crate) fn min_rtt(&self) -> Option<Duration> {
+        self.info.map(|info| info.min_rtt)
     }
 
     fn doubts_at(&self, now: Time) -> u32 {
@@ -112,14 +121,14 @@ mod tests {
         let mut silence = Silence::default();
         silence.wrote(Time::from_millis(wrote));
         silence.update(info);
-        silence.deadline()
+        silence.deadline(Duration::ZERO)
     }
 
     #[test]
     fn without_an_owner_who_tells_there_is_no_deadline() {
         let mut silence = Silence::default();
         silence.wrote(Time::ZERO);
-        assert_eq!(silence.deadline(), None);
+        assert_eq!(silence.deadline(Duration::ZERO), None);
     }
 
     #[test]
@@ -136,7 +145,7 @@ mod tests {
         silence.update(info(0, 60, 60, 10));
         silence.was_wrong(Time::from_millis(500));
         silence.update(info(0, 60, 60, 10));
-        assert_eq!(silence.deadline(), Some(Time::from_millis(540)));
+        assert_eq!(silence.deadline(Duration::ZERO), Some(Time::from_millis(540)));
     }
 
     #[test]
@@ -145,11 +154,11 @@ mod tests {
         silence.wrote(Time::ZERO);
         silence.update(info(0, 60, 60, 10));
         silence.was_wrong(Time::from_millis(100));
-        assert!(silence.deadline().is_some(), "whoever asks before each timeout is not too late");
+        assert!(silence.deadline(Duration::ZERO).is_some(), "whoever asks before each timeout is not too late");
         silence.was_wrong(Time::from_millis(200));
-        assert_eq!(silence.deadline(), None);
+        assert_eq!(silence.deadline(Duration::ZERO), None);
         silence.update(info(200, 60, 60, 10));
-        assert!(silence.deadline().is_some());
+        assert!(silence.deadline(Duration::ZERO).is_some());
     }
 
     #[test]
@@ -174,7 +183,7 @@ mod tests {
         let patience = |silence: &mut Silence, at: u64| {
             silence.wrote(Time::from_millis(at));
             silence.update(info(at, 60, 60, 10));
-            silence.deadline().unwrap() - Time::from_millis(at)
+            silence.deadline(Duration::ZERO).unwrap() - Time::from_millis(at)
         };
         for _ in 0..2 {
             silence.was_wrong(Time::from_millis(1000));

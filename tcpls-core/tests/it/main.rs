@@ -25,6 +25,7 @@ mod interleave;
 mod join;
 mod keys;
 mod layers;
+mod life;
 mod migration;
 mod plain_ends;
 mod robust;

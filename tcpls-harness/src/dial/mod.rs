@@ -164,7 +164,7 @@ impl Dialer {
     /// When [`Dialer::advance`] is to be called, if nothing happens before. After a call to that it lies in the future.
     pub fn poll_timeout(&self) -> Option<Time> {
         let attempts = self.pairs.iter().flat_map(|pair| pair.attempts.iter().map(move |attempt| (pair, attempt)));
-        let ends = attempts.filter_map(|(pair, attempt)| pair.deadline_of(attempt, &self.options));
+        let ends = attempts.filter_map(|(pair, attempt)| pair.deadline_of(attempt, &self.options, self.view.join_time));
         let more = match self.phase {
             Phase::Starting => self.start_deadline(),
             Phase::Running => self.keep_deadline(),
@@ -236,10 +236,12 @@ impl Dialer {
 
     /// What has taken too long is given up, or no longer relied upon.
     fn expire(&mut self, now: Time) {
-        let options = self.options;
+        let (options, join_time) = (self.options, self.view.join_time);
         for index in 0..self.pairs.len() {
             let pair = &mut self.pairs[index];
-            let late = |pair: &Pair, attempt: &Attempt| pair.deadline_of(attempt, &options).is_some_and(|at| at <= now);
+            let late = |pair: &Pair, attempt: &Attempt| {
+                pair.deadline_of(attempt, &options, join_time).is_some_and(|at| at <= now)
+            };
             for at in (0..pair.attempts.len()).rev().filter(|at| late(pair, &pair.attempts[*at])).collect::<Vec<_>>() {
                 let attempt = pair.attempts[at];
                 match &mut pair.attempts[at].stage {

@@ -113,6 +113,8 @@ pub struct SessionView {
     pub limit: usize,
     /// When it gives up, if it has none.
     pub until: Option<Time>,
+    /// What a join takes besides round trips, because the paths are slow.
+    pub join_time: Duration,
 }
 
 impl SessionView {
@@ -124,6 +126,7 @@ impl SessionView {
             tcp_connections: conn.tcp_connections().count(),
             limit: conn.max_tcp_connections(),
             until: if let State::Stranded { until } = conn.state() { Some(until) } else { None },
+            join_time: conn.expected_join_time(),
         }
     }
 }

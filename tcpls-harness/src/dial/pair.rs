@@ -183,12 +183,13 @@ impl Pair {
     }
 
     /// When `attempt` has taken too long. `None` if there is nothing more to be drawn from that.
-    pub(super) fn deadline_of(&self, attempt: &Attempt, options: &DialOptions) -> Option<Time> {
+    pub(super) fn deadline_of(&self, attempt: &Attempt, options: &DialOptions, join_time: Duration) -> Option<Time> {
         let patience = match attempt.stage {
             _ if attempt.is_overdue() => return None,
             Stage::Connecting => self.timeout(attempt.since, options),
             Stage::Ready => READY_LIFE,
-            Stage::Handshaking { .. } | Stage::Joining { .. } => self.rtt.unwrap_or_default() * 2 + options.patience,
+            Stage::Handshaking { .. } => self.rtt.unwrap_or_default() * 2 + options.patience,
+            Stage::Joining { .. } => self.rtt.unwrap_or_default() * 2 + options.patience + join_time,
         };
         Some(attempt.since + patience)
     }

@@ -16,4 +16,5 @@ mod paths;
 mod plain;
 mod sessions;
 mod sim;
+mod slow;
 mod support;

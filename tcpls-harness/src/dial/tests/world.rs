@@ -202,7 +202,8 @@ impl World {
         self.on.push((FIRST, self.pair_of(attempt)));
         self.established = Some(self.now);
         self.joined.push((self.now, FIRST));
-        self.view = SessionView { open: true, tokens: 2, tcp_connections: 1, limit: 8, until: None };
+        let join_time = Duration::ZERO;
+        self.view = SessionView { open: true, tokens: 2, tcp_connections: 1, limit: 8, until: None, join_time };
         self.dialer.handle_established(self.now, attempt, true);
     }
 

@@ -1,0 +1,188 @@
+//! How much may be under way on one TCP connection: what its path carries within two seconds, besides what fills the path
+//! itself. More would only lie in queues, where it delays all that comes behind it, can't be moved to a better path, and keeps
+//! the peer from showing that it lives. On a fast path this is far more than congestion control lets go, and has no effect.
+//!
+//! The rate is measured from acknowledgments, as in `rate`; but here a flight counts as soon as more was waiting behind it.
+
+use core::time::Duration;
+
+use super::rate::RateSample;
+
+/// How far ahead of the path's rate data may be committed to it.
+const AHEAD: Duration = Duration::from_secs(2);
+/// How long the path may take for one record: the peer can read nothing of it before it is whole.
+const RECORD: Duration = Duration::from_secs(1);
+/// The least that may be under way.
+const LEAST: u64 = 1024;
+/// The smallest record that is made for a slow path.
+const LEAST_RECORD: u64 = 400;
+/// A handshake that takes no longer than this, besides the round trip, says nothing about the rate.
+const QUICK: Duration = Duration::from_millis(50);
+/// In one round of so many, a quarter more is committed: a sender whose acknowledgments wait behind the peer's data would
+/// never find out that its own direction carries more.
+const PROBE_EVERY: u32 = 4;
+
+/// What is known of one TCP connection's rate, and what follows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Commit {
+    /// Bytes per second, from flights with more behind them.
+    rate: Option<u64>,
+    /// Before that: what others or the handshake let expect.
+    guess: Option<u64>,
+    /// The most that any flight has shown.
+    least: u64,
+    /// Rounds, each of which ends with the acknowledgment of what was sent after the one before.
+    rounds: u32,
+    round_ends: u64,
+}
+
+impl Commit {
+    /// Before the first record: `rate` is what there is reason to expect.
+    pub(crate) fn expect(&mut self, rate: Option<u64>) {
+        self.guess = rate;
+    }
+
+    /// What a handshake that sent `bytes` and took `time` shows, if TCP's round trip is known.
+    pub(crate) fn expect_from_handshake(&mut self, bytes: u64, time: Duration, rtt: Option<Duration>) {
+        let Some(rtt) = rtt.filter(|rtt| !rtt.is_zero()) else { return };
+        let time = time.saturating_sub(rtt);
+        if time > QUICK {
+            let rate = u128::from(bytes) * 1000 / time.as_millis().max(1);
+            self.guess = Some(u64::try_from(rate).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// An acknowledgment came: `delivered` bytes in all, `in_flight` are left. `had_more`: more waited behind the newest of the
+    /// records that it covers.
+    pub(crate) fn sample(&mut self, sample: RateSample, had_more: bool, delivered: u64, in_flight: u64) {
+        let new = sample.bytes_per_second();
+        self.least = self.least.max(new);
+        self.rate = match self.rate {
+            old if !had_more => old.map(|old| old.max(new)),
+            Some(old) if new >= old => Some(old + (new - old) / 2),
+            Some(old) if new >= old / 2 => Some(old - (old - new) / 4),
+            _ => Some(new),
+        };
+        if delivered >= self.round_ends {
+            self.rounds = self.rounds.wrapping_add(1);
+            self.round_ends = delivered + in_flight;
+        }
+    }
+
+    /// Bytes per second, measured or expected; `None` if nothing points to a slow path.
+    pub(crate) fn rate(&self) -> Option<u64> {
+        self.rate.or(self.guess.map(|guess| guess.max(self.least)))
+    }
+
+    /// Bytes that may be under way; as many as the socket takes if nothing points to a slow path. For a path with this round trip,
+    /// whose peer may hold acknowledgments back for `ack_delay`.
+    pub(crate) fn limit(&self, min_rtt: Duration, ack_delay: Duration) -> u64 {
+        // A flight of twice the path's own length lets a sender double in each round trip, as TCP does.
+        let window = (AHEAD + min_rtt).max(min_rtt * 9 / 4) + ack_delay;
+        match (self.rate, self.guess) {
+            (Some(rate), _) => {
+                let limit = bytes_in(rate, window).max(LEAST);
+                if self.rounds.is_multiple_of(PROBE_EVERY) { limit + limit / 4 } else { limit }
+            }
+            (None, Some(guess)) => bytes_in(guess.max(self.least), window).max(LEAST),
+            (None, None) => u64::MAX,
+        }
+    }
+
+    /// The most bytes on the wire that one record with stream data should have.
+    pub(crate) fn record(&self) -> usize {
+        let bytes = self.rate().map_or(u64::MAX, |rate| bytes_in(rate, RECORD).max(LEAST_RECORD));
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// How long the path takes for `bytes`, as far as is known.
+    pub(crate) fn time_for(&self, bytes: u64) -> Duration {
+        let nanos = self.rate().map_or(0, |rate| u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1)));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+fn bytes_in(rate: u64, time: Duration) -> u64 {
+    let bytes = u128::from(rate) * time.as_nanos() / 1_000_000_000;
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rate::Delivered;
+    use super::*;
+    use crate::time::Time;
+
+    const NO_DELAY: Duration = Duration::ZERO;
+
+    /// `bytes` were acknowledged in `ms`, and more waited behind them if `had_more`.
+    fn acked(commit: &mut Commit, bytes: u64, ms: u64, had_more: bool) {
+        let after = Delivered { bytes, at: Time::from_millis(ms) };
+        let sample = RateSample::between(Delivered::default(), after, !had_more).unwrap();
+        commit.sample(sample, had_more, 0, 0);
+    }
+
+    #[test]
+    fn nothing_is_held_back_until_something_points_to_a_slow_path() {
+        let mut commit = Commit::default();
+        assert_eq!(commit.limit(NO_DELAY, NO_DELAY), u64::MAX);
+        acked(&mut commit, 100, 1000, false);
+        assert_eq!((commit.limit(NO_DELAY, NO_DELAY), commit.record()), (u64::MAX, usize::MAX), "there was no more");
+    }
+
+    #[test]
+    fn two_seconds_are_committed_besides_the_round_trip_and_one_is_a_record() {
+        let mut commit = Commit::default();
+        acked(&mut commit, 8000, 1000, true);
+        assert_eq!(commit.limit(NO_DELAY, NO_DELAY), 16_000);
+        assert_eq!(commit.limit(Duration::from_secs(1), NO_DELAY), 24_000);
+        assert_eq!(commit.limit(Duration::from_secs(1), Duration::from_secs(1)), 32_000);
+        assert_eq!(commit.limit(Duration::from_secs(4), NO_DELAY), 72_000, "room to double on a long path");
+        assert_eq!(commit.record(), 8000);
+        assert_eq!(commit.time_for(2000), Duration::from_millis(250));
+    }
+
+    #[test]
+    fn slowest_paths_get_a_little_all_the_same() {
+        let mut commit = Commit::default();
+        acked(&mut commit, 10, 1000, true);
+        assert_eq!((commit.limit(NO_DELAY, NO_DELAY), commit.record()), (LEAST, LEAST_RECORD as usize));
+    }
+
+    #[test]
+    fn estimate_rises_by_halves_and_believes_a_great_fall() {
+        let mut commit = Commit::default();
+        for (bytes, expected) in [(8000, 8000), (16_000, 12_000), (8000, 11_000), (5000, 5000)] {
+            acked(&mut commit, bytes, 1000, true);
+            assert_eq!(commit.rate(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn handshake_that_takes_longer_than_a_round_trip_shows_a_slow_path() {
+        let rtt = Some(Duration::from_millis(100));
+        for (ms, rate) in [(100, None), (150, None), (2100, Some(1000)), (300, Some(10_000))] {
+            let mut commit = Commit::default();
+            commit.expect_from_handshake(2000, Duration::from_millis(ms), rtt);
+            assert_eq!(commit.rate(), rate);
+        }
+        let mut commit = Commit::default();
+        commit.expect_from_handshake(2000, Duration::from_secs(3), None);
+        assert_eq!(commit.rate(), None, "the round trip may be as long");
+    }
+
+    #[test]
+    fn quarter_more_is_tried_in_each_fourth_round() {
+        let mut commit = Commit::default();
+        let before = Delivered::default();
+        let tried = (1..=40).filter(|round| {
+            let after = Delivered { bytes: 1000, at: Time::from_millis(1000) };
+            let sample = RateSample::between(before, after, false).unwrap();
+            // Two acknowledgments in each round.
+            commit.sample(sample, true, round * 1000 - 500, 1000);
+            commit.sample(sample, true, round * 1000, 500);
+            commit.limit(NO_DELAY, NO_DELAY) > 2000
+        });
+        assert_eq!(tried.count(), 10);
+    }
+}

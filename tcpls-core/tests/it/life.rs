@@ -1,0 +1,222 @@
+//! Data that moves is life: what waits behind data in a queue is not dead, and little is put into queues.
+
+use std::time::Duration;
+
+use tcpls_core::connection::TcpInfo;
+use tcpls_core::error::TcpFault;
+use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::time::Time;
+use tcpls_core::wire::ids::ConnectionId;
+
+use crate::support::pair::bytes;
+use crate::support::{Client, Pair, Server, Setup, Side};
+
+const FIRST: ConnectionId = ConnectionId::FIRST;
+
+/// What a kernel says that has got acknowledgments of `acked` bytes, the last of them now.
+fn acked(now: Time, acked: u64) -> TcpInfo {
+    let rtt = Duration::from_millis(100);
+    TcpInfo { heard: now, unacked: 20, rtt, min_rtt: rtt, acked }
+}
+
+/// Time passes, and the kernel at `side` hears of `bytes` new bytes each second.
+fn acknowledge(pair: &mut Pair, side: Side, seconds: u64, bytes: u64) {
+    for _ in 0..seconds {
+        pair.now += Duration::from_secs(1);
+        let info = acked(pair.now, 1000 + pair.now.as_nanos() / 1_000_000_000 * bytes);
+        pair.conn(side).handle_tcp_info(FIRST, info);
+        pair.advance(Duration::ZERO);
+    }
+}
+
+/// How often the client has heard that the first TCP connection owes an answer for too long.
+fn stalls(pair: &mut Pair) -> usize {
+    let stalled = Event::Tcp(TcpEvent::Stalled { tcp: FIRST });
+    pair.events(Client).iter().filter(|event| **event == stalled).count()
+}
+
+#[test]
+fn only_tcp_connection_lives_while_bytes_arrive_although_nothing_is_acknowledged() {
+    let mut pair = Pair::established();
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, b"a request");
+    pair.drive();
+    pair.write(Server, stream, &bytes(16_000));
+    pair.step(Server);
+    pair.stall_towards(FIRST, Server);
+    pair.client().ping(FIRST).unwrap();
+    pair.step(Client);
+    for step in 0..30 {
+        acknowledge(&mut pair, Server, 1, 500);
+        pair.deliver(FIRST, Client, 500);
+        assert_eq!(pair.live(Client), [FIRST], "after {step} s");
+    }
+    assert!(stalls(&mut pair) <= 1, "once it is known how far apart bytes come, they are waited for");
+    acknowledge(&mut pair, Server, 11, 500);
+    assert_eq!(pair.fault(Client, FIRST), Some(TcpFault::UserTimeout), "and then none for 10 s");
+}
+
+#[test]
+fn only_tcp_connection_lives_while_the_peers_kernel_acknowledges_new_bytes() {
+    let mut pair = Pair::established();
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, &bytes(60_000));
+    pair.step(Client);
+    acknowledge(&mut pair, Client, 30, 1000);
+    assert_eq!(pair.live(Client), [FIRST]);
+    acknowledge(&mut pair, Client, 9, 0);
+    assert_eq!(pair.live(Client), [FIRST], "as many bytes as before, again and again: probes are answered");
+    acknowledge(&mut pair, Client, 2, 0);
+    assert_eq!(pair.fault(Client, FIRST), Some(TcpFault::UserTimeout));
+}
+
+#[test]
+fn second_tcp_connection_takes_over_from_one_that_acknowledges_no_records() {
+    let mut pair = Pair::with_tcp_connections(2);
+    let stream = pair.open_stream(Client);
+    pair.client().stream(stream).attach(FIRST).unwrap();
+    pair.write(Client, stream, &bytes(60_000));
+    pair.step(Client);
+    pair.client().stream(stream).detach(FIRST).unwrap();
+    pair.stall(FIRST);
+    for _ in 0..5 {
+        acknowledge(&mut pair, Client, 1, 100);
+        while pair.round() {}
+    }
+    assert_eq!(pair.read_all(Server, stream).len(), 60_000, "what it carries went out again on the other");
+    assert_eq!(stalls(&mut pair), 1);
+}
+
+/// Moves the bytes of a join to `to`, `n` of them every 2 s, `steps` times.
+fn join_slowly(pair: &mut Pair, tcp: ConnectionId, to: Side, steps: usize, n: usize) {
+    for _ in 0..steps {
+        pair.advance(Duration::from_secs(2));
+        pair.deliver(tcp, to, n);
+    }
+}
+
+#[test]
+fn join_lives_while_bytes_of_its_answer_arrive_up_to_four_timeouts() {
+    for is_whole in [true, false] {
+        let mut pair = Pair::established();
+        let second = pair.open_tcp();
+        pair.step(Client);
+        pair.deliver(second, Server, usize::MAX);
+        pair.step(Server);
+        join_slowly(&mut pair, second, Client, 9, 5);
+        assert_eq!(pair.fault(Client, second), None, "18 s");
+        if is_whole {
+            pair.deliver(second, Client, usize::MAX);
+            assert!(pair.tcp_events(Client).contains(&TcpEvent::Joined { tcp: second }));
+        } else {
+            join_slowly(&mut pair, second, Client, 1, 5);
+            assert_eq!(pair.fault(Client, second), Some(TcpFault::JoinTimeout), "20 s");
+        }
+    }
+}
+
+#[test]
+fn claim_lives_while_bytes_of_its_first_record_arrive_up_to_four_timeouts() {
+    for is_whole in [true, false] {
+        let mut pair = Pair::established();
+        let second = pair.open_tcp();
+        pair.step(Client);
+        let len = pair.flow(second, Server).in_flight.len();
+        pair.deliver(second, Server, len - 20);
+        join_slowly(&mut pair, second, Server, 9, 1);
+        if !is_whole {
+            join_slowly(&mut pair, second, Server, 1, 1);
+        }
+        pair.deliver(second, Server, usize::MAX);
+        let joined = pair.tcp_events(Server).contains(&TcpEvent::Joined { tcp: second });
+        assert_eq!(joined, is_whole);
+    }
+}
+
+#[test]
+fn handshake_lives_while_bytes_arrive_up_to_four_timeouts() {
+    for seconds in [36, 44] {
+        let mut pair = Setup::default().start();
+        pair.step(Client);
+        pair.deliver(FIRST, Server, usize::MAX);
+        pair.step(Server);
+        for _ in 0..seconds / 4 {
+            pair.now += Duration::from_secs(4);
+            let info = acked(pair.now, pair.now.as_nanos());
+            pair.server().handle_tcp_info(FIRST, info);
+            pair.advance(Duration::ZERO);
+            pair.deliver(FIRST, Client, 10);
+        }
+        assert_eq!(pair.close_reason(Client).is_some(), seconds > 40, "{:?}", pair.close_reason(Client));
+    }
+}
+
+/// A second of a path that carries `rate` bytes a second towards the client, and everything at once towards the server.
+fn second_of(pair: &mut Pair, rate: usize) {
+    for _ in 0..20 {
+        pair.now += Duration::from_millis(50);
+        let flow = pair.flow(FIRST, Client);
+        let arrived = flow.log.len() - flow.in_flight.len();
+        let info = acked(pair.now, arrived as u64);
+        pair.server().handle_tcp_info(FIRST, info);
+        pair.advance(Duration::ZERO);
+        pair.step(Server);
+        pair.deliver(FIRST, Client, rate / 20);
+        pair.step(Client);
+        pair.deliver(FIRST, Server, usize::MAX);
+    }
+}
+
+#[test]
+fn what_is_under_way_on_a_slow_path_is_what_it_carries_in_two_seconds() {
+    for rate in [500, 1000, 4000, 16_000] {
+        let mut pair = Pair::established();
+        let stream = pair.open_stream(Client);
+        pair.write(Client, stream, b"a request");
+        pair.drive();
+        pair.submit(Server, stream, &bytes(1_000_000));
+        // What went out before anything was known of the path.
+        (0..100_000 / rate).for_each(|_| second_of(&mut pair, rate));
+        let mut largest = 0;
+        for _ in 0..20 {
+            second_of(&mut pair, rate);
+            let queued = pair.flow(FIRST, Client).in_flight.len();
+            largest = largest.max(queued);
+            assert!(queued > 0, "{rate} bytes/s: the path is idle");
+        }
+        // A quarter more is tried now and then.
+        assert!(largest <= rate * 3, "{rate} bytes/s: {largest} bytes are under way");
+        let log = &pair.flow(FIRST, Client).log;
+        let longest = lengths(log).rev().take(10).max().unwrap();
+        assert!(longest <= (rate * 5 / 4).max(400), "{rate} bytes/s: a record of {longest} bytes");
+    }
+}
+
+/// The lengths of the records in what was sent.
+fn lengths(mut log: &[u8]) -> impl DoubleEndedIterator<Item = usize> {
+    let mut all = Vec::new();
+    while let Some(header) = log.first_chunk::<5>() {
+        all.push(5 + usize::from(u16::from_be_bytes([header[3], header[4]])));
+        log = log.get(all[all.len() - 1]..).unwrap_or_default();
+    }
+    all.into_iter()
+}
+
+#[test]
+fn slow_handshake_keeps_the_first_flight_small() {
+    let mut pair = Setup::default().start();
+    pair.client().handle_tcp_info(FIRST, acked(Time::ZERO, 0));
+    pair.step(Client);
+    pair.deliver(FIRST, Server, usize::MAX);
+    pair.server().handle_tcp_info(FIRST, acked(Time::ZERO, 0));
+    pair.step(Server);
+    pair.advance(Duration::from_secs(2));
+    pair.drive();
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, b"a request");
+    pair.drive();
+    pair.submit(Server, stream, &bytes(1_000_000));
+    pair.step(Server);
+    let in_flight = pair.flow(FIRST, Client).in_flight.len();
+    assert!(in_flight < 8000, "{in_flight} bytes, after a handshake at 1 kB/s");
+}

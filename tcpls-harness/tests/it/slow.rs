@@ -1,0 +1,80 @@
+//! Paths from 4 kbit/s to 10 Gbit/s, with round trips from 0.1 ms to 3 s and queues of up to 10 s: every transfer ends, soon.
+
+use std::time::Duration;
+
+use tcpls_harness::sim::{Scenario, Watch, run};
+
+/// What is transferred: the direction, and whether each has one.
+const DOWN: [bool; 2] = [false, true];
+const UP: [bool; 2] = [true, false];
+const BOTH: [bool; 2] = [true, true];
+/// The longest that a transfer may take, in times of what TLS takes over one TCP connection.
+const MOST: u32 = 3;
+/// rate × round trip, at most, in bits.
+const MAX_UNDER_WAY: f64 = 32e6 * 8.0;
+
+/// A path, and what is done on it.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    /// In bits a second.
+    rate: f64,
+    rtt: Duration,
+    queue: Duration,
+    paths: usize,
+    directions: [bool; 2],
+}
+
+impl Case {
+    fn bytes(&self) -> u64 {
+        (self.rate / 8.0 * 6.0).clamp(3000.0, 500_000.0) as u64
+    }
+
+    fn scenario(&self) -> Scenario {
+        let (queue, bytes) = ((self.rate / 8.0 * self.queue.as_secs_f64()).max(3000.0), self.bytes());
+        let mut text = "title = \"slow\"\nlimit = \"10min\"\n".to_owned();
+        for path in 0..self.paths {
+            let (rate, delay) = (self.rate, self.rtt.as_micros() / 2);
+            text += &format!(
+                "[[path]]\nname = \"p{path}\"\nrate = \"{rate}bit/s\"\ndelay = \"{delay}us\"\nqueue = \"{queue:.0}B\"\n"
+            );
+        }
+        // The handshake is over by then.
+        text += "[[transfer]]\nat = \"25s\"\n";
+        for (name, _) in ["send", "receive"].iter().zip(self.directions).filter(|(_, wanted)| *wanted) {
+            text += &format!("{name} = \"{bytes}B\"\n");
+        }
+        Scenario::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    /// What TLS takes on one of the paths, at best: nothing is lost there, and nobody waits for a window.
+    fn tls(&self) -> Duration {
+        self.rtt * 2 + Duration::from_secs_f64(self.bytes() as f64 * 8.0 / self.rate) + Duration::from_millis(100)
+    }
+
+    fn check(&self) {
+        let report = run(&self.scenario(), 1, Watch::default());
+        assert!(report.is_good(), "{self:?}: {:?} {:?}", report.wrong, report.missed);
+        let transfer = &report.sessions[0].transfers[0];
+        let took = Duration::from_secs_f64(transfer.ended.unwrap() - transfer.started.unwrap());
+        assert!(took <= self.tls() * MOST, "{self:?}: {took:?}, and TLS takes {:?}", self.tls());
+    }
+}
+
+#[test]
+fn transfer_ends_within_three_times_what_tls_takes_at_any_rate_round_trip_and_queue() {
+    let mut tried = 0;
+    for rate in [4e3, 8e3, 24e3, 64e3, 256e3, 2e6, 50e6, 1e9, 10e9] {
+        for rtt in [100, 20_000, 500_000, 3_000_000].map(Duration::from_micros) {
+            if rate * rtt.as_secs_f64() > MAX_UNDER_WAY {
+                continue;
+            }
+            // Everything varies, but not everything with everything: chance does that.
+            for (paths, directions) in [(1, DOWN), (1, UP), (1, BOTH), (2, DOWN), (2, BOTH)] {
+                let queue = [Duration::from_millis(500), Duration::from_secs(10)][tried % 2];
+                Case { rate, rtt, queue, paths, directions }.check();
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 100);
+}
