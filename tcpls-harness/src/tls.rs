@@ -61,9 +61,12 @@ impl Identity {
     pub fn from_files(certificates: &Path, key: &Path) -> Result<Self, TlsError> {
         let chain = read_certificates(certificates)?;
         let pem = std::fs::read_to_string(certificates).map_err(|error| failure(certificates.display(), error))?;
-        let key = PrivateKeyDer::from_pem_file(key)
-            .map_err(|error| failure(format_args!("no private key (PEM) in {}", key.display()), error))?;
-        Ok(Self { pem, chain, key })
+        Ok(Self { pem, chain, key: read_key(key)? })
+    }
+
+    /// The certificate chain, the server's own first, as DER.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.chain
     }
 
     /// The certificates as PEM text, for the clients' `--ca`.
@@ -145,6 +148,21 @@ impl Trust {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(library::default_provider())
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let text = std::fs::read(path).map_err(|error| failure(path.display(), error))?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        let path = path.display();
+        let encrypted = ["ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED"];
+        if encrypted.iter().any(|mark| text.windows(mark.len()).any(|part| part == mark.as_bytes())) {
+            TlsError(format!(
+                "the private key in {path} is encrypted: decrypt it, with openssl pkey -in {path} -out FILE"
+            ))
+        } else {
+            failure(format_args!("no private key (PEM) in {path}"), error)
+        }
+    })
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

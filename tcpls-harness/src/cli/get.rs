@@ -1,5 +1,6 @@
 //! `tcpls get`: files over `hq-interop`, one stream each, over as many TCP connections as addresses are given.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::download::Download;
+use super::hints::Hints;
 use super::migrate::{Move, look_up, migrate};
 use super::paths::{
     TrustArgs, close_briefly, connect, follow_advertised, resolve, server_name, stand_by, tell_troubles,
@@ -19,9 +21,11 @@ use super::paths::{
 use super::progress::Progress;
 use super::report::TcpReport;
 use super::signals::{Signals, Stopped};
+use super::text::visible;
 use super::units::{bits_per_second, rate, size, time};
+use super::url::Url;
 use super::{Outcome, output, report};
-use crate::hq::{CHUNK, PROTOCOL, ask, explain, percent_decode};
+use crate::hq::{CHUNK, PROTOCOL, ask, explain};
 use crate::net::{ClientOptions, RecvStream, Session};
 
 /// Files that are being received at the same time, whatever the server allows: each is an open file here.
@@ -58,9 +62,16 @@ pub struct Args {
     /// Write a line SECONDS BYTES for each 5 ms in which bytes came, to look for gaps: seconds since 1970, bytes so far
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// What to fetch: https://NAME/PATH. NAME, the same in all, is what the server's certificate must name
+    /// What to fetch: https://NAME[:PORT]/PATH. NAME, the same in all, is what the server's certificate must name; PORT,
+    /// 443 if there is none, is for use without --connect
     #[arg(value_name = "URL", required = true)]
     pub urls: Vec<String>,
+}
+
+impl Args {
+    fn hints(&self) -> Hints<'_> {
+        Hints { trust: &self.trust, self_made: "if the server made its certificate itself, name that file with --ca" }
+    }
 }
 
 /// What came of it, as `--json` prints it.
@@ -137,11 +148,11 @@ fn print(report: &Report) {
 /// Something is wrong with the arguments, there is no session, or `stop` ended.
 pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<Report> {
     tokio::pin!(stop);
-    let (authority, jobs) = jobs(&args.urls, &args.output)?;
-    let (name, port) = split_port(&authority);
+    let (url, jobs) = jobs(args)?;
+    let hints = args.hints();
     std::fs::create_dir_all(&args.output)
         .map_err(|error| format!("can't make {}: {error}; choose another --output", args.output.display()))?;
-    let mut options = ClientOptions::new(args.trust.trust().client(&[PROTOCOL])?, server_name(name)?);
+    let mut options = ClientOptions::new(args.trust.trust().client(&[PROTOCOL])?, server_name(&url.name)?);
     options.dial.wanted = args.connect.len().max(1);
     if !args.connect.is_empty() {
         options.dial.stagger = Duration::ZERO; // each of them is to be used anyway
@@ -150,8 +161,8 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
     let begin = async {
         let progress =
             Progress::new(args.log.clone()).await.map_err(|error| format!("can't write the log: {error}"))?;
-        let ways = Ways::look_up(args, name, port).await?;
-        Outcome::Ok((connect(&ways.addresses, options.clone()).await?, ways, progress))
+        let ways = Ways::look_up(args, &url).await?;
+        Outcome::Ok((connect(&ways.addresses, options.clone(), &hints).await?, ways, progress))
     };
     let (session, ways, progress) = tokio::select! {
         begun = begin => begun?,
@@ -159,7 +170,7 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
     };
     let files = jobs.len();
     let fetched = async {
-        let report = fetch_jobs(&session, ways, &options, jobs, &progress).await;
+        let report = fetch_jobs(&session, ways, (&options, &hints), jobs, &progress).await;
         progress.finish().await;
         report
     };
@@ -193,9 +204,9 @@ struct Ways {
 
 impl Ways {
     /// Resolves the names on the command line.
-    async fn look_up(args: &Args, name: &str, port: Option<u16>) -> Outcome<Self> {
+    async fn look_up(args: &Args, url: &Url) -> Outcome<Self> {
         let addresses = match args.connect.as_slice() {
-            [] => resolve(&[format!("{name}:{}", port.unwrap_or(443))]).await?,
+            [] => resolve(&[url.host_and_port()]).await?,
             given => resolve(given).await?,
         };
         let moves = look_up(&args.migrate).await?;
@@ -208,13 +219,13 @@ impl Ways {
 async fn fetch_jobs(
     session: &Session,
     ways: Ways,
-    options: &ClientOptions,
+    how: (&ClientOptions, &Hints<'_>),
     jobs: Vec<Job>,
     progress: &Progress,
 ) -> Report {
     if !session.is_tcpls() {
         output::tell("the server does not speak TCPLS: one file after the other over plain TLS 1.3");
-        return fetch_plainly(session.clone(), &ways.addresses, options, jobs, progress).await;
+        return fetch_plainly(session.clone(), &ways.addresses, how, jobs, progress).await;
     }
     tokio::spawn(tell_troubles(session.events(), session.path_failures()));
     let mut company = JoinSet::new();
@@ -228,51 +239,27 @@ async fn fetch_jobs(
     fetch_all(session, jobs, progress).await
 }
 
-/// What to fetch and where to put it, and the `NAME[:PORT]` of all URLs.
-fn jobs(urls: &[String], output: &Path) -> Outcome<(String, Vec<Job>)> {
-    let mut authority = None;
-    let mut jobs: Vec<Job> = Vec::with_capacity(urls.len());
-    let mut names = std::collections::BTreeSet::new();
-    for url in urls {
-        let (name, path) = split_url(url)?;
-        if *authority.get_or_insert(name) != name {
-            return Err(format!("{url}: all URLs must have the same name; run the command once for each").into());
+/// What to fetch and where to put it, and a URL that stands for all.
+fn jobs(args: &Args) -> Outcome<(Url, Vec<Job>)> {
+    let mut first: Option<Url> = None;
+    let mut jobs: Vec<Job> = Vec::with_capacity(args.urls.len());
+    let mut names = BTreeSet::new();
+    for text in &args.urls {
+        let url = Url::parse(text).map_err(|error| format!("{text}: {error}"))?;
+        let first = first.get_or_insert_with(|| url.clone());
+        if (&first.name, first.port) != (&url.name, url.port) {
+            return Err(format!("{text}: all URLs must have the same name; run the command once for each").into());
         }
-        let file = file_name(path).ok_or_else(|| format!("{url}: the path must end in a file's name"))?;
-        if !names.insert(file.clone()) {
-            return Err(format!("{url}: there are two files called {file:?}; fetch them into two directories").into());
+        if url.port.is_some() && !args.connect.is_empty() {
+            return Err(format!("{text}: --connect says which port to use; leave it out of the URL").into());
         }
-        jobs.push(Job { url: url.clone(), path: path.to_owned(), target: output.join(file) });
+        if !names.insert(url.file.clone()) {
+            let file = &url.file;
+            return Err(format!("{text}: there are two files called {file:?}; fetch them into two directories").into());
+        }
+        jobs.push(Job { url: text.clone(), path: url.path, target: args.output.join(url.file) });
     }
-    Ok((authority.unwrap_or_default().to_owned(), jobs))
-}
-
-/// Authority and path.
-fn split_url(url: &str) -> Outcome<(&str, &str)> {
-    let rest = url.strip_prefix("https://").ok_or_else(|| format!("{url}: write https://NAME/PATH"))?;
-    let slash = rest.find('/').ok_or_else(|| format!("{url}: no path; write https://NAME/PATH"))?;
-    let (authority, path) = rest.split_at(slash);
-    if authority.is_empty() || path.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
-        return Err(format!("{url}: write https://NAME/PATH, with %20 for a space").into());
-    }
-    Ok((authority, path))
-}
-
-fn split_port(authority: &str) -> (&str, Option<u16>) {
-    match authority.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') => match port.parse() {
-            Ok(port) => (name, Some(port)),
-            Err(_) => (authority, None),
-        },
-        _ => (authority, None),
-    }
-}
-
-/// The last part of the path, if it can be a file's name here.
-fn file_name(path: &str) -> Option<String> {
-    let name = percent_decode(path.rsplit('/').next()?.as_bytes())?;
-    let usable = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\']);
-    usable.then_some(name)
+    Ok((first.ok_or("there is no URL")?, jobs))
 }
 
 async fn fetch_all(session: &Session, jobs: Vec<Job>, progress: &Progress) -> Report {
@@ -299,7 +286,7 @@ async fn fetch_all(session: &Session, jobs: Vec<Job>, progress: &Progress) -> Re
 async fn fetch_plainly(
     first: Session,
     addresses: &[SocketAddr],
-    options: &ClientOptions,
+    (options, hints): (&ClientOptions, &Hints<'_>),
     jobs: Vec<Job>,
     progress: &Progress,
 ) -> Report {
@@ -308,7 +295,7 @@ async fn fetch_plainly(
     for job in jobs {
         let outcome = match session.take() {
             Some(session) => fetch_one(&session, &job, progress).await,
-            None => match connect(addresses, options.clone()).await {
+            None => match connect(addresses, options.clone(), hints).await {
                 Ok(session) => fetch_one(&session, &job, progress).await,
                 Err(error) => Err(error.to_string()),
             },
@@ -345,7 +332,7 @@ async fn fetch_one(session: &Session, job: &Job, progress: &Progress) -> Result<
     // If it is the whole session that ended, its reason says more.
     match session.close_reason() {
         Some(reason @ (CloseReason::Peer { .. } | CloseReason::OutOfTokens { .. } | CloseReason::Stranded)) => {
-            received.map_err(|error| format!("{error}; {reason}"))
+            received.map_err(|error| format!("{error}; {}", visible(&reason.to_string())))
         }
         _ => received,
     }
@@ -367,36 +354,26 @@ async fn receive(mut answer: RecvStream, target: &Path, progress: &Progress) -> 
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
-    #[test]
-    fn urls_are_taken_apart() {
-        let urls = ["https://localhost:8443/a/b%20c".to_owned()];
-        let (authority, jobs) = jobs(&urls, Path::new("out")).unwrap();
-        assert_eq!(split_port(&authority), ("localhost", Some(8443)));
-        assert_eq!((jobs[0].path.as_str(), jobs[0].target.as_path()), ("/a/b%20c", Path::new("out/b c")));
-        assert_eq!(split_port("[::1]"), ("[::1]", None));
-        assert_eq!(split_port("[::1]:1"), ("[::1]", Some(1)));
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn error(line: &[&str]) -> String {
+        jobs(&Line::parse_from([&["get"], line].concat()).args).unwrap_err().to_string()
     }
 
     #[test]
-    fn urls_that_would_surprise_are_refused() {
-        let bad = [
-            &["http://a/b"][..],
-            &["https://a"],
-            &["https:///b"],
-            &["https://a/"],
-            &["https://a/.."],
-            &["https://a/%2e%2e"],
-            &["https://a/x%2fy"],
-            &["https://a/x y"],
-            &["https://a/x\r\nGET /y"],
-            &["https://a/x", "https://b/y"],
-            &["https://a/x", "https://a/y/x"],
-        ];
-        for urls in bad {
-            let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
-            assert!(jobs(&urls, Path::new(".")).is_err(), "{urls:?}");
-        }
+    fn urls_that_contradict_each_other_are_refused() {
+        assert!(error(&["https://a/x", "https://b/y"]).contains("the same name"));
+        assert!(error(&["https://a/x", "https://a:1/y"]).contains("the same name"));
+        assert!(error(&["https://a/x", "https://a/y/x"]).contains("two files called"));
+        assert!(error(&["https://a:1/x", "--connect", "b:2"]).contains("--connect says which port"));
+        assert!(error(&["https://a/50%.txt"]).contains("percent sign"));
     }
 }

@@ -9,6 +9,7 @@
 pub mod demo;
 mod download;
 pub mod get;
+mod hints;
 pub mod migrate;
 mod output;
 pub mod paths;
@@ -21,6 +22,8 @@ mod signals;
 pub mod sim;
 mod text;
 pub mod units;
+mod url;
+mod validity;
 mod watch;
 
 use std::error::Error;

@@ -1,8 +1,9 @@
 //! Connecting as `get`, `perf` and `demo` do: names become addresses, and people hear what becomes of them.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,8 +12,9 @@ use tcpls_core::error::{OpenTcpError, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 
+use super::hints::Hints;
 use super::{Outcome, output};
-use crate::net::{AddTcpError, ClientOptions, ConnectError, Events, PathFailures, Session};
+use crate::net::{AddTcpError, ClientOptions, Events, PathFailures, Session};
 use crate::tls::Trust;
 
 /// How long to wait for a token, or for TCP connections to join.
@@ -59,31 +61,48 @@ pub(crate) async fn resolve(names: &[String]) -> Outcome<Vec<SocketAddr>> {
 
 /// The name that a server's certificate must have.
 pub(crate) fn server_name(name: &str) -> Outcome<ServerName<'static>> {
-    let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Ok(ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} is neither a host name nor an address"))?)
+    Ok(ServerName::try_from(name.to_owned()).map_err(|_| format!("{name:?} is neither a host name nor an address"))?)
 }
 
 /// Starts a session, and says what to do if there is none.
-pub(crate) async fn connect(addresses: &[SocketAddr], options: ClientOptions) -> Outcome<Session> {
-    Session::connect(addresses, options).await.map_err(advise)
-}
-
-/// Adds what to do about the commonest causes.
-fn advise(error: ConnectError) -> Box<dyn std::error::Error + Send + Sync> {
-    let text = error.to_string();
-    if text.contains("certificate") {
-        format!("{text}; if the server made its certificate itself, name that file with --ca").into()
-    } else if text.contains("NoApplicationProtocol") {
-        format!("{text}; the server speaks another application protocol: is it the right port?").into()
-    } else {
-        error.into()
-    }
+pub(crate) async fn connect(addresses: &[SocketAddr], options: ClientOptions, hints: &Hints<'_>) -> Outcome<Session> {
+    Session::connect(addresses, options).await.map_err(|error| hints.explain(&error.to_string()).into())
 }
 
 /// Closes the session of a client that a signal ends: the server learns that its client left, and does not wait for it to
 /// come back.
 pub(crate) async fn close_briefly(session: &Session) {
     _ = tokio::time::timeout(FAREWELL_TIMEOUT, session.close(ErrorCode(0), b"the client was stopped")).await;
+}
+
+/// Where a server listens: an address, or all addresses of a name that this host has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenOn(Vec<SocketAddr>);
+
+impl ListenOn {
+    /// All addresses on a command line.
+    pub(crate) fn all(list: &[Self]) -> Vec<SocketAddr> {
+        list.iter().flat_map(|on| &on.0).copied().collect()
+    }
+}
+
+impl FromStr for ListenOn {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self(vec![address]));
+        }
+        let found = text
+            .to_socket_addrs()
+            .map_err(|error| format!("{error}; write ADDRESS:PORT or NAME:PORT, for example 127.0.0.1:4433"))?;
+        // `localhost` often stands for ::1, even where there is no IPv6.
+        let mut addresses: Vec<SocketAddr> =
+            found.filter(|address| UdpSocket::bind((address.ip(), 0)).is_ok()).collect();
+        addresses.sort();
+        addresses.dedup();
+        if addresses.is_empty() { Err("this host has no address of that name".to_owned()) } else { Ok(Self(addresses)) }
+    }
 }
 
 /// Joins a TCP connection to `remote`, and waits for a token if there is none.
@@ -182,5 +201,20 @@ fn tell(event: &Event) {
         Event::Stranded { .. } => output::tell("no TCP connection left, trying to connect again"),
         Event::Recovered => output::tell("connected again"),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_listen_on_names_too() {
+        let address = "127.0.0.1:4433".parse().unwrap();
+        assert_eq!("127.0.0.1:4433".parse(), Ok(ListenOn(vec![address])));
+        assert!("localhost:4433".parse::<ListenOn>().unwrap().0.contains(&address));
+        for bad in ["localhost", "localhost:x", ":4433", "127.0.0.1", "192.0.2.1:70000"] {
+            assert!(bad.parse::<ListenOn>().is_err(), "{bad}");
+        }
     }
 }

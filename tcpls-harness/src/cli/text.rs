@@ -29,6 +29,11 @@ pub(crate) fn visible(text: &str) -> String {
     visible
 }
 
+/// The same, line by line: for text of which only we make lines.
+pub(crate) fn visible_lines(text: &str) -> String {
+    text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
+}
+
 /// The same without an end that is too long for a log, whose length is given instead.
 pub(crate) fn shortened(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {

@@ -27,7 +27,7 @@ use self::screen::Screen;
 pub(crate) use self::sink::Sink;
 use super::Outcome;
 use super::signals::Signals;
-use super::text::visible_json;
+use super::text::{visible, visible_json, visible_lines};
 
 static OUT: LazyLock<Arc<Sink>> = LazyLock::new(|| Sink::start(io::stdout(), Screen::none(), lost_event));
 static ERR: LazyLock<Arc<Sink>> = LazyLock::new(|| {
@@ -61,9 +61,9 @@ fn error_columns() -> Option<usize> {
     terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| width.0.into())
 }
 
-/// A line for people, on standard error.
+/// A line for people, or several, on standard error. Like all that is written, it holds nothing that a terminal acts on.
 pub(crate) fn tell(text: impl fmt::Display) {
-    ERR.push(text.to_string());
+    ERR.push(visible_lines(&text.to_string()));
 }
 
 /// A line of JSON about what happens, on standard output.
@@ -76,7 +76,7 @@ pub(crate) fn event<T: Serialize>(value: &T) {
 /// # Errors
 /// The reader is gone.
 pub(crate) fn result(text: impl fmt::Display) -> Result<(), Unwritten> {
-    OUT.push_result(text.to_string())
+    OUT.push_result(visible_lines(&text.to_string()))
 }
 
 /// A result as one line of JSON, on standard output. Blocks while the queue is full.
@@ -89,7 +89,7 @@ pub(crate) fn result_json<T: Serialize>(value: &T) -> Result<(), Unwritten> {
 
 /// Lines that stay below all messages, until others replace them; none to remove them. Too long ones are cut.
 pub(crate) fn show(lines: Vec<String>) {
-    ERR.show(lines);
+    ERR.show(lines.iter().map(|line| visible(line)).collect());
 }
 
 /// Removes what [`show`] showed, so that results do not end up beside it.

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::PROTOCOL;
 use super::server::send_zeros;
+use crate::cli::hints::Hints;
 use crate::cli::paths::{TrustArgs, add_tcp, close_briefly, connect, resolve, server_name};
 use crate::cli::report::TcpReport;
 use crate::cli::signals::Signals;
@@ -121,7 +122,9 @@ async fn open(args: &Args) -> Outcome<Session> {
     let addresses = resolve(&args.connect).await?;
     let options = ClientOptions::new(args.trust.trust().client(&[PROTOCOL])?, server_name(&args.name)?);
     let options = ClientOptions { dial: DialOptions { keep: Keep::Session, ..DialOptions::default() }, ..options };
-    let session = connect(&addresses, options).await?;
+    let hints =
+        Hints { trust: &args.trust, self_made: "`perf server` makes its certificate on the spot: pass --insecure" };
+    let session = connect(&addresses, options, &hints).await?;
     if !session.is_tcpls() {
         return Ok(session); // measuring says why it can't
     }

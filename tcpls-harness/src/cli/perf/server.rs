@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{CHUNK, PROTOCOL};
+use crate::cli::paths::ListenOn;
 use crate::cli::serve::until_stopped;
 use crate::cli::signals::{Signal, Signals};
 use crate::cli::{Outcome, output};
@@ -22,7 +23,7 @@ use crate::tls::Identity;
 pub struct Args {
     /// Address and port to listen on; can be given several times
     #[arg(long, value_name = "ADDR", required = true)]
-    listen: Vec<SocketAddr>,
+    listen: Vec<ListenOn>,
     /// Print the addresses as JSON
     #[arg(long)]
     json: bool,
@@ -37,7 +38,7 @@ struct Listening<'a> {
 pub(super) async fn run(args: Args) -> Outcome {
     let mut signals = Signals::listen()?;
     let identity = Identity::self_signed(&["localhost".to_owned()])?;
-    let mut listener = Listener::bind(&args.listen, ServerOptions::new(identity.server(&[PROTOCOL])?))?;
+    let mut listener = Listener::bind(&ListenOn::all(&args.listen), ServerOptions::new(identity.server(&[PROTOCOL])?))?;
     let addresses = listener.local_addresses();
     if args.json {
         output::event(&Listening { addresses });

@@ -21,6 +21,7 @@ pub(super) enum Happening<'a> {
     Reloaded { root: &'a Path },
     ReloadFailed { error: String },
     Stopping { signal: String },
+    Warning { warning: String },
 }
 
 impl fmt::Display for Happening<'_> {
@@ -48,6 +49,7 @@ impl fmt::Display for Happening<'_> {
             Self::SessionEnded { session, reason } => write!(f, "session {session}: {reason}"),
             Self::Reloaded { root } => write!(f, "read again; serving {}", root.display()),
             Self::ReloadFailed { error } => write!(f, "nothing changed: {error}"),
+            Self::Warning { warning } => write!(f, "warning: {warning}"),
             Self::Stopping { signal } => {
                 write!(f, "{signal}: closing the sessions; a second signal ends the server at once")
             }

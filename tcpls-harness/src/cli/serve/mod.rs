@@ -5,6 +5,7 @@ mod log;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tcpls_core::error::TcpFault;
 use tcpls_core::event::{Event, TcpEvent};
@@ -12,8 +13,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use self::log::{Happening, Log};
+use super::paths::ListenOn;
 use super::signals::{Signal, Signals};
 use super::text::{shortened, visible};
+use super::validity::Validity;
 use super::{Outcome, report};
 use crate::hq::{PROTOCOL, Refusal, Root, answer, codes};
 use crate::net::{Listener, ServerOptions, Session, Stream};
@@ -32,7 +35,7 @@ use crate::tls::Identity;
 pub struct Args {
     /// Address and port to listen on; can be given several times. Port 0 takes a free one
     #[arg(long, value_name = "ADDR", required = true)]
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenOn>,
     /// Directory to serve; nothing outside is given away
     #[arg(long, value_name = "DIR")]
     pub root: PathBuf,
@@ -106,10 +109,12 @@ impl Server {
     pub fn start(args: &Args) -> Outcome<Self> {
         let root = Root::new(&args.root).map_err(|error| no_root(args, &error))?;
         let identity = identity(args)?;
-        let listener = Listener::bind(&args.listen, ServerOptions::new(identity.server(&[PROTOCOL])?))?;
+        let listener = Listener::bind(&ListenOn::all(&args.listen), ServerOptions::new(identity.server(&[PROTOCOL])?))?;
         // Only now: a server that runs already may have written its own there.
         let ca = write_ca(args, &identity)?;
-        Ok(Self { listener, root, ca, log: Log { json: args.json }, args: args.clone() })
+        let log = Log { json: args.json };
+        warn(&identity, args, log);
+        Ok(Self { listener, root, ca, log, args: args.clone() })
     }
 
     /// The addresses that are listened on, with the ports that were taken.
@@ -155,7 +160,9 @@ impl Server {
         let root = self.root.at(&self.args.root).map_err(|error| no_root(&self.args, &error))?;
         // A certificate of the server's own making stays: clients have copies of it.
         if self.args.cert.is_some() {
-            self.listener.set_tls(identity(&self.args)?.server(&[PROTOCOL])?);
+            let identity = identity(&self.args)?;
+            self.listener.set_tls(identity.server(&[PROTOCOL])?);
+            warn(&identity, &self.args, self.log);
         }
         self.root = root;
         Ok(())
@@ -188,11 +195,23 @@ fn identity(args: &Args) -> Outcome<Identity> {
         return Ok(Identity::from_files(cert, key)?);
     }
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    let listened = args.listen.iter().filter(|address| !address.ip().is_unspecified());
+    let listened = ListenOn::all(&args.listen).into_iter().filter(|address| !address.ip().is_unspecified());
     names.extend(listened.map(|address| address.ip().to_string()).chain(args.name.iter().cloned()));
     names.sort();
     names.dedup();
     Ok(Identity::self_signed(&names)?)
+}
+
+/// Says which certificates clients will refuse today.
+fn warn(identity: &Identity, args: &Args, log: Log) {
+    let Some(file) = &args.cert else { return };
+    for certificate in identity.certificates() {
+        if let Some(complaint) = Validity::of(certificate).and_then(|validity| validity.complaint(SystemTime::now())) {
+            let warning =
+                format!("a certificate in {} {complaint}: clients refuse it until it is renewed", file.display());
+            log.tell(&Happening::Warning { warning });
+        }
+    }
 }
 
 /// Puts a certificate of our own making where clients can be told to find it.

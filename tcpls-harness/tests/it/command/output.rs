@@ -11,18 +11,23 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use super::{Tcpls, command};
 use crate::support::{Directory, read_all};
 
-async fn connect(directory: &Path, address: &str) -> Session {
+pub(super) async fn connect(directory: &Path, address: &str) -> Session {
     let tls = Trust::File(directory.join("ca.pem")).client(&[PROTOCOL]).unwrap();
     let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     Session::connect(&[address.parse().unwrap()], options).await.unwrap()
+}
+
+/// Asks for a file that is not there.
+pub(super) async fn ask_for(session: &Session, path: &str) {
+    let (_, mut answer) = ask(session.open_stream().await.unwrap(), path, false).await.unwrap();
+    assert_eq!(answer.read_chunk(1).await, Err(ReadError::Reset(codes::NOT_FOUND)));
 }
 
 /// Asks for files with names of 3 kB that are not there, one after the other.
 async fn ask_for_long_names(session: &Session, requests: usize) {
     let path = format!("/{}", "n".repeat(3000));
     for _ in 0..requests {
-        let (_, mut answer) = ask(session.open_stream().await.unwrap(), &path, false).await.unwrap();
-        assert_eq!(answer.read_chunk(1).await, Err(ReadError::Reset(codes::NOT_FOUND)));
+        ask_for(session, &path).await;
     }
 }
 

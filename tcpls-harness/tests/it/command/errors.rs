@@ -1,0 +1,103 @@
+//! What the command says about what is wrong, and how it shows text of peers'.
+
+use tcpls_core::wire::ids::ErrorCode;
+use tcpls_harness::hq::PROTOCOL;
+use tcpls_harness::net::{Listener, ServerOptions};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::output::{ask_for, connect};
+use super::{Tcpls, command, get_line};
+use crate::support::{ANY, Directory, identity};
+
+/// What `get` says about `url`, which it must not get.
+async fn error_of_get(line: &[String]) -> String {
+    let line: Vec<&str> = line.iter().map(String::as_str).collect();
+    let output = command(&line).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn certificate_errors_say_what_is_wrong_and_advise_on_ca_only_if_it_helps() {
+    let directory = Directory::new("certificates");
+    let (cert, key) = (directory.path().join("ca.pem"), directory.path().join("key.pem"));
+    let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    parameters.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(2001, 3, 1);
+    let signing_key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(&cert, parameters.self_signed(&signing_key).unwrap().pem()).unwrap();
+    std::fs::write(&key, signing_key.serialize_pem()).unwrap();
+    let more = ["--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    let (server, address) = Tcpls::serve(directory.path(), &more).await;
+    let text = error_of_get(&get_line(directory.path(), &address, "file")).await;
+    assert!(text.contains("certificate expired 2001-03-01 (") && !text.contains("--ca"), "{text}");
+    drop(server);
+
+    let (mut server, address) = Tcpls::serve(directory.path(), &[]).await;
+    let mut line = get_line(directory.path(), &address, "file");
+    *line.last_mut().unwrap() = "https://wrong.example/file".to_owned();
+    let text = error_of_get(&line).await;
+    assert!(text.contains("not valid for name \"wrong.example\"") && !text.contains("--ca"), "{text}");
+    assert!(text.contains("only valid for 127.0.0.1, "), "{text}");
+
+    std::fs::write(&cert, identity().certificate_pem()).unwrap();
+    let text = error_of_get(&get_line(directory.path(), &address, "file")).await;
+    assert!(text.contains("is that file of this server"), "{text}");
+    server.signal("TERM");
+    server.event("stopping").await;
+}
+
+#[tokio::test]
+async fn serve_warns_of_an_expired_certificate() {
+    let directory = Directory::new("expired");
+    let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+    let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    parameters.not_after = rcgen::date_time_ymd(2001, 3, 1);
+    let signing_key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(&cert, parameters.self_signed(&signing_key).unwrap().pem()).unwrap();
+    std::fs::write(&key, signing_key.serialize_pem()).unwrap();
+    let (cert, key, root) = (cert.to_str().unwrap(), key.to_str().unwrap(), directory.path().to_str().unwrap());
+    let line = ["serve", "--listen", "localhost:0", "--root", root, "--cert", cert, "--key", key];
+    let mut server = command(&line).spawn().unwrap();
+    let warning = BufReader::new(server.stderr.take().unwrap()).lines().next_line().await.unwrap().unwrap();
+    assert!(warning.starts_with("warning: ") && warning.contains("expired 2001-03-01 ("), "{warning}");
+}
+
+#[tokio::test]
+async fn an_encrypted_key_is_called_encrypted() {
+    let directory = Directory::new("encrypted");
+    let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+    std::fs::write(&cert, identity().certificate_pem()).unwrap();
+    std::fs::write(&key, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n").unwrap();
+    let (cert, key, root) = (cert.to_str().unwrap(), key.to_str().unwrap(), directory.path().to_str().unwrap());
+    let line = ["serve", "--listen", "127.0.0.1:0", "--root", root, "--cert", cert, "--key", key];
+    let output = command(&line).output().await.unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("is encrypted") && text.contains("openssl pkey"), "{text}");
+}
+
+#[tokio::test]
+async fn text_of_peers_never_reaches_the_terminal_as_commands() {
+    let directory = Directory::new("escapes");
+    let identity = identity();
+    std::fs::write(directory.path().join("ca.pem"), identity.certificate_pem()).unwrap();
+    let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+    let mut listener = Listener::bind(&[ANY], options).unwrap();
+    let address = listener.local_addresses()[0].to_string();
+    let line = get_line(directory.path(), &address, "file");
+    let serving = async {
+        let session = listener.accept().await;
+        _ = session.accept_stream().await;
+        session.close(ErrorCode(7), "\x1b]0;title\x07\r\nall is well \u{9b}31m \u{202e}".as_bytes()).await;
+    };
+    let (text, ()) = tokio::join!(error_of_get(&line), serving);
+    assert!(text.contains("\\u{1b}]0;title") || text.contains("\u{fffd}]0;title"), "{text}");
+    let acted_on = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!text.contains(acted_on) && !text.lines().any(|line| line.starts_with("all is well")), "{text:?}");
+
+    let (mut server, address) = Tcpls::serve(directory.path(), &[]).await;
+    let session = connect(directory.path(), &address).await;
+    ask_for(&session, "/%1b%5b2J%e2%80%ae").await;
+    let path = server.event("request").await["path"].as_str().unwrap().to_owned();
+    assert_eq!(path, "/\\u{1b}[2J\\u{202e}");
+}
