@@ -1,5 +1,7 @@
 //! The end of a session: Close Session, close_notify, and what a rule broken by the peer brings (draft, 4.5).
 
+use core::time::Duration;
+
 use arrayvec::ArrayVec;
 
 use super::Connection;
@@ -9,6 +11,7 @@ use super::half_close::HalfClose;
 use super::keys::KeyError;
 use super::pending::Due;
 use super::records::{RECORD_OVERHEAD, alert_body};
+use crate::config::Config;
 use crate::error::{Alert, CloseReason, PeerMisbehaved};
 use crate::event::{Event, TcpEvent};
 use crate::tcp::sent::Backlog;
@@ -31,13 +34,30 @@ pub(super) struct Ending {
     request: Option<Request>,
     /// Everything that was to be delivered is: close_notify goes out on each TCP connection.
     notify: bool,
-    deadline: Option<Time>,
+    clock: Option<Clock>,
     /// What the peer's Close Session said.
     peer: Option<(ErrorCode, Vec<u8>)>,
     peer_notified: bool,
     pub(super) half: HalfClose,
     reason: Option<CloseReason>,
     told: bool,
+}
+
+/// How long closing may take.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    /// When closing began, or something was delivered since.
+    progress: Time,
+    /// Without progress, it ends so long after that.
+    timeout: Duration,
+    /// And then at the latest.
+    at_last: Time,
+}
+
+impl Clock {
+    fn start(now: Time, config: &Config) -> Self {
+        Self { progress: now, timeout: config.close_timeout, at_last: now + config.close_limit }
+    }
 }
 
 enum Request {
@@ -64,9 +84,9 @@ impl Ending {
     }
 
     /// What was written is delivered, then the session ends as the peer wanted.
-    pub(super) fn answer_half_close(&mut self, deadline: Time) {
+    pub(super) fn answer_half_close(&mut self, now: Time, config: &Config) {
         self.request = Some(Request::HalfClosed);
-        self.deadline = Some(deadline);
+        self.clock = Some(Clock::start(now, config));
     }
 
     /// Whether close_notify is to go out now.
@@ -79,8 +99,19 @@ impl Ending {
         self.notify = true;
     }
 
-    pub(super) fn deadline(&self) -> Option<Time> {
-        self.deadline.filter(|_| self.reason.is_none())
+    /// New stream data came. Two that close at once wait for each other's.
+    pub(super) fn note_received(&mut self, now: Time) {
+        self.half.note_received(now);
+        if self.is_crossing() {
+            self.note_progress(now);
+        }
+    }
+
+    /// Something of what is still to be delivered was.
+    pub(super) fn note_progress(&mut self, now: Time) {
+        if let Some(clock) = &mut self.clock {
+            clock.progress = clock.progress.max(now);
+        }
     }
 
     pub(super) fn reason(&self) -> Option<&CloseReason> {
@@ -121,10 +152,13 @@ impl Ending {
 }
 
 impl Connection {
-    /// Ends the session. With `error` 0 what was written is delivered first (for as long as [`Config::close_timeout`]); with
-    /// any other it is dropped. `reason` is text for people; 1 KiB of it is sent. Calling it again changes nothing.
+    /// Ends the session. With `error` 0 what was written is delivered first, as long as the peer takes something within each
+    /// [`Config::close_timeout`], and [`Config::close_limit`] in all; with any other it is dropped. Whether all was delivered
+    /// is what [`Connection::undelivered`] says then. `reason` is text for people; 1 KiB of it is sent. Calling it again
+    /// changes nothing.
     ///
     /// [`Config::close_timeout`]: crate::config::Config::close_timeout
+    /// [`Config::close_limit`]: crate::config::Config::close_limit
     pub fn close(&mut self, now: Time, error: ErrorCode, reason: &[u8]) {
         if !self.is_open() {
             return;
@@ -134,7 +168,7 @@ impl Connection {
         }
         let reason = reason.get(..reason.len().min(MAX_REASON)).unwrap_or_default().to_vec();
         self.ending.request = Some(Request::Own(error, reason));
-        self.ending.deadline = Some(now + self.config.close_timeout);
+        self.ending.clock = Some(Clock::start(now, &self.config));
         self.streams.stop_writing();
         if error != ErrorCode::default() {
             self.streams.drop_outgoing();
@@ -142,6 +176,24 @@ impl Connection {
         self.drop_claims();
         self.settle(now);
         self.conclude_if_alone();
+    }
+
+    /// When closing is cut short. What the peer's kernel acknowledges counts as progress too: a record can be acknowledged only
+    /// when it is whole, which takes a slow path a while.
+    pub(super) fn close_deadline(&self) -> Option<Time> {
+        let clock = self.ending.clock.filter(|_| !self.ending.is_closed())?;
+        let taken = self.tcps.iter().map(|entry| entry.life.acked_at()).max().unwrap_or_default();
+        Some((clock.progress.max(taken) + clock.timeout).min(clock.at_last))
+    }
+
+    /// Bytes of streams that were not delivered, as far as this side knows: written by the application, neither acknowledged
+    /// by the peer nor given up by either side. The end of a finished stream counts as one. Once the session is over, this
+    /// says whether anything was lost with it.
+    ///
+    /// Where nothing acknowledges, what the socket took counts as delivered: on a plain TLS session. If both ends close at
+    /// once, what is under way then is not acknowledged any more, and counts as undelivered.
+    pub fn undelivered(&self) -> u64 {
+        self.streams.undelivered()
     }
 
     /// Without a TCP connection a session that is closing has come to its end: none can join it any more.
@@ -170,7 +222,7 @@ impl Connection {
         self.streams.stop_writing();
         self.drop_claims();
         self.ending.request.get_or_insert(Request::Answer);
-        self.ending.deadline.get_or_insert(now + self.config.close_timeout);
+        self.ending.clock.get_or_insert(Clock::start(now, &self.config));
         if !self.ending.is_crossing() {
             self.streams.drop_outgoing();
             self.ending.notify = true;

@@ -123,14 +123,16 @@ impl Connection {
             return self.idle(now, 1);
         }
         self.flood.earn(fresh);
-        self.ending.half.note_received(now);
+        self.ending.note_received(now);
         Ok(())
     }
 
     fn on_ack(&mut self, now: Time, tcp: ConnectionId, highest: RecordSeq) -> Outcome {
         let mut acked = core::mem::take(&mut self.scratch.carried);
         let bytes = self.take_ack(now, tcp, highest, &mut acked)?;
-        self.deliver(&acked);
+        if self.deliver(&acked) {
+            self.ending.note_progress(now);
+        }
         acked.clear();
         acked.shrink_to(KEPT);
         self.scratch.carried = acked;
@@ -170,12 +172,14 @@ impl Connection {
         Ok(outcome.bytes)
     }
 
-    /// The peer has all this.
-    fn deliver(&mut self, acked: &[Carried]) {
+    /// The peer has all this; whether stream data is among it.
+    fn deliver(&mut self, acked: &[Carried]) -> bool {
+        let mut has_data = false;
         let mut items = acked.iter().peekable();
         while let Some(item) = items.next() {
             match item {
                 Carried::Chunk(first) => {
+                    has_data = true;
                     let (range, fin) = take_run(first, &mut items);
                     self.streams.acked(first.id, range, fin);
                 }
@@ -186,6 +190,7 @@ impl Connection {
                 Carried::Session(_) => {}
             }
         }
+        has_data
     }
 
     /// No Connection Status about `named` is under way any more: the next may go.

@@ -69,7 +69,7 @@ impl Connection {
             false
         };
         if is_over {
-            self.ending.answer_half_close(now + self.config.close_timeout);
+            self.ending.answer_half_close(now, &self.config);
             self.streams.stop_writing();
             self.drop_claims();
         }

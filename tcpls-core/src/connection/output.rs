@@ -81,6 +81,9 @@ impl Connection {
             entry.life.set_full(now, entry.blocked);
         }
         if written > 0 {
+            if self.plain || self.peer_is_mute() {
+                self.ending.note_progress(now);
+            }
             self.advance_closing(now);
         }
         written

@@ -34,7 +34,7 @@ pub enum TimeoutReason {
     Stranded,
     /// The peer sends no more, and nothing moved since for the close timeout.
     HalfClose,
-    /// Closing has taken too long.
+    /// Closing has taken too long, or made no progress for too long.
     Close,
 }
 
@@ -88,7 +88,7 @@ impl Connection {
         consider(self.stuck_deadline(), TimeoutReason::UserTimeout);
         consider(self.stranded_until, TimeoutReason::Stranded);
         consider(self.renewal_deadline(), TimeoutReason::KeyUpdate);
-        consider(self.ending.deadline(), TimeoutReason::Close);
+        consider(self.close_deadline(), TimeoutReason::Close);
         consider(self.half_close_deadline(), TimeoutReason::HalfClose);
         for entry in self.tcps.iter() {
             consider(join_deadline(entry), TimeoutReason::Join);
@@ -106,7 +106,7 @@ impl Connection {
         let passed = |at: Option<Time>| at.is_some_and(|at| at <= now);
         if passed(self.handshake_deadline()) {
             Some(TimeoutReason::Handshake)
-        } else if passed(self.ending.deadline()) {
+        } else if passed(self.close_deadline()) {
             Some(TimeoutReason::Close)
         } else if passed(self.stranded_until) {
             Some(TimeoutReason::Stranded)

@@ -317,6 +317,16 @@ impl SendHalf {
         self.is_over() || (self.state == State::Open && self.buffered() == 0)
     }
 
+    /// What the application wrote, and did not give up, and is not acknowledged; the end counts as one byte.
+    pub(super) fn undelivered(&self) -> u64 {
+        let end = match self.state {
+            State::Open => 0,
+            State::Finished(progress) => u64::from(progress != Progress::Acked),
+            State::Reset(..) | State::Dropped => return 0,
+        };
+        self.buffered() as u64 - self.acked.len() + end
+    }
+
     /// Whether nothing was ever written, nor the end.
     pub(super) fn is_untouched(&self) -> bool {
         self.state == State::Open && self.buffer.end() == 0

@@ -115,6 +115,8 @@ struct Shared {
     buffered_to_send: usize,
     /// Bytes that were acknowledged or read, since the session began.
     delivered: u64,
+    /// What was given up with the session: bytes and ends of streams.
+    undelivered: u64,
     /// Bytes that are to be sent again.
     again: u64,
     /// Bytes that were never sent and may be, as far as the streams' own flow control goes.
@@ -173,6 +175,7 @@ impl Streams {
             blocked: BTreeSet::new(),
             buffered_to_send: 0,
             delivered: 0,
+            undelivered: 0,
             again: 0,
             fresh: 0,
             beyond: 0,
@@ -278,6 +281,7 @@ impl Streams {
 
     /// The session is closed by an error: nothing is readable or writable any more, and no memory is held.
     pub(crate) fn abort(&mut self) {
+        self.shared.undelivered = self.undelivered();
         self.map = BTreeMap::new();
         let shared = &mut self.shared;
         shared.ending = Ending { writing_stopped: true, outgoing_dropped: true, truncated: true, aborted: true };
@@ -304,7 +308,14 @@ impl Streams {
         self.stop_writing();
         self.shared.ending.outgoing_dropped = true;
         self.shared.due.clear();
+        self.shared.undelivered = self.undelivered();
         self.update_all(|stream, _| stream.send.drop_all());
+    }
+
+    /// Bytes that were written and are not acknowledged, and ends of streams; those included that were given up with the
+    /// session. Looks at every stream.
+    pub(crate) fn undelivered(&self) -> u64 {
+        self.shared.undelivered + self.map.values().map(|stream| stream.send.undelivered()).sum::<u64>()
     }
 
     /// Whether the application may still write to any stream. Looks at every stream.

@@ -84,6 +84,11 @@ impl Life {
         self.moved().max(self.taken)
     }
 
+    /// When the peer's kernel acknowledged new bytes last; at first, when the TCP connection began.
+    pub(crate) fn acked_at(&self) -> Time {
+        self.acked
+    }
+
     /// Since when data waits and none of it gets on; `None` if none waits.
     pub(crate) fn stuck_since(&self) -> Option<Time> {
         self.full_since.map(|since| since.max(self.taken).max(self.acked))

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use tcpls_core::connection::State;
+use tcpls_core::config::Config;
+use tcpls_core::connection::{State, TcpInfo};
 use tcpls_core::error::{CloseReason, OpenStreamError, OpenTcpError, ReadError, TcpError, WriteError};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
 use crate::support::pair::bytes;
+use crate::support::peer::frames::ack;
+use crate::support::peer::{ALERT, Peer, Record};
 use crate::support::{Client, Pair, Server, Setup};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
@@ -33,6 +36,7 @@ fn closing_delivers_all_that_was_written() {
         pair.assert_received(closer.peer(), stream, &data);
         assert_eq!(pair.close_reason(closer), local(0));
         assert_eq!(pair.close_reason(closer.peer()), by_peer(0, b"done"));
+        assert_eq!(pair.conn(closer).undelivered(), 0);
     }
 }
 
@@ -75,7 +79,8 @@ fn closing_with_an_error_drops_what_was_not_sent() {
     pair.close(Client, 7, b"");
     pair.drive();
     assert_eq!(pair.close_reason(Server), by_peer(7, b""));
-    assert!(pair.read_all(Server, stream).len() < 1_000_000);
+    let (read, undelivered) = (pair.read_all(Server, stream).len() as u64, pair.client().undelivered());
+    assert!(read < 1_000_000 && undelivered >= 1_000_000 - read, "{undelivered} and {read} bytes");
     assert!(matches!(pair.stream_end(Server, stream), None | Some(Err(ReadError::Truncated))));
 }
 
@@ -331,4 +336,92 @@ fn a_session_without_tcp_connections_that_is_closed_is_over() {
         pair.close(side, 0, b"nobody can hear this");
         assert_eq!(pair.conn(side).state(), State::Closed, "{side:?} can't be joined any more");
     }
+}
+
+/// A session that has sent ten records of 1,000 bytes, the last with the end of their stream, and is closing; and the
+/// numbers of those records.
+fn closing_with_ten_records(config: Config) -> (Peer, Vec<u64>) {
+    let mut peer = Peer::with(Client, config);
+    let id = peer.conn.open_stream().unwrap();
+    let mut numbers = Vec::new();
+    for index in 0..10 {
+        peer.conn.stream(id).write(&[index; 1_000]).unwrap();
+        if index == 9 {
+            peer.conn.stream(id).finish().unwrap();
+        }
+        numbers.extend(peer.recv(FIRST).last().and_then(|record| record.number));
+    }
+    assert_eq!(numbers.len(), 10);
+    peer.conn.close(peer.now, ErrorCode(0), b"");
+    (peer, numbers)
+}
+
+#[test]
+fn closing_goes_on_as_long_as_the_peer_takes_something() {
+    let (mut peer, numbers) = closing_with_ten_records(Config::default());
+    for number in numbers {
+        peer.sleep(4_000);
+        assert_eq!(peer.conn.state(), State::Closing);
+        peer.send(FIRST, &[ack(FIRST, number)]);
+    }
+    assert_eq!(peer.recv(FIRST).last().and_then(Record::alert), Some(0));
+    peer.send_raw(FIRST, ALERT, &[1, 0]);
+    assert_eq!(peer.conn.close_reason(), local(0).as_ref());
+    assert_eq!(peer.conn.undelivered(), 0);
+}
+
+#[test]
+fn a_close_that_is_cut_short_says_how_much_was_not_delivered() {
+    let (mut peer, numbers) = closing_with_ten_records(Config::default());
+    peer.sleep(1_000);
+    peer.send(FIRST, &[ack(FIRST, numbers[2])]);
+    peer.sleep(4_900);
+    assert_eq!(peer.conn.state(), State::Closing);
+    peer.sleep(200);
+    assert_eq!(peer.conn.close_reason(), local(0).as_ref());
+    assert_eq!(peer.conn.undelivered(), 7_001, "seven records, and the end of the stream");
+}
+
+#[test]
+fn closing_takes_no_longer_than_its_limit_however_slowly_the_peer_takes() {
+    let limit = Duration::from_secs(20);
+    let (mut peer, numbers) = closing_with_ten_records(Config { close_limit: limit, ..Config::default() });
+    let began = peer.now;
+    for number in numbers {
+        peer.sleep(3_000);
+        if peer.conn.close_reason().is_some() {
+            break;
+        }
+        peer.send(FIRST, &[ack(FIRST, number)]);
+    }
+    assert!(peer.now - began <= limit + Duration::from_secs(3));
+    assert_eq!(peer.conn.undelivered(), 4_001);
+}
+
+#[test]
+fn bytes_that_the_peers_kernel_acknowledges_keep_a_close_going() {
+    let (mut peer, _) = closing_with_ten_records(Config { user_timeout: Duration::from_secs(60), ..Config::default() });
+    for acked in 0..10 {
+        peer.sleep(if acked == 0 { 0 } else { 4_000 });
+        let rtt = Duration::from_millis(10);
+        peer.conn.handle_tcp_info(FIRST, TcpInfo { heard: peer.now, unacked: 9, rtt, min_rtt: rtt, acked });
+    }
+    assert_eq!(peer.conn.state(), State::Closing);
+    peer.sleep(5_000);
+    assert_eq!(peer.conn.undelivered(), 10_001);
+}
+
+#[test]
+fn what_was_given_up_on_purpose_does_not_count_as_undelivered() {
+    let mut pair = Pair::established();
+    pair.stall(FIRST);
+    let (reset, unfinished, finished) = (pair.open_stream(Client), pair.open_stream(Client), pair.open_stream(Client));
+    for stream in [reset, unfinished, finished] {
+        pair.write(Client, stream, &[1; 100]);
+    }
+    pair.client().stream(reset).reset(ErrorCode(1)).unwrap();
+    pair.finish(Client, finished);
+    pair.close(Client, 7, b"");
+    pair.drive_for(Duration::from_secs(6));
+    assert_eq!(pair.client().undelivered(), 201);
 }

@@ -3,6 +3,9 @@
 //!
 //! A socket that is closed with unread bytes in its receive buffer sends a reset, and that may destroy what was sent just
 //! before. So it is read, for a while, until the peer has closed its side.
+//!
+//! The final bytes say how the session ended, and lie behind everything that the socket was given before. A peer that takes
+//! that slowly gets the time for it: without them it would wait for a session that is over.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,9 +16,14 @@ use tcpls_core::wire::ids::ConnectionId;
 use super::reading::MAX_READ;
 use super::shared::Shared;
 use super::socket::Socket;
+use super::tcp_info::tcp_info;
 
-/// How long a socket may take to get rid of its last words.
+/// How long the peer may take to close its side once the socket has taken everything.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long the socket may take nothing while it has not.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long leaving may take in all.
+const MAX_LINGER: Duration = Duration::from_secs(60);
 /// How much is read and dropped meanwhile.
 const MAX_DRAINED: usize = 16 * MAX_READ;
 
@@ -24,14 +32,20 @@ pub(crate) struct Leaving {
     /// `None`: it never was part of the session.
     tcp: Option<ConnectionId>,
     socket: Socket,
+    since: Time,
     deadline: Time,
+    /// What was still to be written when that was looked at last.
+    unwritten: usize,
+    /// What the peer's kernel had acknowledged then.
+    acked: u64,
     drained: usize,
     shut_down: bool,
 }
 
 impl Leaving {
     pub(crate) fn new(now: Time, tcp: Option<ConnectionId>, socket: Socket) -> Self {
-        Self { tcp, socket, deadline: now + LINGER, drained: 0, shut_down: false }
+        let deadline = now + LINGER;
+        Self { tcp, socket, since: now, deadline, unwritten: 0, acked: 0, drained: 0, shut_down: false }
     }
 
     pub(crate) fn deadline(&self) -> Time {
@@ -49,16 +63,22 @@ impl Leaving {
             let batch = self.socket.batch();
             shared.drive(|state| state.conn.poll_transmit(now, tcp, batch, self.socket.out()));
         }
-        if self.deadline <= now || self.drained > MAX_DRAINED {
-            return true;
-        }
+        self.leave(now, cx)
+    }
+
+    fn leave(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
         match self.socket.poll_flush(now, cx) {
             Poll::Ready(Ok(_)) if !self.shut_down => {
                 self.socket.shut_down(cx);
                 self.shut_down = true;
+                self.deadline = now + LINGER;
             }
             Poll::Ready(Err(_)) => return true,
-            _ => {}
+            Poll::Ready(Ok(_)) => {}
+            Poll::Pending => self.wait_for_room(now),
+        }
+        if self.deadline <= now || self.drained > MAX_DRAINED {
+            return true;
         }
         while !self.socket.has_ended() && self.drained <= MAX_DRAINED {
             match self.socket.poll_read(cx) {
@@ -69,5 +89,87 @@ impl Leaving {
             self.socket.input().clear();
         }
         self.drained > MAX_DRAINED || self.socket.is_flushed()
+    }
+
+    /// The socket is full. The deadline moves if it has taken something since, or the peer's kernel has, which is asked only
+    /// when it matters: on a slow path it takes a while until there is room again.
+    fn wait_for_room(&mut self, now: Time) {
+        let unwritten = self.socket.unwritten();
+        let mut progress = unwritten != self.unwritten;
+        self.unwritten = unwritten;
+        if progress || self.deadline <= now {
+            let acked = tcp_info(self.socket.stream()).map_or(0, |info| info.acked);
+            progress |= acked > self.acked;
+            self.acked = acked;
+        }
+        if progress {
+            self.deadline = (now + PATIENCE).min(self.since + MAX_LINGER);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Waker;
+
+    use bytes::BytesMut;
+    use socket2::SockRef;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// More than the kernel's buffers take, again and again.
+    const MUCH: usize = 64 << 20;
+
+    /// A socket on its way out since time 0 that has much to write, and the other end.
+    async fn leaving() -> (Leaving, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let accepted = listener.accept().await.unwrap().0;
+        SockRef::from(&accepted).set_send_buffer_size(64 << 10).unwrap();
+        SockRef::from(&peer).set_recv_buffer_size(64 << 10).unwrap();
+        let mut socket = Socket::new(accepted, BytesMut::new());
+        socket.out().resize(MUCH, 7);
+        (Leaving::new(Time::ZERO, None, socket), peer)
+    }
+
+    fn leave(leaving: &mut Leaving, seconds: u64) -> bool {
+        leaving.leave(Time::from_millis(seconds * 1000), &mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Reads until the socket has room again.
+    async fn read_on(leaving: &mut Leaving, peer: &mut TcpStream) {
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            tokio::select! {
+                biased;
+                () = poll_fn(|cx| if leaving.socket.poll_writable(cx) { Poll::Ready(()) } else { Poll::Pending }) => return,
+                read = peer.read(&mut buffer) => assert!(read.unwrap() > 0),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn final_bytes_are_waited_for_as_long_as_the_peer_takes_something() {
+        let (mut leaving, mut peer) = leaving().await;
+        assert!(!leave(&mut leaving, 0));
+        for turn in 1..10 {
+            read_on(&mut leaving, &mut peer).await;
+            assert!(!leave(&mut leaving, turn * 4), "turn {turn}");
+        }
+        assert!(!leave(&mut leaving, 40));
+        assert!(leave(&mut leaving, 50), "it took nothing for long enough");
+    }
+
+    #[tokio::test]
+    async fn leaving_takes_no_longer_than_a_minute() {
+        let (mut leaving, mut peer) = leaving().await;
+        for turn in 0..15 {
+            assert!(!leave(&mut leaving, turn * 4));
+            read_on(&mut leaving, &mut peer).await;
+        }
+        assert!(leave(&mut leaving, 60));
     }
 }

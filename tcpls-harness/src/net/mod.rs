@@ -54,6 +54,6 @@ pub use self::advice::AddressPolicy;
 pub use self::error::{AddTcpError, ConnectError, ListenError, PathFailure, PathFault, SessionClosed};
 pub use self::listener::{Listener, ServerOptions};
 pub use self::options::ClientOptions;
-pub use self::session::{Events, PathFailures, Session};
+pub use self::session::{Closed, Events, PathFailures, Session};
 pub use self::socket::SocketOptions;
 pub use self::stream::{RecvStream, SendStream, Stream};

@@ -181,12 +181,22 @@ impl Session {
         self.handle.with(|state| state.conn.peer_addresses().map(|(_, address)| address).collect())
     }
 
-    /// Ends the session and waits until its sockets are closed. With error 0 what was written is delivered first, within
-    /// the close timeout; with any other it is dropped. `reason` is text for people. Returns why the session ended, which
-    /// is something else if it had ended before.
-    pub async fn close(&self, error: ErrorCode, reason: &[u8]) -> CloseReason {
+    /// Ends the session and waits until its sockets are closed. With error 0 what was written is delivered first, as long as
+    /// the peer takes something within each [`Config::close_timeout`], and [`Config::close_limit`] in all; with any other it is
+    /// dropped. `reason` is text for people. Returns why the session ended, which is something else if it had ended before,
+    /// and whether all was delivered.
+    ///
+    /// Cancel safe: the session goes on closing.
+    ///
+    /// [`Config::close_timeout`]: tcpls_core::config::Config::close_timeout
+    /// [`Config::close_limit`]: tcpls_core::config::Config::close_limit
+    pub async fn close(&self, error: ErrorCode, reason: &[u8]) -> Closed {
         self.command(|state| state.conn.close(now(), error, reason));
-        self.wait(|state| if state.has_task_ended() { state.closed() } else { None }).await
+        self.wait(|state| {
+            let reason = if state.has_task_ended() { state.closed() } else { None }?;
+            Some(Closed { reason, undelivered: state.conn.undelivered() })
+        })
+        .await
     }
 
     /// Waits until the session is over, and tells why.
@@ -230,6 +240,16 @@ impl Session {
         })
         .await
     }
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Why.
+    pub reason: CloseReason,
+    /// Bytes written by this side that were not delivered, as far as it knows; 0: all was. See
+    /// [`Connection::undelivered`](tcpls_core::connection::Connection::undelivered).
+    pub undelivered: u64,
 }
 
 impl std::fmt::Debug for Session {

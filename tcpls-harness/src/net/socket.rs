@@ -170,6 +170,11 @@ impl Socket {
         self.flight.ask(now, &self.stream, batch)
     }
 
+    /// How many bytes are still to be written.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.out.len() - self.written
+    }
+
     /// Whether everything has been written.
     pub(crate) fn is_flushed(&self) -> bool {
         self.written == self.out.len()
