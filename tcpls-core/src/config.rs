@@ -34,7 +34,8 @@ pub struct Config {
     /// Received ranges with gaps between them that one stream may hold. More is the peer's fault.
     pub max_gaps: usize,
 
-    /// After how long without an authentic record the session ends. `None`: never.
+    /// After how long the session ends on which no stream is open and no Ping comes, or whose peer says nothing although streams
+    /// are open. The shorter of both ends' counts. `None`: never.
     pub idle_timeout: Option<Duration>,
     /// After how long without ACK progress, while ack-eliciting records are outstanding, a TCP connection is
     /// given up. Bytes that come on it, and bytes that the peer's TCP acknowledges anew, restart it.

@@ -110,6 +110,7 @@ impl Connection {
         self.check_tcp(tcp)?;
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.ping = true;
+            self.activity.ask();
         }
         Ok(())
     }

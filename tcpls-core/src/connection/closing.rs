@@ -131,7 +131,7 @@ impl Ending {
     }
 
     /// Both ends have closed at once, and neither wants anything dropped: each delivers what it had to say.
-    pub(super) fn is_crossing(&self) -> bool {
+    fn is_crossing(&self) -> bool {
         let is_clean = |error: &ErrorCode| *error == ErrorCode::default();
         let own = matches!(&self.request, Some(Request::Own(error, _)) if is_clean(error));
         own && self.peer.as_ref().is_some_and(|(error, _)| is_clean(error))
@@ -282,12 +282,17 @@ impl Connection {
     /// Whether close_notify may go out: all that was written is acknowledged or, if the peer acknowledges no more, because it
     /// has closed at the same time or said close_notify everywhere, given to the sockets.
     fn has_said_all(&self) -> bool {
-        if self.ending.is_crossing() || self.peer_is_mute() {
+        if self.ends_unacknowledged() {
             return !self.tcps.ids().any(|tcp| self.has_stream_data(tcp));
         }
         // Which TCP connections are backups matters no more, and a status may have to wait for one that is dark.
         let due = self.pending.first(|due| !matches!(due, Due::Status(_)));
         self.streams.is_flushed() && due.is_none()
+    }
+
+    /// Whether what is still to be sent will never be acknowledged: the peer has closed too, or said all it had to say.
+    pub(super) fn ends_unacknowledged(&self) -> bool {
+        self.ending.is_crossing() || self.peer_is_mute()
     }
 
     /// Whether nothing of the peer's can be under way any more. It matters only if the peer has closed at the same time: else

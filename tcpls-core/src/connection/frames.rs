@@ -62,7 +62,10 @@ impl Connection {
     fn act_on(&mut self, now: Time, tcp: ConnectionId, content: &Bytes, frame: Frame<'_>) -> Outcome {
         match frame {
             Frame::Padding(padding) => self.idle(now, 1 + padding.len / PADDING_PER_UNIT),
-            Frame::Ping => self.idle(now, 1),
+            Frame::Ping => {
+                self.note_ping(now, tcp);
+                self.idle(now, 1)
+            }
             Frame::Stream(stream) => {
                 let data = content.slice_ref(stream.data);
                 self.on_stream(now, tcp, content.len(), StreamHead::of(&stream), data)
@@ -138,6 +141,7 @@ impl Connection {
         self.scratch.carried = acked;
         if bytes > 0 {
             self.clear_suspicion(now, tcp);
+            self.activity.answered(now);
         }
         self.start_owed_key_update(now, Some(tcp));
         self.flood.earn(bytes);

@@ -120,6 +120,14 @@ impl Connection {
             entry.heard = now;
         }
         self.prove(now, tcp);
+        let had_streams = self.streams.len() > 0;
+        self.handle_content(now, tcp, content);
+        if had_streams || self.streams.len() > 0 {
+            self.activity.note(now);
+        }
+    }
+
+    fn handle_content(&mut self, now: Time, tcp: ConnectionId, content: Content) {
         let Opened { content_type, content } = match content {
             Ok(opened) => opened,
             Err(rule) => return self.fail_session(now, rule),

@@ -12,11 +12,13 @@
 //! | `suspicion`, `probe` | a TCP connection is silent: what it carries is hedged; one that is quiet is asked |
 //! | `join`, `claims` | the client's and the server's side of a join |
 //! | `closing`, `half_close`, `plain` | the end of a session; sessions without TCPLS |
+//! | `activity`, `under_way` | when a session is idle; how much is given to a path ahead |
 //! | `timers` | deadlines, derived from state |
 //! | `usage` | what the session holds and has delivered; its end when others need that |
 //! | `api` | what applications do with streams, addresses and TCP connections |
 //! | `keys`, `tokens`, `addresses`, `pending`, `flood` | state with rules of its own |
 
+mod activity;
 mod addresses;
 mod api;
 mod claims;
@@ -40,6 +42,7 @@ pub mod schedule;
 mod suspicion;
 mod timers;
 mod tokens;
+mod under_way;
 mod usage;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -50,6 +53,7 @@ pub use self::claims::{Claim, ClaimId};
 pub use self::timers::TimeoutReason;
 pub use crate::tcp::silence::TcpInfo;
 
+use self::activity::Activity;
 use self::addresses::{LocalAddresses, PeerAddresses};
 use self::claims::Claims;
 use self::closing::Ending;
@@ -163,6 +167,7 @@ pub struct Connection {
     messages: Messages,
     flood: Flood,
     last_heard: Time,
+    activity: Activity,
     events: VecDeque<Event>,
     frames_sent: FrameCounts,
     frames_received: FrameCounts,
@@ -233,6 +238,7 @@ impl Connection {
             messages: Messages::default(),
             flood: Flood::new(config.overhead_budget, now),
             last_heard: now,
+            activity: Activity::new(now),
             events: VecDeque::new(),
             frames_sent: FrameCounts::default(),
             frames_received: FrameCounts::default(),

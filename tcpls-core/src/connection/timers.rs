@@ -137,27 +137,10 @@ impl Connection {
         Some(self.handshake_deadline.end(first.life.moved()))
     }
 
-    /// A stranded session has a deadline of its own, and so has one whose peer will say nothing more. A plain session lives as
-    /// long as bytes move, in either direction: a peer that only receives says nothing there.
-    fn idle_deadline(&self) -> Option<Time> {
-        if !self.established || self.stranded_until.is_some() || self.peer_is_mute() {
-            return None;
-        }
-        let moved = self.tcps.get(ConnectionId::FIRST).filter(|_| self.plain).map(|entry| entry.life.moved_or_taken());
-        Some(moved.map_or(self.last_heard, |moved| moved.max(self.last_heard)) + self.idle_timeout()?)
-    }
-
     /// When a plain session ends because data waits and the socket takes none of it, whatever the peer sends meanwhile.
     fn stuck_deadline(&self) -> Option<Time> {
         let entry = self.tcps.get(ConnectionId::FIRST).filter(|_| self.plain && self.established)?;
         Some(entry.life.stuck_since()? + self.idle_timeout()?)
-    }
-
-    /// The shorter of what both ends want.
-    fn idle_timeout(&self) -> Option<Duration> {
-        let peer = self.peer_parameters.map_or(0, |parameters| parameters.idle_timeout_ms);
-        let peer = (peer > 0).then(|| Duration::from_millis(peer));
-        [self.config.idle_timeout, peer].into_iter().flatten().min()
     }
 
     /// As long as bytes move, in either direction, what was sent may just wait behind others.

@@ -26,9 +26,9 @@ impl Probes {
         self.in_a_row = (self.in_a_row + 1).min(MAX_DOUBLINGS);
     }
 
-    /// When to probe next, if nothing comes after what was `heard` last.
-    pub(crate) fn next(&self, heard: Time, quiet: Duration) -> Time {
-        heard.max(self.last) + quiet.saturating_mul(1 << self.in_a_row)
+    /// When to probe next, if nothing comes after what was `heard` last: no later than after `longest`.
+    pub(crate) fn next(&self, heard: Time, quiet: Duration, longest: Duration) -> Time {
+        heard.max(self.last) + quiet.saturating_mul(1 << self.in_a_row).min(longest)
     }
 }
 
@@ -41,11 +41,12 @@ mod tests {
         let (mut probes, quiet) = (Probes::default(), Duration::from_secs(2));
         let mut heard = Time::from_millis(1000);
         for seconds in [2, 4, 8, 16, 32, 32] {
-            assert_eq!(probes.next(heard, quiet), heard + Duration::from_secs(seconds));
+            assert_eq!(probes.next(heard, quiet, Duration::MAX), heard + Duration::from_secs(seconds));
             heard += Duration::from_secs(seconds);
             probes.note(heard);
         }
+        assert_eq!(probes.next(heard, quiet, Duration::from_secs(5)), heard + Duration::from_secs(5));
         probes.forget();
-        assert_eq!(probes.next(heard, quiet), heard + quiet);
+        assert_eq!(probes.next(heard, quiet, Duration::from_secs(5)), heard + quiet);
     }
 }

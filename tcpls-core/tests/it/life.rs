@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tcpls_core::connection::TcpInfo;
-use tcpls_core::error::TcpFault;
+use tcpls_core::error::{CloseReason, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
@@ -219,4 +219,100 @@ fn slow_handshake_keeps_the_first_flight_small() {
     pair.step(Server);
     let in_flight = pair.flow(FIRST, Client).in_flight.len();
     assert!(in_flight < 8000, "{in_flight} bytes, after a handshake at 1 kB/s");
+}
+
+/// Both ends with this idle timeout, after the handshake.
+fn with_idle_timeout(client: u64, server: u64) -> Pair {
+    let mut setup = Setup::default();
+    setup.client.idle_timeout = Some(Duration::from_millis(client));
+    setup.server.idle_timeout = Some(Duration::from_millis(server));
+    setup.established()
+}
+
+#[test]
+fn open_stream_keeps_a_session_whose_peer_answers_at_any_idle_timeout() {
+    for (client, server) in [(60_000, 60_000), (20_000, 10_000), (3000, 60_000), (60_000, 1500), (1100, 1100)] {
+        let mut pair = with_idle_timeout(client, server);
+        let stream = pair.open_stream(Client);
+        pair.write(Client, stream, b"a question that is answered much later");
+        pair.drive_for(Duration::from_millis(client.min(server) * 12));
+        assert_eq!(pair.close_reason(Client), None, "{client} and {server} ms");
+        let since = pair.now;
+        pair.stall(FIRST);
+        pair.drive_for(Duration::from_millis(client.min(server) * 5 / 2).min(Duration::from_secs(9)));
+        let closed = [Client, Server].map(|side| pair.close_reason(side).is_some());
+        let expected = client.min(server) * 5 / 2 < 9000;
+        assert_eq!(closed.contains(&true), expected, "{client} and {server} ms: silent since {since:?}");
+    }
+}
+
+#[test]
+fn probes_that_are_switched_off_do_not_keep_a_session() {
+    let setup = Setup::default().both(|config| {
+        config.probe_after = None;
+        config.idle_timeout = Some(Duration::from_secs(10));
+    });
+    let mut pair = setup.established();
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, b"a question that is answered much later");
+    pair.drive_for(Duration::from_millis(9900));
+    assert_eq!(pair.close_reason(Client), None);
+    pair.drive_for(Duration::from_millis(200));
+    let reasons = [Client, Server].map(|side| pair.close_reason(side));
+    assert!(reasons.contains(&Some(CloseReason::IdleTimeout)), "{reasons:?}");
+}
+
+#[test]
+fn joins_do_not_keep_a_session_without_streams() {
+    // A proxy ends quiet TCP connections after 15 s, and the client joins again each time.
+    for has_stream in [false, true] {
+        let mut pair = Pair::established();
+        let stream = pair.open_stream(Client);
+        pair.write(Client, stream, b"a request");
+        pair.drive();
+        if !has_stream {
+            pair.finish(Client, stream);
+            pair.finish(Server, stream);
+            pair.drive();
+        }
+        for _ in 0..8 {
+            pair.drive_for(Duration::from_secs(15));
+            let Some(last) = pair.live(Client).last().copied() else { break };
+            pair.cut(last);
+            pair.drive();
+            pair.join();
+        }
+        let reasons = [Client, Server].map(|side| pair.close_reason(side));
+        assert_eq!(reasons.contains(&Some(CloseReason::IdleTimeout)), !has_stream, "{reasons:?}");
+    }
+}
+
+#[test]
+fn session_that_was_quiet_has_the_idle_timeout_to_hear_an_answer() {
+    let mut pair = with_idle_timeout(10_000, 10_000);
+    pair.drive_for(Duration::from_secs(9));
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, b"a request");
+    pair.step(Client);
+    for _ in 0..8 {
+        pair.advance(Duration::from_secs(1));
+        pair.server().handle_tcp_info(FIRST, TcpInfo { heard: Time::ZERO, ..acked(Time::ZERO, 0) });
+    }
+    assert_eq!(pair.close_reason(Client), None, "8 s after the request, 17 s after the last answer");
+}
+
+#[test]
+fn what_is_never_acknowledged_is_not_held_back_on_a_slow_path() {
+    let mut pair = Pair::established();
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, b"a request");
+    pair.drive();
+    pair.submit(Server, stream, &bytes(100_000));
+    (0..80).for_each(|_| second_of(&mut pair, 1000));
+    // Both close at once: nothing is acknowledged from here on.
+    pair.close(Client, 0, b"");
+    pair.close(Server, 0, b"");
+    (0..40).for_each(|_| second_of(&mut pair, 10_000));
+    pair.drive();
+    assert_eq!(pair.read_all(Client, stream).len(), 100_000);
 }

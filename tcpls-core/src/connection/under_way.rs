@@ -1,0 +1,41 @@
+//! How much may be under way on a TCP connection before stream data has to wait for acknowledgments, whatever the socket takes.
+
+use core::time::Duration;
+
+use super::Connection;
+use super::pending::Carried;
+use crate::tcp::Tcp;
+use crate::wire::ids::ConnectionId;
+use crate::wire::record::MAX_PLAINTEXT;
+
+impl Connection {
+    /// Whether so much waits for an acknowledgment that stream data has to wait, too: many records, for what each carries is
+    /// noted, and with records of a byte the notes are much larger than what the send buffer counts; or as many bytes as the
+    /// path should be given ahead.
+    pub(super) fn has_enough_under_way(&self, tcp: ConnectionId) -> bool {
+        let records = self.config.max_unacknowledged_records as usize;
+        let is_full = |entry: &Tcp<Carried>| entry.sent.len() >= records || self.is_committed(entry);
+        self.tcps.get(tcp).is_some_and(is_full)
+    }
+
+    /// Whether one more record would be more than the path should be given ahead. What will never be acknowledged
+    /// goes out as the socket takes it.
+    fn is_committed(&self, entry: &Tcp<Carried>) -> bool {
+        let in_flight = entry.sent.bytes();
+        if in_flight == 0 || self.ends_unacknowledged() {
+            return false;
+        }
+        let ack_delay = self.peer_parameters.map_or(0, |parameters| parameters.max_ack_delay_ms.min(1 << 14));
+        let limit = entry.commit.limit(entry.rtt.min().unwrap_or_default(), Duration::from_millis(ack_delay));
+        let record = entry.commit.record().min(MAX_PLAINTEXT) as u64;
+        in_flight + record > limit.max(record)
+    }
+
+    /// The sender is as fast as the path, although its socket is not full.
+    pub(super) fn note_held(&mut self, tcp: ConnectionId) {
+        let held = self.streams.unsent() > 0 && self.tcps.get(tcp).is_some_and(|entry| self.is_committed(entry));
+        if let Some(entry) = self.tcps.get_mut(tcp) {
+            entry.held = held;
+        }
+    }
+}
