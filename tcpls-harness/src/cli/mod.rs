@@ -71,7 +71,12 @@ pub fn main() -> ExitCode {
         let serves = cli.command.is_server();
         let code = cli.command.run().await.map_or_else(|error| fail(&*error), |()| 0);
         match output::finish(serves || code > SIGNALLED).await {
-            Err(error) if code == 0 => fail(&*error),
+            Err(error) if code == 0 => {
+                let code = fail(&*error);
+                // What failed is known; the message about it still has to be written.
+                _ = output::finish(true).await;
+                code
+            }
             _ => code,
         }
     });
