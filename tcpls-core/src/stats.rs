@@ -1,5 +1,6 @@
 //! What a person who debugs a session asks for: plain numbers, filled in by the layers that know them.
 
+use core::fmt;
 use core::time::Duration;
 
 use crate::error::TcpFault;
@@ -63,6 +64,17 @@ pub enum TcpPhase {
     Retiring,
     /// Lost, and why.
     Lost(TcpFault),
+}
+
+impl fmt::Display for TcpPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Opening => f.write_str("opening"),
+            Self::Active => f.write_str("in use"),
+            Self::Retiring => f.write_str("retiring"),
+            Self::Lost(fault) => write!(f, "lost: {fault}"),
+        }
+    }
 }
 
 /// Bytes and records of one TCP connection.

@@ -14,6 +14,7 @@ use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tokio::task::JoinHandle;
 
 use super::paths::wait_for_paths;
+use super::plot::PlotFile;
 use super::signals::Signals;
 use super::units::{parse_size, rate, size};
 use super::watch::{INTERVAL, Story, Watch};
@@ -44,7 +45,7 @@ pub struct Args {
     pub file: Option<PathBuf>,
     /// Draw goodput over time into this file
     #[arg(long, value_name = "FILE.svg")]
-    pub plot: Option<PathBuf>,
+    plot: Option<PlotFile>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -57,6 +58,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Outcome {
     let signals = Signals::listen()?;
     let len = length(&args)?;
+    let plot = args.plot.as_ref().map(PlotFile::create).transpose()?;
     let mut scene = Scene::set(&args, len)?;
     if !args.json {
         output::tell(format_args!("{} over two paths of {} each:", size(len), rate(RATE as f64 * 8.0)));
@@ -75,9 +77,9 @@ pub async fn run(args: Args) -> Outcome {
     } else {
         story.print(&received)?;
     }
-    if let Some(path) = &args.plot {
-        story.into_picture().write(path)?;
-        output::tell(format_args!("plot in {}", path.display()));
+    if let (Some(plot), Some(file)) = (&args.plot, &plot) {
+        story.into_picture().write(file)?;
+        output::tell(format_args!("plot in {}", plot.path().display()));
     }
     if !intact {
         return Err("the file did not arrive as it was sent (SHA-256 differs): this is a bug, please report it".into());

@@ -1,7 +1,7 @@
 //! What subcommands print of TCP connections and errors: JSON for programs, tables for people.
 
 use serde::Serialize;
-use tcpls_core::stats::{TcpPhase, TcpStats};
+use tcpls_core::stats::TcpStats;
 
 use super::units::{rate, size, time};
 use super::{Outcome, output};
@@ -40,7 +40,7 @@ impl From<&TcpStats> for TcpReport {
     fn from(stats: &TcpStats) -> Self {
         Self {
             tcp: stats.tcp.0,
-            state: phase(stats.phase),
+            state: stats.phase.to_string(),
             standby: stats.backup,
             bytes_sent: stats.counters.bytes_sent,
             bytes_received: stats.counters.bytes_received,
@@ -49,16 +49,6 @@ impl From<&TcpStats> for TcpReport {
             requeued_bytes: stats.counters.requeued_bytes,
             smoothed_rtt_ms: stats.smoothed_rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
         }
-    }
-}
-
-/// Whether a TCP connection is in use, and if not, why.
-pub(crate) fn phase(phase: TcpPhase) -> String {
-    match phase {
-        TcpPhase::Opening => "opening".to_owned(),
-        TcpPhase::Active => "in use".to_owned(),
-        TcpPhase::Retiring => "retiring".to_owned(),
-        TcpPhase::Lost(fault) => format!("lost: {fault}"),
     }
 }
 
@@ -88,6 +78,6 @@ fn cells(stats: &TcpStats, path: &str, mean: Option<f64>) -> [String; 6] {
         size(stats.counters.stream_bytes_received),
         mean.map_or("-".to_owned(), rate),
         stats.smoothed_rtt.map_or("-".to_owned(), time),
-        phase(stats.phase),
+        stats.phase.to_string(),
     ]
 }

@@ -10,7 +10,7 @@ use tcpls_core::wire::ids::ConnectionId;
 
 use super::plot::{Curve, Picture};
 use super::progress::bar_line;
-use super::report::{self, TcpReport, table};
+use super::report::{TcpReport, table};
 use super::units::{bits_per_second, rate, size, time};
 use super::{Outcome, output};
 use crate::net::Session;
@@ -98,7 +98,7 @@ impl Watch {
         for stats in stats {
             let rate = rate(self.rate_at(last, of(stats.tcp)));
             let path = self.paths.get(&stats.tcp).map_or("", String::as_str);
-            let (tcp, phase) = (stats.tcp.to_string(), report::phase(stats.phase));
+            let (tcp, phase) = (stats.tcp.to_string(), stats.phase);
             lines.push(format!("  {tcp:<6} {path:<24} {rate:>14}  {phase}"));
         }
         output::show(lines);

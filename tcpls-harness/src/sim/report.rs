@@ -222,7 +222,7 @@ fn transfer_report(transfer: &Transfer) -> TransferReport {
 fn tcp_reports(driver: &Driver) -> Vec<TcpReport> {
     let report = |stats: &tcpls_core::stats::TcpStats| TcpReport {
         tcp: stats.tcp.0,
-        state: format!("{:?}", stats.phase),
+        state: stats.phase.to_string(),
         sent: stats.counters.stream_bytes_sent,
         received: stats.counters.stream_bytes_received,
         requeued: stats.counters.requeued_bytes,

@@ -241,7 +241,8 @@ impl<'a> World<'a> {
     fn disturb(&mut self, fault: &Fault, over: bool) {
         let what = format!("{}{:?}", if over { "end of " } else { "" }, fault.kind);
         let place = fault.path.as_deref().map_or(String::new(), |path| format!(" {path}"));
-        self.meter.mark(self.now, format!("{what}{place}"));
+        let end = if over { "end of " } else { "" };
+        self.meter.mark(self.now, format!("{end}{}{place}", fault.kind));
         self.trace.note(self.now, None, &Note::Fault { fault: format!("{what}{place}") });
         let path = fault.path.as_deref().and_then(|name| self.scenario.path_number(name)).unwrap_or_default();
         self.net.fault(self.now, path, fault, over);
@@ -262,7 +263,7 @@ impl<'a> World<'a> {
         };
         let (what, outcome) = (format!("{:?} {name}", action.kind), outcome.err().unwrap_or_default());
         if client == 0 {
-            self.meter.mark(now, what.trim_end().to_owned());
+            self.meter.mark(now, format!("{} {name}", action.kind).trim_end().to_owned());
         }
         self.trace.of_client(client);
         self.trace.note(now, Some(side), &Note::Action { action: what, outcome });

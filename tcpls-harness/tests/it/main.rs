@@ -10,6 +10,7 @@ mod budgets;
 #[cfg(unix)]
 mod command;
 mod coop;
+mod docs;
 mod files;
 mod openssl;
 mod paths;

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::plot::{Curve, Picture};
+use super::super::plot::{Curve, Picture, PlotFile};
 use super::super::units::{bits_per_second, rate, size};
 use super::super::{Outcome, output};
 use crate::sim::report::{BIN, Meter, SessionReport};
@@ -33,7 +33,7 @@ pub struct Args {
     csv: Option<PathBuf>,
     /// Draw goodput over time
     #[arg(long, value_name = "FILE.svg")]
-    plot: Option<PathBuf>,
+    plot: Option<PlotFile>,
     /// Run it over real sockets too, and compare what is delivered
     #[arg(long)]
     real: bool,
@@ -58,15 +58,17 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         None => {}
     }
     let trace = args.trace.as_deref().map(create).transpose()?;
+    let csv = args.csv.as_deref().map(create).transpose()?;
+    let plot = args.plot.as_ref().map(PlotFile::create).transpose()?;
     let report = {
         let watch = Watch { trace: trace.map(|file| Box::new(BufWriter::new(file)) as Box<dyn Write>), blind: false };
         simulate(&scenario, args.seed, watch)
     };
-    if let Some(path) = &args.csv {
-        create(path)?.write_all(report.meter.csv().as_bytes())?;
+    if let Some(mut csv) = csv {
+        csv.write_all(report.meter.csv().as_bytes())?;
     }
-    if let Some(path) = &args.plot {
-        picture(&report).write(path)?;
+    if let Some(plot) = plot {
+        picture(&report).write(&plot)?;
     }
     if args.json {
         output::result_json(&report)?;

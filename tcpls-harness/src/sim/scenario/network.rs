@@ -1,5 +1,6 @@
 //! Paths, and what goes wrong on them.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -208,6 +209,25 @@ pub enum FaultKind {
     Corrupt,
     /// What goes by arrives in pieces of any size.
     Shred,
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reset => "reset",
+            Self::ResetClient => "reset at the client",
+            Self::ResetServer => "reset at the server",
+            Self::Fin => "FIN",
+            Self::Forget => "forgotten",
+            Self::BlackHole => "black hole",
+            Self::Down => "down",
+            Self::Clog => "clogged",
+            Self::Rate => "other rate",
+            Self::Delay => "other delay",
+            Self::Corrupt => "corrupted bit",
+            Self::Shred => "shredded",
+        })
+    }
 }
 
 /// One direction of a path.

@@ -1,6 +1,7 @@
 //! What applications do: transfers, and actions.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use tcpls_core::Side;
 
 use super::{Rate, Scheduler, Size, Span};
@@ -114,4 +115,24 @@ pub enum ActionKind {
     TcpOption,
     /// The session is closed.
     Close,
+}
+
+impl fmt::Display for ActionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Join => "join",
+            Self::Retire => "retire",
+            Self::Backup => "backup",
+            Self::Available => "available",
+            Self::Attach => "attach",
+            Self::Detach => "detach",
+            Self::Scheduler => "scheduler",
+            Self::UpdateKeys => "key update",
+            Self::Ping => "ping",
+            Self::Advertise => "advertise",
+            Self::Withdraw => "withdraw",
+            Self::TcpOption => "TCP option",
+            Self::Close => "close",
+        })
+    }
 }

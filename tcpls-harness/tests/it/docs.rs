@@ -1,0 +1,30 @@
+//! What `docs/simulation.md` shows of the command, held against what it prints. With `UPDATE_DOCS=1` in the environment the
+//! page is brought up to date instead.
+
+use std::path::Path;
+
+use tokio::process::Command;
+
+/// The block begins with this line; what the command prints follows, up to a line with an ellipsis.
+const BEGIN: &str = "$ tcpls sim run scenarios/black-hole.toml --seed 1 --trace trace.jsonl\n";
+const END: &str = "  …\n";
+
+#[tokio::test]
+async fn the_simulation_page_shows_what_the_command_prints() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tcpls"));
+    command.args(["sim", "run", "scenarios/black-hole.toml", "--seed", "1"]).current_dir(root);
+    let output = command.output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let printed: String = printed.split_inclusive('\n').take(2).collect();
+    let file = root.join("docs/simulation.md");
+    let page = std::fs::read_to_string(&file).unwrap();
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (shown, after) = rest.split_once(END).unwrap();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&file, [before, BEGIN, &printed, END, after].concat()).unwrap();
+    } else {
+        assert_eq!(shown, printed, "run this test with UPDATE_DOCS=1");
+    }
+}
