@@ -32,6 +32,16 @@ impl Connection {
         self.streams.delivered()
     }
 
+    /// Streams that are open.
+    pub fn streams_open(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Bytes that the application wrote and the peer has not acknowledged.
+    pub fn bytes_to_send(&self) -> usize {
+        self.streams.buffered_to_send()
+    }
+
     /// Whether the peer has authenticated itself with a certificate.
     pub fn is_authenticated(&self) -> bool {
         !self.identity.peer_certificates.is_empty()

@@ -12,7 +12,7 @@ use tcpls_core::error::TcpFault;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
-use super::pair::{Attempt, Failure, GRACE, Live, Pair, Stage};
+use super::pair::{Attempt, Failure, GRACE, Haste, Live, Pair, Stage};
 use super::{Action, Dialer, Keep, Path};
 
 /// How long a silent TCP connection is waited for at the most before another takes its place; one that answered for as long
@@ -21,11 +21,14 @@ const MAX_PATIENCE: Duration = Duration::from_secs(8);
 /// How long the last token waits for a pair that can be relied upon. If there is none it waits too, for a TCP connection that
 /// is made later has more of the server's patience before it.
 const LAST_RESORT: Duration = Duration::from_secs(5);
+/// A session whose data has not moved for so long, and has none to send, is quiet.
+const QUIET: Duration = Duration::from_secs(2);
 
 impl Dialer {
     /// What is due for a session that is open.
     pub(super) fn keep(&mut self, now: Time) {
         self.note_urgency(now);
+        self.note_traffic(now);
         // One thing makes another possible; all of it is bounded by tokens and pauses.
         let mut before = usize::MAX;
         while before != self.actions.len() {
@@ -68,8 +71,30 @@ impl Dialer {
             && match self.options.keep {
                 Keep::Nothing => false,
                 Keep::Session => self.is_stranded(),
-                Keep::Paths => self.is_stranded() || (!pair.parked && self.missing() > 0),
+                Keep::Paths => !self.can_wait(pair) && (self.is_stranded() || (!pair.parked && self.missing() > 0)),
             }
+    }
+
+    /// Without a stream the session needs no more than one TCP connection that answers, or is about to: others that were lost are made anew when
+    /// there is a stream, or boxes that cut idle TCP connections would have them made again and again.
+    fn can_wait(&self, pair: &Pair) -> bool {
+        let is_idle = self.view.streams == 0 && !self.view.has_data;
+        is_idle && pair.was_used && self.pairs.iter().any(|other| other.answers() || other.is_joining())
+    }
+
+    /// Whether more TCP connections would be of use now.
+    fn is_busy(&self) -> bool {
+        self.view.has_data || (self.view.streams > 0 && self.moved.0 + QUIET > self.advanced)
+    }
+
+    /// How eagerly to dial.
+    fn haste(&self) -> Haste {
+        match self.urgent_since {
+            Some(_) if self.view.streams > 0 || self.view.has_data => Haste::Urgent,
+            Some(_) => Haste::Stranded,
+            None if self.is_busy() => Haste::Busy,
+            None => Haste::Quiet,
+        }
     }
 
     /// Whether one more TCP connection may be made: the server leaves another for one that is too many. When none answers, that is
@@ -112,9 +137,12 @@ impl Dialer {
         if !self.pairs[index].attempts.iter().any(Attempt::is_idle) {
             self.next_start = now + self.options.stagger;
         }
+        let haste = self.haste();
+        if self.urgent_since.is_none() {
+            self.abandon_where(index, |attempt| attempt.stage == Stage::Connecting); // one at a time
+        }
         self.dial(now, index);
-        let urgent = self.urgent_since.is_some();
-        self.pairs[index].pause(now, urgent, &self.options, &mut self.rng);
+        self.pairs[index].pause(now, haste, &self.options, &mut self.rng);
     }
 
     /// Whether the pair may have a token now.
@@ -181,6 +209,18 @@ impl Dialer {
                 |pair: &Pair| pair.live.is_some() && pair.away_since.is_some_and(|since| now < since + pair.grace);
             self.pairs.iter_mut().filter(|pair| !in_grace(pair)).for_each(|pair| pair.hurry(now));
         }
+    }
+
+    /// As soon as there is something to send or receive, what was put off for want of it is dialled.
+    fn note_traffic(&mut self, now: Time) {
+        if self.view.delivered != self.moved.1 {
+            self.moved = (now, self.view.delivered);
+        }
+        let is_busy = self.is_busy();
+        if is_busy && !self.was_busy {
+            self.pairs.iter_mut().for_each(|pair| pair.note_work(now));
+        }
+        self.was_busy = is_busy;
     }
 
     /// A join was answered: on its pair nothing else is needed.

@@ -57,6 +57,10 @@ pub struct Dialer {
     advanced: Time,
     /// The most tokens that were in hand at once.
     most_tokens: usize,
+    /// When data was seen to move last, and how much had moved by then.
+    moved: (Time, u64),
+    /// Data waited, or moved, when it was asked last.
+    was_busy: bool,
     /// Since when no TCP connection answers.
     urgent_since: Option<Time>,
     /// How long that lasts before one makes way for another, where the session may have no more.
@@ -78,6 +82,8 @@ impl Dialer {
             advanced: now,
             most_tokens: 0,
             urgent_since: None,
+            moved: (now, 0),
+            was_busy: false,
             patience: pair::GRACE,
             options,
         }

@@ -115,6 +115,12 @@ pub struct SessionView {
     pub until: Option<Time>,
     /// What a join takes besides round trips, because the paths are slow.
     pub join_time: Duration,
+    /// Streams that are open.
+    pub streams: usize,
+    /// Whether data waits to be acknowledged.
+    pub has_data: bool,
+    /// Bytes delivered so far, in either direction.
+    pub delivered: u64,
 }
 
 impl SessionView {
@@ -125,6 +131,9 @@ impl SessionView {
             tokens: conn.tokens(),
             tcp_connections: conn.tcp_connections().count(),
             limit: conn.max_tcp_connections(),
+            streams: conn.streams_open(),
+            has_data: conn.bytes_to_send() > 0,
+            delivered: conn.delivered(),
             until: if let State::Stranded { until } = conn.state() { Some(until) } else { None },
             join_time: conn.expected_join_time(),
         }

@@ -14,14 +14,20 @@ use super::{AttemptId, DialOptions, Path};
 pub(super) const GRACE: Duration = Duration::from_millis(200);
 /// The shortest pause between two dials of a pair: TCP itself would wait a second before it tries again.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
-/// The longest, as long as another TCP connection answers.
+/// The longest, as long as data waits or moves, or if no TCP connection answers.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// The longest, when none does.
+/// The longest, when none does and streams are open.
 const MAX_URGENT_PAUSE: Duration = Duration::from_secs(1);
-/// A pause is the time that the pair has been away divided by this: its return is noticed within a fortieth of it.
+/// A pause is the time that the pair has been away divided by this, if no TCP connection answers or data waits or moves: its
+/// return is noticed within a fortieth of it.
 const PAUSES: u32 = 40;
-/// Dials under way at once, at the most.
+/// The same if none answers and no stream is open.
+const IDLE_PAUSES: u32 = 8;
+/// Dials of one pair under way at once if no TCP connection answers. While one does, there is one.
 const MAX_DIALS: u32 = 12;
+/// The first pause while another TCP connection answers. As long as nothing moves it doubles with each dial.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const MAX_QUIET_PAUSE: Duration = Duration::from_secs(60);
 /// A SYN that was lost is sent again after a second only: by then other dials are under way.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a TCP connection may wait for its use. Servers give up on those that say nothing after a few seconds.
@@ -44,6 +50,19 @@ pub(super) struct Live {
     pub(super) tcp: ConnectionId,
     pub(super) since: Time,
     pub(super) silent: bool,
+}
+
+/// How much a TCP connection is missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// None answers, and streams are open.
+    Urgent,
+    /// None answers, and there is nothing to do.
+    Stranded,
+    /// Another answers, and has something to do.
+    Busy,
+    /// Another answers, and nothing moves.
+    Quiet,
 }
 
 /// What came of a join that failed.
@@ -117,6 +136,10 @@ pub(super) struct Pair {
     pub(super) last_dial: Option<Time>,
     /// Since when nothing gets through.
     pub(super) away_since: Option<Time>,
+    /// How often it was dialled since then.
+    redials: u32,
+    /// A TCP connection was in use there before.
+    pub(super) was_used: bool,
     /// How long a silent TCP connection here may take to answer before another is dialled.
     pub(super) grace: Duration,
     /// How long TCP took to connect when it last did.
@@ -149,6 +172,8 @@ impl Pair {
             next: now,
             last_dial: None,
             away_since: None,
+            redials: 0,
+            was_used: false,
             grace: GRACE,
             rtt: None,
             flaps: 0,
@@ -202,12 +227,27 @@ impl Pair {
         known.unwrap_or(options.connect_timeout).min(options.connect_timeout)
     }
 
-    /// It was dialled: not again before a pause, in proportion to how long it has been away.
-    pub(super) fn pause(&mut self, now: Time, urgent: bool, options: &DialOptions, rng: &mut Rng) {
+    /// It was dialled: not again before a pause.
+    pub(super) fn pause(&mut self, now: Time, haste: Haste, options: &DialOptions, rng: &mut Rng) {
         let away = now - *self.away_since.get_or_insert(now);
-        let longest = if urgent { MAX_URGENT_PAUSE } else { MAX_PAUSE };
-        let pause = (away / PAUSES).clamp(MIN_PAUSE, longest).max(self.timeout(now, options) / MAX_DIALS);
+        let side_by_side = self.timeout(now, options) / MAX_DIALS;
+        let pause = match haste {
+            Haste::Urgent => (away / PAUSES).clamp(MIN_PAUSE, MAX_URGENT_PAUSE).max(side_by_side),
+            Haste::Stranded => (away / IDLE_PAUSES).clamp(MIN_PAUSE, MAX_PAUSE).max(side_by_side),
+            Haste::Busy => busy_pause(away),
+            Haste::Quiet => doubled(FIRST_PAUSE, self.redials).min(MAX_QUIET_PAUSE),
+        };
+        self.redials += 1;
         self.next = now + jitter(pause, rng);
+    }
+
+    /// There is something to do again: what was put off for want of it is dialled. But for joins that fail: those cost tokens.
+    pub(super) fn note_work(&mut self, now: Time) {
+        let away = self.away_since.map_or(Duration::ZERO, |since| now - since);
+        let earliest = self.last_dial.map_or(now, |last| last + busy_pause(away));
+        if self.doubts == 0 && self.flaps == 0 {
+            self.next = self.next.min(earliest.max(now));
+        }
     }
 
     /// No TCP connection answers any more: what was put off can't wait.
@@ -223,6 +263,7 @@ impl Pair {
         if lost.silent {
             return; // it is being dialled already
         }
+        self.redials = 0;
         if now - lost.since >= SETTLED {
             (self.flaps, self.next) = (0, now);
         } else {
@@ -234,6 +275,7 @@ impl Pair {
     /// A TCP connection has joined.
     pub(super) fn note_success(&mut self) {
         (self.away_since, self.doubts) = (None, 0);
+        (self.redials, self.was_used) = (0, true);
         (self.is_refused, self.is_cautious) = (false, false);
         (self.parked, self.unused) = (false, false);
     }
@@ -263,6 +305,11 @@ impl Pair {
         self.next = if at_once { now } else { now + jitter(pause, rng) };
         self.doubts += 1;
     }
+}
+
+/// The pause between dials after an absence of `away`, while data goes on elsewhere.
+fn busy_pause(away: Duration) -> Duration {
+    (away / PAUSES).clamp(FIRST_PAUSE, MAX_PAUSE)
 }
 
 fn doubled(pause: Duration, times: u32) -> Duration {

@@ -73,6 +73,7 @@ impl Dialer {
     pub(super) fn begin_keeping(&mut self, now: Time, index: usize, tcpls: bool) {
         self.phase = Phase::Running;
         self.pairs[index].live = Some(Live { tcp: ConnectionId::FIRST, since: now, silent: false });
+        self.pairs[index].was_used = true;
         for index in 0..self.pairs.len() {
             let is_handshake = |attempt: &Attempt| matches!(attempt.stage, Stage::Handshaking { .. });
             let pair = &mut self.pairs[index];

@@ -163,7 +163,7 @@ fn the_same_seed_gives_the_same_actions() {
 }
 
 #[test]
-fn a_lost_path_is_used_again_within_a_fortieth_of_its_absence() {
+fn lost_path_is_used_again_within_a_fortieth_of_its_absence_while_data_waits() {
     let mut world = World::established(2, DialOptions::default());
     world.set(0, Dark);
     world.lose(FIRST, TcpFault::UserTimeout);
@@ -171,6 +171,93 @@ fn a_lost_path_is_used_again_within_a_fortieth_of_its_absence() {
     assert_eq!(world.on_pair(0), None);
     world.set(0, Good);
     world.run(Duration::from_millis(625) + RTT * 2);
+    assert!(world.on_pair(0).is_some());
+}
+
+#[test]
+fn dead_path_is_dialled_one_at_a_time_and_at_most_once_a_minute_while_nothing_moves() {
+    for streams in [0, 1] {
+        let mut world = World::new(&[Good, Dark], DialOptions::default());
+        world.run(Duration::from_secs(1));
+        (world.view.streams, world.view.has_data) = (streams, false);
+        world.run(Duration::from_secs(54));
+        assert!((6..=12).contains(&world.dials(1).len()), "{:?}", world.dials(1));
+        world.run(Duration::from_secs(600));
+        let dials = world.dials(1);
+        assert!(dials.len() <= 24 && dials[dials.len() - 1] - dials[dials.len() - 2] > Duration::from_secs(44));
+        assert!(world.dialer.pairs[1].attempts.len() <= 1);
+    }
+}
+
+#[test]
+fn dead_path_is_dialled_one_at_a_time_while_data_waits_elsewhere() {
+    let mut world = World::new(&[Good, Dark], DialOptions::default());
+    let mut most = 0;
+    for _ in 0..550 {
+        world.run(Duration::from_millis(100));
+        most = most.max(world.dialer.pairs[1].attempts.len());
+    }
+    assert_eq!(most, 1);
+    assert!((60..130).contains(&world.dials(1).len()), "{:?}", world.dials(1));
+}
+
+#[test]
+fn path_that_was_put_off_is_dialled_at_once_when_data_waits() {
+    let mut world = World::new(&[Good, Dark], DialOptions::default());
+    world.run(Duration::from_secs(1));
+    (world.view.streams, world.view.has_data) = (1, false);
+    world.run(Duration::from_secs(300));
+    world.set(1, Good);
+    world.view.has_data = true;
+    let (waits, dials) = (world.now, world.dials(1).len());
+    world.run(RTT * 2);
+    assert_eq!(world.dials(1).len(), dials + 1);
+    assert_eq!(world.joined.last().map(|(at, _)| *at), Some(waits + RTT * 2));
+}
+
+#[test]
+fn data_that_moves_keeps_the_session_busy_for_two_seconds() {
+    let mut world = World::established(2, DialOptions::default());
+    world.set(0, Dark);
+    world.view.has_data = false;
+    world.lose(FIRST, TcpFault::Reset);
+    for moved in 0..200 {
+        world.view.delivered = moved;
+        world.run(Duration::from_millis(100));
+    }
+    let dials = world.dials(0).len();
+    assert!(dials > 30, "as while data waits: {dials}");
+    world.run(Duration::from_secs(60));
+    assert!(world.dials(0).len() < dials + 8);
+}
+
+#[test]
+fn session_without_streams_keeps_one_tcp_connection_and_rejoins_others_with_the_next_stream() {
+    let mut world = World::established(3, DialOptions::default());
+    (world.view.streams, world.view.has_data) = (0, false);
+    let (second, third) = (world.on_pair(1).unwrap(), world.on_pair(2).unwrap());
+    world.lose(FIRST, TcpFault::Fin);
+    world.lose(second, TcpFault::Fin);
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.log, []);
+    world.lose(third, TcpFault::Fin);
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.on.len(), 1, "the first that connects");
+    world.view.streams = 1;
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.on.len(), 3);
+}
+
+#[test]
+fn stranded_session_without_streams_is_dialled_less_and_less_often() {
+    let mut world = World::established(1, DialOptions::default());
+    (world.view.streams, world.view.has_data) = (0, false);
+    world.set(0, Dark);
+    world.lose(FIRST, TcpFault::Fin);
+    world.run(Duration::from_secs(55));
+    assert!(world.dials(0).len() < 50, "{}", world.dials(0).len());
+    world.set(0, Good);
+    world.run(Duration::from_secs(7));
     assert!(world.on_pair(0).is_some());
 }
 

@@ -202,8 +202,8 @@ impl World {
         self.on.push((FIRST, self.pair_of(attempt)));
         self.established = Some(self.now);
         self.joined.push((self.now, FIRST));
-        let join_time = Duration::ZERO;
-        self.view = SessionView { open: true, tokens: 2, tcp_connections: 1, limit: 8, until: None, join_time };
+        self.view = SessionView { open: true, tokens: 2, tcp_connections: 1, limit: 8, ..SessionView::default() };
+        (self.view.streams, self.view.has_data) = (1, true);
         self.dialer.handle_established(self.now, attempt, true);
     }
 
