@@ -9,6 +9,7 @@ use super::control::MAX_OPTION_VALUE;
 use super::pending::Due;
 use super::schedule::Scheduler;
 use crate::error::{AddressError, OpenStreamError, ReadError, TcpError, WriteError};
+use crate::stream::SendProgress;
 use crate::time::Time;
 use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, Side, StreamId};
 
@@ -198,6 +199,12 @@ impl Stream<'_> {
     /// See [`WriteError`].
     pub fn finish(&mut self) -> Result<(), WriteError> {
         self.conn.streams.finish(self.id)
+    }
+
+    /// How far what was written is. An end that the application may not have seen, because the peer stopped reading or the
+    /// session ended, is remembered of the newest 256 streams that ended so.
+    pub fn sending(&self) -> SendProgress {
+        self.conn.streams.sending(self.id)
     }
 
     /// Gives up what was written and is not delivered; the peer sees `error`.

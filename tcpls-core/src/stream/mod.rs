@@ -14,6 +14,7 @@
 
 mod assembler;
 mod buffer;
+mod ended;
 mod flow;
 mod range_set;
 mod recv;
@@ -29,6 +30,22 @@ use crate::wire::ids::{ErrorCode, StreamId};
 
 /// The largest offset that a stream's end may have, and the largest flow-control limit: 2⁶².
 pub(crate) const MAX_OFFSET: u64 = 1 << 62;
+
+/// How far the sending half of a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendProgress {
+    /// The stream is not finished, or not all of it is acknowledged.
+    UnderWay,
+    /// The peer acknowledged all of it and the end, or this side's reset.
+    Over,
+    /// The peer reads no more, with its code.
+    Stopped(ErrorCode),
+    /// The session ended before all was acknowledged.
+    Lost,
+    /// No such stream, or it was over so long ago that this is not known any more.
+    Unknown,
+}
 
 /// A piece of a stream's data, or its end, that a record carries. The bytes stay in the stream until they are
 /// acknowledged: a record remembers only this.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::MAX_OFFSET;
 use super::assembler::Assembler;
+use super::ended::RecvEnd;
 use super::flow::{Clock, Window};
 use crate::error::{PeerMisbehaved, ReadError};
 use crate::wire::ids::{ErrorCode, StreamId};
@@ -173,6 +174,16 @@ impl RecvHalf {
             State::Open => self.assembler.is_ready() || self.is_complete(),
             State::Reset(_) | State::Truncated => true,
             State::Stopped(_) => false,
+        }
+    }
+
+    /// How it ended, given that it has.
+    pub(super) fn end(&self) -> RecvEnd {
+        match self.state {
+            State::Open => RecvEnd::Complete,
+            State::Reset(error) => RecvEnd::Reset(error),
+            State::Stopped(_) => RecvEnd::Stopped,
+            State::Truncated => RecvEnd::Truncated,
         }
     }
 

@@ -10,10 +10,11 @@ use core::ops::Range;
 use bytes::Bytes;
 
 use super::buffer::SendBuffer;
+use super::ended::SendEnd;
 use super::flow::Credit;
 use super::range_set::RangeSet;
 use super::schedule::Need;
-use super::{Chunk, MAX_OFFSET};
+use super::{Chunk, MAX_OFFSET, SendProgress};
 use crate::error::WriteError;
 use crate::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
@@ -305,6 +306,20 @@ impl SendHalf {
         let due = self.is_delivered() && !self.delivered_told;
         self.delivered_told |= due;
         due
+    }
+
+    /// How far it is.
+    pub(super) fn progress(&self) -> SendProgress {
+        if self.stopped.is_some() || self.is_over() { self.end().progress() } else { SendProgress::UnderWay }
+    }
+
+    /// How it ended, given that it has.
+    pub(super) fn end(&self) -> SendEnd {
+        match (self.stopped, self.state) {
+            (Some(error), _) => SendEnd::Stopped(error),
+            (None, State::Dropped) => SendEnd::Lost,
+            (None, _) => SendEnd::Over,
+        }
     }
 
     /// Whether nothing is left to be sent or acknowledged, now and later.

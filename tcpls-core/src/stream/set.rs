@@ -23,6 +23,7 @@ use core::time::Duration;
 use growth::Growth;
 
 use super::ControlKey;
+use super::ended::{Ended, EndedStreams};
 use super::flow::{Clock, Credit, Window};
 use super::recv::RecvHalf;
 use super::schedule::{Place, Schedule};
@@ -104,6 +105,7 @@ struct Shared {
     /// The one stream of a plain session was reset by this side, with this code.
     plain_reset: Option<ErrorCode>,
     ending: Ending,
+    ended: EndedStreams,
     events: VecDeque<StreamEvent>,
 
     // Sending.
@@ -168,6 +170,7 @@ impl Streams {
             plain_to_open: false,
             plain_reset: None,
             ending: Ending::default(),
+            ended: EndedStreams::default(),
             events: VecDeque::new(),
             schedule: Schedule::default(),
             credit: Credit::default(),
@@ -401,6 +404,8 @@ impl Streams {
             self.shared.growth.settle(grown, &stream.recv);
         }
         if stream.is_over() {
+            let ended = Ended { send: stream.send.end(), recv: stream.recv.end() };
+            self.shared.ended.insert(id, ended);
             self.map.remove(&id);
             self.shared.stream_is_over(id);
         }

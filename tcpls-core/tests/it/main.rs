@@ -32,6 +32,7 @@ mod robust;
 mod silence;
 mod statements;
 mod stats;
+mod stream_ends;
 mod streams;
 mod tables;
 mod truncation;

@@ -6,12 +6,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use tcpls_core::connection::SendProgress;
 use tcpls_core::error::{ReadError, TcpError, WriteError, code};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::coop;
 use super::handle::Handle;
+use super::shared::State;
 
 /// A bidirectional stream of a session.
 ///
@@ -28,8 +30,8 @@ pub struct Stream {
 
 impl Stream {
     pub(crate) fn new(handle: Handle, id: StreamId) -> Self {
-        let send = SendStream { handle: handle.clone(), id, over: false };
-        Self { send, recv: RecvStream { handle, id, over: false } }
+        let send = SendStream { handle: handle.clone(), id, over: false, finished: false };
+        Self { send, recv: RecvStream { handle, id, ended: false, stopped: false } }
     }
 
     /// The stream's ID.
@@ -93,6 +95,8 @@ pub struct SendStream {
     id: StreamId,
     /// Finished, reset, or refused by the peer: nothing is left to be done on drop.
     over: bool,
+    /// Its end was written, and it was not reset since.
+    finished: bool,
 }
 
 impl SendStream {
@@ -127,16 +131,67 @@ impl SendStream {
     /// See [`WriteError`]; never [`WriteError::Blocked`].
     pub fn finish(&mut self) -> Result<(), WriteError> {
         self.over = true;
-        match self.handle.with(|state| state.conn.stream(self.id).finish()) {
+        let outcome = match self.handle.with(|state| state.conn.stream(self.id).finish()) {
             Err(WriteError::Stopped(code::NO_ERROR)) => Ok(()),
             outcome => outcome,
-        }
+        };
+        self.finished |= outcome.is_ok();
+        outcome
+    }
+
+    /// Waits until the peer has acknowledged everything that was written, and the end: call [`SendStream::finish`] before. On
+    /// a session without TCPLS, until the socket has taken it.
+    ///
+    /// Cancel safe; several tasks may wait.
+    ///
+    /// # Errors
+    /// [`WriteError::Stopped`] if the peer read no more first, [`WriteError::Finished`] if the stream was reset by this side,
+    /// [`WriteError::Closed`] if the session ended first.
+    pub async fn delivered(&self) -> Result<(), WriteError> {
+        self.ended(|progress| match progress {
+            SendProgress::UnderWay => None,
+            SendProgress::Over if self.finished => Some(Ok(())),
+            SendProgress::Over => Some(Err(WriteError::Finished)),
+            SendProgress::Stopped(error) => Some(Err(WriteError::Stopped(error))),
+            SendProgress::Lost => Some(Err(WriteError::Closed)),
+            _ => Some(Err(WriteError::Unknown)),
+        })
+        .await
+        .unwrap_or(Err(WriteError::Closed))
+    }
+
+    /// Waits until the peer reads no more of this stream, and gives its code; `None` once it can't come to that any more,
+    /// because everything was delivered, the stream was reset, or the session ended.
+    ///
+    /// Cancel safe; several tasks may wait.
+    pub async fn stopped(&self) -> Option<ErrorCode> {
+        self.ended(|progress| match progress {
+            SendProgress::UnderWay => None,
+            SendProgress::Stopped(error) => Some(Some(error)),
+            _ => Some(None),
+        })
+        .await
+        .flatten()
+    }
+
+    /// Waits until `judge` gives something, or the session is over.
+    async fn ended<R>(&self, judge: impl Fn(SendProgress) -> Option<R>) -> Option<R> {
+        let poll = |state: &mut State, waker: &_| match judge(state.conn.stream(self.id).sending()) {
+            Some(result) => Poll::Ready(Some(result)),
+            None if state.is_closed() => Poll::Ready(None),
+            None => {
+                state.waiters.wait_for_end(self.id, waker);
+                Poll::Pending
+            }
+        };
+        poll_fn(|cx| self.handle.with(|state| poll(state, cx.waker()))).await
     }
 
     /// Gives up what was written and is not delivered: the peer sees `error`. Has no effect once the stream is over.
     pub fn reset(&mut self, error: ErrorCode) {
         self.over = true;
-        _ = self.handle.with(|state| state.conn.stream(self.id).reset(error));
+        let reset = self.handle.with(|state| state.conn.stream(self.id).reset(error));
+        self.finished &= reset.is_err();
     }
 
     /// Streams with a higher priority are sent first; equal ones take turns. 0 at the start.
@@ -193,6 +248,9 @@ impl AsyncWrite for SendStream {
 
     /// Finishes the stream; a second time it does nothing.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.finished {
+            return Poll::Ready(Ok(()));
+        }
         match self.get_mut().finish() {
             Ok(()) | Err(WriteError::Finished) => Poll::Ready(Ok(())),
             Err(error) => Poll::Ready(Err(write_error(error))),
@@ -215,8 +273,10 @@ impl Drop for SendStream {
 pub struct RecvStream {
     handle: Handle,
     id: StreamId,
-    /// The end or an error was read, or it was stopped.
-    over: bool,
+    /// The end was read.
+    ended: bool,
+    /// It was stopped before that.
+    stopped: bool,
 }
 
 impl RecvStream {
@@ -228,7 +288,8 @@ impl RecvStream {
     /// Waits for the next bytes in order, at most `max`, in the buffer that they were received in; `None` is the end.
     ///
     /// # Errors
-    /// See [`ReadError`]; never [`ReadError::Blocked`]. [`ReadError::Truncated`] means that what was read is not all.
+    /// See [`ReadError`]; never [`ReadError::Blocked`]. [`ReadError::Truncated`] means that what was read is not all. A read
+    /// after the end, or after an error, says the same again.
     pub async fn read_chunk(&mut self, max: usize) -> Result<Option<Bytes>, ReadError> {
         poll_fn(|cx| self.poll_read_chunk(cx, max)).await
     }
@@ -239,8 +300,9 @@ impl RecvStream {
     /// As there.
     pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, ReadError>> {
         let result = ready!(coop::poll(cx, |cx| {
-            if self.over {
-                return Poll::Ready(Ok(None));
+            if self.ended || self.stopped {
+                // What was stopped is not whole.
+                return Poll::Ready(if self.ended { Ok(None) } else { Err(ReadError::Stopped) });
             }
             self.handle.poll(|state| match state.conn.stream(self.id).read(max) {
                 Err(ReadError::Blocked) if state.is_closed() => Poll::Ready(Err(ReadError::Truncated)),
@@ -251,15 +313,13 @@ impl RecvStream {
                 result => Poll::Ready(result),
             })
         }));
-        if matches!(result, Ok(None)) {
-            self.over = true;
-        }
+        self.ended = matches!(result, Ok(None));
         Poll::Ready(result)
     }
 
     /// Reads no more: the peer is asked to send no more and sees `error`. Has no effect once the stream is over.
     pub fn stop(&mut self, error: ErrorCode) {
-        self.over = true;
+        self.stopped = true;
         _ = self.handle.with(|state| state.conn.stream(self.id).stop(error));
     }
 }
@@ -279,7 +339,7 @@ impl Drop for RecvStream {
     fn drop(&mut self) {
         self.handle.with(|state| {
             state.waiters.forget_reader(self.id);
-            if !self.over {
+            if !self.ended && !self.stopped {
                 _ = state.conn.stream(self.id).stop(code::NO_ERROR);
             }
         });

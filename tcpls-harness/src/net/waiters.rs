@@ -16,6 +16,8 @@ const MAX_SPARE: usize = 64;
 pub(crate) struct Waiters {
     readers: BTreeMap<StreamId, Waker>,
     writers: BTreeMap<StreamId, Waker>,
+    /// Who waits until a stream is delivered, or the peer stops it.
+    enders: Vec<(StreamId, Waker)>,
     openers: Vec<Waker>,
     acceptors: Vec<Waker>,
     /// Who waits for the handshake or the end.
@@ -44,6 +46,19 @@ impl Waiters {
     /// The application holds the stream no more.
     pub(crate) fn forget_writer(&mut self, id: StreamId) {
         self.writers.remove(&id);
+        self.enders.retain(|(waiting, _)| *waiting != id);
+    }
+
+    /// Waits until the stream is delivered, or the peer stops it.
+    pub(crate) fn wait_for_end(&mut self, id: StreamId, waker: &Waker) {
+        if !self.enders.iter().any(|(waiting, other)| *waiting == id && other.will_wake(waker)) {
+            self.enders.push((id, waker.clone()));
+        }
+    }
+
+    fn wake_enders(&mut self, id: StreamId) {
+        let ended = self.enders.extract_if(.., |(waiting, _)| *waiting == id);
+        self.to_wake.extend(ended.map(|(_, waker)| waker));
     }
 
     /// Waits until another stream may be opened.
@@ -67,9 +82,12 @@ impl Waiters {
             StreamEvent::Opened => self.to_wake.append(&mut self.acceptors),
             StreamEvent::Available => self.to_wake.append(&mut self.openers),
             StreamEvent::Readable { id } => self.to_wake.extend(self.readers.remove(&id)),
-            StreamEvent::Writable { id } | StreamEvent::Stopped { id, .. } => {
+            StreamEvent::Writable { id } => self.to_wake.extend(self.writers.remove(&id)),
+            StreamEvent::Stopped { id, .. } => {
                 self.to_wake.extend(self.writers.remove(&id));
+                self.wake_enders(id);
             }
+            StreamEvent::Delivered { id } => self.wake_enders(id),
             _ => {}
         }
     }
@@ -83,6 +101,7 @@ impl Waiters {
     pub(crate) fn wake_all(&mut self) {
         self.to_wake.extend(std::mem::take(&mut self.readers).into_values());
         self.to_wake.extend(std::mem::take(&mut self.writers).into_values());
+        self.to_wake.extend(std::mem::take(&mut self.enders).into_iter().map(|(_, waker)| waker));
         self.to_wake.append(&mut self.acceptors);
         self.to_wake.append(&mut self.openers);
         self.wake_watchers();

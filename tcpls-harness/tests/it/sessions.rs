@@ -446,3 +446,53 @@ async fn client_writes(upload: &mut tcpls_harness::net::Stream) -> Result<(), Wr
     tokio::task::yield_now().await;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_writer_can_wait_until_all_is_delivered() {
+    let mut server = Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let (mut send, mut recv) = client.open_stream().await.unwrap().split();
+    send.write_chunk(pattern(500_000).into()).await.unwrap();
+    send.finish().unwrap();
+    let reader = async {
+        let mut stream = peer.accept_stream().await.unwrap();
+        assert_eq!(read_all(stream.recv()).await, pattern(500_000));
+        stream.finish().unwrap();
+    };
+    let (delivered, stopped, ()) = tokio::join!(send.delivered(), send.stopped(), reader);
+    assert_eq!((delivered, stopped), (Ok(()), None));
+    assert_eq!(read_all(&mut recv).await, b"");
+    assert_eq!(send.delivered().await, Ok(()), "and knows it when nothing is left of the stream");
+    send.shutdown().await.unwrap();
+    assert_eq!(client.close(ErrorCode(0), b"").await.undelivered, 0);
+}
+
+#[tokio::test]
+async fn a_writer_can_wait_until_the_peer_stops_it() {
+    let mut server = Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let (mut request, mut answer) = client.open_stream().await.unwrap().split();
+    request.write_chunk(Bytes::from_static(b"GET /")).await.unwrap();
+    request.finish().unwrap();
+    let (mut send, mut recv) = peer.accept_stream().await.unwrap().split();
+    assert_eq!(read_all(&mut recv).await, b"GET /");
+    let cancel = async { answer.stop(ErrorCode(42)) };
+    let (stopped, ()) = tokio::join!(send.stopped(), cancel);
+    assert_eq!(stopped, Some(ErrorCode(42)));
+    assert_eq!(send.delivered().await, Err(WriteError::Stopped(ErrorCode(42))));
+    assert_eq!(send.write_chunk(Bytes::from_static(b"200")).await, Err(WriteError::Stopped(ErrorCode(42))));
+    assert_eq!(answer.read_chunk(9).await, Err(ReadError::Stopped), "this is no end of the answer");
+}
+
+#[tokio::test]
+async fn waiting_for_a_stream_ends_with_its_session() {
+    let mut server = Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let mut stream = client.open_stream().await.unwrap();
+    stream.write_chunk(Bytes::from_static(b"part")).await.unwrap();
+    let send = stream.send();
+    let (delivered, stopped, _) = tokio::join!(send.delivered(), send.stopped(), peer.close(ErrorCode(3), b""));
+    assert_eq!((delivered, stopped), (Err(WriteError::Closed), None));
+    send.reset(ErrorCode(1));
+    assert_eq!(send.delivered().await, Err(WriteError::Closed));
+}

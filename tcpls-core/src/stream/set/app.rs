@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::{Stream, Streams};
 use crate::error::{OpenStreamError, ReadError, WriteError};
-use crate::stream::ControlKey;
+use crate::stream::ended::Ended;
+use crate::stream::{ControlKey, SendProgress};
 use crate::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
 impl Streams {
@@ -93,7 +94,7 @@ impl Streams {
             stream.send.reset(error)?;
             if plain {
                 // There is no frame to say so; the session's end will.
-                stream.send.drop_all();
+                stream.send.handle_reset_acked();
                 shared.plain_reset = Some(error);
             } else {
                 shared.due.insert(ControlKey::ResetStream(id));
@@ -115,7 +116,27 @@ impl Streams {
             shared.delivered += len;
             Ok(data)
         });
-        result.unwrap_or(Err(ReadError::Unknown))
+        match result {
+            Some(result) => result,
+            None => {
+                self.shared.ended.get(id).map_or(Err(ReadError::Unknown), |ended| ended.read_error().map(|()| None))
+            }
+        }
+    }
+
+    /// How far the sending half of a stream is.
+    pub(crate) fn sending(&self, id: StreamId) -> SendProgress {
+        if let Some(stream) = self.map.get(&id) {
+            return stream.send.progress();
+        }
+        let shared = &self.shared;
+        let opened = if id.initiator() == shared.side { shared.opened_here } else { shared.opened_by_peer };
+        match shared.ended.get(id) {
+            Some(ended) => ended.send.progress(),
+            None if id.index() >= opened || shared.ended.has_forgotten() => SendProgress::Unknown,
+            None if shared.ending.aborted => SendProgress::Lost,
+            None => SendProgress::Over,
+        }
     }
 
     /// Reads no more, and asks the peer to send no more.
@@ -167,6 +188,9 @@ impl Streams {
         if self.shared.ending.writing_stopped {
             return Err(WriteError::Closed);
         }
-        self.update_send(id, change).unwrap_or(Err(WriteError::Unknown))
+        match self.update_send(id, change) {
+            Some(result) => result,
+            None => Err(self.shared.ended.get(id).map_or(WriteError::Unknown, Ended::write_error)),
+        }
     }
 }

@@ -1,0 +1,130 @@
+//! How streams ended that are over, as far as the application may not know: a stream is forgotten when both halves are over,
+//! and the peer's error code for one of them often comes as the last sign of life.
+
+use std::collections::VecDeque;
+
+use super::SendProgress;
+use crate::error::{ReadError, WriteError};
+use crate::wire::ids::{ErrorCode, StreamId};
+
+/// Streams that are remembered, the newest: as many as may be open from both sides by default.
+const MAX_ENDED: usize = 256;
+
+/// How the sending half of a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SendEnd {
+    /// All was delivered, or this side reset it.
+    Over,
+    /// The peer reads no more.
+    Stopped(ErrorCode),
+    /// The session ended first.
+    Lost,
+}
+
+impl SendEnd {
+    pub(super) fn progress(self) -> SendProgress {
+        match self {
+            Self::Over => SendProgress::Over,
+            Self::Stopped(error) => SendProgress::Stopped(error),
+            Self::Lost => SendProgress::Lost,
+        }
+    }
+}
+
+/// How the receiving half of a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RecvEnd {
+    /// All was read.
+    Complete,
+    /// The peer gave it up.
+    Reset(ErrorCode),
+    /// The session ended first.
+    Truncated,
+    /// This side stopped it.
+    Stopped,
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) send: SendEnd,
+    pub(super) recv: RecvEnd,
+}
+
+impl Ended {
+    /// Whether it says anything that the application did not do itself, or has not seen for certain.
+    fn is_remarkable(self) -> bool {
+        self.send != SendEnd::Over || matches!(self.recv, RecvEnd::Reset(_) | RecvEnd::Truncated)
+    }
+
+    /// What a write says now.
+    pub(super) fn write_error(self) -> WriteError {
+        match self.send {
+            SendEnd::Over => WriteError::Unknown,
+            SendEnd::Stopped(error) => WriteError::Stopped(error),
+            SendEnd::Lost => WriteError::Closed,
+        }
+    }
+
+    /// What a read says now; `Ok`: it is at the end.
+    pub(super) fn read_error(self) -> Result<(), ReadError> {
+        match self.recv {
+            RecvEnd::Complete => Ok(()),
+            RecvEnd::Reset(error) => Err(ReadError::Reset(error)),
+            RecvEnd::Truncated => Err(ReadError::Truncated),
+            RecvEnd::Stopped => Err(ReadError::Stopped),
+        }
+    }
+}
+
+/// The newest of them.
+#[derive(Debug, Default)]
+pub(super) struct EndedStreams {
+    remembered: VecDeque<(StreamId, Ended)>,
+    /// Some were pushed out.
+    has_forgotten: bool,
+}
+
+impl EndedStreams {
+    /// Stream `id` is over.
+    pub(super) fn insert(&mut self, id: StreamId, ended: Ended) {
+        if !ended.is_remarkable() {
+            return;
+        }
+        self.remembered.push_back((id, ended));
+        if self.remembered.len() > MAX_ENDED {
+            self.remembered.pop_front();
+            self.has_forgotten = true;
+        }
+    }
+
+    /// How stream `id`, which is over, ended. `None`: as its application wanted, unless some were forgotten.
+    pub(super) fn get(&self, id: StreamId) -> Option<Ended> {
+        self.remembered.iter().rev().find(|(ended, _)| *ended == id).map(|(_, ended)| *ended)
+    }
+
+    /// Whether a stream that is over and not remembered may have ended in any way.
+    pub(super) fn has_forgotten(&self) -> bool {
+        self.has_forgotten
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_ends_are_remembered_and_none_that_say_nothing() {
+        let stopped = Ended { send: SendEnd::Stopped(ErrorCode(4)), recv: RecvEnd::Complete };
+        let mut streams = EndedStreams::default();
+        for number in 0..MAX_ENDED as u32 {
+            streams.insert(StreamId(4 * number), stopped);
+            streams.insert(StreamId(4 * number + 2), Ended { send: SendEnd::Over, recv: RecvEnd::Complete });
+        }
+        assert_eq!((streams.get(StreamId(0)), streams.get(StreamId(2))), (Some(stopped), None));
+        assert!(!streams.has_forgotten());
+        streams.insert(StreamId(1), stopped);
+        assert_eq!((streams.get(StreamId(0)), streams.get(StreamId(1))), (None, Some(stopped)));
+        assert!(streams.has_forgotten());
+    }
+}
