@@ -170,6 +170,7 @@ impl Connection {
             return self.conclude(CloseReason::OutOfTokens { fault });
         }
         if self.stranded_until.is_none() {
+            self.parameters_awaited = None;
             let until = now + self.config.session_timeout;
             self.stranded_until = Some(until);
             self.events.push_back(Event::Stranded { until });

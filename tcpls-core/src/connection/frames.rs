@@ -28,6 +28,9 @@ impl Connection {
     /// The frames of one authentic record. A record with a bad frame changes nothing but the fate of the session: it is
     /// decoded whole first, and what its good frames caused is not told.
     pub(super) fn handle_frames(&mut self, now: Time, tcp: ConnectionId, content: Bytes) {
+        if self.peer_parameters.is_none() {
+            self.parameters_awaited.get_or_insert(now);
+        }
         let told = self.events.len();
         match check(&content).and_then(|about| self.act(now, tcp, content, &about).map(|()| about)) {
             Ok(About { ack_eliciting: true, ping, .. }) => self.owe_ack(now, tcp, ping),

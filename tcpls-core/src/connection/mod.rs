@@ -158,6 +158,8 @@ pub struct Connection {
     streams: Streams,
     pending: Pending,
     parameters_sent: bool,
+    /// Since when the peer sends frames and no Session Parameters.
+    parameters_awaited: Option<Time>,
     peer_parameters: Option<Parameters>,
     local_addresses: LocalAddresses,
     peer_addresses: PeerAddresses,
@@ -230,6 +232,7 @@ impl Connection {
             streams: Streams::new(side, &config),
             pending: Pending::default(),
             parameters_sent: false,
+            parameters_awaited: None,
             peer_parameters: None,
             local_addresses: LocalAddresses::default(),
             peer_addresses: PeerAddresses::default(),

@@ -42,6 +42,8 @@ pub(super) struct Renewal {
     due: Option<Time>,
     /// When the last started.
     last: Option<Time>,
+    /// The newest generation of the peer's whose KeyUpdate asked for one.
+    asked_in: u32,
 }
 
 impl Connection {
@@ -133,8 +135,13 @@ impl Connection {
             self.key_updates.1 += 1;
             self.flood.key_update(now)?; // the other TCP connections can only follow
         }
-        // Answered once, however often it was asked for before the answer went out (RFC 8446, 4.6.3).
-        if requested && entry.seal.generation == keys.seal_target() {
+        // Answered once, however often it was asked for before the answer went out (RFC 8446, 4.6.3), and on however many TCP
+        // connections with the same generation.
+        let is_new = requested && entry.open.generation > self.renewal.asked_in;
+        if is_new {
+            self.renewal.asked_in = entry.open.generation;
+        }
+        if is_new && entry.seal.generation == keys.seal_target() {
             self.renewal.owed = true;
             self.start_owed_key_update(now, Some(tcp));
         }

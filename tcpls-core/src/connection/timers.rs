@@ -3,10 +3,14 @@
 use core::time::Duration;
 
 use super::Connection;
-use crate::error::{CloseReason, TcpFault};
+use crate::error::{CloseReason, PeerMisbehaved, TcpFault};
 use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
+
+/// How long the peer may send frames and no Session Parameters: they may be under way on a slow TCP connection, or be sent
+/// again after that was lost.
+const PARAMETERS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a session wants to be woken up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +36,8 @@ pub enum TimeoutReason {
     Idle,
     /// No TCP connection joined in time.
     Stranded,
+    /// The peer sends frames and no Session Parameters.
+    Parameters,
     /// The peer sends no more, and nothing moved since for the close timeout.
     HalfClose,
     /// Closing has taken too long, or made no progress for too long.
@@ -90,6 +96,7 @@ impl Connection {
         consider(self.renewal_deadline(), TimeoutReason::KeyUpdate);
         consider(self.close_deadline(), TimeoutReason::Close);
         consider(self.half_close_deadline(), TimeoutReason::HalfClose);
+        consider(self.parameters_deadline(), TimeoutReason::Parameters);
         for entry in self.tcps.iter() {
             consider(join_deadline(entry), TimeoutReason::Join);
             consider(entry.received.deadline(), TimeoutReason::Ack);
@@ -108,6 +115,8 @@ impl Connection {
             Some(TimeoutReason::Handshake)
         } else if passed(self.close_deadline()) {
             Some(TimeoutReason::Close)
+        } else if passed(self.parameters_deadline()) {
+            Some(TimeoutReason::Parameters)
         } else if passed(self.stranded_until) {
             Some(TimeoutReason::Stranded)
         } else if passed(self.stuck_deadline()) {
@@ -123,6 +132,7 @@ impl Connection {
         match reason {
             TimeoutReason::Handshake => self.end_handshake(CloseReason::HandshakeTimeout),
             TimeoutReason::Stranded => self.conclude(CloseReason::Stranded),
+            TimeoutReason::Parameters => self.fail_session(now, PeerMisbehaved::Parameters),
             TimeoutReason::UserTimeout => self.lose_plain(now, TcpFault::UserTimeout, None),
             TimeoutReason::Idle => self.end_session(now, CloseReason::IdleTimeout),
             _ => {
@@ -130,6 +140,12 @@ impl Connection {
                 self.end_session(now, reason);
             }
         }
+    }
+
+    /// Without the peer's Session Parameters nothing may be sent to it: a session whose peer never sends them is of no use.
+    fn parameters_deadline(&self) -> Option<Time> {
+        let since = self.parameters_awaited.filter(|_| self.peer_parameters.is_none() && self.is_open())?;
+        Some(since + PARAMETERS_TIMEOUT)
     }
 
     fn handshake_deadline(&self) -> Option<Time> {

@@ -530,3 +530,23 @@ fn a_session_that_has_said_close_notify_is_over_when_its_last_tcp_connection_is(
     peer.conn.handle_tcp_end(peer.now, FIRST, TcpEnd::Reset);
     assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Local { error: ErrorCode(7) }));
 }
+
+#[test]
+fn a_peer_that_never_sends_session_parameters_violates_the_protocol() {
+    for (side, after, lives) in
+        [(Side::Client, 40_000, false), (Side::Server, 40_000, false), (Side::Client, 29_000, true)]
+    {
+        let mut peer = Peer::bare(side, Config { idle_timeout: None, ..Config::default() });
+        for _ in 0..after / 1_000 {
+            peer.rest();
+            peer.sleep(970);
+        }
+        if lives {
+            peer.send(FIRST, &[parameters(&[])]);
+            peer.sleep(60_000);
+            assert_eq!(peer.conn.close_reason(), None);
+        } else {
+            assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Misbehaved(Rule::Parameters)), "{side:?}");
+        }
+    }
+}

@@ -7,6 +7,7 @@ use tcpls_core::error::CloseReason;
 use tcpls_core::wire::ids::ConnectionId;
 
 use crate::support::pair::bytes;
+use crate::support::peer::{Peer, SECOND};
 use crate::support::{Client, Pair, Server, Setup, Side};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
@@ -314,4 +315,23 @@ fn an_answer_to_a_join_that_is_long_under_way_opens_however_often_keys_change() 
     pair.update_keys(Server);
     pair.drive();
     assert!(pair.server().stats().key_updates.0 >= 2);
+}
+
+#[test]
+fn a_request_on_every_tcp_connection_of_one_generation_is_one_request() {
+    let mut peer = Peer::client();
+    assert_eq!(peer.join(), SECOND);
+    peer.rest();
+    for generation in 1..=3 {
+        for tcp in [FIRST, SECOND] {
+            peer.update_keys(tcp, true);
+            // The answer goes out before the same request comes on the other TCP connection.
+            peer.sleep(100);
+            peer.rest();
+        }
+        peer.sleep(100);
+        peer.rest();
+        assert_eq!(peer.conn.stats().key_updates, (generation, generation));
+    }
+    peer.assert_lives(&[FIRST, SECOND]);
 }
