@@ -379,7 +379,11 @@ impl Connection {
             _ => ErrorCode::default(),
         };
         let alert = if self.plain { self.plain_farewell() } else { Alert::CloseNotify };
-        self.say_farewell(now, code, &[], alert);
+        let text = match &mut self.ending.request {
+            Some(Request::Own(_, text)) => core::mem::take(text),
+            _ => Vec::new(),
+        };
+        self.say_farewell(now, code, &text, alert);
         self.conclude(reason);
     }
 

@@ -7,9 +7,10 @@
 //! The final bytes say how the session ended, and lie behind everything that the socket was given before. A peer that takes
 //! that slowly gets the time for it: without them it would wait for a session that is over.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tcpls_core::connection::TcpEnd;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
@@ -59,22 +60,31 @@ impl Leaving {
 
     /// Goes on with leaving, with what `shared` has still to say there; true once the socket may be closed.
     pub(crate) fn poll(&mut self, shared: &Shared, now: Time, cx: &mut Context<'_>) -> bool {
-        if let (Some(tcp), true) = (self.tcp, self.socket.is_flushed()) {
-            let batch = self.socket.batch();
-            shared.drive(|state| state.conn.poll_transmit(now, tcp, batch, self.socket.out()));
-        }
-        self.leave(now, cx)
+        let flushed = self.flush(shared, now, cx);
+        self.leave(flushed, now, cx)
     }
 
-    fn leave(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
-        match self.socket.poll_flush(now, cx) {
-            Poll::Ready(Ok(_)) if !self.shut_down => {
+    /// Writes what the socket still holds, and behind it what `shared` has to say.
+    fn flush(&mut self, shared: &Shared, now: Time, cx: &mut Context<'_>) -> Poll<Result<(), TcpEnd>> {
+        loop {
+            ready!(self.socket.poll_flush(now, cx))?;
+            let Some(tcp) = self.tcp else { return Poll::Ready(Ok(())) };
+            let batch = self.socket.batch();
+            if shared.drive(|state| state.conn.poll_transmit(now, tcp, batch, self.socket.out())) == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn leave(&mut self, flushed: Poll<Result<(), TcpEnd>>, now: Time, cx: &mut Context<'_>) -> bool {
+        match flushed {
+            Poll::Ready(Ok(())) if !self.shut_down => {
                 self.socket.shut_down(cx);
                 self.shut_down = true;
                 self.deadline = now + LINGER;
             }
             Poll::Ready(Err(_)) => return true,
-            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Ok(())) => {}
             Poll::Pending => self.wait_for_room(now),
         }
         if self.deadline <= now || self.drained > MAX_DRAINED {
@@ -136,7 +146,9 @@ mod tests {
     }
 
     fn leave(leaving: &mut Leaving, seconds: u64) -> bool {
-        leaving.leave(Time::from_millis(seconds * 1000), &mut Context::from_waker(Waker::noop()))
+        let (now, mut cx) = (Time::from_millis(seconds * 1000), Context::from_waker(Waker::noop()));
+        let flushed = leaving.socket.poll_flush(now, &mut cx).map_ok(drop);
+        leaving.leave(flushed, now, &mut cx)
     }
 
     /// Reads until the socket has room again.

@@ -496,3 +496,36 @@ async fn waiting_for_a_stream_ends_with_its_session() {
     send.reset(ErrorCode(1));
     assert_eq!(send.delivered().await, Err(WriteError::Closed));
 }
+
+#[tokio::test]
+async fn the_peer_hears_of_a_close_that_was_cut_short_as_soon_as_it_takes_what_lies_before() {
+    let mut server = Server::start();
+    server.config.close_limit = Duration::from_millis(50);
+    let path = relay(server.addresses[0]);
+    let (client, peer) = server.pair(path.address()).await;
+    let mut upload = client.open_stream().await.unwrap();
+    upload.write_chunk(pattern(1000).into()).await.unwrap();
+    let mut download = peer.accept_stream().await.unwrap();
+    path.stall();
+    // Not more than the window: more than the path and the kernel's buffers hold, so that the socket is full.
+    upload.write_chunk(pattern(1_000_000).into()).await.unwrap();
+    upload.finish().unwrap();
+    let closing = tokio::spawn({
+        let client = client.clone();
+        async move { client.close(ErrorCode(0), b"enough").await }
+    });
+    let reason = CloseReason::Local { error: ErrorCode(0) };
+    assert_eq!(client.closed().await, reason, "nothing was taken for the limit");
+    path.resume();
+    let heard = CloseReason::Peer { error: ErrorCode(0), reason: b"enough".to_vec() };
+    assert_eq!(peer.closed().await, heard, "and not, after a minute, that nobody is there");
+    let end = loop {
+        match download.read_chunk(usize::MAX).await {
+            Ok(Some(_)) => {}
+            other => break other,
+        }
+    };
+    let closed = closing.await.unwrap();
+    assert!(closed.reason == reason && closed.undelivered > 0, "{closed:?}");
+    assert!(matches!(end, Err(ReadError::Truncated) | Ok(None)), "{end:?}");
+}
