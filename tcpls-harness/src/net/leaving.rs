@@ -17,7 +17,7 @@ use tcpls_core::wire::ids::ConnectionId;
 use super::reading::MAX_READ;
 use super::shared::Shared;
 use super::socket::Socket;
-use super::tcp_info::tcp_info;
+use super::tcp_info::send_queue;
 
 /// How long the peer may take to close its side once the socket has taken everything.
 const LINGER: Duration = Duration::from_secs(1);
@@ -37,8 +37,10 @@ pub(crate) struct Leaving {
     deadline: Time,
     /// What was still to be written when that was looked at last.
     unwritten: usize,
-    /// What the peer's kernel had acknowledged then.
-    acked: u64,
+    /// What the peer's kernel had acknowledged when it was asked last.
+    acked: Option<u64>,
+    /// What it had not, then.
+    held_by_kernel: u64,
     drained: usize,
     shut_down: bool,
 }
@@ -46,7 +48,17 @@ pub(crate) struct Leaving {
 impl Leaving {
     pub(crate) fn new(now: Time, tcp: Option<ConnectionId>, socket: Socket) -> Self {
         let deadline = now + LINGER;
-        Self { tcp, socket, since: now, deadline, unwritten: 0, acked: 0, drained: 0, shut_down: false }
+        Self {
+            tcp,
+            socket,
+            since: now,
+            deadline,
+            unwritten: 0,
+            acked: None,
+            held_by_kernel: 0,
+            drained: 0,
+            shut_down: false,
+        }
     }
 
     pub(crate) fn deadline(&self) -> Time {
@@ -61,7 +73,12 @@ impl Leaving {
     /// Goes on with leaving, with what `shared` has still to say there; true once the socket may be closed.
     pub(crate) fn poll(&mut self, shared: &Shared, now: Time, cx: &mut Context<'_>) -> bool {
         let flushed = self.flush(shared, now, cx);
-        self.leave(flushed, now, cx)
+        let has_left = self.leave(flushed, now, cx);
+        if has_left && self.tcp.is_some() {
+            let held = self.socket.unwritten() as u64 + self.held_by_kernel;
+            shared.drive(|state| state.note_unsent(held));
+        }
+        has_left
     }
 
     /// Writes what the socket still holds, and behind it what `shared` has to say.
@@ -87,6 +104,9 @@ impl Leaving {
             Poll::Ready(Ok(())) => {}
             Poll::Pending => self.wait_for_room(now),
         }
+        if self.deadline <= now {
+            self.ask_kernel(now);
+        }
         if self.deadline <= now || self.drained > MAX_DRAINED {
             return true;
         }
@@ -101,20 +121,30 @@ impl Leaving {
         self.drained > MAX_DRAINED || self.socket.is_flushed()
     }
 
-    /// The socket is full. The deadline moves if it has taken something since, or the peer's kernel has, which is asked only
-    /// when it matters: on a slow path it takes a while until there is room again.
+    /// The socket is full. The deadline moves if it has taken something since.
     fn wait_for_room(&mut self, now: Time) {
         let unwritten = self.socket.unwritten();
-        let mut progress = unwritten != self.unwritten;
-        self.unwritten = unwritten;
-        if progress || self.deadline <= now {
-            let acked = tcp_info(self.socket.stream()).map_or(0, |info| info.acked);
-            progress |= acked > self.acked;
-            self.acked = acked;
+        if unwritten != self.unwritten {
+            self.unwritten = unwritten;
+            self.wait(now, PATIENCE);
         }
-        if progress {
-            self.deadline = (now + PATIENCE).min(self.since + MAX_LINGER);
+    }
+
+    /// Time is up. It moves once more if the peer's kernel takes what this one holds: on a slow path that is a while until there
+    /// is room again, and all that there is to know of a plain session's end.
+    fn ask_kernel(&mut self, now: Time) {
+        let Some(queue) = send_queue(self.socket.stream()) else { return };
+        self.held_by_kernel = queue.held;
+        match self.acked.replace(queue.acked) {
+            _ if queue.held == 0 => {}
+            None => self.wait(now, LINGER),
+            Some(before) if queue.acked > before => self.wait(now, PATIENCE),
+            Some(_) => {}
         }
+    }
+
+    fn wait(&mut self, now: Time, patience: Duration) {
+        self.deadline = self.deadline.max((now + patience).min(self.since + MAX_LINGER));
     }
 }
 
@@ -172,7 +202,11 @@ mod tests {
             assert!(!leave(&mut leaving, turn * 4), "turn {turn}");
         }
         assert!(!leave(&mut leaving, 40));
-        assert!(leave(&mut leaving, 50), "it took nothing for long enough");
+        assert!(!leave(&mut leaving, 50), "its kernel is asked twice, a second apart");
+        assert!(leave(&mut leaving, 52), "it took nothing for long enough");
+        if cfg!(target_os = "linux") {
+            assert!(leaving.held_by_kernel > 0 && leaving.socket.unwritten() > 0, "and this is what it did not take");
+        }
     }
 
     #[tokio::test]

@@ -194,7 +194,7 @@ impl Session {
         self.command(|state| state.conn.close(now(), error, reason));
         self.wait(|state| {
             let reason = if state.has_task_ended() { state.closed() } else { None }?;
-            Some(Closed { reason, undelivered: state.conn.undelivered() })
+            Some(Closed { reason, undelivered: state.undelivered() })
         })
         .await
     }
@@ -248,7 +248,8 @@ pub struct Closed {
     /// Why.
     pub reason: CloseReason,
     /// Bytes written by this side that were not delivered, as far as it knows; 0: all was. See
-    /// [`Connection::undelivered`](tcpls_core::connection::Connection::undelivered).
+    /// [`Connection::undelivered`](tcpls_core::connection::Connection::undelivered). On a plain TLS session, what the kernel
+    /// still held when the socket was closed counts too, if it tells (Linux).
     pub undelivered: u64,
 }
 

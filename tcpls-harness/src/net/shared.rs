@@ -83,6 +83,8 @@ pub(crate) struct State {
     joins: BTreeMap<ConnectionId, oneshot::Sender<Result<(), TcpFault>>>,
     established: Option<Established>,
     closed: Option<CloseReason>,
+    /// Bytes that sockets still held when they were given up.
+    unsent: u64,
     pub(crate) events: Feed<Event>,
     pub(crate) failures: Feed<PathFailure>,
     pub(crate) handles: usize,
@@ -109,6 +111,7 @@ impl Shared {
             joins: BTreeMap::new(),
             established: None,
             closed: None,
+            unsent: 0,
             events: Feed::new(),
             failures: Feed::new(),
             handles: 0,
@@ -297,6 +300,18 @@ impl State {
     pub(crate) fn closed(&self) -> Option<CloseReason> {
         let dropped = self.task_ended.then_some(CloseReason::Local { error: code::INTERNAL });
         self.closed.clone().or(dropped)
+    }
+
+    /// A socket still held so many bytes when it was given up.
+    pub(crate) fn note_unsent(&mut self, bytes: u64) {
+        self.unsent += bytes;
+    }
+
+    /// What was not delivered, as far as this side knows. Where the peer acknowledges nothing, the sockets know more than the
+    /// state machine.
+    pub(crate) fn undelivered(&self) -> u64 {
+        let is_plain = self.established.as_ref().is_some_and(|established| !established.tcpls);
+        self.conn.undelivered() + if is_plain { self.unsent } else { 0 }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -45,6 +45,28 @@ pub(crate) fn window(stream: &TcpStream) -> Option<Window> {
     Some(Window { free: bytes(segments), after_pause: bytes(after_pause) })
 }
 
+/// What became of the bytes that a socket was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SendQueue {
+    /// The peer's kernel has acknowledged so many.
+    pub(crate) acked: u64,
+    /// About so many are not acknowledged: those under way are counted in segments.
+    pub(crate) held: u64,
+}
+
+/// Asks the kernel. Never blocks; costs one system call.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn send_queue(stream: &TcpStream) -> Option<SendQueue> {
+    let info = get(stream)?;
+    let under_way = u64::from(info.tcpi_unacked) * u64::from(info.tcpi_snd_mss);
+    Some(SendQueue { acked: info.tcpi_bytes_acked, held: under_way + u64::from(info.tcpi_notsent_bytes) })
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn send_queue(_stream: &TcpStream) -> Option<SendQueue> {
+    None
+}
+
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn tcp_info(_stream: &TcpStream) -> Option<TcpInfo> {
     None
