@@ -193,6 +193,17 @@ impl Stream<'_> {
         self.conn.streams.write_chunk(self.id, data)
     }
 
+    /// How many bytes a write would take now, at least one. An application that reads what it writes from elsewhere asks
+    /// first, and reads no more than that.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; [`WriteError::Blocked`] if there is no room, and [`StreamEvent::Writable`] follows when there is.
+    ///
+    /// [`StreamEvent::Writable`]: crate::event::StreamEvent::Writable
+    pub fn writable(&mut self) -> Result<usize, WriteError> {
+        self.conn.streams.writable(self.id)
+    }
+
     /// Nothing more will be written; the peer sees the end after what was.
     ///
     /// # Errors

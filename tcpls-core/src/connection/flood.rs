@@ -3,14 +3,29 @@
 use core::time::Duration;
 
 use crate::error::PeerMisbehaved;
+use crate::stream::Waste;
 use crate::time::Time;
 
 /// Units that come back per second, so that keep-alives and probes of a quiet session never add up.
 const REFILL_PER_SECOND: u64 = 1000;
 /// Bytes of new stream data, or of data newly acknowledged, that earn one unit.
 const BYTES_PER_UNIT: u64 = 1024;
+/// What it takes to stop a stream that the peer's own credit kept from being delivered: answers were made ready that it
+/// never meant to take.
+const UNDELIVERED_UNITS: usize = 20;
+/// Bytes that had credit and were not sent when their stream was stopped, for each unit that this takes: the peer of an
+/// honest path cannot know how much is ready.
+const UNSENT_PER_UNIT: u64 = 64 << 10;
 /// New generations of keys allowed in a second.
 const KEY_UPDATES_PER_SECOND: u32 = 32;
+
+/// What a peer pays for what is given up when it stops a stream.
+pub(super) fn units_for(waste: Waste) -> usize {
+    if waste.lacked_credit {
+        return UNDELIVERED_UNITS;
+    }
+    usize::try_from(waste.unsent / UNSENT_PER_UNIT).map_or(UNDELIVERED_UNITS, |units| units.min(UNDELIVERED_UNITS))
+}
 
 /// The peer's account.
 #[derive(Debug)]

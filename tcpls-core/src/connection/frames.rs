@@ -7,6 +7,7 @@ use core::ops::Range;
 use bytes::Bytes;
 
 use super::Connection;
+use super::flood;
 use super::pending::{Carried, Due};
 use crate::error::{PeerMisbehaved, TcpFault};
 use crate::event::{Event, TcpEvent};
@@ -101,8 +102,8 @@ impl Connection {
                 self.idle(now, 1)
             }
             Frame::StopSending(stop) => {
-                self.streams.handle_stop_sending(stop.id, stop.error)?;
-                self.idle(now, 1)
+                let waste = self.streams.handle_stop_sending(stop.id, stop.error)?;
+                self.idle(now, 1 + flood::units_for(waste))
             }
             Frame::CloseSession(close) => {
                 self.handle_close_session(now, close.error, close.reason);

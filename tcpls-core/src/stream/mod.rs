@@ -22,7 +22,7 @@ mod schedule;
 mod send;
 mod set;
 
-pub(crate) use set::Streams;
+pub(crate) use set::{Streams, Waste};
 
 use core::ops::Range;
 

@@ -177,12 +177,13 @@ impl SendHalf {
         self.unsent().saturating_sub(self.credit.left())
     }
 
-    /// Bytes that this stream's flow control allows to be written and sent in addition to those that are unsent.
-    pub(super) fn unused_credit(&self) -> u64 {
-        self.credit.left().saturating_sub(self.unsent())
+    /// How much this stream's flow control still allows to be sent for the first time.
+    pub(super) fn credit_left(&self) -> u64 {
+        self.credit.left()
     }
 
-    fn unsent(&self) -> u64 {
+    /// Bytes that were never sent.
+    pub(super) fn unsent(&self) -> u64 {
         self.buffer.end().saturating_sub(self.next())
     }
 

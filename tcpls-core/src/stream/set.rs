@@ -20,6 +20,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use core::time::Duration;
 
+pub(crate) use room::Waste;
+
 use growth::Growth;
 
 use super::ControlKey;

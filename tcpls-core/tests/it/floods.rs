@@ -6,7 +6,7 @@ use tcpls_core::connection::Connection;
 use tcpls_core::error::PeerMisbehaved as Rule;
 use tcpls_core::error::WriteError;
 use tcpls_core::event::{Event, StreamEvent};
-use tcpls_core::wire::frame::Frame;
+use tcpls_core::wire::frame::{Frame, Parameters};
 use tcpls_core::wire::hello::CHANGE_CIPHER_SPEC;
 use tcpls_core::wire::ids::{ConnectionId, Side, StreamId};
 
@@ -404,6 +404,59 @@ fn a_peer_that_never_acknowledges_loses_its_tcp_connection_after_the_user_timeou
     peer.assert_lives(&[FIRST]);
     peer.sleep(1);
     assert_eq!(peer.conn.tcp_connections().count(), 0);
+}
+
+/// A client asks for large answers, 9 in 20 ms, and stops each when it has asked for eight more. The server writes as much as
+/// there is room for. Returns after how many requests it ended the session, if it did within `limit`.
+fn ask_and_stop(peer: &mut Peer, limit: u32) -> Option<u32> {
+    let answer = [7; 100_000];
+    let mut answers = Vec::new();
+    for n in 0..limit {
+        peer.send(FIRST, &[fin(n * 2, 0, b"GET /large\r\n")]);
+        while let Some(id) = peer.conn.accept_stream() {
+            while let Ok(Some(_)) = peer.conn.stream(id).read(100) {}
+            answers.push(id);
+        }
+        for id in &answers {
+            while matches!(peer.conn.stream(*id).writable(), Ok(1..)) {
+                peer.conn.stream(*id).write(&answer).unwrap();
+            }
+        }
+        if n >= 8 {
+            peer.recv(FIRST);
+            let last = peer.received(FIRST) - 1;
+            peer.send(FIRST, &[ack(FIRST, last), stop_sending((n - 8) * 2)]);
+            answers.remove(0);
+        }
+        if n % 9 == 8 {
+            peer.sleep(20);
+        }
+        if peer.conn.close_reason().is_some() {
+            peer.assert_failed(Rule::EnhanceYourCalm);
+            return Some(n);
+        }
+    }
+    None
+}
+
+// Row 3.
+#[test]
+fn answers_that_are_stopped_for_want_of_the_clients_credit_end_the_session() {
+    for (initial_max_data, initial_max_stream_data) in [(0, 0), (0, 1 << 40), (1 << 40, 0), (1 << 40, 1000)] {
+        let parameters = Parameters { initial_max_data, initial_max_stream_data, ..GENEROUS };
+        let mut peer = Peer::with_parameters(Side::Client, Config::default(), parameters);
+        let ended = ask_and_stop(&mut peer, 6_750);
+        assert!(ended.is_some_and(|n| (800..2_000).contains(&n)), "{ended:?}");
+    }
+}
+
+// Row 3.
+#[test]
+fn four_hundred_answers_a_second_may_be_stopped_by_a_client_that_takes_them() {
+    let parameters = Parameters { initial_max_stream_data: 300_000, ..GENEROUS };
+    let mut peer = Peer::with_parameters(Side::Client, Config::default(), parameters);
+    assert_eq!(ask_and_stop(&mut peer, 4_500), None);
+    peer.assert_lives(&[FIRST]);
 }
 
 // attacks.md, 24

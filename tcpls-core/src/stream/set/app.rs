@@ -56,6 +56,21 @@ impl Streams {
         self.write_with(id, data.len(), |stream, len| stream.send.write_bytes(data.split_to(len)))
     }
 
+    /// How many bytes a write would take now; at least one.
+    pub(crate) fn writable(&mut self, id: StreamId) -> Result<usize, WriteError> {
+        self.update_open(id, |stream, shared| {
+            stream.send.check_open()?;
+            match shared.room_for(stream) {
+                0 => {
+                    stream.blocked = true;
+                    shared.blocked.insert(id);
+                    Err(WriteError::Blocked)
+                }
+                room => Ok(room),
+            }
+        })
+    }
+
     fn write_with(
         &mut self,
         id: StreamId,

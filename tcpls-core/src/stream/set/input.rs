@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::{Streams, Window};
+use super::{Streams, Waste, Window};
 use crate::error::PeerMisbehaved;
 use crate::event::StreamEvent;
 use crate::stream::ControlKey;
@@ -52,15 +52,19 @@ impl Streams {
     }
 
     /// A Stop Sending frame: the peer reads no more of the stream. It is answered with a Reset Stream of the same code.
-    pub(crate) fn handle_stop_sending(&mut self, id: StreamId, error: ErrorCode) -> Result<(), PeerMisbehaved> {
+    /// Returns what was to be sent and is given up.
+    pub(crate) fn handle_stop_sending(&mut self, id: StreamId, error: ErrorCode) -> Result<Waste, PeerMisbehaved> {
         self.find(id)?;
-        self.update(id, |stream, shared| {
-            if stream.send.handle_stop(error) {
-                shared.due.insert(ControlKey::ResetStream(id));
-                shared.events.push_back(StreamEvent::Stopped { id, error });
+        let wasted = self.update(id, |stream, shared| {
+            let waste = shared.waste(stream);
+            if !stream.send.handle_stop(error) {
+                return Waste::default();
             }
+            shared.due.insert(ControlKey::ResetStream(id));
+            shared.events.push_back(StreamEvent::Stopped { id, error });
+            waste
         });
-        Ok(())
+        Ok(wasted.unwrap_or_default())
     }
 
     /// A Max Data frame. A lower limit than before is old news.

@@ -71,7 +71,7 @@ impl Pair {
             Control::MaxStreams { maximum } => peer.handle_max_streams(maximum),
             Control::MaxStreamData { id, maximum } => peer.handle_max_stream_data(id, maximum).unwrap(),
             Control::ResetStream { id, error, final_size } => peer.handle_reset(id, error, final_size).unwrap(),
-            Control::StopSending { id, error } => peer.handle_stop_sending(id, error).unwrap(),
+            Control::StopSending { id, error } => _ = peer.handle_stop_sending(id, error).unwrap(),
         }
         let key = control.key();
         if arrives && acked { self.sides[from].control_acked(&key) } else { self.sides[from].control_lost(&key) }

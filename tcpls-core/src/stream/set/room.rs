@@ -15,6 +15,15 @@ const MAX_EXCESS: u64 = 64 << 10;
 /// What the one stream of a plain session may hold. There is no credit; what was sealed is out, and TCP holds it.
 const MAX_PLAIN: usize = 256 << 10;
 
+/// What a peer gives up that stops a stream: work of the application that was for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waste {
+    /// Bytes that were never sent.
+    pub(crate) unsent: u64,
+    /// The peer's own credit kept some of them from going out, or the application from writing them.
+    pub(crate) lacked_credit: bool,
+}
+
 /// What streams share of the room to write: where one of these is 0, streams may be blocked for want of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shares {
@@ -70,10 +79,18 @@ impl Shared {
     /// How many bytes may be written to `stream`.
     pub(super) fn room_for(&self, stream: &Stream) -> usize {
         let shares = self.shares();
-        let sendable = stream.send.unused_credit().min(shares.credit).saturating_add(shares.excess);
+        let unused = stream.send.credit_left().saturating_sub(stream.send.unsent());
+        let sendable = unused.min(shares.credit).saturating_add(shares.excess);
         let room = usize::try_from(sendable.min(stream.send.offsets_left())).unwrap_or(usize::MAX);
         let own = self.config.stream_send_buffer.saturating_sub(stream.send.buffered());
         room.min(own).min(shares.buffer)
+    }
+
+    /// What is given up with what `stream` has not sent.
+    pub(super) fn waste(&self, stream: &Stream) -> Waste {
+        let unsent = stream.send.unsent();
+        let sendable = stream.send.credit_left().min(self.credit.left());
+        Waste { unsent, lacked_credit: unsent > sendable || stream.blocked && unsent == sendable }
     }
 
     /// Gives a Writable event to a stream that is owed one, if it could write.

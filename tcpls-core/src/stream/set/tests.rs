@@ -121,7 +121,7 @@ fn streams_beyond_the_limit_or_of_the_wrong_side_end_the_session() {
     let wrong = Err(PeerMisbehaved::StreamOfWrongSide(1));
     assert_eq!(receive(&mut server, 1, 0, b"", false), wrong);
     assert_eq!(server.handle_reset(S1, E, 0), wrong);
-    assert_eq!(server.handle_stop_sending(S1, E), wrong);
+    assert_eq!(server.handle_stop_sending(S1, E).map(|_| ()), wrong);
     assert_eq!(server.handle_max_stream_data(S1, 9), wrong);
     server.open().unwrap();
     assert_eq!(receive(&mut server, 1, 0, b"", false), Ok(()));
