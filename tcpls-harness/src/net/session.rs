@@ -137,6 +137,12 @@ impl Session {
         self.handle.with(|state| state.conn.stats())
     }
 
+    /// Bytes of stream data that the peer has acknowledged or this application has read, since the session began. In a
+    /// session without TCPLS, what the socket took counts as acknowledged.
+    pub fn delivered(&self) -> u64 {
+        self.handle.with(|state| state.conn.delivered())
+    }
+
     /// Leaves a TCP connection on purpose: nothing new is put on it, what it has is delivered, then it is closed.
     ///
     /// # Errors

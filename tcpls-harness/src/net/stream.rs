@@ -124,6 +124,25 @@ impl SendStream {
         self.poll_send(cx, |stream| stream.write_chunk(data))
     }
 
+    /// Waits until there is room to write; how many bytes of it, at least one. Who reads what is to be written from elsewhere
+    /// asks first, and reads no more than that.
+    ///
+    /// Cancel safe: nothing is written.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; never [`WriteError::Blocked`].
+    pub async fn writable(&mut self) -> Result<usize, WriteError> {
+        poll_fn(|cx| self.poll_writable(cx)).await
+    }
+
+    /// See [`SendStream::writable`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, WriteError>> {
+        self.poll_send(cx, |stream| stream.writable())
+    }
+
     /// Nothing more will be written. The peer sees the end after everything that was. That a peer has read enough already,
     /// and stopped without an error, is none here.
     ///

@@ -12,6 +12,7 @@ mod command;
 mod coop;
 mod docs;
 mod files;
+mod hq;
 mod openssl;
 mod paths;
 mod plain;

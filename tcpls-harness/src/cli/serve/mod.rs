@@ -18,7 +18,7 @@ use super::signals::{Signal, Signals};
 use super::text::{shortened, visible};
 use super::validity::Validity;
 use super::{Outcome, report};
-use crate::hq::{PROTOCOL, Refusal, Root, answer, codes};
+use crate::hq::{PROTOCOL, Refusal, Root, Visitor, answer, codes};
 use crate::net::{Listener, ServerOptions, Session, Stream};
 use crate::tls::Identity;
 
@@ -231,10 +231,11 @@ async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[Socket
     advertise(&session, &addresses);
     let mut requests = JoinSet::new();
     let mut events = session.events();
+    let visitor = root.visitor(&session);
     loop {
         tokio::select! {
             stream = session.accept_stream() => match stream {
-                Some(stream) => _ = requests.spawn(request(number, stream, root.clone(), log)),
+                Some(stream) => _ = requests.spawn(request(number, stream, visitor.clone(), log)),
                 None => break,
             },
             Some(_) = requests.join_next() => {}
@@ -269,8 +270,8 @@ fn advertise(session: &Session, addresses: &[SocketAddr]) {
     }
 }
 
-async fn request(number: u64, stream: Stream, root: Root, log: Log) {
-    let (path, outcome) = answer(stream, &root).await;
+async fn request(number: u64, stream: Stream, visitor: Visitor, log: Log) {
+    let (path, outcome) = answer(stream, &visitor).await;
     let (bytes, error) = (outcome.ok(), outcome.err().map(|refusal: Refusal| refusal.to_string()));
     log.tell(&Happening::Request { session: number, path: &shortened(&path), bytes, error });
 }

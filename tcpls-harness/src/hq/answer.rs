@@ -1,0 +1,194 @@
+//! Answers: a file is read piece by piece, each when there is room to write it, and is open only while it is read.
+//!
+//! A client decides when there is room. So nothing that clients share is held while an answer waits for it: neither a
+//! place among the open files nor what was read ahead.
+
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::{Read, Seek, SeekFrom};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tcpls_core::error::{WriteError, code};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::root::{FileId, Permits, Visitor};
+use super::{CHUNK, MAX_REQUEST, Refusal, parse_request};
+use crate::net::{RecvStream, SendStream, Stream};
+
+/// The least that is read at once, however little room there is: a client that grants byte by byte must not have a file
+/// opened for each.
+const MIN_PIECE: usize = 4 * 1024;
+
+/// Answers the one request of a stream; the path, as far as it was understood, and how many bytes were sent.
+pub async fn answer(stream: Stream, visitor: &Visitor) -> (String, Result<u64, Refusal>) {
+    let (mut send, mut recv) = stream.split();
+    let request = within(visitor.patience(), read_request(&mut recv)).await;
+    let request = request.unwrap_or(Err(Refusal::BadRequest)).and_then(|line| parse_request(&line));
+    let path = request.clone().unwrap_or_default();
+    let outcome = match request {
+        Ok(path) => {
+            // Nothing more is wanted: what else comes is not kept.
+            recv.stop(code::NO_ERROR);
+            send_file(&mut send, visitor, path).await
+        }
+        Err(refusal) => Err(refusal),
+    };
+    if let Err(refusal) = outcome {
+        send.reset(refusal.code());
+        recv.stop(refusal.code());
+    }
+    (path, outcome)
+}
+
+/// What comes of `work`; `None` if it takes longer than that.
+async fn within<R>(patience: Option<Duration>, work: impl Future<Output = R>) -> Option<R> {
+    match patience {
+        Some(patience) => timeout(patience, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// Reads until the end of the line: a client need not end its half of the stream.
+async fn read_request(recv: &mut RecvStream) -> Result<Bytes, Refusal> {
+    let mut line = BytesMut::new();
+    while !line.ends_with(b"\r\n") {
+        match recv.read_chunk(MAX_REQUEST + 1 - line.len()).await {
+            Ok(Some(chunk)) => line.extend_from_slice(&chunk),
+            Ok(None) => return Err(Refusal::BadRequest),
+            Err(_) => return Err(Refusal::Gone),
+        }
+        if line.len() > MAX_REQUEST {
+            return Err(Refusal::BadRequest);
+        }
+    }
+    Ok(line.freeze())
+}
+
+async fn send_file(send: &mut SendStream, visitor: &Visitor, path: String) -> Result<u64, Refusal> {
+    let mut source = Source { visitor, path, first: None, offset: 0, open: None };
+    loop {
+        let room = patiently(send, &mut source, SendStream::poll_writable).await?;
+        let mut piece = source.read(room.clamp(MIN_PIECE, CHUNK)).await?;
+        if piece.is_empty() {
+            send.finish()?;
+            return Ok(source.offset);
+        }
+        while !piece.is_empty() {
+            patiently(send, &mut source, |send, cx| send.poll_write_chunk(cx, &mut piece)).await?;
+        }
+    }
+}
+
+/// Does what needs room to write. While there is none, the file is not open; and if the client takes nothing for too long,
+/// on no stream, it is not waited for any more.
+async fn patiently<R>(
+    send: &mut SendStream,
+    source: &mut Source<'_>,
+    mut operation: impl FnMut(&mut SendStream, &mut Context<'_>) -> Poll<Result<R, WriteError>>,
+) -> Result<R, Refusal> {
+    if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(operation(send, cx))).await {
+        return Ok(result?);
+    }
+    source.open = None;
+    loop {
+        let before = source.visitor.delivered();
+        match within(source.visitor.patience(), poll_fn(|cx| operation(send, cx))).await {
+            Some(result) => return Ok(result?),
+            None if source.visitor.delivered() > before => {} // others have their turns
+            None => return Err(Refusal::Stalled),
+        }
+    }
+}
+
+/// A file that is being sent.
+struct Source<'a> {
+    visitor: &'a Visitor,
+    path: String,
+    /// What it was when it was opened first.
+    first: Option<FileId>,
+    /// Where the next piece is.
+    offset: u64,
+    open: Option<Open>,
+}
+
+/// It is open, and counts as one that is.
+struct Open {
+    file: File,
+    len: u64,
+    _permits: Permits,
+}
+
+impl Source<'_> {
+    /// The next piece, at most `max` bytes; empty at the end of the file as it was first.
+    async fn read(&mut self, max: usize) -> Result<Bytes, Refusal> {
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => self.open().await?,
+        };
+        let want = (open.len - self.offset).min(max as u64);
+        let reading = spawn_blocking(move || {
+            let mut piece = Vec::with_capacity(want as usize);
+            (&open.file).take(want).read_to_end(&mut piece).map(|_| (open, piece))
+        });
+        let (open, piece) = reading.await.ok().and_then(Result::ok).ok_or(Refusal::ReadFailed)?;
+        // A file that became shorter meanwhile must not look complete.
+        if (piece.len() as u64) < want {
+            return Err(Refusal::ReadFailed);
+        }
+        self.open = Some(open);
+        self.offset += want;
+        Ok(piece.into())
+    }
+
+    /// Opens the file, or opens it again where it was left off, if it is still the same.
+    async fn open(&mut self) -> Result<Open, Refusal> {
+        let permits = self.visitor.permits().await?;
+        let (visitor, path, offset) = (self.visitor.clone(), self.path.clone(), self.offset);
+        let opening = spawn_blocking(move || {
+            let (mut file, id) = visitor.open(&path)?;
+            file.seek(SeekFrom::Start(offset)).map_err(|_| Refusal::ReadFailed)?;
+            Ok::<_, Refusal>((file, id))
+        });
+        let (file, id) = opening.await.map_err(|_| Refusal::ReadFailed)??;
+        let first = *self.first.get_or_insert(id);
+        if !id.continues(&first) {
+            return Err(Refusal::ReadFailed);
+        }
+        Ok(Open { file, len: first.len, _permits: permits })
+    }
+}
+
+/// Sends what `source` holds, piece by piece: each is read when there is room for it. `see` is shown each piece first.
+/// Does not finish the stream.
+///
+/// # Errors
+/// [`Refusal::ReadFailed`] or [`Refusal::Gone`].
+pub async fn send_all<R>(send: &mut SendStream, mut source: R, mut see: impl FnMut(&[u8])) -> Result<u64, Refusal>
+where
+    R: Read + Send + 'static,
+{
+    let mut sent = 0;
+    loop {
+        let room = send.writable().await?.clamp(MIN_PIECE, CHUNK);
+        let (back, piece) = read_piece(source, room).await?;
+        if piece.is_empty() {
+            return Ok(sent);
+        }
+        see(&piece);
+        sent += piece.len() as u64;
+        send.write_chunk(piece).await?;
+        source = back;
+    }
+}
+
+async fn read_piece<R: Read + Send + 'static>(mut source: R, max: usize) -> Result<(R, Bytes), Refusal> {
+    let read = spawn_blocking(move || {
+        let mut piece = Vec::with_capacity(max);
+        source.by_ref().take(max as u64).read_to_end(&mut piece)?;
+        std::io::Result::Ok((source, Bytes::from(piece)))
+    });
+    read.await.ok().and_then(Result::ok).ok_or(Refusal::ReadFailed)
+}

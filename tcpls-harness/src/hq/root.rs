@@ -1,0 +1,209 @@
+//! Which files may be given away, and how many of them are open.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Refusal;
+use crate::net::Session;
+
+/// Bounds of a file server.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Files that are open at the same time. A file is open only while pieces of it are read: an answer that waits for its
+    /// client has none open.
+    pub open_files: usize,
+    /// The same, of one session.
+    pub open_files_per_session: usize,
+    /// How long a client may take nothing of an answer, and how long it may take over a request.
+    pub patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { open_files: 512, open_files_per_session: 16, patience: Duration::from_secs(30) }
+    }
+}
+
+/// The directory that is served.
+#[derive(Clone, Debug)]
+pub struct Root {
+    directory: PathBuf,
+    limits: Limits,
+    open_files: Arc<Semaphore>,
+}
+
+impl Root {
+    /// Serves what is in `directory` and below, with the default limits.
+    ///
+    /// # Errors
+    /// It does not exist or is no directory.
+    pub fn new(directory: &Path) -> io::Result<Self> {
+        Self::with_limits(directory, Limits::default())
+    }
+
+    /// Serves what is in `directory` and below. No limit is less than 1.
+    ///
+    /// # Errors
+    /// It does not exist or is no directory.
+    pub fn with_limits(directory: &Path, limits: Limits) -> io::Result<Self> {
+        let open_files = Arc::new(Semaphore::new(limits.open_files.max(1)));
+        Ok(Self { directory: check(directory)?, limits, open_files })
+    }
+
+    /// The same bounds, for another directory.
+    ///
+    /// # Errors
+    /// It does not exist or is no directory.
+    pub fn at(&self, directory: &Path) -> io::Result<Self> {
+        Ok(Self { directory: check(directory)?, ..self.clone() })
+    }
+
+    /// What a session's answers share.
+    pub fn visitor(&self, session: &Session) -> Visitor {
+        let open_files = Arc::new(Semaphore::new(self.limits.open_files_per_session.max(1)));
+        Visitor { root: self.clone(), open_files, session: session.clone() }
+    }
+
+    /// The file at `path`, which begins with a slash, and its length. Symbolic links may lead anywhere within the
+    /// directory, and nowhere else.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn open(&self, path: &str) -> Result<(File, u64), Refusal> {
+        let (file, metadata) = self.find(path)?;
+        Ok((file, metadata.len()))
+    }
+
+    fn find(&self, path: &str) -> Result<(File, Metadata), Refusal> {
+        let relative = Path::new(path.trim_start_matches('/'));
+        if !relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+            return Err(Refusal::Forbidden);
+        }
+        let found = self.directory.join(relative).canonicalize().map_err(|_| Refusal::NotFound)?;
+        if !found.starts_with(&self.directory) {
+            return Err(Refusal::Forbidden);
+        }
+        // Asked before opening: to open a pipe would wait for its other end.
+        if !found.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            return Err(Refusal::NotFound);
+        }
+        let file = File::open(&found).map_err(|_| Refusal::ReadFailed)?;
+        let metadata = file.metadata().map_err(|_| Refusal::ReadFailed)?;
+        Ok((file, metadata))
+    }
+}
+
+fn check(directory: &Path) -> io::Result<PathBuf> {
+    let directory = directory.canonicalize()?;
+    if directory.is_dir() { Ok(directory) } else { Err(io::ErrorKind::NotADirectory.into()) }
+}
+
+/// A session that asks for files.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    root: Root,
+    open_files: Arc<Semaphore>,
+    session: Session,
+}
+
+impl Visitor {
+    /// How long to wait for the client; `None`: the session itself ends if nothing moves. In a session without TCPLS
+    /// nothing but TCP knows what the client has taken.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        self.session.is_tcpls().then_some(self.root.limits.patience)
+    }
+
+    /// What the client has taken so far, on all streams.
+    pub(super) fn delivered(&self) -> u64 {
+        self.session.delivered()
+    }
+
+    /// Waits until another file may be open.
+    pub(super) async fn permits(&self) -> Result<Permits, Refusal> {
+        let own = self.open_files.clone().acquire_owned().await;
+        let shared = self.root.open_files.clone().acquire_owned().await;
+        own.and_then(|own| Ok(Permits { _held: [own, shared?] })).map_err(|_| Refusal::ReadFailed)
+    }
+
+    /// Opens a file. Blocks.
+    pub(super) fn open(&self, path: &str) -> Result<(File, FileId), Refusal> {
+        let (file, metadata) = self.root.find(path)?;
+        Ok((file, FileId::of(&metadata)))
+    }
+}
+
+/// That one more file is open, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Permits {
+    _held: [OwnedSemaphorePermit; 2],
+}
+
+/// Tells a file from another that took its name, and how long it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId {
+    pub(super) len: u64,
+    inode: Option<(u64, u64)>,
+}
+
+impl FileId {
+    #[cfg(unix)]
+    fn of(metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self { len: metadata.len(), inode: Some((metadata.dev(), metadata.ino())) }
+    }
+
+    #[cfg(not(unix))]
+    fn of(metadata: &Metadata) -> Self {
+        Self { len: metadata.len(), inode: None }
+    }
+
+    /// Whether `self`, seen later, is the file that `first` was. It may have grown since.
+    pub(super) fn continues(&self, first: &Self) -> bool {
+        self.inode == first.inode && self.len >= first.len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(name: &str) -> (PathBuf, Root) {
+        let base = std::env::temp_dir().join(format!("tcpls-hq-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(base.join("root/sub")).unwrap();
+        std::fs::write(base.join("secret"), "secret").unwrap();
+        std::fs::write(base.join("root/sub/file"), "inside").unwrap();
+        let root = Root::new(&base.join("root")).unwrap();
+        (base, root)
+    }
+
+    #[test]
+    fn files_below_the_root_are_found() {
+        let (base, root) = tree("found");
+        for path in ["/sub/file", "//sub//file", "/./sub/file"] {
+            assert_eq!(root.open(path).unwrap().1, 6, "{path}");
+        }
+        for path in ["/", "/sub", "/nothing", "/sub/file/x"] {
+            assert_eq!(root.open(path).unwrap_err(), Refusal::NotFound, "{path}");
+        }
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nothing_leads_out_of_the_root() {
+        let (base, root) = tree("outside");
+        std::os::unix::fs::symlink(base.join("secret"), base.join("root/link")).unwrap();
+        std::os::unix::fs::symlink("..", base.join("root/up")).unwrap();
+        std::os::unix::fs::symlink("sub/file", base.join("root/inner")).unwrap();
+        for path in ["/../secret", "/sub/../../secret", "/link", "/up/secret", "/up", ".."] {
+            assert_eq!(root.open(path).unwrap_err(), Refusal::Forbidden, "{path}");
+        }
+        assert_eq!(root.open("/inner").unwrap().1, 6);
+        std::fs::remove_dir_all(base).unwrap();
+    }
+}
