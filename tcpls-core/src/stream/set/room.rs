@@ -3,7 +3,8 @@
 //! A byte that was written is in flight, has credit of its stream *and* of the session, or is in *excess*. Excess is
 //! bounded for all streams together, so that a peer that grants no credit costs little. A stream whose credit is used up
 //! takes nothing but excess: it cannot keep another, which has credit, from writing. What is in flight or has credit is
-//! bounded by the send buffer, whatever the peer grants.
+//! bounded by the send buffer, whatever the peer grants; the last of it is left to streams that hold little, so that bulk
+//! on a slow path does not keep a request from being written.
 
 use super::{Shared, Stream, Streams};
 use crate::event::StreamEvent;
@@ -12,6 +13,10 @@ use crate::wire::ids::StreamId;
 /// Bytes that all streams together may hold beyond what is in flight and what the peer's credit lets go out: what there is
 /// to send when credit comes, until the application has written more.
 const MAX_EXCESS: u64 = 64 << 10;
+/// The last bytes of the session's send buffer are for streams that hold little: an eighth of it, at most this.
+const MAX_RESERVE: usize = 1 << 20;
+/// What a stream may take of them.
+const LITTLE: usize = 64 << 10;
 /// What the one stream of a plain session may hold. There is no credit; what was sealed is out, and TCP holds it.
 const MAX_PLAIN: usize = 256 << 10;
 
@@ -24,11 +29,14 @@ pub(crate) struct Waste {
     pub(crate) lacked_credit: bool,
 }
 
-/// What streams share of the room to write: where one of these is 0, streams may be blocked for want of it.
+/// What streams share of the room to write: where one of these is 0, or no more than the reserve, streams may be blocked for
+/// want of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shares {
     /// Of the session's send buffer.
     buffer: usize,
+    /// How much of that is left to streams that hold little.
+    reserve: usize,
     /// Of the session's credit.
     credit: u64,
     /// Of the excess.
@@ -36,9 +44,9 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// Whether something that had run out when `before` was looked at is there again.
+    /// Whether there is more of something that had run out when `before` was looked at.
     fn are_back_since(self, before: Shares) -> bool {
-        before.buffer == 0 && self.buffer > 0
+        before.buffer <= before.reserve && self.buffer > before.buffer
             || before.credit == 0 && self.credit > 0
             || before.excess == 0 && self.excess > 0
     }
@@ -71,6 +79,7 @@ impl Shared {
         let overdrawn = self.fresh.saturating_sub(self.credit.left());
         Shares {
             buffer: self.config.send_buffer.saturating_sub(self.buffered_to_send),
+            reserve: if self.plain { 0 } else { MAX_RESERVE.min(self.config.send_buffer / 8) },
             credit: self.credit.left().saturating_sub(self.fresh),
             excess: MAX_EXCESS.saturating_sub(self.beyond.saturating_add(overdrawn)),
         }
@@ -82,8 +91,9 @@ impl Shared {
         let unused = stream.send.credit_left().saturating_sub(stream.send.unsent());
         let sendable = unused.min(shares.credit).saturating_add(shares.excess);
         let room = usize::try_from(sendable.min(stream.send.offsets_left())).unwrap_or(usize::MAX);
-        let own = self.config.stream_send_buffer.saturating_sub(stream.send.buffered());
-        room.min(own).min(shares.buffer)
+        let held = stream.send.buffered();
+        let common = shares.buffer.saturating_sub(shares.reserve).saturating_add(LITTLE.saturating_sub(held));
+        room.min(self.config.stream_send_buffer.saturating_sub(held)).min(common.min(shares.buffer))
     }
 
     /// What is given up with what `stream` has not sent.
@@ -174,7 +184,26 @@ mod tests {
         let (mut client, ids) = granted::<8>(1 << 62, 1 << 62);
         assert_eq!(fill(&mut client, ids[0]), 16 << 20);
         let others: usize = ids[1..].iter().map(|id| fill(&mut client, *id)).sum();
-        assert_eq!((others, client.buffered_to_send()), (16 << 20, 32 << 20));
+        assert_eq!((others, client.buffered_to_send()), ((15 << 20) + 6 * LITTLE, (31 << 20) + 6 * LITTLE));
+    }
+
+    #[test]
+    fn bulk_leaves_the_last_of_the_send_buffer_to_streams_that_hold_little() {
+        let (mut client, [a, b, c, d]) = granted(1 << 62, 1 << 62);
+        for id in [a, b] {
+            fill(&mut client, id);
+        }
+        assert_eq!(client.write(c, b"a request"), Ok(9));
+        assert_eq!((fill(&mut client, c), fill(&mut client, d)), (LITTLE - 9, LITTLE));
+        assert_eq!(woken(&mut client), []);
+        let chunk = client.next_chunk(TCP, 16_384).unwrap();
+        client.chunk_acked(&chunk);
+        assert_eq!((chunk.id, woken(&mut client)), (a, vec![]), "the reserve is filled up first");
+        while !woken(&mut client).iter().any(|id| [a, b].contains(id)) {
+            let chunk = client.next_chunk(TCP, 16_384).unwrap();
+            client.chunk_acked(&chunk);
+        }
+        assert!(client.buffered_to_send() < 31 << 20);
     }
 
     #[test]
