@@ -52,7 +52,8 @@ pub enum Event {
     },
     /// A TCP connection joined a stranded session.
     Recovered,
-    /// The peer closes the session: it takes no more data. What it sent before can still be read.
+    /// The peer closes the session and takes no more data, or said close_notify alone: then it sends no more, and `error` is 0.
+    /// What it sent before can still be read.
     PeerClosing {
         /// Its error code.
         error: ErrorCode,

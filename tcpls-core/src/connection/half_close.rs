@@ -53,7 +53,11 @@ impl Connection {
             let at_last = half.began + self.config.close_limit;
             return Some((half.sent + self.config.close_timeout).min(at_last));
         }
-        (!half.is_judged).then(|| half.received + self.config.close_timeout)
+        // On a slow path a record takes a while. Answers to probes are small, and whole at once.
+        let open = self.tcps.iter().filter(|entry| !entry.peer_notified);
+        let partial = open.filter_map(|entry| entry.life.partial_at()).max().unwrap_or_default();
+        let moved = half.received.max(partial.min(half.received + self.config.close_limit));
+        (!half.is_judged).then(|| moved + self.config.close_timeout)
     }
 
     /// Ends what the peer half closed, once nothing can be expected or sent; whether the session is closing now.

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_so_many_ends_are_remembered_and_none_that_say_nothing() {
+    fn the_newest_256_ends_are_remembered_and_none_that_say_nothing() {
         let stopped = Ended { send: SendEnd::Stopped(ErrorCode(4)), recv: RecvEnd::Complete };
         let mut streams = EndedStreams::default();
         for number in 0..MAX_ENDED as u32 {

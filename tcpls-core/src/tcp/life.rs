@@ -89,6 +89,11 @@ impl Life {
         self.acked
     }
 
+    /// When bytes came last, if they belong to a record that is not whole yet.
+    pub(crate) fn partial_at(&self) -> Option<Time> {
+        (self.partial > 0).then_some(self.received)
+    }
+
     /// Since when data waits and none of it gets on; `None` if none waits.
     pub(crate) fn stuck_since(&self) -> Option<Time> {
         self.full_since.map(|since| since.max(self.taken).max(self.acked))

@@ -8,13 +8,17 @@ use tcpls_core::wire::frame::{Frame, Parameters};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, Side, StreamId};
 
 use crate::support::peer::frames::{ack, fin, stream};
-use crate::support::peer::{ALERT, FIRST, GENEROUS, Peer, Record, SECOND, frames_of};
+use crate::support::peer::{ALERT, DATA, FIRST, GENEROUS, Peer, Record, SECOND, encoded, frames_of};
 
 const STREAM: StreamId = StreamId(0);
 const CLOSE_NOTIFY: [u8; 2] = [1, 0];
 
 fn two() -> Peer {
-    let mut peer = Peer::client();
+    two_with(Config::default())
+}
+
+fn two_with(config: Config) -> Peer {
+    let mut peer = Peer::with(Side::Client, config);
     assert_eq!(peer.join(), SECOND);
     peer.rest();
     peer.events.clear();
@@ -88,6 +92,26 @@ fn data_that_still_comes_on_other_tcp_connections_moves_that_deadline() {
         read.extend_from_slice(&bytes);
     }
     assert_eq!(read, b"0111111111");
+}
+
+#[test]
+fn a_record_that_takes_a_while_to_arrive_moves_that_deadline_but_not_for_ever() {
+    let mut peer = two_with(Config { idle_timeout: None, probe_after: None, ..Config::default() });
+    peer.send(FIRST, &[stream(0, 0, b"half")]);
+    half_close(&mut peer, SECOND);
+    peer.rest();
+    let record = peer.seal(FIRST, DATA, &encoded(&[stream(0, 4, &[7; 1_000])]));
+    let began = peer.now;
+    for byte in &record[..100] {
+        peer.sleep(4_000);
+        peer.send_bytes(FIRST, &[*byte]);
+    }
+    assert_eq!(peer.conn.close_reason(), None);
+    for byte in &record[100..200] {
+        peer.sleep(4_000);
+        peer.send_bytes(FIRST, &[*byte]);
+    }
+    assert_eq!(peer.conn.close_reason(), Some(&by_peer()), "after {:?}", peer.now - began);
 }
 
 #[test]

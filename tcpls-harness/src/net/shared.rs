@@ -302,7 +302,7 @@ impl State {
         self.closed.clone().or(dropped)
     }
 
-    /// A socket still held so many bytes when it was given up.
+    /// A socket still held `bytes` bytes when it was given up.
     pub(crate) fn note_unsent(&mut self, bytes: u64) {
         self.unsent += bytes;
     }

@@ -48,9 +48,9 @@ pub(crate) fn window(stream: &TcpStream) -> Option<Window> {
 /// What became of the bytes that a socket was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SendQueue {
-    /// The peer's kernel has acknowledged so many.
+    /// Bytes that the peer's kernel has acknowledged.
     pub(crate) acked: u64,
-    /// About so many are not acknowledged: those under way are counted in segments.
+    /// About how many bytes are not acknowledged: those under way are counted in segments.
     pub(crate) held: u64,
 }
 

@@ -518,7 +518,7 @@ async fn the_peer_hears_of_a_close_that_was_cut_short_as_soon_as_it_takes_what_l
     assert_eq!(client.closed().await, reason, "nothing was taken for the limit");
     path.resume();
     let heard = CloseReason::Peer { error: ErrorCode(0), reason: b"enough".to_vec() };
-    assert_eq!(peer.closed().await, heard, "and not, after a minute, that nobody is there");
+    assert_eq!(peer.closed().await, heard, "and not, after a minute, that the session is stranded");
     let end = loop {
         match download.read_chunk(usize::MAX).await {
             Ok(Some(_)) => {}
