@@ -58,7 +58,7 @@ pub enum Event {
         /// Its error code.
         error: ErrorCode,
     },
-    /// The session is over. Nothing comes after it.
+    /// The session is over. Nothing comes after it. `Connection::undelivered` says whether anything was lost with it.
     Closed {
         /// Why.
         reason: CloseReason,

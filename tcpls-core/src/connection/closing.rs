@@ -58,6 +58,11 @@ impl Clock {
     fn start(now: Time, config: &Config) -> Self {
         Self { progress: now, timeout: config.close_timeout, at_last: now + config.close_limit }
     }
+
+    /// Nothing is to be delivered: progress changes nothing.
+    fn fixed(now: Time, config: &Config) -> Self {
+        Self { at_last: now + config.close_timeout, ..Self::start(now, config) }
+    }
 }
 
 enum Request {
@@ -171,6 +176,7 @@ impl Connection {
         self.ending.clock = Some(Clock::start(now, &self.config));
         self.streams.stop_writing();
         if error != ErrorCode::default() {
+            self.ending.clock = Some(Clock::fixed(now, &self.config));
             self.streams.drop_outgoing();
         }
         self.drop_claims();
@@ -222,7 +228,7 @@ impl Connection {
         self.streams.stop_writing();
         self.drop_claims();
         self.ending.request.get_or_insert(Request::Answer);
-        self.ending.clock.get_or_insert(Clock::start(now, &self.config));
+        self.ending.clock.get_or_insert(Clock::fixed(now, &self.config));
         if !self.ending.is_crossing() {
             self.streams.drop_outgoing();
             self.ending.notify = true;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tcpls_core::config::Config;
-use tcpls_core::connection::{State, TcpInfo};
+use tcpls_core::connection::{SendProgress, State, TcpInfo};
 use tcpls_core::error::{CloseReason, OpenStreamError, OpenTcpError, ReadError, TcpError, WriteError};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
@@ -341,6 +341,12 @@ fn a_session_without_tcp_connections_that_is_closed_is_over() {
 /// A session that has sent ten records of 1,000 bytes, the last with the end of their stream, and is closing; and the
 /// numbers of those records.
 fn closing_with_ten_records(config: Config) -> (Peer, Vec<u64>) {
+    let (mut peer, numbers) = sent_ten_records(config);
+    peer.conn.close(peer.now, ErrorCode(0), b"");
+    (peer, numbers)
+}
+
+fn sent_ten_records(config: Config) -> (Peer, Vec<u64>) {
     let mut peer = Peer::with(Client, config);
     let id = peer.conn.open_stream().unwrap();
     let mut numbers = Vec::new();
@@ -352,7 +358,6 @@ fn closing_with_ten_records(config: Config) -> (Peer, Vec<u64>) {
         numbers.extend(peer.recv(FIRST).last().and_then(|record| record.number));
     }
     assert_eq!(numbers.len(), 10);
-    peer.conn.close(peer.now, ErrorCode(0), b"");
     (peer, numbers)
 }
 
@@ -424,4 +429,49 @@ fn what_was_given_up_on_purpose_does_not_count_as_undelivered() {
     pair.close(Client, 7, b"");
     pair.drive_for(Duration::from_secs(6));
     assert_eq!(pair.client().undelivered(), 201);
+}
+
+#[test]
+fn who_is_said_to_have_delivered_all_has() {
+    let (data, mut whole, mut cut) = (bytes(400_000), 0, 0);
+    for (before, after, all) in (0..8).flat_map(|before| (0..12).map(move |after| (before, after, after % 2 == 0))) {
+        let mut pair = Pair::with_tcp_connections(2);
+        pair.socket_buffer = 20_000;
+        let id = pair.open_stream(Client);
+        pair.submit(Client, id, b"GET /");
+        pair.drive();
+        pair.submit(Server, id, &data);
+        (0..before).for_each(|_| _ = pair.round());
+        pair.close(Server, 0, b"");
+        (0..after).for_each(|_| _ = pair.round());
+        for tcp in if all { &[FIRST, ConnectionId(1)][..] } else { &[FIRST] } {
+            if pair.has_socket(*tcp) {
+                pair.cut(*tcp);
+            }
+        }
+        pair.drive_for(Duration::from_secs(120));
+        assert!(pair.close_reason(Server).is_some() && pair.close_reason(Client).is_some());
+        let has_all = pair.read_all(Client, id).len() == data.len() && pair.stream_end(Client, id) == Some(Ok(()));
+        if pair.server().undelivered() == 0 && pair.server().stream(id).sending() == SendProgress::Over {
+            assert!(has_all, "after {before} and {after} rounds");
+            whole += 1;
+        } else {
+            cut += 1;
+        }
+    }
+    assert!(whole > 5 && cut > 5, "{whole} and {cut}");
+}
+
+#[test]
+fn closing_with_an_error_has_nothing_to_wait_for() {
+    let (mut peer, numbers) = sent_ten_records(Config::default());
+    peer.conn.close(peer.now, ErrorCode(7), b"");
+    // The socket is full; the peer takes a little now and then.
+    for number in &numbers[..2] {
+        assert_eq!(peer.conn.state(), State::Closing);
+        peer.sleep(2_400);
+        peer.send(FIRST, &[ack(FIRST, *number)]);
+    }
+    peer.sleep(300);
+    assert_eq!(peer.conn.close_reason(), local(7).as_ref());
 }

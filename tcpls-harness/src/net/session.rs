@@ -210,6 +210,12 @@ impl Session {
         self.wait(State::closed).await
     }
 
+    /// Bytes written by this side that are not delivered, as far as it knows; see [`Closed::undelivered`]. Once the session is
+    /// over, what was lost with it.
+    pub fn undelivered(&self) -> u64 {
+        self.handle.with(|state| state.undelivered())
+    }
+
     /// Why the session ended; `None` as long as it has not.
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.handle.with(|state| state.closed())
