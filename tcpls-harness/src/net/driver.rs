@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tcpls_core::connection::{Claim, TcpEnd};
+use tcpls_core::error::CloseReason;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 use tokio::task::coop::unconstrained;
@@ -327,9 +328,12 @@ impl Driver {
     /// Sockets that the session let go of are to leave; whether there are any.
     fn take_discarded(&mut self, state: &mut State) -> bool {
         let (discarded, closed) = (std::mem::take(&mut state.discarded), state.is_closed());
+        // What gave way to other sessions has no time to lose.
+        let has_final_bytes = closed && state.closed() != Some(CloseReason::Evicted);
         let before = self.leaving.len();
         for carrier in self.carriers.extract_if(.., |carrier| closed || discarded.contains(&carrier.tcp)) {
-            self.leaving.push(Leaving::new(self.now, Some(carrier.tcp), carrier.socket));
+            let leaving = Leaving::new(self.now, Some(carrier.tcp), carrier.socket);
+            self.leaving.push(if has_final_bytes { leaving.with_final_bytes(self.now) } else { leaving });
         }
         self.leaving.len() > before
     }

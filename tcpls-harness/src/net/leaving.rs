@@ -33,8 +33,9 @@ pub(crate) struct Leaving {
     /// `None`: it never was part of the session.
     tcp: Option<ConnectionId>,
     socket: Socket,
-    since: Time,
     deadline: Time,
+    /// The deadline does not move beyond this.
+    at_last: Time,
     /// What was still to be written when that was looked at last.
     unwritten: usize,
     /// What the peer's kernel had acknowledged when it was asked last.
@@ -51,14 +52,20 @@ impl Leaving {
         Self {
             tcp,
             socket,
-            since: now,
             deadline,
+            at_last: deadline,
             unwritten: 0,
             acked: None,
             held_by_kernel: 0,
             drained: 0,
             shut_down: false,
         }
+    }
+
+    /// What it has to write is how the session ended: it gets the time that the peer needs to take that.
+    pub(crate) fn with_final_bytes(mut self, now: Time) -> Self {
+        self.at_last = now + MAX_LINGER;
+        self
     }
 
     pub(crate) fn deadline(&self) -> Time {
@@ -98,7 +105,7 @@ impl Leaving {
             Poll::Ready(Ok(())) if !self.shut_down => {
                 self.socket.shut_down(cx);
                 self.shut_down = true;
-                self.deadline = now + LINGER;
+                self.wait(now, LINGER);
             }
             Poll::Ready(Err(_)) => return true,
             Poll::Ready(Ok(())) => {}
@@ -144,7 +151,7 @@ impl Leaving {
     }
 
     fn wait(&mut self, now: Time, patience: Duration) {
-        self.deadline = self.deadline.max((now + patience).min(self.since + MAX_LINGER));
+        self.deadline = self.deadline.max((now + patience).min(self.at_last));
     }
 }
 
@@ -172,7 +179,7 @@ mod tests {
         SockRef::from(&peer).set_recv_buffer_size(64 << 10).unwrap();
         let mut socket = Socket::new(accepted, BytesMut::new());
         socket.out().resize(MUCH, 7);
-        (Leaving::new(Time::ZERO, None, socket), peer)
+        (Leaving::new(Time::ZERO, None, socket).with_final_bytes(Time::ZERO), peer)
     }
 
     fn leave(leaving: &mut Leaving, seconds: u64) -> bool {
@@ -207,6 +214,15 @@ mod tests {
         if cfg!(target_os = "linux") {
             assert!(leaving.held_by_kernel > 0 && leaving.socket.unwritten() > 0, "and this is what it did not take");
         }
+    }
+
+    #[tokio::test]
+    async fn a_tcp_connection_that_is_lost_while_its_session_lives_is_left_within_a_second() {
+        let (mut leaving, mut peer) = leaving().await;
+        leaving.at_last = Time::ZERO + LINGER;
+        assert!(!leave(&mut leaving, 0));
+        read_on(&mut leaving, &mut peer).await;
+        assert!(leave(&mut leaving, 1));
     }
 
     #[tokio::test]
