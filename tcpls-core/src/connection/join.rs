@@ -90,7 +90,8 @@ impl Connection {
         });
         let waits = self.tcps.iter().filter_map(|entry| entry.rtt.smoothed().zip(entry.rtt.min()));
         let queue = waits.map(|(smoothed, min)| smoothed.saturating_sub(min)).max().unwrap_or_default();
-        (hellos + queue).min(MAX_BEHIND_OTHERS)
+        let gap = self.tcps.iter().map(|entry| entry.life.gap()).max().unwrap_or_default();
+        (hellos.max(gap * 2) + queue).min(MAX_BEHIND_OTHERS)
     }
 
     /// What a new TCP connection may be expected to carry until it has shown more: as much as the best of the others, or of

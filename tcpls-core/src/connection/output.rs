@@ -291,7 +291,7 @@ impl Connection {
         if self.has_enough_under_way(tcp) {
             budget = 0;
         } else if let Some(entry) = self.tcps.get(tcp) {
-            budget = budget.min(entry.commit.record().saturating_sub(RECORD_OVERHEAD));
+            budget = budget.min(entry.commit.record(entry.sent.carried_bytes()).saturating_sub(RECORD_OVERHEAD));
         }
         while budget > STREAM_OVERHEAD && !chunks.is_full() {
             let Some(chunk) = self.next_chunk(tcp, &views, chunks, budget - STREAM_OVERHEAD) else { break };

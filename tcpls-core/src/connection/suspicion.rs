@@ -18,7 +18,7 @@ use crate::wire::ids::ConnectionId;
 /// How long an answer may take before there is an estimate.
 const FIRST_PATIENCE: Duration = Duration::from_millis(250);
 /// Bytes on the wire of a full segment.
-const SEGMENT: u64 = 1500;
+pub(super) const SEGMENT: u64 = 1500;
 /// What is added to the round-trip time and the peer's ack delay at least, for timers and schedulers are not exact.
 const MIN_MARGIN: Duration = Duration::from_millis(15);
 
@@ -53,8 +53,13 @@ impl Connection {
     /// TCP connection to go to, bytes that come and bytes that its kernel acknowledges are an answer too.
     fn owes_since(&self, entry: &Tcp<Carried>) -> Option<Time> {
         let since = entry.sent.waiting_since()?;
-        let has_other = self.tcps.iter().any(|other| other.id != entry.id && other.is_active() && !other.suspect);
-        Some(if has_other { since } else { since.max(entry.life.moved() + entry.life.gap() * 2) })
+        let moved = entry.life.moved() + entry.life.gap() * 2;
+        Some(if self.has_other(entry) { since } else { since.max(moved) })
+    }
+
+    /// Whether another TCP connection is in use and answers.
+    pub(super) fn has_other(&self, entry: &Tcp<Carried>) -> bool {
+        self.tcps.iter().any(|other| other.id != entry.id && other.is_active() && !other.suspect)
     }
 
     /// The probe timeout of RFC 9002, 6.2.1, with a wider margin: TCP delivers in order, and a segment that it

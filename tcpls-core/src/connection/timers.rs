@@ -44,6 +44,9 @@ pub enum TimeoutReason {
     Close,
 }
 
+/// TCP may need so many times what a segment takes before one that was lost has come.
+const SEGMENTS_TO_REPEAT: u32 = 10;
+
 impl Connection {
     /// When [`Connection::handle_timeout`] is to be called, if nothing happens before. `None`: never. It can change with
     /// every call on the session.
@@ -165,7 +168,17 @@ impl Connection {
         let peer = (peer > 0).then(|| Duration::from_millis(peer));
         let timeout = peer.map_or(self.config.user_timeout, |peer| peer.min(self.config.user_timeout));
         let since = entry.sent.waiting_since().filter(|_| entry.is_up() && !self.peer_is_mute())?;
-        Some(since.max(entry.life.moved()) + timeout)
+        Some(since.max(entry.life.moved()) + timeout + self.slowness(entry).min(timeout * 2))
+    }
+
+    /// How much longer to wait for a TCP connection that there is no other to take the place of: TCP repeats a lost segment after
+    /// some times what a segment takes on its path, and the next only after that.
+    fn slowness(&self, entry: &Tcp<super::pending::Carried>) -> Duration {
+        if self.has_other(entry) {
+            return Duration::ZERO;
+        }
+        let segment = entry.commit.time_for(super::suspicion::SEGMENT).max(entry.life.gap());
+        segment.saturating_mul(SEGMENTS_TO_REPEAT)
     }
 
     fn overdue(&self, entry: &Tcp<super::pending::Carried>, now: Time) -> Option<TcpFault> {

@@ -27,7 +27,7 @@ impl Connection {
         }
         let ack_delay = self.peer_parameters.map_or(0, |parameters| parameters.max_ack_delay_ms.min(1 << 14));
         let limit = entry.commit.limit(entry.rtt.min().unwrap_or_default(), Duration::from_millis(ack_delay));
-        let record = entry.commit.record().min(MAX_PLAINTEXT) as u64;
+        let record = entry.commit.record(entry.sent.carried_bytes()).min(MAX_PLAINTEXT) as u64;
         in_flight + record > limit.max(record)
     }
 

@@ -14,6 +14,8 @@ const AHEAD: Duration = Duration::from_secs(2);
 const RECORD: Duration = Duration::from_secs(1);
 /// The least that may be under way.
 const LEAST: u64 = 1024;
+/// The first record on a path about which nothing is known: one segment.
+const FIRST_RECORD: u64 = 1400;
 /// The smallest record that is made for a slow path.
 const LEAST_RECORD: u64 = 400;
 /// A handshake that takes no longer than this, besides the round trip, says nothing about the rate.
@@ -89,9 +91,10 @@ impl Commit {
         }
     }
 
-    /// The most bytes on the wire that one record with stream data should have.
-    pub(crate) fn record(&self) -> usize {
-        let bytes = self.rate().map_or(u64::MAX, |rate| bytes_in(rate, RECORD).max(LEAST_RECORD));
+    /// The most bytes on the wire that one record with stream data should have. As long as nothing is known, no more than
+    /// it has `carried`: the first is whole soon on any path, and shows how fast that is.
+    pub(crate) fn record(&self, carried: u64) -> usize {
+        let bytes = self.rate().map_or(carried.max(FIRST_RECORD), |rate| bytes_in(rate, RECORD).max(LEAST_RECORD));
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
@@ -126,8 +129,13 @@ mod tests {
     fn nothing_is_held_back_until_something_points_to_a_slow_path() {
         let mut commit = Commit::default();
         assert_eq!(commit.limit(NO_DELAY, NO_DELAY), u64::MAX);
+        assert_eq!([0, 1400, 2800].map(|carried| commit.record(carried)), [1400, 1400, 2800]);
         acked(&mut commit, 100, 1000, false);
-        assert_eq!((commit.limit(NO_DELAY, NO_DELAY), commit.record()), (u64::MAX, usize::MAX), "there was no more");
+        assert_eq!(
+            (commit.limit(NO_DELAY, NO_DELAY), commit.record(0)),
+            (u64::MAX, FIRST_RECORD as usize),
+            "there was no more"
+        );
     }
 
     #[test]
@@ -138,7 +146,7 @@ mod tests {
         assert_eq!(commit.limit(Duration::from_secs(1), NO_DELAY), 24_000);
         assert_eq!(commit.limit(Duration::from_secs(1), Duration::from_secs(1)), 32_000);
         assert_eq!(commit.limit(Duration::from_secs(4), NO_DELAY), 72_000, "room to double on a long path");
-        assert_eq!(commit.record(), 8000);
+        assert_eq!(commit.record(0), 8000);
         assert_eq!(commit.time_for(2000), Duration::from_millis(250));
     }
 
@@ -146,7 +154,7 @@ mod tests {
     fn slowest_paths_get_a_little_all_the_same() {
         let mut commit = Commit::default();
         acked(&mut commit, 10, 1000, true);
-        assert_eq!((commit.limit(NO_DELAY, NO_DELAY), commit.record()), (LEAST, LEAST_RECORD as usize));
+        assert_eq!((commit.limit(NO_DELAY, NO_DELAY), commit.record(0)), (LEAST, LEAST_RECORD as usize));
     }
 
     #[test]

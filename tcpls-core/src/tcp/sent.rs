@@ -186,6 +186,11 @@ impl<C> SentLog<C> {
         self.delivered.bytes
     }
 
+    /// Bytes on the wire of all records, acknowledged or not.
+    pub(crate) fn carried_bytes(&self) -> u64 {
+        self.delivered.bytes + self.bytes
+    }
+
     /// Since when the peer owes progress; `None` if it owes nothing.
     pub(crate) fn waiting_since(&self) -> Option<Time> {
         (!self.records.is_empty()).then_some(self.delivered.at)

@@ -35,8 +35,8 @@ pub struct TcpInfo {
     pub rtt: Duration,
     /// The smallest that it measured (`tcpi_min_rtt`).
     pub min_rtt: Duration,
-    /// Bytes of data that the peer's kernel has acknowledged since the TCP connection began (`tcpi_bytes_acked`). Only that it
-    /// grows matters.
+    /// A number that grows with each byte that the peer's kernel acknowledges for the first time (`tcpi_bytes_acked`), selectively
+    /// too (`tcpi_delivered`), and with data that came behind a hole (`tcpi_rcv_ooopack`). Only that it grows matters.
     pub acked: u64,
 }
 

@@ -142,7 +142,10 @@ impl Dialer {
             self.abandon_where(index, |attempt| attempt.stage == Stage::Connecting); // one at a time
         }
         self.dial(now, index);
-        self.pairs[index].pause(now, haste, &self.options, &mut self.rng);
+        let pair = &mut self.pairs[index];
+        pair.pause(now, haste, &self.options, &mut self.rng);
+        // On a slow path the SYNs would crowd out the answer that is waited for.
+        pair.next = pair.next.max(now + self.view.join_time);
     }
 
     /// Whether the pair may have a token now.

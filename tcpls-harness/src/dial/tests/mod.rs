@@ -289,6 +289,31 @@ fn a_silent_tcp_connection_is_replaced_by_the_first_that_joins_on_its_path() {
 }
 
 #[test]
+fn slow_path_is_not_crowded_with_dials_while_its_answer_is_waited_for() {
+    for (join_time, most) in [(Duration::ZERO, 200), (Duration::from_secs(4), 6)] {
+        let mut world = World::established(1, DialOptions::default());
+        world.view.join_time = join_time;
+        world.set(0, Dark);
+        world.hear(&Event::Tcp(TcpEvent::Stalled { tcp: FIRST }));
+        world.run(Duration::from_secs(20));
+        let dials = world.dials(0).len();
+        assert!((most / 4..=most).contains(&dials), "{join_time:?}: {dials} dials");
+    }
+}
+
+#[test]
+fn join_on_a_slow_path_is_given_the_time_that_its_hellos_take() {
+    for (join_time, joins) in [(Duration::ZERO, 2), (Duration::from_secs(4), 1)] {
+        let mut world = World::established(2, DialOptions::default());
+        world.view.join_time = join_time;
+        world.set(0, Swallowing);
+        world.lose(FIRST, TcpFault::Reset);
+        world.run(Duration::from_secs(3));
+        assert!(world.joins() >= joins && (joins > 1 || world.joins() == 1), "{join_time:?}: {}", world.joins());
+    }
+}
+
+#[test]
 fn one_that_answers_again_is_not_replaced() {
     for pairs in [1, 2] {
         assert_not_replaced(World::established(pairs, DialOptions::default()));
