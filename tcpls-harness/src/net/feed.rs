@@ -1,34 +1,49 @@
-//! What happens, for whoever wants to hear of it. A feed that nobody listens to holds no memory.
+//! What happens, for those who listen. What happened before anyone did is kept for the first listener, up to a bound.
 
+use std::collections::VecDeque;
+
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
 /// How far a slow listener may lag behind before it misses the oldest.
 const BACKLOG: usize = 256;
+/// How much is kept for the first listener; it misses the oldest.
+const KEPT: usize = 64;
 
-/// Tells all listeners everything, until it ends.
+/// Reports everything to all listeners, until it ends.
 #[derive(Debug)]
 pub(crate) struct Feed<T> {
     listeners: Option<Sender<T>>,
+    /// What no listener has been there for; `None` once there was a first.
+    kept: Option<VecDeque<T>>,
     is_over: bool,
 }
 
 impl<T: Clone> Feed<T> {
     /// A feed without listeners.
     pub(crate) fn new() -> Self {
-        Self { listeners: None, is_over: false }
+        Self { listeners: None, kept: Some(VecDeque::new()), is_over: false }
     }
 
-    /// Listens from now on. Of a feed that is over, there is nothing but the end to be heard.
-    pub(crate) fn subscribe(&mut self) -> Receiver<T> {
-        if self.is_over {
-            return channel(1).1;
-        }
-        self.listeners.get_or_insert_with(|| Sender::new(BACKLOG)).subscribe()
+    /// Listens from now on; the first listener gets what was kept for it, too.
+    pub(crate) fn subscribe(&mut self) -> Listener<T> {
+        let kept = self.kept.take().unwrap_or_default();
+        let receiver = if self.is_over {
+            channel(1).1
+        } else {
+            self.listeners.get_or_insert_with(|| Sender::new(BACKLOG)).subscribe()
+        };
+        Listener { kept, receiver }
     }
 
-    /// Tells those who listen.
+    /// Reports to those who listen, or keeps it for the first who will.
     pub(crate) fn tell(&mut self, news: T) {
-        if let Some(listeners) = &self.listeners
+        if let Some(kept) = &mut self.kept {
+            if kept.len() == KEPT {
+                kept.pop_front();
+            }
+            kept.push_back(news);
+        } else if let Some(listeners) = &self.listeners
             && listeners.send(news).is_err()
         {
             self.listeners = None; // all have left
@@ -41,35 +56,85 @@ impl<T: Clone> Feed<T> {
     }
 }
 
+/// One who listens to a feed.
+#[derive(Debug)]
+pub(crate) struct Listener<T> {
+    kept: VecDeque<T>,
+    receiver: Receiver<T>,
+}
+
+impl<T: Clone> Listener<T> {
+    /// Waits for the next; `None` at the end. Cancel safe: what was not returned comes with the next call.
+    pub(crate) async fn next(&mut self) -> Option<T> {
+        if let Some(news) = self.kept.pop_front() {
+            return Some(news);
+        }
+        loop {
+            match self.receiver.recv().await {
+                Ok(news) => return Some(news),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// The next, if it is there already.
+    pub(crate) fn try_next(&mut self) -> Option<T> {
+        if let Some(news) = self.kept.pop_front() {
+            return Some(news);
+        }
+        loop {
+            match self.receiver.try_recv() {
+                Ok(news) => return Some(news),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use tokio::sync::broadcast::error::TryRecvError;
-
     use super::*;
 
-    #[test]
-    fn there_is_memory_for_news_as_long_as_somebody_listens() {
-        let mut feed = Feed::new();
-        feed.tell(1);
-        assert!(feed.listeners.is_none());
-        let mut listener = feed.subscribe();
-        feed.tell(2);
-        assert_eq!(listener.try_recv(), Ok(2));
-        drop(listener);
-        feed.tell(3);
-        assert!(feed.listeners.is_none());
-        let mut listener = feed.subscribe();
-        feed.tell(4);
-        assert_eq!(listener.try_recv(), Ok(4));
+    fn all(listener: &mut Listener<usize>) -> Vec<usize> {
+        std::iter::from_fn(|| listener.try_next()).collect()
     }
 
     #[test]
-    fn the_end_is_heard_after_the_last_news_also_by_who_comes_late() {
+    fn the_first_listener_gets_what_happened_before_and_no_other_does() {
         let mut feed = Feed::new();
+        (1..=2).for_each(|news| feed.tell(news));
+        let (mut first, mut second) = (feed.subscribe(), feed.subscribe());
+        feed.tell(3);
+        assert_eq!((all(&mut first), all(&mut second)), (vec![1, 2, 3], vec![3]));
+    }
+
+    #[test]
+    fn what_is_kept_for_the_first_listener_is_bounded_and_the_oldest_gives_way() {
+        let mut feed = Feed::new();
+        (0..100_000).for_each(|news| feed.tell(news));
+        assert_eq!(all(&mut feed.subscribe()), (100_000 - KEPT..100_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn nothing_is_held_once_all_listeners_have_left() {
+        let mut feed = Feed::new();
+        drop(feed.subscribe());
+        feed.tell(1);
+        assert!(feed.listeners.is_none() && feed.kept.is_none());
         let mut listener = feed.subscribe();
+        feed.tell(2);
+        assert_eq!(all(&mut listener), [2]);
+    }
+
+    #[tokio::test]
+    async fn the_end_is_heard_after_the_last_news_also_by_who_comes_late() {
+        let mut feed = Feed::new();
         feed.tell(1);
         feed.end();
-        assert_eq!((listener.try_recv(), listener.try_recv()), (Ok(1), Err(TryRecvError::Closed)));
-        assert_eq!(feed.subscribe().try_recv(), Err(TryRecvError::Closed));
+        let mut listener = feed.subscribe();
+        assert_eq!((listener.next().await, listener.next().await), (Some(1), None));
+        assert_eq!(feed.subscribe().next().await, None);
     }
 }

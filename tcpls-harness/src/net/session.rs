@@ -9,10 +9,10 @@ use tcpls_core::error::{AddressError, CloseReason, OpenStreamError, TcpError};
 use tcpls_core::event::{Established, Event};
 use tcpls_core::stats::Stats;
 use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode};
-use tokio::sync::broadcast;
 
 use super::coop;
 use super::error::PathFailure;
+use super::feed::Listener;
 use super::handle::Handle;
 use super::os::now;
 use super::shared::{Input, State};
@@ -102,9 +102,12 @@ impl Session {
         self.handle.with(|state| state.conn.tokens())
     }
 
-    /// Everything that happens from now on.
+    /// Everything that happens from now on. The first call gets the last 64 events that happened before it, too, so that
+    /// nothing is missed between [`Session::connect`] or [`Listener::accept`] and this.
+    ///
+    /// [`Listener::accept`]: super::Listener::accept
     pub fn events(&self) -> Events {
-        Events { receiver: self.handle.with(|state| state.events.subscribe()) }
+        Events { listener: self.handle.with(|state| state.events.subscribe()) }
     }
 
     /// Client: the pairs of addresses that the session knows, and which TCP connections are in use on them.
@@ -117,9 +120,10 @@ impl Session {
         self.paths().into_iter().find(|status| status.tcp == Some(tcp)).map(|status| status.path)
     }
 
-    /// Client: what goes wrong from now on when the session makes TCP connections by itself. It tries again.
+    /// Client: what goes wrong from now on when the session makes TCP connections by itself. It tries again. The first call
+    /// gets the last 64 failures that happened before it, too.
     pub fn path_failures(&self) -> PathFailures {
-        PathFailures { receiver: self.handle.with(|state| state.failures.subscribe()) }
+        PathFailures { listener: self.handle.with(|state| state.failures.subscribe()) }
     }
 
     /// How many TCP connections the session may have at the same time.
@@ -271,52 +275,35 @@ impl std::fmt::Debug for Session {
     }
 }
 
-/// A session's events, from [`Session::events`] on: TCP connections that come and go, tokens, addresses, the end. What
-/// happens to streams is told by the streams.
+/// A session's events, from [`Session::events`]: TCP connections that come and go, tokens, addresses, the end. What happens
+/// to streams is reported by the streams.
 #[derive(Debug)]
 pub struct Events {
-    receiver: broadcast::Receiver<Event>,
+    listener: Listener<Event>,
 }
 
 impl Events {
-    /// Waits for the next event; `None` after the last, which is [`Event::Closed`]. Who lags far behind misses the oldest.
+    /// Waits for the next event; `None` after the last, which is [`Event::Closed`]. A listener that lags far behind misses
+    /// the oldest. Cancel safe.
     pub async fn next(&mut self) -> Option<Event> {
-        loop {
-            match self.receiver.recv().await {
-                Ok(event) => return Some(event),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
-        }
+        self.listener.next().await
     }
 
     /// The next event, if it happened already.
     pub fn try_next(&mut self) -> Option<Event> {
-        loop {
-            match self.receiver.try_recv() {
-                Ok(event) => return Some(event),
-                Err(broadcast::error::TryRecvError::Lagged(_)) => {}
-                Err(_) => return None,
-            }
-        }
+        self.listener.try_next()
     }
 }
 
-/// What goes wrong when a session makes TCP connections by itself, from [`Session::path_failures`] on.
+/// What goes wrong when a session makes TCP connections by itself, from [`Session::path_failures`].
 #[derive(Debug)]
 pub struct PathFailures {
-    receiver: broadcast::Receiver<PathFailure>,
+    listener: Listener<PathFailure>,
 }
 
 impl PathFailures {
-    /// Waits for the next; `None` once the session is over. Who lags far behind misses the oldest.
+    /// Waits for the next; `None` once the session is over. A listener that lags far behind misses the oldest. Cancel safe.
     pub async fn next(&mut self) -> Option<PathFailure> {
-        loop {
-            match self.receiver.recv().await {
-                Ok(failure) => return Some(failure),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
-        }
+        self.listener.next().await
     }
 }

@@ -208,11 +208,20 @@ impl State {
                 self.wake_task();
             }
             let last = matches!(event, Event::Closed { .. });
-            self.events.tell(event);
+            if self.is_news(&event) {
+                self.events.tell(event);
+            }
             if last {
                 self.end_feeds();
             }
         }
+    }
+
+    /// Whether an application that was given the session does not know it from that.
+    fn is_news(&self, event: &Event) -> bool {
+        let is_start =
+            matches!(event, Event::Established(_) | Event::Tcp(TcpEvent::Joined { tcp: ConnectionId::FIRST }));
+        !is_start
     }
 
     fn hear_tcp(&mut self, event: TcpEvent) {
@@ -280,9 +289,14 @@ impl State {
         }
     }
 
-    /// The task is gone: the sockets are closed.
+    /// The task is gone: the sockets are closed, and nothing that is given to the session goes anywhere. If its runtime has
+    /// dropped it, the session ends here and takes no more.
     pub(crate) fn end_task(&mut self) {
         self.task_ended = true;
+        self.conn.close(now(), code::INTERNAL, b"the runtime is gone");
+        let orphans: Vec<ConnectionId> = self.conn.tcp_connections().collect();
+        orphans.into_iter().for_each(|tcp| self.conn.handle_tcp_end(now(), tcp, tcpls_core::TcpEnd::Reset));
+        self.hear();
         self.end_feeds();
         self.joins.clear();
         self.waiters.wake_all();
