@@ -3,9 +3,31 @@
 
 use core::time::Duration;
 
+use crate::error::{Bound, ConfigError};
+
+/// The least that a window or a buffer for sending may be, in bytes.
+const MIN_BUFFER: u64 = 1024;
+/// The shortest timeout.
+const MIN_TIMEOUT: Duration = Duration::from_millis(100);
+/// The longest that an acknowledgment may be held back, in milliseconds.
+const MAX_ACK_DELAY_MS: u64 = 1 << 14;
+/// The most tokens that a client stores.
+const MAX_SPARE_TOKENS: u64 = 16;
+/// Gaps that any stream may have.
+const MIN_GAPS: u64 = 8;
+/// Gaps that are enough for any window.
+const ENOUGH_GAPS: u64 = 1024;
+/// Two full records: of a window that full records fill, every second may be missing.
+const BYTES_PER_GAP: u64 = 2 * ((1 << 14) - 15);
+/// Records that one generation of keys must be good for, so that the next can be agreed on meanwhile.
+const MIN_KEY_USES: u64 = 32;
+/// Overhead that any session has.
+const MIN_OVERHEAD: u64 = 100;
+
 /// Settings of one end of a session. Everything that a peer could exhaust is bounded, here or by a constant.
 ///
-/// [`Config::default`] suits bulk transfer and interactive use on the public Internet.
+/// [`Config::default`] suits bulk transfer and interactive use on the public Internet. [`Config::validate`] says what cannot
+/// work: windows and buffers below 1 KiB, timeouts below 100 ms, counts of 0, settings that contradict each other.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How far the peer may run ahead of what came on all streams together, at the start. The window grows by itself up to
@@ -108,5 +130,76 @@ impl Default for Config {
             integrity_limit: None,
             overhead_budget: 20_000,
         }
+    }
+}
+
+impl Config {
+    /// Whether these settings can work. [`Connection::client`] and [`Connection::server`] ask it: a session with a
+    /// configuration that cannot ends at once, with [`CloseReason::Config`].
+    ///
+    /// [`Connection::client`]: crate::connection::Connection::client
+    /// [`Connection::server`]: crate::connection::Connection::server
+    /// [`CloseReason::Config`]: crate::error::CloseReason::Config
+    ///
+    /// # Errors
+    /// The first setting that is too small or too large, or contradicts another.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.check_windows()?;
+        self.check_counts()?;
+        self.check_times()
+    }
+
+    fn check_windows(&self) -> Result<(), ConfigError> {
+        ConfigError::at_least("initial_session_window", self.initial_session_window, MIN_BUFFER, "bytes")?;
+        ConfigError::at_least("initial_stream_window", self.initial_stream_window, MIN_BUFFER, "bytes")?;
+        if self.max_session_window < self.initial_session_window {
+            return Err(ConfigError::new("max_session_window", Bound::NotBelow("initial_session_window")));
+        }
+        if self.max_stream_window < self.initial_stream_window {
+            return Err(ConfigError::new("max_stream_window", Bound::NotBelow("initial_stream_window")));
+        }
+        ConfigError::at_least("send_buffer", self.send_buffer as u64, MIN_BUFFER, "bytes")?;
+        ConfigError::at_least("stream_send_buffer", self.stream_send_buffer as u64, MIN_BUFFER, "bytes")
+    }
+
+    fn check_counts(&self) -> Result<(), ConfigError> {
+        ConfigError::at_least("max_streams", self.max_streams.into(), 1, "stream")?;
+        ConfigError::at_least("max_unacknowledged_records", self.max_unacknowledged_records.into(), 1, "record")?;
+        let gaps = (self.max_stream_window / BYTES_PER_GAP).clamp(MIN_GAPS, ENOUGH_GAPS);
+        ConfigError::at_least("max_gaps", self.max_gaps as u64, gaps, "gaps for such windows")?;
+        ConfigError::at_least("ack_every_records", self.ack_every_records.into(), 1, "record")?;
+        ConfigError::at_least("max_tcp_connections", self.max_tcp_connections.into(), 1, "TCP connection")?;
+        if u64::from(self.spare_tokens) > MAX_SPARE_TOKENS {
+            return Err(ConfigError::new("spare_tokens", Bound::AtMost(MAX_SPARE_TOKENS, "tokens")));
+        }
+        let key_uses = self.confidentiality_limit.unwrap_or(u64::MAX);
+        ConfigError::at_least("confidentiality_limit", key_uses, MIN_KEY_USES, "records")?;
+        ConfigError::at_least("integrity_limit", self.integrity_limit.unwrap_or(u64::MAX), 1, "record")?;
+        ConfigError::at_least("overhead_budget", self.overhead_budget.into(), MIN_OVERHEAD, "units")
+    }
+
+    fn check_times(&self) -> Result<(), ConfigError> {
+        for (field, time) in [
+            ("idle_timeout", self.idle_timeout),
+            ("user_timeout", Some(self.user_timeout)),
+            ("probe_after", self.probe_after),
+            ("handshake_timeout", Some(self.handshake_timeout)),
+            ("join_timeout", Some(self.join_timeout)),
+            ("close_timeout", Some(self.close_timeout)),
+        ] {
+            ConfigError::lasts(field, time.unwrap_or(Duration::MAX), MIN_TIMEOUT)?;
+        }
+        ConfigError::lasts("close_limit", self.close_limit, Duration::from_millis(1))?;
+        if self.max_ack_delay > Duration::from_millis(MAX_ACK_DELAY_MS) {
+            return Err(ConfigError::new("max_ack_delay", Bound::AtMost(MAX_ACK_DELAY_MS, "ms")));
+        }
+        // The peer would declare lost what was received: it goes by the shorter of both user timeouts.
+        if self.max_ack_delay >= self.user_timeout {
+            return Err(ConfigError::new("max_ack_delay", Bound::Below("user_timeout")));
+        }
+        if self.idle_timeout.is_some_and(|idle| self.max_ack_delay >= idle) {
+            return Err(ConfigError::new("max_ack_delay", Bound::Below("idle_timeout")));
+        }
+        Ok(())
     }
 }

@@ -15,7 +15,7 @@ use bytes::{Buf, BytesMut};
 
 use crate::crypto::plaintext_alert;
 use crate::crypto::rng::{Rng, Seed};
-use crate::error::Alert;
+use crate::error::{Alert, ConfigError};
 use crate::time::Time;
 use crate::token::TokenSecret;
 use crate::wire::hello::{ClientHello, ExtensionTypes, peek_client_hello};
@@ -23,6 +23,9 @@ use crate::wire::ids::SessionId;
 
 #[cfg(test)]
 mod tests;
+
+/// The shortest time that a client may have to send its ClientHello.
+const MIN_HELLO_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Settings of an [`Endpoint`].
 #[derive(Clone, Debug)]
@@ -38,6 +41,17 @@ pub struct EndpointConfig {
 impl Default for EndpointConfig {
     fn default() -> Self {
         Self { max_pending: 1024, hello_timeout: Duration::from_secs(5), extensions: ExtensionTypes::default() }
+    }
+}
+
+impl EndpointConfig {
+    /// Whether these settings can work. An [`Endpoint`] takes all others for the least that can.
+    ///
+    /// # Errors
+    /// The first that cannot.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        ConfigError::at_least("max_pending", self.max_pending as u64, 1, "TCP connection")?;
+        ConfigError::lasts("hello_timeout", self.hello_timeout, MIN_HELLO_TIMEOUT)
     }
 }
 
@@ -145,7 +159,7 @@ impl Endpoint {
         }
         let incoming = IncomingId(self.next);
         self.next += 1;
-        self.pending.insert(incoming, self.now + self.config.hello_timeout);
+        self.pending.insert(incoming, self.now + self.config.hello_timeout.max(MIN_HELLO_TIMEOUT));
         incoming
     }
 

@@ -10,7 +10,10 @@ use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, StreamId};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The handshake is over.
+    /// The session can be used: the handshake is over and, if the peer speaks TCPLS, its Session Parameters have come.
+    /// Streams can be opened from here on, as many as the peer allows; [`StreamEvent::Available`] reports when it allows
+    /// more. Comes at most once, ahead of all events about streams and tokens that came with it. If the server asks for a
+    /// client certificate, it comes after the server has accepted that.
     Established(Established),
     /// Something about one TCP connection.
     Tcp(TcpEvent),

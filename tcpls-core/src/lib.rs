@@ -55,6 +55,8 @@
 //!     client.handle_bytes(now, tcp, &mut to_client);
 //!     // 2. Hear what it means.
 //!     while let Some(event) = client.poll_event() {
+//!         // The peer has said what it allows, so streams can be opened. One that allows none fails this call with
+//!         // `OpenStreamError::Limit`; `StreamEvent::Available` reports when to try again.
 //!         if let Event::Established(_) = event {
 //!             let id = client.open_stream().unwrap();
 //!             client.stream(id).write(b"hello").unwrap();

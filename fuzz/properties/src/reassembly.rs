@@ -98,14 +98,14 @@ pub fn reassembly(input: &[u8]) {
 }
 
 impl Run {
-    /// Windows of 1 byte to 8 KiB at first, some that grow and some that don't; few gaps; three TCP connections.
+    /// Windows of 1 to 9 KiB at first, some that grow and some that don't; few gaps; three TCP connections.
     fn new(choices: &mut Choices<'_>) -> Self {
-        let stream = 1 + u64::from(choices.pair() % 8192);
-        let session = 1 + u64::from(choices.pair() % 8192);
+        let stream = 1024 + u64::from(choices.pair() % 8192);
+        let session = 1024 + u64::from(choices.pair() % 8192);
         let growth = choices.byte();
         let stream_window = stream..stream << (growth & 3);
         let session_window = session..session << (growth >> 2 & 3);
-        let max_gaps = usize::from(choices.byte() % 16);
+        let max_gaps = 8 + usize::from(choices.byte() % 16);
         let config = Config {
             initial_stream_window: stream_window.start,
             max_stream_window: stream_window.end,

@@ -167,7 +167,13 @@ impl Connection {
             return;
         }
         if self.side == Side::Client && self.held.count() == 0 {
-            return self.conclude(CloseReason::OutOfTokens { fault });
+            // Before the server's Session Parameters came, the session had not begun for the application.
+            let is_announced = self.is_announced();
+            return self.conclude(if is_announced {
+                CloseReason::OutOfTokens { fault }
+            } else {
+                CloseReason::LostInHandshake(fault)
+            });
         }
         if self.stranded_until.is_none() {
             self.parameters_awaited = None;

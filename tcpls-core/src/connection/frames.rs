@@ -32,10 +32,16 @@ impl Connection {
         if self.peer_parameters.is_none() {
             self.parameters_awaited.get_or_insert(now);
         }
-        let told = self.events.len();
+        let (told, was_announced) = (self.events.len(), self.is_announced());
         match check(&content).and_then(|about| self.act(now, tcp, content, &about).map(|()| about)) {
-            Ok(About { ack_eliciting: true, ping, .. }) => self.owe_ack(now, tcp, ping),
-            Ok(_) => {}
+            Ok(about) => {
+                if about.ack_eliciting {
+                    self.owe_ack(now, tcp, about.ping);
+                }
+                if !was_announced && self.is_announced() {
+                    self.announce();
+                }
+            }
             Err(rule) => {
                 let taken_back = self.events.split_off(told);
                 // But a TCP connection that this record made us let go of is gone, and its owner must close the socket.
@@ -86,12 +92,12 @@ impl Connection {
                 self.on_parameters(now, Parameters::from_entries(parameters.entries))
             }
             Frame::MaxData(max) => {
-                self.streams.handle_max_data(max.maximum);
-                self.idle(now, 1)
+                let was_needed = self.streams.handle_max_data(max.maximum);
+                self.idle(now, usize::from(!was_needed))
             }
             Frame::MaxStreamData(max) => {
-                self.streams.handle_max_stream_data(max.id, max.maximum)?;
-                self.idle(now, 1)
+                let was_needed = self.streams.handle_max_stream_data(max.id, max.maximum)?;
+                self.idle(now, usize::from(!was_needed))
             }
             Frame::MaxStreams(max) => {
                 self.streams.handle_max_streams(max.maximum);

@@ -6,8 +6,8 @@ use super::control::Outgoing;
 use super::keys::Keys;
 use super::pending::Due;
 use super::{Connection, Identity};
-use crate::crypto::{Agreed, Handshake};
-use crate::error::{CloseReason, HandshakeError};
+use crate::crypto::{Agreed, Handshake, Offer};
+use crate::error::{Alert, CloseReason, HandshakeError, code};
 use crate::event::{Established, Event, TcpEvent};
 use crate::tcp::TcpState;
 use crate::tcp::sent::Backlog;
@@ -22,7 +22,8 @@ impl Connection {
         let outcome = tls.handle_record(&mut record);
         self.flush_handshake();
         if let Err(failure) = outcome {
-            return self.fail_handshake(failure.error);
+            let refused = failure.peer_alert.filter(|alert| *alert != Alert::CloseNotify as u8);
+            return self.fail_handshake(refused.map_or(failure.error, HandshakeError::refused));
         }
         self.send_half_rtt(now);
         if self.handshake.as_ref().is_some_and(|tls| tls.is_complete()) {
@@ -92,7 +93,7 @@ impl Connection {
         let limits = (self.config.confidentiality_limit, self.config.integrity_limit);
         self.keys = Some(Keys::new(seal, sealed, open, agreed.schedule, limits.0, limits.1));
         self.identity = Identity {
-            application_protocol: agreed.application_protocol.clone(),
+            application_protocol: agreed.application_protocol,
             alpn: agreed.alpn,
             server_name: agreed.server_name,
             peer_certificates: agreed.peer_certificates,
@@ -100,12 +101,13 @@ impl Connection {
         };
         self.established = true;
         self.plain = !agreed.tcpls;
+        if let Some(reason) = self.refuses_fallback(agreed.offer) {
+            self.say_farewell(now, code::NO_ERROR, &[], Alert::NoApplicationProtocol);
+            return self.conclude(reason);
+        }
         self.tcp_event(TcpEvent::Joined { tcp: ConnectionId::FIRST });
-        self.events.push_back(Event::Established(Established {
-            tcpls: agreed.tcpls,
-            application_protocol: agreed.application_protocol,
-        }));
         if self.plain {
+            self.announce();
             return self.start_plain();
         }
         if let Some(token) = agreed.early_token {
@@ -117,6 +119,31 @@ impl Connection {
         }
         self.replenish_tokens();
         self.release_claims();
+    }
+
+    /// Why this side does not go on without TCPLS, if it does not (decision D112).
+    fn refuses_fallback(&self, offer: Offer) -> Option<CloseReason> {
+        match offer {
+            Offer::Tcpls if self.plain => Some(CloseReason::NoTcpls),
+            Offer::Protocols if self.identity.alpn.is_none() => Some(CloseReason::NoApplicationProtocol),
+            _ => None,
+        }
+    }
+
+    /// Reports the session to its owner, right behind its first TCP connection and ahead of whatever came with the peer's
+    /// Session Parameters: the application may open streams at once (decision D110).
+    pub(super) fn announce(&mut self) {
+        let established =
+            Established { tcpls: !self.plain, application_protocol: self.identity.application_protocol.clone() };
+        let joined = Event::Tcp(TcpEvent::Joined { tcp: ConnectionId::FIRST });
+        let at = self.events.iter().position(|event| *event == joined).map_or(0, |at| at + 1);
+        self.events.insert(at, Event::Established(established));
+    }
+
+    /// Whether the owner knows of the session: the TLS handshake is over, and the peer's Session Parameters are known
+    /// where there are any.
+    pub(super) fn is_announced(&self) -> bool {
+        self.plain || self.peer_parameters.is_some()
     }
 
     pub(super) fn fail_handshake(&mut self, error: HandshakeError) {

@@ -96,7 +96,7 @@ pub enum TcpEnd {
 /// How far a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// The TLS handshake is going on.
+    /// The TLS handshake is going on, or the peer's Session Parameters have not come yet.
     Handshaking,
     /// TCPLS is in use.
     Established,
@@ -184,7 +184,7 @@ pub struct Connection {
 impl Connection {
     /// The client's end of a new session. `tls` comes from a provider such as [`RustlsClient`]; TCP connection
     /// [`ConnectionId::FIRST`] exists from now on and carries the handshake. `seed` must be unpredictable and never used
-    /// again.
+    /// again. A configuration that [`Config::validate`] refuses ends the session at once, with [`CloseReason::Config`].
     ///
     /// [`RustlsClient`]: crate::crypto::rustls::RustlsClient
     pub fn client(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, seed: Seed) -> Self {
@@ -194,7 +194,7 @@ impl Connection {
     }
 
     /// The server's end of a new session, made from what [`Endpoint`] recognised in its first bytes; hand it the same
-    /// bytes as TCP connection [`ConnectionId::FIRST`].
+    /// bytes as TCP connection [`ConnectionId::FIRST`]. As for a client, the configuration must be one that can work.
     ///
     /// [`Endpoint`]: crate::endpoint::Endpoint
     pub fn server(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, session: NewSession, seed: Seed) -> Self {
@@ -211,7 +211,7 @@ impl Connection {
         seed: &Seed,
     ) -> Self {
         let first = Tcp::new(ConnectionId::FIRST, TcpState::Handshaking, now);
-        Self {
+        let mut conn = Self {
             side,
             rng: Rng::new(seed, b"tcpls session"),
             extensions: ExtensionTypes::default(),
@@ -251,7 +251,11 @@ impl Connection {
             renewal: post_handshake::Renewal::default(),
             scratch: output::Scratch::default(),
             config,
+        };
+        if let Err(error) = conn.config.validate() {
+            conn.conclude(CloseReason::Config(error));
         }
+        conn
     }
 
     /// The next thing to hear about. [`Event::Closed`] comes once and last.
@@ -285,8 +289,10 @@ impl Connection {
             State::Stranded { until }
         } else if self.plain {
             State::Plain
-        } else {
+        } else if self.is_announced() {
             State::Established
+        } else {
+            State::Handshaking
         }
     }
 

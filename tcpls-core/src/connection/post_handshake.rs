@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::Connection;
 use super::keys::{KeyError, Keys};
 use super::pending::Carried;
-use crate::error::{Alert, CloseReason, PeerMisbehaved, TcpFault};
+use crate::error::{Alert, AlertDescription, CloseReason, HandshakeError, PeerMisbehaved, TcpFault};
 use crate::tcp::Tcp;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, Side};
@@ -52,6 +52,8 @@ impl Connection {
         let &[_, description] = body else { return self.fail_session(now, PeerMisbehaved::FatalAlert(255)) };
         if description == Alert::CloseNotify as u8 {
             self.handle_close_notify(now, tcp);
+        } else if self.ending.peer_reason().is_none() && self.refuses_handshake(description) {
+            self.end_session(now, CloseReason::Handshake(HandshakeError::refused(description)));
         } else if self.ending.peer_reason().is_none() && is_about_the_path(description) {
             // Somebody on this path spoilt what this side sent; the peer means this TCP connection only.
             self.lose_tcp(now, tcp, TcpFault::Alert(description), None);
@@ -60,6 +62,14 @@ impl Connection {
         } else if let Err(rule) = self.flood.charge(now, 1) {
             self.fail_session(now, rule);
         }
+    }
+
+    /// Whether an alert says that the peer does not accept the handshake that this side has finished: it comes before the
+    /// peer's Session Parameters (decision D110) or, on the fallback too, is about the client's certificate.
+    fn refuses_handshake(&self, description: u8) -> bool {
+        let is_about_certificate = AlertDescription(description).is_about_certificate();
+        description != Alert::UserCanceled as u8
+            && (!self.is_announced() || self.side == Side::Client && is_about_certificate)
     }
 
     fn handle_fatal_alert(&mut self, now: Time, description: u8) {

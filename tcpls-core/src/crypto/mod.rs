@@ -58,6 +58,8 @@ pub struct HandshakeFailure {
 pub struct Agreed {
     /// Whether both ends speak TCPLS.
     pub tcpls: bool,
+    /// Client: what it has offered, and so what the server may have agreed to.
+    pub offer: Offer,
     /// The application protocol, without the `tcpls+` in front.
     pub application_protocol: Option<Vec<u8>>,
     /// The ALPN name as it was agreed on the wire: what a join offers again.
@@ -76,6 +78,18 @@ pub struct Agreed {
     pub open: (u64, OpenKeys),
     /// Later generations of keys.
     pub schedule: Box<dyn KeySchedule>,
+}
+
+/// What a client takes for an answer (decision D112).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offer {
+    /// TCPLS, or plain TLS with whatever speaks it: the application has named no protocol. Servers have this, too.
+    #[default]
+    Anything,
+    /// TCPLS or plain TLS, but in either case an application protocol that the client has named.
+    Protocols,
+    /// TCPLS alone.
+    Tcpls,
 }
 
 /// Gives the next generation of keys, and takes in session tickets.

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::code::Named;
 use crate::wire::ids::ErrorCode;
 
 macro_rules! call_errors {
@@ -90,7 +91,7 @@ impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Blocked => f.write_str("no room for now"),
-            Self::Stopped(error) => write!(f, "the peer reads no more (error {error})"),
+            Self::Stopped(error) => write!(f, "the peer reads no more ({})", Named(*error)),
             Self::Finished => f.write_str("the stream is finished or reset"),
             Self::Unknown => f.write_str("no such stream"),
             Self::Closed => f.write_str("the session is closed"),
@@ -120,7 +121,7 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Blocked => f.write_str("nothing to read for now"),
-            Self::Reset(error) => write!(f, "the peer reset the stream (error {error})"),
+            Self::Reset(error) => write!(f, "the peer reset the stream ({})", Named(*error)),
             Self::Truncated => f.write_str("the session ended before the stream did"),
             Self::Stopped => f.write_str("this side stopped reading"),
             Self::Unknown => f.write_str("no such stream"),

@@ -2,9 +2,12 @@
 
 use core::fmt;
 
-use super::alert::Alert;
+use super::alert::{Alert, AlertDescription};
+use super::code::Named;
 use super::peer::PeerMisbehaved;
+use super::setting::ConfigError;
 use super::tcp::TcpFault;
+use super::text::Escaped;
 use crate::wire::ids::ErrorCode;
 
 /// What a server answers to a join with a token that it does not know.
@@ -30,6 +33,13 @@ pub enum CloseReason {
     Misbehaved(PeerMisbehaved),
     /// The TLS handshake failed, at this side's judgment or the peer's.
     Handshake(HandshakeError),
+    /// Client: the server agreed on none of the application protocols that were offered, as a server for something else
+    /// does, or a proxy that ends TLS.
+    NoApplicationProtocol,
+    /// Client: the server does not speak TCPLS, and nothing else was offered.
+    NoTcpls,
+    /// This side's configuration cannot work: the session did not begin.
+    Config(ConfigError),
     /// The handshake did not end in time.
     HandshakeTimeout,
     /// The only TCP connection ended before the handshake did.
@@ -55,13 +65,23 @@ pub enum CloseReason {
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local { error } => write!(f, "closed by this side (error {error})"),
-            Self::Peer { error, reason } if reason.is_empty() => write!(f, "closed by the peer (error {error})"),
-            Self::Peer { error, reason } => {
-                write!(f, "closed by the peer (error {error}): {}", String::from_utf8_lossy(reason))
+            Self::Local { error } => write!(f, "closed by this side ({})", Named(*error)),
+            Self::Peer { error, reason } if reason.is_empty() => {
+                write!(f, "closed by the peer ({})", Named(*error))
             }
-            Self::Misbehaved(rule) => write!(f, "peer misbehaved: {rule}"),
+            Self::Peer { error, reason } => {
+                write!(f, "closed by the peer ({}): {}", Named(*error), Escaped(reason))
+            }
+            Self::Misbehaved(PeerMisbehaved::FatalAlert(description)) => {
+                write!(f, "ended by the peer with {}", AlertDescription(*description))
+            }
+            Self::Misbehaved(rule) => write!(f, "peer violated the protocol: {rule}"),
             Self::Handshake(error) => write!(f, "handshake failed: {error}"),
+            Self::NoApplicationProtocol => f.write_str(
+                "the server agreed on no application protocol: it serves something else, or a proxy in front of it ends TLS",
+            ),
+            Self::NoTcpls => f.write_str("the server, or a proxy in front of it that ends TLS, does not speak TCPLS"),
+            Self::Config(error) => write!(f, "configuration: {error}"),
             Self::HandshakeTimeout => f.write_str("handshake timed out"),
             Self::LostInHandshake(fault) => write!(f, "TCP connection ended during the handshake: {fault}"),
             Self::IdleTimeout => f.write_str("idle timeout"),
@@ -79,16 +99,23 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// Why a TLS handshake failed, in the words of the TLS library.
+/// Why a TLS handshake failed: the peer's alert, or what the TLS library says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandshakeError {
-    /// What the TLS library says.
+    /// The cause. It may quote the peer; `Display` escapes what could deceive a terminal or its reader.
     pub message: String,
+}
+
+impl HandshakeError {
+    /// The peer refused the handshake with this alert.
+    pub(crate) fn refused(description: u8) -> Self {
+        Self { message: AlertDescription(description).refusal() }
+    }
 }
 
 impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        Escaped(self.message.as_bytes()).fmt(f)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Error codes that the protocol itself sends in Close Session, Reset Stream and Stop Sending. They have the top bit
 //! set; the rest of the space is the application's.
 
+use core::fmt;
+
 use crate::wire::ids::ErrorCode;
 
 /// Nothing is wrong.
@@ -25,3 +27,47 @@ pub const INTERNAL: ErrorCode = ErrorCode(0x8000_0008);
 pub const IDLE_TIMEOUT: ErrorCode = ErrorCode(0x8000_0009);
 /// The end that sends it needs what the session holds for other sessions.
 pub const OVERLOADED: ErrorCode = ErrorCode(0x8000_000a);
+
+/// What a code of the protocol's own is called (`docs/protocol.md`, section 8); `None` for an application's.
+pub const fn name(code: ErrorCode) -> Option<&'static str> {
+    Some(match code {
+        NO_ERROR => "no error",
+        PROTOCOL_VIOLATION => "protocol violation",
+        FRAME_ENCODING => "frame encoding",
+        FLOW_CONTROL => "flow control",
+        FINAL_SIZE => "final size",
+        STREAM_STATE => "stream state",
+        ENHANCE_YOUR_CALM => "enhance your calm",
+        AEAD_LIMIT => "AEAD limit",
+        INTERNAL => "internal",
+        IDLE_TIMEOUT => "idle timeout",
+        OVERLOADED => "overloaded",
+        _ => return None,
+    })
+}
+
+/// A code with its name, if it has one: `error 0x80000003, flow control`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named(pub(super) ErrorCode);
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match name(self.0) {
+            Some(name) if self.0 == NO_ERROR => f.write_str(name),
+            Some(name) => write!(f, "error {}, {name}", self.0),
+            None => write!(f, "error {}", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_the_protocol_are_shown_with_their_names() {
+        assert_eq!(Named(NO_ERROR).to_string(), "no error");
+        assert_eq!(Named(FLOW_CONTROL).to_string(), "error 0x80000003, flow control");
+        assert_eq!(Named(ErrorCode(0x101)).to_string(), "error 0x101");
+    }
+}

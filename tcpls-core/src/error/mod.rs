@@ -6,10 +6,14 @@ mod call;
 mod close;
 pub mod code;
 mod peer;
+mod setting;
 mod tcp;
+mod text;
 
-pub use self::alert::Alert;
+pub use self::alert::{Alert, AlertDescription};
 pub use self::call::{AddressError, OpenStreamError, OpenTcpError, ReadError, TcpError, WriteError};
 pub use self::close::{CloseReason, HandshakeError};
 pub use self::peer::PeerMisbehaved;
+pub use self::setting::{Bound, ConfigError};
 pub use self::tcp::TcpFault;
+pub use self::text::Escaped;

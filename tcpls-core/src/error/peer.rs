@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::alert::Alert;
+use super::alert::{Alert, AlertDescription};
 use super::code;
 use crate::wire::ids::ErrorCode;
 
@@ -113,8 +113,8 @@ impl fmt::Display for PeerMisbehaved {
             Self::TooManyGaps(n) => write!(f, "stream {n} has too many gaps"),
             Self::Parameters => f.write_str("session parameters missing or sent twice"),
             Self::EnhanceYourCalm => f.write_str("too much overhead for too little data"),
-            Self::FatalAlert(n) => write!(f, "alert {n}"),
-            Self::HandshakeMessage => f.write_str("post-handshake message that can't be"),
+            Self::FatalAlert(n) => AlertDescription(*n).fmt(f),
+            Self::HandshakeMessage => f.write_str("post-handshake message that TLS does not allow here"),
             Self::TooManyKeyUpdates => f.write_str("too many key updates"),
             Self::IntegrityLimit => f.write_str("too many records failed to decrypt"),
         }

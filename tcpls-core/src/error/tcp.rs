@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use super::alert::AlertDescription;
+
 /// Why one TCP connection is of no more use. The session lives on if it has, or gets, another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -53,12 +55,15 @@ impl fmt::Display for TcpFault {
             Self::Fin => f.write_str("ended by the peer"),
             Self::Reset => f.write_str("reset"),
             Self::Io => f.write_str("socket error"),
-            Self::PeerReset(reason) => write!(f, "given up by the peer (reason {reason})"),
+            Self::PeerReset(reason) => match reset_reason(*reason) {
+                Some(name) => write!(f, "given up by the peer (reason {reason}: {name})"),
+                None => write!(f, "given up by the peer (reason {reason})"),
+            },
             Self::NotTls => f.write_str("bytes that are not TLS"),
             Self::RecordOverflow => f.write_str("oversized record"),
             Self::UnexpectedRecord => f.write_str("unexpected record type"),
             Self::BadRecord => f.write_str("record failed to decrypt"),
-            Self::Alert(n) => write!(f, "alert {n}"),
+            Self::Alert(n) => AlertDescription(*n).fmt(f),
             Self::JoinTimeout => f.write_str("join timed out"),
             Self::JoinRefused => f.write_str("join refused"),
             Self::UserTimeout => f.write_str("no acknowledgment in time"),
@@ -66,4 +71,16 @@ impl fmt::Display for TcpFault {
             Self::SessionClosed => f.write_str("session closed"),
         }
     }
+}
+
+/// What the reasons in Connection Reset with reason mean (decision D50).
+const fn reset_reason(reason: u8) -> Option<&'static str> {
+    Some(match reason {
+        1 => "its socket ended",
+        2 => "bad bytes, or a record that failed to decrypt",
+        3 => "an alert",
+        4 => "a timeout",
+        TcpFault::REASON_RETIRED => "retired",
+        _ => return None,
+    })
 }

@@ -157,6 +157,12 @@ impl Credit {
         rises
     }
 
+    /// Raises the limit; whether nothing could have been sent without that.
+    pub(super) fn raise_if_spent(&mut self, limit: u64) -> bool {
+        let is_spent = self.left() == 0;
+        self.raise(limit) && is_spent
+    }
+
     pub(super) fn left(&self) -> u64 {
         self.limit.saturating_sub(self.used)
     }

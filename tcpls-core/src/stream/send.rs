@@ -132,8 +132,9 @@ impl SendHalf {
         true
     }
 
-    pub(super) fn raise_limit(&mut self, limit: u64) {
-        self.credit.raise(limit);
+    /// Whether that was needed: all credit was used up.
+    pub(super) fn raise_limit(&mut self, limit: u64) -> bool {
+        self.credit.raise_if_spent(limit)
     }
 
     /// Nothing is to be sent any more, not even a reset.

@@ -139,7 +139,7 @@ fn of_two_that_close_at_once_each_waits_for_what_is_under_way_on_a_slower_tcp_co
 
 #[test]
 fn of_two_that_close_at_once_neither_waits_for_a_window_that_never_opens() {
-    let mut pair = Setup::default().both(|config| config.initial_stream_window = 1_000).established();
+    let mut pair = Setup::default().both(|config| config.initial_stream_window = 1024).established();
     pair.end(Client).reads = false;
     let id = pair.open_stream(Server);
     pair.write(Server, id, &bytes(50_000));

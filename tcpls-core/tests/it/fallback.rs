@@ -18,7 +18,7 @@ use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
 use crate::support::tls::{seed, start_client};
 use crate::support::unprotected::Unprotected;
-use crate::support::{Client, Server, Side, Tls};
+use crate::support::{Client, Pair, Server, Setup, Side, Tls};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 const ONLY: StreamId = StreamId(0);
@@ -572,4 +572,71 @@ fn an_evicted_plain_session_does_not_look_complete() {
     mixed.peer.read_tls(&mut &out[..]).unwrap();
     let outcome = mixed.peer.process_new_packets();
     assert_eq!(outcome.unwrap_err(), rustls::Error::AlertReceived(rustls::AlertDescription::InternalError));
+}
+
+#[test]
+fn a_plain_server_that_refuses_the_client_certificate_fails_the_handshake() {
+    let mut mixed = Mixed::with(Client, Tls { client_auth: true, ..Tls::default() });
+    mixed.drive();
+    let Some(CloseReason::Handshake(error)) = mixed.conn.close_reason() else {
+        panic!("{:?}", mixed.conn.close_reason());
+    };
+    let refusal = "the peer refused it with alert 116 (certificate_required): it demands a client certificate";
+    assert_eq!(error.to_string(), refusal);
+}
+
+/// No session came about, for this reason; the server has the alert, and nothing of an application's.
+fn assert_no_session(mut mixed: Mixed, reason: &CloseReason) {
+    while mixed.ours_to_peer() | mixed.peer_to_ours() {
+        if mixed.conn.close_reason().is_some() {
+            break;
+        }
+    }
+    assert_eq!(mixed.conn.close_reason(), Some(reason));
+    let events = mixed.events();
+    assert!(!events.iter().any(|event| matches!(event, Event::Established(_) | Event::Stream(_))), "{events:?}");
+    let mut out = Vec::new();
+    while mixed.conn.poll_transmit(mixed.now, FIRST, 20_000, &mut out) > 0 {}
+    mixed.peer.read_tls(&mut &out[..]).unwrap();
+    let error = mixed.peer.process_new_packets().unwrap_err();
+    assert_eq!(error, rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol));
+    assert!(mixed.heard.is_empty());
+}
+
+#[test]
+fn a_server_that_selects_no_application_protocol_is_not_believed() {
+    let tls = Tls { client_protocols: vec![b"hq-interop", b"h2"], ..Tls::default() };
+    assert_no_session(Mixed::with(Client, tls), &CloseReason::NoApplicationProtocol);
+}
+
+#[test]
+fn a_client_that_insists_on_tcpls_gets_no_plain_session() {
+    for client_protocols in [vec![], vec![&b"h2"[..]]] {
+        let tls = Tls { client_protocols, ..Tls::default() };
+        let mut mixed = Mixed::with(Client, tls.clone());
+        mixed.conn = Connection::client(mixed.now, Arc::default(), start_client(&tls.client(1).tcpls_only()), seed(2));
+        assert_no_session(mixed, &CloseReason::NoTcpls);
+    }
+    // A server that has application protocols of its own refuses by itself.
+    let tls = Tls { client_protocols: vec![b"h2"], server_protocols: vec![b"h2"], ..Tls::default() };
+    let mut mixed = Mixed::with(Client, tls.clone());
+    mixed.conn = Connection::client(mixed.now, Arc::default(), start_client(&tls.client(1).tcpls_only()), seed(2));
+    mixed.drive();
+    let Some(CloseReason::Handshake(error)) = mixed.conn.close_reason() else {
+        panic!("{:?}", mixed.conn.close_reason());
+    };
+    assert!(error.message.contains("alert 120 (no_application_protocol)"), "{error}");
+}
+
+#[test]
+fn a_client_that_insists_on_tcpls_has_a_session_with_a_server_that_speaks_it() {
+    let setup = Setup {
+        tls: Tls { client_protocols: vec![b"h2"], server_protocols: vec![b"h2"], ..Tls::default() },
+        ..Setup::default()
+    };
+    let (client, server) = (setup.tls.client(1).tcpls_only(), setup.tls.server(1));
+    let mut pair = Pair::new(setup, start_client(&client), server);
+    pair.drive();
+    assert_eq!(pair.client().application_protocol(), Some(&b"h2"[..]));
+    pair.transfer(Client, b"framed");
 }

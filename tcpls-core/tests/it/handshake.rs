@@ -120,7 +120,49 @@ fn a_client_without_the_certificate_that_is_asked_for_is_refused() {
     pair.drive();
     assert_eq!(pair.server().state(), State::Closed);
     assert!(matches!(pair.close_reason(Server), Some(CloseReason::Handshake(_))));
-    assert_eq!(pair.client().state(), State::Closed, "its handshake was over, but the server's alert came");
+    let refusal = "the peer refused it with alert 116 (certificate_required): it demands a client certificate";
+    assert_client_was_refused(&mut pair, refusal);
+}
+
+/// The client hears that its handshake failed, and why, and never of a session.
+fn assert_client_was_refused(pair: &mut Pair, refusal: &str) {
+    let Some(CloseReason::Handshake(error)) = pair.close_reason(Client) else {
+        panic!("{:?}", pair.close_reason(Client));
+    };
+    assert_eq!(error.to_string(), refusal);
+    assert!(!pair.events(Client).iter().any(|event| matches!(event, Event::Established(_))));
+}
+
+#[test]
+fn a_client_certificate_that_is_not_accepted_fails_the_handshake_on_both_sides() {
+    // The server trusts one certificate; the client shows another, which fails to verify.
+    let tls = Tls { client_auth: true, client_has_certificate: true, ..Tls::default() };
+    let stranger = Tls { client_key: 3, ..tls.clone() };
+    let client = start_client(&stranger.client(1));
+    let mut pair = Pair::new(with_tls(tls.clone()), client, tls.server(1));
+    pair.drive();
+    assert!(matches!(pair.close_reason(Server), Some(CloseReason::Handshake(_))));
+    let Some(CloseReason::Handshake(error)) = pair.close_reason(Client) else {
+        panic!("{:?}", pair.close_reason(Client));
+    };
+    assert!(error.message.contains("of this side's certificate"), "{error}");
+    assert!(!pair.events(Client).iter().any(|event| matches!(event, Event::Established(_))));
+}
+
+#[test]
+fn a_client_certificate_chain_over_64_kib_fails_the_handshake_on_both_sides() {
+    let tls = Tls { client_auth: true, client_has_certificate: true, client_chain: 300, ..Tls::default() };
+    let mut pair = with_tls(tls).start();
+    pair.drive();
+    for (side, message) in [
+        (Client, "this side's certificate chain has more than the 64 KiB that the peer takes"),
+        (Server, "the peer refused it with alert 80 (internal_error)"),
+    ] {
+        let Some(CloseReason::Handshake(error)) = pair.close_reason(side) else {
+            panic!("{side:?}: {:?}", pair.close_reason(side));
+        };
+        assert_eq!(error.to_string(), message);
+    }
 }
 
 #[test]

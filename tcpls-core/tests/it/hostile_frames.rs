@@ -319,10 +319,10 @@ fn two_final_sizes_end_the_session() {
 
 fn tight() -> Config {
     Config {
-        initial_session_window: 1000,
-        max_session_window: 1000,
-        initial_stream_window: 600,
-        max_stream_window: 600,
+        initial_session_window: 2000,
+        max_session_window: 2000,
+        initial_stream_window: 1200,
+        max_stream_window: 1200,
         max_streams: 4,
         ..Config::default()
     }
@@ -331,39 +331,40 @@ fn tight() -> Config {
 #[test]
 fn data_past_the_streams_window_ends_the_session() {
     let new = || Peer::with(Side::Client, tight());
-    allowed(new(), &[stream(0, 599, b"x")]);
-    breaks(new(), Rule::FlowControl, &encoded(&[stream(0, 600, b"x")]));
-    breaks(new(), Rule::FlowControl, &encoded(&[stream(0, 0, &[0; 601])]));
-    breaks(new(), Rule::FlowControl, &encoded(&[reset_stream(0, 601)]));
+    allowed(new(), &[stream(0, 1199, b"x")]);
+    breaks(new(), Rule::FlowControl, &encoded(&[stream(0, 1200, b"x")]));
+    breaks(new(), Rule::FlowControl, &encoded(&[stream(0, 0, &[0; 1201])]));
+    breaks(new(), Rule::FlowControl, &encoded(&[reset_stream(0, 1201)]));
     breaks(new(), Rule::FlowControl, &encoded(&[fin(0, (1 << 62) - 1, b"x")]));
 }
 
 #[test]
 fn data_past_the_sessions_window_ends_the_session() {
     let new = || Peer::with(Side::Client, tight());
-    allowed(new(), &[stream(0, 0, &[1; 500]), stream(2, 499, b"x")]);
-    breaks(new(), Rule::FlowControl, &encoded(&[stream(0, 0, &[1; 501]), stream(2, 499, b"x")]));
-    breaks(new(), Rule::FlowControl, &encoded(&[stream(0, 0, &[1; 501]), reset_stream(2, 500)]));
+    allowed(new(), &[stream(0, 0, &[1; 1000]), stream(2, 999, b"x")]);
+    breaks(new(), Rule::FlowControl, &encoded(&[stream(0, 0, &[1; 1001]), stream(2, 999, b"x")]));
+    breaks(new(), Rule::FlowControl, &encoded(&[stream(0, 0, &[1; 1001]), reset_stream(2, 1000)]));
 }
 
 #[test]
 fn what_was_read_is_allowed_again_and_no_more() {
     let mut peer = Peer::with(Side::Client, tight());
-    peer.send(FIRST, &[stream(0, 0, &[1; 600])]);
-    assert_eq!(peer.conn.stream(StreamId(0)).read(600).unwrap().unwrap().len(), 600);
+    peer.send(FIRST, &[stream(0, 0, &[1; 1200])]);
+    assert_eq!(peer.conn.stream(StreamId(0)).read(1200).unwrap().unwrap().len(), 1200);
     let granted = peer.recv(FIRST);
     let frames = frames_of(&granted);
-    assert!(frames.contains(&max_stream_data(0, 1200)), "{frames:?}");
-    assert!(frames.contains(&max_data(1600)), "{frames:?}");
-    peer.send(FIRST, &[stream(0, 600, &[1; 600])]);
+    assert!(frames.contains(&max_stream_data(0, 2400)), "{frames:?}");
+    assert!(frames.contains(&max_data(3200)), "{frames:?}");
+    peer.send(FIRST, &[stream(0, 1200, &[1; 1200])]);
     peer.assert_lives(&[FIRST]);
-    peer.send(FIRST, &[stream(0, 1200, b"x")]);
+    peer.send(FIRST, &[stream(0, 2400, b"x")]);
     peer.assert_failed(Rule::FlowControl);
 }
 
 #[test]
 fn more_gaps_than_allowed_end_the_session() {
-    let config = Config { max_gaps: 10, ..Config::default() };
+    let config =
+        Config { max_gaps: 10, initial_stream_window: 1 << 18, max_stream_window: 1 << 18, ..Config::default() };
     let mut peer = Peer::with(Side::Client, config);
     for n in 0..20 {
         peer.send(FIRST, &[stream(0, 1 + 2 * n, b"x")]);

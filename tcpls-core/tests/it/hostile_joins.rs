@@ -6,12 +6,13 @@ use tcpls_core::connection::Claim;
 use tcpls_core::error::{Alert, CloseReason, OpenTcpError, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::stats::TcpPhase;
+use tcpls_core::wire::frame::{Frame, SessionParameters};
 use tcpls_core::wire::hello::{CHANGE_CIPHER_SPEC, JoinHello, JoinServerHello};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, Side, Token};
 
 use crate::support::peer::frames::*;
 use crate::support::peer::joins::{answer_bytes, hello_bytes};
-use crate::support::peer::{ALERT, DATA, Dial, FIRST, Peer, SECOND, encoded, frames_of};
+use crate::support::peer::{ALERT, DATA, Dial, FIRST, GENEROUS, Peer, SECOND, encoded, entries, frames_of};
 
 /// A fatal alert in clear.
 fn in_clear(alert: Alert) -> [u8; 7] {
@@ -321,6 +322,8 @@ fn a_join_may_arrive_before_the_clients_finished_and_is_held_until_then() {
     peer.finish_handshake();
     assert!(peer.hear(&dial).ends_with(&CHANGE_CIPHER_SPEC), "now it was, and is answered");
     assert_eq!(peer.feed(&mut dial, &[]), Claim::Proven(SECOND));
+    let parameters = entries(&GENEROUS);
+    peer.send(FIRST, &[Frame::SessionParameters(SessionParameters { entries: &parameters })]);
     peer.assert_lives(&[FIRST, SECOND]);
 }
 

@@ -514,7 +514,7 @@ proptest! {
     #[test]
     fn tiny_windows_and_client_certificates_change_nothing(
         ops in prop::collection::vec(op(), 1..120),
-        window in 1u64..4000,
+        window in 1024u64..5000,
         confidentiality in 3_000u64..6_000,
     ) {
         let tls = Tls { client_auth: true, client_has_certificate: true, ..Tls::default() };

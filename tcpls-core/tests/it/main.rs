@@ -8,6 +8,7 @@ mod support;
 
 mod aggregation;
 mod attacks;
+mod begin;
 mod closing;
 mod coming_back;
 mod conformance;
@@ -29,6 +30,7 @@ mod life;
 mod migration;
 mod plain_ends;
 mod robust;
+mod settings;
 mod silence;
 mod statements;
 mod stats;

@@ -50,6 +50,9 @@ pub struct Args {
     /// Also make a TCP connection to each address that the server advertises
     #[arg(long)]
     pub use_advertised: bool,
+    /// Fail if the server does not speak TCPLS, instead of asking it over plain TLS 1.3
+    #[arg(long)]
+    pub tcpls_only: bool,
     /// Whom to trust.
     #[command(flatten)]
     pub trust: TrustArgs,
@@ -152,7 +155,9 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
     let hints = args.hints();
     std::fs::create_dir_all(&args.output)
         .map_err(|error| format!("can't make {}: {error}; choose another --output", args.output.display()))?;
-    let mut options = ClientOptions::new(args.trust.trust().client(&[PROTOCOL])?, server_name(&url.name)?);
+    let tls = args.trust.trust().client(&[PROTOCOL])?;
+    let tls = if args.tcpls_only { tls.tcpls_only() } else { tls };
+    let mut options = ClientOptions::new(tls, server_name(&url.name)?);
     options.dial.wanted = args.connect.len().max(1);
     if !args.connect.is_empty() {
         options.dial.stagger = Duration::ZERO; // each of them is to be used anyway

@@ -46,7 +46,7 @@ impl Hints<'_> {
             "are the clocks of both machines right?".to_owned()
         } else if text.contains("not valid for name") {
             "use a name that is in the certificate".to_owned()
-        } else if text.contains("NoApplicationProtocol") {
+        } else if text.contains("(no_application_protocol)") {
             "the server speaks another application protocol: is it the right port?".to_owned()
         } else {
             return None;
@@ -98,7 +98,11 @@ mod tests {
         let text = "handshake failed: invalid peer certificate: UnknownIssuer";
         assert_eq!(explain(text, None), format!("{text}; name its file with --ca"));
         assert!(explain(text, Some("ca.pem")).contains("no certificate in ca.pem stands for it"));
-        for other in ["handshake failed: certificate not valid for name \"x\"", "alert 116", "NoApplicationProtocol"] {
+        for other in [
+            "handshake failed: certificate not valid for name \"x\"",
+            "alert 116",
+            "alert 120 (no_application_protocol)",
+        ] {
             assert!(!explain(other, None).contains("--ca"), "{other}");
         }
     }

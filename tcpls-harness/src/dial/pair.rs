@@ -213,8 +213,10 @@ impl Pair {
             _ if attempt.is_overdue() => return None,
             Stage::Connecting => self.timeout(attempt.since, options),
             Stage::Ready => READY_LIFE,
-            Stage::Handshaking { .. } => self.rtt.unwrap_or_default() * 2 + options.patience,
-            Stage::Joining { .. } => self.rtt.unwrap_or_default() * 2 + options.patience + join_time,
+            Stage::Handshaking { .. } => (self.rtt.unwrap_or_default() * 2).saturating_add(options.patience),
+            Stage::Joining { .. } => {
+                (self.rtt.unwrap_or_default() * 2).saturating_add(options.patience).saturating_add(join_time)
+            }
         };
         Some(attempt.since + patience)
     }

@@ -28,6 +28,7 @@ impl Session {
     /// # Errors
     /// See [`ConnectError`]: what went wrong with each of them.
     pub async fn connect(addresses: &[SocketAddr], options: ClientOptions) -> Result<Self, ConnectError> {
+        options.validate().map_err(ConnectError::Config)?;
         match Path::pairs(addresses, &options.locals).as_slice() {
             [] => Err(ConnectError::NoAddress),
             paths => Start::new(paths, options).run().await,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::{error, fmt, io};
 
-use tcpls_core::error::{CloseReason, HandshakeError, OpenTcpError, TcpFault};
+use tcpls_core::error::{CloseReason, ConfigError, HandshakeError, OpenTcpError, TcpFault};
 
 use crate::dial::Path;
 
@@ -14,6 +14,8 @@ use crate::dial::Path;
 pub enum ConnectError {
     /// No address was given, or none that fits the local ones.
     NoAddress,
+    /// An option cannot work.
+    Config(ConfigError),
     /// The TLS configuration can't be used for this server.
     Tls(HandshakeError),
     /// Every path was tried; what went wrong with each.
@@ -24,6 +26,7 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoAddress => f.write_str("no address to connect to: give at least one"),
+            Self::Config(error) => write!(f, "configuration: {error}"),
             Self::Tls(error) => write!(f, "the TLS configuration can't be used: {error}"),
             Self::Paths(failures) => {
                 if let [failure] = failures.as_slice() {
@@ -47,6 +50,7 @@ impl error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Tls(error) => Some(error),
+            Self::Config(error) => Some(error),
             _ => None,
         }
     }
@@ -135,6 +139,8 @@ impl error::Error for AddTcpError {
 pub enum ListenError {
     /// No address was given.
     NoAddress,
+    /// An option cannot work.
+    Config(ConfigError),
     /// The operating system refuses.
     Bind(SocketAddr, io::Error),
 }
@@ -143,6 +149,7 @@ impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoAddress => f.write_str("no address to listen on: give at least one"),
+            Self::Config(error) => write!(f, "configuration: {error}"),
             Self::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
                 write!(f, "{address} is in use: stop what listens there, or choose another port (0 takes a free one)")
             }
@@ -158,6 +165,7 @@ impl error::Error for ListenError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Bind(_, error) => Some(error),
+            Self::Config(error) => Some(error),
             Self::NoAddress => None,
         }
     }

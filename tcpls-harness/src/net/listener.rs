@@ -15,6 +15,7 @@ use tcpls_core::config::Config;
 use tcpls_core::connection::Connection;
 use tcpls_core::crypto::rustls::RustlsServer;
 use tcpls_core::endpoint::{Endpoint, EndpointConfig, Incoming, IncomingId, Join, NewSession};
+use tcpls_core::error::ConfigError;
 use tcpls_core::wire::ids::{ConnectionId, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -47,6 +48,9 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Refused TCP connections that linger for [`REFUSAL_TIMEOUT`], by default.
 const MAX_REFUSALS: usize = 256;
+
+/// The least that [`ServerOptions::max_memory`] may be: less than a session with its buffers would be evicted at once.
+const MIN_MEMORY: u64 = 1 << 20;
 
 /// How a server accepts sessions.
 #[derive(Clone, Debug)]
@@ -97,6 +101,21 @@ impl ServerOptions {
         }
     }
 
+    /// Whether these options can work. [`Listener::bind`] asks it.
+    ///
+    /// # Errors
+    /// The first one that cannot.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.config.validate()?;
+        self.endpoint.validate()?;
+        self.socket.validate()?;
+        ConfigError::at_least("max_sessions", self.max_sessions as u64, 1, "session")?;
+        ConfigError::at_least("max_handshakes", self.max_handshakes as u64, 1, "session")?;
+        ConfigError::at_least("max_claims", self.max_claims as u64, 1, "TCP connection")?;
+        ConfigError::at_least("max_memory", self.max_memory, MIN_MEMORY, "bytes")?;
+        ConfigError::at_least("max_descriptors", self.max_descriptors as u64, 1, "socket")
+    }
+
     /// The limits of the account. None is 0: a newcomer must have a place to be judged by.
     fn limits(&self) -> Limits {
         let limit = |count: usize| count.max(1) as u64;
@@ -127,6 +146,7 @@ impl Listener {
     /// # Errors
     /// See [`ListenError`].
     pub fn bind(addresses: &[SocketAddr], options: ServerOptions) -> Result<Self, ListenError> {
+        options.validate().map_err(ListenError::Config)?;
         let listeners: Vec<TcpListener> = addresses
             .iter()
             .map(|address| listen(*address).map_err(|error| ListenError::Bind(*address, error)))

@@ -2,19 +2,24 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tcpls_core::config::Config;
 use tcpls_core::crypto::rustls::RustlsClient;
+use tcpls_core::error::ConfigError;
 
 use super::advice::AddressPolicy;
 use super::socket::SocketOptions;
 use crate::dial::DialOptions;
 
+/// The shortest time that TCP may be given to connect.
+const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// How a client connects.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// Certificates and application protocols.
+    /// Certificates and application protocols. [`RustlsClient::tcpls_only`] insists on TCPLS.
     pub tls: RustlsClient,
     /// Whom the server's certificate must name.
     pub server_name: ServerName<'static>,
@@ -43,5 +48,18 @@ impl ClientOptions {
             dial: DialOptions::default(),
             addresses: AddressPolicy::default(),
         }
+    }
+
+    /// Whether these options can work. [`Session::connect`] asks it.
+    ///
+    /// [`Session::connect`]: super::Session::connect
+    ///
+    /// # Errors
+    /// The first one that cannot.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.config.validate()?;
+        self.socket.validate()?;
+        ConfigError::at_least("wanted", self.dial.wanted as u64, 1, "TCP connection")?;
+        ConfigError::lasts("connect_timeout", self.dial.connect_timeout, MIN_CONNECT_TIMEOUT)
     }
 }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use socket2::SockRef;
 use tcpls_core::connection::TcpEnd;
+use tcpls_core::error::ConfigError;
 use tcpls_core::time::Time;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
@@ -23,11 +24,14 @@ use crate::dial::Path;
 /// The largest batch where the kernel does not say what it may hold unsent.
 const MAX_BATCH: usize = 256 * 1024;
 
+/// The least that [`SocketOptions::unsent_low_water`] may be: room for a record that carries something.
+const MIN_UNSENT: u64 = 4096;
+
 /// How sockets of a session are tuned. `TCP_NODELAY` is always on: records are written in batches as large as they get.
 #[derive(Clone, Copy, Debug)]
 pub struct SocketOptions {
     /// The most that the kernel may hold unsent before it says that a socket is full (`TCP_NOTSENT_LOWAT`, where there is
-    /// one), and that is sealed for it at once. On slow paths it is less, by itself.
+    /// one), and that is sealed for it at once. On slow paths it is less, by itself. At least 4 KiB.
     pub unsent_low_water: u32,
     /// `SO_SNDBUF` in bytes; `None` leaves it to the kernel, which grows it as needed.
     pub send_buffer: Option<usize>,
@@ -42,6 +46,11 @@ impl Default for SocketOptions {
 }
 
 impl SocketOptions {
+    /// Whether a socket that is tuned like this makes progress.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        ConfigError::at_least("unsent_low_water", self.unsent_low_water.into(), MIN_UNSENT, "bytes")
+    }
+
     /// Tuning is a matter of speed: a kernel that does not know an option does without.
     pub(crate) fn apply(&self, stream: &TcpStream) {
         _ = stream.set_nodelay(true);

@@ -5,7 +5,7 @@
 
 use tcpls_core::Side;
 use tcpls_core::crypto::{
-    Agreed, Handshake, HandshakeFailure, KeySchedule, OpenError, OpenKey, OpenKeys, SealKey, SealKeys, TAG_LEN,
+    Agreed, Handshake, HandshakeFailure, KeySchedule, Offer, OpenError, OpenKey, OpenKeys, SealKey, SealKeys, TAG_LEN,
 };
 use tcpls_core::error::HandshakeError;
 
@@ -164,6 +164,7 @@ impl Handshake for NullHandshake {
         let (seal, open) = (self.key(self.side), self.key(self.side.peer()));
         Ok(Agreed {
             tcpls: true,
+            offer: Offer::Anything,
             application_protocol: None,
             alpn: Some(b"tcpls".to_vec()),
             server_name: Some("server.test".into()),

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::support::{ANY, Directory, identity, pattern, read_all, trust};
 
 /// What a client grants that takes little.
-const SMALL_WINDOW: u64 = 1_000;
+const SMALL_WINDOW: u64 = 1_024;
 
 /// A server of the files in a directory, and how its answers end.
 struct FileServer {

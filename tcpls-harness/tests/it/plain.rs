@@ -18,7 +18,7 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// A plain server with a certificate of its own, and that certificate as PEM.
+/// A plain server with a certificate of its own, and that certificate as PEM. Without a protocol it ignores ALPN.
 pub(crate) fn plain_server(protocol: &[u8]) -> (TlsAcceptor, String) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
@@ -28,7 +28,9 @@ pub(crate) fn plain_server(protocol: &[u8]) -> (TlsAcceptor, String) {
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
-    config.alpn_protocols = vec![protocol.to_vec()];
+    if !protocol.is_empty() {
+        config.alpn_protocols = vec![protocol.to_vec()];
+    }
     (TlsAcceptor::from(Arc::new(config)), made.cert.pem())
 }
 

@@ -53,7 +53,7 @@ impl Run {
     /// Windows and buffers small enough to matter.
     fn new(choices: &mut Choices<'_>) -> Self {
         let (stream, session, growth) = (choices.pair(), choices.pair(), choices.byte());
-        let window = |base: u16| 512 + u64::from(base % 20_000);
+        let window = |base: u16| 1024 + u64::from(base % 20_000);
         let config = Config {
             initial_stream_window: window(stream),
             max_stream_window: window(stream) << (growth & 3),

@@ -10,7 +10,7 @@ use rustls::{ClientConfig, CommonState, quic};
 use super::driver::{Driver, Tls};
 use super::secrets::{Extracted, extracted};
 use super::{allows_tls13, alpn_names, failure, is_tcpls};
-use crate::crypto::Handshake;
+use crate::crypto::{Handshake, Offer};
 use crate::error::HandshakeError;
 
 /// Starts a client's handshakes, with what the user's rustls configuration says about certificates, suites,
@@ -18,16 +18,20 @@ use crate::error::HandshakeError;
 #[derive(Clone, Debug)]
 pub struct RustlsClient {
     config: Arc<ClientConfig>,
+    offer: Offer,
 }
 
 impl RustlsClient {
     /// Completes a copy of `config`. `application_protocols`, most wanted first, are offered over TCPLS and, after that,
-    /// over plain TLS; if there are none, the `alpn_protocols` of `config` take their place.
+    /// over plain TLS; if there are none, the `alpn_protocols` of `config` take their place. A server that selects none of
+    /// them ends the session with [`CloseReason::NoApplicationProtocol`].
     ///
     /// TLS 1.3 early data is switched off: a session has no keys before the handshake has any.
     ///
     /// # Errors
     /// `config` does not allow TLS 1.3, or a protocol's name is empty, longer than 249 bytes, or one of TCPLS.
+    ///
+    /// [`CloseReason::NoApplicationProtocol`]: crate::error::CloseReason::NoApplicationProtocol
     pub fn new(config: Arc<ClientConfig>, application_protocols: &[&[u8]]) -> Result<Self, HandshakeError> {
         let mut config = Arc::unwrap_or_clone(config);
         config.alpn_protocols = alpn_names(application_protocols, &config.alpn_protocols)?;
@@ -37,7 +41,20 @@ impl RustlsClient {
         if !allows_tls13(config.crypto_provider(), || is_good_for_quic(&config)) {
             return Err(failure("the TLS configuration does not allow TLS 1.3"));
         }
-        Ok(Self { config })
+        let offer =
+            if config.alpn_protocols.iter().all(|name| is_tcpls(name)) { Offer::Anything } else { Offer::Protocols };
+        Ok(Self { config, offer })
+    }
+
+    /// The same for TCPLS alone: nothing else is offered, and a server that does not speak it ends the session with
+    /// [`CloseReason::NoTcpls`] or with an alert of its own.
+    ///
+    /// [`CloseReason::NoTcpls`]: crate::error::CloseReason::NoTcpls
+    #[must_use]
+    pub fn tcpls_only(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols.retain(|name| is_tcpls(name));
+        Self { config: Arc::new(config), offer: Offer::Tcpls }
     }
 
     /// The same without TCPLS: only the plain names are offered. For applications that decide to go on like this where
@@ -52,7 +69,7 @@ impl RustlsClient {
         if config.alpn_protocols.is_empty() {
             return Err(failure("there is no application protocol to offer without TCPLS"));
         }
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), offer: Offer::Protocols })
     }
 
     /// Starts a handshake with the server that goes by `server_name`.
@@ -62,7 +79,7 @@ impl RustlsClient {
     pub fn handshake(&self, server_name: ServerName<'static>) -> Result<Box<dyn Handshake>, HandshakeError> {
         let shown = if self.config.enable_sni { dns_name(&server_name) } else { None };
         let tls = UnbufferedClientConnection::new(self.config.clone(), server_name)?;
-        Ok(Box::new(Driver::start(ClientTls { tls, server_name: shown })?))
+        Ok(Box::new(Driver::start(ClientTls { tls, server_name: shown, offer: self.offer })?))
     }
 }
 
@@ -83,6 +100,7 @@ fn dns_name(name: &ServerName<'_>) -> Option<String> {
 struct ClientTls {
     tls: UnbufferedClientConnection,
     server_name: Option<String>,
+    offer: Offer,
 }
 
 impl Tls for ClientTls {
@@ -98,6 +116,10 @@ impl Tls for ClientTls {
 
     fn server_name(&self) -> Option<String> {
         self.server_name.clone()
+    }
+
+    fn offer(&self) -> Offer {
+        self.offer
     }
 
     fn extract(self) -> Result<Extracted, HandshakeError> {

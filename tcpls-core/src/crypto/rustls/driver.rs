@@ -6,16 +6,19 @@
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
+use rustls::{CommonState, Error, HandshakeKind, InvalidMessage, ProtocolVersion};
 
 use super::secrets::Extracted;
 use super::{application_protocol, failure, is_tcpls};
-use crate::crypto::{Agreed, Handshake, HandshakeFailure, TAG_LEN, plaintext_alert};
+use crate::crypto::{Agreed, Handshake, HandshakeFailure, Offer, TAG_LEN, plaintext_alert};
 use crate::error::{Alert, HandshakeError};
 
 /// Bytes that a peer's side of the handshake may have, record headers included. rustls takes handshake messages of at
 /// most 64 KiB; only large certificate chains come near.
 const MAX_RECEIVED: usize = 128 << 10;
+/// Bytes of a flight beyond which its Certificate message surely has more than those 64 KiB: all else in it needs less
+/// than 2 KiB.
+const MAX_FLIGHT: usize = 66 << 10;
 /// The most that one record's plaintext may have (RFC 8446, 5.1).
 const MAX_PLAINTEXT: usize = 1 << 14;
 /// Header, content type and tag.
@@ -31,6 +34,10 @@ pub(super) trait Tls: Send {
     fn common(&self) -> &CommonState;
     /// The server name that the client asked for.
     fn server_name(&self) -> Option<String>;
+    /// What this side has offered.
+    fn offer(&self) -> Offer {
+        Offer::Anything
+    }
     /// Takes the secrets out.
     fn extract(self) -> Result<Extracted, HandshakeError>;
 }
@@ -76,7 +83,7 @@ impl<T: Tls> Driver<T> {
         loop {
             if let Step::Stop(phase) = self.step()? {
                 self.phase = phase;
-                return self.check_version();
+                return self.check_version().and_then(|()| self.check_flight());
             }
         }
     }
@@ -98,6 +105,17 @@ impl<T: Tls> Driver<T> {
         self.outgoing.clear();
         self.outgoing.extend_from_slice(&plaintext_alert(Alert::ProtocolVersion));
         Err(refused("the peer speaks TLS 1.2 only"))
+    }
+
+    /// The peer's rustls would refuse a certificate chain that is too long, and close without a word about it.
+    fn check_flight(&mut self) -> Result<(), HandshakeFailure> {
+        if self.outgoing.len() <= MAX_FLIGHT || self.tcpls() != Some(true) {
+            return Ok(());
+        }
+        // Nothing of the flight has gone out, so the peer takes an alert in clear.
+        self.outgoing.clear();
+        self.outgoing.extend_from_slice(&plaintext_alert(Alert::InternalError));
+        Err(refused("this side's certificate chain has more than the 64 KiB that the peer takes"))
     }
 
     /// Ends the handshake and lets rustls encode the alert that it has queued.
@@ -202,10 +220,11 @@ fn agreed<T: Tls>(tls: T) -> Result<Agreed, HandshakeError> {
     let alpn = common.alpn_protocol().map(<[u8]>::to_vec);
     let certificates = common.peer_certificates().unwrap_or_default();
     let peer_certificates = certificates.iter().map(|certificate| certificate.to_vec()).collect();
-    let server_name = tls.server_name();
+    let (server_name, offer) = (tls.server_name(), tls.offer());
     let Extracted { suite, seal, open, schedule } = tls.extract()?;
     Ok(Agreed {
         tcpls: alpn.as_deref().is_some_and(is_tcpls),
+        offer,
         application_protocol: alpn.as_deref().and_then(application_protocol).map(<[u8]>::to_vec),
         alpn,
         server_name,
@@ -262,7 +281,13 @@ fn failed(error: Error) -> HandshakeFailure {
         Error::AlertReceived(alert) => Some(u8::from(alert)),
         _ => None,
     };
-    HandshakeFailure { error: error.into(), peer_alert }
+    let error = match error {
+        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
+            failure("a message of the peer's has more than 64 KiB, as a long certificate chain makes it")
+        }
+        error => error.into(),
+    };
+    HandshakeFailure { error, peer_alert }
 }
 
 fn refused(message: &str) -> HandshakeFailure {

@@ -68,17 +68,20 @@ impl Streams {
     }
 
     /// A Max Data frame. A lower limit than before is old news.
-    pub(crate) fn handle_max_data(&mut self, maximum: u64) {
+    /// Whether it was needed: all credit was used up.
+    pub(crate) fn handle_max_data(&mut self, maximum: u64) -> bool {
         let before = self.shared.shares();
-        self.shared.credit.raise(maximum);
+        let was_needed = self.shared.credit.raise_if_spent(maximum);
         self.wake_writers_after(before);
+        was_needed
     }
 
     /// A Max Stream Data frame.
-    pub(crate) fn handle_max_stream_data(&mut self, id: StreamId, maximum: u64) -> Result<(), PeerMisbehaved> {
+    /// Whether it was needed: all credit was used up.
+    pub(crate) fn handle_max_stream_data(&mut self, id: StreamId, maximum: u64) -> Result<bool, PeerMisbehaved> {
         self.find(id)?;
-        self.update_send(id, |stream, _| stream.send.raise_limit(maximum));
-        Ok(())
+        let was_needed = self.update_send(id, |stream, _| stream.send.raise_limit(maximum));
+        Ok(was_needed.unwrap_or(false))
     }
 
     /// A Max Streams frame: this side may open so many streams over the session's life.

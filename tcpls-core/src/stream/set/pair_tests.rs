@@ -67,9 +67,9 @@ impl Pair {
         let peer = &mut self.sides[1 - from];
         match control {
             _ if !arrives => {}
-            Control::MaxData { maximum } => peer.handle_max_data(maximum),
+            Control::MaxData { maximum } => _ = peer.handle_max_data(maximum),
             Control::MaxStreams { maximum } => peer.handle_max_streams(maximum),
-            Control::MaxStreamData { id, maximum } => peer.handle_max_stream_data(id, maximum).unwrap(),
+            Control::MaxStreamData { id, maximum } => _ = peer.handle_max_stream_data(id, maximum).unwrap(),
             Control::ResetStream { id, error, final_size } => peer.handle_reset(id, error, final_size).unwrap(),
             Control::StopSending { id, error } => _ = peer.handle_stop_sending(id, error).unwrap(),
         }

@@ -122,7 +122,7 @@ fn streams_beyond_the_limit_or_of_the_wrong_side_end_the_session() {
     assert_eq!(receive(&mut server, 1, 0, b"", false), wrong);
     assert_eq!(server.handle_reset(S1, E, 0), wrong);
     assert_eq!(server.handle_stop_sending(S1, E).map(|_| ()), wrong);
-    assert_eq!(server.handle_max_stream_data(S1, 9), wrong);
+    assert_eq!(server.handle_max_stream_data(S1, 9).map(|_| ()), wrong);
     server.open().unwrap();
     assert_eq!(receive(&mut server, 1, 0, b"", false), Ok(()));
 }

@@ -123,7 +123,7 @@ impl End {
     /// The bound on memory, and what follows from the end of the session.
     pub fn check(&self) {
         let held = self.conn.stats().bytes_to_read as u64;
-        assert!(held <= self.window + SLACK, "{held} bytes are held for reading");
+        assert!(held <= self.window.saturating_add(SLACK), "{held} bytes are held for reading");
         assert_eq!(self.closed, self.conn.close_reason().is_some(), "Closed and the state disagree");
         if self.closed {
             assert_eq!(self.conn.tcp_connections().count(), 0, "TCP connections outlive the session");

@@ -45,6 +45,10 @@ pub struct Tls {
     pub client_auth: bool,
     /// The client has a certificate to show.
     pub client_has_certificate: bool,
+    /// How many certificates its chain has; those behind the first are of no use.
+    pub client_chain: usize,
+    /// Which key and certificate the client has; servers trust 2 alone.
+    pub client_key: u8,
     /// The client trusts the server's certificate.
     pub trusted: bool,
     /// New Session Tickets that the server sends.
@@ -61,6 +65,8 @@ impl Default for Tls {
             server_protocols: Vec::new(),
             client_auth: false,
             client_has_certificate: false,
+            client_chain: 1,
+            client_key: 2,
             trusted: true,
             tickets: 2,
             server_versions: rustls::ALL_VERSIONS,
@@ -100,7 +106,8 @@ impl Tls {
             .unwrap()
             .with_root_certificates(trusted.roots());
         let mut config = if self.client_has_certificate {
-            let (chain, key) = client_identity().chain_and_key();
+            let (mut chain, key) = Identity::client(self.client_key).chain_and_key();
+            chain.resize(self.client_chain, chain[0].clone());
             builder.with_client_auth_cert(chain, key).unwrap()
         } else {
             builder.with_no_client_auth()
@@ -241,6 +248,10 @@ impl Identity {
         Self { certificate: params.self_signed(&pair).unwrap().into(), key }
     }
 
+    fn client(secret: u8) -> Self {
+        Self::new(&format!("client-{secret}.test"), secret)
+    }
+
     fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
@@ -259,7 +270,7 @@ fn server_identity() -> &'static Identity {
 
 fn client_identity() -> &'static Identity {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
-    IDENTITY.get_or_init(|| Identity::new("client.test", 2))
+    IDENTITY.get_or_init(|| Identity::client(2))
 }
 
 /// The certificate that clients show, in DER.

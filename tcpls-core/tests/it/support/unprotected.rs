@@ -1,7 +1,7 @@
 //! A TLS provider without TLS, for plain sessions: it agrees at once, on keys that protect nothing.
 
 use tcpls_core::crypto::{
-    Agreed, Handshake, HandshakeFailure, KeySchedule, OpenError, OpenKey, OpenKeys, SealKey, SealKeys, TAG_LEN,
+    Agreed, Handshake, HandshakeFailure, KeySchedule, Offer, OpenError, OpenKey, OpenKeys, SealKey, SealKeys, TAG_LEN,
 };
 use tcpls_core::error::HandshakeError;
 
@@ -70,6 +70,7 @@ impl Handshake for Unprotected {
     fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError> {
         Ok(Agreed {
             tcpls: false,
+            offer: Offer::Anything,
             application_protocol: None,
             alpn: None,
             server_name: None,

@@ -35,6 +35,9 @@ impl Scenario {
                 return Err(format!("two paths are called {:?}", path.name));
             }
         }
+        for (end, settings) in [("client", &self.client), ("server", &self.server)] {
+            settings.config().validate().map_err(|error| format!("{end}: {error}"))?;
+        }
         self.fault.iter().try_for_each(|fault| self.check_fault(fault))?;
         self.action.iter().try_for_each(|action| self.check_action(action))
     }

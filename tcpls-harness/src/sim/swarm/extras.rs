@@ -56,6 +56,8 @@ fn proxy(chance: &mut Chance) -> Middlebox {
 
 /// Packets that a router's queue takes at least: TCP that loses most of each flight proves nothing about what runs on it.
 const ROUTER_QUEUE: u64 = 16;
+/// The smallest window or buffer that a configuration may have.
+const LEAST_BUFFER: u64 = 1024;
 
 /// Sometimes the queues of paths are not the hosts' own.
 fn add_routers(scenario: &mut Scenario, chance: &mut Chance) {
@@ -97,7 +99,7 @@ fn add_streams(scenario: &mut Scenario, chance: &mut Chance) {
     }
 }
 
-/// Sometimes a bound is as low as it gets. Windows of a few bytes carry little, or a run would have no end.
+/// Sometimes a bound is as low as it gets. Such windows carry little, or a run would have no end.
 fn add_extremes(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
     for settings in [&mut scenario.client, &mut scenario.server] {
         if !chance.one_in(6) {
@@ -108,14 +110,16 @@ fn add_extremes(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
             1 => settings.max_unacknowledged_records = Some(chance.between(1, 8) as u32),
             2 => settings.max_ack_delay = Some(Span(Duration::from_millis(chance.below(400)))),
             3 => (settings.max_tcp_connections, settings.spare_tokens) = (Some(1), Some(1)),
-            4 => settings.send_buffer = Some(Size(chance.between(1, 300))),
+            4 => settings.send_buffer = Some(Size(LEAST_BUFFER + chance.below(300))),
             _ => {
-                let window = Some(Size(chance.between(1, 300)));
+                let window = Some(Size(LEAST_BUFFER + chance.below(300)));
                 if chance.one_in(2) { settings.session_window = window } else { settings.stream_window = window }
             }
         }
         let small = [settings.send_buffer, settings.session_window, settings.stream_window];
-        if let Some(least) = small.into_iter().flatten().map(|size| size.0).min().filter(|least| *least <= 300) {
+        if let Some(least) =
+            small.into_iter().flatten().map(|size| size.0).min().filter(|least| *least < LEAST_BUFFER + 300)
+        {
             for transfer in &mut scenario.transfer {
                 transfer.send.0 = transfer.send.0.min(20 * least);
                 transfer.receive.0 = transfer.receive.0.min(20 * least);

@@ -1,0 +1,115 @@
+//! Clients that get no session, on real sockets, and what they hear of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clap::Parser;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::server::WebPkiClientVerifier;
+use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
+use tcpls_core::error::CloseReason;
+use tcpls_harness::cli::get;
+use tcpls_harness::hq;
+use tcpls_harness::net::{ConnectError, Listener, PathFault, ServerOptions, Session};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::plain::plain_server;
+use crate::support::{ANY, Directory, PROTOCOL, Server};
+
+#[derive(Parser)]
+struct GetLine {
+    #[command(flatten)]
+    args: get::Args,
+}
+
+/// A plain TLS server that selects `protocol`, or none if it is empty, and answers whatever comes as HTTP would.
+async fn answers_http(protocol: &[u8]) -> (SocketAddr, String) {
+    let (acceptor, pem) = plain_server(protocol);
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let Ok(mut tls) = acceptor.accept(tcp).await else { continue };
+            _ = tls.write_all(b"HTTP/1.0 200 ok\r\n\r\n").await;
+            _ = tls.shutdown().await;
+            _ = tls.read_to_end(&mut Vec::new()).await;
+        }
+    });
+    (address, pem)
+}
+
+/// What `get` says of the file at `address`; it leaves none behind.
+async fn get_fails(name: &str, (address, pem): (SocketAddr, String), more: &[&str]) -> String {
+    let directory = Directory::new(name);
+    let (ca, out) = (directory.path().join("ca.pem"), directory.path().join("out"));
+    std::fs::write(&ca, pem).unwrap();
+    let address = address.to_string();
+    let files = ["--connect", &address, "--ca", ca.to_str().unwrap(), "-o", out.to_str().unwrap()];
+    let line = [&["get"][..], &files, more, &["https://localhost/file"]].concat();
+    let fetched = get::fetch(&GetLine::parse_from(line).args, std::future::pending()).await;
+    assert_eq!(std::fs::read_dir(&out).map_or(0, Iterator::count), 0, "a file was left behind");
+    fetched.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn get_believes_no_server_that_selects_no_application_protocol() {
+    let error = get_fails("no-alpn", answers_http(b"").await, &[]).await;
+    assert!(error.contains("the server agreed on no application protocol"), "{error}");
+    assert!(error.contains("a proxy in front of it ends TLS"), "{error}");
+}
+
+#[tokio::test]
+async fn get_with_tcpls_only_takes_no_file_over_plain_tls() {
+    let error = get_fails("tcpls-only", answers_http(hq::PROTOCOL).await, &["--tcpls-only"]).await;
+    assert!(error.contains("alert 120 (no_application_protocol)"), "{error}");
+    let error = get_fails("tcpls-only-no-alpn", answers_http(b"").await, &["--tcpls-only"]).await;
+    assert!(error.contains("does not speak TCPLS"), "{error}");
+}
+
+#[tokio::test]
+async fn connect_fails_if_the_server_refuses_the_client_certificate() {
+    let server = Server::start();
+    let certificate = CertificateDer::from_pem_slice(server.identity.certificate_pem().as_bytes()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let roots = Arc::new(roots);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = || rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let config = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![made.cert.der().clone()], key())
+        .unwrap();
+    let tls = RustlsServer::new(Arc::new(config), &[PROTOCOL]).unwrap();
+    let listener = Listener::bind(&[ANY], ServerOptions::new(tls)).unwrap();
+
+    let mut trusted = rustls::RootCertStore::empty();
+    trusted.add(made.cert.der().clone()).unwrap();
+    let builder = || {
+        rustls::ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(trusted.clone())
+    };
+    let chain = |len| vec![made.cert.der().clone(); len];
+    for (config, cause) in [
+        (builder().with_no_client_auth(), "alert 116 (certificate_required): it demands a client certificate"),
+        (builder().with_client_auth_cert(chain(1), key()).unwrap(), "certificate"),
+        (builder().with_client_auth_cert(chain(300), key()).unwrap(), "chain has more than the 64 KiB"),
+    ] {
+        let mut options = server.options();
+        options.tls = RustlsClient::new(Arc::new(config), &[PROTOCOL]).unwrap();
+        let Err(ConnectError::Paths(failures)) = Session::connect(listener.local_addresses(), options).await else {
+            panic!("{cause}: a session");
+        };
+        let PathFault::Handshake(CloseReason::Handshake(error)) = &failures[0].fault else {
+            panic!("{cause}: {failures:?}");
+        };
+        assert!(error.message.contains(cause), "{error}");
+    }
+}
