@@ -22,7 +22,8 @@ use crate::net::{RecvStream, SendStream, Stream};
 /// opened for each.
 const MIN_PIECE: usize = 4 * 1024;
 
-/// Answers the one request of a stream; the path, as far as it was understood, and how many bytes were sent.
+/// Answers the one request of a stream; the path, as far as it was understood, and how many bytes were delivered. On a session
+/// without TCPLS, bytes that the socket took count as delivered.
 pub async fn answer(stream: Stream, visitor: &Visitor) -> (String, Result<u64, Refusal>) {
     let (mut send, mut recv) = stream.split();
     let request = within(visitor.patience(), read_request(&mut recv)).await;
@@ -32,7 +33,10 @@ pub async fn answer(stream: Stream, visitor: &Visitor) -> (String, Result<u64, R
         Ok(path) => {
             // Nothing more is wanted: what else comes is not kept.
             recv.stop(code::NO_ERROR);
-            send_file(&mut send, visitor, path).await
+            match send_file(&mut send, visitor, path).await {
+                Ok(sent) => delivered(&send, visitor).await.map(|()| sent),
+                Err(refusal) => Err(refusal),
+            }
         }
         Err(refusal) => Err(refusal),
     };
@@ -98,6 +102,18 @@ async fn patiently<R>(
         match within(source.visitor.patience(), poll_fn(|cx| operation(send, cx))).await {
             Some(result) => return Ok(result?),
             None if source.visitor.delivered() > before => {} // others have their turns
+            None => return Err(Refusal::Stalled),
+        }
+    }
+}
+
+/// Waits until the client has all that was written: it may go before that.
+async fn delivered(send: &SendStream, visitor: &Visitor) -> Result<(), Refusal> {
+    loop {
+        let before = visitor.delivered();
+        match within(visitor.patience(), send.delivered()).await {
+            Some(result) => return Ok(result?),
+            None if visitor.delivered() > before => {} // others have their turns
             None => return Err(Refusal::Stalled),
         }
     }

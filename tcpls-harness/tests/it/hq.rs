@@ -7,13 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tcpls_core::config::Config;
 use tcpls_core::error::{ReadError, WriteError, code};
+use tcpls_core::wire::ids::ErrorCode;
 use tcpls_harness::dial::Keep;
 use tcpls_harness::hq::{self, Limits, PROTOCOL, Refusal, Root, answer};
 use tcpls_harness::net::{ClientOptions, Listener, RecvStream, ServerOptions, Session};
+use tcpls_harness::relay::Way;
 use tcpls_harness::tls::Identity;
 use tokio::sync::mpsc;
 
-use crate::support::{ANY, Directory, identity, pattern, read_all, trust};
+use crate::support::{ANY, Directory, identity, pattern, read_all, relay, trust};
 
 /// What a client grants that takes little.
 const SMALL_WINDOW: u64 = 1_024;
@@ -49,11 +51,15 @@ impl FileServer {
     }
 
     async fn connect(&self, config: Config) -> Session {
+        self.connect_by(self.address, config).await
+    }
+
+    async fn connect_by(&self, address: std::net::SocketAddr, config: Config) -> Session {
         let tls = trust(&self.identity).client(&[PROTOCOL]).unwrap();
         let mut options = ClientOptions::new(tls, "localhost".try_into().unwrap());
         options.dial.keep = Keep::Session;
         options.config = Arc::new(config);
-        Session::connect(&[self.address], options).await.unwrap()
+        Session::connect(&[address], options).await.unwrap()
     }
 }
 
@@ -180,4 +186,19 @@ async fn what_comes_behind_a_request_is_not_kept() {
     };
     assert_eq!(stopped, WriteError::Stopped(code::NO_ERROR));
     assert_eq!([&first[..], &read_all(&mut recv).await].concat(), pattern(20_000));
+}
+
+#[tokio::test]
+async fn an_answer_that_was_written_and_did_not_arrive_is_not_reported_as_sent() {
+    let directory = Directory::new("hq-delivered");
+    std::fs::write(directory.path().join("file"), pattern(20_000)).unwrap();
+    let mut server = FileServer::start(directory.path(), Limits::default());
+    let path = relay(server.address);
+    let client = server.connect_by(path.address(), Config::default()).await;
+    assert_eq!(read_all(&mut ask(&client, "/file").await).await, pattern(20_000));
+    assert_eq!(server.outcomes.recv().await, Some(Ok(20_000)));
+    path.set_stalled(Way::Down, true);
+    let _answer = ask(&client, "/file").await;
+    tokio::spawn(async move { client.close(ErrorCode(7), b"enough").await });
+    assert_eq!(server.outcomes.recv().await, Some(Err(Refusal::Gone)));
 }
