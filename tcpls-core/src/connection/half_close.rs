@@ -8,6 +8,7 @@
 
 use super::Connection;
 use crate::time::Time;
+use crate::wire::ids::ConnectionId;
 
 /// When something moved since the peer's close_notify.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,6 +42,12 @@ impl Connection {
     /// Whether the peer can acknowledge nothing any more: it said close_notify on each TCP connection.
     pub(super) fn peer_is_mute(&self) -> bool {
         self.ending.is_half_closed() && !self.tcps.is_empty() && self.tcps.iter().all(|entry| entry.peer_notified)
+    }
+
+    /// Whether the FIN behind the peer's close_notify on `tcp` is the end of one direction only: what is written here still goes
+    /// out, as on a plain session. If the peer has closed both, a reset will tell.
+    pub(super) fn takes_what_is_written(&self, tcp: ConnectionId) -> bool {
+        self.tcps.contains(tcp) && self.peer_is_mute() && !self.ending.is_closing()
     }
 
     /// When a session that the peer has half closed is judged, or ends.

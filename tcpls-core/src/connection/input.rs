@@ -58,7 +58,10 @@ impl Connection {
             TcpEnd::Reset => TcpFault::Reset,
             TcpEnd::Error(_) => TcpFault::Io,
         };
-        self.lose_tcp(now, tcp, fault, None);
+        let is_only_half = fault == TcpFault::Fin && self.takes_what_is_written(tcp);
+        if !is_only_half {
+            self.lose_tcp(now, tcp, fault, None);
+        }
         self.settle(now);
     }
 

@@ -1,7 +1,7 @@
 //! The peer says close_notify without Close Session: it sends no more, and may still take what it is sent (draft, 4.5).
 
 use tcpls_core::config::Config;
-use tcpls_core::connection::State;
+use tcpls_core::connection::{State, TcpEnd};
 use tcpls_core::error::{CloseReason, ReadError, code};
 use tcpls_core::event::{Event, StreamEvent, TcpEvent};
 use tcpls_core::wire::frame::{Frame, Parameters};
@@ -151,6 +151,18 @@ fn a_peer_that_can_acknowledge_nothing_gets_its_answer_and_the_end() {
     assert_eq!(events.last(), Some(&Event::Closed { reason: by_peer() }));
     let stalled = |event: &Event| matches!(event, Event::Tcp(TcpEvent::Stalled { .. } | TcpEvent::Lost { .. }));
     assert!(!events.iter().any(stalled), "that nothing is acknowledged is no sign of a dark path: {events:?}");
+}
+
+#[test]
+fn the_fin_behind_close_notify_ends_one_direction_only() {
+    let mut peer = Peer::client();
+    peer.send(FIRST, &[fin(0, 0, b"GET /")]);
+    half_close(&mut peer, FIRST);
+    peer.conn.handle_tcp_end(peer.now, FIRST, TcpEnd::Fin);
+    peer.conn.stream(STREAM).write(b"answer").unwrap();
+    peer.conn.stream(STREAM).finish().unwrap();
+    assert_eq!(sent(&assert_answered(&mut peer, &[FIRST])), (b"answer".to_vec(), true));
+    assert_eq!(peer.conn.close_reason(), Some(&by_peer()));
 }
 
 #[test]

@@ -436,6 +436,8 @@ fn a_session_whose_peer_has_said_close_notify_ends_with_its_last_tcp_connection(
     peer.send_raw(FIRST, ALERT, &[1, 0]);
     peer.assert_lives(&[FIRST]);
     peer.conn.handle_tcp_end(peer.now, FIRST, TcpEnd::Fin);
+    peer.assert_lives(&[FIRST]);
+    peer.conn.handle_tcp_end(peer.now, FIRST, TcpEnd::Reset);
     assert_eq!(peer.conn.state(), State::Closed);
 }
 
