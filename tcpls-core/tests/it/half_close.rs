@@ -216,3 +216,80 @@ fn closing_a_half_closed_session_does_not_wait_for_acknowledgments() {
     assert_eq!(sent(&assert_answered(&mut peer, &[FIRST])).0, b"answer");
     assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Local { error: ErrorCode(0) }));
 }
+
+/// A number below `below`, and the next state.
+fn draw(state: &mut u64, below: u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) % below
+}
+
+#[test]
+fn a_half_closed_session_ends_unless_every_stream_is_whole() {
+    let (mut ended, mut lived) = (0, 0);
+    for seed in 0..300 {
+        let mut random = seed;
+        let mut peer = two_with(Config { idle_timeout: None, ..Config::default() });
+        let tcps = [FIRST, SECOND];
+        let mut closed = [false; 2];
+        let (mut offset, mut finished) = (0, false);
+        for _ in 0..12 {
+            let which = draw(&mut random, 2) as usize;
+            match draw(&mut random, 7) {
+                0 | 1 if !closed[which] && !finished => {
+                    peer.send(tcps[which], &[stream(0, offset, &[7; 100])]);
+                    offset += 100;
+                }
+                2 if !closed[which] && !finished => {
+                    peer.send(tcps[which], &[fin(0, offset, b"")]);
+                    finished = true;
+                }
+                3 if !closed[which] => {
+                    half_close(&mut peer, tcps[which]);
+                    closed[which] = true;
+                }
+                4 => _ = peer.conn.stream(STREAM).write(&[9; 5_000]),
+                5 => _ = peer.conn.stream(STREAM).finish(),
+                _ => peer.sleep(draw(&mut random, 3_000)),
+            }
+            rest(&mut peer, &closed);
+        }
+        let has_begun = offset > 0 || finished;
+        for _ in 0..700 {
+            rest(&mut peer, &closed);
+            peer.sleep(1_000);
+        }
+        let reason = peer.conn.close_reason().cloned();
+        match (closed, reason.as_ref()) {
+            ([false, false], reason) => assert_eq!(reason, None, "seed {seed}"),
+            ([true, true], reason) => assert_eq!(reason, Some(&by_peer()), "seed {seed}"),
+            (_, reason) if has_begun && !finished => assert_eq!(reason, Some(&by_peer()), "seed {seed}"),
+            (_, None) => {}
+            // The end came too late.
+            (_, reason) => {
+                assert_eq!((reason, read_end(&mut peer)), (Some(&by_peer()), Err(ReadError::Truncated)), "seed {seed}")
+            }
+        }
+        ended += usize::from(peer.conn.close_reason().is_some());
+        lived += usize::from(peer.conn.close_reason().is_none());
+    }
+    assert!(ended > 50 && lived > 50, "{ended} and {lived}");
+}
+
+fn read_end(peer: &mut Peer) -> Result<(), ReadError> {
+    while peer.conn.stream(STREAM).read(usize::MAX)?.is_some() {}
+    Ok(())
+}
+
+/// The peer acknowledges everything, where it still can.
+fn rest(peer: &mut Peer, closed: &[bool; 2]) {
+    let mut acks = Vec::new();
+    for tcp in [FIRST, SECOND] {
+        if peer.conn.tcp_connections().any(|live| live == tcp) {
+            peer.recv(tcp);
+            acks.extend(peer.received(tcp).checked_sub(1).map(|last| ack(tcp, last)));
+        }
+    }
+    if let Some(open) = [FIRST, SECOND].into_iter().zip(closed).find_map(|(tcp, closed)| (!closed).then_some(tcp)) {
+        peer.send(open, &acks);
+    }
+}
