@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use tcpls_core::connection::JoinOptions;
 use tcpls_core::crypto::TAG_LEN;
 use tcpls_core::wire::frame::{ConnectionResetReason, Frame, Frames, NewTokenWide, Parameters, SessionParameters};
 use tcpls_core::wire::ids::Token;
@@ -99,7 +100,7 @@ impl Peer {
 
     /// One more TCP connection joins. With its first record comes another token: the client always has one.
     pub(crate) fn join(&mut self) -> ConnectionId {
-        let tcp = self.conn.open_tcp_with(self.now, false).expect("there is a token");
+        let tcp = self.conn.open_tcp_with(self.now, JoinOptions::default()).expect("there is a token");
         let mut hello = Vec::new();
         self.conn.poll_transmit(self.now, tcp, ROOM, &mut hello);
         assert_eq!(hello.first(), Some(&HANDSHAKE), "nothing is sealed before the answer");

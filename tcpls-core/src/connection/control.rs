@@ -3,7 +3,7 @@
 use super::Connection;
 use super::pending::{Carried, Due};
 use crate::stream::Control;
-use crate::tcp::TcpState;
+use crate::tcp::{Tcp, TcpState};
 use crate::wire::frame::{self, Frame, Parameters};
 use crate::wire::ids::ConnectionId;
 
@@ -38,6 +38,11 @@ impl Connection {
     pub(super) fn fill_control(&mut self, tcp: ConnectionId, max: usize, frames: &mut Outgoing) {
         // Behind them there is room for a Ping and the ACKs. What may not fit is not begun: making a frame has effects.
         let max = max.saturating_sub(1 + MAX_ACKS * ACK_LEN);
+        if self.begins_as_backup(tcp) {
+            self.pending.remove(Due::Status(tcp));
+            self.encode_due(Due::Status(tcp), &mut frames.control);
+            frames.carried.push(Carried::Session(Due::Status(tcp)));
+        }
         while frames.control.len() + MAX_DUE_LEN <= max {
             let Some(due) = self.pending.first(|due| self.may_go_on(*due, tcp)) else { break };
             let before = frames.control.len();
@@ -64,13 +69,21 @@ impl Connection {
         }
     }
 
+    /// Whether the first record on `tcp` has to say that it is a backup. The peer may put data on it as soon as that has come.
+    fn begins_as_backup(&self, tcp: ConnectionId) -> bool {
+        let is_new = |entry: &Tcp<Carried>| is_opening(entry) && entry.counters.records_sent == 0;
+        self.pending.contains(Due::Status(tcp)) && self.tcps.get(tcp).is_some_and(is_new)
+    }
+
     /// A Connection Reset never travels on the TCP connection that it names; an address is removed only once it is known,
-    /// and a status changes only once the one before has arrived.
+    /// and a status changes only once the one before has arrived. That of a join goes on the join: elsewhere it might arrive before.
     pub(super) fn may_go_on(&self, due: Due, tcp: ConnectionId) -> bool {
         match due {
             Due::Reset(named) => named != tcp,
             Due::RemoveAddress(id) => self.local_addresses.may_remove(id),
-            Due::Status(named) => self.tcps.get(named).is_none_or(|entry| !entry.status_in_flight),
+            Due::Status(named) => {
+                self.tcps.get(named).is_none_or(|entry| !entry.status_in_flight && (named == tcp || !is_opening(entry)))
+            }
             _ => true,
         }
     }
@@ -147,6 +160,10 @@ impl Connection {
         self.frames_sent.count(frame.ty());
         frame.encode(out);
     }
+}
+
+fn is_opening(entry: &Tcp<Carried>) -> bool {
+    matches!(entry.state, TcpState::Opening { .. })
 }
 
 fn control_frame(control: Control) -> Frame<'static> {

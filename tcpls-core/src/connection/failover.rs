@@ -73,6 +73,7 @@ impl Connection {
         } else {
             self.tell_peer(tcp, fault);
         }
+        self.pending.remove(Due::Status(tcp));
         self.gone.insert(tcp, Gone { tcp: entry, fault });
         while self.gone.len() > MAX_GONE {
             self.gone.pop_first();
@@ -124,7 +125,6 @@ impl Connection {
             TcpFault::PeerReset(_) => _ = self.scratch.final_acks.insert(tcp),
             _ => self.pending.insert(Due::Reset(tcp)),
         }
-        self.pending.remove(Due::Status(tcp));
     }
 
     /// Requeues what `entry` carries, but for what was requeued before: each byte goes out again at most once for each TCP

@@ -5,6 +5,7 @@
 use core::time::Duration;
 
 use super::Connection;
+use super::pending::Due;
 use crate::crypto::rng::Rng;
 use crate::error::{OpenTcpError, TcpFault};
 use crate::tcp::life::Grace;
@@ -23,6 +24,17 @@ const MAX_HELLO_BYTES: usize = 16 * 1024;
 /// TLS_AES_256_GCM_SHA384: its hash makes PSK binders of 48 bytes, the other suites' of 32.
 const AES_256: u16 = 0x1302;
 
+/// How a TCP connection is joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JoinOptions {
+    /// Records follow the hello at once, ahead of the ServerHello. A path on which a join with them got no answer should be
+    /// tried without next.
+    pub zero_rtt: bool,
+    /// It is a backup from the start: its first record says so ([`Connection::set_backup`]), before either side puts stream data on
+    /// it while another TCP connection lives.
+    pub backup: bool,
+}
+
 impl Connection {
     /// Client: joins a TCP connection, whose ID is the token's number, to the session. Call it when the TCP connection is
     /// established: the token is spent now. Records follow the hello at once, without a round trip, if
@@ -36,16 +48,15 @@ impl Connection {
     /// # Errors
     /// See [`OpenTcpError`]; nothing is spent then.
     pub fn open_tcp(&mut self, now: Time) -> Result<ConnectionId, OpenTcpError> {
-        self.open_tcp_with(now, self.config.zero_rtt_join)
+        self.open_tcp_with(now, JoinOptions { zero_rtt: self.config.zero_rtt_join, backup: false })
     }
 
-    /// Like [`Connection::open_tcp`], with or without records ahead of the ServerHello. A path on which a join with them got
-    /// no answer should be tried without next.
+    /// Like [`Connection::open_tcp`], as `options` say.
     ///
     /// # Errors
     /// As [`Connection::open_tcp`].
     // draft I09
-    pub fn open_tcp_with(&mut self, now: Time, zero_rtt: bool) -> Result<ConnectionId, OpenTcpError> {
+    pub fn open_tcp_with(&mut self, now: Time, options: JoinOptions) -> Result<ConnectionId, OpenTcpError> {
         if self.side == Side::Server {
             return Err(OpenTcpError::Server);
         }
@@ -64,8 +75,12 @@ impl Connection {
         let mut entry = Tcp::new(tcp, TcpState::Opening { deadline }, now);
         entry.commit.expect(self.expected_rate());
         entry.hello_session_id = self.rng.bytes();
-        self.write_join_hello(&entry.hello_session_id, token, zero_rtt, &mut entry.raw);
-        entry.may_seal = zero_rtt;
+        self.write_join_hello(&entry.hello_session_id, token, options.zero_rtt, &mut entry.raw);
+        entry.may_seal = options.zero_rtt;
+        entry.own_backup = options.backup;
+        if options.backup {
+            self.pending.insert(Due::Status(tcp));
+        }
         entry.ping = true; // the server puts it to no use until a record of ours opens
         if let Some(keys) = &self.keys {
             entry.seal.generation = keys.seal_target();

@@ -50,6 +50,7 @@ use std::sync::Arc;
 
 pub use self::api::Stream;
 pub use self::claims::{Claim, ClaimId};
+pub use self::join::JoinOptions;
 pub use self::timers::TimeoutReason;
 pub use crate::stream::SendProgress;
 pub use crate::tcp::silence::TcpInfo;

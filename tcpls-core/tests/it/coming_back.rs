@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use tcpls_core::connection::{State, TcpEnd};
+use tcpls_core::connection::{JoinOptions, State, TcpEnd};
 use tcpls_core::crypto::plaintext_alert;
 use tcpls_core::error::{Alert, CloseReason, OpenStreamError, OpenTcpError, ReadError, TcpFault};
 use tcpls_core::event::Event;
-use tcpls_core::wire::ids::ConnectionId;
+use tcpls_core::wire::frame::{ConnectionStatus, Frame};
 use tcpls_core::wire::ids::Side::{Client, Server};
+use tcpls_core::wire::ids::{ConnectionId, Side};
 
 use crate::support::pair::{Pair, bytes};
-use crate::support::peer::{FIRST, Peer};
+use crate::support::peer::frames::token;
+use crate::support::peer::{FIRST, Peer, frames_of};
 
 /// All tokens are spent on TCP connections that end before they have carried anything.
 fn lose_all(pair: &mut Pair) {
@@ -160,4 +162,65 @@ fn client_whose_joins_are_closed_until_its_time_is_up_is_stranded_in_the_end() {
     assert!(matches!(pair.client().state(), State::Stranded { .. }));
     pair.drive_for(Duration::from_secs(31));
     assert_eq!(pair.close_reason(Client), Some(CloseReason::Stranded));
+}
+
+/// Stream bytes that `side` has put on `tcp`.
+fn carried(pair: &mut Pair, side: Side, tcp: ConnectionId) -> u64 {
+    pair.conn(side).tcp_stats(tcp).map_or(0, |stats| stats.counters.stream_bytes_sent)
+}
+
+#[test]
+fn backup_join_carries_no_stream_data_of_either_side_while_another_lives() {
+    for zero_rtt in [true, false] {
+        let mut pair = Pair::established();
+        pair.spread();
+        let data = bytes(600_000);
+        let streams = [Client, Server].map(|side| (side, pair.open_stream(side)));
+        streams.into_iter().for_each(|(side, id)| pair.submit(side, id, &data));
+        pair.round();
+        let backup = pair.open_tcp_with(JoinOptions { zero_rtt, backup: true });
+        pair.drive();
+        assert_eq!(pair.live(Server), [FIRST, backup]);
+        for (side, id) in streams {
+            assert_eq!(carried(&mut pair, side, backup), 0, "{side:?}, 0-RTT: {zero_rtt}");
+            assert!(pair.conn(side).tcp_stats(backup).unwrap().backup, "{side:?}");
+            pair.assert_received(side.peer(), id, &data);
+        }
+        pair.cut(FIRST);
+        pair.transfer(Client, &data);
+        assert!(carried(&mut pair, Client, backup) >= 600_000, "now it is the only one");
+        pair.client().set_backup(backup, false).unwrap();
+        pair.drive();
+        assert!(!pair.server().tcp_stats(backup).unwrap().backup);
+    }
+}
+
+#[test]
+fn status_of_a_backup_join_is_in_its_first_record_and_on_no_other_tcp_connection() {
+    let mut peer = Peer::server();
+    peer.send(FIRST, &[token(1, 1)]);
+    let tcp = peer.conn.open_tcp_with(peer.now, JoinOptions { zero_rtt: true, backup: true }).unwrap();
+    let status = Frame::ConnectionStatus(ConnectionStatus { tcp, backup: true });
+    peer.conn.ping(FIRST).unwrap();
+    let on_first = peer.recv(FIRST);
+    assert!(!frames_of(&on_first).contains(&status), "{on_first:?}");
+    let on_join = peer.recv(tcp);
+    let first = on_join.iter().find(|record| record.number == Some(0)).expect("a protected record");
+    assert!(first.frames().contains(&status) && first.frames().contains(&Frame::Ping), "{first:?}");
+}
+
+#[test]
+fn backup_join_that_fails_leaves_no_status_behind() {
+    let mut pair = Pair::established();
+    let backup = pair.open_tcp_with(JoinOptions { zero_rtt: false, backup: true });
+    pair.step(Client);
+    pair.cut(backup);
+    pair.cut(FIRST);
+    let vain = pair.open_tcp_with(JoinOptions { zero_rtt: false, backup: true });
+    pair.step(Client);
+    pair.cut(vain);
+    let back = pair.join();
+    pair.transfer(Client, b"on a join that is no backup");
+    assert!(!pair.server().tcp_stats(back).unwrap().backup);
+    assert_eq!(pair.client().stats().frames_due, 0);
 }

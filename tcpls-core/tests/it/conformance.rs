@@ -4,8 +4,8 @@
 use core::time::Duration;
 
 use tcpls_core::config::Config;
-use tcpls_core::connection::TcpEnd;
 use tcpls_core::connection::schedule::Aggregate;
+use tcpls_core::connection::{JoinOptions, TcpEnd};
 use tcpls_core::wire::frame::{Frame, Parameters, ty};
 use tcpls_core::wire::hello::{CHANGE_CIPHER_SPEC, ExtensionTypes, parse_server_hello, split_message};
 use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode, Side, StreamId};
@@ -413,7 +413,7 @@ fn client_extensions(message: &[u8]) -> Vec<u16> {
 fn flight_of_join(zero_rtt: bool) -> (Peer, Vec<Record>) {
     let mut peer = Peer::server();
     peer.send(FIRST, &[token(1, 0x77)]);
-    peer.conn.open_tcp_with(peer.now, zero_rtt).unwrap();
+    peer.conn.open_tcp_with(peer.now, JoinOptions { zero_rtt, backup: false }).unwrap();
     let generation_0 = peer.seal(SECOND, DATA, &encoded(&[PING]));
     let flight = peer.recv(SECOND);
     assert!(!generation_0.is_empty());

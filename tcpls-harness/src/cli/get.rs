@@ -15,9 +15,7 @@ use tokio::task::JoinSet;
 use super::download::Download;
 use super::hints::Hints;
 use super::migrate::{Move, look_up, migrate};
-use super::paths::{
-    TrustArgs, close_briefly, connect, follow_advertised, resolve, server_name, stand_by, tell_troubles,
-};
+use super::paths::{TrustArgs, close_briefly, connect, follow_advertised, resolve, server_name, tell_troubles};
 use super::progress::Progress;
 use super::report::TcpReport;
 use super::signals::{Signals, Stopped};
@@ -25,6 +23,7 @@ use super::text::visible;
 use super::units::{bits_per_second, rate, size, time};
 use super::url::Url;
 use super::{Outcome, output, report};
+use crate::dial::Backup;
 use crate::hq::{CHUNK, PROTOCOL, ask, explain};
 use crate::net::{ClientOptions, RecvStream, Session};
 
@@ -167,7 +166,9 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
         let progress =
             Progress::new(args.log.clone()).await.map_err(|error| format!("can't write the log: {error}"))?;
         let ways = Ways::look_up(args, &url).await?;
-        Outcome::Ok((connect(&ways.addresses, options.clone(), &hints).await?, ways, progress))
+        let backups = ways.standby.iter().copied().map(Backup::Remote).collect();
+        let options = ClientOptions { backups, ..options.clone() };
+        Outcome::Ok((connect(&ways.addresses, options, &hints).await?, ways, progress))
     };
     let (session, ways, progress) = tokio::select! {
         begun = begin => begun?,
@@ -235,9 +236,7 @@ async fn fetch_jobs(
     tokio::spawn(tell_troubles(session.events(), session.path_failures()));
     let mut company = JoinSet::new();
     company.spawn(migrate(session.clone(), ways.moves));
-    if !ways.standby.is_empty() {
-        company.spawn(stand_by(session.clone(), ways.standby));
-    }
+    ways.standby.iter().for_each(|address| session.add_path(*address, None));
     if ways.use_advertised {
         company.spawn(follow_advertised(session.clone()));
     }

@@ -139,19 +139,6 @@ pub(crate) async fn wait_for_paths(session: &Session, wanted: usize) {
     _ = tokio::time::timeout(TOKEN_TIMEOUT, all).await;
 }
 
-/// Has the session keep TCP connections to `addresses` that are used only while no other lives, also when they are made anew.
-pub(crate) async fn stand_by(session: Session, addresses: Vec<SocketAddr>) {
-    let mut events = session.events();
-    addresses.iter().for_each(|address| session.add_path(*address, None));
-    while let Some(event) = events.next().await {
-        let Event::Tcp(TcpEvent::Joined { tcp }) = event else { continue };
-        if session.path_of(tcp).is_some_and(|path| addresses.contains(&path.remote)) {
-            // It may be lost by now; then there is nothing to stand by.
-            _ = session.set_backup(tcp, true);
-        }
-    }
-}
-
 /// Has the session use the addresses that the server advertises.
 pub(crate) async fn follow_advertised(session: Session) {
     let mut events = session.events();

@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tcpls_core::connection::JoinOptions;
 use tcpls_core::error::TcpFault;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
@@ -181,7 +182,8 @@ impl Dialer {
         let zero_rtt = self.options.zero_rtt && pair.sends_early() && !is_last;
         let attempt = &mut pair.attempts[at];
         (attempt.stage, attempt.since) = (Stage::Joining { tcp: None, overdue: false }, now);
-        self.actions.push_back(Action::Join { attempt: attempt.id, zero_rtt });
+        let options = JoinOptions { zero_rtt, backup: pair.is_backup };
+        self.actions.push_back(Action::Join { attempt: attempt.id, options });
         if self.urgent_since.is_some() && self.view.tcp_connections >= self.view.limit {
             self.patience = (self.patience * 2).min(MAX_PATIENCE);
         }
@@ -281,7 +283,7 @@ impl Dialer {
         let known = self.pairs.iter().position(is_free);
         let index = known.unwrap_or(self.pairs.len());
         if known.is_none() {
-            self.pairs.push(Pair::new(path, now));
+            self.pairs.push(self.pair(path, now));
         }
         let parked = std::mem::take(&mut self.pairs[index].parked);
         if known.is_none() || parked || spare {

@@ -22,13 +22,14 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use tcpls_core::connection::JoinOptions;
 use tcpls_core::crypto::rng::{Rng, Seed};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
 pub use self::order::{Action, AttemptId, DialOptions, Keep, SessionView};
-pub use self::path::{Path, PathStatus};
+pub use self::path::{Backup, Path, PathStatus};
 
 use self::pair::{Attempt, Pair, Stage};
 
@@ -46,6 +47,7 @@ pub struct Dialer {
     rng: Rng,
     phase: Phase,
     pairs: Vec<Pair>,
+    backups: Vec<Backup>,
     /// TCP connections to keep.
     target: usize,
     actions: VecDeque<Action>,
@@ -74,6 +76,7 @@ impl Dialer {
             rng: Rng::new(seed, b"tcpls dial"),
             phase: Phase::Starting,
             pairs: paths.iter().map(|path| Pair::new(*path, now)).collect(),
+            backups: Vec::new(),
             target: options.wanted.clamp(1, paths.len().max(1)),
             actions: VecDeque::new(),
             next_attempt: 0,
@@ -87,6 +90,37 @@ impl Dialer {
             patience: pair::GRACE,
             options,
         }
+    }
+
+    /// From now on the pairs that these name, known or not, are backups: whenever a TCP connection joins there, it is one from
+    /// the start. They are dialled last at the start.
+    pub fn set_backups(&mut self, backups: Vec<Backup>) {
+        self.backups = backups;
+        for pair in &mut self.pairs {
+            pair.is_backup = is_backup(&self.backups, &pair.path);
+        }
+        if self.phase == Phase::Starting {
+            self.pairs.sort_by_key(|pair| pair.is_backup);
+        }
+    }
+
+    /// The TCP connections that follow `tcp` on its pair are backups, too, or no more.
+    pub fn set_backup(&mut self, tcp: ConnectionId, backup: bool) {
+        let pair = self.pairs.iter_mut().find(|pair| pair.is_on(tcp));
+        pair.into_iter().for_each(|pair| pair.is_backup = backup);
+    }
+
+    /// How to join a TCP connection there that the application has made.
+    pub fn join_options(&self, path: Path) -> JoinOptions {
+        let known = self.pairs.iter().find(|pair| pair.path == path);
+        let backup = known.map_or_else(|| is_backup(&self.backups, &path), |pair| pair.is_backup);
+        JoinOptions { zero_rtt: self.zero_rtt(path), backup }
+    }
+
+    fn pair(&self, path: Path, now: Time) -> Pair {
+        let mut pair = Pair::new(path, now);
+        pair.is_backup = is_backup(&self.backups, &path);
+        pair
     }
 
     /// TCP is connected. False if that is not wanted any more: the socket is to be closed.
@@ -194,7 +228,7 @@ impl Dialer {
     }
 
     /// Whether a join there should carry data ahead of the server's answer.
-    pub fn zero_rtt(&self, path: Path) -> bool {
+    fn zero_rtt(&self, path: Path) -> bool {
         let fails = |pair: &Pair| pair.path == path && !pair.sends_early();
         self.options.zero_rtt && !self.pairs.iter().any(fails)
     }
@@ -205,6 +239,7 @@ impl Dialer {
             path: pair.path,
             tcp: pair.live.map(|live| live.tcp),
             silent: pair.live.is_some_and(|live| live.silent),
+            backup: pair.is_backup,
         })
     }
 
@@ -269,4 +304,8 @@ impl Dialer {
         (0..self.pairs.len()).for_each(|index| self.abandon_where(index, Attempt::is_idle));
         self.pairs.iter_mut().for_each(|pair| pair.attempts.clear());
     }
+}
+
+fn is_backup(backups: &[Backup], path: &Path) -> bool {
+    backups.iter().any(|backup| backup.names(path))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tcpls_core::connection::{Connection, State};
+use tcpls_core::connection::{Connection, JoinOptions, State};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
@@ -83,8 +83,8 @@ pub enum Action {
     Join {
         /// Which.
         attempt: AttemptId,
-        /// Whether data may follow the hello at once.
-        zero_rtt: bool,
+        /// How: see `JoinOptions`.
+        options: JoinOptions,
     },
     /// Reset this TCP connection, whose join was not answered: what it carries is to go elsewhere.
     Reset {

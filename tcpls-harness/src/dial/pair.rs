@@ -156,6 +156,8 @@ pub(super) struct Pair {
     is_cautious: bool,
     /// A TCP connection waited in vain for a token.
     pub(super) unused: bool,
+    /// Its TCP connections are used only when no other lives.
+    pub(super) is_backup: bool,
     /// Its TCP connection was left on purpose: it is not missed.
     pub(super) parked: bool,
     /// The server has withdrawn the address.
@@ -182,6 +184,7 @@ impl Pair {
             zero_rtt: true,
             is_cautious: false,
             unused: false,
+            is_backup: false,
             parked: false,
             withdrawn: false,
         }

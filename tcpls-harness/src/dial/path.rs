@@ -50,6 +50,24 @@ impl fmt::Display for Path {
     }
 }
 
+/// Names paths whose TCP connections are used only while no other lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backup {
+    /// Those to this address.
+    Remote(SocketAddr),
+    /// Those from this one, of a metered link for example.
+    Local(IpAddr),
+}
+
+impl Backup {
+    pub(super) fn names(self, path: &Path) -> bool {
+        match self {
+            Self::Remote(remote) => path.remote == remote,
+            Self::Local(local) => path.local.is_some_and(|other| other.ip() == local),
+        }
+    }
+}
+
 /// Each local with each remote address, along the diagonals.
 fn spread(remotes: &[SocketAddr], locals: &[IpAddr]) -> Vec<Path> {
     let (long, short) = (remotes.len().max(locals.len()), remotes.len().min(locals.len()));
@@ -73,4 +91,6 @@ pub struct PathStatus {
     pub tcp: Option<ConnectionId>,
     /// It does not answer.
     pub silent: bool,
+    /// TCP connections there are used only while no other lives.
+    pub backup: bool,
 }

@@ -235,9 +235,9 @@ impl Driver {
                 let path = dials.abandon(attempt).filter(|_| timed_out);
                 self.shared.drive(|state| path.into_iter().for_each(|path| state.note_timed_out(path)));
             }
-            Action::Join { attempt, zero_rtt } => {
+            Action::Join { attempt, options } => {
                 let Some(stream) = dials.take(attempt) else { return };
-                if let Some(tcp) = self.shared.drive(|state| state.join(attempt, zero_rtt)) {
+                if let Some(tcp) = self.shared.drive(|state| state.join(attempt, options)) {
                     self.attach(tcp, Socket::new(stream, Default::default()));
                 }
             }

@@ -11,7 +11,7 @@ use tcpls_core::error::ConfigError;
 
 use super::advice::AddressPolicy;
 use super::socket::SocketOptions;
-use crate::dial::DialOptions;
+use crate::dial::{Backup, DialOptions};
 
 /// The shortest time that TCP may be given to connect.
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
@@ -32,6 +32,8 @@ pub struct ClientOptions {
     pub locals: Vec<IpAddr>,
     /// What is dialled when, at the start and when TCP connections are lost.
     pub dial: DialOptions,
+    /// Paths whose TCP connections are used only while no other lives, whenever they are made.
+    pub backups: Vec<Backup>,
     /// Which of the addresses that the server advertises may be connected to.
     pub addresses: AddressPolicy,
 }
@@ -46,6 +48,7 @@ impl ClientOptions {
             socket: SocketOptions::default(),
             locals: Vec::new(),
             dial: DialOptions::default(),
+            backups: Vec::new(),
             addresses: AddressPolicy::default(),
         }
     }

@@ -161,12 +161,18 @@ impl Session {
     }
 
     /// Marks a TCP connection as a backup, used only when no other lives, or as available again; the peer is asked to do the
-    /// same.
+    /// same. On a client, those that the session makes on the same path later are backups too, from their first byte on: see also
+    /// [`ClientOptions::backups`].
+    ///
+    /// [`ClientOptions::backups`]: super::ClientOptions::backups
     ///
     /// # Errors
     /// See [`TcpError`].
     pub fn set_backup(&self, tcp: ConnectionId, backup: bool) -> Result<(), TcpError> {
-        self.command(|state| state.conn.set_backup(tcp, backup))
+        self.command(|state| {
+            state.dialer.iter_mut().for_each(|dialer| dialer.set_backup(tcp, backup));
+            state.conn.set_backup(tcp, backup)
+        })
     }
 
     /// Advertises an address of this side; a server's can be connected to.

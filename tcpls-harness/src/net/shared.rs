@@ -11,7 +11,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tcpls_core::connection::Connection;
+use tcpls_core::connection::{Connection, JoinOptions};
 use tcpls_core::endpoint::Join;
 use tcpls_core::error::{CloseReason, TcpFault, code};
 use tcpls_core::event::{Established, Event, TcpEvent};
@@ -345,8 +345,9 @@ impl State {
 
     /// Spends a token on a TCP connection that is established, and hands its socket to the session's task.
     pub(crate) fn open_tcp(&mut self, stream: TcpStream, path: Path) -> Result<(ConnectionId, Joined), AddTcpError> {
-        let zero_rtt = self.dialer.as_ref().is_none_or(|dialer| dialer.zero_rtt(path));
-        match self.conn.open_tcp_with(now(), zero_rtt) {
+        let options = self.dialer.as_ref().map(|dialer| dialer.join_options(path));
+        let options = options.unwrap_or(JoinOptions { zero_rtt: true, backup: false });
+        match self.conn.open_tcp_with(now(), options) {
             Ok(tcp) => {
                 let (sender, receiver) = oneshot::channel();
                 self.joins.insert(tcp, sender);
@@ -385,8 +386,8 @@ impl State {
     }
 
     /// Spends a token on what the dialer has connected.
-    pub(crate) fn join(&mut self, attempt: AttemptId, zero_rtt: bool) -> Option<ConnectionId> {
-        let opened = self.conn.open_tcp_with(now(), zero_rtt);
+    pub(crate) fn join(&mut self, attempt: AttemptId, options: JoinOptions) -> Option<ConnectionId> {
+        let opened = self.conn.open_tcp_with(now(), options);
         let dialer = self.dialer.as_mut()?;
         match opened {
             Ok(tcp) => dialer.handle_joining(attempt, tcp),

@@ -40,8 +40,10 @@ pub(crate) struct Start {
 impl Start {
     pub(crate) fn new(paths: &[Path], options: ClientOptions) -> Self {
         let dial = DialOptions { zero_rtt: options.dial.zero_rtt && options.config.zero_rtt_join, ..options.dial };
+        let mut dialer = Dialer::new(now(), paths, dial, &seed());
+        dialer.set_backups(options.backups.clone());
         Self {
-            dialer: Dialer::new(now(), paths, dial, &seed()),
+            dialer,
             dials: Dials::new(options.socket),
             candidates: BTreeMap::new(),
             handshakes: JoinSet::new(),
@@ -157,6 +159,9 @@ impl Start {
             if !state.conn.tcp_connections().any(|tcp| tcp == ConnectionId::FIRST) {
                 let lost = TcpEvent::Lost { tcp: ConnectionId::FIRST, fault: TcpFault::Reset };
                 dialer.handle_event(now(), &Event::Tcp(lost));
+            }
+            if dialer.paths().any(|status| status.tcp == Some(ConnectionId::FIRST) && status.backup) {
+                _ = state.conn.set_backup(ConnectionId::FIRST, true); // fails where it is the only one there can be
             }
             state.dialer = Some(dialer);
             state.inbox.push(Input::Dial(dials));

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::{Config, Connection, ConnectionId, ErrorCode, Side, State, Time};
 
 use super::chance::Chance;
@@ -15,7 +14,7 @@ use super::net::{Opening, SocketId, addresses, path_number};
 use super::scenario::{self, Role, Scenario, Scheduler};
 use super::tls::Identity;
 use super::trace::Note;
-use crate::dial::{Action, AttemptId, DialOptions, Dialer, Keep, SessionView};
+use crate::dial::{Action, AttemptId, Backup, DialOptions, Dialer, Keep, SessionView};
 
 const SIDE: Side = Side::Client;
 
@@ -37,7 +36,6 @@ pub(crate) struct Client {
     pub(crate) first: Option<SocketId>,
     /// What the application joins by itself.
     joins: Vec<Join>,
-    standby: Vec<bool>,
     connect_timeout: std::time::Duration,
     /// There will be no session.
     pub(crate) failed: bool,
@@ -71,18 +69,20 @@ impl Client {
             (0..scenario.path.len()).filter(|path| scenario.path[*path].role != Role::Spare).collect();
         let pairs: Vec<_> = used.iter().map(|path| addresses(*path)).collect();
         let joins = used.iter().skip(1).filter(|_| keep != Keep::Paths).map(|path| Join { path: *path, dial: None });
+        let mut dialer = Dialer::new(Time::ZERO, &pairs, options, &chance.seed());
+        let standby = (0..scenario.path.len()).filter(|path| scenario.path[*path].role == Role::Standby);
+        dialer.set_backups(standby.map(|path| Backup::Remote(addresses(path).remote)).collect());
         Self {
             number,
             identity,
             scheduler: scenario.client.scheduler,
-            dialer: Dialer::new(Time::ZERO, &pairs, options, &chance.seed()),
+            dialer,
             chance,
             dials: BTreeMap::new(),
             candidates: BTreeMap::new(),
             driver: None,
             first: None,
             joins: joins.collect(),
-            standby: scenario.path.iter().map(|path| path.role == Role::Standby).collect(),
             connect_timeout: options.connect_timeout,
             failed: false,
             config,
@@ -182,11 +182,6 @@ impl Client {
         driver.run(env);
         for event in std::mem::take(&mut driver.heard) {
             self.dialer.handle_event(env.now, &event);
-            if let Event::Tcp(TcpEvent::Joined { tcp }) = event
-                && driver.path_of(tcp).is_some_and(|path| self.standby[path])
-            {
-                _ = driver.conn.set_backup(tcp, true);
-            }
         }
     }
 
@@ -198,10 +193,10 @@ impl Client {
             }
             Action::Abandon { attempt, .. } => self.abandon(env, attempt),
             Action::Handshake { attempt } => self.shake_hands(env, attempt),
-            Action::Join { attempt, zero_rtt } => {
+            Action::Join { attempt, options } => {
                 let Some(dial) = self.dials.remove(&attempt) else { return };
                 let Some(driver) = &mut self.driver else { return };
-                match driver.conn.open_tcp_with(env.now, zero_rtt) {
+                match driver.conn.open_tcp_with(env.now, options) {
                     Ok(tcp) => {
                         self.dialer.handle_joining(attempt, tcp);
                         driver.attach(env, tcp, dial.socket, dial.path, BytesMut::new());
@@ -243,8 +238,8 @@ impl Client {
             let (socket, deadline) = *join.dial.get_or_insert_with(|| (connect(env, join.path), env.now + timeout));
             let opening = env.net.opening(socket);
             if opening == Opening::Connected && driver.conn.tokens() > 0 {
-                let zero_rtt = dialer.zero_rtt(addresses(join.path));
-                if let Ok(tcp) = driver.conn.open_tcp_with(env.now, zero_rtt) {
+                let options = dialer.join_options(addresses(join.path));
+                if let Ok(tcp) = driver.conn.open_tcp_with(env.now, options) {
                     dialer.adopt(env.now, addresses(join.path), tcp);
                     driver.attach(env, tcp, socket, join.path, BytesMut::new());
                     progress = true;

@@ -124,11 +124,6 @@ impl Driver {
         self.sockets.iter().filter(move |socket| socket.path == path).map(|socket| socket.tcp)
     }
 
-    /// Which path a live TCP connection is on.
-    pub(crate) fn path_of(&self, tcp: ConnectionId) -> Option<usize> {
-        self.sockets.iter().find(|socket| socket.tcp == tcp).map(|socket| socket.path)
-    }
-
     /// Advertises this end's address on a path.
     pub(crate) fn advertise(&mut self, path: usize) -> Result<(), String> {
         let Path { remote, local } = addresses(path);

@@ -9,7 +9,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::{ErrorCode, Side, StreamId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -17,7 +16,7 @@ use tokio::time::Instant;
 use super::pattern::Pattern;
 use super::scenario::{self, Direction, Fault, FaultKind, Role, Scenario, Transfer};
 use super::transfer::TransferEnd;
-use crate::dial::{DialOptions, Keep};
+use crate::dial::{Backup, DialOptions, Keep};
 use crate::net::{ClientOptions, Listener, ServerOptions, Session, Stream};
 use crate::relay::{Break, PathOptions, Relay, Way};
 use crate::tls::{Identity, Trust};
@@ -76,24 +75,18 @@ pub async fn run_real(scenario: &Scenario) -> Outcome<Vec<RealTransfer>> {
     options.dial = DialOptions { keep, ..DialOptions::default() };
     let used = relays.iter().zip(&scenario.path).filter(|(_, path)| path.role != Role::Spare);
     let addresses: Vec<SocketAddr> = used.map(|(relay, _)| relay.address()).collect();
+    let standby = relays.iter().zip(&scenario.path).filter(|(_, path)| path.role == Role::Standby);
+    options.backups = standby.map(|(relay, _)| Backup::Remote(relay.address())).collect();
     let world = Arc::new(World {
         scenario: scenario.clone(),
         start: Instant::now(),
         opened: Opened::default(),
         outcomes: Mutex::new(BTreeMap::new()),
     });
-    let standby: Vec<SocketAddr> = relays
-        .iter()
-        .zip(&scenario.path)
-        .filter(|(_, path)| path.role == Role::Standby)
-        .map(|(relay, _)| relay.address())
-        .collect();
-
     let (client, server) = tokio::join!(Session::connect(&addresses, options), listener.accept());
     let client = client?;
     set_schedulers(scenario, &client, &server);
     let mut background = JoinSet::new();
-    background.spawn(keep_standby(client.clone(), standby));
     background.spawn(answer(world.clone(), client.clone(), Side::Client));
     background.spawn(answer(world.clone(), server.clone(), Side::Server));
     let mut transfers = JoinSet::new();
@@ -144,22 +137,6 @@ fn usual_rates(path: &scenario::Path) -> [Option<u64>; 2] {
 fn set_schedulers(scenario: &Scenario, client: &Session, server: &Session) {
     for (settings, session) in [(&scenario.client, client), (&scenario.server, server)] {
         settings.scheduler.into_iter().for_each(|chosen| session.set_scheduler(super::driver::scheduler(chosen)));
-    }
-}
-
-/// TCP connections on these addresses become backups as they join.
-async fn keep_standby(session: Session, standby: Vec<SocketAddr>) {
-    let mut events = session.events();
-    let back_up = |tcp| {
-        if session.path_of(tcp).is_some_and(|path| standby.contains(&path.remote)) {
-            _ = session.set_backup(tcp, true);
-        }
-    };
-    session.tcp_connections().into_iter().for_each(back_up);
-    while let Some(event) = events.next().await {
-        if let Event::Tcp(TcpEvent::Joined { tcp }) = event {
-            back_up(tcp);
-        }
     }
 }
 

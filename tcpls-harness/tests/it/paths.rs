@@ -10,7 +10,7 @@ use tcpls_core::connection::schedule::{ActiveStandby, Redundant};
 use tcpls_core::error::TcpError;
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ConnectionId;
-use tcpls_harness::dial::Keep;
+use tcpls_harness::dial::{Backup, Keep};
 use tcpls_harness::net::{AddTcpError, Events, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -259,6 +259,63 @@ async fn a_backup_of_one_side_carries_no_data_of_the_other_until_it_is_available
     client.set_backup(second, true).unwrap();
     while heard.next().await.unwrap() != told(second, true) {}
     assert_eq!(shares(&peer, &client, &mut events, [FIRST, second]).await, [1 << 20, 0]);
+}
+
+/// Of a transfer nothing goes on `backup`. One during which either end suspected a TCP connection is made again: then a backup
+/// may carry data.
+async fn assert_spares(from: &Session, to: &Session, other: ConnectionId, backup: ConnectionId) {
+    loop {
+        let (mut events, before) = (from.events(), sent_on(from, backup));
+        upload(from, to, 1 << 20).await;
+        let carried = sent_on(from, backup) - before;
+        let disturbs = |event| match event {
+            Event::Tcp(TcpEvent::Stalled { .. } | TcpEvent::Resumed { .. }) => true,
+            Event::Tcp(TcpEvent::Status { tcp, .. }) => tcp == other,
+            _ => false,
+        };
+        if !std::iter::from_fn(|| events.try_next()).fold(false, |any, event| disturbs(event) | any) {
+            return assert_eq!(carried, 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn backup_path_is_a_backup_again_when_it_is_made_anew() {
+    let mut server = Server::start();
+    let addresses = server.addresses.clone();
+    let (client, peer) = keeping(&mut server, &addresses).await;
+    in_use(&client, 2).await;
+    let second = client.tcp_connections()[1];
+    client.set_backup(second, true).unwrap();
+    let mut waiting = client.open_stream().await.unwrap(); // a session without streams would leave it at one
+    waiting.write_chunk(Bytes::from_static(b"x")).await.unwrap();
+    peer.accept_stream().await.unwrap();
+    let (mut events, mut heard) = (client.events(), peer.events());
+    client.reset_tcp(second);
+    let third = joined(&mut events).await;
+    while heard.next().await.unwrap() != Event::Tcp(TcpEvent::Status { tcp: third, backup: true }) {}
+    for (from, to) in [(&client, &peer), (&peer, &client)] {
+        assert_spares(from, to, FIRST, third).await;
+    }
+}
+
+#[tokio::test]
+async fn address_that_the_options_call_a_backup_carries_nothing_while_another_lives() {
+    let mut server = Server::start();
+    let mut options = server.options();
+    options.dial.keep = Keep::Paths;
+    options.backups = vec![Backup::Remote(server.addresses[0])];
+    let addresses = server.addresses.clone();
+    let (client, peer) = tokio::join!(Session::connect(&addresses, options), server.listener.accept());
+    let client = client.unwrap();
+    in_use(&client, 2).await;
+    assert_eq!(client.path_of(FIRST).unwrap().remote, addresses[1], "a backup is dialled last");
+    let second = client.tcp_connections()[1];
+    for (from, to) in [(&client, &peer), (&peer, &client)] {
+        assert_spares(from, to, FIRST, second).await;
+    }
+    client.reset_tcp(FIRST);
+    upload(&client, &peer, 1 << 20).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 use core::time::Duration;
 
 use bytes::BytesMut;
-use tcpls_core::connection::TimeoutReason;
+use tcpls_core::connection::{JoinOptions, TimeoutReason};
 use tcpls_core::{
     Claim, ClaimId, Config, Connection, ConnectionId, Endpoint, EndpointConfig, Event, Incoming, IncomingId, Seed,
     Side, TcpEnd, TcpEvent, Time,
@@ -118,7 +118,7 @@ impl World {
 
     /// The client joins over a new pipe.
     pub(super) fn join(&mut self, zero_rtt: bool) {
-        let Ok(tcp) = self.client.conn.open_tcp_with(self.now, zero_rtt) else { return };
+        let Ok(tcp) = self.client.conn.open_tcp_with(self.now, JoinOptions { zero_rtt, backup: false }) else { return };
         self.moved += 1;
         let door = Door::Incoming(self.endpoint.handle_accepted(self.now));
         let (client, server) = (Socket::default(), Socket::default());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tcpls_core::config::Config;
 use tcpls_core::connection::schedule::Aggregate;
-use tcpls_core::connection::{Connection, State, TcpEnd};
+use tcpls_core::connection::{Connection, JoinOptions, State, TcpEnd};
 use tcpls_core::crypto::rustls::RustlsServer;
 use tcpls_core::endpoint::{Endpoint, EndpointConfig};
 use tcpls_core::error::{CloseReason, ReadError, TcpFault};
@@ -169,7 +169,11 @@ impl Pair {
 
     /// The same, waiting for the ServerHello before anything else is sent.
     pub fn open_tcp_slowly(&mut self) -> ConnectionId {
-        let tcp = self.client.conn.open_tcp_with(self.now, false).unwrap();
+        self.open_tcp_with(JoinOptions::default())
+    }
+
+    pub fn open_tcp_with(&mut self, options: JoinOptions) -> ConnectionId {
+        let tcp = self.client.conn.open_tcp_with(self.now, options).unwrap();
         self.connect(Role::Tcp(tcp));
         tcp
     }

@@ -353,7 +353,7 @@ fn a_box_that_drops_data_ahead_of_the_answer_is_passed_without() {
     let kinds: Vec<bool> = world
         .log
         .iter()
-        .filter_map(|(_, action)| if let Action::Join { zero_rtt, .. } = action { Some(*zero_rtt) } else { None })
+        .filter_map(|(_, action)| if let Action::Join { options, .. } = action { Some(options.zero_rtt) } else { None })
         .collect();
     assert_eq!(kinds, [true, false]);
     assert!(world.joined[1].0 <= reset + RTT * 6 + DialOptions::default().patience);
@@ -362,7 +362,7 @@ fn a_box_that_drops_data_ahead_of_the_answer_is_passed_without() {
     world.lose(tcp, TcpFault::Reset);
     world.log.clear();
     world.run(Duration::from_secs(2));
-    assert!(world.log.iter().all(|(_, action)| !matches!(action, Action::Join { zero_rtt: true, .. })));
+    assert!(world.log.iter().all(|(_, action)| !matches!(action, Action::Join { options, .. } if options.zero_rtt)));
     assert!(world.on_pair(0).is_some());
 }
 
@@ -474,7 +474,7 @@ fn join_after_one_that_was_closed_carries_no_data_until_one_has_succeeded() {
     world.lose(tcp, TcpFault::Reset);
     world.run(Duration::from_secs(1));
     let kind = |(_, action): &(Time, Action)| match action {
-        Action::Join { zero_rtt, .. } => Some(*zero_rtt),
+        Action::Join { options, .. } => Some(options.zero_rtt),
         _ => None,
     };
     let kinds: Vec<bool> = world.log.iter().filter_map(kind).collect();
@@ -621,4 +621,45 @@ fn what_the_application_joined_is_kept_too() {
     world.lose(ConnectionId(7), TcpFault::Reset);
     world.run(Duration::from_secs(1));
     assert!(world.on_pair(1).is_some());
+}
+
+#[test]
+fn backup_path_is_dialled_last_and_a_backup_again_whenever_it_is_joined() {
+    let mut world = World::new(&[Good; 3], DialOptions::default());
+    world.dialer.set_backups(vec![Backup::Remote(path(0).remote)]);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.on_pair(1), Some(FIRST), "the handshake is on the first that is no backup");
+    world.dialer.set_backup(FIRST, true);
+    for _ in 0..3 {
+        let live: Vec<_> = world.on.iter().map(|(tcp, _)| *tcp).collect();
+        live.into_iter().for_each(|tcp| world.lose(tcp, TcpFault::Reset));
+        world.run(Duration::from_secs(1));
+    }
+    let mut joined = [Vec::new(), Vec::new(), Vec::new()];
+    let mut connects = std::collections::BTreeMap::new();
+    for (_, action) in &world.log {
+        match action {
+            Action::Connect { attempt, path } => _ = connects.insert(*attempt, *path),
+            Action::Join { attempt, options } => {
+                let pair = world.paths.iter().position(|other| *other == connects[attempt]).unwrap();
+                joined[pair].push(options.backup);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(
+        joined.map(|backup| (backup.len() >= 3, backup.iter().all(|is| *is), backup.contains(&true))),
+        [(true, true, true), (true, true, true), (true, false, false)]
+    );
+}
+
+#[test]
+fn paths_from_a_metered_address_are_backups() {
+    let mut world = World::established(1, DialOptions::default());
+    world.dialer.set_backups(vec![Backup::Local(IpAddr::from([10, 0, 0, 1]))]);
+    let metered = Path { local: Some(SocketAddr::from(([10, 0, 0, 1], 0))), ..path(0) };
+    assert!(world.dialer.join_options(metered).backup && !world.dialer.join_options(path(0)).backup);
+    world.dialer.add(world.now, metered);
+    let backups: Vec<bool> = world.dialer.paths().map(|status| status.backup).collect();
+    assert_eq!(backups, [false, true]);
 }

@@ -150,7 +150,7 @@ impl World {
                 Untrusted => self.later(RTT, News::Failed(attempt)),
                 _ => {}
             },
-            Action::Join { attempt, zero_rtt } => self.join(attempt, zero_rtt),
+            Action::Join { attempt, options } => self.join(attempt, options.zero_rtt),
             Action::Reset { tcp } => self.lose(tcp, TcpFault::Reset),
             Action::Retire { tcp } => self.lose(tcp, TcpFault::Retired),
             Action::Abandon { .. } | Action::GiveUp => {}

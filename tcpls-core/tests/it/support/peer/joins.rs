@@ -1,7 +1,7 @@
 //! Joins, by a scripted client that shows tokens and by a scripted server that answers; well or badly.
 
 use bytes::BytesMut;
-use tcpls_core::connection::{Claim, ClaimId};
+use tcpls_core::connection::{Claim, ClaimId, JoinOptions};
 use tcpls_core::endpoint::Incoming;
 use tcpls_core::wire::hello::{
     CHANGE_CIPHER_SPEC, ClientHello, ExtensionTypes, JoinHello, JoinServerHello, ZeroRtt, parse_client_hello,
@@ -86,7 +86,7 @@ impl Peer {
     /// followed in the same flight.
     pub(crate) fn let_open(&mut self, sequence: u8, zero_rtt: bool) -> (ClientHello, Vec<Record>) {
         self.send(ConnectionId::FIRST, &[token(sequence, sequence)]);
-        let tcp = self.conn.open_tcp_with(self.now, zero_rtt).expect("there is a token");
+        let tcp = self.conn.open_tcp_with(self.now, JoinOptions { zero_rtt, backup: false }).expect("there is a token");
         assert_eq!(tcp, ConnectionId(u32::from(sequence)));
         let generation = self.keys.seal_current;
         self.wires.insert(tcp, Wire::new(generation));
