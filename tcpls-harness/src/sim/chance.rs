@@ -19,6 +19,7 @@ pub(crate) enum Purpose {
     Extremes,
     Streams,
     Actions,
+    Servers,
 }
 
 /// A stream of random numbers.

@@ -148,6 +148,11 @@ impl Driver {
         }
     }
 
+    /// The process ends: the kernel resets its sockets.
+    pub(crate) fn die(self, now: Time, net: &mut dyn Network) {
+        self.sockets.iter().for_each(|socket| net.reset(now, self.conn.side(), socket.id));
+    }
+
     /// Acts as long as there is anything to do at this moment.
     pub(crate) fn run(&mut self, env: &mut Env<'_>) {
         for _ in 0..MAX_TURNS {

@@ -104,10 +104,11 @@ pub async fn run_real(scenario: &Scenario) -> Outcome<Vec<RealTransfer>> {
 }
 
 fn check(scenario: &Scenario) -> Outcome<()> {
+    use FaultKind::{BackendAway, Clog, Restart};
     if scenario.clients > 1 || scenario.path.iter().any(|path| !path.boxes.is_empty()) {
         return Err("several clients, and boxes on paths, are for simulations only".into());
     }
-    if let Some(fault) = scenario.fault.iter().find(|fault| fault.kind == FaultKind::Clog) {
+    if let Some(fault) = scenario.fault.iter().find(|fault| matches!(fault.kind, Clog | BackendAway | Restart)) {
         return Err(format!("a relay can't do {:?} at {}", fault.kind, fault.at).into());
     }
     let plain = |transfer: &Transfer| {
@@ -176,7 +177,7 @@ fn disturb(relay: &Relay, usual: &scenario::Path, fault: &Fault, over: bool) {
         FaultKind::Delay => each(&|way| relay.set_delay(way, fault.delay_of(over, usual.delay.0))),
         FaultKind::Corrupt => each(&|way| relay.corrupt(way)),
         FaultKind::Shred => relay.set_shreds(!over),
-        FaultKind::Clog => {}
+        FaultKind::Clog | FaultKind::BackendAway | FaultKind::Restart => {}
     }
 }
 

@@ -7,7 +7,7 @@ use tcpls_core::Time;
 use tcpls_core::error::CloseReason;
 
 use super::driver::Driver;
-use super::scenario::{Goals, Path, Scenario};
+use super::scenario::{Goals, Path, Scenario, Span};
 use super::transfer::{Book, Transfer};
 
 /// The width of a column of [`Meter`].
@@ -199,6 +199,8 @@ impl SessionReport {
         }
         let closed = self.closed.iter().all(Option::is_some);
         demand(!goals.complete || closed, format!("the session is not closed: {:?}", self.closed));
+        let over = |span: Span| client.and_then(|driver| driver.closed_at).is_some_and(|at| at <= Time::ZERO + span.0);
+        demand(goals.over_within.is_none_or(over), "the session is not over in time".to_owned());
         let requeued: u64 = self.tcp.iter().flatten().map(|tcp| tcp.requeued).sum();
         demand(goals.max_requeued.is_none_or(|size| requeued <= size.0), format!("{requeued} bytes went out again"));
         let lost = client.map_or(0, |driver| driver.oracle.lost);

@@ -71,8 +71,8 @@ fn is_redundant(scenario: &Scenario) -> bool {
 /// Whether a fault can have to do with what happens from `at` on: it is not long over, it waits for bytes, or it may have left
 /// a TCP connection that only one end believes in.
 fn may_matter(fault: &Fault, at: Time) -> bool {
-    use FaultKind::{Corrupt, Fin, Forget, Reset, ResetClient, ResetServer};
-    let end = if matches!(fault.kind, Reset | Fin) { Some(fault.at) } else { fault.until };
+    use FaultKind::{Corrupt, Fin, Forget, Reset, ResetClient, ResetServer, Restart};
+    let end = if matches!(fault.kind, Reset | Fin | Restart) { Some(fault.at) } else { fault.until };
     let mute = matches!(fault.kind, Corrupt | Forget | ResetClient | ResetServer);
     mute || end.is_none_or(|end| Time::ZERO + end.0 + QUIET > at)
 }

@@ -10,7 +10,7 @@ use tcpls_core::{
 
 use super::chance::Chance;
 use super::driver::{Driver, Env};
-use super::net::SocketId;
+use super::net::{Network, SocketId};
 use super::scenario::{Scenario, Scheduler};
 use super::tls::Identity;
 use super::trace::Note;
@@ -78,6 +78,16 @@ impl Server {
     pub(crate) fn serve(&mut self, client: usize, first: SocketId) {
         let session = self.sessions.iter_mut().find(|(_, socket)| *socket == first);
         session.into_iter().for_each(|(driver, _)| driver.serves = Some(client));
+    }
+
+    /// Another process takes the place of this one: nothing is left of the sessions, nor of the secret that tokens are made
+    /// with.
+    pub(crate) fn restart(&mut self, now: Time, net: &mut dyn Network) {
+        self.sessions.drain(..).for_each(|(driver, _)| driver.die(now, net));
+        let doors = self.doors.drain(..).map(|(visitor, _)| visitor);
+        let claims = self.claims.drain(..).map(|(visitor, ..)| visitor);
+        doors.chain(claims).for_each(|visitor| net.reset(now, SIDE, visitor.socket));
+        self.endpoint = Endpoint::new(EndpointConfig::default(), self.chance.seed().0, self.chance.seed());
     }
 
     /// Acts as long as there is anything to do at this moment.

@@ -245,6 +245,12 @@ impl<'a> World<'a> {
         self.meter.mark(self.now, format!("{end}{}{place}", fault.kind));
         self.trace.note(self.now, None, &Note::Fault { fault: format!("{what}{place}") });
         let path = fault.path.as_deref().and_then(|name| self.scenario.path_number(name)).unwrap_or_default();
+        if fault.kind == FaultKind::Restart {
+            if !over {
+                self.server.restart(self.now, &mut *self.net);
+            }
+            return;
+        }
         self.net.fault(self.now, path, fault, over);
     }
 

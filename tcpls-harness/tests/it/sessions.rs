@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 use tcpls_core::error::{CloseReason, ReadError, TcpFault, WriteError};
-use tcpls_core::event::Event;
+use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tcpls_harness::dial::Keep;
 use tcpls_harness::net::{AddTcpError, ClientOptions, Closed, ConnectError, PathFault, Session};
@@ -333,6 +333,27 @@ async fn client_of_a_restarted_server_ends_with_the_last_refusal_instead_of_wait
     assert_eq!(client.closed().await, CloseReason::OutOfTokens { fault: TcpFault::Alert(47) });
     assert_eq!(client.tokens(), 0);
     assert!(client.open_stream().await.is_err());
+    drop(restarted);
+}
+
+#[tokio::test]
+async fn refusals_of_joins_with_much_data_behind_them_arrive_as_what_they_are() {
+    let mut server = Server::start();
+    let (client, _peer) = server.pair(server.addresses[0]).await;
+    let mut upload = client.open_stream().await.unwrap();
+    upload.write_chunk(pattern(1 << 20).into()).await.unwrap();
+    let restarted = server.restart().await;
+    let mut events = client.events();
+    client.reset_tcp(ConnectionId::FIRST);
+    let mut faults = Vec::new();
+    while let Some(event) = events.next().await {
+        if let Event::Tcp(TcpEvent::Lost { tcp, fault }) = event
+            && tcp != ConnectionId::FIRST
+        {
+            faults.push(fault);
+        }
+    }
+    assert_eq!(faults, [TcpFault::Alert(47); 4]);
     drop(restarted);
 }
 

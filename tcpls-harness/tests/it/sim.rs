@@ -128,6 +128,27 @@ fn a_goal_that_is_out_of_reach_is_missed() {
 }
 
 #[test]
+fn session_outlives_a_balancer_whose_backend_is_away_for_up_to_55_s() {
+    for (seconds, spare_tokens) in [(3, 4), (8, 4), (25, 1), (25, 2), (55, 4)] {
+        let mut scenario = scenario("backend-away");
+        scenario.server.spare_tokens = Some(spare_tokens);
+        scenario.fault.iter_mut().for_each(|fault| fault.until = Some(Span(Duration::from_secs(2 + seconds))));
+        scenario.goals.max_gap = Some(Span(Duration::from_secs(seconds + 3)));
+        scenario.goals.within = Some(Span(Duration::from_secs(seconds + 10)));
+        let report = run(&scenario, seconds, Watch::default());
+        assert!(report.is_good(), "{seconds} s, {spare_tokens} tokens: {:?} {:?}", report.wrong, report.missed);
+    }
+}
+
+#[test]
+fn client_of_a_restarted_server_ends_within_seconds_and_says_why() {
+    let report = run_of("restart", 1);
+    let reason = report.sessions[0].closed[0].as_deref().unwrap();
+    assert!(reason.contains("does not know this session any more"), "{reason}");
+    assert!(report.sessions[0].starved && report.ended < 8.0, "{}", report.ended);
+}
+
+#[test]
 fn bytes_over_time_add_up() {
     let report = run_of("aggregation", 1);
     let sum: u64 = report.meter.rows.iter().map(|row| row[0]).sum();

@@ -43,7 +43,7 @@ impl Packets {
             }),
             FaultKind::Corrupt => ways.iter().for_each(|way| self.paths[path].links[*way].corrupts += 1),
             // Packets are what they are.
-            FaultKind::Shred => {}
+            FaultKind::Shred | FaultKind::BackendAway | FaultKind::Restart => {}
         }
     }
 

@@ -52,6 +52,8 @@ struct PathState {
     /// As the scenario has it.
     usual: [(Option<u64>, Duration); 2],
     refuses: bool,
+    /// New TCP connections are accepted and closed, and the server hears nothing of them.
+    turns_away: bool,
     boxes: Vec<Middlebox>,
 }
 
@@ -123,7 +125,7 @@ impl Pipes {
         let state = |path: &Path| {
             let links = [Link::new(path, path.up_rate.or(path.rate)), Link::new(path, path.rate)];
             let usual = [(links[0].rate, links[0].delay), (links[1].rate, links[1].delay)];
-            PathState { links, usual, refuses: false, boxes: path.boxes.clone() }
+            PathState { links, usual, refuses: false, turns_away: false, boxes: path.boxes.clone() }
         };
         Self {
             agenda: Agenda::default(),
@@ -180,7 +182,10 @@ impl Pipes {
         let Some(entry) = self.pipes.get_mut(&pipe) else { return };
         let path = &self.paths[entry.path];
         let opening = if path.refuses { Opening::Failed } else { Opening::Connected };
-        if !path.refuses && !std::mem::replace(&mut entry.accepted, true) {
+        let is_turned_away = !path.refuses && !entry.accepted && (path.turns_away || entry.closed[DOWN]);
+        if is_turned_away {
+            entry.closed[DOWN] = true;
+        } else if !path.refuses && !std::mem::replace(&mut entry.accepted, true) {
             self.backlog.push_back((SocketId(pipe), entry.path));
             entry.heard[DOWN] = now;
             let rtt = path.links[UP].delay + path.links[DOWN].delay;
@@ -190,6 +195,9 @@ impl Pipes {
         let link = &path.links[DOWN];
         if !link.dark && !entry.flows[DOWN].clogged {
             self.agenda.enter(now + link.transit(), Due::Answer { pipe, opening });
+            if is_turned_away {
+                self.agenda.enter(now + link.transit(), Due::End { pipe, way: DOWN, how: TcpEnd::Fin });
+            }
         }
     }
 

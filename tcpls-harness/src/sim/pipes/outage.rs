@@ -30,6 +30,13 @@ impl Pipes {
                 self.paths[path].refuses = !over;
                 self.cut_all(path, [true; 2], TcpEnd::Reset);
             }
+            FaultKind::BackendAway => {
+                self.paths[path].turns_away = !over;
+                if !over {
+                    self.cut_all(path, [true; 2], TcpEnd::Fin);
+                }
+            }
+            FaultKind::Restart => {} // the server's, not the network's
             FaultKind::Clog => {
                 let Some(pipe) = fault.tcp else { return };
                 for way in ways {

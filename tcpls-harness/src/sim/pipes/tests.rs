@@ -201,3 +201,22 @@ fn a_proxy_delays_what_arrives_and_its_end_and_loses_nothing() {
     assert!(world.times.len() < 40, "in few pieces: {}", world.times.len());
     assert!(world.arrived.len() > 256_000 && world.arrived.iter().all(|byte| *byte == 7));
 }
+
+#[test]
+fn balancer_without_its_backend_accepts_and_closes_and_the_server_hears_nothing() {
+    let mut world = World::new(path());
+    world.run_until(at(100));
+    world.net.fault(at(100), 0, &fault(FaultKind::BackendAway, None), false);
+    assert_eq!(world.net.end(Side::Server, world.socket), Some(TcpEnd::Fin));
+    world.accepted = false;
+    let turned_away = world.net.connect(at(100), 0);
+    world.run_until(at(300));
+    assert_eq!(world.net.opening(turned_away), Opening::Connected);
+    assert_eq!(world.net.end(Side::Client, turned_away), Some(TcpEnd::Fin));
+    assert!(!world.accepted);
+    world.net.fault(at(300), 0, &fault(FaultKind::BackendAway, None), true);
+    let accepted = world.net.connect(at(300), 0);
+    world.run_until(at(500));
+    assert!(world.accepted);
+    assert_eq!(world.net.end(Side::Client, accepted), None);
+}

@@ -56,11 +56,12 @@ impl Scenario {
     fn check_fault(&self, fault: &Fault) -> Result<(), String> {
         let kind = fault.kind;
         let clog = kind == FaultKind::Clog;
-        if kind == FaultKind::Shred && self.transport == Transport::Packets {
-            return Err("fault Shred is for pipes: packets are what they are".to_owned());
+        let pipes_only = matches!(kind, FaultKind::Shred | FaultKind::BackendAway);
+        if pipes_only && self.transport == Transport::Packets {
+            return Err(format!("fault {kind:?} at {} is for pipes only", fault.at));
         }
         let fields = [
-            ("path", fault.path.is_some(), !clog),
+            ("path", fault.path.is_some(), !clog && kind != FaultKind::Restart),
             ("tcp", fault.tcp.is_some(), clog),
             ("rate", fault.rate.is_some(), kind == FaultKind::Rate),
             ("delay", fault.delay.is_some(), kind == FaultKind::Delay),

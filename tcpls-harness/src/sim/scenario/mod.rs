@@ -128,6 +128,9 @@ pub struct Goals {
     /// TCP connections that the client loses before the session is closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_lost: Option<usize>,
+    /// The client's sessions are over by then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_within: Option<Span>,
     /// There must be no session, of any kind, at either end.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_session: bool,
@@ -135,7 +138,15 @@ pub struct Goals {
 
 impl Default for Goals {
     fn default() -> Self {
-        Self { complete: true, within: None, max_gap: None, max_requeued: None, max_lost: None, no_session: false }
+        Self {
+            complete: true,
+            within: None,
+            max_gap: None,
+            max_requeued: None,
+            max_lost: None,
+            over_within: None,
+            no_session: false,
+        }
     }
 }
 

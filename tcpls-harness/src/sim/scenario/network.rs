@@ -199,6 +199,10 @@ pub enum FaultKind {
     BlackHole,
     /// TCP connections are reset and new ones refused.
     Down,
+    /// A balancer on the path has lost its backend: its TCP connections end with a FIN, new ones are accepted and closed at once.
+    BackendAway,
+    /// The server's process is replaced: its TCP connections are reset, and it knows none of its sessions.
+    Restart,
     /// Nothing gets through on one TCP connection.
     Clog,
     /// The path has another rate.
@@ -221,6 +225,8 @@ impl fmt::Display for FaultKind {
             Self::Forget => "forgotten",
             Self::BlackHole => "black hole",
             Self::Down => "down",
+            Self::BackendAway => "backend away",
+            Self::Restart => "restart",
             Self::Clog => "clogged",
             Self::Rate => "other rate",
             Self::Delay => "other delay",

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::chance::{Chance, Purpose};
 use super::super::scenario::{
-    Action, ActionKind, Bottleneck, Crypto, End, Extension, Middlebox, Scenario, Scheduler, Size, Span, Transfer,
-    Transport,
+    Action, ActionKind, Bottleneck, Crypto, End, Extension, Fault, FaultKind, Middlebox, Scenario, Scheduler, Size,
+    Span, Transfer, Transport,
 };
 use super::Mode;
 
@@ -21,6 +21,38 @@ pub(super) fn add_extras(scenario: &mut Scenario, seed: u64, mode: Mode) {
     add_extremes(scenario, &mut Chance::new(seed, Purpose::Extremes), mode);
     add_actions(scenario, &mut Chance::new(seed, Purpose::Actions), mode);
     add_clients(scenario, &mut Chance::new(seed, Purpose::Clients));
+    add_servers(scenario, &mut Chance::new(seed, Purpose::Servers), mode);
+}
+
+/// Sometimes a balancer has no backend for a while, on some of the paths or on all; sometimes the server is started anew, and
+/// no session survives that.
+fn add_servers(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
+    let plain = |at, until, kind, path| Fault {
+        at: Span(Duration::from_millis(at)),
+        until,
+        kind,
+        path,
+        tcp: None,
+        direction: None,
+        rate: None,
+        delay: None,
+    };
+    if chance.one_in(RARITY) && scenario.transport == Transport::Pipes {
+        let (at, order) = (chance.between(2_000, 15_000), chance.between(8, 14));
+        let until = Span(Duration::from_millis(at + chance.between(1, 1 << order)));
+        let all = chance.one_in(2);
+        for path in &scenario.path {
+            if all || chance.one_in(2) {
+                let away = plain(at, Some(until), FaultKind::BackendAway, Some(path.name.clone()));
+                scenario.fault.push(away);
+            }
+        }
+        scenario.at_least = scenario.at_least.max(until);
+        scenario.limit.0 += until.0;
+    }
+    if chance.one_in(2 * RARITY) && mode == Mode::Safety {
+        scenario.fault.push(plain(chance.between(0, 15_000), None, FaultKind::Restart, None));
+    }
 }
 
 /// Puts boxes on some paths of some scenarios.
