@@ -290,6 +290,7 @@ impl Dialer {
             self.target += 1;
         }
         self.pairs[index].next = now;
+        self.pairs[index].was_used = false; // it is wanted now, with or without a stream
         index
     }
 }

@@ -17,7 +17,8 @@ pub enum Keep {
     Nothing,
     /// One TCP connection is enough: another is joined when the last was lost, on whichever pair can be connected to first.
     Session,
-    /// A TCP connection on each pair of addresses; one that was lost or has fallen silent is replaced.
+    /// A TCP connection on each pair of addresses; one that was lost or has fallen silent is replaced. While no stream is open,
+    /// one that answers is enough: others that were lost are replaced once there is a stream.
     #[default]
     Paths,
 }

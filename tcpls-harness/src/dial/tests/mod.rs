@@ -663,3 +663,15 @@ fn paths_from_a_metered_address_are_backups() {
     let backups: Vec<bool> = world.dialer.paths().map(|status| status.backup).collect();
     assert_eq!(backups, [false, true]);
 }
+
+#[test]
+fn path_that_the_application_adds_again_is_dialled_although_there_is_no_stream() {
+    let mut world = World::established(2, DialOptions::default());
+    (world.view.streams, world.view.has_data) = (0, false);
+    world.lose(FIRST, TcpFault::Reset);
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.log, []);
+    world.dialer.add(world.now, path(0));
+    world.run(RTT * 2);
+    assert!(world.on_pair(0).is_some());
+}
