@@ -21,8 +21,12 @@ impl Session {
     /// many TCP connections. An address that is given twice is connected to twice. To be called within a tokio runtime,
     /// which the session's task then runs on.
     ///
-    /// A server that does not speak TCPLS gives a session all the same: see [`Session::is_tcpls`].
+    /// A server that does not speak TCPLS gives a session all the same: see [`Session::is_tcpls`]. [`RustlsClient::tcpls_only`]
+    /// insists on TCPLS. If a TCPLS server asks for a client certificate, this returns after the server has accepted it;
+    /// a server without TCPLS may refuse it later, and the session ends with [`CloseReason::Handshake`] then.
     ///
+    /// [`RustlsClient::tcpls_only`]: tcpls_core::crypto::rustls::RustlsClient::tcpls_only
+    /// [`CloseReason::Handshake`]: tcpls_core::error::CloseReason::Handshake
     /// [`Keep::Paths`]: crate::dial::Keep::Paths
     ///
     /// # Errors
