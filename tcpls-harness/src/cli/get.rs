@@ -64,8 +64,8 @@ pub struct Args {
     /// Write a line SECONDS BYTES for each 5 ms in which bytes came, to look for gaps: seconds since 1970, bytes so far
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// What to fetch: https://NAME[:PORT]/PATH. NAME, the same in all, is what the server's certificate must name; PORT,
-    /// 443 if there is none, is for use without --connect
+    /// What to fetch: https://NAME/PATH or https://NAME:PORT/PATH. NAME, the same in all, is what the server's certificate
+    /// must name; PORT, 443 if there is none, is for use without --connect
     #[arg(value_name = "URL", required = true)]
     pub urls: Vec<String>,
 }
