@@ -2,30 +2,18 @@
 
 use core::time::Duration;
 
-use arrayvec::ArrayVec;
-
 use super::Connection;
 use super::addresses::PeerAddresses;
-use super::control::{ACK_LEN, MAX_ACKS};
 use super::half_close::HalfClose;
-use super::keys::KeyError;
 use super::pending::Due;
-use super::records::{RECORD_OVERHEAD, alert_body};
 use crate::config::Config;
 use crate::error::{Alert, CloseReason, PeerMisbehaved};
 use crate::event::{Event, TcpEvent};
-use crate::tcp::sent::Backlog;
 use crate::time::Time;
-use crate::wire::frame::{self, Frame};
 use crate::wire::ids::{ConnectionId, ErrorCode};
-use crate::wire::record::{ContentType, HEADER_LEN};
 
 /// The longest reason that is sent or kept.
 const MAX_REASON: usize = 1024;
-/// The record of a close_notify.
-pub(super) const CLOSE_NOTIFY_LEN: usize = RECORD_OVERHEAD + 2;
-/// What the last two records on a TCP connection have besides the reason: Close Session has 7 bytes.
-const CLOSING_OVERHEAD: usize = RECORD_OVERHEAD + 7 + MAX_ACKS * ACK_LEN + CLOSE_NOTIFY_LEN;
 
 /// How far the end has come.
 #[derive(Default)]
@@ -145,6 +133,15 @@ impl Ending {
     /// Nothing is lost by ending when the last TCP connection goes.
     pub(super) fn may_end_without_tcp(&self) -> bool {
         self.notify || self.peer_notified
+    }
+
+    /// The error and the text of this side's Close Session; `None` if it answers the peer's.
+    pub(super) fn close_session(&self) -> Option<(ErrorCode, Vec<u8>)> {
+        match &self.request {
+            Some(Request::Own(error, text)) => Some((*error, text.clone())),
+            Some(Request::HalfClosed) => Some((ErrorCode::default(), Vec::new())),
+            Some(Request::Answer) | None => None,
+        }
     }
 
     /// Why the session will have ended.
@@ -307,68 +304,6 @@ impl Connection {
         !self.ending.is_crossing() || self.tcps.iter().all(|entry| entry.peer_notified || !entry.is_up())
     }
 
-    /// The last two records on a TCP connection: Close Session with what is still to be acknowledged, and close_notify.
-    /// With little room, a long reason is cut short.
-    // draft E03
-    pub(super) fn write_closing(
-        &mut self,
-        now: Time,
-        tcp: ConnectionId,
-        room: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<(), KeyError> {
-        let said = match &self.ending.request {
-            Some(Request::Own(error, reason)) => Some((*error, reason.clone())),
-            Some(Request::HalfClosed) => Some((ErrorCode::default(), Vec::new())),
-            Some(Request::Answer) | None => None,
-        };
-        if let Some((error, reason)) = said {
-            let fits = reason.len().min(room.saturating_sub(CLOSING_OVERHEAD));
-            self.write_close_session(now, tcp, error, &reason[..fits], out)?;
-        }
-        self.write_last_alert(tcp, Alert::CloseNotify, out)
-    }
-
-    /// close_notify, or the alert of a plain session that is cut short: the last record on this TCP connection.
-    pub(super) fn write_last_alert(
-        &mut self,
-        tcp: ConnectionId,
-        alert: Alert,
-        out: &mut Vec<u8>,
-    ) -> Result<(), KeyError> {
-        let start = out.len();
-        out.extend_from_slice(&[0; HEADER_LEN]);
-        out.extend_from_slice(&alert_body(alert));
-        self.seal_record(tcp, ContentType::Alert, out, start)?;
-        if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.sent.skip();
-            entry.notified = true;
-        }
-        Ok(())
-    }
-
-    fn write_close_session(
-        &mut self,
-        now: Time,
-        tcp: ConnectionId,
-        error: ErrorCode,
-        reason: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(), KeyError> {
-        let start = out.len();
-        out.extend_from_slice(&[0; HEADER_LEN]);
-        let frame = Frame::CloseSession(frame::CloseSession { error, reason });
-        self.encode(&frame, out);
-        let mut acks = ArrayVec::new();
-        self.take_acks(now, tcp, true, &mut acks);
-        self.write_acks(&acks, out);
-        self.seal_record(tcp, ContentType::ApplicationData, out, start)?;
-        if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.sent.push(now, (out.len() - start) as u16, 0, Backlog::None);
-        }
-        Ok(())
-    }
-
     /// The peer broke a rule inside authentic records: the session ends at once, with the reason on every TCP connection.
     pub(super) fn fail_session(&mut self, now: Time, rule: PeerMisbehaved) {
         self.say_farewell(now, rule.code(), rule.to_string().as_bytes(), rule.alert());
@@ -385,34 +320,9 @@ impl Connection {
             _ => ErrorCode::default(),
         };
         let alert = if self.plain { self.plain_farewell() } else { Alert::CloseNotify };
-        let text = match &mut self.ending.request {
-            Some(Request::Own(_, text)) => core::mem::take(text),
-            _ => Vec::new(),
-        };
+        let text = self.ending.close_session().map(|(_, text)| text).unwrap_or_default();
         self.say_farewell(now, code, &text, alert);
         self.conclude(reason);
-    }
-
-    /// Close Session and an alert become each TCP connection's last words.
-    pub(super) fn say_farewell(&mut self, now: Time, code: ErrorCode, text: &[u8], alert: Alert) {
-        if self.ending.is_closed() || !self.established {
-            return;
-        }
-        let live: Vec<ConnectionId> = self.tcps.ids().collect();
-        for tcp in live {
-            let mut words = self.tcps.get_mut(tcp).map(|entry| core::mem::take(&mut entry.raw)).unwrap_or_default();
-            if self.tcps.get(tcp).is_some_and(|entry| entry.may_seal && !entry.notified) {
-                let whole = words.len();
-                if !self.plain && self.write_close_session(now, tcp, code, text, &mut words).is_err() {
-                    words.truncate(whole);
-                }
-                if let Some(mut entry) = self.tcps.remove(tcp) {
-                    self.alert_for(&mut entry, alert, &mut words);
-                    self.tcps.insert(entry);
-                }
-            }
-            self.put_last_words(tcp, words);
-        }
     }
 
     /// The session is over. Every socket may be closed once its last words are out.

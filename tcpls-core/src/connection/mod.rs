@@ -11,7 +11,7 @@
 //! | `failover` | a TCP connection is lost or retired: what it carried goes elsewhere |
 //! | `suspicion`, `probe` | a TCP connection is silent: what it carries is hedged; one that is quiet is asked |
 //! | `join`, `claims` | the client's and the server's side of a join |
-//! | `closing`, `half_close`, `plain` | the end of a session; sessions without TCPLS |
+//! | `closing`, `farewell`, `half_close`, `plain` | the end of a session; sessions without TCPLS |
 //! | `activity`, `under_way` | when a session is idle; how much is given to a path ahead |
 //! | `timers` | deadlines, derived from state |
 //! | `usage` | what the session holds and has delivered; its end when others need that |
@@ -25,6 +25,7 @@ mod claims;
 mod closing;
 mod control;
 mod failover;
+mod farewell;
 mod flood;
 mod frames;
 mod half_close;

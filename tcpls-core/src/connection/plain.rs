@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::Connection;
-use super::closing::CLOSE_NOTIFY_LEN;
+use super::farewell::CLOSE_NOTIFY_LEN;
 use super::keys::KeyError;
 use super::output::Built;
 use super::pending::Pending;

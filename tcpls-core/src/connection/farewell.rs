@@ -1,0 +1,100 @@
+//! The final records on each TCP connection: Close Session, close_notify, or another alert (draft, 4.5).
+
+use arrayvec::ArrayVec;
+
+use super::Connection;
+use super::control::{ACK_LEN, MAX_ACKS};
+use super::keys::KeyError;
+use super::records::{RECORD_OVERHEAD, alert_body};
+use crate::error::Alert;
+use crate::tcp::sent::Backlog;
+use crate::time::Time;
+use crate::wire::frame::{self, Frame};
+use crate::wire::ids::{ConnectionId, ErrorCode};
+use crate::wire::record::{ContentType, HEADER_LEN};
+
+/// The record of a close_notify.
+pub(super) const CLOSE_NOTIFY_LEN: usize = RECORD_OVERHEAD + 2;
+/// What the last two records on a TCP connection have besides the reason: Close Session has 7 bytes.
+const CLOSING_OVERHEAD: usize = RECORD_OVERHEAD + 7 + MAX_ACKS * ACK_LEN + CLOSE_NOTIFY_LEN;
+
+impl Connection {
+    /// The last two records on a TCP connection: Close Session with what is still to be acknowledged, and close_notify.
+    /// With little room, a long reason is cut short.
+    // draft E03
+    pub(super) fn write_closing(
+        &mut self,
+        now: Time,
+        tcp: ConnectionId,
+        room: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), KeyError> {
+        if let Some((error, reason)) = self.ending.close_session() {
+            let fits = reason.len().min(room.saturating_sub(CLOSING_OVERHEAD));
+            self.write_close_session(now, tcp, error, &reason[..fits], out)?;
+        }
+        self.write_last_alert(tcp, Alert::CloseNotify, out)
+    }
+
+    /// close_notify, or the alert of a plain session that is cut short: the last record on this TCP connection.
+    pub(super) fn write_last_alert(
+        &mut self,
+        tcp: ConnectionId,
+        alert: Alert,
+        out: &mut Vec<u8>,
+    ) -> Result<(), KeyError> {
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER_LEN]);
+        out.extend_from_slice(&alert_body(alert));
+        self.seal_record(tcp, ContentType::Alert, out, start)?;
+        if let Some(entry) = self.tcps.get_mut(tcp) {
+            entry.sent.skip();
+            entry.notified = true;
+        }
+        Ok(())
+    }
+
+    fn write_close_session(
+        &mut self,
+        now: Time,
+        tcp: ConnectionId,
+        error: ErrorCode,
+        reason: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), KeyError> {
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER_LEN]);
+        let frame = Frame::CloseSession(frame::CloseSession { error, reason });
+        self.encode(&frame, out);
+        let mut acks = ArrayVec::new();
+        self.take_acks(now, tcp, true, &mut acks);
+        self.write_acks(&acks, out);
+        self.seal_record(tcp, ContentType::ApplicationData, out, start)?;
+        if let Some(entry) = self.tcps.get_mut(tcp) {
+            entry.sent.push(now, (out.len() - start) as u16, 0, Backlog::None);
+        }
+        Ok(())
+    }
+
+    /// Close Session and an alert become the final bytes of each TCP connection.
+    pub(super) fn say_farewell(&mut self, now: Time, code: ErrorCode, text: &[u8], alert: Alert) {
+        if self.ending.is_closed() || !self.established {
+            return;
+        }
+        let live: Vec<ConnectionId> = self.tcps.ids().collect();
+        for tcp in live {
+            let mut words = self.tcps.get_mut(tcp).map(|entry| core::mem::take(&mut entry.raw)).unwrap_or_default();
+            if self.tcps.get(tcp).is_some_and(|entry| entry.may_seal && !entry.notified) {
+                let whole = words.len();
+                if !self.plain && self.write_close_session(now, tcp, code, text, &mut words).is_err() {
+                    words.truncate(whole);
+                }
+                if let Some(mut entry) = self.tcps.remove(tcp) {
+                    self.alert_for(&mut entry, alert, &mut words);
+                    self.tcps.insert(entry);
+                }
+            }
+            self.put_last_words(tcp, words);
+        }
+    }
+}
