@@ -393,10 +393,10 @@ impl Streams {
         id: StreamId,
         change: impl FnOnce(&mut Stream, &mut Shared) -> R,
     ) -> Option<R> {
+        let shares = self.shares_if_blocked();
         let stream = self.map.get_mut(&id)?;
         let before = stream.load();
         let grown = self.shared.growth.of(&stream.recv);
-        let before_shares = self.shared.shares();
         let result = change(stream, &mut self.shared);
         if SEND {
             self.shared.settle_send(id, stream, before);
@@ -411,7 +411,7 @@ impl Streams {
             self.map.remove(&id);
             self.shared.stream_is_over(id);
         }
-        self.wake_writers_after(before_shares);
+        self.wake_writers_after(shares);
         Some(result)
     }
 

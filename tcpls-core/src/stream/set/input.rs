@@ -70,7 +70,7 @@ impl Streams {
     /// A Max Data frame. A lower limit than before is old news.
     /// Whether it was needed: all credit was used up.
     pub(crate) fn handle_max_data(&mut self, maximum: u64) -> bool {
-        let before = self.shared.shares();
+        let before = self.shares_if_blocked();
         let was_needed = self.shared.credit.raise_if_spent(maximum);
         self.wake_writers_after(before);
         was_needed

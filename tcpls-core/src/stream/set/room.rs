@@ -53,9 +53,14 @@ impl Shares {
 }
 
 impl Streams {
-    /// Lets streams that were blocked for want of something shared try again, if that is there now and was not `before`.
-    pub(super) fn wake_writers_after(&mut self, before: Shares) {
-        if self.shared.blocked.is_empty() || !self.shared.shares().are_back_since(before) {
+    /// What is left of what streams share, if any stream is blocked.
+    pub(super) fn shares_if_blocked(&self) -> Option<Shares> {
+        (!self.shared.blocked.is_empty()).then(|| self.shared.shares())
+    }
+
+    /// Lets streams that were blocked for want of something shared try again, if there is more of that than `before`.
+    pub(super) fn wake_writers_after(&mut self, before: Option<Shares>) {
+        if !before.is_some_and(|before| self.shared.shares().are_back_since(before)) {
             return;
         }
         for id in core::mem::take(&mut self.shared.blocked) {
@@ -75,7 +80,7 @@ impl Shared {
     }
 
     /// What is left of what streams share.
-    pub(super) fn shares(&self) -> Shares {
+    fn shares(&self) -> Shares {
         let overdrawn = self.fresh.saturating_sub(self.credit.left());
         Shares {
             buffer: self.config.send_buffer.saturating_sub(self.buffered_to_send),
