@@ -10,6 +10,7 @@ pub mod demo;
 mod download;
 pub mod get;
 mod hints;
+pub mod limits;
 pub mod migrate;
 mod output;
 pub mod paths;

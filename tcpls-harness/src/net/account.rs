@@ -2,7 +2,7 @@
 //!
 //! [`Budget`] decides which; here is what it decides about. No lock is held while a holder gives way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -22,6 +22,19 @@ pub(crate) struct Account {
 struct State {
     budget: Budget,
     holdings: BTreeMap<HolderId, Holding>,
+    /// Holders that are giving way, and whose descriptors are free in a moment.
+    closing: BTreeSet<HolderId>,
+}
+
+impl State {
+    /// Takes out who gives way; `at_once`: with its descriptors.
+    fn take(&mut self, holder: HolderId, at_once: bool) -> Option<Holding> {
+        let holding = self.holdings.remove(&holder);
+        if at_once && holding.is_some() {
+            self.closing.insert(holder);
+        }
+        holding
+    }
 }
 
 /// What a holder is, and how it is made to give way.
@@ -39,7 +52,7 @@ impl Holding {
     fn give_way(self, resource: Resource, at_once: bool) {
         match self {
             // It fails if the task has just found out what the TCP connection is.
-            Self::Pending(task) => _ = task.send(resource),
+            Self::Pending(task) => _ = task.send(if at_once { Resource::Descriptors } else { resource }),
             Self::Session(session) => {
                 if let Some(session) = session.upgrade() {
                     session.give_way(at_once);
@@ -57,7 +70,7 @@ impl Holding {
 
 impl Account {
     pub(crate) fn new(limits: Limits, trusted_proxies: Vec<IpAddr>) -> Arc<Self> {
-        let state = State { budget: Budget::new(limits), holdings: BTreeMap::new() };
+        let state = State { budget: Budget::new(limits), holdings: BTreeMap::new(), closing: BTreeSet::new() };
         Arc::new(Self { trusted_proxies, state: Mutex::new(state) })
     }
 
@@ -83,12 +96,15 @@ impl Account {
         place
     }
 
-    /// There are no descriptors left: the holder that has to go does. Whether there was one.
+    /// There are no descriptors left: the holder that has to go does, unless others are about to. Whether there was one.
     pub(crate) fn free_descriptor(&self) -> bool {
         let victim = {
             let state = &mut *self.lock();
+            if !state.closing.is_empty() {
+                return true;
+            }
             let eviction = state.budget.evict(now(), Resource::Descriptors);
-            eviction.and_then(|eviction| state.holdings.remove(&eviction.holder))
+            eviction.and_then(|eviction| state.take(eviction.holder, true))
         };
         let was_one = victim.is_some();
         victim.into_iter().for_each(|holding| holding.give_way(Resource::Descriptors, true));
@@ -103,10 +119,11 @@ impl Account {
                 let Some(eviction) = state.budget.poll_eviction(now()) else { return };
                 let used = state.budget.used(Resource::Descriptors);
                 let is_crowded = used >= state.budget.limits().get(Resource::Descriptors) / 2;
-                (eviction.resource, state.holdings.remove(&eviction.holder), is_crowded)
+                let at_once = is_crowded || eviction.resource == Resource::Descriptors;
+                (eviction.resource, state.take(eviction.holder, at_once), at_once)
             };
             if let Some(holding) = holding {
-                holding.give_way(resource, at_once || resource == Resource::Descriptors);
+                holding.give_way(resource, at_once);
             }
         }
     }
@@ -136,5 +153,6 @@ impl Drop for Place {
         let state = &mut *self.account.lock();
         state.budget.leave(self.id);
         state.holdings.remove(&self.id);
+        state.closing.remove(&self.id);
     }
 }

@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::account::{Account, Holding};
+use super::account::{Account, Holding, Place};
 use super::claims::ClaimPlace;
 use super::driver::Driver;
 use super::error::ListenError;
@@ -202,7 +202,9 @@ async fn accept(listener: TcpListener, router: Arc<Router>) {
         match listener.accept().await {
             Ok((stream, from)) => {
                 router.options.socket.apply(&stream);
-                tokio::spawn(router.clone().receive(stream, router.account.client(from.ip())));
+                // Here and not in the task: tasks need not start in the order in which they are spawned.
+                let newcomer = Newcomer::enter(&router.account, from.ip());
+                tokio::spawn(router.clone().receive(stream, newcomer));
             }
             // It takes a moment until the descriptor is free.
             Err(error) if lacks_descriptors(&error) && router.account.free_descriptor() => {
@@ -268,9 +270,10 @@ impl Router {
     }
 
     /// Reads a ClientHello and does what it asks for.
-    async fn receive(self: Arc<Self>, mut stream: TcpStream, client: Client) {
+    async fn receive(self: Arc<Self>, mut stream: TcpStream, newcomer: Newcomer) {
         let mut input = BytesMut::with_capacity(4096);
-        match self.recognise(&mut stream, &mut input, client).await {
+        let client = newcomer.client;
+        match self.recognise(&mut stream, &mut input, newcomer).await {
             Recognised::As(Incoming::New(session)) => self.start(session, stream, input, client).await,
             Recognised::As(Incoming::Join(join)) => self.join(join, stream, input, client).await,
             Recognised::As(Incoming::Refused { alert }) => self.refuse(stream, &alert).await,
@@ -280,11 +283,8 @@ impl Router {
     }
 
     /// What the TCP connection is.
-    async fn recognise(&self, stream: &mut TcpStream, input: &mut BytesMut, client: Client) -> Recognised {
+    async fn recognise(&self, stream: &mut TcpStream, input: &mut BytesMut, mut newcomer: Newcomer) -> Recognised {
         let (sender, mut refused) = oneshot::channel();
-        let (give_way, mut in_the_way) = oneshot::channel();
-        let held = [(Resource::Pending, 1), (Resource::Descriptors, 1), (Resource::Memory, PENDING_MEMORY)];
-        let _place = self.account.enter(client, Holding::Pending(give_way), &held);
         let (incoming, deadline) = {
             let desk = &mut *self.desk();
             let incoming = desk.endpoint.handle_accepted(now());
@@ -313,7 +313,7 @@ impl Router {
                     Ok(alert) => Recognised::As(Incoming::Refused { alert }),
                     Err(_) => Recognised::Ended,
                 },
-                short = &mut in_the_way => return match short {
+                short = &mut newcomer.in_the_way => return match short {
                     Ok(Resource::Pending | Resource::Memory) => {
                         Recognised::As(Incoming::Refused { alert: Endpoint::refuse_crowded() })
                     }
@@ -376,6 +376,23 @@ impl Router {
             Ok(_permit) => refuse(stream, alert).await,
             Err(_) => reset(stream),
         }
+    }
+}
+
+/// A TCP connection whose ClientHello has not come, in the account.
+struct Newcomer {
+    client: Client,
+    /// What is short, if it has to give way.
+    in_the_way: oneshot::Receiver<Resource>,
+    _place: Place,
+}
+
+impl Newcomer {
+    fn enter(account: &Arc<Account>, from: IpAddr) -> Self {
+        let client = account.client(from);
+        let (give_way, in_the_way) = oneshot::channel();
+        let held = [(Resource::Pending, 1), (Resource::Descriptors, 1), (Resource::Memory, PENDING_MEMORY)];
+        Self { client, in_the_way, _place: account.enter(client, Holding::Pending(give_way), &held) }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::cli::limits::Bounds;
 use crate::cli::output;
 use crate::cli::units::size;
 
@@ -13,6 +14,7 @@ use crate::cli::units::size;
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(super) enum Happening<'a> {
+    Limits(Bounds),
     Listening { addresses: &'a [SocketAddr], ca: Option<&'a Path> },
     SessionBegan { session: u64, tcpls: bool },
     Tcp { session: u64, tcp: u32, happening: String },
@@ -27,6 +29,7 @@ pub(super) enum Happening<'a> {
 impl fmt::Display for Happening<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Limits(bounds) => bounds.fmt(f),
             Self::Listening { addresses, ca } => {
                 let addresses: Vec<String> =
                     addresses.iter().map(|address| format!("listening on {address}")).collect();

@@ -13,12 +13,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use self::log::{Happening, Log};
+use super::limits::Bounds;
 use super::paths::ListenOn;
 use super::signals::{Signal, Signals};
 use super::text::{shortened, visible};
+use super::units::parse_size;
 use super::validity::Validity;
 use super::{Outcome, report};
-use crate::hq::{PROTOCOL, Refusal, Root, Visitor, answer, codes};
+use crate::hq::{Limits, PROTOCOL, Refusal, Root, Visitor, answer, codes};
 use crate::net::{Listener, ServerOptions, Session, Stream};
 use crate::tls::Identity;
 
@@ -51,6 +53,10 @@ pub struct Args {
     /// Where to write the self-signed certificate
     #[arg(long, value_name = "FILE", default_value = "tcpls-ca.pem", conflicts_with = "cert")]
     pub ca_out: PathBuf,
+    /// Memory for all sessions together, for example 1GiB; what the least useful of them hold is freed when it is reached.
+    /// Default: half of what the machine, the control group and ulimit allow
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub memory: Option<u64>,
     /// Print what happens as JSON, one object per line
     #[arg(long)]
     pub json: bool,
@@ -71,6 +77,7 @@ pub async fn run(args: Args) -> Outcome {
     let signals = Signals::listen()?;
     let server = report::or_error(Server::start(&args), args.json)?;
     server.log.tell(&Happening::Listening { addresses: server.addresses(), ca: server.ca.as_deref() });
+    server.log.tell(&Happening::Limits(server.bounds));
     let (wishes, control) = mpsc::channel(1);
     tokio::spawn(apply(signals, wishes, server.log));
     server.run(control).await;
@@ -97,6 +104,7 @@ pub struct Server {
     listener: Listener,
     root: Root,
     ca: Option<PathBuf>,
+    bounds: Bounds,
     log: Log,
     args: Args,
 }
@@ -107,14 +115,18 @@ impl Server {
     /// # Errors
     /// Something is wrong with the addresses, the directory, or the certificate.
     pub fn start(args: &Args) -> Outcome<Self> {
-        let root = Root::new(&args.root).map_err(|error| no_root(args, &error))?;
+        let bounds = Bounds::find(args.memory)?;
+        let limits = Limits { open_files: bounds.files, ..Limits::default() };
+        let root = Root::with_limits(&args.root, limits).map_err(|error| no_root(args, &error))?;
         let identity = identity(args)?;
-        let listener = Listener::bind(&ListenOn::all(&args.listen), ServerOptions::new(identity.server(&[PROTOCOL])?))?;
+        let mut options = ServerOptions::new(identity.server(&[PROTOCOL])?);
+        bounds.apply(&mut options);
+        let listener = Listener::bind(&ListenOn::all(&args.listen), options)?;
         // Only now: a server that runs already may have written its own there.
         let ca = write_ca(args, &identity)?;
         let log = Log { json: args.json };
         warn(&identity, args, log);
-        Ok(Self { listener, root, ca, log, args: args.clone() })
+        Ok(Self { listener, root, ca, bounds, log, args: args.clone() })
     }
 
     /// The addresses that are listened on, with the ports that were taken.

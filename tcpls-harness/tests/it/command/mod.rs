@@ -3,6 +3,7 @@
 //! Nothing here waits for time to pass: tests wait for lines of output, and for processes to end.
 
 mod errors;
+mod limits;
 mod output;
 mod signals;
 
@@ -21,7 +22,11 @@ struct Tcpls {
 
 impl Tcpls {
     fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).spawn().unwrap();
+        Self::spawn(command(arguments))
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
     }

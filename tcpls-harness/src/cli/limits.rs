@@ -1,0 +1,209 @@
+//! What a server may use: it asks for as many file descriptors as it can get, looks for the memory there is, and shares both
+//! out.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::units::size;
+use crate::net::ServerOptions;
+
+/// Descriptors for everything but sockets of clients and files: terminals, listening sockets, the runtime's own.
+const OWN: u64 = 32;
+/// Fewer are refused: nothing would be left to serve with.
+const MIN_DESCRIPTORS: u64 = 64;
+/// More are not asked for.
+const MAX_DESCRIPTORS: u64 = 1 << 20;
+/// Where it can't be found out how much memory there is.
+const USUAL_MEMORY: u64 = 2 << 30;
+
+/// How much of what a server may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Bounds {
+    /// File descriptors of the process.
+    pub descriptors: u64,
+    /// Of these, for sockets of clients.
+    pub sockets: usize,
+    /// Sockets whose ClientHello has not come.
+    pub pending: usize,
+    /// Sessions whose handshake is not over.
+    pub handshakes: usize,
+    /// Joins that are not authenticated.
+    pub claims: usize,
+    /// Sockets of refused clients that may read why.
+    pub refusals: usize,
+    /// Files that are open at the same time.
+    pub files: usize,
+    /// Sessions; stranded ones have no socket.
+    pub sessions: usize,
+    /// Bytes of memory for all sessions together.
+    pub memory: u64,
+}
+
+impl Bounds {
+    /// Raises the process's limit of file descriptors as far as it may, and shares out what there is; `memory` in bytes
+    /// for all sessions, if the user said so.
+    ///
+    /// # Errors
+    /// There is too little.
+    pub fn find(memory: Option<u64>) -> Result<Self, String> {
+        Self::of(os::raise_descriptors(), memory.unwrap_or(os::memory() / 2))
+    }
+
+    /// Shares out `descriptors` file descriptors: an eighth for files, a sixteenth for refused clients, and as many in reserve,
+    /// because those who give way take a moment to close. The rest is for sockets of clients, and who has no session yet
+    /// gets half of it at most.
+    fn of(descriptors: u64, memory: u64) -> Result<Self, String> {
+        if descriptors < MIN_DESCRIPTORS {
+            return Err(format!(
+                "only {descriptors} file descriptors are allowed; a server needs {MIN_DESCRIPTORS}: raise `ulimit -n`"
+            ));
+        }
+        if memory < 1 << 20 {
+            return Err(format!(
+                "{memory} bytes of memory are too little for any session; --memory should be 1MiB or more"
+            ));
+        }
+        let part = |of: u64, least: u64, most: u64| usize::try_from(of.clamp(least, most)).unwrap_or(usize::MAX);
+        let files = part(descriptors / 8, 4, 512);
+        let refusals = part(descriptors / 16, 2, 256);
+        let reserve = descriptors / 16;
+        let sockets = (descriptors - OWN - reserve).saturating_sub((files + refusals) as u64).max(8);
+        Ok(Self {
+            descriptors,
+            sockets: part(sockets, 8, MAX_DESCRIPTORS),
+            pending: part(sockets / 4, 4, 1024),
+            handshakes: part(sockets / 4, 4, 1024),
+            claims: part(sockets / 8, 2, 1024),
+            refusals,
+            files,
+            sessions: 10_000,
+            memory,
+        })
+    }
+
+    /// Puts them into a server's options.
+    pub fn apply(&self, options: &mut ServerOptions) {
+        options.max_descriptors = self.sockets;
+        options.endpoint.max_pending = self.pending;
+        options.max_handshakes = self.handshakes;
+        options.max_claims = self.claims;
+        options.max_refusals = self.refusals;
+        options.max_sessions = self.sessions;
+        options.max_memory = self.memory;
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { descriptors, sockets, pending, handshakes, claims, files, sessions, memory, .. } = self;
+        write!(
+            f,
+            "{sessions} sessions with {} of memory; of {descriptors} file descriptors {sockets} for sockets \
+             ({pending} before their ClientHello, {handshakes} in their handshake, {claims} joining), {files} for files",
+            size(*memory)
+        )
+    }
+}
+
+#[cfg(unix)]
+mod os {
+    use std::fs::read_to_string;
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    use super::{MAX_DESCRIPTORS, USUAL_MEMORY};
+
+    /// The limit of descriptors, after it was raised as far as it may be.
+    pub(super) fn raise_descriptors() -> u64 {
+        let limit = getrlimit(Resource::Nofile);
+        let most = limit.maximum.unwrap_or(MAX_DESCRIPTORS).min(MAX_DESCRIPTORS);
+        if limit.current.is_some_and(|current| current < most) {
+            // Some systems have a lower limit of their own; then what there is has to do.
+            _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
+        }
+        getrlimit(Resource::Nofile).current.unwrap_or(MAX_DESCRIPTORS).min(MAX_DESCRIPTORS)
+    }
+
+    /// The memory that this process may use, in bytes: of the machine, of its control group, of its own limits.
+    pub(super) fn memory() -> u64 {
+        let own = [Resource::As, Resource::Data].map(|resource| getrlimit(resource).current);
+        let least = own.into_iter().chain([machine(), control_group()]).flatten().min();
+        least.unwrap_or(USUAL_MEMORY)
+    }
+
+    fn machine() -> Option<u64> {
+        let text = read_to_string("/proc/meminfo").ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    }
+
+    /// Version 2: each group on the way from the root has a limit. Version 1: where containers see theirs.
+    fn control_group() -> Option<u64> {
+        let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let own = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+        let files = std::path::Path::new(own)
+            .ancestors()
+            .map(|group| format!("/sys/fs/cgroup/{}/memory.max", group.display().to_string().trim_matches('/')));
+        let files = files.chain(["/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned()]);
+        files.filter_map(|file| read_to_string(file).ok()?.trim().parse().ok()).min()
+    }
+
+    #[cfg(test)]
+    #[test]
+    fn a_limit_is_found_whatever_the_system_says() {
+        assert!(memory() > 1 << 20 && raise_descriptors() > 0);
+    }
+}
+
+#[cfg(not(unix))]
+mod os {
+    use super::USUAL_MEMORY;
+
+    /// Where there is no limit of descriptors to be found out.
+    const USUAL_DESCRIPTORS: u64 = 1024;
+
+    pub(super) fn raise_descriptors() -> u64 {
+        USUAL_DESCRIPTORS
+    }
+
+    pub(super) fn memory() -> u64 {
+        USUAL_MEMORY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shared_out_is_never_more_than_there_is() {
+        for descriptors in (MIN_DESCRIPTORS..5000).chain([1 << 16, MAX_DESCRIPTORS]) {
+            let bounds = Bounds::of(descriptors, 1 << 30).unwrap();
+            let used = OWN + (bounds.sockets + bounds.files + bounds.refusals) as u64;
+            assert!(used <= descriptors, "{bounds:?}");
+            assert!(bounds.pending + bounds.handshakes <= bounds.sockets, "{bounds:?}");
+            assert!(bounds.claims >= 2 && bounds.files >= 4, "{bounds:?}");
+        }
+    }
+
+    #[test]
+    fn an_old_limit_of_256_descriptors_leaves_room_for_sessions_and_files() {
+        let bounds = Bounds::of(256, 1 << 30).unwrap();
+        assert!(bounds.sockets >= 150 && bounds.files >= 32 && bounds.pending >= 32, "{bounds:?}");
+    }
+
+    #[test]
+    fn with_too_little_a_server_does_not_start_and_says_why() {
+        assert!(Bounds::of(63, 1 << 30).unwrap_err().contains("ulimit -n"));
+        assert!(Bounds::of(1024, 1000).unwrap_err().contains("--memory"));
+    }
+
+    #[test]
+    fn what_a_server_may_use_is_said_in_one_line() {
+        let text = Bounds::of(1024, 1 << 30).unwrap().to_string();
+        let expected = "10000 sessions with 1.0 GiB of memory; of 1024 file descriptors 736 for sockets (184 before their \
+                        ClientHello, 184 in their handshake, 92 joining), 128 for files";
+        assert_eq!(text, expected);
+    }
+}
