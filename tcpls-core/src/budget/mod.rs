@@ -9,7 +9,7 @@
 //! 1. clients that showed no certificate, before those that did;
 //! 2. the [client prefix](Client) that holds most of what is short;
 //! 3. within it, the holder that delivered least in the last 30 s for each byte of memory that it holds; among those that
-//!    delivered nothing, the one that delivered least since it began, stranded ones before live ones, the longest inactive
+//!    delivered nothing (less than 1 KiB), the one that delivered least since it began, stranded ones before live ones, the longest inactive
 //!    first.
 //!
 //! The account has no clock, no sockets and no sessions of its own; the same calls give the same answers. A call costs
@@ -117,7 +117,7 @@ struct Holder {
     recent: Recent,
     delivered: u64,
     is_stranded: bool,
-    /// When it began, delivered last, or became stranded.
+    /// When it began, delivered another KiB, or became stranded or live again.
     active: Time,
 }
 
@@ -299,8 +299,11 @@ impl Budget {
         let now = self.now;
         self.change(holder, |holder| {
             holder.recent.add(epoch(now), bytes);
-            holder.delivered = holder.delivered.saturating_add(bytes);
-            holder.active = now;
+            let before = holder.delivered;
+            holder.delivered = before.saturating_add(bytes);
+            if rank::whole_kib(before) < rank::whole_kib(holder.delivered) {
+                holder.active = now;
+            }
         });
     }
 

@@ -9,7 +9,7 @@ const SIGNIFICANT_BITS: u32 = 3;
 /// A holder's rank within its group: the lowest gives way first. The fields decide in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
-    /// Bytes delivered in the last 30 s, for each MiB held.
+    /// KiB delivered in the last 30 s, for each GiB held.
     use_of_memory: u64,
     /// KiB delivered since it began, as a number of binary digits.
     delivered: u32,
@@ -31,10 +31,10 @@ impl Rank {
         active: Time,
         holder: HolderId,
     ) -> Self {
-        let use_of_memory = (u128::from(recent) << 20) / u128::from(memory.max(1));
+        let use_of_memory = (u128::from(whole_kib(recent)) << 30) / u128::from(memory.max(1));
         Self {
             use_of_memory: u64::try_from(use_of_memory).unwrap_or(u64::MAX),
-            delivered: u64::BITS - delivered.div_ceil(1024).leading_zeros(),
+            delivered: u64::BITS - whole_kib(delivered).leading_zeros(),
             is_live: !is_stranded,
             active,
             holder,
@@ -44,6 +44,11 @@ impl Rank {
     pub(super) fn holder(&self) -> HolderId {
         self.holder
     }
+}
+
+/// Less than a KiB counts as nothing: a session that lets a byte through now and then is not in use.
+pub(super) fn whole_kib(bytes: u64) -> u64 {
+    bytes / 1024
 }
 
 /// A group's sum as it is compared with others': numbers of things exactly, bytes to [`SIGNIFICANT_BITS`].

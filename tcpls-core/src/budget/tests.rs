@@ -70,7 +70,7 @@ fn memory_is_compared_roughly_so_that_a_few_bytes_more_do_not_decide() {
 #[test]
 fn within_a_prefix_the_least_delivered_per_byte_held_gives_way() {
     let mut budget = sessions(3);
-    let [thrifty, hungry, used] = [(MIB, 1000), (16 * MIB, 10_000), (MIB, 5000)].map(|(memory, delivered)| {
+    let [thrifty, hungry, used] = [(MIB, 2000), (16 * MIB, 10_000), (MIB, 5000)].map(|(memory, delivered)| {
         let id = session(&mut budget, secs(0), v4(1));
         budget.set_held(id, Resource::Memory, memory);
         budget.add_delivered(secs(1), id, delivered);
@@ -120,6 +120,18 @@ fn of_sessions_that_delivered_nothing_the_longest_stranded_gives_way() {
         session(&mut budget, secs(5), v4(1));
         assert_eq!(evicted(&mut budget, secs(5)), [expected]);
     }
+}
+
+#[test]
+fn a_byte_now_and_then_does_not_keep_a_session_ahead_of_newcomers() {
+    let mut budget = sessions(2);
+    let drip = session(&mut budget, secs(0), v4(1));
+    let idle = session(&mut budget, secs(1), v4(1));
+    (2..20).for_each(|second| budget.add_delivered(secs(second), drip, 16));
+    session(&mut budget, secs(20), v4(1));
+    assert_eq!(evicted(&mut budget, secs(20)), [drip]);
+    session(&mut budget, secs(21), v4(1));
+    assert_eq!(evicted(&mut budget, secs(21)), [idle]);
 }
 
 #[test]
@@ -270,9 +282,9 @@ impl Model {
         };
         let order = |known: &&Known| {
             let total: u64 = known.delivered.iter().map(|(_, bytes)| bytes).sum();
-            let per_mib = (recent(known) << 20) / of(known, Resource::Memory).max(1);
-            let digits = u64::BITS - total.div_ceil(1024).leading_zeros();
-            let rank = (per_mib, digits, !known.stranded, known.active, known.id);
+            let per_gib = ((recent(known) / 1024) << 30) / of(known, Resource::Memory).max(1);
+            let digits = u64::BITS - (total / 1024).leading_zeros();
+            let rank = (per_gib, digits, !known.stranded, known.active, known.id);
             (known.authenticated, Reverse(group(known)), rank)
         };
         let victim = self.holders.iter().filter(|known| of(known, resource) > 0).min_by_key(order)?;
@@ -329,8 +341,12 @@ fn apply(op: &Op, budget: &mut Budget, model: &mut Model) {
         Op::Deliver(at, bytes) => {
             if let Some(known) = model.find(at) {
                 budget.add_delivered(now, known.id, bytes);
+                let total = |known: &Known| known.delivered.iter().map(|(_, bytes)| bytes).sum::<u64>();
+                let before = total(known);
                 known.delivered.push((now, bytes));
-                known.active = now;
+                if before / 1024 < total(known) / 1024 {
+                    known.active = now;
+                }
             }
         }
     }

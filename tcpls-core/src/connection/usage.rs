@@ -10,6 +10,8 @@ use crate::wire::ids::ConnectionId;
 const BASE: usize = 12 * 1024;
 /// Memory of a TLS handshake that is going on: the library's state, and half of what a client may have sent.
 const HANDSHAKE: usize = 80 * 1024;
+/// What the socket of a plain session may have taken although no application reads it.
+const IN_KERNELS: u64 = 512 * 1024;
 /// Memory of a claim: its hello, and its answer.
 const CLAIM: usize = 4 * 1024;
 
@@ -27,9 +29,11 @@ impl Connection {
     }
 
     /// Bytes of stream data delivered since the session began: acknowledged by the peer, or read by the application. In a
-    /// session without TCPLS what the socket took counts as acknowledged. Never decreases.
+    /// session without TCPLS it is what the socket took beyond 512 KiB: as much may wait in the kernels of a peer that never
+    /// reads. Does not decrease.
     pub fn delivered(&self) -> u64 {
-        self.streams.delivered()
+        let delivered = self.streams.delivered();
+        if self.plain { delivered.saturating_sub(IN_KERNELS) } else { delivered }
     }
 
     /// Streams that are open.

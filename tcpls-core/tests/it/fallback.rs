@@ -640,3 +640,17 @@ fn a_client_that_insists_on_tcpls_has_a_session_with_a_server_that_speaks_it() {
     assert_eq!(pair.client().application_protocol(), Some(&b"h2"[..]));
     pair.transfer(Client, b"framed");
 }
+
+#[test]
+fn what_fits_into_the_buffers_of_kernels_was_not_delivered_over_plain_tls() {
+    let mut mixed = Mixed::established(Server);
+    for expected in [0, 0, 88 * 1024, 288 * 1024] {
+        let mut left = &[7; 200 * 1024][..];
+        while !left.is_empty() {
+            let taken = mixed.conn.stream(ONLY).write(left).unwrap();
+            left = &left[taken..];
+            mixed.drive();
+        }
+        assert_eq!(mixed.conn.delivered(), expected);
+    }
+}

@@ -15,6 +15,8 @@ const BASE: u64 = 20 * 1024;
 const STEP: u64 = 16 * 1024;
 /// Deliveries are reported when they are as large as this, or as old as [`MAX_DELAY`].
 const MIN_DELIVERED: u64 = 64 * 1024;
+/// Until the account knows of this much, which it takes for a sign of use, every delivery is reported.
+const FIRST_DELIVERED: u64 = 1024;
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
 /// What a session has to report.
@@ -109,7 +111,7 @@ fn due(told: &Report, mut report: Report, since: Duration, is_quiet: bool) -> Op
         report.memory = told.memory;
     }
     let delivered = report.delivered.saturating_sub(told.delivered);
-    let is_first = told.delivered == 0;
+    let is_first = told.delivered < FIRST_DELIVERED;
     if !(delivered >= MIN_DELIVERED || is_first || is_quiet || since >= MAX_DELAY) {
         report.delivered = told.delivered;
     }
@@ -144,19 +146,20 @@ mod tests {
     }
 
     #[test]
-    fn the_first_delivery_is_reported_at_once_and_later_ones_when_large_or_late() {
-        let first = report(16 * KIB, 100);
-        assert_eq!(after(report(16 * KIB, 0), first, 0, false), Some(first));
-        assert_eq!(after(first, report(16 * KIB, 1000), 999, false), None);
-        assert_eq!(after(first, report(16 * KIB, 1000), 1000, false), Some(report(16 * KIB, 1000)));
-        assert_eq!(after(first, report(16 * KIB, 1000), 1, true), Some(report(16 * KIB, 1000)));
+    fn the_first_kib_delivered_is_reported_at_once_and_more_when_large_or_late() {
+        let (request, first, more) = (report(16 * KIB, 10), report(16 * KIB, 2000), report(16 * KIB, 9000));
+        assert_eq!(after(report(16 * KIB, 0), request, 0, false), Some(request));
+        assert_eq!(after(request, first, 0, false), Some(first));
+        assert_eq!(after(first, more, 999, false), None);
+        assert_eq!(after(first, more, 1000, false), Some(more));
+        assert_eq!(after(first, more, 1, true), Some(more));
         assert_eq!(after(first, report(16 * KIB, 100_000), 1, false), Some(report(16 * KIB, 100_000)));
     }
 
     #[test]
     fn a_session_that_is_stranded_is_reported_at_once_without_its_deliveries() {
-        let told = report(16 * KIB, 100);
-        let next = Report { stranded: true, ..report(16 * KIB, 200) };
+        let told = report(16 * KIB, 2000);
+        let next = Report { stranded: true, ..report(16 * KIB, 4000) };
         assert_eq!(after(told, next, 0, false), Some(Report { stranded: true, ..told }));
     }
 }

@@ -33,6 +33,9 @@ async fn fetch(client: &Session, accepted: &Session) {
     send.write_chunk(pattern(20_000).into()).await.unwrap();
     send.finish().unwrap();
     assert_eq!(read_all(&mut answer).await.len(), 20_000);
+    while accepted.stats().bytes_to_send > 0 {
+        tokio::task::yield_now().await; // the acknowledgment comes: only then was anything delivered
+    }
 }
 
 async fn stranded(events: &mut Events) {
