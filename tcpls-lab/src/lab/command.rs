@@ -15,7 +15,7 @@ use super::outcome::Run;
 use super::run::{Settings, run};
 use super::scenario::{self, Case, Scenario};
 use super::summary::Summary;
-use super::{Outcome, netns, peer, selftest};
+use super::{Outcome, netns, peer, selftest, sums};
 
 /// What the lab exits with where it must not make namespaces or devices.
 const NOT_PERMITTED: u8 = 77;
@@ -47,6 +47,10 @@ enum Command {
     Selftest,
     /// Sum up what an earlier `run --out` has written
     Summary(SummaryArgs),
+    /// Measure what thousands of hostile sessions cost a server with limits, and its honest clients. Needs no root
+    Sums(sums::Args),
+    #[command(hide = true)]
+    Hostile(sums::HostileArgs),
     #[command(hide = true)]
     Send(peer::Args),
     #[command(hide = true)]
@@ -103,6 +107,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => measure(&args),
         Command::Selftest => selftest::run(),
         Command::Summary(args) => sum_up(&args),
+        Command::Sums(args) => sums::run(&args),
+        Command::Hostile(args) => sums::run_hostile(&args),
         Command::Send(args) => peer::send(&args),
         Command::Receive(args) => peer::receive(&args),
     };
@@ -245,7 +251,7 @@ fn choose(names: &[String]) -> Outcome<Vec<Scenario>> {
     Ok(all.into_iter().filter(chosen).collect())
 }
 
-fn find_tcpls(given: Option<&Path>) -> Outcome<PathBuf> {
+pub(super) fn find_tcpls(given: Option<&Path>) -> Outcome<PathBuf> {
     let path = match given {
         Some(path) => path.to_owned(),
         None => std::env::current_exe()?.with_file_name("tcpls"),
@@ -260,17 +266,21 @@ fn find_tcpls(given: Option<&Path>) -> Outcome<PathBuf> {
 }
 
 /// A directory that goes when this is dropped.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
     /// In memory where there is such a place: disks have pauses of their own.
-    fn new() -> Outcome<Self> {
+    pub(super) fn new() -> Outcome<Self> {
         let memory = Path::new("/dev/shm");
         let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
         remove_left(&base);
         let path = base.join(format!("{SCRATCH}{}", std::process::id()));
         std::fs::create_dir(&path)?;
         Ok(Self(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 }
 

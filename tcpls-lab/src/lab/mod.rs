@@ -16,6 +16,7 @@ mod scenario;
 mod selftest;
 mod stack;
 mod summary;
+mod sums;
 mod sys;
 mod wire;
 
