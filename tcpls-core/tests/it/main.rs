@@ -36,6 +36,7 @@ mod statements;
 mod stats;
 mod stream_ends;
 mod streams;
+mod sums;
 mod tables;
 mod truncation;
 mod usage;
