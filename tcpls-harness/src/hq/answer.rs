@@ -81,7 +81,16 @@ async fn send_file(send: &mut SendStream, visitor: &Visitor, path: String) -> Re
             return Ok(source.offset);
         }
         while !piece.is_empty() {
-            patiently(send, &mut source, |send, cx| send.poll_write_chunk(cx, &mut piece)).await?;
+            let written = poll_fn(|cx| Poll::Ready(send.poll_write_chunk(cx, &mut piece))).await;
+            if let Poll::Ready(written) = written {
+                written?;
+            } else if piece.len() > MIN_PIECE {
+                // Another stream took the room. A piece for each stream would be much memory; it is read again.
+                source.put_back(piece.len());
+                break;
+            } else {
+                patiently(send, &mut source, |send, cx| send.poll_write_chunk(cx, &mut piece)).await?;
+            }
         }
     }
 }
@@ -157,6 +166,12 @@ impl Source<'_> {
         self.open = Some(open);
         self.offset += want;
         Ok(piece.into())
+    }
+
+    /// The last `len` bytes that were read come again with the next piece.
+    fn put_back(&mut self, len: usize) {
+        self.offset -= len as u64;
+        self.open = None;
     }
 
     /// Opens the file, or opens it again where it was left off, if it is still the same.
