@@ -36,6 +36,9 @@ use clap::{Parser, Subcommand};
 pub use self::output::Unwritten;
 pub use self::signals::Stopped;
 
+/// Threads that read and write files. Each has a stack, which counts as memory of the process.
+const MAX_BLOCKING_THREADS: usize = 32;
+
 /// What a subcommand returns; the error is written for people and says what to do.
 pub type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -61,7 +64,8 @@ enum Command {
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match builder.enable_all().max_blocking_threads(MAX_BLOCKING_THREADS).build() {
         Ok(runtime) => runtime,
         Err(error) => {
             _ = writeln!(std::io::stderr(), "tcpls: {error}");
