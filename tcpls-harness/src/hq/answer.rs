@@ -6,10 +6,10 @@
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::{Read, Seek, SeekFrom};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tcpls_core::error::{WriteError, code};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -81,7 +81,7 @@ async fn send_file(send: &mut SendStream, visitor: &Visitor, path: String) -> Re
             return Ok(source.offset);
         }
         while !piece.is_empty() {
-            let written = poll_fn(|cx| Poll::Ready(send.poll_write_chunk(cx, &mut piece))).await;
+            let written = poll_fn(|cx| Poll::Ready(write_some(send, cx, &mut piece))).await;
             if let Poll::Ready(written) = written {
                 written?;
             } else if piece.len() > MIN_PIECE {
@@ -93,6 +93,18 @@ async fn send_file(send: &mut SendStream, visitor: &Visitor, path: String) -> Re
             }
         }
     }
+}
+
+/// Writes what there is room for. A part of a piece is copied: the session would keep the memory of the whole.
+fn write_some(send: &mut SendStream, cx: &mut Context<'_>, piece: &mut Bytes) -> Poll<Result<(), WriteError>> {
+    let room = ready!(send.poll_writable(cx))?;
+    if room >= piece.len() {
+        return send.poll_write_chunk(cx, piece).map_ok(|_| ());
+    }
+    let mut part = Bytes::copy_from_slice(&piece[..room]);
+    ready!(send.poll_write_chunk(cx, &mut part))?;
+    piece.advance(room - part.len());
+    Poll::Ready(Ok(()))
 }
 
 /// Does what needs room to write. While there is none, the file is not open; and if the client takes nothing for too long,

@@ -159,7 +159,10 @@ impl Driver {
         let Some(reports) = &mut self.reports else { return };
         let sockets = self.carriers.len() + self.leaving.len();
         let buffers = self.carriers.iter().map(|carrier| carrier.socket.memory()).sum();
-        let report = self.shared.access(|state| Report::of(&state.conn, sockets, buffers));
+        let report = self.shared.access(|state| {
+            state.accounted = Some(state.conn.memory());
+            Report::of(&state.conn, sockets, buffers)
+        });
         reports.tell(self.now, report, self.busy.is_none());
     }
 

@@ -30,6 +30,9 @@ use super::socket::{SocketOptions, reset};
 use super::waiters::Waiters;
 use crate::dial::{Action, AttemptId, Dialer, Path, SessionView};
 
+/// What the application may write before the task is woken to report it, although no socket has room.
+const UNACCOUNTED: usize = 64 * 1024;
+
 /// Something for the session's task.
 pub(crate) enum Input {
     /// Client: the socket of a TCP connection that has just been opened.
@@ -71,6 +74,8 @@ pub(crate) struct State {
     pub(crate) with_room: Vec<ConnectionId>,
     /// TCP connections that are not read from, because the application does not read.
     pub(crate) paused: Vec<ConnectionId>,
+    /// Server: what the session held when the listener's account heard of it last, in bytes.
+    pub(crate) accounted: Option<usize>,
     /// Until when the task sleeps.
     pub(crate) asleep_until: Option<Time>,
     /// The local address of the first TCP connection.
@@ -102,6 +107,7 @@ impl Shared {
             discarded: Vec::new(),
             with_room: Vec::new(),
             paused: Vec::new(),
+            accounted: None,
             asleep_until: None,
             dialer: None,
             local: None,
@@ -265,6 +271,7 @@ impl State {
         let conn = &self.conn;
         let needed = self.with_room.iter().any(|tcp| conn.wants_write(*tcp))
             || self.paused.iter().any(|tcp| conn.wants_read(*tcp))
+            || self.accounted.is_some_and(|told| conn.memory() > told + UNACCOUNTED)
             || conn.poll_timeout().is_some_and(|at| self.asleep_until.is_none_or(|until| at < until));
         if needed {
             self.waiters.wake(self.task.take());
