@@ -425,7 +425,8 @@ async fn a_path_that_was_down_is_used_again_when_it_is_back() {
     upload.finish().unwrap();
     let mut download = peer.accept_stream().await.unwrap();
     assert_eq!(read_all(download.recv()).await, pattern(1 << 20), "the other path goes on alone");
-    assert_eq!(client.tcp_connections(), [second]);
+    let in_use: Vec<_> = client.paths().iter().filter_map(|status| status.tcp).collect();
+    assert_eq!(in_use, [second], "a join may be under way to a listener that is about to close");
     path.resume();
     let third = joined(&mut events).await;
     assert_eq!(client.tcp_connections(), [second, third]);
