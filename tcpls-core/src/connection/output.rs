@@ -243,7 +243,7 @@ impl Connection {
             self.fill_ping(tcp, &mut frames);
         } else {
             self.fill_control(tcp, max, &mut frames);
-            let budget = max.saturating_sub(frames.control.len() + self.ack_reserve());
+            let budget = max.saturating_sub(frames.control.len() + self.ack_reserve(now, tcp));
             self.take_chunks(tcp, budget, &mut chunks);
             let goes_anyway = !chunks.is_empty() || !frames.control.is_empty();
             self.take_acks(now, tcp, goes_anyway, &mut acks);
@@ -340,10 +340,16 @@ impl Connection {
         }
     }
 
-    /// Room to keep for acknowledgments.
-    fn ack_reserve(&self) -> usize {
-        let owed = self.tcps.iter().filter(|entry| entry.received.is_owed()).count();
-        ACK_LEN * (owed + self.scratch.final_acks.len()).min(MAX_ACKS)
+    /// Room to keep for the acknowledgments that [`Connection::take_acks`] takes if the record goes out anyway; no more, or
+    /// bulk records would be shorter while another TCP connection is about to acknowledge something itself.
+    fn ack_reserve(&self, now: Time, tcp: ConnectionId) -> usize {
+        let acks = self.tcps.iter().filter(|entry| self.rides_along(entry, tcp) || self.owes_ack(entry, tcp, now));
+        ACK_LEN * (acks.count() + self.scratch.final_acks.len()).min(MAX_ACKS)
+    }
+
+    /// Whether an acknowledgment of what came on `entry` goes with a record on `tcp` that goes out anyway.
+    fn rides_along(&self, entry: &Tcp<Carried>, tcp: ConnectionId) -> bool {
+        entry.id == tcp && entry.received.is_owed() && !self.is_shunned(entry)
     }
 
     /// Which TCP connections this record acknowledges: its own if anything is owed and the record goes out anyway, others
@@ -361,8 +367,7 @@ impl Connection {
             }
         }
         for entry in self.tcps.iter() {
-            let own = entry.id == tcp && !self.is_shunned(entry);
-            let rides_along = own && goes_anyway && entry.received.is_owed();
+            let rides_along = goes_anyway && self.rides_along(entry, tcp);
             if (rides_along || self.owes_ack(entry, tcp, now)) && acks.try_push(entry.id).is_err() {
                 break;
             }

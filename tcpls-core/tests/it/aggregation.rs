@@ -7,6 +7,7 @@ use tcpls_core::connection::schedule::{
     ActiveStandby, Aggregate, Choice, EarliestDelivery, LowestRtt, Redundant, RoundRobin, Scheduler, TcpView,
 };
 use tcpls_core::wire::ids::ConnectionId;
+use tcpls_core::wire::record::{HEADER_LEN, MAX_INNER_PLAINTEXT};
 
 use crate::support::pair::bytes;
 use crate::support::{Client, Pair, Server};
@@ -283,6 +284,37 @@ fn a_tcp_connection_says_that_it_can_acknowledge_for_another() {
     pair.client().handle_timeout(now);
     assert!(pair.client().wants_write(ConnectionId(1)));
     assert!(pair.client().poll_transmit(now, ConnectionId(1), 1000, &mut out) > 0);
+}
+
+/// The lengths of the records in `bytes`, headers not counted.
+fn record_lengths(mut bytes: &[u8]) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    while let [_, _, _, high, low, rest @ ..] = bytes {
+        let len = usize::from(*high) << 8 | usize::from(*low);
+        lengths.push(len);
+        bytes = &rest[len..];
+    }
+    lengths
+}
+
+#[test]
+fn bulk_records_are_full_while_another_tcp_connection_owes_an_acknowledgment() {
+    const FULL: usize = MAX_INNER_PLAINTEXT + 16;
+    let mut pair = Pair::with_tcp_connections(2);
+    // Records begin small and grow with what a TCP connection has shown to carry.
+    pair.transfer(Client, &bytes(2_000_000));
+    let (asked, bulk) = (pair.open_stream(Server), pair.open_stream(Client));
+    pair.server().stream(asked).attach(ConnectionId::FIRST).unwrap();
+    pair.write(Server, asked, &[1; 1000]);
+    pair.step(Server);
+    pair.deliver(ConnectionId::FIRST, Client, usize::MAX);
+    pair.write(Client, bulk, &bytes(200_000));
+    let (now, mut out) = (pair.now, Vec::new());
+    pair.client().poll_transmit(now, ConnectionId(1), 3 * (FULL + HEADER_LEN), &mut out);
+    assert_eq!(record_lengths(&out), [FULL; 3]);
+    out.clear();
+    pair.client().poll_transmit(now, ConnectionId::FIRST, 3 * (FULL + HEADER_LEN), &mut out);
+    assert_eq!(record_lengths(&out), [FULL; 3], "the first of them acknowledges");
 }
 
 #[test]

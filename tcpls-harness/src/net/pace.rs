@@ -18,7 +18,7 @@ const RECORD: usize = HEADER_LEN + MAX_INNER_PLAINTEXT + TAG_LEN;
 /// Bytes that every cipher suite of TLS 1.3 adds to a record.
 const TAG_LEN: usize = 16;
 /// Before the rate is known: what TCP sends in its first round trip, and as much again.
-const FIRST: usize = 32 * 1024;
+const FIRST: usize = 2 * RECORD;
 
 /// The batch of one socket, found from what the socket takes.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +99,11 @@ mod tests {
         assert_eq!(pace.batch(), 7 * RECORD);
         pace.wrote(start + WINDOW * 2, 10, true);
         assert_eq!(pace.batch(), 3 * RECORD);
+    }
+
+    #[test]
+    fn the_first_batch_is_of_whole_records() {
+        assert_eq!(Pace::new(MAX, Time::ZERO).batch() % RECORD, 0);
     }
 
     #[test]
