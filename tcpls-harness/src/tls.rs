@@ -14,6 +14,7 @@ use rustls::crypto::ring as library;
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, KeyLogFile, RootCertStore, ServerConfig, SignatureScheme};
 use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
 
@@ -80,11 +81,29 @@ impl Identity {
     /// # Errors
     /// Certificate and key do not fit, or a protocol's name can't be used.
     pub fn server(&self, protocols: &[&[u8]]) -> Result<RustlsServer, TlsError> {
-        let mut config = ServerConfig::builder_with_provider(provider())
+        self.server_for(protocols, None)
+    }
+
+    /// The same for clients alone that show a certificate in, or issued by one in, the PEM file `clients`.
+    ///
+    /// # Errors
+    /// As before, or there is no usable certificate in the file.
+    pub fn server_for(&self, protocols: &[&[u8]], clients: Option<&Path>) -> Result<RustlsServer, TlsError> {
+        let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .and_then(|builder| {
-                builder.with_no_client_auth().with_single_cert(self.chain.clone(), self.key.clone_key())
-            })
+            .map_err(|error| failure("TLS 1.3 can't be used", error))?;
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let roots = Arc::new(roots_of(read_certificates(path)?)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+                    .build()
+                    .map_err(|error| failure(format_args!("can't verify clients by {}", path.display()), error))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(|error| failure("certificate and key can't be used", error))?;
         config.key_log = Arc::new(KeyLogFile::new());
         RustlsServer::new(Arc::new(config), protocols)
@@ -112,15 +131,26 @@ impl Trust {
     /// # Errors
     /// There are no usable certificates, or a protocol's name can't be used.
     pub fn client(&self, protocols: &[&[u8]]) -> Result<RustlsClient, TlsError> {
+        self.client_as(protocols, None)
+    }
+
+    /// The same, with a certificate for servers that demand one of clients.
+    ///
+    /// # Errors
+    /// As before, or certificate and key do not fit.
+    pub fn client_as(&self, protocols: &[&[u8]], identity: Option<&Identity>) -> Result<RustlsClient, TlsError> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| failure("TLS 1.3 can't be used", error))?;
-        let mut config = match self.roots()? {
-            Some(roots) => builder.with_root_certificates(roots).with_no_client_auth(),
-            None => {
-                let verifier = Arc::new(AcceptAnyone(provider()));
-                builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
-            }
+        let builder = match self.roots()? {
+            Some(roots) => builder.with_root_certificates(roots),
+            None => builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAnyone(provider()))),
+        };
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => builder
+                .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
+                .map_err(|error| failure("certificate and key can't be used", error))?,
         };
         config.key_log = Arc::new(KeyLogFile::new());
         RustlsClient::new(Arc::new(config), protocols)
@@ -137,13 +167,17 @@ impl Trust {
                 .collect::<Result<_, _>>()
                 .map_err(|error| failure("no certificate (PEM)", error))?,
         };
-        let mut roots = RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(certificates);
-        if added == 0 {
-            return Err(TlsError("no certificate to trust: name a file with --ca".to_owned()));
-        }
-        Ok(Some(roots))
+        roots_of(certificates).map(Some)
     }
+}
+
+fn roots_of(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(certificates);
+    if added == 0 {
+        return Err(TlsError("no certificate to trust: name a file with --ca".to_owned()));
+    }
+    Ok(roots)
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -26,6 +26,7 @@ use super::{Outcome, output, report};
 use crate::dial::Backup;
 use crate::hq::{CHUNK, PROTOCOL, ask, explain};
 use crate::net::{ClientOptions, RecvStream, Session};
+use crate::tls::Identity;
 
 /// Files that are being received at the same time, whatever the server allows: each is an open file here.
 const MAX_OPEN_FILES: usize = 200;
@@ -55,6 +56,12 @@ pub struct Args {
     /// Whom to trust.
     #[command(flatten)]
     pub trust: TrustArgs,
+    /// Certificate chain (PEM) for a server that demands one of its clients
+    #[arg(long, value_name = "PEM", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Private key of that certificate (PEM)
+    #[arg(long, value_name = "PEM", requires = "cert")]
+    pub key: Option<PathBuf>,
     /// Directory that the files are put in
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub output: PathBuf,
@@ -71,6 +78,13 @@ pub struct Args {
 }
 
 impl Args {
+    fn identity(&self) -> Outcome<Option<Identity>> {
+        Ok(match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Some(Identity::from_files(cert, key)?),
+            _ => None,
+        })
+    }
+
     fn hints(&self) -> Hints<'_> {
         Hints { trust: &self.trust, self_made: "if the server made its certificate itself, name that file with --ca" }
     }
@@ -154,7 +168,7 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
     let hints = args.hints();
     std::fs::create_dir_all(&args.output)
         .map_err(|error| format!("can't make {}: {error}; choose another --output", args.output.display()))?;
-    let tls = args.trust.trust().client(&[PROTOCOL])?;
+    let tls = args.trust.trust().client_as(&[PROTOCOL], args.identity()?.as_ref())?;
     let tls = if args.tcpls_only { tls.tcpls_only() } else { tls };
     let mut options = ClientOptions::new(tls, server_name(&url.name)?);
     options.dial.wanted = args.connect.len().max(1);
@@ -240,7 +254,7 @@ async fn fetch_jobs(
     if ways.use_advertised {
         company.spawn(follow_advertised(session.clone()));
     }
-    fetch_all(session, jobs, progress).await
+    fetch_all(session, jobs, progress, how.1).await
 }
 
 /// What to fetch and where to put it, and a URL that stands for all.
@@ -266,7 +280,7 @@ fn jobs(args: &Args) -> Outcome<(Url, Vec<Job>)> {
     Ok((first.ok_or("there is no URL")?, jobs))
 }
 
-async fn fetch_all(session: &Session, jobs: Vec<Job>, progress: &Progress) -> Report {
+async fn fetch_all(session: &Session, jobs: Vec<Job>, progress: &Progress, hints: &Hints<'_>) -> Report {
     let permits = Arc::new(Semaphore::new(MAX_OPEN_FILES));
     let mut tasks = JoinSet::new();
     for job in jobs {
@@ -280,7 +294,7 @@ async fn fetch_all(session: &Session, jobs: Vec<Job>, progress: &Progress) -> Re
     let mut report = new_report(true);
     while let Some(ended) = tasks.join_next().await {
         if let Ok((job, outcome)) = ended {
-            note(&mut report, job, outcome);
+            note(&mut report, job, outcome, hints);
         }
     }
     report
@@ -304,7 +318,7 @@ async fn fetch_plainly(
                 Err(error) => Err(error.to_string()),
             },
         };
-        note(&mut report, job, outcome);
+        note(&mut report, job, outcome, hints);
     }
     report
 }
@@ -314,32 +328,35 @@ fn new_report(tcpls: bool) -> Report {
     Report { tcpls, files: 0, bytes: 0, seconds: 0.0, bits_per_second: 0.0, failures, tcp }
 }
 
-fn note(report: &mut Report, job: Job, outcome: Result<u64, String>) {
+fn note(report: &mut Report, job: Job, outcome: Result<u64, String>, hints: &Hints<'_>) {
     match outcome {
         Ok(bytes) => {
             report.files += 1;
             report.bytes += bytes;
         }
-        Err(error) => report.failures.push(Failure { url: job.url, error }),
+        Err(error) => report.failures.push(Failure { url: job.url, error: hints.explain(&error) }),
     }
 }
 
 async fn fetch_one(session: &Session, job: &Job, progress: &Progress) -> Result<u64, String> {
+    let fetched = fetch_over(session, job, progress).await;
+    progress.count_file();
+    // If it is the whole session that ended, its reason says more.
+    match session.close_reason() {
+        None | Some(CloseReason::Local { .. }) => fetched,
+        Some(reason) => fetched.map_err(|error| format!("{error}; {}", visible(&reason.to_string()))),
+    }
+}
+
+async fn fetch_over(session: &Session, job: &Job, progress: &Progress) -> Result<u64, String> {
     let stream = session.open_stream().await.map_err(|error| error.to_string())?;
     let (kept, answer) = ask(stream, &job.path, !session.is_tcpls()).await.map_err(|error| error.to_string())?;
-    let received = receive(answer, &job.target, progress).await;
-    progress.count_file();
-    if let (Some(mut request), Ok(_)) = (kept, &received) {
+    let received = receive(answer, &job.target, progress).await?;
+    if let Some(mut request) = kept {
         // The request was whole; a stream that is dropped without its end is an error to a plain server.
         _ = request.finish();
     }
-    // If it is the whole session that ended, its reason says more.
-    match session.close_reason() {
-        Some(reason @ (CloseReason::Peer { .. } | CloseReason::OutOfTokens { .. } | CloseReason::Stranded)) => {
-            received.map_err(|error| format!("{error}; {}", visible(&reason.to_string())))
-        }
-        _ => received,
-    }
+    Ok(received)
 }
 
 /// Writes an answer to a file, which gets its name only once it is complete.

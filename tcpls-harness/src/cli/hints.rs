@@ -46,6 +46,8 @@ impl Hints<'_> {
             "are the clocks of both machines right?".to_owned()
         } else if text.contains("not valid for name") {
             "use a name that is in the certificate".to_owned()
+        } else if text.contains("(certificate_required)") {
+            "the server demands a certificate of its clients: pass --cert and --key".to_owned()
         } else if text.contains("(no_application_protocol)") {
             "the server speaks another application protocol: is it the right port?".to_owned()
         } else {

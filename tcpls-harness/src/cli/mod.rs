@@ -21,6 +21,7 @@ mod report;
 pub mod serve;
 mod signals;
 pub mod sim;
+mod stalls;
 mod text;
 pub mod units;
 mod url;

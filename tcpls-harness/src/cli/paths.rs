@@ -11,8 +11,10 @@ use rustls::pki_types::ServerName;
 use tcpls_core::error::{OpenTcpError, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
+use tokio::time::Instant;
 
 use super::hints::Hints;
+use super::stalls::Stalls;
 use super::{Outcome, output};
 use crate::net::{AddTcpError, ClientOptions, Events, PathFailures, Session};
 use crate::tls::Trust;
@@ -164,27 +166,33 @@ pub(crate) async fn follow_advertised(session: Session) {
 /// they hear once.
 pub(crate) async fn tell_troubles(mut events: Events, mut failures: PathFailures) {
     let mut told = BTreeSet::new();
+    let mut stalls = Stalls::default();
     loop {
         tokio::select! {
+            tcp = stalls.next() => output::tell(format_args!("{tcp} is stalled: its peer acknowledges nothing")),
             Some(failure) = failures.next() => {
                 if told.insert(failure.path) {
                     output::tell(format_args!("tcpls: {failure}; trying again now and then"));
                 }
             }
             event = events.next() => match event {
-                Some(event) => tell(&event),
+                Some(event) => tell(&event, &mut stalls),
                 None => return,
             }
         }
     }
 }
 
-fn tell(event: &Event) {
+fn tell(event: &Event, stalls: &mut Stalls) {
+    if let Event::Tcp(event) = event
+        && let Some(tcp) = stalls.note(Instant::now(), event)
+    {
+        output::tell(format_args!("{tcp} goes on"));
+    }
     match event {
         Event::Tcp(TcpEvent::Lost { tcp, fault }) if *fault != TcpFault::SessionClosed => {
             output::tell(format_args!("{tcp} lost: {fault}"));
         }
-        Event::Tcp(TcpEvent::Stalled { tcp }) => output::tell(format_args!("{tcp} does not answer")),
         Event::Stranded { .. } => output::tell("no TCP connection left, trying to connect again"),
         Event::Recovered => output::tell("connected again"),
         _ => {}

@@ -11,11 +11,13 @@ use tcpls_core::error::TcpFault;
 use tcpls_core::event::{Event, TcpEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use self::log::{Happening, Log};
 use super::limits::Bounds;
 use super::paths::ListenOn;
 use super::signals::{Signal, Signals};
+use super::stalls::Stalls;
 use super::text::{shortened, visible};
 use super::units::parse_size;
 use super::validity::Validity;
@@ -31,8 +33,8 @@ use crate::tls::Identity;
 ///
 /// Without --cert, a self-signed certificate is made and written to --ca-out, for the clients' --ca.
 ///
-/// SIGINT and SIGTERM close the sessions and end the server; a second one ends it at once. On SIGHUP it reads --cert, --key
-/// and --root again, for sessions that begin from then on; if something is wrong with them, it says so and keeps what it has.
+/// SIGINT and SIGTERM close the sessions and end the server; a second one ends it at once. On SIGHUP it reads --cert, --key,
+/// --client-ca and --root again, for sessions that begin from then on; if something is wrong with them, it says so and keeps what it has.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Address and port to listen on; can be given several times. Port 0 takes a free one
@@ -47,6 +49,9 @@ pub struct Args {
     /// Private key (PEM)
     #[arg(long, value_name = "PEM", requires = "cert")]
     pub key: Option<PathBuf>,
+    /// Serve those clients alone that show a certificate in, or issued by one in, this file (PEM)
+    #[arg(long, value_name = "PEM")]
+    pub client_ca: Option<PathBuf>,
     /// Names in the self-signed certificate, besides localhost and the addresses listened on
     #[arg(long, value_name = "NAME", conflicts_with = "cert")]
     pub name: Vec<String>,
@@ -103,6 +108,7 @@ async fn apply(mut signals: Signals, wishes: mpsc::Sender<Control>, log: Log) {
 pub struct Server {
     listener: Listener,
     root: Root,
+    identity: Identity,
     ca: Option<PathBuf>,
     bounds: Bounds,
     log: Log,
@@ -119,14 +125,14 @@ impl Server {
         let limits = Limits { open_files: bounds.files, ..Limits::default() };
         let root = Root::with_limits(&args.root, limits).map_err(|error| no_root(args, &error))?;
         let identity = identity(args)?;
-        let mut options = ServerOptions::new(identity.server(&[PROTOCOL])?);
+        let mut options = ServerOptions::new(identity.server_for(&[PROTOCOL], args.client_ca.as_deref())?);
         bounds.apply(&mut options);
         let listener = Listener::bind(&ListenOn::all(&args.listen), options)?;
         // Only now: a server that runs already may have written its own there.
         let ca = write_ca(args, &identity)?;
         let log = Log { json: args.json };
         warn(&identity, args, log);
-        Ok(Self { listener, root, ca, bounds, log, args: args.clone() })
+        Ok(Self { listener, root, identity, ca, bounds, log, args: args.clone() })
     }
 
     /// The addresses that are listened on, with the ports that were taken.
@@ -171,10 +177,12 @@ impl Server {
     fn read_again(&mut self) -> Outcome {
         let root = self.root.at(&self.args.root).map_err(|error| no_root(&self.args, &error))?;
         // A certificate of the server's own making stays: clients have copies of it.
-        if self.args.cert.is_some() {
-            let identity = identity(&self.args)?;
-            self.listener.set_tls(identity.server(&[PROTOCOL])?);
+        let identity = if self.args.cert.is_some() { Some(identity(&self.args)?) } else { None };
+        let shown = identity.as_ref().unwrap_or(&self.identity);
+        self.listener.set_tls(shown.server_for(&[PROTOCOL], self.args.client_ca.as_deref())?);
+        if let Some(identity) = identity {
             warn(&identity, &self.args, self.log);
+            self.identity = identity;
         }
         self.root = root;
         Ok(())
@@ -244,6 +252,7 @@ async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[Socket
     let mut requests = JoinSet::new();
     let mut events = session.events();
     let visitor = root.visitor(&session);
+    let mut stalls = Stalls::default();
     loop {
         tokio::select! {
             stream = session.accept_stream() => match stream {
@@ -251,7 +260,10 @@ async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[Socket
                 None => break,
             },
             Some(_) = requests.join_next() => {}
-            Some(event) = events.next() => tell_tcp(number, &event, log),
+            Some(event) = events.next() => tell_tcp(number, &event, &mut stalls, log),
+            tcp = stalls.next() => {
+                log.tell(&Happening::Tcp { session: number, tcp: tcp.0, happening: "stalled".to_owned() });
+            }
         }
     }
     let reason = visible(&session.closed().await.to_string());
@@ -259,16 +271,17 @@ async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[Socket
 }
 
 /// Tells what becomes of TCP connections.
-fn tell_tcp(session: u64, event: &Event, log: Log) {
+fn tell_tcp(session: u64, event: &Event, stalls: &mut Stalls, log: Log) {
+    let Event::Tcp(event) = event else { return };
     let (tcp, happening) = match event {
-        Event::Tcp(TcpEvent::Joined { tcp }) => (tcp, "joined".to_owned()),
-        Event::Tcp(TcpEvent::Stalled { tcp }) => (tcp, "does not answer".to_owned()),
-        Event::Tcp(TcpEvent::Resumed { tcp }) => (tcp, "answers again".to_owned()),
-        Event::Tcp(TcpEvent::Lost { tcp, fault }) if *fault != TcpFault::SessionClosed => {
-            (tcp, format!("lost: {fault}"))
-        }
-        _ => return,
+        TcpEvent::Joined { tcp } => (*tcp, "joined".to_owned()),
+        TcpEvent::Lost { tcp, fault } if *fault != TcpFault::SessionClosed => (*tcp, format!("lost: {fault}")),
+        event => match stalls.note(Instant::now(), event) {
+            Some(tcp) => (tcp, "goes on".to_owned()),
+            None => return,
+        },
     };
+    stalls.note(Instant::now(), event);
     log.tell(&Happening::Tcp { session, tcp: tcp.0, happening });
 }
 

@@ -101,3 +101,36 @@ async fn text_of_peers_never_reaches_the_terminal_as_commands() {
     let path = server.event("request").await["path"].as_str().unwrap().to_owned();
     assert_eq!(path, "/\\u{1b}[2J\\u{202e}");
 }
+
+#[tokio::test]
+async fn a_server_that_demands_client_certificates_serves_those_that_have_one() {
+    let directory = Directory::new("client-ca");
+    let clients = identity_files(directory.path(), "client");
+    let more = ["--client-ca", clients[0].as_str()];
+    let (server, address) = Tcpls::serve(directory.path(), &more).await;
+    std::fs::write(directory.path().join("root/file"), "for clients").unwrap();
+    let text = error_of_get(&get_line(directory.path(), &address, "file")).await;
+    assert!(text.contains("--cert and --key"), "{text}");
+    let with = |files: &[String; 2]| {
+        let mut line = get_line(directory.path(), &address, "file");
+        line.extend(["--cert".to_owned(), files[0].clone(), "--key".to_owned(), files[1].clone()]);
+        line
+    };
+    let strangers = identity_files(directory.path(), "stranger");
+    error_of_get(&with(&strangers)).await;
+    let line = with(&clients);
+    let line: Vec<&str> = line.iter().map(String::as_str).collect();
+    let output = command(&line).output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(std::fs::read(directory.path().join("out/file")).unwrap(), b"for clients");
+    drop(server);
+}
+
+/// A certificate and its key, in files.
+fn identity_files(directory: &std::path::Path, name: &str) -> [String; 2] {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let files = ["cert", "key"].map(|kind| directory.join(format!("{name}-{kind}.pem")).to_str().unwrap().to_owned());
+    std::fs::write(&files[0], made.cert.pem()).unwrap();
+    std::fs::write(&files[1], made.signing_key.serialize_pem()).unwrap();
+    files
+}
