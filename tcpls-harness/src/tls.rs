@@ -2,6 +2,8 @@
 //!
 //! Only what the `tcpls` command and tests need: applications bring rustls configurations of their own.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{error, fmt};
@@ -51,8 +53,35 @@ impl Identity {
     pub fn self_signed(names: &[String]) -> Result<Self, TlsError> {
         let made = rcgen::generate_simple_self_signed(names)
             .map_err(|error| failure("can't make a certificate for these names", error))?;
+        Ok(Self::of(&made))
+    }
+
+    /// The self-signed certificate and key in the PEM file `path`, or new ones for `names` if there is no such file: these
+    /// are put there, for this user's eyes alone, and serve at the next start, so that clients' copies stay good.
+    ///
+    /// # Errors
+    /// The file holds something else, it can't be written, or a name is none.
+    pub fn kept_in(path: &Path, names: &[String]) -> Result<Self, TlsError> {
+        if path.exists() {
+            return Self::from_files(path, path);
+        }
+        let made = rcgen::generate_simple_self_signed(names)
+            .map_err(|error| failure("can't make a certificate for these names", error))?;
+        let mut options = File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let written = options.open(path).and_then(|mut file| {
+            file.write_all(made.cert.pem().as_bytes())?;
+            file.write_all(made.signing_key.serialize_pem().as_bytes())
+        });
+        written.map_err(|error| failure(format_args!("can't keep the certificate in {}", path.display()), error))?;
+        Ok(Self::of(&made))
+    }
+
+    fn of(made: &rcgen::CertifiedKey<rcgen::KeyPair>) -> Self {
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-        Ok(Self { pem: made.cert.pem(), chain: vec![made.cert.der().clone()], key })
+        Self { pem: made.cert.pem(), chain: vec![made.cert.der().clone()], key }
     }
 
     /// Reads a certificate chain, the server's own first, and its private key from PEM files.
@@ -61,7 +90,9 @@ impl Identity {
     /// A file can't be read or holds something else.
     pub fn from_files(certificates: &Path, key: &Path) -> Result<Self, TlsError> {
         let chain = read_certificates(certificates)?;
-        let pem = std::fs::read_to_string(certificates).map_err(|error| failure(certificates.display(), error))?;
+        let pem = certificates_only(
+            &std::fs::read_to_string(certificates).map_err(|error| failure(certificates.display(), error))?,
+        );
         Ok(Self { pem, chain, key: read_key(key)? })
     }
 
@@ -182,6 +213,14 @@ fn roots_of(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore,
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(library::default_provider())
+}
+
+/// PEM text without what is no certificate, such as keys.
+fn certificates_only(pem: &str) -> String {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let parts = pem.split(BEGIN).skip(1).filter_map(|part| part.split_once(END));
+    parts.map(|(content, _)| format!("{BEGIN}{content}{END}\n")).collect()
 }
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {

@@ -31,7 +31,8 @@ use crate::tls::Identity;
 /// The application protocol is hq-interop: clients send "GET /path" on a stream each. Clients that do not speak TCPLS get
 /// one file per session over plain TLS 1.3.
 ///
-/// Without --cert, a self-signed certificate is made and written to --ca-out, for the clients' --ca.
+/// Without --cert, a self-signed certificate is made and written to --ca-out, for the clients' --ca: at each start anew,
+/// unless --keep says where it is kept.
 ///
 /// SIGINT and SIGTERM close the sessions and end the server; a second one ends it at once. On SIGHUP it reads --cert, --key,
 /// --client-ca and --root again, for sessions that begin from then on; if something is wrong with them, it says so and keeps what it has.
@@ -55,6 +56,9 @@ pub struct Args {
     /// Names in the self-signed certificate, besides localhost and the addresses listened on
     #[arg(long, value_name = "NAME", conflicts_with = "cert")]
     pub name: Vec<String>,
+    /// Keep the self-signed certificate and its key in this file, and use them again at the next start
+    #[arg(long, value_name = "FILE", conflicts_with = "cert")]
+    pub keep: Option<PathBuf>,
     /// Where to write the self-signed certificate
     #[arg(long, value_name = "FILE", default_value = "tcpls-ca.pem", conflicts_with = "cert")]
     pub ca_out: PathBuf,
@@ -219,7 +223,10 @@ fn identity(args: &Args) -> Outcome<Identity> {
     names.extend(listened.map(|address| address.ip().to_string()).chain(args.name.iter().cloned()));
     names.sort();
     names.dedup();
-    Ok(Identity::self_signed(&names)?)
+    Ok(match &args.keep {
+        Some(path) => Identity::kept_in(path, &names)?,
+        None => Identity::self_signed(&names)?,
+    })
 }
 
 /// Says which certificates clients will refuse today.

@@ -7,6 +7,7 @@ use tcpls_harness::hq::{PROTOCOL, codes};
 use tcpls_harness::net::{ClientOptions, Session};
 use tcpls_harness::relay::{PathOptions, Relay};
 use tcpls_harness::tls::Trust;
+use tokio::io::AsyncReadExt;
 
 use super::{Tcpls, downloading, get_line, sparse_file};
 use crate::support::{ANY, Directory};
@@ -96,4 +97,35 @@ async fn sighup_makes_serve_read_its_files_again_or_keep_what_it_has() {
     let failed = server.event("reload_failed").await;
     assert!(failed["error"].as_str().unwrap().contains("no private key"), "{failed}");
     connect(second.clone(), &address).await;
+}
+
+#[tokio::test]
+async fn a_kept_certificate_serves_at_the_next_start() {
+    let directory = Directory::new("keep");
+    let kept = directory.path().join("kept.pem");
+    let more = ["--keep", kept.to_str().unwrap()];
+    let (server, _) = Tcpls::serve(directory.path(), &more).await;
+    let pem = std::fs::read_to_string(directory.path().join("ca.pem")).unwrap();
+    assert!(!pem.contains("PRIVATE KEY"));
+    server.signal("TERM");
+    assert!(server.end().await.0.success());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&kept.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let (_server, address) = Tcpls::serve(directory.path(), &more).await;
+    assert!(!std::fs::read_to_string(directory.path().join("ca.pem")).unwrap().contains("PRIVATE KEY"));
+    connect(Trust::Pem(pem), &address).await;
+}
+
+#[tokio::test]
+async fn sigterm_ends_perf_server_and_demo() {
+    let mut server = Tcpls::start(&["perf", "server", "--json", "--listen", "127.0.0.1:0"]);
+    server.lines.next_line().await.unwrap().unwrap();
+    server.signal("HUP");
+    server.signal("TERM");
+    assert!(server.end().await.0.success());
+    let mut demo = Tcpls::start(&["demo", "--size", "1GiB"]);
+    let mut text = [0; 1];
+    demo.child.stderr.as_mut().unwrap().read_exact(&mut text).await.unwrap();
+    demo.signal("TERM");
+    assert_eq!(demo.end().await.0.code(), Some(143));
 }
