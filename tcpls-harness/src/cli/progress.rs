@@ -59,6 +59,9 @@ impl Progress {
 
     /// Shows how far the download of `files` files is, until this is dropped.
     pub(crate) async fn show(&self, session: &Session, files: usize) -> Infallible {
+        if !output::is_shown() {
+            return std::future::pending().await; // without waking ten times a second
+        }
         let start = Instant::now();
         let mut ticks = tokio::time::interval(INTERVAL);
         let mut samples: Vec<(Instant, u64)> = Vec::new();

@@ -30,9 +30,10 @@ use super::signals::Signals;
 use super::text::{visible, visible_json, visible_lines};
 
 static OUT: LazyLock<Arc<Sink>> = LazyLock::new(|| Sink::start(io::stdout(), Screen::none(), lost_event));
+static IS_SHOWN: LazyLock<bool> =
+    LazyLock::new(|| io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb"));
 static ERR: LazyLock<Arc<Sink>> = LazyLock::new(|| {
-    let shown = io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb");
-    let screen = if shown { Screen::of(error_columns) } else { Screen::none() };
+    let screen = if *IS_SHOWN { Screen::of(error_columns) } else { Screen::none() };
     Sink::start(io::stderr(), screen, |lost| format!("tcpls: {lost} messages lost: their reader is too slow"))
 });
 
@@ -101,6 +102,11 @@ pub(crate) async fn clear() {
 /// Lines of a log in `file`.
 pub(crate) fn log(file: File) -> Arc<Sink> {
     Sink::start(file, Screen::none(), |lost| format!("# {lost} lines lost: the file is too slow"))
+}
+
+/// Whether a terminal shows what [`show`] is given.
+pub(crate) fn is_shown() -> bool {
+    *IS_SHOWN
 }
 
 /// The width of the terminal that [`result`] writes to; `None` if it is none.
