@@ -29,8 +29,8 @@ impl Activity {
     }
 
     /// Something that counts came.
-    pub(super) fn note(&mut self, now: Time) {
-        self.last = now;
+    pub(super) fn note(&mut self, at: Time) {
+        self.last = self.last.max(at);
     }
 
     /// An acknowledgment of something new came; it may be the sign of life.

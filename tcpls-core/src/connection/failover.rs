@@ -67,6 +67,9 @@ impl Connection {
         self.claims.forget_tcp(tcp);
         entry.received.owe_again();
         self.repeat_acks();
+        // What it was asked for is asked again: the session is no more idle than before.
+        let asked = entry.sent.waiting_since().filter(|_| self.streams.len() > 0);
+        asked.into_iter().for_each(|at| self.activity.note(at));
         entry.sent.freeze();
         if returns_token {
             self.held.give_back(tcp.0);
