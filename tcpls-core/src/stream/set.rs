@@ -7,6 +7,7 @@
 //! the streams that exist, whatever their numbers (attacks 3 and 7).
 
 mod app;
+mod blocked;
 mod growth;
 mod input;
 mod output;
@@ -22,6 +23,7 @@ use core::time::Duration;
 
 pub(crate) use room::Waste;
 
+use blocked::Blocked;
 use growth::Growth;
 
 use super::ControlKey;
@@ -115,7 +117,7 @@ struct Shared {
     credit: Credit,
     peer_stream_window: u64,
     /// Streams that are owed a Writable event.
-    blocked: BTreeSet<StreamId>,
+    blocked: Blocked,
     buffered_to_send: usize,
     /// Bytes that were acknowledged or read, since the session began.
     delivered: u64,
@@ -177,7 +179,7 @@ impl Streams {
             schedule: Schedule::default(),
             credit: Credit::default(),
             peer_stream_window: 0,
-            blocked: BTreeSet::new(),
+            blocked: Blocked::default(),
             buffered_to_send: 0,
             delivered: 0,
             undelivered: 0,
@@ -291,7 +293,7 @@ impl Streams {
         let shared = &mut self.shared;
         shared.ending = Ending { writing_stopped: true, outgoing_dropped: true, truncated: true, aborted: true };
         shared.schedule = Schedule::default();
-        shared.blocked = BTreeSet::new();
+        shared.blocked = Blocked::default();
         shared.due = BTreeSet::new();
         shared.events = VecDeque::new();
         (shared.buffered_to_send, shared.buffered_to_read) = (0, 0);
@@ -303,7 +305,7 @@ impl Streams {
     /// has not finished stay unfinished.
     pub(crate) fn stop_writing(&mut self) {
         self.shared.ending.writing_stopped = true;
-        for id in core::mem::take(&mut self.shared.blocked) {
+        for id in self.shared.blocked.take() {
             self.update(id, |stream, _| stream.blocked = false);
         }
     }
@@ -472,7 +474,7 @@ impl Shared {
         for key in [ControlKey::MaxStreamData(id), ControlKey::ResetStream(id), ControlKey::StopSending(id)] {
             self.due.remove(&key);
         }
-        self.blocked.remove(&id);
+        self.blocked.remove(id);
         if id.initiator() != self.side && !self.plain {
             self.closed_by_peer += 1;
             let gain = self.fresh_limit_of_peer().saturating_sub(self.limit_of_peer);

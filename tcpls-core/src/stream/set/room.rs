@@ -63,11 +63,14 @@ impl Streams {
         if !before.is_some_and(|before| self.shared.shares().are_back_since(before)) {
             return;
         }
-        for id in core::mem::take(&mut self.shared.blocked) {
-            if let Some(stream) = self.map.get_mut(&id) {
-                self.shared.blocked.insert(id);
-                self.shared.wake_writer(id, stream);
+        let mut next = 0;
+        while let Some(id) = self.shared.blocked.get(next) {
+            match self.map.get_mut(&id) {
+                Some(stream) => self.shared.wake_writer(id, stream),
+                None => self.shared.blocked.remove(id),
             }
+            // Those that were woken are not in the list any more.
+            next += usize::from(self.shared.blocked.get(next) == Some(id));
         }
     }
 }
@@ -115,7 +118,7 @@ impl Shared {
             return;
         }
         stream.blocked = false;
-        self.blocked.remove(&id);
+        self.blocked.remove(id);
         if can_write {
             self.events.push_back(StreamEvent::Writable { id });
         }
