@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn token_that_came_back_is_used_after_all_fresh_ones_and_only_once_its_socket_is_gone() {
+    fn returned_token_is_used_after_all_fresh_ones_once_its_socket_is_discarded() {
         let mut held = Held::default();
         held.insert(1, Token([1; 32])).unwrap();
         held.insert(2, Token([2; 32])).unwrap();

@@ -169,7 +169,7 @@ fn a_peer_that_allows_no_stream_yet_is_announced_and_available_follows() {
 }
 
 #[test]
-fn an_application_hears_nothing_of_a_session_whose_peer_sends_no_parameters() {
+fn application_is_not_notified_of_a_session_whose_peer_sends_no_parameters() {
     for side in [Server, Client] {
         let mut peer = Peer::bare(side, Config::default());
         while peer.conn.state() == State::Handshaking {

@@ -290,7 +290,7 @@ fn joins_do_not_keep_a_session_without_streams() {
 }
 
 #[test]
-fn session_that_was_quiet_has_the_idle_timeout_to_hear_an_answer() {
+fn quiet_session_waits_the_idle_timeout_for_an_answer() {
     let mut pair = with_idle_timeout(10_000, 10_000);
     pair.drive_for(Duration::from_secs(9));
     let stream = pair.open_stream(Client);

@@ -95,7 +95,7 @@ fn stalled_sessions_of_one_client_cost_no_other_its_session() {
 }
 
 #[test]
-fn a_stranded_client_finds_its_session_again_after_a_flood_of_others_from_its_address() {
+fn stranded_client_rejoins_after_a_flood_of_sessions_from_its_address() {
     let mut world = World::new(Limits::UNLIMITED.with(Resource::Sessions, 8));
     let honest = world.connect(1);
     world.sessions[honest].1.transfer(Server, &bytes(50_000));

@@ -59,7 +59,7 @@ mod tests {
     const TCP: ConnectionId = ConnectionId(3);
 
     #[tokio::test(start_paused = true)]
-    async fn a_short_stall_is_not_told() {
+    async fn short_stall_is_not_reported() {
         let mut stalls = Stalls::default();
         stalls.note(Instant::now(), &TcpEvent::Stalled { tcp: TCP });
         tokio::time::advance(LASTING / 2).await;
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lasting_stall_is_told_once_and_so_is_its_end() {
+    async fn lasting_stall_and_its_end_are_reported_once() {
         let mut stalls = Stalls::default();
         stalls.note(Instant::now(), &TcpEvent::Stalled { tcp: TCP });
         assert_eq!(stalls.next().await, TCP);

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_is_heard_after_the_last_news_also_by_who_comes_late() {
+    async fn late_listeners_get_the_end_after_the_last_event() {
         let mut feed = Feed::new();
         feed.tell(1);
         feed.end();

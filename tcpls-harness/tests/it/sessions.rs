@@ -520,7 +520,7 @@ async fn waiting_for_a_stream_ends_with_its_session() {
 }
 
 #[tokio::test]
-async fn the_peer_hears_of_a_close_that_was_cut_short_as_soon_as_it_takes_what_lies_before() {
+async fn peer_learns_of_a_close_that_was_cut_short_once_it_takes_the_data_before() {
     let mut server = Server::start();
     server.config.close_limit = Duration::from_millis(50);
     let path = relay(server.addresses[0]);

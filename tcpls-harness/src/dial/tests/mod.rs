@@ -232,7 +232,7 @@ fn data_that_moves_keeps_the_session_busy_for_two_seconds() {
 }
 
 #[test]
-fn session_without_streams_keeps_one_tcp_connection_and_rejoins_others_with_the_next_stream() {
+fn session_without_streams_keeps_one_tcp_connection_until_the_next_stream() {
     let mut world = World::established(3, DialOptions::default());
     (world.view.streams, world.view.has_data) = (0, false);
     let (second, third) = (world.on_pair(1).unwrap(), world.on_pair(2).unwrap());

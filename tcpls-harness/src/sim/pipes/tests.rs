@@ -203,7 +203,7 @@ fn a_proxy_delays_what_arrives_and_its_end_and_loses_nothing() {
 }
 
 #[test]
-fn balancer_without_its_backend_accepts_and_closes_and_the_server_hears_nothing() {
+fn balancer_without_its_backend_accepts_and_closes_and_bothers_no_server() {
     let mut world = World::new(path());
     world.run_until(at(100));
     world.net.fault(at(100), 0, &fault(FaultKind::BackendAway, None), false);
