@@ -1,10 +1,11 @@
 //! The application protocol `hq-interop`: a request is one stream that carries `GET /path\r\n`, the answer is the file's
 //! bytes and the end of the stream. What can't be answered is reset with an [error code](codes).
 //!
-//! Here: what requests and answers look like. `root` says which files may be given away and how many are open, `answer`
-//! sends them. Who listens and who asks is up to the commands.
+//! Here: what requests and answers look like. `root` says which files may be given away and how many are open, `fair` which
+//! client may open the next one, `answer` sends them. Who listens and who asks is up to the commands.
 
 mod answer;
+mod fair;
 mod root;
 
 use std::{error, fmt};

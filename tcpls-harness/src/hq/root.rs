@@ -9,13 +9,17 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Refusal;
+use super::fair::{FairPermit, FairSemaphore, Share};
 use crate::net::Session;
+
+/// Sessions that can open all files between them, unless they ask for less.
+const SESSIONS: usize = 32;
 
 /// Bounds of a file server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Files that are open at the same time. A file is open only while pieces of it are read: an answer that waits for its
-    /// client has none open.
+    /// client has none open. Clients take turns at opening more, however many requests each has.
     pub open_files: usize,
     /// The same, of one session.
     pub open_files_per_session: usize,
@@ -25,7 +29,15 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { open_files: 512, open_files_per_session: 16, patience: Duration::from_secs(30) }
+        Self::of(512)
+    }
+}
+
+impl Limits {
+    /// The limits of a server that may have `open_files` files open: one session has at most one in 32 of them.
+    pub fn of(open_files: usize) -> Self {
+        let open_files_per_session = (open_files / SESSIONS).max(1);
+        Self { open_files, open_files_per_session, patience: Duration::from_secs(30) }
     }
 }
 
@@ -34,7 +46,7 @@ impl Default for Limits {
 pub struct Root {
     directory: PathBuf,
     limits: Limits,
-    open_files: Arc<Semaphore>,
+    open_files: Arc<FairSemaphore>,
 }
 
 impl Root {
@@ -51,7 +63,7 @@ impl Root {
     /// # Errors
     /// It does not exist or is no directory.
     pub fn with_limits(directory: &Path, limits: Limits) -> io::Result<Self> {
-        let open_files = Arc::new(Semaphore::new(limits.open_files.max(1)));
+        let open_files = FairSemaphore::new(limits.open_files.max(1));
         Ok(Self { directory: check(directory)?, limits, open_files })
     }
 
@@ -66,7 +78,8 @@ impl Root {
     /// What a session's answers share.
     pub fn visitor(&self, session: &Session) -> Visitor {
         let open_files = Arc::new(Semaphore::new(self.limits.open_files_per_session.max(1)));
-        Visitor { root: self.clone(), open_files, session: session.clone() }
+        let share = self.open_files.share(session.client());
+        Visitor { root: self.clone(), open_files, share, session: session.clone() }
     }
 
     /// The file at `path`, which begins with a slash, and its length. Symbolic links may lead anywhere within the
@@ -108,6 +121,7 @@ fn check(directory: &Path) -> io::Result<PathBuf> {
 pub struct Visitor {
     root: Root,
     open_files: Arc<Semaphore>,
+    share: Share,
     session: Session,
 }
 
@@ -125,9 +139,9 @@ impl Visitor {
 
     /// Waits until another file may be open.
     pub(super) async fn permits(&self) -> Result<Permits, Refusal> {
-        let own = self.open_files.clone().acquire_owned().await;
-        let shared = self.root.open_files.clone().acquire_owned().await;
-        own.and_then(|own| Ok(Permits { _held: [own, shared?] })).map_err(|_| Refusal::ReadFailed)
+        let own = self.open_files.clone().acquire_owned().await.map_err(|_| Refusal::ReadFailed)?;
+        let shared = self.root.open_files.acquire(self.share).await.map_err(|_| Refusal::ReadFailed)?;
+        Ok(Permits { _own: own, _shared: shared })
     }
 
     /// Opens a file. Blocks.
@@ -140,7 +154,8 @@ impl Visitor {
 /// That one more file is open, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Permits {
-    _held: [OwnedSemaphorePermit; 2],
+    _own: OwnedSemaphorePermit,
+    _shared: FairPermit,
 }
 
 /// Tells a file from another that took its name, and how long it was.
@@ -179,6 +194,13 @@ mod tests {
         std::fs::write(base.join("root/sub/file"), "inside").unwrap();
         let root = Root::new(&base.join("root")).unwrap();
         (base, root)
+    }
+
+    #[test]
+    fn a_session_opens_at_most_one_in_32_of_the_files() {
+        let per_session = [1, 31, 128, 512].map(|open_files| Limits::of(open_files).open_files_per_session);
+        assert_eq!(per_session, [1, 1, 4, 16]);
+        assert_eq!(Limits::default().open_files, 512);
     }
 
     #[test]

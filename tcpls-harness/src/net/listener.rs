@@ -328,6 +328,7 @@ impl Router {
         let id = new.id();
         let Some(shared) = self.open(new) else { return reset(stream) };
         let place = self.account.enter(client, Holding::Session(Arc::downgrade(&shared)), &Reports::FIRST);
+        shared.drive(|state| state.client = client);
         let session = Session::new(Handle::new(shared.clone()));
         let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, input));
         let driver = driver.reporting(Reports::new(place, now()));

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::task::Poll;
 
+use tcpls_core::budget::Client;
 use tcpls_core::connection::schedule::Scheduler;
 use tcpls_core::error::{AddressError, CloseReason, OpenStreamError, TcpError};
 use tcpls_core::event::{Established, Event};
@@ -90,6 +91,12 @@ impl Session {
     /// The local address of the first TCP connection; `None` if the operating system did not tell.
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.handle.with(|state| state.local)
+    }
+
+    /// Server: the client that opened the session, by the address of its first TCP connection. [`Client::ALONE`] if it came
+    /// through a trusted proxy, and on a client.
+    pub fn client(&self) -> Client {
+        self.handle.with(|state| state.client)
     }
 
     /// The live TCP connections, in the order of their IDs.

@@ -11,6 +11,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tcpls_core::budget::Client;
 use tcpls_core::connection::{Connection, JoinOptions};
 use tcpls_core::endpoint::Join;
 use tcpls_core::error::{CloseReason, TcpFault, code};
@@ -80,6 +81,8 @@ pub(crate) struct State {
     pub(crate) asleep_until: Option<Time>,
     /// The local address of the first TCP connection.
     pub(crate) local: Option<SocketAddr>,
+    /// Server: the client of the first TCP connection.
+    pub(crate) client: Client,
     /// Client, from the end of the handshake on: which path each TCP connection runs on, and what is dialled when.
     pub(crate) dialer: Option<Dialer>,
     task: Option<Waker>,
@@ -111,6 +114,7 @@ impl Shared {
             asleep_until: None,
             dialer: None,
             local: None,
+            client: Client::ALONE,
             task: None,
             task_ended: false,
             waiters: Waiters::default(),

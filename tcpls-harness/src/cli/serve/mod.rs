@@ -126,8 +126,7 @@ impl Server {
     /// Something is wrong with the addresses, the directory, or the certificate.
     pub fn start(args: &Args) -> Outcome<Self> {
         let bounds = Bounds::find(args.memory)?;
-        let limits = Limits { open_files: bounds.files, ..Limits::default() };
-        let root = Root::with_limits(&args.root, limits).map_err(|error| no_root(args, &error))?;
+        let root = Root::with_limits(&args.root, Limits::of(bounds.files)).map_err(|error| no_root(args, &error))?;
         let identity = identity(args)?;
         let mut options = ServerOptions::new(identity.server_for(&[PROTOCOL], args.client_ca.as_deref())?);
         bounds.apply(&mut options);

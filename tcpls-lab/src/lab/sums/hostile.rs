@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const STREAMS: usize = 16;
 /// Requests of a session that takes each of them back.
 const RESETS: usize = 400;
+/// The smallest window that a configuration may have, in bytes.
+const SMALLEST_WINDOW: u64 = 1024;
 const FIRST: ConnectionId = ConnectionId::FIRST;
 
 /// What a hostile session does.
@@ -48,7 +50,7 @@ pub(super) enum Kind {
     HalfOpen,
     /// A session that is left without a word after the handshake
     Abandoned,
-    /// Requests for a large file with the smallest windows there are, and signs of life ever after
+    /// Requests for a large file with the smallest windows that a client may have (1 KiB), and signs of life ever after
     Windows,
     /// A large file over plain TLS that is never read
     PlainTls,
@@ -61,6 +63,15 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) const ALL: [Self; 7] =
         [Self::Silent, Self::HalfOpen, Self::Abandoned, Self::Windows, Self::PlainTls, Self::Stalled, Self::RapidReset];
+
+    fn config(self) -> Config {
+        let mut config = Config::default();
+        if self == Self::Windows {
+            (config.initial_session_window, config.max_session_window) = (SMALLEST_WINDOW, SMALLEST_WINDOW);
+            (config.initial_stream_window, config.max_stream_window) = (SMALLEST_WINDOW, SMALLEST_WINDOW);
+        }
+        config
+    }
 }
 
 impl fmt::Display for Kind {
@@ -210,16 +221,11 @@ struct Wire {
 
 impl Wire {
     fn new(hostile: &Hostile, number: usize, stream: TcpStream) -> Outcome<Self> {
-        let mut config = Config::default();
-        if hostile.args.kind == Kind::Windows {
-            (config.initial_session_window, config.max_session_window) = (1, 1);
-            (config.initial_stream_window, config.max_stream_window) = (1, 1);
-        }
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&(number as u64).to_le_bytes());
         seed[8..16].copy_from_slice(&u64::from(std::process::id()).to_le_bytes());
         let tls = hostile.tls.handshake("localhost".try_into()?)?;
-        let conn = Connection::client(hostile.now(), Arc::new(config), tls, Seed(seed));
+        let conn = Connection::client(hostile.now(), Arc::new(hostile.args.kind.config()), tls, Seed(seed));
         Ok(Self { conn, stream, input: BytesMut::new() })
     }
 
@@ -262,5 +268,28 @@ impl Wire {
         }
         while self.conn.poll_event().is_some() {}
         if self.conn.state() == State::Closed { Err("closed".into()) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_of_hostile_clients_are_valid() {
+        for kind in Kind::ALL {
+            kind.config().validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn no_window_is_smaller_than_those_of_hostile_clients() {
+        let config = Kind::Windows.config();
+        for smaller in [
+            Config { initial_session_window: SMALLEST_WINDOW - 1, ..config.clone() },
+            Config { initial_stream_window: SMALLEST_WINDOW - 1, ..config.clone() },
+        ] {
+            assert!(smaller.validate().is_err());
+        }
     }
 }

@@ -137,6 +137,9 @@ fn measure(kind: Kind, args: &Args, tcpls: &std::path::Path) -> Outcome<Row> {
         .spawn()?;
     let mut hostile = Killed(hostile);
     let opened = hostile::wait_for_all(&mut hostile.0, || server.look())?;
+    if opened == 0 {
+        return Err(format!("{kind}: not one hostile session was opened").into());
+    }
     let seconds = begun.elapsed().as_secs_f64();
     let until = Instant::now() + Duration::from_secs(args.hold);
     while Instant::now() < until {
