@@ -97,7 +97,12 @@ impl Window {
 
     /// Whether the peer should hear of a higher limit.
     pub(super) fn update_is_due(&self) -> bool {
-        let (target, half) = (self.target(), self.size / 2);
+        let half = self.size / 2;
+        // After nearly every record: too little came, even if none of it is held.
+        if self.basis == Basis::Received && self.received.saturating_add(self.size) < self.limit + half.min(MIN_GAIN) {
+            return false;
+        }
+        let target = self.target();
         let least = match self.basis {
             Basis::Consumed => half,
             // What is held may leave less than a window: half of that, then.

@@ -217,8 +217,17 @@ impl RecvHalf {
 
     /// What the window has grown beyond `initial`, as long as data may be held because of it.
     pub(super) fn growth(&self, initial: u64) -> u64 {
-        let holds = !self.over && matches!(self.state, State::Open | State::Truncated);
-        if holds { self.window.size().saturating_sub(initial) } else { 0 }
+        if self.growth_counts() { self.window_growth(initial) } else { 0 }
+    }
+
+    /// Whether data may be held because of what the window has grown. Once it is not, it never is again.
+    pub(super) fn growth_counts(&self) -> bool {
+        !self.over && matches!(self.state, State::Open | State::Truncated)
+    }
+
+    /// What the window has grown beyond `initial`.
+    pub(super) fn window_growth(&self, initial: u64) -> u64 {
+        self.window.size().saturating_sub(initial)
     }
 
     /// Memory held for what is not read.

@@ -377,35 +377,46 @@ impl Streams {
     /// Makes a change to a stream and everything that follows from it: the session's sums, its turn to send, frames
     /// and events that are due, and its end. `None` if there is no such stream.
     fn update<R>(&mut self, id: StreamId, change: impl FnOnce(&mut Stream, &mut Shared) -> R) -> Option<R> {
-        self.change::<true, true, R>(id, change)
+        self.change::<true, true, true, R>(id, change)
     }
 
     /// The same for changes to the sending half only: bulk data makes two for each record.
     fn update_send<R>(&mut self, id: StreamId, change: impl FnOnce(&mut Stream, &mut Shared) -> R) -> Option<R> {
-        self.change::<true, false, R>(id, change)
+        self.change::<true, true, false, R>(id, change)
+    }
+
+    /// The same for taking out what is to be sent, which leaves the room to write as it is: it was charged for already.
+    fn update_sending<R>(&mut self, id: StreamId, change: impl FnOnce(&mut Stream, &mut Shared) -> R) -> Option<R> {
+        self.change::<true, false, false, R>(id, change)
     }
 
     /// The same for changes to the receiving half only.
     fn update_recv<R>(&mut self, id: StreamId, change: impl FnOnce(&mut Stream, &mut Shared) -> R) -> Option<R> {
-        self.change::<false, true, R>(id, change)
+        self.change::<false, false, true, R>(id, change)
     }
 
-    fn change<const SEND: bool, const RECV: bool, R>(
+    /// `SEND`: the sending half may change; `ROOM`: and with it the room to write; `RECV`: the receiving half may.
+    fn change<const SEND: bool, const ROOM: bool, const RECV: bool, R>(
         &mut self,
         id: StreamId,
         change: impl FnOnce(&mut Stream, &mut Shared) -> R,
     ) -> Option<R> {
-        let shares = self.shares_if_blocked();
         let stream = self.map.get_mut(&id)?;
+        let shares = if ROOM { self.shared.shares_if_others_are_blocked(stream) } else { None };
         let before = stream.load();
-        let grown = self.shared.growth.of(&stream.recv);
+        let counts = stream.recv.growth_counts();
         let result = change(stream, &mut self.shared);
         if SEND {
             self.shared.settle_send(id, stream, before);
         }
+        if ROOM && stream.blocked {
+            self.shared.wake_writer(id, stream);
+        }
         if RECV {
-            self.shared.settle_recv(id, stream, before);
-            self.shared.growth.settle(grown, &stream.recv);
+            self.shared.settle_recv(id, stream, before.to_read);
+            if counts && !stream.recv.growth_counts() {
+                self.shared.growth.give_back(&stream.recv);
+            }
         }
         if stream.is_over() {
             let ended = Ended { send: stream.send.end(), recv: stream.recv.end() };
@@ -413,7 +424,9 @@ impl Streams {
             self.map.remove(&id);
             self.shared.stream_is_over(id);
         }
-        self.wake_writers_after(shares);
+        if let Some(shares) = shares {
+            self.wake_writers_after(shares);
+        }
         Some(result)
     }
 
@@ -450,14 +463,11 @@ impl Shared {
         if stream.send.take_delivered() {
             self.events.push_back(StreamEvent::Delivered { id });
         }
-        if stream.blocked {
-            self.wake_writer(id, stream);
-        }
     }
 
     /// Brings everything that depends on a stream's receiving half up to date with it.
-    fn settle_recv(&mut self, id: StreamId, stream: &mut Stream, before: Load) {
-        self.buffered_to_read = self.buffered_to_read - before.to_read + stream.load().to_read;
+    fn settle_recv(&mut self, id: StreamId, stream: &mut Stream, to_read: usize) {
+        self.buffered_to_read = self.buffered_to_read - to_read + stream.recv.memory();
         if stream.recv.window_update_is_due() {
             self.due.insert(ControlKey::MaxStreamData(id));
         }

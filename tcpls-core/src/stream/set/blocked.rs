@@ -12,6 +12,10 @@ impl Blocked {
         self.0.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The stream at this place, counted from 0.
     pub(super) fn get(&self, at: usize) -> Option<StreamId> {
         self.0.get(at).copied()

@@ -33,16 +33,16 @@ impl Growth {
         recv.growth(self.initial)
     }
 
-    /// A stream's window had grown by `before`; it changed.
-    pub(super) fn settle(&mut self, before: u64, recv: &RecvHalf) {
-        self.used = self.used - before + self.of(recv);
+    /// A stream holds nothing because of its window any more.
+    pub(super) fn give_back(&mut self, recv: &RecvHalf) {
+        self.used -= recv.window_growth(self.initial);
     }
 
     /// The stream's limit to report to the peer, if that is still of use; its window grows if there is cause and room.
     pub(super) fn renew(&mut self, clock: Clock, recv: &mut RecvHalf) -> Option<u64> {
         let before = self.of(recv);
         let limit = recv.renew_window(clock, self.max.saturating_sub(self.used));
-        self.settle(before, recv);
+        self.used = self.used - before + self.of(recv);
         limit
     }
 }
@@ -87,10 +87,12 @@ mod tests {
         assert_eq!(run(&mut growth, &mut b, &mut b_offset), 100);
         assert_eq!(growth.used, 1600);
         let before = growth.of(&a);
+        assert!(before > 0);
         a.handle_data(a_offset, true, Bytes::new(), 1, 0).unwrap();
         assert_eq!(growth.of(&a), before, "its end was not read: it may still hold much");
         a.read(1).unwrap();
-        growth.settle(before, &a);
+        assert!(!a.growth_counts());
+        growth.give_back(&a);
         assert_eq!(run(&mut growth, &mut b, &mut b_offset), 1500);
     }
 

@@ -70,9 +70,11 @@ impl Streams {
     /// A Max Data frame. A lower limit than before is old news.
     /// Whether it was needed: all credit was used up.
     pub(crate) fn handle_max_data(&mut self, maximum: u64) -> bool {
-        let before = self.shares_if_blocked();
+        let before = self.shared.shares_if_blocked();
         let was_needed = self.shared.credit.raise_if_spent(maximum);
-        self.wake_writers_after(before);
+        if let Some(before) = before {
+            self.wake_writers_after(before);
+        }
         was_needed
     }
 

@@ -26,7 +26,7 @@ impl Streams {
         may: impl Fn(StreamId, &[ConnectionId]) -> bool,
     ) -> Option<Chunk> {
         let id = self.next_stream(tcp, may).filter(|_| max > 0)?;
-        let taken = self.update_send(id, |stream, shared| {
+        let taken = self.update_sending(id, |stream, shared| {
             let (chunk, fresh) = stream.send.next_chunk(clamp(max), shared.credit.left())?;
             shared.credit.spend(fresh);
             if shared.redundant {

@@ -53,14 +53,9 @@ impl Shares {
 }
 
 impl Streams {
-    /// What is left of what streams share, if any stream is blocked.
-    pub(super) fn shares_if_blocked(&self) -> Option<Shares> {
-        (!self.shared.blocked.is_empty()).then(|| self.shared.shares())
-    }
-
     /// Lets streams that were blocked for want of something shared try again, if there is more of that than `before`.
-    pub(super) fn wake_writers_after(&mut self, before: Option<Shares>) {
-        if !before.is_some_and(|before| self.shared.shares().are_back_since(before)) {
+    pub(super) fn wake_writers_after(&mut self, before: Shares) {
+        if !self.shared.shares().are_back_since(before) {
             return;
         }
         let mut next = 0;
@@ -80,6 +75,17 @@ impl Shared {
     pub(super) fn bound_plain(&mut self) {
         let config = &mut self.config;
         config.send_buffer = config.send_buffer.min(MAX_PLAIN);
+    }
+
+    /// What is left of what streams share, if any stream is blocked.
+    pub(super) fn shares_if_blocked(&self) -> Option<Shares> {
+        (!self.blocked.is_empty()).then(|| self.shares())
+    }
+
+    /// The same, if any stream but this one is blocked.
+    #[inline]
+    pub(super) fn shares_if_others_are_blocked(&self, stream: &Stream) -> Option<Shares> {
+        (self.blocked.len() > usize::from(stream.blocked)).then(|| self.shares())
     }
 
     /// What is left of what streams share.
