@@ -56,17 +56,27 @@ impl Connection {
         if !self.established || self.stranded_until.is_some() || self.peer_is_mute() {
             return None;
         }
-        let moved = self.tcps.get(ConnectionId::FIRST).filter(|_| self.plain).map(|entry| entry.life.moved_or_taken());
-        // What was sent after a pause is given as long to be answered.
-        let asked = self.tcps.iter().filter_map(|entry| entry.sent.waiting_since()).filter(|_| self.streams.len() > 0);
-        let last = asked.chain(moved).fold(self.activity.last, Time::max);
-        Some(last + self.idle_timeout()?)
+        let timeout = self.idle_timeout()?;
+        let mut last = self.activity.last;
+        if self.streams.len() > 0 {
+            // What was sent after a pause is given as long to be answered.
+            last = self.tcps.iter().filter_map(|entry| entry.sent.waiting_since()).fold(last, Time::max);
+        }
+        if self.plain {
+            let moved = self.tcps.get(ConnectionId::FIRST).map(|entry| entry.life.moved_or_taken());
+            last = moved.map_or(last, |moved| last.max(moved));
+        }
+        Some(last + timeout)
     }
 
     /// The shorter of what both ends want.
     pub(super) fn idle_timeout(&self) -> Option<Duration> {
         let peer = self.peer_parameters.map_or(0, |parameters| parameters.idle_timeout_ms);
-        let peer = (peer > 0).then(|| Duration::from_millis(peer));
-        [self.config.idle_timeout, peer].into_iter().flatten().min()
+        let own = self.config.idle_timeout;
+        if peer == 0 {
+            return own;
+        }
+        let peer = Duration::from_millis(peer);
+        Some(own.map_or(peer, |own| own.min(peer)))
     }
 }

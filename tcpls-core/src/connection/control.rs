@@ -72,7 +72,7 @@ impl Connection {
     /// Whether the first record on `tcp` has to say that it is a backup. The peer may put data on it as soon as that has come.
     fn begins_as_backup(&self, tcp: ConnectionId) -> bool {
         let is_new = |entry: &Tcp<Carried>| is_opening(entry) && entry.counters.records_sent == 0;
-        self.pending.contains(Due::Status(tcp)) && self.tcps.get(tcp).is_some_and(is_new)
+        !self.pending.is_empty() && self.pending.contains(Due::Status(tcp)) && self.tcps.get(tcp).is_some_and(is_new)
     }
 
     /// A Connection Reset never travels on the TCP connection that it names; an address is removed only once it is known,

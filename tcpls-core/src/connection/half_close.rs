@@ -40,6 +40,7 @@ impl HalfClose {
 
 impl Connection {
     /// Whether the peer can acknowledge nothing any more: it said close_notify on each TCP connection.
+    #[inline]
     pub(super) fn peer_is_mute(&self) -> bool {
         self.ending.is_half_closed() && !self.tcps.is_empty() && self.tcps.iter().all(|entry| entry.peer_notified)
     }
@@ -69,6 +70,9 @@ impl Connection {
 
     /// Ends what the peer half closed, once nothing can be expected or sent; whether the session is closing now.
     pub(super) fn advance_half_close(&mut self, now: Time) -> bool {
+        if !self.ending.is_half_closed() {
+            return false;
+        }
         let Some(deadline) = self.half_close_deadline() else { return false };
         let is_due = deadline <= now;
         let is_over = if self.peer_is_mute() {

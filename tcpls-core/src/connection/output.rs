@@ -343,7 +343,8 @@ impl Connection {
     /// Room to keep for the acknowledgments that [`Connection::take_acks`] takes if the record goes out anyway; no more, or
     /// bulk records would be shorter while another TCP connection is about to acknowledge something itself.
     fn ack_reserve(&self, now: Time, tcp: ConnectionId) -> usize {
-        let acks = self.tcps.iter().filter(|entry| self.rides_along(entry, tcp) || self.owes_ack(entry, tcp, now));
+        let owed = self.tcps.iter().filter(|entry| entry.received.is_owed());
+        let acks = owed.filter(|entry| self.rides_along(entry, tcp) || self.owes_ack(entry, tcp, now));
         ACK_LEN * (acks.count() + self.scratch.final_acks.len()).min(MAX_ACKS)
     }
 
@@ -377,9 +378,11 @@ impl Connection {
     /// Whether an acknowledgment of what came on `entry` has to go on `tcp` now: it is due, and `entry` is that one or can't
     /// send it itself.
     fn owes_ack(&self, entry: &Tcp<Carried>, tcp: ConnectionId, now: Time) -> bool {
+        if !entry.received.is_due(now) {
+            return false;
+        }
         let mute = entry.blocked || entry.notified || !entry.may_seal || self.is_shunned(entry);
-        let may = if entry.id == tcp { !self.is_shunned(entry) } else { mute };
-        may && entry.received.is_due(now)
+        if entry.id == tcp { !self.is_shunned(entry) } else { mute }
     }
 
     pub(super) fn write_acks(&mut self, acks: &[ConnectionId], out: &mut Vec<u8>) {

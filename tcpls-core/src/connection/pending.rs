@@ -65,6 +65,9 @@ impl Pending {
 
     /// The first that `allowed` lets pass.
     pub(crate) fn first(&self, mut allowed: impl FnMut(&Due) -> bool) -> Option<Due> {
+        if self.0.is_empty() {
+            return None; // as nearly always
+        }
         self.0.iter().find(|due| allowed(due)).copied()
     }
 }

@@ -18,8 +18,11 @@ impl Connection {
     pub(super) fn probe_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
         let quiet = self.config.probe_after.filter(|_| self.established && !self.plain && self.is_open())?;
         let waits = entry.is_active() && !entry.suspect && entry.sent.is_empty() && self.streams.len() > 0;
+        if !waits {
+            return None;
+        }
         let longest = self.idle_timeout().map_or(Duration::MAX, |idle| (idle / 2).max(MIN_INTERVAL));
-        waits.then(|| entry.probes.next(entry.heard, quiet, longest))
+        Some(entry.probes.next(entry.heard, quiet, longest))
     }
 
     /// Pings those that were quiet for too long.

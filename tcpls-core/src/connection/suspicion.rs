@@ -45,16 +45,24 @@ impl Connection {
             return None;
         }
         let record = self.owes_since(entry).map(|since| since + self.patience(entry));
-        let segment = entry.commit.time_for(SEGMENT);
-        record.into_iter().chain(entry.silence.deadline(segment)).min()
+        let silence = match entry.silence.is_owed() {
+            true => entry.silence.deadline(entry.commit.time_for(SEGMENT)),
+            false => None,
+        };
+        match (record, silence) {
+            (Some(record), Some(silence)) => Some(record.min(silence)),
+            (record, silence) => record.or(silence),
+        }
     }
 
     /// Since when `entry` owes an acknowledgment. What it carries may just wait behind others in a queue: where there is no other
     /// TCP connection to go to, bytes that come and bytes that its kernel acknowledges are an answer too.
     fn owes_since(&self, entry: &Tcp<Carried>) -> Option<Time> {
         let since = entry.sent.waiting_since()?;
-        let moved = entry.life.moved() + entry.life.gap() * 2;
-        Some(if self.has_other(entry) { since } else { since.max(moved) })
+        if self.has_other(entry) {
+            return Some(since);
+        }
+        Some(since.max(entry.life.moved() + entry.life.gap() * 2))
     }
 
     /// Whether another TCP connection is in use and answers.

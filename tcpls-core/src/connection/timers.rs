@@ -152,22 +152,28 @@ impl Connection {
     }
 
     fn handshake_deadline(&self) -> Option<Time> {
-        let first = self.tcps.get(ConnectionId::FIRST).filter(|_| !self.established)?;
+        if self.established {
+            return None;
+        }
+        let first = self.tcps.get(ConnectionId::FIRST)?;
         Some(self.handshake_deadline.end(first.life.moved()))
     }
 
     /// When a plain session ends because data waits and the socket takes none of it, whatever the peer sends meanwhile.
     fn stuck_deadline(&self) -> Option<Time> {
-        let entry = self.tcps.get(ConnectionId::FIRST).filter(|_| self.plain && self.established)?;
+        if !self.plain || !self.established {
+            return None;
+        }
+        let entry = self.tcps.get(ConnectionId::FIRST)?;
         Some(entry.life.stuck_since()? + self.idle_timeout()?)
     }
 
     /// As long as bytes move, in either direction, what was sent may just wait behind others.
     fn user_deadline(&self, entry: &Tcp<super::pending::Carried>) -> Option<Time> {
+        let since = entry.sent.waiting_since().filter(|_| entry.is_up() && !self.peer_is_mute())?;
         let peer = self.peer_parameters.map_or(0, |parameters| parameters.user_timeout_ms);
         let peer = (peer > 0).then(|| Duration::from_millis(peer));
         let timeout = peer.map_or(self.config.user_timeout, |peer| peer.min(self.config.user_timeout));
-        let since = entry.sent.waiting_since().filter(|_| entry.is_up() && !self.peer_is_mute())?;
         Some(since.max(entry.life.moved()) + timeout + self.slowness(entry).min(timeout * 2))
     }
 

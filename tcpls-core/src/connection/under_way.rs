@@ -22,7 +22,7 @@ impl Connection {
     /// goes out as the socket takes it.
     fn is_committed(&self, entry: &Tcp<Carried>) -> bool {
         let in_flight = entry.sent.bytes();
-        if in_flight == 0 || self.ends_unacknowledged() {
+        if in_flight == 0 || entry.commit.allows(in_flight + MAX_PLAINTEXT as u64) || self.ends_unacknowledged() {
             return false;
         }
         let ack_delay = self.peer_parameters.map_or(0, |parameters| parameters.max_ack_delay_ms.min(1 << 14));

@@ -11,7 +11,7 @@ use super::rate::RateSample;
 /// How far ahead of the path's rate data may be committed to it.
 const AHEAD: Duration = Duration::from_secs(2);
 /// How long the path may take for one record: the peer can read nothing of it before it is whole.
-const RECORD: Duration = Duration::from_secs(1);
+const RECORD_SECONDS: u64 = 1;
 /// The least that may be under way.
 const LEAST: u64 = 1024;
 /// The first record on a path about which nothing is known: one segment.
@@ -72,8 +72,15 @@ impl Commit {
     }
 
     /// Bytes per second, measured or expected; `None` if nothing points to a slow path.
+    #[inline]
     pub(crate) fn rate(&self) -> Option<u64> {
         self.rate.or(self.guess.map(|guess| guess.max(self.least)))
+    }
+
+    /// Whether `bytes` are within [`Commit::limit`] for any path. Without a division, for it is asked for each record.
+    #[inline]
+    pub(crate) fn allows(&self, bytes: u64) -> bool {
+        self.rate().is_none_or(|rate| bytes <= rate.saturating_mul(AHEAD.as_secs()))
     }
 
     /// Bytes that may be under way; as many as the socket takes if nothing points to a slow path. For a path with this round trip,
@@ -94,14 +101,18 @@ impl Commit {
     /// The most bytes on the wire that one record with stream data should have. As long as nothing is known, no more than
     /// it has `carried`: the first is whole soon on any path, and shows how fast that is.
     pub(crate) fn record(&self, carried: u64) -> usize {
-        let bytes = self.rate().map_or(carried.max(FIRST_RECORD), |rate| bytes_in(rate, RECORD).max(LEAST_RECORD));
+        let bytes =
+            self.rate().map_or(carried.max(FIRST_RECORD), |rate| rate.saturating_mul(RECORD_SECONDS).max(LEAST_RECORD));
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// How long the path takes for `bytes`, as far as is known.
     pub(crate) fn time_for(&self, bytes: u64) -> Duration {
-        let nanos = self.rate().map_or(0, |rate| u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1)));
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        let Some(rate) = self.rate() else { return Duration::ZERO };
+        match bytes.checked_mul(1_000_000_000) {
+            Some(nanos) => Duration::from_nanos(nanos / rate.max(1)),
+            None => Duration::from_secs(bytes / rate.max(1)),
+        }
     }
 }
 

@@ -75,6 +75,12 @@ impl Silence {
         self.since = self.since.map(|since| since.max(now));
     }
 
+    /// Whether a sign of life is owed, and the owner tells.
+    #[inline]
+    pub(crate) fn is_owed(&self) -> bool {
+        self.since.is_some() && self.info.is_some()
+    }
+
     /// When the silence has lasted too long; `None` if nothing is owed or nobody tells. The path is known to take `segment`
     /// for a full one.
     pub(crate) fn deadline(&self, segment: Duration) -> Option<Time> {
