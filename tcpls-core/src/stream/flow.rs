@@ -43,6 +43,8 @@ pub(super) struct Window {
     size: u64,
     max_size: u64,
     limit: u64,
+    /// How much must have been consumed, or received, before an update can be due.
+    due_from: u64,
     received: u64,
     consumed: u64,
     renewed: Time,
@@ -61,7 +63,8 @@ impl Window {
 
     fn new(basis: Basis, size: u64, max_size: u64, now: Time) -> Self {
         let (max_size, limit) = (max_size.max(size), size.min(MAX_OFFSET));
-        Self { basis, size, max_size, limit, received: 0, consumed: 0, renewed: now }
+        let due_from = due_from(basis, size, limit);
+        Self { basis, size, max_size, limit, due_from, received: 0, consumed: 0, renewed: now }
     }
 
     /// No limit and never an update, for a session without TCPLS.
@@ -96,12 +99,14 @@ impl Window {
     }
 
     /// Whether the peer should hear of a higher limit.
+    #[inline]
     pub(super) fn update_is_due(&self) -> bool {
+        let progress = if self.basis == Basis::Consumed { self.consumed } else { self.received };
+        progress >= self.due_from && self.update_is_worth_it() // mostly it is too early
+    }
+
+    fn update_is_worth_it(&self) -> bool {
         let half = self.size / 2;
-        // After nearly every record: too little came, even if none of it is held.
-        if self.basis == Basis::Received && self.received.saturating_add(self.size) < self.limit + half.min(MIN_GAIN) {
-            return false;
-        }
         let target = self.target();
         let least = match self.basis {
             Basis::Consumed => half,
@@ -117,6 +122,7 @@ impl Window {
             self.tune(clock, growth);
         }
         self.limit = self.limit.max(self.target());
+        self.due_from = due_from(self.basis, self.size, self.limit);
         self.limit
     }
 
@@ -141,6 +147,15 @@ impl Window {
         }
         self.renewed = clock.now;
     }
+}
+
+/// The least progress that can make an update due: the limit would rise by half of the window, or by [`MIN_GAIN`].
+fn due_from(basis: Basis, size: u64, limit: u64) -> u64 {
+    let gain = match basis {
+        Basis::Consumed => size / 2,
+        Basis::Received => (size / 2).min(MIN_GAIN),
+    };
+    limit.saturating_add(gain.max(1)).saturating_sub(size)
 }
 
 /// How much this side may send: what the peer allows, less what was sent.

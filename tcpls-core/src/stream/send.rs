@@ -168,16 +168,6 @@ impl SendHalf {
         self.again.len()
     }
 
-    /// Bytes that were never sent and may be, as far as this stream's flow control goes.
-    pub(super) fn to_send_first(&self) -> u64 {
-        self.unsent().min(self.credit.left())
-    }
-
-    /// Bytes that were never sent and may not be yet, because this stream's flow control forbids it.
-    pub(super) fn beyond_credit(&self) -> u64 {
-        self.unsent().saturating_sub(self.credit.left())
-    }
-
     /// How much this stream's flow control still allows to be sent for the first time.
     pub(super) fn credit_left(&self) -> u64 {
         self.credit.left()

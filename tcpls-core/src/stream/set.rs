@@ -66,12 +66,14 @@ struct Load {
 
 impl Stream {
     fn load(&self) -> Load {
+        let unsent = self.send.unsent();
+        let fresh = unsent.min(self.send.credit_left());
         Load {
             to_send: self.send.buffered(),
             to_read: self.recv.memory(),
             again: self.send.to_send_again(),
-            fresh: self.send.to_send_first(),
-            beyond: self.send.beyond_credit(),
+            fresh,
+            beyond: unsent - fresh,
         }
     }
 

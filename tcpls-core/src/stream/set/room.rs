@@ -294,7 +294,7 @@ mod tests {
     /// Checks the bounds, and that no stream waits that could write.
     fn check(streams: &Streams) {
         let shared = &streams.shared;
-        let unsent: u64 = streams.map.values().map(|s| s.send.to_send_first() + s.send.beyond_credit()).sum();
+        let unsent: u64 = streams.map.values().map(|s| s.send.unsent()).sum();
         assert!(unsent <= shared.credit.left() + MAX_EXCESS);
         assert!(shared.buffered_to_send <= shared.config.send_buffer);
         let waits = |id| shared.room_for(&streams.map[id]) == 0;
