@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use super::Connection;
 use crate::time::Time;
+use crate::wire::frame::Parameters;
 use crate::wire::ids::ConnectionId;
 
 /// The last activity of a session.
@@ -56,7 +57,7 @@ impl Connection {
         if !self.established || self.stranded_until.is_some() || self.peer_is_mute() {
             return None;
         }
-        let timeout = self.idle_timeout()?;
+        let timeout = self.idle_timeout?;
         let mut last = self.activity.last;
         if self.streams.len() > 0 {
             // What was sent after a pause is given as long to be answered.
@@ -70,13 +71,8 @@ impl Connection {
     }
 
     /// The shorter of what both ends want.
-    pub(super) fn idle_timeout(&self) -> Option<Duration> {
-        let peer = self.peer_parameters.map_or(0, |parameters| parameters.idle_timeout_ms);
-        let own = self.config.idle_timeout;
-        if peer == 0 {
-            return own;
-        }
-        let peer = Duration::from_millis(peer);
-        Some(own.map_or(peer, |own| own.min(peer)))
+    pub(super) fn set_idle_timeout(&mut self, parameters: &Parameters) {
+        let peer = (parameters.idle_timeout_ms > 0).then(|| Duration::from_millis(parameters.idle_timeout_ms));
+        self.idle_timeout = [self.config.idle_timeout, peer].into_iter().flatten().min();
     }
 }

@@ -269,6 +269,7 @@ impl Connection {
             // Sent again after a loss: nothing new. Changed: a broken peer.
             return if known == parameters { self.idle(now, 1) } else { Err(PeerMisbehaved::Parameters) };
         }
+        self.set_idle_timeout(&parameters);
         self.peer_parameters = Some(parameters);
         let max_streams = u32::try_from(parameters.max_streams).unwrap_or(u32::MAX);
         self.streams.set_peer_limits(parameters.initial_max_data, parameters.initial_max_stream_data, max_streams);

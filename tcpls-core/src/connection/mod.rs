@@ -46,6 +46,7 @@ mod tokens;
 mod under_way;
 mod usage;
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -163,6 +164,8 @@ pub struct Connection {
     /// Since when the peer sends frames and no Session Parameters.
     parameters_awaited: Option<Time>,
     peer_parameters: Option<Parameters>,
+    /// The shorter idle timeout of what both ends want.
+    idle_timeout: Option<Duration>,
     local_addresses: LocalAddresses,
     peer_addresses: PeerAddresses,
     options: Vec<(u8, Vec<u8>)>,
@@ -236,6 +239,7 @@ impl Connection {
             parameters_sent: false,
             parameters_awaited: None,
             peer_parameters: None,
+            idle_timeout: config.idle_timeout,
             local_addresses: LocalAddresses::default(),
             peer_addresses: PeerAddresses::default(),
             options: Vec::new(),

@@ -69,9 +69,10 @@ impl Connection {
                 break;
             }
         }
-        self.note_held(tcp);
         let written = out.len() - start;
+        let is_held = self.is_held(tcp);
         if let Some(entry) = self.tcps.get_mut(tcp) {
+            entry.held = is_held;
             entry.counters.bytes_sent += written as u64;
             if written > 0 {
                 entry.silence.wrote(now);
@@ -288,10 +289,9 @@ impl Connection {
         let mut views = core::mem::take(&mut self.scratch.views);
         views.clear();
         self.active_views().for_each(|view| views.push(view)); // `extend` is slow with a filter
-        if self.has_enough_under_way(tcp) {
-            budget = 0;
-        } else if let Some(entry) = self.tcps.get(tcp) {
-            budget = budget.min(entry.commit.record(entry.sent.carried_bytes()).saturating_sub(RECORD_OVERHEAD));
+        if let Some(entry) = self.tcps.get(tcp) {
+            let most = entry.commit.record(entry.sent.carried_bytes()).saturating_sub(RECORD_OVERHEAD);
+            budget = if self.is_full(entry) { 0 } else { budget.min(most) };
         }
         while budget > STREAM_OVERHEAD && !chunks.is_full() {
             let Some(chunk) = self.next_chunk(tcp, &views, chunks, budget - STREAM_OVERHEAD) else { break };
@@ -343,9 +343,12 @@ impl Connection {
     /// Room to keep for the acknowledgments that [`Connection::take_acks`] takes if the record goes out anyway; no more, or
     /// bulk records would be shorter while another TCP connection is about to acknowledge something itself.
     fn ack_reserve(&self, now: Time, tcp: ConnectionId) -> usize {
-        let owed = self.tcps.iter().filter(|entry| entry.received.is_owed());
-        let acks = owed.filter(|entry| self.rides_along(entry, tcp) || self.owes_ack(entry, tcp, now));
-        ACK_LEN * (acks.count() + self.scratch.final_acks.len()).min(MAX_ACKS)
+        let mut acks = self.scratch.final_acks.len();
+        for entry in self.tcps.iter() {
+            let is_owed = entry.received.is_owed();
+            acks += usize::from(is_owed && (self.rides_along(entry, tcp) || self.owes_ack(entry, tcp, now)));
+        }
+        ACK_LEN * acks.min(MAX_ACKS)
     }
 
     /// Whether an acknowledgment of what came on `entry` goes with a record on `tcp` that goes out anyway.

@@ -21,7 +21,7 @@ impl Connection {
         if !waits {
             return None;
         }
-        let longest = self.idle_timeout().map_or(Duration::MAX, |idle| (idle / 2).max(MIN_INTERVAL));
+        let longest = self.idle_timeout.map_or(Duration::MAX, |idle| (idle / 2).max(MIN_INTERVAL));
         Some(entry.probes.next(entry.heard, quiet, longest))
     }
 

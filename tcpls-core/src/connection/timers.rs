@@ -165,7 +165,7 @@ impl Connection {
             return None;
         }
         let entry = self.tcps.get(ConnectionId::FIRST)?;
-        Some(entry.life.stuck_since()? + self.idle_timeout()?)
+        Some(entry.life.stuck_since()? + self.idle_timeout?)
     }
 
     /// As long as bytes move, in either direction, what was sent may just wait behind others.

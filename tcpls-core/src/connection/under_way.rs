@@ -13,16 +13,26 @@ impl Connection {
     /// noted, and with records of a byte the notes are much larger than what the send buffer counts; or as many bytes as the
     /// path should be given ahead.
     pub(super) fn has_enough_under_way(&self, tcp: ConnectionId) -> bool {
-        let records = self.config.max_unacknowledged_records as usize;
-        let is_full = |entry: &Tcp<Carried>| entry.sent.len() >= records || self.is_committed(entry);
-        self.tcps.get(tcp).is_some_and(is_full)
+        self.tcps.get(tcp).is_some_and(|entry| self.is_full(entry))
+    }
+
+    /// The same, of `entry`.
+    pub(super) fn is_full(&self, entry: &Tcp<Carried>) -> bool {
+        entry.sent.len() >= self.config.max_unacknowledged_records as usize || self.is_committed(entry)
     }
 
     /// Whether one more record would be more than the path should be given ahead. What will never be acknowledged
     /// goes out as the socket takes it.
+    #[inline]
     fn is_committed(&self, entry: &Tcp<Carried>) -> bool {
         let in_flight = entry.sent.bytes();
-        if in_flight == 0 || entry.commit.allows(in_flight + MAX_PLAINTEXT as u64) || self.ends_unacknowledged() {
+        in_flight > 0
+            && !entry.commit.allows(in_flight + MAX_PLAINTEXT as u64)
+            && self.is_beyond_limit(entry, in_flight)
+    }
+
+    fn is_beyond_limit(&self, entry: &Tcp<Carried>, in_flight: u64) -> bool {
+        if self.ends_unacknowledged() {
             return false;
         }
         let ack_delay = self.peer_parameters.map_or(0, |parameters| parameters.max_ack_delay_ms.min(1 << 14));
@@ -31,11 +41,8 @@ impl Connection {
         in_flight + record > limit.max(record)
     }
 
-    /// The sender is as fast as the path, although its socket is not full.
-    pub(super) fn note_held(&mut self, tcp: ConnectionId) {
-        let held = self.streams.unsent() > 0 && self.tcps.get(tcp).is_some_and(|entry| self.is_committed(entry));
-        if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.held = held;
-        }
+    /// Whether the sender is as fast as the path, although its socket is not full.
+    pub(super) fn is_held(&self, tcp: ConnectionId) -> bool {
+        self.streams.unsent() > 0 && self.tcps.get(tcp).is_some_and(|entry| self.is_committed(entry))
     }
 }
