@@ -14,6 +14,8 @@ use crate::wire::ids::ConnectionId;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct HalfClose {
     began: Time,
+    /// The peer can acknowledge nothing any more, since `began`.
+    is_mute: bool,
     /// The last new stream data that came.
     received: Time,
     /// The last stream data that went out to a peer that acknowledges nothing.
@@ -24,7 +26,15 @@ pub(super) struct HalfClose {
 
 impl HalfClose {
     pub(super) fn begin(&mut self, now: Time) {
-        *self = Self { began: now, received: now, sent: now, is_judged: false };
+        *self = Self { began: now, received: now, sent: now, ..Self::default() };
+    }
+
+    /// Whether the peer can acknowledge anything. From when it can't, the application has time to answer.
+    fn set_mute(&mut self, now: Time, is_mute: bool) {
+        if is_mute && !self.is_mute {
+            (self.began, self.sent) = (now, now);
+        }
+        self.is_mute = is_mute;
     }
 
     /// New stream data came.
@@ -73,6 +83,7 @@ impl Connection {
         if !self.ending.is_half_closed() {
             return false;
         }
+        self.ending.half.set_mute(now, self.peer_is_mute());
         let Some(deadline) = self.half_close_deadline() else { return false };
         let is_due = deadline <= now;
         let is_over = if self.peer_is_mute() {

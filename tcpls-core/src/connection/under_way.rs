@@ -11,18 +11,19 @@ use crate::wire::record::MAX_PLAINTEXT;
 impl Connection {
     /// Whether so much waits for an acknowledgment that stream data has to wait, too: many records, for what each carries is
     /// noted, and with records of a byte the notes are much larger than what the send buffer counts; or as many bytes as the
-    /// path should be given ahead.
+    /// path should be given ahead. What will never be acknowledged goes out as the socket takes it: none of it frees room in
+    /// the send buffer, which bounds it.
     pub(super) fn has_enough_under_way(&self, tcp: ConnectionId) -> bool {
         self.tcps.get(tcp).is_some_and(|entry| self.is_full(entry))
     }
 
     /// The same, of `entry`.
     pub(super) fn is_full(&self, entry: &Tcp<Carried>) -> bool {
-        entry.sent.len() >= self.config.max_unacknowledged_records as usize || self.is_committed(entry)
+        let has_many = entry.sent.len() >= self.config.max_unacknowledged_records as usize;
+        has_many && !self.ends_unacknowledged() || self.is_committed(entry)
     }
 
-    /// Whether one more record would be more than the path should be given ahead. What will never be acknowledged
-    /// goes out as the socket takes it.
+    /// Whether one more record would be more than the path should be given ahead.
     #[inline]
     fn is_committed(&self, entry: &Tcp<Carried>) -> bool {
         let in_flight = entry.sent.bytes();

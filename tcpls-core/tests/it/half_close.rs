@@ -293,3 +293,34 @@ fn rest(peer: &mut Peer, closed: &[bool; 2]) {
         peer.send(open, &acks);
     }
 }
+
+#[test]
+fn peer_that_becomes_mute_late_leaves_the_application_the_close_timeout() {
+    let mut peer = two();
+    peer.send(FIRST, &[fin(0, 0, b"GET /")]);
+    half_close(&mut peer, SECOND);
+    for _ in 0..20 {
+        rest(&mut peer, &[false, true]);
+        peer.sleep(1_000);
+    }
+    half_close(&mut peer, FIRST);
+    assert_eq!(peer.conn.state(), State::Established, "the application may still answer");
+    peer.sleep(4_900);
+    peer.conn.stream(STREAM).write(b"answer").unwrap();
+    peer.conn.stream(STREAM).finish().unwrap();
+    let records: Vec<Record> = [FIRST, SECOND].into_iter().flat_map(|tcp| peer.recv(tcp)).collect();
+    assert_eq!(sent(&records), (b"answer".to_vec(), true));
+    assert_eq!(peer.conn.close_reason(), Some(&by_peer()));
+}
+
+#[test]
+fn limit_of_unacknowledged_records_does_not_cut_short_what_a_mute_peer_asked_for() {
+    let config = Config { max_unacknowledged_records: 4, ..Config::default() };
+    let mut peer = Peer::with(Side::Client, config);
+    peer.send(FIRST, &[fin(0, 0, b"GET /")]);
+    half_close(&mut peer, FIRST);
+    peer.conn.stream(STREAM).write(&[7; 100_000]).unwrap();
+    peer.conn.stream(STREAM).finish().unwrap();
+    let (data, has_end) = sent(&peer.recv(FIRST));
+    assert_eq!((data.len(), has_end), (100_000, true));
+}
