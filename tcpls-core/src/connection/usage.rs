@@ -25,7 +25,8 @@ impl Connection {
         let gone: usize = self.gone.values().map(|gone| gone.tcp.memory()).sum();
         let last_words: usize = self.last_words.values().map(Vec::capacity).sum();
         let handshake = self.handshake.as_ref().map_or(0, |_| HANDSHAKE);
-        BASE + streams + live + gone + last_words + handshake + self.claims.len() * CLAIM
+        let certificates: usize = self.identity.peer_certificates.iter().map(Vec::capacity).sum();
+        BASE + certificates + streams + live + gone + last_words + handshake + self.claims.len() * CLAIM
     }
 
     /// Bytes of stream data delivered since the session began: acknowledged by the peer, or read by the application. In a
