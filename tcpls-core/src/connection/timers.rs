@@ -44,6 +44,9 @@ pub enum TimeoutReason {
     Close,
 }
 
+/// Bytes of records that do not become whole put off the user timeout up to so many times its length after the last that did.
+const MOST_WITHOUT_RECORD: u32 = 6;
+
 /// TCP may need so many times what a segment takes before one that was lost has come.
 const SEGMENTS_TO_REPEAT: u32 = 10;
 
@@ -168,13 +171,18 @@ impl Connection {
         Some(entry.life.stuck_since()? + self.idle_timeout?)
     }
 
-    /// As long as bytes move, in either direction, what was sent may just wait behind others.
+    /// As long as bytes move, in either direction, what was sent may just wait behind others. But whoever controls the path can
+    /// make bytes move: before the session is idle for want of a record that opens, the TCP connection is lost, for another may
+    /// live.
     fn user_deadline(&self, entry: &Tcp<super::pending::Carried>) -> Option<Time> {
         let since = entry.sent.waiting_since().filter(|_| entry.is_up() && !self.peer_is_mute())?;
         let peer = self.peer_parameters.map_or(0, |parameters| parameters.user_timeout_ms);
         let peer = (peer > 0).then(|| Duration::from_millis(peer));
         let timeout = peer.map_or(self.config.user_timeout, |peer| peer.min(self.config.user_timeout));
-        Some(since.max(entry.life.moved()) + timeout + self.slowness(entry).min(timeout * 2))
+        let patience = self.slowness(entry).min(timeout.saturating_mul(2)).saturating_add(timeout);
+        let longest = timeout.saturating_mul(MOST_WITHOUT_RECORD);
+        let longest = self.idle_timeout.map_or(longest, |idle| longest.min(idle - idle / 8)).max(timeout);
+        Some((since.max(entry.life.moved()) + patience).min(since.max(entry.heard) + longest))
     }
 
     /// How much longer to wait for a TCP connection that there is no other to take the place of: TCP repeats a lost segment after

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use tcpls_core::config::Config;
 use tcpls_core::connection::TcpInfo;
 use tcpls_core::error::{CloseReason, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::time::Time;
+use tcpls_core::wire::frame::Parameters;
 use tcpls_core::wire::ids::ConnectionId;
 
 use crate::support::pair::bytes;
+use crate::support::peer::{GENEROUS, Peer};
 use crate::support::{Client, Pair, Server, Setup, Side};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
@@ -317,4 +320,34 @@ fn what_is_never_acknowledged_is_not_held_back_on_a_slow_path() {
     (0..40).for_each(|_| second_of(&mut pair, 10_000));
     pair.drive();
     assert_eq!(pair.read_all(Client, stream).len(), 100_000);
+}
+
+#[test]
+fn bytes_without_a_whole_record_keep_no_tcp_connection_until_the_session_is_idle() {
+    let mut pair = Pair::established();
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, b"a request");
+    pair.drive();
+    pair.write(Server, stream, &bytes(16_000));
+    pair.step(Server);
+    pair.stall_towards(FIRST, Server);
+    pair.client().ping(FIRST).unwrap();
+    pair.step(Client);
+    for _ in 0..70 {
+        pair.advance(Duration::from_secs(1));
+        pair.deliver(FIRST, Client, 1);
+    }
+    assert_eq!(pair.close_reason(Client), None);
+    assert_eq!(pair.fault(Client, FIRST), Some(TcpFault::UserTimeout));
+}
+
+#[test]
+fn longest_user_timeout_never_passes() {
+    let parameters = Parameters { user_timeout_ms: 0, ..GENEROUS };
+    let config = Config { user_timeout: Duration::MAX, ..Config::default() };
+    let mut peer = Peer::with_parameters(Client, config, parameters);
+    peer.conn.ping(FIRST).unwrap();
+    peer.recv(FIRST);
+    peer.sleep(1_000);
+    assert_eq!(peer.conn.close_reason(), None);
 }
