@@ -20,6 +20,7 @@ pub(crate) enum Purpose {
     Streams,
     Actions,
     Servers,
+    Slow,
 }
 
 /// A stream of random numbers.

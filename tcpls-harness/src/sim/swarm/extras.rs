@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::chance::{Chance, Purpose};
 use super::super::scenario::{
-    Action, ActionKind, Bottleneck, Crypto, End, Extension, Fault, FaultKind, Middlebox, Scenario, Scheduler, Size,
-    Span, Transfer, Transport,
+    Action, ActionKind, Bottleneck, Crypto, End, Extension, Fault, FaultKind, Middlebox, Rate, Scenario, Scheduler,
+    Size, Span, Transfer, Transport,
 };
 use super::Mode;
 
@@ -22,6 +22,7 @@ pub(super) fn add_extras(scenario: &mut Scenario, seed: u64, mode: Mode) {
     add_actions(scenario, &mut Chance::new(seed, Purpose::Actions), mode);
     add_clients(scenario, &mut Chance::new(seed, Purpose::Clients));
     add_servers(scenario, &mut Chance::new(seed, Purpose::Servers), mode);
+    slow_down(scenario, &mut Chance::new(seed, Purpose::Slow), mode);
 }
 
 /// Sometimes a balancer has no backend for a while, on some of the paths or on all; sometimes the server is started anew, and
@@ -98,6 +99,57 @@ fn add_routers(scenario: &mut Scenario, chance: &mut Chance) {
         path.bottleneck = Bottleneck::Router;
         path.queue = path.queue.map(|queue| queue.max(Size(ROUTER_QUEUE * u64::from(path.mtu))));
     }
+}
+
+/// The least rate of a slow link in bytes per second: 4 kbit/s.
+const SLOWEST: u64 = 500;
+/// Time for a handshake on the slowest path, with what others have queued there.
+const SLOW_START: Duration = Duration::from_secs(30);
+/// The slowest path carries everything in this time.
+const SLOW_TRANSFERS: u64 = 20;
+
+/// Sometimes makes some paths, or all, as slow as a throttled radio link, with long queues. Transfers are then smaller, and
+/// everything begins later.
+fn slow_down(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
+    if !chance.one_in(12) || scenario.transport == Transport::Packets {
+        return;
+    }
+    let all = chance.one_in(2);
+    let mut slowest = u64::MAX;
+    for path in &mut scenario.path {
+        if !all && !chance.one_in(2) {
+            continue;
+        }
+        let order = chance.below(5);
+        let rate = chance.between(SLOWEST << order, (2 * SLOWEST) << order);
+        path.rate = Some(Rate(rate));
+        path.up_rate = chance.one_in(2).then(|| Rate(chance.between(SLOWEST, 16 * SLOWEST)));
+        let rate = path.up_rate.map_or(rate, |up| rate.min(up.0));
+        slowest = slowest.min(rate);
+        path.queue = Some(Size((rate * chance.between(1, 10)).max(3_000)));
+        path.delay.0 = path.delay.0.max(Duration::from_millis(chance.below(1_500)));
+    }
+    if slowest == u64::MAX {
+        return;
+    }
+    if mode == Mode::Liveness {
+        // No join succeeds within a timeout shorter than the round trip.
+        (scenario.client.join_timeout, scenario.server.join_timeout) = (None, None);
+    }
+    let most = slowest * SLOW_TRANSFERS / (2 * scenario.transfer.len() as u64).max(1);
+    for transfer in &mut scenario.transfer {
+        (transfer.send.0, transfer.receive.0) = (transfer.send.0.min(most), transfer.receive.0.min(most));
+        transfer.at.0 += SLOW_START;
+    }
+    for fault in &mut scenario.fault {
+        fault.at.0 += SLOW_START;
+        fault.until.iter_mut().for_each(|until| until.0 += SLOW_START);
+    }
+    scenario.action.iter_mut().for_each(|action| action.at.0 += SLOW_START);
+    if scenario.at_least > Span::default() {
+        scenario.at_least.0 += SLOW_START;
+    }
+    scenario.limit.0 += Duration::from_secs(300);
 }
 
 /// Sometimes there are more clients, who need more time.
