@@ -1,5 +1,5 @@
 //! What a session may use and how long it waits. The bounds on memory and work that an application may want
-//! to move are fields here, with safe defaults; those that nobody should move are constants where they apply.
+//! to move are fields here, with safe defaults; those that should not move are constants where they apply.
 
 use core::time::Duration;
 
@@ -96,7 +96,7 @@ pub struct Config {
     /// Records that failed to open, over all TCP connections, before the session ends. `None`: what the
     /// cipher suite allows.
     pub integrity_limit: Option<u64>,
-    /// How much more overhead than payload a peer may send before it is told to calm down. A unit is a record
+    /// How much more overhead than payload a peer may send before the session ends (enhance your calm). A unit is a record
     /// or a control frame; each KiB of stream data earns one back.
     pub overhead_budget: u32,
 }

@@ -9,7 +9,7 @@
 //! # The whole driver
 //!
 //! Both ends here are driven by the same few lines, over pipes in memory. A driver for real sockets has the same three
-//! steps: tell it what happened, hear what it means, fill whoever has room.
+//! steps: report what happened, handle the events, fill every socket that has room.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -73,7 +73,7 @@
 //!     while let Some(Ok(Some(data))) = request.map(|id| client.stream(id).read(usize::MAX)) {
 //!         answer.extend_from_slice(&data);
 //!     }
-//!     // 3. Fill whoever has room.
+//!     // 3. Fill every socket that has room.
 //!     for (conn, pipe) in [(&mut client, &mut to_server), (&mut server, &mut to_client)] {
 //!         out.clear();
 //!         while conn.poll_transmit(now, tcp, 64 * 1024, &mut out) > 0 {}

@@ -151,7 +151,7 @@ pub enum Trust {
     File(PathBuf),
     /// Those in, or issued by those in, this PEM text.
     Pem(String),
-    /// Any: whoever is on the path can read and change everything.
+    /// Any: an attacker on the path can read and change everything.
     Anyone,
 }
 

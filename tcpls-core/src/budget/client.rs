@@ -30,7 +30,7 @@ impl Client {
         }))
     }
 
-    /// Who is judged together: holders of one prefix, those with and without authentication apart.
+    /// Holders that are compared with each other: those of one prefix, authenticated ones apart.
     pub(super) fn group(self, authenticated: bool, holder: HolderId) -> Group {
         Group { authenticated, share: self.0.map_or(Share::Of(holder), Share::Prefix) }
     }

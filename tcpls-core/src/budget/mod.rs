@@ -1,4 +1,4 @@
-//! One account of what all sessions of a server hold together, and who gives way when it is full.
+//! One account of what all sessions of a server hold together, and which of them give way when it is full.
 //!
 //! Each session is bounded by its configuration; a [`Budget`] bounds their sum. Everything that costs the server something
 //! is a *holder*: a TCP connection whose ClientHello has not come, a session, a claim. Its owner reports what it holds, and
@@ -9,8 +9,8 @@
 //! 1. clients that showed no certificate, before those that did;
 //! 2. the [client prefix](Client) that holds most of what is short;
 //! 3. within it, the holder that delivered least in the last 30 s for each byte of memory that it holds; among those that
-//!    delivered nothing (less than 1 KiB), the one that delivered least since it began, stranded ones before live ones, the longest inactive
-//!    first.
+//!    delivered nothing (less than 1 KiB), the one that delivered least since it began, stranded ones before live ones, the
+//!    longest inactive first.
 //!
 //! The account has no clock, no sockets and no sessions of its own; the same calls give the same answers. A call costs
 //! O(log n) for n holders.
@@ -201,7 +201,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// An account with these limits.
+    /// Creates an account with these limits.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -243,7 +243,7 @@ impl Budget {
         self.holders.get(&holder).map_or(0, |holder| holder.held[resource.index()])
     }
 
-    /// A new holder, which holds nothing yet.
+    /// Adds a holder, which holds nothing yet.
     pub fn enter(&mut self, now: Time, client: Client) -> HolderId {
         self.advance(now, UPDATES_PER_CALL);
         let id = HolderId(self.next);
@@ -261,7 +261,7 @@ impl Budget {
         id
     }
 
-    /// The holder is gone, and holds nothing any more.
+    /// Removes a holder and all that it holds.
     pub fn leave(&mut self, holder: HolderId) {
         let Some(left) = self.holders.remove(&holder) else { return };
         self.unlist(holder, &left);
@@ -270,19 +270,19 @@ impl Budget {
         }
     }
 
-    /// The holder holds `amount` of `resource` from now on.
+    /// Sets how much of `resource` a holder holds: bytes, or a count.
     pub fn set_held(&mut self, holder: HolderId, resource: Resource, amount: u64) {
         if self.held(holder, resource) != amount {
             self.change(holder, |holder| holder.held[resource.index()] = amount);
         }
     }
 
-    /// The client has shown who it is.
+    /// Marks the holder's client as authenticated: it showed a certificate.
     pub fn set_authenticated(&mut self, holder: HolderId) {
         self.change(holder, |holder| holder.authenticated = true);
     }
 
-    /// No TCP connection is left to the client, or one is again.
+    /// Sets whether the session is stranded.
     pub fn set_stranded(&mut self, now: Time, holder: HolderId, is_stranded: bool) {
         self.advance(now, UPDATES_PER_CALL);
         let now = self.now;
@@ -293,7 +293,7 @@ impl Budget {
         });
     }
 
-    /// The holder has delivered `bytes` more: to its client, or from it to the application.
+    /// Adds `bytes` that the holder delivered to its client, or from it to the application.
     pub fn add_delivered(&mut self, now: Time, holder: HolderId, bytes: u64) {
         self.advance(now, UPDATES_PER_CALL);
         let now = self.now;
@@ -307,14 +307,17 @@ impl Budget {
         });
     }
 
-    /// A holder that has to go because a limit is exceeded. To be called until `None` after every call that may have added
-    /// something. The holder that came last is not excepted.
+    /// Names a holder that has to give way because a limit is exceeded.
+    ///
+    /// Call it until it returns `None` after every call that may have added something. The newest holder is not exempt.
     pub fn poll_eviction(&mut self, now: Time) -> Option<Eviction> {
         let resource = Resource::ALL.into_iter().find(|resource| self.used(*resource) > self.limits.get(*resource))?;
         self.evict(now, resource)
     }
 
-    /// The holder that has to go because there is no more `resource`, whatever the limit says; `None` if no holder has any.
+    /// Names the holder that has to give way because `resource` is used up, whatever its limit.
+    ///
+    /// `None` if no holder has any.
     pub fn evict(&mut self, now: Time, resource: Resource) -> Option<Eviction> {
         self.advance(now, usize::MAX);
         let (_, _, rank, _) = self.shares[resource.index()].places.first()?;

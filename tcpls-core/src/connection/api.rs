@@ -193,8 +193,9 @@ impl Stream<'_> {
         self.conn.streams.write_chunk(self.id, data)
     }
 
-    /// How many bytes a write would take now, at least one. An application that reads what it writes from elsewhere asks
-    /// first, and reads no more than that.
+    /// Returns how many bytes a write would take now, at least one.
+    ///
+    /// An application that reads its data from a file or a socket asks first, and reads no more than that.
     ///
     /// # Errors
     /// See [`WriteError`]; [`WriteError::Blocked`] if there is no room, and [`StreamEvent::Writable`] follows when there is.
@@ -212,8 +213,9 @@ impl Stream<'_> {
         self.conn.streams.finish(self.id)
     }
 
-    /// How far what was written is. An end that the application may not have seen, because the peer stopped reading or the
-    /// session ended, is remembered of the newest 256 streams that ended so.
+    /// Reports how far written data has got.
+    ///
+    /// The session remembers the end of the newest 256 streams that the peer stopped or that the session cut short.
     pub fn sending(&self) -> SendProgress {
         self.conn.streams.sending(self.id)
     }

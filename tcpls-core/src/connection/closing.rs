@@ -189,12 +189,13 @@ impl Connection {
         Some((clock.progress.max(taken) + clock.timeout).min(clock.at_last))
     }
 
-    /// Bytes of streams that were not delivered, as far as this side knows: written by the application, neither acknowledged
-    /// by the peer nor given up by either side. The end of a finished stream counts as one. Once the session is over, this
-    /// says whether anything was lost with it.
+    /// Returns how many written bytes are not delivered, as far as this side knows.
     ///
-    /// Where nothing acknowledges, what the socket took counts as delivered: on a plain TLS session. If both ends close at
-    /// once, what is under way then is not acknowledged any more, and counts as undelivered.
+    /// These are bytes that the peer has not acknowledged and neither side has given up. The end of a finished stream
+    /// counts as one. Once the session is over, this is what was lost with it.
+    ///
+    /// On a plain TLS session, bytes that the socket took count as delivered. If both ends close at once, data under way
+    /// is not acknowledged any more, and counts as undelivered.
     pub fn undelivered(&self) -> u64 {
         self.streams.undelivered()
     }
@@ -311,7 +312,7 @@ impl Connection {
         self.conclude(CloseReason::Misbehaved(rule));
     }
 
-    /// The session ends at once for a reason that is nobody's breach of a rule.
+    /// The session ends at once for a reason that is no protocol violation.
     pub(super) fn end_session(&mut self, now: Time, reason: CloseReason) {
         let code = match &reason {
             CloseReason::IdleTimeout => crate::error::code::IDLE_TIMEOUT,

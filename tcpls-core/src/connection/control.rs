@@ -7,7 +7,7 @@ use crate::tcp::{Tcp, TcpState};
 use crate::wire::frame::{self, Frame, Parameters};
 use crate::wire::ids::ConnectionId;
 
-/// TCP connections that one record acknowledges at the most.
+/// The most TCP connections that one record acknowledges.
 pub(super) const MAX_ACKS: usize = 8;
 pub(super) const ACK_LEN: usize = 13;
 /// The longest value of a TCP option that is sent.

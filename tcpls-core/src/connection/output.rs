@@ -23,7 +23,7 @@ use crate::wire::frame::{self, Frame, STREAM_OVERHEAD};
 use crate::wire::ids::ConnectionId;
 use crate::wire::record::{ContentType, HEADER_LEN, MAX_PLAINTEXT};
 
-/// Stream frames that one record holds at the most: enough for many small streams, few enough to sort by hand.
+/// The most Stream frames that one record holds: enough for many small streams, few enough to sort by hand.
 const MAX_CHUNKS: usize = 16;
 /// So many TCP connections are looked at without an allocation.
 const FEW: usize = 4;

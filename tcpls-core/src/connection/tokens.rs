@@ -74,7 +74,7 @@ pub(crate) struct Held {
     used: BTreeMap<u32, Token>,
     /// Used in joins that came to nothing, while the owner may still hold their sockets.
     returning: BTreeMap<u32, Token>,
-    /// The same once the sockets are gone: the last resort, the one that was used longest ago first.
+    /// The same once the owner has discarded the sockets: a last resort, the least recently used first.
     spare: VecDeque<(u32, Token)>,
     /// Numbers up to here are known to have been used or dropped, but for those that are missing.
     forgotten: u32,

@@ -16,9 +16,9 @@ const IN_KERNELS: u64 = 512 * 1024;
 const CLAIM: usize = 4 * 1024;
 
 impl Connection {
-    /// Memory that the session holds, in bytes: data that waits to be acknowledged or read, and its bookkeeping.
+    /// Estimates the memory that the session holds, in bytes, from above.
     ///
-    /// An estimate from above. What the driver holds (sockets and their buffers) is not in it.
+    /// It counts data that waits to be acknowledged or read, and its bookkeeping; not the driver's sockets and buffers.
     pub fn memory(&self) -> usize {
         let streams = self.streams.memory();
         let live: usize = self.tcps.iter().map(|entry| entry.memory()).sum();
@@ -29,9 +29,10 @@ impl Connection {
         BASE + certificates + streams + live + gone + last_words + handshake + self.claims.len() * CLAIM
     }
 
-    /// Bytes of stream data delivered since the session began: acknowledged by the peer, or read by the application. In a
-    /// session without TCPLS it is what the socket took beyond 512 KiB: as much may wait in the kernels of a peer that never
-    /// reads. Does not decrease.
+    /// Returns the bytes of stream data delivered since the session began. They never decrease.
+    ///
+    /// Delivered is data that the peer acknowledged or the application read. In a session without TCPLS it is what the
+    /// socket took beyond 512 KiB: as much may wait in the kernels of a peer that never reads.
     pub fn delivered(&self) -> u64 {
         let delivered = self.streams.delivered();
         if self.plain { delivered.saturating_sub(IN_KERNELS) } else { delivered }
@@ -52,8 +53,10 @@ impl Connection {
         !self.identity.peer_certificates.is_empty()
     }
 
-    /// Ends the session at once because others need what it holds. Nothing is delivered any more; the memory is free
-    /// when this returns. The peer is notified with the code [`code::OVERLOADED`], or an alert if it does not speak TCPLS.
+    /// Ends the session at once because others need what it holds.
+    ///
+    /// Nothing is delivered any more; the memory is free when this returns. The peer is notified with the code
+    /// [`code::OVERLOADED`], or an alert if it does not speak TCPLS.
     pub fn evict(&mut self, now: Time) {
         if self.ending.is_closed() {
             return;

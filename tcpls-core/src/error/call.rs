@@ -47,7 +47,7 @@ call_errors! {
     }
     /// Why a TCP connection could not be retired, attached to, or given a status.
     TcpError {
-        /// It never was, or is gone.
+        /// It never existed, or has ended.
         Unknown => "no such TCP connection",
         /// It is the last one: close the session instead.
         Last => "it is the session's last TCP connection",
@@ -60,7 +60,7 @@ call_errors! {
     AddressError {
         /// 256 addresses were advertised already.
         Exhausted => "all 256 address IDs are used up",
-        /// 16 addresses are advertised already, those included of whose withdrawal the peer may not have heard.
+        /// 16 addresses are advertised already, withdrawn ones that the peer has not acknowledged included.
         TooMany => "the peer takes no more addresses at once",
         /// No such address is advertised.
         Unknown => "no such address",

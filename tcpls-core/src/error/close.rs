@@ -44,7 +44,7 @@ pub enum CloseReason {
     HandshakeTimeout,
     /// The only TCP connection ended before the handshake did.
     LostInHandshake(TcpFault),
-    /// Nothing was heard for the idle timeout.
+    /// The session was idle for the idle timeout.
     IdleTimeout,
     /// No TCP connection was left for the session timeout.
     Stranded,

@@ -23,7 +23,7 @@ pub const ENHANCE_YOUR_CALM: ErrorCode = ErrorCode(0x8000_0006);
 pub const AEAD_LIMIT: ErrorCode = ErrorCode(0x8000_0007);
 /// A bug at the end that sends it.
 pub const INTERNAL: ErrorCode = ErrorCode(0x8000_0008);
-/// Nothing was heard for the idle timeout.
+/// The session was idle for the idle timeout.
 pub const IDLE_TIMEOUT: ErrorCode = ErrorCode(0x8000_0009);
 /// The end that sends it needs what the session holds for other sessions.
 pub const OVERLOADED: ErrorCode = ErrorCode(0x8000_000a);

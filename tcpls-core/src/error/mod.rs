@@ -1,5 +1,5 @@
 //! What can go wrong, by whose fault: the peer's ([`PeerMisbehaved`]), the path's ([`TcpFault`]), the caller's (one
-//! small enum per call), or nobody's ([`CloseReason`]).
+//! small enum per call), or no one end's ([`CloseReason`]).
 
 mod alert;
 mod call;

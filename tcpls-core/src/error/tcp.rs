@@ -24,7 +24,7 @@ pub enum TcpFault {
     UnexpectedRecord,
     /// A record that failed to decrypt: an attacker or a broken middlebox on the path.
     BadRecord,
-    /// The peer sent an alert in clear, or a fatal one before the TCP connection was proven.
+    /// The peer sent an alert in clear, or a fatal one before the TCP connection was authenticated.
     Alert(u8),
     /// A join that did not succeed in time.
     JoinTimeout,

@@ -20,7 +20,7 @@ const FIRST_RECORD: u64 = 1400;
 const LEAST_RECORD: u64 = 400;
 /// A handshake that takes no longer than this, besides the round trip, says nothing about the rate.
 const QUICK: Duration = Duration::from_millis(50);
-/// In one round of so many, a quarter more is committed: a sender whose acknowledgments wait behind the peer's data would
+/// In one of this many rounds, a quarter more is committed: a sender whose acknowledgments wait behind the peer's data would
 /// never find out that its own direction carries more.
 const PROBE_EVERY: u32 = 4;
 

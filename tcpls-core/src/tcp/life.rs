@@ -17,7 +17,7 @@ pub(crate) struct Life {
     partial: usize,
     /// How far apart the bytes of one record came lately, at most.
     gap: Duration,
-    /// The peer's kernel acknowledged bytes that it had not acknowledged before, if the owner tells.
+    /// The peer's kernel acknowledged bytes that it had not acknowledged before, if the owner reports it.
     acked: Time,
     acked_bytes: Option<u64>,
     /// The socket took bytes.

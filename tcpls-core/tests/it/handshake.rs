@@ -124,7 +124,7 @@ fn a_client_without_the_certificate_that_is_asked_for_is_refused() {
     assert_client_was_refused(&mut pair, refusal);
 }
 
-/// The client hears that its handshake failed, and why, and never of a session.
+/// The client is notified that its handshake failed, and why, and never of a session.
 fn assert_client_was_refused(pair: &mut Pair, refusal: &str) {
     let Some(CloseReason::Handshake(error)) = pair.close_reason(Client) else {
         panic!("{:?}", pair.close_reason(Client));

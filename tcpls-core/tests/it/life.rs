@@ -22,7 +22,7 @@ fn acked(now: Time, acked: u64) -> TcpInfo {
     TcpInfo { heard: now, unacked: 20, rtt, min_rtt: rtt, acked }
 }
 
-/// Time passes, and the kernel at `side` hears of `bytes` new bytes each second.
+/// Time passes, and the kernel at `side` gets `bytes` new bytes each second.
 fn acknowledge(pair: &mut Pair, side: Side, seconds: u64, bytes: u64) {
     for _ in 0..seconds {
         pair.now += Duration::from_secs(1);
@@ -32,7 +32,7 @@ fn acknowledge(pair: &mut Pair, side: Side, seconds: u64, bytes: u64) {
     }
 }
 
-/// How often the client has heard that the first TCP connection owes an answer for too long.
+/// How often the client reported the first TCP connection as stalled.
 fn stalls(pair: &mut Pair) -> usize {
     let stalled = Event::Tcp(TcpEvent::Stalled { tcp: FIRST });
     pair.events(Client).iter().filter(|event| **event == stalled).count()

@@ -44,7 +44,7 @@ pub struct Args {
     /// Like --connect, but used only while no other TCP connection lives
     #[arg(long, value_name = "ADDR", requires = "connect")]
     pub standby: Vec<String>,
-    /// After so many seconds, make a TCP connection to ADDR and leave all others: the downloads move there
+    /// After SECONDS, make a TCP connection to ADDR and leave all others: the downloads move there
     #[arg(long, value_name = "SECONDS:ADDR")]
     pub migrate: Vec<Move>,
     /// Also make a TCP connection to each address that the server advertises
@@ -204,7 +204,7 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
         Ok(report) => report,
         Err(stopped) => {
             close_briefly(&session).await;
-            return Err(stopped.noting("files that were not complete are gone").into());
+            return Err(stopped.noting("incomplete files were removed").into());
         }
     };
     report.seconds = start.elapsed().as_secs_f64();

@@ -35,7 +35,7 @@ impl Hints<'_> {
         let hint = if text.contains("UnknownIssuer") || text.contains("BadSignature") {
             match &self.trust.ca {
                 Some(file) => format!(
-                    "no certificate in {} stands for it: is that file of this server, and of its last start?",
+                    "it was not issued by a certificate in {}: is that file of this server, and of its last start?",
                     file.display()
                 ),
                 None => self.self_made.to_owned(),
@@ -43,7 +43,7 @@ impl Hints<'_> {
         } else if text.contains("certificate expired") {
             "the server has to renew it; pass --insecure to test without".to_owned()
         } else if text.contains("certificate is not valid before") {
-            "are the clocks of both machines right?".to_owned()
+            "check the clocks of both machines".to_owned()
         } else if text.contains("not valid for name") {
             "use a name that is in the certificate".to_owned()
         } else if text.contains("(certificate_required)") {
@@ -99,7 +99,7 @@ mod tests {
     fn the_hint_on_ca_is_given_only_where_it_helps() {
         let text = "handshake failed: invalid peer certificate: UnknownIssuer";
         assert_eq!(explain(text, None), format!("{text}; name its file with --ca"));
-        assert!(explain(text, Some("ca.pem")).contains("no certificate in ca.pem stands for it"));
+        assert!(explain(text, Some("ca.pem")).contains("not issued by a certificate in ca.pem"));
         for other in [
             "handshake failed: certificate not valid for name \"x\"",
             "alert 116",

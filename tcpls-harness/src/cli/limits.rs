@@ -51,8 +51,8 @@ impl Bounds {
     }
 
     /// Shares out `descriptors` file descriptors: an eighth for files, a sixteenth for refused clients, and as many in reserve,
-    /// because those who give way take a moment to close. The rest is for sockets of clients, and who has no session yet
-    /// gets half of it at most.
+    /// because holders that give way take a moment to close. The rest is for sockets of clients; those without a session
+    /// get at most half of it.
     fn of(descriptors: u64, memory: u64) -> Result<Self, String> {
         if descriptors < MIN_DESCRIPTORS {
             return Err(format!(
@@ -61,7 +61,7 @@ impl Bounds {
         }
         if memory < 1 << 20 {
             return Err(format!(
-                "{memory} bytes of memory are too little for any session; --memory should be 1MiB or more"
+                "{memory} bytes of memory are too little for a session; pass --memory with 1MiB or more"
             ));
         }
         let part = |of: u64, least: u64, most: u64| usize::try_from(of.clamp(least, most)).unwrap_or(usize::MAX);

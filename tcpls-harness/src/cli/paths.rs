@@ -1,4 +1,4 @@
-//! Connecting as `get`, `perf` and `demo` do: names become addresses, and people hear what becomes of them.
+//! Connecting as `get`, `perf` and `demo` do: names become addresses, and their state is reported to people.
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
@@ -30,7 +30,7 @@ pub struct TrustArgs {
     /// Trust the certificates in this PEM file instead of the operating system's
     #[arg(long, value_name = "PEM", conflicts_with = "insecure")]
     pub ca: Option<PathBuf>,
-    /// Accept any certificate: whoever is on the path can read and change everything
+    /// Accept any certificate: an attacker on the path can read and change everything
     #[arg(long)]
     pub insecure: bool,
 }
@@ -172,7 +172,7 @@ pub(crate) async fn tell_troubles(mut events: Events, mut failures: PathFailures
             tcp = stalls.next() => output::tell(format_args!("{tcp} is stalled: its peer acknowledges nothing")),
             Some(failure) = failures.next() => {
                 if told.insert(failure.path) {
-                    output::tell(format_args!("tcpls: {failure}; trying again now and then"));
+                    output::tell(format_args!("tcpls: {failure}; the client keeps trying"));
                 }
             }
             event = events.next() => match event {

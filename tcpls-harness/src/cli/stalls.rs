@@ -1,5 +1,5 @@
-//! Which stalls of TCP connections people hear of: those that last. On a busy machine or a slow disk, one that stalls often
-//! goes on a moment later.
+//! Which stalls of TCP connections are reported to people: those that last. On a busy machine or a slow disk, one that
+//! stalls often goes on a moment later.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ struct Stall {
 }
 
 impl Stalls {
-    /// Takes note of an event; gives the TCP connection that goes on again, if its stall was told.
+    /// Takes note of an event; gives the TCP connection that goes on again, if its stall was reported.
     pub(crate) fn note(&mut self, now: Instant, event: &TcpEvent) -> Option<ConnectionId> {
         match event {
             TcpEvent::Stalled { tcp } => {
@@ -38,7 +38,7 @@ impl Stalls {
         }
     }
 
-    /// Waits until a stall has lasted so long that it is to be told, and gives the TCP connection. Cancel safe.
+    /// Waits until a stall has lasted long enough to be reported, and gives the TCP connection. Cancel safe.
     pub(crate) async fn next(&mut self) -> ConnectionId {
         let untold = self.0.iter_mut().filter(|(_, stall)| !stall.is_told);
         let Some((tcp, stall)) = untold.min_by_key(|(_, stall)| stall.since) else {

@@ -187,7 +187,7 @@ impl Story {
         output::result(table(&self.rows, output::columns()))?;
         let mean = rate(bits_per_second(self.bytes, self.elapsed));
         output::result(format_args!("{} in {}: {mean}", size(self.bytes), time(self.elapsed)))?;
-        Ok(output::result(format_args!("SHA-256 {sha256}: it arrived as it was sent"))?)
+        Ok(output::result(format_args!("SHA-256 {sha256}: identical to the file that was sent"))?)
     }
 
     /// As one line of JSON on standard output.

@@ -50,7 +50,7 @@ pub(crate) struct Driver {
     endings: Endings,
     /// Client, from the end of the handshake on.
     dials: Option<Dials>,
-    /// Server: what the listener's account is told.
+    /// Server: reports to the listener's account.
     reports: Option<Reports>,
     timer: Pin<Box<Sleep>>,
     /// The next deadline, if that is known.

@@ -63,23 +63,23 @@ pub struct ServerOptions {
     pub endpoint: EndpointConfig,
     /// How sockets are tuned.
     pub socket: SocketOptions,
-    /// Sessions that may exist at the same time, stranded ones included. One more, and the one that has to go by the rules
-    /// of [`tcpls_core::budget`] is closed. At least 1.
+    /// Sessions that may exist at the same time, stranded ones included. Beyond that, the
+    /// rules of [`tcpls_core::budget`] choose one to close. At least 1.
     pub max_sessions: usize,
-    /// Sessions whose handshake is not over; they count as sessions, too. One more, and one of them is reset. At least 1.
+    /// Sessions whose handshake is not over; they count as sessions, too. Beyond that, one of them is reset. At least 1.
     pub max_handshakes: usize,
-    /// Joins that are not authenticated yet, of all sessions. One more, and one of them is reset. At least 1.
+    /// Joins that are not authenticated yet, of all sessions. Beyond that, one of them is reset. At least 1.
     pub max_claims: usize,
     /// Bytes of memory that all sessions may hold together, as they estimate it themselves
-    /// ([`Connection::memory`]); what the kernel and applications hold is not in it. When it is exceeded, sessions that
-    /// have to go are closed.
+    /// ([`Connection::memory`]); memory of the kernel and of applications is not in it. Beyond that, sessions are
+    /// closed by the same rules.
     pub max_memory: u64,
     /// Sockets that may be open at the same time. It should be well below the operating system's limit of file descriptors:
     /// refused TCP connections that linger and the application's files need some, too.
     pub max_descriptors: usize,
-    /// Addresses of proxies: sessions that come from there are not judged together as one client's.
+    /// Addresses of proxies: sessions from there do not count as one client's.
     pub trusted_proxies: Vec<IpAddr>,
-    /// TCP connections that were refused and are given a second to read why; more are reset at once.
+    /// Refused TCP connections that get a second to read the reason; others are reset at once.
     pub max_refusals: usize,
 }
 
@@ -177,7 +177,7 @@ impl Listener {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 
-    /// The next session whose handshake is over. Handshakes that fail are not heard of.
+    /// The next session whose handshake is over. Handshakes that fail are not reported.
     pub async fn accept(&mut self) -> Session {
         match self.sessions.recv().await {
             Some(session) => session,
@@ -371,7 +371,7 @@ impl Router {
         }
     }
 
-    /// Says why, if not too many hear that already.
+    /// Sends the reason, unless too many refused clients are reading theirs.
     async fn refuse(&self, stream: TcpStream, alert: &[u8]) {
         match self.refusals.try_acquire() {
             Ok(_permit) => refuse(stream, alert).await,

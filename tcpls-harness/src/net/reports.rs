@@ -31,7 +31,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Of a session with so many sockets, whose buffers hold `buffers` bytes.
+    /// Of a session with this many sockets, whose buffers hold `buffers` bytes.
     pub(crate) fn of(conn: &Connection, sockets: usize, buffers: usize) -> Self {
         let state = conn.state();
         Self {

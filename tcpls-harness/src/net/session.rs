@@ -109,7 +109,7 @@ impl Session {
         self.handle.with(|state| state.conn.tokens())
     }
 
-    /// Everything that happens from now on. The first call gets the last 64 events that happened before it, too, so that
+    /// Subscribes to the session's events. The first call also gets the last 64 earlier events, so that
     /// nothing is missed between [`Session::connect`] or [`Listener::accept`] and this.
     ///
     /// [`Listener::accept`]: super::Listener::accept
@@ -127,8 +127,8 @@ impl Session {
         self.paths().into_iter().find(|status| status.tcp == Some(tcp)).map(|status| status.path)
     }
 
-    /// Client: what goes wrong from now on when the session makes TCP connections by itself. It tries again. The first call
-    /// gets the last 64 failures that happened before it, too.
+    /// Client: subscribes to failures of TCP connections that the session makes by itself; it tries again. The first call
+    /// also gets the last 64 earlier failures.
     pub fn path_failures(&self) -> PathFailures {
         PathFailures { listener: self.handle.with(|state| state.failures.subscribe()) }
     }
@@ -278,7 +278,7 @@ pub struct Closed {
     pub reason: CloseReason,
     /// Bytes written by this side that were not delivered, as far as it knows; 0: all was. See
     /// [`Connection::undelivered`](tcpls_core::connection::Connection::undelivered). On a plain TLS session, what the kernel
-    /// still held when the socket was closed counts too, if it tells (Linux).
+    /// still held when the socket was closed counts too, where the kernel reports it (Linux).
     pub undelivered: u64,
 }
 

@@ -75,7 +75,7 @@ pub(crate) struct State {
     pub(crate) with_room: Vec<ConnectionId>,
     /// TCP connections that are not read from, because the application does not read.
     pub(crate) paused: Vec<ConnectionId>,
-    /// Server: what the session held when the listener's account heard of it last, in bytes.
+    /// Server: what the session held at its last report to the listener's account, in bytes.
     pub(crate) accounted: Option<usize>,
     /// Until when the task sleeps.
     pub(crate) asleep_until: Option<Time>,
@@ -300,11 +300,11 @@ impl State {
         }
     }
 
-    /// The task is gone: the sockets are closed, and nothing that is given to the session goes anywhere. If its runtime has
+    /// The task has ended: the sockets are closed, and nothing that is given to the session goes anywhere. If its runtime has
     /// dropped it, the session ends here and takes no more.
     pub(crate) fn end_task(&mut self) {
         self.task_ended = true;
-        self.conn.close(now(), code::INTERNAL, b"the runtime is gone");
+        self.conn.close(now(), code::INTERNAL, b"the runtime has shut down");
         let orphans: Vec<ConnectionId> = self.conn.tcp_connections().collect();
         orphans.into_iter().for_each(|tcp| self.conn.handle_tcp_end(now(), tcp, tcpls_core::TcpEnd::Reset));
         self.hear();

@@ -124,8 +124,8 @@ impl SendStream {
         self.poll_send(cx, |stream| stream.write_chunk(data))
     }
 
-    /// Waits until there is room to write; how many bytes of it, at least one. Who reads what is to be written from elsewhere
-    /// asks first, and reads no more than that.
+    /// Waits until there is room to write, and returns how many bytes, at least one. An application that reads its data
+    /// from elsewhere asks first, and reads no more than that.
     ///
     /// Cancel safe: nothing is written.
     ///
@@ -164,7 +164,7 @@ impl SendStream {
     /// Cancel safe; several tasks may wait.
     ///
     /// # Errors
-    /// [`WriteError::Stopped`] if the peer read no more first, [`WriteError::Finished`] if the stream was reset by this side,
+    /// [`WriteError::Stopped`] if the peer stopped reading first, [`WriteError::Finished`] if the stream was reset by this side,
     /// [`WriteError::Closed`] if the session ended first.
     pub async fn delivered(&self) -> Result<(), WriteError> {
         self.ended(|progress| match progress {
@@ -179,7 +179,7 @@ impl SendStream {
         .unwrap_or(Err(WriteError::Closed))
     }
 
-    /// Waits until the peer reads no more of this stream, and gives its code; `None` once it can't come to that any more,
+    /// Waits until the peer stops reading this stream, and returns its code. `None` once that cannot happen any more,
     /// because everything was delivered, the stream was reset, or the session ended.
     ///
     /// Cancel safe; several tasks may wait.
@@ -308,7 +308,7 @@ impl RecvStream {
     ///
     /// # Errors
     /// See [`ReadError`]; never [`ReadError::Blocked`]. [`ReadError::Truncated`] means that what was read is not all. A read
-    /// after the end, or after an error, says the same again.
+    /// after the end, or after an error, returns the same again.
     pub async fn read_chunk(&mut self, max: usize) -> Result<Option<Bytes>, ReadError> {
         poll_fn(|cx| self.poll_read_chunk(cx, max)).await
     }

@@ -179,7 +179,7 @@ async fn claims_are_bounded_over_all_sessions() {
     let mut server = server(|options| options.max_claims = 2);
     let address = server.addresses[0];
     let (client, _accepted) = server.pair(address).await;
-    // A path that swallows what it is given: its joins are heard of by nobody but the thieves.
+    // A path that swallows what it is given: its joins reach only the thieves.
     let swallower = TcpListener::bind(ANY).await.unwrap();
     let path = swallower.local_addr().unwrap();
     let (_join, swallowed) = tokio::join!(

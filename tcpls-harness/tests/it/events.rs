@@ -1,4 +1,4 @@
-//! What a listener to a session's events hears, also of what happened before.
+//! The events that a session's listener gets, earlier ones included.
 
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ErrorCode;

@@ -72,7 +72,7 @@ async fn ask(session: &Session, path: &str) -> RecvStream {
     hq::ask(session.open_stream().await.unwrap(), path, false).await.unwrap().1
 }
 
-/// Asks for `path` on so many streams, and waits until the windows of all are full.
+/// Asks for `path` on this many streams, and waits until the windows of all are full.
 async fn ask_and_do_not_read(session: &Session, path: &str, streams: usize) -> Vec<RecvStream> {
     let mut answers = Vec::new();
     for _ in 0..streams {

@@ -1,4 +1,4 @@
-//! Clients that get no session, on real sockets, and what they hear of it.
+//! Clients that get no session, on real sockets, and the reasons that they get.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

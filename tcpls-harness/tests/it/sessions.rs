@@ -357,7 +357,7 @@ async fn refusals_of_joins_with_much_data_behind_them_arrive_as_what_they_are() 
     drop(restarted);
 }
 
-/// Passes the first TCP connection on to `backend`, closes the next `closed`, whose clients hear nothing, and passes on those
+/// Passes the first TCP connection on to `backend`, closes the next `closed`, whose clients get no answer, and passes on those
 /// after them.
 async fn balancer(backend: SocketAddr, closed: usize) -> SocketAddr {
     let listener = TcpListener::bind(ANY).await.unwrap();

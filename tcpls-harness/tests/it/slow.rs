@@ -46,7 +46,7 @@ impl Case {
         Scenario::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
 
-    /// What TLS takes on one of the paths, at best: nothing is lost there, and nobody waits for a window.
+    /// What TLS takes on one of the paths, at best: nothing is lost there, and no sender waits for a window.
     fn tls(&self) -> Duration {
         self.rtt * 2 + Duration::from_secs_f64(self.bytes() as f64 * 8.0 / self.rate) + Duration::from_millis(100)
     }

@@ -75,7 +75,7 @@ pub(crate) fn event<T: Serialize>(value: &T) {
 /// A line of a result, on standard output. Blocks while the queue is full.
 ///
 /// # Errors
-/// The reader is gone.
+/// The reader has closed the pipe.
 pub(crate) fn result(text: impl fmt::Display) -> Result<(), Unwritten> {
     OUT.push_result(visible_lines(&text.to_string()))
 }
@@ -83,7 +83,7 @@ pub(crate) fn result(text: impl fmt::Display) -> Result<(), Unwritten> {
 /// A result as one line of JSON, on standard output. Blocks while the queue is full.
 ///
 /// # Errors
-/// The reader is gone.
+/// The reader has closed the pipe.
 pub(crate) fn result_json<T: Serialize>(value: &T) -> Result<(), Unwritten> {
     OUT.push_result(to_json(value))
 }

@@ -30,7 +30,7 @@ struct State {
     waiting: VecDeque<String>,
     /// Those of the waiting lines, and of those that are being written.
     bytes: usize,
-    /// Messages that were dropped, and that no notice has told of.
+    /// Messages that were dropped, and that no notice has reported.
     lost: u64,
     /// Writing failed, so that a notice would fail, too; until the next message.
     stuck: bool,

@@ -50,8 +50,8 @@ impl fmt::Display for Happening<'_> {
                 write!(f, "session {session}: GET {path}: {}", error.as_deref().unwrap_or("failed"))
             }
             Self::SessionEnded { session, reason } => write!(f, "session {session}: {reason}"),
-            Self::Reloaded { root } => write!(f, "read again; serving {}", root.display()),
-            Self::ReloadFailed { error } => write!(f, "nothing changed: {error}"),
+            Self::Reloaded { root } => write!(f, "files read again; serving {}", root.display()),
+            Self::ReloadFailed { error } => write!(f, "kept the files read before: {error}"),
             Self::Warning { warning } => write!(f, "warning: {warning}"),
             Self::Stopping { signal } => {
                 write!(f, "{signal}: closing the sessions; a second signal ends the server at once")

@@ -35,7 +35,8 @@ use crate::tls::Identity;
 /// unless --keep says where it is kept.
 ///
 /// SIGINT and SIGTERM close the sessions and end the server; a second one ends it at once. On SIGHUP it reads --cert, --key,
-/// --client-ca and --root again, for sessions that begin from then on; if something is wrong with them, it says so and keeps what it has.
+/// --client-ca and --root again, for sessions that begin from then on; if it cannot use them, it reports why and keeps
+/// the old ones.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Address and port to listen on; can be given several times. Port 0 takes a free one
@@ -50,7 +51,7 @@ pub struct Args {
     /// Private key (PEM)
     #[arg(long, value_name = "PEM", requires = "cert")]
     pub key: Option<PathBuf>,
-    /// Serve those clients alone that show a certificate in, or issued by one in, this file (PEM)
+    /// Serve only clients that show a certificate in, or issued by one in, this file (PEM)
     #[arg(long, value_name = "PEM")]
     pub client_ca: Option<PathBuf>,
     /// Names in the self-signed certificate, besides localhost and the addresses listened on
@@ -62,7 +63,7 @@ pub struct Args {
     /// Where to write the self-signed certificate
     #[arg(long, value_name = "FILE", default_value = "tcpls-ca.pem", conflicts_with = "cert")]
     pub ca_out: PathBuf,
-    /// Memory for all sessions together, for example 1GiB; what the least useful of them hold is freed when it is reached.
+    /// Memory for all sessions together, for example 1GiB; when it is reached, the least useful sessions end.
     /// Default: half of what the machine, the control group and ulimit allow
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
@@ -206,7 +207,7 @@ pub(crate) async fn until_stopped(
     tokio::select! {
         () = &mut answering => {}
         _ = stopping.changed() => {
-            // Before the streams are dropped: whoever hears of those first does not hear why.
+            // Before the streams are dropped: a client that learns of those first does not learn the reason.
             session.close(codes::STOPPING, b"the server stops").await;
         }
     }
@@ -240,7 +241,7 @@ fn warn(identity: &Identity, args: &Args, log: Log) {
     }
 }
 
-/// Puts a certificate of our own making where clients can be told to find it.
+/// Writes a self-signed certificate to the file that clients pass with --ca.
 fn write_ca(args: &Args, identity: &Identity) -> Outcome<Option<PathBuf>> {
     if args.cert.is_some() {
         return Ok(None);
@@ -276,7 +277,7 @@ async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[Socket
     log.tell(&Happening::SessionEnded { session: number, reason });
 }
 
-/// Tells what becomes of TCP connections.
+/// Reports what becomes of TCP connections.
 fn tell_tcp(session: u64, event: &Event, stalls: &mut Stalls, log: Log) {
     let Event::Tcp(event) = event else { return };
     let (tcp, happening) = match event {
@@ -296,7 +297,7 @@ fn advertise(session: &Session, addresses: &[SocketAddr]) {
     let Some(used) = session.local_address() else { return };
     let others = addresses.iter().filter(|address| !address.ip().is_unspecified() && **address != used);
     for address in others.filter(|_| session.is_tcpls()) {
-        // The session may have ended meanwhile; then nobody needs to know.
+        // The session may have ended meanwhile; then no client needs the address.
         _ = session.advertise(*address);
     }
 }

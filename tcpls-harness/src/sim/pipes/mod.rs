@@ -52,7 +52,7 @@ struct PathState {
     /// As the scenario has it.
     usual: [(Option<u64>, Duration); 2],
     refuses: bool,
-    /// New TCP connections are accepted and closed, and the server hears nothing of them.
+    /// New TCP connections are accepted and closed, and the server does not see them.
     turns_away: bool,
     boxes: Vec<Middlebox>,
 }

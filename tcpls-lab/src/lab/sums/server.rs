@@ -18,7 +18,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts it with `memory` MiB and so many descriptors; its certificate is `directory/ca.pem`.
+    /// Starts it with `memory` MiB and this many descriptors; its certificate is `directory/ca.pem`.
     pub(super) fn start(tcpls: &Path, directory: &Path, descriptors: u64, memory: u64) -> Outcome<Self> {
         let root = directory.join("root");
         std::fs::create_dir_all(&root)?;
