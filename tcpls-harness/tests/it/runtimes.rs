@@ -19,13 +19,14 @@ fn session_whose_runtime_has_shut_down_refuses_all_work_at_once() {
     let mut server = here.block_on(async { Server::start() });
     let (addresses, options) = (server.addresses.clone(), server.options());
     let connecting = there.spawn(async move { Session::connect(&addresses[..1], options).await.unwrap() });
-    let (session, mut stream, mut events) = here.block_on(async {
+    let (session, mut stream, mut events, _peer) = here.block_on(async {
         let session = connecting.await.unwrap();
-        let _peer = server.listener.accept().await;
+        let peer = server.listener.accept().await;
         let mut stream = session.open_stream().await.unwrap();
         stream.write_chunk(Bytes::from_static(b"as long as it lives")).await.unwrap();
         let events = session.events();
-        (session, stream, events)
+        // Dropped here, the peer's end would close the session.
+        (session, stream, events, peer)
     });
     drop(there);
     here.block_on(async {
