@@ -215,31 +215,55 @@ async fn all_streams_leave_a_tcp_connection_that_is_retired() {
     assert_eq!(client.retire_tcp(client.tcp_connections()[0]), Err(TcpError::Last));
 }
 
-/// How much of a transfer goes on each of two TCP connections. A machine that has other things to do looks like a silent path,
-/// and then another carries the data: a transfer during which any was suspected is made again. `events` of `from` since before
-/// any could be.
-async fn shares(from: &Session, to: &Session, events: &mut Events, tcps: [ConnectionId; 2]) -> [u64; 2] {
-    let mut suspects = BTreeSet::new();
+/// What a sender knows of its TCP connections.
+#[derive(Default)]
+struct Standing {
+    stalled: BTreeSet<ConnectionId>,
+    backups: BTreeSet<ConnectionId>,
+}
+
+impl Standing {
+    /// Whether the event changes anything.
+    fn note(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Tcp(TcpEvent::Stalled { tcp }) => self.stalled.insert(*tcp),
+            Event::Tcp(TcpEvent::Resumed { tcp }) => self.stalled.remove(tcp),
+            Event::Tcp(TcpEvent::Status { tcp, backup: true }) => self.backups.insert(*tcp),
+            Event::Tcp(TcpEvent::Status { tcp, backup: false }) => self.backups.remove(tcp),
+            _ => false,
+        }
+    }
+
+    fn is_calm(&self, backup: ConnectionId) -> bool {
+        self.stalled.is_empty() && self.backups == BTreeSet::from([backup])
+    }
+}
+
+/// How much of a transfer goes on each of two TCP connections while `backup` is the only backup of the receiver. A machine
+/// that has other things to do looks like a path that stalls, at either end, and then another carries the data: a transfer
+/// during which that happened is made again. `events` are those of `from`, and `standing` what came of them so far.
+async fn shares(
+    (from, events, standing): (&Session, &mut Events, &mut Standing),
+    to: &Session,
+    tcps: [ConnectionId; 2],
+    backup: ConnectionId,
+) -> [u64; 2] {
     loop {
-        while let Some(event) = if suspects.is_empty() { events.try_next() } else { events.next().await } {
-            note_suspect(&event, &mut suspects);
+        while !standing.is_calm(backup) {
+            standing.note(&events.next().await.unwrap());
+        }
+        while let Some(event) = events.try_next() {
+            standing.note(&event);
+        }
+        if !standing.is_calm(backup) {
+            continue;
         }
         let before = tcps.map(|tcp| sent_on(from, tcp));
         upload(from, to, 1 << 20).await;
         let shares = [0, 1].map(|index| sent_on(from, tcps[index]) - before[index]);
-        if !std::iter::from_fn(|| events.try_next()).fold(false, |any, event| note_suspect(&event, &mut suspects) | any)
-        {
+        if !std::iter::from_fn(|| events.try_next()).fold(false, |any, event| standing.note(&event) | any) {
             return shares;
         }
-    }
-}
-
-/// Whether the event is about suspicion.
-fn note_suspect(event: &Event, suspects: &mut BTreeSet<ConnectionId>) -> bool {
-    match event {
-        Event::Tcp(TcpEvent::Stalled { tcp }) => suspects.insert(*tcp),
-        Event::Tcp(TcpEvent::Resumed { tcp }) => suspects.remove(tcp),
-        _ => false,
     }
 }
 
@@ -250,15 +274,12 @@ async fn a_backup_of_one_side_carries_no_data_of_the_other_until_it_is_available
     let (client, peer) = keeping(&mut server, &addresses).await;
     in_use(&client, 2).await;
     let second = client.tcp_connections()[1];
-    let (mut heard, mut events) = (peer.events(), peer.events());
+    let (tcps, mut events, mut standing) = ([FIRST, second], peer.events(), Standing::default());
     client.set_backup(FIRST, true).unwrap();
-    let told = |tcp, backup| Event::Tcp(TcpEvent::Status { tcp, backup });
-    while heard.next().await.unwrap() != told(FIRST, true) {}
-    assert_eq!(shares(&peer, &client, &mut events, [FIRST, second]).await, [0, 1 << 20]);
+    assert_eq!(shares((&peer, &mut events, &mut standing), &client, tcps, FIRST).await, [0, 1 << 20]);
     client.set_backup(FIRST, false).unwrap();
     client.set_backup(second, true).unwrap();
-    while heard.next().await.unwrap() != told(second, true) {}
-    assert_eq!(shares(&peer, &client, &mut events, [FIRST, second]).await, [1 << 20, 0]);
+    assert_eq!(shares((&peer, &mut events, &mut standing), &client, tcps, second).await, [1 << 20, 0]);
 }
 
 /// Of a transfer nothing goes on `backup`. One during which either end suspected a TCP connection is made again: then a backup
