@@ -73,7 +73,21 @@ fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tcpls"));
     command.args(arguments).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    #[cfg(target_os = "linux")]
+    default_hangup(&mut command);
     command
+}
+
+/// Tests that `nohup` runs pass their ignored SIGHUP on; the command would ignore it, too, as it should.
+#[cfg(target_os = "linux")]
+fn default_hangup(command: &mut Command) {
+    let reset = || {
+        // SAFETY: `signal` is async-signal-safe, and no handler is installed.
+        unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+        Ok(())
+    };
+    // SAFETY: `reset` neither allocates nor takes a lock.
+    unsafe { command.pre_exec(reset) };
 }
 
 /// The arguments of a `get` that puts `name` into `directory/out`.
