@@ -44,10 +44,10 @@ pub enum TimeoutReason {
     Close,
 }
 
-/// Bytes of records that do not become whole put off the user timeout up to so many times its length after the last that did.
+/// Bytes of unfinished records put off the user timeout, up to this multiple of it after the last record that opened.
 const MOST_WITHOUT_RECORD: u32 = 6;
 
-/// TCP may need so many times what a segment takes before one that was lost has come.
+/// TCP may need this multiple of a segment's transmission time to repeat one that was lost.
 const SEGMENTS_TO_REPEAT: u32 = 10;
 
 impl Connection {
@@ -171,7 +171,7 @@ impl Connection {
         Some(entry.life.stuck_since()? + self.idle_timeout?)
     }
 
-    /// As long as bytes move, in either direction, what was sent may just wait behind others. But whoever controls the path can
+    /// As long as bytes move, in either direction, what was sent may just wait behind others. But an attacker on the path can
     /// make bytes move: before the session is idle for want of a record that opens, the TCP connection is lost, for another may
     /// live.
     fn user_deadline(&self, entry: &Tcp<super::pending::Carried>) -> Option<Time> {

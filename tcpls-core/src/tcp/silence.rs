@@ -11,7 +11,7 @@ use crate::time::Time;
 /// How long nothing may come back while TCP's acknowledgments should follow each other closely: a few ticks of the kernels'
 /// clocks, and what busy hosts and radio links put together in one burst.
 const MIN_PATIENCE: Duration = Duration::from_millis(16);
-/// And so many times the distance between two segments, which is long on a slow path.
+/// And this multiple of the distance between two segments, which is long on a slow path.
 const SPACING: u32 = 4;
 /// How long a receiver may hold back the acknowledgment of a segment that is alone (Linux; RFC 9293, 3.8.6.3 allows 500 ms).
 const DELAYED_ACK: Duration = Duration::from_millis(40);
@@ -81,7 +81,7 @@ impl Silence {
         self.since.is_some() && self.info.is_some()
     }
 
-    /// When the silence has lasted too long; `None` if nothing is owed or nobody tells. The path is known to take `segment`
+    /// When the silence has lasted too long; `None` if nothing is owed or no `TcpInfo` has come. The path is known to take `segment`
     /// for a full one.
     pub(crate) fn deadline(&self, segment: Duration) -> Option<Time> {
         let (since, info) = (self.since?, self.info?);
@@ -160,7 +160,7 @@ mod tests {
         silence.wrote(Time::ZERO);
         silence.update(info(0, 60, 60, 10));
         silence.was_wrong(Time::from_millis(100));
-        assert!(silence.deadline(Duration::ZERO).is_some(), "whoever asks before each timeout is not too late");
+        assert!(silence.deadline(Duration::ZERO).is_some(), "a call before each timeout is in time");
         silence.was_wrong(Time::from_millis(200));
         assert_eq!(silence.deadline(Duration::ZERO), None);
         silence.update(info(200, 60, 60, 10));

@@ -190,12 +190,13 @@ impl Source<'_> {
     async fn open(&mut self) -> Result<Open, Refusal> {
         let permits = self.visitor.permits().await?;
         let (visitor, path, offset) = (self.visitor.clone(), self.path.clone(), self.offset);
+        // The permits go along: a file that is still being opened counts, even if the answer is dropped meanwhile.
         let opening = spawn_blocking(move || {
             let (mut file, id) = visitor.open(&path)?;
             file.seek(SeekFrom::Start(offset)).map_err(|_| Refusal::ReadFailed)?;
-            Ok::<_, Refusal>((file, id))
+            Ok::<_, Refusal>((file, id, permits))
         });
-        let (file, id) = opening.await.map_err(|_| Refusal::ReadFailed)??;
+        let (file, id, permits) = opening.await.map_err(|_| Refusal::ReadFailed)??;
         let first = *self.first.get_or_insert(id);
         if !id.continues(&first) {
             return Err(Refusal::ReadFailed);

@@ -19,7 +19,7 @@ pub(super) struct FairSemaphore {
 
 #[derive(Debug)]
 struct Queue {
-    /// Permits that nobody holds; 0 as long as somebody waits.
+    /// Permits that are free; 0 while any request waits.
     free: usize,
     /// In the order of shares, and of arrival within each.
     waiting: BTreeMap<(Share, u64), oneshot::Sender<FairPermit>>,
@@ -31,7 +31,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// Takes out the first waiter of the share that follows the last one served; if nobody waits, the permit is free.
+    /// Takes out the first waiter of the share that follows the last one served; if none waits, the permit is free.
     fn next(&mut self) -> Option<oneshot::Sender<FairPermit>> {
         let later = self.last.and_then(|last| self.waiting.range((last, u64::MAX)..).next());
         let Some(key) = later.or_else(|| self.waiting.first_key_value()).map(|(key, _)| *key) else {
@@ -118,7 +118,7 @@ mod tests {
 
     type Acquiring = Pin<Box<dyn Future<Output = FairPermit>>>;
 
-    /// Somebody who waits, or has a permit already.
+    /// A request that waits, or has a permit already.
     fn acquire(semaphore: &Arc<FairSemaphore>, share: Share) -> Acquiring {
         let semaphore = semaphore.clone();
         Box::pin(async move { semaphore.acquire(share).await.unwrap() })
