@@ -32,6 +32,28 @@ fn acknowledge(pair: &mut Pair, side: Side, seconds: u64, bytes: u64) {
     }
 }
 
+/// A record of an answer is on its way to the client, whose Ping is lost.
+fn await_answer(pair: &mut Pair) {
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, b"a request");
+    pair.drive();
+    pair.write(Server, stream, &bytes(16_000));
+    pair.step(Server);
+    pair.stall_towards(FIRST, Server);
+    pair.client().ping(FIRST).unwrap();
+    pair.step(Client);
+}
+
+/// The seconds until the client loses the first TCP connection, to which one byte of a record comes each second.
+fn drip(pair: &mut Pair) -> usize {
+    let lost = (1..1_000).find(|_| {
+        pair.advance(Duration::from_secs(1));
+        pair.deliver(FIRST, Client, 1);
+        pair.live(Client).is_empty()
+    });
+    lost.expect("the record does not become whole")
+}
+
 /// How often the client reported the first TCP connection as stalled.
 fn stalls(pair: &mut Pair) -> usize {
     let stalled = Event::Tcp(TcpEvent::Stalled { tcp: FIRST });
@@ -41,14 +63,7 @@ fn stalls(pair: &mut Pair) -> usize {
 #[test]
 fn only_tcp_connection_lives_while_bytes_arrive_although_nothing_is_acknowledged() {
     let mut pair = Pair::established();
-    let stream = pair.open_stream(Client);
-    pair.write(Client, stream, b"a request");
-    pair.drive();
-    pair.write(Server, stream, &bytes(16_000));
-    pair.step(Server);
-    pair.stall_towards(FIRST, Server);
-    pair.client().ping(FIRST).unwrap();
-    pair.step(Client);
+    await_answer(&mut pair);
     for step in 0..30 {
         acknowledge(&mut pair, Server, 1, 500);
         pair.deliver(FIRST, Client, 500);
@@ -325,20 +340,19 @@ fn what_is_never_acknowledged_is_not_held_back_on_a_slow_path() {
 #[test]
 fn bytes_without_a_whole_record_keep_no_tcp_connection_until_the_session_is_idle() {
     let mut pair = Pair::established();
-    let stream = pair.open_stream(Client);
-    pair.write(Client, stream, b"a request");
-    pair.drive();
-    pair.write(Server, stream, &bytes(16_000));
-    pair.step(Server);
-    pair.stall_towards(FIRST, Server);
-    pair.client().ping(FIRST).unwrap();
-    pair.step(Client);
-    for _ in 0..70 {
-        pair.advance(Duration::from_secs(1));
-        pair.deliver(FIRST, Client, 1);
-    }
+    await_answer(&mut pair);
+    drip(&mut pair);
     assert_eq!(pair.close_reason(Client), None);
     assert_eq!(pair.fault(Client, FIRST), Some(TcpFault::UserTimeout));
+}
+
+#[test]
+fn bytes_without_a_whole_record_put_off_the_user_timeout_to_six_times_its_length() {
+    let mut pair = Setup::default().both(|config| config.idle_timeout = None).established();
+    await_answer(&mut pair);
+    let seconds = drip(&mut pair);
+    assert_eq!(pair.fault(Client, FIRST), Some(TcpFault::UserTimeout));
+    assert!((59..=61).contains(&seconds), "{seconds} s");
 }
 
 #[test]
