@@ -5,7 +5,7 @@ use tcpls_harness::sim::scenario::{Crypto, Extension, Middlebox};
 use tcpls_harness::sim::{Report, Scenario, Watch, run};
 
 fn shipped(name: &str) -> Scenario {
-    let file = format!("{}/../scenarios/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+    let file = format!("{}/scenarios/{name}.toml", env!("CARGO_MANIFEST_DIR"));
     Scenario::parse(&std::fs::read_to_string(file).unwrap()).unwrap()
 }
 

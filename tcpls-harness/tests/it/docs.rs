@@ -6,14 +6,14 @@ use std::path::Path;
 use tokio::process::Command;
 
 /// The block begins with this line; what the command prints follows, up to a line with an ellipsis.
-const BEGIN: &str = "$ tcpls sim run scenarios/black-hole.toml --seed 1 --trace trace.jsonl\n";
+const BEGIN: &str = "$ tcpls sim run tcpls-harness/scenarios/black-hole.toml --seed 1 --trace trace.jsonl\n";
 const END: &str = "  …\n";
 
 #[tokio::test]
 async fn the_simulation_page_shows_what_the_command_prints() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tcpls"));
-    command.args(["sim", "run", "scenarios/black-hole.toml", "--seed", "1"]).current_dir(root);
+    command.args(["sim", "run", "tcpls-harness/scenarios/black-hole.toml", "--seed", "1"]).current_dir(root);
     let output = command.output().await.unwrap();
     assert!(output.status.success(), "{output:?}");
     let printed = String::from_utf8(output.stdout).unwrap();

@@ -10,7 +10,7 @@ use tcpls_harness::sim::swarm::{Mode, generate, minimise, swarm};
 use tcpls_harness::sim::{Report, Scenario, Watch, run, run_real};
 
 fn directory() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios"))
 }
 
 fn shipped() -> Vec<(String, Scenario)> {

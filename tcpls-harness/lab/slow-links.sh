@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Downloads over slow links: TCPLS, and TLS over one TCP connection, from the same server.
 #
-#   sudo tcpls-lab/slow-links.sh KBIT BYTES [PATHS] [TCPLS-COMMAND]
+#   sudo tcpls-harness/lab/slow-links.sh KBIT BYTES [PATHS] [TCPLS-COMMAND]
 #
 # Makes two network namespaces with PATHS links between them, each shaped to KBIT kbit/s in both directions by a token bucket
 # with a queue of 4 s. Prints the seconds that each download took, or what went wrong.
