@@ -337,7 +337,8 @@ impl Connection {
         self.established.then_some(self.identity.suite)
     }
 
-    /// Client: tokens in hand. Server: tokens in the client's hands. Each lets one TCP connection join.
+    /// Client: tokens that it has shown to no server yet, each of which lets one TCP connection join; once there are none, 1 if
+    /// one that was shown in vain is worth another try (see [`Connection::open_tcp`]). Server: tokens in the client's hands.
     pub fn tokens(&self) -> usize {
         self.issued.as_ref().map_or(self.held.count(), Issued::count)
     }

@@ -87,7 +87,7 @@ impl fmt::Display for CloseReason {
             Self::IdleTimeout => f.write_str("idle timeout"),
             Self::Stranded => f.write_str("no TCP connection left"),
             Self::OutOfTokens { fault: fault @ TcpFault::Alert(ILLEGAL_PARAMETER) } => {
-                write!(f, "the server does not know this session any more: it refused the last token ({fault})")
+                write!(f, "the server refused the last token: it has ended this session, or seen that token before ({fault})")
             }
             Self::OutOfTokens { fault } => {
                 write!(f, "no TCP connection and no token left to join with; the last TCP connection ended: {fault}")
