@@ -117,7 +117,7 @@ impl Connection {
     /// rather asked for a new one.
     fn returns_token(&self, entry: &Tcp<Carried>, fault: TcpFault) -> bool {
         let is_silent = matches!(fault, TcpFault::Fin | TcpFault::Reset | TcpFault::Io | TcpFault::JoinTimeout);
-        let is_untouched = entry.hello_bytes == 0 && entry.counters.records_sent == 0;
+        let is_untouched = !entry.has_received() && !entry.has_sealed();
         let has_other = self.tcps.iter().any(|other| other.is_active() && !other.suspect);
         matches!(entry.state, TcpState::Opening { .. }) && is_silent && is_untouched && !has_other
     }

@@ -55,6 +55,7 @@ impl Connection {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_LEN]);
         out.extend_from_slice(&alert_body(alert));
+        entry.seal_arrived.get_or_insert(entry.seal.generation);
         match self.seal_at(entry.id, &mut entry.seal, ContentType::Alert, out, start) {
             // The peer's last ACK of this TCP connection counts the alert too.
             Ok(()) => _ = entry.sent.skip(),

@@ -177,6 +177,16 @@ impl<C> Tcp<C> {
         size_of::<Self>() + self.raw.capacity() + self.sent.memory()
     }
 
+    /// Whether any byte came on it, of a record that is not whole too.
+    pub(crate) fn has_received(&self) -> bool {
+        self.counters.bytes_received > 0 || self.life.partial_at().is_some()
+    }
+
+    /// Whether a record was sealed under its number: a nonce is used.
+    pub(crate) fn has_sealed(&self) -> bool {
+        self.seal_arrived.is_some()
+    }
+
     /// Whether the peer has proven itself on it.
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, TcpState::Active | TcpState::Retiring)

@@ -140,6 +140,23 @@ fn token_of_a_join_that_was_answered_in_clear_is_spent() {
 }
 
 #[test]
+fn token_of_a_join_that_ended_within_a_record_of_its_answer_is_spent() {
+    for (answer, kept) in [(&b""[..], 1), (b"\x16", 0), (b"\x16\x03\x03\x00\x7a\x02", 0)] {
+        for end in [Some(TcpEnd::Fin), Some(TcpEnd::Reset), None] {
+            let mut peer = Peer::server();
+            peer.let_open(1, false);
+            peer.conn.handle_tcp_end(peer.now, FIRST, TcpEnd::Reset);
+            peer.send_bytes(ConnectionId(1), answer);
+            match end {
+                Some(end) => peer.conn.handle_tcp_end(peer.now, ConnectionId(1), end),
+                None => peer.sleep(6000),
+            }
+            assert_eq!(peer.conn.tokens(), kept, "{answer:?}, {end:?}");
+        }
+    }
+}
+
+#[test]
 fn server_replaces_the_token_at_once_while_another_tcp_connection_lives() {
     let mut pair = Pair::established();
     let tokens = pair.client().tokens();
