@@ -121,7 +121,7 @@ impl Connection {
             self.refuse(id, Alert::IllegalParameter);
             return id;
         }
-        let deadline = Grace::new(now, self.join_timeout());
+        let deadline = self.join_grace(now);
         let join = Some(join);
         let waiting = Waiting { sequence, deadline, partial: 0, change_cipher_specs: 0, out: Vec::new(), join };
         self.claims.waiting.insert(id, waiting);

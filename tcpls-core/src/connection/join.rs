@@ -71,7 +71,7 @@ impl Connection {
         }
         let (tcp, token) = self.held.spend().ok_or(OpenTcpError::NoToken)?;
         self.gone.remove(&tcp); // a join that came to nothing
-        let deadline = Grace::new(now, self.join_timeout());
+        let deadline = self.join_grace(now);
         let mut entry = Tcp::new(tcp, TcpState::Opening { deadline }, now);
         entry.commit.expect(self.expected_rate());
         entry.hello_session_id = self.rng.bytes();
@@ -89,11 +89,13 @@ impl Connection {
         Ok(tcp)
     }
 
-    /// How long a join may take without a byte that moves: it may have to wait behind what others have under way, and so behind
-    /// as much as they do.
-    pub(super) fn join_timeout(&self) -> Duration {
+    /// When a join fails that begins now. It may have to wait behind what others have under way, and so behind as much as they
+    /// do; but the peer is not authenticated, so that this does not add to what bytes that move put off.
+    pub(super) fn join_grace(&self, now: Time) -> Grace {
         let slowest = self.tcps.iter().filter_map(|entry| entry.rtt.smoothed()).max();
-        self.config.join_timeout.max(slowest.unwrap_or_default().saturating_mul(3).min(MAX_BEHIND_OTHERS))
+        let behind_others = slowest.unwrap_or_default().saturating_mul(3).min(MAX_BEHIND_OTHERS);
+        let timeout = self.config.join_timeout;
+        Grace::new(now, timeout.max(behind_others), timeout.saturating_mul(Grace::MOST))
     }
 
     /// How long the hellos of a join, and what goes with them, take at the rate that there is reason to expect, behind what is

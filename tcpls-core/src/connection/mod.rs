@@ -221,7 +221,11 @@ impl Connection {
             rng: Rng::new(seed, b"tcpls session"),
             extensions: ExtensionTypes::default(),
             handshake: Some(tls),
-            handshake_deadline: Grace::new(now, config.handshake_timeout),
+            handshake_deadline: Grace::new(
+                now,
+                config.handshake_timeout,
+                config.handshake_timeout.saturating_mul(Grace::MOST),
+            ),
             established: false,
             plain: false,
             plain_state: plain::PlainState::default(),

@@ -111,11 +111,11 @@ pub(crate) struct Grace {
 
 impl Grace {
     /// How many timeouts it can last.
-    const MOST: u32 = 4;
+    pub(crate) const MOST: u32 = 4;
 
-    /// Ends `timeout` from now, or after bytes moved last.
-    pub(crate) fn new(now: Time, timeout: Duration) -> Self {
-        Self { until: now + timeout, at_last: now + timeout.saturating_mul(Self::MOST), timeout }
+    /// Ends `timeout` from now, or after bytes moved last; `longest` from now at the latest, however bytes move.
+    pub(crate) fn new(now: Time, timeout: Duration, longest: Duration) -> Self {
+        Self { until: now + timeout, at_last: now + longest.max(timeout), timeout }
     }
 
     /// When it ends if bytes moved last at `moved`.
@@ -170,8 +170,8 @@ mod tests {
     }
 
     #[test]
-    fn grace_is_renewed_by_bytes_up_to_four_times_the_timeout() {
-        let mut grace = Grace::new(at(10), Duration::from_secs(5));
+    fn grace_is_renewed_by_bytes_up_to_the_longest_time() {
+        let mut grace = Grace::new(at(10), Duration::from_secs(5), Duration::from_secs(20));
         assert_eq!(grace.end(at(0)), at(15));
         assert_eq!(grace.end(at(12)), at(17));
         grace.renew(at(20));

@@ -1,6 +1,8 @@
 //! Joins by those who should not, and joins answered by those who should not. A token crosses the network in clear: who
 //! shows it may have overheard it. A bad join is a failed join, not a failed session (`docs/protocol.md`, 5).
 
+use std::time::Duration;
+
 use tcpls_core::config::Config;
 use tcpls_core::connection::Claim;
 use tcpls_core::error::{Alert, CloseReason, OpenTcpError, TcpFault};
@@ -173,6 +175,28 @@ fn a_claim_that_never_proves_itself_is_turned_away_in_time_and_its_token_is_burn
     assert_eq!(peer.conn.claim(late.claim), Claim::Refused);
     peer.recv(FIRST);
     assert!(peer.tokens.contains_key(&3), "draft E14: {:?}", peer.tokens.keys());
+}
+
+#[test]
+fn claim_ends_in_time_although_bytes_drip_and_the_session_is_slow() {
+    let mut peer = Peer::client();
+    for _ in 0..8 {
+        peer.conn.ping(FIRST).unwrap();
+        peer.recv(FIRST);
+        let last = peer.received(FIRST) - 1;
+        peer.sleep(9000);
+        peer.send(FIRST, &[ack(FIRST, last)]);
+    }
+    assert!(peer.conn.tcp_stats(FIRST).unwrap().smoothed_rtt.unwrap() > Duration::from_secs(4));
+    let token = first_token(&peer);
+    let mut dial = peer.dial_hello(&peer.hello(token)).unwrap();
+    let mut record = [[23, 3, 3, 64, 0].as_slice(), &[0; 200]].concat().into_iter();
+    let refused = (0..200).find(|_| {
+        peer.rest();
+        peer.sleep(970);
+        peer.feed(&mut dial, &[record.next().unwrap()]) == Claim::Refused
+    });
+    assert!(refused.is_some_and(|seconds| (12..=30).contains(&seconds)), "{refused:?} s");
 }
 
 #[test]
