@@ -106,6 +106,8 @@ pub struct Eviction {
     pub holder: HolderId,
     /// What is short.
     pub resource: Resource,
+    /// File descriptors that it held. They are free in the account, but in the operating system only once they are closed.
+    pub descriptors: u64,
 }
 
 /// What one holder holds and has done.
@@ -322,8 +324,9 @@ impl Budget {
         self.advance(now, usize::MAX);
         let (_, _, rank, _) = self.shares[resource.index()].places.first()?;
         let holder = rank.holder();
+        let descriptors = self.held(holder, Resource::Descriptors);
         self.leave(holder);
-        Some(Eviction { holder, resource })
+        Some(Eviction { holder, resource, descriptors })
     }
 
     /// Lets up to `updates` holders forget what they delivered long ago.

@@ -63,7 +63,7 @@ fn memory_is_compared_roughly_so_that_a_few_bytes_more_do_not_decide() {
     let third = budget.enter(secs(1), v4(3));
     budget.set_held(third, Resource::Memory, MIB);
     let eviction = budget.poll_eviction(secs(1));
-    assert_eq!(eviction, Some(Eviction { holder: idle, resource: Resource::Memory }));
+    assert_eq!(eviction, Some(Eviction { holder: idle, resource: Resource::Memory, descriptors: 0 }));
     assert_eq!(budget.poll_eviction(secs(1)), None);
 }
 
@@ -197,7 +197,7 @@ fn a_holder_can_be_asked_for_before_the_limit_is_reached() {
     let mut budget = sessions(10);
     let only = session(&mut budget, secs(0), v4(1));
     assert_eq!(budget.evict(secs(1), Resource::Descriptors), None, "it holds none");
-    let eviction = Eviction { holder: only, resource: Resource::Sessions };
+    let eviction = Eviction { holder: only, resource: Resource::Sessions, descriptors: 0 };
     assert_eq!(budget.evict(secs(1), Resource::Sessions), Some(eviction));
     assert_eq!(budget.evict(secs(1), Resource::Sessions), None);
 }
@@ -288,7 +288,7 @@ impl Model {
             (known.authenticated, Reverse(group(known)), rank)
         };
         let victim = self.holders.iter().filter(|known| of(known, resource) > 0).min_by_key(order)?;
-        Some(Eviction { holder: victim.id, resource })
+        Some(Eviction { holder: victim.id, resource, descriptors: of(victim, Resource::Descriptors) })
     }
 
     fn find(&mut self, at: usize) -> Option<&mut Known> {

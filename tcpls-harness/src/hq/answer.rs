@@ -14,8 +14,9 @@ use tcpls_core::error::{WriteError, code};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::root::{FileId, Permits, Visitor};
+use super::root::{FileId, Permits, Unopened, Visitor};
 use super::{CHUNK, MAX_REQUEST, Refusal, parse_request};
+use crate::net::descriptors::Attempts;
 use crate::net::{RecvStream, SendStream, Stream};
 
 /// The least that is read at once, however little room there is: a client that grants byte by byte must not have a file
@@ -188,21 +189,37 @@ impl Source<'_> {
 
     /// Opens the file, or opens it again where it was left off, if it is still the same.
     async fn open(&mut self) -> Result<Open, Refusal> {
-        let permits = self.visitor.permits().await?;
-        let (visitor, path, offset) = (self.visitor.clone(), self.path.clone(), self.offset);
-        // The permits go along: a file that is still being opened counts, even if the answer is dropped meanwhile.
-        let opening = spawn_blocking(move || {
-            let (mut file, id) = visitor.open(&path)?;
-            file.seek(SeekFrom::Start(offset)).map_err(|_| Refusal::ReadFailed)?;
-            Ok::<_, Refusal>((file, id, permits))
-        });
-        let (file, id, permits) = opening.await.map_err(|_| Refusal::ReadFailed)??;
+        let mut permits = self.visitor.permits().await?;
+        let mut attempts = Attempts::default();
+        let (file, id) = loop {
+            let (visitor, path, offset) = (self.visitor.clone(), self.path.clone(), self.offset);
+            // The permits go along: a file that is still being opened counts, even if the answer is dropped meanwhile.
+            let opening = spawn_blocking(move || (open_at(&visitor, &path, offset), permits));
+            let (outcome, back) = opening.await.map_err(|_| Refusal::ReadFailed)?;
+            permits = back;
+            match outcome {
+                Ok(opened) => break opened,
+                Err(Unopened::NoDescriptor) => {
+                    self.visitor.free_descriptor();
+                    if !attempts.pause().await {
+                        return Err(Refusal::ReadFailed);
+                    }
+                }
+                Err(Unopened::Refused(refusal)) => return Err(refusal),
+            }
+        };
         let first = *self.first.get_or_insert(id);
         if !id.continues(&first) {
             return Err(Refusal::ReadFailed);
         }
         Ok(Open { file, len: first.len, _permits: permits })
     }
+}
+
+fn open_at(visitor: &Visitor, path: &str, offset: u64) -> Result<(File, FileId), Unopened> {
+    let (mut file, id) = visitor.open(path)?;
+    file.seek(SeekFrom::Start(offset)).map_err(|_| Unopened::Refused(Refusal::ReadFailed))?;
+    Ok((file, id))
 }
 
 /// Sends what `source` holds, piece by piece: each is read when there is room for it. `see` is shown each piece first.

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Refusal;
 use super::fair::{FairPermit, FairSemaphore, Share};
 use crate::net::Session;
+use crate::net::descriptors::are_used_up;
 
 /// Sessions that can open all files between them, unless they ask for less.
 const SESSIONS: usize = 32;
@@ -88,26 +89,52 @@ impl Root {
     /// # Errors
     /// See [`Refusal`].
     pub fn open(&self, path: &str) -> Result<(File, u64), Refusal> {
-        let (file, metadata) = self.find(path)?;
+        let (file, metadata) = self.find(path).map_err(Unopened::refusal)?;
         Ok((file, metadata.len()))
     }
 
-    fn find(&self, path: &str) -> Result<(File, Metadata), Refusal> {
+    fn find(&self, path: &str) -> Result<(File, Metadata), Unopened> {
         let relative = Path::new(path.trim_start_matches('/'));
         if !relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-            return Err(Refusal::Forbidden);
+            return Err(Unopened::Refused(Refusal::Forbidden));
         }
-        let found = self.directory.join(relative).canonicalize().map_err(|_| Refusal::NotFound)?;
+        // Some C libraries open directories on the way.
+        let found =
+            self.directory.join(relative).canonicalize().map_err(|error| Unopened::of(&error, Refusal::NotFound))?;
         if !found.starts_with(&self.directory) {
-            return Err(Refusal::Forbidden);
+            return Err(Unopened::Refused(Refusal::Forbidden));
         }
         // Asked before opening: to open a pipe would wait for its other end.
         if !found.metadata().is_ok_and(|metadata| metadata.is_file()) {
-            return Err(Refusal::NotFound);
+            return Err(Unopened::Refused(Refusal::NotFound));
         }
-        let file = File::open(&found).map_err(|_| Refusal::ReadFailed)?;
-        let metadata = file.metadata().map_err(|_| Refusal::ReadFailed)?;
+        let unreadable = |error| Unopened::of(&error, Refusal::ReadFailed);
+        let file = File::open(&found).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
         Ok((file, metadata))
+    }
+}
+
+/// Why a file was not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unopened {
+    /// The client cannot have it.
+    Refused(Refusal),
+    /// There was no file descriptor for it.
+    NoDescriptor,
+}
+
+impl Unopened {
+    fn of(error: &io::Error, otherwise: Refusal) -> Self {
+        if are_used_up(error) { Self::NoDescriptor } else { Self::Refused(otherwise) }
+    }
+
+    /// What the client gets if the file is not opened again.
+    pub(super) fn refusal(self) -> Refusal {
+        match self {
+            Self::Refused(refusal) => refusal,
+            Self::NoDescriptor => Refusal::ReadFailed,
+        }
     }
 }
 
@@ -145,9 +172,14 @@ impl Visitor {
     }
 
     /// Opens a file. Blocks.
-    pub(super) fn open(&self, path: &str) -> Result<(File, FileId), Refusal> {
+    pub(super) fn open(&self, path: &str) -> Result<(File, FileId), Unopened> {
         let (file, metadata) = self.root.find(path)?;
         Ok((file, FileId::of(&metadata)))
+    }
+
+    /// Has another session or TCP connection give way to a file.
+    pub(super) fn free_descriptor(&self) {
+        self.session.free_descriptor();
     }
 }
 

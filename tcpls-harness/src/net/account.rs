@@ -2,12 +2,12 @@
 //!
 //! [`Budget`] decides which; here is what it decides about. No lock is held while a holder gives way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tcpls_core::budget::{Budget, Client, HolderId, Limits, Resource};
+use tcpls_core::budget::{Budget, Client, Eviction, HolderId, Limits, Resource};
 use tokio::sync::oneshot;
 
 use super::os::now;
@@ -22,18 +22,45 @@ pub(crate) struct Account {
 struct State {
     budget: Budget,
     holdings: BTreeMap<HolderId, Holding>,
-    /// Holders that are giving way, and whose descriptors are free in a moment.
-    closing: BTreeSet<HolderId>,
+    /// Holders that are giving way.
+    closing: BTreeMap<HolderId, Closing>,
+    /// Descriptors of all of them.
+    closing_descriptors: u64,
+}
+
+/// A holder that is giving way. The budget has forgotten it, but its descriptors are not free yet.
+struct Closing {
+    descriptors: u64,
+    /// A session that may still send why it ends.
+    lingering: Option<Weak<Shared>>,
 }
 
 impl State {
-    /// Takes out who gives way; `at_once`: with its descriptors.
-    fn take(&mut self, holder: HolderId, at_once: bool) -> Option<Holding> {
-        let holding = self.holdings.remove(&holder);
-        if at_once && holding.is_some() {
-            self.closing.insert(holder);
-        }
-        holding
+    /// Takes out the holder that gives way.
+    fn take(&mut self, eviction: Eviction, at_once: bool) -> Option<Holding> {
+        let holding = self.holdings.remove(&eviction.holder)?;
+        let lingering = match &holding {
+            Holding::Session(session) if !at_once => Some(session.clone()),
+            _ => None,
+        };
+        self.closing_descriptors += eviction.descriptors;
+        self.closing.insert(eviction.holder, Closing { descriptors: eviction.descriptors, lingering });
+        Some(holding)
+    }
+
+    /// Descriptors that are open: of all holders, and of those that are giving way.
+    fn open_descriptors(&self) -> u64 {
+        self.budget.used(Resource::Descriptors).saturating_add(self.closing_descriptors)
+    }
+
+    fn max_descriptors(&self) -> u64 {
+        self.budget.limits().get(Resource::Descriptors)
+    }
+
+    /// Sessions that are giving way and have descriptors: they are to close at once.
+    fn take_lingering(&mut self) -> Vec<Weak<Shared>> {
+        let closing = self.closing.values_mut().filter(|closing| closing.descriptors > 0);
+        closing.filter_map(|closing| closing.lingering.take()).collect()
     }
 }
 
@@ -70,7 +97,12 @@ impl Holding {
 
 impl Account {
     pub(crate) fn new(limits: Limits, trusted_proxies: Vec<IpAddr>) -> Arc<Self> {
-        let state = State { budget: Budget::new(limits), holdings: BTreeMap::new(), closing: BTreeSet::new() };
+        let state = State {
+            budget: Budget::new(limits),
+            holdings: BTreeMap::new(),
+            closing: BTreeMap::new(),
+            closing_descriptors: 0,
+        };
         Arc::new(Self { trusted_proxies, state: Mutex::new(state) })
     }
 
@@ -96,19 +128,34 @@ impl Account {
         place
     }
 
-    /// There are no descriptors left: the holder that has to go does, unless others are about to. Whether there was one.
+    /// Frees a descriptor because the operating system has none left, whatever the limit is: a holder has to give way,
+    /// unless others are closing already. Whether one will be free in a moment.
     pub(crate) fn free_descriptor(&self) -> bool {
-        let victim = {
+        let (lingering, victim) = {
             let state = &mut *self.lock();
-            if !state.closing.is_empty() {
-                return true;
+            let lingering = state.take_lingering();
+            let victim = if state.closing_descriptors == 0 {
+                let eviction = state.budget.evict(now(), Resource::Descriptors);
+                eviction.and_then(|eviction| state.take(eviction, true))
+            } else {
+                None
+            };
+            if state.closing_descriptors == 0 {
+                return false;
             }
-            let eviction = state.budget.evict(now(), Resource::Descriptors);
-            eviction.and_then(|eviction| state.take(eviction.holder, true))
+            (lingering, victim)
         };
-        let was_one = victim.is_some();
+        lingering.iter().for_each(close_at_once);
         victim.into_iter().for_each(|holding| holding.give_way(Resource::Descriptors, true));
-        was_one
+        true
+    }
+
+    /// Whether another socket may be accepted. If not, holders that are giving way have descriptors, and are about to close
+    /// them: without that, a flood of newcomers could take all that the operating system has.
+    pub(crate) fn has_room(&self) -> bool {
+        let state = &*self.lock();
+        let limit = state.max_descriptors();
+        state.closing_descriptors == 0 || state.open_descriptors() <= limit.saturating_add(limit / 16)
     }
 
     /// Has holders give way until all limits are kept.
@@ -116,16 +163,21 @@ impl Account {
         loop {
             let (resource, holding, at_once) = {
                 let state = &mut *self.lock();
-                let Some(eviction) = state.budget.poll_eviction(now()) else { return };
-                let used = state.budget.used(Resource::Descriptors);
-                let is_crowded = used >= state.budget.limits().get(Resource::Descriptors) / 2;
+                let Some(eviction) = state.budget.poll_eviction(now()) else { break };
+                let is_crowded = state.open_descriptors() + eviction.descriptors >= state.max_descriptors() / 2;
                 let at_once = is_crowded || eviction.resource == Resource::Descriptors;
-                (eviction.resource, state.take(eviction.holder, at_once), at_once)
+                (eviction.resource, state.take(eviction, at_once), at_once)
             };
             if let Some(holding) = holding {
                 holding.give_way(resource, at_once);
             }
         }
+        let lingering = {
+            let state = &mut *self.lock();
+            let is_full = state.closing_descriptors > 0 && state.open_descriptors() > state.max_descriptors();
+            if is_full { state.take_lingering() } else { Vec::new() }
+        };
+        lingering.iter().for_each(close_at_once);
     }
 
     /// A panic elsewhere while the lock was held is no reason for a second one.
@@ -153,6 +205,72 @@ impl Drop for Place {
         let state = &mut *self.account.lock();
         state.budget.leave(self.id);
         state.holdings.remove(&self.id);
-        state.closing.remove(&self.id);
+        if let Some(closing) = state.closing.remove(&self.id) {
+            state.closing_descriptors -= closing.descriptors;
+        }
+    }
+}
+
+/// Resets what is left of the sockets of a session that gives way.
+fn close_at_once(session: &Weak<Shared>) {
+    if let Some(session) = session.upgrade() {
+        session.give_way(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tcpls_core::config::Config;
+    use tcpls_core::connection::Connection;
+
+    use super::super::os::seed;
+    use super::*;
+    use crate::tls::{Identity, Trust};
+
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn account(resource: Resource, limit: u64) -> Arc<Account> {
+        let limits = Limits::UNLIMITED.with(Resource::Descriptors, 32).with(resource, limit);
+        Account::new(limits, Vec::new())
+    }
+
+    fn session(account: &Arc<Account>) -> (Arc<Shared>, Place) {
+        let identity = Identity::self_signed(&["localhost".to_owned()]).unwrap();
+        let tls = Trust::Pem(identity.certificate_pem().to_owned()).client(&[b"test"]).unwrap();
+        let tls = tls.handshake("localhost".try_into().unwrap()).unwrap();
+        let shared = Shared::new(Connection::client(now(), Arc::new(Config::default()), tls, seed()), None);
+        let held = [(Resource::Sessions, 1), (Resource::Descriptors, 1)];
+        let holding = Holding::Session(Arc::downgrade(&shared));
+        let place = account.enter(account.client(CLIENT), holding, &held);
+        (shared, place)
+    }
+
+    #[test]
+    fn no_socket_is_accepted_while_too_many_that_give_way_are_not_closed() {
+        let account = account(Resource::Pending, 8);
+        let mut places = Vec::new();
+        while account.has_room() {
+            let held = [(Resource::Pending, 1), (Resource::Descriptors, 1)];
+            places.push(account.enter(account.client(CLIENT), Holding::Pending(oneshot::channel().0), &held));
+        }
+        assert_eq!(places.len(), 32 + 2 + 1, "all that the limit allows, and a sixteenth");
+        places.pop();
+        assert!(account.has_room());
+    }
+
+    #[test]
+    fn a_session_that_gives_way_is_reset_when_its_descriptors_are_needed() {
+        let account = account(Resource::Sessions, 1);
+        let (lingering, _place) = session(&account);
+        let _newcomer = session(&account);
+        let resets = || lingering.access(|state| state.inbox.len());
+        // A session in its handshake has nothing to say, and is reset as soon as it gives way: that is not counted.
+        let before = resets();
+        assert!(account.free_descriptor(), "it is closing");
+        assert_eq!(resets(), before + 1);
+        assert!(account.free_descriptor());
+        assert_eq!(resets(), before + 1, "once is enough");
     }
 }

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 
 use super::account::{Account, Holding, Place};
 use super::claims::ClaimPlace;
+use super::descriptors::{DESCRIPTOR_PAUSE, are_used_up};
 use super::driver::Driver;
 use super::error::ListenError;
 use super::handle::Handle;
@@ -39,8 +40,6 @@ const BACKLOG: u32 = 1024;
 const MAX_UNACCEPTED: usize = 64;
 /// The pause after the operating system refused to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The same, if it was for want of a descriptor and one is about to be free.
-const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(1);
 /// Memory of a TCP connection whose ClientHello has not come: its task, its buffer.
 const PENDING_MEMORY: u64 = 8 * 1024;
 /// How long a client that is refused may take to read the alert.
@@ -199,6 +198,9 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 async fn accept(listener: TcpListener, router: Arc<Router>) {
     loop {
+        while !router.account.has_room() {
+            tokio::time::sleep(DESCRIPTOR_PAUSE).await;
+        }
         match listener.accept().await {
             Ok((stream, from)) => {
                 router.options.socket.apply(&stream);
@@ -207,19 +209,12 @@ async fn accept(listener: TcpListener, router: Arc<Router>) {
                 tokio::spawn(router.clone().receive(stream, newcomer));
             }
             // It takes a moment until the descriptor is free.
-            Err(error) if lacks_descriptors(&error) && router.account.free_descriptor() => {
+            Err(error) if are_used_up(&error) && router.account.free_descriptor() => {
                 tokio::time::sleep(DESCRIPTOR_PAUSE).await;
             }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
-}
-
-/// Whether the process, or the system, has as many files open as it may.
-fn lacks_descriptors(error: &std::io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 /// Knows what accepted TCP connections are, and where sessions live.
@@ -328,7 +323,7 @@ impl Router {
         let id = new.id();
         let Some(shared) = self.open(new) else { return reset(stream) };
         let place = self.account.enter(client, Holding::Session(Arc::downgrade(&shared)), &Reports::FIRST);
-        shared.drive(|state| state.client = client);
+        shared.drive(|state| (state.client, state.account) = (client, Some(self.account.clone())));
         let session = Session::new(Handle::new(shared.clone()));
         let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, input));
         let driver = driver.reporting(Reports::new(place, now()));

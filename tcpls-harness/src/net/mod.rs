@@ -9,6 +9,7 @@
 //! | `dials` | the sockets of what [`crate::dial`] decides |
 //! | `listener` | accepting sessions, bringing joins to the session they belong to |
 //! | `account`, `reports` | what all sessions of a listener hold together, and which gives way |
+//! | `descriptors` | what to do when the operating system has none left |
 //! | `driver` | the task: what sockets, timers and the application do becomes calls on the state machine |
 //! | `driver::traffic` | its reading and writing: who has room, how much is sealed at once |
 //! | `endings`, `leaving` | sockets on the way out: the session has not heard yet, or has let go |
@@ -28,6 +29,7 @@ mod client;
 mod coop;
 #[cfg(test)]
 mod costs;
+pub(crate) mod descriptors;
 mod dials;
 mod driver;
 mod endings;

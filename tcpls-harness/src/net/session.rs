@@ -99,6 +99,16 @@ impl Session {
         self.handle.with(|state| state.client)
     }
 
+    /// Server: frees a file descriptor, for an application whose own call failed because there is none left (EMFILE,
+    /// ENFILE). By the rules of [`tcpls_core::budget`], one of the listener's sessions or TCP connections is reset; none if
+    /// another is being closed already.
+    ///
+    /// Returns whether a descriptor will be free within milliseconds: then try again. Always false on a client.
+    pub fn free_descriptor(&self) -> bool {
+        let account = self.handle.with(|state| state.account.clone());
+        account.is_some_and(|account| account.free_descriptor())
+    }
+
     /// The live TCP connections, in the order of their IDs.
     pub fn tcp_connections(&self) -> Vec<ConnectionId> {
         self.handle.with(|state| state.conn.tcp_connections().collect())

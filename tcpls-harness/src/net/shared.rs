@@ -21,6 +21,7 @@ use tcpls_core::wire::ids::ConnectionId;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::account::Account;
 use super::advice::Advice;
 use super::claims::ClaimPlace;
 use super::dials::Dials;
@@ -83,6 +84,8 @@ pub(crate) struct State {
     pub(crate) local: Option<SocketAddr>,
     /// Server: the client of the first TCP connection.
     pub(crate) client: Client,
+    /// Server: the account of the listener's sessions.
+    pub(crate) account: Option<Arc<Account>>,
     /// Client, from the end of the handshake on: which path each TCP connection runs on, and what is dialled when.
     pub(crate) dialer: Option<Dialer>,
     task: Option<Waker>,
@@ -115,6 +118,7 @@ impl Shared {
             dialer: None,
             local: None,
             client: Client::ALONE,
+            account: None,
             task: None,
             task_ended: false,
             waiters: Waiters::default(),

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::link::Link;
+use crate::net::descriptors::{Attempts, are_used_up};
 
 /// Kernel buffers on both sides: a path holds what is under way, not megabytes.
 const SOCKET_BUFFER: u32 = 128 * 1024;
@@ -194,7 +195,7 @@ async fn accept(mut listener: TcpListener, path: Arc<Path>) {
                 if weather.borrow().down {
                     drop(listener);
                     _ = weather.wait_for(|weather| !weather.down).await;
-                    let Ok(again) = listen_on(address) else { return };
+                    let Ok(again) = patiently(|| listen_on(address)).await else { return };
                     listener = again;
                 }
             }
@@ -245,11 +246,22 @@ async fn finish(mut stream: TcpStream) {
 }
 
 async fn connect(target: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = patiently(|| if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }).await?;
     socket.set_recv_buffer_size(SOCKET_BUFFER)?;
     let stream = socket.connect(target).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// Tries again for a while if there is no file descriptor for what `open` opens.
+async fn patiently<R>(mut open: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+    let mut attempts = Attempts::default();
+    loop {
+        match open() {
+            Err(error) if are_used_up(&error) && attempts.pause().await => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Has the socket closed with a reset.

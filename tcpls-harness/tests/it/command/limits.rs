@@ -1,9 +1,20 @@
 //! A server under limits of the operating system.
 
+#[cfg(target_os = "linux")]
+use tcpls_core::wire::ids::ConnectionId;
+#[cfg(target_os = "linux")]
+use tcpls_harness::{
+    dial::Keep,
+    hq::{PROTOCOL, ask},
+    net::{ClientOptions, Session},
+    tls::Trust,
+};
 use tokio::net::TcpStream;
 
 use super::*;
 use crate::support::Directory;
+#[cfg(target_os = "linux")]
+use crate::support::{lost, read_all};
 
 /// A shell that runs `serve` after `limits`.
 async fn serve_under(limits: &str, directory: &Path, more: &str) -> (Tcpls, Value, String) {
@@ -59,6 +70,34 @@ async fn with_256_descriptors_300_silent_tcp_connections_keep_no_client_out() {
         let (status, text) = Tcpls::start(&line).end().await;
         assert!(status.success(), "{text}");
     }
+}
+
+/// Leaves the server no descriptor above those that are in use.
+#[cfg(target_os = "linux")]
+fn use_up_descriptors(server: &Tcpls) {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let pid = i32::try_from(server.child.id().unwrap()).unwrap();
+    let unused = (0..).find(|number| !Path::new(&format!("/proc/{pid}/fd/{number}")).exists()).unwrap();
+    let limit = Rlimit { current: Some(unused), maximum: Some(256) };
+    prlimit(Pid::from_raw(pid), Resource::Nofile, limit).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn if_no_descriptor_is_left_idle_sessions_give_way_to_files() {
+    let directory = Directory::new("no-descriptor-left");
+    let (server, _, address) = serve_under("ulimit -n 256", directory.path(), "").await;
+    sparse_file(&directory.path().join("root/file"), 20_000);
+    let tls = Trust::File(directory.path().join("ca.pem")).client(&[PROTOCOL]).unwrap();
+    let mut options = ClientOptions::new(tls, "localhost".try_into().unwrap());
+    options.dial.keep = Keep::Session;
+    let addresses = [address.parse().unwrap()];
+    let idle = Session::connect(&addresses, options.clone()).await.unwrap();
+    let asking = Session::connect(&addresses, options).await.unwrap();
+    use_up_descriptors(&server);
+    let (_, mut answer) = ask(asking.open_stream().await.unwrap(), "/file", false).await.unwrap();
+    assert_eq!(read_all(&mut answer).await.len(), 20_000);
+    lost(&mut idle.events(), ConnectionId::FIRST).await;
 }
 
 #[tokio::test]
