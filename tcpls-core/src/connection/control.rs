@@ -147,8 +147,7 @@ impl Connection {
     /// A token that was used or burnt in the meantime is not sent.
     // draft I13
     fn encode_token(&mut self, sequence: u32, out: &mut Vec<u8>) {
-        let Some(issued) = self.issued.as_ref().filter(|issued| issued.is_outstanding(sequence)) else { return };
-        let token = issued.value(sequence);
+        let Some(token) = self.joins.value(sequence) else { return };
         let frame = match u8::try_from(sequence) {
             Ok(sequence) => Frame::NewToken(frame::NewToken { sequence, token }),
             Err(_) => Frame::NewTokenWide(frame::NewTokenWide { sequence, token }),

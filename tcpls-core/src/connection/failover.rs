@@ -10,7 +10,7 @@ use crate::error::{Alert, CloseReason, TcpError, TcpFault};
 use crate::event::{Event, TcpEvent};
 use crate::tcp::{Leave, Tcp, TcpState};
 use crate::time::Time;
-use crate::wire::ids::{ConnectionId, Side};
+use crate::wire::ids::ConnectionId;
 
 /// Lost TCP connections that are remembered: late ACKs still free what would be sent twice.
 const MAX_GONE: usize = 64;
@@ -64,7 +64,7 @@ impl Connection {
         self.requeue_statuses(&entry);
         entry.counters.requeued_bytes += self.requeue_all(&mut entry);
         self.streams.forget_tcp(tcp);
-        self.claims.forget_tcp(tcp);
+        self.joins.forget_tcp(tcp);
         entry.received.owe_again();
         self.repeat_acks();
         // What it was asked for is asked again: the session is no more idle than before.
@@ -72,7 +72,7 @@ impl Connection {
         asked.into_iter().for_each(|at| self.activity.note(at));
         entry.sent.freeze();
         if returns_token {
-            self.held.give_back(tcp.0);
+            self.joins.give_back(tcp);
         } else {
             self.tell_peer(tcp, fault);
         }
@@ -169,7 +169,7 @@ impl Connection {
         if !self.tcps.is_empty() || self.ending.is_closed() {
             return;
         }
-        if self.side == Side::Client && self.held.count() == 0 {
+        if self.joins.is_out_of_tokens() {
             // Before the server's Session Parameters came, the session had not begun for the application.
             let is_announced = self.is_announced();
             return self.conclude(if is_announced {

@@ -167,7 +167,7 @@ impl Connection {
         highest: RecordSeq,
         acked: &mut Vec<Carried>,
     ) -> Result<u64, PeerMisbehaved> {
-        let known = self.was_known(tcp);
+        let known = self.joins.was_known(tcp);
         let gone = self.gone.get_mut(&tcp).map(|gone| &mut gone.tcp);
         let Some(entry) = self.tcps.get_mut(tcp).or(gone) else {
             return if known { Ok(0) } else { Err(PeerMisbehaved::AckOfUnsent) };
@@ -218,20 +218,17 @@ impl Connection {
         }
     }
 
-    /// Draft, 5.2.5. Only servers send tokens (draft E12, E13).
+    /// Draft, 5.2.5.
     fn on_token(&mut self, now: Time, sequence: u32, token: Token) -> Outcome {
-        if self.side == Side::Server {
-            return Err(PeerMisbehaved::TokenFromClient);
-        }
-        if self.held.insert(sequence, token)? {
-            self.events.push_back(Event::TokensAvailable { count: self.held.count() });
+        if self.joins.take_in(sequence, token)? {
+            self.events.push_back(Event::TokensAvailable { count: self.joins.tokens() });
         }
         self.idle(now, 1)
     }
 
     /// Draft, 5.2.6: the peer has lost the TCP connection `named`.
     fn on_reset_tcp(&mut self, now: Time, on: ConnectionId, named: ConnectionId, reason: u8) -> Outcome {
-        if on == named || !self.was_known(named) {
+        if on == named || !self.joins.was_known(named) {
             return Err(PeerMisbehaved::UnknownTcp(named.0));
         }
         if self.tcps.contains(named) {
@@ -277,7 +274,7 @@ impl Connection {
     }
 
     fn on_status(&mut self, now: Time, status: frame::ConnectionStatus) -> Outcome {
-        if !self.was_known(status.tcp) {
+        if !self.joins.was_known(status.tcp) {
             return Err(PeerMisbehaved::UnknownTcp(status.tcp.0));
         }
         if let Some(entry) = self.tcps.get_mut(status.tcp).filter(|entry| entry.peer_backup != status.backup) {
@@ -291,12 +288,6 @@ impl Connection {
         self.idle(now, 1 + option.value.len() / 64)?;
         self.events.push_back(Event::TcpOption { tcp, kind: option.kind, value: option.value.to_vec() });
         Ok(())
-    }
-
-    /// Whether `tcp` is, was, or could have become a TCP connection of this session.
-    pub(super) fn was_known(&self, tcp: ConnectionId) -> bool {
-        tcp == ConnectionId::FIRST
-            || self.issued.as_ref().map_or_else(|| self.held.was_used(tcp), |issued| issued.was_issued(tcp))
     }
 
     // draft I40

@@ -112,7 +112,7 @@ impl Connection {
         }
         if let Some(token) = agreed.early_token {
             // A fresh store takes a first token; its number is 1 by definition (draft, 5.1.3).
-            _ = self.held.insert(1, Token(token));
+            _ = self.joins.take_in(1, Token(token));
         }
         if !self.parameters_sent {
             self.pending.insert(Due::Parameters);

@@ -177,8 +177,8 @@ impl Connection {
         self.tcp_event(TcpEvent::Joined { tcp });
         self.leave_withdrawn_addresses();
         // They were seen on the wire in clear: the server replaces them.
-        for sequence in self.held.drop_spare() {
-            self.pending.insert(Due::Reset(ConnectionId(sequence)));
+        for tcp in self.joins.drop_spare() {
+            self.pending.insert(Due::Reset(tcp));
         }
         if self.stranded_until.take().is_some() {
             self.events.push_back(crate::event::Event::Recovered);

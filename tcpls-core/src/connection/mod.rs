@@ -10,18 +10,17 @@
 //! | `schedule` | which TCP connection carries new stream data: policies |
 //! | `failover` | a TCP connection is lost or retired: what it carried goes elsewhere |
 //! | `suspicion`, `probe` | a TCP connection is silent: what it carries is hedged; one that is quiet is asked |
-//! | `join`, `claims` | the client's and the server's side of a join |
+//! | `joins` | tokens, and both sides of a join |
 //! | `closing`, `farewell`, `half_close`, `plain` | the end of a session; sessions without TCPLS |
 //! | `activity`, `under_way` | when a session is idle; how much is given to a path ahead |
 //! | `timers` | deadlines, derived from state |
 //! | `usage` | what the session holds and has delivered; its end when others need that |
 //! | `api` | what applications do with streams, addresses and TCP connections |
-//! | `keys`, `tokens`, `addresses`, `pending`, `flood` | state with rules of its own |
+//! | `keys`, `addresses`, `pending`, `flood` | state with rules of its own |
 
 mod activity;
 mod addresses;
 mod api;
-mod claims;
 mod closing;
 mod control;
 mod failover;
@@ -31,7 +30,7 @@ mod frames;
 mod half_close;
 mod handshake;
 mod input;
-mod join;
+mod joins;
 mod keys;
 mod output;
 mod pending;
@@ -42,7 +41,6 @@ mod records;
 pub mod schedule;
 mod suspicion;
 mod timers;
-mod tokens;
 mod under_way;
 mod usage;
 
@@ -51,23 +49,21 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 pub use self::api::Stream;
-pub use self::claims::{Claim, ClaimId};
-pub use self::join::JoinOptions;
+pub use self::joins::{Claim, ClaimId, JoinOptions};
 pub use self::timers::TimeoutReason;
 pub use crate::stream::SendProgress;
 pub use crate::tcp::silence::TcpInfo;
 
 use self::activity::Activity;
 use self::addresses::{LocalAddresses, PeerAddresses};
-use self::claims::Claims;
 use self::closing::Ending;
 use self::failover::Gone;
 use self::flood::Flood;
+use self::joins::Joins;
 use self::keys::Keys;
-use self::pending::{Carried, Due, Pending};
+use self::pending::{Carried, Pending};
 use self::post_handshake::Messages;
 use self::schedule::{EarliestDelivery, Scheduler, TcpView};
-use self::tokens::{Held, Issued};
 use crate::config::Config;
 use crate::crypto::Handshake;
 use crate::crypto::rng::{Rng, Seed};
@@ -154,9 +150,7 @@ pub struct Connection {
     /// Last bytes for sockets that are to be closed.
     last_words: BTreeMap<ConnectionId, Vec<u8>>,
     stranded_until: Option<Time>,
-    claims: Claims,
-    issued: Option<Issued>,
-    held: Held,
+    joins: Joins,
 
     streams: Streams,
     pending: Pending,
@@ -193,7 +187,7 @@ impl Connection {
     ///
     /// [`RustlsClient`]: crate::crypto::rustls::RustlsClient
     pub fn client(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, seed: Seed) -> Self {
-        let mut conn = Self::new(Side::Client, now, config, tls, None, &seed);
+        let mut conn = Self::new(Side::Client, now, config, tls, Joins::client(), &seed);
         conn.flush_handshake();
         conn
     }
@@ -203,18 +197,11 @@ impl Connection {
     ///
     /// [`Endpoint`]: crate::endpoint::Endpoint
     pub fn server(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, session: NewSession, seed: Seed) -> Self {
-        let issued = Issued::new(session.secret, session.id);
-        Self::new(Side::Server, now, config, tls, Some(issued), &seed)
+        let joins = Joins::server(session.secret, session.id);
+        Self::new(Side::Server, now, config, tls, joins, &seed)
     }
 
-    fn new(
-        side: Side,
-        now: Time,
-        config: Arc<Config>,
-        tls: Box<dyn Handshake>,
-        issued: Option<Issued>,
-        seed: &Seed,
-    ) -> Self {
+    fn new(side: Side, now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, joins: Joins, seed: &Seed) -> Self {
         let first = Tcp::new(ConnectionId::FIRST, TcpState::Handshaking, now);
         let mut conn = Self {
             side,
@@ -235,9 +222,7 @@ impl Connection {
             gone: BTreeMap::new(),
             last_words: BTreeMap::new(),
             stranded_until: None,
-            claims: Claims::default(),
-            issued,
-            held: Held::default(),
+            joins,
             streams: Streams::new(side, &config),
             pending: Pending::default(),
             parameters_sent: false,
@@ -272,7 +257,7 @@ impl Connection {
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(event) = self.events.pop_front() {
             if let Event::Tcp(TcpEvent::Discarded { tcp }) = event {
-                self.held.release(tcp.0);
+                self.joins.release(tcp);
             }
             return Some(event);
         }
@@ -318,7 +303,7 @@ impl Connection {
 
     /// Server: how endpoints that share a token secret name this session.
     pub fn session_id(&self) -> Option<SessionId> {
-        self.issued.as_ref().map(Issued::session)
+        self.joins.session()
     }
 
     /// The application protocol that was agreed, without the `tcpls+` in front.
@@ -344,7 +329,7 @@ impl Connection {
     /// Client: tokens that it has shown to no server yet, each of which lets one TCP connection join; once there are none, 1 if
     /// one that was shown in vain is worth another try (see [`Connection::open_tcp`]). Server: tokens in the client's hands.
     pub fn tokens(&self) -> usize {
-        self.issued.as_ref().map_or(self.held.count(), Issued::count)
+        self.joins.tokens()
     }
 
     /// How many TCP connections the session may have at the same time, joining ones too: the smaller of both sides'
@@ -391,28 +376,6 @@ impl Connection {
 
     fn tcp_event(&mut self, event: TcpEvent) {
         self.events.push_back(Event::Tcp(event));
-    }
-
-    /// Server: gives the client tokens until it has enough, within the limit of TCP connections (draft E14).
-    // draft I43
-    fn replenish_tokens(&mut self) {
-        let limit = self.max_tcp_connections();
-        let Some(issued) = &mut self.issued else { return };
-        let free = limit.saturating_sub(self.tcps.len());
-        // The client stores 16 and no more; one is always out, or a session that fails whole could never come back.
-        let wanted = (self.config.spare_tokens as usize).min(free).clamp(1, tokens::MAX_STORED);
-        while issued.count() < wanted {
-            let Some(sequence) = issued.issue() else { break };
-            self.pending.insert(Due::Token(sequence));
-        }
-    }
-
-    /// Server: a token works never again, and is not worth sending any more.
-    fn burn_token(&mut self, sequence: u32) {
-        if let Some(issued) = &mut self.issued {
-            issued.burn(sequence);
-            self.pending.remove(Due::Token(sequence));
-        }
     }
 
     fn view_of(tcp: &Tcp<Carried>, now: Time) -> TcpView {

@@ -95,7 +95,7 @@ impl Connection {
             }
         };
         consider(self.handshake_deadline(), TimeoutReason::Handshake);
-        consider(self.claims.deadline(), TimeoutReason::Join);
+        consider(self.joins.deadline(), TimeoutReason::Join);
         consider(self.idle_deadline(), TimeoutReason::Idle);
         consider(self.stuck_deadline(), TimeoutReason::UserTimeout);
         consider(self.stranded_until, TimeoutReason::Stranded);

@@ -26,7 +26,7 @@ impl Connection {
         let last_words: usize = self.last_words.values().map(Vec::capacity).sum();
         let handshake = self.handshake.as_ref().map_or(0, |_| HANDSHAKE);
         let certificates: usize = self.identity.peer_certificates.iter().map(Vec::capacity).sum();
-        BASE + certificates + streams + live + gone + last_words + handshake + self.claims.len() * CLAIM
+        BASE + certificates + streams + live + gone + last_words + handshake + self.joins.claims() * CLAIM
     }
 
     /// Returns the bytes of stream data delivered since the session began. They never decrease.

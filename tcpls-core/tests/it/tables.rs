@@ -135,6 +135,6 @@ fn a_name_that_is_not_there_is_found_out() {
     assert_eq!(test_complaint("it::tables::a_name_that_is_not_there_is_found_out"), None);
     assert!(code_complaint("config.rs::max_stream").is_some());
     assert_eq!(code_complaint("config.rs::max_streams"), None);
-    assert_eq!(code_complaint("connection/claims.rs::MAX_CLAIMS"), None);
+    assert_eq!(code_complaint("connection/joins/claims.rs::MAX_CLAIMS"), None);
     assert!(code_complaint("nowhere.rs::MAX_CLAIMS").is_some());
 }

@@ -4,8 +4,8 @@
 
 use core::time::Duration;
 
-use super::Connection;
-use super::pending::Due;
+use crate::connection::Connection;
+use crate::connection::pending::Due;
 use crate::crypto::rng::Rng;
 use crate::error::{OpenTcpError, TcpFault};
 use crate::tcp::life::Grace;
@@ -69,7 +69,7 @@ impl Connection {
         if self.plain {
             return Err(OpenTcpError::Plain);
         }
-        let (tcp, token) = self.held.spend().ok_or(OpenTcpError::NoToken)?;
+        let (tcp, token) = self.joins.spend().ok_or(OpenTcpError::NoToken)?;
         self.gone.remove(&tcp); // a join that came to nothing
         let deadline = self.join_grace(now);
         let mut entry = Tcp::new(tcp, TcpState::Opening { deadline }, now);
@@ -113,7 +113,7 @@ impl Connection {
 
     /// What a new TCP connection may be expected to carry until it has shown more: as much as the best of the others, or of
     /// those that were lost if there is none.
-    pub(super) fn expected_rate(&self) -> Option<u64> {
+    pub(in crate::connection) fn expected_rate(&self) -> Option<u64> {
         let live = self.tcps.iter().filter_map(|entry| entry.commit.rate()).max();
         live.or_else(|| self.gone.values().filter_map(|gone| gone.tcp.commit.rate()).max())
     }
@@ -145,7 +145,13 @@ impl Connection {
     }
 
     /// A record in clear on a TCP connection that is opening: the server's part of the apparent handshake.
-    pub(super) fn handle_join_answer(&mut self, now: Time, tcp: ConnectionId, header: RecordHeader, record: &[u8]) {
+    pub(in crate::connection) fn handle_join_answer(
+        &mut self,
+        now: Time,
+        tcp: ConnectionId,
+        header: RecordHeader,
+        record: &[u8],
+    ) {
         let (suite, extensions) = (self.identity.suite, self.extensions);
         let Some(entry) = self.tcps.get_mut(tcp) else { return };
         entry.hello_bytes += record.len();

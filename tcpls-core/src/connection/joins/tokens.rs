@@ -11,14 +11,14 @@ use crate::token::TokenSecret;
 use crate::wire::ids::{ConnectionId, SessionId, Token};
 
 /// Tokens that a client stores; more are the server's fault.
-pub(crate) const MAX_STORED: usize = 16;
+pub(super) const MAX_STORED: usize = 16;
 /// Used tokens whose value a client remembers to find conflicts. Older numbers are known to be used, their values not.
 const MAX_REMEMBERED: usize = 64;
 /// Numbers older than those that are still taken: their tokens may come late, over a slow TCP connection.
 const MAX_MISSING: usize = 64;
 
 /// Server: tokens that are out. Values are made from the secret, never stored.
-pub(crate) struct Issued {
+pub(super) struct Issued {
     secret: Arc<TokenSecret>,
     session: SessionId,
     next: u32,
@@ -26,50 +26,50 @@ pub(crate) struct Issued {
 }
 
 impl Issued {
-    pub(crate) fn new(secret: Arc<TokenSecret>, session: SessionId) -> Self {
+    pub(super) fn new(secret: Arc<TokenSecret>, session: SessionId) -> Self {
         Self { secret, session, next: 1, outstanding: BTreeSet::new() }
     }
 
-    pub(crate) fn session(&self) -> SessionId {
+    pub(super) fn session(&self) -> SessionId {
         self.session
     }
 
     /// Issues one more token. `None` once all 2³² − 1 are used up: they never wrap.
-    pub(crate) fn issue(&mut self) -> Option<u32> {
+    pub(super) fn issue(&mut self) -> Option<u32> {
         let sequence = self.next;
         self.next = sequence.checked_add(1)?;
         self.outstanding.insert(sequence);
         Some(sequence)
     }
 
-    pub(crate) fn value(&self, sequence: u32) -> Token {
+    pub(super) fn value(&self, sequence: u32) -> Token {
         self.secret.seal(self.session, sequence)
     }
 
     /// Whether a join may still use it.
-    pub(crate) fn is_outstanding(&self, sequence: u32) -> bool {
+    pub(super) fn is_outstanding(&self, sequence: u32) -> bool {
         self.outstanding.contains(&sequence)
     }
 
     /// It works never again.
     // draft I11
-    pub(crate) fn burn(&mut self, sequence: u32) {
+    pub(super) fn burn(&mut self, sequence: u32) {
         self.outstanding.remove(&sequence);
     }
 
-    pub(crate) fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.outstanding.len()
     }
 
     /// Whether `tcp` could name a TCP connection of this session: its token was issued.
-    pub(crate) fn was_issued(&self, tcp: ConnectionId) -> bool {
+    pub(super) fn was_issued(&self, tcp: ConnectionId) -> bool {
         tcp.0 < self.next
     }
 }
 
 /// Client: tokens in hand and those that were used.
 #[derive(Default)]
-pub(crate) struct Held {
+pub(super) struct Held {
     unused: BTreeMap<u32, Token>,
     used: BTreeMap<u32, Token>,
     /// Used in joins that came to nothing, while the owner may still hold their sockets.
@@ -83,7 +83,7 @@ pub(crate) struct Held {
 
 impl Held {
     /// Takes in a token; true if it is new.
-    pub(crate) fn insert(&mut self, sequence: u32, token: Token) -> Result<bool, PeerMisbehaved> {
+    pub(super) fn insert(&mut self, sequence: u32, token: Token) -> Result<bool, PeerMisbehaved> {
         if sequence == 0 {
             return Err(PeerMisbehaved::ConflictingToken(0));
         }
@@ -103,7 +103,7 @@ impl Held {
 
     /// Spends the token with the lowest number; one that came back only if there is no other.
     // draft I11, I15
-    pub(crate) fn spend(&mut self) -> Option<(ConnectionId, Token)> {
+    pub(super) fn spend(&mut self) -> Option<(ConnectionId, Token)> {
         let (sequence, token) = self.unused.pop_first().or_else(|| self.spare.pop_front())?;
         self.used.insert(sequence, token);
         if self.used.len() > MAX_REMEMBERED
@@ -126,14 +126,14 @@ impl Held {
 
     /// The join with it came to nothing, and nothing was sealed under its number: it can be used once more, after
     /// [`Held::release`].
-    pub(crate) fn give_back(&mut self, sequence: u32) {
+    pub(super) fn give_back(&mut self, sequence: u32) {
         if let Some(token) = self.used.get(&sequence) {
             self.returning.insert(sequence, *token);
         }
     }
 
     /// The owner has let go of the socket that `sequence` named.
-    pub(crate) fn release(&mut self, sequence: u32) {
+    pub(super) fn release(&mut self, sequence: u32) {
         if let Some(token) = self.returning.remove(&sequence) {
             self.spare.push_back((sequence, token));
         }
@@ -143,20 +143,20 @@ impl Held {
     }
 
     /// Gives up what came back; their numbers.
-    pub(crate) fn drop_spare(&mut self) -> Vec<u32> {
+    pub(super) fn drop_spare(&mut self) -> Vec<u32> {
         let spare = self.spare.drain(..).map(|(sequence, _)| sequence);
         spare.chain(core::mem::take(&mut self.returning).into_keys()).collect()
     }
 
     /// Joins that can be relied upon. Tokens that came back may have reached the server all the same, which burned them then:
     /// as long as there are fresh ones they do not count, and without fresh ones all of them together are one last resort.
-    pub(crate) fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         let has_returned = !self.spare.is_empty() || !self.returning.is_empty();
         self.unused.len().max(usize::from(has_returned))
     }
 
     /// Whether `tcp` names a TCP connection that this side has opened.
-    pub(crate) fn was_used(&self, tcp: ConnectionId) -> bool {
+    pub(super) fn was_used(&self, tcp: ConnectionId) -> bool {
         let forgotten = tcp.0 <= self.forgotten && !self.missing.contains(&tcp.0) && !self.unused.contains_key(&tcp.0);
         tcp == ConnectionId::FIRST || forgotten || self.used.contains_key(&tcp.0)
     }

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
-use super::Connection;
-use super::input::take_content;
-use super::join::random_key_share;
+use super::client::random_key_share;
 use super::tokens::Issued;
+use crate::connection::Connection;
+use crate::connection::input::take_content;
+use crate::connection::keys::KeyError;
+use crate::connection::pending::Carried;
 use crate::crypto::{TAG_LEN, plaintext_alert};
 use crate::endpoint::Join;
 use crate::error::{Alert, TcpFault};
@@ -114,8 +116,8 @@ impl Connection {
     /// claim that is [`Claim::Refused`].
     // draft E10
     pub fn handle_join(&mut self, now: Time, join: Join) -> ClaimId {
-        let id = ClaimId(self.claims.next);
-        self.claims.next = self.claims.next.wrapping_add(1);
+        let id = ClaimId(self.joins.claims.next);
+        self.joins.claims.next = self.joins.claims.next.wrapping_add(1);
         let sequence = join.sequence;
         if !self.may_claim(&join) {
             self.refuse(id, Alert::IllegalParameter);
@@ -124,7 +126,7 @@ impl Connection {
         let deadline = self.join_grace(now);
         let join = Some(join);
         let waiting = Waiting { sequence, deadline, partial: 0, change_cipher_specs: 0, out: Vec::new(), join };
-        self.claims.waiting.insert(id, waiting);
+        self.joins.claims.waiting.insert(id, waiting);
         if self.established {
             self.judge_hello(id);
         }
@@ -135,17 +137,17 @@ impl Connection {
     /// session's own handshake is not over.
     // draft I17
     pub fn handle_claim_bytes(&mut self, now: Time, claim: ClaimId, bytes: &mut BytesMut) -> Claim {
-        if let Some(waiting) = self.claims.waiting.get_mut(&claim) {
+        if let Some(waiting) = self.joins.claims.waiting.get_mut(&claim) {
             waiting.came(now, bytes.len());
         }
-        while self.established && self.claims.waiting.contains_key(&claim) {
+        while self.established && self.joins.claims.waiting.contains_key(&claim) {
             match next_record(bytes) {
                 Ok(None) => break,
                 Ok(Some((header, record))) => self.handle_claim_record(now, claim, header, record),
                 Err(_) => self.refuse(claim, Alert::DecodeError),
             }
         }
-        if let Some(waiting) = self.claims.waiting.get_mut(&claim) {
+        if let Some(waiting) = self.joins.claims.waiting.get_mut(&claim) {
             waiting.partial = bytes.len();
         }
         let outcome = self.claim(claim);
@@ -159,24 +161,24 @@ impl Connection {
 
     /// The socket of a claim ended.
     pub fn handle_claim_end(&mut self, claim: ClaimId) {
-        self.claims.waiting.remove(&claim);
-        self.claims.decided.remove(&claim);
+        self.joins.claims.waiting.remove(&claim);
+        self.joins.claims.decided.remove(&claim);
     }
 
     /// What has become of a claim; it can change with every call on the session. A claim that was never made, or has ended,
     /// is refused.
     pub fn claim(&self, claim: ClaimId) -> Claim {
-        match self.claims.decided.get(&claim) {
+        match self.joins.claims.decided.get(&claim) {
             Some(Decided::Proven(tcp)) => Claim::Proven(*tcp),
             Some(Decided::Refused(_)) => Claim::Refused,
-            None if self.claims.waiting.contains_key(&claim) => Claim::Waiting,
+            None if self.joins.claims.waiting.contains_key(&claim) => Claim::Waiting,
             None => Claim::Refused,
         }
     }
 
     /// Appends what is to be sent to a claim's socket and returns how much that is: the answer to its hello, or an alert.
     pub fn poll_claim_transmit(&mut self, claim: ClaimId, out: &mut Vec<u8>) -> usize {
-        let from = match (self.claims.waiting.get_mut(&claim), self.claims.decided.get_mut(&claim)) {
+        let from = match (self.joins.claims.waiting.get_mut(&claim), self.joins.claims.decided.get_mut(&claim)) {
             (Some(waiting), _) => &mut waiting.out,
             (None, Some(Decided::Refused(alert))) => alert,
             _ => return 0,
@@ -188,18 +190,18 @@ impl Connection {
 
     // draft I14
     fn may_claim(&self, join: &Join) -> bool {
-        let of_same = self.claims.waiting.values().filter(|waiting| waiting.sequence == join.sequence).count();
+        let of_same = self.joins.claims.waiting.values().filter(|waiting| waiting.sequence == join.sequence).count();
         let is_good = |issued: &Issued| join.session == issued.session() && issued.is_outstanding(join.sequence);
-        self.issued.as_ref().is_some_and(is_good)
+        self.joins.issued().is_some_and(is_good)
             && of_same < MAX_PER_TOKEN
-            && self.claims.waiting.len() < MAX_CLAIMS
+            && self.joins.claims.waiting.len() < MAX_CLAIMS
             && self.is_open()
             && !self.plain
     }
 
     /// The session knows its name, protocol and suite: the hello must agree with them. It is answered.
     fn judge_hello(&mut self, id: ClaimId) {
-        let Some(join) = self.claims.waiting.get_mut(&id).and_then(|waiting| waiting.join.take()) else { return };
+        let Some(join) = self.joins.claims.waiting.get_mut(&id).and_then(|waiting| waiting.join.take()) else { return };
         let hello = &join.hello;
         let fits = hello.server_name == self.identity.server_name
             && self.identity.alpn.as_ref().is_none_or(|alpn| hello.alpn.contains(alpn))
@@ -215,14 +217,14 @@ impl Connection {
             key_share: random_key_share(&mut self.rng),
             psk: hello.psk,
         };
-        if let Some(waiting) = self.claims.waiting.get_mut(&id) {
+        if let Some(waiting) = self.joins.claims.waiting.get_mut(&id) {
             answer.encode(&mut waiting.out);
             waiting.out.extend_from_slice(&CHANGE_CIPHER_SPEC);
         }
     }
 
     fn handle_claim_record(&mut self, now: Time, id: ClaimId, header: RecordHeader, record: BytesMut) {
-        let Some(waiting) = self.claims.waiting.get_mut(&id) else { return };
+        let Some(waiting) = self.joins.claims.waiting.get_mut(&id) else { return };
         match header.content_type {
             ContentType::ChangeCipherSpec if record[HEADER_LEN..] == [1] => {
                 waiting.change_cipher_specs += 1;
@@ -239,9 +241,9 @@ impl Connection {
     /// The first protected record of a claim: if it opens, the TCP connection is the session's.
     // draft I23
     fn try_prove(&mut self, now: Time, id: ClaimId, mut record: BytesMut) {
-        let (Some(waiting), Some(keys)) = (self.claims.waiting.get(&id), &mut self.keys) else { return };
+        let (Some(waiting), Some(keys)) = (self.joins.claims.waiting.get(&id), &mut self.keys) else { return };
         let tcp = ConnectionId(waiting.sequence);
-        if !self.issued.as_ref().is_some_and(|issued| issued.is_outstanding(tcp.0)) {
+        if !self.joins.issued().is_some_and(|issued| issued.is_outstanding(tcp.0)) {
             return self.refuse(id, Alert::IllegalParameter); // the client gave it up in the meantime
         }
         let (header, body) = record.split_at_mut(HEADER_LEN);
@@ -255,7 +257,7 @@ impl Connection {
                 self.make_room_for(now, tcp);
                 self.handle_opened(now, tcp, take_content(record));
             }
-            Err(super::keys::KeyError::IntegrityLimit) => {
+            Err(KeyError::IntegrityLimit) => {
                 self.fail_session(now, crate::error::PeerMisbehaved::IntegrityLimit);
             }
             Err(_) => {
@@ -266,8 +268,8 @@ impl Connection {
     }
 
     /// Takes the claim into the session; its rivals for the same token are turned away.
-    fn admit(&mut self, id: ClaimId, mut entry: Tcp<super::pending::Carried>) {
-        let Some(waiting) = self.claims.waiting.remove(&id) else { return };
+    fn admit(&mut self, id: ClaimId, mut entry: Tcp<Carried>) {
+        let Some(waiting) = self.joins.claims.waiting.remove(&id) else { return };
         let tcp = entry.id;
         entry.raw = waiting.out;
         entry.may_seal = true;
@@ -278,9 +280,9 @@ impl Connection {
         }
         self.burn_token(waiting.sequence);
         let same = |(_, other): &(&ClaimId, &Waiting)| other.sequence == waiting.sequence;
-        let rivals: Vec<ClaimId> = self.claims.waiting.iter().filter(same).map(|(rival, _)| *rival).collect();
+        let rivals: Vec<ClaimId> = self.joins.claims.waiting.iter().filter(same).map(|(rival, _)| *rival).collect();
         rivals.into_iter().for_each(|rival| self.refuse(rival, Alert::IllegalParameter));
-        self.claims.decided.insert(id, Decided::Proven(tcp));
+        self.joins.claims.decided.insert(id, Decided::Proven(tcp));
         self.tcps.insert(entry);
         self.welcome(tcp);
         self.replenish_tokens();
@@ -298,32 +300,32 @@ impl Connection {
 
     fn refuse(&mut self, id: ClaimId, alert: Alert) {
         self.limits.claims_refused += 1;
-        self.claims.waiting.remove(&id);
-        self.claims.decided.insert(id, Decided::Refused(plaintext_alert(alert).to_vec()));
-        self.claims.forget_some();
+        self.joins.claims.waiting.remove(&id);
+        self.joins.claims.decided.insert(id, Decided::Refused(plaintext_alert(alert).to_vec()));
+        self.joins.claims.forget_some();
     }
 
     /// The handshake is over: the joins that came before it ended can be judged.
     // draft I17
-    pub(super) fn release_claims(&mut self) {
-        let early: Vec<ClaimId> = self.claims.waiting.keys().copied().collect();
+    pub(in crate::connection) fn release_claims(&mut self) {
+        let early: Vec<ClaimId> = self.joins.claims.waiting.keys().copied().collect();
         early.into_iter().for_each(|claim| self.judge_hello(claim));
     }
 
     /// Turns all claims away.
-    pub(super) fn drop_claims(&mut self) {
-        let all: Vec<ClaimId> = self.claims.waiting.keys().copied().collect();
+    pub(in crate::connection) fn drop_claims(&mut self) {
+        let all: Vec<ClaimId> = self.joins.claims.waiting.keys().copied().collect();
         all.into_iter().for_each(|claim| self.refuse(claim, Alert::IllegalParameter));
     }
 
     /// Turns those away that have waited long enough. Their tokens are burnt: they were seen on the wire.
-    pub(super) fn expire_claims(&mut self, now: Time) {
+    pub(in crate::connection) fn expire_claims(&mut self, now: Time) {
         let late = |(_, waiting): &(&ClaimId, &Waiting)| waiting.deadline() <= now;
         let expired: Vec<(ClaimId, u32)> =
-            self.claims.waiting.iter().filter(late).map(|(id, waiting)| (*id, waiting.sequence)).collect();
+            self.joins.claims.waiting.iter().filter(late).map(|(id, waiting)| (*id, waiting.sequence)).collect();
         for (claim, sequence) in expired {
             self.refuse(claim, Alert::UserCanceled);
-            let contested = self.claims.waiting.values().any(|waiting| waiting.sequence == sequence);
+            let contested = self.joins.claims.waiting.values().any(|waiting| waiting.sequence == sequence);
             if !contested {
                 self.burn_token(sequence);
             }
