@@ -2,16 +2,22 @@
 //!
 //! The protocol is in [`tcpls_core`], which does no I/O. Here is what it needs to run: sockets, a clock, random numbers.
 //!
-//! - [`net`]: sessions, streams and listeners for applications
-//! - [`dial`]: which pair of addresses a client dials when, without sockets
-//! - [`relay`]: a path that misbehaves on demand, for demonstrations and tests
-//! - [`sim`]: whole networks in virtual time, for tests and experiments
-//! - [`tls`], [`hq`]: certificates, and a file transfer protocol
-//! - [`cli`]: the `tcpls` command
+//! | module | feature | contents |
+//! | --- | --- | --- |
+//! | [`net`] | | sessions, streams and listeners for applications |
+//! | [`dial`] | | which pair of addresses a client dials when, without sockets |
+//! | [`tls`] | | certificates and keys, as configurations for sessions |
+//! | `sim` | `sim` | whole networks in virtual time, for tests and experiments |
+//! | `relay` | `sim` | a path over real sockets that misbehaves on demand |
+//! | `cli`, `hq` | `cli` | the `tcpls` command, and its file transfer protocol |
+//!
+//! Applications need neither `sim` nor `cli`: they switch the default features off and choose a crypto library, `ring` or
+//! `aws-lc-rs`. `self-signed` makes certificates on the spot, `system-trust` trusts what the operating system trusts.
 //!
 //! A session over two TCP connections:
 //!
-//! ```
+#![cfg_attr(feature = "self-signed", doc = "```")]
+#![cfg_attr(not(feature = "self-signed"), doc = "```ignore")]
 //! use tcpls_harness::net::{ClientOptions, Listener, ServerOptions, Session};
 //! use tcpls_harness::tls::{Identity, Trust};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,13 +56,20 @@
 //! # }
 //! ```
 
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod dial;
+#[cfg(feature = "cli")]
 pub mod hq;
 pub mod net;
+#[cfg(feature = "sim")]
 pub mod relay;
+#[cfg(feature = "sim")]
 pub mod sim;
 pub mod tls;
+
+pub use rustls;
+pub use tcpls_core as core;
 
 /// The README's examples, compiled with the tests.
 #[cfg(doctest)]

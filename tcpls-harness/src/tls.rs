@@ -1,9 +1,8 @@
 //! Certificates and trust, from files or made on the spot, as configurations for sessions.
 //!
-//! Only what the `tcpls` command and tests need: applications bring rustls configurations of their own.
+//! Only what the `tcpls` command, examples and tests need: applications can bring rustls configurations of their own, and
+//! complete them with [`RustlsClient::new`] and [`RustlsServer::new`].
 
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{error, fmt};
@@ -19,6 +18,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, KeyLogFile, RootCertStore, ServerConfig, SignatureScheme};
 use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
+
+#[cfg(any(test, feature = "self-signed"))]
+mod self_signed;
 
 /// Why a TLS configuration could not be made, in words that say what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,45 +47,6 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A new self-signed certificate for `names`, DNS names or IP addresses; whoever is to trust it needs
-    /// [`Identity::certificate_pem`].
-    ///
-    /// # Errors
-    /// A name is neither.
-    pub fn self_signed(names: &[String]) -> Result<Self, TlsError> {
-        let made = rcgen::generate_simple_self_signed(names)
-            .map_err(|error| failure("can't make a certificate for these names", error))?;
-        Ok(Self::of(&made))
-    }
-
-    /// The self-signed certificate and key in the PEM file `path`, or new ones for `names` if there is no such file: these
-    /// are put there, for this user's eyes alone, and serve at the next start, so that clients' copies stay good.
-    ///
-    /// # Errors
-    /// The file holds something else, it can't be written, or a name is none.
-    pub fn kept_in(path: &Path, names: &[String]) -> Result<Self, TlsError> {
-        if path.exists() {
-            return Self::from_files(path, path);
-        }
-        let made = rcgen::generate_simple_self_signed(names)
-            .map_err(|error| failure("can't make a certificate for these names", error))?;
-        let mut options = File::options();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let written = options.open(path).and_then(|mut file| {
-            file.write_all(made.cert.pem().as_bytes())?;
-            file.write_all(made.signing_key.serialize_pem().as_bytes())
-        });
-        written.map_err(|error| failure(format_args!("can't keep the certificate in {}", path.display()), error))?;
-        Ok(Self::of(&made))
-    }
-
-    fn of(made: &rcgen::CertifiedKey<rcgen::KeyPair>) -> Self {
-        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-        Self { pem: made.cert.pem(), chain: vec![made.cert.der().clone()], key }
-    }
-
     /// Reads a certificate chain, the server's own first, and its private key from PEM files.
     ///
     /// # Errors
@@ -144,8 +107,10 @@ impl Identity {
 
 /// Which server certificates a client accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Trust {
-    /// Those that the operating system trusts.
+    /// Those that the operating system trusts. With the feature `system-trust`.
+    #[cfg(feature = "system-trust")]
     System,
     /// Those in, or issued by those in, a PEM file.
     File(PathBuf),
@@ -192,6 +157,7 @@ impl Trust {
     fn roots(&self) -> Result<Option<RootCertStore>, TlsError> {
         let certificates = match self {
             Self::Anyone => return Ok(None),
+            #[cfg(feature = "system-trust")]
             Self::System => rustls_native_certs::load_native_certs().certs,
             Self::File(path) => read_certificates(path)?,
             Self::Pem(text) => CertificateDer::pem_slice_iter(text.as_bytes())
@@ -211,7 +177,8 @@ fn roots_of(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore,
     Ok(roots)
 }
 
-fn provider() -> Arc<CryptoProvider> {
+/// The crypto library that the features choose.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(library::default_provider())
 }
 

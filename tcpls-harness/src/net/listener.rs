@@ -5,8 +5,12 @@
 //! by the endpoint's configuration.
 
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -186,7 +190,7 @@ impl Listener {
     }
 }
 
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if address.is_ipv6() {
         socket2::SockRef::from(&socket).set_only_v6(true)?;
@@ -290,30 +294,40 @@ impl Router {
         let _settled = Settled { router: self, incoming };
         loop {
             input.reserve(2048);
-            tokio::select! {
-                read = stream.read_buf(input) => {
-                    if !matches!(read, Ok(len) if len > 0) {
-                        return Recognised::Ended;
+            let news = {
+                let mut read = pin!(stream.read_buf(input));
+                let mut sleep = pin!(tokio::time::sleep_until(instant(deadline).into()));
+                poll_fn(|cx| {
+                    if let Poll::Ready(short) = Pin::new(&mut newcomer.in_the_way).poll(cx) {
+                        return Poll::Ready(News::InTheWay(short.ok()));
                     }
+                    if let Poll::Ready(alert) = Pin::new(&mut refused).poll(cx) {
+                        return Poll::Ready(News::Refused(alert.ok()));
+                    }
+                    if sleep.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(News::Deadline);
+                    }
+                    read.as_mut().poll(cx).map(News::Read)
+                })
+                .await
+            };
+            match news {
+                News::Read(Ok(len)) if len > 0 => {
                     if let Some(recognised) = self.desk().endpoint.handle_bytes(now(), incoming, input) {
                         return Recognised::As(recognised);
                     }
                 }
-                () = tokio::time::sleep_until(instant(deadline).into()) => {
+                News::Read(_) | News::Refused(None) => return Recognised::Ended,
+                News::Refused(Some(alert)) => return Recognised::As(Incoming::Refused { alert }),
+                News::Deadline => {
                     let desk = &mut *self.desk();
                     desk.endpoint.handle_timeout(now());
                     desk.tell_refused();
                 }
-                alert = &mut refused => return match alert {
-                    Ok(alert) => Recognised::As(Incoming::Refused { alert }),
-                    Err(_) => Recognised::Ended,
-                },
-                short = &mut newcomer.in_the_way => return match short {
-                    Ok(Resource::Pending | Resource::Memory) => {
-                        Recognised::As(Incoming::Refused { alert: Endpoint::refuse_crowded() })
-                    }
-                    _ => Recognised::InTheWay,
-                },
+                News::InTheWay(Some(Resource::Pending | Resource::Memory)) => {
+                    return Recognised::As(Incoming::Refused { alert: Endpoint::refuse_crowded() });
+                }
+                News::InTheWay(_) => return Recognised::InTheWay,
             }
         }
     }
@@ -392,6 +406,17 @@ impl Newcomer {
     }
 }
 
+/// What a TCP connection waits for whose ClientHello is not complete.
+enum News {
+    Read(io::Result<usize>),
+    /// The endpoint may refuse it now.
+    Deadline,
+    /// The endpoint refuses it, with this alert.
+    Refused(Option<Vec<u8>>),
+    /// The account needs what it holds.
+    InTheWay(Option<Resource>),
+}
+
 /// What has become of a TCP connection whose ClientHello was waited for.
 enum Recognised {
     As(Incoming),
@@ -422,7 +447,7 @@ async fn refuse(mut stream: TcpStream, alert: &[u8]) {
         stream.shutdown().await?;
         let mut rest = [0; 1024];
         while stream.read(&mut rest).await? > 0 {}
-        std::io::Result::Ok(())
+        io::Result::Ok(())
     };
     _ = tokio::time::timeout(REFUSAL_TIMEOUT, farewell).await;
 }

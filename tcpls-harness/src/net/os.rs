@@ -3,9 +3,10 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use ring::rand::{SecureRandom, SystemRandom};
 use tcpls_core::crypto::rng::Seed;
 use tcpls_core::time::Time;
+
+use crate::tls::provider;
 
 /// All sessions of a process share one origin of time.
 fn origin() -> Instant {
@@ -27,10 +28,10 @@ pub(crate) fn instant(time: Time) -> Instant {
         .unwrap_or_else(|| Instant::now() + Duration::from_secs(365 * 24 * 3600))
 }
 
-/// 32 bytes that nobody can guess.
+/// 32 unpredictable bytes, from the generator that TLS uses.
 pub(crate) fn random() -> [u8; 32] {
     let mut bytes = [0; 32];
-    SystemRandom::new().fill(&mut bytes).expect("an operating system without random numbers can run no TLS");
+    provider().secure_random.fill(&mut bytes).expect("an operating system without random numbers can run no TLS");
     bytes
 }
 

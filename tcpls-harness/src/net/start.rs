@@ -2,9 +2,11 @@
 //! hands gets a session of its own; the first whose handshake is over stays, the others are dropped.
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::BytesMut;
 use tcpls_core::connection::Connection;
@@ -37,6 +39,16 @@ pub(crate) struct Start {
     failures: Vec<PathFailure>,
 }
 
+/// What a start waits for.
+enum News {
+    /// A socket was connected, or could not be.
+    Dialed(AttemptId, Path, io::Result<()>),
+    /// A handshake is over.
+    Handshake(AttemptId, Result<(), CloseReason>),
+    /// The dialer has something to decide.
+    Deadline,
+}
+
 impl Start {
     pub(crate) fn new(paths: &[Path], options: ClientOptions) -> Self {
         let dial = DialOptions { zero_rtt: options.dial.zero_rtt && options.config.zero_rtt_join, ..options.dial };
@@ -65,17 +77,33 @@ impl Start {
                 }
                 self.obey(action)?;
             }
-            let deadline = self.dialer.poll_timeout().map(|at| instant(at).into());
-            tokio::select! {
-                (attempt, path, outcome) = poll_fn(|cx| self.dials.poll(cx)) => self.note_dialed(attempt, path, outcome),
-                Some(Ok((attempt, outcome))) = self.handshakes.join_next() => match outcome {
-                    Ok(()) if self.candidates.contains_key(&attempt) => return Ok(self.finish(attempt)),
-                    Ok(()) => {}
-                    Err(reason) => self.note_handshake_failed(attempt, reason),
-                },
-                () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {}
+            match self.next_news().await {
+                News::Dialed(attempt, path, outcome) => self.note_dialed(attempt, path, outcome),
+                News::Handshake(attempt, Ok(())) if self.candidates.contains_key(&attempt) => {
+                    return Ok(self.finish(attempt));
+                }
+                News::Handshake(_, Ok(())) | News::Deadline => {}
+                News::Handshake(attempt, Err(reason)) => self.note_handshake_failed(attempt, reason),
             }
         }
+    }
+
+    /// Waits for the next dial or handshake that is over, or the dialer's deadline.
+    async fn next_news(&mut self) -> News {
+        let deadline = self.dialer.poll_timeout().map(|at| tokio::time::sleep_until(instant(at).into()));
+        let mut deadline = pin!(deadline);
+        poll_fn(|cx| {
+            if let Poll::Ready((attempt, path, outcome)) = self.dials.poll(cx) {
+                return Poll::Ready(News::Dialed(attempt, path, outcome));
+            }
+            while let Poll::Ready(Some(ended)) = self.handshakes.poll_join_next(cx) {
+                if let Ok((attempt, outcome)) = ended {
+                    return Poll::Ready(News::Handshake(attempt, outcome));
+                }
+            }
+            deadline.as_mut().as_pin_mut().map_or(Poll::Pending, |sleep| sleep.poll(cx).map(|()| News::Deadline))
+        })
+        .await
     }
 
     fn obey(&mut self, action: Action) -> Result<(), ConnectError> {

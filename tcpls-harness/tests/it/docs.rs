@@ -1,6 +1,7 @@
-//! What `docs/simulation.md` shows of the command, held against what it prints. With `UPDATE_DOCS=1` in the environment the
-//! page is brought up to date instead.
+//! What the docs show of the command, compared with what it prints, and the number of crates that the README promises. With
+//! `UPDATE_DOCS=1` in the environment `docs/simulation.md` is brought up to date instead.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use tokio::process::Command;
@@ -27,4 +28,26 @@ async fn the_simulation_page_shows_what_the_command_prints() {
     } else {
         assert_eq!(shown, printed, "run this test with UPDATE_DOCS=1");
     }
+}
+
+/// How many crates the library is on Linux, itself included.
+async fn crates(features: &[&str]) -> usize {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["tree", "--locked", "--edges", "normal", "--prefix", "none", "--target", "x86_64-unknown-linux-gnu"]);
+    command.args(features).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = command.output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let names = printed.lines().filter_map(|line| line.split_once(" v")).map(|(name, rest)| {
+        let version = rest.split(' ').next().unwrap_or_default();
+        (name, version)
+    });
+    names.collect::<BTreeSet<_>>().len()
+}
+
+#[tokio::test]
+async fn readme_counts_the_crates_of_the_library_alone_and_of_everything() {
+    let readme = include_str!("../../../README.md");
+    let (few, all) = (crates(&["--no-default-features", "--features", "ring"]).await, crates(&[]).await);
+    assert!(readme.contains(&format!("That is {few} crates instead of {all},")), "{few}, {all}");
 }

@@ -1,0 +1,50 @@
+//! Certificates made on the spot, with the feature `self-signed`.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use rustls::pki_types::PrivateKeyDer;
+
+use super::{Identity, TlsError, failure};
+
+impl Identity {
+    /// A new self-signed certificate for `names`, DNS names or IP addresses; whoever is to trust it needs
+    /// [`Identity::certificate_pem`].
+    ///
+    /// # Errors
+    /// A name is neither.
+    pub fn self_signed(names: &[String]) -> Result<Self, TlsError> {
+        let made = rcgen::generate_simple_self_signed(names)
+            .map_err(|error| failure("can't make a certificate for these names", error))?;
+        Ok(Self::of(&made))
+    }
+
+    /// The self-signed certificate and key in the PEM file `path`, or new ones for `names` if there is no such file: these
+    /// are put there, for this user's eyes alone, and serve at the next start, so that clients' copies stay good.
+    ///
+    /// # Errors
+    /// The file holds something else, it can't be written, or a name is none.
+    pub fn kept_in(path: &Path, names: &[String]) -> Result<Self, TlsError> {
+        if path.exists() {
+            return Self::from_files(path, path);
+        }
+        let made = rcgen::generate_simple_self_signed(names)
+            .map_err(|error| failure("can't make a certificate for these names", error))?;
+        let mut options = File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let written = options.open(path).and_then(|mut file| {
+            file.write_all(made.cert.pem().as_bytes())?;
+            file.write_all(made.signing_key.serialize_pem().as_bytes())
+        });
+        written.map_err(|error| failure(format_args!("can't keep the certificate in {}", path.display()), error))?;
+        Ok(Self::of(&made))
+    }
+
+    fn of(made: &rcgen::CertifiedKey<rcgen::KeyPair>) -> Self {
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        Self { pem: made.cert.pem(), chain: vec![made.cert.der().clone()], key }
+    }
+}
