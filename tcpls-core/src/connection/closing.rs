@@ -8,7 +8,7 @@ use super::half_close::HalfClose;
 use super::pending::Due;
 use crate::config::Config;
 use crate::error::{Alert, CloseReason, PeerMisbehaved};
-use crate::event::{Event, TcpEvent};
+use crate::event::Event;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, ErrorCode};
 
@@ -343,15 +343,5 @@ impl Connection {
         self.handshake = None;
         self.gone.clear();
         self.ending.reason = Some(reason);
-    }
-
-    /// Lets go of all sockets.
-    pub(super) fn discard_all(&mut self) {
-        while let Some(entry) = self.tcps.pop_first() {
-            if !entry.raw.is_empty() {
-                self.last_words.entry(entry.id).or_default().extend_from_slice(&entry.raw);
-            }
-            self.tcp_event(TcpEvent::Discarded { tcp: entry.id });
-        }
     }
 }

@@ -1,133 +1,15 @@
-//! A TCP connection is lost, or left on purpose: what its unacknowledged records carried goes out again on others, in new
-//! records. The one home of the way from live to gone.
-
-use core::net::SocketAddr;
-use core::time::Duration;
+//! What the unacknowledged records of a TCP connection carried goes out again on others, in new records: when it is lost
+//! (`lifecycle`) or has fallen silent (`suspicion`).
 
 use super::Connection;
 use super::pending::{Carried, Due};
-use crate::error::{Alert, CloseReason, TcpError, TcpFault};
-use crate::event::{Event, TcpEvent};
-use crate::tcp::{Leave, Tcp, TcpState};
-use crate::time::Time;
-use crate::wire::ids::ConnectionId;
-
-/// Lost TCP connections that are remembered: late ACKs still free what would be sent twice.
-const MAX_GONE: usize = 64;
-
-/// Nothing came for a round trip and so long: nothing is under way any more.
-const DRAIN_MARGIN: Duration = Duration::from_millis(50);
-
-/// A TCP connection that was lost, and why.
-pub(super) struct Gone {
-    pub(super) tcp: Tcp<Carried>,
-    pub(super) fault: TcpFault,
-}
-
-impl Gone {
-    /// What Connection Reset tells the peer. 0 says nothing.
-    pub(super) fn reason(&self) -> u8 {
-        match self.fault {
-            TcpFault::Fin | TcpFault::Reset | TcpFault::Io => 1,
-            TcpFault::NotTls | TcpFault::RecordOverflow | TcpFault::UnexpectedRecord | TcpFault::BadRecord => 2,
-            TcpFault::Alert(_) => 3,
-            TcpFault::UserTimeout | TcpFault::JoinTimeout => 4,
-            TcpFault::Retired => TcpFault::REASON_RETIRED,
-            _ => 0,
-        }
-    }
-}
+use crate::tcp::Tcp;
 
 impl Connection {
-    /// TCP connection `tcp` is of no more use. Its data is requeued, the peer is told on another, the owner is told to close
-    /// the socket after `alert` went out.
-    // draft I18
-    pub(super) fn lose_tcp(&mut self, now: Time, tcp: ConnectionId, fault: TcpFault, alert: Option<Alert>) {
-        let Some(mut entry) = self.tcps.remove(tcp) else { return };
-        if !self.established {
-            self.tcps.insert(entry);
-            return self.lose_in_handshake(fault, alert);
-        }
-        if self.plain {
-            self.tcps.insert(entry);
-            return self.lose_plain(now, fault, alert);
-        }
-        let mut words = core::mem::take(&mut entry.raw);
-        if let Some(alert) = alert {
-            self.alert_for(&mut entry, alert, &mut words);
-        }
-        let returns_token = self.returns_token(&entry, fault);
-        if returns_token {
-            words.clear(); // no more than its hello
-        }
-        self.put_last_words(tcp, words);
-        self.requeue_statuses(&entry);
-        entry.counters.requeued_bytes += self.requeue_all(&mut entry);
-        self.streams.forget_tcp(tcp);
-        self.joins.forget_tcp(tcp);
-        entry.received.owe_again();
-        self.repeat_acks();
-        // What it was asked for is asked again: the session is no more idle than before.
-        let asked = entry.sent.waiting_since().filter(|_| self.streams.len() > 0);
-        asked.into_iter().for_each(|at| self.activity.note(at));
-        entry.sent.freeze();
-        if returns_token {
-            self.joins.give_back(tcp);
-        } else {
-            self.tell_peer(tcp, fault);
-        }
-        self.pending.remove(Due::Status(tcp));
-        self.gone.insert(tcp, Gone { tcp: entry, fault });
-        while self.gone.len() > MAX_GONE {
-            self.gone.pop_first();
-        }
-        self.tcp_event(TcpEvent::Lost { tcp, fault });
-        self.tcp_event(TcpEvent::Discarded { tcp });
-        self.replenish_tokens();
-        self.forget_keys();
-        self.end_reading_if_drained();
-        self.strand_if_alone(now, fault);
-    }
-
     /// ACK frames are not requeued. Those that went out on a TCP connection that is lost or silent may not have arrived, and
     /// the peer may have nothing more to send that would draw others.
     pub(super) fn repeat_acks(&mut self) {
         self.tcps.iter_mut().for_each(|entry| entry.received.owe_again());
-    }
-
-    /// Bytes that the owner sends before it closes the socket.
-    pub(super) fn put_last_words(&mut self, tcp: ConnectionId, words: Vec<u8>) {
-        if !words.is_empty() {
-            self.last_words.insert(tcp, words);
-        }
-        while self.last_words.len() > MAX_GONE {
-            self.last_words.pop_first(); // nobody has come for them
-        }
-    }
-
-    fn lose_in_handshake(&mut self, fault: TcpFault, alert: Option<Alert>) {
-        if let (Some(first), Some(alert)) = (self.tcps.get_mut(ConnectionId::FIRST), alert) {
-            first.raw.extend_from_slice(&crate::crypto::plaintext_alert(alert));
-        }
-        self.end_handshake(CloseReason::LostInHandshake(fault));
-    }
-
-    /// Whether a join left its token as good as before: no byte came, so it most likely never reached the server, and nothing
-    /// was sealed under its number, so no nonce can come twice. As long as another TCP connection answers, the server is
-    /// rather asked for a new one.
-    fn returns_token(&self, entry: &Tcp<Carried>, fault: TcpFault) -> bool {
-        let is_silent = matches!(fault, TcpFault::Fin | TcpFault::Reset | TcpFault::Io | TcpFault::JoinTimeout);
-        let is_untouched = !entry.has_received() && !entry.has_sealed();
-        let has_other = self.tcps.iter().any(|other| other.is_active() && !other.suspect);
-        matches!(entry.state, TcpState::Opening { .. }) && is_silent && is_untouched && !has_other
-    }
-
-    // draft I44
-    fn tell_peer(&mut self, tcp: ConnectionId, fault: TcpFault) {
-        match fault {
-            TcpFault::PeerReset(_) => _ = self.scratch.final_acks.insert(tcp),
-            _ => self.pending.insert(Due::Reset(tcp)),
-        }
     }
 
     /// Requeues what `entry` carries, but for what was requeued before: each byte goes out again at most once for each TCP
@@ -138,7 +20,7 @@ impl Connection {
     }
 
     /// A Connection Status that was under way on a lost TCP connection is said again, as it is now.
-    fn requeue_statuses(&mut self, entry: &Tcp<Carried>) {
+    pub(super) fn requeue_statuses(&mut self, entry: &Tcp<Carried>) {
         for item in entry.sent.carried() {
             if let Carried::Session(due @ Due::Status(named)) = item {
                 self.pending.insert(*due);
@@ -159,88 +41,5 @@ impl Connection {
             Carried::Session(due) => self.pending.insert(*due),
         }
         0
-    }
-
-    /// Without a TCP connection the session waits for one; unless it is over on both sides anyway, or none can join: tokens
-    /// come over TCP connections alone. `fault` is what the last one was lost to.
-    // draft I18
-    fn strand_if_alone(&mut self, now: Time, fault: TcpFault) {
-        self.conclude_if_alone();
-        if !self.tcps.is_empty() || self.ending.is_closed() {
-            return;
-        }
-        if self.joins.is_out_of_tokens() {
-            // Before the server's Session Parameters came, the session had not begun for the application.
-            let is_announced = self.is_announced();
-            return self.conclude(if is_announced {
-                CloseReason::OutOfTokens { fault }
-            } else {
-                CloseReason::LostInHandshake(fault)
-            });
-        }
-        if self.stranded_until.is_none() {
-            self.parameters_awaited = None;
-            let until = now + self.config.session_timeout;
-            self.stranded_until = Some(until);
-            self.events.push_back(Event::Stranded { until });
-        }
-    }
-
-    /// Leaves TCP connection `tcp` on purpose: nothing new is put on it while another lives, what it has is waited for, the
-    /// peer is asked to do the same; then it is discarded.
-    ///
-    /// # Errors
-    /// [`TcpError::Last`] if no other TCP connection is up: close the session instead.
-    pub fn retire_tcp(&mut self, now: Time, tcp: ConnectionId) -> Result<(), TcpError> {
-        self.check_tcp(tcp)?;
-        if !self.tcps.iter().any(|entry| entry.id != tcp && entry.is_active()) {
-            return Err(TcpError::Last);
-        }
-        self.retire(now, tcp);
-        self.settle(now);
-        Ok(())
-    }
-
-    // draft I21
-    fn retire(&mut self, now: Time, tcp: ConnectionId) {
-        if let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.is_active()) {
-            entry.state = TcpState::Retiring;
-            entry.leave = Leave { since: now, told: None };
-            self.streams.forget_tcp(tcp);
-            self.pending.insert(Due::Status(tcp));
-        }
-    }
-
-    /// TCP connections to or from withdrawn addresses are left (draft E18).
-    /// One that is still joining is left as soon as it has joined.
-    pub(super) fn leave_withdrawn_addresses(&mut self) {
-        let withdrawn =
-            |end: SocketAddr| self.peer_addresses.is_withdrawn(end) || self.local_addresses.is_withdrawn(end);
-        let uses = |entry: &&Tcp<Carried>| [entry.local, entry.remote].into_iter().flatten().any(withdrawn);
-        let leaving: Vec<ConnectionId> =
-            self.tcps.iter().filter(|entry| entry.is_active()).filter(uses).map(|entry| entry.id).collect();
-        leaving.into_iter().for_each(|tcp| self.retire(self.last_heard, tcp));
-    }
-
-    /// Lets go of retiring TCP connections that carry nothing any more, or whose time is up, as long as another is up.
-    pub(super) fn let_retired_go(&mut self, now: Time) {
-        let done = |entry: &Tcp<Carried>| self.leave_deadline(entry).is_some_and(|at| at <= now);
-        let done: Vec<ConnectionId> = self.tcps.iter().filter(|entry| done(entry)).map(|entry| entry.id).collect();
-        done.into_iter().for_each(|tcp| self.lose_tcp(now, tcp, TcpFault::Retired, None));
-    }
-
-    /// When a TCP connection that is left on purpose can go: what this side sent is acknowledged, and the peer has heard and
-    /// sends nothing more. Or it is silent: then what it has was hedged.
-    pub(super) fn leave_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
-        if entry.state != TcpState::Retiring || !self.tcps.iter().any(|other| other.is_active()) {
-            return None;
-        }
-        if entry.suspect {
-            return Some(entry.leave.since);
-        }
-        let at_last = entry.leave.since + self.config.user_timeout;
-        let told = entry.leave.told.filter(|_| entry.sent.is_empty());
-        let quiet = entry.rtt.smoothed().unwrap_or_default() + DRAIN_MARGIN;
-        Some(told.map_or(at_last, |told| at_last.min(told.max(entry.heard) + quiet)))
     }
 }

@@ -9,7 +9,6 @@ use super::{Connection, Identity};
 use crate::crypto::{Agreed, Handshake, Offer};
 use crate::error::{Alert, CloseReason, HandshakeError, code};
 use crate::event::{Established, Event, TcpEvent};
-use crate::tcp::TcpState;
 use crate::tcp::sent::Backlog;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, RecordSeq, Side, Token};
@@ -85,11 +84,9 @@ impl Connection {
         first.open.aead_seq = opened;
         first.sent.start_at(RecordSeq(sealed));
         first.received.start_at(RecordSeq(opened));
-        first.state = TcpState::Active;
-        first.may_seal = true;
         let took = now - first.since;
         first.commit.expect_from_handshake(first.counters.bytes_sent, took, first.silence.min_rtt());
-        first.since = now;
+        self.activate_first(now);
         let limits = (self.config.confidentiality_limit, self.config.integrity_limit);
         self.keys = Some(Keys::new(seal, sealed, open, agreed.schedule, limits.0, limits.1));
         self.identity = Identity {
@@ -105,7 +102,7 @@ impl Connection {
             self.say_farewell(now, code::NO_ERROR, &[], Alert::NoApplicationProtocol);
             return self.conclude(reason);
         }
-        self.tcp_event(TcpEvent::Joined { tcp: ConnectionId::FIRST });
+        self.welcome(ConnectionId::FIRST);
         if self.plain {
             self.announce();
             return self.start_plain();

@@ -6,13 +6,11 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::keys::KeyError;
-use super::pending::Due;
 use super::{Connection, TcpEnd};
 use crate::crypto::TAG_LEN;
 use crate::error::{Alert, CloseReason, PeerMisbehaved, TcpFault};
-use crate::event::TcpEvent;
+use crate::tcp::TcpState;
 use crate::tcp::deframer::next_record;
-use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 use crate::wire::record::{ContentType, HEADER_LEN, MAX_INNER_PLAINTEXT, RecordError, RecordHeader, split_inner};
@@ -122,7 +120,7 @@ impl Connection {
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.heard = now;
         }
-        self.prove(now, tcp);
+        self.activate_if_opening(now, tcp);
         let had_streams = self.streams.len() > 0;
         self.handle_content(now, tcp, content);
         if had_streams || self.streams.len() > 0 {
@@ -152,36 +150,6 @@ impl Connection {
             KeyError::BadRecord | KeyError::NoKeys => {
                 self.lose_tcp(now, tcp, TcpFault::BadRecord, Some(Alert::BadRecordMac));
             }
-        }
-    }
-
-    /// The first record that opens on a joined TCP connection makes it part of the session.
-    fn prove(&mut self, now: Time, tcp: ConnectionId) {
-        let Some(entry) = self.tcps.get_mut(tcp) else { return };
-        if !matches!(entry.state, TcpState::Opening { .. }) {
-            return;
-        }
-        entry.state = TcpState::Active;
-        entry.may_seal = true;
-        entry.since = now;
-        self.welcome(tcp);
-    }
-
-    /// A TCP connection has joined.
-    pub(super) fn welcome(&mut self, tcp: ConnectionId) {
-        let others = self.tcps.iter().filter(|other| other.id != tcp && other.is_active() && !other.is_backup());
-        let head_start = others.map(Tcp::share).min().unwrap_or(0);
-        if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.head_start = head_start;
-        }
-        self.tcp_event(TcpEvent::Joined { tcp });
-        self.leave_withdrawn_addresses();
-        // They were seen on the wire in clear: the server replaces them.
-        for tcp in self.joins.drop_spare() {
-            self.pending.insert(Due::Reset(tcp));
-        }
-        if self.stranded_until.take().is_some() {
-            self.events.push_back(crate::event::Event::Recovered);
         }
     }
 }

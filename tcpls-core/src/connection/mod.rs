@@ -8,7 +8,8 @@
 //! | `handshake` | the TLS handshake, and the session's start |
 //! | `output`, `control`, `records` | a TCP connection has room: records are built, of stream data and control frames, and sealed |
 //! | `schedule` | which TCP connection carries new stream data: policies |
-//! | `failover` | a TCP connection is lost or retired: what it carried goes elsewhere |
+//! | `lifecycle` | a TCP connection becomes active, is left, or is lost |
+//! | `failover` | what it carried goes elsewhere |
 //! | `suspicion`, `probe` | a TCP connection is silent: what it carries is hedged; one that is quiet is asked |
 //! | `joins` | tokens, and both sides of a join |
 //! | `closing`, `farewell`, `half_close`, `plain` | the end of a session; sessions without TCPLS |
@@ -32,6 +33,7 @@ mod handshake;
 mod input;
 mod joins;
 mod keys;
+mod lifecycle;
 mod output;
 mod pending;
 mod plain;
@@ -57,10 +59,10 @@ pub use crate::tcp::silence::TcpInfo;
 use self::activity::Activity;
 use self::addresses::{LocalAddresses, PeerAddresses};
 use self::closing::Ending;
-use self::failover::Gone;
 use self::flood::Flood;
 use self::joins::Joins;
 use self::keys::Keys;
+use self::lifecycle::Gone;
 use self::pending::{Carried, Pending};
 use self::post_handshake::Messages;
 use self::schedule::{EarliestDelivery, Scheduler, TcpView};

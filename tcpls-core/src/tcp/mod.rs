@@ -167,6 +167,13 @@ impl<C> Tcp<C> {
         }
     }
 
+    /// The peer has proven itself on it: the session can use it from now on.
+    pub(crate) fn activate(&mut self, now: Time) {
+        self.state = TcpState::Active;
+        self.may_seal = true;
+        self.since = now;
+    }
+
     /// Bytes given to its socket, and what others had carried before it joined.
     pub(crate) fn share(&self) -> u64 {
         self.head_start + self.counters.bytes_sent

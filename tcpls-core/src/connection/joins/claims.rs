@@ -15,7 +15,7 @@ use crate::connection::keys::KeyError;
 use crate::connection::pending::Carried;
 use crate::crypto::{TAG_LEN, plaintext_alert};
 use crate::endpoint::Join;
-use crate::error::{Alert, TcpFault};
+use crate::error::Alert;
 use crate::tcp::deframer::next_record;
 use crate::tcp::life::Grace;
 use crate::tcp::{Tcp, TcpState};
@@ -253,8 +253,7 @@ impl Connection {
                 let mut entry = Tcp::new(tcp, TcpState::Active, now);
                 entry.open = position;
                 entry.commit.expect(self.expected_rate());
-                self.admit(id, entry);
-                self.make_room_for(now, tcp);
+                self.admit(now, id, entry);
                 self.handle_opened(now, tcp, take_content(record));
             }
             Err(KeyError::IntegrityLimit) => {
@@ -268,11 +267,10 @@ impl Connection {
     }
 
     /// Takes the claim into the session; its rivals for the same token are turned away.
-    fn admit(&mut self, id: ClaimId, mut entry: Tcp<Carried>) {
+    fn admit(&mut self, now: Time, id: ClaimId, mut entry: Tcp<Carried>) {
         let Some(waiting) = self.joins.claims.waiting.remove(&id) else { return };
         let tcp = entry.id;
         entry.raw = waiting.out;
-        entry.may_seal = true;
         entry.received.count();
         entry.counters.records_received = 1;
         if let Some(keys) = &self.keys {
@@ -283,19 +281,8 @@ impl Connection {
         let rivals: Vec<ClaimId> = self.joins.claims.waiting.iter().filter(same).map(|(rival, _)| *rival).collect();
         rivals.into_iter().for_each(|rival| self.refuse(rival, Alert::IllegalParameter));
         self.joins.claims.decided.insert(id, Decided::Proven(tcp));
-        self.tcps.insert(entry);
-        self.welcome(tcp);
+        self.adopt(now, entry);
         self.replenish_tokens();
-    }
-
-    /// The client always has a token, or it could not come back after it lost all its TCP connections. If it uses it with
-    /// as many as there may be, the newcomer takes the place of the one that has been silent longest.
-    fn make_room_for(&mut self, now: Time, newcomer: ConnectionId) {
-        while self.tcps.len() > self.config.max_tcp_connections.max(1) as usize {
-            let others = self.tcps.iter().filter(|entry| entry.id != newcomer);
-            let Some(silent) = others.min_by_key(|entry| entry.heard).map(|entry| entry.id) else { return };
-            self.lose_tcp(now, silent, TcpFault::Retired, None);
-        }
     }
 
     fn refuse(&mut self, id: ClaimId, alert: Alert) {
