@@ -121,7 +121,9 @@ impl Claimant {
     fn settle(&self, state: &mut State, tcp: ConnectionId) {
         let address = |address: std::io::Result<SocketAddr>| address.ok();
         let stream = self.socket.stream();
-        state.conn.set_tcp_addresses(tcp, address(stream.local_addr()), address(stream.peer_addr()));
+        let remote = address(stream.peer_addr());
+        state.conn.set_tcp_addresses(tcp, address(stream.local_addr()), remote);
+        state.remotes.set(tcp, remote);
         state.conn.handle_claim_end(self.claim);
     }
 }

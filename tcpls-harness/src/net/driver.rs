@@ -119,6 +119,7 @@ impl Driver {
         let (local, remote) = (socket.stream().local_addr().ok(), socket.stream().peer_addr().ok());
         self.shared.drive(|state| {
             state.conn.set_tcp_addresses(tcp, local, remote);
+            state.remotes.set(tcp, remote);
             ask_kernel(&mut state.conn, tcp, &socket);
             if tcp == ConnectionId::FIRST {
                 state.local = local;

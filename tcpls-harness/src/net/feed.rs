@@ -33,7 +33,7 @@ impl<T: Clone> Feed<T> {
         } else {
             self.listeners.get_or_insert_with(|| Sender::new(BACKLOG)).subscribe()
         };
-        Listener { kept, receiver }
+        Listener { kept, receiver, missed: 0 }
     }
 
     /// Reports to those who listen, or keeps it for the first who will.
@@ -61,6 +61,8 @@ impl<T: Clone> Feed<T> {
 pub(crate) struct Listener<T> {
     kept: VecDeque<T>,
     receiver: Receiver<T>,
+    /// How many were dropped because this one did not keep up.
+    missed: u64,
 }
 
 impl<T: Clone> Listener<T> {
@@ -72,10 +74,15 @@ impl<T: Clone> Listener<T> {
         loop {
             match self.receiver.recv().await {
                 Ok(news) => return Some(news),
-                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Lagged(missed)) => self.missed += missed,
                 Err(RecvError::Closed) => return None,
             }
         }
+    }
+
+    /// How many were dropped since the last call.
+    pub(crate) fn take_missed(&mut self) -> u64 {
+        std::mem::take(&mut self.missed)
     }
 
     /// The next, if it is there already.
@@ -86,7 +93,7 @@ impl<T: Clone> Listener<T> {
         loop {
             match self.receiver.try_recv() {
                 Ok(news) => return Some(news),
-                Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Lagged(missed)) => self.missed += missed,
                 Err(_) => return None,
             }
         }

@@ -19,7 +19,8 @@ use tcpls_core::config::Config;
 use tcpls_core::connection::Connection;
 use tcpls_core::crypto::rustls::RustlsServer;
 use tcpls_core::endpoint::{Endpoint, EndpointConfig, Incoming, IncomingId, Join, NewSession};
-use tcpls_core::error::ConfigError;
+use tcpls_core::error::{AlertDescription, ConfigError};
+use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -31,6 +32,7 @@ use super::claims::ClaimPlace;
 use super::descriptors::{DESCRIPTOR_PAUSE, are_used_up};
 use super::driver::Driver;
 use super::error::ListenError;
+use super::failures::{Failures, HandshakeFailures, HandshakeFault};
 use super::handle::Handle;
 use super::os::{instant, now, random, seed};
 use super::reports::Reports;
@@ -139,6 +141,7 @@ pub struct Listener {
     addresses: Vec<SocketAddr>,
     sessions: mpsc::Receiver<Session>,
     tls: Arc<RwLock<RustlsServer>>,
+    failures: Arc<Failures>,
     _acceptors: JoinSet<()>,
 }
 
@@ -162,12 +165,13 @@ impl Listener {
         };
         let (accepted, sessions) = mpsc::channel(MAX_UNACCEPTED);
         let tls = Arc::new(RwLock::new(options.tls.clone()));
-        let router = Arc::new(Router::new(options, tls.clone(), accepted));
+        let failures = Arc::new(Failures::new());
+        let router = Arc::new(Router::new(options, tls.clone(), accepted, failures.clone()));
         let mut acceptors = JoinSet::new();
         for listener in listeners {
             acceptors.spawn(accept(listener, router.clone()));
         }
-        Ok(Self { addresses, sessions, tls, _acceptors: acceptors })
+        Ok(Self { addresses, sessions, tls, failures, _acceptors: acceptors })
     }
 
     /// The addresses that are listened on, with the ports that were taken.
@@ -180,13 +184,21 @@ impl Listener {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 
-    /// The next session whose handshake is over. Handshakes that fail are not reported.
+    /// The next session whose handshake is over. Handshakes that fail are reported by [`Listener::handshake_failures`].
+    /// Cancel safe.
     pub async fn accept(&mut self) -> Session {
         match self.sessions.recv().await {
             Some(session) => session,
             // The acceptors hold the other end, and they end with the listener only.
             None => std::future::pending().await,
         }
+    }
+
+    /// Subscribes to handshakes that fail: of TCP connections that start a session, and joins that this listener turns away
+    /// before their session judges them. The first call also gets the last 64 earlier failures. Anyone can cause any number of
+    /// them: a log needs a limit.
+    pub fn handshake_failures(&self) -> HandshakeFailures {
+        self.failures.subscribe()
     }
 }
 
@@ -209,7 +221,7 @@ async fn accept(listener: TcpListener, router: Arc<Router>) {
             Ok((stream, from)) => {
                 router.options.socket.apply(&stream);
                 // Here and not in the task: tasks need not start in the order in which they are spawned.
-                let newcomer = Newcomer::enter(&router.account, from.ip());
+                let newcomer = Newcomer::enter(&router.account, from);
                 tokio::spawn(router.clone().receive(stream, newcomer));
             }
             // It takes a moment until the descriptor is free.
@@ -228,6 +240,7 @@ struct Router {
     tls: Arc<RwLock<RustlsServer>>,
     accepted: mpsc::Sender<Session>,
     account: Arc<Account>,
+    failures: Arc<Failures>,
     /// One permit for each refused TCP connection that may linger.
     refusals: Semaphore,
     desk: Mutex<Desk>,
@@ -252,7 +265,12 @@ impl Desk {
 }
 
 impl Router {
-    fn new(options: ServerOptions, tls: Arc<RwLock<RustlsServer>>, accepted: mpsc::Sender<Session>) -> Self {
+    fn new(
+        options: ServerOptions,
+        tls: Arc<RwLock<RustlsServer>>,
+        accepted: mpsc::Sender<Session>,
+        failures: Arc<Failures>,
+    ) -> Self {
         // The account bounds what is pending, and needs a moment to carry that out. The endpoint's own bound is for those
         // who have no account.
         let max_pending = options.endpoint.max_pending.saturating_mul(2);
@@ -260,7 +278,7 @@ impl Router {
         let desk = Desk { endpoint, pending: BTreeMap::new(), sessions: BTreeMap::new() };
         let refusals = Semaphore::new(options.max_refusals);
         let account = Account::new(options.limits(), options.trusted_proxies.clone());
-        Self { options, tls, accepted, account, refusals, desk: Mutex::new(desk) }
+        Self { options, tls, accepted, account, failures, refusals, desk: Mutex::new(desk) }
     }
 
     /// As with [`Shared`], a panic elsewhere is no reason for a second one.
@@ -271,14 +289,31 @@ impl Router {
     /// Reads a ClientHello and does what it asks for.
     async fn receive(self: Arc<Self>, mut stream: TcpStream, newcomer: Newcomer) {
         let mut input = BytesMut::with_capacity(4096);
-        let client = newcomer.client;
+        let origin = newcomer.origin;
         match self.recognise(&mut stream, &mut input, newcomer).await {
-            Recognised::As(Incoming::New(session)) => self.start(session, stream, input, client).await,
-            Recognised::As(Incoming::Join(join)) => self.join(join, stream, input, client).await,
-            Recognised::As(Incoming::Refused { alert }) => self.refuse(stream, &alert).await,
-            Recognised::InTheWay => reset(stream),
-            Recognised::Ended => {}
+            Recognised::As(Incoming::New(session)) => self.start(session, stream, input, origin).await,
+            Recognised::As(Incoming::Join(join)) => self.join(join, stream, input, origin).await,
+            Recognised::As(Incoming::Refused { alert }) => {
+                self.failures.report(origin.address, self.fault_of(&alert, origin));
+                self.refuse(stream, &alert).await;
+            }
+            Recognised::InTheWay => {
+                self.failures.report(origin.address, HandshakeFault::Evicted(Resource::Descriptors));
+                reset(stream);
+            }
+            Recognised::Ended => {
+                self.failures.report(origin.address, HandshakeFault::Ended { received: input.len() });
+            }
         }
+    }
+
+    /// Why a TCP connection is refused with these alerts.
+    fn fault_of(&self, alert: &[u8], origin: Origin) -> HandshakeFault {
+        if alert != Endpoint::refuse_crowded() {
+            return HandshakeFault::Refused(AlertDescription(alert.last().copied().unwrap_or_default()));
+        }
+        let is_overdue = now() >= origin.accepted + self.options.endpoint.hello_timeout;
+        if is_overdue { HandshakeFault::HelloTimeout } else { HandshakeFault::Evicted(Resource::Pending) }
     }
 
     /// What the TCP connection is.
@@ -333,11 +368,11 @@ impl Router {
     }
 
     /// Starts a session, and has it accepted once its handshake is over.
-    async fn start(self: Arc<Self>, new: NewSession, stream: TcpStream, input: BytesMut, client: Client) {
+    async fn start(self: Arc<Self>, new: NewSession, stream: TcpStream, input: BytesMut, origin: Origin) {
         let id = new.id();
         let Some(shared) = self.open(new) else { return reset(stream) };
-        let place = self.account.enter(client, Holding::Session(Arc::downgrade(&shared)), &Reports::FIRST);
-        shared.drive(|state| (state.client, state.account) = (client, Some(self.account.clone())));
+        let place = self.account.enter(origin.client, Holding::Session(Arc::downgrade(&shared)), &Reports::FIRST);
+        shared.drive(|state| (state.client, state.account) = (origin.client, Some(self.account.clone())));
         let session = Session::new(Handle::new(shared.clone()));
         let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, input));
         let driver = driver.reporting(Reports::new(place, now()));
@@ -346,9 +381,10 @@ impl Router {
             driver.run().await;
             router.desk().sessions.remove(&id);
         });
-        if session.wait_established().await.is_ok() {
+        match session.wait_established().await {
             // It fails when the listener is gone; the session is closed then.
-            _ = self.accepted.send(session).await;
+            Ok(()) => _ = self.accepted.send(session).await,
+            Err(reason) => self.failures.report(origin.address, HandshakeFault::Session(reason)),
         }
     }
 
@@ -363,20 +399,29 @@ impl Router {
     }
 
     /// Hands a TCP connection to the session whose token it shows.
-    async fn join(&self, join: Join, stream: TcpStream, input: BytesMut, client: Client) {
+    async fn join(&self, join: Join, stream: TcpStream, input: BytesMut, origin: Origin) {
         let session = self.desk().sessions.get(&join.session()).and_then(Weak::upgrade);
         match session {
             Some(session) => {
-                let place = ClaimPlace::new(&self.account, client, &session);
-                session.drive(|state| {
-                    if state.has_task_ended() {
-                        return reset(stream);
+                let place = ClaimPlace::new(&self.account, origin.client, &session);
+                let has_ended = session.drive(|state| {
+                    let has_ended = state.has_task_ended();
+                    if has_ended {
+                        reset(stream);
+                    } else {
+                        state.inbox.push(Input::Join(stream, join, input, place));
+                        state.wake_task();
                     }
-                    state.inbox.push(Input::Join(stream, join, input, place));
-                    state.wake_task();
+                    has_ended
                 });
+                if has_ended {
+                    self.failures.report(origin.address, HandshakeFault::NoSession);
+                }
             }
-            None => self.refuse(stream, &Endpoint::refuse_join(&join)).await,
+            None => {
+                self.failures.report(origin.address, HandshakeFault::NoSession);
+                self.refuse(stream, &Endpoint::refuse_join(&join)).await;
+            }
         }
     }
 
@@ -389,20 +434,29 @@ impl Router {
     }
 }
 
+/// Where a TCP connection came from, and when.
+#[derive(Clone, Copy)]
+struct Origin {
+    address: SocketAddr,
+    /// Whose share of the account it is part of.
+    client: Client,
+    accepted: Time,
+}
+
 /// A TCP connection whose ClientHello has not come, in the account.
 struct Newcomer {
-    client: Client,
+    origin: Origin,
     /// What is short, if it has to give way.
     in_the_way: oneshot::Receiver<Resource>,
     _place: Place,
 }
 
 impl Newcomer {
-    fn enter(account: &Arc<Account>, from: IpAddr) -> Self {
-        let client = account.client(from);
+    fn enter(account: &Arc<Account>, from: SocketAddr) -> Self {
+        let origin = Origin { address: from, client: account.client(from.ip()), accepted: now() };
         let (give_way, in_the_way) = oneshot::channel();
         let held = [(Resource::Pending, 1), (Resource::Descriptors, 1), (Resource::Memory, PENDING_MEMORY)];
-        Self { client, in_the_way, _place: account.enter(client, Holding::Pending(give_way), &held) }
+        Self { origin, in_the_way, _place: account.enter(origin.client, Holding::Pending(give_way), &held) }
     }
 }
 

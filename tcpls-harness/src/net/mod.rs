@@ -8,12 +8,14 @@
 //! | `advice` | which of the addresses that a server advertises may be connected to |
 //! | `dials` | the sockets of what [`crate::dial`] decides |
 //! | `listener` | accepting sessions, bringing joins to the session they belong to |
+//! | `failures` | handshakes that fail at a listener |
 //! | `account`, `reports` | what all sessions of a listener hold together, and which gives way |
 //! | `descriptors` | what to do when the operating system has none left |
 //! | `driver` | the task: what sockets, timers and the application do becomes calls on the state machine |
 //! | `driver::traffic` | its reading and writing: who has room, how much is sealed at once |
 //! | `endings`, `leaving` | sockets on the way out: the session has not heard yet, or has let go |
 //! | `shared`, `handle` | what the task and the application's handles share: the state machine, and when the task is woken |
+//! | `remotes` | the peer's addresses, for the application |
 //! | `waiters`, `feed` | who waits for what; news for who listens |
 //! | `socket`, `reading`, `pace` | one TCP connection's socket; the memory it reads into; how much it is given at once |
 //! | `flight` | how much a socket that was idle lets go of at once |
@@ -34,6 +36,7 @@ mod dials;
 mod driver;
 mod endings;
 mod error;
+mod failures;
 mod feed;
 mod flight;
 mod handle;
@@ -43,6 +46,7 @@ mod options;
 mod os;
 pub(crate) mod pace;
 mod reading;
+mod remotes;
 mod reports;
 mod session;
 mod shared;
@@ -54,6 +58,7 @@ mod waiters;
 
 pub use self::advice::AddressPolicy;
 pub use self::error::{AddTcpError, ConnectError, ListenError, PathFailure, PathFault, SessionClosed};
+pub use self::failures::{HandshakeFailure, HandshakeFailures, HandshakeFault};
 pub use self::listener::{Listener, ServerOptions};
 pub use self::options::ClientOptions;
 pub use self::session::{Closed, Events, PathFailures, Session};

@@ -93,6 +93,13 @@ impl Session {
         self.handle.with(|state| state.local)
     }
 
+    /// The peer's address on a TCP connection, as this side's operating system knows it: behind a proxy it is the proxy's.
+    /// Known while the TCP connection lives, and for the last 16 that were lost. On a server, the client's address at the
+    /// start is that of [`ConnectionId::FIRST`].
+    pub fn peer_address(&self, tcp: ConnectionId) -> Option<SocketAddr> {
+        self.handle.with(|state| state.remotes.get(tcp))
+    }
+
     /// Server: the client that opened the session, by the address of its first TCP connection. [`Client::ALONE`] if it came
     /// through a trusted proxy, and on a client.
     pub fn client(&self) -> Client {

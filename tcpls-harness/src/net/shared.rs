@@ -28,6 +28,7 @@ use super::dials::Dials;
 use super::error::{AddTcpError, PathFailure, PathFault};
 use super::feed::Feed;
 use super::os::now;
+use super::remotes::Remotes;
 use super::socket::{SocketOptions, reset};
 use super::waiters::Waiters;
 use crate::dial::{Action, AttemptId, Dialer, Path, SessionView};
@@ -82,6 +83,8 @@ pub(crate) struct State {
     pub(crate) asleep_until: Option<Time>,
     /// The local address of the first TCP connection.
     pub(crate) local: Option<SocketAddr>,
+    /// The peer's addresses.
+    pub(crate) remotes: Remotes,
     /// Server: the client of the first TCP connection.
     pub(crate) client: Client,
     /// Server: the account of the listener's sessions.
@@ -117,6 +120,7 @@ impl Shared {
             asleep_until: None,
             dialer: None,
             local: None,
+            remotes: Remotes::default(),
             client: Client::ALONE,
             account: None,
             task: None,
@@ -246,6 +250,7 @@ impl State {
             TcpEvent::Status { tcp, backup: true } => _ = self.conn.ping(tcp),
             TcpEvent::Discarded { tcp } => {
                 self.joins.remove(&tcp);
+                self.remotes.discard(tcp);
                 self.discarded.push(tcp);
                 self.wake_task();
             }

@@ -7,6 +7,7 @@
 mod attacks;
 mod boxes;
 mod budgets;
+mod clients;
 #[cfg(unix)]
 mod command;
 mod coop;

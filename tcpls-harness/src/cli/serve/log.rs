@@ -16,10 +16,12 @@ use crate::cli::units::size;
 pub(super) enum Happening<'a> {
     Limits(Bounds),
     Listening { addresses: &'a [SocketAddr], ca: Option<&'a Path> },
-    SessionBegan { session: u64, tcpls: bool },
-    Tcp { session: u64, tcp: u32, happening: String },
-    Request { session: u64, path: &'a str, bytes: Option<u64>, error: Option<String> },
+    SessionBegan { session: u64, client: Option<SocketAddr>, tcpls: bool },
+    Tcp { session: u64, tcp: u32, client: Option<SocketAddr>, happening: String },
+    Request { session: u64, client: Option<SocketAddr>, path: &'a str, bytes: Option<u64>, error: Option<String> },
     SessionEnded { session: u64, reason: String },
+    HandshakeFailed { client: SocketAddr, reason: String },
+    HandshakesFailed { more: u64 },
     Reloaded { root: &'a Path },
     ReloadFailed { error: String },
     Stopping { signal: String },
@@ -39,16 +41,22 @@ impl fmt::Display for Happening<'_> {
                     None => Ok(()),
                 }
             }
-            Self::SessionBegan { session, tcpls } => {
-                write!(f, "session {session}: began, {}", if *tcpls { "TCPLS" } else { "plain TLS 1.3" })
+            Self::SessionBegan { session, client, tcpls } => {
+                let protocol = if *tcpls { "TCPLS" } else { "plain TLS 1.3" };
+                write!(f, "session {session}: began, {protocol}{}", From(*client))
             }
-            Self::Tcp { session, tcp, happening } => write!(f, "session {session}: tcp {tcp} {happening}"),
-            Self::Request { session, path, bytes: Some(bytes), .. } => {
-                write!(f, "session {session}: GET {path}: {}", size(*bytes))
+            Self::Tcp { session, tcp, client, happening } => {
+                write!(f, "session {session}: tcp {tcp} {happening}{}", From(*client))
             }
-            Self::Request { session, path, error, .. } => {
-                write!(f, "session {session}: GET {path}: {}", error.as_deref().unwrap_or("failed"))
+            Self::Request { session, client, path, bytes, error } => {
+                write!(f, "session {session}: GET {path}{}: ", From(*client))?;
+                match bytes {
+                    Some(bytes) => f.write_str(&size(*bytes)),
+                    None => f.write_str(error.as_deref().unwrap_or("failed")),
+                }
             }
+            Self::HandshakeFailed { client, reason } => write!(f, "handshake from {client} failed: {reason}"),
+            Self::HandshakesFailed { more } => write!(f, "{more} more handshakes failed"),
             Self::SessionEnded { session, reason } => write!(f, "session {session}: {reason}"),
             Self::Reloaded { root } => write!(f, "files read again; serving {}", root.display()),
             Self::ReloadFailed { error } => write!(f, "kept the files read before: {error}"),
@@ -57,6 +65,15 @@ impl fmt::Display for Happening<'_> {
                 write!(f, "{signal}: closing the sessions; a second signal ends the server at once")
             }
         }
+    }
+}
+
+/// Where a client is, as far as that is known.
+struct From(Option<SocketAddr>);
+
+impl fmt::Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |client| write!(f, " from {client}"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `tcpls serve`: files over `hq-interop`.
 
+mod failures;
 mod log;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::time::SystemTime;
 
 use tcpls_core::error::TcpFault;
 use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::wire::ids::ConnectionId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -30,6 +32,9 @@ use crate::tls::Identity;
 ///
 /// The application protocol is hq-interop: clients send "GET /path" on a stream each. Clients that do not speak TCPLS get
 /// one file per session over plain TLS 1.3.
+///
+/// It reports each session, request and failed handshake with the client's address; of failed handshakes at most 20 at
+/// once and one a second, then their number.
 ///
 /// Without --cert, a self-signed certificate is made and written to --ca-out, for the clients' --ca: at each start anew,
 /// unless --keep says where it is kept.
@@ -148,6 +153,7 @@ impl Server {
     /// broken off, and why.
     pub async fn run(mut self, mut control: mpsc::Receiver<Control>) {
         let addresses: Arc<[SocketAddr]> = self.addresses().into();
+        tokio::spawn(failures::report(self.listener.handshake_failures(), self.log));
         let (stopped, stopping) = watch::channel(());
         let mut sessions = JoinSet::new();
         let mut number = 0;
@@ -254,7 +260,8 @@ fn write_ca(args: &Args, identity: &Identity) -> Outcome<Option<PathBuf>> {
 
 /// Answers all requests of a session, as many at once as it has streams.
 async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[SocketAddr]>, log: Log) {
-    log.tell(&Happening::SessionBegan { session: number, tcpls: session.is_tcpls() });
+    let client = session.peer_address(ConnectionId::FIRST);
+    log.tell(&Happening::SessionBegan { session: number, client, tcpls: session.is_tcpls() });
     advertise(&session, &addresses);
     let mut requests = JoinSet::new();
     let mut events = session.events();
@@ -263,13 +270,14 @@ async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[Socket
     loop {
         tokio::select! {
             stream = session.accept_stream() => match stream {
-                Some(stream) => _ = requests.spawn(request(number, stream, visitor.clone(), log)),
+                Some(stream) => _ = requests.spawn(request(number, client, stream, visitor.clone(), log)),
                 None => break,
             },
             Some(_) = requests.join_next() => {}
-            Some(event) = events.next() => tell_tcp(number, &event, &mut stalls, log),
+            Some(event) = events.next() => tell_tcp(number, &session, &event, &mut stalls, log),
             tcp = stalls.next() => {
-                log.tell(&Happening::Tcp { session: number, tcp: tcp.0, happening: "stalled".to_owned() });
+                let client = session.peer_address(tcp);
+                log.tell(&Happening::Tcp { session: number, tcp: tcp.0, client, happening: "stalled".to_owned() });
             }
         }
     }
@@ -278,7 +286,7 @@ async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[Socket
 }
 
 /// Reports what becomes of TCP connections.
-fn tell_tcp(session: u64, event: &Event, stalls: &mut Stalls, log: Log) {
+fn tell_tcp(number: u64, session: &Session, event: &Event, stalls: &mut Stalls, log: Log) {
     let Event::Tcp(event) = event else { return };
     let (tcp, happening) = match event {
         TcpEvent::Joined { tcp } => (*tcp, "joined".to_owned()),
@@ -289,7 +297,7 @@ fn tell_tcp(session: u64, event: &Event, stalls: &mut Stalls, log: Log) {
         },
     };
     stalls.note(Instant::now(), event);
-    log.tell(&Happening::Tcp { session, tcp: tcp.0, happening });
+    log.tell(&Happening::Tcp { session: number, tcp: tcp.0, client: session.peer_address(tcp), happening });
 }
 
 /// The client knows one of the addresses: the one that it came to.
@@ -302,8 +310,8 @@ fn advertise(session: &Session, addresses: &[SocketAddr]) {
     }
 }
 
-async fn request(number: u64, stream: Stream, visitor: Visitor, log: Log) {
+async fn request(number: u64, client: Option<SocketAddr>, stream: Stream, visitor: Visitor, log: Log) {
     let (path, outcome) = answer(stream, &visitor).await;
     let (bytes, error) = (outcome.ok(), outcome.err().map(|refusal: Refusal| refusal.to_string()));
-    log.tell(&Happening::Request { session: number, path: &shortened(&path), bytes, error });
+    log.tell(&Happening::Request { session: number, client, path: &shortened(&path), bytes, error });
 }

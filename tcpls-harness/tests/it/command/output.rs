@@ -6,7 +6,8 @@ use tcpls_core::error::ReadError;
 use tcpls_harness::hq::{PROTOCOL, ask, codes};
 use tcpls_harness::net::{ClientOptions, Session};
 use tcpls_harness::tls::Trust;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 
 use super::{Tcpls, command};
 use crate::support::{Directory, read_all};
@@ -114,4 +115,21 @@ async fn serve_reports_errors_as_json() {
     let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(error["error"].as_str().unwrap().contains("can't serve /nodir"), "{error}");
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn serve_reports_with_the_clients_address_who_asks_for_what_and_who_fails() {
+    let directory = Directory::new("addresses");
+    let (mut server, address) = Tcpls::serve(directory.path(), &[]).await;
+    let mut stranger = TcpStream::connect(&address).await.unwrap();
+    stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let failed = server.event("handshake_failed").await;
+    assert_eq!(failed["client"], stranger.local_addr().unwrap().to_string());
+    assert!(failed["reason"].as_str().unwrap().contains("refused with alert"), "{failed}");
+    let session = connect(directory.path(), &address).await;
+    let client = session.local_address().unwrap().to_string();
+    ask_for(&session, "/nothing").await;
+    for event in ["session_began", "request"] {
+        assert_eq!(server.event(event).await["client"], client, "{event}");
+    }
 }

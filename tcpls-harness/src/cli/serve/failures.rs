@@ -1,0 +1,108 @@
+//! Failed handshakes in the log: a few at once, then one a second, and how many more there were. A flood cannot fill a log.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::log::{Happening, Log};
+use crate::cli::text::visible;
+use crate::net::{HandshakeFailures, HandshakeFault};
+
+/// One failure for each of these is shown,
+const INTERVAL: Duration = Duration::from_secs(1);
+/// and as many at once if there were none for a while.
+const BURST: u32 = 20;
+/// How long the others are counted before their number is shown.
+const COUNTED: Duration = Duration::from_secs(10);
+
+/// Reports failures until the listener is gone.
+pub(super) async fn report(mut failures: HandshakeFailures, log: Log) {
+    let mut throttle = Throttle::new(Instant::now());
+    loop {
+        let due = throttle.due();
+        tokio::select! {
+            failure = failures.next() => {
+                let Some(failure) = failure else { break };
+                // A health check, or a scan: no client of ours.
+                let is_news = failure.fault != HandshakeFault::Ended { received: 0 };
+                if is_news && throttle.shows(Instant::now()) {
+                    log.tell(&Happening::HandshakeFailed { client: failure.client, reason: visible(&failure.fault.to_string()) });
+                }
+            }
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                log.tell(&Happening::HandshakesFailed { more: throttle.take_hidden() + failures.take_missed() });
+            }
+        }
+    }
+    if throttle.due().is_some() {
+        log.tell(&Happening::HandshakesFailed { more: throttle.take_hidden() + failures.take_missed() });
+    }
+}
+
+/// Which failures are shown.
+struct Throttle {
+    /// When a whole burst may be shown again.
+    rested: Instant,
+    hidden: u64,
+    due: Option<Instant>,
+}
+
+impl Throttle {
+    fn new(now: Instant) -> Self {
+        Self { rested: now, hidden: 0, due: None }
+    }
+
+    /// Whether a failure that happens now is shown. If not, it is counted.
+    fn shows(&mut self, now: Instant) -> bool {
+        let rested = self.rested.max(now) + INTERVAL;
+        if rested <= now + INTERVAL * BURST {
+            self.rested = rested;
+            return true;
+        }
+        self.hidden += 1;
+        self.due.get_or_insert(now + COUNTED);
+        false
+    }
+
+    /// When the number of hidden failures is to be shown.
+    fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    fn take_hidden(&mut self) -> u64 {
+        self.due = None;
+        std::mem::take(&mut self.hidden)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_shown_as_a_burst_then_one_a_second_and_a_number() {
+        let start = Instant::now();
+        let mut throttle = Throttle::new(start);
+        let mut lines = 0;
+        let mut counted = 0;
+        for millisecond in 0..60_000 {
+            let now = start + Duration::from_millis(millisecond);
+            if throttle.due().is_some_and(|due| due <= now) {
+                (lines, counted) = (lines + 1, counted + throttle.take_hidden());
+            }
+            lines += u64::from(throttle.shows(now));
+        }
+        assert_eq!(throttle.due().map(|due| due - start), Some(Duration::from_millis(60_020)));
+        let shown = 60_000 - counted - throttle.take_hidden();
+        assert_eq!((shown, lines), (20 + 59, 20 + 59 + 5));
+        assert_eq!(throttle.due(), None);
+    }
+
+    #[test]
+    fn failures_that_are_seldom_are_all_shown() {
+        let start = Instant::now();
+        let mut throttle = Throttle::new(start);
+        assert!((0..1000).all(|second| throttle.shows(start + Duration::from_secs(second))));
+        assert_eq!(throttle.due(), None);
+    }
+}

@@ -1,0 +1,65 @@
+//! The peer's address of each TCP connection, also for a while after the TCP connection is lost: applications read events
+//! later than they happen.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use tcpls_core::wire::ids::ConnectionId;
+
+/// Lost TCP connections whose addresses are remembered.
+const MAX_LOST: usize = 16;
+
+/// The peer's addresses.
+#[derive(Debug, Default)]
+pub(crate) struct Remotes {
+    live: BTreeMap<ConnectionId, SocketAddr>,
+    lost: VecDeque<(ConnectionId, SocketAddr)>,
+}
+
+impl Remotes {
+    /// TCP connection `tcp` has a socket whose other end is at `address`, if that is known.
+    pub(crate) fn set(&mut self, tcp: ConnectionId, address: Option<SocketAddr>) {
+        self.lost.retain(|(lost, _)| *lost != tcp);
+        match address {
+            Some(address) => _ = self.live.insert(tcp, address),
+            None => _ = self.live.remove(&tcp),
+        }
+    }
+
+    /// TCP connection `tcp` has no socket any more.
+    pub(crate) fn discard(&mut self, tcp: ConnectionId) {
+        let Some(address) = self.live.remove(&tcp) else { return };
+        if self.lost.len() == MAX_LOST {
+            self.lost.pop_front();
+        }
+        self.lost.push_back((tcp, address));
+    }
+
+    pub(crate) fn get(&self, tcp: ConnectionId) -> Option<SocketAddr> {
+        let lost = self.lost.iter().find(|(lost, _)| *lost == tcp).map(|(_, address)| *address);
+        self.live.get(&tcp).copied().or(lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    #[test]
+    fn addresses_of_live_tcp_connections_are_kept_and_of_16_lost_ones() {
+        let mut remotes = Remotes::default();
+        remotes.set(ConnectionId(0), Some(at(0)));
+        for tcp in 1..=100 {
+            remotes.set(ConnectionId(tcp), Some(at(tcp as u16)));
+            remotes.discard(ConnectionId(tcp));
+        }
+        let known: Vec<u32> = (0..=100).filter(|tcp| remotes.get(ConnectionId(*tcp)).is_some()).collect();
+        assert_eq!(known, std::iter::once(0).chain(85..=100).collect::<Vec<_>>());
+        remotes.set(ConnectionId(90), Some(at(1000)));
+        assert_eq!(remotes.get(ConnectionId(90)), Some(at(1000)), "the ID is in use again");
+    }
+}
