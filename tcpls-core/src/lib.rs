@@ -94,6 +94,8 @@ pub mod event;
 pub mod stats;
 mod stream;
 mod tcp;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 pub mod token;
 pub mod wire;

@@ -11,8 +11,8 @@ use tcpls_core::{
     StreamId, TcpEnd, Time,
 };
 
-use crate::null::NullHandshake;
 use crate::peer::protect;
+use tcpls_core::testing::NullHandshake;
 
 /// A ClientHello without tcpls_join, as short as it can be: it makes the endpoint give a session.
 fn new_session() -> NewSession {

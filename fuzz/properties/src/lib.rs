@@ -2,7 +2,8 @@
 //!
 //! No fuzzer is needed here. `fuzz/fuzz_targets` calls these functions with what libFuzzer makes up, `tests/corpora.rs`
 //! with the inputs that are kept in `fuzz/corpus`. Each file has one target; `choices`, `peer` and `model` are what they
-//! share. The handshake and the keys, which encrypt nothing so that a fuzzer gets inside a session, are the simulator's.
+//! share. The handshake and the keys, which encrypt nothing so that a fuzzer gets inside a session, are
+//! `tcpls_core::testing`'s.
 
 mod acks;
 mod bytes;
@@ -15,10 +16,6 @@ mod peer;
 mod reassembly;
 mod record;
 mod token;
-
-#[expect(unreachable_pub, reason = "the simulator offers it to others")]
-#[path = "../../../tcpls-harness/src/sim/null.rs"]
-mod null;
 
 pub use self::acks::acks;
 pub use self::bytes::bytes;

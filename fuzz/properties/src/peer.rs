@@ -10,7 +10,7 @@ use tcpls_core::wire::frame::{ConnectionResetReason, Frame, Frames, NewTokenWide
 use tcpls_core::wire::ids::Token;
 use tcpls_core::{Config, Connection, ConnectionId, Event, Seed, Side, Time};
 
-use crate::null::NullHandshake;
+use tcpls_core::testing::NullHandshake;
 
 /// Content types of records (RFC 8446, B.1).
 const HANDSHAKE: u8 = 22;

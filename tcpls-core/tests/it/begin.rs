@@ -14,7 +14,8 @@ use tcpls_core::wire::frame::{Frame, NewToken, SessionParameters};
 use tcpls_core::wire::ids::{ConnectionId, StreamId, Token};
 
 use crate::support::peer::{FIRST, GENEROUS, Peer, entries};
-use crate::support::tls::{seed, start_client};
+use crate::support::seed;
+use crate::support::tls::{ClientCertificate, start_client};
 use crate::support::{Client, Server, Tls};
 
 const NOW: Time = Time::from_millis(5);
@@ -106,7 +107,7 @@ fn a_server_opens_streams_on_established_however_the_clients_flight_is_cut() {
 
 #[test]
 fn with_client_certificates_established_comes_after_the_server_has_accepted_one() {
-    let tls = Tls { client_auth: true, client_has_certificate: true, ..Tls::default() };
+    let tls = Tls { client_auth: true, client_certificate: Some(ClientCertificate::Trusted), ..Tls::default() };
     let mut first = client(&tls);
     let mut peer = server(&tls.server(1), &transmit(&mut first));
     let flight = transmit(&mut peer);

@@ -16,9 +16,8 @@ use tcpls_core::event::{Established, Event};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
-use crate::support::tls::{seed, start_client};
-use crate::support::unprotected::Unprotected;
-use crate::support::{Client, Pair, Server, Setup, Side, Tls};
+use crate::support::tls::start_client;
+use crate::support::{Client, NullHandshake, Pair, Server, Setup, Side, Tls, seed};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 const ONLY: StreamId = StreamId(0);
@@ -548,7 +547,7 @@ fn a_fin_without_close_notify_ends_the_session_with_an_error_wherever_it_falls()
 fn records_without_content_end_a_plain_session_if_they_never_stop() {
     let now = Time::from_millis(5);
     let config = Arc::new(Config { overhead_budget: 100, ..Config::default() });
-    let mut conn = Connection::client(now, config, Box::new(Unprotected::default()), seed(1));
+    let mut conn = Connection::client(now, config, Box::new(NullHandshake::plain(Client)), seed(1));
     conn.handle_bytes(now, FIRST, &mut BytesMut::from(&[22, 3, 3, 0, 1, 0][..]));
     assert_eq!(conn.state(), State::Plain);
     let record = |content: &[u8]| [&[23, 3, 3, 0, content.len() as u8 + 17][..], content, &[23], &[0; 16]].concat();

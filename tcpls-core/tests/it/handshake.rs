@@ -10,7 +10,7 @@ use tcpls_core::wire::ids::ConnectionId;
 
 use crate::support::pair::{discarded, joined};
 use crate::support::pipe::Role;
-use crate::support::tls::{SUITES, client_certificate, start_client};
+use crate::support::tls::{ClientCertificate, SUITES, client_certificate, start_client};
 use crate::support::{Client, Pair, Server, Setup, Side, Tls};
 
 fn with_tls(tls: Tls) -> Setup {
@@ -100,7 +100,7 @@ fn the_client_has_tokens_and_may_send_as_soon_as_its_own_handshake_ends() {
 
 #[test]
 fn a_client_certificate_is_shown_to_the_application_and_tokens_wait_for_it() {
-    let tls = Tls { client_auth: true, client_has_certificate: true, ..Tls::default() };
+    let tls = Tls { client_auth: true, client_certificate: Some(ClientCertificate::Trusted), ..Tls::default() };
     let mut pair = with_tls(tls).start();
     pair.step(Client);
     pair.deliver_all();
@@ -136,8 +136,8 @@ fn assert_client_was_refused(pair: &mut Pair, refusal: &str) {
 #[test]
 fn a_client_certificate_that_is_not_accepted_fails_the_handshake_on_both_sides() {
     // The server trusts one certificate; the client shows another, which fails to verify.
-    let tls = Tls { client_auth: true, client_has_certificate: true, ..Tls::default() };
-    let stranger = Tls { client_key: 3, ..tls.clone() };
+    let tls = Tls { client_auth: true, client_certificate: Some(ClientCertificate::Trusted), ..Tls::default() };
+    let stranger = Tls { client_certificate: Some(ClientCertificate::Untrusted), ..tls.clone() };
     let client = start_client(&stranger.client(1));
     let mut pair = Pair::new(with_tls(tls.clone()), client, tls.server(1));
     pair.drive();
@@ -151,7 +151,12 @@ fn a_client_certificate_that_is_not_accepted_fails_the_handshake_on_both_sides()
 
 #[test]
 fn a_client_certificate_chain_over_64_kib_fails_the_handshake_on_both_sides() {
-    let tls = Tls { client_auth: true, client_has_certificate: true, client_chain: 300, ..Tls::default() };
+    let tls = Tls {
+        client_auth: true,
+        client_certificate: Some(ClientCertificate::Trusted),
+        client_chain: 300,
+        ..Tls::default()
+    };
     let mut pair = with_tls(tls).start();
     pair.drive();
     for (side, message) in [

@@ -17,7 +17,7 @@
 //! | `swarm` | scenarios from chance, and how a failing one is made small |
 //! | `real` | the same scenario over real sockets |
 //! | `agenda`, `chance`, `trace` | order in time, randomness, a record of what happened |
-//! | `tls`, `null`, `ledger` | rustls without chance; no crypto at all; no nonce twice |
+//! | `tls` | the handshakes, from the core's test kit |
 
 mod actions;
 mod agenda;
@@ -25,9 +25,7 @@ mod boxes;
 mod chance;
 mod client;
 mod driver;
-mod ledger;
 mod net;
-pub mod null;
 mod oracle;
 mod packets;
 mod pattern;

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::rc::Rc;
 
+use tcpls_core::testing::Ledger;
 use tcpls_core::{ErrorCode, Side, State, Time};
 
 use super::actions::perform;
@@ -11,7 +12,6 @@ use super::agenda::Agenda;
 use super::chance::{Chance, Purpose};
 use super::client::Client;
 use super::driver::{Driver, Env};
-use super::ledger::Ledger;
 use super::net::Network;
 use super::packets::Packets;
 use super::pipes::Pipes;

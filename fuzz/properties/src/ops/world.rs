@@ -12,7 +12,7 @@ use tcpls_core::{
 };
 
 use super::end::End;
-use crate::null::NullHandshake;
+use tcpls_core::testing::NullHandshake;
 
 /// What a socket and the network behind it hold.
 const CAPACITY: usize = 50_000;

@@ -17,9 +17,9 @@ use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, Side, StreamId};
 
 use super::end::End;
-use super::ledger::Watched;
 use super::pipe::{Pipe, Role};
-use super::tls::{Tls, seed, start_client};
+use super::tls::{Tls, start_client};
+use super::{Ledger, seed};
 
 /// The secret that tokens are made with.
 const SECRET: [u8; 32] = [0x5e; 32];
@@ -76,6 +76,7 @@ pub struct Pair {
     /// There once the endpoint has seen a ClientHello.
     server: Option<End>,
     pipes: Vec<Pipe>,
+    ledger: Ledger,
     server_tls: RustlsServer,
     server_config: Arc<Config>,
     seed: u64,
@@ -84,9 +85,9 @@ pub struct Pair {
 impl Pair {
     /// A pair from given TLS ends, so that a later pair can resume what an earlier one began.
     pub fn new(setup: Setup, client: Box<dyn tcpls_core::crypto::Handshake>, server_tls: RustlsServer) -> Self {
-        let now = Time::from_millis(1_000);
+        let (now, ledger) = (Time::from_millis(1_000), Ledger::default());
         let config = Arc::new(setup.client.clone());
-        let conn = Connection::client(now, config, Box::new(Watched(client)), seed(setup.seed ^ 0xc11e));
+        let conn = Connection::client(now, config, ledger.watch(client), seed(setup.seed ^ 0xc11e));
         let mut pair = Self {
             now,
             endpoint: Endpoint::new(EndpointConfig::default(), SECRET, seed(setup.seed ^ 0xe4d)),
@@ -94,6 +95,7 @@ impl Pair {
             client: End::new(conn, &setup.client),
             server: None,
             pipes: Vec::new(),
+            ledger,
             server_tls,
             server_config: Arc::new(setup.server),
             seed: setup.seed,

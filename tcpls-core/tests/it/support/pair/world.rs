@@ -8,9 +8,8 @@ use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, Side};
 
 use super::super::end::End;
-use super::super::ledger::Watched;
 use super::super::pipe::{Flow, Role};
-use super::super::tls::seed;
+use super::super::seed;
 use super::Pair;
 
 /// Rounds after which a pair that never comes to rest counts as livelocked.
@@ -103,7 +102,7 @@ impl Pair {
     fn recognised(&mut self, number: usize, incoming: Incoming) {
         match incoming {
             Incoming::New(session) => {
-                let tls = Box::new(Watched(self.server_tls.handshake().unwrap()));
+                let tls = self.ledger.watch(self.server_tls.handshake().unwrap());
                 let config = self.server_config.clone();
                 let conn = Connection::server(self.now, config.clone(), tls, session, seed(self.seed ^ 0x5e4));
                 assert!(self.server.is_none(), "a pair has one session");
@@ -140,6 +139,7 @@ impl Pair {
             discarded.into_iter().for_each(|tcp| self.discard(side, tcp));
             self.end(side).check();
         }
+        assert_eq!(self.ledger.take_repeated(), [""; 0]);
     }
 
     fn settle_claims(&mut self) {

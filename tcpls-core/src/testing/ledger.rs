@@ -1,17 +1,19 @@
-//! Notes every nonce that a key is used with: no key may meet a nonce twice.
+//! The nonce ledger: no key seals two records with one nonce, whatever a session does with its keys and TCP connections.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tcpls_core::crypto::{Agreed, Handshake, HandshakeFailure, KeySchedule, OpenKeys, SealKey, SealKeys, TAG_LEN};
-use tcpls_core::error::HandshakeError;
+use crate::crypto::{Agreed, Handshake, HandshakeFailure, KeySchedule, OpenKeys, SealKey, SealKeys, TAG_LEN};
+use crate::error::HandshakeError;
 
-/// A key: whose, and of which generation.
+/// A key: the end that seals with it, and its generation.
 type Key = (u32, u32);
 
-/// The ledger of a run; clones are the same.
+/// Records every nonce that the keys of the watched handshakes are used with.
+///
+/// Clones share one ledger, so that one can watch all ends of a test. It grows by one entry per sealed record.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ledger(Arc<Mutex<Entries>>);
+pub struct Ledger(Arc<Mutex<Entries>>);
 
 #[derive(Debug, Default)]
 struct Entries {
@@ -19,12 +21,14 @@ struct Entries {
     ends: u32,
     /// Keys, by end and generation, and the nonces that each was used with.
     used: BTreeSet<(Key, [u8; 12])>,
+    /// The IVs of each end's generations.
+    ivs: BTreeSet<(u32, [u8; 12])>,
     repeated: Vec<String>,
 }
 
 impl Ledger {
-    /// `tls`, with all that it seals in this ledger.
-    pub(crate) fn watch(&self, tls: Box<dyn Handshake>) -> Box<dyn Handshake> {
+    /// Returns `tls` with all records that its keys will seal entered into this ledger.
+    pub fn watch(&self, tls: Box<dyn Handshake>) -> Box<dyn Handshake> {
         let end = {
             let mut entries = self.entries();
             entries.ends += 1;
@@ -33,8 +37,8 @@ impl Ledger {
         Box::new(Watched { tls, end, ledger: self.clone() })
     }
 
-    /// Nonces that were used twice since this was asked last.
-    pub(crate) fn take_repeated(&self) -> Vec<String> {
+    /// Returns a description of each nonce or generation of keys that was used twice since the last call.
+    pub fn take_repeated(&self) -> Vec<String> {
         std::mem::take(&mut self.entries().repeated)
     }
 
@@ -49,7 +53,13 @@ impl Ledger {
         }
     }
 
+    /// Null keys have no IV: theirs is 0 in each generation.
     fn watch_keys(&self, keys: SealKeys, name: Key) -> SealKeys {
+        let mut entries = self.entries();
+        if keys.iv != [0; 12] && !entries.ivs.insert((name.0, keys.iv)) {
+            entries.repeated.push(format!("key {name:?} has the IV of an earlier generation"));
+        }
+        drop(entries);
         let key = WatchedKey { key: keys.key, name, ledger: self.clone() };
         SealKeys { key: Box::new(key), iv: keys.iv }
     }
@@ -140,11 +150,12 @@ impl SealKey for WatchedKey {
 mod tests {
     use super::super::null::NullHandshake;
     use super::*;
+    use crate::wire::ids::Side;
 
     #[test]
-    fn a_nonce_that_comes_twice_is_found() {
+    fn nonce_used_twice_with_one_key_is_reported() {
         let ledger = Ledger::default();
-        let mut tls = ledger.watch(Box::new(NullHandshake::lenient(tcpls_core::Side::Client)));
+        let mut tls = ledger.watch(Box::new(NullHandshake::lenient(Side::Client)));
         tls.handle_record(&mut [22]).unwrap();
         let mut agreed = tls.finish().unwrap();
         let next = agreed.schedule.next_seal().unwrap();

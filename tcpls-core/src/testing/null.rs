@@ -1,23 +1,25 @@
-//! Crypto that protects nothing, for simulations and fuzzing: the handshake agrees on keys that anybody can compute, sealing
-//! leaves the plaintext as it is and adds a checksum. Nothing that opens sockets can be given it: `net` takes rustls alone.
+//! Crypto that protects nothing, for simulations and fuzzing.
 //!
-//! The fuzz targets include this file; it uses nothing but `tcpls_core`.
+//! The handshake agrees on keys that anyone can compute. Sealing leaves the plaintext as it is and adds a checksum.
 
-use tcpls_core::Side;
-use tcpls_core::crypto::{
+use crate::crypto::{
     Agreed, Handshake, HandshakeFailure, KeySchedule, Offer, OpenError, OpenKey, OpenKeys, SealKey, SealKeys, TAG_LEN,
 };
-use tcpls_core::error::HandshakeError;
+use crate::error::HandshakeError;
+use crate::wire::ids::Side;
 
 /// The types of the messages that follow the ClientHello.
 const SERVER_FLIGHT: u8 = 2;
 const FINISHED: u8 = 20;
 
-/// A ClientHello, the server's flight and a Finished. Each but the first carries a checksum of what came before, so that
-/// what a network breaks does not go unnoticed.
+/// A handshake that encrypts nothing.
+///
+/// It consists of a ClientHello, the server's flight and a Finished. Each but the first carries a checksum of the messages
+/// before it, so that the handshake fails if the network changes a byte.
 pub struct NullHandshake {
     side: Side,
     mode: Mode,
+    tcpls: bool,
     transcript: u64,
     /// What keys are made from: the transcript up to the server's flight.
     secret: u64,
@@ -37,11 +39,12 @@ enum Mode {
 }
 
 impl NullHandshake {
-    /// One end's handshake; `random` makes a client's unlike others.
+    /// Starts the handshake of one end. `random` is the client random; a server ignores it.
     pub fn new(side: Side, random: [u8; 32]) -> Self {
         let mut handshake = Self {
             side,
             mode: Mode::Strict,
+            tcpls: true,
             transcript: 0,
             secret: 0,
             out: Vec::new(),
@@ -56,13 +59,20 @@ impl NullHandshake {
         handshake
     }
 
-    /// A handshake that says nothing and is over with the first record, whatever that is. Its keys open everything but
-    /// records whose tag begins with 0xff.
+    /// Starts a handshake that sends nothing and completes with the first record, whatever it contains.
+    ///
+    /// Its keys open every record whose 16-byte tag does not begin with 0xff: a fuzzer or a test can write records without
+    /// computing checksums.
     pub fn lenient(side: Side) -> Self {
         let mut handshake = Self::new(side, [0; 32]);
         handshake.out.clear();
         handshake.mode = Mode::Lenient;
         handshake
+    }
+
+    /// Starts a handshake like [`NullHandshake::lenient`] that agrees on plain TLS instead of TCPLS.
+    pub fn plain(side: Side) -> Self {
+        Self { tcpls: false, ..Self::lenient(side) }
     }
 
     fn say(&mut self, message_type: u8) {
@@ -157,16 +167,16 @@ impl Handshake for NullHandshake {
     }
 
     fn tcpls(&self) -> Option<bool> {
-        (self.heard || self.mode == Mode::Lenient).then_some(true)
+        (self.heard || self.mode == Mode::Lenient).then_some(self.tcpls)
     }
 
     fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError> {
         let (seal, open) = (self.key(self.side), self.key(self.side.peer()));
         Ok(Agreed {
-            tcpls: true,
+            tcpls: self.tcpls,
             offer: Offer::Anything,
             application_protocol: None,
-            alpn: Some(b"tcpls".to_vec()),
+            alpn: self.tcpls.then(|| b"tcpls".to_vec()),
             server_name: Some("server.test".into()),
             early_token: None,
             peer_certificates: Vec::new(),

@@ -1,0 +1,317 @@
+//! Deterministic TLS: rustls with randomness from a seed, a fixed clock, and fixed keys and certificates.
+//!
+//! With the same seed and the same calls, a handshake gives the same bytes. Nothing here protects anything: the keys are
+//! public.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls::client::{ClientConnection, Resumption};
+use rustls::crypto::{
+    ActiveKeyExchange, CryptoProvider, GetRandomFailed, SecureRandom, SharedSecret, SupportedKxGroup,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::{ServerConnection, WebPkiClientVerifier};
+use rustls::time_provider::TimeProvider;
+use rustls::{
+    CipherSuite, ClientConfig, Error, NamedGroup, PeerMisbehaved, RootCertStore, ServerConfig, SupportedProtocolVersion,
+};
+
+use super::seed;
+use crate::crypto::Handshake;
+use crate::crypto::rng::Rng;
+use crate::crypto::rustls::{RustlsClient, RustlsServer};
+
+// ring if both are built: what a seed gives does not depend on another package that asks for aws-lc-rs.
+#[cfg(not(feature = "ring"))]
+use rustls::crypto::aws_lc_rs::default_provider;
+#[cfg(feature = "ring")]
+use rustls::crypto::ring::default_provider;
+
+/// The cipher suites that TCPLS can be used with.
+pub const SUITES: [CipherSuite; 3] = [
+    CipherSuite::TLS13_AES_128_GCM_SHA256,
+    CipherSuite::TLS13_AES_256_GCM_SHA384,
+    CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+];
+
+/// TLS 1.3 alone.
+static TLS13: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
+
+/// The name in the server's certificate.
+pub const SERVER_NAME: &str = "server.test";
+
+/// The certificate that a client presents if the server asks for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// Servers trust it.
+    Trusted,
+    /// Servers do not trust it.
+    Untrusted,
+}
+
+/// The TLS configuration of both ends of a session.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The TLS 1.3 cipher suites of both ends, in the order of preference.
+    pub suites: Vec<CipherSuite>,
+    /// The client's application protocols, the preferred one first.
+    pub client_protocols: Vec<&'static [u8]>,
+    /// The server's application protocols, the preferred one first.
+    pub server_protocols: Vec<&'static [u8]>,
+    /// Whether the server demands a client certificate.
+    pub client_auth: bool,
+    /// The client's certificate, if it has one.
+    pub client_certificate: Option<ClientCertificate>,
+    /// How many certificates the client's chain has, at least 1; those behind the first serve only to make it long.
+    pub client_chain: usize,
+    /// Whether the client trusts the server's certificate.
+    pub trusted: bool,
+    /// The New Session Tickets that the server sends.
+    pub tickets: usize,
+    /// The TLS versions of both ends.
+    pub versions: &'static [&'static SupportedProtocolVersion],
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            suites: SUITES.to_vec(),
+            client_protocols: Vec::new(),
+            server_protocols: Vec::new(),
+            client_auth: false,
+            client_certificate: None,
+            client_chain: 1,
+            trusted: true,
+            tickets: 2,
+            versions: &TLS13,
+        }
+    }
+}
+
+impl Tls {
+    /// Returns the client's end. The sessions that are made from it share its tickets.
+    pub fn client(&self, seed: u64) -> RustlsClient {
+        RustlsClient::new(Arc::new(self.client_config(seed)), &self.client_protocols).expect("valid protocol names")
+    }
+
+    /// Returns the server's end.
+    pub fn server(&self, seed: u64) -> RustlsServer {
+        RustlsServer::new(Arc::new(self.server_config(seed)), &self.server_protocols).expect("valid protocol names")
+    }
+
+    /// Returns a client of plain TLS that does not know TCPLS.
+    pub fn plain_client(&self, seed: u64) -> ClientConnection {
+        let mut config = self.client_config(seed);
+        config.alpn_protocols = self.client_protocols.iter().map(|name| name.to_vec()).collect();
+        ClientConnection::new(Arc::new(config), server_name()).expect("a complete configuration")
+    }
+
+    /// Returns a server of plain TLS that does not know TCPLS.
+    pub fn plain_server(&self, seed: u64) -> ServerConnection {
+        let mut config = self.server_config(seed);
+        config.alpn_protocols = self.server_protocols.iter().map(|name| name.to_vec()).collect();
+        ServerConnection::new(Arc::new(config)).expect("a complete configuration")
+    }
+
+    fn client_config(&self, seed: u64) -> ClientConfig {
+        let trusted = if self.trusted { &SERVER } else { &CLIENT };
+        let builder = ClientConfig::builder_with_details(self.provider(seed, b"client"), Arc::new(FixedClock))
+            .with_protocol_versions(self.versions)
+            .expect("the provider has these versions")
+            .with_root_certificates(trusted.roots());
+        let mut config = match self.client_certificate {
+            Some(certificate) => {
+                let identity = if certificate == ClientCertificate::Trusted { &CLIENT } else { &STRANGER };
+                let (mut chain, key) = identity.chain_and_key();
+                chain.resize(self.client_chain, chain[0].clone());
+                builder.with_client_auth_cert(chain, key).expect("the key belongs to the certificate")
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.resumption = Resumption::in_memory_sessions(8);
+        config
+    }
+
+    fn server_config(&self, seed: u64) -> ServerConfig {
+        let provider = self.provider(seed, b"server");
+        let builder = ServerConfig::builder_with_details(provider.clone(), Arc::new(FixedClock))
+            .with_protocol_versions(self.versions)
+            .expect("the provider has these versions");
+        let builder = if self.client_auth {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(CLIENT.roots()), provider);
+            builder.with_client_cert_verifier(verifier.build().expect("there is a root"))
+        } else {
+            builder.with_no_client_auth()
+        };
+        let (chain, key) = SERVER.chain_and_key();
+        let mut config = builder.with_single_cert(chain, key).expect("the key belongs to the certificate");
+        config.send_tls13_tickets = self.tickets;
+        config
+    }
+
+    /// rustls demands key exchange groups and randomness that live for ever: each call leaks some hundred bytes.
+    fn provider(&self, seed: u64, label: &[u8]) -> Arc<CryptoProvider> {
+        let random = Random::new(seed, label);
+        let mut provider = default_provider();
+        let is_older = |version: &&SupportedProtocolVersion| version.version != rustls::ProtocolVersion::TLSv1_3;
+        let has_older = self.versions.iter().any(is_older);
+        // Whether rustls has the suites of TLS 1.2 depends on what else is built; the bytes of a handshake must not.
+        provider.cipher_suites.retain(|suite| match suite.tls13() {
+            Some(_) => self.suites.contains(&suite.suite()),
+            None => has_older,
+        });
+        provider.kx_groups = vec![Box::leak(Box::new(X25519 { random: random.clone() }))];
+        provider.secure_random = Box::leak(Box::new(random));
+        Arc::new(provider)
+    }
+}
+
+/// Returns the name in the server's certificate as rustls takes it.
+pub fn server_name() -> ServerName<'static> {
+    ServerName::try_from(SERVER_NAME).expect("a valid name")
+}
+
+/// Returns the trusted client certificate in DER.
+pub fn client_certificate() -> Vec<u8> {
+    CLIENT.certificate.to_vec()
+}
+
+/// Starts a handshake of `tls` with the server of this module.
+pub fn start_client(tls: &RustlsClient) -> Box<dyn Handshake> {
+    tls.handshake(server_name()).expect("a complete configuration")
+}
+
+/// The source of all that would be random.
+#[derive(Clone, Debug)]
+struct Random(Arc<Mutex<Rng>>);
+
+impl Random {
+    fn new(number: u64, label: &[u8]) -> Self {
+        Self(Arc::new(Mutex::new(Rng::new(&seed(number), label))))
+    }
+
+    fn fill_all(&self, bytes: &mut [u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill(bytes);
+    }
+}
+
+impl SecureRandom for Random {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
+        self.fill_all(bytes);
+        Ok(())
+    }
+}
+
+/// X25519 with secrets from [`Random`].
+#[derive(Debug)]
+struct X25519 {
+    random: Random,
+}
+
+impl SupportedKxGroup for X25519 {
+    fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
+        let mut secret = [0; 32];
+        self.random.fill_all(&mut secret);
+        let secret = x25519_dalek::StaticSecret::from(secret);
+        let public = x25519_dalek::PublicKey::from(&secret);
+        Ok(Box::new(Exchange { secret, public }))
+    }
+
+    fn name(&self) -> NamedGroup {
+        NamedGroup::X25519
+    }
+}
+
+struct Exchange {
+    secret: x25519_dalek::StaticSecret,
+    public: x25519_dalek::PublicKey,
+}
+
+impl ActiveKeyExchange for Exchange {
+    fn complete(self: Box<Self>, peer_pub_key: &[u8]) -> Result<SharedSecret, Error> {
+        let peer: [u8; 32] = peer_pub_key.try_into().map_err(|_| PeerMisbehaved::InvalidKeyShare)?;
+        let shared = self.secret.diffie_hellman(&x25519_dalek::PublicKey::from(peer));
+        Ok(SharedSecret::from(&shared.as_bytes()[..]))
+    }
+
+    fn pub_key(&self) -> &[u8] {
+        self.public.as_bytes()
+    }
+
+    fn group(&self) -> NamedGroup {
+        NamedGroup::X25519
+    }
+}
+
+/// It is always the same moment of the year 2030.
+#[derive(Debug)]
+struct FixedClock;
+
+impl TimeProvider for FixedClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(1_900_000_000)))
+    }
+}
+
+/// A self-signed certificate and its Ed25519 key. Such signatures need no randomness.
+struct Identity {
+    certificate: &'static [u8],
+    /// 32 equal bytes of this value are the secret.
+    secret: u8,
+}
+
+const SERVER: Identity = Identity { certificate: include_bytes!("server.der"), secret: 1 };
+const CLIENT: Identity = Identity { certificate: include_bytes!("client.der"), secret: 2 };
+const STRANGER: Identity = Identity { certificate: include_bytes!("stranger.der"), secret: 3 };
+
+impl Identity {
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(self.certificate)).expect("a valid certificate");
+        roots
+    }
+
+    fn chain_and_key(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let key = PrivatePkcs8KeyDer::from(self.pkcs8());
+        (vec![CertificateDer::from(self.certificate)], PrivateKeyDer::Pkcs8(key))
+    }
+
+    /// The secret in PKCS #8 (RFC 8410, 7).
+    fn pkcs8(&self) -> Vec<u8> {
+        [&b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20"[..], &[self.secret; 32]].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The certificate of `identity` as it was made, valid from 2024 to 2100.
+    fn made(name: &str, identity: &Identity) -> Vec<u8> {
+        let key = identity.pkcs8();
+        let der = PrivatePkcs8KeyDer::from(key.as_slice());
+        let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_ED25519).unwrap();
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2024, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2100, 1, 1);
+        params.serial_number = Some(rcgen::SerialNumber::from_slice(&[identity.secret]));
+        params.self_signed(&pair).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn certificates_are_those_of_the_fixed_keys() {
+        for (file, name, identity) in [
+            ("server", SERVER_NAME, SERVER),
+            ("client", "client-2.test", CLIENT),
+            ("stranger", "client-3.test", STRANGER),
+        ] {
+            let made = made(name, &identity);
+            if std::env::var_os("UPDATE_CERTIFICATES").is_some() {
+                std::fs::write(format!("{}/src/testing/{file}.der", env!("CARGO_MANIFEST_DIR")), &made).unwrap();
+                continue;
+            }
+            assert_eq!(identity.certificate, made, "{file}.der");
+        }
+    }
+}
