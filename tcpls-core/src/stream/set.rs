@@ -54,6 +54,55 @@ struct Stream {
     blocked: bool,
 }
 
+/// Why a stream changes. Little of what can follow from a change follows from those that bulk data makes for each record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// Anything else.
+    Any,
+    /// The application wrote, as much as there was room for.
+    Write,
+    /// A piece was taken out to be sent. It leaves the room to write as it is: the piece was charged for already.
+    Send,
+    /// Some of it was acknowledged.
+    Ack,
+    /// Data came.
+    Receive,
+    /// The application read.
+    Read,
+}
+
+impl Cause {
+    /// What was never sent.
+    fn may_change_unsent(self) -> bool {
+        matches!(self, Self::Any | Self::Write | Self::Send)
+    }
+
+    /// What is held until it is acknowledged, and what of it is to be sent.
+    fn may_change_sending(self) -> bool {
+        self.may_change_unsent() || self == Self::Ack
+    }
+
+    /// Streams that were blocked may be able to write.
+    fn may_free_room(self) -> bool {
+        matches!(self, Self::Any | Self::Ack)
+    }
+
+    /// What came and is not read.
+    fn may_change_receiving(self) -> bool {
+        matches!(self, Self::Any | Self::Receive | Self::Read)
+    }
+
+    /// The application has some of it, or gave it up.
+    fn may_be_read(self) -> bool {
+        matches!(self, Self::Any | Self::Read)
+    }
+
+    /// One of the halves may be over.
+    fn may_end(self) -> bool {
+        !matches!(self, Self::Write | Self::Send)
+    }
+}
+
 /// What a stream adds to the session's sums.
 #[derive(Clone, Copy, Debug)]
 struct Load {
@@ -379,48 +428,42 @@ impl Streams {
     /// Makes a change to a stream and everything that follows from it: the session's sums, its turn to send, frames
     /// and events that are due, and its end. `None` if there is no such stream.
     fn update<R>(&mut self, id: StreamId, change: impl FnOnce(&mut Stream, &mut Shared) -> R) -> Option<R> {
-        self.change::<true, true, true, R>(id, change)
+        self.update_by(Cause::Any, id, change)
     }
 
-    /// The same for changes to the sending half only: bulk data makes two for each record.
-    fn update_send<R>(&mut self, id: StreamId, change: impl FnOnce(&mut Stream, &mut Shared) -> R) -> Option<R> {
-        self.change::<true, true, false, R>(id, change)
-    }
-
-    /// The same for taking out what is to be sent, which leaves the room to write as it is: it was charged for already.
-    fn update_sending<R>(&mut self, id: StreamId, change: impl FnOnce(&mut Stream, &mut Shared) -> R) -> Option<R> {
-        self.change::<true, false, false, R>(id, change)
-    }
-
-    /// The same for changes to the receiving half only.
-    fn update_recv<R>(&mut self, id: StreamId, change: impl FnOnce(&mut Stream, &mut Shared) -> R) -> Option<R> {
-        self.change::<false, false, true, R>(id, change)
-    }
-
-    /// `SEND`: the sending half may change; `ROOM`: and with it the room to write; `RECV`: the receiving half may.
-    fn change<const SEND: bool, const ROOM: bool, const RECV: bool, R>(
+    /// The same for a change whose cause is known, and with it what can follow. The cause is a constant at each call, so that
+    /// nothing else is looked at.
+    #[inline(always)]
+    fn update_by<R>(
         &mut self,
+        cause: Cause,
         id: StreamId,
         change: impl FnOnce(&mut Stream, &mut Shared) -> R,
     ) -> Option<R> {
         let stream = self.map.get_mut(&id)?;
-        let shares = if ROOM { self.shared.shares_if_others_are_blocked(stream) } else { None };
+        let shares = if cause.may_free_room() { self.shared.shares_if_others_are_blocked(stream) } else { None };
         let before = stream.load();
         let counts = stream.recv.growth_counts();
         let result = change(stream, &mut self.shared);
-        if SEND {
+        if cause.may_change_unsent() {
+            self.shared.settle_unsent(stream, before);
+        }
+        if cause.may_change_sending() {
             self.shared.settle_send(id, stream, before);
         }
-        if ROOM && stream.blocked {
+        if cause.may_free_room() && stream.blocked {
             self.shared.wake_writer(id, stream);
         }
-        if RECV {
+        if cause.may_change_receiving() {
             self.shared.settle_recv(id, stream, before.to_read);
-            if counts && !stream.recv.growth_counts() {
-                self.shared.growth.give_back(&stream.recv);
-            }
         }
-        if stream.is_over() {
+        if cause.may_be_read() && stream.recv.window_update_is_due() {
+            self.shared.due.insert(ControlKey::MaxStreamData(id));
+        }
+        if cause.may_be_read() && counts && !stream.recv.growth_counts() {
+            self.shared.growth.give_back(&stream.recv);
+        }
+        if cause.may_end() && stream.is_over() {
             let ended = Ended { send: stream.send.end(), recv: stream.recv.end() };
             self.shared.ended.insert(id, ended);
             self.map.remove(&id);
@@ -454,25 +497,27 @@ impl Shared {
         credit
     }
 
-    /// Brings everything that depends on a stream's sending half up to date with it.
+    /// Brings the sums of what was never sent up to date with a stream.
+    fn settle_unsent(&mut self, stream: &Stream, before: Load) {
+        let now = stream.load();
+        self.fresh = self.fresh - before.fresh + now.fresh;
+        self.beyond = self.beyond - before.beyond + now.beyond;
+    }
+
+    /// Brings everything else that depends on a stream's sending half up to date with it.
     fn settle_send(&mut self, id: StreamId, stream: &mut Stream, before: Load) {
         let now = stream.load();
         self.buffered_to_send = self.buffered_to_send - before.to_send + now.to_send;
         self.again = self.again - before.again + now.again;
-        self.fresh = self.fresh - before.fresh + now.fresh;
-        self.beyond = self.beyond - before.beyond + now.beyond;
         self.schedule.place(&mut stream.place, id, stream.priority, stream.send.need());
         if stream.send.take_delivered() {
             self.events.push_back(StreamEvent::Delivered { id });
         }
     }
 
-    /// Brings everything that depends on a stream's receiving half up to date with it.
+    /// Brings everything that depends on what came on a stream up to date with it.
     fn settle_recv(&mut self, id: StreamId, stream: &mut Stream, to_read: usize) {
         self.buffered_to_read = self.buffered_to_read - to_read + stream.recv.memory();
-        if stream.recv.window_update_is_due() {
-            self.due.insert(ControlKey::MaxStreamData(id));
-        }
         if self.window.update_is_due() {
             self.due.insert(ControlKey::MaxData);
         }

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::{Stream, Streams};
+use super::{Cause, Stream, Streams};
 use crate::error::{OpenStreamError, ReadError, WriteError};
 use crate::stream::ended::Ended;
 use crate::stream::{ControlKey, SendProgress};
@@ -58,7 +58,7 @@ impl Streams {
 
     /// How many bytes a write would take now; at least one.
     pub(crate) fn writable(&mut self, id: StreamId) -> Result<usize, WriteError> {
-        self.update_open(id, |stream, shared| {
+        self.update_open(Cause::Write, id, |stream, shared| {
             stream.send.check_open()?;
             match shared.room_for(stream) {
                 0 => {
@@ -77,7 +77,7 @@ impl Streams {
         offered: usize,
         take: impl FnOnce(&mut Stream, usize),
     ) -> Result<usize, WriteError> {
-        self.update_open(id, |stream, shared| {
+        self.update_open(Cause::Write, id, |stream, shared| {
             stream.send.check_open()?;
             let room = shared.room_for(stream);
             if offered > room {
@@ -96,7 +96,7 @@ impl Streams {
     /// Says that all was written. A second call is refused.
     // draft I07
     pub(crate) fn finish(&mut self, id: StreamId) -> Result<(), WriteError> {
-        self.update_open(id, |stream, _| stream.send.finish())
+        self.update_open(Cause::Any, id, |stream, _| stream.send.finish())
     }
 
     /// Gives up what is not acknowledged. Also when the session is closing, and after [`Streams::finish`].
@@ -124,7 +124,7 @@ impl Streams {
         if self.shared.ending.aborted {
             return Err(ReadError::Truncated);
         }
-        let result = self.update_recv(id, |stream, shared| {
+        let result = self.update_by(Cause::Read, id, |stream, shared| {
             let data = stream.recv.read(max)?;
             let len = data.as_ref().map_or(0, Bytes::len) as u64;
             shared.window.consume(len);
@@ -194,16 +194,17 @@ impl Streams {
         }
     }
 
-    /// Like [`Streams::update_send`], for calls that the end of the session forbids.
+    /// Like [`Streams::update_by`], for calls that the end of the session forbids.
     fn update_open<R>(
         &mut self,
+        cause: Cause,
         id: StreamId,
         change: impl FnOnce(&mut Stream, &mut super::Shared) -> Result<R, WriteError>,
     ) -> Result<R, WriteError> {
         if self.shared.ending.writing_stopped {
             return Err(WriteError::Closed);
         }
-        match self.update_send(id, change) {
+        match self.update_by(cause, id, change) {
             Some(result) => result,
             None => Err(self.shared.ended.get(id).map_or(WriteError::Unknown, Ended::write_error)),
         }

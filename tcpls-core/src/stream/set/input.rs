@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::{Streams, Waste, Window};
+use super::{Cause, Streams, Waste, Window};
 use crate::error::PeerMisbehaved;
 use crate::event::StreamEvent;
 use crate::stream::ControlKey;
@@ -22,7 +22,7 @@ impl Streams {
         record_len: usize,
     ) -> Result<u64, PeerMisbehaved> {
         self.find(id)?;
-        let result = self.update_recv(id, |stream, shared| {
+        let result = self.update_by(Cause::Receive, id, |stream, shared| {
             let more = stream.recv.check_data(offset, data.len(), fin)?;
             receive(&mut shared.window, more)?;
             let held = stream.recv.held();
@@ -41,7 +41,7 @@ impl Streams {
         final_size: u64,
     ) -> Result<(), PeerMisbehaved> {
         self.find(id)?;
-        let result = self.update_recv(id, |stream, shared| {
+        let result = self.update(id, |stream, shared| {
             let more = stream.recv.check_reset(final_size)?;
             receive(&mut shared.window, more)?;
             let unread = stream.recv.handle_reset(error, final_size, more);
@@ -82,7 +82,7 @@ impl Streams {
     /// Whether it was needed: all credit was used up.
     pub(crate) fn handle_max_stream_data(&mut self, id: StreamId, maximum: u64) -> Result<bool, PeerMisbehaved> {
         self.find(id)?;
-        let was_needed = self.update_send(id, |stream, _| stream.send.raise_limit(maximum));
+        let was_needed = self.update(id, |stream, _| stream.send.raise_limit(maximum));
         Ok(was_needed.unwrap_or(false))
     }
 

@@ -5,7 +5,7 @@
 
 use core::ops::Range;
 
-use super::{Stream, Streams};
+use super::{Cause, Shared, Stream, Streams};
 use crate::stream::{Chunk, Control, ControlKey};
 use crate::wire::ids::{ConnectionId, StreamId};
 
@@ -25,8 +25,26 @@ impl Streams {
         max: usize,
         may: impl Fn(StreamId, &[ConnectionId]) -> bool,
     ) -> Option<Chunk> {
-        let id = self.next_stream(tcp, may).filter(|_| max > 0)?;
-        let taken = self.update_sending(id, |stream, shared| {
+        let first = self.shared.schedule.first(self.shared.credit.left() > 0).filter(|_| max > 0)?;
+        if let Some(chunk) = self.take_chunk(first, tcp, max, &may) {
+            return Some(chunk); // nearly always: the stream is looked up once
+        }
+        let other = self.next_stream(tcp, &may)?;
+        self.take_chunk(other, tcp, max, may)
+    }
+
+    /// The next piece of stream `id`, if `may` lets the stream pass.
+    fn take_chunk(
+        &mut self,
+        id: StreamId,
+        tcp: ConnectionId,
+        max: usize,
+        may: impl Fn(StreamId, &[ConnectionId]) -> bool,
+    ) -> Option<Chunk> {
+        let taken = self.update_by(Cause::Send, id, |stream, shared| {
+            if !stream.may_use(tcp) || !may(id, &stream.attached) {
+                return None;
+            }
             let (chunk, fresh) = stream.send.next_chunk(clamp(max), shared.credit.left())?;
             shared.credit.spend(fresh);
             if shared.redundant {
@@ -113,7 +131,8 @@ impl Streams {
 
     /// The records with these bytes of stream `id` are acknowledged, and with `fin` the one with its end.
     pub(crate) fn acked(&mut self, id: StreamId, range: Range<u64>, fin: bool) {
-        self.update_send(id, |stream, shared| shared.delivered += stream.send.handle_acked(range, fin));
+        let acked = |stream: &mut Stream, shared: &mut Shared| shared.delivered += stream.send.handle_acked(range, fin);
+        self.update_by(Cause::Ack, id, acked);
     }
 
     /// The record with this chunk is acknowledged.
@@ -124,13 +143,13 @@ impl Streams {
     /// The record with this chunk is lost with its TCP connection. What of it is neither acknowledged, nor pending
     /// already, nor given up is pending again; says how many bytes that is.
     pub(crate) fn chunk_lost(&mut self, chunk: &Chunk) -> u64 {
-        self.update_send(chunk.id, |stream, _| stream.send.handle_lost(chunk)).unwrap_or(0)
+        self.update(chunk.id, |stream, _| stream.send.handle_lost(chunk)).unwrap_or(0)
     }
 
     /// The record with this control frame is acknowledged.
     pub(crate) fn control_acked(&mut self, key: &ControlKey) {
         if let ControlKey::ResetStream(id) = key {
-            self.update_send(*id, |stream, _| stream.send.handle_reset_acked());
+            self.update(*id, |stream, _| stream.send.handle_reset_acked());
         }
     }
 
