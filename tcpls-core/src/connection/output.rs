@@ -43,8 +43,12 @@ pub(super) struct Scratch {
 /// What came of an attempt to build a record.
 pub(super) enum Built {
     Record,
+    /// There is nothing to say.
     Nothing,
+    /// There is something to say, and no room for it.
     NoRoom,
+    /// Other bytes have to go out, or come, before the first record.
+    TooEarly,
 }
 
 impl Connection {
@@ -60,18 +64,20 @@ impl Connection {
         let start = out.len();
         let end = start.saturating_add(room);
         self.take_raw(tcp, room, out);
-        while self.tcps.get(tcp).is_some_and(|entry| entry.may_seal && entry.raw.is_empty()) {
-            let built = self.build_record(now, tcp, end.saturating_sub(out.len()), out);
-            if matches!(built, Built::Record) {
-                self.renew_keys(now, tcp);
-            } else if let Some(entry) = self.tcps.get_mut(tcp) {
-                entry.blocked = matches!(built, Built::NoRoom);
-                break;
+        let last = loop {
+            match self.build_record(now, tcp, end.saturating_sub(out.len()), out) {
+                Built::Record => self.renew_keys(now, tcp),
+                built => break built,
             }
-        }
+        };
         let written = out.len() - start;
         let is_held = self.is_held(tcp);
         if let Some(entry) = self.tcps.get_mut(tcp) {
+            match last {
+                Built::NoRoom => entry.blocked = true,
+                Built::Nothing => entry.blocked = false,
+                Built::TooEarly | Built::Record => {}
+            }
             entry.held = is_held;
             entry.counters.bytes_sent += written as u64;
             if written > 0 {
@@ -163,6 +169,9 @@ impl Connection {
                 None => return,
             },
         };
+        if raw.is_empty() {
+            return; // as nearly always
+        }
         let taken = raw.len().min(room);
         out.extend(raw.drain(..taken));
         if raw.is_empty() {
@@ -172,7 +181,10 @@ impl Connection {
     }
 
     fn build_record(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Built {
-        if self.tcps.get(tcp).is_none_or(|entry| entry.notified || self.is_silent(entry)) {
+        let Some(entry) = self.tcps.get(tcp).filter(|entry| entry.may_seal && entry.raw.is_empty()) else {
+            return Built::TooEarly;
+        };
+        if entry.notified || self.is_silent(entry) {
             return Built::Nothing;
         }
         if room < MIN_ROOM {
@@ -211,13 +223,11 @@ impl Connection {
     /// Sends a KeyUpdate if this TCP connection seals with an older generation than it should. A join that has sent nothing
     /// begins with the generation of the others instead.
     fn step_keys(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<bool, KeyError> {
-        let Some(keys) = &self.keys else { return Err(KeyError::NoKeys) };
-        let is_fresh = |entry: &&mut Tcp<Carried>| entry.id != ConnectionId::FIRST && entry.seal_arrived.is_none();
-        if let Some(entry) = self.tcps.get_mut(tcp).filter(is_fresh) {
+        let (Some(keys), Some(entry)) = (&self.keys, self.tcps.get_mut(tcp)) else { return Err(KeyError::NoKeys) };
+        if tcp != ConnectionId::FIRST && entry.seal_arrived.is_none() {
             entry.seal.generation = keys.seal_target();
         }
-        let behind = self.tcps.get(tcp).is_some_and(|entry| entry.seal.generation < keys.seal_target());
-        if !behind {
+        if entry.seal.generation >= keys.seal_target() {
             return Ok(false);
         }
         let start = out.len();
@@ -329,14 +339,16 @@ impl Connection {
     }
 
     fn write_chunks(&mut self, tcp: ConnectionId, chunks: &[Chunk], out: &mut Vec<u8>) {
+        let mut bytes = 0;
         for chunk in chunks {
             self.streams.copy_chunk(chunk, out);
             frame::encode_stream_tail(chunk.id, chunk.offset, chunk.fin, chunk.len, out);
             self.frames_sent.count(if chunk.fin { frame::ty::STREAM_FIN } else { frame::ty::STREAM });
-            if let Some(entry) = self.tcps.get_mut(tcp) {
-                entry.counters.stream_bytes_sent += u64::from(chunk.len);
-                entry.probes.forget();
-            }
+            bytes += u64::from(chunk.len);
+        }
+        if let Some(entry) = self.tcps.get_mut(tcp).filter(|_| !chunks.is_empty()) {
+            entry.counters.stream_bytes_sent += bytes;
+            entry.probes.forget();
         }
     }
 

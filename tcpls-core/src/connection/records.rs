@@ -1,10 +1,10 @@
 //! Sealing records and giving them their numbers.
 
 use super::Connection;
-use super::keys::KeyError;
+use super::keys::{KeyError, Keys};
 use crate::crypto::TAG_LEN;
 use crate::error::Alert;
-use crate::tcp::{KeyPosition, Tcp};
+use crate::tcp::Tcp;
 use crate::wire::ids::ConnectionId;
 use crate::wire::record::{ContentType, HEADER_LEN, RecordHeader};
 
@@ -20,48 +20,40 @@ impl Connection {
         out: &mut Vec<u8>,
         start: usize,
     ) -> Result<(), KeyError> {
-        let Some(entry) = self.tcps.get_mut(tcp) else { return Err(KeyError::NoKeys) };
+        let (Some(entry), Some(keys)) = (self.tcps.get_mut(tcp), &mut self.keys) else { return Err(KeyError::NoKeys) };
         entry.counters.records_sent += 1;
-        let mut at = entry.seal;
-        entry.seal_arrived.get_or_insert(at.generation);
-        let sealed = self.seal_at(tcp, &mut at, content_type, out, start);
-        if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.seal = at;
-        }
-        sealed
-    }
-
-    /// The same at an explicit position in the key chain, for a TCP connection that is not in the table any more.
-    pub(super) fn seal_at(
-        &mut self,
-        tcp: ConnectionId,
-        at: &mut KeyPosition,
-        content_type: ContentType,
-        out: &mut Vec<u8>,
-        start: usize,
-    ) -> Result<(), KeyError> {
-        let keys = self.keys.as_mut().ok_or(KeyError::NoKeys)?;
-        out.push(content_type as u8);
-        let len = out.len() - start - HEADER_LEN + TAG_LEN;
-        out[start..start + HEADER_LEN].copy_from_slice(&RecordHeader::encode_protected(len));
-        keys.seal(tcp, at, out, start, HEADER_LEN)
+        seal(keys, entry, content_type, out, start)
     }
 
     /// An alert for the owner of a TCP connection that is to be closed: sealed if keys are in use there, in clear if not.
     pub(super) fn alert_for<C>(&mut self, entry: &mut Tcp<C>, alert: Alert, out: &mut Vec<u8>) {
-        if self.keys.is_none() || !entry.may_seal {
+        let Some(keys) = self.keys.as_mut().filter(|_| entry.may_seal) else {
             return out.extend_from_slice(&crate::crypto::plaintext_alert(alert));
-        }
+        };
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_LEN]);
         out.extend_from_slice(&alert_body(alert));
-        entry.seal_arrived.get_or_insert(entry.seal.generation);
-        match self.seal_at(entry.id, &mut entry.seal, ContentType::Alert, out, start) {
+        match seal(keys, entry, ContentType::Alert, out, start) {
             // The peer's last ACK of this TCP connection counts the alert too.
             Ok(()) => _ = entry.sent.skip(),
             Err(_) => out.truncate(start),
         }
     }
+}
+
+/// Makes one record of what was appended to `out` since `start`, the next of a TCP connection that may not be in the table.
+fn seal<C>(
+    keys: &mut Keys,
+    entry: &mut Tcp<C>,
+    content_type: ContentType,
+    out: &mut Vec<u8>,
+    start: usize,
+) -> Result<(), KeyError> {
+    entry.seal_arrived.get_or_insert(entry.seal.generation);
+    out.push(content_type as u8);
+    let len = out.len() - start - HEADER_LEN + TAG_LEN;
+    out[start..start + HEADER_LEN].copy_from_slice(&RecordHeader::encode_protected(len));
+    keys.seal(entry.id, &mut entry.seal, out, start, HEADER_LEN)
 }
 
 /// An alert's two bytes: close_notify is a warning, all others are fatal (RFC 8446, 6).

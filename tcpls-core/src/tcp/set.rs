@@ -1,7 +1,7 @@
 //! The live TCP connections of a session, in the order of their IDs.
 //!
-//! There are few, and each record looks them up several times: a sorted list is quicker than a tree. Each has an
-//! allocation of its own, so that a session with one pays for one.
+//! There are few, and each record looks them up several times: a walk through a sorted list is quicker than a tree or a binary
+//! search. Each has an allocation of its own, so that a session with one pays for one.
 
 use super::Tcp;
 use crate::wire::ids::ConnectionId;
@@ -20,15 +20,15 @@ impl<C> TcpSet<C> {
     }
 
     pub(crate) fn get(&self, id: ConnectionId) -> Option<&Tcp<C>> {
-        self.find(id).ok().map(|at| &*self.0[at].1)
+        self.0.iter().find(|(own, _)| *own == id).map(|(_, tcp)| &**tcp)
     }
 
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Tcp<C>> {
-        self.find(id).ok().map(|at| &mut *self.0[at].1)
+        self.0.iter_mut().find(|(own, _)| *own == id).map(|(_, tcp)| &mut **tcp)
     }
 
     pub(crate) fn contains(&self, id: ConnectionId) -> bool {
-        self.find(id).is_ok()
+        self.get(id).is_some()
     }
 
     /// Adds one, in place of the one with the same ID if there is any.
