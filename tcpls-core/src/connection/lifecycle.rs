@@ -247,9 +247,14 @@ impl Connection {
 
     /// Lets go of retiring TCP connections that carry nothing any more, or whose time is up, as long as another is up.
     pub(super) fn let_retired_go(&mut self, now: Time) {
-        let done = |entry: &Tcp<Carried>| self.leave_deadline(entry).is_some_and(|at| at <= now);
-        let done: Vec<ConnectionId> = self.tcps.iter().filter(|entry| done(entry)).map(|entry| entry.id).collect();
-        done.into_iter().for_each(|tcp| self.lose_tcp(now, tcp, TcpFault::Retired, None));
+        while let Some(tcp) = self.next_to_let_go(now) {
+            self.lose_tcp(now, tcp, TcpFault::Retired, None);
+        }
+    }
+
+    fn next_to_let_go(&self, now: Time) -> Option<ConnectionId> {
+        let is_done = |entry: &&Tcp<Carried>| self.leave_deadline(entry).is_some_and(|at| at <= now);
+        self.tcps.iter().find(is_done).map(|entry| entry.id)
     }
 
     /// When a TCP connection that is left on purpose can go: what this side sent is acknowledged, and the peer has heard and

@@ -13,27 +13,37 @@ use crate::time::Time;
 /// The shortest time between probes, however short the idle timeout is.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-impl Connection {
+/// How long a TCP connection may be quiet: what holds for all of a session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProbeInterval {
+    first: Duration,
+    longest: Duration,
+}
+
+impl ProbeInterval {
     /// When `entry` will have been quiet for too long.
-    pub(super) fn probe_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
-        let quiet = self.config.probe_after.filter(|_| self.established && !self.plain && self.is_open())?;
-        let waits = entry.is_active() && !entry.suspect && entry.sent.is_empty() && self.streams.len() > 0;
-        if !waits {
-            return None;
-        }
+    pub(super) fn deadline(self, entry: &Tcp<Carried>) -> Option<Time> {
+        let waits = entry.is_active() && !entry.suspect && entry.sent.is_empty();
+        waits.then(|| entry.probes.next(entry.heard, self.first, self.longest))
+    }
+}
+
+impl Connection {
+    /// How long a TCP connection may be quiet; `None` if for as long as it likes.
+    pub(super) fn probe_interval(&self) -> Option<ProbeInterval> {
+        let is_due = self.established && !self.plain && self.is_open() && self.streams.len() > 0;
+        let first = self.config.probe_after.filter(|_| is_due)?;
         let longest = self.idle_timeout.map_or(Duration::MAX, |idle| (idle / 2).max(MIN_INTERVAL));
-        Some(entry.probes.next(entry.heard, quiet, longest))
+        Some(ProbeInterval { first, longest })
     }
 
     /// Pings those that were quiet for too long.
     pub(super) fn probe_the_quiet(&mut self, now: Time) {
-        let quiet = |entry: &&Tcp<Carried>| self.probe_deadline(entry).is_some_and(|at| at <= now);
-        let quiet: Vec<_> = self.tcps.iter().filter(quiet).map(|entry| entry.id).collect();
-        for tcp in quiet {
-            if let Some(entry) = self.tcps.get_mut(tcp) {
-                entry.ping = true;
-                entry.probes.note(now);
-            }
+        let Some(interval) = self.probe_interval() else { return };
+        let is_quiet = |entry: &Tcp<Carried>| interval.deadline(entry).is_some_and(|at| at <= now);
+        for entry in self.tcps.iter_mut().filter(|entry| is_quiet(entry)) {
+            entry.ping = true;
+            entry.probes.note(now);
         }
     }
 }

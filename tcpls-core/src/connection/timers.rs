@@ -103,11 +103,12 @@ impl Connection {
         consider(self.close_deadline(), TimeoutReason::Close);
         consider(self.half_close_deadline(), TimeoutReason::HalfClose);
         consider(self.parameters_deadline(), TimeoutReason::Parameters);
+        let probes = self.probe_interval();
         for entry in self.tcps.iter() {
             consider(join_deadline(entry), TimeoutReason::Join);
             consider(entry.received.deadline(), TimeoutReason::Ack);
             consider(self.suspicion_deadline(entry), TimeoutReason::Silence);
-            consider(self.probe_deadline(entry), TimeoutReason::Probe);
+            consider(probes.and_then(|interval| interval.deadline(entry)), TimeoutReason::Probe);
             consider(self.leave_deadline(entry), TimeoutReason::Leave);
             consider(self.user_deadline(entry), TimeoutReason::UserTimeout);
         }
