@@ -157,16 +157,43 @@ impl Connection {
         self.tcps.contains(tcp) && !full
     }
 
-    pub(super) fn check_tcp(&self, tcp: ConnectionId) -> Result<(), TcpError> {
-        if !self.is_open() {
-            Err(TcpError::Closed)
-        } else if self.plain {
-            Err(TcpError::Plain)
-        } else if !self.tcps.contains(tcp) {
-            Err(TcpError::Unknown)
-        } else {
-            Ok(())
+    /// Leaves TCP connection `tcp` on purpose: nothing new is put on it while another lives, what it has is waited for, the
+    /// peer is asked to do the same; then it is discarded.
+    ///
+    /// # Errors
+    /// [`TcpError::Last`] if no other TCP connection is up: close the session instead.
+    pub fn retire_tcp(&mut self, now: Time, tcp: ConnectionId) -> Result<(), TcpError> {
+        self.check_tcp(tcp)?;
+        if !self.tcps.iter().any(|entry| entry.id != tcp && entry.is_active()) {
+            return Err(TcpError::Last);
         }
+        self.retire(now, tcp);
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Ends the session. With `error` 0 what was written is delivered first, as long as the peer takes something within each
+    /// [`Config::close_timeout`], and [`Config::close_limit`] in all; with any other it is dropped. Whether all was delivered
+    /// is what [`Connection::undelivered`] says then. `reason` is text for people; 1 KiB of it is sent. Calling it again
+    /// changes nothing.
+    ///
+    /// [`Config::close_timeout`]: crate::config::Config::close_timeout
+    /// [`Config::close_limit`]: crate::config::Config::close_limit
+    pub fn close(&mut self, now: Time, error: ErrorCode, reason: &[u8]) {
+        if !self.is_open() {
+            return;
+        }
+        if !self.established {
+            return self.abandon_handshake(error);
+        }
+        self.ending.request(now, error, reason, &self.config);
+        self.streams.stop_writing();
+        if error != ErrorCode::default() {
+            self.streams.drop_outgoing();
+        }
+        self.drop_claims();
+        self.settle(now);
+        self.conclude_if_alone();
     }
 }
 

@@ -3,7 +3,8 @@
 
 use super::Connection;
 use super::pending::{Carried, Due};
-use crate::tcp::Tcp;
+use crate::tcp::{Tcp, TcpState};
+use crate::wire::ids::ConnectionId;
 
 impl Connection {
     /// ACK frames are not requeued. Those that went out on a TCP connection that is lost or silent may not have arrived, and
@@ -41,5 +42,16 @@ impl Connection {
             Carried::Session(due) => self.pending.insert(*due),
         }
         0
+    }
+
+    /// No Connection Status about `named` is under way any more: the next may go.
+    pub(super) fn status_has_landed(&mut self, named: ConnectionId) {
+        let is_latest = !self.pending.contains(Due::Status(named));
+        if let Some(entry) = self.tcps.get_mut(named) {
+            entry.status_in_flight = false;
+            if is_latest && entry.state == TcpState::Retiring {
+                entry.leave.told = Some(self.last_heard);
+            }
+        }
     }
 }

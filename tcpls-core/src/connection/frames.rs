@@ -12,7 +12,6 @@ use super::pending::{Carried, Due};
 use crate::error::{PeerMisbehaved, TcpFault};
 use crate::event::{Event, TcpEvent};
 use crate::stream::Chunk;
-use crate::tcp::TcpState;
 use crate::time::Time;
 use crate::wire::frame::{self, Frame, FrameError, Frames, Parameters, STREAM_OVERHEAD};
 use crate::wire::ids::{ConnectionId, RecordSeq, Side, StreamId, Token};
@@ -205,17 +204,6 @@ impl Connection {
             }
         }
         has_data
-    }
-
-    /// No Connection Status about `named` is under way any more: the next may go.
-    pub(super) fn status_has_landed(&mut self, named: ConnectionId) {
-        let is_latest = !self.pending.contains(Due::Status(named));
-        if let Some(entry) = self.tcps.get_mut(named) {
-            entry.status_in_flight = false;
-            if is_latest && entry.state == TcpState::Retiring {
-                entry.leave.told = Some(self.last_heard);
-            }
-        }
     }
 
     /// Draft, 5.2.5.

@@ -49,12 +49,6 @@ impl HalfClose {
 }
 
 impl Connection {
-    /// Whether the peer can acknowledge nothing any more: it said close_notify on each TCP connection.
-    #[inline]
-    pub(super) fn peer_is_mute(&self) -> bool {
-        self.ending.is_half_closed() && !self.tcps.is_empty() && self.tcps.iter().all(|entry| entry.peer_notified)
-    }
-
     /// Whether the FIN behind the peer's close_notify on `tcp` is the end of one direction only: what is written here
     /// still goes out, as on a plain session. If the peer has closed both, it answers with a reset.
     pub(super) fn takes_what_is_written(&self, tcp: ConnectionId) -> bool {

@@ -30,13 +30,6 @@ impl Connection {
         }
     }
 
-    /// Moves what the TLS library has to send into the first TCP connection's queue.
-    pub(super) fn flush_handshake(&mut self) {
-        if let (Some(tls), Some(first)) = (&mut self.handshake, self.tcps.get_mut(ConnectionId::FIRST)) {
-            tls.write(&mut first.raw);
-        }
-    }
-
     /// Server: parameters and first tokens as 0.5-RTT data, in the same flight as EncryptedExtensions, so that the client
     /// has a token as early as the draft's `tcpls_token` extension would give it one.
     fn send_half_rtt(&mut self, now: Time) {
@@ -135,22 +128,5 @@ impl Connection {
         let joined = Event::Tcp(TcpEvent::Joined { tcp: ConnectionId::FIRST });
         let at = self.events.iter().position(|event| *event == joined).map_or(0, |at| at + 1);
         self.events.insert(at, Event::Established(established));
-    }
-
-    /// Whether the owner knows of the session: the TLS handshake is over, and the peer's Session Parameters are known
-    /// where there are any.
-    pub(super) fn is_announced(&self) -> bool {
-        self.plain || self.peer_parameters.is_some()
-    }
-
-    pub(super) fn fail_handshake(&mut self, error: HandshakeError) {
-        self.end_handshake(CloseReason::Handshake(error));
-    }
-
-    /// The session ends before it began; what TLS still has to say (an alert) goes out.
-    pub(super) fn end_handshake(&mut self, reason: CloseReason) {
-        self.flush_handshake();
-        self.handshake = None;
-        self.conclude(reason);
     }
 }

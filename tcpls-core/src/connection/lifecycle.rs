@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::Connection;
 use super::pending::{Carried, Due};
-use crate::error::{Alert, CloseReason, TcpError, TcpFault};
+use crate::error::{Alert, CloseReason, TcpFault};
 use crate::event::{Event, TcpEvent};
 use crate::tcp::{Leave, Tcp, TcpState};
 use crate::time::Time;
@@ -150,13 +150,6 @@ impl Connection {
         }
     }
 
-    fn lose_in_handshake(&mut self, fault: TcpFault, alert: Option<Alert>) {
-        if let (Some(first), Some(alert)) = (self.tcps.get_mut(ConnectionId::FIRST), alert) {
-            first.raw.extend_from_slice(&crate::crypto::plaintext_alert(alert));
-        }
-        self.end_handshake(CloseReason::LostInHandshake(fault));
-    }
-
     /// Whether a join left its token as good as before: no byte came, so it most likely never reached the server, and nothing
     /// was sealed under its number, so no nonce can come twice. As long as another TCP connection answers, the server is
     /// rather asked for a new one.
@@ -209,23 +202,8 @@ impl Connection {
         }
     }
 
-    /// Leaves TCP connection `tcp` on purpose: nothing new is put on it while another lives, what it has is waited for, the
-    /// peer is asked to do the same; then it is discarded.
-    ///
-    /// # Errors
-    /// [`TcpError::Last`] if no other TCP connection is up: close the session instead.
-    pub fn retire_tcp(&mut self, now: Time, tcp: ConnectionId) -> Result<(), TcpError> {
-        self.check_tcp(tcp)?;
-        if !self.tcps.iter().any(|entry| entry.id != tcp && entry.is_active()) {
-            return Err(TcpError::Last);
-        }
-        self.retire(now, tcp);
-        self.settle(now);
-        Ok(())
-    }
-
     // draft I21
-    fn retire(&mut self, now: Time, tcp: ConnectionId) {
+    pub(super) fn retire(&mut self, now: Time, tcp: ConnectionId) {
         if let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.is_active()) {
             entry.state = TcpState::Retiring;
             entry.leave = Leave { since: now, told: None };

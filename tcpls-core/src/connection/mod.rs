@@ -1,4 +1,4 @@
-//! The state machine of one end of a session. [`Connection`] ties the layers together; each file here holds one room:
+//! The state machine of one end of a session. [`Connection`] ties the layers together; each file here has one subject:
 //!
 //! | file | what happens there |
 //! | --- | --- |
@@ -12,7 +12,9 @@
 //! | `failover` | what it carried goes elsewhere |
 //! | `suspicion`, `probe` | a TCP connection is silent: what it carries is hedged; one that is quiet is asked |
 //! | `joins` | tokens, and both sides of a join |
-//! | `closing`, `farewell`, `half_close`, `plain` | the end of a session; sessions without TCPLS |
+//! | `closing`, `half_close`, `farewell`, `ending` | the way to the end of a session, its final records, its conclusion |
+//! | `plain` | sessions without TCPLS |
+//! | `status` | what holds of the session as a whole |
 //! | `activity`, `under_way` | when a session is idle; how much is given to a path ahead |
 //! | `timers` | deadlines, derived from state |
 //! | `usage` | what the session holds and has delivered; its end when others need that |
@@ -24,6 +26,7 @@ mod addresses;
 mod api;
 mod closing;
 mod control;
+mod ending;
 mod failover;
 mod farewell;
 mod flood;
@@ -41,6 +44,7 @@ mod post_handshake;
 mod probe;
 mod records;
 pub mod schedule;
+mod status;
 mod suspicion;
 mod timers;
 mod under_way;
@@ -58,7 +62,7 @@ pub use crate::tcp::silence::TcpInfo;
 
 use self::activity::Activity;
 use self::addresses::{LocalAddresses, PeerAddresses};
-use self::closing::Ending;
+use self::ending::Ending;
 use self::flood::Flood;
 use self::joins::Joins;
 use self::keys::Keys;
@@ -72,16 +76,15 @@ use crate::crypto::rng::{Rng, Seed};
 use crate::endpoint::NewSession;
 use crate::error::CloseReason;
 use crate::event::{Event, TcpEvent};
-use crate::stats::{FrameCounts, LimitCounts, Stats, TcpPhase, TcpStats};
+use crate::stats::{FrameCounts, LimitCounts};
 use crate::stream::Streams;
-use crate::tcp::acks::AckPolicy;
 use crate::tcp::life::Grace;
 use crate::tcp::set::TcpSet;
 use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
 use crate::wire::frame::Parameters;
 use crate::wire::hello::ExtensionTypes;
-use crate::wire::ids::{ConnectionId, SessionId, Side};
+use crate::wire::ids::{ConnectionId, Side};
 
 /// How a TCP connection's socket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,113 +272,6 @@ impl Connection {
         self.ending.take_closed_event().map(|reason| Event::Closed { reason })
     }
 
-    /// Which end this is.
-    pub fn side(&self) -> Side {
-        self.side
-    }
-
-    /// How far the session is.
-    pub fn state(&self) -> State {
-        if self.ending.is_closed() {
-            State::Closed
-        } else if !self.established {
-            State::Handshaking
-        } else if self.ending.is_closing() {
-            State::Closing
-        } else if let Some(until) = self.stranded_until {
-            State::Stranded { until }
-        } else if self.plain {
-            State::Plain
-        } else if self.is_announced() {
-            State::Established
-        } else {
-            State::Handshaking
-        }
-    }
-
-    /// Why the session ended; `None` as long as it has not.
-    pub fn close_reason(&self) -> Option<&CloseReason> {
-        self.ending.reason()
-    }
-
-    /// The live TCP connections, in the order of their IDs; those that are still opening too.
-    pub fn tcp_connections(&self) -> impl Iterator<Item = ConnectionId> + '_ {
-        self.tcps.ids()
-    }
-
-    /// Server: how endpoints that share a token secret name this session.
-    pub fn session_id(&self) -> Option<SessionId> {
-        self.joins.session()
-    }
-
-    /// The application protocol that was agreed, without the `tcpls+` in front.
-    pub fn application_protocol(&self) -> Option<&[u8]> {
-        self.identity.application_protocol.as_deref()
-    }
-
-    /// The peer's certificates in DER, its own first; empty if it showed none or the handshake is not over.
-    pub fn peer_certificates(&self) -> &[Vec<u8>] {
-        &self.identity.peer_certificates
-    }
-
-    /// The server name that the session was opened with.
-    pub fn server_name(&self) -> Option<&str> {
-        self.identity.server_name.as_deref()
-    }
-
-    /// The TLS code point of the cipher suite in use; `None` before the handshake is over.
-    pub fn cipher_suite(&self) -> Option<u16> {
-        self.established.then_some(self.identity.suite)
-    }
-
-    /// Client: tokens that it has shown to no server yet, each of which lets one TCP connection join; once there are none, 1 if
-    /// one that was shown in vain is worth another try (see [`Connection::open_tcp`]). Server: tokens in the client's hands.
-    pub fn tokens(&self) -> usize {
-        self.joins.tokens()
-    }
-
-    /// How many TCP connections the session may have at the same time, joining ones too: the smaller of both sides'
-    /// [`Config::max_tcp_connections`], as far as the peer has told its own. A server leaves one for each that joins beyond.
-    pub fn max_tcp_connections(&self) -> usize {
-        let limit = self.config.max_tcp_connections as usize;
-        let peer = self.peer_parameters.map_or(limit, |p| usize::try_from(p.max_tcp_connections).unwrap_or(limit));
-        limit.min(peer).max(1)
-    }
-
-    /// Counters of everything, as they are now.
-    pub fn stats(&self) -> Stats {
-        let live = self.tcps.iter().map(|tcp| tcp_stats(tcp, phase_of(tcp)));
-        let gone = self.gone.values().map(|gone| tcp_stats(&gone.tcp, TcpPhase::Lost(gone.fault)));
-        let mut tcp: Vec<TcpStats> = live.chain(gone).collect();
-        tcp.sort_by_key(|stats| stats.tcp);
-        Stats {
-            tcp,
-            frames_sent: self.frames_sent.clone(),
-            frames_received: self.frames_received.clone(),
-            streams_open: self.streams.len(),
-            bytes_to_send: self.streams.buffered_to_send(),
-            bytes_to_read: self.streams.buffered_to_read(),
-            frames_due: self.pending.len(),
-            tokens: self.tokens(),
-            limits: self.limits,
-            key_updates: self.key_updates,
-        }
-    }
-
-    /// One live TCP connection's counters; cheaper than [`Connection::stats`].
-    pub fn tcp_stats(&self, tcp: ConnectionId) -> Option<TcpStats> {
-        self.tcps.get(tcp).map(|tcp| tcp_stats(tcp, phase_of(tcp)))
-    }
-
-    fn ack_policy(&self) -> AckPolicy {
-        AckPolicy { max_delay: self.config.max_ack_delay, every_records: self.config.ack_every_records }
-    }
-
-    /// Whether the session is neither closing nor closed.
-    fn is_open(&self) -> bool {
-        !self.ending.is_closing() && !self.ending.is_closed()
-    }
-
     fn tcp_event(&mut self, event: TcpEvent) {
         self.events.push_back(Event::Tcp(event));
     }
@@ -403,25 +299,5 @@ impl core::fmt::Debug for Connection {
             .field("state", &self.state())
             .field("tcp_connections", &self.tcps.ids().collect::<Vec<_>>())
             .finish_non_exhaustive()
-    }
-}
-
-fn phase_of(tcp: &Tcp<Carried>) -> TcpPhase {
-    match tcp.state {
-        TcpState::Handshaking | TcpState::Opening { .. } => TcpPhase::Opening,
-        TcpState::Active => TcpPhase::Active,
-        TcpState::Retiring => TcpPhase::Retiring,
-    }
-}
-
-fn tcp_stats(tcp: &Tcp<Carried>, phase: TcpPhase) -> TcpStats {
-    TcpStats {
-        tcp: tcp.id,
-        phase,
-        backup: tcp.is_backup(),
-        smoothed_rtt: tcp.rtt.smoothed(),
-        min_rtt: tcp.rtt.min(),
-        bytes_in_flight: tcp.sent.bytes(),
-        counters: tcp.counters,
     }
 }

@@ -5,24 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use bytes::BytesMut;
-
 use super::client::random_key_share;
 use super::tokens::Issued;
 use crate::connection::Connection;
-use crate::connection::input::take_content;
-use crate::connection::keys::KeyError;
-use crate::connection::pending::Carried;
-use crate::crypto::{TAG_LEN, plaintext_alert};
+use crate::crypto::plaintext_alert;
 use crate::endpoint::Join;
 use crate::error::Alert;
-use crate::tcp::deframer::next_record;
 use crate::tcp::life::Grace;
-use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
 use crate::wire::hello::{CHANGE_CIPHER_SPEC, JoinServerHello};
 use crate::wire::ids::ConnectionId;
-use crate::wire::record::{ContentType, HEADER_LEN, RecordHeader};
 
 /// TCP connections that may claim one token at once.
 const MAX_PER_TOKEN: usize = 4;
@@ -99,6 +91,41 @@ impl Claims {
         }
     }
 
+    pub(super) fn is_waiting(&self, claim: ClaimId) -> bool {
+        self.waiting.contains_key(&claim)
+    }
+
+    /// The owner's buffer for a claim has `len` bytes now.
+    pub(super) fn came(&mut self, now: Time, claim: ClaimId, len: usize) {
+        self.waiting.get_mut(&claim).into_iter().for_each(|waiting| waiting.came(now, len));
+    }
+
+    /// Of those, `len` are the beginning of a record.
+    pub(super) fn set_partial(&mut self, claim: ClaimId, len: usize) {
+        self.waiting.get_mut(&claim).into_iter().for_each(|waiting| waiting.partial = len);
+    }
+
+    /// Counts a ChangeCipherSpec; whether it is one too many.
+    pub(super) fn exceeds_change_cipher_specs(&mut self, claim: ClaimId) -> bool {
+        let Some(waiting) = self.waiting.get_mut(&claim) else { return false };
+        waiting.change_cipher_specs += 1;
+        waiting.change_cipher_specs > MAX_CHANGE_CIPHER_SPECS
+    }
+
+    /// The number of the token that a waiting claim showed.
+    pub(super) fn sequence(&self, claim: ClaimId) -> Option<u32> {
+        self.waiting.get(&claim).map(|waiting| waiting.sequence)
+    }
+
+    /// The claim has proven itself: its bytes that are still to be sent, and its rivals for the same token.
+    pub(super) fn accept(&mut self, claim: ClaimId) -> Option<(Vec<u8>, Vec<ClaimId>)> {
+        let accepted = self.waiting.remove(&claim)?;
+        self.decided.insert(claim, Decided::Proven(ConnectionId(accepted.sequence)));
+        let rivals = self.waiting.iter().filter(|(_, other)| other.sequence == accepted.sequence);
+        let rivals = rivals.map(|(rival, _)| *rival).collect();
+        Some((accepted.out, rivals))
+    }
+
     /// How many wait, or have not been asked about since they were decided.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.decided.len()
@@ -131,32 +158,6 @@ impl Connection {
             self.judge_hello(id);
         }
         id
-    }
-
-    /// More bytes of a claim. Takes whole records out of `bytes`, as `handle_bytes` does; leaves them all there while the
-    /// session's own handshake is not over.
-    // draft I17
-    pub fn handle_claim_bytes(&mut self, now: Time, claim: ClaimId, bytes: &mut BytesMut) -> Claim {
-        if let Some(waiting) = self.joins.claims.waiting.get_mut(&claim) {
-            waiting.came(now, bytes.len());
-        }
-        while self.established && self.joins.claims.waiting.contains_key(&claim) {
-            match next_record(bytes) {
-                Ok(None) => break,
-                Ok(Some((header, record))) => self.handle_claim_record(now, claim, header, record),
-                Err(_) => self.refuse(claim, Alert::DecodeError),
-            }
-        }
-        if let Some(waiting) = self.joins.claims.waiting.get_mut(&claim) {
-            waiting.partial = bytes.len();
-        }
-        let outcome = self.claim(claim);
-        match outcome {
-            Claim::Proven(tcp) => self.handle_bytes(now, tcp, bytes),
-            Claim::Refused => bytes.clear(),
-            Claim::Waiting => {}
-        }
-        outcome
     }
 
     /// The socket of a claim ended.
@@ -223,69 +224,7 @@ impl Connection {
         }
     }
 
-    fn handle_claim_record(&mut self, now: Time, id: ClaimId, header: RecordHeader, record: BytesMut) {
-        let Some(waiting) = self.joins.claims.waiting.get_mut(&id) else { return };
-        match header.content_type {
-            ContentType::ChangeCipherSpec if record[HEADER_LEN..] == [1] => {
-                waiting.change_cipher_specs += 1;
-                if waiting.change_cipher_specs > MAX_CHANGE_CIPHER_SPECS {
-                    self.refuse(id, Alert::UnexpectedMessage);
-                }
-            }
-            ContentType::ApplicationData => self.try_prove(now, id, record),
-            ContentType::Alert => self.handle_claim_end(id),
-            _ => self.refuse(id, Alert::UnexpectedMessage),
-        }
-    }
-
-    /// The first protected record of a claim: if it opens, the TCP connection is the session's.
-    // draft I23
-    fn try_prove(&mut self, now: Time, id: ClaimId, mut record: BytesMut) {
-        let (Some(waiting), Some(keys)) = (self.joins.claims.waiting.get(&id), &mut self.keys) else { return };
-        let tcp = ConnectionId(waiting.sequence);
-        if !self.joins.issued().is_some_and(|issued| issued.is_outstanding(tcp.0)) {
-            return self.refuse(id, Alert::IllegalParameter); // the client gave it up in the meantime
-        }
-        let (header, body) = record.split_at_mut(HEADER_LEN);
-        match keys.open_first(tcp, header, body) {
-            Ok(position) => {
-                record.truncate(record.len() - TAG_LEN);
-                let mut entry = Tcp::new(tcp, TcpState::Active, now);
-                entry.open = position;
-                entry.commit.expect(self.expected_rate());
-                self.admit(now, id, entry);
-                self.handle_opened(now, tcp, take_content(record));
-            }
-            Err(KeyError::IntegrityLimit) => {
-                self.fail_session(now, crate::error::PeerMisbehaved::IntegrityLimit);
-            }
-            Err(_) => {
-                self.limits.bad_records += 1;
-                self.refuse(id, Alert::BadRecordMac);
-            }
-        }
-    }
-
-    /// Takes the claim into the session; its rivals for the same token are turned away.
-    fn admit(&mut self, now: Time, id: ClaimId, mut entry: Tcp<Carried>) {
-        let Some(waiting) = self.joins.claims.waiting.remove(&id) else { return };
-        let tcp = entry.id;
-        entry.raw = waiting.out;
-        entry.received.count();
-        entry.counters.records_received = 1;
-        if let Some(keys) = &self.keys {
-            entry.seal.generation = keys.seal_target();
-        }
-        self.burn_token(waiting.sequence);
-        let same = |(_, other): &(&ClaimId, &Waiting)| other.sequence == waiting.sequence;
-        let rivals: Vec<ClaimId> = self.joins.claims.waiting.iter().filter(same).map(|(rival, _)| *rival).collect();
-        rivals.into_iter().for_each(|rival| self.refuse(rival, Alert::IllegalParameter));
-        self.joins.claims.decided.insert(id, Decided::Proven(tcp));
-        self.adopt(now, entry);
-        self.replenish_tokens();
-    }
-
-    fn refuse(&mut self, id: ClaimId, alert: Alert) {
+    pub(super) fn refuse(&mut self, id: ClaimId, alert: Alert) {
         self.limits.claims_refused += 1;
         self.joins.claims.waiting.remove(&id);
         self.joins.claims.decided.insert(id, Decided::Refused(plaintext_alert(alert).to_vec()));

@@ -3,6 +3,7 @@
 //! A client [spends](Joins::spend) what it holds (`client`); the server judges claims (`claims`), burns the tokens that were shown
 //! to it, and replaces them. Everything about tokens is decided here; the rest of the session sees sequence numbers.
 
+mod admission;
 mod claims;
 mod client;
 mod tokens;

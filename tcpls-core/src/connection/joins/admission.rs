@@ -1,0 +1,94 @@
+//! Server: the records of a claim. The first that opens under the session's keys makes it a TCP connection of the session.
+
+use bytes::BytesMut;
+
+use super::claims::{Claim, ClaimId};
+use crate::connection::Connection;
+use crate::connection::input::take_content;
+use crate::connection::keys::KeyError;
+use crate::connection::pending::Carried;
+use crate::crypto::TAG_LEN;
+use crate::error::{Alert, PeerMisbehaved};
+use crate::tcp::deframer::next_record;
+use crate::tcp::{Tcp, TcpState};
+use crate::time::Time;
+use crate::wire::ids::ConnectionId;
+use crate::wire::record::{ContentType, HEADER_LEN, RecordHeader};
+
+impl Connection {
+    /// More bytes of a claim. Takes whole records out of `bytes`, as `handle_bytes` does; leaves them all there while the
+    /// session's own handshake is not over.
+    // draft I17
+    pub fn handle_claim_bytes(&mut self, now: Time, claim: ClaimId, bytes: &mut BytesMut) -> Claim {
+        self.joins.claims.came(now, claim, bytes.len());
+        while self.established && self.joins.claims.is_waiting(claim) {
+            match next_record(bytes) {
+                Ok(None) => break,
+                Ok(Some((header, record))) => self.handle_claim_record(now, claim, header, record),
+                Err(_) => self.refuse(claim, Alert::DecodeError),
+            }
+        }
+        self.joins.claims.set_partial(claim, bytes.len());
+        let outcome = self.claim(claim);
+        match outcome {
+            Claim::Proven(tcp) => self.handle_bytes(now, tcp, bytes),
+            Claim::Refused => bytes.clear(),
+            Claim::Waiting => {}
+        }
+        outcome
+    }
+
+    fn handle_claim_record(&mut self, now: Time, id: ClaimId, header: RecordHeader, record: BytesMut) {
+        match header.content_type {
+            ContentType::ChangeCipherSpec if record[HEADER_LEN..] == [1] => {
+                if self.joins.claims.exceeds_change_cipher_specs(id) {
+                    self.refuse(id, Alert::UnexpectedMessage);
+                }
+            }
+            ContentType::ApplicationData => self.try_prove(now, id, record),
+            ContentType::Alert => self.handle_claim_end(id),
+            _ => self.refuse(id, Alert::UnexpectedMessage),
+        }
+    }
+
+    /// The first protected record of a claim: if it opens, the TCP connection is the session's.
+    // draft I23
+    fn try_prove(&mut self, now: Time, id: ClaimId, mut record: BytesMut) {
+        let (Some(sequence), Some(keys)) = (self.joins.claims.sequence(id), &mut self.keys) else { return };
+        let tcp = ConnectionId(sequence);
+        if !self.joins.issued().is_some_and(|issued| issued.is_outstanding(sequence)) {
+            return self.refuse(id, Alert::IllegalParameter); // the client gave it up in the meantime
+        }
+        let (header, body) = record.split_at_mut(HEADER_LEN);
+        match keys.open_first(tcp, header, body) {
+            Ok(position) => {
+                record.truncate(record.len() - TAG_LEN);
+                let mut entry = Tcp::new(tcp, TcpState::Active, now);
+                entry.open = position;
+                entry.commit.expect(self.expected_rate());
+                self.admit(now, id, entry);
+                self.handle_opened(now, tcp, take_content(record));
+            }
+            Err(KeyError::IntegrityLimit) => self.fail_session(now, PeerMisbehaved::IntegrityLimit),
+            Err(_) => {
+                self.limits.bad_records += 1;
+                self.refuse(id, Alert::BadRecordMac);
+            }
+        }
+    }
+
+    /// Takes the claim into the session; its rivals for the same token are turned away.
+    fn admit(&mut self, now: Time, id: ClaimId, mut entry: Tcp<Carried>) {
+        let Some((answer, rivals)) = self.joins.claims.accept(id) else { return };
+        entry.raw = answer;
+        entry.received.count();
+        entry.counters.records_received = 1;
+        if let Some(keys) = &self.keys {
+            entry.seal.generation = keys.seal_target();
+        }
+        self.burn_token(entry.id.0);
+        rivals.into_iter().for_each(|rival| self.refuse(rival, Alert::IllegalParameter));
+        self.adopt(now, entry);
+        self.replenish_tokens();
+    }
+}
