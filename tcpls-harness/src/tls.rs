@@ -53,9 +53,9 @@ impl Identity {
     /// A file can't be read or holds something else.
     pub fn from_files(certificates: &Path, key: &Path) -> Result<Self, TlsError> {
         let chain = read_certificates(certificates)?;
-        let pem = certificates_only(
-            &std::fs::read_to_string(certificates).map_err(|error| failure(certificates.display(), error))?,
-        );
+        let pem = certificates_only(&std::fs::read_to_string(certificates).map_err(|error| {
+            failure(format_args!("can't read certificates from {}", certificates.display()), error)
+        })?);
         Ok(Self { pem, chain, key: read_key(key)? })
     }
 
@@ -191,7 +191,8 @@ fn certificates_only(pem: &str) -> String {
 }
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let text = std::fs::read(path).map_err(|error| failure(path.display(), error))?;
+    let text = std::fs::read(path)
+        .map_err(|error| failure(format_args!("can't read the private key from {}", path.display()), error))?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
         let path = path.display();
         let encrypted = ["ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED"];

@@ -13,6 +13,7 @@ use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tokio::task::JoinHandle;
 
+use super::files::unreadable;
 use super::paths::wait_for_paths;
 use super::plot::PlotFile;
 use super::signals::Signals;
@@ -77,7 +78,7 @@ pub async fn run(args: Args) -> Outcome {
     } else {
         story.print(&received)?;
     }
-    if let (Some(plot), Some(file)) = (&args.plot, &plot) {
+    if let (Some(plot), Some(file)) = (&args.plot, plot) {
         story.into_picture().write(file)?;
         output::tell(format_args!("plot in {}", plot.path().display()));
     }
@@ -89,9 +90,9 @@ pub async fn run(args: Args) -> Outcome {
 
 fn length(args: &Args) -> Outcome<u64> {
     let Some(path) = &args.file else { return Ok(args.size) };
-    let metadata = std::fs::metadata(path).map_err(|error| format!("can't read {}: {error}", path.display()))?;
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
     if !metadata.is_file() {
-        return Err(format!("{} is no file", path.display()).into());
+        return Err(format!("can't read {}: it is not a file", path.display()).into());
     }
     Ok(metadata.len())
 }
@@ -129,7 +130,7 @@ impl Scene {
         let tls = Trust::Pem(identity.certificate_pem().to_owned()).client(&[PROTOCOL])?;
         let options = ClientOptions::new(tls, ServerName::try_from("localhost")?);
         let source: Box<dyn Read + Send> = match &args.file {
-            Some(path) => Box::new(File::open(path)?),
+            Some(path) => Box::new(File::open(path).map_err(|error| unreadable(path, error))?),
             None => Box::new(MadeUp(0x9e37_79b9_7f4a_7c15).take(len)),
         };
         Ok(Self { paths, options, server: tokio::spawn(serve(listener, source)) })

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::download::Download;
+use super::files::{make_directory, unwritable};
 use super::hints::Hints;
 use super::migrate::{Move, look_up, migrate};
 use super::paths::{TrustArgs, close_briefly, connect, follow_advertised, resolve, server_name, tell_troubles};
@@ -105,6 +106,9 @@ pub struct Report {
     pub bits_per_second: f64,
     /// What went wrong, by URL.
     pub failures: Vec<Failure>,
+    /// Why the log is not complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unlogged: Option<String>,
     tcp: Vec<TcpReport>,
 }
 
@@ -139,7 +143,10 @@ pub async fn run(args: Args) -> Outcome {
         print(&report);
     }
     match report.failures.len() {
-        0 => Ok(()),
+        0 => match (&args.log, &report.unlogged) {
+            (Some(log), Some(error)) => Err(unwritable(log, error).into()),
+            _ => Ok(()),
+        },
         1 => Err(format!("{}: {}", report.failures[0].url, report.failures[0].error).into()),
         failed => Err(format!("{failed} of {} files did not come", report.files + failed).into()),
     }
@@ -166,8 +173,7 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
     tokio::pin!(stop);
     let (url, jobs) = jobs(args)?;
     let hints = args.hints();
-    std::fs::create_dir_all(&args.output)
-        .map_err(|error| format!("can't make {}: {error}; choose another --output", args.output.display()))?;
+    make_directory(&args.output, "--output")?;
     let tls = args.trust.trust().client_as(&[PROTOCOL], args.identity()?.as_ref())?;
     let tls = if args.tcpls_only { tls.tcpls_only() } else { tls };
     let mut options = ClientOptions::new(tls, server_name(&url.name)?);
@@ -177,8 +183,8 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
     }
     let start = Instant::now();
     let begin = async {
-        let progress =
-            Progress::new(args.log.clone()).await.map_err(|error| format!("can't write the log: {error}"))?;
+        let log = args.log.as_deref().unwrap_or(Path::new(""));
+        let progress = Progress::new(args.log.clone()).await.map_err(|error| unwritable(log, error))?;
         let ways = Ways::look_up(args, &url).await?;
         let backups = ways.standby.iter().copied().map(Backup::Remote).collect();
         let options = ClientOptions { backups, ..options.clone() };
@@ -190,8 +196,8 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
     };
     let files = jobs.len();
     let fetched = async {
-        let report = fetch_jobs(&session, ways, (&options, &hints), jobs, &progress).await;
-        progress.finish().await;
+        let mut report = fetch_jobs(&session, ways, (&options, &hints), jobs, &progress).await;
+        report.unlogged = progress.finish().await;
         report
     };
     let outcome = tokio::select! {
@@ -325,7 +331,7 @@ async fn fetch_plainly(
 
 fn new_report(tcpls: bool) -> Report {
     let (failures, tcp) = (Vec::new(), Vec::new());
-    Report { tcpls, files: 0, bytes: 0, seconds: 0.0, bits_per_second: 0.0, failures, tcp }
+    Report { tcpls, files: 0, bytes: 0, seconds: 0.0, bits_per_second: 0.0, failures, unlogged: None, tcp }
 }
 
 fn note(report: &mut Report, job: Job, outcome: Result<u64, String>, hints: &Hints<'_>) {

@@ -8,6 +8,7 @@
 
 pub mod demo;
 mod download;
+mod files;
 pub mod get;
 mod hints;
 pub mod limits;

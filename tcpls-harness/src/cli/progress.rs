@@ -80,12 +80,12 @@ impl Progress {
         }
     }
 
-    /// Waits until the log is written.
-    pub(crate) async fn finish(&self) {
-        if let Some(log) = &self.0.log {
-            let sink = log.lock().unwrap_or_else(PoisonError::into_inner).finish();
-            sink.drained().await;
-        }
+    /// Waits until the log is written; what went wrong with it.
+    pub(crate) async fn finish(&self) -> Option<String> {
+        let log = self.0.log.as_ref()?;
+        let sink = log.lock().unwrap_or_else(PoisonError::into_inner).finish();
+        sink.drained().await;
+        sink.failure().map(|failure| failure.cause().to_owned())
     }
 }
 

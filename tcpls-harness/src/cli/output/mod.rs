@@ -158,6 +158,11 @@ impl Unwritten {
         self.kind == io::ErrorKind::BrokenPipe
     }
 
+    /// Why.
+    pub(crate) fn cause(&self) -> &str {
+        &self.text
+    }
+
     /// The command's exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         if self.is_quiet() { PIPE_EXIT_CODE } else { 1 }

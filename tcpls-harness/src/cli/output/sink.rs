@@ -141,7 +141,7 @@ impl Sink {
     }
 
     /// What went wrong. That a reader left matters only if there were results for it.
-    pub(super) fn failure(&self) -> Option<Unwritten> {
+    pub(crate) fn failure(&self) -> Option<Unwritten> {
         let state = self.state();
         state.failure.clone().filter(|failure| !failure.is_quiet() || state.has_results)
     }

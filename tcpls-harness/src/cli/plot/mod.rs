@@ -11,6 +11,7 @@ use plotters::prelude::*;
 
 use self::layout::{Labels, cut, place, width, wrap};
 use super::Outcome;
+use super::files::unwritable;
 use super::text::visible;
 
 /// What a picture shows.
@@ -82,10 +83,17 @@ impl PlotFile {
     ///
     /// # Errors
     /// It can't.
-    pub(crate) fn create(&self) -> Outcome<File> {
+    pub(crate) fn create(&self) -> Outcome<OpenPlot> {
         let file = File::options().create(true).write(true).truncate(false).open(&self.0);
-        Ok(file.map_err(|error| format!("can't write {}: {error}", self.0.display()))?)
+        Ok(OpenPlot { path: self.0.clone(), file: file.map_err(|error| unwritable(&self.0, error))? })
     }
+}
+
+/// A file that is open for a picture.
+#[derive(Debug)]
+pub(crate) struct OpenPlot {
+    path: PathBuf,
+    file: File,
 }
 
 impl Picture {
@@ -93,13 +101,12 @@ impl Picture {
     ///
     /// # Errors
     /// The file can't be written.
-    pub(crate) fn write(&self, mut file: &File) -> Outcome {
+    pub(crate) fn write(&self, mut plot: OpenPlot) -> Outcome {
         let mut svg = String::new();
         self.draw(&mut svg).map_err(|error| format!("can't draw: {error}"))?;
         // Pipes and devices have no length.
-        _ = file.set_len(0);
-        file.write_all(svg.as_bytes()).map_err(|error| format!("can't write the picture: {error}"))?;
-        Ok(())
+        _ = plot.file.set_len(0);
+        Ok(plot.file.write_all(svg.as_bytes()).map_err(|error| unwritable(&plot.path, error))?)
     }
 
     fn draw(&self, svg: &mut String) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,11 +1,11 @@
 //! `tcpls sim run`: one scenario file.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::super::files::{OutFile, Written, unreadable};
 use super::super::plot::{Curve, Picture, PlotFile};
 use super::super::units::{bits_per_second, rate, size};
 use super::super::{Outcome, output};
@@ -57,18 +57,19 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         Some(TransportArg::Packets) => scenario.transport = Transport::Packets,
         None => {}
     }
-    let trace = args.trace.as_deref().map(create).transpose()?;
-    let csv = args.csv.as_deref().map(create).transpose()?;
+    let trace = args.trace.as_deref().map(OutFile::create).transpose()?;
+    let csv = args.csv.as_deref().map(OutFile::create).transpose()?;
     let plot = args.plot.as_ref().map(PlotFile::create).transpose()?;
-    let report = {
-        let watch = Watch { trace: trace.map(|file| Box::new(BufWriter::new(file)) as Box<dyn Write>), blind: false };
-        simulate(&scenario, args.seed, watch)
-    };
-    if let Some(mut csv) = csv {
-        csv.write_all(report.meter.csv().as_bytes())?;
+    let (trace, traced) = trace.unzip();
+    let watch = Watch { trace: trace.map(|file| Box::new(file) as Box<dyn Write>), blind: false };
+    let report = simulate(&scenario, args.seed, watch);
+    traced.map_or(Ok(()), Written::check)?;
+    if let Some((mut csv, written)) = csv {
+        _ = csv.write_all(report.meter.csv().as_bytes()).and_then(|()| csv.flush());
+        written.check()?;
     }
     if let Some(plot) = plot {
-        picture(&report).write(&plot)?;
+        picture(&report).write(plot)?;
     }
     if args.json {
         output::result_json(&report)?;
@@ -101,12 +102,8 @@ async fn compare(scenario: &Scenario, report: &Report) -> Outcome {
 
 /// Reads a scenario file.
 pub(super) fn read(path: &Path) -> Outcome<Scenario> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("can't read {}: {error}", path.display()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
     Ok(Scenario::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?)
-}
-
-fn create(path: &Path) -> Outcome<File> {
-    Ok(File::create(path).map_err(|error| format!("can't write {}: {error}", path.display()))?)
 }
 
 fn verdict(report: &Report) -> String {

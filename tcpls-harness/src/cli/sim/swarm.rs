@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 
+use super::super::files::{make_directory, unwritable};
 use super::super::units::size;
 use super::super::{Outcome, output};
 use crate::sim::swarm::{Mode, generate, minimise, swarm};
@@ -25,7 +26,8 @@ pub struct Args {
     /// Print the scenario of each seed instead of running it
     #[arg(long)]
     print: bool,
-    /// Write scenarios that fail, made as small as they get, into this directory instead of printing them
+    /// Write scenarios that fail, made as small as they get, into this directory instead of printing them; it is
+    /// created if need be
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
 }
@@ -57,6 +59,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
         }
         return Ok(());
     }
+    if let Some(directory) = &args.save {
+        make_directory(directory, "--save")?;
+    }
     let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let start = Instant::now();
     // What panics is reported with its seed.
@@ -80,7 +85,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
         let text =
             format!("# tcpls sim run --seed {} : {}\n{}", failure.seed, failure.what.join("; "), smallest.print());
         match &args.save {
-            Some(directory) => std::fs::write(directory.join(format!("seed-{}.toml", failure.seed)), text)?,
+            Some(directory) => {
+                let path = directory.join(format!("seed-{}.toml", failure.seed));
+                std::fs::write(&path, text).map_err(|error| unwritable(&path, error))?;
+            }
             None => output::result(format_args!("\n{text}"))?,
         }
     }

@@ -3,6 +3,7 @@
 //! Nothing here waits for time to pass: tests wait for lines of output, and for processes to end.
 
 mod errors;
+mod files;
 mod limits;
 mod output;
 mod signals;

@@ -1,0 +1,100 @@
+//! Files that options name: errors name the file and the cause, also when a write fails on the way.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Outcome;
+
+/// Says which file can't be written, and why.
+pub(crate) fn unwritable(path: &Path, error: impl Display) -> String {
+    format!("can't write {}: {error}", path.display())
+}
+
+/// Says which file can't be read, and why.
+pub(crate) fn unreadable(path: &Path, error: impl Display) -> String {
+    format!("can't read {}: {error}", path.display())
+}
+
+/// Creates a directory, and those that it is in.
+///
+/// # Errors
+/// It is not there, and can't be made.
+pub(crate) fn make_directory(path: &Path, option: &str) -> Outcome {
+    std::fs::create_dir_all(path).map_err(|error| {
+        format!("can't make {}: {error}; choose another directory with {option}", path.display()).into()
+    })
+}
+
+/// A file that is written bit by bit, by what does not look at errors.
+#[derive(Debug)]
+pub(crate) struct OutFile {
+    file: BufWriter<File>,
+    failure: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl OutFile {
+    /// An empty file, and what to ask when it is written.
+    ///
+    /// # Errors
+    /// It can't be created.
+    pub(crate) fn create(path: &Path) -> Outcome<(Self, Written)> {
+        let file = File::create(path).map_err(|error| unwritable(path, error))?;
+        let failure = Arc::default();
+        let written = Written { path: path.to_owned(), failure: Arc::clone(&failure) };
+        Ok((Self { file: BufWriter::new(file), failure }, written))
+    }
+
+    fn note<R>(&self, result: io::Result<R>) -> io::Result<R> {
+        result.inspect_err(|error| {
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.get_or_insert_with(|| io::Error::new(error.kind(), error.to_string()));
+        })
+    }
+}
+
+impl Write for OutFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let result = self.file.write(bytes);
+        self.note(result)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.file.flush();
+        self.note(result)
+    }
+}
+
+/// Whether an [`OutFile`] was written. To be asked once it is flushed.
+#[derive(Debug)]
+pub(crate) struct Written {
+    path: PathBuf,
+    failure: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl Written {
+    /// # Errors
+    /// The first that there was.
+    pub(crate) fn check(self) -> Outcome {
+        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(unwritable(&self.path, error).into()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_fails_on_the_way_is_reported_with_the_files_name() {
+        let (mut file, written) = OutFile::create(Path::new("/dev/full")).unwrap();
+        file.write_all(&[b'x'; 100_000]).unwrap_err();
+        _ = file.flush();
+        let error = written.check().unwrap_err().to_string();
+        assert!(error.starts_with("can't write /dev/full: No space left"), "{error}");
+    }
+}
