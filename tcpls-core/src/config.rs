@@ -73,8 +73,8 @@ pub struct Config {
     /// TCP connections in use at the same time, tokens in the client's hands included. At least 1. The client always has
     /// one token: if one more joins, the server leaves the one that has been silent longest.
     pub max_tcp_connections: u32,
-    /// Server: tokens that the client should always have in hand, within [`Config::max_tcp_connections`]. At most 16. So many
-    /// TCP connections can join at once, and so many joins may get lost on bad paths before the session can't come back.
+    /// Server: tokens that the client should always have in hand, within [`Config::max_tcp_connections`]. At most 16. This is how many
+    /// TCP connections can join at once, and how many joins may fail before a stranded session cannot recover.
     pub spare_tokens: u32,
     /// How long the TLS handshake may take. Bytes that move restart it, for at most four times as long.
     pub handshake_timeout: Duration,

@@ -206,7 +206,7 @@ impl Endpoint {
     }
 
     /// What to send, before closing, to a client that joins a session which is gone or never was here: the same alert
-    /// as for a token that is not authentic, so that nobody can tell the two apart (draft, 5.1.2).
+    /// as for a token that is not authentic, so that the client cannot distinguish the two (draft, 5.1.2).
     pub fn refuse_join(_join: &Join) -> Vec<u8> {
         plaintext_alert(Alert::IllegalParameter).to_vec()
     }

@@ -19,7 +19,7 @@ pub enum Event {
     Tcp(TcpEvent),
     /// Something about one stream, or all.
     Stream(StreamEvent),
-    /// Client: so many tokens are in hand; each lets one TCP connection join.
+    /// Client: tokens are in hand; each lets one TCP connection join.
     TokensAvailable {
         /// How many.
         count: usize,

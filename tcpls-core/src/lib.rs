@@ -105,7 +105,7 @@ pub use config::Config;
 pub use connection::{Claim, ClaimId, Connection, State, Stream, TcpEnd};
 pub use crypto::rng::Seed;
 pub use endpoint::{Endpoint, EndpointConfig, Incoming, IncomingId, Join, NewSession};
-pub use error::{CloseReason, PeerMisbehaved, TcpFault};
+pub use error::{CloseReason, TcpFault, Violation};
 pub use event::{Event, StreamEvent, TcpEvent};
 pub use time::Time;
 pub use wire::ids::{AddressId, ConnectionId, ErrorCode, SessionId, Side, StreamId};

@@ -9,7 +9,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use tcpls_core::connection::schedule::{Aggregate, LowestRtt, RoundRobin};
-use tcpls_core::error::{CloseReason, PeerMisbehaved};
+use tcpls_core::error::{CloseReason, Violation};
 use tcpls_core::wire::frame::{Ack, Frame, MaxData, MaxStreamData, Parameters};
 use tcpls_core::wire::ids::RecordSeq;
 use tcpls_core::{Config, ConnectionId, ErrorCode, Event, StreamEvent, StreamId, TcpEnd, TcpEvent};
@@ -22,7 +22,7 @@ use crate::peer::{Peer, ROOM, Record};
 const MAX_WRITTEN: u64 = 1 << 16;
 /// TCP connections at once.
 const MAX_TCPS: usize = 4;
-/// Joins in a run: each takes a token, and a client remembers so many that were used.
+/// Joins in a run: each takes a token, and a client remembers at least this many used ones.
 const MAX_JOINS: u32 = 40;
 /// Rounds after which everything must have been acknowledged: with one record under way at a time, each takes one.
 const MAX_ROUNDS: usize = 1000;
@@ -232,7 +232,7 @@ impl Run {
         if highest >= sent {
             assert_eq!(
                 self.peer.conn.close_reason(),
-                Some(&CloseReason::Misbehaved(PeerMisbehaved::AckOfUnsent)),
+                Some(&CloseReason::Violation(Violation::AckOfUnsent)),
                 "record {highest} of {sent} on {tcp} is acknowledged"
             );
             self.peer.check_closed();

@@ -7,7 +7,7 @@ use core::ops::{ControlFlow, Range};
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use tcpls_core::error::{CloseReason, PeerMisbehaved, ReadError};
+use tcpls_core::error::{CloseReason, ReadError, Violation};
 use tcpls_core::wire::frame::{Ack, Frame, MAX_STREAM_SIZE, Parameters, ResetStream, Stream};
 use tcpls_core::wire::ids::RecordSeq;
 use tcpls_core::{Config, ConnectionId, ErrorCode, Event, StreamEvent, StreamId, TcpEnd};
@@ -211,10 +211,10 @@ impl Run {
     }
 
     /// The session is over if a rule was broken, and only then.
-    fn judge(&mut self, broken: &[PeerMisbehaved]) -> ControlFlow<()> {
+    fn judge(&mut self, broken: &[Violation]) -> ControlFlow<()> {
         match self.peer.conn.close_reason() {
             None => assert!(broken.is_empty(), "{broken:?} went unnoticed"),
-            Some(CloseReason::Misbehaved(rule)) => assert!(broken.contains(rule), "{rule:?}, and not {broken:?}"),
+            Some(CloseReason::Violation(rule)) => assert!(broken.contains(rule), "{rule:?}, and not {broken:?}"),
             Some(reason) => panic!("closed: {reason}"),
         }
         if broken.is_empty() {
@@ -226,20 +226,20 @@ impl Run {
     }
 
     /// Which rules a Stream frame breaks; if none, it counts from now on.
-    fn take(&mut self, id: StreamId, range: Range<u64>, fin: bool) -> Vec<PeerMisbehaved> {
+    fn take(&mut self, id: StreamId, range: Range<u64>, fin: bool) -> Vec<Violation> {
         let mut broken = self.count(id, range.end, fin);
         let max_gaps = self.max_gaps;
         if let Some(half) = self.halves.get_mut(&id).filter(|half| half.fate == Fate::Open && !half.over) {
             half.came.insert(range);
             if half.came.gaps() > max_gaps {
-                broken.push(PeerMisbehaved::TooManyGaps(id.0));
+                broken.push(Violation::TooManyGaps(id.0));
             }
         }
         broken
     }
 
     /// The same for a Reset Stream frame.
-    fn take_reset(&mut self, id: StreamId, final_size: u64, error: ErrorCode) -> Vec<PeerMisbehaved> {
+    fn take_reset(&mut self, id: StreamId, final_size: u64, error: ErrorCode) -> Vec<Violation> {
         let complete = self.halves.get(&id).is_some_and(Half::is_complete);
         let broken = self.count(id, final_size, true);
         if let Some(half) = self.halves.get_mut(&id).filter(|half| half.fate == Fate::Open && !complete) {
@@ -249,22 +249,22 @@ impl Run {
     }
 
     /// What both have in common: the stream is there, its end holds, limits hold.
-    fn count(&mut self, id: StreamId, end: u64, is_final: bool) -> Vec<PeerMisbehaved> {
+    fn count(&mut self, id: StreamId, end: u64, is_final: bool) -> Vec<Violation> {
         let sent: u64 = self.halves.values().map(|half| half.highest).sum();
         let Some(half) = self.halves.get_mut(&id) else {
-            return vec![PeerMisbehaved::TooManyStreams(id.0), PeerMisbehaved::StreamOfWrongSide(id.0)];
+            return vec![Violation::TooManyStreams(id.0), Violation::StreamOfWrongSide(id.0)];
         };
         let mut broken = Vec::new();
         if end > MAX_STREAM_SIZE {
-            broken.push(PeerMisbehaved::OffsetTooLarge(id.0));
+            broken.push(Violation::OffsetTooLarge(id.0));
         }
         let past = half.final_size.is_some_and(|size| end > size || is_final && end != size);
         if past || is_final && end < half.highest {
-            broken.push(PeerMisbehaved::FinalSize(id.0));
+            broken.push(Violation::FinalSize(id.0));
         }
         let more = end.saturating_sub(half.highest);
         if half.highest + more > half.limit || sent + more > self.limit {
-            broken.push(PeerMisbehaved::FlowControl);
+            broken.push(Violation::FlowControl);
         }
         if broken.is_empty() {
             half.highest += more;
@@ -326,7 +326,7 @@ impl Run {
         }
     }
 
-    /// Nobody is suspected or lost here: all is acknowledged first.
+    /// No TCP connection stalls or is lost here: all is acknowledged first.
     fn pass(&mut self, time: Duration) {
         self.acknowledge();
         self.peer.now += time;
@@ -380,7 +380,7 @@ impl Run {
     fn check(&self) {
         let (mut held, mut consumed) = (0, 0);
         for (id, half) in &self.halves {
-            assert!(half.told || half.over || !half.is_readable(), "{id}: nobody was told of {half:?}");
+            assert!(half.told || half.over || !half.is_readable(), "{id}: no event reported {half:?}");
             let takes_data = half.fate == Fate::Open && half.final_size.is_none();
             let open = half.limit - half.consumed().min(half.limit);
             assert!(!takes_data || open > self.stream_window.start / 2, "{id}: the window does not open: {half:?}");

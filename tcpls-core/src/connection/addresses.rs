@@ -4,7 +4,7 @@
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
 
-use crate::error::{AddressError, PeerMisbehaved};
+use crate::error::{AddressError, Violation};
 use crate::wire::ids::AddressId;
 
 /// Addresses of one end that are in force at the same time; more are its fault.
@@ -87,12 +87,12 @@ struct Peer {
 
 impl PeerAddresses {
     /// True if it is new. Another content for a known ID, or a removed ID, is ignored (draft E15, E16).
-    pub(crate) fn insert(&mut self, id: AddressId, address: SocketAddr) -> Result<bool, PeerMisbehaved> {
+    pub(crate) fn insert(&mut self, id: AddressId, address: SocketAddr) -> Result<bool, Violation> {
         if self.0.contains_key(&id) {
             return Ok(false);
         }
         if self.in_force().count() >= MAX_STORED {
-            return Err(PeerMisbehaved::TooManyAddresses);
+            return Err(Violation::TooManyAddresses);
         }
         self.0.insert(id, Peer { address, removed: false });
         Ok(true)
@@ -172,7 +172,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Attacks.md, 17: any order of additions and removals, against what the draft says in as many words.
+        /// docs/threat-model.md, attack 17: any order of additions and removals, against a literal reading of the draft.
         #[test]
         fn any_additions_and_removals_give_what_a_plain_list_of_them_gives(
             ops in proptest::collection::vec((proptest::bool::ANY, 0u8..24, 0u8..4), 0..200)
@@ -185,7 +185,7 @@ mod tests {
                 if add {
                     let expected = match (is_known, full) {
                         (true, _) => Ok(false),
-                        (false, true) => Err(PeerMisbehaved::TooManyAddresses),
+                        (false, true) => Err(Violation::TooManyAddresses),
                         (false, false) => Ok(true),
                     };
                     proptest::prop_assert_eq!(peer.insert(AddressId(id), address(last)), expected);
@@ -217,7 +217,7 @@ mod tests {
         for id in 0..16 {
             peer.insert(AddressId(id), address(id)).unwrap();
         }
-        assert_eq!(peer.insert(AddressId(16), address(16)), Err(PeerMisbehaved::TooManyAddresses));
+        assert_eq!(peer.insert(AddressId(16), address(16)), Err(Violation::TooManyAddresses));
         peer.remove(AddressId(3));
         assert_eq!(peer.insert(AddressId(16), address(16)), Ok(true));
     }

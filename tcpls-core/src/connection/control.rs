@@ -103,7 +103,7 @@ impl Connection {
             Due::Status(tcp) => {
                 if let Some(entry) = self.tcps.get_mut(tcp) {
                     entry.status_in_flight = true;
-                    let backup = entry.own_backup || entry.suspect || entry.state == TcpState::Retiring;
+                    let backup = entry.own_backup || entry.stalled || entry.state == TcpState::Retiring;
                     self.encode(&Frame::ConnectionStatus(frame::ConnectionStatus { tcp, backup }), out);
                 }
             }
@@ -135,7 +135,7 @@ impl Connection {
 
     /// Connection Reset, which the final ACK of the TCP connection accompanies.
     fn encode_reset(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) {
-        let reason = self.gone.get(&tcp).map_or(0, |gone| gone.reason());
+        let reason = self.lost.get(&tcp).map_or(0, |lost| lost.reason());
         self.scratch.final_acks.insert(tcp);
         if reason == 0 {
             self.encode(&Frame::ConnectionReset(frame::ConnectionReset { tcp }), out);

@@ -6,7 +6,7 @@ use super::Connection;
 use super::addresses::PeerAddresses;
 use super::half_close::HalfClose;
 use crate::config::Config;
-use crate::error::{Alert, CloseReason, HandshakeError, PeerMisbehaved, TcpFault};
+use crate::error::{Alert, CloseReason, HandshakeError, TcpFault, Violation};
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, ErrorCode};
 
@@ -23,7 +23,7 @@ pub(super) struct Ending {
     clock: Option<Clock>,
     /// What the peer's Close Session said.
     peer: Option<(ErrorCode, Vec<u8>)>,
-    peer_notified: bool,
+    close_notify_received: bool,
     pub(super) half: HalfClose,
     reason: Option<CloseReason>,
     told: bool,
@@ -71,7 +71,7 @@ impl Ending {
 
     /// The peer has said that it sends no more.
     pub(super) fn is_half_closed(&self) -> bool {
-        self.peer_notified
+        self.close_notify_received
     }
 
     /// What was written is delivered, then the session ends as the peer wanted.
@@ -101,7 +101,7 @@ impl Ending {
 
     /// The peer's close_notify came on one of its TCP connections; true if it is the first sign that it ends the session.
     pub(super) fn handle_notify(&mut self, now: Time) -> bool {
-        let is_first = !core::mem::replace(&mut self.peer_notified, true);
+        let is_first = !core::mem::replace(&mut self.close_notify_received, true);
         if is_first {
             self.half.begin(now);
         }
@@ -164,7 +164,7 @@ impl Ending {
 
     /// Nothing is lost by ending when the last TCP connection goes.
     pub(super) fn may_end_without_tcp(&self) -> bool {
-        self.notify || self.peer_notified
+        self.notify || self.close_notify_received
     }
 
     /// The error and the text of this side's Close Session; `None` if it answers the peer's.
@@ -202,16 +202,16 @@ impl Connection {
     /// The peer has said that it sends no more, and no TCP connection is left that may still bring what it sent before:
     /// streams without an end are cut short.
     pub(super) fn end_reading_if_drained(&mut self) {
-        if self.ending.peer_notified && self.tcps.iter().all(|entry| entry.peer_notified) {
+        if self.ending.close_notify_received && self.tcps.iter().all(|entry| entry.close_notify_received) {
             self.streams.truncate();
         }
     }
 
     /// The peer broke a rule inside authentic records: the session ends at once, with the reason on every TCP connection.
-    pub(super) fn fail_session(&mut self, now: Time, rule: PeerMisbehaved) {
+    pub(super) fn fail_session(&mut self, now: Time, rule: Violation) {
         self.say_farewell(now, rule.code(), rule.to_string().as_bytes(), rule.alert());
         self.streams.abort();
-        self.conclude(CloseReason::Misbehaved(rule));
+        self.conclude(CloseReason::Violation(rule));
     }
 
     /// The session ends at once for a reason that is no protocol violation.
@@ -243,7 +243,7 @@ impl Connection {
         self.peer_addresses = PeerAddresses::default(); // no more of them is to be connected to
         self.keys = None;
         self.handshake = None;
-        self.gone.clear();
+        self.lost.clear();
         self.ending.reason = Some(reason);
     }
 

@@ -1,5 +1,5 @@
 //! What the unacknowledged records of a TCP connection carried goes out again on others, in new records: when it is lost
-//! (`lifecycle`) or has fallen silent (`suspicion`).
+//! (`lifecycle`) or has fallen silent (`stall`).
 
 use super::Connection;
 use super::pending::{Carried, Due};

@@ -49,7 +49,7 @@ impl Connection {
         self.seal_record(tcp, ContentType::Alert, out, start)?;
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.sent.skip();
-            entry.notified = true;
+            entry.close_notify_sent = true;
         }
         Ok(())
     }
@@ -84,7 +84,7 @@ impl Connection {
         let live: Vec<ConnectionId> = self.tcps.ids().collect();
         for tcp in live {
             let mut words = self.tcps.get_mut(tcp).map(|entry| core::mem::take(&mut entry.raw)).unwrap_or_default();
-            if self.tcps.get(tcp).is_some_and(|entry| entry.may_seal && !entry.notified) {
+            if self.tcps.get(tcp).is_some_and(|entry| entry.may_seal && !entry.close_notify_sent) {
                 let whole = words.len();
                 if !self.plain && self.write_close_session(now, tcp, code, text, &mut words).is_err() {
                     words.truncate(whole);
@@ -94,7 +94,7 @@ impl Connection {
                     self.tcps.insert(entry);
                 }
             }
-            self.put_last_words(tcp, words);
+            self.put_final_bytes(tcp, words);
         }
     }
 }

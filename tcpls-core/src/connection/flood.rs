@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::error::PeerMisbehaved;
+use crate::error::Violation;
 use crate::stream::Waste;
 use crate::time::Time;
 
@@ -45,9 +45,9 @@ impl Flood {
     }
 
     /// Takes `units` off the account.
-    pub(crate) fn charge(&mut self, now: Time, units: u64) -> Result<(), PeerMisbehaved> {
+    pub(crate) fn charge(&mut self, now: Time, units: u64) -> Result<(), Violation> {
         self.refill(now);
-        self.left = self.left.checked_sub(units).ok_or(PeerMisbehaved::EnhanceYourCalm)?;
+        self.left = self.left.checked_sub(units).ok_or(Violation::EnhanceYourCalm)?;
         Ok(())
     }
 
@@ -59,12 +59,12 @@ impl Flood {
     }
 
     /// Counts one new generation of keys.
-    pub(crate) fn key_update(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
+    pub(crate) fn key_update(&mut self, now: Time) -> Result<(), Violation> {
         if now - self.key_updates_since >= Duration::from_secs(1) {
             (self.key_updates, self.key_updates_since) = (0, now);
         }
         self.key_updates += 1;
-        if self.key_updates > KEY_UPDATES_PER_SECOND { Err(PeerMisbehaved::TooManyKeyUpdates) } else { Ok(()) }
+        if self.key_updates > KEY_UPDATES_PER_SECOND { Err(Violation::TooManyKeyUpdates) } else { Ok(()) }
     }
 
     fn refill(&mut self, now: Time) {
@@ -84,7 +84,7 @@ mod tests {
     fn useless_frames_use_up_the_account_and_useful_bytes_and_time_fill_it_again() {
         let mut flood = Flood::new(3, Time::ZERO);
         flood.charge(Time::ZERO, 3).unwrap();
-        assert_eq!(flood.charge(Time::ZERO, 1), Err(PeerMisbehaved::EnhanceYourCalm));
+        assert_eq!(flood.charge(Time::ZERO, 1), Err(Violation::EnhanceYourCalm));
         flood.earn(1023);
         assert!(flood.charge(Time::ZERO, 1).is_err());
         flood.earn(1);

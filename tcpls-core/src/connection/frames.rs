@@ -9,14 +9,14 @@ use bytes::Bytes;
 use super::Connection;
 use super::flood;
 use super::pending::{Carried, Due};
-use crate::error::{PeerMisbehaved, TcpFault};
+use crate::error::{TcpFault, Violation};
 use crate::event::{Event, TcpEvent};
 use crate::stream::Chunk;
 use crate::time::Time;
 use crate::wire::frame::{self, Frame, FrameError, Frames, Parameters, STREAM_OVERHEAD};
 use crate::wire::ids::{ConnectionId, RecordSeq, Side, StreamId, Token};
 
-type Outcome = Result<(), PeerMisbehaved>;
+type Outcome = Result<(), Violation>;
 
 /// Padding that costs as much as one more control frame: a record may be hidden in padding, not an attack on the CPU.
 const PADDING_PER_UNIT: usize = 4096;
@@ -149,7 +149,7 @@ impl Connection {
         acked.shrink_to(KEPT);
         self.scratch.carried = acked;
         if bytes > 0 {
-            self.clear_suspicion(now, tcp);
+            self.clear_stall(now, tcp);
             self.activity.answered(now);
         }
         self.start_owed_key_update(now, Some(tcp));
@@ -165,11 +165,11 @@ impl Connection {
         tcp: ConnectionId,
         highest: RecordSeq,
         acked: &mut Vec<Carried>,
-    ) -> Result<u64, PeerMisbehaved> {
+    ) -> Result<u64, Violation> {
         let known = self.joins.was_known(tcp);
-        let gone = self.gone.get_mut(&tcp).map(|gone| &mut gone.tcp);
-        let Some(entry) = self.tcps.get_mut(tcp).or(gone) else {
-            return if known { Ok(0) } else { Err(PeerMisbehaved::AckOfUnsent) };
+        let lost = self.lost.get_mut(&tcp).map(|lost| &mut lost.tcp);
+        let Some(entry) = self.tcps.get_mut(tcp).or(lost) else {
+            return if known { Ok(0) } else { Err(Violation::AckOfUnsent) };
         };
         entry.counters.acks_received += 1;
         let outcome = entry.sent.ack(now, highest, |item| acked.push(item))?;
@@ -217,7 +217,7 @@ impl Connection {
     /// Draft, 5.2.6: the peer has lost the TCP connection `named`.
     fn on_reset_tcp(&mut self, now: Time, on: ConnectionId, named: ConnectionId, reason: u8) -> Outcome {
         if on == named || !self.joins.was_known(named) {
-            return Err(PeerMisbehaved::UnknownTcp(named.0));
+            return Err(Violation::UnknownTcp(named.0));
         }
         if self.tcps.contains(named) {
             self.lose_tcp(now, named, TcpFault::PeerReset(reason), None);
@@ -226,7 +226,7 @@ impl Connection {
             self.burn_token(named.0);
             self.replenish_tokens();
         }
-        if self.gone.contains_key(&named) {
+        if self.lost.contains_key(&named) {
             self.scratch.final_acks.insert(named);
         }
         self.idle(now, 1)
@@ -252,7 +252,7 @@ impl Connection {
     fn on_parameters(&mut self, now: Time, parameters: Parameters) -> Outcome {
         if let Some(known) = self.peer_parameters {
             // Sent again after a loss: nothing new. Changed: a broken peer.
-            return if known == parameters { self.idle(now, 1) } else { Err(PeerMisbehaved::Parameters) };
+            return if known == parameters { self.idle(now, 1) } else { Err(Violation::Parameters) };
         }
         self.set_idle_timeout(&parameters);
         self.peer_parameters = Some(parameters);
@@ -263,7 +263,7 @@ impl Connection {
 
     fn on_status(&mut self, now: Time, status: frame::ConnectionStatus) -> Outcome {
         if !self.joins.was_known(status.tcp) {
-            return Err(PeerMisbehaved::UnknownTcp(status.tcp.0));
+            return Err(Violation::UnknownTcp(status.tcp.0));
         }
         if let Some(entry) = self.tcps.get_mut(status.tcp).filter(|entry| entry.peer_backup != status.backup) {
             entry.peer_backup = status.backup;
@@ -332,13 +332,13 @@ fn take_run<'a>(first: &Chunk, items: &mut Peekable<impl Iterator<Item = &'a Car
 
 /// Decodes the whole record, so that a bad frame is found before any is acted on.
 // draft I03
-fn check(content: &[u8]) -> Result<About, PeerMisbehaved> {
+fn check(content: &[u8]) -> Result<About, Violation> {
     if content.is_empty() {
-        return Err(PeerMisbehaved::EmptyRecord);
+        return Err(Violation::EmptyRecord);
     }
     let mut about = About::default();
     for frame in Frames::new(content) {
-        let frame: Frame<'_> = frame.map_err(|error: FrameError| PeerMisbehaved::from(error))?;
+        let frame: Frame<'_> = frame.map_err(|error: FrameError| Violation::from(error))?;
         about.ack_eliciting |= frame.is_ack_eliciting();
         match frame {
             Frame::Ping => about.ping = true,

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::keys::KeyError;
 use super::{Connection, TcpEnd};
 use crate::crypto::TAG_LEN;
-use crate::error::{Alert, CloseReason, PeerMisbehaved, TcpFault};
+use crate::error::{Alert, CloseReason, TcpFault, Violation};
 use crate::tcp::TcpState;
 use crate::tcp::deframer::next_record;
 use crate::time::Time;
@@ -23,7 +23,7 @@ pub(super) struct Opened {
 }
 
 /// What an authentic record turned out to be.
-type Content = Result<Opened, PeerMisbehaved>;
+type Content = Result<Opened, Violation>;
 
 impl Connection {
     /// Bytes came on TCP connection `tcp`. Takes the whole records out of `bytes` and leaves the rest there for the next
@@ -77,7 +77,7 @@ impl Connection {
             TcpState::Opening { .. } if header.content_type != ContentType::ApplicationData => {
                 self.handle_join_answer(now, tcp, header, &record);
             }
-            _ if entry.peer_notified => {} // it said that nothing would follow
+            _ if entry.close_notify_received => {} // it said that nothing would follow
             _ => self.handle_protected(now, tcp, header, record),
         }
     }
@@ -138,14 +138,14 @@ impl Connection {
             23 => self.handle_frames(now, tcp, content),
             21 => self.handle_alert(now, tcp, &content),
             22 => self.handle_handshake_message(now, tcp, &content),
-            _ => self.fail_session(now, PeerMisbehaved::EmptyRecord),
+            _ => self.fail_session(now, Violation::EmptyRecord),
         }
     }
 
     fn handle_unopened(&mut self, now: Time, tcp: ConnectionId, error: KeyError) {
         self.limits.bad_records += 1;
         match error {
-            KeyError::IntegrityLimit => self.fail_session(now, PeerMisbehaved::IntegrityLimit),
+            KeyError::IntegrityLimit => self.fail_session(now, Violation::IntegrityLimit),
             KeyError::ConfidentialityLimit => self.end_session(now, CloseReason::AeadLimit),
             KeyError::BadRecord | KeyError::NoKeys => {
                 self.lose_tcp(now, tcp, TcpFault::BadRecord, Some(Alert::BadRecordMac));
@@ -158,9 +158,9 @@ impl Connection {
 pub(super) fn take_content(mut record: BytesMut) -> Content {
     let inner = record.get(HEADER_LEN..).unwrap_or_default();
     if inner.len() > MAX_INNER_PLAINTEXT {
-        return Err(PeerMisbehaved::RecordOverflow);
+        return Err(Violation::RecordOverflow);
     }
-    let (content_type, len) = split_inner(inner).ok_or(PeerMisbehaved::EmptyRecord)?;
+    let (content_type, len) = split_inner(inner).ok_or(Violation::EmptyRecord)?;
     record.advance(HEADER_LEN);
     record.truncate(len);
     Ok(Opened { content_type, content: record.freeze() })

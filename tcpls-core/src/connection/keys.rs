@@ -22,7 +22,7 @@ const MAX_GENERATIONS: usize = 4;
 pub(crate) enum KeyError {
     /// It failed to decrypt.
     BadRecord,
-    /// So many failed that the keys can't be trusted any more.
+    /// The limit on records that failed to decrypt is reached: the keys must not be trusted any more.
     IntegrityLimit,
     /// The key may seal no more.
     ConfidentialityLimit,

@@ -13,18 +13,18 @@ use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 
 /// Lost TCP connections that are remembered: late ACKs still free what would be sent twice.
-const MAX_GONE: usize = 64;
+const MAX_LOST: usize = 64;
 
 /// Nothing came for a round trip and so long: nothing is under way any more.
 const DRAIN_MARGIN: Duration = Duration::from_millis(50);
 
 /// A TCP connection that was lost, and why.
-pub(super) struct Gone {
+pub(super) struct Lost {
     pub(super) tcp: Tcp<Carried>,
     pub(super) fault: TcpFault,
 }
 
-impl Gone {
+impl Lost {
     /// What Connection Reset tells the peer. 0 says nothing.
     pub(super) fn reason(&self) -> u8 {
         match self.fault {
@@ -111,7 +111,7 @@ impl Connection {
         if returns_token {
             words.clear(); // no more than its hello
         }
-        self.put_last_words(tcp, words);
+        self.put_final_bytes(tcp, words);
         self.requeue_statuses(&entry);
         entry.counters.requeued_bytes += self.requeue_all(&mut entry);
         self.streams.forget_tcp(tcp);
@@ -125,12 +125,12 @@ impl Connection {
         if returns_token {
             self.joins.give_back(tcp);
         } else {
-            self.tell_peer(tcp, fault);
+            self.notify_peer(tcp, fault);
         }
         self.pending.remove(Due::Status(tcp));
-        self.gone.insert(tcp, Gone { tcp: entry, fault });
-        while self.gone.len() > MAX_GONE {
-            self.gone.pop_first();
+        self.lost.insert(tcp, Lost { tcp: entry, fault });
+        while self.lost.len() > MAX_LOST {
+            self.lost.pop_first();
         }
         self.tcp_event(TcpEvent::Lost { tcp, fault });
         self.tcp_event(TcpEvent::Discarded { tcp });
@@ -141,12 +141,12 @@ impl Connection {
     }
 
     /// Bytes that the owner sends before it closes the socket.
-    pub(super) fn put_last_words(&mut self, tcp: ConnectionId, words: Vec<u8>) {
+    pub(super) fn put_final_bytes(&mut self, tcp: ConnectionId, words: Vec<u8>) {
         if !words.is_empty() {
-            self.last_words.insert(tcp, words);
+            self.final_bytes.insert(tcp, words);
         }
-        while self.last_words.len() > MAX_GONE {
-            self.last_words.pop_first();
+        while self.final_bytes.len() > MAX_LOST {
+            self.final_bytes.pop_first();
         }
     }
 
@@ -156,12 +156,12 @@ impl Connection {
     fn returns_token(&self, entry: &Tcp<Carried>, fault: TcpFault) -> bool {
         let is_silent = matches!(fault, TcpFault::Fin | TcpFault::Reset | TcpFault::Io | TcpFault::JoinTimeout);
         let is_untouched = !entry.has_received() && !entry.has_sealed();
-        let has_other = self.tcps.iter().any(|other| other.is_active() && !other.suspect);
+        let has_other = self.tcps.iter().any(|other| other.is_active() && !other.stalled);
         matches!(entry.state, TcpState::Opening { .. }) && is_silent && is_untouched && !has_other
     }
 
     // draft I44
-    fn tell_peer(&mut self, tcp: ConnectionId, fault: TcpFault) {
+    fn notify_peer(&mut self, tcp: ConnectionId, fault: TcpFault) {
         match fault {
             TcpFault::PeerReset(_) => _ = self.scratch.final_acks.insert(tcp),
             _ => self.pending.insert(Due::Reset(tcp)),
@@ -172,7 +172,7 @@ impl Connection {
     pub(super) fn discard_all(&mut self) {
         while let Some(entry) = self.tcps.pop_first() {
             if !entry.raw.is_empty() {
-                self.last_words.entry(entry.id).or_default().extend_from_slice(&entry.raw);
+                self.final_bytes.entry(entry.id).or_default().extend_from_slice(&entry.raw);
             }
             self.tcp_event(TcpEvent::Discarded { tcp: entry.id });
         }
@@ -241,7 +241,7 @@ impl Connection {
         if entry.state != TcpState::Retiring || !self.tcps.iter().any(|other| other.is_active()) {
             return None;
         }
-        if entry.suspect {
+        if entry.stalled {
             return Some(entry.leave.since);
         }
         let at_last = entry.leave.since + self.config.user_timeout;

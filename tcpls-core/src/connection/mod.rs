@@ -10,7 +10,7 @@
 //! | `schedule` | which TCP connection carries new stream data: policies |
 //! | `lifecycle` | a TCP connection becomes active, is left, or is lost |
 //! | `failover` | what it carried goes elsewhere |
-//! | `suspicion`, `probe` | a TCP connection is silent: what it carries is hedged; one that is quiet is asked |
+//! | `stall`, `probe` | a TCP connection is silent: what it carries is hedged; one that is quiet is asked |
 //! | `joins` | tokens, and both sides of a join |
 //! | `closing`, `half_close`, `farewell`, `ending` | the way to the end of a session, its final records, its conclusion |
 //! | `plain` | sessions without TCPLS |
@@ -44,8 +44,8 @@ mod post_handshake;
 mod probe;
 mod records;
 pub mod schedule;
+mod stall;
 mod status;
-mod suspicion;
 mod timers;
 mod under_way;
 mod usage;
@@ -66,7 +66,7 @@ use self::ending::Ending;
 use self::flood::Flood;
 use self::joins::Joins;
 use self::keys::Keys;
-use self::lifecycle::Gone;
+use self::lifecycle::Lost;
 use self::pending::{Carried, Pending};
 use self::post_handshake::Messages;
 use self::schedule::{EarliestDelivery, Scheduler, TcpView};
@@ -151,9 +151,9 @@ pub struct Connection {
     /// Live TCP connections.
     tcps: TcpSet<Carried>,
     /// Lost ones, the newest few.
-    gone: BTreeMap<ConnectionId, Gone>,
+    lost: BTreeMap<ConnectionId, Lost>,
     /// Last bytes for sockets that are to be closed.
-    last_words: BTreeMap<ConnectionId, Vec<u8>>,
+    final_bytes: BTreeMap<ConnectionId, Vec<u8>>,
     stranded_until: Option<Time>,
     joins: Joins,
 
@@ -224,8 +224,8 @@ impl Connection {
             identity: Identity::default(),
             keys: None,
             tcps: TcpSet::of(first),
-            gone: BTreeMap::new(),
-            last_words: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            final_bytes: BTreeMap::new(),
             stranded_until: None,
             joins,
             streams: Streams::new(side, &config),

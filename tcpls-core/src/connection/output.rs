@@ -25,7 +25,7 @@ use crate::wire::record::{ContentType, HEADER_LEN, MAX_PLAINTEXT};
 
 /// The most Stream frames that one record holds: enough for many small streams, few enough to sort by hand.
 const MAX_CHUNKS: usize = 16;
-/// So many TCP connections are looked at without an allocation.
+/// Up to this many TCP connections are examined without an allocation.
 const FEW: usize = 4;
 /// Below this much room no record is begun. The longest control frame (a TCP option) and all ACKs fit.
 const MIN_ROOM: usize = 256;
@@ -57,7 +57,7 @@ impl Connection {
     /// are always enough to get on).
     ///
     /// What was appended counts as sent. Call it for every TCP connection with room after each `handle_*` and each command,
-    /// until all give 0; and once more after [`TcpEvent::Discarded`], for the last words on that socket.
+    /// until all give 0; and once more after [`TcpEvent::Discarded`], for the final bytes on that socket.
     ///
     /// [`TcpEvent::Discarded`]: crate::event::TcpEvent::Discarded
     pub fn poll_transmit(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> usize {
@@ -97,11 +97,11 @@ impl Connection {
 
     /// Whether [`Connection::poll_transmit`] would give something, room provided.
     pub fn wants_write(&self, tcp: ConnectionId) -> bool {
-        if self.last_words.contains_key(&tcp) {
+        if self.final_bytes.contains_key(&tcp) {
             return true;
         }
         let Some(entry) = self.tcps.get(tcp) else { return false };
-        if !entry.raw.is_empty() || !entry.may_seal || entry.notified || self.is_silent(entry) {
+        if !entry.raw.is_empty() || !entry.may_seal || entry.close_notify_sent || self.is_silent(entry) {
             return !entry.raw.is_empty();
         }
         self.ending.wants_notify()
@@ -126,7 +126,7 @@ impl Connection {
 
     /// Whether a record of frames could be made for this TCP connection.
     fn has_frames(&self, entry: &Tcp<Carried>) -> bool {
-        entry.ping || (!self.is_shunned(entry) && self.has_frames_for(entry))
+        entry.ping || (!self.is_bypassed(entry) && self.has_frames_for(entry))
     }
 
     fn has_frames_for(&self, entry: &Tcp<Carried>) -> bool {
@@ -140,7 +140,7 @@ impl Connection {
     pub(super) fn has_stream_data(&self, tcp: ConnectionId) -> bool {
         let in_flight = self.tcps.iter().any(|entry| !entry.sent.is_empty());
         if self.has_enough_under_way(tcp) || !in_flight && !self.streams.has_data(tcp) {
-            return false; // nobody need be asked
+            return false; // no need to ask the scheduler
         }
         self.with_views(|active| {
             let chooser = Chooser::new(&*self.scheduler, tcp, active, self.streams.unsent());
@@ -160,11 +160,11 @@ impl Connection {
         }
     }
 
-    /// Bytes that need no sealing: handshake flights, hellos, last words.
+    /// Bytes that need no sealing: handshake flights, hellos, final bytes.
     fn take_raw(&mut self, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) {
         let raw = match self.tcps.get_mut(tcp) {
             Some(entry) => &mut entry.raw,
-            None => match self.last_words.get_mut(&tcp) {
+            None => match self.final_bytes.get_mut(&tcp) {
                 Some(words) => words,
                 None => return,
             },
@@ -176,7 +176,7 @@ impl Connection {
         out.extend(raw.drain(..taken));
         if raw.is_empty() {
             *raw = Vec::new();
-            self.last_words.remove(&tcp);
+            self.final_bytes.remove(&tcp);
         }
     }
 
@@ -184,7 +184,7 @@ impl Connection {
         let Some(entry) = self.tcps.get(tcp).filter(|entry| entry.may_seal && entry.raw.is_empty()) else {
             return Built::TooEarly;
         };
-        if entry.notified || self.is_silent(entry) {
+        if entry.close_notify_sent || self.is_silent(entry) {
             return Built::Nothing;
         }
         if room < MIN_ROOM {
@@ -250,7 +250,7 @@ impl Connection {
         let mut frames = core::mem::take(&mut self.scratch.frames);
         frames.clear();
         let (mut chunks, mut acks) = (ArrayVec::new(), ArrayVec::new());
-        if self.tcps.get(tcp).is_some_and(|entry| self.is_shunned(entry)) {
+        if self.tcps.get(tcp).is_some_and(|entry| self.is_bypassed(entry)) {
             self.fill_ping(tcp, &mut frames);
         } else {
             self.fill_control(tcp, max, &mut frames);
@@ -278,7 +278,7 @@ impl Connection {
             if ack_eliciting {
                 frames.carried.iter().for_each(|item| entry.sent.carry(*item));
                 let (bytes, carried) = ((out.len() - start) as u16, frames.carried.len() as u16);
-                // Whoever found a full socket last time sends as fast as the path takes it.
+                // A sender that found a full socket last time sends as fast as the path takes it.
                 let backlog = match entry.blocked || entry.held {
                     true => Backlog::Full,
                     false if has_more => Backlog::Some,
@@ -334,7 +334,7 @@ impl Connection {
     /// anything was heard last, so that what is said about the next record holds until something happens.
     fn active_views(&self) -> impl Iterator<Item = TcpView> + '_ {
         let is_choice = self.tcps.len() > 1;
-        let usable = move |entry: &&Tcp<Carried>| is_choice && entry.is_active() && !self.is_shunned(entry);
+        let usable = move |entry: &&Tcp<Carried>| is_choice && entry.is_active() && !self.is_bypassed(entry);
         self.tcps.iter().filter(usable).map(|entry| Self::view_of(entry, self.last_heard))
     }
 
@@ -365,7 +365,7 @@ impl Connection {
 
     /// Whether an acknowledgment of what came on `entry` goes with a record on `tcp` that goes out anyway.
     fn rides_along(&self, entry: &Tcp<Carried>, tcp: ConnectionId) -> bool {
-        entry.id == tcp && entry.received.is_owed() && !self.is_shunned(entry)
+        entry.id == tcp && entry.received.is_owed() && !self.is_bypassed(entry)
     }
 
     /// Which TCP connections this record acknowledges: its own if anything is owed and the record goes out anyway, others
@@ -377,9 +377,9 @@ impl Connection {
         goes_anyway: bool,
         acks: &mut ArrayVec<ConnectionId, MAX_ACKS>,
     ) {
-        while let (false, Some(gone)) = (acks.is_full(), self.scratch.final_acks.pop_first()) {
-            if self.gone.get(&gone).is_some_and(|gone| gone.tcp.received.any()) {
-                acks.push(gone);
+        while let (false, Some(lost)) = (acks.is_full(), self.scratch.final_acks.pop_first()) {
+            if self.lost.get(&lost).is_some_and(|lost| lost.tcp.received.any()) {
+                acks.push(lost);
             }
         }
         for entry in self.tcps.iter() {
@@ -396,15 +396,15 @@ impl Connection {
         if !entry.received.is_due(now) {
             return false;
         }
-        let mute = entry.blocked || entry.notified || !entry.may_seal || self.is_shunned(entry);
-        if entry.id == tcp { !self.is_shunned(entry) } else { mute }
+        let mute = entry.blocked || entry.close_notify_sent || !entry.may_seal || self.is_bypassed(entry);
+        if entry.id == tcp { !self.is_bypassed(entry) } else { mute }
     }
 
     pub(super) fn write_acks(&mut self, acks: &[ConnectionId], out: &mut Vec<u8>) {
         for tcp in acks {
             let entry = match self.tcps.get_mut(*tcp) {
                 Some(entry) => Some(entry),
-                None => self.gone.get_mut(tcp).map(|gone| &mut gone.tcp),
+                None => self.lost.get_mut(tcp).map(|lost| &mut lost.tcp),
             };
             let Some(entry) = entry else { continue };
             let Some(highest) = entry.received.take() else { continue };

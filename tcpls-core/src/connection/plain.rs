@@ -52,7 +52,7 @@ impl Connection {
     /// close_notify ends the peer's half of the stream.
     pub(super) fn handle_plain_end(&mut self, now: Time, tcp: ConnectionId) {
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.peer_notified = true;
+            entry.close_notify_received = true;
         }
         self.plain_state.finished = true;
         if let Err(rule) = self.streams.handle_stream(ONLY, self.plain_state.received, true, Bytes::new(), 1) {
@@ -103,8 +103,8 @@ impl Connection {
 
     /// close_notify in both directions is the end of a plain session.
     pub(super) fn end_plain_if_both_did(&mut self) {
-        let notified = self.tcps.get(ConnectionId::FIRST).is_some_and(|entry| entry.notified);
-        if notified && self.plain_state.finished {
+        let close_notify_sent = self.tcps.get(ConnectionId::FIRST).is_some_and(|entry| entry.close_notify_sent);
+        if close_notify_sent && self.plain_state.finished {
             let reason = self.ending.planned_reason();
             self.conclude(reason);
         }
@@ -112,8 +112,8 @@ impl Connection {
 
     /// Closing a plain session: what was written goes out, then the alert that fits, and that is all this side can do.
     pub(super) fn advance_plain_closing(&mut self, _now: Time) {
-        let notified = self.tcps.get(ConnectionId::FIRST).is_none_or(|entry| entry.notified);
-        if notified {
+        let close_notify_sent = self.tcps.get(ConnectionId::FIRST).is_none_or(|entry| entry.close_notify_sent);
+        if close_notify_sent {
             let reason = self.ending.planned_reason();
             return self.conclude(reason);
         }
@@ -131,7 +131,7 @@ impl Connection {
         if let (Some(mut entry), Some(alert)) = (self.tcps.remove(ConnectionId::FIRST), alert) {
             let mut words = core::mem::take(&mut entry.raw);
             self.alert_for(&mut entry, alert, &mut words);
-            self.put_last_words(ConnectionId::FIRST, words);
+            self.put_final_bytes(ConnectionId::FIRST, words);
             self.tcps.insert(entry);
         }
         let reason = if self.plain_state.finished && self.streams.is_flushed() {

@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::Connection;
 use super::keys::{KeyError, Keys};
 use super::pending::Carried;
-use crate::error::{Alert, AlertDescription, CloseReason, HandshakeError, PeerMisbehaved, TcpFault};
+use crate::error::{Alert, AlertDescription, CloseReason, HandshakeError, TcpFault, Violation};
 use crate::tcp::Tcp;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, Side};
@@ -29,7 +29,7 @@ pub(super) struct Messages {
     tickets: u32,
 }
 
-/// How long after a key update the next that somebody asks for may begin: a peer allows 32 a second (decision D17), wherever
+/// How long after a key update the next requested one may begin: a peer allows 32 a second (decision D17), wherever
 /// its seconds begin. Updates that the AEAD's limit makes necessary do not wait.
 const KEY_UPDATE_INTERVAL: Duration = Duration::from_millis(40);
 
@@ -49,13 +49,13 @@ pub(super) struct Renewal {
 impl Connection {
     /// An alert inside a protected record.
     pub(super) fn handle_alert(&mut self, now: Time, tcp: ConnectionId, body: &[u8]) {
-        let &[_, description] = body else { return self.fail_session(now, PeerMisbehaved::FatalAlert(255)) };
+        let &[_, description] = body else { return self.fail_session(now, Violation::FatalAlert(255)) };
         if description == Alert::CloseNotify as u8 {
             self.handle_close_notify(now, tcp);
         } else if self.ending.peer_reason().is_none() && self.refuses_handshake(description) {
             self.end_session(now, CloseReason::Handshake(HandshakeError::refused(description)));
         } else if self.ending.peer_reason().is_none() && is_about_the_path(description) {
-            // Somebody on this path spoilt what this side sent; the peer means this TCP connection only.
+            // What this side sent was damaged on this path; the peer means this TCP connection only.
             self.lose_tcp(now, tcp, TcpFault::Alert(description), None);
         } else if description != Alert::UserCanceled as u8 {
             self.handle_fatal_alert(now, description);
@@ -77,8 +77,7 @@ impl Connection {
             // The peer's half was cut short; it takes nothing any more, so nothing is said.
             return self.lose_plain(now, TcpFault::Alert(description), None);
         }
-        let reason =
-            self.ending.peer_reason().unwrap_or(CloseReason::Misbehaved(PeerMisbehaved::FatalAlert(description)));
+        let reason = self.ending.peer_reason().unwrap_or(CloseReason::Violation(Violation::FatalAlert(description)));
         self.end_session(now, reason);
     }
 
@@ -89,14 +88,14 @@ impl Connection {
         }
     }
 
-    fn take_messages(&mut self, now: Time, tcp: ConnectionId, body: &[u8]) -> Result<(), PeerMisbehaved> {
+    fn take_messages(&mut self, now: Time, tcp: ConnectionId, body: &[u8]) -> Result<(), Violation> {
         self.flood.charge(now, 1)?;
         self.messages.fragments += 1;
         if body.is_empty()
             || self.messages.partial.len() + body.len() > MAX_MESSAGE
             || self.messages.fragments > MAX_FRAGMENTS
         {
-            return Err(PeerMisbehaved::HandshakeMessage);
+            return Err(Violation::HandshakeMessage);
         }
         // Only the first TCP connection brings messages that a record may not hold: tickets.
         let is_first = tcp == ConnectionId::FIRST;
@@ -108,39 +107,39 @@ impl Connection {
             self.messages.fragments = 0;
             // The keys change behind a KeyUpdate: nothing may follow it in its record (RFC 8446, 5.1).
             if kind == KEY_UPDATE && !rest.is_empty() {
-                return Err(PeerMisbehaved::HandshakeMessage);
+                return Err(Violation::HandshakeMessage);
             }
             self.take_message(now, tcp, kind, body)?;
         }
         if is_first {
             self.messages.partial = rest.to_vec();
         }
-        if is_first || rest.is_empty() { Ok(()) } else { Err(PeerMisbehaved::HandshakeMessage) }
+        if is_first || rest.is_empty() { Ok(()) } else { Err(Violation::HandshakeMessage) }
     }
 
-    fn take_message(&mut self, now: Time, tcp: ConnectionId, kind: u8, body: &[u8]) -> Result<(), PeerMisbehaved> {
+    fn take_message(&mut self, now: Time, tcp: ConnectionId, kind: u8, body: &[u8]) -> Result<(), Violation> {
         match (kind, body) {
             (NEW_SESSION_TICKET, _) if self.side == Side::Client => self.take_ticket(body),
             (KEY_UPDATE, &[request @ (0 | 1)]) => self.take_key_update(now, tcp, request == 1),
-            _ => Err(PeerMisbehaved::HandshakeMessage),
+            _ => Err(Violation::HandshakeMessage),
         }
     }
 
-    fn take_ticket(&mut self, body: &[u8]) -> Result<(), PeerMisbehaved> {
+    fn take_ticket(&mut self, body: &[u8]) -> Result<(), Violation> {
         self.messages.tickets = self.messages.tickets.saturating_add(1);
         if self.messages.tickets > MAX_TICKETS {
             self.limits.tickets_dropped += 1;
             return Ok(());
         }
         let taken = self.keys.as_mut().map(|keys| keys.handle_new_session_ticket(body));
-        if matches!(taken, Some(Err(_))) { Err(PeerMisbehaved::HandshakeMessage) } else { Ok(()) }
+        if matches!(taken, Some(Err(_))) { Err(Violation::HandshakeMessage) } else { Ok(()) }
     }
 
     /// The peer's next record on `tcp` uses the next generation of its keys.
-    fn take_key_update(&mut self, now: Time, tcp: ConnectionId, requested: bool) -> Result<(), PeerMisbehaved> {
+    fn take_key_update(&mut self, now: Time, tcp: ConnectionId, requested: bool) -> Result<(), Violation> {
         let (Some(keys), Some(entry)) = (&mut self.keys, self.tcps.get_mut(tcp)) else { return Ok(()) };
         let before = keys.open_current();
-        keys.step_open(&mut entry.open).map_err(|_: KeyError| PeerMisbehaved::TooManyKeyUpdates)?;
+        keys.step_open(&mut entry.open).map_err(|_: KeyError| Violation::TooManyKeyUpdates)?;
         if keys.open_current() > before {
             self.key_updates.1 += 1;
             self.flood.key_update(now)?; // the other TCP connections can only follow
@@ -159,7 +158,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Starts the key update that somebody asked for, if it is time. If the peer has not shown that it has the generation
+    /// Starts the requested key update, if it is time. If the peer has not shown that it has the generation
     /// before, it is asked to with a Ping on `tcp`, or on any, and the update starts then: the first record of a join must not
     /// be more than one generation ahead of it.
     pub(super) fn start_owed_key_update(&mut self, now: Time, tcp: Option<ConnectionId>) {
@@ -175,12 +174,13 @@ impl Connection {
         if self.key_updates.0 > before {
             self.renewal.owed = false;
         } else {
-            let any = self.tcps.iter().find(|entry| entry.is_active() && !self.is_shunned(entry)).map(|entry| entry.id);
+            let any =
+                self.tcps.iter().find(|entry| entry.is_active() && !self.is_bypassed(entry)).map(|entry| entry.id);
             tcp.or(any).into_iter().for_each(|tcp| self.ask_for_confirmation(tcp));
         }
     }
 
-    /// When the key update that somebody asked for may start, if it waits for nothing but that.
+    /// When the requested key update may start, if it waits for nothing but that.
     pub(super) fn renewal_deadline(&self) -> Option<Time> {
         self.renewal.due
     }
@@ -216,7 +216,7 @@ impl Connection {
     /// Gives up TCP connections that are silent and lag: they must not let the others' key run out.
     fn give_up_silent_laggards(&mut self, now: Time, tcp: ConnectionId) {
         let target = self.keys.as_ref().map_or(0, Keys::seal_target);
-        let is_silent = |entry: &&Tcp<Carried>| entry.suspect && entry.id != tcp && lags(entry, target);
+        let is_silent = |entry: &&Tcp<Carried>| entry.stalled && entry.id != tcp && lags(entry, target);
         let silent: Vec<ConnectionId> = self.tcps.iter().filter(is_silent).map(|entry| entry.id).collect();
         silent.into_iter().for_each(|tcp| self.lose_tcp(now, tcp, TcpFault::UserTimeout, None));
     }
@@ -239,7 +239,7 @@ impl Connection {
         }
         let Some(keys) = &mut self.keys else { return };
         if self.plain {
-            // Nothing is acknowledged there, and nobody joins: the peer steps in order on its one TCP connection.
+            // Nothing is acknowledged there, and there are no joins: the peer steps in order on its one TCP connection.
             keys.confirm_seal(keys.seal_target());
         }
         if keys.start_seal_update().is_ok() {

@@ -1,5 +1,5 @@
-//! As long as streams are open, somebody waits for something: a TCP connection on which nothing was heard for a while is
-//! pinged, so that one that went dark is suspected before it is needed, and by a side that has nothing to send. Less and less
+//! As long as streams are open, an application waits for data: a TCP connection on which nothing arrived for a while is
+//! pinged, so that a dark path is noticed before it is needed, and by an endpoint that has nothing to send. Less and less
 //! often while nothing but answers comes; but often enough to keep the session from being idle, for that is what an open
 //! stream says it is not.
 
@@ -23,7 +23,7 @@ pub(super) struct ProbeInterval {
 impl ProbeInterval {
     /// When `entry` will have been quiet for too long.
     pub(super) fn deadline(self, entry: &Tcp<Carried>) -> Option<Time> {
-        let waits = entry.is_active() && !entry.suspect && entry.sent.is_empty();
+        let waits = entry.is_active() && !entry.stalled && entry.sent.is_empty();
         waits.then(|| entry.probes.next(entry.heard, self.first, self.longest))
     }
 }

@@ -85,8 +85,8 @@ impl Connection {
     /// Counters of everything, as they are now.
     pub fn stats(&self) -> Stats {
         let live = self.tcps.iter().map(|tcp| tcp_stats(tcp, phase_of(tcp)));
-        let gone = self.gone.values().map(|gone| tcp_stats(&gone.tcp, TcpPhase::Lost(gone.fault)));
-        let mut tcp: Vec<TcpStats> = live.chain(gone).collect();
+        let lost = self.lost.values().map(|lost| tcp_stats(&lost.tcp, TcpPhase::Lost(lost.fault)));
+        let mut tcp: Vec<TcpStats> = live.chain(lost).collect();
         tcp.sort_by_key(|stats| stats.tcp);
         Stats {
             tcp,
@@ -125,7 +125,9 @@ impl Connection {
     /// Whether the peer can acknowledge nothing any more: it said close_notify on each TCP connection.
     #[inline]
     pub(super) fn peer_is_mute(&self) -> bool {
-        self.ending.is_half_closed() && !self.tcps.is_empty() && self.tcps.iter().all(|entry| entry.peer_notified)
+        self.ending.is_half_closed()
+            && !self.tcps.is_empty()
+            && self.tcps.iter().all(|entry| entry.close_notify_received)
     }
 
     /// Whether what is still to be sent will never be acknowledged: the peer has closed too, or said all it had to say.

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::Connection;
-use crate::error::{CloseReason, PeerMisbehaved, TcpFault};
+use crate::error::{CloseReason, TcpFault, Violation};
 use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
@@ -77,7 +77,7 @@ impl Connection {
             self.tcps.iter().filter_map(|entry| self.overdue(entry, now).map(|fault| (entry.id, fault))).collect();
         late.into_iter().for_each(|(tcp, fault)| self.lose_tcp(now, tcp, fault, None));
         self.start_due_key_update(now);
-        self.suspect_the_silent(now);
+        self.mark_stalled(now);
         self.probe_the_quiet(now);
         self.settle(now);
     }
@@ -107,7 +107,7 @@ impl Connection {
         for entry in self.tcps.iter() {
             consider(join_deadline(entry), TimeoutReason::Join);
             consider(entry.received.deadline(), TimeoutReason::Ack);
-            consider(self.suspicion_deadline(entry), TimeoutReason::Silence);
+            consider(self.stall_deadline(entry), TimeoutReason::Silence);
             consider(probes.and_then(|interval| interval.deadline(entry)), TimeoutReason::Probe);
             consider(self.leave_deadline(entry), TimeoutReason::Leave);
             consider(self.user_deadline(entry), TimeoutReason::UserTimeout);
@@ -139,7 +139,7 @@ impl Connection {
         match reason {
             TimeoutReason::Handshake => self.end_handshake(CloseReason::HandshakeTimeout),
             TimeoutReason::Stranded => self.conclude(CloseReason::Stranded),
-            TimeoutReason::Parameters => self.fail_session(now, PeerMisbehaved::Parameters),
+            TimeoutReason::Parameters => self.fail_session(now, Violation::Parameters),
             TimeoutReason::UserTimeout => self.lose_plain(now, TcpFault::UserTimeout, None),
             TimeoutReason::Idle => self.end_session(now, CloseReason::IdleTimeout),
             _ => {
@@ -192,7 +192,7 @@ impl Connection {
         if self.has_other(entry) {
             return Duration::ZERO;
         }
-        let segment = entry.commit.time_for(super::suspicion::SEGMENT).max(entry.life.gap());
+        let segment = entry.commit.time_for(super::stall::SEGMENT).max(entry.life.gap());
         segment.saturating_mul(SEGMENTS_TO_REPEAT)
     }
 

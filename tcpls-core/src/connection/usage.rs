@@ -22,11 +22,11 @@ impl Connection {
     pub fn memory(&self) -> usize {
         let streams = self.streams.memory();
         let live: usize = self.tcps.iter().map(|entry| entry.memory()).sum();
-        let gone: usize = self.gone.values().map(|gone| gone.tcp.memory()).sum();
-        let last_words: usize = self.last_words.values().map(Vec::capacity).sum();
+        let lost: usize = self.lost.values().map(|lost| lost.tcp.memory()).sum();
+        let final_bytes: usize = self.final_bytes.values().map(Vec::capacity).sum();
         let handshake = self.handshake.as_ref().map_or(0, |_| HANDSHAKE);
         let certificates: usize = self.identity.peer_certificates.iter().map(Vec::capacity).sum();
-        BASE + certificates + streams + live + gone + last_words + handshake + self.joins.claims() * CLAIM
+        BASE + certificates + streams + live + lost + final_bytes + handshake + self.joins.claims() * CLAIM
     }
 
     /// Returns the bytes of stream data delivered since the session began. They never decrease.
@@ -55,7 +55,7 @@ impl Connection {
 
     /// Ends the session at once because others need what it holds.
     ///
-    /// Nothing is delivered any more; the memory is free when this returns. The peer is notified with the code
+    /// Nothing is delivered any more; the memory is free when this returns. The peer receives the code
     /// [`code::OVERLOADED`], or an alert if it does not speak TCPLS.
     pub fn evict(&mut self, now: Time) {
         if self.ending.is_closed() {

@@ -1,6 +1,6 @@
 //! The nonce of a record: what keeps two records of a session from ever sharing one under the same key.
 //!
-//! Pure arithmetic. Which sequence number comes next is the business of whoever seals and opens records.
+//! Pure arithmetic. The callers, which seal and open records, choose the sequence number.
 
 use crate::wire::ids::ConnectionId;
 

@@ -1,6 +1,6 @@
 //! Randomness that can be replayed: a generator that is as good as its seed, and the same for the same seed.
 //!
-//! The core never asks the operating system. Called by whoever needs session IDs, randoms or random-looking padding.
+//! The core never asks the operating system. Session IDs, randoms and random-looking padding come from here.
 
 use core::fmt;
 
@@ -8,8 +8,8 @@ use super::aead::Prf;
 
 /// 32 bytes that all randomness of one session, or of one endpoint, is made from.
 ///
-/// The caller must take them from the operating system's CSPRNG, afresh for each object that wants a seed: whoever
-/// knows or repeats a seed knows or repeats what is made from it. Only tests and simulations choose seeds themselves.
+/// The caller must take them from the operating system's CSPRNG, afresh for each object that wants a seed: an attacker that
+/// knows or repeats a seed knows or repeats everything made from it. Only tests and simulations choose seeds themselves.
 #[derive(Clone)]
 pub struct Seed(pub [u8; 32]);
 

@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::alert::{Alert, AlertDescription};
 use super::code::Named;
-use super::peer::PeerMisbehaved;
+use super::peer::Violation;
 use super::setting::ConfigError;
 use super::tcp::TcpFault;
 use super::text::Escaped;
@@ -30,7 +30,7 @@ pub enum CloseReason {
         reason: Vec<u8>,
     },
     /// The peer broke the protocol.
-    Misbehaved(PeerMisbehaved),
+    Violation(Violation),
     /// The TLS handshake failed, at this side's judgment or the peer's.
     Handshake(HandshakeError),
     /// Client: the server agreed on none of the application protocols that were offered, as a server for something else
@@ -72,10 +72,10 @@ impl fmt::Display for CloseReason {
             Self::Peer { error, reason } => {
                 write!(f, "closed by the peer ({}): {}", Named(*error), Escaped(reason))
             }
-            Self::Misbehaved(PeerMisbehaved::FatalAlert(description)) => {
+            Self::Violation(Violation::FatalAlert(description)) => {
                 write!(f, "ended by the peer with {}", AlertDescription(*description))
             }
-            Self::Misbehaved(rule) => write!(f, "peer violated the protocol: {rule}"),
+            Self::Violation(rule) => write!(f, "peer violated the protocol: {rule}"),
             Self::Handshake(error) => write!(f, "handshake failed: {error}"),
             Self::NoApplicationProtocol => f.write_str(
                 "the server agreed on no application protocol: it serves something else, or a proxy in front of it ends TLS",

@@ -1,4 +1,4 @@
-//! What can go wrong, by whose fault: the peer's ([`PeerMisbehaved`]), the path's ([`TcpFault`]), the caller's (one
+//! What can go wrong, by whose fault: the peer's ([`Violation`]), the path's ([`TcpFault`]), the caller's (one
 //! small enum per call), or no one end's ([`CloseReason`]).
 
 mod alert;
@@ -13,7 +13,7 @@ mod text;
 pub use self::alert::{Alert, AlertDescription};
 pub use self::call::{AddressError, OpenStreamError, OpenTcpError, ReadError, TcpError, WriteError};
 pub use self::close::{CloseReason, HandshakeError};
-pub use self::peer::PeerMisbehaved;
+pub use self::peer::Violation;
 pub use self::setting::{Bound, ConfigError};
 pub use self::tcp::TcpFault;
 pub use self::text::Escaped;

@@ -10,7 +10,7 @@ use crate::wire::ids::ErrorCode;
 /// ends. One variant per rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum PeerMisbehaved {
+pub enum Violation {
     /// A frame type that is not in the table, or is not allowed in this session.
     UnknownFrame(u8),
     /// A frame's fields did not fit in what was left of the record.
@@ -59,7 +59,7 @@ pub enum PeerMisbehaved {
     IntegrityLimit,
 }
 
-impl PeerMisbehaved {
+impl Violation {
     /// The code that Close Session carries.
     pub const fn code(self) -> ErrorCode {
         match self {
@@ -91,7 +91,7 @@ impl PeerMisbehaved {
     }
 }
 
-impl fmt::Display for PeerMisbehaved {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownFrame(ty) => write!(f, "frame type {ty:#04x} is not known here"),
@@ -121,4 +121,4 @@ impl fmt::Display for PeerMisbehaved {
     }
 }
 
-impl core::error::Error for PeerMisbehaved {}
+impl core::error::Error for Violation {}

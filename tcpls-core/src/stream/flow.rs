@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use super::MAX_OFFSET;
-use crate::error::PeerMisbehaved;
+use crate::error::Violation;
 use crate::time::Time;
 
 /// The round trip assumed until one was measured.
@@ -83,9 +83,9 @@ impl Window {
     }
 
     /// Whether `more` bytes may come.
-    pub(super) fn check(&self, more: u64) -> Result<(), PeerMisbehaved> {
-        let total = self.received.checked_add(more).ok_or(PeerMisbehaved::FlowControl)?;
-        if total > self.limit { Err(PeerMisbehaved::FlowControl) } else { Ok(()) }
+    pub(super) fn check(&self, more: u64) -> Result<(), Violation> {
+        let total = self.received.checked_add(more).ok_or(Violation::FlowControl)?;
+        if total > self.limit { Err(Violation::FlowControl) } else { Ok(()) }
     }
 
     /// `more` bytes came; they passed [`Window::check`].
@@ -215,11 +215,11 @@ mod tests {
     fn the_limit_is_exact() {
         let mut window = Window::of_stream(100, 100, Time::ZERO);
         assert_eq!(window.check(100), Ok(()));
-        assert_eq!(window.check(101), Err(PeerMisbehaved::FlowControl));
+        assert_eq!(window.check(101), Err(Violation::FlowControl));
         window.receive(60);
         assert_eq!(window.check(40), Ok(()));
-        assert_eq!(window.check(41), Err(PeerMisbehaved::FlowControl));
-        assert_eq!(window.check(u64::MAX), Err(PeerMisbehaved::FlowControl));
+        assert_eq!(window.check(41), Err(Violation::FlowControl));
+        assert_eq!(window.check(u64::MAX), Err(Violation::FlowControl));
     }
 
     #[test]
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(window.renew(clock(90), u64::MAX), 300);
         window.receive(50);
         assert!(!window.update_is_due());
-        assert_eq!(window.check(1), Err(PeerMisbehaved::FlowControl));
+        assert_eq!(window.check(1), Err(Violation::FlowControl));
         window.consume(49);
         assert!(!window.update_is_due());
         window.consume(1);

@@ -76,11 +76,11 @@ impl Chunk {
 /// A frame about streams that carries no data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
-    /// The peer may send so many bytes on all streams together.
+    /// How many bytes the peer may send on all streams together.
     MaxData { maximum: u64 },
-    /// The peer may send so many bytes on this stream.
+    /// How many bytes the peer may send on this stream.
     MaxStreamData { id: StreamId, maximum: u64 },
-    /// The peer may open so many streams over the session's life.
+    /// How many streams the peer may open over the session's life.
     MaxStreams { maximum: u32 },
     /// This side gives up sending on the stream, after `final_size` bytes.
     ResetStream { id: StreamId, error: ErrorCode, final_size: u64 },

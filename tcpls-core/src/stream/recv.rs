@@ -9,14 +9,14 @@ use super::MAX_OFFSET;
 use super::assembler::Assembler;
 use super::ended::RecvEnd;
 use super::flow::{Clock, Window};
-use crate::error::{PeerMisbehaved, ReadError};
+use crate::error::{ReadError, Violation};
 use crate::wire::ids::{ErrorCode, StreamId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Data comes, or has come up to the FIN.
     Open,
-    /// The peer gave up; the application is told at its next read.
+    /// The peer reset the stream; the application's next read reports it.
     Reset(ErrorCode),
     /// The application wants no more.
     Stopped(ErrorCode),
@@ -45,24 +45,24 @@ impl RecvHalf {
     }
 
     /// Judges a Stream frame, and changes nothing. Gives the number of bytes that it adds to what the peer has sent.
-    pub(super) fn check_data(&self, offset: u64, len: usize, fin: bool) -> Result<u64, PeerMisbehaved> {
+    pub(super) fn check_data(&self, offset: u64, len: usize, fin: bool) -> Result<u64, Violation> {
         let end = offset.checked_add(len as u64).filter(|end| *end <= MAX_OFFSET);
-        let end = end.ok_or(PeerMisbehaved::OffsetTooLarge(self.id.0))?;
+        let end = end.ok_or(Violation::OffsetTooLarge(self.id.0))?;
         self.check_end(end, fin)
     }
 
     /// The same for a Reset Stream frame.
-    pub(super) fn check_reset(&self, final_size: u64) -> Result<u64, PeerMisbehaved> {
+    pub(super) fn check_reset(&self, final_size: u64) -> Result<u64, Violation> {
         if final_size > MAX_OFFSET {
-            return Err(PeerMisbehaved::OffsetTooLarge(self.id.0));
+            return Err(Violation::OffsetTooLarge(self.id.0));
         }
         self.check_end(final_size, true)
     }
 
-    fn check_end(&self, end: u64, is_final: bool) -> Result<u64, PeerMisbehaved> {
+    fn check_end(&self, end: u64, is_final: bool) -> Result<u64, Violation> {
         let past = self.final_size.is_some_and(|size| end > size || (is_final && end != size));
         if past || (is_final && end < self.window.received()) {
-            return Err(PeerMisbehaved::FinalSize(self.id.0));
+            return Err(Violation::FinalSize(self.id.0));
         }
         let more = end.saturating_sub(self.window.received());
         self.window.check(more)?;
@@ -74,8 +74,8 @@ impl RecvHalf {
         self.assembler.held()
     }
 
-    /// Takes in a Stream frame that [`RecvHalf::check_data`] found to add `more` bytes. Says how many of them nobody
-    /// will read.
+    /// Takes in a Stream frame that [`RecvHalf::check_data`] found to add `more` bytes. Returns how many of them
+    /// will never be read.
     pub(super) fn handle_data(
         &mut self,
         offset: u64,
@@ -83,21 +83,21 @@ impl RecvHalf {
         data: Bytes,
         record_len: usize,
         more: u64,
-    ) -> Result<u64, PeerMisbehaved> {
+    ) -> Result<u64, Violation> {
         self.window.receive(more);
         if fin {
             self.set_final_size(offset + data.len() as u64);
         }
         if self.state == State::Open && !self.over {
             let inserted = self.assembler.insert(offset, data, record_len);
-            inserted.map_err(|_| PeerMisbehaved::TooManyGaps(self.id.0))?;
+            inserted.map_err(|_| Violation::TooManyGaps(self.id.0))?;
             return Ok(0);
         }
         Ok(if matches!(self.state, State::Stopped(_)) { self.give_up_unread() } else { 0 })
     }
 
-    /// Takes in a Reset Stream frame that [`RecvHalf::check_reset`] found to add `more` bytes. Says how many bytes nobody
-    /// will read.
+    /// Takes in a Reset Stream frame that [`RecvHalf::check_reset`] found to add `more` bytes. Returns how many bytes
+    /// will never be read.
     pub(super) fn handle_reset(&mut self, error: ErrorCode, final_size: u64, more: u64) -> u64 {
         self.window.receive(more);
         if self.state == State::Open && !self.is_complete() {
@@ -138,7 +138,7 @@ impl RecvHalf {
         Err(ReadError::Blocked)
     }
 
-    /// The application reads no more. Says how many bytes nobody will read, now that this is known.
+    /// The application reads no more. Returns how many bytes will read, now that this is known.
     pub(super) fn stop(&mut self, error: ErrorCode) -> Result<u64, ReadError> {
         match self.state {
             State::Stopped(_) => return Err(ReadError::Stopped),
@@ -269,12 +269,12 @@ mod tests {
         RecvHalf::new(ID, Window::of_stream(100, 100, Time::ZERO), 8)
     }
 
-    fn receive(half: &mut RecvHalf, offset: u64, data: &'static str, fin: bool) -> Result<u64, PeerMisbehaved> {
+    fn receive(half: &mut RecvHalf, offset: u64, data: &'static str, fin: bool) -> Result<u64, Violation> {
         let more = half.check_data(offset, data.len(), fin)?;
         half.handle_data(offset, fin, Bytes::from_static(data.as_bytes()), data.len(), more)
     }
 
-    fn reset(half: &mut RecvHalf, final_size: u64) -> Result<u64, PeerMisbehaved> {
+    fn reset(half: &mut RecvHalf, final_size: u64) -> Result<u64, Violation> {
         let more = half.check_reset(final_size)?;
         Ok(half.handle_reset(ErrorCode(9), final_size, more))
     }
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_nobody_reads_any_more_is_over_when_the_session_ends_and_one_that_is_read_is_not() {
+    fn only_streams_not_read_any_more_are_over_when_the_session_ends() {
         let (mut stopped, mut read) = (half(), half());
         stopped.stop(ErrorCode(9)).unwrap();
         for half in [&mut stopped, &mut read] {
@@ -318,7 +318,7 @@ mod tests {
             receive(&mut half, 0, "hello", true).unwrap();
             half
         };
-        let wrong = Err(PeerMisbehaved::FinalSize(ID.0));
+        let wrong = Err(Violation::FinalSize(ID.0));
         assert_eq!(receive(&mut finished(), 5, "x", false), wrong);
         assert_eq!(receive(&mut finished(), 0, "hell", true), wrong);
         assert_eq!(receive(&mut finished(), 9, "", true), wrong);
@@ -333,12 +333,12 @@ mod tests {
 
     #[test]
     fn offsets_beyond_the_largest_are_refused_without_overflow() {
-        let wrong = Err(PeerMisbehaved::OffsetTooLarge(ID.0));
+        let wrong = Err(Violation::OffsetTooLarge(ID.0));
         for offset in [MAX_OFFSET, 1 << 63, u64::MAX] {
             assert_eq!(half().check_data(offset, 1, false), wrong);
         }
         assert_eq!(half().check_reset(MAX_OFFSET + 1), wrong);
-        assert_eq!(half().check_data(MAX_OFFSET - 1, 1, false), Err(PeerMisbehaved::FlowControl));
+        assert_eq!(half().check_data(MAX_OFFSET - 1, 1, false), Err(Violation::FlowControl));
     }
 
     #[test]
@@ -347,7 +347,7 @@ mod tests {
         receive(&mut half, 0, "hello", false).unwrap();
         half.read(2).unwrap();
         assert_eq!(half.check_reset(50), Ok(45));
-        assert_eq!(half.check_reset(101), Err(PeerMisbehaved::FlowControl));
+        assert_eq!(half.check_reset(101), Err(Violation::FlowControl));
         assert_eq!(reset(&mut half, 50), Ok(48));
         assert_eq!(half.memory(), 0);
         assert_eq!(reset(&mut half, 50), Ok(0));

@@ -193,7 +193,7 @@ struct Shared {
 
     // Opening. Numbers count streams of one side since the session began.
     opened_here: u32,
-    /// The peer allows so many.
+    /// How many the peer allows.
     limit_here: u32,
     /// An open was refused for the limit; an Available event is owed.
     open_refused: bool,
@@ -201,7 +201,7 @@ struct Shared {
     accepted: u32,
     /// Streams of the peer that are over.
     closed_by_peer: u32,
-    /// The peer was told that it may open so many.
+    /// How many the peer may open, as advertised.
     limit_of_peer: u32,
 }
 

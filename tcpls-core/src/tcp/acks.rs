@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledgment_is_due_after_the_delay_or_after_enough_records_whichever_is_first() {
+    fn ack_is_due_after_the_delay_or_enough_records_whichever_is_first() {
         let (mut received, start) = (Received::default(), Time::from_millis(5));
         received.count();
         received.owe(start, POLICY, false);

@@ -89,10 +89,10 @@ pub(crate) struct Tcp<C> {
     /// What the TCP stack underneath has heard.
     pub(crate) silence: Silence,
     /// It owes an answer for longer than it should.
-    pub(crate) suspect: bool,
+    pub(crate) stalled: bool,
     /// How far leaving it is.
     pub(crate) leave: Leave,
-    /// The peer has not been told that it is suspect.
+    /// The peer is still to be notified that it is stalled.
     pub(crate) status_owed: bool,
     /// The last poll left data behind for want of room.
     pub(crate) blocked: bool,
@@ -101,9 +101,9 @@ pub(crate) struct Tcp<C> {
     /// A Ping is to go out on it.
     pub(crate) ping: bool,
     /// This side's close_notify went out on it: nothing more will.
-    pub(crate) notified: bool,
+    pub(crate) close_notify_sent: bool,
     /// The peer's close_notify came on it: nothing more will.
-    pub(crate) peer_notified: bool,
+    pub(crate) close_notify_received: bool,
     /// Client: bytes of the apparent handshake seen so far, which are bounded.
     pub(crate) hello_bytes: usize,
     /// A record of the apparent handshake that is allowed once came.
@@ -145,14 +145,14 @@ impl<C> Tcp<C> {
             peer_backup: false,
             life: Life::new(now),
             silence: Silence::default(),
-            suspect: false,
+            stalled: false,
             leave: Leave::default(),
             status_owed: false,
             blocked: false,
             held: false,
             ping: false,
-            notified: false,
-            peer_notified: false,
+            close_notify_sent: false,
+            close_notify_received: false,
             hello_bytes: 0,
             hello_seen: false,
             hello_session_id: [0; 32],
@@ -206,6 +206,6 @@ impl<C> Tcp<C> {
 
     /// Whether new stream data may be put on it when others live.
     pub(crate) fn is_active(&self) -> bool {
-        self.state == TcpState::Active && !self.notified
+        self.state == TcpState::Active && !self.close_notify_sent
     }
 }

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::rate::{Delivered, RateSample};
-use crate::error::PeerMisbehaved;
+use crate::error::Violation;
 use crate::time::Time;
 use crate::wire::ids::RecordSeq;
 
@@ -104,14 +104,9 @@ impl<C> SentLog<C> {
     }
 
     /// Takes in an acknowledgment of everything up to `highest`; `acked` is called for what those records carried.
-    pub(crate) fn ack(
-        &mut self,
-        now: Time,
-        highest: RecordSeq,
-        mut acked: impl FnMut(C),
-    ) -> Result<Acked, PeerMisbehaved> {
+    pub(crate) fn ack(&mut self, now: Time, highest: RecordSeq, mut acked: impl FnMut(C)) -> Result<Acked, Violation> {
         if highest >= self.next {
-            return Err(PeerMisbehaved::AckOfUnsent);
+            return Err(Violation::AckOfUnsent);
         }
         let mut outcome = Acked::default();
         let mut newest = None;
@@ -246,10 +241,10 @@ mod tests {
     #[test]
     fn an_acknowledgment_of_a_record_that_was_not_sent_is_an_error() {
         let mut log = log_with(&[b"a"]);
-        assert_eq!(log.ack(Time::ZERO, RecordSeq(1), |_| ()), Err(PeerMisbehaved::AckOfUnsent));
-        assert_eq!(log.ack(Time::ZERO, RecordSeq(u64::MAX), |_| ()), Err(PeerMisbehaved::AckOfUnsent));
+        assert_eq!(log.ack(Time::ZERO, RecordSeq(1), |_| ()), Err(Violation::AckOfUnsent));
+        assert_eq!(log.ack(Time::ZERO, RecordSeq(u64::MAX), |_| ()), Err(Violation::AckOfUnsent));
         assert_eq!(log.requeue().count(), 1, "and nothing is freed by it");
-        assert_eq!(SentLog::<u8>::default().ack(Time::ZERO, RecordSeq(0), |_| ()), Err(PeerMisbehaved::AckOfUnsent));
+        assert_eq!(SentLog::<u8>::default().ack(Time::ZERO, RecordSeq(0), |_| ()), Err(Violation::AckOfUnsent));
     }
 
     #[test]

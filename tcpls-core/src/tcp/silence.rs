@@ -1,5 +1,5 @@
 //! What the TCP stack underneath knows and records can't tell: whether anything at all comes back from the peer's kernel.
-//! Optional: without an owner who tells, nothing here has a deadline.
+//! Optional: without an owner that reports it, nothing here has a deadline.
 //!
 //! During a transfer TCP's acknowledgments come every few milliseconds, also while it repairs a loss. So a path that went dark
 //! shows within some tens of them, where a record's acknowledgment takes a round trip through every queue.
@@ -15,11 +15,11 @@ const MIN_PATIENCE: Duration = Duration::from_millis(16);
 const SPACING: u32 = 4;
 /// How long a receiver may hold back the acknowledgment of a segment that is alone (Linux; RFC 9293, 3.8.6.3 allows 500 ms).
 const DELAYED_ACK: Duration = Duration::from_millis(40);
-/// So many segments in flight draw acknowledgments without delay: every second one has to.
+/// With this many segments in flight, the receiver acknowledges without delay: it must acknowledge every second one.
 const UNDELAYED: u32 = 3;
 /// The longest that one segment is taken to be on its way through a slow link.
 const MAX_SEGMENT: Duration = Duration::from_secs(3);
-/// Doublings of the patience with a TCP connection that was suspected wrongly again and again.
+/// Doublings of the patience with a TCP connection that was repeatedly taken for stalled without being so.
 const MAX_DOUBTS: u32 = 4;
 /// A doubt is forgotten after so long.
 const FORGET_AFTER: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ pub(crate) struct Silence {
     info: Option<TcpInfo>,
     doubts: u32,
     doubted: Time,
-    /// The last suspicion was wrong, and nobody has asked the stack since.
+    /// The last verdict was wrong, and the stack was not queried since.
     refuted: bool,
 }
 
@@ -64,8 +64,8 @@ impl Silence {
         self.refuted = false;
     }
 
-    /// It was suspected and lives: its patience begins anew, or the next suspicion would come at once. What the stack said is
-    /// good for two wrong suspicions: an owner who never asks again must not be the cause of one after the other.
+    /// It was taken for stalled and lives: its patience restarts, or it would stall again at once. What the stack reported is
+    /// good for two wrong verdicts: an owner who never queries it again must not cause one after the other.
     pub(crate) fn was_wrong(&mut self, now: Time) {
         if core::mem::replace(&mut self.refuted, true) {
             self.info = None;
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_begins_with_the_first_bytes_or_the_last_segment_that_came_whichever_is_later() {
+    fn silence_begins_with_the_later_of_first_bytes_and_last_segment() {
         assert_eq!(silence_of(100, info(90, 60, 60, 10)), Some(Time::from_millis(120)));
         assert_eq!(silence_of(100, info(170, 60, 60, 10)), Some(Time::from_millis(190)));
         assert_eq!(silence_of(100, info(170, 0, 60, 10)), None, "nothing is owed");
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_path_may_be_silent_for_a_few_segments_and_a_lone_segment_for_a_delayed_acknowledgment() {
+    fn slow_path_may_be_silent_for_a_few_segments_and_lone_segment_for_delayed_ack() {
         assert_eq!(silence_of(0, info(0, 6, 300, 10)), Some(Time::from_millis(216)));
         assert_eq!(silence_of(0, info(0, 1, 100, 100)), Some(Time::from_millis(156)));
         assert_eq!(
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_suspicion_doubles_the_patience_for_a_while() {
+    fn each_wrong_verdict_doubles_the_patience_for_a_while() {
         let mut silence = Silence::default();
         let patience = |silence: &mut Silence, at: u64| {
             silence.wrote(Time::from_millis(at));

@@ -29,7 +29,7 @@ fn bulk(n: usize, scheduler: Box<dyn Scheduler>, len: usize) -> Vec<u64> {
 
 // draft I08
 #[test]
-fn one_stream_arrives_in_order_over_any_number_of_tcp_connections_under_any_scheduler() {
+fn stream_arrives_in_order_over_any_tcp_connections_under_any_scheduler() {
     let makers: [Maker; 7] = [
         || Box::new(EarliestDelivery),
         || Box::new(Aggregate),
@@ -190,7 +190,7 @@ impl Scheduler for Never {
 }
 
 #[test]
-fn nobody_is_asked_about_a_stream_that_may_use_one_tcp_connection_only() {
+fn scheduler_is_not_asked_about_a_stream_that_may_use_one_tcp_connection() {
     let mut pair = Pair::with_tcp_connections(2);
     pair.client().set_scheduler(Box::new(Never));
     let stream = pair.open_stream(Client);
@@ -214,7 +214,7 @@ fn a_stalled_tcp_connection_holds_nothing_back() {
     assert_eq!(other, 1_000_000, "what the silent one carries went out again, once, and nothing else did");
     pair.unstall(ConnectionId::FIRST);
     pair.drive();
-    assert_eq!(shares(&mut pair), [stalled, other], "that it answers again makes nobody send again");
+    assert_eq!(shares(&mut pair), [stalled, other], "an answer must not cause another copy");
 }
 
 /// Lets every other record pass.
@@ -265,7 +265,7 @@ fn a_tcp_connection_that_stands_back_does_not_want_to_write() {
     let stream = pair.open_stream(Client);
     pair.write(Client, stream, &[1; 1000]);
     assert!(pair.client().wants_write(ConnectionId::FIRST));
-    assert!(!pair.client().wants_write(ConnectionId(1)), "whoever trusted this would never come to rest");
+    assert!(!pair.client().wants_write(ConnectionId(1)), "a driver that trusted this would never come to rest");
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn records_of_a_byte_wait_for_acknowledgments_at_their_number_not_their_size() {
 
 // Row 21.
 #[test]
-fn a_record_for_a_peer_that_acknowledges_nothing_on_one_tcp_connection_goes_out_on_another() {
+fn record_goes_out_on_another_tcp_connection_if_one_acknowledges_nothing() {
     let mut pair = Setup::default().both(|config| config.max_unacknowledged_records = 8).established();
     let second = pair.join();
     pair.client().set_scheduler(Box::new(Aggregate));
@@ -142,7 +142,7 @@ fn a_thief_who_races_an_overheard_token_gains_nothing_and_costs_the_client_one_j
 
 // Row 15.
 #[test]
-fn a_thief_who_replays_a_whole_join_ahead_of_the_client_has_carried_its_bytes_and_no_more() {
+fn replaying_a_whole_join_ahead_of_the_client_only_carries_its_bytes() {
     for n in [1, 2] {
         let mut pair = Pair::with_tcp_connections(n);
         let data = bytes(20_000);
@@ -180,7 +180,7 @@ fn heard_types(mut bytes: &[u8]) -> Vec<u8> {
 
 // Row 20.
 #[test]
-fn one_bit_flipped_anywhere_on_one_path_costs_that_tcp_connection_and_the_data_arrives() {
+fn bit_flipped_on_one_path_costs_that_tcp_connection_and_the_data_arrives() {
     let data = bytes(120_000);
     for bit in [0, 3, 11, 39, 40, 41, 1_000, 131_111, 300_000, 500_000] {
         for flipped in [FIRST, SECOND] {
@@ -233,7 +233,7 @@ fn a_reset_in_the_handshake_is_told_and_nothing_is_tried_without_tcpls() {
 
 // Row 21.
 #[test]
-fn what_is_not_acknowledged_stays_within_the_send_buffer_through_any_number_of_failures() {
+fn unacknowledged_data_stays_within_the_send_buffer_through_any_failures() {
     let mut setup = Setup::default();
     setup.client.send_buffer = 100_000;
     let mut pair = setup.established();
@@ -338,7 +338,7 @@ fn a_key_that_cannot_be_renewed_is_used_to_its_limit_and_no_further() {
 
 // Row 24.
 #[test]
-fn what_was_hedged_and_is_under_way_is_not_sent_again_when_the_silent_tcp_connection_is_lost() {
+fn hedged_data_in_flight_is_not_requeued_when_the_stalled_connection_is_lost() {
     let mut pair = Pair::with_tcp_connections(2);
     let stream = pair.open_stream(Client);
     pair.client().stream(stream).attach(FIRST).unwrap();

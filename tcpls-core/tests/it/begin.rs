@@ -7,7 +7,7 @@ use tcpls_core::config::Config;
 use tcpls_core::connection::{Connection, State, TcpEnd};
 use tcpls_core::crypto::rustls::RustlsServer;
 use tcpls_core::endpoint::{Endpoint, EndpointConfig, Incoming};
-use tcpls_core::error::{CloseReason, PeerMisbehaved, TcpFault};
+use tcpls_core::error::{CloseReason, TcpFault, Violation};
 use tcpls_core::event::{Event, StreamEvent, TcpEvent};
 use tcpls_core::time::Time;
 use tcpls_core::wire::frame::{Frame, NewToken, SessionParameters};
@@ -178,7 +178,7 @@ fn application_is_not_notified_of_a_session_whose_peer_sends_no_parameters() {
             peer.rest();
             peer.sleep(970);
         }
-        assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Misbehaved(PeerMisbehaved::Parameters)));
+        assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Violation(Violation::Parameters)));
         let events = peer.take_events();
         assert!(!events.iter().any(|event| matches!(event, Event::Established(_))), "{side:?}: {events:?}");
     }

@@ -118,7 +118,7 @@ fn of_two_that_close_at_once_both_deliver_what_they_have_written() {
 }
 
 #[test]
-fn of_two_that_close_at_once_each_waits_for_what_is_under_way_on_a_slower_tcp_connection() {
+fn endpoints_closing_at_once_wait_for_data_on_a_slower_tcp_connection() {
     let mut pair = Pair::with_tcp_connections(2);
     let slow = ConnectionId(1);
     let id = pair.open_stream(Server);
@@ -333,7 +333,7 @@ fn a_session_without_tcp_connections_that_is_closed_is_over() {
     for side in [Client, Server] {
         let mut pair = Pair::established();
         pair.cut(FIRST);
-        pair.close(side, 0, b"nobody can hear this");
+        pair.close(side, 0, b"no peer receives this");
         assert_eq!(pair.conn(side).state(), State::Closed, "{side:?} can't be joined any more");
     }
 }

@@ -261,7 +261,7 @@ fn is_parameters(frame: &Frame<'_>) -> bool {
 }
 
 #[test]
-fn the_client_sends_its_parameters_first_and_once_and_no_data_before_it_has_the_servers() {
+fn client_sends_parameters_first_and_once_and_no_data_before_the_servers() {
     let mut peer = Peer::bare(Side::Server, Config::default());
     assert!(peer.conn.open_stream().is_err(), "nothing is allowed yet");
     let first = peer.recv(FIRST);
@@ -531,7 +531,7 @@ fn the_first_record_of_a_join_may_be_of_the_next_generation_or_the_one_before() 
     peer.assert_lives(&[FIRST, SECOND, next]);
 }
 
-// attacks.md, 18
+// docs/threat-model.md, attack 18
 #[test]
 fn keys_are_renewed_before_they_are_used_up_counted_over_all_tcp_connections() {
     let config = Config { confidentiality_limit: Some(40), ..Config::default() };

@@ -326,7 +326,7 @@ fn control_frames_that_filled_a_small_room_go_out_again_like_any_others() {
         pair.server().send_tcp_option(kind, &[kind; 64]).unwrap();
     }
     let (now, mut out) = (pair.now, Vec::new());
-    while pair.server().poll_transmit(now, FIRST, 256, &mut out) > 0 {} // and nobody gets it
+    while pair.server().poll_transmit(now, FIRST, 256, &mut out) > 0 {} // and it reaches no peer
     assert!(pair.server().tcp_stats(FIRST).unwrap().bytes_in_flight > 0);
     pair.cut(FIRST);
     pair.drive();

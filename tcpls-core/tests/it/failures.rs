@@ -44,7 +44,7 @@ fn a_join_that_is_cut_after_any_number_of_bytes_loses_nothing() {
 }
 
 #[test]
-fn a_peer_whose_process_hangs_is_given_up_within_the_user_timeout_and_found_again_when_it_wakes() {
+fn hanging_peer_is_lost_within_the_user_timeout_and_found_when_it_wakes() {
     let mut pair = Pair::with_tcp_connections(2);
     let data = bytes(100_000);
     let stream = pair.open_stream(Client);
@@ -129,7 +129,7 @@ fn keys_change_again_and_again_while_tcp_connections_join_and_fail() {
 }
 
 #[test]
-fn whatever_fails_one_after_the_other_each_byte_goes_out_again_at_most_once_for_each_failure() {
+fn each_byte_is_requeued_at_most_once_for_each_failure() {
     let mut pair = Pair::with_tcp_connections(2);
     pair.client().set_scheduler(Box::new(Aggregate));
     let data = bytes(600_000);

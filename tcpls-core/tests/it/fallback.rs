@@ -10,7 +10,7 @@ use tcpls_core::config::Config;
 use tcpls_core::connection::{Connection, State, TcpEnd, TcpInfo};
 use tcpls_core::endpoint::{Endpoint, EndpointConfig, Incoming};
 use tcpls_core::error::{
-    AddressError, CloseReason, OpenStreamError, OpenTcpError, PeerMisbehaved, ReadError, TcpError, TcpFault, WriteError,
+    AddressError, CloseReason, OpenStreamError, OpenTcpError, ReadError, TcpError, TcpFault, Violation, WriteError,
 };
 use tcpls_core::event::{Established, Event};
 use tcpls_core::time::Time;
@@ -279,10 +279,10 @@ fn the_end_of_a_stream_without_data_is_close_notify_alone() {
 fn close_notify_is_the_end_of_the_stream() {
     let mut mixed = Mixed::established(Client);
     mixed.conn.open_stream().unwrap();
-    mixed.write(b"last words");
+    mixed.write(b"final bytes");
     mixed.conn.stream(ONLY).finish().unwrap();
     mixed.drive();
-    assert_eq!(mixed.heard, b"last words");
+    assert_eq!(mixed.heard, b"final bytes");
     assert_eq!(mixed.peer.reader().read(&mut [0; 1]).unwrap(), 0, "rustls has seen close_notify");
     mixed.peer.writer().write_all(b"and yours").unwrap();
     mixed.peer.send_close_notify();
@@ -542,7 +542,7 @@ fn a_fin_without_close_notify_ends_the_session_with_an_error_wherever_it_falls()
     }
 }
 
-// attacks.md, 5
+// docs/threat-model.md, attack 5
 #[test]
 fn records_without_content_end_a_plain_session_if_they_never_stop() {
     let now = Time::from_millis(5);
@@ -556,7 +556,7 @@ fn records_without_content_end_a_plain_session_if_they_never_stop() {
     (0..100).for_each(|_| send(b"data"));
     assert_eq!(conn.state(), State::Plain);
     conn.handle_bytes(now, FIRST, &mut BytesMut::from(&record(b"")[..]));
-    assert_eq!(conn.close_reason(), Some(&CloseReason::Misbehaved(PeerMisbehaved::EnhanceYourCalm)));
+    assert_eq!(conn.close_reason(), Some(&CloseReason::Violation(Violation::EnhanceYourCalm)));
 }
 
 #[test]

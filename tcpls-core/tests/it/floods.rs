@@ -3,7 +3,7 @@
 
 use tcpls_core::config::Config;
 use tcpls_core::connection::Connection;
-use tcpls_core::error::PeerMisbehaved as Rule;
+use tcpls_core::error::Violation as Rule;
 use tcpls_core::error::WriteError;
 use tcpls_core::event::{Event, StreamEvent};
 use tcpls_core::wire::frame::{Frame, Parameters};
@@ -115,7 +115,7 @@ fn useful_data_and_time_pay_for_overhead() {
     peer.assert_lives(&[FIRST]);
 }
 
-// attacks.md, 5 and 9
+// docs/threat-model.md, attacks 5 and 9
 #[test]
 fn many_pings_are_answered_by_one_ack() {
     let mut peer = Peer::client();
@@ -140,7 +140,7 @@ fn nothing_piles_up_for_a_peer_that_asks_and_does_not_read() {
     assert!(peer.conn.poll_transmit(peer.now, FIRST, usize::MAX >> 1, &mut out) < 200);
 }
 
-// attacks.md, 3
+// docs/threat-model.md, attack 3
 #[test]
 fn streams_that_end_as_they_open_are_bounded_by_those_the_application_has_taken() {
     let mut peer = Peer::client();
@@ -242,7 +242,7 @@ fn streams_that_are_reset_before_anyone_looks_do_not_pile_up() {
     assert!(waiting <= 128, "{waiting} streams wait to be accepted");
 }
 
-// attacks.md, 6
+// docs/threat-model.md, attack 6
 #[test]
 fn single_bytes_with_gaps_hold_bounded_memory() {
     let mut peer = Peer::client();
@@ -267,7 +267,7 @@ fn a_byte_does_not_keep_the_record_that_it_came_in() {
     assert!(peer.conn.stats().bytes_to_read <= 1_000 * 256, "{}", peer.conn.stats().bytes_to_read);
 }
 
-// attacks.md, 12
+// docs/threat-model.md, attack 12
 #[test]
 fn thirty_two_key_updates_a_second_are_allowed_and_the_next_ends_the_session() {
     let mut peer = Peer::client();
@@ -311,7 +311,7 @@ fn ticket() -> Vec<u8> {
     [&[4, 0, 0, body.len() as u8][..], &body].concat()
 }
 
-// attacks.md, 11
+// docs/threat-model.md, attack 11
 #[test]
 fn of_many_tickets_four_are_kept_and_they_count_as_overhead() {
     let mut peer = Peer::with(Side::Server, small_budget());
@@ -324,7 +324,7 @@ fn of_many_tickets_four_are_kept_and_they_count_as_overhead() {
     calms_down(peer, BUDGET - 100, |peer, _| _ = peer.send_raw(FIRST, HANDSHAKE, &ticket()));
 }
 
-// attacks.md, 4
+// docs/threat-model.md, attack 4
 #[test]
 fn a_post_handshake_message_in_endless_fragments_ends_the_session() {
     let mut peer = Peer::server();
@@ -350,7 +350,7 @@ fn a_post_handshake_message_longer_than_64_kib_ends_the_session() {
     peer.assert_failed(Rule::HandshakeMessage);
 }
 
-// attacks.md, 13
+// docs/threat-model.md, attack 13
 #[test]
 fn warning_alerts_without_end_end_the_session() {
     let user_canceled = [1, 90];
@@ -370,7 +370,7 @@ fn change_cipher_specs_without_end_end_the_handshake() {
     }
 }
 
-// attacks.md, 21
+// docs/threat-model.md, attack 21
 #[test]
 fn writes_to_a_peer_that_never_acknowledges_are_refused_at_the_send_buffer() {
     let config = Config { send_buffer: 100_000, stream_send_buffer: 60_000, ..Config::default() };
@@ -459,7 +459,7 @@ fn four_hundred_answers_a_second_may_be_stopped_by_a_client_that_takes_them() {
     peer.assert_lives(&[FIRST]);
 }
 
-// attacks.md, 24
+// docs/threat-model.md, attack 24
 #[test]
 fn acks_elicit_no_acks() {
     let mut peer = Peer::client();
@@ -472,7 +472,7 @@ fn acks_elicit_no_acks() {
     assert_eq!(peer.recv(FIRST), []);
 }
 
-// attacks.md, 24
+// docs/threat-model.md, attack 24
 #[test]
 fn what_was_sent_again_for_one_loss_is_not_sent_again_for_a_repeated_report() {
     let mut peer = Peer::client();

@@ -3,7 +3,7 @@
 
 use tcpls_core::config::Config;
 use tcpls_core::connection::TcpEnd;
-use tcpls_core::error::PeerMisbehaved as Rule;
+use tcpls_core::error::Violation as Rule;
 use tcpls_core::error::{CloseReason, ReadError};
 use tcpls_core::event::{Event, StreamEvent};
 use tcpls_core::wire::frame::{self, Frame, Parameters};
@@ -14,7 +14,7 @@ use crate::support::peer::{
     ALERT, DATA, FIRST, GENEROUS, HANDSHAKE, Peer, Record, SECOND, encoded, entries, frames_of,
 };
 
-/// A server under test gets one record with these frames and ends the session for breach of `rule`.
+/// A server under test gets one record with these frames and ends the session for a violation of `rule`.
 fn client_breaks(rule: Rule, frames: &[Frame<'_>]) {
     breaks(Peer::client(), rule, &encoded(frames));
 }
@@ -143,7 +143,7 @@ fn a_record_with_nothing_in_it_ends_the_session() {
 
 // draft I34
 #[test]
-fn a_record_of_nothing_but_tls_padding_or_of_an_unknown_content_type_ends_the_session() {
+fn record_of_tls_padding_alone_or_unknown_content_type_ends_the_session() {
     for content_type in [0, 1, 20, 24, 255] {
         let mut peer = Peer::client();
         peer.send_raw(FIRST, content_type, &[0; 100]);
@@ -522,7 +522,7 @@ fn closing_peer() -> Peer {
 fn behind_close_notify_there_is_nothing_more_even_if_the_peer_breaks_a_rule() {
     let mut peer = closing_peer();
     peer.send(FIRST, &[ack(FIRST, 1 << 40)]);
-    assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Misbehaved(Rule::AckOfUnsent)));
+    assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Violation(Rule::AckOfUnsent)));
     assert!(peer.recv(FIRST).is_empty());
 }
 
@@ -548,7 +548,7 @@ fn a_peer_that_never_sends_session_parameters_violates_the_protocol() {
             peer.sleep(60_000);
             assert_eq!(peer.conn.close_reason(), None);
         } else {
-            assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Misbehaved(Rule::Parameters)), "{side:?}");
+            assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Violation(Rule::Parameters)), "{side:?}");
         }
     }
 }

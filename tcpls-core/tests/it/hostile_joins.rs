@@ -80,7 +80,7 @@ fn a_token_that_was_used_stays_used_after_its_tcp_connection_ended() {
 }
 
 #[test]
-fn whoever_shows_a_token_gets_nothing_but_a_hello_until_a_record_opens() {
+fn a_claim_gets_nothing_but_a_hello_until_a_record_opens() {
     let mut peer = Peer::client();
     let id = peer.conn.open_stream().unwrap();
     peer.conn.stream(id).write(b"for the client only").unwrap();
@@ -163,7 +163,7 @@ fn garbage_after_an_overheard_token_does_not_cost_the_client_its_join() {
 }
 
 #[test]
-fn a_claim_that_never_proves_itself_is_turned_away_in_time_and_its_token_is_burnt_and_replaced() {
+fn claim_that_is_never_authenticated_times_out_and_its_token_is_replaced() {
     let mut peer = Peer::client();
     let hello = peer.hello(first_token(&peer));
     let dial = peer.dial_hello(&hello).unwrap();
@@ -226,7 +226,7 @@ fn a_claim_for_another_token_does_not_keep_one_from_being_burnt() {
 }
 
 #[test]
-fn where_there_are_as_many_as_there_may_be_whoever_joins_takes_the_place_of_the_longest_silent() {
+fn join_at_the_limit_replaces_the_tcp_connection_silent_longest() {
     let mut peer = Peer::with(Side::Client, Config { max_tcp_connections: 2, ..Config::default() });
     assert_eq!(peer.join(), SECOND);
     peer.rest();
@@ -373,7 +373,7 @@ fn answered_with(zero_rtt: bool, fault: TcpFault, bytes: impl FnOnce(&Peer, &Joi
     let told = peer.recv(FIRST);
     assert!(
         frames_of(&told).iter().any(|frame| matches!(frame.ty(), 0x06 | 0x49)),
-        "the server is told, so that the token dies: {told:?}"
+        "the server learns of it, so that the token is burned: {told:?}"
     );
 }
 
@@ -469,7 +469,7 @@ fn the_tokens_of_an_ended_session_are_worth_nothing() {
     let mut peer = Peer::client();
     let hello = peer.hello(first_token(&peer));
     peer.send_raw(FIRST, ALERT, &[2, 80]);
-    assert!(matches!(peer.conn.close_reason(), Some(CloseReason::Misbehaved(_))));
+    assert!(matches!(peer.conn.close_reason(), Some(CloseReason::Violation(_))));
     let dial = peer.dial_hello(&hello).unwrap();
     assert_eq!(peer.conn.claim(dial.claim), Claim::Refused);
     assert!(!peer.take_events().contains(&Event::Tcp(TcpEvent::Joined { tcp: ConnectionId(1) })));

@@ -4,7 +4,7 @@
 
 use tcpls_core::config::Config;
 use tcpls_core::connection::{State, TcpEnd};
-use tcpls_core::error::PeerMisbehaved as Rule;
+use tcpls_core::error::Violation as Rule;
 use tcpls_core::error::{Alert, CloseReason, ReadError, TcpFault, code};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::frame::{Frame, ty};
@@ -87,7 +87,7 @@ fn a_record_in_clear_after_the_handshake_costs_the_tcp_connection() {
 }
 
 #[test]
-fn a_bit_flipped_anywhere_in_a_record_costs_the_tcp_connection_and_nothing_is_acted_on() {
+fn bit_flipped_in_a_record_costs_the_tcp_connection_and_has_no_effect() {
     let content = encoded(&[stream(0, 0, b"hi"), address(1, 1)]);
     let len = two().seal(SECOND, DATA, &content).len();
     for bit in (5 * 8)..len * 8 {
@@ -365,7 +365,7 @@ fn any_other_fatal_alert_ends_the_session() {
     for description in [40, 47, 50, 80, 255] {
         let mut peer = two();
         peer.send_raw(SECOND, ALERT, &[2, description]);
-        let reason = CloseReason::Misbehaved(Rule::FatalAlert(description));
+        let reason = CloseReason::Violation(Rule::FatalAlert(description));
         assert_eq!(peer.conn.close_reason(), Some(&reason));
         assert_eq!(peer.take_events().last(), Some(&Event::Closed { reason }));
     }
@@ -394,7 +394,7 @@ fn an_alert_of_other_than_two_bytes_ends_the_session() {
 
 // draft I28
 #[test]
-fn after_close_notify_nothing_that_comes_on_that_tcp_connection_is_acted_on_but_others_are_still_heard() {
+fn records_after_close_notify_are_ignored_on_that_tcp_connection_only() {
     let mut peer = two();
     peer.send_raw(SECOND, ALERT, &[1, 0]);
     peer.send(SECOND, &[stream(0, 0, b"late")]);
@@ -407,7 +407,7 @@ fn after_close_notify_nothing_that_comes_on_that_tcp_connection_is_acted_on_but_
     assert_eq!(peer.conn.stream(StreamId(2)).read(100), Ok(None));
 }
 
-// draft I28; attacks.md, 19
+// draft I28; docs/threat-model.md, attack 19
 #[test]
 fn streams_are_cut_short_only_once_every_tcp_connection_has_ended() {
     let mut peer = two();
@@ -468,7 +468,7 @@ fn a_peer_that_never_says_close_notify_is_waited_for_only_so_long() {
 }
 
 #[test]
-fn whoever_has_waited_in_vain_for_acknowledgments_says_at_last_why_it_closes() {
+fn close_that_times_out_waiting_for_acknowledgments_still_sends_its_reason() {
     let mut peer = two();
     let id = peer.conn.open_stream().unwrap();
     peer.conn.stream(id).write(b"anyone?").unwrap();

@@ -37,7 +37,7 @@ enum Op {
         pipe: u8,
         to: Side,
     },
-    /// What the stack underneath says: it heard something so long ago, and so many segments are not acknowledged.
+    /// What the stack underneath reports: the age of the last segment received, and how many sent ones are not acknowledged.
     TcpInfo {
         side: Side,
         pipe: u8,
@@ -53,7 +53,7 @@ enum Op {
         stream: u8,
         len: u16,
     },
-    /// The application reads what it can from now on, or only what it is told to.
+    /// The application reads what it can from now on, or only what the script asks for.
     Reads {
         side: Side,
         reads: bool,

@@ -120,7 +120,7 @@ fn updates_wait_for_a_tcp_connection_that_lags() {
 }
 
 #[test]
-fn an_application_that_never_stops_renewing_keys_does_not_exceed_what_the_peer_allows() {
+fn renewing_keys_without_pause_stays_within_what_the_peer_allows() {
     let mut pair = Pair::with_tcp_connections(8);
     let (start, mut asked) = (pair.now, 0);
     while pair.now < start + Duration::from_secs(3) {
@@ -250,7 +250,7 @@ fn a_stalled_tcp_connection_does_not_let_the_key_of_the_others_run_out() {
 }
 
 #[test]
-fn records_that_do_not_open_are_counted_over_all_tcp_connections_and_end_the_session() {
+fn records_that_fail_to_open_are_counted_over_all_tcp_connections() {
     let setup = Setup::default().both(|config| config.integrity_limit = Some(3));
     let mut pair = setup.established();
     for round in 1..=4 {
@@ -261,7 +261,7 @@ fn records_that_do_not_open_are_counted_over_all_tcp_connections_and_end_the_ses
         pair.drive();
         assert_eq!(pair.close_reason(Server).is_some(), round == 4, "round {round}: {:?}", pair.close_reason(Server));
     }
-    let reason = CloseReason::Misbehaved(tcpls_core::error::PeerMisbehaved::IntegrityLimit);
+    let reason = CloseReason::Violation(tcpls_core::error::Violation::IntegrityLimit);
     assert_eq!(pair.close_reason(Server), Some(reason));
     assert!(matches!(pair.close_reason(Client), Some(CloseReason::Peer { .. })));
 }

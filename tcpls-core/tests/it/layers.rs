@@ -222,7 +222,7 @@ fn target<'a>(modules: &BTreeSet<&'a str>, import: &str) -> Option<&'a str> {
     modules.iter().filter(fits).max_by_key(|module| module.len()).copied()
 }
 
-/// Numbers that the peer chooses are keys of ordered maps: nobody can make them collide (attacks.md, 22), and no order depends
+/// Numbers that the peer chooses are keys of ordered maps: no peer can make them collide (docs/threat-model.md, attack 22), and no order depends
 /// on chance.
 #[test]
 fn the_core_has_no_hash_tables() {

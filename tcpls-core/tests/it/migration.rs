@@ -89,7 +89,7 @@ fn a_retired_tcp_connection_delivers_what_it_has_and_goes() {
 }
 
 #[test]
-fn whoever_leaves_a_tcp_connection_waits_for_what_the_peer_has_under_way_on_it() {
+fn retirement_waits_for_what_the_peer_has_in_flight_on_the_tcp_connection() {
     for tcps in [[FIRST, SECOND], [SECOND, FIRST]] {
         let mut pair = Pair::with_tcp_connections(2);
         pair.spread();
@@ -108,7 +108,7 @@ fn whoever_leaves_a_tcp_connection_waits_for_what_the_peer_has_under_way_on_it()
 }
 
 #[test]
-fn whoever_leaves_a_tcp_connection_waits_until_the_peer_has_heard_of_it() {
+fn retirement_waits_until_the_peer_has_acknowledged_it() {
     let mut pair = Pair::with_tcp_connections(3);
     let third = ConnectionId(2);
     pair.client().set_backup(third, true).unwrap();

@@ -1,4 +1,4 @@
-//! TCP connections that fall silent without an error: what they carry is hedged on others before anybody knows whether they
+//! TCP connections that fall silent without an error: what they carry is hedged on others before it is known whether they
 //! are dead, and at most once.
 
 use std::time::Duration;
@@ -41,7 +41,7 @@ fn dark_first() -> Pair {
 }
 
 #[test]
-fn what_a_silent_tcp_connection_carries_goes_out_on_another_within_the_probe_timeout() {
+fn data_of_a_silent_tcp_connection_goes_out_on_another_within_a_probe_timeout() {
     let mut pair = dark_first();
     let stream = pair.open_stream(Server);
     pair.submit(Server, stream, &bytes(50_000));
@@ -148,7 +148,7 @@ fn info(now: Time, ago: Duration) -> TcpInfo {
 }
 
 #[test]
-fn a_tcp_stack_that_hears_nothing_shows_a_dark_path_long_before_an_acknowledgment_is_late() {
+fn tcp_stack_that_receives_nothing_shows_a_dark_path_before_an_ack_is_late() {
     let mut pair = patient();
     let (now, started) = (pair.now, pair.now);
     pair.server().handle_tcp_info(FIRST, info(now, Duration::ZERO));
@@ -158,7 +158,7 @@ fn a_tcp_stack_that_hears_nothing_shows_a_dark_path_long_before_an_acknowledgmen
     assert!(tcp_stats(&mut pair, Server, FIRST).0 > 0, "the test is about nothing");
     assert_eq!(said(&mut pair, Server, TcpEvent::Stalled { tcp: FIRST }), 1);
     pair.assert_received(Client, stream, &bytes(50_000));
-    assert!(pair.now - started < Duration::from_millis(200), "it would have been suspected anyway");
+    assert!(pair.now - started < Duration::from_millis(200), "it would have stalled anyway");
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn who_has_nothing_to_write_waits_for_no_answer_of_the_peers_tcp_stack() {
 }
 
 #[test]
-fn a_wrong_suspicion_ends_with_the_answer_to_a_ping_and_the_next_takes_longer() {
+fn a_wrong_stall_ends_with_the_answer_to_a_ping_and_the_next_takes_longer() {
     let mut pair = patient();
     pair.unstall(FIRST);
     for patience in [28, 56, 112] {
@@ -192,7 +192,7 @@ fn a_wrong_suspicion_ends_with_the_answer_to_a_ping_and_the_next_takes_longer() 
 }
 
 #[test]
-fn a_suspect_on_which_no_record_is_under_way_is_pinged_and_so_cleared() {
+fn a_stalled_tcp_connection_without_records_in_flight_is_pinged_and_resumes() {
     let mut pair = patient();
     pair.unstall(FIRST);
     let now = pair.now;
@@ -209,7 +209,7 @@ fn a_suspect_on_which_no_record_is_under_way_is_pinged_and_so_cleared() {
 }
 
 #[test]
-fn acknowledgments_that_went_out_on_a_tcp_connection_that_is_lost_or_silent_are_repeated_on_others() {
+fn acks_sent_on_a_lost_or_stalled_tcp_connection_are_repeated_on_others() {
     for lost in [false, true] {
         let mut peer = Peer::client();
         peer.join();
@@ -232,7 +232,7 @@ fn acknowledgments_that_went_out_on_a_tcp_connection_that_is_lost_or_silent_are_
 }
 
 #[test]
-fn a_peer_whose_kernel_answers_while_its_process_hangs_stays_suspect() {
+fn a_tcp_connection_whose_kernel_answers_while_its_process_hangs_stays_stalled() {
     let mut pair = dark_first();
     let stream = pair.open_stream(Server);
     pair.submit(Server, stream, &bytes(50_000));

@@ -163,7 +163,7 @@ fn a_reader_that_does_not_read_blocks_the_writer_and_frees_it_when_it_does() {
                 written += 1;
             }
         }
-        assert!(written < 1_000_000, "nobody reads");
+        assert!(written < 1_000_000, "the application does not read");
     }
     assert!((100_000..=200_000).contains(&written), "{written}");
     assert!(!heard(&mut pair, Server, StreamEvent::Writable { id: stream }));

@@ -78,7 +78,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn of_a_reset_a_session_with_other_tcp_connections_hears_a_quarter_of_a_round_trip_later_and_five_ms_at_the_most() {
+    fn reset_is_reported_after_quarter_rtt_or_5_ms_if_other_connections_live() {
         assert_eq!(grace_of(TcpEnd::Reset, true, MS * 8), MS * 2);
         assert_eq!(grace_of(TcpEnd::Reset, true, MS * 100), MS * 5);
         assert_eq!(grace_of(TcpEnd::Reset, false, MS * 8), Duration::ZERO, "there is nothing to wait for");

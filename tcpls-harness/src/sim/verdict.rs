@@ -14,7 +14,9 @@ pub(super) fn verdicts_on(scenario: &Scenario, book: &Book, driver: &Driver) -> 
     let (side, stats) = (driver.side(), driver.stats());
     match driver.conn.close_reason() {
         // Both ends are ours.
-        Some(CloseReason::Misbehaved(rule)) => wrong.push(format!("{side:?} says that the peer misbehaved: {rule}")),
+        Some(CloseReason::Violation(rule)) => {
+            wrong.push(format!("{side:?} says that the peer violated the protocol: {rule}"))
+        }
         Some(CloseReason::Handshake(error)) if !corrupt => wrong.push(format!("{side:?}: {error}")),
         _ => {}
     }

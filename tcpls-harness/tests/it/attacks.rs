@@ -210,7 +210,7 @@ async fn middlebox(target: SocketAddr, seen: Arc<AtomicUsize>) -> SocketAddr {
 
 // Row 23.
 #[tokio::test]
-async fn a_middlebox_that_resets_what_speaks_of_tcpls_gets_plain_tls_only_if_the_application_says_so() {
+async fn middlebox_that_resets_tcpls_gets_plain_tls_only_if_the_application_says_so() {
     let mut server = Server::start();
     let seen = Arc::new(AtomicUsize::new(0));
     let address = middlebox(server.addresses[0], seen.clone()).await;

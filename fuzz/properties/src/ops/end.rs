@@ -166,7 +166,7 @@ impl End {
         read.stopped |= self.conn.stream(id).stop(ErrorCode(2)).is_ok();
     }
 
-    /// Whether all that the peer wrote to a stream was read here, or nobody wants it.
+    /// Whether all that the peer wrote to a stream was read here, or is not wanted.
     pub(super) fn has_read(&self, id: StreamId, written: &Written) -> bool {
         let nothing = Read::default();
         let read = self.streams.get(&id).map_or(&nothing, |(_, read)| read);

@@ -45,7 +45,7 @@ pub fn ops(input: &[u8]) {
 
 struct Run {
     world: World,
-    /// Somebody has closed the session.
+    /// One endpoint has closed the session.
     closed: bool,
 }
 
@@ -189,7 +189,7 @@ impl Run {
         self.exchange();
     }
 
-    /// Whether nobody has ended the session: on purpose, or because the handshake could not be finished, or because the
+    /// Whether the session was not ended: on purpose, or because the handshake could not be finished, or because the
     /// only TCP connection was lost before the client had a token to come back with.
     fn must_arrive(&self) -> bool {
         let ends = [&self.world.client.conn, &self.world.server.conn];
@@ -226,7 +226,7 @@ impl Run {
         }
     }
 
-    /// Everything that is to arrive has, everybody knows, and both ends are of one mind.
+    /// Everything that is to arrive has, it was reported, and both ends agree.
     fn has_arrived(&mut self) -> bool {
         let World { client, server, .. } = &self.world;
         if !self.must_arrive() {

@@ -1,4 +1,4 @@
-//! The network between two ends: byte pipes, one for each TCP connection, which deliver as much as they are told to, stall,
+//! The network between two ends: byte pipes, one for each TCP connection, which deliver as much as the script asks for, stall,
 //! spoil a byte, or are cut. It also is the driver of both ends: it asks them for bytes, hands them what came, and closes
 //! sockets. Which call comes when is the script's business.
 
@@ -239,7 +239,7 @@ impl World {
         }
     }
 
-    /// Time passes, and everybody is told.
+    /// Time passes, for both endpoints.
     pub(super) fn pass(&mut self, time: Duration) {
         self.now += time;
         self.endpoint.handle_timeout(self.now);
@@ -257,7 +257,7 @@ impl World {
         }
     }
 
-    /// How long until somebody wants to be woken up.
+    /// How long until the first deadline.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
         let ends = [&self.client, &self.server].map(|end| end.conn.poll_timeout());
         ends.into_iter().chain([self.endpoint.poll_timeout()]).flatten().min().map(|at| at - self.now)
@@ -304,7 +304,7 @@ impl World {
         }
     }
 
-    /// Why somebody waits; for messages.
+    /// Why each endpoint waits; for messages.
     pub(super) fn reasons(&self) -> [Option<TimeoutReason>; 2] {
         [&self.client, &self.server].map(|end| end.conn.timeout_reason())
     }

@@ -8,7 +8,7 @@ use crate::connection::input::take_content;
 use crate::connection::keys::KeyError;
 use crate::connection::pending::Carried;
 use crate::crypto::TAG_LEN;
-use crate::error::{Alert, PeerMisbehaved};
+use crate::error::{Alert, Violation};
 use crate::tcp::deframer::next_record;
 use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
@@ -69,7 +69,7 @@ impl Connection {
                 self.admit(now, id, entry);
                 self.handle_opened(now, tcp, take_content(record));
             }
-            Err(KeyError::IntegrityLimit) => self.fail_session(now, PeerMisbehaved::IntegrityLimit),
+            Err(KeyError::IntegrityLimit) => self.fail_session(now, Violation::IntegrityLimit),
             Err(_) => {
                 self.limits.bad_records += 1;
                 self.refuse(id, Alert::BadRecordMac);

@@ -70,7 +70,7 @@ impl Connection {
             return Err(OpenTcpError::Plain);
         }
         let (tcp, token) = self.joins.spend().ok_or(OpenTcpError::NoToken)?;
-        self.gone.remove(&tcp); // a join that came to nothing
+        self.lost.remove(&tcp); // a join that came to nothing
         let deadline = self.join_grace(now);
         let mut entry = Tcp::new(tcp, TcpState::Opening { deadline }, now);
         entry.commit.expect(self.expected_rate());
@@ -115,7 +115,7 @@ impl Connection {
     /// those that were lost if there is none.
     pub(in crate::connection) fn expected_rate(&self) -> Option<u64> {
         let live = self.tcps.iter().filter_map(|entry| entry.commit.rate()).max();
-        live.or_else(|| self.gone.values().filter_map(|gone| gone.tcp.commit.rate()).max())
+        live.or_else(|| self.lost.values().filter_map(|lost| lost.tcp.commit.rate()).max())
     }
 
     // draft I13

@@ -17,7 +17,7 @@ use self::claims::Claims;
 use self::tokens::{Held, Issued, MAX_STORED};
 use super::Connection;
 use super::pending::Due;
-use crate::error::PeerMisbehaved;
+use crate::error::Violation;
 use crate::time::Time;
 use crate::token::TokenSecret;
 use crate::wire::ids::{ConnectionId, SessionId, Token};
@@ -87,8 +87,8 @@ impl Joins {
 
     /// Client: takes in a token of the server's; whether it is new. Only servers send tokens.
     // draft E12, E13
-    pub(super) fn take_in(&mut self, sequence: u32, token: Token) -> Result<bool, PeerMisbehaved> {
-        self.held().ok_or(PeerMisbehaved::TokenFromClient)?.insert(sequence, token)
+    pub(super) fn take_in(&mut self, sequence: u32, token: Token) -> Result<bool, Violation> {
+        self.held().ok_or(Violation::TokenFromClient)?.insert(sequence, token)
     }
 
     /// Client: the next token is shown now.

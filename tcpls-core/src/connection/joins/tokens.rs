@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::error::PeerMisbehaved;
+use crate::error::Violation;
 use crate::token::TokenSecret;
 use crate::wire::ids::{ConnectionId, SessionId, Token};
 
@@ -83,18 +83,18 @@ pub(super) struct Held {
 
 impl Held {
     /// Takes in a token; true if it is new.
-    pub(super) fn insert(&mut self, sequence: u32, token: Token) -> Result<bool, PeerMisbehaved> {
+    pub(super) fn insert(&mut self, sequence: u32, token: Token) -> Result<bool, Violation> {
         if sequence == 0 {
-            return Err(PeerMisbehaved::ConflictingToken(0));
+            return Err(Violation::ConflictingToken(0));
         }
         if let Some(known) = self.unused.get(&sequence).or_else(|| self.used.get(&sequence)) {
-            return if *known == token { Ok(false) } else { Err(PeerMisbehaved::ConflictingToken(sequence)) };
+            return if *known == token { Ok(false) } else { Err(Violation::ConflictingToken(sequence)) };
         }
         if sequence <= self.forgotten && !self.missing.contains(&sequence) {
             return Ok(false);
         }
         if self.unused.len() >= MAX_STORED {
-            return Err(PeerMisbehaved::TooManyTokens);
+            return Err(Violation::TooManyTokens);
         }
         self.missing.remove(&sequence);
         self.unused.insert(sequence, token);
@@ -183,11 +183,11 @@ mod tests {
         let mut held = Held::default();
         assert_eq!(held.insert(1, Token([1; 32])), Ok(true));
         assert_eq!(held.insert(1, Token([1; 32])), Ok(false));
-        assert_eq!(held.insert(1, Token([2; 32])), Err(PeerMisbehaved::ConflictingToken(1)));
-        assert_eq!(held.insert(0, Token([2; 32])), Err(PeerMisbehaved::ConflictingToken(0)));
+        assert_eq!(held.insert(1, Token([2; 32])), Err(Violation::ConflictingToken(1)));
+        assert_eq!(held.insert(0, Token([2; 32])), Err(Violation::ConflictingToken(0)));
         assert_eq!(held.spend().map(|(tcp, _)| tcp), Some(ConnectionId(1)));
         assert_eq!(held.insert(1, Token([1; 32])), Ok(false), "a used one does not come back");
-        assert_eq!(held.insert(1, Token([3; 32])), Err(PeerMisbehaved::ConflictingToken(1)));
+        assert_eq!(held.insert(1, Token([3; 32])), Err(Violation::ConflictingToken(1)));
         assert_eq!(held.count(), 0);
     }
 
@@ -197,7 +197,7 @@ mod tests {
         for sequence in 1..=16 {
             assert_eq!(held.insert(sequence, Token([0; 32])), Ok(true));
         }
-        assert_eq!(held.insert(17, Token([0; 32])), Err(PeerMisbehaved::TooManyTokens));
+        assert_eq!(held.insert(17, Token([0; 32])), Err(Violation::TooManyTokens));
     }
 
     #[test]

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_which_only_the_round_trip_is_known_is_expected_to_be_as_good_as_the_others() {
+    fn tcp_connection_without_rate_is_expected_to_be_as_fast_as_the_others() {
         let unknown = |tcp, rtt| TcpView { smoothed_rtt: Some(Duration::from_millis(rtt)), ..view(tcp, 0, 0) };
         assert_eq!(answers(&[unknown(0, 100), view(1, 3 * MBYTE, 40)], 1000), [Choice::Wait, Choice::Send]);
         assert_eq!(answers(&[unknown(0, 100), view(1, 3 * MBYTE, 40)], MBYTE), [Choice::Send; 2]);

@@ -61,7 +61,7 @@ pub trait Scheduler: Send {
     /// connection that may carry this stream, `asked` among them. `unsent`: bytes that all streams together could send now.
     fn choose(&self, asked: usize, all: &[TcpView], unsent: u64) -> Choice;
 
-    /// Whether it ever answers [`Choice::Duplicate`]. A policy that never does should say so: then nobody looks through all
+    /// Whether it ever answers [`Choice::Duplicate`]. A policy that never does should say so: it saves a search through all
     /// streams for what could be sent twice.
     fn duplicates(&self) -> bool {
         true
@@ -94,7 +94,7 @@ impl<'a> Chooser<'a> {
         self.active.len() > 1 && self.policy.duplicates()
     }
 
-    /// What it may do for a stream that is attached to `attached`. Asked for each stream, so that nobody stands back for
+    /// What it may do for a stream that is attached to `attached`. Asked for each stream, so that no TCP connection waits for
     /// one that may not carry the stream: it would wait for ever.
     pub(super) fn choice(&self, attached: &[ConnectionId]) -> Choice {
         if attached.is_empty() {

@@ -58,7 +58,7 @@ impl RustlsClient {
     }
 
     /// The same without TCPLS: only the plain names are offered. For applications that decide to go on like this where
-    /// something on the path does not let TCPLS through; nothing here does so by itself, for that would let whoever can reset
+    /// something on the path does not let TCPLS through; nothing here does so by itself, for that would let an attacker that can reset
     /// a TCP connection choose.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The TLS handshake by rustls, unmodified: the only place that uses it.
 //!
-//! rustls lets nobody add TLS extensions, so TCPLS is agreed by ALPN (RFC 7301): each application protocol NAME is
+//! rustls does not allow additional TLS extensions, so TCPLS is agreed by ALPN (RFC 7301): each application protocol NAME is
 //! offered as `tcpls+NAME`, or `tcpls` alone where there is none, ahead of the plain names. rustls runs the handshake
 //! only; afterwards its secrets are taken out, and records are sealed and opened by this crate's own keys.
 //!

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::{Cause, Streams, Waste, Window};
-use crate::error::PeerMisbehaved;
+use crate::error::Violation;
 use crate::event::StreamEvent;
 use crate::stream::ControlKey;
 use crate::wire::ids::{ErrorCode, Side, StreamId};
@@ -20,7 +20,7 @@ impl Streams {
         fin: bool,
         data: Bytes,
         record_len: usize,
-    ) -> Result<u64, PeerMisbehaved> {
+    ) -> Result<u64, Violation> {
         self.find(id)?;
         let result = self.update_by(Cause::Receive, id, |stream, shared| {
             let more = stream.recv.check_data(offset, data.len(), fin)?;
@@ -34,12 +34,7 @@ impl Streams {
     }
 
     /// A Reset Stream frame: the peer sends no more on the stream, of which `final_size` bytes were sent.
-    pub(crate) fn handle_reset(
-        &mut self,
-        id: StreamId,
-        error: ErrorCode,
-        final_size: u64,
-    ) -> Result<(), PeerMisbehaved> {
+    pub(crate) fn handle_reset(&mut self, id: StreamId, error: ErrorCode, final_size: u64) -> Result<(), Violation> {
         self.find(id)?;
         let result = self.update(id, |stream, shared| {
             let more = stream.recv.check_reset(final_size)?;
@@ -53,7 +48,7 @@ impl Streams {
 
     /// A Stop Sending frame: the peer reads no more of the stream. It is answered with a Reset Stream of the same code.
     /// Returns what was to be sent and is given up.
-    pub(crate) fn handle_stop_sending(&mut self, id: StreamId, error: ErrorCode) -> Result<Waste, PeerMisbehaved> {
+    pub(crate) fn handle_stop_sending(&mut self, id: StreamId, error: ErrorCode) -> Result<Waste, Violation> {
         self.find(id)?;
         let wasted = self.update(id, |stream, shared| {
             let waste = shared.waste(stream);
@@ -67,7 +62,7 @@ impl Streams {
         Ok(wasted.unwrap_or_default())
     }
 
-    /// A Max Data frame. A lower limit than before is old news.
+    /// A Max Data frame. A lower limit than before is ignored.
     /// Whether it was needed: all credit was used up.
     pub(crate) fn handle_max_data(&mut self, maximum: u64) -> bool {
         let before = self.shared.shares_if_blocked();
@@ -80,13 +75,13 @@ impl Streams {
 
     /// A Max Stream Data frame.
     /// Whether it was needed: all credit was used up.
-    pub(crate) fn handle_max_stream_data(&mut self, id: StreamId, maximum: u64) -> Result<bool, PeerMisbehaved> {
+    pub(crate) fn handle_max_stream_data(&mut self, id: StreamId, maximum: u64) -> Result<bool, Violation> {
         self.find(id)?;
         let was_needed = self.update(id, |stream, _| stream.send.raise_limit(maximum));
         Ok(was_needed.unwrap_or(false))
     }
 
-    /// A Max Streams frame: this side may open so many streams over the session's life.
+    /// A Max Streams frame: how many streams this side may open over the session's life.
     pub(crate) fn handle_max_streams(&mut self, maximum: u32) {
         let shared = &mut self.shared;
         if maximum <= shared.limit_here {
@@ -101,19 +96,19 @@ impl Streams {
     /// Makes sure that the peer may speak of stream `id`, and opens it, with those before it, if the peer just did.
     /// Afterwards it exists, or is over.
     // draft I05: who opens which.
-    fn find(&mut self, id: StreamId) -> Result<(), PeerMisbehaved> {
+    fn find(&mut self, id: StreamId) -> Result<(), Violation> {
         if self.shared.ending.aborted {
             return Ok(());
         }
         if self.shared.plain && id != StreamId(0) {
-            return Err(PeerMisbehaved::StreamOfWrongSide(id.0));
+            return Err(Violation::StreamOfWrongSide(id.0));
         }
         if id.initiator() == self.shared.side {
             let known = id.index() < self.shared.opened_here;
-            return if known { Ok(()) } else { Err(PeerMisbehaved::StreamOfWrongSide(id.0)) };
+            return if known { Ok(()) } else { Err(Violation::StreamOfWrongSide(id.0)) };
         }
         if id.index() >= self.shared.limit_of_peer {
-            return Err(PeerMisbehaved::TooManyStreams(id.0));
+            return Err(Violation::TooManyStreams(id.0));
         }
         self.open_for_peer(id.index());
         Ok(())
@@ -137,7 +132,7 @@ impl Streams {
 }
 
 /// Counts `more` bytes against the session's window.
-fn receive(window: &mut Window, more: u64) -> Result<(), PeerMisbehaved> {
+fn receive(window: &mut Window, more: u64) -> Result<(), Violation> {
     window.check(more)?;
     window.receive(more);
     Ok(())

@@ -11,7 +11,7 @@ use crate::stream::{Chunk, Control};
 use crate::wire::ids::{ConnectionId, ErrorCode, Side, StreamId};
 
 const A: ConnectionId = ConnectionId(0);
-/// After so many steps nothing is lost any more.
+/// After this many steps nothing is lost any more.
 const CALM: usize = 2000;
 
 /// Two sides, and what is on its way between them on any number of TCP connections: chunks are carried or lost in any

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Streams;
 use crate::config::Config;
-use crate::error::{OpenStreamError, PeerMisbehaved, ReadError, WriteError};
+use crate::error::{OpenStreamError, ReadError, Violation, WriteError};
 use crate::event::StreamEvent;
 use crate::stream::{Chunk, Control, ControlKey};
 use crate::time::Time;
@@ -54,7 +54,7 @@ fn controls(streams: &mut Streams) -> Vec<Control> {
     core::iter::from_fn(|| streams.next_control()).collect()
 }
 
-fn receive(streams: &mut Streams, id: u32, offset: u64, data: &[u8], fin: bool) -> Result<(), PeerMisbehaved> {
+fn receive(streams: &mut Streams, id: u32, offset: u64, data: &[u8], fin: bool) -> Result<(), Violation> {
     streams.handle_stream(StreamId(id), offset, fin, Bytes::copy_from_slice(data), data.len()).map(|_| ())
 }
 
@@ -115,10 +115,10 @@ fn a_stream_that_overtakes_lower_ones_opens_them_too() {
 #[test]
 fn streams_beyond_the_limit_or_of_the_wrong_side_end_the_session() {
     let mut server = server();
-    assert_eq!(receive(&mut server, 16, 0, b"", false), Err(PeerMisbehaved::TooManyStreams(16)));
-    assert_eq!(receive(&mut server, 0xFFFF_FFFE, 0, b"", false), Err(PeerMisbehaved::TooManyStreams(0xFFFF_FFFE)));
+    assert_eq!(receive(&mut server, 16, 0, b"", false), Err(Violation::TooManyStreams(16)));
+    assert_eq!(receive(&mut server, 0xFFFF_FFFE, 0, b"", false), Err(Violation::TooManyStreams(0xFFFF_FFFE)));
     assert_eq!(server.len(), 0);
-    let wrong = Err(PeerMisbehaved::StreamOfWrongSide(1));
+    let wrong = Err(Violation::StreamOfWrongSide(1));
     assert_eq!(receive(&mut server, 1, 0, b"", false), wrong);
     assert_eq!(server.handle_reset(S1, E, 0), wrong);
     assert_eq!(server.handle_stop_sending(S1, E).map(|_| ()), wrong);
@@ -196,12 +196,12 @@ fn flow_control_counts_the_highest_offset_of_each_stream() {
     let mut server = server();
     receive(&mut server, 0, 0, &[0; 400], false).unwrap();
     receive(&mut server, 0, 100, &[0; 300], false).unwrap();
-    assert_eq!(receive(&mut server, 0, 400, b"x", false), Err(PeerMisbehaved::FlowControl));
+    assert_eq!(receive(&mut server, 0, 400, b"x", false), Err(Violation::FlowControl));
     receive(&mut server, 2, 399, b"x", false).unwrap();
     receive(&mut server, 4, 199, b"x", false).unwrap();
-    assert_eq!(receive(&mut server, 6, 0, b"x", false), Err(PeerMisbehaved::FlowControl));
+    assert_eq!(receive(&mut server, 6, 0, b"x", false), Err(Violation::FlowControl));
     assert_eq!(receive(&mut server, 6, 0, b"", true), Ok(()));
-    assert_eq!(server.handle_reset(StreamId(4), E, 201), Err(PeerMisbehaved::FlowControl));
+    assert_eq!(server.handle_reset(StreamId(4), E, 201), Err(Violation::FlowControl));
     assert_eq!(server.handle_reset(StreamId(4), E, 200), Ok(()));
 }
 
@@ -272,9 +272,9 @@ fn early_bytes_at_every_other_offset_end_the_session() {
     let mut server = server();
     let refused = (1..200).find(|i| receive(&mut server, 0, i * 2, b"x", false).is_err());
     assert_eq!(refused, Some(17));
-    assert_eq!(receive(&mut server, 0, 300, b"x", false), Err(PeerMisbehaved::TooManyGaps(0)));
-    assert_eq!(receive(&mut server, 2, 1 << 63, b"x", false), Err(PeerMisbehaved::OffsetTooLarge(2)));
-    assert_eq!(receive(&mut server, 2, u64::MAX, b"x", false), Err(PeerMisbehaved::OffsetTooLarge(2)));
+    assert_eq!(receive(&mut server, 0, 300, b"x", false), Err(Violation::TooManyGaps(0)));
+    assert_eq!(receive(&mut server, 2, 1 << 63, b"x", false), Err(Violation::OffsetTooLarge(2)));
+    assert_eq!(receive(&mut server, 2, u64::MAX, b"x", false), Err(Violation::OffsetTooLarge(2)));
 }
 
 // Sending.

@@ -8,7 +8,7 @@ use core::iter::FusedIterator;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::*;
-use crate::error::PeerMisbehaved;
+use crate::error::Violation;
 use crate::wire::codec::{Short, Tail};
 
 /// Why a frame could not be decoded; each with the frame's type.
@@ -24,13 +24,13 @@ pub enum FrameError {
 
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        PeerMisbehaved::from(*self).fmt(f)
+        Violation::from(*self).fmt(f)
     }
 }
 
 impl core::error::Error for FrameError {}
 
-impl From<FrameError> for PeerMisbehaved {
+impl From<FrameError> for Violation {
     fn from(error: FrameError) -> Self {
         match error {
             FrameError::Unknown(ty) => Self::UnknownFrame(ty),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::error::PeerMisbehaved;
+use crate::error::Violation;
 use crate::wire::record::{MAX_PLAINTEXT, MAX_STREAM_DATA};
 
 const VECTORS: &str = include_str!("../../../tests/vectors.json");
@@ -357,9 +357,9 @@ fn a_frame_is_small() {
 
 #[test]
 fn each_error_is_a_rule_that_the_peer_broke() {
-    assert_eq!(PeerMisbehaved::from(FrameError::Unknown(1)), PeerMisbehaved::UnknownFrame(1));
-    assert_eq!(PeerMisbehaved::from(FrameError::Truncated(2)), PeerMisbehaved::TruncatedFrame(2));
-    assert_eq!(PeerMisbehaved::from(FrameError::InvalidField(3)), PeerMisbehaved::InvalidField(3));
+    assert_eq!(Violation::from(FrameError::Unknown(1)), Violation::UnknownFrame(1));
+    assert_eq!(Violation::from(FrameError::Truncated(2)), Violation::TruncatedFrame(2));
+    assert_eq!(Violation::from(FrameError::InvalidField(3)), Violation::InvalidField(3));
 }
 
 /// Numbers and bytes enough for any frame.

@@ -266,7 +266,7 @@ impl Pair {
         self.pipes.iter_mut().for_each(|pipe| (pipe.up.stalled, pipe.down.stalled) = (false, false));
     }
 
-    /// Somebody on the path flips a bit of what is under way to `side`.
+    /// An attacker on the path flips a bit of what is under way to `side`.
     pub fn corrupt(&mut self, tcp: ConnectionId, side: Side) {
         let flow = self.pipe(tcp).towards(side);
         let last = flow.in_flight.back_mut().expect("something must be under way");

@@ -1,5 +1,5 @@
 //! A scripted peer: it runs the real TLS handshake against a [`Connection`] under test, takes the keys, and from then on
-//! seals whatever it is told to. It is not built on `Connection`, so it can break every rule, and it knows the protocol
+//! seals whatever the script asks for. It is not built on `Connection`, so it can break every rule, and it knows the protocol
 //! from `docs/protocol.md` alone, so both ends can't share a mistake.
 //!
 //! Here: the handshake, sending, receiving, time, and what a test expects of a session that ends. `keys` has the
@@ -18,7 +18,7 @@ use tcpls_core::connection::{Connection, State};
 use tcpls_core::crypto::rng::Seed;
 use tcpls_core::crypto::{Agreed, Handshake};
 use tcpls_core::endpoint::{Endpoint, EndpointConfig, Incoming};
-use tcpls_core::error::{Alert, CloseReason, PeerMisbehaved, TcpFault, code};
+use tcpls_core::error::{Alert, CloseReason, TcpFault, Violation, code};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::time::Time;
 use tcpls_core::wire::frame::{CloseSession, Frame, Frames, Parameters, SessionParameters};
@@ -326,13 +326,13 @@ impl Peer {
     }
 
     /// The session has ended because the peer broke `rule`, and has said so on each of `tcps`.
-    pub(crate) fn assert_failed_on(&mut self, rule: PeerMisbehaved, tcps: &[ConnectionId]) {
-        assert_eq!(self.conn.close_reason(), Some(&CloseReason::Misbehaved(rule)));
+    pub(crate) fn assert_failed_on(&mut self, rule: Violation, tcps: &[ConnectionId]) {
+        assert_eq!(self.conn.close_reason(), Some(&CloseReason::Violation(rule)));
         assert_eq!(self.conn.state(), State::Closed);
         assert_eq!(self.conn.poll_timeout(), None, "nothing is left to wait for");
         assert_eq!(self.conn.tcp_connections().count(), 0);
         self.hear_events();
-        assert_eq!(self.events.last(), Some(&Event::Closed { reason: CloseReason::Misbehaved(rule) }));
+        assert_eq!(self.events.last(), Some(&Event::Closed { reason: CloseReason::Violation(rule) }));
         for tcp in tcps {
             assert!(self.events.contains(&Event::Tcp(TcpEvent::Discarded { tcp: *tcp })));
             let records = self.recv(*tcp);
@@ -342,7 +342,7 @@ impl Peer {
     }
 
     /// The same where only the first TCP connection lives.
-    pub(crate) fn assert_failed(&mut self, rule: PeerMisbehaved) {
+    pub(crate) fn assert_failed(&mut self, rule: Violation) {
         self.assert_failed_on(rule, &[FIRST]);
     }
 
@@ -364,7 +364,7 @@ impl Wire {
 }
 
 /// Close Session and a fatal alert, and nothing after them.
-fn assert_farewell(records: &[Record], rule: PeerMisbehaved) {
+fn assert_farewell(records: &[Record], rule: Violation) {
     let [.., close, alert] = records else { panic!("no farewell in {records:?}") };
     let (error, description) = answer_to(rule);
     let text = rule.to_string();
@@ -374,8 +374,8 @@ fn assert_farewell(records: &[Record], rule: PeerMisbehaved) {
 }
 
 /// The code of Close Session and the alert that each broken rule gets.
-fn answer_to(rule: PeerMisbehaved) -> (ErrorCode, Alert) {
-    use PeerMisbehaved as Rule;
+fn answer_to(rule: Violation) -> (ErrorCode, Alert) {
+    use Violation as Rule;
     match rule {
         Rule::UnknownFrame(_) | Rule::TruncatedFrame(_) => (code::FRAME_ENCODING, Alert::DecodeError),
         Rule::InvalidField(_) => (code::FRAME_ENCODING, Alert::IllegalParameter),

@@ -1,4 +1,4 @@
-//! A simulated TCP connection: two byte pipes that deliver when they are told to. Knows nothing of what flows in it.
+//! A simulated TCP connection: two byte pipes that deliver on command. Knows nothing of what flows in it.
 
 use std::collections::VecDeque;
 

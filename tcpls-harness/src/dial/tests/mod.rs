@@ -482,7 +482,7 @@ fn join_after_one_that_was_closed_carries_no_data_until_one_has_succeeded() {
 }
 
 #[test]
-fn a_join_that_may_be_answered_yet_is_not_dropped_when_there_is_no_token_for_another() {
+fn join_that_may_still_be_answered_is_kept_if_there_is_no_other_token() {
     let mut world = World::established(1, DialOptions::default());
     world.view.tokens = 1;
     world.set(0, Swallowing);
@@ -574,7 +574,7 @@ fn where_a_session_may_have_one_the_next_takes_its_place_later_and_later() {
 }
 
 #[test]
-fn on_a_path_where_one_after_the_other_falls_silent_each_gets_more_time_than_the_last() {
+fn each_attempt_on_a_path_that_keeps_falling_silent_gets_more_time() {
     let mut world = World::established(1, DialOptions::default());
     let mut waited = Vec::new();
     for _ in 0..4 {

@@ -1,6 +1,6 @@
-//! A TCP connection that owes an answer for too long is suspect: what it carries goes out on others before the verdict is in,
-//! and nothing new is put on it as long as another answers. An answer clears it; if none comes, the user timeout ends it
-//! (`timers`). TCP itself would need seconds to find out that a path is dark.
+//! A TCP connection that owes an answer for too long is stalled (RFC 7829: potentially failed): what it carries goes out on
+//! others before the verdict is in, and nothing new is put on it as long as another answers. An answer ends the stall; if
+//! none comes, the user timeout ends the TCP connection (`timers`). TCP itself would need seconds to find out that a path is dark.
 //!
 //! Two answers can be owed: the peer's acknowledgment of a record, which also shows that its process lives; and, where the
 //! owner asks the TCP stack, a segment from the peer's kernel, which shows much sooner that the path does not.
@@ -25,13 +25,13 @@ const MIN_MARGIN: Duration = Duration::from_millis(15);
 impl Connection {
     /// Whether TCP connection `tcp` owes an answer for longer than it should ([`TcpEvent::Stalled`]).
     pub fn is_stalled(&self, tcp: ConnectionId) -> bool {
-        self.tcps.get(tcp).is_some_and(|entry| entry.suspect)
+        self.tcps.get(tcp).is_some_and(|entry| entry.stalled)
     }
 
     /// What the TCP stack says about TCP connection `tcp`. Optional; a dark path is noticed much sooner with it.
     ///
-    /// Whoever calls it once for a TCP connection should do so again, for all, before each [`Connection::handle_timeout`]
-    /// that is due: silence is judged by what was said last.
+    /// A driver that calls it once for a TCP connection should do so again, for all, before each [`Connection::handle_timeout`]
+    /// that is due: silence is judged by the latest report.
     pub fn handle_tcp_info(&mut self, tcp: ConnectionId, info: TcpInfo) {
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.silence.update(info);
@@ -39,9 +39,9 @@ impl Connection {
         }
     }
 
-    /// When `entry` becomes suspect if nothing is acknowledged. `None` if it is already, or owes nothing.
-    pub(super) fn suspicion_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
-        if entry.suspect || !entry.is_up() || self.peer_is_mute() {
+    /// When `entry` is stalled if nothing is acknowledged. `None` if it is already, or owes nothing.
+    pub(super) fn stall_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
+        if entry.stalled || !entry.is_up() || self.peer_is_mute() {
             return None;
         }
         let record = self.owes_since(entry).map(|since| since + self.patience(entry));
@@ -67,7 +67,7 @@ impl Connection {
 
     /// Whether another TCP connection is in use and answers.
     pub(super) fn has_other(&self, entry: &Tcp<Carried>) -> bool {
-        self.tcps.iter().any(|other| other.id != entry.id && other.is_active() && !other.suspect)
+        self.tcps.iter().any(|other| other.id != entry.id && other.is_active() && !other.stalled)
     }
 
     /// The probe timeout of RFC 9002, 6.2.1, with a wider margin: TCP delivers in order, and a segment that it
@@ -78,13 +78,13 @@ impl Connection {
         smoothed + (entry.rtt.variation() * 4).max(MIN_MARGIN + Duration::from_millis(ack_delay))
     }
 
-    /// Those whose time is up become suspect.
-    pub(super) fn suspect_the_silent(&mut self, now: Time) {
-        let silent = |entry: &&Tcp<Carried>| self.suspicion_deadline(entry).is_some_and(|at| at <= now);
+    /// Marks TCP connections whose time is up as stalled.
+    pub(super) fn mark_stalled(&mut self, now: Time) {
+        let silent = |entry: &&Tcp<Carried>| self.stall_deadline(entry).is_some_and(|at| at <= now);
         let silent: Vec<ConnectionId> = self.tcps.iter().filter(silent).map(|entry| entry.id).collect();
         for tcp in silent {
             if let Some(entry) = self.tcps.get_mut(tcp) {
-                entry.suspect = true;
+                entry.stalled = true;
                 entry.status_owed = true;
                 entry.ping = true; // so that there is something to answer
                 self.tcp_event(TcpEvent::Stalled { tcp });
@@ -92,8 +92,8 @@ impl Connection {
         }
     }
 
-    /// As soon as one TCP connection is not suspect: what suspects carry may go out again on it, once, and the peer hears
-    /// whom not to use.
+    /// As soon as one TCP connection is not stalled: requeues there, once, what stalled ones carry, and advertises those to
+    /// the peer as backup.
     pub(super) fn hedge(&mut self) {
         while let Some(tcp) = self.next_to_hedge() {
             let Some(mut entry) = self.tcps.remove(tcp) else { return };
@@ -106,14 +106,14 @@ impl Connection {
     }
 
     fn next_to_hedge(&self) -> Option<ConnectionId> {
-        let owes = |entry: &&Tcp<Carried>| entry.suspect && (entry.status_owed || entry.sent.has_to_requeue());
-        self.tcps.iter().filter(owes).find(|entry| self.is_shunned(entry)).map(|entry| entry.id)
+        let owes = |entry: &&Tcp<Carried>| entry.stalled && (entry.status_owed || entry.sent.has_to_requeue());
+        self.tcps.iter().filter(owes).find(|entry| self.is_bypassed(entry)).map(|entry| entry.id)
     }
 
     /// Something came back on `tcp`: it lives.
-    pub(super) fn clear_suspicion(&mut self, now: Time, tcp: ConnectionId) {
-        let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.suspect) else { return };
-        entry.suspect = false;
+    pub(super) fn clear_stall(&mut self, now: Time, tcp: ConnectionId) {
+        let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.stalled) else { return };
+        entry.stalled = false;
         entry.silence.was_wrong(now);
         if !core::mem::take(&mut entry.status_owed) {
             self.pending.insert(Due::Status(tcp));
@@ -121,8 +121,8 @@ impl Connection {
         self.tcp_event(TcpEvent::Resumed { tcp });
     }
 
-    /// Whether `entry` is suspect and another TCP connection is not: then it carries nothing new.
-    pub(super) fn is_shunned(&self, entry: &Tcp<Carried>) -> bool {
-        entry.suspect && self.tcps.iter().any(|other| other.is_active() && !other.suspect)
+    /// Whether `entry` is stalled and another TCP connection is not: then it carries nothing new.
+    pub(super) fn is_bypassed(&self, entry: &Tcp<Carried>) -> bool {
+        entry.stalled && self.tcps.iter().any(|other| other.is_active() && !other.stalled)
     }
 }
