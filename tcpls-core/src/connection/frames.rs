@@ -39,6 +39,8 @@ impl Connection {
                 }
                 if !was_announced && self.is_announced() {
                     self.announce();
+                } else if self.withholds_parameters(now) {
+                    self.fail_session(now, Violation::Parameters);
                 }
             }
             Err(rule) => {

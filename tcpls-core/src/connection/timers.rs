@@ -3,13 +3,13 @@
 use core::time::Duration;
 
 use super::Connection;
-use crate::error::{CloseReason, TcpFault, Violation};
+use crate::error::{CloseReason, TcpFault};
 use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 
-/// How long the peer may send frames and no Session Parameters: they may be under way on a slow TCP connection, or be sent
-/// again after that was lost.
+/// How long the peer may go on sending frames and no Session Parameters: they may be under way on a slow TCP connection, or be
+/// sent again after that was lost.
 const PARAMETERS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a session wants to be woken up.
@@ -36,7 +36,7 @@ pub enum TimeoutReason {
     Idle,
     /// No TCP connection joined in time.
     Stranded,
-    /// The peer sends frames and no Session Parameters.
+    /// The peer has fallen silent before its Session Parameters came.
     Parameters,
     /// The peer sends no more, and nothing moved since for the close timeout.
     HalfClose,
@@ -139,7 +139,7 @@ impl Connection {
         match reason {
             TimeoutReason::Handshake => self.end_handshake(CloseReason::HandshakeTimeout),
             TimeoutReason::Stranded => self.conclude(CloseReason::Stranded),
-            TimeoutReason::Parameters => self.fail_session(now, Violation::Parameters),
+            TimeoutReason::Parameters => self.end_session(now, CloseReason::HandshakeTimeout),
             TimeoutReason::UserTimeout => self.lose_plain(now, TcpFault::UserTimeout, None),
             TimeoutReason::Idle => self.end_session(now, CloseReason::IdleTimeout),
             _ => {
@@ -149,10 +149,18 @@ impl Connection {
         }
     }
 
-    /// Without the peer's Session Parameters nothing may be sent to it: a session whose peer never sends them is of no use.
+    /// Whether the peer goes on sending frames long after the first, and no Session Parameters, without which nothing may be sent
+    /// to it.
+    pub(super) fn withholds_parameters(&self, now: Time) -> bool {
+        let since = self.parameters_awaited.filter(|_| self.peer_parameters.is_none() && self.is_open());
+        since.is_some_and(|since| since + PARAMETERS_TIMEOUT <= now)
+    }
+
+    /// When a session is given up whose peer has begun to send frames and fallen silent before its Session Parameters: they may
+    /// have been lost, and it has as long to come back as one without a TCP connection.
     fn parameters_deadline(&self) -> Option<Time> {
-        let since = self.parameters_awaited.filter(|_| self.peer_parameters.is_none() && self.is_open())?;
-        Some(since + PARAMETERS_TIMEOUT)
+        self.parameters_awaited.filter(|_| self.peer_parameters.is_none() && self.is_open())?;
+        Some(self.last_heard + self.config.session_timeout.max(PARAMETERS_TIMEOUT))
     }
 
     fn handshake_deadline(&self) -> Option<Time> {

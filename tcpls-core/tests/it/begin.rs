@@ -1,5 +1,6 @@
 //! How a session begins for an application: `Established` comes when streams can be opened, wherever the peer's flight is cut.
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -167,6 +168,21 @@ fn a_peer_that_allows_no_stream_yet_is_announced_and_available_follows() {
     peer.send(FIRST, &[Frame::MaxStreams(tcpls_core::wire::frame::MaxStreams { maximum: 1 })]);
     assert!(peer.take_events().contains(&Event::Stream(StreamEvent::Available)));
     peer.conn.open_stream().unwrap();
+}
+
+#[test]
+fn peer_that_falls_silent_before_its_parameters_has_the_session_timeout_to_come_back() {
+    for side in [Server, Client] {
+        let config = Config { idle_timeout: None, session_timeout: Duration::from_secs(100), ..Config::default() };
+        let mut peer = Peer::bare(side, config);
+        peer.send(FIRST, &[Frame::Ping]);
+        peer.rest();
+        let asleep = |peer: &mut Peer, ms: u64| (0..ms / 100).for_each(|_| peer.sleep(100));
+        asleep(&mut peer, 99_000);
+        assert_eq!(peer.conn.close_reason(), None, "{side:?}");
+        asleep(&mut peer, 2_000);
+        assert_eq!(peer.conn.close_reason(), Some(&CloseReason::HandshakeTimeout), "{side:?}");
+    }
 }
 
 #[test]
