@@ -1,13 +1,17 @@
-//! A kit for tests of sessions: deterministic TLS, crypto that protects nothing, and oracles. Feature `testing`.
+//! A kit for tests of sessions: a pair of ends in virtual time, deterministic TLS, null crypto, and oracles. Feature `testing`.
 //!
 //! Nothing here is for production: the keys are public. The items of this module may change in any release.
 
 pub mod ledger;
 pub mod null;
+mod oracle;
+mod pair;
 pub mod tls;
 
 pub use self::ledger::Ledger;
 pub use self::null::NullHandshake;
+pub use self::oracle::Oracle;
+pub use self::pair::{End, Flow, Inbox, Pair, Role, Setup};
 pub use self::tls::Tls;
 
 use crate::crypto::rng::Seed;
@@ -17,4 +21,16 @@ pub fn seed(number: u64) -> Seed {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&number.to_be_bytes());
     Seed(bytes)
+}
+
+/// Returns `len` bytes in which no part is like another. The same length gives the same bytes.
+pub fn bytes(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u32;
+    let step = |_| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_be_bytes()[0]
+    };
+    (0..len).map(step).collect()
 }

@@ -9,8 +9,7 @@ use tcpls_core::connection::schedule::{
 use tcpls_core::wire::ids::ConnectionId;
 use tcpls_core::wire::record::{HEADER_LEN, MAX_INNER_PLAINTEXT};
 
-use crate::support::pair::bytes;
-use crate::support::{Client, Pair, Server};
+use crate::support::{Client, Pair, Server, bytes};
 
 /// A policy, to be made anew for each run.
 type Maker = fn() -> Box<dyn Scheduler>;

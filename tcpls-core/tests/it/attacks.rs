@@ -12,10 +12,9 @@ use tcpls_core::wire::frame::Frame;
 use tcpls_core::wire::hello::CHANGE_CIPHER_SPEC;
 use tcpls_core::wire::ids::{ConnectionId, Side};
 
-use crate::support::pair::bytes;
 use crate::support::peer::frames::*;
 use crate::support::peer::{FIRST, Peer, SECOND, frames_of};
-use crate::support::{Client, Pair, Server, Setup};
+use crate::support::{Client, Pair, Server, Setup, bytes};
 
 /// Bytes that are under way to `side` on `tcp`, which never arrive there.
 fn intercept(pair: &mut Pair, tcp: ConnectionId, side: Side) -> Vec<u8> {

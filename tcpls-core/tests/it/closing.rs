@@ -8,10 +8,9 @@ use tcpls_core::error::{CloseReason, OpenStreamError, OpenTcpError, ReadError, T
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
-use crate::support::pair::bytes;
 use crate::support::peer::frames::ack;
 use crate::support::peer::{ALERT, Peer, Record};
-use crate::support::{Client, Pair, Server, Setup};
+use crate::support::{Client, Pair, Server, Setup, bytes};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 

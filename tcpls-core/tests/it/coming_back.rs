@@ -10,9 +10,9 @@ use tcpls_core::wire::frame::{ConnectionStatus, Frame};
 use tcpls_core::wire::ids::Side::{Client, Server};
 use tcpls_core::wire::ids::{ConnectionId, Side};
 
-use crate::support::pair::{Pair, bytes};
 use crate::support::peer::frames::token;
 use crate::support::peer::{FIRST, Peer, frames_of};
+use crate::support::{Pair, bytes};
 
 /// All tokens are spent on TCP connections that end before they have carried anything.
 fn lose_all(pair: &mut Pair) {

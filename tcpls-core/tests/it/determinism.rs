@@ -1,7 +1,6 @@
 //! The same configuration, seed and calls give the same bytes on every TCP connection; another seed gives others.
 
-use crate::support::pair::bytes;
-use crate::support::{Client, Pair, Server, Setup};
+use crate::support::{Client, Pair, Server, Setup, bytes};
 
 /// A session with some of everything; all bytes that were ever sent.
 fn run(seed: u64) -> Vec<(Vec<u8>, Vec<u8>)> {

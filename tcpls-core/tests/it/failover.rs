@@ -8,8 +8,7 @@ use tcpls_core::error::{CloseReason, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::{ConnectionId, StreamId};
 
-use crate::support::pair::{bytes, discarded, joined, lost};
-use crate::support::{Client, Pair, Server, Setup, Side};
+use crate::support::{Client, Pair, Server, Setup, Side, bytes, discarded, joined, lost};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 

@@ -8,9 +8,8 @@ use tcpls_core::connection::{State, TcpEnd};
 use tcpls_core::error::{CloseReason, TcpFault};
 use tcpls_core::wire::ids::ConnectionId;
 
-use crate::support::pair::bytes;
 use crate::support::peer::{FIRST, SECOND};
-use crate::support::{Client, Pair, Server, Setup, Side};
+use crate::support::{Client, Pair, Server, Setup, Side, bytes};
 
 #[test]
 fn a_join_that_is_cut_after_any_number_of_bytes_loses_nothing() {

@@ -224,7 +224,7 @@ fn bulk_passes_both_ways() {
             mixed.drive();
             assert_eq!(mixed.read(), b"!");
         }
-        let data = crate::support::pair::bytes(300_000);
+        let data = crate::support::bytes(300_000);
         mixed.write(&data);
         mixed.drive();
         assert!(mixed.heard == data);
@@ -629,12 +629,10 @@ fn a_client_that_insists_on_tcpls_gets_no_plain_session() {
 
 #[test]
 fn a_client_that_insists_on_tcpls_has_a_session_with_a_server_that_speaks_it() {
-    let setup = Setup {
-        tls: Tls { client_protocols: vec![b"h2"], server_protocols: vec![b"h2"], ..Tls::default() },
-        ..Setup::default()
-    };
-    let (client, server) = (setup.tls.client(1).tcpls_only(), setup.tls.server(1));
-    let mut pair = Pair::new(setup, start_client(&client), server);
+    let tls = Tls { client_protocols: vec![b"h2"], server_protocols: vec![b"h2"], ..Tls::default() };
+    let setup = Setup { ..Setup::default() };
+    let (client, server) = (tls.client(1).tcpls_only(), tls.server(1));
+    let mut pair = Pair::new(setup, start_client(&client), server.handshake().unwrap());
     pair.drive();
     assert_eq!(pair.client().application_protocol(), Some(&b"h2"[..]));
     pair.transfer(Client, b"framed");

@@ -8,13 +8,11 @@ use tcpls_core::error::{CloseReason, OpenStreamError, OpenTcpError, TcpFault};
 use tcpls_core::event::{Established, Event};
 use tcpls_core::wire::ids::ConnectionId;
 
-use crate::support::pair::{discarded, joined};
-use crate::support::pipe::Role;
 use crate::support::tls::{ClientCertificate, SUITES, client_certificate, start_client};
-use crate::support::{Client, Pair, Server, Setup, Side, Tls};
+use crate::support::{Client, Pair, Role, Server, Setup, Side, Tls, discarded, joined};
 
 fn with_tls(tls: Tls) -> Setup {
-    Setup { tls, ..Setup::default() }
+    Setup { tls: Some(tls), ..Setup::default() }
 }
 
 /// Asserts that both ends gave up, and that `judge` has the words of the TLS library.
@@ -139,7 +137,7 @@ fn a_client_certificate_that_is_not_accepted_fails_the_handshake_on_both_sides()
     let tls = Tls { client_auth: true, client_certificate: Some(ClientCertificate::Trusted), ..Tls::default() };
     let stranger = Tls { client_certificate: Some(ClientCertificate::Untrusted), ..tls.clone() };
     let client = start_client(&stranger.client(1));
-    let mut pair = Pair::new(with_tls(tls.clone()), client, tls.server(1));
+    let mut pair = Pair::new(with_tls(tls.clone()), client, tls.server(1).handshake().unwrap());
     pair.drive();
     assert!(matches!(pair.close_reason(Server), Some(CloseReason::Handshake(_))));
     let Some(CloseReason::Handshake(error)) = pair.close_reason(Client) else {
@@ -268,11 +266,11 @@ fn what_needs_the_handshake_says_that_it_is_too_early() {
 
 #[test]
 fn a_second_session_resumes_from_a_ticket_of_the_first() {
-    let setup = Setup::default();
-    let (client, server) = (setup.tls.client(1), setup.tls.server(1));
+    let tls = Tls::default();
+    let (client, server) = (tls.client(1), tls.server(1));
     let flight = |seed| {
         let setup = Setup { seed, ..Setup::default() };
-        let mut pair = Pair::new(setup, start_client(&client), server.clone());
+        let mut pair = Pair::new(setup, start_client(&client), server.handshake().unwrap());
         pair.drive();
         assert_eq!(pair.client().state(), State::Established);
         pair.transfer(Client, b"hello");
@@ -294,6 +292,6 @@ fn a_stranger_that_speaks_no_tls_gets_an_alert_and_no_session() {
     pair.drive();
     let (answer, closed) = pair.stranger_has(stranger);
     assert_eq!((answer.first(), answer.len(), closed), (Some(&21), 7, true));
-    assert_eq!(pair.pipe(ConnectionId::FIRST).client, Role::Tcp(ConnectionId::FIRST));
+    assert_eq!(pair.role(ConnectionId::FIRST, Client), Role::Tcp(ConnectionId::FIRST));
     pair.transfer(Client, b"unharmed");
 }

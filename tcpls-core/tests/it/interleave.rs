@@ -11,9 +11,8 @@ use tcpls_core::connection::{State, TcpInfo};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode, StreamId};
 
-use crate::support::pair::bytes;
 use crate::support::tls::ClientCertificate;
-use crate::support::{Client, Pair, Server, Setup, Side, Tls};
+use crate::support::{Client, Pair, Server, Setup, Side, Tls, bytes};
 
 /// One thing that happens. Numbers pick from what is there at the time.
 #[derive(Clone, Debug)]
@@ -519,7 +518,7 @@ proptest! {
         confidentiality in 3_000u64..6_000,
     ) {
         let tls = Tls { client_auth: true, client_certificate: Some(ClientCertificate::Trusted), ..Tls::default() };
-        let setup = Setup { tls, ..setup() }.both(|config| {
+        let setup = Setup { tls: Some(tls), ..setup() }.both(|config| {
             (config.initial_session_window, config.max_session_window) = (window * 2, window * 4);
             (config.initial_stream_window, config.max_stream_window) = (window, window * 2);
             (config.send_buffer, config.stream_send_buffer) = (40_000, 20_000);

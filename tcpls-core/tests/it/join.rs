@@ -8,9 +8,7 @@ use tcpls_core::error::{OpenTcpError, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ConnectionId;
 
-use crate::support::pair::{discarded, joined, lost};
-use crate::support::pipe::Role;
-use crate::support::{Client, Pair, Server, Setup, Tls};
+use crate::support::{Client, Pair, Role, Server, Setup, Tls, discarded, joined, lost};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 
@@ -50,7 +48,7 @@ fn the_binder_of_a_join_has_the_length_of_the_suites_hash() {
         (CipherSuite::TLS13_CHACHA20_POLY1305_SHA256, 32),
     ] {
         let tls = Tls { suites: vec![suite], ..Tls::default() };
-        let mut pair = Setup { tls, ..Setup::default() }.established();
+        let mut pair = Setup { tls: Some(tls), ..Setup::default() }.established();
         let tcp = pair.open_tcp();
         let flight = hello_of(&mut pair, tcp);
         let hello = &flight[..5 + usize::from(u16::from_be_bytes([flight[3], flight[4]]))];
@@ -65,7 +63,7 @@ fn a_join_under_way_carries_no_data_as_long_as_others_live() {
     let mut pair = Pair::established();
     let stream = pair.open_stream(Client);
     // More than the first takes at once.
-    pair.write(Client, stream, &crate::support::pair::bytes(150_000));
+    pair.write(Client, stream, &crate::support::bytes(150_000));
     let second = pair.open_tcp();
     pair.step(Client);
     let sent = |pair: &mut Pair, tcp| pair.client().tcp_stats(tcp).unwrap().counters.stream_bytes_sent;
@@ -241,7 +239,7 @@ fn a_join_that_overtakes_the_clients_finished_waits_for_it() {
     let second = pair.open_tcp();
     pair.drive();
     assert_eq!(pair.server().state(), State::Handshaking);
-    assert!(matches!(pair.pipe(second).server, Role::Claim(_)));
+    assert!(matches!(pair.role(second, Server), Role::Claim(_)));
     pair.unstall(FIRST);
     pair.drive();
     assert_eq!(pair.live(Server), [FIRST, second]);

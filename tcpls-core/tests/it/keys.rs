@@ -6,9 +6,8 @@ use tcpls_core::connection::{State, TimeoutReason};
 use tcpls_core::error::CloseReason;
 use tcpls_core::wire::ids::ConnectionId;
 
-use crate::support::pair::bytes;
 use crate::support::peer::{Peer, SECOND};
-use crate::support::{Client, Pair, Server, Setup, Side};
+use crate::support::{Client, Pair, Server, Setup, Side, bytes};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 

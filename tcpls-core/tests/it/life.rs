@@ -10,9 +10,8 @@ use tcpls_core::time::Time;
 use tcpls_core::wire::frame::Parameters;
 use tcpls_core::wire::ids::ConnectionId;
 
-use crate::support::pair::bytes;
 use crate::support::peer::{GENEROUS, Peer};
-use crate::support::{Client, Pair, Server, Setup, Side};
+use crate::support::{Client, Pair, Server, Setup, Side, bytes};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 

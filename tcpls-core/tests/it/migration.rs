@@ -6,8 +6,7 @@ use tcpls_core::error::{AddressError, TcpError, TcpFault};
 use tcpls_core::event::Event;
 use tcpls_core::wire::ids::ConnectionId;
 
-use crate::support::pair::{bytes, discarded, joined, lost};
-use crate::support::{Client, Pair, Server, Side};
+use crate::support::{Client, Pair, Server, Side, bytes, discarded, joined, lost};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 const SECOND: ConnectionId = ConnectionId(1);

@@ -5,8 +5,7 @@ use tcpls_core::connection::TcpEnd;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
-use crate::support::pair::bytes;
-use crate::support::{Client, Pair, Server, Side};
+use crate::support::{Client, Pair, Server, Side, bytes};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 const SECOND: ConnectionId = ConnectionId(1);

@@ -8,8 +8,7 @@ use tcpls_core::connection::State;
 use tcpls_core::error::{CloseReason, ConfigError};
 use tcpls_core::event::Event;
 
-use crate::support::pair::bytes;
-use crate::support::{Client, Server, Setup, Side};
+use crate::support::{Client, Server, Setup, Side, bytes};
 
 const LONGEST: Duration = Duration::MAX;
 

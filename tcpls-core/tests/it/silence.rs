@@ -10,10 +10,9 @@ use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, StreamId};
 
-use crate::support::pair::bytes;
 use crate::support::peer::frames::{ack, stream};
 use crate::support::peer::{Peer, frames_of};
-use crate::support::{Client, Pair, Server, Setup, Side};
+use crate::support::{Client, Pair, Server, Setup, Side, bytes};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 const SECOND: ConnectionId = ConnectionId(1);

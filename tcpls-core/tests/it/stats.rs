@@ -5,10 +5,9 @@ use tcpls_core::stats::TcpStats;
 use tcpls_core::wire::frame::ty;
 use tcpls_core::wire::ids::ConnectionId;
 
-use crate::support::pair::bytes;
 use crate::support::peer::Peer;
 use crate::support::peer::frames::*;
-use crate::support::{Client, Pair, Server, Setup, Side};
+use crate::support::{Client, Pair, Server, Setup, Side, bytes};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 

@@ -8,8 +8,7 @@ use tcpls_core::error::{OpenStreamError, ReadError, WriteError};
 use tcpls_core::event::{Event, StreamEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
-use crate::support::pair::bytes;
-use crate::support::{Client, Pair, Server, Setup};
+use crate::support::{Client, Pair, Server, Setup, bytes};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 

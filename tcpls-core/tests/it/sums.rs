@@ -8,8 +8,7 @@ use tcpls_core::connection::State;
 use tcpls_core::error::CloseReason;
 use tcpls_core::time::Time;
 
-use crate::support::pair::bytes;
-use crate::support::{Client, Pair, Server, Setup};
+use crate::support::{Client, Pair, Server, Setup, bytes};
 
 const MIB: u64 = 1 << 20;
 const LIMIT: u64 = 4 * MIB;

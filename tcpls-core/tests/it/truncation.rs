@@ -9,8 +9,7 @@ use tcpls_core::connection::schedule::Aggregate;
 use tcpls_core::error::{CloseReason, ReadError};
 use tcpls_core::wire::ids::{ConnectionId, StreamId};
 
-use crate::support::pair::bytes;
-use crate::support::{Client, Pair, Server, Setup};
+use crate::support::{Client, Pair, Server, Setup, bytes};
 
 /// More than a record holds, so that a cut lands between pieces of one stream.
 const LEN: usize = 50_000;
@@ -52,7 +51,7 @@ fn end_all(pair: &mut Pair, n: usize, how: TcpEnd) {
         } else {
             let flow = pair.flow(tcp, Client);
             flow.in_flight.clear();
-            flow.finished = true;
+            flow.finish();
         }
     }
     pair.deliver_all();

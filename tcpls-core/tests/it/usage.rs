@@ -4,8 +4,7 @@ use tcpls_core::connection::State;
 use tcpls_core::error::{CloseReason, ReadError, WriteError, code};
 use tcpls_core::wire::ids::ConnectionId;
 
-use crate::support::pair::bytes;
-use crate::support::{Client, Pair, Server, Setup};
+use crate::support::{Client, Pair, Server, Setup, bytes};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 const KIB: usize = 1024;

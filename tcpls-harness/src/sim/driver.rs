@@ -7,10 +7,10 @@ use bytes::BytesMut;
 use tcpls_core::connection::schedule;
 use tcpls_core::event::{Event, StreamEvent, TcpEvent};
 use tcpls_core::stats::Stats;
+use tcpls_core::testing::Oracle;
 use tcpls_core::{AddressId, Config, Connection, ConnectionId, Side, TcpEnd, Time};
 
 use super::net::{Network, SocketId, addresses};
-use super::oracle::Oracle;
 use super::scenario::Scheduler;
 use super::trace::{Note, Trace, checksum};
 use super::transfer::Book;
@@ -38,6 +38,10 @@ pub(crate) struct Driver {
     pub(crate) conn: Connection,
     sockets: Vec<Socket>,
     pub(crate) oracle: Oracle,
+    /// The handshake is complete.
+    pub(crate) established: bool,
+    /// TCP connections that were lost unintentionally.
+    pub(crate) lost: usize,
     /// Whose applications use this session, if any do: the client's number.
     pub(crate) serves: Option<usize>,
     /// What the session told, for whoever owns this.
@@ -73,6 +77,8 @@ impl Driver {
             conn,
             sockets: Vec::new(),
             oracle: Oracle::new(config),
+            established: false,
+            lost: 0,
             serves: None,
             heard: Vec::new(),
             spare_tokens: config.spare_tokens as usize,
@@ -103,7 +109,6 @@ impl Driver {
         self.ask(env, tcp, id);
         let mut socket = Socket { tcp, id, path, input, pace, was_full: false, end_told: false };
         if !socket.input.is_empty() {
-            self.oracle.received(socket.input.len());
             self.conn.handle_bytes(env.now, tcp, &mut socket.input);
         }
         self.sockets.push(socket);
@@ -183,7 +188,6 @@ impl Driver {
             if len > 0 {
                 progress = true;
                 env.carried[socket.path] += len as u64;
-                self.oracle.received(len);
                 if env.trace.is_on() {
                     env.trace.note(env.now, Some(side), &Note::Receive { tcp: socket.tcp.0, len });
                 }
@@ -227,7 +231,9 @@ impl Driver {
     fn hear(&mut self, env: &mut Env<'_>) {
         let side = self.conn.side();
         while let Some(event) = self.conn.poll_event() {
-            self.oracle.hear(&event);
+            self.oracle.event(&event);
+            self.established |= matches!(event, Event::Established(_));
+            self.lost += usize::from(matches!(&event, Event::Tcp(TcpEvent::Lost { fault, .. }) if !fault.was_meant()));
             if let Event::Tcp(_) = event {
                 self.disturbed = env.now;
             }
@@ -295,9 +301,7 @@ impl Driver {
             let socket = &mut self.sockets[index];
             self.out.clear();
             let batch = socket.pace.batch();
-            let wanted = self.conn.wants_write(socket.tcp);
-            let len = self.conn.poll_transmit(env.now, socket.tcp, batch, &mut self.out);
-            self.oracle.sent(&self.conn, socket.tcp, wanted, batch, len, self.out.len());
+            let len = self.oracle.transmit(&mut self.conn, env.now, socket.tcp, batch, &mut self.out);
             if len == 0 {
                 continue;
             }

@@ -12,7 +12,7 @@
 //! | `packets` | the faithful transport: smoltcp over links that lose and reorder packets |
 //! | `client`, `server` | the hosts; `driver` is what both do with a session |
 //! | `transfer`, `pattern`, `actions` | the applications, which know what must be delivered |
-//! | `oracle`, `rest`, `verdict` | what must hold at any moment, after a quiet time, at the end |
+//! | `rest`, `verdict` | what must hold after a quiet time and at the end; what holds at any moment is in the core's test kit |
 //! | `report` | what came of a run |
 //! | `swarm` | scenarios from chance, and how a failing one is made small |
 //! | `real` | the same scenario over real sockets |
@@ -26,7 +26,6 @@ mod chance;
 mod client;
 mod driver;
 mod net;
-mod oracle;
 mod packets;
 mod pattern;
 mod pipes;

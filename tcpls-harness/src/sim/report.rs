@@ -203,7 +203,7 @@ impl SessionReport {
         demand(goals.over_within.is_none_or(over), "the session is not over in time".to_owned());
         let requeued: u64 = self.tcp.iter().flatten().map(|tcp| tcp.requeued).sum();
         demand(goals.max_requeued.is_none_or(|size| requeued <= size.0), format!("{requeued} bytes went out again"));
-        let lost = client.map_or(0, |driver| driver.oracle.lost);
+        let lost = client.map_or(0, |driver| driver.lost);
         demand(goals.max_lost.is_none_or(|most| lost <= most), format!("{lost} TCP connections were lost"));
         missed
     }

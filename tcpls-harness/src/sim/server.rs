@@ -71,7 +71,7 @@ impl Server {
 
     /// Whether the handshake of any session was over.
     pub(crate) fn has_established(&self) -> bool {
-        self.sessions.iter().any(|(driver, _)| driver.oracle.established)
+        self.sessions.iter().any(|(driver, _)| driver.established)
     }
 
     /// A client chose the session whose handshake was on this socket.

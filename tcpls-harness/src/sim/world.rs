@@ -289,7 +289,7 @@ impl<'a> World<'a> {
     fn is_right(&self) -> bool {
         self.complaints.is_empty()
             && self.books.iter().all(|book| book.wrong.is_empty())
-            && self.all_ends().all(|(_, driver)| driver.oracle.complaints.is_empty())
+            && self.all_ends().all(|(_, driver)| driver.oracle.complaints().is_empty())
     }
 
     /// What can be said of the whole run only at its end.
@@ -314,7 +314,7 @@ impl<'a> World<'a> {
         wrong.extend(self.ledger.take_repeated());
         for (_, driver) in self.all_ends() {
             let side = driver.side();
-            wrong.extend(driver.oracle.complaints.iter().map(|what| format!("{side:?}: {what}")));
+            wrong.extend(driver.oracle.complaints().iter().map(|what| format!("{side:?}: {what}")));
         }
         wrong.extend(self.verdicts());
         let (trace, meter) =

@@ -1,11 +1,22 @@
-//! What the tests share: a world in which two ends of a session (`end`) talk over simulated TCP connections (`pair`, `pipe`),
-//! and a scripted peer that can break every rule (`peer`).
+//! What the tests share besides `tcpls_core::testing`: a scripted peer that can break every rule (`peer`).
 
-pub mod end;
-pub mod pair;
 pub mod peer;
-pub mod pipe;
 
-pub use self::pair::{Pair, Setup};
-pub use tcpls_core::testing::{Ledger, NullHandshake, Tls, seed, tls};
+pub use tcpls_core::testing::{NullHandshake, Pair, Role, Setup, Tls, bytes, seed, tls};
 pub use tcpls_core::wire::ids::Side::{self, Client, Server};
+
+use tcpls_core::error::TcpFault;
+use tcpls_core::event::TcpEvent;
+use tcpls_core::wire::ids::ConnectionId;
+
+pub fn joined(tcp: ConnectionId) -> TcpEvent {
+    TcpEvent::Joined { tcp }
+}
+
+pub fn lost(tcp: ConnectionId, fault: TcpFault) -> TcpEvent {
+    TcpEvent::Lost { tcp, fault }
+}
+
+pub fn discarded(tcp: ConnectionId) -> TcpEvent {
+    TcpEvent::Discarded { tcp }
+}

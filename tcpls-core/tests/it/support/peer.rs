@@ -27,7 +27,8 @@ use tcpls_core::wire::ids::{ConnectionId, ErrorCode, Side, Token};
 use self::frames::ack;
 pub(crate) use self::joins::Dial;
 use self::keys::{Keys, Position};
-use super::tls::{Tls, start_client};
+use tcpls_core::testing::Tls;
+use tcpls_core::testing::tls::start_client;
 
 /// Inner content types (RFC 8446, B.1).
 pub(crate) const ALERT: u8 = 21;

@@ -1,16 +1,15 @@
-//! How a pair's world turns: sockets are written and read, bytes arrive, claims are settled, time passes.
+//! What happens in a pair: sockets are written and read, bytes arrive, claims are decided, time passes.
 
-use std::time::Duration;
+use core::time::Duration;
 
-use tcpls_core::connection::{Claim, Connection, TcpEnd};
-use tcpls_core::endpoint::{Endpoint, Incoming, Join};
-use tcpls_core::time::Time;
-use tcpls_core::wire::ids::{ConnectionId, Side};
-
-use super::super::end::End;
-use super::super::pipe::{Flow, Role};
 use super::super::seed;
-use super::Pair;
+use super::end::End;
+use super::pipe::{Flow, Role};
+use super::{Pair, SIDES};
+use crate::connection::{Claim, Connection, TcpEnd};
+use crate::endpoint::{Endpoint, Incoming, Join};
+use crate::time::Time;
+use crate::wire::ids::{ConnectionId, Side};
 
 /// Rounds after which a pair that never comes to rest counts as livelocked.
 const MAX_ROUNDS: usize = 50_000;
@@ -18,10 +17,9 @@ const MAX_ROUNDS: usize = 50_000;
 const LATENCY: Duration = Duration::from_millis(1);
 /// [`Pair::drive`] waits for what will happen within this time; the longer timeouts are for [`Pair::drive_for`].
 const PATIENCE: Duration = Duration::from_secs(1);
-/// With so much room, a TCP connection that wants to write does.
-const ENOUGH_ROOM: usize = 256;
+
 impl Pair {
-    /// One end's application and sockets do what they can; whether anything was sent.
+    /// Lets one end's application act and fills its sockets. Returns whether anything was sent.
     pub fn step(&mut self, side: Side) -> bool {
         if self.try_end(side).is_none() {
             return false;
@@ -42,15 +40,8 @@ impl Pair {
         let mut out = Vec::new();
         loop {
             let room = buffer.saturating_sub(self.pipes[number].towards(side.peer()).in_flight.len() + out.len());
-            let before = out.len();
-            let wanted = self.conn(side).wants_write(tcp);
-            let written = self.conn(side).poll_transmit(now, tcp, room, &mut out);
-            assert_eq!(out.len() - before, written, "poll_transmit says how much it appended");
-            assert!(written <= room, "poll_transmit keeps to the room that there is");
-            assert!(wanted || written == 0, "{side:?} did not want to write on {tcp}, and wrote");
-            let idle = written == 0 && room >= ENOUGH_ROOM;
-            assert!(!(idle && self.conn(side).wants_write(tcp)), "{side:?} wants to write on {tcp} and does not");
-            if written == 0 {
+            let End { conn, oracle, .. } = self.end(side);
+            if oracle.transmit(conn, now, tcp, room, &mut out) == 0 {
                 break;
             }
         }
@@ -58,7 +49,9 @@ impl Pair {
         !out.is_empty()
     }
 
-    /// Delivers at most `n` bytes of one direction of a TCP connection; how many that were.
+    /// Delivers at most `n` bytes of one direction of a TCP connection, and its end behind the last byte.
+    ///
+    /// Returns the number of bytes, plus 1 for the end.
     pub fn deliver(&mut self, tcp: ConnectionId, to: Side, n: usize) -> usize {
         let number = self.number(tcp);
         self.deliver_on(number, to, n)
@@ -71,9 +64,9 @@ impl Pair {
             self.settle();
         }
         if self.pipes[number].towards(to).is_at_end() {
-            self.pipes[number].towards(to).end_told = true;
+            self.pipes[number].towards(to).end_reported = true;
             let role = self.pipes[number].role(to);
-            self.tell_end(to, role, TcpEnd::Fin);
+            self.report_end(to, role, TcpEnd::Fin);
             self.pipes[number].set_role(to, if role == Role::Stranger { role } else { Role::Closed });
             self.pipes[number].towards(to.peer()).finished = true;
             self.settle();
@@ -84,11 +77,11 @@ impl Pair {
 
     fn receive(&mut self, number: usize, side: Side) {
         let now = self.now;
-        let mut inbox = std::mem::take(&mut self.pipes[number].towards(side).inbox);
+        let mut inbox = core::mem::take(&mut self.pipes[number].towards(side).inbox);
         match self.pipes[number].role(side) {
             Role::Tcp(tcp) => self.conn(side).handle_bytes(now, tcp, &mut inbox),
             Role::Claim(claim) => _ = self.conn(side).handle_claim_bytes(now, claim, &mut inbox),
-            Role::Door(incoming) => {
+            Role::Incoming(incoming) => {
                 let recognised = self.endpoint.handle_bytes(now, incoming, &mut inbox);
                 self.pipes[number].towards(side).inbox = inbox;
                 return recognised.into_iter().for_each(|incoming| self.recognised(number, incoming));
@@ -102,12 +95,12 @@ impl Pair {
     fn recognised(&mut self, number: usize, incoming: Incoming) {
         match incoming {
             Incoming::New(session) => {
-                let tls = self.ledger.watch(self.server_tls.handshake().unwrap());
+                let tls = self.server_handshake.take().expect("a pair has one session");
                 let config = self.server_config.clone();
+                let tls = self.ledger.watch(tls);
                 let conn = Connection::server(self.now, config.clone(), tls, session, seed(self.seed ^ 0x5e4));
-                assert!(self.server.is_none(), "a pair has one session");
                 self.server = Some(End::new(conn, &config));
-                self.pipes[number].server = Role::Tcp(ConnectionId::FIRST);
+                self.pipes[number].set_role(Side::Server, Role::Tcp(ConnectionId::FIRST));
                 self.receive(number, Side::Server);
             }
             Incoming::Join(join) => self.claim(number, join),
@@ -121,7 +114,7 @@ impl Pair {
             return self.refuse(number, &Endpoint::refuse_join(&join));
         }
         let claim = self.server().handle_join(now, join);
-        self.pipes[number].server = Role::Claim(claim);
+        self.pipes[number].set_role(Side::Server, Role::Claim(claim));
         self.receive(number, Side::Server);
     }
 
@@ -130,10 +123,13 @@ impl Pair {
         self.pipes[number].close(Side::Server);
     }
 
-    /// After anything: claims are decided, events are heard, sockets closed, invariants checked.
+    /// Decides claims, takes events, closes sockets and checks the oracles.
+    ///
+    /// Every method of a pair that makes something happen ends with this; call it after calls on a
+    /// [`Connection`] of your own.
     pub fn settle(&mut self) {
         self.settle_claims();
-        for side in [Side::Client, Side::Server] {
+        for side in SIDES {
             let Some(end) = self.try_end(side) else { continue };
             let discarded = end.take_events();
             discarded.into_iter().for_each(|tcp| self.discard(side, tcp));
@@ -144,32 +140,32 @@ impl Pair {
 
     fn settle_claims(&mut self) {
         for number in 0..self.pipes.len() {
-            let Role::Claim(claim) = self.pipes[number].server else { continue };
+            let Role::Claim(claim) = self.pipes[number].role(Side::Server) else { continue };
             self.receive(number, Side::Server);
             let mut out = Vec::new();
             self.server().poll_claim_transmit(claim, &mut out);
             self.pipes[number].down.send(&out);
             match self.server().claim(claim) {
                 Claim::Waiting => {}
-                Claim::Proven(tcp) => self.pipes[number].server = Role::Tcp(tcp),
+                Claim::Proven(tcp) => self.pipes[number].set_role(Side::Server, Role::Tcp(tcp)),
                 Claim::Refused => self.pipes[number].close(Side::Server),
             }
         }
     }
 
-    /// The owner of an endpoint writes the final bytes and closes the socket.
+    /// The owner of an end writes the final bytes and closes the socket.
     fn discard(&mut self, side: Side, tcp: ConnectionId) {
         let Some(number) = (0..self.pipes.len()).find(|&number| self.pipes[number].role(side) == Role::Tcp(tcp)) else {
             return;
         };
         let now = self.now;
-        let mut words = Vec::new();
-        self.conn(side).poll_transmit(now, tcp, usize::MAX, &mut words);
-        self.pipes[number].towards(side.peer()).send(&words);
+        let mut out = Vec::new();
+        self.conn(side).poll_transmit(now, tcp, usize::MAX, &mut out);
+        self.pipes[number].towards(side.peer()).send(&out);
         self.pipes[number].close(side);
     }
 
-    /// Delivers all that is under way; whether anything was.
+    /// Delivers all bytes that are under way and not stalled. Returns whether there were any.
     pub fn deliver_all(&mut self) -> bool {
         let mut moved = false;
         for number in 0..self.pipes.len() {
@@ -180,7 +176,7 @@ impl Pair {
         moved
     }
 
-    /// Both ends act, everything is delivered; whether anything happened.
+    /// Lets both ends act, 1 ms pass if they sent anything, and everything arrive. Returns whether anything happened.
     pub fn round(&mut self) -> bool {
         let sent = self.step(Side::Client) | self.step(Side::Server);
         if sent {
@@ -189,11 +185,11 @@ impl Pair {
         sent | self.deliver_all()
     }
 
-    /// Time passes, and what it makes due happens.
+    /// Lets time pass, and the timeouts that are due by then.
     pub fn advance(&mut self, by: Duration) {
         self.now += by;
         let now = self.now;
-        for side in [Side::Client, Side::Server] {
+        for side in SIDES {
             let Some(end) = self.try_end(side) else { continue };
             if end.conn.poll_timeout().is_none_or(|at| at > now) {
                 continue;
@@ -207,18 +203,19 @@ impl Pair {
         }
         self.endpoint.handle_timeout(now);
         while let Some((incoming, alert)) = self.endpoint.poll_refused() {
-            let refused = self.pipes.iter().position(|pipe| pipe.server == Role::Door(incoming));
+            let refused = self.pipes.iter().position(|pipe| pipe.role(Side::Server) == Role::Incoming(incoming));
             refused.into_iter().for_each(|number| self.refuse(number, &alert));
         }
         self.settle();
     }
 
     fn next_timeout(&mut self) -> Option<Time> {
-        let sides = [Side::Client, Side::Server];
-        sides.into_iter().filter_map(|side| self.try_end(side)?.conn.poll_timeout()).min()
+        SIDES.into_iter().filter_map(|side| self.try_end(side)?.conn.poll_timeout()).min()
     }
 
-    /// Delivers everything, waits for what is due soon, until nothing happens any more.
+    /// Runs rounds, and timeouts that are less than 1 s away, until nothing happens any more.
+    ///
+    /// Panics if the pair does not come to rest within 50,000 rounds.
     pub fn drive(&mut self) {
         for _ in 0..MAX_ROUNDS {
             if self.round() {
@@ -232,7 +229,9 @@ impl Pair {
         panic!("the pair does not come to rest");
     }
 
-    /// The same, for so long that `time` has passed.
+    /// Runs rounds and timeouts until `time` has passed and nothing is under way.
+    ///
+    /// Panics if the pair does not come to rest within 50,000 rounds.
     pub fn drive_for(&mut self, time: Duration) {
         let end = self.now + time;
         for _ in 0..MAX_ROUNDS {
@@ -252,8 +251,9 @@ impl Pair {
         panic!("the pair does not come to rest");
     }
 
-    /// A direction of a TCP connection.
+    /// Returns one direction of a TCP connection: the bytes that are under way to `to`.
     pub fn flow(&mut self, tcp: ConnectionId, to: Side) -> &mut Flow {
-        self.pipe(tcp).towards(to)
+        let number = self.number(tcp);
+        self.pipes[number].towards(to)
     }
 }

@@ -1,44 +1,53 @@
-//! Two ends of a session, the server's endpoint, and the TCP connections between them, in virtual time. Nothing happens
-//! that a test did not ask for; [`Pair::drive`] asks for everything. `world` has what happens then.
+//! Two ends of a session, the server's endpoint, and the TCP connections between them, in virtual time.
 
+mod end;
+mod pipe;
 mod world;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tcpls_core::config::Config;
-use tcpls_core::connection::schedule::Aggregate;
-use tcpls_core::connection::{Connection, JoinOptions, State, TcpEnd};
-use tcpls_core::crypto::rustls::RustlsServer;
-use tcpls_core::endpoint::{Endpoint, EndpointConfig};
-use tcpls_core::error::{CloseReason, ReadError, TcpFault};
-use tcpls_core::event::{Event, TcpEvent};
-use tcpls_core::time::Time;
-use tcpls_core::wire::ids::{ConnectionId, ErrorCode, Side, StreamId};
 
-use super::end::End;
-use super::pipe::{Pipe, Role};
+pub use self::end::{End, Inbox};
+use self::pipe::Pipe;
+pub use self::pipe::{Flow, Role};
+use super::ledger::Ledger;
+use super::null::NullHandshake;
+use super::seed;
 use super::tls::{Tls, start_client};
-use super::{Ledger, seed};
+use crate::config::Config;
+use crate::connection::schedule::Aggregate;
+use crate::connection::{Connection, JoinOptions, State, TcpEnd};
+use crate::crypto::Handshake;
+use crate::endpoint::{Endpoint, EndpointConfig};
+use crate::error::{CloseReason, ReadError, TcpFault};
+use crate::event::{Event, TcpEvent};
+use crate::time::Time;
+use crate::wire::ids::{ConnectionId, ErrorCode, Side, StreamId};
 
 /// The secret that tokens are made with.
 const SECRET: [u8; 32] = [0x5e; 32];
+const SIDES: [Side; 2] = [Side::Client, Side::Server];
 
-/// Where a pair begins.
-#[derive(Clone)]
+/// How a pair is made.
+#[derive(Clone, Debug)]
 pub struct Setup {
+    /// Decides everything that is random.
     pub seed: u64,
+    /// The configuration of the client's end.
     pub client: Config,
+    /// The configuration of the server's end.
     pub server: Config,
-    pub tls: Tls,
-    /// Bytes that a socket takes before it is full.
+    /// The TLS configuration of both ends; `None` stands for null crypto, which is several times as fast.
+    pub tls: Option<Tls>,
+    /// The bytes that a socket takes before it is full; 64 KiB at the start.
     pub socket_buffer: usize,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let (client, server) = (Config::default(), Config::default());
-        Self { seed: 1, client, server, tls: Tls::default(), socket_buffer: 64 << 10 }
+        Self { seed: 1, client, server, tls: Some(Tls::default()), socket_buffer: 64 << 10 }
     }
 }
 
@@ -50,14 +59,22 @@ impl Setup {
         self
     }
 
-    /// A pair whose first TCP connection is there and has carried nothing.
+    /// Returns a pair with one TCP connection that has carried nothing yet.
     pub fn start(self) -> Pair {
-        let client = self.tls.client(self.seed);
-        let server = self.tls.server(self.seed);
-        Pair::new(self, start_client(&client), server)
+        let (client, server): (Box<dyn Handshake>, Box<dyn Handshake>) = match &self.tls {
+            Some(tls) => {
+                let server = tls.server(self.seed).handshake().expect("a complete configuration");
+                (start_client(&tls.client(self.seed)), server)
+            }
+            None => {
+                let end = |side| Box::new(NullHandshake::new(side, seed(self.seed).0));
+                (end(Side::Client), end(Side::Server))
+            }
+        };
+        Pair::new(self, client, server)
     }
 
-    /// A pair whose handshake is over.
+    /// Returns a pair whose handshake is complete.
     pub fn established(self) -> Pair {
         let mut pair = self.start();
         pair.drive();
@@ -67,24 +84,33 @@ impl Setup {
     }
 }
 
-/// See the module's description.
+/// Two ends of a session and the TCP connections between them.
+///
+/// Nothing happens that the test did not ask for: [`Pair::drive`] asks for everything, [`Pair::deliver`] for a single
+/// byte. After each step the pair checks the [`Oracle`](super::Oracle) of each end and the [`Ledger`], and panics if they
+/// complain. A TCP connection is named by the client's [`ConnectionId`].
 pub struct Pair {
+    /// The present moment; it begins at 1 s.
     pub now: Time,
+    /// The server's endpoint.
     pub endpoint: Endpoint,
+    /// The bytes that a socket takes before it is full.
     pub socket_buffer: usize,
     client: End,
     /// There once the endpoint has seen a ClientHello.
     server: Option<End>,
     pipes: Vec<Pipe>,
     ledger: Ledger,
-    server_tls: RustlsServer,
+    server_handshake: Option<Box<dyn Handshake>>,
     server_config: Arc<Config>,
     seed: u64,
 }
 
 impl Pair {
-    /// A pair from given TLS ends, so that a later pair can resume what an earlier one began.
-    pub fn new(setup: Setup, client: Box<dyn tcpls_core::crypto::Handshake>, server_tls: RustlsServer) -> Self {
+    /// Returns a pair with given handshakes, so that a later pair can resume a session of an earlier one.
+    ///
+    /// `setup.tls` is ignored.
+    pub fn new(setup: Setup, client: Box<dyn Handshake>, server: Box<dyn Handshake>) -> Self {
         let (now, ledger) = (Time::from_millis(1_000), Ledger::default());
         let config = Arc::new(setup.client.clone());
         let conn = Connection::client(now, config, ledger.watch(client), seed(setup.seed ^ 0xc11e));
@@ -96,7 +122,7 @@ impl Pair {
             server: None,
             pipes: Vec::new(),
             ledger,
-            server_tls,
+            server_handshake: Some(server),
             server_config: Arc::new(setup.server),
             seed: setup.seed,
         };
@@ -104,42 +130,47 @@ impl Pair {
         pair
     }
 
-    /// Both ends as they are by default, after the handshake.
+    /// Returns a pair with the default setup whose handshake is complete.
     pub fn established() -> Self {
         Setup::default().established()
     }
 
-    /// After the handshake, with `n` TCP connections.
+    /// Returns such a pair with `n` TCP connections, at most 8.
     pub fn with_tcp_connections(n: usize) -> Self {
         let mut pair = Self::established();
         (1..n).for_each(|_| _ = pair.join());
         pair
     }
 
-    /// From now on all TCP connections of both ends take what they have room for, whatever is known of their speed.
+    /// Makes both ends use every TCP connection that has room, whatever is known of their speed.
     pub fn spread(&mut self) {
         for side in [Side::Client, Side::Server] {
             self.conn(side).set_scheduler(Box::new(Aggregate));
         }
     }
 
+    /// Returns the client's session.
     pub fn client(&mut self) -> &mut Connection {
         &mut self.client.conn
     }
 
+    /// Returns the server's session. Panics if the ClientHello has not arrived.
     pub fn server(&mut self) -> &mut Connection {
         self.conn(Side::Server)
     }
 
+    /// Returns the session of one end.
     pub fn conn(&mut self, side: Side) -> &mut Connection {
         &mut self.end(side).conn
     }
 
+    /// Renews the sending keys of one end.
     pub fn update_keys(&mut self, side: Side) {
         let now = self.now;
         self.conn(side).update_keys(now);
     }
 
+    /// Returns one end with its application.
     pub fn end(&mut self, side: Side) -> &mut End {
         match side {
             Side::Client => &mut self.client,
@@ -158,29 +189,32 @@ impl Pair {
 
     fn connect(&mut self, client: Role) -> usize {
         let incoming = self.endpoint.handle_accepted(self.now);
-        self.pipes.push(Pipe::new(client, Role::Door(incoming)));
+        self.pipes.push(Pipe::new(client, Role::Incoming(incoming)));
         self.pipes.len() - 1
     }
 
-    /// The client opens a TCP connection and spends a token on it. Nothing is sent yet.
+    /// Has the client open a TCP connection with a token. Nothing is sent yet.
+    ///
+    /// Panics if the client has no token or as many TCP connections as it may have.
     pub fn open_tcp(&mut self) -> ConnectionId {
-        let tcp = self.client.conn.open_tcp(self.now).unwrap();
+        let tcp = self.client.conn.open_tcp(self.now).expect("the client can open a TCP connection");
         self.connect(Role::Tcp(tcp));
         tcp
     }
 
-    /// The same, waiting for the ServerHello before anything else is sent.
+    /// Does the same, but the client sends nothing behind its ClientHello before the ServerHello arrives.
     pub fn open_tcp_slowly(&mut self) -> ConnectionId {
         self.open_tcp_with(JoinOptions::default())
     }
 
+    /// Does the same with options.
     pub fn open_tcp_with(&mut self, options: JoinOptions) -> ConnectionId {
-        let tcp = self.client.conn.open_tcp_with(self.now, options).unwrap();
+        let tcp = self.client.conn.open_tcp_with(self.now, options).expect("the client can open a TCP connection");
         self.connect(Role::Tcp(tcp));
         tcp
     }
 
-    /// One more TCP connection becomes part of the session.
+    /// Adds a TCP connection to the session and drives the pair until it has joined.
     pub fn join(&mut self) -> ConnectionId {
         let tcp = self.open_tcp();
         self.drive();
@@ -190,93 +224,93 @@ impl Pair {
         tcp
     }
 
-    /// A TCP connection to the server that is no client's; the number names it.
+    /// Connects a socket to the server that the test reads and writes itself. Returns its number.
     pub fn connect_stranger(&mut self) -> usize {
         self.connect(Role::Stranger)
     }
 
-    /// The stranger writes.
+    /// Writes on a socket of [`Pair::connect_stranger`].
     pub fn stranger_sends(&mut self, stranger: usize, bytes: &[u8]) {
         self.pipes[stranger].up.send(bytes);
     }
 
-    /// What the stranger has received, and whether the server has closed.
+    /// Returns what came on a socket of [`Pair::connect_stranger`], and whether the server has closed it.
     pub fn stranger_has(&mut self, stranger: usize) -> (Vec<u8>, bool) {
         let pipe = &mut self.pipes[stranger];
-        (pipe.down.inbox.to_vec(), pipe.down.end_told)
+        (pipe.down.inbox.to_vec(), pipe.down.end_reported)
     }
 
-    /// The pipe of a TCP connection of the client's.
-    pub fn pipe(&mut self, tcp: ConnectionId) -> &mut Pipe {
-        let number = self.number(tcp);
-        &mut self.pipes[number]
+    /// Returns what `side` knows the socket of a TCP connection as.
+    pub fn role(&self, tcp: ConnectionId, side: Side) -> Role {
+        self.pipes[self.number(tcp)].role(side)
     }
 
     fn number(&self, tcp: ConnectionId) -> usize {
         let found = self.pipes.iter().rposition(|pipe| pipe.name == Some(tcp));
-        found.unwrap_or_else(|| panic!("{tcp} never was"))
+        found.unwrap_or_else(|| panic!("{tcp} never existed"))
     }
 
-    /// Whether any end has a socket for it.
+    /// Returns whether any end has a socket for a TCP connection.
     pub fn has_socket(&self, tcp: ConnectionId) -> bool {
-        self.pipes.iter().any(|pipe| pipe.client == Role::Tcp(tcp) || pipe.server == Role::Tcp(tcp))
+        let is_open = |pipe: &Pipe| SIDES.into_iter().any(|side| pipe.role(side) == Role::Tcp(tcp));
+        self.pipes.iter().any(is_open)
     }
 
-    /// All bytes that were ever sent, by pipe and direction.
+    /// Returns all bytes that were ever sent: to the server and to the client, by TCP connection in the order of opening.
     pub fn wire(&self) -> Vec<(&[u8], &[u8])> {
         self.pipes.iter().map(|pipe| (&pipe.up.log[..], &pipe.down.log[..])).collect()
     }
 
-    /// Bytes in flight vanish, both ends see a reset.
+    /// Resets a TCP connection: bytes in flight vanish, both ends see a reset.
     pub fn cut(&mut self, tcp: ConnectionId) {
         let number = self.number(tcp);
-        let (client, server) = (self.pipes[number].client, self.pipes[number].server);
+        let (client, server) = (self.pipes[number].role(Side::Client), self.pipes[number].role(Side::Server));
         self.pipes[number].cut();
-        self.tell_end(Side::Client, client, TcpEnd::Reset);
-        self.tell_end(Side::Server, server, TcpEnd::Reset);
+        self.report_end(Side::Client, client, TcpEnd::Reset);
+        self.report_end(Side::Server, server, TcpEnd::Reset);
         self.settle();
     }
 
-    /// Nothing arrives on it any more, in either direction.
+    /// Makes the path of a TCP connection hold back all bytes, in both directions.
     pub fn stall(&mut self, tcp: ConnectionId) {
         self.set_stalled(tcp, true);
     }
 
+    /// Ends the stall of a TCP connection.
     pub fn unstall(&mut self, tcp: ConnectionId) {
         self.set_stalled(tcp, false);
     }
 
-    /// Nothing arrives at `side`; what it sends still does.
+    /// Makes the path hold back the bytes to `side` alone.
     pub fn stall_towards(&mut self, tcp: ConnectionId, side: Side) {
-        self.pipe(tcp).towards(side).stalled = true;
+        self.flow(tcp, side).stalled = true;
     }
 
-    /// Whether there are bytes that were sent to `side` and have not arrived.
+    /// Returns whether bytes are under way to `side`.
     pub fn is_under_way(&mut self, tcp: ConnectionId, side: Side) -> bool {
-        !self.pipe(tcp).towards(side).in_flight.is_empty()
+        !self.flow(tcp, side).in_flight.is_empty()
     }
 
     fn set_stalled(&mut self, tcp: ConnectionId, stalled: bool) {
-        let pipe = self.pipe(tcp);
-        (pipe.up.stalled, pipe.down.stalled) = (stalled, stalled);
+        SIDES.into_iter().for_each(|side| self.flow(tcp, side).stalled = stalled);
     }
 
-    /// Every stall ends.
+    /// Ends every stall.
     pub fn heal(&mut self) {
         self.pipes.iter_mut().for_each(|pipe| (pipe.up.stalled, pipe.down.stalled) = (false, false));
     }
 
-    /// An attacker on the path flips a bit of what is under way to `side`.
+    /// Flips a bit of the last byte that is under way to `side`. Panics if there is none.
     pub fn corrupt(&mut self, tcp: ConnectionId, side: Side) {
-        let flow = self.pipe(tcp).towards(side);
+        let flow = self.flow(tcp, side);
         let last = flow.in_flight.back_mut().expect("something must be under way");
         *last ^= 0x10;
     }
 
-    fn tell_end(&mut self, side: Side, role: Role, how: TcpEnd) {
+    fn report_end(&mut self, side: Side, role: Role, how: TcpEnd) {
         let now = self.now;
         match role {
-            Role::Door(incoming) => self.endpoint.handle_end(incoming),
+            Role::Incoming(incoming) => self.endpoint.handle_end(incoming),
             Role::Claim(claim) => self.conn(side).handle_claim_end(claim),
             Role::Tcp(tcp) => self.conn(side).handle_tcp_end(now, tcp, how),
             Role::Stranger | Role::Closed => {}
@@ -285,39 +319,41 @@ impl Pair {
 
     // What an application does.
 
+    /// Opens a stream. Panics if the peer allows none.
     pub fn open_stream(&mut self, side: Side) -> StreamId {
-        self.conn(side).open_stream().unwrap()
+        self.conn(side).open_stream().expect("the peer allows a stream")
     }
 
-    /// Writes all of `data`, for which there must be room.
+    /// Writes all of `data`. Panics if there is no room for it.
     pub fn write(&mut self, side: Side, id: StreamId, data: &[u8]) {
         let mut rest = data;
         while !rest.is_empty() {
-            let taken = self.conn(side).stream(id).write(rest).unwrap();
+            let taken = self.conn(side).stream(id).write(rest).expect("there is room");
             rest = &rest[taken..];
         }
     }
 
+    /// Finishes a stream.
     pub fn finish(&mut self, side: Side, id: StreamId) {
-        self.conn(side).stream(id).finish().unwrap();
+        self.conn(side).stream(id).finish().expect("the stream is open");
     }
 
-    /// Has the application write `data` and finish the stream, as there is room.
+    /// Has the application write `data` as there is room, and finish the stream.
     pub fn submit(&mut self, side: Side, id: StreamId, data: &[u8]) {
         self.end(side).submit(id, Bytes::copy_from_slice(data), true);
     }
 
-    /// What came on a stream since this was called last.
+    /// Returns what was read from a stream since the last call.
     pub fn read_all(&mut self, side: Side, id: StreamId) -> Vec<u8> {
         std::mem::take(&mut self.end(side).inbox(id).bytes)
     }
 
-    /// How a stream ended, as its reader sees it; `None` if it has not.
+    /// Returns how a stream ended as its reader sees it; `None` if it has not.
     pub fn stream_end(&mut self, side: Side, id: StreamId) -> Option<Result<(), ReadError>> {
         self.end(side).inbox(id).end
     }
 
-    /// `side` opens a stream, writes `data`, finishes it; the other end has all of it once everything is delivered.
+    /// Transfers `data` from `side` on a new stream, drives the pair, and asserts that all of it arrived.
     pub fn transfer(&mut self, side: Side, data: &[u8]) {
         let id = self.open_stream(side);
         self.submit(side, id, data);
@@ -325,7 +361,7 @@ impl Pair {
         self.assert_received(side.peer(), id, data);
     }
 
-    /// All of `data` came, and the end.
+    /// Asserts that all of `data` arrived at `side`, and the end of the stream.
     pub fn assert_received(&mut self, side: Side, id: StreamId, data: &[u8]) {
         let got = self.read_all(side, id);
         assert_eq!(got.len(), data.len(), "{side:?} has another length of {id}");
@@ -333,19 +369,21 @@ impl Pair {
         assert_eq!(self.stream_end(side, id), Some(Ok(())), "{side:?} has no end of {id}");
     }
 
+    /// Closes the session.
     pub fn close(&mut self, side: Side, error: u32, reason: &[u8]) {
         let now = self.now;
         self.conn(side).close(now, ErrorCode(error), reason);
         self.settle();
     }
 
-    // What an end was told.
+    // What an end has seen.
 
+    /// Returns every event of an end so far.
     pub fn events(&mut self, side: Side) -> &[Event] {
         &self.end(side).events
     }
 
-    /// How TCP connections came and went.
+    /// Returns the events `Joined`, `Lost` and `Discarded` of an end so far.
     pub fn tcp_events(&mut self, side: Side) -> Vec<TcpEvent> {
         let tcp = |event: &Event| match event {
             Event::Tcp(TcpEvent::Stalled { .. } | TcpEvent::Resumed { .. } | TcpEvent::Status { .. }) => None,
@@ -355,7 +393,7 @@ impl Pair {
         self.events(side).iter().filter_map(tcp).collect()
     }
 
-    /// Why a TCP connection was lost, if it was.
+    /// Returns why a TCP connection was lost, if it was.
     pub fn fault(&mut self, side: Side, lost: ConnectionId) -> Option<TcpFault> {
         self.tcp_events(side).into_iter().find_map(|event| match event {
             TcpEvent::Lost { tcp, fault } if tcp == lost => Some(fault),
@@ -363,36 +401,13 @@ impl Pair {
         })
     }
 
+    /// Returns why the session of an end is over, if it is.
     pub fn close_reason(&mut self, side: Side) -> Option<CloseReason> {
         self.conn(side).close_reason().cloned()
     }
 
-    /// The live TCP connections.
+    /// Returns the live TCP connections of an end.
     pub fn live(&mut self, side: Side) -> Vec<ConnectionId> {
         self.conn(side).tcp_connections().collect()
     }
-}
-
-pub fn joined(tcp: ConnectionId) -> TcpEvent {
-    TcpEvent::Joined { tcp }
-}
-
-pub fn lost(tcp: ConnectionId, fault: TcpFault) -> TcpEvent {
-    TcpEvent::Lost { tcp, fault }
-}
-
-pub fn discarded(tcp: ConnectionId) -> TcpEvent {
-    TcpEvent::Discarded { tcp }
-}
-
-/// Bytes in which no part is like another.
-pub fn bytes(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_u32;
-    let step = |_| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state.to_be_bytes()[0]
-    };
-    (0..len).map(step).collect()
 }

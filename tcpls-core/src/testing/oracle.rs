@@ -1,18 +1,23 @@
-//! What must hold for one end at any moment, whatever the network does.
+//! What must hold for one end of a session at any moment, whatever its caller and the network do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tcpls_core::event::{Event, TcpEvent};
-use tcpls_core::{Config, Connection, ConnectionId};
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::event::{Event, TcpEvent};
+use crate::time::Time;
+use crate::wire::ids::ConnectionId;
 
-/// What memory may exceed its bound by: the unused rest of receive buffers, and one record.
+/// What memory for reading may exceed the window by, in bytes: the unused rest of receive buffers, and one record.
 const SLACK: u64 = 1 << 20;
-/// With so much room, a TCP connection that wants to write does.
+/// With this much room, in bytes, a TCP connection that wants to write does write.
 const ENOUGH_ROOM: usize = 256;
 
-/// Watches one end.
+/// Checks one end: the order of its events, its bounds on memory, and its promises about writing.
+///
+/// It never panics: it collects complaints, so that a simulator can report them with the rest of a run.
 #[derive(Debug)]
-pub(crate) struct Oracle {
+pub struct Oracle {
     read_bound: u64,
     send_bound: usize,
     /// How far each TCP connection has come in `Joined`, `Lost`, `Discarded`.
@@ -21,50 +26,47 @@ pub(crate) struct Oracle {
     joined: BTreeSet<ConnectionId>,
     stalled: BTreeSet<ConnectionId>,
     closed: bool,
-    /// The handshake was over.
-    pub(crate) established: bool,
-    pub(crate) lost: usize,
-    bytes_received: u64,
-    /// What was found wrong.
-    pub(crate) complaints: Vec<String>,
+    complaints: Vec<String>,
 }
 
 impl Oracle {
-    pub(crate) fn new(config: &Config) -> Self {
+    /// Returns an oracle for an end with this configuration.
+    pub fn new(config: &Config) -> Self {
         Self {
-            read_bound: config.max_session_window.max(config.initial_session_window) + SLACK,
+            read_bound: config.max_session_window.max(config.initial_session_window).saturating_add(SLACK),
             send_bound: config.send_buffer,
             ranks: BTreeMap::new(),
             joined: BTreeSet::new(),
             stalled: BTreeSet::new(),
             closed: false,
-            established: false,
-            lost: 0,
-            bytes_received: 0,
             complaints: Vec::new(),
         }
     }
 
-    pub(crate) fn complain(&mut self, what: String) {
+    /// Adds a complaint of the caller's.
+    pub fn complain(&mut self, what: String) {
         self.complaints.push(what);
     }
 
-    pub(crate) fn received(&mut self, len: usize) {
-        self.bytes_received += len as u64;
+    /// Everything that was wrong so far.
+    pub fn complaints(&self) -> &[String] {
+        &self.complaints
     }
 
-    /// Checks one `poll_transmit`.
-    pub(crate) fn sent(
+    /// Calls [`Connection::poll_transmit`] once and checks it. Returns the number of bytes appended to `out`.
+    pub fn transmit(
         &mut self,
-        conn: &Connection,
+        conn: &mut Connection,
+        now: Time,
         tcp: ConnectionId,
-        wanted: bool,
         room: usize,
-        len: usize,
-        appended: usize,
-    ) {
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let (wanted, before) = (conn.wants_write(tcp), out.len());
+        let len = conn.poll_transmit(now, tcp, room, out);
+        let appended = out.len() - before;
         if len != appended {
-            self.complain(format!("poll_transmit said {len} and appended {appended} bytes on {tcp}"));
+            self.complain(format!("poll_transmit returned {len} and appended {appended} bytes on {tcp}"));
         }
         if len > room {
             self.complain(format!("poll_transmit wrote {len} bytes on {tcp} where there was room for {room}"));
@@ -75,27 +77,26 @@ impl Oracle {
         if len == 0 && room >= ENOUGH_ROOM && conn.wants_write(tcp) {
             self.complain(format!("{tcp} wants to write, and does not"));
         }
+        len
     }
 
-    /// Checks the order of events.
-    pub(crate) fn hear(&mut self, event: &Event) {
+    /// Checks the order of events; to be called with each event of [`Connection::poll_event`].
+    pub fn event(&mut self, event: &Event) {
         if self.closed {
             self.complain(format!("{event:?} after Closed"));
         }
         self.closed |= matches!(event, Event::Closed { .. });
-        self.established |= matches!(event, Event::Established(_));
         let Event::Tcp(event) = event else { return };
         let fits = match event {
             TcpEvent::Joined { tcp } => {
                 self.joined.insert(*tcp);
                 self.rank(*tcp, 1)
             }
-            TcpEvent::Lost { tcp, fault } => {
-                self.lost += usize::from(!fault.was_meant());
+            TcpEvent::Lost { tcp, .. } => {
                 self.stalled.remove(tcp);
                 self.rank(*tcp, 2)
             }
-            // A join that came to nothing: its token may be used again.
+            // A join that failed: its token may be used again.
             TcpEvent::Discarded { tcp } if self.ranks.get(tcp) == Some(&2) && !self.joined.contains(tcp) => {
                 self.ranks.remove(tcp).is_some()
             }
@@ -103,7 +104,6 @@ impl Oracle {
             TcpEvent::Stalled { tcp } => self.ranks.get(tcp) == Some(&1) && self.stalled.insert(*tcp),
             TcpEvent::Resumed { tcp } => self.ranks.get(tcp) == Some(&1) && self.stalled.remove(tcp),
             TcpEvent::Status { tcp, .. } => self.ranks.get(tcp) <= Some(&1),
-            _ => true,
         };
         if !fits {
             self.complain(format!("{event:?} comes out of order"));
@@ -114,8 +114,10 @@ impl Oracle {
         self.ranks.insert(tcp, rank).unwrap_or(0) < rank
     }
 
-    /// Bounds on memory, and what follows from the end of a session.
-    pub(crate) fn check(&mut self, conn: &Connection) {
+    /// Checks the bounds on memory, and that a session that is over holds and waits for nothing.
+    ///
+    /// To be called when all events have been taken.
+    pub fn check(&mut self, conn: &Connection) {
         let stats = conn.stats();
         if stats.bytes_to_read as u64 > self.read_bound {
             self.complain(format!("{} bytes are held for reading", stats.bytes_to_read));
@@ -124,7 +126,7 @@ impl Oracle {
             self.complain(format!("{} bytes are held for sending", stats.bytes_to_send));
         }
         if self.closed != conn.close_reason().is_some() {
-            self.complain("Closed was told and the state disagree".to_owned());
+            self.complain("the event Closed and the state disagree".to_owned());
         }
         if self.closed && (conn.tcp_connections().next().is_some() || conn.poll_timeout().is_some()) {
             self.complain("a session that is over has TCP connections, or waits for something".to_owned());
@@ -134,16 +136,15 @@ impl Oracle {
 
 #[cfg(test)]
 mod tests {
-    use tcpls_core::error::{CloseReason, TcpFault};
-
     use super::*;
+    use crate::error::{CloseReason, TcpFault};
 
     const TCP: ConnectionId = ConnectionId(3);
 
     fn complaints(events: &[Event]) -> usize {
         let mut oracle = Oracle::new(&Config::default());
-        events.iter().for_each(|event| oracle.hear(event));
-        oracle.complaints.len()
+        events.iter().for_each(|event| oracle.event(event));
+        oracle.complaints().len()
     }
 
     #[test]
