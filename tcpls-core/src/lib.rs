@@ -102,10 +102,18 @@ pub mod wire;
 
 pub use budget::Budget;
 pub use config::Config;
-pub use connection::{Claim, ClaimId, Connection, State, Stream, TcpEnd};
+pub use connection::schedule::{self, Scheduler};
+pub use connection::{
+    Claim, ClaimId, Connection, JoinOptions, SendProgress, State, Stream, TcpEnd, TcpInfo, TimeoutReason,
+};
 pub use crypto::rng::Seed;
 pub use endpoint::{Endpoint, EndpointConfig, Incoming, IncomingId, Join, NewSession};
-pub use error::{CloseReason, TcpFault, Violation};
-pub use event::{Event, StreamEvent, TcpEvent};
+pub use error::{
+    AddressError, AlertDescription, CloseReason, ConfigError, HandshakeError, OpenStreamError, OpenTcpError, ReadError,
+    TcpError, TcpFault, Violation, WriteError,
+};
+pub use event::{Established, Event, StreamEvent, TcpEvent};
+pub use stats::{Stats, TcpCounters, TcpPhase, TcpStats};
 pub use time::Time;
+pub use token::TokenSecret;
 pub use wire::ids::{AddressId, ConnectionId, ErrorCode, SessionId, Side, StreamId};

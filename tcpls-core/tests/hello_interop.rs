@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::server::Acceptor;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
-use tcpls_core::wire::hello::{ExtensionTypes, JoinHello, ZeroRtt, peek_client_hello};
+use tcpls_core::testing::hello::{ExtensionTypes, JoinHello, ZeroRtt, peek_client_hello};
 use tcpls_core::wire::ids::Token;
 
 fn join(zero_rtt: Option<ZeroRtt<'_>>) -> Vec<u8> {
@@ -78,7 +78,7 @@ fn a_join_offers_the_suites_and_groups_that_a_tls_library_offers() {
 
 #[test]
 fn a_server_hello_of_a_join_takes_a_tls_client_on_to_encrypted_records() {
-    use tcpls_core::wire::hello::{CHANGE_CIPHER_SPEC, JoinServerHello};
+    use tcpls_core::testing::hello::{CHANGE_CIPHER_SPEC, JoinServerHello};
 
     let (mut client, mut wire) = (client(), Vec::new());
     client.write_tls(&mut wire).unwrap();

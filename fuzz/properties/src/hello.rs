@@ -1,7 +1,9 @@
 //! Any bytes in place of a ClientHello or ServerHello are judged without a panic, the same way however they are cut.
 
 use bytes::BytesMut;
-use tcpls_core::wire::hello::{ExtensionTypes, HelloReader, parse_client_hello, parse_server_hello, peek_client_hello};
+use tcpls_core::testing::hello::{
+    ExtensionTypes, HelloReader, parse_client_hello, parse_server_hello, peek_client_hello,
+};
 
 /// The target `hello`: the input is what a TCP connection begins with.
 pub fn hello(bytes: &[u8]) {

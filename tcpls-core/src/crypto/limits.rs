@@ -9,29 +9,30 @@ use core::fmt;
 ///
 /// A new generation of keys starts with a new budget.
 #[derive(Clone, Debug)]
-pub struct SealBudget {
+pub(crate) struct SealBudget {
     used: u64,
     limit: u64,
 }
 
 impl SealBudget {
     /// A budget of `limit` records, `used` of which were sealed already (by the TLS handshake: half-RTT data, tickets).
-    pub const fn new(limit: u64, used: u64) -> Self {
+    pub(crate) const fn new(limit: u64, used: u64) -> Self {
         Self { used, limit }
     }
 
     /// Counts a record that is about to be sealed. It must not be sealed if this fails.
-    pub fn spend(&mut self) -> Result<(), LimitReached> {
+    pub(crate) fn spend(&mut self) -> Result<(), LimitReached> {
         spend(&mut self.used, self.limit)
     }
 
     /// Whether half of the budget is used: time for the next generation of keys.
-    pub const fn wants_update(&self) -> bool {
+    pub(crate) const fn wants_update(&self) -> bool {
         self.used >= self.limit / 2
     }
 
     /// Records sealed with this generation.
-    pub const fn used(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) const fn used(&self) -> u64 {
         self.used
     }
 }
@@ -39,24 +40,25 @@ impl SealBudget {
 /// Records that may fail to open before the session must end, over all TCP connections and all generations of keys
 /// (as RFC 9001, 6.6 counts them).
 #[derive(Clone, Debug)]
-pub struct OpenBudget {
+pub(crate) struct OpenBudget {
     failed: u64,
     limit: u64,
 }
 
 impl OpenBudget {
     /// A budget of `limit` records.
-    pub const fn new(limit: u64) -> Self {
+    pub(crate) const fn new(limit: u64) -> Self {
         Self { failed: 0, limit }
     }
 
     /// Counts a record that failed to open. The session must end if this fails.
-    pub fn spend(&mut self) -> Result<(), LimitReached> {
+    pub(crate) fn spend(&mut self) -> Result<(), LimitReached> {
         spend(&mut self.failed, self.limit)
     }
 
     /// Records that failed to open.
-    pub const fn failed(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) const fn failed(&self) -> u64 {
         self.failed
     }
 }
@@ -71,7 +73,7 @@ fn spend(used: &mut u64, limit: u64) -> Result<(), LimitReached> {
 
 /// A key has been used as often as it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitReached;
+pub(crate) struct LimitReached;
 
 impl fmt::Display for LimitReached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,8 +7,9 @@ use core::fmt;
 
 use crate::error::{Alert, HandshakeError};
 
-pub mod aead;
-pub mod limits;
+#[cfg_attr(not(feature = "testing"), allow(unreachable_pub, reason = "the feature `testing` shows it to tests"))]
+pub(crate) mod aead;
+pub(crate) mod limits;
 pub mod nonce;
 pub mod rng;
 pub mod rustls;

@@ -16,6 +16,18 @@ pub use self::tls::Tls;
 
 use crate::crypto::rng::Seed;
 
+/// The AEADs of TLS 1.3, for the benchmark.
+#[doc(hidden)]
+pub mod aead {
+    pub use crate::crypto::aead::*;
+}
+
+/// The apparent handshake of a join, for the project's own tests and fuzz targets.
+#[doc(hidden)]
+pub mod hello {
+    pub use crate::wire::hello::*;
+}
+
 /// Returns a seed made from a small number. The same number gives the same seed.
 pub fn seed(number: u64) -> Seed {
     let mut bytes = [0; 32];

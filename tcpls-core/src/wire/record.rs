@@ -1,6 +1,22 @@
 //! TLS records as they lie on the wire (RFC 8446, 5): the header, the inner plaintext, the body of an alert.
 //!
 //! No keys here, and no state: which record may come when is judged by who reads them, the session and the endpoint.
+//!
+//! ```
+//! use tcpls_core::wire::record::{ContentType, HEADER_LEN, RecordHeader, split_inner};
+//!
+//! // What a socket gave: a whole record, and the first byte of another.
+//! let bytes = [&RecordHeader::encode_protected(20)[..], &[0; 20], &[23]].concat();
+//! let header = RecordHeader::parse(&bytes)?.expect("the header is complete");
+//! assert_eq!((header.content_type, header.record_len()), (ContentType::ApplicationData, 25));
+//! let (record, rest) = bytes.split_at(header.record_len());
+//! assert_eq!(record.len() - HEADER_LEN, header.len);
+//! assert_eq!(RecordHeader::parse(rest)?, None, "more bytes are needed");
+//!
+//! // What the record holds after decryption: content, content type, padding.
+//! assert_eq!(split_inner(&[1, 2, 3, 23, 0, 0]), Some((23, 3)));
+//! # Ok::<(), tcpls_core::wire::record::RecordError>(())
+//! ```
 
 use core::fmt;
 
@@ -50,6 +66,7 @@ impl ContentType {
 
 /// Why a record's header is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum RecordError {
     /// No TLS record begins like this.
     NotTls,

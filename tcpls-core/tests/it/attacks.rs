@@ -8,8 +8,8 @@ use tcpls_core::connection::schedule::Aggregate;
 use tcpls_core::connection::{Claim, State, TcpEnd};
 use tcpls_core::endpoint::Incoming;
 use tcpls_core::error::{CloseReason, TcpFault, WriteError};
+use tcpls_core::testing::hello::CHANGE_CIPHER_SPEC;
 use tcpls_core::wire::frame::Frame;
-use tcpls_core::wire::hello::CHANGE_CIPHER_SPEC;
 use tcpls_core::wire::ids::{ConnectionId, Side};
 
 use crate::support::peer::frames::*;

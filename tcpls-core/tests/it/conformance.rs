@@ -6,8 +6,8 @@ use core::time::Duration;
 use tcpls_core::config::Config;
 use tcpls_core::connection::schedule::Aggregate;
 use tcpls_core::connection::{JoinOptions, TcpEnd};
+use tcpls_core::testing::hello::{CHANGE_CIPHER_SPEC, ExtensionTypes, parse_server_hello, split_message};
 use tcpls_core::wire::frame::{Frame, Parameters, ty};
-use tcpls_core::wire::hello::{CHANGE_CIPHER_SPEC, ExtensionTypes, parse_server_hello, split_message};
 use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode, Side, StreamId};
 
 use crate::support::peer::frames::*;
@@ -444,7 +444,7 @@ fn a_join_without_early_data_waits_for_the_server_hello() {
     assert!(!types.contains(&EARLY_DATA) && !types.contains(&PRE_SHARED_KEY), "{types:?}");
     assert_eq!(peer.recv(SECOND), []);
     let (_, body) = split_message(&hello.content).unwrap();
-    let parsed = tcpls_core::wire::hello::parse_client_hello(body, &ExtensionTypes::default()).unwrap();
+    let parsed = tcpls_core::testing::hello::parse_client_hello(body, &ExtensionTypes::default()).unwrap();
     let answer = answer_bytes(&peer.answer(&parsed));
     peer.send_bytes(SECOND, &answer);
     let then = peer.recv(SECOND);

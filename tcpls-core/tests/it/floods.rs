@@ -6,8 +6,8 @@ use tcpls_core::connection::Connection;
 use tcpls_core::error::Violation as Rule;
 use tcpls_core::error::WriteError;
 use tcpls_core::event::{Event, StreamEvent};
+use tcpls_core::testing::hello::CHANGE_CIPHER_SPEC;
 use tcpls_core::wire::frame::{Frame, Parameters};
-use tcpls_core::wire::hello::CHANGE_CIPHER_SPEC;
 use tcpls_core::wire::ids::{ConnectionId, Side, StreamId};
 
 use crate::support::peer::frames::*;

@@ -8,8 +8,8 @@ use tcpls_core::connection::Claim;
 use tcpls_core::error::{Alert, CloseReason, OpenTcpError, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::stats::TcpPhase;
+use tcpls_core::testing::hello::{CHANGE_CIPHER_SPEC, JoinHello, JoinServerHello};
 use tcpls_core::wire::frame::{Frame, SessionParameters};
-use tcpls_core::wire::hello::{CHANGE_CIPHER_SPEC, JoinHello, JoinServerHello};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, Side, Token};
 
 use crate::support::peer::frames::*;

@@ -7,8 +7,8 @@ use tcpls_core::connection::{State, TcpEnd};
 use tcpls_core::error::Violation as Rule;
 use tcpls_core::error::{Alert, CloseReason, ReadError, TcpFault, code};
 use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::testing::hello::CHANGE_CIPHER_SPEC;
 use tcpls_core::wire::frame::{Frame, ty};
-use tcpls_core::wire::hello::CHANGE_CIPHER_SPEC;
 use tcpls_core::wire::ids::{ErrorCode, Side, StreamId};
 
 use crate::support::peer::frames::*;

@@ -13,6 +13,7 @@ use crate::wire::codec::{Short, Tail};
 
 /// Why a frame could not be decoded; each with the frame's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum FrameError {
     /// The type is not in the table.
     Unknown(u8),

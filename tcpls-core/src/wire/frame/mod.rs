@@ -3,6 +3,29 @@
 //! Fields are big-endian and written in the order that `docs/protocol.md` shows, the type byte last. A receiver starts
 //! at the last byte (draft, 5.2). `encode` writes frames, `decode` reads them, `parameters` gives the list inside
 //! Session Parameters a meaning. Whether a frame is allowed where it comes is the session's affair.
+//!
+//! ```
+//! use tcpls_core::wire::frame::{Ack, Frame, FrameError, Frames, Stream};
+//! use tcpls_core::wire::ids::{ConnectionId, RecordSeq, StreamId};
+//!
+//! let frames = [
+//!     Frame::from(Stream { id: StreamId(0), offset: 0, fin: true, data: b"hello" }),
+//!     Frame::from(Ack { tcp: ConnectionId(1), highest: RecordSeq(7) }),
+//! ];
+//! let mut plaintext = Vec::new();
+//! for frame in &frames {
+//!     frame.encode(&mut plaintext);
+//! }
+//!
+//! // A receiver decodes the last frame first, and borrows stream data from the plaintext.
+//! let decoded: Result<Vec<Frame<'_>>, FrameError> = Frames::new(&plaintext).collect();
+//! assert_eq!(decoded, Ok(vec![frames[1], frames[0]]));
+//!
+//! // A decoder yields an error once and ends: what stands before that frame cannot be found.
+//! let mut cut = Frames::new(&plaintext[plaintext.len() - 3..]);
+//! assert_eq!(cut.next(), Some(Err(FrameError::Truncated(0x04))));
+//! assert_eq!(cut.next(), None);
+//! ```
 
 use core::net::SocketAddr;
 
@@ -78,6 +101,7 @@ pub mod ty {
 
 /// One frame; what is borrowed is borrowed from the record's plaintext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Frame<'a> {
     /// 0x00, a run of them.
     Padding(Padding),

@@ -20,8 +20,12 @@ mod server;
 mod tests;
 
 pub use client::{ClientHello, JoinHello, ZeroRtt, parse_client_hello};
-pub use reader::{HelloReader, peek_client_hello, split_message};
-pub use server::{JoinServerHello, ServerHello, parse_server_hello};
+#[cfg(any(test, feature = "testing"))]
+pub use reader::HelloReader;
+pub use reader::{peek_client_hello, split_message};
+#[cfg(any(test, feature = "testing"))]
+pub use server::ServerHello;
+pub use server::{JoinServerHello, parse_server_hello};
 
 /// The most that a hello may take on the wire, record headers included, in bytes.
 pub const MAX_HELLO: usize = 1 << 14;

@@ -3,6 +3,7 @@
 //! One bound does it: [`MAX_HELLO`] counts record headers too, and an empty record is refused, so that neither a long
 //! hello nor one of tiny records costs more memory or time. How long a peer may take is the session's or endpoint's.
 
+#[cfg(any(test, feature = "testing"))]
 use bytes::{Buf, BytesMut};
 
 use super::*;
@@ -20,6 +21,8 @@ pub struct HelloReader {
 }
 
 impl HelloReader {
+    /// For tests, which read a hello piece by piece; the endpoint peeks, the session reads whole records.
+    ///
     /// Takes whole records from the start of `bytes`, up to the one that completes the message, and returns that with
     /// its header of 4 bytes; [`split_message`] parts the two. `Ok(None)` if it needs more bytes.
     ///
@@ -29,6 +32,7 @@ impl HelloReader {
     ///
     /// Any but those of the message's content. A record that is no handshake record stays in `bytes`, so that one may
     /// see what it is (an alert, say); the reader is of no more use then.
+    #[cfg(any(test, feature = "testing"))]
     pub fn push(&mut self, bytes: &mut BytesMut) -> Result<Option<Vec<u8>>, HelloError> {
         while let Some(len) = self.take_record(bytes)? {
             bytes.advance(len);

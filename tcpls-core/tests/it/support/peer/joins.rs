@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use tcpls_core::connection::{Claim, ClaimId, JoinOptions};
 use tcpls_core::endpoint::Incoming;
-use tcpls_core::wire::hello::{
+use tcpls_core::testing::hello::{
     CHANGE_CIPHER_SPEC, ClientHello, ExtensionTypes, JoinHello, JoinServerHello, ZeroRtt, parse_client_hello,
     split_message,
 };
