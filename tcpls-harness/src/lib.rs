@@ -8,7 +8,7 @@
 //! | [`dial`] | | which pair of addresses a client dials when, without sockets |
 //! | [`tls`] | | certificates and keys, as configurations for sessions |
 //! | `sim` | `sim` | whole networks in virtual time, for tests and experiments |
-//! | `relay` | `sim` | a path over real sockets that misbehaves on demand |
+//! | `relay` | `sim` | a path over real sockets that fails on demand |
 //! | `cli`, `hq` | `cli` | the `tcpls` command, and its file transfer protocol |
 //!
 //! Applications need neither `sim` nor `cli`: they switch the default features off and choose a crypto library, `ring` or

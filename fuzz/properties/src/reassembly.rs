@@ -41,7 +41,7 @@ struct Half {
     fate: Fate,
     /// The application knows how it ended.
     over: bool,
-    /// It was told that there is something to read, and has not found nothing since.
+    /// An event reported that there is something to read, and no read has found nothing since.
     told: bool,
 }
 
@@ -72,7 +72,7 @@ impl Half {
 struct Run {
     peer: Peer,
     halves: BTreeMap<StreamId, Half>,
-    /// The session's limit, as the peer was told.
+    /// The session's limit, as advertised to the peer.
     limit: u64,
     stream_window: Range<u64>,
     session_window: Range<u64>,

@@ -228,7 +228,7 @@ impl Connection {
         self.conclude(reason);
     }
 
-    /// The session is over. Every socket may be closed once its last words are out.
+    /// The session is over. Every socket may be closed once its final bytes are sent.
     // draft E04
     pub(super) fn conclude(&mut self, reason: CloseReason) {
         if self.ending.is_closed() {

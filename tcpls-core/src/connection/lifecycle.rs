@@ -90,7 +90,7 @@ impl Connection {
         }
     }
 
-    /// TCP connection `tcp` is of no more use. Its data is requeued, the peer is told on another, the owner is told to close
+    /// TCP connection `tcp` is lost. Its data is requeued, the peer is notified on another, and the owner is asked to close
     /// the socket after `alert` went out.
     // draft I18
     pub(super) fn lose_tcp(&mut self, now: Time, tcp: ConnectionId, fault: TcpFault, alert: Option<Alert>) {

@@ -155,7 +155,7 @@ fn a_scheduler_is_told_how_much_is_to_be_sent_for_the_first_time_and_again() {
     assert_eq!(unsent(&mut pair), 300);
 }
 
-/// Lets everything pass, and notes the highest delivery rate that it was told.
+/// Lets everything pass, and notes the highest delivery rate that it was given.
 struct Rates(Arc<AtomicU64>);
 
 impl Scheduler for Rates {

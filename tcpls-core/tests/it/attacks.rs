@@ -155,7 +155,7 @@ fn replaying_a_whole_join_ahead_of_the_client_only_carries_its_bytes() {
         let thief = pair.connect_stranger();
         pair.stranger_sends(thief, &flight);
         pair.deliver_all();
-        assert!(pair.live(Server).contains(&joining), "to the server they can't be told apart");
+        assert!(pair.live(Server).contains(&joining), "the server cannot distinguish them");
         pair.flow(joining, Server).send(&flight);
         pair.drive();
         assert_eq!(pair.fault(Client, joining), Some(TcpFault::Alert(47)), "what comes second is a used token");

@@ -101,7 +101,7 @@ fn idle(fresh: bool) -> (i64, i64) {
     if !fresh {
         crate::memory::work::move_bulk(&mut pair, 4096);
     }
-    pair.rest().expect("nobody has anything to say");
+    pair.rest().expect("both endpoints are at rest");
     let Pair { client, server, .. } = pair;
     (bytes_of(client), bytes_of(server))
 }

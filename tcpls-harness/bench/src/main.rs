@@ -1,6 +1,6 @@
 //! How fast TCPLS is: over loopback next to its peers in the same run, and in memory.
 //!
-//! A package and a workspace of its own, so that whoever uses, builds or tests the library builds none of the peers. Nothing
+//! A package and a workspace of its own, so that users and developers of the library build none of the peers. Nothing
 //! here is used by the library. docs/performance.md says how to run it, and what came of it.
 
 mod cores;

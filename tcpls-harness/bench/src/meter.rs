@@ -1,5 +1,5 @@
 //! What a thread has used up: time on a CPU, allocations, bytes on the heap. Every run of the benchmark keeps each end on a
-//! thread of its own, so the two can be told apart; nothing here knows what is being measured.
+//! thread of its own, so the two can be distinguished; nothing here knows what is being measured.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -114,7 +114,7 @@ impl Meter {
         Self { warm_up, total: warm_up + bytes, moved: 0, begun: None, span: None }
     }
 
-    /// So many bytes were written, or read. The span ends here if these are the last; for a writer, [`Meter::finish`] ends
+    /// `bytes` bytes were written, or read. The span ends here if these are the last; for a writer, [`Meter::finish`] ends
     /// it later.
     pub fn moved(&mut self, bytes: usize) {
         self.moved += bytes as u64;

@@ -1,4 +1,4 @@
-//! Records with nothing above them: what sealing and opening cost when nobody wants streams, acknowledgements or a second
+//! Records with nothing above them: what sealing and opening cost without streams, acknowledgments or a second
 //! TCP connection. The ceiling for everything that is built on TLS records; used over loopback and in memory.
 
 use tcpls_core::ConnectionId;

@@ -5,7 +5,7 @@
 pub enum Cell {
     /// As it is.
     Text(String),
-    /// With so many digits behind the point.
+    /// With this number of digits behind the point.
     Number(f64, usize),
 }
 

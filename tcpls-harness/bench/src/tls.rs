@@ -73,7 +73,7 @@ pub fn server_name() -> ServerName<'static> {
     ServerName::try_from("localhost").expect("a valid name")
 }
 
-/// The same cipher suite and key exchange for everybody.
+/// The same cipher suite and key exchange for all.
 fn provider() -> Arc<CryptoProvider> {
     let provider = CryptoProvider {
         cipher_suites: vec![library::cipher_suite::TLS13_AES_128_GCM_SHA256],

@@ -21,7 +21,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         unit => return Err(format!("{unit:?} is no unit of size; use B, kB, MB, GB, KiB, MiB or GiB")),
     };
     let bytes = number * factor as f64;
-    // Beyond 2^53 a float no longer counts single bytes, and nobody means such sizes.
+    // Beyond 2^53 a float no longer counts single bytes, and such sizes are never intended.
     if bytes > (1u64 << 53) as f64 { Err(format!("{text} is too large")) } else { Ok(bytes as u64) }
 }
 

@@ -17,7 +17,7 @@ use crate::net::Session;
 
 /// How often to look.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
-/// Rates are those of the last so many looks: one alone is full of chance.
+/// Rates are averages over this many samples: a single one varies too much.
 const WINDOW: usize = 2;
 
 /// What was seen at one look: bytes so far, in sum and by TCP connection.

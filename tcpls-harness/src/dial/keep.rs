@@ -16,7 +16,7 @@ use tcpls_core::wire::ids::ConnectionId;
 use super::pair::{Attempt, Failure, GRACE, Haste, Live, Pair, Stage};
 use super::{Action, Dialer, Keep, Path};
 
-/// How long a silent TCP connection is waited for at the most before another takes its place; one that answered for as long
+/// How long to wait for a silent TCP connection, at most, before another takes its place; one that answered for as long
 /// has lasted.
 const MAX_PATIENCE: Duration = Duration::from_secs(8);
 /// How long the last token waits for a pair that can be relied upon. If there is none it waits too, for a TCP connection that
@@ -191,7 +191,7 @@ impl Dialer {
         self.view.tcp_connections += 1;
     }
 
-    /// A join that nobody answers may hold data: it makes way for others.
+    /// A join without an answer may hold data: it makes way for others.
     fn give_up_overdue(&mut self, now: Time, index: usize) {
         let urgent = self.urgent_since.is_some();
         let pair = &mut self.pairs[index];

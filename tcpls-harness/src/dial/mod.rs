@@ -142,7 +142,7 @@ impl Dialer {
         self.next_start = now; // the next may begin at once
     }
 
-    /// So many bytes have come on a TCP connection whose handshake is under way.
+    /// How many bytes have come on a TCP connection whose handshake is under way.
     pub fn handle_progress(&mut self, now: Time, attempt: AttemptId, bytes: u64) {
         let Some((index, at)) = self.find(attempt) else { return };
         let attempt = &mut self.pairs[index].attempts[at];

@@ -1,4 +1,4 @@
-//! What the dialer is told to do, what it has to know of a session, and what it tells its owner to do.
+//! What the dialer is asked to do, what it has to know of a session, and what it asks its owner to do.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub enum Keep {
 pub struct DialOptions {
     /// What is done by itself.
     pub keep: Keep,
-    /// [`Keep::Paths`]: TCP connections to keep at the most; pairs beyond that many are alternatives.
+    /// [`Keep::Paths`]: TCP connections to keep, at most; pairs beyond that number are alternatives.
     pub wanted: usize,
     /// The pause before the next pair is dialled as long as nothing is known of those before (RFC 8305, 5: 250 ms). 0 dials
     /// all at once: nothing is lost by that if all are wanted anyway.

@@ -36,7 +36,7 @@ const READY_LIFE: Duration = Duration::from_secs(2);
 const SETTLED: Duration = Duration::from_millis(500);
 /// The pause after the first that did not; it doubles with each.
 const FLAP_PAUSE: Duration = Duration::from_millis(50);
-/// The pause after a join that nobody answered, for it cost a token; it doubles with each.
+/// The pause after a join without an answer, for it cost a token; it doubles with each.
 const DOUBT_PAUSE: Duration = Duration::from_millis(500);
 const MAX_DOUBT_PAUSE: Duration = Duration::from_secs(60);
 /// The same when no TCP connection answers.

@@ -1,4 +1,4 @@
-//! Whether to connect to an address that the server advertises: it is a suggestion by somebody who may want to use this client
+//! Whether to connect to an address that the server advertises: it is a suggestion by a peer that may want to use this client
 //! against others, or against what only this client can reach.
 //!
 //! Used by `client`, for [`Session::add_advertised`]. Addresses that the application names itself are not looked at.
@@ -89,10 +89,10 @@ impl Advice {
     }
 }
 
-/// Who can be reached at an address.
+/// Which hosts can be reached at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
-    Nobody,
+    None,
     Host,
     Link,
     Private,
@@ -103,7 +103,7 @@ fn is_safe(advertised: SocketAddr, server: SocketAddr) -> bool {
     let (to, from) = (reach(advertised.ip()), reach(server.ip()));
     advertised.port() != 0
         && match to {
-            Reach::Nobody | Reach::Link => false,
+            Reach::None | Reach::Link => false,
             Reach::Host => from == Reach::Host,
             Reach::Private => from != Reach::Public,
             Reach::Public => true,
@@ -122,7 +122,7 @@ fn reach_v4(address: Ipv4Addr) -> Reach {
     match address.octets() {
         [127, ..] => Reach::Host,
         [169, 254, ..] => Reach::Link,
-        [0, ..] | [192, 0, 0, _] | [224..=255, ..] => Reach::Nobody,
+        [0, ..] | [192, 0, 0, _] | [224..=255, ..] => Reach::None,
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] | [198, 18..=19, ..] => Reach::Private,
         _ => Reach::Public,
     }
@@ -134,7 +134,7 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
         [0xfe80..=0xfebf, ..] => Reach::Link,
         [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => Reach::Private,
         [0x2000..=0x3fff, ..] => Reach::Public,
-        _ => Reach::Nobody,
+        _ => Reach::None,
     }
 }
 

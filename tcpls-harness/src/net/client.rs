@@ -71,7 +71,7 @@ impl Session {
     }
 
     /// Has the session keep a TCP connection to an address that the server advertises and [`ClientOptions::addresses`] allows;
-    /// 16 new ones in a minute at the most. Like [`Session::add_path`], it does not wait, and it is [`keep`] that says when the
+    /// at most 16 new ones in a minute. Like [`Session::add_path`], it does not wait, and it is [`keep`] that says when the
     /// address is dialled.
     ///
     /// [`keep`]: crate::dial::DialOptions::keep

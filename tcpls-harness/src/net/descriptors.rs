@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(1);
 /// Pauses between attempts do not become longer than this.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
-/// After so many attempts, which take 5 s, there will be none.
+/// After this many attempts, which take 5 s, there will be none.
 const MAX_ATTEMPTS: u32 = 100;
 
 /// Whether the process, or the system, has as many files open as it may.

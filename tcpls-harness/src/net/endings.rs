@@ -1,8 +1,8 @@
-//! Sockets that have ended, of which the session has not heard yet.
+//! Sockets that have ended, which is not yet reported to the session.
 //!
-//! Whoever resets a TCP connection often resets it at both ends, and the peer's last acknowledgment of it is under way on
+//! A middlebox that resets a TCP connection often resets it at both ends, and the peer's final ACK of it is under way on
 //! another. What that covers need not be sent again, and would come before what is missing. So a session with other TCP
-//! connections hears of a reset a moment later. Used by the driver.
+//! connections gets the report of a reset a moment later. Used by the driver.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tcpls_core::connection::{Connection, TcpEnd};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
-/// The longest that the session does not hear of a reset.
+/// Maximum delay before a reset is reported to the session.
 const MAX_GRACE: Duration = Duration::from_millis(5);
 
 /// In the order in which they ended.

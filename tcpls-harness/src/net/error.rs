@@ -35,8 +35,8 @@ impl fmt::Display for ConnectError {
                     write!(f, "no session over any of {} paths", failures.len())?;
                     failures.iter().try_for_each(|failure| write!(f, "\n  {failure}"))?;
                 }
-                let nobody = failures.iter().all(|failure| matches!(failure.fault, PathFault::Tcp(_)));
-                if nobody {
+                let is_unreachable = failures.iter().all(|failure| matches!(failure.fault, PathFault::Tcp(_)));
+                if is_unreachable {
                     f.write_str("; is a server listening there, and let through by firewalls?")
                 } else {
                     Ok(())
@@ -95,7 +95,7 @@ pub enum AddTcpError {
     NotAllowed(SocketAddr),
     /// The session can't take another TCP connection now.
     Session(OpenTcpError),
-    /// The session has as many TCP connections as it may have, which is so many.
+    /// The session has reached its limit of TCP connections (its value).
     Limit(usize),
     /// The TCP connection was made, but did not become part of the session.
     Join(TcpFault),

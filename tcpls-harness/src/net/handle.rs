@@ -1,4 +1,4 @@
-//! The application's hold on a session: counted, so that a session which nobody holds is closed.
+//! The application's handles of a session: counted, so that a session without handles is closed.
 //!
 //! Sessions, streams and their halves each have one.
 

@@ -1,4 +1,4 @@
-//! Sockets that the session has let go of: their last words are written, then they are closed such that the peer can read
+//! Sockets that the session has let go of: their final bytes are written, then they are closed such that the peer can read
 //! them.
 //!
 //! A socket that is closed with unread bytes in its receive buffer sends a reset, and that may destroy what was sent just

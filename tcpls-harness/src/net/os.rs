@@ -19,7 +19,7 @@ pub(crate) fn now() -> Time {
     Time::ZERO + origin().elapsed()
 }
 
-/// The core's `time` as the runtime counts it. A time too far away to be counted is a year from now: whoever wakes up
+/// The core's `time` as the runtime counts it. A time too far away to be counted is a year from now: a task that wakes up
 /// then finds that there is nothing to do.
 pub(crate) fn instant(time: Time) -> Instant {
     let origin = origin();

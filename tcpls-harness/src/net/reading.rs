@@ -44,7 +44,7 @@ impl Reading {
         self.input.capacity() - self.input.len()
     }
 
-    /// A buffer that nobody has bytes of any more.
+    /// A buffer without other owners.
     fn take_free(&mut self) -> Option<BytesMut> {
         let free = self.full.iter_mut().position(|buffer| buffer.try_reclaim(MAX_READ));
         free.filter(|_| self.next_read == MAX_READ).map(|at| self.full.remove(at))

@@ -78,7 +78,7 @@ impl Session {
         self.established().is_some_and(|established| established.tcpls)
     }
 
-    /// What the handshake agreed on; `None` only if the session ended before it could be told.
+    /// What the handshake agreed on; `None` only if the session ended before it could be reported.
     pub fn established(&self) -> Option<Established> {
         self.handle.with(|state| state.established().cloned())
     }

@@ -1,7 +1,7 @@
 //! What the session's task and the application's handles share: the state machine, and when the task is woken.
 //!
-//! Whoever touches the state machine does so inside [`Shared::with`] (the application) or [`Shared::drive`] (the task):
-//! both hear the events that follow and wake whoever waited for them, once the lock is released. Who holds on to a session is
+//! The state machine is accessed only inside [`Shared::with`] (the application) or [`Shared::drive`] (the task):
+//! both take the events that follow and wake the tasks that waited for them, once the lock is released. Handles of a session are
 //! counted in `handle`.
 
 use std::collections::BTreeMap;
@@ -71,7 +71,7 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) conn: Connection,
     pub(crate) inbox: Vec<Input>,
-    /// TCP connections whose sockets are to be closed once their last words are out.
+    /// TCP connections whose sockets are to be closed once their final bytes are sent.
     pub(crate) discarded: Vec<ConnectionId>,
     /// TCP connections whose sockets had room when the task last looked.
     pub(crate) with_room: Vec<ConnectionId>,
@@ -102,7 +102,7 @@ pub(crate) struct State {
     pub(crate) events: Feed<Event>,
     pub(crate) failures: Feed<PathFailure>,
     pub(crate) handles: usize,
-    /// The task has woken somebody since its turn began.
+    /// The task has woken another one since its turn began.
     pub(crate) has_woken: bool,
     /// What the dialer goes by may have changed.
     pub(crate) is_called: bool,
@@ -182,7 +182,7 @@ impl Shared {
         })
     }
 
-    /// Nobody is woken while the lock is held: who wakes up would run into it.
+    /// No task is woken while the lock is held: it would block on it.
     pub(crate) fn access<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = f(&mut state);
@@ -297,7 +297,7 @@ impl State {
         self.waiters.wake(self.task.take());
     }
 
-    /// The task comes back by itself: nobody need wake it.
+    /// The task comes back by itself and need not be woken.
     pub(crate) fn expect_task(&mut self) {
         self.task = None;
     }

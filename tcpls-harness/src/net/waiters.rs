@@ -112,7 +112,7 @@ impl Waiters {
         self.to_wake.extend(waker);
     }
 
-    /// Whether anybody is to be woken.
+    /// Whether any task is to be woken.
     pub(crate) fn has_any_to_wake(&self) -> bool {
         !self.to_wake.is_empty()
     }
@@ -179,11 +179,11 @@ mod tests {
 
     #[test]
     fn at_the_end_all_are_woken() {
-        struct Nobody;
-        impl std::task::Wake for Nobody {
+        struct NoTask;
+        impl std::task::Wake for NoTask {
             fn wake(self: std::sync::Arc<Self>) {}
         }
-        let (mut waiters, waker) = (Waiters::default(), Waker::from(std::sync::Arc::new(Nobody)));
+        let (mut waiters, waker) = (Waiters::default(), Waker::from(std::sync::Arc::new(NoTask)));
         waiters.wait_readable(StreamId(0), &waker);
         waiters.wait_writable(StreamId(0), &waker);
         waiters.wait_to_open(&waker);

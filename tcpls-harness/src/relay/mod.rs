@@ -1,4 +1,4 @@
-//! A path that misbehaves on demand: relays TCP connections from a loopback port to a target, limits their rate, delays
+//! A path that fails on demand: relays TCP connections from a loopback port to a target, limits their rate, delays
 //! them, ends them for one side or both, swallows what they carry, or spoils it.
 //!
 //! For demonstrations and tests, in the same process; no part of the protocol. Rate and delay are those of the path: all
@@ -61,14 +61,14 @@ pub enum Break {
     ResetFar,
     /// Both sides hear a FIN, and nothing of what was under way.
     Fin,
-    /// Nothing gets through any more, and nobody is told.
+    /// Nothing gets through any more, silently.
     Forget,
 }
 
 /// What happens on the path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Weather {
-    /// Nothing gets through, by direction, and nobody is told.
+    /// Nothing gets through, by direction, silently.
     stalled: [bool; 2],
     /// TCP connections are reset, new ones refused.
     down: bool,
@@ -181,7 +181,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(128)
 }
 
-/// Accepts TCP connections as long as the path is up; while it is down nobody listens.
+/// Accepts TCP connections as long as the path is up, and does not listen while it is down.
 async fn accept(mut listener: TcpListener, path: Arc<Path>) {
     let Ok(address) = listener.local_addr() else { return };
     let mut weather = path.weather.subscribe();
@@ -232,7 +232,7 @@ async fn carry(path: Arc<Path>, mut near: TcpStream) {
     }
 }
 
-/// One end is reset; others stay as they are, and nobody reads or writes there, for as long as the relay lives.
+/// One end is reset; others stay as they are, and are neither read nor written, for as long as the relay lives.
 async fn hang<const N: usize>(ends: Option<TcpStream>, _stay: [TcpStream; N]) {
     ends.iter().for_each(reset);
     drop(ends);

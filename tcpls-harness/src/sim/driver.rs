@@ -44,11 +44,11 @@ pub(crate) struct Driver {
     pub(crate) lost: usize,
     /// Whose applications use this session, if any do: the client's number.
     pub(crate) serves: Option<usize>,
-    /// What the session told, for whoever owns this.
+    /// The session's events, for the owner of this.
     pub(crate) heard: Vec<Event>,
     /// As this end's configuration has it.
     pub(crate) spare_tokens: usize,
-    /// When a TCP connection was attached, or anything was told of one, for the last time.
+    /// When a TCP connection was last attached, or an event reported about one.
     pub(crate) disturbed: Time,
     /// When the session was over.
     pub(crate) closed_at: Option<Time>,
@@ -114,7 +114,7 @@ impl Driver {
         self.sockets.push(socket);
     }
 
-    /// The session's counters, as they were when it was told to close, or are now.
+    /// The session's counters, as they were when it was asked to close, or are now.
     pub(crate) fn stats(&self) -> Stats {
         self.remembered.clone().unwrap_or_else(|| self.conn.stats())
     }
@@ -269,7 +269,7 @@ impl Driver {
         }
     }
 
-    /// A socket that the session let go of gets its last words.
+    /// A socket that the session let go of gets its final bytes.
     fn leave(&mut self, env: &mut Env<'_>, tcp: ConnectionId) {
         let Some(at) = self.sockets.iter().position(|socket| socket.tcp == tcp) else { return };
         let socket = self.sockets.remove(at);

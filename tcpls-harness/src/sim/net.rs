@@ -63,7 +63,7 @@ pub(crate) trait Network {
     fn set_unsent_limit(&mut self, side: Side, socket: SocketId, bytes: usize);
     /// What the TCP stack knows.
     fn tcp_info(&mut self, now: Time, side: Side, socket: SocketId) -> Option<TcpInfo>;
-    /// Closes this end: what was written still goes out, then a FIN; what comes is read by nobody.
+    /// Closes this end: what was written still goes out, then a FIN; what comes is not read.
     fn close(&mut self, now: Time, side: Side, socket: SocketId);
     /// Closes this end with a reset.
     fn reset(&mut self, now: Time, side: Side, socket: SocketId);

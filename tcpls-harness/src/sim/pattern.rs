@@ -1,4 +1,4 @@
-//! What is written in a transfer, and how fast. Nobody keeps a byte: what belongs where follows from the transfer and the
+//! What is written in a transfer, and how fast. No byte is kept: what belongs where follows from the transfer and the
 //! offset.
 
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn scramble(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// So many bytes in a time.
+/// A number of bytes in a time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Throttle {
     rate: Option<u64>,

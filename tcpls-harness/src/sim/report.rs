@@ -49,7 +49,7 @@ pub struct SessionReport {
     /// There was a session: a path that loses all SYNs for long enough gives none.
     pub began: bool,
     /// The client lost its last TCP connection and had no token for another: every token that it was given went with a TCP
-    /// connection that failed. Nobody can help such a session.
+    /// connection that failed. Such a session cannot recover.
     pub starved: bool,
     /// Goals that were not reached here.
     pub missed: Vec<String>,

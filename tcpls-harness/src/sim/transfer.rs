@@ -267,10 +267,10 @@ impl Book {
         self.transfers.iter().all(Transfer::is_over)
     }
 
-    /// The peer opened a stream: whoever accepts it knows by that what to do.
+    /// The peer opened a stream: its ID determines what to do with it.
     pub(crate) fn accepted(&mut self, id: StreamId, side: Side) {
         let Some(number) = self.streams.get(&id) else {
-            return self.wrong.push(format!("{side:?} accepted {id}, which nobody opened"));
+            return self.wrong.push(format!("{side:?} accepted {id}, which was not opened"));
         };
         let transfer = &mut self.transfers[*number];
         let half = transfer.half_of(side);
@@ -281,14 +281,14 @@ impl Book {
         transfer.half_of(side.peer()).readable = true;
     }
 
-    /// `side` was told that a stream can be read.
+    /// `side` received the event that a stream can be read.
     pub(crate) fn readable(&mut self, id: StreamId, side: Side) {
         if let Some(number) = self.streams.get(&id) {
             self.transfers[*number].half_of(side.peer()).readable = true;
         }
     }
 
-    /// `side` was told that a stream can be written.
+    /// `side` received the event that a stream can be written.
     pub(crate) fn writable(&mut self, id: StreamId, side: Side) {
         if let Some(number) = self.streams.get(&id) {
             self.transfers[*number].half_of(side).writable = true;
@@ -303,7 +303,7 @@ impl Book {
         }
     }
 
-    /// Whether the stream of a transfer that `side` writes may be told what to do.
+    /// Whether the stream of a transfer that `side` writes may be acted on.
     pub(crate) fn stream_of(&self, number: usize) -> Option<StreamId> {
         self.transfers.get(number)?.stream
     }

@@ -35,7 +35,7 @@ pub(super) fn verdicts_on(scenario: &Scenario, book: &Book, driver: &Driver) -> 
     wrong
 }
 
-/// Whether an end is told to send data more than once.
+/// Whether an end is configured to send data more than once.
 fn duplicates(scenario: &Scenario, side: Side) -> bool {
     let settings = if side == Side::Client { &scenario.client } else { &scenario.server };
     let chosen = scenario.action.iter().filter(|action| Side::from(action.by) == side);

@@ -1,5 +1,5 @@
 //! One run: a client, a server, a network and a timeline, from the first SYN until both ends are at rest. One loop decides
-//! what happens next; whoever acts does so at the present moment, in a fixed order.
+//! what happens next; all act at the present moment, in a fixed order.
 
 use std::io::Write;
 use std::rc::Rc;
@@ -178,14 +178,14 @@ impl<'a> World<'a> {
     }
 
     /// All ends do what they can, if they have reason to.
-    fn act(&mut self, everybody: bool) {
+    fn act(&mut self, all: bool) {
         let due = |next: Option<Time>, now: Time| next.is_some_and(|at| at <= now);
         let delivered = |books: &[Book]| books.iter().map(|book| book.delivered).sum::<u64>();
         let before = delivered(&self.books);
         let mut carried = vec![0; self.scenario.path.len()];
         let ready = self.net.take_ready(Side::Client);
         for (number, client) in self.clients.iter_mut().enumerate() {
-            if everybody || ready || due(client.next(self.books[number].next(Side::Client)), self.now) {
+            if all || ready || due(client.next(self.books[number].next(Side::Client)), self.now) {
                 self.trace.of_client(number);
                 client.run(&mut Env {
                     now: self.now,
@@ -196,7 +196,7 @@ impl<'a> World<'a> {
                 });
             }
         }
-        if everybody | self.net.take_ready(Side::Server) || due(self.server_next(), self.now) {
+        if all | self.net.take_ready(Side::Server) || due(self.server_next(), self.now) {
             for (number, client) in self.clients.iter().enumerate() {
                 client.first.into_iter().for_each(|first| self.server.serve(number, first));
             }

@@ -9,7 +9,7 @@ use rustls::pki_types::PrivateKeyDer;
 use super::{Identity, TlsError, failure};
 
 impl Identity {
-    /// A new self-signed certificate for `names`, DNS names or IP addresses; whoever is to trust it needs
+    /// A new self-signed certificate for `names`, DNS names or IP addresses; a client that is to trust it needs
     /// [`Identity::certificate_pem`].
     ///
     /// # Errors

@@ -98,7 +98,7 @@ async fn refused_tcp_connections_that_stay_are_reset_when_there_are_too_many() {
     assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
-/// A path to `target` on which somebody writes down how each TCP connection begins.
+/// A path to `target` that records how each TCP connection begins.
 async fn eavesdropper(target: SocketAddr) -> (SocketAddr, mpsc::UnboundedReceiver<Vec<u8>>) {
     let listener = TcpListener::bind(ANY).await.unwrap();
     let address = listener.local_addr().unwrap();

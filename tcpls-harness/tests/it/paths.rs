@@ -19,7 +19,7 @@ use crate::support::{ANY, Server, joined, lost, pattern, read_all, relay};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 
-fn nobody() -> SocketAddr {
+fn unused_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
@@ -31,7 +31,7 @@ async fn keeping(server: &mut Server, addresses: &[SocketAddr]) -> (Session, Ses
     (client.unwrap(), peer)
 }
 
-/// Waits until so many TCP connections are in use.
+/// Waits until `wanted` TCP connections are in use.
 async fn in_use(session: &Session, wanted: usize) {
     let mut events = session.events();
     while session.paths().iter().filter(|status| status.tcp.is_some()).count() < wanted {
@@ -60,7 +60,7 @@ fn sent_on(session: &Session, tcp: ConnectionId) -> u64 {
 #[tokio::test]
 async fn all_addresses_that_can_be_connected_to_are_joined() {
     let mut server = Server::start();
-    let addresses = [nobody(), server.addresses[0], nobody(), server.addresses[1]];
+    let addresses = [unused_address(), server.addresses[0], unused_address(), server.addresses[1]];
     let (client, peer) = keeping(&mut server, &addresses).await;
     in_use(&client, 2).await;
     let paths = client.paths();
@@ -101,9 +101,9 @@ async fn a_path_that_fails_is_told_and_added_ones_are_used() {
     let addresses = [server.addresses[0]];
     let (client, _peer) = keeping(&mut server, &addresses).await;
     let mut failures = client.path_failures();
-    let nobody = nobody();
-    client.add_path(nobody, None);
-    assert_eq!(failures.next().await.unwrap().path.remote, nobody);
+    let unused = unused_address();
+    client.add_path(unused, None);
+    assert_eq!(failures.next().await.unwrap().path.remote, unused);
     client.add_path(server.addresses[1], None);
     in_use(&client, 2).await;
 }
@@ -282,7 +282,7 @@ async fn a_backup_of_one_side_carries_no_data_of_the_other_until_it_is_available
     assert_eq!(shares((&peer, &mut events, &mut standing), &client, tcps, second).await, [1 << 20, 0]);
 }
 
-/// Of a transfer nothing goes on `backup`. One during which either end suspected a TCP connection is made again: then a backup
+/// Of a transfer nothing goes on `backup`. One during which a TCP connection stalled at either end is repeated: then a backup
 /// may carry data.
 async fn assert_spares(from: &Session, to: &Session, other: ConnectionId, backup: ConnectionId) {
     loop {

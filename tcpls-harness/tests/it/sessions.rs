@@ -283,23 +283,23 @@ async fn tokens_do_not_run_out_while_tcp_connections_come_and_go() {
 #[tokio::test]
 async fn errors_say_what_went_wrong() {
     let mut server = Server::start();
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = Session::connect(&[nobody], server.options()).await.unwrap_err();
-    assert!(error.to_string().contains(&nobody.to_string()), "{error}");
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = Session::connect(&[unused], server.options()).await.unwrap_err();
+    assert!(error.to_string().contains(&unused.to_string()), "{error}");
     let error = Session::connect(&[], server.options()).await.unwrap_err();
     assert!(matches!(error, ConnectError::NoAddress));
 
     let mut stranger = server.options();
     stranger.server_name = "stranger.example".try_into().unwrap();
-    let error = Session::connect(&[server.addresses[0], nobody, server.addresses[1]], stranger).await.unwrap_err();
+    let error = Session::connect(&[server.addresses[0], unused, server.addresses[1]], stranger).await.unwrap_err();
     let ConnectError::Paths(failures) = &error else { panic!("{error}") };
     let fault = |address| failures.iter().find(|failure| failure.path.remote == address).map(|failure| &failure.fault);
     for address in &server.addresses {
         assert!(matches!(fault(*address), Some(PathFault::Handshake(CloseReason::Handshake(_)))), "{error}");
     }
-    assert!(matches!(fault(nobody), Some(PathFault::Tcp(_))), "{error}");
+    assert!(matches!(fault(unused), Some(PathFault::Tcp(_))), "{error}");
     let order: Vec<_> = failures.iter().map(|failure| failure.path.remote).collect();
-    assert_eq!(order, [server.addresses[0], nobody, server.addresses[1]], "as they were given");
+    assert_eq!(order, [server.addresses[0], unused, server.addresses[1]], "as they were given");
     assert_eq!(error.to_string().lines().count(), 4, "each address with its reason: {error}");
     let mut protocol = server.options();
     protocol.tls = Trust::Anyone.client(&[b"another"]).unwrap();
@@ -307,8 +307,8 @@ async fn errors_say_what_went_wrong() {
     assert!(matches!(error, ConnectError::Paths(_)), "{error}");
 
     let (client, peer) = server.pair(server.addresses[0]).await;
-    assert!(matches!(client.add_tcp(nobody, None).await, Err(AddTcpError::Tcp(..))));
-    assert!(matches!(peer.add_tcp(nobody, None).await, Err(AddTcpError::Session(_))));
+    assert!(matches!(client.add_tcp(unused, None).await, Err(AddTcpError::Tcp(..))));
+    assert!(matches!(peer.add_tcp(unused, None).await, Err(AddTcpError::Session(_))));
 }
 
 #[tokio::test]

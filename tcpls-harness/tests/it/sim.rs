@@ -174,7 +174,7 @@ fn scenarios_from_chance_can_be_written_and_read() {
 
 #[test]
 fn a_scenario_that_fails_is_made_as_small_as_it_gets() {
-    // Nobody survives a session timeout of nothing.
+    // No session survives a session timeout of 0.
     let mut failing = (0..).map(|seed| generate(seed, Mode::Liveness)).find(|scenario| {
         scenario.fault.len() > 4
             && scenario.fault.iter().any(|fault| fault.kind == FaultKind::Down)

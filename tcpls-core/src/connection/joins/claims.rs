@@ -77,12 +77,12 @@ impl Waiting {
 }
 
 impl Claims {
-    /// TCP connection `tcp` is gone: whose claim it was need not be known any more.
+    /// TCP connection `tcp` is lost: which claim it came from need not be known any more.
     pub(super) fn forget_tcp(&mut self, tcp: ConnectionId) {
         self.decided.retain(|_, decided| !matches!(decided, Decided::Proven(proven) if *proven == tcp));
     }
 
-    /// Bounds the memory of those that were turned away: whoever has not asked by now is told `Refused` all the same.
+    /// Bounds the memory of refused claims. An evicted one still reports `Refused`.
     fn forget_some(&mut self) {
         let is_refused = |(_, decided): &(&ClaimId, &Decided)| matches!(decided, Decided::Refused(_));
         while self.decided.iter().filter(is_refused).count() > 2 * MAX_CLAIMS {

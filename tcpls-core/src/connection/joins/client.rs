@@ -185,7 +185,7 @@ fn is_expected_server_hello(message: &[u8], extensions: &ExtensionTypes, session
     })
 }
 
-/// An X25519 share that nobody knows the secret of. Real shares have the top bit clear.
+/// An X25519 share whose secret is unknown. Real shares have the top bit clear.
 pub(super) fn random_key_share(rng: &mut Rng) -> [u8; 32] {
     let mut share: [u8; 32] = rng.bytes();
     share[31] &= 0x7f;

@@ -143,7 +143,7 @@ impl Joins {
         self.claims.deadline()
     }
 
-    /// TCP connection `tcp` is gone: which claim it was need not be known any more.
+    /// TCP connection `tcp` is lost: which claim it came from need not be known any more.
     pub(super) fn forget_tcp(&mut self, tcp: ConnectionId) {
         self.claims.forget_tcp(tcp);
     }

@@ -23,7 +23,7 @@ const COLUMNS: &[(&str, usize)] = &[
 /// By number.
 pub const RECORDS: Curve = Curve {
     name: "ack-records",
-    title: "An acknowledgment every so many full records, over loopback",
+    title: "An acknowledgment every N full records, over loopback",
     x: "records",
     columns: COLUMNS,
     drawn: Drawn::Multiples(&[0, 1, 2, 3, 5]),
@@ -34,7 +34,7 @@ pub const RECORDS: Curve = Curve {
 /// By time.
 pub const DELAYS: Curve = Curve {
     name: "ack-delay",
-    title: "An acknowledgment every so many milliseconds, over loopback",
+    title: "An acknowledgment every N milliseconds, over loopback",
     x: "milliseconds",
     columns: COLUMNS,
     drawn: Drawn::Multiples(&[0, 1, 2, 3, 5]),
@@ -42,13 +42,13 @@ pub const DELAYS: Curve = Curve {
     points: by_time,
 };
 
-/// Longer than it takes so many records to come.
+/// Longer than it takes that many records to come.
 const LONG: Duration = Duration::from_secs(1);
 
 fn by_number(effort: Effort) -> Vec<Point> {
     let numbers = effort.choose(&[1, 2, 4, 8, 16, 32, 64, 128, 256, 512][..], &[1, 64]);
     let config = |number| Config { ack_every_records: number, max_ack_delay: LONG, ..Config::default() };
-    numbers.iter().map(|&n| point(effort, "every so many records", f64::from(n), config(n))).collect()
+    numbers.iter().map(|&n| point(effort, "every N records", f64::from(n), config(n))).collect()
 }
 
 fn by_time(effort: Effort) -> Vec<Point> {

@@ -112,7 +112,7 @@ impl Effort {
         if self == Self::Full { full } else { quick }
     }
 
-    /// A transfer over loopback of so many MiB at the most; less if it consists of small pieces.
+    /// A transfer over loopback of at most `mib` MiB; less if it consists of small pieces.
     fn job(self, mib: u64, piece: usize) -> Outcome<Job> {
         let most = self.choose(mib << 20, 1 << 20);
         let bytes = most.min(piece as u64 * self.choose(200_000, 1000));
@@ -210,7 +210,7 @@ fn alone<T: Send>(work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
     })
 }
 
-/// What so many units of work cost, after a quarter as many that do not count.
+/// The cost of a number of units of work, after a quarter as many that do not count.
 fn spent(mut work: Work, units: u32) -> Span {
     work(units.div_ceil(4));
     let mark = Mark::now();

@@ -16,7 +16,7 @@ use crate::tls::Tls;
 /// In memory.
 pub const STREAMS: Curve = Curve {
     name: "streams",
-    title: "So many streams at once, 1 KiB of each in turn, in memory",
+    title: "Number of streams at once, 1 KiB of each in turn, in memory",
     x: "streams",
     columns: &[("Gbit/s", 2), ("CPU s/GB", 3), ("CPU ns/KiB", 0), ("bytes/stream, both ends", 0)],
     drawn: Drawn::First,
@@ -27,7 +27,7 @@ pub const STREAMS: Curve = Curve {
 /// In memory, where what was sent last arrives first, and over loopback.
 pub const TCPS: Curve = Curve {
     name: "tcp-connections",
-    title: "One stream on so many TCP connections",
+    title: "One stream on a number of TCP connections",
     x: "TCP connections",
     columns: &[("Gbit/s", 2), ("CPU s/GB", 3)],
     drawn: Drawn::First,
@@ -38,7 +38,7 @@ pub const TCPS: Curve = Curve {
 /// In memory.
 pub const SESSIONS: Curve = Curve {
     name: "sessions",
-    title: "So many sessions in one process, a full record of each in turn, in memory",
+    title: "Number of sessions in one process, a full record of each in turn, in memory",
     x: "sessions",
     columns: &[("Gbit/s", 2), ("CPU s/GB", 3), ("CPU µs/handshake and join", 0), ("KiB/session, both ends", 1)],
     drawn: Drawn::First,
@@ -73,9 +73,9 @@ const PIECE: usize = 1024;
 fn busy_streams(number: usize) -> (Work, f64) {
     let config = Config { max_streams: u32::try_from(number).expect("few streams"), ..Config::default() };
     let mut pair = Pair::established(config, 1);
-    pair.rest().expect("nobody has anything to say");
+    pair.rest().expect("both endpoints are at rest");
     let before = live_bytes();
-    let ids: Vec<StreamId> = (0..number).map(|_| pair.client.open_stream().expect("so many are allowed")).collect();
+    let ids: Vec<StreamId> = (0..number).map(|_| pair.client.open_stream().expect("within the limit")).collect();
     write_and_read(&mut pair, &ids, 0, number);
     pair.rest().expect("everything has been read");
     let memory = (live_bytes() - before) as f64 / number as f64;
@@ -92,7 +92,7 @@ fn busy_streams(number: usize) -> (Work, f64) {
     (Box::new(work), memory)
 }
 
-/// So many pieces, the first on the stream with this index, the next on the next.
+/// Writes and reads `pieces` pieces, the first on the stream with this index, the next on the next.
 fn write_and_read(pair: &mut Pair, ids: &[StreamId], first: usize, pieces: usize) {
     let stream = |index: usize| ids[index % ids.len()];
     for index in first..first + pieces {

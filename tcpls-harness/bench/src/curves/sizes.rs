@@ -26,7 +26,7 @@ pub const RECORDS: Curve = Curve {
 /// Over loopback.
 pub const WRITES: Curve = Curve {
     name: "write-size",
-    title: "Writes of so many bytes, over loopback",
+    title: "Writes by size in bytes, over loopback",
     x: "bytes in a write",
     columns: &[("Gbit/s", 2), ("CPU s/GB", 3), ("CPU ns/write", 0)],
     drawn: Drawn::First,

@@ -43,7 +43,7 @@ use crate::tls::{PROVIDER, Tls};
 pub const BATCH: usize = 256 * 1024;
 /// How much is written and read at once by those who are not.
 pub const SMALL: usize = 16 * 1024;
-/// What is sent: as much as anybody wants at once.
+/// What is sent: as much as any of them wants at once.
 pub static DATA: [u8; 4 * BATCH] = [0x5a; 4 * BATCH];
 
 /// Bulk transfer over loopback, we and the peers in turns
@@ -52,7 +52,7 @@ pub struct Args {
     /// Which, separated by commas; all of them without this
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
-    /// How often everybody has a turn
+    /// How many turns each has
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
     /// MiB to move and measure in each turn
@@ -69,7 +69,7 @@ pub struct Args {
     list: bool,
 }
 
-/// What both ends of one turn are told.
+/// What both ends of one turn get.
 pub struct Job {
     pub tls: Tls,
     warm_up: u64,
@@ -77,7 +77,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// With a certificate of its own: so many bytes after so many that do not count.
+    /// With a certificate of its own: `bytes` bytes after `warm_up` bytes that do not count.
     pub fn new(warm_up: u64, bytes: u64) -> Outcome<Self> {
         Ok(Self { tls: Tls::new()?, warm_up, bytes })
     }
@@ -165,7 +165,7 @@ struct Report {
     cases: Vec<(&'static str, Vec<Sample>)>,
 }
 
-/// Runs everybody in turns and prints.
+/// Runs all in turns and prints.
 pub fn run(args: &Args) -> Outcome {
     if args.list {
         CASES.iter().for_each(|case| println!("{:<13} {}", case.name, case.about));
@@ -182,7 +182,7 @@ pub fn run(args: &Args) -> Outcome {
 
 fn measure(args: &Args) -> Outcome<Report> {
     if let Some(unknown) = args.only.iter().find(|name| CASES.iter().all(|case| case.name != **name)) {
-        return Err(format!("nobody is called {unknown}: --list says who there is").into());
+        return Err(format!("unknown name {unknown}: --list prints the names").into());
     }
     let wanted = |case: &&Case| args.only.is_empty() || args.only.iter().any(|name| name == case.name);
     let job = Job::new(args.warm_up << 20, args.size << 20)?;

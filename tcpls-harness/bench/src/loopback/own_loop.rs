@@ -150,7 +150,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Reads once, into memory that nobody has cleared before; how much that was.
+    /// Reads once, into memory that was not cleared before; how much that was.
     fn read(&mut self) -> io::Result<usize> {
         if self.input.capacity() - self.input.len() < BATCH / 4 {
             self.input.reserve(BATCH);
@@ -162,7 +162,7 @@ impl Sockets {
                 Ok(0)
             }
             Ok(len) => {
-                // SAFETY: the kernel has written so many bytes behind what was there.
+                // SAFETY: the kernel has written this many bytes behind what was there.
                 unsafe { self.input.set_len(self.input.len() + len) };
                 Ok(len)
             }

@@ -56,7 +56,7 @@ macro_rules! transfer {
         ) -> Outcome<Meter> {
             let endpoint = endpoint(Some(server))?;
             address_is.send(endpoint.local_addr()?)?;
-            let conn = endpoint.accept().await.ok_or("nobody came")?.await?;
+            let conn = endpoint.accept().await.ok_or("no client connected")?.await?;
             let mut stream = conn.accept_uni().await?;
             while let Some(chunk) = stream.read_chunk(usize::MAX $(, $ordered)?).await? {
                 meter.moved($length(&chunk));

@@ -32,7 +32,7 @@ fn udp() -> Outcome<io::Provider> {
 async fn receive(server: tls::Server, address_is: mpsc::Sender<SocketAddr>, mut meter: Meter) -> Outcome<Meter> {
     let mut server = Server::builder().with_tls(server)?.with_io(udp()?)?.start()?;
     address_is.send(server.local_addr()?)?;
-    let mut conn = server.accept().await.ok_or("nobody came")?;
+    let mut conn = server.accept().await.ok_or("no client connected")?;
     let mut stream = conn.accept_receive_stream().await?.ok_or("no stream")?;
     while let Some(chunk) = stream.receive().await? {
         meter.moved(chunk.len());

@@ -45,14 +45,14 @@ impl Shared {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The meter, once nobody else needs it.
+    /// The meter, once there are no other owners.
     pub fn take(self) -> Outcome<Meter> {
         let meter = Arc::into_inner(self.0).ok_or("a stream goes on")?;
         Ok(meter.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// So many TCP connections, so many streams.
+/// Over `tcps` TCP connections, on `streams` streams.
 pub fn run(job: &Job, tcps: usize, streams: u32) -> Outcome<Sample> {
     let (client, server) = (job.tls.tcpls_client()?, job.tls.tcpls_server()?);
     let receive = |address_is: std::sync::mpsc::Sender<_>, meter| {

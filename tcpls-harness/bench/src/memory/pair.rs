@@ -202,7 +202,7 @@ impl Pair {
         said > 0
     }
 
-    /// Until nobody has anything to say.
+    /// Until both endpoints are at rest.
     pub fn rest(&mut self) -> Outcome {
         self.settle(&mut Stopwatch::default())
     }

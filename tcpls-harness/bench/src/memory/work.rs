@@ -9,7 +9,7 @@ use super::pair::Pair;
 use crate::loopback::{BATCH, DATA};
 use crate::records::{Opener, Sealer};
 
-/// Does so many units of work.
+/// Does a number of units of work.
 pub type Work = Box<dyn FnMut(u32)>;
 
 /// One piece of work.
@@ -71,7 +71,7 @@ fn bare() -> Work {
     })
 }
 
-/// Fills a stream as far as it takes data, `wanted` at the most.
+/// Fills a stream as far as it takes data, with at most `wanted` bytes.
 pub fn fill(conn: &mut Connection, id: StreamId, wanted: &mut usize, most: usize) {
     while *wanted > 0 {
         let mut data = Bytes::from_static(&DATA[..most.min(*wanted)]);
@@ -103,7 +103,7 @@ fn bulk() -> Work {
     Box::new(move |units| move_records(&mut pair, id, units))
 }
 
-/// So many full records on a stream of their own, which ends.
+/// Moves full records on a stream of their own, which ends.
 pub fn move_bulk(pair: &mut Pair, records: u32) {
     let id = pair.client.open_stream().expect("the first stream");
     move_records(pair, id, records);
@@ -117,7 +117,7 @@ pub fn move_bulk(pair: &mut Pair, records: u32) {
     pair.server.accept_stream();
 }
 
-/// So many full records on a stream.
+/// Moves full records on a stream.
 pub fn move_records(pair: &mut Pair, id: StreamId, records: u32) {
     let wanted = records as usize * MAX_STREAM_DATA;
     let (mut left, mut read) = (wanted, 0);

@@ -79,7 +79,7 @@ struct Args {
     /// Keep the clients' logs of when bytes came, and what the wire did, in this directory
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
-    /// Give a run up after so many seconds
+    /// Give a run up after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
 }

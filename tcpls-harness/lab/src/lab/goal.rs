@@ -27,7 +27,7 @@ pub(crate) enum Figure {
 pub(crate) enum Limit {
     /// At most this.
     Value(f64),
-    /// At most so many round trips as they were just before the event (their median), and so much more.
+    /// At most this many round trips as they were just before the event (their median), and this many milliseconds more.
     RoundTrips { count: f64, plus_ms: f64 },
     /// At most this part of what other cases have together.
     PartOf { cases: Vec<&'static str>, part: f64 },
@@ -88,7 +88,7 @@ impl Figure {
     }
 }
 
-/// The value that so many of all are not above: `quantile` from 0 to 1, `sorted` from the lowest. `None` if there are none.
+/// The value that this part of all are not above: `quantile` from 0 to 1, `sorted` from the lowest. `None` if there are none.
 pub(crate) fn quantile(sorted: &[f64], quantile: f64) -> Option<f64> {
     let rank = (quantile * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied()

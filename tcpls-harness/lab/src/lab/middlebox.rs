@@ -1,5 +1,5 @@
 //! A middlebox at the client's end of a path that knows the TCP connections through it, and may forget them: then it resets
-//! both their ends, and whatever of theirs still comes. As a firewall does that is told to, or restarts.
+//! both their ends, and whatever of theirs still comes. As a firewall does when an operator clears it, or when it restarts.
 
 use std::collections::BTreeMap;
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::Outcome;
 use super::sys;
 
-/// Everybody's, set by route: that needs no leave of the namespace that the machine started with.
+/// The same for all, set by route: that works without permission in the machine's first namespace.
 pub(crate) const CONGESTION_CONTROL: &str = "cubic";
 
 /// Settings of both namespaces: nothing is learnt from the run before.
@@ -60,7 +60,7 @@ impl Namespaces {
         Ok(this)
     }
 
-    /// Makes the devices of so many paths; those of the client's side first, in the order of the paths.
+    /// Makes the devices of the paths; those of the client's side first, in the order of the paths.
     pub(crate) fn add_paths(&self, count: usize) -> Outcome<[Vec<File>; 2]> {
         Ok([Self::devices(&self.client, count, client)?, Self::devices(&self.server, count, server)?])
     }
@@ -85,7 +85,7 @@ impl Namespaces {
         Ok(files)
     }
 
-    /// Tells the kernel's MPTCP to use all of so many paths.
+    /// Configures the kernel's MPTCP to use all of the paths.
     pub(crate) fn use_subflows(&self, count: usize, subflows: Subflows) -> Outcome {
         let flag = if subflows == Subflows::Backup { " backup" } else { "" };
         let (mut client_side, mut server_side) = (String::new(), String::new());

@@ -24,7 +24,7 @@ pub(crate) enum Stack {
 pub(crate) enum Others {
     Active,
     Standby,
-    /// Move to a path, so many seconds after the start.
+    /// Move to a path, some seconds after the start.
     Migrate(&'static [(f64, usize)]),
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Case {
     pub(crate) events: bool,
     /// Megabytes (10^6) to transfer.
     pub(crate) megabytes: f64,
-    /// It takes part in one of so many rounds.
+    /// It takes part in one of this many rounds.
     pub(crate) every: u32,
 }
 
@@ -93,7 +93,7 @@ fn event(at: f64, path: usize, change: Change) -> Event {
     Event { at: Duration::from_secs_f64(at), path, change }
 }
 
-/// Ours and MPTCP on all of so many paths, with the events.
+/// Ours and MPTCP on all `paths`, with the events.
 fn rivals(paths: usize, standby: bool, megabytes: f64) -> Vec<Case> {
     let case = |name, stack| Case { name, stack, paths: (0..paths).collect(), events: true, megabytes, every: 1 };
     let others = if standby { Others::Standby } else { Others::Active };
@@ -268,7 +268,7 @@ fn migration() -> Scenario {
         cases: vec![ours, alone("tls on b", 1, 6.0, 5)],
         goals: vec![
             goal(Figure::Lowest, 0.01, at_least(Figure::Mbit, vec!["tls on b"], 1.0)),
-            // What congestion control does to anybody on that path is not the move's doing.
+            // What congestion control does to others on that path is not an effect of the move.
             goal(Figure::Lowest, 0.01, at_least(Figure::Lowest, vec!["tls on b"], 1.0)),
         ],
     }

@@ -105,7 +105,7 @@ fn check(holds: bool, otherwise: String) -> Outcome {
     if holds { Ok(()) } else { Err(otherwise.into()) }
 }
 
-/// A server sends so many bytes to a client; what both saw, and the wire.
+/// A server sends bytes to a client; what both saw, and the wire.
 fn transfer(bytes: usize, events: Vec<Event>) -> Outcome<(Seen, Record, std::io::Result<()>)> {
     let namespaces = Namespaces::new()?;
     let devices = namespaces.add_paths(1)?;

@@ -27,7 +27,7 @@ async fn buffers_are_given_back_after_half_a_second_without_traffic() {
     driver.now = busy + (QUIET - Duration::from_nanos(1));
     driver.tidy(false);
     assert!(driver.carriers[0].socket.out().capacity() >= 1000);
-    assert_eq!(driver.deadline(), Some(busy + QUIET), "or nobody would come back for it");
+    assert_eq!(driver.deadline(), Some(busy + QUIET), "or the task would not return to it");
     driver.now = busy + QUIET;
     driver.tidy(false);
     assert_eq!(driver.carriers[0].socket.out().capacity(), 0);

@@ -1,4 +1,4 @@
-//! What a session's sockets read and write: bytes that came are told to the state machine, and each socket with room gets
+//! What a session's sockets read and write: bytes that came are passed to the state machine, and each socket with room gets
 //! one batch of records.
 //!
 //! Used by the driver, in each of its turns.

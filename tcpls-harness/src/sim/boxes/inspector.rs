@@ -29,7 +29,7 @@ pub(super) struct Inspector {
 struct Direction {
     /// The beginning of a record, as far as it has come.
     input: BytesMut,
-    /// So many bytes of a protected record are still to come.
+    /// How many bytes of a protected record are still to come.
     skip: usize,
     has_hello: bool,
     has_ccs: bool,
@@ -184,7 +184,7 @@ mod tests {
         record(CHANGE_CIPHER_SPEC, &[1])
     }
 
-    /// Whether all this is let through, in pieces of so many bytes.
+    /// Whether all this is let through, in pieces of `piece` bytes.
     fn passes(flights: &[(usize, Vec<u8>)], piece: usize) -> bool {
         let mut inspector = Inspector::default();
         flights.iter().all(|(way, bytes)| bytes.chunks(piece).all(|bytes| inspector.look(*way, bytes).is_ok()))

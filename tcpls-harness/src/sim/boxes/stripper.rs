@@ -1,5 +1,5 @@
 //! A middlebox that takes extensions out of the ClientHello and puts the lengths right, so that what arrives is a good hello
-//! of somebody who never spoke of TCPLS.
+//! of a client that never offered TCPLS.
 
 use bytes::{BufMut, BytesMut};
 

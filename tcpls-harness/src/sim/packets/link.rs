@@ -34,7 +34,7 @@ pub(super) struct Link {
     last_arrival: Time,
     /// Nothing gets through.
     pub(super) dark: bool,
-    /// So many packets get a bit of their payload flipped.
+    /// How many packets get a bit of their payload flipped.
     pub(super) corrupts: usize,
 }
 

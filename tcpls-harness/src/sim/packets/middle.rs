@@ -47,7 +47,7 @@ impl Packets {
         }
     }
 
-    /// The ends of a TCP connection in `hear` learn that it is over; the others hear nothing, and nobody hears anything of
+    /// The ends of a TCP connection in `hear` learn that it is over; the others do not, and no end receives
     /// what is on its way.
     fn cut(&mut self, number: u64, hear: [bool; 2], how: TcpEnd) {
         let Some(tcp) = self.tcps.get_mut(&number) else { return };
@@ -73,7 +73,7 @@ impl Packets {
         self.look_at_listeners(path);
     }
 
-    /// Flips a bit of the payload, if that is wanted; whoever does it corrects TCP's checksum.
+    /// Flips a bit of the payload, if that is wanted, and corrects TCP's checksum.
     pub(super) fn corrupt(&mut self, path: usize, way: usize, mut packet: Vec<u8>) -> Vec<u8> {
         let link = &mut self.paths[path].links[way];
         let Ok(mut ip) = Ipv4Packet::new_checked(&mut packet[..]) else { return packet };

@@ -33,7 +33,7 @@ const BACKLOG: usize = 8;
 const FIRST_PORT: u16 = 20_000;
 /// Bytes of headers in a packet.
 const HEADERS: usize = 40;
-/// Unsent bytes that fit, until somebody says otherwise.
+/// Unsent bytes that fit, by default.
 const UNSENT_LIMIT: usize = 256 << 10;
 
 /// See the module's description.
@@ -196,7 +196,7 @@ impl Packets {
         }
     }
 
-    /// A listening socket that somebody has connected to becomes that TCP connection's, and another takes its place; also of
+    /// A listening socket with a TCP connection becomes that one's, and another takes its place; also of
     /// one whose handshake will never end.
     fn look_at_listeners(&mut self, path: usize) {
         let wan = &mut self.paths[path];

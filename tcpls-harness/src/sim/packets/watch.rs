@@ -32,7 +32,7 @@ pub(super) struct Watch {
     min_rtt: Option<Duration>,
 }
 
-/// What a packet is, as far as anybody here wants to know.
+/// What a packet is, as far as it matters here.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
     pub(super) ports: (u16, u16),

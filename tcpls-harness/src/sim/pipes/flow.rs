@@ -8,7 +8,7 @@ use tcpls_core::{TcpEnd, Time};
 
 /// Bytes that may be on their way or unread: the receive window.
 const WINDOW: usize = 4 << 20;
-/// Unsent bytes that fit, until somebody says otherwise.
+/// Unsent bytes that fit, by default.
 const UNSENT_LIMIT: usize = 256 << 10;
 
 /// Whether the writer has closed.
@@ -167,8 +167,8 @@ impl Flow {
     }
 
     /// Whether the reader has something to look at.
-    pub(super) fn deliver(&mut self, bytes: &[u8], nobody_reads: bool) -> bool {
-        if bytes.is_empty() || nobody_reads || self.end.is_some() {
+    pub(super) fn deliver(&mut self, bytes: &[u8], is_unread: bool) -> bool {
+        if bytes.is_empty() || is_unread || self.end.is_some() {
             return false;
         }
         self.inbox.extend_from_slice(bytes);

@@ -32,7 +32,7 @@ pub(super) struct Link {
     pub(super) dark: bool,
     /// Pieces are of any size.
     pub(super) shreds: bool,
-    /// So many pieces get a bit flipped.
+    /// How many pieces get a bit flipped.
     pub(super) corrupts: usize,
 }
 
@@ -92,7 +92,7 @@ impl Link {
         self.rate.map_or(MAX_PIECE, |rate| bytes_in(rate, Duration::from_millis(1)).clamp(MIN_PIECE, MAX_PIECE))
     }
 
-    /// How long the link is busy with so many bytes.
+    /// How long the link is busy with `len` bytes.
     pub(super) fn time_for(&self, len: usize) -> Duration {
         match self.rate {
             Some(rate) => Duration::from_nanos((len as u128 * 1_000_000_000 / u128::from(rate)) as u64),

@@ -3,7 +3,7 @@
 use super::network::DEFAULT_MTU;
 use super::{Action, ActionKind, Bottleneck, Crypto, End, Fault, FaultKind, Middlebox, Path, Scenario, Transport};
 
-/// More would tell nothing new, and packets have so many ports.
+/// More would show nothing new, and packets have a limited number of ports.
 const MAX_CLIENTS: usize = 100;
 
 impl Scenario {

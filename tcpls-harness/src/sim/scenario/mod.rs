@@ -31,7 +31,7 @@ pub struct Scenario {
     /// What the client does by itself about lost paths.
     #[serde(default)]
     pub keep: Keep,
-    /// So many clients, each with a session of its own and with all transfers, over the same paths to the same server.
+    /// How many clients, each with a session of its own and with all transfers, over the same paths to the same server.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub clients: usize,
     /// The run goes on at least until then, even if all transfers are over.
@@ -122,7 +122,7 @@ pub struct Goals {
     /// No transfer's reader waits longer, between its first byte and its last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_gap: Option<Span>,
-    /// Bytes that went out again after a loss or a suspicion.
+    /// Bytes that were sent again after a loss or a stall.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_requeued: Option<Size>,
     /// TCP connections that the client loses before the session is closed.

@@ -81,9 +81,9 @@ pub enum Middlebox {
     },
     /// Ends TCP on one side and begins it on the other: bytes keep their order, and no boundary.
     Proxy {
-        /// Bytes wait for up to so long for others.
+        /// How long bytes wait for others, at most.
         hold: Span,
-        /// So many do not wait.
+        /// How many do not wait.
         most: Size,
     },
 }
@@ -192,10 +192,10 @@ pub enum FaultKind {
     ResetServer,
     /// Something on the path closes its TCP connections: both ends see a FIN.
     Fin,
-    /// Something on the path forgets its TCP connections: nothing of them gets through any more, and nobody is told. New
+    /// Something on the path forgets its TCP connections: nothing of them gets through any more, silently. New
     /// ones do.
     Forget,
-    /// Nothing gets through, and nobody is told.
+    /// Nothing gets through, silently.
     BlackHole,
     /// TCP connections are reset and new ones refused.
     Down,

@@ -40,7 +40,7 @@ fn parse(text: &str, units: &Units) -> Result<u64, String> {
     let names = || units.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let factor = units.iter().find(|(name, _)| *name == unit.trim()).map(|(_, factor)| *factor);
     match (number.parse::<f64>(), factor) {
-        // Beyond 2^53 a float no longer counts one by one, and nobody means such numbers.
+        // Beyond 2^53 a float no longer counts one by one, and such numbers are never intended.
         (Ok(number), Some(factor)) if number * factor <= (1u64 << 53) as f64 => Ok((number * factor).round() as u64),
         (Ok(_), Some(_)) => Err(format!("{text:?} is too large")),
         _ => Err(format!("{text:?} is not a number with a unit ({})", names())),

@@ -45,13 +45,13 @@ pub struct Transfer {
     /// Readers take so much at most; no limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_rate: Option<Rate>,
-    /// Writers give so much at most; no limit if absent.
+    /// The most that writers write in a time; no limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_rate: Option<Rate>,
-    /// Whoever writes more than that resets the stream.
+    /// The writer resets the stream instead of writing more than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_after: Option<Size>,
-    /// Whoever reads more than that wants no more.
+    /// The reader stops the stream once it has read more than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_after: Option<Size>,
     /// The stream's priority.

@@ -10,7 +10,7 @@ use super::super::scenario::{
 };
 use super::Mode;
 
-/// One run in so many has boxes of a kind.
+/// One in this many runs has boxes of a kind.
 const RARITY: u64 = 8;
 
 /// Everything that is drawn apart.

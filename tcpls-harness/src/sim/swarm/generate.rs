@@ -1,5 +1,5 @@
 //! A scenario from a seed: a network, transfers, settings, and faults of some kinds, each of which is switched on or off for
-//! the whole run. What nobody combines on purpose is combined here.
+//! the whole run. Combinations that no test author would think of come up here.
 
 use std::time::Duration;
 

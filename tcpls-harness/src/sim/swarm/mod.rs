@@ -67,7 +67,7 @@ fn try_run(scenario: &Scenario, seed: u64) -> (Option<Report>, Vec<String>) {
     }
 }
 
-/// Runs all `seeds` in all `modes` on so many threads. The outcome does not depend on how many there are.
+/// Runs all `seeds` in all `modes` on `jobs` threads. The outcome does not depend on their number.
 pub fn swarm(seeds: std::ops::Range<u64>, modes: &[Mode], jobs: usize) -> Tally {
     let (next, tally) = (AtomicU64::new(seeds.start), Mutex::new(Tally::default()));
     let work = || {

@@ -171,10 +171,10 @@ impl Hostile {
         while wire.conn.state() == State::Handshaking {
             wire.turn(self).await?;
         }
-        self.misbehave(wire).await
+        self.attack(wire).await
     }
 
-    async fn misbehave(&self, mut wire: Wire) -> Outcome<Held> {
+    async fn attack(&self, mut wire: Wire) -> Outcome<Held> {
         match self.args.kind {
             Kind::Silent | Kind::HalfOpen | Kind::Abandoned => Ok(Held::Nothing),
             Kind::Windows => {
