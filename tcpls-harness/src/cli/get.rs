@@ -36,6 +36,9 @@ const MAX_OPEN_FILES: usize = 200;
 ///
 /// Each file comes on a stream of its own, all at once, over one TCP connection for each --connect. A server that does not
 /// speak TCPLS is asked over plain TLS 1.3, one file per session.
+///
+/// A download goes on over other TCP connections when one is lost. If the command itself ends before a file is complete,
+/// the file starts anew the next time: hq-interop has no requests for a part of a file.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Address and port of the server; each time it is given adds a TCP connection. Default: what the name in the URL
@@ -73,7 +76,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
     /// What to fetch: https://NAME/PATH or https://NAME:PORT/PATH. NAME, the same in all, is what the server's certificate
-    /// must name; PORT, 443 if there is none, is for use without --connect
+    /// must name; PORT, 443 if there is none, is for use without --connect. An IPv6 address is in brackets and can have a
+    /// zone: https://[fe80::1%eth0]/PATH
     #[arg(value_name = "URL", required = true)]
     pub urls: Vec<String>,
 }

@@ -28,6 +28,7 @@ pub mod units;
 mod url;
 mod validity;
 mod watch;
+mod zones;
 
 use std::error::Error;
 use std::io::Write;

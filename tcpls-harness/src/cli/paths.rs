@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::hints::Hints;
 use super::stalls::Stalls;
-use super::{Outcome, output};
+use super::{Outcome, output, zones};
 use crate::net::{AddTcpError, ClientOptions, Events, PathFailures, Session};
 use crate::tls::Trust;
 
@@ -50,9 +50,7 @@ impl TrustArgs {
 pub(crate) async fn resolve(names: &[String]) -> Outcome<Vec<SocketAddr>> {
     let (mut first, mut others) = (Vec::new(), Vec::new());
     for name in names {
-        let mut found = tokio::net::lookup_host(name)
-            .await
-            .map_err(|error| format!("{name}: {error}; write HOST:PORT, for example 192.0.2.1:4433"))?;
+        let mut found = look_up(name).await?.into_iter();
         first.push(found.next().ok_or_else(|| format!("{name} has no address"))?);
         others.extend(found);
     }
@@ -61,8 +59,24 @@ pub(crate) async fn resolve(names: &[String]) -> Outcome<Vec<SocketAddr>> {
     Ok(first.into_iter().chain(others).collect())
 }
 
-/// The name that a server's certificate must have.
+async fn look_up(name: &str) -> Outcome<Vec<SocketAddr>> {
+    if let Some(target) = zones::split(name) {
+        let found = tokio::net::lookup_host(target).await.map_err(|error| no_zone(name, &error))?;
+        return Ok(found.collect());
+    }
+    let found = tokio::net::lookup_host(name)
+        .await
+        .map_err(|error| format!("{name}: {error}; write HOST:PORT, for example 192.0.2.1:4433"))?;
+    Ok(found.collect())
+}
+
+fn no_zone(name: &str, error: &std::io::Error) -> String {
+    format!("{name}: {error}; write [ADDRESS%INTERFACE]:PORT with an interface of this host")
+}
+
+/// The name that a server's certificate must have. A zone is no part of it.
 pub(crate) fn server_name(name: &str) -> Outcome<ServerName<'static>> {
+    let name = zones::without_zone(name);
     Ok(ServerName::try_from(name.to_owned()).map_err(|_| format!("{name:?} is neither a host name nor an address"))?)
 }
 
@@ -95,16 +109,24 @@ impl FromStr for ListenOn {
         if let Ok(address) = text.parse() {
             return Ok(Self(vec![address]));
         }
-        let found = text
-            .to_socket_addrs()
-            .map_err(|error| format!("{error}; write ADDRESS:PORT or NAME:PORT, for example 127.0.0.1:4433"))?;
+        let found = match zones::split(text) {
+            Some(target) => target.to_socket_addrs().map_err(|error| no_zone(text, &error))?,
+            None => text
+                .to_socket_addrs()
+                .map_err(|error| format!("{error}; write ADDRESS:PORT or NAME:PORT, for example 127.0.0.1:4433"))?,
+        };
         // `localhost` often stands for ::1, even where there is no IPv6.
-        let mut addresses: Vec<SocketAddr> =
-            found.filter(|address| UdpSocket::bind((address.ip(), 0)).is_ok()).collect();
+        let mut addresses: Vec<SocketAddr> = found.filter(|address| is_local(*address)).collect();
         addresses.sort();
         addresses.dedup();
         if addresses.is_empty() { Err("this host has no address of that name".to_owned()) } else { Ok(Self(addresses)) }
     }
+}
+
+/// Whether this host has the address.
+fn is_local(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    UdpSocket::bind(address).is_ok()
 }
 
 /// Joins a TCP connection to `remote`, and waits for a token if there is none.
@@ -211,5 +233,19 @@ mod tests {
         for bad in ["localhost", "localhost:x", ":4433", "127.0.0.1", "192.0.2.1:70000"] {
             assert!(bad.parse::<ListenOn>().is_err(), "{bad}");
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn addresses_have_the_zone_that_is_written_behind_them() {
+        let lo: u32 = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap().trim().parse().unwrap();
+        let named = SocketAddr::V6(std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 4433, 0, lo));
+        let numbered = format!("[fe80::1%{lo}]:4433");
+        assert_eq!(resolve(&["[fe80::1%lo]:4433".to_owned(), numbered.clone()]).await.unwrap(), [named, named]);
+        assert_eq!(named.to_string(), numbered, "as it is printed it can be written");
+        let error = resolve(&["[fe80::1%no-such-interface]:4433".to_owned()]).await.unwrap_err().to_string();
+        assert!(error.contains("interface of this host"), "{error}");
+        assert!("[fe80::1%no-such-interface]:4433".parse::<ListenOn>().unwrap_err().contains("interface of this host"));
+        assert_eq!(server_name("fe80::1%lo").unwrap().to_str(), "fe80::1");
     }
 }

@@ -2,12 +2,13 @@
 
 use std::{error, fmt};
 
+use super::zones;
 use crate::hq::percent_decode;
 
 /// A file on a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
-    /// A host name or an address, as it is in the URL but for the brackets of an IPv6 address.
+    /// A host name or an address, as it is in the URL but for the brackets of an IPv6 address; with its zone, if it has one.
     pub(crate) name: String,
     pub(crate) port: Option<u16>,
     /// As in the request: percent-encoded, with the slash that it begins with.
@@ -79,7 +80,7 @@ impl Url {
         if !usable || !decoded.ends_with(&file) {
             return Err(UrlError::NoFileName);
         }
-        Ok(Self { name: name.to_owned(), port, path: path.to_owned(), file })
+        Ok(Self { name: zones::unescape(name), port, path: path.to_owned(), file })
     }
 
     /// The name, and the port to connect to if nothing else says it.
@@ -123,6 +124,10 @@ mod tests {
         assert_eq!((url.name.as_str(), url.port, url.file.as_str()), ("::1", None, "50%.txt"));
         assert_eq!(url.host_and_port(), "[::1]:443");
         assert_eq!(Url::parse("https://[::1]:1/a").unwrap().port, Some(1));
+        for text in ["https://[fe80::1%eth0]:1/a", "https://[fe80::1%25eth0]:1/a"] {
+            let url = Url::parse(text).unwrap();
+            assert_eq!(url.host_and_port(), "[fe80::1%eth0]:1", "{text}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The application protocol `hq-interop`: a request is one stream that carries `GET /path\r\n`, the answer is the file's
-//! bytes and the end of the stream. What can't be answered is reset with an [error code](codes).
+//! bytes and the end of the stream. What can't be answered is reset with an [error code](codes). A request is for a whole
+//! file: the protocol has no ranges, so that a client can't resume a download in another session.
 //!
 //! Here: what requests and answers look like. `root` says which files may be given away and how many are open, `fair` which
 //! client may open the next one, `answer` sends them. Who listens and who asks is up to the commands.

@@ -3,7 +3,7 @@
 mod failures;
 mod log;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -303,11 +303,16 @@ fn tell_tcp(number: u64, session: &Session, event: &Event, stalls: &mut Stalls, 
 /// The client knows one of the addresses: the one that it came to.
 fn advertise(session: &Session, addresses: &[SocketAddr]) {
     let Some(used) = session.local_address() else { return };
-    let others = addresses.iter().filter(|address| !address.ip().is_unspecified() && **address != used);
+    let others = addresses.iter().filter(|address| is_for_others(address.ip()) && **address != used);
     for address in others.filter(|_| session.is_tcpls()) {
         // The session may have ended meanwhile; then no client needs the address.
         _ = session.advertise(*address);
     }
+}
+
+/// Whether an address means the same to a client: link-local ones need the zone, which is the client's own.
+fn is_for_others(address: IpAddr) -> bool {
+    !address.is_unspecified() && !matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 async fn request(number: u64, client: Option<SocketAddr>, stream: Stream, visitor: Visitor, log: Log) {
