@@ -24,7 +24,7 @@ pub(crate) fn unreadable(path: &Path, error: impl Display) -> String {
 /// It is not there, and can't be made.
 pub(crate) fn make_directory(path: &Path, option: &str) -> Outcome {
     std::fs::create_dir_all(path).map_err(|error| {
-        format!("can't make {}: {error}; choose another directory with {option}", path.display()).into()
+        format!("can't create the directory {}: {error}; choose another directory with {option}", path.display()).into()
     })
 }
 

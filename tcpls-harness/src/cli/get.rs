@@ -34,50 +34,50 @@ const MAX_OPEN_FILES: usize = 200;
 
 /// Fetch files from a server
 ///
-/// Each file comes on a stream of its own, all at once, over one TCP connection for each --connect. A server that does not
-/// speak TCPLS is asked over plain TLS 1.3, one file per session.
+/// Each file is requested on a stream of its own, all at once, over one TCP connection for each --connect. From a
+/// server that does not speak TCPLS, files are fetched over plain TLS 1.3, one per session.
 ///
-/// A download goes on over other TCP connections when one is lost. If the command itself ends before a file is complete,
-/// the file starts anew the next time: hq-interop has no requests for a part of a file.
+/// If a TCP connection is lost, the downloads continue on the others. If the command ends before a file is complete,
+/// the next run starts that file from the beginning: hq-interop has no requests for a part of a file.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Address and port of the server; each time it is given adds a TCP connection. Default: what the name in the URL
-    /// stands for
-    #[arg(long, value_name = "ADDR")]
+    /// Address and port of the server; each --connect adds a TCP connection. Default: the name and port in the URL
+    #[arg(long, value_name = "HOST:PORT")]
     pub connect: Vec<String>,
-    /// Like --connect, but used only while no other TCP connection lives
-    #[arg(long, value_name = "ADDR", requires = "connect")]
+    /// Like --connect, but used only while no other TCP connection is live
+    #[arg(long, value_name = "HOST:PORT", requires = "connect")]
     pub standby: Vec<String>,
-    /// After SECONDS, make a TCP connection to ADDR and leave all others: the downloads move there
-    #[arg(long, value_name = "SECONDS:ADDR")]
+    /// After SECONDS, open a TCP connection to HOST:PORT and retire all others: the downloads move there
+    #[arg(long, value_name = "SECONDS:HOST:PORT")]
     pub migrate: Vec<Move>,
-    /// Also make a TCP connection to each address that the server advertises
+    /// Also open a TCP connection to each address that the server advertises
     #[arg(long)]
     pub use_advertised: bool,
-    /// Fail if the server does not speak TCPLS, instead of asking it over plain TLS 1.3
+    /// Fail if the server does not speak TCPLS, instead of falling back to plain TLS 1.3
     #[arg(long)]
     pub tcpls_only: bool,
     /// Whom to trust.
     #[command(flatten)]
     pub trust: TrustArgs,
-    /// Certificate chain (PEM) for a server that demands one of its clients
+    /// Client certificate chain in PEM, for a server that requires one
     #[arg(long, value_name = "PEM", requires = "key")]
     pub cert: Option<PathBuf>,
-    /// Private key of that certificate (PEM)
+    /// Private key of the client certificate in PEM
     #[arg(long, value_name = "PEM", requires = "cert")]
     pub key: Option<PathBuf>,
-    /// Directory that the files are put in
+    /// Directory to write the files to; created if it does not exist
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub output: PathBuf,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-    /// Write a line SECONDS BYTES for each 5 ms in which bytes came, to look for gaps: seconds since 1970, bytes so far
+    /// Write a log of received bytes to this file, to find gaps: one line for each 5 ms in which bytes arrived, with
+    /// the seconds since 1970 and the bytes so far
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// What to fetch: https://NAME/PATH or https://NAME:PORT/PATH. NAME, the same in all, is what the server's certificate
-    /// must name; PORT, 443 if there is none, is for use without --connect. An IPv6 address is in brackets and can have a
-    /// zone: https://[fe80::1%eth0]/PATH
+    /// Files to fetch: https://NAME/PATH or https://NAME:PORT/PATH. The server's certificate must be valid for NAME,
+    /// which is the same in all URLs. PORT, 443 by default, is for use without --connect. An IPv6 address is in
+    /// brackets and may have a zone: https://[fe80::1%eth0]/PATH
     #[arg(value_name = "URL", required = true)]
     pub urls: Vec<String>,
 }
@@ -152,7 +152,7 @@ pub async fn run(args: Args) -> Outcome {
             _ => Ok(()),
         },
         1 => Err(format!("{}: {}", report.failures[0].url, report.failures[0].error).into()),
-        failed => Err(format!("{failed} of {} files did not come", report.files + failed).into()),
+        failed => Err(format!("{failed} of {} files were not received", report.files + failed).into()),
     }
 }
 

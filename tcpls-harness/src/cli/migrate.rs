@@ -22,9 +22,10 @@ impl FromStr for Move {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (seconds, address) =
-            text.split_once(':').ok_or("write SECONDS:ADDR:PORT, for example 2.5:192.0.2.1:4433")?;
+            text.split_once(':').ok_or("write SECONDS:HOST:PORT, for example 2.5:192.0.2.1:4433")?;
         let after = seconds.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        let after = after.ok_or_else(|| format!("{seconds:?} are no seconds"))?;
+        let after = after
+            .ok_or_else(|| format!("{seconds:?} is not a number of seconds; write for example 2.5:192.0.2.1:4433"))?;
         Ok(Self { after, address: address.to_owned() })
     }
 }

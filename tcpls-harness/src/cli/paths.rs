@@ -30,7 +30,7 @@ pub struct TrustArgs {
     /// Trust the certificates in this PEM file instead of the operating system's
     #[arg(long, value_name = "PEM", conflicts_with = "insecure")]
     pub ca: Option<PathBuf>,
-    /// Accept any certificate: an attacker on the path can read and change everything
+    /// Accept any server certificate: an attacker on the path can read and change everything
     #[arg(long)]
     pub insecure: bool,
 }

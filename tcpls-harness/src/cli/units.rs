@@ -9,7 +9,7 @@ use std::time::Duration;
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| format!("{text:?} is no size; write for example 64MiB"))?;
+    let number: f64 = number.parse().map_err(|_| format!("{text:?} is not a size; write for example 64MiB"))?;
     let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" | "kb" => 1_000,
@@ -18,7 +18,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "ki" | "kib" => 1 << 10,
         "mi" | "mib" => 1 << 20,
         "gi" | "gib" => 1 << 30,
-        unit => return Err(format!("{unit:?} is no unit of size; use B, kB, MB, GB, KiB, MiB or GiB")),
+        unit => return Err(format!("{unit:?} is not a unit of size; use B, kB, MB, GB, KiB, MiB or GiB")),
     };
     let bytes = number * factor as f64;
     // Beyond 2^53 a float no longer counts single bytes, and such sizes are never intended.

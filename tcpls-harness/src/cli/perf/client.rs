@@ -23,34 +23,35 @@ use crate::net::{ClientOptions, Session};
 /// Downloads, then uploads, then sends small requests one after the other on each stream; what is 0 is left out.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Address and port of the server; each time it is given adds TCP connections
-    #[arg(long, value_name = "ADDR", required = true)]
+    /// Address and port of the server; repeat it for several addresses. There are as many TCP connections as
+    /// addresses, or --tcp if that is more
+    #[arg(long, value_name = "HOST:PORT", required = true)]
     connect: Vec<String>,
     /// Whom to trust.
     #[command(flatten)]
     trust: TrustArgs,
-    /// Name that the server's certificate must have
+    /// Name that the server's certificate must be valid for
     #[arg(long, value_name = "NAME", default_value = "localhost")]
     name: String,
-    /// TCP connections, in turns over the addresses
+    /// TCP connections, spread over the addresses in turn
     #[arg(long, value_name = "N", default_value_t = 1)]
     tcp: usize,
-    /// Streams at the same time
+    /// Streams in parallel
     #[arg(long, value_name = "N", default_value_t = 1)]
     streams: u32,
-    /// How much to download, over all streams
+    /// Bytes to download, over all streams
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
     download: u64,
-    /// How much to upload, over all streams
+    /// Bytes to upload, over all streams
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
     upload: u64,
-    /// How many requests to send, over all streams
+    /// Requests to send, over all streams
     #[arg(long, value_name = "N", default_value_t = 2000)]
     requests: u32,
-    /// Size of a request
+    /// Size of each request
     #[arg(long, value_name = "SIZE", default_value = "100B", value_parser = parse_size)]
     request_size: u64,
-    /// Size of an answer
+    /// Size of each response
     #[arg(long, value_name = "SIZE", default_value = "1KiB", value_parser = parse_size)]
     response_size: u64,
     /// Print the result as JSON

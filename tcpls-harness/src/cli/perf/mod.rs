@@ -14,12 +14,17 @@ const PROTOCOL: &[u8] = b"perf";
 /// Data is written in pieces of this size.
 const CHUNK: usize = 256 * 1024;
 
-/// Measure how fast sessions are
+/// Measure throughput and latency of sessions
 #[derive(Debug, clap::Subcommand)]
 pub enum Perf {
-    /// Be measured. The certificate is made on the spot: clients need --insecure
+    /// Run the server of a measurement
+    ///
+    /// Its certificate is self-signed: clients need --insecure. It sends zeros.
     Server(server::Args),
-    /// Measure against a `perf server`: downloads, uploads, requests
+    /// Measure a `perf server`: downloads, uploads, requests
+    ///
+    /// First come the downloads, then the uploads, then small requests, one after the other on each stream. A size or
+    /// number of 0 leaves a part out.
     Client(client::Args),
 }
 

@@ -21,8 +21,8 @@ use crate::tls::Identity;
 /// The certificate is made on the spot: clients need --insecure. What is sent are zeros.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Address and port to listen on; can be given several times
-    #[arg(long, value_name = "ADDR", required = true)]
+    /// Address and port to listen on; repeat it for several addresses. Port 0 selects a free port
+    #[arg(long, value_name = "HOST:PORT", required = true)]
     listen: Vec<ListenOn>,
     /// Print the addresses as JSON
     #[arg(long)]

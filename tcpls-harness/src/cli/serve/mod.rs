@@ -30,49 +30,50 @@ use crate::tls::Identity;
 
 /// Serve the files of a directory
 ///
-/// The application protocol is hq-interop: clients send "GET /path" on a stream each. Clients that do not speak TCPLS get
-/// one file per session over plain TLS 1.3.
+/// The application protocol is hq-interop: a client sends "GET /path" on a stream of its own for each file. A client
+/// that does not speak TCPLS gets one file per session over plain TLS 1.3.
 ///
-/// It reports each session, request and failed handshake with the client's address; of failed handshakes at most 20 at
-/// once and one a second, then their number.
+/// The log has each session, request and failed handshake with the client's address. Of failed handshakes it shows at
+/// most 20 at once and one per second, and counts the others; TCP connections that end without a byte are left out.
 ///
-/// Without --cert, a self-signed certificate is made and written to --ca-out, for the clients' --ca: at each start anew,
-/// unless --keep says where it is kept.
+/// Without --cert, the server makes a self-signed certificate and writes it to --ca-out, for the clients' --ca. It
+/// makes a new one at each start, unless --keep names a file to keep it in.
 ///
-/// SIGINT and SIGTERM close the sessions and end the server; a second one ends it at once. On SIGHUP it reads --cert, --key,
-/// --client-ca and --root again, for sessions that begin from then on; if it cannot use them, it reports why and keeps
-/// the old ones.
+/// SIGINT and SIGTERM close the sessions and stop the server; a second signal stops it at once. On SIGHUP, the server
+/// reads --cert, --key, --client-ca and --root again and uses them for new sessions; if one of them is unusable, it
+/// logs the reason and keeps the previous ones.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Address and port to listen on; can be given several times. Port 0 takes a free one
-    #[arg(long, value_name = "ADDR", required = true)]
+    /// Address and port to listen on; repeat it for several addresses. Port 0 selects a free port
+    #[arg(long, value_name = "HOST:PORT", required = true)]
     pub listen: Vec<ListenOn>,
-    /// Directory to serve; nothing outside is given away
+    /// Directory to serve; files outside it are never served
     #[arg(long, value_name = "DIR")]
     pub root: PathBuf,
-    /// Certificate chain (PEM)
+    /// Certificate chain in PEM, the server's own certificate first
     #[arg(long, value_name = "PEM", requires = "key")]
     pub cert: Option<PathBuf>,
-    /// Private key (PEM)
+    /// Private key of the certificate in PEM
     #[arg(long, value_name = "PEM", requires = "cert")]
     pub key: Option<PathBuf>,
-    /// Serve only clients that show a certificate in, or issued by one in, this file (PEM)
+    /// Require a client certificate that is in this PEM file, or issued by one in it
     #[arg(long, value_name = "PEM")]
     pub client_ca: Option<PathBuf>,
-    /// Names in the self-signed certificate, besides localhost and the addresses listened on
+    /// Name in the self-signed certificate, besides localhost and the listening addresses; repeat it for several
+    /// names
     #[arg(long, value_name = "NAME", conflicts_with = "cert")]
     pub name: Vec<String>,
-    /// Keep the self-signed certificate and its key in this file, and use them again at the next start
+    /// File that keeps the self-signed certificate and its key from one start to the next
     #[arg(long, value_name = "FILE", conflicts_with = "cert")]
     pub keep: Option<PathBuf>,
-    /// Where to write the self-signed certificate
+    /// File to write the self-signed certificate to
     #[arg(long, value_name = "FILE", default_value = "tcpls-ca.pem", conflicts_with = "cert")]
     pub ca_out: PathBuf,
-    /// Memory for all sessions together, for example 1GiB; when it is reached, the least useful sessions end.
-    /// Default: half of what the machine, the control group and ulimit allow
+    /// Memory for all sessions together, for example 1GiB; at the limit, the least useful sessions are closed.
+    /// Default: half of what the machine, its control group and ulimit allow
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
-    /// Print what happens as JSON, one object per line
+    /// Log as JSON to standard output, one object per line
     #[arg(long)]
     pub json: bool,
 }

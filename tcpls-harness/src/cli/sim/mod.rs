@@ -7,12 +7,12 @@ use clap::Subcommand;
 
 use super::Outcome;
 
-/// Simulate a client, a server and a network in virtual time
+/// Simulate clients, a server and a network in virtual time
 #[derive(Debug, Subcommand)]
 pub enum Sim {
     /// Run a scenario file
     Run(run::Args),
-    /// Run scenarios from chance, and make those that fail as small as they get
+    /// Run random scenarios, and reduce those that fail
     Swarm(swarm::Args),
 }
 

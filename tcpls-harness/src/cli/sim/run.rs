@@ -16,25 +16,25 @@ use crate::sim::{Report, Scenario, Watch, run as simulate, run_real};
 /// What to run, and what to write down.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The scenario, as docs/simulation.md describes it
+    /// Scenario file; docs/simulation.md describes the format
     #[arg(value_name = "FILE")]
     scenario: PathBuf,
-    /// All that is random follows from this number
+    /// Seed of everything that is random
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// What TCP is, whatever the file says
+    /// Kind of TCP, instead of the one in the file
     #[arg(long, value_enum)]
     transport: Option<TransportArg>,
-    /// Write what happens, as JSON lines
+    /// Write all events to this file, as JSON lines
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Write bytes over time, in columns
+    /// Write bytes over time to this file, as comma-separated values
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Draw goodput over time
+    /// Write a plot of goodput over time to this file
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PlotFile>,
-    /// Run it over real sockets too, and compare what is delivered
+    /// Also run it over real sockets, and compare what is delivered
     #[arg(long)]
     real: bool,
     /// Print the outcome as JSON
@@ -46,7 +46,7 @@ pub struct Args {
 enum TransportArg {
     /// Byte pipes: fast
     Pipes,
-    /// Real TCP in packets
+    /// TCP over packets: with losses, reordering and retransmissions
     Packets,
 }
 

@@ -14,37 +14,39 @@ use crate::sim::swarm::{Mode, generate, minimise, swarm};
 /// What to run.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The seeds to run: the first, and the first not to run
+    /// Seeds from A to B, without B
     #[arg(long, value_name = "A..B", value_parser = range)]
     seeds: Range<u64>,
-    /// What is demanded of each run
+    /// What each run must satisfy
     #[arg(long, value_enum, default_value_t = Modes::Both)]
     mode: Modes,
-    /// Runs at the same time; as many as there are processors if not given
+    /// Runs in parallel. Default: one for each processor
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
     /// Print the scenario of each seed instead of running it
     #[arg(long)]
     print: bool,
-    /// Write scenarios that fail, made as small as they get, into this directory instead of printing them; it is
-    /// created if need be
+    /// Write up to three failing scenarios, reduced, to this directory instead of printing them; created if it does
+    /// not exist
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Modes {
-    /// Anything may fail at any time; what is delivered is right
+    /// Anything may fail at any time: what is delivered is correct
     Safety,
-    /// Faults end; then everything must be delivered, within a bound
+    /// Faults end: then everything is delivered within a bound
     Liveness,
-    /// One run of each
+    /// One run in each mode
     Both,
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {
     let parsed = text.split_once("..").and_then(|(start, end)| Some(start.parse().ok()?..end.parse().ok()?));
-    parsed.filter(|range| !range.is_empty()).ok_or_else(|| format!("{text:?} is no range such as 0..1000"))
+    parsed
+        .filter(|range| !range.is_empty())
+        .ok_or_else(|| format!("{text:?} is not a range of seeds; write for example 0..1000"))
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
