@@ -13,6 +13,8 @@ use crate::wire::frame::{self, Frame};
 use crate::wire::ids::{ConnectionId, ErrorCode};
 use crate::wire::record::{ContentType, HEADER_LEN};
 
+/// Sockets whose final bytes are kept until their owner comes for them.
+const MAX_SOCKETS: usize = 64;
 /// The record of a close_notify.
 pub(super) const CLOSE_NOTIFY_LEN: usize = RECORD_OVERHEAD + 2;
 /// What the last two records on a TCP connection have besides the reason: Close Session has 7 bytes.
@@ -96,5 +98,22 @@ impl Connection {
             }
             self.put_final_bytes(tcp, words);
         }
+    }
+
+    /// Bytes that the owner sends before it closes the socket.
+    pub(super) fn put_final_bytes(&mut self, tcp: ConnectionId, words: Vec<u8>) {
+        if !words.is_empty() {
+            self.final_bytes.insert(tcp, words);
+        }
+        while self.final_bytes.len() > MAX_SOCKETS {
+            self.final_bytes.pop_first();
+        }
+    }
+
+    /// The alert that ends a plain session before its stream was finished and sent. The peer must not take what it has for
+    /// the whole, unless nothing was asked of this side and nothing sent: then nothing is missing.
+    pub(super) fn plain_farewell(&self) -> Alert {
+        let nothing_is_missing = !self.plain_state.has_received() && self.streams.is_untouched();
+        if nothing_is_missing { Alert::CloseNotify } else { Alert::InternalError }
     }
 }

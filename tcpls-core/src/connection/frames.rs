@@ -269,7 +269,7 @@ impl Connection {
         }
         if let Some(entry) = self.tcps.get_mut(status.tcp).filter(|entry| entry.peer_backup != status.backup) {
             entry.peer_backup = status.backup;
-            self.tcp_event(TcpEvent::Status { tcp: status.tcp, backup: status.backup });
+            self.events.push_back(Event::Tcp(TcpEvent::Status { tcp: status.tcp, backup: status.backup }));
         }
         self.idle(now, 1)
     }
@@ -278,14 +278,6 @@ impl Connection {
         self.idle(now, 1 + option.value.len() / 64)?;
         self.events.push_back(Event::TcpOption { tcp, kind: option.kind, value: option.value.to_vec() });
         Ok(())
-    }
-
-    // draft I40
-    fn owe_ack(&mut self, now: Time, tcp: ConnectionId, ping: bool) {
-        let policy = self.ack_policy();
-        if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.received.owe(now, policy, ping);
-        }
     }
 }
 

@@ -69,7 +69,7 @@ impl Connection {
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.head_start = head_start;
         }
-        self.tcp_event(TcpEvent::Joined { tcp });
+        self.events.push_back(Event::Tcp(TcpEvent::Joined { tcp }));
         self.leave_withdrawn_addresses();
         // They were seen on the wire in clear: the server replaces them.
         for tcp in self.joins.drop_spare() {
@@ -132,22 +132,12 @@ impl Connection {
         while self.lost.len() > MAX_LOST {
             self.lost.pop_first();
         }
-        self.tcp_event(TcpEvent::Lost { tcp, fault });
-        self.tcp_event(TcpEvent::Discarded { tcp });
+        self.events.push_back(Event::Tcp(TcpEvent::Lost { tcp, fault }));
+        self.events.push_back(Event::Tcp(TcpEvent::Discarded { tcp }));
         self.replenish_tokens();
         self.forget_keys();
         self.end_reading_if_drained();
         self.strand_if_alone(now, fault);
-    }
-
-    /// Bytes that the owner sends before it closes the socket.
-    pub(super) fn put_final_bytes(&mut self, tcp: ConnectionId, words: Vec<u8>) {
-        if !words.is_empty() {
-            self.final_bytes.insert(tcp, words);
-        }
-        while self.final_bytes.len() > MAX_LOST {
-            self.final_bytes.pop_first();
-        }
     }
 
     /// Whether a join left its token as good as before: no byte came, so it most likely never reached the server, and nothing
@@ -174,7 +164,7 @@ impl Connection {
             if !entry.raw.is_empty() {
                 self.final_bytes.entry(entry.id).or_default().extend_from_slice(&entry.raw);
             }
-            self.tcp_event(TcpEvent::Discarded { tcp: entry.id });
+            self.events.push_back(Event::Tcp(TcpEvent::Discarded { tcp: entry.id }));
         }
     }
     /// Without a TCP connection the session waits for one; unless it is over on both sides anyway, or none can join: tokens

@@ -21,6 +21,7 @@
 //! | `api` | what applications do with streams, addresses and TCP connections |
 //! | `keys`, `addresses`, `pending`, `flood` | state with rules of its own |
 
+mod acknowledge;
 mod activity;
 mod addresses;
 mod api;
@@ -43,6 +44,7 @@ mod plain;
 mod post_handshake;
 mod probe;
 mod records;
+mod renewal;
 pub mod schedule;
 mod stall;
 mod status;
@@ -69,7 +71,7 @@ use self::keys::Keys;
 use self::lifecycle::Lost;
 use self::pending::{Carried, Pending};
 use self::post_handshake::Messages;
-use self::schedule::{EarliestDelivery, Scheduler, TcpView};
+use self::schedule::{EarliestDelivery, Scheduler};
 use crate::config::Config;
 use crate::crypto::Handshake;
 use crate::crypto::rng::{Rng, Seed};
@@ -180,7 +182,7 @@ pub struct Connection {
     frames_received: FrameCounts,
     limits: LimitCounts,
     key_updates: (u32, u32),
-    renewal: post_handshake::Renewal,
+    renewal: renewal::Renewal,
     /// Kept between calls so that building a record allocates nothing.
     scratch: output::Scratch,
 }
@@ -248,7 +250,7 @@ impl Connection {
             frames_received: FrameCounts::default(),
             limits: LimitCounts::default(),
             key_updates: (0, 0),
-            renewal: post_handshake::Renewal::default(),
+            renewal: renewal::Renewal::default(),
             scratch: output::Scratch::default(),
             config,
         };
@@ -270,25 +272,6 @@ impl Connection {
             return Some(Event::Stream(event));
         }
         self.ending.take_closed_event().map(|reason| Event::Closed { reason })
-    }
-
-    fn tcp_event(&mut self, event: TcpEvent) {
-        self.events.push_back(Event::Tcp(event));
-    }
-
-    fn view_of(tcp: &Tcp<Carried>, now: Time) -> TcpView {
-        TcpView {
-            tcp: tcp.id,
-            smoothed_rtt: tcp.rtt.smoothed(),
-            min_rtt: tcp.rtt.min(),
-            bytes_in_flight: tcp.sent.bytes(),
-            delivery_rate: tcp.rate.get(now, tcp.sent.is_empty()),
-            least_rate: tcp.rate.at_least(),
-            bytes_sent: tcp.counters.bytes_sent,
-            share: tcp.share(),
-            blocked: tcp.blocked || tcp.held,
-            backup: tcp.is_backup(),
-        }
     }
 }
 

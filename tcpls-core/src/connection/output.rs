@@ -8,25 +8,23 @@ use std::collections::BTreeSet;
 use arrayvec::ArrayVec;
 
 use super::Connection;
-use super::control::{ACK_LEN, MAX_ACKS, Outgoing};
+use super::control::Outgoing;
 use super::keys::KeyError;
 use super::pending::Carried;
 use super::post_handshake::key_update_message;
 use super::records::RECORD_OVERHEAD;
-use super::schedule::{Choice, Chooser, TcpView};
+use super::schedule::TcpView;
 use crate::error::CloseReason;
 use crate::stream::Chunk;
 use crate::tcp::Tcp;
 use crate::tcp::sent::Backlog;
 use crate::time::Time;
-use crate::wire::frame::{self, Frame, STREAM_OVERHEAD};
+use crate::wire::frame::{self, STREAM_OVERHEAD};
 use crate::wire::ids::ConnectionId;
 use crate::wire::record::{ContentType, HEADER_LEN, MAX_PLAINTEXT};
 
 /// The most Stream frames that one record holds: enough for many small streams, few enough to sort by hand.
 const MAX_CHUNKS: usize = 16;
-/// Up to this many TCP connections are examined without an allocation.
-const FEW: usize = 4;
 /// Below this much room no record is begun. The longest control frame (a TCP option) and all ACKs fit.
 const MIN_ROOM: usize = 256;
 
@@ -135,29 +133,6 @@ impl Connection {
             || self.streams.has_control()
             || self.tcps.iter().any(|other| self.owes_ack(other, entry.id, self.last_heard))
             || self.has_stream_data(entry.id)
-    }
-
-    pub(super) fn has_stream_data(&self, tcp: ConnectionId) -> bool {
-        let in_flight = self.tcps.iter().any(|entry| !entry.sent.is_empty());
-        if self.has_enough_under_way(tcp) || !in_flight && !self.streams.has_data(tcp) {
-            return false; // no need to ask the scheduler
-        }
-        self.with_views(|active| {
-            let chooser = Chooser::new(&*self.scheduler, tcp, active, self.streams.unsent());
-            let may_again = |_, attached: &[ConnectionId]| chooser.choice(attached) == Choice::Duplicate;
-            self.streams.has_data_where(tcp, |_, attached| chooser.choice(attached) != Choice::Wait)
-                || chooser.may_duplicate() && self.streams.has_duplicate_where(tcp, may_again)
-        })
-    }
-
-    /// Shows the views to `ask`; as long as there are few, without an allocation.
-    fn with_views<R>(&self, ask: impl FnOnce(&[TcpView]) -> R) -> R {
-        let mut views = self.active_views();
-        let few: ArrayVec<TcpView, FEW> = views.by_ref().take(FEW).collect();
-        match views.next() {
-            None => ask(&few),
-            Some(next) => ask(&few.into_iter().chain([next]).chain(views).collect::<Vec<_>>()),
-        }
     }
 
     /// Bytes that need no sealing: handshake flights, hellos, final bytes.
@@ -314,30 +289,6 @@ impl Connection {
         self.scratch.views = views;
     }
 
-    /// One more piece, of a stream that `taken` has none of; what is not sent yet comes before duplicates.
-    fn next_chunk(&mut self, tcp: ConnectionId, active: &[TcpView], taken: &[Chunk], max: usize) -> Option<Chunk> {
-        let chooser = Chooser::new(&*self.scheduler, tcp, active, self.streams.unsent());
-        if chooser.is_redundant() {
-            self.streams.track_carriers();
-        }
-        let is_new = |id| taken.iter().all(|chunk| chunk.id != id);
-        let may = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) != Choice::Wait;
-        let may_again = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) == Choice::Duplicate;
-        let fresh = self.streams.next_chunk_where(tcp, max, may);
-        if fresh.is_some() || !chooser.may_duplicate() {
-            return fresh;
-        }
-        self.streams.next_duplicate_where(tcp, max, may_again)
-    }
-
-    /// The TCP connections that are in use and answer, as a scheduler sees them; none if there is no choice. Rates age by when
-    /// anything was heard last, so that what is said about the next record holds until something happens.
-    fn active_views(&self) -> impl Iterator<Item = TcpView> + '_ {
-        let is_choice = self.tcps.len() > 1;
-        let usable = move |entry: &&Tcp<Carried>| is_choice && entry.is_active() && !self.is_bypassed(entry);
-        self.tcps.iter().filter(usable).map(|entry| Self::view_of(entry, self.last_heard))
-    }
-
     fn write_chunks(&mut self, tcp: ConnectionId, chunks: &[Chunk], out: &mut Vec<u8>) {
         let mut bytes = 0;
         for chunk in chunks {
@@ -349,67 +300,6 @@ impl Connection {
         if let Some(entry) = self.tcps.get_mut(tcp).filter(|_| !chunks.is_empty()) {
             entry.counters.stream_bytes_sent += bytes;
             entry.probes.forget();
-        }
-    }
-
-    /// Room to keep for the acknowledgments that [`Connection::take_acks`] takes if the record goes out anyway; no more, or
-    /// bulk records would be shorter while another TCP connection is about to acknowledge something itself.
-    fn ack_reserve(&self, now: Time, tcp: ConnectionId) -> usize {
-        let mut acks = self.scratch.final_acks.len();
-        for entry in self.tcps.iter() {
-            let is_owed = entry.received.is_owed();
-            acks += usize::from(is_owed && (self.rides_along(entry, tcp) || self.owes_ack(entry, tcp, now)));
-        }
-        ACK_LEN * acks.min(MAX_ACKS)
-    }
-
-    /// Whether an acknowledgment of what came on `entry` goes with a record on `tcp` that goes out anyway.
-    fn rides_along(&self, entry: &Tcp<Carried>, tcp: ConnectionId) -> bool {
-        entry.id == tcp && entry.received.is_owed() && !self.is_bypassed(entry)
-    }
-
-    /// Which TCP connections this record acknowledges: its own if anything is owed and the record goes out anyway, others
-    /// when theirs is due and they can't do it themselves (draft I20), lost ones for the last time.
-    pub(super) fn take_acks(
-        &mut self,
-        now: Time,
-        tcp: ConnectionId,
-        goes_anyway: bool,
-        acks: &mut ArrayVec<ConnectionId, MAX_ACKS>,
-    ) {
-        while let (false, Some(lost)) = (acks.is_full(), self.scratch.final_acks.pop_first()) {
-            if self.lost.get(&lost).is_some_and(|lost| lost.tcp.received.any()) {
-                acks.push(lost);
-            }
-        }
-        for entry in self.tcps.iter() {
-            let rides_along = goes_anyway && self.rides_along(entry, tcp);
-            if (rides_along || self.owes_ack(entry, tcp, now)) && acks.try_push(entry.id).is_err() {
-                break;
-            }
-        }
-    }
-
-    /// Whether an acknowledgment of what came on `entry` has to go on `tcp` now: it is due, and `entry` is that one or can't
-    /// send it itself.
-    fn owes_ack(&self, entry: &Tcp<Carried>, tcp: ConnectionId, now: Time) -> bool {
-        if !entry.received.is_due(now) {
-            return false;
-        }
-        let mute = entry.blocked || entry.close_notify_sent || !entry.may_seal || self.is_bypassed(entry);
-        if entry.id == tcp { !self.is_bypassed(entry) } else { mute }
-    }
-
-    pub(super) fn write_acks(&mut self, acks: &[ConnectionId], out: &mut Vec<u8>) {
-        for tcp in acks {
-            let entry = match self.tcps.get_mut(*tcp) {
-                Some(entry) => Some(entry),
-                None => self.lost.get_mut(tcp).map(|lost| &mut lost.tcp),
-            };
-            let Some(entry) = entry else { continue };
-            let Some(highest) = entry.received.take() else { continue };
-            entry.counters.acks_sent += 1;
-            self.encode(&Frame::Ack(frame::Ack { tcp: *tcp, highest }), out);
         }
     }
 }

@@ -26,6 +26,12 @@ pub(super) struct PlainState {
     finished: bool,
 }
 
+impl PlainState {
+    pub(super) fn has_received(&self) -> bool {
+        self.received > 0
+    }
+}
+
 impl Connection {
     /// The peer turned out not to speak TCPLS: what was to be said in frames never will be.
     pub(super) fn start_plain(&mut self) {
@@ -92,13 +98,6 @@ impl Connection {
     /// Whether there is stream data to send, or a stream that was given up to say so.
     pub(super) fn has_plain_data(&self, tcp: ConnectionId) -> bool {
         self.streams.has_data(tcp) || self.streams.given_up().is_some()
-    }
-
-    /// The alert that ends a plain session before its stream was finished and sent. The peer must not take what it has for
-    /// the whole, unless nothing was asked of this side and nothing sent: then nothing is missing.
-    pub(super) fn plain_farewell(&self) -> Alert {
-        let nothing_is_missing = self.plain_state.received == 0 && self.streams.is_untouched();
-        if nothing_is_missing { Alert::CloseNotify } else { Alert::InternalError }
     }
 
     /// close_notify in both directions is the end of a plain session.

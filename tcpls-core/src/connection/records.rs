@@ -39,6 +39,14 @@ impl Connection {
             Err(_) => out.truncate(start),
         }
     }
+
+    /// Drops the keys that no live TCP connection needs.
+    pub(super) fn forget_keys(&mut self) {
+        let Some(keys) = &mut self.keys else { return };
+        let seal = self.tcps.iter().map(|entry| entry.seal.generation).min();
+        let open = self.tcps.iter().filter(|entry| entry.is_up()).map(|entry| entry.open.generation).min();
+        keys.forget_unused(seal, open);
+    }
 }
 
 /// Makes one record of what was appended to `out` since `start`, the next of a TCP connection that may not be in the table.

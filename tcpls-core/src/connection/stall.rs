@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::Connection;
 use super::pending::{Carried, Due};
-use crate::event::TcpEvent;
+use crate::event::{Event, TcpEvent};
 use crate::tcp::Tcp;
 use crate::tcp::silence::TcpInfo;
 use crate::time::Time;
@@ -65,11 +65,6 @@ impl Connection {
         Some(since.max(entry.life.moved() + entry.life.gap() * 2))
     }
 
-    /// Whether another TCP connection is in use and answers.
-    pub(super) fn has_other(&self, entry: &Tcp<Carried>) -> bool {
-        self.tcps.iter().any(|other| other.id != entry.id && other.is_active() && !other.stalled)
-    }
-
     /// The probe timeout of RFC 9002, 6.2.1, with a wider margin: TCP delivers in order, and a segment that it
     /// sends again delays all behind it.
     fn patience(&self, entry: &Tcp<Carried>) -> Duration {
@@ -87,7 +82,7 @@ impl Connection {
                 entry.stalled = true;
                 entry.status_owed = true;
                 entry.ping = true; // so that there is something to answer
-                self.tcp_event(TcpEvent::Stalled { tcp });
+                self.events.push_back(Event::Tcp(TcpEvent::Stalled { tcp }));
             }
         }
     }
@@ -118,11 +113,6 @@ impl Connection {
         if !core::mem::take(&mut entry.status_owed) {
             self.pending.insert(Due::Status(tcp));
         }
-        self.tcp_event(TcpEvent::Resumed { tcp });
-    }
-
-    /// Whether `entry` is stalled and another TCP connection is not: then it carries nothing new.
-    pub(super) fn is_bypassed(&self, entry: &Tcp<Carried>) -> bool {
-        entry.stalled && self.tcps.iter().any(|other| other.is_active() && !other.stalled)
+        self.events.push_back(Event::Tcp(TcpEvent::Resumed { tcp }));
     }
 }

@@ -1,12 +1,19 @@
 //! What holds of the session as a whole: questions that every file asks, and that ask no file in turn.
 
+use core::time::Duration;
+
 use super::pending::Carried;
 use super::{Connection, State};
 use crate::error::{CloseReason, TcpError};
 use crate::stats::{Stats, TcpPhase, TcpStats};
 use crate::tcp::acks::AckPolicy;
 use crate::tcp::{Tcp, TcpState};
+use crate::time::Time;
 use crate::wire::ids::{ConnectionId, SessionId, Side};
+
+/// How long the peer may go on sending frames and no Session Parameters: they may be under way on a slow TCP connection, or be
+/// sent again after that was lost.
+pub(super) const PARAMETERS_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Connection {
     /// Which end this is.
@@ -156,6 +163,23 @@ impl Connection {
     /// is not acknowledged any more, and counts as undelivered.
     pub fn undelivered(&self) -> u64 {
         self.streams.undelivered()
+    }
+
+    /// Whether `entry` is stalled and another TCP connection is not: then it carries nothing new.
+    pub(super) fn is_bypassed(&self, entry: &Tcp<Carried>) -> bool {
+        entry.stalled && self.tcps.iter().any(|other| other.is_active() && !other.stalled)
+    }
+
+    /// Whether another TCP connection is in use and answers.
+    pub(super) fn has_other(&self, entry: &Tcp<Carried>) -> bool {
+        self.tcps.iter().any(|other| other.id != entry.id && other.is_active() && !other.stalled)
+    }
+
+    /// Whether the peer goes on sending frames long after the first, and no Session Parameters, without which nothing may be sent
+    /// to it.
+    pub(super) fn withholds_parameters(&self, now: Time) -> bool {
+        let since = self.parameters_awaited.filter(|_| self.peer_parameters.is_none() && self.is_open());
+        since.is_some_and(|since| since + PARAMETERS_TIMEOUT <= now)
     }
 }
 

@@ -3,14 +3,11 @@
 use core::time::Duration;
 
 use super::Connection;
+use super::status::PARAMETERS_TIMEOUT;
 use crate::error::{CloseReason, TcpFault};
 use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
-
-/// How long the peer may go on sending frames and no Session Parameters: they may be under way on a slow TCP connection, or be
-/// sent again after that was lost.
-const PARAMETERS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a session wants to be woken up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,13 +144,6 @@ impl Connection {
                 self.end_session(now, reason);
             }
         }
-    }
-
-    /// Whether the peer goes on sending frames long after the first, and no Session Parameters, without which nothing may be sent
-    /// to it.
-    pub(super) fn withholds_parameters(&self, now: Time) -> bool {
-        let since = self.parameters_awaited.filter(|_| self.peer_parameters.is_none() && self.is_open());
-        since.is_some_and(|since| since + PARAMETERS_TIMEOUT <= now)
     }
 
     /// When a session is given up whose peer has begun to send frames and fallen silent before its Session Parameters: they may

@@ -255,6 +255,64 @@ fn no_files_import_in_a_circle() {
     }
 }
 
+/// The methods of `Connection` that a file defines: what stands in its `impl Connection` blocks.
+fn methods(source: &Source) -> BTreeSet<&str> {
+    let blocks = source.text.split("\nimpl Connection {\n").skip(1);
+    let bodies = blocks.map(|block| block.split("\n}").next().unwrap());
+    bodies.flat_map(|body| body.lines().filter_map(method)).collect()
+}
+
+/// The name of the method that begins on this line.
+fn method(line: &str) -> Option<&str> {
+    let item = line.strip_prefix("    ").filter(|item| !item.starts_with(' '))?;
+    let (before, rest) = item.split_once("fn ")?;
+    let is_item =
+        before.split_whitespace().all(|word| word.starts_with("pub") || word == "const" || word.ends_with(')'));
+    is_item.then(|| rest.split(['(', '<']).next()).flatten()
+}
+
+/// Which methods of the session a file calls on it.
+fn calls(source: &Source) -> BTreeSet<&str> {
+    let after = ["self.", "Self::", "conn."].into_iter().flat_map(|receiver| {
+        source.text.match_indices(receiver).map(move |(at, _)| &source.text[at + receiver.len()..])
+    });
+    let name = |rest: &str| rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+    after.filter_map(|rest| name(rest).filter(|end| rest[*end..].starts_with('(')).map(|end| &rest[..end])).collect()
+}
+
+/// The files that can be reached from each along the arrows.
+fn reachable<'a>(arrows: &BTreeMap<&'a str, BTreeSet<&'a str>>, start: &str) -> BTreeSet<&'a str> {
+    let (mut seen, mut next) = (BTreeSet::new(), arrows[start].iter().copied().collect::<Vec<_>>());
+    while let Some(at) = next.pop() {
+        if seen.insert(at) {
+            next.extend(arrows[at].iter());
+        }
+    }
+    seen
+}
+
+/// `impl Connection` blocks are in many files, and imports do not show which of them need each other. That a lost TCP connection may end
+/// the session, and the end of the session discards them all, is the one circle.
+#[test]
+fn files_of_a_session_call_each_other_in_one_circle_of_three() {
+    let sources: Vec<Source> = sources().into_iter().filter(|source| source.layer() == "connection").collect();
+    let homes: BTreeMap<&str, &str> = sources
+        .iter()
+        .flat_map(|source| methods(source).into_iter().map(|method| (method, source.module.as_str())))
+        .collect();
+    assert!(homes.len() > 150, "only {} methods found", homes.len());
+    let arrows: BTreeMap<&str, BTreeSet<&str>> = sources
+        .iter()
+        .map(|source| {
+            let targets = calls(source).into_iter().filter_map(|call| homes.get(call).copied());
+            (source.module.as_str(), targets.filter(|target| *target != source.module).collect())
+        })
+        .collect();
+    let circles = arrows.keys().filter(|start| reachable(&arrows, start).contains(**start));
+    let circles: Vec<&str> = circles.copied().collect();
+    assert_eq!(circles, ["connection::ending", "connection::lifecycle", "connection::plain"]);
+}
+
 /// What counts as one in a circle: the layer, and below `wire` and `crypto` the file.
 fn folder_of(module: &str) -> &str {
     let parts: Vec<&str> = module.split("::").collect();

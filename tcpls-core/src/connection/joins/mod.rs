@@ -6,6 +6,7 @@
 mod admission;
 mod claims;
 mod client;
+mod expect;
 mod tokens;
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@
 
 mod earliest;
 mod simple;
+mod views;
 
 use core::time::Duration;
 

@@ -1,0 +1,85 @@
+//! What a scheduler is shown of the TCP connections, and what follows from its answers: whether a TCP connection may carry stream
+//! data, and which.
+
+use arrayvec::ArrayVec;
+
+use super::{Choice, Chooser, TcpView};
+use crate::connection::Connection;
+use crate::connection::pending::Carried;
+use crate::stream::Chunk;
+use crate::tcp::Tcp;
+use crate::time::Time;
+use crate::wire::ids::ConnectionId;
+
+/// Up to this many TCP connections are examined without an allocation.
+const FEW: usize = 4;
+
+impl Connection {
+    pub(in crate::connection) fn has_stream_data(&self, tcp: ConnectionId) -> bool {
+        let in_flight = self.tcps.iter().any(|entry| !entry.sent.is_empty());
+        if self.has_enough_under_way(tcp) || !in_flight && !self.streams.has_data(tcp) {
+            return false; // no need to ask the scheduler
+        }
+        self.with_views(|active| {
+            let chooser = Chooser::new(&*self.scheduler, tcp, active, self.streams.unsent());
+            let may_again = |_, attached: &[ConnectionId]| chooser.choice(attached) == Choice::Duplicate;
+            self.streams.has_data_where(tcp, |_, attached| chooser.choice(attached) != Choice::Wait)
+                || chooser.may_duplicate() && self.streams.has_duplicate_where(tcp, may_again)
+        })
+    }
+
+    /// Shows the views to `ask`; as long as there are few, without an allocation.
+    fn with_views<R>(&self, ask: impl FnOnce(&[TcpView]) -> R) -> R {
+        let mut views = self.active_views();
+        let few: ArrayVec<TcpView, FEW> = views.by_ref().take(FEW).collect();
+        match views.next() {
+            None => ask(&few),
+            Some(next) => ask(&few.into_iter().chain([next]).chain(views).collect::<Vec<_>>()),
+        }
+    }
+
+    /// One more piece, of a stream that `taken` has none of; what is not sent yet comes before duplicates.
+    pub(in crate::connection) fn next_chunk(
+        &mut self,
+        tcp: ConnectionId,
+        active: &[TcpView],
+        taken: &[Chunk],
+        max: usize,
+    ) -> Option<Chunk> {
+        let chooser = Chooser::new(&*self.scheduler, tcp, active, self.streams.unsent());
+        if chooser.is_redundant() {
+            self.streams.track_carriers();
+        }
+        let is_new = |id| taken.iter().all(|chunk| chunk.id != id);
+        let may = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) != Choice::Wait;
+        let may_again = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) == Choice::Duplicate;
+        let fresh = self.streams.next_chunk_where(tcp, max, may);
+        if fresh.is_some() || !chooser.may_duplicate() {
+            return fresh;
+        }
+        self.streams.next_duplicate_where(tcp, max, may_again)
+    }
+
+    /// The TCP connections that are in use and answer, as a scheduler sees them; none if there is no choice. Rates age by when
+    /// anything was heard last, so that what is said about the next record holds until something happens.
+    pub(in crate::connection) fn active_views(&self) -> impl Iterator<Item = TcpView> + '_ {
+        let is_choice = self.tcps.len() > 1;
+        let usable = move |entry: &&Tcp<Carried>| is_choice && entry.is_active() && !self.is_bypassed(entry);
+        self.tcps.iter().filter(usable).map(|entry| Self::view_of(entry, self.last_heard))
+    }
+
+    fn view_of(tcp: &Tcp<Carried>, now: Time) -> TcpView {
+        TcpView {
+            tcp: tcp.id,
+            smoothed_rtt: tcp.rtt.smoothed(),
+            min_rtt: tcp.rtt.min(),
+            bytes_in_flight: tcp.sent.bytes(),
+            delivery_rate: tcp.rate.get(now, tcp.sent.is_empty()),
+            least_rate: tcp.rate.at_least(),
+            bytes_sent: tcp.counters.bytes_sent,
+            share: tcp.share(),
+            blocked: tcp.blocked || tcp.held,
+            backup: tcp.is_backup(),
+        }
+    }
+}
