@@ -1,4 +1,5 @@
-//! A kit for tests of sessions: a pair of ends in virtual time, deterministic TLS, null crypto, and oracles. Feature `testing`.
+//! A kit for tests of sessions: a pair of ends in virtual time, deterministic TLS, null crypto, a scripted peer, and
+//! oracles. Feature `testing`.
 //!
 //! Nothing here is for production: the keys are public. The items of this module may change in any release.
 
@@ -6,12 +7,14 @@ pub mod ledger;
 pub mod null;
 mod oracle;
 mod pair;
+pub mod peer;
 pub mod tls;
 
 pub use self::ledger::Ledger;
 pub use self::null::NullHandshake;
 pub use self::oracle::Oracle;
 pub use self::pair::{End, Flow, Inbox, Pair, Role, Setup};
+pub use self::peer::Peer;
 pub use self::tls::Tls;
 
 use crate::crypto::rng::Seed;

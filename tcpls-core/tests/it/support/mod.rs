@@ -1,8 +1,6 @@
-//! What the tests share besides `tcpls_core::testing`: a scripted peer that can break every rule (`peer`).
+//! What the tests share besides `tcpls_core::testing`.
 
-pub mod peer;
-
-pub use tcpls_core::testing::{NullHandshake, Pair, Role, Setup, Tls, bytes, seed, tls};
+pub use tcpls_core::testing::{NullHandshake, Pair, Role, Setup, Tls, bytes, peer, seed, tls};
 pub use tcpls_core::wire::ids::Side::{self, Client, Server};
 
 use tcpls_core::error::TcpFault;

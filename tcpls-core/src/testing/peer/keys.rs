@@ -1,10 +1,10 @@
 //! The peer's half of record protection (`docs/protocol.md`, 3), written independently of the core's: its own nonces, its
 //! own count of records, every generation of keys kept for ever.
 
-use tcpls_core::crypto::{KeySchedule, OpenKeys, SealKeys, TAG_LEN};
-use tcpls_core::wire::ids::ConnectionId;
+use crate::crypto::{KeySchedule, OpenKeys, SealKeys, TAG_LEN};
+use crate::wire::ids::ConnectionId;
 
-use super::{HANDSHAKE, Record};
+use super::record::{HANDSHAKE, Record};
 
 /// Where one direction of one TCP connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,26 +1,28 @@
 //! Joins, by a scripted client that shows tokens and by a scripted server that answers; well or badly.
 
-use bytes::BytesMut;
-use tcpls_core::connection::{Claim, ClaimId, JoinOptions};
-use tcpls_core::endpoint::Incoming;
-use tcpls_core::testing::hello::{
+use crate::connection::{Claim, ClaimId, JoinOptions};
+use crate::endpoint::Incoming;
+use crate::wire::hello::{
     CHANGE_CIPHER_SPEC, ClientHello, ExtensionTypes, JoinHello, JoinServerHello, ZeroRtt, parse_client_hello,
     split_message,
 };
-use tcpls_core::wire::ids::{ConnectionId, Token};
+use crate::wire::ids::{ConnectionId, Token};
+use bytes::BytesMut;
 
 use super::frames::{PING, token};
-use super::{DATA, Peer, Record, Wire, encoded};
+use super::record::{DATA, Record, encoded};
+use super::{Peer, Wire};
 
-/// A TCP connection of the scripted client that has shown a token.
-pub(crate) struct Dial {
-    pub(crate) claim: ClaimId,
+/// A TCP connection of the scripted client whose join is not authenticated yet.
+pub struct Dial {
+    /// What the server under test knows it as.
+    pub claim: ClaimId,
     unread: BytesMut,
 }
 
 impl Peer {
-    /// The hello of a good join, with early data. To be spoilt at will.
-    pub(crate) fn hello(&self, token: Token) -> JoinHello<'static> {
+    /// Returns the ClientHello of a valid join, with early data. A script may change it at will.
+    pub fn hello(&self, token: Token) -> JoinHello<'static> {
         JoinHello {
             random: [11; 32],
             session_id: [12; 32],
@@ -35,7 +37,7 @@ impl Peer {
 
     /// Opens a TCP connection to the server under test and sends `first` on it, which begins with a ClientHello. `Err`:
     /// the server's front door turns it away with these bytes.
-    pub(crate) fn dial(&mut self, first: &[u8]) -> Result<Dial, Vec<u8>> {
+    pub fn dial(&mut self, first: &[u8]) -> Result<Dial, Vec<u8>> {
         let mut unread = BytesMut::from(first);
         let incoming = self.endpoint.handle_accepted(self.now);
         match self.endpoint.handle_bytes(self.now, incoming, &mut unread) {
@@ -51,12 +53,12 @@ impl Peer {
     }
 
     /// The same with a hello that is made up of its parts, and nothing after it.
-    pub(crate) fn dial_hello(&mut self, hello: &JoinHello<'_>) -> Result<Dial, Vec<u8>> {
+    pub fn dial_hello(&mut self, hello: &JoinHello<'_>) -> Result<Dial, Vec<u8>> {
         self.dial(&hello_bytes(hello))
     }
 
     /// More bytes on a TCP connection that has not proven itself.
-    pub(crate) fn feed(&mut self, dial: &mut Dial, bytes: &[u8]) -> Claim {
+    pub fn feed(&mut self, dial: &mut Dial, bytes: &[u8]) -> Claim {
         dial.unread.extend_from_slice(bytes);
         let claim = self.conn.handle_claim_bytes(self.now, dial.claim, &mut dial.unread);
         self.hear_events();
@@ -64,7 +66,7 @@ impl Peer {
     }
 
     /// What the server under test sends on such a TCP connection.
-    pub(crate) fn hear(&mut self, dial: &Dial) -> Vec<u8> {
+    pub fn hear(&mut self, dial: &Dial) -> Vec<u8> {
         let mut out = Vec::new();
         while self.conn.poll_claim_transmit(dial.claim, &mut out) > 0 {}
         out
@@ -72,7 +74,7 @@ impl Peer {
 
     /// Joins with the lowest token in hand: hello, ChangeCipherSpec and a Ping in one flight. The server's part of the
     /// apparent handshake is the first that [`Peer::recv`] gives.
-    pub(crate) fn join(&mut self) -> ConnectionId {
+    pub fn join(&mut self) -> ConnectionId {
         let (sequence, token) = self.tokens.pop_first().expect("the server supplies tokens");
         let tcp = ConnectionId(sequence);
         let ping = self.seal(tcp, DATA, &encoded(&[PING]));
@@ -84,7 +86,7 @@ impl Peer {
 
     /// Gives the client under test token `sequence` and lets it open a TCP connection with it. Returns its hello and what
     /// followed in the same flight.
-    pub(crate) fn let_open(&mut self, sequence: u8, zero_rtt: bool) -> (ClientHello, Vec<Record>) {
+    pub fn let_open(&mut self, sequence: u8, zero_rtt: bool) -> (ClientHello, Vec<Record>) {
         self.send(ConnectionId::FIRST, &[token(sequence, sequence)]);
         let tcp = self.conn.open_tcp_with(self.now, JoinOptions { zero_rtt, backup: false }).expect("there is a token");
         assert_eq!(tcp, ConnectionId(u32::from(sequence)));
@@ -96,8 +98,8 @@ impl Peer {
         (parse_client_hello(body, &ExtensionTypes::default()).expect("a good hello"), flight)
     }
 
-    /// The answer to a join that a good server gives.
-    pub(crate) fn answer<'a>(&self, hello: &'a ClientHello) -> JoinServerHello<'a> {
+    /// Returns the ServerHello of a valid answer to a join.
+    pub fn answer<'a>(&self, hello: &'a ClientHello) -> JoinServerHello<'a> {
         JoinServerHello {
             random: [21; 32],
             session_id: &hello.session_id,
@@ -108,7 +110,7 @@ impl Peer {
     }
 
     /// Lets the client under test join TCP connection `sequence`, to the end.
-    pub(crate) fn accept(&mut self, sequence: u8) -> ConnectionId {
+    pub fn accept(&mut self, sequence: u8) -> ConnectionId {
         let (hello, _) = self.let_open(sequence, true);
         let tcp = ConnectionId(u32::from(sequence));
         let answer = answer_bytes(&self.answer(&hello));
@@ -118,14 +120,15 @@ impl Peer {
     }
 }
 
-pub(crate) fn hello_bytes(hello: &JoinHello<'_>) -> Vec<u8> {
+/// Encodes the ClientHello of a join.
+pub fn hello_bytes(hello: &JoinHello<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     hello.encode(&ExtensionTypes::default(), &mut out);
     out
 }
 
-/// ServerHello and ChangeCipherSpec.
-pub(crate) fn answer_bytes(answer: &JoinServerHello<'_>) -> Vec<u8> {
+/// Encodes the answer to a join: ServerHello and ChangeCipherSpec.
+pub fn answer_bytes(answer: &JoinServerHello<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     answer.encode(&mut out);
     out.extend_from_slice(&CHANGE_CIPHER_SPEC);
