@@ -7,6 +7,7 @@ use super::control::{ACK_LEN, MAX_ACKS};
 use super::keys::KeyError;
 use super::records::{RECORD_OVERHEAD, alert_body};
 use crate::error::Alert;
+use crate::tcp::Keep;
 use crate::tcp::sent::Backlog;
 use crate::time::Time;
 use crate::wire::frame::{self, Frame};
@@ -48,9 +49,8 @@ impl Connection {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_LEN]);
         out.extend_from_slice(&alert_body(alert));
-        self.seal_record(tcp, ContentType::Alert, out, start)?;
+        self.seal_record(tcp, ContentType::Alert, out, start, Keep::Nothing)?;
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.sent.skip();
             entry.close_notify_sent = true;
         }
         Ok(())
@@ -71,10 +71,8 @@ impl Connection {
         let mut acks = ArrayVec::new();
         self.take_acks(now, tcp, true, &mut acks);
         self.write_acks(&acks, out);
-        self.seal_record(tcp, ContentType::ApplicationData, out, start)?;
-        if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.sent.push(now, (out.len() - start) as u16, 0, Backlog::None);
-        }
+        let keep = Keep::Record { now, carried: &[], backlog: Backlog::None };
+        self.seal_record(tcp, ContentType::ApplicationData, out, start, keep)?;
         Ok(())
     }
 

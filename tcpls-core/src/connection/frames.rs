@@ -180,9 +180,8 @@ impl Connection {
             entry.rate.sample(now, rate);
             entry.commit.sample(rate, outcome.had_more, entry.sent.delivered(), entry.sent.bytes());
         }
-        if let Some(keys) = self.keys.as_mut().filter(|_| highest >= entry.seal_since) {
-            entry.seal_arrived = Some(entry.seal.generation);
-            keys.confirm_seal(entry.seal.generation);
+        if let (Some(keys), Some(generation)) = (&mut self.keys, entry.confirmed_generation(highest)) {
+            keys.confirm_seal(generation);
         }
         Ok(outcome.bytes)
     }

@@ -9,9 +9,10 @@ use super::{Connection, Identity};
 use crate::crypto::{Agreed, Handshake, Offer};
 use crate::error::{Alert, CloseReason, HandshakeError, code};
 use crate::event::{Established, Event, TcpEvent};
+use crate::tcp::Keep;
 use crate::tcp::sent::Backlog;
 use crate::time::Time;
-use crate::wire::ids::{ConnectionId, RecordSeq, Side, Token};
+use crate::wire::ids::{ConnectionId, Side, Token};
 use crate::wire::record::MAX_PLAINTEXT;
 
 impl Connection {
@@ -52,9 +53,8 @@ impl Connection {
         let before = first.raw.len();
         if tls.write_half_rtt(&frames.control, &mut first.raw) {
             self.parameters_sent = true;
-            first.counters.records_sent += 1;
-            frames.carried.iter().for_each(|item| first.sent.carry(*item));
-            first.sent.push(now, (first.raw.len() - before) as u16, frames.carried.len() as u16, Backlog::None);
+            let keep = Keep::Record { now, carried: &frames.carried, backlog: Backlog::None };
+            first.number_next(first.raw.len() - before, keep);
         } else {
             // Client certificates are asked for: nothing goes to a peer that has not shown one.
             frames.carried.iter().for_each(|item| _ = self.requeue(item));
@@ -73,10 +73,7 @@ impl Connection {
     fn establish(&mut self, now: Time, agreed: Agreed) {
         let Some(first) = self.tcps.get_mut(ConnectionId::FIRST) else { return };
         let ((sealed, seal), (opened, open)) = (agreed.seal, agreed.open);
-        first.seal.aead_seq = sealed;
-        first.open.aead_seq = opened;
-        first.sent.start_at(RecordSeq(sealed));
-        first.received.start_at(RecordSeq(opened));
+        first.begin_at(sealed, opened);
         let took = now - first.since;
         first.commit.expect_from_handshake(first.counters.bytes_sent, took, first.silence.min_rtt());
         self.activate_first(now);

@@ -102,13 +102,11 @@ impl Connection {
     fn open_record(&mut self, tcp: ConnectionId, mut record: BytesMut) -> Result<Content, KeyError> {
         let (Some(entry), Some(keys)) = (self.tcps.get_mut(tcp), &mut self.keys) else { return Err(KeyError::NoKeys) };
         let (header, body) = record.split_at_mut(HEADER_LEN);
-        if matches!(entry.state, TcpState::Opening { .. }) {
-            entry.open = keys.open_first(tcp, header, body)?;
-        } else {
-            keys.open(tcp, &mut entry.open, header, body)?;
-        }
-        entry.received.count();
-        entry.counters.records_received += 1;
+        let is_first = matches!(entry.state, TcpState::Opening { .. });
+        entry.open_next(|tcp, at| match is_first {
+            true => keys.open_first(tcp, header, body).map(|first| *at = first),
+            false => keys.open(tcp, at, header, body),
+        })?;
         record.truncate(record.len() - TAG_LEN);
         Ok(take_content(record))
     }

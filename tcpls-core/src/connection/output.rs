@@ -16,8 +16,8 @@ use super::records::RECORD_OVERHEAD;
 use super::schedule::TcpView;
 use crate::error::CloseReason;
 use crate::stream::Chunk;
-use crate::tcp::Tcp;
 use crate::tcp::sent::Backlog;
+use crate::tcp::{Keep, Tcp};
 use crate::time::Time;
 use crate::wire::frame::{self, STREAM_OVERHEAD};
 use crate::wire::ids::ConnectionId;
@@ -103,7 +103,7 @@ impl Connection {
             return !entry.raw.is_empty();
         }
         self.ending.wants_notify()
-            || self.keys.as_ref().is_some_and(|keys| keys.seal_target() > entry.seal.generation)
+            || self.keys.as_ref().is_some_and(|keys| keys.seal_target() > entry.seal_generation())
             || if self.plain { self.has_plain_data(tcp) } else { self.has_frames(entry) }
     }
 
@@ -117,7 +117,7 @@ impl Connection {
             && self.scratch.final_acks.is_empty()
             && self.streams.given_up().is_none()
             && !self.ending.wants_notify()
-            && self.keys.as_ref().is_some_and(|keys| keys.seal_target() == entry.seal.generation)
+            && self.keys.as_ref().is_some_and(|keys| keys.seal_target() == entry.seal_generation())
             && !(self.tcps.len() > 1 && self.scheduler.duplicates())
             && !self.tcps.iter().any(is_owed)
     }
@@ -199,21 +199,17 @@ impl Connection {
     /// begins with the generation of the others instead.
     fn step_keys(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<bool, KeyError> {
         let (Some(keys), Some(entry)) = (&self.keys, self.tcps.get_mut(tcp)) else { return Err(KeyError::NoKeys) };
-        if tcp != ConnectionId::FIRST && entry.seal_arrived.is_none() {
-            entry.seal.generation = keys.seal_target();
+        if tcp != ConnectionId::FIRST {
+            entry.begin_with(keys.seal_target());
         }
-        if entry.seal.generation >= keys.seal_target() {
+        if entry.seal_generation() >= keys.seal_target() {
             return Ok(false);
         }
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_LEN]);
         out.extend_from_slice(&key_update_message(false));
-        self.seal_record(tcp, ContentType::Handshake, out, start)?;
-        if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.seal_since = entry.sent.skip().next();
-            entry.seal.generation += 1;
-            entry.seal.aead_seq = 0;
-        }
+        let number = self.seal_record(tcp, ContentType::Handshake, out, start, Keep::Nothing)?;
+        self.tcps.get_mut(tcp).into_iter().for_each(|entry| entry.key_update_sealed(number));
         self.forget_keys();
         Ok(true)
     }
@@ -246,26 +242,26 @@ impl Connection {
         out.extend_from_slice(&frames.control);
         self.write_acks(&acks, out);
         frames.carried.extend(chunks.iter().map(|chunk| Carried::Chunk(*chunk)));
-        let ack_eliciting = frames.ack_eliciting || !chunks.is_empty();
-        let has_more = self.streams.unsent() > 0;
-        let sealed = self.seal_record(tcp, ContentType::ApplicationData, out, start);
-        if let Some(entry) = self.tcps.get_mut(tcp) {
-            if ack_eliciting {
-                frames.carried.iter().for_each(|item| entry.sent.carry(*item));
-                let (bytes, carried) = ((out.len() - start) as u16, frames.carried.len() as u16);
-                // A sender that found a full socket last time sends as fast as the path takes it.
-                let backlog = match entry.blocked || entry.held {
-                    true => Backlog::Full,
-                    false if has_more => Backlog::Some,
-                    false => Backlog::None,
-                };
-                entry.sent.push(now, bytes, carried, backlog);
-            } else {
-                entry.sent.skip();
-            }
-        }
+        let keep = if frames.ack_eliciting || !chunks.is_empty() {
+            Keep::Record { now, carried: &frames.carried, backlog: self.backlog(tcp) }
+        } else {
+            Keep::Nothing
+        };
+        let sealed = self.seal_record(tcp, ContentType::ApplicationData, out, start, keep);
         self.scratch.frames = frames;
-        sealed.map(|()| Built::Record)
+        sealed.map(|_| Built::Record)
+    }
+
+    /// What waits behind the record that is built: a sender that found a full socket last time sends as fast as the path takes it.
+    fn backlog(&self, tcp: ConnectionId) -> Backlog {
+        let is_full = |entry: &Tcp<Carried>| entry.blocked || entry.held;
+        if self.tcps.get(tcp).is_some_and(is_full) {
+            Backlog::Full
+        } else if self.streams.unsent() > 0 {
+            Backlog::Some
+        } else {
+            Backlog::None
+        }
     }
 
     /// Pieces of stream data for one record, each of another stream (draft E07), the largest first.

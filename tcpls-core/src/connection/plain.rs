@@ -12,6 +12,7 @@ use super::output::Built;
 use super::pending::Pending;
 use super::records::RECORD_OVERHEAD;
 use crate::error::{Alert, CloseReason, TcpFault};
+use crate::tcp::Keep;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, StreamId};
 use crate::wire::record::{ContentType, HEADER_LEN, MAX_PLAINTEXT};
@@ -80,9 +81,8 @@ impl Connection {
             let start = out.len();
             out.extend_from_slice(&[0; HEADER_LEN]);
             self.streams.copy_chunk(&chunk, out);
-            self.seal_record(tcp, ContentType::ApplicationData, out, start)?;
+            self.seal_record(tcp, ContentType::ApplicationData, out, start, Keep::Nothing)?;
             if let Some(entry) = self.tcps.get_mut(tcp) {
-                entry.sent.skip();
                 entry.counters.stream_bytes_sent += u64::from(chunk.len);
             }
         }

@@ -118,15 +118,16 @@ impl Connection {
     fn take_key_update(&mut self, now: Time, tcp: ConnectionId, requested: bool) -> Result<(), Violation> {
         let (Some(keys), Some(entry)) = (&mut self.keys, self.tcps.get_mut(tcp)) else { return Ok(()) };
         let before = keys.open_current();
-        keys.step_open(&mut entry.open).map_err(|_: KeyError| Violation::TooManyKeyUpdates)?;
+        let stepped = entry.key_update_opened(|at| keys.step_open(at));
+        stepped.map_err(|_: KeyError| Violation::TooManyKeyUpdates)?;
         if keys.open_current() > before {
             self.key_updates.1 += 1;
             self.flood.key_update(now)?; // the other TCP connections can only follow
         }
         // Answered once, however often it was asked for before the answer went out (RFC 8446, 4.6.3), and on however many TCP
         // connections with the same generation.
-        let is_new = requested && self.renewal.handle_request(entry.open.generation);
-        if is_new && entry.seal.generation == keys.seal_target() {
+        let is_new = requested && self.renewal.handle_request(entry.open_generation());
+        if is_new && entry.seal_generation() == keys.seal_target() {
             self.renewal.owed = true;
             self.start_owed_key_update(now, Some(tcp));
         }

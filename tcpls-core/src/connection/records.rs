@@ -2,66 +2,66 @@
 
 use super::Connection;
 use super::keys::{KeyError, Keys};
+use super::pending::Carried;
 use crate::crypto::TAG_LEN;
 use crate::error::Alert;
-use crate::tcp::Tcp;
-use crate::wire::ids::ConnectionId;
+use crate::tcp::{Keep, Tcp};
+use crate::wire::ids::{ConnectionId, RecordSeq};
 use crate::wire::record::{ContentType, HEADER_LEN, RecordHeader};
 
 /// Bytes that a record has besides its content: header, inner content type, tag.
 pub(super) const RECORD_OVERHEAD: usize = HEADER_LEN + 1 + TAG_LEN;
 
 impl Connection {
-    /// Seals what was appended to `out` since `start` (room for the header, then the content) as one record of `tcp`.
+    /// Seals what was appended to `out` since `start` (room for the header, then the content) as the next record of `tcp`; its
+    /// number.
     pub(super) fn seal_record(
         &mut self,
         tcp: ConnectionId,
         content_type: ContentType,
         out: &mut Vec<u8>,
         start: usize,
-    ) -> Result<(), KeyError> {
+        keep: Keep<'_, Carried>,
+    ) -> Result<RecordSeq, KeyError> {
         let (Some(entry), Some(keys)) = (self.tcps.get_mut(tcp), &mut self.keys) else { return Err(KeyError::NoKeys) };
-        entry.counters.records_sent += 1;
-        seal(keys, entry, content_type, out, start)
+        seal(keys, entry, content_type, out, start, keep)
     }
 
     /// An alert for the owner of a TCP connection that is to be closed: sealed if keys are in use there, in clear if not.
-    pub(super) fn alert_for<C>(&mut self, entry: &mut Tcp<C>, alert: Alert, out: &mut Vec<u8>) {
+    pub(super) fn alert_for(&mut self, entry: &mut Tcp<Carried>, alert: Alert, out: &mut Vec<u8>) {
         let Some(keys) = self.keys.as_mut().filter(|_| entry.may_seal) else {
             return out.extend_from_slice(&crate::crypto::plaintext_alert(alert));
         };
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_LEN]);
         out.extend_from_slice(&alert_body(alert));
-        match seal(keys, entry, ContentType::Alert, out, start) {
-            // The peer's last ACK of this TCP connection counts the alert too.
-            Ok(()) => _ = entry.sent.skip(),
-            Err(_) => out.truncate(start),
+        if seal(keys, entry, ContentType::Alert, out, start, Keep::Nothing).is_err() {
+            out.truncate(start);
         }
     }
 
     /// Drops the keys that no live TCP connection needs.
     pub(super) fn forget_keys(&mut self) {
         let Some(keys) = &mut self.keys else { return };
-        let seal = self.tcps.iter().map(|entry| entry.seal.generation).min();
-        let open = self.tcps.iter().filter(|entry| entry.is_up()).map(|entry| entry.open.generation).min();
+        let seal = self.tcps.iter().map(|entry| entry.seal_generation()).min();
+        let open = self.tcps.iter().filter(|entry| entry.is_up()).map(|entry| entry.open_generation()).min();
         keys.forget_unused(seal, open);
     }
 }
 
 /// Makes one record of what was appended to `out` since `start`, the next of a TCP connection that may not be in the table.
-fn seal<C>(
+fn seal(
     keys: &mut Keys,
-    entry: &mut Tcp<C>,
+    entry: &mut Tcp<Carried>,
     content_type: ContentType,
     out: &mut Vec<u8>,
     start: usize,
-) -> Result<(), KeyError> {
-    entry.seal_arrived.get_or_insert(entry.seal.generation);
+    keep: Keep<'_, Carried>,
+) -> Result<RecordSeq, KeyError> {
     out.push(content_type as u8);
     let len = out.len() - start - HEADER_LEN + TAG_LEN;
     out[start..start + HEADER_LEN].copy_from_slice(&RecordHeader::encode_protected(len));
-    keys.seal(entry.id, &mut entry.seal, out, start, HEADER_LEN)
+    entry.seal_next(HEADER_LEN + len, keep, |tcp, at| keys.seal(tcp, at, out, start, HEADER_LEN))
 }
 
 /// An alert's two bytes: close_notify is a warning, all others are fatal (RFC 8446, 6).

@@ -95,7 +95,7 @@ impl Connection {
     /// Gives up TCP connections that are silent and lag: they must not let the others' key run out.
     fn give_up_silent_laggards(&mut self, now: Time, tcp: ConnectionId) {
         let target = self.keys.as_ref().map_or(0, Keys::seal_target);
-        let is_silent = |entry: &&Tcp<Carried>| entry.stalled && entry.id != tcp && lags(entry, target);
+        let is_silent = |entry: &&Tcp<Carried>| entry.stalled && entry.id != tcp && entry.lags(target);
         let silent: Vec<ConnectionId> = self.tcps.iter().filter(is_silent).map(|entry| entry.id).collect();
         silent.into_iter().for_each(|tcp| self.lose_tcp(now, tcp, TcpFault::UserTimeout, None));
     }
@@ -105,7 +105,7 @@ impl Connection {
     /// out.
     fn has_laggard(&mut self) -> bool {
         let target = self.keys.as_ref().map_or(0, Keys::seal_target);
-        let mut laggards = self.tcps.iter_mut().filter(|entry| lags(entry, target)).peekable();
+        let mut laggards = self.tcps.iter_mut().filter(|entry| entry.lags(target)).peekable();
         let has_one = laggards.peek().is_some();
         laggards.for_each(|entry| entry.ping |= entry.sent.is_empty());
         has_one
@@ -126,9 +126,4 @@ impl Connection {
             self.renewal.last = Some(now);
         }
     }
-}
-
-/// Whether the peer may still need an older generation than `target` for what is under way on this TCP connection.
-fn lags(entry: &Tcp<Carried>, target: u32) -> bool {
-    entry.seal_arrived.is_some_and(|arrived| arrived < target)
 }

@@ -9,6 +9,7 @@ pub(crate) mod life;
 pub(crate) mod probes;
 pub(crate) mod rate;
 pub(crate) mod rtt;
+mod sealing;
 pub(crate) mod sent;
 pub(crate) mod set;
 pub(crate) mod silence;
@@ -21,7 +22,9 @@ use self::life::{Grace, Life};
 use self::probes::Probes;
 use self::rate::Rate;
 use self::rtt::Rtt;
-use self::sent::SentLog;
+pub(crate) use self::sealing::KeyPosition;
+use self::sealing::Sealing;
+use self::sent::{Backlog, SentLog};
 use self::silence::Silence;
 use crate::stats::TcpCounters;
 use crate::time::Time;
@@ -50,13 +53,18 @@ pub(crate) struct Leave {
     pub(crate) told: Option<Time>,
 }
 
-/// Where one direction of a TCP connection stands in the chain of key generations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct KeyPosition {
-    /// Which generation the next record uses.
-    pub(crate) generation: u32,
-    /// The AEAD's sequence number for it; back to 0 at each key update (RFC 8446, 5.3).
-    pub(crate) aead_seq: u64,
+/// What is kept of a record until it is acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Keep<'a, C> {
+    /// It elicits no acknowledgment.
+    Nothing,
+    /// It elicits one.
+    Record {
+        now: Time,
+        /// What goes out again if the TCP connection is lost.
+        carried: &'a [C],
+        backlog: Backlog,
+    },
 }
 
 /// One live TCP connection; `C` is what its records carry.
@@ -67,13 +75,8 @@ pub(crate) struct Tcp<C> {
     pub(crate) raw: Vec<u8>,
     /// Whether sealed records may follow `raw` already.
     pub(crate) may_seal: bool,
-    pub(crate) seal: KeyPosition,
-    /// The oldest generation that the peer may still need to open its records: that of the first, or a later one that was
-    /// acknowledged on it. `None` before the first.
-    pub(crate) seal_arrived: Option<u32>,
-    /// The first record that was, or will be, sealed with the generation of `seal`.
-    pub(crate) seal_since: RecordSeq,
-    pub(crate) open: KeyPosition,
+    sealing: Sealing,
+    open: KeyPosition,
     pub(crate) sent: SentLog<C>,
     pub(crate) received: Received,
     pub(crate) rtt: Rtt,
@@ -132,9 +135,7 @@ impl<C> Tcp<C> {
             state,
             raw: Vec::new(),
             may_seal: false,
-            seal: KeyPosition::default(),
-            seal_arrived: None,
-            seal_since: RecordSeq(0),
+            sealing: Sealing::default(),
             open: KeyPosition::default(),
             sent: SentLog::default(),
             received: Received::default(),
@@ -167,6 +168,96 @@ impl<C> Tcp<C> {
         }
     }
 
+    /// The handshake is over: the TLS library has sealed and opened so many records with the first generation of keys.
+    pub(crate) fn begin_at(&mut self, sealed: u64, opened: u64) {
+        (self.sealing.at.aead_seq, self.open.aead_seq) = (sealed, opened);
+        self.sent.start_at(RecordSeq(sealed));
+        self.received.start_at(RecordSeq(opened));
+    }
+
+    /// Its first record uses this generation of this side's keys; no effect once there was one.
+    pub(crate) fn begin_with(&mut self, generation: u32) {
+        if self.sealing.is_fresh() {
+            self.sealing.at.generation = generation;
+        }
+    }
+
+    /// Makes the next record: `seal` gets its place in the chain of keys, and moves it on; returns its number. `bytes` are those
+    /// on the wire.
+    // draft I19
+    pub(crate) fn seal_next<E>(
+        &mut self,
+        bytes: usize,
+        keep: Keep<'_, C>,
+        seal: impl FnOnce(ConnectionId, &mut KeyPosition) -> Result<(), E>,
+    ) -> Result<RecordSeq, E>
+    where
+        C: Copy,
+    {
+        self.sealing.begin();
+        seal(self.id, &mut self.sealing.at)?;
+        Ok(self.number_next(bytes, keep))
+    }
+
+    /// Gives a number to a record that was sealed elsewhere.
+    pub(crate) fn number_next(&mut self, bytes: usize, keep: Keep<'_, C>) -> RecordSeq
+    where
+        C: Copy,
+    {
+        self.counters.records_sent += 1;
+        match keep {
+            Keep::Nothing => self.sent.skip(),
+            Keep::Record { now, carried, backlog } => {
+                carried.iter().for_each(|item| self.sent.carry(*item));
+                self.sent.push(now, bytes as u16, carried.len() as u16, backlog)
+            }
+        }
+    }
+
+    /// The record with this number was a KeyUpdate of this side's.
+    pub(crate) fn key_update_sealed(&mut self, number: RecordSeq) {
+        self.sealing.step(number);
+    }
+
+    /// Opens the peer's next record: `open` gets its place in the chain of keys, and moves it on.
+    pub(crate) fn open_next<E>(
+        &mut self,
+        open: impl FnOnce(ConnectionId, &mut KeyPosition) -> Result<(), E>,
+    ) -> Result<(), E> {
+        open(self.id, &mut self.open)?;
+        self.received.count();
+        self.counters.records_received += 1;
+        Ok(())
+    }
+
+    /// The peer's KeyUpdate came: `step` moves on to the next generation of its keys.
+    pub(crate) fn key_update_opened<E>(
+        &mut self,
+        step: impl FnOnce(&mut KeyPosition) -> Result<(), E>,
+    ) -> Result<(), E> {
+        step(&mut self.open)
+    }
+
+    /// The generation of this side's keys that its next record uses.
+    pub(crate) fn seal_generation(&self) -> u32 {
+        self.sealing.at.generation
+    }
+
+    /// The generation of the peer's keys that the next record should use.
+    pub(crate) fn open_generation(&self) -> u32 {
+        self.open.generation
+    }
+
+    /// The peer has everything up to `highest`; the generation that it has shown to have, if it is the newest in use here.
+    pub(crate) fn confirmed_generation(&mut self, highest: RecordSeq) -> Option<u32> {
+        self.sealing.acked(highest)
+    }
+
+    /// Whether the peer may still need an older generation than `target` for what is under way.
+    pub(crate) fn lags(&self, target: u32) -> bool {
+        self.sealing.lags(target)
+    }
+
     /// The peer has proven itself on it: the session can use it from now on.
     pub(crate) fn activate(&mut self, now: Time) {
         self.state = TcpState::Active;
@@ -191,7 +282,7 @@ impl<C> Tcp<C> {
 
     /// Whether a record was sealed under its number: a nonce is used.
     pub(crate) fn has_sealed(&self) -> bool {
-        self.seal_arrived.is_some()
+        !self.sealing.is_fresh()
     }
 
     /// Whether the peer has proven itself on it.

@@ -89,13 +89,14 @@ impl<C> SentLog<C> {
 
     /// Gives a number to an ack-eliciting record of `bytes` bytes on the wire; what it carries was given to
     /// [`SentLog::carry`] just before, `carried` items.
-    pub(crate) fn push(&mut self, now: Time, bytes: u16, carried: u16, backlog: Backlog) {
+    pub(crate) fn push(&mut self, now: Time, bytes: u16, carried: u16, backlog: Backlog) -> RecordSeq {
         if self.records.is_empty() {
             self.delivered.at = now;
         }
         let (seq, delivered) = (self.skip(), self.delivered);
         self.records.push_back(Sent { seq, at: now, carried, bytes, backlog, delivered });
         self.bytes += u64::from(bytes);
+        seq
     }
 
     /// Notes one thing that the record under construction carries.

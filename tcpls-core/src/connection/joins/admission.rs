@@ -60,11 +60,10 @@ impl Connection {
             return self.refuse(id, Alert::IllegalParameter); // the client gave it up in the meantime
         }
         let (header, body) = record.split_at_mut(HEADER_LEN);
-        match keys.open_first(tcp, header, body) {
-            Ok(position) => {
+        let mut entry = Tcp::new(tcp, TcpState::Active, now);
+        match entry.open_next(|tcp, at| keys.open_first(tcp, header, body).map(|first| *at = first)) {
+            Ok(()) => {
                 record.truncate(record.len() - TAG_LEN);
-                let mut entry = Tcp::new(tcp, TcpState::Active, now);
-                entry.open = position;
                 entry.commit.expect(self.expected_rate());
                 self.admit(now, id, entry);
                 self.handle_opened(now, tcp, take_content(record));
@@ -81,10 +80,8 @@ impl Connection {
     fn admit(&mut self, now: Time, id: ClaimId, mut entry: Tcp<Carried>) {
         let Some((answer, rivals)) = self.joins.claims.accept(id) else { return };
         entry.raw = answer;
-        entry.received.count();
-        entry.counters.records_received = 1;
         if let Some(keys) = &self.keys {
-            entry.seal.generation = keys.seal_target();
+            entry.begin_with(keys.seal_target());
         }
         self.burn_token(entry.id.0);
         rivals.into_iter().for_each(|rival| self.refuse(rival, Alert::IllegalParameter));

@@ -76,7 +76,7 @@ impl Connection {
         }
         entry.ping = true; // the server puts it to no use until a record of ours opens
         if let Some(keys) = &self.keys {
-            entry.seal.generation = keys.seal_target();
+            entry.begin_with(keys.seal_target());
         }
         self.tcps.insert(entry);
         Ok(tcp)
