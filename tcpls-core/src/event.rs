@@ -68,8 +68,9 @@ pub enum Event {
     },
 }
 
-/// What the handshake agreed on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the handshake agreed on. The default is plain TLS without an application protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Established {
     /// Whether the peer speaks TCPLS. If not, this is plain TLS 1.3 with one TCP connection and one stream, 0.
     pub tcpls: bool,

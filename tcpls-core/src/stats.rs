@@ -55,6 +55,7 @@ pub struct TcpStats {
 
 /// How far a TCP connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TcpPhase {
     /// In the TLS handshake, or joining.
     Opening,

@@ -36,6 +36,7 @@ const UPDATES_PER_CALL: usize = 16;
 
 /// Something that all sessions share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Resource {
     /// Bytes of memory.
     Memory,

@@ -90,6 +90,7 @@ use crate::wire::ids::{ConnectionId, Side};
 
 /// How a TCP connection's socket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TcpEnd {
     /// The peer closed its side: a read gave no bytes.
     Fin,
@@ -101,6 +102,7 @@ pub enum TcpEnd {
 
 /// How far a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum State {
     /// The TLS handshake is going on, or the peer's Session Parameters have not come yet.
     Handshaking,

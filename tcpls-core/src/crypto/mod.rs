@@ -83,6 +83,7 @@ pub struct Agreed {
 
 /// What a client takes for an answer (decision D112).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Offer {
     /// TCPLS, or plain TLS with whatever speaks it: the application has named no protocol. Servers have this, too.
     #[default]

@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::alert::{Alert, AlertDescription};
 use super::code::Named;
+use super::handshake::HandshakeError;
 use super::peer::Violation;
 use super::setting::ConfigError;
 use super::tcp::TcpFault;
@@ -99,24 +100,12 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// Why a TLS handshake failed: the peer's alert, or what the TLS library says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HandshakeError {
-    /// The cause. It may quote the peer; `Display` escapes what could deceive a terminal or its reader.
-    pub message: String,
-}
-
-impl HandshakeError {
-    /// The peer refused the handshake with this alert.
-    pub(crate) fn refused(description: u8) -> Self {
-        Self { message: AlertDescription(description).refusal() }
+impl core::error::Error for CloseReason {
+    /// The TLS library's error, if a handshake failed on this side; `Display` shows everything else.
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Handshake(error) => error.source(),
+            _ => None,
+        }
     }
 }
-
-impl fmt::Display for HandshakeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Escaped(self.message.as_bytes()).fmt(f)
-    }
-}
-
-impl core::error::Error for HandshakeError {}

@@ -5,6 +5,7 @@ mod alert;
 mod call;
 mod close;
 pub mod code;
+mod handshake;
 mod peer;
 mod setting;
 mod tcp;
@@ -12,7 +13,8 @@ mod text;
 
 pub use self::alert::{Alert, AlertDescription};
 pub use self::call::{AddressError, OpenStreamError, OpenTcpError, ReadError, TcpError, WriteError};
-pub use self::close::{CloseReason, HandshakeError};
+pub use self::close::CloseReason;
+pub use self::handshake::{HandshakeError, HandshakeErrorKind};
 pub use self::peer::Violation;
 pub use self::setting::{Bound, ConfigError};
 pub use self::tcp::TcpFault;

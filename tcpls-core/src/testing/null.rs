@@ -5,7 +5,7 @@
 use crate::crypto::{
     Agreed, Handshake, HandshakeFailure, KeySchedule, Offer, OpenError, OpenKey, OpenKeys, SealKey, SealKeys, TAG_LEN,
 };
-use crate::error::HandshakeError;
+use crate::error::{HandshakeError, HandshakeErrorKind};
 use crate::wire::ids::Side;
 
 /// The types of the messages that follow the ClientHello.
@@ -83,7 +83,7 @@ impl NullHandshake {
 
     fn hear(&mut self, record: &[u8], message_type: u8) -> Result<(), HandshakeFailure> {
         if record != message(message_type, self.transcript) {
-            let error = HandshakeError { message: "checksum or message type is wrong".to_owned() };
+            let error = HandshakeError::new(HandshakeErrorKind::Violation, "checksum or message type is wrong");
             return Err(HandshakeFailure { error, peer_alert: None });
         }
         self.transcript = mix(self.transcript, record);

@@ -58,6 +58,7 @@ impl error::Error for ConnectError {
 
 /// What went wrong on one path.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct PathFailure {
     /// Between which addresses.
     pub path: Path,

@@ -11,6 +11,7 @@ use super::feed::{self, Feed};
 
 /// A TCP connection that was accepted and became no part of any session.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HandshakeFailure {
     /// Where it came from; behind a proxy, the proxy's address.
     pub client: SocketAddr,

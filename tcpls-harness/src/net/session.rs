@@ -290,6 +290,7 @@ impl Session {
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Closed {
     /// Why.
     pub reason: CloseReason,

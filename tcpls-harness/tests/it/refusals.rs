@@ -110,6 +110,6 @@ async fn connect_fails_if_the_server_refuses_the_client_certificate() {
         let PathFault::Handshake(CloseReason::Handshake(error)) = &failures[0].fault else {
             panic!("{cause}: {failures:?}");
         };
-        assert!(error.message.contains(cause), "{error}");
+        assert!(error.to_string().contains(cause), "{error}");
     }
 }

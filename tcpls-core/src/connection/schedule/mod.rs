@@ -44,6 +44,7 @@ pub struct TcpView {
 
 /// The answer of a scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Choice {
     /// Put new data on it.
     Send,

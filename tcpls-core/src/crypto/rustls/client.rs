@@ -8,8 +8,9 @@ use rustls::unbuffered::UnbufferedStatus;
 use rustls::{ClientConfig, CommonState, quic};
 
 use super::driver::{Driver, Tls};
+use super::errors::misconfigured;
 use super::secrets::{Extracted, extracted};
-use super::{allows_tls13, alpn_names, failure, is_tcpls};
+use super::{allows_tls13, alpn_names, is_tcpls};
 use crate::crypto::{Handshake, Offer};
 use crate::error::HandshakeError;
 
@@ -39,7 +40,7 @@ impl RustlsClient {
         config.enable_early_data = false;
         let config = Arc::new(config);
         if !allows_tls13(config.crypto_provider(), || is_good_for_quic(&config)) {
-            return Err(failure("the TLS configuration does not allow TLS 1.3"));
+            return Err(misconfigured("the TLS configuration does not allow TLS 1.3"));
         }
         let offer =
             if config.alpn_protocols.iter().all(|name| is_tcpls(name)) { Offer::Anything } else { Offer::Protocols };
@@ -67,7 +68,7 @@ impl RustlsClient {
         let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols.retain(|name| !is_tcpls(name));
         if config.alpn_protocols.is_empty() {
-            return Err(failure("there is no application protocol to offer without TCPLS"));
+            return Err(misconfigured("there is no application protocol to offer without TCPLS"));
         }
         Ok(Self { config: Arc::new(config), offer: Offer::Protocols })
     }

@@ -8,10 +8,11 @@ use rustls::unbuffered::{
 };
 use rustls::{CommonState, Error, HandshakeKind, InvalidMessage, ProtocolVersion};
 
+use super::errors::failure;
 use super::secrets::Extracted;
-use super::{application_protocol, failure, is_tcpls};
+use super::{application_protocol, is_tcpls};
 use crate::crypto::{Agreed, Handshake, HandshakeFailure, Offer, TAG_LEN, plaintext_alert};
-use crate::error::{Alert, HandshakeError};
+use crate::error::{Alert, HandshakeError, HandshakeErrorKind as Kind};
 
 /// Bytes that a peer's side of the handshake may have, record headers included. rustls takes handshake messages of at
 /// most 64 KiB; only large certificate chains come near.
@@ -104,7 +105,7 @@ impl<T: Tls> Driver<T> {
         // Nothing of a TLS 1.2 handshake has gone out yet but a ClientHello, so there are no keys in use.
         self.outgoing.clear();
         self.outgoing.extend_from_slice(&plaintext_alert(Alert::ProtocolVersion));
-        Err(refused("the peer speaks TLS 1.2 only"))
+        Err(refused(Kind::Incompatible, "the peer speaks TLS 1.2 only"))
     }
 
     /// The peer's rustls would refuse a certificate chain that is too long, and close without a word about it.
@@ -115,7 +116,7 @@ impl<T: Tls> Driver<T> {
         // Nothing of the flight has gone out, so the peer takes an alert in clear.
         self.outgoing.clear();
         self.outgoing.extend_from_slice(&plaintext_alert(Alert::InternalError));
-        Err(refused("this side's certificate chain has more than the 64 KiB that the peer takes"))
+        Err(refused(Kind::Configuration, "this side's certificate chain has more than the 64 KiB that the peer takes"))
     }
 
     /// Ends the handshake and lets rustls encode the alert that it has queued.
@@ -144,7 +145,7 @@ impl<T: Tls> Driver<T> {
     fn take_record(&mut self, record: &[u8]) -> Result<(), HandshakeFailure> {
         self.received = self.received.saturating_add(record.len());
         if self.received > MAX_RECEIVED {
-            return Err(refused("the peer's handshake is longer than 128 KiB"));
+            return Err(refused(Kind::Violation, "the peer's handshake is longer than 128 KiB"));
         }
         self.incoming.extend_from_slice(record);
         self.run()
@@ -166,10 +167,10 @@ impl<T: Tls> Driver<T> {
 impl<T: Tls> Handshake for Driver<T> {
     fn handle_record(&mut self, record: &mut [u8]) -> Result<(), HandshakeFailure> {
         if self.phase == Phase::Failed {
-            return Err(refused("the handshake has failed"));
+            return Err(refused(Kind::Other, "the handshake has failed"));
         }
         if self.is_complete() {
-            return Err(refused("the handshake is over"));
+            return Err(refused(Kind::Other, "the handshake is over"));
         }
         self.take_record(record).map_err(|failed| self.fail(failed))
     }
@@ -205,10 +206,10 @@ impl<T: Tls> Handshake for Driver<T> {
 
     fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError> {
         if !self.is_complete() {
-            return Err(failure("the handshake is not over"));
+            return Err(failure(Kind::Other, "the handshake is not over"));
         }
         if !self.outgoing.is_empty() || !self.incoming.is_empty() {
-            return Err(failure("bytes of the handshake are left over"));
+            return Err(failure(Kind::Violation, "bytes of the handshake are left over"));
         }
         agreed(self.tls)
     }
@@ -251,10 +252,10 @@ fn handle_state<Data>(
         Ok(ConnectionState::BlockedHandshake) => Ok(Step::Stop(Phase::Blocked)),
         Ok(ConnectionState::WriteTraffic(_)) => Ok(Step::Stop(Phase::Writable)),
         Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
-            let error = failure("the peer closed the session during the handshake");
+            let error = failure(Kind::PeerClosed, "the peer closed the session during the handshake");
             Err(HandshakeFailure { error, peer_alert: Some(Alert::CloseNotify as u8) })
         }
-        Ok(_) => Err(refused("the peer sent application data during the handshake")),
+        Ok(_) => Err(refused(Kind::Violation, "the peer sent application data during the handshake")),
     }
 }
 
@@ -265,7 +266,7 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut Vec<u8>) -> Result<
     };
     let start = out.len();
     out.resize(start + required_size, 0);
-    data.encode(&mut out[start..]).map(|_| ()).map_err(|error| refused(&error.to_string()))
+    data.encode(&mut out[start..]).map(|_| ()).map_err(|error| refused(Kind::Other, &error.to_string()))
 }
 
 fn encrypt<Data>(mut traffic: WriteTraffic<'_, Data>, plaintext: &[u8], out: &mut Vec<u8>) -> bool {
@@ -282,14 +283,15 @@ fn failed(error: Error) -> HandshakeFailure {
         _ => None,
     };
     let error = match error {
-        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
-            failure("a message of the peer's has more than 64 KiB, as a long certificate chain makes it")
-        }
+        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => failure(
+            Kind::Violation,
+            "a message of the peer's has more than 64 KiB, as a long certificate chain makes it",
+        ),
         error => error.into(),
     };
     HandshakeFailure { error, peer_alert }
 }
 
-fn refused(message: &str) -> HandshakeFailure {
-    HandshakeFailure { error: failure(message), peer_alert: None }
+fn refused(kind: Kind, message: &str) -> HandshakeFailure {
+    HandshakeFailure { error: failure(kind, message), peer_alert: None }
 }

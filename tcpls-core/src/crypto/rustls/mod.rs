@@ -9,6 +9,7 @@
 
 mod client;
 mod driver;
+mod errors;
 mod secrets;
 mod server;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use rustls::SupportedCipherSuite;
 use rustls::crypto::CryptoProvider;
 
 pub use self::client::RustlsClient;
+use self::errors::misconfigured;
 pub use self::server::RustlsServer;
 use crate::error::HandshakeError;
 
@@ -33,7 +35,9 @@ fn alpn_names(application_protocols: &[&[u8]], configured: &[Vec<u8>]) -> Result
         names => names.iter().map(|name| name.to_vec()).collect(),
     };
     if plain.iter().any(|name| !is_usable(name)) {
-        return Err(failure("an application protocol's name must have 1 to 249 bytes and must not be one of TCPLS"));
+        return Err(misconfigured(
+            "an application protocol's name must have 1 to 249 bytes and must not be one of TCPLS",
+        ));
     }
     if plain.is_empty() {
         return Ok(vec![TCPLS.to_vec()]);
@@ -67,14 +71,4 @@ fn application_protocol(name: &[u8]) -> Option<&[u8]> {
 fn allows_tls13(provider: &CryptoProvider, probe: impl FnOnce() -> bool) -> bool {
     let suites = || provider.cipher_suites.iter().filter_map(SupportedCipherSuite::tls13);
     if suites().any(|suite| suite.quic.is_some()) { probe() } else { suites().next().is_some() }
-}
-
-fn failure(message: &str) -> HandshakeError {
-    HandshakeError { message: message.to_owned() }
-}
-
-impl From<rustls::Error> for HandshakeError {
-    fn from(error: rustls::Error) -> Self {
-        Self { message: error.to_string() }
-    }
 }

@@ -5,10 +5,10 @@ use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion};
 
-use super::failure;
+use super::errors::failure;
 use crate::crypto::aead::Suite;
 use crate::crypto::{KeySchedule, OpenKeys, SealKeys};
-use crate::error::HandshakeError;
+use crate::error::{HandshakeError, HandshakeErrorKind as Kind};
 
 /// All that is secret after a handshake.
 pub(super) struct Extracted {
@@ -27,10 +27,11 @@ where
     KernelConnection<Data>: KeySchedule + 'static,
 {
     if kernel.protocol_version() != ProtocolVersion::TLSv1_3 {
-        return Err(failure("the peer does not speak TLS 1.3"));
+        return Err(failure(Kind::Incompatible, "the peer does not speak TLS 1.3"));
     }
     let code = u16::from(kernel.negotiated_cipher_suite().suite());
-    let suite = Suite::from_code(code).ok_or_else(|| failure("the cipher suite is not supported"))?;
+    let suite =
+        Suite::from_code(code).ok_or_else(|| failure(Kind::Incompatible, "the cipher suite is not supported"))?;
     let ((sealed, tx), (opened, rx)) = (secrets.tx, secrets.rx);
     Ok(Extracted {
         suite,
@@ -58,13 +59,13 @@ fn parts(secrets: &ConnectionTrafficSecrets) -> Result<(Suite, &[u8], [u8; 12]),
         ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Suite::Aes128Gcm, key, iv),
         ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (Suite::Aes256Gcm, key, iv),
         ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (Suite::ChaCha20Poly1305, key, iv),
-        _ => return Err(failure("the cipher suite is not supported")),
+        _ => return Err(failure(Kind::Incompatible, "the cipher suite is not supported")),
     };
     Ok((suite, key.as_ref(), iv.as_ref().try_into().map_err(|_| wrong_length())?))
 }
 
 fn wrong_length() -> HandshakeError {
-    failure("the cipher suite's key or IV has an unexpected length")
+    failure(Kind::Other, "the cipher suite's key or IV has an unexpected length")
 }
 
 impl KeySchedule for KernelConnection<ClientConnectionData> {
@@ -91,6 +92,6 @@ impl KeySchedule for KernelConnection<ServerConnectionData> {
     }
 
     fn handle_new_session_ticket(&mut self, _body: &[u8]) -> Result<(), HandshakeError> {
-        Err(failure("clients do not send session tickets"))
+        Err(failure(Kind::Violation, "clients do not send session tickets"))
     }
 }

@@ -8,8 +8,9 @@ use rustls::unbuffered::UnbufferedStatus;
 use rustls::{CommonState, ServerConfig, quic};
 
 use super::driver::{Driver, Tls};
+use super::errors::misconfigured;
 use super::secrets::{Extracted, extracted};
-use super::{allows_tls13, alpn_names, failure};
+use super::{allows_tls13, alpn_names};
 use crate::crypto::Handshake;
 use crate::error::HandshakeError;
 
@@ -38,7 +39,7 @@ impl RustlsServer {
         config.max_fragment_size = None;
         let config = Arc::new(config);
         if !allows_tls13(config.crypto_provider(), || is_good_for_quic(&config)) {
-            return Err(failure("the TLS configuration does not allow TLS 1.3"));
+            return Err(misconfigured("the TLS configuration does not allow TLS 1.3"));
         }
         Ok(Self { config })
     }

@@ -1,0 +1,119 @@
+//! Why TLS handshakes fail, in terms that hold for every TLS library.
+
+use core::error::Error;
+use core::fmt;
+use std::sync::Arc;
+
+use super::alert::AlertDescription;
+use super::text::Escaped;
+
+/// Why a TLS handshake failed.
+///
+/// [`HandshakeError::kind`] is the same with every TLS library. [`Error::source`] is the error of the library in use, if it
+/// gave one; it can be downcast. `Display` shows the library's text, which may quote the peer, and escapes what could deceive
+/// a terminal or its reader; the `Display` of the source escapes nothing. Two errors are equal if kind and text are.
+#[derive(Clone)]
+pub struct HandshakeError {
+    kind: HandshakeErrorKind,
+    message: String,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// What a TLS handshake failed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum HandshakeErrorKind {
+    /// The TLS configuration of this side cannot work.
+    Configuration,
+    /// A certificate of the peer has expired.
+    CertificateExpired,
+    /// A certificate of the peer is not valid yet; one of the clocks may be wrong.
+    CertificateNotYetValid,
+    /// No certificate that this side trusts has issued the peer's.
+    UnknownIssuer,
+    /// The server's certificate is for other names.
+    WrongName,
+    /// The peer has a certificate that is wrong in another way: revoked, malformed, badly signed, for another purpose.
+    BadCertificate,
+    /// The peer has no certificate, and this side requires one.
+    NoCertificate,
+    /// The two sides have no application protocol in common.
+    NoApplicationProtocol,
+    /// The two sides have no version of TLS, cipher suite, key exchange or signature algorithm in common.
+    Incompatible,
+    /// The peer refused the handshake with this alert.
+    PeerAlert(AlertDescription),
+    /// The peer closed the session during the handshake.
+    PeerClosed,
+    /// The peer violated TLS, or exceeded what this side takes.
+    Violation,
+    /// Something else, such as an error of the TLS library or the operating system.
+    Other,
+}
+
+impl HandshakeError {
+    /// Returns an error of this kind; `message` is for people.
+    pub fn new(kind: HandshakeErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// Adds the TLS library's error.
+    #[must_use]
+    pub fn with_source(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: Some(source.into().into()), ..self }
+    }
+
+    /// The peer refused the handshake with this alert.
+    pub(crate) fn refused(description: u8) -> Self {
+        let description = AlertDescription(description);
+        Self::new(HandshakeErrorKind::PeerAlert(description), description.refusal())
+    }
+
+    /// Returns what the handshake failed for.
+    pub const fn kind(&self) -> HandshakeErrorKind {
+        self.kind
+    }
+}
+
+impl PartialEq for HandshakeError {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.message == other.message
+    }
+}
+
+impl Eq for HandshakeError {}
+
+impl fmt::Debug for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandshakeError")
+            .field("kind", &self.kind)
+            .field("message", &self.message)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Escaped(self.message.as_bytes()).fmt(f)
+    }
+}
+
+impl Error for HandshakeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_escaped_and_the_source_is_the_library_error() {
+        let error =
+            HandshakeError::new(HandshakeErrorKind::WrongName, "not for \"\u{1b}[31m\"").with_source(fmt::Error);
+        assert_eq!(error.to_string(), "not for \"\\u{1b}[31m\"");
+        assert!(error.source().is_some_and(|source| source.is::<fmt::Error>()));
+        assert_eq!(error, HandshakeError::new(HandshakeErrorKind::WrongName, "not for \"\u{1b}[31m\""));
+    }
+}
