@@ -95,6 +95,10 @@ pub mod stats;
 mod stream;
 mod tcp;
 #[cfg(feature = "testing")]
+#[cfg_attr(
+    not(feature = "testing-proptest"),
+    allow(rustdoc::broken_intra_doc_links, reason = "its page names the strategies")
+)]
 pub mod testing;
 pub mod time;
 pub mod token;

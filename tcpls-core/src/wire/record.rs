@@ -296,6 +296,12 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_valid_header_gives_the_length_of_its_record(record in crate::testing::strategies::record()) {
+            let header = RecordHeader::parse(&record).unwrap().expect("the header is complete");
+            prop_assert_eq!((header.content_type as u8, header.record_len()), (record[0], record.len()));
+        }
+
+        #[test]
         fn any_bytes_are_a_header_an_error_or_too_few(bytes in proptest::collection::vec(any::<u8>(), 0..8)) {
             match RecordHeader::parse(&bytes) {
                 Ok(Some(header)) => prop_assert!(bytes.len() >= HEADER_LEN && header.len <= MAX_CIPHERTEXT),
