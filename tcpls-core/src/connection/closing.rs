@@ -11,7 +11,7 @@ impl Connection {
     /// when it is whole, which takes a slow path a while.
     pub(super) fn close_deadline(&self) -> Option<Time> {
         let taken = self.tcps.iter().map(|entry| entry.life.acked_at()).max().unwrap_or_default();
-        self.ending.deadline(taken)
+        self.ending.deadline(taken, self.longest_answer())
     }
 
     /// The peer's Close Session: it takes no more data.

@@ -108,10 +108,10 @@ impl Ending {
         is_first && self.peer.is_none()
     }
 
-    /// When closing is cut short, if nothing was delivered after `taken`.
-    pub(super) fn deadline(&self, taken: Time) -> Option<Time> {
+    /// When closing is cut short, if nothing was delivered after `taken` and an answer may take as long as `answer`.
+    pub(super) fn deadline(&self, taken: Time, answer: Duration) -> Option<Time> {
         let clock = self.clock.filter(|_| !self.is_closed())?;
-        Some((clock.progress.max(taken) + clock.timeout).min(clock.at_last))
+        Some((clock.progress.max(taken) + clock.timeout.max(answer)).min(clock.at_last))
     }
 
     /// Whether close_notify is to go out now.

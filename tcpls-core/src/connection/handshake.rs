@@ -75,6 +75,7 @@ impl Connection {
         let ((sealed, seal), (opened, open)) = (agreed.seal, agreed.open);
         first.begin_at(sealed, opened);
         let took = now - first.since;
+        first.rtt.expect(took);
         first.commit.expect_from_handshake(first.counters.bytes_sent, took, first.silence.min_rtt());
         self.activate_first(now);
         let limits = (self.config.confidentiality_limit, self.config.integrity_limit);
@@ -87,6 +88,7 @@ impl Connection {
             suite: agreed.suite,
         };
         self.established = true;
+        self.activity.note(now);
         self.plain = !agreed.tcpls;
         if let Some(reason) = self.refuses_fallback(agreed.offer) {
             self.say_farewell(now, code::NO_ERROR, &[], Alert::NoApplicationProtocol);

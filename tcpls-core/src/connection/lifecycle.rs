@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use super::Connection;
 use super::pending::{Carried, Due};
+use super::stall::{UNKNOWN_PATIENCE, expected_rtt};
 use crate::error::{Alert, CloseReason, TcpFault};
 use crate::event::{Event, TcpEvent};
 use crate::tcp::{Leave, Tcp, TcpState};
@@ -48,6 +49,7 @@ impl Connection {
     pub(super) fn activate_if_opening(&mut self, now: Time, tcp: ConnectionId) {
         let is_opening = |entry: &&mut Tcp<Carried>| matches!(entry.state, TcpState::Opening { .. });
         if let Some(entry) = self.tcps.get_mut(tcp).filter(is_opening) {
+            entry.rtt.expect(now - entry.since);
             entry.activate(now);
             self.welcome(tcp);
         }
@@ -236,7 +238,7 @@ impl Connection {
         }
         let at_last = entry.leave.since + self.config.user_timeout;
         let told = entry.leave.told.filter(|_| entry.sent.is_empty());
-        let quiet = entry.rtt.smoothed().unwrap_or_default() + DRAIN_MARGIN;
+        let quiet = expected_rtt(entry).unwrap_or(UNKNOWN_PATIENCE) + DRAIN_MARGIN;
         Some(told.map_or(at_last, |told| at_last.min(told.max(entry.heard) + quiet)))
     }
 }

@@ -15,8 +15,14 @@ use crate::tcp::silence::TcpInfo;
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 
-/// How long an answer may take before there is an estimate.
+/// How long an answer may take at least before an acknowledgment has shown how long it takes.
 const FIRST_PATIENCE: Duration = Duration::from_millis(250);
+/// The same if neither TCP nor the handshake or join shows how long a round trip takes.
+pub(super) const UNKNOWN_PATIENCE: Duration = Duration::from_millis(3500);
+/// A peer that answers slowly puts off the timeouts of the session and its TCP connections to this at most.
+pub(super) const LONGEST_ANSWER: Duration = Duration::from_secs(10);
+/// The longest that what is under way is taken to need: what may be under way (D75) and a segment, at 4 kbit/s.
+const MAX_CARRYING: Duration = Duration::from_secs(5);
 /// Bytes on the wire of a full segment.
 pub(super) const SEGMENT: u64 = 1500;
 /// What is added to the round-trip time and the peer's ack delay at least, for timers and schedulers are not exact.
@@ -67,10 +73,39 @@ impl Connection {
 
     /// The probe timeout of RFC 9002, 6.2.1, with a wider margin: TCP delivers in order, and a segment that it
     /// sends again delays all behind it.
-    fn patience(&self, entry: &Tcp<Carried>) -> Duration {
-        let Some(smoothed) = entry.rtt.smoothed() else { return FIRST_PATIENCE };
+    ///
+    /// Never less than what is under way takes on the path, as far as that is known: the estimate may come from records that
+    /// were much shorter.
+    pub(super) fn patience(&self, entry: &Tcp<Carried>) -> Duration {
+        let answer = self.answer_time(entry).unwrap_or(UNKNOWN_PATIENCE);
+        if entry.rtt.smoothed().is_some() { answer } else { answer.max(FIRST_PATIENCE) }
+    }
+
+    /// How long an answer may take; `None` if nothing is known of the path.
+    fn answer_time(&self, entry: &Tcp<Carried>) -> Option<Duration> {
+        let margin = MIN_MARGIN + self.peer_ack_delay();
+        // The answer may wait behind a record of the peer's.
+        let carrying = entry.commit.time_for(entry.sent.bytes() + SEGMENT).min(MAX_CARRYING);
+        let (rtt, min_rtt) = match entry.rtt.smoothed() {
+            Some(smoothed) => (smoothed + (entry.rtt.variation() * 4).max(margin), entry.rtt.min()),
+            None => (expected_rtt(entry)? * 2 + margin, expected_rtt(entry)),
+        };
+        Some(rtt.max(min_rtt.unwrap_or_default() + margin + carrying))
+    }
+
+    /// How long the peer may hold an acknowledgment back.
+    pub(super) fn peer_ack_delay(&self) -> Duration {
         let ack_delay = self.peer_parameters.map_or(0, |parameters| parameters.max_ack_delay_ms.min(1 << 14));
-        smoothed + (entry.rtt.variation() * 4).max(MIN_MARGIN + Duration::from_millis(ack_delay))
+        Duration::from_millis(ack_delay)
+    }
+
+    /// How long the slowest TCP connection may take to answer, at most 10 s.
+    ///
+    /// A timeout of the session that is shorter would end it while an answer is under way.
+    pub(super) fn longest_answer(&self) -> Duration {
+        let up = self.tcps.iter().filter(|entry| entry.is_up());
+        let longest = up.filter_map(|entry| self.answer_time(entry)).max();
+        longest.unwrap_or_default().min(LONGEST_ANSWER)
     }
 
     /// Marks TCP connections whose time is up as stalled.
@@ -115,4 +150,10 @@ impl Connection {
         }
         self.events.push_back(Event::Tcp(TcpEvent::Resumed { tcp }));
     }
+}
+
+/// The round-trip time of a TCP connection, before an acknowledgment has shown it: what TCP knows, or what the handshake or
+/// the join took.
+pub(super) fn expected_rtt(entry: &Tcp<Carried>) -> Option<Duration> {
+    entry.rtt.smoothed().or(entry.silence.rtt()).or(entry.rtt.opening())
 }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::Connection;
+use super::stall::LONGEST_ANSWER;
 use super::status::PARAMETERS_TIMEOUT;
 use crate::error::{CloseReason, TcpFault};
 use crate::tcp::{Tcp, TcpState};
@@ -77,6 +78,10 @@ impl Connection {
         self.mark_stalled(now);
         self.probe_the_quiet(now);
         self.settle(now);
+        // Timeouts of the session wait for the slowest TCP connection, which may have been lost just now.
+        if let Some(reason) = self.final_timeout(now).filter(|_| !self.ending.is_closed()) {
+            self.time_out(now, reason);
+        }
     }
 
     fn next_deadline(&self) -> Option<(Time, TimeoutReason)> {
@@ -178,9 +183,11 @@ impl Connection {
         let peer = self.peer_parameters.map_or(0, |parameters| parameters.user_timeout_ms);
         let peer = (peer > 0).then(|| Duration::from_millis(peer));
         let timeout = peer.map_or(self.config.user_timeout, |peer| peer.min(self.config.user_timeout));
-        let patience = self.slowness(entry).min(timeout.saturating_mul(2)).saturating_add(timeout);
+        // It is not lost before it is stalled.
+        let least = self.patience(entry).min(LONGEST_ANSWER);
+        let patience = self.slowness(entry).min(timeout.saturating_mul(2)).saturating_add(timeout).max(least);
         let longest = timeout.saturating_mul(MOST_WITHOUT_RECORD);
-        let longest = self.idle_timeout.map_or(longest, |idle| longest.min(idle - idle / 8)).max(timeout);
+        let longest = self.idle_timeout.map_or(longest, |idle| longest.min(idle - idle / 8)).max(timeout).max(least);
         Some((since.max(entry.life.moved()) + patience).min(since.max(entry.heard) + longest))
     }
 

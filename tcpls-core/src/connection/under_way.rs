@@ -1,12 +1,14 @@
 //! How much may be under way on a TCP connection before stream data has to wait for acknowledgments, whatever the socket takes.
 
-use core::time::Duration;
-
 use super::Connection;
 use super::pending::Carried;
 use crate::tcp::Tcp;
 use crate::wire::ids::ConnectionId;
 use crate::wire::record::MAX_PLAINTEXT;
+
+/// What is under way at most on a TCP connection that was never acknowledged anything, if there is another: as much as TCP sends
+/// at once (RFC 6928).
+const INITIAL_WINDOW: u64 = 10 * 1460;
 
 impl Connection {
     /// Whether so much waits for an acknowledgment that stream data has to wait, too: many records, for what each carries is
@@ -28,16 +30,20 @@ impl Connection {
     fn is_committed(&self, entry: &Tcp<Carried>) -> bool {
         let in_flight = entry.sent.bytes();
         in_flight > 0
-            && !entry.commit.allows(in_flight + MAX_PLAINTEXT as u64)
-            && self.is_beyond_limit(entry, in_flight)
+            && (in_flight >= INITIAL_WINDOW && self.is_untried(entry)
+                || !entry.commit.allows(in_flight + MAX_PLAINTEXT as u64) && self.is_beyond_limit(entry, in_flight))
+    }
+
+    /// Whether another TCP connection carries what `entry` does not, of which no acknowledgment has shown how fast it is.
+    fn is_untried(&self, entry: &Tcp<Carried>) -> bool {
+        entry.rtt.smoothed().is_none() && self.has_other(entry) && !self.ends_unacknowledged()
     }
 
     fn is_beyond_limit(&self, entry: &Tcp<Carried>, in_flight: u64) -> bool {
         if self.ends_unacknowledged() {
             return false;
         }
-        let ack_delay = self.peer_parameters.map_or(0, |parameters| parameters.max_ack_delay_ms.min(1 << 14));
-        let limit = entry.commit.limit(entry.rtt.min().unwrap_or_default(), Duration::from_millis(ack_delay));
+        let limit = entry.commit.limit(entry.rtt.min().unwrap_or_default(), self.peer_ack_delay());
         let record = entry.commit.record(entry.sent.carried_bytes()).min(MAX_PLAINTEXT) as u64;
         in_flight + record > limit.max(record)
     }

@@ -6,12 +6,24 @@ use core::time::Duration;
 /// Estimates from samples; all `None` before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rtt {
+    /// What the handshake or the join took.
+    opening: Option<Duration>,
     smoothed: Option<Duration>,
     variation: Duration,
     min: Option<Duration>,
 }
 
 impl Rtt {
+    /// The handshake or the join took `opening`: a round trip at least.
+    pub(crate) fn expect(&mut self, opening: Duration) {
+        self.opening = Some(opening);
+    }
+
+    /// What the handshake or the join took; `None` if its messages came in one flight, or are not over.
+    pub(crate) fn opening(&self) -> Option<Duration> {
+        self.opening
+    }
+
     /// Takes in one sample.
     pub(crate) fn sample(&mut self, rtt: Duration) {
         self.min = Some(self.min.map_or(rtt, |min| min.min(rtt)));

@@ -44,6 +44,9 @@ pub struct TcpInfo {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Silence {
     since: Option<Time>,
+    /// When bytes went to the socket last, and when the first of them did after a pause.
+    wrote: Time,
+    burst: Time,
     info: Option<TcpInfo>,
     doubts: u32,
     doubted: Time,
@@ -54,6 +57,11 @@ pub(crate) struct Silence {
 impl Silence {
     /// Bytes went to the socket.
     pub(crate) fn wrote(&mut self, now: Time) {
+        let answered = self.rtt().unwrap_or_default() + DELAYED_ACK;
+        if self.since.is_none() || now > self.wrote + answered {
+            self.burst = now;
+        }
+        self.wrote = now;
         self.since.get_or_insert(now);
     }
 
@@ -84,9 +92,20 @@ impl Silence {
     /// When the silence has lasted too long; `None` if nothing is owed or no `TcpInfo` has come. The path is known to take `segment`
     /// for a full one.
     pub(crate) fn deadline(&self, segment: Duration) -> Option<Time> {
-        let (since, info) = (self.since?, self.info?);
-        let spacing = MIN_PATIENCE + segment.min(MAX_SEGMENT) * SPACING;
-        Some(since + patience(&info).max(spacing) * (1 << self.doubts_at(since)))
+        let (since, info, rtt) = (self.since?, self.info?, self.rtt()?);
+        let segment = segment.min(MAX_SEGMENT);
+        let spacing = MIN_PATIENCE + segment * SPACING;
+        let doubts = 1 << self.doubts_at(since);
+        // What begins a flight is not acknowledged before it has been to the peer and back.
+        let first = self.burst + (MIN_PATIENCE + rtt + segment) * doubts;
+        // A lone segment may just have been sent.
+        let since = if info.unacked < UNDELAYED { since.max(self.wrote) } else { since };
+        Some(first.max(since + patience(&info, segment).max(spacing) * doubts))
+    }
+
+    /// TCP's smoothed round-trip time, if it has measured one.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.info.map(|info| info.rtt).filter(|rtt| !rtt.is_zero())
     }
 
     /// The smallest round trip that TCP measured, if that is known.
@@ -102,9 +121,9 @@ impl Silence {
 
 /// With a queue on the path, which the round-trip time shows, acknowledgments come as evenly as the path carries segments.
 /// Without, a flight may be shorter than the path: then nothing comes for up to a round trip.
-fn patience(info: &TcpInfo) -> Duration {
+fn patience(info: &TcpInfo, segment: Duration) -> Duration {
     if info.unacked < UNDELAYED {
-        return MIN_PATIENCE + DELAYED_ACK + info.rtt;
+        return MIN_PATIENCE + DELAYED_ACK + info.rtt + segment;
     }
     let queue = info.rtt.saturating_sub(info.min_rtt);
     let lull = info.min_rtt.saturating_sub(queue);
@@ -123,9 +142,10 @@ mod tests {
         TcpInfo { heard: Time::from_millis(heard), unacked, rtt: ms(rtt), min_rtt: ms(min_rtt), acked: 0 }
     }
 
+    /// The deadline on a path to which bytes are written without a pause since `wrote`.
     fn silence_of(wrote: u64, info: TcpInfo) -> Option<Time> {
         let mut silence = Silence::default();
-        silence.wrote(Time::from_millis(wrote));
+        (wrote..=wrote.max(info.heard.as_nanos() / 1_000_000)).for_each(|ms| silence.wrote(Time::from_millis(ms)));
         silence.update(info);
         silence.deadline(Duration::ZERO)
     }
@@ -139,7 +159,7 @@ mod tests {
 
     #[test]
     fn silence_begins_with_the_later_of_first_bytes_and_last_segment() {
-        assert_eq!(silence_of(100, info(90, 60, 60, 10)), Some(Time::from_millis(120)));
+        assert_eq!(silence_of(100, info(90, 60, 60, 10)), Some(Time::from_millis(176)), "a round trip, at first");
         assert_eq!(silence_of(100, info(170, 60, 60, 10)), Some(Time::from_millis(190)));
         assert_eq!(silence_of(100, info(170, 0, 60, 10)), None, "nothing is owed");
     }
@@ -170,16 +190,16 @@ mod tests {
     #[test]
     fn a_path_without_a_queue_may_be_silent_for_a_round_trip() {
         assert_eq!(silence_of(0, info(0, 100, 100, 100)), Some(Time::from_millis(116)));
-        assert_eq!(silence_of(0, info(0, 130, 130, 100)), Some(Time::from_millis(86)));
+        assert_eq!(silence_of(0, info(200, 130, 130, 100)), Some(Time::from_millis(286)));
     }
 
     #[test]
     fn slow_path_may_be_silent_for_a_few_segments_and_lone_segment_for_delayed_ack() {
-        assert_eq!(silence_of(0, info(0, 6, 300, 10)), Some(Time::from_millis(216)));
+        assert_eq!(silence_of(0, info(400, 6, 300, 10)), Some(Time::from_millis(616)));
         assert_eq!(silence_of(0, info(0, 1, 100, 100)), Some(Time::from_millis(156)));
         assert_eq!(
-            [2, 3].map(|unacked| silence_of(0, info(0, unacked, 300, 10))),
-            [356, 416].map(|ms| Some(Time::from_millis(ms)))
+            [2, 3].map(|unacked| silence_of(0, info(400, unacked, 300, 10))),
+            [756, 816].map(|ms| Some(Time::from_millis(ms)))
         );
     }
 
@@ -187,7 +207,7 @@ mod tests {
     fn each_wrong_verdict_doubles_the_patience_for_a_while() {
         let mut silence = Silence::default();
         let patience = |silence: &mut Silence, at: u64| {
-            silence.wrote(Time::from_millis(at));
+            (at.saturating_sub(2000)..=at).for_each(|ms| silence.wrote(Time::from_millis(ms)));
             silence.update(info(at, 60, 60, 10));
             silence.deadline(Duration::ZERO).unwrap() - Time::from_millis(at)
         };

@@ -180,7 +180,7 @@ fn the_peer_is_told_of_a_tcp_connection_that_was_left_on_purpose() {
     let mut peer = two();
     peer.conn.retire_tcp(peer.now, SECOND).unwrap();
     peer.rest();
-    peer.sleep(1_000);
+    peer.sleep(4_000);
     peer.assert_lives(&[FIRST]);
     assert!(frames_of(&peer.recv(FIRST)).contains(&connection_reset_reason(SECOND, 5)));
 }

@@ -42,7 +42,7 @@ fn many_updates_in_the_middle_of_bulk_lose_nothing() {
     for _ in 0..10 {
         pair.update_keys(Client);
         pair.update_keys(Server);
-        pair.now += Duration::from_millis(40);
+        pair.advance(Duration::from_millis(40));
         pair.round();
     }
     pair.drive();

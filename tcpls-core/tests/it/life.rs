@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use tcpls_core::config::Config;
-use tcpls_core::connection::TcpInfo;
+use tcpls_core::connection::{JoinOptions, TcpInfo};
 use tcpls_core::error::{CloseReason, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::time::Time;
 use tcpls_core::wire::frame::Parameters;
-use tcpls_core::wire::ids::ConnectionId;
+use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
 use crate::support::peer::{GENEROUS, Peer};
 use crate::support::{Client, Pair, Server, Setup, Side, bytes};
@@ -363,4 +363,77 @@ fn longest_user_timeout_never_passes() {
     peer.recv(FIRST);
     peer.sleep(1_000);
     assert_eq!(peer.conn.close_reason(), None);
+}
+
+/// Lets `seconds` pass on a path that takes 1.5 s each way.
+fn drive_far(pair: &mut Pair, seconds: u64) {
+    let ack_delay = Duration::from_millis(30);
+    for _ in 0..seconds * 2 / 3 {
+        pair.step(Client);
+        pair.step(Server);
+        pair.advance(ack_delay);
+        pair.step(Client);
+        pair.step(Server);
+        pair.advance(Duration::from_millis(1500) - ack_delay);
+        pair.deliver_all();
+    }
+}
+
+/// A session on a path with round trips of 3 s, before any record was acknowledged, and those of its TCP connections.
+fn far_away(change: impl Fn(&mut Config)) -> (Pair, StreamId, [ConnectionId; 3]) {
+    let mut pair = Setup::default().both(change).start();
+    drive_far(&mut pair, 9);
+    let stream = pair.open_stream(Client);
+    pair.write(Client, stream, b"a request");
+    let joins = [true, false].map(|zero_rtt| {
+        let tcp = pair.open_tcp_with(JoinOptions { zero_rtt, backup: false });
+        drive_far(&mut pair, 9);
+        tcp
+    });
+    (pair, stream, [FIRST, joins[0], joins[1]])
+}
+
+#[test]
+fn tcp_connection_is_not_stalled_before_its_first_round_trip_is_over() {
+    let (mut pair, _, tcps) = far_away(|_| ());
+    assert_eq!(pair.live(Server), tcps);
+    for side in [Client, Server] {
+        let is_stall = |event: &&Event| matches!(event, Event::Tcp(TcpEvent::Stalled { .. } | TcpEvent::Lost { .. }));
+        assert_eq!(pair.events(side).iter().find(is_stall), None, "{side:?}");
+    }
+}
+
+#[test]
+fn timeouts_shorter_than_a_round_trip_neither_lose_a_tcp_connection_nor_end_the_session() {
+    let (mut pair, stream, tcps) = far_away(|config| {
+        config.user_timeout = Duration::from_secs(1);
+        config.idle_timeout = Some(Duration::from_secs(2));
+        config.close_timeout = Duration::from_secs(1);
+    });
+    assert_eq!(pair.live(Server), tcps);
+    assert_eq!(pair.read_all(Server, stream), b"a request");
+    pair.write(Server, stream, b"an answer");
+    pair.finish(Server, stream);
+    pair.close(Server, 0, b"");
+    drive_far(&mut pair, 15);
+    assert_eq!(pair.read_all(Client, stream), b"an answer");
+    assert_eq!(pair.server().undelivered(), 0);
+    assert_eq!(pair.close_reason(Server), Some(CloseReason::Local { error: ErrorCode(0) }));
+}
+
+#[test]
+fn untried_tcp_connection_gets_an_initial_window_while_another_lives() {
+    for has_other in [true, false] {
+        let mut pair = Pair::with_tcp_connections(2);
+        let second = pair.live(Server)[1];
+        pair.stall_towards(second, Client);
+        if !has_other {
+            pair.cut(FIRST);
+        }
+        let stream = pair.open_stream(Server);
+        pair.submit(Server, stream, &bytes(1_000_000));
+        pair.step(Server);
+        let under_way = pair.flow(second, Client).in_flight.len();
+        assert_eq!(under_way < 32_000, has_other, "{under_way}");
+    }
 }

@@ -1,5 +1,7 @@
 //! Paths from 4 kbit/s to 10 Gbit/s, with round trips from 0.1 ms to 3 s and queues of up to 10 s: every transfer ends, soon.
 
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tcpls_harness::sim::{Scenario, Watch, run};
@@ -77,4 +79,63 @@ fn transfer_ends_within_three_times_what_tls_takes_at_any_rate_round_trip_and_qu
         }
     }
     assert!(tried > 100);
+}
+
+/// The lines of a trace.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The first TCP connection in a trace that was stalled or timed out, and what happened before.
+fn first_stall(trace: &str) -> Option<String> {
+    let lines: Vec<&str> = trace.lines().collect();
+    let is_stall = |line: &&str| ["Stalled", "UserTimeout", "JoinTimeout"].iter().any(|event| line.contains(event));
+    let at = lines.iter().position(is_stall)?;
+    Some(lines[at.saturating_sub(25)..=at].join("\n"))
+}
+
+/// A session that is quiet for most of the time, on paths that answer.
+fn quiet(case: &Case, zero_rtt: bool, user_timeout: &str) -> Scenario {
+    let mut text = "title = \"quiet\"\nlimit = \"10min\"\nat-least = \"100s\"\n".to_owned();
+    for side in ["client", "server"] {
+        text += &format!("[{side}]\nzero-rtt-join = {zero_rtt}\nuser-timeout = \"{user_timeout}\"\n");
+    }
+    for path in 0..case.paths {
+        let (rate, delay) = (case.rate, case.rtt.as_micros() / 2);
+        text += &format!("[[path]]\nname = \"p{path}\"\nrate = \"{rate}bit/s\"\ndelay = \"{delay}us\"\n");
+    }
+    // The first stream is open all the time, and probed.
+    text += "[[transfer]]\nat = \"25s\"\nsend = \"400B\"\nreceive = \"400B\"\nwrite-rate = \"8bit/s\"\n";
+    for (at, by, bytes) in [(45, "client", 100), (60, "server", 1000), (75, "client", 1000), (90, "server", 20)] {
+        text += &format!("[[transfer]]\nat = \"{at}s\"\nby = \"{by}\"\nsend = \"{bytes}B\"\nreceive = \"{bytes}B\"\n");
+    }
+    Scenario::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+#[test]
+fn quiet_tcp_connection_that_answers_is_never_stalled_at_any_rate_and_round_trip() {
+    let mut tried = 0;
+    for rate in [4e3, 16e3, 128e3, 2e6, 10e9] {
+        for rtt in [100, 20_000, 300_000, 1_500_000, 3_000_000].map(Duration::from_micros) {
+            for (paths, user_timeout) in [(1, ["10s", "1s"][tried / 2 % 2]), (2, "10s")] {
+                let case = Case { rate, rtt, queue: Duration::ZERO, paths, directions: BOTH };
+                let lines = Lines::default();
+                let watch = Watch { trace: Some(Box::new(lines.clone())), blind: false };
+                let report = run(&quiet(&case, tried % 3 == 0, user_timeout), 1, watch);
+                assert!(report.is_good(), "{case:?}: {:?} {:?}", report.wrong, report.missed);
+                let stall = first_stall(&String::from_utf8(lines.0.lock().unwrap().clone()).unwrap());
+                assert!(stall.is_none(), "{case:?}, {user_timeout}:\n{}", stall.unwrap_or_default());
+                tried += 1;
+            }
+        }
+    }
 }

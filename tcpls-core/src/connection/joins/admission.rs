@@ -64,6 +64,8 @@ impl Connection {
         match entry.open_next(|tcp, at| keys.open_first(tcp, header, body).map(|first| *at = first)) {
             Ok(()) => {
                 record.truncate(record.len() - TAG_LEN);
+                let asked = self.joins.claims.asked(id);
+                asked.into_iter().for_each(|asked| entry.rtt.expect(now - asked));
                 entry.commit.expect(self.expected_rate());
                 self.admit(now, id, entry);
                 self.handle_opened(now, tcp, take_content(record));

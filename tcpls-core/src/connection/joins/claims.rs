@@ -55,6 +55,8 @@ enum Decided {
 struct Waiting {
     sequence: u32,
     deadline: Grace,
+    /// When it was made, if records follow its hello only behind the answer to that.
+    asked: Option<Time>,
     /// Bytes of a record that is not whole yet.
     partial: usize,
     change_cipher_specs: u8,
@@ -117,6 +119,11 @@ impl Claims {
         self.waiting.get(&claim).map(|waiting| waiting.sequence)
     }
 
+    /// When it was made, if records follow its hello only behind the answer to that.
+    pub(super) fn asked(&self, claim: ClaimId) -> Option<Time> {
+        self.waiting.get(&claim).and_then(|waiting| waiting.asked)
+    }
+
     /// The claim has proven itself: its bytes that are still to be sent, and its rivals for the same token.
     pub(super) fn accept(&mut self, claim: ClaimId) -> Option<(Vec<u8>, Vec<ClaimId>)> {
         let accepted = self.waiting.remove(&claim)?;
@@ -151,8 +158,9 @@ impl Connection {
             return id;
         }
         let deadline = self.join_grace(now);
+        let asked = (!join.hello.psk).then_some(now);
         let join = Some(join);
-        let waiting = Waiting { sequence, deadline, partial: 0, change_cipher_specs: 0, out: Vec::new(), join };
+        let waiting = Waiting { sequence, deadline, asked, partial: 0, change_cipher_specs: 0, out: Vec::new(), join };
         self.joins.claims.waiting.insert(id, waiting);
         if self.established {
             self.judge_hello(id);

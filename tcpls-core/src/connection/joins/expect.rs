@@ -15,7 +15,8 @@ impl Connection {
     /// When a join fails that begins now. It may have to wait behind what others have under way, and so behind as much as they
     /// do; but the peer is not authenticated, so that this does not add to what bytes that move put off.
     pub(super) fn join_grace(&self, now: Time) -> Grace {
-        let slowest = self.tcps.iter().filter_map(|entry| entry.rtt.smoothed()).max();
+        let live = self.tcps.iter().filter_map(|entry| entry.rtt.smoothed()).max();
+        let slowest = live.or_else(|| self.lost.values().filter_map(|lost| lost.tcp.rtt.smoothed()).max());
         let behind_others = slowest.unwrap_or_default().saturating_mul(3).min(MAX_BEHIND_OTHERS);
         let timeout = self.config.join_timeout;
         Grace::new(now, timeout.max(behind_others), timeout.saturating_mul(Grace::MOST))
