@@ -31,6 +31,7 @@ const PROTOCOL: &[u8] = b"tcpls-demo";
 const RATE: u64 = 25_000_000;
 /// One way.
 const DELAYS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(15)];
+
 /// Download over two paths, one of which fails on the way
 ///
 /// Server and client run in this process over loopback. Each of the two paths goes through a relay that limits it to
@@ -65,6 +66,7 @@ pub async fn run(args: Args) -> Outcome {
     if !args.json {
         output::tell(format_args!("{} over two paths of {} each:", size(len), rate(RATE as f64 * 8.0)));
         scene.paths.iter().for_each(|path| output::tell(format_args!("  {}", path.name)));
+        output::tell("The first path goes down after half of the data, and comes back after 70 %.");
     }
     let download = tokio::select! {
         download = scene.download(len, !args.json) => download,
@@ -77,7 +79,7 @@ pub async fn run(args: Args) -> Outcome {
     if args.json {
         story.print_json(&received, intact)?;
     } else {
-        story.print(&received)?;
+        story.print(&received, intact)?;
     }
     if let (Some(plot), Some(file)) = (&args.plot, plot) {
         story.into_picture().write(file)?;
@@ -187,9 +189,16 @@ impl Scene {
                 _ = ticks.tick() => watch.look(),
             }
             let due = acts.last().is_some_and(|act| received >= len / 10 * act.tenths());
+            let path = &self.paths[0];
             match acts.pop_if(|_| due) {
-                Some(Act::Fail) => self.paths[0].relay.take_down(),
-                Some(Act::Return) => self.paths[0].relay.resume(),
+                Some(Act::Fail) => {
+                    watch.note(format!("{} goes down", path.name));
+                    path.relay.take_down();
+                }
+                Some(Act::Return) => {
+                    watch.note(format!("{} is back", path.name));
+                    path.relay.resume();
+                }
                 None => {}
             }
         }

@@ -32,6 +32,9 @@ pub(crate) struct Watch {
     session: Session,
     begin: Instant,
     total: u64,
+    /// When the application last read data, and the longest time between two reads.
+    last_read: Option<Instant>,
+    longest_wait: Duration,
     samples: Vec<Sample>,
     marks: Vec<(Duration, String)>,
     /// What each TCP connection is called.
@@ -47,8 +50,19 @@ impl Watch {
     /// `shown`: whether on a terminal.
     pub(crate) fn new(session: Session, len: u64, shown: bool) -> Self {
         let lives = session.tcp_connections().into_iter().map(|tcp| (tcp, (Duration::ZERO, None))).collect();
-        let (samples, marks, paths) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let mut watch = Self { session, begin: Instant::now(), total: 0, samples, marks, paths, lives, len, shown };
+        let mut watch = Self {
+            session,
+            begin: Instant::now(),
+            total: 0,
+            last_read: None,
+            longest_wait: Duration::ZERO,
+            samples: Vec::new(),
+            marks: Vec::new(),
+            paths: BTreeMap::new(),
+            lives,
+            len,
+            shown,
+        };
         watch.look();
         watch
     }
@@ -60,7 +74,15 @@ impl Watch {
 
     /// The application read this much.
     pub(crate) fn received(&mut self, len: usize) {
+        let now = Instant::now();
+        let wait = self.last_read.replace(now).map_or(Duration::ZERO, |last| now - last);
+        self.longest_wait = self.longest_wait.max(wait);
         self.total += len as u64;
+    }
+
+    /// Takes note of something that happened now.
+    pub(crate) fn note(&mut self, what: String) {
+        self.marks.push((self.begin.elapsed(), what));
     }
 
     /// Takes note of what happened to TCP connections.
@@ -116,7 +138,10 @@ impl Watch {
         self.look();
         let elapsed = self.begin.elapsed();
         let rows = self.session.stats().tcp.into_iter().map(|stats| self.row(stats, elapsed)).collect();
-        Story { bytes: self.total, elapsed, rows, curves: self.curves(), marks: self.marks }
+        let joined = self.lives.iter().filter(|(_, (from, _))| !from.is_zero()).map(|(tcp, _)| *tcp).collect();
+        let has_failure = self.lives.values().any(|(_, lost)| lost.is_some());
+        let (curves, longest_wait) = (self.curves(), self.longest_wait);
+        Story { bytes: self.total, elapsed, longest_wait, has_failure, joined, rows, curves, marks: self.marks }
     }
 
     fn row(&self, stats: TcpStats, end: Duration) -> (TcpStats, String, Option<f64>) {
@@ -156,6 +181,12 @@ fn of(tcp: ConnectionId) -> impl Fn(&Sample) -> u64 {
 pub(crate) struct Story {
     bytes: u64,
     elapsed: Duration,
+    /// The longest time that the application waited for data, from the first data on.
+    longest_wait: Duration,
+    /// Whether a TCP connection was lost on the way.
+    has_failure: bool,
+    /// TCP connections that joined on the way.
+    joined: Vec<ConnectionId>,
     rows: Vec<(TcpStats, String, Option<f64>)>,
     curves: Vec<Curve>,
     marks: Vec<(Duration, String)>,
@@ -166,6 +197,7 @@ struct Summary<'a> {
     bytes: u64,
     seconds: f64,
     bits_per_second: f64,
+    longest_wait_seconds: f64,
     sha256: &'a str,
     intact: bool,
     tcp: Vec<TcpReport>,
@@ -179,15 +211,29 @@ struct Moment<'a> {
 }
 
 impl Story {
-    /// As a table on standard output.
-    pub(crate) fn print(&self, sha256: &str) -> Outcome {
+    /// As a table on standard output, and what it shows.
+    pub(crate) fn print(&self, sha256: &str, intact: bool) -> Outcome {
         for (at, what) in &self.marks {
             output::result(format_args!("{:>7}  {what}", time(*at)))?;
         }
         output::result(table(&self.rows, output::columns()))?;
         let mean = rate(bits_per_second(self.bytes, self.elapsed));
         output::result(format_args!("{} in {}: {mean}", size(self.bytes), time(self.elapsed)))?;
-        Ok(output::result(format_args!("SHA-256 {sha256}: identical to the file that was sent"))?)
+        if intact { self.print_verdict(sha256) } else { Ok(()) }
+    }
+
+    fn print_verdict(&self, sha256: &str) -> Outcome {
+        output::result(match self.has_failure {
+            true => "\nA TCP connection failed during the download, and the application did not notice:",
+            false => "\nAll data arrived before a TCP connection could fail; try more, for example --size 256MiB:",
+        })?;
+        output::result(format_args!("- nothing was lost: sent and received data have the same SHA-256,\n  {sha256}"))?;
+        output::result(format_args!("- nothing stopped: the longest wait for data was {}", time(self.longest_wait)))?;
+        for tcp in &self.joined {
+            let what = "the session recovered by itself";
+            output::result(format_args!("- {what}: {tcp} joined when the path was back, without a TLS handshake"))?;
+        }
+        Ok(())
     }
 
     /// As one line of JSON on standard output.
@@ -196,6 +242,7 @@ impl Story {
             bytes: self.bytes,
             seconds: self.elapsed.as_secs_f64(),
             bits_per_second: bits_per_second(self.bytes, self.elapsed),
+            longest_wait_seconds: self.longest_wait.as_secs_f64(),
             sha256,
             intact,
             tcp: self.rows.iter().map(|(stats, ..)| TcpReport::from(stats)).collect(),

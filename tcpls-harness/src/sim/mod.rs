@@ -14,7 +14,7 @@
 //! | `transfer`, `pattern`, `actions` | the applications, which know what must be delivered |
 //! | `rest`, `verdict` | what must hold after a quiet time and at the end; what holds at any moment is in the core's test kit |
 //! | `report` | what came of a run |
-//! | `swarm` | scenarios from chance, and how a failing one is made small |
+//! | `swarm` | random scenarios, and how a failing one is made small |
 //! | `real` | the same scenario over real sockets |
 //! | `agenda`, `chance`, `trace` | order in time, randomness, a record of what happened |
 //! | `tls` | the handshakes, from the core's test kit |

@@ -243,8 +243,9 @@ impl<'a> World<'a> {
     fn disturb(&mut self, fault: &Fault, over: bool) {
         let what = format!("{}{:?}", if over { "end of " } else { "" }, fault.kind);
         let place = fault.path.as_deref().map_or(String::new(), |path| format!(" {path}"));
-        let end = if over { "end of " } else { "" };
-        self.meter.mark(self.now, format!("{end}{}{place}", fault.kind));
+        let (end, path) = (if over { "end of " } else { "" }, fault.path.as_deref());
+        self.meter
+            .mark(self.now, format!("{}{end}{}", path.map_or(String::new(), |path| format!("{path}: ")), fault.kind));
         self.trace.note(self.now, None, &Note::Fault { fault: format!("{what}{place}") });
         let path = fault.path.as_deref().and_then(|name| self.scenario.path_number(name)).unwrap_or_default();
         if fault.kind == FaultKind::Restart {

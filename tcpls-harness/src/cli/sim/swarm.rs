@@ -1,4 +1,4 @@
-//! `tcpls sim swarm`: scenarios from chance, by the thousand.
+//! `tcpls sim swarm`: random scenarios, by the thousand.
 
 use std::ops::Range;
 use std::path::PathBuf;
