@@ -3,11 +3,11 @@
 
 use proptest::prelude::*;
 
-use super::Streams;
 use super::tests::{config, streams};
+use super::{Load, Streams};
 use crate::config::Config;
 use crate::error::{ReadError, WriteError};
-use crate::stream::{Chunk, Control};
+use crate::stream::{Chunk, Control, ControlKey};
 use crate::wire::ids::{ConnectionId, ErrorCode, Side, StreamId};
 
 const A: ConnectionId = ConnectionId(0);
@@ -130,6 +130,29 @@ impl Pair {
         if calm || fate > 100 {
             self.chunk_fate(from, pick.into(), arrives, acked);
             self.control_fate(from, pick.into(), arrives, acked);
+        }
+        self.check_sums();
+    }
+
+    /// The sums of each side are those of its streams, and what their state entails has happened.
+    fn check_sums(&self) {
+        for side in &self.sides {
+            let shared = &side.shared;
+            let loads: Vec<Load> = side.map.values().map(|stream| stream.load()).collect();
+            let sum = |part: fn(&Load) -> u64| loads.iter().map(part).sum::<u64>();
+            assert_eq!(shared.again, sum(|load| load.again));
+            assert_eq!(shared.fresh, sum(|load| load.fresh));
+            assert_eq!(shared.beyond, sum(|load| load.beyond));
+            assert_eq!(shared.buffered_to_send as u64, sum(|load| load.to_send as u64));
+            assert_eq!(shared.buffered_to_read as u64, sum(|load| load.to_read as u64));
+            assert!(!shared.window.update_is_due() || shared.due.contains(&ControlKey::MaxData));
+            for (id, stream) in &side.map {
+                assert_eq!(stream.place.is_some(), stream.send.need().is_some(), "its turn to send");
+                let may_read_more = stream.recv.window_update_is_due();
+                assert!(!may_read_more || shared.due.contains(&ControlKey::MaxStreamData(*id)));
+                assert!(!stream.blocked || shared.room_for(stream) == 0, "a writer with room was not woken");
+                assert!(!stream.is_over());
+            }
         }
     }
 
