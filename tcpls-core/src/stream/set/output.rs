@@ -50,7 +50,9 @@ impl Streams {
             if shared.redundant {
                 stream.send.set_carried(tcp, &chunk);
             }
-            shared.schedule.rotate(&mut stream.place);
+            if shared.schedule.is_contended() && stream.send.need().is_some() {
+                shared.schedule.rotate(&mut stream.place);
+            }
             Some(chunk)
         });
         taken.flatten()
