@@ -7,6 +7,7 @@
 use core::time::Duration;
 
 use super::Connection;
+use super::probe::ProbeInterval;
 use crate::time::Time;
 use crate::wire::frame::Parameters;
 use crate::wire::ids::ConnectionId;
@@ -74,5 +75,6 @@ impl Connection {
     pub(super) fn set_idle_timeout(&mut self, parameters: &Parameters) {
         let peer = (parameters.idle_timeout_ms > 0).then(|| Duration::from_millis(parameters.idle_timeout_ms));
         self.idle_timeout = [self.config.idle_timeout, peer].into_iter().flatten().min();
+        self.probe_interval = ProbeInterval::new(&self.config, self.idle_timeout);
     }
 }

@@ -71,6 +71,7 @@ use self::keys::Keys;
 use self::lifecycle::Lost;
 use self::pending::{Carried, Pending};
 use self::post_handshake::Messages;
+use self::probe::ProbeInterval;
 use self::schedule::{EarliestDelivery, Scheduler};
 use crate::config::Config;
 use crate::crypto::Handshake;
@@ -169,6 +170,7 @@ pub struct Connection {
     peer_parameters: Option<Parameters>,
     /// The shorter idle timeout of what both ends want.
     idle_timeout: Option<Duration>,
+    probe_interval: Option<ProbeInterval>,
     local_addresses: LocalAddresses,
     peer_addresses: PeerAddresses,
     options: Vec<(u8, Vec<u8>)>,
@@ -238,6 +240,7 @@ impl Connection {
             parameters_awaited: None,
             peer_parameters: None,
             idle_timeout: config.idle_timeout,
+            probe_interval: ProbeInterval::new(&config, config.idle_timeout),
             local_addresses: LocalAddresses::default(),
             peer_addresses: PeerAddresses::default(),
             options: Vec::new(),

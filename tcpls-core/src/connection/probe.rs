@@ -7,13 +7,14 @@ use core::time::Duration;
 
 use super::Connection;
 use super::pending::Carried;
+use crate::config::Config;
 use crate::tcp::Tcp;
 use crate::time::Time;
 
 /// The shortest time between probes, however short the idle timeout is.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long a TCP connection may be quiet: what holds for all of a session.
+/// How long a TCP connection of a session may be quiet. It is asked for with each deadline, and changes once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ProbeInterval {
     first: Duration,
@@ -21,6 +22,12 @@ pub(super) struct ProbeInterval {
 }
 
 impl ProbeInterval {
+    /// `None` if probes are turned off.
+    pub(super) fn new(config: &Config, idle_timeout: Option<Duration>) -> Option<Self> {
+        let longest = idle_timeout.map_or(Duration::MAX, |idle| (idle / 2).max(MIN_INTERVAL));
+        config.probe_after.map(|first| Self { first, longest })
+    }
+
     /// When `entry` will have been quiet for too long.
     pub(super) fn deadline(self, entry: &Tcp<Carried>) -> Option<Time> {
         let waits = entry.is_active() && !entry.stalled && entry.sent.is_empty();
@@ -31,10 +38,8 @@ impl ProbeInterval {
 impl Connection {
     /// How long a TCP connection may be quiet; `None` if for as long as it likes.
     pub(super) fn probe_interval(&self) -> Option<ProbeInterval> {
-        let is_due = self.established && !self.plain && self.is_open() && self.streams.len() > 0;
-        let first = self.config.probe_after.filter(|_| is_due)?;
-        let longest = self.idle_timeout.map_or(Duration::MAX, |idle| (idle / 2).max(MIN_INTERVAL));
-        Some(ProbeInterval { first, longest })
+        let probes = self.established && !self.plain && self.is_open() && self.streams.len() > 0;
+        self.probe_interval.filter(|_| probes)
     }
 
     /// Pings those that were quiet for too long.
