@@ -36,6 +36,9 @@ impl Outgoing {
 impl Connection {
     /// Control frames that are due and may go on `tcp`, as many as fit into `max` bytes.
     pub(super) fn fill_control(&mut self, tcp: ConnectionId, max: usize, frames: &mut Outgoing) {
+        if self.pending.is_empty() && !self.streams.has_control() {
+            return self.fill_ping(tcp, frames); // as nearly always
+        }
         // Behind them there is room for a Ping and the ACKs. What may not fit is not begun: making a frame has effects.
         let max = max.saturating_sub(1 + MAX_ACKS * ACK_LEN);
         if self.begins_as_backup(tcp) {

@@ -225,10 +225,13 @@ impl Connection {
             self.fill_ping(tcp, &mut frames);
         } else {
             self.fill_control(tcp, max, &mut frames);
-            let budget = max.saturating_sub(frames.control.len() + self.ack_reserve(now, tcp));
+            let reserve = self.ack_reserve(now, tcp);
+            let budget = max.saturating_sub(frames.control.len() + reserve);
             self.take_chunks(tcp, budget, &mut chunks);
-            let goes_anyway = !chunks.is_empty() || !frames.control.is_empty();
-            self.take_acks(now, tcp, goes_anyway, &mut acks);
+            if reserve > 0 {
+                let goes_anyway = !chunks.is_empty() || !frames.control.is_empty();
+                self.take_acks(now, tcp, goes_anyway, &mut acks);
+            }
         }
         if chunks.is_empty() && frames.control.is_empty() && acks.is_empty() {
             self.scratch.frames = frames;
