@@ -30,6 +30,11 @@ pub use server::{JoinServerHello, parse_server_hello};
 /// The most that a hello may take on the wire, record headers included, in bytes.
 pub const MAX_HELLO: usize = 1 << 14;
 
+/// Bytes that hellos of a join usually take at most.
+const USUAL_HELLO: usize = 640;
+/// Extensions that hellos usually have at most.
+const USUAL_EXTENSIONS: usize = 20;
+
 /// Handshake type of a ClientHello (RFC 8446, 4).
 pub const CLIENT_HELLO: u8 = 1;
 
@@ -150,7 +155,10 @@ fn prefixed<const N: usize>(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) 
 }
 
 /// Appends a record in clear that holds one handshake message.
+///
+/// Room for the longest hello that is usual, a ClientHello with a ticket, is made at once.
 fn handshake_record(record_version: u16, message_type: u8, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    out.reserve(USUAL_HELLO);
     out.put_u8(ContentType::Handshake as u8);
     out.put_u16(record_version);
     prefixed::<2>(out, |out| {
@@ -185,7 +193,7 @@ fn extensions<'a>(mut head: Head<'a>) -> Result<Vec<(u16, &'a [u8])>, HelloError
     }
     let mut list = Head::new(head.vec16()?);
     head.end()?;
-    let mut extensions = Vec::new();
+    let mut extensions = Vec::with_capacity(USUAL_EXTENSIONS);
     while !list.is_empty() {
         extensions.push((list.u16()?, list.vec16()?));
     }
