@@ -152,109 +152,69 @@ pub(crate) fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::crypto::nonce::nonce;
     use crate::wire::ids::ConnectionId;
 
+    /// A record that an independent implementation has sealed.
     struct Vector {
         suite: Suite,
-        key: &'static str,
-        iv: &'static str,
+        key: Vec<u8>,
+        iv: [u8; 12],
         tcp: u32,
         sequence: u64,
-        content: &'static str,
-        record: &'static str,
+        content: Vec<u8>,
+        record: Vec<u8>,
     }
 
-    /// Sealed by an independent implementation.
-    const VECTORS: [Vector; 6] = [
-        Vector {
-            suite: Suite::Aes128Gcm,
-            key: "ba479ba5cdaf82aa2447d926060cf110",
-            iv: "f9b03bd6b8682d58e7286aee",
-            tcp: 757_915_986,
-            sequence: 1_003_417_036_158,
-            content: "009882c2a68ac10700fda6da1e564c000f000000000000a3810000000402000000e9a050e57e2d2ce15204",
-            record: "170303003c24145b2c26083fe8d0d804275e52526bf6a9bbd00a55424db9d65eee193338a9d985e679e6d5\
-                d18028c4b22f6b4e48d8c1f10235352373888d85aaf9",
-        },
-        Vector {
-            suite: Suite::Aes128Gcm,
-            key: "cbb2583b55439fbdb63459204259b701",
-            iv: "48fc7815652c8fd385185663",
-            tcp: 430_997_937,
-            sequence: 483_581_528_519,
-            content: "297ac1483d993da39780669c37aae88751e36160c60015000000000001042a00000004020000007097b489c719b081b104",
-            record: "17030300424b01fad9638e240fe183ac042b2a464ba5dbf96cb65bcb2815f3faa6d1dfa2313bdb5cf1fd21\
-                9a941795af73c8af7c336cbcc74bd6073ab694142b50d9ddecf4ce14",
-        },
-        Vector {
-            suite: Suite::Aes256Gcm,
-            key: "56879a605f9592727cc8360db5a61e2755545dbd424ccf7082397c6bc3fabc8c",
-            iv: "3073c6b8f171c59c5522baf7",
-            tcp: 3_987_272_439,
-            sequence: 980_943_357_732,
-            content: "4f734504d90011a59f58da618f7847deeb500012000000000002599a0000000402000000e464c7c724eda8f2f704",
-            record: "170303003f65d537c2db741ab496de8e95fe867aba1d96c9d66d36947ca0b94ee31bea500591b6f85c91ec\
-                1865fd4da63754c542b7ef035a1714d51cb13fba01dbfb1d2c",
-        },
-        Vector {
-            suite: Suite::Aes256Gcm,
-            key: "47c7f2083b0fed5f483d54bf9063e208eb56fb34a91bad270059bd2abebd3b8a",
-            iv: "ffa1da13e22e50ff805c4f51",
-            tcp: 3_240_063_920,
-            sequence: 472_415_739_275,
-            content: "6b5e5260186db2ac82f322b5a940000e0000000000012efe00000004020000006dfe2c1d8bc11f73b004",
-            record: "170303003b286ba476ed70ecc2026ec9a90e95e300c9251427fa8579224689cc86dbf1db147a0d5c5bdd3c\
-                89273e3d79b9f897ec157d948cc51ee18d4dd8c935",
-        },
-        Vector {
-            suite: Suite::ChaCha20Poly1305,
-            key: "59c7d70e59941e97648bcb0066b3c57d26873161eabb26cb6541ac20b3c643f6",
-            iv: "88229d0631c46a1849152fab",
-            tcp: 1_191_838_271,
-            sequence: 566_643_387_941,
-            content: "de6627edb2bf2d0c9d44000a0000000000087a90000000040200000083ee93ee25470a023f04",
-            record: "1703030037076806435413208b28be935fee936c02dca513d206f503784e0fc59ad21f904665058ad01131\
-                ec38ad07722b2e00425a4338ecea6254e9",
-        },
-        Vector {
-            suite: Suite::ChaCha20Poly1305,
-            key: "ba59d7f044ea74843111e99de27f39bd9514623c115f17965c354ec2a4b815f3",
-            iv: "c74a080ed20dee9043b67755",
-            tcp: 3_193_644_699,
-            sequence: 255_417_494_163,
-            content: "2d111e000300000000000d857b00000004020000003b7811aa93be5b269b04",
-            record: "1703030030976b1299b3ac2b3ca0bea1e69060b6a82775a61ff4aedb877915c183809713db328ee5033ce5\
-                f92277fc236ea608f2ac",
-        },
-    ];
+    fn vectors() -> Vec<Vector> {
+        let file: Value = serde_json::from_str(include_str!("../../testdata/vectors.json")).unwrap();
+        let vectors: Vec<Vector> = file["records"].as_array().unwrap().iter().map(Vector::read).collect();
+        assert!(vectors.len() >= 6);
+        vectors
+    }
 
     impl Vector {
-        fn key(&self) -> Vec<u8> {
-            hex::decode(self.key).unwrap()
+        fn read(vector: &Value) -> Self {
+            let bytes = |name: &str| hex::decode(vector[name].as_str().unwrap()).unwrap();
+            Self {
+                suite: match vector["suite"].as_str().unwrap() {
+                    "TLS_AES_128_GCM_SHA256" => Suite::Aes128Gcm,
+                    "TLS_AES_256_GCM_SHA384" => Suite::Aes256Gcm,
+                    "TLS_CHACHA20_POLY1305_SHA256" => Suite::ChaCha20Poly1305,
+                    other => panic!("an unknown suite, {other}"),
+                },
+                key: bytes("key"),
+                iv: bytes("iv").try_into().unwrap(),
+                tcp: vector["connection_id"].as_u64().unwrap().try_into().unwrap(),
+                sequence: vector["sequence"].as_u64().unwrap(),
+                content: bytes("content"),
+                record: bytes("record"),
+            }
         }
 
         fn nonce(&self) -> [u8; 12] {
-            nonce(&hex::decode(self.iv).unwrap().try_into().unwrap(), ConnectionId(self.tcp), self.sequence)
+            nonce(&self.iv, ConnectionId(self.tcp), self.sequence)
         }
 
         fn inner_plaintext(&self) -> Vec<u8> {
-            let mut inner = hex::decode(self.content).unwrap();
+            let mut inner = self.content.clone();
             inner.push(23);
             inner
         }
 
         /// Header and the rest.
         fn record(&self) -> (Vec<u8>, Vec<u8>) {
-            let mut header = hex::decode(self.record).unwrap();
+            let mut header = self.record.clone();
             let rest = header.split_off(5);
             (header, rest)
         }
 
         fn open(&self, header: &[u8], rest: &[u8]) -> Result<Vec<u8>, OpenError> {
             let mut plaintext = rest.to_vec();
-            self.suite.open_key(&self.key()).unwrap().open(self.nonce(), header, &mut plaintext)?;
+            self.suite.open_key(&self.key).unwrap().open(self.nonce(), header, &mut plaintext)?;
             plaintext.truncate(rest.len() - TAG_LEN);
             Ok(plaintext)
         }
@@ -262,10 +222,10 @@ mod tests {
 
     #[test]
     fn sealing_gives_the_records_of_the_vectors() {
-        for vector in &VECTORS {
+        for vector in &vectors() {
             let (header, expected) = vector.record();
             let mut sealed = vector.inner_plaintext();
-            let tag = vector.suite.seal_key(&vector.key()).unwrap().seal(vector.nonce(), &header, &mut sealed);
+            let tag = vector.suite.seal_key(&vector.key).unwrap().seal(vector.nonce(), &header, &mut sealed);
             sealed.extend_from_slice(&tag);
             assert_eq!(hex::encode(sealed), hex::encode(expected));
         }
@@ -273,7 +233,7 @@ mod tests {
 
     #[test]
     fn opening_gives_the_contents_of_the_vectors() {
-        for vector in &VECTORS {
+        for vector in &vectors() {
             let (header, rest) = vector.record();
             assert_eq!(vector.open(&header, &rest).unwrap(), vector.inner_plaintext());
         }
@@ -281,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_record_with_any_bit_flipped_does_not_open() {
-        for vector in &VECTORS {
+        for vector in &vectors() {
             let (header, rest) = vector.record();
             for bit in 0..rest.len() * 8 {
                 let mut flipped = rest.clone();

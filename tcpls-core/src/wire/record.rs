@@ -220,6 +220,31 @@ mod tests {
     }
 
     #[test]
+    fn headers_of_the_vectors_are_read_or_refused_as_they_say() {
+        let file: serde_json::Value = serde_json::from_str(include_str!("../../testdata/vectors.json")).unwrap();
+        let vectors = file["record_headers"].as_array().unwrap();
+        assert!(vectors.len() >= 13);
+        for vector in vectors {
+            let bytes = hex::decode(vector["hex"].as_str().unwrap()).unwrap();
+            let parsed = RecordHeader::parse(&bytes);
+            match (vector["error"].as_str(), vector["length"].as_u64()) {
+                (Some("not_tls"), _) => assert_eq!(parsed, Err(RecordError::NotTls), "{vector}"),
+                (Some("overflow"), _) => assert_eq!(parsed, Err(RecordError::Overflow), "{vector}"),
+                (Some("empty"), _) => assert_eq!(parsed, Err(RecordError::Empty), "{vector}"),
+                (Some(other), _) => panic!("an unknown error, {other}"),
+                (None, None) => assert_eq!(parsed, Ok(None), "{vector}"),
+                (None, Some(len)) => {
+                    let content_type = ContentType::from_u8(vector["content_type"].as_u64().unwrap() as u8).unwrap();
+                    assert_eq!(parsed, header(content_type, len as usize), "{vector}");
+                    if content_type == ContentType::ApplicationData {
+                        assert_eq!(RecordHeader::encode_protected(len as usize), bytes[..], "{vector}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn part_of_a_good_header_is_no_error() {
         let whole = [23, 3, 3, 0x41, 0];
         for cut in 0..whole.len() {

@@ -8,7 +8,7 @@ use crate::error::Violation;
 use crate::testing::strategies::frame;
 use crate::wire::record::{MAX_PLAINTEXT, MAX_STREAM_DATA};
 
-const VECTORS: &str = include_str!("../../../tests/vectors.json");
+const VECTORS: &str = include_str!("../../../testdata/vectors.json");
 
 /// The frames of the vector file: the JSON object and the bytes that go with it.
 fn vectors() -> Vec<(Value, Vec<u8>)> {
@@ -157,6 +157,24 @@ fn every_frame_has_the_bytes_that_the_independent_implementation_gives_it() {
         assert_eq!(encoded(frame), *bytes, "{vector}");
         assert_eq!(only(bytes), Ok(frame), "{vector}");
         assert_eq!(frame.name(), name);
+    }
+}
+
+#[test]
+fn refused_vectors_give_their_errors() {
+    let file: Value = serde_json::from_str(VECTORS).unwrap();
+    let vectors = file["refused_frames"].as_array().unwrap();
+    assert!(vectors.len() >= 14);
+    for vector in vectors {
+        let fields = Fields(vector);
+        let ty = fields.u8("type");
+        let error = match vector["error"].as_str().unwrap() {
+            "unknown" => FrameError::Unknown(ty),
+            "truncated" => FrameError::Truncated(ty),
+            "invalid_field" => FrameError::InvalidField(ty),
+            other => panic!("an unknown error, {other}"),
+        };
+        assert_eq!(decoded(&fields.bytes("hex")), Err(error), "{vector}");
     }
 }
 
