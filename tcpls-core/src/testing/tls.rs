@@ -65,6 +65,8 @@ pub struct Tls {
     pub client_certificate: Option<ClientCertificate>,
     /// How many certificates the client's chain has, at least 1; those behind the first serve only to make it long.
     pub client_chain: usize,
+    /// The same for the server's chain.
+    pub server_chain: usize,
     /// Whether the client trusts the server's certificate.
     pub trusted: bool,
     /// The New Session Tickets that the server sends.
@@ -82,6 +84,7 @@ impl Default for Tls {
             client_auth: false,
             client_certificate: None,
             client_chain: 1,
+            server_chain: 1,
             trusted: true,
             tickets: 2,
             versions: &TLS13,
@@ -144,7 +147,8 @@ impl Tls {
         } else {
             builder.with_no_client_auth()
         };
-        let (chain, key) = SERVER.chain_and_key();
+        let (mut chain, key) = SERVER.chain_and_key();
+        chain.resize(self.server_chain, chain[0].clone());
         let mut config = builder.with_single_cert(chain, key).expect("the key belongs to the certificate");
         config.send_tls13_tickets = self.tickets;
         config

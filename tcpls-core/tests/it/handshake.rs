@@ -148,24 +148,55 @@ fn a_client_certificate_that_is_not_accepted_fails_the_handshake_on_both_sides()
     assert!(!pair.events(Client).iter().any(|event| matches!(event, Event::Established(_))));
 }
 
-#[test]
-fn a_client_certificate_chain_over_64_kib_fails_the_handshake_on_both_sides() {
-    let tls = Tls {
-        client_auth: true,
-        client_certificate: Some(ClientCertificate::Trusted),
-        client_chain: 300,
-        ..Tls::default()
+/// A session whose client, or server, has a chain of so many certificates.
+fn with_chain(owner: Side, certificates: usize) -> Pair {
+    let tls = Tls { client_auth: true, client_certificate: Some(ClientCertificate::Trusted), ..Tls::default() };
+    let tls = match owner {
+        Client => Tls { client_chain: certificates, ..tls },
+        Server => Tls { server_chain: certificates, ..tls },
     };
-    let mut pair = with_tls(tls).start();
-    pair.drive();
-    for (side, message) in [
-        (Client, "this side's certificate chain has more than the 64 KiB that the peer takes"),
-        (Server, "the peer refused it with alert 80 (internal_error)"),
-    ] {
-        let Some(CloseReason::Handshake(error)) = pair.close_reason(side) else {
-            panic!("{side:?}: {:?}", pair.close_reason(side));
-        };
-        assert_eq!(error.to_string(), message);
+    with_tls(tls).start()
+}
+
+#[test]
+fn certificate_chain_is_taken_or_refused_by_its_owner_at_one_limit_near_64_kib() {
+    for owner in [Client, Server] {
+        let mut accepted = 0;
+        // Each has about 280 bytes in the Certificate message: 61 to 69 KiB.
+        for certificates in 225..255 {
+            let mut pair = with_chain(owner, certificates);
+            pair.drive();
+            if pair.live(owner).len() == 1 {
+                assert_eq!(pair.live(owner.peer()), [ConnectionId::FIRST], "{owner:?}: {certificates}");
+                assert_eq!(pair.conn(owner.peer()).peer_certificates().len(), certificates);
+                assert_eq!(accepted, certificates.checked_sub(225).unwrap(), "{owner:?}: a shorter one was refused");
+                accepted += 1;
+                continue;
+            }
+            for (side, message) in [
+                (owner, "this side's certificate chain has more than the 64 KiB that the peer takes"),
+                (owner.peer(), "the peer refused it with alert 80 (internal_error)"),
+            ] {
+                let Some(CloseReason::Handshake(error)) = pair.close_reason(side) else {
+                    panic!("{owner:?}, {side:?}, {certificates}: {:?}", pair.close_reason(side));
+                };
+                assert_eq!(error.to_string(), message, "{owner:?}, {certificates}");
+            }
+        }
+        assert!((5..15).contains(&accepted), "{owner:?}: {accepted} of them are shorter than 64 KiB");
+    }
+}
+
+#[test]
+fn certificates_of_the_peer_count_as_memory_of_the_session() {
+    for owner in [Client, Server] {
+        let mut memory = [1, 220].map(|certificates| {
+            let mut pair = with_chain(owner, certificates);
+            pair.drive();
+            pair.conn(owner.peer()).memory()
+        });
+        memory[0] += 219 * 270;
+        assert!(memory[1] >= memory[0], "{owner:?}: {memory:?}");
     }
 }
 

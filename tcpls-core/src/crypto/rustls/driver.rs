@@ -17,9 +17,9 @@ use crate::error::{Alert, HandshakeError, HandshakeErrorKind as Kind};
 /// Bytes that a peer's side of the handshake may have, record headers included. rustls takes handshake messages of at
 /// most 64 KiB; only large certificate chains come near.
 const MAX_RECEIVED: usize = 128 << 10;
-/// Bytes of a flight beyond which its Certificate message surely has more than those 64 KiB: all else in it needs less
-/// than 2 KiB.
-const MAX_FLIGHT: usize = 66 << 10;
+/// Bytes of a flight with this side's certificates, record headers included. The peer's rustls takes a Certificate message of
+/// at most 64 KiB; within a flight of that length it is shorter.
+const MAX_FLIGHT: usize = 64 << 10;
 /// The most that one record's plaintext may have (RFC 8446, 5.1).
 const MAX_PLAINTEXT: usize = 1 << 14;
 /// Header, content type and tag.
