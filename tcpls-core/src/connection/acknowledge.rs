@@ -55,7 +55,7 @@ impl Connection {
         if !entry.received.is_due(now) {
             return false;
         }
-        let mute = entry.blocked || entry.close_notify_sent || !entry.may_seal || self.is_bypassed(entry);
+        let mute = entry.blocked || entry.close_notify_sent() || !entry.may_seal || self.is_bypassed(entry);
         if entry.id == tcp { !self.is_bypassed(entry) } else { mute }
     }
 

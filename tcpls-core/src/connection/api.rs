@@ -84,7 +84,7 @@ impl Connection {
     /// Says between which addresses a TCP connection runs, so that it can be left when one of them is, or was, withdrawn.
     pub fn set_tcp_addresses(&mut self, tcp: ConnectionId, local: Option<SocketAddr>, remote: Option<SocketAddr>) {
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            (entry.local, entry.remote) = (local, remote);
+            entry.runs_between(local, remote);
         }
         self.leave_withdrawn_addresses();
     }
@@ -97,7 +97,7 @@ impl Connection {
     pub fn set_backup(&mut self, tcp: ConnectionId, backup: bool) -> Result<(), TcpError> {
         self.check_tcp(tcp)?;
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.own_backup = backup;
+            entry.request_backup(backup);
         }
         self.pending.insert(Due::Status(tcp));
         Ok(())

@@ -35,7 +35,7 @@ impl Connection {
             return self.handle_plain_end(now, tcp);
         }
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.close_notify_received = true;
+            entry.handle_close_notify();
         }
         if self.ending.handle_notify(now) {
             self.events.push_back(Event::PeerClosing { error: ErrorCode::default() });
@@ -59,8 +59,8 @@ impl Connection {
             self.ending.start_notify();
         }
         // A TCP connection that is stuck does not keep the others: the peer has heard it on one of them.
-        let heard = self.tcps.iter().any(|entry| entry.close_notify_sent);
-        let said = self.tcps.iter().all(|entry| entry.close_notify_sent || entry.blocked || !entry.may_seal);
+        let heard = self.tcps.iter().any(|entry| entry.close_notify_sent());
+        let said = self.tcps.iter().all(|entry| entry.close_notify_sent() || entry.blocked || !entry.may_seal);
         if self.ending.is_half_closed() && heard && said && self.has_heard_all() {
             let reason = self.ending.planned_reason();
             self.conclude(reason);
@@ -81,6 +81,6 @@ impl Connection {
     /// Whether nothing of the peer's can be under way any more. It matters only if the peer has closed at the same time: else
     /// it has dropped what it had to send.
     fn has_heard_all(&self) -> bool {
-        !self.ending.is_crossing() || self.tcps.iter().all(|entry| entry.close_notify_received || !entry.is_up())
+        !self.ending.is_crossing() || self.tcps.iter().all(|entry| entry.close_notify_received() || !entry.is_up())
     }
 }

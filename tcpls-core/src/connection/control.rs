@@ -3,7 +3,7 @@
 use super::Connection;
 use super::pending::{Carried, Due};
 use crate::stream::Control;
-use crate::tcp::{Tcp, TcpState};
+use crate::tcp::Tcp;
 use crate::wire::frame::{self, Frame, Parameters};
 use crate::wire::ids::ConnectionId;
 
@@ -74,7 +74,7 @@ impl Connection {
 
     /// Whether the first record on `tcp` has to say that it is a backup. The peer may put data on it as soon as that has come.
     fn begins_as_backup(&self, tcp: ConnectionId) -> bool {
-        let is_new = |entry: &Tcp<Carried>| is_opening(entry) && entry.counters.records_sent == 0;
+        let is_new = |entry: &Tcp<Carried>| entry.is_opening() && entry.counters.records_sent == 0;
         !self.pending.is_empty() && self.pending.contains(Due::Status(tcp)) && self.tcps.get(tcp).is_some_and(is_new)
     }
 
@@ -84,9 +84,10 @@ impl Connection {
         match due {
             Due::Reset(named) => named != tcp,
             Due::RemoveAddress(id) => self.local_addresses.may_remove(id),
-            Due::Status(named) => {
-                self.tcps.get(named).is_none_or(|entry| !entry.status_in_flight && (named == tcp || !is_opening(entry)))
-            }
+            Due::Status(named) => self
+                .tcps
+                .get(named)
+                .is_none_or(|entry| !entry.has_status_in_flight() && (named == tcp || !entry.is_opening())),
             _ => true,
         }
     }
@@ -105,8 +106,7 @@ impl Connection {
             Due::RemoveAddress(id) => self.encode(&Frame::RemoveAddress(frame::RemoveAddress { id }), out),
             Due::Status(tcp) => {
                 if let Some(entry) = self.tcps.get_mut(tcp) {
-                    entry.status_in_flight = true;
-                    let backup = entry.own_backup || entry.stalled || entry.state == TcpState::Retiring;
+                    let backup = entry.status_sealed();
                     self.encode(&Frame::ConnectionStatus(frame::ConnectionStatus { tcp, backup }), out);
                 }
             }
@@ -162,10 +162,6 @@ impl Connection {
         self.frames_sent.count(frame.ty());
         frame.encode(out);
     }
-}
-
-fn is_opening(entry: &Tcp<Carried>) -> bool {
-    matches!(entry.state, TcpState::Opening { .. })
 }
 
 fn control_frame(control: Control) -> Frame<'static> {

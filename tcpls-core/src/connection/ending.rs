@@ -202,7 +202,7 @@ impl Connection {
     /// The peer has said that it sends no more, and no TCP connection is left that may still bring what it sent before:
     /// streams without an end are cut short.
     pub(super) fn end_reading_if_drained(&mut self) {
-        if self.ending.close_notify_received && self.tcps.iter().all(|entry| entry.close_notify_received) {
+        if self.ending.close_notify_received && self.tcps.iter().all(|entry| entry.close_notify_received()) {
             self.streams.truncate();
         }
     }

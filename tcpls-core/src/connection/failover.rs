@@ -3,7 +3,7 @@
 
 use super::Connection;
 use super::pending::{Carried, Due};
-use crate::tcp::{Tcp, TcpState};
+use crate::tcp::Tcp;
 use crate::wire::ids::ConnectionId;
 
 impl Connection {
@@ -48,10 +48,7 @@ impl Connection {
     pub(super) fn status_has_landed(&mut self, named: ConnectionId) {
         let is_latest = !self.pending.contains(Due::Status(named));
         if let Some(entry) = self.tcps.get_mut(named) {
-            entry.status_in_flight = false;
-            if is_latest && entry.state == TcpState::Retiring {
-                entry.leave.told = Some(self.last_heard);
-            }
+            entry.status_has_landed(self.last_heard, is_latest);
         }
     }
 }

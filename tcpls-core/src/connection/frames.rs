@@ -266,8 +266,7 @@ impl Connection {
         if !self.joins.was_known(status.tcp) {
             return Err(Violation::UnknownTcp(status.tcp.0));
         }
-        if let Some(entry) = self.tcps.get_mut(status.tcp).filter(|entry| entry.peer_backup != status.backup) {
-            entry.peer_backup = status.backup;
+        if self.tcps.get_mut(status.tcp).is_some_and(|entry| entry.handle_status(status.backup)) {
             self.events.push_back(Event::Tcp(TcpEvent::Status { tcp: status.tcp, backup: status.backup }));
         }
         self.idle(now, 1)

@@ -72,12 +72,12 @@ impl Connection {
 
     fn handle_record(&mut self, now: Time, tcp: ConnectionId, header: RecordHeader, record: BytesMut) {
         let Some(entry) = self.tcps.get_mut(tcp) else { return };
-        match entry.state {
+        match entry.state() {
             TcpState::Handshaking => self.handle_handshake_record(now, record),
-            TcpState::Opening { .. } if header.content_type != ContentType::ApplicationData => {
+            TcpState::Opening(_) if header.content_type != ContentType::ApplicationData => {
                 self.handle_join_answer(now, tcp, header, &record);
             }
-            _ if entry.close_notify_received => {} // it said that nothing would follow
+            _ if entry.close_notify_received() => {} // it said that nothing would follow
             _ => self.handle_protected(now, tcp, header, record),
         }
     }
@@ -102,7 +102,7 @@ impl Connection {
     fn open_record(&mut self, tcp: ConnectionId, mut record: BytesMut) -> Result<Content, KeyError> {
         let (Some(entry), Some(keys)) = (self.tcps.get_mut(tcp), &mut self.keys) else { return Err(KeyError::NoKeys) };
         let (header, body) = record.split_at_mut(HEADER_LEN);
-        let is_first = matches!(entry.state, TcpState::Opening { .. });
+        let is_first = entry.is_opening();
         entry.open_next(|tcp, at| match is_first {
             true => keys.open_first(tcp, header, body).map(|first| *at = first),
             false => keys.open(tcp, at, header, body),

@@ -9,7 +9,7 @@ use super::pending::{Carried, Due};
 use super::stall::{UNKNOWN_PATIENCE, expected_rtt};
 use crate::error::{Alert, CloseReason, TcpFault};
 use crate::event::{Event, TcpEvent};
-use crate::tcp::{Leave, Tcp, TcpState};
+use crate::tcp::Tcp;
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 
@@ -47,8 +47,7 @@ impl Connection {
 
     /// Client: the first record that opens on a TCP connection that is joining makes it part of the session.
     pub(super) fn activate_if_opening(&mut self, now: Time, tcp: ConnectionId) {
-        let is_opening = |entry: &&mut Tcp<Carried>| matches!(entry.state, TcpState::Opening { .. });
-        if let Some(entry) = self.tcps.get_mut(tcp).filter(is_opening) {
+        if let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.is_opening()) {
             entry.rtt.expect(now - entry.since);
             entry.activate(now);
             self.welcome(tcp);
@@ -149,7 +148,7 @@ impl Connection {
         let is_silent = matches!(fault, TcpFault::Fin | TcpFault::Reset | TcpFault::Io | TcpFault::JoinTimeout);
         let is_untouched = !entry.has_received() && !entry.has_sealed();
         let has_other = self.tcps.iter().any(|other| other.is_active() && !other.stalled);
-        matches!(entry.state, TcpState::Opening { .. }) && is_silent && is_untouched && !has_other
+        entry.is_opening() && is_silent && is_untouched && !has_other
     }
 
     // draft I44
@@ -197,8 +196,7 @@ impl Connection {
     // draft I21
     pub(super) fn retire(&mut self, now: Time, tcp: ConnectionId) {
         if let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.is_active()) {
-            entry.state = TcpState::Retiring;
-            entry.leave = Leave { since: now, told: None };
+            entry.retire(now);
             self.streams.forget_tcp(tcp);
             self.pending.insert(Due::Status(tcp));
         }
@@ -209,7 +207,7 @@ impl Connection {
     pub(super) fn leave_withdrawn_addresses(&mut self) {
         let withdrawn =
             |end: SocketAddr| self.peer_addresses.is_withdrawn(end) || self.local_addresses.is_withdrawn(end);
-        let uses = |entry: &&Tcp<Carried>| [entry.local, entry.remote].into_iter().flatten().any(withdrawn);
+        let uses = |entry: &&Tcp<Carried>| entry.addresses().any(withdrawn);
         let leaving: Vec<ConnectionId> =
             self.tcps.iter().filter(|entry| entry.is_active()).filter(uses).map(|entry| entry.id).collect();
         leaving.into_iter().for_each(|tcp| self.retire(self.last_heard, tcp));
@@ -230,15 +228,13 @@ impl Connection {
     /// When a TCP connection that is left on purpose can go: what this side sent is acknowledged, and the peer has heard and
     /// sends nothing more. Or it is silent: then what it has was hedged.
     pub(super) fn leave_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
-        if entry.state != TcpState::Retiring || !self.tcps.iter().any(|other| other.is_active()) {
-            return None;
-        }
+        let leave = entry.leave().filter(|_| self.tcps.iter().any(|other| other.is_active()))?;
         if entry.stalled {
-            return Some(entry.leave.since);
+            return Some(leave.since);
         }
-        let at_last = entry.leave.since + self.config.user_timeout;
-        let told = entry.leave.told.filter(|_| entry.sent.is_empty());
+        let at_last = leave.since + self.config.user_timeout;
+        let peer_knows = leave.peer_knows.filter(|_| entry.sent.is_empty());
         let quiet = expected_rtt(entry).unwrap_or(UNKNOWN_PATIENCE) + DRAIN_MARGIN;
-        Some(told.map_or(at_last, |told| at_last.min(told.max(entry.heard) + quiet)))
+        Some(peer_knows.map_or(at_last, |since| at_last.min(since.max(entry.heard) + quiet)))
     }
 }

@@ -99,7 +99,7 @@ impl Connection {
             return true;
         }
         let Some(entry) = self.tcps.get(tcp) else { return false };
-        if !entry.raw.is_empty() || !entry.may_seal || entry.close_notify_sent || self.is_silent(entry) {
+        if !entry.raw.is_empty() || !entry.may_seal || entry.close_notify_sent() || self.is_silent(entry) {
             return !entry.raw.is_empty();
         }
         self.ending.wants_notify()
@@ -159,7 +159,7 @@ impl Connection {
         let Some(entry) = self.tcps.get(tcp).filter(|entry| entry.may_seal && entry.raw.is_empty()) else {
             return Built::TooEarly;
         };
-        if entry.close_notify_sent || self.is_silent(entry) {
+        if entry.close_notify_sent() || self.is_silent(entry) {
             return Built::Nothing;
         }
         if room < MIN_ROOM {

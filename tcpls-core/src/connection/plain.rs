@@ -59,7 +59,7 @@ impl Connection {
     /// close_notify ends the peer's half of the stream.
     pub(super) fn handle_plain_end(&mut self, now: Time, tcp: ConnectionId) {
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.close_notify_received = true;
+            entry.handle_close_notify();
         }
         self.plain_state.finished = true;
         if let Err(rule) = self.streams.handle_stream(ONLY, self.plain_state.received, true, Bytes::new(), 1) {
@@ -102,7 +102,7 @@ impl Connection {
 
     /// close_notify in both directions is the end of a plain session.
     pub(super) fn end_plain_if_both_did(&mut self) {
-        let close_notify_sent = self.tcps.get(ConnectionId::FIRST).is_some_and(|entry| entry.close_notify_sent);
+        let close_notify_sent = self.tcps.get(ConnectionId::FIRST).is_some_and(|entry| entry.close_notify_sent());
         if close_notify_sent && self.plain_state.finished {
             let reason = self.ending.planned_reason();
             self.conclude(reason);
@@ -111,7 +111,7 @@ impl Connection {
 
     /// Closing a plain session: what was written goes out, then the alert that fits, and that is all this side can do.
     pub(super) fn advance_plain_closing(&mut self, _now: Time) {
-        let close_notify_sent = self.tcps.get(ConnectionId::FIRST).is_none_or(|entry| entry.close_notify_sent);
+        let close_notify_sent = self.tcps.get(ConnectionId::FIRST).is_none_or(|entry| entry.close_notify_sent());
         if close_notify_sent {
             let reason = self.ending.planned_reason();
             return self.conclude(reason);

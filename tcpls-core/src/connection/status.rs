@@ -134,7 +134,7 @@ impl Connection {
     pub(super) fn peer_is_mute(&self) -> bool {
         self.ending.is_half_closed()
             && !self.tcps.is_empty()
-            && self.tcps.iter().all(|entry| entry.close_notify_received)
+            && self.tcps.iter().all(|entry| entry.close_notify_received())
     }
 
     /// Whether what is still to be sent will never be acknowledged: the peer has closed too, or said all it had to say.
@@ -184,10 +184,10 @@ impl Connection {
 }
 
 fn phase_of(tcp: &Tcp<Carried>) -> TcpPhase {
-    match tcp.state {
-        TcpState::Handshaking | TcpState::Opening { .. } => TcpPhase::Opening,
+    match tcp.state() {
+        TcpState::Handshaking | TcpState::Opening(_) => TcpPhase::Opening,
         TcpState::Active => TcpPhase::Active,
-        TcpState::Retiring => TcpPhase::Retiring,
+        TcpState::Retiring(_) => TcpPhase::Retiring,
     }
 }
 

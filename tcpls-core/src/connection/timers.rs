@@ -6,7 +6,7 @@ use super::Connection;
 use super::stall::LONGEST_ANSWER;
 use super::status::PARAMETERS_TIMEOUT;
 use crate::error::{CloseReason, TcpFault};
-use crate::tcp::{Tcp, TcpState};
+use crate::tcp::Tcp;
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 
@@ -107,7 +107,7 @@ impl Connection {
         consider(self.parameters_deadline(), TimeoutReason::Parameters);
         let probes = self.probe_interval();
         for entry in self.tcps.iter() {
-            consider(join_deadline(entry), TimeoutReason::Join);
+            consider(entry.join_deadline(), TimeoutReason::Join);
             consider(entry.received.deadline(), TimeoutReason::Ack);
             consider(self.stall_deadline(entry), TimeoutReason::Silence);
             consider(probes.and_then(|interval| interval.deadline(entry)), TimeoutReason::Probe);
@@ -202,19 +202,12 @@ impl Connection {
     }
 
     fn overdue(&self, entry: &Tcp<super::pending::Carried>, now: Time) -> Option<TcpFault> {
-        if join_deadline(entry).is_some_and(|at| at <= now) {
+        if entry.join_deadline().is_some_and(|at| at <= now) {
             Some(TcpFault::JoinTimeout)
         } else if self.user_deadline(entry).is_some_and(|at| at <= now) {
             Some(TcpFault::UserTimeout)
         } else {
             None
         }
-    }
-}
-
-fn join_deadline(entry: &Tcp<super::pending::Carried>) -> Option<Time> {
-    match entry.state {
-        TcpState::Opening { deadline } => Some(deadline.end(entry.life.moved())),
-        _ => None,
     }
 }

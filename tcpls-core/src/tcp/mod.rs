@@ -13,12 +13,13 @@ mod sealing;
 pub(crate) mod sent;
 pub(crate) mod set;
 pub(crate) mod silence;
+mod state;
 
 use core::net::SocketAddr;
 
 use self::acks::Received;
 use self::commit::Commit;
-use self::life::{Grace, Life};
+use self::life::Life;
 use self::probes::Probes;
 use self::rate::Rate;
 use self::rtt::Rtt;
@@ -26,32 +27,11 @@ pub(crate) use self::sealing::KeyPosition;
 use self::sealing::Sealing;
 use self::sent::{Backlog, SentLog};
 use self::silence::Silence;
+use self::state::{Backup, CloseNotify};
+pub(crate) use self::state::{Leave, Opening, TcpState};
 use crate::stats::TcpCounters;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, RecordSeq};
-
-/// How far a TCP connection is. What is lost is not in this table any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TcpState {
-    /// It carries the TLS handshake.
-    Handshaking,
-    /// Client: the join's hello is out, nothing authentic has come back.
-    Opening {
-        /// When the join counts as failed.
-        deadline: Grace,
-    },
-    /// A record of the peer's opened on it.
-    Active,
-    /// To be left: nothing new is put on it, what it has is waited for.
-    Retiring,
-}
-
-/// When leaving a TCP connection on purpose began, and when the peer had heard of it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Leave {
-    pub(crate) since: Time,
-    pub(crate) told: Option<Time>,
-}
 
 /// What is kept of a record until it is acknowledged.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +50,7 @@ pub(crate) enum Keep<'a, C> {
 /// One live TCP connection; `C` is what its records carry.
 pub(crate) struct Tcp<C> {
     pub(crate) id: ConnectionId,
-    pub(crate) state: TcpState,
+    state: TcpState,
     /// Bytes that go out before anything sealed: handshake flights, hellos.
     pub(crate) raw: Vec<u8>,
     /// Whether sealed records may follow `raw` already.
@@ -83,18 +63,13 @@ pub(crate) struct Tcp<C> {
     pub(crate) rate: Rate,
     /// How much may be under way.
     pub(crate) commit: Commit,
-    /// This side asked that it be used only when no other lives.
-    pub(crate) own_backup: bool,
-    /// The peer asked for that.
-    pub(crate) peer_backup: bool,
+    backup: Backup,
     /// When bytes last moved.
     pub(crate) life: Life,
     /// What the TCP stack underneath has heard.
     pub(crate) silence: Silence,
     /// It owes an answer for longer than it should.
     pub(crate) stalled: bool,
-    /// How far leaving it is.
-    pub(crate) leave: Leave,
     /// The peer is still to be notified that it is stalled.
     pub(crate) status_owed: bool,
     /// The last poll left data behind for want of room.
@@ -103,26 +78,15 @@ pub(crate) struct Tcp<C> {
     pub(crate) held: bool,
     /// A Ping is to go out on it.
     pub(crate) ping: bool,
-    /// This side's close_notify went out on it: nothing more will.
-    pub(crate) close_notify_sent: bool,
-    /// The peer's close_notify came on it: nothing more will.
-    pub(crate) close_notify_received: bool,
-    /// Client: bytes of the apparent handshake seen so far, which are bounded.
-    pub(crate) hello_bytes: usize,
-    /// A record of the apparent handshake that is allowed once came.
-    pub(crate) hello_seen: bool,
-    /// The session ID that the ServerHello of a join must echo.
-    pub(crate) hello_session_id: [u8; 32],
-    pub(crate) local: Option<SocketAddr>,
-    pub(crate) remote: Option<SocketAddr>,
+    close_notify: CloseNotify,
+    local: Option<SocketAddr>,
+    remote: Option<SocketAddr>,
     /// Since when the session can use it.
     pub(crate) since: Time,
     /// When an authentic record came on it last.
     pub(crate) heard: Time,
     /// When it was asked for a sign of life.
     pub(crate) probes: Probes,
-    /// A Connection Status about it is under way: the next waits until it has arrived, or it could be overtaken.
-    pub(crate) status_in_flight: bool,
     /// What the least used of the others had carried when it joined: its share is counted from there.
     pub(crate) head_start: u64,
     pub(crate) counters: TcpCounters,
@@ -142,27 +106,20 @@ impl<C> Tcp<C> {
             rtt: Rtt::default(),
             rate: Rate::default(),
             commit: Commit::default(),
-            own_backup: false,
-            peer_backup: false,
+            backup: Backup::default(),
             life: Life::new(now),
             silence: Silence::default(),
             stalled: false,
-            leave: Leave::default(),
             status_owed: false,
             blocked: false,
             held: false,
             ping: false,
-            close_notify_sent: false,
-            close_notify_received: false,
-            hello_bytes: 0,
-            hello_seen: false,
-            hello_session_id: [0; 32],
+            close_notify: CloseNotify::default(),
             local: None,
             remote: None,
             since: now,
             heard: now,
             probes: Probes::default(),
-            status_in_flight: false,
             head_start: 0,
             counters: TcpCounters::default(),
         }
@@ -265,6 +222,113 @@ impl<C> Tcp<C> {
         self.since = now;
     }
 
+    /// How far it is.
+    pub(crate) fn state(&self) -> &TcpState {
+        &self.state
+    }
+
+    /// Client: whether its join has not been proven.
+    pub(crate) fn is_opening(&self) -> bool {
+        matches!(self.state, TcpState::Opening(_))
+    }
+
+    /// The join, as long as it has not been proven.
+    pub(crate) fn opening(&mut self) -> Option<&mut Opening> {
+        match &mut self.state {
+            TcpState::Opening(opening) => Some(opening),
+            _ => None,
+        }
+    }
+
+    /// When a join counts as failed.
+    pub(crate) fn join_deadline(&self) -> Option<Time> {
+        match &self.state {
+            TcpState::Opening(opening) => Some(opening.deadline(self.life.moved())),
+            _ => None,
+        }
+    }
+
+    /// The ServerHello of a join came: records may follow, after `first` if they did not already.
+    pub(crate) fn hello_answered(&mut self, first: &[u8]) {
+        self.opening().into_iter().for_each(Opening::answered);
+        if !self.may_seal {
+            self.raw.extend_from_slice(first);
+            self.may_seal = true;
+        }
+    }
+
+    /// It is left from now on.
+    pub(crate) fn retire(&mut self, now: Time) {
+        self.state = TcpState::Retiring(Leave { since: now, peer_knows: None });
+    }
+
+    /// How far leaving it is.
+    pub(crate) fn leave(&self) -> Option<&Leave> {
+        match &self.state {
+            TcpState::Retiring(leave) => Some(leave),
+            _ => None,
+        }
+    }
+
+    /// This side's close_notify went out on it: nothing more will.
+    pub(crate) fn close_notify_sealed(&mut self) {
+        self.close_notify.sent = true;
+    }
+
+    /// The peer's close_notify came on it: nothing more will.
+    pub(crate) fn handle_close_notify(&mut self) {
+        self.close_notify.received = true;
+    }
+
+    pub(crate) fn close_notify_sent(&self) -> bool {
+        self.close_notify.sent
+    }
+
+    pub(crate) fn close_notify_received(&self) -> bool {
+        self.close_notify.received
+    }
+
+    /// This side wants it used only when no other lives, or no longer wants that.
+    pub(crate) fn request_backup(&mut self, backup: bool) {
+        self.backup.own = backup;
+    }
+
+    /// The peer's Connection Status about it came; whether it changes anything.
+    pub(crate) fn handle_status(&mut self, backup: bool) -> bool {
+        core::mem::replace(&mut self.backup.peer, backup) != backup
+    }
+
+    /// A Connection Status about it goes out; whether it says backup.
+    pub(crate) fn status_sealed(&mut self) -> bool {
+        self.backup.status_in_flight = true;
+        self.backup.own || self.stalled || self.leave().is_some()
+    }
+
+    /// No Connection Status about it is under way any more. The peer knows what it is to know if that was the latest.
+    pub(crate) fn status_has_landed(&mut self, now: Time, is_latest: bool) {
+        self.backup.status_in_flight = false;
+        if let TcpState::Retiring(leave) = &mut self.state
+            && is_latest
+        {
+            leave.peer_knows = Some(now);
+        }
+    }
+
+    /// Whether a Connection Status about it is under way.
+    pub(crate) fn has_status_in_flight(&self) -> bool {
+        self.backup.status_in_flight
+    }
+
+    /// Between which addresses it runs, as far as its owner says.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        [self.local, self.remote].into_iter().flatten()
+    }
+
+    /// Its owner says between which addresses it runs.
+    pub(crate) fn runs_between(&mut self, local: Option<SocketAddr>, remote: Option<SocketAddr>) {
+        (self.local, self.remote) = (local, remote);
+    }
+
     /// Bytes given to its socket, and what others had carried before it joined.
     pub(crate) fn share(&self) -> u64 {
         self.head_start + self.counters.bytes_sent
@@ -287,16 +351,16 @@ impl<C> Tcp<C> {
 
     /// Whether the peer has proven itself on it.
     pub(crate) fn is_up(&self) -> bool {
-        matches!(self.state, TcpState::Active | TcpState::Retiring)
+        matches!(self.state, TcpState::Active | TcpState::Retiring(_))
     }
 
     /// Whether it is to be used only when no other lives.
     pub(crate) fn is_backup(&self) -> bool {
-        self.own_backup || self.peer_backup
+        self.backup.own || self.backup.peer
     }
 
     /// Whether new stream data may be put on it when others live.
     pub(crate) fn is_active(&self) -> bool {
-        self.state == TcpState::Active && !self.close_notify_sent
+        self.state == TcpState::Active && !self.close_notify.sent
     }
 }

@@ -6,7 +6,7 @@ use crate::connection::Connection;
 use crate::connection::pending::Due;
 use crate::crypto::rng::Rng;
 use crate::error::{OpenTcpError, TcpFault};
-use crate::tcp::{Tcp, TcpState};
+use crate::tcp::{Opening, Tcp, TcpState};
 use crate::time::Time;
 use crate::wire::hello::{self, CHANGE_CIPHER_SPEC, ExtensionTypes, JoinHello, SERVER_HELLO, ZeroRtt};
 use crate::wire::ids::{ConnectionId, Side, Token};
@@ -65,12 +65,12 @@ impl Connection {
         let (tcp, token) = self.joins.spend().ok_or(OpenTcpError::NoToken)?;
         self.lost.remove(&tcp); // a join that came to nothing
         let deadline = self.join_grace(now);
-        let mut entry = Tcp::new(tcp, TcpState::Opening { deadline }, now);
+        let session_id: [u8; 32] = self.rng.bytes();
+        let mut entry = Tcp::new(tcp, TcpState::Opening(Opening::new(deadline, session_id)), now);
         entry.commit.expect(self.expected_rate());
-        entry.hello_session_id = self.rng.bytes();
-        self.write_join_hello(&entry.hello_session_id, token, options.zero_rtt, &mut entry.raw);
+        self.write_join_hello(&session_id, token, options.zero_rtt, &mut entry.raw);
         entry.may_seal = options.zero_rtt;
-        entry.own_backup = options.backup;
+        entry.request_backup(options.backup);
         if options.backup {
             self.pending.insert(Due::Status(tcp));
         }
@@ -118,19 +118,18 @@ impl Connection {
     ) {
         let (suite, extensions) = (self.identity.suite, self.extensions);
         let Some(entry) = self.tcps.get_mut(tcp) else { return };
-        entry.hello_bytes += record.len();
+        let Some(opening) = entry.opening() else { return };
         let body = record.get(crate::wire::record::HEADER_LEN..).unwrap_or_default();
         let fault = match header.content_type {
-            _ if entry.hello_bytes > MAX_HELLO_BYTES => Some(TcpFault::JoinRefused),
-            ContentType::Handshake if !entry.hello_seen => {
-                entry.hello_seen = is_expected_server_hello(body, &extensions, &entry.hello_session_id, suite);
-                if entry.hello_seen && !entry.may_seal {
-                    entry.raw.extend_from_slice(&CHANGE_CIPHER_SPEC);
-                    entry.may_seal = true;
-                }
-                (!entry.hello_seen).then_some(TcpFault::JoinRefused)
+            _ if opening.count(record.len()) > MAX_HELLO_BYTES => Some(TcpFault::JoinRefused),
+            ContentType::Handshake
+                if !opening.is_answered()
+                    && is_expected_server_hello(body, &extensions, opening.session_id(), suite) =>
+            {
+                entry.hello_answered(&CHANGE_CIPHER_SPEC);
+                None
             }
-            ContentType::ChangeCipherSpec if entry.hello_seen && body == [1] => None,
+            ContentType::ChangeCipherSpec if opening.is_answered() && body == [1] => None,
             ContentType::Alert => Some(TcpFault::Alert(body.get(1).copied().unwrap_or(0))),
             _ => Some(TcpFault::JoinRefused),
         };
