@@ -14,14 +14,12 @@ use tokio::net::TcpStream;
 
 use super::account::{Account, Holding, Place};
 use super::os::now;
+use super::reports::CLAIM_MEMORY;
 use super::shared::{Shared, State};
 use super::socket::Socket;
 
 /// What a claim may send before it has proven itself.
 const MAX_HELD: usize = 64 * 1024;
-
-/// Memory of a claim without what its socket has read, in bytes.
-const BASE: u64 = 8 * 1024;
 
 /// A claim's place in the listener's account.
 pub(crate) struct ClaimPlace {
@@ -34,7 +32,7 @@ impl ClaimPlace {
     pub(crate) fn new(account: &Arc<Account>, client: Client, session: &Arc<Shared>) -> Self {
         let has_to_go = Arc::new(AtomicBool::new(false));
         let holding = Holding::Claim(Arc::downgrade(session), has_to_go.clone());
-        let held = [(Resource::Claims, 1), (Resource::Descriptors, 1), (Resource::Memory, BASE)];
+        let held = [(Resource::Claims, 1), (Resource::Descriptors, 1), (Resource::Memory, CLAIM_MEMORY)];
         Self { place: account.enter(client, holding, &held), has_to_go }
     }
 
@@ -43,7 +41,7 @@ impl ClaimPlace {
     }
 
     fn holds(&self, buffers: usize) {
-        self.place.report(|budget, id| budget.set_held(id, Resource::Memory, BASE + buffers as u64));
+        self.place.report(|budget, id| budget.set_held(id, Resource::Memory, CLAIM_MEMORY + buffers as u64));
     }
 }
 

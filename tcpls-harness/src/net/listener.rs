@@ -35,7 +35,7 @@ use super::error::ListenError;
 use super::failures::{Failures, HandshakeFailures, HandshakeFault};
 use super::handle::Handle;
 use super::os::{instant, now, random, seed};
-use super::reports::Reports;
+use super::reports::{self, Reports};
 use super::session::Session;
 use super::shared::{Input, Shared};
 use super::socket::{Socket, SocketOptions, reset};
@@ -46,8 +46,6 @@ const BACKLOG: u32 = 1024;
 const MAX_UNACCEPTED: usize = 64;
 /// The pause after the operating system refused to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Memory of a TCP connection whose ClientHello has not come: its task, its buffer.
-const PENDING_MEMORY: u64 = 8 * 1024;
 /// How long a client that is refused may take to read the alert.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -371,7 +369,7 @@ impl Router {
     async fn start(self: Arc<Self>, new: NewSession, stream: TcpStream, input: BytesMut, origin: Origin) {
         let id = new.id();
         let Some(shared) = self.open(new) else { return reset(stream) };
-        let place = self.account.enter(origin.client, Holding::Session(Arc::downgrade(&shared)), &Reports::FIRST);
+        let place = self.account.enter(origin.client, Holding::Session(Arc::downgrade(&shared)), &reports::FIRST);
         shared.drive(|state| (state.client, state.account) = (origin.client, Some(self.account.clone())));
         let session = Session::new(Handle::new(shared.clone()));
         let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, input));
@@ -455,7 +453,7 @@ impl Newcomer {
     fn enter(account: &Arc<Account>, from: SocketAddr) -> Self {
         let origin = Origin { address: from, client: account.client(from.ip()), accepted: now() };
         let (give_way, in_the_way) = oneshot::channel();
-        let held = [(Resource::Pending, 1), (Resource::Descriptors, 1), (Resource::Memory, PENDING_MEMORY)];
+        let held = [(Resource::Pending, 1), (Resource::Descriptors, 1), (Resource::Memory, reports::PENDING_MEMORY)];
         Self { origin, in_the_way, _place: account.enter(origin.client, Holding::Pending(give_way), &held) }
     }
 }

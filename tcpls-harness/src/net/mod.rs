@@ -47,7 +47,7 @@ mod os;
 pub(crate) mod pace;
 mod reading;
 mod remotes;
-mod reports;
+pub(crate) mod reports;
 mod session;
 mod shared;
 mod socket;

@@ -1,8 +1,9 @@
 //! When a session reports to the account what it holds and has delivered: seldom, but never less memory than it has.
+//! [`Told`] decides; it has no sockets, so that the simulator goes by the same rules.
 
 use std::time::Duration;
 
-use tcpls_core::budget::{HolderId, Resource};
+use tcpls_core::budget::{Budget, HolderId, Resource};
 use tcpls_core::connection::{Connection, State};
 use tcpls_core::time::Time;
 
@@ -11,6 +12,10 @@ use super::account::Place;
 /// Memory of a session besides its state machine: its task, its timer, and what the runtime keeps of its sockets. Measured
 /// with `tcpls-bench footprint`.
 const BASE: u64 = 20 * 1024;
+/// Memory of a TCP connection whose ClientHello has not come: its task, its buffer.
+pub(crate) const PENDING_MEMORY: u64 = 8 * 1024;
+/// Memory of a claim without what its socket has read.
+pub(crate) const CLAIM_MEMORY: u64 = 8 * 1024;
 /// Memory is reported in steps of this size, rounded up.
 const STEP: u64 = 16 * 1024;
 /// Deliveries are reported when they are as large as this, or as old as [`MAX_DELAY`].
@@ -43,63 +48,87 @@ impl Report {
             authenticated: conn.is_authenticated(),
         }
     }
+
+    /// How much of a resource the session holds, as it is reported.
+    #[cfg(feature = "sim")]
+    pub(crate) fn held(&self, resource: Resource) -> u64 {
+        match resource {
+            Resource::Memory => self.memory.next_multiple_of(STEP),
+            Resource::Descriptors => self.descriptors,
+            Resource::Handshakes => u64::from(self.handshaking),
+            Resource::Sessions => 1,
+            // Pending TCP connections and claims are no sessions.
+            _ => 0,
+        }
+    }
+
+    /// Bytes delivered since the session began.
+    #[cfg(feature = "sim")]
+    pub(crate) fn delivered(&self) -> u64 {
+        self.delivered
+    }
 }
 
-/// What the account knows of a session.
+/// What a session holds at its start.
+pub(crate) const FIRST: [(Resource, u64); 4] =
+    [(Resource::Sessions, 1), (Resource::Handshakes, 1), (Resource::Descriptors, 1), (Resource::Memory, BASE + STEP)];
+
+/// A session's reports to the account of its listener.
 pub(crate) struct Reports {
     place: Place,
-    told: Report,
-    /// When deliveries were reported last.
-    at: Time,
+    told: Told,
 }
 
 impl Reports {
     /// A session that has just begun its handshake.
     pub(crate) fn new(place: Place, now: Time) -> Self {
-        Self { place, told: Report::default(), at: now }
+        Self { place, told: Told::new(now) }
     }
-
-    /// What a session holds at its start.
-    pub(crate) const FIRST: [(Resource, u64); 4] = [
-        (Resource::Sessions, 1),
-        (Resource::Handshakes, 1),
-        (Resource::Descriptors, 1),
-        (Resource::Memory, BASE + STEP),
-    ];
 
     /// Reports what has changed enough. `is_quiet`: nothing will change soon, so everything is reported.
     pub(crate) fn tell(&mut self, now: Time, report: Report, is_quiet: bool) {
-        let Some(next) = due(&self.told, report, now.saturating_since(self.at), is_quiet) else { return };
-        let (told, delivered) = (self.told, next.delivered.saturating_sub(self.told.delivered));
-        self.place.report(|budget, id| {
-            budget.set_held(id, Resource::Memory, next.memory);
-            budget.set_held(id, Resource::Descriptors, next.descriptors);
-            budget.set_held(id, Resource::Handshakes, u64::from(next.handshaking));
-            if next.authenticated && !told.authenticated {
-                budget.set_authenticated(id);
-            }
-            tell_progress(budget, now, id, &told, &next, delivered);
-        });
-        if delivered > 0 {
-            self.at = now;
+        if let Some(next) = self.told.due(now, report, is_quiet) {
+            self.place.report(|budget, id| self.told.tell(now, next, budget, id));
         }
-        self.told = next;
     }
 }
 
-fn tell_progress(
-    budget: &mut tcpls_core::Budget,
-    now: Time,
-    id: HolderId,
-    told: &Report,
-    next: &Report,
-    delivered: u64,
-) {
-    if delivered > 0 {
-        budget.add_delivered(now, id, delivered);
+/// What the account knows of a session.
+#[derive(Debug)]
+pub(crate) struct Told {
+    report: Report,
+    /// When deliveries were reported last.
+    at: Time,
+}
+
+impl Told {
+    /// Of a session that has just begun its handshake.
+    pub(crate) fn new(now: Time) -> Self {
+        Self { report: Report::default(), at: now }
     }
-    if next.stranded != told.stranded {
-        budget.set_stranded(now, id, next.stranded);
+
+    /// What is to be told, if anything. `is_quiet`: nothing will change soon, so everything is.
+    pub(crate) fn due(&self, now: Time, report: Report, is_quiet: bool) -> Option<Report> {
+        due(&self.report, report, now.saturating_since(self.at), is_quiet)
+    }
+
+    /// Tells the account.
+    pub(crate) fn tell(&mut self, now: Time, next: Report, budget: &mut Budget, id: HolderId) {
+        let told = std::mem::replace(&mut self.report, next);
+        budget.set_held(id, Resource::Memory, next.memory);
+        budget.set_held(id, Resource::Descriptors, next.descriptors);
+        budget.set_held(id, Resource::Handshakes, u64::from(next.handshaking));
+        if next.authenticated && !told.authenticated {
+            budget.set_authenticated(id);
+        }
+        let delivered = next.delivered.saturating_sub(told.delivered);
+        if delivered > 0 {
+            budget.add_delivered(now, id, delivered);
+            self.at = now;
+        }
+        if next.stranded != told.stranded {
+            budget.set_stranded(now, id, next.stranded);
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) enum Purpose {
     Actions,
     Servers,
     Slow,
+    Flood,
+    Bounds,
 }
 
 /// A stream of random numbers.

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tcpls_core::{Config, Connection, ConnectionId, ErrorCode, Side, State, Time};
 
+use super::account::Origin;
 use super::chance::Chance;
 use super::driver::{Driver, Env};
 use super::net::{Opening, SocketId, addresses, path_number};
 use super::scenario::{self, Role, Scenario, Scheduler};
 use super::tls::Identity;
-use super::trace::Note;
 use crate::dial::{Action, AttemptId, Backup, DialOptions, Dialer, Keep, SessionView};
 
 const SIDE: Side = Side::Client;
@@ -189,7 +189,10 @@ impl Client {
         match action {
             Action::Connect { attempt, path } => {
                 let path = path_number(&path);
-                self.dials.insert(attempt, Dial { socket: connect(env, path), path, connected: false });
+                self.dials.insert(
+                    attempt,
+                    Dial { socket: env.connect(path, Origin::Client(self.number)), path, connected: false },
+                );
             }
             Action::Abandon { attempt, .. } => self.abandon(env, attempt),
             Action::Handshake { attempt } => self.shake_hands(env, attempt),
@@ -233,9 +236,10 @@ impl Client {
             self.joins.clear();
         }
         let mut progress = false;
-        let (dialer, timeout) = (&mut self.dialer, self.connect_timeout);
+        let (dialer, timeout, origin) = (&mut self.dialer, self.connect_timeout, Origin::Client(self.number));
         self.joins.retain_mut(|join| {
-            let (socket, deadline) = *join.dial.get_or_insert_with(|| (connect(env, join.path), env.now + timeout));
+            let (socket, deadline) =
+                *join.dial.get_or_insert_with(|| (env.connect(join.path, origin), env.now + timeout));
             let opening = env.net.opening(socket);
             if opening == Opening::Connected && driver.conn.tokens() > 0 {
                 let options = dialer.join_options(addresses(join.path));
@@ -254,10 +258,4 @@ impl Client {
         });
         progress
     }
-}
-
-fn connect(env: &mut Env<'_>, path: usize) -> SocketId {
-    let socket = env.net.connect(env.now, path);
-    env.trace.note(env.now, Some(SIDE), &Note::Connect { socket: socket.0, path });
-    socket
 }

@@ -10,12 +10,14 @@ use tcpls_core::stats::Stats;
 use tcpls_core::testing::Oracle;
 use tcpls_core::{AddressId, Config, Connection, ConnectionId, Side, TcpEnd, Time};
 
+use super::account::Origins;
 use super::net::{Network, SocketId, addresses};
 use super::scenario::Scheduler;
 use super::trace::{Note, Trace, checksum};
 use super::transfer::Book;
 use crate::dial::Path;
 use crate::net::pace::Pace;
+use crate::net::reports::Report;
 
 /// What may be unsent in a socket at most, and be sealed for it at once: as real sockets of this package have it.
 const MAX_BATCH: usize = 256 << 10;
@@ -31,6 +33,8 @@ pub(crate) struct Env<'a> {
     pub(crate) trace: &'a mut Trace,
     /// Bytes that came on each path.
     pub(crate) carried: &'a mut [u64],
+    /// Who opened which TCP connection.
+    pub(crate) origins: &'a mut Origins,
 }
 
 /// One end of a session with its sockets.
@@ -151,6 +155,17 @@ impl Driver {
             self.conn.handle_tcp_end(env.now, tcp, TcpEnd::Reset);
             self.hear(env); // before its ID may name another
         }
+    }
+
+    /// The session gives way at once: its sockets are reset.
+    pub(crate) fn reset_all(&mut self, env: &mut Env<'_>) {
+        self.sockets.drain(..).for_each(|socket| env.net.reset(env.now, self.conn.side(), socket.id));
+    }
+
+    /// What the session holds, as a listener counts it.
+    pub(crate) fn usage(&self) -> Report {
+        let buffers = self.sockets.iter().map(|socket| socket.input.len()).sum();
+        Report::of(&self.conn, self.sockets.len(), buffers)
     }
 
     /// The process ends: the kernel resets its sockets.

@@ -11,6 +11,7 @@
 //! | `boxes` | middleboxes on a path of pipes |
 //! | `packets` | the faithful transport: smoltcp over links that lose and reorder packets |
 //! | `client`, `server` | the hosts; `driver` is what both do with a session |
+//! | `account`, `flood` | what all sessions of the server may hold; attackers who use it up |
 //! | `transfer`, `pattern`, `actions` | the applications, which know what must be delivered |
 //! | `rest`, `verdict` | what must hold after a quiet time and at the end; what holds at any moment is in the core's test kit |
 //! | `report` | what came of a run |
@@ -19,12 +20,14 @@
 //! | `agenda`, `chance`, `trace` | order in time, randomness, a record of what happened |
 //! | `tls` | the handshakes, from the core's test kit |
 
+mod account;
 mod actions;
 mod agenda;
 mod boxes;
 mod chance;
 mod client;
 mod driver;
+mod flood;
 mod net;
 mod packets;
 mod pattern;

@@ -108,6 +108,9 @@ fn check(scenario: &Scenario) -> Outcome<()> {
     if scenario.clients > 1 || scenario.path.iter().any(|path| !path.boxes.is_empty()) {
         return Err("several clients, and boxes on paths, are for simulations only".into());
     }
+    if scenario.bounds.is_set() || !scenario.flood.is_empty() {
+        return Err("bounds and floods are for simulations only".into());
+    }
     if let Some(fault) = scenario.fault.iter().find(|fault| matches!(fault.kind, Clog | BackendAway | Restart)) {
         return Err(format!("a relay can't do {:?} at {}", fault.kind, fault.at).into());
     }

@@ -28,6 +28,8 @@ pub struct Report {
     pub trace: String,
     /// What must never be, and was.
     pub wrong: Vec<String>,
+    /// Sessions of the server that gave way to others, attackers' among them.
+    pub evicted: usize,
     /// TCP connections that boxes on paths killed, and why.
     pub killed: Vec<String>,
     /// Goals that were not reached.
@@ -51,6 +53,8 @@ pub struct SessionReport {
     /// The client lost its last TCP connection and had no token for another: every token that it was given went with a TCP
     /// connection that failed. Such a session cannot recover.
     pub starved: bool,
+    /// The session gave way to others at the server.
+    pub evicted: bool,
     /// Goals that were not reached here.
     pub missed: Vec<String>,
 }
@@ -142,6 +146,7 @@ pub(crate) struct Remains<'a> {
     pub(crate) sessions: Vec<(&'a Book, [Option<&'a Driver>; 2])>,
     /// The server had a session whose handshake was over.
     pub(crate) established: bool,
+    pub(crate) evicted: usize,
     pub(crate) meter: Meter,
     pub(crate) trace: String,
     pub(crate) wrong: Vec<String>,
@@ -150,15 +155,18 @@ pub(crate) struct Remains<'a> {
 
 impl Report {
     pub(crate) fn new(scenario: &Scenario, remains: Remains<'_>) -> Self {
-        let Remains { seed, now, sessions, established, meter, trace, wrong, killed } = remains;
+        let Remains { seed, now, sessions, established, evicted, meter, trace, wrong, killed } = remains;
         let session = |(book, ends)| SessionReport::new(&scenario.goals, book, ends);
         let sessions: Vec<SessionReport> = sessions.into_iter().map(session).collect();
         let mut missed: Vec<String> = sessions.iter().flat_map(|session| session.missed.clone()).collect();
         if scenario.goals.no_session && (established || sessions.iter().any(|session| session.began)) {
             missed.push("there is a session".to_owned());
         }
+        if scenario.goals.evicted.is_some_and(|least| evicted < least) {
+            missed.push(format!("{evicted} sessions gave way"));
+        }
         let (title, ended) = (scenario.title.clone(), seconds(now));
-        Self { title, seed, ended, sessions, trace, wrong, killed, missed, meter }
+        Self { title, seed, ended, sessions, trace, wrong, evicted, killed, missed, meter }
     }
 
     /// Whether nothing was wrong and all goals were reached.
@@ -179,6 +187,7 @@ impl SessionReport {
             tcp: ends.map(|driver| driver.map(tcp_reports).unwrap_or_default()),
             began: ends[0].is_some(),
             starved: ends[0].is_some_and(|driver| driver.conn.tokens() == 0) && ends.iter().flatten().any(stranded),
+            evicted: ends[1].is_some_and(|driver| driver.conn.close_reason() == Some(&CloseReason::Evicted)),
             missed: Vec::new(),
         };
         report.missed = report.missed_goals(goals, book, ends[0]);

@@ -64,6 +64,10 @@ pub(crate) enum Note {
         action: String,
         outcome: String,
     },
+    /// A holder in the server's account gave way.
+    Evicted {
+        resource: String,
+    },
     /// A box on a path ended a TCP connection.
     Killed {
         why: String,

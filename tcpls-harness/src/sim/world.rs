@@ -7,11 +7,13 @@ use std::rc::Rc;
 use tcpls_core::testing::Ledger;
 use tcpls_core::{ErrorCode, Side, State, Time};
 
+use super::account::Origins;
 use super::actions::perform;
 use super::agenda::Agenda;
 use super::chance::{Chance, Purpose};
 use super::client::Client;
 use super::driver::{Driver, Env};
+use super::flood::Flood;
 use super::net::Network;
 use super::packets::Packets;
 use super::pipes::Pipes;
@@ -43,7 +45,9 @@ pub(crate) struct World<'a> {
     now: Time,
     net: Box<dyn Network>,
     clients: Vec<Client>,
+    floods: Vec<Flood>,
     server: Server,
+    origins: Origins,
     timeline: Agenda<Step>,
     upcoming: usize,
     /// The applications of each client's session.
@@ -83,6 +87,7 @@ impl<'a> World<'a> {
         let client = Rc::new(client);
         let clients = 0..scenario.clients;
         let chance = |number| Chance::numbered(seed, Purpose::Client, number);
+        let flood = |number| Chance::numbered(seed, Purpose::Flood, number);
         let (timeline, upcoming) = timeline(scenario);
         Self {
             scenario,
@@ -93,6 +98,8 @@ impl<'a> World<'a> {
                 Transport::Packets => Box::new(Packets::new(&scenario.path, seed)),
             },
             clients: clients.map(|n| Client::new(scenario, n, client.clone(), chance(n))).collect(),
+            floods: (0..scenario.flood.len()).map(|n| Flood::new(scenario, n, client.clone(), flood(n))).collect(),
+            origins: Origins::new(),
             server: Server::new(scenario, server, Chance::new(seed, Purpose::Server)),
             timeline,
             upcoming,
@@ -130,7 +137,8 @@ impl<'a> World<'a> {
     fn next(&self) -> Option<Time> {
         let clients =
             self.clients.iter().zip(&self.books).filter_map(|(client, book)| client.next(book.next(Side::Client)));
-        clients.chain(self.net.next()).chain(self.timeline.next()).chain(self.server_next()).min()
+        let floods = self.floods.iter().filter_map(Flood::next);
+        clients.chain(floods).chain(self.net.next()).chain(self.timeline.next()).chain(self.server_next()).min()
     }
 
     fn server_next(&self) -> Option<Time> {
@@ -193,6 +201,20 @@ impl<'a> World<'a> {
                     books: &mut self.books,
                     trace: &mut self.trace,
                     carried: &mut carried,
+                    origins: &mut self.origins,
+                });
+            }
+        }
+        for flood in &mut self.floods {
+            if all || ready || due(flood.next(), self.now) {
+                self.trace.of_client(self.clients.len());
+                flood.run(&mut Env {
+                    now: self.now,
+                    net: &mut *self.net,
+                    books: &mut self.books,
+                    trace: &mut self.trace,
+                    carried: &mut carried,
+                    origins: &mut self.origins,
                 });
             }
         }
@@ -206,6 +228,7 @@ impl<'a> World<'a> {
                 books: &mut self.books,
                 trace: &mut self.trace,
                 carried: &mut carried,
+                origins: &mut self.origins,
             });
         }
         self.meter.count(self.now, delivered(&self.books) - before, &carried);
@@ -289,6 +312,7 @@ impl<'a> World<'a> {
 
     fn is_right(&self) -> bool {
         self.complaints.is_empty()
+            && self.server.complaints.is_empty()
             && self.books.iter().all(|book| book.wrong.is_empty())
             && self.all_ends().all(|(_, driver)| driver.oracle.complaints().is_empty())
     }
@@ -311,6 +335,7 @@ impl<'a> World<'a> {
 
     fn report(mut self) -> Report {
         let mut wrong = std::mem::take(&mut self.complaints);
+        wrong.append(&mut self.server.complaints);
         self.books.iter_mut().for_each(|book| wrong.append(&mut book.wrong));
         wrong.extend(self.ledger.take_repeated());
         for (_, driver) in self.all_ends() {
@@ -327,6 +352,7 @@ impl<'a> World<'a> {
             now: self.now,
             sessions,
             established: self.server.has_established(),
+            evicted: self.server.evicted,
             meter,
             trace,
             wrong,

@@ -206,6 +206,11 @@ fn scenario_files_that_make_no_sense_are_refused_with_the_reason() {
             &format!("transport = \"packets\"\n{head}box = [{{ kind = \"proxy\", hold = \"1s\", most = \"1B\" }}]\n"),
             "on pipes only",
         ),
+        (&format!("{head}[bounds]\nmemory = \"1KiB\"\n"), "limit of memory must be at least"),
+        (&format!("{head}[bounds]\nsessions = 0\n"), "limit of sessions must be at least 1"),
+        (&format!("{head}[[flood]]\nat = \"1s\"\nevery = \"0s\"\ncount = 3\n"), "longer than nothing"),
+        (&format!("{head}[[flood]]\nat = \"1s\"\nevery = \"1ms\"\ncount = 501\n"), "more than 500"),
+        (&format!("{head}[[flood]]\nat = \"1s\"\nevery = \"1ms\"\ncount = 3\npath = \"b\"\n"), "no path is called"),
         (&format!("{head}[[action]]\nat = \"1s\"\nkind = \"attach\"\npath = \"a\"\ntransfer = 0\n"), "not there"),
     ] {
         let error = Scenario::parse(text).unwrap_err();

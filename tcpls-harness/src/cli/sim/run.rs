@@ -121,6 +121,9 @@ fn print(report: &Report) -> Outcome {
         }
         print_session(&mut out, session)?;
     }
+    if report.evicted > 0 {
+        writeln!(out, "  {} sessions gave way to others at the server", report.evicted)?;
+    }
     Ok(output::result(out.trim_end())?)
 }
 

@@ -70,13 +70,14 @@ pub(crate) fn run(args: &Args) -> Outcome {
     std::panic::set_hook(Box::new(|_| {}));
     let tally = swarm(args.seeds.clone(), modes, jobs);
     output::result(format_args!(
-        "{} runs in {:.1} s: {:.0} virtual seconds, {} delivered, {} TCP connections, {} without a token at the end, {} failed",
+        "{} runs in {:.1} s: {:.0} virtual seconds, {} delivered, {} TCP connections, {} without a token at the end, {} evicted, {} failed",
         tally.runs,
         start.elapsed().as_secs_f64(),
         tally.seconds,
         size(tally.bytes),
         tally.tcps,
         tally.starved,
+        tally.evicted,
         tally.failures.len()
     ))?;
     for failure in &tally.failures {

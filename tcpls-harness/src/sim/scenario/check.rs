@@ -1,10 +1,17 @@
 //! What serde does not see: names that lead nowhere, fields that do not belong to a kind.
 
+use tcpls_core::budget::Resource;
+
 use super::network::DEFAULT_MTU;
 use super::{Action, ActionKind, Bottleneck, Crypto, End, Fault, FaultKind, Middlebox, Path, Scenario, Transport};
 
 /// More would show nothing new, and packets have a limited number of ports.
 const MAX_CLIENTS: usize = 100;
+
+/// Less has no room for a session with its buffers.
+const MIN_MEMORY: u64 = 128 << 10;
+/// Each takes its turn whenever anything happens.
+const MAX_FLOOD: u64 = 500;
 
 impl Scenario {
     /// Whether it makes sense.
@@ -38,8 +45,28 @@ impl Scenario {
         for (end, settings) in [("client", &self.client), ("server", &self.server)] {
             settings.config().validate().map_err(|error| format!("{end}: {error}"))?;
         }
+        self.check_bounds()?;
         self.fault.iter().try_for_each(|fault| self.check_fault(fault))?;
         self.action.iter().try_for_each(|action| self.check_action(action))
+    }
+
+    fn check_bounds(&self) -> Result<(), String> {
+        for (resource, limit) in self.bounds.all() {
+            let least = if resource == Resource::Memory { MIN_MEMORY } else { 1 };
+            if limit.is_some_and(|limit| limit < least) {
+                return Err(format!("bounds: the limit of {resource} must be at least {least}"));
+            }
+        }
+        for flood in &self.flood {
+            if flood.every.0.is_zero() {
+                return Err(format!("flood at {}: \"every\" must be longer than nothing", flood.at));
+            }
+            self.check_path(flood.path.as_deref())?;
+        }
+        if self.flood.iter().map(|flood| u64::from(flood.count)).sum::<u64>() > MAX_FLOOD {
+            return Err(format!("floods must not have more than {MAX_FLOOD} TCP connections in all"));
+        }
+        Ok(())
     }
 
     fn check_boxes(&self, path: &Path) -> Result<(), String> {

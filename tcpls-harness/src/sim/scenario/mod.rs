@@ -2,6 +2,7 @@
 //! written as TOML; `docs/simulation.md` explains every field. Nothing runs here: `world` does that.
 
 mod check;
+mod hostile;
 mod network;
 mod quantity;
 mod settings;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::hostile::{Bounds, Flood, FloodKind};
 pub use self::network::{Bottleneck, Burst, Direction, Extension, Fault, FaultKind, Middlebox, Path, Role};
 pub use self::quantity::{Rate, Size, Span};
 pub use self::settings::{Scheduler, Settings};
@@ -46,6 +48,9 @@ pub struct Scenario {
     /// Settings of the server's end.
     #[serde(default)]
     pub server: Settings,
+    /// What all sessions of the server may hold together.
+    #[serde(default, skip_serializing_if = "is_unbounded")]
+    pub bounds: Bounds,
     /// What must come of it.
     #[serde(default)]
     pub goals: Goals,
@@ -60,6 +65,13 @@ pub struct Scenario {
     /// What the applications do about TCP connections, keys and the session.
     #[serde(default)]
     pub action: Vec<Action>,
+    /// Who tries to use up what the server has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flood: Vec<Flood>,
+}
+
+fn is_unbounded(bounds: &Bounds) -> bool {
+    *bounds == Bounds::default()
 }
 
 fn one() -> usize {
@@ -131,6 +143,9 @@ pub struct Goals {
     /// The client's sessions are over by then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub over_within: Option<Span>,
+    /// At least so many sessions of the server give way to others, attackers' among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evicted: Option<usize>,
     /// There must be no session, of any kind, at either end.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_session: bool,
@@ -145,6 +160,7 @@ impl Default for Goals {
             max_requeued: None,
             max_lost: None,
             over_within: None,
+            evicted: None,
             no_session: false,
         }
     }

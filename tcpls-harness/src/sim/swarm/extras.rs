@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::chance::{Chance, Purpose};
 use super::super::scenario::{
-    Action, ActionKind, Bottleneck, Crypto, End, Extension, Fault, FaultKind, Middlebox, Rate, Scenario, Scheduler,
-    Size, Span, Transfer, Transport,
+    Action, ActionKind, Bottleneck, Bounds, Crypto, End, Extension, Fault, FaultKind, Flood, FloodKind, Middlebox,
+    Rate, Scenario, Scheduler, Size, Span, Transfer, Transport,
 };
 use super::Mode;
 
@@ -22,6 +22,7 @@ pub(super) fn add_extras(scenario: &mut Scenario, seed: u64, mode: Mode) {
     add_actions(scenario, &mut Chance::new(seed, Purpose::Actions), mode);
     add_clients(scenario, &mut Chance::new(seed, Purpose::Clients));
     add_servers(scenario, &mut Chance::new(seed, Purpose::Servers), mode);
+    add_bounds(scenario, &mut Chance::new(seed, Purpose::Bounds));
     slow_down(scenario, &mut Chance::new(seed, Purpose::Slow), mode);
 }
 
@@ -53,6 +54,35 @@ fn add_servers(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
     }
     if chance.one_in(2 * RARITY) && mode == Mode::Safety {
         scenario.fault.push(plain(chance.between(0, 15_000), None, FaultKind::Restart, None));
+    }
+}
+
+/// Sometimes the server's account has small limits, of some kinds, and attackers who use them up. Clients that share their
+/// address, or hold much, may give way, too.
+fn add_bounds(scenario: &mut Scenario, chance: &mut Chance) {
+    if !chance.one_in(10) {
+        return;
+    }
+    let clients = scenario.clients as u64;
+    let mut sometimes = |low, high| chance.one_in(3).then(|| chance.between(low, high));
+    scenario.bounds = Bounds {
+        memory: sometimes(128 << 10, 4 << 20).map(Size),
+        descriptors: sometimes(2, 20),
+        pending: sometimes(1, 6),
+        handshakes: sometimes(1, 6),
+        sessions: sometimes(clients, clients + 6),
+        claims: sometimes(1, 4),
+        one_address: false,
+    };
+    scenario.bounds.one_address = chance.one_in(2);
+    for _ in 0..chance.below(3) {
+        scenario.flood.push(Flood {
+            at: Span(Duration::from_millis(chance.below(10_000))),
+            every: Span(Duration::from_millis(chance.between(5, 500))),
+            count: chance.between(1, 25) as u32,
+            kind: if chance.one_in(3) { FloodKind::Silent } else { FloodKind::Session },
+            path: Some(scenario.path[chance.below(scenario.path.len() as u64) as usize].name.clone()),
+        });
     }
 }
 
@@ -146,6 +176,10 @@ fn slow_down(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
         fault.until.iter_mut().for_each(|until| until.0 += SLOW_START);
     }
     scenario.action.iter_mut().for_each(|action| action.at.0 += SLOW_START);
+    for flood in &mut scenario.flood {
+        // Their handshakes take up the slowest path, too.
+        (flood.at.0, flood.count) = (flood.at.0 + SLOW_START, flood.count.min(5));
+    }
     if scenario.at_least > Span::default() {
         scenario.at_least.0 += SLOW_START;
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::chance::{Chance, Purpose};
 use super::super::scenario::{
-    Action, ActionKind, Bottleneck, Burst, Crypto, Direction, End, Fault, FaultKind, Goals, Keep, Path, Rate, Role,
-    Scenario, Scheduler, Settings, Size, Span, Transfer, Transport,
+    Action, ActionKind, Bottleneck, Bounds, Burst, Crypto, Direction, End, Fault, FaultKind, Goals, Keep, Path, Rate,
+    Role, Scenario, Scheduler, Settings, Size, Span, Transfer, Transport,
 };
 use super::extras::add_extras;
 
@@ -78,11 +78,13 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
         limit: Span(limit),
         client,
         server,
+        bounds: Bounds::default(),
         goals: Goals { complete: mode == Mode::Liveness, ..Goals::default() },
         path,
         transfer,
         fault,
         action,
+        flood: Vec::new(),
     };
     add_extras(&mut scenario, seed, mode);
     let with_extras = bound(&scenario.path, &scenario.transfer, [&scenario.client, &scenario.server], storm);

@@ -1,7 +1,7 @@
 //! Makes a scenario that fails smaller, as long as it fails: fewer faults, actions, transfers and paths, plainer settings,
 //! less data.
 
-use super::super::scenario::{Bottleneck, Crypto, Keep, Role, Scenario, Settings, Size, Span, Transport};
+use super::super::scenario::{Bottleneck, Bounds, Crypto, Keep, Role, Scenario, Settings, Size, Span, Transport};
 use super::faults_of;
 
 /// Runs that may be spent on one scenario.
@@ -51,6 +51,19 @@ fn candidates(from: &Scenario) -> Vec<Scenario> {
     add(&|s| s.server = Settings::default());
     for_each_setting(&mut add);
     add(&|s| s.at_least = Span::default());
+    add(&|s| s.flood.clear());
+    for number in 0..from.flood.len() {
+        add(&|s| _ = s.flood.remove(number));
+        add(&|s| s.flood[number].count /= 2);
+        add(&|s| s.flood[number].count = s.flood[number].count.saturating_sub(1));
+    }
+    add(&|s| s.bounds = Bounds::default());
+    add(&|s| s.bounds.memory = None);
+    add(&|s| s.bounds.descriptors = None);
+    add(&|s| s.bounds.pending = None);
+    add(&|s| s.bounds.handshakes = None);
+    add(&|s| s.bounds.sessions = None);
+    add(&|s| s.bounds.claims = None);
     add(&|s| s.clients = 1);
     add(&|s| s.clients = 2);
     add(&|s| s.keep = Keep::Paths);
@@ -127,4 +140,5 @@ fn drop_path(scenario: &mut Scenario, number: usize) {
     let name = Some(scenario.path.remove(number).name);
     scenario.fault.retain(|fault| fault.path != name);
     scenario.action.retain(|action| action.path != name);
+    scenario.flood.retain(|flood| flood.path != name);
 }

@@ -39,6 +39,8 @@ pub struct Tally {
     pub tcps: u64,
     /// Sessions whose client had no token left when all TCP connections were lost: see [`SessionReport::starved`]. They count as failures only if anything else is wrong.
     pub starved: u64,
+    /// Sessions of servers that gave way to others. Those of clients count as failures only if anything else is wrong.
+    pub evicted: u64,
     /// Runs that failed, by seed.
     pub failures: Vec<Failure>,
 }
@@ -53,7 +55,10 @@ fn try_run(scenario: &Scenario, seed: u64) -> (Option<Report>, Vec<String>) {
     match catch_unwind(AssertUnwindSafe(|| run(scenario, seed, watch))) {
         Ok(report) => {
             let packets = scenario.transport == Transport::Packets;
-            let hopeless = |session: &&SessionReport| session.starved || (!session.began && packets);
+            let bounded = scenario.bounds.is_set();
+            let hopeless = |session: &&SessionReport| {
+                session.starved || session.evicted || (!session.began && (packets || bounded))
+            };
             let missed =
                 report.sessions.iter().filter(|session| !hopeless(session)).flat_map(|session| &session.missed);
             let what = report.wrong.iter().chain(missed).cloned().collect();
@@ -97,6 +102,7 @@ impl Tally {
         self.runs += 1;
         if let Some(report) = report {
             self.seconds += report.ended;
+            self.evicted += report.evicted as u64;
             for session in &report.sessions {
                 self.starved += u64::from(session.starved);
                 self.bytes += session.transfers.iter().flat_map(|transfer| transfer.read).sum::<u64>();
