@@ -13,6 +13,7 @@ mod closing;
 mod coming_back;
 mod conformance;
 mod determinism;
+mod facts;
 mod failover;
 mod failures;
 mod fallback;

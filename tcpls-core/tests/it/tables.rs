@@ -28,17 +28,17 @@ fn rows(page: &str, columns: usize) -> Vec<Vec<String>> {
 }
 
 /// Whether something between backticks names a test.
-fn is_test(name: &str) -> bool {
+pub(crate) fn is_test(name: &str) -> bool {
     name.starts_with("it::") || name.starts_with("harness::it::") || name.contains("::tests::")
 }
 
 /// Whether it names code: `file.rs::name`.
-fn is_code(name: &str) -> bool {
+pub(crate) fn is_code(name: &str) -> bool {
     name.contains(".rs::")
 }
 
 /// What is wrong with the name of a test, if anything.
-fn test_complaint(name: &str) -> Option<String> {
+pub(crate) fn test_complaint(name: &str) -> Option<String> {
     let path: Vec<&str> = name.split("::").collect();
     let (file, test) = match &path[..] {
         ["it", modules @ .., test] => {
@@ -65,7 +65,7 @@ fn harness_source_of(modules: &[&str]) -> PathBuf {
 }
 
 /// What is wrong with the name of a function, a type, a constant or a field, if anything.
-fn code_complaint(name: &str) -> Option<String> {
+pub(crate) fn code_complaint(name: &str) -> Option<String> {
     let Some((file, item)) = name.split_once("::") else { return Some(format!("{name} names nothing")) };
     let places = [crate_root().join("src").join(file), harness().join("src").join(file)];
     let Some(found) = places.iter().find(|place| place.exists()) else { return Some(format!("{name}: no such file")) };

@@ -56,3 +56,47 @@ async fn plots_show_what_the_command_draws() {
         hold(&file, &shown, &drawn, &drawn);
     }
 }
+
+/// The commands in the fenced `sh` blocks of a page: their words, without comments.
+fn commands(page: &str) -> Vec<Vec<String>> {
+    let blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let lines = blocks.flat_map(|block| block.lines().filter(|line| !line.starts_with([' ', '#'])));
+    let words = |line: &str| -> Vec<String> {
+        let words = line.trim_start_matches("$ ").split_whitespace();
+        words.take_while(|word| !word.starts_with('#')).map(|word| word.trim_matches(['[', ']']).to_owned()).collect()
+    };
+    lines.map(words).filter(|words| !words.is_empty()).collect()
+}
+
+/// The options of a command, once each, and those that its help does not have.
+async fn unknown_options(words: &[String]) -> Vec<String> {
+    let is_nested = ["sim", "perf"].contains(&words[0].as_str());
+    let (subcommand, rest) = words.split_at(if is_nested { 2 } else { 1 });
+    let help = Command::new(env!("CARGO_BIN_EXE_tcpls")).args(subcommand).arg("--help").output().await.unwrap();
+    assert!(help.status.success(), "{words:?}");
+    let help = String::from_utf8(help.stdout).unwrap();
+    let options = rest.iter().filter(|word| word.starts_with("--"));
+    let has = |option: &str| help.split([' ', ',', '\n']).any(|word| word == option);
+    options.filter(|option| !has(option.split('=').next().unwrap())).cloned().collect()
+}
+
+#[tokio::test]
+async fn commands_in_the_pages_exist_with_their_options_and_files() {
+    let docs = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let others = ["README.md", "CONTRIBUTING.md"].map(|name| root().join(name));
+    let pages: Vec<PathBuf> = docs.chain(others).filter(|path| path.extension().is_some_and(|is| is == "md")).collect();
+    let mut tried = 0;
+    for page in pages {
+        for words in commands(&std::fs::read_to_string(&page).unwrap()) {
+            let place = format!("{}: {words:?}", page.display());
+            let files = words.iter().filter(|word| word.starts_with("tcpls-harness/") || word.starts_with(".ci/"));
+            files.for_each(|file| assert!(root().join(file).exists(), "{place}"));
+            let separator = words.iter().position(|word| word == "--").filter(|_| words.contains(&"tcpls".to_owned()));
+            let start = if words[0] == "tcpls" { Some(1) } else { separator.map(|at| at + 1) };
+            let Some(start) = start.filter(|start| words.len() > *start) else { continue };
+            assert_eq!(unknown_options(&words[start..]).await, [] as [String; 0], "{place}");
+            tried += 1;
+        }
+    }
+    assert!(tried >= 12, "{tried} commands");
+}
