@@ -203,7 +203,7 @@ fn a_holder_can_be_asked_for_before_the_limit_is_reached() {
 }
 
 #[test]
-fn who_left_is_ignored_and_holds_nothing() {
+fn removed_member_is_ignored_and_holds_nothing() {
     let mut budget = sessions(10);
     let id = session(&mut budget, secs(0), v4(1));
     budget.add_delivered(secs(0), id, 1);

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn time_counts_however_often_somebody_looks() {
+    fn budget_refills_however_often_it_is_charged() {
         let mut flood = Flood::new(3, Time::ZERO);
         flood.charge(Time::ZERO, 3).unwrap();
         for half in 1..4 {

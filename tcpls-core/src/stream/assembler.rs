@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_exactly_what_is_there_leaves_nothing() {
+    fn reading_exactly_what_is_there_leaves_nothing() {
         let mut assembler = Assembler::new(0);
         insert(&mut assembler, 0, 10).unwrap();
         assert_eq!(assembler.read(10), Some(data(0, 10)));

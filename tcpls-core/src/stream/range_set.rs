@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn who_removes_everything_leaves_nothing() {
+    fn removing_everything_leaves_nothing() {
         let mut set = set(&[1..2, 3..8]);
         set.remove_below(8);
         assert!(set.is_empty());

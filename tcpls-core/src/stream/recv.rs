@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn readable_is_told_once_until_a_read_says_blocked() {
+    fn readable_is_reported_once_until_a_read_is_blocked() {
         let mut half = half();
         receive(&mut half, 0, "ab", false).unwrap();
         assert!(half.take_readable());

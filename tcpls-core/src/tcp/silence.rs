@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_owner_who_tells_there_is_no_deadline() {
+    fn without_reports_by_the_owner_there_is_no_deadline() {
         let mut silence = Silence::default();
         silence.wrote(Time::ZERO);
         assert_eq!(silence.deadline(Duration::ZERO), None);

@@ -133,7 +133,7 @@ impl Scheduler for Noting {
 }
 
 #[test]
-fn a_scheduler_is_told_how_much_is_to_be_sent_for_the_first_time_and_again() {
+fn scheduler_sees_how_much_is_to_be_sent_first_and_again() {
     let mut pair = Pair::with_tcp_connections(3);
     let noted = Arc::new(AtomicU64::new(0));
     pair.client().set_scheduler(Box::new(Noting(noted.clone())));

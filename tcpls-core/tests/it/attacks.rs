@@ -96,7 +96,7 @@ fn record_goes_out_on_another_tcp_connection_if_one_acknowledges_nothing() {
 
 // Row 15.
 #[test]
-fn a_thief_who_races_an_overheard_token_gains_nothing_and_costs_the_client_one_join() {
+fn racing_an_overheard_token_gains_nothing_and_costs_the_client_one_join() {
     for thief_sends_records in [false, true] {
         let mut pair = Pair::established();
         let stolen = pair.open_tcp();
@@ -204,7 +204,7 @@ fn bit_flipped_on_one_path_costs_that_tcp_connection_and_the_data_arrives() {
 
 // Row 23.
 #[test]
-fn who_strips_tcpls_out_of_a_client_hello_gets_no_session_of_any_kind() {
+fn stripping_tcpls_from_a_client_hello_fails_the_handshake() {
     let mut pair = Setup::default().start();
     pair.step(Client);
     let hello = pair.flow(FIRST, Server).in_flight.make_contiguous();
@@ -222,7 +222,7 @@ fn who_strips_tcpls_out_of_a_client_hello_gets_no_session_of_any_kind() {
 
 // Row 23.
 #[test]
-fn a_reset_in_the_handshake_is_told_and_nothing_is_tried_without_tcpls() {
+fn reset_in_the_handshake_is_reported_and_nothing_is_tried_without_tcpls() {
     let mut pair = Setup::default().start();
     pair.step(Client);
     pair.cut(FIRST);

@@ -171,7 +171,7 @@ fn a_peer_that_allows_no_stream_yet_is_announced_and_available_follows() {
 }
 
 #[test]
-fn peer_that_falls_silent_before_its_parameters_has_the_session_timeout_to_come_back() {
+fn peer_silent_before_its_parameters_has_the_session_timeout_to_return() {
     for side in [Server, Client] {
         let config = Config { idle_timeout: None, session_timeout: Duration::from_secs(100), ..Config::default() };
         let mut peer = Peer::bare(side, config);

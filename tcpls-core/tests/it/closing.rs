@@ -431,7 +431,7 @@ fn what_was_given_up_on_purpose_does_not_count_as_undelivered() {
 }
 
 #[test]
-fn who_is_said_to_have_delivered_all_has() {
+fn close_that_reports_nothing_undelivered_has_delivered_all() {
     let (data, mut whole, mut cut) = (bytes(400_000), 0, 0);
     for (before, after, all) in (0..8).flat_map(|before| (0..12).map(move |after| (before, after, after % 2 == 0))) {
         let mut pair = Pair::with_tcp_connections(2);

@@ -174,7 +174,7 @@ impl Mixed {
 }
 
 #[test]
-fn a_client_whose_server_does_not_speak_tcpls_is_told_and_has_one_stream() {
+fn client_of_a_server_without_tcpls_gets_a_plain_session_with_one_stream() {
     let mut mixed = Mixed::established(Client);
     assert!(mixed.events().contains(&Event::Established(Established::default())));
     assert_eq!(mixed.conn.open_stream(), Ok(ONLY));

@@ -123,7 +123,7 @@ fn nothing_of_a_record_with_one_bad_frame_is_acted_on() {
 }
 
 #[test]
-fn a_bad_frame_in_front_of_a_close_session_is_still_a_breach() {
+fn bad_frame_in_front_of_close_session_is_still_a_violation() {
     client_breaks(Rule::AckOfUnsent, &[ack(FIRST, 1000), close_session(1)]);
 }
 

@@ -164,7 +164,7 @@ fn after_a_bad_record_nothing_that_follows_on_that_tcp_connection_is_read() {
 // draft I22; protocol.md, 6
 // draft I20, I44
 #[test]
-fn the_peer_is_told_of_a_lost_tcp_connection_with_its_final_ack_in_the_same_record() {
+fn loss_is_reported_with_the_final_ack_in_the_same_record() {
     let mut peer = two();
     let last = peer.send(SECOND, &[stream(0, 0, b"heard")]);
     peer.send_bytes(SECOND, &[0xff; 5]);
@@ -176,7 +176,7 @@ fn the_peer_is_told_of_a_lost_tcp_connection_with_its_final_ack_in_the_same_reco
 }
 
 #[test]
-fn the_peer_is_told_of_a_tcp_connection_that_was_left_on_purpose() {
+fn retirement_is_reported_to_the_peer() {
     let mut peer = two();
     peer.conn.retire_tcp(peer.now, SECOND).unwrap();
     peer.rest();
@@ -186,7 +186,7 @@ fn the_peer_is_told_of_a_tcp_connection_that_was_left_on_purpose() {
 }
 
 #[test]
-fn the_peer_is_told_of_a_tcp_connection_on_which_it_acknowledged_nothing_in_time() {
+fn user_timeout_is_reported_to_the_peer() {
     let mut peer = two();
     peer.conn.ping(SECOND).unwrap();
     peer.recv(SECOND);
@@ -248,7 +248,7 @@ fn a_connection_reset_is_answered_with_what_was_received_of_it() {
 }
 
 #[test]
-fn a_late_ack_for_a_lost_tcp_connection_is_no_breach() {
+fn late_ack_for_a_lost_tcp_connection_is_no_violation() {
     let mut peer = two();
     let last = peer.received(SECOND) - 1;
     peer.send_bytes(SECOND, &[0xff; 5]);
@@ -309,7 +309,7 @@ fn only_the_first_close_session_counts() {
 }
 
 #[test]
-fn that_the_peer_closes_is_told_once_also_if_close_notify_is_all_that_it_says() {
+fn closing_by_the_peer_is_reported_once_even_with_close_notify_alone() {
     for says_why in [false, true] {
         let mut peer = two();
         let told =

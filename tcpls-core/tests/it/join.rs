@@ -159,7 +159,7 @@ fn a_token_works_once() {
 }
 
 #[test]
-fn a_token_that_nobody_issued_is_answered_like_one_that_was_used() {
+fn token_that_was_not_issued_is_answered_like_a_used_one() {
     let mut pair = Pair::established();
     let second = pair.open_tcp();
     let mut hello = hello_of(&mut pair, second);
@@ -175,7 +175,7 @@ fn a_token_that_nobody_issued_is_answered_like_one_that_was_used() {
 
 // draft I23
 #[test]
-fn who_has_overheard_a_token_gets_nowhere_without_the_keys() {
+fn overheard_token_is_useless_without_the_keys() {
     let mut pair = Pair::established();
     let second = pair.open_tcp();
     let flight = hello_of(&mut pair, second);
@@ -263,7 +263,7 @@ fn used_tokens_are_replaced_within_the_limit_of_tcp_connections() {
 
 // draft I09
 #[test]
-fn a_client_without_a_token_is_told_so() {
+fn join_without_a_token_is_an_error() {
     let setup = Setup::default().both(|config| config.spare_tokens = 1);
     let mut pair = setup.established();
     assert_eq!(pair.client().tokens(), 1);

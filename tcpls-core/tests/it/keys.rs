@@ -208,7 +208,7 @@ fn a_key_update_that_is_lost_with_its_tcp_connection_harms_no_other() {
 }
 
 #[test]
-fn updates_that_nobody_heard_of_do_not_keep_a_join_from_succeeding() {
+fn key_updates_without_a_receiver_do_not_keep_a_join_from_succeeding() {
     for side in [Client, Server] {
         let mut pair = Pair::established();
         pair.cut(FIRST);

@@ -404,7 +404,7 @@ fn tcp_connection_is_not_stalled_before_its_first_round_trip_is_over() {
 }
 
 #[test]
-fn timeouts_shorter_than_a_round_trip_neither_lose_a_tcp_connection_nor_end_the_session() {
+fn timeouts_shorter_than_a_round_trip_end_neither_tcp_connection_nor_session() {
     let (mut pair, stream, tcps) = far_away(|config| {
         config.user_timeout = Duration::from_secs(1);
         config.idle_timeout = Some(Duration::from_secs(2));

@@ -232,7 +232,7 @@ fn a_backup_can_be_made_available_again() {
 
 // draft E18, I12
 #[test]
-fn an_advertised_address_is_told_and_a_withdrawn_one_leaves_its_tcp_connections() {
+fn advertised_address_is_reported_and_withdrawn_one_retires_tcp_connections() {
     let mut pair = Pair::established();
     let address = "192.0.2.9:443".parse().unwrap();
     let id = pair.server().advertise(address).unwrap();

@@ -53,7 +53,7 @@ fn any_room_is_kept_to_and_enough_room_is_always_used() {
 }
 
 #[test]
-fn time_that_runs_backwards_harms_nobody() {
+fn time_that_runs_backwards_has_no_effect() {
     let mut pair = Pair::with_tcp_connections(2);
     let stream = pair.open_stream(Client);
     let data = bytes(1_000_000);

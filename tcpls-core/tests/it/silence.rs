@@ -163,7 +163,7 @@ fn tcp_stack_that_receives_nothing_shows_a_dark_path_before_an_ack_is_late() {
 }
 
 #[test]
-fn who_has_nothing_to_write_waits_for_no_answer_of_the_peers_tcp_stack() {
+fn endpoint_without_data_expects_no_answer_of_the_peers_tcp_stack() {
     let mut pair = Pair::with_tcp_connections(2);
     let now = pair.now;
     pair.server().handle_tcp_info(FIRST, TcpInfo { unacked: 0, ..info(now, Duration::ZERO) });
@@ -312,7 +312,7 @@ fn a_side_that_only_waits_asks_for_a_sign_of_life_and_notices_that_a_path_is_dar
 }
 
 #[test]
-fn a_session_in_which_nobody_waits_is_left_alone() {
+fn session_without_open_streams_is_not_probed() {
     for (config, has_stream) in [(Config::default(), false), (Config { probe_after: None, ..Config::default() }, true)]
     {
         let mut pair = Setup::default().both(|both| *both = config.clone()).established();

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_has_a_client_connect_to_so_many_addresses_and_no_more() {
+    fn client_connects_to_a_bounded_number_of_advertised_addresses() {
         let server = PUBLIC.parse().unwrap();
         let address = |n: u16| SocketAddr::from(([203, 0, 113, 1], 1000 + n));
         let advice = Advice::new(AddressPolicy::default(), server);

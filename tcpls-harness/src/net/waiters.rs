@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_is_woken_for_its_stream_once() {
+    fn reader_is_woken_once_for_its_stream() {
         let mut waiters = Waiters::default();
         waiters.wait_readable(StreamId(0), Waker::noop());
         waiters.hear(StreamEvent::Readable { id: StreamId(4) });

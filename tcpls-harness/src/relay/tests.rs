@@ -57,7 +57,7 @@ async fn next_of(stream: &mut TcpStream) -> Result<usize, io::ErrorKind> {
 }
 
 #[tokio::test]
-async fn an_end_is_heard_by_those_who_are_to_hear_it() {
+async fn end_reaches_the_ends_that_it_is_for() {
     let (reset, fin) = (Err(io::ErrorKind::ConnectionReset), Ok(0));
     for (how, near_hears, far_hears) in [
         (Break::Reset, Some(reset), Some(reset)),

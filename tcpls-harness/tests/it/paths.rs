@@ -96,7 +96,7 @@ async fn each_local_address_is_a_path_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_path_that_fails_is_told_and_added_ones_are_used() {
+async fn failed_path_is_reported_and_added_ones_are_used() {
     let mut server = Server::start();
     let addresses = [server.addresses[0]];
     let (client, _peer) = keeping(&mut server, &addresses).await;

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn round_robin_holds_back_who_is_a_quantum_ahead_of_one_that_has_room() {
+    fn round_robin_holds_back_a_tcp_connection_a_quantum_ahead_of_one_with_room() {
         let ahead = TcpView { share: RoundRobin::QUANTUM + 1, ..view(0, 1) };
         assert_eq!(answers(&RoundRobin, &[ahead, view(1, 1)]), [Choice::Wait, Choice::Send]);
         let blocked = TcpView { blocked: true, ..view(1, 1) };

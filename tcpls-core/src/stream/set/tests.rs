@@ -163,7 +163,7 @@ fn a_hundred_thousand_short_streams_leave_nothing_behind() {
 }
 
 #[test]
-fn streams_that_nobody_accepts_stay_bounded() {
+fn streams_that_are_not_accepted_stay_bounded() {
     // attack 3
     let mut server = server();
     let refused = (0..100_000).find(|index| receive(&mut server, index * 2, 0, b"x", true).is_err());
@@ -237,7 +237,7 @@ fn windows_grow_when_the_application_keeps_up() {
 }
 
 #[test]
-fn a_reset_stream_credits_the_session_with_what_nobody_will_read() {
+fn reset_stream_credits_the_session_with_data_never_read() {
     let mut server = server();
     receive(&mut server, 0, 0, &[0; 100], false).unwrap();
     events(&mut server);
@@ -293,7 +293,7 @@ fn writes_are_bounded_per_stream_and_per_session() {
 }
 
 #[test]
-fn room_in_the_session_wakes_all_who_wait_for_it() {
+fn room_in_the_session_wakes_all_streams_that_wait_for_it() {
     let mut client = client();
     let ids: Vec<StreamId> = (0..3).map(|_| client.open().unwrap()).collect();
     client.write(ids[0], &[0; 600]).unwrap();

@@ -339,7 +339,7 @@ fn malformed_extensions_can_not_be_decoded() {
 }
 
 #[test]
-fn more_protocol_names_than_anybody_has_are_refused() {
+fn more_protocol_names_than_the_limit_are_refused() {
     let alpn = |names: usize| {
         let list = names * 2;
         parsed(&format!("0010 {:04x} {list:04x} {}", list + 2, "0161".repeat(names)))

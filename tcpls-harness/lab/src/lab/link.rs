@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_who_comes_late_costs_no_rate() {
+    fn late_caller_costs_no_rate() {
         let mut link = link();
         (1..=3).for_each(|n| link.push(Duration::ZERO, vec![n; 1000]));
         link.push(2 * MS + MS / 2, vec![4; 1000]);

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_waits_beyond_so_many_bytes_or_behind_the_end() {
+    fn nothing_waits_beyond_the_limit_or_behind_the_end() {
         let mut chance = Chance::new(1, Purpose::Network);
         let mut proxy = Proxy::new(Duration::from_secs(1), 100);
         let mut pass = |bytes: &[u8], last| proxy.pass(Time::ZERO, bytes, last, &mut chance).len();

@@ -78,7 +78,7 @@ fn after_a_black_hole_tcp_goes_on_when_it_tries_again() {
 }
 
 #[test]
-fn a_reset_is_heard_by_those_who_are_to_hear_it() {
+fn reset_reaches_the_ends_that_it_is_for() {
     for (kind, client, server) in [
         (FaultKind::Reset, Some(TcpEnd::Reset), Some(TcpEnd::Reset)),
         (FaultKind::ResetClient, Some(TcpEnd::Reset), None),

@@ -108,7 +108,7 @@ fn without_acknowledgments_a_sender_goes_on_for_a_flight_only() {
 }
 
 #[test]
-fn a_reset_is_heard_by_those_who_are_to_hear_it() {
+fn reset_reaches_the_ends_that_it_is_for() {
     for (kind, client, server) in [
         (FaultKind::Reset, Some(TcpEnd::Reset), Some(TcpEnd::Reset)),
         (FaultKind::ResetClient, Some(TcpEnd::Reset), None),

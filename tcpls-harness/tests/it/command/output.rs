@@ -118,7 +118,7 @@ async fn serve_reports_errors_as_json() {
 }
 
 #[tokio::test]
-async fn serve_reports_with_the_clients_address_who_asks_for_what_and_who_fails() {
+async fn serve_reports_requests_and_failures_with_the_clients_address() {
     let directory = Directory::new("addresses");
     let (mut server, address) = Tcpls::serve(directory.path(), &[]).await;
     let mut stranger = TcpStream::connect(&address).await.unwrap();
