@@ -107,6 +107,7 @@ pub mod wire;
 pub use budget::Budget;
 pub use config::Config;
 pub use connection::schedule::{self, Scheduler};
+pub use connection::trace;
 pub use connection::{
     Claim, ClaimId, Connection, JoinOptions, SendProgress, State, Stream, TcpEnd, TcpInfo, TimeoutReason,
 };

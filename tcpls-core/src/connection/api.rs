@@ -8,6 +8,7 @@ use super::Connection;
 use super::control::MAX_OPTION_VALUE;
 use super::pending::Due;
 use super::schedule::Scheduler;
+use super::trace::Event;
 use crate::error::{AddressError, OpenStreamError, ReadError, TcpError, WriteError};
 use crate::stream::SendProgress;
 use crate::time::Time;
@@ -140,6 +141,7 @@ impl Connection {
     /// acknowledged something of it on each of them, and for 40 ms, the next waits; there is never more than one that waits,
     /// and it starts by itself. No effect before the handshake is over.
     pub fn update_keys(&mut self, now: Time) {
+        self.trace.set_now(now);
         self.renewal.owed = self.keys.is_some();
         self.start_owed_key_update(now, None);
     }
@@ -167,6 +169,7 @@ impl Connection {
         if !self.tcps.iter().any(|entry| entry.id != tcp && entry.is_active()) {
             return Err(TcpError::Last);
         }
+        self.trace.set_now(now);
         self.retire(now, tcp);
         self.settle(now);
         Ok(())
@@ -183,6 +186,8 @@ impl Connection {
         if !self.is_open() {
             return;
         }
+        self.trace.set_now(now);
+        self.trace.emit(|| Event::Closing { error });
         if !self.established {
             return self.abandon_handshake(error);
         }

@@ -1,7 +1,7 @@
 //! The way to the end of a session: Close Session and close_notify, of both sides (draft, 4.5). `ending` concludes it.
 
-use super::Connection;
 use super::pending::Due;
+use super::{Connection, trace};
 use crate::event::Event;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, ErrorCode};
@@ -19,6 +19,7 @@ impl Connection {
         if !self.ending.handle_request(now, error, reason, &self.config) {
             return;
         }
+        self.trace.emit(|| trace::Event::PeerClosing { error });
         self.events.push_back(Event::PeerClosing { error });
         self.streams.stop_writing();
         self.drop_claims();
@@ -38,6 +39,7 @@ impl Connection {
             entry.handle_close_notify();
         }
         if self.ending.handle_notify(now) {
+            self.trace.emit(|| trace::Event::PeerClosing { error: ErrorCode::default() });
             self.events.push_back(Event::PeerClosing { error: ErrorCode::default() });
         }
         self.end_reading_if_drained();

@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::Connection;
 use super::addresses::PeerAddresses;
 use super::half_close::HalfClose;
+use super::trace::Event;
 use crate::config::Config;
 use crate::error::{Alert, CloseReason, HandshakeError, TcpFault, Violation};
 use crate::time::Time;
@@ -245,6 +246,8 @@ impl Connection {
         self.handshake = None;
         self.lost.clear();
         self.ending.reason = Some(reason);
+        self.trace_state();
+        self.ending.reason.iter().for_each(|reason| self.trace.emit(|| Event::Closed { reason }));
     }
 
     /// Moves what the TLS library has to send into the first TCP connection's queue.

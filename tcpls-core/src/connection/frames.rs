@@ -9,9 +9,12 @@ use bytes::Bytes;
 use super::Connection;
 use super::flood;
 use super::pending::{Carried, Due};
+use super::trace::{self, Tracer};
 use crate::error::{TcpFault, Violation};
 use crate::event::{Event, TcpEvent};
 use crate::stream::Chunk;
+use crate::tcp::Tcp;
+use crate::tcp::sent::Acked;
 use crate::time::Time;
 use crate::wire::frame::{self, Frame, FrameError, Frames, Parameters, STREAM_OVERHEAD};
 use crate::wire::ids::{ConnectionId, RecordSeq, Side, StreamId, Token};
@@ -180,6 +183,9 @@ impl Connection {
             entry.rate.sample(now, rate);
             entry.commit.sample(rate, outcome.had_more, entry.sent.delivered(), entry.sent.bytes());
         }
+        if self.trace.is_on() {
+            trace_ack(&mut self.trace, entry, highest, &outcome);
+        }
         if let (Some(keys), Some(generation)) = (&mut self.keys, entry.confirmed_generation(highest)) {
             keys.confirm_seal(generation);
         }
@@ -267,6 +273,7 @@ impl Connection {
             return Err(Violation::UnknownTcp(status.tcp.0));
         }
         if self.tcps.get_mut(status.tcp).is_some_and(|entry| entry.handle_status(status.backup)) {
+            self.trace.emit(|| trace::Event::StatusChanged { tcp: status.tcp, backup: status.backup });
             self.events.push_back(Event::Tcp(TcpEvent::Status { tcp: status.tcp, backup: status.backup }));
         }
         self.idle(now, 1)
@@ -276,6 +283,22 @@ impl Connection {
         self.idle(now, 1 + option.value.len() / 64)?;
         self.events.push_back(Event::TcpOption { tcp, kind: option.kind, value: option.value.to_vec() });
         Ok(())
+    }
+}
+
+/// Reports an acknowledgment, and what it showed.
+#[cold]
+fn trace_ack(trace: &mut Tracer, entry: &Tcp<Carried>, highest: RecordSeq, outcome: &Acked) {
+    let tcp = entry.id;
+    trace.emit(|| trace::Event::Acknowledged { tcp, highest, bytes: outcome.bytes, in_flight: entry.sent.bytes() });
+    if let (Some(sample), Some(smoothed), Some(min)) = (outcome.rtt, entry.rtt.smoothed(), entry.rtt.min()) {
+        let variation = entry.rtt.variation();
+        trace.emit(|| trace::Event::RttSample { tcp, sample, smoothed, variation, min });
+    }
+    if let Some(rate) = outcome.rate {
+        let (sample, is_lower_bound) = (rate.bytes_per_second(), rate.is_lower_bound());
+        let estimate = entry.rate.newest();
+        trace.emit(|| trace::Event::RateSample { tcp, sample, is_lower_bound, estimate });
     }
 }
 

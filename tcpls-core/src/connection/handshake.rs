@@ -5,15 +5,16 @@ use bytes::BytesMut;
 use super::control::Outgoing;
 use super::keys::Keys;
 use super::pending::Due;
+use super::trace::{Content, Event};
 use super::{Connection, Identity};
 use crate::crypto::{Agreed, Handshake, Offer};
 use crate::error::{Alert, CloseReason, HandshakeError, code};
-use crate::event::{Established, Event, TcpEvent};
+use crate::event::{self, Established, TcpEvent};
 use crate::tcp::Keep;
 use crate::tcp::sent::Backlog;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, Side, Token};
-use crate::wire::record::MAX_PLAINTEXT;
+use crate::wire::record::{ContentType, MAX_PLAINTEXT};
 
 impl Connection {
     /// One TLS record of the handshake.
@@ -54,7 +55,10 @@ impl Connection {
         if tls.write_half_rtt(&frames.control, &mut first.raw) {
             self.parameters_sent = true;
             let keep = Keep::Record { now, carried: &frames.carried, backlog: Backlog::None };
-            first.number_next(first.raw.len() - before, keep);
+            let bytes = first.raw.len() - before;
+            let seq = first.number_next(bytes, keep);
+            let content = |frames| Content::of(ContentType::ApplicationData as u8, false, frames);
+            self.trace.emit(|| Event::RecordSent { tcp: first.id, seq, bytes, content: content(&frames.control) });
         } else {
             // Client certificates are asked for: nothing goes to a peer that has not shown one.
             frames.carried.iter().for_each(|item| _ = self.requeue(item));
@@ -124,8 +128,8 @@ impl Connection {
     pub(super) fn announce(&mut self) {
         let established =
             Established { tcpls: !self.plain, application_protocol: self.identity.application_protocol.clone() };
-        let joined = Event::Tcp(TcpEvent::Joined { tcp: ConnectionId::FIRST });
+        let joined = event::Event::Tcp(TcpEvent::Joined { tcp: ConnectionId::FIRST });
         let at = self.events.iter().position(|event| *event == joined).map_or(0, |at| at + 1);
-        self.events.insert(at, Event::Established(established));
+        self.events.insert(at, event::Event::Established(established));
     }
 }

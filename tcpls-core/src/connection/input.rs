@@ -6,13 +6,13 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::keys::KeyError;
-use super::{Connection, TcpEnd};
+use super::{Connection, TcpEnd, trace};
 use crate::crypto::TAG_LEN;
 use crate::error::{Alert, CloseReason, TcpFault, Violation};
 use crate::tcp::TcpState;
 use crate::tcp::deframer::next_record;
 use crate::time::Time;
-use crate::wire::ids::ConnectionId;
+use crate::wire::ids::{ConnectionId, RecordSeq};
 use crate::wire::record::{ContentType, HEADER_LEN, MAX_INNER_PLAINTEXT, RecordError, RecordHeader, split_inner};
 
 /// A record whose protection was removed.
@@ -30,6 +30,7 @@ impl Connection {
     /// read; what streams received stays in that buffer and is handed out as `Bytes` of it. For a TCP connection that is
     /// gone, everything is taken and dropped.
     pub fn handle_bytes(&mut self, now: Time, tcp: ConnectionId, bytes: &mut BytesMut) {
+        self.trace.set_now(now);
         let before = bytes.len();
         loop {
             if !self.tcps.contains(tcp) {
@@ -51,6 +52,7 @@ impl Connection {
 
     /// The socket of TCP connection `tcp` ended. What it had not delivered goes out on others.
     pub fn handle_tcp_end(&mut self, now: Time, tcp: ConnectionId, how: TcpEnd) {
+        self.trace.set_now(now);
         let fault = match how {
             TcpEnd::Fin => TcpFault::Fin,
             TcpEnd::Reset => TcpFault::Reset,
@@ -68,6 +70,7 @@ impl Connection {
         self.hedge();
         self.let_retired_go(now);
         self.advance_closing(now);
+        self.trace_state();
     }
 
     fn handle_record(&mut self, now: Time, tcp: ConnectionId, header: RecordHeader, record: BytesMut) {
@@ -103,12 +106,15 @@ impl Connection {
         let (Some(entry), Some(keys)) = (self.tcps.get_mut(tcp), &mut self.keys) else { return Err(KeyError::NoKeys) };
         let (header, body) = record.split_at_mut(HEADER_LEN);
         let is_first = entry.is_opening();
-        entry.open_next(|tcp, at| match is_first {
+        let bytes = HEADER_LEN + body.len();
+        let seq = entry.open_next(|tcp, at| match is_first {
             true => keys.open_first(tcp, header, body).map(|first| *at = first),
             false => keys.open(tcp, at, header, body),
         })?;
         record.truncate(record.len() - TAG_LEN);
-        Ok(take_content(record))
+        let content = take_content(record);
+        self.trace.emit(|| record_received(tcp, seq, bytes, self.plain, &content));
+        Ok(content)
     }
 
     /// A record is authentic: the peer lives, and on this TCP connection it has proven itself.
@@ -142,6 +148,7 @@ impl Connection {
 
     fn handle_unopened(&mut self, now: Time, tcp: ConnectionId, error: KeyError) {
         self.limits.bad_records += 1;
+        self.trace.emit(|| trace::Event::LimitReached { limit: trace::Limit::BadRecord, tcp: Some(tcp) });
         match error {
             KeyError::IntegrityLimit => self.fail_session(now, Violation::IntegrityLimit),
             KeyError::ConfidentialityLimit => self.end_session(now, CloseReason::AeadLimit),
@@ -150,6 +157,21 @@ impl Connection {
             }
         }
     }
+}
+
+/// How a trace shows a record that opened.
+pub(super) fn record_received(
+    tcp: ConnectionId,
+    seq: RecordSeq,
+    bytes: usize,
+    is_plain: bool,
+    content: &Content,
+) -> trace::Event<'_> {
+    let content = match content {
+        Ok(opened) => trace::Content::of(opened.content_type, is_plain, &opened.content),
+        Err(_) => trace::Content::Invalid,
+    };
+    trace::Event::RecordReceived { tcp, seq, bytes, content }
 }
 
 /// Splits the inner plaintext of a record (header still in front) into content and type (RFC 8446, 5.4).

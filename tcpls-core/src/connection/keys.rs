@@ -136,6 +136,11 @@ impl Keys {
         self.seal.peek(self.seal_target).is_some_and(|sealer| sealer.budget.wants_update())
     }
 
+    /// Whether [`Keys::seal`] would work at this position.
+    pub(crate) fn can_seal(&self, at: &KeyPosition) -> bool {
+        at.aead_seq < u64::MAX && self.seal.peek(at.generation).is_some_and(|sealer| sealer.budget.has_left())
+    }
+
     /// The peer has opened a record of this generation.
     pub(crate) fn confirm_seal(&mut self, generation: u32) {
         self.seal_confirmed = self.seal_confirmed.max(generation);

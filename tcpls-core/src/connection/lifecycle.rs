@@ -4,9 +4,9 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::Connection;
 use super::pending::{Carried, Due};
 use super::stall::{UNKNOWN_PATIENCE, expected_rtt};
+use super::{Connection, trace};
 use crate::error::{Alert, CloseReason, TcpFault};
 use crate::event::{Event, TcpEvent};
 use crate::tcp::Tcp;
@@ -70,6 +70,7 @@ impl Connection {
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.head_start = head_start;
         }
+        self.trace.emit(|| trace::Event::Joined { tcp });
         self.events.push_back(Event::Tcp(TcpEvent::Joined { tcp }));
         self.leave_withdrawn_addresses();
         // They were seen on the wire in clear: the server replaces them.
@@ -87,6 +88,8 @@ impl Connection {
         while self.tcps.len() > self.config.max_tcp_connections.max(1) as usize {
             let others = self.tcps.iter().filter(|entry| entry.id != newcomer);
             let Some(silent) = others.min_by_key(|entry| entry.heard).map(|entry| entry.id) else { return };
+            let limit = trace::Limit::TcpConnections;
+            self.trace.emit(|| trace::Event::LimitReached { limit, tcp: Some(silent) });
             self.lose_tcp(now, silent, TcpFault::Retired, None);
         }
     }
@@ -114,7 +117,8 @@ impl Connection {
         }
         self.put_final_bytes(tcp, words);
         self.requeue_statuses(&entry);
-        entry.counters.requeued_bytes += self.requeue_all(&mut entry);
+        let bytes = self.requeue_all(&mut entry);
+        entry.counters.requeued_bytes += bytes;
         self.streams.forget_tcp(tcp);
         self.joins.forget_tcp(tcp);
         entry.received.owe_again();
@@ -133,6 +137,9 @@ impl Connection {
         while self.lost.len() > MAX_LOST {
             self.lost.pop_first();
         }
+        self.trace.emit(|| trace::Event::Lost { tcp, fault });
+        self.trace.emit(|| trace::Event::Requeued { tcp, bytes });
+        self.trace.emit(|| trace::Event::Discarded { tcp });
         self.events.push_back(Event::Tcp(TcpEvent::Lost { tcp, fault }));
         self.events.push_back(Event::Tcp(TcpEvent::Discarded { tcp }));
         self.replenish_tokens();
@@ -165,6 +172,7 @@ impl Connection {
             if !entry.raw.is_empty() {
                 self.final_bytes.entry(entry.id).or_default().extend_from_slice(&entry.raw);
             }
+            self.trace.emit(|| trace::Event::Discarded { tcp: entry.id });
             self.events.push_back(Event::Tcp(TcpEvent::Discarded { tcp: entry.id }));
         }
     }
@@ -197,6 +205,7 @@ impl Connection {
     pub(super) fn retire(&mut self, now: Time, tcp: ConnectionId) {
         if let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.is_active()) {
             entry.retire(now);
+            self.trace.emit(|| trace::Event::Retiring { tcp });
             self.streams.forget_tcp(tcp);
             self.pending.insert(Due::Status(tcp));
         }

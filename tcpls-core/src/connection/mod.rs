@@ -17,6 +17,7 @@
 //! | `status` | what holds of the session as a whole |
 //! | `activity`, `under_way` | when a session is idle; how much is given to a path ahead |
 //! | `timers` | deadlines, derived from state |
+//! | `trace` | what happens, reported to a sink |
 //! | `usage` | what the session holds and has delivered; its end when others need that |
 //! | `api` | what applications do with streams, addresses and TCP connections |
 //! | `keys`, `addresses`, `pending`, `flood` | state with rules of its own |
@@ -49,6 +50,7 @@ pub mod schedule;
 mod stall;
 mod status;
 mod timers;
+pub mod trace;
 mod under_way;
 mod usage;
 
@@ -73,6 +75,7 @@ use self::pending::{Carried, Pending};
 use self::post_handshake::Messages;
 use self::probe::ProbeInterval;
 use self::schedule::{EarliestDelivery, Scheduler};
+use self::trace::Tracer;
 use crate::config::Config;
 use crate::crypto::Handshake;
 use crate::crypto::rng::{Rng, Seed};
@@ -187,6 +190,7 @@ pub struct Connection {
     limits: LimitCounts,
     key_updates: (u32, u32),
     renewal: renewal::Renewal,
+    trace: Tracer,
     /// Kept between calls so that building a record allocates nothing.
     scratch: output::Scratch,
 }
@@ -256,6 +260,7 @@ impl Connection {
             limits: LimitCounts::default(),
             key_updates: (0, 0),
             renewal: renewal::Renewal::default(),
+            trace: Tracer::default(),
             scratch: output::Scratch::default(),
             config,
         };

@@ -14,6 +14,7 @@ use super::pending::Carried;
 use super::post_handshake::key_update_message;
 use super::records::RECORD_OVERHEAD;
 use super::schedule::TcpView;
+use super::trace::Event;
 use crate::error::CloseReason;
 use crate::stream::Chunk;
 use crate::tcp::sent::Backlog;
@@ -59,6 +60,7 @@ impl Connection {
     ///
     /// [`TcpEvent::Discarded`]: crate::event::TcpEvent::Discarded
     pub fn poll_transmit(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> usize {
+        self.trace.set_now(now);
         let start = out.len();
         let end = start.saturating_add(room);
         self.take_raw(tcp, room, out);
@@ -89,6 +91,7 @@ impl Connection {
                 self.ending.note_progress(now);
             }
             self.advance_closing(now);
+            self.trace_state();
         }
         written
     }
@@ -209,7 +212,10 @@ impl Connection {
         out.extend_from_slice(&[0; HEADER_LEN]);
         out.extend_from_slice(&key_update_message(false));
         let number = self.seal_record(tcp, ContentType::Handshake, out, start, Keep::Nothing)?;
-        self.tcps.get_mut(tcp).into_iter().for_each(|entry| entry.key_update_sealed(number));
+        if let Some(entry) = self.tcps.get_mut(tcp) {
+            entry.key_update_sealed(number);
+            self.trace.emit(|| Event::KeyUpdateSent { tcp, generation: entry.seal_generation() });
+        }
         self.forget_keys();
         Ok(true)
     }

@@ -2,6 +2,7 @@
 
 use super::Connection;
 use super::keys::KeyError;
+use super::trace::{Event, Limit};
 use crate::error::{Alert, AlertDescription, CloseReason, HandshakeError, TcpFault, Violation};
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, Side};
@@ -108,6 +109,7 @@ impl Connection {
         self.messages.tickets = self.messages.tickets.saturating_add(1);
         if self.messages.tickets > MAX_TICKETS {
             self.limits.tickets_dropped += 1;
+            self.trace.emit(|| Event::LimitReached { limit: Limit::Tickets, tcp: None });
             return Ok(());
         }
         let taken = self.keys.as_mut().map(|keys| keys.handle_new_session_ticket(body));
@@ -120,6 +122,7 @@ impl Connection {
         let before = keys.open_current();
         let stepped = entry.key_update_opened(|at| keys.step_open(at));
         stepped.map_err(|_: KeyError| Violation::TooManyKeyUpdates)?;
+        self.trace.emit(|| Event::KeyUpdateReceived { tcp, generation: entry.open_generation(), requested });
         if keys.open_current() > before {
             self.key_updates.1 += 1;
             self.flood.key_update(now)?; // the other TCP connections can only follow

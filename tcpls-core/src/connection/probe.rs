@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use super::Connection;
 use super::pending::Carried;
+use super::trace::Event;
 use crate::config::Config;
 use crate::tcp::Tcp;
 use crate::time::Time;
@@ -49,6 +50,7 @@ impl Connection {
         for entry in self.tcps.iter_mut().filter(|entry| is_quiet(entry)) {
             entry.ping = true;
             entry.probes.note(now);
+            self.trace.emit(|| Event::Probed { tcp: entry.id });
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Connection;
 use super::keys::{KeyError, Keys};
 use super::pending::Carried;
+use super::trace::{Content, Event, Tracer};
 use crate::crypto::TAG_LEN;
 use crate::error::Alert;
 use crate::tcp::{Keep, Tcp};
@@ -24,7 +25,8 @@ impl Connection {
         keep: Keep<'_, Carried>,
     ) -> Result<RecordSeq, KeyError> {
         let (Some(entry), Some(keys)) = (self.tcps.get_mut(tcp), &mut self.keys) else { return Err(KeyError::NoKeys) };
-        seal(keys, entry, content_type, out, start, keep)
+        let sealer = Sealer { keys, trace: &mut self.trace, is_plain: self.plain };
+        sealer.seal(entry, content_type, out, start, keep)
     }
 
     /// An alert for the owner of a TCP connection that is to be closed: sealed if keys are in use there, in clear if not.
@@ -35,7 +37,8 @@ impl Connection {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_LEN]);
         out.extend_from_slice(&alert_body(alert));
-        if seal(keys, entry, ContentType::Alert, out, start, Keep::Nothing).is_err() {
+        let sealer = Sealer { keys, trace: &mut self.trace, is_plain: self.plain };
+        if sealer.seal(entry, ContentType::Alert, out, start, Keep::Nothing).is_err() {
             out.truncate(start);
         }
     }
@@ -49,19 +52,37 @@ impl Connection {
     }
 }
 
-/// Makes one record of what was appended to `out` since `start`, the next of a TCP connection that may not be in the table.
-fn seal(
-    keys: &mut Keys,
-    entry: &mut Tcp<Carried>,
-    content_type: ContentType,
-    out: &mut Vec<u8>,
-    start: usize,
-    keep: Keep<'_, Carried>,
-) -> Result<RecordSeq, KeyError> {
-    out.push(content_type as u8);
-    let len = out.len() - start - HEADER_LEN + TAG_LEN;
-    out[start..start + HEADER_LEN].copy_from_slice(&RecordHeader::encode_protected(len));
-    entry.seal_next(HEADER_LEN + len, keep, |tcp, at| keys.seal(tcp, at, out, start, HEADER_LEN))
+/// What sealing a record takes of the session.
+struct Sealer<'a> {
+    keys: &'a mut Keys,
+    trace: &'a mut Tracer,
+    is_plain: bool,
+}
+
+impl Sealer<'_> {
+    /// Makes one record of what was appended to `out` since `start`, the next of a TCP connection that may not be in the table.
+    fn seal(
+        self,
+        entry: &mut Tcp<Carried>,
+        content_type: ContentType,
+        out: &mut Vec<u8>,
+        start: usize,
+        keep: Keep<'_, Carried>,
+    ) -> Result<RecordSeq, KeyError> {
+        out.push(content_type as u8);
+        let len = out.len() - start - HEADER_LEN + TAG_LEN;
+        out[start..start + HEADER_LEN].copy_from_slice(&RecordHeader::encode_protected(len));
+        let (bytes, seq) = (HEADER_LEN + len, entry.sent.next());
+        entry.seal_next(bytes, keep, |tcp, at| {
+            // Now, for in a moment the content cannot be read any more; but only if the key may be used.
+            if self.trace.is_on() && self.keys.can_seal(at) {
+                let content = out.get(start + HEADER_LEN..out.len() - 1).unwrap_or_default();
+                let content = Content::of(content_type as u8, self.is_plain, content);
+                self.trace.emit(|| Event::RecordSent { tcp, seq, bytes, content });
+            }
+            self.keys.seal(tcp, at, out, start, HEADER_LEN)
+        })
+    }
 }
 
 /// An alert's two bytes: close_notify is a warning, all others are fatal (RFC 8446, 6).

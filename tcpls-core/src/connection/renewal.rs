@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::Connection;
 use super::keys::Keys;
 use super::pending::Carried;
+use super::trace::Event;
 use crate::error::TcpFault;
 use crate::tcp::Tcp;
 use crate::time::Time;
@@ -123,6 +124,7 @@ impl Connection {
         }
         if keys.start_seal_update().is_ok() {
             self.key_updates.0 += 1;
+            self.trace.emit(|| Event::KeyUpdateStarted { generation: keys.seal_target() });
             self.renewal.last = Some(now);
         }
     }

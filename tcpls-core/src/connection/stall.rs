@@ -7,8 +7,8 @@
 
 use core::time::Duration;
 
-use super::Connection;
 use super::pending::{Carried, Due};
+use super::{Connection, trace};
 use crate::event::{Event, TcpEvent};
 use crate::tcp::Tcp;
 use crate::tcp::silence::TcpInfo;
@@ -113,10 +113,12 @@ impl Connection {
         let silent = |entry: &&Tcp<Carried>| self.stall_deadline(entry).is_some_and(|at| at <= now);
         let silent: Vec<ConnectionId> = self.tcps.iter().filter(silent).map(|entry| entry.id).collect();
         for tcp in silent {
+            let owed_since = self.tcps.get(tcp).and_then(|entry| self.owes_since(entry));
             if let Some(entry) = self.tcps.get_mut(tcp) {
                 entry.stalled = true;
                 entry.status_owed = true;
                 entry.ping = true; // so that there is something to answer
+                self.trace.emit(|| trace::Event::Stalled { tcp, owed_since, in_flight: entry.sent.bytes() });
                 self.events.push_back(Event::Tcp(TcpEvent::Stalled { tcp }));
             }
         }
@@ -127,7 +129,9 @@ impl Connection {
     pub(super) fn hedge(&mut self) {
         while let Some(tcp) = self.next_to_hedge() {
             let Some(mut entry) = self.tcps.remove(tcp) else { return };
-            entry.counters.requeued_bytes += self.requeue_all(&mut entry);
+            let bytes = self.requeue_all(&mut entry);
+            entry.counters.requeued_bytes += bytes;
+            self.trace.emit(|| trace::Event::Hedged { tcp, bytes });
             entry.status_owed = false;
             self.tcps.insert(entry);
             self.repeat_acks();
@@ -148,6 +152,7 @@ impl Connection {
         if !core::mem::take(&mut entry.status_owed) {
             self.pending.insert(Due::Status(tcp));
         }
+        self.trace.emit(|| trace::Event::Resumed { tcp });
         self.events.push_back(Event::Tcp(TcpEvent::Resumed { tcp }));
     }
 }

@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::Connection;
 use super::stall::LONGEST_ANSWER;
 use super::status::PARAMETERS_TIMEOUT;
+use super::trace::Event;
 use crate::error::{CloseReason, TcpFault};
 use crate::tcp::Tcp;
 use crate::time::Time;
@@ -63,8 +64,12 @@ impl Connection {
     /// Time has passed. Early or late calls are harmless: only what is due happens. Afterwards, no deadline lies at or before
     /// `now`.
     pub fn handle_timeout(&mut self, now: Time) {
+        self.trace.set_now(now);
         if self.ending.is_closed() {
             return;
+        }
+        if self.trace.is_on() {
+            self.trace_timeout(now);
         }
         if let Some(reason) = self.final_timeout(now) {
             return self.time_out(now, reason);
@@ -82,6 +87,12 @@ impl Connection {
         if let Some(reason) = self.final_timeout(now).filter(|_| !self.ending.is_closed()) {
             self.time_out(now, reason);
         }
+    }
+
+    #[cold]
+    fn trace_timeout(&mut self, now: Time) {
+        let due = self.next_deadline().filter(|(at, _)| *at <= now);
+        due.into_iter().for_each(|(_, reason)| self.trace.emit(|| Event::TimedOut { reason }));
     }
 
     fn next_deadline(&self) -> Option<(Time, TimeoutReason)> {

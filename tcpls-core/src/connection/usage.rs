@@ -58,6 +58,7 @@ impl Connection {
     /// Nothing is delivered any more; the memory is free when this returns. The peer receives the code
     /// [`code::OVERLOADED`], or an alert if it does not speak TCPLS.
     pub fn evict(&mut self, now: Time) {
+        self.trace.set_now(now);
         if self.ending.is_closed() {
             return;
         }

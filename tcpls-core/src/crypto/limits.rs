@@ -30,6 +30,11 @@ impl SealBudget {
         self.used >= self.limit / 2
     }
 
+    /// Whether one more record may be sealed.
+    pub(crate) const fn has_left(&self) -> bool {
+        self.used < self.limit
+    }
+
     /// Records sealed with this generation.
     #[cfg(test)]
     pub(crate) const fn used(&self) -> u64 {

@@ -36,9 +36,11 @@ impl Received {
         self.next = next;
     }
 
-    /// Counts one record that opened.
-    pub(crate) fn count(&mut self) {
-        self.next = self.next.next();
+    /// Counts one record that opened; returns its number.
+    pub(crate) fn count(&mut self) -> RecordSeq {
+        let seq = self.next;
+        self.next = seq.next();
+        seq
     }
 
     /// The record counted last was ack-eliciting.

@@ -176,15 +176,14 @@ impl<C> Tcp<C> {
         self.sealing.step(number);
     }
 
-    /// Opens the peer's next record: `open` gets its place in the chain of keys, and moves it on.
+    /// Opens the peer's next record: `open` gets its place in the chain of keys, and moves it on; returns its number.
     pub(crate) fn open_next<E>(
         &mut self,
         open: impl FnOnce(ConnectionId, &mut KeyPosition) -> Result<(), E>,
-    ) -> Result<(), E> {
+    ) -> Result<RecordSeq, E> {
         open(self.id, &mut self.open)?;
-        self.received.count();
         self.counters.records_received += 1;
-        Ok(())
+        Ok(self.received.count())
     }
 
     /// The peer's KeyUpdate came: `step` moves on to the next generation of its keys.

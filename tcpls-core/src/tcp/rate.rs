@@ -27,6 +27,11 @@ impl RateSample {
         self.bytes_per_second
     }
 
+    /// Whether the path could have carried more.
+    pub(crate) fn is_lower_bound(&self) -> bool {
+        self.is_lower_bound
+    }
+
     /// From `before` to `after`; `None` if no time has passed.
     pub(crate) fn between(before: Delivered, after: Delivered, is_lower_bound: bool) -> Option<Self> {
         let nanos = (after.at - before.at).as_nanos();
@@ -68,6 +73,11 @@ impl Rate {
     pub(crate) fn get(&self, now: Time, is_idle: bool) -> Option<u64> {
         let is_stale = is_idle && now - self.sampled > Self::STALE_AFTER;
         self.busy.filter(|_| !is_stale)
+    }
+
+    /// The estimate, however old it is.
+    pub(crate) fn newest(&self) -> Option<u64> {
+        self.busy
     }
 
     /// Bytes on the wire per second that it has been seen to deliver.

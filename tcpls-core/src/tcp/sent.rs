@@ -80,6 +80,11 @@ impl<C> SentLog<C> {
         self.next = next;
     }
 
+    /// The number of the next record.
+    pub(crate) fn next(&self) -> RecordSeq {
+        self.next
+    }
+
     /// Gives a number to a record that does not elicit an acknowledgment and carries nothing.
     pub(crate) fn skip(&mut self) -> RecordSeq {
         let seq = self.next;

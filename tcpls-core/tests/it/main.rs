@@ -39,5 +39,6 @@ mod stream_ends;
 mod streams;
 mod sums;
 mod tables;
+mod trace;
 mod truncation;
 mod usage;

@@ -4,9 +4,10 @@ use bytes::BytesMut;
 
 use super::claims::{Claim, ClaimId};
 use crate::connection::Connection;
-use crate::connection::input::take_content;
+use crate::connection::input::{record_received, take_content};
 use crate::connection::keys::KeyError;
 use crate::connection::pending::Carried;
+use crate::connection::trace::{Event, Limit};
 use crate::crypto::TAG_LEN;
 use crate::error::{Alert, Violation};
 use crate::tcp::deframer::next_record;
@@ -20,6 +21,7 @@ impl Connection {
     /// session's own handshake is not over.
     // draft I17
     pub fn handle_claim_bytes(&mut self, now: Time, claim: ClaimId, bytes: &mut BytesMut) -> Claim {
+        self.trace.set_now(now);
         self.joins.claims.came(now, claim, bytes.len());
         while self.established && self.joins.claims.is_waiting(claim) {
             match next_record(bytes) {
@@ -62,17 +64,21 @@ impl Connection {
         let (header, body) = record.split_at_mut(HEADER_LEN);
         let mut entry = Tcp::new(tcp, TcpState::Active, now);
         match entry.open_next(|tcp, at| keys.open_first(tcp, header, body).map(|first| *at = first)) {
-            Ok(()) => {
+            Ok(seq) => {
+                let bytes = record.len();
                 record.truncate(record.len() - TAG_LEN);
                 let asked = self.joins.claims.asked(id);
                 asked.into_iter().for_each(|asked| entry.rtt.expect(now - asked));
                 entry.commit.expect(self.expected_rate());
                 self.admit(now, id, entry);
-                self.handle_opened(now, tcp, take_content(record));
+                let content = take_content(record);
+                self.trace.emit(|| record_received(tcp, seq, bytes, self.plain, &content));
+                self.handle_opened(now, tcp, content);
             }
             Err(KeyError::IntegrityLimit) => self.fail_session(now, Violation::IntegrityLimit),
             Err(_) => {
                 self.limits.bad_records += 1;
+                self.trace.emit(|| Event::LimitReached { limit: Limit::BadRecord, tcp: None });
                 self.refuse(id, Alert::BadRecordMac);
             }
         }
@@ -81,6 +87,7 @@ impl Connection {
     /// Takes the claim into the session; its rivals for the same token are turned away.
     fn admit(&mut self, now: Time, id: ClaimId, mut entry: Tcp<Carried>) {
         let Some((answer, rivals)) = self.joins.claims.accept(id) else { return };
+        self.trace.emit(|| Event::ClaimAccepted { claim: id, tcp: entry.id });
         entry.raw = answer;
         if let Some(keys) = &self.keys {
             entry.begin_with(keys.seal_target());

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use super::client::random_key_share;
 use super::tokens::Issued;
 use crate::connection::Connection;
+use crate::connection::trace::Event;
 use crate::crypto::plaintext_alert;
 use crate::endpoint::Join;
-use crate::error::Alert;
+use crate::error::{Alert, AlertDescription};
 use crate::tcp::life::Grace;
 use crate::time::Time;
 use crate::wire::hello::{CHANGE_CIPHER_SPEC, JoinServerHello};
@@ -153,6 +154,8 @@ impl Connection {
         let id = ClaimId(self.joins.claims.next);
         self.joins.claims.next = self.joins.claims.next.wrapping_add(1);
         let sequence = join.sequence;
+        self.trace.set_now(now);
+        self.trace.emit(|| Event::ClaimMade { claim: id, tcp: ConnectionId(sequence) });
         if !self.may_claim(&join) {
             self.refuse(id, Alert::IllegalParameter);
             return id;
@@ -234,6 +237,7 @@ impl Connection {
 
     pub(super) fn refuse(&mut self, id: ClaimId, alert: Alert) {
         self.limits.claims_refused += 1;
+        self.trace.emit(|| Event::ClaimRefused { claim: id, alert: AlertDescription(alert as u8) });
         self.joins.claims.waiting.remove(&id);
         self.joins.claims.decided.insert(id, Decided::Refused(plaintext_alert(alert).to_vec()));
         self.joins.claims.forget_some();

@@ -4,6 +4,7 @@
 
 use crate::connection::Connection;
 use crate::connection::pending::Due;
+use crate::connection::trace::Event;
 use crate::crypto::rng::Rng;
 use crate::error::{OpenTcpError, TcpFault};
 use crate::tcp::{Opening, Tcp, TcpState};
@@ -79,6 +80,8 @@ impl Connection {
             entry.begin_with(keys.seal_target());
         }
         self.tcps.insert(entry);
+        self.trace.set_now(now);
+        self.trace.emit(|| Event::JoinStarted { tcp, zero_rtt: options.zero_rtt, backup: options.backup });
         Ok(tcp)
     }
 

@@ -8,11 +8,13 @@ mod earliest;
 mod simple;
 mod views;
 
+use core::cell::RefCell;
 use core::time::Duration;
 
 pub use self::earliest::EarliestDelivery;
 pub use self::simple::{ActiveStandby, Aggregate, LowestRtt, Redundant, RoundRobin};
 
+use super::trace::{Event, Tracer};
 use crate::wire::ids::ConnectionId;
 
 /// What a scheduler knows about one TCP connection that stream data may be put on.
@@ -78,12 +80,20 @@ pub(super) struct Chooser<'a> {
     unsent: u64,
     /// The answer for streams that are attached to none: all of them get the same.
     unattached: Choice,
+    trace: RefCell<&'a mut Tracer>,
 }
 
 impl<'a> Chooser<'a> {
     /// `active` are the TCP connections in use; those that open or are being left are not.
-    pub(super) fn new(policy: &'a dyn Scheduler, tcp: ConnectionId, active: &'a [TcpView], unsent: u64) -> Self {
-        Self { policy, tcp, active, unsent, unattached: ask(policy, tcp, active, unsent) }
+    pub(super) fn new(
+        policy: &'a dyn Scheduler,
+        tcp: ConnectionId,
+        active: &'a [TcpView],
+        unsent: u64,
+        trace: &'a mut Tracer,
+    ) -> Self {
+        let unattached = ask(policy, tcp, active, unsent, trace);
+        Self { policy, tcp, active, unsent, unattached, trace: RefCell::new(trace) }
     }
 
     /// Whether data is to go out on several TCP connections.
@@ -103,17 +113,22 @@ impl<'a> Chooser<'a> {
             return self.unattached;
         }
         let usable = self.active.iter().filter(|view| attached.contains(&view.tcp));
-        ask(self.policy, self.tcp, &usable.copied().collect::<Vec<_>>(), self.unsent)
+        let usable: Vec<TcpView> = usable.copied().collect();
+        ask(self.policy, self.tcp, &usable, self.unsent, &mut self.trace.borrow_mut())
     }
 }
 
-fn ask(policy: &dyn Scheduler, tcp: ConnectionId, usable: &[TcpView], unsent: u64) -> Choice {
+fn ask(policy: &dyn Scheduler, tcp: ConnectionId, usable: &[TcpView], unsent: u64, trace: &mut Tracer) -> Choice {
     match usable.iter().position(|view| view.tcp == tcp) {
         // Opening or being left: used only when nothing better lives.
         None if usable.is_empty() => Choice::Send,
         None => Choice::Wait,
         Some(_) if usable.len() == 1 => Choice::Send,
-        Some(asked) => policy.choose(asked, usable, unsent),
+        Some(asked) => {
+            let choice = policy.choose(asked, usable, unsent);
+            trace.emit(|| Event::Scheduled { tcp, choice, unsent, views: usable });
+            choice
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use arrayvec::ArrayVec;
 use super::{Choice, Chooser, TcpView};
 use crate::connection::Connection;
 use crate::connection::pending::Carried;
+use crate::connection::trace::Tracer;
 use crate::stream::Chunk;
 use crate::tcp::Tcp;
 use crate::time::Time;
@@ -21,7 +22,8 @@ impl Connection {
             return false; // no need to ask the scheduler
         }
         self.with_views(|active| {
-            let chooser = Chooser::new(&*self.scheduler, tcp, active, self.streams.unsent());
+            let mut off = Tracer::default(); // a question, not a decision
+            let chooser = Chooser::new(&*self.scheduler, tcp, active, self.streams.unsent(), &mut off);
             let may_again = |_, attached: &[ConnectionId]| chooser.choice(attached) == Choice::Duplicate;
             self.streams.has_data_where(tcp, |_, attached| chooser.choice(attached) != Choice::Wait)
                 || chooser.may_duplicate() && self.streams.has_duplicate_where(tcp, may_again)
@@ -46,7 +48,7 @@ impl Connection {
         taken: &[Chunk],
         max: usize,
     ) -> Option<Chunk> {
-        let chooser = Chooser::new(&*self.scheduler, tcp, active, self.streams.unsent());
+        let chooser = Chooser::new(&*self.scheduler, tcp, active, self.streams.unsent(), &mut self.trace);
         if chooser.is_redundant() {
             self.streams.track_carriers();
         }

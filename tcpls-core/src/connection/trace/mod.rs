@@ -1,0 +1,114 @@
+//! What a session does, event by event, for logs, simulations and recordings.
+//!
+//! A [`Sink`] receives the events of one [`Connection`](crate::Connection) from
+//! [`set_trace`](crate::Connection::set_trace) on. The session behaves the same with and without one: it gives the same
+//! bytes, and without a sink an event costs one comparison. Events borrow from the session, which allocates nothing for
+//! them. They contain no stream data, no token and no key. [`Event`] lists them; `docs/trace.md` has the table.
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use tcpls_core::trace::{Event, Sink};
+//! use tcpls_core::Time;
+//!
+//! /// Counts the bytes of the records that a session sent.
+//! struct Sent(Arc<Mutex<usize>>);
+//!
+//! impl Sink for Sent {
+//!     fn event(&mut self, _now: Time, event: &Event<'_>) {
+//!         if let Event::RecordSent { bytes, .. } = event {
+//!             *self.0.lock().unwrap() += bytes;
+//!         }
+//!     }
+//! }
+//!
+//! # fn trace(conn: &mut tcpls_core::Connection) {
+//! let sent = Arc::default();
+//! conn.set_trace(Some(Box::new(Sent(Arc::clone(&sent)))));
+//! # }
+//! ```
+
+mod event;
+mod frames;
+
+pub use self::event::{Content, Event, Limit};
+pub use self::frames::{Frame, Frames};
+
+use super::{Connection, State};
+use crate::time::Time;
+
+/// Receives the events of a session.
+pub trait Sink: Send {
+    /// Handles one event. It must not block: the session waits for it.
+    ///
+    /// `now` is the time of the call during which the event happened or, if that call has no time, of the call before.
+    fn event(&mut self, now: Time, event: &Event<'_>);
+}
+
+/// The sink of a session, if it has one.
+#[derive(Default)]
+pub(super) struct Tracer(Option<On>);
+
+struct On {
+    sink: Box<dyn Sink>,
+    now: Time,
+    state: State,
+}
+
+impl Tracer {
+    /// A call with a time begins.
+    #[inline(always)]
+    pub(super) fn set_now(&mut self, now: Time) {
+        if let Some(on) = &mut self.0 {
+            on.now = now;
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Gives the sink an event, which is made only if there is one.
+    #[inline(always)]
+    pub(super) fn emit<'a>(&mut self, event: impl FnOnce() -> Event<'a>) {
+        if let Some(on) = &mut self.0 {
+            on.emit(event);
+        }
+    }
+}
+
+impl On {
+    #[cold]
+    #[inline(never)]
+    fn emit<'a>(&mut self, event: impl FnOnce() -> Event<'a>) {
+        self.sink.event(self.now, &event());
+    }
+}
+
+impl Connection {
+    /// Gives the events of this session to `sink` from now on; `None` stops that.
+    ///
+    /// The session has its sink for itself. One that reports elsewhere holds a channel or an `Arc`.
+    pub fn set_trace(&mut self, sink: Option<Box<dyn Sink>>) {
+        let (now, state) = (self.last_heard, self.state());
+        self.trace = Tracer(sink.map(|sink| On { sink, now, state }));
+    }
+
+    /// Reports the session's state, if it is another than before.
+    #[inline]
+    pub(super) fn trace_state(&mut self) {
+        if self.trace.is_on() {
+            self.trace_change();
+        }
+    }
+
+    #[cold]
+    fn trace_change(&mut self) {
+        let to = self.state();
+        let Some(on) = &mut self.trace.0 else { return };
+        let from = core::mem::replace(&mut on.state, to);
+        if from != to {
+            on.emit(|| Event::StateChanged { from, to });
+        }
+    }
+}
