@@ -83,6 +83,7 @@
 //! assert_eq!(answer, b"hello");
 //! ```
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod budget;
 pub mod config;
@@ -122,3 +123,8 @@ pub use stats::{Stats, TcpCounters, TcpPhase, TcpStats};
 pub use time::Time;
 pub use token::TokenSecret;
 pub use wire::ids::{AddressId, ConnectionId, ErrorCode, SessionId, Side, StreamId};
+
+/// The README's example, compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

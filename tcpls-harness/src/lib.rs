@@ -55,6 +55,7 @@
 //! # Ok(())
 //! # }
 //! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -71,7 +72,12 @@ pub mod tls;
 pub use rustls;
 pub use tcpls_core as core;
 
-/// The README's examples, compiled with the tests.
+/// The example of this crate's README, compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct CrateReadme;
+
+/// The project's README's examples, compiled with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

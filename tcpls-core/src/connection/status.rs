@@ -82,7 +82,8 @@ impl Connection {
     }
 
     /// How many TCP connections the session may have at the same time, joining ones too: the smaller of both sides'
-    /// [`Config::max_tcp_connections`](crate::Config::max_tcp_connections), as far as the peer has told its own. A server leaves one for each that joins beyond.
+    /// [`Config::max_tcp_connections`](crate::Config::max_tcp_connections), as far as the peer has told its own. A server
+    /// leaves one for each that joins beyond.
     pub fn max_tcp_connections(&self) -> usize {
         let limit = self.config.max_tcp_connections as usize;
         let peer = self.peer_parameters.map_or(limit, |p| usize::try_from(p.max_tcp_connections).unwrap_or(limit));

@@ -21,6 +21,7 @@ pub(crate) enum Signal {
     /// SIGINT, as Ctrl-C sends it.
     Interrupt,
     /// SIGTERM, as service managers send it.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "other systems have no SIGTERM"))]
     Terminate,
 }
 
