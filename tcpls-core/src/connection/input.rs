@@ -32,6 +32,7 @@ impl Connection {
     pub fn handle_bytes(&mut self, now: Time, tcp: ConnectionId, bytes: &mut BytesMut) {
         self.trace.set_now(now);
         let before = bytes.len();
+        self.streams.release_buffers();
         loop {
             if !self.tcps.contains(tcp) {
                 bytes.clear();
@@ -43,6 +44,7 @@ impl Connection {
                 Err(error) => self.handle_malformed(now, tcp, error),
             }
         }
+        self.streams.note_received(before - bytes.len());
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.counters.bytes_received += (before - bytes.len()) as u64;
             entry.life.came(now, before, bytes.len());

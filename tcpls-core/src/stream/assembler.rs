@@ -18,14 +18,16 @@ const PINNED: usize = 4;
 const FRAMING: usize = 256;
 /// Neighbouring copies are joined up to this length.
 const JOINED: usize = 1024;
-/// What a piece costs besides its bytes (an estimate: a tree entry and a buffer's header).
-const OVERHEAD: usize = 96;
+/// What a piece costs besides its bytes: its place in a tree that is half full, a buffer's header, and what the allocator adds.
+const OVERHEAD: usize = 160;
 
 /// One stretch of received data.
 #[derive(Debug)]
 enum Piece {
-    /// Shares the buffer that the record was decrypted in, or is a copy too long to be joined with others.
+    /// Shares the buffer that the record was decrypted in.
     Shared(Bytes),
+    /// A copy too long to be joined with others.
+    Copied(Bytes),
     /// A short copy, which may grow.
     Own(BytesMut),
 }
@@ -36,15 +38,38 @@ impl Piece {
             return Self::Own(BytesMut::from(&data[..]));
         }
         if data.len().saturating_mul(PINNED).saturating_add(FRAMING) < record_len {
-            return Self::Shared(Bytes::copy_from_slice(&data));
+            return Self::Copied(Bytes::copy_from_slice(&data));
         }
         Self::Shared(data)
     }
 
     fn len(&self) -> usize {
         match self {
-            Self::Shared(bytes) => bytes.len(),
+            Self::Shared(bytes) | Self::Copied(bytes) => bytes.len(),
             Self::Own(bytes) => bytes.len(),
+        }
+    }
+
+    /// Room that it has besides its bytes.
+    fn slack(&self) -> usize {
+        match self {
+            Self::Shared(_) | Self::Copied(_) => 0,
+            Self::Own(bytes) => bytes.capacity() - bytes.len(),
+        }
+    }
+
+    /// Its length, if it shares the buffer of a record.
+    fn shared(&self) -> usize {
+        match self {
+            Self::Shared(bytes) => bytes.len(),
+            Self::Copied(_) | Self::Own(_) => 0,
+        }
+    }
+
+    /// Copies it out of the buffer of its record.
+    fn unshare(&mut self) {
+        if let Self::Shared(bytes) = self {
+            *self = Self::Copied(Bytes::copy_from_slice(bytes));
         }
     }
 
@@ -61,14 +86,14 @@ impl Piece {
 
     fn split_to(&mut self, len: usize) -> Bytes {
         match self {
-            Self::Shared(bytes) => bytes.split_to(len),
+            Self::Shared(bytes) | Self::Copied(bytes) => bytes.split_to(len),
             Self::Own(bytes) => bytes.split_to(len).freeze(),
         }
     }
 
     fn into_bytes(self) -> Bytes {
         match self {
-            Self::Shared(bytes) => bytes,
+            Self::Shared(bytes) | Self::Copied(bytes) => bytes,
             Self::Own(bytes) => bytes.freeze(),
         }
     }
@@ -94,11 +119,16 @@ pub(super) struct Assembler {
     max_gaps: usize,
     /// Bytes in both.
     bytes: usize,
+    /// Those of them that share the buffers of their records.
+    shared: usize,
+    /// Room in the pieces of both beyond their bytes.
+    slack: usize,
 }
 
 impl Assembler {
     pub(super) fn new(max_gaps: usize) -> Self {
-        Self { read: 0, next: 0, ready: VecDeque::new(), early: BTreeMap::new(), gaps: 0, max_gaps, bytes: 0 }
+        let (ready, early) = (VecDeque::new(), BTreeMap::new());
+        Self { read: 0, next: 0, ready, early, gaps: 0, max_gaps, bytes: 0, shared: 0, slack: 0 }
     }
 
     /// The lowest offset that has not come.
@@ -113,7 +143,20 @@ impl Assembler {
 
     /// Memory held, pieces' overhead included.
     pub(super) fn memory(&self) -> usize {
-        self.bytes + (self.ready.len() + self.early.len()) * OVERHEAD
+        self.bytes + self.slack + (self.ready.len() + self.early.len()) * OVERHEAD
+    }
+
+    /// Bytes that share the buffers of their records.
+    pub(super) fn shared(&self) -> usize {
+        self.shared
+    }
+
+    /// Copies what shares the buffers of its records.
+    pub(super) fn unshare(&mut self) {
+        if self.shared > 0 {
+            self.ready.iter_mut().chain(self.early.values_mut()).for_each(Piece::unshare);
+            self.shared = 0;
+        }
     }
 
     /// Bytes of data held.
@@ -141,16 +184,28 @@ impl Assembler {
     /// Takes out at most `max` bytes in order, of one piece.
     pub(super) fn read(&mut self, max: usize) -> Option<Bytes> {
         let first = self.ready.front_mut()?;
-        let data = if max < first.len() { first.split_to(max) } else { self.ready.pop_front()?.into_bytes() };
+        let (is_shared, slack) = (first.shared() > 0, first.slack());
+        let data = if max < first.len() {
+            let data = first.split_to(max);
+            self.slack = self.slack - slack + first.slack();
+            data
+        } else {
+            self.slack -= slack;
+            self.ready.pop_front()?.into_bytes()
+        };
         self.read += data.len() as u64;
         self.bytes -= data.len();
+        self.shared -= if is_shared { data.len() } else { 0 };
         Some(data)
     }
 
     /// Drops what came early: the gap before it will not be filled.
     pub(super) fn drop_early(&mut self) {
-        self.bytes -= self.early.values().map(Piece::len).sum::<usize>();
-        self.early = BTreeMap::new();
+        for piece in core::mem::take(&mut self.early).values() {
+            self.bytes -= piece.len();
+            self.shared -= piece.shared();
+            self.slack -= piece.slack();
+        }
         self.gaps = 0;
     }
 
@@ -158,7 +213,7 @@ impl Assembler {
     pub(super) fn clear(&mut self) {
         self.drop_early();
         self.ready = VecDeque::new();
-        self.bytes = 0;
+        (self.bytes, self.shared, self.slack) = (0, 0, 0);
     }
 
     /// The first offset from `at` on that is not here; `end` or more if that is not below `end`. Looks no further: a
@@ -176,6 +231,8 @@ impl Assembler {
     /// Puts a piece where nothing is.
     fn place(&mut self, offset: u64, piece: Piece) -> Result<(), TooManyGaps> {
         self.bytes += piece.len();
+        self.shared += piece.shared();
+        self.slack += piece.slack();
         if offset != self.next {
             return self.place_early(offset, piece);
         }
@@ -193,7 +250,7 @@ impl Assembler {
     fn push_ready(&mut self, piece: Piece) {
         self.next += piece.len() as u64;
         let rest = match self.ready.back_mut() {
-            Some(last) => last.join(piece),
+            Some(last) => join(last, piece, &mut self.slack),
             None => Some(piece),
         };
         if let Some(piece) = rest {
@@ -226,13 +283,23 @@ impl Assembler {
     fn join_at(&mut self, offset: u64) {
         let Some(piece) = self.early.remove(&offset) else { return };
         let rest = match self.early.range_mut(..offset).next_back() {
-            Some((_, before)) => before.join(piece),
+            Some((_, before)) => join(before, piece, &mut self.slack),
             None => Some(piece),
         };
         if let Some(piece) = rest {
             self.early.insert(offset, piece);
         }
     }
+}
+
+/// Appends `piece` to `last` if both are small copies, and brings `slack` up to date; otherwise gives it back.
+fn join(last: &mut Piece, piece: Piece, slack: &mut usize) -> Option<Piece> {
+    let before = last.slack() + piece.slack();
+    let rest = last.join(piece);
+    if rest.is_none() {
+        *slack = *slack - before + last.slack();
+    }
+    rest
 }
 
 /// The offset after an early piece.

@@ -235,6 +235,16 @@ impl RecvHalf {
         self.assembler.memory()
     }
 
+    /// Bytes held in the buffers that they came in.
+    pub(super) fn in_buffers(&self) -> usize {
+        self.assembler.shared()
+    }
+
+    /// Copies what is held in the buffers that it came in.
+    pub(super) fn leave_buffers(&mut self) {
+        self.assembler.unshare();
+    }
+
     /// Whether the peer may still send, and the application read.
     pub(super) fn takes_data(&self) -> bool {
         self.state == State::Open && self.final_size.is_none()

@@ -13,6 +13,7 @@ mod input;
 mod output;
 #[cfg(test)]
 mod pair_tests;
+mod pinned;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -187,6 +188,8 @@ struct Shared {
     window: Window,
     growth: Growth,
     buffered_to_read: usize,
+    /// Bytes of records that came since no piece shared the buffer that it came in.
+    pinned: usize,
 
     // Control frames to be sent.
     due: BTreeSet<ControlKey>,
@@ -241,6 +244,7 @@ impl Streams {
             window,
             growth: Growth::new(config),
             buffered_to_read: 0,
+            pinned: 0,
             due: BTreeSet::new(),
             opened_here: 0,
             limit_here: 0,
@@ -318,7 +322,8 @@ impl Streams {
 
     /// Memory of all streams, what they hold included.
     pub(crate) fn memory(&self) -> usize {
-        self.buffered_to_send() + self.buffered_to_read() + self.map.len() * size_of::<Stream>()
+        let held = self.buffered_to_send() + self.buffered_to_read() + self.pinned();
+        held + self.map.len() * size_of::<Stream>()
     }
 
     /// How many streams exist.

@@ -1,0 +1,37 @@
+//! Received data stays in the buffer that the socket was read into, and keeps all of that buffer: a piece of 600 bytes that is
+//! not read, or waits behind a gap, may hold a quarter of a mebibyte. So data that is not read soon is copied, and until then
+//! what came since counts as memory of the session.
+
+use super::Streams;
+
+/// Pieces that are still held when so much has come since they may have been are copied.
+const MAX_PINNED: usize = 1 << 20;
+
+impl Streams {
+    /// More records are about to be received: lets go of buffers that were received long ago.
+    pub(crate) fn release_buffers(&mut self) {
+        if self.buffered_to_read() > 0 && self.shared.pinned < MAX_PINNED {
+            return;
+        }
+        if self.buffered_to_read() > 0 {
+            self.map.values_mut().for_each(|stream| stream.recv.leave_buffers());
+        }
+        self.shared.pinned = 0;
+    }
+
+    /// Records of `bytes` bytes were received.
+    pub(crate) fn note_received(&mut self, bytes: usize) {
+        self.shared.pinned = self.shared.pinned.saturating_add(bytes);
+    }
+
+    /// Memory of buffers that is kept only because a part of them is held.
+    pub(super) fn pinned(&self) -> usize {
+        if self.buffered_to_read() == 0 {
+            return 0;
+        }
+        match self.map.values().map(|stream| stream.recv.in_buffers()).sum() {
+            0 => 0,
+            held => self.shared.pinned.saturating_sub(held),
+        }
+    }
+}
