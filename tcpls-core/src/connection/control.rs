@@ -147,7 +147,7 @@ impl Connection {
         }
     }
 
-    /// A token that was used or burnt in the meantime is not sent.
+    /// A token that was used or burned in the meantime is not sent.
     // draft I13
     fn encode_token(&mut self, sequence: u32, out: &mut Vec<u8>) {
         let Some(token) = self.joins.value(sequence) else { return };

@@ -119,7 +119,7 @@ impl Connection {
         Ok(content)
     }
 
-    /// A record is authentic: the peer lives, and on this TCP connection it has proven itself.
+    /// A record is authentic: the peer lives, and it is authenticated on this TCP connection.
     // draft I34
     pub(super) fn handle_opened(&mut self, now: Time, tcp: ConnectionId, content: Content) {
         self.last_heard = now;

@@ -54,7 +54,7 @@ impl Connection {
         }
     }
 
-    /// Server: a claim has proven itself as `entry`.
+    /// Server: a claim is authenticated, as `entry`.
     pub(super) fn adopt(&mut self, now: Time, mut entry: Tcp<Carried>) {
         let tcp = entry.id;
         entry.activate(now);

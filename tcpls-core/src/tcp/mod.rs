@@ -214,7 +214,7 @@ impl<C> Tcp<C> {
         self.sealing.lags(target)
     }
 
-    /// The peer has proven itself on it: the session can use it from now on.
+    /// The peer is authenticated on it: the session can use it from now on.
     pub(crate) fn activate(&mut self, now: Time) {
         self.state = TcpState::Active;
         self.may_seal = true;
@@ -226,12 +226,12 @@ impl<C> Tcp<C> {
         &self.state
     }
 
-    /// Client: whether its join has not been proven.
+    /// Client: whether its join is not authenticated yet.
     pub(crate) fn is_opening(&self) -> bool {
         matches!(self.state, TcpState::Opening(_))
     }
 
-    /// The join, as long as it has not been proven.
+    /// The join, as long as it is not authenticated.
     pub(crate) fn opening(&mut self) -> Option<&mut Opening> {
         match &mut self.state {
             TcpState::Opening(opening) => Some(opening),
@@ -348,7 +348,7 @@ impl<C> Tcp<C> {
         !self.sealing.is_fresh()
     }
 
-    /// Whether the peer has proven itself on it.
+    /// Whether the peer is authenticated on it.
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, TcpState::Active | TcpState::Retiring(_))
     }

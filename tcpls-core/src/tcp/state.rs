@@ -16,7 +16,7 @@ pub(crate) enum TcpState {
     Retiring(Leave),
 }
 
-/// A join of this side's that the server has not proven to know of.
+/// A join of this side's on which no record of the server has decrypted yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Opening {
     /// When it counts as failed.

@@ -432,7 +432,7 @@ fn a_join_with_early_data_looks_like_a_resumption() {
     assert!(types.contains(&0xff60), "tcpls");
     assert!(hello.content.windows(32).any(|bytes| bytes == [0x77; 32]));
     assert_eq!((ccs.number, ccs.content_type, &ccs.content[..]), (None, 20, &[1][..]));
-    assert_eq!((ping.number, ping.frames().contains(&PING)), (Some(0), true), "always one record to prove itself");
+    assert_eq!((ping.number, ping.frames().contains(&PING)), (Some(0), true), "always one record to authenticate it");
     drop(peer);
 }
 

@@ -104,7 +104,7 @@ fn of_several_that_show_one_token_the_first_to_prove_itself_takes_it() {
     let mut client = peer.dial_hello(&peer.hello(token)).unwrap();
     let other = peer.dial_hello(&peer.hello(token)).unwrap();
     let ping = peer.seal(SECOND, DATA, &encoded(&[PING]));
-    assert_eq!(peer.feed(&mut client, &ping), Claim::Proven(SECOND));
+    assert_eq!(peer.feed(&mut client, &ping), Claim::Authenticated(SECOND));
     assert_eq!(peer.tcp_events(), [TcpEvent::Joined { tcp: SECOND }]);
     for loser in [eavesdropper, other] {
         assert_eq!(peer.conn.claim(loser.claim), Claim::Refused);
@@ -130,10 +130,10 @@ fn what_became_of_a_claim_is_known_as_long_as_its_tcp_connection_lives() {
     let [mut second, mut third] = [1, 2].map(|n| peer.dial_hello(&peer.hello(peer.tokens[&n])).unwrap());
     for (dial, tcp) in [(&mut second, SECOND), (&mut third, ConnectionId(2))] {
         let ping = peer.seal(tcp, DATA, &encoded(&[PING]));
-        assert_eq!(peer.feed(dial, &ping), Claim::Proven(tcp));
+        assert_eq!(peer.feed(dial, &ping), Claim::Authenticated(tcp));
     }
     peer.send_bytes(SECOND, &[0xff; 5]);
-    assert_eq!(peer.conn.claim(third.claim), Claim::Proven(ConnectionId(2)));
+    assert_eq!(peer.conn.claim(third.claim), Claim::Authenticated(ConnectionId(2)));
     assert_eq!(peer.conn.claim(second.claim), Claim::Refused);
 }
 
@@ -209,7 +209,7 @@ fn a_claim_that_is_turned_away_does_not_burn_a_token_that_another_still_claims()
     peer.sleep(2_000);
     assert_eq!(peer.conn.claim(early.claim), Claim::Refused);
     let ping = peer.seal(SECOND, DATA, &encoded(&[PING]));
-    assert_eq!(peer.feed(&mut late, &ping), Claim::Proven(SECOND));
+    assert_eq!(peer.feed(&mut late, &ping), Claim::Authenticated(SECOND));
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn a_join_may_arrive_before_the_clients_finished_and_is_held_until_then() {
     assert_eq!(peer.hear(&dial), [0; 0], "the hello can't be judged yet");
     peer.finish_handshake();
     assert!(peer.hear(&dial).ends_with(&CHANGE_CIPHER_SPEC), "now it was, and is answered");
-    assert_eq!(peer.feed(&mut dial, &[]), Claim::Proven(SECOND));
+    assert_eq!(peer.feed(&mut dial, &[]), Claim::Authenticated(SECOND));
     let parameters = entries(&GENEROUS);
     peer.send(FIRST, &[Frame::SessionParameters(SessionParameters { entries: &parameters })]);
     peer.assert_lives(&[FIRST, SECOND]);

@@ -118,7 +118,7 @@ fn a_join_can_wait_for_the_server_hello() {
     let hello = hello_of(&mut pair, second);
     assert_eq!((hello[0], 5 + usize::from(u16::from_be_bytes([hello[3], hello[4]]))), (22, hello.len()));
     pair.deliver_all();
-    assert_eq!(pair.live(Server), [FIRST], "nothing has proven it yet");
+    assert_eq!(pair.live(Server), [FIRST], "it is not authenticated yet");
     pair.drive();
     assert_eq!(pair.live(Server), [FIRST, second]);
     pair.client().stats();
@@ -185,7 +185,7 @@ fn overheard_token_is_useless_without_the_keys() {
     pair.stranger_sends(thief, &[&[23, 3, 3, 0, 40][..], &[9; 40]].concat());
     pair.stall(second);
     pair.deliver_all();
-    assert_eq!(pair.live(Server), [FIRST], "a record that does not open proves nothing");
+    assert_eq!(pair.live(Server), [FIRST], "a record that does not open does not authenticate");
     pair.unstall(second);
     pair.drive();
     assert_eq!(pair.live(Server), [FIRST, second]);
@@ -317,10 +317,10 @@ fn a_join_that_gets_no_answer_is_given_up() {
     pair.drive_for(Duration::from_secs(6));
     assert_eq!(pair.fault(Client, second), Some(TcpFault::JoinTimeout));
     assert_eq!(pair.tcp_events(Client), [joined(FIRST), lost(second, TcpFault::JoinTimeout), discarded(second)]);
-    assert!(pair.client().tokens() >= 2, "the burnt token is replaced");
+    assert!(pair.client().tokens() >= 2, "the burned token is replaced");
     pair.unstall(second);
     pair.drive();
-    assert_eq!(pair.live(Server), [FIRST], "a token is burnt with its join");
+    assert_eq!(pair.live(Server), [FIRST], "a token is burned with its join");
 }
 
 #[test]

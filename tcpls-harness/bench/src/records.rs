@@ -2,9 +2,9 @@
 //! TCP connection. The ceiling for everything that is built on TLS records; used over loopback and in memory.
 
 use tcpls_core::ConnectionId;
-use tcpls_core::testing::aead::Suite;
 use tcpls_core::crypto::nonce::nonce;
 use tcpls_core::crypto::{OpenKey, SealKey, TAG_LEN};
+use tcpls_core::testing::aead::Suite;
 use tcpls_core::wire::record::{ContentType, HEADER_LEN, MAX_PLAINTEXT, RecordHeader, split_inner};
 
 use crate::Outcome;

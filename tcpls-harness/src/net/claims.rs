@@ -1,4 +1,4 @@
-//! Server: sockets that showed a token of the session and have not proven themselves.
+//! Server: sockets that presented a token of the session and are not authenticated.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::reports::CLAIM_MEMORY;
 use super::shared::{Shared, State};
 use super::socket::Socket;
 
-/// What a claim may send before it has proven itself.
+/// What a claim may send before it is authenticated.
 const MAX_HELD: usize = 64 * 1024;
 
 /// A claim's place in the listener's account.
@@ -101,7 +101,7 @@ impl Claimant {
             state.conn.poll_claim_transmit(self.claim, self.socket.out());
         }
         match outcome {
-            Claim::Proven(tcp) => {
+            Claim::Authenticated(tcp) => {
                 self.settle(state, tcp);
                 if let Poll::Ready(Err(how)) = read {
                     state.conn.handle_tcp_end(now(), tcp, how);

@@ -280,7 +280,7 @@ impl Driver {
                     claimant.report();
                     self.claimants.push(claimant);
                 }
-                Claim::Proven(tcp) => {
+                Claim::Authenticated(tcp) => {
                     self.shared.drive(|state| ask_kernel(&mut state.conn, tcp, &claimant.socket));
                     self.carriers.push(Carrier::new(tcp, claimant.socket));
                 }

@@ -21,7 +21,7 @@ use crate::net::reports::{self, CLAIM_MEMORY, PENDING_MEMORY};
 mod settle;
 
 const SIDE: Side = Side::Server;
-/// What a claim may send before it has proven itself, as `net::claims` has it.
+/// What a claim may send before it is authenticated, as `net::claims` has it.
 const MAX_HELD: usize = 64 << 10;
 
 /// See the module's description.
@@ -216,7 +216,7 @@ impl Server {
             driver.conn.poll_claim_transmit(claim, &mut out);
             env.net.write(env.now, SIDE, visitor.socket, &out);
             match outcome {
-                Claim::Proven(tcp) => {
+                Claim::Authenticated(tcp) => {
                     driver.conn.handle_claim_end(claim);
                     driver.attach(env, tcp, visitor.socket, visitor.path, std::mem::take(&mut visitor.input));
                     self.leave(&visitor);

@@ -276,7 +276,7 @@ impl World {
             let Door::Claim(claim) = self.pipes[at].door else { continue };
             match self.server.conn.claim(claim) {
                 Claim::Waiting => {}
-                Claim::Proven(tcp) => self.pipes[at].door = Door::Tcp(tcp),
+                Claim::Authenticated(tcp) => self.pipes[at].door = Door::Tcp(tcp),
                 Claim::Refused => {
                     self.pump_one(Side::Server, at);
                     self.pipes[at].server.closed = true;
@@ -288,7 +288,7 @@ impl World {
     }
 
     fn close_socket(&mut self, side: Side, tcp: ConnectionId) {
-        // A claim may have been proven, and lost, by the same bytes.
+        // A claim may have been authenticated, and lost, by the same bytes.
         for pipe in &mut self.pipes {
             if let Door::Claim(_) = pipe.door
                 && side == Side::Server

@@ -33,7 +33,7 @@ impl Connection {
         self.joins.claims.set_partial(claim, bytes.len());
         let outcome = self.claim(claim);
         match outcome {
-            Claim::Proven(tcp) => self.handle_bytes(now, tcp, bytes),
+            Claim::Authenticated(tcp) => self.handle_bytes(now, tcp, bytes),
             Claim::Refused => bytes.clear(),
             Claim::Waiting => {}
         }
@@ -47,7 +47,7 @@ impl Connection {
                     self.refuse(id, Alert::UnexpectedMessage);
                 }
             }
-            ContentType::ApplicationData => self.try_prove(now, id, record),
+            ContentType::ApplicationData => self.try_authenticate(now, id, record),
             ContentType::Alert => self.handle_claim_end(id),
             _ => self.refuse(id, Alert::UnexpectedMessage),
         }
@@ -55,7 +55,7 @@ impl Connection {
 
     /// The first protected record of a claim: if it opens, the TCP connection is the session's.
     // draft I23
-    fn try_prove(&mut self, now: Time, id: ClaimId, mut record: BytesMut) {
+    fn try_authenticate(&mut self, now: Time, id: ClaimId, mut record: BytesMut) {
         let (Some(sequence), Some(keys)) = (self.joins.claims.sequence(id), &mut self.keys) else { return };
         let tcp = ConnectionId(sequence);
         if !self.joins.issued().is_some_and(|issued| issued.is_outstanding(sequence)) {

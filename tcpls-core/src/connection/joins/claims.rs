@@ -1,4 +1,4 @@
-//! The server's side of a join: TCP connections that showed a token and have not proven themselves.
+//! The server's side of a join: TCP connections that presented a token and are not authenticated.
 //!
 //! The token crosses the network in clear, so who shows it may be an eavesdropper. A claim is therefore put to no use until
 //! one of its records opens under the session's keys; the first to do so takes the token, the others are turned away.
@@ -31,10 +31,10 @@ pub struct ClaimId(u32);
 /// What has become of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// It has not proven itself. Pass on what comes; hold at most 64 KiB for it.
+    /// It is not authenticated. Pass on what comes; hold at most 64 KiB for it.
     Waiting,
     /// It is TCP connection `tcp` from now on: go on with `handle_bytes` and `poll_transmit`.
-    Proven(ConnectionId),
+    Authenticated(ConnectionId),
     /// Send what `poll_claim_transmit` still gives, then close the socket.
     Refused,
 }
@@ -49,7 +49,7 @@ pub(super) struct Claims {
 }
 
 enum Decided {
-    Proven(ConnectionId),
+    Authenticated(ConnectionId),
     Refused(Vec<u8>),
 }
 
@@ -82,7 +82,7 @@ impl Waiting {
 impl Claims {
     /// TCP connection `tcp` is lost: which claim it came from need not be known any more.
     pub(super) fn forget_tcp(&mut self, tcp: ConnectionId) {
-        self.decided.retain(|_, decided| !matches!(decided, Decided::Proven(proven) if *proven == tcp));
+        self.decided.retain(|_, decided| !matches!(decided, Decided::Authenticated(id) if *id == tcp));
     }
 
     /// Bounds the memory of refused claims. An evicted one still reports `Refused`.
@@ -125,10 +125,10 @@ impl Claims {
         self.waiting.get(&claim).and_then(|waiting| waiting.asked)
     }
 
-    /// The claim has proven itself: its bytes that are still to be sent, and its rivals for the same token.
+    /// The claim is authenticated: its bytes that are still to be sent, and its rivals for the same token.
     pub(super) fn accept(&mut self, claim: ClaimId) -> Option<(Vec<u8>, Vec<ClaimId>)> {
         let accepted = self.waiting.remove(&claim)?;
-        self.decided.insert(claim, Decided::Proven(ConnectionId(accepted.sequence)));
+        self.decided.insert(claim, Decided::Authenticated(ConnectionId(accepted.sequence)));
         let rivals = self.waiting.iter().filter(|(_, other)| other.sequence == accepted.sequence);
         let rivals = rivals.map(|(rival, _)| *rival).collect();
         Some((accepted.out, rivals))
@@ -181,7 +181,7 @@ impl Connection {
     /// is refused.
     pub fn claim(&self, claim: ClaimId) -> Claim {
         match self.joins.claims.decided.get(&claim) {
-            Some(Decided::Proven(tcp)) => Claim::Proven(*tcp),
+            Some(Decided::Authenticated(tcp)) => Claim::Authenticated(*tcp),
             Some(Decided::Refused(_)) => Claim::Refused,
             None if self.joins.claims.waiting.contains_key(&claim) => Claim::Waiting,
             None => Claim::Refused,
@@ -256,7 +256,7 @@ impl Connection {
         all.into_iter().for_each(|claim| self.refuse(claim, Alert::IllegalParameter));
     }
 
-    /// Turns those away that have waited long enough. Their tokens are burnt: they were seen on the wire.
+    /// Turns those away that have waited long enough. Their tokens are burned: they were seen on the wire.
     pub(in crate::connection) fn expire_claims(&mut self, now: Time) {
         let late = |(_, waiting): &(&ClaimId, &Waiting)| waiting.deadline() <= now;
         let expired: Vec<(ClaimId, u32)> =

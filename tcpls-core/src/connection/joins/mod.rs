@@ -113,7 +113,7 @@ impl Joins {
         spare.into_iter().map(ConnectionId).collect()
     }
 
-    /// Server: the token with this number, unless it was used or burnt in the meantime.
+    /// Server: the token with this number, unless it was used or burned in the meantime.
     pub(super) fn value(&self, sequence: u32) -> Option<Token> {
         let issued = self.issued().filter(|issued| issued.is_outstanding(sequence))?;
         Some(issued.value(sequence))

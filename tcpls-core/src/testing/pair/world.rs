@@ -147,7 +147,7 @@ impl Pair {
             self.pipes[number].down.send(&out);
             match self.server().claim(claim) {
                 Claim::Waiting => {}
-                Claim::Proven(tcp) => self.pipes[number].set_role(Side::Server, Role::Tcp(tcp)),
+                Claim::Authenticated(tcp) => self.pipes[number].set_role(Side::Server, Role::Tcp(tcp)),
                 Claim::Refused => self.pipes[number].close(Side::Server),
             }
         }

@@ -57,7 +57,7 @@ impl Peer {
         self.dial(&hello_bytes(hello))
     }
 
-    /// More bytes on a TCP connection that has not proven itself.
+    /// More bytes on a TCP connection that is not authenticated.
     pub fn feed(&mut self, dial: &mut Dial, bytes: &[u8]) -> Claim {
         dial.unread.extend_from_slice(bytes);
         let claim = self.conn.handle_claim_bytes(self.now, dial.claim, &mut dial.unread);
@@ -80,7 +80,7 @@ impl Peer {
         let ping = self.seal(tcp, DATA, &encoded(&[PING]));
         let flight = [hello_bytes(&self.hello(token)), CHANGE_CIPHER_SPEC.to_vec(), ping].concat();
         let dial = self.dial(&flight).expect("the token is good");
-        assert_eq!(self.conn.claim(dial.claim), Claim::Proven(tcp));
+        assert_eq!(self.conn.claim(dial.claim), Claim::Authenticated(tcp));
         tcp
     }
 

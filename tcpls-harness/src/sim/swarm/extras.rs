@@ -117,7 +117,7 @@ fn proxy(chance: &mut Chance) -> Middlebox {
     Middlebox::Proxy { hold: Span(Duration::from_millis(chance.below(1 << order))), most: Size(1 << size) }
 }
 
-/// Packets that a router's queue takes at least: TCP that loses most of each flight proves nothing about what runs on it.
+/// Packets that a router's queue takes at least: TCP that loses most of each flight says nothing about what runs on it.
 const ROUTER_QUEUE: u64 = 16;
 /// The smallest window or buffer that a configuration may have.
 const LEAST_BUFFER: u64 = 1024;
