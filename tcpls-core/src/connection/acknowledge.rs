@@ -16,7 +16,7 @@ impl Connection {
     pub(super) fn ack_reserve(&self, now: Time, tcp: ConnectionId) -> usize {
         let mut acks = self.scratch.final_acks.len();
         for entry in self.tcps.iter() {
-            let is_owed = entry.received.is_owed();
+            let is_owed = entry.received().is_owed();
             acks += usize::from(is_owed && (self.rides_along(entry, tcp) || self.owes_ack(entry, tcp, now)));
         }
         ACK_LEN * acks.min(MAX_ACKS)
@@ -24,7 +24,7 @@ impl Connection {
 
     /// Whether an acknowledgment of what came on `entry` goes with a record on `tcp` that goes out anyway.
     fn rides_along(&self, entry: &Tcp<Carried>, tcp: ConnectionId) -> bool {
-        entry.id == tcp && entry.received.is_owed() && !self.is_bypassed(entry)
+        entry.id() == tcp && entry.received().is_owed() && !self.is_bypassed(entry)
     }
 
     /// Which TCP connections this record acknowledges: its own if anything is owed and the record goes out anyway, others
@@ -37,13 +37,13 @@ impl Connection {
         acks: &mut ArrayVec<ConnectionId, MAX_ACKS>,
     ) {
         while let (false, Some(lost)) = (acks.is_full(), self.scratch.final_acks.pop_first()) {
-            if self.lost.get(&lost).is_some_and(|lost| lost.tcp.received.any()) {
+            if self.lost.get(&lost).is_some_and(|lost| lost.tcp.received().any()) {
                 acks.push(lost);
             }
         }
         for entry in self.tcps.iter() {
             let rides_along = goes_anyway && self.rides_along(entry, tcp);
-            if (rides_along || self.owes_ack(entry, tcp, now)) && acks.try_push(entry.id).is_err() {
+            if (rides_along || self.owes_ack(entry, tcp, now)) && acks.try_push(entry.id()).is_err() {
                 break;
             }
         }
@@ -52,11 +52,11 @@ impl Connection {
     /// Whether an acknowledgment of what came on `entry` has to go on `tcp` now: it is due, and `entry` is that one or can't
     /// send it itself.
     pub(super) fn owes_ack(&self, entry: &Tcp<Carried>, tcp: ConnectionId, now: Time) -> bool {
-        if !entry.received.is_due(now) {
+        if !entry.received().is_due(now) {
             return false;
         }
-        let mute = entry.blocked || entry.close_notify_sent() || !entry.may_seal || self.is_bypassed(entry);
-        if entry.id == tcp { !self.is_bypassed(entry) } else { mute }
+        let mute = entry.is_blocked() || entry.close_notify_sent() || !entry.may_seal() || self.is_bypassed(entry);
+        if entry.id() == tcp { !self.is_bypassed(entry) } else { mute }
     }
 
     pub(super) fn write_acks(&mut self, acks: &[ConnectionId], out: &mut Vec<u8>) {
@@ -66,8 +66,7 @@ impl Connection {
                 None => self.lost.get_mut(tcp).map(|lost| &mut lost.tcp),
             };
             let Some(entry) = entry else { continue };
-            let Some(highest) = entry.received.take() else { continue };
-            entry.counters.acks_sent += 1;
+            let Some(highest) = entry.take_ack() else { continue };
             self.encode(&Frame::Ack(frame::Ack { tcp: *tcp, highest }), out);
         }
     }
@@ -76,7 +75,7 @@ impl Connection {
     pub(super) fn owe_ack(&mut self, now: Time, tcp: ConnectionId, ping: bool) {
         let policy = self.ack_policy();
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.received.owe(now, policy, ping);
+            entry.owe_ack(now, policy, ping);
         }
     }
 }

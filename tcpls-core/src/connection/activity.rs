@@ -47,7 +47,7 @@ impl Connection {
     /// A Ping came. One in the first record of a join says that the TCP connection is there, and nothing about the session.
     pub(super) fn note_ping(&mut self, now: Time, tcp: ConnectionId) {
         let is_join = |records: u64| tcp != ConnectionId::FIRST && records <= 1;
-        if self.tcps.get(tcp).is_some_and(|entry| !is_join(entry.counters.records_received)) {
+        if self.tcps.get(tcp).is_some_and(|entry| !is_join(entry.counters().records_received)) {
             self.activity.note(now);
         }
     }
@@ -62,10 +62,10 @@ impl Connection {
         let mut last = self.activity.last;
         if self.streams.len() > 0 {
             // What was sent after a pause is given as long to be answered.
-            last = self.tcps.iter().filter_map(|entry| entry.sent.waiting_since()).fold(last, Time::max);
+            last = self.tcps.iter().filter_map(|entry| entry.sent().waiting_since()).fold(last, Time::max);
         }
         if self.plain {
-            let moved = self.tcps.get(ConnectionId::FIRST).map(|entry| entry.life.moved_or_taken());
+            let moved = self.tcps.get(ConnectionId::FIRST).map(|entry| entry.liveness().moved_or_taken());
             last = moved.map_or(last, |moved| last.max(moved));
         }
         Some(last + timeout)

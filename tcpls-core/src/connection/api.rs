@@ -111,7 +111,7 @@ impl Connection {
     pub fn ping(&mut self, tcp: ConnectionId) -> Result<(), TcpError> {
         self.check_tcp(tcp)?;
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.ping = true;
+            entry.live().ask();
             self.activity.ask();
         }
         Ok(())
@@ -166,7 +166,7 @@ impl Connection {
     /// [`TcpError::Last`] if no other TCP connection is up: close the session instead.
     pub fn retire_tcp(&mut self, now: Time, tcp: ConnectionId) -> Result<(), TcpError> {
         self.check_tcp(tcp)?;
-        if !self.tcps.iter().any(|entry| entry.id != tcp && entry.is_active()) {
+        if !self.tcps.iter().any(|entry| entry.id() != tcp && entry.is_active()) {
             return Err(TcpError::Last);
         }
         self.trace.set_now(now);

@@ -10,7 +10,7 @@ impl Connection {
     /// When closing is cut short. What the peer's kernel acknowledges counts as progress too: a record can be acknowledged only
     /// when it is whole, which takes a slow path a while.
     pub(super) fn close_deadline(&self) -> Option<Time> {
-        let taken = self.tcps.iter().map(|entry| entry.life.acked_at()).max().unwrap_or_default();
+        let taken = self.tcps.iter().map(|entry| entry.liveness().acked_at()).max().unwrap_or_default();
         self.ending.deadline(taken, self.longest_answer())
     }
 
@@ -62,7 +62,7 @@ impl Connection {
         }
         // A TCP connection that is stuck does not keep the others: the peer has heard it on one of them.
         let heard = self.tcps.iter().any(|entry| entry.close_notify_sent());
-        let said = self.tcps.iter().all(|entry| entry.close_notify_sent() || entry.blocked || !entry.may_seal);
+        let said = self.tcps.iter().all(|entry| entry.close_notify_sent() || entry.is_blocked() || !entry.may_seal());
         if self.ending.is_half_closed() && heard && said && self.has_heard_all() {
             let reason = self.ending.planned_reason();
             self.conclude(reason);

@@ -65,8 +65,7 @@ impl Connection {
     }
 
     pub(super) fn fill_ping(&mut self, tcp: ConnectionId, frames: &mut Outgoing) {
-        if let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.ping) {
-            entry.ping = false;
+        if self.tcps.get_mut(tcp).is_some_and(|entry| entry.live().take_ping()) {
             self.encode(&Frame::Ping, &mut frames.control);
             frames.ack_eliciting = true;
         }
@@ -74,7 +73,7 @@ impl Connection {
 
     /// Whether the first record on `tcp` has to say that it is a backup. The peer may put data on it as soon as that has come.
     fn begins_as_backup(&self, tcp: ConnectionId) -> bool {
-        let is_new = |entry: &Tcp<Carried>| entry.is_opening() && entry.counters.records_sent == 0;
+        let is_new = |entry: &Tcp<Carried>| entry.is_opening() && entry.counters().records_sent == 0;
         !self.pending.is_empty() && self.pending.contains(Due::Status(tcp)) && self.tcps.get(tcp).is_some_and(is_new)
     }
 

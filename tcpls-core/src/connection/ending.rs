@@ -253,7 +253,7 @@ impl Connection {
     /// Moves what the TLS library has to send into the first TCP connection's queue.
     pub(super) fn flush_handshake(&mut self) {
         if let (Some(tls), Some(first)) = (&mut self.handshake, self.tcps.get_mut(ConnectionId::FIRST)) {
-            tls.write(&mut first.raw);
+            tls.write(first.raw());
         }
     }
 
@@ -270,14 +270,14 @@ impl Connection {
 
     pub(super) fn abandon_handshake(&mut self, error: ErrorCode) {
         if let Some(first) = self.tcps.get_mut(ConnectionId::FIRST) {
-            first.raw.extend_from_slice(&crate::crypto::plaintext_alert(Alert::UserCanceled));
+            first.raw().extend_from_slice(&crate::crypto::plaintext_alert(Alert::UserCanceled));
         }
         self.end_handshake(CloseReason::Local { error });
     }
 
     pub(super) fn lose_in_handshake(&mut self, fault: TcpFault, alert: Option<Alert>) {
         if let (Some(first), Some(alert)) = (self.tcps.get_mut(ConnectionId::FIRST), alert) {
-            first.raw.extend_from_slice(&crate::crypto::plaintext_alert(alert));
+            first.raw().extend_from_slice(&crate::crypto::plaintext_alert(alert));
         }
         self.end_handshake(CloseReason::LostInHandshake(fault));
     }

@@ -10,19 +10,21 @@ impl Connection {
     /// ACK frames are not requeued. Those that went out on a TCP connection that is lost or silent may not have arrived, and
     /// the peer may have nothing more to send that would draw others.
     pub(super) fn repeat_acks(&mut self) {
-        self.tcps.iter_mut().for_each(|entry| entry.received.owe_again());
+        self.tcps.iter_mut().for_each(|entry| entry.owe_ack_again());
     }
 
     /// Requeues what `entry` carries, but for what was requeued before: each byte goes out again at most once for each TCP
     /// connection that failed it.
     // draft I22
     pub(super) fn requeue_all(&mut self, entry: &mut Tcp<Carried>) -> u64 {
-        entry.sent.requeue().map(|item| self.requeue(item)).sum()
+        let bytes = entry.requeue().map(|item| self.requeue(item)).sum();
+        entry.requeued(bytes);
+        bytes
     }
 
     /// A Connection Status that was under way on a lost TCP connection is said again, as it is now.
     pub(super) fn requeue_statuses(&mut self, entry: &Tcp<Carried>) {
-        for item in entry.sent.carried() {
+        for item in entry.sent().carried() {
             if let Carried::Session(due @ Due::Status(named)) = item {
                 self.pending.insert(*due);
                 self.status_has_landed(*named);

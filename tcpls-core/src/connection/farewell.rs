@@ -83,8 +83,8 @@ impl Connection {
         }
         let live: Vec<ConnectionId> = self.tcps.ids().collect();
         for tcp in live {
-            let mut words = self.tcps.get_mut(tcp).map(|entry| core::mem::take(&mut entry.raw)).unwrap_or_default();
-            if self.tcps.get(tcp).is_some_and(|entry| entry.may_seal && !entry.close_notify_sent()) {
+            let mut words = self.tcps.get_mut(tcp).map(|entry| core::mem::take(entry.raw())).unwrap_or_default();
+            if self.tcps.get(tcp).is_some_and(|entry| entry.may_seal() && !entry.close_notify_sent()) {
                 let whole = words.len();
                 if !self.plain && self.write_close_session(now, tcp, code, text, &mut words).is_err() {
                     words.truncate(whole);

@@ -57,7 +57,7 @@ impl Connection {
 
     // draft I35
     fn act(&mut self, now: Time, tcp: ConnectionId, mut content: Bytes, about: &About) -> Outcome {
-        self.streams.set_now(now, self.tcps.get(tcp).and_then(|entry| entry.rtt.smoothed()));
+        self.streams.set_now(now, self.tcps.get(tcp).and_then(|entry| entry.rtt().smoothed()));
         let record_len = content.len();
         if let Some(head) = about.lone {
             self.frames_received.count(head.ty());
@@ -132,8 +132,7 @@ impl Connection {
 
     fn on_stream(&mut self, now: Time, tcp: ConnectionId, record_len: usize, head: StreamHead, data: Bytes) -> Outcome {
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.counters.stream_bytes_received += data.len() as u64;
-            entry.probes.forget();
+            entry.handle_data(data.len());
         }
         let fresh = self.streams.handle_stream(head.id, head.offset, head.fin, data, record_len)?;
         if fresh == 0 {
@@ -176,13 +175,7 @@ impl Connection {
         let Some(entry) = self.tcps.get_mut(tcp).or(lost) else {
             return if known { Ok(0) } else { Err(Violation::AckOfUnsent) };
         };
-        entry.counters.acks_received += 1;
-        let outcome = entry.sent.ack(now, highest, |item| acked.push(item))?;
-        outcome.rtt.into_iter().for_each(|rtt| entry.rtt.sample(rtt));
-        if let Some(rate) = outcome.rate {
-            entry.rate.sample(now, rate);
-            entry.commit.sample(rate, outcome.had_more, entry.sent.delivered(), entry.sent.bytes());
-        }
+        let outcome = entry.handle_ack(now, highest, |item| acked.push(item))?;
         if self.trace.is_on() {
             trace_ack(&mut self.trace, entry, highest, &outcome);
         }
@@ -289,15 +282,15 @@ impl Connection {
 /// Reports an acknowledgment, and what it showed.
 #[cold]
 fn trace_ack(trace: &mut Tracer, entry: &Tcp<Carried>, highest: RecordSeq, outcome: &Acked) {
-    let tcp = entry.id;
-    trace.emit(|| trace::Event::Acknowledged { tcp, highest, bytes: outcome.bytes, in_flight: entry.sent.bytes() });
-    if let (Some(sample), Some(smoothed), Some(min)) = (outcome.rtt, entry.rtt.smoothed(), entry.rtt.min()) {
-        let variation = entry.rtt.variation();
+    let tcp = entry.id();
+    trace.emit(|| trace::Event::Acknowledged { tcp, highest, bytes: outcome.bytes, in_flight: entry.sent().bytes() });
+    if let (Some(sample), Some(smoothed), Some(min)) = (outcome.rtt, entry.rtt().smoothed(), entry.rtt().min()) {
+        let variation = entry.rtt().variation();
         trace.emit(|| trace::Event::RttSample { tcp, sample, smoothed, variation, min });
     }
     if let Some(rate) = outcome.rate {
         let (sample, is_lower_bound) = (rate.bytes_per_second(), rate.is_lower_bound());
-        let estimate = entry.rate.newest();
+        let estimate = entry.rate().newest();
         trace.emit(|| trace::Event::RateSample { tcp, sample, is_lower_bound, estimate });
     }
 }

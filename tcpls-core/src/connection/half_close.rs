@@ -67,7 +67,7 @@ impl Connection {
         }
         // On a slow path a record takes a while. Answers to probes are small, and whole at once.
         let open = self.tcps.iter().filter(|entry| !entry.close_notify_received());
-        let partial = open.filter_map(|entry| entry.life.partial_at()).max().unwrap_or_default();
+        let partial = open.filter_map(|entry| entry.liveness().partial_at()).max().unwrap_or_default();
         let moved = half.received.max(partial.min(half.received + self.config.close_limit));
         (!half.is_judged).then(|| moved + self.config.close_timeout.max(self.longest_answer()))
     }

@@ -51,14 +51,14 @@ impl Connection {
         let mut frames = Outgoing::default();
         self.fill_control(ConnectionId::FIRST, MAX_PLAINTEXT, &mut frames);
         let Some(first) = self.tcps.get_mut(ConnectionId::FIRST) else { return };
-        let before = first.raw.len();
-        if tls.write_half_rtt(&frames.control, &mut first.raw) {
+        let before = first.raw().len();
+        if tls.write_half_rtt(&frames.control, first.raw()) {
             self.parameters_sent = true;
             let keep = Keep::Record { now, carried: &frames.carried, backlog: Backlog::None };
-            let bytes = first.raw.len() - before;
+            let bytes = first.raw().len() - before;
             let seq = first.number_next(bytes, keep);
             let content = |frames| Content::of(ContentType::ApplicationData as u8, false, frames);
-            self.trace.emit(|| Event::RecordSent { tcp: first.id, seq, bytes, content: content(&frames.control) });
+            self.trace.emit(|| Event::RecordSent { tcp: first.id(), seq, bytes, content: content(&frames.control) });
         } else {
             // Client certificates are asked for: nothing goes to a peer that has not shown one.
             frames.carried.iter().for_each(|item| _ = self.requeue(item));
@@ -78,9 +78,6 @@ impl Connection {
         let Some(first) = self.tcps.get_mut(ConnectionId::FIRST) else { return };
         let ((sealed, seal), (opened, open)) = (agreed.seal, agreed.open);
         first.begin_at(sealed, opened);
-        let took = now - first.since;
-        first.rtt.expect(took);
-        first.commit.expect_from_handshake(first.counters.bytes_sent, took, first.silence.min_rtt());
         self.activate_first(now);
         let limits = (self.config.confidentiality_limit, self.config.integrity_limit);
         self.keys = Some(Keys::new(seal, sealed, open, agreed.schedule, limits.0, limits.1));

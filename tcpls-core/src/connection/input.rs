@@ -46,8 +46,7 @@ impl Connection {
         }
         self.streams.note_received(before - bytes.len());
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.counters.bytes_received += (before - bytes.len()) as u64;
-            entry.life.came(now, before, bytes.len());
+            entry.handle_bytes(now, before, bytes.len());
         }
         self.settle(now);
     }
@@ -124,7 +123,7 @@ impl Connection {
     pub(super) fn handle_opened(&mut self, now: Time, tcp: ConnectionId, content: Content) {
         self.last_heard = now;
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.heard = now;
+            entry.live().heard(now);
         }
         self.activate_if_opening(now, tcp);
         let had_streams = self.streams.len() > 0;

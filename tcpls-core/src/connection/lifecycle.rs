@@ -48,7 +48,6 @@ impl Connection {
     /// Client: the first record that opens on a TCP connection that is joining makes it part of the session.
     pub(super) fn activate_if_opening(&mut self, now: Time, tcp: ConnectionId) {
         if let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.is_opening()) {
-            entry.rtt.expect(now - entry.since);
             entry.activate(now);
             self.welcome(tcp);
         }
@@ -56,7 +55,7 @@ impl Connection {
 
     /// Server: a claim is authenticated, as `entry`.
     pub(super) fn adopt(&mut self, now: Time, mut entry: Tcp<Carried>) {
-        let tcp = entry.id;
+        let tcp = entry.id();
         entry.activate(now);
         self.tcps.insert(entry);
         self.welcome(tcp);
@@ -65,10 +64,10 @@ impl Connection {
 
     /// TCP connection `tcp` is active.
     pub(super) fn welcome(&mut self, tcp: ConnectionId) {
-        let others = self.tcps.iter().filter(|other| other.id != tcp && other.is_active() && !other.is_backup());
+        let others = self.tcps.iter().filter(|other| other.id() != tcp && other.is_active() && !other.is_backup());
         let head_start = others.map(Tcp::share).min().unwrap_or(0);
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.head_start = head_start;
+            entry.start_behind(head_start);
         }
         self.trace.emit(|| trace::Event::Joined { tcp });
         self.events.push_back(Event::Tcp(TcpEvent::Joined { tcp }));
@@ -86,8 +85,10 @@ impl Connection {
     /// as many as there may be, the newcomer takes the place of the one that has been silent longest.
     fn make_room_for(&mut self, now: Time, newcomer: ConnectionId) {
         while self.tcps.len() > self.config.max_tcp_connections.max(1) as usize {
-            let others = self.tcps.iter().filter(|entry| entry.id != newcomer);
-            let Some(silent) = others.min_by_key(|entry| entry.heard).map(|entry| entry.id) else { return };
+            let others = self.tcps.iter().filter(|entry| entry.id() != newcomer);
+            let Some(silent) = others.min_by_key(|entry| entry.liveness().heard_at()).map(|entry| entry.id()) else {
+                return;
+            };
             let limit = trace::Limit::TcpConnections;
             self.trace.emit(|| trace::Event::LimitReached { limit, tcp: Some(silent) });
             self.lose_tcp(now, silent, TcpFault::Retired, None);
@@ -107,7 +108,7 @@ impl Connection {
             self.tcps.insert(entry);
             return self.lose_plain(now, fault, alert);
         }
-        let mut words = core::mem::take(&mut entry.raw);
+        let mut words = core::mem::take(entry.raw());
         if let Some(alert) = alert {
             self.alert_for(&mut entry, alert, &mut words);
         }
@@ -118,15 +119,14 @@ impl Connection {
         self.put_final_bytes(tcp, words);
         self.requeue_statuses(&entry);
         let bytes = self.requeue_all(&mut entry);
-        entry.counters.requeued_bytes += bytes;
         self.streams.forget_tcp(tcp);
         self.joins.forget_tcp(tcp);
-        entry.received.owe_again();
+        entry.owe_ack_again();
         self.repeat_acks();
         // What it was asked for is asked again: the session is no more idle than before.
-        let asked = entry.sent.waiting_since().filter(|_| self.streams.len() > 0);
+        let asked = entry.sent().waiting_since().filter(|_| self.streams.len() > 0);
         asked.into_iter().for_each(|at| self.activity.note(at));
-        entry.sent.freeze();
+        entry.freeze();
         if returns_token {
             self.joins.give_back(tcp);
         } else {
@@ -154,7 +154,7 @@ impl Connection {
     fn returns_token(&self, entry: &Tcp<Carried>, fault: TcpFault) -> bool {
         let is_silent = matches!(fault, TcpFault::Fin | TcpFault::Reset | TcpFault::Io | TcpFault::JoinTimeout);
         let is_untouched = !entry.has_received() && !entry.has_sealed();
-        let has_other = self.tcps.iter().any(|other| other.is_active() && !other.stalled);
+        let has_other = self.tcps.iter().any(|other| other.is_active() && !other.liveness().is_stalled());
         entry.is_opening() && is_silent && is_untouched && !has_other
     }
 
@@ -168,12 +168,12 @@ impl Connection {
 
     /// Lets go of all sockets.
     pub(super) fn discard_all(&mut self) {
-        while let Some(entry) = self.tcps.pop_first() {
-            if !entry.raw.is_empty() {
-                self.final_bytes.entry(entry.id).or_default().extend_from_slice(&entry.raw);
+        while let Some(mut entry) = self.tcps.pop_first() {
+            if entry.has_raw() {
+                self.final_bytes.entry(entry.id()).or_default().append(entry.raw());
             }
-            self.trace.emit(|| trace::Event::Discarded { tcp: entry.id });
-            self.events.push_back(Event::Tcp(TcpEvent::Discarded { tcp: entry.id }));
+            self.trace.emit(|| trace::Event::Discarded { tcp: entry.id() });
+            self.events.push_back(Event::Tcp(TcpEvent::Discarded { tcp: entry.id() }));
         }
     }
     /// Without a TCP connection the session waits for one; unless it is over on both sides anyway, or none can join: tokens
@@ -218,7 +218,7 @@ impl Connection {
             |end: SocketAddr| self.peer_addresses.is_withdrawn(end) || self.local_addresses.is_withdrawn(end);
         let uses = |entry: &&Tcp<Carried>| entry.addresses().any(withdrawn);
         let leaving: Vec<ConnectionId> =
-            self.tcps.iter().filter(|entry| entry.is_active()).filter(uses).map(|entry| entry.id).collect();
+            self.tcps.iter().filter(|entry| entry.is_active()).filter(uses).map(|entry| entry.id()).collect();
         leaving.into_iter().for_each(|tcp| self.retire(self.last_heard, tcp));
     }
 
@@ -231,19 +231,19 @@ impl Connection {
 
     fn next_to_let_go(&self, now: Time) -> Option<ConnectionId> {
         let is_done = |entry: &&Tcp<Carried>| self.leave_deadline(entry).is_some_and(|at| at <= now);
-        self.tcps.iter().find(is_done).map(|entry| entry.id)
+        self.tcps.iter().find(is_done).map(|entry| entry.id())
     }
 
     /// When a TCP connection that is left on purpose can go: what this side sent is acknowledged, and the peer has heard and
     /// sends nothing more. Or it is silent: then what it has was hedged.
     pub(super) fn leave_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
         let leave = entry.leave().filter(|_| self.tcps.iter().any(|other| other.is_active()))?;
-        if entry.stalled {
+        if entry.liveness().is_stalled() {
             return Some(leave.since);
         }
         let at_last = leave.since + self.config.user_timeout;
-        let peer_knows = leave.peer_knows.filter(|_| entry.sent.is_empty());
+        let peer_knows = leave.peer_knows.filter(|_| entry.sent().is_empty());
         let quiet = expected_rtt(entry).unwrap_or(UNKNOWN_PATIENCE) + DRAIN_MARGIN;
-        Some(peer_knows.map_or(at_last, |since| at_last.min(since.max(entry.heard) + quiet)))
+        Some(peer_knows.map_or(at_last, |since| at_last.min(since.max(entry.liveness().heard_at()) + quiet)))
     }
 }

@@ -73,18 +73,12 @@ impl Connection {
         let written = out.len() - start;
         let is_held = self.is_held(tcp);
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            match last {
-                Built::NoRoom => entry.blocked = true,
-                Built::Nothing => entry.blocked = false,
-                Built::TooEarly | Built::Record => {}
-            }
-            entry.held = is_held;
-            entry.counters.bytes_sent += written as u64;
-            if written > 0 {
-                entry.silence.wrote(now);
-                entry.life.took(now);
-            }
-            entry.life.set_full(now, entry.blocked);
+            let blocked = match last {
+                Built::NoRoom => Some(true),
+                Built::Nothing => Some(false),
+                Built::TooEarly | Built::Record => None,
+            };
+            entry.handle_poll(now, written, blocked, is_held);
         }
         if written > 0 {
             if self.plain || self.peer_is_mute() {
@@ -102,8 +96,8 @@ impl Connection {
             return true;
         }
         let Some(entry) = self.tcps.get(tcp) else { return false };
-        if !entry.raw.is_empty() || !entry.may_seal || entry.close_notify_sent() || self.is_silent(entry) {
-            return !entry.raw.is_empty();
+        if entry.has_raw() || !entry.may_seal() || entry.close_notify_sent() || self.is_silent(entry) {
+            return entry.has_raw();
         }
         self.ending.wants_notify()
             || self.keys.as_ref().is_some_and(|keys| keys.seal_target() > entry.seal_generation())
@@ -113,8 +107,8 @@ impl Connection {
     /// Whether there is nothing to say, on any TCP connection: what holds after each record of a request or an answer, and
     /// is cheaper to see than to find out by building another.
     fn is_silent(&self, entry: &Tcp<Carried>) -> bool {
-        let is_owed = |entry: &Tcp<Carried>| entry.received.is_owed();
-        !entry.ping
+        let is_owed = |entry: &Tcp<Carried>| entry.received().is_owed();
+        !entry.liveness().wants_ping()
             && self.streams.is_quiet()
             && self.pending.is_empty()
             && self.scratch.final_acks.is_empty()
@@ -127,21 +121,21 @@ impl Connection {
 
     /// Whether a record of frames could be made for this TCP connection.
     fn has_frames(&self, entry: &Tcp<Carried>) -> bool {
-        entry.ping || (!self.is_bypassed(entry) && self.has_frames_for(entry))
+        entry.liveness().wants_ping() || (!self.is_bypassed(entry) && self.has_frames_for(entry))
     }
 
     fn has_frames_for(&self, entry: &Tcp<Carried>) -> bool {
-        self.pending.first(|due| self.may_go_on(*due, entry.id)).is_some()
+        self.pending.first(|due| self.may_go_on(*due, entry.id())).is_some()
             || !self.scratch.final_acks.is_empty()
             || self.streams.has_control()
-            || self.tcps.iter().any(|other| self.owes_ack(other, entry.id, self.last_heard))
-            || self.has_stream_data(entry.id)
+            || self.tcps.iter().any(|other| self.owes_ack(other, entry.id(), self.last_heard))
+            || self.has_stream_data(entry.id())
     }
 
     /// Bytes that need no sealing: handshake flights, hellos, final bytes.
     fn take_raw(&mut self, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) {
         let raw = match self.tcps.get_mut(tcp) {
-            Some(entry) => &mut entry.raw,
+            Some(entry) => entry.raw(),
             None => match self.final_bytes.get_mut(&tcp) {
                 Some(words) => words,
                 None => return,
@@ -159,7 +153,7 @@ impl Connection {
     }
 
     fn build_record(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Built {
-        let Some(entry) = self.tcps.get(tcp).filter(|entry| entry.may_seal && entry.raw.is_empty()) else {
+        let Some(entry) = self.tcps.get(tcp).filter(|entry| entry.may_seal() && !entry.has_raw()) else {
             return Built::TooEarly;
         };
         if entry.close_notify_sent() || self.is_silent(entry) {
@@ -263,8 +257,7 @@ impl Connection {
 
     /// What waits behind the record that is built: a sender that found a full socket last time sends as fast as the path takes it.
     fn backlog(&self, tcp: ConnectionId) -> Backlog {
-        let is_full = |entry: &Tcp<Carried>| entry.blocked || entry.held;
-        if self.tcps.get(tcp).is_some_and(is_full) {
+        if self.tcps.get(tcp).is_some_and(Tcp::is_full) {
             Backlog::Full
         } else if self.streams.unsent() > 0 {
             Backlog::Some
@@ -280,7 +273,7 @@ impl Connection {
         views.clear();
         self.active_views().for_each(|view| views.push(view)); // `extend` is slow with a filter
         if let Some(entry) = self.tcps.get(tcp) {
-            let most = entry.commit.record(entry.sent.carried_bytes()).saturating_sub(RECORD_OVERHEAD);
+            let most = entry.commit().record(entry.sent().carried_bytes()).saturating_sub(RECORD_OVERHEAD);
             budget = if self.is_full(entry) { 0 } else { budget.min(most) };
         }
         while budget > STREAM_OVERHEAD && !chunks.is_full() {
@@ -303,8 +296,7 @@ impl Connection {
             bytes += u64::from(chunk.len);
         }
         if let Some(entry) = self.tcps.get_mut(tcp).filter(|_| !chunks.is_empty()) {
-            entry.counters.stream_bytes_sent += bytes;
-            entry.probes.forget();
+            entry.data_sealed(bytes);
         }
     }
 }

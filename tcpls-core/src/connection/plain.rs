@@ -39,14 +39,14 @@ impl Connection {
         self.streams.make_plain();
         self.drop_claims();
         self.pending = Pending::default();
-        self.tcps.iter_mut().for_each(|entry| entry.ping = false);
+        self.tcps.iter_mut().for_each(|entry| entry.live().ask_nothing());
     }
 
     pub(super) fn handle_plain_data(&mut self, now: Time, data: Bytes) {
         let (len, offset) = (data.len(), self.plain_state.received);
         self.plain_state.received += len as u64;
         if let Some(entry) = self.tcps.get_mut(ConnectionId::FIRST) {
-            entry.counters.stream_bytes_received += len as u64;
+            entry.handle_data(len);
         }
         self.flood.earn(len as u64);
         // TLS allows records without content; without end they would be work for nothing.
@@ -83,7 +83,7 @@ impl Connection {
             self.streams.copy_chunk(&chunk, out);
             self.seal_record(tcp, ContentType::ApplicationData, out, start, Keep::Nothing)?;
             if let Some(entry) = self.tcps.get_mut(tcp) {
-                entry.counters.stream_bytes_sent += u64::from(chunk.len);
+                entry.data_sealed(u64::from(chunk.len));
             }
         }
         if chunk.fin {
@@ -128,7 +128,7 @@ impl Connection {
             return;
         }
         if let (Some(mut entry), Some(alert)) = (self.tcps.remove(ConnectionId::FIRST), alert) {
-            let mut words = core::mem::take(&mut entry.raw);
+            let mut words = core::mem::take(entry.raw());
             self.alert_for(&mut entry, alert, &mut words);
             self.put_final_bytes(ConnectionId::FIRST, words);
             self.tcps.insert(entry);

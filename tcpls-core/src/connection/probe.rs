@@ -31,8 +31,8 @@ impl ProbeInterval {
 
     /// When `entry` will have been quiet for too long.
     pub(super) fn deadline(self, entry: &Tcp<Carried>) -> Option<Time> {
-        let waits = entry.is_active() && !entry.stalled && entry.sent.is_empty();
-        waits.then(|| entry.probes.next(entry.heard, self.first, self.longest))
+        let waits = entry.is_active() && !entry.liveness().is_stalled() && entry.sent().is_empty();
+        waits.then(|| entry.liveness().next_probe(self.first, self.longest))
     }
 }
 
@@ -48,9 +48,8 @@ impl Connection {
         let Some(interval) = self.probe_interval() else { return };
         let is_quiet = |entry: &Tcp<Carried>| interval.deadline(entry).is_some_and(|at| at <= now);
         for entry in self.tcps.iter_mut().filter(|entry| is_quiet(entry)) {
-            entry.ping = true;
-            entry.probes.note(now);
-            self.trace.emit(|| Event::Probed { tcp: entry.id });
+            entry.live().probe(now);
+            self.trace.emit(|| Event::Probed { tcp: entry.id() });
         }
     }
 }

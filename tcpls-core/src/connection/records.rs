@@ -31,7 +31,7 @@ impl Connection {
 
     /// An alert for the owner of a TCP connection that is to be closed: sealed if keys are in use there, in clear if not.
     pub(super) fn alert_for(&mut self, entry: &mut Tcp<Carried>, alert: Alert, out: &mut Vec<u8>) {
-        let Some(keys) = self.keys.as_mut().filter(|_| entry.may_seal) else {
+        let Some(keys) = self.keys.as_mut().filter(|_| entry.may_seal()) else {
             return out.extend_from_slice(&crate::crypto::plaintext_alert(alert));
         };
         let start = out.len();
@@ -72,7 +72,7 @@ impl Sealer<'_> {
         out.push(content_type as u8);
         let len = out.len() - start - HEADER_LEN + TAG_LEN;
         out[start..start + HEADER_LEN].copy_from_slice(&RecordHeader::encode_protected(len));
-        let (bytes, seq) = (HEADER_LEN + len, entry.sent.next());
+        let (bytes, seq) = (HEADER_LEN + len, entry.sent().next());
         entry.seal_next(bytes, keep, |tcp, at| {
             // Now, for in a moment the content cannot be read any more; but only if the key may be used.
             if self.trace.is_on() && self.keys.can_seal(at) {

@@ -55,7 +55,7 @@ impl Connection {
             self.renewal.owed = false;
         } else {
             let any =
-                self.tcps.iter().find(|entry| entry.is_active() && !self.is_bypassed(entry)).map(|entry| entry.id);
+                self.tcps.iter().find(|entry| entry.is_active() && !self.is_bypassed(entry)).map(|entry| entry.id());
             tcp.or(any).into_iter().for_each(|tcp| self.ask_for_confirmation(tcp));
         }
     }
@@ -88,16 +88,17 @@ impl Connection {
     /// Has the peer show, by acknowledging a Ping, that it has the newest generation of keys.
     fn ask_for_confirmation(&mut self, tcp: ConnectionId) {
         let is_confirmed = self.keys.as_ref().is_none_or(Keys::is_confirmed);
-        if let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| !is_confirmed && entry.sent.is_empty()) {
-            entry.ping = true;
+        if let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| !is_confirmed && entry.sent().is_empty()) {
+            entry.live().ask();
         }
     }
 
     /// Gives up TCP connections that are silent and lag: they must not let the others' key run out.
     fn give_up_silent_laggards(&mut self, now: Time, tcp: ConnectionId) {
         let target = self.keys.as_ref().map_or(0, Keys::seal_target);
-        let is_silent = |entry: &&Tcp<Carried>| entry.stalled && entry.id != tcp && entry.lags(target);
-        let silent: Vec<ConnectionId> = self.tcps.iter().filter(is_silent).map(|entry| entry.id).collect();
+        let is_silent =
+            |entry: &&Tcp<Carried>| entry.liveness().is_stalled() && entry.id() != tcp && entry.lags(target);
+        let silent: Vec<ConnectionId> = self.tcps.iter().filter(is_silent).map(|entry| entry.id()).collect();
         silent.into_iter().for_each(|tcp| self.lose_tcp(now, tcp, TcpFault::UserTimeout, None));
     }
 
@@ -108,7 +109,7 @@ impl Connection {
         let target = self.keys.as_ref().map_or(0, Keys::seal_target);
         let mut laggards = self.tcps.iter_mut().filter(|entry| entry.lags(target)).peekable();
         let has_one = laggards.peek().is_some();
-        laggards.for_each(|entry| entry.ping |= entry.sent.is_empty());
+        laggards.filter(|entry| entry.sent().is_empty()).for_each(|entry| entry.live().ask());
         has_one
     }
 

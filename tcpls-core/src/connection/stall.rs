@@ -31,7 +31,7 @@ const MIN_MARGIN: Duration = Duration::from_millis(15);
 impl Connection {
     /// Whether TCP connection `tcp` owes an answer for longer than it should ([`TcpEvent::Stalled`]).
     pub fn is_stalled(&self, tcp: ConnectionId) -> bool {
-        self.tcps.get(tcp).is_some_and(|entry| entry.stalled)
+        self.tcps.get(tcp).is_some_and(|entry| entry.liveness().is_stalled())
     }
 
     /// What the TCP stack says about TCP connection `tcp`. Optional; a dark path is noticed much sooner with it.
@@ -40,21 +40,17 @@ impl Connection {
     /// that is due: silence is judged by the latest report.
     pub fn handle_tcp_info(&mut self, tcp: ConnectionId, info: TcpInfo) {
         if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.silence.update(info);
-            entry.life.acked(info.heard, info.acked);
+            entry.live().handle_tcp_info(info);
         }
     }
 
     /// When `entry` is stalled if nothing is acknowledged. `None` if it is already, or owes nothing.
     pub(super) fn stall_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
-        if entry.stalled || !entry.is_up() || self.peer_is_mute() {
+        if entry.liveness().is_stalled() || !entry.is_up() || self.peer_is_mute() {
             return None;
         }
         let record = self.owes_since(entry).map(|since| since + self.patience(entry));
-        let silence = match entry.silence.is_owed() {
-            true => entry.silence.deadline(entry.commit.time_for(SEGMENT)),
-            false => None,
-        };
+        let silence = entry.liveness().silence_deadline(|| entry.commit().time_for(SEGMENT));
         match (record, silence) {
             (Some(record), Some(silence)) => Some(record.min(silence)),
             (record, silence) => record.or(silence),
@@ -64,11 +60,11 @@ impl Connection {
     /// Since when `entry` owes an acknowledgment. What it carries may just wait behind others in a queue: where there is no other
     /// TCP connection to go to, bytes that come and bytes that its kernel acknowledges are an answer too.
     fn owes_since(&self, entry: &Tcp<Carried>) -> Option<Time> {
-        let since = entry.sent.waiting_since()?;
+        let since = entry.sent().waiting_since()?;
         if self.has_other(entry) {
             return Some(since);
         }
-        Some(since.max(entry.life.moved() + entry.life.gap() * 2))
+        Some(since.max(entry.liveness().moved() + entry.liveness().gap() * 2))
     }
 
     /// The probe timeout of RFC 9002, 6.2.1, with a wider margin: TCP delivers in order, and a segment that it
@@ -78,16 +74,16 @@ impl Connection {
     /// were much shorter.
     pub(super) fn patience(&self, entry: &Tcp<Carried>) -> Duration {
         let answer = self.answer_time(entry).unwrap_or(UNKNOWN_PATIENCE);
-        if entry.rtt.smoothed().is_some() { answer } else { answer.max(FIRST_PATIENCE) }
+        if entry.rtt().smoothed().is_some() { answer } else { answer.max(FIRST_PATIENCE) }
     }
 
     /// How long an answer may take; `None` if nothing is known of the path.
     fn answer_time(&self, entry: &Tcp<Carried>) -> Option<Duration> {
         let margin = MIN_MARGIN + self.peer_ack_delay();
         // The answer may wait behind a record of the peer's.
-        let carrying = entry.commit.time_for(entry.sent.bytes() + SEGMENT).min(MAX_CARRYING);
-        let (rtt, min_rtt) = match entry.rtt.smoothed() {
-            Some(smoothed) => (smoothed + (entry.rtt.variation() * 4).max(margin), entry.rtt.min()),
+        let carrying = entry.commit().time_for(entry.sent().bytes() + SEGMENT).min(MAX_CARRYING);
+        let (rtt, min_rtt) = match entry.rtt().smoothed() {
+            Some(smoothed) => (smoothed + (entry.rtt().variation() * 4).max(margin), entry.rtt().min()),
             None => (expected_rtt(entry)? * 2 + margin, expected_rtt(entry)),
         };
         Some(rtt.max(min_rtt.unwrap_or_default() + margin + carrying))
@@ -111,14 +107,12 @@ impl Connection {
     /// Marks TCP connections whose time is up as stalled.
     pub(super) fn mark_stalled(&mut self, now: Time) {
         let silent = |entry: &&Tcp<Carried>| self.stall_deadline(entry).is_some_and(|at| at <= now);
-        let silent: Vec<ConnectionId> = self.tcps.iter().filter(silent).map(|entry| entry.id).collect();
+        let silent: Vec<ConnectionId> = self.tcps.iter().filter(silent).map(|entry| entry.id()).collect();
         for tcp in silent {
             let owed_since = self.tcps.get(tcp).and_then(|entry| self.owes_since(entry));
             if let Some(entry) = self.tcps.get_mut(tcp) {
-                entry.stalled = true;
-                entry.status_owed = true;
-                entry.ping = true; // so that there is something to answer
-                self.trace.emit(|| trace::Event::Stalled { tcp, owed_since, in_flight: entry.sent.bytes() });
+                entry.live().stall();
+                self.trace.emit(|| trace::Event::Stalled { tcp, owed_since, in_flight: entry.sent().bytes() });
                 self.events.push_back(Event::Tcp(TcpEvent::Stalled { tcp }));
             }
         }
@@ -130,9 +124,8 @@ impl Connection {
         while let Some(tcp) = self.next_to_hedge() {
             let Some(mut entry) = self.tcps.remove(tcp) else { return };
             let bytes = self.requeue_all(&mut entry);
-            entry.counters.requeued_bytes += bytes;
             self.trace.emit(|| trace::Event::Hedged { tcp, bytes });
-            entry.status_owed = false;
+            entry.live().status_noted();
             self.tcps.insert(entry);
             self.repeat_acks();
             self.pending.insert(Due::Status(tcp));
@@ -140,16 +133,16 @@ impl Connection {
     }
 
     fn next_to_hedge(&self) -> Option<ConnectionId> {
-        let owes = |entry: &&Tcp<Carried>| entry.stalled && (entry.status_owed || entry.sent.has_to_requeue());
-        self.tcps.iter().filter(owes).find(|entry| self.is_bypassed(entry)).map(|entry| entry.id)
+        let owes = |entry: &&Tcp<Carried>| {
+            entry.liveness().is_stalled() && (entry.liveness().owes_status() || entry.sent().has_to_requeue())
+        };
+        self.tcps.iter().filter(owes).find(|entry| self.is_bypassed(entry)).map(|entry| entry.id())
     }
 
     /// Something came back on `tcp`: it lives.
     pub(super) fn clear_stall(&mut self, now: Time, tcp: ConnectionId) {
-        let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.stalled) else { return };
-        entry.stalled = false;
-        entry.silence.was_wrong(now);
-        if !core::mem::take(&mut entry.status_owed) {
+        let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.liveness().is_stalled()) else { return };
+        if entry.live().resume(now) {
             self.pending.insert(Due::Status(tcp));
         }
         self.trace.emit(|| trace::Event::Resumed { tcp });
@@ -160,5 +153,5 @@ impl Connection {
 /// The round-trip time of a TCP connection, before an acknowledgment has shown it: what TCP knows, or what the handshake or
 /// the join took.
 pub(super) fn expected_rtt(entry: &Tcp<Carried>) -> Option<Duration> {
-    entry.rtt.smoothed().or(entry.silence.rtt()).or(entry.rtt.opening())
+    entry.rtt().smoothed().or(entry.liveness().kernel_rtt()).or(entry.rtt().opening())
 }

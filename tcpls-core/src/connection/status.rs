@@ -168,12 +168,13 @@ impl Connection {
 
     /// Whether `entry` is stalled and another TCP connection is not: then it carries nothing new.
     pub(super) fn is_bypassed(&self, entry: &Tcp<Carried>) -> bool {
-        entry.stalled && self.tcps.iter().any(|other| other.is_active() && !other.stalled)
+        entry.liveness().is_stalled()
+            && self.tcps.iter().any(|other| other.is_active() && !other.liveness().is_stalled())
     }
 
     /// Whether another TCP connection is in use and answers.
     pub(super) fn has_other(&self, entry: &Tcp<Carried>) -> bool {
-        self.tcps.iter().any(|other| other.id != entry.id && other.is_active() && !other.stalled)
+        self.tcps.iter().any(|other| other.id() != entry.id() && other.is_active() && !other.liveness().is_stalled())
     }
 
     /// Whether the peer goes on sending frames long after the first, and no Session Parameters, without which nothing may be sent
@@ -194,12 +195,12 @@ fn phase_of(tcp: &Tcp<Carried>) -> TcpPhase {
 
 fn tcp_stats(tcp: &Tcp<Carried>, phase: TcpPhase) -> TcpStats {
     TcpStats {
-        tcp: tcp.id,
+        tcp: tcp.id(),
         phase,
         backup: tcp.is_backup(),
-        smoothed_rtt: tcp.rtt.smoothed(),
-        min_rtt: tcp.rtt.min(),
-        bytes_in_flight: tcp.sent.bytes(),
-        counters: tcp.counters,
+        smoothed_rtt: tcp.rtt().smoothed(),
+        min_rtt: tcp.rtt().min(),
+        bytes_in_flight: tcp.sent().bytes(),
+        counters: *tcp.counters(),
     }
 }

@@ -74,10 +74,10 @@ impl Connection {
         if let Some(reason) = self.final_timeout(now) {
             return self.time_out(now, reason);
         }
-        self.tcps.iter_mut().for_each(|entry| entry.received.expire(now));
+        self.tcps.iter_mut().for_each(|entry| entry.expire_ack_delay(now));
         self.expire_claims(now);
         let late: Vec<(ConnectionId, TcpFault)> =
-            self.tcps.iter().filter_map(|entry| self.overdue(entry, now).map(|fault| (entry.id, fault))).collect();
+            self.tcps.iter().filter_map(|entry| self.overdue(entry, now).map(|fault| (entry.id(), fault))).collect();
         late.into_iter().for_each(|(tcp, fault)| self.lose_tcp(now, tcp, fault, None));
         self.start_due_key_update(now);
         self.mark_stalled(now);
@@ -119,7 +119,7 @@ impl Connection {
         let probes = self.probe_interval();
         for entry in self.tcps.iter() {
             consider(entry.join_deadline(), TimeoutReason::Join);
-            consider(entry.received.deadline(), TimeoutReason::Ack);
+            consider(entry.received().deadline(), TimeoutReason::Ack);
             consider(self.stall_deadline(entry), TimeoutReason::Silence);
             consider(probes.and_then(|interval| interval.deadline(entry)), TimeoutReason::Probe);
             consider(self.leave_deadline(entry), TimeoutReason::Leave);
@@ -174,7 +174,7 @@ impl Connection {
             return None;
         }
         let first = self.tcps.get(ConnectionId::FIRST)?;
-        Some(self.handshake_deadline.end(first.life.moved()))
+        Some(self.handshake_deadline.end(first.liveness().moved()))
     }
 
     /// When a plain session ends because data waits and the socket takes none of it, whatever the peer sends meanwhile.
@@ -183,14 +183,14 @@ impl Connection {
             return None;
         }
         let entry = self.tcps.get(ConnectionId::FIRST)?;
-        Some(entry.life.stuck_since()? + self.idle_timeout?)
+        Some(entry.liveness().stuck_since()? + self.idle_timeout?)
     }
 
     /// As long as bytes move, in either direction, what was sent may just wait behind others. But an attacker on the path can
     /// make bytes move: before the session is idle for want of a record that opens, the TCP connection is lost, for another may
     /// live.
     fn user_deadline(&self, entry: &Tcp<super::pending::Carried>) -> Option<Time> {
-        let since = entry.sent.waiting_since().filter(|_| entry.is_up() && !self.peer_is_mute())?;
+        let since = entry.sent().waiting_since().filter(|_| entry.is_up() && !self.peer_is_mute())?;
         let peer = self.peer_parameters.map_or(0, |parameters| parameters.user_timeout_ms);
         let peer = (peer > 0).then(|| Duration::from_millis(peer));
         let timeout = peer.map_or(self.config.user_timeout, |peer| peer.min(self.config.user_timeout));
@@ -199,7 +199,7 @@ impl Connection {
         let patience = self.slowness(entry).min(timeout.saturating_mul(2)).saturating_add(timeout).max(least);
         let longest = timeout.saturating_mul(MOST_WITHOUT_RECORD);
         let longest = self.idle_timeout.map_or(longest, |idle| longest.min(idle - idle / 8)).max(timeout).max(least);
-        Some((since.max(entry.life.moved()) + patience).min(since.max(entry.heard) + longest))
+        Some((since.max(entry.liveness().moved()) + patience).min(since.max(entry.liveness().heard_at()) + longest))
     }
 
     /// How much longer to wait for a TCP connection that there is no other to take the place of: TCP repeats a lost segment after
@@ -208,7 +208,7 @@ impl Connection {
         if self.has_other(entry) {
             return Duration::ZERO;
         }
-        let segment = entry.commit.time_for(super::stall::SEGMENT).max(entry.life.gap());
+        let segment = entry.commit().time_for(super::stall::SEGMENT).max(entry.liveness().gap());
         segment.saturating_mul(SEGMENTS_TO_REPEAT)
     }
 

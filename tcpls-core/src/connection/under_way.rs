@@ -21,30 +21,30 @@ impl Connection {
 
     /// The same, of `entry`.
     pub(super) fn is_full(&self, entry: &Tcp<Carried>) -> bool {
-        let has_many = entry.sent.len() >= self.config.max_unacknowledged_records as usize;
+        let has_many = entry.sent().len() >= self.config.max_unacknowledged_records as usize;
         has_many && !self.ends_unacknowledged() || self.is_committed(entry)
     }
 
     /// Whether one more record would be more than the path should be given ahead.
     #[inline]
     fn is_committed(&self, entry: &Tcp<Carried>) -> bool {
-        let in_flight = entry.sent.bytes();
+        let in_flight = entry.sent().bytes();
         in_flight > 0
             && (in_flight >= INITIAL_WINDOW && self.is_untried(entry)
-                || !entry.commit.allows(in_flight + MAX_PLAINTEXT as u64) && self.is_beyond_limit(entry, in_flight))
+                || !entry.commit().allows(in_flight + MAX_PLAINTEXT as u64) && self.is_beyond_limit(entry, in_flight))
     }
 
     /// Whether another TCP connection carries what `entry` does not, of which no acknowledgment has shown how fast it is.
     fn is_untried(&self, entry: &Tcp<Carried>) -> bool {
-        entry.rtt.smoothed().is_none() && self.has_other(entry) && !self.ends_unacknowledged()
+        entry.rtt().smoothed().is_none() && self.has_other(entry) && !self.ends_unacknowledged()
     }
 
     fn is_beyond_limit(&self, entry: &Tcp<Carried>, in_flight: u64) -> bool {
         if self.ends_unacknowledged() {
             return false;
         }
-        let limit = entry.commit.limit(entry.rtt.min().unwrap_or_default(), self.peer_ack_delay());
-        let record = entry.commit.record(entry.sent.carried_bytes()).min(MAX_PLAINTEXT) as u64;
+        let limit = entry.commit().limit(entry.rtt().min().unwrap_or_default(), self.peer_ack_delay());
+        let record = entry.commit().record(entry.sent().carried_bytes()).min(MAX_PLAINTEXT) as u64;
         in_flight + record > limit.max(record)
     }
 

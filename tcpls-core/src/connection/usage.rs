@@ -64,7 +64,7 @@ impl Connection {
         }
         if !self.established {
             if let Some(first) = self.tcps.get_mut(ConnectionId::FIRST) {
-                first.raw.extend_from_slice(&crate::crypto::plaintext_alert(Alert::UserCanceled));
+                first.raw().extend_from_slice(&crate::crypto::plaintext_alert(Alert::UserCanceled));
             }
             return self.end_handshake(CloseReason::Evicted);
         }

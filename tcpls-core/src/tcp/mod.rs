@@ -6,7 +6,8 @@ pub(crate) mod acks;
 pub(crate) mod commit;
 pub(crate) mod deframer;
 pub(crate) mod life;
-pub(crate) mod probes;
+mod liveness;
+mod probes;
 pub(crate) mod rate;
 pub(crate) mod rtt;
 mod sealing;
@@ -16,80 +17,53 @@ pub(crate) mod silence;
 mod state;
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
-use self::acks::Received;
+use self::acks::{AckPolicy, Received};
 use self::commit::Commit;
-use self::life::Life;
-use self::probes::Probes;
+use self::liveness::Liveness;
 use self::rate::Rate;
 use self::rtt::Rtt;
-pub(crate) use self::sealing::KeyPosition;
 use self::sealing::Sealing;
-use self::sent::{Backlog, SentLog};
-use self::silence::Silence;
+pub(crate) use self::sealing::{Keep, KeyPosition};
+use self::sent::{Acked, SentLog};
 use self::state::{Backup, CloseNotify};
-pub(crate) use self::state::{Leave, Opening, TcpState};
+pub(crate) use self::state::{Opening, TcpState};
+use crate::error::Violation;
 use crate::stats::TcpCounters;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, RecordSeq};
 
-/// What is kept of a record until it is acknowledged.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Keep<'a, C> {
-    /// It elicits no acknowledgment.
-    Nothing,
-    /// It elicits one.
-    Record {
-        now: Time,
-        /// What goes out again if the TCP connection is lost.
-        carried: &'a [C],
-        backlog: Backlog,
-    },
-}
-
 /// One live TCP connection; `C` is what its records carry.
 pub(crate) struct Tcp<C> {
-    pub(crate) id: ConnectionId,
+    id: ConnectionId,
     state: TcpState,
     /// Bytes that go out before anything sealed: handshake flights, hellos.
-    pub(crate) raw: Vec<u8>,
+    raw: Vec<u8>,
     /// Whether sealed records may follow `raw` already.
-    pub(crate) may_seal: bool,
+    may_seal: bool,
     sealing: Sealing,
     open: KeyPosition,
-    pub(crate) sent: SentLog<C>,
-    pub(crate) received: Received,
-    pub(crate) rtt: Rtt,
-    pub(crate) rate: Rate,
+    sent: SentLog<C>,
+    received: Received,
+    rtt: Rtt,
+    rate: Rate,
     /// How much may be under way.
-    pub(crate) commit: Commit,
+    commit: Commit,
     backup: Backup,
-    /// When bytes last moved.
-    pub(crate) life: Life,
-    /// What the TCP stack underneath has heard.
-    pub(crate) silence: Silence,
-    /// It owes an answer for longer than it should.
-    pub(crate) stalled: bool,
-    /// The peer is still to be notified that it is stalled.
-    pub(crate) status_owed: bool,
+    liveness: Liveness,
     /// The last poll left data behind for want of room.
-    pub(crate) blocked: bool,
+    blocked: bool,
     /// The last poll left data behind because enough is under way.
-    pub(crate) held: bool,
-    /// A Ping is to go out on it.
-    pub(crate) ping: bool,
+    held: bool,
     close_notify: CloseNotify,
     local: Option<SocketAddr>,
     remote: Option<SocketAddr>,
     /// Since when the session can use it.
-    pub(crate) since: Time,
-    /// When an authentic record came on it last.
-    pub(crate) heard: Time,
-    /// When it was asked for a sign of life.
-    pub(crate) probes: Probes,
+    since: Time,
     /// What the least used of the others had carried when it joined: its share is counted from there.
-    pub(crate) head_start: u64,
-    pub(crate) counters: TcpCounters,
+    head_start: u64,
+    counters: TcpCounters,
 }
 
 impl<C> Tcp<C> {
@@ -107,215 +81,187 @@ impl<C> Tcp<C> {
             rate: Rate::default(),
             commit: Commit::default(),
             backup: Backup::default(),
-            life: Life::new(now),
-            silence: Silence::default(),
-            stalled: false,
-            status_owed: false,
+            liveness: Liveness::new(now),
             blocked: false,
             held: false,
-            ping: false,
             close_notify: CloseNotify::default(),
             local: None,
             remote: None,
             since: now,
-            heard: now,
-            probes: Probes::default(),
             head_start: 0,
             counters: TcpCounters::default(),
         }
     }
 
-    /// The handshake is over: the TLS library has sealed and opened so many records with the first generation of keys.
-    pub(crate) fn begin_at(&mut self, sealed: u64, opened: u64) {
-        (self.sealing.at.aead_seq, self.open.aead_seq) = (sealed, opened);
-        self.sent.start_at(RecordSeq(sealed));
-        self.received.start_at(RecordSeq(opened));
+    /// Its name.
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.id
     }
 
-    /// Its first record uses this generation of this side's keys; no effect once there was one.
-    pub(crate) fn begin_with(&mut self, generation: u32) {
-        if self.sealing.is_fresh() {
-            self.sealing.at.generation = generation;
-        }
+    /// Bytes that go out before anything sealed: handshake flights, hellos.
+    pub(crate) fn raw(&mut self) -> &mut Vec<u8> {
+        &mut self.raw
     }
 
-    /// Makes the next record: `seal` gets its place in the chain of keys, and moves it on; returns its number. `bytes` are those
-    /// on the wire.
-    // draft I19
-    pub(crate) fn seal_next<E>(
-        &mut self,
-        bytes: usize,
-        keep: Keep<'_, C>,
-        seal: impl FnOnce(ConnectionId, &mut KeyPosition) -> Result<(), E>,
-    ) -> Result<RecordSeq, E>
-    where
-        C: Copy,
-    {
-        self.sealing.begin();
-        seal(self.id, &mut self.sealing.at)?;
-        Ok(self.number_next(bytes, keep))
+    /// Whether there are any.
+    pub(crate) fn has_raw(&self) -> bool {
+        !self.raw.is_empty()
     }
 
-    /// Gives a number to a record that was sealed elsewhere.
-    pub(crate) fn number_next(&mut self, bytes: usize, keep: Keep<'_, C>) -> RecordSeq
-    where
-        C: Copy,
-    {
-        self.counters.records_sent += 1;
-        match keep {
-            Keep::Nothing => self.sent.skip(),
-            Keep::Record { now, carried, backlog } => {
-                carried.iter().for_each(|item| self.sent.carry(*item));
-                self.sent.push(now, bytes as u16, carried.len() as u16, backlog)
-            }
-        }
+    /// Whether sealed records may follow them already.
+    pub(crate) fn may_seal(&self) -> bool {
+        self.may_seal
     }
 
-    /// The record with this number was a KeyUpdate of this side's.
-    pub(crate) fn key_update_sealed(&mut self, number: RecordSeq) {
-        self.sealing.step(number);
-    }
-
-    /// Opens the peer's next record: `open` gets its place in the chain of keys, and moves it on; returns its number.
-    pub(crate) fn open_next<E>(
-        &mut self,
-        open: impl FnOnce(ConnectionId, &mut KeyPosition) -> Result<(), E>,
-    ) -> Result<RecordSeq, E> {
-        open(self.id, &mut self.open)?;
-        self.counters.records_received += 1;
-        Ok(self.received.count())
-    }
-
-    /// The peer's KeyUpdate came: `step` moves on to the next generation of its keys.
-    pub(crate) fn key_update_opened<E>(
-        &mut self,
-        step: impl FnOnce(&mut KeyPosition) -> Result<(), E>,
-    ) -> Result<(), E> {
-        step(&mut self.open)
-    }
-
-    /// The generation of this side's keys that its next record uses.
-    pub(crate) fn seal_generation(&self) -> u32 {
-        self.sealing.at.generation
-    }
-
-    /// The generation of the peer's keys that the next record should use.
-    pub(crate) fn open_generation(&self) -> u32 {
-        self.open.generation
-    }
-
-    /// The peer has everything up to `highest`; the generation that it has shown to have, if it is the newest in use here.
-    pub(crate) fn confirmed_generation(&mut self, highest: RecordSeq) -> Option<u32> {
-        self.sealing.acked(highest)
-    }
-
-    /// Whether the peer may still need an older generation than `target` for what is under way.
-    pub(crate) fn lags(&self, target: u32) -> bool {
-        self.sealing.lags(target)
-    }
-
-    /// The peer is authenticated on it: the session can use it from now on.
-    pub(crate) fn activate(&mut self, now: Time) {
-        self.state = TcpState::Active;
+    /// Records follow the hello of a join at once.
+    pub(crate) fn seal_early(&mut self) {
         self.may_seal = true;
-        self.since = now;
     }
 
-    /// How far it is.
-    pub(crate) fn state(&self) -> &TcpState {
-        &self.state
+    /// What this side's records carry.
+    pub(crate) fn sent(&self) -> &SentLog<C> {
+        &self.sent
     }
 
-    /// Client: whether its join is not authenticated yet.
-    pub(crate) fn is_opening(&self) -> bool {
-        matches!(self.state, TcpState::Opening(_))
+    /// What is to be acknowledged of the peer's.
+    pub(crate) fn received(&self) -> &Received {
+        &self.received
     }
 
-    /// The join, as long as it is not authenticated.
-    pub(crate) fn opening(&mut self) -> Option<&mut Opening> {
-        match &mut self.state {
-            TcpState::Opening(opening) => Some(opening),
-            _ => None,
+    pub(crate) fn rtt(&self) -> &Rtt {
+        &self.rtt
+    }
+
+    pub(crate) fn rate(&self) -> &Rate {
+        &self.rate
+    }
+
+    /// How much may be under way.
+    pub(crate) fn commit(&self) -> &Commit {
+        &self.commit
+    }
+
+    /// Signs of life.
+    pub(crate) fn liveness(&self) -> &Liveness {
+        &self.liveness
+    }
+
+    /// The same, to say what happened.
+    pub(crate) fn live(&mut self) -> &mut Liveness {
+        &mut self.liveness
+    }
+
+    pub(crate) fn counters(&self) -> &TcpCounters {
+        &self.counters
+    }
+
+    /// It may be expected to carry this much, in bytes per second, until it has shown more.
+    pub(crate) fn expect_rate(&mut self, rate: Option<u64>) {
+        self.commit.expect(rate);
+    }
+
+    /// An answer may be expected to take as long as one before it was part of the session.
+    pub(crate) fn expect_rtt(&mut self, took: Duration) {
+        self.rtt.expect(took);
+    }
+
+    /// The owner's buffer had `before` bytes, of which `left` are the beginning of a record.
+    pub(crate) fn handle_bytes(&mut self, now: Time, before: usize, left: usize) {
+        self.counters.bytes_received += (before - left) as u64;
+        self.liveness.came(now, before, left);
+    }
+
+    /// Its socket took `written` bytes. `blocked`: it left data behind for want of room, or did not, if that is known. `held`: data
+    /// was left behind because enough is under way.
+    pub(crate) fn handle_poll(&mut self, now: Time, written: usize, blocked: Option<bool>, held: bool) {
+        self.blocked = blocked.unwrap_or(self.blocked);
+        self.held = held;
+        self.counters.bytes_sent += written as u64;
+        if written > 0 {
+            self.liveness.wrote(now);
         }
+        self.liveness.set_full(now, self.blocked);
     }
 
-    /// When a join counts as failed.
-    pub(crate) fn join_deadline(&self) -> Option<Time> {
-        match &self.state {
-            TcpState::Opening(opening) => Some(opening.deadline(self.life.moved())),
-            _ => None,
+    /// The last poll left data behind for want of room.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// The last poll left data behind, for want of room or because enough is under way: the sender is as fast as the path.
+    pub(crate) fn is_full(&self) -> bool {
+        self.blocked || self.held
+    }
+
+    /// Stream data went out on it.
+    pub(crate) fn data_sealed(&mut self, bytes: u64) {
+        self.counters.stream_bytes_sent += bytes;
+        self.liveness.carried_data();
+    }
+
+    /// Stream data came on it.
+    pub(crate) fn handle_data(&mut self, bytes: usize) {
+        self.counters.stream_bytes_received += bytes as u64;
+        self.liveness.carried_data();
+    }
+
+    /// The peer has everything up to `highest`; `acked` is called for what that carried.
+    pub(crate) fn handle_ack(
+        &mut self,
+        now: Time,
+        highest: RecordSeq,
+        acked: impl FnMut(C),
+    ) -> Result<Acked, Violation> {
+        self.counters.acks_received += 1;
+        let outcome = self.sent.ack(now, highest, acked)?;
+        outcome.rtt.into_iter().for_each(|rtt| self.rtt.sample(rtt));
+        if let Some(rate) = outcome.rate {
+            self.rate.sample(now, rate);
+            self.commit.sample(rate, outcome.had_more, self.sent.delivered(), self.sent.bytes());
         }
+        Ok(outcome)
     }
 
-    /// The ServerHello of a join came: records may follow, after `first` if they did not already.
-    pub(crate) fn hello_answered(&mut self, first: &[u8]) {
-        self.opening().into_iter().for_each(Opening::answered);
-        if !self.may_seal {
-            self.raw.extend_from_slice(first);
-            self.may_seal = true;
-        }
+    /// A record of the peer's wants to be acknowledged.
+    pub(crate) fn owe_ack(&mut self, now: Time, policy: AckPolicy, ping: bool) {
+        self.received.owe(now, policy, ping);
     }
 
-    /// It is left from now on.
-    pub(crate) fn retire(&mut self, now: Time) {
-        self.state = TcpState::Retiring(Leave { since: now, peer_knows: None });
+    /// An acknowledgment may not have arrived.
+    pub(crate) fn owe_ack_again(&mut self) {
+        self.received.owe_again();
     }
 
-    /// How far leaving it is.
-    pub(crate) fn leave(&self) -> Option<&Leave> {
-        match &self.state {
-            TcpState::Retiring(leave) => Some(leave),
-            _ => None,
-        }
+    /// Time has passed: an acknowledgment that was held back may be due.
+    pub(crate) fn expire_ack_delay(&mut self, now: Time) {
+        self.received.expire(now);
     }
 
-    /// This side's close_notify went out on it: nothing more will.
-    pub(crate) fn close_notify_sealed(&mut self) {
-        self.close_notify.sent = true;
+    /// The record that an ACK frame names now.
+    pub(crate) fn take_ack(&mut self) -> Option<RecordSeq> {
+        let highest = self.received.take()?;
+        self.counters.acks_sent += 1;
+        Some(highest)
     }
 
-    /// The peer's close_notify came on it: nothing more will.
-    pub(crate) fn handle_close_notify(&mut self) {
-        self.close_notify.received = true;
+    /// What its unacknowledged records carried, but for what this gave before.
+    pub(crate) fn requeue(&mut self) -> impl Iterator<Item = &C> {
+        self.sent.requeue()
     }
 
-    pub(crate) fn close_notify_sent(&self) -> bool {
-        self.close_notify.sent
+    /// So many bytes of stream data were requeued.
+    pub(crate) fn requeued(&mut self, bytes: u64) {
+        self.counters.requeued_bytes += bytes;
     }
 
-    pub(crate) fn close_notify_received(&self) -> bool {
-        self.close_notify.received
+    /// It is lost: nothing will be added to its notes.
+    pub(crate) fn freeze(&mut self) {
+        self.sent.freeze();
     }
 
-    /// This side wants it used only when no other lives, or no longer wants that.
-    pub(crate) fn request_backup(&mut self, backup: bool) {
-        self.backup.own = backup;
-    }
-
-    /// The peer's Connection Status about it came; whether it changes anything.
-    pub(crate) fn handle_status(&mut self, backup: bool) -> bool {
-        core::mem::replace(&mut self.backup.peer, backup) != backup
-    }
-
-    /// A Connection Status about it goes out; whether it says backup.
-    pub(crate) fn status_sealed(&mut self) -> bool {
-        self.backup.status_in_flight = true;
-        self.backup.own || self.stalled || self.leave().is_some()
-    }
-
-    /// No Connection Status about it is under way any more. The peer knows what it is to know if that was the latest.
-    pub(crate) fn status_has_landed(&mut self, now: Time, is_latest: bool) {
-        self.backup.status_in_flight = false;
-        if let TcpState::Retiring(leave) = &mut self.state
-            && is_latest
-        {
-            leave.peer_knows = Some(now);
-        }
-    }
-
-    /// Whether a Connection Status about it is under way.
-    pub(crate) fn has_status_in_flight(&self) -> bool {
-        self.backup.status_in_flight
+    /// What the least used of the others had carried when it joined.
+    pub(crate) fn start_behind(&mut self, share: u64) {
+        self.head_start = share;
     }
 
     /// Between which addresses it runs, as far as its owner says.
@@ -340,26 +286,6 @@ impl<C> Tcp<C> {
 
     /// Whether any byte came on it, of a record that is not whole too.
     pub(crate) fn has_received(&self) -> bool {
-        self.counters.bytes_received > 0 || self.life.partial_at().is_some()
-    }
-
-    /// Whether a record was sealed under its number: a nonce is used.
-    pub(crate) fn has_sealed(&self) -> bool {
-        !self.sealing.is_fresh()
-    }
-
-    /// Whether the peer is authenticated on it.
-    pub(crate) fn is_up(&self) -> bool {
-        matches!(self.state, TcpState::Active | TcpState::Retiring(_))
-    }
-
-    /// Whether it is to be used only when no other lives.
-    pub(crate) fn is_backup(&self) -> bool {
-        self.backup.own || self.backup.peer
-    }
-
-    /// Whether new stream data may be put on it when others live.
-    pub(crate) fn is_active(&self) -> bool {
-        self.state == TcpState::Active && !self.close_notify.sent
+        self.counters.bytes_received > 0 || self.liveness.partial_at().is_some()
     }
 }

@@ -1,5 +1,6 @@
 //! How far a TCP connection is, with what exists only while it is.
 
+use super::Tcp;
 use super::life::Grace;
 use crate::time::Time;
 
@@ -81,4 +82,134 @@ pub(super) struct Backup {
     pub(super) peer: bool,
     /// A Connection Status about it is under way: the next waits until it has arrived, or it could be overtaken.
     pub(super) status_in_flight: bool,
+}
+
+impl<C> Tcp<C> {
+    /// The peer has authenticated itself on it: the session can use it from now on. What opening it took says what to expect.
+    pub(crate) fn activate(&mut self, now: Time) {
+        let took = now - self.since;
+        match self.state {
+            TcpState::Handshaking => {
+                self.rtt.expect(took);
+                self.commit.expect_from_handshake(self.counters.bytes_sent, took, self.liveness.kernel_min_rtt());
+            }
+            TcpState::Opening(_) => self.rtt.expect(took),
+            TcpState::Active | TcpState::Retiring(_) => {}
+        }
+        self.state = TcpState::Active;
+        self.may_seal = true;
+        self.since = now;
+    }
+
+    /// How far it is.
+    pub(crate) fn state(&self) -> &TcpState {
+        &self.state
+    }
+
+    /// Client: whether its join has not been authenticated.
+    pub(crate) fn is_opening(&self) -> bool {
+        matches!(self.state, TcpState::Opening(_))
+    }
+
+    /// The join, as long as it has not been authenticated.
+    pub(crate) fn opening(&mut self) -> Option<&mut Opening> {
+        match &mut self.state {
+            TcpState::Opening(opening) => Some(opening),
+            _ => None,
+        }
+    }
+
+    /// When a join counts as failed.
+    pub(crate) fn join_deadline(&self) -> Option<Time> {
+        match &self.state {
+            TcpState::Opening(opening) => Some(opening.deadline(self.liveness.moved())),
+            _ => None,
+        }
+    }
+
+    /// The ServerHello of a join came: records may follow, after `first` if they did not already.
+    pub(crate) fn hello_answered(&mut self, first: &[u8]) {
+        self.opening().into_iter().for_each(Opening::answered);
+        if !self.may_seal {
+            self.raw.extend_from_slice(first);
+            self.may_seal = true;
+        }
+    }
+
+    /// It is left from now on.
+    pub(crate) fn retire(&mut self, now: Time) {
+        self.state = TcpState::Retiring(Leave { since: now, peer_knows: None });
+    }
+
+    /// How far leaving it is.
+    pub(crate) fn leave(&self) -> Option<&Leave> {
+        match &self.state {
+            TcpState::Retiring(leave) => Some(leave),
+            _ => None,
+        }
+    }
+
+    /// Whether the peer has proven itself on it.
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.state, TcpState::Active | TcpState::Retiring(_))
+    }
+
+    /// Whether new stream data may be put on it when others live.
+    pub(crate) fn is_active(&self) -> bool {
+        self.state == TcpState::Active && !self.close_notify.sent
+    }
+
+    /// This side's close_notify went out on it: nothing more will.
+    pub(crate) fn close_notify_sealed(&mut self) {
+        self.close_notify.sent = true;
+    }
+
+    /// The peer's close_notify came on it: nothing more will.
+    pub(crate) fn handle_close_notify(&mut self) {
+        self.close_notify.received = true;
+    }
+
+    pub(crate) fn close_notify_sent(&self) -> bool {
+        self.close_notify.sent
+    }
+
+    pub(crate) fn close_notify_received(&self) -> bool {
+        self.close_notify.received
+    }
+
+    /// This side wants it used only when no other lives, or no longer wants that.
+    pub(crate) fn request_backup(&mut self, backup: bool) {
+        self.backup.own = backup;
+    }
+
+    /// The peer's Connection Status about it came; whether it changes anything.
+    pub(crate) fn handle_status(&mut self, backup: bool) -> bool {
+        core::mem::replace(&mut self.backup.peer, backup) != backup
+    }
+
+    /// A Connection Status about it goes out; whether it says backup.
+    pub(crate) fn status_sealed(&mut self) -> bool {
+        self.backup.status_in_flight = true;
+        self.backup.own || self.liveness.is_stalled() || self.leave().is_some()
+    }
+
+    /// No Connection Status about it is under way any more. The peer knows what it is to know if that was the latest.
+    pub(crate) fn status_has_landed(&mut self, now: Time, is_latest: bool) {
+        self.backup.status_in_flight = false;
+        if let TcpState::Retiring(leave) = &mut self.state
+            && is_latest
+        {
+            leave.peer_knows = Some(now);
+        }
+    }
+
+    /// Whether a Connection Status about it is under way.
+    pub(crate) fn has_status_in_flight(&self) -> bool {
+        self.backup.status_in_flight
+    }
+
+    /// Whether it is to be used only when no other lives.
+    pub(crate) fn is_backup(&self) -> bool {
+        self.backup.own || self.backup.peer
+    }
 }

@@ -68,8 +68,8 @@ impl Connection {
                 let bytes = record.len();
                 record.truncate(record.len() - TAG_LEN);
                 let asked = self.joins.claims.asked(id);
-                asked.into_iter().for_each(|asked| entry.rtt.expect(now - asked));
-                entry.commit.expect(self.expected_rate());
+                asked.into_iter().for_each(|asked| entry.expect_rtt(now - asked));
+                entry.expect_rate(self.expected_rate());
                 self.admit(now, id, entry);
                 let content = take_content(record);
                 self.trace.emit(|| record_received(tcp, seq, bytes, self.plain, &content));
@@ -87,12 +87,12 @@ impl Connection {
     /// Takes the claim into the session; its rivals for the same token are turned away.
     fn admit(&mut self, now: Time, id: ClaimId, mut entry: Tcp<Carried>) {
         let Some((answer, rivals)) = self.joins.claims.accept(id) else { return };
-        self.trace.emit(|| Event::ClaimAccepted { claim: id, tcp: entry.id });
-        entry.raw = answer;
+        self.trace.emit(|| Event::ClaimAccepted { claim: id, tcp: entry.id() });
+        *entry.raw() = answer;
         if let Some(keys) = &self.keys {
             entry.begin_with(keys.seal_target());
         }
-        self.burn_token(entry.id.0);
+        self.burn_token(entry.id().0);
         rivals.into_iter().for_each(|rival| self.refuse(rival, Alert::IllegalParameter));
         self.adopt(now, entry);
         self.replenish_tokens();

@@ -68,14 +68,16 @@ impl Connection {
         let deadline = self.join_grace(now);
         let session_id: [u8; 32] = self.rng.bytes();
         let mut entry = Tcp::new(tcp, TcpState::Opening(Opening::new(deadline, session_id)), now);
-        entry.commit.expect(self.expected_rate());
-        self.write_join_hello(&session_id, token, options.zero_rtt, &mut entry.raw);
-        entry.may_seal = options.zero_rtt;
+        entry.expect_rate(self.expected_rate());
+        self.write_join_hello(&session_id, token, options.zero_rtt, entry.raw());
+        if options.zero_rtt {
+            entry.seal_early();
+        }
         entry.request_backup(options.backup);
         if options.backup {
             self.pending.insert(Due::Status(tcp));
         }
-        entry.ping = true; // the server puts it to no use until a record of ours opens
+        entry.live().ask(); // the server puts it to no use until a record of ours opens
         if let Some(keys) = &self.keys {
             entry.begin_with(keys.seal_target());
         }

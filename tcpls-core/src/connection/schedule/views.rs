@@ -17,7 +17,7 @@ const FEW: usize = 4;
 
 impl Connection {
     pub(in crate::connection) fn has_stream_data(&self, tcp: ConnectionId) -> bool {
-        let in_flight = self.tcps.iter().any(|entry| !entry.sent.is_empty());
+        let in_flight = self.tcps.iter().any(|entry| !entry.sent().is_empty());
         if self.has_enough_under_way(tcp) || !in_flight && !self.streams.has_data(tcp) {
             return false; // no need to ask the scheduler
         }
@@ -72,15 +72,15 @@ impl Connection {
 
     fn view_of(tcp: &Tcp<Carried>, now: Time) -> TcpView {
         TcpView {
-            tcp: tcp.id,
-            smoothed_rtt: tcp.rtt.smoothed(),
-            min_rtt: tcp.rtt.min(),
-            bytes_in_flight: tcp.sent.bytes(),
-            delivery_rate: tcp.rate.get(now, tcp.sent.is_empty()),
-            least_rate: tcp.rate.at_least(),
-            bytes_sent: tcp.counters.bytes_sent,
+            tcp: tcp.id(),
+            smoothed_rtt: tcp.rtt().smoothed(),
+            min_rtt: tcp.rtt().min(),
+            bytes_in_flight: tcp.sent().bytes(),
+            delivery_rate: tcp.rate().get(now, tcp.sent().is_empty()),
+            least_rate: tcp.rate().at_least(),
+            bytes_sent: tcp.counters().bytes_sent,
             share: tcp.share(),
-            blocked: tcp.blocked || tcp.held,
+            blocked: tcp.is_full(),
             backup: tcp.is_backup(),
         }
     }

@@ -1,0 +1,184 @@
+//! Signs of life of one TCP connection: what moved on it, what its kernel has heard, whether it is stalled, and what it is asked.
+
+use core::time::Duration;
+
+use super::life::Life;
+use super::probes::Probes;
+use super::silence::{Silence, TcpInfo};
+use crate::time::Time;
+
+/// When a TCP connection showed that it lives, and what is done to find out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Liveness {
+    /// When bytes last moved.
+    life: Life,
+    /// What the TCP stack underneath has heard.
+    silence: Silence,
+    /// When it was asked for a sign of life.
+    probes: Probes,
+    /// When an authentic record came on it last.
+    heard: Time,
+    /// It owes an answer for longer than it should.
+    is_stalled: bool,
+    /// The peer is still to be notified that it is stalled.
+    owes_status: bool,
+    /// A Ping is to go out on it.
+    wants_ping: bool,
+}
+
+impl Liveness {
+    pub(super) fn new(now: Time) -> Self {
+        Self {
+            life: Life::new(now),
+            silence: Silence::default(),
+            probes: Probes::default(),
+            heard: now,
+            is_stalled: false,
+            owes_status: false,
+            wants_ping: false,
+        }
+    }
+
+    // What happened.
+
+    /// The owner's buffer had `before` bytes, of which `left` are the beginning of a record.
+    pub(super) fn came(&mut self, now: Time, before: usize, left: usize) {
+        self.life.came(now, before, left);
+    }
+
+    /// The socket took bytes.
+    pub(super) fn wrote(&mut self, now: Time) {
+        self.silence.wrote(now);
+        self.life.took(now);
+    }
+
+    /// Whether the socket left data behind.
+    pub(super) fn set_full(&mut self, now: Time, full: bool) {
+        self.life.set_full(now, full);
+    }
+
+    /// An authentic record came.
+    pub(crate) fn heard(&mut self, now: Time) {
+        self.heard = now;
+    }
+
+    /// Stream data passed: it need not be asked more and more rarely any more.
+    pub(super) fn carried_data(&mut self) {
+        self.probes.forget();
+    }
+
+    /// The TCP stack underneath says this.
+    pub(crate) fn handle_tcp_info(&mut self, info: TcpInfo) {
+        self.silence.update(info);
+        self.life.acked(info.heard, info.acked);
+    }
+
+    /// It owes an answer for too long: the peer is to be notified, and it is asked for something to answer.
+    pub(crate) fn stall(&mut self) {
+        self.is_stalled = true;
+        self.owes_status = true;
+        self.wants_ping = true;
+    }
+
+    /// It answered after all. Whether the peer was notified that it is stalled.
+    pub(crate) fn resume(&mut self, now: Time) -> bool {
+        self.is_stalled = false;
+        self.silence.was_wrong(now);
+        !core::mem::take(&mut self.owes_status)
+    }
+
+    /// The peer is notified that it is stalled.
+    pub(crate) fn status_noted(&mut self) {
+        self.owes_status = false;
+    }
+
+    /// Asks for a sign of life.
+    pub(crate) fn ask(&mut self) {
+        self.wants_ping = true;
+    }
+
+    /// Asks because it was quiet.
+    pub(crate) fn probe(&mut self, now: Time) {
+        self.wants_ping = true;
+        self.probes.note(now);
+    }
+
+    /// A Ping is not sent, after all: the peer knows none.
+    pub(crate) fn ask_nothing(&mut self) {
+        self.wants_ping = false;
+    }
+
+    /// Whether a Ping is to go out; it does now.
+    pub(crate) fn take_ping(&mut self) -> bool {
+        core::mem::take(&mut self.wants_ping)
+    }
+
+    // What is known.
+
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.is_stalled
+    }
+
+    pub(crate) fn owes_status(&self) -> bool {
+        self.owes_status
+    }
+
+    pub(crate) fn wants_ping(&self) -> bool {
+        self.wants_ping
+    }
+
+    /// When an authentic record came last.
+    pub(crate) fn heard_at(&self) -> Time {
+        self.heard
+    }
+
+    /// When bytes moved, in either direction: those that came, or were acknowledged by the peer's kernel.
+    pub(crate) fn moved(&self) -> Time {
+        self.life.moved()
+    }
+
+    /// The same, and what the socket took.
+    pub(crate) fn moved_or_taken(&self) -> Time {
+        self.life.moved_or_taken()
+    }
+
+    /// The longest recent pause within a record.
+    pub(crate) fn gap(&self) -> Duration {
+        self.life.gap()
+    }
+
+    /// When the peer's kernel acknowledged something last.
+    pub(crate) fn acked_at(&self) -> Time {
+        self.life.acked_at()
+    }
+
+    /// When bytes came last, if they are the beginning of a record.
+    pub(crate) fn partial_at(&self) -> Option<Time> {
+        self.life.partial_at()
+    }
+
+    /// Since when data waits and the socket takes none of it.
+    pub(crate) fn stuck_since(&self) -> Option<Time> {
+        self.life.stuck_since()
+    }
+
+    /// When the kernel's silence is too long, if a segment takes `segment` and it owes an answer.
+    pub(crate) fn silence_deadline(&self, segment: impl FnOnce() -> Duration) -> Option<Time> {
+        if self.silence.is_owed() { self.silence.deadline(segment()) } else { None }
+    }
+
+    /// The kernel's round-trip time.
+    pub(crate) fn kernel_rtt(&self) -> Option<Duration> {
+        self.silence.rtt()
+    }
+
+    /// The kernel's least round-trip time.
+    pub(super) fn kernel_min_rtt(&self) -> Option<Duration> {
+        self.silence.min_rtt()
+    }
+
+    /// When it is to be asked for a sign of life: see [`Probes::next`].
+    pub(crate) fn next_probe(&self, first: Duration, longest: Duration) -> Time {
+        self.probes.next(self.heard, first, longest)
+    }
+}
