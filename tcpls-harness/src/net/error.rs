@@ -6,6 +6,7 @@ use std::{error, fmt, io};
 
 use tcpls_core::error::{CloseReason, ConfigError, HandshakeError, OpenTcpError, TcpFault};
 
+use super::descriptors::are_used_up;
 use crate::dial::Path;
 
 /// Why no session came about.
@@ -35,8 +36,12 @@ impl fmt::Display for ConnectError {
                     write!(f, "no session over any of {} paths", failures.len())?;
                     failures.iter().try_for_each(|failure| write!(f, "\n  {failure}"))?;
                 }
-                let is_unreachable = failures.iter().all(|failure| matches!(failure.fault, PathFault::Tcp(_)));
-                if is_unreachable {
+                let is_tcp = |test: fn(&io::Error) -> bool| {
+                    failures.iter().all(|failure| matches!(&failure.fault, PathFault::Tcp(error) if test(error)))
+                };
+                if is_tcp(are_used_up) {
+                    f.write_str("; this process, or the system, has no file descriptor left: raise `ulimit -n`")
+                } else if is_tcp(|_| true) {
                     f.write_str("; is a server listening there, and let through by firewalls?")
                 } else {
                     Ok(())
@@ -183,3 +188,20 @@ impl fmt::Display for SessionClosed {
 }
 
 impl error::Error for SessionClosed {}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lack_of_descriptors_is_not_blamed_on_the_server() {
+        let path = Path { remote: SocketAddr::from(([192, 0, 2, 1], 443)), local: None };
+        let fails = |code: i32| {
+            let fault = PathFault::Tcp(Arc::new(io::Error::from_raw_os_error(code)));
+            ConnectError::Paths(vec![PathFailure { path, fault }]).to_string()
+        };
+        let text = fails(24); // EMFILE
+        assert!(text.contains("raise `ulimit -n`") && !text.contains("listening"), "{text}");
+        assert!(fails(111).contains("is a server listening there"));
+    }
+}

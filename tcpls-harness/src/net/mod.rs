@@ -7,7 +7,8 @@
 //! | `options`, `client`, `start` | what the application wants; connecting, joining more TCP connections |
 //! | `advice` | which of the addresses that a server advertises may be connected to |
 //! | `dials` | the sockets of what [`crate::dial`] decides |
-//! | `listener` | accepting sessions, bringing joins to the session they belong to |
+//! | `listener`, `server_options` | accepting sessions, and within which limits |
+//! | `router` | what accepted TCP connections are; bringing joins to the session they belong to |
 //! | `failures` | handshakes that fail at a listener |
 //! | `account`, `reports` | what all sessions of a listener hold together, and which gives way |
 //! | `descriptors` | what to do when the operating system has none left |
@@ -48,6 +49,8 @@ pub(crate) mod pace;
 mod reading;
 mod remotes;
 pub(crate) mod reports;
+mod router;
+mod server_options;
 mod session;
 mod shared;
 mod socket;
@@ -59,8 +62,9 @@ mod waiters;
 pub use self::advice::AddressPolicy;
 pub use self::error::{AddTcpError, ConnectError, ListenError, PathFailure, PathFault, SessionClosed};
 pub use self::failures::{HandshakeFailure, HandshakeFailures, HandshakeFault};
-pub use self::listener::{Listener, ServerOptions};
+pub use self::listener::Listener;
 pub use self::options::ClientOptions;
+pub use self::server_options::ServerOptions;
 pub use self::session::{Closed, Events, PathFailures, Session};
 pub use self::socket::SocketOptions;
 pub use self::stream::{RecvStream, SendStream, Stream};

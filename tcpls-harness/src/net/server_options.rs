@@ -1,0 +1,95 @@
+//! What an application says about how a server is to accept sessions.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tcpls_core::budget::{Limits, Resource};
+use tcpls_core::config::Config;
+use tcpls_core::crypto::rustls::RustlsServer;
+use tcpls_core::endpoint::EndpointConfig;
+use tcpls_core::error::ConfigError;
+
+use super::socket::SocketOptions;
+
+/// Refused TCP connections that linger, by default.
+const MAX_REFUSALS: usize = 256;
+
+/// The least that [`ServerOptions::max_memory`] may be: less than a session with its buffers would be evicted at once.
+const MIN_MEMORY: u64 = 1 << 20;
+
+/// How a server accepts sessions.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Certificates and application protocols.
+    pub tls: RustlsServer,
+    /// Bounds and timeouts of each session.
+    pub config: Arc<Config>,
+    /// Bounds on TCP connections whose ClientHello has not come.
+    pub endpoint: EndpointConfig,
+    /// How sockets are tuned.
+    pub socket: SocketOptions,
+    /// Sessions that may exist at the same time, stranded ones included. Beyond that, the
+    /// rules of [`tcpls_core::budget`] choose one to close. At least 1.
+    pub max_sessions: usize,
+    /// Sessions whose handshake is not over; they count as sessions, too. Beyond that, one of them is reset. At least 1.
+    pub max_handshakes: usize,
+    /// Joins that are not authenticated yet, of all sessions. Beyond that, one of them is reset. At least 1.
+    pub max_claims: usize,
+    /// Bytes of memory that all sessions may hold together, as they estimate it themselves
+    /// ([`Connection::memory`](tcpls_core::connection::Connection::memory)); memory of the kernel and of applications is not in it. Beyond that, sessions are
+    /// closed by the same rules.
+    pub max_memory: u64,
+    /// Sockets that may be open at the same time. It should be well below the operating system's limit of file descriptors:
+    /// refused TCP connections that linger and the application's files need some, too.
+    pub max_descriptors: usize,
+    /// Addresses of proxies: sessions from there do not count as one client's.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Refused TCP connections that get a second to read the reason; others are reset at once.
+    pub max_refusals: usize,
+}
+
+impl ServerOptions {
+    /// Defaults for everything else; at most 10,000 sessions, 1024 of them in their handshake, 1 GiB of memory.
+    pub fn new(tls: RustlsServer) -> Self {
+        Self {
+            tls,
+            config: Arc::default(),
+            endpoint: EndpointConfig::default(),
+            socket: SocketOptions::default(),
+            max_sessions: 10_000,
+            max_handshakes: 1024,
+            max_claims: 1024,
+            max_memory: 1 << 30,
+            max_descriptors: usize::MAX,
+            trusted_proxies: Vec::new(),
+            max_refusals: MAX_REFUSALS,
+        }
+    }
+
+    /// Whether these options can work. [`Listener::bind`](super::Listener::bind) asks it.
+    ///
+    /// # Errors
+    /// The first one that cannot.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.config.validate()?;
+        self.endpoint.validate()?;
+        self.socket.validate()?;
+        ConfigError::at_least("max_sessions", self.max_sessions as u64, 1, "session")?;
+        ConfigError::at_least("max_handshakes", self.max_handshakes as u64, 1, "session")?;
+        ConfigError::at_least("max_claims", self.max_claims as u64, 1, "TCP connection")?;
+        ConfigError::at_least("max_memory", self.max_memory, MIN_MEMORY, "bytes")?;
+        ConfigError::at_least("max_descriptors", self.max_descriptors as u64, 1, "socket")
+    }
+
+    /// The limits of the account. None is 0: a newcomer must have a place to be judged by.
+    pub(super) fn limits(&self) -> Limits {
+        let limit = |count: usize| count.max(1) as u64;
+        Limits::UNLIMITED
+            .with(Resource::Memory, self.max_memory)
+            .with(Resource::Descriptors, limit(self.max_descriptors))
+            .with(Resource::Pending, limit(self.endpoint.max_pending))
+            .with(Resource::Handshakes, limit(self.max_handshakes))
+            .with(Resource::Sessions, limit(self.max_sessions))
+            .with(Resource::Claims, limit(self.max_claims))
+    }
+}
