@@ -58,7 +58,7 @@ impl Connection {
         if !self.established || self.stranded_until.is_some() || self.peer_is_mute() {
             return None;
         }
-        let timeout = self.idle_timeout?.max(self.longest_answer());
+        let timeout = self.at_least_an_answer(self.idle_timeout?);
         let mut last = self.activity.last;
         if self.streams.len() > 0 {
             // What was sent after a pause is given as long to be answered.

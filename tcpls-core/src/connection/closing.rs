@@ -10,8 +10,9 @@ impl Connection {
     /// When closing is cut short. What the peer's kernel acknowledges counts as progress too: a record can be acknowledged only
     /// when it is whole, which takes a slow path a while.
     pub(super) fn close_deadline(&self) -> Option<Time> {
+        let timeout = self.at_least_an_answer(self.ending.timeout()?);
         let taken = self.tcps.iter().map(|entry| entry.liveness().acked_at()).max().unwrap_or_default();
-        self.ending.deadline(taken, self.longest_answer())
+        self.ending.deadline(taken, timeout)
     }
 
     /// The peer's Close Session: it takes no more data.

@@ -109,10 +109,15 @@ impl Ending {
         is_first && self.peer.is_none()
     }
 
-    /// When closing is cut short, if nothing was delivered after `taken` and an answer may take as long as `answer`.
-    pub(super) fn deadline(&self, taken: Time, answer: Duration) -> Option<Time> {
+    /// How long closing may take without progress; `None` if the session is not closing.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.clock.filter(|_| !self.is_closed()).map(|clock| clock.timeout)
+    }
+
+    /// When closing is cut short, if nothing was delivered after `taken` and `timeout` may pass without progress.
+    pub(super) fn deadline(&self, taken: Time, timeout: Duration) -> Option<Time> {
         let clock = self.clock.filter(|_| !self.is_closed())?;
-        Some((clock.progress.max(taken) + clock.timeout.max(answer)).min(clock.at_last))
+        Some((clock.progress.max(taken) + timeout).min(clock.at_last))
     }
 
     /// Whether close_notify is to go out now.

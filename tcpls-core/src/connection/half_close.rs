@@ -69,7 +69,7 @@ impl Connection {
         let open = self.tcps.iter().filter(|entry| !entry.close_notify_received());
         let partial = open.filter_map(|entry| entry.liveness().partial_at()).max().unwrap_or_default();
         let moved = half.received.max(partial.min(half.received + self.config.close_limit));
-        (!half.is_judged).then(|| moved + self.config.close_timeout.max(self.longest_answer()))
+        (!half.is_judged).then(|| moved + self.at_least_an_answer(self.config.close_timeout))
     }
 
     /// Ends what the peer half closed, once nothing can be expected or sent; whether the session is closing now.

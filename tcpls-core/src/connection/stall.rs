@@ -95,13 +95,16 @@ impl Connection {
         Duration::from_millis(ack_delay)
     }
 
-    /// How long the slowest TCP connection may take to answer, at most 10 s.
+    /// `timeout`, or as long as the slowest TCP connection may take to answer if that is longer: at most 10 s.
     ///
-    /// A timeout of the session that is shorter would end it while an answer is under way.
-    pub(super) fn longest_answer(&self) -> Duration {
+    /// A shorter timeout of the session would end it while an answer is under way.
+    pub(super) fn at_least_an_answer(&self, timeout: Duration) -> Duration {
+        if timeout >= LONGEST_ANSWER {
+            return timeout;
+        }
         let up = self.tcps.iter().filter(|entry| entry.is_up());
         let longest = up.filter_map(|entry| self.answer_time(entry)).max();
-        longest.unwrap_or_default().min(LONGEST_ANSWER)
+        timeout.max(longest.unwrap_or_default().min(LONGEST_ANSWER))
     }
 
     /// Marks TCP connections whose time is up as stalled.

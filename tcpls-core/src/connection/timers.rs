@@ -74,6 +74,7 @@ impl Connection {
         if let Some(reason) = self.final_timeout(now) {
             return self.time_out(now, reason);
         }
+        let live = self.tcps.len();
         self.tcps.iter_mut().for_each(|entry| entry.expire_ack_delay(now));
         self.expire_claims(now);
         let late: Vec<(ConnectionId, TcpFault)> =
@@ -84,7 +85,10 @@ impl Connection {
         self.probe_the_quiet(now);
         self.settle(now);
         // Timeouts of the session wait for the slowest TCP connection, which may have been lost just now.
-        if let Some(reason) = self.final_timeout(now).filter(|_| !self.ending.is_closed()) {
+        if self.tcps.len() < live
+            && !self.ending.is_closed()
+            && let Some(reason) = self.final_timeout(now)
+        {
             self.time_out(now, reason);
         }
     }
@@ -195,7 +199,7 @@ impl Connection {
         let peer = (peer > 0).then(|| Duration::from_millis(peer));
         let timeout = peer.map_or(self.config.user_timeout, |peer| peer.min(self.config.user_timeout));
         // It is not lost before it is stalled.
-        let least = self.patience(entry).min(LONGEST_ANSWER);
+        let least = if timeout < LONGEST_ANSWER { self.patience(entry).min(LONGEST_ANSWER) } else { timeout };
         let patience = self.slowness(entry).min(timeout.saturating_mul(2)).saturating_add(timeout).max(least);
         let longest = timeout.saturating_mul(MOST_WITHOUT_RECORD);
         let longest = self.idle_timeout.map_or(longest, |idle| longest.min(idle - idle / 8)).max(timeout).max(least);
