@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
+use rcgen::{CertifiedKey, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 
 use super::{Identity, TlsError, failure};
@@ -14,10 +15,8 @@ impl Identity {
     ///
     /// # Errors
     /// A name is neither.
-    pub fn self_signed(names: &[String]) -> Result<Self, TlsError> {
-        let made = rcgen::generate_simple_self_signed(names)
-            .map_err(|error| failure("can't make a certificate for these names", error))?;
-        Ok(Self::of(&made))
+    pub fn self_signed(names: &[impl AsRef<str>]) -> Result<Self, TlsError> {
+        Ok(Self::of(&make(names)?))
     }
 
     /// The self-signed certificate and key in the PEM file `path`, or new ones for `names` if there is no such file: these
@@ -25,12 +24,11 @@ impl Identity {
     ///
     /// # Errors
     /// The file holds something else, it can't be written, or a name is none.
-    pub fn kept_in(path: &Path, names: &[String]) -> Result<Self, TlsError> {
+    pub fn kept_in(path: &Path, names: &[impl AsRef<str>]) -> Result<Self, TlsError> {
         if path.exists() {
             return Self::from_files(path, path);
         }
-        let made = rcgen::generate_simple_self_signed(names)
-            .map_err(|error| failure("can't make a certificate for these names", error))?;
+        let made = make(names)?;
         let mut options = File::options();
         options.write(true).create_new(true);
         #[cfg(unix)]
@@ -43,8 +41,14 @@ impl Identity {
         Ok(Self::of(&made))
     }
 
-    fn of(made: &rcgen::CertifiedKey<rcgen::KeyPair>) -> Self {
+    fn of(made: &CertifiedKey<KeyPair>) -> Self {
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
         Self { pem: made.cert.pem(), chain: vec![made.cert.der().clone()], key }
     }
+}
+
+fn make(names: &[impl AsRef<str>]) -> Result<CertifiedKey<KeyPair>, TlsError> {
+    let names: Vec<String> = names.iter().map(|name| name.as_ref().to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names);
+    made.map_err(|error| failure("can't make a certificate for these names", error))
 }
