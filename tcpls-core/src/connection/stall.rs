@@ -64,7 +64,7 @@ impl Connection {
         if self.has_other(entry) {
             return Some(since);
         }
-        Some(since.max(entry.liveness().moved() + entry.liveness().gap() * 2))
+        Some(since.max(entry.liveness().progressed() + entry.liveness().gap() * 2))
     }
 
     /// The probe timeout of RFC 9002, 6.2.1, with a wider margin: TCP delivers in order, and a segment that it

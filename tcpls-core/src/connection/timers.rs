@@ -203,7 +203,9 @@ impl Connection {
         let patience = self.slowness(entry).min(timeout.saturating_mul(2)).saturating_add(timeout).max(least);
         let longest = timeout.saturating_mul(MOST_WITHOUT_RECORD);
         let longest = self.idle_timeout.map_or(longest, |idle| longest.min(idle - idle / 8)).max(timeout).max(least);
-        Some((since.max(entry.liveness().moved()) + patience).min(since.max(entry.liveness().heard_at()) + longest))
+        Some(
+            (since.max(entry.liveness().progressed()) + patience).min(since.max(entry.liveness().heard_at()) + longest),
+        )
     }
 
     /// How much longer to wait for a TCP connection that there is no other to take the place of: TCP repeats a lost segment after

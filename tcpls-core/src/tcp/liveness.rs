@@ -132,6 +132,11 @@ impl Liveness {
         self.heard
     }
 
+    /// See [`Life::progressed`].
+    pub(crate) fn progressed(&self) -> Time {
+        self.life.progressed()
+    }
+
     /// When bytes moved, in either direction: those that came, or were acknowledged by the peer's kernel.
     pub(crate) fn moved(&self) -> Time {
         self.life.moved()

@@ -10,7 +10,7 @@ use tcpls_core::time::Time;
 use tcpls_core::wire::frame::Parameters;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
-use crate::support::peer::{GENEROUS, Peer};
+use crate::support::peer::{DATA, GENEROUS, Peer};
 use crate::support::{Client, Pair, Server, Setup, Side, bytes};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
@@ -43,14 +43,27 @@ fn await_answer(pair: &mut Pair) {
     pair.step(Client);
 }
 
-/// The seconds until the client loses the first TCP connection, to which one byte of a record comes each second.
-fn drip(pair: &mut Pair) -> usize {
-    let lost = (1..1_000).find(|_| {
-        pair.advance(Duration::from_secs(1));
-        pair.deliver(FIRST, Client, 1);
-        pair.live(Client).is_empty()
-    });
-    lost.expect("the record does not become whole")
+/// A session with this configuration that waits for an answer to a Ping, while `bytes` of a long record come in each period.
+/// After how many milliseconds it is stalled, and lost.
+fn drip(config: Config, bytes: usize, period: u64) -> (u64, u64) {
+    let mut peer = Peer::with(Client, config);
+    peer.conn.ping(FIRST).unwrap();
+    peer.recv(FIRST);
+    let record = peer.seal(FIRST, DATA, &[0; 16_384]);
+    let (began, mut stalled) = (peer.now, None);
+    for piece in record.chunks(bytes) {
+        peer.send_bytes(FIRST, piece);
+        peer.sleep(period);
+        let millis = (peer.now - began).as_millis() as u64;
+        if peer.conn.is_stalled(FIRST) {
+            stalled.get_or_insert(millis);
+        }
+        if peer.tcp_events().contains(&TcpEvent::Lost { tcp: FIRST, fault: TcpFault::UserTimeout }) {
+            assert_eq!(peer.conn.close_reason(), None);
+            return (stalled.expect("it is stalled first"), millis);
+        }
+    }
+    panic!("the record is whole");
 }
 
 /// How often the client reported the first TCP connection as stalled.
@@ -338,20 +351,23 @@ fn what_is_never_acknowledged_is_not_held_back_on_a_slow_path() {
 
 #[test]
 fn bytes_without_a_whole_record_keep_no_tcp_connection_until_the_session_is_idle() {
-    let mut pair = Pair::established();
-    await_answer(&mut pair);
-    drip(&mut pair);
-    assert_eq!(pair.close_reason(Client), None);
-    assert_eq!(pair.fault(Client, FIRST), Some(TcpFault::UserTimeout));
+    let (_, lost) = drip(Config::default(), 260, 1000);
+    assert!((52_000..=53_000).contains(&lost), "{lost} ms");
 }
 
 #[test]
 fn bytes_without_a_whole_record_put_off_the_user_timeout_to_six_times_its_length() {
-    let mut pair = Setup::default().both(|config| config.idle_timeout = None).established();
-    await_answer(&mut pair);
-    let seconds = drip(&mut pair);
-    assert_eq!(pair.fault(Client, FIRST), Some(TcpFault::UserTimeout));
-    assert!((59..=61).contains(&seconds), "{seconds} s");
+    let (_, lost) = drip(Config { idle_timeout: None, ..Config::default() }, 260, 1000);
+    assert!((60_000..=61_000).contains(&lost), "{lost} ms");
+}
+
+#[test]
+fn single_bytes_of_a_record_put_off_neither_a_stall_nor_the_user_timeout() {
+    for (bytes, period, longest) in [(1, 50, 12_000), (10, 100, 19_000), (1, 1000, 21_000), (10, 1000, 21_000)] {
+        let (stalled, lost) = drip(Config::default(), bytes, period);
+        // TCP may need ten times as long as lies between the pieces to repeat a segment.
+        assert!(stalled <= 3000 && lost <= longest, "{bytes} bytes in {period} ms: {stalled} ms, {lost} ms");
+    }
 }
 
 #[test]
