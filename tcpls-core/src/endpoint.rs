@@ -127,12 +127,12 @@ pub struct Endpoint {
     config: EndpointConfig,
     secret: Arc<TokenSecret>,
     rng: Rng,
-    /// The latest time that was heard of: time does not run backwards here.
+    /// The latest time that a call reported: time does not run backwards here.
     now: Time,
     next: u64,
     /// Until when the ClientHello must be there. IDs ascend and time does, so the first is the oldest and due first.
     pending: BTreeMap<IncomingId, Time>,
-    /// Refused by themselves, not yet told to the caller, who still holds a socket for each.
+    /// Refused without a call, not yet reported to the caller, which still holds a socket for each.
     refused: VecDeque<(IncomingId, Vec<u8>)>,
 }
 

@@ -32,7 +32,7 @@ pub enum Event {
         address: SocketAddr,
     },
     /// The peer withdrew an address: no new TCP connection may use it (draft, 5.2.8). Those that do, as
-    /// `Connection::set_tcp_addresses` told, are being left.
+    /// `Connection::set_tcp_addresses` reported, are being retired.
     AddressWithdrawn {
         /// Its ID.
         id: AddressId,
@@ -100,7 +100,7 @@ pub enum TcpEvent {
         tcp: ConnectionId,
     },
     /// The peer wants it used only when no other lives, or takes that back: because its application says so, because it
-    /// retires it, or because it hears nothing on it.
+    /// retires it, or because it receives nothing on it.
     Status {
         /// Which.
         tcp: ConnectionId,

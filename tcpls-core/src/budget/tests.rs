@@ -263,7 +263,7 @@ struct Model {
 }
 
 impl Model {
-    /// Who gives way: by looking at everything.
+    /// The member that gives way: by looking at everything.
     fn victim(&self, limits: &Limits) -> Option<Eviction> {
         let of = |known: &Known, resource: Resource| known.held[resource as usize];
         let resource = Resource::ALL

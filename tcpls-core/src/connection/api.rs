@@ -15,7 +15,7 @@ use crate::time::Time;
 use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, Side, StreamId};
 
 impl Connection {
-    /// Opens a stream. The peer hears of it with its first data.
+    /// Opens a stream. Its first data announces it to the peer.
     ///
     /// In a session without TCPLS the client opens stream 0, once.
     ///
@@ -117,7 +117,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends a TCP option inside the encrypted session: the peer's application hears of it and may act on it. At most 64
+    /// Sends a TCP option inside the encrypted session: the peer's application gets an event and may act on it. At most 64
     /// bytes of `value` are sent; an endpoint sends at most 256 options in a session and ignores further calls.
     ///
     /// # Errors

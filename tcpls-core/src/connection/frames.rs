@@ -29,7 +29,7 @@ const KEPT: usize = 64;
 
 impl Connection {
     /// The frames of one authentic record. A record with a bad frame changes nothing but the fate of the session: it is
-    /// decoded whole first, and what its good frames caused is not told.
+    /// decoded whole first, and the events of its good frames are dropped.
     pub(super) fn handle_frames(&mut self, now: Time, tcp: ConnectionId, content: Bytes) {
         if self.peer_parameters.is_none() {
             self.parameters_awaited.get_or_insert(now);

@@ -26,7 +26,7 @@ pub(super) struct Lost {
 }
 
 impl Lost {
-    /// What Connection Reset tells the peer. 0 says nothing.
+    /// The reason code in Connection Reset. 0 gives no reason.
     pub(super) fn reason(&self) -> u8 {
         match self.fault {
             TcpFault::Fin | TcpFault::Reset | TcpFault::Io => 1,
@@ -40,7 +40,7 @@ impl Lost {
 }
 
 impl Connection {
-    /// The handshake is over: the first TCP connection can be used. Its owner hears of it with [`Connection::welcome`].
+    /// The handshake is over: the first TCP connection can be used. [`Connection::welcome`] reports it to the owner.
     pub(super) fn activate_first(&mut self, now: Time) {
         self.tcps.get_mut(ConnectionId::FIRST).into_iter().for_each(|first| first.activate(now));
     }

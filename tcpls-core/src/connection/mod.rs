@@ -270,7 +270,7 @@ impl Connection {
         conn
     }
 
-    /// The next thing to hear about. [`Event::Closed`] comes once and last.
+    /// Returns the next event. [`Event::Closed`] comes once and last.
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(event) = self.events.pop_front() {
             if let Event::Tcp(TcpEvent::Discarded { tcp }) = event {

@@ -34,7 +34,7 @@ const MIN_ROOM: usize = 256;
 pub(super) struct Scratch {
     pub(super) frames: Outgoing,
     pub(super) carried: Vec<Carried>,
-    /// Lost TCP connections whose last record number the peer must hear.
+    /// Lost TCP connections whose final ACK is to be sent.
     pub(super) final_acks: BTreeSet<ConnectionId>,
     views: Vec<TcpView>,
 }

@@ -82,7 +82,7 @@ impl Connection {
     }
 
     /// How many TCP connections the session may have at the same time, joining ones too: the smaller of both sides'
-    /// [`Config::max_tcp_connections`](crate::Config::max_tcp_connections), as far as the peer has told its own. A server
+    /// [`Config::max_tcp_connections`](crate::Config::max_tcp_connections), as far as the peer's own is known. A server
     /// leaves one for each that joins beyond.
     pub fn max_tcp_connections(&self) -> usize {
         let limit = self.config.max_tcp_connections as usize;

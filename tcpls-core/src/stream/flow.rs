@@ -98,7 +98,7 @@ impl Window {
         self.consumed = self.consumed.saturating_add(bytes).min(self.received);
     }
 
-    /// Whether the peer should hear of a higher limit.
+    /// Whether a higher limit should be sent to the peer.
     #[inline]
     pub(super) fn update_is_due(&self) -> bool {
         let progress = if self.basis == Basis::Consumed { self.consumed } else { self.received };

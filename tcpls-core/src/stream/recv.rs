@@ -205,7 +205,7 @@ impl RecvHalf {
         }
     }
 
-    /// Whether the peer should hear of a higher limit.
+    /// Whether a higher limit should be sent to the peer.
     pub(super) fn window_update_is_due(&self) -> bool {
         self.takes_data() && self.window.update_is_due()
     }

@@ -107,7 +107,7 @@ pub struct Model {
     pub pair: Pair,
     written: BTreeMap<(Side, StreamId), Written>,
     advertised: Vec<(Side, AddressId)>,
-    /// Who has sent duplicates on purpose.
+    /// The sides that have sent duplicates intentionally.
     redundant: Vec<Side>,
     data: Vec<u8>,
 }

@@ -53,7 +53,7 @@ impl StreamId {
         Some(Self(index * 2 + matches!(side, Side::Server) as u32))
     }
 
-    /// Who opened it.
+    /// The side that opened it.
     pub const fn initiator(self) -> Side {
         if self.0.is_multiple_of(2) { Side::Client } else { Side::Server }
     }

@@ -97,7 +97,7 @@ pub(super) enum Stage {
         heard: u64,
         overdue: bool,
     },
-    /// `tcp` is `None` until the owner has told.
+    /// `tcp` is `None` until the owner has reported it.
     Joining {
         tcp: Option<ConnectionId>,
         overdue: bool,

@@ -135,7 +135,7 @@ mod tests {
         semaphore.share(Client::at(address.parse().unwrap()))
     }
 
-    /// The order in which waiters of these shares are served, all of whom wait for one permit.
+    /// The order in which waiters of these shares are served, all of which wait for one permit.
     fn order(semaphore: &Arc<FairSemaphore>, shares: &[Share]) -> Vec<usize> {
         let mut held = poll(&mut acquire(semaphore, shares[0]));
         assert!(held.is_some());

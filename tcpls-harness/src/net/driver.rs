@@ -167,7 +167,7 @@ impl Driver {
         reports.tell(self.now, report, self.busy.is_none());
     }
 
-    /// The application has just been told of something, and there is nothing to write: what it says to that goes out with the
+    /// The application has just received an event, and there is nothing to write: its answer goes out with the
     /// next turn, and only then is the timer worth to be set.
     fn may_wait_for_application(&self, state: &mut State) -> bool {
         let may_wait = state.has_woken

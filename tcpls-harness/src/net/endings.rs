@@ -37,7 +37,7 @@ impl Endings {
         self.0.retain(|ending| ending.tcp != tcp);
     }
 
-    /// Whether the session is still to hear of `tcp`'s end.
+    /// Whether the end of `tcp` is still to be reported to the session.
     pub(crate) fn contains(&self, tcp: ConnectionId) -> bool {
         self.0.iter().any(|ending| ending.tcp == tcp)
     }

@@ -107,7 +107,7 @@ impl Told {
         Self { report: Report::default(), at: now }
     }
 
-    /// What is to be told, if anything. `is_quiet`: nothing will change soon, so everything is.
+    /// What is to be reported, if anything. `is_quiet`: nothing will change soon, so everything is.
     pub(crate) fn due(&self, now: Time, report: Report, is_quiet: bool) -> Option<Report> {
         due(&self.report, report, now.saturating_since(self.at), is_quiet)
     }

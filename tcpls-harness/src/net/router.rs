@@ -61,7 +61,7 @@ struct Desk {
 }
 
 impl Desk {
-    /// Passes on whom the endpoint refuses by itself.
+    /// Passes on the TCP connections that the endpoint refuses without a call.
     fn tell_refused(&mut self) {
         while let Some((incoming, alert)) = self.endpoint.poll_refused() {
             if let Some(refused) = self.pending.remove(&incoming) {

@@ -40,7 +40,7 @@ impl Session {
         &self.handle
     }
 
-    /// Opens a stream; waits as long as the peer allows no more. The peer hears of the stream with its first data.
+    /// Opens a stream; waits as long as the peer allows no more. Its first data announces the stream to the peer.
     ///
     /// In a session without TCPLS the client opens stream 0, once.
     ///

@@ -302,7 +302,7 @@ impl State {
         self.task = None;
     }
 
-    /// The task will hear of everything from now on.
+    /// The task is woken for everything from now on.
     pub(crate) fn attend(&mut self, waker: &Waker) {
         if self.task.is_none() {
             self.task = Some(waker.clone());

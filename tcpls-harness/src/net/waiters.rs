@@ -8,7 +8,7 @@ use std::task::Waker;
 use tcpls_core::event::StreamEvent;
 use tcpls_core::wire::ids::StreamId;
 
-/// Who can be woken at once without asking for memory each time.
+/// Wakers that can be called at once without an allocation each time.
 const MAX_SPARE: usize = 64;
 
 /// Those who wait, and those whose time has come.
@@ -16,11 +16,11 @@ const MAX_SPARE: usize = 64;
 pub(crate) struct Waiters {
     readers: BTreeMap<StreamId, Waker>,
     writers: BTreeMap<StreamId, Waker>,
-    /// Who waits until a stream is delivered, or the peer stops it.
+    /// Tasks that wait until a stream is delivered, or the peer stops it.
     enders: Vec<(StreamId, Waker)>,
     openers: Vec<Waker>,
     acceptors: Vec<Waker>,
-    /// Who waits for the handshake or the end.
+    /// Tasks that wait for the handshake or the end.
     watchers: Vec<Waker>,
     to_wake: Vec<Waker>,
     /// An empty list.

@@ -50,16 +50,16 @@ pub enum Way {
     Down,
 }
 
-/// How TCP connections on the path end, and who hears of it.
+/// How TCP connections on the path end, and at which end it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Break {
-    /// Both sides hear a reset.
+    /// Both ends see a reset.
     Reset,
-    /// Only who connected does; nothing gets through any more, and the target is not told.
+    /// Only the connecting end does; nothing gets through any more, and the target's end hangs.
     ResetNear,
     /// The other way round.
     ResetFar,
-    /// Both sides hear a FIN, and nothing of what was under way.
+    /// Both ends see a FIN, and nothing of what was under way.
     Fin,
     /// Nothing gets through any more, silently.
     Forget,

@@ -14,7 +14,7 @@ use crate::net::reports::{Report, Told};
 /// A session that delivered less counts as one that delivered nothing.
 const DELIVERED: u64 = 1024;
 
-/// Who opened a TCP connection.
+/// The owner of a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// A client, by its number.
@@ -22,7 +22,7 @@ pub(crate) enum Origin {
     Attacker,
 }
 
-/// Who opened which, as addresses tell a server.
+/// Which client opened which, as addresses show a server.
 pub(crate) type Origins = BTreeMap<SocketId, Origin>;
 
 /// See the module's description.
@@ -93,7 +93,7 @@ impl Account {
         self.budget.leave(holder);
     }
 
-    /// Who has to give way, if anyone has.
+    /// The holder that has to give way, if any.
     pub(super) fn poll_eviction(&mut self, now: Time) -> Option<Eviction> {
         self.budget.poll_eviction(now)
     }

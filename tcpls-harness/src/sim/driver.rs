@@ -33,7 +33,7 @@ pub(crate) struct Env<'a> {
     pub(crate) trace: &'a mut Trace,
     /// Bytes that came on each path.
     pub(crate) carried: &'a mut [u64],
-    /// Who opened which TCP connection.
+    /// The owner of each TCP connection.
     pub(crate) origins: &'a mut Origins,
 }
 

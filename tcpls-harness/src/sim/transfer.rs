@@ -61,7 +61,7 @@ pub(crate) struct Half {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
-    /// The other end's, which has not heard of the stream.
+    /// The other end's, which does not know the stream yet.
     NotYet,
     Goes,
     Finished,

@@ -1,6 +1,6 @@
 //! What a session does, event by event, for logs, simulations and recordings.
 //!
-//! A [`Sink`] receives the events of one [`Connection`](crate::Connection) from
+//! A [`Sink`] receives the events of one [`Connection`] from
 //! [`set_trace`](crate::Connection::set_trace) on. The session behaves the same with and without one: it gives the same
 //! bytes, and without a sink an event costs one comparison. Events borrow from the session, which allocates nothing for
 //! them. They contain no stream data, no token and no key. [`Event`] lists them; `docs/trace.md` has the table.

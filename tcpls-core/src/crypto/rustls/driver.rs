@@ -97,7 +97,7 @@ impl<T: Tls> Driver<T> {
         step
     }
 
-    /// rustls cannot be told to offer TLS 1.3 alone where the user's configuration allows 1.2.
+    /// rustls cannot be configured to offer TLS 1.3 alone where the user's configuration allows 1.2.
     fn check_version(&mut self) -> Result<(), HandshakeFailure> {
         if self.tls.common().protocol_version() != Some(ProtocolVersion::TLSv1_2) {
             return Ok(());
@@ -259,7 +259,7 @@ fn handle_state<Data>(
     }
 }
 
-/// The first attempt, into no room at all, tells how much is needed.
+/// The first attempt, into no room at all, returns how much is needed.
 fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut Vec<u8>) -> Result<(), HandshakeFailure> {
     let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) = data.encode(&mut []) else {
         return Ok(());

@@ -11,7 +11,7 @@ use crate::stream::{ControlKey, SendProgress};
 use crate::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
 impl Streams {
-    /// Opens the next stream of this side. The peer hears of it with the first data.
+    /// Opens the next stream of this side. Its first data announces it to the peer.
     // draft I06: in sequence.
     // draft I04
     pub(crate) fn open(&mut self) -> Result<StreamId, OpenStreamError> {

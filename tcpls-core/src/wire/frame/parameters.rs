@@ -7,7 +7,7 @@ use bytes::BufMut;
 
 use super::PARAMETER_LEN;
 
-/// What one end of the session tells the other about itself, once.
+/// What one endpoint of the session reports to the other about itself, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameters {
     /// 1: how much the peer may send on all streams together, in bytes, until Max Data allows more. Default 0.

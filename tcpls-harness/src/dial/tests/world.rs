@@ -219,7 +219,7 @@ impl World {
         self.view.tcp_connections = self.on.len();
     }
 
-    /// TCP connection `tcp` is lost. If another is there, the server hears of it and gives another token.
+    /// TCP connection `tcp` is lost. If another is there, it is reported to the server, which sends another token.
     pub(super) fn lose(&mut self, tcp: ConnectionId, fault: TcpFault) {
         self.on.retain(|(other, _)| *other != tcp);
         self.hear(&Event::Tcp(TcpEvent::Lost { tcp, fault }));

@@ -109,7 +109,7 @@ impl Packets {
         }
     }
 
-    /// Lets a stack do what there is to do, and sends its packets on their way. What it hears may make room for more.
+    /// Lets a stack do what there is to do, and sends its packets on their way. What it receives may make room for more.
     fn poll(&mut self, now: Time, path: usize, end: usize) {
         self.feed(path, end);
         loop {

@@ -33,7 +33,7 @@ pub(super) struct Flow {
     was_full: bool,
     pub(super) fin: Fin,
     in_flight: usize,
-    /// What has arrived and the sender will hear of: when it does, how long it is, when it was sent.
+    /// What has arrived and will be acknowledged to the sender: when it does, how long it is, when it was sent.
     acks: VecDeque<(Time, usize, Time)>,
     /// Bytes in there, and bytes whose acknowledgment is lost.
     unacked: usize,
@@ -45,7 +45,7 @@ pub(super) struct Flow {
     pub(super) last_arrival: Time,
     /// Arrived and not read.
     pub(super) inbox: BytesMut,
-    /// What the reader hears behind that.
+    /// The end that the reader sees behind that.
     pub(super) end: Option<TcpEnd>,
     /// Whether the link knows that there is something to send.
     pub(super) waiting: bool,
@@ -57,7 +57,7 @@ pub(super) struct Flow {
     pub(super) stuck_since: Option<Time>,
     /// The way is free, TCP has not tried again.
     pub(super) held: bool,
-    /// The TCP connection is gone; a writer who has not heard of it fills the socket's buffer.
+    /// The TCP connection is lost; a writer that has not noticed fills the socket's buffer.
     dead: bool,
     swallowed: usize,
 }

@@ -64,7 +64,7 @@ struct Pipe {
     flows: [Flow; 2],
     /// Ends that were closed: the client's, the server's.
     closed: [bool; 2],
-    /// When each end heard of the other last.
+    /// When each end last received anything from the other.
     heard: [Time; 2],
     boxes: Boxes,
 }

@@ -65,7 +65,7 @@ pub struct Scenario {
     /// What the applications do about TCP connections, keys and the session.
     #[serde(default)]
     pub action: Vec<Action>,
-    /// Who tries to use up what the server has.
+    /// Hosts that try to exhaust the server's resources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flood: Vec<Flood>,
 }

@@ -184,9 +184,9 @@ impl Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
-    /// The path's TCP connections are reset, and both ends hear it.
+    /// The path's TCP connections are reset at both ends.
     Reset,
-    /// The same, but only the client hears it; the server's end hangs.
+    /// The same, but only at the client's end; the server's end hangs.
     ResetClient,
     /// The same, the other way round.
     ResetServer,

@@ -9,7 +9,7 @@ use super::{Size, Span};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Settings {
-    /// Who carries new stream data.
+    /// The policy that selects the TCP connection for new stream data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<Scheduler>,
     /// `send_buffer` and, if that is larger, `stream_send_buffer`.

@@ -33,7 +33,7 @@ pub struct Transfer {
     /// When it is opened; not before the session is established.
     #[serde(default)]
     pub at: Span,
-    /// Who opens the stream.
+    /// The side that opens the stream.
     #[serde(default)]
     pub by: End,
     /// Bytes that the opener writes.
