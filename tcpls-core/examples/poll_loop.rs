@@ -7,6 +7,12 @@
 //! cargo run -p tcpls-core --example poll_loop
 //! ```
 
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a driver has the clock and the random numbers"
+)]
+
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
