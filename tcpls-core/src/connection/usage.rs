@@ -10,6 +10,8 @@ use crate::wire::ids::ConnectionId;
 const BASE: usize = 12 * 1024;
 /// Memory of a TLS handshake that is going on: the library's state, and half of what a client may have sent.
 const HANDSHAKE: usize = 80 * 1024;
+/// What the library's state takes of that.
+const TLS: usize = 32 * 1024;
 /// What the socket of a plain session may have taken although no application reads it.
 const IN_KERNELS: u64 = 512 * 1024;
 /// Memory of a claim: its hello, and its answer.
@@ -24,7 +26,7 @@ impl Connection {
         let live: usize = self.tcps.iter().map(|entry| entry.memory()).sum();
         let lost: usize = self.lost.values().map(|lost| lost.tcp.memory()).sum();
         let final_bytes: usize = self.final_bytes.values().map(Vec::capacity).sum();
-        let handshake = self.handshake.as_ref().map_or(0, |_| HANDSHAKE);
+        let handshake = self.handshake.as_ref().map_or(0, |tls| HANDSHAKE.max(TLS + tls.memory()));
         let certificates: usize = self.identity.peer_certificates.iter().map(Vec::capacity).sum();
         BASE + certificates + streams + live + lost + final_bytes + handshake + self.joins.claims() * CLAIM
     }

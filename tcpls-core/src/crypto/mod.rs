@@ -42,6 +42,11 @@ pub trait Handshake: Send {
     /// ClientHello.
     fn tcpls(&self) -> Option<bool>;
 
+    /// Returns the bytes of memory that messages of both sides take: those that are not whole or not taken yet.
+    fn memory(&self) -> usize {
+        0
+    }
+
     /// Takes the secrets out. Everything from [`Handshake::write`] must have been taken before.
     fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError>;
 }

@@ -92,6 +92,10 @@ impl Handshake for Watched {
         self.tls.tcpls()
     }
 
+    fn memory(&self) -> usize {
+        self.tls.memory()
+    }
+
     /// What the handshake sealed counts: TCP connection 0, record numbers from 0 (RFC 8446, 5.3).
     fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError> {
         let mut agreed = self.tls.finish()?;

@@ -4,7 +4,8 @@ use tcpls_core::connection::State;
 use tcpls_core::error::{CloseReason, ReadError, WriteError, code};
 use tcpls_core::wire::ids::ConnectionId;
 
-use crate::support::{Client, Pair, Server, Setup, bytes};
+use crate::support::tls::ClientCertificate;
+use crate::support::{Client, Pair, Server, Setup, Tls, bytes};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 const KIB: usize = 1024;
@@ -54,6 +55,31 @@ fn a_handshake_counts_more_than_an_idle_session() {
     let shaking = pair.client().memory();
     pair.drive();
     assert!(pair.client().memory() < shaking);
+}
+
+#[test]
+fn certificates_that_are_not_whole_count_in_the_handshake() {
+    let tls = Tls {
+        client_auth: true,
+        client_certificate: Some(ClientCertificate::Trusted),
+        client_chain: 220,
+        ..Tls::default()
+    };
+    let mut pair = Setup { tls: Some(tls), ..Setup::default() }.start();
+    pair.step(Client);
+    pair.deliver_all();
+    pair.step(Server);
+    let before = pair.server().memory();
+    pair.deliver(FIRST, Client, usize::MAX);
+    pair.step(Client);
+    let flight = pair.flow(FIRST, Server).in_flight.len();
+    assert!(flight > 60 * KIB, "{flight}");
+    // Four records of the flight are whole, and the message in them is not.
+    pair.deliver(FIRST, Server, flight - 12 * KIB);
+    let held = pair.server().memory();
+    assert!(held >= 32 * KIB + flight - 16 * KIB && held > before, "{held} after {before}");
+    pair.drive();
+    assert_eq!(pair.server().peer_certificates().len(), 220);
 }
 
 #[test]

@@ -204,6 +204,10 @@ impl<T: Tls> Handshake for Driver<T> {
         }
     }
 
+    fn memory(&self) -> usize {
+        self.incoming.capacity() + self.outgoing.capacity()
+    }
+
     fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError> {
         if !self.is_complete() {
             return Err(failure(Kind::Other, "the handshake is not over"));
