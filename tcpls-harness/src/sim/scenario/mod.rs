@@ -143,7 +143,7 @@ pub struct Goals {
     /// The client's sessions are over by then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub over_within: Option<Span>,
-    /// At least so many sessions of the server give way to others, attackers' among them.
+    /// The least number of the server's sessions that give way to others, attackers' among them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evicted: Option<usize>,
     /// There must be no session, of any kind, at either end.
