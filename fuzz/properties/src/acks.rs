@@ -16,7 +16,8 @@ use tcpls_core::{Config, ConnectionId, ErrorCode, Event, StreamEvent, StreamId, 
 
 use crate::choices::{Choices, pick};
 use crate::model::{Ranges, pattern};
-use crate::peer::{Peer, ROOM, Record};
+use crate::peer::{Peer, ROOM};
+use tcpls_core::testing::peer::Record;
 
 /// The most that is ever written to a stream.
 const MAX_WRITTEN: u64 = 1 << 16;
@@ -116,6 +117,7 @@ impl Run {
         let halves = ids.into_iter().map(|id| (id, Half { limit: stream, ..Half::default() })).collect();
         let tcps = BTreeMap::from([(ConnectionId::FIRST, Tcp::default())]);
         let mut run = Self { peer, tcps, halves, limit: session, joins: 0, closed: None };
+        run.transmit(ConnectionId::FIRST, 0); // what the client sent behind its handshake
         run.join();
         run.hear();
         run
@@ -134,7 +136,10 @@ impl Run {
             11 => self.cut(argument),
             12 => self.reset(argument),
             13 => self.join(),
-            14 => _ = self.peer.conn.retire_tcp(self.peer.now, self.any_tcp(argument)),
+            14 => {
+                let (now, tcp) = (self.peer.now, self.any_tcp(argument));
+                _ = self.peer.conn.retire_tcp(now, tcp);
+            }
             _ => self.raise(argument, choices.pair()),
         }
         ControlFlow::Continue(())
@@ -193,7 +198,7 @@ impl Run {
         }
         pieces.iter().for_each(|piece| self.check_due(piece));
         let entry = self.tcps.get_mut(&tcp).expect("it is one of these");
-        let (in_flight, failed) = (if elicits { record.len as u64 } else { 0 }, entry.stalled);
+        let (in_flight, failed) = (if elicits { record.wire_len() as u64 } else { 0 }, entry.stalled);
         entry.records.push(Sent { pieces, in_flight, acked: false, failed });
     }
 
@@ -256,13 +261,15 @@ impl Run {
 
     fn pass(&mut self, time: Duration) {
         self.peer.now += time;
-        self.peer.conn.handle_timeout(self.peer.now);
+        let now = self.peer.now;
+        self.peer.conn.handle_timeout(now);
         assert!(self.peer.conn.poll_timeout().is_none_or(|at| at > self.peer.now));
     }
 
     fn cut(&mut self, choice: u8) {
         if let Some(tcp) = self.live(choice) {
-            self.peer.conn.handle_tcp_end(self.peer.now, tcp, TcpEnd::Reset);
+            let now = self.peer.now;
+            self.peer.conn.handle_tcp_end(now, tcp, TcpEnd::Reset);
         }
     }
 

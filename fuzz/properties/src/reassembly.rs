@@ -330,14 +330,16 @@ impl Run {
     fn pass(&mut self, time: Duration) {
         self.acknowledge();
         self.peer.now += time;
-        self.peer.conn.handle_timeout(self.peer.now);
+        let now = self.peer.now;
+        self.peer.conn.handle_timeout(now);
     }
 
     /// A TCP connection is lost, and with it what the client said there; another takes its place.
     fn cut(&mut self, choice: u8) {
         let tcp = self.tcp(choice);
         self.peer.join();
-        self.peer.conn.handle_tcp_end(self.peer.now, tcp, TcpEnd::Reset);
+        let now = self.peer.now;
+        self.peer.conn.handle_tcp_end(now, tcp, TcpEnd::Reset);
         self.records.remove(&tcp);
     }
 
@@ -355,7 +357,7 @@ impl Run {
         for tcp in self.peer.live() {
             for record in self.peer.receive(tcp, ROOM) {
                 *self.records.entry(tcp).or_default() += 1;
-                record.frames().for_each(|frame| self.take_credit(&frame));
+                record.frames().into_iter().for_each(|frame| self.take_credit(&frame));
             }
         }
     }

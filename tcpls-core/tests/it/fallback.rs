@@ -13,6 +13,7 @@ use tcpls_core::error::{
     AddressError, CloseReason, OpenStreamError, OpenTcpError, ReadError, TcpError, TcpFault, Violation, WriteError,
 };
 use tcpls_core::event::{Established, Event};
+use tcpls_core::testing::null::lenient_record;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
@@ -549,7 +550,7 @@ fn records_without_content_end_a_plain_session_if_they_never_stop() {
     let mut conn = Connection::client(now, config, Box::new(NullHandshake::plain(Client)), seed(1));
     conn.handle_bytes(now, FIRST, &mut BytesMut::from(&[22, 3, 3, 0, 1, 0][..]));
     assert_eq!(conn.state(), State::Plain);
-    let record = |content: &[u8]| [&[23, 3, 3, 0, content.len() as u8 + 17][..], content, &[23], &[0; 16]].concat();
+    let record = |content: &[u8]| lenient_record(23, content);
     let mut send = |content: &[u8]| conn.handle_bytes(now, FIRST, &mut BytesMut::from(&record(content)[..]));
     (0..100).for_each(|_| send(b""));
     (0..100).for_each(|_| send(b"data"));

@@ -90,6 +90,11 @@ impl Peer {
         self.send(ConnectionId::FIRST, &[token(sequence, sequence)]);
         let tcp = self.conn.open_tcp_with(self.now, JoinOptions { zero_rtt, backup: false }).expect("there is a token");
         assert_eq!(tcp, ConnectionId(u32::from(sequence)));
+        self.take_hello(tcp)
+    }
+
+    /// Takes the hello of a TCP connection that the client under test has opened, and what followed in the same flight.
+    pub fn take_hello(&mut self, tcp: ConnectionId) -> (ClientHello, Vec<Record>) {
         let generation = self.keys.seal_current;
         self.wires.insert(tcp, Wire::new(generation));
         let mut flight = self.recv(tcp);

@@ -37,6 +37,9 @@ pub const FIRST: ConnectionId = ConnectionId::FIRST;
 /// The TCP connection that joins first.
 pub const SECOND: ConnectionId = ConnectionId(1);
 
+/// The handshakes of a client and a server.
+pub type Handshakes = (Box<dyn Handshake>, Box<dyn Handshake>);
+
 /// More room than anything needs.
 const ROOM: usize = 1 << 24;
 
@@ -98,19 +101,27 @@ impl Peer {
 
     /// Does the same, but returns right after the TLS handshake: the peer has sent no frame and has taken none.
     pub fn bare(side: Side, config: Config) -> Self {
+        Self::with_handshakes(side, config, handshakes())
+    }
+
+    /// Does the same with given handshakes of a client and a server, for example null crypto.
+    pub fn with_handshakes(side: Side, config: Config, handshakes: Handshakes) -> Self {
         match side {
             Side::Client => {
-                let mut peer = Self::before_finished(config);
+                let mut peer = Self::scripted_client(config, handshakes);
                 peer.finish_handshake();
                 peer
             }
-            Side::Server => Self::scripted_server(config),
+            Side::Server => Self::scripted_server(config, handshakes),
         }
     }
 
     /// Returns a scripted client that holds back its last flight of the TLS handshake.
     pub fn before_finished(config: Config) -> Self {
-        let (mut tls, server_tls) = handshakes();
+        Self::scripted_client(config, handshakes())
+    }
+
+    fn scripted_client(config: Config, (mut tls, server_tls): Handshakes) -> Self {
         let (now, mut endpoint) = (Time::from_millis(1000), endpoint());
         let mut hello = BytesMut::from(&written(&mut *tls)[..]);
         let incoming = endpoint.handle_accepted(now);
@@ -130,8 +141,7 @@ impl Peer {
         self.send_bytes(FIRST, &finished);
     }
 
-    fn scripted_server(config: Config) -> Self {
-        let (client_tls, mut tls) = handshakes();
+    fn scripted_server(config: Config, (client_tls, mut tls): Handshakes) -> Self {
         let now = Time::from_millis(1000);
         let mut conn = Connection::client(now, Arc::new(config), client_tls, Seed([3; 32]));
         feed(&mut *tls, &transmit(&mut conn, now, FIRST));
@@ -231,7 +241,19 @@ impl Peer {
     /// Returns the records that the session has sent on `tcp` since the last call, with those that it sends now.
     pub fn recv(&mut self, tcp: ConnectionId) -> Vec<Record> {
         let bytes = transmit(&mut self.conn, self.now, tcp);
-        self.take_in(tcp, &bytes);
+        self.take_records(tcp, &bytes)
+    }
+
+    /// Does the same, but asks the session only once, with room for `room` bytes.
+    pub fn recv_within(&mut self, tcp: ConnectionId, room: usize) -> Vec<Record> {
+        let mut bytes = Vec::new();
+        let len = self.conn.poll_transmit(self.now, tcp, room, &mut bytes);
+        assert!(len == bytes.len() && len <= room, "{len} bytes were reported, {} written", bytes.len());
+        self.take_records(tcp, &bytes)
+    }
+
+    fn take_records(&mut self, tcp: ConnectionId, bytes: &[u8]) -> Vec<Record> {
+        self.take_in(tcp, bytes);
         self.hear_events();
         core::mem::take(&mut self.wires.get_mut(&tcp).expect("the peer has this TCP connection").log)
     }
@@ -339,7 +361,7 @@ fn endpoint() -> Endpoint {
 }
 
 /// Both ends of a full handshake by the stock provider, the same in every run.
-fn handshakes() -> (Box<dyn Handshake>, Box<dyn Handshake>) {
+fn handshakes() -> Handshakes {
     let tls = Tls::default();
     (start_client(&tls.client(6)), tls.server(7).handshake().expect("a usable configuration"))
 }

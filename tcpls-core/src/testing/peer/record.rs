@@ -1,6 +1,8 @@
 //! Records as a script sees them, and what it puts into them.
 
+use crate::crypto::TAG_LEN;
 use crate::wire::frame::{Frame, Frames, Parameters};
+use crate::wire::record::HEADER_LEN;
 
 /// The content type of alerts (RFC 8446, B.1).
 pub const ALERT: u8 = 21;
@@ -57,6 +59,11 @@ impl Record {
             Frames::new(&self.content).map(|frame| frame.expect("a session sends valid frames")).collect();
         frames.reverse();
         frames
+    }
+
+    /// Returns the length of a protected record on the wire, in bytes, header included. The session pads none.
+    pub fn wire_len(&self) -> usize {
+        HEADER_LEN + self.content.len() + 1 + TAG_LEN
     }
 
     /// Returns the description of the alert that it carries.
