@@ -131,6 +131,9 @@ impl Oracle {
         if self.closed && (conn.tcp_connections().next().is_some() || conn.poll_timeout().is_some()) {
             self.complain("a session that is over has TCP connections, or waits for something".to_owned());
         }
+        if self.closed && (stats.bytes_to_send > 0 || !stats.tcp.is_empty()) {
+            self.complain(format!("a session that is over holds something to send: {stats:?}"));
+        }
     }
 }
 

@@ -16,8 +16,6 @@ use tcpls_core::testing::NullHandshake;
 
 /// What a socket and the network behind it hold.
 const CAPACITY: usize = 50_000;
-/// With so much room, a TCP connection that wants to write does.
-const ENOUGH_ROOM: usize = 256;
 
 /// What the server knows a TCP connection as.
 #[derive(Clone, Copy, Debug)]
@@ -143,8 +141,8 @@ impl World {
         let before = coming.len();
         let room = CAPACITY.saturating_sub(before);
         match (side, door) {
-            (Side::Client, _) => transmit(&mut client.conn, *now, tcp, room, coming),
-            (Side::Server, Door::Tcp(tcp)) => transmit(&mut server.conn, *now, tcp, room, coming),
+            (Side::Client, _) => client.transmit(*now, tcp, room, coming),
+            (Side::Server, Door::Tcp(tcp)) => server.transmit(*now, tcp, room, coming),
             (Side::Server, Door::Claim(claim)) => _ = server.conn.poll_claim_transmit(claim, coming),
             (Side::Server, Door::Incoming(_)) => {}
         }
@@ -308,13 +306,4 @@ impl World {
     pub(super) fn reasons(&self) -> [Option<TimeoutReason>; 2] {
         [&self.client, &self.server].map(|end| end.conn.timeout_reason())
     }
-}
-
-/// A TCP connection that wants to write does, and one that writes wanted to.
-fn transmit(conn: &mut Connection, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) {
-    let (wanted, before) = (conn.wants_write(tcp), out.len());
-    let len = conn.poll_transmit(now, tcp, room, out);
-    assert!(out.len() - before == len && len <= room, "it says {len} and writes {}", out.len() - before);
-    assert!(len == 0 || wanted, "{tcp} did not want to write");
-    assert!(len > 0 || room < ENOUGH_ROOM || !conn.wants_write(tcp), "{tcp} wants to write, and does not");
 }
