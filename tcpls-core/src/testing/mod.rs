@@ -106,8 +106,7 @@ pub mod aead {
     pub use crate::crypto::aead::*;
 }
 
-/// The apparent handshake of a join, for the project's own tests and fuzz targets.
-#[doc(hidden)]
+/// The hellos of joins, as a script of a [`Peer`] changes them.
 pub mod hello {
     pub use crate::wire::hello::*;
 }
