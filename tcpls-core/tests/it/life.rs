@@ -453,3 +453,34 @@ fn untried_tcp_connection_gets_an_initial_window_while_another_lives() {
         assert_eq!(under_way < 32_000, has_other, "{under_way}");
     }
 }
+
+#[test]
+fn session_is_idle_at_once_when_the_slow_tcp_connection_that_it_waited_for_is_lost() {
+    let mut pair = Setup::default()
+        .both(|config| {
+            config.user_timeout = Duration::from_secs(8);
+            config.idle_timeout = Some(Duration::from_secs(7));
+        })
+        .established();
+    let second = pair.open_tcp_with(JoinOptions { zero_rtt: false, backup: false });
+    drive_far(&mut pair, 4);
+    assert_eq!(pair.live(Client), [FIRST, second]);
+    pair.client().ping(FIRST).unwrap();
+    drive_far(&mut pair, 4);
+    // From here on, the first TCP connection answers quickly.
+    for _ in 0..20 {
+        pair.client().ping(FIRST).unwrap();
+        pair.drive();
+    }
+    pair.stall(second);
+    pair.client().ping(second).unwrap();
+    pair.drive_for(Duration::from_secs(1));
+    pair.client().ping(FIRST).unwrap();
+    pair.drive();
+    let asked = pair.now;
+    while pair.fault(Client, second).is_none() {
+        pair.advance(Duration::from_millis(100)); // leaves no timeout in the past
+    }
+    assert!(pair.now - asked > Duration::from_secs(7), "it waits for a slow answer");
+    assert_eq!(pair.close_reason(Client), Some(CloseReason::IdleTimeout));
+}
