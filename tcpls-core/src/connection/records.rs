@@ -61,6 +61,7 @@ struct Sealer<'a> {
 
 impl Sealer<'_> {
     /// Makes one record of what was appended to `out` since `start`, the next of a TCP connection that may not be in the table.
+    #[inline]
     fn seal(
         self,
         entry: &mut Tcp<Carried>,

@@ -293,6 +293,7 @@ impl Assembler {
 }
 
 /// Appends `piece` to `last` if both are small copies, and brings `slack` up to date; otherwise gives it back.
+#[inline]
 fn join(last: &mut Piece, piece: Piece, slack: &mut usize) -> Option<Piece> {
     let before = last.slack() + piece.slack();
     let rest = last.join(piece);

@@ -45,6 +45,7 @@ impl Life {
     }
 
     /// The caller's buffer had `before` bytes, and has `left` after whole records were taken out.
+    #[inline]
     pub(crate) fn came(&mut self, now: Time, before: usize, left: usize) {
         if before > self.partial {
             if self.partial > 0 {

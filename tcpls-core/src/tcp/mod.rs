@@ -206,6 +206,7 @@ impl<C> Tcp<C> {
     }
 
     /// The peer has everything up to `highest`; `acked` is called for what that carried.
+    #[inline]
     pub(crate) fn handle_ack(
         &mut self,
         now: Time,

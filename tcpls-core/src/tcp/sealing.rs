@@ -89,6 +89,7 @@ impl<C> Tcp<C> {
     /// Makes the next record: `seal` gets its place in the chain of keys, and moves it on; returns its number. `bytes` are those
     /// on the wire.
     // draft I19
+    #[inline]
     pub(crate) fn seal_next<E>(
         &mut self,
         bytes: usize,

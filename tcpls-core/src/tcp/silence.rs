@@ -57,8 +57,8 @@ pub(crate) struct Silence {
 impl Silence {
     /// Bytes went to the socket.
     pub(crate) fn wrote(&mut self, now: Time) {
-        let answered = self.rtt().unwrap_or_default() + DELAYED_ACK;
-        if self.since.is_none() || now > self.wrote + answered {
+        let answered = || self.rtt().unwrap_or_default() + DELAYED_ACK;
+        if self.since.is_none() || now > self.wrote && now > self.wrote + answered() {
             self.burst = now;
         }
         self.wrote = now;

@@ -9,14 +9,14 @@ const MAX_PINNED: usize = 1 << 20;
 
 impl Streams {
     /// More records are about to be received: lets go of buffers that were received long ago.
+    #[inline]
     pub(crate) fn release_buffers(&mut self) {
-        if self.buffered_to_read() > 0 && self.shared.pinned < MAX_PINNED {
-            return;
-        }
-        if self.buffered_to_read() > 0 {
+        if self.buffered_to_read() == 0 {
+            self.shared.pinned = 0;
+        } else if self.shared.pinned >= MAX_PINNED {
             self.map.values_mut().for_each(|stream| stream.recv.leave_buffers());
+            self.shared.pinned = 0;
         }
-        self.shared.pinned = 0;
     }
 
     /// Records of `bytes` bytes were received.
