@@ -14,8 +14,10 @@ const HANDSHAKE: usize = 80 * 1024;
 const TLS: usize = 32 * 1024;
 /// What the socket of a plain session may have taken although no application reads it.
 const IN_KERNELS: u64 = 512 * 1024;
-/// Memory of a claim: its hello, and its answer.
+/// Memory of a claim: its answer, and its place.
 const CLAIM: usize = 4 * 1024;
+/// Memory of a claim before the session can judge its hello, which is kept until then and may have 16 KiB.
+const EARLY_CLAIM: usize = 20 * 1024;
 
 impl Connection {
     /// Estimates the memory that the session holds, in bytes, from above.
@@ -27,8 +29,9 @@ impl Connection {
         let lost: usize = self.lost.values().map(|lost| lost.tcp.memory()).sum();
         let final_bytes: usize = self.final_bytes.values().map(Vec::capacity).sum();
         let handshake = self.handshake.as_ref().map_or(0, |tls| HANDSHAKE.max(TLS + tls.memory()));
+        let claim = if self.established { CLAIM } else { EARLY_CLAIM };
         let certificates: usize = self.identity.peer_certificates.iter().map(Vec::capacity).sum();
-        BASE + certificates + streams + live + lost + final_bytes + handshake + self.joins.claims() * CLAIM
+        BASE + certificates + streams + live + lost + final_bytes + handshake + self.joins.claims() * claim
     }
 
     /// Returns the bytes of stream data delivered since the session began. They never decrease.

@@ -361,6 +361,18 @@ fn joins_held_for_a_handshake_that_fails_are_dropped() {
     assert_eq!(peer.conn.claim(dial.claim), Claim::Refused);
 }
 
+#[test]
+fn hello_that_is_kept_until_the_handshake_is_over_counts_as_memory() {
+    let mut peer = Peer::before_finished(Config::default());
+    peer.recv(FIRST);
+    let before = peer.conn.memory();
+    let hello = peer.hello(first_token(&peer));
+    let dials = [(); 4].map(|()| peer.dial_hello(&hello).unwrap());
+    assert!(dials.iter().all(|dial| peer.conn.claim(dial.claim) == Claim::Waiting));
+    let held = peer.conn.memory() - before;
+    assert!(held >= 4 * 16 * 1024, "a hello may have 16 KiB: {held}");
+}
+
 /// The client under test opens TCP connection 1 and gets `bytes` for an answer, which cost the join alone.
 fn answered_with(zero_rtt: bool, fault: TcpFault, bytes: impl FnOnce(&Peer, &JoinServerHello<'_>) -> Vec<u8>) {
     let mut peer = Peer::server();
