@@ -25,6 +25,11 @@ impl Activity {
         Self { last: now, asked: false }
     }
 
+    /// When it was.
+    pub(super) fn last(&self) -> Time {
+        self.last
+    }
+
     /// The application asks for a sign of life.
     pub(super) fn ask(&mut self) {
         self.asked = true;

@@ -15,7 +15,7 @@
 //! | `closing`, `half_close`, `farewell`, `ending` | the way to the end of a session, its final records, its conclusion |
 //! | `plain` | sessions without TCPLS |
 //! | `status` | what holds of the session as a whole |
-//! | `activity`, `under_way` | when a session is idle; how much is given to a path ahead |
+//! | `activity`, `keep_alive`, `under_way` | when a session is idle, and what keeps it from that; how much is given to a path ahead |
 //! | `timers` | deadlines, derived from state |
 //! | `trace` | what happens, reported to a sink |
 //! | `usage` | what the session holds and has delivered; its end when others need that |
@@ -37,6 +37,7 @@ mod half_close;
 mod handshake;
 mod input;
 mod joins;
+mod keep_alive;
 mod keys;
 mod lifecycle;
 mod output;
@@ -69,6 +70,7 @@ use self::addresses::{LocalAddresses, PeerAddresses};
 use self::ending::Ending;
 use self::flood::Flood;
 use self::joins::Joins;
+use self::keep_alive::KeepAlive;
 use self::keys::Keys;
 use self::lifecycle::Lost;
 use self::pending::{Carried, Pending};
@@ -184,6 +186,7 @@ pub struct Connection {
     flood: Flood,
     last_heard: Time,
     activity: Activity,
+    keep_alive: KeepAlive,
     events: VecDeque<Event>,
     frames_sent: FrameCounts,
     frames_received: FrameCounts,
@@ -254,6 +257,7 @@ impl Connection {
             flood: Flood::new(config.overhead_budget, now),
             last_heard: now,
             activity: Activity::new(now),
+            keep_alive: KeepAlive::default(),
             events: VecDeque::new(),
             frames_sent: FrameCounts::default(),
             frames_received: FrameCounts::default(),

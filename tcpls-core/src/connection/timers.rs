@@ -25,6 +25,8 @@ pub enum TimeoutReason {
     Silence,
     /// A TCP connection was quiet while streams are open.
     Probe,
+    /// The application wants a session kept alive that is quiet.
+    KeepAlive,
     /// A TCP connection that is left on purpose carries nothing any more.
     Leave,
     /// A key update that was asked for soon after another may start.
@@ -83,6 +85,7 @@ impl Connection {
         self.start_due_key_update(now);
         self.mark_stalled(now);
         self.probe_the_quiet(now);
+        self.keep_alive_if_due(now);
         self.settle(now);
         // Timeouts of the session wait for the slowest TCP connection, which may have been lost just now.
         if self.tcps.len() < live
@@ -114,6 +117,7 @@ impl Connection {
         consider(self.handshake_deadline(), TimeoutReason::Handshake);
         consider(self.joins.deadline(), TimeoutReason::Join);
         consider(self.idle_deadline(), TimeoutReason::Idle);
+        consider(self.keep_alive_deadline(), TimeoutReason::KeepAlive);
         consider(self.stuck_deadline(), TimeoutReason::UserTimeout);
         consider(self.stranded_until, TimeoutReason::Stranded);
         consider(self.renewal_deadline(), TimeoutReason::KeyUpdate);

@@ -230,6 +230,27 @@ fn an_idle_session_ends_on_both_sides() {
 }
 
 #[test]
+fn session_that_is_kept_alive_is_idle_only_once_that_is_switched_off() {
+    let setup = Setup::default().both(|config| config.idle_timeout = Some(Duration::from_secs(20)));
+    for (side, interval) in [(Client, 5), (Server, 5), (Client, 1_000)] {
+        let mut pair = setup.clone().established();
+        pair.conn(side).set_keep_alive(Some(Duration::from_secs(interval)));
+        let pings = |pair: &mut Pair| pair.conn(side).stats().frames_sent.get(0x01);
+        let before = pings(&mut pair);
+        pair.drive_for(Duration::from_secs(200));
+        let ends = [Client, Server].map(|side| (pair.conn(side).state(), pair.close_reason(side)));
+        assert!(ends.iter().all(|(state, _)| *state == State::Established), "{side:?}, {interval} s: {ends:?}");
+        // After each interval, or half of the idle timeout.
+        let expected = 200 / interval.min(10);
+        assert!((expected - 1..=expected).contains(&(pings(&mut pair) - before)), "{} Pings", pings(&mut pair));
+        pair.conn(side).set_keep_alive(None);
+        pair.drive_for(Duration::from_secs(21));
+        let reasons = [Client, Server].map(|side| pair.close_reason(side));
+        assert!(reasons.contains(&Some(CloseReason::IdleTimeout)), "{reasons:?}");
+    }
+}
+
+#[test]
 fn the_shorter_idle_timeout_of_both_ends_counts_on_both() {
     for (client, server) in [(20, 60), (60, 20)] {
         let mut setup = Setup::default();

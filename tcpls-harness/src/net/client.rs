@@ -25,6 +25,8 @@ impl Session {
     /// insists on TCPLS. If a TCPLS server asks for a client certificate, this returns after the server has accepted it;
     /// a server without TCPLS may refuse it later, and the session ends with [`CloseReason::Handshake`] then.
     ///
+    /// Cancel safe: all that is under way is given up, and no session remains.
+    ///
     /// [`RustlsClient::tcpls_only`]: tcpls_core::crypto::rustls::RustlsClient::tcpls_only
     /// [`CloseReason::Handshake`]: tcpls_core::error::CloseReason::Handshake
     /// [`Keep::Paths`]: crate::dial::Keep::Paths
@@ -41,6 +43,8 @@ impl Session {
 
     /// Makes another TCP connection to `remote`, from `local` if that is given, and joins it to the session. Waits until it
     /// is part of it; data may use it earlier, as soon as TCP is connected.
+    ///
+    /// Cancel safe: before TCP is connected nothing remains, and no token is spent; later the join goes on by itself.
     ///
     /// # Errors
     /// See [`AddTcpError`]. A token is spent only once TCP is connected.

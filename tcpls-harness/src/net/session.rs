@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::task::Poll;
+use std::time::Duration;
 
 use tcpls_core::budget::Client;
 use tcpls_core::connection::schedule::Scheduler;
@@ -20,10 +21,11 @@ use super::shared::{Input, State};
 use super::stream::Stream;
 use crate::dial::{Dialer, Path, PathStatus};
 
-/// A session, over one or more TCP connections. Made by [`Session::connect`] or [`Listener::accept`].
+/// A session; it is closed when its last handle and stream are dropped, after what was finished is delivered.
 ///
-/// Clones are handles of the same session. When the last handle and the last stream are dropped, the session is closed with
-/// error 0: what was written and finished is delivered first.
+/// Made by [`Session::connect`] or [`Listener::accept`], over one or more TCP connections. Clones are handles of the same
+/// session and cost a count. Dropping the last one closes the session with error 0 in the background, as the runtime runs on;
+/// [`Session::close`] waits for that and reports what was not delivered.
 ///
 /// [`Listener::accept`]: super::Listener::accept
 #[derive(Clone)]
@@ -44,6 +46,8 @@ impl Session {
     ///
     /// In a session without TCPLS the client opens stream 0, once.
     ///
+    /// Cancel safe: no stream is opened.
+    ///
     /// # Errors
     /// See [`OpenStreamError`]; never [`OpenStreamError::Limit`].
     pub async fn open_stream(&self) -> Result<Stream, OpenStreamError> {
@@ -59,7 +63,7 @@ impl Session {
         Ok(Stream::new(self.handle.clone(), id))
     }
 
-    /// The next stream that the peer opened, in its order; `None` once the session is over.
+    /// The next stream that the peer opened, in its order; `None` once the session is over. Cancel safe: no stream is lost.
     pub async fn accept_stream(&self) -> Option<Stream> {
         let accept = |state: &mut State, waker: &_| match state.conn.accept_stream() {
             Some(id) => Poll::Ready(Some(id)),
@@ -160,6 +164,13 @@ impl Session {
         self.command(|state| state.conn.set_scheduler(scheduler));
     }
 
+    /// Keeps the session alive: after `interval` without activity, a Ping goes out on each TCP connection in use, so that
+    /// neither end takes the session for idle and boxes on the path do not forget it. `None`, as at the start, sends none.
+    /// See [`Connection::set_keep_alive`](tcpls_core::connection::Connection::set_keep_alive).
+    pub fn set_keep_alive(&self, interval: Option<Duration>) {
+        self.command(|state| state.conn.set_keep_alive(interval));
+    }
+
     /// Counters of everything, as they are now.
     pub fn stats(&self) -> Stats {
         self.handle.with(|state| state.conn.stats())
@@ -239,7 +250,7 @@ impl Session {
         .await
     }
 
-    /// Waits until the session is over, and tells why.
+    /// Waits until the session is over, and returns why. Cancel safe.
     pub async fn closed(&self) -> CloseReason {
         self.wait(State::closed).await
     }

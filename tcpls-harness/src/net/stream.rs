@@ -15,10 +15,11 @@ use super::coop;
 use super::handle::Handle;
 use super::shared::State;
 
-/// A bidirectional stream of a session.
+/// A bidirectional stream; dropped before [`Stream::finish`] or `shutdown`, it is reset and **loses data**.
 ///
-/// Dropping it before its ends were reached gives it up: the peer sees a reset, not an end that could be taken for a
-/// complete one. See [`SendStream`] and [`RecvStream`], its halves.
+/// Unlike tokio's `TcpStream`, it gives up what was written and not delivered: the peer sees a reset, not an end that could be
+/// taken for a complete one. After `finish` all is delivered, in the background. See [`SendStream`] and [`RecvStream`], its
+/// halves.
 ///
 /// Reads and writes take part in tokio's cooperative scheduling, as opening and accepting streams does: what is always ready
 /// lets timers and other tasks have their turns.
@@ -54,7 +55,7 @@ impl Stream {
         &mut self.recv
     }
 
-    /// See [`SendStream::write_chunk`].
+    /// See [`SendStream::write_chunk`]: not cancel safe.
     ///
     /// # Errors
     /// As there.
@@ -75,7 +76,7 @@ impl Stream {
         self.send.reset(error);
     }
 
-    /// See [`RecvStream::read_chunk`].
+    /// See [`RecvStream::read_chunk`]: cancel safe.
     ///
     /// # Errors
     /// As there.
@@ -89,7 +90,10 @@ impl Stream {
     }
 }
 
-/// The writing half of a stream. Dropped before [`SendStream::finish`], it resets the stream with error 0.
+/// The writing half of a stream; dropped before [`SendStream::finish`] or `shutdown`, it resets it and **loses data**.
+///
+/// The reset has error 0. After `finish` what was written is delivered in the background, also if the session is dropped;
+/// [`SendStream::delivered`] waits for that.
 pub struct SendStream {
     handle: Handle,
     id: StreamId,
@@ -106,6 +110,9 @@ impl SendStream {
     }
 
     /// Writes all of `data` without copying it; waits for room as long as that takes.
+    ///
+    /// Not cancel safe: any part of `data` may have been written. [`SendStream::poll_write_chunk`] takes what it wrote off
+    /// the front of `data`, so that a caller can go on.
     ///
     /// # Errors
     /// See [`WriteError`]; never [`WriteError::Blocked`].
@@ -288,7 +295,9 @@ impl Drop for SendStream {
     }
 }
 
-/// The reading half of a stream. Dropped before its end was read, it asks the peer with error 0 to send no more.
+/// The reading half of a stream; dropped before its end was read, it asks the peer to send no more, with error 0.
+///
+/// What was received and not read is lost.
 pub struct RecvStream {
     handle: Handle,
     id: StreamId,
@@ -305,6 +314,8 @@ impl RecvStream {
     }
 
     /// Waits for the next bytes in order, at most `max`, in the buffer that they were received in; `None` is the end.
+    ///
+    /// Cancel safe: no bytes are lost.
     ///
     /// # Errors
     /// See [`ReadError`]; never [`ReadError::Blocked`]. [`ReadError::Truncated`] means that what was read is not all. A read
