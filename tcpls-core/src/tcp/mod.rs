@@ -250,7 +250,7 @@ impl<C> Tcp<C> {
         self.sent.requeue()
     }
 
-    /// So many bytes of stream data were requeued.
+    /// Counts bytes of stream data that were requeued.
     pub(crate) fn requeued(&mut self, bytes: u64) {
         self.counters.requeued_bytes += bytes;
     }

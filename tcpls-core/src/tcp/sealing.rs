@@ -72,7 +72,7 @@ impl Sealing {
 }
 
 impl<C> Tcp<C> {
-    /// The handshake is over: the TLS library has sealed and opened so many records with the first generation of keys.
+    /// The handshake is over: the TLS library has sealed and opened this many records with the first generation of keys.
     pub(crate) fn begin_at(&mut self, sealed: u64, opened: u64) {
         (self.sealing.at.aead_seq, self.open.aead_seq) = (sealed, opened);
         self.sent.start_at(RecordSeq(sealed));

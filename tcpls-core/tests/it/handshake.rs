@@ -148,7 +148,7 @@ fn a_client_certificate_that_is_not_accepted_fails_the_handshake_on_both_sides()
     assert!(!pair.events(Client).iter().any(|event| matches!(event, Event::Established(_))));
 }
 
-/// A session whose client, or server, has a chain of so many certificates.
+/// A session whose client, or server, has a chain of this many certificates.
 fn with_chain(owner: Side, certificates: usize) -> Pair {
     let tls = Tls { client_auth: true, client_certificate: Some(ClientCertificate::Trusted), ..Tls::default() };
     let tls = match owner {
