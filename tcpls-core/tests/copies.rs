@@ -6,10 +6,12 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
+use tcpls_core::trace::{Content, Event, Frame, Sink};
 use tcpls_core::wire::record::MAX_STREAM_DATA;
 use tcpls_core::{Config, Connection, ConnectionId, Endpoint, EndpointConfig, Incoming, Seed, State, StreamId, Time};
 
@@ -182,4 +184,35 @@ fn bulk_data_needs_no_allocations_once_buffers_have_grown() {
     pair.bulk(id, &data, 32 * MIB);
     let (calls, _, ()) = allocated(|| pair.bulk(id, &data, 64 * MIB));
     assert!(calls <= 6, "{calls} allocations for 64 MiB at both ends; 100 for a GB and end would be 12");
+}
+
+/// Adds up the stream data of the records that were sent or received.
+struct Sum(Arc<AtomicU64>);
+
+impl Sink for Sum {
+    fn event(&mut self, _now: Time, event: &Event<'_>) {
+        if let Event::RecordSent { content: Content::Frames(frames), .. }
+        | Event::RecordReceived { content: Content::Frames(frames), .. } = event
+        {
+            for frame in frames.iter() {
+                if let Frame::Stream { range, .. } = frame {
+                    self.0.fetch_add(range.end - range.start, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bulk_data_needs_no_more_allocations_with_a_trace_sink() {
+    let (mut pair, sum) = (Pair::established(), Arc::<AtomicU64>::default());
+    for conn in [&mut pair.client, &mut pair.server] {
+        conn.set_trace(Some(Box::new(Sum(sum.clone()))));
+    }
+    let id = pair.client.open_stream().unwrap();
+    let data = Bytes::from(vec![7; BATCH]);
+    pair.bulk(id, &data, 32 * MIB);
+    let (calls, _, ()) = allocated(|| pair.bulk(id, &data, 64 * MIB));
+    assert!(calls <= 6, "{calls} allocations for 64 MiB at both ends, as many as without a sink are 6 at most");
+    assert_eq!(sum.load(Ordering::Relaxed), 2 * 96 * MIB as u64, "each byte was sent once and received once");
 }

@@ -31,6 +31,7 @@ mod life;
 mod migration;
 mod plain_ends;
 mod robust;
+mod secrets;
 mod settings;
 mod silence;
 mod statements;
