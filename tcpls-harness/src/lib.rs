@@ -12,7 +12,8 @@
 //! | `cli`, `hq` | `cli` | the `tcpls` command, and its file transfer protocol |
 //!
 //! Applications need neither `sim` nor `cli`: they switch the default features off and choose a crypto library, `ring` or
-//! `aws-lc-rs`. `self-signed` makes certificates on the spot, `system-trust` trusts what the operating system trusts.
+//! `aws-lc-rs`. `self-signed` makes certificates on the spot, `system-trust` trusts what the operating system trusts,
+//! `tracing` reports what sessions do to the subscriber of the `tracing` crate.
 //!
 //! A session over two TCP connections:
 //!

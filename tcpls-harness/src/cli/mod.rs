@@ -12,6 +12,7 @@ mod files;
 pub mod get;
 mod hints;
 pub mod limits;
+mod logs;
 pub mod migrate;
 mod output;
 pub mod paths;
@@ -77,7 +78,11 @@ pub fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         let serves = cli.command.is_server();
-        let code = cli.command.run().await.map_or_else(|error| fail(&*error), |()| 0);
+        let outcome = match logs::start() {
+            Ok(()) => cli.command.run().await,
+            Err(error) => Err(error),
+        };
+        let code = outcome.map_or_else(|error| fail(&*error), |()| 0);
         match output::finish(serves || code > SIGNALLED).await {
             Err(error) if code == 0 => {
                 let code = fail(&*error);

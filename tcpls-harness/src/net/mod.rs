@@ -21,6 +21,7 @@
 //! | `socket`, `reading`, `pace` | one TCP connection's socket; the memory it reads into; how much it is given at once |
 //! | `flight` | how much a socket that was idle lets go of at once |
 //! | `tcp_info` | what the kernel knows about a TCP connection |
+//! | `log` | what a session does, as events of the `tracing` crate, with the feature of that name |
 //! | `os` | the clock and the random numbers that the core does not have |
 //!
 //! The protocol is all in `tcpls_core`; nothing here looks into a record.
@@ -43,6 +44,15 @@ mod flight;
 mod handle;
 mod leaving;
 mod listener;
+#[cfg(feature = "tracing")]
+mod log;
+#[cfg(not(feature = "tracing"))]
+mod log {
+    /// Without the feature `tracing`, sessions are not logged.
+    pub(super) fn attached(conn: tcpls_core::Connection, _peer: std::net::SocketAddr) -> tcpls_core::Connection {
+        conn
+    }
+}
 mod options;
 mod os;
 pub(crate) mod pace;

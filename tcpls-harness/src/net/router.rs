@@ -30,6 +30,7 @@ use super::claims::ClaimPlace;
 use super::driver::Driver;
 use super::failures::{Failures, HandshakeFault};
 use super::handle::Handle;
+use super::log;
 use super::os::{instant, now, random, seed};
 use super::reports::{self, Reports};
 use super::server_options::ServerOptions;
@@ -186,7 +187,7 @@ impl Router {
     /// Starts a session, and has it accepted once its handshake is over.
     async fn start(self: Arc<Self>, new: NewSession, stream: TcpStream, input: BytesMut, origin: Origin) {
         let id = new.id();
-        let Some(shared) = self.open(new) else { return reset(stream) };
+        let Some(shared) = self.open(new, origin) else { return reset(stream) };
         let place = self.account.enter(origin.client, Holding::Session(Arc::downgrade(&shared)), &reports::FIRST);
         shared.drive(|state| (state.client, state.account) = (origin.client, Some(self.account.clone())));
         let session = Session::new(Handle::new(shared.clone()));
@@ -205,11 +206,11 @@ impl Router {
     }
 
     /// A session's shared part, in the register; `None` if TLS can't be used.
-    fn open(&self, new: NewSession) -> Option<Arc<Shared>> {
+    fn open(&self, new: NewSession, origin: Origin) -> Option<Arc<Shared>> {
         let id = new.id();
         let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner).handshake().ok()?;
         let conn = Connection::server(now(), self.options.config.clone(), tls, new, seed());
-        let shared = Shared::new(conn, None);
+        let shared = Shared::new(log::attached(conn, origin.address), None);
         self.desk().sessions.insert(id, Arc::downgrade(&shared));
         Some(shared)
     }

@@ -20,6 +20,7 @@ use super::dials::Dials;
 use super::driver::Driver;
 use super::error::{ConnectError, PathFailure, PathFault};
 use super::handle::Handle;
+use super::log;
 use super::options::ClientOptions;
 use super::os::{instant, now, seed};
 use super::session::Session;
@@ -141,6 +142,7 @@ impl Start {
         };
         let tls = self.options.tls.handshake(self.options.server_name.clone()).map_err(ConnectError::Tls)?;
         let conn = Connection::client(now(), self.options.config.clone(), tls, seed());
+        let conn = log::attached(conn, path.remote);
         let advice = Advice::new(self.options.addresses.clone(), path.remote);
         let joining =
             Joining { socket: self.options.socket, connect_timeout: self.options.dial.connect_timeout, advice };

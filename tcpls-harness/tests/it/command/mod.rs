@@ -5,6 +5,7 @@
 mod errors;
 mod files;
 mod limits;
+mod logs;
 mod output;
 mod signals;
 
