@@ -12,7 +12,7 @@ use crate::error::{Alert, CloseReason, TcpFault, Violation};
 use crate::tcp::TcpState;
 use crate::tcp::deframer::next_record;
 use crate::time::Time;
-use crate::wire::ids::{ConnectionId, RecordSeq};
+use crate::wire::ids::ConnectionId;
 use crate::wire::record::{ContentType, HEADER_LEN, MAX_INNER_PLAINTEXT, RecordError, RecordHeader, split_inner};
 
 /// A record whose protection was removed.
@@ -96,7 +96,12 @@ impl Connection {
             return self.lose_tcp(now, tcp, TcpFault::UnexpectedRecord, Some(Alert::UnexpectedMessage));
         }
         match self.open_record(tcp, record) {
-            Ok(content) => self.handle_opened(now, tcp, content),
+            Ok(content) => {
+                if self.trace.is_on() {
+                    self.report_received(tcp, HEADER_LEN + header.len, &content);
+                }
+                self.handle_opened(now, tcp, content);
+            }
             Err(error) => self.handle_unopened(now, tcp, error),
         }
     }
@@ -107,15 +112,24 @@ impl Connection {
         let (Some(entry), Some(keys)) = (self.tcps.get_mut(tcp), &mut self.keys) else { return Err(KeyError::NoKeys) };
         let (header, body) = record.split_at_mut(HEADER_LEN);
         let is_first = entry.is_opening();
-        let bytes = HEADER_LEN + body.len();
-        let seq = entry.open_next(|tcp, at| match is_first {
+        entry.open_next(|tcp, at| match is_first {
             true => keys.open_first(tcp, header, body).map(|first| *at = first),
             false => keys.open(tcp, at, header, body),
         })?;
         record.truncate(record.len() - TAG_LEN);
-        let content = take_content(record);
-        self.trace.emit(|| record_received(tcp, seq, bytes, self.plain, &content));
-        Ok(content)
+        Ok(take_content(record))
+    }
+
+    /// Reports the record that opened last on TCP connection `tcp`, `bytes` long on the wire.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn report_received(&mut self, tcp: ConnectionId, bytes: usize, content: &Content) {
+        let Some(seq) = self.tcps.get(tcp).map(|entry| entry.received().newest()) else { return };
+        let content = match content {
+            Ok(opened) => trace::Content::of(opened.content_type, self.plain, &opened.content),
+            Err(_) => trace::Content::Invalid,
+        };
+        self.trace.emit(|| trace::Event::RecordReceived { tcp, seq, bytes, content });
     }
 
     /// A record is authentic: the peer lives, and it is authenticated on this TCP connection.
@@ -158,21 +172,6 @@ impl Connection {
             }
         }
     }
-}
-
-/// How a trace shows a record that opened.
-pub(super) fn record_received(
-    tcp: ConnectionId,
-    seq: RecordSeq,
-    bytes: usize,
-    is_plain: bool,
-    content: &Content,
-) -> trace::Event<'_> {
-    let content = match content {
-        Ok(opened) => trace::Content::of(opened.content_type, is_plain, &opened.content),
-        Err(_) => trace::Content::Invalid,
-    };
-    trace::Event::RecordReceived { tcp, seq, bytes, content }
 }
 
 /// Splits the inner plaintext of a record (header still in front) into content and type (RFC 8446, 5.4).

@@ -61,9 +61,9 @@ struct Sealer<'a> {
 
 impl Sealer<'_> {
     /// Makes one record of what was appended to `out` since `start`, the next of a TCP connection that may not be in the table.
-    #[inline]
+    #[inline(always)]
     fn seal(
-        self,
+        mut self,
         entry: &mut Tcp<Carried>,
         content_type: ContentType,
         out: &mut Vec<u8>,
@@ -73,16 +73,23 @@ impl Sealer<'_> {
         out.push(content_type as u8);
         let len = out.len() - start - HEADER_LEN + TAG_LEN;
         out[start..start + HEADER_LEN].copy_from_slice(&RecordHeader::encode_protected(len));
-        let (bytes, seq) = (HEADER_LEN + len, entry.sent().next());
-        entry.seal_next(bytes, keep, |tcp, at| {
-            // Now, for in a moment the content cannot be read any more; but only if the key may be used.
-            if self.trace.is_on() && self.keys.can_seal(at) {
-                let content = out.get(start + HEADER_LEN..out.len() - 1).unwrap_or_default();
-                let content = Content::of(content_type as u8, self.is_plain, content);
-                self.trace.emit(|| Event::RecordSent { tcp, seq, bytes, content });
-            }
-            self.keys.seal(tcp, at, out, start, HEADER_LEN)
-        })
+        if self.trace.is_on() {
+            self.report(entry, content_type, &out[start..]);
+        }
+        entry.seal_next(HEADER_LEN + len, keep, |tcp, at| self.keys.seal(tcp, at, out, start, HEADER_LEN))
+    }
+
+    /// Reports a record that is about to be sealed: in a moment its content cannot be read any more. Not one whose key may not be
+    /// used.
+    #[cold]
+    #[inline(never)]
+    fn report(&mut self, entry: &Tcp<Carried>, content_type: ContentType, record: &[u8]) {
+        if self.keys.can_seal(entry.seal_position()) {
+            let (tcp, seq, bytes) = (entry.id(), entry.sent().next(), record.len() + TAG_LEN);
+            let content = record.get(HEADER_LEN..record.len() - 1).unwrap_or_default();
+            let content = Content::of(content_type as u8, self.is_plain, content);
+            self.trace.emit(|| Event::RecordSent { tcp, seq, bytes, content });
+        }
     }
 }
 

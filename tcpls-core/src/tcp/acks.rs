@@ -36,11 +36,14 @@ impl Received {
         self.next = next;
     }
 
-    /// Counts one record that opened; returns its number.
-    pub(crate) fn count(&mut self) -> RecordSeq {
-        let seq = self.next;
-        self.next = seq.next();
-        seq
+    /// Counts one record that opened.
+    pub(crate) fn count(&mut self) {
+        self.next = self.next.next();
+    }
+
+    /// The number of the record that was counted last; that of the first if none was.
+    pub(crate) fn newest(&self) -> RecordSeq {
+        RecordSeq(self.next.0.saturating_sub(1))
     }
 
     /// The record counted last was ack-eliciting.

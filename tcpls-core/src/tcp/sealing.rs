@@ -124,14 +124,20 @@ impl<C> Tcp<C> {
         self.sealing.step(number);
     }
 
-    /// Opens the peer's next record: `open` gets its place in the chain of keys, and moves it on; returns its number.
+    /// Opens the peer's next record: `open` gets its place in the chain of keys, and moves it on.
     pub(crate) fn open_next<E>(
         &mut self,
         open: impl FnOnce(ConnectionId, &mut KeyPosition) -> Result<(), E>,
-    ) -> Result<RecordSeq, E> {
+    ) -> Result<(), E> {
         open(self.id, &mut self.open)?;
+        self.received.count();
         self.counters.records_received += 1;
-        Ok(self.received.count())
+        Ok(())
+    }
+
+    /// Where this side's next record stands in the chain of keys.
+    pub(crate) fn seal_position(&self) -> &KeyPosition {
+        &self.sealing.at
     }
 
     /// The peer's KeyUpdate came: `step` moves on to the next generation of its keys.

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::claims::{Claim, ClaimId};
 use crate::connection::Connection;
-use crate::connection::input::{record_received, take_content};
+use crate::connection::input::take_content;
 use crate::connection::keys::KeyError;
 use crate::connection::pending::Carried;
 use crate::connection::trace::{Event, Limit};
@@ -64,7 +64,7 @@ impl Connection {
         let (header, body) = record.split_at_mut(HEADER_LEN);
         let mut entry = Tcp::new(tcp, TcpState::Active, now);
         match entry.open_next(|tcp, at| keys.open_first(tcp, header, body).map(|first| *at = first)) {
-            Ok(seq) => {
+            Ok(()) => {
                 let bytes = record.len();
                 record.truncate(record.len() - TAG_LEN);
                 let asked = self.joins.claims.asked(id);
@@ -72,7 +72,9 @@ impl Connection {
                 entry.expect_rate(self.expected_rate());
                 self.admit(now, id, entry);
                 let content = take_content(record);
-                self.trace.emit(|| record_received(tcp, seq, bytes, self.plain, &content));
+                if self.trace.is_on() {
+                    self.report_received(tcp, bytes, &content);
+                }
                 self.handle_opened(now, tcp, content);
             }
             Err(KeyError::IntegrityLimit) => self.fail_session(now, Violation::IntegrityLimit),
