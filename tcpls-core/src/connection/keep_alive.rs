@@ -27,8 +27,12 @@ impl Connection {
     }
 
     /// When the next Pings are due.
+    #[inline]
     pub(super) fn keep_alive_deadline(&self) -> Option<Time> {
-        let interval = self.keep_alive.interval?;
+        self.keep_alive.interval.and_then(|interval| self.keep_alive_at(interval)) // there is none, as nearly always
+    }
+
+    fn keep_alive_at(&self, interval: Duration) -> Option<Time> {
         if !self.established || self.plain || !self.is_open() || self.stranded_until.is_some() || self.peer_is_mute() {
             return None;
         }
@@ -37,10 +41,14 @@ impl Connection {
     }
 
     /// Sends them if they are.
+    #[inline]
     pub(super) fn keep_alive_if_due(&mut self, now: Time) {
-        if self.keep_alive_deadline().is_none_or(|at| at > now) {
-            return;
+        if self.keep_alive_deadline().is_some_and(|at| at <= now) {
+            self.keep_alive_now(now);
         }
+    }
+
+    fn keep_alive_now(&mut self, now: Time) {
         self.keep_alive.last = now;
         for entry in self.tcps.iter_mut().filter(|entry| entry.is_active()) {
             entry.live().ask();

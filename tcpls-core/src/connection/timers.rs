@@ -79,8 +79,10 @@ impl Connection {
         let live = self.tcps.len();
         self.tcps.iter_mut().for_each(|entry| entry.expire_ack_delay(now));
         self.expire_claims(now);
-        let late: Vec<(ConnectionId, TcpFault)> =
-            self.tcps.iter().filter_map(|entry| self.overdue(entry, now).map(|fault| (entry.id(), fault))).collect();
+        let mut late = Vec::new(); // `collect` costs more than to find that there is none
+        for entry in self.tcps.iter() {
+            self.overdue(entry, now).into_iter().for_each(|fault| late.push((entry.id(), fault)));
+        }
         late.into_iter().for_each(|(tcp, fault)| self.lose_tcp(now, tcp, fault, None));
         self.start_due_key_update(now);
         self.mark_stalled(now);

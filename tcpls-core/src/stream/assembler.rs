@@ -73,6 +73,12 @@ impl Piece {
         }
     }
 
+    /// Whether it is a copy that others may be appended to.
+    #[inline]
+    fn is_own(&self) -> bool {
+        matches!(self, Self::Own(_))
+    }
+
     /// Appends `next` if both are small copies; otherwise gives it back.
     fn join(&mut self, next: Self) -> Option<Self> {
         match (self, next) {
@@ -295,6 +301,9 @@ impl Assembler {
 /// Appends `piece` to `last` if both are small copies, and brings `slack` up to date; otherwise gives it back.
 #[inline]
 fn join(last: &mut Piece, piece: Piece, slack: &mut usize) -> Option<Piece> {
+    if !last.is_own() {
+        return Some(piece); // as nearly always
+    }
     let before = last.slack() + piece.slack();
     let rest = last.join(piece);
     if rest.is_none() {

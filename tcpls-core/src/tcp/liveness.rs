@@ -168,6 +168,7 @@ impl Liveness {
     }
 
     /// When the kernel's silence is too long, if a segment takes `segment` and it owes an answer.
+    #[inline] // nothing is owed, as nearly always
     pub(crate) fn silence_deadline(&self, segment: impl FnOnce() -> Duration) -> Option<Time> {
         if self.silence.is_owed() { self.silence.deadline(segment()) } else { None }
     }

@@ -105,6 +105,7 @@ impl<C> Tcp<C> {
     }
 
     /// Gives a number to a record that was sealed elsewhere.
+    #[inline]
     pub(crate) fn number_next(&mut self, bytes: usize, keep: Keep<'_, C>) -> RecordSeq
     where
         C: Copy,
@@ -125,6 +126,7 @@ impl<C> Tcp<C> {
     }
 
     /// Opens the peer's next record: `open` gets its place in the chain of keys, and moves it on.
+    #[inline]
     pub(crate) fn open_next<E>(
         &mut self,
         open: impl FnOnce(ConnectionId, &mut KeyPosition) -> Result<(), E>,
