@@ -176,6 +176,7 @@ impl Connection {
             self.events.push_back(Event::Tcp(TcpEvent::Discarded { tcp: entry.id() }));
         }
     }
+
     /// Without a TCP connection the session waits for one; unless it is over on both sides anyway, or none can join: tokens
     /// come over TCP connections alone. `fault` is what the last one was lost to.
     // draft I18

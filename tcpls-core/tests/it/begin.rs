@@ -189,12 +189,15 @@ fn peer_silent_before_its_parameters_has_the_session_timeout_to_return() {
 fn application_is_not_notified_of_a_session_whose_peer_sends_no_parameters() {
     for side in [Server, Client] {
         let mut peer = Peer::bare(side, Config::default());
+        let began = peer.now;
         while peer.conn.state() == State::Handshaking {
             peer.send(FIRST, &[Frame::Ping]);
             peer.rest();
             peer.sleep(970);
         }
         assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Violation(Violation::Parameters)));
+        let took = (peer.now - began).as_millis();
+        assert!((30_000..=31_000).contains(&took), "{side:?}: after {took} ms");
         let events = peer.take_events();
         assert!(!events.iter().any(|event| matches!(event, Event::Established(_))), "{side:?}: {events:?}");
     }

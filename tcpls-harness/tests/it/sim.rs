@@ -1,13 +1,13 @@
 //! The simulator: what is shipped reaches its goals, runs can be repeated, and chance finds nothing.
 
-use std::io::Write;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tcpls_harness::sim::scenario::{FaultKind, Span, Transport};
 use tcpls_harness::sim::swarm::{Mode, generate, minimise, swarm};
 use tcpls_harness::sim::{Report, Scenario, Watch, run, run_real};
+
+use crate::support::Lines;
 
 fn directory() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios"))
@@ -56,26 +56,13 @@ fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
     assert_eq!(elsewhere, hash(1));
 }
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn a_trace_is_json_lines_in_the_order_of_time_and_watching_changes_nothing() {
     let lines = Lines::default();
     let watch = Watch { trace: Some(Box::new(lines.clone())), blind: false };
     let watched = run(&scenario("reset-standby"), 3, watch);
     assert_eq!(watched.trace, run_of("reset-standby", 3).trace);
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = lines.text();
     let times: Vec<u64> = text
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["t"].as_u64().unwrap())

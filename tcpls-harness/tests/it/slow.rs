@@ -1,10 +1,10 @@
 //! Paths from 4 kbit/s to 10 Gbit/s, with round trips from 0.1 ms to 3 s and queues of up to 10 s: every transfer ends, soon.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tcpls_harness::sim::{Scenario, Watch, run};
+
+use crate::support::Lines;
 
 /// What is transferred: the direction, and whether each has one.
 const DOWN: [bool; 2] = [false, true];
@@ -81,20 +81,6 @@ fn transfer_ends_within_three_times_what_tls_takes_at_any_rate_round_trip_and_qu
     assert!(tried > 100);
 }
 
-/// The lines of a trace.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The first TCP connection in a trace that was stalled or timed out, and what happened before.
 fn first_stall(trace: &str) -> Option<String> {
     let lines: Vec<&str> = trace.lines().collect();
@@ -132,7 +118,7 @@ fn quiet_tcp_connection_that_answers_is_never_stalled_at_any_rate_and_round_trip
                 let watch = Watch { trace: Some(Box::new(lines.clone())), blind: false };
                 let report = run(&quiet(&case, tried % 3 == 0, user_timeout), 1, watch);
                 assert!(report.is_good(), "{case:?}: {:?} {:?}", report.wrong, report.missed);
-                let stall = first_stall(&String::from_utf8(lines.0.lock().unwrap().clone()).unwrap());
+                let stall = first_stall(&lines.text());
                 assert!(stall.is_none(), "{case:?}, {user_timeout}:\n{}", stall.unwrap_or_default());
                 tried += 1;
             }
