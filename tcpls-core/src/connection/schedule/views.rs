@@ -3,7 +3,8 @@
 
 use arrayvec::ArrayVec;
 
-use super::{Choice, Chooser, TcpView};
+use super::chooser::Chooser;
+use super::{Choice, TcpView};
 use crate::connection::Connection;
 use crate::connection::pending::Carried;
 use crate::connection::trace::Tracer;

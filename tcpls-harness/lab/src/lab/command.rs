@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,14 +14,13 @@ use rustix::fs::{FlockOperation, flock};
 use super::outcome::Run;
 use super::run::{Settings, run};
 use super::scenario::{self, Case, Scenario};
+use super::scratch::{Scratch, find_tcpls};
 use super::summary::Summary;
 use super::{Outcome, netns, peer, selftest, sums};
 
 /// What the lab exits with where it must not make namespaces or devices.
 const NOT_PERMITTED: u8 = 77;
 
-/// What the names of directories for a lab's files begin with; its process comes behind it.
-const SCRATCH: &str = "tcpls-lab-";
 /// Locked by the lab that measures.
 const LOCK: &str = "tcpls-lab.lock";
 /// How often a lab looks whether it is its turn.
@@ -139,7 +138,7 @@ fn measure(args: &Args) -> Outcome {
     let scratch = Scratch::new()?;
     let settings = Settings {
         tcpls: find_tcpls(args.tcpls.as_deref())?,
-        scratch: scratch.0.clone(),
+        scratch: scratch.path().to_owned(),
         keep: args.keep.clone(),
         timeout: Duration::from_secs(args.timeout),
         interrupted: Arc::new(AtomicBool::new(false)),
@@ -249,53 +248,4 @@ fn choose(names: &[String]) -> Outcome<Vec<Scenario>> {
     }
     let chosen = |scenario: &Scenario| names.is_empty() || names.iter().any(|name| scenario.name.starts_with(name));
     Ok(all.into_iter().filter(chosen).collect())
-}
-
-pub(super) fn find_tcpls(given: Option<&Path>) -> Outcome<PathBuf> {
-    let path = match given {
-        Some(path) => path.to_owned(),
-        None => std::env::current_exe()?.with_file_name("tcpls"),
-    };
-    match path.canonicalize() {
-        Ok(path) => Ok(path),
-        Err(_) => {
-            let path = path.display();
-            Err(format!("no {path}: cargo build --release --workspace makes it, or name another with --tcpls").into())
-        }
-    }
-}
-
-/// A directory that goes when this is dropped.
-pub(super) struct Scratch(PathBuf);
-
-impl Scratch {
-    /// In memory where there is such a place: disks have pauses of their own.
-    pub(super) fn new() -> Outcome<Self> {
-        let memory = Path::new("/dev/shm");
-        let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        remove_left(&base);
-        let path = base.join(format!("{SCRATCH}{}", std::process::id()));
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-/// Removes what labs that were killed have left.
-fn remove_left(base: &Path) {
-    for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
-        let name = entry.file_name().into_string().unwrap_or_default();
-        if name.strip_prefix(SCRATCH).is_some_and(|process| !Path::new("/proc").join(process).exists()) {
-            _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -13,6 +13,7 @@ mod path;
 mod peer;
 mod run;
 mod scenario;
+mod scratch;
 mod selftest;
 mod stack;
 mod summary;

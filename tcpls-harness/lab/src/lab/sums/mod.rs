@@ -21,7 +21,7 @@ use self::honest::Honest;
 use self::hostile::Kind;
 use self::server::Server;
 use super::Outcome;
-use super::command::{Scratch, find_tcpls};
+use super::scratch::{Scratch, find_tcpls};
 
 /// What the server gives away: the file that honest clients want, and the one that hostile ones ask for.
 const SMALL: (&str, u64) = ("small", 20_000);
