@@ -3,8 +3,7 @@
 use arrayvec::ArrayVec;
 
 use super::Connection;
-use super::control::{ACK_LEN, MAX_ACKS};
-use super::pending::Carried;
+use super::control::{ACK_LEN, Carried, MAX_ACKS};
 use crate::tcp::Tcp;
 use crate::time::Time;
 use crate::wire::frame::{self, Frame};
@@ -14,7 +13,7 @@ impl Connection {
     /// Room to keep for the acknowledgments that [`Connection::take_acks`] takes if the record goes out anyway; no more, or
     /// bulk records would be shorter while another TCP connection is about to acknowledge something itself.
     pub(super) fn ack_reserve(&self, now: Time, tcp: ConnectionId) -> usize {
-        let mut acks = self.scratch.final_acks.len();
+        let mut acks = self.control.final_acks();
         for entry in self.tcps.iter() {
             let is_owed = entry.received().is_owed();
             acks += usize::from(is_owed && (self.rides_along(entry, tcp) || self.owes_ack(entry, tcp, now)));
@@ -36,7 +35,7 @@ impl Connection {
         goes_anyway: bool,
         acks: &mut ArrayVec<ConnectionId, MAX_ACKS>,
     ) {
-        while let (false, Some(lost)) = (acks.is_full(), self.scratch.final_acks.pop_first()) {
+        while let (false, Some(lost)) = (acks.is_full(), self.control.take_final_ack()) {
             if self.lost.get(&lost).is_some_and(|lost| lost.tcp.received().any()) {
                 acks.push(lost);
             }

@@ -5,8 +5,6 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::Connection;
-use super::control::MAX_OPTION_VALUE;
-use super::pending::Due;
 use super::schedule::Scheduler;
 use super::trace::Event;
 use crate::error::{AddressError, OpenStreamError, ReadError, TcpError, WriteError};
@@ -48,9 +46,7 @@ impl Connection {
     // draft I12, I45
     pub fn advertise(&mut self, address: SocketAddr) -> Result<AddressId, AddressError> {
         self.check_addresses()?;
-        let id = self.local_addresses.advertise(address)?;
-        self.pending.insert(Due::Address(id));
-        Ok(id)
+        self.control.advertise(address)
     }
 
     /// Withdraws an address: the peer leaves TCP connections that use it and makes no new ones (draft, 5.2.8); so does this
@@ -61,15 +57,14 @@ impl Connection {
     // draft I12
     pub fn withdraw(&mut self, id: AddressId) -> Result<(), AddressError> {
         self.check_addresses()?;
-        self.local_addresses.withdraw(id)?;
-        self.pending.insert(Due::RemoveAddress(id));
+        self.control.withdraw(id)?;
         self.leave_withdrawn_addresses();
         Ok(())
     }
 
     /// The peer's addresses that are in force. Suggestions: whether to connect to one is the application's decision.
     pub fn peer_addresses(&self) -> impl Iterator<Item = (AddressId, SocketAddr)> + '_ {
-        self.peer_addresses.in_force()
+        self.control.peer_addresses()
     }
 
     fn check_addresses(&self) -> Result<(), AddressError> {
@@ -100,7 +95,7 @@ impl Connection {
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.request_backup(backup);
         }
-        self.pending.insert(Due::Status(tcp));
+        self.control.owe_status(tcp);
         Ok(())
     }
 
@@ -129,11 +124,7 @@ impl Connection {
         if self.plain {
             return Err(TcpError::Plain);
         }
-        if let Ok(index @ 0..256) = u32::try_from(self.options.len()) {
-            let value = value.get(..value.len().min(MAX_OPTION_VALUE)).unwrap_or_default();
-            self.options.push((kind, value.to_vec()));
-            self.pending.insert(Due::Option(index));
-        }
+        self.control.send_option(kind, value);
         Ok(())
     }
 

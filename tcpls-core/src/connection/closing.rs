@@ -1,6 +1,5 @@
 //! The way to the end of a session: Close Session and close_notify, of both sides (draft, 4.5). `ending` concludes it.
 
-use super::pending::Due;
 use super::{Connection, trace};
 use crate::event::Event;
 use crate::time::Time;
@@ -76,9 +75,7 @@ impl Connection {
         if self.ends_unacknowledged() {
             return !self.tcps.ids().any(|tcp| self.has_stream_data(tcp));
         }
-        // Which TCP connections are backups matters no more, and a status may have to wait for one that is dark.
-        let due = self.pending.first(|due| !matches!(due, Due::Status(_)));
-        self.streams.is_flushed() && due.is_none()
+        self.streams.is_flushed() && self.control.has_said_all()
     }
 
     /// Whether nothing of the peer's can be under way any more. It matters only if the peer has closed at the same time: else

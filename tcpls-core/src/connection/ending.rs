@@ -3,7 +3,6 @@
 use core::time::Duration;
 
 use super::Connection;
-use super::addresses::PeerAddresses;
 use super::half_close::HalfClose;
 use super::trace::Event;
 use crate::config::Config;
@@ -246,7 +245,7 @@ impl Connection {
         self.streams.drop_outgoing();
         self.streams.truncate();
         self.stranded_until = None;
-        self.peer_addresses = PeerAddresses::default(); // no more of them is to be connected to
+        self.control.forget_peer_addresses();
         self.keys = None;
         self.handshake = None;
         self.lost.clear();

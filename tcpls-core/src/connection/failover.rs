@@ -2,9 +2,8 @@
 //! (`lifecycle`) or has fallen silent (`stall`).
 
 use super::Connection;
-use super::pending::{Carried, Due};
+use super::control::Carried;
 use crate::tcp::Tcp;
-use crate::wire::ids::ConnectionId;
 
 impl Connection {
     /// ACK frames are not requeued. Those that went out on a TCP connection that is lost or silent may not have arrived, and
@@ -25,9 +24,8 @@ impl Connection {
     /// A Connection Status that was under way on a lost TCP connection is said again, as it is now.
     pub(super) fn requeue_statuses(&mut self, entry: &Tcp<Carried>) {
         for item in entry.sent().carried() {
-            if let Carried::Session(due @ Due::Status(named)) = item {
-                self.pending.insert(*due);
-                self.status_has_landed(*named);
+            if let Carried::Session(due) = item {
+                self.control.lost_with_tcp(*due, &mut self.tcps, self.last_heard);
             }
         }
     }
@@ -39,18 +37,8 @@ impl Connection {
         match item {
             Carried::Chunk(chunk) => return self.streams.chunk_lost(chunk),
             Carried::Stream(key) => self.streams.control_lost(key),
-            // Might arrive yet, after a newer one: not before its TCP connection is lost.
-            Carried::Session(Due::Status(_)) => {}
-            Carried::Session(due) => self.pending.insert(*due),
+            Carried::Session(due) => self.control.lost(*due),
         }
         0
-    }
-
-    /// No Connection Status about `named` is under way any more: the next may go.
-    pub(super) fn status_has_landed(&mut self, named: ConnectionId) {
-        let is_latest = !self.pending.contains(Due::Status(named));
-        if let Some(entry) = self.tcps.get_mut(named) {
-            entry.status_has_landed(self.last_heard, is_latest);
-        }
     }
 }

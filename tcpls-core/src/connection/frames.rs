@@ -7,8 +7,8 @@ use core::ops::Range;
 use bytes::Bytes;
 
 use super::Connection;
+use super::control::Carried;
 use super::flood;
-use super::pending::{Carried, Due};
 use super::trace::{self, Tracer};
 use crate::error::{TcpFault, Violation};
 use crate::event::{Event, TcpEvent};
@@ -197,10 +197,7 @@ impl Connection {
                     self.streams.acked(first.id, range, fin);
                 }
                 Carried::Stream(key) => self.streams.control_acked(key),
-                Carried::Session(Due::Address(id)) => self.local_addresses.acked(*id),
-                Carried::Session(Due::RemoveAddress(id)) => self.local_addresses.removal_acked(*id),
-                Carried::Session(Due::Status(named)) => self.status_has_landed(*named),
-                Carried::Session(_) => {}
+                Carried::Session(due) => self.control.acked(*due, &mut self.tcps, self.last_heard),
             }
         }
         has_data
@@ -227,14 +224,14 @@ impl Connection {
             self.replenish_tokens();
         }
         if self.lost.contains_key(&named) {
-            self.scratch.final_acks.insert(named);
+            self.control.owe_final_ack(named);
         }
         self.idle(now, 1)
     }
 
     /// Draft, 5.2.7.
     fn on_new_address(&mut self, now: Time, new: frame::NewAddress) -> Outcome {
-        if self.peer_addresses.insert(new.id, new.address)? {
+        if self.control.handle_new_address(new)? {
             self.events.push_back(Event::AddressAdvertised { id: new.id, address: new.address });
         }
         self.idle(now, 1)
@@ -242,7 +239,7 @@ impl Connection {
 
     /// Draft, 5.2.8: TCP connections that use the address are left, once their data is safe elsewhere (draft E18).
     fn on_remove_address(&mut self, now: Time, removed: frame::RemoveAddress) -> Outcome {
-        if let Some(address) = self.peer_addresses.remove(removed.id) {
+        if let Some(address) = self.control.handle_remove_address(removed.id) {
             self.events.push_back(Event::AddressWithdrawn { id: removed.id, address });
             self.leave_withdrawn_addresses();
         }

@@ -4,7 +4,6 @@ use bytes::BytesMut;
 
 use super::control::Outgoing;
 use super::keys::Keys;
-use super::pending::Due;
 use super::trace::{Content, Event};
 use super::{Connection, Identity};
 use crate::crypto::{Agreed, Handshake, Offer};
@@ -35,7 +34,7 @@ impl Connection {
     /// Server: parameters and first tokens as 0.5-RTT data, in the same flight as EncryptedExtensions, so that the client
     /// has a token as early as the draft's `tcpls_token` extension would give it one.
     fn send_half_rtt(&mut self, now: Time) {
-        if self.side == Side::Client || self.parameters_sent {
+        if self.side == Side::Client || self.control.parameters_sent() {
             return;
         }
         let Some(mut tls) = self.handshake.take() else { return };
@@ -46,14 +45,13 @@ impl Connection {
     }
 
     fn half_rtt_record(&mut self, now: Time, tls: &mut dyn Handshake) {
-        self.pending.insert(Due::Parameters);
+        self.control.owe_parameters();
         self.replenish_tokens();
         let mut frames = Outgoing::default();
         self.fill_control(ConnectionId::FIRST, MAX_PLAINTEXT, &mut frames);
         let Some(first) = self.tcps.get_mut(ConnectionId::FIRST) else { return };
         let before = first.raw().len();
         if tls.write_half_rtt(&frames.control, first.raw()) {
-            self.parameters_sent = true;
             let keep = Keep::Record { now, carried: &frames.carried, backlog: Backlog::None };
             let bytes = first.raw().len() - before;
             let seq = first.number_next(bytes, keep);
@@ -104,9 +102,7 @@ impl Connection {
             // A fresh store takes a first token; its number is 1 by definition (draft, 5.1.3).
             _ = self.joins.take_in(1, Token(token));
         }
-        if !self.parameters_sent {
-            self.pending.insert(Due::Parameters);
-        }
+        self.control.owe_parameters();
         self.replenish_tokens();
         self.release_claims();
     }

@@ -1,10 +1,9 @@
 //! The one home of *active*, *retiring* and *lost*: every way into and out of the table of live TCP connections, and the events
 //! that report it.
 
-use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::pending::{Carried, Due};
+use super::control::Carried;
 use super::stall::{UNKNOWN_PATIENCE, expected_rtt};
 use super::{Connection, trace};
 use crate::error::{Alert, CloseReason, TcpFault};
@@ -74,7 +73,7 @@ impl Connection {
         self.leave_withdrawn_addresses();
         // They were seen on the wire in clear: the server replaces them.
         for tcp in self.joins.drop_spare() {
-            self.pending.insert(Due::Reset(tcp));
+            self.control.owe_reset(tcp);
         }
         if self.stranded_until.take().is_some() {
             self.events.push_back(Event::Recovered);
@@ -129,10 +128,10 @@ impl Connection {
         entry.freeze();
         if returns_token {
             self.joins.give_back(tcp);
+            self.control.join_failed(tcp);
         } else {
-            self.notify_peer(tcp, fault);
+            self.control.tcp_lost(tcp, fault);
         }
-        self.pending.remove(Due::Status(tcp));
         self.lost.insert(tcp, Lost { tcp: entry, fault });
         while self.lost.len() > MAX_LOST {
             self.lost.pop_first();
@@ -156,14 +155,6 @@ impl Connection {
         let is_untouched = !entry.has_received() && !entry.has_sealed();
         let has_other = self.tcps.iter().any(|other| other.is_active() && !other.liveness().is_stalled());
         entry.is_opening() && is_silent && is_untouched && !has_other
-    }
-
-    // draft I44
-    fn notify_peer(&mut self, tcp: ConnectionId, fault: TcpFault) {
-        match fault {
-            TcpFault::PeerReset(_) => _ = self.scratch.final_acks.insert(tcp),
-            _ => self.pending.insert(Due::Reset(tcp)),
-        }
     }
 
     /// Lets go of all sockets.
@@ -208,16 +199,14 @@ impl Connection {
             entry.retire(now);
             self.trace.emit(|| trace::Event::Retiring { tcp });
             self.streams.forget_tcp(tcp);
-            self.pending.insert(Due::Status(tcp));
+            self.control.owe_status(tcp);
         }
     }
 
     /// TCP connections to or from withdrawn addresses are left (draft E18).
     /// One that is still joining is left as soon as it has joined.
     pub(super) fn leave_withdrawn_addresses(&mut self) {
-        let withdrawn =
-            |end: SocketAddr| self.peer_addresses.is_withdrawn(end) || self.local_addresses.is_withdrawn(end);
-        let uses = |entry: &&Tcp<Carried>| entry.addresses().any(withdrawn);
+        let uses = |entry: &&Tcp<Carried>| entry.addresses().any(|end| self.control.is_withdrawn(end));
         let leaving: Vec<ConnectionId> =
             self.tcps.iter().filter(|entry| entry.is_active()).filter(uses).map(|entry| entry.id()).collect();
         leaving.into_iter().for_each(|tcp| self.retire(self.last_heard, tcp));

@@ -6,7 +6,8 @@
 //! | `frames` | one short function per frame type |
 //! | `post_handshake` | alerts, tickets, key updates |
 //! | `handshake` | the TLS handshake, and the session's start |
-//! | `output`, `control`, `records` | a TCP connection has room: records are built, of stream data and control frames, and sealed |
+//! | `output`, `records` | a TCP connection has room: records are built, of stream data and control frames, and sealed |
+//! | `control` | control frames: which are due, and what becomes of them; addresses, TCP options, final ACKs |
 //! | `schedule` | which TCP connection carries new stream data: policies |
 //! | `lifecycle` | a TCP connection becomes active, is left, or is lost |
 //! | `failover` | what it carried goes elsewhere |
@@ -20,11 +21,10 @@
 //! | `trace` | what happens, reported to a sink |
 //! | `usage` | what the session holds and has delivered; its end when others need that |
 //! | `api` | what applications do with streams, addresses and TCP connections |
-//! | `keys`, `addresses`, `pending`, `flood` | state with rules of its own |
+//! | `keys`, `flood` | state with rules of its own |
 
 mod acknowledge;
 mod activity;
-mod addresses;
 mod api;
 mod closing;
 mod control;
@@ -41,7 +41,6 @@ mod keep_alive;
 mod keys;
 mod lifecycle;
 mod output;
-mod pending;
 mod plain;
 mod post_handshake;
 mod probe;
@@ -66,14 +65,13 @@ pub use crate::stream::SendProgress;
 pub use crate::tcp::silence::TcpInfo;
 
 use self::activity::Activity;
-use self::addresses::{LocalAddresses, PeerAddresses};
+use self::control::{Carried, ControlFrames};
 use self::ending::Ending;
 use self::flood::Flood;
 use self::joins::Joins;
 use self::keep_alive::KeepAlive;
 use self::keys::Keys;
 use self::lifecycle::Lost;
-use self::pending::{Carried, Pending};
 use self::post_handshake::Messages;
 use self::probe::ProbeInterval;
 use self::schedule::{EarliestDelivery, Scheduler};
@@ -168,17 +166,13 @@ pub struct Connection {
     joins: Joins,
 
     streams: Streams,
-    pending: Pending,
-    parameters_sent: bool,
+    control: ControlFrames,
     /// Since when the peer sends frames and no Session Parameters.
     parameters_awaited: Option<Time>,
     peer_parameters: Option<Parameters>,
     /// The shorter idle timeout of what both ends want.
     idle_timeout: Option<Duration>,
     probe_interval: Option<ProbeInterval>,
-    local_addresses: LocalAddresses,
-    peer_addresses: PeerAddresses,
-    options: Vec<(u8, Vec<u8>)>,
     scheduler: Box<dyn Scheduler>,
 
     ending: Ending,
@@ -242,15 +236,11 @@ impl Connection {
             stranded_until: None,
             joins,
             streams: Streams::new(side, &config),
-            pending: Pending::default(),
-            parameters_sent: false,
+            control: ControlFrames::default(),
             parameters_awaited: None,
             peer_parameters: None,
             idle_timeout: config.idle_timeout,
             probe_interval: ProbeInterval::new(&config, config.idle_timeout),
-            local_addresses: LocalAddresses::default(),
-            peer_addresses: PeerAddresses::default(),
-            options: Vec::new(),
             scheduler: Box::new(EarliestDelivery),
             ending: Ending::default(),
             messages: Messages::default(),

@@ -3,14 +3,11 @@
 //! Nothing is sealed ahead of time. What a record carries is taken out of what is pending at the moment it is built, so
 //! scheduling is decided last and a lost TCP connection leaves no ciphertext behind.
 
-use std::collections::BTreeSet;
-
 use arrayvec::ArrayVec;
 
 use super::Connection;
-use super::control::Outgoing;
+use super::control::{Carried, Outgoing};
 use super::keys::KeyError;
-use super::pending::Carried;
 use super::post_handshake::key_update_message;
 use super::records::RECORD_OVERHEAD;
 use super::schedule::TcpView;
@@ -34,8 +31,6 @@ const MIN_ROOM: usize = 256;
 pub(super) struct Scratch {
     pub(super) frames: Outgoing,
     pub(super) carried: Vec<Carried>,
-    /// Lost TCP connections whose final ACK is to be sent.
-    pub(super) final_acks: BTreeSet<ConnectionId>,
     views: Vec<TcpView>,
 }
 
@@ -110,8 +105,7 @@ impl Connection {
         let is_owed = |entry: &Tcp<Carried>| entry.received().is_owed();
         !entry.liveness().wants_ping()
             && self.streams.is_quiet()
-            && self.pending.is_empty()
-            && self.scratch.final_acks.is_empty()
+            && self.control.is_quiet()
             && self.streams.given_up().is_none()
             && !self.ending.wants_notify()
             && self.keys.as_ref().is_some_and(|keys| keys.seal_target() == entry.seal_generation())
@@ -125,8 +119,7 @@ impl Connection {
     }
 
     fn has_frames_for(&self, entry: &Tcp<Carried>) -> bool {
-        self.pending.first(|due| self.may_go_on(*due, entry.id())).is_some()
-            || !self.scratch.final_acks.is_empty()
+        self.control.has_something_for(entry.id(), &self.tcps)
             || self.streams.has_control()
             || self.tcps.iter().any(|other| self.owes_ack(other, entry.id(), self.last_heard))
             || self.has_stream_data(entry.id())

@@ -9,7 +9,6 @@ use super::Connection;
 use super::farewell::CLOSE_NOTIFY_LEN;
 use super::keys::KeyError;
 use super::output::Built;
-use super::pending::Pending;
 use super::records::RECORD_OVERHEAD;
 use crate::error::{Alert, CloseReason, TcpFault};
 use crate::tcp::Keep;
@@ -38,7 +37,7 @@ impl Connection {
     pub(super) fn start_plain(&mut self) {
         self.streams.make_plain();
         self.drop_claims();
-        self.pending = Pending::default();
+        self.control.drop_all();
         self.tcps.iter_mut().for_each(|entry| entry.live().ask_nothing());
     }
 

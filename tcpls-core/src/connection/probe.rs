@@ -6,7 +6,7 @@
 use core::time::Duration;
 
 use super::Connection;
-use super::pending::Carried;
+use super::control::Carried;
 use super::trace::Event;
 use crate::config::Config;
 use crate::tcp::Tcp;

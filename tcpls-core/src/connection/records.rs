@@ -1,8 +1,8 @@
 //! Sealing records and giving them their numbers.
 
 use super::Connection;
+use super::control::Carried;
 use super::keys::{KeyError, Keys};
-use super::pending::Carried;
 use super::trace::{Content, Event, Tracer};
 use crate::crypto::TAG_LEN;
 use crate::error::Alert;

@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use super::Connection;
+use super::control::Carried;
 use super::keys::Keys;
-use super::pending::Carried;
 use super::trace::Event;
 use crate::error::TcpFault;
 use crate::tcp::Tcp;

@@ -7,7 +7,7 @@
 
 use core::time::Duration;
 
-use super::pending::{Carried, Due};
+use super::control::Carried;
 use super::{Connection, trace};
 use crate::event::{Event, TcpEvent};
 use crate::tcp::Tcp;
@@ -131,7 +131,7 @@ impl Connection {
             entry.live().status_noted();
             self.tcps.insert(entry);
             self.repeat_acks();
-            self.pending.insert(Due::Status(tcp));
+            self.control.owe_status(tcp);
         }
     }
 
@@ -146,7 +146,7 @@ impl Connection {
     pub(super) fn clear_stall(&mut self, now: Time, tcp: ConnectionId) {
         let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.liveness().is_stalled()) else { return };
         if entry.live().resume(now) {
-            self.pending.insert(Due::Status(tcp));
+            self.control.owe_status(tcp);
         }
         self.trace.emit(|| trace::Event::Resumed { tcp });
         self.events.push_back(Event::Tcp(TcpEvent::Resumed { tcp }));

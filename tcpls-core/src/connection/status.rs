@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::pending::Carried;
+use super::control::Carried;
 use super::{Connection, State};
 use crate::error::{CloseReason, TcpError};
 use crate::stats::{Stats, TcpPhase, TcpStats};
@@ -103,7 +103,7 @@ impl Connection {
             streams_open: self.streams.len(),
             bytes_to_send: self.streams.buffered_to_send(),
             bytes_to_read: self.streams.buffered_to_read(),
-            frames_due: self.pending.len(),
+            frames_due: self.control.frames_due(),
             tokens: self.tokens(),
             limits: self.limits,
             key_updates: self.key_updates,

@@ -199,7 +199,7 @@ impl Connection {
     /// As long as bytes move, in either direction, what was sent may just wait behind others. But an attacker on the path can
     /// make bytes move: before the session is idle for want of a record that opens, the TCP connection is lost, for another may
     /// live.
-    fn user_deadline(&self, entry: &Tcp<super::pending::Carried>) -> Option<Time> {
+    fn user_deadline(&self, entry: &Tcp<super::control::Carried>) -> Option<Time> {
         let since = entry.sent().waiting_since().filter(|_| entry.is_up() && !self.peer_is_mute())?;
         let peer = self.peer_parameters.map_or(0, |parameters| parameters.user_timeout_ms);
         let peer = (peer > 0).then(|| Duration::from_millis(peer));
@@ -216,7 +216,7 @@ impl Connection {
 
     /// How much longer to wait for a TCP connection that there is no other to take the place of: TCP repeats a lost segment after
     /// some times what a segment takes on its path, and the next only after that.
-    fn slowness(&self, entry: &Tcp<super::pending::Carried>) -> Duration {
+    fn slowness(&self, entry: &Tcp<super::control::Carried>) -> Duration {
         if self.has_other(entry) {
             return Duration::ZERO;
         }
@@ -224,7 +224,7 @@ impl Connection {
         segment.saturating_mul(SEGMENTS_TO_REPEAT)
     }
 
-    fn overdue(&self, entry: &Tcp<super::pending::Carried>, now: Time) -> Option<TcpFault> {
+    fn overdue(&self, entry: &Tcp<super::control::Carried>, now: Time) -> Option<TcpFault> {
         if entry.join_deadline().is_some_and(|at| at <= now) {
             Some(TcpFault::JoinTimeout)
         } else if self.user_deadline(entry).is_some_and(|at| at <= now) {

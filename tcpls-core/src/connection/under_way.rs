@@ -1,7 +1,7 @@
 //! How much may be under way on a TCP connection before stream data has to wait for acknowledgments, whatever the socket takes.
 
 use super::Connection;
-use super::pending::Carried;
+use super::control::Carried;
 use crate::tcp::Tcp;
 use crate::wire::ids::ConnectionId;
 use crate::wire::record::MAX_PLAINTEXT;

@@ -4,9 +4,9 @@ use bytes::BytesMut;
 
 use super::claims::{Claim, ClaimId};
 use crate::connection::Connection;
+use crate::connection::control::Carried;
 use crate::connection::input::take_content;
 use crate::connection::keys::KeyError;
-use crate::connection::pending::Carried;
 use crate::connection::trace::{Event, Limit};
 use crate::crypto::TAG_LEN;
 use crate::error::{Alert, Violation};

@@ -3,7 +3,6 @@
 //! Nothing of the apparent handshake enters any key; what counts is the first record that opens (draft, 4.2.1 and 4.3).
 
 use crate::connection::Connection;
-use crate::connection::pending::Due;
 use crate::connection::trace::Event;
 use crate::crypto::rng::Rng;
 use crate::error::{OpenTcpError, TcpFault};
@@ -75,7 +74,7 @@ impl Connection {
         }
         entry.request_backup(options.backup);
         if options.backup {
-            self.pending.insert(Due::Status(tcp));
+            self.control.owe_status(tcp);
         }
         entry.live().ask(); // the server puts it to no use until a record of ours opens
         if let Some(keys) = &self.keys {

@@ -17,7 +17,6 @@ pub use self::client::JoinOptions;
 use self::claims::Claims;
 use self::tokens::{Held, Issued, MAX_STORED};
 use super::Connection;
-use super::pending::Due;
 use crate::error::Violation;
 use crate::time::Time;
 use crate::token::TokenSecret;
@@ -158,13 +157,13 @@ impl Connection {
         // The client stores 16 and no more; one is always out, or a session that fails whole could never come back.
         let wanted = (self.config.spare_tokens as usize).min(free).clamp(1, MAX_STORED);
         while let Some(sequence) = self.joins.issue(wanted) {
-            self.pending.insert(Due::Token(sequence));
+            self.control.owe_token(sequence);
         }
     }
 
     /// Server: a token works never again, and is not worth sending any more.
     pub(super) fn burn_token(&mut self, sequence: u32) {
         self.joins.burn(sequence);
-        self.pending.remove(Due::Token(sequence));
+        self.control.drop_token(sequence);
     }
 }

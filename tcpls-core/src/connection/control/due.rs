@@ -10,7 +10,7 @@ use crate::wire::ids::{AddressId, ConnectionId};
 
 /// A frame that is due. The order of the variants is the order in which they go out: parameters come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Due {
+pub(in crate::connection) enum Due {
     /// Session Parameters.
     Parameters,
     /// Connection Reset, with or without reason, and the final ACK.
@@ -29,7 +29,7 @@ pub(crate) enum Due {
 
 /// What an unacknowledged record carried, by reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Carried {
+pub(in crate::connection) enum Carried {
     /// Stream data.
     Chunk(Chunk),
     /// A stream's or the streams' control frame.
@@ -40,31 +40,31 @@ pub(crate) enum Carried {
 
 /// The set of frames that are due.
 #[derive(Debug, Default)]
-pub(crate) struct Pending(BTreeSet<Due>);
+pub(super) struct Pending(BTreeSet<Due>);
 
 impl Pending {
-    pub(crate) fn insert(&mut self, due: Due) {
+    pub(super) fn insert(&mut self, due: Due) {
         self.0.insert(due);
     }
 
-    pub(crate) fn contains(&self, due: Due) -> bool {
+    pub(super) fn contains(&self, due: Due) -> bool {
         self.0.contains(&due)
     }
 
-    pub(crate) fn remove(&mut self, due: Due) {
+    pub(super) fn remove(&mut self, due: Due) {
         self.0.remove(&due);
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The first that `allowed` lets pass.
-    pub(crate) fn first(&self, mut allowed: impl FnMut(&Due) -> bool) -> Option<Due> {
+    pub(super) fn first(&self, mut allowed: impl FnMut(&Due) -> bool) -> Option<Due> {
         if self.0.is_empty() {
             return None; // as nearly always
         }

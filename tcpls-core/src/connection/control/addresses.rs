@@ -12,7 +12,7 @@ const MAX_STORED: usize = 16;
 
 /// This side's addresses.
 #[derive(Default)]
-pub(crate) struct LocalAddresses {
+pub(super) struct LocalAddresses {
     next: u16,
     known: BTreeMap<AddressId, Local>,
 }
@@ -28,7 +28,7 @@ struct Local {
 }
 
 impl LocalAddresses {
-    pub(crate) fn advertise(&mut self, address: SocketAddr) -> Result<AddressId, AddressError> {
+    pub(super) fn advertise(&mut self, address: SocketAddr) -> Result<AddressId, AddressError> {
         let id = AddressId(u8::try_from(self.next).map_err(|_| AddressError::Exhausted)?);
         if self.known.values().filter(|local| !local.removed).count() >= MAX_STORED {
             return Err(AddressError::TooMany);
@@ -39,45 +39,45 @@ impl LocalAddresses {
     }
 
     /// Marks it withdrawn.
-    pub(crate) fn withdraw(&mut self, id: AddressId) -> Result<(), AddressError> {
+    pub(super) fn withdraw(&mut self, id: AddressId) -> Result<(), AddressError> {
         let local = self.known.get_mut(&id).filter(|local| !local.withdrawn).ok_or(AddressError::Unknown)?;
         local.withdrawn = true;
         Ok(())
     }
 
     /// Whether `end` of a TCP connection is an address that was withdrawn and is not advertised under another ID.
-    pub(crate) fn is_withdrawn(&self, end: SocketAddr) -> bool {
+    pub(super) fn is_withdrawn(&self, end: SocketAddr) -> bool {
         let covers = |local: &&Local| covers(local.address, end);
         let mut known = self.known.values().filter(covers).peekable();
         known.peek().is_some() && known.all(|local| local.withdrawn)
     }
 
-    pub(crate) fn get(&self, id: AddressId) -> Option<SocketAddr> {
+    pub(super) fn get(&self, id: AddressId) -> Option<SocketAddr> {
         self.known.get(&id).map(|local| local.address)
     }
 
-    pub(crate) fn acked(&mut self, id: AddressId) {
+    pub(super) fn acked(&mut self, id: AddressId) {
         if let Some(local) = self.known.get_mut(&id) {
             local.acked = true;
         }
     }
 
     /// The peer has let go of it.
-    pub(crate) fn removal_acked(&mut self, id: AddressId) {
+    pub(super) fn removal_acked(&mut self, id: AddressId) {
         if let Some(local) = self.known.get_mut(&id) {
             local.removed = true;
         }
     }
 
     /// Whether Remove Address may go out.
-    pub(crate) fn may_remove(&self, id: AddressId) -> bool {
+    pub(super) fn may_remove(&self, id: AddressId) -> bool {
         self.known.get(&id).is_some_and(|local| local.acked)
     }
 }
 
 /// The peer's addresses. Those that were removed are remembered for ever (at most 256 in all).
 #[derive(Default)]
-pub(crate) struct PeerAddresses(BTreeMap<AddressId, Peer>);
+pub(super) struct PeerAddresses(BTreeMap<AddressId, Peer>);
 
 #[derive(Clone, Copy)]
 struct Peer {
@@ -87,7 +87,7 @@ struct Peer {
 
 impl PeerAddresses {
     /// True if it is new. Another content for a known ID, or a removed ID, is ignored (draft E15, E16).
-    pub(crate) fn insert(&mut self, id: AddressId, address: SocketAddr) -> Result<bool, Violation> {
+    pub(super) fn insert(&mut self, id: AddressId, address: SocketAddr) -> Result<bool, Violation> {
         if self.0.contains_key(&id) {
             return Ok(false);
         }
@@ -99,19 +99,19 @@ impl PeerAddresses {
     }
 
     /// The address it had; `None` if it is unknown or was removed before, which is ignored (draft E19).
-    pub(crate) fn remove(&mut self, id: AddressId) -> Option<SocketAddr> {
+    pub(super) fn remove(&mut self, id: AddressId) -> Option<SocketAddr> {
         let peer = self.0.get_mut(&id).filter(|peer| !peer.removed)?;
         peer.removed = true;
         Some(peer.address)
     }
 
     // draft E17
-    pub(crate) fn in_force(&self) -> impl Iterator<Item = (AddressId, SocketAddr)> + '_ {
+    pub(super) fn in_force(&self) -> impl Iterator<Item = (AddressId, SocketAddr)> + '_ {
         self.0.iter().filter(|(_, peer)| !peer.removed).map(|(id, peer)| (*id, peer.address))
     }
 
     /// Whether `end` of a TCP connection is an address that was removed and is not in force under another ID.
-    pub(crate) fn is_withdrawn(&self, end: SocketAddr) -> bool {
+    pub(super) fn is_withdrawn(&self, end: SocketAddr) -> bool {
         let mut known = self.0.values().filter(|peer| covers(peer.address, end)).peekable();
         known.peek().is_some() && known.all(|peer| peer.removed)
     }

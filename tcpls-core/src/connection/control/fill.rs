@@ -1,0 +1,81 @@
+//! The part of a record that is no stream data: control frames of the session and of streams, and a Ping.
+
+use super::Facts;
+use super::due::Carried;
+use crate::connection::Connection;
+use crate::stream::Control;
+use crate::wire::frame::{self, Frame};
+use crate::wire::ids::ConnectionId;
+
+/// The most TCP connections that one record acknowledges.
+pub(in crate::connection) const MAX_ACKS: usize = 8;
+/// An ACK frame.
+pub(in crate::connection) const ACK_LEN: usize = 13;
+/// The longest control frame of a stream: Reset Stream.
+const MAX_CONTROL_LEN: usize = 17;
+
+/// The control part of a record under construction.
+#[derive(Default)]
+pub(in crate::connection) struct Outgoing {
+    pub(in crate::connection) control: Vec<u8>,
+    pub(in crate::connection) carried: Vec<Carried>,
+    pub(in crate::connection) ack_eliciting: bool,
+}
+
+impl Outgoing {
+    pub(in crate::connection) fn clear(&mut self) {
+        self.control.clear();
+        self.carried.clear();
+        self.ack_eliciting = false;
+    }
+}
+
+impl Connection {
+    /// Control frames that are due and may go on `tcp`, as many as fit into `max` bytes.
+    pub(in crate::connection) fn fill_control(&mut self, tcp: ConnectionId, max: usize, frames: &mut Outgoing) {
+        if !self.control.has_frames() && !self.streams.has_control() {
+            return self.fill_ping(tcp, frames); // as nearly always
+        }
+        // Behind them there is room for a Ping and the ACKs. What may not fit is not begun: making a frame has effects.
+        let max = max.saturating_sub(1 + MAX_ACKS * ACK_LEN);
+        let mut facts = Facts {
+            config: &self.config,
+            joins: &self.joins,
+            tcps: &mut self.tcps,
+            lost: &self.lost,
+            counts: &mut self.frames_sent,
+        };
+        self.control.fill(tcp, max, &mut facts, frames);
+        while frames.control.len() + MAX_CONTROL_LEN <= max {
+            let Some(control) = self.streams.next_control() else { break };
+            frames.carried.push(Carried::Stream(control.key()));
+            self.encode(&control_frame(control), &mut frames.control);
+        }
+        self.fill_ping(tcp, frames);
+        frames.ack_eliciting = !frames.control.is_empty();
+    }
+
+    pub(in crate::connection) fn fill_ping(&mut self, tcp: ConnectionId, frames: &mut Outgoing) {
+        if self.tcps.get_mut(tcp).is_some_and(|entry| entry.live().take_ping()) {
+            self.encode(&Frame::Ping, &mut frames.control);
+            frames.ack_eliciting = true;
+        }
+    }
+
+    pub(in crate::connection) fn encode(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) {
+        self.frames_sent.count(frame.ty());
+        frame.encode(out);
+    }
+}
+
+fn control_frame(control: Control) -> Frame<'static> {
+    match control {
+        Control::MaxData { maximum } => Frame::MaxData(frame::MaxData { maximum }),
+        Control::MaxStreamData { id, maximum } => Frame::MaxStreamData(frame::MaxStreamData { id, maximum }),
+        Control::MaxStreams { maximum } => Frame::MaxStreams(frame::MaxStreams { maximum }),
+        Control::ResetStream { id, error, final_size } => {
+            Frame::ResetStream(frame::ResetStream { id, error, final_size })
+        }
+        Control::StopSending { id, error } => Frame::StopSending(frame::StopSending { id, error }),
+    }
+}

@@ -1,0 +1,348 @@
+//! The session's control frames: which are due, and what both ends know once they have arrived.
+//!
+//! [`ControlFrames`] owns all of it. Loss recovery is its three methods: [`fill`](ControlFrames::fill) puts frames into a record,
+//! [`acked`](ControlFrames::acked) and [`lost`](ControlFrames::lost) report what became of them. Tokens are kept in `joins`,
+//! and what a Connection Status says in `tcp`; both are asked when the frame is made.
+
+mod addresses;
+mod due;
+mod fill;
+mod options;
+
+use core::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) use self::due::Carried;
+pub(super) use self::fill::{ACK_LEN, MAX_ACKS, Outgoing};
+
+use self::addresses::{LocalAddresses, PeerAddresses};
+use self::due::{Due, Pending};
+use self::options::{MAX_OPTION_VALUE, TcpOptions};
+use super::joins::Joins;
+use super::lifecycle::Lost;
+use crate::config::Config;
+use crate::error::{AddressError, TcpFault, Violation};
+use crate::stats::FrameCounts;
+use crate::tcp::Tcp;
+use crate::tcp::set::TcpSet;
+use crate::time::Time;
+use crate::wire::frame::{self, Frame, Parameters};
+use crate::wire::ids::{AddressId, ConnectionId};
+
+/// The longest frame of the session: a TCP option.
+const MAX_DUE_LEN: usize = 4 + MAX_OPTION_VALUE;
+
+/// Control frames that are about the session, not about one stream.
+#[derive(Default)]
+pub(super) struct ControlFrames {
+    due: Pending,
+    parameters_sent: bool,
+    local: LocalAddresses,
+    peer: PeerAddresses,
+    options: TcpOptions,
+    /// Lost TCP connections whose final ACK is to be sent.
+    final_acks: BTreeSet<ConnectionId>,
+}
+
+/// The rest of the session, of which a frame says what is true when it is made.
+pub(super) struct Facts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) joins: &'a Joins,
+    pub(super) tcps: &'a mut TcpSet<Carried>,
+    pub(super) lost: &'a BTreeMap<ConnectionId, Lost>,
+    pub(super) counts: &'a mut FrameCounts,
+}
+
+impl Facts<'_> {
+    fn put(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) {
+        self.counts.count(frame.ty());
+        frame.encode(out);
+    }
+}
+
+/// Loss recovery.
+impl ControlFrames {
+    /// Puts the frames that are due and may go on `tcp` into `frames`, as many as fit into `max` bytes.
+    pub(super) fn fill(&mut self, tcp: ConnectionId, max: usize, facts: &mut Facts<'_>, frames: &mut Outgoing) {
+        if self.begins_as_backup(tcp, facts.tcps) {
+            self.due.remove(Due::Status(tcp));
+            self.put(Due::Status(tcp), facts, &mut frames.control);
+            frames.carried.push(Carried::Session(Due::Status(tcp)));
+        }
+        while frames.control.len() + MAX_DUE_LEN <= max {
+            let Some(due) = self.due.first(|due| self.may_go_on(*due, tcp, facts.tcps)) else { break };
+            let before = frames.control.len();
+            self.due.remove(due);
+            self.put(due, facts, &mut frames.control);
+            if frames.control.len() > before {
+                frames.carried.push(Carried::Session(due));
+            }
+        }
+    }
+
+    /// The peer has a frame that [`ControlFrames::fill`] made.
+    pub(super) fn acked(&mut self, due: Due, tcps: &mut TcpSet<Carried>, at: Time) {
+        match due {
+            Due::Address(id) => self.local.acked(id),
+            Due::RemoveAddress(id) => self.local.removal_acked(id),
+            Due::Status(named) => self.status_has_landed(named, tcps, at),
+            Due::Parameters | Due::Reset(_) | Due::Token(_) | Due::Option(_) => {}
+        }
+    }
+
+    /// The frame may not have arrived: it is due again. Not a Connection Status, which may arrive yet, after a newer one: it
+    /// waits for [`ControlFrames::lost_with_tcp`].
+    pub(super) fn lost(&mut self, due: Due) {
+        if !matches!(due, Due::Status(_)) {
+            self.due.insert(due);
+        }
+    }
+
+    /// A TCP connection is lost that carried the frame: a Connection Status is said again, as it is now.
+    pub(super) fn lost_with_tcp(&mut self, due: Due, tcps: &mut TcpSet<Carried>, at: Time) {
+        if let Due::Status(named) = due {
+            self.due.insert(due);
+            self.status_has_landed(named, tcps, at);
+        }
+    }
+
+    /// No Connection Status about `named` is under way any more: the next may go.
+    fn status_has_landed(&self, named: ConnectionId, tcps: &mut TcpSet<Carried>, at: Time) {
+        let is_latest = !self.due.contains(Due::Status(named));
+        if let Some(entry) = tcps.get_mut(named) {
+            entry.status_has_landed(at, is_latest);
+        }
+    }
+}
+
+/// What is due.
+impl ControlFrames {
+    /// Whether there is nothing to send, on any TCP connection.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.due.is_empty() && self.final_acks.is_empty()
+    }
+
+    /// Whether frames are due, on any TCP connection.
+    pub(super) fn has_frames(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// How many frames are due.
+    pub(super) fn frames_due(&self) -> usize {
+        self.due.len()
+    }
+
+    /// Whether something could go on `tcp`.
+    pub(super) fn has_something_for(&self, tcp: ConnectionId, tcps: &TcpSet<Carried>) -> bool {
+        self.due.first(|due| self.may_go_on(*due, tcp, tcps)).is_some() || !self.final_acks.is_empty()
+    }
+
+    /// Whether nothing is due that the end of the session has to wait for. Which TCP connections are backups matters no more
+    /// then, and a status may have to wait for one that is dark.
+    pub(super) fn has_said_all(&self) -> bool {
+        self.due.first(|due| !matches!(due, Due::Status(_))).is_none()
+    }
+
+    /// The peer does not know these frames: none goes out.
+    pub(super) fn drop_all(&mut self) {
+        self.due = Pending::default();
+    }
+
+    /// Whether the first record on `tcp` has to say that it is a backup. The peer may put data on it as soon as that has come.
+    fn begins_as_backup(&self, tcp: ConnectionId, tcps: &TcpSet<Carried>) -> bool {
+        let is_new = |entry: &Tcp<Carried>| entry.is_opening() && entry.counters().records_sent == 0;
+        !self.due.is_empty() && self.due.contains(Due::Status(tcp)) && tcps.get(tcp).is_some_and(is_new)
+    }
+
+    /// A Connection Reset never travels on the TCP connection that it names; an address is removed only once it is known,
+    /// and a status changes only once the one before has arrived. That of a join goes on the join: elsewhere it might arrive
+    /// before.
+    fn may_go_on(&self, due: Due, tcp: ConnectionId, tcps: &TcpSet<Carried>) -> bool {
+        match due {
+            Due::Reset(named) => named != tcp,
+            Due::RemoveAddress(id) => self.local.may_remove(id),
+            Due::Status(named) => tcps
+                .get(named)
+                .is_none_or(|entry| !entry.has_status_in_flight() && (named == tcp || !entry.is_opening())),
+            Due::Parameters | Due::Token(_) | Due::Address(_) | Due::Option(_) => true,
+        }
+    }
+
+    /// Makes the frame from what is true now; nothing if it has no meaning any more.
+    fn put(&mut self, due: Due, facts: &mut Facts<'_>, out: &mut Vec<u8>) {
+        match due {
+            Due::Parameters => self.put_parameters(facts, out),
+            Due::Reset(tcp) => self.put_reset(tcp, facts, out),
+            Due::Token(sequence) => put_token(sequence, facts, out),
+            Due::Address(id) => {
+                if let Some(address) = self.local.get(id) {
+                    facts.put(&Frame::NewAddress(frame::NewAddress { id, address }), out);
+                }
+            }
+            Due::RemoveAddress(id) => facts.put(&Frame::RemoveAddress(frame::RemoveAddress { id }), out),
+            Due::Status(tcp) => {
+                if let Some(entry) = facts.tcps.get_mut(tcp) {
+                    let backup = entry.status_sealed();
+                    facts.put(&Frame::ConnectionStatus(frame::ConnectionStatus { tcp, backup }), out);
+                }
+            }
+            Due::Option(index) => {
+                if let Some((kind, value)) = self.options.get(index) {
+                    facts.put(&Frame::TcpOption(frame::TcpOption { kind, value }), out);
+                }
+            }
+        }
+    }
+
+    fn put_parameters(&mut self, facts: &mut Facts<'_>, out: &mut Vec<u8>) {
+        let millis = |duration: core::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let config = facts.config;
+        let parameters = Parameters {
+            initial_max_data: config.initial_session_window,
+            initial_max_stream_data: config.initial_stream_window,
+            max_streams: u64::from(config.max_streams),
+            idle_timeout_ms: config.idle_timeout.map_or(0, millis),
+            user_timeout_ms: millis(config.user_timeout),
+            max_ack_delay_ms: millis(config.max_ack_delay),
+            max_tcp_connections: u64::from(config.max_tcp_connections),
+        };
+        let mut entries = Vec::with_capacity(64);
+        parameters.encode_entries(&mut entries);
+        self.parameters_sent = true;
+        facts.put(&Frame::SessionParameters(frame::SessionParameters { entries: &entries }), out);
+    }
+
+    /// Connection Reset, which the final ACK of the TCP connection accompanies.
+    fn put_reset(&mut self, tcp: ConnectionId, facts: &mut Facts<'_>, out: &mut Vec<u8>) {
+        let reason = facts.lost.get(&tcp).map_or(0, |lost| lost.reason());
+        self.final_acks.insert(tcp);
+        if reason == 0 {
+            facts.put(&Frame::ConnectionReset(frame::ConnectionReset { tcp }), out);
+        } else {
+            facts.put(&Frame::ConnectionResetReason(frame::ConnectionResetReason { tcp, reason }), out);
+        }
+    }
+}
+
+/// A token that was used or burned in the meantime is not sent.
+// draft I13
+fn put_token(sequence: u32, facts: &mut Facts<'_>, out: &mut Vec<u8>) {
+    let Some(token) = facts.joins.value(sequence) else { return };
+    let frame = match u8::try_from(sequence) {
+        Ok(sequence) => Frame::NewToken(frame::NewToken { sequence, token }),
+        Err(_) => Frame::NewTokenWide(frame::NewTokenWide { sequence, token }),
+    };
+    facts.put(&frame, out);
+}
+
+/// What happened, that a frame has to report.
+impl ControlFrames {
+    /// The session speaks TCPLS: the peer needs the Session Parameters, once.
+    pub(super) fn owe_parameters(&mut self) {
+        if !self.parameters_sent {
+            self.due.insert(Due::Parameters);
+        }
+    }
+
+    /// Whether the Session Parameters went out.
+    pub(super) fn parameters_sent(&self) -> bool {
+        self.parameters_sent
+    }
+
+    /// A token was issued to the client.
+    pub(super) fn owe_token(&mut self, sequence: u32) {
+        self.due.insert(Due::Token(sequence));
+    }
+
+    /// A token works never again: it is not worth sending any more.
+    pub(super) fn drop_token(&mut self, sequence: u32) {
+        self.due.remove(Due::Token(sequence));
+    }
+
+    /// What the peer knows of `tcp` as a backup is out of date.
+    pub(super) fn owe_status(&mut self, tcp: ConnectionId) {
+        self.due.insert(Due::Status(tcp));
+    }
+
+    /// TCP connection `tcp` is lost: the peer is notified. If it was the peer that reported it, the final ACK is the answer.
+    // draft I44
+    pub(super) fn tcp_lost(&mut self, tcp: ConnectionId, fault: TcpFault) {
+        match fault {
+            TcpFault::PeerReset(_) => self.owe_final_ack(tcp),
+            _ => self.owe_reset(tcp),
+        }
+        self.due.remove(Due::Status(tcp));
+    }
+
+    /// The join of `tcp` came to nothing, and the peer has not seen it.
+    pub(super) fn join_failed(&mut self, tcp: ConnectionId) {
+        self.due.remove(Due::Status(tcp));
+    }
+
+    /// The peer is to learn that `tcp` is lost, or will never join.
+    pub(super) fn owe_reset(&mut self, tcp: ConnectionId) {
+        self.due.insert(Due::Reset(tcp));
+    }
+
+    /// The peer reported that `tcp` is lost: it needs to know what arrived there.
+    pub(super) fn owe_final_ack(&mut self, tcp: ConnectionId) {
+        self.final_acks.insert(tcp);
+    }
+
+    /// How many final ACKs are to be sent.
+    pub(super) fn final_acks(&self) -> usize {
+        self.final_acks.len()
+    }
+
+    /// The next lost TCP connection whose final ACK goes out now.
+    pub(super) fn take_final_ack(&mut self) -> Option<ConnectionId> {
+        self.final_acks.pop_first()
+    }
+
+    /// The application advertises an address of this side.
+    pub(super) fn advertise(&mut self, address: SocketAddr) -> Result<AddressId, AddressError> {
+        let id = self.local.advertise(address)?;
+        self.due.insert(Due::Address(id));
+        Ok(id)
+    }
+
+    /// The application withdraws it.
+    pub(super) fn withdraw(&mut self, id: AddressId) -> Result<(), AddressError> {
+        self.local.withdraw(id)?;
+        self.due.insert(Due::RemoveAddress(id));
+        Ok(())
+    }
+
+    /// The application sends a TCP option.
+    pub(super) fn send_option(&mut self, kind: u8, value: &[u8]) {
+        self.options.push(kind, value).into_iter().for_each(|index| self.due.insert(Due::Option(index)));
+    }
+}
+
+/// The peer's addresses, and both ends' that were withdrawn.
+impl ControlFrames {
+    /// The peer advertises an address; whether it is new.
+    pub(super) fn handle_new_address(&mut self, new: frame::NewAddress) -> Result<bool, Violation> {
+        self.peer.insert(new.id, new.address)
+    }
+
+    /// The peer withdraws an address: which, if it was in force.
+    pub(super) fn handle_remove_address(&mut self, id: AddressId) -> Option<SocketAddr> {
+        self.peer.remove(id)
+    }
+
+    /// The peer's addresses that are in force.
+    pub(super) fn peer_addresses(&self) -> impl Iterator<Item = (AddressId, SocketAddr)> + '_ {
+        self.peer.in_force()
+    }
+
+    /// The session is over: no address of the peer's is to be connected to any more.
+    pub(super) fn forget_peer_addresses(&mut self) {
+        self.peer = PeerAddresses::default();
+    }
+
+    /// Whether this end of a TCP connection, on either side, is an address that was withdrawn.
+    pub(super) fn is_withdrawn(&self, end: SocketAddr) -> bool {
+        self.peer.is_withdrawn(end) || self.local.is_withdrawn(end)
+    }
+}
