@@ -35,7 +35,9 @@ impl Connection {
         goes_anyway: bool,
         acks: &mut ArrayVec<ConnectionId, MAX_ACKS>,
     ) {
-        while let (false, Some(lost)) = (acks.is_full(), self.control.take_final_ack()) {
+        while !acks.is_full()
+            && let Some(lost) = self.control.take_final_ack()
+        {
             if self.lost.get(&lost).is_some_and(|lost| lost.tcp.received().any()) {
                 acks.push(lost);
             }

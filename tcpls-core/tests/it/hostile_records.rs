@@ -9,7 +9,7 @@ use tcpls_core::error::{Alert, CloseReason, ReadError, TcpFault, code};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::testing::hello::CHANGE_CIPHER_SPEC;
 use tcpls_core::wire::frame::{Frame, ty};
-use tcpls_core::wire::ids::{ErrorCode, Side, StreamId};
+use tcpls_core::wire::ids::{ConnectionId, ErrorCode, Side, StreamId};
 
 use crate::support::peer::frames::*;
 use crate::support::peer::{ALERT, DATA, FIRST, HANDSHAKE, Peer, Record, SECOND, encoded, frames_of};
@@ -245,6 +245,22 @@ fn a_connection_reset_is_answered_with_what_was_received_of_it() {
     let answer = peer.recv(FIRST);
     assert!(frames_of(&answer).contains(&ack(SECOND, last)), "{answer:?}");
     assert!(!frames_of(&answer).iter().any(|frame| matches!(frame, Frame::ConnectionReset(_))), "no echo");
+}
+
+#[test]
+fn final_acks_that_one_record_does_not_hold_go_out_in_the_next() {
+    let mut peer = Peer::with(Side::Client, Config { max_tcp_connections: 16, ..Config::default() });
+    let joined: Vec<ConnectionId> = (0..9)
+        .map(|_| {
+            peer.recv(FIRST);
+            peer.join()
+        })
+        .collect();
+    let resets: Vec<_> = joined.iter().map(|tcp| connection_reset(*tcp)).collect();
+    peer.send(FIRST, &resets);
+    let answer = peer.recv(FIRST);
+    let acks = |tcp: &ConnectionId| frames_of(&answer).contains(&ack(*tcp, 0));
+    assert!(joined.iter().all(acks), "{answer:?}");
 }
 
 #[test]
