@@ -5,6 +5,8 @@ const BEFORE: f64 = 0.020;
 pub(crate) const AFTER: f64 = 3.0;
 /// One that the event itself caused, rather than what the stack did afterwards, begins earlier.
 pub(crate) const SOON: f64 = 0.2;
+/// What the first of a transfer are, in seconds: slow start and its repair.
+pub(crate) const FIRST: f64 = 2.0;
 
 /// Seconds since 1970 and bytes so far, in the order of time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,6 +35,21 @@ impl Arrivals {
     /// From the first byte to the last.
     pub(crate) fn seconds(&self) -> f64 {
         self.0.first().zip(self.0.last()).map_or(0.0, |(first, last)| last.0 - first.0)
+    }
+
+    /// When the last byte came; nothing if none did.
+    pub(crate) fn end(&self) -> Option<f64> {
+        self.0.last().map(|(time, _)| *time)
+    }
+
+    /// Goodput over the first `seconds` from the first byte on, in Mbit/s; nothing if the transfer was shorter.
+    pub(crate) fn mbit_first(&self, seconds: f64) -> Option<f64> {
+        if self.seconds() < seconds {
+            return None;
+        }
+        let until = self.start() + seconds;
+        let came = self.0.iter().take_while(|(time, _)| *time <= until).last()?.1;
+        Some(came as f64 * 8e-6 / seconds)
     }
 
     /// Goodput from `start` to the last byte, in Mbit/s; 0 if nothing came after it.
@@ -99,6 +116,8 @@ mod tests {
     fn goodput_is_counted_from_the_first_byte_or_the_moment_asked_for() {
         let log = Arrivals::parse("10.0 0\n11.0 1000000\n12.0 3000000\n");
         assert_eq!((log.start(), log.bytes(), log.seconds()), (10.0, 3_000_000, 2.0));
+        assert_eq!(log.end(), Some(12.0));
+        assert_eq!((log.mbit_first(1.5), log.mbit_first(2.5)), (Some(1e6 * 8e-6 / 1.5), None));
         assert_eq!(log.mbit_after(0.0), 12.0);
         assert_eq!(log.mbit_after(11.0), 16.0);
         assert_eq!(log.mbit_after(12.0), 0.0);

@@ -51,9 +51,9 @@ enum Command {
     #[command(hide = true)]
     Hostile(sums::HostileArgs),
     #[command(hide = true)]
-    Send(peer::Args),
+    Serve(peer::Args),
     #[command(hide = true)]
-    Receive(peer::Args),
+    Connect(peer::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -108,8 +108,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Summary(args) => sum_up(&args),
         Command::Sums(args) => sums::run(&args),
         Command::Hostile(args) => sums::run_hostile(&args),
-        Command::Send(args) => peer::send(&args),
-        Command::Receive(args) => peer::receive(&args),
+        Command::Serve(args) => peer::serve(&args),
+        Command::Connect(args) => peer::connect(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

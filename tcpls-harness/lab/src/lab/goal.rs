@@ -13,6 +13,10 @@ pub(crate) enum Figure {
     GapSoon(usize),
     /// From the first byte to the last.
     Seconds,
+    /// From the start of the client to the last byte.
+    Whole,
+    /// Goodput over the first two seconds.
+    MbitFirst,
     /// Goodput, from the first byte or from the first event.
     Mbit,
     MbitAfter,
@@ -31,6 +35,8 @@ pub(crate) enum Limit {
     RoundTrips { count: f64, plus_ms: f64 },
     /// At most this part of what other cases have together.
     PartOf { cases: Vec<&'static str>, part: f64 },
+    /// At least this part of the figure's own median.
+    OwnMedian { part: f64 },
     /// At least this part of what other cases have together of a figure, at the same quantile.
     AtLeast { figure: Figure, cases: Vec<&'static str>, part: f64 },
 }
@@ -59,8 +65,10 @@ impl Figure {
         match self {
             Self::Gap(index) => run.gaps_ms.get(index).copied().flatten().unwrap_or(f64::INFINITY),
             Self::GapSoon(index) => run.gaps_soon_ms.get(index).copied().flatten().unwrap_or(f64::INFINITY),
-            Self::Seconds if !run.intact => f64::INFINITY,
+            Self::Seconds | Self::Whole if !run.intact => f64::INFINITY,
             Self::Seconds => run.seconds,
+            Self::Whole => run.whole_seconds.unwrap_or(f64::INFINITY),
+            Self::MbitFirst => run.mbit_first.unwrap_or(0.0),
             Self::Mbit => run.mbit,
             Self::MbitAfter => run.mbit_after,
             Self::Lowest => run.lowest_mbit.unwrap_or(0.0),
@@ -73,6 +81,8 @@ impl Figure {
             Self::Gap(index) => format!("gap {}", index + 1),
             Self::GapSoon(index) => format!("gap {} soon", index + 1),
             Self::Seconds => "seconds".to_owned(),
+            Self::Whole => "seconds from the start of the client".to_owned(),
+            Self::MbitFirst => "Mbit/s in the first 2 s".to_owned(),
             Self::Mbit => "Mbit/s".to_owned(),
             Self::MbitAfter => "Mbit/s from the event on".to_owned(),
             Self::Lowest => "Mbit/s over any 200 ms".to_owned(),
@@ -108,7 +118,7 @@ impl Goal {
         let value = quantile(&self.figure.sorted(runs, OURS), self.quantile);
         let limit = self.limit.value(self, runs);
         let met = value.zip(limit).map(|(value, limit)| match self.limit {
-            Limit::AtLeast { .. } => value >= limit,
+            Limit::AtLeast { .. } | Limit::OwnMedian { .. } => value >= limit,
             _ => value <= limit,
         });
         Verdict { goal: self.text(), value, limit, met }
@@ -120,6 +130,7 @@ impl Goal {
             Limit::Value(value) => format!("{what} ≤ {value}"),
             Limit::RoundTrips { count, plus_ms } => format!("{what} ≤ {count} loaded RTT + {plus_ms} ms"),
             Limit::PartOf { cases, part } => format!("{what} ≤ {part} × {}", cases.join(" + ")),
+            Limit::OwnMedian { part } => format!("{what} ≥ {part} × its median"),
             Limit::AtLeast { figure, cases, part } => {
                 format!("{what} ≥ {part} × {} of {}", figure.name(), cases.join(" + "))
             }
@@ -137,6 +148,7 @@ impl Limit {
                 let Figure::Gap(event) = goal.figure else { return None };
                 Some(count * loaded_rtt(runs, OURS, event)? + plus_ms)
             }
+            Self::OwnMedian { part } => Some(quantile(&goal.figure.sorted(runs, OURS), 0.5)? * part),
             Self::PartOf { cases, part } => Some(sum(goal.figure, cases)? * part),
             Self::AtLeast { figure, cases, part } => Some(sum(*figure, cases)? * part),
         }
@@ -198,6 +210,13 @@ mod tests {
         let limit = Limit::AtLeast { figure: Figure::Gap(0), cases: vec![MPTCP], part: 1.0 };
         assert_eq!(judge(0.5, limit.clone(), &[10.0], &[9.0]).met, Some(true));
         assert_eq!(judge(0.5, limit, &[8.0], &[9.0]).met, Some(false));
+    }
+
+    #[test]
+    fn the_lowest_run_is_judged_by_the_median_of_all() {
+        let limit = Limit::OwnMedian { part: 0.9 };
+        assert_eq!(judge(0.0, limit.clone(), &[91.0, 100.0, 120.0], &[]).met, Some(true));
+        assert_eq!(judge(0.0, limit, &[89.0, 100.0, 120.0], &[]).met, Some(false));
     }
 
     #[test]

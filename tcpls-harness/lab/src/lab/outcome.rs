@@ -21,6 +21,12 @@ pub(crate) struct Run {
     pub(crate) seconds: f64,
     /// Goodput over these.
     pub(crate) mbit: f64,
+    /// Goodput over the first two seconds; nothing if it took no longer.
+    #[serde(default)]
+    pub(crate) mbit_first: Option<f64>,
+    /// From the start of the client to the last byte, handshakes included; nothing if no byte came.
+    #[serde(default)]
+    pub(crate) whole_seconds: Option<f64>,
     /// Goodput from the first event on; all of it if there was none.
     pub(crate) mbit_after: f64,
     /// The lowest goodput over any 200 ms, but for the first half second and the end; nothing if it took no longer.

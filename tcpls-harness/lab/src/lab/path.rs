@@ -24,6 +24,8 @@ pub(crate) struct PathSpec {
     pub(crate) rtt: f64,
     /// How long a packet that finds the queue almost full waits, in milliseconds.
     pub(crate) queue: f64,
+    /// The probability that a packet is lost on the wire, behind the queue.
+    pub(crate) loss: f64,
 }
 
 impl PathSpec {
@@ -55,11 +57,34 @@ pub(crate) enum Change {
     Rate(f64),
 }
 
+/// Which packets are lost: a sequence that a seed determines (xorshift64*).
+#[derive(Clone, Copy, Debug)]
+struct Chance(u64);
+
+impl Chance {
+    fn new(seed: u64) -> Self {
+        // Seeds that differ by a bit must not begin alike.
+        Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn strikes(&mut self, probability: f64) -> bool {
+        if probability <= 0.0 {
+            return false;
+        }
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let bits = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11;
+        (bits as f64) < probability * (1_u64 << 53) as f64
+    }
+}
+
 /// A path with what is under way on it.
 #[derive(Debug)]
 pub(crate) struct Path {
     spec: PathSpec,
     links: [Link; 2],
+    chance: Chance,
     dark: [bool; 2],
     /// At the client's end.
     middlebox: Middlebox,
@@ -71,11 +96,12 @@ pub(crate) struct Path {
 }
 
 impl Path {
-    /// A path between the addresses of a client and a server.
-    pub(crate) fn new(spec: PathSpec, client: Ipv4Addr, server: Ipv4Addr) -> Self {
+    /// A path between the addresses of a client and a server. `seed` decides which packets are lost.
+    pub(crate) fn new(spec: PathSpec, client: Ipv4Addr, server: Ipv4Addr, seed: u64) -> Self {
         Self {
             spec,
             links: [Link::new(spec.link()), Link::new(spec.link())],
+            chance: Chance::new(seed),
             dark: [false; 2],
             middlebox: Middlebox::default(),
             for_client: VecDeque::new(),
@@ -104,7 +130,7 @@ impl Path {
             return Some((now, packet));
         }
         while let Some((at, packet)) = self.links[direction].pop(now) {
-            if self.dark[direction] {
+            if self.dark[direction] || self.chance.strikes(self.spec.loss) {
                 continue;
             }
             match if direction == DOWN { self.middlebox.pass_down(&packet) } else { Verdict::Pass } {
@@ -163,7 +189,7 @@ mod tests {
     const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 2);
 
     fn path() -> Path {
-        Path::new(PathSpec { rate: 8.0, rtt: 20.0, queue: 50.0 }, CLIENT, SERVER)
+        Path::new(PathSpec { rate: 8.0, rtt: 20.0, queue: 50.0, loss: 0.0 }, CLIENT, SERVER, 0)
     }
 
     /// From the server to the client, 1000 bytes in all.
@@ -225,5 +251,23 @@ mod tests {
         assert_eq!(path.round_trip(Duration::ZERO), 70 * MS);
         path.change(Duration::ZERO, Change::Rate(0.01));
         assert_eq!(path.round_trip(Duration::ZERO), 5020 * MS);
+    }
+
+    #[test]
+    fn a_lossy_path_loses_the_part_that_it_should_and_the_same_packets_for_a_seed() {
+        let lost = |seed| {
+            let mut chance = Chance::new(seed);
+            (0..100_000).map(|_| chance.strikes(0.01)).collect::<Vec<bool>>()
+        };
+        let count = |lost: &[bool]| lost.iter().filter(|lost| **lost).count();
+        for seed in 0..8 {
+            assert!((900..1100).contains(&count(&lost(seed))), "{} of 100,000 packets", count(&lost(seed)));
+        }
+        assert_eq!(lost(1), lost(1));
+        assert_ne!(lost(1), lost(2));
+        let mut path = Path { spec: PathSpec { loss: 1.0, ..path().spec }, ..path() };
+        path.enter(Duration::ZERO, DOWN, data());
+        assert_eq!(path.leave(99 * MS, DOWN), None);
+        assert_eq!(path.delivered, [0, 0]);
     }
 }

@@ -9,7 +9,7 @@ use super::path::{Change, Path, PathSpec};
 use super::wire::{Event, Record, Wire};
 use super::{Outcome, sys};
 
-const SPEC: PathSpec = PathSpec { rate: 20.0, rtt: 30.0, queue: 50.0 };
+const SPEC: PathSpec = PathSpec { rate: 20.0, rtt: 30.0, queue: 50.0, loss: 0.0 };
 const PORT: u16 = 7;
 /// What a transfer's payload is at most of the rate: 1448 of 1500 bytes.
 const PAYLOAD: f64 = 1448.0 / 1500.0;
@@ -109,7 +109,7 @@ fn check(holds: bool, otherwise: String) -> Outcome {
 fn transfer(bytes: usize, events: Vec<Event>) -> Outcome<(Seen, Record, std::io::Result<()>)> {
     let namespaces = Namespaces::new()?;
     let devices = namespaces.add_paths(1)?;
-    let wire = Wire::start(vec![Path::new(SPEC, netns::client(0), netns::server(0))], devices, events);
+    let wire = Wire::start(vec![Path::new(SPEC, netns::client(0), netns::server(0), 0)], devices, events);
     let address = SocketAddr::from((netns::server(0), PORT));
     let listener = sys::in_namespace(&namespaces.server, || TcpListener::bind(address))?;
     let server = std::thread::spawn(move || send(&listener, bytes));

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 
 use super::netns::{self, Namespaces, Subflows};
-use super::scenario::{Case, Others, Stack};
+use super::scenario::{Case, Direction, Others, Stack};
 use super::wire::unix_time;
 use super::{Outcome, sys};
 
@@ -99,7 +99,7 @@ pub(crate) fn last(said: &[Said]) -> &str {
 /// Starts the server of a case and waits until it listens.
 pub(crate) fn start_server(case: &Case, namespaces: &Namespaces, files: &Files, tcpls: &Path) -> Outcome<Process> {
     let command = match case.stack {
-        Stack::Tcpls(_) => {
+        Stack::Tcpls(_) if case.direction == Direction::Down => {
             let mut command = Command::new(tcpls);
             command.args(["serve", "--json", "--root"]).arg(files.source.parent().expect("it is a file"));
             command.arg("--ca-out").arg(files.directory.join("certificate.pem"));
@@ -108,7 +108,7 @@ pub(crate) fn start_server(case: &Case, namespaces: &Namespaces, files: &Files, 
             }
             command
         }
-        _ => peer("send", case, files)?,
+        _ => peer("serve", case, files)?,
     };
     Process::start(command, &namespaces.server, 0)?.wait_until_it_listens()
 }
@@ -116,7 +116,7 @@ pub(crate) fn start_server(case: &Case, namespaces: &Namespaces, files: &Files, 
 /// Starts the client of a case.
 pub(crate) fn start_client(case: &Case, namespaces: &Namespaces, files: &Files, tcpls: &Path) -> Outcome<Process> {
     let command = match case.stack {
-        Stack::Tcpls(others) => {
+        Stack::Tcpls(others) if case.direction == Direction::Down => {
             let name = files.source.file_name().and_then(|name| name.to_str()).expect("it is a name of ours");
             let mut command = Command::new(tcpls);
             command.args(["get", "--insecure", "--json", "--log"]).arg(files.log());
@@ -139,7 +139,7 @@ pub(crate) fn start_client(case: &Case, namespaces: &Namespaces, files: &Files, 
             command.arg(format!("https://localhost/{name}"));
             command
         }
-        _ => peer("receive", case, files)?,
+        _ => peer("connect", case, files)?,
     };
     Process::start(command, &namespaces.client, 1)
 }
@@ -154,10 +154,24 @@ pub(crate) fn prepare(case: &Case, namespaces: &Namespaces) -> Outcome {
     }
 }
 
+/// Whether what came is in a file of its own, and the client reports what it lost: with the `tcpls` command.
+pub(crate) fn writes_target(case: &Case) -> bool {
+    matches!(case.stack, Stack::Tcpls(_)) && case.direction == Direction::Down
+}
+
 fn peer(command: &str, case: &Case, files: &Files) -> io::Result<Command> {
     let mut peer = Command::new(std::env::current_exe()?);
-    let over = if case.stack == Stack::Tls { "tls" } else { "mptcp" };
-    peer.args([command, "--over", over, "--address", &format!("{}:{PORT}", netns::server(case.paths[0]))]);
+    let (over, paced) = match case.stack {
+        Stack::Tcpls(_) => ("tcpls", false),
+        Stack::Mptcp { .. } => ("mptcp", false),
+        Stack::Tls { paced } => ("tls", paced),
+    };
+    let direction = if case.direction == Direction::Up { "up" } else { "down" };
+    peer.args([command, "--over", over, "--direction", direction]);
+    for index in &case.paths {
+        peer.args(["--address", &format!("{}:{PORT}", netns::server(*index))]);
+    }
+    peer.args(paced.then_some("--paced"));
     peer.arg("--certificate").arg(files.directory.join("certificate.pem"));
     peer.arg("--file").arg(&files.source).arg("--log").arg(files.log());
     Ok(peer)

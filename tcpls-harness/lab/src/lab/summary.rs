@@ -11,6 +11,7 @@ use super::scenario::{Case, Scenario};
 /// A distribution. What is infinite (the transfer never went on) is null in JSON.
 #[derive(Clone, Debug, Serialize)]
 struct Spread {
+    min: f64,
     p50: f64,
     p90: f64,
     p99: f64,
@@ -19,7 +20,7 @@ struct Spread {
 
 impl std::fmt::Display for Spread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { p50, p90, p99, max } = self;
+        let Self { min: _, p50, p90, p99, max } = self;
         write!(f, "p50 {p50:>5.0}  p90 {p90:>5.0}  p99 {p99:>5.0}  max {max:>5.0} ms")
     }
 }
@@ -30,7 +31,10 @@ struct CaseSummary {
     runs: usize,
     intact: usize,
     seconds: Option<Spread>,
+    /// From the start of the client.
+    whole_seconds: Option<Spread>,
     mbit: Option<Spread>,
+    mbit_first: Option<Spread>,
     mbit_after: Option<Spread>,
     gaps_ms: Vec<Option<Spread>>,
     /// Those that begin within 0.2 s after the event.
@@ -56,7 +60,7 @@ pub(crate) struct Summary {
 fn spread(figure: Figure, runs: &[Run], case: &str) -> Option<Spread> {
     let values = figure.sorted(runs, case);
     let at = |share| quantile(&values, share);
-    Some(Spread { p50: at(0.5)?, p90: at(0.9)?, p99: at(0.99)?, max: at(1.0)? })
+    Some(Spread { min: at(0.0)?, p50: at(0.5)?, p90: at(0.9)?, p99: at(0.99)?, max: at(1.0)? })
 }
 
 impl Summary {
@@ -72,7 +76,9 @@ impl Summary {
                 runs: mine.len(),
                 intact: mine.iter().filter(|run| run.intact).count(),
                 seconds: spread(Figure::Seconds, runs, name),
+                whole_seconds: spread(Figure::Whole, runs, name),
                 mbit: spread(Figure::Mbit, runs, name),
+                mbit_first: spread(Figure::MbitFirst, runs, name),
                 mbit_after: spread(Figure::MbitAfter, runs, name),
                 gaps_ms: gaps.clone().map(|gap| spread(Figure::Gap(gap), runs, name)).collect(),
                 gaps_soon_ms: gaps.clone().map(|gap| spread(Figure::GapSoon(gap), runs, name)).collect(),
@@ -95,15 +101,18 @@ impl Summary {
     pub(crate) fn table(&self) -> String {
         let mut text = format!("{}: {}\n", self.scenario, self.about);
         for case in &self.cases {
-            let mbit = case.mbit.as_ref().map_or(f64::NAN, |mbit| mbit.p50);
-            let seconds = case.seconds.as_ref().map_or(f64::NAN, |seconds| seconds.p50);
+            let range = |spread: &Option<Spread>, digits| {
+                let Some(Spread { min, p50, max, .. }) = spread else { return "-".to_owned() };
+                format!("{p50:.digits$} ({min:.digits$}–{max:.digits$})")
+            };
+            let (mbit, first) = (range(&case.mbit, 1), range(&case.mbit_first, 1));
+            let seconds = range(&case.whole_seconds, 2);
+            let disturbed =
+                if case.disturbed > 0 { format!("  ({} disturbed)", case.disturbed) } else { String::new() };
+            let (name, runs, intact) = (case.case, case.runs, case.intact);
             _ = writeln!(
                 text,
-                "  {:<16} {:>3} runs, {:>3} intact  {mbit:>6.1} Mbit/s  {seconds:>6.2} s{}",
-                case.case,
-                case.runs,
-                case.intact,
-                if case.disturbed > 0 { format!("  ({} disturbed)", case.disturbed) } else { String::new() }
+                "  {name:<16} {runs:>3} runs, {intact:>3} intact  {mbit} Mbit/s, first 2 s {first}, whole {seconds} s{disturbed}"
             );
             let gaps = case.gaps_ms.iter().zip(&case.gaps_soon_ms).zip(&case.loaded_rtt_ms).enumerate();
             for (index, ((gap, soon), rtt)) in gaps {

@@ -6,7 +6,7 @@
 use std::ffi::c_int;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -73,4 +73,14 @@ pub(crate) fn be_urgent() {
 /// The niceness of the calling thread, and of what it starts: -20 (first) to 19 (last). Who may not ask for it does without.
 pub(crate) fn be_nice(niceness: i32) {
     _ = rustix::process::setpriority_process(None, niceness);
+}
+
+/// Sets `SO_MAX_PACING_RATE` of a socket, in bytes per second.
+pub(crate) fn set_max_pacing_rate(socket: &impl AsRawFd, rate: u64) -> io::Result<()> {
+    // SAFETY: the kernel reads as many bytes as it is given, of a value that lives that long.
+    let failed = unsafe {
+        let (value, len) = ((&raw const rate).cast(), size_of::<u64>() as libc::socklen_t);
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, value, len)
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

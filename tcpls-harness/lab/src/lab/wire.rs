@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::path::{Change, DOWN, Path, UP};
 use super::sys;
 
-/// Bytes towards the client after which a transfer has started: more than any handshake has, and no round trip of data.
+/// Bytes in one direction after which a transfer has started: more than any handshake has, and no round trip of data.
 const STARTED: u64 = 8 * 1024;
 /// How often it looks whether it shall stop.
 const IDLE: Duration = Duration::from_millis(20);
@@ -155,7 +155,9 @@ impl Carrier {
                 }
             }
         }
-        if self.started.is_none() && self.paths.iter().map(|path| path.delivered[DOWN]).sum::<u64>() > STARTED {
+        let has_started =
+            |direction: usize| self.paths.iter().map(|path| path.delivered[direction]).sum::<u64>() > STARTED;
+        if self.started.is_none() && [DOWN, UP].into_iter().any(has_started) {
             self.started = Some(now);
         }
     }

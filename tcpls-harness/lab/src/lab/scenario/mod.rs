@@ -1,5 +1,10 @@
 //! The scenarios of the measurements: paths, what happens to them and when, who is measured, and what is to be reached. Plain
 //! data; how a run is done is in `run`, how goals are judged in `goal`.
+//!
+//! Here is what becomes of a failing path; `throughput` has paths that stay as they are, `upload` what the client sends.
+
+mod throughput;
+mod upload;
 
 use std::time::Duration;
 
@@ -15,8 +20,18 @@ pub(crate) enum Stack {
     Tcpls(Others),
     /// Kernel MPTCP on all paths; those behind the first may be backup.
     Mptcp { backup: bool },
-    /// TLS over one TCP connection, on the first of the case's paths.
-    Tls,
+    /// TLS over one TCP connection, on the first of the case's paths; paced by the kernel or not.
+    Tls { paced: bool },
+}
+
+/// Who sends the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Direction {
+    /// The server.
+    #[default]
+    Down,
+    /// The client.
+    Up,
 }
 
 /// What `tcpls get` is to do with the paths behind the first.
@@ -38,6 +53,7 @@ pub(crate) struct Case {
     pub(crate) paths: Vec<usize>,
     /// Whether the scenario's events happen.
     pub(crate) events: bool,
+    pub(crate) direction: Direction,
     /// Megabytes (10^6) to transfer.
     pub(crate) megabytes: f64,
     /// It takes part in one of this many rounds.
@@ -65,10 +81,16 @@ impl Scenario {
         shifted.events.iter_mut().for_each(|event| event.at += later);
         shifted
     }
+
+    /// How long a case would take if its paths carried nothing but the file.
+    pub(crate) fn ideal(&self, case: &Case) -> Duration {
+        let rate: f64 = case.paths.iter().map(|path| self.paths[*path].rate).sum();
+        Duration::from_secs_f64(case.megabytes * 8.0 / rate)
+    }
 }
 
 /// What all paths of the failover scenarios are like.
-const PATH: PathSpec = PathSpec { rate: 25.0, rtt: 20.0, queue: 50.0 };
+const PATH: PathSpec = PathSpec { rate: 25.0, rtt: 20.0, queue: 50.0, loss: 0.0 };
 /// When something happens to the first path.
 const WHEN: f64 = 1.5;
 
@@ -85,7 +107,9 @@ pub(crate) fn all() -> Vec<Scenario> {
             all.push(dark(name, standby, Change::Dark { down, up }));
         }
     }
-    all.extend([two_outages(), slow(), rotating(), sum_equal(), sum_unequal(), migration()]);
+    all.extend([two_outages(), slow(), rotating(), migration()]);
+    all.extend(upload::all());
+    all.extend(throughput::all());
     all
 }
 
@@ -95,14 +119,23 @@ fn event(at: f64, path: usize, change: Change) -> Event {
 
 /// Ours and MPTCP on all `paths`, with the events.
 fn rivals(paths: usize, standby: bool, megabytes: f64) -> Vec<Case> {
-    let case = |name, stack| Case { name, stack, paths: (0..paths).collect(), events: true, megabytes, every: 1 };
+    let case = |name, stack| Case {
+        name,
+        stack,
+        paths: (0..paths).collect(),
+        events: true,
+        direction: Direction::Down,
+        megabytes,
+        every: 1,
+    };
     let others = if standby { Others::Standby } else { Others::Active };
     vec![case(OURS, Stack::Tcpls(others)), case(MPTCP, Stack::Mptcp { backup: standby })]
 }
 
 /// A yardstick: TLS on one path, to which nothing happens.
 fn alone(name: &'static str, path: usize, megabytes: f64, every: u32) -> Case {
-    Case { name, stack: Stack::Tls, paths: vec![path], events: false, megabytes, every }
+    let (stack, direction) = (Stack::Tls { paced: false }, Direction::Down);
+    Case { name, stack, paths: vec![path], events: false, direction, megabytes, every }
 }
 
 fn goal(figure: Figure, quantile: f64, limit: Limit) -> Goal {
@@ -235,25 +268,6 @@ fn rotating() -> Scenario {
         cases,
         goals: vec![goal(Figure::Seconds, 0.5, part_of("tls on one path", 1.15))],
     }
-}
-
-fn sum(name: &'static str, about: &'static str, paths: Vec<PathSpec>, megabytes: [f64; 3]) -> Scenario {
-    let mut cases = rivals(2, false, megabytes[2]);
-    cases.push(alone("tls on a", 0, megabytes[0], 1));
-    cases.push(alone("tls on b", 1, megabytes[1], 1));
-    let sum = at_least(Figure::Mbit, vec!["tls on a", "tls on b"], 0.97);
-    let goals = vec![goal(Figure::Mbit, 0.5, sum), goal(Figure::Mbit, 0.5, at_least(Figure::Mbit, vec![MPTCP], 1.0))];
-    Scenario { name, about, paths, events: Vec::new(), gaps: Vec::new(), cases, goals }
-}
-
-fn sum_equal() -> Scenario {
-    sum("sum-equal", "two paths of 25 Mbit/s", vec![PATH; 2], [40.0, 40.0, 80.0])
-}
-
-fn sum_unequal() -> Scenario {
-    let slow = PathSpec { rate: 5.0, rtt: 100.0, ..PATH };
-    let about = "a path of 25 Mbit/s and 20 ms, one of 5 Mbit/s and 100 ms";
-    sum("sum-unequal", about, vec![PATH, slow], [40.0, 8.0, 48.0])
 }
 
 fn migration() -> Scenario {
