@@ -100,3 +100,23 @@ async fn commands_in_the_pages_exist_with_their_options_and_files() {
     }
     assert!(tried >= 12, "{tried} commands");
 }
+
+#[test]
+fn every_example_is_listed_in_both_readmes_and_run_by_the_tests() {
+    let page = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+    for package in ["tcpls-core", "tcpls-harness"] {
+        let readme = page("README.md") + &page(&format!("{package}/README.md"));
+        let manifest = page(&format!("{package}/Cargo.toml"));
+        for entry in std::fs::read_dir(root().join(package).join("examples")).unwrap() {
+            let file = entry.unwrap().path();
+            let Some(name) = file.extension().and(file.file_stem()).and_then(|name| name.to_str()) else { continue };
+            let link = format!("| [`{name}`]({package}/examples/{name}.rs) |");
+            assert!(readme.contains(&link), "{name}: README.md");
+            assert!(readme.contains(&format!("| `{name}` |")), "{name}: {package}/README.md");
+            let section =
+                manifest.split("\n\n").find(|section| section.contains(&format!("[[example]]\nname = \"{name}\"")));
+            assert!(section.is_some_and(|section| section.contains("test = true")), "{name}: {package}/Cargo.toml");
+            assert!(std::fs::read_to_string(&file).unwrap().contains("#[test]"), "{name} has no test");
+        }
+    }
+}
