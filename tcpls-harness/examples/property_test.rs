@@ -6,7 +6,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
-use tcpls_harness::sim::{Scenario, Watch, run};
+use tcpls_harness::sim::{RunOptions, Scenario, run};
 
 /// A network with two paths, and an outage of one of them during a download.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ fn outages() -> impl Strategy<Value = Outage> {
 /// The property: all data arrives, no oracle of the simulator complains, and no pause exceeds a second.
 fn survives(outage: &Outage) -> Result<(), TestCaseError> {
     let scenario = Scenario::parse(&outage.toml()).map_err(TestCaseError::fail)?;
-    let report = run(&scenario, outage.seed, Watch { blind: true, ..Watch::default() });
+    let report = run(&scenario, outage.seed, RunOptions { hash: false, ..RunOptions::default() });
     prop_assert!(report.is_good(), "wrong: {:?}, missed: {:?}", report.wrong, report.missed);
     let transfer = &report.sessions[0].transfers[0];
     let (pause, at) = transfer.gap;

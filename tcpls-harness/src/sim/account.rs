@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use tcpls_core::Time;
 use tcpls_core::budget::{Budget, Client, Eviction, HolderId, Resource};
 
-use super::net::SocketId;
+use super::network::SocketId;
 use super::scenario::Bounds;
 use crate::net::reports::{Report, Told};
 
@@ -16,14 +16,14 @@ const DELIVERED: u64 = 1024;
 
 /// The owner of a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum SocketOwner {
     /// A client, by its number.
     Client(usize),
     Attacker,
 }
 
 /// Which client opened which, as addresses show a server.
-pub(crate) type Origins = BTreeMap<SocketId, Origin>;
+pub(crate) type SocketOwners = BTreeMap<SocketId, SocketOwner>;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -32,9 +32,9 @@ pub(super) struct Account {
     budget: Budget,
 }
 
-/// A session's place in the account.
+/// A session's entry in the account.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Entry {
     pub(super) id: HolderId,
     told: Told,
 }
@@ -55,11 +55,11 @@ impl Account {
     }
 
     /// Whose share a TCP connection is part of.
-    pub(super) fn client(&self, origin: Option<Origin>) -> Client {
-        let address = match origin {
+    pub(super) fn client(&self, owner: Option<SocketOwner>) -> Client {
+        let address = match owner {
             _ if self.bounds.one_address => Ipv4Addr::new(192, 0, 2, 1),
-            Some(Origin::Client(number)) => Ipv4Addr::from_bits(0xc633_6400 + number as u32), // 198.51.100.0
-            Some(Origin::Attacker) => Ipv4Addr::new(203, 0, 113, 1),
+            Some(SocketOwner::Client(number)) => Ipv4Addr::from_bits(0xc633_6400 + number as u32), // 198.51.100.0
+            Some(SocketOwner::Attacker) => Ipv4Addr::new(203, 0, 113, 1),
             None => return Client::ALONE,
         };
         Client::at(IpAddr::V4(address))
@@ -73,14 +73,14 @@ impl Account {
     }
 
     /// A new session.
-    pub(super) fn place(&mut self, now: Time, client: Client, held: &[(Resource, u64)]) -> Place {
-        Place { id: self.enter(now, client, held), told: Told::new(now) }
+    pub(super) fn enter_session(&mut self, now: Time, client: Client, held: &[(Resource, u64)]) -> Entry {
+        Entry { id: self.enter(now, client, held), told: Told::new(now) }
     }
 
     /// What a session holds and has delivered. All that has changed is reported: virtual time has no lock to spare.
-    pub(super) fn tell(&mut self, now: Time, place: &mut Place, report: Report) {
-        if let Some(next) = place.told.due(now, report, true) {
-            place.told.tell(now, next, &mut self.budget, place.id);
+    pub(super) fn report(&mut self, now: Time, entry: &mut Entry, report: Report) {
+        if let Some(next) = entry.told.due(now, report, true) {
+            entry.told.tell(now, next, &mut self.budget, entry.id);
         }
     }
 
@@ -105,8 +105,8 @@ impl Account {
     }
 }
 
-/// What is wrong with who gave way: `victim`, of `all` that held some of `resource`.
-pub(super) fn judge(resource: Resource, victim: &Holder, all: &[Holder]) -> Option<String> {
+/// What is wrong with who gave way: `victim`, one of `all` that held some of `resource`.
+pub(super) fn check_eviction(resource: Resource, victim: &Holder, all: &[Holder]) -> Option<String> {
     let sum = |client: Client| all.iter().filter(|other| other.client == client).map(|other| other.held).sum::<u64>();
     let idle = |other: &&Holder| other.client == victim.client && other.held > 0 && other.delivered < DELIVERED;
     if victim.delivered >= DELIVERED && all.iter().any(|other| idle(&other)) {
@@ -136,7 +136,7 @@ mod tests {
     fn it_is_noticed_if_the_wrong_one_gives_way() {
         let mut budget = Budget::new(tcpls_core::budget::Limits::UNLIMITED);
         let all = holders(&mut budget, &[(1, 1, 5000), (1, 1, 0), (2, 1, 0)]);
-        let wrong = |victim: usize| judge(Resource::Sessions, &all[victim], &all);
+        let wrong = |victim: usize| check_eviction(Resource::Sessions, &all[victim], &all);
         assert!(wrong(0).unwrap().contains("before one that delivered nothing"));
         assert_eq!(wrong(1), None);
         assert!(wrong(2).unwrap().contains("before one with 2"));

@@ -1,5 +1,5 @@
 //! The client's host. What is dialled when is decided by the same state machine as for real sockets (`dial`); here it is
-//! obeyed, as `net::start` and `net::driver` do.
+//! executed, as `net::start` and `net::driver` do.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -8,10 +8,11 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tcpls_core::{Config, Connection, ConnectionId, ErrorCode, Side, State, Time};
 
-use super::account::Origin;
-use super::chance::Chance;
-use super::driver::{Driver, Env};
-use super::net::{Opening, SocketId, addresses, path_number};
+use super::account::SocketOwner;
+use super::driver::Driver;
+use super::env::Env;
+use super::network::{Opening, SocketId, addresses, path_number};
+use super::rng::SimRng;
 use super::scenario::{self, Role, Scenario, Scheduler};
 use super::tls::Identity;
 use crate::dial::{Action, AttemptId, Backup, DialOptions, Dialer, Keep, SessionView};
@@ -25,7 +26,7 @@ pub(crate) struct Client {
     config: Arc<Config>,
     identity: Rc<Identity>,
     scheduler: Option<Scheduler>,
-    chance: Chance,
+    rng: SimRng,
     dialer: Dialer,
     dials: BTreeMap<AttemptId, Dial>,
     /// Sessions whose handshakes are under way.
@@ -57,7 +58,7 @@ struct Join {
 }
 
 impl Client {
-    pub(crate) fn new(scenario: &Scenario, number: usize, identity: Rc<Identity>, mut chance: Chance) -> Self {
+    pub(crate) fn new(scenario: &Scenario, number: usize, identity: Rc<Identity>, mut rng: SimRng) -> Self {
         let config = Arc::new(scenario.client.config());
         let keep = match scenario.keep {
             scenario::Keep::Nothing => Keep::Nothing,
@@ -69,7 +70,7 @@ impl Client {
             (0..scenario.path.len()).filter(|path| scenario.path[*path].role != Role::Spare).collect();
         let pairs: Vec<_> = used.iter().map(|path| addresses(*path)).collect();
         let joins = used.iter().skip(1).filter(|_| keep != Keep::Paths).map(|path| Join { path: *path, dial: None });
-        let mut dialer = Dialer::new(Time::ZERO, &pairs, options, &chance.seed());
+        let mut dialer = Dialer::new(Time::ZERO, &pairs, options, &rng.seed());
         let standby = (0..scenario.path.len()).filter(|path| scenario.path[*path].role == Role::Standby);
         dialer.set_backups(standby.map(|path| Backup::Remote(addresses(path).remote)).collect());
         Self {
@@ -77,7 +78,7 @@ impl Client {
             identity,
             scheduler: scenario.client.scheduler,
             dialer,
-            chance,
+            rng,
             dials: BTreeMap::new(),
             candidates: BTreeMap::new(),
             driver: None,
@@ -103,9 +104,9 @@ impl Client {
     }
 
     /// Acts as long as there is anything to do at this moment.
-    pub(crate) fn run(&mut self, env: &mut Env<'_>) {
+    pub(crate) fn run(&mut self, env: &mut Env) {
         loop {
-            self.look_at_dials(env);
+            self.poll_dials(env);
             self.run_candidates(env);
             self.run_session(env);
             let joined = self.run_joins(env);
@@ -115,11 +116,11 @@ impl Client {
             if actions.is_empty() && !joined {
                 return;
             }
-            actions.into_iter().for_each(|action| self.obey(env, action));
+            actions.into_iter().for_each(|action| self.execute(env, action));
         }
     }
 
-    fn look_at_dials(&mut self, env: &mut Env<'_>) {
+    fn poll_dials(&mut self, env: &mut Env) {
         let waiting: Vec<AttemptId> =
             self.dials.iter().filter(|(_, dial)| !dial.connected).map(|(attempt, _)| *attempt).collect();
         for attempt in waiting {
@@ -140,7 +141,7 @@ impl Client {
         }
     }
 
-    fn abandon(&mut self, env: &mut Env<'_>, attempt: AttemptId) {
+    fn abandon(&mut self, env: &mut Env, attempt: AttemptId) {
         if let Some(dial) = self.dials.remove(&attempt) {
             env.net.reset(env.now, SIDE, dial.socket);
         }
@@ -151,7 +152,7 @@ impl Client {
     }
 
     /// The first whose handshake is over is the session; the others are dropped.
-    fn run_candidates(&mut self, env: &mut Env<'_>) {
+    fn run_candidates(&mut self, env: &mut Env) {
         let names: Vec<AttemptId> = self.candidates.keys().copied().collect();
         for attempt in names {
             let Some((driver, _)) = self.candidates.get_mut(&attempt) else { continue };
@@ -169,7 +170,7 @@ impl Client {
         }
     }
 
-    fn choose(&mut self, env: &mut Env<'_>, attempt: AttemptId) {
+    fn choose(&mut self, env: &mut Env, attempt: AttemptId) {
         let Some((mut driver, first)) = self.candidates.remove(&attempt) else { return };
         self.dialer.handle_established(env.now, attempt, true);
         driver.serves = Some(self.number);
@@ -177,25 +178,25 @@ impl Client {
         self.run_session(env);
     }
 
-    fn run_session(&mut self, env: &mut Env<'_>) {
+    fn run_session(&mut self, env: &mut Env) {
         let Some(driver) = &mut self.driver else { return };
         driver.run(env);
-        for event in std::mem::take(&mut driver.heard) {
+        for event in std::mem::take(&mut driver.events) {
             self.dialer.handle_event(env.now, &event);
         }
     }
 
-    fn obey(&mut self, env: &mut Env<'_>, action: Action) {
+    fn execute(&mut self, env: &mut Env, action: Action) {
         match action {
             Action::Connect { attempt, path } => {
                 let path = path_number(&path);
                 self.dials.insert(
                     attempt,
-                    Dial { socket: env.connect(path, Origin::Client(self.number)), path, connected: false },
+                    Dial { socket: env.connect(path, SocketOwner::Client(self.number)), path, connected: false },
                 );
             }
             Action::Abandon { attempt, .. } => self.abandon(env, attempt),
-            Action::Handshake { attempt } => self.shake_hands(env, attempt),
+            Action::Handshake { attempt } => self.start_handshake(env, attempt),
             Action::Join { attempt, options } => {
                 let Some(dial) = self.dials.remove(&attempt) else { return };
                 let Some(driver) = &mut self.driver else { return };
@@ -219,10 +220,10 @@ impl Client {
         }
     }
 
-    fn shake_hands(&mut self, env: &mut Env<'_>, attempt: AttemptId) {
+    fn start_handshake(&mut self, env: &mut Env, attempt: AttemptId) {
         let Some(dial) = self.dials.remove(&attempt) else { return };
-        let tls = self.identity.client(&mut self.chance);
-        let conn = Connection::client(env.now, self.config.clone(), tls, self.chance.seed());
+        let tls = self.identity.client(&mut self.rng);
+        let conn = Connection::client(env.now, self.config.clone(), tls, self.rng.seed());
         let mut driver = Driver::new(conn, &self.config, self.scheduler);
         driver.attach(env, ConnectionId::FIRST, dial.socket, dial.path, BytesMut::new());
         driver.run(env);
@@ -230,16 +231,16 @@ impl Client {
     }
 
     /// What the application joins by itself: connect, then spend a token. Whether any was spent.
-    fn run_joins(&mut self, env: &mut Env<'_>) -> bool {
+    fn run_joins(&mut self, env: &mut Env) -> bool {
         let Some(driver) = &mut self.driver else { return false };
         if matches!(driver.conn.state(), State::Closing | State::Closed) {
             self.joins.clear();
         }
         let mut progress = false;
-        let (dialer, timeout, origin) = (&mut self.dialer, self.connect_timeout, Origin::Client(self.number));
+        let (dialer, timeout, owner) = (&mut self.dialer, self.connect_timeout, SocketOwner::Client(self.number));
         self.joins.retain_mut(|join| {
             let (socket, deadline) =
-                *join.dial.get_or_insert_with(|| (env.connect(join.path, origin), env.now + timeout));
+                *join.dial.get_or_insert_with(|| (env.connect(join.path, owner), env.now + timeout));
             let opening = env.net.opening(socket);
             if opening == Opening::Connected && driver.conn.tokens() > 0 {
                 let options = dialer.join_options(addresses(join.path));

@@ -10,12 +10,11 @@ use tcpls_core::stats::Stats;
 use tcpls_core::testing::Oracle;
 use tcpls_core::{AddressId, Config, Connection, ConnectionId, Side, TcpEnd, Time};
 
-use super::account::Origins;
-use super::net::{Network, SocketId, addresses};
+use super::env::Env;
+use super::network::{Network, SocketId, addresses};
 use super::scenario::Scheduler;
-use super::trace::{Note, Trace, checksum};
-use super::transfer::Book;
-use crate::dial::Path;
+use super::trace::{Note, checksum};
+use crate::dial;
 use crate::net::pace::Pace;
 use crate::net::reports::Report;
 
@@ -23,19 +22,6 @@ use crate::net::reports::Report;
 const MAX_BATCH: usize = 256 << 10;
 /// Turns without a moment passing. An end that wants more never comes to rest.
 const MAX_TURNS: usize = 10_000;
-
-/// What an end may use while it acts.
-pub(crate) struct Env<'a> {
-    pub(crate) now: Time,
-    pub(crate) net: &'a mut dyn Network,
-    /// The applications of each client's session.
-    pub(crate) books: &'a mut [Book],
-    pub(crate) trace: &'a mut Trace,
-    /// Bytes that came on each path.
-    pub(crate) carried: &'a mut [u64],
-    /// The owner of each TCP connection.
-    pub(crate) origins: &'a mut Origins,
-}
 
 /// One end of a session with its sockets.
 pub(crate) struct Driver {
@@ -49,7 +35,7 @@ pub(crate) struct Driver {
     /// Whose applications use this session, if any do: the client's number.
     pub(crate) serves: Option<usize>,
     /// The session's events, for the owner of this.
-    pub(crate) heard: Vec<Event>,
+    pub(crate) events: Vec<Event>,
     /// As this end's configuration has it.
     pub(crate) spare_tokens: usize,
     /// When a TCP connection was last attached, or an event reported about one.
@@ -58,8 +44,8 @@ pub(crate) struct Driver {
     pub(crate) closed_at: Option<Time>,
     /// What this end has advertised, by path.
     advertised: BTreeMap<usize, AddressId>,
-    /// As it was before the session was closed: then it forgets.
-    remembered: Option<Stats>,
+    /// The counters before the session closed, which clears them.
+    stats_before_close: Option<Stats>,
     out: Vec<u8>,
     accepting: bool,
 }
@@ -71,7 +57,7 @@ struct Socket {
     input: BytesMut,
     pace: Pace,
     was_full: bool,
-    end_told: bool,
+    end_reported: bool,
 }
 
 impl Driver {
@@ -84,12 +70,12 @@ impl Driver {
             established: false,
             lost: 0,
             serves: None,
-            heard: Vec::new(),
+            events: Vec::new(),
             spare_tokens: config.spare_tokens as usize,
             disturbed: Time::ZERO,
             closed_at: None,
             advertised: BTreeMap::new(),
-            remembered: None,
+            stats_before_close: None,
             out: Vec::new(),
             accepting: false,
         }
@@ -100,32 +86,32 @@ impl Driver {
     }
 
     /// From now on `id` carries TCP connection `tcp`; `input` was read from it before.
-    pub(crate) fn attach(&mut self, env: &mut Env<'_>, tcp: ConnectionId, id: SocketId, path: usize, input: BytesMut) {
+    pub(crate) fn attach(&mut self, env: &mut Env, tcp: ConnectionId, id: SocketId, path: usize, input: BytesMut) {
         env.trace.note(env.now, Some(self.side()), &Note::Carries { socket: id.0, tcp: tcp.0 });
         self.disturbed = env.now;
         let pace = Pace::new(MAX_BATCH, env.now);
         env.net.set_unsent_limit(self.side(), id, pace.batch());
-        let Path { remote, local } = addresses(path);
+        let dial::Path { remote, local } = addresses(path);
         match self.side() {
             Side::Client => self.conn.set_tcp_addresses(tcp, local, Some(remote)),
             Side::Server => self.conn.set_tcp_addresses(tcp, Some(remote), local),
         }
-        self.ask(env, tcp, id);
-        let mut socket = Socket { tcp, id, path, input, pace, was_full: false, end_told: false };
+        self.query_tcp_info(env, tcp, id);
+        let mut socket = Socket { tcp, id, path, input, pace, was_full: false, end_reported: false };
         if !socket.input.is_empty() {
             self.conn.handle_bytes(env.now, tcp, &mut socket.input);
         }
         self.sockets.push(socket);
     }
 
-    /// The session's counters, as they were when it was asked to close, or are now.
+    /// The session's counters: as they were before it closed, or as they are.
     pub(crate) fn stats(&self) -> Stats {
-        self.remembered.clone().unwrap_or_else(|| self.conn.stats())
+        self.stats_before_close.clone().unwrap_or_else(|| self.conn.stats())
     }
 
-    /// The session is about to close.
-    pub(crate) fn remember(&mut self) {
-        self.remembered = Some(self.conn.stats());
+    /// The session is about to close, which clears its counters.
+    pub(crate) fn keep_stats(&mut self) {
+        self.stats_before_close = Some(self.conn.stats());
     }
 
     /// The live TCP connections on a path.
@@ -135,7 +121,7 @@ impl Driver {
 
     /// Advertises this end's address on a path.
     pub(crate) fn advertise(&mut self, path: usize) -> Result<(), String> {
-        let Path { remote, local } = addresses(path);
+        let dial::Path { remote, local } = addresses(path);
         let own = if self.side() == Side::Server { Some(remote) } else { local };
         let id = own.map(|own| self.conn.advertise(own)).transpose().map_err(|error| error.to_string())?;
         self.advertised.extend(id.map(|id| (path, id)));
@@ -149,16 +135,16 @@ impl Driver {
     }
 
     /// Closes a TCP connection's socket with a reset.
-    pub(crate) fn reset(&mut self, env: &mut Env<'_>, tcp: ConnectionId) {
+    pub(crate) fn reset(&mut self, env: &mut Env, tcp: ConnectionId) {
         if let Some(at) = self.sockets.iter().position(|socket| socket.tcp == tcp) {
             env.net.reset(env.now, self.conn.side(), self.sockets.remove(at).id);
             self.conn.handle_tcp_end(env.now, tcp, TcpEnd::Reset);
-            self.hear(env); // before its ID may name another
+            self.poll_events(env); // before its ID may name another
         }
     }
 
     /// The session gives way at once: its sockets are reset.
-    pub(crate) fn reset_all(&mut self, env: &mut Env<'_>) {
+    pub(crate) fn reset_all(&mut self, env: &mut Env) {
         self.sockets.drain(..).for_each(|socket| env.net.reset(env.now, self.conn.side(), socket.id));
     }
 
@@ -169,12 +155,12 @@ impl Driver {
     }
 
     /// The process ends: the kernel resets its sockets.
-    pub(crate) fn die(self, now: Time, net: &mut dyn Network) {
+    pub(crate) fn kill(self, now: Time, net: &mut dyn Network) {
         self.sockets.iter().for_each(|socket| net.reset(now, self.conn.side(), socket.id));
     }
 
     /// Acts as long as there is anything to do at this moment.
-    pub(crate) fn run(&mut self, env: &mut Env<'_>) {
+    pub(crate) fn run(&mut self, env: &mut Env) {
         for _ in 0..MAX_TURNS {
             if !self.turn(env) {
                 return self.oracle.check(&self.conn);
@@ -183,17 +169,18 @@ impl Driver {
         self.oracle.complain(format!("no rest after {MAX_TURNS} turns in one moment"));
     }
 
-    fn turn(&mut self, env: &mut Env<'_>) -> bool {
+    fn turn(&mut self, env: &mut Env) -> bool {
         let read = self.read(env);
         self.check_time(env);
-        self.hear(env);
-        let served = self.serves.is_some_and(|client| env.books[client].run(env.now, &mut self.conn, env.trace));
+        self.poll_events(env);
+        let served =
+            self.serves.is_some_and(|client| env.transfers[client].run(env.now, &mut self.conn, &mut env.trace));
         let written = self.write(env);
-        self.hear(env);
+        self.poll_events(env);
         read || served || written
     }
 
-    fn read(&mut self, env: &mut Env<'_>) -> bool {
+    fn read(&mut self, env: &mut Env) -> bool {
         let (side, mut progress) = (self.conn.side(), false);
         for socket in &mut self.sockets {
             if !self.conn.wants_read(socket.tcp) {
@@ -208,9 +195,9 @@ impl Driver {
                 }
                 self.conn.handle_bytes(env.now, socket.tcp, &mut socket.input);
             }
-            if let Some(how) = env.net.end(side, socket.id).filter(|_| !socket.end_told) {
+            if let Some(how) = env.net.end(side, socket.id).filter(|_| !socket.end_reported) {
                 progress = true;
-                socket.end_told = true;
+                socket.end_reported = true;
                 env.trace.note(env.now, Some(side), &Note::End { tcp: socket.tcp.0, how: format!("{how:?}") });
                 self.conn.handle_tcp_end(env.now, socket.tcp, how);
             }
@@ -219,10 +206,10 @@ impl Driver {
     }
 
     /// Silence is judged by what TCP says, so it is asked first.
-    fn check_time(&mut self, env: &mut Env<'_>) {
+    fn check_time(&mut self, env: &mut Env) {
         if self.conn.poll_timeout().is_some_and(|at| at <= env.now) {
             for index in 0..self.sockets.len() {
-                self.ask(env, self.sockets[index].tcp, self.sockets[index].id);
+                self.query_tcp_info(env, self.sockets[index].tcp, self.sockets[index].id);
             }
             if env.trace.is_on() {
                 let reason = format!("{:?}", self.conn.timeout_reason());
@@ -237,13 +224,13 @@ impl Driver {
         }
     }
 
-    fn ask(&mut self, env: &mut Env<'_>, tcp: ConnectionId, id: SocketId) {
+    fn query_tcp_info(&mut self, env: &mut Env, tcp: ConnectionId, id: SocketId) {
         if let Some(info) = env.net.tcp_info(env.now, self.conn.side(), id) {
             self.conn.handle_tcp_info(tcp, info);
         }
     }
 
-    fn hear(&mut self, env: &mut Env<'_>) {
+    fn poll_events(&mut self, env: &mut Env) {
         let side = self.conn.side();
         while let Some(event) = self.conn.poll_event() {
             self.oracle.event(&event);
@@ -252,40 +239,40 @@ impl Driver {
             if let Event::Tcp(_) = event {
                 self.disturbed = env.now;
             }
-            let book = self.serves.map(|client| &mut env.books[client]);
+            let transfers = self.serves.map(|client| &mut env.transfers[client]);
             match &event {
                 Event::Stream(StreamEvent::Readable { id }) => {
-                    book.into_iter().for_each(|book| book.readable(*id, side));
+                    transfers.into_iter().for_each(|transfers| transfers.readable(*id, side));
                     continue;
                 }
                 Event::Stream(StreamEvent::Writable { id } | StreamEvent::Stopped { id, .. }) => {
-                    book.into_iter().for_each(|book| book.writable(*id, side));
+                    transfers.into_iter().for_each(|transfers| transfers.writable(*id, side));
                 }
                 Event::Stream(StreamEvent::Opened) => self.accepting = true,
                 // Does the peer hear nothing on it, or just not want it? Its answer, or silence, will tell.
                 Event::Tcp(TcpEvent::Status { tcp, backup: true }) => _ = self.conn.ping(*tcp),
-                Event::Tcp(TcpEvent::Discarded { tcp }) => self.leave(env, *tcp),
+                Event::Tcp(TcpEvent::Discarded { tcp }) => self.close_socket(env, *tcp),
                 Event::Closed { .. } => {
                     self.closed_at = Some(env.now);
-                    book.into_iter().for_each(|book| book.closed(side));
-                    self.leave_all(env);
+                    transfers.into_iter().for_each(|transfers| transfers.closed(side));
+                    self.close_all_sockets(env);
                 }
                 _ => {}
             }
             if env.trace.is_on() {
                 env.trace.note(env.now, Some(side), &Note::Event { event: format!("{event:?}") });
             }
-            self.heard.push(event);
+            self.events.push(event);
         }
         if let Some(client) = self.serves.filter(|_| std::mem::take(&mut self.accepting)) {
             while let Some(id) = self.conn.accept_stream() {
-                env.books[client].accepted(id, side);
+                env.transfers[client].accepted(id, side);
             }
         }
     }
 
     /// A socket that the session let go of gets its final bytes.
-    fn leave(&mut self, env: &mut Env<'_>, tcp: ConnectionId) {
+    fn close_socket(&mut self, env: &mut Env, tcp: ConnectionId) {
         let Some(at) = self.sockets.iter().position(|socket| socket.tcp == tcp) else { return };
         let socket = self.sockets.remove(at);
         self.out.clear();
@@ -294,14 +281,14 @@ impl Driver {
         env.net.close(env.now, self.conn.side(), socket.id);
     }
 
-    fn leave_all(&mut self, env: &mut Env<'_>) {
+    fn close_all_sockets(&mut self, env: &mut Env) {
         while let Some(tcp) = self.sockets.first().map(|socket| socket.tcp) {
-            self.leave(env, tcp);
+            self.close_socket(env, tcp);
         }
     }
 
     /// One batch on each socket with room. The session learns first which TCP connections are full.
-    fn write(&mut self, env: &mut Env<'_>) -> bool {
+    fn write(&mut self, env: &mut Env) -> bool {
         let (side, mut progress) = (self.conn.side(), false);
         let mut with_room = Vec::with_capacity(self.sockets.len());
         for (index, socket) in self.sockets.iter_mut().enumerate() {

@@ -8,7 +8,7 @@ use tcpls_core::error::CloseReason;
 
 use super::driver::Driver;
 use super::scenario::{Goals, Path, Scenario, Span};
-use super::transfer::{Book, Transfer};
+use super::transfers::{TransferState, Transfers};
 
 /// The width of a column of [`Meter`].
 pub const BIN: Duration = Duration::from_millis(50);
@@ -139,11 +139,11 @@ fn seconds(time: Time) -> f64 {
 }
 
 /// What a run leaves behind.
-pub(crate) struct Remains<'a> {
+pub(crate) struct RunResult<'a> {
     pub(crate) seed: u64,
     pub(crate) now: Time,
     /// The applications of each client's session, and its ends.
-    pub(crate) sessions: Vec<(&'a Book, [Option<&'a Driver>; 2])>,
+    pub(crate) sessions: Vec<(&'a Transfers, [Option<&'a Driver>; 2])>,
     /// The server had a session whose handshake was over.
     pub(crate) established: bool,
     pub(crate) evicted: usize,
@@ -154,9 +154,9 @@ pub(crate) struct Remains<'a> {
 }
 
 impl Report {
-    pub(crate) fn new(scenario: &Scenario, remains: Remains<'_>) -> Self {
-        let Remains { seed, now, sessions, established, evicted, meter, trace, wrong, killed } = remains;
-        let session = |(book, ends)| SessionReport::new(&scenario.goals, book, ends);
+    pub(crate) fn new(scenario: &Scenario, result: RunResult<'_>) -> Self {
+        let RunResult { seed, now, sessions, established, evicted, meter, trace, wrong, killed } = result;
+        let session = |(transfers, ends)| SessionReport::new(&scenario.goals, transfers, ends);
         let sessions: Vec<SessionReport> = sessions.into_iter().map(session).collect();
         let mut missed: Vec<String> = sessions.iter().flat_map(|session| session.missed.clone()).collect();
         if scenario.goals.no_session && (established || sessions.iter().any(|session| session.began)) {
@@ -176,13 +176,13 @@ impl Report {
 }
 
 impl SessionReport {
-    fn new(goals: &Goals, book: &Book, ends: [Option<&Driver>; 2]) -> Self {
+    fn new(goals: &Goals, transfers: &Transfers, ends: [Option<&Driver>; 2]) -> Self {
         let reason = |driver: Option<&Driver>| driver?.conn.close_reason().map(ToString::to_string);
         let stranded = |driver: &&Driver| {
             matches!(driver.conn.close_reason(), Some(CloseReason::Stranded | CloseReason::OutOfTokens { .. }))
         };
         let mut report = Self {
-            transfers: book.transfers.iter().map(transfer_report).collect(),
+            transfers: transfers.list.iter().map(transfer_report).collect(),
             closed: ends.map(reason),
             tcp: ends.map(|driver| driver.map(tcp_reports).unwrap_or_default()),
             began: ends[0].is_some(),
@@ -190,19 +190,19 @@ impl SessionReport {
             evicted: ends[1].is_some_and(|driver| driver.conn.close_reason() == Some(&CloseReason::Evicted)),
             missed: Vec::new(),
         };
-        report.missed = report.missed_goals(goals, book, ends[0]);
+        report.missed = report.missed_goals(goals, transfers, ends[0]);
         report
     }
 
-    fn missed_goals(&self, goals: &Goals, book: &Book, client: Option<&Driver>) -> Vec<String> {
+    fn missed_goals(&self, goals: &Goals, transfers: &Transfers, client: Option<&Driver>) -> Vec<String> {
         let mut missed = Vec::new();
         let mut demand = |reached: bool, what: String| missed.extend((!reached).then_some(what));
-        for (number, (transfer, told)) in book.transfers.iter().zip(&self.transfers).enumerate() {
+        for (number, (transfer, reported)) in transfers.list.iter().zip(&self.transfers).enumerate() {
             let done = transfer.is_whole() || (transfer.is_over() && transfer.is_to_be_cut());
-            demand(!goals.complete || done, format!("transfer {number} is not complete: {:?}", told.ends));
-            let within = goals.within.is_none_or(|span| told.ended.is_some_and(|at| at <= span.0.as_secs_f64()));
-            demand(within, format!("transfer {number} ended at {:?} s", told.ended));
-            let (gap, at) = told.gap;
+            demand(!goals.complete || done, format!("transfer {number} is not complete: {:?}", reported.ends));
+            let within = goals.within.is_none_or(|span| reported.ended.is_some_and(|at| at <= span.0.as_secs_f64()));
+            demand(within, format!("transfer {number} ended at {:?} s", reported.ended));
+            let (gap, at) = reported.gap;
             let short = goals.max_gap.is_none_or(|span| gap <= span.0.as_secs_f64());
             demand(short, format!("transfer {number} stood still for {gap:.3} s at {at:.3} s"));
         }
@@ -218,7 +218,7 @@ impl SessionReport {
     }
 }
 
-fn transfer_report(transfer: &Transfer) -> TransferReport {
+fn transfer_report(transfer: &TransferState) -> TransferReport {
     let halves = &transfer.halves;
     let gap = halves.iter().map(|half| half.gap).max().unwrap_or_default();
     TransferReport {

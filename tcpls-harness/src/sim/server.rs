@@ -1,4 +1,4 @@
-//! The server's host: an endpoint at the door, claims, and sessions. A client that races handshakes begins several; the
+//! The server's host: TCP connections that are not identified yet, claims, and sessions. A client that races handshakes begins several; the
 //! applications are in the one that it chose.
 
 use std::sync::Arc;
@@ -9,10 +9,11 @@ use tcpls_core::{
     Claim, ClaimId, Config, Connection, ConnectionId, Endpoint, EndpointConfig, Incoming, IncomingId, Side, State, Time,
 };
 
-use super::account::{Account, Place};
-use super::chance::Chance;
-use super::driver::{Driver, Env};
-use super::net::{Network, SocketId};
+use super::account::{Account, Entry};
+use super::driver::Driver;
+use super::env::Env;
+use super::network::{Network, SocketId};
+use super::rng::SimRng;
 use super::scenario::{Bounds, Scenario, Scheduler};
 use super::tls::Identity;
 use super::trace::Note;
@@ -30,10 +31,10 @@ pub(crate) struct Server {
     endpoint: Endpoint,
     scheduler: Option<Scheduler>,
     identity: Identity,
-    chance: Chance,
+    rng: SimRng,
     sessions: Vec<Session>,
-    doors: Vec<(Visitor, IncomingId)>,
-    claims: Vec<(Visitor, ClaimId, usize)>,
+    unidentified: Vec<(PendingTcp, IncomingId)>,
+    claims: Vec<(PendingTcp, ClaimId, usize)>,
     bounds: Bounds,
     account: Option<Account>,
     /// Sessions that gave way to others.
@@ -47,11 +48,11 @@ struct Session {
     /// The socket that carried its handshake.
     first: SocketId,
     client: budget::Client,
-    place: Option<Place>,
+    entry: Option<Entry>,
 }
 
 /// A TCP connection that is not part of a session yet.
-struct Visitor {
+struct PendingTcp {
     socket: SocketId,
     path: usize,
     input: BytesMut,
@@ -60,15 +61,15 @@ struct Visitor {
 }
 
 impl Server {
-    pub(crate) fn new(scenario: &Scenario, identity: Identity, mut chance: Chance) -> Self {
+    pub(crate) fn new(scenario: &Scenario, identity: Identity, mut rng: SimRng) -> Self {
         Self {
             config: Arc::new(scenario.server.config()),
-            endpoint: Endpoint::new(EndpointConfig::default(), chance.seed().0, chance.seed()),
+            endpoint: Endpoint::new(EndpointConfig::default(), rng.seed().0, rng.seed()),
             scheduler: scenario.server.scheduler,
             identity,
-            chance,
+            rng,
             sessions: Vec::new(),
-            doors: Vec::new(),
+            unidentified: Vec::new(),
             claims: Vec::new(),
             bounds: scenario.bounds.clone(),
             account: Account::new(&scenario.bounds),
@@ -107,23 +108,23 @@ impl Server {
     /// Another process takes the place of this one: nothing is left of the sessions, nor of the secret that tokens are made
     /// with.
     pub(crate) fn restart(&mut self, now: Time, net: &mut dyn Network) {
-        self.sessions.drain(..).for_each(|session| session.driver.die(now, net));
-        let doors = self.doors.drain(..).map(|(visitor, _)| visitor);
-        let claims = self.claims.drain(..).map(|(visitor, ..)| visitor);
-        doors.chain(claims).for_each(|visitor| net.reset(now, SIDE, visitor.socket));
-        self.endpoint = Endpoint::new(EndpointConfig::default(), self.chance.seed().0, self.chance.seed());
+        self.sessions.drain(..).for_each(|session| session.driver.kill(now, net));
+        let unidentified = self.unidentified.drain(..).map(|(pending, _)| pending);
+        let claims = self.claims.drain(..).map(|(pending, ..)| pending);
+        unidentified.chain(claims).for_each(|pending| net.reset(now, SIDE, pending.socket));
+        self.endpoint = Endpoint::new(EndpointConfig::default(), self.rng.seed().0, self.rng.seed());
         self.account = Account::new(&self.bounds);
     }
 
     /// Acts as long as there is anything to do at this moment.
-    pub(crate) fn run(&mut self, env: &mut Env<'_>) {
-        env.trace.of_client(0);
-        self.open_door(env);
+    pub(crate) fn run(&mut self, env: &mut Env) {
+        env.trace.set_client(0);
+        self.accept(env);
         loop {
             for Session { driver, .. } in &mut self.sessions {
-                env.trace.of_client(driver.serves.unwrap_or_default());
+                env.trace.set_client(driver.serves.unwrap_or_default());
                 driver.run(env);
-                driver.heard.clear();
+                driver.events.clear();
             }
             let joined = self.run_claims(env);
             if !(self.settle(env) || joined) {
@@ -132,57 +133,58 @@ impl Server {
         }
     }
 
-    fn open_door(&mut self, env: &mut Env<'_>) {
+    fn accept(&mut self, env: &mut Env) {
         while let Some((socket, path)) = env.net.accept() {
             env.trace.note(env.now, Some(SIDE), &Note::Accepted { socket: socket.0 });
             let incoming = self.endpoint.handle_accepted(env.now);
-            let origin = env.origins.get(&socket).copied();
-            let client = self.account.as_ref().map_or(budget::Client::ALONE, |account| account.client(origin));
+            let owner = env.owners.get(&socket).copied();
+            let client = self.account.as_ref().map_or(budget::Client::ALONE, |account| account.client(owner));
             let held = [(Resource::Pending, 1), (Resource::Descriptors, 1), (Resource::Memory, PENDING_MEMORY)];
             let holder = self.account.as_mut().map(|account| account.enter(env.now, client, &held));
-            self.doors.push((Visitor { socket, path, input: BytesMut::new(), client, holder }, incoming));
+            self.unidentified.push((PendingTcp { socket, path, input: BytesMut::new(), client, holder }, incoming));
             self.settle(env);
         }
         self.endpoint.handle_timeout(env.now);
         while let Some((incoming, alert)) = self.endpoint.poll_refused() {
-            if let Some(at) = self.doors.iter().position(|(_, other)| *other == incoming) {
-                let visitor = self.doors.remove(at).0;
-                self.leave(&visitor);
-                refuse(env, &visitor, &alert);
+            if let Some(at) = self.unidentified.iter().position(|(_, other)| *other == incoming) {
+                let pending = self.unidentified.remove(at).0;
+                self.leave(&pending);
+                refuse(env, &pending, &alert);
             }
         }
-        for (mut visitor, incoming) in std::mem::take(&mut self.doors) {
-            env.net.read(env.now, SIDE, visitor.socket, &mut visitor.input);
-            match self.endpoint.handle_bytes(env.now, incoming, &mut visitor.input) {
-                Some(known) => self.let_in(env, visitor, known),
-                None if env.net.end(SIDE, visitor.socket).is_some() => {
+        for (mut pending, incoming) in std::mem::take(&mut self.unidentified) {
+            env.net.read(env.now, SIDE, pending.socket, &mut pending.input);
+            match self.endpoint.handle_bytes(env.now, incoming, &mut pending.input) {
+                Some(known) => self.admit(env, pending, known),
+                None if env.net.end(SIDE, pending.socket).is_some() => {
                     self.endpoint.handle_end(incoming);
-                    self.leave(&visitor);
-                    env.net.close(env.now, SIDE, visitor.socket);
+                    self.leave(&pending);
+                    env.net.close(env.now, SIDE, pending.socket);
                 }
-                None => self.doors.push((visitor, incoming)),
+                None => self.unidentified.push((pending, incoming)),
             }
         }
     }
 
     /// A TCP connection is no longer what it was in the account.
-    fn leave(&mut self, visitor: &Visitor) {
-        if let (Some(account), Some(holder)) = (&mut self.account, visitor.holder) {
+    fn leave(&mut self, pending: &PendingTcp) {
+        if let (Some(account), Some(holder)) = (&mut self.account, pending.holder) {
             account.leave(holder);
         }
     }
 
-    fn let_in(&mut self, env: &mut Env<'_>, mut visitor: Visitor, incoming: Incoming) {
-        self.leave(&visitor);
-        let client = visitor.client;
+    fn admit(&mut self, env: &mut Env, mut pending: PendingTcp, incoming: Incoming) {
+        self.leave(&pending);
+        let client = pending.client;
         match incoming {
             Incoming::New(session) => {
                 let tls = self.identity.server();
-                let conn = Connection::server(env.now, self.config.clone(), tls, session, self.chance.seed());
+                let conn = Connection::server(env.now, self.config.clone(), tls, session, self.rng.seed());
                 let mut driver = Driver::new(conn, &self.config, self.scheduler);
-                driver.attach(env, ConnectionId::FIRST, visitor.socket, visitor.path, visitor.input);
-                let place = self.account.as_mut().map(|account| account.place(env.now, client, &reports::FIRST));
-                self.sessions.push(Session { driver, first: visitor.socket, client, place });
+                driver.attach(env, ConnectionId::FIRST, pending.socket, pending.path, pending.input);
+                let entry =
+                    self.account.as_mut().map(|account| account.enter_session(env.now, client, &reports::FIRST));
+                self.sessions.push(Session { driver, first: pending.socket, client, entry });
             }
             Incoming::Join(join) => {
                 let id = Some(join.session());
@@ -192,50 +194,50 @@ impl Server {
                     conn.session_id() == id && !(bounded && conn.state() == State::Closed)
                 };
                 let ours = self.sessions.iter().position(|session| is_ours(&session.driver.conn));
-                let Some(session) = ours else { return refuse(env, &visitor, &Endpoint::refuse_join(&join)) };
+                let Some(session) = ours else { return refuse(env, &pending, &Endpoint::refuse_join(&join)) };
                 let claim = self.sessions[session].driver.conn.handle_join(env.now, join);
                 let held = [(Resource::Claims, 1), (Resource::Descriptors, 1), (Resource::Memory, CLAIM_MEMORY)];
-                visitor.holder = self.account.as_mut().map(|account| account.enter(env.now, client, &held));
-                self.claims.push((visitor, claim, session));
+                pending.holder = self.account.as_mut().map(|account| account.enter(env.now, client, &held));
+                self.claims.push((pending, claim, session));
             }
-            Incoming::Refused { alert } => refuse(env, &visitor, &alert),
+            Incoming::Refused { alert } => refuse(env, &pending, &alert),
         }
     }
 
     /// A claim can be decided by what happens elsewhere in its session: all are asked each time. Whether one was let in.
-    fn run_claims(&mut self, env: &mut Env<'_>) -> bool {
+    fn run_claims(&mut self, env: &mut Env) -> bool {
         let mut progress = false;
-        for (mut visitor, claim, session) in std::mem::take(&mut self.claims) {
+        for (mut pending, claim, session) in std::mem::take(&mut self.claims) {
             let driver = &mut self.sessions[session].driver;
-            env.trace.of_client(driver.serves.unwrap_or_default());
-            if visitor.input.len() < MAX_HELD {
-                env.net.read(env.now, SIDE, visitor.socket, &mut visitor.input);
+            env.trace.set_client(driver.serves.unwrap_or_default());
+            if pending.input.len() < MAX_HELD {
+                env.net.read(env.now, SIDE, pending.socket, &mut pending.input);
             }
-            let outcome = driver.conn.handle_claim_bytes(env.now, claim, &mut visitor.input);
+            let outcome = driver.conn.handle_claim_bytes(env.now, claim, &mut pending.input);
             let mut out = Vec::new();
             driver.conn.poll_claim_transmit(claim, &mut out);
-            env.net.write(env.now, SIDE, visitor.socket, &out);
+            env.net.write(env.now, SIDE, pending.socket, &out);
             match outcome {
                 Claim::Authenticated(tcp) => {
                     driver.conn.handle_claim_end(claim);
-                    driver.attach(env, tcp, visitor.socket, visitor.path, std::mem::take(&mut visitor.input));
-                    self.leave(&visitor);
+                    driver.attach(env, tcp, pending.socket, pending.path, std::mem::take(&mut pending.input));
+                    self.leave(&pending);
                     progress = true;
                 }
                 Claim::Refused => {
-                    self.leave(&visitor);
-                    env.net.close(env.now, SIDE, visitor.socket);
+                    self.leave(&pending);
+                    env.net.close(env.now, SIDE, pending.socket);
                 }
-                Claim::Waiting if env.net.end(SIDE, visitor.socket).is_some() => {
+                Claim::Waiting if env.net.end(SIDE, pending.socket).is_some() => {
                     driver.conn.handle_claim_end(claim);
-                    self.leave(&visitor);
-                    env.net.close(env.now, SIDE, visitor.socket);
+                    self.leave(&pending);
+                    env.net.close(env.now, SIDE, pending.socket);
                 }
                 Claim::Waiting => {
-                    if let (Some(account), Some(holder)) = (&mut self.account, visitor.holder) {
-                        account.set_memory(holder, CLAIM_MEMORY + visitor.input.len() as u64);
+                    if let (Some(account), Some(holder)) = (&mut self.account, pending.holder) {
+                        account.set_memory(holder, CLAIM_MEMORY + pending.input.len() as u64);
                     }
-                    self.claims.push((visitor, claim, session));
+                    self.claims.push((pending, claim, session));
                 }
             }
         }
@@ -243,7 +245,7 @@ impl Server {
     }
 }
 
-fn refuse(env: &mut Env<'_>, visitor: &Visitor, alert: &[u8]) {
-    env.net.write(env.now, SIDE, visitor.socket, alert);
-    env.net.close(env.now, SIDE, visitor.socket);
+fn refuse(env: &mut Env, pending: &PendingTcp, alert: &[u8]) {
+    env.net.write(env.now, SIDE, pending.socket, alert);
+    env.net.close(env.now, SIDE, pending.socket);
 }

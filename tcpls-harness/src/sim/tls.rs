@@ -6,7 +6,7 @@ use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
 use tcpls_core::testing::tls::start_client;
 use tcpls_core::testing::{Ledger, NullHandshake, Tls};
 
-use super::chance::Chance;
+use super::rng::SimRng;
 use super::scenario::Crypto;
 
 /// Makes the handshakes of one end.
@@ -34,10 +34,10 @@ pub(crate) fn identities(crypto: Crypto, seed: u64, ledger: &Ledger) -> (Identit
 
 impl Identity {
     /// A client's handshake.
-    pub(crate) fn client(&self, chance: &mut Chance) -> Box<dyn Handshake> {
+    pub(crate) fn client(&self, rng: &mut SimRng) -> Box<dyn Handshake> {
         self.ledger.watch(match &self.kind {
             Kind::Client(client) => start_client(client),
-            _ => Box::new(NullHandshake::new(Side::Client, chance.seed().0)),
+            _ => Box::new(NullHandshake::new(Side::Client, rng.seed().0)),
         })
     }
 

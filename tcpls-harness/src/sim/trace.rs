@@ -106,7 +106,7 @@ impl Trace {
     }
 
     /// What is noted from now on is of this client's session, counted from 0.
-    pub(crate) fn of_client(&mut self, client: usize) {
+    pub(crate) fn set_client(&mut self, client: usize) {
         self.client = client;
     }
 

@@ -7,58 +7,58 @@ use std::rc::Rc;
 use tcpls_core::testing::Ledger;
 use tcpls_core::{ErrorCode, Side, State, Time};
 
-use super::account::Origins;
+use super::account::SocketOwners;
 use super::actions::perform;
-use super::agenda::Agenda;
-use super::chance::{Chance, Purpose};
+use super::attacker::Attacker;
 use super::client::Client;
-use super::driver::{Driver, Env};
-use super::flood::Flood;
-use super::net::Network;
+use super::driver::Driver;
+use super::env::Env;
+use super::event_queue::EventQueue;
+use super::final_checks::final_checks;
 use super::packets::Packets;
 use super::pipes::Pipes;
-use super::report::{Meter, Remains, Report};
-use super::rest::Rest;
+use super::quiescence::Quiescence;
+use super::report::{Meter, Report, RunResult};
+use super::rng::{Purpose, SimRng};
 use super::scenario::{Action, ActionKind, Fault, FaultKind, Scenario, Transport};
 use super::server::Server;
 use super::tls;
 use super::trace::{Note, Trace};
-use super::transfer::Book;
-use super::verdict::verdicts_on;
+use super::transfers::Transfers;
 
 /// Steps in one moment. A world that wants more does not move on.
 const MAX_STEPS: u32 = 100_000;
 
-/// What is noted of a run beside its outcome.
-#[derive(Default)]
-pub struct Watch {
+/// What a run records beside its outcome.
+pub struct RunOptions {
     /// Where to write what happens, as JSON lines.
     pub trace: Option<Box<dyn Write>>,
-    /// No trace and no hash of it, for speed.
-    pub blind: bool,
+    /// Whether to hash what happens. Runs are faster without.
+    pub hash: bool,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self { trace: None, hash: true }
+    }
 }
 
 /// See the module's description.
 pub(crate) struct World<'a> {
     scenario: &'a Scenario,
     seed: u64,
-    now: Time,
-    net: Box<dyn Network>,
+    env: Env,
     clients: Vec<Client>,
-    floods: Vec<Flood>,
+    attackers: Vec<Attacker>,
     server: Server,
-    origins: Origins,
-    timeline: Agenda<Step>,
+    timeline: EventQueue<Step>,
     upcoming: usize,
-    /// The applications of each client's session.
-    books: Vec<Book>,
-    trace: Trace,
     meter: Meter,
     /// Clients that have closed their sessions, and how these were then.
-    closing: Vec<Option<Rest>>,
+    closing: Vec<Option<Quiescence>>,
     ledger: Ledger,
     complaints: Vec<String>,
-    /// What boxes on paths did to TCP connections.
+    /// What middleboxes did to TCP connections.
     killed: Vec<String>,
 }
 
@@ -76,35 +76,41 @@ enum Step {
 }
 
 /// Runs a scenario with a seed.
-pub fn run(scenario: &Scenario, seed: u64, watch: Watch) -> Report {
-    World::new(scenario, seed, watch).run()
+pub fn run(scenario: &Scenario, seed: u64, options: RunOptions) -> Report {
+    World::new(scenario, seed, options).run()
 }
 
 impl<'a> World<'a> {
-    fn new(scenario: &'a Scenario, seed: u64, watch: Watch) -> Self {
+    fn new(scenario: &'a Scenario, seed: u64, options: RunOptions) -> Self {
         let ledger = Ledger::default();
         let (client, server) = tls::identities(scenario.crypto, seed, &ledger);
         let client = Rc::new(client);
-        let clients = 0..scenario.clients;
-        let chance = |number| Chance::numbered(seed, Purpose::Client, number);
-        let flood = |number| Chance::numbered(seed, Purpose::Flood, number);
+        let rng = |number| SimRng::numbered(seed, Purpose::Client, number);
+        let attacker = |number| {
+            let rng = SimRng::numbered(seed, Purpose::Flood, number);
+            Attacker::new(scenario, number, client.clone(), rng)
+        };
         let (timeline, upcoming) = timeline(scenario);
-        Self {
-            scenario,
-            seed,
+        let env = Env {
             now: Time::ZERO,
             net: match scenario.transport {
                 Transport::Pipes => Box::new(Pipes::new(&scenario.path, seed)),
                 Transport::Packets => Box::new(Packets::new(&scenario.path, seed)),
             },
-            clients: clients.map(|n| Client::new(scenario, n, client.clone(), chance(n))).collect(),
-            floods: (0..scenario.flood.len()).map(|n| Flood::new(scenario, n, client.clone(), flood(n))).collect(),
-            origins: Origins::new(),
-            server: Server::new(scenario, server, Chance::new(seed, Purpose::Server)),
+            transfers: vec![Transfers::new(&scenario.transfer); scenario.clients],
+            trace: if options.hash || options.trace.is_some() { Trace::new(options.trace) } else { Trace::off() },
+            carried: vec![0; scenario.path.len()],
+            owners: SocketOwners::new(),
+        };
+        Self {
+            scenario,
+            seed,
+            env,
+            clients: (0..scenario.clients).map(|n| Client::new(scenario, n, client.clone(), rng(n))).collect(),
+            attackers: (0..scenario.flood.len()).map(attacker).collect(),
+            server: Server::new(scenario, server, SimRng::new(seed, Purpose::Server)),
             timeline,
             upcoming,
-            books: vec![Book::new(&scenario.transfer); scenario.clients],
-            trace: if watch.blind { Trace::off() } else { Trace::new(watch.trace) },
             meter: Meter::new(&scenario.path),
             closing: vec![None; scenario.clients],
             ledger,
@@ -119,12 +125,12 @@ impl<'a> World<'a> {
         self.act(true);
         while !self.is_over() {
             let Some(next) = self.next().filter(|next| *next <= limit) else { break };
-            steps = if next > self.now { 0 } else { steps + 1 };
+            steps = if next > self.env.now { 0 } else { steps + 1 };
             if steps > MAX_STEPS {
                 self.complaints.push("the world does not move on".to_owned());
                 break;
             }
-            self.now = self.now.max(next);
+            self.env.now = self.env.now.max(next);
             self.step();
             if !self.is_right() {
                 break;
@@ -135,28 +141,28 @@ impl<'a> World<'a> {
 
     /// When something happens.
     fn next(&self) -> Option<Time> {
-        let clients =
-            self.clients.iter().zip(&self.books).filter_map(|(client, book)| client.next(book.next(Side::Client)));
-        let floods = self.floods.iter().filter_map(Flood::next);
-        clients.chain(floods).chain(self.net.next()).chain(self.timeline.next()).chain(self.server_next()).min()
+        let clients = self.clients.iter().zip(&self.env.transfers);
+        let clients = clients.filter_map(|(client, transfers)| client.next(transfers.next(Side::Client)));
+        let attackers = self.attackers.iter().filter_map(Attacker::next);
+        clients.chain(attackers).chain(self.env.net.next()).chain(self.timeline.next()).chain(self.server_next()).min()
     }
 
     fn server_next(&self) -> Option<Time> {
         // Without a session, as after a restart, a server's applications wait for nothing.
-        let served = self.books.iter().enumerate().filter(|(client, _)| self.server.driver(*client).is_some());
-        self.server.next(served.filter_map(|(_, book)| book.next(Side::Server)).min())
+        let served = self.env.transfers.iter().enumerate().filter(|(client, _)| self.server.driver(*client).is_some());
+        self.server.next(served.filter_map(|(_, transfers)| transfers.next(Side::Server)).min())
     }
 
     fn step(&mut self) {
         let mut disturbed = false;
-        while let Some(step) = self.timeline.pop_due(self.now) {
+        while let Some(step) = self.timeline.pop_due(self.env.now) {
             self.upcoming -= 1;
             disturbed = true;
             self.take(step);
         }
-        self.net.advance(self.now);
-        for why in self.net.take_killed() {
-            self.trace.note(self.now, None, &Note::Killed { why: why.clone() });
+        self.env.net.advance(self.env.now);
+        for why in self.env.net.take_killed() {
+            self.env.trace.note(self.env.now, None, &Note::Killed { why: why.clone() });
             self.killed.push(why);
         }
         self.act(disturbed);
@@ -169,17 +175,17 @@ impl<'a> World<'a> {
     fn close_what_is_over(&mut self) -> bool {
         let mut any = false;
         for client in 0..self.clients.len() {
-            if self.closing[client].is_some() || self.upcoming > 0 || !self.books[client].is_over() {
+            if self.closing[client].is_some() || self.upcoming > 0 || !self.env.transfers[client].is_over() {
                 continue;
             }
-            let rest = Rest::of(self.now, self.ends(client));
-            self.complaints.extend(rest.lacks_tokens(self.ends(client)));
-            (self.closing[client], any) = (Some(rest), true);
+            let quiescence = Quiescence::of(self.env.now, self.ends(client));
+            self.complaints.extend(quiescence.lacks_tokens(self.ends(client)));
+            (self.closing[client], any) = (Some(quiescence), true);
             for side in [Side::Client, Side::Server] {
-                self.driver(side, client).into_iter().for_each(Driver::remember);
+                self.driver(side, client).into_iter().for_each(Driver::keep_stats);
             }
             if let Some(driver) = &mut self.clients[client].driver {
-                driver.conn.close(self.now, ErrorCode(0), b"");
+                driver.conn.close(self.env.now, ErrorCode(0), b"");
             }
         }
         any
@@ -187,51 +193,29 @@ impl<'a> World<'a> {
 
     /// All ends do what they can, if they have reason to.
     fn act(&mut self, all: bool) {
-        let due = |next: Option<Time>, now: Time| next.is_some_and(|at| at <= now);
-        let delivered = |books: &[Book]| books.iter().map(|book| book.delivered).sum::<u64>();
-        let before = delivered(&self.books);
-        let mut carried = vec![0; self.scenario.path.len()];
-        let ready = self.net.take_ready(Side::Client);
+        let (now, before) = (self.env.now, self.env.delivered());
+        let is_due = |next: Option<Time>| next.is_some_and(|at| at <= now);
+        let ready = self.env.net.take_ready(Side::Client);
         for (number, client) in self.clients.iter_mut().enumerate() {
-            if all || ready || due(client.next(self.books[number].next(Side::Client)), self.now) {
-                self.trace.of_client(number);
-                client.run(&mut Env {
-                    now: self.now,
-                    net: &mut *self.net,
-                    books: &mut self.books,
-                    trace: &mut self.trace,
-                    carried: &mut carried,
-                    origins: &mut self.origins,
-                });
+            if all || ready || is_due(client.next(self.env.transfers[number].next(Side::Client))) {
+                self.env.trace.set_client(number);
+                client.run(&mut self.env);
             }
         }
-        for flood in &mut self.floods {
-            if all || ready || due(flood.next(), self.now) {
-                self.trace.of_client(self.clients.len());
-                flood.run(&mut Env {
-                    now: self.now,
-                    net: &mut *self.net,
-                    books: &mut self.books,
-                    trace: &mut self.trace,
-                    carried: &mut carried,
-                    origins: &mut self.origins,
-                });
+        for attacker in &mut self.attackers {
+            if all || ready || is_due(attacker.next()) {
+                self.env.trace.set_client(self.clients.len());
+                attacker.run(&mut self.env);
             }
         }
-        if all | self.net.take_ready(Side::Server) || due(self.server_next(), self.now) {
+        if all | self.env.net.take_ready(Side::Server) || is_due(self.server_next()) {
             for (number, client) in self.clients.iter().enumerate() {
                 client.first.into_iter().for_each(|first| self.server.serve(number, first));
             }
-            self.server.run(&mut Env {
-                now: self.now,
-                net: &mut *self.net,
-                books: &mut self.books,
-                trace: &mut self.trace,
-                carried: &mut carried,
-                origins: &mut self.origins,
-            });
+            self.server.run(&mut self.env);
         }
-        self.meter.count(self.now, delivered(&self.books) - before, &carried);
+        self.meter.count(now, self.env.delivered() - before, &self.env.carried);
+        self.env.carried.fill(0);
     }
 
     fn driver(&mut self, side: Side, client: usize) -> Option<&mut Driver> {
@@ -258,7 +242,9 @@ impl<'a> World<'a> {
             Step::Action(number) => {
                 (0..self.clients.len()).for_each(|client| self.do_action(&self.scenario.action[number], client));
             }
-            Step::Transfer(number) => self.books.iter_mut().for_each(|book| book.start(self.now, number)),
+            Step::Transfer(number) => {
+                self.env.transfers.iter_mut().for_each(|transfers| transfers.start(self.env.now, number))
+            }
             Step::Wait => {}
         }
     }
@@ -267,17 +253,19 @@ impl<'a> World<'a> {
         let what = format!("{}{:?}", if over { "end of " } else { "" }, fault.kind);
         let place = fault.path.as_deref().map_or(String::new(), |path| format!(" {path}"));
         let (end, path) = (if over { "end of " } else { "" }, fault.path.as_deref());
-        self.meter
-            .mark(self.now, format!("{}{end}{}", path.map_or(String::new(), |path| format!("{path}: ")), fault.kind));
-        self.trace.note(self.now, None, &Note::Fault { fault: format!("{what}{place}") });
+        self.meter.mark(
+            self.env.now,
+            format!("{}{end}{}", path.map_or(String::new(), |path| format!("{path}: ")), fault.kind),
+        );
+        self.env.trace.note(self.env.now, None, &Note::Fault { fault: format!("{what}{place}") });
         let path = fault.path.as_deref().and_then(|name| self.scenario.path_number(name)).unwrap_or_default();
         if fault.kind == FaultKind::Restart {
             if !over {
-                self.server.restart(self.now, &mut *self.net);
+                self.server.restart(self.env.now, &mut *self.env.net);
             }
             return;
         }
-        self.net.fault(self.now, path, fault, over);
+        self.env.net.fault(self.env.now, path, fault, over);
     }
 
     /// What an application of one client's session does.
@@ -288,7 +276,8 @@ impl<'a> World<'a> {
         if action.kind == ActionKind::Join {
             self.clients[client].join(path);
         }
-        let (now, stream) = (self.now, action.transfer.and_then(|number| self.books[client].stream_of(number)));
+        let (now, stream) =
+            (self.env.now, action.transfer.and_then(|number| self.env.transfers[client].stream_of(number)));
         let outcome = match self.driver(side, client) {
             None => Err("there is no session".to_owned()),
             Some(driver) => perform(driver, now, action, path, stream),
@@ -297,8 +286,8 @@ impl<'a> World<'a> {
         if client == 0 {
             self.meter.mark(now, format!("{} {name}", action.kind).trim_end().to_owned());
         }
-        self.trace.of_client(client);
-        self.trace.note(now, Some(side), &Note::Action { action: what, outcome });
+        self.env.trace.set_client(client);
+        self.env.trace.note(now, Some(side), &Note::Action { action: what, outcome });
     }
 
     /// Whether there is nothing left to see: both ends of each session are closed, or never came to be.
@@ -313,22 +302,22 @@ impl<'a> World<'a> {
     fn is_right(&self) -> bool {
         self.complaints.is_empty()
             && self.server.complaints.is_empty()
-            && self.books.iter().all(|book| book.wrong.is_empty())
+            && self.env.transfers.iter().all(|transfers| transfers.wrong.is_empty())
             && self.all_ends().all(|(_, driver)| driver.oracle.complaints().is_empty())
     }
 
     /// What can be said of the whole run only at its end.
-    fn verdicts(&self) -> Vec<String> {
+    fn final_checks(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let corrupt = self.scenario.fault.iter().any(|fault| fault.kind == FaultKind::Corrupt);
         // Whatever happens to it, to the network it is TLS.
         wrong.extend(self.killed.iter().filter(|_| !corrupt).map(|why| format!("a box killed {why}")));
-        for (client, rest) in self.closing.iter().enumerate() {
-            let late = rest.as_ref().and_then(|rest| rest.closes_late(self.now, self.scenario, self.ends(client)));
-            wrong.extend(late);
+        for (client, quiescence) in self.closing.iter().enumerate() {
+            let quiescence = quiescence.as_ref();
+            wrong.extend(quiescence.and_then(|then| then.closes_late(self.env.now, self.scenario, self.ends(client))));
         }
         for (client, driver) in self.all_ends() {
-            wrong.extend(verdicts_on(self.scenario, &self.books[client], driver));
+            wrong.extend(final_checks(self.scenario, &self.env.transfers[client], driver));
         }
         wrong
     }
@@ -336,20 +325,20 @@ impl<'a> World<'a> {
     fn report(mut self) -> Report {
         let mut wrong = std::mem::take(&mut self.complaints);
         wrong.append(&mut self.server.complaints);
-        self.books.iter_mut().for_each(|book| wrong.append(&mut book.wrong));
+        self.env.transfers.iter_mut().for_each(|transfers| wrong.append(&mut transfers.wrong));
         wrong.extend(self.ledger.take_repeated());
         for (_, driver) in self.all_ends() {
             let side = driver.side();
             wrong.extend(driver.oracle.complaints().iter().map(|what| format!("{side:?}: {what}")));
         }
-        wrong.extend(self.verdicts());
+        wrong.extend(self.final_checks());
         let (trace, meter) =
-            (std::mem::replace(&mut self.trace, Trace::off()).finish(), std::mem::take(&mut self.meter));
+            (std::mem::replace(&mut self.env.trace, Trace::off()).finish(), std::mem::take(&mut self.meter));
         let killed = std::mem::take(&mut self.killed);
-        let sessions = (0..self.clients.len()).map(|client| (&self.books[client], self.ends(client))).collect();
-        let remains = Remains {
+        let sessions = (0..self.clients.len()).map(|client| (&self.env.transfers[client], self.ends(client))).collect();
+        let result = RunResult {
             seed: self.seed,
-            now: self.now,
+            now: self.env.now,
             sessions,
             established: self.server.has_established(),
             evicted: self.server.evicted,
@@ -358,11 +347,11 @@ impl<'a> World<'a> {
             wrong,
             killed,
         };
-        Report::new(self.scenario, remains)
+        Report::new(self.scenario, result)
     }
 }
 
-fn timeline(scenario: &Scenario) -> (Agenda<Step>, usize) {
+fn timeline(scenario: &Scenario) -> (EventQueue<Step>, usize) {
     let mut steps = vec![(scenario.at_least, Step::Wait)];
     for (number, fault) in scenario.fault.iter().enumerate() {
         steps.push((fault.at, Step::Fault { number, over: false }));
@@ -370,9 +359,9 @@ fn timeline(scenario: &Scenario) -> (Agenda<Step>, usize) {
     }
     steps.extend(scenario.action.iter().enumerate().map(|(number, action)| (action.at, Step::Action(number))));
     steps.extend(scenario.transfer.iter().enumerate().map(|(number, transfer)| (transfer.at, Step::Transfer(number))));
-    let mut agenda = Agenda::default();
+    let mut events = EventQueue::default();
     for (at, step) in &steps {
-        agenda.enter(Time::ZERO + at.0, *step);
+        events.schedule(Time::ZERO + at.0, *step);
     }
-    (agenda, steps.len())
+    (events, steps.len())
 }

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
 mod attacks;
-mod boxes;
 mod budgets;
 mod clients;
 #[cfg(unix)]
@@ -15,6 +14,7 @@ mod docs;
 mod events;
 mod files;
 mod hq;
+mod middleboxes;
 mod openssl;
 mod paths;
 mod plain;

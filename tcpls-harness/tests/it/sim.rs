@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tcpls_harness::sim::scenario::{FaultKind, Span, Transport};
 use tcpls_harness::sim::swarm::{Mode, generate, minimise, swarm};
-use tcpls_harness::sim::{Report, Scenario, Watch, run, run_real};
+use tcpls_harness::sim::{Report, RunOptions, Scenario, run, run_real};
 
 use crate::support::Lines;
 
@@ -34,7 +34,7 @@ fn scenario(name: &str) -> Scenario {
 }
 
 fn run_of(name: &str, seed: u64) -> Report {
-    run(&scenario(name), seed, Watch::default())
+    run(&scenario(name), seed, RunOptions::default())
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn every_scenario_that_is_shipped_reaches_its_goals() {
     let all = shipped();
     assert!(all.len() > 12, "they are not where they should be");
     for (name, scenario) in all {
-        let report = run(&scenario, 1, Watch::default());
+        let report = run(&scenario, 1, RunOptions::default());
         assert!(report.is_good(), "{name}: {:?} {:?}", report.wrong, report.missed);
     }
 }
@@ -59,8 +59,8 @@ fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
 #[test]
 fn a_trace_is_json_lines_in_the_order_of_time_and_watching_changes_nothing() {
     let lines = Lines::default();
-    let watch = Watch { trace: Some(Box::new(lines.clone())), blind: false };
-    let watched = run(&scenario("reset-standby"), 3, watch);
+    let options = RunOptions { trace: Some(Box::new(lines.clone())), hash: true };
+    let watched = run(&scenario("reset-standby"), 3, options);
     assert_eq!(watched.trace, run_of("reset-standby", 3).trace);
     let text = lines.text();
     let times: Vec<u64> = text
@@ -68,7 +68,7 @@ fn a_trace_is_json_lines_in_the_order_of_time_and_watching_changes_nothing() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["t"].as_u64().unwrap())
         .collect();
     assert!(times.len() > 1000 && times.is_sorted());
-    let blind = run(&scenario("reset-standby"), 3, Watch { trace: None, blind: true });
+    let blind = run(&scenario("reset-standby"), 3, RunOptions { trace: None, hash: false });
     assert_eq!((blind.ended, blind.trace.as_str()), (watched.ended, ""));
 }
 
@@ -82,7 +82,7 @@ fn a_join_with_data_in_its_first_flight_saves_a_round_trip() {
 #[test]
 fn clients_of_one_server_have_sessions_of_their_own_and_share_the_paths() {
     let mut scenario = scenario("three-clients");
-    let report = run(&scenario, 2, Watch::default());
+    let report = run(&scenario, 2, RunOptions::default());
     assert!(report.is_good(), "{:?} {:?}", report.wrong, report.missed);
     assert_eq!(report.sessions.len(), 3);
     for session in &report.sessions {
@@ -99,7 +99,7 @@ fn clients_of_one_server_have_sessions_of_their_own_and_share_the_paths() {
     let sum: u64 = report.meter.rows.iter().map(|row| row[0]).sum();
     assert_eq!(sum, 3 * 10_000_064);
     scenario.clients = 1;
-    let alone = run(&scenario, 2, Watch::default());
+    let alone = run(&scenario, 2, RunOptions::default());
     assert!(alone.ended < report.ended / 1.5, "{} alone, {} together", alone.ended, report.ended);
 }
 
@@ -110,7 +110,7 @@ fn a_goal_that_is_out_of_reach_is_missed() {
     scenario.goals.within = Some(Span(Duration::from_secs(1)));
     scenario.goals.max_lost = Some(0);
     scenario.goals.no_session = true;
-    let missed = run(&scenario, 1, Watch::default()).missed;
+    let missed = run(&scenario, 1, RunOptions::default()).missed;
     assert_eq!(missed.len(), 4, "{missed:?}");
 }
 
@@ -122,7 +122,7 @@ fn session_outlives_a_balancer_whose_backend_is_away_for_up_to_55_s() {
         scenario.fault.iter_mut().for_each(|fault| fault.until = Some(Span(Duration::from_secs(2 + seconds))));
         scenario.goals.max_gap = Some(Span(Duration::from_secs(seconds + 3)));
         scenario.goals.within = Some(Span(Duration::from_secs(seconds + 10)));
-        let report = run(&scenario, seconds, Watch::default());
+        let report = run(&scenario, seconds, RunOptions::default());
         assert!(report.is_good(), "{seconds} s, {spare_tokens} tokens: {:?} {:?}", report.wrong, report.missed);
     }
 }
@@ -211,7 +211,7 @@ fn real_tcp_delivers_what_pipes_deliver() {
         let pipes = run_of(name, 1);
         let mut scenario = scenario(name);
         scenario.transport = Transport::Packets;
-        let packets = run(&scenario, 1, Watch::default());
+        let packets = run(&scenario, 1, RunOptions::default());
         let delivered =
             |report: &Report| report.sessions[0].transfers.iter().map(|t| (t.read, t.ends.clone())).collect::<Vec<_>>();
         assert_eq!(delivered(&packets), delivered(&pipes), "{name}");
@@ -250,7 +250,7 @@ async fn real_sockets_deliver_what_is_simulated() {
 /// Over real sockets the same is delivered as in a simulation.
 async fn agree(text: &str) {
     let scenario = Scenario::parse(text).unwrap();
-    let simulated = run(&scenario, 1, Watch::default());
+    let simulated = run(&scenario, 1, RunOptions::default());
     assert!(simulated.is_good(), "{:?} {:?}", simulated.wrong, simulated.missed);
     let real = run_real(&scenario).await.unwrap();
     assert_eq!(real.len(), 2);

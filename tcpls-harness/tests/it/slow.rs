@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tcpls_harness::sim::{Scenario, Watch, run};
+use tcpls_harness::sim::{RunOptions, Scenario, run};
 
 use crate::support::Lines;
 
@@ -54,7 +54,7 @@ impl Case {
     }
 
     fn check(&self) {
-        let report = run(&self.scenario(), 1, Watch::default());
+        let report = run(&self.scenario(), 1, RunOptions::default());
         assert!(report.is_good(), "{self:?}: {:?} {:?}", report.wrong, report.missed);
         let transfer = &report.sessions[0].transfers[0];
         let took = Duration::from_secs_f64(transfer.ended.unwrap() - transfer.started.unwrap());
@@ -115,7 +115,7 @@ fn quiet_tcp_connection_that_answers_is_never_stalled_at_any_rate_and_round_trip
             for (paths, user_timeout) in [(1, ["10s", "1s"][tried / 2 % 2]), (2, "10s")] {
                 let case = Case { rate, rtt, queue: Duration::ZERO, paths, directions: BOTH };
                 let lines = Lines::default();
-                let watch = Watch { trace: Some(Box::new(lines.clone())), blind: false };
+                let watch = RunOptions { trace: Some(Box::new(lines.clone())), hash: true };
                 let report = run(&quiet(&case, tried % 3 == 0, user_timeout), 1, watch);
                 assert!(report.is_good(), "{case:?}: {:?} {:?}", report.wrong, report.missed);
                 let stall = first_stall(&lines.text());

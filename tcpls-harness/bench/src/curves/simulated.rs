@@ -1,6 +1,6 @@
 //! Curves from the simulator: virtual time, always the same figures.
 
-use tcpls_harness::sim::{Report, Scenario, Watch, run};
+use tcpls_harness::sim::{Report, RunOptions, Scenario, run};
 
 use super::{Curve, Drawn, Effort, Point};
 use crate::Outcome;
@@ -106,7 +106,7 @@ fn resets(records: u32, delay: u32, effort: Effort) -> Outcome<Vec<f64>> {
 
 /// Runs a scenario of which nothing may be wrong, whatever becomes of its goals.
 fn simulate(text: &str, seed: u64) -> Outcome<Report> {
-    let report = run(&Scenario::parse(text)?, seed, Watch { blind: true, ..Watch::default() });
+    let report = run(&Scenario::parse(text)?, seed, RunOptions { hash: false, ..RunOptions::default() });
     if report.wrong.is_empty() { Ok(report) } else { Err(report.wrong.join("; ").into()) }
 }
 

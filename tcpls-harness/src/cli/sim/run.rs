@@ -11,7 +11,7 @@ use super::super::units::{bits_per_second, rate, size};
 use super::super::{Outcome, output};
 use crate::sim::report::{BIN, Meter, SessionReport};
 use crate::sim::scenario::Transport;
-use crate::sim::{Report, Scenario, Watch, run as simulate, run_real};
+use crate::sim::{Report, RunOptions, Scenario, run as simulate, run_real};
 
 /// What to run, and what to write down.
 #[derive(Debug, clap::Args)]
@@ -61,8 +61,8 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     let csv = args.csv.as_deref().map(OutFile::create).transpose()?;
     let plot = args.plot.as_ref().map(PlotFile::create).transpose()?;
     let (trace, traced) = trace.unzip();
-    let watch = Watch { trace: trace.map(|file| Box::new(file) as Box<dyn Write>), blind: false };
-    let report = simulate(&scenario, args.seed, watch);
+    let options = RunOptions { trace: trace.map(|file| Box::new(file) as Box<dyn Write>), hash: true };
+    let report = simulate(&scenario, args.seed, options);
     traced.map_or(Ok(()), Written::check)?;
     if let Some((mut csv, written)) = csv {
         _ = csv.write_all(report.meter.csv().as_bytes()).and_then(|()| csv.flush());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tcpls_core::Time;
 
-use super::super::chance::Chance;
+use super::super::rng::SimRng;
 use super::super::scenario::{Bottleneck, Burst, Path, Rate};
 
 /// The queue of a path that says nothing about it, as time at its rate and as the least size.
@@ -78,7 +78,7 @@ impl Link {
     }
 
     /// When a packet of `len` bytes arrives; `None` if it never does.
-    pub(super) fn send(&mut self, now: Time, len: usize, chance: &mut Chance) -> Option<Time> {
+    pub(super) fn send(&mut self, now: Time, len: usize, rng: &mut SimRng) -> Option<Time> {
         let time_for =
             |len: usize, rate: u64| Duration::from_nanos((len as u128 * 1_000_000_000 / u128::from(rate)) as u64);
         let start = self.free_at.max(now);
@@ -89,12 +89,12 @@ impl Link {
             }
             self.free_at = start + time_for(len, rate);
         }
-        if self.dark || self.is_lost(chance) {
+        if self.dark || self.is_lost(rng) {
             return None;
         }
         let sent = self.free_at.max(now);
-        let jitter = Duration::from_nanos(chance.below(self.jitter.as_nanos() as u64 + 1));
-        if self.reorder > 0.0 && chance.happens(self.reorder) {
+        let jitter = Duration::from_nanos(rng.below(self.jitter.as_nanos() as u64 + 1));
+        if self.reorder > 0.0 && rng.happens(self.reorder) {
             return Some(sent + self.delay + jitter.max(LATE));
         }
         self.last_arrival = self.last_arrival.max(sent + self.delay + jitter);
@@ -102,20 +102,20 @@ impl Link {
     }
 
     /// Each for itself, or in bursts as Gilbert and Elliott have it.
-    fn is_lost(&mut self, chance: &mut Chance) -> bool {
+    fn is_lost(&mut self, rng: &mut SimRng) -> bool {
         if let Some(burst) = self.burst {
-            self.in_burst = if self.in_burst { !chance.happens(burst.end) } else { chance.happens(burst.begin) };
-            if self.in_burst && chance.happens(burst.loss) {
+            self.in_burst = if self.in_burst { !rng.happens(burst.end) } else { rng.happens(burst.begin) };
+            if self.in_burst && rng.happens(burst.loss) {
                 return true;
             }
         }
-        self.loss > 0.0 && chance.happens(self.loss)
+        self.loss > 0.0 && rng.happens(self.loss)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::chance::Purpose;
+    use super::super::super::rng::Purpose;
     use super::super::super::scenario::Scenario;
     use super::*;
 
@@ -126,8 +126,8 @@ mod tests {
     }
 
     fn arrivals(link: &mut Link, count: u64) -> Vec<Option<Time>> {
-        let mut chance = Chance::new(1, Purpose::Network);
-        (0..count).map(|number| link.send(Time::from_millis(number), 1000, &mut chance)).collect()
+        let mut rng = SimRng::new(1, Purpose::Network);
+        (0..count).map(|number| link.send(Time::from_millis(number), 1000, &mut rng)).collect()
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The slow and faithful transport: real TCP, by smoltcp, in packets over links that delay, drop and reorder them. Each end of
 //! each path has a stack of its own; what lies between them decides what becomes of a packet.
 
+mod faults;
 mod link;
-mod middle;
+mod observer;
 mod stack;
 #[cfg(test)]
 mod tests;
-mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -18,11 +18,11 @@ use tcpls_core::connection::TcpInfo;
 use tcpls_core::{Side, TcpEnd, Time};
 
 use self::link::Link;
+use self::observer::{Segment, TcpObserver};
 use self::stack::Stack;
-use self::watch::{Segment, Watch};
-use super::agenda::Agenda;
-use super::chance::{Chance, Purpose};
-use super::net::{Network, Opening, SocketId, addresses};
+use super::event_queue::EventQueue;
+use super::network::{Network, Opening, SocketId, addresses};
+use super::rng::{Purpose, SimRng};
 use super::scenario::{Fault, Path};
 
 const UP: usize = 0;
@@ -38,18 +38,18 @@ const UNSENT_LIMIT: usize = 256 << 10;
 
 /// See the module's description.
 pub(crate) struct Packets {
-    agenda: Agenda<Arrival>,
-    paths: Vec<Wan>,
+    events: EventQueue<Arrival>,
+    paths: Vec<PathState>,
     /// By number of the socket.
     tcps: BTreeMap<u64, Tcp>,
     opened: u64,
     backlog: VecDeque<(SocketId, usize)>,
     ready: [bool; 2],
-    chance: Chance,
+    rng: SimRng,
 }
 
 /// A path: the stacks at its ends, the client's first, and the links between them.
-struct Wan {
+struct PathState {
     ends: [Stack; 2],
     links: [Link; 2],
     usual: [(Option<u64>, std::time::Duration); 2],
@@ -77,7 +77,7 @@ struct Tcp {
 /// One end of it.
 struct End {
     handle: Option<SocketHandle>,
-    watch: Watch,
+    observer: TcpObserver,
     /// Written, and not in the stack's buffer yet.
     waiting: BytesMut,
     written: u64,
@@ -96,16 +96,16 @@ fn index(side: Side) -> usize {
 
 impl Packets {
     pub(crate) fn new(paths: &[Path], seed: u64) -> Self {
-        let mut chance = Chance::new(seed, Purpose::Network);
-        let wans = paths.iter().enumerate().map(|(number, path)| Wan::new(number, path, &mut chance)).collect();
+        let mut rng = SimRng::new(seed, Purpose::Network);
+        let states = paths.iter().enumerate().map(|(number, path)| PathState::new(number, path, &mut rng)).collect();
         Self {
-            agenda: Agenda::default(),
-            paths: wans,
+            events: EventQueue::default(),
+            paths: states,
             tcps: BTreeMap::new(),
             opened: 0,
             backlog: VecDeque::new(),
             ready: [false; 2],
-            chance,
+            rng,
         }
     }
 
@@ -113,7 +113,7 @@ impl Packets {
     fn poll(&mut self, now: Time, path: usize, end: usize) {
         self.feed(path, end);
         loop {
-            let Wan { ends, links, .. } = &mut self.paths[path];
+            let PathState { ends, links, .. } = &mut self.paths[path];
             (ends[end].wire.room, ends[end].wire.held_back) = (links[end].room(now), false);
             ends[end].poll(now);
             for packet in std::mem::take(&mut self.paths[path].ends[end].wire.goes) {
@@ -123,7 +123,7 @@ impl Packets {
                 break;
             }
         }
-        let Wan { ends, links, .. } = &mut self.paths[path];
+        let PathState { ends, links, .. } = &mut self.paths[path];
         if ends[end].wire.held_back {
             ends[end].wake = Some(links[end].has_room_at());
         }
@@ -137,7 +137,7 @@ impl Packets {
             let entry = &mut tcp.ends[end];
             let Some(handle) = entry.handle else { continue };
             let socket = self.paths[path].ends[end].socket(handle);
-            let room = entry.watch.window().saturating_sub(socket.send_queue()).min(entry.waiting.len());
+            let room = entry.observer.window().saturating_sub(socket.send_queue()).min(entry.waiting.len());
             if socket.may_send() && room > 0 {
                 let taken = socket.send_slice(&entry.waiting[..room]).unwrap_or(0);
                 _ = entry.waiting.split_to(taken);
@@ -157,14 +157,14 @@ impl Packets {
         let port = if way == UP { segment.ports.0 } else { segment.ports.1 };
         let known = self.tcps.get_mut(&u64::from(port.wrapping_sub(FIRST_PORT))).filter(|tcp| tcp.path == path);
         if let Some(tcp) = known {
-            tcp.ends[way].watch.note_sent(now, segment);
+            tcp.ends[way].observer.note_sent(now, segment);
             if tcp.clogged[way] {
                 return;
             }
         }
-        if let Some(at) = self.paths[path].links[way].send(now, packet.len(), &mut self.chance) {
+        if let Some(at) = self.paths[path].links[way].send(now, packet.len(), &mut self.rng) {
             let packet = self.corrupt(path, way, packet);
-            self.agenda.enter(at, Arrival { path, way, packet });
+            self.events.schedule(at, Arrival { path, way, packet });
         }
     }
 
@@ -174,7 +174,7 @@ impl Packets {
         if let Some(segment) = Segment::parse(&packet) {
             let port = if way == UP { segment.ports.0 } else { segment.ports.1 };
             let known = self.tcps.get_mut(&u64::from(port.wrapping_sub(FIRST_PORT)));
-            known.into_iter().for_each(|tcp| tcp.ends[end].watch.note_heard(now, segment));
+            known.into_iter().for_each(|tcp| tcp.ends[end].observer.note_heard(now, segment));
         }
         self.paths[path].ends[end].wire.came.push_back(packet);
         self.poll(now, path, end);
@@ -199,19 +199,19 @@ impl Packets {
     /// A listening socket with a TCP connection becomes that one's, and another takes its place; also of
     /// one whose handshake will never end.
     fn look_at_listeners(&mut self, path: usize) {
-        let wan = &mut self.paths[path];
-        for at in 0..wan.listening.len() {
-            let handle = wan.listening[at];
-            let socket = wan.ends[DOWN].socket(handle);
+        let path_state = &mut self.paths[path];
+        for at in 0..path_state.listening.len() {
+            let handle = path_state.listening[at];
+            let socket = path_state.ends[DOWN].socket(handle);
             let (remote, established) = (socket.remote_endpoint(), socket.state() == State::Established);
             let Some(number) = remote.map(|remote| u64::from(remote.port.wrapping_sub(FIRST_PORT))) else { continue };
             let Some(tcp) = self.tcps.get_mut(&number) else { continue };
             let is_cut = tcp.clogged == [true; 2];
             if established || is_cut {
-                wan.listening[at] = wan.ends[DOWN].listen(wan.port);
+                path_state.listening[at] = path_state.ends[DOWN].listen(path_state.port);
             }
             if is_cut {
-                wan.ends[DOWN].sockets.remove(handle);
+                path_state.ends[DOWN].sockets.remove(handle);
             } else if established {
                 tcp.ends[DOWN].handle = Some(handle);
                 self.backlog.push_back((SocketId(number), path));
@@ -225,18 +225,18 @@ impl Packets {
     }
 }
 
-impl Wan {
-    fn new(number: usize, path: &Path, chance: &mut Chance) -> Self {
+impl PathState {
+    fn new(number: usize, path: &Path, rng: &mut SimRng) -> Self {
         let at = addresses(number);
         let mtu = path.mtu as usize;
         let client = at.local.expect("paths of a run have both addresses");
-        let ends = [client, at.remote].map(|address| Stack::new(address, mtu, chance.below(u64::MAX)));
+        let ends = [client, at.remote].map(|address| Stack::new(address, mtu, rng.below(u64::MAX)));
         let links = [Link::new(path, path.up_rate.or(path.rate)), Link::new(path, path.rate)];
         let usual = [0, 1].map(|way: usize| (links[way].rate, links[way].delay));
-        let mut wan =
+        let mut path_state =
             Self { ends, links, usual, listening: Vec::new(), port: at.remote.port(), segment: mtu - HEADERS };
-        wan.listen();
-        wan
+        path_state.listen();
+        path_state
     }
 
     fn listen(&mut self) {
@@ -246,12 +246,12 @@ impl Wan {
 
 impl Network for Packets {
     fn next(&self) -> Option<Time> {
-        let stacks = self.paths.iter().flat_map(|wan| &wan.ends).filter_map(|stack| stack.wake);
-        stacks.chain(self.agenda.next()).min()
+        let stacks = self.paths.iter().flat_map(|path_state| &path_state.ends).filter_map(|stack| stack.wake);
+        stacks.chain(self.events.next()).min()
     }
 
     fn advance(&mut self, now: Time) {
-        while let Some(arrival) = self.agenda.pop_due(now) {
+        while let Some(arrival) = self.events.pop_due(now) {
             self.arrive(now, arrival);
         }
         for (path, end) in (0..self.paths.len()).flat_map(|path| [(path, UP), (path, DOWN)]) {
@@ -275,7 +275,7 @@ impl Network for Packets {
         let segment = self.paths[path].segment;
         let end = || End {
             handle: None,
-            watch: Watch::new(segment),
+            observer: TcpObserver::new(segment),
             waiting: BytesMut::new(),
             written: 0,
             limit: UNSENT_LIMIT,
@@ -335,7 +335,7 @@ impl Network for Packets {
     fn is_writable(&self, side: Side, socket: SocketId) -> bool {
         let Some(tcp) = self.tcps.get(&socket.0) else { return false };
         let end = &tcp.ends[index(side)];
-        !end.closing && end.written.saturating_sub(end.watch.sent()) < end.limit as u64
+        !end.closing && end.written.saturating_sub(end.observer.sent()) < end.limit as u64
     }
 
     fn write(&mut self, now: Time, side: Side, socket: SocketId, bytes: &[u8]) {
@@ -352,7 +352,7 @@ impl Network for Packets {
     }
 
     fn tcp_info(&mut self, _now: Time, side: Side, socket: SocketId) -> Option<TcpInfo> {
-        self.end_of(side, socket).map(|(_, end)| end.watch.info())
+        self.end_of(side, socket).map(|(_, end)| end.observer.info())
     }
 
     fn close(&mut self, now: Time, side: Side, socket: SocketId) {
@@ -372,7 +372,7 @@ impl Network for Packets {
         self.paths[path].ends[index(side)].sockets.remove(handle);
     }
 
-    /// Boxes see byte streams: there are none on packets.
+    /// Middleboxes see byte streams: there are none on packets.
     fn take_killed(&mut self) -> Vec<String> {
         Vec::new()
     }

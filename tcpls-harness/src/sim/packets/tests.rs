@@ -58,7 +58,7 @@ const PATH: &str = "rate = \"8Mbit/s\"\ndelay = \"10ms\"\n";
 fn tcp_fills_the_path() {
     let (len, _, net) = transfer(PATH, 3000, &[]);
     assert!((2_600_000..3_000_000).contains(&len), "{len}");
-    let info = net.tcps[&0].ends[UP].watch.info();
+    let info = net.tcps[&0].ends[UP].observer.info();
     assert!(info.unacked > 10 && info.rtt > Duration::from_millis(20), "{info:?}");
     assert!(info.min_rtt >= Duration::from_millis(20) && info.min_rtt < Duration::from_millis(25), "{info:?}");
 }

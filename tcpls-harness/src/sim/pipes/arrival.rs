@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use tcpls_core::{TcpEnd, Time};
 
-use super::super::boxes::Boxes;
-use super::{Due, Pipes};
+use super::super::middleboxes::Middleboxes;
+use super::{PipeEvent, Pipes};
 
 impl Pipes {
     /// What arrives is acknowledged, and the acknowledgment is on its way at once.
@@ -21,25 +21,25 @@ impl Pipes {
         self.deliver(now, pipe, way, bytes, false);
     }
 
-    /// What comes out of the link, and out of the boxes, is for the reader; `last`: a FIN follows.
+    /// What comes out of the link, and out of the middleboxes, is for the reader; `last`: a FIN follows.
     pub(super) fn deliver(&mut self, now: Time, pipe: u64, way: usize, bytes: &[u8], last: bool) {
         let Some(entry) = self.pipes.get_mut(&pipe) else { return };
-        if entry.boxes.is_empty() {
+        if entry.middleboxes.is_empty() {
             self.ready[1 - way] |= entry.flows[way].deliver(bytes, entry.closed[1 - way]);
             return;
         }
         // With nothing new, it is the release that was entered before.
-        let before = entry.boxes.next(way).filter(|_| !bytes.is_empty());
-        match entry.boxes.pass(now, way, bytes.into(), last, &mut self.chance) {
+        let before = entry.middleboxes.next(way).filter(|_| !bytes.is_empty());
+        match entry.middleboxes.pass(now, way, bytes.into(), last, &mut self.rng) {
             Ok(out) => self.ready[1 - way] |= entry.flows[way].deliver(&out, entry.closed[1 - way]),
             Err(why) => {
                 self.killed.push(format!("TCP connection {pipe} on path {}: {why}", entry.path));
-                entry.boxes = Boxes::default();
+                entry.middleboxes = Middleboxes::default();
                 return self.cut(pipe, [true; 2], TcpEnd::Reset);
             }
         }
-        if let Some(at) = entry.boxes.next(way).filter(|at| Some(*at) != before) {
-            self.agenda.enter(at, Due::Release { pipe, way });
+        if let Some(at) = entry.middleboxes.next(way).filter(|at| Some(*at) != before) {
+            self.events.schedule(at, PipeEvent::Release { pipe, way });
         }
     }
 

@@ -3,9 +3,9 @@
 //! have tried again.
 
 mod arrival;
+mod faults;
 mod flow;
 mod link;
-mod outage;
 #[cfg(test)]
 mod tests;
 
@@ -18,10 +18,10 @@ use tcpls_core::{Side, TcpEnd, Time};
 
 use self::flow::{Fin, Flow};
 use self::link::{Link, Piece};
-use super::agenda::Agenda;
-use super::boxes::Boxes;
-use super::chance::{Chance, Purpose};
-use super::net::{Network, Opening, SocketId};
+use super::event_queue::EventQueue;
+use super::middleboxes::Middleboxes;
+use super::network::{Network, Opening, SocketId};
+use super::rng::{Purpose, SimRng};
 use super::scenario::{Fault, Middlebox, Path};
 
 /// Bytes in a segment.
@@ -35,14 +35,14 @@ const DOWN: usize = 1;
 
 /// See the module's description.
 pub(crate) struct Pipes {
-    agenda: Agenda<Due>,
+    events: EventQueue<PipeEvent>,
     paths: Vec<PathState>,
     /// By number of the socket.
     pipes: BTreeMap<u64, Pipe>,
     opened: u64,
     backlog: VecDeque<(SocketId, usize)>,
     ready: [bool; 2],
-    chance: Chance,
+    rng: SimRng,
     /// What boxes did to TCP connections.
     killed: Vec<String>,
 }
@@ -54,7 +54,7 @@ struct PathState {
     refuses: bool,
     /// New TCP connections are accepted and closed, and the server does not see them.
     turns_away: bool,
-    boxes: Vec<Middlebox>,
+    middleboxes: Vec<Middlebox>,
 }
 
 struct Pipe {
@@ -66,10 +66,10 @@ struct Pipe {
     closed: [bool; 2],
     /// When each end last received anything from the other.
     heard: [Time; 2],
-    boxes: Boxes,
+    middleboxes: Middleboxes,
 }
 
-enum Due {
+enum PipeEvent {
     LinkFree {
         path: usize,
         way: usize,
@@ -125,32 +125,32 @@ impl Pipes {
         let state = |path: &Path| {
             let links = [Link::new(path, path.up_rate.or(path.rate)), Link::new(path, path.rate)];
             let usual = [(links[0].rate, links[0].delay), (links[1].rate, links[1].delay)];
-            PathState { links, usual, refuses: false, turns_away: false, boxes: path.boxes.clone() }
+            PathState { links, usual, refuses: false, turns_away: false, middleboxes: path.middleboxes.clone() }
         };
         Self {
-            agenda: Agenda::default(),
+            events: EventQueue::default(),
             paths: paths.iter().map(state).collect(),
             pipes: BTreeMap::new(),
             opened: 0,
             backlog: VecDeque::new(),
             ready: [false; 2],
-            chance: Chance::new(seed, Purpose::Network),
+            rng: SimRng::new(seed, Purpose::Network),
             killed: Vec::new(),
         }
     }
 
-    fn happen(&mut self, now: Time, due: Due) {
-        match due {
-            Due::LinkFree { path, way } => {
+    fn handle(&mut self, now: Time, event: PipeEvent) {
+        match event {
+            PipeEvent::LinkFree { path, way } => {
                 let link = &mut self.paths[path].links[way];
                 link.busy_until = link.busy_until.filter(|until| *until > now);
                 self.pump(now, path, way);
             }
-            Due::Arrive { pipe, way, bytes, sent } => self.arrive(now, pipe, way, &bytes, sent),
-            Due::End { pipe, way, how } => self.arrive_end(now, pipe, way, how),
-            Due::Syn { pipe, attempt } => self.syn(now, pipe, attempt),
-            Due::SynArrives { pipe } => self.syn_arrives(now, pipe),
-            Due::Answer { pipe, opening } => {
+            PipeEvent::Arrive { pipe, way, bytes, sent } => self.arrive(now, pipe, way, &bytes, sent),
+            PipeEvent::End { pipe, way, how } => self.arrive_end(now, pipe, way, how),
+            PipeEvent::Syn { pipe, attempt } => self.syn(now, pipe, attempt),
+            PipeEvent::SynArrives { pipe } => self.syn_arrives(now, pipe),
+            PipeEvent::Answer { pipe, opening } => {
                 if let Some(entry) = self.pipes.get_mut(&pipe).filter(|entry| entry.opening == Opening::Waiting) {
                     entry.opening = opening;
                     entry.heard[UP] = now;
@@ -158,8 +158,8 @@ impl Pipes {
                     self.kick(now, pipe, UP);
                 }
             }
-            Due::Retry { pipe, way } => self.retry(now, pipe, way),
-            Due::Release { pipe, way } => self.deliver(now, pipe, way, &[], false),
+            PipeEvent::Retry { pipe, way } => self.retry(now, pipe, way),
+            PipeEvent::Release { pipe, way } => self.deliver(now, pipe, way, &[], false),
         }
     }
 
@@ -173,9 +173,9 @@ impl Pipes {
         }
         let link = &self.paths[entry.path].links[UP];
         if !link.dark && !entry.flows[UP].clogged {
-            self.agenda.enter(now + link.transit(), Due::SynArrives { pipe });
+            self.events.schedule(now + link.transit(), PipeEvent::SynArrives { pipe });
         }
-        self.agenda.enter(now + SYN_RTO * (1 << attempt.min(6)), Due::Syn { pipe, attempt: attempt + 1 });
+        self.events.schedule(now + SYN_RTO * (1 << attempt.min(6)), PipeEvent::Syn { pipe, attempt: attempt + 1 });
     }
 
     fn syn_arrives(&mut self, now: Time, pipe: u64) {
@@ -194,9 +194,9 @@ impl Pipes {
         }
         let link = &path.links[DOWN];
         if !link.dark && !entry.flows[DOWN].clogged {
-            self.agenda.enter(now + link.transit(), Due::Answer { pipe, opening });
+            self.events.schedule(now + link.transit(), PipeEvent::Answer { pipe, opening });
             if is_turned_away {
-                self.agenda.enter(now + link.transit(), Due::End { pipe, way: DOWN, how: TcpEnd::Fin });
+                self.events.schedule(now + link.transit(), PipeEvent::End { pipe, way: DOWN, how: TcpEnd::Fin });
             }
         }
     }
@@ -243,13 +243,13 @@ impl Pipes {
                 if flow.fin == Fin::Wanted {
                     flow.fin = Fin::Sent;
                     let at = flow.last_arrival.max(now + link.transit());
-                    self.agenda.enter(at, Due::End { pipe, way, how: TcpEnd::Fin });
+                    self.events.schedule(at, PipeEvent::End { pipe, way, how: TcpEnd::Fin });
                 }
                 continue;
             }
             let most = if link.shreds {
-                let order = self.chance.below(14);
-                self.chance.between(1, 1 << order) as usize
+                let order = self.rng.below(14);
+                self.rng.between(1, 1 << order) as usize
             } else {
                 link.piece()
             };
@@ -272,20 +272,21 @@ impl Pipes {
         let sent = now + link.time_for(len);
         if sent > now {
             link.busy_until = Some(sent);
-            self.agenda.enter(sent, Due::LinkFree { path, way });
+            self.events.schedule(sent, PipeEvent::LinkFree { path, way });
         }
         let Some(entry) = self.pipes.get_mut(&pipe) else { return };
         let flow = &mut entry.flows[way];
         let mut bytes = flow.depart(len);
         if link.corrupts > 0 {
             link.corrupts -= 1;
-            let at = self.chance.below(bytes.len() as u64) as usize;
-            bytes[at] ^= 1 << self.chance.below(8);
+            let at = self.rng.below(bytes.len() as u64) as usize;
+            bytes[at] ^= 1 << self.rng.below(8);
         }
-        let jitter = Duration::from_nanos(self.chance.below(link.jitter.as_nanos() as u64 + 1));
+        let jitter = Duration::from_nanos(self.rng.below(link.jitter.as_nanos() as u64 + 1));
         // TCP delivers in order.
         flow.last_arrival = flow.last_arrival.max(sent + link.delay + jitter);
-        self.agenda.enter(flow.last_arrival, Due::Arrive { pipe, way, bytes: bytes.freeze(), sent: piece.sent });
+        self.events
+            .schedule(flow.last_arrival, PipeEvent::Arrive { pipe, way, bytes: bytes.freeze(), sent: piece.sent });
         if flow.is_empty() && flow.fin == Fin::Wanted && !flow.waiting {
             flow.waiting = true;
             link.waiting.push_back(pipe);
@@ -310,12 +311,12 @@ impl Pipes {
 
 impl Network for Pipes {
     fn next(&self) -> Option<Time> {
-        self.agenda.next()
+        self.events.next()
     }
 
     fn advance(&mut self, now: Time) {
-        while let Some(due) = self.agenda.pop_due(now) {
-            self.happen(now, due);
+        while let Some(event) = self.events.pop_due(now) {
+            self.handle(now, event);
         }
     }
 
@@ -333,7 +334,7 @@ impl Network for Pipes {
             flows: [Flow::default(), Flow::default()],
             closed: [false; 2],
             heard: [now; 2],
-            boxes: Boxes::new(&self.paths[path].boxes),
+            middleboxes: Middleboxes::new(&self.paths[path].middleboxes),
         };
         self.pipes.insert(pipe, entry);
         self.syn(now, pipe, 0);
@@ -413,7 +414,7 @@ impl Network for Pipes {
         let link = &self.paths[entry.path].links[way];
         if !link.dark && !entry.flows[way].clogged {
             let at = now + link.transit();
-            self.agenda.enter(at, Due::End { pipe: socket.0, way, how: TcpEnd::Reset });
+            self.events.schedule(at, PipeEvent::End { pipe: socket.0, way, how: TcpEnd::Reset });
         }
         self.cut(socket.0, [false; 2], TcpEnd::Reset);
     }

@@ -19,7 +19,7 @@ fn path() -> Path {
         reorder: 0.0,
         mtu: 1500,
         role: Role::Active,
-        boxes: Vec::new(),
+        middleboxes: Vec::new(),
     }
 }
 
@@ -181,7 +181,7 @@ fn silence_shows_in_what_tcp_says() {
 
 #[test]
 fn a_box_that_knows_tls_resets_both_ends_of_what_is_none() {
-    let mut world = World::new(Path { boxes: vec![Middlebox::TlsAware], ..path() });
+    let mut world = World::new(Path { middleboxes: vec![Middlebox::TlsAware], ..path() });
     world.run_until(at(100));
     let ends = [Side::Client, Side::Server].map(|side| world.net.end(side, world.socket));
     assert_eq!((ends, world.arrived.len()), ([Some(TcpEnd::Reset); 2], 0));
@@ -192,7 +192,7 @@ fn a_box_that_knows_tls_resets_both_ends_of_what_is_none() {
 #[test]
 fn a_proxy_delays_what_arrives_and_its_end_and_loses_nothing() {
     let proxy = Middlebox::Proxy { hold: Span(50 * MS), most: Size(1 << 20) };
-    let mut world = World::new(Path { boxes: vec![proxy], ..path() });
+    let mut world = World::new(Path { middleboxes: vec![proxy], ..path() });
     world.run_until(at(200));
     world.writes = false;
     world.net.close(at(200), Side::Client, world.socket);

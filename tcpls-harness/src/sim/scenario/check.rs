@@ -2,7 +2,7 @@
 
 use tcpls_core::budget::Resource;
 
-use super::network::DEFAULT_MTU;
+use super::paths::DEFAULT_MTU;
 use super::{Action, ActionKind, Bottleneck, Crypto, End, Fault, FaultKind, Middlebox, Path, Scenario, Transport};
 
 /// More would show nothing new, and packets have a limited number of ports.
@@ -37,7 +37,7 @@ impl Scenario {
             if !(576..=9000).contains(&path.mtu) {
                 return Err(format!("path {:?}: mtu must be between 576 and 9000", path.name));
             }
-            self.check_boxes(path)?;
+            self.check_middleboxes(path)?;
             if self.path_number(&path.name) != Some(number) {
                 return Err(format!("two paths are called {:?}", path.name));
             }
@@ -69,12 +69,12 @@ impl Scenario {
         Ok(())
     }
 
-    fn check_boxes(&self, path: &Path) -> Result<(), String> {
-        if !path.boxes.is_empty() && self.transport == Transport::Packets {
+    fn check_middleboxes(&self, path: &Path) -> Result<(), String> {
+        if !path.middleboxes.is_empty() && self.transport == Transport::Packets {
             return Err(format!("path {:?}: boxes see byte streams, so they stand on pipes only", path.name));
         }
         let reads_tls = |kind: &Middlebox| !matches!(kind, Middlebox::Proxy { .. });
-        if path.boxes.iter().any(reads_tls) && self.crypto == Crypto::Null {
+        if path.middleboxes.iter().any(reads_tls) && self.crypto == Crypto::Null {
             return Err(format!("path {:?}: a box that reads TLS needs crypto = \"tls\"", path.name));
         }
         Ok(())

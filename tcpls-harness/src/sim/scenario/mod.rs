@@ -3,7 +3,7 @@
 
 mod check;
 mod hostile;
-mod network;
+mod paths;
 mod quantity;
 mod settings;
 mod traffic;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::hostile::{Bounds, Flood, FloodKind};
-pub use self::network::{Bottleneck, Burst, Direction, Extension, Fault, FaultKind, Middlebox, Path, Role};
+pub use self::paths::{Bottleneck, Burst, Direction, Extension, Fault, FaultKind, Middlebox, Path, Role};
 pub use self::quantity::{Rate, Size, Span};
 pub use self::settings::{Scheduler, Settings};
 pub use self::traffic::{Action, ActionKind, End, Transfer};

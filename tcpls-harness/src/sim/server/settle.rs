@@ -4,21 +4,21 @@ use tcpls_core::budget::{Eviction, Resource};
 use tcpls_core::error::CloseReason;
 use tcpls_core::{Endpoint, State};
 
-use super::super::account::{Holder, judge};
-use super::super::driver::Env;
+use super::super::account::{Holder, check_eviction};
+use super::super::env::Env;
 use super::super::trace::Note;
-use super::{Place, SIDE, Server, refuse};
+use super::{Entry, SIDE, Server, refuse};
 use crate::net::reports::{CLAIM_MEMORY, PENDING_MEMORY};
 
 impl Server {
     /// Reports what is held, and has holders give way; whether a session did, which has to be run once more.
-    pub(super) fn settle(&mut self, env: &mut Env<'_>) -> bool {
+    pub(super) fn settle(&mut self, env: &mut Env) -> bool {
         let mut has_any = false;
         self.report(env);
         while let Some(eviction) = self.account.as_mut().and_then(|account| account.poll_eviction(env.now)) {
             let all = self.holders(eviction.resource);
             if let Some(victim) = all.iter().find(|holder| holder.id == eviction.holder) {
-                self.complaints.extend(judge(eviction.resource, victim, &all));
+                self.complaints.extend(check_eviction(eviction.resource, victim, &all));
             } else {
                 self.complaints.push(format!("{:?} gave way, and was not there", eviction.holder));
             }
@@ -29,22 +29,22 @@ impl Server {
         has_any
     }
 
-    fn report(&mut self, env: &Env<'_>) {
+    fn report(&mut self, env: &Env) {
         let Some(account) = &mut self.account else { return };
         for session in &mut self.sessions {
             if session.driver.conn.state() == State::Closed {
-                session.place.take().into_iter().for_each(|place| account.leave(place.id));
-            } else if let Some(place) = &mut session.place {
-                account.tell(env.now, place, session.driver.usage());
+                session.entry.take().into_iter().for_each(|entry| account.leave(entry.id));
+            } else if let Some(entry) = &mut session.entry {
+                account.report(env.now, entry, session.driver.usage());
             }
         }
     }
 
-    fn give_way(&mut self, env: &mut Env<'_>, eviction: Eviction) -> bool {
+    fn give_way(&mut self, env: &mut Env, eviction: Eviction) -> bool {
         let holder = Some(eviction.holder);
-        let is_it = |place: &Option<Place>| place.as_ref().map(|place| place.id) == holder;
-        if let Some(session) = self.sessions.iter_mut().find(|session| is_it(&session.place)) {
-            session.place = None;
+        let is_victim = |entry: &Option<Entry>| entry.as_ref().map(|entry| entry.id) == holder;
+        if let Some(session) = self.sessions.iter_mut().find(|session| is_victim(&session.entry)) {
+            session.entry = None;
             let at_once = eviction.resource == Resource::Descriptors || !session.driver.established;
             session.driver.conn.evict(env.now);
             let reason = session.driver.conn.close_reason();
@@ -57,17 +57,17 @@ impl Server {
             self.evicted += 1;
             return true;
         }
-        if let Some(at) = self.doors.iter().position(|(visitor, _)| visitor.holder == holder) {
-            let (visitor, incoming) = self.doors.remove(at);
+        if let Some(at) = self.unidentified.iter().position(|(pending, _)| pending.holder == holder) {
+            let (pending, incoming) = self.unidentified.remove(at);
             self.endpoint.handle_end(incoming);
             match eviction.resource {
-                Resource::Pending | Resource::Memory => refuse(env, &visitor, &Endpoint::refuse_crowded()),
-                _ => env.net.reset(env.now, SIDE, visitor.socket),
+                Resource::Pending | Resource::Memory => refuse(env, &pending, &Endpoint::refuse_crowded()),
+                _ => env.net.reset(env.now, SIDE, pending.socket),
             }
-        } else if let Some(at) = self.claims.iter().position(|(visitor, ..)| visitor.holder == holder) {
-            let (visitor, claim, session) = self.claims.remove(at);
+        } else if let Some(at) = self.claims.iter().position(|(pending, ..)| pending.holder == holder) {
+            let (pending, claim, session) = self.claims.remove(at);
             self.sessions[session].driver.conn.handle_claim_end(claim);
-            env.net.reset(env.now, SIDE, visitor.socket);
+            env.net.reset(env.now, SIDE, pending.socket);
         }
         false
     }
@@ -75,24 +75,24 @@ impl Server {
     /// All that hold some of a resource, as they are.
     fn holders(&self, resource: Resource) -> Vec<Holder> {
         let sessions = self.sessions.iter().filter_map(|session| {
-            let (place, usage) = (session.place.as_ref()?, session.driver.usage());
+            let (entry, usage) = (session.entry.as_ref()?, session.driver.usage());
             let (held, delivered) = (usage.held(resource), usage.delivered());
-            Some(Holder { id: place.id, client: session.client, held, delivered })
+            Some(Holder { id: entry.id, client: session.client, held, delivered })
         });
         let one = |of: Resource, memory: u64| match resource {
             Resource::Memory => memory,
             Resource::Descriptors => 1,
             other => u64::from(other == of),
         };
-        let doors = self.doors.iter().filter_map(|(visitor, _)| {
+        let unidentified = self.unidentified.iter().filter_map(|(pending, _)| {
             let held = one(Resource::Pending, PENDING_MEMORY);
-            Some(Holder { id: visitor.holder?, client: visitor.client, held, delivered: 0 })
+            Some(Holder { id: pending.holder?, client: pending.client, held, delivered: 0 })
         });
-        let claims = self.claims.iter().filter_map(|(visitor, ..)| {
-            let held = one(Resource::Claims, CLAIM_MEMORY + visitor.input.len() as u64);
-            Some(Holder { id: visitor.holder?, client: visitor.client, held, delivered: 0 })
+        let claims = self.claims.iter().filter_map(|(pending, ..)| {
+            let held = one(Resource::Claims, CLAIM_MEMORY + pending.input.len() as u64);
+            Some(Holder { id: pending.holder?, client: pending.client, held, delivered: 0 })
         });
-        sessions.chain(doors).chain(claims).collect()
+        sessions.chain(unidentified).chain(claims).collect()
     }
 
     fn check_limits(&mut self) {

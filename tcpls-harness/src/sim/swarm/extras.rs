@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::super::chance::{Chance, Purpose};
+use super::super::rng::{Purpose, SimRng};
 use super::super::scenario::{
     Action, ActionKind, Bottleneck, Bounds, Crypto, End, Extension, Fault, FaultKind, Flood, FloodKind, Middlebox,
     Rate, Scenario, Scheduler, Size, Span, Transfer, Transport,
@@ -15,20 +15,20 @@ const RARITY: u64 = 8;
 
 /// Everything that is drawn apart.
 pub(super) fn add_extras(scenario: &mut Scenario, seed: u64, mode: Mode) {
-    add_boxes(scenario, &mut Chance::new(seed, Purpose::Boxes), mode);
-    add_routers(scenario, &mut Chance::new(seed, Purpose::Queues));
-    add_streams(scenario, &mut Chance::new(seed, Purpose::Streams));
-    add_extremes(scenario, &mut Chance::new(seed, Purpose::Extremes), mode);
-    add_actions(scenario, &mut Chance::new(seed, Purpose::Actions), mode);
-    add_clients(scenario, &mut Chance::new(seed, Purpose::Clients));
-    add_servers(scenario, &mut Chance::new(seed, Purpose::Servers), mode);
-    add_bounds(scenario, &mut Chance::new(seed, Purpose::Bounds));
-    slow_down(scenario, &mut Chance::new(seed, Purpose::Slow), mode);
+    add_middleboxes(scenario, &mut SimRng::new(seed, Purpose::Middleboxes), mode);
+    add_routers(scenario, &mut SimRng::new(seed, Purpose::Queues));
+    add_streams(scenario, &mut SimRng::new(seed, Purpose::Streams));
+    add_extremes(scenario, &mut SimRng::new(seed, Purpose::Extremes), mode);
+    add_actions(scenario, &mut SimRng::new(seed, Purpose::Actions), mode);
+    add_clients(scenario, &mut SimRng::new(seed, Purpose::Clients));
+    add_servers(scenario, &mut SimRng::new(seed, Purpose::Servers), mode);
+    add_bounds(scenario, &mut SimRng::new(seed, Purpose::Bounds));
+    slow_down(scenario, &mut SimRng::new(seed, Purpose::Slow), mode);
 }
 
 /// Sometimes a balancer has no backend for a while, on some of the paths or on all; sometimes the server is started anew, and
 /// no session survives that.
-fn add_servers(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
+fn add_servers(scenario: &mut Scenario, rng: &mut SimRng, mode: Mode) {
     let plain = |at, until, kind, path| Fault {
         at: Span(Duration::from_millis(at)),
         until,
@@ -39,12 +39,12 @@ fn add_servers(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
         rate: None,
         delay: None,
     };
-    if chance.one_in(RARITY) && scenario.transport == Transport::Pipes {
-        let (at, order) = (chance.between(2_000, 15_000), chance.between(8, 14));
-        let until = Span(Duration::from_millis(at + chance.between(1, 1 << order)));
-        let all = chance.one_in(2);
+    if rng.one_in(RARITY) && scenario.transport == Transport::Pipes {
+        let (at, order) = (rng.between(2_000, 15_000), rng.between(8, 14));
+        let until = Span(Duration::from_millis(at + rng.between(1, 1 << order)));
+        let all = rng.one_in(2);
         for path in &scenario.path {
-            if all || chance.one_in(2) {
+            if all || rng.one_in(2) {
                 let away = plain(at, Some(until), FaultKind::BackendAway, Some(path.name.clone()));
                 scenario.fault.push(away);
             }
@@ -52,19 +52,19 @@ fn add_servers(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
         scenario.at_least = scenario.at_least.max(until);
         scenario.limit.0 += until.0;
     }
-    if chance.one_in(2 * RARITY) && mode == Mode::Safety {
-        scenario.fault.push(plain(chance.between(0, 15_000), None, FaultKind::Restart, None));
+    if rng.one_in(2 * RARITY) && mode == Mode::Safety {
+        scenario.fault.push(plain(rng.between(0, 15_000), None, FaultKind::Restart, None));
     }
 }
 
 /// Sometimes the server's account has small limits, of some kinds, and attackers who use them up. Clients that share their
 /// address, or hold much, may give way, too.
-fn add_bounds(scenario: &mut Scenario, chance: &mut Chance) {
-    if !chance.one_in(10) {
+fn add_bounds(scenario: &mut Scenario, rng: &mut SimRng) {
+    if !rng.one_in(10) {
         return;
     }
     let clients = scenario.clients as u64;
-    let mut sometimes = |low, high| chance.one_in(3).then(|| chance.between(low, high));
+    let mut sometimes = |low, high| rng.one_in(3).then(|| rng.between(low, high));
     scenario.bounds = Bounds {
         memory: sometimes(128 << 10, 4 << 20).map(Size),
         descriptors: sometimes(2, 20),
@@ -74,47 +74,47 @@ fn add_bounds(scenario: &mut Scenario, chance: &mut Chance) {
         claims: sometimes(1, 4),
         one_address: false,
     };
-    scenario.bounds.one_address = chance.one_in(2);
-    for _ in 0..chance.below(3) {
+    scenario.bounds.one_address = rng.one_in(2);
+    for _ in 0..rng.below(3) {
         scenario.flood.push(Flood {
-            at: Span(Duration::from_millis(chance.below(10_000))),
-            every: Span(Duration::from_millis(chance.between(5, 500))),
-            count: chance.between(1, 25) as u32,
-            kind: if chance.one_in(3) { FloodKind::Silent } else { FloodKind::Session },
-            path: Some(scenario.path[chance.below(scenario.path.len() as u64) as usize].name.clone()),
+            at: Span(Duration::from_millis(rng.below(10_000))),
+            every: Span(Duration::from_millis(rng.between(5, 500))),
+            count: rng.between(1, 25) as u32,
+            kind: if rng.one_in(3) { FloodKind::Silent } else { FloodKind::Session },
+            path: Some(scenario.path[rng.below(scenario.path.len() as u64) as usize].name.clone()),
         });
     }
 }
 
 /// Puts boxes on some paths of some scenarios.
-fn add_boxes(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
+fn add_middleboxes(scenario: &mut Scenario, rng: &mut SimRng, mode: Mode) {
     if scenario.transport == Transport::Packets {
         return;
     }
-    let [reads_tls, proxies, strips] = [(); 3].map(|()| chance.one_in(RARITY));
+    let [reads_tls, proxies, strips] = [(); 3].map(|()| rng.one_in(RARITY));
     // Where TCPLS is stripped there is no session, and joins fail: nothing to wait for.
     let strips = strips && mode == Mode::Safety;
     if reads_tls || strips {
         scenario.crypto = Crypto::Tls;
     }
     for path in &mut scenario.path {
-        let mut stands = |kind: bool, make: &mut dyn FnMut(&mut Chance) -> Middlebox| {
-            if kind && chance.one_in(2) {
-                path.boxes.push(make(chance));
+        let mut stands = |kind: bool, make: &mut dyn FnMut(&mut SimRng) -> Middlebox| {
+            if kind && rng.one_in(2) {
+                path.middleboxes.push(make(rng));
             }
         };
         stands(reads_tls, &mut |_| Middlebox::TlsAware);
         stands(proxies, &mut proxy);
-        stands(strips, &mut |chance| Middlebox::Strip {
-            extension: if chance.one_in(2) { Extension::Alpn } else { Extension::Tcpls },
+        stands(strips, &mut |rng| Middlebox::Strip {
+            extension: if rng.one_in(2) { Extension::Alpn } else { Extension::Tcpls },
         });
         stands(reads_tls, &mut |_| Middlebox::TlsAware);
     }
 }
 
-fn proxy(chance: &mut Chance) -> Middlebox {
-    let (order, size) = (chance.below(8), chance.between(0, 16));
-    Middlebox::Proxy { hold: Span(Duration::from_millis(chance.below(1 << order))), most: Size(1 << size) }
+fn proxy(rng: &mut SimRng) -> Middlebox {
+    let (order, size) = (rng.below(8), rng.between(0, 16));
+    Middlebox::Proxy { hold: Span(Duration::from_millis(rng.below(1 << order))), most: Size(1 << size) }
 }
 
 /// Packets that a router's queue takes at least: TCP that loses most of each flight says nothing about what runs on it.
@@ -123,9 +123,9 @@ const ROUTER_QUEUE: u64 = 16;
 const LEAST_BUFFER: u64 = 1024;
 
 /// Sometimes the queues of paths are not the hosts' own.
-fn add_routers(scenario: &mut Scenario, chance: &mut Chance) {
+fn add_routers(scenario: &mut Scenario, rng: &mut SimRng) {
     let packets = scenario.transport == Transport::Packets;
-    for path in scenario.path.iter_mut().filter(|_| packets && chance.one_in(2)) {
+    for path in scenario.path.iter_mut().filter(|_| packets && rng.one_in(2)) {
         path.bottleneck = Bottleneck::Router;
         path.queue = path.queue.map(|queue| queue.max(Size(ROUTER_QUEUE * u64::from(path.mtu))));
     }
@@ -140,24 +140,24 @@ const SLOW_TRANSFERS: u64 = 20;
 
 /// Sometimes makes some paths, or all, as slow as a throttled radio link, with long queues. Transfers are then smaller, and
 /// everything begins later.
-fn slow_down(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
-    if !chance.one_in(12) || scenario.transport == Transport::Packets {
+fn slow_down(scenario: &mut Scenario, rng: &mut SimRng, mode: Mode) {
+    if !rng.one_in(12) || scenario.transport == Transport::Packets {
         return;
     }
-    let all = chance.one_in(2);
+    let all = rng.one_in(2);
     let mut slowest = u64::MAX;
     for path in &mut scenario.path {
-        if !all && !chance.one_in(2) {
+        if !all && !rng.one_in(2) {
             continue;
         }
-        let order = chance.below(5);
-        let rate = chance.between(SLOWEST << order, (2 * SLOWEST) << order);
+        let order = rng.below(5);
+        let rate = rng.between(SLOWEST << order, (2 * SLOWEST) << order);
         path.rate = Some(Rate(rate));
-        path.up_rate = chance.one_in(2).then(|| Rate(chance.between(SLOWEST, 16 * SLOWEST)));
+        path.up_rate = rng.one_in(2).then(|| Rate(rng.between(SLOWEST, 16 * SLOWEST)));
         let rate = path.up_rate.map_or(rate, |up| rate.min(up.0));
         slowest = slowest.min(rate);
-        path.queue = Some(Size((rate * chance.between(1, 10)).max(3_000)));
-        path.delay.0 = path.delay.0.max(Duration::from_millis(chance.below(1_500)));
+        path.queue = Some(Size((rate * rng.between(1, 10)).max(3_000)));
+        path.delay.0 = path.delay.0.max(Duration::from_millis(rng.below(1_500)));
     }
     if slowest == u64::MAX {
         return;
@@ -187,51 +187,51 @@ fn slow_down(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
 }
 
 /// Sometimes there are more clients, who need more time.
-fn add_clients(scenario: &mut Scenario, chance: &mut Chance) {
-    if chance.one_in(10) {
-        scenario.clients = chance.between(2, 3) as usize;
+fn add_clients(scenario: &mut Scenario, rng: &mut SimRng) {
+    if rng.one_in(10) {
+        scenario.clients = rng.between(2, 3) as usize;
         scenario.limit.0 *= scenario.clients as u32;
     }
 }
 
 /// Sometimes there are many streams of a few bytes. Where one is allowed at a time, each takes some round trips.
-fn add_streams(scenario: &mut Scenario, chance: &mut Chance) {
-    if !chance.one_in(12) {
+fn add_streams(scenario: &mut Scenario, rng: &mut SimRng) {
+    if !rng.one_in(12) {
         return;
     }
     let round_trip = scenario.path.iter().map(|path| (path.delay.0 + path.jitter.0) * 2).max().unwrap_or_default();
-    let at = Span(Duration::from_millis(chance.below(6_000)));
-    for _ in 0..chance.between(10, 60) {
+    let at = Span(Duration::from_millis(rng.below(6_000)));
+    for _ in 0..rng.between(10, 60) {
         scenario.transfer.push(Transfer {
-            at: if chance.one_in(2) { at } else { Span(Duration::from_millis(chance.below(6_000))) },
-            by: if chance.one_in(2) { End::Client } else { End::Server },
-            send: Size(chance.below(2_000)),
-            receive: Size(chance.below(2_000)),
+            at: if rng.one_in(2) { at } else { Span(Duration::from_millis(rng.below(6_000))) },
+            by: if rng.one_in(2) { End::Client } else { End::Server },
+            send: Size(rng.below(2_000)),
+            receive: Size(rng.below(2_000)),
             read_rate: None,
             write_rate: None,
-            reset_after: chance.one_in(6).then(|| Size(chance.below(1_000))),
-            stop_after: chance.one_in(6).then(|| Size(chance.below(1_000))),
-            priority: chance.below(3) as i8 - 1,
+            reset_after: rng.one_in(6).then(|| Size(rng.below(1_000))),
+            stop_after: rng.one_in(6).then(|| Size(rng.below(1_000))),
+            priority: rng.below(3) as i8 - 1,
         });
         scenario.limit.0 += round_trip * 4;
     }
 }
 
 /// Sometimes a bound is as low as it gets. Such windows carry little, or a run would have no end.
-fn add_extremes(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
+fn add_extremes(scenario: &mut Scenario, rng: &mut SimRng, mode: Mode) {
     for settings in [&mut scenario.client, &mut scenario.server] {
-        if !chance.one_in(6) {
+        if !rng.one_in(6) {
             continue;
         }
-        match chance.below(6) {
+        match rng.below(6) {
             0 => settings.max_streams = Some(1),
-            1 => settings.max_unacknowledged_records = Some(chance.between(1, 8) as u32),
-            2 => settings.max_ack_delay = Some(Span(Duration::from_millis(chance.below(400)))),
+            1 => settings.max_unacknowledged_records = Some(rng.between(1, 8) as u32),
+            2 => settings.max_ack_delay = Some(Span(Duration::from_millis(rng.below(400)))),
             3 => (settings.max_tcp_connections, settings.spare_tokens) = (Some(1), Some(1)),
-            4 => settings.send_buffer = Some(Size(LEAST_BUFFER + chance.below(300))),
+            4 => settings.send_buffer = Some(Size(LEAST_BUFFER + rng.below(300))),
             _ => {
-                let window = Some(Size(LEAST_BUFFER + chance.below(300)));
-                if chance.one_in(2) { settings.session_window = window } else { settings.stream_window = window }
+                let window = Some(Size(LEAST_BUFFER + rng.below(300)));
+                if rng.one_in(2) { settings.session_window = window } else { settings.stream_window = window }
             }
         }
         let small = [settings.send_buffer, settings.session_window, settings.stream_window];
@@ -245,7 +245,7 @@ fn add_extremes(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
         }
     }
     // Then nothing happens for a while: what was lost must have come back.
-    if mode == Mode::Liveness && chance.one_in(4) {
+    if mode == Mode::Liveness && rng.one_in(4) {
         let last = scenario.action.iter().map(|action| action.at.0).max().unwrap_or_default();
         scenario.at_least = Span(last + Duration::from_secs(30));
         scenario.limit.0 += Duration::from_secs(30);
@@ -254,41 +254,41 @@ fn add_extremes(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
 
 /// Sometimes applications do what they seldom do: advertise addresses and take them back, send TCP options, change keys
 /// while everything goes out twice, close on both sides at once.
-fn add_actions(scenario: &mut Scenario, chance: &mut Chance, mode: Mode) {
+fn add_actions(scenario: &mut Scenario, rng: &mut SimRng, mode: Mode) {
     let Some(last) = scenario.action.iter().map(|action| action.at.0).chain([Duration::from_secs(5)]).max() else {
         return;
     };
-    let at = |chance: &mut Chance| Span(Duration::from_millis(chance.between(500, last.as_millis() as u64)));
-    let path = |chance: &mut Chance, scenario: &Scenario| {
-        Some(scenario.path[chance.below(scenario.path.len() as u64) as usize].name.clone())
+    let at = |rng: &mut SimRng| Span(Duration::from_millis(rng.between(500, last.as_millis() as u64)));
+    let path = |rng: &mut SimRng, scenario: &Scenario| {
+        Some(scenario.path[rng.below(scenario.path.len() as u64) as usize].name.clone())
     };
-    let by = |chance: &mut Chance| if chance.one_in(2) { End::Client } else { End::Server };
+    let by = |rng: &mut SimRng| if rng.one_in(2) { End::Client } else { End::Server };
     let plain = |at, by, kind, path| Action { at, by, kind, path, transfer: None, scheduler: None };
-    if chance.one_in(10) {
+    if rng.one_in(10) {
         // Where a server takes its last address back and then fails, no client comes again.
         let withdraw = if mode == Mode::Safety { ActionKind::Withdraw } else { ActionKind::Advertise };
-        for kind in [ActionKind::Advertise, withdraw].repeat(chance.between(1, 4) as usize) {
-            let (at, by, path) = (at(chance), by(chance), path(chance, scenario));
+        for kind in [ActionKind::Advertise, withdraw].repeat(rng.between(1, 4) as usize) {
+            let (at, by, path) = (at(rng), by(rng), path(rng, scenario));
             scenario.action.push(plain(at, by, kind, path));
         }
     }
-    if chance.one_in(10) {
-        for _ in 0..chance.between(1, 5) {
-            let (at, by) = (at(chance), by(chance));
+    if rng.one_in(10) {
+        for _ in 0..rng.between(1, 5) {
+            let (at, by) = (at(rng), by(rng));
             scenario.action.push(plain(at, by, ActionKind::TcpOption, None));
         }
     }
-    if chance.one_in(20) {
+    if rng.one_in(20) {
         scenario.client.scheduler = Some(Scheduler::Redundant);
         scenario.server.scheduler = Some(Scheduler::Redundant);
-        for _ in 0..chance.between(1, 6) {
-            let (at, by) = (at(chance), by(chance));
+        for _ in 0..rng.between(1, 6) {
+            let (at, by) = (at(rng), by(rng));
             scenario.action.push(plain(at, by, ActionKind::UpdateKeys, None));
         }
     }
-    if mode == Mode::Safety && chance.one_in(16) {
-        let (at, order) = (at(chance), chance.below(8));
-        let apart = Duration::from_millis(chance.below(1 << order));
+    if mode == Mode::Safety && rng.one_in(16) {
+        let (at, order) = (at(rng), rng.below(8));
+        let apart = Duration::from_millis(rng.below(1 << order));
         scenario.action.push(plain(at, End::Client, ActionKind::Close, None));
         scenario.action.push(plain(Span(at.0 + apart), End::Server, ActionKind::Close, None));
     }

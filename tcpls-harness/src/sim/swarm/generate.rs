@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::super::chance::{Chance, Purpose};
+use super::super::rng::{Purpose, SimRng};
 use super::super::scenario::{
     Action, ActionKind, Bottleneck, Bounds, Burst, Crypto, Direction, End, Fault, FaultKind, Goals, Keep, Path, Rate,
     Role, Scenario, Scheduler, Settings, Size, Span, Transfer, Transport,
@@ -52,16 +52,16 @@ const ACTIONS: [ActionKind; 9] = [
 
 /// The scenario of a seed.
 pub fn generate(seed: u64, mode: Mode) -> Scenario {
-    let mut maker = Maker { chance: Chance::new(seed, Purpose::Scenario), mode, transport: Transport::Pipes };
-    if maker.chance.one_in(12) {
+    let mut maker = Maker { rng: SimRng::new(seed, Purpose::Scenario), mode, transport: Transport::Pipes };
+    if maker.rng.one_in(12) {
         maker.transport = Transport::Packets;
     }
-    let path: Vec<Path> = (0..maker.chance.between(1, 4)).map(|number| maker.path(number)).collect();
-    let transfer: Vec<Transfer> = (0..maker.chance.between(1, 6)).map(|_| maker.transfer()).collect();
-    let storm = maker.chance.between(CALM, 15_000);
+    let path: Vec<Path> = (0..maker.rng.between(1, 4)).map(|number| maker.path(number)).collect();
+    let transfer: Vec<Transfer> = (0..maker.rng.between(1, 6)).map(|_| maker.transfer()).collect();
+    let storm = maker.rng.between(CALM, 15_000);
     let fault = maker.faults(&path, storm);
     let action = maker.all_actions(&path, &transfer, storm);
-    let keep = match (mode, maker.chance.below(4)) {
+    let keep = match (mode, maker.rng.below(4)) {
         (Mode::Safety, 0) => Keep::Nothing,
         (_, 1) => Keep::Session,
         _ => Keep::Paths,
@@ -70,7 +70,7 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
     let limit = bound(&path, &transfer, [&client, &server], storm);
     let mut scenario = Scenario {
         title: format!("{mode:?} {seed}"),
-        crypto: if maker.chance.one_in(64) { Crypto::Tls } else { Crypto::Null },
+        crypto: if maker.rng.one_in(64) { Crypto::Tls } else { Crypto::Null },
         transport: maker.transport,
         keep,
         clients: 1,
@@ -115,7 +115,7 @@ fn bound(paths: &[Path], transfers: &[Transfer], settings: [&Settings; 2], storm
 }
 
 struct Maker {
-    chance: Chance,
+    rng: SimRng,
     mode: Mode,
     transport: Transport,
 }
@@ -123,64 +123,64 @@ struct Maker {
 impl Maker {
     /// A number up to `2^bits`, small ones as likely as large ones.
     fn any_size(&mut self, bits: u64) -> u64 {
-        let bits = self.chance.below(bits + 1);
-        self.chance.below(1 << bits)
+        let bits = self.rng.below(bits + 1);
+        self.rng.below(1 << bits)
     }
 
     fn millis(&mut self, low: u64, high: u64) -> Span {
-        Span(Duration::from_millis(self.chance.between(low, high)))
+        Span(Duration::from_millis(self.rng.between(low, high)))
     }
 
     fn sometimes<T>(&mut self, one_in: u64, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
-        self.chance.one_in(one_in).then(|| make(self))
+        self.rng.one_in(one_in).then(|| make(self))
     }
 
     fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.chance.below(all.len() as u64) as usize]
+        all[self.rng.below(all.len() as u64) as usize]
     }
 
     /// 128 kbit/s to 1 Gbit/s.
     fn rate(&mut self) -> Rate {
-        let order = self.chance.between(14, 26);
-        Rate(self.chance.between(1 << order, 2 << order))
+        let order = self.rng.between(14, 26);
+        Rate(self.rng.between(1 << order, 2 << order))
     }
 
     fn path(&mut self, number: u64) -> Path {
-        let (order, packets) = (self.chance.below(9), self.transport == Transport::Packets);
+        let (order, packets) = (self.rng.below(9), self.transport == Transport::Packets);
         Path {
             name: ["a", "b", "c", "d"][number as usize].to_owned(),
-            rate: (!self.chance.one_in(6)).then(|| self.rate()),
+            rate: (!self.rng.one_in(6)).then(|| self.rate()),
             up_rate: self.sometimes(6, Self::rate),
             delay: self.millis(0, 1 << order),
             jitter: self.sometimes(4, |maker| maker.millis(0, 40)).unwrap_or_default(),
             queue: self.sometimes(4, |maker| Size(2_000 + maker.any_size(20))),
             bottleneck: Bottleneck::Host,
-            loss: if packets && self.chance.one_in(3) { self.chance.below(50) as f64 / 1000.0 } else { 0.0 },
+            loss: if packets && self.rng.one_in(3) { self.rng.below(50) as f64 / 1000.0 } else { 0.0 },
             burst: if packets { self.sometimes(6, |_| Burst { begin: 0.005, end: 0.2, loss: 0.8 }) } else { None },
-            reorder: if packets && self.chance.one_in(3) { self.chance.below(50) as f64 / 1000.0 } else { 0.0 },
-            mtu: if packets && self.chance.one_in(4) { self.chance.between(576, 9000) as u16 } else { 1500 },
+            reorder: if packets && self.rng.one_in(3) { self.rng.below(50) as f64 / 1000.0 } else { 0.0 },
+            mtu: if packets && self.rng.one_in(4) { self.rng.between(576, 9000) as u16 } else { 1500 },
             role: if number == 0 {
                 Role::Active
             } else {
                 self.one_of(&[Role::Active, Role::Active, Role::Standby, Role::Spare])
             },
-            boxes: Vec::new(),
+            middleboxes: Vec::new(),
         }
     }
 
     fn transfer(&mut self) -> Transfer {
-        let bits = if self.chance.one_in(8) { 21 } else { 17 };
-        let receive = if self.chance.one_in(3) { 0 } else { self.any_size(bits) };
+        let bits = if self.rng.one_in(8) { 21 } else { 17 };
+        let receive = if self.rng.one_in(3) { 0 } else { self.any_size(bits) };
         Transfer {
             at: self.millis(0, 6_000),
             by: self.one_of(&[End::Client, End::Client, End::Server]),
-            send: Size(if self.chance.one_in(2) { 64 } else { self.any_size(bits) }),
+            send: Size(if self.rng.one_in(2) { 64 } else { self.any_size(bits) }),
             receive: Size(receive),
-            read_rate: self.sometimes(6, |maker| Rate(maker.chance.between(20_000, 400_000))),
-            write_rate: self.sometimes(6, |maker| Rate(maker.chance.between(20_000, 400_000))),
+            read_rate: self.sometimes(6, |maker| Rate(maker.rng.between(20_000, 400_000))),
+            write_rate: self.sometimes(6, |maker| Rate(maker.rng.between(20_000, 400_000))),
             reset_after: self.sometimes(8, |maker| Size(maker.any_size(16))),
             stop_after: self.sometimes(8, |maker| Size(maker.any_size(16))),
-            priority: if self.chance.one_in(3) { self.chance.between(0, 4) as i8 - 2 } else { 0 },
+            priority: if self.rng.one_in(3) { self.rng.between(0, 4) as i8 - 2 } else { 0 },
         }
     }
 
@@ -188,7 +188,7 @@ impl Maker {
     fn faults(&mut self, paths: &[Path], storm: u64) -> Vec<Fault> {
         let fits = |kind: &FaultKind| *kind != FaultKind::Shred || self.transport == Transport::Pipes;
         let kinds: Vec<FaultKind> = FAULTS.into_iter().filter(fits).collect();
-        let kinds: Vec<FaultKind> = kinds.into_iter().filter(|_| self.chance.one_in(3)).collect();
+        let kinds: Vec<FaultKind> = kinds.into_iter().filter(|_| self.rng.one_in(3)).collect();
         if kinds.is_empty() {
             return Vec::new();
         }
@@ -199,7 +199,7 @@ impl Maker {
 
     fn fault(&mut self, kinds: &[FaultKind], paths: &[Path], from: u64, storm: u64) -> Fault {
         let kind = self.one_of(kinds);
-        let at = self.chance.between(from, storm);
+        let at = self.rng.between(from, storm);
         let length = 20 + self.any_size(13);
         let lasts = matches!(
             kind,
@@ -210,7 +210,7 @@ impl Maker {
                 | FaultKind::Delay
                 | FaultKind::Shred
         );
-        let forever = self.mode == Mode::Safety && self.chance.one_in(8);
+        let forever = self.mode == Mode::Safety && self.rng.one_in(8);
         let end = if self.mode == Mode::Liveness { (at + length).min(storm) } else { at + length };
         let clog = kind == FaultKind::Clog;
         let both = !matches!(kind, FaultKind::BlackHole | FaultKind::Clog | FaultKind::Corrupt);
@@ -218,8 +218,8 @@ impl Maker {
             at: Span(Duration::from_millis(at)),
             until: (lasts && !forever).then_some(Span(Duration::from_millis(end))),
             kind,
-            path: (!clog).then(|| paths[self.chance.below(paths.len() as u64) as usize].name.clone()),
-            tcp: clog.then(|| self.chance.below(paths.len() as u64 + 2)),
+            path: (!clog).then(|| paths[self.rng.below(paths.len() as u64) as usize].name.clone()),
+            tcp: clog.then(|| self.rng.below(paths.len() as u64 + 2)),
             direction: if both { None } else { self.one_of(&[None, Some(Direction::Up), Some(Direction::Down)]) },
             rate: (kind == FaultKind::Rate).then(|| self.rate()),
             delay: (kind == FaultKind::Delay).then(|| self.millis(0, 600)),
@@ -246,13 +246,13 @@ impl Maker {
     }
 
     fn actions(&mut self, paths: &[Path], transfers: &[Transfer], storm: u64) -> Vec<Action> {
-        let kinds: Vec<ActionKind> = ACTIONS.into_iter().filter(|_| self.chance.one_in(4)).collect();
+        let kinds: Vec<ActionKind> = ACTIONS.into_iter().filter(|_| self.rng.one_in(4)).collect();
         if kinds.is_empty() {
             return Vec::new();
         }
         let count = self.any_size(3);
         let mut actions: Vec<Action> = (0..count).map(|_| self.action(&kinds, paths, transfers, storm)).collect();
-        if self.mode == Mode::Safety && self.chance.one_in(8) {
+        if self.mode == Mode::Safety && self.rng.one_in(8) {
             let at = self.millis(0, storm);
             let by = self.one_of(&[End::Client, End::Server]);
             let close = Action { at, by, kind: ActionKind::Close, path: None, transfer: None, scheduler: None };
@@ -269,8 +269,8 @@ impl Maker {
             at: self.millis(500, storm),
             by: if kind == ActionKind::Join { End::Client } else { self.one_of(&[End::Client, End::Server]) },
             kind,
-            path: (!nowhere).then(|| paths[self.chance.below(paths.len() as u64) as usize].name.clone()),
-            transfer: attaches.then(|| self.chance.below(transfers.len() as u64) as usize),
+            path: (!nowhere).then(|| paths[self.rng.below(paths.len() as u64) as usize].name.clone()),
+            transfer: attaches.then(|| self.rng.below(transfers.len() as u64) as usize),
             scheduler: (kind == ActionKind::Scheduler).then(|| self.one_of(&SCHEDULERS)),
         }
     }
@@ -284,19 +284,19 @@ impl Maker {
             send_buffer: self.sometimes(4, |maker| Size(4_000 + maker.any_size(20))),
             session_window: self.sometimes(4, window),
             stream_window: self.sometimes(4, window),
-            max_streams: self.sometimes(6, |maker| maker.chance.between(1, 4) as u32),
+            max_streams: self.sometimes(6, |maker| maker.rng.between(1, 4) as u32),
             // Long enough for what a slow path holds.
             user_timeout: self.sometimes(3, |maker| maker.millis(if safety { 500 } else { 4_000 }, 10_000)),
             idle_timeout: if safety { self.sometimes(4, |maker| maker.millis(1_000, 30_000)) } else { None },
             session_timeout: if safety { self.sometimes(4, |maker| maker.millis(100, 20_000)) } else { None },
             join_timeout: self.sometimes(4, |maker| maker.millis(1_000, 5_000)),
-            max_tcp_connections: self.sometimes(4, |maker| maker.chance.between(1, 8) as u32),
-            spare_tokens: self.sometimes(4, |maker| maker.chance.between(1, 6) as u32),
-            zero_rtt_join: self.sometimes(2, |maker| maker.chance.one_in(2)),
+            max_tcp_connections: self.sometimes(4, |maker| maker.rng.between(1, 8) as u32),
+            spare_tokens: self.sometimes(4, |maker| maker.rng.between(1, 6) as u32),
+            zero_rtt_join: self.sometimes(2, |maker| maker.rng.one_in(2)),
             max_unacknowledged_records: None,
             max_ack_delay: None,
             ack_every_records: None,
-            confidentiality_limit: self.sometimes(8, |maker| maker.chance.between(3_000, 6_000)),
+            confidentiality_limit: self.sometimes(8, |maker| maker.rng.between(3_000, 6_000)),
         }
     }
 }

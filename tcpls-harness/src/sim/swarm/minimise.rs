@@ -86,7 +86,7 @@ fn candidates(from: &Scenario) -> Vec<Scenario> {
         add(&|s| s.path[number].burst = None);
         add(&|s| s.path[number].reorder = 0.0);
         add(&|s| s.path[number].mtu = 1500);
-        (0..from.path[number].boxes.len()).for_each(|at| add(&|s| _ = s.path[number].boxes.remove(at)));
+        (0..from.path[number].middleboxes.len()).for_each(|at| add(&|s| _ = s.path[number].middleboxes.remove(at)));
     }
     for number in 0..from.transfer.len() {
         add(&|s| s.transfer[number].send = Size(s.transfer[number].send.0 / 2));

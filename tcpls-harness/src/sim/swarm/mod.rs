@@ -13,7 +13,7 @@ pub use self::generate::{Mode, generate};
 pub use self::minimise::minimise;
 use super::report::SessionReport;
 use super::scenario::Transport;
-use super::{Report, Scenario, Watch, run};
+use super::{Report, RunOptions, Scenario, run};
 
 /// What came of one seed.
 #[derive(Clone, Debug)]
@@ -51,8 +51,8 @@ pub fn faults_of(scenario: &Scenario, seed: u64) -> Vec<String> {
 }
 
 fn try_run(scenario: &Scenario, seed: u64) -> (Option<Report>, Vec<String>) {
-    let watch = Watch { blind: true, ..Watch::default() };
-    match catch_unwind(AssertUnwindSafe(|| run(scenario, seed, watch))) {
+    let options = RunOptions { hash: false, ..RunOptions::default() };
+    match catch_unwind(AssertUnwindSafe(|| run(scenario, seed, options))) {
         Ok(report) => {
             let packets = scenario.transport == Transport::Packets;
             let bounded = scenario.bounds.is_set();

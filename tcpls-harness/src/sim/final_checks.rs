@@ -5,10 +5,10 @@ use tcpls_core::error::CloseReason;
 
 use super::driver::Driver;
 use super::scenario::{FaultKind, Scenario, Scheduler};
-use super::transfer::Book;
+use super::transfers::Transfers;
 
-/// What is wrong with how an end ended, and with what it sent; `book` has its session's applications.
-pub(super) fn verdicts_on(scenario: &Scenario, book: &Book, driver: &Driver) -> Vec<String> {
+/// What is wrong with how an end ended, and with what it sent; `transfers` are those of its session.
+pub(super) fn final_checks(scenario: &Scenario, transfers: &Transfers, driver: &Driver) -> Vec<String> {
     let mut wrong = Vec::new();
     let corrupt = scenario.fault.iter().any(|fault| fault.kind == FaultKind::Corrupt);
     let (side, stats) = (driver.side(), driver.stats());
@@ -22,7 +22,7 @@ pub(super) fn verdicts_on(scenario: &Scenario, book: &Book, driver: &Driver) -> 
     }
     let sent: u64 = stats.tcp.iter().map(|tcp| tcp.counters.stream_bytes_sent).sum();
     let again: u64 = stats.tcp.iter().map(|tcp| tcp.counters.requeued_bytes).sum();
-    let written = book.written(side);
+    let written = transfers.written(side);
     for tcp in &stats.tcp {
         let (carried, again) = (tcp.counters.stream_bytes_sent, tcp.counters.requeued_bytes);
         if again > carried {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tcpls_core::{TcpEnd, Time};
 
-use super::super::net::Opening;
+use super::super::network::Opening;
 use super::super::scenario::{Direction, Fault, FaultKind};
-use super::{DOWN, Due, Pipes, UP};
+use super::{DOWN, PipeEvent, Pipes, UP};
 
 /// TCP's least retransmission timeout, as Linux has it.
 const MIN_RTO: Duration = Duration::from_millis(200);
@@ -99,7 +99,7 @@ impl Pipes {
         match flow.stuck_since {
             Some(since) => {
                 flow.held = true;
-                self.agenda.enter(next_retry(since, rto, now), Due::Retry { pipe, way });
+                self.events.schedule(next_retry(since, rto, now), PipeEvent::Retry { pipe, way });
             }
             None => self.kick(now, pipe, way),
         }

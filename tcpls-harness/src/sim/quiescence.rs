@@ -16,13 +16,13 @@ const SPARE: Duration = Duration::from_millis(500);
 
 /// How a session was when it was closed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rest {
+pub(super) struct Quiescence {
     since: Time,
     at: Time,
     established: bool,
 }
 
-impl Rest {
+impl Quiescence {
     /// The ends of a session as they are now.
     pub(super) fn of(now: Time, ends: [Option<&Driver>; 2]) -> Self {
         Self {

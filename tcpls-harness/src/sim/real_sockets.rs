@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::pattern::Pattern;
 use super::scenario::{self, Direction, Fault, FaultKind, Role, Scenario, Transfer};
-use super::transfer::TransferEnd;
+use super::transfers::TransferEnd;
 use crate::dial::{Backup, DialOptions, Keep};
 use crate::net::{ClientOptions, Listener, ServerOptions, Session, Stream};
 use crate::relay::{Break, PathOptions, Relay, Way};
@@ -44,7 +44,7 @@ type Opened = Arc<Mutex<BTreeMap<StreamId, usize>>>;
 /// What was read, how it ended, and when the last byte came.
 type Half = (u64, TransferEnd, Duration);
 
-struct World {
+struct RealRun {
     scenario: Scenario,
     start: Instant,
     opened: Opened,
@@ -77,7 +77,7 @@ pub async fn run_real(scenario: &Scenario) -> Outcome<Vec<RealTransfer>> {
     let addresses: Vec<SocketAddr> = used.map(|(relay, _)| relay.address()).collect();
     let standby = relays.iter().zip(&scenario.path).filter(|(_, path)| path.role == Role::Standby);
     options.backups = standby.map(|(relay, _)| Backup::Remote(relay.address())).collect();
-    let world = Arc::new(World {
+    let run = Arc::new(RealRun {
         scenario: scenario.clone(),
         start: Instant::now(),
         opened: Opened::default(),
@@ -87,25 +87,25 @@ pub async fn run_real(scenario: &Scenario) -> Outcome<Vec<RealTransfer>> {
     let client = client?;
     set_schedulers(scenario, &client, &server);
     let mut background = JoinSet::new();
-    background.spawn(answer(world.clone(), client.clone(), Side::Client));
-    background.spawn(answer(world.clone(), server.clone(), Side::Server));
+    background.spawn(answer(run.clone(), client.clone(), Side::Client));
+    background.spawn(answer(run.clone(), server.clone(), Side::Server));
     let mut transfers = JoinSet::new();
     for number in 0..scenario.transfer.len() {
         let session = if Side::from(scenario.transfer[number].by) == Side::Client { &client } else { &server };
-        transfers.spawn(open(world.clone(), session.clone(), number));
+        transfers.spawn(open(run.clone(), session.clone(), number));
     }
     let all = async {
-        tokio::join!(weather(&world, &relays), async { while transfers.join_next().await.is_some() {} });
-        world.all_ended().await;
+        tokio::join!(weather(&run, &relays), async { while transfers.join_next().await.is_some() {} });
+        run.all_ended().await;
     };
     _ = tokio::time::timeout(scenario.limit.0, all).await;
     client.close(ErrorCode(0), b"").await;
-    Ok((0..scenario.transfer.len()).map(|number| world.outcome(number)).collect())
+    Ok((0..scenario.transfer.len()).map(|number| run.outcome(number)).collect())
 }
 
 fn check(scenario: &Scenario) -> Outcome<()> {
     use FaultKind::{BackendAway, Clog, Restart};
-    if scenario.clients > 1 || scenario.path.iter().any(|path| !path.boxes.is_empty()) {
+    if scenario.clients > 1 || scenario.path.iter().any(|path| !path.middleboxes.is_empty()) {
         return Err("several clients, and boxes on paths, are for simulations only".into());
     }
     if scenario.bounds.is_set() || !scenario.flood.is_empty() {
@@ -145,17 +145,17 @@ fn set_schedulers(scenario: &Scenario, client: &Session, server: &Session) {
 }
 
 /// The faults, each in its time.
-async fn weather(world: &World, relays: &[Relay]) {
+async fn weather(run: &RealRun, relays: &[Relay]) {
     let mut steps: Vec<(Duration, &Fault, bool)> = Vec::new();
-    for fault in &world.scenario.fault {
+    for fault in &run.scenario.fault {
         steps.push((fault.at.0, fault, false));
         steps.extend(fault.until.map(|until| (until.0, fault, true)));
     }
     steps.sort_by_key(|(at, ..)| *at);
     for (at, fault, over) in steps {
-        tokio::time::sleep_until(world.start + at).await;
-        let path = fault.path.as_deref().and_then(|name| world.scenario.path_number(name)).unwrap_or_default();
-        disturb(&relays[path], &world.scenario.path[path], fault, over);
+        tokio::time::sleep_until(run.start + at).await;
+        let path = fault.path.as_deref().and_then(|name| run.scenario.path_number(name)).unwrap_or_default();
+        disturb(&relays[path], &run.scenario.path[path], fault, over);
     }
 }
 
@@ -185,28 +185,28 @@ fn disturb(relay: &Relay, usual: &scenario::Path, fault: &Fault, over: bool) {
 }
 
 /// The end that opens a stream.
-async fn open(world: Arc<World>, session: Session, number: usize) {
-    tokio::time::sleep_until(world.start + world.scenario.transfer[number].at.0).await;
+async fn open(run: Arc<RealRun>, session: Session, number: usize) {
+    tokio::time::sleep_until(run.start + run.scenario.transfer[number].at.0).await;
     if let Ok(stream) = session.open_stream().await {
-        world.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.id(), number);
-        world.exchange(stream, number, false).await;
+        run.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.id(), number);
+        run.exchange(stream, number, false).await;
     }
 }
 
 /// The end that does not.
-async fn answer(world: Arc<World>, session: Session, side: Side) {
+async fn answer(run: Arc<RealRun>, session: Session, side: Side) {
     let mut tasks = JoinSet::new();
     while let Some(stream) = session.accept_stream().await {
-        let number = world.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&stream.id()).copied();
+        let number = run.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&stream.id()).copied();
         let Some(number) = number else { continue };
-        debug_assert_ne!(Side::from(world.scenario.transfer[number].by), side);
-        let world = world.clone();
-        tasks.spawn(async move { world.exchange(stream, number, true).await });
+        debug_assert_ne!(Side::from(run.scenario.transfer[number].by), side);
+        let run = run.clone();
+        tasks.spawn(async move { run.exchange(stream, number, true).await });
     }
     while tasks.join_next().await.is_some() {}
 }
 
-impl World {
+impl RealRun {
     /// Writes one direction and reads the other; `back`: this end did not open the stream.
     async fn exchange(&self, stream: Stream, number: usize, back: bool) {
         let plan = &self.scenario.transfer[number];

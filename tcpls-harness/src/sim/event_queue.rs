@@ -1,5 +1,5 @@
 //! What is going to happen, in order of time: the heart of every simulation. Things due at the same moment happen in the
-//! order in which they were entered, so that a run is the same each time.
+//! order in which they were scheduled, so that a run is the same each time.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -8,7 +8,7 @@ use tcpls_core::Time;
 
 /// A heap of things to come.
 #[derive(Debug)]
-pub(crate) struct Agenda<T> {
+pub(crate) struct EventQueue<T> {
     entered: u64,
     heap: BinaryHeap<Reverse<Entry<T>>>,
 }
@@ -46,15 +46,15 @@ impl<T> Ord for Entry<T> {
     }
 }
 
-impl<T> Default for Agenda<T> {
+impl<T> Default for EventQueue<T> {
     fn default() -> Self {
         Self { entered: 0, heap: BinaryHeap::new() }
     }
 }
 
-impl<T> Agenda<T> {
-    /// `what` is to happen at `at`.
-    pub(crate) fn enter(&mut self, at: Time, what: T) {
+impl<T> EventQueue<T> {
+    /// Schedules `what` for `at`.
+    pub(crate) fn schedule(&mut self, at: Time, what: T) {
         self.heap.push(Reverse(Entry { at, number: self.entered, what }));
         self.entered += 1;
     }
@@ -76,11 +76,11 @@ mod tests {
 
     #[test]
     fn things_happen_in_the_order_of_time_and_then_of_entry() {
-        let mut agenda = Agenda::default();
+        let mut events = EventQueue::default();
         for (at, what) in [(2, 'c'), (1, 'a'), (2, 'd'), (1, 'b'), (9, 'e')] {
-            agenda.enter(Time::from_millis(at), what);
+            events.schedule(Time::from_millis(at), what);
         }
-        let due: String = std::iter::from_fn(|| agenda.pop_due(Time::from_millis(2))).collect();
-        assert_eq!((due.as_str(), agenda.next()), ("abcd", Some(Time::from_millis(9))));
+        let due: String = std::iter::from_fn(|| events.pop_due(Time::from_millis(2))).collect();
+        assert_eq!((due.as_str(), events.next()), ("abcd", Some(Time::from_millis(9))));
     }
 }

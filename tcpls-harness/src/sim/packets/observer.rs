@@ -14,7 +14,7 @@ const FIRST_WINDOW: usize = 10;
 
 /// One end's view.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct TcpObserver {
     segment: usize,
     window: usize,
     threshold: usize,
@@ -56,7 +56,7 @@ impl Segment {
     }
 }
 
-impl Watch {
+impl TcpObserver {
     /// `segment`: bytes of data in a full packet.
     pub(super) fn new(segment: usize) -> Self {
         Self {

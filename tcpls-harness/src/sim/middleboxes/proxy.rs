@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tcpls_core::Time;
 
-use super::super::chance::Chance;
+use super::super::rng::SimRng;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Proxy {
     }
 
     /// Takes bytes in, gives out what is to go on now; `last`: nothing else will come.
-    pub(super) fn pass(&mut self, now: Time, bytes: &[u8], last: bool, chance: &mut Chance) -> BytesMut {
+    pub(super) fn pass(&mut self, now: Time, bytes: &[u8], last: bool, rng: &mut SimRng) -> BytesMut {
         self.held.extend_from_slice(bytes);
         let is_due = self.due.is_some_and(|due| due <= now);
         let goes = if last || self.held.len() >= self.most || (is_due && self.cut) {
@@ -41,7 +41,7 @@ impl Proxy {
             self.held.len()
         } else if is_due {
             self.cut = true;
-            chance.between(1, self.held.len() as u64) as usize
+            rng.between(1, self.held.len() as u64) as usize
         } else {
             0
         };
@@ -52,7 +52,7 @@ impl Proxy {
         if self.held.is_empty() {
             self.due = None;
         } else if self.due.is_none() {
-            self.due = Some(now + Duration::from_nanos(chance.below(self.hold.as_nanos() as u64 + 1)));
+            self.due = Some(now + Duration::from_nanos(rng.below(self.hold.as_nanos() as u64 + 1)));
         }
         out
     }
@@ -60,18 +60,18 @@ impl Proxy {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::chance::Purpose;
+    use super::super::super::rng::Purpose;
     use super::*;
 
     #[test]
     fn bytes_come_in_order_in_other_pieces_and_in_time() {
-        let mut chance = Chance::new(1, Purpose::Network);
+        let mut rng = SimRng::new(1, Purpose::Network);
         let mut proxy = Proxy::new(Duration::from_millis(10), 5_000);
         let (mut out, mut pieces, mut waited) = (Vec::new(), Vec::new(), Vec::new());
         for milli in 0..1000u64 {
             let now = Time::from_millis(milli);
             let bytes: &[u8] = if milli < 900 { &[milli as u8; 100] } else { &[] };
-            let piece = proxy.pass(now, bytes, false, &mut chance);
+            let piece = proxy.pass(now, bytes, false, &mut rng);
             assert!(proxy.held.len() < 5_000);
             out.extend_from_slice(&piece);
             if !piece.is_empty() {
@@ -87,9 +87,9 @@ mod tests {
 
     #[test]
     fn nothing_waits_beyond_the_limit_or_behind_the_end() {
-        let mut chance = Chance::new(1, Purpose::Network);
+        let mut rng = SimRng::new(1, Purpose::Network);
         let mut proxy = Proxy::new(Duration::from_secs(1), 100);
-        let mut pass = |bytes: &[u8], last| proxy.pass(Time::ZERO, bytes, last, &mut chance).len();
+        let mut pass = |bytes: &[u8], last| proxy.pass(Time::ZERO, bytes, last, &mut rng).len();
         assert_eq!(
             [pass(&[0; 99], false), pass(&[0; 1], false), pass(&[0; 7], false), pass(&[], true)],
             [0, 100, 0, 7]

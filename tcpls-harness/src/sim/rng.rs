@@ -1,5 +1,5 @@
-//! Chance that can be repeated: everything random in a run comes from one seed. ChaCha gives the same numbers on every
-//! machine; each purpose has a stream of its own, so that one more draw here changes nothing there.
+//! Repeatable randomness: everything random in a run comes from one seed. ChaCha gives the same numbers on every machine;
+//! each purpose has a stream of its own, so that one more draw here changes nothing there.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -12,7 +12,7 @@ pub(crate) enum Purpose {
     Client,
     Server,
     Scenario = 5,
-    Boxes,
+    Middleboxes,
     Clients,
     Queues,
     Extremes,
@@ -26,14 +26,14 @@ pub(crate) enum Purpose {
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]
-pub(crate) struct Chance(ChaCha8Rng);
+pub(crate) struct SimRng(ChaCha8Rng);
 
-impl Chance {
+impl SimRng {
     pub(crate) fn new(seed: u64, purpose: Purpose) -> Self {
         Self::numbered(seed, purpose, 0)
     }
 
-    /// The same for one of several, numbered from 0; the first has what [`Chance::new`] gives.
+    /// The same for one of several, numbered from 0; the first has what [`SimRng::new`] gives.
     pub(crate) fn numbered(seed: u64, purpose: Purpose, number: usize) -> Self {
         let mut generator = ChaCha8Rng::seed_from_u64(seed);
         generator.set_stream(purpose as u64 + ((number as u64) << 32));
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_seed_and_a_purpose_always_give_the_same_numbers() {
-        let draw = |seed, purpose| Chance::new(seed, purpose).below(u64::MAX);
+        let draw = |seed, purpose| SimRng::new(seed, purpose).below(u64::MAX);
         assert_eq!(draw(7, Purpose::Network), draw(7, Purpose::Network));
         assert_ne!(draw(7, Purpose::Network), draw(7, Purpose::Client));
         assert_ne!(draw(7, Purpose::Network), draw(8, Purpose::Network));
@@ -86,10 +86,10 @@ mod tests {
 
     #[test]
     fn numbers_keep_to_their_bounds_and_reach_them() {
-        let mut chance = Chance::new(1, Purpose::Network);
-        let drawn: Vec<u64> = (0..100).map(|_| chance.between(3, 6)).collect();
+        let mut rng = SimRng::new(1, Purpose::Network);
+        let drawn: Vec<u64> = (0..100).map(|_| rng.between(3, 6)).collect();
         assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&3), Some(&6)));
-        assert!((0..100).all(|_| chance.happens(1.0) && !chance.happens(0.0)));
-        assert_eq!(chance.below(0), 0);
+        assert!((0..100).all(|_| rng.happens(1.0) && !rng.happens(0.0)));
+        assert_eq!(rng.below(0), 0);
     }
 }

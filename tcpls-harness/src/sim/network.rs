@@ -1,4 +1,4 @@
-//! What both transports look like to those who use them: sockets, as an operating system has them, on paths.
+//! The interface of both transports: sockets, as an operating system has them, on paths.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -7,20 +7,20 @@ use tcpls_core::connection::TcpInfo;
 use tcpls_core::{Side, TcpEnd, Time};
 
 use super::scenario::Fault;
-use crate::dial::Path;
+use crate::dial;
 
 /// Names a TCP connection of a run, at both of its ends. Counted from 0 as clients open them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SocketId(pub(crate) u64);
 
 /// The addresses of path number `path`.
-pub(crate) fn addresses(path: usize) -> Path {
+pub(crate) fn addresses(path: usize) -> dial::Path {
     let at = |host, port| SocketAddr::from((Ipv4Addr::new(10, 0, path as u8, host), port));
-    Path { remote: at(1, 443), local: Some(at(2, 0)) }
+    dial::Path { remote: at(1, 443), local: Some(at(2, 0)) }
 }
 
 /// The number of the path with these addresses.
-pub(crate) fn path_number(path: &Path) -> usize {
+pub(crate) fn path_number(path: &dial::Path) -> usize {
     match path.remote {
         SocketAddr::V4(address) => usize::from(address.ip().octets()[2]),
         SocketAddr::V6(_) => unreachable!("paths have the addresses that were given to them here"),

@@ -16,8 +16,8 @@ const STOP_CODE: ErrorCode = ErrorCode(78);
 
 /// All transfers of a run.
 #[derive(Clone, Debug)]
-pub(crate) struct Book {
-    pub(crate) transfers: Vec<Transfer>,
+pub(crate) struct Transfers {
+    pub(crate) list: Vec<TransferState>,
     streams: BTreeMap<StreamId, usize>,
     /// Started, and not opened yet.
     to_open: Vec<usize>,
@@ -29,7 +29,7 @@ pub(crate) struct Book {
 
 /// One stream.
 #[derive(Clone, Debug)]
-pub(crate) struct Transfer {
+pub(crate) struct TransferState {
     plan: scenario::Transfer,
     number: usize,
     pub(crate) opener: Side,
@@ -129,7 +129,7 @@ impl Half {
     }
 }
 
-impl Transfer {
+impl TransferState {
     fn new(number: usize, plan: &scenario::Transfer) -> Self {
         let opener = Side::from(plan.by);
         let there = Half::new(plan, opener, Pattern::new(plan, number, false), Writing::Goes);
@@ -240,10 +240,10 @@ impl Transfer {
     }
 }
 
-impl Book {
+impl Transfers {
     pub(crate) fn new(plans: &[scenario::Transfer]) -> Self {
         Self {
-            transfers: plans.iter().enumerate().map(|(number, plan)| Transfer::new(number, plan)).collect(),
+            list: plans.iter().enumerate().map(|(number, plan)| TransferState::new(number, plan)).collect(),
             streams: BTreeMap::new(),
             to_open: Vec::new(),
             wrong: Vec::new(),
@@ -253,18 +253,18 @@ impl Book {
 
     /// It is time for a transfer.
     pub(crate) fn start(&mut self, now: Time, number: usize) {
-        self.transfers[number].started = Some(now);
+        self.list[number].started = Some(now);
         self.to_open.push(number);
     }
 
     /// Bytes that `side`'s applications have written.
     pub(crate) fn written(&self, side: Side) -> u64 {
-        let halves = self.transfers.iter().flat_map(|transfer| &transfer.halves);
+        let halves = self.list.iter().flat_map(|transfer| &transfer.halves);
         halves.filter(|half| half.writer == side).map(|half| half.written).sum()
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.transfers.iter().all(Transfer::is_over)
+        self.list.iter().all(TransferState::is_over)
     }
 
     /// The peer opened a stream: its ID determines what to do with it.
@@ -272,7 +272,7 @@ impl Book {
         let Some(number) = self.streams.get(&id) else {
             return self.wrong.push(format!("{side:?} accepted {id}, which was not opened"));
         };
-        let transfer = &mut self.transfers[*number];
+        let transfer = &mut self.list[*number];
         let half = transfer.half_of(side);
         if half.writing != Writing::NotYet {
             return self.wrong.push(format!("{side:?} accepted {id} twice"));
@@ -284,20 +284,20 @@ impl Book {
     /// `side` received the event that a stream can be read.
     pub(crate) fn readable(&mut self, id: StreamId, side: Side) {
         if let Some(number) = self.streams.get(&id) {
-            self.transfers[*number].half_of(side.peer()).readable = true;
+            self.list[*number].half_of(side.peer()).readable = true;
         }
     }
 
     /// `side` received the event that a stream can be written.
     pub(crate) fn writable(&mut self, id: StreamId, side: Side) {
         if let Some(number) = self.streams.get(&id) {
-            self.transfers[*number].half_of(side).writable = true;
+            self.list[*number].half_of(side).writable = true;
         }
     }
 
     /// The session is over at `side`: what is not delivered never will be.
     pub(crate) fn closed(&mut self, side: Side) {
-        for transfer in &mut self.transfers {
+        for transfer in &mut self.list {
             let half = transfer.half_of(side.peer());
             half.readable = true;
         }
@@ -305,7 +305,7 @@ impl Book {
 
     /// Whether the stream of a transfer that `side` writes may be acted on.
     pub(crate) fn stream_of(&self, number: usize) -> Option<StreamId> {
-        self.transfers.get(number)?.stream
+        self.list.get(number)?.stream
     }
 
     /// `side`'s applications do what they can; whether they have read anything.
@@ -313,7 +313,7 @@ impl Book {
         let side = conn.side();
         self.open(now, conn, trace);
         let mut read = 0;
-        for transfer in &mut self.transfers {
+        for transfer in &mut self.list {
             if transfer.stream.is_none() {
                 continue;
             }
@@ -332,10 +332,10 @@ impl Book {
 
     fn open(&mut self, now: Time, conn: &mut Connection, trace: &mut Trace) {
         let side = conn.side();
-        while let Some(at) = self.to_open.iter().position(|number| self.transfers[*number].opener == side) {
+        while let Some(at) = self.to_open.iter().position(|number| self.list[*number].opener == side) {
             let Ok(id) = conn.open_stream() else { return };
             let number = self.to_open.remove(at);
-            let transfer = &mut self.transfers[number];
+            let transfer = &mut self.list[number];
             transfer.stream = Some(id);
             // The other half can be read as soon as there is anything.
             transfer.half_of(side.peer()).readable = true;
@@ -349,7 +349,7 @@ impl Book {
 
     /// When a slow reader or writer at `side` goes on.
     pub(crate) fn next(&self, side: Side) -> Option<Time> {
-        let halves = self.transfers.iter().filter(|transfer| transfer.stream.is_some()).flat_map(|t| &t.halves);
+        let halves = self.list.iter().filter(|transfer| transfer.stream.is_some()).flat_map(|t| &t.halves);
         let times = halves.filter_map(|half| {
             if half.writer == side {
                 half.write_pace.next().filter(|_| half.writing == Writing::Goes && half.writable)

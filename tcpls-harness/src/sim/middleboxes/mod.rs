@@ -13,29 +13,29 @@ use tcpls_core::Time;
 use self::inspector::Inspector;
 use self::proxy::Proxy;
 use self::stripper::Stripper;
-use super::chance::Chance;
-use super::scenario::Middlebox;
+use super::rng::SimRng;
+use super::scenario;
 
 /// The boxes that one TCP connection goes through, from the client to the server. Directions: 0 to the server, 1 to the
 /// client.
 #[derive(Debug, Default)]
-pub(super) struct Boxes(Vec<State>);
+pub(super) struct Middleboxes(Vec<Middlebox>);
 
 #[derive(Debug)]
-enum State {
+enum Middlebox {
     TlsAware(Box<Inspector>),
     Strip(Stripper),
     Proxy([Proxy; 2]),
 }
 
-impl Boxes {
-    pub(super) fn new(boxes: &[Middlebox]) -> Self {
-        let state = |kind: &Middlebox| match *kind {
-            Middlebox::TlsAware => State::TlsAware(Box::default()),
-            Middlebox::Strip { extension } => State::Strip(Stripper::new(extension)),
-            Middlebox::Proxy { hold, most } => State::Proxy([0, 1].map(|_| Proxy::new(hold.0, most.0))),
+impl Middleboxes {
+    pub(super) fn new(plan: &[scenario::Middlebox]) -> Self {
+        let start = |kind: &scenario::Middlebox| match *kind {
+            scenario::Middlebox::TlsAware => Middlebox::TlsAware(Box::default()),
+            scenario::Middlebox::Strip { extension } => Middlebox::Strip(Stripper::new(extension)),
+            scenario::Middlebox::Proxy { hold, most } => Middlebox::Proxy([0, 1].map(|_| Proxy::new(hold.0, most.0))),
         };
-        Self(boxes.iter().map(state).collect())
+        Self(plan.iter().map(start).collect())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -52,16 +52,16 @@ impl Boxes {
         way: usize,
         mut bytes: BytesMut,
         last: bool,
-        chance: &mut Chance,
+        rng: &mut SimRng,
     ) -> Result<BytesMut, String> {
         let count = self.0.len();
         for step in 0..count {
             let at = if way == 0 { step } else { count - 1 - step };
             bytes = match &mut self.0[at] {
-                State::TlsAware(inspector) => inspector.look(way, &bytes).map(|()| bytes)?,
-                State::Strip(stripper) if way == 0 => stripper.pass(bytes, last),
-                State::Strip(_) => bytes,
-                State::Proxy(ways) => ways[way].pass(now, &bytes, last, chance),
+                Middlebox::TlsAware(inspector) => inspector.look(way, &bytes).map(|()| bytes)?,
+                Middlebox::Strip(stripper) if way == 0 => stripper.pass(bytes, last),
+                Middlebox::Strip(_) => bytes,
+                Middlebox::Proxy(ways) => ways[way].pass(now, &bytes, last, rng),
             };
         }
         Ok(bytes)
@@ -69,8 +69,8 @@ impl Boxes {
 
     /// When a box lets go of what it holds in this direction.
     pub(super) fn next(&self, way: usize) -> Option<Time> {
-        let proxies = self.0.iter().filter_map(|state| match state {
-            State::Proxy(ways) => ways[way].due(),
+        let proxies = self.0.iter().filter_map(|middlebox| match middlebox {
+            Middlebox::Proxy(ways) => ways[way].due(),
             _ => None,
         });
         proxies.min()

@@ -2,7 +2,7 @@
 
 use tcpls_core::error::TcpFault;
 use tcpls_harness::sim::scenario::{Crypto, Extension, Middlebox};
-use tcpls_harness::sim::{Report, Scenario, Watch, run};
+use tcpls_harness::sim::{Report, RunOptions, Scenario, run};
 
 fn shipped(name: &str) -> Scenario {
     let file = format!("{}/scenarios/{name}.toml", env!("CARGO_MANIFEST_DIR"));
@@ -10,7 +10,7 @@ fn shipped(name: &str) -> Scenario {
 }
 
 fn run_of(scenario: &Scenario, seed: u64) -> Report {
-    run(scenario, seed, Watch::default())
+    run(scenario, seed, RunOptions::default())
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_spoilt_record_header_costs_the_tcp_connection_at_the_box_and_nothing_else()
 fn without_its_protocol_name_a_hello_leads_to_no_session_and_without_the_box_to_one() {
     let mut scenario = shipped("stripped-everywhere");
     assert!(run_of(&scenario, 1).is_good());
-    scenario.path[0].boxes.clear();
+    scenario.path[0].middleboxes.clear();
     assert_eq!(run_of(&scenario, 1).missed, ["there is a session"]);
 }
 
@@ -74,7 +74,7 @@ fn joins_without_their_extension_fail_and_the_session_does_not_notice() {
     for extension in [Extension::Alpn, Extension::Tcpls] {
         let mut scenario = shipped("stripped");
         scenario.path.remove(0);
-        scenario.path[1].boxes = vec![Middlebox::Strip { extension }];
+        scenario.path[1].middleboxes = vec![Middlebox::Strip { extension }];
         let report = run_of(&scenario, 1);
         assert!(report.is_good(), "{extension:?}: {:?} {:?}", report.wrong, report.missed);
         let (first, joins) = report.sessions[0].tcp[0].split_first().unwrap();

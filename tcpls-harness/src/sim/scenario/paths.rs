@@ -48,7 +48,7 @@ pub struct Path {
     pub role: Role,
     /// What stands on it, from the client to the server.
     #[serde(default, rename = "box", skip_serializing_if = "Vec::is_empty")]
-    pub boxes: Vec<Middlebox>,
+    pub middleboxes: Vec<Middlebox>,
 }
 
 /// Where the queue of a link is, and so what becomes of those that find it full.

@@ -3,7 +3,7 @@
 use smoltcp::wire::{Ipv4Packet, TcpPacket};
 use tcpls_core::TcpEnd;
 
-use super::super::net::Opening;
+use super::super::network::Opening;
 use super::super::scenario::{Direction, Fault, FaultKind};
 use super::{DOWN, Packets, UP};
 
@@ -82,8 +82,8 @@ impl Packets {
         let len = tcp.payload_mut().len() as u64;
         if link.corrupts > 0 && len > 0 {
             link.corrupts -= 1;
-            let at = self.chance.below(len) as usize;
-            tcp.payload_mut()[at] ^= 1 << self.chance.below(8);
+            let at = self.rng.below(len) as usize;
+            tcp.payload_mut()[at] ^= 1 << self.rng.below(8);
             tcp.fill_checksum(&from.into(), &to.into());
         }
         packet
