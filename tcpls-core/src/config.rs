@@ -10,7 +10,7 @@ const MIN_BUFFER: u64 = 1024;
 /// The shortest timeout.
 const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 /// The longest that an acknowledgment may be held back, in milliseconds.
-const MAX_ACK_DELAY_MS: u64 = 1 << 14;
+pub(crate) const MAX_ACK_DELAY_MS: u64 = 1 << 14;
 /// The most tokens that a client stores.
 const MAX_SPARE_TOKENS: u64 = 16;
 /// Gaps that any stream may have.

@@ -31,9 +31,7 @@ impl Connection {
     /// The frames of one authentic record. A record with a bad frame changes nothing but the fate of the session: it is
     /// decoded whole first, and the events of its good frames are dropped.
     pub(super) fn handle_frames(&mut self, now: Time, tcp: ConnectionId, content: Bytes) {
-        if self.peer_parameters.is_none() {
-            self.parameters_awaited.get_or_insert(now);
-        }
+        self.control.handle_frames(now);
         let (told, was_announced) = (self.events.len(), self.is_announced());
         match check(&content).and_then(|about| self.act(now, tcp, content, &about).map(|()| about)) {
             Ok(about) => {
@@ -42,7 +40,7 @@ impl Connection {
                 }
                 if !was_announced && self.is_announced() {
                     self.announce();
-                } else if self.withholds_parameters(now) {
+                } else if self.is_open() && self.control.parameters().is_withheld(now) {
                     self.fail_session(now, Violation::Parameters);
                 }
             }
@@ -247,12 +245,10 @@ impl Connection {
     }
 
     fn on_parameters(&mut self, now: Time, parameters: Parameters) -> Outcome {
-        if let Some(known) = self.peer_parameters {
-            // Sent again after a loss: nothing new. Changed: a broken peer.
-            return if known == parameters { self.idle(now, 1) } else { Err(Violation::Parameters) };
+        if !self.control.handle_parameters(parameters)? {
+            return self.idle(now, 1);
         }
         self.set_idle_timeout(&parameters);
-        self.peer_parameters = Some(parameters);
         let max_streams = u32::try_from(parameters.max_streams).unwrap_or(u32::MAX);
         self.streams.set_peer_limits(parameters.initial_max_data, parameters.initial_max_stream_data, max_streams);
         Ok(())

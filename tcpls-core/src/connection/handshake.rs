@@ -34,7 +34,7 @@ impl Connection {
     /// Server: parameters and first tokens as 0.5-RTT data, in the same flight as EncryptedExtensions, so that the client
     /// has a token as early as the draft's `tcpls_token` extension would give it one.
     fn send_half_rtt(&mut self, now: Time) {
-        if self.side == Side::Client || self.control.parameters_sent() {
+        if self.side == Side::Client || self.control.parameters().is_sent() {
             return;
         }
         let Some(mut tls) = self.handshake.take() else { return };

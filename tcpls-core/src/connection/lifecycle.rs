@@ -186,7 +186,7 @@ impl Connection {
             });
         }
         if self.stranded_until.is_none() {
-            self.parameters_awaited = None;
+            self.control.stop_waiting();
             let until = now + self.config.session_timeout;
             self.stranded_until = Some(until);
             self.events.push_back(Event::Stranded { until });

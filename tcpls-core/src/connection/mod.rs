@@ -7,7 +7,7 @@
 //! | `post_handshake` | alerts, tickets, key updates |
 //! | `handshake` | the TLS handshake, and the session's start |
 //! | `output`, `records` | a TCP connection has room: records are built, of stream data and control frames, and sealed |
-//! | `control` | control frames: which are due, and what becomes of them; addresses, TCP options, final ACKs |
+//! | `control` | control frames: which are due, and what becomes of them; Session Parameters, addresses, TCP options, final ACKs |
 //! | `schedule` | which TCP connection carries new stream data: policies |
 //! | `lifecycle` | a TCP connection becomes active, is left, or is lost |
 //! | `failover` | what it carried goes elsewhere |
@@ -88,7 +88,6 @@ use crate::tcp::life::Grace;
 use crate::tcp::set::TcpSet;
 use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
-use crate::wire::frame::Parameters;
 use crate::wire::hello::ExtensionTypes;
 use crate::wire::ids::{ConnectionId, Side};
 
@@ -167,9 +166,6 @@ pub struct Connection {
 
     streams: Streams,
     control: ControlFrames,
-    /// Since when the peer sends frames and no Session Parameters.
-    parameters_awaited: Option<Time>,
-    peer_parameters: Option<Parameters>,
     /// The shorter idle timeout of what both ends want.
     idle_timeout: Option<Duration>,
     probe_interval: Option<ProbeInterval>,
@@ -237,8 +233,6 @@ impl Connection {
             joins,
             streams: Streams::new(side, &config),
             control: ControlFrames::default(),
-            parameters_awaited: None,
-            peer_parameters: None,
             idle_timeout: config.idle_timeout,
             probe_interval: ProbeInterval::new(&config, config.idle_timeout),
             scheduler: Box::new(EarliestDelivery),

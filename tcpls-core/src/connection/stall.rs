@@ -79,7 +79,7 @@ impl Connection {
 
     /// How long an answer may take; `None` if nothing is known of the path.
     fn answer_time(&self, entry: &Tcp<Carried>) -> Option<Duration> {
-        let margin = MIN_MARGIN + self.peer_ack_delay();
+        let margin = MIN_MARGIN + self.control.parameters().max_ack_delay();
         // The answer may wait behind a record of the peer's.
         let carrying = entry.commit().time_for(entry.sent().bytes() + SEGMENT).min(MAX_CARRYING);
         let (rtt, min_rtt) = match entry.rtt().smoothed() {
@@ -87,12 +87,6 @@ impl Connection {
             None => (expected_rtt(entry)? * 2 + margin, expected_rtt(entry)),
         };
         Some(rtt.max(min_rtt.unwrap_or_default() + margin + carrying))
-    }
-
-    /// How long the peer may hold an acknowledgment back.
-    pub(super) fn peer_ack_delay(&self) -> Duration {
-        let ack_delay = self.peer_parameters.map_or(0, |parameters| parameters.max_ack_delay_ms.min(1 << 14));
-        Duration::from_millis(ack_delay)
     }
 
     /// `timeout`, or as long as the slowest TCP connection may take to answer if that is longer: at most 10 s.

@@ -1,19 +1,12 @@
 //! What holds of the session as a whole: questions that every file asks, and that ask no file in turn.
 
-use core::time::Duration;
-
 use super::control::Carried;
 use super::{Connection, State};
 use crate::error::{CloseReason, TcpError};
 use crate::stats::{Stats, TcpPhase, TcpStats};
 use crate::tcp::acks::AckPolicy;
 use crate::tcp::{Tcp, TcpState};
-use crate::time::Time;
 use crate::wire::ids::{ConnectionId, SessionId, Side};
-
-/// How long the peer may go on sending frames and no Session Parameters: they may be under way on a slow TCP connection, or be
-/// sent again after that was lost.
-pub(super) const PARAMETERS_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Connection {
     /// Which end this is.
@@ -86,8 +79,8 @@ impl Connection {
     /// leaves one for each that joins beyond.
     pub fn max_tcp_connections(&self) -> usize {
         let limit = self.config.max_tcp_connections as usize;
-        let peer = self.peer_parameters.map_or(limit, |p| usize::try_from(p.max_tcp_connections).unwrap_or(limit));
-        limit.min(peer).max(1)
+        let peer = self.control.parameters().max_tcp_connections();
+        limit.min(peer.unwrap_or(limit)).max(1)
     }
 
     /// Counters of everything, as they are now.
@@ -127,7 +120,7 @@ impl Connection {
     /// Whether the owner knows of the session: the TLS handshake is over, and the peer's Session Parameters are known
     /// where there are any.
     pub(super) fn is_announced(&self) -> bool {
-        self.plain || self.peer_parameters.is_some()
+        self.plain || self.control.parameters().is_complete()
     }
 
     /// Whether the peer can acknowledge nothing any more: it said close_notify on each TCP connection.
@@ -175,13 +168,6 @@ impl Connection {
     /// Whether another TCP connection is in use and answers.
     pub(super) fn has_other(&self, entry: &Tcp<Carried>) -> bool {
         self.tcps.iter().any(|other| other.id() != entry.id() && other.is_active() && !other.liveness().is_stalled())
-    }
-
-    /// Whether the peer goes on sending frames long after the first, and no Session Parameters, without which nothing may be sent
-    /// to it.
-    pub(super) fn withholds_parameters(&self, now: Time) -> bool {
-        let since = self.parameters_awaited.filter(|_| self.peer_parameters.is_none() && self.is_open());
-        since.is_some_and(|since| since + PARAMETERS_TIMEOUT <= now)
     }
 }
 

@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use super::Connection;
+use super::control::{Carried, PARAMETERS_TIMEOUT};
 use super::stall::LONGEST_ANSWER;
-use super::status::PARAMETERS_TIMEOUT;
 use super::trace::Event;
 use crate::error::{CloseReason, TcpFault};
 use crate::tcp::Tcp;
@@ -175,8 +175,8 @@ impl Connection {
     /// When a session is given up whose peer has begun to send frames and fallen silent before its Session Parameters: they may
     /// have been lost, and it has as long to come back as one without a TCP connection.
     fn parameters_deadline(&self) -> Option<Time> {
-        self.parameters_awaited.filter(|_| self.peer_parameters.is_none() && self.is_open())?;
-        Some(self.last_heard + self.config.session_timeout.max(PARAMETERS_TIMEOUT))
+        let is_awaited = self.control.parameters().is_awaited() && self.is_open();
+        is_awaited.then(|| self.last_heard + self.config.session_timeout.max(PARAMETERS_TIMEOUT))
     }
 
     fn handshake_deadline(&self) -> Option<Time> {
@@ -199,10 +199,9 @@ impl Connection {
     /// As long as bytes move, in either direction, what was sent may just wait behind others. But an attacker on the path can
     /// make bytes move: before the session is idle for want of a record that opens, the TCP connection is lost, for another may
     /// live.
-    fn user_deadline(&self, entry: &Tcp<super::control::Carried>) -> Option<Time> {
+    fn user_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
         let since = entry.sent().waiting_since().filter(|_| entry.is_up() && !self.peer_is_mute())?;
-        let peer = self.peer_parameters.map_or(0, |parameters| parameters.user_timeout_ms);
-        let peer = (peer > 0).then(|| Duration::from_millis(peer));
+        let peer = self.control.parameters().user_timeout();
         let timeout = peer.map_or(self.config.user_timeout, |peer| peer.min(self.config.user_timeout));
         // It is not lost before it is stalled.
         let least = if timeout < LONGEST_ANSWER { self.patience(entry).min(LONGEST_ANSWER) } else { timeout };
@@ -216,7 +215,7 @@ impl Connection {
 
     /// How much longer to wait for a TCP connection that there is no other to take the place of: TCP repeats a lost segment after
     /// some times what a segment takes on its path, and the next only after that.
-    fn slowness(&self, entry: &Tcp<super::control::Carried>) -> Duration {
+    fn slowness(&self, entry: &Tcp<Carried>) -> Duration {
         if self.has_other(entry) {
             return Duration::ZERO;
         }
@@ -224,7 +223,7 @@ impl Connection {
         segment.saturating_mul(SEGMENTS_TO_REPEAT)
     }
 
-    fn overdue(&self, entry: &Tcp<super::control::Carried>, now: Time) -> Option<TcpFault> {
+    fn overdue(&self, entry: &Tcp<Carried>, now: Time) -> Option<TcpFault> {
         if entry.join_deadline().is_some_and(|at| at <= now) {
             Some(TcpFault::JoinTimeout)
         } else if self.user_deadline(entry).is_some_and(|at| at <= now) {

@@ -43,7 +43,8 @@ impl Connection {
         if self.ends_unacknowledged() {
             return false;
         }
-        let limit = entry.commit().limit(entry.rtt().min().unwrap_or_default(), self.peer_ack_delay());
+        let limit =
+            entry.commit().limit(entry.rtt().min().unwrap_or_default(), self.control.parameters().max_ack_delay());
         let record = entry.commit().record(entry.sent().carried_bytes()).min(MAX_PLAINTEXT) as u64;
         in_flight + record > limit.max(record)
     }

@@ -8,16 +8,19 @@ mod addresses;
 mod due;
 mod fill;
 mod options;
+mod parameters;
 
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) use self::due::Carried;
 pub(super) use self::fill::{ACK_LEN, MAX_ACKS, Outgoing};
+pub(super) use self::parameters::PARAMETERS_TIMEOUT;
 
 use self::addresses::{LocalAddresses, PeerAddresses};
 use self::due::{Due, Pending};
 use self::options::{MAX_OPTION_VALUE, TcpOptions};
+use self::parameters::ParameterExchange;
 use super::joins::Joins;
 use super::lifecycle::Lost;
 use crate::config::Config;
@@ -36,7 +39,7 @@ const MAX_DUE_LEN: usize = 4 + MAX_OPTION_VALUE;
 #[derive(Default)]
 pub(super) struct ControlFrames {
     due: Pending,
-    parameters_sent: bool,
+    parameters: ParameterExchange,
     local: LocalAddresses,
     peer: PeerAddresses,
     options: TcpOptions,
@@ -195,20 +198,8 @@ impl ControlFrames {
     }
 
     fn put_parameters(&mut self, facts: &mut Facts<'_>, out: &mut Vec<u8>) {
-        let millis = |duration: core::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let config = facts.config;
-        let parameters = Parameters {
-            initial_max_data: config.initial_session_window,
-            initial_max_stream_data: config.initial_stream_window,
-            max_streams: u64::from(config.max_streams),
-            idle_timeout_ms: config.idle_timeout.map_or(0, millis),
-            user_timeout_ms: millis(config.user_timeout),
-            max_ack_delay_ms: millis(config.max_ack_delay),
-            max_tcp_connections: u64::from(config.max_tcp_connections),
-        };
         let mut entries = Vec::with_capacity(64);
-        parameters.encode_entries(&mut entries);
-        self.parameters_sent = true;
+        self.parameters.send(facts.config).encode_entries(&mut entries);
         facts.put(&Frame::SessionParameters(frame::SessionParameters { entries: &entries }), out);
     }
 
@@ -239,14 +230,9 @@ fn put_token(sequence: u32, facts: &mut Facts<'_>, out: &mut Vec<u8>) {
 impl ControlFrames {
     /// The session speaks TCPLS: the peer needs the Session Parameters, once.
     pub(super) fn owe_parameters(&mut self) {
-        if !self.parameters_sent {
+        if !self.parameters.is_sent() {
             self.due.insert(Due::Parameters);
         }
-    }
-
-    /// Whether the Session Parameters went out.
-    pub(super) fn parameters_sent(&self) -> bool {
-        self.parameters_sent
     }
 
     /// A token was issued to the client.
@@ -316,6 +302,31 @@ impl ControlFrames {
     /// The application sends a TCP option.
     pub(super) fn send_option(&mut self, kind: u8, value: &[u8]) {
         self.options.push(kind, value).into_iter().for_each(|index| self.due.insert(Due::Option(index)));
+    }
+}
+
+/// Session Parameters.
+impl ControlFrames {
+    /// What is known of both ends'.
+    #[inline]
+    pub(super) fn parameters(&self) -> &ParameterExchange {
+        &self.parameters
+    }
+
+    /// The peer's Session Parameters came; whether for the first time.
+    pub(super) fn handle_parameters(&mut self, parameters: Parameters) -> Result<bool, Violation> {
+        self.parameters.handle(parameters)
+    }
+
+    /// Frames of the peer came: its Session Parameters are to be expected.
+    #[inline]
+    pub(super) fn handle_frames(&mut self, now: Time) {
+        self.parameters.handle_frames(now);
+    }
+
+    /// The session is stranded: nothing is expected of the peer before a TCP connection joins.
+    pub(super) fn stop_waiting(&mut self) {
+        self.parameters.stop_waiting();
     }
 }
 

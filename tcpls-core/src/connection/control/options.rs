@@ -1,4 +1,4 @@
-//! TCP options that the application sends inside the session (draft, 5.2.12).
+//! TCP options that the application sends inside the session (`docs/protocol.md`, TCP Option).
 
 /// The longest value of a TCP option that is sent.
 pub(super) const MAX_OPTION_VALUE: usize = 64;

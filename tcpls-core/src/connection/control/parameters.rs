@@ -1,0 +1,101 @@
+//! The Session Parameters of both ends (`docs/protocol.md`, 4): each end sends its own once, and waits for the other's.
+
+use core::time::Duration;
+
+use crate::config::{Config, MAX_ACK_DELAY_MS};
+use crate::error::Violation;
+use crate::time::Time;
+use crate::wire::frame::Parameters;
+
+/// How long the peer may go on sending frames and no Session Parameters: they may be under way on a slow TCP connection, or be
+/// sent again after that was lost.
+pub(in crate::connection) const PARAMETERS_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Which parameters went out, and which came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::connection) struct ParameterExchange {
+    is_sent: bool,
+    /// Since when the peer sends frames and no Session Parameters.
+    awaited_since: Option<Time>,
+    peer: Option<Parameters>,
+}
+
+impl ParameterExchange {
+    /// This side's parameters, which go out now.
+    pub(super) fn send(&mut self, config: &Config) -> Parameters {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        self.is_sent = true;
+        Parameters {
+            initial_max_data: config.initial_session_window,
+            initial_max_stream_data: config.initial_stream_window,
+            max_streams: u64::from(config.max_streams),
+            idle_timeout_ms: config.idle_timeout.map_or(0, millis),
+            user_timeout_ms: millis(config.user_timeout),
+            max_ack_delay_ms: millis(config.max_ack_delay),
+            max_tcp_connections: u64::from(config.max_tcp_connections),
+        }
+    }
+
+    /// The peer's came; whether for the first time. They may be sent again after a loss, but never change.
+    pub(super) fn handle(&mut self, parameters: Parameters) -> Result<bool, Violation> {
+        match self.peer {
+            Some(known) if known == parameters => Ok(false),
+            Some(_) => Err(Violation::Parameters),
+            None => {
+                self.peer = Some(parameters);
+                self.awaited_since = None;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Frames of the peer came: its parameters are to be expected.
+    #[inline]
+    pub(super) fn handle_frames(&mut self, now: Time) {
+        if self.peer.is_none() {
+            self.awaited_since.get_or_insert(now);
+        }
+    }
+
+    /// No TCP connection is left on which they could come.
+    pub(super) fn stop_waiting(&mut self) {
+        self.awaited_since = None;
+    }
+
+    /// Whether this side's went out.
+    pub(in crate::connection) fn is_sent(&self) -> bool {
+        self.is_sent
+    }
+
+    /// Whether the peer's are known.
+    #[inline]
+    pub(in crate::connection) fn is_complete(&self) -> bool {
+        self.peer.is_some()
+    }
+
+    /// Whether the peer sends frames and no Session Parameters.
+    pub(in crate::connection) fn is_awaited(&self) -> bool {
+        self.awaited_since.is_some()
+    }
+
+    /// Whether it does so for longer than it may.
+    pub(in crate::connection) fn is_withheld(&self, now: Time) -> bool {
+        self.awaited_since.is_some_and(|since| since + PARAMETERS_TIMEOUT <= now)
+    }
+
+    /// How many TCP connections the peer allows, if that is known.
+    pub(in crate::connection) fn max_tcp_connections(&self) -> Option<usize> {
+        self.peer.and_then(|peer| usize::try_from(peer.max_tcp_connections).ok())
+    }
+
+    /// After how long without progress the peer gives a TCP connection up, if that is known.
+    pub(in crate::connection) fn user_timeout(&self) -> Option<Duration> {
+        let millis = self.peer.map_or(0, |peer| peer.user_timeout_ms);
+        (millis > 0).then(|| Duration::from_millis(millis))
+    }
+
+    /// How long the peer may hold an acknowledgment back.
+    pub(in crate::connection) fn max_ack_delay(&self) -> Duration {
+        Duration::from_millis(self.peer.map_or(0, |peer| peer.max_ack_delay_ms.min(MAX_ACK_DELAY_MS)))
+    }
+}
