@@ -1,5 +1,5 @@
-//! Flow control in both directions: how much the peer may send (a window that grows by itself) and how much this side
-//! may send (a limit that the peer raises). The same types serve the session and each stream.
+//! How much the peer may send: a window that grows by itself. The same type serves the session and each stream; `credit` has
+//! the other direction.
 
 use core::time::Duration;
 
@@ -17,9 +17,14 @@ pub(super) struct Clock {
     pub(super) round_trip: Option<Duration>,
 }
 
-/// The smallest gain that an update of the session's window is sent for, unless half of the window is less: reading byte
-/// by byte what fills the session's memory must not cost a frame for each byte.
+/// The smallest gain that an update is sent for, unless half of the window is less: small windows must not cost a frame
+/// for every few bytes, nor the session's when reading byte by byte what fills its memory.
 const MIN_GAIN: u64 = 64 << 10;
+/// Otherwise an update is sent for this part of the window.
+const UPDATES: u64 = 8;
+/// A window holds what is used in this number of round trips. In slow start, a sender has twice in flight of what was used
+/// in the last one, and doubles that while the update travels; and as much again arrives behind what one path lost.
+const ROUND_TRIPS: u32 = 8;
 
 /// What a window's limit runs ahead of, by the window's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +38,9 @@ enum Basis {
 
 /// How much the peer may send: `limit`, which runs ahead by the window's size.
 ///
-/// An update is due when half of the window, or more, could be given back. If that half was used within two round trips,
-/// the window holds the sender back or soon will (the sender needs a full window per round trip to keep the path busy
-/// while an update travels), and it is doubled, up to `max_size`. A slow reader's window stays as it is.
-/// Without a clock every update doubles it: still bounded.
+/// An update is due when an eighth of the window, or more, could be given back: [`gain`]. If the window is used up in fewer
+/// than [`ROUND_TRIPS`] at the rate of what was used since the last update, it holds the sender back or soon will, and it is
+/// doubled, up to `max_size`. A slow reader's window stays as it is. Without a clock every update doubles it: still bounded.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     basis: Basis,
@@ -47,7 +51,9 @@ pub(super) struct Window {
     due_from: u64,
     received: u64,
     consumed: u64,
+    /// When the last update was due, and what had been consumed, or received, by then.
     renewed: Time,
+    renewed_at: u64,
 }
 
 impl Window {
@@ -64,7 +70,7 @@ impl Window {
     fn new(basis: Basis, size: u64, max_size: u64, now: Time) -> Self {
         let (max_size, limit) = (max_size.max(size), size.min(MAX_OFFSET));
         let due_from = due_from(basis, size, limit);
-        Self { basis, size, max_size, limit, due_from, received: 0, consumed: 0, renewed: now }
+        Self { basis, size, max_size, limit, due_from, received: 0, consumed: 0, renewed: now, renewed_at: 0 }
     }
 
     /// No limit and never an update, for a session without TCPLS.
@@ -101,17 +107,19 @@ impl Window {
     /// Whether a higher limit should be sent to the peer.
     #[inline]
     pub(super) fn update_is_due(&self) -> bool {
-        let progress = if self.basis == Basis::Consumed { self.consumed } else { self.received };
-        progress >= self.due_from && self.update_is_worth_it() // mostly it is too early
+        self.progress() >= self.due_from && self.update_is_worth_it() // mostly it is too early
+    }
+
+    fn progress(&self) -> u64 {
+        if self.basis == Basis::Consumed { self.consumed } else { self.received }
     }
 
     fn update_is_worth_it(&self) -> bool {
-        let half = self.size / 2;
         let target = self.target();
         let least = match self.basis {
-            Basis::Consumed => half,
-            // What is held may leave less than a window: half of that, then.
-            Basis::Received => half.min(MIN_GAIN).max(target.saturating_sub(self.received) / 2),
+            Basis::Consumed => gain(self.size),
+            // What is held may leave less than a window: the same part of that, then.
+            Basis::Received => (self.size / 2).min(MIN_GAIN).max(target.saturating_sub(self.received) / UPDATES),
         };
         target.saturating_sub(self.limit) >= least.max(1)
     }
@@ -141,64 +149,34 @@ impl Window {
 
     fn tune(&mut self, clock: Clock, growth: u64) {
         let round_trip = clock.round_trip.unwrap_or(DEFAULT_ROUND_TRIP);
-        if clock.now.saturating_since(self.renewed) < round_trip.saturating_mul(2) {
+        let (took, used) = (clock.now.saturating_since(self.renewed), self.progress() - self.renewed_at);
+        let would_take = took.as_nanos() * u128::from(self.size);
+        if would_take < round_trip.saturating_mul(ROUND_TRIPS).as_nanos() * u128::from(used) {
             let doubled = self.size.saturating_add(self.size.min(growth));
             self.size = doubled.min(self.max_size);
         }
-        self.renewed = clock.now;
+        (self.renewed, self.renewed_at) = (clock.now, self.progress());
     }
 }
 
-/// The least progress that can make an update due: the limit would rise by half of the window, or by [`MIN_GAIN`].
+/// What the limit of a window of this size rises by, at least, with each update.
+fn gain(size: u64) -> u64 {
+    (size / UPDATES).max(MIN_GAIN.min(size / 2))
+}
+
+/// The least progress that can make an update due: the limit would rise by [`gain`], or by [`MIN_GAIN`].
 fn due_from(basis: Basis, size: u64, limit: u64) -> u64 {
     let gain = match basis {
-        Basis::Consumed => size / 2,
+        Basis::Consumed => gain(size),
         Basis::Received => (size / 2).min(MIN_GAIN),
     };
     limit.saturating_add(gain.max(1)).saturating_sub(size)
 }
 
-/// How much this side may send: what the peer allows, less what was sent.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Credit {
-    limit: u64,
-    used: u64,
-}
-
-impl Credit {
-    /// As much as offsets can express.
-    pub(super) const UNLIMITED: Self = Self { limit: MAX_OFFSET, used: 0 };
-
-    /// Raises the limit; a lower one is old news that was overtaken. Says whether it rose.
-    pub(super) fn raise(&mut self, limit: u64) -> bool {
-        let limit = limit.min(MAX_OFFSET);
-        let rises = limit > self.limit;
-        self.limit = self.limit.max(limit);
-        rises
-    }
-
-    /// Raises the limit; whether nothing could have been sent without that.
-    pub(super) fn raise_if_spent(&mut self, limit: u64) -> bool {
-        let is_spent = self.left() == 0;
-        self.raise(limit) && is_spent
-    }
-
-    pub(super) fn left(&self) -> u64 {
-        self.limit.saturating_sub(self.used)
-    }
-
-    pub(super) fn spend(&mut self, bytes: u64) {
-        self.used = self.used.saturating_add(bytes);
-    }
-
-    /// What was sent so far.
-    pub(super) fn used(&self) -> u64 {
-        self.used
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     fn clock(millis: u64) -> Clock {
@@ -242,14 +220,84 @@ mod tests {
     }
 
     #[test]
-    fn a_window_drained_within_two_round_trips_doubles_up_to_its_maximum() {
+    fn a_window_used_up_within_eight_round_trips_doubles_up_to_its_maximum() {
         let mut window = Window::of_stream(100, 300, Time::ZERO);
         take(&mut window, 50);
-        assert_eq!(window.renew(clock(19), u64::MAX), 50 + 200);
+        assert_eq!(window.renew(clock(39), u64::MAX), 50 + 200);
         take(&mut window, 200);
-        assert_eq!(window.renew(clock(38), u64::MAX), 250 + 300);
+        assert_eq!(window.renew(clock(78), u64::MAX), 250 + 300);
         take(&mut window, 300);
-        assert_eq!(window.renew(clock(57), u64::MAX), 550 + 300);
+        assert_eq!(window.renew(clock(117), u64::MAX), 550 + 300);
+    }
+
+    #[test]
+    fn an_update_of_a_large_window_is_due_when_an_eighth_was_read() {
+        const MIB: u64 = 1 << 20;
+        let mut window = Window::of_stream(MIB, MIB, Time::ZERO);
+        take(&mut window, MIB / 8 - 1);
+        assert!(!window.update_is_due());
+        take(&mut window, 1);
+        assert!(window.update_is_due());
+        assert_eq!(window.renew(clock(0), u64::MAX), MIB + MIB / 8);
+        let mut small = Window::of_stream(MIB / 4, MIB, Time::ZERO);
+        take(&mut small, MIN_GAIN - 1);
+        assert!(!small.update_is_due(), "not for every few bytes");
+        take(&mut small, 1);
+        assert!(small.update_is_due());
+    }
+
+    /// A sender in slow start over a path of 100 ms that carries at most `rate` bytes in a round trip, and a receiver that reads
+    /// all that is in order. For `hole` steps from the first of them on, nothing is: 64 of them are a round trip. Returns the
+    /// most steps in a row in which credit held the sender back, and how many updates were sent.
+    fn slow_start(window: &mut Window, rate: u64, hole: core::ops::Range<u64>) -> (u32, u32) {
+        const STEPS: u64 = 64;
+        let (mut wanted, mut sent, mut limit, mut unread) = (0, 0, window.limit, 0);
+        let (mut held_back, mut longest, mut updates) = (0, 0, 0);
+        let (mut under_way, mut limits) = (VecDeque::<(u64, u64)>::new(), VecDeque::<(u64, u64)>::new());
+        for step in 0..20 * STEPS {
+            while limits.front().is_some_and(|(at, _)| *at <= step) {
+                limit = limits.pop_front().unwrap().1;
+            }
+            let grown = 14_600.0 * 2_f64.powf(step as f64 / STEPS as f64);
+            wanted += (grown as u64).min(rate) / STEPS;
+            let may = limit.min(wanted);
+            held_back = if may < wanted { held_back + 1 } else { 0 };
+            longest = longest.max(held_back);
+            under_way.push_back((step + STEPS / 2, may - sent));
+            (wanted, sent) = (may, may);
+            while under_way.front().is_some_and(|(at, _)| *at <= step) {
+                let bytes = under_way.pop_front().unwrap().1;
+                window.check(bytes).unwrap();
+                window.receive(bytes);
+                unread += bytes;
+            }
+            if !hole.contains(&step) {
+                window.consume(core::mem::take(&mut unread));
+            }
+            if window.update_is_due() {
+                let now = Time::from_nanos(step * 100_000_000 / STEPS);
+                let clock = Clock { now, round_trip: Some(Duration::from_millis(100)) };
+                limits.push_back((step + STEPS / 2, window.renew(clock, u64::MAX)));
+                updates += 1;
+            }
+        }
+        (longest, updates)
+    }
+
+    #[test]
+    fn slow_start_never_waits_for_credit_even_behind_a_hole_of_a_round_trip() {
+        const MIB: u64 = 1 << 20;
+        for rate in [200_000, 1_500_000, 3_000_000] {
+            for hole in [0..0, 320..384, 416..480, 512..576] {
+                for new in [Window::of_stream, Window::of_session] {
+                    let mut window = new(MIB, 16 * MIB, Time::ZERO);
+                    let (held_back, updates) = slow_start(&mut window, rate, hole.clone());
+                    let megabytes = window.received() / 1_000_000;
+                    assert_eq!(held_back, 0, "{rate} bytes in a round trip, {hole:?}: {window:?}");
+                    assert!(u64::from(updates) <= 4 + 4 * megabytes, "{updates} updates for {megabytes} MB");
+                }
+            }
+        }
     }
 
     #[test]
@@ -267,11 +315,11 @@ mod tests {
         let mut window = Window::of_session(100, 300, Time::ZERO);
         window.receive(50);
         assert!(window.update_is_due());
-        assert_eq!(window.renew(clock(30), u64::MAX), 50 + 100, "nothing was read");
+        assert_eq!(window.renew(clock(40), u64::MAX), 50 + 100, "nothing was read");
         window.receive(100);
-        assert_eq!(window.renew(clock(60), u64::MAX), 150 + 100);
+        assert_eq!(window.renew(clock(120), u64::MAX), 150 + 100);
         window.receive(100);
-        assert_eq!(window.renew(clock(90), u64::MAX), 300);
+        assert_eq!(window.renew(clock(200), u64::MAX), 300);
         window.receive(50);
         assert!(!window.update_is_due());
         assert_eq!(window.check(1), Err(Violation::FlowControl));
@@ -279,7 +327,7 @@ mod tests {
         assert!(!window.update_is_due());
         window.consume(1);
         assert!(window.update_is_due());
-        assert_eq!(window.renew(clock(120), u64::MAX), 350);
+        assert_eq!(window.renew(clock(300), u64::MAX), 350);
     }
 
     #[test]
@@ -302,7 +350,7 @@ mod tests {
     fn a_slow_reader_keeps_its_window() {
         let mut window = Window::of_stream(100, 300, Time::ZERO);
         take(&mut window, 50);
-        assert_eq!(window.renew(clock(20), u64::MAX), 150);
+        assert_eq!(window.renew(clock(40), u64::MAX), 150);
     }
 
     #[test]
@@ -319,16 +367,5 @@ mod tests {
         let mut window = Window::unlimited();
         take(&mut window, 1 << 61);
         assert!(!window.update_is_due());
-    }
-
-    #[test]
-    fn credit_never_falls_and_is_capped_at_the_largest_offset() {
-        let mut credit = Credit::default();
-        assert!(credit.raise(10));
-        assert!(!credit.raise(5));
-        credit.spend(4);
-        assert_eq!(credit.left(), 6);
-        assert!(credit.raise(u64::MAX));
-        assert_eq!(credit.left(), MAX_OFFSET - 4);
     }
 }

@@ -8,12 +8,13 @@
 //!
 //! ```text
 //!           set (Streams)              one entry point per frame and per call
-//!   schedule  flow  send  recv         whose turn it is, windows, the two halves of a stream
+//!   schedule  flow  credit  send  recv whose turn it is, windows, the two halves of a stream
 //!          range_set  buffer  assembler
 //! ```
 
 mod assembler;
 mod buffer;
+mod credit;
 mod ended;
 mod flow;
 mod range_set;

@@ -10,8 +10,8 @@ use core::ops::Range;
 use bytes::Bytes;
 
 use super::buffer::SendBuffer;
+use super::credit::Credit;
 use super::ended::SendEnd;
-use super::flow::Credit;
 use super::range_set::RangeSet;
 use super::schedule::Need;
 use super::{Chunk, MAX_OFFSET, SendProgress};

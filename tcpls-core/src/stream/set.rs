@@ -28,8 +28,9 @@ use blocked::Blocked;
 use growth::Growth;
 
 use super::ControlKey;
+use super::credit::Credit;
 use super::ended::{Ended, EndedStreams};
-use super::flow::{Clock, Credit, Window};
+use super::flow::{Clock, Window};
 use super::recv::RecvHalf;
 use super::schedule::{Place, Schedule};
 use super::send::SendHalf;
