@@ -4,7 +4,7 @@
 //! A [`Connection`] is one end of a *session*: a state machine that owns no socket, no clock and no randomness. Tell it what
 //! happened with `handle_*`, ask it what to do next with `poll_*`. A value called `tcp` names one of its TCP connections.
 //! On a server an [`Endpoint`] looks at the first bytes of each accepted TCP connection and says whether they begin a
-//! session or join one.
+//! session or join one. [`Sessions`] holds many of them for one event loop, and knows which socket is what.
 //!
 //! # The whole driver
 //!
@@ -92,6 +92,7 @@ pub mod crypto;
 pub mod endpoint;
 pub mod error;
 pub mod event;
+pub mod sessions;
 pub mod stats;
 mod stream;
 mod tcp;
@@ -119,6 +120,7 @@ pub use error::{
     OpenTcpError, ReadError, TcpError, TcpFault, Violation, WriteError,
 };
 pub use event::{Established, Event, StreamEvent, TcpEvent};
+pub use sessions::{SessionKey, Sessions, SocketId};
 pub use stats::{Stats, TcpCounters, TcpPhase, TcpStats};
 pub use time::Time;
 pub use token::TokenSecret;

@@ -103,6 +103,16 @@ pub enum TcpEnd {
     Error(std::io::ErrorKind),
 }
 
+impl From<std::io::ErrorKind> for TcpEnd {
+    /// For the error that a read or a write returned.
+    fn from(kind: std::io::ErrorKind) -> Self {
+        match kind {
+            std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => Self::Reset,
+            kind => Self::Error(kind),
+        }
+    }
+}
+
 /// How far a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

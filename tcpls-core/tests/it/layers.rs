@@ -137,6 +137,7 @@ fn allowed(layer: &str) -> &'static [&'static str] {
         "stream" => &["wire", "error", "event", "config", "time", "stats"],
         "tcp" => &["wire", "error", "event", "config", "time", "stats"],
         "endpoint" => &["token", "wire", "crypto", "error", "event", "config", "time"],
+        "sessions" => &["connection", "endpoint", "error", "event", "time", "wire::ids"],
         "testing" => &["connection", "endpoint", "crypto", "wire", "error", "event", "config", "stats", "time"],
         "connection" => {
             &["stream", "tcp", "token", "wire", "crypto", "endpoint", "error", "event", "config", "stats", "time"]

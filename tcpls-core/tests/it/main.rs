@@ -32,6 +32,7 @@ mod migration;
 mod plain_ends;
 mod robust;
 mod secrets;
+mod sessions;
 mod settings;
 mod silence;
 mod statements;
