@@ -9,7 +9,7 @@ use tcpls_core::budget::{Budget, Client, Eviction, HolderId, Resource};
 
 use super::network::SocketId;
 use super::scenario::Bounds;
-use crate::net::reports::{Report, Told};
+use crate::net::account::reports::{Report, Told};
 
 /// A session that delivered less counts as one that delivered nothing.
 const DELIVERED: u64 = 1024;

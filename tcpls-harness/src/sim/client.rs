@@ -1,5 +1,5 @@
 //! The client's host. What is dialled when is decided by the same state machine as for real sockets (`dial`); here it is
-//! executed, as `net::start` and `net::driver` do.
+//! executed, as `net::client` and `net::task` do.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

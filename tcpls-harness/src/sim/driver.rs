@@ -1,4 +1,4 @@
-//! One end of a session on the network's sockets: the same steps as the driver of real sockets (`net::driver`) takes, and
+//! One end of a session on the network's sockets: the same steps as the driver of real sockets (`net::task`) takes, and
 //! after each of them what must hold at any moment is checked.
 
 use std::collections::BTreeMap;
@@ -15,8 +15,8 @@ use super::network::{Network, SocketId, addresses};
 use super::scenario::Scheduler;
 use super::trace::{Note, checksum};
 use crate::dial;
-use crate::net::pace::Pace;
-use crate::net::reports::Report;
+use crate::net::account::reports::Report;
+use crate::net::socket::pace::Pace;
 
 /// What may be unsent in a socket at most, and be sealed for it at once: as real sockets of this package have it.
 const MAX_BATCH: usize = 256 << 10;

@@ -17,12 +17,12 @@ use super::rng::SimRng;
 use super::scenario::{Bounds, Scenario, Scheduler};
 use super::tls::Identity;
 use super::trace::Note;
-use crate::net::reports::{self, CLAIM_MEMORY, PENDING_MEMORY};
+use crate::net::account::reports::{self, CLAIM_MEMORY, PENDING_MEMORY};
 
 mod settle;
 
 const SIDE: Side = Side::Server;
-/// What a claim may send before it is authenticated, as `net::claims` has it.
+/// What a claim may send before it is authenticated, as `net::task` has it.
 const MAX_HELD: usize = 64 << 10;
 
 /// See the module's description.

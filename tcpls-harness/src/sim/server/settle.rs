@@ -8,7 +8,7 @@ use super::super::account::{Holder, check_eviction};
 use super::super::env::Env;
 use super::super::trace::Note;
 use super::{Entry, SIDE, Server, refuse};
-use crate::net::reports::{CLAIM_MEMORY, PENDING_MEMORY};
+use crate::net::account::reports::{CLAIM_MEMORY, PENDING_MEMORY};
 
 impl Server {
     /// Reports what is held, and has holders give way; whether a session did, which has to be run once more.

@@ -1,4 +1,16 @@
-//! Accepting sessions, on any number of addresses.
+//! A server: accepting sessions, on any number of addresses.
+//!
+//! | file | what happens there |
+//! | --- | --- |
+//! | `mod` | [`Listener`]: accepts TCP connections |
+//! | `options` | within which limits |
+//! | `router` | what an accepted TCP connection is; brings a join to the session it belongs to |
+//! | `failures`, `error` | handshakes that fail; why there is no listener |
+
+mod error;
+mod failures;
+mod options;
+mod router;
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,12 +22,13 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::descriptors::{DESCRIPTOR_PAUSE, are_used_up};
-use super::error::ListenError;
-use super::failures::{Failures, HandshakeFailures};
-use super::router::{Newcomer, Router};
-use super::server_options::ServerOptions;
-use super::session::Session;
+pub use self::error::ListenError;
+use self::failures::Failures;
+pub use self::failures::{HandshakeFailure, HandshakeFailures, HandshakeFault};
+pub use self::options::ServerOptions;
+use self::router::{Newcomer, Router};
+use crate::net::descriptors::{DESCRIPTOR_PAUSE, are_used_up};
+use crate::net::session::Session;
 
 /// TCP connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 1024;

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::socket::{SocketOptions, connect};
 use crate::dial::{AttemptId, Path};
+use crate::net::socket::{SocketOptions, connect};
 
 /// The sockets of a dialer's attempts.
 pub(crate) struct Dials {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use tcpls_core::budget::Resource;
 use tcpls_core::error::{AlertDescription, CloseReason};
 
-use super::feed::{self, Feed};
+use crate::net::session::{Feed, Subscriber};
 
 /// A TCP connection that was accepted and became no part of any session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,21 +63,21 @@ impl fmt::Display for HandshakeFailure {
     }
 }
 
-/// Handshakes that fail, from [`Listener::handshake_failures`](super::Listener::handshake_failures).
+/// Handshakes that fail, from [`Listener::handshake_failures`](crate::net::Listener::handshake_failures).
 #[derive(Debug)]
 pub struct HandshakeFailures {
-    listener: feed::Listener<HandshakeFailure>,
+    subscriber: Subscriber<HandshakeFailure>,
 }
 
 impl HandshakeFailures {
     /// Waits for the next; `None` once the listener is dropped and all its handshakes are over. Cancel safe.
     pub async fn next(&mut self) -> Option<HandshakeFailure> {
-        self.listener.next().await
+        self.subscriber.next().await
     }
 
-    /// How many were dropped since the last call because this listener did not keep up: at most 256 wait for it.
+    /// How many were dropped since the last call because this subscriber did not keep up: at most 256 wait for it.
     pub fn take_missed(&mut self) -> u64 {
-        self.listener.take_missed()
+        self.subscriber.take_missed()
     }
 }
 
@@ -95,6 +95,6 @@ impl Failures {
     }
 
     pub(super) fn subscribe(&self) -> HandshakeFailures {
-        HandshakeFailures { listener: self.0.lock().unwrap_or_else(PoisonError::into_inner).subscribe() }
+        HandshakeFailures { subscriber: self.0.lock().unwrap_or_else(PoisonError::into_inner).subscribe() }
     }
 }

@@ -7,8 +7,8 @@ use std::task::Poll;
 
 use tcpls_core::error::code;
 
-use super::os::now;
 use super::shared::{Joining, Shared, State};
+use crate::net::os::now;
 
 /// The application's hold on a session. When the last is dropped, the session is closed: what was written is delivered.
 pub(crate) struct Handle(Arc<Shared>);

@@ -3,7 +3,7 @@
 //!
 //! Used by `client`, for [`Session::add_advertised`]. Addresses that the application names itself are not looked at.
 //!
-//! [`Session::add_advertised`]: super::Session::add_advertised
+//! [`Session::add_advertised`]: crate::net::Session::add_advertised
 
 use std::collections::VecDeque;
 use std::fmt;

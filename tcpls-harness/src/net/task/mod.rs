@@ -3,7 +3,19 @@
 //!
 //! A turn reads once from every socket, then seals one batch for each that has room. Another follows at once if there is more
 //! to read or to write; if not, the task sleeps until a socket is ready, time is up, or the application has done something.
+//!
+//! | file | what happens there |
+//! | --- | --- |
+//! | `mod` | [`Driver`]: the turns of the task |
+//! | `traffic` | reading and writing: which socket has room, how much is sealed at once |
+//! | `dials` | the sockets of what [`crate::dial`] decides |
+//! | `claims` | sockets that presented a token and are not authenticated |
+//! | `endings`, `leaving` | sockets on the way out: the session does not know yet, or has let go |
 
+pub(crate) mod claims;
+pub(crate) mod dials;
+mod endings;
+mod leaving;
 mod traffic;
 
 use std::future::Future;
@@ -20,17 +32,17 @@ use tokio::task::coop::unconstrained;
 use tokio::task::yield_now;
 use tokio::time::Sleep;
 
+use self::claims::Claimant;
+use self::dials::Dials;
+use self::endings::Endings;
+use self::leaving::Leaving;
 use self::traffic::{Carrier, Written, ask_kernel, note_room};
-use super::claims::Claimant;
-use super::dials::Dials;
-use super::endings::Endings;
-use super::leaving::Leaving;
-use super::os::{instant, now};
-use super::reading::MAX_READ;
-use super::reports::{Report, Reports};
-use super::shared::{Input, Shared, State};
-use super::socket::Socket;
 use crate::dial::{Action, Dialer};
+use crate::net::account::reports::{Report, Reports};
+use crate::net::os::{instant, now};
+use crate::net::session::{Input, Shared, State};
+use crate::net::socket::MAX_READ;
+use crate::net::socket::Socket;
 
 /// Turns after which other tasks get their chance, the application's among them.
 const MAX_TURNS: usize = 16;
@@ -133,7 +145,7 @@ impl Driver {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Next {
         #[cfg(test)]
-        super::costs::count(|costs| costs.turns += 1);
+        crate::net::costs::count(|costs| costs.turns += 1);
         self.now = now();
         let called = self.begin(cx);
         self.dial(called, cx);

@@ -15,18 +15,19 @@ use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ConnectionId;
 use tokio::task::JoinSet;
 
-use super::advice::Advice;
-use super::dials::Dials;
-use super::driver::Driver;
-use super::error::{ConnectError, PathFailure, PathFault};
-use super::handle::Handle;
-use super::log;
+use super::error::ConnectError;
 use super::options::ClientOptions;
-use super::os::{instant, now, seed};
-use super::session::Session;
-use super::shared::{Input, Joining, Shared};
-use super::socket::Socket;
 use crate::dial::{Action, AttemptId, DialOptions, Dialer, Path, SessionView};
+use crate::net::log;
+use crate::net::os::{instant, now, seed};
+use crate::net::session::Advice;
+use crate::net::session::Handle;
+use crate::net::session::Session;
+use crate::net::session::{Input, Joining, Shared};
+use crate::net::session::{PathFailure, PathFault};
+use crate::net::socket::Socket;
+use crate::net::task::Driver;
+use crate::net::task::dials::Dials;
 
 /// What is under way.
 pub(crate) struct Start {

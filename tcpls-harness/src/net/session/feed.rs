@@ -1,71 +1,71 @@
-//! What happens, for those who listen. What happened before anyone did is kept for the first listener, up to a bound.
+//! Reports what happens to subscribers. What happened before there was one is kept for the first, up to a bound.
 
 use std::collections::VecDeque;
 
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
-/// How far a slow listener may lag behind before it misses the oldest.
+/// How far a slow subscriber may lag behind before it misses the oldest.
 const BACKLOG: usize = 256;
-/// How much is kept for the first listener; it misses the oldest.
+/// How much is kept for the first subscriber; it misses the oldest.
 const KEPT: usize = 64;
 
-/// Reports everything to all listeners, until it ends.
+/// Reports everything to all subscribers, until it ends.
 #[derive(Debug)]
 pub(crate) struct Feed<T> {
-    listeners: Option<Sender<T>>,
-    /// What no listener has been there for; `None` once there was a first.
+    subscribers: Option<Sender<T>>,
+    /// What no subscriber has been there for; `None` once there was a first.
     kept: Option<VecDeque<T>>,
     is_over: bool,
 }
 
 impl<T: Clone> Feed<T> {
-    /// A feed without listeners.
+    /// A feed without subscribers.
     pub(crate) fn new() -> Self {
-        Self { listeners: None, kept: Some(VecDeque::new()), is_over: false }
+        Self { subscribers: None, kept: Some(VecDeque::new()), is_over: false }
     }
 
-    /// Listens from now on; the first listener gets what was kept for it, too.
-    pub(crate) fn subscribe(&mut self) -> Listener<T> {
+    /// A subscriber to all from now on; the first also gets what was kept for it.
+    pub(crate) fn subscribe(&mut self) -> Subscriber<T> {
         let kept = self.kept.take().unwrap_or_default();
         let receiver = if self.is_over {
             channel(1).1
         } else {
-            self.listeners.get_or_insert_with(|| Sender::new(BACKLOG)).subscribe()
+            self.subscribers.get_or_insert_with(|| Sender::new(BACKLOG)).subscribe()
         };
-        Listener { kept, receiver, missed: 0 }
+        Subscriber { kept, receiver, missed: 0 }
     }
 
-    /// Reports to those who listen, or keeps it for the first who will.
+    /// Reports to all subscribers, or keeps it for the first.
     pub(crate) fn tell(&mut self, news: T) {
         if let Some(kept) = &mut self.kept {
             if kept.len() == KEPT {
                 kept.pop_front();
             }
             kept.push_back(news);
-        } else if let Some(listeners) = &self.listeners
-            && listeners.send(news).is_err()
+        } else if let Some(subscribers) = &self.subscribers
+            && subscribers.send(news).is_err()
         {
-            self.listeners = None; // all have left
+            self.subscribers = None; // all have left
         }
     }
 
     /// There will be nothing more.
     pub(crate) fn end(&mut self) {
-        (self.listeners, self.is_over) = (None, true);
+        (self.subscribers, self.is_over) = (None, true);
     }
 }
 
-/// One who listens to a feed.
+/// Gets all that a feed reports from some time on.
 #[derive(Debug)]
-pub(crate) struct Listener<T> {
+pub(crate) struct Subscriber<T> {
     kept: VecDeque<T>,
     receiver: Receiver<T>,
     /// How many were dropped because this one did not keep up.
     missed: u64,
 }
 
-impl<T: Clone> Listener<T> {
+impl<T: Clone> Subscriber<T> {
     /// Waits for the next; `None` at the end. Cancel safe: what was not returned comes with the next call.
     pub(crate) async fn next(&mut self) -> Option<T> {
         if let Some(news) = self.kept.pop_front() {
@@ -104,12 +104,12 @@ impl<T: Clone> Listener<T> {
 mod tests {
     use super::*;
 
-    fn all(listener: &mut Listener<usize>) -> Vec<usize> {
-        std::iter::from_fn(|| listener.try_next()).collect()
+    fn all(subscriber: &mut Subscriber<usize>) -> Vec<usize> {
+        std::iter::from_fn(|| subscriber.try_next()).collect()
     }
 
     #[test]
-    fn the_first_listener_gets_what_happened_before_and_no_other_does() {
+    fn the_first_subscriber_gets_what_happened_before_and_no_other_does() {
         let mut feed = Feed::new();
         (1..=2).for_each(|news| feed.tell(news));
         let (mut first, mut second) = (feed.subscribe(), feed.subscribe());
@@ -118,30 +118,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_for_the_first_listener_is_bounded_and_the_oldest_gives_way() {
+    fn what_is_kept_for_the_first_subscriber_is_bounded_and_the_oldest_gives_way() {
         let mut feed = Feed::new();
         (0..100_000).for_each(|news| feed.tell(news));
         assert_eq!(all(&mut feed.subscribe()), (100_000 - KEPT..100_000).collect::<Vec<_>>());
     }
 
     #[test]
-    fn nothing_is_held_once_all_listeners_have_left() {
+    fn nothing_is_held_once_all_subscribers_have_left() {
         let mut feed = Feed::new();
         drop(feed.subscribe());
         feed.tell(1);
-        assert!(feed.listeners.is_none() && feed.kept.is_none());
-        let mut listener = feed.subscribe();
+        assert!(feed.subscribers.is_none() && feed.kept.is_none());
+        let mut subscriber = feed.subscribe();
         feed.tell(2);
-        assert_eq!(all(&mut listener), [2]);
+        assert_eq!(all(&mut subscriber), [2]);
     }
 
     #[tokio::test]
-    async fn late_listeners_get_the_end_after_the_last_event() {
+    async fn late_subscribers_get_the_end_after_the_last_event() {
         let mut feed = Feed::new();
         feed.tell(1);
         feed.end();
-        let mut listener = feed.subscribe();
-        assert_eq!((listener.next().await, listener.next().await), (Some(1), None));
+        let mut subscriber = feed.subscribe();
+        assert_eq!((subscriber.next().await, subscriber.next().await), (Some(1), None));
         assert_eq!(feed.subscribe().next().await, None);
     }
 }

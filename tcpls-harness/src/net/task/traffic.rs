@@ -10,10 +10,10 @@ use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
 use super::Driver;
-use crate::net::endings::Endings;
-use crate::net::shared::{Shared, State};
+use super::endings::Endings;
+use crate::net::session::{Shared, State};
 use crate::net::socket::Socket;
-use crate::net::tcp_info::tcp_info;
+use crate::net::socket::tcp_info::tcp_info;
 
 /// Reads from a socket that can't be written to any more: what a receive buffer may hold.
 const MAX_LAST_READS: usize = 64;

@@ -12,11 +12,11 @@ use tcpls_core::endpoint::Join;
 use tcpls_core::wire::ids::ConnectionId;
 use tokio::net::TcpStream;
 
-use super::account::{Account, Holding, Place};
-use super::os::now;
-use super::reports::CLAIM_MEMORY;
-use super::shared::{Shared, State};
-use super::socket::Socket;
+use crate::net::account::reports::CLAIM_MEMORY;
+use crate::net::account::{Account, Holding, Place};
+use crate::net::os::now;
+use crate::net::session::{Shared, State};
+use crate::net::socket::Socket;
 
 /// What a claim may send before it is authenticated.
 const MAX_HELD: usize = 64 * 1024;

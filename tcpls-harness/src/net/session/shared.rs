@@ -21,17 +21,17 @@ use tcpls_core::wire::ids::ConnectionId;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use super::account::Account;
 use super::advice::Advice;
-use super::claims::ClaimPlace;
-use super::dials::Dials;
 use super::error::{AddTcpError, PathFailure, PathFault};
 use super::feed::Feed;
-use super::os::now;
 use super::remotes::Remotes;
-use super::socket::{SocketOptions, reset};
 use super::waiters::Waiters;
 use crate::dial::{Action, AttemptId, Dialer, Path, SessionView};
+use crate::net::account::Account;
+use crate::net::os::now;
+use crate::net::socket::{SocketOptions, reset};
+use crate::net::task::claims::ClaimPlace;
+use crate::net::task::dials::Dials;
 
 /// What the application may write before the task is woken to report it, although no socket has room.
 const UNACCOUNTED: usize = 64 * 1024;

@@ -9,7 +9,7 @@ use tcpls_core::crypto::rustls::RustlsServer;
 use tcpls_core::endpoint::EndpointConfig;
 use tcpls_core::error::ConfigError;
 
-use super::socket::SocketOptions;
+use crate::net::socket::SocketOptions;
 
 /// Refused TCP connections that linger, by default.
 const MAX_REFUSALS: usize = 256;
@@ -66,7 +66,7 @@ impl ServerOptions {
         }
     }
 
-    /// Whether these options can work. [`Listener::bind`](super::Listener::bind) asks it.
+    /// Whether these options can work. [`Listener::bind`](crate::net::Listener::bind) asks it.
     ///
     /// # Errors
     /// The first one that cannot.

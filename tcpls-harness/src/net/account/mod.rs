@@ -1,6 +1,9 @@
 //! What the sockets, sessions and claims of a listener hold together, and how one gives way to another.
 //!
-//! [`Budget`] decides which; here is what it decides about. No lock is held while a holder gives way.
+//! [`Budget`] decides which; here is what it decides about. No lock is held while a holder gives way. `reports` decides when a
+//! session reports what it holds.
+
+pub(crate) mod reports;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,16 +13,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tcpls_core::budget::{Budget, Client, Eviction, HolderId, Limits, Resource};
 use tokio::sync::oneshot;
 
-use super::os::now;
-use super::shared::Shared;
+use crate::net::os::now;
+use crate::net::session::{Shared, State};
 
 /// The account of one listener.
 pub(crate) struct Account {
     trusted_proxies: Vec<IpAddr>,
-    state: Mutex<State>,
+    state: Mutex<Ledger>,
 }
 
-struct State {
+struct Ledger {
     budget: Budget,
     holdings: BTreeMap<HolderId, Holding>,
     /// Holders that are giving way.
@@ -35,7 +38,7 @@ struct Closing {
     lingering: Option<Weak<Shared>>,
 }
 
-impl State {
+impl Ledger {
     /// Takes out the holder that gives way.
     fn take(&mut self, eviction: Eviction, at_once: bool) -> Option<Holding> {
         let holding = self.holdings.remove(&eviction.holder)?;
@@ -88,7 +91,7 @@ impl Holding {
             Self::Claim(session, has_to_go) => {
                 has_to_go.store(true, Ordering::Release);
                 if let Some(session) = session.upgrade() {
-                    session.drive(super::shared::State::wake_task);
+                    session.drive(State::wake_task);
                 }
             }
         }
@@ -97,7 +100,7 @@ impl Holding {
 
 impl Account {
     pub(crate) fn new(limits: Limits, trusted_proxies: Vec<IpAddr>) -> Arc<Self> {
-        let state = State {
+        let state = Ledger {
             budget: Budget::new(limits),
             holdings: BTreeMap::new(),
             closing: BTreeMap::new(),
@@ -181,7 +184,7 @@ impl Account {
     }
 
     /// A panic elsewhere while the lock was held is no reason for a second one.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -225,8 +228,8 @@ mod tests {
     use tcpls_core::config::Config;
     use tcpls_core::connection::Connection;
 
-    use super::super::os::seed;
     use super::*;
+    use crate::net::os::seed;
     use crate::tls::{Identity, Trust};
 
     const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -1,7 +1,20 @@
 //! One TCP connection's socket with its buffers: large reads, whole batches of records per write.
 //!
-//! Knows nothing of sessions. Used by the driver, which alone owns sockets once they belong to a session.
+//! Knows nothing of sessions. Used by a session's task, which alone owns sockets once they belong to a session.
+//!
+//! | file | what happens there |
+//! | --- | --- |
+//! | `reading` | the memory that a socket reads into |
+//! | `pace` | how much a socket is given at once |
+//! | `flight` | how much a socket that was idle lets go of at once |
+//! | `tcp_info` | what the kernel knows about a TCP connection |
 
+mod flight;
+pub(crate) mod pace;
+mod reading;
+pub(crate) mod tcp_info;
+
+pub(crate) use self::reading::MAX_READ;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
@@ -15,11 +28,11 @@ use tcpls_core::time::Time;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::flight::Flight;
-use super::os::now;
-use super::pace::Pace;
-use super::reading::{MIN_READ, Reading};
+use self::flight::Flight;
+use self::pace::Pace;
+use self::reading::{MIN_READ, Reading};
 use crate::dial::Path;
+use crate::net::os::now;
 
 /// The largest batch where the kernel does not say what it may hold unsent.
 const MAX_BATCH: usize = 256 * 1024;
@@ -125,7 +138,7 @@ impl Socket {
             return Poll::Pending;
         }
         #[cfg(test)]
-        super::costs::count(|costs| costs.reads += 1);
+        crate::net::costs::count(|costs| costs.reads += 1);
         let room = self.reading.make_room();
         // It notices by itself that a read which leaves room has emptied the socket: no second one need find that out.
         match ready!(pin!(self.stream.read_buf(&mut self.reading.input)).poll(cx)) {
@@ -198,7 +211,7 @@ impl Socket {
         let before = self.written;
         while !self.is_flushed() {
             #[cfg(test)]
-            super::costs::count(|costs| costs.writes += 1);
+            crate::net::costs::count(|costs| costs.writes += 1);
             match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..]) {
                 Poll::Ready(Ok(len)) => self.written += len,
                 Poll::Ready(Err(error)) => {

@@ -1,18 +1,29 @@
-//! Connecting, and joining more TCP connections.
+//! A client: connecting, and adding TCP connections.
+//!
+//! | file | what happens there |
+//! | --- | --- |
+//! | `options` | what the application wants |
+//! | `start` | carries out what [`crate::dial`] decides until there is a session |
+//! | `error` | why there is none |
+
+mod error;
+mod options;
+mod start;
 
 use std::net::SocketAddr;
 
 use tcpls_core::error::OpenTcpError;
 use tcpls_core::wire::ids::ConnectionId;
 
-use super::error::{AddTcpError, ConnectError};
-use super::options::ClientOptions;
-use super::os::now;
-use super::session::Session;
-use super::shared::Joining;
-use super::socket::connect;
-use super::start::Start;
+pub use self::error::ConnectError;
+pub use self::options::ClientOptions;
+use self::start::Start;
 use crate::dial::Path;
+use crate::net::os::now;
+use crate::net::session::AddTcpError;
+use crate::net::session::Joining;
+use crate::net::session::Session;
+use crate::net::socket::connect;
 
 impl Session {
     /// Starts a session with the server that has these addresses. They are dialled one after the other without waiting for

@@ -9,9 +9,9 @@ use tcpls_core::config::Config;
 use tcpls_core::crypto::rustls::RustlsClient;
 use tcpls_core::error::ConfigError;
 
-use super::advice::AddressPolicy;
-use super::socket::SocketOptions;
 use crate::dial::{Backup, DialOptions};
+use crate::net::session::AddressPolicy;
+use crate::net::socket::SocketOptions;
 
 /// The shortest time that TCP may be given to connect.
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
@@ -55,7 +55,7 @@ impl ClientOptions {
 
     /// Whether these options can work. [`Session::connect`] asks it.
     ///
-    /// [`Session::connect`]: super::Session::connect
+    /// [`Session::connect`]: crate::net::Session::connect
     ///
     /// # Errors
     /// The first one that cannot.

@@ -14,10 +14,10 @@ use tcpls_core::connection::TcpEnd;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
-use super::reading::MAX_READ;
-use super::shared::Shared;
-use super::socket::Socket;
-use super::tcp_info::send_queue;
+use crate::net::session::Shared;
+use crate::net::socket::MAX_READ;
+use crate::net::socket::Socket;
+use crate::net::socket::tcp_info::send_queue;
 
 /// How long the peer may take to close its side once the socket has taken everything.
 const LINGER: Duration = Duration::from_secs(1);

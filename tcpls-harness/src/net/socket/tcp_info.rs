@@ -20,7 +20,7 @@ pub(crate) fn tcp_info(stream: &TcpStream) -> Option<TcpInfo> {
     let rtt = Duration::from_micros(info.tcpi_rtt.into());
     // u32::MAX stands for "not measured yet".
     let min_rtt = Duration::from_micros(info.tcpi_min_rtt.into()).min(rtt);
-    let heard = Time::from_nanos(super::os::now().as_nanos().saturating_sub(age));
+    let heard = Time::from_nanos(crate::net::os::now().as_nanos().saturating_sub(age));
     // Behind a hole, what is acknowledged selectively, or has come and can't be read, shows that the path carries data.
     let beyond_a_hole = u64::from(info.tcpi_delivered) + u64::from(info.tcpi_rcv_ooopack);
     let acked = info.tcpi_bytes_acked + beyond_a_hole;
@@ -85,7 +85,7 @@ fn get(stream: &TcpStream) -> Option<libc::tcp_info> {
     use std::os::fd::AsRawFd;
 
     #[cfg(test)]
-    super::costs::count(|costs| costs.questions += 1);
+    crate::net::costs::count(|costs| costs.questions += 1);
     let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
     let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes into `info`, which is as long and lives until after the call.
@@ -109,7 +109,7 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let info = tcp_info(&stream).unwrap();
         assert_eq!(info.unacked, 0);
-        assert!(info.heard <= super::super::os::now());
+        assert!(info.heard <= crate::net::os::now());
         assert!(!info.rtt.is_zero() && info.min_rtt <= info.rtt, "{info:?}");
         let window = window(&stream).unwrap();
         assert!(window.after_pause > 1000 && window.free >= window.after_pause, "{window:?}");

@@ -25,18 +25,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::account::{Account, Holding, Place};
-use super::claims::ClaimPlace;
-use super::driver::Driver;
 use super::failures::{Failures, HandshakeFault};
-use super::handle::Handle;
-use super::log;
-use super::os::{instant, now, random, seed};
-use super::reports::{self, Reports};
-use super::server_options::ServerOptions;
-use super::session::Session;
-use super::shared::{Input, Shared};
-use super::socket::{Socket, reset};
+use super::options::ServerOptions;
+use crate::net::account::reports::{self, Reports};
+use crate::net::account::{Account, Holding, Place};
+use crate::net::log;
+use crate::net::os::{instant, now, random, seed};
+use crate::net::session::Handle;
+use crate::net::session::Session;
+use crate::net::session::{Input, Shared};
+use crate::net::socket::{Socket, reset};
+use crate::net::task::Driver;
+use crate::net::task::claims::ClaimPlace;
 
 /// How long a client that is refused may take to read the alert.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,4 +1,26 @@
-//! [`Session`]: what an application holds of a session.
+//! What applications hold: [`Session`] and its streams, and the state that they share with the session's task.
+//!
+//! | file | what happens there |
+//! | --- | --- |
+//! | `mod` | [`Session`]: streams, TCP connections, addresses, the end |
+//! | `stream` | [`Stream`] and its halves, as `AsyncRead` and `AsyncWrite` or chunk by chunk without copying |
+//! | `events`, `error` | what a session reports, and what can go wrong with it |
+//! | `handle` | counts the application's handles: a session without any is closed |
+//! | `shared` | the state machine, and when the task is woken |
+//! | `waiters`, `feed` | which tasks wait for what; events for subscribers |
+//! | `remotes`, `advice` | the peer's addresses; which of those that it advertises may be connected to |
+//! | `coop` | tokio's cooperative scheduling |
+
+mod advice;
+mod coop;
+mod error;
+mod events;
+mod feed;
+mod handle;
+mod remotes;
+mod shared;
+mod stream;
+mod waiters;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -8,18 +30,20 @@ use std::time::Duration;
 use tcpls_core::budget::Client;
 use tcpls_core::connection::schedule::Scheduler;
 use tcpls_core::error::{AddressError, CloseReason, OpenStreamError, TcpError};
-use tcpls_core::event::{Established, Event};
+use tcpls_core::event::Established;
 use tcpls_core::stats::Stats;
 use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode};
 
-use super::coop;
-use super::error::PathFailure;
-use super::feed::Listener;
-use super::handle::Handle;
-use super::os::now;
-use super::shared::{Input, State};
-use super::stream::Stream;
+pub use self::advice::AddressPolicy;
+pub(crate) use self::advice::Advice;
+pub use self::error::{AddTcpError, PathFailure, PathFault, SessionClosed};
+pub use self::events::{Events, PathFailures};
+pub(crate) use self::feed::{Feed, Subscriber};
+pub(crate) use self::handle::Handle;
+pub(crate) use self::shared::{Input, Joining, Shared, State};
+pub use self::stream::{RecvStream, SendStream, Stream};
 use crate::dial::{Dialer, Path, PathStatus};
+use crate::net::os::now;
 
 /// A session; it is closed when its last handle and stream are dropped, after what was finished is delivered.
 ///
@@ -27,7 +51,7 @@ use crate::dial::{Dialer, Path, PathStatus};
 /// session and cost a count. Dropping the last one closes the session with error 0 in the background, as the runtime runs on;
 /// [`Session::close`] waits for that and reports what was not delivered.
 ///
-/// [`Listener::accept`]: super::Listener::accept
+/// [`Listener::accept`]: crate::net::Listener::accept
 #[derive(Clone)]
 pub struct Session {
     handle: Handle,
@@ -133,9 +157,9 @@ impl Session {
     /// Subscribes to the session's events. The first call also gets the last 64 earlier events, so that
     /// nothing is missed between [`Session::connect`] or [`Listener::accept`] and this.
     ///
-    /// [`Listener::accept`]: super::Listener::accept
+    /// [`Listener::accept`]: crate::net::Listener::accept
     pub fn events(&self) -> Events {
-        Events { listener: self.handle.with(|state| state.events.subscribe()) }
+        Events { subscriber: self.handle.with(|state| state.events.subscribe()) }
     }
 
     /// Client: the pairs of addresses that the session knows, and which TCP connections are in use on them.
@@ -151,7 +175,7 @@ impl Session {
     /// Client: subscribes to failures of TCP connections that the session makes by itself; it tries again. The first call
     /// also gets the last 64 earlier failures.
     pub fn path_failures(&self) -> PathFailures {
-        PathFailures { listener: self.handle.with(|state| state.failures.subscribe()) }
+        PathFailures { subscriber: self.handle.with(|state| state.failures.subscribe()) }
     }
 
     /// How many TCP connections the session may have at the same time.
@@ -199,7 +223,7 @@ impl Session {
     /// same. On a client, those that the session makes on the same path later are backups too, from their first byte on: see also
     /// [`ClientOptions::backups`].
     ///
-    /// [`ClientOptions::backups`]: super::ClientOptions::backups
+    /// [`ClientOptions::backups`]: crate::net::ClientOptions::backups
     ///
     /// # Errors
     /// See [`TcpError`].
@@ -314,38 +338,5 @@ pub struct Closed {
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.handle.with(|state| f.debug_tuple("Session").field(&state.conn).finish())
-    }
-}
-
-/// A session's events, from [`Session::events`]: TCP connections that come and go, tokens, addresses, the end. What happens
-/// to streams is reported by the streams.
-#[derive(Debug)]
-pub struct Events {
-    listener: Listener<Event>,
-}
-
-impl Events {
-    /// Waits for the next event; `None` after the last, which is [`Event::Closed`]. A listener that lags far behind misses
-    /// the oldest. Cancel safe.
-    pub async fn next(&mut self) -> Option<Event> {
-        self.listener.next().await
-    }
-
-    /// The next event, if it happened already.
-    pub fn try_next(&mut self) -> Option<Event> {
-        self.listener.try_next()
-    }
-}
-
-/// What goes wrong when a session makes TCP connections by itself, from [`Session::path_failures`].
-#[derive(Debug)]
-pub struct PathFailures {
-    listener: Listener<PathFailure>,
-}
-
-impl PathFailures {
-    /// Waits for the next; `None` once the session is over. A listener that lags far behind misses the oldest. Cancel safe.
-    pub async fn next(&mut self) -> Option<PathFailure> {
-        self.listener.next().await
     }
 }

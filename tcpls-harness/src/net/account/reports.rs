@@ -7,7 +7,7 @@ use tcpls_core::budget::{Budget, HolderId, Resource};
 use tcpls_core::connection::{Connection, State};
 use tcpls_core::time::Time;
 
-use super::account::Place;
+use super::Place;
 
 /// Memory of a session besides its state machine: its task, its timer, and what the runtime keeps of its sockets. Measured
 /// with `tcpls-bench footprint`.

@@ -1,0 +1,81 @@
+//! Why a client has no session.
+
+use std::{error, fmt, io};
+
+use tcpls_core::error::{ConfigError, HandshakeError};
+
+use crate::net::descriptors::are_used_up;
+use crate::net::session::{PathFailure, PathFault};
+
+/// Why no session came about.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// No address was given, or none that fits the local ones.
+    NoAddress,
+    /// An option cannot work.
+    Config(ConfigError),
+    /// The TLS configuration can't be used for this server.
+    Tls(HandshakeError),
+    /// Every path was tried; what went wrong with each.
+    Paths(Vec<PathFailure>),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAddress => f.write_str("no address to connect to: give at least one"),
+            Self::Config(error) => write!(f, "configuration: {error}"),
+            Self::Tls(error) => write!(f, "the TLS configuration can't be used: {error}"),
+            Self::Paths(failures) => {
+                if let [failure] = failures.as_slice() {
+                    failure.fmt(f)?;
+                } else {
+                    write!(f, "no session over any of {} paths", failures.len())?;
+                    failures.iter().try_for_each(|failure| write!(f, "\n  {failure}"))?;
+                }
+                let is_tcp = |test: fn(&io::Error) -> bool| {
+                    failures.iter().all(|failure| matches!(&failure.fault, PathFault::Tcp(error) if test(error)))
+                };
+                if is_tcp(are_used_up) {
+                    f.write_str("; this process, or the system, has no file descriptor left: raise `ulimit -n`")
+                } else if is_tcp(|_| true) {
+                    f.write_str("; is a server listening there, and let through by firewalls?")
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+}
+
+impl error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Tls(error) => Some(error),
+            Self::Config(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::dial::Path;
+
+    #[test]
+    fn lack_of_descriptors_is_not_blamed_on_the_server() {
+        let path = Path { remote: SocketAddr::from(([192, 0, 2, 1], 443)), local: None };
+        let fails = |code: i32| {
+            let fault = PathFault::Tcp(Arc::new(io::Error::from_raw_os_error(code)));
+            ConnectError::Paths(vec![PathFailure { path, fault }]).to_string()
+        };
+        let text = fails(24); // EMFILE
+        assert!(text.contains("raise `ulimit -n`") && !text.contains("listening"), "{text}");
+        assert!(fails(111).contains("is a server listening there"));
+    }
+}

@@ -1,0 +1,44 @@
+//! Why a listener could not be made.
+
+use std::net::SocketAddr;
+use std::{error, fmt, io};
+
+use tcpls_core::error::ConfigError;
+
+/// Why an address can't be listened on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// No address was given.
+    NoAddress,
+    /// An option cannot work.
+    Config(ConfigError),
+    /// The operating system refuses.
+    Bind(SocketAddr, io::Error),
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAddress => f.write_str("no address to listen on: give at least one"),
+            Self::Config(error) => write!(f, "configuration: {error}"),
+            Self::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "{address} is in use: stop what listens there, or choose another port (0 takes a free one)")
+            }
+            Self::Bind(address, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                write!(f, "no permission to listen on {address}: choose a port above 1023")
+            }
+            Self::Bind(address, error) => write!(f, "can't listen on {address}: {error}"),
+        }
+    }
+}
+
+impl error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Bind(_, error) => Some(error),
+            Self::Config(error) => Some(error),
+            Self::NoAddress => None,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What can go wrong between an application and its session, and what to do about it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::{error, fmt, io};
+
+use tcpls_core::error::{CloseReason, OpenTcpError, TcpFault};
+
+use crate::dial::Path;
+
+/// What went wrong on one path.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PathFailure {
+    /// Between which addresses.
+    pub path: Path,
+    /// What.
+    pub fault: PathFault,
+}
+
+/// What can go wrong on a path before there is a TCP connection of the session's on it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum PathFault {
+    /// TCP could not be connected.
+    Tcp(Arc<io::Error>),
+    /// The handshake failed, was refused, or took too long.
+    Handshake(CloseReason),
+}
+
+impl fmt::Display for PathFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path;
+        match &self.fault {
+            PathFault::Tcp(error) => write!(f, "can't connect to {path}: {error}"),
+            PathFault::Handshake(reason) => write!(f, "no session with {path}: {reason}"),
+        }
+    }
+}
+
+/// Why a session has no further TCP connection now. The session itself goes on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AddTcpError {
+    /// The address could not be connected to. No token was spent.
+    Tcp(SocketAddr, io::Error),
+    /// The server does not advertise the address, or the policy for advertised addresses does not allow it, now or at all.
+    NotAllowed(SocketAddr),
+    /// The session can't take another TCP connection now.
+    Session(OpenTcpError),
+    /// The session has reached its limit of TCP connections (its value).
+    Limit(usize),
+    /// The TCP connection was made, but did not become part of the session.
+    Join(TcpFault),
+    /// The session ended while it was being joined.
+    Closed,
+}
+
+impl fmt::Display for AddTcpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address, error) => write!(f, "can't connect to {address}: {error}; try another address"),
+            Self::NotAllowed(address) => {
+                write!(f, "{address} is not advertised, or not an address that a server may suggest")
+            }
+            Self::Session(OpenTcpError::NoToken) => {
+                f.write_str("no token left to join with: wait for Event::TokensAvailable")
+            }
+            Self::Session(error) => error.fmt(f),
+            Self::Limit(limit) => {
+                write!(f, "the session may have {limit} TCP connections, and has them: retire one first")
+            }
+            Self::Join(fault) => write!(f, "the join failed ({fault}); try again or over another path"),
+            Self::Closed => f.write_str("the session ended meanwhile"),
+        }
+    }
+}
+
+impl error::Error for AddTcpError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Tcp(_, error) => Some(error),
+            Self::Session(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// The session is over, and this is why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionClosed(pub CloseReason);
+
+impl fmt::Display for SessionClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session over: {}", self.0)
+    }
+}
+
+impl error::Error for SessionClosed {}
