@@ -8,6 +8,7 @@
 //! | `account` | what all sessions of a listener hold together, and which gives way |
 //! | `task` | the driver: what sockets, timers and the application do becomes calls on the state machine |
 //! | `socket` | one TCP connection's socket: buffers, pace, what the kernel knows |
+//! | `runtime` | [`Runtime`]: time, tasks and random numbers for applications, real or simulated |
 //! | `os`, `descriptors`, `log` | clock and random numbers; what to do without file descriptors; events for `tracing` |
 //!
 //! The protocol is all in `tcpls_core`; nothing here looks into a record.
@@ -28,12 +29,14 @@ mod log {
     }
 }
 mod os;
-mod session;
+pub(crate) mod runtime;
+pub(crate) mod session;
 pub(crate) mod socket;
 mod task;
 
 pub use self::client::{ClientOptions, ConnectError};
 pub use self::listener::{HandshakeFailure, HandshakeFailures, HandshakeFault, ListenError, Listener, ServerOptions};
+pub use self::runtime::{Runtime, Task};
 pub use self::session::{
     AddTcpError, AddressPolicy, Closed, Events, PathFailure, PathFailures, PathFault, RecvStream, SendStream, Session,
     SessionClosed, Stream,

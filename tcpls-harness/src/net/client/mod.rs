@@ -78,8 +78,9 @@ impl Session {
     /// [`Session::paths`] and [`Session::path_failures`]. On a server, without effect.
     pub fn add_path(&self, remote: SocketAddr, local: Option<SocketAddr>) {
         self.handle().with(|state| {
+            let now = state.now();
             if let Some(dialer) = &mut state.dialer {
-                dialer.add(now(), Path { remote, local });
+                dialer.add(now, Path { remote, local });
                 state.wake_task();
             }
         });

@@ -8,7 +8,6 @@ use std::task::Poll;
 use tcpls_core::error::code;
 
 use super::shared::{Joining, Shared, State};
-use crate::net::os::now;
 
 /// The application's hold on a session. When the last is dropped, the session is closed: what was written is delivered.
 pub(crate) struct Handle(Arc<Shared>);
@@ -43,7 +42,7 @@ impl Drop for Handle {
         self.0.with(|state| {
             state.handles -= 1;
             if state.handles == 0 {
-                state.conn.close(now(), code::NO_ERROR, b"");
+                state.conn.close(state.now(), code::NO_ERROR, b"");
                 state.wake_task();
             }
         });

@@ -43,7 +43,7 @@ pub(crate) use self::handle::Handle;
 pub(crate) use self::shared::{Input, Joining, Shared, State};
 pub use self::stream::{RecvStream, SendStream, Stream};
 use crate::dial::{Dialer, Path, PathStatus};
-use crate::net::os::now;
+use crate::net::runtime::Runtime;
 
 /// A session; it is closed when its last handle and stream are dropped, after what was finished is delivered.
 ///
@@ -99,6 +99,11 @@ impl Session {
         };
         let id = poll_fn(|cx| coop::poll(cx, |cx| self.handle.with(|state| accept(state, cx.waker())))).await?;
         Some(Stream::new(self.handle.clone(), id))
+    }
+
+    /// The clock, timers, tasks and random numbers to use with this session: tokio's, or those of a simulation.
+    pub fn runtime(&self) -> Runtime {
+        self.handle.with(|state| state.runtime.clone())
     }
 
     /// Whether the peer speaks TCPLS. If not, this is plain TLS 1.3 with one TCP connection and one stream.
@@ -211,7 +216,7 @@ impl Session {
     /// # Errors
     /// See [`TcpError`].
     pub fn retire_tcp(&self, tcp: ConnectionId) -> Result<(), TcpError> {
-        self.command(|state| state.conn.retire_tcp(now(), tcp))
+        self.command(|state| state.conn.retire_tcp(state.now(), tcp))
     }
 
     /// Breaks a TCP connection with a reset, as a failing network would. For demonstrations and tests.
@@ -266,7 +271,7 @@ impl Session {
     /// [`Config::close_timeout`]: tcpls_core::config::Config::close_timeout
     /// [`Config::close_limit`]: tcpls_core::config::Config::close_limit
     pub async fn close(&self, error: ErrorCode, reason: &[u8]) -> Closed {
-        self.command(|state| state.conn.close(now(), error, reason));
+        self.command(|state| state.conn.close(state.now(), error, reason));
         self.wait(|state| {
             let reason = if state.has_task_ended() { state.closed() } else { None }?;
             Some(Closed { reason, undelivered: state.undelivered() })

@@ -28,7 +28,7 @@ use super::remotes::Remotes;
 use super::waiters::Waiters;
 use crate::dial::{Action, AttemptId, Dialer, Path, SessionView};
 use crate::net::account::Account;
-use crate::net::os::now;
+use crate::net::runtime::Runtime;
 use crate::net::socket::{SocketOptions, reset};
 use crate::net::task::claims::ClaimPlace;
 use crate::net::task::dials::Dials;
@@ -70,6 +70,11 @@ pub(crate) struct Shared {
 /// What the lock protects.
 pub(crate) struct State {
     pub(crate) conn: Connection,
+    /// The clock of this session.
+    pub(crate) runtime: Runtime,
+    /// In a simulation, the session's events for the simulator, which answers them in place of this.
+    #[cfg(feature = "sim")]
+    pub(crate) observed: Option<Vec<Event>>,
     pub(crate) inbox: Vec<Input>,
     /// TCP connections whose sockets are to be closed once their final bytes are sent.
     pub(crate) discarded: Vec<ConnectionId>,
@@ -112,6 +117,9 @@ impl Shared {
     pub(crate) fn new(conn: Connection, joining: Option<Joining>) -> Arc<Self> {
         let state = State {
             conn,
+            runtime: Runtime::tokio(),
+            #[cfg(feature = "sim")]
+            observed: None,
             inbox: Vec::new(),
             discarded: Vec::new(),
             with_room: Vec::new(),
@@ -139,6 +147,14 @@ impl Shared {
         Arc::new(Self { state: Mutex::new(state), joining })
     }
 
+    /// A session that a simulator drives: it sees each event, and answers it by itself.
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulated(conn: Connection, runtime: Runtime) -> Arc<Self> {
+        let shared = Self::new(conn, None);
+        shared.access(|state| (state.runtime, state.observed) = (runtime, Some(Vec::new())));
+        shared
+    }
+
     /// The application's access: afterwards the task is woken if it has something to do.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         self.access(|state| {
@@ -164,7 +180,8 @@ impl Shared {
     pub(crate) fn give_way(&self, at_once: bool) {
         self.drive(|state| {
             let at_once = at_once || state.established.is_none();
-            state.conn.evict(now());
+            let now = state.now();
+            state.conn.evict(now);
             state.inbox.extend(at_once.then_some(Input::ResetAll));
             state.wake_task();
         });
@@ -203,35 +220,64 @@ impl Shared {
 }
 
 impl State {
-    /// Acts on what the state machine has to say.
+    /// The time now, where this session runs.
+    pub(crate) fn now(&self) -> Time {
+        self.runtime.now()
+    }
+
+    /// Handles the events of the state machine.
     fn hear(&mut self) {
         while let Some(event) = self.conn.poll_event() {
-            if let Event::Stream(event) = event {
-                self.waiters.hear(event);
+            #[cfg(feature = "sim")]
+            if let Some(observed) = &mut self.observed {
+                observed.push(event.clone());
+                self.report(event);
                 continue;
             }
-            if let Some(dialer) = &mut self.dialer {
-                dialer.handle_event(now(), &event);
-            }
-            match &event {
-                Event::Tcp(event) => self.hear_tcp(*event),
-                Event::Established(established) => {
-                    self.established = Some(established.clone());
-                    self.waiters.wake_watchers();
-                }
-                Event::Closed { reason } => self.hear_closed(reason.clone()),
-                _ => {}
-            }
-            if self.dialer.is_some() {
+            self.answer(&event);
+            self.report(event);
+        }
+    }
+
+    /// What follows from an event for the dialer and the task. A simulator does this by itself.
+    fn answer(&mut self, event: &Event) {
+        if matches!(event, Event::Stream(_)) {
+            return;
+        }
+        let now = self.now();
+        if let Some(dialer) = &mut self.dialer {
+            dialer.handle_event(now, event);
+            self.wake_task();
+        }
+        match event {
+            // Does the peer hear nothing on it, or just not want it? Its answer, or silence, will tell.
+            Event::Tcp(TcpEvent::Status { tcp, backup: true }) => _ = self.conn.ping(*tcp),
+            Event::Tcp(TcpEvent::Discarded { tcp }) => {
+                self.discarded.push(*tcp);
                 self.wake_task();
             }
-            let last = matches!(event, Event::Closed { .. });
-            if self.is_news(&event) {
-                self.events.tell(event);
+            _ => {}
+        }
+    }
+
+    /// Reports an event to the application, and wakes the tasks that waited for it.
+    pub(crate) fn report(&mut self, event: Event) {
+        match &event {
+            Event::Stream(event) => return self.waiters.hear(*event),
+            Event::Tcp(event) => self.hear_tcp(*event),
+            Event::Established(established) => {
+                self.established = Some(established.clone());
+                self.waiters.wake_watchers();
             }
-            if last {
-                self.end_feeds();
-            }
+            Event::Closed { reason } => self.hear_closed(reason.clone()),
+            _ => {}
+        }
+        let last = matches!(event, Event::Closed { .. });
+        if self.is_news(&event) {
+            self.events.tell(event);
+        }
+        if last {
+            self.end_feeds();
         }
     }
 
@@ -246,13 +292,9 @@ impl State {
         match event {
             TcpEvent::Joined { tcp } => self.tell_joiner(tcp, Ok(())),
             TcpEvent::Lost { tcp, fault } => self.tell_joiner(tcp, Err(fault)),
-            // Does the peer hear nothing on it, or just not want it? Its answer, or silence, will tell.
-            TcpEvent::Status { tcp, backup: true } => _ = self.conn.ping(tcp),
             TcpEvent::Discarded { tcp } => {
                 self.joins.remove(&tcp);
                 self.remotes.discard(tcp);
-                self.discarded.push(tcp);
-                self.wake_task();
             }
             _ => {}
         }
@@ -313,9 +355,10 @@ impl State {
     /// dropped it, the session ends here and takes no more.
     pub(crate) fn end_task(&mut self) {
         self.task_ended = true;
-        self.conn.close(now(), code::INTERNAL, b"the runtime has shut down");
+        let now = self.now();
+        self.conn.close(now, code::INTERNAL, b"the runtime has shut down");
         let orphans: Vec<ConnectionId> = self.conn.tcp_connections().collect();
-        orphans.into_iter().for_each(|tcp| self.conn.handle_tcp_end(now(), tcp, tcpls_core::TcpEnd::Reset));
+        orphans.into_iter().for_each(|tcp| self.conn.handle_tcp_end(now, tcp, tcpls_core::TcpEnd::Reset));
         self.hear();
         self.end_feeds();
         self.joins.clear();
@@ -367,12 +410,13 @@ impl State {
     pub(crate) fn open_tcp(&mut self, stream: TcpStream, path: Path) -> Result<(ConnectionId, Joined), AddTcpError> {
         let options = self.dialer.as_ref().map(|dialer| dialer.join_options(path));
         let options = options.unwrap_or(JoinOptions { zero_rtt: true, backup: false });
-        match self.conn.open_tcp_with(now(), options) {
+        let now = self.now();
+        match self.conn.open_tcp_with(now, options) {
             Ok(tcp) => {
                 let (sender, receiver) = oneshot::channel();
                 self.joins.insert(tcp, sender);
                 if let Some(dialer) = &mut self.dialer {
-                    dialer.adopt(now(), path, tcp);
+                    dialer.adopt(now, path, tcp);
                 }
                 self.inbox.push(Input::Opened(tcp, stream));
                 self.wake_task();
@@ -387,18 +431,20 @@ impl State {
 
     /// What the dialer wants done now.
     pub(crate) fn dial(&mut self) -> Vec<Action> {
+        let now = self.now();
         let Some(dialer) = &mut self.dialer else { return Vec::new() };
-        dialer.advance(now(), SessionView::of(&self.conn));
+        dialer.advance(now, SessionView::of(&self.conn));
         std::iter::from_fn(|| dialer.poll_action()).collect()
     }
 
     /// What came of connecting; whether the socket is wanted.
     pub(crate) fn note_dialed(&mut self, attempt: AttemptId, path: Path, outcome: std::io::Result<()>) -> bool {
+        let now = self.now();
         let Some(dialer) = &mut self.dialer else { return false };
         match outcome {
-            Ok(()) => dialer.handle_connected(now(), attempt),
+            Ok(()) => dialer.handle_connected(now, attempt),
             Err(error) => {
-                dialer.handle_failed(now(), attempt);
+                dialer.handle_failed(now, attempt);
                 self.failures.tell(PathFailure { path, fault: PathFault::Tcp(Arc::new(error)) });
                 false
             }
@@ -407,11 +453,12 @@ impl State {
 
     /// Spends a token on what the dialer has connected.
     pub(crate) fn join(&mut self, attempt: AttemptId, options: JoinOptions) -> Option<ConnectionId> {
-        let opened = self.conn.open_tcp_with(now(), options);
+        let now = self.now();
+        let opened = self.conn.open_tcp_with(now, options);
         let dialer = self.dialer.as_mut()?;
         match opened {
             Ok(tcp) => dialer.handle_joining(attempt, tcp),
-            Err(_) => dialer.handle_failed(now(), attempt),
+            Err(_) => dialer.handle_failed(now, attempt),
         }
         opened.ok()
     }
