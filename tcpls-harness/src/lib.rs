@@ -7,7 +7,7 @@
 //! | [`net`] | | sessions, streams and listeners for applications |
 //! | [`dial`] | | which pair of addresses a client dials when, without sockets |
 //! | [`tls`] | | certificates and keys, as configurations for sessions |
-//! | `sim` | `sim` | whole networks in virtual time, for tests and experiments |
+//! | `sim` | `sim` | whole networks in virtual time, and the same applications on them, for tests and experiments |
 //! | `relay` | `sim` | a path over real sockets that fails on demand |
 //! | `cli`, `hq` | `cli` | the `tcpls` command, and its file transfer protocol |
 //!

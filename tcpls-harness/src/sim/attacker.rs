@@ -1,10 +1,9 @@
 //! An attacker's host: it opens TCP connections one after the other, and sessions in which nothing happens.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::BytesMut;
-use tcpls_core::{Config, Connection, ConnectionId, Side, State, Time};
+use tcpls_core::{Connection, ConnectionId, Side, State, Time};
 
 use super::account::SocketOwner;
 use super::driver::Driver;
@@ -12,6 +11,7 @@ use super::env::Env;
 use super::network::{Opening, SocketId};
 use super::rng::SimRng;
 use super::scenario::{self, FloodKind, Scenario};
+use super::setup::Setup;
 use super::tls::Identity;
 
 const SIDE: Side = Side::Client;
@@ -20,7 +20,7 @@ const SIDE: Side = Side::Client;
 pub(super) struct Attacker {
     plan: scenario::Flood,
     path: usize,
-    config: Arc<Config>,
+    setup: Setup,
     identity: Rc<Identity>,
     rng: SimRng,
     opened: u32,
@@ -36,8 +36,8 @@ impl Attacker {
         let plan = scenario.flood[number].clone();
         let path = plan.path.as_deref().and_then(|name| scenario.path_number(name)).unwrap_or_default();
         let next = Time::ZERO + plan.at.0;
-        let config = Arc::new(Config::default());
-        Self { plan, path, config, identity, rng, opened: 0, next, sockets: Vec::new(), sessions: Vec::new() }
+        let setup = Setup::default();
+        Self { plan, path, setup, identity, rng, opened: 0, next, sockets: Vec::new(), sessions: Vec::new() }
     }
 
     /// When something is to be done, if nothing happens before.
@@ -71,8 +71,8 @@ impl Attacker {
 
     fn start_handshake(&mut self, env: &mut Env, socket: SocketId) {
         let tls = self.identity.client(&mut self.rng);
-        let conn = Connection::client(env.now, self.config.clone(), tls, self.rng.seed());
-        let mut driver = Driver::new(conn, &self.config, None);
+        let conn = Connection::client(env.now, self.setup.config.clone(), tls, self.rng.seed());
+        let mut driver = Driver::new(conn, &self.setup);
         driver.attach(env, ConnectionId::FIRST, socket, self.path, BytesMut::new());
         self.sessions.push(driver);
     }

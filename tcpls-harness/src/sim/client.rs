@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::BytesMut;
-use tcpls_core::{Config, Connection, ConnectionId, ErrorCode, Side, State, Time};
+use tcpls_core::{Connection, ConnectionId, ErrorCode, Side, State, Time};
 
 use super::account::SocketOwner;
 use super::driver::Driver;
 use super::env::Env;
 use super::network::{Opening, SocketId, addresses, path_number};
 use super::rng::SimRng;
-use super::scenario::{self, Role, Scenario, Scheduler};
+use super::scenario::{self, Role, Scenario};
+use super::setup::Setup;
 use super::tls::Identity;
 use crate::dial::{Action, AttemptId, Backup, DialOptions, Dialer, Keep, SessionView};
 
@@ -23,9 +23,8 @@ const SIDE: Side = Side::Client;
 pub(crate) struct Client {
     /// Counted from 0.
     number: usize,
-    config: Arc<Config>,
+    setup: Setup,
     identity: Rc<Identity>,
-    scheduler: Option<Scheduler>,
     rng: SimRng,
     dialer: Dialer,
     dials: BTreeMap<AttemptId, Dial>,
@@ -58,14 +57,19 @@ struct Join {
 }
 
 impl Client {
-    pub(crate) fn new(scenario: &Scenario, number: usize, identity: Rc<Identity>, mut rng: SimRng) -> Self {
-        let config = Arc::new(scenario.client.config());
+    pub(crate) fn new(
+        scenario: &Scenario,
+        number: usize,
+        setup: Setup,
+        identity: Rc<Identity>,
+        mut rng: SimRng,
+    ) -> Self {
         let keep = match scenario.keep {
             scenario::Keep::Nothing => Keep::Nothing,
             scenario::Keep::Session => Keep::Session,
             scenario::Keep::Paths => Keep::Paths,
         };
-        let options = DialOptions { keep, zero_rtt: config.zero_rtt_join, ..DialOptions::default() };
+        let options = DialOptions { keep, zero_rtt: setup.config.zero_rtt_join, ..DialOptions::default() };
         let used: Vec<usize> =
             (0..scenario.path.len()).filter(|path| scenario.path[*path].role != Role::Spare).collect();
         let pairs: Vec<_> = used.iter().map(|path| addresses(*path)).collect();
@@ -76,7 +80,6 @@ impl Client {
         Self {
             number,
             identity,
-            scheduler: scenario.client.scheduler,
             dialer,
             rng,
             dials: BTreeMap::new(),
@@ -86,7 +89,7 @@ impl Client {
             joins: joins.collect(),
             connect_timeout: options.connect_timeout,
             failed: false,
-            config,
+            setup,
         }
     }
 
@@ -223,8 +226,8 @@ impl Client {
     fn start_handshake(&mut self, env: &mut Env, attempt: AttemptId) {
         let Some(dial) = self.dials.remove(&attempt) else { return };
         let tls = self.identity.client(&mut self.rng);
-        let conn = Connection::client(env.now, self.config.clone(), tls, self.rng.seed());
-        let mut driver = Driver::new(conn, &self.config, self.scheduler);
+        let conn = Connection::client(env.now, self.setup.config.clone(), tls, self.rng.seed());
+        let mut driver = Driver::new(conn, &self.setup).with_handles(env.handles());
         driver.attach(env, ConnectionId::FIRST, dial.socket, dial.path, BytesMut::new());
         driver.run(env);
         self.candidates.insert(attempt, (driver, dial.socket));

@@ -1,21 +1,24 @@
 //! One end of a session on the network's sockets: the same steps as the driver of real sockets (`net::task`) takes, and
 //! after each of them what must hold at any moment is checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BytesMut;
 use tcpls_core::connection::schedule;
 use tcpls_core::event::{Event, StreamEvent, TcpEvent};
 use tcpls_core::stats::Stats;
 use tcpls_core::testing::Oracle;
-use tcpls_core::{AddressId, Config, Connection, ConnectionId, Side, TcpEnd, Time};
+use tcpls_core::{AddressId, Connection, ConnectionId, Side, TcpEnd, Time};
 
-use super::env::Env;
+use super::env::{Env, SessionEvent};
+use super::handles::Handles;
 use super::network::{Network, SocketId, addresses};
 use super::scenario::Scheduler;
+use super::setup::Setup;
 use super::trace::{Note, checksum};
 use crate::dial;
 use crate::net::account::reports::Report;
+use crate::net::session::Input;
 use crate::net::socket::pace::Pace;
 
 /// What may be unsent in a socket at most, and be sealed for it at once: as real sockets of this package have it.
@@ -48,6 +51,10 @@ pub(crate) struct Driver {
     stats_before_close: Option<Stats>,
     out: Vec<u8>,
     accepting: bool,
+    /// The handles of the session's application, if it has one beside the scenario's transfers.
+    pub(crate) handles: Option<Handles>,
+    /// Events that occurred while the application had its turn.
+    observed: VecDeque<Event>,
 }
 
 struct Socket {
@@ -61,24 +68,32 @@ struct Socket {
 }
 
 impl Driver {
-    pub(crate) fn new(mut conn: Connection, config: &Config, policy: Option<Scheduler>) -> Self {
-        policy.into_iter().for_each(|policy| conn.set_scheduler(scheduler(policy)));
+    pub(crate) fn new(mut conn: Connection, setup: &Setup) -> Self {
+        setup.apply(&mut conn);
         Self {
             conn,
             sockets: Vec::new(),
-            oracle: Oracle::new(config),
+            oracle: Oracle::new(&setup.config),
             established: false,
             lost: 0,
             serves: None,
             events: Vec::new(),
-            spare_tokens: config.spare_tokens as usize,
+            spare_tokens: setup.config.spare_tokens as usize,
             disturbed: Time::ZERO,
             closed_at: None,
             advertised: BTreeMap::new(),
             stats_before_close: None,
             out: Vec::new(),
             accepting: false,
+            handles: None,
+            observed: VecDeque::new(),
         }
+    }
+
+    /// The session has an application with these handles.
+    pub(crate) fn with_handles(mut self, handles: Option<Handles>) -> Self {
+        self.handles = handles;
+        self
     }
 
     pub(crate) fn side(&self) -> Side {
@@ -155,8 +170,32 @@ impl Driver {
     }
 
     /// The process ends: the kernel resets its sockets.
-    pub(crate) fn kill(self, now: Time, net: &mut dyn Network) {
+    pub(crate) fn kill(mut self, now: Time, net: &mut dyn Network) {
+        if let Some(handles) = &mut self.handles {
+            handles.end(&mut self.conn);
+        }
         self.sockets.iter().for_each(|socket| net.reset(now, self.conn.side(), socket.id));
+    }
+
+    /// The application has its turn: the session is in its hands until [`Driver::take_back`].
+    pub(crate) fn lend(&mut self) {
+        let Some(handles) = &mut self.handles else { return };
+        if self.closed_at.is_none() && self.established {
+            self.stats_before_close = Some(self.conn.stats());
+        }
+        handles.lend(&mut self.conn);
+    }
+
+    /// The application had its turn.
+    pub(crate) fn take_back(&mut self, env: &mut Env) {
+        let Some(handles) = &mut self.handles else { return };
+        let (events, inputs) = handles.take_back(&mut self.conn);
+        self.observed.extend(events);
+        for input in inputs {
+            if let Input::Reset(tcp) = input {
+                self.reset(env, tcp);
+            }
+        }
     }
 
     /// Acts as long as there is anything to do at this moment.
@@ -230,10 +269,24 @@ impl Driver {
         }
     }
 
+    fn next_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.observed.pop_front() {
+            return Some(event);
+        }
+        let event = self.conn.poll_event()?;
+        if let Some(handles) = &mut self.handles {
+            handles.note(&event);
+        }
+        Some(event)
+    }
+
     fn poll_events(&mut self, env: &mut Env) {
         let side = self.conn.side();
-        while let Some(event) = self.conn.poll_event() {
+        while let Some(event) = self.next_event() {
             self.oracle.event(&event);
+            if let Some(log) = &mut env.log {
+                log.push_back(SessionEvent { at: env.now, side, client: self.serves, event: event.clone() });
+            }
             self.established |= matches!(event, Event::Established(_));
             self.lost += usize::from(matches!(&event, Event::Tcp(TcpEvent::Lost { fault, .. }) if !fault.was_meant()));
             if let Event::Tcp(_) = event {
@@ -264,7 +317,8 @@ impl Driver {
             }
             self.events.push(event);
         }
-        if let Some(client) = self.serves.filter(|_| std::mem::take(&mut self.accepting)) {
+        let transfers = self.serves.filter(|_| self.handles.is_none());
+        if let Some(client) = transfers.filter(|_| std::mem::take(&mut self.accepting)) {
             while let Some(id) = self.conn.accept_stream() {
                 env.transfers[client].accepted(id, side);
             }

@@ -1,9 +1,13 @@
 //! What the hosts of a run share: the time, the network, the applications and the trace.
 
 use super::account::{SocketOwner, SocketOwners};
+use super::handles::Handles;
 use super::network::{Network, SocketId};
 use super::trace::{Note, Trace};
 use super::transfers::Transfers;
+use crate::net::runtime::Runtime;
+use std::collections::VecDeque;
+use tcpls_core::event::Event;
 use tcpls_core::{Side, Time};
 
 /// See the module's description.
@@ -16,6 +20,24 @@ pub(crate) struct Env {
     /// Bytes that arrived on each path since they were last counted.
     pub(crate) carried: Vec<u64>,
     pub(crate) owners: SocketOwners,
+    /// What applications see as their runtime, if there are any.
+    pub(crate) runtime: Option<Runtime>,
+    /// The events of sessions, if a user wants to see them.
+    pub(crate) log: Option<VecDeque<SessionEvent>>,
+}
+
+/// An event of a session in a simulation.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionEvent {
+    /// When it occurred.
+    pub at: Time,
+    /// At which end.
+    pub side: Side,
+    /// The client whose session it is, counted from 0; `None` while the client has not chosen it.
+    pub client: Option<usize>,
+    /// What occurred.
+    pub event: Event,
 }
 
 impl Env {
@@ -25,6 +47,11 @@ impl Env {
         self.owners.insert(socket, owner);
         self.trace.note(self.now, Some(Side::Client), &Note::Connect { socket: socket.0, path });
         socket
+    }
+
+    /// An application's handles of a session that begins.
+    pub(crate) fn handles(&self) -> Option<Handles> {
+        self.runtime.clone().map(Handles::new)
     }
 
     /// Bytes that applications have read, in all sessions.

@@ -2,10 +2,57 @@
 //! the same each time, and can be inspected step by step. The sessions are those of `tcpls_core`, unchanged;
 //! `docs/simulation.md` is the guide.
 //!
+//! What runs in it is a [`Scenario`], often from a file, or a [`Simulation`] with applications of your own: async functions
+//! over the sessions and streams of [`crate::net`], which run over real sockets unchanged. A run that fails names its seed,
+//! and the same seed fails in the same way:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tcpls_harness::net::Session;
+//! use tcpls_harness::sim::scenario::Path;
+//! use tcpls_harness::sim::{Failure, Report, Simulation};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! async fn answer(session: Session) -> std::io::Result<()> {
+//!     while let Some(mut stream) = session.accept_stream().await {
+//!         let mut request = String::new();
+//!         stream.read_to_string(&mut request).await?;
+//!         let thinks = Duration::from_millis(session.runtime().random() % 50);
+//!         session.runtime().sleep(thinks).await;
+//!         stream.write_all(request.to_uppercase().as_bytes()).await?;
+//!         stream.shutdown().await?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! async fn ask(session: Session) {
+//!     let before = session.runtime().now();
+//!     let mut stream = session.open_stream().await.unwrap();
+//!     stream.write_all(b"are you there?").await.unwrap();
+//!     stream.shutdown().await.unwrap();
+//!     let mut answer = String::new();
+//!     stream.read_to_string(&mut answer).await.unwrap();
+//!     let took = session.runtime().now() - before;
+//!     assert!(took < Duration::from_millis(80), "the answer took {took:?}");
+//! }
+//!
+//! fn simulate(seed: u64) -> Result<Report, Failure> {
+//!     let path = Path::new("satellite").rate(8_000_000).delay(Duration::from_millis(20));
+//!     Simulation::new(seed).path(path).server(answer).client(ask).run()
+//! }
+//!
+//! let failure = (0..100).find_map(|seed| simulate(seed).err()).expect("a slow answer");
+//! assert!(failure.to_string().contains("client 1 panicked: the answer took"), "{failure}");
+//! assert!(failure.to_string().ends_with(&format!("replay with seed {}", failure.seed)));
+//! assert_eq!(failure.to_string(), simulate(failure.seed).unwrap_err().to_string());
+//! ```
+//!
 //! | file | contents |
 //! | --- | --- |
 //! | `scenario` | what a run is made from: a TOML file, or a random scenario |
 //! | `world` | one run: the loop and the timeline |
+//! | `simulation` | networks and applications in Rust |
+//! | `applications`, `executor`, `handles` | async applications: their start and results, their turns, their hold on sessions |
 //! | `env` | what the hosts of a run share |
 //! | `network` | the interface of both transports: sockets on paths |
 //! | `pipes` | the fast transport: byte pipes over links |
@@ -23,14 +70,19 @@
 
 mod account;
 mod actions;
+mod applications;
 mod attacker;
 mod client;
 mod driver;
 mod env;
 mod event_queue;
+mod executor;
 mod final_checks;
+mod handles;
+mod link_model;
 mod middleboxes;
 mod network;
+mod network_handle;
 mod packets;
 mod pattern;
 mod pipes;
@@ -40,13 +92,20 @@ pub mod report;
 mod rng;
 pub mod scenario;
 mod server;
+mod setup;
+mod simulation;
 pub mod swarm;
 mod tls;
 mod trace;
 mod transfers;
 mod world;
 
+pub use self::applications::ApplicationOutput;
+pub use self::env::SessionEvent;
+pub use self::link_model::LinkModel;
+pub use self::network_handle::NetworkHandle;
 pub use self::real_sockets::{RealTransfer, run_real};
 pub use self::report::Report;
 pub use self::scenario::Scenario;
+pub use self::simulation::{Failure, RunningSimulation, Simulation};
 pub use self::world::{RunOptions, run};

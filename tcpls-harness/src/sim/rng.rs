@@ -22,6 +22,7 @@ pub(crate) enum Purpose {
     Slow,
     Flood,
     Bounds,
+    Applications,
 }
 
 /// A stream of random numbers.

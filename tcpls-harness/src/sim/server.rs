@@ -1,12 +1,10 @@
 //! The server's host: TCP connections that are not identified yet, claims, and sessions. A client that races handshakes begins several; the
 //! applications are in the one that it chose.
 
-use std::sync::Arc;
-
 use bytes::BytesMut;
 use tcpls_core::budget::{self, HolderId, Resource};
 use tcpls_core::{
-    Claim, ClaimId, Config, Connection, ConnectionId, Endpoint, EndpointConfig, Incoming, IncomingId, Side, State, Time,
+    Claim, ClaimId, Connection, ConnectionId, Endpoint, EndpointConfig, Incoming, IncomingId, Side, State, Time,
 };
 
 use super::account::{Account, Entry};
@@ -14,7 +12,8 @@ use super::driver::Driver;
 use super::env::Env;
 use super::network::{Network, SocketId};
 use super::rng::SimRng;
-use super::scenario::{Bounds, Scenario, Scheduler};
+use super::scenario::{Bounds, Scenario};
+use super::setup::Setup;
 use super::tls::Identity;
 use super::trace::Note;
 use crate::net::account::reports::{self, CLAIM_MEMORY, PENDING_MEMORY};
@@ -27,9 +26,8 @@ const MAX_HELD: usize = 64 << 10;
 
 /// See the module's description.
 pub(crate) struct Server {
-    config: Arc<Config>,
+    setup: Setup,
     endpoint: Endpoint,
-    scheduler: Option<Scheduler>,
     identity: Identity,
     rng: SimRng,
     sessions: Vec<Session>,
@@ -61,11 +59,10 @@ struct PendingTcp {
 }
 
 impl Server {
-    pub(crate) fn new(scenario: &Scenario, identity: Identity, mut rng: SimRng) -> Self {
+    pub(crate) fn new(scenario: &Scenario, setup: Setup, identity: Identity, mut rng: SimRng) -> Self {
         Self {
-            config: Arc::new(scenario.server.config()),
+            setup,
             endpoint: Endpoint::new(EndpointConfig::default(), rng.seed().0, rng.seed()),
-            scheduler: scenario.server.scheduler,
             identity,
             rng,
             sessions: Vec::new(),
@@ -97,6 +94,11 @@ impl Server {
     /// Whether the handshake of any session was over.
     pub(crate) fn has_established(&self) -> bool {
         self.sessions.iter().any(|session| session.driver.established)
+    }
+
+    /// The sessions.
+    pub(crate) fn drivers(&mut self) -> impl Iterator<Item = &mut Driver> {
+        self.sessions.iter_mut().map(|session| &mut session.driver)
     }
 
     /// A client chose the session whose handshake was on this socket.
@@ -179,8 +181,8 @@ impl Server {
         match incoming {
             Incoming::New(session) => {
                 let tls = self.identity.server();
-                let conn = Connection::server(env.now, self.config.clone(), tls, session, self.rng.seed());
-                let mut driver = Driver::new(conn, &self.config, self.scheduler);
+                let conn = Connection::server(env.now, self.setup.config.clone(), tls, session, self.rng.seed());
+                let mut driver = Driver::new(conn, &self.setup).with_handles(env.handles());
                 driver.attach(env, ConnectionId::FIRST, pending.socket, pending.path, pending.input);
                 let entry =
                     self.account.as_mut().map(|account| account.enter_session(env.now, client, &reports::FIRST));

@@ -1,27 +1,32 @@
 //! One run: a client, a server, a network and a timeline, from the first SYN until both ends are at rest. One loop decides
 //! what happens next; all act at the present moment, in a fixed order.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::rc::Rc;
 
 use tcpls_core::testing::Ledger;
-use tcpls_core::{ErrorCode, Side, State, Time};
+use tcpls_core::{Connection, ErrorCode, Side, State, Time};
 
 use super::account::SocketOwners;
 use super::actions::perform;
+use super::applications::Applications;
 use super::attacker::Attacker;
 use super::client::Client;
 use super::driver::Driver;
-use super::env::Env;
+use super::env::{Env, SessionEvent};
 use super::event_queue::EventQueue;
 use super::final_checks::final_checks;
+use super::handles::Handles;
+use super::link_model::LinkModel;
 use super::packets::Packets;
 use super::pipes::Pipes;
 use super::quiescence::Quiescence;
 use super::report::{Meter, Report, RunResult};
 use super::rng::{Purpose, SimRng};
-use super::scenario::{Action, ActionKind, Fault, FaultKind, Scenario, Transport};
+use super::scenario::{Action, ActionKind, Direction, Fault, FaultKind, Scenario, Transport};
 use super::server::Server;
+use super::setup::{Overrides, Setup};
 use super::tls;
 use super::trace::{Note, Trace};
 use super::transfers::Transfers;
@@ -43,14 +48,29 @@ impl Default for RunOptions {
     }
 }
 
+/// What users add to a scenario.
+#[derive(Default)]
+pub(crate) struct Extensions {
+    /// Async functions, one for each client, in place of transfers.
+    pub(crate) applications: Option<Applications>,
+    pub(crate) client: Overrides,
+    pub(crate) server: Overrides,
+    /// Links of their own, by path and direction; for packets.
+    pub(crate) links: Vec<(usize, Direction, Box<dyn LinkModel>)>,
+}
+
 /// See the module's description.
-pub(crate) struct World<'a> {
-    scenario: &'a Scenario,
+pub(crate) struct World {
+    scenario: Rc<Scenario>,
     seed: u64,
+    /// Steps in this moment.
+    steps: u32,
+    has_begun: bool,
     env: Env,
     clients: Vec<Client>,
     attackers: Vec<Attacker>,
     server: Server,
+    applications: Option<Applications>,
     timeline: EventQueue<Step>,
     upcoming: usize,
     meter: Meter,
@@ -77,38 +97,51 @@ enum Step {
 
 /// Runs a scenario with a seed.
 pub fn run(scenario: &Scenario, seed: u64, options: RunOptions) -> Report {
-    World::new(scenario, seed, options).run()
+    World::new(Rc::new(scenario.clone()), seed, options, Extensions::default()).run()
 }
 
-impl<'a> World<'a> {
-    fn new(scenario: &'a Scenario, seed: u64, options: RunOptions) -> Self {
+impl World {
+    /// A world that has not begun; `applications` are those of users, one for each client.
+    pub(crate) fn new(scenario: Rc<Scenario>, seed: u64, options: RunOptions, extensions: Extensions) -> Self {
+        let Extensions { applications, client: client_overrides, server: server_overrides, links } = extensions;
         let ledger = Ledger::default();
         let (client, server) = tls::identities(scenario.crypto, seed, &ledger);
         let client = Rc::new(client);
         let rng = |number| SimRng::numbered(seed, Purpose::Client, number);
         let attacker = |number| {
             let rng = SimRng::numbered(seed, Purpose::Flood, number);
-            Attacker::new(scenario, number, client.clone(), rng)
+            Attacker::new(&scenario, number, client.clone(), rng)
         };
-        let (timeline, upcoming) = timeline(scenario);
+        let setup = Setup::new(&scenario.client, client_overrides);
+        let new_client = |number| Client::new(&scenario, number, setup.clone(), client.clone(), rng(number));
+        let server_setup = Setup::new(&scenario.server, server_overrides);
+        let (timeline, upcoming) = timeline(&scenario);
         let env = Env {
             now: Time::ZERO,
             net: match scenario.transport {
                 Transport::Pipes => Box::new(Pipes::new(&scenario.path, seed)),
-                Transport::Packets => Box::new(Packets::new(&scenario.path, seed)),
+                Transport::Packets => {
+                    let mut packets = Packets::new(&scenario.path, seed);
+                    links.into_iter().for_each(|(path, way, model)| packets.set_link_model(path, way, model));
+                    Box::new(packets)
+                }
             },
             transfers: vec![Transfers::new(&scenario.transfer); scenario.clients],
             trace: if options.hash || options.trace.is_some() { Trace::new(options.trace) } else { Trace::off() },
             carried: vec![0; scenario.path.len()],
             owners: SocketOwners::new(),
+            runtime: applications.as_ref().map(Applications::runtime),
+            log: None,
         };
         Self {
-            scenario,
             seed,
+            steps: 0,
+            has_begun: false,
             env,
-            clients: (0..scenario.clients).map(|n| Client::new(scenario, n, client.clone(), rng(n))).collect(),
+            clients: (0..scenario.clients).map(new_client).collect(),
             attackers: (0..scenario.flood.len()).map(attacker).collect(),
-            server: Server::new(scenario, server, SimRng::new(seed, Purpose::Server)),
+            server: Server::new(&scenario, server_setup, server, SimRng::new(seed, Purpose::Server)),
+            applications,
             timeline,
             upcoming,
             meter: Meter::new(&scenario.path),
@@ -116,27 +149,74 @@ impl<'a> World<'a> {
             ledger,
             complaints: Vec::new(),
             killed: Vec::new(),
+            scenario,
         }
     }
 
-    fn run(mut self) -> Report {
-        let limit = Time::ZERO + self.scenario.limit.0;
-        let mut steps = 0;
-        self.act(true);
-        while !self.is_over() {
-            let Some(next) = self.next().filter(|next| *next <= limit) else { break };
-            steps = if next > self.env.now { 0 } else { steps + 1 };
-            if steps > MAX_STEPS {
-                self.complaints.push("the world does not move on".to_owned());
-                break;
-            }
-            self.env.now = self.env.now.max(next);
-            self.step();
-            if !self.is_right() {
-                break;
-            }
-        }
+    /// Runs to the end.
+    pub(crate) fn run(mut self) -> Report {
+        while self.advance(Time::MAX) {}
         self.report()
+    }
+
+    /// Takes the next step, if there is one until then and the run is not over; whether it did.
+    pub(crate) fn advance(&mut self, until: Time) -> bool {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            self.act(true);
+        }
+        if self.has_ended() {
+            return false;
+        }
+        let until = until.min(Time::ZERO + self.scenario.limit.0);
+        let Some(next) = self.next().filter(|next| *next <= until) else { return false };
+        self.steps = if next > self.env.now { 0 } else { self.steps + 1 };
+        if self.steps > MAX_STEPS {
+            self.complaints.push("the world does not move on".to_owned());
+            return false;
+        }
+        self.env.now = self.env.now.max(next);
+        self.step();
+        true
+    }
+
+    /// Whether the run is over, for whatever reason but its limit.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.is_over() || !self.is_right()
+    }
+
+    /// Nothing happens until then; false if that is beyond the limit.
+    pub(crate) fn pass(&mut self, until: Time) -> bool {
+        let limit = Time::ZERO + self.scenario.limit.0;
+        self.env.now = self.env.now.max(until.min(limit));
+        until <= limit
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.env.now
+    }
+
+    /// The sessions' events from the first call on.
+    pub(crate) fn log(&mut self) -> &mut VecDeque<SessionEvent> {
+        self.env.log.get_or_insert_default()
+    }
+
+    /// One end of a client's session.
+    pub(crate) fn session(&self, side: Side, client: usize) -> Option<&Connection> {
+        let driver = match side {
+            Side::Client => self.clients.get(client)?.driver.as_ref(),
+            Side::Server => self.server.driver(client),
+        };
+        driver.map(|driver| &driver.conn)
+    }
+
+    /// What went wrong so far.
+    pub(crate) fn wrong(&self) -> Vec<String> {
+        let own = self.complaints.iter().chain(&self.server.complaints).cloned();
+        let oracles = self.all_ends().flat_map(|(_, driver)| {
+            let side = driver.side();
+            driver.oracle.complaints().iter().map(move |what| format!("{side:?}: {what}"))
+        });
+        own.chain(oracles).collect()
     }
 
     /// When something happens.
@@ -144,6 +224,8 @@ impl<'a> World<'a> {
         let clients = self.clients.iter().zip(&self.env.transfers);
         let clients = clients.filter_map(|(client, transfers)| client.next(transfers.next(Side::Client)));
         let attackers = self.attackers.iter().filter_map(Attacker::next);
+        let applications = self.applications.as_ref().and_then(|applications| applications.executor.next());
+        let clients = clients.chain(applications);
         clients.chain(attackers).chain(self.env.net.next()).chain(self.timeline.next()).chain(self.server_next()).min()
     }
 
@@ -166,8 +248,67 @@ impl<'a> World<'a> {
             self.killed.push(why);
         }
         self.act(disturbed);
-        if self.close_what_is_over() {
+        if self.applications.is_some() {
+            self.run_applications();
+        } else if self.close_what_is_over() {
             self.act(true);
+        }
+    }
+
+    /// The applications of users and the ends of their sessions have their turns until neither has anything to do.
+    fn run_applications(&mut self) {
+        let Some(mut applications) = self.applications.take() else { return };
+        for _ in 0..MAX_STEPS {
+            let has_news = self.app_drivers().any(|driver| driver.handles.as_ref().is_some_and(Handles::has_news));
+            if !has_news && applications.executor.next().is_none_or(|at| at > self.env.now) {
+                break;
+            }
+            self.app_drivers().for_each(Driver::lend);
+            self.start_applications(&mut applications);
+            let had_turns = applications.executor.run(self.env.now);
+            for client in &mut self.clients {
+                client.driver.iter_mut().for_each(|driver| driver.take_back(&mut self.env));
+            }
+            self.server.drivers().for_each(|driver| driver.take_back(&mut self.env));
+            for (fault, over) in applications.orders.take() {
+                self.take_order(&fault, over);
+            }
+            if had_turns {
+                self.act(true);
+            }
+        }
+        self.complaints.extend(applications.executor.take_failures());
+        self.applications = Some(applications);
+    }
+
+    /// A fault of the user's own.
+    fn take_order(&mut self, fault: &Fault, over: bool) {
+        if let Err(what) = self.scenario.check_fault(fault) {
+            return self.complaints.push(format!("faults: {what}"));
+        }
+        if fault.kind == FaultKind::Corrupt {
+            Rc::make_mut(&mut self.scenario).fault.push(fault.clone()); // final checks have to know
+        }
+        self.disturb(fault, over);
+    }
+
+    /// Both ends of all sessions that applications may have.
+    fn app_drivers(&mut self) -> impl Iterator<Item = &mut Driver> {
+        self.clients.iter_mut().filter_map(|client| client.driver.as_mut()).chain(self.server.drivers())
+    }
+
+    /// Sessions that are established get their applications.
+    fn start_applications(&mut self, applications: &mut Applications) {
+        for (number, client) in self.clients.iter_mut().enumerate() {
+            let handles = client.driver.as_mut().and_then(|driver| driver.handles.as_mut());
+            if let Some(session) = handles.and_then(Handles::take_session) {
+                applications.start_client(number, session);
+            }
+        }
+        let established = self.server.drivers().filter(|driver| driver.established && applications.has_server());
+        let sessions = established.filter_map(|driver| driver.handles.as_mut()?.take_session());
+        for session in sessions.collect::<Vec<_>>() {
+            applications.start_server(session);
         }
     }
 
@@ -237,10 +378,11 @@ impl<'a> World<'a> {
     }
 
     fn take(&mut self, step: Step) {
+        let scenario = self.scenario.clone();
         match step {
-            Step::Fault { number, over } => self.disturb(&self.scenario.fault[number], over),
+            Step::Fault { number, over } => self.disturb(&scenario.fault[number], over),
             Step::Action(number) => {
-                (0..self.clients.len()).for_each(|client| self.do_action(&self.scenario.action[number], client));
+                (0..self.clients.len()).for_each(|client| self.do_action(&scenario.action[number], client));
             }
             Step::Transfer(number) => {
                 self.env.transfers.iter_mut().for_each(|transfers| transfers.start(self.env.now, number))
@@ -292,6 +434,9 @@ impl<'a> World<'a> {
 
     /// Whether there is nothing left to see: both ends of each session are closed, or never came to be.
     fn is_over(&self) -> bool {
+        if self.applications.as_ref().is_some_and(|applications| !applications.are_over()) {
+            return false;
+        }
         let closed = |driver: &Driver| driver.conn.state() == State::Closed;
         (0..self.clients.len()).all(|number| {
             let client = &self.clients[number];
@@ -314,16 +459,23 @@ impl<'a> World<'a> {
         wrong.extend(self.killed.iter().filter(|_| !corrupt).map(|why| format!("a box killed {why}")));
         for (client, quiescence) in self.closing.iter().enumerate() {
             let quiescence = quiescence.as_ref();
-            wrong.extend(quiescence.and_then(|then| then.closes_late(self.env.now, self.scenario, self.ends(client))));
+            wrong.extend(quiescence.and_then(|then| then.closes_late(self.env.now, &self.scenario, self.ends(client))));
         }
         for (client, driver) in self.all_ends() {
-            wrong.extend(final_checks(self.scenario, &self.env.transfers[client], driver));
+            wrong.extend(final_checks(&self.scenario, &self.env.transfers[client], driver));
         }
         wrong
     }
 
-    fn report(mut self) -> Report {
+    /// Ends the run where it is.
+    pub(crate) fn report(mut self) -> Report {
         let mut wrong = std::mem::take(&mut self.complaints);
+        if let Some(mut applications) = self.applications.take() {
+            if wrong.is_empty() {
+                wrong.extend(applications.unfinished(self.env.now));
+            }
+            applications.executor.stop();
+        }
         wrong.append(&mut self.server.complaints);
         self.env.transfers.iter_mut().for_each(|transfers| wrong.append(&mut transfers.wrong));
         wrong.extend(self.ledger.take_repeated());
@@ -347,7 +499,7 @@ impl<'a> World<'a> {
             wrong,
             killed,
         };
-        Report::new(self.scenario, result)
+        Report::new(&self.scenario, result)
     }
 }
 

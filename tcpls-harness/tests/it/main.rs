@@ -23,5 +23,6 @@ mod runtimes;
 mod sessions;
 mod settings;
 mod sim;
+mod simulation;
 mod slow;
 mod support;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tcpls_core::Time;
 
+use super::super::link_model::LinkModel;
 use super::super::rng::SimRng;
 use super::super::scenario::{Bottleneck, Burst, Path, Rate};
 
@@ -17,7 +18,6 @@ const PACKET: usize = 1500;
 const LATE: Duration = Duration::from_millis(5);
 
 /// See the module's description.
-#[derive(Debug)]
 pub(super) struct Link {
     pub(super) rate: Option<u64>,
     pub(super) delay: Duration,
@@ -36,6 +36,8 @@ pub(super) struct Link {
     pub(super) dark: bool,
     /// How many packets get a bit of their payload flipped.
     pub(super) corrupts: usize,
+    /// What takes the place of rate, queue, delay and losses.
+    pub(super) model: Option<Box<dyn LinkModel>>,
 }
 
 impl Link {
@@ -60,12 +62,14 @@ impl Link {
             last_arrival: Time::ZERO,
             dark: false,
             corrupts: 0,
+            model: None,
         }
     }
 
     /// Bytes that the sender may give now: it sees no queue but its own.
     pub(super) fn room(&self, now: Time) -> usize {
-        let Some(rate) = self.rate.filter(|_| self.bottleneck == Bottleneck::Host) else { return usize::MAX };
+        let limits = self.bottleneck == Bottleneck::Host && self.model.is_none();
+        let Some(rate) = self.rate.filter(|_| limits) else { return usize::MAX };
         let queued = (u128::from(rate) * (self.free_at - now).as_nanos() / 1_000_000_000) as usize;
         self.limit.saturating_sub(queued)
     }
@@ -77,8 +81,13 @@ impl Link {
         Time::from_nanos(self.free_at.as_nanos().saturating_sub(room as u64))
     }
 
-    /// When a packet of `len` bytes arrives; `None` if it never does.
-    pub(super) fn send(&mut self, now: Time, len: usize, rng: &mut SimRng) -> Option<Time> {
+    /// When a packet arrives; `None` if it never does.
+    pub(super) fn send(&mut self, now: Time, packet: &[u8], rng: &mut SimRng) -> Option<Time> {
+        if let Some(model) = &mut self.model {
+            let arrival = model.carry(now, packet);
+            return arrival.filter(|_| !self.dark).map(|at| at.max(now));
+        }
+        let len = packet.len();
         let time_for =
             |len: usize, rate: u64| Duration::from_nanos((len as u128 * 1_000_000_000 / u128::from(rate)) as u64);
         let start = self.free_at.max(now);
@@ -127,7 +136,7 @@ mod tests {
 
     fn arrivals(link: &mut Link, count: u64) -> Vec<Option<Time>> {
         let mut rng = SimRng::new(1, Purpose::Network);
-        (0..count).map(|number| link.send(Time::from_millis(number), 1000, &mut rng)).collect()
+        (0..count).map(|number| link.send(Time::from_millis(number), &[0; 1000], &mut rng)).collect()
     }
 
     #[test]

@@ -21,9 +21,10 @@ use self::link::Link;
 use self::observer::{Segment, TcpObserver};
 use self::stack::Stack;
 use super::event_queue::EventQueue;
+use super::link_model::LinkModel;
 use super::network::{Network, Opening, SocketId, addresses};
 use super::rng::{Purpose, SimRng};
-use super::scenario::{Fault, Path};
+use super::scenario::{Direction, Fault, Path};
 
 const UP: usize = 0;
 const DOWN: usize = 1;
@@ -109,6 +110,12 @@ impl Packets {
         }
     }
 
+    /// Replaces the link in direction `way` of a path.
+    pub(crate) fn set_link_model(&mut self, path: usize, way: Direction, model: Box<dyn LinkModel>) {
+        let way = if way == Direction::Up { UP } else { DOWN };
+        self.paths[path].links[way].model = Some(model);
+    }
+
     /// Lets a stack do what there is to do, and sends its packets on their way. What it receives may make room for more.
     fn poll(&mut self, now: Time, path: usize, end: usize) {
         self.feed(path, end);
@@ -162,7 +169,7 @@ impl Packets {
                 return;
             }
         }
-        if let Some(at) = self.paths[path].links[way].send(now, packet.len(), &mut self.rng) {
+        if let Some(at) = self.paths[path].links[way].send(now, &packet, &mut self.rng) {
             let packet = self.corrupt(path, way, packet);
             self.events.schedule(at, Arrival { path, way, packet });
         }

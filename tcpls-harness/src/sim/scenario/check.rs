@@ -80,7 +80,8 @@ impl Scenario {
         Ok(())
     }
 
-    fn check_fault(&self, fault: &Fault) -> Result<(), String> {
+    /// Whether a fault makes sense.
+    pub(crate) fn check_fault(&self, fault: &Fault) -> Result<(), String> {
         let kind = fault.kind;
         let clog = kind == FaultKind::Clog;
         let pipes_only = matches!(kind, FaultKind::Shred | FaultKind::BackendAway);

@@ -166,6 +166,30 @@ impl Default for Goals {
     }
 }
 
+impl Default for Scenario {
+    /// No path and nothing to do; two minutes at most.
+    fn default() -> Self {
+        Self {
+            title: String::new(),
+            crypto: Crypto::default(),
+            transport: Transport::default(),
+            keep: Keep::default(),
+            clients: 1,
+            at_least: Span::default(),
+            limit: default_limit(),
+            client: Settings::default(),
+            server: Settings::default(),
+            bounds: Bounds::default(),
+            goals: Goals::default(),
+            path: Vec::new(),
+            transfer: Vec::new(),
+            fault: Vec::new(),
+            action: Vec::new(),
+            flood: Vec::new(),
+        }
+    }
+}
+
 impl Scenario {
     /// Reads a scenario.
     ///

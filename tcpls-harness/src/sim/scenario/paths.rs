@@ -51,6 +51,62 @@ pub struct Path {
     pub middleboxes: Vec<Middlebox>,
 }
 
+impl Path {
+    /// A path of this name without delay and without a limit to its rate.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            rate: None,
+            up_rate: None,
+            delay: Span::default(),
+            jitter: Span::default(),
+            queue: None,
+            bottleneck: Bottleneck::default(),
+            loss: 0.0,
+            burst: None,
+            reorder: 0.0,
+            mtu: DEFAULT_MTU,
+            role: Role::default(),
+            middleboxes: Vec::new(),
+        }
+    }
+
+    /// Sets the rate of both links, in bits per second.
+    #[must_use]
+    pub fn rate(mut self, bits_per_second: u64) -> Self {
+        self.rate = Some(Rate(bits_per_second / 8));
+        self
+    }
+
+    /// Sets the delay from one end to the other.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = Span(delay);
+        self
+    }
+
+    /// Sets the size of the queue of each link, in bytes.
+    #[must_use]
+    pub fn queue(mut self, bytes: u64) -> Self {
+        self.queue = Some(Size(bytes));
+        self
+    }
+
+    /// Sets the probability that a packet is lost; for [`Transport::Packets`](super::Transport::Packets).
+    #[must_use]
+    pub fn loss(mut self, probability: f64) -> Self {
+        self.loss = probability;
+        self
+    }
+
+    /// Sets what the client uses the path for.
+    #[must_use]
+    pub fn role(mut self, role: Role) -> Self {
+        self.role = role;
+        self
+    }
+}
+
 /// Where the queue of a link is, and so what becomes of those that find it full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -169,6 +225,25 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// A fault that begins at `at` and does not end; some kinds need a path, a rate or a delay.
+    pub fn new(kind: FaultKind, at: Duration) -> Self {
+        Self { at: Span(at), until: None, kind, path: None, tcp: None, direction: None, rate: None, delay: None }
+    }
+
+    /// Sets the path.
+    #[must_use]
+    pub fn on(mut self, path: impl Into<String>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// Sets the end.
+    #[must_use]
+    pub fn until(mut self, end: Duration) -> Self {
+        self.until = Some(Span(end));
+        self
+    }
+
     /// What the rate of a link is during the fault, or after it, that is `usual` bytes a second. `None`: no limit.
     pub(crate) fn rate_of(&self, over: bool, usual: Option<u64>) -> Option<u64> {
         self.rate.filter(|_| !over).map_or(usual, |rate| Some(rate.0.max(1)))

@@ -1,0 +1,298 @@
+//! [`Simulation`]: a network and applications of your own, built in Rust, run to the end or step by step.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::io::Write;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tcpls_core::connection::schedule::Scheduler;
+use tcpls_core::{Config, Connection, Side, Time};
+
+use super::applications::{ApplicationOutput, Applications, Serve, Start, StartFaults, boxed};
+use super::env::SessionEvent;
+use super::link_model::LinkModel;
+use super::network_handle::NetworkHandle;
+use super::report::Report;
+use super::scenario::{Direction, Fault, Path, Scenario, Span, Transport};
+use super::world::{Extensions, RunOptions, World};
+use crate::net::Session;
+
+/// A simulation with applications of your own: async functions over [`Session`]s, in virtual time.
+///
+/// Each call of [`Simulation::client`] adds a client, which connects to the server over all paths; its application gets the
+/// session. The server's application gets each session that clients begin. A run ends when the applications of all clients
+/// have returned and both ends of all sessions are closed.
+pub struct Simulation {
+    scenario: Scenario,
+    seed: u64,
+    options: RunOptions,
+    clients: Vec<Start>,
+    serve: Option<Serve>,
+    faults: Vec<StartFaults>,
+    links: Vec<(String, Direction, Box<dyn LinkModel>)>,
+    extensions: Extensions,
+}
+
+impl Simulation {
+    /// A simulation without paths and applications. Everything that is random in it follows from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self::of(Scenario::default(), seed)
+    }
+
+    /// A simulation of what a scenario describes, perhaps read from TOML. Its transfers and clients are replaced by the
+    /// applications that are added here.
+    pub fn of(scenario: Scenario, seed: u64) -> Self {
+        Self {
+            scenario,
+            seed,
+            options: RunOptions::default(),
+            clients: Vec::new(),
+            serve: None,
+            faults: Vec::new(),
+            links: Vec::new(),
+            extensions: Extensions::default(),
+        }
+    }
+
+    /// Adds a path between clients and server.
+    #[must_use]
+    pub fn path(mut self, path: Path) -> Self {
+        self.scenario.path.push(path);
+        self
+    }
+
+    /// Adds a fault.
+    #[must_use]
+    pub fn fault(mut self, fault: Fault) -> Self {
+        self.scenario.fault.push(fault);
+        self
+    }
+
+    /// Adds a fault of your own: an async function that acts on the network, and is dropped when the run ends.
+    #[must_use]
+    pub fn faults<F>(mut self, faults: impl FnOnce(NetworkHandle) -> F + 'static) -> Self
+    where
+        F: Future<Output: ApplicationOutput> + Send + 'static,
+    {
+        self.faults.push(Box::new(|network| boxed(faults(network))));
+        self
+    }
+
+    /// Replaces one direction of a path by a model of your own, which sees each packet. The path's own rate, delay, queue and
+    /// losses do not matter there. The transport becomes [`Transport::Packets`].
+    #[must_use]
+    pub fn link(mut self, path: impl Into<String>, direction: Direction, model: impl LinkModel + 'static) -> Self {
+        self.scenario.transport = Transport::Packets;
+        self.links.push((path.into(), direction, Box::new(model)));
+        self
+    }
+
+    /// Sets the configuration of clients' sessions.
+    #[must_use]
+    pub fn client_config(mut self, config: Config) -> Self {
+        self.extensions.client.config = Some(config);
+        self
+    }
+
+    /// Sets the configuration of the server's sessions.
+    #[must_use]
+    pub fn server_config(mut self, config: Config) -> Self {
+        self.extensions.server.config = Some(config);
+        self
+    }
+
+    /// Sets how clients' sessions spread data over TCP connections: `make` is called for each session.
+    #[must_use]
+    pub fn client_scheduler(mut self, make: impl Fn() -> Box<dyn Scheduler> + 'static) -> Self {
+        self.extensions.client.scheduler = Some(Rc::new(make));
+        self
+    }
+
+    /// Sets how the server's sessions spread data over TCP connections: `make` is called for each session.
+    #[must_use]
+    pub fn server_scheduler(mut self, make: impl Fn() -> Box<dyn Scheduler> + 'static) -> Self {
+        self.extensions.server.scheduler = Some(Rc::new(make));
+        self
+    }
+
+    /// Ends the run after this virtual time; applications that have not returned by then fail it. 2 minutes if not set.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.scenario.limit = Span(limit);
+        self
+    }
+
+    /// Changes what has no method of its own: crypto, transport, settings, bounds, goals.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Scenario)) -> Self {
+        change(&mut self.scenario);
+        self
+    }
+
+    /// Writes what happens as JSON lines.
+    #[must_use]
+    pub fn trace(mut self, writer: impl Write + 'static) -> Self {
+        self.options.trace = Some(Box::new(writer));
+        self
+    }
+
+    /// Adds a client with this application.
+    #[must_use]
+    pub fn client<F>(mut self, application: impl FnOnce(Session) -> F + 'static) -> Self
+    where
+        F: Future<Output: ApplicationOutput> + Send + 'static,
+    {
+        self.clients.push(Box::new(|session| boxed(application(session))));
+        self
+    }
+
+    /// Sets the application that the server runs for each session. Without one, the server accepts sessions and does nothing.
+    #[must_use]
+    pub fn server<F>(mut self, application: impl Fn(Session) -> F + 'static) -> Self
+    where
+        F: Future<Output: ApplicationOutput> + Send + 'static,
+    {
+        self.serve = Some(Box::new(move |session| boxed(application(session))));
+        self
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// What went wrong: an application failed or panicked, did not return in time, or something happened that never must.
+    pub fn run(self) -> Result<Report, Failure> {
+        self.start()?.finish()
+    }
+
+    /// Begins a run that is taken step by step.
+    ///
+    /// # Errors
+    /// The simulation makes no sense: it has no path, two paths of one name, no client, a configuration that cannot work …
+    pub fn start(self) -> Result<RunningSimulation, Failure> {
+        let seed = self.seed;
+        let world = self.world().map_err(|what| Failure { seed, what: vec![what], report: None })?;
+        Ok(RunningSimulation { world, seed })
+    }
+
+    fn world(mut self) -> Result<World, String> {
+        if !self.scenario.transfer.is_empty() {
+            return Err("a scenario with transfers takes no applications".to_owned());
+        }
+        if self.clients.is_empty() {
+            return Err("a simulation needs a client".to_owned());
+        }
+        self.scenario.clients = self.clients.len();
+        self.scenario.check()?;
+        let mut extensions = self.extensions;
+        for (end, overrides) in [("client", &extensions.client), ("server", &extensions.server)] {
+            let checked = overrides.config.as_ref().map_or(Ok(()), Config::validate);
+            checked.map_err(|error| format!("{end}: {error}"))?;
+        }
+        for (name, direction, model) in self.links {
+            let path = self.scenario.path_number(&name).ok_or_else(|| format!("no path is called {name:?}"))?;
+            extensions.links.push((path, direction, model));
+        }
+        if !extensions.links.is_empty() && self.scenario.transport == Transport::Pipes {
+            return Err("links of your own carry packets: the transport must be packets".to_owned());
+        }
+        let mut applications = Applications::new(self.seed, self.clients, self.serve);
+        let paths: Vec<String> = self.scenario.path.iter().map(|path| path.name.clone()).collect();
+        self.faults.into_iter().for_each(|faults| applications.start_faults(faults, paths.clone()));
+        extensions.applications = Some(applications);
+        Ok(World::new(Rc::new(self.scenario), self.seed, self.options, extensions))
+    }
+}
+
+/// A simulation that is taken step by step, from [`Simulation::start`].
+pub struct RunningSimulation {
+    world: World,
+    seed: u64,
+}
+
+impl RunningSimulation {
+    /// The virtual time.
+    pub fn now(&self) -> Time {
+        self.world.now()
+    }
+
+    /// Lets everything happen until this time, and stops then. Returns false if the run is over before: because all
+    /// applications have returned, something went wrong, or the limit is reached.
+    pub fn advance_until(&mut self, until: Time) -> bool {
+        while self.world.advance(until) {}
+        !self.world.has_ended() && self.world.pass(until)
+    }
+
+    /// Goes on to the next event of any session, and returns it; `None` if the run is over. Events of one moment come one after
+    /// the other. Those before the first call are not returned.
+    pub fn next_event(&mut self) -> Option<SessionEvent> {
+        loop {
+            if let Some(event) = self.world.log().pop_front() {
+                return Some(event);
+            }
+            if !self.world.advance(Time::MAX) {
+                return None;
+            }
+        }
+    }
+
+    /// One end of a client's session, the client counted from 0; `None` as long as there is none. Its counters, states and TCP
+    /// connections can be read.
+    pub fn session(&self, side: Side, client: usize) -> Option<&Connection> {
+        self.world.session(side, client)
+    }
+
+    /// What went wrong so far.
+    pub fn wrong(&self) -> Vec<String> {
+        self.world.wrong()
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// See [`Simulation::run`].
+    pub fn finish(mut self) -> Result<Report, Failure> {
+        while self.world.advance(Time::MAX) {}
+        let report = self.world.report();
+        if report.is_good() {
+            return Ok(report);
+        }
+        let what = if report.wrong.is_empty() { &report.missed } else { &report.wrong }.clone();
+        Err(Failure { seed: self.seed, what, report: Some(Box::new(report)) })
+    }
+}
+
+impl fmt::Debug for RunningSimulation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningSimulation").field("seed", &self.seed).field("now", &self.now()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Simulation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Simulation");
+        debug.field("seed", &self.seed).field("clients", &self.clients.len()).field("scenario", &self.scenario);
+        debug.finish_non_exhaustive()
+    }
+}
+
+/// A simulation that failed; says with which seed to replay it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The seed of the run.
+    pub seed: u64,
+    /// What went wrong, the first cause first; if nothing did, the goals that were missed.
+    pub what: Vec<String>,
+    /// The outcome of the run; `None` if it could not begin.
+    pub report: Option<Box<Report>>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; replay with seed {}", self.what.join("; "), self.seed)
+    }
+}
+
+impl Error for Failure {}
