@@ -78,6 +78,11 @@ pub use tcpls_core as core;
 #[doc = include_str!("../README.md")]
 struct CrateReadme;
 
+/// The guide to the simulator's examples, compiled with the tests.
+#[cfg(all(doctest, feature = "sim"))]
+#[doc = include_str!("../../docs/simulation.md")]
+struct SimulationGuide;
+
 /// The project's README's examples, compiled with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

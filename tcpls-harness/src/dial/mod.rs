@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `path`, `order` | the words: addresses; options, and what there is to do |
 //! | `pair` | one pair of addresses: what is under way there, and how long to pause |
+//! | `policy` | the interface, for policies of your own |
 //! | `start` | until there is a session: TCP is raced, TLS goes on the first that connects |
 //! | `keep` | from then on: the other pairs are joined, lost and silent ones are tried again |
 //!
@@ -15,6 +16,7 @@ mod keep;
 mod order;
 mod pair;
 mod path;
+mod policy;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use tcpls_core::wire::ids::ConnectionId;
 
 pub use self::order::{Action, AttemptId, DialOptions, Keep, SessionView};
 pub use self::path::{Backup, Path, PathStatus};
+pub use self::policy::DialPolicy;
 
 use self::pair::{Attempt, Pair, Stage};
 

@@ -2,20 +2,24 @@
 //! executed, as `net::client` and `net::task` do.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::rc::Rc;
 
 use bytes::BytesMut;
 use tcpls_core::{Connection, ConnectionId, ErrorCode, Side, State, Time};
+use tokio::sync::oneshot;
 
 use super::account::SocketOwner;
-use super::driver::Driver;
+use super::driver::{Driver, TcpOrder};
 use super::env::Env;
-use super::network::{Opening, SocketId, addresses, path_number};
+use super::network::{Opening, SocketId, addresses};
 use super::rng::SimRng;
 use super::scenario::{self, Role, Scenario};
 use super::setup::Setup;
 use super::tls::Identity;
-use crate::dial::{Action, AttemptId, Backup, DialOptions, Dialer, Keep, SessionView};
+use crate::dial::{Action, AttemptId, Backup, DialOptions, DialPolicy, Dialer, Keep, Path, SessionView};
+use crate::net::AddTcpError;
+use crate::net::session::Opened;
 
 const SIDE: Side = Side::Client;
 
@@ -26,7 +30,7 @@ pub(crate) struct Client {
     setup: Setup,
     identity: Rc<Identity>,
     rng: SimRng,
-    dialer: Dialer,
+    dialer: Box<dyn DialPolicy>,
     dials: BTreeMap<AttemptId, Dial>,
     /// Sessions whose handshakes are under way.
     candidates: BTreeMap<AttemptId, (Driver, SocketId)>,
@@ -50,17 +54,40 @@ struct Dial {
 }
 
 /// A TCP connection that the application opens and joins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Join {
     path: usize,
     dial: Option<(SocketId, Time)>,
+    /// The application waits for this; a scenario's waits for nothing, but for a token.
+    answer: Option<oneshot::Sender<Opened>>,
 }
+
+impl Join {
+    fn new(path: usize) -> Self {
+        Self { path, dial: None, answer: None }
+    }
+
+    /// The application does not wait any more.
+    fn is_cancelled(&self) -> bool {
+        self.answer.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
+
+    fn fail(&mut self, error: AddTcpError) {
+        if let Some(answer) = self.answer.take() {
+            _ = answer.send(Err(error));
+        }
+    }
+}
+
+/// Makes what decides about dialling from what would decide otherwise.
+pub(crate) type MakePolicy = Rc<dyn Fn(Dialer) -> Box<dyn DialPolicy>>;
 
 impl Client {
     pub(crate) fn new(
         scenario: &Scenario,
         number: usize,
         setup: Setup,
+        policy: Option<&MakePolicy>,
         identity: Rc<Identity>,
         mut rng: SimRng,
     ) -> Self {
@@ -73,14 +100,17 @@ impl Client {
         let used: Vec<usize> =
             (0..scenario.path.len()).filter(|path| scenario.path[*path].role != Role::Spare).collect();
         let pairs: Vec<_> = used.iter().map(|path| addresses(*path)).collect();
-        let joins = used.iter().skip(1).filter(|_| keep != Keep::Paths).map(|path| Join { path: *path, dial: None });
+        let joins = used.iter().skip(1).filter(|_| keep != Keep::Paths).map(|path| Join::new(*path));
         let mut dialer = Dialer::new(Time::ZERO, &pairs, options, &rng.seed());
         let standby = (0..scenario.path.len()).filter(|path| scenario.path[*path].role == Role::Standby);
         dialer.set_backups(standby.map(|path| Backup::Remote(addresses(path).remote)).collect());
         Self {
             number,
             identity,
-            dialer,
+            dialer: match policy {
+                Some(make) => make(dialer),
+                None => Box::new(dialer),
+            },
             rng,
             dials: BTreeMap::new(),
             candidates: BTreeMap::new(),
@@ -103,7 +133,28 @@ impl Client {
 
     /// The application wants a TCP connection on a path.
     pub(crate) fn join(&mut self, path: usize) {
-        self.joins.push(Join { path, dial: None });
+        self.joins.push(Join::new(path));
+    }
+
+    /// The application has its turn: the session, and what decides about dialling, are in its hands.
+    pub(crate) fn lend(&mut self) {
+        let Some(driver) = &mut self.driver else { return };
+        driver.lend();
+        driver.handles.iter_mut().for_each(|handles| handles.swap_dialer(&mut self.dialer));
+    }
+
+    /// The application had its turn.
+    pub(crate) fn take_back(&mut self, env: &mut Env) {
+        let Some(driver) = &mut self.driver else { return };
+        driver.handles.iter_mut().for_each(|handles| handles.swap_dialer(&mut self.dialer));
+        for TcpOrder { path, answer } in driver.take_back(env) {
+            let number = env.known_path(&path);
+            let mut join = Join { answer: Some(answer), ..Join::new(number.unwrap_or_default()) };
+            match number {
+                Some(_) => self.joins.push(join),
+                None => join.fail(AddTcpError::Tcp(path.remote, ErrorKind::NetworkUnreachable.into())),
+            }
+        }
     }
 
     /// Acts as long as there is anything to do at this moment.
@@ -137,11 +188,18 @@ impl Client {
                     }
                 }
                 Opening::Failed => {
+                    let path = addresses(dial.path);
+                    self.note_failure(path, ErrorKind::ConnectionRefused);
                     self.abandon(env, attempt);
                     self.dialer.handle_failed(env.now, attempt);
                 }
             }
         }
+    }
+
+    fn note_failure(&mut self, path: Path, error: ErrorKind) {
+        let handles = self.driver.as_mut().and_then(|driver| driver.handles.as_mut());
+        handles.into_iter().for_each(|handles| handles.note_failure(path, error));
     }
 
     fn abandon(&mut self, env: &mut Env, attempt: AttemptId) {
@@ -192,13 +250,18 @@ impl Client {
     fn execute(&mut self, env: &mut Env, action: Action) {
         match action {
             Action::Connect { attempt, path } => {
-                let path = path_number(&path);
-                self.dials.insert(
-                    attempt,
-                    Dial { socket: env.connect(path, SocketOwner::Client(self.number)), path, connected: false },
-                );
+                let Some(path) = env.known_path(&path) else {
+                    self.note_failure(path, ErrorKind::NetworkUnreachable);
+                    return self.dialer.handle_failed(env.now, attempt);
+                };
+                let socket = env.connect(path, SocketOwner::Client(self.number));
+                self.dials.insert(attempt, Dial { socket, path, connected: false });
             }
-            Action::Abandon { attempt, .. } => self.abandon(env, attempt),
+            Action::Abandon { attempt, timed_out } => {
+                let path = self.dials.get(&attempt).filter(|_| timed_out).map(|dial| addresses(dial.path));
+                path.into_iter().for_each(|path| self.note_failure(path, ErrorKind::TimedOut));
+                self.abandon(env, attempt);
+            }
             Action::Handshake { attempt } => self.start_handshake(env, attempt),
             Action::Join { attempt, options } => {
                 let Some(dial) = self.dials.remove(&attempt) else { return };
@@ -244,18 +307,31 @@ impl Client {
         self.joins.retain_mut(|join| {
             let (socket, deadline) =
                 *join.dial.get_or_insert_with(|| (env.connect(join.path, owner), env.now + timeout));
-            let opening = env.net.opening(socket);
-            if opening == Opening::Connected && driver.conn.tokens() > 0 {
-                let options = dialer.join_options(addresses(join.path));
-                if let Ok(tcp) = driver.conn.open_tcp_with(env.now, options) {
-                    dialer.adopt(env.now, addresses(join.path), tcp);
-                    driver.attach(env, tcp, socket, join.path, BytesMut::new());
-                    progress = true;
-                    return false;
+            let (opening, path) = (env.net.opening(socket), addresses(join.path));
+            if opening == Opening::Connected && (driver.conn.tokens() > 0 || join.answer.is_some()) {
+                match driver.conn.open_tcp_with(env.now, dialer.join_options(path)) {
+                    Ok(tcp) => {
+                        dialer.adopt(env.now, path, tcp);
+                        driver.attach(env, tcp, socket, join.path, BytesMut::new());
+                        if let (Some(answer), Some(handles)) = (join.answer.take(), &mut driver.handles) {
+                            _ = answer.send(Ok((tcp, handles.expect_join(tcp))));
+                        }
+                        progress = true;
+                        return false;
+                    }
+                    Err(error) if join.answer.is_some() => {
+                        join.fail(AddTcpError::Session(error));
+                        env.net.reset(env.now, SIDE, socket);
+                        return false;
+                    }
+                    Err(_) => {}
                 }
             }
-            let waits = opening != Opening::Failed && deadline > env.now;
+            let has_failed = opening == Opening::Failed;
+            let waits = !has_failed && deadline > env.now && !join.is_cancelled();
             if !waits {
+                let why = if has_failed { ErrorKind::ConnectionRefused } else { ErrorKind::TimedOut };
+                join.fail(AddTcpError::Tcp(path.remote, why.into()));
                 env.net.reset(env.now, SIDE, socket);
             }
             waits

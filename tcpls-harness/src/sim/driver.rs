@@ -9,6 +9,7 @@ use tcpls_core::event::{Event, StreamEvent, TcpEvent};
 use tcpls_core::stats::Stats;
 use tcpls_core::testing::Oracle;
 use tcpls_core::{AddressId, Connection, ConnectionId, Side, TcpEnd, Time};
+use tokio::sync::oneshot;
 
 use super::env::{Env, SessionEvent};
 use super::handles::Handles;
@@ -18,13 +19,19 @@ use super::setup::Setup;
 use super::trace::{Note, checksum};
 use crate::dial;
 use crate::net::account::reports::Report;
-use crate::net::session::Input;
+use crate::net::session::{Input, Opened};
 use crate::net::socket::pace::Pace;
 
 /// What may be unsent in a socket at most, and be sealed for it at once: as real sockets of this package have it.
 const MAX_BATCH: usize = 256 << 10;
 /// Turns without a moment passing. An end that wants more never comes to rest.
 const MAX_TURNS: usize = 10_000;
+
+/// A TCP connection that the application wants to be opened and joined.
+pub(crate) struct TcpOrder {
+    pub(crate) path: dial::Path,
+    pub(crate) answer: oneshot::Sender<Opened>,
+}
 
 /// One end of a session with its sockets.
 pub(crate) struct Driver {
@@ -107,10 +114,9 @@ impl Driver {
         let pace = Pace::new(MAX_BATCH, env.now);
         env.net.set_unsent_limit(self.side(), id, pace.batch());
         let dial::Path { remote, local } = addresses(path);
-        match self.side() {
-            Side::Client => self.conn.set_tcp_addresses(tcp, local, Some(remote)),
-            Side::Server => self.conn.set_tcp_addresses(tcp, Some(remote), local),
-        }
+        let (own, peer) = if self.side() == Side::Client { (local, Some(remote)) } else { (Some(remote), local) };
+        self.conn.set_tcp_addresses(tcp, own, peer);
+        self.handles.iter_mut().for_each(|handles| handles.set_addresses(tcp, own, peer));
         self.query_tcp_info(env, tcp, id);
         let mut socket = Socket { tcp, id, path, input, pace, was_full: false, end_reported: false };
         if !socket.input.is_empty() {
@@ -186,16 +192,21 @@ impl Driver {
         handles.lend(&mut self.conn);
     }
 
-    /// The application had its turn.
-    pub(crate) fn take_back(&mut self, env: &mut Env) {
-        let Some(handles) = &mut self.handles else { return };
+    /// The application had its turn; the TCP connections that it wants.
+    pub(crate) fn take_back(&mut self, env: &mut Env) -> Vec<TcpOrder> {
+        let Some(handles) = &mut self.handles else { return Vec::new() };
         let (events, inputs) = handles.take_back(&mut self.conn);
         self.observed.extend(events);
+        let mut orders = Vec::new();
         for input in inputs {
-            if let Input::Reset(tcp) = input {
-                self.reset(env, tcp);
+            match input {
+                Input::Reset(tcp) => self.reset(env, tcp),
+                Input::Connect(path, answer) => orders.push(TcpOrder { path, answer }),
+                // These are of real sockets.
+                Input::Opened(..) | Input::Join(..) | Input::Dial(_) | Input::ResetAll => {}
             }
         }
+        orders
     }
 
     /// Acts as long as there is anything to do at this moment.

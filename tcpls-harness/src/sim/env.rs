@@ -2,9 +2,10 @@
 
 use super::account::{SocketOwner, SocketOwners};
 use super::handles::Handles;
-use super::network::{Network, SocketId};
+use super::network::{Network, SocketId, addresses};
 use super::trace::{Note, Trace};
 use super::transfers::Transfers;
+use crate::dial::Path;
 use crate::net::runtime::Runtime;
 use std::collections::VecDeque;
 use tcpls_core::event::Event;
@@ -47,6 +48,14 @@ impl Env {
         self.owners.insert(socket, owner);
         self.trace.note(self.now, Some(Side::Client), &Note::Connect { socket: socket.0, path });
         socket
+    }
+
+    /// The number of the path between these addresses, or to the remote one if the local one is open.
+    pub(crate) fn known_path(&self, path: &Path) -> Option<usize> {
+        (0..self.carried.len()).find(|number| {
+            let Path { remote, local } = addresses(*number);
+            remote == path.remote && (path.local.is_none() || path.local == local)
+        })
     }
 
     /// An application's handles of a session that begins.

@@ -4,15 +4,19 @@
 //! machine belongs to its driver, without a lock; while applications have their turns, it belongs to their handles. A
 //! placeholder is where it is not.
 
+use std::io::ErrorKind;
 use std::mem::{swap, take};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tcpls_core::event::Event;
 use tcpls_core::testing::NullHandshake;
-use tcpls_core::{Config, Connection, Seed, Side, Time};
+use tcpls_core::{Config, Connection, ConnectionId, Seed, Side, Time};
 
+use crate::dial::{DialOptions, DialPolicy, Dialer, Path};
 use crate::net::runtime::Runtime;
-use crate::net::session::{Handle, Input, Session, Shared};
+use crate::net::session::{Handle, Input, Joined, Session, Shared};
+use crate::net::{PathFailure, PathFault};
 
 /// See the module's description.
 pub(crate) struct Handles {
@@ -63,6 +67,33 @@ impl Handles {
             }
         });
         self.has_to_end = false;
+    }
+
+    /// Hands over what decides about dialling, or takes it back; with [`Handles::lend`] and [`Handles::take_back`].
+    pub(crate) fn swap_dialer(&mut self, dialer: &mut Box<dyn DialPolicy>) {
+        let placeholder = || Box::new(Dialer::new(Time::ZERO, &[], DialOptions::default(), &Seed([0; 32])));
+        self.shared.access(|state| swap(state.dialer.get_or_insert_with(|| placeholder()), dialer));
+    }
+
+    /// A TCP connection runs between these addresses.
+    pub(crate) fn set_addresses(&mut self, tcp: ConnectionId, local: Option<SocketAddr>, remote: Option<SocketAddr>) {
+        self.shared.access(|state| {
+            state.remotes.set(tcp, remote);
+            if tcp == ConnectionId::FIRST {
+                state.local = local;
+            }
+        });
+    }
+
+    /// A path could not be dialled.
+    pub(crate) fn note_failure(&mut self, path: Path, error: ErrorKind) {
+        let fault = PathFault::Tcp(Arc::new(error.into()));
+        self.shared.access(|state| state.failures.tell(PathFailure { path, fault }));
+    }
+
+    /// The application waits for what becomes of this join.
+    pub(crate) fn expect_join(&mut self, tcp: ConnectionId) -> Joined {
+        self.shared.access(|state| state.expect_join(tcp))
     }
 
     /// Takes the session back; what happened to it meanwhile, and what the application wants besides.

@@ -19,14 +19,6 @@ pub(crate) fn addresses(path: usize) -> dial::Path {
     dial::Path { remote: at(1, 443), local: Some(at(2, 0)) }
 }
 
-/// The number of the path with these addresses.
-pub(crate) fn path_number(path: &dial::Path) -> usize {
-    match path.remote {
-        SocketAddr::V4(address) => usize::from(address.ip().octets()[2]),
-        SocketAddr::V6(_) => unreachable!("paths have the addresses that were given to them here"),
-    }
-}
-
 /// How far the client's end of a TCP connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {

@@ -17,6 +17,7 @@ use super::network_handle::NetworkHandle;
 use super::report::Report;
 use super::scenario::{Direction, Fault, Path, Scenario, Span, Transport};
 use super::world::{Extensions, RunOptions, World};
+use crate::dial::{DialPolicy, Dialer};
 use crate::net::Session;
 
 /// A simulation with applications of your own: async functions over [`Session`]s, in virtual time.
@@ -114,6 +115,14 @@ impl Simulation {
     #[must_use]
     pub fn server_scheduler(mut self, make: impl Fn() -> Box<dyn Scheduler> + 'static) -> Self {
         self.extensions.server.scheduler = Some(Rc::new(make));
+        self
+    }
+
+    /// Sets what decides which TCP connections clients dial: `make` gets what would decide otherwise, to wrap it or to take its
+    /// place, for each client.
+    #[must_use]
+    pub fn dial_policy(mut self, make: impl Fn(Dialer) -> Box<dyn DialPolicy> + 'static) -> Self {
+        self.extensions.dial = Some(Rc::new(make));
         self
     }
 

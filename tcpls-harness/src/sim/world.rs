@@ -12,7 +12,7 @@ use super::account::SocketOwners;
 use super::actions::perform;
 use super::applications::Applications;
 use super::attacker::Attacker;
-use super::client::Client;
+use super::client::{Client, MakePolicy};
 use super::driver::Driver;
 use super::env::{Env, SessionEvent};
 use super::event_queue::EventQueue;
@@ -55,6 +55,8 @@ pub(crate) struct Extensions {
     pub(crate) applications: Option<Applications>,
     pub(crate) client: Overrides,
     pub(crate) server: Overrides,
+    /// What decides what clients dial, made from what would decide otherwise.
+    pub(crate) dial: Option<MakePolicy>,
     /// Links of their own, by path and direction; for packets.
     pub(crate) links: Vec<(usize, Direction, Box<dyn LinkModel>)>,
 }
@@ -103,7 +105,7 @@ pub fn run(scenario: &Scenario, seed: u64, options: RunOptions) -> Report {
 impl World {
     /// A world that has not begun; `applications` are those of users, one for each client.
     pub(crate) fn new(scenario: Rc<Scenario>, seed: u64, options: RunOptions, extensions: Extensions) -> Self {
-        let Extensions { applications, client: client_overrides, server: server_overrides, links } = extensions;
+        let Extensions { applications, client: client_overrides, server: server_overrides, links, dial } = extensions;
         let ledger = Ledger::default();
         let (client, server) = tls::identities(scenario.crypto, seed, &ledger);
         let client = Rc::new(client);
@@ -113,7 +115,8 @@ impl World {
             Attacker::new(&scenario, number, client.clone(), rng)
         };
         let setup = Setup::new(&scenario.client, client_overrides);
-        let new_client = |number| Client::new(&scenario, number, setup.clone(), client.clone(), rng(number));
+        let new_client =
+            |number| Client::new(&scenario, number, setup.clone(), dial.as_ref(), client.clone(), rng(number));
         let server_setup = Setup::new(&scenario.server, server_overrides);
         let (timeline, upcoming) = timeline(&scenario);
         let env = Env {
@@ -263,13 +266,12 @@ impl World {
             if !has_news && applications.executor.next().is_none_or(|at| at > self.env.now) {
                 break;
             }
-            self.app_drivers().for_each(Driver::lend);
+            self.clients.iter_mut().for_each(Client::lend);
+            self.server.drivers().for_each(Driver::lend);
             self.start_applications(&mut applications);
             let had_turns = applications.executor.run(self.env.now);
-            for client in &mut self.clients {
-                client.driver.iter_mut().for_each(|driver| driver.take_back(&mut self.env));
-            }
-            self.server.drivers().for_each(|driver| driver.take_back(&mut self.env));
+            self.clients.iter_mut().for_each(|client| client.take_back(&mut self.env));
+            self.server.drivers().for_each(|driver| _ = driver.take_back(&mut self.env));
             for (fault, over) in applications.orders.take() {
                 self.take_order(&fault, over);
             }

@@ -1,14 +1,16 @@
 //! Simulations with applications of their own: async functions over sessions, in virtual time.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tcpls_core::connection::schedule;
+use tcpls_core::connection::{JoinOptions, schedule};
 use tcpls_core::event::{Event, TcpEvent};
-use tcpls_core::{Side, Time};
-use tcpls_harness::net::Session;
-use tcpls_harness::sim::scenario::{Direction, Fault, FaultKind, Path};
+use tcpls_core::{ConnectionId, Side, Time};
+use tcpls_harness::dial::{self, Action, AttemptId, DialPolicy, Dialer, PathStatus, SessionView};
+use tcpls_harness::net::{AddTcpError, Session};
+use tcpls_harness::sim::scenario::{Direction, Fault, FaultKind, Path, Role};
 use tcpls_harness::sim::{NetworkHandle, RunningSimulation, SessionEvent, Simulation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -136,4 +138,117 @@ fn what_makes_no_sense_is_refused_with_its_reason() {
     let absent = network(1).client(async |session: Session| session.closed().await.to_string().clear());
     let absent = absent.faults(async |network: NetworkHandle| network.reset("c"));
     assert_eq!(refused(absent), "faults panicked: no path is called \"c\"; replay with seed 1");
+}
+
+#[test]
+fn session_adds_a_tcp_connection_and_shows_its_paths_as_over_sockets() {
+    let client = async |session: Session| {
+        let own: Vec<_> = session.paths().iter().map(|status| status.path).collect();
+        assert_eq!((own.len(), session.tcp_connections().len()), (1, 1));
+        let spare: SocketAddr = "10.0.1.1:443".parse()?;
+        let mut failures = session.path_failures();
+        let tcp = session.add_tcp(spare, None).await?;
+        assert_eq!(session.peer_address(tcp), Some(spare));
+        assert_eq!(session.tcp_connections().len(), 2);
+        let unknown: SocketAddr = "10.0.9.1:443".parse()?;
+        assert!(
+            matches!(session.add_tcp(unknown, None).await, Err(AddTcpError::Tcp(address, _)) if address == unknown)
+        );
+        session.add_path(unknown, None);
+        assert_eq!(failures.next().await.unwrap().path.remote, unknown);
+        session.reset_tcp(ConnectionId::FIRST);
+        exchange(&session, 1000).await?;
+        assert_eq!(session.path_of(tcp).map(|path| path.remote), Some(spare));
+        Outcome::Ok(())
+    };
+    let path = |name| Path::new(name).rate(8_000_000).delay(10 * MS);
+    let simulation = Simulation::new(1).path(path("a")).path(path("b").role(Role::Spare));
+    simulation.server(echo).client(client).run().unwrap();
+}
+
+/// Dials as the policy that it wraps, but never before this time from the start.
+#[derive(Debug)]
+struct Late {
+    inner: Dialer,
+    held: Vec<Action>,
+    from: Time,
+    now: Time,
+}
+
+impl DialPolicy for Late {
+    fn poll_action(&mut self) -> Option<Action> {
+        while let Some(action) = self.inner.poll_action() {
+            if self.now >= self.from || !matches!(action, Action::Connect { .. }) {
+                return Some(action);
+            }
+            self.held.push(action);
+        }
+        if self.now >= self.from { self.held.pop() } else { None }
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        let held = (!self.held.is_empty() && self.now < self.from).then_some(self.from);
+        self.inner.poll_timeout().into_iter().chain(held).min()
+    }
+
+    fn advance(&mut self, now: Time, session: SessionView) {
+        self.now = now;
+        self.inner.advance(now, session);
+    }
+
+    fn handle_connected(&mut self, now: Time, attempt: AttemptId) -> bool {
+        self.inner.handle_connected(now, attempt)
+    }
+
+    fn handle_failed(&mut self, now: Time, attempt: AttemptId) {
+        self.inner.handle_failed(now, attempt);
+    }
+
+    fn handle_progress(&mut self, now: Time, attempt: AttemptId, bytes: u64) {
+        self.inner.handle_progress(now, attempt, bytes);
+    }
+
+    fn handle_established(&mut self, now: Time, attempt: AttemptId, tcpls: bool) {
+        self.inner.handle_established(now, attempt, tcpls);
+    }
+
+    fn handle_joining(&mut self, attempt: AttemptId, tcp: ConnectionId) {
+        self.inner.handle_joining(attempt, tcp);
+    }
+
+    fn handle_event(&mut self, now: Time, event: &Event) {
+        self.inner.handle_event(now, event);
+    }
+
+    fn join_options(&self, path: dial::Path) -> JoinOptions {
+        self.inner.join_options(path)
+    }
+
+    fn adopt(&mut self, now: Time, path: dial::Path, tcp: ConnectionId) {
+        self.inner.adopt(now, path, tcp);
+    }
+
+    fn add(&mut self, now: Time, path: dial::Path) {
+        self.inner.add(now, path);
+    }
+
+    fn set_backup(&mut self, tcp: ConnectionId, backup: bool) {
+        self.inner.set_backup(tcp, backup);
+    }
+
+    fn paths(&self) -> Vec<PathStatus> {
+        DialPolicy::paths(&self.inner)
+    }
+}
+
+#[test]
+fn own_policy_decides_when_a_client_dials() {
+    let from = Time::from_millis(700);
+    let late = move |inner| Box::new(Late { inner, held: Vec::new(), from, now: Time::ZERO }) as Box<dyn DialPolicy>;
+    let client = async move |session: Session| {
+        assert!(session.runtime().now() >= from + 40 * MS, "two round trips later");
+        exchange(&session, 1000).await.map(drop)
+    };
+    let report = network(1).server(echo).client(client).dial_policy(late).run().unwrap();
+    assert!(report.ended < 2.0);
 }

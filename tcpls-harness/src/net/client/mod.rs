@@ -21,8 +21,8 @@ use self::start::Start;
 use crate::dial::Path;
 use crate::net::os::now;
 use crate::net::session::AddTcpError;
-use crate::net::session::Joining;
 use crate::net::session::Session;
+use crate::net::session::{Joining, Opened};
 use crate::net::socket::connect;
 
 impl Session {
@@ -60,18 +60,27 @@ impl Session {
     /// # Errors
     /// See [`AddTcpError`]. A token is spent only once TCP is connected.
     pub async fn add_tcp(&self, remote: SocketAddr, local: Option<SocketAddr>) -> Result<ConnectionId, AddTcpError> {
-        let joining = self.handle().joining().ok_or(AddTcpError::Session(OpenTcpError::Server))?;
-        self.handle().with(|state| state.check_room())?;
         let path = Path { remote, local };
-        let connected = tokio::time::timeout(joining.connect_timeout, connect(path, &joining.socket)).await;
-        let stream = connected.unwrap_or_else(|elapsed| Err(elapsed.into()));
-        let stream = stream.map_err(|error| AddTcpError::Tcp(remote, error))?;
-        let (tcp, joined) = self.handle().with(|state| state.open_tcp(stream, path))?;
+        let (tcp, joined) = self.open_tcp(path).await?;
         match joined.await {
             Ok(Ok(())) => Ok(tcp),
             Ok(Err(fault)) => Err(AddTcpError::Join(fault)),
             Err(_) => Err(AddTcpError::Closed),
         }
+    }
+
+    /// Makes another TCP connection and begins to join it.
+    async fn open_tcp(&self, path: Path) -> Opened {
+        #[cfg(feature = "sim")]
+        if let Some(opened) = self.handle().with(|state| state.order_tcp(path)) {
+            return opened.await.unwrap_or(Err(AddTcpError::Closed));
+        }
+        let joining = self.handle().joining().ok_or(AddTcpError::Session(OpenTcpError::Server))?;
+        self.handle().with(|state| state.check_room())?;
+        let connected = tokio::time::timeout(joining.connect_timeout, connect(path, &joining.socket)).await;
+        let stream = connected.unwrap_or_else(|elapsed| Err(elapsed.into()));
+        let stream = stream.map_err(|error| AddTcpError::Tcp(path.remote, error))?;
+        self.handle().with(|state| state.open_tcp(stream, path))
     }
 
     /// Has the session keep one more TCP connection, to `remote`, from `local` if that is given. Does not wait for it: see

@@ -194,7 +194,7 @@ impl Start {
             if dialer.paths().any(|status| status.tcp == Some(ConnectionId::FIRST) && status.backup) {
                 _ = state.conn.set_backup(ConnectionId::FIRST, true); // fails where it is the only one there can be
             }
-            state.dialer = Some(dialer);
+            state.dialer = Some(Box::new(dialer));
             state.inbox.push(Input::Dial(dials));
             state.wake_task();
         });

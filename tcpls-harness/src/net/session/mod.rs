@@ -40,9 +40,9 @@ pub use self::error::{AddTcpError, PathFailure, PathFault, SessionClosed};
 pub use self::events::{Events, PathFailures};
 pub(crate) use self::feed::{Feed, Subscriber};
 pub(crate) use self::handle::Handle;
-pub(crate) use self::shared::{Input, Joining, Shared, State};
+pub(crate) use self::shared::{Input, Joined, Joining, Opened, Shared, State};
 pub use self::stream::{RecvStream, SendStream, Stream};
-use crate::dial::{Dialer, Path, PathStatus};
+use crate::dial::{Path, PathStatus};
 use crate::net::runtime::Runtime;
 
 /// A session; it is closed when its last handle and stream are dropped, after what was finished is delivered.
@@ -169,7 +169,7 @@ impl Session {
 
     /// Client: the pairs of addresses that the session knows, and which TCP connections are in use on them.
     pub fn paths(&self) -> Vec<PathStatus> {
-        self.handle.with(|state| state.dialer.iter().flat_map(Dialer::paths).collect())
+        self.handle.with(|state| state.dialer.iter().flat_map(|dialer| dialer.paths()).collect())
     }
 
     /// Client: on which path a TCP connection is that is in use.

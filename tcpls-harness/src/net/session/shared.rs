@@ -26,7 +26,7 @@ use super::error::{AddTcpError, PathFailure, PathFault};
 use super::feed::Feed;
 use super::remotes::Remotes;
 use super::waiters::Waiters;
-use crate::dial::{Action, AttemptId, Dialer, Path, SessionView};
+use crate::dial::{Action, AttemptId, DialPolicy, Path, SessionView};
 use crate::net::account::Account;
 use crate::net::runtime::Runtime;
 use crate::net::socket::{SocketOptions, reset};
@@ -44,6 +44,9 @@ pub(crate) enum Input {
     Join(TcpStream, Join, BytesMut, ClaimPlace),
     /// Client: sockets that are being connected, or wait for their use.
     Dial(Dials),
+    /// Simulated client: open a TCP connection there and join it.
+    #[cfg(feature = "sim")]
+    Connect(Path, oneshot::Sender<Opened>),
     /// Break a TCP connection, as a demonstration or a test wants it.
     Reset(ConnectionId),
     /// Reset all sockets: the session is over, and nothing of it is worth a descriptor.
@@ -52,6 +55,9 @@ pub(crate) enum Input {
 
 /// The outcome of a join that has just begun.
 pub(crate) type Joined = oneshot::Receiver<Result<(), TcpFault>>;
+
+/// The outcome of a TCP connection that was to be opened, for a join that has just begun.
+pub(crate) type Opened = Result<(ConnectionId, Joined), AddTcpError>;
 
 /// Client: what of the options is needed for TCP connections that the application adds.
 pub(crate) struct Joining {
@@ -95,7 +101,7 @@ pub(crate) struct State {
     /// Server: the account of the listener's sessions.
     pub(crate) account: Option<Arc<Account>>,
     /// Client, from the end of the handshake on: which path each TCP connection runs on, and what is dialled when.
-    pub(crate) dialer: Option<Dialer>,
+    pub(crate) dialer: Option<Box<dyn DialPolicy>>,
     task: Option<Waker>,
     task_ended: bool,
     pub(crate) waiters: Waiters,
@@ -406,21 +412,41 @@ impl State {
         if self.conn.tcp_connections().count() < limit { Ok(()) } else { Err(AddTcpError::Limit(limit)) }
     }
 
+    /// Waits for what becomes of a join that has begun.
+    pub(crate) fn expect_join(&mut self, tcp: ConnectionId) -> Joined {
+        let (sender, receiver) = oneshot::channel();
+        self.joins.insert(tcp, sender);
+        receiver
+    }
+
+    /// In a simulation: has the simulator open and join a TCP connection. Elsewhere there is nothing to wait for.
+    #[cfg(feature = "sim")]
+    pub(crate) fn order_tcp(&mut self, path: Path) -> Option<oneshot::Receiver<Opened>> {
+        if self.observed.is_none() || self.dialer.is_none() {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        match self.check_room() {
+            Ok(()) => self.inbox.push(Input::Connect(path, sender)),
+            Err(error) => _ = sender.send(Err(error)),
+        }
+        Some(receiver)
+    }
+
     /// Spends a token on a TCP connection that is established, and hands its socket to the session's task.
-    pub(crate) fn open_tcp(&mut self, stream: TcpStream, path: Path) -> Result<(ConnectionId, Joined), AddTcpError> {
+    pub(crate) fn open_tcp(&mut self, stream: TcpStream, path: Path) -> Opened {
         let options = self.dialer.as_ref().map(|dialer| dialer.join_options(path));
         let options = options.unwrap_or(JoinOptions { zero_rtt: true, backup: false });
         let now = self.now();
         match self.conn.open_tcp_with(now, options) {
             Ok(tcp) => {
-                let (sender, receiver) = oneshot::channel();
-                self.joins.insert(tcp, sender);
+                let joined = self.expect_join(tcp);
                 if let Some(dialer) = &mut self.dialer {
                     dialer.adopt(now, path, tcp);
                 }
                 self.inbox.push(Input::Opened(tcp, stream));
                 self.wake_task();
-                Ok((tcp, receiver))
+                Ok((tcp, joined))
             }
             Err(error) => {
                 reset(stream);

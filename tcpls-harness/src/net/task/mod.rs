@@ -37,7 +37,7 @@ use self::dials::Dials;
 use self::endings::Endings;
 use self::leaving::Leaving;
 use self::traffic::{Carrier, Written, ask_kernel, note_room};
-use crate::dial::{Action, Dialer};
+use crate::dial::Action;
 use crate::net::account::reports::{Report, Reports};
 use crate::net::os::{instant, now};
 use crate::net::session::{Input, Shared, State};
@@ -218,6 +218,8 @@ impl Driver {
                     self.claimants.push(Claimant::new(&self.shared, stream, join, input, place));
                 }
                 Input::Dial(dials) => self.dials = Some(dials),
+                #[cfg(feature = "sim")]
+                Input::Connect(..) => {} // a simulator's
                 Input::Reset(tcp) => self.reset(tcp),
                 Input::ResetAll => self.reset_all(),
             }
@@ -323,7 +325,7 @@ impl Driver {
             if again | self.endings.tell(self.now, &mut state.conn) | self.take_discarded(state) | written.more(state) {
                 return (Next::Turn, None);
             }
-            let dialer = state.dialer.as_ref().and_then(Dialer::poll_timeout);
+            let dialer = state.dialer.as_ref().and_then(|dialer| dialer.poll_timeout());
             state.asleep_until = state.conn.poll_timeout().into_iter().chain(dialer).chain(mine).min();
             let is_over = is_empty && state.is_closed() && state.inbox.is_empty();
             (if is_over { Next::Over } else { Next::Sleep }, state.asleep_until)
