@@ -7,7 +7,7 @@ use super::keys::Keys;
 use super::trace::{Content, Event};
 use super::{Connection, Identity};
 use crate::crypto::{Agreed, Handshake, Offer};
-use crate::error::{Alert, CloseReason, HandshakeError, code};
+use crate::error::{Alert, CloseReason, code};
 use crate::event::{self, Established, TcpEvent};
 use crate::tcp::Keep;
 use crate::tcp::sent::Backlog;
@@ -21,9 +21,8 @@ impl Connection {
         let Some(tls) = &mut self.handshake else { return };
         let outcome = tls.handle_record(&mut record);
         self.flush_handshake();
-        if let Err(failure) = outcome {
-            let refused = failure.peer_alert.filter(|alert| *alert != Alert::CloseNotify as u8);
-            return self.fail_handshake(refused.map_or(failure.error, HandshakeError::refused));
+        if let Err(error) = outcome {
+            return self.fail_handshake(error);
         }
         self.send_half_rtt(now);
         if self.handshake.as_ref().is_some_and(|tls| tls.is_complete()) {

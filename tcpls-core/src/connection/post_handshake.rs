@@ -33,7 +33,7 @@ impl Connection {
         if description == Alert::CloseNotify as u8 {
             self.handle_close_notify(now, tcp);
         } else if self.ending.peer_reason().is_none() && self.refuses_handshake(description) {
-            self.end_session(now, CloseReason::Handshake(HandshakeError::refused(description)));
+            self.end_session(now, CloseReason::Handshake(HandshakeError::refused(AlertDescription(description))));
         } else if self.ending.peer_reason().is_none() && is_about_the_path(description) {
             // What this side sent was damaged on this path; the peer means this TCP connection only.
             self.lose_tcp(now, tcp, TcpFault::Alert(description), None);

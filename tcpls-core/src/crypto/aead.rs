@@ -21,6 +21,7 @@ use super::{OpenError, OpenKey, SealKey, TAG_LEN};
 /// A cipher suite of TLS 1.3, by its code point (RFC 8446, B.4). All use a 12-byte IV and a 16-byte tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u16)]
+#[non_exhaustive]
 pub enum Suite {
     /// TLS_AES_128_GCM_SHA256
     Aes128Gcm = 0x1301,

@@ -1,66 +1,116 @@
 //! What the session needs of cryptography, as traits: a handshake that agrees on keys, keys that seal and open, and the
 //! chain that leads from one generation of keys to the next.
 //!
-//! `rustls` holds the only `use rustls` of the crate, `aead` the only use of the AEAD library.
+//! `rustls` holds the only `use rustls` of the crate, `aead` the only use of the AEAD library. A provider for another TLS library,
+//! or another version of rustls, implements [`Handshake`], in this crate or outside of it, and nothing else changes
+//! (`docs/decisions/0008-tls-seam.md`).
 
 use core::fmt;
 
+pub use self::aead::Suite;
 use crate::error::{Alert, HandshakeError};
 
 #[cfg_attr(not(feature = "testing"), allow(unreachable_pub, reason = "the feature `testing` shows it to tests"))]
 pub(crate) mod aead;
+pub mod alpn;
 pub(crate) mod limits;
 pub mod nonce;
 pub mod rng;
+#[cfg(feature = "rustls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
 pub mod rustls;
 
 /// Bytes that sealing adds: the tag of every TLS 1.3 cipher suite in use.
 pub const TAG_LEN: usize = 16;
 
-/// The TLS handshake of a session's first TCP connection. Sans-IO, fed one TLS record at a time.
+/// The TLS handshake of a session's first TCP connection: sans-IO, fed one TLS record at a time.
 ///
-/// What a provider yields in the end is only [`Agreed`]; whether it used ALPN or the draft's TLS extensions to find
-/// out that the peer speaks TCPLS is its own affair.
+/// A provider implements this trait for one TLS library, and [`KeySchedule`] for what follows the handshake. Keys are made by
+/// [`Suite`], or by a provider's own [`SealKey`] and [`OpenKey`]. The session knows no library; it seals and opens all records
+/// after the handshake itself, with nonces of its own. What a provider promises:
+///
+/// - It speaks TLS 1.3 and nothing older, without early data, with a cipher suite whose tag has 16 bytes and whose IV has 12.
+/// - It finds out whether the peer speaks TCPLS: by ALPN, with the names of [`alpn`], or by the draft's TLS extensions.
+/// - It neither blocks nor waits: when [`Handshake::handle_record`] returns, all that follows from the record is decided. A
+///   library that suspends a handshake, to verify a certificate or sign elsewhere, needs a thread or cannot be used.
+/// - Its own time and randomness are its affair. With deterministic ones, the session is deterministic, too.
+///
+/// The session calls [`Handshake::write`] once at the start on a client. Then, for each record that came:
+///
+/// 1. [`Handshake::handle_record`];
+/// 2. [`Handshake::write`], also after an error, which ends the handshake;
+/// 3. on a server, [`Handshake::write_half_rtt`], once, as soon as [`Handshake::tcpls`] returns `Some(true)`;
+/// 4. [`Handshake::finish`], if [`Handshake::is_complete`] returns true.
+///
+/// A session that ends sooner drops the provider, and may send an alert in clear that the provider does not know of.
+///
+/// `tcpls-core/tests/it/second_provider` is a provider that was written from this page, for a library that is driven through
+/// memory buffers, as OpenSSL is.
 pub trait Handshake: Send {
-    /// Takes in one whole TLS record, header included. Not to be called once [`Handshake::is_complete`].
+    /// Takes in one whole TLS record: header, then at most 2¹⁴ + 256 bytes.
     ///
-    /// After an error, [`Handshake::write`] still gives the alert to send.
-    fn handle_record(&mut self, record: &mut [u8]) -> Result<(), HandshakeFailure>;
+    /// The header is well formed and has one of TLS's content types; nothing else was checked. Records come in order. A message may
+    /// span several, and a record hold several messages. The provider may decrypt in place. It must bound what it keeps of a
+    /// handshake that never ends; 128 KiB in all are enough for any certificate chain that TLS libraries take.
+    ///
+    /// The first record that does not belong to the handshake is not passed: on a client that is the one after the server's
+    /// Finished, on a server the one after the client's. So the library opens no application data, and its count of records opened
+    /// under application keys stays 0. After an error, or once [`Handshake::is_complete`] returns true, the session does not
+    /// call this any more; a call changes nothing and is an error.
+    ///
+    /// # Errors
+    /// The handshake failed. If the peer is to be notified, [`Handshake::write`] gives the alert, protected if keys are in use; an
+    /// alert of the peer's is not answered. The kind of the error is the session's close reason and shown to users: see
+    /// [`HandshakeErrorKind`](crate::HandshakeErrorKind). An alert of the peer's is [`HandshakeError::refused`]; close_notify is
+    /// `PeerClosed`.
+    fn handle_record(&mut self, record: &mut [u8]) -> Result<(), HandshakeError>;
 
-    /// Appends what the handshake has to send to `out`. To be called after each call that may have produced something,
-    /// and once at the start on a client.
+    /// Appends what the handshake has to send to `out`, whole records, and forgets it.
+    ///
+    /// Nothing may stay behind in the library: after this call nothing is left to be sent before the next record comes. On a server
+    /// whose library sends New Session Tickets at the end of the handshake, they are the last of it; each record of them counts in
+    /// [`Agreed::seal`].
     fn write(&mut self, out: &mut Vec<u8>);
 
-    /// Server: seals `plaintext` as application data ahead of the client's Finished (0.5-RTT data), appends the record
-    /// to `out` and returns true; false, and nothing done, if that is not possible (yet). At most 2¹⁴ bytes.
+    /// Server: seals `plaintext` as application data ahead of the client's Finished (0.5-RTT data, RFC 8446, 4.4.4).
+    ///
+    /// Appends to `out` what [`Handshake::write`] would give, then exactly one record with all of `plaintext`, at most 2¹⁴ bytes,
+    /// and returns true. The record counts in [`Agreed::seal`], ahead of tickets: it is number 0. Returns false, with `out` and the
+    /// provider unchanged, if that is not possible: on a client, before the ClientHello or after the Finished, where the client has
+    /// not agreed to TCPLS or is asked for a certificate (nothing goes to a client that is not authenticated), or if the library
+    /// cannot do it. The session sends the same frames after the handshake then.
     fn write_half_rtt(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> bool;
 
-    /// Whether the handshake is over on this side and [`Handshake::finish`] may be called.
+    /// Whether the handshake is over on this side and [`Handshake::finish`] may be called: the peer's Finished has been verified,
+    /// and this side's has been made. From then on true.
     fn is_complete(&self) -> bool;
 
-    /// Whether the peer has agreed to TCPLS; `None` as long as that is open. A server knows it once it has the
-    /// ClientHello.
+    /// Whether the peer has agreed to TCPLS; `None` as long as that is open.
+    ///
+    /// A server must know it once it has the whole ClientHello, a client when [`Handshake::is_complete`] returns true. Once it is
+    /// known, it does not change.
     fn tcpls(&self) -> Option<bool>;
 
     /// Returns the bytes of memory that messages of both sides take: those that are not whole or not taken yet.
+    ///
+    /// The session adds 32 KiB for the library itself, and counts at least 80 KiB in all. A provider that copies what comes
+    /// into buffers reports their capacity, so that a server's [`Budget`](crate::Budget) bounds them.
     fn memory(&self) -> usize {
         0
     }
 
-    /// Takes the secrets out. Everything from [`Handshake::write`] must have been taken before.
+    /// Takes the secrets out. Everything from [`Handshake::write`] has been taken before.
+    ///
+    /// The library seals and opens nothing from now on. It may live on behind [`Agreed::schedule`].
+    ///
+    /// # Errors
+    /// [`Handshake::is_complete`] is false; bytes of the handshake are left over (kind `Violation`); or the library gave no secrets, or
+    /// those of a cipher suite that records of a session cannot be sealed with (kind `Incompatible`).
     fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError>;
 }
 
-/// Why a handshake failed, and the alert that the provider has queued for the peer, if any.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HandshakeFailure {
-    /// In the words of the TLS library.
-    pub error: HandshakeError,
-    /// The alert that the peer sent, if it is the peer who refused.
-    pub peer_alert: Option<u8>,
-}
-
 /// What a handshake yields.
+#[non_exhaustive]
 pub struct Agreed {
     /// Whether both ends speak TCPLS.
     pub tcpls: bool,
@@ -70,20 +120,54 @@ pub struct Agreed {
     pub application_protocol: Option<Vec<u8>>,
     /// The ALPN name as it was agreed on the wire: what a join offers again.
     pub alpn: Option<Vec<u8>>,
-    /// The server name that the client asked for.
+    /// The server name in the ClientHello: what a join shows again.
     pub server_name: Option<String>,
-    /// A token from the draft's `tcpls_token` extension; its sequence number is 1.
+    /// Client: a token from the draft's `tcpls_token` extension; its sequence number is 1. A server that sends the extension takes
+    /// the value from [`TokenSecret::seal`](crate::TokenSecret::seal) for number 1; the session sends it once more.
     pub early_token: Option<[u8; 32]>,
     /// The peer's certificates in DER, its own first; empty if it showed none.
     pub peer_certificates: Vec<Vec<u8>>,
     /// The TLS code point of the cipher suite.
     pub suite: u16,
-    /// The sealing keys of this side and how many records they have sealed (half-RTT data, tickets).
+    /// The first application keys of this side, and how many records they have sealed: 0.5-RTT data and the library's tickets. The
+    /// session goes on with that number; if it is wrong, the peer can open nothing.
     pub seal: (u64, SealKeys),
-    /// The opening keys of the peer's records and how many they have opened.
+    /// The first application keys of the peer, and how many records they have opened: 0 unless the library opened what this trait
+    /// does not pass to it.
     pub open: (u64, OpenKeys),
     /// Later generations of keys.
     pub schedule: Box<dyn KeySchedule>,
+}
+
+impl Agreed {
+    /// Returns what a handshake with this cipher suite and these keys yields if it agreed on nothing else: plain TLS, no
+    /// application protocol, no names, no certificates.
+    pub fn new(suite: u16, seal: (u64, SealKeys), open: (u64, OpenKeys), schedule: Box<dyn KeySchedule>) -> Self {
+        Self {
+            tcpls: false,
+            offer: Offer::default(),
+            application_protocol: None,
+            alpn: None,
+            server_name: None,
+            early_token: None,
+            peer_certificates: Vec::new(),
+            suite,
+            seal,
+            open,
+            schedule,
+        }
+    }
+
+    /// Takes from the ALPN name that was agreed on whether both ends speak TCPLS, and the application protocol.
+    #[must_use]
+    pub fn with_alpn(self, name: Option<&[u8]>) -> Self {
+        Self {
+            tcpls: name.is_some_and(alpn::is_tcpls),
+            application_protocol: name.and_then(alpn::application_protocol).map(<[u8]>::to_vec),
+            alpn: name.map(<[u8]>::to_vec),
+            ..self
+        }
+    }
 }
 
 /// What a client takes for an answer (decision D112).
@@ -101,11 +185,25 @@ pub enum Offer {
 
 /// Gives the next generation of keys, and takes in session tickets.
 pub trait KeySchedule: Send {
-    /// The next generation of this side's keys.
+    /// Returns the next generation of this side's keys (RFC 8446, 7.2): the first call gives generation 1.
+    ///
+    /// # Errors
+    /// The library gives no more. A session that needs them ends.
     fn next_seal(&mut self) -> Result<SealKeys, HandshakeError>;
-    /// The next generation of the peer's keys.
+    /// Returns the next generation of the peer's keys. The two directions do not depend on each other.
+    ///
+    /// The session calls it for a record that the current generation does not open, too: at most one ahead of the peer.
+    ///
+    /// # Errors
+    /// The library gives no more. A TCP connection that needs them is lost.
     fn next_open(&mut self) -> Result<OpenKeys, HandshakeError>;
     /// Client: takes in the body of a New Session Ticket message (RFC 8446, 4.6.1), so that a later session resumes.
+    ///
+    /// At most 4 in a session, each of at most 2¹⁶ bytes, without the 4-byte message header. A provider that does not resume
+    /// returns `Ok(())`. One whose library takes whole records only seals the message as the peer's next record for it.
+    ///
+    /// # Errors
+    /// The body is malformed, or this side is a server: the peer violated TLS, and the session ends.
     fn handle_new_session_ticket(&mut self, body: &[u8]) -> Result<(), HandshakeError>;
 }
 
@@ -127,7 +225,7 @@ pub struct OpenKeys {
 
 /// Seals records with one key.
 pub trait SealKey: Send {
-    /// Encrypts `in_out` in place and returns the tag.
+    /// Encrypts `in_out` in place and returns the tag. It cannot fail: records have at most 2¹⁴ + 256 bytes.
     fn seal(&self, nonce: [u8; 12], aad: &[u8], in_out: &mut [u8]) -> [u8; TAG_LEN];
     /// Records that may be sealed with one key.
     fn confidentiality_limit(&self) -> u64;

@@ -4,7 +4,7 @@ use core::error::Error;
 use core::fmt;
 use std::sync::Arc;
 
-use super::alert::AlertDescription;
+use super::alert::{Alert, AlertDescription};
 use super::text::Escaped;
 
 /// Why a TLS handshake failed.
@@ -63,10 +63,13 @@ impl HandshakeError {
         Self { source: Some(source.into().into()), ..self }
     }
 
-    /// The peer refused the handshake with this alert.
-    pub(crate) fn refused(description: u8) -> Self {
-        let description = AlertDescription(description);
-        Self::new(HandshakeErrorKind::PeerAlert(description), description.refusal())
+    /// Returns the error of a handshake that the peer refused with this alert; close_notify is
+    /// [`HandshakeErrorKind::PeerClosed`].
+    pub fn refused(alert: AlertDescription) -> Self {
+        if alert == AlertDescription(Alert::CloseNotify as u8) {
+            return Self::new(HandshakeErrorKind::PeerClosed, "the peer closed the session during the handshake");
+        }
+        Self::new(HandshakeErrorKind::PeerAlert(alert), alert.refusal())
     }
 
     /// Returns what the handshake failed for.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::crypto::{Agreed, Handshake, HandshakeFailure, KeySchedule, OpenKeys, SealKey, SealKeys, TAG_LEN};
+use crate::crypto::{Agreed, Handshake, KeySchedule, OpenKeys, SealKey, SealKeys, TAG_LEN};
 use crate::error::HandshakeError;
 
 /// A key: the end that seals with it, and its generation.
@@ -72,7 +72,7 @@ struct Watched {
 }
 
 impl Handshake for Watched {
-    fn handle_record(&mut self, record: &mut [u8]) -> Result<(), HandshakeFailure> {
+    fn handle_record(&mut self, record: &mut [u8]) -> Result<(), HandshakeError> {
         self.tls.handle_record(record)
     }
 

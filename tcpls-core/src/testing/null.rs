@@ -2,9 +2,7 @@
 //!
 //! The handshake agrees on keys that anyone can compute. Sealing leaves the plaintext as it is and adds a checksum.
 
-use crate::crypto::{
-    Agreed, Handshake, HandshakeFailure, KeySchedule, Offer, OpenError, OpenKey, OpenKeys, SealKey, SealKeys, TAG_LEN,
-};
+use crate::crypto::{Agreed, Handshake, KeySchedule, OpenError, OpenKey, OpenKeys, SealKey, SealKeys, TAG_LEN};
 use crate::error::{HandshakeError, HandshakeErrorKind};
 use crate::wire::ids::Side;
 use crate::wire::record::{MAX_PLAINTEXT, RecordHeader};
@@ -82,10 +80,9 @@ impl NullHandshake {
         self.out.extend_from_slice(&record);
     }
 
-    fn hear(&mut self, record: &[u8], message_type: u8) -> Result<(), HandshakeFailure> {
+    fn hear(&mut self, record: &[u8], message_type: u8) -> Result<(), HandshakeError> {
         if record != message(message_type, self.transcript) {
-            let error = HandshakeError::new(HandshakeErrorKind::Violation, "checksum or message type is wrong");
-            return Err(HandshakeFailure { error, peer_alert: None });
+            return Err(HandshakeError::new(HandshakeErrorKind::Violation, "checksum or message type is wrong"));
         }
         self.transcript = mix(self.transcript, record);
         Ok(())
@@ -118,7 +115,7 @@ fn mix(state: u64, bytes: &[u8]) -> u64 {
 }
 
 impl Handshake for NullHandshake {
-    fn handle_record(&mut self, record: &mut [u8]) -> Result<(), HandshakeFailure> {
+    fn handle_record(&mut self, record: &mut [u8]) -> Result<(), HandshakeError> {
         if self.mode == Mode::Lenient {
             self.complete = true;
             return Ok(());
@@ -173,19 +170,11 @@ impl Handshake for NullHandshake {
 
     fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError> {
         let (seal, open) = (self.key(self.side), self.key(self.side.peer()));
-        Ok(Agreed {
-            tcpls: self.tcpls,
-            offer: Offer::Anything,
-            application_protocol: None,
-            alpn: self.tcpls.then(|| b"tcpls".to_vec()),
-            server_name: Some("server.test".into()),
-            early_token: None,
-            peer_certificates: Vec::new(),
-            suite: 0x1301,
-            seal: (self.sealed, seal.seal_keys()),
-            open: (0, open.open_keys()),
-            schedule: Box::new(NullSchedule { seal, open }),
-        })
+        let schedule = Box::new(NullSchedule { seal, open });
+        let agreed = Agreed::new(0x1301, (self.sealed, seal.seal_keys()), (0, open.open_keys()), schedule);
+        let mut agreed = agreed.with_alpn(self.tcpls.then_some(b"tcpls"));
+        agreed.server_name = Some("server.test".into());
+        Ok(agreed)
     }
 }
 

@@ -2,6 +2,10 @@
 //!
 //! With the same seed and the same calls, a handshake gives the same bytes. Nothing here protects anything: the keys are
 //! public.
+//!
+//! [`Tls`] is a configuration of the provider [`crypto::rustls`](crate::crypto::rustls), and the only part of the test kit that
+//! depends on it. The rest takes a [`Handshake`]: [`Pair::new`](super::Pair::new) and
+//! [`Peer::with_handshakes`](super::Peer::with_handshakes) work with any provider.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -100,13 +100,16 @@ fn flatten(prefix: &str, tree: &str, out: &mut Vec<String>) {
     }
 }
 
-/// What a file imports: `use` items and paths that begin with `crate::`.
+/// What a file imports: `use` items and paths that begin with `crate::`. Not what a folder shows of its own files: it does not use it.
 fn imports(source: &Source, folders: &BTreeSet<String>) -> BTreeSet<String> {
     let mut paths = Vec::new();
     for item in source.text.split(';') {
         let Some(at) = item.rfind("use ").filter(|at| *at == 0 || item[..*at].ends_with(['\n', ' ', ')'])) else {
             continue;
         };
+        if item[..at].ends_with("pub ") && item[at + 4..].starts_with("self::") {
+            continue;
+        }
         flatten("", &item[at + 4..].replace('\n', " "), &mut paths);
     }
     for (at, _) in source.text.match_indices("crate::") {

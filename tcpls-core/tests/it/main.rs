@@ -31,6 +31,7 @@ mod life;
 mod migration;
 mod plain_ends;
 mod robust;
+mod second_provider;
 mod secrets;
 mod sessions;
 mod settings;

@@ -7,11 +7,12 @@ use rustls::pki_types::ServerName;
 use rustls::unbuffered::UnbufferedStatus;
 use rustls::{ClientConfig, CommonState, quic};
 
+use super::allows_tls13;
 use super::driver::{Driver, Tls};
 use super::errors::misconfigured;
 use super::secrets::{Extracted, extracted};
-use super::{allows_tls13, alpn_names, is_tcpls};
-use crate::crypto::{Handshake, Offer};
+use crate::crypto::alpn::is_tcpls;
+use crate::crypto::{Handshake, Offer, alpn};
 use crate::error::HandshakeError;
 
 /// Starts a client's handshakes, with what the user's rustls configuration says about certificates, suites,
@@ -35,7 +36,10 @@ impl RustlsClient {
     /// [`CloseReason::NoApplicationProtocol`]: crate::error::CloseReason::NoApplicationProtocol
     pub fn new(config: Arc<ClientConfig>, application_protocols: &[&[u8]]) -> Result<Self, HandshakeError> {
         let mut config = Arc::unwrap_or_clone(config);
-        config.alpn_protocols = alpn_names(application_protocols, &config.alpn_protocols)?;
+        config.alpn_protocols = match application_protocols {
+            [] => alpn::names(&config.alpn_protocols)?,
+            given => alpn::names(given)?,
+        };
         config.enable_secret_extraction = true;
         config.enable_early_data = false;
         let config = Arc::new(config);

@@ -10,9 +10,9 @@ use rustls::{CommonState, Error, HandshakeKind, InvalidMessage, ProtocolVersion}
 
 use super::errors::failure;
 use super::secrets::Extracted;
-use super::{application_protocol, is_tcpls};
-use crate::crypto::{Agreed, Handshake, HandshakeFailure, Offer, TAG_LEN, plaintext_alert};
-use crate::error::{Alert, HandshakeError, HandshakeErrorKind as Kind};
+use crate::crypto::alpn::is_tcpls;
+use crate::crypto::{Agreed, Handshake, Offer, TAG_LEN, plaintext_alert};
+use crate::error::{Alert, AlertDescription, HandshakeError, HandshakeErrorKind as Kind};
 
 /// Bytes that a peer's side of the handshake may have, record headers included. rustls takes handshake messages of at
 /// most 64 KiB; only large certificate chains come near.
@@ -75,12 +75,12 @@ impl<T: Tls> Driver<T> {
     pub(super) fn start(tls: T) -> Result<Self, HandshakeError> {
         let (incoming, outgoing) = (Vec::new(), Vec::new());
         let mut driver = Self { tls, phase: Phase::Blocked, incoming, received: 0, outgoing };
-        driver.run().map_err(|failed| failed.error)?;
+        driver.run()?;
         Ok(driver)
     }
 
     /// Steps until rustls wants more input, or none.
-    fn run(&mut self) -> Result<(), HandshakeFailure> {
+    fn run(&mut self) -> Result<(), HandshakeError> {
         loop {
             if let Step::Stop(phase) = self.step()? {
                 self.phase = phase;
@@ -89,7 +89,7 @@ impl<T: Tls> Driver<T> {
         }
     }
 
-    fn step(&mut self) -> Result<Step, HandshakeFailure> {
+    fn step(&mut self) -> Result<Step, HandshakeError> {
         let status = self.tls.process(&mut self.incoming);
         let discard = status.discard;
         let step = handle_state(status.state, &mut self.outgoing);
@@ -98,29 +98,29 @@ impl<T: Tls> Driver<T> {
     }
 
     /// rustls cannot be configured to offer TLS 1.3 alone where the user's configuration allows 1.2.
-    fn check_version(&mut self) -> Result<(), HandshakeFailure> {
+    fn check_version(&mut self) -> Result<(), HandshakeError> {
         if self.tls.common().protocol_version() != Some(ProtocolVersion::TLSv1_2) {
             return Ok(());
         }
         // Nothing of a TLS 1.2 handshake has gone out yet but a ClientHello, so there are no keys in use.
         self.outgoing.clear();
         self.outgoing.extend_from_slice(&plaintext_alert(Alert::ProtocolVersion));
-        Err(refused(Kind::Incompatible, "the peer speaks TLS 1.2 only"))
+        Err(failure(Kind::Incompatible, "the peer speaks TLS 1.2 only"))
     }
 
     /// The peer's rustls would refuse a certificate chain that is too long, and close without a word about it.
-    fn check_flight(&mut self) -> Result<(), HandshakeFailure> {
+    fn check_flight(&mut self) -> Result<(), HandshakeError> {
         if self.outgoing.len() <= MAX_FLIGHT || self.tcpls() != Some(true) {
             return Ok(());
         }
         // Nothing of the flight has gone out, so the peer takes an alert in clear.
         self.outgoing.clear();
         self.outgoing.extend_from_slice(&plaintext_alert(Alert::InternalError));
-        Err(refused(Kind::Configuration, "this side's certificate chain has more than the 64 KiB that the peer takes"))
+        Err(failure(Kind::Configuration, "this side's certificate chain has more than the 64 KiB that the peer takes"))
     }
 
     /// Ends the handshake and lets rustls encode the alert that it has queued.
-    fn fail(&mut self, failed: HandshakeFailure) -> HandshakeFailure {
+    fn fail(&mut self, failed: HandshakeError) -> HandshakeError {
         self.phase = Phase::Failed;
         while self.tls.common().wants_write() {
             // With something to write, rustls does not look at its input. Each step takes one chunk out of its queue.
@@ -128,7 +128,7 @@ impl<T: Tls> Driver<T> {
                 break;
             }
         }
-        if failed.peer_alert.is_none() {
+        if !matches!(failed.kind(), Kind::PeerAlert(_) | Kind::PeerClosed) {
             self.queue_missing_alert();
         }
         failed
@@ -142,10 +142,10 @@ impl<T: Tls> Driver<T> {
         }
     }
 
-    fn take_record(&mut self, record: &[u8]) -> Result<(), HandshakeFailure> {
+    fn take_record(&mut self, record: &[u8]) -> Result<(), HandshakeError> {
         self.received = self.received.saturating_add(record.len());
         if self.received > MAX_RECEIVED {
-            return Err(refused(Kind::Violation, "the peer's handshake is longer than 128 KiB"));
+            return Err(failure(Kind::Violation, "the peer's handshake is longer than 128 KiB"));
         }
         self.incoming.extend_from_slice(record);
         self.run()
@@ -165,12 +165,12 @@ impl<T: Tls> Driver<T> {
 }
 
 impl<T: Tls> Handshake for Driver<T> {
-    fn handle_record(&mut self, record: &mut [u8]) -> Result<(), HandshakeFailure> {
+    fn handle_record(&mut self, record: &mut [u8]) -> Result<(), HandshakeError> {
         if self.phase == Phase::Failed {
-            return Err(refused(Kind::Other, "the handshake has failed"));
+            return Err(failure(Kind::Other, "the handshake has failed"));
         }
         if self.is_complete() {
-            return Err(refused(Kind::Other, "the handshake is over"));
+            return Err(failure(Kind::Other, "the handshake is over"));
         }
         self.take_record(record).map_err(|failed| self.fail(failed))
     }
@@ -227,25 +227,15 @@ fn agreed<T: Tls>(tls: T) -> Result<Agreed, HandshakeError> {
     let peer_certificates = certificates.iter().map(|certificate| certificate.to_vec()).collect();
     let (server_name, offer) = (tls.server_name(), tls.offer());
     let Extracted { suite, seal, open, schedule } = tls.extract()?;
-    Ok(Agreed {
-        tcpls: alpn.as_deref().is_some_and(is_tcpls),
-        offer,
-        application_protocol: alpn.as_deref().and_then(application_protocol).map(<[u8]>::to_vec),
-        alpn,
-        server_name,
-        early_token: None,
-        peer_certificates,
-        suite: suite.code(),
-        seal,
-        open,
-        schedule,
-    })
+    let mut agreed = Agreed::new(suite.code(), seal, open, schedule).with_alpn(alpn.as_deref());
+    (agreed.server_name, agreed.offer, agreed.peer_certificates) = (server_name, offer, peer_certificates);
+    Ok(agreed)
 }
 
 fn handle_state<Data>(
     state: Result<ConnectionState<'_, '_, Data>, Error>,
     out: &mut Vec<u8>,
-) -> Result<Step, HandshakeFailure> {
+) -> Result<Step, HandshakeError> {
     match state {
         Err(error) => Err(failed(error)),
         Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out).map(|()| Step::Again),
@@ -256,21 +246,20 @@ fn handle_state<Data>(
         Ok(ConnectionState::BlockedHandshake) => Ok(Step::Stop(Phase::Blocked)),
         Ok(ConnectionState::WriteTraffic(_)) => Ok(Step::Stop(Phase::Writable)),
         Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
-            let error = failure(Kind::PeerClosed, "the peer closed the session during the handshake");
-            Err(HandshakeFailure { error, peer_alert: Some(Alert::CloseNotify as u8) })
+            Err(HandshakeError::refused(AlertDescription(Alert::CloseNotify as u8)))
         }
-        Ok(_) => Err(refused(Kind::Violation, "the peer sent application data during the handshake")),
+        Ok(_) => Err(failure(Kind::Violation, "the peer sent application data during the handshake")),
     }
 }
 
 /// The first attempt, into no room at all, returns how much is needed.
-fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut Vec<u8>) -> Result<(), HandshakeFailure> {
+fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut Vec<u8>) -> Result<(), HandshakeError> {
     let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) = data.encode(&mut []) else {
         return Ok(());
     };
     let start = out.len();
     out.resize(start + required_size, 0);
-    data.encode(&mut out[start..]).map(|_| ()).map_err(|error| refused(Kind::Other, &error.to_string()))
+    data.encode(&mut out[start..]).map(|_| ()).map_err(|error| failure(Kind::Other, &error.to_string()))
 }
 
 fn encrypt<Data>(mut traffic: WriteTraffic<'_, Data>, plaintext: &[u8], out: &mut Vec<u8>) -> bool {
@@ -281,21 +270,12 @@ fn encrypt<Data>(mut traffic: WriteTraffic<'_, Data>, plaintext: &[u8], out: &mu
     sealed.is_ok()
 }
 
-fn failed(error: Error) -> HandshakeFailure {
-    let peer_alert = match error {
-        Error::AlertReceived(alert) => Some(u8::from(alert)),
-        _ => None,
-    };
-    let error = match error {
+fn failed(error: Error) -> HandshakeError {
+    match error {
         Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => failure(
             Kind::Violation,
             "a message of the peer's has more than 64 KiB, as a long certificate chain makes it",
         ),
         error => error.into(),
-    };
-    HandshakeFailure { error, peer_alert }
-}
-
-fn refused(kind: Kind, message: &str) -> HandshakeFailure {
-    HandshakeFailure { error: failure(kind, message), peer_alert: None }
+    }
 }

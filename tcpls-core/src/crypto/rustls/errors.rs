@@ -16,7 +16,11 @@ pub(super) fn failure(kind: Kind, message: &str) -> HandshakeError {
 
 impl From<Error> for HandshakeError {
     fn from(error: Error) -> Self {
-        Self::new(kind(&error), error.to_string()).with_source(error)
+        let neutral = match &error {
+            Error::AlertReceived(alert) => Self::refused(AlertDescription(u8::from(*alert))),
+            error => Self::new(kind(error), error.to_string()),
+        };
+        neutral.with_source(error)
     }
 }
 
@@ -27,7 +31,6 @@ fn kind(error: &Error) -> Kind {
         Error::NoCertificatesPresented => Kind::NoCertificate,
         Error::NoApplicationProtocol => Kind::NoApplicationProtocol,
         Error::PeerIncompatible(_) => Kind::Incompatible,
-        Error::AlertReceived(alert) => Kind::PeerAlert(AlertDescription(u8::from(*alert))),
         Error::InappropriateMessage { .. }
         | Error::InappropriateHandshakeMessage { .. }
         | Error::InvalidMessage(_)

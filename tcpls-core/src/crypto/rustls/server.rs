@@ -7,11 +7,11 @@ use rustls::sign::CertifiedKey;
 use rustls::unbuffered::UnbufferedStatus;
 use rustls::{CommonState, ServerConfig, quic};
 
+use super::allows_tls13;
 use super::driver::{Driver, Tls};
 use super::errors::misconfigured;
 use super::secrets::{Extracted, extracted};
-use super::{allows_tls13, alpn_names};
-use crate::crypto::Handshake;
+use crate::crypto::{Handshake, alpn};
 use crate::error::HandshakeError;
 
 /// Starts a server's handshakes, with what the user's rustls configuration says about certificates, suites, tickets
@@ -32,7 +32,10 @@ impl RustlsServer {
     /// `config` does not allow TLS 1.3, or a protocol's name is empty, longer than 249 bytes, or one of TCPLS.
     pub fn new(config: Arc<ServerConfig>, application_protocols: &[&[u8]]) -> Result<Self, HandshakeError> {
         let mut config = Arc::unwrap_or_clone(config);
-        config.alpn_protocols = alpn_names(application_protocols, &config.alpn_protocols)?;
+        config.alpn_protocols = match application_protocols {
+            [] => alpn::names(&config.alpn_protocols)?,
+            given => alpn::names(given)?,
+        };
         config.enable_secret_extraction = true;
         config.send_half_rtt_data = true;
         config.max_early_data_size = 0;

@@ -5,9 +5,13 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConnection, ServerConnection, SupportedProtocolVersion};
 
 use super::*;
-use crate::error::HandshakeErrorKind as Kind;
+use crate::error::{AlertDescription, HandshakeErrorKind as Kind};
 
 const ALERT: u8 = 21;
+
+fn refused(code: u8) -> Kind {
+    Kind::PeerAlert(AlertDescription(code))
+}
 
 fn plaintext_alert(code: u8) -> [u8; 7] {
     [ALERT, 3, 3, 0, 2, 2, code]
@@ -17,9 +21,9 @@ fn plaintext_alert(code: u8) -> [u8; 7] {
 fn without_a_common_name_the_server_refuses_and_says_why() {
     let (mut client, mut server) = start(&[b"a"], &[b"b"]);
     let failed = feed(&mut *server, &written(&mut *client)).unwrap_err();
-    assert_eq!(failed.peer_alert, None);
+    assert_eq!(failed.kind(), Kind::NoApplicationProtocol);
     // rustls finds out after its ServerHello, so the alert is encrypted.
-    assert_eq!(feed(&mut *client, &written(&mut *server)).unwrap_err().peer_alert, Some(120));
+    assert_eq!(feed(&mut *client, &written(&mut *server)).unwrap_err().kind(), refused(120));
     assert!(!client.is_complete() && !server.is_complete());
 }
 
@@ -30,10 +34,10 @@ fn a_certificate_that_is_not_trusted_is_refused_and_the_server_told() {
     let mut server = start_server(us.server(provider_with(&SUITES)), &[]);
     feed(&mut *server, &written(&mut *client)).unwrap();
     let failed = feed(&mut *client, &written(&mut *server)).unwrap_err();
-    assert!(failed.error.to_string().contains("certificate"), "{}", failed.error);
-    assert!([Kind::UnknownIssuer, Kind::BadCertificate].contains(&failed.error.kind()), "{failed:?}");
+    assert!(failed.to_string().contains("certificate"), "{}", failed);
+    assert!([Kind::UnknownIssuer, Kind::BadCertificate].contains(&failed.kind()), "{failed:?}");
     let failed = feed(&mut *server, &written(&mut *client)).unwrap_err();
-    assert!(failed.peer_alert.is_some_and(|code| (42..=51).contains(&code)), "{failed:?}");
+    assert!((42..=51).any(|code| failed.kind() == refused(code)), "{failed:?}");
     assert!(client.finish().is_err() && server.finish().is_err());
 }
 
@@ -75,8 +79,8 @@ fn a_server_that_speaks_tls_1_2_only_is_refused() {
     let mut flight = Vec::new();
     plain.write_tls(&mut flight).unwrap();
     let failed = feed(&mut *client, &flight).unwrap_err();
-    assert_eq!(failed.error.to_string(), "the peer speaks TLS 1.2 only");
-    assert_eq!(failed.error.kind(), Kind::Incompatible);
+    assert_eq!(failed.to_string(), "the peer speaks TLS 1.2 only");
+    assert_eq!(failed.kind(), Kind::Incompatible);
     assert_eq!(written(&mut *client), plaintext_alert(70));
 }
 
@@ -89,7 +93,7 @@ fn a_client_that_speaks_tls_1_2_only_is_refused() {
         let mut hello = Vec::new();
         plain.write_tls(&mut hello).unwrap();
         let failed = feed(&mut *server, &hello).unwrap_err();
-        assert!(message.is_none_or(|message| failed.error.to_string() == message), "{}", failed.error);
+        assert!(message.is_none_or(|message| failed.to_string() == message), "{}", failed);
         assert_eq!(written(&mut *server), plaintext_alert(70));
     }
 }
@@ -175,7 +179,7 @@ fn a_record_out_of_place_is_refused_with_an_alert() {
 fn an_alert_is_not_answered_with_an_alert() {
     let (mut client, _) = start(&[], &[]);
     written(&mut *client);
-    assert_eq!(feed(&mut *client, &plaintext_alert(40)).unwrap_err().peer_alert, Some(40));
+    assert_eq!(feed(&mut *client, &plaintext_alert(40)).unwrap_err().kind(), refused(40));
     assert!(written(&mut *client).is_empty());
 }
 

@@ -15,7 +15,8 @@ use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig};
 
 use super::{RustlsClient, RustlsServer};
 use crate::crypto::nonce::nonce;
-use crate::crypto::{Agreed, Handshake, HandshakeFailure, OpenKeys, SealKeys, TAG_LEN};
+use crate::crypto::{Agreed, Handshake, OpenKeys, SealKeys, TAG_LEN};
+use crate::error::HandshakeError;
 use crate::wire::ids::ConnectionId;
 
 const SUITES: [CipherSuite; 3] = [
@@ -144,7 +145,7 @@ fn written(from: &mut dyn Handshake) -> Vec<u8> {
 }
 
 /// Gives records to a handshake until it is over. What is left comes back.
-fn feed(to: &mut dyn Handshake, bytes: &[u8]) -> Result<Vec<Vec<u8>>, HandshakeFailure> {
+fn feed(to: &mut dyn Handshake, bytes: &[u8]) -> Result<Vec<Vec<u8>>, HandshakeError> {
     let mut records = records(bytes).into_iter();
     while !to.is_complete() {
         let Some(mut record) = records.next() else { break };
