@@ -1,103 +1,105 @@
-//! What a session may use and how long it waits. The bounds on memory and work that an application may want
-//! to move are fields here, with safe defaults; those that should not move are constants where they apply.
+//! Limits and timeouts of a session. Bounds on memory and work that an application may want to change are fields here,
+//! with safe defaults; the others are constants where they apply.
 
 use core::time::Duration;
 
 use crate::error::{Bound, ConfigError};
 
-/// The least that a window or a buffer for sending may be, in bytes.
+/// The smallest window or send buffer, in bytes.
 const MIN_BUFFER: u64 = 1024;
 /// The shortest timeout.
 const MIN_TIMEOUT: Duration = Duration::from_millis(100);
-/// The longest that an acknowledgment may be held back, in milliseconds.
+/// The longest delay of an acknowledgment, in milliseconds.
 pub(crate) const MAX_ACK_DELAY_MS: u64 = 1 << 14;
 /// The most tokens that a client stores.
 const MAX_SPARE_TOKENS: u64 = 16;
-/// Gaps that any stream may have.
+/// The fewest gaps that a stream must be allowed.
 const MIN_GAPS: u64 = 8;
 /// Gaps that are enough for any window.
 const ENOUGH_GAPS: u64 = 1024;
-/// Two full records: of a window that full records fill, every second may be missing.
+/// Two full records: if full records fill a window, every second one may be missing.
 const BYTES_PER_GAP: u64 = 2 * ((1 << 14) - 15);
-/// Records that one generation of keys must be good for, so that the next can be agreed on meanwhile.
+/// The fewest records per generation of keys: both endpoints need them to change to the next one.
 const MIN_KEY_USES: u64 = 32;
-/// Overhead that any session has.
+/// The overhead, in units, of a session that works normally.
 const MIN_OVERHEAD: u64 = 100;
 
-/// Settings of one end of a session. Everything that a peer could exhaust is bounded, here or by a constant.
+/// Settings of one endpoint of a session. Every resource that a peer could exhaust is bounded, here or by a constant.
 ///
-/// [`Config::default`] suits bulk transfer and interactive use on the public Internet. [`Config::validate`] says what cannot
-/// work: windows and buffers below 1 KiB, timeouts below 100 ms, counts of 0, settings that contradict each other.
+/// [`Config::default`] suits bulk transfer and interactive use on the public Internet. [`Config::validate`] rejects
+/// windows and buffers below 1 KiB, timeouts below 100 ms, counts of 0, and settings that contradict each other.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How far the peer may run ahead of what came on all streams together, at the start. The window grows by itself up to
-    /// [`Config::max_session_window`]; that streams are not read does not close it.
+    /// Initial window of the session in bytes: how many bytes beyond those received the peer may send on all streams
+    /// together. The window grows up to [`Config::max_session_window`]; unread streams do not close it.
     pub initial_session_window: u64,
-    /// The bound on what is buffered for reading, and the most that the session's window grows to. Streams that are not
-    /// read leave room for others up to this bound: with the defaults, as long as they are no more than 15.
+    /// Maximum of the session's window and of the data buffered for reading, in bytes. Other streams continue while
+    /// unread ones stay below this bound: with the defaults, while at most 15 streams are unread.
     pub max_session_window: u64,
-    /// Bytes of one stream that the peer may have sent and the application has not read, at the start. A 32nd of
-    /// [`Config::max_session_window`] or less keeps 15 streams that are not read from stopping the others.
+    /// Initial window of a stream: bytes that the peer may send before the application reads. With at most 1/32 of
+    /// [`Config::max_session_window`], 15 unread streams do not block the others.
     pub initial_stream_window: u64,
-    /// The most that one stream's window grows to. All windows together grow by no more than what
-    /// [`Config::max_session_window`] has beyond 16 initial windows, or by half of it if that is more.
+    /// Maximum of a stream's window, in bytes. All windows together grow by at most [`Config::max_session_window`] less
+    /// 16 initial windows, or by half of it if that is more.
     pub max_stream_window: u64,
-    /// How many streams the peer may have open at the same time.
+    /// Streams that the peer may have open at the same time.
     pub max_streams: u32,
-    /// Bytes that all streams together may hold that were written and are not yet acknowledged; a write
-    /// beyond is refused until there is room. Bounds the memory that failover costs. Beyond what is in flight and what
-    /// the peer's credit lets go out, a session holds 64 KiB, and a plain session 256 KiB in all, if that is less.
+    /// Bytes of all streams together that are written and not yet acknowledged; a further write returns `Blocked` until
+    /// there is room. This bounds the memory for failover. Beyond the data in flight and the peer's credit, a session
+    /// holds at most 64 KiB, and a plain session at most 256 KiB in all.
     pub send_buffer: usize,
     /// The same for one stream.
     pub stream_send_buffer: usize,
-    /// Records on one TCP connection that may wait for an acknowledgment before stream data has to wait, too: some 100 bytes
-    /// are kept for each. At least 1; full records of a fast and long path need some thousands.
+    /// Unacknowledged records on one TCP connection before stream data has to wait. The session keeps about 100 bytes
+    /// for each. At least 1; a path with a large bandwidth-delay product needs thousands.
     pub max_unacknowledged_records: u32,
-    /// Received ranges with gaps between them that one stream may hold. More is the peer's fault.
+    /// Received ranges with gaps between them that one stream may hold. More are a violation by the peer.
     pub max_gaps: usize,
 
-    /// After how long the session ends on which no stream is open and no Ping comes, or whose peer says nothing although streams
-    /// are open. The shorter of both ends' counts. `None`: never.
+    /// Time after which a session ends that has no open stream and receives no Ping, or that has open streams and
+    /// receives nothing. The shorter timeout of both endpoints applies. `None`: never.
     pub idle_timeout: Option<Duration>,
-    /// After how long without ACK progress, while ack-eliciting records are outstanding, a TCP connection is
-    /// given up. Bytes that come on it, and bytes that the peer's TCP acknowledges anew, restart it.
+    /// Time without ACK progress after which a TCP connection with outstanding ack-eliciting records is lost. Bytes
+    /// that arrive on it, and bytes that the peer's TCP newly acknowledges, restart the time.
     pub user_timeout: Duration,
-    /// While streams are open: after how long without an authentic record a TCP connection is asked for a sign of life. The time
-    /// doubles with each answer, up to 16 times, until stream data flows again. `None`: never; then a side that has nothing to
-    /// send does not notice a dark path.
+    /// While streams are open: time without an authentic record after which the session sends a Ping on a TCP
+    /// connection. It doubles with each answer, up to 16 times its value, until stream data flows again. `None`: no
+    /// Pings; then an endpoint without data to send does not detect a dark path.
     pub probe_after: Option<Duration>,
-    /// The longest that an acknowledgment is held back. At most 16 s (2¹⁴ ms).
+    /// Maximum delay of an acknowledgment. At most 16 s (2¹⁴ ms).
     pub max_ack_delay: Duration,
-    /// Ack-eliciting records after which an acknowledgment is no longer held back.
+    /// Number of ack-eliciting records after which an acknowledgment is sent without delay.
     pub ack_every_records: u32,
-    /// TCP connections in use at the same time, tokens in the client's hands included. At least 1. The client always has
-    /// one token: if one more joins, the server leaves the one that has been silent longest.
+    /// TCP connections at the same time, including unused tokens of the client. At least 1. The client always has one
+    /// token: if a TCP connection joins beyond the limit, the server retires the one that has been silent longest.
     pub max_tcp_connections: u32,
-    /// Server: tokens that the client should always have in hand, within [`Config::max_tcp_connections`]. At most 16. This is how many
-    /// TCP connections can join at once, and how many joins may fail before a stranded session cannot recover.
+    /// Server: unused tokens that the client should always have, within [`Config::max_tcp_connections`]. At most 16.
+    /// This many TCP connections can join at once, and this many joins may fail before a stranded session cannot
+    /// recover.
     pub spare_tokens: u32,
-    /// How long the TLS handshake may take. Bytes that move restart it, for at most four times as long.
+    /// Time limit of the TLS handshake. Bytes in either direction restart it, up to four times its value in all.
     pub handshake_timeout: Duration,
-    /// How long a join may take until its first authentic record. Bytes that move restart it, for at most four times as long.
+    /// Time limit of a join, up to its first authentic record. Bytes in either direction restart it, up to four times
+    /// its value in all.
     pub join_timeout: Duration,
-    /// How long the session outlives its last TCP connection.
+    /// How long a session without a TCP connection waits for a join.
     pub session_timeout: Duration,
-    /// How long closing may take without progress before it is cut short. Also how long a peer that said close_notify on one
-    /// of several TCP connections may take to deliver what is under way on the others.
+    /// How long closing may take without progress. Also how long a peer that sent close_notify on one of several TCP
+    /// connections may take to deliver its data on the others.
     pub close_timeout: Duration,
-    /// How long closing may take in all, however much progress it makes.
+    /// How long closing may take in all, even with progress.
     pub close_limit: Duration,
-    /// Client: send records right behind a join's ClientHello, without waiting for the ServerHello.
+    /// Client: sends records directly behind the ClientHello of a join, without waiting for the ServerHello.
     pub zero_rtt_join: bool,
 
-    /// Records sealed with one key before the session refuses to seal more, over all TCP connections.
-    /// `None`: what the cipher suite allows (2²³ for AES-GCM).
+    /// Maximum of records sealed with one key, over all TCP connections. `None`: the limit of the cipher suite (2²³ for
+    /// AES-GCM).
     pub confidentiality_limit: Option<u64>,
-    /// Records that failed to open, over all TCP connections, before the session ends. `None`: what the
-    /// cipher suite allows.
+    /// Number of records that fail to decrypt, over all TCP connections, at which the session ends. `None`: the limit
+    /// of the cipher suite.
     pub integrity_limit: Option<u64>,
-    /// How much more overhead than payload a peer may send before the session ends (enhance your calm). A unit is a record
-    /// or a control frame; each KiB of stream data earns one back.
+    /// Overhead, in units, that a peer may cause beyond its payload before the session ends (enhance your calm). A
+    /// record or control frame without payload costs one unit; each KiB of stream data returns one.
     pub overhead_budget: u32,
 }
 
@@ -134,15 +136,15 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether these settings can work. [`Connection::client`] and [`Connection::server`] ask it: a session with a
-    /// configuration that cannot ends at once, with [`CloseReason::Config`].
+    /// Checks that these settings are valid. [`Connection::client`] and [`Connection::server`] call it: a session with
+    /// an invalid configuration ends at once, with [`CloseReason::Config`].
     ///
     /// [`Connection::client`]: crate::connection::Connection::client
     /// [`Connection::server`]: crate::connection::Connection::server
     /// [`CloseReason::Config`]: crate::error::CloseReason::Config
     ///
     /// # Errors
-    /// The first setting that is too small or too large, or contradicts another.
+    /// Returns the first setting that is too small or too large, or contradicts another.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.check_windows()?;
         self.check_counts()?;
@@ -193,7 +195,8 @@ impl Config {
         if self.max_ack_delay > Duration::from_millis(MAX_ACK_DELAY_MS) {
             return Err(ConfigError::new("max_ack_delay", Bound::AtMost(MAX_ACK_DELAY_MS, "ms")));
         }
-        // The peer would declare lost what was received: it goes by the shorter of both user timeouts.
+        // With a longer delay, the peer would time out TCP connections that work: the shorter user timeout applies
+        // to both.
         if self.max_ack_delay >= self.user_timeout {
             return Err(ConfigError::new("max_ack_delay", Bound::Below("user_timeout")));
         }

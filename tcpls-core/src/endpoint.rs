@@ -1,10 +1,10 @@
-//! The server's front door: tells, for each TCP connection that was accepted, whether it starts a session or joins one.
+//! Recognizes whether an accepted TCP connection starts a session or joins one.
 //!
-//! The endpoint owns no `Connection` and exchanges nothing with one; it reads ClientHellos and opens tokens. Where the
-//! sessions are kept, and how a join finds its own, is decided by the caller (in this process or in another).
+//! The endpoint owns no `Connection` and exchanges nothing with one; it reads ClientHellos and decrypts tokens. The
+//! caller stores the sessions, and finds that of a join, in this process or in another.
 //!
-//! What it holds per TCP connection is a deadline. The bytes stay in the caller's buffer, which need not grow beyond
-//! one ClientHello (16 KiB and its record headers): a longer one is refused.
+//! The endpoint stores one deadline per TCP connection. The bytes stay in the caller's buffer, which never needs more
+//! than one ClientHello (16 KiB and its record headers): longer ones are refused.
 
 use core::fmt;
 use core::time::Duration;
@@ -24,13 +24,13 @@ use crate::wire::ids::SessionId;
 #[cfg(test)]
 mod tests;
 
-/// The shortest time that a client may have to send its ClientHello.
+/// The smallest allowed `hello_timeout`.
 const MIN_HELLO_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Settings of an [`Endpoint`].
 #[derive(Clone, Debug)]
 pub struct EndpointConfig {
-    /// TCP connections whose ClientHello is not complete. One more, and the oldest is refused. At least 1.
+    /// TCP connections without a complete ClientHello; beyond that, the oldest is refused. At least 1.
     pub max_pending: usize,
     /// How long a client may take to send its ClientHello.
     pub hello_timeout: Duration,
@@ -45,17 +45,17 @@ impl Default for EndpointConfig {
 }
 
 impl EndpointConfig {
-    /// Whether these settings can work. An [`Endpoint`] takes all others for the least that can.
+    /// Checks that these settings are valid. An [`Endpoint`] raises invalid ones to the smallest valid value.
     ///
     /// # Errors
-    /// The first that cannot.
+    /// Returns the first invalid setting.
     pub fn validate(&self) -> Result<(), ConfigError> {
         ConfigError::at_least("max_pending", self.max_pending as u64, 1, "TCP connection")?;
         ConfigError::lasts("hello_timeout", self.hello_timeout, MIN_HELLO_TIMEOUT)
     }
 }
 
-/// Names an accepted TCP connection until it is known what it is. Never given twice by one [`Endpoint`].
+/// Identifies an accepted TCP connection until it is recognized. One [`Endpoint`] never uses a value twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IncomingId(u64);
 
@@ -65,7 +65,7 @@ impl fmt::Display for IncomingId {
     }
 }
 
-/// A session that is about to begin, with what it needs to make tokens. To be passed to `Connection::server`.
+/// A new session, with the key for its tokens. Pass it to `Connection::server`.
 #[derive(Debug)]
 pub struct NewSession {
     pub(crate) id: SessionId,
@@ -73,16 +73,16 @@ pub struct NewSession {
 }
 
 impl NewSession {
-    /// What [`Join::session`] of this session's joins will be.
+    /// Returns the ID of the session, which [`Join::session`] returns for its joins.
     pub fn id(&self) -> SessionId {
         self.id
     }
 }
 
-/// A TCP connection that showed a token of this endpoint's making. To be passed to `Connection::handle_join`.
+/// A TCP connection that presented a token of this endpoint. Pass it to `Connection::handle_join`.
 ///
-/// The token is authentic, and so are the numbers that were in it; but it may have been used before, or have been overheard:
-/// the session finds that out.
+/// The token and the numbers in it are authentic. It may have been used before or copied by an attacker: the session
+/// checks that.
 #[derive(Debug)]
 pub struct Join {
     pub(crate) session: SessionId,
@@ -91,54 +91,54 @@ pub struct Join {
 }
 
 impl Join {
-    /// The session that the token belongs to.
+    /// Returns the session that the token belongs to.
     pub fn session(&self) -> SessionId {
         self.session
     }
 
-    /// The token's sequence number, which is the TCP connection's ID if the session takes it in (draft, 4.2.1).
+    /// Returns the token's sequence number: the connection ID, if the session accepts the join (draft, 4.2.1).
     pub fn sequence(&self) -> u32 {
         self.sequence
     }
 }
 
-/// What an accepted TCP connection turned out to be.
+/// The kind of an accepted TCP connection.
 #[derive(Debug)]
 pub enum Incoming {
-    /// A client that starts a session, with TCPLS or without. Nothing was taken out of the buffer: its bytes are the
-    /// first that the new `Connection` gets, on TCP connection 0.
+    /// A client that starts a session, with or without TCPLS. All bytes are still in the buffer: pass them to the new
+    /// `Connection`, as TCP connection 0.
     New(NewSession),
-    /// A client that joins a session. The ClientHello was taken out of the buffer; what is left in it goes to that
-    /// session's `Connection`, with the claim that `handle_join` gives. If there is no such session, the answer is
+    /// A client that joins a session. The ClientHello was removed from the buffer. Pass the rest to that session's
+    /// `Connection`, with the claim that `handle_join` returns. If there is no such session, send
     /// [`Endpoint::refuse_join`].
     Join(Join),
-    /// Not a client of ours: these bytes are to be sent, then the TCP connection is to be closed.
+    /// Not a valid client: send these bytes, then close the TCP connection.
     Refused {
         /// A TLS alert record.
         alert: Vec<u8>,
     },
 }
 
-/// Recognises what accepted TCP connections are; see the module's description.
+/// Recognizes accepted TCP connections as new sessions or joins; see the module's description.
 ///
-/// All calls are harmless in any order: an [`IncomingId`] that is unknown or settled is ignored.
+/// Calls are valid in any order: an unknown or recognized [`IncomingId`] is ignored.
 #[derive(Debug)]
 pub struct Endpoint {
     config: EndpointConfig,
     secret: Arc<TokenSecret>,
     rng: Rng,
-    /// The latest time that a call reported: time does not run backwards here.
+    /// The latest time of any call: time does not run backwards.
     now: Time,
     next: u64,
-    /// Until when the ClientHello must be there. IDs ascend and time does, so the first is the oldest and due first.
+    /// The deadlines of the ClientHellos. IDs and times ascend, so the first is the oldest and due first.
     pending: BTreeMap<IncomingId, Time>,
-    /// Refused without a call, not yet reported to the caller, which still holds a socket for each.
+    /// Refused by a deadline or for lack of room, and not yet reported to the caller, which still has their sockets.
     refused: VecDeque<(IncomingId, Vec<u8>)>,
 }
 
 impl Endpoint {
-    /// An endpoint that makes and reads tokens with `secret`: 32 bytes of the operating system's CSPRNG, the same for
-    /// all endpoints of a server farm. Session IDs are drawn from `seed`, which must be different for each endpoint.
+    /// Returns an endpoint that issues and decrypts tokens with `secret`: 32 bytes of the operating system's CSPRNG,
+    /// the same for all endpoints of a server farm. Session IDs come from `seed`, which must differ for each endpoint.
     pub fn new(config: EndpointConfig, secret: [u8; 32], seed: Seed) -> Self {
         Self {
             config,
@@ -151,7 +151,7 @@ impl Endpoint {
         }
     }
 
-    /// A TCP connection was accepted. If too many are pending, the oldest is refused.
+    /// Reports an accepted TCP connection. If too many are pending, the oldest is refused.
     pub fn handle_accepted(&mut self, now: Time) -> IncomingId {
         self.advance(now);
         while self.pending.len() >= self.config.max_pending.max(1) {
@@ -163,9 +163,9 @@ impl Endpoint {
         incoming
     }
 
-    /// `bytes` are all that came on this TCP connection so far. `None`: more are needed to tell what it is.
+    /// Reports `bytes`: all that have arrived on this TCP connection so far. Returns `None` if more are needed.
     ///
-    /// Once it gave something, the TCP connection is no longer the endpoint's concern.
+    /// Once it has returned an [`Incoming`], the endpoint forgets the TCP connection.
     pub fn handle_bytes(&mut self, now: Time, incoming: IncomingId, bytes: &mut BytesMut) -> Option<Incoming> {
         self.advance(now);
         if !self.pending.contains_key(&incoming) {
@@ -180,12 +180,12 @@ impl Endpoint {
         Some(decided)
     }
 
-    /// The TCP connection ended, or the caller lost interest in it.
+    /// Reports that the TCP connection has ended, or that the caller no longer wants it.
     pub fn handle_end(&mut self, incoming: IncomingId) {
         self.pending.remove(&incoming);
     }
 
-    /// Refuses TCP connections whose ClientHello is overdue. Early or late calls are harmless.
+    /// Refuses TCP connections whose ClientHello is overdue. Early and late calls have no other effect.
     pub fn handle_timeout(&mut self, now: Time) {
         self.advance(now);
         while self.poll_timeout().is_some_and(|deadline| deadline <= self.now) {
@@ -193,26 +193,27 @@ impl Endpoint {
         }
     }
 
-    /// When [`Endpoint::handle_timeout`] has something to do; `None`: never, as things stand.
+    /// Returns when to call [`Endpoint::handle_timeout`]; `None` if no deadline is set.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.pending.first_key_value().map(|(_, &deadline)| deadline)
     }
 
-    /// A TCP connection that was refused because its time was up or because too many were pending: the bytes are to be
-    /// sent as far as that is possible at once, then it is to be closed. To be called until `None` after
+    /// Returns a TCP connection that was refused because its ClientHello was overdue or too many were pending. Send as
+    /// many of the bytes as the socket takes at once, then close it. Call this until it returns `None`, after
     /// [`Endpoint::handle_accepted`] and [`Endpoint::handle_timeout`].
     pub fn poll_refused(&mut self) -> Option<(IncomingId, Vec<u8>)> {
         self.refused.pop_front()
     }
 
-    /// What to send, before closing, to a client that joins a session which is gone or never was here: the same alert
-    /// as for a token that is not authentic, so that the client cannot distinguish the two (draft, 5.1.2).
+    /// Returns the bytes to send, before closing, to a client that joins a session that has ended or never existed
+    /// here. It is the same alert as for a token that is not authentic, so that the client cannot distinguish the two
+    /// (draft, 5.1.2).
     pub fn refuse_join(_join: &Join) -> Vec<u8> {
         plaintext_alert(Alert::IllegalParameter).to_vec()
     }
 
-    /// What to send, before closing, to a client that may have done nothing wrong, but has to make room for another: the
-    /// alerts user_canceled and close_notify (RFC 8446, 6.1).
+    /// Returns the bytes to send, before closing, to a client that has to give way to another: the alerts user_canceled
+    /// and close_notify (RFC 8446, 6.1).
     pub fn refuse_crowded() -> Vec<u8> {
         [Alert::UserCanceled, Alert::CloseNotify].map(plaintext_alert).concat()
     }

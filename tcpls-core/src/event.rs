@@ -1,4 +1,4 @@
-//! What a session tells its owner, in order.
+//! Events that a session reports, in order.
 
 use core::net::SocketAddr;
 
@@ -6,25 +6,25 @@ use crate::error::{CloseReason, TcpFault};
 use crate::time::Time;
 use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, StreamId};
 
-/// Something changed. Drained by `Connection::poll_event`; `Closed` comes once and last.
+/// An event of a session, returned by `Connection::poll_event`. `Closed` comes once, as the last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The session can be used: the handshake is over and, if the peer speaks TCPLS, its Session Parameters have come.
-    /// Streams can be opened from here on, as many as the peer allows; [`StreamEvent::Available`] reports when it allows
-    /// more. Comes at most once, ahead of all events about streams and tokens that came with it. If the server asks for a
-    /// client certificate, it comes after the server has accepted that.
+    /// The session is ready: the handshake is complete and, if the peer supports TCPLS, its Session Parameters have
+    /// arrived. From now on as many streams can be opened as the peer allows; [`StreamEvent::Available`] reports when
+    /// it allows more. Comes at most once, before all events about streams and tokens. If the server requests a client
+    /// certificate, it comes after the server has accepted it.
     Established(Established),
-    /// Something about one TCP connection.
+    /// An event of one TCP connection.
     Tcp(TcpEvent),
-    /// Something about one stream, or all.
+    /// An event of one stream, or of all.
     Stream(StreamEvent),
-    /// Client: tokens are in hand; each lets one TCP connection join.
+    /// Client: new tokens have arrived; each lets one TCP connection join.
     TokensAvailable {
-        /// How many.
+        /// The number of unused tokens.
         count: usize,
     },
-    /// The peer advertises an address. A suggestion, not an order.
+    /// The peer advertises an address. The application decides whether to connect to it.
     AddressAdvertised {
         /// Its ID.
         id: AddressId,
@@ -39,116 +39,120 @@ pub enum Event {
         /// The address.
         address: SocketAddr,
     },
-    /// The peer asks for a TCP option on its behalf.
+    /// The peer asks the application to set a TCP option.
     TcpOption {
-        /// On which TCP connection it came.
+        /// The TCP connection on which the request arrived.
         tcp: ConnectionId,
-        /// The option's kind.
+        /// The kind of the option.
         kind: u8,
         /// Its value.
         value: Vec<u8>,
     },
-    /// No TCP connection is left; the session waits for one to join until then.
+    /// No TCP connection is left; the session waits for a join.
     Stranded {
-        /// When it gives up.
+        /// When the session ends if none joins.
         until: Time,
     },
     /// A TCP connection joined a stranded session.
     Recovered,
-    /// The peer closes the session and takes no more data, or said close_notify alone: then it sends no more, and `error` is 0.
-    /// What it sent before can still be read.
+    /// The peer closes the session and accepts no more data; or it sent close_notify alone: then it sends no more data,
+    /// and `error` is 0. Data that it sent before can still be read.
     PeerClosing {
         /// Its error code.
         error: ErrorCode,
     },
-    /// The session is over. Nothing comes after it. `Connection::undelivered` says whether anything was lost with it.
+    /// The session has ended. No event follows. `Connection::undelivered` returns how much data was lost with it.
     Closed {
         /// Why.
         reason: CloseReason,
     },
 }
 
-/// What the handshake agreed on. The default is plain TLS without an application protocol.
+/// The result of the handshake. The default is plain TLS without an application protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Established {
-    /// Whether the peer speaks TCPLS. If not, this is plain TLS 1.3 with one TCP connection and one stream, 0.
+    /// Whether the peer supports TCPLS. If not, the session is plain TLS 1.3 with one TCP connection and one stream,
+    /// number 0.
     pub tcpls: bool,
-    /// The application protocol, without the `tcpls+` in front.
+    /// The application protocol, without the prefix `tcpls+`.
     pub application_protocol: Option<Vec<u8>>,
 }
 
-/// In this order for each TCP connection, each at most once: `Joined`, `Lost`, `Discarded`. The others come in between. After
-/// `Discarded` the ID may name another TCP connection if this one never `Joined`: see `Connection::open_tcp`.
+/// An event of one TCP connection.
+///
+/// `Joined`, `Lost` and `Discarded` come in this order, each at most once; the others come in between. After
+/// `Discarded` the ID may identify another TCP connection if this one never `Joined`: see `Connection::open_tcp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TcpEvent {
-    /// It is part of the session: a record from the peer opened under the session's keys.
+    /// It has joined the session: a record of the peer decrypted under the session's keys.
     Joined {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
     },
-    /// It owes an answer for longer than it should; what it carries goes out on others too, and nothing new is put on it as
-    /// long as another answers. Comes between `Joined` and `Lost`, as often as it happens.
+    /// It makes no progress. The session reinjects its data on others and sends no new data on it while another TCP
+    /// connection makes progress. Comes between `Joined` and `Lost`, any number of times.
     Stalled {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
     },
-    /// It answers again. Each `Stalled` is followed by this or by `Lost`.
+    /// It makes progress again. Each `Stalled` is followed by this or by `Lost`.
     Resumed {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
     },
-    /// The peer wants it used only when no other lives, or takes that back: because its application says so, because it
-    /// retires it, or because it receives nothing on it.
+    /// The peer asks this endpoint to use it only when no other is live, or to use it again: because its application
+    /// asked for that, because it retires the TCP connection, or because it receives nothing on it.
     Status {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
         /// Whether it is a backup now.
         backup: bool,
     },
-    /// It carries nothing any more; what it had not delivered goes out on others.
+    /// It is no longer used; the session reinjects its unacknowledged data on others.
     Lost {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
-        /// Why.
+        /// Why it was lost.
         fault: TcpFault,
     },
-    /// The owner should write what it still holds for it (an alert, say), then close the socket. Nothing more comes.
+    /// The driver should write what it still holds for it (for example an alert), then close the socket. No event of it
+    /// follows.
     Discarded {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
     },
 }
 
-/// Something about streams.
+/// An event of streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum StreamEvent {
-    /// The peer opened streams: `Connection::accept_stream` gives them.
+    /// The peer opened streams; `Connection::accept_stream` returns them.
     Opened,
-    /// This side may open streams that it could not before.
+    /// This endpoint may open more streams.
     Available,
-    /// Something to read, an end or an error; comes again only after a read said `Blocked`.
+    /// Data, the end or an error can be read. Comes again only after a read returned `Blocked`.
     Readable {
-        /// Which.
+        /// The stream.
         id: StreamId,
     },
-    /// Room to write after a write said `Blocked`, or took less than it was given.
+    /// There is room to write again, after a write returned `Blocked` or took less than all bytes.
     Writable {
-        /// Which.
+        /// The stream.
         id: StreamId,
     },
-    /// Everything written, and the end, is acknowledged.
+    /// The peer has acknowledged all written data and the end.
     Delivered {
-        /// Which.
+        /// The stream.
         id: StreamId,
     },
-    /// The peer asks this side to send no more on it.
+    /// The peer asks this endpoint to stop sending on it.
     Stopped {
-        /// Which.
+        /// The stream.
         id: StreamId,
-        /// The peer's code.
+        /// The error code of the peer.
         error: ErrorCode,
     },
 }

@@ -1,15 +1,16 @@
-//! TCPLS (draft-piraux-tcpls) without I/O: TCP and TLS 1.3 joined into one transport with many streams over one encrypted
-//! session, several TCP connections per session, and acknowledged records, so that a dead TCP connection loses nothing.
+//! TCPLS (draft-piraux-tcpls) without I/O: TCP and TLS 1.3 combined into one transport. An encrypted session carries
+//! many streams over several TCP connections, and acknowledges records, so that a failed TCP connection loses no data.
 //!
-//! A [`Connection`] is one end of a *session*: a state machine that owns no socket, no clock and no randomness. Tell it what
-//! happened with `handle_*`, ask it what to do next with `poll_*`. A value called `tcp` names one of its TCP connections.
-//! On a server an [`Endpoint`] looks at the first bytes of each accepted TCP connection and says whether they begin a
-//! session or join one. [`Sessions`] holds many of them for one event loop, and knows which socket is what.
+//! A [`Connection`] is one endpoint of a *session*: a state machine without sockets, clock or randomness of its own.
+//! `handle_*` report to it what happened, `poll_*` return what to do next. A value called `tcp` identifies one of its
+//! TCP connections. On a server, an [`Endpoint`] reads the first bytes of each accepted TCP connection and decides
+//! whether they begin a session or join one. [`Sessions`] holds many sessions for one event loop, and maps sockets to
+//! them.
 //!
 //! # The whole driver
 //!
-//! Both ends here are driven by the same few lines, over pipes in memory. A driver for real sockets has the same three
-//! steps: report what happened, handle the events, fill every socket that has room.
+//! The same loop drives both endpoints here, over pipes in memory. A driver for real sockets has the same three steps:
+//! report what happened, handle the events, fill every socket that has room.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -39,7 +40,7 @@
 //! let mut client = Connection::client(now, config.clone(), client_tls.handshake(name).unwrap(), Seed([1; 32]));
 //! let (mut to_server, mut to_client) = (BytesMut::new(), BytesMut::new());
 //!
-//! // The server's door: what kind of TCP connection is this?
+//! // The server recognizes the TCP connection: a new session or a join.
 //! let mut endpoint = Endpoint::new(EndpointConfig::default(), [2; 32], Seed([3; 32]));
 //! let incoming = endpoint.handle_accepted(now);
 //! let mut out = Vec::new();
@@ -50,12 +51,12 @@
 //!
 //! let (mut request, mut answer) = (None, Vec::new());
 //! for _ in 0..8 {
-//!     // 1. Tell them what happened.
+//!     // 1. Report what happened.
 //!     server.handle_bytes(now, tcp, &mut to_server);
 //!     client.handle_bytes(now, tcp, &mut to_client);
-//!     // 2. Hear what it means.
+//!     // 2. Handle the events.
 //!     while let Some(event) = client.poll_event() {
-//!         // The peer has said what it allows, so streams can be opened. One that allows none fails this call with
+//!         // The limits of the peer are known, so streams can be opened. If it allows none, this call fails with
 //!         // `OpenStreamError::Limit`; `StreamEvent::Available` reports when to try again.
 //!         if let Event::Established(_) = event {
 //!             let id = client.open_stream().unwrap();

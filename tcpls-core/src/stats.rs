@@ -1,4 +1,4 @@
-//! What a person who debugs a session asks for: plain numbers, filled in by the layers that know them.
+//! Counters for debugging a session: plain numbers, filled in by the layers that count them.
 
 use core::fmt;
 use core::time::Duration;
@@ -10,23 +10,23 @@ use crate::wire::ids::ConnectionId;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// The TCP connections, lost ones too (the last 64 of those), by connection ID.
+    /// The TCP connections by connection ID, including the last 64 that were lost.
     pub tcp: Vec<TcpStats>,
     /// Frames sent, by type.
     pub frames_sent: FrameCounts,
     /// Frames received, by type.
     pub frames_received: FrameCounts,
-    /// Streams that are open at the moment.
+    /// Streams that are open now.
     pub streams_open: usize,
-    /// Bytes written by the application and not acknowledged at the moment.
+    /// Bytes that the application has written and the peer has not acknowledged.
     pub bytes_to_send: usize,
-    /// Memory held for the application to read at the moment, in bytes.
+    /// Memory of received data that the application has not read, in bytes.
     pub bytes_to_read: usize,
-    /// Frames of the session, stream data and its flow control not counted, that wait to be sent.
+    /// Pending control frames, without those of flow control.
     pub frames_due: usize,
-    /// Tokens: in hand on a client, in the client's hands on a server.
+    /// Unused tokens of the client; on a server, those that it has issued.
     pub tokens: usize,
-    /// Times that something ran into a limit.
+    /// How often limits were reached.
     pub limits: LimitCounts,
     /// Key updates of this side's keys, and of the peer's.
     pub key_updates: (u32, u32),
@@ -36,24 +36,23 @@ pub struct Stats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TcpStats {
-    /// Which.
+    /// Its connection ID.
     pub tcp: ConnectionId,
-    /// How far it is.
+    /// Its state.
     pub phase: TcpPhase,
-    /// Whether it is used only when no other lives.
+    /// Whether it is a backup: used only when no other is live.
     pub backup: bool,
-    /// Exponentially weighted round-trip time, the peer's delay in acknowledging included; `None` before the first
-    /// acknowledgment.
+    /// Smoothed round-trip time, including the peer's ack delay; `None` before the first acknowledgment.
     pub smoothed_rtt: Option<Duration>,
-    /// The smallest round-trip time seen.
+    /// The smallest round-trip time measured.
     pub min_rtt: Option<Duration>,
-    /// Bytes on the wire in records that wait for an acknowledgment.
+    /// Bytes on the wire of unacknowledged records.
     pub bytes_in_flight: u64,
     /// The counters.
     pub counters: TcpCounters,
 }
 
-/// How far a TCP connection is.
+/// The state of a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TcpPhase {
@@ -61,7 +60,7 @@ pub enum TcpPhase {
     Opening,
     /// In use.
     Active,
-    /// Being left.
+    /// Being retired.
     Retiring,
     /// Lost, and why.
     Lost(TcpFault),
@@ -90,29 +89,29 @@ pub struct TcpCounters {
     pub records_sent: u64,
     /// Records opened.
     pub records_received: u64,
-    /// Stream data sent, what was sent again included.
+    /// Stream data sent in bytes, including reinjected data.
     pub stream_bytes_sent: u64,
-    /// Stream data received, duplicates included.
+    /// Stream data received in bytes, including duplicates.
     pub stream_bytes_received: u64,
-    /// Acknowledgments *of* this TCP connection's records that came, on whichever.
+    /// Received ACKs *of* records of this TCP connection, on any TCP connection.
     pub acks_received: u64,
-    /// Acknowledgments of what came on this TCP connection that were sent, on whichever.
+    /// Sent ACKs *of* records of this TCP connection, on any TCP connection.
     pub acks_sent: u64,
-    /// Stream bytes that were unacknowledged when it was lost, and went out again on others.
+    /// Stream bytes that were unacknowledged when it was lost, and were reinjected on others.
     pub requeued_bytes: u64,
 }
 
-/// How often limits were hit.
+/// How often limits were reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitCounts {
     /// Records that failed to decrypt.
     pub bad_records: u64,
-    /// TCP connections that showed a token and were turned away.
+    /// TCP connections that presented a token and were refused.
     pub claims_refused: u64,
     /// Frames that changed nothing.
     pub idle_frames: u64,
-    /// Session tickets beyond the four that are kept.
+    /// Session tickets beyond the 4 that are stored.
     pub tickets_dropped: u64,
 }
 
@@ -131,7 +130,7 @@ impl FrameCounts {
         }
     }
 
-    /// How many frames of the type with this byte were counted.
+    /// Returns the count of the frame type with this byte.
     pub fn get(&self, ty: u8) -> u64 {
         match ty {
             0x00..=0x09 => self.draft[usize::from(ty)],
@@ -140,7 +139,7 @@ impl FrameCounts {
         }
     }
 
-    /// Type bytes and counts of all types that came at least once, in order.
+    /// Returns type bytes and counts of all types with a count above 0, in order.
     pub fn iter(&self) -> impl Iterator<Item = (u8, u64)> + '_ {
         (0x00..=0x09).chain(0x40..=0x4a).map(|ty| (ty, self.get(ty))).filter(|(_, count)| *count > 0)
     }

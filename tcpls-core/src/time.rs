@@ -1,7 +1,7 @@
-//! The clock of the core: a number that the caller supplies.
+//! Time as the core sees it: a number that the caller supplies.
 //!
-//! Nothing here reads a clock. [`Time`] can be written down, replayed and made up by a simulator, which
-//! `std::time::Instant` can't.
+//! Nothing here reads a clock. Unlike `std::time::Instant`, a [`Time`] can be recorded, replayed, and produced by a
+//! simulator.
 
 use core::ops::{Add, AddAssign, Sub};
 use core::time::Duration;
@@ -16,7 +16,7 @@ pub struct Time(u64);
 impl Time {
     /// The caller's origin.
     pub const ZERO: Self = Self(0);
-    /// A point that is never reached.
+    /// A point in time that is never reached.
     pub const MAX: Self = Self(u64::MAX);
 
     /// The point `nanos` nanoseconds after the origin.

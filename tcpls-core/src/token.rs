@@ -1,35 +1,35 @@
-//! Tokens: the 32 bytes that let a client join a TCP connection, and that tell the server whose session it joins.
+//! Tokens: 32 bytes with which a client joins a TCP connection, and from which the server learns the session.
 //!
 //! A token is the session's ID and a sequence number, encrypted and authenticated under the endpoint's secret. So it
-//! looks random and needs no table, and every process that has the secret can read it. That each token works once is
-//! the session's business. Called by `endpoint` (opens) and `connection` (seals).
+//! looks random and needs no table, and every process with the secret can decrypt it. The session ensures that each
+//! token works once. `endpoint` opens tokens, `connection` seals them.
 
 use core::fmt;
 
 use crate::crypto::aead::{Prf, equal_in_constant_time};
 use crate::wire::ids::{SessionId, Token};
 
-/// The secret that a server makes tokens with, or that the processes of a server farm share.
+/// The secret that seals tokens; the processes of a server farm share it.
 ///
-/// In SIV fashion, from HMAC-SHA-256: the first half of a token is a tag over the plaintext, the second half is the
-/// plaintext, masked with a function of that tag. Encrypting the same twice is the only thing that gives equal
-/// tokens, and a sequence number is used once per session.
+/// The construction is SIV (RFC 5297) with HMAC-SHA-256: the first half of a token is a tag over the plaintext, the
+/// second half is the plaintext, masked with a function of that tag. Only equal plaintexts give equal tokens, and a
+/// sequence number is used once per session.
 pub struct TokenSecret {
     tag: Prf,
     mask: Prf,
 }
 
 impl TokenSecret {
-    /// From 32 bytes of the operating system's CSPRNG. All endpoints that should know each other's tokens take the same.
+    /// Takes 32 bytes of the operating system's CSPRNG: the same for all endpoints that accept each other's tokens.
     pub fn new(secret: [u8; 32]) -> Self {
         let root = Prf::new(&secret);
         let derive = |label: &[u8]| Prf::new(&root.sign(&[label]));
         Self { tag: derive(b"tcpls token tag"), mask: derive(b"tcpls token mask") }
     }
 
-    /// The token with number `sequence` of a session.
+    /// Returns the token with number `sequence` of a session.
     ///
-    /// Tokens look random, and nothing in them shows that two belong to one session (draft, 6).
+    /// Tokens look random, and do not show whether two belong to one session (draft, 6).
     // draft E20
     pub fn seal(&self, session: SessionId, sequence: u32) -> Token {
         let plaintext = encode(session, sequence);
@@ -37,7 +37,7 @@ impl TokenSecret {
         join(tag, self.masked(tag, plaintext))
     }
 
-    /// Whose token this is and which; `None` if it was not made with this secret.
+    /// Returns the session and the number of a token; `None` if this secret did not seal it.
     pub fn open(&self, token: &Token) -> Option<(SessionId, u32)> {
         let (tag, masked) = split(token);
         let plaintext = self.masked(tag, masked);

@@ -1,4 +1,4 @@
-//! What applications do: streams, addresses, TCP connections.
+//! The calls of applications: streams, addresses, TCP connections.
 
 use core::net::SocketAddr;
 
@@ -29,17 +29,17 @@ impl Connection {
         self.streams.open()
     }
 
-    /// The next stream that the peer opened, in its order.
+    /// Returns the next stream that the peer opened, in its order.
     pub fn accept_stream(&mut self) -> Option<StreamId> {
         self.streams.accept()
     }
 
-    /// What can be done with one stream. For a stream that is over or never was, every call says so.
+    /// Returns the calls on one stream. For an ended or unknown stream, every call returns an error.
     pub fn stream(&mut self, id: StreamId) -> Stream<'_> {
         Stream { conn: self, id }
     }
 
-    /// Advertises an address of this side: a server's can be connected to, a client's may be connected from (draft, 5.2.7).
+    /// Advertises an address of this endpoint: one that a client can connect to, or will connect from (draft, 5.2.7).
     ///
     /// # Errors
     /// See [`AddressError`].
@@ -49,8 +49,8 @@ impl Connection {
         self.control.advertise(address)
     }
 
-    /// Withdraws an address: the peer leaves TCP connections that use it and makes no new ones (draft, 5.2.8); so does this
-    /// side.
+    /// Withdraws an address: both endpoints retire the TCP connections that use it, and open no new ones (draft,
+    /// 5.2.8).
     ///
     /// # Errors
     /// See [`AddressError`].
@@ -62,7 +62,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The peer's addresses that are in force. Suggestions: whether to connect to one is the application's decision.
+    /// Returns the addresses that the peer advertises now. The application decides whether to connect to one.
     pub fn peer_addresses(&self) -> impl Iterator<Item = (AddressId, SocketAddr)> + '_ {
         self.control.peer_addresses()
     }
@@ -77,7 +77,7 @@ impl Connection {
         }
     }
 
-    /// Says between which addresses a TCP connection runs, so that it can be left when one of them is, or was, withdrawn.
+    /// Sets the addresses of a TCP connection, so that the session retires it when one of them is, or was, withdrawn.
     pub fn set_tcp_addresses(&mut self, tcp: ConnectionId, local: Option<SocketAddr>, remote: Option<SocketAddr>) {
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.runs_between(local, remote);
@@ -85,8 +85,8 @@ impl Connection {
         self.leave_withdrawn_addresses();
     }
 
-    /// Marks a TCP connection as a backup, to be used only when no other lives, or as available again; the peer is asked to
-    /// do the same.
+    /// Marks a TCP connection as a backup, used only when no other is live, or as available again. Asks the peer to do
+    /// the same.
     ///
     /// # Errors
     /// See [`TcpError`].
@@ -99,7 +99,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks for a sign of life on one TCP connection: a Ping goes out, its acknowledgment comes back on the same one.
+    /// Sends a Ping on a TCP connection; the peer acknowledges it on the same one.
     ///
     /// # Errors
     /// See [`TcpError`].
@@ -112,8 +112,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends a TCP option inside the encrypted session: the peer's application gets an event and may act on it. At most 64
-    /// bytes of `value` are sent; an endpoint sends at most 256 options in a session and ignores further calls.
+    /// Sends a TCP option inside the encrypted session: the peer's application gets an event and may apply it. At most
+    /// 64 bytes of `value` are sent. A session sends at most 256 options and ignores further calls.
     ///
     /// # Errors
     /// See [`TcpError`]; never [`TcpError::Unknown`] or [`TcpError::Last`].
@@ -128,33 +128,33 @@ impl Connection {
         Ok(())
     }
 
-    /// Starts a new generation of this side's keys on all TCP connections. While one is still under way, until the peer has
-    /// acknowledged something of it on each of them, and for 40 ms, the next waits; there is never more than one that waits,
-    /// and it starts by itself. No effect before the handshake is over.
+    /// Starts a new generation of this endpoint's keys on all TCP connections. If the previous update is not complete
+    /// (the peer has acknowledged a record of it on each TCP connection, and 40 ms have passed), the new one waits and
+    /// then starts by itself; at most one waits. No effect before the handshake is complete.
     pub fn update_keys(&mut self, now: Time) {
         self.trace.set_now(now);
         self.renewal.owed = self.keys.is_some();
         self.start_owed_key_update(now, None);
     }
 
-    /// Chooses how stream data is spread over TCP connections; from the next record on.
+    /// Sets the policy that distributes stream data over TCP connections, from the next record on.
     pub fn set_scheduler(&mut self, scheduler: Box<dyn Scheduler>) {
         self.scheduler = scheduler;
     }
 
-    /// Whether the owner should go on reading from this TCP connection's socket. With flow control both ways, which ALPN
-    /// sessions always have, it is true as long as the TCP connection lives; a plain session stops reading when the
-    /// application does not.
+    /// Returns whether the driver should read from the socket of this TCP connection. In a TCPLS session, whose data is
+    /// flow-controlled, it is true while the TCP connection is live; in a plain session it is false while the
+    /// application does not read.
     pub fn wants_read(&self, tcp: ConnectionId) -> bool {
         let full = self.plain && self.streams.buffered_to_read() as u64 >= self.config.max_stream_window;
         self.tcps.contains(tcp) && !full
     }
 
-    /// Leaves TCP connection `tcp` on purpose: nothing new is put on it while another lives, what it has is waited for, the
-    /// peer is asked to do the same; then it is discarded.
+    /// Retires TCP connection `tcp`: the session and, at its request, the peer send no new data on it while another is
+    /// live. When all its data is acknowledged, it is discarded.
     ///
     /// # Errors
-    /// [`TcpError::Last`] if no other TCP connection is up: close the session instead.
+    /// [`TcpError::Last`] if no other TCP connection is live: close the session instead.
     pub fn retire_tcp(&mut self, now: Time, tcp: ConnectionId) -> Result<(), TcpError> {
         self.check_tcp(tcp)?;
         if !self.tcps.iter().any(|entry| entry.id() != tcp && entry.is_active()) {
@@ -166,10 +166,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends the session. With `error` 0 what was written is delivered first, as long as the peer takes something within each
-    /// [`Config::close_timeout`], and [`Config::close_limit`] in all; with any other it is dropped. Whether all was delivered
-    /// is what [`Connection::undelivered`] says then. `reason` is text for people; 1 KiB of it is sent. Calling it again
-    /// changes nothing.
+    /// Ends the session. With `error` 0 it delivers written data first, while the peer makes progress within each
+    /// [`Config::close_timeout`], and within [`Config::close_limit`] in all; with any other code it drops the data.
+    /// Afterwards [`Connection::undelivered`] returns how many bytes were not delivered. `reason` is text for people,
+    /// of which 1 KiB is sent. Further calls have no effect.
     ///
     /// [`Config::close_timeout`]: crate::config::Config::close_timeout
     /// [`Config::close_limit`]: crate::config::Config::close_limit
@@ -193,14 +193,15 @@ impl Connection {
     }
 }
 
-/// One stream of a session, borrowed for a moment. No call blocks.
+/// One stream of a session, borrowed for calls on it. No call blocks.
 pub struct Stream<'a> {
     conn: &'a mut Connection,
     id: StreamId,
 }
 
 impl Stream<'_> {
-    /// Copies as much of `data` as there is room for and returns how much that was; at least one byte unless `data` is empty.
+    /// Copies as much of `data` as there is room for, and returns the number of bytes: at least one unless `data` is
+    /// empty.
     ///
     /// # Errors
     /// See [`WriteError`].
@@ -208,7 +209,7 @@ impl Stream<'_> {
         self.conn.streams.write(self.id, data)
     }
 
-    /// Takes as much off the front of `data` as there is room for, without copying, and returns how much that was.
+    /// Takes as much off the front of `data` as there is room for, without copying, and returns the number of bytes.
     ///
     /// # Errors
     /// See [`WriteError`].
@@ -218,7 +219,7 @@ impl Stream<'_> {
 
     /// Returns how many bytes a write would take now, at least one.
     ///
-    /// An application that reads its data from a file or a socket asks first, and reads no more than that.
+    /// An application that reads its data from a file or a socket should call this first, and read at most that much.
     ///
     /// # Errors
     /// See [`WriteError`]; [`WriteError::Blocked`] if there is no room, and [`StreamEvent::Writable`] follows when there is.
@@ -228,7 +229,7 @@ impl Stream<'_> {
         self.conn.streams.writable(self.id)
     }
 
-    /// Nothing more will be written; the peer sees the end after what was.
+    /// Ends writing: the peer gets the end of the stream after the written data.
     ///
     /// # Errors
     /// See [`WriteError`].
@@ -236,14 +237,14 @@ impl Stream<'_> {
         self.conn.streams.finish(self.id)
     }
 
-    /// Reports how far written data has got.
+    /// Returns the state of written data.
     ///
     /// The session remembers the end of the newest 256 streams that the peer stopped or that the session cut short.
     pub fn sending(&self) -> SendProgress {
         self.conn.streams.sending(self.id)
     }
 
-    /// Gives up what was written and is not delivered; the peer sees `error`.
+    /// Resets the stream: drops written data that is not delivered. The peer gets `error`.
     ///
     /// # Errors
     /// See [`WriteError`].
@@ -251,7 +252,8 @@ impl Stream<'_> {
         self.conn.streams.reset(self.id, error)
     }
 
-    /// The next bytes in order, at most `max`; `None` is the end. What comes is the buffer that the record was received in.
+    /// Returns the next bytes in order, at most `max`; `None` is the end. The bytes share the buffer that they arrived
+    /// in.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -259,7 +261,7 @@ impl Stream<'_> {
         self.conn.streams.read(self.id, max)
     }
 
-    /// Reads no more; the peer is asked to send no more and sees `error`.
+    /// Stops reading: asks the peer to send no more data, with `error`.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -267,8 +269,8 @@ impl Stream<'_> {
         self.conn.streams.stop(self.id, error)
     }
 
-    /// Lets TCP connection `tcp` carry this stream. A stream that was attached to none may use any; attached to some, it uses
-    /// those alone, until they are all gone.
+    /// Attaches this stream to TCP connection `tcp`. An attached stream uses only its TCP connections, until all of
+    /// them are lost; a stream without any may use all.
     ///
     /// # Errors
     /// See [`TcpError`].
@@ -278,7 +280,7 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// Takes that back. A stream that is attached to none may use any.
+    /// Detaches this stream from `tcp`. A stream that is attached to none may use all TCP connections.
     ///
     /// # Errors
     /// See [`TcpError`].
@@ -288,7 +290,7 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// Streams with a higher priority are sent first; equal ones take turns. 0 at the start.
+    /// Sets the priority, initially 0. Streams with a higher priority are sent first; equal ones take turns.
     ///
     /// # Errors
     /// See [`WriteError`].

@@ -6,7 +6,7 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Alert {
-    /// 0: this side sends no more data on the session (draft, 4.5).
+    /// 0: the sender sends no more data on the session (draft, 4.5).
     CloseNotify = 0,
     /// 10
     UnexpectedMessage = 10,
@@ -20,7 +20,7 @@ pub enum Alert {
     IllegalParameter = 47,
     /// 50
     DecodeError = 50,
-    /// 70: the peer speaks no TLS 1.3.
+    /// 70: the peer does not support TLS 1.3.
     ProtocolVersion = 70,
     /// 80
     InternalError = 80,
@@ -30,12 +30,12 @@ pub enum Alert {
     NoApplicationProtocol = 120,
 }
 
-/// The description of an alert that came, known or not. Displayed with its name: `alert 47 (illegal_parameter)`.
+/// The description of a received alert, known or not. Displays its name: `alert 47 (illegal_parameter)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AlertDescription(pub u8);
 
 impl AlertDescription {
-    /// The name in IANA's registry of TLS alerts; `None` if it has none.
+    /// Returns the name in IANA's registry of TLS alerts; `None` if it has none.
     pub const fn name(self) -> Option<&'static str> {
         Some(match self.0 {
             0 => "close_notify",
@@ -82,7 +82,7 @@ impl AlertDescription {
         matches!(self.0, 42..=46 | 48 | 49 | 51 | 116)
     }
 
-    /// What is likely to be wrong, if a handshake was refused with it.
+    /// The likely cause, if a handshake was refused with it.
     const fn hint(self) -> Option<&'static str> {
         Some(match self.0 {
             40 => "no cipher suite or key exchange in common",
@@ -98,7 +98,7 @@ impl AlertDescription {
         })
     }
 
-    /// Why the handshake failed that the peer refused with it.
+    /// The kind of handshake error, if the peer refused the handshake with it.
     pub(crate) fn refusal(self) -> String {
         let hint = self.hint().map(|hint| format!(": {hint}")).unwrap_or_default();
         format!("the peer refused it with {self}{hint}")
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(AlertDescription(47).to_string(), "alert 47 (illegal_parameter)");
         assert_eq!(AlertDescription(116).to_string(), "alert 116 (certificate_required)");
         assert_eq!(AlertDescription(200).to_string(), "alert 200");
-        // rustls has the same numbers, under names that it spells in its own way in two cases.
+        // rustls has the same numbers; it spells two names differently.
         for number in 0..=u8::MAX {
             let foreign = format!("{:?}", rustls::AlertDescription::from(number)).to_lowercase();
             let foreign = foreign.replace("recognised", "recognized").replace("encryptedclienthello", "ech");

@@ -1,4 +1,4 @@
-//! Why a call could not do what it was asked for.
+//! Errors of calls.
 
 use core::fmt;
 
@@ -23,9 +23,9 @@ macro_rules! call_errors {
 call_errors! {
     /// Why no stream could be opened.
     OpenStreamError {
-        /// The peer allows no more for now; `StreamEvent::Available` says when it does.
+        /// The peer allows no more streams now; `StreamEvent::Available` reports when it does.
         Limit => "the peer allows no more streams for now",
-        /// The session's 2³¹ stream numbers of this side are used up.
+        /// All 2³¹ stream numbers of this endpoint are used up.
         Exhausted => "this session's stream numbers are used up",
         /// A session without TCPLS has only stream 0.
         Plain => "the peer does not speak TCPLS: there is only stream 0",
@@ -36,9 +36,9 @@ call_errors! {
     OpenTcpError {
         /// Only clients open TCP connections.
         Server => "only clients open TCP connections",
-        /// No token in hand; `Event::TokensAvailable` says when there is one.
+        /// The client has no token; `Event::TokensAvailable` reports when there is one.
         NoToken => "no token left to join with",
-        /// The handshake has not come far enough.
+        /// The handshake is not complete.
         TooEarly => "the handshake is not far enough to join",
         /// A session without TCPLS has one TCP connection only.
         Plain => "the peer does not speak TCPLS: there is only one TCP connection",
@@ -47,9 +47,9 @@ call_errors! {
     }
     /// Why a TCP connection could not be retired, attached to, or given a status.
     TcpError {
-        /// It never existed, or has ended.
+        /// The TCP connection never existed, or has ended.
         Unknown => "no such TCP connection",
-        /// It is the last one: close the session instead.
+        /// It is the last TCP connection: close the session instead.
         Last => "it is the session's last TCP connection",
         /// A session without TCPLS has one TCP connection only.
         Plain => "the peer does not speak TCPLS",
@@ -58,28 +58,28 @@ call_errors! {
     }
     /// Why an address could not be advertised or withdrawn.
     AddressError {
-        /// 256 addresses were advertised already.
+        /// 256 addresses have been advertised in this session.
         Exhausted => "all 256 address IDs are used up",
-        /// 16 addresses are advertised already, withdrawn ones that the peer has not acknowledged included.
+        /// 16 addresses are advertised now, including withdrawn ones whose removal the peer has not acknowledged.
         TooMany => "the peer takes no more addresses at once",
-        /// No such address is advertised.
+        /// This address is not advertised.
         Unknown => "no such address",
-        /// The peer does not speak TCPLS.
+        /// The peer does not support TCPLS.
         Plain => "the peer does not speak TCPLS",
         /// The session is closing or closed.
         Closed => "the session is closed",
     }
 }
 
-/// Why a write to a stream took nothing.
+/// Why a write to a stream took no bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// No room for now; `StreamEvent::Writable` says when there is.
+    /// There is no room now; `StreamEvent::Writable` reports when there is.
     Blocked,
-    /// The peer reads no more of this stream, with its code.
+    /// The peer has stopped reading this stream, with its code.
     Stopped(ErrorCode),
-    /// The stream was finished or reset by this side.
+    /// This endpoint has finished or reset the stream.
     Finished,
     /// No such stream, or it is over.
     Unknown,
@@ -101,17 +101,17 @@ impl fmt::Display for WriteError {
 
 impl core::error::Error for WriteError {}
 
-/// Why a read from a stream gave nothing.
+/// Why a read from a stream returned no bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// Nothing for now; `StreamEvent::Readable` says when there is.
+    /// There is no data now; `StreamEvent::Readable` reports when there is.
     Blocked,
-    /// The peer gave the stream up, with its code.
+    /// The peer has reset the stream, with its code.
     Reset(ErrorCode),
-    /// The session ended before the stream did: what was read is not all (draft, 4.5).
+    /// The session ended before the stream did: the data is incomplete (draft, 4.5).
     Truncated,
-    /// This side said that it reads no more.
+    /// This endpoint has stopped reading.
     Stopped,
     /// No such stream, or it is over.
     Unknown,

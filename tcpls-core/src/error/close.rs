@@ -11,37 +11,37 @@ use super::tcp::TcpFault;
 use super::text::Escaped;
 use crate::wire::ids::ErrorCode;
 
-/// What a server answers to a join with a token that it does not know.
+/// The answer of a server to a join with an unknown token.
 const ILLEGAL_PARAMETER: u8 = Alert::IllegalParameter as u8;
 
 /// Why a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// This side's application closed it.
+    /// The application of this endpoint closed it.
     Local {
-        /// What the application gave.
+        /// The code from the application.
         error: ErrorCode,
     },
     /// The peer closed it.
     Peer {
-        /// What the peer gave; 0 if it sent close_notify alone.
+        /// The code from the peer; 0 if it sent close_notify alone.
         error: ErrorCode,
-        /// Text for people, as sent; at most 1 KiB of it is kept.
+        /// Text for people, as sent; at most 1 KiB of it is stored.
         reason: Vec<u8>,
     },
-    /// The peer broke the protocol.
+    /// The peer violated the protocol.
     Violation(Violation),
-    /// The TLS handshake failed, at this side's judgment or the peer's.
+    /// The TLS handshake failed, at this endpoint or at the peer.
     Handshake(HandshakeError),
-    /// Client: the server agreed on none of the application protocols that were offered, as a server for something else
-    /// does, or a proxy that ends TLS.
+    /// Client: the server selected none of the offered application protocols. It may serve another protocol, or a proxy
+    /// terminates TLS.
     NoApplicationProtocol,
-    /// Client: the server does not speak TCPLS, and nothing else was offered.
+    /// Client: the server does not support TCPLS, and the client offered nothing else.
     NoTcpls,
-    /// This side's configuration cannot work: the session did not begin.
+    /// The configuration of this endpoint is invalid: the session did not begin.
     Config(ConfigError),
-    /// The handshake did not end in time.
+    /// The handshake took longer than its timeout.
     HandshakeTimeout,
     /// The only TCP connection ended before the handshake did.
     LostInHandshake(TcpFault),
@@ -49,17 +49,17 @@ pub enum CloseReason {
     IdleTimeout,
     /// No TCP connection was left for the session timeout.
     Stranded,
-    /// Client: no TCP connection was left, and no token to join another with. Only the server could have sent one, so waiting
-    /// is of no use.
+    /// Client: no TCP connection and no token was left. Only the server can send a token, over a TCP connection, so the
+    /// session does not wait.
     OutOfTokens {
         /// Why the last TCP connection, or the last join, was lost.
         fault: TcpFault,
     },
-    /// The AEAD limits are reached and the keys could not be renewed.
+    /// The AEAD limits were reached before a key update was possible.
     AeadLimit,
     /// A session without TCPLS lost its TCP connection.
     PlainTcpEnded(TcpFault),
-    /// The server was short of memory, descriptors or places, and this session was the one to give way.
+    /// The server reached a limit on memory, descriptors or places, and selected this session to give way.
     Evicted,
 }
 
@@ -101,7 +101,7 @@ impl fmt::Display for CloseReason {
 }
 
 impl core::error::Error for CloseReason {
-    /// The TLS library's error, if a handshake failed on this side; `Display` shows everything else.
+    /// Returns the error of the TLS library, if the handshake failed at this endpoint; `Display` shows everything else.
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Handshake(error) => error.source(),

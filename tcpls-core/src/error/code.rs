@@ -5,9 +5,9 @@ use core::fmt;
 
 use crate::wire::ids::ErrorCode;
 
-/// Nothing is wrong.
+/// No error.
 pub const NO_ERROR: ErrorCode = ErrorCode(0);
-/// The peer broke a rule of the protocol that has no code of its own.
+/// A violation of the protocol without a code of its own.
 pub const PROTOCOL_VIOLATION: ErrorCode = ErrorCode(0x8000_0001);
 /// A frame that could not be decoded, or of unknown type.
 pub const FRAME_ENCODING: ErrorCode = ErrorCode(0x8000_0002);
@@ -21,14 +21,14 @@ pub const STREAM_STATE: ErrorCode = ErrorCode(0x8000_0005);
 pub const ENHANCE_YOUR_CALM: ErrorCode = ErrorCode(0x8000_0006);
 /// The AEAD limits are reached.
 pub const AEAD_LIMIT: ErrorCode = ErrorCode(0x8000_0007);
-/// A bug at the end that sends it.
+/// A bug in the sender.
 pub const INTERNAL: ErrorCode = ErrorCode(0x8000_0008);
 /// The session was idle for the idle timeout.
 pub const IDLE_TIMEOUT: ErrorCode = ErrorCode(0x8000_0009);
-/// The end that sends it needs what the session holds for other sessions.
+/// The sender needs the resources of the session for other sessions.
 pub const OVERLOADED: ErrorCode = ErrorCode(0x8000_000a);
 
-/// What a code of the protocol's own is called (`docs/protocol.md`, section 8); `None` for an application's.
+/// Returns the name of a code of the protocol (`docs/protocol.md`, section 8); `None` for codes of applications.
 pub const fn name(code: ErrorCode) -> Option<&'static str> {
     Some(match code {
         NO_ERROR => "no error",

@@ -9,9 +9,10 @@ use super::text::Escaped;
 
 /// Why a TLS handshake failed.
 ///
-/// [`HandshakeError::kind`] is the same with every TLS library. [`Error::source`] is the error of the library in use, if it
-/// gave one; it can be downcast. `Display` shows the library's text, which may quote the peer, and escapes what could deceive
-/// a terminal or its reader; the `Display` of the source escapes nothing. Two errors are equal if kind and text are.
+/// [`HandshakeError::kind`] is the same with every TLS library. [`Error::source`] is the error of the library in use,
+/// if it returned one; it can be downcast. `Display` shows the library's text, which may quote the peer, and escapes
+/// control and bidirectional characters; the `Display` of the source escapes nothing. Two errors are equal if kind and
+/// text are.
 #[derive(Clone)]
 pub struct HandshakeError {
     kind: HandshakeErrorKind,
@@ -19,33 +20,33 @@ pub struct HandshakeError {
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// What a TLS handshake failed for.
+/// The kind of a failure of a TLS handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum HandshakeErrorKind {
-    /// The TLS configuration of this side cannot work.
+    /// The TLS configuration of this endpoint is invalid.
     Configuration,
     /// A certificate of the peer has expired.
     CertificateExpired,
     /// A certificate of the peer is not valid yet; one of the clocks may be wrong.
     CertificateNotYetValid,
-    /// No certificate that this side trusts has issued the peer's.
+    /// No trusted certificate of this endpoint issued the peer's.
     UnknownIssuer,
     /// The server's certificate is for other names.
     WrongName,
-    /// The peer has a certificate that is wrong in another way: revoked, malformed, badly signed, for another purpose.
+    /// The peer's certificate is invalid for another reason: revoked, malformed, wrong signature, other purpose.
     BadCertificate,
-    /// The peer has no certificate, and this side requires one.
+    /// The peer has no certificate, and this endpoint requires one.
     NoCertificate,
-    /// The two sides have no application protocol in common.
+    /// The endpoints have no application protocol in common.
     NoApplicationProtocol,
-    /// The two sides have no version of TLS, cipher suite, key exchange or signature algorithm in common.
+    /// The endpoints have no TLS version, cipher suite, key exchange or signature algorithm in common.
     Incompatible,
     /// The peer refused the handshake with this alert.
     PeerAlert(AlertDescription),
     /// The peer closed the session during the handshake.
     PeerClosed,
-    /// The peer violated TLS, or exceeded what this side takes.
+    /// The peer violated TLS, or exceeded a limit of this endpoint.
     Violation,
     /// Something else, such as an error of the TLS library or the operating system.
     Other,
@@ -72,7 +73,7 @@ impl HandshakeError {
         Self::new(HandshakeErrorKind::PeerAlert(alert), alert.refusal())
     }
 
-    /// Returns what the handshake failed for.
+    /// Returns the kind of the failure.
     pub const fn kind(&self) -> HandshakeErrorKind {
         self.kind
     }

@@ -1,5 +1,5 @@
-//! What can go wrong, by whose fault: the peer's ([`Violation`]), the path's ([`TcpFault`]), the caller's (one
-//! small enum per call), or no one end's ([`CloseReason`]).
+//! Errors by their origin: violations by the peer ([`Violation`]), faults of a path ([`TcpFault`]), errors of the
+//! caller (one small enum per call), and the reasons why sessions end ([`CloseReason`]).
 
 mod alert;
 mod call;

@@ -1,4 +1,4 @@
-//! Rules of the protocol that the peer broke.
+//! Violations of the protocol by the peer.
 
 use core::fmt;
 
@@ -6,16 +6,16 @@ use super::alert::{Alert, AlertDescription};
 use super::code;
 use crate::wire::ids::ErrorCode;
 
-/// A rule that the peer broke *inside* authentic records: it is the peer that is broken, not the path, so the session
-/// ends. One variant per rule.
+/// A violation *inside* authentic records. It is a fault of the peer, not of a path, so the session ends. One variant
+/// per rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Violation {
     /// A frame type that is not in the table, or is not allowed in this session.
     UnknownFrame(u8),
-    /// A frame's fields did not fit in what was left of the record.
+    /// The fields of a frame exceed the rest of the record.
     TruncatedFrame(u8),
-    /// A field has a value that it can't have (address version, connection status, parameter twice …).
+    /// A field has an invalid value (address version, connection status, repeated parameter …).
     InvalidField(u8),
     /// A record with neither a frame nor an alert.
     EmptyRecord,
@@ -23,7 +23,7 @@ pub enum Violation {
     RecordOverflow,
     /// A client sent a token.
     TokenFromClient,
-    /// A token's sequence number is 0, or came before with another value.
+    /// The sequence number of a token is 0, or arrived before with another value.
     ConflictingToken(u32),
     /// More tokens than a client stores.
     TooManyTokens,
@@ -31,9 +31,9 @@ pub enum Violation {
     TooManyAddresses,
     /// An acknowledgment of a record that was never sent.
     AckOfUnsent,
-    /// A frame names a TCP connection that never was, or the one it travels on.
+    /// A frame names a TCP connection that never existed, or the one that carries the frame.
     UnknownTcp(u32),
-    /// A stream that only this side may open.
+    /// A stream that only this endpoint may open.
     StreamOfWrongSide(u32),
     /// More streams than allowed.
     TooManyStreams(u32),
@@ -45,7 +45,7 @@ pub enum Violation {
     OffsetTooLarge(u32),
     /// More ranges with gaps between them than allowed.
     TooManyGaps(u32),
-    /// Parameters twice, or a frame that needs them came before.
+    /// Other Session Parameters than before, or none in time.
     Parameters,
     /// Too much overhead for too little data.
     EnhanceYourCalm,

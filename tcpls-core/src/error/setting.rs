@@ -1,22 +1,22 @@
-//! Settings that cannot work.
+//! Invalid settings.
 
 use core::fmt;
 use core::time::Duration;
 
-/// A setting that cannot work, and what it must be.
+/// An invalid setting, and its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     field: &'static str,
     bound: Bound,
 }
 
-/// What a setting must be.
+/// The bound of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Bound {
-    /// At least this many, of what the unit says.
+    /// At least this number, in the given unit.
     AtLeast(u64, &'static str),
-    /// At most this many, of what the unit says.
+    /// At most this number, in the given unit.
     AtMost(u64, &'static str),
     /// At least as much as another setting.
     NotBelow(&'static str),
@@ -25,22 +25,22 @@ pub enum Bound {
 }
 
 impl ConfigError {
-    /// The setting `field` does not keep to `bound`.
+    /// Returns the error that the setting `field` violates `bound`.
     pub const fn new(field: &'static str, bound: Bound) -> Self {
         Self { field, bound }
     }
 
-    /// The setting, as its field is called.
+    /// Returns the name of the setting's field.
     pub const fn field(&self) -> &'static str {
         self.field
     }
 
-    /// What it must be.
+    /// Returns the bound of the setting.
     pub const fn bound(&self) -> Bound {
         self.bound
     }
 
-    /// An error unless `value` is at least `least` of what `unit` says.
+    /// Checks that `value` is at least `least`, in `unit`.
     ///
     /// # Errors
     /// It is less.
@@ -48,7 +48,7 @@ impl ConfigError {
         if value < least { Err(Self::new(field, Bound::AtLeast(least, unit))) } else { Ok(()) }
     }
 
-    /// The same for a time, in milliseconds.
+    /// Checks the same of a time, in milliseconds.
     ///
     /// # Errors
     /// It is shorter.

@@ -4,46 +4,45 @@ use core::fmt;
 
 use super::alert::AlertDescription;
 
-/// Why one TCP connection is of no more use. The session lives on if it has, or gets, another.
+/// Why a TCP connection was lost. The session continues if it has, or gets, another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TcpFault {
-    /// The peer's FIN came while the session goes on.
+    /// The peer sent a FIN, and the session has not ended.
     Fin,
     /// The socket was reset.
     Reset,
     /// The socket failed in another way.
     Io,
-    /// The peer says that it lost this TCP connection, with its reason.
+    /// The peer reported that it lost this TCP connection, with its reason.
     PeerReset(u8),
-    /// Bytes that are no TLS record.
+    /// The bytes received are not a TLS record.
     NotTls,
     /// A record longer than TLS allows.
     RecordOverflow,
-    /// A record type that can't come here.
+    /// A record of a type that is not allowed here.
     UnexpectedRecord,
     /// A record that failed to decrypt: an attacker or a broken middlebox on the path.
     BadRecord,
-    /// The peer sent an alert in clear, or a fatal one before the TCP connection was authenticated.
+    /// A plaintext alert, or a fatal one before the TCP connection was authenticated.
     Alert(u8),
     /// A join that did not succeed in time.
     JoinTimeout,
-    /// A join that the peer answered with something else.
+    /// A join got an answer that no server of the session sends.
     JoinRefused,
-    /// No acknowledgment came for the user timeout.
+    /// No acknowledgment arrived within the user timeout.
     UserTimeout,
-    /// This side retired it, as the application asked, or to make room for one that joined.
+    /// This endpoint retired it: at the application's request, or to make room for one that joined.
     Retired,
     /// The session ended.
     SessionClosed,
 }
 
 impl TcpFault {
-    /// The reason in Connection Reset that says: retired on purpose.
+    /// The reason in Connection Reset of a retired TCP connection.
     pub(crate) const REASON_RETIRED: u8 = 5;
 
-    /// Whether this side's or the peer's application left the TCP connection on purpose, or the session ended: nothing is
-    /// wrong with its path.
+    /// Whether an endpoint retired the TCP connection intentionally, or the session ended: its path has no fault.
     pub const fn was_meant(self) -> bool {
         matches!(self, Self::Retired | Self::PeerReset(Self::REASON_RETIRED) | Self::SessionClosed)
     }
@@ -73,7 +72,7 @@ impl fmt::Display for TcpFault {
     }
 }
 
-/// What the reasons in Connection Reset with reason mean (decision D50).
+/// The meaning of the codes in Connection Reset with reason (decision D50).
 const fn reset_reason(reason: u8) -> Option<&'static str> {
     Some(match reason {
         1 => "its socket ended",

@@ -1,9 +1,9 @@
-//! Text from a peer, as it may be shown to people.
+//! Text from a peer, made safe to display.
 
 use core::fmt::{self, Write as _};
 
-/// Text from a peer that is safe to show: what could move a cursor, recolour a terminal, begin another line of a log, or
-/// turn the direction of reading is escaped, and so is what is no UTF-8.
+/// Text from a peer that is safe to display. Characters that could move a cursor, change the colors of a terminal,
+/// begin another line of a log or change the direction of reading are escaped, and so are bytes that are not UTF-8.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a [u8]);
 
@@ -23,8 +23,8 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Control characters (C0, DEL, C1), separators of lines and paragraphs, and characters that are not seen or change how
-/// others are seen (Unicode's `Default_Ignorable_Code_Point` and `Bidi_Control`).
+/// Control characters (C0, DEL, C1), separators of lines and paragraphs, and characters that are invisible or change
+/// the display of others (Unicode's `Default_Ignorable_Code_Point` and `Bidi_Control`).
 fn is_deceptive(character: char) -> bool {
     character.is_control()
         || matches!(
