@@ -1,13 +1,13 @@
-//! One account of what all sessions of a server hold together, and which of them give way when it is full.
+//! One account of what all sessions of a server hold, and the order in which they give way when a limit is exceeded.
 //!
-//! Each session is bounded by its configuration; a [`Budget`] bounds their sum. Everything that costs the server something
-//! is a *holder*: a TCP connection whose ClientHello has not come, a session, a claim. Its owner reports what it holds, and
-//! what it delivers; [`Budget::poll_eviction`] names a holder that has to go whenever a limit is exceeded.
+//! Its configuration bounds each session; a [`Budget`] bounds their sum. Everything that costs the server resources is
+//! a *holder*: a TCP connection without a complete ClientHello, a session, a claim. The driver reports what it holds
+//! and delivers; [`Budget::poll_eviction`] returns a holder that has to give way while a limit is exceeded.
 //!
-//! While there is room, no holder gives way. When there is none, in this order (`docs/decisions/0007-budgets.md`):
+//! While there is room, no holder gives way. Otherwise they do in this order (`docs/decisions/0007-budgets.md`):
 //!
-//! 1. clients that showed no certificate, before those that did;
-//! 2. the [client prefix](Client) that holds most of what is short;
+//! 1. clients without a certificate before those with one;
+//! 2. the [client prefix](Client) that holds most of the resource;
 //! 3. within it, the holder that delivered least in the last 30 s for each byte of memory that it holds; among those that
 //!    delivered nothing (less than 1 KiB), the one that delivered least since it began, stranded ones before live ones, the
 //!    longest inactive first.
@@ -31,10 +31,10 @@ use self::rank::Rank;
 use self::recent::{Recent, epoch};
 use crate::time::Time;
 
-/// Holders whose recent deliveries are brought up to date in one call, unless one has to give way.
+/// Holders whose recent deliveries one call updates, unless one has to give way.
 const UPDATES_PER_CALL: usize = 16;
 
-/// Something that all sessions share.
+/// A resource that all sessions share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Resource {
@@ -42,11 +42,11 @@ pub enum Resource {
     Memory,
     /// File descriptors: sockets and open files.
     Descriptors,
-    /// TCP connections whose ClientHello has not come.
+    /// TCP connections without a complete ClientHello.
     Pending,
     /// Sessions in their TLS handshake.
     Handshakes,
-    /// Sessions, those in their handshake and stranded ones included.
+    /// Sessions, including those in their handshake and stranded ones.
     Sessions,
     /// Joins that are not authenticated yet.
     Claims,
@@ -75,7 +75,7 @@ impl core::fmt::Display for Resource {
     }
 }
 
-/// How much of each [`Resource`] there is.
+/// A limit for each [`Resource`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits([u64; Resource::ALL.len()]);
 
@@ -83,35 +83,35 @@ impl Limits {
     /// No limits.
     pub const UNLIMITED: Self = Self([u64::MAX; Resource::ALL.len()]);
 
-    /// The same, but for `resource`.
+    /// Returns these limits with another one for `resource`.
     #[must_use]
     pub const fn with(mut self, resource: Resource, limit: u64) -> Self {
         self.0[resource.index()] = limit;
         self
     }
 
-    /// How much there is of `resource`.
+    /// Returns the limit of `resource`.
     pub const fn get(&self, resource: Resource) -> u64 {
         self.0[resource.index()]
     }
 }
 
-/// Names a holder. Never given twice by one [`Budget`].
+/// Identifies a holder. One [`Budget`] never uses a value twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HolderId(u64);
 
-/// A holder has to give way. The account has forgotten it: what it held counts as free.
+/// A holder that has to give way. It has left the account: its resources count as free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Eviction {
-    /// Which holder.
+    /// The holder.
     pub holder: HolderId,
-    /// What is short.
+    /// The resource whose limit is exceeded.
     pub resource: Resource,
-    /// File descriptors that it held. They are free in the account, but in the operating system only once they are closed.
+    /// File descriptors that it held: free in the account, but in the operating system only when they are closed.
     pub descriptors: u64,
 }
 
-/// What one holder holds and has done.
+/// What one holder holds and has delivered.
 #[derive(Clone, Debug)]
 struct Holder {
     client: Client,
@@ -120,7 +120,7 @@ struct Holder {
     recent: Recent,
     delivered: u64,
     is_stranded: bool,
-    /// When it began, delivered another KiB, or became stranded or live again.
+    /// The last time that it began, delivered another KiB, or became stranded or live.
     active: Time,
 }
 
@@ -135,10 +135,10 @@ impl Holder {
     }
 }
 
-/// A group's place among all that hold some of a resource: the first gives way.
+/// The rank of a group among all that hold some of a resource: the first gives way.
 type Place = (bool, Reverse<u64>, Rank, Group);
 
-/// How one resource is shared out.
+/// The shares of one resource.
 #[derive(Debug, Default)]
 struct Shares {
     used: u64,
@@ -154,7 +154,7 @@ impl Shares {
         Some((group.is_authenticated(), Reverse(rank::size(resource, sum)), *first, group))
     }
 
-    /// Makes a change to a group, and gives it the place that follows.
+    /// Changes a group and updates its rank.
     fn change(&mut self, resource: Resource, group: Group, change: impl FnOnce(&mut Self)) {
         if let Some(place) = self.place_of(resource, group) {
             self.places.remove(&place);
@@ -190,8 +190,8 @@ impl Shares {
 
 /// The account; see the [module](self).
 ///
-/// All calls are harmless in any order: a [`HolderId`] that is unknown, or has left, is ignored. Time does not run
-/// backwards here.
+/// Calls are valid in any order: a [`HolderId`] that is unknown or has left is ignored. Time does not run backwards
+/// here.
 #[derive(Debug)]
 pub struct Budget {
     limits: Limits,
@@ -199,7 +199,7 @@ pub struct Budget {
     next: u64,
     holders: BTreeMap<HolderId, Holder>,
     shares: [Shares; Resource::ALL.len()],
-    /// When the recent deliveries of holders grow old, in epochs.
+    /// When the recent deliveries of holders expire, in epochs.
     ageing: BTreeSet<(u64, HolderId)>,
 }
 
@@ -216,7 +216,7 @@ impl Budget {
         }
     }
 
-    /// How much there is of each resource.
+    /// Returns the limit of each resource.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -226,22 +226,22 @@ impl Budget {
         self.limits = limits;
     }
 
-    /// How much of `resource` is held.
+    /// Returns how much of `resource` all holders hold.
     pub fn used(&self, resource: Resource) -> u64 {
         self.shares[resource.index()].used
     }
 
-    /// How many holders there are.
+    /// Returns the number of holders.
     pub fn len(&self) -> usize {
         self.holders.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no holders.
     pub fn is_empty(&self) -> bool {
         self.holders.is_empty()
     }
 
-    /// How much of `resource` a holder holds.
+    /// Returns how much of `resource` a holder holds.
     pub fn held(&self, holder: HolderId, resource: Resource) -> u64 {
         self.holders.get(&holder).map_or(0, |holder| holder.held[resource.index()])
     }
@@ -280,7 +280,7 @@ impl Budget {
         }
     }
 
-    /// Marks the holder's client as authenticated: it showed a certificate.
+    /// Marks the holder's client as authenticated by a certificate.
     pub fn set_authenticated(&mut self, holder: HolderId) {
         self.change(holder, |holder| holder.authenticated = true);
     }
@@ -310,15 +310,16 @@ impl Budget {
         });
     }
 
-    /// Names a holder that has to give way because a limit is exceeded.
+    /// Returns a holder that has to give way because a limit is exceeded.
     ///
-    /// Call it until it returns `None` after every call that may have added something. The newest holder is not exempt.
+    /// After every call that may have added something, call it until it returns `None`. The newest holder is not
+    /// exempt.
     pub fn poll_eviction(&mut self, now: Time) -> Option<Eviction> {
         let resource = Resource::ALL.into_iter().find(|resource| self.used(*resource) > self.limits.get(*resource))?;
         self.evict(now, resource)
     }
 
-    /// Names the holder that has to give way because `resource` is used up, whatever its limit.
+    /// Returns the holder that has to give way because `resource` is used up, regardless of the limit.
     ///
     /// `None` if no holder has any.
     pub fn evict(&mut self, now: Time, resource: Resource) -> Option<Eviction> {
@@ -330,7 +331,7 @@ impl Budget {
         Some(Eviction { holder, resource, descriptors })
     }
 
-    /// Lets up to `updates` holders forget what they delivered long ago.
+    /// Expires old deliveries of up to `updates` holders.
     fn advance(&mut self, now: Time, updates: usize) {
         self.now = self.now.max(now);
         let current = epoch(self.now);
@@ -340,7 +341,7 @@ impl Budget {
         }
     }
 
-    /// Makes a change to a holder, and everything that follows from it.
+    /// Changes a holder, and updates the sums and ranks.
     fn change(&mut self, id: HolderId, change: impl FnOnce(&mut Holder)) {
         let Some(mut holder) = self.holders.remove(&id) else { return };
         self.unlist(id, &holder);

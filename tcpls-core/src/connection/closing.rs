@@ -1,4 +1,4 @@
-//! The way to the end of a session: Close Session and close_notify, of both sides (draft, 4.5). `ending` concludes it.
+//! Closing a session: Close Session and close_notify of both endpoints (draft, 4.5). `ending` concludes it.
 
 use super::{Connection, trace};
 use crate::event::Event;
@@ -6,15 +6,15 @@ use crate::time::Time;
 use crate::wire::ids::{ConnectionId, ErrorCode};
 
 impl Connection {
-    /// When closing is cut short. What the peer's kernel acknowledges counts as progress too: a record can be acknowledged only
-    /// when it is whole, which takes a slow path a while.
+    /// Returns when closing is cut short. Acknowledgments of the peer's kernel count as progress, too, because the peer
+    /// can acknowledge a record only when it is complete, which takes time on a slow path.
     pub(super) fn close_deadline(&self) -> Option<Time> {
         let timeout = self.at_least_an_answer(self.ending.timeout()?);
         let taken = self.tcps.iter().map(|entry| entry.liveness().acked_at()).max().unwrap_or_default();
         self.ending.deadline(taken, timeout)
     }
 
-    /// The peer's Close Session: it takes no more data.
+    /// Handles the peer's Close Session: it accepts no more data.
     pub(super) fn handle_close_session(&mut self, now: Time, error: ErrorCode, reason: &[u8]) {
         if !self.ending.handle_request(now, error, reason, &self.config) {
             return;
@@ -28,8 +28,8 @@ impl Connection {
         }
     }
 
-    /// The peer's close_notify on `tcp`: it sends no more on the session; on other TCP connections data may still be on its
-    /// way.
+    /// Handles the peer's close_notify on `tcp`: it sends no more data on the session, but data may still be in flight
+    /// on other TCP connections.
     // draft I28
     pub(super) fn handle_close_notify(&mut self, now: Time, tcp: ConnectionId) {
         if self.plain {
@@ -60,7 +60,7 @@ impl Connection {
         if self.has_said_all() {
             self.ending.start_notify();
         }
-        // A TCP connection that is stuck does not keep the others: the peer has heard it on one of them.
+        // A TCP connection whose socket takes nothing does not delay the end: the peer has it on another.
         let heard = self.tcps.iter().any(|entry| entry.close_notify_sent());
         let said = self.tcps.iter().all(|entry| entry.close_notify_sent() || entry.is_blocked() || !entry.may_seal());
         if self.ending.is_half_closed() && heard && said && self.has_heard_all() {
@@ -69,8 +69,8 @@ impl Connection {
         }
     }
 
-    /// Whether close_notify may go out: all that was written is acknowledged or, if the peer acknowledges no more, because it
-    /// has closed at the same time or said close_notify everywhere, given to the sockets.
+    /// Returns whether close_notify may be sent: the peer has acknowledged all written data, or, if it can acknowledge
+    /// no more because it has closed at the same time or sent close_notify everywhere, the sockets have taken it.
     fn has_said_all(&self) -> bool {
         if self.ends_unacknowledged() {
             return !self.tcps.ids().any(|tcp| self.has_stream_data(tcp));
@@ -78,8 +78,8 @@ impl Connection {
         self.streams.is_flushed() && self.control.has_said_all()
     }
 
-    /// Whether nothing of the peer's can be under way any more. It matters only if the peer has closed at the same time: else
-    /// it has dropped what it had to send.
+    /// Returns whether no data of the peer can be in flight. This matters only if the peer has closed at the same time;
+    /// otherwise it has discarded its unsent data.
     fn has_heard_all(&self) -> bool {
         !self.ending.is_crossing() || self.tcps.iter().all(|entry| entry.close_notify_received() || !entry.is_up())
     }

@@ -1,4 +1,4 @@
-//! The end of a session, whatever it comes from: what is known of it, and the step that concludes it.
+//! The end of a session: its cause, its progress, and the step that concludes it.
 
 use core::time::Duration;
 
@@ -10,18 +10,18 @@ use crate::error::{Alert, CloseReason, HandshakeError, TcpFault, Violation};
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, ErrorCode};
 
-/// The longest reason that is sent or kept.
+/// The longest reason that is sent or stored, in bytes.
 const MAX_REASON: usize = 1024;
 
-/// How far the end has come.
+/// The stages of the end.
 #[derive(Default)]
 pub(super) struct Ending {
-    /// This side's application, or its answer to the peer, wants to end the session.
+    /// This endpoint ends the session: for its application, or as the answer to the peer.
     request: Option<Request>,
-    /// Everything that was to be delivered is: close_notify goes out on each TCP connection.
+    /// All data is delivered: close_notify goes out on each TCP connection.
     notify: bool,
     clock: Option<Clock>,
-    /// What the peer's Close Session said.
+    /// The content of the peer's Close Session.
     peer: Option<(ErrorCode, Vec<u8>)>,
     close_notify_received: bool,
     pub(super) half: HalfClose,
@@ -32,11 +32,11 @@ pub(super) struct Ending {
 /// How long closing may take.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
-    /// When closing began, or something was delivered since.
+    /// When closing began, or data was last delivered.
     progress: Time,
-    /// Without progress, it ends so long after that.
+    /// The time without progress after which it ends.
     timeout: Duration,
-    /// And then at the latest.
+    /// The latest end.
     at_last: Time,
 }
 
@@ -45,7 +45,7 @@ impl Clock {
         Self { progress: now, timeout: config.close_timeout, at_last: now + config.close_limit }
     }
 
-    /// Nothing is to be delivered: progress changes nothing.
+    /// No data is to be delivered: progress has no effect.
     fn fixed(now: Time, config: &Config) -> Self {
         Self { at_last: now + config.close_timeout, ..Self::start(now, config) }
     }
@@ -54,9 +54,9 @@ impl Clock {
 enum Request {
     /// With a Close Session frame.
     Own(ErrorCode, Vec<u8>),
-    /// The peer was first: close_notify alone is the answer.
+    /// The answer to the peer's Close Session: close_notify alone.
     Answer,
-    /// The peer said close_notify alone, and what it still takes is delivered.
+    /// The peer sent close_notify alone; written data is delivered as far as the peer takes it.
     HalfClosed,
 }
 
@@ -69,25 +69,26 @@ impl Ending {
         self.request.is_some()
     }
 
-    /// The peer has said that it sends no more.
+    /// The peer has sent close_notify.
     pub(super) fn is_half_closed(&self) -> bool {
         self.close_notify_received
     }
 
-    /// What was written is delivered, then the session ends as the peer wanted.
+    /// Delivers written data, then ends the session, as the peer requested.
     pub(super) fn answer_half_close(&mut self, now: Time, config: &Config) {
         self.request = Some(Request::HalfClosed);
         self.clock = Some(Clock::start(now, config));
     }
 
-    /// This side's application ends the session. What was written is delivered first if `error` is 0.
+    /// The application ends the session. Written data is delivered first if `error` is 0.
     pub(super) fn request(&mut self, now: Time, error: ErrorCode, reason: &[u8], config: &Config) {
         let is_clean = error == ErrorCode::default();
         self.request = Some(Request::Own(error, cut(reason)));
         self.clock = Some(if is_clean { Clock::start(now, config) } else { Clock::fixed(now, config) });
     }
 
-    /// The peer's Close Session came; false if one was known. It takes no more data, unless both have closed at once.
+    /// Handles the peer's Close Session; returns false for a repeated one. The peer accepts no more data, unless both
+    /// endpoints closed at once.
     pub(super) fn handle_request(&mut self, now: Time, error: ErrorCode, reason: &[u8], config: &Config) -> bool {
         if self.peer.is_some() || self.is_closed() {
             return false;
@@ -99,7 +100,7 @@ impl Ending {
         true
     }
 
-    /// The peer's close_notify came on one of its TCP connections; true if it is the first sign that it ends the session.
+    /// Handles the peer's close_notify; returns true if it is the first sign that the peer ends the session.
     pub(super) fn handle_notify(&mut self, now: Time) -> bool {
         let is_first = !core::mem::replace(&mut self.close_notify_received, true);
         if is_first {
@@ -108,28 +109,28 @@ impl Ending {
         is_first && self.peer.is_none()
     }
 
-    /// How long closing may take without progress; `None` if the session is not closing.
+    /// Returns how long closing may take without progress; `None` if the session is not closing.
     pub(super) fn timeout(&self) -> Option<Duration> {
         self.clock.filter(|_| !self.is_closed()).map(|clock| clock.timeout)
     }
 
-    /// When closing is cut short, if nothing was delivered after `taken` and `timeout` may pass without progress.
+    /// Returns when closing is cut short if no data is delivered after `taken`, with `timeout` without progress.
     pub(super) fn deadline(&self, taken: Time, timeout: Duration) -> Option<Time> {
         let clock = self.clock.filter(|_| !self.is_closed())?;
         Some((clock.progress.max(taken) + timeout).min(clock.at_last))
     }
 
-    /// Whether close_notify is to go out now.
+    /// Returns whether close_notify is to be sent now.
     pub(super) fn wants_notify(&self) -> bool {
         self.notify && self.reason.is_none()
     }
 
-    /// Everything that was to be delivered is.
+    /// All data is delivered.
     pub(super) fn start_notify(&mut self) {
         self.notify = true;
     }
 
-    /// New stream data came. Two that close at once wait for each other's.
+    /// New stream data arrived. Endpoints that close at once wait for each other's data.
     pub(super) fn note_received(&mut self, now: Time) {
         self.half.note_received(now);
         if self.is_crossing() {
@@ -137,7 +138,7 @@ impl Ending {
         }
     }
 
-    /// Something of what is still to be delivered was.
+    /// Some of the remaining data was delivered.
     pub(super) fn note_progress(&mut self, now: Time) {
         if let Some(clock) = &mut self.clock {
             clock.progress = clock.progress.max(now);
@@ -148,31 +149,31 @@ impl Ending {
         self.reason.as_ref()
     }
 
-    /// The reason, once and only once.
+    /// Returns the reason, only once.
     pub(super) fn take_closed_event(&mut self) -> Option<CloseReason> {
         let reason = self.reason.clone().filter(|_| !self.told)?;
         self.told = true;
         Some(reason)
     }
 
-    /// What the peer said, if it did.
+    /// Returns the content of the peer's Close Session, if it arrived.
     pub(super) fn peer_reason(&self) -> Option<CloseReason> {
         self.peer.clone().map(|(error, reason)| CloseReason::Peer { error, reason })
     }
 
-    /// Both ends have closed at once, and neither wants anything dropped: each delivers what it had to say.
+    /// Returns whether both endpoints have closed at once with error 0: each delivers its written data.
     pub(super) fn is_crossing(&self) -> bool {
         let is_clean = |error: &ErrorCode| *error == ErrorCode::default();
         let own = matches!(&self.request, Some(Request::Own(error, _)) if is_clean(error));
         own && self.peer.as_ref().is_some_and(|(error, _)| is_clean(error))
     }
 
-    /// Nothing is lost by ending when the last TCP connection goes.
+    /// Returns whether the session can end with its last TCP connection without loss of data.
     pub(super) fn may_end_without_tcp(&self) -> bool {
         self.notify || self.close_notify_received
     }
 
-    /// The error and the text of this side's Close Session; `None` if it answers the peer's.
+    /// Returns the error and text of this endpoint's Close Session; `None` if it answers the peer's.
     pub(super) fn close_session(&self) -> Option<(ErrorCode, Vec<u8>)> {
         match &self.request {
             Some(Request::Own(error, text)) => Some((*error, text.clone())),
@@ -181,7 +182,7 @@ impl Ending {
         }
     }
 
-    /// Why the session will have ended.
+    /// Returns the reason that the session ends with.
     pub(super) fn planned_reason(&self) -> CloseReason {
         match &self.request {
             Some(Request::Own(error, _)) => CloseReason::Local { error: *error },
@@ -190,13 +191,13 @@ impl Ending {
     }
 }
 
-/// As much of a reason as is sent or kept.
+/// Returns the part of a reason that is sent or stored.
 fn cut(reason: &[u8]) -> Vec<u8> {
     reason.get(..reason.len().min(MAX_REASON)).unwrap_or_default().to_vec()
 }
 
 impl Connection {
-    /// Without a TCP connection a session that is closing has come to its end: none can join it any more.
+    /// Ends a closing session without a TCP connection: none can join any more.
     pub(super) fn conclude_if_alone(&mut self) {
         if self.tcps.is_empty() && (self.ending.is_closing() || self.ending.may_end_without_tcp()) {
             let reason = self.ending.planned_reason();
@@ -204,22 +205,22 @@ impl Connection {
         }
     }
 
-    /// The peer has said that it sends no more, and no TCP connection is left that may still bring what it sent before:
-    /// streams without an end are cut short.
+    /// Cuts short streams without an end, if the peer has sent close_notify and no TCP connection is left that can
+    /// carry earlier data.
     pub(super) fn end_reading_if_drained(&mut self) {
         if self.ending.close_notify_received && self.tcps.iter().all(|entry| entry.close_notify_received()) {
             self.streams.truncate();
         }
     }
 
-    /// The peer broke a rule inside authentic records: the session ends at once, with the reason on every TCP connection.
+    /// Ends the session at once after a violation inside an authentic record, with the reason on every TCP connection.
     pub(super) fn fail_session(&mut self, now: Time, rule: Violation) {
         self.say_farewell(now, rule.code(), rule.to_string().as_bytes(), rule.alert());
         self.streams.abort();
         self.conclude(CloseReason::Violation(rule));
     }
 
-    /// The session ends at once for a reason that is no protocol violation.
+    /// Ends the session at once for a reason other than a protocol violation.
     pub(super) fn end_session(&mut self, now: Time, reason: CloseReason) {
         let code = match &reason {
             CloseReason::IdleTimeout => crate::error::code::IDLE_TIMEOUT,
@@ -233,7 +234,7 @@ impl Connection {
         self.conclude(reason);
     }
 
-    /// The session is over. Every socket may be closed once its final bytes are sent.
+    /// Concludes the session. The driver may close every socket once its final bytes are sent.
     // draft E04
     pub(super) fn conclude(&mut self, reason: CloseReason) {
         if self.ending.is_closed() {
@@ -254,7 +255,7 @@ impl Connection {
         self.ending.reason.iter().for_each(|reason| self.trace.emit(|| Event::Closed { reason }));
     }
 
-    /// Moves what the TLS library has to send into the first TCP connection's queue.
+    /// Moves the pending bytes of the TLS library into the queue of the first TCP connection.
     pub(super) fn flush_handshake(&mut self) {
         if let (Some(tls), Some(first)) = (&mut self.handshake, self.tcps.get_mut(ConnectionId::FIRST)) {
             tls.write(first.raw());
@@ -265,7 +266,7 @@ impl Connection {
         self.end_handshake(CloseReason::Handshake(error));
     }
 
-    /// The session ends before it began; what TLS still has to say (an alert) goes out.
+    /// Ends the session during the handshake; a pending alert of the TLS library is still sent.
     pub(super) fn end_handshake(&mut self, reason: CloseReason) {
         self.flush_handshake();
         self.handshake = None;

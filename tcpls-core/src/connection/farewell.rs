@@ -14,16 +14,16 @@ use crate::wire::frame::{self, Frame};
 use crate::wire::ids::{ConnectionId, ErrorCode};
 use crate::wire::record::{ContentType, HEADER_LEN};
 
-/// Sockets whose final bytes are kept until their owner comes for them.
+/// Sockets whose final bytes are kept until the driver takes them.
 const MAX_SOCKETS: usize = 64;
 /// The record of a close_notify.
 pub(super) const CLOSE_NOTIFY_LEN: usize = RECORD_OVERHEAD + 2;
-/// What the last two records on a TCP connection have besides the reason: Close Session has 7 bytes.
+/// Size of the last two records on a TCP connection without the reason; Close Session has 7 bytes.
 const CLOSING_OVERHEAD: usize = RECORD_OVERHEAD + 7 + MAX_ACKS * ACK_LEN + CLOSE_NOTIFY_LEN;
 
 impl Connection {
-    /// The last two records on a TCP connection: Close Session with what is still to be acknowledged, and close_notify.
-    /// With little room, a long reason is cut short.
+    /// Writes the last two records on a TCP connection: Close Session with the ACKs owed, and close_notify. With little
+    /// room, a long reason is truncated.
     // draft E03
     pub(super) fn write_closing(
         &mut self,
@@ -39,7 +39,7 @@ impl Connection {
         self.write_last_alert(tcp, Alert::CloseNotify, out)
     }
 
-    /// close_notify, or the alert of a plain session that is cut short: the last record on this TCP connection.
+    /// Writes the last record on a TCP connection: close_notify, or the alert of a plain session that is cut short.
     pub(super) fn write_last_alert(
         &mut self,
         tcp: ConnectionId,
@@ -76,7 +76,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Close Session and an alert become the final bytes of each TCP connection.
+    /// Makes Close Session and an alert the final bytes of each TCP connection.
     pub(super) fn say_farewell(&mut self, now: Time, code: ErrorCode, text: &[u8], alert: Alert) {
         if self.ending.is_closed() || !self.established {
             return;
@@ -98,7 +98,7 @@ impl Connection {
         }
     }
 
-    /// Bytes that the owner sends before it closes the socket.
+    /// Stores bytes that the driver sends before it closes the socket.
     pub(super) fn put_final_bytes(&mut self, tcp: ConnectionId, words: Vec<u8>) {
         if !words.is_empty() {
             self.final_bytes.insert(tcp, words);
@@ -108,8 +108,9 @@ impl Connection {
         }
     }
 
-    /// The alert that ends a plain session before its stream was finished and sent. The peer must not take what it has for
-    /// the whole, unless nothing was asked of this side and nothing sent: then nothing is missing.
+    /// Returns the alert that ends a plain session before its stream was finished and sent, so that the peer does not
+    /// take the received part for the whole. If nothing was requested and nothing sent, no data is missing, and there
+    /// is no alert.
     pub(super) fn plain_farewell(&self) -> Alert {
         let nothing_is_missing = !self.plain_state.has_received() && self.streams.is_untouched();
         if nothing_is_missing { Alert::CloseNotify } else { Alert::InternalError }

@@ -1,26 +1,26 @@
-//! The peer has said close_notify, and no Close Session: it sends no more on the session, and may still take what this side
-//! sends (draft, 4.5).
+//! Half-close: the peer has sent close_notify without Close Session. It sends no more data on the session, and may
+//! still receive (draft, 4.5).
 //!
-//! As long as it keeps a TCP connection on which it has not said so, it can acknowledge, and this side goes on sending. But a
-//! reader must not wait for what never comes: what is under way elsewhere has the close timeout to arrive. On a TCP connection
-//! with close_notify no acknowledgment and no limit comes any more, so where all have it, this side writes what the windows
-//! allow and ends the session.
+//! While the peer keeps a TCP connection without close_notify, it can acknowledge, and this endpoint continues to send.
+//! A reader must not wait forever: data in flight on other TCP connections has the close timeout to arrive. After
+//! close_notify on all TCP connections, no acknowledgment and no limit can arrive: this endpoint sends what the windows
+//! allow, and ends the session.
 
 use super::Connection;
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 
-/// When something moved since the peer's close_notify.
+/// Times of progress since the peer's close_notify.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct HalfClose {
     began: Time,
-    /// The peer can acknowledge nothing any more, since `began`.
+    /// The peer can acknowledge nothing, since `began`.
     is_mute: bool,
-    /// The last new stream data that came.
+    /// When new stream data last arrived.
     received: Time,
-    /// The last stream data that went out to a peer that acknowledges nothing.
+    /// When stream data was last sent to a peer that cannot acknowledge.
     sent: Time,
-    /// Streams without an end were cut short, if there were any.
+    /// Whether streams without an end have been cut short.
     is_judged: bool,
 }
 
@@ -29,7 +29,7 @@ impl HalfClose {
         *self = Self { began: now, received: now, sent: now, ..Self::default() };
     }
 
-    /// Whether the peer can acknowledge anything. From when it can't, the application has time to answer.
+    /// Updates whether the peer can acknowledge. Once it cannot, the time begins in which the application may answer.
     fn set_mute(&mut self, now: Time, is_mute: bool) {
         if is_mute && !self.is_mute {
             (self.began, self.sent) = (now, now);
@@ -37,25 +37,25 @@ impl HalfClose {
         self.is_mute = is_mute;
     }
 
-    /// New stream data came.
+    /// New stream data arrived.
     pub(super) fn note_received(&mut self, now: Time) {
         self.received = now;
     }
 
-    /// Stream data went out.
+    /// Stream data was sent.
     pub(super) fn note_sent(&mut self, now: Time) {
         self.sent = now;
     }
 }
 
 impl Connection {
-    /// Whether the FIN behind the peer's close_notify on `tcp` is the end of one direction only: what is written here
-    /// still goes out, as on a plain session. If the peer has closed both, it answers with a reset.
+    /// Returns whether the FIN after the peer's close_notify on `tcp` ends only one direction: written data is still
+    /// sent, as in a plain session. If the peer has closed both directions, it answers with a reset.
     pub(super) fn takes_what_is_written(&self, tcp: ConnectionId) -> bool {
         self.tcps.contains(tcp) && self.peer_is_mute() && !self.ending.is_closing()
     }
 
-    /// When a session that the peer has half closed is judged, or ends.
+    /// Returns the next deadline of a half-closed session.
     pub(super) fn half_close_deadline(&self) -> Option<Time> {
         if !self.ending.is_half_closed() || self.ending.is_closing() || self.plain {
             return None;
@@ -65,14 +65,14 @@ impl Connection {
             let at_last = half.began + self.config.close_limit;
             return Some((half.sent + self.config.close_timeout).min(at_last));
         }
-        // On a slow path a record takes a while. Answers to probes are small, and whole at once.
+        // On a slow path a record takes time. Answers to probes are small, and arrive complete.
         let open = self.tcps.iter().filter(|entry| !entry.close_notify_received());
         let partial = open.filter_map(|entry| entry.liveness().partial_at()).max().unwrap_or_default();
         let moved = half.received.max(partial.min(half.received + self.config.close_limit));
         (!half.is_judged).then(|| moved + self.at_least_an_answer(self.config.close_timeout))
     }
 
-    /// Ends what the peer half closed, once nothing can be expected or sent; whether the session is closing now.
+    /// Ends a half-closed session when nothing more can arrive or be sent; returns whether the session is closing.
     pub(super) fn advance_half_close(&mut self, now: Time) -> bool {
         if !self.ending.is_half_closed() {
             return false;

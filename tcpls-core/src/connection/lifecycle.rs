@@ -1,5 +1,5 @@
-//! The one home of *active*, *retiring* and *lost*: every way into and out of the table of live TCP connections, and the events
-//! that report it.
+//! The only module that makes TCP connections *active*, *retiring* or *lost*, changes the table of live ones, and emits
+//! the events for it.
 
 use core::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::tcp::Tcp;
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 
-/// Lost TCP connections that are remembered: late ACKs still free what would be sent twice.
+/// Lost TCP connections that are remembered, because a late ACK still prevents reinjection.
 const MAX_LOST: usize = 64;
 
-/// Nothing came for a round trip and so long: nothing is under way any more.
+/// If nothing arrives for a round trip and this time, no data is in flight.
 const DRAIN_MARGIN: Duration = Duration::from_millis(50);
 
-/// A TCP connection that was lost, and why.
+/// A lost TCP connection and its fault.
 pub(super) struct Lost {
     pub(super) tcp: Tcp<Carried>,
     pub(super) fault: TcpFault,
@@ -39,12 +39,12 @@ impl Lost {
 }
 
 impl Connection {
-    /// The handshake is over: the first TCP connection can be used. [`Connection::welcome`] reports it to the owner.
+    /// The handshake is complete: the first TCP connection can be used. [`Connection::welcome`] reports the event.
     pub(super) fn activate_first(&mut self, now: Time) {
         self.tcps.get_mut(ConnectionId::FIRST).into_iter().for_each(|first| first.activate(now));
     }
 
-    /// Client: the first record that opens on a TCP connection that is joining makes it part of the session.
+    /// Client: the first record that decrypts on a joining TCP connection makes it active.
     pub(super) fn activate_if_opening(&mut self, now: Time, tcp: ConnectionId) {
         if let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.is_opening()) {
             entry.activate(now);
@@ -71,7 +71,7 @@ impl Connection {
         self.trace.emit(|| trace::Event::Joined { tcp });
         self.events.push_back(Event::Tcp(TcpEvent::Joined { tcp }));
         self.leave_withdrawn_addresses();
-        // They were seen on the wire in clear: the server replaces them.
+        // The server replaces them, because they were visible on the wire.
         for tcp in self.joins.drop_spare() {
             self.control.owe_reset(tcp);
         }
@@ -80,8 +80,8 @@ impl Connection {
         }
     }
 
-    /// The client always has a token, or it could not come back after it lost all its TCP connections. If it uses it with
-    /// as many as there may be, the newcomer takes the place of the one that has been silent longest.
+    /// The client always has a token, or it could not recover after the loss of all TCP connections. If it joins beyond
+    /// the limit, the new TCP connection replaces the one that has been silent longest.
     fn make_room_for(&mut self, now: Time, newcomer: ConnectionId) {
         while self.tcps.len() > self.config.max_tcp_connections.max(1) as usize {
             let others = self.tcps.iter().filter(|entry| entry.id() != newcomer);
@@ -94,8 +94,8 @@ impl Connection {
         }
     }
 
-    /// TCP connection `tcp` is lost. Its data is requeued, the peer is notified on another, and the owner is asked to close
-    /// the socket after `alert` went out.
+    /// Makes TCP connection `tcp` lost: requeues its data, notifies the peer on another, and asks the driver to close
+    /// the socket after `alert` is sent.
     // draft I18
     pub(super) fn lose_tcp(&mut self, now: Time, tcp: ConnectionId, fault: TcpFault, alert: Option<Alert>) {
         let Some(mut entry) = self.tcps.remove(tcp) else { return };
@@ -122,7 +122,7 @@ impl Connection {
         self.joins.forget_tcp(tcp);
         entry.owe_ack_again();
         self.repeat_acks();
-        // What it was asked for is asked again: the session is no more idle than before.
+        // The Ping is requeued: the loss must not make the session idle.
         let asked = entry.sent().waiting_since().filter(|_| self.streams.len() > 0);
         asked.into_iter().for_each(|at| self.activity.note(at));
         entry.freeze();
@@ -147,9 +147,9 @@ impl Connection {
         self.strand_if_alone(now, fault);
     }
 
-    /// Whether a join left its token as good as before: no byte came, so it most likely never reached the server, and nothing
-    /// was sealed under its number, so no nonce can come twice. As long as another TCP connection answers, the server is
-    /// rather asked for a new one.
+    /// Whether the token of a failed join can be used again: no byte arrived, so it probably never reached the server,
+    /// and no record was sealed under its number, so no nonce can repeat. While another TCP connection answers, the
+    /// server replaces the token instead.
     fn returns_token(&self, entry: &Tcp<Carried>, fault: TcpFault) -> bool {
         let is_silent = matches!(fault, TcpFault::Fin | TcpFault::Reset | TcpFault::Io | TcpFault::JoinTimeout);
         let is_untouched = !entry.has_received() && !entry.has_sealed();
@@ -157,7 +157,7 @@ impl Connection {
         entry.is_opening() && is_silent && is_untouched && !has_other
     }
 
-    /// Lets go of all sockets.
+    /// Discards all sockets.
     pub(super) fn discard_all(&mut self) {
         while let Some(mut entry) = self.tcps.pop_first() {
             if entry.has_raw() {
@@ -168,8 +168,8 @@ impl Connection {
         }
     }
 
-    /// Without a TCP connection the session waits for one; unless it is over on both sides anyway, or none can join: tokens
-    /// come over TCP connections alone. `fault` is what the last one was lost to.
+    /// Strands a session without a TCP connection, unless both endpoints have ended it, or the client has no token:
+    /// tokens arrive only over TCP connections. `fault` is that of the last TCP connection.
     // draft I18
     fn strand_if_alone(&mut self, now: Time, fault: TcpFault) {
         self.conclude_if_alone();
@@ -177,7 +177,7 @@ impl Connection {
             return;
         }
         if self.joins.is_out_of_tokens() {
-            // Before the server's Session Parameters came, the session had not begun for the application.
+            // Before the server's Session Parameters arrive, the session has not begun for the application.
             let is_announced = self.is_announced();
             return self.conclude(if is_announced {
                 CloseReason::OutOfTokens { fault }
@@ -203,8 +203,8 @@ impl Connection {
         }
     }
 
-    /// TCP connections to or from withdrawn addresses are left (draft E18).
-    /// One that is still joining is left as soon as it has joined.
+    /// Retires TCP connections to or from withdrawn addresses (draft E18), and joining ones as soon as they have
+    /// joined.
     pub(super) fn leave_withdrawn_addresses(&mut self) {
         let uses = |entry: &&Tcp<Carried>| entry.addresses().any(|end| self.control.is_withdrawn(end));
         let leaving: Vec<ConnectionId> =
@@ -212,7 +212,7 @@ impl Connection {
         leaving.into_iter().for_each(|tcp| self.retire(self.last_heard, tcp));
     }
 
-    /// Lets go of retiring TCP connections that carry nothing any more, or whose time is up, as long as another is up.
+    /// Discards retiring TCP connections that carry no data, or whose time is up, while another is live.
     pub(super) fn let_retired_go(&mut self, now: Time) {
         while let Some(tcp) = self.next_to_let_go(now) {
             self.lose_tcp(now, tcp, TcpFault::Retired, None);
@@ -224,8 +224,8 @@ impl Connection {
         self.tcps.iter().find(is_done).map(|entry| entry.id())
     }
 
-    /// When a TCP connection that is left on purpose can go: what this side sent is acknowledged, and the peer has heard and
-    /// sends nothing more. Or it is silent: then what it has was hedged.
+    /// Returns when a retiring TCP connection can be discarded: its data is acknowledged, and the peer knows that it
+    /// retires and sends nothing more on it. Or it is stalled: then its data was reinjected.
     pub(super) fn leave_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
         let leave = entry.leave().filter(|_| self.tcps.iter().any(|other| other.is_active()))?;
         if entry.liveness().is_stalled() {

@@ -1,26 +1,26 @@
-//! The state machine of one end of a session. [`Connection`] ties the layers together; each file here has one subject:
+//! The state machine of one endpoint of a session. [`Connection`] connects the layers; each file here has one subject:
 //!
-//! | file | what happens there |
+//! | file | subject |
 //! | --- | --- |
-//! | `input` | bytes of a TCP connection become records, records are opened |
-//! | `frames` | one short function per frame type |
+//! | `input` | splitting the bytes of a TCP connection into records, and decrypting them |
+//! | `frames` | processing frames: one function per frame type |
 //! | `post_handshake` | alerts, tickets, key updates |
-//! | `handshake` | the TLS handshake, and the session's start |
-//! | `output`, `records` | a TCP connection has room: records are built, of stream data and control frames, and sealed |
+//! | `handshake` | the TLS handshake, and the start of the session |
+//! | `output`, `records` | building records of stream data and control frames when a TCP connection has room, and sealing them |
 //! | `control` | control frames: which are due, and what becomes of them; Session Parameters, addresses, TCP options, final ACKs |
-//! | `schedule` | which TCP connection carries new stream data: policies |
-//! | `lifecycle` | a TCP connection becomes active, is left, or is lost |
-//! | `failover` | what it carried goes elsewhere |
-//! | `stall`, `probe` | a TCP connection is silent: what it carries is hedged; one that is quiet is asked |
-//! | `joins` | tokens, and both sides of a join |
-//! | `closing`, `half_close`, `farewell`, `ending` | the way to the end of a session, its final records, its conclusion |
+//! | `schedule` | policies that choose the TCP connection for new stream data |
+//! | `lifecycle` | how a TCP connection becomes active, retired or lost |
+//! | `failover` | requeuing what a lost TCP connection carried |
+//! | `stall`, `probe` | hedging the data of stalled TCP connections, and Pings on quiet ones |
+//! | `joins` | tokens, and both endpoints' part of a join |
+//! | `closing`, `half_close`, `farewell`, `ending` | closing a session, its final records, its end |
 //! | `plain` | sessions without TCPLS |
-//! | `status` | what holds of the session as a whole |
-//! | `activity`, `keep_alive`, `under_way` | when a session is idle, and what keeps it from that; how much is given to a path ahead |
+//! | `status` | questions about the session as a whole |
+//! | `activity`, `keep_alive`, `under_way` | when a session is idle, and what prevents it; the limit on data in flight of a path |
 //! | `timers` | deadlines, derived from state |
-//! | `trace` | what happens, reported to a sink |
-//! | `usage` | what the session holds and has delivered; its end when others need that |
-//! | `api` | what applications do with streams, addresses and TCP connections |
+//! | `trace` | reports of all events to a sink |
+//! | `usage` | what the session holds and has delivered; eviction |
+//! | `api` | calls of applications on streams, addresses and TCP connections |
 //! | `keys`, `flood` | state with rules of its own |
 
 mod acknowledge;
@@ -91,20 +91,20 @@ use crate::time::Time;
 use crate::wire::hello::ExtensionTypes;
 use crate::wire::ids::{ConnectionId, Side};
 
-/// How a TCP connection's socket ended.
+/// How the socket of a TCP connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TcpEnd {
-    /// The peer closed its side: a read gave no bytes.
+    /// The peer closed its direction: a read returned 0 bytes.
     Fin,
-    /// The peer, or something on the path, reset it.
+    /// The peer, or a middlebox on the path, reset it.
     Reset,
-    /// Another error.
+    /// The operating system reported another error.
     Error(std::io::ErrorKind),
 }
 
 impl From<std::io::ErrorKind> for TcpEnd {
-    /// For the error that a read or a write returned.
+    /// Converts the error of a read or a write.
     fn from(kind: std::io::ErrorKind) -> Self {
         match kind {
             std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => Self::Reset,
@@ -113,29 +113,29 @@ impl From<std::io::ErrorKind> for TcpEnd {
     }
 }
 
-/// How far a session is.
+/// The state of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// The TLS handshake is going on, or the peer's Session Parameters have not come yet.
+    /// The TLS handshake is not complete, or the peer's Session Parameters have not arrived.
     Handshaking,
     /// TCPLS is in use.
     Established,
-    /// The peer does not speak TCPLS: plain TLS 1.3, one TCP connection, one stream.
+    /// The peer does not support TCPLS: plain TLS 1.3, one TCP connection, one stream.
     Plain,
-    /// No TCP connection is left; one that joins before `until` saves the session. A client that has no token either
-    /// is `Closed`.
+    /// No TCP connection is left; a join before `until` recovers the session. A client without a token is `Closed`
+    /// instead.
     Stranded {
-        /// When the session gives up.
+        /// When the session ends.
         until: Time,
     },
-    /// Closing, from this side or the peer's.
+    /// Either endpoint is closing the session.
     Closing,
-    /// Over.
+    /// The session has ended.
     Closed,
 }
 
-/// What the handshake found out about the session, for joins and for the application.
+/// The results of the handshake that joins and the application need.
 #[derive(Clone, Debug, Default)]
 struct Identity {
     application_protocol: Option<Vec<u8>>,
@@ -145,11 +145,11 @@ struct Identity {
     suite: u16,
 }
 
-/// One end of a session. Feed it with `handle_*`, ask it with `poll_*`; in any order, any number of times, with any
-/// bytes: always harmless.
+/// One endpoint of a session. `handle_*` report input to it, `poll_*` return output; every order, number of calls and
+/// content of bytes is valid. No call blocks.
 ///
-/// It has no clock, no randomness of its own, no sockets and no locks: with the same configuration, seed and calls it
-/// gives the same bytes.
+/// It has no clock, no randomness of its own, no sockets and no locks: the same configuration, seed and calls give the
+/// same bytes.
 pub struct Connection {
     side: Side,
     config: Arc<Config>,
@@ -169,14 +169,14 @@ pub struct Connection {
     tcps: TcpSet<Carried>,
     /// Lost ones, the newest few.
     lost: BTreeMap<ConnectionId, Lost>,
-    /// Last bytes for sockets that are to be closed.
+    /// Final bytes for sockets that are to be closed.
     final_bytes: BTreeMap<ConnectionId, Vec<u8>>,
     stranded_until: Option<Time>,
     joins: Joins,
 
     streams: Streams,
     control: ControlFrames,
-    /// The shorter idle timeout of what both ends want.
+    /// The shorter of both endpoints' idle timeouts.
     idle_timeout: Option<Duration>,
     probe_interval: Option<ProbeInterval>,
     scheduler: Box<dyn Scheduler>,
@@ -199,9 +199,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The client's end of a new session. `tls` comes from a provider such as [`RustlsClient`]; TCP connection
-    /// [`ConnectionId::FIRST`] exists from now on and carries the handshake. `seed` must be unpredictable and never used
-    /// again. A configuration that [`Config::validate`] refuses ends the session at once, with [`CloseReason::Config`].
+    /// Creates the client's endpoint of a new session. `tls` comes from a provider such as [`RustlsClient`]; TCP
+    /// connection [`ConnectionId::FIRST`] exists from now on and carries the handshake. `seed` must be unpredictable
+    /// and used only once. A configuration that [`Config::validate`] refuses ends the session at once, with
+    /// [`CloseReason::Config`].
     ///
     /// [`RustlsClient`]: crate::crypto::rustls::RustlsClient
     pub fn client(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, seed: Seed) -> Self {
@@ -210,8 +211,8 @@ impl Connection {
         conn
     }
 
-    /// The server's end of a new session, made from what [`Endpoint`] recognised in its first bytes; hand it the same
-    /// bytes as TCP connection [`ConnectionId::FIRST`]. As for a client, the configuration must be one that can work.
+    /// Creates the server's endpoint of a new session that an [`Endpoint`] recognized; pass it the same bytes as TCP
+    /// connection [`ConnectionId::FIRST`]. An invalid configuration ends the session at once, as for a client.
     ///
     /// [`Endpoint`]: crate::endpoint::Endpoint
     pub fn server(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, session: NewSession, seed: Seed) -> Self {
@@ -268,7 +269,7 @@ impl Connection {
         conn
     }
 
-    /// Returns the next event. [`Event::Closed`] comes once and last.
+    /// Returns the next event; [`Event::Closed`] comes once, as the last.
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(event) = self.events.pop_front() {
             if let Event::Tcp(TcpEvent::Discarded { tcp }) = event {

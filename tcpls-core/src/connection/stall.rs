@@ -1,9 +1,10 @@
-//! A TCP connection that owes an answer for too long is stalled (RFC 7829: potentially failed): what it carries goes out on
-//! others before the verdict is in, and nothing new is put on it as long as another answers. An answer ends the stall; if
-//! none comes, the user timeout ends the TCP connection (`timers`). TCP itself would need seconds to find out that a path is dark.
+//! A TCP connection whose answer is overdue is stalled (RFC 7829: Potentially Failed). The session reinjects its data
+//! on others before it is known to be lost, and sends no new data on it while another makes progress. An answer ends
+//! the stall; without one, the TCP connection is lost after the user timeout (`timers`). TCP itself needs seconds to
+//! detect a dark path.
 //!
-//! Two answers can be owed: the peer's acknowledgment of a record, which also shows that its process lives; and, where the
-//! owner asks the TCP stack, a segment from the peer's kernel, which shows much sooner that the path does not.
+//! Two kinds of answer can be overdue: the peer's acknowledgment of a record, which also shows that its process works;
+//! and, if the driver reports `TcpInfo`, a segment from the peer's kernel, whose absence shows a dark path much sooner.
 
 use core::time::Duration;
 
@@ -15,36 +16,39 @@ use crate::tcp::silence::TcpInfo;
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 
-/// How long an answer may take at least before an acknowledgment has shown how long it takes.
+/// The smallest time for an answer before the first acknowledgment.
 const FIRST_PATIENCE: Duration = Duration::from_millis(250);
-/// The same if neither TCP nor the handshake or join shows how long a round trip takes.
+/// The same if neither TCP nor the handshake or join shows the round-trip time.
 pub(super) const UNKNOWN_PATIENCE: Duration = Duration::from_millis(3500);
-/// A peer that answers slowly puts off the timeouts of the session and its TCP connections to this at most.
+/// The longest timeout that a slow peer can cause for the session and its TCP connections.
 pub(super) const LONGEST_ANSWER: Duration = Duration::from_secs(10);
-/// The longest that what is under way is taken to need: what may be under way (D75) and a segment, at 4 kbit/s.
+/// The longest time that data in flight is assumed to need: the most that may be in flight (D75) and a segment, at
+/// 4 kbit/s.
 const MAX_CARRYING: Duration = Duration::from_secs(5);
 /// Bytes on the wire of a full segment.
 pub(super) const SEGMENT: u64 = 1500;
-/// What is added to the round-trip time and the peer's ack delay at least, for timers and schedulers are not exact.
+/// The smallest margin above the round-trip time and the peer's ack delay, because timers and process schedulers are
+/// inexact.
 const MIN_MARGIN: Duration = Duration::from_millis(15);
 
 impl Connection {
-    /// Whether TCP connection `tcp` owes an answer for longer than it should ([`TcpEvent::Stalled`]).
+    /// Returns whether TCP connection `tcp` is stalled ([`TcpEvent::Stalled`]).
     pub fn is_stalled(&self, tcp: ConnectionId) -> bool {
         self.tcps.get(tcp).is_some_and(|entry| entry.liveness().is_stalled())
     }
 
-    /// What the TCP stack says about TCP connection `tcp`. Optional; a dark path is noticed much sooner with it.
+    /// Reports the TCP stack's state of TCP connection `tcp`. Optional; with it, the session detects a dark path much
+    /// sooner.
     ///
-    /// A driver that calls it once for a TCP connection should do so again, for all, before each [`Connection::handle_timeout`]
-    /// that is due: silence is judged by the latest report.
+    /// A driver that has called it once should call it again, for all TCP connections, before each
+    /// [`Connection::handle_timeout`]: the session judges a stall by the latest report.
     pub fn handle_tcp_info(&mut self, tcp: ConnectionId, info: TcpInfo) {
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.live().handle_tcp_info(info);
         }
     }
 
-    /// When `entry` is stalled if nothing is acknowledged. `None` if it is already, or owes nothing.
+    /// Returns when `entry` becomes stalled without an acknowledgment; `None` if it is stalled, or no answer is due.
     pub(super) fn stall_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
         if entry.liveness().is_stalled() || !entry.is_up() || self.peer_is_mute() {
             return None;
@@ -57,8 +61,8 @@ impl Connection {
         }
     }
 
-    /// Since when `entry` owes an acknowledgment. What it carries may just wait behind others in a queue: where there is no other
-    /// TCP connection to go to, bytes that come and bytes that its kernel acknowledges are an answer too.
+    /// Returns since when an acknowledgment is due on `entry`. Its records may only wait in a queue: if there is no
+    /// other TCP connection, bytes that arrive and bytes that the peer's kernel acknowledges are an answer, too.
     fn owes_since(&self, entry: &Tcp<Carried>) -> Option<Time> {
         let since = entry.sent().waiting_since()?;
         if self.has_other(entry) {
@@ -67,20 +71,20 @@ impl Connection {
         Some(since.max(entry.liveness().progressed() + entry.liveness().gap() * 2))
     }
 
-    /// The probe timeout of RFC 9002, 6.2.1, with a wider margin: TCP delivers in order, and a segment that it
-    /// sends again delays all behind it.
+    /// Returns the probe timeout of RFC 9002, 6.2.1, with a wider margin, because TCP delivers in order and a
+    /// retransmission delays everything behind it.
     ///
-    /// Never less than what is under way takes on the path, as far as that is known: the estimate may come from records that
-    /// were much shorter.
+    /// It is at least as long as the data in flight takes on the path, if the rate is known: the estimate may come from
+    /// much shorter records.
     pub(super) fn patience(&self, entry: &Tcp<Carried>) -> Duration {
         let answer = self.answer_time(entry).unwrap_or(UNKNOWN_PATIENCE);
         if entry.rtt().smoothed().is_some() { answer } else { answer.max(FIRST_PATIENCE) }
     }
 
-    /// How long an answer may take; `None` if nothing is known of the path.
+    /// Returns how long an answer may take; `None` if nothing is known of the path.
     fn answer_time(&self, entry: &Tcp<Carried>) -> Option<Duration> {
         let margin = MIN_MARGIN + self.control.parameters().max_ack_delay();
-        // The answer may wait behind a record of the peer's.
+        // The answer may wait behind a record of the peer.
         let carrying = entry.commit().time_for(entry.sent().bytes() + SEGMENT).min(MAX_CARRYING);
         let (rtt, min_rtt) = match entry.rtt().smoothed() {
             Some(smoothed) => (smoothed + (entry.rtt().variation() * 4).max(margin), entry.rtt().min()),
@@ -89,9 +93,9 @@ impl Connection {
         Some(rtt.max(min_rtt.unwrap_or_default() + margin + carrying))
     }
 
-    /// `timeout`, or as long as the slowest TCP connection may take to answer if that is longer: at most 10 s.
+    /// Returns the longer of `timeout` and the time in which the slowest TCP connection answers (at most 10 s).
     ///
-    /// A shorter timeout of the session would end it while an answer is under way.
+    /// A shorter timeout would end the session while an answer is in flight.
     pub(super) fn at_least_an_answer(&self, timeout: Duration) -> Duration {
         if timeout >= LONGEST_ANSWER {
             return timeout;
@@ -101,7 +105,7 @@ impl Connection {
         timeout.max(longest.unwrap_or_default().min(LONGEST_ANSWER))
     }
 
-    /// Marks TCP connections whose time is up as stalled.
+    /// Marks TCP connections whose deadline has passed as stalled.
     pub(super) fn mark_stalled(&mut self, now: Time) {
         let silent = |entry: &&Tcp<Carried>| self.stall_deadline(entry).is_some_and(|at| at <= now);
         let silent: Vec<ConnectionId> = self.tcps.iter().filter(silent).map(|entry| entry.id()).collect();
@@ -115,8 +119,8 @@ impl Connection {
         }
     }
 
-    /// As soon as one TCP connection is not stalled: requeues there, once, what stalled ones carry, and advertises those to
-    /// the peer as backup.
+    /// If at least one TCP connection is not stalled: requeues the data of stalled ones, once, and reports them to the
+    /// peer as backups.
     pub(super) fn hedge(&mut self) {
         while let Some(tcp) = self.next_to_hedge() {
             let Some(mut entry) = self.tcps.remove(tcp) else { return };
@@ -136,7 +140,7 @@ impl Connection {
         self.tcps.iter().filter(owes).find(|entry| self.is_bypassed(entry)).map(|entry| entry.id())
     }
 
-    /// Something came back on `tcp`: it lives.
+    /// An answer arrived on `tcp`: ends its stall.
     pub(super) fn clear_stall(&mut self, now: Time, tcp: ConnectionId) {
         let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| entry.liveness().is_stalled()) else { return };
         if entry.live().resume(now) {
@@ -147,8 +151,8 @@ impl Connection {
     }
 }
 
-/// The round-trip time of a TCP connection, before an acknowledgment has shown it: what TCP knows, or what the handshake or
-/// the join took.
+/// Returns the round-trip time of a TCP connection before the first acknowledgment: that of TCP, or the duration of the
+/// handshake or join.
 pub(super) fn expected_rtt(entry: &Tcp<Carried>) -> Option<Duration> {
     entry.rtt().smoothed().or(entry.liveness().kernel_rtt()).or(entry.rtt().opening())
 }

@@ -1,4 +1,4 @@
-//! Server: the records of a claim. The first that opens under the session's keys makes it a TCP connection of the session.
+//! Server: the records of a claim. The first that decrypts makes it a TCP connection of the session.
 
 use bytes::BytesMut;
 
@@ -17,8 +17,8 @@ use crate::wire::ids::ConnectionId;
 use crate::wire::record::{ContentType, HEADER_LEN, RecordHeader};
 
 impl Connection {
-    /// More bytes of a claim. Takes whole records out of `bytes`, as `handle_bytes` does; leaves them all there while the
-    /// session's own handshake is not over.
+    /// Reports received bytes of a claim. Removes complete records from `bytes`, as `handle_bytes` does, but leaves all
+    /// while the handshake of the session is not complete.
     // draft I17
     pub fn handle_claim_bytes(&mut self, now: Time, claim: ClaimId, bytes: &mut BytesMut) -> Claim {
         self.trace.set_now(now);
@@ -53,7 +53,7 @@ impl Connection {
         }
     }
 
-    /// The first protected record of a claim: if it opens, the TCP connection is the session's.
+    /// Handles the first protected record of a claim: if it decrypts, the TCP connection joins the session.
     // draft I23
     fn try_authenticate(&mut self, now: Time, id: ClaimId, mut record: BytesMut) {
         let (Some(sequence), Some(keys)) = (self.joins.claims.sequence(id), &mut self.keys) else { return };
@@ -86,7 +86,7 @@ impl Connection {
         }
     }
 
-    /// Takes the claim into the session; its rivals for the same token are turned away.
+    /// Makes the claim a TCP connection of the session; refuses other claims of the same token.
     fn admit(&mut self, now: Time, id: ClaimId, mut entry: Tcp<Carried>) {
         let Some((answer, rivals)) = self.joins.claims.accept(id) else { return };
         self.trace.emit(|| Event::ClaimAccepted { claim: id, tcp: entry.id() });

@@ -1,7 +1,8 @@
 //! The server's side of a join: TCP connections that presented a token and are not authenticated.
 //!
-//! The token crosses the network in clear, so who shows it may be an eavesdropper. A claim is therefore put to no use until
-//! one of its records opens under the session's keys; the first to do so takes the token, the others are turned away.
+//! The token crosses the network in plaintext, so an eavesdropper may present it. Therefore the session does not use a
+//! claim until one of its records decrypts under the session's keys. The first such claim takes the token; the others
+//! are refused.
 
 use std::collections::BTreeMap;
 
@@ -19,23 +20,23 @@ use crate::wire::ids::ConnectionId;
 
 /// TCP connections that may claim one token at once.
 const MAX_PER_TOKEN: usize = 4;
-/// Claims of one session at once; also while the handshake is not over.
+/// Claims of one session at once, also during the handshake.
 const MAX_CLAIMS: usize = 16;
 /// Records of the apparent handshake after the hello: one ChangeCipherSpec, or two if the client repeats it.
 const MAX_CHANGE_CIPHER_SPECS: u8 = 2;
 
-/// Names a claim, for the life of the session.
+/// Identifies a claim; unique in its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimId(u32);
 
-/// What has become of a claim.
+/// The state of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// It is not authenticated. Pass on what comes; hold at most 64 KiB for it.
+    /// It is not authenticated. Pass its bytes to `handle_claim_bytes`; buffer at most 64 KiB.
     Waiting,
-    /// It is TCP connection `tcp` from now on: go on with `handle_bytes` and `poll_transmit`.
+    /// It is TCP connection `tcp` from now on: continue with `handle_bytes` and `poll_transmit`.
     Authenticated(ConnectionId),
-    /// Send what `poll_claim_transmit` still gives, then close the socket.
+    /// It is refused: send what `poll_claim_transmit` still returns, then close the socket.
     Refused,
 }
 
@@ -44,7 +45,7 @@ pub enum Claim {
 pub(super) struct Claims {
     next: u32,
     waiting: BTreeMap<ClaimId, Waiting>,
-    /// What was decided and not fetched yet: last bytes of those that were turned away, IDs of those that were let in.
+    /// Decisions that the driver has not fetched: final bytes of refused claims, IDs of authenticated ones.
     decided: BTreeMap<ClaimId, Decided>,
 }
 
@@ -58,11 +59,11 @@ struct Waiting {
     deadline: Grace,
     /// When it was made, if records follow its hello only behind the answer to that.
     asked: Option<Time>,
-    /// Bytes of a record that is not whole yet.
+    /// Bytes of an incomplete record.
     partial: usize,
     change_cipher_specs: u8,
     out: Vec<u8>,
-    /// Kept until the handshake is over and the hello can be judged.
+    /// Kept until the handshake is complete and the hello can be checked.
     join: Option<Join>,
 }
 
@@ -71,7 +72,7 @@ impl Waiting {
         self.deadline.end(Time::ZERO)
     }
 
-    /// The owner's buffer has `before` bytes now.
+    /// Sets the number of bytes in the driver's buffer to `before`.
     fn came(&mut self, now: Time, before: usize) {
         if before > self.partial {
             self.deadline.renew(now);
@@ -85,7 +86,7 @@ impl Claims {
         self.decided.retain(|_, decided| !matches!(decided, Decided::Authenticated(id) if *id == tcp));
     }
 
-    /// Bounds the memory of refused claims. An evicted one still reports `Refused`.
+    /// Bounds the memory of refused claims. A claim that is dropped here still reports `Refused`.
     fn forget_some(&mut self) {
         let is_refused = |(_, decided): &(&ClaimId, &Decided)| matches!(decided, Decided::Refused(_));
         while self.decided.iter().filter(is_refused).count() > 2 * MAX_CLAIMS {
@@ -98,7 +99,7 @@ impl Claims {
         self.waiting.contains_key(&claim)
     }
 
-    /// The owner's buffer for a claim has `len` bytes now.
+    /// Sets the number of bytes in the driver's buffer for a claim.
     pub(super) fn came(&mut self, now: Time, claim: ClaimId, len: usize) {
         self.waiting.get_mut(&claim).into_iter().for_each(|waiting| waiting.came(now, len));
     }
@@ -108,14 +109,14 @@ impl Claims {
         self.waiting.get_mut(&claim).into_iter().for_each(|waiting| waiting.partial = len);
     }
 
-    /// Counts a ChangeCipherSpec; whether it is one too many.
+    /// Counts a ChangeCipherSpec; returns whether it exceeds the limit.
     pub(super) fn exceeds_change_cipher_specs(&mut self, claim: ClaimId) -> bool {
         let Some(waiting) = self.waiting.get_mut(&claim) else { return false };
         waiting.change_cipher_specs += 1;
         waiting.change_cipher_specs > MAX_CHANGE_CIPHER_SPECS
     }
 
-    /// The number of the token that a waiting claim showed.
+    /// The number of the token that a waiting claim presented.
     pub(super) fn sequence(&self, claim: ClaimId) -> Option<u32> {
         self.waiting.get(&claim).map(|waiting| waiting.sequence)
     }
@@ -125,7 +126,7 @@ impl Claims {
         self.waiting.get(&claim).and_then(|waiting| waiting.asked)
     }
 
-    /// The claim is authenticated: its bytes that are still to be sent, and its rivals for the same token.
+    /// Authenticates the claim; returns its pending bytes, and the other claims of the same token.
     pub(super) fn accept(&mut self, claim: ClaimId) -> Option<(Vec<u8>, Vec<ClaimId>)> {
         let accepted = self.waiting.remove(&claim)?;
         self.decided.insert(claim, Decided::Authenticated(ConnectionId(accepted.sequence)));
@@ -134,7 +135,7 @@ impl Claims {
         Some((accepted.out, rivals))
     }
 
-    /// How many wait, or have not been asked about since they were decided.
+    /// The number of claims that wait, or whose decision the driver has not fetched.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.decided.len()
     }
@@ -146,9 +147,9 @@ impl Claims {
 }
 
 impl Connection {
-    /// Server: a TCP connection shows a token of this session. Its first records go to
-    /// [`Connection::handle_claim_bytes`], its answer comes from [`Connection::poll_claim_transmit`]. Total: a bad join is a
-    /// claim that is [`Claim::Refused`].
+    /// Server: reports a TCP connection that presented a token of this session. Pass its bytes to
+    /// [`Connection::handle_claim_bytes`], and send what [`Connection::poll_claim_transmit`] returns. An invalid join
+    /// is a claim that is [`Claim::Refused`].
     // draft E10
     pub fn handle_join(&mut self, now: Time, join: Join) -> ClaimId {
         let id = ClaimId(self.joins.claims.next);
@@ -171,14 +172,14 @@ impl Connection {
         id
     }
 
-    /// The socket of a claim ended.
+    /// Reports that the socket of a claim has ended.
     pub fn handle_claim_end(&mut self, claim: ClaimId) {
         self.joins.claims.waiting.remove(&claim);
         self.joins.claims.decided.remove(&claim);
     }
 
-    /// What has become of a claim; it can change with every call on the session. A claim that was never made, or has ended,
-    /// is refused.
+    /// Returns the state of a claim, which every call on the session can change. A claim that never existed, or has
+    /// ended, is refused.
     pub fn claim(&self, claim: ClaimId) -> Claim {
         match self.joins.claims.decided.get(&claim) {
             Some(Decided::Authenticated(tcp)) => Claim::Authenticated(*tcp),
@@ -188,7 +189,7 @@ impl Connection {
         }
     }
 
-    /// Appends what is to be sent to a claim's socket and returns how much that is: the answer to its hello, or an alert.
+    /// Appends the bytes to send on a claim's socket, the answer to its hello or an alert, and returns their number.
     pub fn poll_claim_transmit(&mut self, claim: ClaimId, out: &mut Vec<u8>) -> usize {
         let from = match (self.joins.claims.waiting.get_mut(&claim), self.joins.claims.decided.get_mut(&claim)) {
             (Some(waiting), _) => &mut waiting.out,
@@ -211,7 +212,7 @@ impl Connection {
             && !self.plain
     }
 
-    /// The session knows its name, protocol and suite: the hello must agree with them. It is answered.
+    /// Checks the hello against the server name, protocol and suite of the session, and answers it.
     fn judge_hello(&mut self, id: ClaimId) {
         let Some(join) = self.joins.claims.waiting.get_mut(&id).and_then(|waiting| waiting.join.take()) else { return };
         let hello = &join.hello;
@@ -243,20 +244,20 @@ impl Connection {
         self.joins.claims.forget_some();
     }
 
-    /// The handshake is over: the joins that came before it ended can be judged.
+    /// The handshake is complete: checks the joins that arrived before.
     // draft I17
     pub(in crate::connection) fn release_claims(&mut self) {
         let early: Vec<ClaimId> = self.joins.claims.waiting.keys().copied().collect();
         early.into_iter().for_each(|claim| self.judge_hello(claim));
     }
 
-    /// Turns all claims away.
+    /// Refuses all claims.
     pub(in crate::connection) fn drop_claims(&mut self) {
         let all: Vec<ClaimId> = self.joins.claims.waiting.keys().copied().collect();
         all.into_iter().for_each(|claim| self.refuse(claim, Alert::IllegalParameter));
     }
 
-    /// Turns those away that have waited long enough. Their tokens are burned: they were seen on the wire.
+    /// Refuses overdue claims and burns their tokens, which were visible on the wire.
     pub(in crate::connection) fn expire_claims(&mut self, now: Time) {
         let late = |(_, waiting): &(&ClaimId, &Waiting)| waiting.deadline() <= now;
         let expired: Vec<(ClaimId, u32)> =

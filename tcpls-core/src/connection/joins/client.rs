@@ -1,6 +1,8 @@
-//! The client's side of a join: a token is spent, an apparent TLS handshake is shown, and the session's records follow.
+//! The client's side of a join: it spends a token, sends an apparent TLS handshake, and continues with records of the
+//! session.
 //!
-//! Nothing of the apparent handshake enters any key; what counts is the first record that opens (draft, 4.2.1 and 4.3).
+//! The apparent handshake affects no key; only the first record that decrypts authenticates the join (draft, 4.2.1 and
+//! 4.3).
 
 use crate::connection::Connection;
 use crate::connection::trace::Event;
@@ -12,39 +14,38 @@ use crate::wire::hello::{self, CHANGE_CIPHER_SPEC, ExtensionTypes, JoinHello, SE
 use crate::wire::ids::{ConnectionId, Side, Token};
 use crate::wire::record::{ContentType, RecordHeader};
 
-/// Bytes of an apparent handshake that are looked at.
+/// Limit on the bytes of an apparent handshake.
 const MAX_HELLO_BYTES: usize = 16 * 1024;
-/// TLS_AES_256_GCM_SHA384: its hash makes PSK binders of 48 bytes, the other suites' of 32.
+/// TLS_AES_256_GCM_SHA384: its PSK binders have 48 bytes, those of the other suites 32.
 const AES_256: u16 = 0x1302;
 
-/// How a TCP connection is joined.
+/// Options of a join.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JoinOptions {
-    /// Records follow the hello at once, ahead of the ServerHello. A path on which a join with them got no answer should be
-    /// tried without next.
+    /// Sends records directly behind the ClientHello, before the ServerHello arrives. After a join with them got no
+    /// answer, try the same path without them.
     pub zero_rtt: bool,
-    /// It is a backup from the start: its first record says so ([`Connection::set_backup`]), before either side puts stream data on
-    /// it while another TCP connection lives.
+    /// Joins as a backup: its first record carries that status ([`Connection::set_backup`]), so that neither endpoint
+    /// sends stream data on it while another TCP connection is live.
     pub backup: bool,
 }
 
 impl Connection {
-    /// Client: joins a TCP connection, whose ID is the token's number, to the session. Call it when the TCP connection is
-    /// established: the token is spent now. Records follow the hello at once, without a round trip, if
-    /// [`Config::zero_rtt_join`] says so.
+    /// Client: joins a TCP connection to the session and returns its ID, the number of the token that it spends. Call
+    /// it when TCP is established. With [`Config::zero_rtt_join`], records follow the ClientHello without a round trip.
     ///
-    /// A join without such records that ends before any byte came gives its token back while no other TCP connection answers:
-    /// once no fresh token is left, it is used again, and the same ID names another TCP connection.
+    /// A join without such records that ends before any byte arrived returns its token while no other TCP connection
+    /// answers. The session uses that token, and the same ID, again when no fresh token is left.
     ///
     /// [`Config::zero_rtt_join`]: crate::config::Config::zero_rtt_join
     ///
     /// # Errors
-    /// See [`OpenTcpError`]; nothing is spent then.
+    /// See [`OpenTcpError`]; an error spends no token.
     pub fn open_tcp(&mut self, now: Time) -> Result<ConnectionId, OpenTcpError> {
         self.open_tcp_with(now, JoinOptions { zero_rtt: self.config.zero_rtt_join, backup: false })
     }
 
-    /// Like [`Connection::open_tcp`], as `options` say.
+    /// Like [`Connection::open_tcp`], with `options`.
     ///
     /// # Errors
     /// As [`Connection::open_tcp`].
@@ -112,7 +113,7 @@ impl Connection {
         }
     }
 
-    /// A record in clear on a TCP connection that is opening: the server's part of the apparent handshake.
+    /// Handles a plaintext record on a TCP connection that is joining: the server's part of the apparent handshake.
     pub(in crate::connection) fn handle_join_answer(
         &mut self,
         now: Time,
@@ -143,8 +144,7 @@ impl Connection {
     }
 }
 
-/// Whether this is the ServerHello that a session's server answers a join with. A HelloRetryRequest is not, nor is that of a
-/// server which starts a handshake of its own.
+/// Whether this ServerHello answers a join. A HelloRetryRequest does not, nor does the ServerHello of a new handshake.
 fn is_expected_server_hello(message: &[u8], extensions: &ExtensionTypes, session_id: &[u8; 32], suite: u16) -> bool {
     let Ok((SERVER_HELLO, body)) = hello::split_message(message) else { return false };
     hello::parse_server_hello(body, extensions).is_ok_and(|hello| {

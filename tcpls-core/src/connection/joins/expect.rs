@@ -1,4 +1,4 @@
-//! What a new TCP connection may be expected to do: how long its join takes, and how much it carries.
+//! Expectations of a new TCP connection: how long its join takes, and its rate.
 
 use core::time::Duration;
 
@@ -6,14 +6,14 @@ use crate::connection::Connection;
 use crate::tcp::life::Grace;
 use crate::time::Time;
 
-/// The longest that a join waits because others of the session take long.
+/// Maximum time limit of a join in a slow session.
 const MAX_BEHIND_OTHERS: Duration = Duration::from_secs(30);
-/// Bytes that a join takes in one direction, about.
+/// Approximate bytes of a join in one direction.
 const HELLO: u32 = 1000;
 
 impl Connection {
-    /// When a join fails that begins now. It may have to wait behind what others have under way, and so behind as much as they
-    /// do; but the peer is not authenticated, so that this does not add to what bytes that move put off.
+    /// Returns when a join that begins now fails. The join may have to wait behind data in flight of other TCP
+    /// connections. The peer is not authenticated, so this time is not added to the extension that received bytes give.
     pub(super) fn join_grace(&self, now: Time) -> Grace {
         let live = self.tcps.iter().filter_map(|entry| entry.rtt().smoothed()).max();
         let slowest = live.or_else(|| self.lost.values().filter_map(|lost| lost.tcp.rtt().smoothed()).max());
@@ -22,8 +22,8 @@ impl Connection {
         Grace::new(now, timeout.max(behind_others), timeout.saturating_mul(Grace::MOST))
     }
 
-    /// How long the hellos of a join, and what goes with them, take at the rate that there is reason to expect, behind what is
-    /// under way: what to add before a join counts as unanswered. Zero if nothing points to a slow path.
+    /// Returns how long the hellos of a join, and the data with them, take at the expected rate, behind the data in
+    /// flight. A join counts as unanswered only after this additional time. Zero unless the path is known to be slow.
     pub fn expected_join_time(&self) -> Duration {
         let rate = self.expected_rate().filter(|rate| *rate > 0);
         let hellos = rate.map_or(Duration::ZERO, |rate| {
@@ -35,8 +35,8 @@ impl Connection {
         (hellos.max(gap * 2) + queue).min(MAX_BEHIND_OTHERS)
     }
 
-    /// What a new TCP connection may be expected to carry until it has shown more: as much as the best of the others, or of
-    /// those that were lost if there is none.
+    /// Returns the expected rate of a new TCP connection without measurements: that of the fastest other one, or of the
+    /// lost ones if there is none.
     pub(in crate::connection) fn expected_rate(&self) -> Option<u64> {
         let live = self.tcps.iter().filter_map(|entry| entry.commit().rate()).max();
         live.or_else(|| self.lost.values().filter_map(|lost| lost.tcp.commit().rate()).max())

@@ -1,7 +1,8 @@
-//! How TCP connections join a session: its tokens, and the claims of those who show one.
+//! How TCP connections join a session: its tokens, and the claims that present one.
 //!
-//! A client [spends](Joins::spend) what it holds (`client`); the server judges claims (`claims`), burns the tokens that were shown
-//! to it, and replaces them. Everything about tokens is decided here; the rest of the session sees sequence numbers.
+//! A client [spends](Joins::spend) the tokens that it holds (`client`). The server checks claims (`claims`), burns the
+//! tokens that were presented, and replaces them. All decisions about tokens are made here; the rest of the session
+//! sees sequence numbers.
 
 mod admission;
 mod claims;
@@ -22,16 +23,16 @@ use crate::time::Time;
 use crate::token::TokenSecret;
 use crate::wire::ids::{ConnectionId, SessionId, Token};
 
-/// What one side knows of its session's joins.
+/// The state of one endpoint's joins.
 pub(super) struct Joins {
     tokens: Tokens,
     claims: Claims,
 }
 
 enum Tokens {
-    /// Client: in hand.
+    /// Client: the tokens that it holds.
     Held(Held),
-    /// Server: in the client's hands.
+    /// Server: the tokens that it has issued.
     Issued(Issued),
 }
 
@@ -58,7 +59,7 @@ impl Joins {
         }
     }
 
-    /// Tokens that are good for a join: see [`Connection::tokens`].
+    /// The number of usable tokens: see [`Connection::tokens`].
     pub(super) fn tokens(&self) -> usize {
         match &self.tokens {
             Tokens::Held(held) => held.count(),
@@ -71,7 +72,7 @@ impl Joins {
         self.issued().map(Issued::session)
     }
 
-    /// Whether this is a client that no server would let in again.
+    /// Whether this is a client that can no longer join.
     pub(super) fn is_out_of_tokens(&self) -> bool {
         matches!(&self.tokens, Tokens::Held(held) if held.count() == 0)
     }
@@ -85,40 +86,40 @@ impl Joins {
             }
     }
 
-    /// Client: takes in a token of the server's; whether it is new. Only servers send tokens.
+    /// Client: stores a token from the server; returns whether it is new. Only servers send tokens.
     // draft E12, E13
     pub(super) fn take_in(&mut self, sequence: u32, token: Token) -> Result<bool, Violation> {
         self.held().ok_or(Violation::TokenFromClient)?.insert(sequence, token)
     }
 
-    /// Client: the next token is shown now.
+    /// Client: spends the next token.
     fn spend(&mut self) -> Option<(ConnectionId, Token)> {
         self.held()?.spend()
     }
 
-    /// Client: the join of `tcp` came to nothing, and nothing was sealed under its number.
+    /// Client: the join of `tcp` failed, and no record was sealed under its number.
     pub(super) fn give_back(&mut self, tcp: ConnectionId) {
         self.held().into_iter().for_each(|held| held.give_back(tcp.0));
     }
 
-    /// Client: the owner has let go of the socket that `tcp` named.
+    /// Client: the driver has dropped the socket of `tcp`.
     pub(super) fn release(&mut self, tcp: ConnectionId) {
         self.held().into_iter().for_each(|held| held.release(tcp.0));
     }
 
-    /// Client: gives up the tokens that came back; the TCP connections that they named.
+    /// Client: drops the returned tokens; returns their connection IDs.
     pub(super) fn drop_spare(&mut self) -> Vec<ConnectionId> {
         let spare = self.held().map(Held::drop_spare).unwrap_or_default();
         spare.into_iter().map(ConnectionId).collect()
     }
 
-    /// Server: the token with this number, unless it was used or burned in the meantime.
+    /// Server: returns the token with this number, unless it was used or burned.
     pub(super) fn value(&self, sequence: u32) -> Option<Token> {
         let issued = self.issued().filter(|issued| issued.is_outstanding(sequence))?;
         Some(issued.value(sequence))
     }
 
-    /// Server: it works never again.
+    /// Server: makes the token unusable.
     fn burn(&mut self, sequence: u32) {
         if let Tokens::Issued(issued) = &mut self.tokens {
             issued.burn(sequence);
@@ -133,7 +134,7 @@ impl Joins {
         }
     }
 
-    /// Claims that wait, or have not been asked about since they were decided.
+    /// The number of claims that wait, or whose decision the driver has not fetched.
     pub(super) fn claims(&self) -> usize {
         self.claims.len()
     }
@@ -150,18 +151,19 @@ impl Joins {
 }
 
 impl Connection {
-    /// Server: gives the client tokens until it has enough, within the limit of TCP connections (draft E14).
+    /// Server: issues tokens until the client has enough, within the limit of TCP connections (draft E14).
     // draft I43
     pub(super) fn replenish_tokens(&mut self) {
         let free = self.max_tcp_connections().saturating_sub(self.tcps.len());
-        // The client stores 16 and no more; one is always out, or a session that fails whole could never come back.
+        // The client stores at most 16. It always has one, or a session that lost all TCP connections could never
+        // recover.
         let wanted = (self.config.spare_tokens as usize).min(free).clamp(1, MAX_STORED);
         while let Some(sequence) = self.joins.issue(wanted) {
             self.control.owe_token(sequence);
         }
     }
 
-    /// Server: a token works never again, and is not worth sending any more.
+    /// Server: makes a token unusable, and does not send it any more.
     pub(super) fn burn_token(&mut self, sequence: u32) {
         self.joins.burn(sequence);
         self.control.drop_token(sequence);

@@ -1,7 +1,7 @@
 //! The session's tokens: which the server has issued and which the client holds (draft, 4.2.1 and 5.2.5).
 //!
-//! A token's sequence number becomes the connection ID of the TCP connection that joins with it, so a number that came
-//! back would bring nonces back: numbers only grow, and each works once.
+//! A token's sequence number becomes the connection ID of the TCP connection that joins with it. A repeated number
+//! would repeat nonces: numbers only grow, and each works once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::error::Violation;
 use crate::token::TokenSecret;
 use crate::wire::ids::{ConnectionId, SessionId, Token};
 
-/// Tokens that a client stores; more are the server's fault.
+/// Tokens that a client stores; more are a violation by the server.
 pub(super) const MAX_STORED: usize = 16;
-/// Used tokens whose value a client remembers to find conflicts. Older numbers are known to be used, their values not.
+/// Used tokens whose value a client remembers to detect conflicts. Of older ones it knows only that they are used.
 const MAX_REMEMBERED: usize = 64;
-/// Numbers older than those that are still taken: their tokens may come late, over a slow TCP connection.
+/// Missing numbers that a client remembers: their tokens may arrive late, over a slow TCP connection.
 const MAX_MISSING: usize = 64;
 
-/// Server: tokens that are out. Values are made from the secret, never stored.
+/// Server: issued tokens. Their values are computed from the secret, never stored.
 pub(super) struct Issued {
     secret: Arc<TokenSecret>,
     session: SessionId,
@@ -51,7 +51,7 @@ impl Issued {
         self.outstanding.contains(&sequence)
     }
 
-    /// It works never again.
+    /// Makes a token unusable.
     // draft I11
     pub(super) fn burn(&mut self, sequence: u32) {
         self.outstanding.remove(&sequence);
@@ -67,22 +67,23 @@ impl Issued {
     }
 }
 
-/// Client: tokens in hand and those that were used.
+/// Client: unused and used tokens.
 #[derive(Default)]
 pub(super) struct Held {
     unused: BTreeMap<u32, Token>,
     used: BTreeMap<u32, Token>,
-    /// Used in joins that came to nothing, while the owner may still hold their sockets.
+    /// Tokens of failed joins whose sockets the driver may still hold.
     returning: BTreeMap<u32, Token>,
-    /// The same once the owner has discarded the sockets: a last resort, the least recently used first.
+    /// Tokens of failed joins whose sockets are closed, the least recently used first: used when no other token is
+    /// left.
     spare: VecDeque<(u32, Token)>,
-    /// Numbers up to here are known to have been used or dropped, but for those that are missing.
+    /// All numbers up to this one are used or dropped, except those in `missing`.
     forgotten: u32,
     missing: BTreeSet<u32>,
 }
 
 impl Held {
-    /// Takes in a token; true if it is new.
+    /// Stores a token; returns whether it is new.
     pub(super) fn insert(&mut self, sequence: u32, token: Token) -> Result<bool, Violation> {
         if sequence == 0 {
             return Err(Violation::ConflictingToken(0));
@@ -101,7 +102,7 @@ impl Held {
         Ok(true)
     }
 
-    /// Spends the token with the lowest number; one that came back only if there is no other.
+    /// Spends the token with the lowest number; a returned one only if there is no other.
     // draft I11, I15
     pub(super) fn spend(&mut self) -> Option<(ConnectionId, Token)> {
         let (sequence, token) = self.unused.pop_first().or_else(|| self.spare.pop_front())?;
@@ -114,7 +115,7 @@ impl Held {
         Some((ConnectionId(sequence), token))
     }
 
-    /// Numbers up to `oldest` are over, but for the newest few that never came.
+    /// Drops all numbers up to `oldest`, except the newest missing ones.
     fn forget_up_to(&mut self, oldest: u32) {
         let newest_few = oldest.saturating_sub(MAX_MISSING as u32).max(self.forgotten) + 1..oldest;
         self.missing.extend(newest_few.filter(|number| !self.unused.contains_key(number)));
@@ -124,7 +125,7 @@ impl Held {
         self.forgotten = self.forgotten.max(oldest);
     }
 
-    /// The join with it came to nothing, and nothing was sealed under its number: it can be used once more, after
+    /// The join with this token failed, and no record was sealed under its number: it can be used again after
     /// [`Held::release`].
     pub(super) fn give_back(&mut self, sequence: u32) {
         if let Some(token) = self.used.get(&sequence) {
@@ -132,7 +133,7 @@ impl Held {
         }
     }
 
-    /// The owner has let go of the socket that `sequence` named.
+    /// The driver has dropped the socket of the join with `sequence`.
     pub(super) fn release(&mut self, sequence: u32) {
         if let Some(token) = self.returning.remove(&sequence) {
             self.spare.push_back((sequence, token));
@@ -142,20 +143,20 @@ impl Held {
         }
     }
 
-    /// Gives up what came back; their numbers.
+    /// Drops the returned tokens; returns their numbers.
     pub(super) fn drop_spare(&mut self) -> Vec<u32> {
         let spare = self.spare.drain(..).map(|(sequence, _)| sequence);
         spare.chain(core::mem::take(&mut self.returning).into_keys()).collect()
     }
 
-    /// Joins that can be relied upon. Tokens that came back may have reached the server all the same, which burned them then:
-    /// as long as there are fresh ones they do not count, and without fresh ones all of them together are one last resort.
+    /// The number of joins that can be expected to work. Returned tokens may have reached the server, which has burned
+    /// them then. So they do not count while there are fresh ones, and count as one join otherwise.
     pub(super) fn count(&self) -> usize {
         let has_returned = !self.spare.is_empty() || !self.returning.is_empty();
         self.unused.len().max(usize::from(has_returned))
     }
 
-    /// Whether `tcp` names a TCP connection that this side has opened.
+    /// Whether `tcp` identifies a TCP connection that this endpoint has opened.
     pub(super) fn was_used(&self, tcp: ConnectionId) -> bool {
         let forgotten = tcp.0 <= self.forgotten && !self.missing.contains(&tcp.0) && !self.unused.contains_key(&tcp.0);
         tcp == ConnectionId::FIRST || forgotten || self.used.contains_key(&tcp.0)
