@@ -28,7 +28,7 @@ pub struct Stats {
     pub tokens: usize,
     /// How often limits were reached.
     pub limits: LimitCounts,
-    /// Key updates of this side's keys, and of the peer's.
+    /// Key updates of this endpoint's keys, and of the peer's.
     pub key_updates: (u32, u32),
 }
 

@@ -1,4 +1,4 @@
-//! Bounds on how much a peer can make this side work for nothing: frames that change nothing cost, useful ones earn.
+//! Bounds on how much a peer can make this endpoint work for nothing: frames that change nothing cost, useful ones earn.
 
 use core::time::Duration;
 

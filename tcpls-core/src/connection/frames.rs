@@ -46,7 +46,7 @@ impl Connection {
             }
             Err(rule) => {
                 let taken_back = self.events.split_off(told);
-                // But a TCP connection that this record made us let go of is gone, and its owner must close the socket.
+                // But a TCP connection that this record made us let go of is gone, and the driver must close the socket.
                 self.events.extend(taken_back.into_iter().filter(|event| matches!(event, Event::Tcp(_))));
                 self.fail_session(now, rule);
             }
@@ -217,7 +217,7 @@ impl Connection {
         if self.tcps.contains(named) {
             self.lose_tcp(now, named, TcpFault::PeerReset(reason), None);
         } else if self.side == Side::Server {
-            // A join that never arrived: its token went over the wire in clear, it must not work any more.
+            // A join that never arrived: its token went over the wire in plaintext, it must not work any more.
             self.burn_token(named.0);
             self.replenish_tokens();
         }
@@ -331,7 +331,7 @@ fn take_run<'a>(first: &Chunk, items: &mut Peekable<impl Iterator<Item = &'a Car
     (range, fin)
 }
 
-/// Decodes the whole record, so that a bad frame is found before any is acted on.
+/// Decodes the complete record, so that a bad frame is found before any is acted on.
 // draft I03
 fn check(content: &[u8]) -> Result<About, Violation> {
     if content.is_empty() {

@@ -106,7 +106,7 @@ impl Connection {
         self.release_claims();
     }
 
-    /// Why this side does not go on without TCPLS, if it does not (decision D112).
+    /// Why this endpoint does not go on without TCPLS, if it does not (decision D112).
     fn refuses_fallback(&self, offer: Offer) -> Option<CloseReason> {
         match offer {
             Offer::Tcpls if self.plain => Some(CloseReason::NoTcpls),
@@ -115,7 +115,7 @@ impl Connection {
         }
     }
 
-    /// Reports the session to its owner, right behind its first TCP connection and ahead of whatever came with the peer's
+    /// Reports the session to the driver, right behind its first TCP connection and ahead of whatever came with the peer's
     /// Session Parameters: the application may open streams at once (decision D110).
     pub(super) fn announce(&mut self) {
         let established =

@@ -26,7 +26,7 @@ pub(super) struct Opened {
 type Content = Result<Opened, Violation>;
 
 impl Connection {
-    /// Bytes came on TCP connection `tcp`. Takes the whole records out of `bytes` and leaves the rest there for the next
+    /// Bytes came on TCP connection `tcp`. Takes the complete records out of `bytes` and leaves the rest there for the next
     /// read; what streams received stays in that buffer and is handed out as `Bytes` of it. For a TCP connection that is
     /// gone, everything is taken and dropped.
     pub fn handle_bytes(&mut self, now: Time, tcp: ConnectionId, bytes: &mut BytesMut) {

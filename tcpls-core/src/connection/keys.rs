@@ -85,7 +85,7 @@ pub(crate) struct Keys {
     open: Chain<OpenKeys>,
     /// The newest generation that the peer has used.
     open_current: u32,
-    /// The generation that this side's TCP connections should be at.
+    /// The generation that this endpoint's TCP connections should be at.
     seal_target: u32,
     /// The newest generation that the peer has acknowledged a record of. It is never more than one behind the target: the
     /// first record of a join opens with at most the generation after the newest that the receiver has seen.
@@ -151,7 +151,7 @@ impl Keys {
         self.seal_confirmed >= self.seal_target
     }
 
-    /// Makes the next generation of this side's keys the one to seal with, once the peer has the one before.
+    /// Makes the next generation of this endpoint's keys the one to seal with, once the peer has the one before.
     pub(crate) fn start_seal_update(&mut self) -> Result<(), KeyError> {
         if !self.is_confirmed() {
             return Err(KeyError::NoKeys);

@@ -156,7 +156,7 @@ pub struct Connection {
     rng: Rng,
     extensions: ExtensionTypes,
 
-    /// Present until the handshake is over.
+    /// Present until the handshake is complete.
     handshake: Option<Box<dyn Handshake>>,
     handshake_deadline: Grace,
     established: bool,

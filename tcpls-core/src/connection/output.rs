@@ -46,7 +46,7 @@ pub(super) enum Built {
 }
 
 impl Connection {
-    /// TCP connection `tcp` can take `room` bytes: appends at most that many to `out`, whole records only, and returns how
+    /// TCP connection `tcp` can take `room` bytes: appends at most that many to `out`, complete records only, and returns how
     /// many. 0 means that there is nothing to say on it for now, or that `room` is too small for what there is (256 bytes
     /// are always enough to get on).
     ///

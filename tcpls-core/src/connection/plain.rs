@@ -1,4 +1,4 @@
-//! A session whose peer does not speak TCPLS: plain TLS 1.3 on one TCP connection, one stream, no frames.
+//! A session whose peer does not support TCPLS: plain TLS 1.3 on one TCP connection, one stream, no frames.
 //!
 //! To such a peer, close_notify is the end of the stream, and of what it was sent the only sign that nothing is missing. So
 //! it is sent behind a stream that was finished and whole, and never otherwise: any other end is a fatal alert.
@@ -108,7 +108,7 @@ impl Connection {
         }
     }
 
-    /// Closing a plain session: what was written goes out, then the alert that fits, and that is all this side can do.
+    /// Closing a plain session: what was written goes out, then the alert that fits, and that is all this endpoint can do.
     pub(super) fn advance_plain_closing(&mut self, _now: Time) {
         let close_notify_sent = self.tcps.get(ConnectionId::FIRST).is_none_or(|entry| entry.close_notify_sent());
         if close_notify_sent {

@@ -1,4 +1,4 @@
-//! What TLS itself sends once the handshake is over: alerts, New Session Tickets, KeyUpdates.
+//! What TLS itself sends once the handshake is complete: alerts, New Session Tickets, KeyUpdates.
 
 use super::Connection;
 use super::keys::KeyError;
@@ -35,7 +35,7 @@ impl Connection {
         } else if self.ending.peer_reason().is_none() && self.refuses_handshake(description) {
             self.end_session(now, CloseReason::Handshake(HandshakeError::refused(AlertDescription(description))));
         } else if self.ending.peer_reason().is_none() && is_about_the_path(description) {
-            // What this side sent was damaged on this path; the peer means this TCP connection only.
+            // What this endpoint sent was damaged on this path; the peer means this TCP connection only.
             self.lose_tcp(now, tcp, TcpFault::Alert(description), None);
         } else if description != Alert::UserCanceled as u8 {
             self.handle_fatal_alert(now, description);
@@ -44,7 +44,7 @@ impl Connection {
         }
     }
 
-    /// Whether an alert says that the peer does not accept the handshake that this side has finished: it comes before the
+    /// Whether an alert says that the peer does not accept the handshake that this endpoint has finished: it comes before the
     /// peer's Session Parameters (decision D110) or, on the fallback too, is about the client's certificate.
     fn refuses_handshake(&self, description: u8) -> bool {
         let is_about_certificate = AlertDescription(description).is_about_certificate();
@@ -139,7 +139,7 @@ impl Connection {
     }
 }
 
-/// Whether an alert says that what came on a TCP connection was no record that TLS allows. A peer that ends the session
+/// Whether an alert says that what arrived on a TCP connection was no record that TLS allows. A peer that ends the session
 /// says so with Close Session first.
 fn is_about_the_path(description: u8) -> bool {
     [Alert::BadRecordMac, Alert::RecordOverflow, Alert::UnexpectedMessage]

@@ -29,7 +29,7 @@ impl Connection {
         sealer.seal(entry, content_type, out, start, keep)
     }
 
-    /// An alert for the owner of a TCP connection that is to be closed: sealed if keys are in use there, in clear if not.
+    /// An alert for the driver of a TCP connection that is to be closed: sealed if keys are in use there, in plaintext if not.
     pub(super) fn alert_for(&mut self, entry: &mut Tcp<Carried>, alert: Alert, out: &mut Vec<u8>) {
         let Some(keys) = self.keys.as_mut().filter(|_| entry.may_seal()) else {
             return out.extend_from_slice(&crate::crypto::plaintext_alert(alert));

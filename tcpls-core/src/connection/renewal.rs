@@ -1,4 +1,4 @@
-//! Key updates of this side: when one is wanted, what it waits for, and its start.
+//! Key updates of this endpoint: when one is wanted, what it waits for, and its start.
 
 use core::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::wire::ids::ConnectionId;
 /// its seconds begin. Updates that the AEAD's limit makes necessary do not wait.
 const KEY_UPDATE_INTERVAL: Duration = Duration::from_millis(40);
 
-/// Key updates of this side.
+/// Key updates of this endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Renewal {
     /// The peer or the application has asked for one that could not be started yet.
@@ -113,7 +113,7 @@ impl Connection {
         has_one
     }
 
-    /// Starts a new generation of this side's keys; each TCP connection steps to it before its next record.
+    /// Starts a new generation of this endpoint's keys; each TCP connection steps to it before its next record.
     fn start_key_update(&mut self, now: Time) {
         if !self.plain && self.has_laggard() {
             return;

@@ -14,7 +14,7 @@ impl Connection {
         self.side
     }
 
-    /// How far the session is.
+    /// The state of the session.
     pub fn state(&self) -> State {
         if self.ending.is_closed() {
             State::Closed
@@ -63,7 +63,7 @@ impl Connection {
         self.identity.server_name.as_deref()
     }
 
-    /// The TLS code point of the cipher suite in use; `None` before the handshake is over.
+    /// The TLS code point of the cipher suite in use; `None` before the handshake is complete.
     pub fn cipher_suite(&self) -> Option<u16> {
         self.established.then_some(self.identity.suite)
     }
@@ -117,13 +117,13 @@ impl Connection {
         !self.ending.is_closing() && !self.ending.is_closed()
     }
 
-    /// Whether the owner knows of the session: the TLS handshake is over, and the peer's Session Parameters are known
+    /// Whether the driver knows of the session: the TLS handshake is complete, and the peer's Session Parameters are known
     /// where there are any.
     pub(super) fn is_announced(&self) -> bool {
         self.plain || self.control.parameters().is_complete()
     }
 
-    /// Whether the peer can acknowledge nothing any more: it said close_notify on each TCP connection.
+    /// Whether the peer can acknowledge nothing any more: it sent close_notify on each TCP connection.
     #[inline]
     pub(super) fn peer_is_mute(&self) -> bool {
         self.ending.is_half_closed()
@@ -148,7 +148,7 @@ impl Connection {
         }
     }
 
-    /// Returns how many written bytes are not delivered, as far as this side knows.
+    /// Returns how many written bytes are not delivered, as far as this endpoint knows.
     ///
     /// These are bytes that the peer has not acknowledged and neither side has given up. The end of a finished stream
     /// counts as one. Once the session is over, this is what was lost with it.

@@ -17,7 +17,7 @@ use crate::wire::ids::ConnectionId;
 pub enum TimeoutReason {
     /// The handshake has taken too long.
     Handshake,
-    /// A join, from this side or the peer's, has taken too long.
+    /// A join, from this endpoint or the peer's, has taken too long.
     Join,
     /// An acknowledgment can be held back no longer.
     Ack,
@@ -27,7 +27,7 @@ pub enum TimeoutReason {
     Probe,
     /// The application wants a session kept alive that is quiet.
     KeepAlive,
-    /// A TCP connection that is left on purpose carries nothing any more.
+    /// A TCP connection that is left intentionally carries nothing any more.
     Leave,
     /// A key update that was asked for soon after another may start.
     KeyUpdate,

@@ -61,7 +61,7 @@ impl Connection {
     /// Ends the session at once because others need what it holds.
     ///
     /// Nothing is delivered any more; the memory is free when this returns. The peer receives the code
-    /// [`code::OVERLOADED`], or an alert if it does not speak TCPLS.
+    /// [`code::OVERLOADED`], or an alert if it does not support TCPLS.
     pub fn evict(&mut self, now: Time) {
         self.trace.set_now(now);
         if self.ending.is_closed() {

@@ -1,9 +1,9 @@
-//! Puts one stream's data back in order. Data in order passes through without a copy; data that came early waits in a
-//! tree by offset.
+//! Reassembles one stream's data. Data in order passes through without a copy; data that arrives early waits in a tree
+//! by offset.
 //!
-//! What a peer can make this hold is bounded by flow control (the caller's) times a small constant: the number of gaps is
-//! limited, a small piece is copied rather than pin the large record it came in, and small neighbours are joined, so that
-//! no two neighbouring copies together are shorter than [`JOINED`]. Called by `recv`.
+//! The memory that a peer can occupy is bounded by the caller's flow control times a small constant: the number of gaps
+//! is limited; a small piece is copied, so that it does not keep a large record alive; and small neighbors are joined,
+//! so that two neighboring copies together are never shorter than [`JOINED`]. Called by `recv`.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,17 +11,18 @@ use bytes::{Bytes, BytesMut};
 
 /// Data shorter than this is copied.
 const SMALL: usize = 512;
-/// Data is copied if the record that it came in is more than this many times longer: of four streams that share a record
-/// none is.
+/// Data is copied if its record is more than this many times longer: the data of four streams that share a record is
+/// not.
 const PINNED: usize = 4;
-/// What such a record may have besides their data.
+/// Bytes that such a record may have besides their data.
 const FRAMING: usize = 256;
 /// Neighbouring copies are joined up to this length.
 const JOINED: usize = 1024;
-/// What a piece costs besides its bytes: its place in a tree that is half full, a buffer's header, and what the allocator adds.
+/// Memory of a piece besides its bytes: its share of a half-full tree, a buffer's header, and the overhead of the
+/// allocator.
 const OVERHEAD: usize = 160;
 
-/// One stretch of received data.
+/// One contiguous piece of received data.
 #[derive(Debug)]
 enum Piece {
     /// Shares the buffer that the record was decrypted in.
@@ -50,7 +51,7 @@ impl Piece {
         }
     }
 
-    /// Room that it has besides its bytes.
+    /// Its capacity beyond its bytes.
     fn slack(&self) -> usize {
         match self {
             Self::Shared(_) | Self::Copied(_) => 0,
@@ -79,7 +80,7 @@ impl Piece {
         matches!(self, Self::Own(_))
     }
 
-    /// Appends `next` if both are small copies; otherwise gives it back.
+    /// Appends `next` if both are small copies; otherwise returns it.
     fn join(&mut self, next: Self) -> Option<Self> {
         match (self, next) {
             (Self::Own(a), Self::Own(b)) if a.len() + b.len() <= JOINED => {
@@ -116,11 +117,11 @@ pub(super) struct Assembler {
     read: u64,
     /// Offset after the last byte in `ready`: the lowest byte that is missing.
     next: u64,
-    /// What can be read, in order.
+    /// Data that can be read, in order.
     ready: VecDeque<Piece>,
-    /// What came early: above `next`, not overlapping.
+    /// Data that arrived early: above `next`, not overlapping.
     early: BTreeMap<u64, Piece>,
-    /// How many gaps there are: stretches of `early` that nothing touches.
+    /// The number of gaps: one before each contiguous range of `early`.
     gaps: usize,
     max_gaps: usize,
     /// Bytes in both.
@@ -137,7 +138,7 @@ impl Assembler {
         Self { read: 0, next: 0, ready, early, gaps: 0, max_gaps, bytes: 0, shared: 0, slack: 0 }
     }
 
-    /// The lowest offset that has not come.
+    /// The lowest offset that has not arrived.
     pub(super) fn next_offset(&self) -> u64 {
         self.next
     }
@@ -147,7 +148,7 @@ impl Assembler {
         !self.ready.is_empty()
     }
 
-    /// Memory held, pieces' overhead included.
+    /// Memory held, including the overhead of pieces.
     pub(super) fn memory(&self) -> usize {
         self.bytes + self.slack + (self.ready.len() + self.early.len()) * OVERHEAD
     }
@@ -170,8 +171,8 @@ impl Assembler {
         self.bytes
     }
 
-    /// Takes in data at `offset`, which came in a record of `record_len` bytes. What is already there is kept, and not
-    /// compared. `offset` plus the length must not overflow: the caller checked.
+    /// Stores data at `offset`, from a record of `record_len` bytes. Bytes that are already there are kept, and not
+    /// compared. The caller ensures that `offset` plus the length does not overflow.
     pub(super) fn insert(&mut self, offset: u64, data: Bytes, record_len: usize) -> Result<(), TooManyGaps> {
         if offset == self.next && self.early.is_empty() && !data.is_empty() {
             return self.place(offset, Piece::new(data, record_len)); // nearly always: as it is, not a slice of it
@@ -187,7 +188,7 @@ impl Assembler {
         Ok(())
     }
 
-    /// Takes out at most `max` bytes in order, of one piece.
+    /// Removes and returns at most `max` bytes in order, of one piece.
     pub(super) fn read(&mut self, max: usize) -> Option<Bytes> {
         let first = self.ready.front_mut()?;
         let (is_shared, slack) = (first.shared() > 0, first.slack());
@@ -205,7 +206,7 @@ impl Assembler {
         Some(data)
     }
 
-    /// Drops what came early: the gap before it will not be filled.
+    /// Drops data that arrived early, because the gap before it will not be filled.
     pub(super) fn drop_early(&mut self) {
         for piece in core::mem::take(&mut self.early).values() {
             self.bytes -= piece.len();
@@ -222,8 +223,8 @@ impl Assembler {
         (self.bytes, self.shared, self.slack) = (0, 0, 0);
     }
 
-    /// The first offset from `at` on that is not here; `end` or more if that is not below `end`. Looks no further: a
-    /// long stretch behind must not cost each piece that comes before it.
+    /// Returns the first missing offset from `at` on, or a value of at least `end` if there is none below. It searches
+    /// only up to `end`: a long range behind must not slow down each piece before it.
     fn covered_to(&self, at: u64, end: u64) -> u64 {
         let mut at = at.max(self.next);
         while at < end
@@ -234,7 +235,7 @@ impl Assembler {
         at
     }
 
-    /// Puts a piece where nothing is.
+    /// Inserts a piece where there is no data.
     fn place(&mut self, offset: u64, piece: Piece) -> Result<(), TooManyGaps> {
         self.bytes += piece.len();
         self.shared += piece.shared();
@@ -264,7 +265,7 @@ impl Assembler {
         }
     }
 
-    /// Puts a piece behind a gap, and joins it with its neighbours on either side if they are small.
+    /// Inserts a piece behind a gap, and joins it with small neighbors on either side.
     fn place_early(&mut self, offset: u64, piece: Piece) -> Result<(), TooManyGaps> {
         let end = offset + piece.len() as u64;
         let before = self.early.range(..offset).next_back().is_some_and(|entry| end_of(entry) == offset);

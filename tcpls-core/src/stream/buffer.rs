@@ -1,7 +1,7 @@
 //! The bytes of one stream that the application wrote and the peer has not acknowledged, by offset.
 //!
-//! Bytes come in at the end, by copy or as shared buffers, and are released from the front; between the two any range
-//! may be copied out, as often as it takes. What is sent or acknowledged is `send`'s business.
+//! Bytes are appended at the end, by copy or as shared buffers, and released from the front; any range in between may
+//! be copied out any number of times. `send` knows which bytes are sent or acknowledged.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use core::ops::Range;
 
 use bytes::Bytes;
 
-/// Small writes are gathered into segments of at most this size.
+/// Small writes are collected in segments of at most this size.
 const SEGMENT: usize = 64 << 10;
 /// A shared buffer shorter than this is copied: a segment of its own would cost more than its bytes.
 const SMALL: usize = 2 << 10;
@@ -85,7 +85,7 @@ impl SendBuffer {
         self.segments.push_back(Segment { start, bytes: data });
     }
 
-    /// Appends the bytes of `range` to `out`; those no longer or not yet held are left out.
+    /// Appends the bytes of `range` to `out`, without those no longer or not yet held.
     pub(super) fn copy(&self, range: Range<u64>, out: &mut Vec<u8>) {
         if range.start < self.tail_start {
             let first = self.segments.partition_point(|s| s.end() <= range.start);
@@ -98,7 +98,7 @@ impl SendBuffer {
         }
     }
 
-    /// Forgets everything below `offset`, which becomes the new base.
+    /// Releases everything below `offset`, which becomes the new base.
     pub(super) fn release(&mut self, offset: u64) {
         self.base = offset.clamp(self.base, self.end());
         while self.segments.front().is_some_and(|s| s.end() <= self.base) {

@@ -1,5 +1,5 @@
-//! How streams ended that are over, as far as the application may not know: a stream is forgotten when both halves are over,
-//! and the peer's error code for one of them often comes as the last sign of life.
+//! How ended streams ended, as far as the application may not know: a stream is dropped when both halves have ended,
+//! and the peer's error code for one of them is often the last frame of the stream.
 
 use std::collections::VecDeque;
 
@@ -7,13 +7,13 @@ use super::SendProgress;
 use crate::error::{ReadError, WriteError};
 use crate::wire::ids::{ErrorCode, StreamId};
 
-/// Streams that are remembered, the newest: as many as may be open from both sides by default.
+/// How many of the newest ended streams are remembered: the default number of open streams of both endpoints.
 const MAX_ENDED: usize = 256;
 
 /// How the sending half of a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendEnd {
-    /// All was delivered, or this side reset it.
+    /// All data was delivered, or this endpoint reset it.
     Over,
     /// The peer reads no more.
     Stopped(ErrorCode),
@@ -34,13 +34,13 @@ impl SendEnd {
 /// How the receiving half of a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecvEnd {
-    /// All was read.
+    /// All data was read.
     Complete,
-    /// The peer gave it up.
+    /// The peer reset it.
     Reset(ErrorCode),
     /// The session ended first.
     Truncated,
-    /// This side stopped it.
+    /// This endpoint stopped it.
     Stopped,
 }
 
@@ -52,12 +52,12 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// Whether it says anything that the application did not do itself, or has not seen for certain.
+    /// Whether it contains anything that the application did not cause itself, or may not have seen.
     fn is_remarkable(self) -> bool {
         self.send != SendEnd::Over || matches!(self.recv, RecvEnd::Reset(_) | RecvEnd::Truncated)
     }
 
-    /// What a write says now.
+    /// Returns the error of a write now.
     pub(super) fn write_error(self) -> WriteError {
         match self.send {
             SendEnd::Over => WriteError::Unknown,
@@ -66,7 +66,7 @@ impl Ended {
         }
     }
 
-    /// What a read says now; `Ok`: it is at the end.
+    /// Returns the result of a read now; `Ok`: the end of the stream.
     pub(super) fn read_error(self) -> Result<(), ReadError> {
         match self.recv {
             RecvEnd::Complete => Ok(()),
@@ -81,12 +81,12 @@ impl Ended {
 #[derive(Debug, Default)]
 pub(super) struct EndedStreams {
     remembered: VecDeque<(StreamId, Ended)>,
-    /// Some were pushed out.
+    /// Whether older ones have been dropped.
     has_forgotten: bool,
 }
 
 impl EndedStreams {
-    /// Stream `id` is over.
+    /// Stream `id` has ended.
     pub(super) fn insert(&mut self, id: StreamId, ended: Ended) {
         if !ended.is_remarkable() {
             return;
@@ -98,12 +98,12 @@ impl EndedStreams {
         }
     }
 
-    /// How stream `id`, which is over, ended. `None`: as its application wanted, unless some were forgotten.
+    /// Returns how the ended stream `id` ended. `None`: as its application requested, unless older ones were dropped.
     pub(super) fn get(&self, id: StreamId) -> Option<Ended> {
         self.remembered.iter().rev().find(|(ended, _)| *ended == id).map(|(_, ended)| *ended)
     }
 
-    /// Whether a stream that is over and not remembered may have ended in any way.
+    /// Whether an ended stream that is not remembered may have ended in any way.
     pub(super) fn has_forgotten(&self) -> bool {
         self.has_forgotten
     }

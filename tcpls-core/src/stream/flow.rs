@@ -10,7 +10,7 @@ use crate::time::Time;
 /// The round trip assumed until one was measured.
 const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
 
-/// What the owner knows about time: now, and a typical round trip of the session.
+/// What the driver knows about time: now, and a typical round trip of the session.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Clock {
     pub(super) now: Time,
@@ -26,17 +26,17 @@ const UPDATES: u64 = 8;
 /// in the last one, and doubles that while the update travels; and as much again arrives behind what one path lost.
 const ROUND_TRIPS: u32 = 8;
 
-/// What a window's limit runs ahead of, by the window's size.
+/// The count that a window's limit exceeds by the window's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Basis {
-    /// What was consumed. A reader that stops holds the sender back: right for a stream.
+    /// Consumed bytes, for a stream: a reader that stops blocks the sender.
     Consumed,
-    /// What was received, as long as no more than the largest size is held. Streams that are not read do not hold the
-    /// others back: right for the session, whose streams have windows of their own.
+    /// Received bytes, while at most the largest size is held, for the session: unread streams do not block the others,
+    /// and have windows of their own.
     Received,
 }
 
-/// How much the peer may send: `limit`, which runs ahead by the window's size.
+/// How much the peer may send: up to `limit`, which is ahead by the window's size.
 ///
 /// An update is due when an eighth of the window, or more, could be given back: [`gain`]. If the window is used up in fewer
 /// than [`ROUND_TRIPS`] at the rate of what was used since the last update, it holds the sender back or soon will, and it is
@@ -83,23 +83,23 @@ impl Window {
         self.received
     }
 
-    /// What was received and is neither read nor given up.
+    /// Received bytes that are neither read nor dropped.
     pub(super) fn unconsumed(&self) -> u64 {
         self.received - self.consumed
     }
 
-    /// Whether `more` bytes may come.
+    /// Checks whether `more` bytes are within the limit.
     pub(super) fn check(&self, more: u64) -> Result<(), Violation> {
         let total = self.received.checked_add(more).ok_or(Violation::FlowControl)?;
         if total > self.limit { Err(Violation::FlowControl) } else { Ok(()) }
     }
 
-    /// `more` bytes came; they passed [`Window::check`].
+    /// `more` bytes arrived; they passed [`Window::check`].
     pub(super) fn receive(&mut self, more: u64) {
         self.received = self.received.saturating_add(more);
     }
 
-    /// `bytes` were read, or will never be. Never more than were received.
+    /// `bytes` were read, or never will be; never more than were received.
     pub(super) fn consume(&mut self, bytes: u64) {
         self.consumed = self.consumed.saturating_add(bytes).min(self.received);
     }

@@ -1,10 +1,10 @@
-//! All streams of one session: what the application wrote and has not been acknowledged, what came in and has not
-//! been read, and the limits on both.
+//! All streams of one session: written data that is not acknowledged, received data that is not read, and the limits on
+//! both.
 //!
-//! Nothing here knows records, TCP state or keys. A TCP connection is an opaque label: streams are attached to it, and
-//! data is pulled for it. The session's state machine is the only caller: it asks for the next [`Chunk`] or [`Control`]
-//! when it has a record to fill, remembers what each record carried, and reports later whether that was acknowledged or
-//! lost with its TCP connection. Losing is one operation: what was lost is pending again.
+//! This layer knows no records, TCP state or keys. A TCP connection is an opaque label: streams are attached to it, and
+//! data is pulled for it. The session's state machine is the only caller: it takes the next [`Chunk`] or [`Control`]
+//! when it fills a record, stores what each record carries, and reports later whether that was acknowledged or lost
+//! with its TCP connection. Loss is one operation: what was lost becomes pending again.
 //!
 //! ```text
 //!           set (Streams)              one entry point per frame and per call
@@ -38,18 +38,18 @@ pub(crate) const MAX_OFFSET: u64 = 1 << 62;
 pub enum SendProgress {
     /// The stream is not finished, or not all of it is acknowledged.
     UnderWay,
-    /// The peer acknowledged all of it and the end, or this side's reset.
+    /// The peer has acknowledged all data and the end, or this endpoint's reset.
     Over,
-    /// The peer reads no more, with its code.
+    /// The peer has stopped reading, with its code.
     Stopped(ErrorCode),
     /// The session ended before all was acknowledged.
     Lost,
-    /// No such stream, or it was over so long ago that this is not known any more.
+    /// There is no such stream, or it ended so long ago that its end is not remembered.
     Unknown,
 }
 
-/// A piece of a stream's data, or its end, that a record carries. The bytes stay in the stream until they are
-/// acknowledged: a record remembers only this.
+/// A piece of a stream's data, or its end, in a record. The bytes stay in the stream until they are acknowledged; a
+/// record stores only this reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chunk {
     /// Whose data.
@@ -83,14 +83,14 @@ pub(crate) enum Control {
     MaxStreamData { id: StreamId, maximum: u64 },
     /// How many streams the peer may open over the session's life.
     MaxStreams { maximum: u32 },
-    /// This side gives up sending on the stream, after `final_size` bytes.
+    /// This endpoint gives up sending on the stream, after `final_size` bytes.
     ResetStream { id: StreamId, error: ErrorCode, final_size: u64 },
-    /// This side reads no more of the stream.
+    /// This endpoint reads no more of the stream.
     StopSending { id: StreamId, error: ErrorCode },
 }
 
 impl Control {
-    /// What a record remembers of it: enough to make it anew, with the values of that time, should it be lost.
+    /// The reference that a record stores: enough to make the frame again, with current values, if the record is lost.
     pub(crate) const fn key(&self) -> ControlKey {
         match *self {
             Self::MaxData { .. } => ControlKey::MaxData,
@@ -102,7 +102,7 @@ impl Control {
     }
 }
 
-/// Names a [`Control`] without its values.
+/// Identifies a [`Control`] without its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ControlKey {
     /// Session flow control.

@@ -29,7 +29,7 @@ impl RangeSet {
         self.ranges.front().cloned()
     }
 
-    /// Adds `range`; says how many offsets of it are new.
+    /// Adds `range`; returns how many offsets of it are new.
     pub(super) fn insert(&mut self, range: Range<u64>) -> u64 {
         if range.is_empty() {
             return 0;
@@ -50,7 +50,7 @@ impl RangeSet {
         new
     }
 
-    /// Takes `range` out; says how many offsets of it were there.
+    /// Takes `range` out; returns how many offsets of it were there.
     pub(super) fn remove(&mut self, range: Range<u64>) -> u64 {
         let first = self.ranges.partition_point(|r| r.end <= range.start);
         let last = self.ranges.partition_point(|r| r.start < range.end);

@@ -1,7 +1,7 @@
 //! The receiving half of one stream: its final size, its window, and how it ends.
 //!
-//! It ends in one of four ways: read to the FIN, reset by the peer, stopped by this side, or cut short with the session.
-//! The session's own window is `set`'s business: methods here say how many bytes to count against it.
+//! It ends in one of four ways: read to the FIN, reset by the peer, stopped by this endpoint, or cut short with the
+//! session. `set` has the session's window: methods here return how many bytes count against it.
 
 use bytes::Bytes;
 
@@ -14,13 +14,13 @@ use crate::wire::ids::{ErrorCode, StreamId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Data comes, or has come up to the FIN.
+    /// Data is arriving, or has arrived up to the FIN.
     Open,
     /// The peer reset the stream; the application's next read reports it.
     Reset(ErrorCode),
-    /// The application wants no more.
+    /// The application has stopped reading.
     Stopped(ErrorCode),
-    /// The session ended before the stream: what is in order can be read, then comes an error.
+    /// The session ended before the stream: data in order can be read, then an error.
     Truncated,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct RecvHalf {
     state: State,
     /// The application knows how it ended.
     over: bool,
-    /// A Readable event was given, and no read said Blocked since.
+    /// A Readable event was given, and no read returned Blocked since.
     told: bool,
 }
 
@@ -44,7 +44,7 @@ impl RecvHalf {
         Self { id, assembler, window, final_size: None, state: State::Open, over: false, told: false }
     }
 
-    /// Judges a Stream frame, and changes nothing. Gives the number of bytes that it adds to what the peer has sent.
+    /// Checks a Stream frame without a change. Returns the number of new bytes that it counts against the window.
     pub(super) fn check_data(&self, offset: u64, len: usize, fin: bool) -> Result<u64, Violation> {
         let end = offset.checked_add(len as u64).filter(|end| *end <= MAX_OFFSET);
         let end = end.ok_or(Violation::OffsetTooLarge(self.id.0))?;
@@ -124,7 +124,7 @@ impl RecvHalf {
         self.read_end()
     }
 
-    /// What a read says when nothing is buffered.
+    /// Returns the result of a read without buffered data.
     fn read_end(&mut self) -> Result<Option<Bytes>, ReadError> {
         if self.is_complete() {
             self.over = true;
@@ -151,7 +151,8 @@ impl RecvHalf {
         Ok(self.give_up_unread())
     }
 
-    /// The peer sends no more on the session: what is missing now never comes. Says whether the application misses it.
+    /// The peer sends no more on the session: missing data will not arrive. Returns whether the application still
+    /// reads.
     pub(super) fn truncate(&mut self) -> bool {
         let is_cut = self.state == State::Open && !self.is_complete();
         if is_cut {

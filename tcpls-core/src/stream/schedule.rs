@@ -1,9 +1,9 @@
-//! Whose turn it is to send: higher priority first, equal priorities in turns, one record each.
+//! The order in which streams send: higher priority first, equal priorities in turns of one record.
 //!
-//! Streams that have something to send stand in one of two lines, by whether it costs session flow-control credit. When
-//! the session's credit is used up, the line of fresh data is simply not looked at: nothing moves when credit runs out
-//! or comes back. Every change is O(log n). Which of the streams in line may use which TCP connection is the
-//! caller's to judge: it walks [`Schedule::line`] until it finds one, so streams attached elsewhere cost a step each.
+//! Streams with data to send are in one of two queues, by whether the data needs credit of the session. When the
+//! session has no credit, the queue of new data is skipped; no stream changes its queue when credit runs out or
+//! returns. Every change is O(log n). The caller decides which streams may use a TCP connection: it iterates over
+//! [`Schedule::line`] until it finds one, so each stream that is attached elsewhere costs one step.
 
 use std::collections::BTreeSet;
 

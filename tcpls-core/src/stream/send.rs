@@ -1,9 +1,9 @@
 //! The sending half of one stream: which bytes are fresh, in flight, acknowledged, or to be sent again, and the same
 //! for its end.
 //!
-//! Offsets run `base ≤ next ≤ end`: below `base` all is acknowledged and forgotten, from `next` on nothing was sent. In
-//! between a byte is in flight unless it is in `acked` or, because the TCP connection that carried it was lost, in `again`.
-//! Session-wide limits are `set`'s business.
+//! For offsets, `base ≤ next ≤ end`: everything below `base` is acknowledged and released, nothing from `next` on was
+//! sent. In between, a byte is in flight unless it is in `acked` or, because its TCP connection was lost, in `again`.
+//! `set` has the limits of the session.
 
 use core::ops::Range;
 
@@ -35,9 +35,9 @@ enum State {
     Open,
     /// It wrote all; the end's progress.
     Finished(Progress),
-    /// Given up, by the application or because the peer reads no more.
+    /// Reset, by the application or because the peer stopped reading.
     Reset(ErrorCode, Progress),
-    /// The session takes nothing any more.
+    /// The session accepts no more data.
     Dropped,
 }
 
@@ -49,7 +49,7 @@ struct Carried {
     fin: bool,
 }
 
-/// What this side sends on a stream.
+/// What this endpoint sends on a stream.
 #[derive(Debug)]
 pub(super) struct SendHalf {
     id: StreamId,
@@ -111,7 +111,7 @@ impl SendHalf {
         Ok(())
     }
 
-    /// Gives up what is not acknowledged.
+    /// Drops unacknowledged data.
     pub(super) fn reset(&mut self, error: ErrorCode) -> Result<(), WriteError> {
         if !matches!(self.state, State::Finished(_)) || self.is_over() {
             self.check_open()?;
@@ -122,7 +122,7 @@ impl SendHalf {
 
     // What the peer does.
 
-    /// The peer reads no more. Says whether that is news that changes anything.
+    /// The peer has stopped reading. Returns whether that changes anything.
     pub(super) fn handle_stop(&mut self, error: ErrorCode) -> bool {
         if self.stopped.is_some() || self.is_over() || matches!(self.state, State::Reset(..)) {
             return false;
@@ -154,7 +154,7 @@ impl SendHalf {
 
     // What goes out.
 
-    /// What the next chunk costs, if there is one.
+    /// Returns what the next chunk costs, if there is one.
     pub(super) fn need(&self) -> Option<Need> {
         if !self.again.is_empty() || self.fin_goes_at(self.next()) {
             return Some(Need::Nothing);
@@ -178,7 +178,7 @@ impl SendHalf {
         self.buffer.end().saturating_sub(self.next())
     }
 
-    /// Takes the next piece to send, lost ones first; `session_credit` bounds fresh ones. Also says how many
+    /// Takes the next piece to send, lost ones first; `session_credit` bounds fresh ones. Also returns how many
     /// bytes of it are fresh.
     pub(super) fn next_chunk(&mut self, max: u64, session_credit: u64) -> Option<(Chunk, u64)> {
         if let Some(range) = self.again.pop_first(max) {
@@ -245,7 +245,7 @@ impl SendHalf {
 
     // What became of it.
 
-    /// The bytes of `range` have arrived, and with `fin` the stream's end. Says how many of them were not known to have.
+    /// The bytes of `range` have arrived, and with `fin` the stream's end. Returns how many of them were not known to have.
     pub(super) fn handle_acked(&mut self, range: Range<u64>, fin: bool) -> u64 {
         if fin && matches!(self.state, State::Finished(_)) {
             self.state = State::Finished(Progress::Acked);
@@ -272,7 +272,7 @@ impl SendHalf {
         self.carried.iter_mut().for_each(|c| c.data.remove_below(offset));
     }
 
-    /// The TCP connection that carried `chunk` is lost. Says how many bytes are to be sent again because of it.
+    /// The TCP connection that carried `chunk` is lost. Returns how many bytes are to be sent again because of it.
     pub(super) fn handle_lost(&mut self, chunk: &Chunk) -> u64 {
         if chunk.fin && self.state == State::Finished(Progress::InFlight) {
             self.state = State::Finished(Progress::Due);
@@ -286,7 +286,7 @@ impl SendHalf {
         }
     }
 
-    /// Says whether the Reset Stream frame is to be sent again.
+    /// Returns whether the Reset Stream frame is to be sent again.
     pub(super) fn handle_reset_lost(&mut self) -> bool {
         let State::Reset(_, progress @ Progress::InFlight) = &mut self.state else { return false };
         *progress = Progress::Due;
@@ -300,7 +300,7 @@ impl SendHalf {
         due
     }
 
-    /// How far it is.
+    /// Returns its state.
     pub(super) fn progress(&self) -> SendProgress {
         if self.stopped.is_some() || self.is_over() { self.end().progress() } else { SendProgress::UnderWay }
     }
@@ -324,7 +324,7 @@ impl SendHalf {
         self.is_over() || (self.state == State::Open && self.buffered() == 0)
     }
 
-    /// What the application wrote, and did not give up, and is not acknowledged; the end counts as one byte.
+    /// Written data that is neither dropped nor acknowledged; the end counts as one byte.
     pub(super) fn undelivered(&self) -> u64 {
         let end = match self.state {
             State::Open => 0,

@@ -1,10 +1,10 @@
-//! All streams together: which exist, what they share, and the one place where a change to a stream is followed by
-//! everything that it entails ([`Streams::update`]).
+//! All streams of a session, what they share, and the one function that applies a change to a stream with all its
+//! consequences ([`Streams::update`]).
 //!
-//! `app` has what the application calls, `input` what the peer's frames do, `output` what goes into records and what
-//! became of it, `room` how much the application may write,
-//! `growth` how far receive windows grow. A stream exists from when either side opens it until both halves are over; memory is proportional to
-//! the streams that exist, whatever their numbers (attacks 3 and 7).
+//! `app` has the calls of the application, `input` the effects of the peer's frames, `output` the contents of records
+//! and their acknowledgment or loss, `room` the limits on writes, `growth` the growth of receive windows. A stream
+//! exists from its opening until both halves have ended; memory is proportional to the number of existing streams, not
+//! to their IDs (attacks 3 and 7).
 
 mod app;
 mod blocked;
@@ -159,7 +159,7 @@ struct Shared {
     plain: bool,
     /// Client of a plain session: the one stream has not been asked for.
     plain_to_open: bool,
-    /// The one stream of a plain session was reset by this side, with this code.
+    /// The one stream of a plain session was reset by this endpoint, with this code.
     plain_reset: Option<ErrorCode>,
     ending: Ending,
     ended: EndedStreams,
@@ -335,7 +335,7 @@ impl Streams {
     // How the session ends.
 
     /// The peer sends no more: receiving halves that are not complete end with `ReadError::Truncated`, after what is in order.
-    /// Says whether there were any.
+    /// Returns whether there were any.
     pub(crate) fn truncate(&mut self) -> bool {
         self.shared.ending.truncated = true;
         let ids: Vec<StreamId> = self.map.keys().copied().collect();
@@ -399,7 +399,7 @@ impl Streams {
         !is_taken && self.map.get(&StreamId(0)).is_some_and(|stream| stream.send.is_untouched())
     }
 
-    /// The code with which this side gave up the one stream of a plain session, once it does not read it any more either.
+    /// The code with which this endpoint gave up the one stream of a plain session, once it does not read it any more either.
     pub(crate) fn given_up(&self) -> Option<ErrorCode> {
         let error = self.shared.plain_reset?;
         let only = self.map.get(&StreamId(0));
@@ -521,7 +521,7 @@ impl Shared {
         }
     }
 
-    /// Brings everything that depends on what came on a stream up to date with it.
+    /// Brings everything that depends on what arrived on a stream up to date with it.
     fn settle_recv(&mut self, id: StreamId, stream: &mut Stream, to_read: usize) {
         self.buffered_to_read = self.buffered_to_read - to_read + stream.recv.memory();
         if self.window.update_is_due() {

@@ -1,15 +1,15 @@
-//! The receiving side of acknowledgments: which record came last, and when the peer has to hear of it (draft, 4.2.3).
+//! The receiving side of acknowledgments: the last record that arrived, and when to acknowledge it (draft, 4.2.3).
 
 use core::time::Duration;
 
 use crate::time::Time;
 use crate::wire::ids::RecordSeq;
 
-/// Once more than one record waits, more will follow: then acknowledgments go out so often, for what is not acknowledged when a
-/// TCP connection fails goes over the wire twice.
+/// Maximum delay of an acknowledgment while more than one record waits. Records that are unacknowledged when a TCP
+/// connection fails are sent twice, so during bulk transfers the delay is short.
 const BULK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How long and how far an acknowledgment may be held back.
+/// How long, and for how many records, an acknowledgment may be delayed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AckPolicy {
     pub(crate) max_delay: Duration,
@@ -24,9 +24,9 @@ pub(crate) struct Received {
     owed: u32,
     /// When the acknowledgment is due at the latest.
     deadline: Option<Time>,
-    /// When the first of the records came that the last acknowledgment did not cover.
+    /// When the first record arrived that the last acknowledgment did not cover.
     since: Time,
-    /// The peer is waiting (Ping), or enough has come: due at once.
+    /// Due at once, after a Ping or enough records.
     now_due: bool,
 }
 
@@ -62,13 +62,13 @@ impl Received {
         self.next > RecordSeq(0)
     }
 
-    /// What was held back long enough is due from now on.
+    /// Makes a delayed acknowledgment due if its time has come.
     pub(crate) fn expire(&mut self, now: Time) {
         self.now_due |= self.is_due(now);
     }
 
-    /// Owes an acknowledgment now, if any record came at all: the TCP connection ended and the peer must know how far it
-    /// got, or the acknowledgment before may not have arrived.
+    /// Makes an acknowledgment due now, if any record has arrived: the TCP connection has ended and the peer must learn
+    /// the last record, or the previous acknowledgment may be lost.
     pub(crate) fn owe_again(&mut self) {
         self.now_due = self.any();
     }

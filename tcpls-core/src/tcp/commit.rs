@@ -1,18 +1,19 @@
-//! How much may be under way on one TCP connection: what its path carries within two seconds, besides what fills the path
-//! itself. More would only lie in queues, where it delays all that comes behind it, can't be moved to a better path, and keeps
-//! the peer from showing that it lives. On a fast path this is far more than congestion control lets go, and has no effect.
+//! The limit on data in flight of one TCP connection: what its path carries in 2 s, in addition to its bandwidth-delay
+//! product. More data would only wait in queues, where it delays everything behind it, cannot move to a better path,
+//! and delays the peer's answers. On a fast path congestion control allows much less, and the limit has no effect.
 //!
-//! The rate is measured from acknowledgments, as in `rate`; but here a flight counts as soon as more was waiting behind it.
+//! The rate is measured from acknowledgments, as in `rate`, but here a flight counts as soon as more data waits behind
+//! it.
 
 use core::time::Duration;
 
 use super::rate::RateSample;
 
-/// How far ahead of the path's rate data may be committed to it.
+/// How long a path may need for the data committed to it.
 const AHEAD: Duration = Duration::from_secs(2);
-/// How long the path may take for one record: the peer can read nothing of it before it is whole.
+/// How long, in seconds, the path may take for one record, which the peer can use only when it is complete.
 const RECORD_SECONDS: u64 = 1;
-/// The least that may be under way.
+/// The smallest limit on data in flight, in bytes.
 const LEAST: u64 = 1024;
 /// The first record on a path about which nothing is known: one segment.
 const FIRST_RECORD: u64 = 1400;
@@ -20,8 +21,8 @@ const FIRST_RECORD: u64 = 1400;
 const LEAST_RECORD: u64 = 400;
 /// A handshake that takes no longer than this, besides the round trip, says nothing about the rate.
 const QUICK: Duration = Duration::from_millis(50);
-/// In one of this many rounds, a quarter more is committed: a sender whose acknowledgments wait behind the peer's data would
-/// never find out that its own direction carries more.
+/// In one of this many rounds the limit is a quarter higher. Otherwise a sender whose acknowledgments wait behind the
+/// peer's data would never learn that its own direction carries more.
 const PROBE_EVERY: u32 = 4;
 
 /// What is known of one TCP connection's rate, and what follows.
@@ -99,7 +100,7 @@ impl Commit {
     }
 
     /// The most bytes on the wire that one record with stream data should have. As long as nothing is known, no more than
-    /// it has `carried`: the first is whole soon on any path, and shows how fast that is.
+    /// it has `carried`: the first is complete soon on any path, and shows how fast that is.
     pub(crate) fn record(&self, carried: u64) -> usize {
         let bytes =
             self.rate().map_or(carried.max(FIRST_RECORD), |rate| rate.saturating_mul(RECORD_SECONDS).max(LEAST_RECORD));

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use crate::wire::record::{HEADER_LEN, RecordError, RecordHeader};
 
-/// The next whole record with its header, or `None` if it has not all come. Bad headers are found as early as their bytes
+/// The next complete record with its header, or `None` if it has not all come. Bad headers are found as early as their bytes
 /// are there, so that an attacker can't make anyone wait for a record that will be refused.
 pub(crate) fn next_record(bytes: &mut BytesMut) -> Result<Option<(RecordHeader, BytesMut)>, RecordError> {
     let Some(header) = RecordHeader::parse(bytes)? else { return Ok(None) };

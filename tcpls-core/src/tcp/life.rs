@@ -1,11 +1,11 @@
-//! When bytes last moved over one TCP connection. Data that moves is life, in either direction: a record that takes half a
-//! minute to arrive, or waits behind others in a queue, does not make its TCP connection dead.
+//! When bytes last moved over one TCP connection, in either direction. A TCP connection with moving bytes is alive,
+//! even if a record takes 30 s to arrive, or waits behind others in a queue.
 
 use core::time::Duration;
 
 use crate::time::Time;
 
-/// How long a byte of a record that is not whole keeps a TCP connection: half of the rate of the slowest paths, 4 kbit/s.
+/// How long a byte of a record that is not complete keeps a TCP connection: half of the rate of the slowest paths, 4 kbit/s.
 const PER_BYTE: Duration = Duration::from_millis(4);
 /// The longest that a path is taken to need from one segment to the next.
 const MAX_GAP: Duration = Duration::from_secs(3);
@@ -15,13 +15,13 @@ const MAX_GAP: Duration = Duration::from_secs(3);
 pub(crate) struct Life {
     /// New bytes came.
     received: Time,
-    /// Of what came, bytes of a record that is not whole yet: a caller shows them again with each call.
+    /// Of what came, bytes of a record that is not complete yet: a caller shows them again with each call.
     partial: usize,
     /// When the first byte of that record came.
     began: Time,
     /// How far apart the bytes of one record came lately, at most.
     gap: Duration,
-    /// The peer's kernel acknowledged bytes that it had not acknowledged before, if the owner reports it.
+    /// The peer's kernel acknowledged bytes that it had not acknowledged before, if the driver reports it.
     acked: Time,
     acked_bytes: Option<u64>,
     /// The socket took bytes.
@@ -44,7 +44,7 @@ impl Life {
         }
     }
 
-    /// The caller's buffer had `before` bytes, and has `left` after whole records were taken out.
+    /// The caller's buffer had `before` bytes, and has `left` after complete records were taken out.
     #[inline]
     pub(crate) fn came(&mut self, now: Time, before: usize, left: usize) {
         if before > self.partial {
@@ -83,8 +83,8 @@ impl Life {
         self.gap
     }
 
-    /// The same as [`Life::moved`], but bytes of a record that is not whole count only as far as it is on its way at 250 bytes a
-    /// second on average: an attacker can let single bytes through for ever.
+    /// The same as [`Life::moved`], but bytes of a record that is not complete count only as far as it is on its way at 250 bytes a
+    /// second on average: an attacker can let single bytes through forever.
     pub(crate) fn progressed(&self) -> Time {
         let partial = PER_BYTE.saturating_mul(u32::try_from(self.partial).unwrap_or(u32::MAX));
         let received = if self.partial > 0 { self.received.min(self.began + partial) } else { self.received };
@@ -106,7 +106,7 @@ impl Life {
         self.acked
     }
 
-    /// When bytes came last, if they belong to a record that is not whole yet.
+    /// When bytes came last, if they belong to a record that is not complete yet.
     pub(crate) fn partial_at(&self) -> Option<Time> {
         (self.partial > 0).then_some(self.received)
     }
@@ -117,7 +117,7 @@ impl Life {
     }
 }
 
-/// A deadline that bytes which move put off, but not for ever: what waits for an answer of a peer that is not authenticated
+/// A deadline that bytes which move put off, but not forever: what waits for an answer of a peer that is not authenticated
 /// must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grace {

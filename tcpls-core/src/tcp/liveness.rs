@@ -16,9 +16,9 @@ pub(crate) struct Liveness {
     silence: Silence,
     /// When it was asked for a sign of life.
     probes: Probes,
-    /// When an authentic record came on it last.
+    /// When an authentic record arrived on it last.
     heard: Time,
-    /// It owes an answer for longer than it should.
+    /// It is stalled.
     is_stalled: bool,
     /// The peer is still to be notified that it is stalled.
     owes_status: bool,
@@ -41,7 +41,7 @@ impl Liveness {
 
     // What happened.
 
-    /// The owner's buffer had `before` bytes, of which `left` are the beginning of a record.
+    /// The driver's buffer had `before` bytes, of which `left` are the beginning of a record.
     pub(super) fn came(&mut self, now: Time, before: usize, left: usize) {
         self.life.came(now, before, left);
     }
@@ -62,7 +62,7 @@ impl Liveness {
         self.heard = now;
     }
 
-    /// Stream data passed: it need not be asked more and more rarely any more.
+    /// Stream data passed: the interval between probes starts anew.
     pub(super) fn carried_data(&mut self) {
         self.probes.forget();
     }
@@ -73,14 +73,14 @@ impl Liveness {
         self.life.acked(info.heard, info.acked);
     }
 
-    /// It owes an answer for too long: the peer is to be notified, and it is asked for something to answer.
+    /// Marks it as stalled: notifies the peer, and sends a Ping that the peer has to answer.
     pub(crate) fn stall(&mut self) {
         self.is_stalled = true;
         self.owes_status = true;
         self.wants_ping = true;
     }
 
-    /// It answered after all. Whether the peer was notified that it is stalled.
+    /// Ends the stall; returns whether the peer was notified of it.
     pub(crate) fn resume(&mut self, now: Time) -> bool {
         self.is_stalled = false;
         self.silence.was_wrong(now);
@@ -92,23 +92,23 @@ impl Liveness {
         self.owes_status = false;
     }
 
-    /// Asks for a sign of life.
+    /// Requests a Ping.
     pub(crate) fn ask(&mut self) {
         self.wants_ping = true;
     }
 
-    /// Asks because it was quiet.
+    /// Requests a Ping because it was quiet.
     pub(crate) fn probe(&mut self, now: Time) {
         self.wants_ping = true;
         self.probes.note(now);
     }
 
-    /// A Ping is not sent, after all: the peer knows none.
+    /// Cancels the Ping: the peer does not know the frame.
     pub(crate) fn ask_nothing(&mut self) {
         self.wants_ping = false;
     }
 
-    /// Whether a Ping is to go out; it does now.
+    /// Takes the pending Ping, if there is one.
     pub(crate) fn take_ping(&mut self) -> bool {
         core::mem::take(&mut self.wants_ping)
     }
@@ -167,7 +167,7 @@ impl Liveness {
         self.life.stuck_since()
     }
 
-    /// When the kernel's silence is too long, if a segment takes `segment` and it owes an answer.
+    /// Returns when the TCP connection stalls without a segment, if one is due and a segment takes `segment`.
     #[inline] // nothing is owed, as nearly always
     pub(crate) fn silence_deadline(&self, segment: impl FnOnce() -> Duration) -> Option<Time> {
         if self.silence.is_owed() { self.silence.deadline(segment()) } else { None }
@@ -183,7 +183,7 @@ impl Liveness {
         self.silence.min_rtt()
     }
 
-    /// When it is to be asked for a sign of life: see [`Probes::next`].
+    /// Returns when to send the next probe: see [`Probes::next`].
     pub(crate) fn next_probe(&self, first: Duration, longest: Duration) -> Time {
         self.probes.next(self.heard, first, longest)
     }

@@ -1,6 +1,6 @@
-//! One TCP connection of a session: its life, its record numbers, what its unacknowledged records carried.
+//! One TCP connection of a session: its state, its record numbers, the contents of its unacknowledged records.
 //!
-//! What the records carry is opaque here (a type parameter): streams are none of this layer's business.
+//! The contents of records are opaque here (a type parameter): this layer knows no streams.
 
 pub(crate) mod acks;
 pub(crate) mod commit;
@@ -61,7 +61,7 @@ pub(crate) struct Tcp<C> {
     remote: Option<SocketAddr>,
     /// Since when the session can use it.
     since: Time,
-    /// What the least used of the others had carried when it joined: its share is counted from there.
+    /// Bytes that the least used other one had carried when it joined: its share counts from there.
     head_start: u64,
     counters: TcpCounters,
 }
@@ -118,12 +118,12 @@ impl<C> Tcp<C> {
         self.may_seal = true;
     }
 
-    /// What this side's records carry.
+    /// What this endpoint's records carry.
     pub(crate) fn sent(&self) -> &SentLog<C> {
         &self.sent
     }
 
-    /// What is to be acknowledged of the peer's.
+    /// The acknowledgments owed to the peer.
     pub(crate) fn received(&self) -> &Received {
         &self.received
     }
@@ -165,7 +165,7 @@ impl<C> Tcp<C> {
         self.rtt.expect(took);
     }
 
-    /// The owner's buffer had `before` bytes, of which `left` are the beginning of a record.
+    /// The driver's buffer had `before` bytes, of which `left` are the beginning of a record.
     pub(crate) fn handle_bytes(&mut self, now: Time, before: usize, left: usize) {
         self.counters.bytes_received += (before - left) as u64;
         self.liveness.came(now, before, left);
@@ -199,7 +199,7 @@ impl<C> Tcp<C> {
         self.liveness.carried_data();
     }
 
-    /// Stream data came on it.
+    /// Stream data arrived on it.
     pub(crate) fn handle_data(&mut self, bytes: usize) {
         self.counters.stream_bytes_received += bytes as u64;
         self.liveness.carried_data();
@@ -265,17 +265,17 @@ impl<C> Tcp<C> {
         self.head_start = share;
     }
 
-    /// Between which addresses it runs, as far as its owner says.
+    /// Between which addresses it runs, as far as the driver says.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         [self.local, self.remote].into_iter().flatten()
     }
 
-    /// Its owner says between which addresses it runs.
+    /// The driver says between which addresses it runs.
     pub(crate) fn runs_between(&mut self, local: Option<SocketAddr>, remote: Option<SocketAddr>) {
         (self.local, self.remote) = (local, remote);
     }
 
-    /// Bytes given to its socket, and what others had carried before it joined.
+    /// Bytes written to its socket, plus those of the least used other one when it joined.
     pub(crate) fn share(&self) -> u64 {
         self.head_start + self.counters.bytes_sent
     }
@@ -285,7 +285,7 @@ impl<C> Tcp<C> {
         size_of::<Self>() + self.raw.capacity() + self.sent.memory()
     }
 
-    /// Whether any byte came on it, of a record that is not whole too.
+    /// Whether any byte arrived on it, of a record that is not complete too.
     pub(crate) fn has_received(&self) -> bool {
         self.counters.bytes_received > 0 || self.liveness.partial_at().is_some()
     }

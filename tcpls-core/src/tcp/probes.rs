@@ -1,4 +1,4 @@
-//! When a quiet TCP connection is asked for a sign of life: the longer nothing but answers comes, the less often.
+//! When a Ping probes a quiet TCP connection: the interval grows while only answers arrive.
 
 use core::time::Duration;
 

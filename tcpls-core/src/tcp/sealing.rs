@@ -28,7 +28,7 @@ pub(crate) enum Keep<'a, C> {
     },
 }
 
-/// The position of this side's next record, and what the peer is known to have of the generations before.
+/// The position of this endpoint's next record, and what the peer is known to have of the generations before.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sealing {
     pub(super) at: KeyPosition,
@@ -72,14 +72,14 @@ impl Sealing {
 }
 
 impl<C> Tcp<C> {
-    /// The handshake is over: the TLS library has sealed and opened this many records with the first generation of keys.
+    /// The handshake is complete: the TLS library has sealed and opened this many records with the first generation of keys.
     pub(crate) fn begin_at(&mut self, sealed: u64, opened: u64) {
         (self.sealing.at.aead_seq, self.open.aead_seq) = (sealed, opened);
         self.sent.start_at(RecordSeq(sealed));
         self.received.start_at(RecordSeq(opened));
     }
 
-    /// Its first record uses this generation of this side's keys; no effect once there was one.
+    /// Its first record uses this generation of this endpoint's keys; no effect once there was one.
     pub(crate) fn begin_with(&mut self, generation: u32) {
         if self.sealing.is_fresh() {
             self.sealing.at.generation = generation;
@@ -120,7 +120,7 @@ impl<C> Tcp<C> {
         }
     }
 
-    /// The record with this number was a KeyUpdate of this side's.
+    /// The record with this number was a KeyUpdate of this endpoint's.
     pub(crate) fn key_update_sealed(&mut self, number: RecordSeq) {
         self.sealing.step(number);
     }
@@ -137,7 +137,7 @@ impl<C> Tcp<C> {
         Ok(())
     }
 
-    /// Where this side's next record stands in the chain of keys.
+    /// Where this endpoint's next record stands in the chain of keys.
     pub(crate) fn seal_position(&self) -> &KeyPosition {
         &self.sealing.at
     }
@@ -150,7 +150,7 @@ impl<C> Tcp<C> {
         step(&mut self.open)
     }
 
-    /// The generation of this side's keys that its next record uses.
+    /// The generation of this endpoint's keys that its next record uses.
     pub(crate) fn seal_generation(&self) -> u32 {
         self.sealing.at.generation
     }

@@ -1,4 +1,4 @@
-//! What this side's unacknowledged records on one TCP connection carried, so that it can go out again on another
+//! What this endpoint's unacknowledged records on one TCP connection carried, so that it can go out again on another
 //! (draft, 4.2.3). References only, never ciphertext.
 
 use core::time::Duration;

@@ -1,7 +1,7 @@
 //! The live TCP connections of a session, in the order of their IDs.
 //!
-//! There are few, and each record looks them up several times: a walk through a sorted list is quicker than a tree or a binary
-//! search. Each has an allocation of its own, so that a session with one pays for one.
+//! There are few, and each record looks them up several times: a linear search in a sorted list is faster than a tree
+//! or a binary search. Each has an allocation of its own, so that a session with one TCP connection allocates only one.
 
 use super::Tcp;
 use crate::wire::ids::ConnectionId;

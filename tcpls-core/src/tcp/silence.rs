@@ -1,61 +1,63 @@
-//! What the TCP stack underneath knows and records can't tell: whether anything at all comes back from the peer's kernel.
-//! Optional: without an owner that reports it, nothing here has a deadline.
+//! What only the TCP stack knows: whether segments arrive from the peer's kernel. Optional: without a driver that
+//! reports it, nothing here has a deadline.
 //!
-//! During a transfer TCP's acknowledgments come every few milliseconds, also while it repairs a loss. So a path that went dark
-//! shows within some tens of them, where a record's acknowledgment takes a round trip through every queue.
+//! During a transfer TCP's acknowledgments arrive every few milliseconds, even while it repairs a loss. So their
+//! absence shows a dark path within some tens of milliseconds, while the acknowledgment of a record takes a round trip
+//! through every queue.
 
 use core::time::Duration;
 
 use crate::time::Time;
 
-/// How long nothing may come back while TCP's acknowledgments should follow each other closely: a few ticks of the kernels'
-/// clocks, and what busy hosts and radio links put together in one burst.
+/// How long no segment may arrive while TCP's acknowledgments should follow each other closely: a few ticks of the
+/// kernels' clocks, and the bursts of busy hosts and radio links.
 const MIN_PATIENCE: Duration = Duration::from_millis(16);
-/// And this multiple of the distance between two segments, which is long on a slow path.
+/// In addition, this multiple of the time between two segments, which is long on a slow path.
 const SPACING: u32 = 4;
-/// How long a receiver may hold back the acknowledgment of a segment that is alone (Linux; RFC 9293, 3.8.6.3 allows 500 ms).
+/// How long a receiver may delay the acknowledgment of a single segment (Linux; RFC 9293, 3.8.6.3 allows 500 ms).
 const DELAYED_ACK: Duration = Duration::from_millis(40);
 /// With this many segments in flight, the receiver acknowledges without delay: it must acknowledge every second one.
 const UNDELAYED: u32 = 3;
 /// The longest that one segment is taken to be on its way through a slow link.
 const MAX_SEGMENT: Duration = Duration::from_secs(3);
-/// Doublings of the patience with a TCP connection that was repeatedly taken for stalled without being so.
+/// The threshold of a TCP connection doubles with each false stall, at most this many times.
 const MAX_DOUBTS: u32 = 4;
-/// A doubt is forgotten after so long.
+/// A false stall is forgotten after this time.
 const FORGET_AFTER: Duration = Duration::from_secs(10);
 
-/// What the TCP stack says about one TCP connection of this host. On Linux, `TCP_INFO` has it.
+/// State of the TCP stack for one TCP connection, on Linux from `TCP_INFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpInfo {
-    /// When a segment of the peer's came last (`tcpi_last_ack_recv`, which is an age).
+    /// When the last segment of the peer arrived (`tcpi_last_ack_recv`, which is an age).
     pub heard: Time,
-    /// Segments that are sent and not acknowledged (`tcpi_unacked`). Bytes that wait to be sent do not count.
+    /// Segments that are sent and not acknowledged (`tcpi_unacked`), without bytes that wait to be sent.
     pub unacked: u32,
     /// TCP's smoothed round-trip time (`tcpi_rtt`).
     pub rtt: Duration,
-    /// The smallest that it measured (`tcpi_min_rtt`).
+    /// The smallest round-trip time that TCP measured (`tcpi_min_rtt`).
     pub min_rtt: Duration,
-    /// A number that grows with each byte that the peer's kernel acknowledges for the first time (`tcpi_bytes_acked`), selectively
-    /// too (`tcpi_delivered`), and with data that came behind a hole (`tcpi_rcv_ooopack`). Only that it grows matters.
+    /// A number that grows with each byte that the peer's kernel newly acknowledges (`tcpi_bytes_acked`), also
+    /// selectively (`tcpi_delivered`), and with data that arrives behind a gap (`tcpi_rcv_ooopack`). Only its growth
+    /// matters.
     pub acked: u64,
 }
 
-/// Since when the peer's kernel owes a sign of life.
+/// Since when a segment of the peer's kernel is due.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Silence {
     since: Option<Time>,
-    /// When bytes went to the socket last, and when the first of them did after a pause.
+    /// When bytes were last written to the socket, and when the first of them after a pause were.
     wrote: Time,
     burst: Time,
     info: Option<TcpInfo>,
     doubts: u32,
     doubted: Time,
-    /// The last verdict was wrong, and the stack was not queried since.
+    /// The last stall was false, and the stack has not been queried since.
     refuted: bool,
 }
 
 impl Silence {
-    /// Bytes went to the socket.
+    /// Bytes were written to the socket.
     pub(crate) fn wrote(&mut self, now: Time) {
         let answered = || self.rtt().unwrap_or_default() + DELAYED_ACK;
         if self.since.is_none() || now > self.wrote && now > self.wrote + answered() {
@@ -65,15 +67,16 @@ impl Silence {
         self.since.get_or_insert(now);
     }
 
-    /// The stack was asked.
+    /// Stores a report of the stack.
     pub(crate) fn update(&mut self, info: TcpInfo) {
         self.since = self.since.filter(|_| info.unacked > 0).map(|since| since.max(info.heard));
         self.info = Some(info);
         self.refuted = false;
     }
 
-    /// It was taken for stalled and lives: its patience restarts, or it would stall again at once. What the stack reported is
-    /// good for two wrong verdicts: an owner who never queries it again must not cause one after the other.
+    /// The stall was false: the threshold restarts, or the TCP connection would stall again at once. After two false
+    /// stalls the report of the stack is dropped: a driver that never queries the stack again must not cause endless
+    /// ones.
     pub(crate) fn was_wrong(&mut self, now: Time) {
         if core::mem::replace(&mut self.refuted, true) {
             self.info = None;
@@ -83,22 +86,22 @@ impl Silence {
         self.since = self.since.map(|since| since.max(now));
     }
 
-    /// Whether a sign of life is owed, and the owner tells.
+    /// Returns whether a segment is due, and the driver reports them.
     #[inline]
     pub(crate) fn is_owed(&self) -> bool {
         self.since.is_some() && self.info.is_some()
     }
 
-    /// When the silence has lasted too long; `None` if nothing is owed or no `TcpInfo` has come. The path is known to take `segment`
-    /// for a full one.
+    /// Returns when the TCP connection stalls without a segment; `None` if none is due or no `TcpInfo` was reported.
+    /// `segment` is the time that the path takes for a full segment.
     pub(crate) fn deadline(&self, segment: Duration) -> Option<Time> {
         let (since, info, rtt) = (self.since?, self.info?, self.rtt()?);
         let segment = segment.min(MAX_SEGMENT);
         let spacing = MIN_PATIENCE + segment * SPACING;
         let doubts = 1 << self.doubts_at(since);
-        // What begins a flight is not acknowledged before it has been to the peer and back.
+        // The acknowledgment of the beginning of a flight takes a round trip.
         let first = self.burst + (MIN_PATIENCE + rtt + segment) * doubts;
-        // A lone segment may just have been sent.
+        // A single segment may just have been sent.
         let since = if info.unacked < UNDELAYED { since.max(self.wrote) } else { since };
         Some(first.max(since + patience(&info, segment).max(spacing) * doubts))
     }

@@ -1,23 +1,23 @@
-//! How far a TCP connection is, with what exists only while it is.
+//! The states of a TCP connection, each with the data that exists only in that state.
 
 use super::Tcp;
 use super::life::Grace;
 use crate::time::Time;
 
-/// How far a TCP connection is. What is lost is not in the table of live ones any more.
+/// The state of a TCP connection. Lost ones are not in the table of live TCP connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TcpState {
     /// It carries the TLS handshake.
     Handshaking,
-    /// Client: the join's hello is out, nothing authentic has come back.
+    /// Client: the hello of the join is sent, and no authentic record has arrived.
     Opening(Opening),
-    /// A record of the peer's opened on it.
+    /// A record of the peer has decrypted on it.
     Active,
-    /// To be left: nothing new is put on it, what it has is waited for.
+    /// Retiring: no new data is sent on it, and its data in flight is waited for.
     Retiring(Leave),
 }
 
-/// A join of this side's on which no record of the server has decrypted yet.
+/// A join of this endpoint, on which no record of the server has decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Opening {
     /// When it counts as failed.
@@ -26,7 +26,7 @@ pub(crate) struct Opening {
     session_id: [u8; 32],
     /// Bytes of the apparent handshake seen so far, which are bounded.
     bytes: usize,
-    /// The ServerHello came.
+    /// Whether the ServerHello has arrived.
     is_answered: bool,
 }
 
@@ -40,7 +40,7 @@ impl Opening {
         self.deadline.end(moved)
     }
 
-    /// One more record of the apparent handshake came: how many bytes that makes.
+    /// Counts a record of the apparent handshake; returns the bytes so far.
     pub(crate) fn count(&mut self, bytes: usize) -> usize {
         self.bytes += bytes;
         self.bytes
@@ -59,7 +59,7 @@ impl Opening {
     }
 }
 
-/// Leaving a TCP connection on purpose.
+/// The progress of retiring a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Leave {
     /// When it began.
@@ -68,24 +68,25 @@ pub(crate) struct Leave {
     pub(crate) peer_knows: Option<Time>,
 }
 
-/// Which close_notify passed on a TCP connection: behind it nothing follows in that direction.
+/// Which close_notify passed on a TCP connection: no record follows it in that direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CloseNotify {
     pub(super) sent: bool,
     pub(super) received: bool,
 }
 
-/// Whether a TCP connection is to be used only when no other lives, as each side wants it.
+/// Whether each endpoint wants a TCP connection as a backup.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Backup {
     pub(super) own: bool,
     pub(super) peer: bool,
-    /// A Connection Status about it is under way: the next waits until it has arrived, or it could be overtaken.
+    /// Whether a Connection Status about it is in flight: the next one waits, so that it does not overtake this one.
     pub(super) status_in_flight: bool,
 }
 
 impl<C> Tcp<C> {
-    /// The peer has authenticated itself on it: the session can use it from now on. What opening it took says what to expect.
+    /// The peer has authenticated itself on it: the session can use it. The duration of the join gives a first estimate
+    /// of the path.
     pub(crate) fn activate(&mut self, now: Time) {
         let took = now - self.since;
         match self.state {
@@ -101,7 +102,7 @@ impl<C> Tcp<C> {
         self.since = now;
     }
 
-    /// How far it is.
+    /// Returns its state.
     pub(crate) fn state(&self) -> &TcpState {
         &self.state
     }
@@ -149,22 +150,22 @@ impl<C> Tcp<C> {
         }
     }
 
-    /// Whether the peer has proven itself on it.
+    /// Returns whether the peer has authenticated itself on it.
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, TcpState::Active | TcpState::Retiring(_))
     }
 
-    /// Whether new stream data may be put on it when others live.
+    /// Returns whether new stream data may be sent on it while others are live.
     pub(crate) fn is_active(&self) -> bool {
         self.state == TcpState::Active && !self.close_notify.sent
     }
 
-    /// This side's close_notify went out on it: nothing more will.
+    /// This endpoint sent close_notify on it: no record follows.
     pub(crate) fn close_notify_sealed(&mut self) {
         self.close_notify.sent = true;
     }
 
-    /// The peer's close_notify came on it: nothing more will.
+    /// The peer's close_notify arrived on it: no record follows.
     pub(crate) fn handle_close_notify(&mut self) {
         self.close_notify.received = true;
     }
@@ -177,23 +178,23 @@ impl<C> Tcp<C> {
         self.close_notify.received
     }
 
-    /// This side wants it used only when no other lives, or no longer wants that.
+    /// Sets whether this endpoint wants it as a backup.
     pub(crate) fn request_backup(&mut self, backup: bool) {
         self.backup.own = backup;
     }
 
-    /// The peer's Connection Status about it came; whether it changes anything.
+    /// Handles the peer's Connection Status about it; returns whether it changes anything.
     pub(crate) fn handle_status(&mut self, backup: bool) -> bool {
         core::mem::replace(&mut self.backup.peer, backup) != backup
     }
 
-    /// A Connection Status about it goes out; whether it says backup.
+    /// Notes that a Connection Status about it is sent; returns its value: backup or not.
     pub(crate) fn status_sealed(&mut self) -> bool {
         self.backup.status_in_flight = true;
         self.backup.own || self.liveness.is_stalled() || self.leave().is_some()
     }
 
-    /// No Connection Status about it is under way any more. The peer knows what it is to know if that was the latest.
+    /// The Connection Status in flight has arrived or is lost. The latest one tells the peer about a retirement.
     pub(crate) fn status_has_landed(&mut self, now: Time, is_latest: bool) {
         self.backup.status_in_flight = false;
         if let TcpState::Retiring(leave) = &mut self.state
@@ -208,7 +209,7 @@ impl<C> Tcp<C> {
         self.backup.status_in_flight
     }
 
-    /// Whether it is to be used only when no other lives.
+    /// Returns whether it is a backup.
     pub(crate) fn is_backup(&self) -> bool {
         self.backup.own || self.backup.peer
     }

@@ -293,7 +293,7 @@ impl Model {
         }
     }
 
-    /// Reads at most `len` bytes of a stream of the peer's.
+    /// Reads at most `len` bytes of a stream of the peer.
     fn read(&mut self, side: Side, stream: u8, len: usize) {
         if let Some(id) = self.stream(side.peer(), stream) {
             self.pair.end(side).read_at_most(id, len);

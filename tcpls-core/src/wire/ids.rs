@@ -84,7 +84,7 @@ impl RecordSeq {
     }
 }
 
-/// Names an advertised address (draft, 5.2.7). One ID means one address for ever.
+/// Names an advertised address (draft, 5.2.7). One ID means one address forever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AddressId(pub u8);
 

@@ -145,7 +145,7 @@ impl RecordHeader {
         Ok(Some(Self { content_type, len }))
     }
 
-    /// Bytes of the whole record, its header included.
+    /// Bytes of the complete record, its header included.
     pub const fn record_len(&self) -> usize {
         HEADER_LEN + self.len
     }

@@ -41,7 +41,7 @@ impl<'a> Chooser<'a> {
     }
 
     /// What it may do for a stream that is attached to `attached`. Asked for each stream, so that no TCP connection waits for
-    /// one that may not carry the stream: it would wait for ever.
+    /// one that may not carry the stream: it would wait forever.
     pub(in crate::connection) fn choice(&self, attached: &[ConnectionId]) -> Choice {
         if attached.is_empty() {
             return self.unattached;

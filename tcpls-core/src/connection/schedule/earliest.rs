@@ -77,7 +77,7 @@ impl Better {
     }
 }
 
-/// How long it takes until a piece that is put on it now is acknowledged; `None` if nothing is known.
+/// How long it takes until a piece that is sent on it now is acknowledged; `None` if nothing is known.
 fn delivery(view: &TcpView) -> Option<Duration> {
     match view.delivery_rate {
         Some(rate) => Some(time_for(view.bytes_in_flight + PIECE, rate).max(view.min_rtt.unwrap_or_default())),

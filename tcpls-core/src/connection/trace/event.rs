@@ -94,7 +94,7 @@ pub enum Event<'a> {
         /// It is a backup from the start.
         backup: bool,
     },
-    /// Server: a TCP connection showed a token.
+    /// Server: a TCP connection presented a token.
     ClaimMade {
         /// The claim.
         claim: ClaimId,
@@ -153,7 +153,7 @@ pub enum Event<'a> {
         /// Which.
         tcp: ConnectionId,
     },
-    /// A TCP connection is left on purpose.
+    /// A TCP connection is left intentionally.
     Retiring {
         /// Which.
         tcp: ConnectionId,
@@ -177,12 +177,12 @@ pub enum Event<'a> {
         /// Which.
         tcp: ConnectionId,
     },
-    /// This side's keys have a new generation, which each TCP connection uses from its next record on.
+    /// This endpoint's keys have a new generation, which each TCP connection uses from its next record on.
     KeyUpdateStarted {
         /// The generation, counted from 0.
         generation: u32,
     },
-    /// This side's next record on a TCP connection uses the next generation of its keys.
+    /// This endpoint's next record on a TCP connection uses the next generation of its keys.
     KeyUpdateSent {
         /// On which TCP connection.
         tcp: ConnectionId,
@@ -195,7 +195,7 @@ pub enum Event<'a> {
         tcp: ConnectionId,
         /// The generation, counted from 0.
         generation: u32,
-        /// The peer asks for a key update of this side.
+        /// The peer asks for a key update of this endpoint.
         requested: bool,
     },
     /// A limit was reached.
@@ -217,7 +217,7 @@ pub enum Event<'a> {
         /// The state now.
         to: State,
     },
-    /// This side's application ends the session.
+    /// This endpoint's application ends the session.
     Closing {
         /// Its error code; 0 delivers first what was written.
         error: ErrorCode,

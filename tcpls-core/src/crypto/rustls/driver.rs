@@ -17,7 +17,7 @@ use crate::error::{Alert, AlertDescription, HandshakeError, HandshakeErrorKind a
 /// Bytes that a peer's side of the handshake may have, record headers included. rustls takes handshake messages of at
 /// most 64 KiB; only large certificate chains come near.
 const MAX_RECEIVED: usize = 128 << 10;
-/// Bytes of a flight with this side's certificates, record headers included. The peer's rustls takes a Certificate message of
+/// Bytes of a flight with this endpoint's certificates, record headers included. The peer's rustls takes a Certificate message of
 /// at most 64 KiB; within a flight of that length it is shorter.
 const MAX_FLIGHT: usize = 64 << 10;
 /// The most that one record's plaintext may have (RFC 8446, 5.1).
@@ -35,7 +35,7 @@ pub(super) trait Tls: Send {
     fn common(&self) -> &CommonState;
     /// The server name that the client asked for.
     fn server_name(&self) -> Option<String>;
-    /// What this side has offered.
+    /// What this endpoint has offered.
     fn offer(&self) -> Offer {
         Offer::Anything
     }
@@ -113,7 +113,7 @@ impl<T: Tls> Driver<T> {
         if self.outgoing.len() <= MAX_FLIGHT || self.tcpls() != Some(true) {
             return Ok(());
         }
-        // Nothing of the flight has gone out, so the peer takes an alert in clear.
+        // Nothing of the flight has gone out, so the peer takes an alert in plaintext.
         self.outgoing.clear();
         self.outgoing.extend_from_slice(&plaintext_alert(Alert::InternalError));
         Err(failure(Kind::Configuration, "this side's certificate chain has more than the 64 KiB that the peer takes"))

@@ -4,7 +4,7 @@ use rustls::{CertificateError, Error};
 
 use crate::error::{AlertDescription, HandshakeError, HandshakeErrorKind as Kind};
 
-/// This side's configuration cannot work.
+/// This endpoint's configuration cannot work.
 pub(super) fn misconfigured(message: &str) -> HandshakeError {
     HandshakeError::new(Kind::Configuration, message)
 }

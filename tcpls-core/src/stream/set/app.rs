@@ -1,6 +1,6 @@
 //! What the application does with streams: open, accept, write, finish, reset, read, stop, attach.
 //!
-//! Every call is checked against the stream's state and changes nothing if it is refused.
+//! Every call checks the stream's state first, and changes nothing if it returns an error.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use crate::stream::{ControlKey, SendProgress};
 use crate::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
 impl Streams {
-    /// Opens the next stream of this side. Its first data announces it to the peer.
+    /// Opens the next stream of this endpoint. Its first data announces it to the peer.
     // draft I06: in sequence.
     // draft I04
     pub(crate) fn open(&mut self) -> Result<StreamId, OpenStreamError> {
@@ -44,12 +44,12 @@ impl Streams {
         Some(id)
     }
 
-    /// Takes a copy of the front of `data`, as much as there is room for; says how much that is.
+    /// Takes a copy of the front of `data`, as much as there is room for; returns how much that is.
     pub(crate) fn write(&mut self, id: StreamId, data: &[u8]) -> Result<usize, WriteError> {
         self.write_with(id, data.len(), |stream, len| stream.send.write(data.get(..len).unwrap_or_default()))
     }
 
-    /// Takes the front of `data` itself, as much as there is room for, off it; says how much that is.
+    /// Takes the front of `data` itself, as much as there is room for, off it; returns how much that is.
     ///
     /// The memory behind `data` is kept until the last byte of it is acknowledged, unless it is short.
     pub(crate) fn write_chunk(&mut self, id: StreamId, data: &mut Bytes) -> Result<usize, WriteError> {
@@ -108,7 +108,7 @@ impl Streams {
         let result = self.update(id, |stream, shared| {
             stream.send.reset(error)?;
             if plain {
-                // There is no frame to say so; the session's end will.
+                // There is no frame for it; the end of the session shows it.
                 stream.send.handle_reset_acked();
                 shared.plain_reset = Some(error);
             } else {

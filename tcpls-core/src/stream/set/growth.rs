@@ -1,8 +1,8 @@
-//! How far the receive windows of streams grow: together by so much that streams which are not read leave room in the
-//! session's window for others.
+//! The growth of the streams' receive windows: their sum is limited, so that unread streams leave room in the session's
+//! window for others.
 //!
-//! What a stream may hold is its window. If windows grew without regard to each other, two streams could hold all that the
-//! session may, and all others would stand still when those two are not read.
+//! A stream may hold as much data as its window allows. If windows grew independently, two unread streams could fill
+//! the memory of the session, and block all others.
 
 use crate::config::Config;
 use crate::stream::flow::Clock;

@@ -1,7 +1,7 @@
-//! What the peer's frames do to streams. An error ends the session, so it does not matter how much was changed before it.
+//! The effects of the peer's frames on streams. An error ends the session, so partial changes before it do not matter.
 //!
-//! Every frame is idempotent, and frames for streams that are over are ignored (draft I38): after a TCP connection is lost
-//! its frames come again on another.
+//! Every frame is idempotent, and frames for ended streams are ignored (draft I38), because after the loss of a TCP
+//! connection its frames arrive again on another.
 
 use bytes::Bytes;
 
@@ -81,7 +81,7 @@ impl Streams {
         Ok(was_needed.unwrap_or(false))
     }
 
-    /// A Max Streams frame: how many streams this side may open over the session's life.
+    /// A Max Streams frame: how many streams this endpoint may open over the session's life.
     pub(crate) fn handle_max_streams(&mut self, maximum: u32) {
         let shared = &mut self.shared;
         if maximum <= shared.limit_here {

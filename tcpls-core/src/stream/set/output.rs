@@ -1,4 +1,4 @@
-//! What goes into records, pulled by the session when it has room for it, and what became of it.
+//! The stream data and control frames that the session takes when it fills a record, and their acknowledgment or loss.
 //!
 //! A chunk costs a search among the streams in line (one step, plus one for each stream ahead that is attached to other
 //! TCP connections only) and O(log n) for the stream's next turn.
@@ -143,7 +143,7 @@ impl Streams {
     }
 
     /// The record with this chunk is lost with its TCP connection. What of it is neither acknowledged, nor pending
-    /// already, nor given up is pending again; says how many bytes that is.
+    /// already, nor given up is pending again; returns how many bytes that is.
     pub(crate) fn chunk_lost(&mut self, chunk: &Chunk) -> u64 {
         self.update(chunk.id, |stream, _| stream.send.handle_lost(chunk)).unwrap_or(0)
     }

@@ -1,10 +1,10 @@
-//! Received data stays in the buffer that the socket was read into, and keeps all of that buffer: a piece of 600 bytes that is
-//! not read, or waits behind a gap, may hold a quarter of a mebibyte. So data that is not read soon is copied, and until then
-//! what came since counts as memory of the session.
+//! Received data stays in the read buffer of its socket, and keeps all of it alive: a piece of 600 bytes that is not
+//! read, or waits behind a gap, may hold 256 KiB. So data that is not read soon is copied; until then all data received
+//! since counts as memory of the session.
 
 use super::Streams;
 
-/// Pieces that are still held when so much has come since they may have been are copied.
+/// Pieces that are still held after this many more bytes have arrived are copied.
 const MAX_PINNED: usize = 1 << 20;
 
 impl Streams {

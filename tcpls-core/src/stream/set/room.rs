@@ -1,26 +1,26 @@
-//! How much the application may write: a session does not hold more than it can hope to send soon.
+//! How much the application may write: a session holds only data that it can send soon.
 //!
-//! A byte that was written is in flight, has credit of its stream *and* of the session, or is in *excess*. Excess is
-//! bounded for all streams together, so that a peer that grants no credit costs little. A stream whose credit is used up
-//! takes nothing but excess: it cannot keep another, which has credit, from writing. What is in flight or has credit is
-//! bounded by the send buffer, whatever the peer grants; the last of it is left to streams that hold little, so that bulk
-//! on a slow path does not keep a request from being written.
+//! A written byte is in flight, has credit of its stream *and* of the session, or is *excess*. Excess is bounded for
+//! all streams together, so that a peer that grants no credit costs little memory. A stream without credit takes only
+//! excess: it cannot block another that has credit. The send buffer bounds the bytes in flight or with credit,
+//! regardless of what the peer grants; its last part is reserved for streams that hold little, so that a bulk transfer
+//! on a slow path does not block a request.
 
 use super::{Shared, Stream, Streams};
 use crate::event::StreamEvent;
 use crate::wire::ids::StreamId;
 
-/// Bytes that all streams together may hold beyond what is in flight and what the peer's credit lets go out: what there is
-/// to send when credit comes, until the application has written more.
+/// Maximum of excess bytes of all streams together: they can be sent when credit arrives, before the application has
+/// written more.
 const MAX_EXCESS: u64 = 64 << 10;
-/// The last bytes of the session's send buffer are for streams that hold little: an eighth of it, at most this.
+/// The part of the session's send buffer that is reserved for streams that hold little: an eighth of it, at most this.
 const MAX_RESERVE: usize = 1 << 20;
 /// What a stream may take of them.
 const LITTLE: usize = 64 << 10;
-/// What the one stream of a plain session may hold. There is no credit; what was sealed is out, and TCP holds it.
+/// The most that the one stream of a plain session may hold. There is no credit; sealed data is in TCP's buffers.
 const MAX_PLAIN: usize = 256 << 10;
 
-/// What a peer gives up that stops a stream: work of the application that was for nothing.
+/// Written data that is dropped when the peer stops a stream: wasted work of the application.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Waste {
     /// Bytes that were never sent.

@@ -234,7 +234,7 @@ impl Pair {
         self.pipes[stranger].up.send(bytes);
     }
 
-    /// Returns what came on a socket of [`Pair::connect_stranger`], and whether the server has closed it.
+    /// Returns what arrived on a socket of [`Pair::connect_stranger`], and whether the server has closed it.
     pub fn stranger_has(&mut self, stranger: usize) -> (Vec<u8>, bool) {
         let pipe = &mut self.pipes[stranger];
         (pipe.down.inbox.to_vec(), pipe.down.end_reported)

@@ -11,7 +11,7 @@ use crate::wire::ids::{ConnectionId, Side};
 /// What an end knows the socket of a simulated TCP connection as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Server: the endpoint has not recognised it yet.
+    /// Server: the endpoint has not recognized it yet.
     Incoming(IncomingId),
     /// Server: a join that is not authenticated yet.
     Claim(ClaimId),

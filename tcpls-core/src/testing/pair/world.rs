@@ -153,7 +153,7 @@ impl Pair {
         }
     }
 
-    /// The owner of an end writes the final bytes and closes the socket.
+    /// The driver of an end writes the final bytes and closes the socket.
     fn discard(&mut self, side: Side, tcp: ConnectionId) {
         let Some(number) = (0..self.pipes.len()).find(|&number| self.pipes[number].role(side) == Role::Tcp(tcp)) else {
             return;

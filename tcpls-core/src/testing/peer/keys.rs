@@ -1,5 +1,5 @@
 //! The peer's half of record protection (`docs/protocol.md`, 3), written independently of the core's: its own nonces, its
-//! own count of records, every generation of keys kept for ever.
+//! own count of records, every generation of keys kept forever.
 
 use crate::crypto::{KeySchedule, OpenKeys, SealKeys, TAG_LEN};
 use crate::wire::ids::ConnectionId;
@@ -46,7 +46,7 @@ impl Keys {
         Self { seal: vec![seal], open: vec![open], schedule, seal_current: 0 }
     }
 
-    /// One whole record.
+    /// One complete record.
     pub(super) fn seal(&mut self, tcp: ConnectionId, at: &mut Position, content_type: u8, content: &[u8]) -> Vec<u8> {
         while self.seal.len() <= at.generation {
             self.seal.push(self.schedule.next_seal().expect("there is always a next generation"));

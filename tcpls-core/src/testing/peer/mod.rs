@@ -47,7 +47,7 @@ const ROOM: usize = 1 << 24;
 struct Wire {
     /// Sent to the session, and not yet taken by it.
     unread: BytesMut,
-    /// Received from the session, not yet a whole record.
+    /// Received from the session, not yet a complete record.
     partial: Vec<u8>,
     seal: Position,
     open: Position,
@@ -83,7 +83,7 @@ impl Peer {
         Self::with(Side::Server, Config::default())
     }
 
-    /// Returns a scripted peer of this side and a session with this configuration, at rest.
+    /// Returns a scripted peer of this endpoint and a session with this configuration, at rest.
     ///
     /// The peer's Session Parameters allow everything ([`GENEROUS`]).
     pub fn with(side: Side, config: Config) -> Self {

@@ -39,7 +39,7 @@ pub fn encoded(frames: &[Frame<'_>]) -> Vec<u8> {
 /// A record from the session under test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its record number, as ACKs count; `None` for a record in clear.
+    /// Its record number, as ACKs count; `None` for a record in plaintext.
     pub number: Option<u64>,
     /// Its content type (RFC 8446, B.1).
     pub content_type: u8,
@@ -77,7 +77,7 @@ pub fn frames_of(records: &[Record]) -> Vec<Frame<'_>> {
     records.iter().flat_map(Record::frames).collect()
 }
 
-/// Takes whole records off the front of `bytes`.
+/// Takes complete records off the front of `bytes`.
 pub(super) fn split_records(bytes: &mut Vec<u8>) -> Vec<Vec<u8>> {
     let mut records = Vec::new();
     while let [_, _, _, high, low, rest @ ..] = &bytes[..] {

@@ -64,7 +64,7 @@ pub struct ZeroRtt<'a> {
 }
 
 impl JoinHello<'_> {
-    /// Appends the hello to `out`, as one record in clear.
+    /// Appends the hello to `out`, as one record in plaintext.
     pub fn encode(&self, ext: &ExtensionTypes, out: &mut Vec<u8>) {
         // draft E01
         handshake_record(RECORD_VERSION, CLIENT_HELLO, out, |out| self.put_body(ext, out));

@@ -67,7 +67,7 @@ mod extension {
 /// Code points of TCPLS's own TLS extensions. The draft leaves them open (7); the defaults are for private use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExtensionTypes {
-    /// The sender speaks TCPLS (draft, 5.1.1).
+    /// The sender supports TCPLS (draft, 5.1.1).
     pub tcpls: u16,
     /// The token of a join (draft, 5.1.2).
     pub tcpls_join: u16,
@@ -154,7 +154,7 @@ fn prefixed<const N: usize>(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) 
     out[at..at + N].copy_from_slice(&len.to_be_bytes()[8 - N..]);
 }
 
-/// Appends a record in clear that holds one handshake message.
+/// Appends a record in plaintext that holds one handshake message.
 ///
 /// Room for the longest hello that is usual, a ClientHello with a ticket, is made at once.
 fn handshake_record(record_version: u16, message_type: u8, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {

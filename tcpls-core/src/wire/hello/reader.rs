@@ -1,4 +1,4 @@
-//! Finds a hello in a stream of records in clear, however they cut it, within a bound.
+//! Finds a hello in a stream of records in plaintext, however they cut it, within a bound.
 //!
 //! One bound does it: [`MAX_HELLO`] counts record headers too, and an empty record is refused, so that neither a long
 //! hello nor one of tiny records costs more memory or time. How long a peer may take is the session's or endpoint's.
@@ -21,9 +21,9 @@ pub struct HelloReader {
 }
 
 impl HelloReader {
-    /// For tests, which read a hello piece by piece; the endpoint peeks, the session reads whole records.
+    /// For tests, which read a hello piece by piece; the endpoint peeks, the session reads complete records.
     ///
-    /// Takes whole records from the start of `bytes`, up to the one that completes the message, and returns that with
+    /// Takes complete records from the start of `bytes`, up to the one that completes the message, and returns that with
     /// its header of 4 bytes; [`split_message`] parts the two. `Ok(None)` if it needs more bytes.
     ///
     /// After a message the reader is as good as new. Whatever comes after its last record stays in `bytes`.

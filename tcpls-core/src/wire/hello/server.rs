@@ -27,7 +27,7 @@ pub struct JoinServerHello<'a> {
 }
 
 impl JoinServerHello<'_> {
-    /// Appends the hello to `out`, as one record in clear.
+    /// Appends the hello to `out`, as one record in plaintext.
     pub fn encode(&self, out: &mut Vec<u8>) {
         // draft E01
         handshake_record(LEGACY_VERSION, SERVER_HELLO, out, |out| self.put_body(out));

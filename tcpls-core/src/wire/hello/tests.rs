@@ -25,7 +25,7 @@ fn records(message: &[u8], size: usize) -> Vec<u8> {
     message.chunks(size).flat_map(record).collect()
 }
 
-/// What one whole record in clear holds: type and body of its message.
+/// What one complete record in plaintext holds: type and body of its message.
 fn body_of(record: &[u8]) -> &[u8] {
     split_message(&record[HEADER_LEN..]).unwrap().1
 }
@@ -503,7 +503,7 @@ fn a_hello_takes_16_kib_at_most() {
     let crumbs = records(&message(CLIENT_HELLO, &[0; 4000]), 1);
     assert_eq!(peek_client_hello(&crumbs, &EXT), Err(HelloError::TooLong));
     assert_eq!(read([&crumbs[..]]), Err(HelloError::TooLong));
-    // Longer than any record in clear.
+    // Longer than any record in plaintext.
     assert_eq!(peek_client_hello(&[22, 3, 1, 0x40, 1], &EXT), Err(HelloError::RecordOverflow));
 }
 
