@@ -17,8 +17,8 @@ pub(super) struct Clock {
     pub(super) round_trip: Option<Duration>,
 }
 
-/// The smallest gain that an update is sent for, unless half of the window is less: small windows must not cost a frame
-/// for every few bytes, nor the session's when reading byte by byte what fills its memory.
+/// The smallest increase that is worth an update, unless half of the window is less: neither small windows, nor an
+/// application that reads byte by byte from full memory, must cause a frame for every few bytes.
 const MIN_GAIN: u64 = 64 << 10;
 /// Otherwise an update is sent for this part of the window.
 const UPDATES: u64 = 8;
@@ -38,9 +38,10 @@ enum Basis {
 
 /// How much the peer may send: up to `limit`, which is ahead by the window's size.
 ///
-/// An update is due when an eighth of the window, or more, could be given back: [`gain`]. If the window is used up in fewer
-/// than [`ROUND_TRIPS`] at the rate of what was used since the last update, it holds the sender back or soon will, and it is
-/// doubled, up to `max_size`. A slow reader's window stays as it is. Without a clock every update doubles it: still bounded.
+/// An update is due when the limit can rise by an eighth of the window or more: [`gain`]. If the rate since the last
+/// update uses up the window in fewer than [`ROUND_TRIPS`], the window limits the sender or soon will, and it is
+/// doubled, up to `max_size`. The window of a slow reader keeps its size. Without a clock every update doubles it, up
+/// to the same bound.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     basis: Basis,
