@@ -1,4 +1,4 @@
-//! Which TCP connections a record acknowledges, and the ACK frames that say so.
+//! Which TCP connections a record acknowledges, and the ACK frames for them.
 
 use arrayvec::ArrayVec;
 
@@ -26,8 +26,8 @@ impl Connection {
         entry.id() == tcp && entry.received().is_owed() && !self.is_bypassed(entry)
     }
 
-    /// Which TCP connections this record acknowledges: its own if anything is owed and the record goes out anyway, others
-    /// when theirs is due and they can't do it themselves (draft I20), lost ones for the last time.
+    /// Returns the TCP connections that this record acknowledges: its own if an ACK is owed and the record is sent
+    /// anyway, others whose ACK is due and cannot go out on them (draft I20), and the final ACKs of lost ones.
     pub(super) fn take_acks(
         &mut self,
         now: Time,

@@ -1,8 +1,8 @@
-//! When a session is idle: no stream is open, and the application asks for no sign of life. TCP connections that are lost and
-//! joined again, and what they say to each other about that, do not keep a session: behind a proxy that ends quiet TCP
-//! connections it would never end.
+//! When a session is idle: no stream is open, and the application sends no Ping. The loss and join of TCP connections,
+//! and the frames about that, do not count as activity: behind a proxy that ends quiet TCP connections the session
+//! would never end.
 //!
-//! While streams are open, whatever the peer says counts, and probes ask for it in time (`probe`).
+//! While streams are open, every record of the peer counts, and probes elicit one in time (`probe`).
 
 use core::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::wire::ids::ConnectionId;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Activity {
     last: Time,
-    /// A Ping of the application's is under way.
+    /// A Ping of the application is in flight.
     asked: bool,
 }
 
@@ -25,22 +25,22 @@ impl Activity {
         Self { last: now, asked: false }
     }
 
-    /// When it was.
+    /// The time of the last activity.
     pub(super) fn last(&self) -> Time {
         self.last
     }
 
-    /// The application asks for a sign of life.
+    /// The application sends a Ping.
     pub(super) fn ask(&mut self) {
         self.asked = true;
     }
 
-    /// Something that counts came.
+    /// Activity of the peer arrived.
     pub(super) fn note(&mut self, at: Time) {
         self.last = self.last.max(at);
     }
 
-    /// An acknowledgment of something new came; it may be the sign of life.
+    /// A new acknowledgment arrived; it may answer the Ping.
     pub(super) fn answered(&mut self, now: Time) {
         if core::mem::take(&mut self.asked) {
             self.last = now;
@@ -49,7 +49,8 @@ impl Activity {
 }
 
 impl Connection {
-    /// A Ping came. One in the first record of a join says that the TCP connection is there, and nothing about the session.
+    /// A Ping arrived. One in the first record of a join only shows the TCP connection, and is no activity of the
+    /// session.
     pub(super) fn note_ping(&mut self, now: Time, tcp: ConnectionId) {
         let is_join = |records: u64| tcp != ConnectionId::FIRST && records <= 1;
         if self.tcps.get(tcp).is_some_and(|entry| !is_join(entry.counters().records_received)) {
@@ -57,8 +58,9 @@ impl Connection {
         }
     }
 
-    /// A stranded session has a deadline of its own, and so has one whose peer will say nothing more. A plain session lives as
-    /// long as bytes move, in either direction: a peer that only receives says nothing there.
+    /// Returns when the session is idle for too long. A stranded session has a deadline of its own, and so has one
+    /// whose peer sends no more. A plain session is active while bytes move in either direction, because a peer that
+    /// only receives sends nothing there.
     pub(super) fn idle_deadline(&self) -> Option<Time> {
         if !self.established || self.stranded_until.is_some() || self.peer_is_mute() {
             return None;
@@ -66,7 +68,7 @@ impl Connection {
         let timeout = self.at_least_an_answer(self.idle_timeout?);
         let mut last = self.activity.last;
         if self.streams.len() > 0 {
-            // What was sent after a pause is given as long to be answered.
+            // The answer to data that was sent after a pause has the full timeout.
             last = self.tcps.iter().filter_map(|entry| entry.sent().waiting_since()).fold(last, Time::max);
         }
         if self.plain {
@@ -76,7 +78,7 @@ impl Connection {
         Some(last + timeout)
     }
 
-    /// The shorter of what both ends want.
+    /// The shorter timeout of both endpoints.
     pub(super) fn set_idle_timeout(&mut self, parameters: &Parameters) {
         let peer = (parameters.idle_timeout_ms > 0).then(|| Duration::from_millis(parameters.idle_timeout_ms));
         self.idle_timeout = [self.config.idle_timeout, peer].into_iter().flatten().min();

@@ -1,19 +1,19 @@
-//! What the unacknowledged records of a TCP connection carried goes out again on others, in new records: when it is lost
-//! (`lifecycle`) or has fallen silent (`stall`).
+//! Requeues what the unacknowledged records of a TCP connection carried, when it is lost (`lifecycle`) or stalled
+//! (`stall`). It is sent on others in new records.
 
 use super::Connection;
 use super::control::Carried;
 use crate::tcp::Tcp;
 
 impl Connection {
-    /// ACK frames are not requeued. Those that went out on a TCP connection that is lost or silent may not have arrived, and
-    /// the peer may have nothing more to send that would draw others.
+    /// ACK frames are not requeued, but sent anew: those on a lost or stalled TCP connection may not have arrived, and
+    /// the peer may send no further records that elicit others.
     pub(super) fn repeat_acks(&mut self) {
         self.tcps.iter_mut().for_each(|entry| entry.owe_ack_again());
     }
 
-    /// Requeues what `entry` carries, but for what was requeued before: each byte goes out again at most once for each TCP
-    /// connection that failed it.
+    /// Requeues what `entry` carries and was not requeued before: each byte is reinjected at most once for each TCP
+    /// connection.
     // draft I22
     pub(super) fn requeue_all(&mut self, entry: &mut Tcp<Carried>) -> u64 {
         let bytes = entry.requeue().map(|item| self.requeue(item)).sum();
@@ -21,7 +21,7 @@ impl Connection {
         bytes
     }
 
-    /// A Connection Status that was under way on a lost TCP connection is said again, as it is now.
+    /// Sends a Connection Status again that was in flight on a lost TCP connection, with its current value.
     pub(super) fn requeue_statuses(&mut self, entry: &Tcp<Carried>) {
         for item in entry.sent().carried() {
             if let Carried::Session(due) = item {
@@ -30,8 +30,8 @@ impl Connection {
         }
     }
 
-    /// Merges what a record carried back into what is pending; how many bytes of stream data that were. Not requeued:
-    /// Padding, Ping, Stream Change (never noted) and ACKs (made anew from the current state).
+    /// Makes what a record carried pending again; returns the bytes of stream data. Not requeued: Padding, Ping, Stream
+    /// Change (never stored) and ACKs (made anew from the current state).
     // draft I38
     pub(super) fn requeue(&mut self, item: &Carried) -> u64 {
         match item {

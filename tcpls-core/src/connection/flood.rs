@@ -1,4 +1,4 @@
-//! Bounds on how much a peer can make this endpoint work for nothing: frames that change nothing cost, useful ones earn.
+//! The overhead budget of the peer: frames without effect cost units, useful bytes return units.
 
 use core::time::Duration;
 
@@ -6,20 +6,19 @@ use crate::error::Violation;
 use crate::stream::Waste;
 use crate::time::Time;
 
-/// Units that come back per second, so that keep-alives and probes of a quiet session never add up.
+/// Units that are returned per second, so that keep-alives and probes of a quiet session never add up.
 const REFILL_PER_SECOND: u64 = 1000;
-/// Bytes of new stream data, or of data newly acknowledged, that earn one unit.
+/// Bytes of new stream data, or of newly acknowledged data, that return one unit.
 const BYTES_PER_UNIT: u64 = 1024;
-/// What it takes to stop a stream that the peer's own credit kept from being delivered: answers were made ready that it
-/// never meant to take.
+/// Units for stopping a stream that the peer's own credit blocked: the answer was prepared although the peer did not
+/// read it.
 const UNDELIVERED_UNITS: usize = 20;
-/// Bytes that had credit and were not sent when their stream was stopped, for each unit that this takes: the peer of an
-/// honest path cannot know how much is ready.
+/// Unsent bytes with credit, per unit, when their stream is stopped: an honest peer cannot know how much is ready.
 const UNSENT_PER_UNIT: u64 = 64 << 10;
 /// New generations of keys allowed in a second.
 const KEY_UPDATES_PER_SECOND: u32 = 32;
 
-/// What a peer pays for what is given up when it stops a stream.
+/// Returns the units for the data that is dropped when a peer stops a stream.
 pub(super) fn units_for(waste: Waste) -> usize {
     if waste.lacked_credit {
         return UNDELIVERED_UNITS;
@@ -44,14 +43,14 @@ impl Flood {
         Self { limit, left: limit, refilled: now, earned_bytes: 0, key_updates: 0, key_updates_since: now }
     }
 
-    /// Takes `units` off the account.
+    /// Charges `units`.
     pub(crate) fn charge(&mut self, now: Time, units: u64) -> Result<(), Violation> {
         self.refill(now);
         self.left = self.left.checked_sub(units).ok_or(Violation::EnhanceYourCalm)?;
         Ok(())
     }
 
-    /// Adds what useful bytes earn.
+    /// Returns units for useful bytes.
     pub(crate) fn earn(&mut self, bytes: u64) {
         self.earned_bytes = self.earned_bytes.saturating_add(bytes);
         self.left = self.left.saturating_add(self.earned_bytes / BYTES_PER_UNIT).min(self.limit);

@@ -1,5 +1,5 @@
-//! What each frame does: one short function per type. The record was decoded whole before; frames are acted on from the
-//! last to the first (draft I35).
+//! The effect of each frame: one short function per type. All frames of a record are decoded before; they are processed
+//! from the last to the first (draft I35).
 
 use core::iter::Peekable;
 use core::ops::Range;
@@ -21,15 +21,16 @@ use crate::wire::ids::{ConnectionId, RecordSeq, Side, StreamId, Token};
 
 type Outcome = Result<(), Violation>;
 
-/// Padding that costs as much as one more control frame: a record may be hidden in padding, not an attack on the CPU.
+/// Bytes of Padding that cost as much as a control frame: padding may hide the size of a record, but must not cost CPU
+/// time.
 const PADDING_PER_UNIT: usize = 4096;
 
-/// What one acknowledgment usually frees; room for more is not kept.
+/// The number of records that one ACK usually covers; no larger buffer is kept.
 const KEPT: usize = 64;
 
 impl Connection {
-    /// The frames of one authentic record. A record with a bad frame changes nothing but the fate of the session: it is
-    /// decoded whole first, and the events of its good frames are dropped.
+    /// Processes the frames of one authentic record. A record with an invalid frame only ends the session: all frames
+    /// are decoded first, and the events of the valid ones are dropped.
     pub(super) fn handle_frames(&mut self, now: Time, tcp: ConnectionId, content: Bytes) {
         self.control.handle_frames(now);
         let (told, was_announced) = (self.events.len(), self.is_announced());
@@ -46,7 +47,8 @@ impl Connection {
             }
             Err(rule) => {
                 let taken_back = self.events.split_off(told);
-                // But a TCP connection that this record made us let go of is gone, and the driver must close the socket.
+                // But a TCP connection that this record made the session discard is lost, and the driver must close its
+                // socket.
                 self.events.extend(taken_back.into_iter().filter(|event| matches!(event, Event::Tcp(_))));
                 self.fail_session(now, rule);
             }
@@ -122,7 +124,7 @@ impl Connection {
         }
     }
 
-    /// A frame that carries no data of the application: allowed, counted.
+    /// A frame without application data: it is allowed, and charged as overhead.
     fn idle(&mut self, now: Time, units: usize) -> Outcome {
         self.limits.idle_frames += units as u64;
         self.flood.charge(now, units as u64)
@@ -183,7 +185,7 @@ impl Connection {
         Ok(outcome.bytes)
     }
 
-    /// The peer has all this; whether stream data is among it.
+    /// Handles the acknowledgment of all this; returns whether stream data is among it.
     fn deliver(&mut self, acked: &[Carried]) -> bool {
         let mut has_data = false;
         let mut items = acked.iter().peekable();
@@ -217,7 +219,7 @@ impl Connection {
         if self.tcps.contains(named) {
             self.lose_tcp(now, named, TcpFault::PeerReset(reason), None);
         } else if self.side == Side::Server {
-            // A join that never arrived: its token went over the wire in plaintext, it must not work any more.
+            // A join that never arrived: its token was sent in plaintext and must not work any more.
             self.burn_token(named.0);
             self.replenish_tokens();
         }
@@ -311,8 +313,8 @@ impl StreamHead {
 struct About {
     ack_eliciting: bool,
     ping: bool,
-    /// It is one Stream frame and nothing else, as nearly all records of bulk data are: it need not be decoded twice, and its
-    /// data no second hold on the buffer.
+    /// The record is a single Stream frame, like nearly all records of bulk data: it need not be decoded twice, and its
+    /// data needs no second reference to the buffer.
     lone: Option<StreamHead>,
 }
 

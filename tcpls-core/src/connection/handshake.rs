@@ -1,4 +1,4 @@
-//! The TLS handshake on the first TCP connection, and the session's start when it is over.
+//! The TLS handshake on the first TCP connection, and the start of the session.
 
 use bytes::BytesMut;
 
@@ -57,7 +57,7 @@ impl Connection {
             let content = |frames| Content::of(ContentType::ApplicationData as u8, false, frames);
             self.trace.emit(|| Event::RecordSent { tcp: first.id(), seq, bytes, content: content(&frames.control) });
         } else {
-            // Client certificates are asked for: nothing goes to a peer that has not shown one.
+            // A server that requests a client certificate sends nothing to a peer that has not presented one.
             frames.carried.iter().for_each(|item| _ = self.requeue(item));
         }
     }
@@ -115,8 +115,8 @@ impl Connection {
         }
     }
 
-    /// Reports the session to the driver, right behind its first TCP connection and ahead of whatever came with the peer's
-    /// Session Parameters: the application may open streams at once (decision D110).
+    /// Reports the session to the driver, directly after its first TCP connection and before all events that arrived
+    /// with the peer's Session Parameters: the application may open streams at once (decision D110).
     pub(super) fn announce(&mut self) {
         let established =
             Established { tcpls: !self.plain, application_protocol: self.identity.application_protocol.clone() };

@@ -1,7 +1,7 @@
-//! Bytes of a TCP connection become records; protected records are opened in place and handed on by content type.
+//! Splits the bytes of a TCP connection into records, decrypts them in place, and dispatches them by content type.
 //!
-//! A bad record is the path's fault and costs that TCP connection; what is wrong *inside* an authentic record is the peer's
-//! and costs the session.
+//! A record that fails to decrypt ends its TCP connection, because the path may be at fault. A violation *inside* an
+//! authentic record is a fault of the peer and ends the session.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -22,13 +22,13 @@ pub(super) struct Opened {
     pub(super) content: Bytes,
 }
 
-/// What an authentic record turned out to be.
+/// The content of an authentic record, by type.
 type Content = Result<Opened, Violation>;
 
 impl Connection {
-    /// Bytes came on TCP connection `tcp`. Takes the complete records out of `bytes` and leaves the rest there for the next
-    /// read; what streams received stays in that buffer and is handed out as `Bytes` of it. For a TCP connection that is
-    /// gone, everything is taken and dropped.
+    /// Reports bytes received on TCP connection `tcp`. Removes complete records from `bytes` and leaves the rest for
+    /// the next read. Stream data stays in that buffer; the application gets it as `Bytes` of it. For a TCP connection
+    /// that is lost, all bytes are removed and dropped.
     pub fn handle_bytes(&mut self, now: Time, tcp: ConnectionId, bytes: &mut BytesMut) {
         self.trace.set_now(now);
         let before = bytes.len();
@@ -51,7 +51,8 @@ impl Connection {
         self.settle(now);
     }
 
-    /// The socket of TCP connection `tcp` ended. What it had not delivered goes out on others.
+    /// Reports that the socket of TCP connection `tcp` has ended. The session reinjects its unacknowledged data on
+    /// others.
     pub fn handle_tcp_end(&mut self, now: Time, tcp: ConnectionId, how: TcpEnd) {
         self.trace.set_now(now);
         let fault = match how {
@@ -66,7 +67,7 @@ impl Connection {
         self.settle(now);
     }
 
-    /// What follows from any change: closing goes on, TCP connections that are being left are let go.
+    /// The consequences of any input: closing advances, retiring TCP connections are discarded.
     pub(super) fn settle(&mut self, now: Time) {
         self.hedge();
         self.let_retired_go(now);
@@ -132,7 +133,7 @@ impl Connection {
         self.trace.emit(|| trace::Event::RecordReceived { tcp, seq, bytes, content });
     }
 
-    /// A record is authentic: the peer lives, and it is authenticated on this TCP connection.
+    /// Handles an authentic record, which shows that the peer is alive and authenticates it on this TCP connection.
     // draft I34
     pub(super) fn handle_opened(&mut self, now: Time, tcp: ConnectionId, content: Content) {
         self.last_heard = now;

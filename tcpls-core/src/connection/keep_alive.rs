@@ -1,4 +1,4 @@
-//! Pings that keep a session without streams from being idle, if the application wants that.
+//! Keep-alive: Pings that prevent a session without streams from being idle.
 
 use core::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::time::Time;
 /// The shortest time between two of them.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// When the application wants them, and when the last went out.
+/// The interval of keep-alives, and when the last was sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct KeepAlive {
     interval: Option<Duration>,
@@ -16,17 +16,17 @@ pub(super) struct KeepAlive {
 }
 
 impl Connection {
-    /// Keeps the session alive: after `interval` without activity, a Ping goes out on each TCP connection in use. `None`, as
-    /// at the start, sends none.
+    /// Sets the keep-alive: after `interval` without activity, the session sends a Ping on each active TCP connection.
+    /// `None`, the default, sends none.
     ///
-    /// An interval below 100 ms counts as 100 ms, one above half of the idle timeout as that. The peer counts a Ping as
-    /// activity, so one side that keeps the session alive is enough; a peer that does not answer is noticed after the user
-    /// timeout. Without effect on a session without TCPLS.
+    /// The interval is raised to 100 ms, and lowered to half of the idle timeout. A Ping is activity for the peer, too,
+    /// so one endpoint with a keep-alive is enough. A peer that does not answer is detected after the user timeout. No
+    /// effect in a session without TCPLS.
     pub fn set_keep_alive(&mut self, interval: Option<Duration>) {
         self.keep_alive.interval = interval;
     }
 
-    /// When the next Pings are due.
+    /// Returns when the next Pings are due.
     #[inline]
     pub(super) fn keep_alive_deadline(&self) -> Option<Time> {
         self.keep_alive.interval.and_then(|interval| self.keep_alive_at(interval)) // there is none, as nearly always
@@ -40,7 +40,7 @@ impl Connection {
         Some(self.activity.last().max(self.keep_alive.last) + interval.clamp(MIN_INTERVAL, longest))
     }
 
-    /// Sends them if they are.
+    /// Sends the Pings if they are due.
     #[inline]
     pub(super) fn keep_alive_if_due(&mut self, now: Time) {
         if self.keep_alive_deadline().is_some_and(|at| at <= now) {

@@ -1,5 +1,5 @@
-//! The session's keys: one chain of generations per direction, shared by all TCP connections, each of which steps through
-//! it on its own.
+//! The session's keys: one chain of generations per direction, shared by all TCP connections. Each TCP connection steps
+//! through it separately.
 //!
 //! Every record of the session gets a nonce of its own because connection ID and sequence number are part of it
 //! (draft, 4.3); the AEAD limits are counted over all TCP connections, because they share the key.
@@ -13,8 +13,8 @@ use crate::error::HandshakeError;
 use crate::tcp::KeyPosition;
 use crate::wire::ids::ConnectionId;
 
-/// Generations that are kept at the same time: the one before, the current one and the next, and one more for a TCP
-/// connection that lags. A peer that needs more has not waited for its own key updates to arrive.
+/// Generations that are kept at the same time: the previous, the current and the next one, and one more for a slow TCP
+/// connection. A peer that needs more has not waited for its key updates to arrive.
 const MAX_GENERATIONS: usize = 4;
 
 /// Why a record could not be opened or sealed.
@@ -22,11 +22,11 @@ const MAX_GENERATIONS: usize = 4;
 pub(crate) enum KeyError {
     /// It failed to decrypt.
     BadRecord,
-    /// The limit on records that failed to decrypt is reached: the keys must not be trusted any more.
+    /// The limit on records that failed to decrypt is reached: the keys must not be used any more.
     IntegrityLimit,
     /// The key may seal no more.
     ConfidentialityLimit,
-    /// The TLS library gave no further keys, or too many generations are in use.
+    /// The TLS library returned no further keys, or too many generations are in use.
     NoKeys,
 }
 
@@ -69,7 +69,7 @@ impl<K> Chain<K> {
         self.generations.push_back(keys);
     }
 
-    /// Forgets generations before `needed`; the newest always stays.
+    /// Drops generations before `needed`; the newest always stays.
     fn forget_before(&mut self, needed: u32) {
         while self.oldest < needed && self.generations.len() > 1 {
             self.generations.pop_front();
@@ -131,7 +131,7 @@ impl Keys {
         self.open_current
     }
 
-    /// Whether the newest sealing key has half of its uses behind it.
+    /// Whether half of the newest sealing key's limit is used.
     pub(crate) fn wants_update(&self) -> bool {
         self.seal.peek(self.seal_target).is_some_and(|sealer| sealer.budget.wants_update())
     }
@@ -184,7 +184,7 @@ impl Keys {
         Ok(())
     }
 
-    /// Opens `body` (ciphertext and tag) in place. The position advances only if it opened (draft, 4.3).
+    /// Opens `body` (ciphertext and tag) in place. The position advances only on success (draft, 4.3).
     // draft I24
     pub(crate) fn open(
         &mut self,
@@ -202,8 +202,8 @@ impl Keys {
         Ok(())
     }
 
-    /// Opens the first record of a joined TCP connection, whose generation is not known: the newest, the one before or the
-    /// one after. A failed attempt spoils what it worked on, hence the copy.
+    /// Opens the first record of a joined TCP connection, whose generation is not known: the newest, the one before or
+    /// the one after. A failed attempt destroys its input, hence the copy.
     pub(crate) fn open_first(
         &mut self,
         tcp: ConnectionId,

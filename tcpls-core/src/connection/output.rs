@@ -1,7 +1,7 @@
-//! A TCP connection has room: records are built for it, sealed straight into the caller's buffer.
+//! Builds records for a TCP connection with room, and seals them in the caller's buffer.
 //!
-//! Nothing is sealed ahead of time. What a record carries is taken out of what is pending at the moment it is built, so
-//! scheduling is decided last and a lost TCP connection leaves no ciphertext behind.
+//! No record is sealed ahead of time: its contents are taken from the pending data when it is built. So the scheduler
+//! decides as late as possible, and a lost TCP connection leaves no ciphertext behind.
 
 use arrayvec::ArrayVec;
 
@@ -21,7 +21,7 @@ use crate::wire::frame::{self, STREAM_OVERHEAD};
 use crate::wire::ids::ConnectionId;
 use crate::wire::record::{ContentType, HEADER_LEN, MAX_PLAINTEXT};
 
-/// The most Stream frames that one record holds: enough for many small streams, few enough to sort by hand.
+/// The most Stream frames in one record: enough for many small streams, few enough for an insertion sort.
 const MAX_CHUNKS: usize = 16;
 /// Below this much room no record is begun. The longest control frame (a TCP option) and all ACKs fit.
 const MIN_ROOM: usize = 256;
@@ -34,24 +34,23 @@ pub(super) struct Scratch {
     views: Vec<TcpView>,
 }
 
-/// What came of an attempt to build a record.
+/// The result of an attempt to build a record.
 pub(super) enum Built {
     Record,
-    /// There is nothing to say.
+    /// There is nothing to send.
     Nothing,
-    /// There is something to say, and no room for it.
+    /// There is something to send, and no room for it.
     NoRoom,
-    /// Other bytes have to go out, or come, before the first record.
+    /// Other bytes have to be sent or received before the first record.
     TooEarly,
 }
 
 impl Connection {
-    /// TCP connection `tcp` can take `room` bytes: appends at most that many to `out`, complete records only, and returns how
-    /// many. 0 means that there is nothing to say on it for now, or that `room` is too small for what there is (256 bytes
-    /// are always enough to get on).
+    /// Appends the next records for TCP connection `tcp` to `out`, at most `room` bytes, and returns their number.
     ///
-    /// What was appended counts as sent. Call it for every TCP connection with room after each `handle_*` and each command,
-    /// until all give 0; and once more after [`TcpEvent::Discarded`], for the final bytes on that socket.
+    /// It returns 0 if there is nothing to send on `tcp` now, or if `room` is too small; 256 bytes are always enough.
+    /// Appended bytes count as sent. After each `handle_*` and each command, call it for every TCP connection with room
+    /// until all return 0. After [`TcpEvent::Discarded`], call it once more for the final bytes on that socket.
     ///
     /// [`TcpEvent::Discarded`]: crate::event::TcpEvent::Discarded
     pub fn poll_transmit(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> usize {
@@ -85,7 +84,7 @@ impl Connection {
         written
     }
 
-    /// Whether [`Connection::poll_transmit`] would give something, room provided.
+    /// Returns whether [`Connection::poll_transmit`] would append anything, given enough room.
     pub fn wants_write(&self, tcp: ConnectionId) -> bool {
         if self.final_bytes.contains_key(&tcp) {
             return true;
@@ -99,8 +98,8 @@ impl Connection {
             || if self.plain { self.has_plain_data(tcp) } else { self.has_frames(entry) }
     }
 
-    /// Whether there is nothing to say, on any TCP connection: what holds after each record of a request or an answer, and
-    /// is cheaper to see than to find out by building another.
+    /// Returns whether there is nothing to send on any TCP connection. This holds after each record of a request or an
+    /// answer, and is cheaper to test than to build another record.
     fn is_silent(&self, entry: &Tcp<Carried>) -> bool {
         let is_owed = |entry: &Tcp<Carried>| entry.received().is_owed();
         !entry.liveness().wants_ping()
@@ -185,8 +184,8 @@ impl Connection {
         }
     }
 
-    /// Sends a KeyUpdate if this TCP connection seals with an older generation than it should. A join that has sent nothing
-    /// begins with the generation of the others instead.
+    /// Sends a KeyUpdate if this TCP connection seals with an older generation than the others. A join that has sent
+    /// nothing begins with the newest generation instead.
     fn step_keys(&mut self, tcp: ConnectionId, out: &mut Vec<u8>) -> Result<bool, KeyError> {
         let (Some(keys), Some(entry)) = (&self.keys, self.tcps.get_mut(tcp)) else { return Err(KeyError::NoKeys) };
         if tcp != ConnectionId::FIRST {
@@ -248,7 +247,7 @@ impl Connection {
         sealed.map(|_| Built::Record)
     }
 
-    /// What waits behind the record that is built: a sender that found a full socket last time sends as fast as the path takes it.
+    /// What waits behind the record that is built: a sender that filled the socket last time sends at the path's rate.
     fn backlog(&self, tcp: ConnectionId) -> Backlog {
         if self.tcps.get(tcp).is_some_and(Tcp::is_full) {
             Backlog::Full

@@ -1,7 +1,7 @@
 //! A session whose peer does not support TCPLS: plain TLS 1.3 on one TCP connection, one stream, no frames.
 //!
-//! To such a peer, close_notify is the end of the stream, and of what it was sent the only sign that nothing is missing. So
-//! it is sent behind a stream that was finished and whole, and never otherwise: any other end is a fatal alert.
+//! For such a peer, close_notify is the end of the stream, and the only proof that no data is missing. So it is sent
+//! only behind a finished and complete stream; any other end is a fatal alert.
 
 use bytes::Bytes;
 
@@ -19,7 +19,7 @@ use crate::wire::record::{ContentType, HEADER_LEN, MAX_PLAINTEXT};
 /// The one stream.
 const ONLY: StreamId = StreamId(0);
 
-/// How far the byte stream has come in both directions.
+/// The offsets of the byte stream in both directions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PlainState {
     received: u64,
@@ -33,7 +33,7 @@ impl PlainState {
 }
 
 impl Connection {
-    /// The peer turned out not to speak TCPLS: what was to be said in frames never will be.
+    /// Starts a plain session: pending frames are dropped.
     pub(super) fn start_plain(&mut self) {
         self.streams.make_plain();
         self.drop_claims();
@@ -48,7 +48,7 @@ impl Connection {
             entry.handle_data(len);
         }
         self.flood.earn(len as u64);
-        // TLS allows records without content; without end they would be work for nothing.
+        // TLS allows records without content; an endless sequence of them would cost CPU time.
         let charged = self.flood.charge(now, u64::from(len == 0));
         if let Err(rule) = charged.and_then(|()| self.streams.handle_stream(ONLY, offset, false, data, len)) {
             self.fail_session(now, rule);
@@ -67,7 +67,7 @@ impl Connection {
         self.end_plain_if_both_did();
     }
 
-    /// One record of the stream's bytes, and the close_notify that stands for its end.
+    /// Writes one record of the stream's bytes, and the close_notify that ends it.
     pub(super) fn write_plain(&mut self, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Result<Built, KeyError> {
         let max = room.saturating_sub(RECORD_OVERHEAD + CLOSE_NOTIFY_LEN).min(MAX_PLAINTEXT);
         if let Some(error) = self.streams.given_up() {
@@ -88,7 +88,7 @@ impl Connection {
         if chunk.fin {
             self.write_last_alert(tcp, Alert::CloseNotify, out)?;
         }
-        // Nothing is acknowledged here: TCP's word is all there is.
+        // There are no acknowledgments here: data counts as delivered when the socket takes it.
         self.streams.chunk_acked(&chunk);
         self.end_plain_if_both_did();
         Ok(Built::Record)
@@ -108,7 +108,7 @@ impl Connection {
         }
     }
 
-    /// Closing a plain session: what was written goes out, then the alert that fits, and that is all this endpoint can do.
+    /// Closes a plain session: sends the written data, then the alert.
     pub(super) fn advance_plain_closing(&mut self, _now: Time) {
         let close_notify_sent = self.tcps.get(ConnectionId::FIRST).is_none_or(|entry| entry.close_notify_sent());
         if close_notify_sent {
@@ -120,8 +120,8 @@ impl Connection {
         }
     }
 
-    /// The one TCP connection ended: so does the session, and a stream without close_notify is cut short. The FIN behind a
-    /// close_notify is the end of one direction only: what was written here still goes out (RFC 8446, 6.1).
+    /// Ends the session with its only TCP connection; a stream without close_notify is cut short. A FIN after
+    /// close_notify ends only one direction: written data is still sent (RFC 8446, 6.1).
     pub(super) fn lose_plain(&mut self, _now: Time, fault: TcpFault, alert: Option<Alert>) {
         if fault == TcpFault::Fin && self.plain_state.finished {
             return;

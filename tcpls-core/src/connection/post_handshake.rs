@@ -1,4 +1,4 @@
-//! What TLS itself sends once the handshake is complete: alerts, New Session Tickets, KeyUpdates.
+//! Messages of TLS after the handshake: alerts, New Session Tickets, KeyUpdates.
 
 use super::Connection;
 use super::keys::KeyError;
@@ -7,7 +7,7 @@ use crate::error::{Alert, AlertDescription, CloseReason, HandshakeError, TcpFaul
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, Side};
 
-/// Tickets that are handed to the TLS library in one session: it keeps them, and the peer decides how many it sends.
+/// Tickets that are passed to the TLS library in one session, which stores them: the peer decides how many it sends.
 const MAX_TICKETS: u32 = 4;
 /// The longest post-handshake message.
 const MAX_MESSAGE: usize = 1 << 16;
@@ -17,8 +17,7 @@ const MAX_FRAGMENTS: u32 = 64;
 const NEW_SESSION_TICKET: u8 = 4;
 const KEY_UPDATE: u8 = 24;
 
-/// Post-handshake messages that have come in part. They come on the first TCP connection, but for KeyUpdate, which never
-/// is split.
+/// Incomplete post-handshake messages. They arrive on the first TCP connection, except KeyUpdate, which is never split.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     partial: Vec<u8>,
@@ -35,7 +34,7 @@ impl Connection {
         } else if self.ending.peer_reason().is_none() && self.refuses_handshake(description) {
             self.end_session(now, CloseReason::Handshake(HandshakeError::refused(AlertDescription(description))));
         } else if self.ending.peer_reason().is_none() && is_about_the_path(description) {
-            // What this endpoint sent was damaged on this path; the peer means this TCP connection only.
+            // Records of this endpoint were damaged on this path; the alert concerns only this TCP connection.
             self.lose_tcp(now, tcp, TcpFault::Alert(description), None);
         } else if description != Alert::UserCanceled as u8 {
             self.handle_fatal_alert(now, description);
@@ -54,7 +53,7 @@ impl Connection {
 
     fn handle_fatal_alert(&mut self, now: Time, description: u8) {
         if self.plain {
-            // The peer's half was cut short; it takes nothing any more, so nothing is said.
+            // The peer's half was cut short. It reads nothing any more, so nothing is sent.
             return self.lose_plain(now, TcpFault::Alert(description), None);
         }
         let reason = self.ending.peer_reason().unwrap_or(CloseReason::Violation(Violation::FatalAlert(description)));
@@ -77,7 +76,7 @@ impl Connection {
         {
             return Err(Violation::HandshakeMessage);
         }
-        // Only the first TCP connection brings messages that a record may not hold: tickets.
+        // Only messages on the first TCP connection, tickets, may span records.
         let is_first = tcp == ConnectionId::FIRST;
         let mut messages = if is_first { core::mem::take(&mut self.messages.partial) } else { Vec::new() };
         messages.extend_from_slice(body);
@@ -127,7 +126,7 @@ impl Connection {
             self.key_updates.1 += 1;
             self.flood.key_update(now)?; // the other TCP connections can only follow
         }
-        // Answered once, however often it was asked for before the answer went out (RFC 8446, 4.6.3), and on however many TCP
+        // All requests before the answer is sent get one answer (RFC 8446, 4.6.3), and so do those on several TCP
         // connections with the same generation.
         let is_new = requested && self.renewal.handle_request(entry.open_generation());
         if is_new && entry.seal_generation() == keys.seal_target() {
@@ -139,15 +138,15 @@ impl Connection {
     }
 }
 
-/// Whether an alert says that what arrived on a TCP connection was no record that TLS allows. A peer that ends the session
-/// says so with Close Session first.
+/// Whether an alert reports that the bytes on a TCP connection were not a valid record. A peer that ends the session
+/// sends Close Session first.
 fn is_about_the_path(description: u8) -> bool {
     [Alert::BadRecordMac, Alert::RecordOverflow, Alert::UnexpectedMessage]
         .map(|alert| alert as u8)
         .contains(&description)
 }
 
-/// The first whole handshake message, and what follows it.
+/// Returns the first complete handshake message, and the bytes behind it.
 fn split_message(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[kind, a, b, c], rest) = bytes.split_first_chunk::<4>()?;
     let len = u32::from_be_bytes([0, a, b, c]) as usize;

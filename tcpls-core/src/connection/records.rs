@@ -52,7 +52,7 @@ impl Connection {
     }
 }
 
-/// What sealing a record takes of the session.
+/// The parts of the session that sealing a record needs.
 struct Sealer<'a> {
     keys: &'a mut Keys,
     trace: &'a mut Tracer,
@@ -79,7 +79,7 @@ impl Sealer<'_> {
         entry.seal_next(HEADER_LEN + len, keep, |tcp, at| self.keys.seal(tcp, at, out, start, HEADER_LEN))
     }
 
-    /// Reports a record that is about to be sealed: in a moment its content cannot be read any more. Not one whose key may not be
+    /// Reports a record before it is sealed in place, while its content can be read; but not one whose key must not be
     /// used.
     #[cold]
     #[inline(never)]

@@ -1,4 +1,4 @@
-//! Key updates of this endpoint: when one is wanted, what it waits for, and its start.
+//! Key updates of this endpoint: when one is needed, what it waits for, and its start.
 
 use core::time::Duration;
 
@@ -20,7 +20,7 @@ const KEY_UPDATE_INTERVAL: Duration = Duration::from_millis(40);
 pub(super) struct Renewal {
     /// The peer or the application has asked for one that could not be started yet.
     pub(super) owed: bool,
-    /// When it may be, if only time is in its way.
+    /// When it may start, if it waits only for time.
     due: Option<Time>,
     /// When the last started.
     last: Option<Time>,
@@ -80,7 +80,7 @@ impl Connection {
         let before = self.key_updates.0;
         self.start_key_update(now);
         if self.key_updates.0 == before {
-            // An end that only acknowledges is never acknowledged itself: its keys would run out.
+            // An endpoint that only sends ACKs gets no ACKs: its key update could never complete.
             self.ask_for_confirmation(tcp);
         }
     }
@@ -93,7 +93,8 @@ impl Connection {
         }
     }
 
-    /// Gives up TCP connections that are silent and lag: they must not let the others' key run out.
+    /// Makes stalled TCP connections with old keys lost: they must not delay a key update until the others' key is used
+    /// up.
     fn give_up_silent_laggards(&mut self, now: Time, tcp: ConnectionId) {
         let target = self.keys.as_ref().map_or(0, Keys::seal_target);
         let is_silent =

@@ -1,4 +1,4 @@
-//! What holds of the session as a whole: questions that every file asks, and that ask no file in turn.
+//! Questions about the session as a whole, which every file may ask; this file calls no other.
 
 use super::control::Carried;
 use super::{Connection, State};
@@ -9,12 +9,12 @@ use crate::tcp::{Tcp, TcpState};
 use crate::wire::ids::{ConnectionId, SessionId, Side};
 
 impl Connection {
-    /// Which end this is.
+    /// Returns whether this endpoint is the client or the server.
     pub fn side(&self) -> Side {
         self.side
     }
 
-    /// The state of the session.
+    /// Returns the state of the session.
     pub fn state(&self) -> State {
         if self.ending.is_closed() {
             State::Closed
@@ -33,57 +33,60 @@ impl Connection {
         }
     }
 
-    /// Why the session ended; `None` as long as it has not.
+    /// Returns why the session ended; `None` if it has not.
     pub fn close_reason(&self) -> Option<&CloseReason> {
         self.ending.reason()
     }
 
-    /// The live TCP connections, in the order of their IDs; those that are still opening too.
+    /// Returns the live and the joining TCP connections, in the order of their IDs.
     pub fn tcp_connections(&self) -> impl Iterator<Item = ConnectionId> + '_ {
         self.tcps.ids()
     }
 
-    /// Server: how endpoints that share a token secret name this session.
+    /// Server: returns the ID of this session, which is the same at all endpoints that share a token secret.
     pub fn session_id(&self) -> Option<SessionId> {
         self.joins.session()
     }
 
-    /// The application protocol that was agreed, without the `tcpls+` in front.
+    /// Returns the negotiated application protocol, without the prefix `tcpls+`.
     pub fn application_protocol(&self) -> Option<&[u8]> {
         self.identity.application_protocol.as_deref()
     }
 
-    /// The peer's certificates in DER, its own first; empty if it showed none or the handshake is not over.
+    /// Returns the peer's certificate chain in DER, its own first; empty without one, and before the handshake is
+    /// complete.
     pub fn peer_certificates(&self) -> &[Vec<u8>] {
         &self.identity.peer_certificates
     }
 
-    /// The server name that the session was opened with.
+    /// Returns the server name of the session.
     pub fn server_name(&self) -> Option<&str> {
         self.identity.server_name.as_deref()
     }
 
-    /// The TLS code point of the cipher suite in use; `None` before the handshake is complete.
+    /// Returns the TLS code point of the cipher suite; `None` before the handshake is complete.
     pub fn cipher_suite(&self) -> Option<u16> {
         self.established.then_some(self.identity.suite)
     }
 
-    /// Client: tokens that it has shown to no server yet, each of which lets one TCP connection join; once there are none, 1 if
-    /// one that was shown in vain is worth another try (see [`Connection::open_tcp`]). Server: tokens in the client's hands.
+    /// Returns the number of unused tokens.
+    ///
+    /// Client: each lets one TCP connection join; without any, 1 if a returned token can be used again (see
+    /// [`Connection::open_tcp`]). Server: the tokens that the client has.
     pub fn tokens(&self) -> usize {
         self.joins.tokens()
     }
 
-    /// How many TCP connections the session may have at the same time, joining ones too: the smaller of both sides'
-    /// [`Config::max_tcp_connections`](crate::Config::max_tcp_connections), as far as the peer's own is known. A server
-    /// leaves one for each that joins beyond.
+    /// Returns how many TCP connections the session may have at the same time, including joining ones: the smaller of
+    /// both endpoints' [`Config::max_tcp_connections`](crate::Config::max_tcp_connections), as far as the peer's is
+    /// known. A server retires one for each that joins beyond it.
     pub fn max_tcp_connections(&self) -> usize {
         let limit = self.config.max_tcp_connections as usize;
         let peer = self.control.parameters().max_tcp_connections();
         limit.min(peer.unwrap_or(limit)).max(1)
     }
 
-    /// Counters of everything, as they are now.
+    /// Returns all counters of the session.
     pub fn stats(&self) -> Stats {
         let live = self.tcps.iter().map(|tcp| tcp_stats(tcp, phase_of(tcp)));
         let lost = self.lost.values().map(|lost| tcp_stats(&lost.tcp, TcpPhase::Lost(lost.fault)));
@@ -103,7 +106,7 @@ impl Connection {
         }
     }
 
-    /// One live TCP connection's counters; cheaper than [`Connection::stats`].
+    /// Returns the counters of one live TCP connection; cheaper than [`Connection::stats`].
     pub fn tcp_stats(&self, tcp: ConnectionId) -> Option<TcpStats> {
         self.tcps.get(tcp).map(|tcp| tcp_stats(tcp, phase_of(tcp)))
     }
@@ -117,13 +120,13 @@ impl Connection {
         !self.ending.is_closing() && !self.ending.is_closed()
     }
 
-    /// Whether the driver knows of the session: the TLS handshake is complete, and the peer's Session Parameters are known
-    /// where there are any.
+    /// Whether `Established` was reported: the TLS handshake is complete and, in a TCPLS session, the peer's Session
+    /// Parameters have arrived.
     pub(super) fn is_announced(&self) -> bool {
         self.plain || self.control.parameters().is_complete()
     }
 
-    /// Whether the peer can acknowledge nothing any more: it sent close_notify on each TCP connection.
+    /// Whether the peer can acknowledge no more: it has sent close_notify on each TCP connection.
     #[inline]
     pub(super) fn peer_is_mute(&self) -> bool {
         self.ending.is_half_closed()
@@ -131,7 +134,7 @@ impl Connection {
             && self.tcps.iter().all(|entry| entry.close_notify_received())
     }
 
-    /// Whether what is still to be sent will never be acknowledged: the peer has closed too, or said all it had to say.
+    /// Whether data sent from now on will not be acknowledged: the peer has closed, too, or can acknowledge no more.
     pub(super) fn ends_unacknowledged(&self) -> bool {
         self.ending.is_crossing() || self.peer_is_mute()
     }
@@ -150,22 +153,22 @@ impl Connection {
 
     /// Returns how many written bytes are not delivered, as far as this endpoint knows.
     ///
-    /// These are bytes that the peer has not acknowledged and neither side has given up. The end of a finished stream
-    /// counts as one. Once the session is over, this is what was lost with it.
+    /// These are bytes that the peer has not acknowledged and neither endpoint has dropped. The end of a finished
+    /// stream counts as one byte. After the end of the session, this is the data lost with it.
     ///
-    /// On a plain TLS session, bytes that the socket took count as delivered. If both ends close at once, data under way
-    /// is not acknowledged any more, and counts as undelivered.
+    /// In a plain TLS session, bytes that the socket took count as delivered. If both endpoints close at once, data in
+    /// flight is no longer acknowledged, and counts as undelivered.
     pub fn undelivered(&self) -> u64 {
         self.streams.undelivered()
     }
 
-    /// Whether `entry` is stalled and another TCP connection is not: then it carries nothing new.
+    /// Whether `entry` is stalled and another TCP connection is not: then it carries no new data.
     pub(super) fn is_bypassed(&self, entry: &Tcp<Carried>) -> bool {
         entry.liveness().is_stalled()
             && self.tcps.iter().any(|other| other.is_active() && !other.liveness().is_stalled())
     }
 
-    /// Whether another TCP connection is in use and answers.
+    /// Whether another TCP connection is active and not stalled.
     pub(super) fn has_other(&self, entry: &Tcp<Carried>) -> bool {
         self.tcps.iter().any(|other| other.id() != entry.id() && other.is_active() && !other.liveness().is_stalled())
     }

@@ -11,7 +11,7 @@ use crate::tcp::Tcp;
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 
-/// Why a session wants to be woken up.
+/// Why a session has to be woken at its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TimeoutReason {
@@ -19,51 +19,51 @@ pub enum TimeoutReason {
     Handshake,
     /// A join, from this endpoint or the peer's, has taken too long.
     Join,
-    /// An acknowledgment can be held back no longer.
+    /// A delayed acknowledgment is due.
     Ack,
-    /// A TCP connection owes an answer for longer than it should.
+    /// An answer on a TCP connection is overdue: it stalls.
     Silence,
-    /// A TCP connection was quiet while streams are open.
+    /// A TCP connection was quiet while streams are open: it is probed.
     Probe,
-    /// The application wants a session kept alive that is quiet.
+    /// A keep-alive of the application is due.
     KeepAlive,
-    /// A TCP connection that is left intentionally carries nothing any more.
+    /// A retiring TCP connection can be discarded.
     Leave,
-    /// A key update that was asked for soon after another may start.
+    /// A requested key update that had to wait may start.
     KeyUpdate,
     /// A TCP connection made no progress for the user timeout; on a plain session, for the idle timeout.
     UserTimeout,
-    /// Nothing was heard for the idle timeout.
+    /// The session was idle for the idle timeout.
     Idle,
     /// No TCP connection joined in time.
     Stranded,
-    /// The peer has fallen silent before its Session Parameters came.
+    /// The peer has stopped sending before its Session Parameters arrived.
     Parameters,
-    /// The peer sends no more, and nothing moved since for the close timeout.
+    /// The peer has sent close_notify, and there was no progress for the close timeout.
     HalfClose,
-    /// Closing has taken too long, or made no progress for too long.
+    /// Closing took too long, or made no progress for too long.
     Close,
 }
 
-/// Bytes of unfinished records put off the user timeout, up to this multiple of it after the last record that opened.
+/// Bytes of incomplete records extend the user timeout, up to this multiple of it after the last record that decrypted.
 const MOST_WITHOUT_RECORD: u32 = 6;
 
-/// TCP may need this multiple of a segment's transmission time to repeat one that was lost.
+/// TCP may need this multiple of a segment's transmission time to retransmit a lost segment.
 const SEGMENTS_TO_REPEAT: u32 = 10;
 
 impl Connection {
-    /// When [`Connection::handle_timeout`] is to be called, if nothing happens before. `None`: never. It can change with
-    /// every call on the session.
+    /// Returns when to call [`Connection::handle_timeout`]; `None` if no deadline is set. Every call on the session can
+    /// change it.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.next_deadline().map(|(at, _)| at)
     }
 
-    /// Why; for logs and simulations.
+    /// Returns the reason of that deadline, for logs and simulations.
     pub fn timeout_reason(&self) -> Option<TimeoutReason> {
         self.next_deadline().map(|(_, reason)| reason)
     }
 
-    /// Time has passed. Early or late calls are harmless: only what is due happens. Afterwards, no deadline lies at or before
+    /// Handles all deadlines that have passed. Early and late calls are valid. Afterwards, no deadline is at or before
     /// `now`.
     pub fn handle_timeout(&mut self, now: Time) {
         self.trace.set_now(now);
@@ -89,7 +89,7 @@ impl Connection {
         self.probe_the_quiet(now);
         self.keep_alive_if_due(now);
         self.settle(now);
-        // Timeouts of the session wait for the slowest TCP connection, which may have been lost just now.
+        // The session's timeouts depend on the slowest TCP connection, which may just have been lost.
         if self.tcps.len() < live
             && !self.ending.is_closed()
             && let Some(reason) = self.final_timeout(now)
@@ -138,7 +138,7 @@ impl Connection {
         first
     }
 
-    /// The first deadline that ends the session and has passed.
+    /// Returns the first expired deadline that ends the session.
     fn final_timeout(&self, now: Time) -> Option<TimeoutReason> {
         let passed = |at: Option<Time>| at.is_some_and(|at| at <= now);
         if passed(self.handshake_deadline()) {
@@ -172,8 +172,8 @@ impl Connection {
         }
     }
 
-    /// When a session is given up whose peer has begun to send frames and fallen silent before its Session Parameters: they may
-    /// have been lost, and it has as long to come back as one without a TCP connection.
+    /// Returns when a session ends whose peer has sent frames, and then nothing before its Session Parameters. They may
+    /// have been lost; the peer has as much time as in a session without a TCP connection.
     fn parameters_deadline(&self) -> Option<Time> {
         let is_awaited = self.control.parameters().is_awaited() && self.is_open();
         is_awaited.then(|| self.last_heard + self.config.session_timeout.max(PARAMETERS_TIMEOUT))
@@ -187,7 +187,7 @@ impl Connection {
         Some(self.handshake_deadline.end(first.liveness().moved()))
     }
 
-    /// When a plain session ends because data waits and the socket takes none of it, whatever the peer sends meanwhile.
+    /// Returns when a plain session ends because its socket takes none of the waiting data, even if the peer sends.
     fn stuck_deadline(&self) -> Option<Time> {
         if !self.plain || !self.established {
             return None;
@@ -196,14 +196,14 @@ impl Connection {
         Some(entry.liveness().stuck_since()? + self.idle_timeout?)
     }
 
-    /// As long as bytes move, in either direction, what was sent may just wait behind others. But an attacker on the path can
-    /// make bytes move: before the session is idle for want of a record that opens, the TCP connection is lost, for another may
-    /// live.
+    /// While bytes move in either direction, sent data may only wait in a queue. But an attacker on the path can make
+    /// bytes move. So the TCP connection is lost before the session is idle for lack of an authentic record: another
+    /// one may work.
     fn user_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
         let since = entry.sent().waiting_since().filter(|_| entry.is_up() && !self.peer_is_mute())?;
         let peer = self.control.parameters().user_timeout();
         let timeout = peer.map_or(self.config.user_timeout, |peer| peer.min(self.config.user_timeout));
-        // It is not lost before it is stalled.
+        // A TCP connection is not lost before it is stalled.
         let least = if timeout < LONGEST_ANSWER { self.patience(entry).min(LONGEST_ANSWER) } else { timeout };
         let patience = self.slowness(entry).min(timeout.saturating_mul(2)).saturating_add(timeout).max(least);
         let longest = timeout.saturating_mul(MOST_WITHOUT_RECORD);
@@ -213,8 +213,8 @@ impl Connection {
         )
     }
 
-    /// How much longer to wait for a TCP connection that there is no other to take the place of: TCP repeats a lost segment after
-    /// some times what a segment takes on its path, and the next only after that.
+    /// Returns how much longer to wait for the only TCP connection: TCP retransmits a lost segment after several
+    /// transmission times of a segment on its path, and the next one only after that.
     fn slowness(&self, entry: &Tcp<Carried>) -> Duration {
         if self.has_other(entry) {
             return Duration::ZERO;

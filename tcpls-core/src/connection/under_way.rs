@@ -1,4 +1,5 @@
-//! How much may be under way on a TCP connection before stream data has to wait for acknowledgments, whatever the socket takes.
+//! The limits on data in flight of a TCP connection, beyond which stream data waits for acknowledgments even if the
+//! socket has room.
 
 use super::Connection;
 use super::control::Carried;
@@ -6,15 +7,14 @@ use crate::tcp::Tcp;
 use crate::wire::ids::ConnectionId;
 use crate::wire::record::MAX_PLAINTEXT;
 
-/// What is under way at most on a TCP connection that was never acknowledged anything, if there is another: as much as TCP sends
-/// at once (RFC 6928).
+/// The most data in flight on a TCP connection without an acknowledgment so far, if there is another one: TCP's initial
+/// window (RFC 6928).
 const INITIAL_WINDOW: u64 = 10 * 1460;
 
 impl Connection {
-    /// Whether so much waits for an acknowledgment that stream data has to wait, too: many records, for what each carries is
-    /// noted, and with records of a byte the notes are much larger than what the send buffer counts; or as many bytes as the
-    /// path should be given ahead. What will never be acknowledged goes out as the socket takes it: none of it frees room in
-    /// the send buffer, which bounds it.
+    /// Returns whether stream data has to wait for acknowledgments: the number of records has reached its limit (the
+    /// references to one-byte records take more memory than the send buffer counts), or the data in flight has. Data
+    /// that will never be acknowledged does not wait; the send buffer bounds it.
     pub(super) fn has_enough_under_way(&self, tcp: ConnectionId) -> bool {
         self.tcps.get(tcp).is_some_and(|entry| self.is_full(entry))
     }
@@ -25,7 +25,7 @@ impl Connection {
         has_many && !self.ends_unacknowledged() || self.is_committed(entry)
     }
 
-    /// Whether one more record would be more than the path should be given ahead.
+    /// Whether one more record would exceed the limit on data in flight.
     #[inline]
     fn is_committed(&self, entry: &Tcp<Carried>) -> bool {
         let in_flight = entry.sent().bytes();
@@ -34,7 +34,7 @@ impl Connection {
                 || !entry.commit().allows(in_flight + MAX_PLAINTEXT as u64) && self.is_beyond_limit(entry, in_flight))
     }
 
-    /// Whether another TCP connection carries what `entry` does not, of which no acknowledgment has shown how fast it is.
+    /// Whether no acknowledgment has shown the rate of `entry`, and another TCP connection can carry the data.
     fn is_untried(&self, entry: &Tcp<Carried>) -> bool {
         entry.rtt().smoothed().is_none() && self.has_other(entry) && !self.ends_unacknowledged()
     }
@@ -49,7 +49,7 @@ impl Connection {
         in_flight + record > limit.max(record)
     }
 
-    /// Whether the sender is as fast as the path, although its socket is not full.
+    /// Whether the sender sends at the path's rate, although the socket is not full.
     pub(super) fn is_held(&self, tcp: ConnectionId) -> bool {
         self.streams.unsent() > 0 && self.tcps.get(tcp).is_some_and(|entry| self.is_committed(entry))
     }

@@ -1,5 +1,4 @@
-//! What a session holds and delivers, for the [account](crate::budget) that bounds the sum over all sessions; and its end
-//! when the account says so.
+//! What a session holds and delivers, for the [account](crate::budget) of all sessions; and its eviction.
 
 use super::Connection;
 use crate::error::{Alert, CloseReason, code};
@@ -8,15 +7,15 @@ use crate::wire::ids::ConnectionId;
 
 /// Memory of a session that holds no data, in bytes: measured with `tcpls-bench footprint`, and rounded up.
 const BASE: usize = 12 * 1024;
-/// Memory of a TLS handshake that is going on: the library's state, and half of what a client may have sent.
+/// Memory of a TLS handshake in progress: the library's state, and half of what a client may have sent.
 const HANDSHAKE: usize = 80 * 1024;
-/// What the library's state takes of that.
+/// The part of it that the library's state takes.
 const TLS: usize = 32 * 1024;
-/// What the socket of a plain session may have taken although no application reads it.
+/// Bytes that the socket of a plain session may have taken although no application reads them.
 const IN_KERNELS: u64 = 512 * 1024;
 /// Memory of a claim: its answer, and its place.
 const CLAIM: usize = 4 * 1024;
-/// Memory of a claim before the session can judge its hello, which is kept until then and may have 16 KiB.
+/// Memory of a claim before the session can check its hello, which it keeps until then and which may have 16 KiB.
 const EARLY_CLAIM: usize = 20 * 1024;
 
 impl Connection {
@@ -58,9 +57,9 @@ impl Connection {
         !self.identity.peer_certificates.is_empty()
     }
 
-    /// Ends the session at once because others need what it holds.
+    /// Ends the session at once because other sessions need its resources.
     ///
-    /// Nothing is delivered any more; the memory is free when this returns. The peer receives the code
+    /// No more data is delivered, and the memory is free when this returns. The peer receives the code
     /// [`code::OVERLOADED`], or an alert if it does not support TCPLS.
     pub fn evict(&mut self, now: Time) {
         self.trace.set_now(now);
