@@ -63,7 +63,7 @@ pub enum Event {
     },
     /// The session has ended. No event follows. `Connection::undelivered` returns how much data was lost with it.
     Closed {
-        /// Why.
+        /// The reason.
         reason: CloseReason,
     },
 }

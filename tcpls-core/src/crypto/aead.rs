@@ -1,7 +1,7 @@
 //! The AEADs of TLS 1.3 and HMAC-SHA-256: the only file that uses the crypto library, ring or aws-lc-rs.
 //!
-//! Nonces are made in `nonce`, records are put together in `wire`, and how often a key may be used is counted in
-//! `limits`. Called by `rustls` (keys from a handshake), `rng` and `token`.
+//! `nonce` makes nonces, `wire` assembles records, and `limits` counts the uses of keys. Called by `rustls` (keys from
+//! a handshake), `rng` and `token`.
 
 #[cfg(feature = "aws-lc-rs")]
 use aws_lc_rs as library;
@@ -32,7 +32,7 @@ pub enum Suite {
 }
 
 impl Suite {
-    /// The suite with this code point, if it is one of ours.
+    /// Returns the suite with this code point, if it is supported.
     pub const fn from_code(code: u16) -> Option<Self> {
         match code {
             0x1301 => Some(Self::Aes128Gcm),
@@ -47,12 +47,12 @@ impl Suite {
         self as u16
     }
 
-    /// A key to seal with; `None` if `key` has the wrong length for the suite.
+    /// Returns a key to seal with; `None` if `key` has the wrong length for the suite.
     pub fn seal_key(self, key: &[u8]) -> Option<Box<dyn SealKey>> {
         Some(Box::new(AeadKey::new(self, key)?))
     }
 
-    /// A key to open with; `None` if `key` has the wrong length for the suite.
+    /// Returns a key to open with; `None` if `key` has the wrong length for the suite.
     pub fn open_key(self, key: &[u8]) -> Option<Box<dyn OpenKey>> {
         Some(Box::new(AeadKey::new(self, key)?))
     }
@@ -124,7 +124,7 @@ impl OpenKey for AeadKey {
 pub struct Prf(hmac::Key);
 
 impl Prf {
-    /// With `key`, of any length; 32 random bytes are as good as it gets.
+    /// Uses `key`, of any length; more than 32 random bytes add no security.
     pub fn new(key: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }

@@ -1,7 +1,7 @@
-//! How often a key may be used: counters over all TCP connections of a session, because all of them draw on one key.
+//! How often a key may be used: counters over all TCP connections of a session, because they share one key.
 //!
-//! The numbers come from the AEAD (`SealKey::confidentiality_limit`, `OpenKey::integrity_limit`) or from the
-//! configuration; what follows when one is reached is decided by the session.
+//! The limits come from the AEAD (`SealKey::confidentiality_limit`, `OpenKey::integrity_limit`) or from the
+//! configuration; the session decides what happens when one is reached.
 
 use core::fmt;
 
@@ -25,7 +25,7 @@ impl SealBudget {
         spend(&mut self.used, self.limit)
     }
 
-    /// Whether half of the budget is used: time for the next generation of keys.
+    /// Whether half of the budget is used: a key update is due.
     pub(crate) const fn wants_update(&self) -> bool {
         self.used >= self.limit / 2
     }
@@ -76,7 +76,7 @@ fn spend(used: &mut u64, limit: u64) -> Result<(), LimitReached> {
     Ok(())
 }
 
-/// A key has been used as often as it may be.
+/// The limit of a key is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LimitReached;
 

@@ -1,6 +1,6 @@
-//! The nonce of a record: what keeps two records of a session from ever sharing one under the same key.
+//! The nonce of a record: no two records of a session share one under the same key.
 //!
-//! Pure arithmetic. The callers, which seal and open records, choose the sequence number.
+//! Arithmetic without state. The callers, which seal and open records, choose the sequence number.
 
 use crate::wire::ids::ConnectionId;
 

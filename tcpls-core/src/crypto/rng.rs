@@ -1,15 +1,15 @@
-//! Randomness that can be replayed: a generator that is as good as its seed, and the same for the same seed.
+//! Reproducible randomness: a CSPRNG that gives the same bytes for the same seed.
 //!
-//! The core never asks the operating system. Session IDs, randoms and random-looking padding come from here.
+//! The core never calls the operating system. Session IDs, TLS randoms and random-looking fields come from here.
 
 use core::fmt;
 
 use super::aead::Prf;
 
-/// 32 bytes that all randomness of one session, or of one endpoint, is made from.
+/// 32 bytes from which all randomness of one session, or of one endpoint, is generated.
 ///
-/// The caller must take them from the operating system's CSPRNG, afresh for each object that wants a seed: an attacker that
-/// knows or repeats a seed knows or repeats everything made from it. Only tests and simulations choose seeds themselves.
+/// The caller must take them from the operating system's CSPRNG, new ones for each object: who knows a seed knows
+/// everything generated from it. Only tests and simulations choose seeds themselves.
 #[derive(Clone)]
 pub struct Seed(pub [u8; 32]);
 
@@ -22,17 +22,17 @@ impl fmt::Debug for Seed {
 /// Bytes that are made at once: a new key costs as much as two blocks.
 const POOL: usize = 4 * 32;
 
-/// A CSPRNG: HMAC-SHA-256 in counter mode, with a new key after each pool, and what is given is erased, so that its state
-/// betrays nothing of what it gave before.
+/// A CSPRNG: HMAC-SHA-256 in counter mode, with a new key after each pool. Returned bytes are erased, so that its state
+/// does not reveal earlier output.
 pub struct Rng {
     key: Prf,
     pool: [u8; POOL],
-    /// How much of the pool was given.
+    /// How many bytes of the pool were returned.
     used: usize,
 }
 
 impl Rng {
-    /// The generator of `seed` for the purpose named by `label`; different labels give independent generators.
+    /// Returns the generator of `seed` for the purpose `label`; different labels give independent generators.
     pub fn new(seed: &Seed, label: &[u8]) -> Self {
         Self { key: Prf::new(&Prf::new(&seed.0).sign(&[label])), pool: [0; POOL], used: POOL }
     }

@@ -1,8 +1,9 @@
 //! Readers that take big-endian fields off a slice: [`Tail`] from its end, as frames are read (draft, 5.2), and
 //! [`Head`] from its start, as TLS messages are.
 //!
-//! Every step either yields a field or says [`Short`] and leaves the reader as it was: there is no length to check
-//! beforehand and no way out of bounds. Called by the decoders of `frame` and `hello`; what a field means is theirs.
+//! Every step either returns a field, or returns [`Short`] and leaves the reader unchanged, so that callers need no
+//! length checks and cannot read out of bounds. Called by the decoders of `frame` and `hello`, which interpret the
+//! fields.
 
 /// There are fewer bytes left than the field needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

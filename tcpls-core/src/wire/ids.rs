@@ -1,18 +1,18 @@
-//! The names that travel on the wire. Every layer may import this file; it imports nothing.
+//! Identifiers on the wire. Every layer may import this file; it imports nothing.
 
 use core::fmt;
 
-/// Which end of the session.
+/// One of the two endpoints of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
-    /// The end that opened the first TCP connection, and the only one that opens more (draft, 4.2).
+    /// The endpoint that opens all TCP connections (draft, 4.2).
     Client,
-    /// The end that accepts TCP connections and issues tokens.
+    /// The endpoint that accepts TCP connections and issues tokens.
     Server,
 }
 
 impl Side {
-    /// The other end.
+    /// Returns the other endpoint.
     pub const fn peer(self) -> Self {
         match self {
             Self::Client => Self::Server,
@@ -21,7 +21,7 @@ impl Side {
     }
 }
 
-/// The 32-bit connection ID: names a *TCP connection* of a session (draft, 4.2.1).
+/// The 32-bit connection ID: identifies a *TCP connection* of a session (draft, 4.2.1).
 ///
 /// A value of this type is called `tcp` everywhere, because the type `Connection` is the session.
 // draft I15
@@ -53,7 +53,7 @@ impl StreamId {
         Some(Self(index * 2 + matches!(side, Side::Server) as u32))
     }
 
-    /// The side that opened it.
+    /// Returns the endpoint that opened it.
     pub const fn initiator(self) -> Side {
         if self.0.is_multiple_of(2) { Side::Client } else { Side::Server }
     }
@@ -84,13 +84,13 @@ impl RecordSeq {
     }
 }
 
-/// Names an advertised address (draft, 5.2.7). One ID means one address forever.
+/// Identifies an advertised address (draft, 5.2.7): the same one for the whole session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AddressId(pub u8);
 
-/// A token's 32 opaque bytes: who shows them may join one TCP connection.
+/// A token's 32 opaque bytes, with which a client joins one TCP connection.
 ///
-/// Its `Debug` shows no byte of it, and comparing takes the same time wherever two tokens differ.
+/// `Debug` shows none of its bytes. Comparison takes constant time.
 #[derive(Clone, Copy)]
 pub struct Token(pub [u8; 32]);
 
@@ -112,7 +112,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Random 96 bits that name a session towards the endpoints that share a token secret.
+/// 96 random bits that identify a session at all endpoints that share a token secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub [u8; 12]);
 

@@ -1,8 +1,8 @@
-//! What travels: identifiers, frames, TLS records and the apparent handshake of a join. [`frame`] and [`record`] are the
-//! codecs: they need no session and are meant for tools, tests and fuzzing, too.
+//! The wire format: identifiers, frames, TLS records and the apparent handshake of a join. [`frame`] and [`record`] are
+//! codecs that need no session; tools, tests and fuzzing can use them, too.
 //!
-//! Pure encoding and decoding. Nothing here knows a session, a stream's state or a key; no decoder panics, reads out
-//! of bounds or does more work than its input is long, whatever the bytes.
+//! This layer only encodes and decodes. It knows no session, stream state or key. For any input, a decoder does not
+//! panic or read out of bounds, and its work is linear in the length of the input.
 
 pub(crate) mod codec;
 pub mod frame;

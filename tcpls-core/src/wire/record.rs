@@ -1,6 +1,6 @@
-//! TLS records as they lie on the wire (RFC 8446, 5): the header, the inner plaintext, the body of an alert.
+//! TLS records on the wire (RFC 8446, 5): the header, the inner plaintext, the body of an alert.
 //!
-//! No keys here, and no state: which record may come when is judged by who reads them, the session and the endpoint.
+//! This file has no keys and no state: the session and the endpoint decide which records are allowed when.
 //!
 //! ```
 //! use tcpls_core::wire::record::{ContentType, HEADER_LEN, RecordHeader, split_inner};
@@ -37,17 +37,17 @@ pub const MAX_CIPHERTEXT: usize = MAX_PLAINTEXT + 256;
 /// The most stream data that fits in a record, in bytes.
 pub const MAX_STREAM_DATA: usize = MAX_PLAINTEXT - super::frame::STREAM_OVERHEAD;
 
-/// What a record holds (RFC 8446, 5.1).
+/// The content type of a record (RFC 8446, 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum ContentType {
-    /// 20: no meaning in TLS 1.3; it makes middleboxes believe in a resumed TLS 1.2 session.
+    /// 20: ChangeCipherSpec, for middleboxes that expect a resumed TLS 1.2 session; no meaning in TLS 1.3.
     ChangeCipherSpec = 20,
     /// 21
     Alert = 21,
     /// 22
     Handshake = 22,
-    /// 23: outside, any protected record; inside, frames.
+    /// 23: in a header, any protected record; in an inner plaintext, frames.
     ApplicationData = 23,
 }
 
@@ -68,16 +68,16 @@ impl ContentType {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// No TLS record begins like this.
+    /// The bytes are not a TLS record.
     NotTls,
-    /// It is longer than TLS allows.
+    /// The record is longer than TLS allows.
     Overflow,
-    /// It is empty, and not application data.
+    /// The record is empty, and not application data.
     Empty,
 }
 
 impl RecordError {
-    /// The alert that answers it (RFC 8446, 5.1 and 5.2).
+    /// Returns the alert for this error (RFC 8446, 5.1 and 5.2).
     pub const fn alert(self) -> AlertDescription {
         match self {
             Self::Overflow => AlertDescription::RecordOverflow,
@@ -111,18 +111,18 @@ impl core::error::Error for RecordError {}
 /// The first 5 bytes of a record. The version's minor number, which TLS 1.3 ignores, is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordHeader {
-    /// What the record says that it holds.
+    /// The content type in the header.
     pub content_type: ContentType,
     /// Bytes that follow the header, at most [`MAX_CIPHERTEXT`].
     pub len: usize,
 }
 
 impl RecordHeader {
-    /// Reads the header at the start of `bytes`; `Ok(None)` if it is not there in full, and is no error so far.
+    /// Reads the header at the start of `bytes`; returns `Ok(None)` if it is valid so far, but incomplete.
     ///
     /// # Errors
     ///
-    /// As soon as the bytes that are there rule out any good header.
+    /// The bytes cannot be the start of a valid header.
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, RecordError> {
         let Some(&number) = bytes.first() else { return Ok(None) };
         let content_type = ContentType::from_u8(number).ok_or(RecordError::NotTls)?;
@@ -150,7 +150,7 @@ impl RecordHeader {
         HEADER_LEN + self.len
     }
 
-    /// For a record that is not protected: its length has a lower bound than what [`RecordHeader::parse`] lets pass.
+    /// Checks the length of a plaintext record, whose limit is lower than that of [`RecordHeader::parse`].
     ///
     /// # Errors
     ///
@@ -179,9 +179,9 @@ pub fn split_inner(plaintext: &[u8]) -> Option<(u8, usize)> {
 /// The body of an alert record (RFC 8446, 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alert {
-    /// 1 warning, 2 fatal; without a meaning in TLS 1.3.
+    /// 1 for warning, 2 for fatal; TLS 1.3 ignores it.
     pub level: u8,
-    /// What it is about.
+    /// The description code.
     pub description: u8,
 }
 
@@ -194,7 +194,7 @@ impl Alert {
         }
     }
 
-    /// Whether the sender says that it sends no more (draft, 4.5), rather than that something is wrong.
+    /// Whether it is close_notify: the sender sends no more data (draft, 4.5).
     pub const fn is_close_notify(&self) -> bool {
         self.description == AlertDescription::CloseNotify as u8
     }

@@ -1,4 +1,4 @@
-//! Asks the policy, for one TCP connection that has room and the streams that may use it.
+//! Asks the scheduler about one TCP connection with room and the streams that may use it.
 
 use core::cell::RefCell;
 
@@ -6,19 +6,19 @@ use super::{Choice, Scheduler, TcpView};
 use crate::connection::trace::{Event, Tracer};
 use crate::wire::ids::ConnectionId;
 
-/// Which streams' data one TCP connection may take right now.
+/// The streams whose data one TCP connection may carry now.
 pub(in crate::connection) struct Chooser<'a> {
     policy: &'a dyn Scheduler,
     tcp: ConnectionId,
     active: &'a [TcpView],
     unsent: u64,
-    /// The answer for streams that are attached to none: all of them get the same.
+    /// The answer for unattached streams, which is the same for all of them.
     unattached: Choice,
     trace: RefCell<&'a mut Tracer>,
 }
 
 impl<'a> Chooser<'a> {
-    /// `active` are the TCP connections in use; those that open or are being left are not.
+    /// `active` are the active TCP connections, without joining and retiring ones.
     pub(super) fn new(
         policy: &'a dyn Scheduler,
         tcp: ConnectionId,
@@ -30,18 +30,18 @@ impl<'a> Chooser<'a> {
         Self { policy, tcp, active, unsent, unattached, trace: RefCell::new(trace) }
     }
 
-    /// Whether data is to go out on several TCP connections.
+    /// Whether data may be sent on several TCP connections.
     pub(in crate::connection) fn is_redundant(&self) -> bool {
         self.unattached == Choice::Duplicate
     }
 
-    /// Whether there can be anything to duplicate: a policy that does, and another TCP connection.
+    /// Whether there can be data to duplicate: the policy duplicates, and there is another TCP connection.
     pub(in crate::connection) fn may_duplicate(&self) -> bool {
         self.active.len() > 1 && self.policy.duplicates()
     }
 
-    /// What it may do for a stream that is attached to `attached`. Asked for each stream, so that no TCP connection waits for
-    /// one that may not carry the stream: it would wait forever.
+    /// Returns the choice for a stream that is attached to `attached`. It is made for each stream: otherwise a TCP
+    /// connection could wait forever for another that must not carry the stream.
     pub(in crate::connection) fn choice(&self, attached: &[ConnectionId]) -> Choice {
         if attached.is_empty() {
             return self.unattached;
@@ -54,7 +54,7 @@ impl<'a> Chooser<'a> {
 
 fn ask(policy: &dyn Scheduler, tcp: ConnectionId, usable: &[TcpView], unsent: u64, trace: &mut Tracer) -> Choice {
     match usable.iter().position(|view| view.tcp == tcp) {
-        // Opening or being left: used only when nothing better lives.
+        // Joining or retiring: used only when no other is live.
         None if usable.is_empty() => Choice::Send,
         None => Choice::Wait,
         Some(_) if usable.len() == 1 => Choice::Send,

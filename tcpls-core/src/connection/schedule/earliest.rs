@@ -1,26 +1,25 @@
-//! The default policy: a TCP connection carries a piece of a stream only if that piece arrives there sooner than the better
-//! TCP connections alone would have delivered all there is to send, and if what arrives earlier does not have to wait for it
-//! longer than it is worth.
+//! The default policy. A TCP connection carries a piece of stream data only if the piece arrives sooner than the faster
+//! TCP connections alone would deliver all unsent data, and if earlier data does not have to wait for it for too long.
 //!
-//! So bulk data gets the sum of all paths, small data and the end of a transfer go where they arrive first, and a path that
-//! became slow holds nothing back. (The idea of comparing with the whole of what waits is that of the ECF scheduler for
-//! Multipath TCP, Lim et al., CoNEXT 2017.)
+//! So bulk data reaches the sum of the rates of all paths, small data and the end of a transfer use the path where they
+//! arrive first, and a path that has become slow delays no data. (The ECF scheduler for Multipath TCP also compares
+//! with all unsent data; Lim et al., CoNEXT 2017.)
 
 use core::time::Duration;
 
 use super::{Choice, Scheduler, TcpView, is_held_back};
 
-/// Bytes that a decision is about: one full record.
+/// Bytes that a decision covers: one full record.
 const PIECE: u64 = 16 * 1024;
-/// How long what was sent elsewhere may have to wait for a TCP connection that contributes everything. One that contributes a
-/// tenth of the sum may take a tenth of it.
+/// How long data on other paths may wait for a TCP connection with all of the rate. One with a tenth of the sum of the
+/// rates may cause a tenth of this delay.
 const MAX_HOLD: Duration = Duration::from_secs(2);
-/// And so long for any: one that has just begun to be used is slower than it will be.
+/// The delay that any TCP connection may cause, because a new one has not reached its rate yet.
 const MIN_HOLD: Duration = Duration::from_millis(250);
-/// A TCP connection about which nothing is known is tried as soon as the others need so long for what there is.
+/// A TCP connection without measurements is tried when the others have work for this time.
 const WORTH_TRYING: Duration = Duration::from_millis(100);
 
-/// See the module's description. Backups wait.
+/// The default policy; see the module's description. Backups wait.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EarliestDelivery;
 
@@ -45,10 +44,10 @@ impl Scheduler for EarliestDelivery {
     }
 }
 
-/// The TCP connections on which a piece would arrive sooner, taken together.
+/// The sum of the TCP connections on which a piece would arrive sooner.
 #[derive(Default)]
 struct Better {
-    /// When the first of them would have delivered it; `None` if there is none.
+    /// When the first of them would deliver it; `None` if there is none.
     soonest: Option<Duration>,
     /// Bytes a second.
     rate: u64,
@@ -68,7 +67,7 @@ impl Better {
         better
     }
 
-    /// How long they may have to wait for `me`, of which good is assumed until the contrary is known.
+    /// Returns how long they may wait for `me`; without a measurement, its rate counts as good.
     fn patience_with(&self, me: &TcpView) -> Duration {
         let mine = u128::from(me.delivery_rate.unwrap_or(self.rate));
         let sum = mine + u128::from(self.rate);
@@ -77,7 +76,7 @@ impl Better {
     }
 }
 
-/// How long it takes until a piece that is sent on it now is acknowledged; `None` if nothing is known.
+/// Returns how long a piece that is sent on it now takes to be acknowledged; `None` without measurements.
 fn delivery(view: &TcpView) -> Option<Duration> {
     match view.delivery_rate {
         Some(rate) => Some(time_for(view.bytes_in_flight + PIECE, rate).max(view.min_rtt.unwrap_or_default())),

@@ -1,8 +1,8 @@
-//! Which TCP connection carries new stream data: what all policies have in common. The default policy is in `earliest`, those
-//! that predict nothing are in `simple`.
+//! Scheduling: which TCP connection carries new stream data. `earliest` is the default policy, `simple` has those
+//! without prediction.
 //!
-//! Records are pulled: a scheduler is only asked whether the one that has room right now may take the next record. Which
-//! streams may use it is decided before (attachment).
+//! Scheduling is by pulling: a scheduler only decides whether a TCP connection with room takes the next record. The
+//! streams that may use it are determined before (attachment).
 
 mod chooser;
 mod earliest;
@@ -16,30 +16,30 @@ pub use self::simple::{ActiveStandby, Aggregate, LowestRtt, Redundant, RoundRobi
 
 use crate::wire::ids::ConnectionId;
 
-/// What a scheduler knows about one TCP connection that stream data may be put on.
+/// What a scheduler knows about one TCP connection that may carry stream data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TcpView {
-    /// Which.
+    /// The TCP connection.
     pub tcp: ConnectionId,
     /// Its smoothed round-trip time; `None` before the first acknowledgment.
     pub smoothed_rtt: Option<Duration>,
-    /// The smallest seen.
+    /// The smallest round-trip time measured.
     pub min_rtt: Option<Duration>,
-    /// Bytes on the wire in records that wait for an acknowledgment.
+    /// Bytes on the wire of unacknowledged records.
     pub bytes_in_flight: u64,
-    /// How many bytes a second it delivers, headers included; `None` as long as there was never more to send than it took, and
-    /// when nothing was sent on it for some seconds.
+    /// The rate at which it delivers, in bytes per second with headers; `None` before there was more to send than it
+    /// took, and when nothing was sent on it for some seconds.
     pub delivery_rate: Option<u64>,
-    /// How many bytes a second it has been seen to deliver.
+    /// The highest rate measured so far, in bytes per second.
     pub least_rate: u64,
-    /// Bytes given to the socket since it joined.
+    /// Bytes written to the socket since it joined.
     pub bytes_sent: u64,
-    /// The same, counted from where the least used of the others stood when it joined: what shares are measured by.
+    /// The same, plus the bytes of the least used other one when it joined: the basis of shares.
     pub share: u64,
-    /// Its socket had no room for what there was when it was asked last.
+    /// Whether its socket had no room for all data at the last poll.
     pub blocked: bool,
-    /// To be used only when no other lives.
+    /// Whether it is a backup: used only when no other is live.
     pub backup: bool,
 }
 
@@ -47,31 +47,32 @@ pub struct TcpView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Choice {
-    /// Put new data on it.
+    /// Send new data on it.
     Send,
-    /// Put nothing new on it for now. It is asked again at the next poll.
+    /// Send no new data on it now. The scheduler is asked again at the next poll.
     Wait,
-    /// Put new data on it or, if there is none, what others have sent and is not acknowledged yet.
+    /// Send new data on it or, if there is none, unacknowledged data of others.
     Duplicate,
 }
 
-/// A policy. Called for each record that could carry stream data; must not take long.
+/// A scheduling policy, called for each record that could carry stream data. It must not block.
 ///
-/// The answer must follow from what is shown alone: the session asks when it builds a record, and also to tell whether it
-/// could build one. To stay alive a policy must never answer [`Choice::Wait`] for every TCP connection that is not blocked.
+/// The choice must depend only on the arguments: the session asks when it builds a record, and also to determine
+/// whether it could build one. A policy must not return [`Choice::Wait`] for every TCP connection that is not blocked,
+/// or the session makes no progress.
 pub trait Scheduler: Send {
-    /// Whether `all[asked]` may take the next piece of a stream. `all` is sorted by connection ID and has every TCP
-    /// connection that may carry this stream, `asked` among them. `unsent`: bytes that all streams together could send now.
+    /// Decides whether `all[asked]` takes the next piece of a stream. `all` has every TCP connection that may carry
+    /// this stream, sorted by connection ID. `unsent` is the number of bytes that all streams together could send now.
     fn choose(&self, asked: usize, all: &[TcpView], unsent: u64) -> Choice;
 
-    /// Whether it ever answers [`Choice::Duplicate`]. A policy that never does should say so: it saves a search through all
-    /// streams for what could be sent twice.
+    /// Returns whether the policy ever chooses [`Choice::Duplicate`]. A policy that never does should return false,
+    /// which saves a search through all streams for data to duplicate.
     fn duplicates(&self) -> bool {
         true
     }
 }
 
-/// Whether `all[asked]` has to stand back because it is a backup and another is not.
+/// Whether `all[asked]` has to wait because it is a backup and another is not.
 fn is_held_back(asked: usize, all: &[TcpView]) -> bool {
     all[asked].backup && all.iter().any(|other| !other.backup)
 }

@@ -1,9 +1,9 @@
-//! Policies that need no prediction. For comparison, and for those who know their paths.
+//! Policies without prediction, for comparison and for known paths.
 
 use super::{Choice, Scheduler, TcpView, is_held_back};
 
-/// Every TCP connection takes what its socket has room for, so that each runs at its own speed and one stream gets the sum,
-/// however long it has to wait for the slowest. Backups wait.
+/// Fills every socket with room. Each TCP connection runs at its own rate and one stream gets the sum, but waits for
+/// the slowest. Backups wait.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Aggregate;
 
@@ -17,8 +17,8 @@ impl Scheduler for Aggregate {
     }
 }
 
-/// The TCP connection with the lowest smoothed round-trip time first; others take only what it and those before them have
-/// no room for. One without an estimate counts as fastest, so that it gets one.
+/// Uses the TCP connection with the lowest smoothed round-trip time first; others take only data for which faster ones
+/// have no room. One without a measurement counts as fastest, so that it gets one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LowestRtt;
 
@@ -39,7 +39,8 @@ impl Scheduler for LowestRtt {
     }
 }
 
-/// Equal shares: a TCP connection waits while another that is not blocked has sent more than [`RoundRobin::QUANTUM`] less.
+/// Gives equal shares: a TCP connection waits while another that is not blocked has sent less by more than
+/// [`RoundRobin::QUANTUM`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RoundRobin;
 
@@ -65,8 +66,8 @@ impl Scheduler for RoundRobin {
     }
 }
 
-/// Everything on every TCP connection: the first copy that arrives counts. Costs the sum of the paths, gains the fastest at
-/// every moment.
+/// Sends everything on every TCP connection; the first copy that arrives counts. It uses the rate of all paths to get
+/// the delay of the fastest one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Redundant;
 
@@ -76,7 +77,7 @@ impl Scheduler for Redundant {
     }
 }
 
-/// One TCP connection at a time, the oldest that is no backup; the others stand by.
+/// Uses one TCP connection at a time: the oldest that is not a backup.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ActiveStandby;
 

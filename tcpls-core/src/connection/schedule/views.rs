@@ -1,5 +1,5 @@
-//! What a scheduler is shown of the TCP connections, and what follows from its answers: whether a TCP connection may carry stream
-//! data, and which.
+//! The scheduler's view of the TCP connections, and the effect of its choices: whether a TCP connection may carry
+//! stream data, and which.
 
 use arrayvec::ArrayVec;
 
@@ -31,7 +31,7 @@ impl Connection {
         })
     }
 
-    /// Shows the views to `ask`; as long as there are few, without an allocation.
+    /// Calls `ask` with the views, without an allocation if there are few.
     fn with_views<R>(&self, ask: impl FnOnce(&[TcpView]) -> R) -> R {
         let mut views = self.active_views();
         let few: ArrayVec<TcpView, FEW> = views.by_ref().take(FEW).collect();
@@ -41,7 +41,7 @@ impl Connection {
         }
     }
 
-    /// One more piece, of a stream that `taken` has none of; what is not sent yet comes before duplicates.
+    /// Returns one more piece of a stream that is not in `taken`; unsent data comes before duplicates.
     pub(in crate::connection) fn next_chunk(
         &mut self,
         tcp: ConnectionId,
@@ -63,8 +63,8 @@ impl Connection {
         self.streams.next_duplicate_where(tcp, max, may_again)
     }
 
-    /// The TCP connections that are in use and answer, as a scheduler sees them; none if there is no choice. Rates age by when
-    /// anything was heard last, so that what is said about the next record holds until something happens.
+    /// Returns the scheduler's view of the active TCP connections that are not stalled; none if there is no choice.
+    /// Rates age by the time of the last input, so that the choice for the next record is valid until the next input.
     pub(in crate::connection) fn active_views(&self) -> impl Iterator<Item = TcpView> + '_ {
         let is_choice = self.tcps.len() > 1;
         let usable = move |entry: &&Tcp<Carried>| is_choice && entry.is_active() && !self.is_bypassed(entry);

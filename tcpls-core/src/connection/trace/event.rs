@@ -1,4 +1,4 @@
-//! The events.
+//! The events of a trace.
 
 use core::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::time::Time;
 use crate::wire::ids::{ConnectionId, ErrorCode, RecordSeq};
 use crate::wire::record::ContentType;
 
-/// Something that happened in a session.
+/// An event in a session.
 ///
 /// Sizes are in bytes; those of records are sizes on the wire, header and tag included. Times count from the caller's
 /// origin, rates are in bytes per second.
@@ -19,7 +19,7 @@ use crate::wire::record::ContentType;
 pub enum Event<'a> {
     /// A record was built for a TCP connection.
     RecordSent {
-        /// On which TCP connection.
+        /// The TCP connection.
         tcp: ConnectionId,
         /// Its number, as acknowledgments count.
         seq: RecordSeq,
@@ -28,9 +28,9 @@ pub enum Event<'a> {
         /// What it contains.
         content: Content<'a>,
     },
-    /// A record of the peer's opened.
+    /// A record of the peer decrypted.
     RecordReceived {
-        /// On which TCP connection.
+        /// The TCP connection.
         tcp: ConnectionId,
         /// Its number, as acknowledgments count.
         seq: RecordSeq,
@@ -41,20 +41,20 @@ pub enum Event<'a> {
     },
     /// The peer acknowledged records.
     Acknowledged {
-        /// The TCP connection that carried them; the acknowledgment may have come on another.
+        /// The TCP connection that carried them; the ACK may have arrived on another.
         tcp: ConnectionId,
         /// The number of the last of them.
         highest: RecordSeq,
-        /// Bytes of the records that it acknowledges for the first time.
+        /// Bytes of the newly acknowledged records.
         bytes: u64,
-        /// Bytes of the records that still wait for an acknowledgment.
+        /// Bytes of the records that are still unacknowledged.
         in_flight: u64,
     },
-    /// An acknowledgment showed a round-trip time.
+    /// An acknowledgment gave a sample of the round-trip time.
     RttSample {
-        /// Of which TCP connection.
+        /// The TCP connection.
         tcp: ConnectionId,
-        /// The round-trip time, the peer's delay in acknowledging included.
+        /// The round-trip time, including the peer's ack delay.
         sample: Duration,
         /// The exponentially weighted mean of all samples.
         smoothed: Duration,
@@ -63,15 +63,15 @@ pub enum Event<'a> {
         /// The smallest of them.
         min: Duration,
     },
-    /// An acknowledgment showed how fast a TCP connection delivers.
+    /// An acknowledgment gave a sample of a TCP connection's rate.
     RateSample {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
         /// Bytes per second.
         sample: u64,
-        /// There was no more to send: the path could have carried more.
+        /// Whether there was no more data to send: the path could have carried more.
         is_lower_bound: bool,
-        /// The estimate in bytes per second; `None` until there was more to send than a flight.
+        /// The estimate in bytes per second; `None` before there was more to send than a flight.
         estimate: Option<u64>,
     },
     /// The scheduler decided about the next piece of stream data.
@@ -82,16 +82,16 @@ pub enum Event<'a> {
         choice: Choice,
         /// Bytes that all streams together could send.
         unsent: u64,
-        /// The TCP connections that the scheduler was shown.
+        /// The TCP connections that the scheduler saw.
         views: &'a [TcpView],
     },
-    /// Client: a TCP connection opens and joins with a token.
+    /// Client: a TCP connection begins to join with a token.
     JoinStarted {
         /// Its ID, which is the token's number.
         tcp: ConnectionId,
-        /// Records follow the hello at once.
+        /// Whether records follow the ClientHello at once.
         zero_rtt: bool,
-        /// It is a backup from the start.
+        /// Whether it joins as a backup.
         backup: bool,
     },
     /// Server: a TCP connection presented a token.
@@ -117,64 +117,64 @@ pub enum Event<'a> {
     },
     /// A TCP connection is part of the session.
     Joined {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
     },
-    /// The peer asked for a TCP connection to be a backup, or took that back.
+    /// The peer asked to use a TCP connection as a backup, or to use it again.
     StatusChanged {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
         /// Whether it is a backup now.
         backup: bool,
     },
-    /// A TCP connection was quiet, and is pinged.
+    /// A TCP connection was quiet, and is probed with a Ping.
     Probed {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
     },
-    /// A TCP connection owes an answer for longer than it should.
+    /// A TCP connection is stalled.
     Stalled {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
-        /// Since when it owes an acknowledgment; `None` if only the peer's kernel owes an answer.
+        /// Since when an acknowledgment is due; `None` if only an answer of the peer's kernel is.
         owed_since: Option<Time>,
-        /// Bytes of the records that wait for an acknowledgment.
+        /// Bytes of the unacknowledged records.
         in_flight: u64,
     },
-    /// What a stalled TCP connection carries goes out on others too.
+    /// The data of a stalled TCP connection is reinjected on others.
     Hedged {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
         /// Bytes of stream data that are sent again.
         bytes: u64,
     },
-    /// A stalled TCP connection answers again.
+    /// A stalled TCP connection makes progress again.
     Resumed {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
     },
-    /// A TCP connection is left intentionally.
+    /// A TCP connection is being retired.
     Retiring {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
     },
-    /// What a lost TCP connection carried goes out on others.
+    /// The data of a lost TCP connection is reinjected on others.
     Requeued {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
         /// Bytes of stream data that are sent again.
         bytes: u64,
     },
     /// A TCP connection is lost.
     Lost {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
-        /// Why.
+        /// Why it was lost.
         fault: TcpFault,
     },
     /// The socket of a TCP connection may be closed.
     Discarded {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
     },
     /// This endpoint's keys have a new generation, which each TCP connection uses from its next record on.
@@ -184,14 +184,14 @@ pub enum Event<'a> {
     },
     /// This endpoint's next record on a TCP connection uses the next generation of its keys.
     KeyUpdateSent {
-        /// On which TCP connection.
+        /// The TCP connection.
         tcp: ConnectionId,
         /// The generation, counted from 0.
         generation: u32,
     },
     /// The peer's next record on a TCP connection uses the next generation of its keys.
     KeyUpdateReceived {
-        /// On which TCP connection.
+        /// The TCP connection.
         tcp: ConnectionId,
         /// The generation, counted from 0.
         generation: u32,
@@ -200,17 +200,17 @@ pub enum Event<'a> {
     },
     /// A limit was reached.
     LimitReached {
-        /// Which limit.
+        /// The limit.
         limit: Limit,
-        /// On which TCP connection, if it was on one.
+        /// The TCP connection, if the limit concerns one.
         tcp: Option<ConnectionId>,
     },
     /// A deadline passed.
     TimedOut {
-        /// Which.
+        /// The reason.
         reason: TimeoutReason,
     },
-    /// The session is in another state.
+    /// The state of the session has changed.
     StateChanged {
         /// The state before.
         from: State,
@@ -219,7 +219,7 @@ pub enum Event<'a> {
     },
     /// This endpoint's application ends the session.
     Closing {
-        /// Its error code; 0 delivers first what was written.
+        /// Its error code; with 0, written data is delivered first.
         error: ErrorCode,
     },
     /// The peer ends the session.
@@ -227,7 +227,7 @@ pub enum Event<'a> {
         /// Its error code.
         error: ErrorCode,
     },
-    /// The session is over; it is the last event.
+    /// The session has ended; this is the last event.
     Closed {
         /// Why.
         reason: &'a CloseReason,
@@ -252,7 +252,7 @@ pub enum Content<'a> {
         /// The type of the first: 4 is New Session Ticket, 24 is KeyUpdate.
         ty: u8,
     },
-    /// Something that no record may contain.
+    /// Content that no record may have.
     Invalid,
 }
 
@@ -277,14 +277,14 @@ impl<'a> Content<'a> {
 pub enum Limit {
     /// A record failed to decrypt; the AEAD's integrity limit bounds how many may.
     BadRecord,
-    /// The peer sent more session tickets than are kept.
+    /// The peer sent more session tickets than are stored.
     Tickets,
-    /// There were more TCP connections than are allowed: the one that was silent longest is lost.
+    /// There were too many TCP connections: the one that was silent longest is lost.
     TcpConnections,
 }
 
 impl Event<'_> {
-    /// The TCP connection that the event is about; `None` if it is about the session or a claim.
+    /// Returns the TCP connection of the event; `None` for events of the session or a claim.
     pub const fn tcp(&self) -> Option<ConnectionId> {
         match self {
             Self::RecordSent { tcp, .. }
@@ -308,7 +308,7 @@ impl Event<'_> {
             | Self::KeyUpdateSent { tcp, .. }
             | Self::KeyUpdateReceived { tcp, .. } => Some(*tcp),
             Self::LimitReached { tcp, .. } => *tcp,
-            // A claim may be an eavesdropper's: the TCP connection of that number is not its.
+            // An eavesdropper may have made the claim, so it is not the TCP connection of that number.
             Self::ClaimMade { .. }
             | Self::ClaimRefused { .. }
             | Self::KeyUpdateStarted { .. }

@@ -1,4 +1,4 @@
-//! The frames of a record without what they carry for applications, and without tokens.
+//! The frames of a record, without application data and tokens.
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -9,7 +9,7 @@ use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, RecordSeq, StreamId};
 
 /// The frames of one record, decoded when they are iterated over.
 ///
-/// They come in the order in which a receiver handles them: the last in the record first.
+/// The order is that in which a receiver processes them: the last in the record first.
 #[derive(Clone, Copy)]
 pub struct Frames<'a>(&'a [u8]);
 
@@ -43,7 +43,7 @@ pub enum Frame {
     Ping,
     /// Data of a stream.
     Stream {
-        /// Which stream.
+        /// The stream.
         id: StreamId,
         /// The offsets of the data in the stream, in bytes.
         range: Range<u64>,
@@ -52,7 +52,7 @@ pub enum Frame {
     },
     /// Acknowledges records.
     Ack {
-        /// Of which TCP connection.
+        /// The TCP connection.
         tcp: ConnectionId,
         /// The number of the last of them.
         highest: RecordSeq,
@@ -64,7 +64,7 @@ pub enum Frame {
     },
     /// A TCP connection was lost.
     ConnectionReset {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
         /// The reason; 0 if there is none.
         reason: u8,
@@ -83,7 +83,7 @@ pub enum Frame {
     },
     /// What the next record carries.
     StreamChange {
-        /// Which stream.
+        /// The stream.
         id: StreamId,
         /// From which offset on, in bytes.
         offset: u64,
@@ -97,19 +97,19 @@ pub enum Frame {
     },
     /// Flow control of a stream.
     MaxStreamData {
-        /// Which stream.
+        /// The stream.
         id: StreamId,
         /// Bytes that it may carry.
         maximum: u64,
     },
     /// How many streams the peer may open.
     MaxStreams {
-        /// In all, those that are over included.
+        /// The total, including ended streams.
         maximum: u32,
     },
-    /// A stream ends before all of it was sent.
+    /// The sender resets a stream.
     ResetStream {
-        /// Which stream.
+        /// The stream.
         id: StreamId,
         /// The sender's code.
         error: ErrorCode,
@@ -118,7 +118,7 @@ pub enum Frame {
     },
     /// The peer should send no more on a stream.
     StopSending {
-        /// Which stream.
+        /// The stream.
         id: StreamId,
         /// The sender's code.
         error: ErrorCode,
@@ -132,7 +132,7 @@ pub enum Frame {
     },
     /// Whether a TCP connection is a backup.
     ConnectionStatus {
-        /// Which.
+        /// The TCP connection.
         tcp: ConnectionId,
         /// Whether it is one.
         backup: bool,
@@ -144,7 +144,7 @@ pub enum Frame {
         /// Bytes of its value.
         len: usize,
     },
-    /// Not a frame: the record breaks off the session.
+    /// Not a valid frame: the record ends the session.
     Invalid(FrameError),
 }
 

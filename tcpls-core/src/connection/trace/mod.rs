@@ -1,9 +1,9 @@
-//! What a session does, event by event, for logs, simulations and recordings.
+//! Events inside a session, for logs, simulations and recordings.
 //!
-//! A [`Sink`] receives the events of one [`Connection`] from
-//! [`set_trace`](crate::Connection::set_trace) on. The session behaves the same with and without one: it gives the same
-//! bytes, and without a sink an event costs one comparison. Events borrow from the session, which allocates nothing for
-//! them. They contain no stream data, no token and no key. [`Event`] lists them; `docs/trace.md` has the table.
+//! A [`Sink`] receives the events of one [`Connection`] from [`set_trace`](crate::Connection::set_trace) on. With and
+//! without a sink the session gives the same bytes; without one an event costs one comparison. Events borrow from the
+//! session, which allocates nothing for them. They contain no stream data, no token and no key. [`Event`] lists them;
+//! `docs/trace.md` has the table.
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
@@ -68,7 +68,7 @@ impl Tracer {
         self.0.is_some()
     }
 
-    /// Gives the sink an event, which is made only if there is one.
+    /// Reports an event to the sink; `make` is called only if there is one.
     #[inline(always)]
     pub(super) fn emit<'a>(&mut self, event: impl FnOnce() -> Event<'a>) {
         if let Some(on) = &mut self.0 {
@@ -86,15 +86,15 @@ impl On {
 }
 
 impl Connection {
-    /// Gives the events of this session to `sink` from now on; `None` stops that.
+    /// Reports the events of this session to `sink` from now on; `None` stops that.
     ///
-    /// The session has its sink for itself. One that reports elsewhere holds a channel or an `Arc`.
+    /// The session owns its sink. A sink that reports elsewhere holds a channel or an `Arc`.
     pub fn set_trace(&mut self, sink: Option<Box<dyn Sink>>) {
         let (now, state) = (self.last_heard, self.state());
         self.trace = Tracer(sink.map(|sink| On { sink, now, state }));
     }
 
-    /// Reports the session's state, if it is another than before.
+    /// Reports the session's state if it has changed.
     #[inline]
     pub(super) fn trace_state(&mut self) {
         if self.trace.is_on() {

@@ -15,8 +15,8 @@ use crate::crypto::alpn::is_tcpls;
 use crate::crypto::{Handshake, Offer, alpn};
 use crate::error::HandshakeError;
 
-/// Starts a client's handshakes, with what the user's rustls configuration says about certificates, suites,
-/// resumption and key logs.
+/// Starts a client's handshakes, with the certificates, suites, resumption and key log of the user's rustls
+/// configuration.
 #[derive(Clone, Debug)]
 pub struct RustlsClient {
     config: Arc<ClientConfig>,
@@ -28,7 +28,7 @@ impl RustlsClient {
     /// over plain TLS; if there are none, the `alpn_protocols` of `config` take their place. A server that selects none of
     /// them ends the session with [`CloseReason::NoApplicationProtocol`].
     ///
-    /// TLS 1.3 early data is switched off: a session has no keys before the handshake has any.
+    /// It disables TLS 1.3 early data: a session has no keys before the handshake has.
     ///
     /// # Errors
     /// `config` does not allow TLS 1.3, or a protocol's name is empty, longer than 249 bytes, or one of TCPLS.
@@ -51,8 +51,8 @@ impl RustlsClient {
         Ok(Self { config, offer })
     }
 
-    /// The same for TCPLS alone: nothing else is offered, and a server that does not speak it ends the session with
-    /// [`CloseReason::NoTcpls`] or with an alert of its own.
+    /// Like `new`, for TCPLS only: a server that does not support it ends the session with [`CloseReason::NoTcpls`] or
+    /// with an alert of its own.
     ///
     /// [`CloseReason::NoTcpls`]: crate::error::CloseReason::NoTcpls
     #[must_use]
@@ -62,12 +62,12 @@ impl RustlsClient {
         Self { config: Arc::new(config), offer: Offer::Tcpls }
     }
 
-    /// The same without TCPLS: only the plain names are offered. For applications that decide to go on like this where
-    /// something on the path does not let TCPLS through; nothing here does so by itself, for that would let an attacker that can reset
-    /// a TCP connection choose.
+    /// Returns a copy without TCPLS, which offers only the plain names. It is for applications that decide to use plain
+    /// TLS on paths that block TCPLS. The library never decides this, because an attacker that can reset a TCP
+    /// connection could force it.
     ///
     /// # Errors
-    /// There is no application protocol: a handshake without any would be one about nothing.
+    /// There is no application protocol to offer.
     pub fn without_tcpls(&self) -> Result<Self, HandshakeError> {
         let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols.retain(|name| !is_tcpls(name));
@@ -77,10 +77,10 @@ impl RustlsClient {
         Ok(Self { config: Arc::new(config), offer: Offer::Protocols })
     }
 
-    /// Starts a handshake with the server that goes by `server_name`.
+    /// Starts a handshake with the server called `server_name`.
     ///
     /// # Errors
-    /// What rustls says if the configuration cannot be used.
+    /// The error of rustls, if the configuration is invalid.
     pub fn handshake(&self, server_name: ServerName<'static>) -> Result<Box<dyn Handshake>, HandshakeError> {
         let shown = if self.config.enable_sni { dns_name(&server_name) } else { None };
         let tls = UnbufferedClientConnection::new(self.config.clone(), server_name)?;
@@ -88,7 +88,7 @@ impl RustlsClient {
     }
 }
 
-/// The name is one that nothing can be connected to (RFC 2606), so that no stored session is used up.
+/// The name cannot belong to a server (RFC 2606), so that no stored session is used up.
 fn is_good_for_quic(config: &Arc<ClientConfig>) -> bool {
     let name = ServerName::try_from("tcpls.invalid").expect("it is a DNS name");
     quic::ClientConnection::new(config.clone(), quic::Version::V1, name, Vec::new()).is_ok()

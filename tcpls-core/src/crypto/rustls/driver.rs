@@ -1,7 +1,7 @@
-//! Runs a handshake of rustls's unbuffered API, one TLS record at a time, until its secrets can be taken out.
+//! Runs a handshake of rustls's unbuffered API, one TLS record at a time, until its secrets can be extracted.
 //!
-//! The same for both sides; what differs is behind [`Tls`]. rustls is never given a byte beyond the handshake: what it
-//! decrypted would be lost, and the sequence numbers that it yields would be wrong.
+//! The code is the same for client and server; [`Tls`] has the differences. rustls never gets a byte beyond the
+//! handshake: the decrypted data would be lost, and its sequence numbers would be wrong.
 
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
@@ -43,7 +43,7 @@ pub(super) trait Tls: Send {
     fn extract(self) -> Result<Extracted, HandshakeError>;
 }
 
-/// A handshake under way.
+/// A handshake in progress.
 pub(super) struct Driver<T> {
     tls: T,
     phase: Phase,
@@ -64,7 +64,7 @@ enum Phase {
     Failed,
 }
 
-/// What one step of rustls led to.
+/// The result of one step of rustls.
 enum Step {
     Again,
     Stop(Phase),

@@ -1,15 +1,15 @@
-//! What rustls reports, in terms that hold for every TLS library.
+//! Maps errors of rustls to kinds that are the same for every TLS library.
 
 use rustls::{CertificateError, Error};
 
 use crate::error::{AlertDescription, HandshakeError, HandshakeErrorKind as Kind};
 
-/// This endpoint's configuration cannot work.
+/// The configuration of this endpoint is invalid.
 pub(super) fn misconfigured(message: &str) -> HandshakeError {
     HandshakeError::new(Kind::Configuration, message)
 }
 
-/// The handshake does not go on, without a word from rustls.
+/// The handshake stopped without an error of rustls.
 pub(super) fn failure(kind: Kind, message: &str) -> HandshakeError {
     HandshakeError::new(kind, message)
 }

@@ -1,4 +1,4 @@
-//! From what rustls extracts after a handshake to keys of ours, and to the keys of every later generation.
+//! Derives keys from the secrets that rustls extracts after a handshake, and those of every later generation.
 
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
@@ -10,7 +10,7 @@ use crate::crypto::aead::Suite;
 use crate::crypto::{KeySchedule, OpenKeys, SealKeys};
 use crate::error::{HandshakeError, HandshakeErrorKind as Kind};
 
-/// All that is secret after a handshake.
+/// The secrets after a handshake.
 pub(super) struct Extracted {
     pub(super) suite: Suite,
     pub(super) seal: (u64, SealKeys),
@@ -18,7 +18,7 @@ pub(super) struct Extracted {
     pub(super) schedule: Box<dyn KeySchedule>,
 }
 
-/// Turns what rustls gives into keys, if they are such as records of a session can be sealed with.
+/// Derives keys from the secrets of rustls, if their suite can seal records of a session.
 pub(super) fn extracted<Data>(
     secrets: ExtractedSecrets,
     kernel: KernelConnection<Data>,
@@ -53,7 +53,7 @@ fn open_keys(secrets: &ConnectionTrafficSecrets) -> Result<OpenKeys, HandshakeEr
     Ok(OpenKeys { key, iv })
 }
 
-/// Suite, key and IV. An IV of other than 12 bytes has no place for a connection ID and a sequence number.
+/// Suite, key and IV. Only an IV of 12 bytes has room for a connection ID and a sequence number.
 fn parts(secrets: &ConnectionTrafficSecrets) -> Result<(Suite, &[u8], [u8; 12]), HandshakeError> {
     let (suite, key, iv) = match secrets {
         ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Suite::Aes128Gcm, key, iv),

@@ -14,8 +14,7 @@ use super::secrets::{Extracted, extracted};
 use crate::crypto::{Handshake, alpn};
 use crate::error::HandshakeError;
 
-/// Starts a server's handshakes, with what the user's rustls configuration says about certificates, suites, tickets
-/// and key logs.
+/// Starts a server's handshakes, with the certificates, suites, tickets and key log of the user's rustls configuration.
 #[derive(Clone, Debug)]
 pub struct RustlsServer {
     config: Arc<ServerConfig>,
@@ -25,8 +24,8 @@ impl RustlsServer {
     /// Completes a copy of `config`. `application_protocols`, most wanted first, are accepted over TCPLS and, if the
     /// client does not speak it, over plain TLS; if there are none, the `alpn_protocols` of `config` take their place.
     ///
-    /// Half-RTT data is switched on (it brings the first tokens), early data and the record size limit are switched
-    /// off: a frame fits in one record (draft, 4), so TLS must not cut records up.
+    /// It enables half-RTT data, which carries the first tokens, and disables early data and the record size limit: a
+    /// frame has to fit in one record (draft, 4), so TLS must not fragment records.
     ///
     /// # Errors
     /// `config` does not allow TLS 1.3, or a protocol's name is empty, longer than 249 bytes, or one of TCPLS.
@@ -50,7 +49,7 @@ impl RustlsServer {
     /// Starts a handshake with a client that has just connected.
     ///
     /// # Errors
-    /// What rustls says if the configuration cannot be used.
+    /// The error of rustls, if the configuration is invalid.
     pub fn handshake(&self) -> Result<Box<dyn Handshake>, HandshakeError> {
         let resolver = Arc::new(NameRecorder { inner: self.config.cert_resolver.clone(), name: OnceLock::new() });
         let mut config = ServerConfig::clone(&self.config);

@@ -1,7 +1,7 @@
-//! Reads frames off the end of a record's plaintext, and checks what can be checked without knowing the session.
+//! Decodes frames from the end of a record's plaintext, and checks what can be checked without a session.
 //!
-//! Nothing is allocated and no data is looked at: a record's worth of stream data costs as much as one byte of it.
-//! Called by the session, which decodes a record whole before it acts on any frame.
+//! Decoding allocates nothing and does not read stream data, so its cost does not depend on the length of the data.
+//! Called by the session, which decodes all frames of a record before it processes any.
 
 use core::fmt;
 use core::iter::FusedIterator;
@@ -11,15 +11,15 @@ use super::*;
 use crate::error::Violation;
 use crate::wire::codec::{Short, Tail};
 
-/// Why a frame could not be decoded; each with the frame's type.
+/// Why a frame could not be decoded, with the frame's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// The type is not in the table.
+    /// The type is unknown.
     Unknown(u8),
-    /// The fields need more bytes than are left of the record.
+    /// The fields need more bytes than the record has left.
     Truncated(u8),
-    /// A field has a value that it can't have.
+    /// A field has an invalid value.
     InvalidField(u8),
 }
 
@@ -43,8 +43,8 @@ impl From<FrameError> for Violation {
 
 /// The frames of one record, the last one first (draft, 5.2).
 ///
-/// A run of Padding is one item. After an error there is nothing more: what stands before a frame that can't be
-/// decoded can't be found.
+/// A run of Padding is one item. An error is the last item, because the frames before an undecodable one cannot be
+/// located.
 #[derive(Clone, Debug)]
 pub struct Frames<'a> {
     left: Tail<'a>,

@@ -1,6 +1,6 @@
 //! Writes frames: the fields in wire order, then the type byte.
 //!
-//! Called by the session when it fills a record; that the frames fit in the record is the caller's affair.
+//! Called by the session when it fills a record; the caller ensures that the frames fit.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -8,14 +8,14 @@ use bytes::BufMut;
 
 use super::*;
 
-/// The most that a length field of 16 bits can announce.
+/// The largest value of a length field of 16 bits.
 const MAX_LEN16: usize = u16::MAX as usize;
 
 impl Frame<'_> {
     /// Appends the frame to `out`: [`Frame::encoded_len`] bytes.
     ///
-    /// A length field never lies: bytes beyond what it can announce (65535; 255 entries of Session Parameters) are
-    /// left out. A frame that fits in a record is far below that.
+    /// Bytes beyond the largest value of a length field (65535; 255 entries of Session Parameters) are left out, so
+    /// that the length is always correct. A frame that fits in a record is far below that.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Padding(frame) => return out.resize(out.len().saturating_add(frame.len), ty::PADDING),

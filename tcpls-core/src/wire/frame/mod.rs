@@ -2,7 +2,7 @@
 //!
 //! Fields are big-endian and written in the order that `docs/protocol.md` shows, the type byte last. A receiver starts
 //! at the last byte (draft, 5.2). `encode` writes frames, `decode` reads them, `parameters` gives the list inside
-//! Session Parameters a meaning. Whether a frame is allowed where it comes is the session's affair.
+//! Session Parameters a meaning. The session decides whether a frame is allowed.
 //!
 //! ```
 //! use tcpls_core::wire::frame::{Ack, Frame, FrameError, Frames, Stream};
@@ -21,7 +21,7 @@
 //! let decoded: Result<Vec<Frame<'_>>, FrameError> = Frames::new(&plaintext).collect();
 //! assert_eq!(decoded, Ok(vec![frames[1], frames[0]]));
 //!
-//! // A decoder yields an error once and ends: what stands before that frame cannot be found.
+//! // // A decoder returns an error once and ends: the frames before it cannot be located.
 //! let mut cut = Frames::new(&plaintext[plaintext.len() - 3..]);
 //! assert_eq!(cut.next(), Some(Err(FrameError::Truncated(0x04))));
 //! assert_eq!(cut.next(), None);
@@ -70,7 +70,7 @@ pub mod ty {
     pub const NEW_ADDRESS: u8 = 0x07;
     /// Withdraws an address.
     pub const REMOVE_ADDRESS: u8 = 0x08;
-    /// Says what the next record carries.
+    /// Announces what the next record carries.
     pub const STREAM_CHANGE: u8 = 0x09;
     /// The sender's parameters.
     pub const SESSION_PARAMETERS: u8 = 0x40;
@@ -80,9 +80,9 @@ pub mod ty {
     pub const MAX_STREAM_DATA: u8 = 0x42;
     /// How many streams the peer may open.
     pub const MAX_STREAMS: u8 = 0x43;
-    /// The sender gives a stream up.
+    /// The sender resets its half of a stream.
     pub const RESET_STREAM: u8 = 0x44;
-    /// The receiver gives a stream up.
+    /// The receiver asks the sender of a stream to stop.
     pub const STOP_SENDING: u8 = 0x45;
     /// Closes the session, with a reason.
     pub const CLOSE_SESSION: u8 = 0x46;
@@ -95,11 +95,11 @@ pub mod ty {
     /// A TCP option through the encrypted channel.
     pub const TCP_OPTION: u8 = 0x4a;
 
-    /// The draft's last type; what lies above is our own.
+    /// The last type of the draft; higher ones are defined by this project.
     pub(super) const LAST_OF_DRAFT: u8 = STREAM_CHANGE;
 }
 
-/// One frame; what is borrowed is borrowed from the record's plaintext.
+/// One frame, which borrows from the record's plaintext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Frame<'a> {
@@ -205,24 +205,24 @@ impl Frame<'_> {
         !matches!(self, Self::Padding(_) | Self::Ack(_))
     }
 
-    /// Whether it is one of the draft's. The others are refused in a session that speaks nothing but the draft.
+    /// Whether the draft defines it. A session that supports only the draft refuses the others.
     // draft I47
     pub const fn is_draft(&self) -> bool {
         self.ty() <= ty::LAST_OF_DRAFT
     }
 }
 
-/// Frames without a meaning: `len` of them in a row, skipped in one step.
+/// Padding: `len` frames without a meaning, skipped in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Padding {
     /// How many, each of one byte. At least 1 when decoded.
     pub len: usize,
 }
 
-/// Bytes of a stream.
+/// Data of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream<'a> {
-    /// Which stream.
+    /// The stream.
     pub id: StreamId,
     /// Where in the stream `data` begins, in bytes. With the length of `data` at most [`MAX_STREAM_SIZE`].
     pub offset: u64,
@@ -232,7 +232,7 @@ pub struct Stream<'a> {
     pub data: &'a [u8],
 }
 
-/// Every record of a TCP connection up to a number was received and opened (draft, 5.2.4).
+/// Every record of a TCP connection up to a number was received and decrypted (draft, 5.2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack {
     /// The TCP connection whose records are acknowledged; any may carry the frame.
@@ -250,14 +250,14 @@ pub struct NewToken {
     pub token: Token,
 }
 
-/// The sender saw that a TCP connection was reset (draft, 5.2.6).
+/// The sender has lost a TCP connection (draft, 5.2.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionReset {
-    /// Which.
+    /// The TCP connection.
     pub tcp: ConnectionId,
 }
 
-/// The sender has an address more (draft, 5.2.7).
+/// The sender advertises an address (draft, 5.2.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewAddress {
     /// Names the address from now on.
@@ -266,14 +266,14 @@ pub struct NewAddress {
     pub address: SocketAddr,
 }
 
-/// The sender has an address less (draft, 5.2.8).
+/// The sender withdraws an address (draft, 5.2.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemoveAddress {
-    /// Which.
+    /// The ID of the address.
     pub id: AddressId,
 }
 
-/// What the next record of the same TCP connection begins with: a hint that decides nothing (draft, 5.2.9).
+/// Announces what the next record of the same TCP connection carries; a hint without effect (draft, 5.2.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamChange {
     /// The stream whose data it carries.
@@ -299,7 +299,7 @@ pub struct MaxData {
 /// How much the receiver of this frame may send on one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxStreamData {
-    /// Which stream.
+    /// The stream.
     pub id: StreamId,
     /// Its largest offset, in bytes.
     pub maximum: u64,
@@ -312,12 +312,12 @@ pub struct MaxStreams {
     pub maximum: u32,
 }
 
-/// The sender gives up its direction of a stream.
+/// The sender resets its direction of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResetStream {
-    /// Which stream.
+    /// The stream.
     pub id: StreamId,
-    /// Why.
+    /// The error code.
     pub error: ErrorCode,
     /// Where the stream ends, in bytes: what flow control counts.
     pub final_size: u64,
@@ -326,16 +326,16 @@ pub struct ResetStream {
 /// The sender of this frame asks for no more data on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopSending {
-    /// Which stream.
+    /// The stream.
     pub id: StreamId,
-    /// Why.
+    /// The error code.
     pub error: ErrorCode,
 }
 
 /// The sender closes the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseSession<'a> {
-    /// Why.
+    /// The error code.
     pub error: ErrorCode,
     /// Why, for people. At most 65535 bytes travel.
     pub reason: &'a [u8],
@@ -350,10 +350,10 @@ pub struct NewTokenWide {
     pub token: Token,
 }
 
-/// Whether a TCP connection is to be used only while no other lives. On the wire 0 is backup, 1 is available.
+/// Whether a TCP connection is a backup: used only while no other is live. On the wire 0 is backup, 1 is available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionStatus {
-    /// Which.
+    /// The TCP connection.
     pub tcp: ConnectionId,
     /// True for a backup.
     pub backup: bool,
@@ -362,13 +362,13 @@ pub struct ConnectionStatus {
 /// [`ConnectionReset`] with a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionResetReason {
-    /// Which.
+    /// The TCP connection.
     pub tcp: ConnectionId,
     /// Why; for statistics and logs.
     pub reason: u8,
 }
 
-/// A TCP option for the receiver to apply, on the TCP connection that it came on.
+/// A TCP option for the receiving application, about the TCP connection that carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpOption<'a> {
     /// The option's kind: 28 is the user timeout (RFC 5482), 254 the name of a congestion control.

@@ -1,13 +1,13 @@
 //! What the entries of Session Parameters mean: an ID of 8 bits and a value of 64 each, a default for each that is
 //! absent.
 //!
-//! Called by the session for its own parameters and the peer's; whether the values make sense is judged there.
+//! Called by the session for its own parameters and the peer's; the session checks the values.
 
 use bytes::BufMut;
 
 use super::PARAMETER_LEN;
 
-/// What one endpoint of the session reports to the other about itself, once.
+/// The parameters that one endpoint sends to the other, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameters {
     /// 1: how much the peer may send on all streams together, in bytes, until Max Data allows more. Default 0.
@@ -16,12 +16,12 @@ pub struct Parameters {
     pub initial_max_stream_data: u64,
     /// 3: how many streams the peer may open, until Max Streams allows more. Default 0.
     pub max_streams: u64,
-    /// 4: after how long without a record the session ends, in milliseconds; 0 is never. Default 0.
+    /// 4: idle timeout, in milliseconds; 0 is none. Default 0.
     pub idle_timeout_ms: u64,
-    /// 5: after how long without an acknowledgment a TCP connection is given up, in milliseconds; 0 says nothing.
+    /// 5: user timeout, without an acknowledgment, after which a TCP connection is lost, in milliseconds; 0 is none.
     /// Default 0.
     pub user_timeout_ms: u64,
-    /// 6: the longest that an acknowledgment is held back, in milliseconds. Default 25.
+    /// 6: the maximum delay of an acknowledgment, in milliseconds. Default 25.
     pub max_ack_delay_ms: u64,
     /// 7: TCP connections in use at the same time. Default 8.
     pub max_tcp_connections: u64,
@@ -80,7 +80,7 @@ impl Parameters {
     }
 }
 
-/// Whether an ID comes twice, known or not.
+/// Whether an ID, known or not, appears twice.
 pub(super) fn has_repeated_id(entries: &[u8]) -> bool {
     let mut seen = [false; 256];
     entries_of(entries).any(|(id, _)| core::mem::replace(&mut seen[usize::from(id)], true))

@@ -31,7 +31,7 @@ const MAX_PROTOCOL_NAMES: usize = 128;
 const MAX_IDENTITY: usize = 1024;
 const MAX_BINDER: usize = 255;
 
-/// A ClientHello that joins a session, to all appearance one that begins a new session (draft, 4.3).
+/// A ClientHello that joins a session, and looks like one of a new session (draft, 4.3).
 #[derive(Clone, Debug)]
 pub struct JoinHello<'a> {
     /// Fresh random bytes.
@@ -46,13 +46,13 @@ pub struct JoinHello<'a> {
     pub alpn: Option<&'a [u8]>,
     /// Fresh random bytes that pass for an x25519 key.
     pub key_share: [u8; 32],
-    /// What lets the client join.
+    /// The token of the join.
     pub token: Token,
-    /// Present if records of the session follow the hello at once: they pass for early data.
+    /// Present if records of the session follow the hello at once: they look like early data.
     pub zero_rtt: Option<ZeroRtt<'a>>,
 }
 
-/// What passes for the resumption that early data needs (RFC 8446, 4.2.11).
+/// An apparent resumption, which early data needs (RFC 8446, 4.2.11).
 #[derive(Clone, Copy, Debug)]
 pub struct ZeroRtt<'a> {
     /// Random bytes that pass for a ticket; about 200 are usual, 1–1024 possible.
@@ -147,7 +147,7 @@ const fn is_name(name: &[u8]) -> bool {
 /// The only type of server name there is (RFC 6066, 3).
 const HOST_NAME: u8 = 0;
 
-/// What a ClientHello says, as far as a server of TCPLS wants to know.
+/// The fields of a ClientHello that a TCPLS server needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {
     /// The client's random bytes.
@@ -178,7 +178,7 @@ pub struct ClientHello {
 ///
 /// # Errors
 ///
-/// [`HelloError::Decode`] and [`HelloError::IllegalParameter`], as RFC 8446 and the draft (5.1) tell them apart.
+/// [`HelloError::Decode`] and [`HelloError::IllegalParameter`], as in RFC 8446 and the draft (5.1).
 pub fn parse_client_hello(body: &[u8], ext: &ExtensionTypes) -> Result<ClientHello, HelloError> {
     let mut head = Head::new(body);
     head.u16()?; // The legacy version says nothing where there is `supported_versions`.

@@ -1,8 +1,8 @@
-//! The apparent handshake of a join: TLS hellos that look like any others and carry a token (`docs/protocol.md`, 5).
+//! The apparent handshake of a join: TLS hellos that carry a token (`docs/protocol.md`, 5).
 //!
-//! `client` and `server` write and read the two hellos, `reader` finds a hello in a stream of records that may cut it
-//! anywhere. No key comes of any of this and nothing here is trusted: the session decides what a hello is worth, the
-//! endpoint which session it is for. Hellos of real handshakes are only looked at; reading them is the TLS library's.
+//! `client` and `server` write and read the two hellos; `reader` finds a hello in a sequence of records that may split
+//! it anywhere. These messages affect no key and are not trusted: the session checks a hello, the endpoint finds its
+//! session. Hellos of real handshakes are only inspected; the TLS library processes them.
 
 use core::fmt;
 
@@ -30,7 +30,7 @@ pub use server::{JoinServerHello, parse_server_hello};
 /// The most that a hello may take on the wire, record headers included, in bytes.
 pub const MAX_HELLO: usize = 1 << 14;
 
-/// Bytes that hellos of a join usually take at most.
+/// Usual maximum size of a hello of a join, in bytes.
 const USUAL_HELLO: usize = 640;
 /// Extensions that hellos usually have at most.
 const USUAL_EXTENSIONS: usize = 20;
@@ -41,14 +41,14 @@ pub const CLIENT_HELLO: u8 = 1;
 /// Handshake type of a ServerHello (RFC 8446, 4).
 pub const SERVER_HELLO: u8 = 2;
 
-/// The record that makes middleboxes believe in a resumed TLS 1.2 session (RFC 8446, D.4).
+/// ChangeCipherSpec, for middleboxes that expect a resumed TLS 1.2 session (RFC 8446, D.4).
 pub const CHANGE_CIPHER_SPEC: [u8; 6] = [20, 3, 3, 0, 1, 1];
 
 /// `legacy_version` of both hellos: TLS 1.2.
 const LEGACY_VERSION: u16 = 0x0303;
 /// What `supported_versions` calls TLS 1.3.
 const TLS13: u16 = 0x0304;
-/// The group of the key share, which nothing is made of.
+/// The group of the key share, which is not used.
 const X25519: u16 = 0x001d;
 
 /// Code points of the extensions that the hellos of a join use (RFC 8446, 4.2).
@@ -92,13 +92,14 @@ pub enum HelloError {
     NotTls,
     /// A record longer than TLS allows.
     RecordOverflow,
-    /// A record or a handshake message that can't come here: of another type, empty, or with more behind the hello.
+    /// A record or a handshake message that is not allowed here: of another type, empty, or with bytes behind the
+    /// hello.
     Unexpected,
     /// It takes more than [`MAX_HELLO`] bytes.
     TooLong,
     /// A field is cut short, too long or missing.
     Decode,
-    /// A field is well formed and has a value that it can't have; an extension comes twice, or where it may not.
+    /// A well-formed field has an invalid value; an extension appears twice, or where it is not allowed.
     IllegalParameter,
 }
 
@@ -201,7 +202,7 @@ fn extensions<'a>(mut head: Head<'a>) -> Result<Vec<(u16, &'a [u8])>, HelloError
     if has_duplicate(&extensions) { Err(HelloError::IllegalParameter) } else { Ok(extensions) }
 }
 
-/// Sorts, because comparing each of some thousand extensions with each other would be work for nothing.
+/// Sorts, because comparing thousands of extensions with each other would be quadratic.
 fn has_duplicate(extensions: &[(u16, &[u8])]) -> bool {
     let mut types: Vec<u16> = extensions.iter().map(|(ty, _)| *ty).collect();
     types.sort_unstable();

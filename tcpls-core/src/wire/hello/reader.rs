@@ -1,7 +1,7 @@
-//! Finds a hello in a stream of records in plaintext, however they cut it, within a bound.
+//! Finds a hello in a sequence of plaintext records that may split it anywhere, within a bound.
 //!
-//! One bound does it: [`MAX_HELLO`] counts record headers too, and an empty record is refused, so that neither a long
-//! hello nor one of tiny records costs more memory or time. How long a peer may take is the session's or endpoint's.
+//! [`MAX_HELLO`] bounds memory and work: it counts record headers, too, and empty records are refused, so that many
+//! tiny records cost no more than one hello. The session or endpoint limits the time.
 
 #[cfg(any(test, feature = "testing"))]
 use bytes::{Buf, BytesMut};
@@ -30,8 +30,8 @@ impl HelloReader {
     ///
     /// # Errors
     ///
-    /// Any but those of the message's content. A record that is no handshake record stays in `bytes`, so that one may
-    /// see what it is (an alert, say); the reader is of no more use then.
+    /// All except those of the message's content. A record that is not a handshake record stays in `bytes`, so that the
+    /// caller can inspect it (for example an alert); the reader must not be used again.
     #[cfg(any(test, feature = "testing"))]
     pub fn push(&mut self, bytes: &mut BytesMut) -> Result<Option<Vec<u8>>, HelloError> {
         while let Some(len) = self.take_record(bytes)? {
@@ -81,7 +81,7 @@ impl HelloReader {
 ///
 /// # Errors
 ///
-/// As soon as what is there can't become a good ClientHello; at the latest after [`MAX_HELLO`] bytes.
+/// The bytes cannot be the start of a valid ClientHello; at the latest after [`MAX_HELLO`] bytes.
 pub fn peek_client_hello(bytes: &[u8], ext: &ExtensionTypes) -> Result<Option<(ClientHello, usize)>, HelloError> {
     let mut reader = HelloReader::default();
     while reader.take_record(bytes.get(reader.taken..).unwrap_or_default())?.is_some() {

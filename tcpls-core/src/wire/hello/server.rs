@@ -11,7 +11,7 @@ const RETRY_RANDOM: [u8; 32] = [
     0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 ];
 
-/// A ServerHello that lets a client join, to all appearance one that goes on with a handshake (draft, 4.3).
+/// A ServerHello that answers a join, and looks like one of a TLS handshake (draft, 4.3).
 #[derive(Clone, Debug)]
 pub struct JoinServerHello<'a> {
     /// Fresh random bytes.
@@ -53,7 +53,7 @@ impl JoinServerHello<'_> {
     }
 }
 
-/// What a ServerHello says, as far as a joining client wants to know.
+/// The fields of a ServerHello that a joining client needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerHello {
     /// The server's random bytes.
@@ -72,7 +72,7 @@ pub struct ServerHello {
 ///
 /// # Errors
 ///
-/// [`HelloError::Decode`] and [`HelloError::IllegalParameter`], as RFC 8446 and the draft (5.1) tell them apart.
+/// [`HelloError::Decode`] and [`HelloError::IllegalParameter`], as in RFC 8446 and the draft (5.1).
 pub fn parse_server_hello(body: &[u8], ext: &ExtensionTypes) -> Result<ServerHello, HelloError> {
     let mut head = Head::new(body);
     let legacy_version = head.u16()?;
