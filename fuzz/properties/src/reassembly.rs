@@ -127,7 +127,7 @@ impl Run {
         for _ in 0..2 {
             run.peer.join();
         }
-        // This opens all three of the peer's.
+        // This opens all three of the peer.
         run.peer.send(ConnectionId::FIRST, &[Stream { id: StreamId(5), offset: 0, fin: false, data: &[] }.into()]);
         run.hear();
         run

@@ -34,7 +34,7 @@ pub fn two<S: Send, C: Send>(
             drop(done);
             result
         })?;
-        // An end hangs if its protocol does, and a scope would wait for it for ever.
+        // An end hangs if its protocol does, and a scope would wait for it forever.
         if over.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
             eprintln!("\nno end after {PATIENCE:?}");
             std::process::exit(1);

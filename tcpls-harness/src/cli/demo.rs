@@ -54,10 +54,10 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Runs the demonstration and prints what came of it.
+/// Runs the demonstration and prints the results.
 ///
 /// # Errors
-/// Something could not be set up, or the file did not arrive as it was sent.
+/// The setup failed, or the received file differs from the sent one.
 pub async fn run(args: Args) -> Outcome {
     let signals = Signals::listen()?;
     let len = length(&args)?;
@@ -100,7 +100,7 @@ fn length(args: &Args) -> Outcome<u64> {
     Ok(metadata.len())
 }
 
-/// A relay, and what the path through it is called.
+/// A relay, and the name of the path through it.
 struct Route {
     name: String,
     relay: Relay,
@@ -110,7 +110,7 @@ struct Route {
 struct Scene {
     paths: Vec<Route>,
     options: ClientOptions,
-    /// Ends with the SHA-256 of what was sent.
+    /// Returns the SHA-256 of the sent data.
     server: JoinHandle<Outcome<String>>,
 }
 
@@ -139,7 +139,7 @@ impl Scene {
         Ok(Self { paths, options, server: tokio::spawn(serve(listener, source)) })
     }
 
-    /// The client's part: what was seen, and the SHA-256 of what came.
+    /// The client's part: the observations, and the SHA-256 of the received data.
     async fn download(&mut self, len: u64, shown: bool) -> Outcome<(Story, String)> {
         let addresses: Vec<SocketAddr> = self.paths.iter().map(|route| route.relay.address()).collect();
         let session = Session::connect(&addresses, self.options.clone()).await?;
@@ -154,14 +154,14 @@ impl Scene {
         Ok((story, digest))
     }
 
-    /// What the path is called that a TCP connection is on.
+    /// Returns the name of a TCP connection's path.
     fn name_of(&self, session: &Session, tcp: ConnectionId) -> String {
         let remote = session.path_of(tcp).map(|path| path.remote);
         let route = self.paths.iter().find(|route| Some(route.relay.address()) == remote);
         route.map_or_else(String::new, |route| route.name.clone())
     }
 
-    /// Receives the file; the first path goes down on the way and comes back later, when the client joins another TCP
+    /// Receives the file. The first path goes down meanwhile and recovers later; then the client joins another TCP
     /// connection over it by itself.
     async fn receive(&self, session: &Session, watch: &mut Watch, len: u64) -> Outcome<String> {
         let mut events = session.events();
@@ -205,14 +205,14 @@ impl Scene {
     }
 }
 
-/// What happens to the first path.
+/// An event of the first path.
 enum Act {
     Fail,
     Return,
 }
 
 impl Act {
-    /// After how many tenths of the file.
+    /// The part of the file after which it happens, in tenths.
     fn tenths(&self) -> u64 {
         match self {
             Self::Fail => 5,
@@ -221,7 +221,7 @@ impl Act {
     }
 }
 
-/// The server's part: sends `source` on the stream that the client opens, and gives its SHA-256.
+/// The server's part: sends `source` on the stream that the client opens, and returns its SHA-256.
 async fn serve(mut listener: Listener, source: Box<dyn Read + Send>) -> Outcome<String> {
     let session = listener.accept().await;
     let stream = session.accept_stream().await.ok_or("the client left without asking")?;
@@ -237,7 +237,7 @@ fn hex(digest: &Digest) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Bytes without end that do not repeat within any size that can be asked for (xorshift64).
+/// An endless sequence of bytes that does not repeat within any size that can be requested (xorshift64).
 struct MadeUp(u64);
 
 impl Read for MadeUp {

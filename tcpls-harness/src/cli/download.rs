@@ -1,8 +1,8 @@
-//! A file on its way to the disk: written in large pieces off the runtime's threads, and given its name only once it is
-//! complete.
+//! Writes a received file to disk: in large pieces outside the runtime's threads, and under its final name only when it
+//! is complete.
 //!
-//! What is incomplete is removed when the command ends, however it ends: dropped with its [`Download`], or by
-//! [`remove_parts`] where nothing is dropped any more.
+//! Incomplete files are removed when the command ends: when their [`Download`] is dropped, or by [`remove_parts`] if
+//! the process exits without dropping it.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -29,14 +29,14 @@ impl Download {
         Self { target: target.to_owned(), part: None, pieces: Vec::new(), held: 0 }
     }
 
-    /// More bytes.
+    /// Appends bytes.
     pub(crate) async fn push(&mut self, piece: Bytes) -> io::Result<()> {
         self.held += piece.len();
         self.pieces.push(piece);
         if self.held >= CHUNK { self.write().await } else { Ok(()) }
     }
 
-    /// These were all.
+    /// Completes the file.
     pub(crate) async fn complete(mut self) -> io::Result<()> {
         self.write().await?;
         match &self.part {
@@ -58,7 +58,7 @@ impl Download {
     }
 }
 
-/// Files under names of their own; `None` once the command is on its way out and must not create another.
+/// Temporary files; `None` once the command is ending and must not create another.
 static PARTS: Mutex<Option<BTreeSet<PathBuf>>> = Mutex::new(Some(BTreeSet::new()));
 
 fn parts() -> MutexGuard<'static, Option<BTreeSet<PathBuf>>> {
@@ -72,7 +72,7 @@ pub(crate) fn remove_parts() {
     }
 }
 
-/// A file under a name of its own, removed when it is dropped. If it was renamed there is nothing to remove.
+/// A temporary file, which is removed when dropped, unless it was renamed.
 struct Part {
     file: File,
     path: PathBuf,

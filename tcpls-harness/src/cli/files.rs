@@ -1,4 +1,4 @@
-//! Files that options name: errors name the file and the cause, also when a write fails on the way.
+//! Files named by options; errors contain the name of the file and the cause, even if a later write fails.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -8,17 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Outcome;
 
-/// Says which file can't be written, and why.
+/// Returns an error with the name of the file that can't be written, and the cause.
 pub(crate) fn unwritable(path: &Path, error: impl Display) -> String {
     format!("can't write {}: {error}", path.display())
 }
 
-/// Says which file can't be read, and why.
+/// Returns an error with the name of the file that can't be read, and the cause.
 pub(crate) fn unreadable(path: &Path, error: impl Display) -> String {
     format!("can't read {}: {error}", path.display())
 }
 
-/// Creates a directory, and those that it is in.
+/// Creates a directory and its parents.
 ///
 /// # Errors
 /// It is not there, and can't be made.
@@ -28,7 +28,7 @@ pub(crate) fn make_directory(path: &Path, option: &str) -> Outcome {
     })
 }
 
-/// A file that is written bit by bit, by what does not look at errors.
+/// A file for writers that do not check errors: it stores the first error.
 #[derive(Debug)]
 pub(crate) struct OutFile {
     file: BufWriter<File>,
@@ -36,7 +36,7 @@ pub(crate) struct OutFile {
 }
 
 impl OutFile {
-    /// An empty file, and what to ask when it is written.
+    /// Returns an empty file, and the handle that reports whether it was written.
     ///
     /// # Errors
     /// It can't be created.
@@ -67,7 +67,7 @@ impl Write for OutFile {
     }
 }
 
-/// Whether an [`OutFile`] was written. To be asked once it is flushed.
+/// Reports whether an [`OutFile`] was written; call it after a flush.
 #[derive(Debug)]
 pub(crate) struct Written {
     path: PathBuf,
@@ -76,7 +76,7 @@ pub(crate) struct Written {
 
 impl Written {
     /// # Errors
-    /// The first that there was.
+    /// The first error of a write.
     pub(crate) fn check(self) -> Outcome {
         match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(unwritable(&self.path, error).into()),

@@ -29,13 +29,13 @@ use crate::hq::{CHUNK, PROTOCOL, ask, explain};
 use crate::net::{ClientOptions, RecvStream, Session};
 use crate::tls::Identity;
 
-/// Files that are being received at the same time, whatever the server allows: each is an open file here.
+/// Maximum of files received at the same time, because each is an open file.
 const MAX_OPEN_FILES: usize = 200;
 
 /// Fetch files from a server
 ///
 /// Each file is requested on a stream of its own, all at once, over one TCP connection for each --connect. From a
-/// server that does not speak TCPLS, files are fetched over plain TLS 1.3, one per session.
+/// server that does not support TCPLS, files are fetched over plain TLS 1.3, one per session.
 ///
 /// If a TCP connection is lost, the downloads continue on the others. If the command ends before a file is complete,
 /// the next run starts that file from the beginning: hq-interop has no requests for a part of a file.
@@ -53,7 +53,7 @@ pub struct Args {
     /// Also open a TCP connection to each address that the server advertises
     #[arg(long)]
     pub use_advertised: bool,
-    /// Fail if the server does not speak TCPLS, instead of falling back to plain TLS 1.3
+    /// Fail if the server does not support TCPLS, instead of falling back to plain TLS 1.3
     #[arg(long)]
     pub tcpls_only: bool,
     /// Whom to trust.
@@ -95,12 +95,12 @@ impl Args {
     }
 }
 
-/// What came of it, as `--json` prints it.
+/// The result, as `--json` prints it.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Whether TCPLS was used.
     pub tcpls: bool,
-    /// Files that came in full.
+    /// Files that arrived completely.
     pub files: usize,
     /// Their bytes.
     pub bytes: u64,
@@ -116,12 +116,12 @@ pub struct Report {
     tcp: Vec<TcpReport>,
 }
 
-/// One file that did not come.
+/// A file that could not be fetched.
 #[derive(Debug, Serialize)]
 pub struct Failure {
-    /// What was asked for.
+    /// The requested URL.
     pub url: String,
-    /// Why it did not come.
+    /// The cause.
     pub error: String,
 }
 
@@ -134,10 +134,10 @@ struct Job {
     target: PathBuf,
 }
 
-/// Fetches everything and prints what came of it.
+/// Fetches all files and prints the result.
 ///
 /// # Errors
-/// Something is wrong with the arguments, not everything came, or a signal ended it.
+/// An argument is invalid, a file could not be fetched, or a signal ended the command.
 pub async fn run(args: Args) -> Outcome {
     let signals = Signals::listen()?;
     let report = report::or_error(fetch(&args, signals.stop()).await, args.json)?;
@@ -168,11 +168,11 @@ fn print(report: &Report) {
     }
 }
 
-/// Fetches everything; what went wrong with single files is in the report. When `stop` ends, the session is closed, and
-/// files that are not complete are removed.
+/// Fetches all files; the report has the errors of single files. When `stop` ends, the session is closed, and
+/// incomplete files are removed.
 ///
 /// # Errors
-/// Something is wrong with the arguments, there is no session, or `stop` ended.
+/// An argument is invalid, there is no session, or `stop` ended.
 pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<Report> {
     tokio::pin!(stop);
     let (url, jobs) = jobs(args)?;
@@ -224,7 +224,7 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
     Ok(report)
 }
 
-/// Where TCP connections go to.
+/// The addresses of TCP connections.
 struct Ways {
     addresses: Vec<SocketAddr>,
     moves: Vec<(Duration, SocketAddr)>,
@@ -245,7 +245,7 @@ impl Ways {
     }
 }
 
-/// Fetches all files over the session, with the TCP connections that are wanted; over plain TLS, one file per session.
+/// Fetches all files over the session, with the requested TCP connections; over plain TLS, one file per session.
 async fn fetch_jobs(
     session: &Session,
     ways: Ways,
@@ -267,7 +267,7 @@ async fn fetch_jobs(
     fetch_all(session, jobs, progress, how.1).await
 }
 
-/// What to fetch and where to put it, and a URL that stands for all.
+/// The files to fetch, their directory, and one URL for the server.
 fn jobs(args: &Args) -> Outcome<(Url, Vec<Job>)> {
     let mut first: Option<Url> = None;
     let mut jobs: Vec<Job> = Vec::with_capacity(args.urls.len());
@@ -351,7 +351,7 @@ fn note(report: &mut Report, job: Job, outcome: Result<u64, String>, hints: &Hin
 async fn fetch_one(session: &Session, job: &Job, progress: &Progress) -> Result<u64, String> {
     let fetched = fetch_over(session, job, progress).await;
     progress.count_file();
-    // If it is the whole session that ended, its reason says more.
+    // If the whole session ended, its reason is more specific.
     match session.close_reason() {
         None | Some(CloseReason::Local { .. }) => fetched,
         Some(reason) => fetched.map_err(|error| format!("{error}; {}", visible(&reason.to_string()))),

@@ -1,20 +1,20 @@
-//! What people can do about a session that did not come about, in place of the TLS library's words.
+//! Hints for a session that could not be established, instead of the TLS library's texts.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::paths::TrustArgs;
 use super::validity::{expired, not_yet_valid};
 
-/// What a command knows about the servers that it connects to.
+/// What a command knows about its servers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hints<'a> {
     pub(crate) trust: &'a TrustArgs,
-    /// What to do if the server made its certificate itself.
+    /// The hint for a server with a self-signed certificate.
     pub(crate) self_made: &'static str,
 }
 
 impl Hints<'_> {
-    /// `text`, an error about a session, with dates in place of seconds, and what to do about it.
+    /// Returns `text`, an error of a session, with dates in place of seconds, and a hint.
     pub(crate) fn explain(&self, text: &str) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let text = replace(text, "certificate expired: ", "not valid after ", " seconds ago)", |at| {
@@ -72,7 +72,7 @@ fn replace(text: &str, start: &str, key: &str, end: &str, tell: impl Fn(u64) -> 
     done + rest
 }
 
-/// Names in a certificate as they are written in one, not as Rust writes them.
+/// Formats the names in a certificate for people.
 fn names(text: &str) -> String {
     let mut done = String::new();
     let mut rest = text;

@@ -1,5 +1,5 @@
-//! What a server may use: it asks for as many file descriptors as it can get, looks for the memory there is, and shares both
-//! out.
+//! Resource limits of a server: it raises its limit of file descriptors, determines the available memory, and divides
+//! both.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use crate::net::ServerOptions;
 
 /// Descriptors for everything but sockets of clients and files: terminals, listening sockets, the runtime's own.
 const OWN: u64 = 32;
-/// Fewer are refused: nothing would be left to serve with.
+/// The fewest descriptors with which a server starts.
 const MIN_DESCRIPTORS: u64 = 64;
-/// More are not asked for.
+/// The most descriptors that a server requests.
 const MAX_DESCRIPTORS: u64 = 1 << 20;
-/// Where it can't be found out how much memory there is.
+/// The assumed memory if the available memory is unknown.
 const USUAL_MEMORY: u64 = 2 << 30;
 
-/// How much of what a server may use.
+/// The limits of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Bounds {
     /// File descriptors of the process.
@@ -30,29 +30,29 @@ pub struct Bounds {
     pub handshakes: usize,
     /// Joins that are not authenticated.
     pub claims: usize,
-    /// Sockets of refused clients that may read why.
+    /// Sockets of refused clients that may still read the alert.
     pub refusals: usize,
     /// Files that are open at the same time.
     pub files: usize,
     /// Sessions; stranded ones have no socket.
     pub sessions: usize,
-    /// Bytes of memory for all sessions together.
+    /// Memory for all sessions together, in bytes.
     pub memory: u64,
 }
 
 impl Bounds {
-    /// Raises the process's limit of file descriptors as far as it may, and shares out what there is; `memory` in bytes
-    /// for all sessions, if the user said so.
+    /// Raises the process's limit of file descriptors as far as allowed, and divides it. `memory` is the user's limit
+    /// for all sessions, in bytes.
     ///
     /// # Errors
-    /// There is too little.
+    /// There are too few descriptors.
     pub fn find(memory: Option<u64>) -> Result<Self, String> {
         Self::of(os::raise_descriptors(), memory.unwrap_or(os::memory() / 2))
     }
 
-    /// Shares out `descriptors` file descriptors: an eighth for files, a sixteenth for refused clients, and as many in reserve,
-    /// because holders that give way take a moment to close. The rest is for sockets of clients; those without a session
-    /// get at most half of it.
+    /// Divides `descriptors` file descriptors: an eighth for files, a sixteenth for refused clients, and as many in
+    /// reserve, because holders that give way take a moment to close. The rest is for sockets of clients; those without
+    /// a session get at most half of it.
     fn of(descriptors: u64, memory: u64) -> Result<Self, String> {
         if descriptors < MIN_DESCRIPTORS {
             return Err(format!(
@@ -114,18 +114,19 @@ mod os {
 
     use super::{MAX_DESCRIPTORS, USUAL_MEMORY};
 
-    /// The limit of descriptors, after it was raised as far as it may be.
+    /// Raises the limit of descriptors as far as allowed, and returns it.
     pub(super) fn raise_descriptors() -> u64 {
         let limit = getrlimit(Resource::Nofile);
         let most = limit.maximum.unwrap_or(MAX_DESCRIPTORS).min(MAX_DESCRIPTORS);
         if limit.current.is_some_and(|current| current < most) {
-            // Some systems have a lower limit of their own; then what there is has to do.
+            // Some systems have a lower limit; then the current one stays.
             _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
         }
         getrlimit(Resource::Nofile).current.unwrap_or(MAX_DESCRIPTORS).min(MAX_DESCRIPTORS)
     }
 
-    /// The memory that this process may use, in bytes: of the machine, of its control group, of its own limits.
+    /// The memory that this process may use, in bytes: the smallest limit of the machine, the control group and the
+    /// process.
     pub(super) fn memory() -> u64 {
         let own = [Resource::As, Resource::Data].map(|resource| getrlimit(resource).current);
         let least = own.into_iter().chain([machine(), control_group()]).flatten().min();
@@ -160,7 +161,7 @@ mod os {
 mod os {
     use super::USUAL_MEMORY;
 
-    /// Where there is no limit of descriptors to be found out.
+    /// The number of descriptors where the limit cannot be determined.
     const USUAL_DESCRIPTORS: u64 = 1024;
 
     pub(super) fn raise_descriptors() -> u64 {

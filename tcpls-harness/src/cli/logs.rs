@@ -1,4 +1,5 @@
-//! `RUST_LOG`: what sessions do, on standard error. Lines that find its queue full are dropped and counted, as all messages are.
+//! `RUST_LOG`: a log of sessions on standard error. Like all messages, lines are dropped and counted if its queue is
+//! full.
 
 use std::env::{self, VarError};
 use std::io::{self, Write};
@@ -7,10 +8,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Outcome, output};
 
-/// The environment variable that says what is logged: `tcpls=debug`, for example.
+/// The environment variable that selects what is logged, for example `tcpls=debug`.
 const VARIABLE: &str = "RUST_LOG";
 
-/// Starts logging, if the environment asks for it.
+/// Starts logging if the environment variable is set.
 ///
 /// # Errors
 /// The variable is not a filter.

@@ -1,8 +1,8 @@
-//! The `tcpls` command: one file per subcommand, and what they share. All that it writes goes through `output`.
+//! The `tcpls` command: one file per subcommand, and shared parts. All output goes through `output`.
 //!
-//! What a person reads about progress goes to standard error, results go to standard output; with `--json` these are one
-//! JSON object, or one per line where results come one by one. The exit code is 0 only if all went well; a
-//! command that a signal ended has the shell's code for it.
+//! Progress for people goes to standard error, results go to standard output: with `--json` as one JSON object, or one
+//! per line if there are several results. The exit code is 0 only on success; a command that a signal ended has the
+//! shell's code for it.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -43,7 +43,7 @@ pub use self::signals::Stopped;
 /// Threads that read and write files. Each has a stack, which counts as memory of the process.
 const MAX_BLOCKING_THREADS: usize = 32;
 
-/// What a subcommand returns; the error is written for people and says what to do.
+/// The result of a subcommand; the error is for people and contains a hint.
 pub type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// TCPLS: TLS 1.3 over several TCP connections at once
@@ -86,14 +86,14 @@ pub fn main() -> ExitCode {
         match output::finish(serves || code > SIGNALLED).await {
             Err(error) if code == 0 => {
                 let code = fail(&*error);
-                // What failed is known; the message about it still has to be written.
+                // The failure is known; its message still has to be written.
                 _ = output::finish(true).await;
                 code
             }
             _ => code,
         }
     });
-    // What still waits for a disk or a pipe does not hold up the end.
+    // Work that waits for a disk or a pipe does not delay the end.
     runtime.shutdown_background();
     download::remove_parts();
     code.into()
@@ -102,7 +102,7 @@ pub fn main() -> ExitCode {
 /// Exit codes above are those of commands that a signal ended.
 const SIGNALLED: u8 = 128;
 
-/// Says what went wrong, and gives the exit code that fits.
+/// Prints the error, and returns the exit code.
 fn fail(error: &(dyn Error + 'static)) -> u8 {
     let unwritten = error.downcast_ref::<Unwritten>();
     if !unwritten.is_some_and(Unwritten::is_quiet) {

@@ -1,4 +1,4 @@
-//! Connecting as `get`, `perf` and `demo` do: names become addresses, and their state is reported to people.
+//! Connects for `get`, `perf` and `demo`: resolves names, and reports the state of paths to people.
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
@@ -21,7 +21,7 @@ use crate::tls::Trust;
 
 /// How long to wait for a token, or for TCP connections to join.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client that a signal ends may take to close its session.
+/// The time limit for closing the session after a signal.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whom to trust.
@@ -74,19 +74,18 @@ fn no_zone(name: &str, error: &std::io::Error) -> String {
     format!("{name}: {error}; write [ADDRESS%INTERFACE]:PORT with an interface of this host")
 }
 
-/// The name that a server's certificate must have. A zone is no part of it.
+/// Returns the name that a server's certificate must have, without a zone.
 pub(crate) fn server_name(name: &str) -> Outcome<ServerName<'static>> {
     let name = zones::without_zone(name);
     Ok(ServerName::try_from(name.to_owned()).map_err(|_| format!("{name:?} is neither a host name nor an address"))?)
 }
 
-/// Starts a session, and says what to do if there is none.
+/// Starts a session; an error contains a hint.
 pub(crate) async fn connect(addresses: &[SocketAddr], options: ClientOptions, hints: &Hints<'_>) -> Outcome<Session> {
     Session::connect(addresses, options).await.map_err(|error| hints.explain(&error.to_string()).into())
 }
 
-/// Closes the session of a client that a signal ends: the server learns that its client left, and does not wait for it to
-/// come back.
+/// Closes the session of a client that a signal ends, so that the server does not wait for a join.
 pub(crate) async fn close_briefly(session: &Session) {
     _ = tokio::time::timeout(FAREWELL_TIMEOUT, session.close(ErrorCode(0), b"the client was stopped")).await;
 }
@@ -163,7 +162,7 @@ pub(crate) async fn wait_for_paths(session: &Session, wanted: usize) {
     _ = tokio::time::timeout(TOKEN_TIMEOUT, all).await;
 }
 
-/// Has the session use the addresses that the server advertises.
+/// Makes the session use the addresses that the server advertises.
 pub(crate) async fn follow_advertised(session: Session) {
     let mut events = session.events();
     let mut refused = BTreeSet::new();
@@ -184,8 +183,8 @@ pub(crate) async fn follow_advertised(session: Session) {
     }
 }
 
-/// Tells people what happens to TCP connections and paths, until the session is over. Of a path that can't be connected to
-/// they hear once.
+/// Prints the events of TCP connections and paths until the session ends. A path that can't be connected to is printed
+/// once.
 pub(crate) async fn tell_troubles(mut events: Events, mut failures: PathFailures) {
     let mut told = BTreeSet::new();
     let mut stalls = Stalls::default();

@@ -89,7 +89,7 @@ impl Progress {
     }
 }
 
-/// How far it is. The server does not say how long files are.
+/// The state of it. The server does not say how long files are.
 fn line(
     bytes: u64,
     bits_per_second: f64,

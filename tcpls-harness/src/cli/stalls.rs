@@ -1,5 +1,5 @@
-//! Which stalls of TCP connections are reported to people: those that last. On a busy machine or a slow disk, one that
-//! stalls often goes on a moment later.
+//! Reports only stalls of TCP connections that last: on a busy machine or with a slow disk, many stalls end a moment
+//! later.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tcpls_core::event::TcpEvent;
 use tcpls_core::wire::ids::ConnectionId;
 use tokio::time::Instant;
 
-/// A shorter stall is not worth a line.
+/// Shorter stalls are not reported.
 const LASTING: Duration = Duration::from_secs(2);
 
 /// The TCP connections of a session that are stalled.
@@ -22,7 +22,7 @@ struct Stall {
 }
 
 impl Stalls {
-    /// Takes note of an event; gives the TCP connection that goes on again, if its stall was reported.
+    /// Handles an event; returns the TCP connection that makes progress again, if its stall was reported.
     pub(crate) fn note(&mut self, now: Instant, event: &TcpEvent) -> Option<ConnectionId> {
         match event {
             TcpEvent::Stalled { tcp } => {
@@ -38,7 +38,7 @@ impl Stalls {
         }
     }
 
-    /// Waits until a stall has lasted long enough to be reported, and gives the TCP connection. Cancel safe.
+    /// Waits until a stall has lasted long enough to be reported, and returns the TCP connection. Cancel safe.
     pub(crate) async fn next(&mut self) -> ConnectionId {
         let untold = self.0.iter_mut().filter(|(_, stall)| !stall.is_told);
         let Some((tcp, stall)) = untold.min_by_key(|(_, stall)| stall.since) else {

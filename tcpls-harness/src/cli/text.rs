@@ -1,5 +1,5 @@
-//! Text that comes from peers, files and people, made fit to be shown: it can't move the cursor, change colours or turn the
-//! direction of writing.
+//! Makes text from peers, files and people safe to display: it can't move the cursor, change colors or the direction of
+//! writing.
 
 use std::fmt::Write;
 
@@ -20,7 +20,7 @@ fn is_format(c: char) -> bool {
     )
 }
 
-/// `text` with escapes such as `\u{1b}` in place of what would not be shown as itself.
+/// Returns `text` with escapes such as `\u{1b}` in place of characters that a terminal does not show as themselves.
 pub(crate) fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for c in text.chars() {

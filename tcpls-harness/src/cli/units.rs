@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Bytes of a size such as `64MiB`, `1.5GB`, `200k` or `4096`. Powers of 1024 have an `i`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A description of the syntax error.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);

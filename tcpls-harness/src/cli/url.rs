@@ -1,4 +1,4 @@
-//! What `get` takes for a URL: `https://NAME[:PORT]/PATH`, without query and fragment, which `hq-interop` does not have.
+//! URLs of `get`: `https://NAME[:PORT]/PATH`, without query and fragment, which `hq-interop` does not support.
 
 use std::{error, fmt};
 
@@ -17,7 +17,7 @@ pub(crate) struct Url {
     pub(crate) file: String,
 }
 
-/// What is wrong with a URL.
+/// Why a URL is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UrlError {
     Scheme,
@@ -83,7 +83,7 @@ impl Url {
         Ok(Self { name: zones::unescape(name), port, path: path.to_owned(), file })
     }
 
-    /// The name, and the port to connect to if nothing else says it.
+    /// The name, and the default port.
     pub(crate) fn host_and_port(&self) -> String {
         let port = self.port.unwrap_or(443);
         if self.name.contains(':') { format!("[{}]:{port}", self.name) } else { format!("{}:{port}", self.name) }

@@ -1,4 +1,4 @@
-//! When certificates are valid, and dates as people write them.
+//! Validity periods of certificates, and dates for people.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,7 +24,7 @@ impl Validity {
         Some(Self { not_before: validity.time()?, not_after: validity.time()? })
     }
 
-    /// What is wrong with it today, if anything is: `expired 2026-03-01 (272 days ago)`.
+    /// Returns why it is not valid today, if it is not: `expired 2026-03-01 (272 days ago)`.
     pub(crate) fn complaint(&self, now: SystemTime) -> Option<String> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         if now > self.not_after {

@@ -1,4 +1,5 @@
-//! A download under observation: how much came over which TCP connection, and when; shown live, told afterwards.
+//! Observes a download: how many bytes arrived over which TCP connection, and when. Shown live, and summarized at the
+//! end.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,12 +16,12 @@ use super::units::{bits_per_second, rate, size, time};
 use super::{Outcome, output};
 use crate::net::Session;
 
-/// How often to look.
+/// The interval of samples.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
 /// Rates are averages over this many samples: a single one varies too much.
 const WINDOW: usize = 2;
 
-/// What was seen at one look: bytes so far, in sum and by TCP connection.
+/// One sample: bytes so far, in sum and by TCP connection.
 struct Sample {
     at: Duration,
     total: u64,
@@ -37,17 +38,17 @@ pub(crate) struct Watch {
     longest_wait: Duration,
     samples: Vec<Sample>,
     marks: Vec<(Duration, String)>,
-    /// What each TCP connection is called.
+    /// The name of each TCP connection.
     paths: BTreeMap<ConnectionId, String>,
     /// When it joined, and when it was lost.
     lives: BTreeMap<ConnectionId, (Duration, Option<Duration>)>,
-    /// How much there is, and whether a terminal shows how far it is.
+    /// The total size, and whether a terminal shows the progress.
     len: u64,
     shown: bool,
 }
 
 impl Watch {
-    /// `shown`: whether on a terminal.
+    /// `shown`: whether a terminal shows the progress.
     pub(crate) fn new(session: Session, len: u64, shown: bool) -> Self {
         let lives = session.tcp_connections().into_iter().map(|tcp| (tcp, (Duration::ZERO, None))).collect();
         let mut watch = Self {
@@ -67,7 +68,7 @@ impl Watch {
         watch
     }
 
-    /// TCP connection `tcp` takes the path that goes by this name.
+    /// Sets the name of the path of TCP connection `tcp`.
     pub(crate) fn name(&mut self, tcp: ConnectionId, path: String) {
         self.paths.insert(tcp, path);
     }
@@ -80,12 +81,12 @@ impl Watch {
         self.total += len as u64;
     }
 
-    /// Takes note of something that happened now.
+    /// Records an event with the current time.
     pub(crate) fn note(&mut self, what: String) {
         self.marks.push((self.begin.elapsed(), what));
     }
 
-    /// Takes note of what happened to TCP connections.
+    /// Records the events of TCP connections.
     pub(crate) fn hear(&mut self, event: &Event) {
         let at = self.begin.elapsed();
         match event {
@@ -102,7 +103,7 @@ impl Watch {
         self.look();
     }
 
-    /// Looks at the counters.
+    /// Takes a sample of the counters.
     pub(crate) fn look(&mut self) {
         let stats = self.session.stats();
         let by_tcp = stats.tcp.iter().map(|tcp| (tcp.tcp, tcp.counters.stream_bytes_received)).collect();
@@ -133,7 +134,7 @@ impl Watch {
         bits_per_second(count(here).saturating_sub(count(before)), here.at.saturating_sub(before.at))
     }
 
-    /// The download is over.
+    /// Ends the observation.
     pub(crate) fn end(mut self) -> Story {
         self.look();
         let elapsed = self.begin.elapsed();
@@ -176,7 +177,7 @@ fn of(tcp: ConnectionId) -> impl Fn(&Sample) -> u64 {
     move |sample| sample.by_tcp.get(&tcp).copied().unwrap_or(0)
 }
 
-/// What was seen of a download, from its begin to its end.
+/// The observations of a download, from start to end.
 #[derive(Debug)]
 pub(crate) struct Story {
     bytes: u64,
@@ -211,7 +212,7 @@ struct Moment<'a> {
 }
 
 impl Story {
-    /// As a table on standard output, and what it shows.
+    /// Prints a table on standard output, with a summary.
     pub(crate) fn print(&self, sha256: &str, intact: bool) -> Outcome {
         for (at, what) in &self.marks {
             output::result(format_args!("{:>7}  {what}", time(*at)))?;
@@ -236,7 +237,7 @@ impl Story {
         Ok(())
     }
 
-    /// As one line of JSON on standard output.
+    /// Prints one line of JSON on standard output.
     pub(crate) fn print_json(&self, sha256: &str, intact: bool) -> Outcome {
         Ok(output::result_json(&Summary {
             bytes: self.bytes,
@@ -250,7 +251,7 @@ impl Story {
         })?)
     }
 
-    /// As a picture.
+    /// Returns the plot.
     pub(crate) fn into_picture(self) -> Picture {
         Picture {
             title: format!("{} over two paths, one of which fails", size(self.bytes)),

@@ -1,9 +1,9 @@
-//! From the start on: pairs that are wanted get a TCP connection, lost and silent ones a new one. *Urgent* is when no TCP
-//! connection answers.
+//! Keeps TCP connections during a session: dials and joins wanted pairs, and replaces lost and stalled TCP connections.
+//! A dial is *urgent* while no TCP connection answers.
 //!
-//! Each join costs a token, and a server that hears nothing of it gives no other. So the last one is kept for urgent
-//! times, and then for pairs that have not swallowed or refused one already, if there are any. It is shown without data ahead
-//! of the answer, for then it can be shown again if the TCP connection is closed before any answer.
+//! Each join costs a token, and a server that does not receive the join issues no new one. So the last token is
+//! reserved for urgent joins, and then for pairs that have not dropped or refused a join, if there are any. It is used
+//! without 0-RTT data, so that it can be used again if the TCP connection is closed before any answer.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,21 +16,21 @@ use tcpls_core::wire::ids::ConnectionId;
 use super::pair::{Attempt, Failure, GRACE, Haste, Live, Pair, Stage};
 use super::{Action, Dialer, Keep, Path};
 
-/// How long to wait for a silent TCP connection, at most, before another takes its place; one that answered for as long
-/// has lasted.
+/// The longest wait before another TCP connection replaces a stalled one; one that has answered for this time has
+/// lasted.
 const MAX_PATIENCE: Duration = Duration::from_secs(8);
-/// How long the last token waits for a pair that can be relied upon. If there is none it waits too, for a TCP connection that
-/// is made later has more of the server's patience before it.
+/// How long the last token waits for a pair without failed joins. If there is none it also waits, because a later TCP
+/// connection leaves more of the server's time limit for the join.
 const LAST_RESORT: Duration = Duration::from_secs(5);
-/// A session whose data has not moved for so long, and has none to send, is quiet.
+/// A session without unsent data, and without delivery for this time, is quiet.
 const QUIET: Duration = Duration::from_secs(2);
 
 impl Dialer {
-    /// What is due for a session that is open.
+    /// Decides what is due for an open session.
     pub(super) fn keep(&mut self, now: Time) {
         self.note_urgency(now);
         self.note_traffic(now);
-        // One thing makes another possible; all of it is bounded by tokens and pauses.
+        // Each step may enable others; tokens and delays bound their number.
         let mut before = usize::MAX;
         while before != self.actions.len() {
             before = self.actions.len();
@@ -53,7 +53,7 @@ impl Dialer {
         }
     }
 
-    /// When something of that changes by time alone.
+    /// Returns when a decision changes by time alone.
     pub(super) fn keep_deadline(&self) -> Option<Time> {
         let dials = (0..self.pairs.len()).filter_map(|index| self.dial_deadline(index));
         let last_resorts = self.urgent_since.map(|since| since + LAST_RESORT).into_iter().chain(self.refused_resort());
@@ -63,7 +63,7 @@ impl Dialer {
         dials.chain(displacement).chain(last_resorts).min()
     }
 
-    /// Whether there should be a TCP connection on this pair, and none is or is about to be.
+    /// Whether this pair should have a TCP connection, and has none, not even a joining one.
     fn wants(&self, index: usize) -> bool {
         let pair = &self.pairs[index];
         let taken = pair.withdrawn || pair.answers() || pair.is_joining();
@@ -76,14 +76,15 @@ impl Dialer {
             }
     }
 
-    /// Without a stream the session needs no more than one TCP connection that answers, or is about to: others that were lost are made anew when
-    /// there is a stream, or boxes that cut idle TCP connections would have them made again and again.
+    /// Without a stream the session needs only one TCP connection that answers, or is joining. Others that were lost
+    /// are replaced when there is a stream; otherwise middleboxes that cut idle TCP connections would cause endless
+    /// joins.
     fn can_wait(&self, pair: &Pair) -> bool {
         let is_idle = self.view.streams == 0 && !self.view.has_data;
         is_idle && pair.was_used && self.pairs.iter().any(|other| other.answers() || other.is_joining())
     }
 
-    /// Whether more TCP connections would be of use now.
+    /// Whether more TCP connections are useful now.
     fn is_busy(&self) -> bool {
         self.view.has_data || (self.view.streams > 0 && self.moved.0 + QUIET > self.advanced)
     }
@@ -98,8 +99,8 @@ impl Dialer {
         }
     }
 
-    /// Whether one more TCP connection may be made: the server leaves another for one that is too many. When none answers, that is
-    /// done with more and more patience: each may just be slow, and what it had carried starts again on the next.
+    /// Whether one more TCP connection may be opened: beyond the limit, the server retires another for it. While none
+    /// answers, the wait before this doubles, because each may only be slow, and its data starts again on the next.
     fn has_room(&self, pair: &Pair) -> bool {
         let may_displace = match self.displacement_deadline() {
             Some(deadline) => deadline <= self.advanced,
@@ -112,7 +113,7 @@ impl Dialer {
         self.urgent_since.map(|since| since + self.patience)
     }
 
-    /// How many TCP connections there should be more.
+    /// Returns how many more TCP connections there should be.
     fn missing(&self) -> usize {
         self.target.saturating_sub(self.pairs.iter().filter(|pair| pair.answers() || pair.is_joining()).count())
     }
@@ -121,7 +122,7 @@ impl Dialer {
         self.pairs.iter().all(|pair| pair.live.is_none())
     }
 
-    /// When a pair that is wanted is to be dialled. Alternatives stand back for those before them, but not for long.
+    /// Returns when a wanted pair is to be dialed. Alternatives wait a short time for the pairs before them.
     fn dial_deadline(&self, index: usize) -> Option<Time> {
         let pair = &self.pairs[index];
         let in_vain = pair.unused && !self.has_token(pair);
@@ -145,7 +146,7 @@ impl Dialer {
         self.dial(now, index);
         let pair = &mut self.pairs[index];
         pair.pause(now, haste, &self.options, &mut self.rng);
-        // On a slow path the SYNs would crowd out the answer that is waited for.
+        // On a slow path SYNs would delay the expected answer.
         pair.next = pair.next.max(now + self.view.join_time);
     }
 
@@ -167,8 +168,8 @@ impl Dialer {
         }
     }
 
-    /// When the last token may go where joins are refused, although another pair may still be good: shortly before the session
-    /// ends anyway.
+    /// Returns when the last token may be used on a pair that refuses joins, although another pair may work: shortly
+    /// before the session ends.
     fn refused_resort(&self) -> Option<Time> {
         self.view.until.map(|until| Time::ZERO + until.saturating_since(Time::ZERO + LAST_RESORT))
     }
@@ -191,7 +192,7 @@ impl Dialer {
         self.view.tcp_connections += 1;
     }
 
-    /// A join without an answer may hold data: it makes way for others.
+    /// Gives up joins without an answer, whose data others can carry.
     fn give_up_overdue(&mut self, now: Time, index: usize) {
         let urgent = self.urgent_since.is_some();
         let pair = &mut self.pairs[index];
@@ -216,7 +217,7 @@ impl Dialer {
         }
     }
 
-    /// As soon as there is something to send or receive, what was put off for want of it is dialled.
+    /// Dials postponed pairs as soon as there is data to send or receive.
     fn note_traffic(&mut self, now: Time) {
         if self.view.delivered != self.moved.1 {
             self.moved = (now, self.view.delivered);
@@ -228,14 +229,14 @@ impl Dialer {
         self.was_busy = is_busy;
     }
 
-    /// A join was answered: on its pair nothing else is needed.
+    /// A join succeeded: cancels other attempts on its pair.
     pub(super) fn note_joined(&mut self, now: Time, tcp: ConnectionId) {
         let Some(index) = self.pairs.iter().position(|pair| joining(pair, tcp).is_some()) else { return };
         let pair = &mut self.pairs[index];
         pair.attempts.retain(|attempt| !is_join_of(attempt, tcp));
         let before = pair.live.replace(Live { tcp, since: now, silent: false });
         if before.is_some() {
-            // It was given up and may just have been slow; the path may be, and then the next needs more time.
+            // It was replaced but may only have been slow; then the next one needs more time.
             pair.grace = (pair.grace * 2).min(MAX_PATIENCE);
         }
         pair.note_success();
@@ -276,7 +277,7 @@ impl Dialer {
         pairs.for_each(|pair| pair.withdrawn = withdrawn);
     }
 
-    /// The pair that the application wants one more TCP connection on: one that is known and not in use, or a new one.
+    /// Returns the pair for one more TCP connection of the application: a known unused one, or a new one.
     pub(super) fn enlist(&mut self, now: Time, path: Path) -> usize {
         let spare = self.missing() == 0;
         let is_free = |pair: &Pair| pair.path == path && pair.live.is_none() && !pair.is_joining();

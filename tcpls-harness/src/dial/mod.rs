@@ -1,16 +1,17 @@
-//! Which pair of addresses a client dials when: a state machine without sockets, clock or randomness of its own. The tokio
-//! driver (`net`) and the simulator obey it; what a TCP connection carries is none of its business.
+//! Decides which pair of addresses a client dials, and when: a state machine without sockets, clock or randomness of
+//! its own. The tokio driver (`net`) and the simulator execute its actions. It knows nothing of the data on TCP
+//! connections.
 //!
-//! | file | what happens there |
+//! | file | subject |
 //! | --- | --- |
-//! | `path`, `order` | the words: addresses; options, and what there is to do |
-//! | `pair` | one pair of addresses: what is under way there, and how long to pause |
+//! | `path`, `order` | the types: addresses; options and actions |
+//! | `pair` | one pair of addresses: its attempts, and the delays between them |
 //! | `policy` | the interface, for policies of your own |
-//! | `start` | until there is a session: TCP is raced, TLS goes on the first that connects |
-//! | `keep` | from then on: the other pairs are joined, lost and silent ones are tried again |
+//! | `start` | before there is a session: TCP connections race, and the first gets the TLS handshake |
+//! | `keep` | during the session: joins on other pairs, and replacement of lost and stalled TCP connections |
 //!
-//! Its owner calls `handle_*` for what happened, then [`Dialer::advance`], then obeys what [`Dialer::poll_action`] gives,
-//! and comes again at [`Dialer::poll_timeout`] at the latest. The same options, seed and calls give the same actions.
+//! The driver reports events with `handle_*`, calls [`Dialer::advance`], executes the actions from [`Dialer::poll_action`],
+//! and calls again at [`Dialer::poll_timeout`] at the latest. The same options, seed and calls give the same actions.
 
 mod keep;
 mod order;
@@ -43,7 +44,7 @@ enum Phase {
     Over,
 }
 
-/// Decides which pair of addresses is dialled when, and what for.
+/// Decides which pair of addresses is dialed when, and for what purpose.
 #[derive(Debug)]
 pub struct Dialer {
     options: DialOptions,
@@ -55,25 +56,25 @@ pub struct Dialer {
     target: usize,
     actions: VecDeque<Action>,
     next_attempt: u64,
-    /// When the next pair may be dialled although those before it are not known to fail.
+    /// When the next pair may be dialed although the pairs before it have not failed.
     next_start: Time,
     view: SessionView,
-    /// When it was asked last.
+    /// The time of the last call.
     advanced: Time,
-    /// The most tokens that were in hand at once.
+    /// The largest number of unused tokens so far.
     most_tokens: usize,
-    /// When data was seen to move last, and how much had moved by then.
+    /// When delivery was last observed, and the bytes delivered by then.
     moved: (Time, u64),
-    /// Data waited, or moved, when it was asked last.
+    /// Whether data waited, or moved, at the last call.
     was_busy: bool,
     /// Since when no TCP connection answers.
     urgent_since: Option<Time>,
-    /// How long that lasts before one makes way for another, where the session may have no more.
+    /// How long none answers before one is replaced, if the session has reached its limit.
     patience: Duration,
 }
 
 impl Dialer {
-    /// For a session that is to be, over `paths`; the same pair may be given more than once. `seed` is for jitter.
+    /// Creates a dialer for a new session over `paths`, in which pairs may repeat. `seed` is for jitter.
     pub fn new(now: Time, paths: &[Path], options: DialOptions, seed: &Seed) -> Self {
         Self {
             rng: Rng::new(seed, b"tcpls dial"),
@@ -95,8 +96,8 @@ impl Dialer {
         }
     }
 
-    /// From now on the pairs that these name, known or not, are backups: whenever a TCP connection joins there, it is one from
-    /// the start. They are dialled last at the start.
+    /// Makes the pairs that match, known or not, backups from now on: a TCP connection that joins there is a backup. At
+    /// the start they are dialed last.
     pub fn set_backups(&mut self, backups: Vec<Backup>) {
         self.backups = backups;
         for pair in &mut self.pairs {
@@ -113,7 +114,7 @@ impl Dialer {
         pair.into_iter().for_each(|pair| pair.is_backup = backup);
     }
 
-    /// How to join a TCP connection there that the application has made.
+    /// Returns the options for a join of the application on this pair.
     pub fn join_options(&self, path: Path) -> JoinOptions {
         let known = self.pairs.iter().find(|pair| pair.path == path);
         let backup = known.map_or_else(|| is_backup(&self.backups, &path), |pair| pair.is_backup);
@@ -126,7 +127,7 @@ impl Dialer {
         pair
     }
 
-    /// TCP is connected. False if that is not wanted any more: the socket is to be closed.
+    /// TCP is connected. Returns false if it is no longer needed: close the socket.
     pub fn handle_connected(&mut self, now: Time, attempt: AttemptId) -> bool {
         let Some((index, at)) = self.find(attempt) else { return false };
         let pair = &mut self.pairs[index];
@@ -136,7 +137,7 @@ impl Dialer {
         true
     }
 
-    /// TCP did not connect, the handshake failed, or the join could not even begin.
+    /// TCP did not connect, the handshake failed, or the join could not begin.
     pub fn handle_failed(&mut self, now: Time, attempt: AttemptId) {
         let Some((index, at)) = self.find(attempt) else { return };
         let pair = &mut self.pairs[index];
@@ -145,7 +146,7 @@ impl Dialer {
         self.next_start = now; // the next may begin at once
     }
 
-    /// How many bytes have come on a TCP connection whose handshake is under way.
+    /// Reports the bytes received on a TCP connection during its handshake.
     pub fn handle_progress(&mut self, now: Time, attempt: AttemptId, bytes: u64) {
         let Some((index, at)) = self.find(attempt) else { return };
         let attempt = &mut self.pairs[index].attempts[at];
@@ -156,14 +157,14 @@ impl Dialer {
         }
     }
 
-    /// This handshake is over first, and its session is the one; with a server that speaks `tcpls`, or plain TLS only.
+    /// This handshake is the first to complete, and its session is used; `tcpls` is false if it is plain TLS.
     pub fn handle_established(&mut self, now: Time, attempt: AttemptId, tcpls: bool) {
         let Some((index, at)) = self.find(attempt) else { return };
         self.pairs[index].attempts.remove(at);
         self.begin_keeping(now, index, tcpls);
     }
 
-    /// The join has begun under this name.
+    /// The join has begun under this connection ID.
     pub fn handle_joining(&mut self, attempt: AttemptId, tcp: ConnectionId) {
         let Some((index, at)) = self.find(attempt) else { return };
         if let Stage::Joining { tcp: name, .. } = &mut self.pairs[index].attempts[at].stage {
@@ -171,7 +172,7 @@ impl Dialer {
         }
     }
 
-    /// Something happened to the session.
+    /// Reports an event of the session.
     pub fn handle_event(&mut self, now: Time, event: &Event) {
         match event {
             Event::Tcp(TcpEvent::Joined { tcp }) => self.note_joined(now, *tcp),
@@ -185,8 +186,8 @@ impl Dialer {
         }
     }
 
-    /// Decides what is due now. To be called after everything that happened, and at [`Dialer::poll_timeout`]; more often is
-    /// harmless. `session` is the default as long as there is none.
+    /// Decides what is due now. Call it after every event, and at [`Dialer::poll_timeout`]; further calls have no
+    /// effect. `session` is the default before there is one.
     pub fn advance(&mut self, now: Time, session: SessionView) {
         (self.view, self.advanced) = (session, now);
         self.most_tokens = self.most_tokens.max(session.tokens);
@@ -199,12 +200,12 @@ impl Dialer {
         }
     }
 
-    /// The next thing to do.
+    /// Returns the next action.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// When [`Dialer::advance`] is to be called, if nothing happens before. After a call to that it lies in the future.
+    /// Returns when to call [`Dialer::advance`] without an event before; a future time after each call to it.
     pub fn poll_timeout(&self) -> Option<Time> {
         let attempts = self.pairs.iter().flat_map(|pair| pair.attempts.iter().map(move |attempt| (pair, attempt)));
         let ends = attempts.filter_map(|(pair, attempt)| pair.deadline_of(attempt, &self.options, self.view.join_time));
@@ -216,7 +217,7 @@ impl Dialer {
         ends.chain(more).min()
     }
 
-    /// The application joins a TCP connection by itself: it is kept like the others.
+    /// The application joins a TCP connection itself: it is kept like the others.
     pub fn adopt(&mut self, now: Time, path: Path, tcp: ConnectionId) {
         let index = self.enlist(now, path);
         self.abandon_where(index, |attempt| attempt.is_idle());
@@ -225,12 +226,12 @@ impl Dialer {
         self.pairs[index].attempts.push(Attempt { id, since: now, stage });
     }
 
-    /// One more TCP connection is to be kept, on this pair.
+    /// Keeps one more TCP connection, on this pair.
     pub fn add(&mut self, now: Time, path: Path) {
         self.enlist(now, path);
     }
 
-    /// Whether a join there should carry data ahead of the server's answer.
+    /// Returns whether a join on this pair should carry 0-RTT data.
     fn zero_rtt(&self, path: Path) -> bool {
         let fails = |pair: &Pair| pair.path == path && !pair.sends_early();
         self.options.zero_rtt && !self.pairs.iter().any(fails)
@@ -246,7 +247,7 @@ impl Dialer {
         })
     }
 
-    /// On which pair an attempt is.
+    /// Returns the pair of an attempt.
     pub fn path_of(&self, attempt: AttemptId) -> Option<Path> {
         self.find(attempt).map(|(index, _)| self.pairs[index].path)
     }
@@ -278,7 +279,7 @@ impl Dialer {
         }
     }
 
-    /// What has taken too long is given up, or no longer relied upon.
+    /// Gives up attempts that have taken too long, or starts others next to them.
     fn expire(&mut self, now: Time) {
         let (options, join_time) = (self.options, self.view.join_time);
         for index in 0..self.pairs.len() {
@@ -293,7 +294,7 @@ impl Dialer {
                     Stage::Connecting | Stage::Ready => {
                         pair.attempts.remove(at);
                         let timed_out = attempt.stage == Stage::Connecting;
-                        // Servers do not wait long for a hello: begin anew.
+                        // Servers do not wait long for a ClientHello: connect again.
                         (pair.tried, pair.unused) = (timed_out, !timed_out);
                         self.actions.push_back(Action::Abandon { attempt: attempt.id, timed_out });
                     }

@@ -1,4 +1,4 @@
-//! What the dialer is asked to do, what it has to know of a session, and what it asks its owner to do.
+//! The options of the dialer, what it needs to know about a session, and the actions that it requests.
 
 use std::time::Duration;
 
@@ -10,34 +10,35 @@ use tcpls_core::wire::ids::ConnectionId;
 use super::Dialer;
 use super::Path;
 
-/// What a client does by itself to have TCP connections.
+/// Which TCP connections a client opens by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Keep {
-    /// Nothing after the start: the application does.
+    /// None after the start: the application opens them.
     Nothing,
-    /// One TCP connection is enough: another is joined when the last was lost, on whichever pair can be connected to first.
+    /// One TCP connection: after its loss, another is joined on the pair that connects first.
     Session,
-    /// A TCP connection on each pair of addresses; one that was lost or has fallen silent is replaced. While no stream is open,
-    /// one that answers is enough: others that were lost are replaced once there is a stream.
+    /// A TCP connection on each pair of addresses; lost and stalled ones are replaced. Without an open stream one that
+    /// answers is enough: other lost ones are replaced once there is a stream.
     #[default]
     Paths,
 }
 
-/// How eagerly to dial.
+/// Options of the dialer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DialOptions {
-    /// What is done by itself.
+    /// Which TCP connections are opened automatically.
     pub keep: Keep,
     /// [`Keep::Paths`]: TCP connections to keep, at most; pairs beyond that number are alternatives.
     pub wanted: usize,
-    /// The pause before the next pair is dialled as long as nothing is known of those before (RFC 8305, 5: 250 ms). 0 dials
-    /// all at once: nothing is lost by that if all are wanted anyway.
+    /// The delay before the next pair is dialed while the pairs before have not answered (RFC 8305, 5: 250 ms). With 0
+    /// all are dialed at once, which costs nothing if all are used anyway.
     pub stagger: Duration,
-    /// How long TCP may take to connect.
+    /// Time limit for TCP to connect.
     pub connect_timeout: Duration,
-    /// What is added to two round trips before a TLS handshake or a join without an answer is no longer relied upon.
+    /// The time, beyond two round trips, after which another attempt starts next to a TLS handshake or a join without
+    /// an answer.
     pub patience: Duration,
-    /// Joins carry data ahead of the server's answer; pairs where that fails are tried without.
+    /// Whether joins carry 0-RTT data; pairs where that fails are tried without it.
     pub zero_rtt: bool,
 }
 
@@ -54,25 +55,25 @@ impl Default for DialOptions {
     }
 }
 
-/// Names one TCP connection that is being made, until it is part of a session.
+/// Identifies an attempt to open a TCP connection, until it joins a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(pub u64);
 
-/// What the owner of a [`Dialer`] is to do.
+/// What the driver of a [`Dialer`] is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Open a TCP connection, and say what came of it: [`Dialer::handle_connected`] or [`Dialer::handle_failed`].
+    /// Open a TCP connection, and report the result: [`Dialer::handle_connected`] or [`Dialer::handle_failed`].
     Connect {
         /// Its name.
         attempt: AttemptId,
         /// Between which addresses.
         path: Path,
     },
-    /// Close its socket, whatever it is doing; nothing is to be said about it any more.
+    /// Close its socket in any state, and report nothing more about it.
     Abandon {
         /// Which.
         attempt: AttemptId,
-        /// It took too long to connect.
+        /// Whether it took too long to connect.
         timed_out: bool,
     },
     /// Begin a session of its own on it: [`Dialer::handle_established`] or [`Dialer::handle_failed`].
@@ -87,34 +88,34 @@ pub enum Action {
         /// How: see `JoinOptions`.
         options: JoinOptions,
     },
-    /// Reset this TCP connection, whose join was not answered: what it carries is to go elsewhere.
+    /// Reset this TCP connection, whose join got no answer, so that the session reinjects its data.
     Reset {
         /// Which.
         tcp: ConnectionId,
     },
-    /// Leave this silent TCP connection (`Connection::retire_tcp`): another has taken its place.
+    /// Retire this stalled TCP connection (`Connection::retire_tcp`): another has replaced it.
     Retire {
         /// Which.
         tcp: ConnectionId,
     },
-    /// There will be no session: every pair was tried.
+    /// There will be no session: every pair has failed.
     GiveUp,
 }
 
-/// What the dialer has to know of a session.
+/// What the dialer needs to know about a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionView {
     /// Whether TCP connections can join it.
     pub open: bool,
-    /// Tokens in hand.
+    /// Unused tokens.
     pub tokens: usize,
-    /// TCP connections that it has, joining ones too.
+    /// Its TCP connections, including joining ones.
     pub tcp_connections: usize,
     /// How many it may have.
     pub limit: usize,
-    /// When it gives up, if it has none.
+    /// When it ends, if it has no TCP connection.
     pub until: Option<Time>,
-    /// What a join takes besides round trips, because the paths are slow.
+    /// The time that a join takes in addition to round trips, on slow paths.
     pub join_time: Duration,
     /// Streams that are open.
     pub streams: usize,

@@ -1,4 +1,4 @@
-//! One pair of addresses: what is under way between them, what is known of it, and how long to pause.
+//! One pair of addresses: its attempts, what is known about it, and the delays between dials.
 
 use std::time::Duration;
 
@@ -9,39 +9,39 @@ use tcpls_core::wire::ids::ConnectionId;
 
 use super::{AttemptId, DialOptions, Path};
 
-/// How long a silent TCP connection may take to answer before another is dialled: most do, they were only slow. Doubled for
-/// each that another took the place of, until one has lasted.
+/// How long a stalled TCP connection may take to answer before another is dialed: most are only slow. It doubles with
+/// each replacement, until one has lasted.
 pub(super) const GRACE: Duration = Duration::from_millis(200);
-/// The shortest pause between two dials of a pair: TCP itself would wait a second before it tries again.
+/// The shortest delay between two dials of a pair; TCP itself would wait 1 s.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
-/// The longest, as long as data waits or moves, or if no TCP connection answers.
+/// The longest delay while data waits or moves, or if no TCP connection answers.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// The longest, when none does and streams are open.
+/// The longest delay when none answers and streams are open.
 const MAX_URGENT_PAUSE: Duration = Duration::from_secs(1);
-/// A pause is the time that the pair has been away divided by this, if no TCP connection answers or data waits or moves: its
-/// return is noticed within a fortieth of it.
+/// The delay is the length of the outage divided by this, if no TCP connection answers or data waits or moves: the
+/// recovery is detected within 1/40 of the outage.
 const PAUSES: u32 = 40;
 /// The same if none answers and no stream is open.
 const IDLE_PAUSES: u32 = 8;
-/// Dials of one pair under way at once if no TCP connection answers. While one does, there is one.
+/// The number of concurrent dials of a pair if no TCP connection answers; otherwise 1.
 const MAX_DIALS: u32 = 12;
-/// The first pause while another TCP connection answers. As long as nothing moves it doubles with each dial.
+/// The first delay while another TCP connection answers. While no data moves it doubles with each dial.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const MAX_QUIET_PAUSE: Duration = Duration::from_secs(60);
-/// A SYN that was lost is sent again after a second only: by then other dials are under way.
+/// TCP retransmits a lost SYN only after 1 s; by then other dials have started.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a TCP connection may wait for its use. Servers give up on those that say nothing after a few seconds.
+/// How long a connected TCP connection may wait for its use; servers close silent ones after a few seconds.
 const READY_LIFE: Duration = Duration::from_secs(2);
-/// A TCP connection that lived for so long was no accident.
+/// A TCP connection that lived for this time counts as a success.
 const SETTLED: Duration = Duration::from_millis(500);
-/// The pause after the first that did not; it doubles with each.
+/// The delay after the first that did not; it doubles with each.
 const FLAP_PAUSE: Duration = Duration::from_millis(50);
-/// The pause after a join without an answer, for it cost a token; it doubles with each.
+/// The delay after a join without an answer, which cost a token; it doubles with each.
 const DOUBT_PAUSE: Duration = Duration::from_millis(500);
 const MAX_DOUBT_PAUSE: Duration = Duration::from_secs(60);
 /// The same when no TCP connection answers.
 const MAX_URGENT_DOUBT_PAUSE: Duration = Duration::from_secs(2);
-/// The pause after a join that was closed or refused, when no TCP connection answers: the next would most likely fare the same.
+/// The delay after a join that was closed or refused, when no TCP connection answers.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(250);
 
 /// A TCP connection that is part of the session.
@@ -52,27 +52,27 @@ pub(super) struct Live {
     pub(super) silent: bool,
 }
 
-/// How much a TCP connection is missed.
+/// How urgent a new TCP connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Haste {
     /// None answers, and streams are open.
     Urgent,
-    /// None answers, and there is nothing to do.
+    /// None answers, and no stream is open.
     Stranded,
-    /// Another answers, and has something to do.
+    /// Another answers, and carries data.
     Busy,
-    /// Another answers, and nothing moves.
+    /// Another answers, and no data moves.
     Quiet,
 }
 
-/// What came of a join that failed.
+/// How a join failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// No answer.
     Silence,
-    /// TCP ended before any answer, as behind a balancer whose backend is away.
+    /// TCP ended before any answer, for example at a load balancer whose backend is down.
     Closed,
-    /// An answer that costs the token: by a server that does not know the session, or by a box on the path.
+    /// An answer that costs the token: from a server that does not know the session, or from a middlebox.
     Refused,
 }
 
@@ -92,23 +92,23 @@ pub(super) enum Stage {
     Connecting,
     /// TCP is connected, and not used yet.
     Ready,
-    /// TLS is under way; `heard` bytes have come.
+    /// TLS is in progress; `heard` bytes have arrived.
     Handshaking {
         heard: u64,
         overdue: bool,
     },
-    /// `tcp` is `None` until the owner has reported it.
+    /// `tcp` is `None` until the driver has reported it.
     Joining {
         tcp: Option<ConnectionId>,
         overdue: bool,
     },
 }
 
-/// A TCP connection that is being made.
+/// A TCP connection that is being opened.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
     pub(super) id: AttemptId,
-    /// When this stage began, or something came.
+    /// When this stage began, or bytes last arrived.
     pub(super) since: Time,
     pub(super) stage: Stage,
 }
@@ -131,16 +131,16 @@ pub(super) struct Pair {
     pub(super) attempts: Vec<Attempt>,
     /// Starting: it has had its chance.
     pub(super) tried: bool,
-    /// No dial before this.
+    /// The earliest next dial.
     pub(super) next: Time,
     pub(super) last_dial: Option<Time>,
-    /// Since when nothing gets through.
+    /// Since when the pair does not work.
     pub(super) away_since: Option<Time>,
-    /// How often it was dialled since then.
+    /// How often it was dialed since then.
     redials: u32,
-    /// A TCP connection was in use there before.
+    /// Whether a TCP connection was in use on this pair before.
     pub(super) was_used: bool,
-    /// How long a silent TCP connection here may take to answer before another is dialled.
+    /// How long a stalled TCP connection on this pair may take to answer before another is dialed.
     pub(super) grace: Duration,
     /// How long TCP took to connect when it last did.
     pub(super) rtt: Option<Duration>,
@@ -150,17 +150,18 @@ pub(super) struct Pair {
     pub(super) doubts: u32,
     /// The last one was refused.
     pub(super) is_refused: bool,
-    /// Whether joins may carry data ahead of the answer: some boxes drop it.
+    /// Whether joins may carry 0-RTT data, which some middleboxes drop.
     pub(super) zero_rtt: bool,
-    /// Until a join succeeds, none does: a token under whose number nothing was sealed can be used again.
+    /// Whether joins carry no 0-RTT data until one succeeds: a token under whose number nothing was sealed can be used
+    /// again.
     is_cautious: bool,
-    /// A TCP connection waited in vain for a token.
+    /// Whether a TCP connection got no token in time.
     pub(super) unused: bool,
-    /// Its TCP connections are used only when no other lives.
+    /// Whether its TCP connections are backups.
     pub(super) is_backup: bool,
-    /// Its TCP connection was left on purpose: it is not missed.
+    /// Whether its TCP connection was retired intentionally: it is not replaced.
     pub(super) parked: bool,
-    /// The server has withdrawn the address.
+    /// Whether the server has withdrawn the address.
     pub(super) withdrawn: bool,
 }
 
@@ -190,12 +191,12 @@ impl Pair {
         }
     }
 
-    /// Whether a TCP connection is in use there, and not silent.
+    /// Whether it has an active TCP connection that is not stalled.
     pub(super) fn answers(&self) -> bool {
         self.live.is_some_and(|live| !live.silent)
     }
 
-    /// Whether a join is under way that can be relied upon.
+    /// Whether it has a join in progress that is not overdue.
     pub(super) fn is_joining(&self) -> bool {
         self.attempts.iter().any(|attempt| matches!(attempt.stage, Stage::Joining { overdue: false, .. }))
     }
@@ -205,12 +206,12 @@ impl Pair {
         self.live.is_some_and(|live| live.tcp == tcp)
     }
 
-    /// The attempt that waits for its use.
+    /// Returns the connected attempt that waits for its use.
     pub(super) fn ready(&self) -> Option<usize> {
         self.attempts.iter().position(|attempt| attempt.stage == Stage::Ready)
     }
 
-    /// When `attempt` has taken too long. `None` if there is nothing more to be drawn from that.
+    /// Returns when `attempt` is overdue; `None` if that would have no consequence.
     pub(super) fn deadline_of(&self, attempt: &Attempt, options: &DialOptions, join_time: Duration) -> Option<Time> {
         let patience = match attempt.stage {
             _ if attempt.is_overdue() => return None,
@@ -224,15 +225,15 @@ impl Pair {
         Some(attempt.since + patience)
     }
 
-    /// How long TCP may take that is dialled at `now`. The longer the pair has been away, the less is known: it may be as slow
-    /// as that, and would never be reached by those who do not wait.
+    /// Returns the time limit of a dial at `now`. It grows with the length of the outage: the pair may have become
+    /// slow, and a constant limit might never reach it.
     fn timeout(&self, now: Time, options: &DialOptions) -> Duration {
         let away = self.away_since.map_or(Duration::ZERO, |since| now - since);
         let known = self.rtt.map(|rtt| (rtt * 4).max(MIN_TIMEOUT).max(away));
         known.unwrap_or(options.connect_timeout).min(options.connect_timeout)
     }
 
-    /// It was dialled: not again before a pause.
+    /// Notes a dial, and sets the delay before the next.
     pub(super) fn pause(&mut self, now: Time, haste: Haste, options: &DialOptions, rng: &mut Rng) {
         let away = now - *self.away_since.get_or_insert(now);
         let side_by_side = self.timeout(now, options) / MAX_DIALS;
@@ -246,7 +247,7 @@ impl Pair {
         self.next = now + jitter(pause, rng);
     }
 
-    /// There is something to do again: what was put off for want of it is dialled. But for joins that fail: those cost tokens.
+    /// Data waits again: postponed dials are due now, except after failed joins, which cost tokens.
     pub(super) fn note_work(&mut self, now: Time) {
         let away = self.away_since.map_or(Duration::ZERO, |since| now - since);
         let earliest = self.last_dial.map_or(now, |last| last + busy_pause(away));
@@ -255,14 +256,14 @@ impl Pair {
         }
     }
 
-    /// No TCP connection answers any more: what was put off can't wait.
+    /// No TCP connection answers any more: postponed dials are due now.
     pub(super) fn hurry(&mut self, now: Time) {
         let pause = if self.doubts > 0 { DOUBT_PAUSE } else { MIN_PAUSE };
         let earliest = self.last_dial.map_or(now, |last| last + pause);
         self.next = self.next.min(earliest.max(now));
     }
 
-    /// Its TCP connection was lost: dialled again at once, unless that has just happened.
+    /// Its TCP connection was lost: dials again at once, unless it has just done so.
     pub(super) fn note_loss(&mut self, now: Time, lost: Live, rng: &mut Rng) {
         self.away_since.get_or_insert(now);
         if lost.silent {
@@ -285,13 +286,13 @@ impl Pair {
         (self.parked, self.unused) = (false, false);
     }
 
-    /// Whether the next join carries data ahead of the answer.
+    /// Whether the next join carries 0-RTT data.
     pub(super) fn sends_early(&self) -> bool {
         self.zero_rtt && !self.is_cautious
     }
 
-    /// A join failed. After silence the next goes the other way, and at once if it is the first and no TCP connection answers:
-    /// there are boxes that drop data ahead of the answer. An answer is worth a pause.
+    /// A join failed. Without an answer, the next join toggles 0-RTT data, which some middleboxes drop; it follows at
+    /// once if it is the first and no TCP connection answers. After an answer there is a delay.
     pub(super) fn note_failed_join(&mut self, now: Time, how: Failure, urgent: bool, rng: &mut Rng) {
         self.away_since.get_or_insert(now);
         self.is_refused = how == Failure::Refused;
@@ -312,7 +313,7 @@ impl Pair {
     }
 }
 
-/// The pause between dials after an absence of `away`, while data goes on elsewhere.
+/// Returns the delay between dials after an outage of `away`, while data moves on other pairs.
 fn busy_pause(away: Duration) -> Duration {
     (away / PAUSES).clamp(FIRST_PAUSE, MAX_PAUSE)
 }
@@ -321,7 +322,7 @@ fn doubled(pause: Duration, times: u32) -> Duration {
     pause * (1 << times.min(10))
 }
 
-/// Three to five quarters of `pause`, so that clients which lost a server together do not come back together.
+/// Returns 75 to 125 % of `pause`, so that clients that lost a server at the same time do not return at the same time.
 fn jitter(pause: Duration, rng: &mut Rng) -> Duration {
     let share = u32::from(u16::from_be_bytes(rng.bytes())) + 3 * (1 << 15);
     pause * share / (1 << 17)

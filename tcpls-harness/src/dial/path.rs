@@ -1,4 +1,4 @@
-//! Pairs of addresses, and in which order they are dialled.
+//! Pairs of addresses, and the order in which they are dialed.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,19 +6,19 @@ use std::net::{IpAddr, SocketAddr};
 
 use tcpls_core::wire::ids::ConnectionId;
 
-/// From where to where a TCP connection of the client's runs.
+/// The addresses of a TCP connection of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path {
     /// The server's address.
     pub remote: SocketAddr,
-    /// Where to connect from; port 0 takes a free one. `None` leaves it to the routes.
+    /// The local address; port 0 selects a free one. `None` lets the operating system's routes decide.
     pub local: Option<SocketAddr>,
 }
 
 impl Path {
-    /// All pairs of a local and a remote address of one family, in the order in which they are to be dialled: families in
-    /// turns, beginning with that of the first remote address (RFC 8305, 4), and early pairs have as little as possible in
-    /// common. Without local addresses the routes decide.
+    /// Returns all pairs of a local and a remote address of one family, in the order of dials: families alternate,
+    /// beginning with that of the first remote address (RFC 8305, 4), and early pairs share as few addresses as
+    /// possible. Without local addresses the routes decide.
     pub fn pairs(remotes: &[SocketAddr], locals: &[IpAddr]) -> Vec<Self> {
         let family = |v4: bool| {
             let remotes: Vec<SocketAddr> = remotes.iter().copied().filter(|remote| remote.is_ipv4() == v4).collect();
@@ -50,7 +50,7 @@ impl fmt::Display for Path {
     }
 }
 
-/// Names paths whose TCP connections are used only while no other lives.
+/// Identifies paths whose TCP connections are backups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backup {
     /// Those to this address.
@@ -82,15 +82,15 @@ fn spread(remotes: &[SocketAddr], locals: &[IpAddr]) -> Vec<Path> {
     (0..short).flat_map(|diagonal| (0..long).map(move |index| (diagonal, index))).map(|(d, i)| at(d, i)).collect()
 }
 
-/// How a pair of addresses is doing.
+/// The state of a pair of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathStatus {
     /// Which.
     pub path: Path,
-    /// The TCP connection that is part of the session.
+    /// Its TCP connection in the session.
     pub tcp: Option<ConnectionId>,
-    /// It does not answer.
+    /// Whether that is stalled.
     pub silent: bool,
-    /// TCP connections there are used only while no other lives.
+    /// Whether its TCP connections are backups.
     pub backup: bool,
 }

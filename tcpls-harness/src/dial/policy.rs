@@ -1,4 +1,4 @@
-//! [`DialPolicy`]: what a driver asks of whatever decides what to dial. [`Dialer`] is ours.
+//! [`DialPolicy`]: the interface between a driver and a dial policy. [`Dialer`] is the default.
 
 use std::fmt::Debug;
 
@@ -9,41 +9,41 @@ use tcpls_core::wire::ids::ConnectionId;
 
 use super::{Action, AttemptId, Dialer, Path, PathStatus, SessionView};
 
-/// Decides which pair of addresses a client dials when, and what for: a state machine without sockets and clock.
+/// Decides which pair of addresses a client dials, and when: a state machine without sockets and clock.
 ///
-/// Its owner calls `handle_*` for what happened, then [`advance`](DialPolicy::advance), then does what
-/// [`poll_action`](DialPolicy::poll_action) returns, and comes again at [`poll_timeout`](DialPolicy::poll_timeout) at the
-/// latest. [`Dialer`] is this crate's policy. A policy of your own may wrap it and change some of its actions; an action that
-/// it swallows must be answered in the owner's place: a `Connect` by `handle_failed`.
+/// The driver reports events with `handle_*`, calls [`advance`](DialPolicy::advance), executes the actions from
+/// [`poll_action`](DialPolicy::poll_action), and calls again at [`poll_timeout`](DialPolicy::poll_timeout) at the
+/// latest. [`Dialer`] is the policy of this crate. A policy of your own may wrap it and change some of its actions. It
+/// must answer an action that it drops in place of the driver: a `Connect` with `handle_failed`.
 pub trait DialPolicy: Debug + Send {
-    /// TCP is connected. False if that is not wanted any more: the owner closes the socket.
+    /// TCP is connected. Returns false if it is no longer needed: the driver closes the socket.
     fn handle_connected(&mut self, now: Time, attempt: AttemptId) -> bool;
-    /// TCP did not connect, the handshake failed, or the join could not even begin.
+    /// TCP did not connect, the handshake failed, or the join could not begin.
     fn handle_failed(&mut self, now: Time, attempt: AttemptId);
-    /// How many bytes have come on a TCP connection whose handshake is under way.
+    /// Reports the bytes received on a TCP connection during its handshake.
     fn handle_progress(&mut self, now: Time, attempt: AttemptId, bytes: u64);
-    /// This handshake is over first, and its session is the one; the server speaks `tcpls`, or plain TLS only.
+    /// This handshake is the first to complete, and its session is used; `tcpls` is false if it is plain TLS.
     fn handle_established(&mut self, now: Time, attempt: AttemptId, tcpls: bool);
     /// The join has begun under this ID.
     fn handle_joining(&mut self, attempt: AttemptId, tcp: ConnectionId);
-    /// Something happened to the session.
+    /// Reports an event of the session.
     fn handle_event(&mut self, now: Time, event: &Event);
-    /// Decides what is due now. `session` is the default as long as there is none.
+    /// Decides what is due now. `session` is the default before there is one.
     fn advance(&mut self, now: Time, session: SessionView);
-    /// The next thing to do.
+    /// Returns the next action.
     fn poll_action(&mut self) -> Option<Action>;
-    /// When [`advance`](DialPolicy::advance) is to be called, if nothing happens before; after a call to that, a time in the
-    /// future.
+    /// Returns when to call [`advance`](DialPolicy::advance) without an event before; a future time after each call to
+    /// it.
     fn poll_timeout(&self) -> Option<Time>;
-    /// How to join a TCP connection that the application has made.
+    /// Returns the options for a join of the application.
     fn join_options(&self, path: Path) -> JoinOptions;
-    /// The application joins a TCP connection by itself.
+    /// The application joins a TCP connection itself.
     fn adopt(&mut self, now: Time, path: Path, tcp: ConnectionId);
-    /// The application wants one more TCP connection to be kept, on this pair.
+    /// The application wants one more TCP connection, on this pair.
     fn add(&mut self, now: Time, path: Path);
     /// The TCP connections that follow `tcp` on its pair are backups, too, or no more.
     fn set_backup(&mut self, tcp: ConnectionId, backup: bool);
-    /// The pairs that are known, and what is in use on them.
+    /// Returns the known pairs, and their TCP connections.
     fn paths(&self) -> Vec<PathStatus>;
 }
 

@@ -1,5 +1,5 @@
-//! The start: pairs are dialled one after the other without waiting for long (RFC 8305), the first that connects gets a
-//! TLS handshake, and if nothing comes of that the next one does; whichever handshake is over first wins.
+//! The start of a session: pairs are dialed one after the other with short delays (RFC 8305). The first that connects
+//! gets a TLS handshake; if that does not progress, the next one does, too. The first complete handshake wins.
 
 use tcpls_core::time::Time;
 
@@ -8,7 +8,7 @@ use super::{Action, Dialer, Keep, Phase};
 use tcpls_core::wire::ids::ConnectionId;
 
 impl Dialer {
-    /// What is due as long as there is no session.
+    /// Decides what is due before there is a session.
     pub(super) fn race(&mut self, now: Time) {
         if !self.is_hopeful() {
             self.shake_hands(now);
@@ -27,7 +27,7 @@ impl Dialer {
         }
     }
 
-    /// When the next pair is to be dialled.
+    /// When the next pair is to be dialed.
     pub(super) fn start_deadline(&self) -> Option<Time> {
         let waits = !self.is_hopeful() && self.untried().is_some();
         waits.then_some(self.next_start)
@@ -37,7 +37,7 @@ impl Dialer {
         self.pairs.iter().flat_map(|pair| &pair.attempts)
     }
 
-    /// Whether a handshake is under way that can be relied upon.
+    /// Whether a handshake is in progress that is not overdue.
     fn is_hopeful(&self) -> bool {
         self.attempts().any(|attempt| matches!(attempt.stage, Stage::Handshaking { overdue: false, .. }))
     }
@@ -46,7 +46,7 @@ impl Dialer {
         self.pairs.iter().position(|pair| !pair.tried)
     }
 
-    /// TLS on the TCP connection that was first, if there is one.
+    /// Starts TLS on the first TCP connection, if there is one.
     fn shake_hands(&mut self, now: Time) {
         let ready = self.pairs.iter_mut().flat_map(|pair| &mut pair.attempts);
         let first = ready.filter(|attempt| attempt.stage == Stage::Ready).min_by_key(|attempt| attempt.since);
@@ -56,7 +56,7 @@ impl Dialer {
         }
     }
 
-    /// There will be a session: those that are to join it connect meanwhile, and wait for its tokens.
+    /// During the handshake, the pairs that will join connect and wait for tokens.
     fn dial_company(&mut self, now: Time) {
         if self.options.keep != Keep::Paths {
             return;
@@ -69,7 +69,7 @@ impl Dialer {
         }
     }
 
-    /// The handshake on pair `index` is over. Other handshakes are dropped; what is connected goes on to joining.
+    /// The handshake on pair `index` is complete. Drops other handshakes; connected attempts continue with joins.
     pub(super) fn begin_keeping(&mut self, now: Time, index: usize, tcpls: bool) {
         self.phase = Phase::Running;
         self.pairs[index].live = Some(Live { tcp: ConnectionId::FIRST, since: now, silent: false });

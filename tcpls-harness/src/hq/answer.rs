@@ -1,7 +1,7 @@
-//! Answers: a file is read piece by piece, each when there is room to write it, and is open only while it is read.
+//! Answers: a file is read in pieces, each when there is room to write it, and is open only while it is read.
 //!
-//! A client decides when there is room. So nothing that clients share is held while an answer waits for it: neither a
-//! place among the open files nor what was read ahead.
+//! The client decides when there is room. While an answer waits for it, it holds no shared resources: neither an open
+//! file nor a buffer of read data.
 
 use std::fs::File;
 use std::future::poll_fn;
@@ -19,12 +19,12 @@ use super::{CHUNK, MAX_REQUEST, Refusal, parse_request};
 use crate::net::descriptors::Attempts;
 use crate::net::{RecvStream, SendStream, Stream};
 
-/// The least that is read at once, however little room there is: a client that grants byte by byte must not have a file
-/// opened for each.
+/// The smallest piece that is read, even with less room: a client that grants single bytes must not cause the file to
+/// be opened for each.
 const MIN_PIECE: usize = 4 * 1024;
 
-/// Answers the one request of a stream; the path, as far as it was understood, and how many bytes were delivered. On a session
-/// without TCPLS, bytes that the socket took count as delivered.
+/// Answers the request of a stream; returns the path, as far as it was valid, and the number of delivered bytes. In a
+/// session without TCPLS, bytes that the socket took count as delivered.
 pub async fn answer(stream: Stream, visitor: &Visitor) -> (String, Result<u64, Refusal>) {
     let (mut send, mut recv) = stream.split();
     let request = within(visitor.patience(), read_request(&mut recv)).await;
@@ -32,7 +32,7 @@ pub async fn answer(stream: Stream, visitor: &Visitor) -> (String, Result<u64, R
     let path = request.clone().unwrap_or_default();
     let outcome = match request {
         Ok(path) => {
-            // Nothing more is wanted: what else comes is not kept.
+            // Further data is not needed, and is dropped.
             recv.stop(code::NO_ERROR);
             match send_file(&mut send, visitor, path).await {
                 Ok(sent) => delivered(&send, visitor).await.map(|()| sent),
@@ -48,7 +48,7 @@ pub async fn answer(stream: Stream, visitor: &Visitor) -> (String, Result<u64, R
     (path, outcome)
 }
 
-/// What comes of `work`; `None` if it takes longer than that.
+/// Returns the result of `work`; `None` if it takes longer than the limit.
 async fn within<R>(patience: Option<Duration>, work: impl Future<Output = R>) -> Option<R> {
     match patience {
         Some(patience) => timeout(patience, work).await.ok(),
@@ -129,7 +129,7 @@ async fn patiently<R>(
     }
 }
 
-/// Waits until the client has all that was written: it may go before that.
+/// Waits until the client has all written data, or leaves.
 async fn delivered(send: &SendStream, visitor: &Visitor) -> Result<(), Refusal> {
     loop {
         let before = visitor.delivered();

@@ -14,7 +14,7 @@ const MAX_WRITTEN: u64 = 60_000;
 /// What memory may exceed the windows by: what pieces cost besides their bytes.
 const SLACK: u64 = 1 << 16;
 
-/// What this side writes to a stream.
+/// What this endpoint writes to a stream.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     pub(super) len: u64,
@@ -23,18 +23,18 @@ pub(super) struct Written {
     pub(super) given_up: bool,
 }
 
-/// What this side has read from a stream.
+/// What this endpoint has read from a stream.
 #[derive(Debug, Default)]
 pub(super) struct Read {
     pub(super) len: u64,
     pub(super) end: Option<Result<(), ReadError>>,
-    /// This side wants no more of it.
+    /// This endpoint wants no more of it.
     pub(super) stopped: bool,
 }
 
 pub(super) struct End {
     pub(super) conn: Connection,
-    /// The streams that this side knows, and what it did with each.
+    /// The streams that this endpoint knows, and what it did with each.
     pub(super) streams: BTreeMap<StreamId, (Written, Read)>,
     pub(super) advertised: Vec<AddressId>,
     /// Duplicates were asked for.

@@ -1,5 +1,5 @@
 //! Two endpoints, and any calls on both in any order, over pipes that deliver, stall, spoil and break as the input says.
-//! What arrives is what was written; when the faults are over, everything arrives, or the session was ended on purpose;
+//! What arrives is what was written; when the faults are over, everything arrives, or the session was ended intentionally;
 //! a session that is over holds nothing.
 //!
 //! The input is a configuration, then operations. `world` has the pipes, `end` the applications.
@@ -189,7 +189,7 @@ impl Run {
         self.exchange();
     }
 
-    /// Whether the session was not ended: on purpose, or because the handshake could not be finished, or because the
+    /// Whether the session was not ended: intentionally, or because the handshake could not be finished, or because the
     /// only TCP connection was lost before the client had a token to come back with.
     fn must_arrive(&self) -> bool {
         let ends = [&self.world.client.conn, &self.world.server.conn];

@@ -288,7 +288,7 @@ impl Loop {
     }
 }
 
-/// Reads what is there; whether it was the end.
+/// Reads what is there; returns whether it was the end.
 fn read(conn: &mut Connection, id: StreamId, meter: &mut Meter) -> bool {
     loop {
         match conn.stream(id).read(usize::MAX) {

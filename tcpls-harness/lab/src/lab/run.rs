@@ -94,7 +94,7 @@ fn measure(
     Ok((record, run))
 }
 
-/// Waits for the client; whether it did what it should, in time.
+/// Waits for the client; returns whether it did what it should, in time.
 fn wait(client: &mut stack::Process, patience: Duration, settings: &Settings) -> Outcome<bool> {
     let end = Instant::now() + patience;
     while Instant::now() < end {

@@ -1,8 +1,8 @@
 //! Standard output and standard error: a bounded queue and a thread for each, so that no session waits for a reader.
 //!
-//! An unread log, a terminal that is stopped and a full disk hold up the thread that writes, and nothing else.
-//! Messages that find the queue full are dropped and counted; the count is written when there is room again. Results are
-//! not dropped: the command waits for them at its end.
+//! An unread log, a stopped terminal or a full disk blocks only the thread that writes. Messages that find the queue
+//! full are dropped and counted; the count is written when there is room again. Results are not dropped: the command
+//! waits for them at its end.
 //!
 //! | | to | when the queue is full |
 //! | --- | --- | --- |
@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What shells report for a command that SIGPIPE ended.
 const PIPE_EXIT_CODE: u8 = 141;
 
-/// What a server's log says about what is missing in it.
+/// The line in a server's log for dropped messages.
 #[derive(Serialize)]
 #[serde(tag = "event", rename = "messages_lost")]
 struct Lost {
@@ -62,17 +62,17 @@ fn error_columns() -> Option<usize> {
     terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| width.0.into())
 }
 
-/// A line for people, or several, on standard error. Like all that is written, it holds nothing that a terminal acts on.
+/// Prints lines for people on standard error. As in all output, terminal control characters are escaped.
 pub(crate) fn tell(text: impl fmt::Display) {
     ERR.push(visible_lines(&text.to_string()));
 }
 
-/// A line of JSON about what happens, on standard output.
+/// Prints an event as a line of JSON on standard output.
 pub(crate) fn event<T: Serialize>(value: &T) {
     OUT.push(to_json(value));
 }
 
-/// A line of a result, on standard output. Blocks while the queue is full.
+/// Prints a line of a result on standard output. Blocks while the queue is full.
 ///
 /// # Errors
 /// The reader has closed the pipe.
@@ -80,7 +80,7 @@ pub(crate) fn result(text: impl fmt::Display) -> Result<(), Unwritten> {
     OUT.push_result(visible_lines(&text.to_string()))
 }
 
-/// A result as one line of JSON, on standard output. Blocks while the queue is full.
+/// Prints a result as one line of JSON on standard output. Blocks while the queue is full.
 ///
 /// # Errors
 /// The reader has closed the pipe.
@@ -88,7 +88,7 @@ pub(crate) fn result_json<T: Serialize>(value: &T) -> Result<(), Unwritten> {
     OUT.push_result(to_json(value))
 }
 
-/// Lines that stay below all messages, until others replace them; none to remove them. Too long ones are cut.
+/// Shows lines below all messages, until others replace them; none removes them. Long lines are truncated.
 pub(crate) fn show(lines: Vec<String>) {
     ERR.show(lines.iter().map(|line| visible(line)).collect());
 }
@@ -153,7 +153,7 @@ impl Unwritten {
         Self { kind: error.kind(), text: error.to_string() }
     }
 
-    /// Whether the reader left, as `head` does when it has seen enough: there is nothing to complain about.
+    /// Whether the reader has closed the pipe, like `head`: this is not an error.
     pub(crate) fn is_quiet(&self) -> bool {
         self.kind == io::ErrorKind::BrokenPipe
     }

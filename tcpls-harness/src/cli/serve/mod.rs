@@ -31,7 +31,7 @@ use crate::tls::Identity;
 /// Serve the files of a directory
 ///
 /// The application protocol is hq-interop: a client sends "GET /path" on a stream of its own for each file. A client
-/// that does not speak TCPLS gets one file per session over plain TLS 1.3.
+/// that does not support TCPLS gets one file per session over plain TLS 1.3.
 ///
 /// The log has each session, request and failed handshake with the client's address. Of failed handshakes it shows at
 /// most 20 at once and one per second, and counts the others; TCP connections that end without a byte are left out.

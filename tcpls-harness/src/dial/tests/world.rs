@@ -31,7 +31,7 @@ pub(super) enum Nature {
     DropsEarlyData,
     /// TCP connects and is closed at once: a balancer whose backend is away.
     Closing,
-    /// TCP connects, and each join gets an alert in clear.
+    /// TCP connects, and each join gets an alert in plaintext.
     Alerting,
     /// The TLS handshake fails.
     Untrusted,
