@@ -2,7 +2,7 @@
 //!
 //! Applications hold the sessions and streams of [`crate::net`], unchanged. While the simulator acts, a session's state
 //! machine belongs to its driver, without a lock; while applications have their turns, it belongs to their handles. A
-//! placeholder is where it is not.
+//! placeholder is where it is not: a session that is closed.
 
 use std::io::ErrorKind;
 use std::mem::{swap, take};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tcpls_core::event::Event;
 use tcpls_core::testing::NullHandshake;
-use tcpls_core::{Config, Connection, ConnectionId, Seed, Side, Time};
+use tcpls_core::{Config, Connection, ConnectionId, ErrorCode, Seed, Side, Time};
 
 use crate::dial::{DialOptions, DialPolicy, Dialer, Path};
 use crate::net::runtime::Runtime;
@@ -31,13 +31,7 @@ pub(crate) struct Handles {
 
 impl Handles {
     pub(crate) fn new(runtime: Runtime) -> Self {
-        let conn = Connection::client(
-            Time::ZERO,
-            Arc::new(Config::default()),
-            Box::new(NullHandshake::new(Side::Client, [0; 32])),
-            Seed([0; 32]),
-        );
-        let shared = Shared::simulated(conn, runtime);
+        let shared = Shared::simulated(placeholder(), runtime);
         let session = Some(Session::new(Handle::new(shared.clone())));
         Self { shared, session, unreported: Vec::new(), has_to_end: false }
     }
@@ -61,6 +55,10 @@ impl Handles {
     pub(crate) fn lend(&mut self, conn: &mut Connection) {
         self.shared.access(|state| {
             swap(&mut state.conn, conn);
+            if state.handles == 0 && self.session.is_none() {
+                // The last may have been dropped outside of any task, when the placeholder was here.
+                state.conn.close(state.now(), ErrorCode(0), b"");
+            }
             take(&mut self.unreported).into_iter().for_each(|event| state.report(event));
             if state.is_closed() && !state.has_task_ended() {
                 state.end_task();
@@ -114,5 +112,40 @@ impl Handles {
             }
         });
         self.take_back(conn);
+    }
+}
+
+/// A session that is closed.
+fn placeholder() -> Connection {
+    let tls = Box::new(NullHandshake::new(Side::Client, [0; 32]));
+    let mut conn = Connection::client(Time::ZERO, Arc::new(Config::default()), tls, Seed([0; 32]));
+    conn.close(Time::ZERO, ErrorCode(0), b"");
+    while conn.poll_event().is_some() {}
+    conn
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::executor::Executor;
+    use super::super::rng::{Purpose, SimRng};
+    use super::*;
+
+    #[test]
+    fn handles_find_the_session_while_it_is_lent_and_a_closed_one_otherwise() {
+        let executor = Executor::new(SimRng::new(1, Purpose::Applications));
+        let mut handles = Handles::new(executor.runtime());
+        let session = handles.take_session().unwrap();
+        let tls = Box::new(NullHandshake::new(Side::Client, [0; 32]));
+        let mut conn = Connection::client(Time::ZERO, Arc::new(Config::default()), tls, Seed([0; 32]));
+        assert!(session.tcp_connections().is_empty());
+        handles.lend(&mut conn);
+        assert_eq!(session.tcp_connections(), [ConnectionId::FIRST]);
+        handles.take_back(&mut conn);
+        assert!(session.tcp_connections().is_empty());
+        drop(session);
+        assert_eq!(conn.close_reason(), None);
+        handles.lend(&mut conn);
+        handles.take_back(&mut conn);
+        assert!(conn.close_reason().is_some(), "no handle is left");
     }
 }

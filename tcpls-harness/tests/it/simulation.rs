@@ -11,6 +11,7 @@ use tcpls_core::{ConnectionId, Side, Time};
 use tcpls_harness::dial::{self, Action, AttemptId, DialPolicy, Dialer, PathStatus, SessionView};
 use tcpls_harness::net::{AddTcpError, Session};
 use tcpls_harness::sim::scenario::{Direction, Fault, FaultKind, Path, Role};
+use tcpls_harness::sim::swarm::{Mode, generate};
 use tcpls_harness::sim::{NetworkHandle, RunningSimulation, SessionEvent, Simulation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -251,4 +252,28 @@ fn own_policy_decides_when_a_client_dials() {
     };
     let report = network(1).server(echo).client(client).dial_policy(late).run().unwrap();
     assert!(report.ended < 2.0);
+}
+
+#[test]
+fn applications_get_their_bytes_over_random_networks_whose_faults_end() {
+    for seed in 0..30 {
+        let mut scenario = generate(seed, Mode::Liveness);
+        (scenario.transfer, scenario.action, scenario.flood) = Default::default();
+        scenario.bounds = Default::default();
+        let slowest = scenario.path.iter().filter_map(|path| path.rate).min().map_or(u64::MAX, |rate| rate.0);
+        let long = if slowest < 100_000 { 3_000 } else { 100_000 };
+        let client = async move |session: Session| {
+            for len in [1, 2_000, 0, long] {
+                session.runtime().sleep(1000 * MS).await;
+                exchange(&session, len).await?;
+            }
+            Outcome::Ok(())
+        };
+        if let Err(failure) = Simulation::of(scenario, seed).server(echo).client(client).run() {
+            let report = failure.report.as_ref().unwrap();
+            // A client that loses TCP connections faster than tokens arrive cannot recover.
+            let is_starved = report.sessions.iter().any(|session| session.starved);
+            assert!(is_starved, "{failure}");
+        }
+    }
 }
