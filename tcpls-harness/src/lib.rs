@@ -8,12 +8,13 @@
 //! | [`dial`] | | which pair of addresses a client dials when, without sockets |
 //! | [`tls`] | | certificates and keys, as configurations for sessions |
 //! | `sim` | `sim` | whole networks in virtual time, and the same applications on them, for tests and experiments |
+//! | `trace` | `json` | traces of sessions as JSON lines |
 //! | `relay` | `sim` | a path over real sockets that fails on demand |
 //! | `cli`, `hq` | `cli` | the `tcpls` command, and its file transfer protocol |
 //!
 //! Applications need neither `sim` nor `cli`: they switch the default features off and choose a crypto library, `ring` or
 //! `aws-lc-rs`. `self-signed` makes certificates on the spot, `system-trust` trusts what the operating system trusts,
-//! `tracing` reports what sessions do to the subscriber of the `tracing` crate.
+//! `tracing` reports what sessions do to the subscriber of the `tracing` crate, `json` writes it as JSON lines.
 //!
 //! A session over two TCP connections:
 //!
@@ -69,6 +70,8 @@ pub mod relay;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod tls;
+#[cfg(feature = "json")]
+pub mod trace;
 
 pub use rustls;
 pub use tcpls_core as core;

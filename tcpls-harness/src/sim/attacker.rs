@@ -13,6 +13,7 @@ use super::rng::SimRng;
 use super::scenario::{self, FloodKind, Scenario};
 use super::setup::Setup;
 use super::tls::Identity;
+use super::trace::Host;
 
 const SIDE: Side = Side::Client;
 
@@ -72,7 +73,7 @@ impl Attacker {
     fn start_handshake(&mut self, env: &mut Env, socket: SocketId) {
         let tls = self.identity.client(&mut self.rng);
         let conn = Connection::client(env.now, self.setup.config.clone(), tls, self.rng.seed());
-        let mut driver = Driver::new(conn, &self.setup);
+        let mut driver = Driver::new(env, Host::Attacker.session(socket), conn, &self.setup);
         driver.attach(env, ConnectionId::FIRST, socket, self.path, BytesMut::new());
         self.sessions.push(driver);
     }

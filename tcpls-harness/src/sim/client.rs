@@ -17,6 +17,7 @@ use super::rng::SimRng;
 use super::scenario::{self, Role, Scenario};
 use super::setup::Setup;
 use super::tls::Identity;
+use super::trace::Host;
 use crate::dial::{Action, AttemptId, Backup, DialOptions, DialPolicy, Dialer, Keep, Path, SessionView};
 use crate::net::AddTcpError;
 use crate::net::session::Opened;
@@ -290,7 +291,8 @@ impl Client {
         let Some(dial) = self.dials.remove(&attempt) else { return };
         let tls = self.identity.client(&mut self.rng);
         let conn = Connection::client(env.now, self.setup.config.clone(), tls, self.rng.seed());
-        let mut driver = Driver::new(conn, &self.setup).with_handles(env.handles());
+        let place = Host::Client(self.number).session(dial.socket);
+        let mut driver = Driver::new(env, place, conn, &self.setup).with_handles(env.handles());
         driver.attach(env, ConnectionId::FIRST, dial.socket, dial.path, BytesMut::new());
         driver.run(env);
         self.candidates.insert(attempt, (driver, dial.socket));

@@ -16,7 +16,7 @@ use super::handles::Handles;
 use super::network::{Network, SocketId, addresses};
 use super::scenario::Scheduler;
 use super::setup::Setup;
-use super::trace::{Note, checksum};
+use super::trace::{Note, Place};
 use crate::dial;
 use crate::net::account::reports::Report;
 use crate::net::session::{Input, Opened};
@@ -36,6 +36,8 @@ pub(crate) struct TcpOrder {
 /// One end of a session with its sockets.
 pub(crate) struct Driver {
     pub(crate) conn: Connection,
+    /// Where it is, for the trace.
+    pub(crate) place: Place,
     sockets: Vec<Socket>,
     pub(crate) oracle: Oracle,
     /// The handshake is complete.
@@ -75,10 +77,12 @@ struct Socket {
 }
 
 impl Driver {
-    pub(crate) fn new(mut conn: Connection, setup: &Setup) -> Self {
+    pub(crate) fn new(env: &Env, place: Place, mut conn: Connection, setup: &Setup) -> Self {
         setup.apply(&mut conn);
+        conn.set_trace(env.trace.sink(place));
         Self {
             conn,
+            place,
             sockets: Vec::new(),
             oracle: Oracle::new(&setup.config),
             established: false,
@@ -109,7 +113,8 @@ impl Driver {
 
     /// From now on `id` carries TCP connection `tcp`; `input` was read from it before.
     pub(crate) fn attach(&mut self, env: &mut Env, tcp: ConnectionId, id: SocketId, path: usize, input: BytesMut) {
-        env.trace.note(env.now, Some(self.side()), &Note::Carries { socket: id.0, tcp: tcp.0 });
+        env.trace.set_place(self.place);
+        env.trace.note(env.now, &Note::Attached { socket: id.0, tcp: tcp.0 });
         self.disturbed = env.now;
         let pace = Pace::new(MAX_BATCH, env.now);
         env.net.set_unsent_limit(self.side(), id, pace.batch());
@@ -157,6 +162,7 @@ impl Driver {
 
     /// Closes a TCP connection's socket with a reset.
     pub(crate) fn reset(&mut self, env: &mut Env, tcp: ConnectionId) {
+        env.trace.set_place(self.place);
         if let Some(at) = self.sockets.iter().position(|socket| socket.tcp == tcp) {
             env.net.reset(env.now, self.conn.side(), self.sockets.remove(at).id);
             self.conn.handle_tcp_end(env.now, tcp, TcpEnd::Reset);
@@ -211,6 +217,7 @@ impl Driver {
 
     /// Acts as long as there is anything to do at this moment.
     pub(crate) fn run(&mut self, env: &mut Env) {
+        env.trace.set_place(self.place);
         for _ in 0..MAX_TURNS {
             if !self.turn(env) {
                 return self.oracle.check(&self.conn);
@@ -236,19 +243,16 @@ impl Driver {
             if !self.conn.wants_read(socket.tcp) {
                 continue;
             }
-            let len = env.net.read(env.now, side, socket.id, &mut socket.input);
+            let len = env.read(side, socket.id, &mut socket.input);
             if len > 0 {
                 progress = true;
                 env.carried[socket.path] += len as u64;
-                if env.trace.is_on() {
-                    env.trace.note(env.now, Some(side), &Note::Receive { tcp: socket.tcp.0, len });
-                }
                 self.conn.handle_bytes(env.now, socket.tcp, &mut socket.input);
             }
             if let Some(how) = env.net.end(side, socket.id).filter(|_| !socket.end_reported) {
                 progress = true;
                 socket.end_reported = true;
-                env.trace.note(env.now, Some(side), &Note::End { tcp: socket.tcp.0, how: format!("{how:?}") });
+                env.trace.ended(env.now, side, socket.id, socket.tcp.0, how);
                 self.conn.handle_tcp_end(env.now, socket.tcp, how);
             }
         }
@@ -260,10 +264,6 @@ impl Driver {
         if self.conn.poll_timeout().is_some_and(|at| at <= env.now) {
             for index in 0..self.sockets.len() {
                 self.query_tcp_info(env, self.sockets[index].tcp, self.sockets[index].id);
-            }
-            if env.trace.is_on() {
-                let reason = format!("{:?}", self.conn.timeout_reason());
-                env.trace.note(env.now, Some(self.conn.side()), &Note::Timeout { reason });
             }
             self.conn.handle_timeout(env.now);
             let left = self.conn.poll_timeout();
@@ -323,9 +323,6 @@ impl Driver {
                 }
                 _ => {}
             }
-            if env.trace.is_on() {
-                env.trace.note(env.now, Some(side), &Note::Event { event: format!("{event:?}") });
-            }
             self.events.push(event);
         }
         let transfers = self.serves.filter(|_| self.handles.is_none());
@@ -342,7 +339,7 @@ impl Driver {
         let socket = self.sockets.remove(at);
         self.out.clear();
         while self.conn.poll_transmit(env.now, tcp, MAX_BATCH, &mut self.out) > 0 {}
-        env.net.write(env.now, self.conn.side(), socket.id, &self.out);
+        env.write(self.conn.side(), socket.id, &self.out);
         env.net.close(env.now, self.conn.side(), socket.id);
     }
 
@@ -373,11 +370,7 @@ impl Driver {
                 continue;
             }
             progress = true;
-            if env.trace.is_on() {
-                let sum = format!("{:016x}", checksum(&self.out));
-                env.trace.note(env.now, Some(side), &Note::Send { tcp: socket.tcp.0, len, sum });
-            }
-            env.net.write(env.now, side, socket.id, &self.out);
+            env.write(side, socket.id, &self.out);
             if socket.pace.wrote(env.now, len, std::mem::take(&mut socket.was_full)) {
                 env.net.set_unsent_limit(side, socket.id, socket.pace.batch());
             }

@@ -3,10 +3,11 @@
 use super::account::{SocketOwner, SocketOwners};
 use super::handles::Handles;
 use super::network::{Network, SocketId, addresses};
-use super::trace::{Note, Trace};
+use super::trace::{Host, Note, Trace};
 use super::transfers::Transfers;
 use crate::dial::Path;
 use crate::net::runtime::Runtime;
+use bytes::BytesMut;
 use std::collections::VecDeque;
 use tcpls_core::event::Event;
 use tcpls_core::{Side, Time};
@@ -46,8 +47,26 @@ impl Env {
     pub(crate) fn connect(&mut self, path: usize, owner: SocketOwner) -> SocketId {
         let socket = self.net.connect(self.now, path);
         self.owners.insert(socket, owner);
-        self.trace.note(self.now, Some(Side::Client), &Note::Connect { socket: socket.0, path });
+        self.trace.set_place(Host::from(owner).place());
+        self.trace.note(self.now, &Note::Connect { socket: socket.0, path });
         socket
+    }
+
+    /// Moves what has arrived behind what is in `into`; how many bytes that were.
+    pub(crate) fn read(&mut self, side: Side, socket: SocketId, into: &mut BytesMut) -> usize {
+        let len = self.net.read(self.now, side, socket, into);
+        if len > 0 {
+            self.trace.read(self.now, side, socket, &into[into.len() - len..]);
+        }
+        len
+    }
+
+    /// Writes all of `bytes`.
+    pub(crate) fn write(&mut self, side: Side, socket: SocketId, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.trace.wrote(self.now, side, socket, bytes);
+        }
+        self.net.write(self.now, side, socket, bytes);
     }
 
     /// The number of the path between these addresses, or to the remote one if the local one is open.

@@ -24,7 +24,7 @@ pub struct Report {
     pub ended: f64,
     /// Each client's session.
     pub sessions: Vec<SessionReport>,
-    /// The hash of the trace; empty if there was none.
+    /// The hash of what the hosts sent and received; empty if the run made none.
     pub trace: String,
     /// What must never be, and was.
     pub wrong: Vec<String>,

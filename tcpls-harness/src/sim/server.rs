@@ -15,7 +15,7 @@ use super::rng::SimRng;
 use super::scenario::{Bounds, Scenario};
 use super::setup::Setup;
 use super::tls::Identity;
-use super::trace::Note;
+use super::trace::{Host, Note};
 use crate::net::account::reports::{self, CLAIM_MEMORY, PENDING_MEMORY};
 
 mod settle;
@@ -120,11 +120,10 @@ impl Server {
 
     /// Acts as long as there is anything to do at this moment.
     pub(crate) fn run(&mut self, env: &mut Env) {
-        env.trace.set_client(0);
+        env.trace.set_place(Host::Server.place());
         self.accept(env);
         loop {
             for Session { driver, .. } in &mut self.sessions {
-                env.trace.set_client(driver.serves.unwrap_or_default());
                 driver.run(env);
                 driver.events.clear();
             }
@@ -137,7 +136,7 @@ impl Server {
 
     fn accept(&mut self, env: &mut Env) {
         while let Some((socket, path)) = env.net.accept() {
-            env.trace.note(env.now, Some(SIDE), &Note::Accepted { socket: socket.0 });
+            env.trace.note(env.now, &Note::Accepted { socket: socket.0 });
             let incoming = self.endpoint.handle_accepted(env.now);
             let owner = env.owners.get(&socket).copied();
             let client = self.account.as_ref().map_or(budget::Client::ALONE, |account| account.client(owner));
@@ -155,7 +154,7 @@ impl Server {
             }
         }
         for (mut pending, incoming) in std::mem::take(&mut self.unidentified) {
-            env.net.read(env.now, SIDE, pending.socket, &mut pending.input);
+            env.read(SIDE, pending.socket, &mut pending.input);
             match self.endpoint.handle_bytes(env.now, incoming, &mut pending.input) {
                 Some(known) => self.admit(env, pending, known),
                 None if env.net.end(SIDE, pending.socket).is_some() => {
@@ -182,7 +181,8 @@ impl Server {
             Incoming::New(session) => {
                 let tls = self.identity.server();
                 let conn = Connection::server(env.now, self.setup.config.clone(), tls, session, self.rng.seed());
-                let mut driver = Driver::new(conn, &self.setup).with_handles(env.handles());
+                let place = Host::Server.session(pending.socket);
+                let mut driver = Driver::new(env, place, conn, &self.setup).with_handles(env.handles());
                 driver.attach(env, ConnectionId::FIRST, pending.socket, pending.path, pending.input);
                 let entry =
                     self.account.as_mut().map(|account| account.enter_session(env.now, client, &reports::FIRST));
@@ -211,14 +211,14 @@ impl Server {
         let mut progress = false;
         for (mut pending, claim, session) in std::mem::take(&mut self.claims) {
             let driver = &mut self.sessions[session].driver;
-            env.trace.set_client(driver.serves.unwrap_or_default());
+            env.trace.set_place(driver.place);
             if pending.input.len() < MAX_HELD {
-                env.net.read(env.now, SIDE, pending.socket, &mut pending.input);
+                env.read(SIDE, pending.socket, &mut pending.input);
             }
             let outcome = driver.conn.handle_claim_bytes(env.now, claim, &mut pending.input);
             let mut out = Vec::new();
             driver.conn.poll_claim_transmit(claim, &mut out);
-            env.net.write(env.now, SIDE, pending.socket, &out);
+            env.write(SIDE, pending.socket, &out);
             match outcome {
                 Claim::Authenticated(tcp) => {
                     driver.conn.handle_claim_end(claim);
@@ -248,6 +248,6 @@ impl Server {
 }
 
 fn refuse(env: &mut Env, pending: &PendingTcp, alert: &[u8]) {
-    env.net.write(env.now, SIDE, pending.socket, alert);
+    env.write(SIDE, pending.socket, alert);
     env.net.close(env.now, SIDE, pending.socket);
 }

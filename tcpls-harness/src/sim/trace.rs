@@ -1,151 +1,241 @@
-//! What happened in a run, line by line: JSON for people and programs, and one hash of it all, so that two runs can be
-//! compared by eye. The same scenario, seed and code give the same hash on every machine.
+//! A record of a run: JSON lines for people and programs, and a hash of all bytes that the hosts sent and received, so
+//! that two runs can be compared by eye. The same scenario, seed and code give the same on every machine.
+//!
+//! The lines are the events of the sessions, as `crate::trace` has them, and what only the simulator knows. What writes
+//! them does not change the hash.
 
 use std::fmt;
 use std::io::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ring::digest::{Context, SHA256};
 use serde::Serialize;
-use tcpls_core::{Side, Time};
+use tcpls_core::trace::{Event, Sink};
+use tcpls_core::{Side, TcpEnd, Time};
 
-/// One thing that happened. Times are in nanoseconds, lengths in bytes.
+use super::account::SocketOwner;
+use super::network::SocketId;
+use super::scenario::{ActionKind, FaultKind};
+use crate::trace::{EventJson, append};
+
+/// Lines are written when they have this number of bytes.
+const BATCH: usize = 64 << 10;
+
+/// What happened that the sessions don't report. Lengths are in bytes.
 #[derive(Debug, Serialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
-pub(crate) enum Note {
-    /// The client asks for a TCP connection; `socket` names it on both sides.
-    Connect {
-        socket: u64,
-        path: usize,
-    },
-    /// Connection ID `tcp` travels on `socket` from now on.
-    Carries {
-        socket: u64,
-        tcp: u32,
-    },
-    Accepted {
-        socket: u64,
-    },
-    /// The session gave bytes to a socket; `sum` depends on each of them.
-    Send {
-        tcp: u32,
-        len: usize,
-        sum: String,
-    },
-    Receive {
-        tcp: u32,
-        len: usize,
-    },
-    End {
-        tcp: u32,
-        how: String,
-    },
-    Timeout {
-        reason: String,
-    },
-    Event {
-        event: String,
-    },
-    Open {
-        transfer: usize,
-        stream: u32,
-    },
-    Read {
-        transfer: usize,
-        len: usize,
-    },
-    StreamEnd {
-        transfer: usize,
-        how: String,
-    },
-    Fault {
-        fault: String,
-    },
-    Action {
-        action: String,
-        outcome: String,
-    },
+pub(crate) enum Note<'a> {
+    /// The client opens a TCP connection; `socket` names it at both ends.
+    Connect { socket: u64, path: usize },
+    /// The server accepted a TCP connection.
+    Accepted { socket: u64 },
+    /// A host wrote to a socket.
+    SocketWrite { socket: u64, bytes: usize },
+    /// A host read from a socket.
+    SocketRead { socket: u64, bytes: usize },
+    /// TCP connection `tcp` of the session uses this socket from now on.
+    Attached { socket: u64, tcp: u32 },
+    /// A socket ended for the session: with `fin` or `reset`.
+    SocketEnd { socket: u64, tcp: u32, end: &'a str },
+    /// An application opened a stream.
+    StreamOpened { transfer: usize, stream: u32 },
+    /// An application read.
+    StreamRead { transfer: usize, bytes: usize },
+    /// A stream ended for its reader.
+    StreamEnd { transfer: usize, end: &'a str },
+    /// A fault of the scenario begins or (`over`) ends.
+    Fault { fault: FaultKind, path: Option<&'a str>, over: bool },
+    /// An action of the scenario; `error` is the session's answer, if it refused.
+    Action { action: ActionKind, path: Option<&'a str>, error: Option<&'a str> },
     /// A holder in the server's account gave way.
-    Evicted {
-        resource: String,
-    },
-    /// A box on a path ended a TCP connection.
-    Killed {
-        why: String,
-    },
+    Evicted { resource: &'a str },
+    /// A middlebox on a path ended a TCP connection.
+    Killed { why: &'a str },
+}
+
+/// Where something happens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) host: Host,
+    /// In which session: the number of the socket that carried its handshake, at both ends.
+    pub(crate) session: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    /// A client, counted from 0.
+    Client(usize),
+    Attacker,
+    Server,
+    Network,
+}
+
+impl Host {
+    /// At this host, in no session.
+    pub(crate) fn place(self) -> Place {
+        Place { host: self, session: None }
+    }
+
+    /// At this host, in the session whose handshake `first` carried.
+    pub(crate) fn session(self, first: SocketId) -> Place {
+        Place { host: self, session: Some(first.0) }
+    }
+}
+
+impl From<SocketOwner> for Host {
+    fn from(owner: SocketOwner) -> Self {
+        match owner {
+            SocketOwner::Client(number) => Self::Client(number),
+            SocketOwner::Attacker => Self::Attacker,
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // The first one's name is that of the only one.
+            Self::Client(0) => f.write_str("client"),
+            Self::Client(number) => write!(f, "client {}", number + 1),
+            Self::Attacker => f.write_str("attacker"),
+            Self::Server => f.write_str("server"),
+            Self::Network => f.write_str("network"),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Line<T> {
+    t: u64,
+    at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<u64>,
+    #[serde(flatten)]
+    what: T,
+}
+
+/// The lines that are not written yet. Sinks append to them, too.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Buffer>>);
+
+#[derive(Default)]
+struct Buffer {
+    lines: Vec<u8>,
+    last: Time,
+}
+
+impl Lines {
+    fn get(&self) -> MutexGuard<'_, Buffer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append(&self, now: Time, place: Place, what: impl Serialize) {
+        let mut buffer = self.get();
+        // A session has no other time than that of its last call.
+        buffer.last = buffer.last.max(now);
+        let (t, at) = (buffer.last.as_nanos(), place.host.to_string());
+        append(&mut buffer.lines, &Line { t, at, session: place.session, what });
+    }
+}
+
+/// The sink of one session.
+struct SessionSink {
+    place: Place,
+    lines: Lines,
+}
+
+impl Sink for SessionSink {
+    fn event(&mut self, now: Time, event: &Event<'_>) {
+        self.lines.append(now, self.place, EventJson(event));
+    }
 }
 
 /// The record of a run.
 pub(crate) struct Trace {
     digest: Option<Context>,
-    sink: Option<Box<dyn Write>>,
-    line: Vec<u8>,
-    lines: u64,
-    /// The client whose session things are noted of.
-    client: usize,
-}
-
-impl fmt::Debug for Trace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trace").field("lines", &self.lines).finish_non_exhaustive()
-    }
+    file: Option<(Lines, Box<dyn Write>)>,
+    /// Where things happen now.
+    place: Place,
 }
 
 impl Trace {
-    /// Hashes each line, and writes it to `sink` if there is one.
-    pub(crate) fn new(sink: Option<Box<dyn Write>>) -> Self {
-        Self { digest: Some(Context::new(&SHA256)), sink, line: Vec::new(), lines: 0, client: 0 }
-    }
-
-    /// Notes nothing: for runs by the million.
-    pub(crate) fn off() -> Self {
-        Self { digest: None, sink: None, line: Vec::new(), lines: 0, client: 0 }
-    }
-
-    pub(crate) fn is_on(&self) -> bool {
-        self.digest.is_some()
-    }
-
-    /// What is noted from now on is of this client's session, counted from 0.
-    pub(crate) fn set_client(&mut self, client: usize) {
-        self.client = client;
-    }
-
-    /// Notes what happened at `now`, at one end or (`None`) in the network.
-    pub(crate) fn note(&mut self, now: Time, side: Option<Side>, note: &Note) {
-        let Some(digest) = &mut self.digest else { return };
-        let place = match side {
-            Some(Side::Client) => "client",
-            Some(Side::Server) => "server",
-            None => "network",
-        };
-        // The first one's name is that of the only one.
-        let number = Some(self.client).filter(|number| *number > 0 && side.is_some());
-        let number = number.map_or(String::new(), |number| format!(" {}", number + 1));
-        self.line.clear();
-        _ = write!(self.line, "{{\"t\":{},\"at\":\"{place}{number}\",", now.as_nanos());
-        let open = self.line.len();
-        // Structs of numbers and strings always serialise.
-        _ = serde_json::to_writer(&mut self.line, note);
-        self.line.remove(open); // the note's own brace
-        self.line.push(b'\n');
-        self.lines += 1;
-        digest.update(&self.line);
-        if let Some(sink) = &mut self.sink {
-            _ = sink.write_all(&self.line);
+    /// Hashes what is sent and received, if `hash` says so, and writes lines to `file`, if there is one.
+    pub(crate) fn new(hash: bool, file: Option<Box<dyn Write>>) -> Self {
+        Self {
+            digest: hash.then(|| Context::new(&SHA256)),
+            file: file.map(|file| (Lines::default(), file)),
+            place: Host::Network.place(),
         }
     }
 
-    /// The hash of all lines in hexadecimal, shortened to 16 digits; empty if nothing was noted.
-    pub(crate) fn finish(self) -> String {
-        if let Some(mut sink) = self.sink {
-            _ = sink.flush();
+    /// What happens from now on happens there.
+    pub(crate) fn set_place(&mut self, place: Place) {
+        self.place = place;
+    }
+
+    /// The sink for a session, if there is a file.
+    pub(crate) fn sink(&self, place: Place) -> Option<Box<dyn Sink>> {
+        let (lines, _) = self.file.as_ref()?;
+        Some(Box::new(SessionSink { place, lines: lines.clone() }))
+    }
+
+    /// Notes what happened.
+    pub(crate) fn note(&mut self, now: Time, note: &Note<'_>) {
+        if let Some((lines, _)) = &self.file {
+            lines.append(now, self.place, note);
+        }
+    }
+
+    /// A host wrote `bytes` to a socket.
+    pub(crate) fn wrote(&mut self, now: Time, side: Side, socket: SocketId, bytes: &[u8]) {
+        self.hash(now, b"write", side, socket, bytes);
+        self.note(now, &Note::SocketWrite { socket: socket.0, bytes: bytes.len() });
+    }
+
+    /// A host read `bytes` from a socket.
+    pub(crate) fn read(&mut self, now: Time, side: Side, socket: SocketId, bytes: &[u8]) {
+        self.hash(now, b"read", side, socket, bytes);
+        self.note(now, &Note::SocketRead { socket: socket.0, bytes: bytes.len() });
+    }
+
+    /// The socket of a TCP connection ended for a session.
+    pub(crate) fn ended(&mut self, now: Time, side: Side, socket: SocketId, tcp: u32, end: TcpEnd) {
+        let end = if end == TcpEnd::Fin { "fin" } else { "reset" };
+        self.hash(now, b"end", side, socket, end.as_bytes());
+        self.note(now, &Note::SocketEnd { socket: socket.0, tcp, end });
+    }
+
+    fn hash(&mut self, now: Time, what: &[u8], side: Side, socket: SocketId, bytes: &[u8]) {
+        let Some(digest) = &mut self.digest else { return };
+        digest.update(what);
+        digest.update(&[side as u8]);
+        for number in [now.as_nanos(), socket.0, bytes.len() as u64] {
+            digest.update(&number.to_be_bytes());
+        }
+        digest.update(bytes);
+    }
+
+    /// Writes the lines to the file, if there are enough of them.
+    pub(crate) fn write(&mut self) {
+        self.write_from(BATCH);
+    }
+
+    fn write_from(&mut self, least: usize) {
+        let Some((lines, file)) = &mut self.file else { return };
+        let mut buffer = lines.get();
+        if buffer.lines.len() >= least {
+            _ = file.write_all(&buffer.lines);
+            buffer.lines.clear();
+        }
+    }
+
+    /// The hash in hexadecimal, shortened to 16 digits; empty if there is none.
+    pub(crate) fn finish(mut self) -> String {
+        self.write_from(0);
+        if let Some((_, file)) = &mut self.file {
+            _ = file.flush();
         }
         let digest = self.digest.map(Context::finish);
         digest.iter().flat_map(|digest| &digest.as_ref()[..8]).map(|byte| format!("{byte:02x}")).collect()
     }
-}
-
-/// FNV-1a: cheap, and different for each byte that differs.
-pub(crate) fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -219,9 +219,7 @@ impl TransferState {
                     }
                     half.delivered(now, len);
                     half.read_pace.used += len;
-                    if trace.is_on() {
-                        trace.note(now, Some(side), &Note::Read { transfer: number, len: len as usize });
-                    }
+                    trace.note(now, &Note::StreamRead { transfer: number, bytes: len as usize });
                 }
                 Ok(None) if half.read == half.pattern.total => half.end = Some(TransferEnd::Whole),
                 Ok(None) => return Err(format!("ends at {} of {}", half.read, half.pattern.total)),
@@ -234,7 +232,7 @@ impl TransferState {
             }
         }
         if let Some(end) = half.end {
-            trace.note(now, Some(side), &Note::StreamEnd { transfer: number, how: format!("{end:?}") });
+            trace.note(now, &Note::StreamEnd { transfer: number, end: end.name() });
         }
         Ok(half.read - before)
     }
@@ -343,7 +341,7 @@ impl Transfers {
             if self.streams.insert(id, number).is_some() {
                 self.wrong.push(format!("{side:?} opened {id} twice"));
             }
-            trace.note(now, Some(side), &Note::Open { transfer: number, stream: id.0 });
+            trace.note(now, &Note::StreamOpened { transfer: number, stream: id.0 });
         }
     }
 

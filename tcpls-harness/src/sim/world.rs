@@ -28,7 +28,7 @@ use super::scenario::{Action, ActionKind, Direction, Fault, FaultKind, Scenario,
 use super::server::Server;
 use super::setup::{Overrides, Setup};
 use super::tls;
-use super::trace::{Note, Trace};
+use super::trace::{Host, Note, Trace};
 use super::transfers::Transfers;
 
 /// Steps in one moment. A world that wants more does not move on.
@@ -38,7 +38,7 @@ const MAX_STEPS: u32 = 100_000;
 pub struct RunOptions {
     /// Where to write what happens, as JSON lines.
     pub trace: Option<Box<dyn Write>>,
-    /// Whether to hash what happens. Runs are faster without.
+    /// Whether to hash what is sent and received.
     pub hash: bool,
 }
 
@@ -130,7 +130,7 @@ impl World {
                 }
             },
             transfers: vec![Transfers::new(&scenario.transfer); scenario.clients],
-            trace: if options.hash || options.trace.is_some() { Trace::new(options.trace) } else { Trace::off() },
+            trace: Trace::new(options.hash, options.trace),
             carried: vec![0; scenario.path.len()],
             owners: SocketOwners::new(),
             runtime: applications.as_ref().map(Applications::runtime),
@@ -247,7 +247,8 @@ impl World {
         }
         self.env.net.advance(self.env.now);
         for why in self.env.net.take_killed() {
-            self.env.trace.note(self.env.now, None, &Note::Killed { why: why.clone() });
+            self.env.trace.set_place(Host::Network.place());
+            self.env.trace.note(self.env.now, &Note::Killed { why: &why });
             self.killed.push(why);
         }
         self.act(disturbed);
@@ -341,13 +342,11 @@ impl World {
         let ready = self.env.net.take_ready(Side::Client);
         for (number, client) in self.clients.iter_mut().enumerate() {
             if all || ready || is_due(client.next(self.env.transfers[number].next(Side::Client))) {
-                self.env.trace.set_client(number);
                 client.run(&mut self.env);
             }
         }
         for attacker in &mut self.attackers {
             if all || ready || is_due(attacker.next()) {
-                self.env.trace.set_client(self.clients.len());
                 attacker.run(&mut self.env);
             }
         }
@@ -359,6 +358,7 @@ impl World {
         }
         self.meter.count(now, self.env.delivered() - before, &self.env.carried);
         self.env.carried.fill(0);
+        self.env.trace.write();
     }
 
     fn driver(&mut self, side: Side, client: usize) -> Option<&mut Driver> {
@@ -394,14 +394,13 @@ impl World {
     }
 
     fn disturb(&mut self, fault: &Fault, over: bool) {
-        let what = format!("{}{:?}", if over { "end of " } else { "" }, fault.kind);
-        let place = fault.path.as_deref().map_or(String::new(), |path| format!(" {path}"));
         let (end, path) = (if over { "end of " } else { "" }, fault.path.as_deref());
         self.meter.mark(
             self.env.now,
             format!("{}{end}{}", path.map_or(String::new(), |path| format!("{path}: ")), fault.kind),
         );
-        self.env.trace.note(self.env.now, None, &Note::Fault { fault: format!("{what}{place}") });
+        self.env.trace.set_place(Host::Network.place());
+        self.env.trace.note(self.env.now, &Note::Fault { fault: fault.kind, path, over });
         let path = fault.path.as_deref().and_then(|name| self.scenario.path_number(name)).unwrap_or_default();
         if fault.kind == FaultKind::Restart {
             if !over {
@@ -426,12 +425,14 @@ impl World {
             None => Err("there is no session".to_owned()),
             Some(driver) => perform(driver, now, action, path, stream),
         };
-        let (what, outcome) = (format!("{:?} {name}", action.kind), outcome.err().unwrap_or_default());
         if client == 0 {
             self.meter.mark(now, format!("{} {name}", action.kind).trim_end().to_owned());
         }
-        self.env.trace.set_client(client);
-        self.env.trace.note(now, Some(side), &Note::Action { action: what, outcome });
+        let host = if side == Side::Client { Host::Client(client) } else { Host::Server };
+        let place = self.driver(side, client).map_or(host.place(), |driver| driver.place);
+        self.env.trace.set_place(place);
+        let (path, error) = (action.path.as_deref(), outcome.as_ref().err().map(String::as_str));
+        self.env.trace.note(now, &Note::Action { action: action.kind, path, error });
     }
 
     /// Whether there is nothing left to see: both ends of each session are closed, or never came to be.
@@ -487,7 +488,7 @@ impl World {
         }
         wrong.extend(self.final_checks());
         let (trace, meter) =
-            (std::mem::replace(&mut self.env.trace, Trace::off()).finish(), std::mem::take(&mut self.meter));
+            (std::mem::replace(&mut self.env.trace, Trace::new(false, None)).finish(), std::mem::take(&mut self.meter));
         let killed = std::mem::take(&mut self.killed);
         let sessions = (0..self.clients.len()).map(|client| (&self.env.transfers[client], self.ends(client))).collect();
         let result = RunResult {

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use tcpls_harness::sim::{RunOptions, Scenario, run as simulate};
 use tokio::process::Command;
 
 /// The block begins with this line; what the command prints follows, up to a line with an ellipsis.
@@ -42,6 +43,27 @@ async fn the_simulation_page_shows_what_the_command_prints() {
     let (before, rest) = page.split_once(BEGIN).unwrap();
     let (shown, after) = rest.split_once(END).unwrap();
     hold(&file, shown, &printed, &[before, BEGIN, &printed, END, after].concat());
+}
+
+#[test]
+fn trace_page_shows_lines_of_a_trace() {
+    const GREP: &str = "$ grep -m 1 '";
+    let scenario = std::fs::read_to_string(root().join("tcpls-harness/scenarios/black-hole.toml")).unwrap();
+    let lines = crate::support::Lines::default();
+    let options = RunOptions { trace: Some(Box::new(lines.clone())), hash: false };
+    _ = simulate(&Scenario::parse(&scenario).unwrap(), 1, options);
+    let trace = lines.text();
+    let file = root().join("docs/trace.md");
+    let page = std::fs::read_to_string(&file).unwrap();
+    let mut wanted = String::new();
+    for line in page.lines().filter(|line| !line.starts_with('{')) {
+        wanted += &format!("{line}\n");
+        if let Some((pattern, _)) = line.strip_prefix(GREP).and_then(|rest| rest.split_once('\'')) {
+            wanted += &format!("{}\n", trace.lines().find(|line| line.contains(pattern)).unwrap());
+        }
+    }
+    assert!(wanted.contains("{\"t\":"));
+    hold(&file, &page, &wanted, &wanted);
 }
 
 #[tokio::test]

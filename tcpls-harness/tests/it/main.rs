@@ -26,3 +26,4 @@ mod sim;
 mod simulation;
 mod slow;
 mod support;
+mod trace;

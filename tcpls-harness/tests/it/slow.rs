@@ -84,7 +84,8 @@ fn transfer_ends_within_three_times_what_tls_takes_at_any_rate_round_trip_and_qu
 /// The first TCP connection in a trace that was stalled or timed out, and what happened before.
 fn first_stall(trace: &str) -> Option<String> {
     let lines: Vec<&str> = trace.lines().collect();
-    let is_stall = |line: &&str| ["Stalled", "UserTimeout", "JoinTimeout"].iter().any(|event| line.contains(event));
+    let stalls = ["\"what\":\"stalled\"", "no acknowledgment in time", "join timed out"];
+    let is_stall = |line: &&str| stalls.iter().any(|stall| line.contains(stall));
     let at = lines.iter().position(is_stall)?;
     Some(lines[at.saturating_sub(25)..=at].join("\n"))
 }
@@ -115,8 +116,8 @@ fn quiet_tcp_connection_that_answers_is_never_stalled_at_any_rate_and_round_trip
             for (paths, user_timeout) in [(1, ["10s", "1s"][tried / 2 % 2]), (2, "10s")] {
                 let case = Case { rate, rtt, queue: Duration::ZERO, paths, directions: BOTH };
                 let lines = Lines::default();
-                let watch = RunOptions { trace: Some(Box::new(lines.clone())), hash: true };
-                let report = run(&quiet(&case, tried % 3 == 0, user_timeout), 1, watch);
+                let options = RunOptions { trace: Some(Box::new(lines.clone())), hash: true };
+                let report = run(&quiet(&case, tried % 3 == 0, user_timeout), 1, options);
                 assert!(report.is_good(), "{case:?}: {:?} {:?}", report.wrong, report.missed);
                 let stall = first_stall(&lines.text());
                 assert!(stall.is_none(), "{case:?}, {user_timeout}:\n{}", stall.unwrap_or_default());

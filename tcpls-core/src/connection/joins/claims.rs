@@ -29,6 +29,13 @@ const MAX_CHANGE_CIPHER_SPECS: u8 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimId(u32);
 
+impl ClaimId {
+    /// Returns its number, counted from 0 in each session, for logs.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
 /// The state of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {

@@ -6,7 +6,7 @@ use tcpls_core::{Endpoint, State};
 
 use super::super::account::{Holder, check_eviction};
 use super::super::env::Env;
-use super::super::trace::Note;
+use super::super::trace::{Host, Note};
 use super::{Entry, SIDE, Server, refuse};
 use crate::net::account::reports::{CLAIM_MEMORY, PENDING_MEMORY};
 
@@ -22,7 +22,8 @@ impl Server {
             } else {
                 self.complaints.push(format!("{:?} gave way, and was not there", eviction.holder));
             }
-            env.trace.note(env.now, Some(SIDE), &Note::Evicted { resource: eviction.resource.to_string() });
+            env.trace.set_place(Host::Server.place());
+            env.trace.note(env.now, &Note::Evicted { resource: &eviction.resource.to_string() });
             has_any |= self.give_way(env, eviction);
         }
         self.check_limits();
