@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use rustix::fs::{FlockOperation, flock};
 
 use super::outcome::Run;
+use super::path::PathSpec;
 use super::run::{Settings, run};
 use super::scenario::{self, Case, Scenario};
 use super::scratch::{Scratch, find_tcpls};
@@ -59,7 +60,15 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Args {
     /// Names of scenarios, or what names begin with. Default: all
+    #[arg(conflicts_with = "path")]
     scenarios: Vec<String>,
+    /// A path of your own instead, without events: Mbit/s, round trip in ms, queue in ms, and per cent that are lost; repeat it
+    /// for up to four paths
+    #[arg(long, value_name = "MBIT,RTT,QUEUE[,LOSS]", value_parser = PathSpec::parse)]
+    path: Vec<PathSpec>,
+    /// How long such paths have to carry the file for, at their rates
+    #[arg(long, value_name = "SECONDS", default_value_t = 8.0)]
+    seconds: f64,
     /// Runs of each stack; they take turns
     #[arg(long, value_name = "N", default_value_t = 5)]
     runs: u32,
@@ -134,7 +143,8 @@ fn permitted() -> Outcome {
 }
 
 fn measure(args: &Args) -> Outcome {
-    let scenarios = choose(&args.scenarios)?;
+    let scenarios =
+        if args.path.is_empty() { choose(&args.scenarios)? } else { vec![scenario::given(&args.path, args.seconds)?] };
     let scratch = Scratch::new()?;
     let settings = Settings {
         tcpls: find_tcpls(args.tcpls.as_deref())?,

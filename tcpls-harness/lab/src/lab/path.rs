@@ -28,7 +28,24 @@ pub(crate) struct PathSpec {
     pub(crate) loss: f64,
 }
 
+/// What [`PathSpec::parse`] wants.
+const WANTED: &str = "a path is MBIT,RTT,QUEUE or MBIT,RTT,QUEUE,LOSS, as in 25,20,50,0.1";
+
 impl PathSpec {
+    /// Reads `MBIT,RTT,QUEUE[,LOSS]`: Mbit/s, twice milliseconds, and per cent.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let numbers: Vec<f64> = text.split(',').map(str::parse).collect::<Result<_, _>>().map_err(|_| WANTED)?;
+        let (rate, rtt, queue, loss) = match numbers[..] {
+            [rate, rtt, queue] => (rate, rtt, queue, 0.0),
+            [rate, rtt, queue, loss] => (rate, rtt, queue, loss),
+            _ => return Err(WANTED.to_owned()),
+        };
+        let is_possible = rate > 0.0 && rtt >= 0.0 && rate * queue >= 12.0 && (0.0..100.0).contains(&loss);
+        let spec = Self { rate, rtt, queue, loss: loss / 100.0 };
+        let is_finite = numbers.iter().all(|number| number.is_finite());
+        if is_possible && is_finite { Ok(spec) } else { Err(format!("{WANTED}; the queue holds a packet")) }
+    }
+
     fn link(&self) -> LinkSpec {
         let rate = bits_per_second(self.rate);
         LinkSpec {
@@ -269,5 +286,17 @@ mod tests {
         path.enter(Duration::ZERO, DOWN, data());
         assert_eq!(path.leave(99 * MS, DOWN), None);
         assert_eq!(path.delivered, [0, 0]);
+    }
+
+    #[test]
+    fn a_path_is_read_from_numbers() {
+        let spec = PathSpec { rate: 25.0, rtt: 20.0, queue: 50.0, loss: 0.001 };
+        assert_eq!(PathSpec::parse("25,20,50,0.1"), Ok(spec));
+        assert_eq!(PathSpec::parse("25,20,50"), Ok(PathSpec { loss: 0.0, ..spec }));
+        for wrong in
+            ["", "25", "25,20", "25,20,x", "0,20,50", "-1,20,50", "25,20,0.1", "25,20,50,100", "inf,1,1", "1,NaN,99"]
+        {
+            assert!(PathSpec::parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

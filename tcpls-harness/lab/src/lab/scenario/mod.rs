@@ -6,6 +6,8 @@
 mod throughput;
 mod upload;
 
+pub(crate) use throughput::given;
+
 use std::time::Duration;
 
 use super::goal::{Figure, Goal, Limit};

@@ -2,6 +2,7 @@
 //! each path alone says what the paths carry.
 
 use super::{Case, PATH, Scenario, Stack, alone, at_least, goal, part_of, rivals};
+use crate::lab::Outcome;
 use crate::lab::goal::{Figure, Goal, Limit};
 use crate::lab::outcome::MPTCP;
 use crate::lab::path::PathSpec;
@@ -34,6 +35,18 @@ pub(super) fn all() -> Vec<Scenario> {
         narrow("narrow-16-small", "90 kB over one path of 16 kbit/s with a queue of 4 kB", 0.016, 4e3),
         narrow("narrow-16-large", "90 kB over one path of 16 kbit/s with a queue of 64 kB", 0.016, 64e3),
     ]
+}
+
+/// Paths of the caller's choice that carry their part of the file for `seconds`.
+///
+/// # Errors
+/// There are too many of them.
+pub(crate) fn given(paths: &[PathSpec], seconds: f64) -> Outcome<Scenario> {
+    if paths.len() > TLS.len() {
+        return Err(format!("at most {} paths", TLS.len()).into());
+    }
+    let megabytes: Vec<f64> = paths.iter().map(|path| path.rate * seconds / 8.0).collect();
+    Ok(sum("paths", "the paths that were asked for", paths, &megabytes))
 }
 
 /// All paths together, each alone by TLS with its megabytes; the goals of all such scenarios.
