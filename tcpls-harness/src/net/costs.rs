@@ -25,11 +25,13 @@ pub(super) struct Costs {
     pub(super) writes: usize,
     /// System calls that ask what the kernel knows about a socket.
     pub(super) questions: usize,
+    /// System calls that turn on pacing.
+    pub(super) paced: usize,
     allocations: usize,
 }
 
 thread_local! {
-    static COSTS: Cell<Costs> = const { Cell::new(Costs { turns: 0, reads: 0, writes: 0, questions: 0, allocations: 0 }) };
+    static COSTS: Cell<Costs> = const { Cell::new(Costs { turns: 0, reads: 0, writes: 0, questions: 0, paced: 0, allocations: 0 }) };
 }
 
 /// Counts something.
@@ -77,6 +79,7 @@ async fn cost_of(work: impl Future<Output = ()>) -> Costs {
         reads: after.reads - before.reads,
         writes: after.writes - before.writes,
         questions: after.questions - before.questions,
+        paced: after.paced - before.paced,
         allocations: after.allocations - before.allocations,
     }
 }
@@ -168,4 +171,24 @@ async fn bulk_asks_for_no_memory_once_it_runs() {
     tokio::spawn(sending);
     let costs = tokio::spawn(receiving).await.unwrap();
     assert!(costs.allocations <= 32, "one for each MiB would be many: {costs:?}");
+}
+
+#[tokio::test]
+async fn bulk_over_loopback_is_not_paced() {
+    const MIB: usize = 1 << 20;
+    static DATA: [u8; 256 * 1024] = [7; 256 * 1024];
+    let (client, server) = pair().await;
+    tokio::spawn(async move {
+        let mut stream = client.open_stream().await.unwrap();
+        while stream.write_chunk(Bytes::from_static(&DATA)).await.is_ok() {}
+    });
+    let receiving = async move {
+        let mut stream = server.accept_stream().await.unwrap();
+        let mut bytes = 32 * MIB;
+        while bytes > 0 {
+            bytes = bytes.saturating_sub(stream.read_chunk(usize::MAX).await.unwrap().unwrap().len());
+        }
+    };
+    let costs = tokio::spawn(cost_of(receiving)).await.unwrap();
+    assert_eq!(costs.paced, 0, "{costs:?}");
 }

@@ -6,11 +6,13 @@
 //! | --- | --- |
 //! | `reading` | the memory that a socket reads into |
 //! | `pace` | how much a socket is given at once |
+//! | `pacing` | whether the kernel spreads it over the round trip |
 //! | `flight` | how much a socket that was idle lets go of at once |
 //! | `tcp_info` | what the kernel knows about a TCP connection |
 
 mod flight;
 pub(crate) mod pace;
+mod pacing;
 mod reading;
 pub(crate) mod tcp_info;
 
@@ -30,6 +32,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use self::flight::Flight;
 use self::pace::Pace;
+use self::pacing::Pacing;
 use self::reading::{MIN_READ, Reading};
 use crate::dial::Path;
 use crate::net::os::now;
@@ -102,6 +105,7 @@ pub(crate) struct Socket {
     written: usize,
     pace: Pace,
     flight: Flight,
+    pacing: Pacing,
     /// The kernel had no room since the pace was looked at last.
     was_full: bool,
     /// Reading came to an end.
@@ -122,6 +126,7 @@ impl Socket {
             written: 0,
             pace,
             flight: Flight::default(),
+            pacing: Pacing::default(),
             was_full: false,
             ended: false,
             broken: false,
@@ -209,6 +214,7 @@ impl Socket {
             return Poll::Pending;
         }
         let before = self.written;
+        self.pacing.before_write(&self.stream, self.unwritten());
         while !self.is_flushed() {
             #[cfg(test)]
             crate::net::costs::count(|costs| costs.writes += 1);
