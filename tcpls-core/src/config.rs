@@ -29,6 +29,7 @@ const MIN_OVERHEAD: u64 = 100;
 /// [`Config::default`] suits bulk transfer and interactive use on the public Internet. [`Config::validate`] rejects
 /// windows and buffers below 1 KiB, timeouts below 100 ms, counts of 0, and settings that contradict each other.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// Initial window of the session in bytes: how many bytes beyond those received the peer may send on all streams
     /// together. The window grows up to [`Config::max_session_window`]; unread streams do not close it.
@@ -101,6 +102,15 @@ pub struct Config {
     /// Overhead, in units, that a peer may cause beyond its payload before the session ends (enhance your calm). A
     /// record or control frame without payload costs one unit; each KiB of stream data returns one.
     pub overhead_budget: u32,
+}
+
+impl Config {
+    /// Returns these settings with a change: `Config::default().with(|config| config.max_streams = 10)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Default for Config {

@@ -29,6 +29,7 @@ const MIN_HELLO_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Settings of an [`Endpoint`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct EndpointConfig {
     /// TCP connections without a complete ClientHello; beyond that, the oldest is refused. At least 1.
     pub max_pending: usize,
@@ -36,6 +37,15 @@ pub struct EndpointConfig {
     pub hello_timeout: Duration,
     /// The code points of TCPLS's TLS extensions.
     pub extensions: ExtensionTypes,
+}
+
+impl EndpointConfig {
+    /// Returns these settings with a change: `EndpointConfig::default().with(|config| config.max_pending = 10)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Default for EndpointConfig {

@@ -58,7 +58,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let config = Config { initial_session_window: 32 << 20, initial_stream_window: 16 << 20, ..Config::default() };
+        let config = Config::default().with(|config| {
+            config.initial_session_window = 32 << 20;
+            config.initial_stream_window = 16 << 20;
+        });
         let mut peer = Peer::with(Side::Client, config);
         peer.rest();
         let idle = peer.conn.memory();

@@ -97,15 +97,14 @@ impl Run {
             max_streams: 3,
             ..Parameters::default()
         };
-        let config = Config {
-            stream_send_buffer: 1 << 14,
-            send_buffer: 1 << 15,
-            max_unacknowledged_records: 1 + u32::from(choices.byte()),
-            overhead_budget: 1 << 30,
-            idle_timeout: None,
-            session_timeout: Duration::from_secs(1 << 30),
-            ..Config::default()
-        };
+        let config = Config::default().with(|config| {
+            config.stream_send_buffer = 1 << 14;
+            config.send_buffer = 1 << 15;
+            config.max_unacknowledged_records = 1 + u32::from(choices.byte());
+            config.overhead_budget = 1 << 30;
+            config.idle_timeout = None;
+            config.session_timeout = Duration::from_secs(1 << 30);
+        });
         let mut peer = Peer::new(config, &parameters);
         match choices.byte() % 4 {
             0 => {}

@@ -32,7 +32,7 @@ fn new_session() -> NewSession {
 /// The target `bytes`: see above. The first byte says which side is tested.
 pub fn bytes(input: &[u8]) {
     let Some((&first, mut input)) = input.split_first() else { return };
-    let config = Arc::new(Config { overhead_budget: 2000, ..Config::default() });
+    let config = Arc::new(Config::default().with(|config| config.overhead_budget = 2000));
     let mut now = Time::from_millis(1);
     let mut conn = if first & 1 == 0 {
         Connection::client(now, config, Box::new(NullHandshake::lenient(Side::Client)), Seed([3; 32]))

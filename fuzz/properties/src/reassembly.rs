@@ -106,17 +106,16 @@ impl Run {
         let stream_window = stream..stream << (growth & 3);
         let session_window = session..session << (growth >> 2 & 3);
         let max_gaps = 8 + usize::from(choices.byte() % 16);
-        let config = Config {
-            initial_stream_window: stream_window.start,
-            max_stream_window: stream_window.end,
-            initial_session_window: session_window.start,
-            max_session_window: session_window.end,
-            max_streams: 3,
-            max_gaps,
-            overhead_budget: 1 << 30,
-            idle_timeout: None,
-            ..Config::default()
-        };
+        let config = Config::default().with(|config| {
+            config.initial_stream_window = stream_window.start;
+            config.max_stream_window = stream_window.end;
+            config.initial_session_window = session_window.start;
+            config.max_session_window = session_window.end;
+            config.max_streams = 3;
+            config.max_gaps = max_gaps;
+            config.overhead_budget = 1 << 30;
+            config.idle_timeout = None;
+        });
         let mut peer = Peer::new(config, &Parameters { max_streams: 2, ..Parameters::default() });
         let own = [peer.conn.open_stream(), peer.conn.open_stream()];
         let half = |id| (id, Half::new(stream));

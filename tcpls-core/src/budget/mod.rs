@@ -102,6 +102,7 @@ pub struct HolderId(u64);
 
 /// A holder that has to give way. It has left the account: its resources count as free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Eviction {
     /// The holder.
     pub holder: HolderId,

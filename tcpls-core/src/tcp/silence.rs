@@ -26,7 +26,8 @@ const MAX_DOUBTS: u32 = 4;
 const FORGET_AFTER: Duration = Duration::from_secs(10);
 
 /// State of the TCP stack for one TCP connection, on Linux from `TCP_INFO`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TcpInfo {
     /// When the last segment of the peer arrived (`tcpi_last_ack_recv`, which is an age).
     pub heard: Time,
@@ -40,6 +41,15 @@ pub struct TcpInfo {
     /// selectively (`tcpi_delivered`), and with data that arrives behind a gap (`tcpi_rcv_ooopack`). Only its growth
     /// matters.
     pub acked: u64,
+}
+
+impl TcpInfo {
+    /// Returns this report with a change, for drivers that make one from [`TcpInfo::default`].
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 /// Since when a segment of the peer's kernel is due.

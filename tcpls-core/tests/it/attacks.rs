@@ -66,7 +66,7 @@ fn tokens_that_a_client_reports_as_lost_do_not_pile_up_while_it_does_not_read() 
 // Row 21.
 #[test]
 fn records_of_a_byte_wait_for_acknowledgments_at_their_number_not_their_size() {
-    let config = Config { max_unacknowledged_records: 100, ..Config::default() };
+    let config = Config::default().with(|config| config.max_unacknowledged_records = 100);
     let mut peer = Peer::with(Client, config);
     let id = peer.conn.open_stream().unwrap();
     let before = peer.received(FIRST);
@@ -320,7 +320,7 @@ fn twenty_thousand_half_open_joins_and_tcp_connections_leave_room_for_the_client
 // Row 18.
 #[test]
 fn a_key_that_cannot_be_renewed_is_used_to_its_limit_and_no_further() {
-    let config = Config { confidentiality_limit: Some(40), ..Config::default() };
+    let config = Config::default().with(|config| config.confidentiality_limit = Some(40));
     let mut peer = Peer::with(Client, config);
     let id = peer.conn.open_stream().unwrap();
     let mut records = peer.received(FIRST);

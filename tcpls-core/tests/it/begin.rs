@@ -173,7 +173,10 @@ fn a_peer_that_allows_no_stream_yet_is_announced_and_available_follows() {
 #[test]
 fn peer_silent_before_its_parameters_has_the_session_timeout_to_return() {
     for side in [Server, Client] {
-        let config = Config { idle_timeout: None, session_timeout: Duration::from_secs(100), ..Config::default() };
+        let config = Config::default().with(|config| {
+            config.idle_timeout = None;
+            config.session_timeout = Duration::from_secs(100);
+        });
         let mut peer = Peer::bare(side, config);
         peer.send(FIRST, &[Frame::Ping]);
         peer.rest();

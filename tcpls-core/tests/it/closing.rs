@@ -410,7 +410,7 @@ fn a_close_that_is_cut_short_says_how_much_was_not_delivered() {
 #[test]
 fn closing_takes_no_longer_than_its_limit_however_slowly_the_peer_takes() {
     let limit = Duration::from_secs(20);
-    let (mut peer, numbers) = closing_with_ten_records(Config { close_limit: limit, ..Config::default() });
+    let (mut peer, numbers) = closing_with_ten_records(Config::default().with(|config| config.close_limit = limit));
     let began = peer.now;
     for number in numbers {
         peer.sleep(3_000);
@@ -425,11 +425,21 @@ fn closing_takes_no_longer_than_its_limit_however_slowly_the_peer_takes() {
 
 #[test]
 fn bytes_that_the_peers_kernel_acknowledges_keep_a_close_going() {
-    let (mut peer, _) = closing_with_ten_records(Config { user_timeout: Duration::from_secs(60), ..Config::default() });
+    let (mut peer, _) =
+        closing_with_ten_records(Config::default().with(|config| config.user_timeout = Duration::from_secs(60)));
     for acked in 0..10 {
         peer.sleep(if acked == 0 { 0 } else { 4_000 });
         let rtt = Duration::from_millis(10);
-        peer.conn.handle_tcp_info(FIRST, TcpInfo { heard: peer.now, unacked: 9, rtt, min_rtt: rtt, acked });
+        peer.conn.handle_tcp_info(
+            FIRST,
+            TcpInfo::default().with(|info| {
+                info.heard = peer.now;
+                info.unacked = 9;
+                info.rtt = rtt;
+                info.min_rtt = rtt;
+                info.acked = acked;
+            }),
+        );
     }
     assert_eq!(peer.conn.state(), State::Closing);
     peer.sleep(5_000);

@@ -195,7 +195,10 @@ fn backup_join_carries_no_stream_data_of_either_side_while_another_lives() {
         let streams = [Client, Server].map(|side| (side, pair.open_stream(side)));
         streams.into_iter().for_each(|(side, id)| pair.submit(side, id, &data));
         pair.round();
-        let backup = pair.open_tcp_with(JoinOptions { zero_rtt, backup: true });
+        let backup = pair.open_tcp_with(JoinOptions::default().with(|join| {
+            join.zero_rtt = zero_rtt;
+            join.backup = true;
+        }));
         pair.drive();
         assert_eq!(pair.live(Server), [FIRST, backup]);
         for (side, id) in streams {
@@ -216,7 +219,16 @@ fn backup_join_carries_no_stream_data_of_either_side_while_another_lives() {
 fn status_of_a_backup_join_is_in_its_first_record_and_on_no_other_tcp_connection() {
     let mut peer = Peer::server();
     peer.send(FIRST, &[token(1, 1)]);
-    let tcp = peer.conn.open_tcp_with(peer.now, JoinOptions { zero_rtt: true, backup: true }).unwrap();
+    let tcp = peer
+        .conn
+        .open_tcp_with(
+            peer.now,
+            JoinOptions::default().with(|join| {
+                join.zero_rtt = true;
+                join.backup = true;
+            }),
+        )
+        .unwrap();
     let status = Frame::ConnectionStatus(ConnectionStatus { tcp, backup: true });
     peer.conn.ping(FIRST).unwrap();
     let on_first = peer.recv(FIRST);
@@ -229,11 +241,11 @@ fn status_of_a_backup_join_is_in_its_first_record_and_on_no_other_tcp_connection
 #[test]
 fn backup_join_that_fails_leaves_no_status_behind() {
     let mut pair = Pair::established();
-    let backup = pair.open_tcp_with(JoinOptions { zero_rtt: false, backup: true });
+    let backup = pair.open_tcp_with(JoinOptions::default().with(|join| join.backup = true));
     pair.step(Client);
     pair.cut(backup);
     pair.cut(FIRST);
-    let vain = pair.open_tcp_with(JoinOptions { zero_rtt: false, backup: true });
+    let vain = pair.open_tcp_with(JoinOptions::default().with(|join| join.backup = true));
     pair.step(Client);
     pair.cut(vain);
     let back = pair.join();

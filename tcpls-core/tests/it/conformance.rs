@@ -41,7 +41,7 @@ fn a_ping_is_answered_at_once_on_the_tcp_connection_that_it_came_on() {
 // draft I19
 #[test]
 fn an_acknowledgment_goes_out_after_the_longest_delay_and_not_before() {
-    let config = Config { max_ack_delay: Duration::from_millis(40), ..Config::default() };
+    let config = Config::default().with(|config| config.max_ack_delay = Duration::from_millis(40));
     let mut peer = Peer::with(Side::Client, config);
     peer.rest();
     let data = peer.send(FIRST, &[stream(0, 0, b"x")]);
@@ -55,7 +55,7 @@ fn an_acknowledgment_goes_out_after_the_longest_delay_and_not_before() {
 
 #[test]
 fn an_acknowledgment_goes_out_sooner_after_many_records() {
-    let config = Config { ack_every_records: 5, ..Config::default() };
+    let config = Config::default().with(|config| config.ack_every_records = 5);
     let mut peer = Peer::with(Side::Client, config);
     for n in 0..4 {
         peer.send(FIRST, &[stream(0, n, b"x")]);
@@ -312,7 +312,7 @@ fn a_used_token_is_replaced_and_numbers_only_grow() {
 // draft E14
 #[test]
 fn tokens_are_given_again_when_tcp_connections_leave() {
-    let config = Config { max_tcp_connections: 3, ..Config::default() };
+    let config = Config::default().with(|config| config.max_tcp_connections = 3);
     let mut peer = Peer::with(Side::Client, config);
     let joined = [(); 2].map(|()| {
         let tcp = peer.join();
@@ -330,7 +330,7 @@ fn tokens_are_given_again_when_tcp_connections_leave() {
 // draft I43
 #[test]
 fn live_tcp_connections_and_tokens_stay_within_the_limit() {
-    let config = Config { max_tcp_connections: 3, ..Config::default() };
+    let config = Config::default().with(|config| config.max_tcp_connections = 3);
     let mut peer = Peer::with(Side::Client, config);
     for _ in 0..2 {
         let tcp = peer.join();
@@ -413,7 +413,7 @@ fn client_extensions(message: &[u8]) -> Vec<u16> {
 fn flight_of_join(zero_rtt: bool) -> (Peer, Vec<Record>) {
     let mut peer = Peer::server();
     peer.send(FIRST, &[token(1, 0x77)]);
-    peer.conn.open_tcp_with(peer.now, JoinOptions { zero_rtt, backup: false }).unwrap();
+    peer.conn.open_tcp_with(peer.now, JoinOptions::default().with(|join| join.zero_rtt = zero_rtt)).unwrap();
     let generation_0 = peer.seal(SECOND, DATA, &encoded(&[PING]));
     let flight = peer.recv(SECOND);
     assert!(!generation_0.is_empty());
@@ -534,7 +534,7 @@ fn the_first_record_of_a_join_may_be_of_the_next_generation_or_the_one_before() 
 // docs/threat-model.md, attack 18
 #[test]
 fn keys_are_renewed_before_they_are_used_up_counted_over_all_tcp_connections() {
-    let config = Config { confidentiality_limit: Some(40), ..Config::default() };
+    let config = Config::default().with(|config| config.confidentiality_limit = Some(40));
     let mut peer = Peer::with(Side::Client, config);
     peer.join();
     peer.conn.set_scheduler(Box::new(Aggregate));

@@ -417,7 +417,13 @@ fn plain_session_lives_while_the_peers_kernel_acknowledges_new_bytes() {
     for step in 0..20 {
         mixed.now += Duration::from_secs(20);
         let (acked, rtt) = (2000 + 100 * step.min(14), Duration::from_millis(100));
-        let info = TcpInfo { heard: mixed.now, unacked: 30, rtt, min_rtt: rtt, acked };
+        let info = TcpInfo::default().with(|info| {
+            info.heard = mixed.now;
+            info.unacked = 30;
+            info.rtt = rtt;
+            info.min_rtt = rtt;
+            info.acked = acked;
+        });
         mixed.conn.handle_tcp_info(FIRST, info);
         mixed.conn.handle_timeout(mixed.now);
         let is_open = mixed.conn.close_reason().is_none();
@@ -436,7 +442,7 @@ fn a_plain_session_with_a_quiet_stream_has_nothing_due_before_the_idle_timeout()
 #[test]
 fn keys_are_renewed_as_often_as_it_takes() {
     for ours in [Client, Server] {
-        let config = Config { confidentiality_limit: Some(40), ..Config::default() };
+        let config = Config::default().with(|config| config.confidentiality_limit = Some(40));
         let mut mixed = Mixed::with_config(ours, Tls::default(), config);
         mixed.drive();
         for _ in 0..200 {
@@ -546,7 +552,7 @@ fn a_fin_without_close_notify_ends_the_session_with_an_error_wherever_it_falls()
 #[test]
 fn records_without_content_end_a_plain_session_if_they_never_stop() {
     let now = Time::from_millis(5);
-    let config = Arc::new(Config { overhead_budget: 100, ..Config::default() });
+    let config = Arc::new(Config::default().with(|config| config.overhead_budget = 100));
     let mut conn = Connection::client(now, config, Box::new(NullHandshake::plain(Client)), seed(1));
     conn.handle_bytes(now, FIRST, &mut BytesMut::from(&[22, 3, 3, 0, 1, 0][..]));
     assert_eq!(conn.state(), State::Plain);

@@ -16,7 +16,7 @@ use crate::support::peer::{ALERT, FIRST, GENEROUS, HANDSHAKE, Peer, SECOND, entr
 const BUDGET: usize = 500;
 
 fn small_budget() -> Config {
-    Config { overhead_budget: BUDGET as u32, ..Config::default() }
+    Config::default().with(|config| config.overhead_budget = BUDGET as u32)
 }
 
 /// Lets a peer repeat itself, without time passing, until the session ends: after about `units` times, for lack of calm.
@@ -166,7 +166,7 @@ fn serve(conn: &mut Connection) {
 
 #[test]
 fn memory_stays_flat_over_a_hundred_thousand_short_streams() {
-    let mut peer = Peer::with(Side::Client, Config { overhead_budget: 1 << 30, ..Config::default() });
+    let mut peer = Peer::with(Side::Client, Config::default().with(|config| config.overhead_budget = 1 << 30));
     let mut allowed = Config::default().max_streams;
     for index in 0..100_000 {
         while index >= allowed {
@@ -373,7 +373,10 @@ fn change_cipher_specs_without_end_end_the_handshake() {
 // docs/threat-model.md, attack 21
 #[test]
 fn writes_to_a_peer_that_never_acknowledges_are_refused_at_the_send_buffer() {
-    let config = Config { send_buffer: 100_000, stream_send_buffer: 60_000, ..Config::default() };
+    let config = Config::default().with(|config| {
+        config.send_buffer = 100_000;
+        config.stream_send_buffer = 60_000;
+    });
     let mut peer = Peer::with(Side::Client, config);
     let ids = [(); 3].map(|()| peer.conn.open_stream().unwrap());
     let mut written = 0;

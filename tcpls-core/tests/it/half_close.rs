@@ -96,7 +96,10 @@ fn data_that_still_comes_on_other_tcp_connections_moves_that_deadline() {
 
 #[test]
 fn a_record_that_takes_a_while_to_arrive_moves_that_deadline_but_not_for_ever() {
-    let mut peer = two_with(Config { idle_timeout: None, probe_after: None, ..Config::default() });
+    let mut peer = two_with(Config::default().with(|config| {
+        config.idle_timeout = None;
+        config.probe_after = None;
+    }));
     peer.send(FIRST, &[stream(0, 0, b"half")]);
     half_close(&mut peer, SECOND);
     peer.rest();
@@ -228,7 +231,7 @@ fn a_half_closed_session_ends_unless_every_stream_is_whole() {
     let (mut ended, mut lived) = (0, 0);
     for seed in 0..300 {
         let mut random = seed;
-        let mut peer = two_with(Config { idle_timeout: None, ..Config::default() });
+        let mut peer = two_with(Config::default().with(|config| config.idle_timeout = None));
         let tcps = [FIRST, SECOND];
         let mut closed = [false; 2];
         let (mut offset, mut finished) = (0, false);
@@ -315,7 +318,7 @@ fn peer_that_becomes_mute_late_leaves_the_application_the_close_timeout() {
 
 #[test]
 fn limit_of_unacknowledged_records_does_not_cut_short_what_a_mute_peer_asked_for() {
-    let config = Config { max_unacknowledged_records: 4, ..Config::default() };
+    let config = Config::default().with(|config| config.max_unacknowledged_records = 4);
     let mut peer = Peer::with(Side::Client, config);
     peer.send(FIRST, &[fin(0, 0, b"GET /")]);
     half_close(&mut peer, FIRST);

@@ -318,14 +318,13 @@ fn two_final_sizes_end_the_session() {
 }
 
 fn tight() -> Config {
-    Config {
-        initial_session_window: 2000,
-        max_session_window: 2000,
-        initial_stream_window: 1200,
-        max_stream_window: 1200,
-        max_streams: 4,
-        ..Config::default()
-    }
+    Config::default().with(|config| {
+        config.initial_session_window = 2000;
+        config.max_session_window = 2000;
+        config.initial_stream_window = 1200;
+        config.max_stream_window = 1200;
+        config.max_streams = 4;
+    })
 }
 
 #[test]
@@ -363,8 +362,11 @@ fn what_was_read_is_allowed_again_and_no_more() {
 
 #[test]
 fn more_gaps_than_allowed_end_the_session() {
-    let config =
-        Config { max_gaps: 10, initial_stream_window: 1 << 18, max_stream_window: 1 << 18, ..Config::default() };
+    let config = Config::default().with(|config| {
+        config.max_gaps = 10;
+        config.initial_stream_window = 1 << 18;
+        config.max_stream_window = 1 << 18;
+    });
     let mut peer = Peer::with(Side::Client, config);
     for n in 0..20 {
         peer.send(FIRST, &[stream(0, 1 + 2 * n, b"x")]);
@@ -538,7 +540,7 @@ fn a_peer_that_never_sends_session_parameters_violates_the_protocol() {
     for (side, after, lives) in
         [(Side::Client, 40_000, false), (Side::Server, 40_000, false), (Side::Client, 29_000, true)]
     {
-        let mut peer = Peer::bare(side, Config { idle_timeout: None, ..Config::default() });
+        let mut peer = Peer::bare(side, Config::default().with(|config| config.idle_timeout = None));
         for _ in 0..after / 1_000 {
             peer.rest();
             peer.sleep(970);

@@ -227,7 +227,7 @@ fn a_claim_for_another_token_does_not_keep_one_from_being_burnt() {
 
 #[test]
 fn join_at_the_limit_replaces_the_tcp_connection_silent_longest() {
-    let mut peer = Peer::with(Side::Client, Config { max_tcp_connections: 2, ..Config::default() });
+    let mut peer = Peer::with(Side::Client, Config::default().with(|config| config.max_tcp_connections = 2));
     assert_eq!(peer.join(), SECOND);
     peer.rest();
     peer.sleep(10);
@@ -320,7 +320,7 @@ fn half_open_joins_of_a_session_are_bounded() {
 
 #[test]
 fn half_open_joins_of_a_session_with_many_tokens_are_bounded_together() {
-    let mut peer = Peer::with(Side::Client, Config { spare_tokens: 7, ..Config::default() });
+    let mut peer = Peer::with(Side::Client, Config::default().with(|config| config.spare_tokens = 7));
     let tokens: Vec<Token> = peer.tokens.values().copied().collect();
     assert_eq!(tokens.len(), 7);
     let mut waiting = 0;

@@ -249,7 +249,7 @@ fn a_connection_reset_is_answered_with_what_was_received_of_it() {
 
 #[test]
 fn final_acks_that_one_record_does_not_hold_go_out_in_the_next() {
-    let mut peer = Peer::with(Side::Client, Config { max_tcp_connections: 16, ..Config::default() });
+    let mut peer = Peer::with(Side::Client, Config::default().with(|config| config.max_tcp_connections = 16));
     let joined: Vec<ConnectionId> = (0..9)
         .map(|_| {
             peer.recv(FIRST);
@@ -299,7 +299,7 @@ fn a_stranded_session_gives_up_in_the_end() {
 #[test]
 fn too_many_records_that_fail_to_open_end_the_session() {
     // Three may fail, the fourth is one too many.
-    let mut peer = two_with(Config { integrity_limit: Some(3), ..Config::default() });
+    let mut peer = two_with(Config::default().with(|config| config.integrity_limit = Some(3)));
     let forged = [&[23, 3, 3, 0, 40][..], &[9; 40]].concat();
     peer.send_bytes(SECOND, &forged);
     for _ in 0..2 {
@@ -502,7 +502,7 @@ fn close_that_times_out_waiting_for_acknowledgments_still_sends_its_reason() {
 #[test]
 fn a_session_that_ends_because_it_is_idle_says_so() {
     let idle_timeout = Some(core::time::Duration::from_secs(5));
-    let mut peer = two_with(Config { idle_timeout, ..Config::default() });
+    let mut peer = two_with(Config::default().with(|config| config.idle_timeout = idle_timeout));
     peer.sleep(5_000);
     assert_eq!(peer.conn.close_reason(), Some(&CloseReason::IdleTimeout));
     let words = peer.recv(FIRST);

@@ -18,7 +18,13 @@ const FIRST: ConnectionId = ConnectionId::FIRST;
 /// What a kernel says that has got acknowledgments of `acked` bytes, the last of them now.
 fn acked(now: Time, acked: u64) -> TcpInfo {
     let rtt = Duration::from_millis(100);
-    TcpInfo { heard: now, unacked: 20, rtt, min_rtt: rtt, acked }
+    TcpInfo::default().with(|info| {
+        info.heard = now;
+        info.unacked = 20;
+        info.rtt = rtt;
+        info.min_rtt = rtt;
+        info.acked = acked;
+    })
 }
 
 /// Time passes, and the kernel at `side` gets `bytes` new bytes each second.
@@ -328,7 +334,7 @@ fn quiet_session_waits_the_idle_timeout_for_an_answer() {
     pair.step(Client);
     for _ in 0..8 {
         pair.advance(Duration::from_secs(1));
-        pair.server().handle_tcp_info(FIRST, TcpInfo { heard: Time::ZERO, ..acked(Time::ZERO, 0) });
+        pair.server().handle_tcp_info(FIRST, acked(Time::ZERO, 0).with(|info| info.heard = Time::ZERO));
     }
     assert_eq!(pair.close_reason(Client), None, "8 s after the request, 17 s after the last answer");
 }
@@ -357,7 +363,7 @@ fn bytes_without_a_whole_record_keep_no_tcp_connection_until_the_session_is_idle
 
 #[test]
 fn bytes_without_a_whole_record_put_off_the_user_timeout_to_six_times_its_length() {
-    let (_, lost) = drip(Config { idle_timeout: None, ..Config::default() }, 260, 1000);
+    let (_, lost) = drip(Config::default().with(|config| config.idle_timeout = None), 260, 1000);
     assert!((60_000..=61_000).contains(&lost), "{lost} ms");
 }
 
@@ -373,7 +379,7 @@ fn single_bytes_of_a_record_put_off_neither_a_stall_nor_the_user_timeout() {
 #[test]
 fn longest_user_timeout_never_passes() {
     let parameters = Parameters { user_timeout_ms: 0, ..GENEROUS };
-    let config = Config { user_timeout: Duration::MAX, ..Config::default() };
+    let config = Config::default().with(|config| config.user_timeout = Duration::MAX);
     let mut peer = Peer::with_parameters(Client, config, parameters);
     peer.conn.ping(FIRST).unwrap();
     peer.recv(FIRST);
@@ -402,7 +408,7 @@ fn far_away(change: impl Fn(&mut Config)) -> (Pair, StreamId, [ConnectionId; 3])
     let stream = pair.open_stream(Client);
     pair.write(Client, stream, b"a request");
     let joins = [true, false].map(|zero_rtt| {
-        let tcp = pair.open_tcp_with(JoinOptions { zero_rtt, backup: false });
+        let tcp = pair.open_tcp_with(JoinOptions::default().with(|join| join.zero_rtt = zero_rtt));
         drive_far(&mut pair, 9);
         tcp
     });
@@ -462,7 +468,7 @@ fn session_is_idle_at_once_when_the_slow_tcp_connection_that_it_waited_for_is_lo
             config.idle_timeout = Some(Duration::from_secs(7));
         })
         .established();
-    let second = pair.open_tcp_with(JoinOptions { zero_rtt: false, backup: false });
+    let second = pair.open_tcp_with(JoinOptions::default());
     drive_far(&mut pair, 4);
     assert_eq!(pair.live(Client), [FIRST, second]);
     pair.client().ping(FIRST).unwrap();

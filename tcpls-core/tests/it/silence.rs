@@ -143,7 +143,12 @@ fn patient() -> Pair {
 /// What a TCP stack says that heard from the peer `ago` and waits for more, on a path with a queue.
 fn info(now: Time, ago: Duration) -> TcpInfo {
     let heard = Time::from_nanos(now.as_nanos() - ago.as_nanos() as u64);
-    TcpInfo { heard, unacked: 20, rtt: Duration::from_millis(60), min_rtt: Duration::from_millis(10), acked: 0 }
+    TcpInfo::default().with(|info| {
+        info.heard = heard;
+        info.unacked = 20;
+        info.rtt = Duration::from_millis(60);
+        info.min_rtt = Duration::from_millis(10);
+    })
 }
 
 #[test]
@@ -166,7 +171,7 @@ fn tcp_stack_that_receives_nothing_shows_a_dark_path_before_an_ack_is_late() {
 fn endpoint_without_data_expects_no_answer_of_the_peers_tcp_stack() {
     let mut pair = Pair::with_tcp_connections(2);
     let now = pair.now;
-    pair.server().handle_tcp_info(FIRST, TcpInfo { unacked: 0, ..info(now, Duration::ZERO) });
+    pair.server().handle_tcp_info(FIRST, info(now, Duration::ZERO).with(|info| info.unacked = 0));
     let before = pair.server().poll_timeout();
     assert_eq!(pair.server().poll_transmit(now, FIRST, 10_000, &mut Vec::new()), 0);
     assert_eq!(pair.server().poll_timeout(), before);
@@ -189,7 +194,7 @@ fn a_wrong_stall_ends_with_the_answer_to_a_ping_and_the_next_takes_longer() {
         pair.drive_for(Duration::from_millis(10));
         assert!(!pair.server().is_stalled(FIRST), "{patience}");
         let now = pair.now;
-        pair.server().handle_tcp_info(FIRST, TcpInfo { unacked: 0, ..info(now, Duration::ZERO) });
+        pair.server().handle_tcp_info(FIRST, info(now, Duration::ZERO).with(|info| info.unacked = 0));
     }
     assert_eq!(said(&mut pair, Server, TcpEvent::Resumed { tcp: FIRST }), 2);
 }
@@ -313,7 +318,8 @@ fn a_side_that_only_waits_asks_for_a_sign_of_life_and_notices_that_a_path_is_dar
 
 #[test]
 fn session_without_open_streams_is_not_probed() {
-    for (config, has_stream) in [(Config::default(), false), (Config { probe_after: None, ..Config::default() }, true)]
+    for (config, has_stream) in
+        [(Config::default(), false), (Config::default().with(|config| config.probe_after = None), true)]
     {
         let mut pair = Setup::default().both(|both| *both = config.clone()).established();
         if has_stream {

@@ -156,13 +156,18 @@ fn open_files(sessions: usize) -> Outcome {
 async fn sessions(count: usize) -> Outcome<Vec<Tenth>> {
     open_files(count)?;
     let tls = Tls::new()?;
-    let config = Arc::new(Config { idle_timeout: None, ..Config::default() });
-    let server =
-        ServerOptions { config: config.clone(), max_sessions: count, ..ServerOptions::new(tls.tcpls_server()?) };
+    let config = Arc::new(Config::default().with(|config| config.idle_timeout = None));
+    let server = ServerOptions::new(tls.tcpls_server()?).with(|options| {
+        options.config = config.clone();
+        options.max_sessions = count;
+    });
     let mut listener = Listener::bind(&["127.0.0.1:0".parse()?, "127.0.0.2:0".parse()?], server)?;
     let addresses = listener.local_addresses().to_vec();
-    let dial = DialOptions { keep: Keep::Session, ..DialOptions::default() };
-    let client = ClientOptions { dial, config, ..ClientOptions::new(tls.tcpls_client()?, server_name()) };
+    let dial = DialOptions::default().with(|dial| dial.keep = Keep::Session);
+    let client = ClientOptions::new(tls.tcpls_client()?, server_name()).with(|options| {
+        options.dial = dial;
+        options.config = config;
+    });
     let (mut tenths, mut all) = (Vec::new(), Vec::with_capacity(count));
     for _ in 0..10 {
         let start = Started::now();

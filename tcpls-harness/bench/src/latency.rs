@@ -134,8 +134,8 @@ fn measure(tls: &Tls, job: Job) -> Outcome<Vec<Duration>> {
         }
         Way::Tcpls | Way::TcplsStreams => {
             let (client, server) = (tls.tcpls_client()?, tls.tcpls_server()?);
-            let dial = DialOptions { keep: Keep::Session, ..DialOptions::default() };
-            let options = ClientOptions { dial, ..ClientOptions::new(client, server_name()) };
+            let dial = DialOptions::default().with(|dial| dial.keep = Keep::Session);
+            let options = ClientOptions::new(client, server_name()).with(|options| options.dial = dial);
             let serve = move |address_is| block_on(serve_tcpls(ServerOptions::new(server), address_is, job));
             threads::two(serve, |address| block_on(ask_tcpls(options, address, job)))?
         }

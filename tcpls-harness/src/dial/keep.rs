@@ -183,7 +183,10 @@ impl Dialer {
         let zero_rtt = self.options.zero_rtt && pair.sends_early() && !is_last;
         let attempt = &mut pair.attempts[at];
         (attempt.stage, attempt.since) = (Stage::Joining { tcp: None, overdue: false }, now);
-        let options = JoinOptions { zero_rtt, backup: pair.is_backup };
+        let options = JoinOptions::default().with(|join| {
+            join.zero_rtt = zero_rtt;
+            join.backup = pair.is_backup;
+        });
         self.actions.push_back(Action::Join { attempt: attempt.id, options });
         if self.urgent_since.is_some() && self.view.tcp_connections >= self.view.limit {
             self.patience = (self.patience * 2).min(MAX_PATIENCE);

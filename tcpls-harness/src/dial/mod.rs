@@ -118,7 +118,10 @@ impl Dialer {
     pub fn join_options(&self, path: Path) -> JoinOptions {
         let known = self.pairs.iter().find(|pair| pair.path == path);
         let backup = known.map_or_else(|| is_backup(&self.backups, &path), |pair| pair.is_backup);
-        JoinOptions { zero_rtt: self.zero_rtt(path), backup }
+        JoinOptions::default().with(|join| {
+            join.zero_rtt = self.zero_rtt(path);
+            join.backup = backup;
+        })
     }
 
     fn pair(&self, path: Path, now: Time) -> Pair {

@@ -12,6 +12,7 @@ use super::Path;
 
 /// Which TCP connections a client opens by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Keep {
     /// None after the start: the application opens them.
     Nothing,
@@ -25,6 +26,7 @@ pub enum Keep {
 
 /// Options of the dialer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DialOptions {
     /// Which TCP connections are opened automatically.
     pub keep: Keep,
@@ -40,6 +42,15 @@ pub struct DialOptions {
     pub patience: Duration,
     /// Whether joins carry 0-RTT data; pairs where that fails are tried without it.
     pub zero_rtt: bool,
+}
+
+impl DialOptions {
+    /// Returns these options with a change: `DialOptions::default().with(|dial| dial.keep = Keep::Session)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Default for DialOptions {
@@ -104,6 +115,7 @@ pub enum Action {
 
 /// What the dialer needs to know about a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SessionView {
     /// Whether TCP connections can join it.
     pub open: bool,

@@ -52,6 +52,7 @@ impl fmt::Display for Path {
 
 /// Identifies paths whose TCP connections are backups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Backup {
     /// Those to this address.
     Remote(SocketAddr),
@@ -84,6 +85,7 @@ fn spread(remotes: &[SocketAddr], locals: &[IpAddr]) -> Vec<Path> {
 
 /// The state of a pair of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PathStatus {
     /// Which.
     pub path: Path,

@@ -33,12 +33,22 @@ const SPARE_CHUNKS: usize = 16;
 const SHREDS: [usize; 5] = [1, 4, 90, 2, 1500];
 
 /// What a path is like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PathOptions {
     /// Bytes per second in each direction; `None` is without limit.
     pub rate: Option<u64>,
     /// How long each byte takes, one way.
     pub delay: Duration,
+}
+
+impl PathOptions {
+    /// Returns these options with a change: `PathOptions::default().with(|path| path.rate = Some(1_000_000))`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 /// A direction of the path.

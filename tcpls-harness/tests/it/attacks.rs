@@ -10,7 +10,7 @@ use tcpls_core::error::CloseReason;
 use tcpls_core::event::Event;
 use tcpls_harness::dial::Keep;
 use tcpls_harness::net::{
-    AddTcpError, AddressPolicy, ClientOptions, ConnectError, Listener, PathFailure, PathFault, ServerOptions, Session,
+    AddTcpError, AddressPolicy, ConnectError, Listener, PathFailure, PathFault, ServerOptions, Session,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -176,7 +176,7 @@ async fn a_client_follows_no_advertisement_that_its_policy_does_not_allow() {
 async fn an_application_may_allow_no_advertised_address_at_all() {
     let mut server = Server::start();
     let (address, victim) = (server.addresses[0], TcpListener::bind(ANY).await.unwrap());
-    let options = ClientOptions { addresses: AddressPolicy::never(), ..server.options() };
+    let options = server.options().with(|options| options.addresses = AddressPolicy::never());
     let (first, victims) = ([address], victim.local_addr().unwrap());
     let (client, accepted) = tokio::join!(Session::connect(&first, options), server.listener.accept());
     let client = client.unwrap();
@@ -220,7 +220,7 @@ async fn middlebox_that_resets_tcpls_gets_plain_tls_only_if_the_application_says
     assert!(!failures.is_empty() && failures.iter().all(lost), "{failures:?}");
     assert_eq!(seen.load(Ordering::Relaxed), 1, "nothing was tried behind the application's back");
     let options = server.options();
-    let plainly = ClientOptions { tls: options.tls.without_tcpls().unwrap(), ..options };
+    let plainly = options.with(|options| options.tls = options.tls.without_tcpls().unwrap());
     let addresses = [address];
     let (client, accepted) = tokio::join!(Session::connect(&addresses, plainly), server.listener.accept());
     let client = client.unwrap();

@@ -95,7 +95,7 @@ async fn large_files_arrive_over_a_learnt_address_too() {
 
 /// A path to `target` that lets half a megabyte through in a second.
 fn slow_path(target: &str) -> Relay {
-    let options = PathOptions { rate: Some(500_000), delay: std::time::Duration::ZERO };
+    let options = PathOptions::default().with(|path| path.rate = Some(500_000));
     Relay::start(ANY, target.parse().unwrap(), options).unwrap()
 }
 

@@ -65,7 +65,10 @@ impl FileServer {
 
 /// A client that grants little for each stream.
 fn sparing() -> Config {
-    Config { initial_stream_window: SMALL_WINDOW, max_stream_window: SMALL_WINDOW, ..Config::default() }
+    Config::default().with(|config| {
+        config.initial_stream_window = SMALL_WINDOW;
+        config.max_stream_window = SMALL_WINDOW;
+    })
 }
 
 async fn ask(session: &Session, path: &str) -> RecvStream {

@@ -52,7 +52,7 @@ const CLIENT: &[(&str, usize, &[Change<ClientOptions>])] = &[
         "initial_stream_window",
         1,
         &[|o| {
-            o.config = Arc::new(Config { initial_stream_window: 0, ..Config::default() });
+            o.config = Arc::new(Config::default().with(|config| config.initial_stream_window = 0));
         }],
     ),
 ];
@@ -72,7 +72,7 @@ const SERVER: &[(&str, usize, &[Change<ServerOptions>])] = &[
         &[|o| o.endpoint.max_pending = 1, |o| o.endpoint.max_pending = usize::MAX, |o| o.endpoint.max_pending = 0],
     ),
     ("hello_timeout", 1, &[|o| o.endpoint.hello_timeout = LONGEST, |o| o.endpoint.hello_timeout = Duration::ZERO]),
-    ("max_streams", 1, &[|o| o.config = Arc::new(Config { max_streams: 0, ..Config::default() })]),
+    ("max_streams", 1, &[|o| o.config = Arc::new(Config::default().with(|config| config.max_streams = 0))]),
 ];
 
 /// Data goes both ways.

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tcpls_core::config::Config;
 use tcpls_core::event::{Event, TcpEvent};
@@ -76,7 +75,7 @@ pub(crate) fn trust(identity: &Identity) -> Trust {
 
 /// A path to `target` that can be broken.
 pub(crate) fn relay(target: SocketAddr) -> Relay {
-    Relay::start(ANY, target, PathOptions { rate: None, delay: Duration::ZERO }).unwrap()
+    Relay::start(ANY, target, PathOptions::default()).unwrap()
 }
 
 /// Waits until TCP connection `tcp` is lost.

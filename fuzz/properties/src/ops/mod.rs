@@ -54,20 +54,19 @@ impl Run {
     fn new(choices: &mut Choices<'_>) -> Self {
         let (stream, session, growth) = (choices.pair(), choices.pair(), choices.byte());
         let window = |base: u16| 1024 + u64::from(base % 20_000);
-        let config = Config {
-            initial_stream_window: window(stream),
-            max_stream_window: window(stream) << (growth & 3),
-            initial_session_window: window(session),
-            max_session_window: window(session) << (growth >> 2 & 3),
-            stream_send_buffer: 1 << (10 + (growth >> 4 & 3)),
-            send_buffer: 1 << (12 + (growth >> 6)),
-            max_streams: 4,
-            idle_timeout: None,
-            session_timeout: Duration::from_secs(1 << 20),
-            max_tcp_connections: 6,
-            spare_tokens: 3,
-            ..Config::default()
-        };
+        let config = Config::default().with(|config| {
+            config.initial_stream_window = window(stream);
+            config.max_stream_window = window(stream) << (growth & 3);
+            config.initial_session_window = window(session);
+            config.max_session_window = window(session) << (growth >> 2 & 3);
+            config.stream_send_buffer = 1 << (10 + (growth >> 4 & 3));
+            config.send_buffer = 1 << (12 + (growth >> 6));
+            config.max_streams = 4;
+            config.idle_timeout = None;
+            config.session_timeout = Duration::from_secs(1 << 20);
+            config.max_tcp_connections = 6;
+            config.spare_tokens = 3;
+        });
         Self { world: World::new(&config), closed: false }
     }
 
@@ -109,7 +108,13 @@ impl Run {
             _ => {
                 let rtt = Duration::from_millis(argument.into());
                 let (unacked, acked) = (u32::from(op >> 6), u64::from(op >> 4));
-                let info = TcpInfo { heard: now, unacked, rtt, min_rtt: rtt, acked };
+                let info = TcpInfo::default().with(|info| {
+                    info.heard = now;
+                    info.unacked = unacked;
+                    info.rtt = rtt;
+                    info.min_rtt = rtt;
+                    info.acked = acked;
+                });
                 conn.handle_tcp_info(tcp, info);
             }
         }

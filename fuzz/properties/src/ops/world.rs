@@ -116,7 +116,11 @@ impl World {
 
     /// The client joins over a new pipe.
     pub(super) fn join(&mut self, zero_rtt: bool) {
-        let Ok(tcp) = self.client.conn.open_tcp_with(self.now, JoinOptions { zero_rtt, backup: false }) else { return };
+        let Ok(tcp) =
+            self.client.conn.open_tcp_with(self.now, JoinOptions::default().with(|join| join.zero_rtt = zero_rtt))
+        else {
+            return;
+        };
         self.moved += 1;
         let door = Door::Incoming(self.endpoint.handle_accepted(self.now));
         let (client, server) = (Socket::default(), Socket::default());

@@ -21,6 +21,7 @@ const AES_256: u16 = 0x1302;
 
 /// Options of a join.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct JoinOptions {
     /// Sends records directly behind the ClientHello, before the ServerHello arrives. After a join with them got no
     /// answer, try the same path without them.
@@ -28,6 +29,15 @@ pub struct JoinOptions {
     /// Joins as a backup: its first record carries that status ([`Connection::set_backup`]), so that neither endpoint
     /// sends stream data on it while another TCP connection is live.
     pub backup: bool,
+}
+
+impl JoinOptions {
+    /// Returns these options with a change: `JoinOptions::default().with(|join| join.zero_rtt = true)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Connection {

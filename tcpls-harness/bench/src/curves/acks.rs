@@ -47,7 +47,12 @@ const LONG: Duration = Duration::from_secs(1);
 
 fn by_number(effort: Effort) -> Vec<Point> {
     let numbers = effort.choose(&[1, 2, 4, 8, 16, 32, 64, 128, 256, 512][..], &[1, 64]);
-    let config = |number| Config { ack_every_records: number, max_ack_delay: LONG, ..Config::default() };
+    let config = |number| {
+        Config::default().with(|config| {
+            config.ack_every_records = number;
+            config.max_ack_delay = LONG;
+        })
+    };
     numbers.iter().map(|&n| point(effort, "every N records", f64::from(n), config(n))).collect()
 }
 
@@ -55,7 +60,12 @@ fn by_time(effort: Effort) -> Vec<Point> {
     // Bulk data is acknowledged every 5 ms anyway.
     let delays = effort.choose(&[0.1, 0.2, 0.5, 1.0, 2.0, 5.0][..], &[0.1, 5.0]);
     let delay = |ms: f64| Duration::from_secs_f64(ms / 1000.0);
-    let config = |ms| Config { ack_every_records: u32::MAX, max_ack_delay: delay(ms), ..Config::default() };
+    let config = |ms| {
+        Config::default().with(|config| {
+            config.ack_every_records = u32::MAX;
+            config.max_ack_delay = delay(ms);
+        })
+    };
     delays.iter().map(|&ms| point(effort, "after so long", ms, config(ms))).collect()
 }
 

@@ -71,7 +71,7 @@ const PIECE: usize = 1024;
 /// Each stream has as much to send as each other, and all of them at once. A unit is a piece of one stream. Also gives the
 /// memory of one stream at both ends, idle after its first piece.
 fn busy_streams(number: usize) -> (Work, f64) {
-    let config = Config { max_streams: u32::try_from(number).expect("few streams"), ..Config::default() };
+    let config = Config::default().with(|config| config.max_streams = u32::try_from(number).expect("few streams"));
     let mut pair = Pair::established(config, 1);
     pair.rest().expect("both endpoints are at rest");
     let before = live_bytes();

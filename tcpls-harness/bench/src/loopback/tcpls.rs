@@ -67,9 +67,12 @@ pub fn run(job: &Job, tcps: usize, streams: u32) -> Outcome<Sample> {
     };
     two_ends(job, receive, |address, meter| {
         block_on(async move {
-            let dial = DialOptions { keep: Keep::Session, ..DialOptions::default() };
+            let dial = DialOptions::default().with(|dial| dial.keep = Keep::Session);
             let config = Arc::new(Config::default());
-            let options = ClientOptions { dial, config, ..ClientOptions::new(client, server_name()) };
+            let options = ClientOptions::new(client, server_name()).with(|options| {
+                options.dial = dial;
+                options.config = config;
+            });
             let session = Session::connect(&[address], options).await?;
             for _ in 1..tcps {
                 session.add_tcp(address, None).await?;

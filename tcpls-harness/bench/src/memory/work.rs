@@ -160,7 +160,7 @@ const AT_ONCE: usize = BATCH / 4096 - 4;
 
 /// A thousand streams share one TCP connection, 4 KiB of each at a time.
 fn thousand_streams() -> Work {
-    let config = Config { max_streams: 1000, ..Config::default() };
+    let config = Config::default().with(|config| config.max_streams = 1000);
     let mut pair = Pair::established(config, 1);
     let ids: Vec<StreamId> = (0..1000).map(|_| pair.client.open_stream().expect("1000 streams")).collect();
     let mut next = 0;
@@ -274,7 +274,7 @@ fn idle_turn() -> Work {
 /// Joins alone do not keep a session from being idle, and in virtual time an hour of them is soon over.
 fn joins() -> Work {
     let day = Duration::from_secs(24 * 60 * 60);
-    let mut pair = Pair::established(Config { idle_timeout: Some(day), ..Config::default() }, 1);
+    let mut pair = Pair::established(Config::default().with(|config| config.idle_timeout = Some(day)), 1);
     Box::new(move |units| {
         for _ in 0..units {
             let (tcp, _) = pair.join().expect("the server gives a new token for each that was used");

@@ -18,6 +18,7 @@ const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How a client connects.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ClientOptions {
     /// Certificates and application protocols. [`RustlsClient::tcpls_only`] insists on TCPLS.
     pub tls: RustlsClient,
@@ -36,6 +37,15 @@ pub struct ClientOptions {
     pub backups: Vec<Backup>,
     /// Which of the addresses that the server advertises may be connected to.
     pub addresses: AddressPolicy,
+}
+
+impl ClientOptions {
+    /// Returns these options with a change: `ClientOptions::new(tls, name).with(|options| options.dial.wanted = 2)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl ClientOptions {

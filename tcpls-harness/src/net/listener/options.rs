@@ -19,6 +19,7 @@ const MIN_MEMORY: u64 = 1 << 20;
 
 /// How a server accepts sessions.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ServerOptions {
     /// Certificates and application protocols.
     pub tls: RustlsServer,
@@ -46,6 +47,15 @@ pub struct ServerOptions {
     pub trusted_proxies: Vec<IpAddr>,
     /// Refused TCP connections that get a second to read the reason; others are reset at once.
     pub max_refusals: usize,
+}
+
+impl ServerOptions {
+    /// Returns these options with a change: `ServerOptions::new(tls).with(|options| options.max_sessions = 100)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl ServerOptions {

@@ -17,7 +17,7 @@ use bytes::BytesMut;
 use tcpls_core::budget::{Client, Resource};
 use tcpls_core::connection::Connection;
 use tcpls_core::crypto::rustls::RustlsServer;
-use tcpls_core::endpoint::{Endpoint, EndpointConfig, Incoming, IncomingId, Join, NewSession};
+use tcpls_core::endpoint::{Endpoint, Incoming, IncomingId, Join, NewSession};
 use tcpls_core::error::AlertDescription;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, SessionId};
@@ -82,7 +82,11 @@ impl Router {
         // The account bounds what is pending, and needs a moment to carry that out. The endpoint's own bound is for those
         // who have no account.
         let max_pending = options.endpoint.max_pending.saturating_mul(2);
-        let endpoint = Endpoint::new(EndpointConfig { max_pending, ..options.endpoint.clone() }, random(), seed());
+        let endpoint = Endpoint::new(
+            options.endpoint.clone().with(|endpoint| endpoint.max_pending = max_pending),
+            random(),
+            seed(),
+        );
         let desk = Desk { endpoint, pending: BTreeMap::new(), sessions: BTreeMap::new() };
         let refusals = Semaphore::new(options.max_refusals);
         let account = Account::new(options.limits(), options.trusted_proxies.clone());

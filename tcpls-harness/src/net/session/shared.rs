@@ -436,7 +436,7 @@ impl State {
     /// Spends a token on a TCP connection that is established, and hands its socket to the session's task.
     pub(crate) fn open_tcp(&mut self, stream: TcpStream, path: Path) -> Opened {
         let options = self.dialer.as_ref().map(|dialer| dialer.join_options(path));
-        let options = options.unwrap_or(JoinOptions { zero_rtt: true, backup: false });
+        let options = options.unwrap_or(JoinOptions::default().with(|join| join.zero_rtt = true));
         let now = self.now();
         match self.conn.open_tcp_with(now, options) {
             Ok(tcp) => {

@@ -45,6 +45,7 @@ const MIN_UNSENT: u64 = 4096;
 
 /// How sockets of a session are tuned. `TCP_NODELAY` is always on: records are written in batches as large as they get.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct SocketOptions {
     /// The most that the kernel may hold unsent before it says that a socket is full (`TCP_NOTSENT_LOWAT`, where there is
     /// one), and that is sealed for it at once. On slow paths it is less, by itself. At least 4 KiB.
@@ -53,6 +54,15 @@ pub struct SocketOptions {
     pub send_buffer: Option<usize>,
     /// `SO_RCVBUF` in bytes; `None` leaves it to the kernel, which grows it as needed.
     pub receive_buffer: Option<usize>,
+}
+
+impl SocketOptions {
+    /// Returns these options with a change: `SocketOptions::default().with(|socket| socket.send_buffer = Some(1 << 20))`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Default for SocketOptions {

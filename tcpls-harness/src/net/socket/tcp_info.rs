@@ -24,7 +24,13 @@ pub(crate) fn tcp_info(stream: &TcpStream) -> Option<TcpInfo> {
     // Behind a hole, what is acknowledged selectively, or has come and can't be read, shows that the path carries data.
     let beyond_a_hole = u64::from(info.tcpi_delivered) + u64::from(info.tcpi_rcv_ooopack);
     let acked = info.tcpi_bytes_acked + beyond_a_hole;
-    Some(TcpInfo { heard, unacked: info.tcpi_unacked, rtt, min_rtt, acked })
+    Some(TcpInfo::default().with(|i| {
+        i.heard = heard;
+        i.unacked = info.tcpi_unacked;
+        i.rtt = rtt;
+        i.min_rtt = min_rtt;
+        i.acked = acked;
+    }))
 }
 
 /// Bytes that the congestion window lets go.

@@ -122,6 +122,12 @@ impl TcpObserver {
     pub(super) fn info(&self) -> TcpInfo {
         let unacked = (self.sent - self.acked).div_ceil(self.segment as u32);
         let min_rtt = self.min_rtt.unwrap_or_default().min(self.rtt);
-        TcpInfo { heard: self.heard, unacked, rtt: self.rtt, min_rtt, acked: u64::from(self.acked) }
+        TcpInfo::default().with(|info| {
+            info.heard = self.heard;
+            info.unacked = unacked;
+            info.rtt = self.rtt;
+            info.min_rtt = min_rtt;
+            info.acked = u64::from(self.acked);
+        })
     }
 }

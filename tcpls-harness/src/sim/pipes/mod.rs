@@ -391,7 +391,13 @@ impl Network for Pipes {
         *heard = flow.take_acks(now).map_or(*heard, |at| at.max(*heard));
         let unacked = flow.outstanding().div_ceil(SEGMENT) as u32;
         let rtt = flow.smoothed_rtt;
-        Some(TcpInfo { heard: *heard, unacked, rtt, min_rtt: flow.min_rtt.min(rtt), acked: flow.acked })
+        Some(TcpInfo::default().with(|info| {
+            info.heard = *heard;
+            info.unacked = unacked;
+            info.rtt = rtt;
+            info.min_rtt = flow.min_rtt.min(rtt);
+            info.acked = flow.acked;
+        }))
     }
 
     fn close(&mut self, now: Time, side: Side, socket: SocketId) {

@@ -1,7 +1,5 @@
 //! What signals do to clients and servers.
 
-use std::time::Duration;
-
 use tcpls_core::error::CloseReason;
 use tcpls_harness::hq::{PROTOCOL, codes};
 use tcpls_harness::net::{ClientOptions, Session};
@@ -14,7 +12,7 @@ use crate::support::{ANY, Directory};
 
 /// A path that lets 2 MB through in a second.
 fn slow_path(target: &str) -> Relay {
-    let options = PathOptions { rate: Some(2_000_000), delay: Duration::ZERO };
+    let options = PathOptions::default().with(|path| path.rate = Some(2_000_000));
     Relay::start(ANY, target.parse().unwrap(), options).unwrap()
 }
 

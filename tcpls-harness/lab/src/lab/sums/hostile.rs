@@ -286,8 +286,8 @@ mod tests {
     fn no_window_is_smaller_than_those_of_hostile_clients() {
         let config = Kind::Windows.config();
         for smaller in [
-            Config { initial_session_window: SMALLEST_WINDOW - 1, ..config.clone() },
-            Config { initial_stream_window: SMALLEST_WINDOW - 1, ..config.clone() },
+            config.clone().with(|config| config.initial_session_window = SMALLEST_WINDOW - 1),
+            config.clone().with(|config| config.initial_stream_window = SMALLEST_WINDOW - 1),
         ] {
             assert!(smaller.validate().is_err());
         }
