@@ -208,8 +208,7 @@ impl Driver {
             match input {
                 Input::Reset(tcp) => self.reset(env, tcp),
                 Input::Connect(path, answer) => orders.push(TcpOrder { path, answer }),
-                // These are of real sockets.
-                Input::Opened(..) | Input::Join(..) | Input::Dial(_) | Input::ResetAll => {}
+                Input::ResetAll => {} // only for the account of a listener with real sockets
             }
         }
         orders

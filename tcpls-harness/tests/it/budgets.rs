@@ -182,16 +182,17 @@ async fn claims_are_bounded_over_all_sessions() {
     // A path that swallows what it is given: its joins reach only the thieves.
     let swallower = TcpListener::bind(ANY).await.unwrap();
     let path = swallower.local_addr().unwrap();
-    let (_join, swallowed) = tokio::join!(
-        async { tokio::time::timeout(std::time::Duration::ZERO, client.add_tcp(path, None)).await },
-        async {
-            let (mut stream, _) = swallower.accept().await.unwrap();
-            let mut flight = vec![0; 16 * 1024];
-            let len = stream.read(&mut flight).await.unwrap();
-            flight.truncate(len);
-            (stream, flight)
-        }
-    );
+    let swallow = async {
+        let (mut stream, _) = swallower.accept().await.unwrap();
+        let mut flight = vec![0; 16 * 1024];
+        let len = stream.read(&mut flight).await.unwrap();
+        flight.truncate(len);
+        (stream, flight)
+    };
+    let swallowed = tokio::select! {
+        joined = client.add_tcp(path, None) => panic!("{joined:?}"),
+        swallowed = swallow => swallowed,
+    };
     let flight = &swallowed.1;
     let hello_len = 5 + usize::from(u16::from_be_bytes([flight[3], flight[4]]));
     let mut thieves = Vec::new();

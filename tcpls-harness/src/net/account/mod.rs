@@ -14,7 +14,7 @@ use tcpls_core::budget::{Budget, Client, Eviction, HolderId, Limits, Resource};
 use tokio::sync::oneshot;
 
 use crate::net::os::now;
-use crate::net::session::{Shared, State};
+use crate::net::session::{Descriptors, Shared, State};
 
 /// The account of one listener.
 pub(crate) struct Account {
@@ -186,6 +186,12 @@ impl Account {
     /// A panic elsewhere while the lock was held is no reason for a second one.
     fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Descriptors for Account {
+    fn free_one(&self) -> bool {
+        self.free_descriptor()
     }
 }
 

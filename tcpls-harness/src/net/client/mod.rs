@@ -1,4 +1,4 @@
-//! A client: connecting, and adding TCP connections.
+//! A client: connecting.
 //!
 //! | file | what happens there |
 //! | --- | --- |
@@ -12,18 +12,11 @@ mod start;
 
 use std::net::SocketAddr;
 
-use tcpls_core::error::OpenTcpError;
-use tcpls_core::wire::ids::ConnectionId;
-
 pub use self::error::ConnectError;
 pub use self::options::ClientOptions;
 use self::start::Start;
 use crate::dial::Path;
-use crate::net::os::now;
-use crate::net::session::AddTcpError;
 use crate::net::session::Session;
-use crate::net::session::{Joining, Opened};
-use crate::net::socket::connect;
 
 impl Session {
     /// Starts a session with the server that has these addresses. They are dialled one after the other without waiting for
@@ -50,66 +43,5 @@ impl Session {
             [] => Err(ConnectError::NoAddress),
             paths => Start::new(paths, options).run().await,
         }
-    }
-
-    /// Makes another TCP connection to `remote`, from `local` if that is given, and joins it to the session. Waits until it
-    /// is part of it; data may use it earlier, as soon as TCP is connected.
-    ///
-    /// Cancel safe: before TCP is connected nothing remains, and no token is spent; later the join goes on by itself.
-    ///
-    /// # Errors
-    /// See [`AddTcpError`]. A token is spent only once TCP is connected.
-    pub async fn add_tcp(&self, remote: SocketAddr, local: Option<SocketAddr>) -> Result<ConnectionId, AddTcpError> {
-        let path = Path { remote, local };
-        let (tcp, joined) = self.open_tcp(path).await?;
-        match joined.await {
-            Ok(Ok(())) => Ok(tcp),
-            Ok(Err(fault)) => Err(AddTcpError::Join(fault)),
-            Err(_) => Err(AddTcpError::Closed),
-        }
-    }
-
-    /// Makes another TCP connection and begins to join it.
-    async fn open_tcp(&self, path: Path) -> Opened {
-        #[cfg(feature = "sim")]
-        if let Some(opened) = self.handle().with(|state| state.order_tcp(path)) {
-            return opened.await.unwrap_or(Err(AddTcpError::Closed));
-        }
-        let joining = self.handle().joining().ok_or(AddTcpError::Session(OpenTcpError::Server))?;
-        self.handle().with(|state| state.check_room())?;
-        let connected = tokio::time::timeout(joining.connect_timeout, connect(path, &joining.socket)).await;
-        let stream = connected.unwrap_or_else(|elapsed| Err(elapsed.into()));
-        let stream = stream.map_err(|error| AddTcpError::Tcp(path.remote, error))?;
-        self.handle().with(|state| state.open_tcp(stream, path))
-    }
-
-    /// Has the session keep one more TCP connection, to `remote`, from `local` if that is given. Does not wait for it: see
-    /// [`Session::paths`] and [`Session::path_failures`]. On a server, without effect.
-    pub fn add_path(&self, remote: SocketAddr, local: Option<SocketAddr>) {
-        self.handle().with(|state| {
-            let now = state.now();
-            if let Some(dialer) = &mut state.dialer {
-                dialer.add(now, Path { remote, local });
-                state.wake_task();
-            }
-        });
-    }
-
-    /// Has the session keep a TCP connection to an address that the server advertises and [`ClientOptions::addresses`] allows;
-    /// at most 16 new ones in a minute. Like [`Session::add_path`], it does not wait, and it is [`keep`] that says when the
-    /// address is dialled.
-    ///
-    /// [`keep`]: crate::dial::DialOptions::keep
-    ///
-    /// # Errors
-    /// [`AddTcpError::NotAllowed`] if it is not advertised, or not allowed.
-    pub fn add_advertised(&self, address: SocketAddr) -> Result<(), AddTcpError> {
-        let is_advertised = self.peer_addresses().contains(&address);
-        let allows = |joining: &Joining| is_advertised && joining.advice.allows(now(), address);
-        if !self.handle().joining().is_some_and(allows) {
-            return Err(AddTcpError::NotAllowed(address));
-        }
-        self.add_path(address, None);
-        Ok(())
     }
 }

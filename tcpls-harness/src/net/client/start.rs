@@ -20,25 +20,27 @@ use super::options::ClientOptions;
 use crate::dial::{Action, AttemptId, DialOptions, Dialer, Path, SessionView};
 use crate::net::log;
 use crate::net::os::{instant, now, seed};
-use crate::net::session::Advice;
-use crate::net::session::Handle;
-use crate::net::session::Session;
-use crate::net::session::{Input, Joining, Shared};
-use crate::net::session::{PathFailure, PathFault};
+use crate::net::session::{Advice, Handle, PathFailure, PathFault, Session, Shared};
 use crate::net::socket::Socket;
-use crate::net::task::Driver;
-use crate::net::task::dials::Dials;
+use crate::net::task::{Delivery, Dials, Driver, Mailbox};
 
 /// What is under way.
 pub(crate) struct Start {
     options: ClientOptions,
     dialer: Dialer,
     dials: Dials,
-    /// Sessions whose handshakes are under way, and over which path.
-    candidates: BTreeMap<AttemptId, (Session, Path)>,
+    /// Sessions whose handshakes are under way.
+    candidates: BTreeMap<AttemptId, Candidate>,
     handshakes: JoinSet<(AttemptId, Result<(), CloseReason>)>,
     /// What came of each path that failed.
     failures: Vec<PathFailure>,
+}
+
+/// A session whose handshake is under way.
+struct Candidate {
+    session: Session,
+    mailbox: Arc<Mailbox>,
+    path: Path,
 }
 
 /// What a start waits for.
@@ -58,7 +60,7 @@ impl Start {
         dialer.set_backups(options.backups.clone());
         Self {
             dialer,
-            dials: Dials::new(options.socket),
+            dials: Dials::new(options.socket, options.dial.connect_timeout),
             candidates: BTreeMap::new(),
             handshakes: JoinSet::new(),
             failures: Vec::new(),
@@ -77,7 +79,7 @@ impl Start {
                     self.failures.sort_by_key(|failure| order.iter().position(|path| *path == failure.path));
                     return Err(ConnectError::Paths(self.failures));
                 }
-                self.obey(action)?;
+                self.carry_out(action)?;
             }
             match self.next_news().await {
                 News::Dialed(attempt, path, outcome) => self.note_dialed(attempt, path, outcome),
@@ -108,7 +110,7 @@ impl Start {
         .await
     }
 
-    fn obey(&mut self, action: Action) -> Result<(), ConnectError> {
+    fn carry_out(&mut self, action: Action) -> Result<(), ConnectError> {
         match action {
             Action::Connect { attempt, path } => self.dials.connect(attempt, path),
             Action::Abandon { attempt, timed_out } => {
@@ -145,26 +147,26 @@ impl Start {
         let conn = Connection::client(now(), self.options.config.clone(), tls, seed());
         let conn = log::attached(conn, path.remote);
         let advice = Advice::new(self.options.addresses.clone(), path.remote);
-        let joining =
-            Joining { socket: self.options.socket, connect_timeout: self.options.dial.connect_timeout, advice };
-        let shared = Shared::new(conn, Some(joining));
+        let shared = Shared::new(conn, Some(advice));
         let session = Session::new(Handle::new(shared.clone()));
-        tokio::spawn(Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, BytesMut::new())).run());
-        self.candidates.insert(attempt, (session.clone(), path));
+        let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, BytesMut::new()));
+        let mailbox = driver.mailbox().clone();
+        tokio::spawn(driver.run());
+        self.candidates.insert(attempt, Candidate { session: session.clone(), mailbox, path });
         self.handshakes.spawn(async move { (attempt, session.wait_established().await) });
         Ok(())
     }
 
     fn note_progress(&mut self) {
-        for (attempt, (session, _)) in &self.candidates {
-            let first = session.handle().with(|state| state.conn.tcp_stats(ConnectionId::FIRST));
+        for (attempt, candidate) in &self.candidates {
+            let first = candidate.session.handle().with(|state| state.conn.tcp_stats(ConnectionId::FIRST));
             let bytes = first.map_or(0, |stats| stats.counters.bytes_received);
             self.dialer.handle_progress(now(), *attempt, bytes);
         }
     }
 
     fn note_handshake_failed(&mut self, attempt: AttemptId, reason: CloseReason) {
-        if let Some((_, path)) = self.candidates.remove(&attempt) {
+        if let Some(Candidate { path, .. }) = self.candidates.remove(&attempt) {
             self.dialer.handle_failed(now(), attempt);
             self.fail(path, PathFault::Handshake(reason));
         }
@@ -177,7 +179,7 @@ impl Start {
 
     /// The session takes over the dialer, and what is connected.
     fn finish(mut self, attempt: AttemptId) -> Session {
-        let (session, _) = self.candidates.remove(&attempt).expect("asked before");
+        let Candidate { session, mailbox, .. } = self.candidates.remove(&attempt).expect("asked before");
         self.dialer.handle_established(now(), attempt, session.is_tcpls());
         while let Some(action) = self.dialer.poll_action() {
             // What failed does not matter any more.
@@ -195,9 +197,8 @@ impl Start {
                 _ = state.conn.set_backup(ConnectionId::FIRST, true); // fails where it is the only one there can be
             }
             state.dialer = Some(Box::new(dialer));
-            state.inbox.push(Input::Dial(dials));
-            state.wake_task();
         });
+        _ = mailbox.deliver(Delivery::Dials(dials)); // a session that is over dials no more
         session
     }
 }

@@ -31,12 +31,9 @@ use crate::net::account::reports::{self, Reports};
 use crate::net::account::{Account, Holding, Place};
 use crate::net::log;
 use crate::net::os::{instant, now, random, seed};
-use crate::net::session::Handle;
-use crate::net::session::Session;
-use crate::net::session::{Input, Shared};
+use crate::net::session::{Handle, Session, Shared};
 use crate::net::socket::{Socket, reset};
-use crate::net::task::Driver;
-use crate::net::task::claims::ClaimPlace;
+use crate::net::task::{ClaimPlace, Delivery, Driver, Mailbox};
 
 /// How long a client that is refused may take to read the alert.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -58,7 +55,7 @@ struct Desk {
     endpoint: Endpoint,
     /// Where to tell a TCP connection that the endpoint has lost its patience with it.
     pending: BTreeMap<IncomingId, oneshot::Sender<Vec<u8>>>,
-    sessions: BTreeMap<SessionId, Weak<Shared>>,
+    sessions: BTreeMap<SessionId, Weak<Mailbox>>,
 }
 
 impl Desk {
@@ -191,12 +188,16 @@ impl Router {
     /// Starts a session, and has it accepted once its handshake is over.
     async fn start(self: Arc<Self>, new: NewSession, stream: TcpStream, input: BytesMut, origin: Origin) {
         let id = new.id();
-        let Some(shared) = self.open(new, origin) else { return reset(stream) };
+        let Some(shared) = self.session(new, origin) else { return reset(stream) };
         let place = self.account.enter(origin.client, Holding::Session(Arc::downgrade(&shared)), &reports::FIRST);
-        shared.drive(|state| (state.client, state.account) = (origin.client, Some(self.account.clone())));
+        shared.drive(|state| {
+            state.client = origin.client;
+            state.descriptors = Some(self.account.clone());
+        });
         let session = Session::new(Handle::new(shared.clone()));
         let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, input));
         let driver = driver.reporting(Reports::new(place, now()));
+        self.desk().sessions.insert(id, Arc::downgrade(driver.mailbox()));
         let router = self.clone();
         tokio::spawn(async move {
             driver.run().await;
@@ -209,40 +210,24 @@ impl Router {
         }
     }
 
-    /// A session's shared part, in the register; `None` if TLS can't be used.
-    fn open(&self, new: NewSession, origin: Origin) -> Option<Arc<Shared>> {
-        let id = new.id();
+    /// The shared part of a new session; `None` if TLS can't be used.
+    fn session(&self, new: NewSession, origin: Origin) -> Option<Arc<Shared>> {
         let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner).handshake().ok()?;
         let conn = Connection::server(now(), self.options.config.clone(), tls, new, seed());
-        let shared = Shared::new(log::attached(conn, origin.address), None);
-        self.desk().sessions.insert(id, Arc::downgrade(&shared));
-        Some(shared)
+        Some(Shared::new(log::attached(conn, origin.address), None))
     }
 
     /// Hands a TCP connection to the session whose token it shows.
     async fn join(&self, join: Join, stream: TcpStream, input: BytesMut, origin: Origin) {
-        let session = self.desk().sessions.get(&join.session()).and_then(Weak::upgrade);
-        match session {
-            Some(session) => {
-                let place = ClaimPlace::new(&self.account, origin.client, &session);
-                let has_ended = session.drive(|state| {
-                    let has_ended = state.has_task_ended();
-                    if has_ended {
-                        reset(stream);
-                    } else {
-                        state.inbox.push(Input::Join(stream, join, input, place));
-                        state.wake_task();
-                    }
-                    has_ended
-                });
-                if has_ended {
-                    self.failures.report(origin.address, HandshakeFault::NoSession);
-                }
-            }
-            None => {
-                self.failures.report(origin.address, HandshakeFault::NoSession);
-                self.refuse(stream, &Endpoint::refuse_join(&join)).await;
-            }
+        let mailbox = self.desk().sessions.get(&join.session()).and_then(Weak::upgrade);
+        let Some(mailbox) = mailbox else {
+            self.failures.report(origin.address, HandshakeFault::NoSession);
+            return self.refuse(stream, &Endpoint::refuse_join(&join)).await;
+        };
+        let place = ClaimPlace::new(&self.account, origin.client, mailbox.shared());
+        if let Some(Delivery::Join(stream, ..)) = mailbox.deliver(Delivery::Join(stream, join, input, place)) {
+            self.failures.report(origin.address, HandshakeFault::NoSession);
+            reset(stream);
         }
     }
 

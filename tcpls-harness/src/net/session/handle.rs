@@ -7,7 +7,8 @@ use std::task::Poll;
 
 use tcpls_core::error::code;
 
-use super::shared::{Joining, Shared, State};
+use super::advice::Advice;
+use super::shared::{Shared, State};
 
 /// The application's hold on a session. When the last is dropped, the session is closed: what was written is delivered.
 pub(crate) struct Handle(Arc<Shared>);
@@ -26,8 +27,8 @@ impl Handle {
         self.0.poll(f)
     }
 
-    pub(crate) fn joining(&self) -> Option<&Joining> {
-        self.0.joining.as_ref()
+    pub(crate) fn advice(&self) -> Option<&Advice> {
+        self.0.advice.as_ref()
     }
 }
 

@@ -1,9 +1,12 @@
 //! What applications hold: [`Session`] and its streams, and the state that they share with the session's task.
 //!
+//! Without sockets and without a clock: the task or a simulator has those, and gets its orders from here.
+//!
 //! | file | what happens there |
 //! | --- | --- |
 //! | `mod` | [`Session`]: streams, TCP connections, addresses, the end |
 //! | `stream` | [`Stream`] and its halves, as `AsyncRead` and `AsyncWrite` or chunk by chunk without copying |
+//! | `paths` | a client's paths: adding TCP connections |
 //! | `events`, `error` | what a session reports, and what can go wrong with it |
 //! | `handle` | counts the application's handles: a session without any is closed |
 //! | `shared` | the state machine, and when the task is woken |
@@ -17,6 +20,7 @@ mod error;
 mod events;
 mod feed;
 mod handle;
+mod paths;
 mod remotes;
 mod shared;
 mod stream;
@@ -40,9 +44,10 @@ pub use self::error::{AddTcpError, PathFailure, PathFault, SessionClosed};
 pub use self::events::{Events, PathFailures};
 pub(crate) use self::feed::{Feed, Subscriber};
 pub(crate) use self::handle::Handle;
-pub(crate) use self::shared::{Input, Joined, Joining, Opened, Shared, State};
+#[cfg(feature = "sim")]
+pub(crate) use self::shared::Joined;
+pub(crate) use self::shared::{Descriptors, Input, Opened, Shared, State};
 pub use self::stream::{RecvStream, SendStream, Stream};
-use crate::dial::{Path, PathStatus};
 use crate::net::runtime::Runtime;
 
 /// A session; it is closed when its last handle and stream are dropped, after what was finished is delivered.
@@ -145,8 +150,8 @@ impl Session {
     ///
     /// Returns whether a descriptor will be free within milliseconds: then try again. Always false on a client.
     pub fn free_descriptor(&self) -> bool {
-        let account = self.handle.with(|state| state.account.clone());
-        account.is_some_and(|account| account.free_descriptor())
+        let descriptors = self.handle.with(|state| state.descriptors.clone());
+        descriptors.is_some_and(|descriptors| descriptors.free_one())
     }
 
     /// The live TCP connections, in the order of their IDs.
@@ -165,22 +170,6 @@ impl Session {
     /// [`Listener::accept`]: crate::net::Listener::accept
     pub fn events(&self) -> Events {
         Events { subscriber: self.handle.with(|state| state.events.subscribe()) }
-    }
-
-    /// Client: the pairs of addresses that the session knows, and which TCP connections are in use on them.
-    pub fn paths(&self) -> Vec<PathStatus> {
-        self.handle.with(|state| state.dialer.iter().flat_map(|dialer| dialer.paths()).collect())
-    }
-
-    /// Client: on which path a TCP connection is that is in use.
-    pub fn path_of(&self, tcp: ConnectionId) -> Option<Path> {
-        self.paths().into_iter().find(|status| status.tcp == Some(tcp)).map(|status| status.path)
-    }
-
-    /// Client: subscribes to failures of TCP connections that the session makes by itself; it tries again. The first call
-    /// also gets the last 64 earlier failures.
-    pub fn path_failures(&self) -> PathFailures {
-        PathFailures { subscriber: self.handle.with(|state| state.failures.subscribe()) }
     }
 
     /// How many TCP connections the session may have at the same time.

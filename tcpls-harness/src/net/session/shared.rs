@@ -8,17 +8,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
-use bytes::BytesMut;
 use tcpls_core::budget::Client;
 use tcpls_core::connection::{Connection, JoinOptions};
-use tcpls_core::endpoint::Join;
-use tcpls_core::error::{CloseReason, TcpFault, code};
+use tcpls_core::error::{CloseReason, OpenTcpError, TcpFault, code};
 use tcpls_core::event::{Established, Event, TcpEvent};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::advice::Advice;
@@ -27,25 +23,14 @@ use super::feed::Feed;
 use super::remotes::Remotes;
 use super::waiters::Waiters;
 use crate::dial::{Action, AttemptId, DialPolicy, Path, SessionView};
-use crate::net::account::Account;
 use crate::net::runtime::Runtime;
-use crate::net::socket::{SocketOptions, reset};
-use crate::net::task::claims::ClaimPlace;
-use crate::net::task::dials::Dials;
 
 /// What the application may write before the task is woken to report it, although no socket has room.
 const UNACCOUNTED: usize = 64 * 1024;
 
-/// Something for the session's task.
+/// What the application wants done with sockets, for the session's task or a simulator: they have them.
 pub(crate) enum Input {
-    /// Client: the socket of a TCP connection that has just been opened.
-    Opened(ConnectionId, TcpStream),
-    /// Server: a TCP connection that showed a token of this session, and what was read from it after its ClientHello.
-    Join(TcpStream, Join, BytesMut, ClaimPlace),
-    /// Client: sockets that are being connected, or wait for their use.
-    Dial(Dials),
-    /// Simulated client: open a TCP connection there and join it.
-    #[cfg(feature = "sim")]
+    /// Client: connect a socket on this path and join it. If the receiver is dropped before TCP is connected, nothing remains.
     Connect(Path, oneshot::Sender<Opened>),
     /// Break a TCP connection, as a demonstration or a test wants it.
     Reset(ConnectionId),
@@ -59,18 +44,17 @@ pub(crate) type Joined = oneshot::Receiver<Result<(), TcpFault>>;
 /// The outcome of a TCP connection that was to be opened, for a join that has just begun.
 pub(crate) type Opened = Result<(ConnectionId, Joined), AddTcpError>;
 
-/// Client: what of the options is needed for TCP connections that the application adds.
-pub(crate) struct Joining {
-    pub(crate) socket: SocketOptions,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) advice: Advice,
+/// Server: where file descriptors come from when none is left.
+pub(crate) trait Descriptors: Send + Sync {
+    /// Makes another holder give up a file descriptor; whether one will be free in a moment. Called without the session's lock.
+    fn free_one(&self) -> bool;
 }
 
 /// One session's shared part.
 pub(crate) struct Shared {
     state: Mutex<State>,
-    /// Client: how to connect again; `None` on a server.
-    pub(crate) joining: Option<Joining>,
+    /// Client: which of the addresses that the server advertises may be connected to.
+    pub(crate) advice: Option<Advice>,
 }
 
 /// What the lock protects.
@@ -98,8 +82,8 @@ pub(crate) struct State {
     pub(crate) remotes: Remotes,
     /// Server: the client of the first TCP connection.
     pub(crate) client: Client,
-    /// Server: the account of the listener's sessions.
-    pub(crate) account: Option<Arc<Account>>,
+    /// Server: where file descriptors come from when none is left.
+    pub(crate) descriptors: Option<Arc<dyn Descriptors>>,
     /// Client, from the end of the handshake on: which path each TCP connection runs on, and what is dialled when.
     pub(crate) dialer: Option<Box<dyn DialPolicy>>,
     task: Option<Waker>,
@@ -120,7 +104,7 @@ pub(crate) struct State {
 }
 
 impl Shared {
-    pub(crate) fn new(conn: Connection, joining: Option<Joining>) -> Arc<Self> {
+    pub(crate) fn new(conn: Connection, advice: Option<Advice>) -> Arc<Self> {
         let state = State {
             conn,
             runtime: Runtime::tokio(),
@@ -136,7 +120,7 @@ impl Shared {
             local: None,
             remotes: Remotes::default(),
             client: Client::ALONE,
-            account: None,
+            descriptors: None,
             task: None,
             task_ended: false,
             waiters: Waiters::default(),
@@ -150,7 +134,7 @@ impl Shared {
             has_woken: false,
             is_called: true,
         };
-        Arc::new(Self { state: Mutex::new(state), joining })
+        Arc::new(Self { state: Mutex::new(state), advice })
     }
 
     /// A session that a simulator drives: it sees each event, and answers it by itself.
@@ -367,6 +351,7 @@ impl State {
         orphans.into_iter().for_each(|tcp| self.conn.handle_tcp_end(now, tcp, tcpls_core::TcpEnd::Reset));
         self.hear();
         self.end_feeds();
+        self.inbox.clear();
         self.joins.clear();
         self.waiters.wake_all();
     }
@@ -406,12 +391,6 @@ impl State {
         self.failures.tell(PathFailure { path, fault: PathFault::Tcp(error) });
     }
 
-    /// Whether the session may have one more TCP connection.
-    pub(crate) fn check_room(&self) -> Result<(), AddTcpError> {
-        let limit = self.conn.max_tcp_connections();
-        if self.conn.tcp_connections().count() < limit { Ok(()) } else { Err(AddTcpError::Limit(limit)) }
-    }
-
     /// Waits for what becomes of a join that has begun.
     pub(crate) fn expect_join(&mut self, tcp: ConnectionId) -> Joined {
         let (sender, receiver) = oneshot::channel();
@@ -419,38 +398,38 @@ impl State {
         receiver
     }
 
-    /// In a simulation: has the simulator open and join a TCP connection. Elsewhere there is nothing to wait for.
-    #[cfg(feature = "sim")]
-    pub(crate) fn order_tcp(&mut self, path: Path) -> Option<oneshot::Receiver<Opened>> {
-        if self.observed.is_none() || self.dialer.is_none() {
-            return None;
+    /// Has the session's task, or a simulator, connect and join a TCP connection, if the session may have one more.
+    pub(crate) fn order_tcp(&mut self, path: Path) -> Result<oneshot::Receiver<Opened>, AddTcpError> {
+        if self.dialer.is_none() {
+            return Err(AddTcpError::Session(OpenTcpError::Server));
         }
-        let (sender, receiver) = oneshot::channel();
-        match self.check_room() {
-            Ok(()) => self.inbox.push(Input::Connect(path, sender)),
-            Err(error) => _ = sender.send(Err(error)),
+        if self.is_closed() {
+            return Err(AddTcpError::Session(OpenTcpError::Closed));
         }
-        Some(receiver)
+        let limit = self.conn.max_tcp_connections();
+        if self.conn.tcp_connections().count() >= limit {
+            return Err(AddTcpError::Limit(limit));
+        }
+        let (opened, receiver) = oneshot::channel();
+        self.inbox.push(Input::Connect(path, opened));
+        self.wake_task();
+        Ok(receiver)
     }
 
-    /// Spends a token on a TCP connection that is established, and hands its socket to the session's task.
-    pub(crate) fn open_tcp(&mut self, stream: TcpStream, path: Path) -> Opened {
-        let options = self.dialer.as_ref().map(|dialer| dialer.join_options(path));
-        let options = options.unwrap_or(JoinOptions::default().with(|join| join.zero_rtt = true));
+    /// Spends a token on a TCP connection that the application wanted and that is established now.
+    pub(crate) fn open_tcp(&mut self, path: Path, opened: oneshot::Sender<Opened>) -> Option<ConnectionId> {
         let now = self.now();
-        match self.conn.open_tcp_with(now, options) {
+        let dialer = self.dialer.as_mut()?;
+        match self.conn.open_tcp_with(now, dialer.join_options(path)) {
             Ok(tcp) => {
+                dialer.adopt(now, path, tcp);
                 let joined = self.expect_join(tcp);
-                if let Some(dialer) = &mut self.dialer {
-                    dialer.adopt(now, path, tcp);
-                }
-                self.inbox.push(Input::Opened(tcp, stream));
-                self.wake_task();
-                Ok((tcp, joined))
+                _ = opened.send(Ok((tcp, joined)));
+                Some(tcp)
             }
             Err(error) => {
-                reset(stream);
-                Err(AddTcpError::Session(error))
+                _ = opened.send(Err(AddTcpError::Session(error)));
+                None
             }
         }
     }

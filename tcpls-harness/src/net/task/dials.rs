@@ -1,27 +1,42 @@
 //! Sockets that are not part of a session yet: those that are being connected, and those that wait for their use. What is
-//! done with them when is decided by [`crate::dial`].
+//! done with them when is decided by [`crate::dial`], or by the application.
 
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::dial::{AttemptId, Path};
+use crate::net::session::{AddTcpError, Opened};
 use crate::net::socket::{SocketOptions, connect};
 
 /// The sockets of a dialer's attempts.
 pub(crate) struct Dials {
     options: SocketOptions,
+    /// How long a socket that the application wants may take to connect.
+    timeout: Duration,
     connecting: JoinSet<(AttemptId, io::Result<TcpStream>)>,
     paths: BTreeMap<AttemptId, (Path, AbortHandle)>,
     connected: BTreeMap<AttemptId, TcpStream>,
+    adding: JoinSet<Option<(Path, TcpStream, oneshot::Sender<Opened>)>>,
 }
 
 impl Dials {
-    pub(crate) fn new(options: SocketOptions) -> Self {
-        Self { options, connecting: JoinSet::new(), paths: BTreeMap::new(), connected: BTreeMap::new() }
+    pub(crate) fn new(options: SocketOptions, timeout: Duration) -> Self {
+        Self {
+            options,
+            timeout,
+            connecting: JoinSet::new(),
+            paths: BTreeMap::new(),
+            connected: BTreeMap::new(),
+            adding: JoinSet::new(),
+        }
     }
 
     /// Begins to connect. To be called within a tokio runtime.
@@ -54,5 +69,40 @@ impl Dials {
     /// Takes out a connected socket.
     pub(crate) fn take(&mut self, attempt: AttemptId) -> Option<TcpStream> {
         self.connected.remove(&attempt)
+    }
+
+    /// Begins to connect a socket that the application wants. To be called within a tokio runtime.
+    pub(crate) fn add(&mut self, path: Path, mut opened: oneshot::Sender<Opened>) {
+        let (options, timeout) = (self.options, self.timeout);
+        self.adding.spawn(async move {
+            let connected = {
+                let mut connected = pin!(tokio::time::timeout(timeout, connect(path, &options)));
+                poll_fn(|cx| match opened.poll_closed(cx) {
+                    Poll::Ready(()) => Poll::Ready(None),
+                    Poll::Pending => connected.as_mut().poll(cx).map(Some),
+                })
+                .await?
+            };
+            match connected.unwrap_or_else(|elapsed| Err(elapsed.into())) {
+                Ok(stream) => Some((path, stream, opened)),
+                Err(error) => {
+                    _ = opened.send(Err(AddTcpError::Tcp(path.remote, error)));
+                    None
+                }
+            }
+        });
+    }
+
+    /// The next socket that the application wants and that is connected.
+    pub(crate) fn poll_added(&mut self, cx: &mut Context<'_>) -> Poll<(Path, TcpStream, oneshot::Sender<Opened>)> {
+        while !self.adding.is_empty() {
+            let ended = ready!(self.adding.poll_join_next(cx));
+            if let Some(Ok(Some((path, stream, opened)))) = ended
+                && !opened.is_closed()
+            {
+                return Poll::Ready((path, stream, opened));
+            }
+        }
+        Poll::Pending
     }
 }

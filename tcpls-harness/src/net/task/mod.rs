@@ -10,12 +10,14 @@
 //! | `traffic` | reading and writing: which socket has room, how much is sealed at once |
 //! | `dials` | the sockets of what [`crate::dial`] decides |
 //! | `claims` | sockets that presented a token and are not authenticated |
+//! | `mailbox` | sockets that others have made for the session |
 //! | `endings`, `leaving` | sockets on the way out: the session does not know yet, or has let go |
 
-pub(crate) mod claims;
-pub(crate) mod dials;
+mod claims;
+mod dials;
 mod endings;
 mod leaving;
+mod mailbox;
 mod traffic;
 
 use std::future::Future;
@@ -32,17 +34,18 @@ use tokio::task::coop::unconstrained;
 use tokio::task::yield_now;
 use tokio::time::Sleep;
 
+pub(crate) use self::claims::ClaimPlace;
 use self::claims::Claimant;
-use self::dials::Dials;
+pub(crate) use self::dials::Dials;
 use self::endings::Endings;
 use self::leaving::Leaving;
+pub(crate) use self::mailbox::{Delivery, Mailbox};
 use self::traffic::{Carrier, Written, ask_kernel, note_room};
 use crate::dial::Action;
 use crate::net::account::reports::{Report, Reports};
 use crate::net::os::{instant, now};
 use crate::net::session::{Input, Shared, State};
-use crate::net::socket::MAX_READ;
-use crate::net::socket::Socket;
+use crate::net::socket::{MAX_READ, Socket, reset};
 
 /// Turns after which other tasks get their chance, the application's among them.
 const MAX_TURNS: usize = 16;
@@ -56,6 +59,7 @@ const QUIET: Duration = Duration::from_millis(500);
 /// Drives a session until it is over and its sockets are closed.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
+    mailbox: Arc<Mailbox>,
     carriers: Vec<Carrier>,
     claimants: Vec<Claimant>,
     leaving: Vec<Leaving>,
@@ -91,6 +95,7 @@ impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, tcp: ConnectionId, socket: Socket) -> Self {
         let now = now();
         let mut driver = Self {
+            mailbox: Mailbox::new(shared.clone()),
             shared,
             carriers: Vec::new(),
             claimants: Vec::new(),
@@ -112,6 +117,11 @@ impl Driver {
     pub(crate) fn reporting(mut self, reports: Reports) -> Self {
         self.reports = Some(reports);
         self
+    }
+
+    /// Where it gets sockets that others have made.
+    pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
     }
 
     /// To be spawned. The turns bound themselves: a budget of the runtime's would make sockets look full that are not.
@@ -211,26 +221,43 @@ impl Driver {
             }
             (std::mem::take(&mut state.is_called), std::mem::take(&mut state.inbox))
         });
-        for input in inbox {
-            match input {
-                Input::Opened(tcp, stream) => self.attach(tcp, Socket::new(stream, Default::default())),
-                Input::Join(stream, join, input, place) => {
-                    self.claimants.push(Claimant::new(&self.shared, stream, join, input, place));
-                }
-                Input::Dial(dials) => self.dials = Some(dials),
-                #[cfg(feature = "sim")]
-                Input::Connect(..) => {} // a simulator's
-                Input::Reset(tcp) => self.reset(tcp),
-                Input::ResetAll => self.reset_all(),
-            }
+        if called {
+            self.mailbox.take().into_iter().for_each(|delivery| self.receive(delivery));
         }
+        inbox.into_iter().for_each(|input| self.execute(input));
         called || may_be_due
+    }
+
+    fn receive(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Join(stream, join, input, place) => {
+                self.claimants.push(Claimant::new(&self.shared, stream, join, input, place));
+            }
+            Delivery::Dials(dials) => self.dials = Some(dials),
+        }
+    }
+
+    fn execute(&mut self, input: Input) {
+        match input {
+            // If it is dropped, the application learns that the session is closed.
+            Input::Connect(path, opened) => _ = self.dials.as_mut().map(|dials| dials.add(path, opened)),
+            Input::Reset(tcp) => self.reset(tcp),
+            Input::ResetAll => self.reset_all(),
+        }
     }
 
     /// Tells the dialer what became of sockets, and does what it wants, if that may have changed.
     fn dial(&mut self, mut changed: bool, cx: &mut Context<'_>) {
         loop {
             let Some(dials) = &mut self.dials else { return };
+            if let Poll::Ready((path, stream, opened)) = dials.poll_added(cx) {
+                changed = true;
+                match self.shared.drive(|state| state.open_tcp(path, opened)) {
+                    Some(tcp) => self.attach(tcp, Socket::new(stream, Default::default())),
+                    None => reset(stream),
+                }
+                continue;
+            }
             while let Poll::Ready((attempt, path, outcome)) = dials.poll(cx) {
                 changed = true;
                 if !self.shared.drive(|state| state.note_dialed(attempt, path, outcome)) {
@@ -241,11 +268,11 @@ impl Driver {
             if actions.is_empty() {
                 return;
             }
-            actions.into_iter().for_each(|action| self.obey(action));
+            actions.into_iter().for_each(|action| self.carry_out(action));
         }
     }
 
-    fn obey(&mut self, action: Action) {
+    fn carry_out(&mut self, action: Action) {
         let Some(dials) = &mut self.dials else { return };
         match action {
             Action::Connect { attempt, path } => dials.connect(attempt, path),
@@ -327,7 +354,7 @@ impl Driver {
             }
             let dialer = state.dialer.as_ref().and_then(|dialer| dialer.poll_timeout());
             state.asleep_until = state.conn.poll_timeout().into_iter().chain(dialer).chain(mine).min();
-            let is_over = is_empty && state.is_closed() && state.inbox.is_empty();
+            let is_over = is_empty && state.is_closed() && state.inbox.is_empty() && self.mailbox.is_empty();
             (if is_over { Next::Over } else { Next::Sleep }, state.asleep_until)
         });
         self.due = deadline;

@@ -1,0 +1,79 @@
+//! A client's paths: which there are, and adding TCP connections.
+
+use std::net::SocketAddr;
+
+use tcpls_core::wire::ids::ConnectionId;
+
+use super::Session;
+use super::error::AddTcpError;
+use super::events::PathFailures;
+use crate::dial::{Path, PathStatus};
+#[cfg(doc)]
+use crate::net::ClientOptions;
+
+impl Session {
+    /// Makes another TCP connection to `remote`, from `local` if that is given, and joins it to the session. Waits until it
+    /// is part of it; data may use it earlier, as soon as TCP is connected.
+    ///
+    /// Cancel safe: before TCP is connected nothing remains, and no token is spent; later the join goes on by itself.
+    ///
+    /// # Errors
+    /// See [`AddTcpError`]. A token is spent only once TCP is connected.
+    pub async fn add_tcp(&self, remote: SocketAddr, local: Option<SocketAddr>) -> Result<ConnectionId, AddTcpError> {
+        let opened = self.handle().with(|state| state.order_tcp(Path { remote, local }))?;
+        let (tcp, joined) = opened.await.unwrap_or(Err(AddTcpError::Closed))?;
+        match joined.await {
+            Ok(Ok(())) => Ok(tcp),
+            Ok(Err(fault)) => Err(AddTcpError::Join(fault)),
+            Err(_) => Err(AddTcpError::Closed),
+        }
+    }
+
+    /// Has the session keep one more TCP connection, to `remote`, from `local` if that is given. Does not wait for it: see
+    /// [`Session::paths`] and [`Session::path_failures`]. On a server, without effect.
+    pub fn add_path(&self, remote: SocketAddr, local: Option<SocketAddr>) {
+        self.handle().with(|state| {
+            let now = state.now();
+            if let Some(dialer) = &mut state.dialer {
+                dialer.add(now, Path { remote, local });
+                state.wake_task();
+            }
+        });
+    }
+
+    /// Has the session keep a TCP connection to an address that the server advertises and [`ClientOptions::addresses`] allows;
+    /// at most 16 new ones in a minute. Like [`Session::add_path`], it does not wait, and it is [`keep`] that says when the
+    /// address is dialled.
+    ///
+    /// [`keep`]: crate::dial::DialOptions::keep
+    ///
+    /// # Errors
+    /// [`AddTcpError::NotAllowed`] if it is not advertised, or not allowed.
+    pub fn add_advertised(&self, address: SocketAddr) -> Result<(), AddTcpError> {
+        let (now, is_advertised) = self
+            .handle()
+            .with(|state| (state.now(), state.conn.peer_addresses().any(|(_, advertised)| advertised == address)));
+        // The policy is the application's, and may use the session.
+        if !is_advertised || !self.handle().advice().is_some_and(|advice| advice.allows(now, address)) {
+            return Err(AddTcpError::NotAllowed(address));
+        }
+        self.add_path(address, None);
+        Ok(())
+    }
+
+    /// Client: the pairs of addresses that the session knows, and which TCP connections are in use on them.
+    pub fn paths(&self) -> Vec<PathStatus> {
+        self.handle().with(|state| state.dialer.iter().flat_map(|dialer| dialer.paths()).collect())
+    }
+
+    /// Client: on which path a TCP connection is that is in use.
+    pub fn path_of(&self, tcp: ConnectionId) -> Option<Path> {
+        self.paths().into_iter().find(|status| status.tcp == Some(tcp)).map(|status| status.path)
+    }
+
+    /// Client: subscribes to failures of TCP connections that the session makes by itself; it tries again. The first call
+    /// also gets the last 64 earlier failures.
+    pub fn path_failures(&self) -> PathFailures {
+        PathFailures { subscriber: self.handle().with(|state| state.failures.subscribe()) }
+    }
+}
