@@ -16,7 +16,7 @@ use crate::wire::ids::ConnectionId;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Activity {
     last: Time,
-    /// A Ping of the application is in flight.
+    /// A Ping is in flight whose answer counts: the application's, or one for a Connection Status.
     asked: bool,
 }
 
@@ -30,7 +30,7 @@ impl Activity {
         self.last
     }
 
-    /// The application sends a Ping.
+    /// Records that such a Ping is due.
     pub(super) fn ask(&mut self) {
         self.asked = true;
     }

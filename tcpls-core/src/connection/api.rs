@@ -105,10 +105,7 @@ impl Connection {
     /// See [`TcpError`].
     pub fn ping(&mut self, tcp: ConnectionId) -> Result<(), TcpError> {
         self.check_tcp(tcp)?;
-        if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.live().ask();
-            self.activity.ask();
-        }
+        self.ask(tcp);
         Ok(())
     }
 

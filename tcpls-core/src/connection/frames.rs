@@ -263,6 +263,10 @@ impl Connection {
         if self.tcps.get_mut(status.tcp).is_some_and(|entry| entry.handle_status(status.backup)) {
             self.trace.emit(|| trace::Event::StatusChanged { tcp: status.tcp, backup: status.backup });
             self.events.push_back(Event::Tcp(TcpEvent::Status { tcp: status.tcp, backup: status.backup }));
+            if status.backup && self.is_open() {
+                // Does the peer receive nothing on it, or just not want it? Its answer, or silence, shows.
+                self.ask(status.tcp);
+            }
         }
         self.idle(now, 1)
     }

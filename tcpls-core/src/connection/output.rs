@@ -84,6 +84,14 @@ impl Connection {
         written
     }
 
+    /// Reports that the socket of TCP connection `tcp` takes no bytes now, so that others send what would go there.
+    ///
+    /// Call it for each full socket before you fill the others. It is optional: the session also notices when
+    /// [`Connection::poll_transmit`] has more to append than there is room for.
+    pub fn handle_full(&mut self, now: Time, tcp: ConnectionId) {
+        self.poll_transmit(now, tcp, 0, &mut Vec::new());
+    }
+
     /// Returns whether [`Connection::poll_transmit`] would append anything, given enough room.
     pub fn wants_write(&self, tcp: ConnectionId) -> bool {
         if self.final_bytes.contains_key(&tcp) {

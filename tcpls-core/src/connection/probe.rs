@@ -1,6 +1,9 @@
 //! Probes: while streams are open, the session sends a Ping on a TCP connection that has received nothing for a while.
 //! So it detects a dark path before it needs it, and even without data to send. The interval doubles while only answers
 //! arrive, but stays short enough to prevent the session from being idle.
+//!
+//! The session also pings a TCP connection when the application asks for it, or when the peer makes it a backup: the peer
+//! may receive nothing on it.
 
 use core::time::Duration;
 
@@ -10,6 +13,7 @@ use super::trace::Event;
 use crate::config::Config;
 use crate::tcp::Tcp;
 use crate::time::Time;
+use crate::wire::ids::ConnectionId;
 
 /// The shortest interval of probes, for any idle timeout.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
@@ -36,6 +40,14 @@ impl ProbeInterval {
 }
 
 impl Connection {
+    /// Makes a Ping due on `tcp`.
+    pub(super) fn ask(&mut self, tcp: ConnectionId) {
+        if let Some(entry) = self.tcps.get_mut(tcp) {
+            entry.live().ask();
+            self.activity.ask();
+        }
+    }
+
     /// Returns how long a TCP connection may be quiet; `None` if there is no limit.
     pub(super) fn probe_interval(&self) -> Option<ProbeInterval> {
         let probes = self.established && !self.plain && self.is_open() && self.streams.len() > 0;

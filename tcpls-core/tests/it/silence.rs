@@ -10,7 +10,7 @@ use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, StreamId};
 
-use crate::support::peer::frames::{ack, stream};
+use crate::support::peer::frames::{PING, ack, connection_status, stream};
 use crate::support::peer::{Peer, frames_of};
 use crate::support::{Client, Pair, Server, Setup, Side, bytes};
 
@@ -224,7 +224,7 @@ fn acks_sent_on_a_lost_or_stalled_tcp_connection_are_repeated_on_others() {
         peer.rest();
         let seen = peer.send(FIRST, &[stream(0, 0, b"x")]);
         peer.conn.stream(StreamId(0)).write(b"y").unwrap();
-        peer.conn.poll_transmit(peer.now, FIRST, 0, &mut Vec::new()); // full: others speak for it
+        peer.conn.handle_full(peer.now, FIRST); // others acknowledge for it
         peer.sleep(30);
         assert!(frames_of(&peer.recv(SECOND)).contains(&ack(FIRST, seen)));
         if lost {
@@ -331,4 +331,19 @@ fn session_without_open_streams_is_not_probed() {
         pair.drive_for(Duration::from_secs(30));
         assert_eq!(pair.client().stats().tcp[0].counters.records_sent, before);
     }
+}
+
+#[test]
+fn tcp_connection_that_the_peer_makes_a_backup_is_pinged_once() {
+    let mut peer = Peer::client();
+    let second = peer.join();
+    let mut pings = |status| {
+        peer.send(FIRST, &[status]);
+        let records = [peer.recv(FIRST), peer.recv(second)];
+        records.map(|records| frames_of(&records).contains(&PING))
+    };
+    assert_eq!(pings(connection_status(second, true)), [false, true], "does it receive nothing there?");
+    assert_eq!(pings(connection_status(second, true)), [false; 2], "nothing has changed");
+    assert_eq!(pings(connection_status(second, false)), [false; 2], "it is wanted");
+    assert_eq!(pings(connection_status(second, true)), [false, true]);
 }

@@ -312,8 +312,6 @@ impl Driver {
                     transfers.into_iter().for_each(|transfers| transfers.writable(*id, side));
                 }
                 Event::Stream(StreamEvent::Opened) => self.accepting = true,
-                // Does the peer hear nothing on it, or just not want it? Its answer, or silence, will tell.
-                Event::Tcp(TcpEvent::Status { tcp, backup: true }) => _ = self.conn.ping(*tcp),
                 Event::Tcp(TcpEvent::Discarded { tcp }) => self.close_socket(env, *tcp),
                 Event::Closed { .. } => {
                     self.closed_at = Some(env.now);
@@ -357,7 +355,7 @@ impl Driver {
                 with_room.push(index);
             } else {
                 socket.was_full = true;
-                self.conn.poll_transmit(env.now, socket.tcp, 0, &mut self.out);
+                self.conn.handle_full(env.now, socket.tcp);
             }
         }
         for index in with_room {

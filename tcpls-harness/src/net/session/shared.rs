@@ -239,14 +239,9 @@ impl State {
             dialer.handle_event(now, event);
             self.wake_task();
         }
-        match event {
-            // Does the peer hear nothing on it, or just not want it? Its answer, or silence, will tell.
-            Event::Tcp(TcpEvent::Status { tcp, backup: true }) => _ = self.conn.ping(*tcp),
-            Event::Tcp(TcpEvent::Discarded { tcp }) => {
-                self.discarded.push(*tcp);
-                self.wake_task();
-            }
-            _ => {}
+        if let Event::Tcp(TcpEvent::Discarded { tcp }) = event {
+            self.discarded.push(*tcp);
+            self.wake_task();
         }
     }
 

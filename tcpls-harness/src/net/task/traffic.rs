@@ -81,7 +81,7 @@ impl Driver {
         self.endings.tell(self.now, &mut state.conn);
         note_room(state, &self.carriers);
         for carrier in self.carriers.iter().filter(|carrier| !carrier.has_room) {
-            state.conn.poll_transmit(self.now, carrier.tcp, 0, &mut Vec::new());
+            state.conn.handle_full(self.now, carrier.tcp);
         }
     }
 
