@@ -11,6 +11,15 @@ pub enum Side {
     Server,
 }
 
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        })
+    }
+}
+
 impl Side {
     /// Returns the other endpoint.
     pub const fn peer(self) -> Self {

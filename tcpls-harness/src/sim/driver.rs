@@ -21,6 +21,7 @@ use crate::dial;
 use crate::net::account::reports::Report;
 use crate::net::session::{Input, Opened};
 use crate::net::socket::pace::Pace;
+use crate::trace::variant;
 
 /// What may be unsent in a socket at most, and be sealed for it at once: as real sockets of this package have it.
 const MAX_BATCH: usize = 256 << 10;
@@ -267,8 +268,8 @@ impl Driver {
             self.conn.handle_timeout(env.now);
             let left = self.conn.poll_timeout();
             if left.is_some_and(|at| at <= env.now) {
-                let reason = self.conn.timeout_reason();
-                self.oracle.complain(format!("a timeout ({reason:?}) is in the past after handle_timeout"));
+                let reason = self.conn.timeout_reason().map(|reason| variant(&reason)).unwrap_or_default();
+                self.oracle.complain(format!("a timeout ({reason}) is in the past after handle_timeout"));
             }
         }
     }

@@ -15,9 +15,9 @@ pub(super) fn final_checks(scenario: &Scenario, transfers: &Transfers, driver: &
     match driver.conn.close_reason() {
         // Both ends are ours.
         Some(CloseReason::Violation(rule)) => {
-            wrong.push(format!("{side:?} says that the peer violated the protocol: {rule}"))
+            wrong.push(format!("the {side} says that the peer violated the protocol: {rule}"))
         }
-        Some(CloseReason::Handshake(error)) if !corrupt => wrong.push(format!("{side:?}: {error}")),
+        Some(CloseReason::Handshake(error)) if !corrupt => wrong.push(format!("the {side}: {error}")),
         _ => {}
     }
     let sent: u64 = stats.tcp.iter().map(|tcp| tcp.counters.stream_bytes_sent).sum();
@@ -26,12 +26,12 @@ pub(super) fn final_checks(scenario: &Scenario, transfers: &Transfers, driver: &
     for tcp in &stats.tcp {
         let (carried, again) = (tcp.counters.stream_bytes_sent, tcp.counters.requeued_bytes);
         if again > carried {
-            wrong.push(format!("{side:?}: {again} bytes were requeued of {carried} that {} carried", tcp.tcp));
+            wrong.push(format!("the {side}: {again} bytes were requeued of {carried} that {} carried", tcp.tcp));
         }
     }
     // What applications of users write is not counted.
     if driver.handles.is_none() && sent > written + again && !duplicates(scenario, side) {
-        wrong.push(format!("{side:?} sent {sent} bytes, {again} of them again, of {written} that were written"));
+        wrong.push(format!("the {side} sent {sent} bytes, {again} of them again, of {written} that were written"));
     }
     wrong
 }

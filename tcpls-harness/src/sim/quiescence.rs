@@ -55,7 +55,8 @@ impl Quiescence {
         let longest = scenario.path.iter().map(|path| path.delay.0 + path.jitter.0).max().unwrap_or_default();
         let closed = ends.iter().flatten().map(|driver| driver.closed_at.unwrap_or(now)).max()?;
         let took = closed - self.at;
-        (took > SPARE + longest * 8).then(|| format!("closing took {took:?} although nothing stood in its way"))
+        (took > SPARE + longest * 8)
+            .then(|| format!("closing took {:.3} s although nothing stood in its way", took.as_secs_f64()))
     }
 }
 

@@ -20,6 +20,7 @@ use crate::dial::{Backup, DialOptions, Keep};
 use crate::net::{ClientOptions, Listener, ServerOptions, Session, Stream};
 use crate::relay::{Break, PathOptions, Relay, Way};
 use crate::tls::{Identity, Trust};
+use crate::trace::variant;
 
 /// What is written at once.
 const PIECE: u64 = 64 << 10;
@@ -112,7 +113,7 @@ fn check(scenario: &Scenario) -> Outcome<()> {
         return Err("bounds and floods are for simulations only".into());
     }
     if let Some(fault) = scenario.fault.iter().find(|fault| matches!(fault.kind, Clog | BackendAway | Restart)) {
-        return Err(format!("a relay can't do {:?} at {}", fault.kind, fault.at).into());
+        return Err(format!("a relay cannot do the fault {} at {}", variant(&fault.kind), fault.at).into());
     }
     let plain = |transfer: &Transfer| {
         transfer.read_rate.is_none()

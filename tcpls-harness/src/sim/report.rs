@@ -199,15 +199,18 @@ impl SessionReport {
         let mut demand = |reached: bool, what: String| missed.extend((!reached).then_some(what));
         for (number, (transfer, reported)) in transfers.list.iter().zip(&self.transfers).enumerate() {
             let done = transfer.is_whole() || (transfer.is_over() && transfer.is_to_be_cut());
-            demand(!goals.complete || done, format!("transfer {number} is not complete: {:?}", reported.ends));
+            demand(!goals.complete || done, format!("transfer {number} is not complete: {}", both(&reported.ends)));
             let within = goals.within.is_none_or(|span| reported.ended.is_some_and(|at| at <= span.0.as_secs_f64()));
-            demand(within, format!("transfer {number} ended at {:?} s", reported.ended));
+            demand(within, {
+                let ended = reported.ended.map_or("has not ended".to_owned(), |at| format!("ended at {at:.3} s"));
+                format!("transfer {number} {ended}")
+            });
             let (gap, at) = reported.gap;
             let short = goals.max_gap.is_none_or(|span| gap <= span.0.as_secs_f64());
             demand(short, format!("transfer {number} stood still for {gap:.3} s at {at:.3} s"));
         }
         let closed = self.closed.iter().all(Option::is_some);
-        demand(!goals.complete || closed, format!("the session is not closed: {:?}", self.closed));
+        demand(!goals.complete || closed, format!("the session is not closed: {}", ends(&self.closed)));
         let over = |span: Span| client.and_then(|driver| driver.closed_at).is_some_and(|at| at <= Time::ZERO + span.0);
         demand(goals.over_within.is_none_or(over), "the session is not over in time".to_owned());
         let requeued: u64 = self.tcp.iter().flatten().map(|tcp| tcp.requeued).sum();
@@ -239,4 +242,16 @@ fn tcp_reports(driver: &Driver) -> Vec<TcpReport> {
         requeued: stats.counters.requeued_bytes,
     };
     driver.stats().tcp.iter().map(report).collect()
+}
+
+/// How both directions of a transfer ended.
+pub(crate) fn both([there, back]: &[Option<String>; 2]) -> String {
+    let end = |end: &Option<String>| end.clone().unwrap_or("not ended".to_owned());
+    format!("opener to peer: {}, peer to opener: {}", end(there), end(back))
+}
+
+/// How a session ended at both ends.
+fn ends([client, server]: &[Option<String>; 2]) -> String {
+    let end = |end: &Option<String>| end.clone().unwrap_or("not closed".to_owned());
+    format!("client: {}, server: {}", end(client), end(server))
 }

@@ -268,12 +268,12 @@ impl Transfers {
     /// The peer opened a stream: its ID determines what to do with it.
     pub(crate) fn accepted(&mut self, id: StreamId, side: Side) {
         let Some(number) = self.streams.get(&id) else {
-            return self.wrong.push(format!("{side:?} accepted {id}, which was not opened"));
+            return self.wrong.push(format!("the {side} accepted {id}, which was not opened"));
         };
         let transfer = &mut self.list[*number];
         let half = transfer.half_of(side);
         if half.writing != Writing::NotYet {
-            return self.wrong.push(format!("{side:?} accepted {id} twice"));
+            return self.wrong.push(format!("the {side} accepted {id} twice"));
         }
         half.writing = Writing::Goes;
         transfer.half_of(side.peer()).readable = true;
@@ -320,7 +320,7 @@ impl Transfers {
                 Ok(len) => read += len,
                 Err(what) => {
                     transfer.half_of(side.peer()).readable = false;
-                    self.wrong.push(format!("transfer {} at {side:?}: {what}", transfer.number));
+                    self.wrong.push(format!("transfer {} at the {side}: {what}", transfer.number));
                 }
             }
         }
@@ -339,7 +339,7 @@ impl Transfers {
             transfer.half_of(side.peer()).readable = true;
             _ = conn.stream(id).set_priority(transfer.plan.priority);
             if self.streams.insert(id, number).is_some() {
-                self.wrong.push(format!("{side:?} opened {id} twice"));
+                self.wrong.push(format!("the {side} opened {id} twice"));
             }
             trace.note(now, &Note::StreamOpened { transfer: number, stream: id.0 });
         }

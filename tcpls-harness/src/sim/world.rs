@@ -217,7 +217,7 @@ impl World {
         let own = self.complaints.iter().chain(&self.server.complaints).cloned();
         let oracles = self.all_ends().flat_map(|(_, driver)| {
             let side = driver.side();
-            driver.oracle.complaints().iter().map(move |what| format!("{side:?}: {what}"))
+            driver.oracle.complaints().iter().map(move |what| format!("the {side}: {what}"))
         });
         own.chain(oracles).collect()
     }
@@ -484,7 +484,7 @@ impl World {
         wrong.extend(self.ledger.take_repeated());
         for (_, driver) in self.all_ends() {
             let side = driver.side();
-            wrong.extend(driver.oracle.complaints().iter().map(|what| format!("{side:?}: {what}")));
+            wrong.extend(driver.oracle.complaints().iter().map(|what| format!("the {side}: {what}")));
         }
         wrong.extend(self.final_checks());
         let (trace, meter) =

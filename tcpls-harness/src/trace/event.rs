@@ -20,7 +20,7 @@ macro_rules! fields {
 pub(super) use fields;
 
 /// The name of the variant of an enum, in kebab case, as its derived `Debug` begins with it.
-pub(super) fn variant(value: &impl fmt::Debug) -> String {
+pub(crate) fn variant(value: &impl fmt::Debug) -> String {
     struct Name(String);
     impl fmt::Write for Name {
         fn write_str(&mut self, text: &str) -> fmt::Result {

@@ -18,6 +18,9 @@
 mod content;
 mod event;
 
+#[cfg(feature = "sim")]
+pub(crate) use self::event::variant;
+
 use std::io::Write;
 
 use serde::Serialize;

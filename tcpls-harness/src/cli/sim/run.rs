@@ -9,7 +9,7 @@ use super::super::files::{OutFile, Written, unreadable};
 use super::super::plot::{Curve, Picture, PlotFile};
 use super::super::units::{bits_per_second, rate, size};
 use super::super::{Outcome, output};
-use crate::sim::report::{BIN, Meter, SessionReport};
+use crate::sim::report::{BIN, Meter, SessionReport, both};
 use crate::sim::scenario::Transport;
 use crate::sim::{Report, RunOptions, Scenario, run as simulate, run_real};
 
@@ -93,8 +93,9 @@ async fn compare(scenario: &Scenario, report: &Report) -> Outcome {
             simulated.ended.unwrap_or_default()
         ));
         if (&real.read, &real.ends) != (&simulated.read, &simulated.ends) {
-            let (real, simulated) = ((&real.read, &real.ends), (&simulated.read, &simulated.ends));
-            return Err(format!("transfer {number}: {real:?} over real sockets, {simulated:?} simulated").into());
+            let what = |read: &[u64; 2], ends| format!("{} B and {} B ({})", read[0], read[1], both(ends));
+            let (real, simulated) = (what(&real.read, &real.ends), what(&simulated.read, &simulated.ends));
+            return Err(format!("transfer {number}: {real} over real sockets, {simulated} simulated").into());
         }
     }
     Ok(())

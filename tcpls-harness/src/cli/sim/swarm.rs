@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         tally.failures.len()
     ))?;
     for failure in &tally.failures {
-        output::result(format_args!("seed {} {:?}: {}", failure.seed, failure.mode, failure.what.join("; ")))?;
+        output::result(format_args!("seed {} {}: {}", failure.seed, failure.mode, failure.what.join("; ")))?;
     }
     for failure in tally.failures.iter().take(3) {
         let smallest = minimise(&generate(failure.seed, failure.mode), failure.seed);

@@ -4,6 +4,7 @@ use tcpls_core::budget::Resource;
 
 use super::paths::DEFAULT_MTU;
 use super::{Action, ActionKind, Bottleneck, Crypto, End, Fault, FaultKind, Middlebox, Path, Scenario, Transport};
+use crate::trace::variant;
 
 /// More would show nothing new, and packets have a limited number of ports.
 const MAX_CLIENTS: usize = 100;
@@ -82,11 +83,11 @@ impl Scenario {
 
     /// Whether a fault makes sense.
     pub(crate) fn check_fault(&self, fault: &Fault) -> Result<(), String> {
-        let kind = fault.kind;
+        let (kind, name) = (fault.kind, variant(&fault.kind));
         let clog = kind == FaultKind::Clog;
         let pipes_only = matches!(kind, FaultKind::Shred | FaultKind::BackendAway);
         if pipes_only && self.transport == Transport::Packets {
-            return Err(format!("fault {kind:?} at {} is for pipes only", fault.at));
+            return Err(format!("fault {name} at {} is for pipes only", fault.at));
         }
         let fields = [
             ("path", fault.path.is_some(), !clog && kind != FaultKind::Restart),
@@ -94,27 +95,27 @@ impl Scenario {
             ("rate", fault.rate.is_some(), kind == FaultKind::Rate),
             ("delay", fault.delay.is_some(), kind == FaultKind::Delay),
         ];
-        check_fields(&format!("fault {kind:?} at {}", fault.at), &fields)?;
+        check_fields(&format!("fault {name} at {}", fault.at), &fields)?;
         if fault.until.is_some_and(|until| until < fault.at) {
-            return Err(format!("fault {kind:?} ends at {} before it begins", fault.until.unwrap_or_default()));
+            return Err(format!("fault {name} ends at {} before it begins", fault.until.unwrap_or_default()));
         }
         self.check_path(fault.path.as_deref())
     }
 
     fn check_action(&self, action: &Action) -> Result<(), String> {
         use ActionKind::{Attach, Close, Detach, Join, Scheduler, TcpOption, UpdateKeys};
-        let kind = action.kind;
+        let (kind, name) = (action.kind, variant(&action.kind));
         let fields = [
             ("path", action.path.is_some(), !matches!(kind, Scheduler | UpdateKeys | TcpOption | Close)),
             ("transfer", action.transfer.is_some(), matches!(kind, Attach | Detach)),
             ("scheduler", action.scheduler.is_some(), kind == Scheduler),
         ];
-        check_fields(&format!("action {kind:?} at {}", action.at), &fields)?;
+        check_fields(&format!("action {name} at {}", action.at), &fields)?;
         if kind == Join && action.by == End::Server {
             return Err("only clients join".to_owned());
         }
         if action.transfer.is_some_and(|number| number >= self.transfer.len()) {
-            return Err(format!("action {kind:?} at {} names a transfer that is not there", action.at));
+            return Err(format!("action {name} at {} names a transfer that is not there", action.at));
         }
         self.check_path(action.path.as_deref())
     }

@@ -20,7 +20,7 @@ impl Server {
             if let Some(victim) = all.iter().find(|holder| holder.id == eviction.holder) {
                 self.complaints.extend(check_eviction(eviction.resource, victim, &all));
             } else {
-                self.complaints.push(format!("{:?} gave way, and was not there", eviction.holder));
+                self.complaints.push("a holder gave way that was not there".to_owned());
             }
             env.trace.set_place(Host::Server.place());
             env.trace.note(env.now, &Note::Evicted { resource: &eviction.resource.to_string() });
@@ -50,7 +50,8 @@ impl Server {
             session.driver.conn.evict(env.now);
             let reason = session.driver.conn.close_reason();
             if reason != Some(&CloseReason::Evicted) {
-                self.complaints.push(format!("a session that gave way ended with {reason:?}"));
+                let reason = reason.map_or("nothing".to_owned(), ToString::to_string);
+                self.complaints.push(format!("a session that gave way ended with: {reason}"));
             }
             if at_once {
                 session.driver.reset_all(env);

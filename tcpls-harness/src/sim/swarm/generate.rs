@@ -1,6 +1,7 @@
 //! A scenario from a seed: a network, transfers, settings, and faults of some kinds, each of which is switched on or off for
 //! the whole run. Combinations that no test author would think of come up here.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::super::rng::{Purpose, SimRng};
@@ -17,6 +18,15 @@ pub enum Mode {
     Safety,
     /// Faults end; then everything must be delivered, within a bound.
     Liveness,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Safety => "safety",
+            Self::Liveness => "liveness",
+        })
+    }
 }
 
 /// In liveness, the handshake is left alone.
@@ -69,7 +79,7 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
     let (client, server) = (maker.settings(), maker.settings());
     let limit = bound(&path, &transfer, [&client, &server], storm);
     let mut scenario = Scenario {
-        title: format!("{mode:?} {seed}"),
+        title: format!("{mode} {seed}"),
         crypto: if maker.rng.one_in(64) { Crypto::Tls } else { Crypto::Null },
         transport: maker.transport,
         keep,
