@@ -1,6 +1,6 @@
-//! What a session does, as events of the `tracing` crate: one span for each session, and in it one for each TCP connection.
+//! Logs events of sessions with the `tracing` crate: a span for each session, and in it one for each TCP connection.
 //!
-//! Without a subscriber when the session begins, the session gets no sink and pays nothing.
+//! If there is no subscriber when a session begins, it gets no sink, and logging costs nothing.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -81,7 +81,7 @@ impl Sink for Log {
     }
 }
 
-/// How much an event matters: states and ends of sessions, what happens to TCP connections, each record.
+/// The level of an event: states and ends of sessions, events of TCP connections, records.
 fn level(event: &Event<'_>) -> Level {
     match event {
         Event::StateChanged { .. } | Event::Closing { .. } | Event::PeerClosing { .. } | Event::Closed { .. } => {

@@ -1,17 +1,17 @@
-//! TCPLS sessions over real sockets, for tokio: one task per session, however many TCP connections it has.
+//! TCPLS sessions over real sockets, for tokio: one task per session, for all of its TCP connections.
 //!
-//! | folder | what happens there |
+//! | folder | subject |
 //! | --- | --- |
-//! | `session` | what applications hold: [`Session`], [`Stream`] and its halves, events; the state behind them |
+//! | `session` | the API of applications: [`Session`], [`Stream`] and its halves, events; the state behind them |
 //! | `client` | connecting, [`ClientOptions`] |
 //! | `listener` | [`Listener`]: accepting, [`ServerOptions`], handshakes that fail |
-//! | `account` | what all sessions of a listener hold together, and which gives way |
-//! | `task` | the driver: what sockets, timers and the application do becomes calls on the state machine |
-//! | `socket` | one TCP connection's socket: buffers, pace, what the kernel knows |
+//! | `account` | what all sessions of a listener hold, and which gives way |
+//! | `task` | the driver: calls the state machine for sockets, timers and the application |
+//! | `socket` | one TCP connection's socket: buffers, pace, the kernel's state |
 //! | `runtime` | [`Runtime`]: time, tasks and random numbers for applications, real or simulated |
-//! | `os`, `descriptors`, `log` | clock and random numbers; what to do without file descriptors; events for `tracing` |
+//! | `os`, `descriptors`, `log` | clock and random numbers; handling of a lack of file descriptors; events for `tracing` |
 //!
-//! The protocol is all in `tcpls_core`; nothing here looks into a record.
+//! `tcpls_core` has the whole protocol; nothing here reads a record.
 
 pub(crate) mod account;
 mod client;

@@ -15,7 +15,7 @@ use super::os;
 /// A future on the heap that any thread may poll.
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// What takes tokio's place in a simulation.
+/// The replacement of tokio in a simulation.
 pub(crate) trait Backend: Send + Sync {
     fn now(&self) -> Time;
     fn sleep_until(&self, at: Time) -> BoxFuture<()>;
@@ -23,10 +23,11 @@ pub(crate) trait Backend: Send + Sync {
     fn fill_random(&self, bytes: &mut [u8]);
 }
 
-/// The clock, timers, tasks and random numbers of the world that a session runs in.
+/// The clock, timers, tasks and random numbers for an application, from tokio or from a simulation.
 ///
-/// An application that takes them from here, and not from tokio and the operating system, runs unchanged over sockets and in
-/// a simulation (`sim`, feature `sim`). [`Session::runtime`] has the one to use. Clones are handles of the same runtime.
+/// An application that uses this type instead of tokio and the operating system runs unchanged over sockets and in a
+/// simulation (`sim`, feature `sim`). [`Session::runtime`] returns the one to use. Clones are handles of the same
+/// runtime.
 ///
 /// [`Session::runtime`]: super::Session::runtime
 #[derive(Clone)]
@@ -46,8 +47,8 @@ impl Runtime {
         Self { backend: Some(backend) }
     }
 
-    /// The time now. Only differences mean something: the origin is the start of the simulation, or some moment in the life
-    /// of the process.
+    /// Returns the current time. Only differences are meaningful: the origin is the start of the simulation, or some
+    /// time in the life of the process.
     pub fn now(&self) -> Time {
         match &self.backend {
             Some(backend) => backend.now(),
@@ -68,7 +69,8 @@ impl Runtime {
         }
     }
 
-    /// The output of `future`; `None` if that takes longer than `duration`. As cancel safe as `future`, which is dropped then.
+    /// Returns the output of `future`; `None` if it takes longer than `duration`: then `future` is dropped. As cancel
+    /// safe as `future`.
     pub async fn timeout<F: Future>(&self, duration: Duration, future: F) -> Option<F::Output> {
         let (mut future, mut sleep) = (pin!(future), pin!(self.sleep(duration)));
         poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -78,7 +80,7 @@ impl Runtime {
         .await
     }
 
-    /// Runs `future` as a task of its own. It goes on if the [`Task`] is dropped.
+    /// Runs `future` as a task of its own, which continues if the [`Task`] is dropped.
     ///
     /// # Panics
     /// On tokio's, outside of a runtime.
@@ -103,7 +105,7 @@ impl Runtime {
         }
     }
 
-    /// A random number.
+    /// Returns a random number.
     pub fn random(&self) -> u64 {
         let mut bytes = [0; 8];
         self.fill_random(&mut bytes);

@@ -1,7 +1,7 @@
-//! What the sockets, sessions and claims of a listener hold together, and how one gives way to another.
+//! The account of a listener: what its sockets, sessions and claims hold, and how they give way.
 //!
-//! [`Budget`] decides which; here is what it decides about. No lock is held while a holder gives way. `reports` decides when a
-//! session reports what it holds.
+//! [`Budget`] selects a holder; this module has the holders, and makes them give way without holding a lock. `reports`
+//! decides when a session reports what it holds.
 
 pub(crate) mod reports;
 
@@ -31,10 +31,10 @@ struct Ledger {
     closing_descriptors: u64,
 }
 
-/// A holder that is giving way. The budget has forgotten it, but its descriptors are not free yet.
+/// A holder that is giving way. It has left the budget, but its descriptors are not closed yet.
 struct Closing {
     descriptors: u64,
-    /// A session that may still send why it ends.
+    /// A session that may still send the reason of its end.
     lingering: Option<Weak<Shared>>,
 }
 
@@ -67,9 +67,9 @@ impl Ledger {
     }
 }
 
-/// What a holder is, and how it is made to give way.
+/// The kind of a holder, and how it gives way.
 pub(crate) enum Holding {
-    /// A TCP connection whose ClientHello has not come; its task is notified of what is short.
+    /// A TCP connection without a complete ClientHello; its task gets the resource that is short.
     Pending(oneshot::Sender<Resource>),
     /// A session.
     Session(Weak<Shared>),
@@ -78,10 +78,10 @@ pub(crate) enum Holding {
 }
 
 impl Holding {
-    /// `at_once`: its sockets are reset, because what they would still say takes a descriptor.
+    /// `at_once`: its sockets are reset, because final bytes would keep their descriptors.
     fn give_way(self, resource: Resource, at_once: bool) {
         match self {
-            // It fails if the task has just found out what the TCP connection is.
+            // It fails if the task has just recognized the TCP connection.
             Self::Pending(task) => _ = task.send(if at_once { Resource::Descriptors } else { resource }),
             Self::Session(session) => {
                 if let Some(session) = session.upgrade() {
@@ -109,7 +109,7 @@ impl Account {
         Arc::new(Self { trusted_proxies, state: Mutex::new(state) })
     }
 
-    /// Whose share a TCP connection from `address` is part of.
+    /// Returns the client that a TCP connection from `address` counts for.
     pub(crate) fn client(&self, address: IpAddr) -> Client {
         let address = address.to_canonical();
         if self.trusted_proxies.iter().any(|proxy| proxy.to_canonical() == address) {
@@ -118,7 +118,7 @@ impl Account {
         Client::at(address)
     }
 
-    /// A new holder; others give way to it, or it itself does.
+    /// Adds a holder; others, or this one, may have to give way.
     pub(crate) fn enter(self: &Arc<Self>, client: Client, holding: Holding, held: &[(Resource, u64)]) -> Place {
         let place = {
             let state = &mut *self.lock();
@@ -131,8 +131,8 @@ impl Account {
         place
     }
 
-    /// Frees a descriptor because the operating system has none left, whatever the limit is: a holder has to give way,
-    /// unless others are closing already. Whether one will be free in a moment.
+    /// Frees a descriptor because the operating system has none left, even below the limit: a holder gives way, unless
+    /// others are closing already. Returns whether a descriptor will be free within milliseconds.
     pub(crate) fn free_descriptor(&self) -> bool {
         let (lingering, victim) = {
             let state = &mut *self.lock();
@@ -153,15 +153,16 @@ impl Account {
         true
     }
 
-    /// Whether another socket may be accepted. If not, holders that are giving way have descriptors, and are about to close
-    /// them: without that, a flood of newcomers could take all that the operating system has.
+    /// Returns whether another socket may be accepted. If not, holders that are giving way are about to close their
+    /// descriptors. Without this limit, a flood of new TCP connections could use up all descriptors of the operating
+    /// system.
     pub(crate) fn has_room(&self) -> bool {
         let state = &*self.lock();
         let limit = state.max_descriptors();
         state.closing_descriptors == 0 || state.open_descriptors() <= limit.saturating_add(limit / 16)
     }
 
-    /// Has holders give way until all limits are kept.
+    /// Makes holders give way until all limits are met.
     fn settle(&self) {
         loop {
             let (resource, holding, at_once) = {
@@ -220,7 +221,7 @@ impl Drop for Place {
     }
 }
 
-/// Resets what is left of the sockets of a session that gives way.
+/// Resets the remaining sockets of a session that gives way.
 fn close_at_once(session: &Weak<Shared>) {
     if let Some(session) = session.upgrade() {
         session.give_way(true);

@@ -1,5 +1,5 @@
-//! When a session reports to the account what it holds and has delivered: seldom, but never less memory than it has.
-//! [`Told`] decides; it has no sockets, so that the simulator goes by the same rules.
+//! When a session reports to the account what it holds and has delivered: rarely, but never less memory than it has.
+//! [`Told`] decides; it has no sockets, so that the simulator uses the same rules.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) const CLAIM_MEMORY: u64 = 8 * 1024;
 const STEP: u64 = 16 * 1024;
 /// Deliveries are reported when they are as large as this, or as old as [`MAX_DELAY`].
 const MIN_DELIVERED: u64 = 64 * 1024;
-/// Until the account knows of this much, which it takes for a sign of use, every delivery is reported.
+/// Up to this total, at which the account counts a session as used, every delivery is reported.
 const FIRST_DELIVERED: u64 = 1024;
 const MAX_DELAY: Duration = Duration::from_secs(1);
 

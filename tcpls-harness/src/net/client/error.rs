@@ -1,4 +1,4 @@
-//! Why a client has no session.
+//! Errors of starting a session.
 
 use std::{error, fmt, io};
 
@@ -7,17 +7,17 @@ use tcpls_core::error::{ConfigError, HandshakeError};
 use crate::net::descriptors::are_used_up;
 use crate::net::session::{PathFailure, PathFault};
 
-/// Why no session came about.
+/// Why no session could be established.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// No address was given, or none that fits the local ones.
+    /// No address was given, or none of the family of a local one.
     NoAddress,
-    /// An option cannot work.
+    /// An option is invalid.
     Config(ConfigError),
     /// The TLS configuration can't be used for this server.
     Tls(HandshakeError),
-    /// Every path was tried; what went wrong with each.
+    /// All paths failed; contains the fault of each.
     Paths(Vec<PathFailure>),
 }
 

@@ -1,10 +1,10 @@
 //! A client: connecting.
 //!
-//! | file | what happens there |
+//! | file | subject |
 //! | --- | --- |
-//! | `options` | what the application wants |
-//! | `start` | carries out what [`crate::dial`] decides until there is a session |
-//! | `error` | why there is none |
+//! | `options` | options of the application |
+//! | `start` | executes the actions of [`crate::dial`] until there is a session |
+//! | `error` | errors of the start |
 
 mod error;
 mod options;
@@ -19,24 +19,25 @@ use crate::dial::Path;
 use crate::net::session::Session;
 
 impl Session {
-    /// Starts a session with the server that has these addresses. They are dialled one after the other without waiting for
-    /// long, in turns of families (RFC 8305); the first that connects gets a TLS handshake, and another one if that makes no
-    /// progress. With [`Keep::Paths`] the other addresses are joined in the background, as far as the session may have so
-    /// many TCP connections. An address that is given twice is connected to twice. To be called within a tokio runtime,
-    /// which the session's task then runs on.
+    /// Starts a session with the server at these addresses, and waits until it is established.
     ///
-    /// A server that does not speak TCPLS gives a session all the same: see [`Session::is_tcpls`]. [`RustlsClient::tcpls_only`]
-    /// insists on TCPLS. If a TCPLS server asks for a client certificate, this returns after the server has accepted it;
-    /// a server without TCPLS may refuse it later, and the session ends with [`CloseReason::Handshake`] then.
+    /// The addresses are dialed one after the other with short delays, with alternating families (RFC 8305). The first
+    /// that connects gets a TLS handshake, and another one does if that makes no progress. With [`Keep::Paths`] the
+    /// other addresses join in the background, up to the session's limit of TCP connections. An address that is given
+    /// twice is connected to twice. Call it within a tokio runtime, on which the session's task then runs.
     ///
-    /// Cancel safe: all that is under way is given up, and no session remains.
+    /// A server without TCPLS gives a plain session: see [`Session::is_tcpls`]. [`RustlsClient::tcpls_only`] requires
+    /// TCPLS. If a TCPLS server requests a client certificate, this returns after the server has accepted it. A server
+    /// without TCPLS may refuse it later; the session then ends with [`CloseReason::Handshake`].
+    ///
+    /// Cancel safe: dropping the future cancels all attempts, and no session remains.
     ///
     /// [`RustlsClient::tcpls_only`]: tcpls_core::crypto::rustls::RustlsClient::tcpls_only
     /// [`CloseReason::Handshake`]: tcpls_core::error::CloseReason::Handshake
     /// [`Keep::Paths`]: crate::dial::Keep::Paths
     ///
     /// # Errors
-    /// See [`ConnectError`]: what went wrong with each of them.
+    /// See [`ConnectError`], which has the fault of each path.
     pub async fn connect(addresses: &[SocketAddr], options: ClientOptions) -> Result<Self, ConnectError> {
         options.validate().map_err(ConnectError::Config)?;
         match Path::pairs(addresses, &options.locals).as_slice() {

@@ -1,4 +1,4 @@
-//! What an application says about how a client is to connect.
+//! Options for connecting as a client.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,29 +13,29 @@ use crate::dial::{Backup, DialOptions};
 use crate::net::session::AddressPolicy;
 use crate::net::socket::SocketOptions;
 
-/// The shortest time that TCP may be given to connect.
+/// The shortest time limit for TCP to connect.
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How a client connects.
+/// Options for connecting as a client.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientOptions {
-    /// Certificates and application protocols. [`RustlsClient::tcpls_only`] insists on TCPLS.
+    /// Certificates and application protocols. [`RustlsClient::tcpls_only`] requires TCPLS.
     pub tls: RustlsClient,
-    /// Whom the server's certificate must name.
+    /// The name that the server's certificate must contain.
     pub server_name: ServerName<'static>,
-    /// Bounds and timeouts of the session.
+    /// Limits and timeouts of the session.
     pub config: Arc<Config>,
-    /// How sockets are tuned.
+    /// Socket options.
     pub socket: SocketOptions,
-    /// Local addresses to connect from, each together with each of the server's of the same family. None leaves it to the
-    /// routes.
+    /// Local addresses to connect from, each combined with each server address of the same family. If empty, the
+    /// operating system's routes decide.
     pub locals: Vec<IpAddr>,
-    /// What is dialled when, at the start and when TCP connections are lost.
+    /// Options for dialing, at the start and after the loss of TCP connections.
     pub dial: DialOptions,
-    /// Paths whose TCP connections are used only while no other lives, whenever they are made.
+    /// Paths whose TCP connections are backups.
     pub backups: Vec<Backup>,
-    /// Which of the addresses that the server advertises may be connected to.
+    /// The policy for addresses that the server advertises.
     pub addresses: AddressPolicy,
 }
 
@@ -63,12 +63,12 @@ impl ClientOptions {
         }
     }
 
-    /// Whether these options can work. [`Session::connect`] asks it.
+    /// Checks that these options are valid. [`Session::connect`] calls it.
     ///
     /// [`Session::connect`]: crate::net::Session::connect
     ///
     /// # Errors
-    /// The first one that cannot.
+    /// Returns the first invalid option.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.config.validate()?;
         self.socket.validate()?;

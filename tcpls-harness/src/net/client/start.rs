@@ -1,5 +1,5 @@
-//! A client's start: carries out what the dialer decides until there is a session. Each TCP connection that is to shake
-//! hands gets a session of its own; the first whose handshake is over stays, the others are dropped.
+//! The start of a client: executes the dialer's actions until there is a session. Each TCP connection with a TLS
+//! handshake gets a session of its own; the first to complete stays, the others are dropped.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -24,7 +24,7 @@ use crate::net::session::{Advice, Handle, PathFailure, PathFault, Session, Share
 use crate::net::socket::Socket;
 use crate::net::task::{Delivery, Dials, Driver, Mailbox};
 
-/// What is under way.
+/// The state of a start.
 pub(crate) struct Start {
     options: ClientOptions,
     dialer: Dialer,
@@ -32,7 +32,7 @@ pub(crate) struct Start {
     /// Sessions whose handshakes are under way.
     candidates: BTreeMap<AttemptId, Candidate>,
     handshakes: JoinSet<(AttemptId, Result<(), CloseReason>)>,
-    /// What came of each path that failed.
+    /// The faults of the paths that failed.
     failures: Vec<PathFailure>,
 }
 
@@ -47,7 +47,7 @@ struct Candidate {
 enum News {
     /// A socket was connected, or could not be.
     Dialed(AttemptId, Path, io::Result<()>),
-    /// A handshake is over.
+    /// A handshake is complete.
     Handshake(AttemptId, Result<(), CloseReason>),
     /// The dialer has something to decide.
     Deadline,
@@ -182,7 +182,7 @@ impl Start {
         let Candidate { session, mailbox, .. } = self.candidates.remove(&attempt).expect("asked before");
         self.dialer.handle_established(now(), attempt, session.is_tcpls());
         while let Some(action) = self.dialer.poll_action() {
-            // What failed does not matter any more.
+            // Failures of other paths do not matter any more.
             if let Action::Abandon { attempt, .. } = action {
                 self.dials.abandon(attempt);
             }

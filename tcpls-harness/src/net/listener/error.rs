@@ -1,19 +1,19 @@
-//! Why a listener could not be made.
+//! Errors of creating a listener.
 
 use std::net::SocketAddr;
 use std::{error, fmt, io};
 
 use tcpls_core::error::ConfigError;
 
-/// Why an address can't be listened on.
+/// Why a listener could not be created.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ListenError {
     /// No address was given.
     NoAddress,
-    /// An option cannot work.
+    /// An option is invalid.
     Config(ConfigError),
-    /// The operating system refuses.
+    /// The operating system refused it.
     Bind(SocketAddr, io::Error),
 }
 

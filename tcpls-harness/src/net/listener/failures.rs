@@ -1,4 +1,4 @@
-//! Handshakes that fail at a listener: from which address, and why.
+//! Reports of failed handshakes at a listener, with address and cause.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,33 +9,33 @@ use tcpls_core::error::{AlertDescription, CloseReason};
 
 use crate::net::session::{Feed, Subscriber};
 
-/// A TCP connection that was accepted and became no part of any session.
+/// An accepted TCP connection that did not become part of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandshakeFailure {
-    /// Where it came from; behind a proxy, the proxy's address.
+    /// The address of the client, or of the proxy in front of it.
     pub client: SocketAddr,
-    /// What went wrong.
+    /// The cause.
     pub fault: HandshakeFault,
 }
 
-/// Why a TCP connection that was accepted became no part of any session.
+/// Why an accepted TCP connection did not become part of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandshakeFault {
     /// It ended before the ClientHello was complete. Port scans and health checks end without a byte.
     Ended {
-        /// Bytes that came before.
+        /// Bytes received before.
         received: usize,
     },
     /// The ClientHello was not complete within [`EndpointConfig::hello_timeout`](tcpls_core::endpoint::EndpointConfig).
     HelloTimeout,
-    /// What came is no ClientHello that the server can use, or shows a token that the server did not make. It was refused
-    /// with this alert.
+    /// The bytes are not a usable ClientHello, or it presented a token of another server. It was refused with this
+    /// alert.
     Refused(AlertDescription),
-    /// It shows a token of a session that has ended.
+    /// It presented a token of a session that has ended.
     NoSession,
-    /// It gave way to others, because the limit of this resource was reached.
+    /// It gave way to others, because the limit of this resource was exceeded.
     Evicted(Resource),
     /// The session ended in its handshake.
     Session(CloseReason),
@@ -70,12 +70,12 @@ pub struct HandshakeFailures {
 }
 
 impl HandshakeFailures {
-    /// Waits for the next; `None` once the listener is dropped and all its handshakes are over. Cancel safe.
+    /// Waits for the next report; `None` once the listener is dropped and all its handshakes have ended. Cancel safe.
     pub async fn next(&mut self) -> Option<HandshakeFailure> {
         self.subscriber.next().await
     }
 
-    /// How many were dropped since the last call because this subscriber did not keep up: at most 256 wait for it.
+    /// Returns how many reports were dropped since the last call because more than 256 waited for this subscriber.
     pub fn take_missed(&mut self) -> u64 {
         self.subscriber.take_missed()
     }

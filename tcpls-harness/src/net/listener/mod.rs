@@ -1,11 +1,11 @@
 //! A server: accepting sessions, on any number of addresses.
 //!
-//! | file | what happens there |
+//! | file | subject |
 //! | --- | --- |
 //! | `mod` | [`Listener`]: accepts TCP connections |
-//! | `options` | within which limits |
-//! | `router` | what an accepted TCP connection is; brings a join to the session it belongs to |
-//! | `failures`, `error` | handshakes that fail; why there is no listener |
+//! | `options` | limits and other options |
+//! | `router` | recognizes accepted TCP connections, and passes joins to their sessions |
+//! | `failures`, `error` | reports of failed handshakes; errors of creating a listener |
 
 mod error;
 mod failures;
@@ -34,11 +34,11 @@ use crate::net::session::Session;
 const BACKLOG: u32 = 1024;
 /// Sessions that wait for [`Listener::accept`].
 const MAX_UNACCEPTED: usize = 64;
-/// The pause after the operating system refused to accept.
+/// The delay after an error of accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts sessions. Dropping it closes the addresses that it listens on; sessions that were accepted go on, with the TCP
-/// connections they have.
+/// Accepts sessions. Dropping it closes the listening sockets; accepted sessions continue with the TCP connections that
+/// they have.
 #[derive(Debug)]
 pub struct Listener {
     addresses: Vec<SocketAddr>,
@@ -49,8 +49,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on all of `addresses`; port 0 takes a free one. An IPv6 address takes IPv6 only. To be called within a
-    /// tokio runtime, which sessions then run on.
+    /// Listens on all of `addresses`; port 0 selects a free one. An IPv6 address accepts only IPv6. Call it within a
+    /// tokio runtime, on which sessions then run.
     ///
     /// # Errors
     /// See [`ListenError`].
@@ -77,18 +77,18 @@ impl Listener {
         Ok(Self { addresses, sessions, tls, failures, _acceptors: acceptors })
     }
 
-    /// The addresses that are listened on, with the ports that were taken.
+    /// Returns the listening addresses, with the selected ports.
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Replaces certificates and application protocols, for handshakes that begin from now on.
+    /// Replaces certificates and application protocols for new handshakes.
     pub fn set_tls(&self, tls: RustlsServer) {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 
-    /// The next session whose handshake is over. Handshakes that fail are reported by [`Listener::handshake_failures`].
-    /// Cancel safe.
+    /// Waits for the next session whose handshake is complete. Handshakes that fail are reported by
+    /// [`Listener::handshake_failures`]. Cancel safe.
     pub async fn accept(&mut self) -> Session {
         match self.sessions.recv().await {
             Some(session) => session,
@@ -123,11 +123,11 @@ async fn accept(listener: TcpListener, router: Arc<Router>) {
         match listener.accept().await {
             Ok((stream, from)) => {
                 router.options().socket.apply(&stream);
-                // Here and not in the task: tasks need not start in the order in which they are spawned.
+                // Not in the task, because tasks may start in another order than that in which they are spawned.
                 let newcomer = Newcomer::enter(router.account(), from);
                 tokio::spawn(router.clone().receive(stream, newcomer));
             }
-            // It takes a moment until the descriptor is free.
+            // The descriptor is free only a moment later.
             Err(error) if are_used_up(&error) && router.account().free_descriptor() => {
                 tokio::time::sleep(DESCRIPTOR_PAUSE).await;
             }

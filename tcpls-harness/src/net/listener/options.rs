@@ -1,4 +1,4 @@
-//! What an application says about how a server is to accept sessions.
+//! Options for accepting sessions as a server.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,23 +11,23 @@ use tcpls_core::error::ConfigError;
 
 use crate::net::socket::SocketOptions;
 
-/// Refused TCP connections that linger, by default.
+/// Default number of refused TCP connections that linger.
 const MAX_REFUSALS: usize = 256;
 
-/// The least that [`ServerOptions::max_memory`] may be: less than a session with its buffers would be evicted at once.
+/// The smallest [`ServerOptions::max_memory`]: with less, a session with its buffers would be evicted at once.
 const MIN_MEMORY: u64 = 1 << 20;
 
-/// How a server accepts sessions.
+/// Options for accepting sessions as a server.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerOptions {
     /// Certificates and application protocols.
     pub tls: RustlsServer,
-    /// Bounds and timeouts of each session.
+    /// Limits and timeouts of each session.
     pub config: Arc<Config>,
-    /// Bounds on TCP connections whose ClientHello has not come.
+    /// Limits on TCP connections without a complete ClientHello.
     pub endpoint: EndpointConfig,
-    /// How sockets are tuned.
+    /// Socket options.
     pub socket: SocketOptions,
     /// Sessions that may exist at the same time, stranded ones included. Beyond that, the
     /// rules of [`tcpls_core::budget`] choose one to close. At least 1.
@@ -40,12 +40,12 @@ pub struct ServerOptions {
     /// ([`Connection::memory`](tcpls_core::connection::Connection::memory)); memory of the kernel and of applications is not in it. Beyond that, sessions are
     /// closed by the same rules.
     pub max_memory: u64,
-    /// Sockets that may be open at the same time. It should be well below the operating system's limit of file descriptors:
-    /// refused TCP connections that linger and the application's files need some, too.
+    /// Maximum of open sockets. It should be well below the operating system's limit of file descriptors, because
+    /// refused TCP connections that linger and files of the application need some, too.
     pub max_descriptors: usize,
-    /// Addresses of proxies: sessions from there do not count as one client's.
+    /// Addresses of proxies: sessions from there do not count as one client.
     pub trusted_proxies: Vec<IpAddr>,
-    /// Refused TCP connections that get a second to read the reason; others are reset at once.
+    /// Refused TCP connections that have 1 s to read the reason; others are reset at once.
     pub max_refusals: usize,
 }
 
@@ -76,10 +76,10 @@ impl ServerOptions {
         }
     }
 
-    /// Whether these options can work. [`Listener::bind`](crate::net::Listener::bind) asks it.
+    /// Checks that these options are valid. [`Listener::bind`](crate::net::Listener::bind) calls it.
     ///
     /// # Errors
-    /// The first one that cannot.
+    /// Returns the first invalid option.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.config.validate()?;
         self.endpoint.validate()?;
@@ -91,7 +91,7 @@ impl ServerOptions {
         ConfigError::at_least("max_descriptors", self.max_descriptors as u64, 1, "socket")
     }
 
-    /// The limits of the account. None is 0: a newcomer must have a place to be judged by.
+    /// The limits of the account. None is 0: a new holder needs a place before one is selected to give way.
     pub(super) fn limits(&self) -> Limits {
         let limit = |count: usize| count.max(1) as u64;
         Limits::UNLIMITED

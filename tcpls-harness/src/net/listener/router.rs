@@ -1,8 +1,8 @@
-//! What accepted TCP connections are, and where sessions live.
+//! Recognizes accepted TCP connections, and keeps the register of sessions.
 //!
-//! Each accepted TCP connection has a task of its own until its ClientHello has come: then it is the first of a new
-//! session, or is handed to the session whose token it shows. How many may be in that state, and for how long, is bounded
-//! by the endpoint's configuration.
+//! Each accepted TCP connection has a task of its own until its ClientHello is complete. Then it is the first of a new
+//! session, or is passed to the session whose token it presents. The endpoint's configuration bounds the number of such
+//! tasks, and their time.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -53,7 +53,7 @@ pub(super) struct Router {
 
 struct Desk {
     endpoint: Endpoint,
-    /// Where to tell a TCP connection that the endpoint has lost its patience with it.
+    /// Where to notify a TCP connection that the endpoint refuses.
     pending: BTreeMap<IncomingId, oneshot::Sender<Vec<u8>>>,
     sessions: BTreeMap<SessionId, Weak<Mailbox>>,
 }
@@ -104,7 +104,7 @@ impl Router {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads a ClientHello and does what it asks for.
+    /// Reads a ClientHello and handles it.
     pub(super) async fn receive(self: Arc<Self>, mut stream: TcpStream, newcomer: Newcomer) {
         let mut input = BytesMut::with_capacity(4096);
         let origin = newcomer.origin;
@@ -185,7 +185,7 @@ impl Router {
         }
     }
 
-    /// Starts a session, and has it accepted once its handshake is over.
+    /// Starts a session, and has it accepted once its handshake is complete.
     async fn start(self: Arc<Self>, new: NewSession, stream: TcpStream, input: BytesMut, origin: Origin) {
         let id = new.id();
         let Some(shared) = self.session(new, origin) else { return reset(stream) };
@@ -300,7 +300,7 @@ impl Drop for Settled<'_> {
     }
 }
 
-/// Says why, and waits for the client to close, so that it can read that.
+/// Sends the reason, and waits for the client to close, so that it can read it.
 async fn refuse(mut stream: TcpStream, alert: &[u8]) {
     let farewell = async {
         stream.write_all(alert).await?;

@@ -1,7 +1,7 @@
-//! Whether to connect to an address that the server advertises: it is a suggestion by a peer that may want to use this client
-//! against others, or against what only this client can reach.
+//! The policy for addresses that the server advertises. A malicious server may direct this client at third parties, or
+//! at hosts that only this client can reach.
 //!
-//! Used by `client`, for [`Session::add_advertised`]. Addresses that the application names itself are not looked at.
+//! Used by `client`, for [`Session::add_advertised`]. Addresses from the application itself are not checked.
 //!
 //! [`Session::add_advertised`]: crate::net::Session::add_advertised
 
@@ -23,24 +23,24 @@ const PERIOD: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct AddressPolicy(Arc<Decide>);
 
-/// What is advertised, and the server's address that the session was started with; whether to connect.
+/// Decides from the advertised address and the server's address at the start of the session whether to connect.
 type Decide = dyn Fn(SocketAddr, SocketAddr) -> bool + Send + Sync;
 
 impl AddressPolicy {
-    /// A policy of the application's: called with the address that is advertised and the server's address that the session
-    /// was started with. It must not block.
+    /// Uses a policy of the application, called with the advertised address and the server's address at the start of
+    /// the session. It must not block.
     pub fn new(decide: impl Fn(SocketAddr, SocketAddr) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(decide))
     }
 
-    /// No address that is unspecified, link-local, multicast, broadcast or reserved; loopback only if the session itself was
-    /// started on loopback; private ones only if it was not started on a public address. IPv4 addresses inside IPv6 ones
-    /// count as what they are. Port 0 never.
+    /// Allows no address that is unspecified, link-local, multicast, broadcast or reserved, and no port 0; loopback
+    /// only if the session was started on loopback; private addresses only if it was not started on a public one. IPv4
+    /// addresses inside IPv6 ones are checked as IPv4.
     pub fn safe() -> Self {
         Self::new(is_safe)
     }
 
-    /// No advertised address at all.
+    /// Allows no advertised address.
     pub fn never() -> Self {
         Self::new(|_, _| false)
     }
@@ -58,7 +58,7 @@ impl fmt::Debug for AddressPolicy {
     }
 }
 
-/// A client session's policy, and what it has allowed lately.
+/// The policy of a client session, and its recent decisions.
 #[derive(Debug)]
 pub(crate) struct Advice {
     policy: AddressPolicy,
@@ -72,7 +72,7 @@ impl Advice {
         Self { policy, server, dials: Mutex::default() }
     }
 
-    /// Whether `address` may be connected to now; if so, it counts.
+    /// Returns whether `address` may be connected to now; if so, it counts against the rate limit.
     pub(crate) fn allows(&self, now: Time, address: SocketAddr) -> bool {
         if !(self.policy.0)(address, self.server) {
             return false;

@@ -1,5 +1,5 @@
-//! tokio's cooperative scheduling: what is always ready must not keep the task that asks for it from everything else it
-//! waits for, timers and `select!` branches.
+//! tokio's cooperative scheduling: an operation that is always ready must not starve the other branches of its task,
+//! such as timers and `select!`.
 
 use std::task::{Context, Poll, ready};
 

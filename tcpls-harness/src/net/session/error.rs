@@ -1,4 +1,4 @@
-//! What can go wrong between an application and its session, and what to do about it.
+//! Errors of sessions, with hints for applications.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use tcpls_core::error::{CloseReason, OpenTcpError, TcpFault};
 
 use crate::dial::Path;
 
-/// What went wrong on one path.
+/// A failed path.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PathFailure {
-    /// Between which addresses.
+    /// The addresses of the path.
     pub path: Path,
     /// What.
     pub fault: PathFault,
 }
 
-/// What can go wrong on a path before there is a TCP connection of the session's on it.
+/// How a path fails before a TCP connection on it joins the session.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PathFault {
@@ -38,7 +38,7 @@ impl fmt::Display for PathFailure {
     }
 }
 
-/// Why a session has no further TCP connection now. The session itself goes on.
+/// Why a TCP connection could not be added. The session itself continues.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AddTcpError {
@@ -50,9 +50,9 @@ pub enum AddTcpError {
     Session(OpenTcpError),
     /// The session has reached its limit of TCP connections (its value).
     Limit(usize),
-    /// The TCP connection was made, but did not become part of the session.
+    /// The TCP connection was opened, but could not join the session.
     Join(TcpFault),
-    /// The session ended while it was being joined.
+    /// The session ended during the join.
     Closed,
 }
 
@@ -86,7 +86,7 @@ impl error::Error for AddTcpError {
     }
 }
 
-/// The session is over, and this is why.
+/// The session has ended, for this reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionClosed(pub CloseReason);
 

@@ -1,20 +1,20 @@
-//! Reports what happens to subscribers. What happened before there was one is kept for the first, up to a bound.
+//! Distributes events to subscribers. A bounded number of events is kept for the first subscriber.
 
 use std::collections::VecDeque;
 
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
-/// How far a slow subscriber may lag behind before it misses the oldest.
+/// How many events a slow subscriber may lag behind before it misses the oldest.
 const BACKLOG: usize = 256;
-/// How much is kept for the first subscriber; it misses the oldest.
+/// How many events are kept for the first subscriber; the oldest are dropped.
 const KEPT: usize = 64;
 
 /// Reports everything to all subscribers, until it ends.
 #[derive(Debug)]
 pub(crate) struct Feed<T> {
     subscribers: Option<Sender<T>>,
-    /// What no subscriber has been there for; `None` once there was a first.
+    /// The events for the first subscriber; `None` once there was one.
     kept: Option<VecDeque<T>>,
     is_over: bool,
 }
@@ -50,23 +50,23 @@ impl<T: Clone> Feed<T> {
         }
     }
 
-    /// There will be nothing more.
+    /// Ends the feed.
     pub(crate) fn end(&mut self) {
         (self.subscribers, self.is_over) = (None, true);
     }
 }
 
-/// Gets all that a feed reports from some time on.
+/// Receives all events of a feed from its subscription on.
 #[derive(Debug)]
 pub(crate) struct Subscriber<T> {
     kept: VecDeque<T>,
     receiver: Receiver<T>,
-    /// How many were dropped because this one did not keep up.
+    /// How many events were dropped because this subscriber did not keep up.
     missed: u64,
 }
 
 impl<T: Clone> Subscriber<T> {
-    /// Waits for the next; `None` at the end. Cancel safe: what was not returned comes with the next call.
+    /// Waits for the next event; `None` at the end. Cancel safe: no event is lost.
     pub(crate) async fn next(&mut self) -> Option<T> {
         if let Some(news) = self.kept.pop_front() {
             return Some(news);
@@ -85,7 +85,7 @@ impl<T: Clone> Subscriber<T> {
         std::mem::take(&mut self.missed)
     }
 
-    /// The next, if it is there already.
+    /// Returns the next event, if there is one now.
     pub(crate) fn try_next(&mut self) -> Option<T> {
         if let Some(news) = self.kept.pop_front() {
             return Some(news);

@@ -10,7 +10,7 @@ use tcpls_core::error::code;
 use super::advice::Advice;
 use super::shared::{Shared, State};
 
-/// The application's hold on a session. When the last is dropped, the session is closed: what was written is delivered.
+/// A handle of a session. Dropping the last one closes the session after written data is delivered.
 pub(crate) struct Handle(Arc<Shared>);
 
 impl Handle {

@@ -1,4 +1,4 @@
-//! What applications hold: [`Session`] and its streams, and the state that they share with the session's task.
+//! The API of applications: [`Session`] and its streams, and the state that they share with the session's task.
 //!
 //! Without sockets and without a clock: the task or a simulator has those, and gets its orders from here.
 //!
@@ -9,9 +9,9 @@
 //! | `paths` | a client's paths: adding TCP connections |
 //! | `events`, `error` | what a session reports, and what can go wrong with it |
 //! | `handle` | counts the application's handles: a session without any is closed |
-//! | `shared` | the state machine, and when the task is woken |
-//! | `waiters`, `feed` | which tasks wait for what; events for subscribers |
-//! | `remotes`, `advice` | the peer's addresses; which of those that it advertises may be connected to |
+//! | `shared` | the state machine, and wakeups of the task |
+//! | `waiters`, `feed` | tasks that wait; events for subscribers |
+//! | `remotes`, `advice` | the peer's addresses; the policy for advertised ones |
 //! | `coop` | tokio's cooperative scheduling |
 
 mod advice;
@@ -52,9 +52,9 @@ use crate::net::runtime::Runtime;
 
 /// A session; it is closed when its last handle and stream are dropped, after what was finished is delivered.
 ///
-/// Made by [`Session::connect`] or [`Listener::accept`], over one or more TCP connections. Clones are handles of the same
-/// session and cost a count. Dropping the last one closes the session with error 0 in the background, as the runtime runs on;
-/// [`Session::close`] waits for that and reports what was not delivered.
+/// [`Session::connect`] and [`Listener::accept`] return it. It uses one or more TCP connections. Clones are cheap
+/// handles of the same session. Dropping the last one closes the session with error 0 in the background, while the
+/// runtime runs; [`Session::close`] waits for that and reports what was not delivered.
 ///
 /// [`Listener::accept`]: crate::net::Listener::accept
 #[derive(Clone)]
@@ -71,7 +71,7 @@ impl Session {
         &self.handle
     }
 
-    /// Opens a stream; waits as long as the peer allows no more. Its first data announces the stream to the peer.
+    /// Opens a stream; waits while the peer allows no more. Its first data announces the stream to the peer.
     ///
     /// In a session without TCPLS the client opens stream 0, once.
     ///
@@ -92,7 +92,8 @@ impl Session {
         Ok(Stream::new(self.handle.clone(), id))
     }
 
-    /// The next stream that the peer opened, in its order; `None` once the session is over. Cancel safe: no stream is lost.
+    /// Waits for the next stream that the peer opened, in its order; `None` once the session has ended. Cancel safe: no
+    /// stream is lost.
     pub async fn accept_stream(&self) -> Option<Stream> {
         let accept = |state: &mut State, waker: &_| match state.conn.accept_stream() {
             Some(id) => Poll::Ready(Some(id)),
@@ -106,34 +107,34 @@ impl Session {
         Some(Stream::new(self.handle.clone(), id))
     }
 
-    /// The clock, timers, tasks and random numbers to use with this session: tokio's, or those of a simulation.
+    /// Returns the clock, timers, tasks and random numbers for this session: tokio's, or those of a simulation.
     pub fn runtime(&self) -> Runtime {
         self.handle.with(|state| state.runtime.clone())
     }
 
-    /// Whether the peer speaks TCPLS. If not, this is plain TLS 1.3 with one TCP connection and one stream.
+    /// Whether the peer supports TCPLS. If not, this is plain TLS 1.3 with one TCP connection and one stream.
     pub fn is_tcpls(&self) -> bool {
         self.established().is_some_and(|established| established.tcpls)
     }
 
-    /// What the handshake agreed on; `None` only if the session ended before it could be reported.
+    /// Returns the result of the handshake; `None` only if the session ended before it could be reported.
     pub fn established(&self) -> Option<Established> {
         self.handle.with(|state| state.established().cloned())
     }
 
-    /// The peer's certificates in DER, its own first; empty if it showed none.
+    /// Returns the peer's certificate chain in DER, its own first; empty without one.
     pub fn peer_certificates(&self) -> Vec<Vec<u8>> {
         self.handle.with(|state| state.conn.peer_certificates().to_vec())
     }
 
-    /// The local address of the first TCP connection; `None` if the operating system did not tell.
+    /// Returns the local address of the first TCP connection; `None` if the operating system does not report it.
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.handle.with(|state| state.local)
     }
 
-    /// The peer's address on a TCP connection, as this side's operating system knows it: behind a proxy it is the proxy's.
-    /// Known while the TCP connection lives, and for the last 16 that were lost. On a server, the client's address at the
-    /// start is that of [`ConnectionId::FIRST`].
+    /// Returns the peer's address of a TCP connection: behind a proxy, the proxy's. Known while the TCP connection is
+    /// live, and for the last 16 lost ones. On a server, the client's initial address is that of
+    /// [`ConnectionId::FIRST`].
     pub fn peer_address(&self, tcp: ConnectionId) -> Option<SocketAddr> {
         self.handle.with(|state| state.remotes.get(tcp))
     }
@@ -154,12 +155,12 @@ impl Session {
         descriptors.is_some_and(|descriptors| descriptors.free_one())
     }
 
-    /// The live TCP connections, in the order of their IDs.
+    /// Returns the live TCP connections, in the order of their IDs.
     pub fn tcp_connections(&self) -> Vec<ConnectionId> {
         self.handle.with(|state| state.conn.tcp_connections().collect())
     }
 
-    /// How many TCP connections can join before the server must send more tokens.
+    /// Returns how many TCP connections can join before the server must send more tokens.
     pub fn tokens(&self) -> usize {
         self.handle.with(|state| state.conn.tokens())
     }
@@ -177,30 +178,30 @@ impl Session {
         self.handle.with(|state| state.conn.max_tcp_connections())
     }
 
-    /// Chooses how stream data is spread over TCP connections; from the next record on.
+    /// Sets the policy that distributes stream data over TCP connections, from the next record on.
     pub fn set_scheduler(&self, scheduler: Box<dyn Scheduler>) {
         self.command(|state| state.conn.set_scheduler(scheduler));
     }
 
-    /// Keeps the session alive: after `interval` without activity, a Ping goes out on each TCP connection in use, so that
-    /// neither end takes the session for idle and boxes on the path do not forget it. `None`, as at the start, sends none.
-    /// See [`Connection::set_keep_alive`](tcpls_core::connection::Connection::set_keep_alive).
+    /// Sets the keep-alive: after `interval` without activity, the session sends a Ping on each active TCP connection,
+    /// so that it is not idle and middleboxes keep its state. `None`, the default, sends none. See
+    /// [`Connection::set_keep_alive`](tcpls_core::connection::Connection::set_keep_alive).
     pub fn set_keep_alive(&self, interval: Option<Duration>) {
         self.command(|state| state.conn.set_keep_alive(interval));
     }
 
-    /// Counters of everything, as they are now.
+    /// Returns all counters of the session.
     pub fn stats(&self) -> Stats {
         self.handle.with(|state| state.conn.stats())
     }
 
-    /// Bytes of stream data that the peer has acknowledged or this application has read, since the session began. In a
-    /// session without TCPLS, what the socket took counts as acknowledged.
+    /// Returns the bytes of stream data that the peer has acknowledged or this application has read, since the session
+    /// began. In a session without TCPLS, data that the socket took counts as acknowledged.
     pub fn delivered(&self) -> u64 {
         self.handle.with(|state| state.conn.delivered())
     }
 
-    /// Leaves a TCP connection on purpose: nothing new is put on it, what it has is delivered, then it is closed.
+    /// Retires a TCP connection: no new data is sent on it, its data is delivered, then it is closed.
     ///
     /// # Errors
     /// See [`TcpError`].
@@ -208,14 +209,14 @@ impl Session {
         self.command(|state| state.conn.retire_tcp(state.now(), tcp))
     }
 
-    /// Breaks a TCP connection with a reset, as a failing network would. For demonstrations and tests.
+    /// Resets a TCP connection, as a failing network would. For demonstrations and tests.
     pub fn reset_tcp(&self, tcp: ConnectionId) {
         self.command(|state| state.inbox.push(Input::Reset(tcp)));
     }
 
-    /// Marks a TCP connection as a backup, used only when no other lives, or as available again; the peer is asked to do the
-    /// same. On a client, those that the session makes on the same path later are backups too, from their first byte on: see also
-    /// [`ClientOptions::backups`].
+    /// Marks a TCP connection as a backup, used only when no other is live, or as available again. Asks the peer to do
+    /// the same. On a client, later TCP connections on the same path are backups, too, from their first byte on: see
+    /// also [`ClientOptions::backups`].
     ///
     /// [`ClientOptions::backups`]: crate::net::ClientOptions::backups
     ///
@@ -228,7 +229,7 @@ impl Session {
         })
     }
 
-    /// Advertises an address of this side; a server's can be connected to.
+    /// Advertises an address of this endpoint, to which clients can connect if it is a server.
     ///
     /// # Errors
     /// See [`AddressError`].
@@ -236,7 +237,7 @@ impl Session {
         self.command(|state| state.conn.advertise(address))
     }
 
-    /// Withdraws an address: TCP connections that use it are left.
+    /// Withdraws an address: TCP connections that use it are retired.
     ///
     /// # Errors
     /// See [`AddressError`].
@@ -244,18 +245,18 @@ impl Session {
         self.command(|state| state.conn.withdraw(id))
     }
 
-    /// The peer's addresses that are in force. Suggestions, and perhaps not meant well: [`Session::add_advertised`] asks the
-    /// policy before it connects to one.
+    /// Returns the addresses that the peer advertises now. They may be malicious: [`Session::add_advertised`] checks
+    /// the policy before it connects to one.
     pub fn peer_addresses(&self) -> Vec<SocketAddr> {
         self.handle.with(|state| state.conn.peer_addresses().map(|(_, address)| address).collect())
     }
 
-    /// Ends the session and waits until its sockets are closed. With error 0 what was written is delivered first, as long as
-    /// the peer takes something within each [`Config::close_timeout`], and [`Config::close_limit`] in all; with any other it is
-    /// dropped. `reason` is text for people. Returns why the session ended, which is something else if it had ended before,
-    /// and whether all was delivered.
+    /// Ends the session and waits until its sockets are closed. With error 0 written data is delivered first, while the
+    /// peer makes progress within each [`Config::close_timeout`], and within [`Config::close_limit`] in all; with any
+    /// other code it is dropped. `reason` is text for people. Returns why the session ended, which may be an earlier
+    /// reason, and how much was not delivered.
     ///
-    /// Cancel safe: the session goes on closing.
+    /// Cancel safe: the session continues to close.
     ///
     /// [`Config::close_timeout`]: tcpls_core::config::Config::close_timeout
     /// [`Config::close_limit`]: tcpls_core::config::Config::close_limit
@@ -268,18 +269,18 @@ impl Session {
         .await
     }
 
-    /// Waits until the session is over, and returns why. Cancel safe.
+    /// Waits until the session has ended, and returns why. Cancel safe.
     pub async fn closed(&self) -> CloseReason {
         self.wait(State::closed).await
     }
 
-    /// Bytes written by this side that are not delivered, as far as it knows; see [`Closed::undelivered`]. Once the session is
-    /// over, what was lost with it.
+    /// Returns the bytes written by this endpoint that are not delivered, as far as it knows; see
+    /// [`Closed::undelivered`]. After the end of the session, these are lost.
     pub fn undelivered(&self) -> u64 {
         self.handle.with(|state| state.undelivered())
     }
 
-    /// Why the session ended; `None` as long as it has not.
+    /// Returns why the session ended; `None` if it has not.
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.handle.with(|state| state.closed())
     }
@@ -301,8 +302,8 @@ impl Session {
         })
     }
 
-    /// Waits until `condition` gives something. Asks again when the handshake is over, when the session is, and when its
-    /// sockets are closed.
+    /// Waits until `condition` returns a value. It is evaluated again when the handshake is complete, when the session
+    /// ends, and when its sockets are closed.
     async fn wait<R>(&self, condition: impl Fn(&State) -> Option<R>) -> R {
         poll_fn(|cx| {
             self.handle.with(|state| match condition(state) {
@@ -323,9 +324,9 @@ impl Session {
 pub struct Closed {
     /// Why.
     pub reason: CloseReason,
-    /// Bytes written by this side that were not delivered, as far as it knows; 0: all was. See
-    /// [`Connection::undelivered`](tcpls_core::connection::Connection::undelivered). On a plain TLS session, what the kernel
-    /// still held when the socket was closed counts too, where the kernel reports it (Linux).
+    /// Bytes written by this endpoint that were not delivered, as far as it knows. See
+    /// [`Connection::undelivered`](tcpls_core::connection::Connection::undelivered). In a plain TLS session, data that
+    /// the kernel still held when the socket was closed counts, too, where the kernel reports it (Linux).
     pub undelivered: u64,
 }
 

@@ -1,4 +1,5 @@
-//! What the session's task and the application's handles share: the state machine, and when the task is woken.
+//! The state that the session's task and the application's handles share: the state machine, and the wakeups of the
+//! task.
 //!
 //! The state machine is accessed only inside [`Shared::with`] (the application) or [`Shared::drive`] (the task):
 //! both take the events that follow and wake the tasks that waited for them, once the lock is released. Handles of a session are
@@ -34,7 +35,7 @@ pub(crate) enum Input {
     Connect(Path, oneshot::Sender<Opened>),
     /// Break a TCP connection, as a demonstration or a test wants it.
     Reset(ConnectionId),
-    /// Reset all sockets: the session is over, and nothing of it is worth a descriptor.
+    /// Reset all sockets: the session has ended, and its descriptors are needed.
     ResetAll,
 }
 
@@ -92,14 +93,14 @@ pub(crate) struct State {
     joins: BTreeMap<ConnectionId, oneshot::Sender<Result<(), TcpFault>>>,
     established: Option<Established>,
     closed: Option<CloseReason>,
-    /// Bytes that sockets still held when they were given up.
+    /// Bytes that sockets still held when they were closed.
     unsent: u64,
     pub(crate) events: Feed<Event>,
     pub(crate) failures: Feed<PathFailure>,
     pub(crate) handles: usize,
     /// The task has woken another one since its turn began.
     pub(crate) has_woken: bool,
-    /// What the dialer goes by may have changed.
+    /// Whether the dialer's input may have changed.
     pub(crate) is_called: bool,
 }
 
@@ -165,8 +166,8 @@ impl Shared {
         })
     }
 
-    /// Ends the session because others need what it holds. `at_once`: without a word to the peer. In the handshake there is
-    /// none to be said.
+    /// Ends the session because others need its resources. `at_once`: without final bytes to the peer. During the
+    /// handshake there are none.
     pub(crate) fn give_way(&self, at_once: bool) {
         self.drive(|state| {
             let at_once = at_once || state.established.is_none();
@@ -370,7 +371,7 @@ impl State {
         self.unsent += bytes;
     }
 
-    /// What was not delivered, as far as this side knows. Where the peer acknowledges nothing, the sockets know more than the
+    /// What was not delivered, as far as this endpoint knows. Where the peer acknowledges nothing, the sockets know more than the
     /// state machine.
     pub(crate) fn undelivered(&self) -> u64 {
         let is_plain = self.established.as_ref().is_some_and(|established| !established.tcpls);

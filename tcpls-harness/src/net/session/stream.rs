@@ -17,12 +17,12 @@ use super::shared::State;
 
 /// A bidirectional stream; dropped before [`Stream::finish`] or `shutdown`, it is reset and **loses data**.
 ///
-/// Unlike tokio's `TcpStream`, it gives up what was written and not delivered: the peer sees a reset, not an end that could be
-/// taken for a complete one. After `finish` all is delivered, in the background. See [`SendStream`] and [`RecvStream`], its
-/// halves.
+/// Unlike tokio's `TcpStream`, it then drops written data that is not delivered: the peer gets a reset, so that it
+/// cannot take the data for complete. After `finish` all data is delivered in the background. See [`SendStream`] and
+/// [`RecvStream`], its halves.
 ///
-/// Reads and writes take part in tokio's cooperative scheduling, as opening and accepting streams does: what is always ready
-/// lets timers and other tasks have their turns.
+/// Reads, writes, and opening and accepting streams take part in tokio's cooperative scheduling, so that they do not
+/// starve timers and other tasks.
 #[derive(Debug)]
 pub struct Stream {
     send: SendStream,
@@ -40,17 +40,17 @@ impl Stream {
         self.send.id
     }
 
-    /// The halves, for two tasks.
+    /// Splits the stream into its halves, for two tasks.
     pub fn split(self) -> (SendStream, RecvStream) {
         (self.send, self.recv)
     }
 
-    /// The writing half, where it is.
+    /// Returns the writing half.
     pub fn send(&mut self) -> &mut SendStream {
         &mut self.send
     }
 
-    /// The reading half, where it is.
+    /// Returns the reading half.
     pub fn recv(&mut self) -> &mut RecvStream {
         &mut self.recv
     }
@@ -97,9 +97,9 @@ impl Stream {
 pub struct SendStream {
     handle: Handle,
     id: StreamId,
-    /// Finished, reset, or refused by the peer: nothing is left to be done on drop.
+    /// Whether it was finished, reset, or stopped by the peer: dropping it does nothing.
     over: bool,
-    /// Its end was written, and it was not reset since.
+    /// Whether its end was written, and it was not reset since.
     finished: bool,
 }
 
@@ -109,7 +109,7 @@ impl SendStream {
         self.id
     }
 
-    /// Writes all of `data` without copying it; waits for room as long as that takes.
+    /// Writes all of `data` without copying it; waits for room as long as necessary.
     ///
     /// Not cancel safe: any part of `data` may have been written. [`SendStream::poll_write_chunk`] takes what it wrote off
     /// the front of `data`, so that a caller can go on.
@@ -123,7 +123,7 @@ impl SendStream {
         Ok(())
     }
 
-    /// Takes as much off the front of `data` as there is room for, without copying; how much that was.
+    /// Takes as much off the front of `data` as there is room for, without copying, and returns the number of bytes.
     ///
     /// # Errors
     /// See [`WriteError`]; never [`WriteError::Blocked`].
@@ -131,8 +131,8 @@ impl SendStream {
         self.poll_send(cx, |stream| stream.write_chunk(data))
     }
 
-    /// Waits until there is room to write, and returns how many bytes, at least one. An application that reads its data
-    /// from elsewhere asks first, and reads no more than that.
+    /// Waits until there is room to write, and returns the number of bytes, at least one. An application that reads its
+    /// data from a file or socket should call this first, and read at most that much.
     ///
     /// Cancel safe: nothing is written.
     ///
@@ -150,8 +150,8 @@ impl SendStream {
         self.poll_send(cx, |stream| stream.writable())
     }
 
-    /// Nothing more will be written. The peer sees the end after everything that was. That a peer has read enough already,
-    /// and stopped without an error, is none here.
+    /// Ends writing: the peer gets the end of the stream after all written data. It is no error if the peer has stopped
+    /// reading with code 0.
     ///
     /// # Errors
     /// See [`WriteError`]; never [`WriteError::Blocked`].
@@ -171,7 +171,7 @@ impl SendStream {
     /// Cancel safe; several tasks may wait.
     ///
     /// # Errors
-    /// [`WriteError::Stopped`] if the peer stopped reading first, [`WriteError::Finished`] if the stream was reset by this side,
+    /// [`WriteError::Stopped`] if the peer stopped reading first, [`WriteError::Finished`] if the stream was reset by this endpoint,
     /// [`WriteError::Closed`] if the session ended first.
     pub async fn delivered(&self) -> Result<(), WriteError> {
         self.ended(|progress| match progress {
@@ -200,7 +200,7 @@ impl SendStream {
         .flatten()
     }
 
-    /// Waits until `judge` gives something, or the session is over.
+    /// Waits until `judge` returns a value, or the session ends.
     async fn ended<R>(&self, judge: impl Fn(SendProgress) -> Option<R>) -> Option<R> {
         let poll = |state: &mut State, waker: &_| match judge(state.conn.stream(self.id).sending()) {
             Some(result) => Poll::Ready(Some(result)),
@@ -213,14 +213,15 @@ impl SendStream {
         poll_fn(|cx| self.handle.with(|state| poll(state, cx.waker()))).await
     }
 
-    /// Gives up what was written and is not delivered: the peer sees `error`. Has no effect once the stream is over.
+    /// Resets the stream: drops written data that is not delivered. The peer gets `error`. No effect on an ended
+    /// stream.
     pub fn reset(&mut self, error: ErrorCode) {
         self.over = true;
         let reset = self.handle.with(|state| state.conn.stream(self.id).reset(error));
         self.finished &= reset.is_err();
     }
 
-    /// Streams with a higher priority are sent first; equal ones take turns. 0 at the start.
+    /// Sets the priority, initially 0. Streams with a higher priority are sent first; equal ones take turns.
     ///
     /// # Errors
     /// See [`WriteError`].
@@ -228,7 +229,7 @@ impl SendStream {
         self.handle.with(|state| state.conn.stream(self.id).set_priority(priority))
     }
 
-    /// Lets TCP connection `tcp` carry what is written here. A stream that was attached to none may use any.
+    /// Attaches this stream to TCP connection `tcp`. A stream that is attached to none may use all.
     ///
     /// # Errors
     /// See [`TcpError`].
@@ -236,7 +237,7 @@ impl SendStream {
         self.handle.with(|state| state.conn.stream(self.id).attach(tcp))
     }
 
-    /// Takes [`SendStream::attach`] back.
+    /// Detaches this stream from `tcp`.
     ///
     /// # Errors
     /// See [`TcpError`].
@@ -267,12 +268,12 @@ impl AsyncWrite for SendStream {
         self.get_mut().poll_send(cx, |stream| stream.write(data)).map_err(write_error)
     }
 
-    /// What was written is on its way as soon as a TCP connection takes it: there is nothing to push.
+    /// Returns at once: written data is sent as soon as a TCP connection takes it.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    /// Finishes the stream; a second time it does nothing.
+    /// Finishes the stream; further calls have no effect.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.finished {
             return Poll::Ready(Ok(()));
@@ -301,9 +302,9 @@ impl Drop for SendStream {
 pub struct RecvStream {
     handle: Handle,
     id: StreamId,
-    /// The end was read.
+    /// Whether the end was read.
     ended: bool,
-    /// It was stopped before that.
+    /// Whether it was stopped before that.
     stopped: bool,
 }
 
@@ -313,7 +314,8 @@ impl RecvStream {
         self.id
     }
 
-    /// Waits for the next bytes in order, at most `max`, in the buffer that they were received in; `None` is the end.
+    /// Waits for the next bytes in order, at most `max`; `None` is the end. The bytes share the buffer that they
+    /// arrived in.
     ///
     /// Cancel safe: no bytes are lost.
     ///
@@ -331,7 +333,7 @@ impl RecvStream {
     pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, ReadError>> {
         let result = ready!(coop::poll(cx, |cx| {
             if self.ended || self.stopped {
-                // What was stopped is not whole.
+                // What was stopped is not complete.
                 return Poll::Ready(if self.ended { Ok(None) } else { Err(ReadError::Stopped) });
             }
             self.handle.poll(|state| match state.conn.stream(self.id).read(max) {
@@ -347,7 +349,7 @@ impl RecvStream {
         Poll::Ready(result)
     }
 
-    /// Reads no more: the peer is asked to send no more and sees `error`. Has no effect once the stream is over.
+    /// Stops reading: asks the peer to send no more data, with `error`. No effect on an ended stream.
     pub fn stop(&mut self, error: ErrorCode) {
         self.stopped = true;
         _ = self.handle.with(|state| state.conn.stream(self.id).stop(error));

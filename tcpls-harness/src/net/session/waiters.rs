@@ -1,4 +1,4 @@
-//! Who waits for what in a session, and who is to be woken: tasks of the application, and the session's own.
+//! Tasks that wait for a session, and those to wake: of the application, and the session's own.
 //!
 //! Knows wakers and events only. Used by `shared`, which wakes them once its lock is released.
 
@@ -66,12 +66,12 @@ impl Waiters {
         enlist(&mut self.openers, waker);
     }
 
-    /// Waits for a stream of the peer's.
+    /// Waits for a stream of the peer.
     pub(crate) fn wait_to_accept(&mut self, waker: &Waker) {
         enlist(&mut self.acceptors, waker);
     }
 
-    /// Waits until the handshake is over, the session is, or its sockets are closed.
+    /// Waits until the handshake is complete, the session is, or its sockets are closed.
     pub(crate) fn watch(&mut self, waker: &Waker) {
         enlist(&mut self.watchers, waker);
     }

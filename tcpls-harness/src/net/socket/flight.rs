@@ -1,5 +1,5 @@
-//! How much a socket that was idle lets go of at once. The kernel knows, but to ask it costs a system call: for what is small
-//! enough to be sure of, the last answer will do.
+//! How much an idle socket sends at once. The kernel knows, but a query costs a system call; for small amounts the last
+//! answer is sufficient.
 
 use std::time::Duration;
 

@@ -1,13 +1,13 @@
-//! One TCP connection's socket with its buffers: large reads, whole batches of records per write.
+//! One TCP connection's socket with its buffers: large reads, and batches of records per write.
 //!
 //! Knows nothing of sessions. Used by a session's task, which alone owns sockets once they belong to a session.
 //!
-//! | file | what happens there |
+//! | file | subject |
 //! | --- | --- |
 //! | `reading` | the memory that a socket reads into |
-//! | `pace` | how much a socket is given at once |
-//! | `pacing` | whether the kernel spreads it over the round trip |
-//! | `flight` | how much a socket that was idle lets go of at once |
+//! | `pace` | how much is written to a socket at once |
+//! | `pacing` | whether the kernel paces it over the round trip |
+//! | `flight` | how much an idle socket sends at once |
 //! | `tcp_info` | what the kernel knows about a TCP connection |
 
 mod flight;
@@ -43,7 +43,7 @@ const MAX_BATCH: usize = 256 * 1024;
 /// The least that [`SocketOptions::unsent_low_water`] may be: room for a record that carries something.
 const MIN_UNSENT: u64 = 4096;
 
-/// How sockets of a session are tuned. `TCP_NODELAY` is always on: records are written in batches as large as they get.
+/// Options of a session's sockets. `TCP_NODELAY` is always on, because records are written in large batches.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct SocketOptions {
@@ -72,12 +72,12 @@ impl Default for SocketOptions {
 }
 
 impl SocketOptions {
-    /// Whether a socket that is tuned like this makes progress.
+    /// Checks that a socket with these options makes progress.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         ConfigError::at_least("unsent_low_water", self.unsent_low_water.into(), MIN_UNSENT, "bytes")
     }
 
-    /// Tuning is a matter of speed: a kernel that does not know an option does without.
+    /// Sets the options. They only affect speed, so an option that the kernel does not support is ignored.
     pub(crate) fn apply(&self, stream: &TcpStream) {
         _ = stream.set_nodelay(true);
         set_unsent_low_water(stream, self.unsent_low_water as usize);
@@ -176,7 +176,7 @@ impl Socket {
         Poll::Ready(Err(how))
     }
 
-    /// What came and is not a whole record yet.
+    /// What came and is not a complete record yet.
     pub(crate) fn input(&mut self) -> &mut BytesMut {
         &mut self.reading.input
     }
@@ -273,7 +273,7 @@ impl Socket {
         }
     }
 
-    /// Tells the peer that nothing more comes.
+    /// Shuts down the write side.
     pub(crate) fn shut_down(&mut self, cx: &mut Context<'_>) {
         _ = Pin::new(&mut self.stream).poll_shutdown(cx);
     }

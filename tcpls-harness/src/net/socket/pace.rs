@@ -1,5 +1,5 @@
-//! How much a socket is given at once: what its path carries in a few milliseconds. What lies unsent in the kernel can't be
-//! moved to a faster TCP connection any more, and delays all that comes behind it; too little leaves a fast path idle.
+//! How much is written to a socket at once: what its path carries in a few milliseconds. Unsent data in the kernel
+//! can't move to a faster TCP connection, and delays everything behind it; too little data leaves a fast path idle.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Pace {
         self.batch
     }
 
-    /// The socket took `bytes`, `limited` by its own room and not by what there was to write. Says whether the batch
+    /// The socket took `bytes`, `limited` by its own room and not by what there was to write. Returns whether the batch
     /// changed.
     pub(crate) fn wrote(&mut self, now: Time, bytes: usize, limited: bool) -> bool {
         self.written += bytes;

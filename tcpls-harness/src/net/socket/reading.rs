@@ -1,6 +1,5 @@
-//! The memory that a socket reads into. What streams received stays where it was read to until the application lets go of
-//! it; then the buffer is used again, so that a bulk transfer does not ask the allocator, and the kernel for fresh pages, with
-//! every read.
+//! The read buffers of a socket. Received stream data stays in its buffer until the application drops it; then the
+//! buffer is reused, so that a bulk transfer does not allocate, and get new pages from the kernel, with every read.
 
 use bytes::BytesMut;
 

@@ -1,5 +1,5 @@
-//! What the kernel says about a TCP connection. Linux and Android only; elsewhere nothing is known, and dark paths are noticed
-//! by the session's own acknowledgments alone.
+//! Queries of the kernel's state of a TCP connection. On systems other than Linux and Android there is none, and only
+//! the session's acknowledgments show dark paths.
 
 use tcpls_core::connection::TcpInfo;
 use tokio::net::TcpStream;

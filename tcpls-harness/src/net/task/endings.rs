@@ -42,7 +42,7 @@ impl Endings {
         self.0.iter().any(|ending| ending.tcp == tcp)
     }
 
-    /// Tells the session what it is time for; whether that was anything.
+    /// Tells the session what it is time for; returns whether that was anything.
     pub(crate) fn tell(&mut self, now: Time, conn: &mut Connection) -> bool {
         let due = self.due(now);
         due.iter().for_each(|(tcp, how)| conn.handle_tcp_end(now, *tcp, *how));

@@ -1,11 +1,10 @@
-//! Sockets that the session has let go of: their final bytes are written, then they are closed such that the peer can read
-//! them.
+//! Discarded sockets: their final bytes are written, then they are closed so that the peer can read them.
 //!
-//! A socket that is closed with unread bytes in its receive buffer sends a reset, and that may destroy what was sent just
-//! before. So it is read, for a while, until the peer has closed its side.
+//! A socket that is closed with unread bytes in its receive buffer sends a reset, which may destroy data sent just
+//! before. So it is read for a while, until the peer has closed its side.
 //!
-//! The final bytes say how the session ended, and lie behind everything that the socket was given before. A peer that takes
-//! that slowly gets the time for it: without them it would wait for a session that is over.
+//! The final bytes report the end of the session, behind all data written before. A slow peer gets time to receive
+//! them; without them it would wait for a session that has ended.
 
 use std::task::{Context, Poll, ready};
 use std::time::Duration;

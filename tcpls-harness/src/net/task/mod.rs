@@ -51,12 +51,12 @@ use crate::net::socket::{MAX_READ, Socket, reset};
 const MAX_TURNS: usize = 16;
 /// Bytes read after which they do: what was read is best used while it is in the cache, and its memory is read into again.
 const MAX_READ_AT_ONCE: usize = MAX_READ;
-/// Sockets on their way out beyond which claims that are turned away are reset.
+/// Sockets on their way out beyond which claims that are refused are reset.
 const MAX_LEAVING: usize = 32;
 /// A session that has been quiet for so long gives its buffers back.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// Drives a session until it is over and its sockets are closed.
+/// Drives a session until it has ended and its sockets are closed.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox>,
@@ -204,7 +204,7 @@ impl Driver {
     }
 
     /// The waker is left first: what the application does from here on is not missed. Silence is judged by what the kernel
-    /// says, so it is asked before. Tells whether the dialer is to be asked.
+    /// says, so it is asked before. Returns whether the dialer is to be asked.
     fn begin(&mut self, cx: &Context<'_>) -> bool {
         let may_be_due = self.due.is_none_or(|due| due <= self.now);
         let (called, inbox) = self.shared.drive(|state| {

@@ -131,8 +131,8 @@ pub(super) fn ask_kernel(conn: &mut Connection, tcp: ConnectionId, socket: &Sock
     }
 }
 
-/// Seals a batch for a socket that has room; whether it was filled. On a socket that was idle the peer can read nothing before
-/// a record is whole: the first should fit into one flight. The kernel is not asked for what is sure to.
+/// Seals a batch for a socket that has room; returns whether it was filled. On a socket that was idle the peer can read nothing before
+/// a record is complete: the first should fit into one flight. The kernel is not asked for what is sure to.
 fn seal(conn: &mut Connection, now: Time, tcp: ConnectionId, socket: &mut Socket) -> bool {
     let batch = socket.batch();
     let in_flight = conn.tcp_stats(tcp).map_or(u64::MAX, |stats| stats.bytes_in_flight);
