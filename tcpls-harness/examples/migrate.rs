@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                     is_moving = true;
                     let joined = session.add_tcp(address, None).await?;
                     println!("after {received} bytes: joined TCP connection {} to {address}", joined.0);
-                    // What it carries is waited for; nothing new is put on it.
+                    // What it carries is waited for; nothing new is sent on it.
                     session.retire_tcp(ConnectionId::FIRST)?;
                 }
                 _ => {}

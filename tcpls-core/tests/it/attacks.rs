@@ -167,7 +167,7 @@ fn replaying_a_whole_join_ahead_of_the_client_only_carries_its_bytes() {
     }
 }
 
-/// The content types of records, which are in clear.
+/// The content types of records, which are in plaintext.
 fn heard_types(mut bytes: &[u8]) -> Vec<u8> {
     let mut types = Vec::new();
     while let [ty, _, _, high, low, rest @ ..] = bytes {

@@ -1,4 +1,4 @@
-//! A peer that does not speak TCPLS: the session is plain TLS 1.3 on one TCP connection, with one stream. The peers here are
+//! A peer that does not support TCPLS: the session is plain TLS 1.3 on one TCP connection, with one stream. The peers here are
 //! rustls as others use it.
 
 use std::io::{ErrorKind, Read, Write};
@@ -161,7 +161,7 @@ impl Mixed {
         self.read_to_end().0
     }
 
-    /// What can be read, and what the last read said.
+    /// What can be read, and what the last read returned.
     pub(crate) fn read_to_end(&mut self) -> (Vec<u8>, Result<(), ReadError>) {
         let mut all = Vec::new();
         loop {

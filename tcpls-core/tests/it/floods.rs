@@ -1,4 +1,4 @@
-//! A peer that keeps every rule but one: it makes this side work or remember for nothing. Work and memory are bounded per
+//! A peer that keeps every rule but one: it makes this endpoint work or remember for nothing. Work and memory are bounded per
 //! peer; above the bound the session ends with `ENHANCE_YOUR_CALM` (`docs/protocol.md`, 9; attacks 3 to 13 and 21).
 
 use tcpls_core::config::Config;

@@ -26,7 +26,7 @@ fn assert_failed(pair: &mut Pair, judge: Side) {
     };
 }
 
-/// The last record that `side` has sent is a fatal alert in clear or protected, or the peer would not know.
+/// The last record that `side` has sent is a fatal alert in plaintext or protected, or the peer would not know.
 fn assert_peer_was_told(pair: &mut Pair, side: Side) {
     let Some(CloseReason::Handshake(error)) = pair.close_reason(side) else {
         panic!("{:?}", pair.close_reason(side));

@@ -1,4 +1,4 @@
-//! Joins by those who should not, and joins answered by those who should not. A token crosses the network in clear: who
+//! Joins by those who should not, and joins answered by those who should not. A token crosses the network in plaintext: who
 //! shows it may have overheard it. A bad join is a failed join, not a failed session (`docs/protocol.md`, 5).
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::support::peer::frames::*;
 use crate::support::peer::joins::{answer_bytes, hello_bytes};
 use crate::support::peer::{ALERT, DATA, Dial, FIRST, GENEROUS, Peer, SECOND, encoded, entries, frames_of};
 
-/// A fatal alert in clear.
+/// A fatal alert in plaintext.
 fn in_clear(alert: Alert) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, alert as u8]
 }
@@ -25,7 +25,7 @@ fn first_token(peer: &Peer) -> Token {
     peer.tokens[&1]
 }
 
-/// The claim is turned away with this alert, and the session does not care.
+/// The claim is refused with this alert, and the session does not care.
 fn assert_refused(peer: &mut Peer, dial: &Dial, alert: Alert) {
     assert_eq!(peer.conn.claim(dial.claim), Claim::Refused);
     let said = peer.hear(dial);

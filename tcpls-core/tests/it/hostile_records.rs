@@ -1,4 +1,4 @@
-//! What an attacker on the path, or a broken peer, does to records: garbage, flipped bits, replays, records in clear,
+//! What an attacker on the path, or a broken peer, does to records: garbage, flipped bits, replays, records in plaintext,
 //! alerts. A record that is not authentic is the path's fault and costs that TCP connection, never the session
 //! (`docs/protocol.md`, 6 and 9).
 

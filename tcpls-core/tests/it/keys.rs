@@ -324,7 +324,7 @@ fn a_request_on_every_tcp_connection_of_one_generation_is_one_request() {
     for generation in 1..=3 {
         for tcp in [FIRST, SECOND] {
             peer.update_keys(tcp, true);
-            // The answer goes out before the same request comes on the other TCP connection.
+            // The answer goes out before the same request arrives on the other TCP connection.
             peer.sleep(100);
             peer.rest();
         }

@@ -1,4 +1,4 @@
-//! Leaving a TCP connection on purpose: attachment, retiring, backups, withdrawn addresses.
+//! Leaving a TCP connection intentionally: attachment, retiring, backups, withdrawn addresses.
 
 use std::time::Duration;
 
@@ -277,7 +277,7 @@ fn a_join_under_way_to_a_withdrawn_address_is_left_when_it_has_joined() {
 
 #[test]
 fn an_address_is_not_withdrawn_before_it_is_known() {
-    // The two frames could cross on two TCP connections; the second would be ignored, and the address be used for ever.
+    // The two frames could cross on two TCP connections; the second would be ignored, and the address be used forever.
     let mut pair = Pair::with_tcp_connections(2);
     let address = "192.0.2.9:443".parse().unwrap();
     pair.stall(FIRST);

@@ -14,7 +14,7 @@ use crate::support::{Client, Pair, Server, Setup, bytes};
 /// More than a record holds, so that a cut lands between pieces of one stream.
 const LEN: usize = 50_000;
 
-/// Where the whole records that are under way end.
+/// Where the complete records that are under way end.
 fn record_ends(in_flight: &VecDeque<u8>) -> Vec<usize> {
     let mut ends = Vec::new();
     let mut at = 0;

@@ -1,5 +1,5 @@
-//! The account of the simulated server: the same [`Budget`] and the same reports as `net::Listener` has. And what must hold
-//! when a holder gives way, found out by looking at all of them.
+//! The account of the simulated server, with the same [`Budget`] and the same reports as `net::Listener`; and the check
+//! that the right holder gives way, by comparison with all others.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,7 +22,7 @@ pub(crate) enum SocketOwner {
     Attacker,
 }
 
-/// Which client opened which, as addresses show a server.
+/// The client of each TCP connection, as a server sees it by address.
 pub(crate) type SocketOwners = BTreeMap<SocketId, SocketOwner>;
 
 /// See the module's description.
@@ -54,7 +54,7 @@ impl Account {
         bounds.is_set().then(|| Self { bounds: bounds.clone(), budget: Budget::new(bounds.limits()) })
     }
 
-    /// Whose share a TCP connection is part of.
+    /// The client that a TCP connection counts for.
     pub(super) fn client(&self, owner: Option<SocketOwner>) -> Client {
         let address = match owner {
             _ if self.bounds.one_address => Ipv4Addr::new(192, 0, 2, 1),
@@ -77,7 +77,7 @@ impl Account {
         Entry { id: self.enter(now, client, held), told: Told::new(now) }
     }
 
-    /// What a session holds and has delivered. All that has changed is reported: virtual time has no lock to spare.
+    /// Reports what a session holds and has delivered, at every change: there is no lock to save here.
     pub(super) fn report(&mut self, now: Time, entry: &mut Entry, report: Report) {
         if let Some(next) = entry.told.due(now, report, true) {
             entry.told.tell(now, next, &mut self.budget, entry.id);
@@ -98,14 +98,14 @@ impl Account {
         self.budget.poll_eviction(now)
     }
 
-    /// What is held of `resource` in all is more than its limit, although all who had to have given way.
+    /// The error that `resource` exceeds its limit, although all selected holders have given way.
     pub(super) fn exceeded(&self, resource: Resource, held: u64) -> Option<String> {
         let limit = self.bounds.limits().get(resource);
         (held > limit).then(|| format!("{held} of {resource} are held, and the limit is {limit}"))
     }
 }
 
-/// What is wrong with who gave way: `victim`, one of `all` that held some of `resource`.
+/// Returns why `victim` was the wrong one of `all` holders of `resource` to give way, if it was.
 pub(super) fn check_eviction(resource: Resource, victim: &Holder, all: &[Holder]) -> Option<String> {
     let sum = |client: Client| all.iter().filter(|other| other.client == client).map(|other| other.held).sum::<u64>();
     let idle = |other: &&Holder| other.client == victim.client && other.held > 0 && other.delivered < DELIVERED;

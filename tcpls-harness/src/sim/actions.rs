@@ -1,4 +1,4 @@
-//! What applications do with a session beside transfers, as the scenario has it.
+//! Actions of applications in a scenario, besides transfers.
 
 use tcpls_core::{ConnectionId, ErrorCode, StreamId, Time};
 
@@ -11,7 +11,7 @@ const USER_TIMEOUT_OPTION: u8 = 28;
 /// Does it at one end, on path number `path` and with `stream` where that matters. `join` is the client's host's business.
 ///
 /// # Errors
-/// What the session says against it.
+/// The error of the session.
 pub(super) fn perform(
     driver: &mut Driver,
     now: Time,

@@ -1,5 +1,5 @@
-//! The client's host. What is dialled when is decided by the same state machine as for real sockets (`dial`); here it is
-//! executed, as `net::client` and `net::task` do.
+//! The client's host. It executes the actions of the same dialer (`dial`) as real sockets, like `net::client` and
+//! `net::task`.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -80,7 +80,7 @@ impl Join {
     }
 }
 
-/// Makes what decides about dialling from what would decide otherwise.
+/// Makes what decides about dialing from what would decide otherwise.
 pub(crate) type MakePolicy = Rc<dyn Fn(Dialer) -> Box<dyn DialPolicy>>;
 
 impl Client {
@@ -124,7 +124,7 @@ impl Client {
         }
     }
 
-    /// When something is to be done, if nothing happens before.
+    /// Returns the next deadline.
     pub(crate) fn next(&self, env_next: Option<Time>) -> Option<Time> {
         let joins = self.joins.iter().filter_map(|join| join.dial).map(|(_, deadline)| deadline);
         let candidates = self.candidates.values().filter_map(|(driver, _)| driver.conn.poll_timeout());
@@ -137,7 +137,7 @@ impl Client {
         self.joins.push(Join::new(path));
     }
 
-    /// The application has its turn: the session, and what decides about dialling, are in its hands.
+    /// The application has its turn: the session, and what decides about dialing, are in its hands.
     pub(crate) fn lend(&mut self) {
         let Some(driver) = &mut self.driver else { return };
         driver.lend();
@@ -158,7 +158,7 @@ impl Client {
         }
     }
 
-    /// Acts as long as there is anything to do at this moment.
+    /// Acts until nothing is left to do at this time.
     pub(crate) fn run(&mut self, env: &mut Env) {
         loop {
             self.poll_dials(env);
@@ -213,7 +213,7 @@ impl Client {
         }
     }
 
-    /// The first whose handshake is over is the session; the others are dropped.
+    /// The first session to complete its handshake is used; the others are dropped.
     fn run_candidates(&mut self, env: &mut Env) {
         let names: Vec<AttemptId> = self.candidates.keys().copied().collect();
         for attempt in names {

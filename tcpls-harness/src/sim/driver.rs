@@ -1,5 +1,5 @@
-//! One end of a session on the network's sockets: the same steps as the driver of real sockets (`net::task`) takes, and
-//! after each of them what must hold at any moment is checked.
+//! Drives one endpoint of a session on the network's sockets, with the same steps as the driver of real sockets
+//! (`net::task`). The invariants are checked after each step.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -25,7 +25,7 @@ use crate::trace::variant;
 
 /// What may be unsent in a socket at most, and be sealed for it at once: as real sockets of this package have it.
 const MAX_BATCH: usize = 256 << 10;
-/// Turns without a moment passing. An end that wants more never comes to rest.
+/// Maximum of turns without progress of time. An endpoint that needs more never comes to rest.
 const MAX_TURNS: usize = 10_000;
 
 /// A TCP connection that the application wants to be opened and joined.
@@ -259,7 +259,7 @@ impl Driver {
         progress
     }
 
-    /// Silence is judged by what TCP says, so it is asked first.
+    /// Stalls are judged by the state of TCP, so it is queried first.
     fn check_time(&mut self, env: &mut Env) {
         if self.conn.poll_timeout().is_some_and(|at| at <= env.now) {
             for index in 0..self.sockets.len() {

@@ -1,12 +1,12 @@
-//! What is going to happen, in order of time: the heart of every simulation. Things due at the same moment happen in the
-//! order in which they were scheduled, so that a run is the same each time.
+//! Scheduled events in order of time. Events at the same time happen in the order in which they were scheduled, so that
+//! a run is reproducible.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
 use tcpls_core::Time;
 
-/// A heap of things to come.
+/// A heap of scheduled events.
 #[derive(Debug)]
 pub(crate) struct EventQueue<T> {
     entered: u64,
@@ -59,12 +59,12 @@ impl<T> EventQueue<T> {
         self.entered += 1;
     }
 
-    /// When the next thing is due.
+    /// When the next event is due.
     pub(crate) fn next(&self) -> Option<Time> {
         self.heap.peek().map(|Reverse(entry)| entry.at)
     }
 
-    /// Takes out the next thing that is due at `now` or was before.
+    /// Removes and returns the next event at or before `now`.
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<T> {
         if self.next().is_some_and(|at| at <= now) { self.heap.pop().map(|Reverse(entry)| entry.what) } else { None }
     }

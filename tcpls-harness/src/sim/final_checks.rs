@@ -1,4 +1,4 @@
-//! What can be said of one end only when a run is over.
+//! Checks of one endpoint at the end of a run.
 
 use tcpls_core::Side;
 use tcpls_core::error::CloseReason;
@@ -7,7 +7,7 @@ use super::driver::Driver;
 use super::scenario::{FaultKind, Scenario, Scheduler};
 use super::transfers::Transfers;
 
-/// What is wrong with how an end ended, and with what it sent; `transfers` are those of its session.
+/// Returns the errors in the end of an endpoint, and in what it sent; `transfers` are those of its session.
 pub(super) fn final_checks(scenario: &Scenario, transfers: &Transfers, driver: &Driver) -> Vec<String> {
     let mut wrong = Vec::new();
     let corrupt = scenario.fault.iter().any(|fault| fault.kind == FaultKind::Corrupt);

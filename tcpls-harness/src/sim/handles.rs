@@ -67,7 +67,7 @@ impl Handles {
         self.has_to_end = false;
     }
 
-    /// Hands over what decides about dialling, or takes it back; with [`Handles::lend`] and [`Handles::take_back`].
+    /// Hands over what decides about dialing, or takes it back; with [`Handles::lend`] and [`Handles::take_back`].
     pub(crate) fn swap_dialer(&mut self, dialer: &mut Box<dyn DialPolicy>) {
         let placeholder = || Box::new(Dialer::new(Time::ZERO, &[], DialOptions::default(), &Seed([0; 32])));
         self.shared.access(|state| swap(state.dialer.get_or_insert_with(|| placeholder()), dialer));
@@ -83,7 +83,7 @@ impl Handles {
         });
     }
 
-    /// A path could not be dialled.
+    /// A path could not be dialed.
     pub(crate) fn note_failure(&mut self, path: Path, error: ErrorKind) {
         let fault = PathFault::Tcp(Arc::new(error.into()));
         self.shared.access(|state| state.failures.tell(PathFailure { path, fault }));

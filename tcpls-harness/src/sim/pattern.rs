@@ -1,5 +1,4 @@
-//! What is written in a transfer, and how fast. No byte is kept: what belongs where follows from the transfer and the
-//! offset.
+//! The bytes of a transfer, and their rate. No byte is stored: the transfer and the offset determine it.
 
 use std::time::Duration;
 

@@ -226,7 +226,7 @@ impl RunningSimulation {
         self.world.now()
     }
 
-    /// Lets everything happen until this time, and stops then. Returns false if the run is over before: because all
+    /// Lets everything happen until this time, and stops then. Returns false if the run has ended before: because all
     /// applications have returned, something went wrong, or the limit is reached.
     pub fn advance_until(&mut self, until: Time) -> bool {
         while self.world.advance(until) {}

@@ -1,4 +1,4 @@
-//! Peers that do not speak TCPLS: plain TLS 1.3 by rustls, as tokio-rustls drives it.
+//! Peers that do not support TCPLS: plain TLS 1.3 by rustls, as tokio-rustls drives it.
 
 use std::sync::Arc;
 

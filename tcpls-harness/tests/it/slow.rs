@@ -40,7 +40,7 @@ impl Case {
                 "[[path]]\nname = \"p{path}\"\nrate = \"{rate}bit/s\"\ndelay = \"{delay}us\"\nqueue = \"{queue:.0}B\"\n"
             );
         }
-        // The handshake is over by then.
+        // The handshake is complete by then.
         text += "[[transfer]]\nat = \"25s\"\n";
         for (name, _) in ["send", "receive"].iter().zip(self.directions).filter(|(_, wanted)| *wanted) {
             text += &format!("{name} = \"{bytes}B\"\n");

@@ -56,7 +56,7 @@ impl Secret {
     }
 }
 
-/// One message in a whole record, number `number`, as the library's peer seals it.
+/// One message in a complete record, number `number`, as the library's peer seals it.
 pub(super) fn record(keys: &SealKeys, number: u64, content_type: u8, content: &[u8]) -> Vec<u8> {
     let mut nonce = keys.iv;
     nonce[4..].iter_mut().zip(number.to_be_bytes()).for_each(|(nonce, byte)| *nonce ^= byte);

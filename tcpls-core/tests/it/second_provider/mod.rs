@@ -80,7 +80,7 @@ impl Ends {
         Self { tls, client, server }
     }
 
-    /// A handshake of this side by the second provider.
+    /// A handshake of this endpoint by the second provider.
     fn second(&self, side: Side) -> Box<dyn Handshake> {
         match side {
             Client => Box::new(Buffered::client(&self.client, SERVER_NAME)),
@@ -88,7 +88,7 @@ impl Ends {
         }
     }
 
-    /// A handshake of this side by the crate's own provider.
+    /// A handshake of this endpoint by the crate's own provider.
     fn first(&self, side: Side) -> Box<dyn Handshake> {
         match side {
             Client => start_client(&self.tls.client(1)),

@@ -1,5 +1,5 @@
-//! A TLS-aware middlebox: it lets through what looks like TLS 1.3 from the first byte to the last (RFC 8446, 5 and D.4), and
-//! kills everything else. It has no keys, so it judges hellos, record headers and their order.
+//! A TLS-aware middlebox: it passes TCP connections that look like TLS 1.3 from the first byte to the last (RFC 8446, 5
+//! and D.4), and ends all others. It has no keys, so it checks hellos, record headers and their order.
 //!
 //! Stricter than TLS: hellos have to be whole in the first record of their direction, and there is no HelloRetryRequest.
 
@@ -33,7 +33,7 @@ struct Direction {
     skip: usize,
     has_hello: bool,
     has_ccs: bool,
-    /// An alert in clear: nothing but alerts may follow.
+    /// An alert in plaintext: nothing but alerts may follow.
     ended: bool,
 }
 
@@ -83,7 +83,7 @@ impl Inspector {
         self.ways[1].has_hello || (way == 0 && self.offer.as_ref().is_some_and(|offer| offer.early_data))
     }
 
-    /// A record in clear.
+    /// A record in plaintext.
     fn judge(&mut self, way: usize, kind: u8, content: &[u8]) -> Verdict {
         let may_protect = self.may_protect(way);
         let direction = &mut self.ways[way];

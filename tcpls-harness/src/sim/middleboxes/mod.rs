@@ -1,6 +1,5 @@
-//! Middleboxes that stand on a path: what one makes of the bytes of a TCP connection. They see byte streams, as boxes that
-//! reassemble or terminate TCP do, and stand where a link ends. Which are there is the scenario's business, when bytes
-//! come `pipes`'.
+//! Middleboxes on a path: their effect on the bytes of a TCP connection. They see byte streams, like boxes that
+//! reassemble or terminate TCP, and are at the end of a link. The scenario selects them; `pipes` delivers the bytes.
 
 mod hello;
 mod inspector;
@@ -45,7 +44,7 @@ impl Middleboxes {
     /// What comes out at the other end when `bytes` come in, or (if they are none) time has passed; `last`: and then a FIN.
     ///
     /// # Errors
-    /// A box kills the TCP connection, and says why.
+    /// The reason why a box ends the TCP connection.
     pub(super) fn pass(
         &mut self,
         now: Time,

@@ -1,5 +1,5 @@
-//! One direction of a proxy that ends TCP on one side and begins it anew on the other: bytes keep their order and nothing
-//! else. It holds them back for a while, and passes them on in pieces that have nothing to do with those that came.
+//! One direction of a proxy that terminates TCP on one side and opens a new TCP connection on the other. Bytes keep
+//! their order; the proxy delays them, and forwards them in pieces of other sizes.
 
 use std::time::Duration;
 

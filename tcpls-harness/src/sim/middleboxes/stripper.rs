@@ -1,5 +1,5 @@
-//! A middlebox that takes extensions out of the ClientHello and puts the lengths right, so that what arrives is a good hello
-//! of a client that never offered TCPLS.
+//! A middlebox that removes extensions from the ClientHello and corrects the lengths, so that the server gets a valid
+//! hello of a client that did not offer TCPLS.
 
 use bytes::{BufMut, BytesMut};
 

@@ -1,4 +1,4 @@
-//! What stands on a path and does harm: breaks TCP connections, swallows packets, flips bits.
+//! Faults on a path: they reset TCP connections, drop packets, and flip bits.
 
 use smoltcp::wire::{Ipv4Packet, TcpPacket};
 use tcpls_core::TcpEnd;

@@ -1,5 +1,5 @@
-//! The slow and faithful transport: real TCP, by smoltcp, in packets over links that delay, drop and reorder them. Each end of
-//! each path has a stack of its own; what lies between them decides what becomes of a packet.
+//! The packet transport: real TCP (smoltcp) in packets over links that delay, drop and reorder them. Each end of each
+//! path has a stack of its own.
 
 mod faults;
 mod link;

@@ -1,4 +1,5 @@
-//! What can be seen of a TCP connection in its packets, at one end: what a kernel tells in `TCP_INFO` and smoltcp does not.
+//! State of a TCP connection at one end, observed from its packets: what a kernel reports in `TCP_INFO` and smoltcp
+//! does not.
 //!
 //! And its congestion window, for smoltcp has none that takes account of what is in flight: NewReno's (RFC 5681, RFC 6582),
 //! applied by giving the stack no more bytes than the window has room for.
