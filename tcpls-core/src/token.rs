@@ -101,7 +101,7 @@ mod tests {
 
     // draft I14
     #[test]
-    fn a_token_tells_its_session_and_number() {
+    fn token_contains_session_and_number() {
         for sequence in [0, 1, 255, 256, u32::MAX] {
             assert_eq!(secret().open(&secret().seal(SESSION, sequence)), Some((SESSION, sequence)));
         }

@@ -132,7 +132,7 @@ fn pieces_in_the_shortest_records_that_share_a_buffer_are_counted() {
 }
 
 #[test]
-fn piece_does_not_keep_the_buffer_that_it_came_in_uncounted() {
+fn buffer_kept_by_a_piece_counts_as_memory() {
     let (data, bulk) = (vec![7; 600], vec![8; 16_000]);
     let mut world = World::new();
     for n in 0..50 {

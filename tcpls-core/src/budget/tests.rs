@@ -135,7 +135,7 @@ fn a_byte_now_and_then_does_not_keep_a_session_ahead_of_newcomers() {
 }
 
 #[test]
-fn a_client_that_comes_back_is_stranded_no_more() {
+fn client_that_joins_again_is_no_longer_stranded() {
     let mut budget = sessions(2);
     let back = session(&mut budget, secs(0), v4(1));
     budget.set_stranded(secs(1), back, true);
@@ -178,7 +178,7 @@ fn clients_behind_a_trusted_proxy_are_judged_one_by_one() {
 }
 
 #[test]
-fn only_holders_of_what_is_short_give_way() {
+fn only_holders_of_the_exceeded_resource_give_way() {
     let mut budget = Budget::new(Limits::UNLIMITED.with(Resource::Handshakes, 2));
     let idle: Vec<HolderId> = (0..9).map(|_| session(&mut budget, secs(0), v4(1))).collect();
     let shaking: Vec<HolderId> = (0..3)
@@ -356,7 +356,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_calls_give_what_a_look_at_every_holder_gives(ops in proptest::collection::vec(op(), 1..120)) {
+    fn any_calls_give_the_same_result_as_a_linear_search(ops in proptest::collection::vec(op(), 1..120)) {
         let limits = Resource::ALL.into_iter().fold(Limits::UNLIMITED, |limits, resource| limits.with(resource, 100));
         let (mut budget, mut model) = (Budget::new(limits), Model::default());
         for op in &ops {

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_does_not_open_says_so() {
+    fn record_that_fails_to_decrypt_is_an_error() {
         assert_eq!(OpenError.to_string(), "record failed to decrypt");
     }
 

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_reached_says_so() {
+    fn reached_limit_is_named_in_the_error() {
         assert_eq!(LimitReached.to_string(), "the key has been used as often as it may be");
     }
 

@@ -117,7 +117,7 @@ fn a_token_that_is_not_authentic_is_refused_with_illegal_parameter() {
 }
 
 #[test]
-fn a_join_of_a_session_that_is_gone_gets_the_same_answer() {
+fn join_of_an_ended_session_gets_the_same_answer() {
     let session = new_session(&mut endpoint());
     let hello = join_hello(session.secret.seal(session.id, 1));
     let (Some(Incoming::Join(join)), _) = decide(&mut endpoint(), &hello) else { panic!("expected a join") };
@@ -125,7 +125,7 @@ fn a_join_of_a_session_that_is_gone_gets_the_same_answer() {
 }
 
 #[test]
-fn a_hello_may_come_byte_by_byte() {
+fn hello_is_read_byte_by_byte() {
     for hello in [plain_hello(), join_hello(endpoint().secret.seal(SessionId([9; 12]), 1))] {
         let mut endpoint = endpoint();
         let incoming = endpoint.handle_accepted(START);

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sessions_window_runs_ahead_of_what_came_until_its_maximum_is_held() {
+    fn session_window_follows_received_bytes_until_the_maximum_is_held() {
         let mut window = Window::of_session(100, 300, Time::ZERO);
         window.receive(50);
         assert!(window.update_is_due());

@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_counts_to_its_final_size_and_gives_back_what_is_unread() {
+    fn reset_counts_its_final_size_and_returns_unread_credit() {
         let mut half = half();
         receive(&mut half, 0, "hello", false).unwrap();
         half.read(2).unwrap();
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_short_stream_reads_to_the_first_gap_and_then_says_so() {
+    fn cut_short_stream_reads_to_the_first_gap_then_returns_truncated() {
         let mut half = half();
         receive(&mut half, 0, "ab", false).unwrap();
         receive(&mut half, 3, "d", true).unwrap();

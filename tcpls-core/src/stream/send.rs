@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_gives_up_the_bytes_and_says_how_many_were_sent() {
+    fn reset_drops_unsent_bytes_and_carries_the_final_size() {
         let mut half = half(b"0123456789");
         let sent = next(&mut half, 4).unwrap();
         half.reset(ErrorCode(7)).unwrap();
@@ -562,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duplicate_is_what_the_other_tcp_connection_carried() {
+    fn duplicate_is_data_that_another_tcp_connection_carried() {
         let mut half = half(b"0123456789");
         half.finish().unwrap();
         for (tcp, max) in [(A, 4), (B, 2), (A, 4)] {

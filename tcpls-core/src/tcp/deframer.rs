@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_comes_out_only_once_it_is_whole_and_the_rest_stays() {
+    fn deframer_returns_complete_records_and_keeps_the_rest() {
         let mut bytes = BytesMut::from(&[23, 3, 3, 0, 2, 0xaa][..]);
         assert!(next_record(&mut bytes).unwrap().is_none());
         assert_eq!(bytes.len(), 6, "nothing is taken of half a record");

@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn each_error_says_in_words_what_is_wrong() {
+    fn errors_describe_their_cause() {
         let words = [RecordError::NotTls, RecordError::Overflow, RecordError::Empty].map(|error| error.to_string());
         assert_eq!(words, ["not a TLS record", "record longer than TLS allows", "empty record"]);
     }

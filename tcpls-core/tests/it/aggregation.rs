@@ -133,7 +133,7 @@ impl Scheduler for Noting {
 }
 
 #[test]
-fn scheduler_sees_how_much_is_to_be_sent_first_and_again() {
+fn scheduler_sees_unsent_and_requeued_bytes() {
     let mut pair = Pair::with_tcp_connections(3);
     let noted = Arc::new(AtomicU64::new(0));
     pair.client().set_scheduler(Box::new(Noting(noted.clone())));
@@ -268,7 +268,7 @@ fn a_tcp_connection_that_stands_back_does_not_want_to_write() {
 }
 
 #[test]
-fn a_tcp_connection_says_that_it_can_acknowledge_for_another() {
+fn tcp_connection_with_room_acknowledges_for_a_full_one() {
     let mut pair = Pair::with_tcp_connections(2);
     let stream = pair.open_stream(Server);
     pair.server().stream(stream).attach(ConnectionId::FIRST).unwrap();

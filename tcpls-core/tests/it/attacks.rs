@@ -23,7 +23,7 @@ fn intercept(pair: &mut Pair, tcp: ConnectionId, side: Side) -> Vec<u8> {
 
 // Row 2.
 #[test]
-fn whatever_comes_instead_of_a_handshake_is_taken_and_answered_once() {
+fn any_bytes_instead_of_a_handshake_are_consumed_and_answered_once() {
     let close_notify = [21, 3, 3, 0, 2, 1, 0];
     let fatal = [21, 3, 3, 0, 2, 2, 80];
     let empty = [22, 3, 3, 0, 0];
@@ -141,7 +141,7 @@ fn racing_an_overheard_token_gains_nothing_and_costs_the_client_one_join() {
 
 // Row 15.
 #[test]
-fn replaying_a_whole_join_ahead_of_the_client_only_carries_its_bytes() {
+fn join_replayed_ahead_of_the_client_only_carries_its_bytes() {
     for n in [1, 2] {
         let mut pair = Pair::with_tcp_connections(n);
         let data = bytes(20_000);

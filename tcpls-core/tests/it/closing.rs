@@ -177,7 +177,7 @@ fn a_session_that_never_carried_anything_closes_within_two_round_trips() {
 }
 
 #[test]
-fn a_client_that_gives_up_during_the_handshake_says_so() {
+fn client_that_closes_during_the_handshake_sends_user_canceled() {
     let mut pair = Setup::default().start();
     pair.step(Client);
     pair.deliver_all();
@@ -230,7 +230,7 @@ fn an_idle_session_ends_on_both_sides() {
 }
 
 #[test]
-fn session_that_is_kept_alive_is_idle_only_once_that_is_switched_off() {
+fn session_with_keep_alive_is_idle_only_after_it_is_disabled() {
     let setup = Setup::default().both(|config| config.idle_timeout = Some(Duration::from_secs(20)));
     for (side, interval) in [(Client, 5), (Server, 5), (Client, 1_000)] {
         let mut pair = setup.clone().established();
@@ -329,7 +329,7 @@ fn after_the_end_every_call_says_so() {
 }
 
 #[test]
-fn a_long_reason_keeps_to_the_room_that_there_is() {
+fn long_reason_is_truncated_to_the_room() {
     for room in [256, 300, 700, 1100, 1200] {
         let mut pair = Pair::established();
         let now = pair.now;
@@ -396,7 +396,7 @@ fn closing_goes_on_as_long_as_the_peer_takes_something() {
 }
 
 #[test]
-fn a_close_that_is_cut_short_says_how_much_was_not_delivered() {
+fn close_that_is_cut_short_reports_undelivered_bytes() {
     let (mut peer, numbers) = closing_with_ten_records(Config::default());
     peer.sleep(1_000);
     peer.send(FIRST, &[ack(FIRST, numbers[2])]);

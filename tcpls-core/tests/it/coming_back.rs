@@ -26,7 +26,7 @@ fn lose_all(pair: &mut Pair) {
 }
 
 #[test]
-fn client_without_tcp_connection_and_token_ends_at_once_and_says_why() {
+fn client_without_tcp_connection_and_token_ends_with_out_of_tokens() {
     let mut pair = Pair::established();
     let (up, down) = (pair.open_stream(Client), pair.open_stream(Server));
     pair.write(Client, up, b"half of it");

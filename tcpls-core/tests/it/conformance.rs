@@ -66,7 +66,7 @@ fn an_acknowledgment_goes_out_sooner_after_many_records() {
 }
 
 #[test]
-fn an_acknowledgment_rides_on_a_record_that_goes_out_anyway() {
+fn acknowledgment_goes_with_a_record_that_is_sent_anyway() {
     let mut peer = Peer::client();
     let data = peer.send(FIRST, &[stream(0, 0, b"question")]);
     peer.conn.stream(StreamId(0)).write(b"answer").unwrap();

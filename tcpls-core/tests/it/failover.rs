@@ -22,7 +22,7 @@ fn sent_and_requeued(pair: &mut Pair, side: Side) -> (u64, u64) {
 
 // draft I18
 #[test]
-fn what_a_lost_tcp_connection_had_not_acked_arrives_on_another() {
+fn unacknowledged_data_of_a_lost_tcp_connection_arrives_on_another() {
     let mut pair = Pair::established();
     let second = pair.join();
     pair.spread();
@@ -56,7 +56,7 @@ fn a_cut_in_the_middle_of_bulk_in_both_directions_loses_nothing() {
 }
 
 #[test]
-fn ends_that_see_different_tcp_connections_fail_at_once_agree_in_the_end() {
+fn endpoints_that_lose_different_tcp_connections_agree() {
     let mut pair = Pair::with_tcp_connections(3);
     let data = bytes(500_000);
     let (up, down) = (pair.open_stream(Client), pair.open_stream(Server));
@@ -122,7 +122,7 @@ fn a_session_survives_being_stranded_again_and_again() {
 }
 
 #[test]
-fn a_stranded_session_ends_when_its_time_is_up() {
+fn stranded_session_ends_after_its_timeout() {
     let mut pair = Setup::default().both(|config| config.session_timeout = Duration::from_secs(7)).established();
     let stream = pair.open_stream(Client);
     pair.write(Client, stream, b"never to arrive whole");
@@ -177,7 +177,7 @@ fn what_the_peers_last_ack_covers_is_not_sent_again() {
 }
 
 #[test]
-fn a_flipped_bit_kills_the_tcp_connection_it_came_on_and_no_other() {
+fn flipped_bit_costs_only_the_tcp_connection_that_carried_it() {
     for victim in [Client, Server] {
         let mut pair = Pair::with_tcp_connections(2);
         pair.spread();
@@ -198,7 +198,7 @@ fn a_flipped_bit_kills_the_tcp_connection_it_came_on_and_no_other() {
 }
 
 #[test]
-fn bytes_that_are_no_tls_kill_the_tcp_connection_and_no_other() {
+fn non_tls_bytes_cost_only_their_tcp_connection() {
     let mut pair = Pair::with_tcp_connections(2);
     pair.flow(FIRST, Server).send(b"HTTP/1.1 400 Bad Request\r\n");
     pair.drive();
@@ -209,7 +209,7 @@ fn bytes_that_are_no_tls_kill_the_tcp_connection_and_no_other() {
 }
 
 #[test]
-fn a_tcp_connection_without_progress_is_given_up_after_the_user_timeout() {
+fn tcp_connection_without_progress_is_lost_after_the_user_timeout() {
     let mut pair = Pair::with_tcp_connections(2);
     let data = bytes(300_000);
     let stream = pair.open_stream(Client);

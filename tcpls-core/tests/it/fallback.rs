@@ -189,7 +189,7 @@ fn client_of_a_server_without_tcpls_gets_a_plain_session_with_one_stream() {
 }
 
 #[test]
-fn a_server_whose_client_does_not_speak_tcpls_accepts_one_stream() {
+fn server_of_a_plain_client_accepts_one_stream() {
     let mut mixed = Mixed::established(Server);
     mixed.peer.writer().write_all(b"GET /").unwrap();
     mixed.drive();
@@ -297,7 +297,7 @@ fn close_notify_is_the_end_of_the_stream() {
 }
 
 #[test]
-fn closing_delivers_what_was_written_and_says_close_notify() {
+fn closing_delivers_written_data_and_sends_close_notify() {
     let mut mixed = Mixed::established(Client);
     mixed.conn.open_stream().unwrap();
     mixed.write(&[5; 100_000]);
@@ -493,7 +493,7 @@ fn the_end_of_the_stream_keeps_to_the_room_that_there_is() {
 }
 
 #[test]
-fn what_was_written_still_goes_out_after_the_peer_has_ended_its_half() {
+fn written_data_is_sent_after_the_peers_half_close() {
     let mut mixed = Mixed::established(Client);
     mixed.peer.send_close_notify();
     mixed.drive();
@@ -609,13 +609,13 @@ fn assert_no_session(mut mixed: Mixed, reason: &CloseReason) {
 }
 
 #[test]
-fn a_server_that_selects_no_application_protocol_is_not_believed() {
+fn server_that_selects_no_application_protocol_is_refused() {
     let tls = Tls { client_protocols: vec![b"hq-interop", b"h2"], ..Tls::default() };
     assert_no_session(Mixed::with(Client, tls), &CloseReason::NoApplicationProtocol);
 }
 
 #[test]
-fn a_client_that_insists_on_tcpls_gets_no_plain_session() {
+fn client_that_requires_tcpls_gets_no_plain_session() {
     for client_protocols in [vec![], vec![&b"h2"[..]]] {
         let tls = Tls { client_protocols, ..Tls::default() };
         let mut mixed = Mixed::with(Client, tls.clone());
@@ -634,7 +634,7 @@ fn a_client_that_insists_on_tcpls_gets_no_plain_session() {
 }
 
 #[test]
-fn a_client_that_insists_on_tcpls_has_a_session_with_a_server_that_speaks_it() {
+fn client_that_requires_tcpls_gets_a_session_with_a_tcpls_server() {
     let tls = Tls { client_protocols: vec![b"h2"], server_protocols: vec![b"h2"], ..Tls::default() };
     let setup = Setup { ..Setup::default() };
     let (client, server) = (tls.client(1).tcpls_only(), tls.server(1));

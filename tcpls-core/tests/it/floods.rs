@@ -258,7 +258,7 @@ fn single_bytes_with_gaps_hold_bounded_memory() {
 }
 
 #[test]
-fn a_byte_does_not_keep_the_record_that_it_came_in() {
+fn one_unread_byte_does_not_keep_its_record_in_memory() {
     let mut peer = Peer::client();
     for n in 0..1_000 {
         peer.send(FIRST, &[stream(0, 1 + 2 * n, b"x"), padding(4_000)]);
@@ -477,7 +477,7 @@ fn acks_elicit_no_acks() {
 
 // docs/threat-model.md, attack 24
 #[test]
-fn what_was_sent_again_for_one_loss_is_not_sent_again_for_a_repeated_report() {
+fn repeated_loss_report_causes_no_second_reinjection() {
     let mut peer = Peer::client();
     let second = peer.join();
     peer.rest();

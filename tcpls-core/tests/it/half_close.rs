@@ -60,7 +60,7 @@ fn sent(records: &[Record]) -> (Vec<u8>, bool) {
 }
 
 #[test]
-fn a_reader_waits_only_for_the_close_timeout_after_close_notify_on_one_of_two() {
+fn reader_waits_for_the_close_timeout_after_close_notify_on_one_of_two() {
     let mut peer = two();
     peer.send(FIRST, &[stream(0, 0, b"half")]);
     half_close(&mut peer, SECOND);
@@ -118,7 +118,7 @@ fn a_record_that_takes_a_while_to_arrive_moves_that_deadline_but_not_for_ever() 
 }
 
 #[test]
-fn a_peer_that_sends_no_more_is_still_sent_what_it_asked_for() {
+fn half_closed_peer_still_gets_its_answer() {
     let mut peer = two();
     peer.send(FIRST, &[fin(0, 0, b"GET /")]);
     half_close(&mut peer, SECOND);
@@ -181,7 +181,7 @@ fn an_application_that_does_not_answer_a_mute_peer_is_not_waited_for() {
 }
 
 #[test]
-fn a_mute_peer_gets_what_its_windows_allow_and_no_more() {
+fn peer_after_close_notify_gets_data_only_within_its_windows() {
     let parameters = Parameters { initial_max_stream_data: 1_000, ..GENEROUS };
     let mut peer = Peer::with_parameters(Side::Client, Config::default(), parameters);
     peer.send(FIRST, &[fin(0, 0, b"GET /")]);

@@ -48,7 +48,7 @@ fn every_suite_carries_a_session() {
 
 // draft E08
 #[test]
-fn both_ends_hear_that_the_first_tcp_connection_is_there_and_that_tcpls_is_spoken() {
+fn both_endpoints_report_joined_and_established() {
     let mut pair = Pair::established();
     for side in [Client, Server] {
         assert_eq!(pair.tcp_events(side), [joined(ConnectionId::FIRST)]);
@@ -201,7 +201,7 @@ fn certificates_of_the_peer_count_as_memory_of_the_session() {
 }
 
 #[test]
-fn a_server_that_is_not_trusted_hears_of_it() {
+fn untrusted_server_gets_an_alert() {
     let mut pair = with_tls(Tls { trusted: false, ..Tls::default() }).start();
     pair.drive();
     assert_failed(&mut pair, Client);
@@ -209,7 +209,7 @@ fn a_server_that_is_not_trusted_hears_of_it() {
 }
 
 #[test]
-fn a_server_that_speaks_tls_1_2_alone_is_refused() {
+fn server_without_tls_1_3_is_refused() {
     // Such a server is no user of this crate: it is made of its records. A ServerHello of TLS 1.2 says no more than this.
     let mut pair = Setup::default().start();
     pair.step(Client);
@@ -227,7 +227,7 @@ fn a_server_that_speaks_tls_1_2_alone_is_refused() {
 }
 
 #[test]
-fn a_handshake_that_takes_too_long_is_given_up_by_both_ends() {
+fn handshake_timeout_ends_the_session_at_both_endpoints() {
     let mut pair = Setup::default().start();
     pair.step(Client);
     pair.deliver_all();
@@ -317,7 +317,7 @@ fn a_second_session_resumes_from_a_ticket_of_the_first() {
 }
 
 #[test]
-fn a_stranger_that_speaks_no_tls_gets_an_alert_and_no_session() {
+fn non_tls_client_gets_an_alert_and_no_session() {
     let mut pair = Pair::established();
     let stranger = pair.connect_stranger();
     pair.stranger_sends(stranger, b"GET / HTTP/1.1\r\n\r\n");

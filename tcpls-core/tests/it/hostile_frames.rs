@@ -492,7 +492,7 @@ fn data_that_comes_again_is_read_once() {
 }
 
 #[test]
-fn close_session_is_answered_with_close_notify_and_tells_the_application() {
+fn close_session_is_answered_with_close_notify_and_reported() {
     let mut peer = Peer::client();
     peer.send(FIRST, &[close_session(0x777)]);
     assert_eq!(peer.take_events(), [Event::PeerClosing { error: ErrorCode(0x777) }]);
@@ -529,7 +529,7 @@ fn behind_close_notify_there_is_nothing_more_even_if_the_peer_breaks_a_rule() {
 }
 
 #[test]
-fn a_session_that_has_said_close_notify_is_over_when_its_last_tcp_connection_is() {
+fn session_after_close_notify_ends_with_its_last_tcp_connection() {
     let mut peer = closing_peer();
     peer.conn.handle_tcp_end(peer.now, FIRST, TcpEnd::Reset);
     assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Local { error: ErrorCode(7) }));

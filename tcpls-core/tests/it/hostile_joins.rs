@@ -97,7 +97,7 @@ fn a_claim_gets_nothing_but_a_hello_until_a_record_opens() {
 }
 
 #[test]
-fn of_several_that_show_one_token_the_first_to_prove_itself_takes_it() {
+fn first_authenticated_claim_of_a_token_takes_it() {
     let mut peer = Peer::client();
     let token = first_token(&peer);
     let eavesdropper = peer.dial_hello(&peer.hello(token)).unwrap();
@@ -295,7 +295,7 @@ fn a_claim_that_ends_with_an_alert_is_over_and_gets_no_alert_back() {
 }
 
 #[test]
-fn a_session_that_closes_takes_no_more_joins() {
+fn closing_session_refuses_joins() {
     let mut peer = Peer::client();
     let hello = peer.hello(first_token(&peer));
     let waiting = peer.dial_hello(&hello).unwrap();
@@ -362,7 +362,7 @@ fn joins_held_for_a_handshake_that_fails_are_dropped() {
 }
 
 #[test]
-fn hello_that_is_kept_until_the_handshake_is_over_counts_as_memory() {
+fn hello_kept_during_the_handshake_counts_as_memory() {
     let mut peer = Peer::before_finished(Config::default());
     peer.recv(FIRST);
     let before = peer.conn.memory();

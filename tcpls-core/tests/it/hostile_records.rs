@@ -38,7 +38,7 @@ fn costs_the_tcp_connection(bytes: &[u8], fault: TcpFault, alert: Alert) {
 }
 
 #[test]
-fn bytes_that_are_no_tls_record_cost_the_tcp_connection() {
+fn bytes_that_are_not_a_tls_record_cost_the_tcp_connection() {
     for garbage in [&b"GET / HTTP/1.1\r\n"[..], &[0], &[19, 3, 3], &[24, 3, 3, 0, 1], &[0xff; 100], &[23, 2, 0, 0, 1]] {
         costs_the_tcp_connection(garbage, TcpFault::NotTls, Alert::UnexpectedMessage);
     }
@@ -202,7 +202,7 @@ fn user_timeout_is_reported_to_the_peer() {
 
 // draft I22
 #[test]
-fn what_a_lost_tcp_connection_had_in_flight_goes_out_again_on_another() {
+fn data_in_flight_on_a_lost_tcp_connection_is_reinjected_on_another() {
     let mut peer = two();
     let id = peer.conn.open_stream().unwrap();
     peer.conn.stream(id).attach(SECOND).unwrap();
@@ -238,7 +238,7 @@ fn the_final_ack_beside_a_connection_reset_is_processed_first() {
 
 // draft I22
 #[test]
-fn a_connection_reset_is_answered_with_what_was_received_of_it() {
+fn connection_reset_is_answered_with_the_final_ack() {
     let mut peer = two();
     let last = peer.send(SECOND, &[stream(0, 0, b"x")]);
     peer.send(FIRST, &[connection_reset_reason(SECOND, 4)]);
@@ -287,7 +287,7 @@ fn a_bad_record_on_the_last_tcp_connection_strands_the_session_and_a_join_saves_
 }
 
 #[test]
-fn a_stranded_session_gives_up_in_the_end() {
+fn stranded_session_ends_after_the_session_timeout() {
     let mut peer = Peer::client();
     peer.send_bytes(FIRST, &[0xff; 5]);
     peer.sleep(59_999);
@@ -357,7 +357,7 @@ fn a_record_cut_short_by_the_end_of_its_tcp_connection_is_not_acted_on() {
 }
 
 #[test]
-fn records_that_come_byte_by_byte_are_taken_when_they_are_whole() {
+fn records_received_byte_by_byte_are_taken_when_complete() {
     let mut peer = two();
     let record = peer.seal(SECOND, DATA, &encoded(&[stream(0, 0, b"hi")]));
     record.chunks(1).for_each(|byte| peer.send_bytes(SECOND, byte));
@@ -446,7 +446,7 @@ fn streams_are_cut_short_when_the_last_tcp_connection_without_close_notify_is_lo
 }
 
 #[test]
-fn a_session_whose_peer_has_said_close_notify_ends_with_its_last_tcp_connection() {
+fn session_ends_with_the_last_tcp_connection_after_the_peers_close_notify() {
     let mut peer = Peer::client();
     peer.conn.open_stream().unwrap();
     peer.send_raw(FIRST, ALERT, &[1, 0]);
@@ -474,7 +474,7 @@ fn close_notify_goes_out_before_the_last_tcp_connection_closes() {
 }
 
 #[test]
-fn a_peer_that_never_says_close_notify_is_waited_for_only_so_long() {
+fn missing_close_notify_delays_the_end_by_the_close_timeout() {
     let mut peer = two();
     peer.conn.close(peer.now, ErrorCode(7), b"bye");
     peer.recv(FIRST);
@@ -500,7 +500,7 @@ fn close_that_times_out_waiting_for_acknowledgments_still_sends_its_reason() {
 }
 
 #[test]
-fn a_session_that_ends_because_it_is_idle_says_so() {
+fn idle_session_ends_with_the_code_idle_timeout() {
     let idle_timeout = Some(core::time::Duration::from_secs(5));
     let mut peer = two_with(Config::default().with(|config| config.idle_timeout = idle_timeout));
     peer.sleep(5_000);

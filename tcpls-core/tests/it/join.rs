@@ -310,7 +310,7 @@ fn another_endpoint_with_the_same_secret_knows_whose_join_it_is() {
 }
 
 #[test]
-fn a_join_that_gets_no_answer_is_given_up() {
+fn join_without_an_answer_times_out() {
     let mut pair = Pair::established();
     let second = pair.open_tcp();
     pair.stall(second);

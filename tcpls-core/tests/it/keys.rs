@@ -68,7 +68,7 @@ fn both_ends_may_update_at_the_same_time() {
 }
 
 #[test]
-fn a_tcp_connection_may_lag_while_another_goes_on() {
+fn slow_tcp_connection_may_lag_behind_in_key_updates() {
     let mut pair = Pair::with_tcp_connections(2);
     let stream = pair.open_stream(Client);
     pair.client().stream(stream).attach(FIRST).unwrap();
@@ -278,7 +278,7 @@ fn an_end_that_only_acknowledges_renews_its_keys_too() {
 }
 
 #[test]
-fn a_join_that_is_long_under_way_succeeds_however_often_keys_change() {
+fn slow_join_succeeds_across_any_number_of_key_updates() {
     for slowly in [false, true] {
         let mut pair = Pair::established();
         let second = if slowly { pair.open_tcp_slowly() } else { pair.open_tcp() };
@@ -296,7 +296,7 @@ fn a_join_that_is_long_under_way_succeeds_however_often_keys_change() {
 }
 
 #[test]
-fn an_answer_to_a_join_that_is_long_under_way_opens_however_often_keys_change() {
+fn answer_to_a_slow_join_decrypts_across_any_number_of_key_updates() {
     let mut pair = Pair::established();
     let second = pair.open_tcp();
     pair.step(Client);

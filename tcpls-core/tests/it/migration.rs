@@ -49,7 +49,7 @@ fn a_stream_moves_from_one_tcp_connection_to_another_without_loss() {
 }
 
 #[test]
-fn a_stream_whose_tcp_connections_are_all_gone_may_use_any() {
+fn stream_without_live_attached_tcp_connections_uses_all() {
     let mut pair = Pair::with_tcp_connections(2);
     let stream = pair.open_stream(Client);
     pair.client().stream(stream).attach(SECOND).unwrap();
@@ -63,7 +63,7 @@ fn a_stream_whose_tcp_connections_are_all_gone_may_use_any() {
 
 // draft I21
 #[test]
-fn a_retired_tcp_connection_delivers_what_it_has_and_goes() {
+fn retired_tcp_connection_delivers_its_data_before_it_closes() {
     for retiree in [FIRST, SECOND] {
         for side in [Client, Server] {
             let mut pair = Pair::with_tcp_connections(2);
@@ -335,7 +335,7 @@ fn the_status_that_was_set_last_counts_whatever_overtakes_it() {
 }
 
 #[test]
-fn a_status_that_was_lost_with_its_tcp_connection_is_said_again() {
+fn status_lost_with_its_tcp_connection_is_sent_again() {
     for carrier in [FIRST, SECOND] {
         let mut pair = Pair::with_tcp_connections(3);
         let third = ConnectionId(2);

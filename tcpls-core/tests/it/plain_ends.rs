@@ -103,7 +103,7 @@ fn a_reset_ends_a_plain_session_with_an_error_once_nothing_is_read_either() {
 }
 
 #[test]
-fn a_reset_after_the_whole_request_ends_a_plain_session_at_once() {
+fn reset_after_a_complete_request_ends_a_plain_session() {
     let mut mixed = half_answered(Server);
     mixed.peer.send_close_notify();
     mixed.drive();

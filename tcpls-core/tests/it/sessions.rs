@@ -208,7 +208,7 @@ fn sockets_find_their_sessions_and_are_let_go() {
 }
 
 #[test]
-fn final_bytes_of_a_discarded_tcp_connection_are_given_out() {
+fn final_bytes_of_a_discarded_tcp_connection_are_returned() {
     let mut world = World::new();
     let key = world.connect();
     world.drive();

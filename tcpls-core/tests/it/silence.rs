@@ -68,7 +68,7 @@ fn the_peer_hears_that_a_tcp_connection_is_silent() {
 }
 
 #[test]
-fn nothing_new_is_put_on_a_silent_tcp_connection_until_it_answers() {
+fn stalled_tcp_connection_gets_no_new_data_until_it_answers() {
     let mut pair = dark_first();
     let stream = pair.open_stream(Client);
     pair.write(Client, stream, &bytes(40_000));
@@ -98,7 +98,7 @@ fn what_was_hedged_is_not_sent_a_third_time_when_the_silent_tcp_connection_is_lo
 }
 
 #[test]
-fn a_lone_tcp_connection_that_is_silent_is_said_and_nothing_is_sent_twice() {
+fn stall_of_the_only_tcp_connection_is_reported_without_reinjection() {
     let mut pair = Pair::established();
     pair.stall(FIRST);
     let stream = pair.open_stream(Client);
@@ -290,7 +290,7 @@ fn acknowledgments_of_what_came_on_a_silent_tcp_connection_go_out_on_others() {
 }
 
 #[test]
-fn a_retiring_tcp_connection_that_falls_silent_is_let_go() {
+fn retiring_tcp_connection_that_stalls_is_discarded() {
     let mut pair = dark_first();
     let stream = pair.open_stream(Client);
     pair.submit(Client, stream, &bytes(50_000));

@@ -157,7 +157,7 @@ fn what_a_row_names_is_there_and_cites_the_statement() {
 }
 
 #[test]
-fn a_row_without_code_or_test_says_why() {
+fn statement_without_code_or_test_has_a_reason() {
     for row in rows().iter().filter(|row| row.code.is_empty() || row.tests.is_empty()) {
         assert!(EXCUSES.iter().any(|excuse| row.note.contains(excuse)), "{}: {:?}", row.id, row.note);
     }

@@ -72,7 +72,7 @@ fn what_a_server_says_before_the_handshake_is_over_is_in_flight() {
 }
 
 #[test]
-fn a_session_in_a_log_says_what_it_is_and_shows_no_key() {
+fn log_identifies_a_session_and_shows_no_key() {
     let mut pair = Pair::with_tcp_connections(2);
     let shown = format!("{:?}", pair.client());
     let expected =

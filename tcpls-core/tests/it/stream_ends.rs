@@ -16,7 +16,7 @@ fn asked(pair: &mut Pair) -> StreamId {
 }
 
 #[test]
-fn the_peers_stop_is_known_although_its_half_was_over_before() {
+fn stop_of_an_ended_half_is_remembered() {
     let mut pair = Pair::established();
     let id = asked(&mut pair);
     pair.client().stream(id).stop(ErrorCode(42)).unwrap();

@@ -338,7 +338,7 @@ fn an_empty_stream_has_an_end() {
 }
 
 #[test]
-fn a_finished_stream_takes_no_more() {
+fn finished_stream_refuses_writes() {
     let mut pair = Pair::established();
     let stream = pair.open_stream(Client);
     pair.write(Client, stream, b"all");
@@ -394,7 +394,7 @@ fn what_is_read_lies_in_the_buffer_that_was_received() {
 }
 
 #[test]
-fn a_read_gives_no_more_than_it_was_asked_for() {
+fn read_returns_at_most_the_requested_bytes() {
     let mut pair = Pair::established();
     pair.end(Server).reads = false;
     let stream = pair.open_stream(Client);

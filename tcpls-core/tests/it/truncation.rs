@@ -100,7 +100,7 @@ fn a_stream_that_is_cut_at_any_record_is_never_taken_for_the_whole() {
 }
 
 #[test]
-fn the_end_of_a_session_cannot_be_made_up_by_ending_its_tcp_connections() {
+fn ending_all_tcp_connections_does_not_look_like_the_end_of_a_session() {
     let mut pair = Pair::with_tcp_connections(2);
     let id = pair.open_stream(Client);
     pair.write(Client, id, b"all of it, or is it?");

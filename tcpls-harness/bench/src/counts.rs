@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_is_kept_for_all_work_and_for_nothing_else() {
+    fn every_unit_of_work_has_a_recorded_count_and_no_other() {
         let kept: Kept = toml::from_str(&std::fs::read_to_string(path()).unwrap()).unwrap();
         let mut names: Vec<&str> = WORKLOADS.iter().map(|work| work.name).collect();
         names.sort_unstable();

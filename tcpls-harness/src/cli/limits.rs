@@ -152,7 +152,7 @@ mod os {
 
     #[cfg(test)]
     #[test]
-    fn a_limit_is_found_whatever_the_system_says() {
+    fn memory_limit_is_found_for_any_answer_of_the_system() {
         assert!(memory() > 1 << 20 && raise_descriptors() > 0);
     }
 }

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_complaint_gives_date_and_days() {
+    fn expiry_message_has_date_and_number_of_days() {
         let validity = Validity::of(&certificate(2026, 2026)).unwrap();
         let at = |seconds| UNIX_EPOCH + std::time::Duration::from_secs(seconds);
         assert_eq!(validity.complaint(at(1_770_000_000)), None);

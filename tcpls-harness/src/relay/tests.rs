@@ -13,7 +13,7 @@ async fn relayed(options: PathOptions) -> (Relay, TcpStream, TcpStream) {
 }
 
 #[tokio::test]
-async fn bytes_and_their_end_take_as_long_as_the_path_says() {
+async fn bytes_and_fin_arrive_after_the_delay_of_the_path() {
     let delay = Duration::from_millis(20);
     let (_relay, mut near, mut far) = relayed(PathOptions { rate: Some(1_000_000), delay }).await;
     let start = Instant::now();

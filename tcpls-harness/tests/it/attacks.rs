@@ -39,7 +39,7 @@ pub(crate) fn hello(server: &Server) -> Vec<u8> {
 
 // Row 14.
 #[tokio::test]
-async fn handshakes_that_never_end_make_room_for_a_client_that_means_it() {
+async fn endless_handshakes_give_way_to_an_honest_client() {
     let mut server = server(|options| options.max_handshakes = 4);
     let hello = hello(&server);
     let mut idlers = Vec::new();
@@ -60,7 +60,7 @@ async fn handshakes_that_never_end_make_room_for_a_client_that_means_it() {
 
 // Row 14.
 #[tokio::test]
-async fn tcp_connections_that_say_too_little_are_refused_when_there_are_too_many() {
+async fn excess_tcp_connections_without_a_client_hello_are_refused() {
     let mut server = server(|options| options.endpoint.max_pending = 4);
     let address = server.addresses[0];
     let mut idlers = JoinSet::new();
@@ -119,7 +119,7 @@ async fn eavesdropper(target: SocketAddr) -> (SocketAddr, mpsc::UnboundedReceive
 
 // Rows 14 and 15.
 #[tokio::test]
-async fn an_overheard_token_is_worth_an_alert_and_soon_a_reset() {
+async fn overheard_token_gets_an_alert_and_then_a_reset() {
     let mut server = Server::start();
     let (path, mut heard) = eavesdropper(server.addresses[1]).await;
     let address = server.addresses[0];
@@ -210,7 +210,7 @@ async fn middlebox(target: SocketAddr, seen: Arc<AtomicUsize>) -> SocketAddr {
 
 // Row 23.
 #[tokio::test]
-async fn middlebox_that_resets_tcpls_gets_plain_tls_only_if_the_application_says_so() {
+async fn plain_tls_behind_a_box_that_resets_tcpls_needs_the_application() {
     let mut server = Server::start();
     let seen = Arc::new(AtomicUsize::new(0));
     let address = middlebox(server.addresses[0], seen.clone()).await;

@@ -159,7 +159,7 @@ async fn silent_tcp_connections_of_one_address_do_not_displace_those_of_another(
 }
 
 #[tokio::test]
-async fn sockets_that_say_nothing_give_way_when_descriptors_are_short() {
+async fn silent_sockets_give_way_when_descriptors_are_short() {
     let mut server = server(|options| options.max_descriptors = 8);
     let address = server.addresses[0];
     let (honest, accepted) = used_pair(&mut server, address).await;

@@ -79,7 +79,7 @@ async fn a_client_that_does_not_trust_the_server_is_reported() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_gives_way_to_another_is_reported_as_that() {
+async fn handshake_that_gives_way_is_reported_with_the_resource() {
     let server = server(|options| options.max_handshakes = 1);
     let mut failures = server.listener.handshake_failures();
     let mut streams = Vec::new();
@@ -94,7 +94,7 @@ async fn a_handshake_that_gives_way_to_another_is_reported_as_that() {
 }
 
 #[tokio::test]
-async fn a_silent_tcp_connection_that_gives_way_is_reported_with_what_was_short() {
+async fn silent_tcp_connection_that_gives_way_is_reported_with_the_resource() {
     let server = server(|options| options.max_descriptors = 1);
     let mut failures = server.listener.handshake_failures();
     let (_first, own) = connect(server.addresses[0]).await;

@@ -173,7 +173,7 @@ async fn a_file_that_breaks_off_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_tells_its_clients() {
+async fn stopping_server_notifies_its_clients() {
     let directory = Directory::new("stop");
     let (root, ca) = (directory.path().to_str().unwrap(), directory.path().join("ca.pem"));
     let line = ["serve", "--listen", "127.0.0.1:0", "--root", root, "--ca-out", ca.to_str().unwrap(), "--json"];
@@ -194,7 +194,7 @@ async fn a_server_that_stops_tells_its_clients() {
 }
 
 #[tokio::test]
-async fn a_file_that_a_stopping_server_breaks_off_says_so() {
+async fn file_cut_short_by_a_stopping_server_is_reported() {
     let directory = Directory::new("stop-busy");
     std::fs::create_dir_all(directory.path().join("root")).unwrap();
     std::fs::write(directory.path().join("root/large"), vec![7; 256 << 20]).unwrap();

@@ -129,7 +129,7 @@ async fn one_file_open_at_a_time_is_enough_for_many_answers() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_taken_is_given_up() {
+async fn answer_that_the_client_does_not_read_is_reset() {
     let directory = Directory::new("hq-patience");
     std::fs::write(directory.path().join("file"), pattern(300_000)).unwrap();
     let limits = Limits { patience: Duration::from_millis(100), ..Limits::default() };

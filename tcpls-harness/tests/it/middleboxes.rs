@@ -30,7 +30,7 @@ fn to_a_box_that_knows_tls_a_session_is_tls_whatever_happens_to_it() {
 }
 
 #[test]
-fn a_box_that_knows_tls_kills_what_is_none_and_that_counts_as_wrong() {
+fn tls_aware_box_resets_non_tls_bytes_and_the_run_fails() {
     let mut scenario = shipped("tls-aware-box");
     scenario.crypto = Crypto::Null;
     let report = run_of(&scenario, 1);

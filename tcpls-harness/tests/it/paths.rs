@@ -109,7 +109,7 @@ async fn failed_path_is_reported_and_added_ones_are_used() {
 }
 
 #[tokio::test]
-async fn a_session_with_all_the_tcp_connections_it_may_have_takes_no_more() {
+async fn session_at_its_limit_of_tcp_connections_refuses_another() {
     let mut server = Server::start();
     server.config.max_tcp_connections = 3;
     let (client, _peer) = server.pair(server.addresses[0]).await;

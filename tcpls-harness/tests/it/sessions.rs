@@ -75,7 +75,7 @@ async fn fifteen_unread_streams_do_not_stop_another() {
 }
 
 #[tokio::test]
-async fn a_session_whose_last_tcp_connection_was_reset_comes_back_by_itself() {
+async fn session_recovers_by_itself_after_a_reset_of_its_last_tcp_connection() {
     let mut server = Server::start();
     let path = relay(server.addresses[0]);
     let (client, peer) = server.pair(path.address()).await;
@@ -91,7 +91,7 @@ async fn a_session_whose_last_tcp_connection_was_reset_comes_back_by_itself() {
 }
 
 #[tokio::test]
-async fn a_path_that_swallows_everything_is_given_up_for_the_other() {
+async fn path_that_drops_everything_is_replaced_by_the_other() {
     let mut server = Server::start();
     server.config.user_timeout = Duration::from_millis(200);
     let path = relay(server.addresses[0]);
@@ -281,7 +281,7 @@ async fn tokens_do_not_run_out_while_tcp_connections_come_and_go() {
 }
 
 #[tokio::test]
-async fn errors_say_what_went_wrong() {
+async fn errors_display_their_cause() {
     let mut server = Server::start();
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = Session::connect(&[unused], server.options()).await.unwrap_err();
@@ -312,7 +312,7 @@ async fn errors_say_what_went_wrong() {
 }
 
 #[tokio::test]
-async fn a_join_that_reaches_another_server_fails_and_the_session_goes_on() {
+async fn join_at_another_server_fails_without_ending_the_session() {
     let mut server = Server::start();
     let other = Server::start();
     let (client, peer) = server.pair(server.addresses[0]).await;

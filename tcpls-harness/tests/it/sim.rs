@@ -128,7 +128,7 @@ fn session_outlives_a_balancer_whose_backend_is_away_for_up_to_55_s() {
 }
 
 #[test]
-fn client_of_a_restarted_server_ends_within_seconds_and_says_why() {
+fn client_of_a_restarted_server_ends_within_seconds_with_the_reason() {
     let report = run_of("restart", 1);
     let reason = report.sessions[0].closed[0].as_deref().unwrap();
     assert!(reason.contains("the server refused the last token"), "{reason}");

@@ -174,7 +174,7 @@ mod tests {
     proptest::proptest! {
         /// docs/threat-model.md, attack 17: any order of additions and removals, against a literal reading of the draft.
         #[test]
-        fn any_additions_and_removals_give_what_a_plain_list_of_them_gives(
+        fn any_additions_and_removals_match_a_plain_list(
             ops in proptest::collection::vec((proptest::bool::ANY, 0u8..24, 0u8..4), 0..200)
         ) {
             let mut peer = PeerAddresses::default();

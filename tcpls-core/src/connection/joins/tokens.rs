@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_comes_again_is_ignored_and_one_that_conflicts_is_an_error() {
+    fn repeated_token_is_ignored_and_conflicting_token_is_an_error() {
         let mut held = Held::default();
         assert_eq!(held.insert(1, Token([1; 32])), Ok(true));
         assert_eq!(held.insert(1, Token([1; 32])), Ok(false));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_comes_late_is_taken_although_many_later_ones_were_used() {
+    fn late_token_is_stored_although_many_later_ones_were_used() {
         let mut held = Held::default();
         for sequence in (1..=200).filter(|sequence| *sequence != 100) {
             held.insert(sequence, Token([0; 32])).unwrap();

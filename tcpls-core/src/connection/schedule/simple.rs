@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_policy_that_says_so_sends_anything_twice() {
+    fn only_duplicating_policies_send_data_twice() {
         let all = [view(0, 9), view(1, 1), TcpView { backup: true, ..view(2, 1) }];
         let policies: [&dyn Scheduler; 5] = [&Aggregate, &LowestRtt, &RoundRobin, &Redundant, &ActiveStandby];
         for policy in policies {

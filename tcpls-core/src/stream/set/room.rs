@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_given_up_leaves_its_excess_to_others() {
+    fn reset_stream_frees_its_excess_for_others() {
         let (mut client, [a, b]) = granted(0, 0);
         fill(&mut client, a);
         assert_eq!(fill(&mut client, b), 0);

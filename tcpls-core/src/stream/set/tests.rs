@@ -466,7 +466,7 @@ fn delivered_comes_once_and_last() {
 // The session's end.
 
 #[test]
-fn a_session_cut_short_says_so_on_every_open_stream() {
+fn session_cut_short_ends_every_open_stream_with_truncated() {
     let mut client = client();
     let (a, b) = (client.open().unwrap(), client.open().unwrap());
     receive(&mut client, a.0, 0, b"whole", true).unwrap();

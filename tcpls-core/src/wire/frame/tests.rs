@@ -394,7 +394,7 @@ fn merged(frames: Vec<Frame<'_>>) -> Vec<Frame<'_>> {
 }
 
 #[test]
-fn an_error_says_in_words_what_is_wrong_with_which_frame() {
+fn frame_errors_name_the_frame_and_the_cause() {
     assert_eq!(FrameError::Unknown(0x7f).to_string(), "frame type 0x7f is not known here");
     assert_eq!(FrameError::Truncated(0x02).to_string(), "frame of type 0x02 is cut short");
 }

@@ -531,7 +531,7 @@ fn bytes(len: usize) -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn each_error_says_in_words_what_is_wrong() {
+fn errors_describe_their_cause() {
     assert_eq!(HelloError::TooLong.to_string(), "hello of more than 16 KiB");
     assert_eq!(HelloError::Decode.to_string(), "hello that can't be decoded");
 }

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ends_are_told_of_a_reset_at_once() {
+    fn reset_reaches_both_ends_at_once() {
         let mut path = path();
         path.enter(Duration::ZERO, UP, segment(CLIENT, SERVER, b"request"));
         path.change(20 * MS, Change::Reset { new_ones_may_begin: false });

@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_finds_no_room_is_dropped_and_counted_in_its_place() {
+    async fn messages_without_room_are_dropped_and_counted() {
         let (pipe, reader) = pipe();
         let sink = start(pipe);
         let line = "x".repeat(1023);

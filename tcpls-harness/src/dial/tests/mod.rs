@@ -48,7 +48,7 @@ fn the_others_connect_while_the_first_shakes_hands() {
 }
 
 #[test]
-fn a_dead_first_pair_costs_a_stagger_and_nothing_without_one() {
+fn dead_first_pair_delays_the_start_by_one_stagger() {
     for (dead, cost) in [(Dark, DialOptions::default().stagger), (Refusing, RTT)] {
         let mut world = World::new(&[dead, Good], DialOptions::default());
         world.run(Duration::from_secs(2));
@@ -62,7 +62,7 @@ fn a_dead_first_pair_costs_a_stagger_and_nothing_without_one() {
 }
 
 #[test]
-fn a_dead_pair_among_good_ones_costs_nothing() {
+fn dead_pair_among_working_ones_causes_no_delay() {
     for dead in [Dark, Refusing, Swallowing, Untrusted] {
         let mut world = World::new(&[Good, dead, Good], DialOptions::default());
         world.run(Duration::from_secs(1));
@@ -124,7 +124,7 @@ fn after_a_reset_without_standby_the_redial_is_at_once() {
 }
 
 #[test]
-fn a_path_that_has_become_slow_is_given_the_time_it_takes() {
+fn path_that_has_become_slow_gets_longer_timeouts() {
     let mut world = World::established(1, DialOptions::default());
     world.set(0, Slow);
     let reset = world.now;
@@ -202,7 +202,7 @@ fn dead_path_is_dialled_one_at_a_time_while_data_waits_elsewhere() {
 }
 
 #[test]
-fn path_that_was_put_off_is_dialled_at_once_when_data_waits() {
+fn postponed_path_is_dialed_at_once_when_data_waits() {
     let mut world = World::new(&[Good, Dark], DialOptions::default());
     world.run(Duration::from_secs(1));
     (world.view.streams, world.view.has_data) = (1, false);
@@ -302,7 +302,7 @@ fn slow_path_is_not_crowded_with_dials_while_its_answer_is_waited_for() {
 }
 
 #[test]
-fn join_on_a_slow_path_is_given_the_time_that_its_hellos_take() {
+fn join_timeout_grows_with_the_time_of_its_hellos_on_a_slow_path() {
     for (join_time, joins) in [(Duration::ZERO, 2), (Duration::from_secs(4), 1)] {
         let mut world = World::established(2, DialOptions::default());
         world.view.join_time = join_time;

@@ -163,7 +163,7 @@ mod tests {
     const PUBLIC_V6: &str = "[2001:db8::1]:443";
 
     #[test]
-    fn a_server_steers_a_client_to_no_place_that_only_the_client_can_reach() {
+    fn client_connects_to_no_advertised_address_that_only_it_can_reach() {
         let host = ["127.0.0.1:22", "127.255.255.254:1", "[::1]:80", "[::ffff:127.0.0.1]:80", "[64:ff9b::7f00:1]:80"];
         let private = [
             "10.0.0.1:80",

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_what_the_path_carries_in_six_milliseconds_in_whole_records() {
+    fn batch_holds_complete_records_for_6_ms_of_the_paths_rate() {
         assert_eq!(after(6_000_000, true), 2 * RECORD);
         assert_eq!(after(1_000_000, true), 6_000);
         assert_eq!(after(100_000, true), MIN);

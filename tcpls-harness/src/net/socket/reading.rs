@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn buffers_that_the_application_let_go_of_are_used_again() {
+    fn buffers_that_the_application_dropped_are_reused() {
         let mut reading = grown();
         let held = [fill(&mut reading), fill(&mut reading), fill(&mut reading)];
         let addresses = held.each_ref().map(|bytes| bytes.as_ptr());

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tcp_connection_that_is_lost_while_its_session_lives_is_left_within_a_second() {
+    async fn socket_of_a_lost_tcp_connection_closes_within_a_second() {
         let (mut leaving, mut peer) = leaving().await;
         leaving.at_last = Time::ZERO + LINGER;
         assert!(!leave(&mut leaving, 0));

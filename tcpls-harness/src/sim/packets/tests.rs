@@ -111,7 +111,7 @@ fn a_flipped_bit_gets_past_the_checksum() {
 }
 
 #[test]
-fn a_router_drops_what_its_queue_has_no_room_for_and_tcp_repairs_it() {
+fn router_drops_packets_beyond_its_queue_and_tcp_repairs_it() {
     let sent = |bottleneck| {
         let (len, _, net) = transfer(&format!("{PATH}queue = \"15kB\"\nbottleneck = \"{bottleneck}\"\n"), 3000, &[]);
         (len, net.paths[0].links[UP].dropped)

@@ -126,7 +126,7 @@ fn reset_reaches_the_ends_that_it_is_for() {
 }
 
 #[test]
-fn an_end_that_closes_is_heard_behind_its_bytes() {
+fn fin_arrives_after_all_bytes() {
     let mut world = World::new(path());
     world.run_until(at(100));
     world.writes = false;
@@ -138,7 +138,7 @@ fn an_end_that_closes_is_heard_behind_its_bytes() {
 }
 
 #[test]
-fn a_path_that_is_down_refuses_and_a_dark_one_says_nothing() {
+fn down_path_refuses_connections_and_dark_path_does_not_answer() {
     let mut down = World::new(path());
     down.net.fault(Time::ZERO, 0, &fault(FaultKind::Down, None), false);
     let second = down.net.connect(Time::ZERO, 0);
@@ -180,7 +180,7 @@ fn silence_shows_in_what_tcp_says() {
 }
 
 #[test]
-fn a_box_that_knows_tls_resets_both_ends_of_what_is_none() {
+fn tls_aware_box_resets_both_ends_of_a_non_tls_tcp_connection() {
     let mut world = World::new(Path { middleboxes: vec![Middlebox::TlsAware], ..path() });
     world.run_until(at(100));
     let ends = [Side::Client, Side::Server].map(|side| world.net.end(side, world.socket));

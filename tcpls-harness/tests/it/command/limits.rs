@@ -37,7 +37,7 @@ async fn serve_under(limits: &str, directory: &Path, more: &str) -> (Tcpls, Valu
 }
 
 #[tokio::test]
-async fn a_server_raises_its_soft_limit_of_descriptors_and_says_what_it_may_use() {
+async fn server_raises_its_descriptor_limit_and_prints_its_limits() {
     let directory = Directory::new("raises-limit");
     let (_server, limits, _) =
         serve_under("ulimit -S -n 70; ulimit -H -n 500", directory.path(), "--memory 64MiB").await;

@@ -89,7 +89,7 @@ macro_rules! with_plain_peer {
 }
 
 #[test]
-fn a_server_that_does_not_know_tcpls_gets_plain_tls() {
+fn server_without_tcpls_gets_plain_tls() {
     for (server_names, agreed) in [(&[&b"h2"[..]][..], Some(b"h2".to_vec())), (&[], None)] {
         let identity = Identity::new();
         let ours = start_client(identity.client(provider_with(&SUITES)), &[b"h2"]);
@@ -101,7 +101,7 @@ fn a_server_that_does_not_know_tcpls_gets_plain_tls() {
 }
 
 #[test]
-fn a_client_that_does_not_know_tcpls_gets_plain_tls() {
+fn client_without_tcpls_gets_plain_tls() {
     for (client_names, agreed) in [(vec![b"h2".to_vec()], Some(b"h2".to_vec())), (vec![], None)] {
         let identity = Identity::new();
         let ours = start_server(identity.server(provider_with(&SUITES)), &[b"h2"]);

@@ -70,7 +70,7 @@ fn old_client(identity: &Identity, versions: &[&'static SupportedProtocolVersion
 }
 
 #[test]
-fn a_server_that_speaks_tls_1_2_only_is_refused() {
+fn server_with_tls_1_2_only_is_refused() {
     let identity = Identity::with(&rcgen::PKCS_ECDSA_P256_SHA256);
     let mut plain = ServerConnection::new(Arc::new(old_server(&identity, &[&TLS12]))).unwrap();
     let mut client = start_client(old_client(&identity, &[&TLS12, &TLS13]), &[]);
@@ -85,7 +85,7 @@ fn a_server_that_speaks_tls_1_2_only_is_refused() {
 }
 
 #[test]
-fn a_client_that_speaks_tls_1_2_only_is_refused() {
+fn client_with_tls_1_2_only_is_refused() {
     let identity = Identity::with(&rcgen::PKCS_ECDSA_P256_SHA256);
     for (versions, message) in [(&[&TLS12, &TLS13][..], Some("the peer speaks TLS 1.2 only")), (&[&TLS13], None)] {
         let mut plain = ClientConnection::new(Arc::new(old_client(&identity, &[&TLS12])), localhost()).unwrap();
@@ -144,7 +144,7 @@ fn nothing_is_taken_in_after_the_end_or_a_failure() {
 }
 
 #[test]
-fn records_that_lead_nowhere_cannot_be_sent_for_ever() {
+fn records_without_progress_are_bounded() {
     let change_cipher_spec = [20, 3, 3, 0, 1, 1].to_vec();
     let (empty, close_notify) = ([22, 3, 3, 0, 0].to_vec(), [ALERT, 3, 3, 0, 2, 1, 0].to_vec());
     for (record, after_hello) in [
