@@ -1,9 +1,9 @@
 //! Routes sockets to sessions, for an event loop that has several of both.
 //!
-//! [`Sessions`] holds connections and knows what each socket is: not recognized yet, a claim, a TCP connection, or one that
-//! a session has discarded. The driver names sockets by [`SocketId`] and has three things to do with each: read, write, and
-//! close it once it is no longer [needed](Sessions::is_needed). Nothing depends on this module: a driver with a task for
-//! each session calls [`Connection`] and [`Endpoint`] itself.
+//! [`Sessions`] holds connections and the state of each socket: not recognized yet, a claim, a TCP connection, or
+//! discarded by a session. The driver identifies sockets by [`SocketId`]; it reads, writes, and closes each once it is
+//! no longer [needed](Sessions::is_needed). No other module depends on this one: a driver with a task for each session
+//! calls [`Connection`] and [`Endpoint`] itself.
 //!
 //! ```
 //! use tcpls_core::sessions::{Sessions, SocketId};
@@ -50,11 +50,11 @@ use crate::wire::ids::{ConnectionId, SessionId};
 /// Received bytes that wait for a claim to be authenticated.
 const MAX_CLAIM_INPUT: usize = 64 << 10;
 
-/// Names a socket. Never given twice by one [`Sessions`].
+/// Identifies a socket. One [`Sessions`] never uses a value twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(u64);
 
-/// Names a session. Never given twice by one [`Sessions`].
+/// Identifies a session. One [`Sessions`] never uses a value twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionKey(u64);
 
@@ -70,14 +70,14 @@ impl fmt::Display for SessionKey {
     }
 }
 
-/// What a socket is.
+/// The state of a socket.
 #[derive(Debug)]
 enum Role {
     /// Accepted; its ClientHello is not complete.
     Incoming(IncomingId),
     /// It begins a session that the driver has not accepted yet.
     New,
-    /// It shows a token of this session.
+    /// It presented a token of this session.
     Claim(SessionKey, ClaimId),
     /// A TCP connection of this session.
     Tcp(SessionKey, ConnectionId),
@@ -88,14 +88,14 @@ enum Role {
 #[derive(Debug)]
 struct Socket {
     role: Role,
-    /// What was received and not consumed: the beginning of a record, or what a claim may not deliver yet.
+    /// Received bytes that are not consumed: the beginning of a record, or bytes of a waiting claim.
     input: BytesMut,
 }
 
 #[derive(Debug)]
 struct Session {
     conn: Connection,
-    /// Server: how joins name it.
+    /// Server: its ID in joins.
     id: Option<SessionId>,
     sockets: BTreeSet<SocketId>,
     /// As it is in `Sessions::deadlines`.
@@ -118,7 +118,7 @@ pub struct Sessions {
     /// Sessions that may have events, other deadlines, or a decision about a claim.
     touched: BTreeSet<SessionKey>,
     events: VecDeque<(SessionKey, Event)>,
-    /// Where bytes for a socket go that does not exist.
+    /// A buffer for bytes of unknown sockets.
     nowhere: BytesMut,
 }
 
@@ -144,7 +144,7 @@ impl Sessions {
     /// # Errors
     /// As [`Connection::open_tcp`]; [`OpenTcpError::Closed`] if there is no such session.
     pub fn join(&mut self, now: Time, key: SessionKey, options: JoinOptions) -> Result<SocketId, OpenTcpError> {
-        // The ID of a join that failed may come again: its socket is let go first.
+        // The ID of a failed join may be used again: its socket is dropped first.
         self.settle_session(now, key);
         let session = self.sessions.get_mut(&key).ok_or(OpenTcpError::Closed)?;
         let tcp = session.conn.open_tcp_with(now, options)?;
@@ -154,7 +154,7 @@ impl Sessions {
         Ok(socket)
     }
 
-    /// Server: adds a socket that was accepted. Without an endpoint it is not needed.
+    /// Server: adds an accepted socket. Without an endpoint it is not needed.
     pub fn handle_accepted(&mut self, now: Time) -> SocketId {
         let Some(endpoint) = &mut self.endpoint else { return self.add(Role::Over(Vec::new())) };
         let incoming = endpoint.handle_accepted(now);
@@ -164,13 +164,14 @@ impl Sessions {
         socket
     }
 
-    /// Where to append what a socket received, before [`handle_bytes`](Self::handle_bytes). Only that call consumes it.
+    /// Returns the buffer to append received bytes to, before [`handle_bytes`](Self::handle_bytes), which alone
+    /// consumes them.
     pub fn input(&mut self, socket: SocketId) -> &mut BytesMut {
         self.nowhere.clear();
         self.sockets.get_mut(&socket).map_or(&mut self.nowhere, |socket| &mut socket.input)
     }
 
-    /// Whether to read from a socket now: not while its session has as much as it may hold.
+    /// Returns whether to read from a socket now: not while its session holds as much as it may.
     pub fn wants_read(&self, socket: SocketId) -> bool {
         let Some(Socket { role, input }) = self.sockets.get(&socket) else { return false };
         match role {
@@ -218,7 +219,7 @@ impl Sessions {
         }
     }
 
-    /// A socket returns no more bytes. It may still be needed: what the session has sent may go out.
+    /// Reports that a socket returns no more bytes. It may still be needed to write data of the session.
     pub fn handle_end(&mut self, now: Time, id: SocketId, how: TcpEnd) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         match socket.role {
@@ -273,7 +274,7 @@ impl Sessions {
         self.sockets.get(&socket).is_some_and(|socket| !is_over(&socket.role))
     }
 
-    /// Forgets a socket, which the driver has closed or is about to close. If it was needed, its TCP connection is lost.
+    /// Removes a socket that the driver has closed or is about to close. If it was needed, its TCP connection is lost.
     pub fn remove(&mut self, now: Time, id: SocketId) {
         self.handle_end(now, id, TcpEnd::Reset);
         let Some(socket) = self.sockets.remove(&id) else { return };
@@ -292,14 +293,14 @@ impl Sessions {
         self.events.pop_front()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do; `None`: never, as things stand.
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout); `None` if no deadline is set.
     pub fn poll_timeout(&self) -> Option<Time> {
         let settled = self.deadlines.first().map(|(deadline, _)| *deadline);
         let touched = self.touched.iter().filter_map(|key| self.sessions.get(key)?.conn.poll_timeout()).min();
         [settled, touched, self.endpoint.as_ref().and_then(Endpoint::poll_timeout)].into_iter().flatten().min()
     }
 
-    /// Time has passed: does what is due. Early or late calls are harmless.
+    /// Handles all deadlines that have passed. Early and late calls are valid.
     pub fn handle_timeout(&mut self, now: Time) {
         let due = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now).map(|(_, key)| *key);
         self.touched.extend(due);
@@ -310,18 +311,18 @@ impl Sessions {
         self.take_refused();
     }
 
-    /// A session, for commands and streams.
+    /// Returns a session, for commands and streams.
     pub fn session(&mut self, key: SessionKey) -> Option<&mut Connection> {
         self.touched.insert(key);
         self.sessions.get_mut(&key).map(|session| &mut session.conn)
     }
 
-    /// The sessions, from the oldest on.
+    /// Returns the sessions, the oldest first.
     pub fn keys(&self) -> impl Iterator<Item = SessionKey> + '_ {
         self.sessions.keys().copied()
     }
 
-    /// Which TCP connection of which session a socket is, if it is one.
+    /// Returns the session and TCP connection of a socket, if it has joined one.
     pub fn tcp(&self, socket: SocketId) -> Option<(SessionKey, ConnectionId)> {
         match self.sockets.get(&socket)?.role {
             Role::Tcp(key, tcp) => Some((key, tcp)),
@@ -329,7 +330,7 @@ impl Sessions {
         }
     }
 
-    /// The socket of a TCP connection that is not discarded.
+    /// Returns the socket of a TCP connection that is not discarded.
     pub fn socket(&self, key: SessionKey, tcp: ConnectionId) -> Option<SocketId> {
         self.sessions.get(&key)?.sockets.iter().copied().find(|socket| self.tcp(*socket) == Some((key, tcp)))
     }
@@ -366,7 +367,7 @@ impl Sessions {
         key
     }
 
-    /// The first bytes of a socket showed what it is.
+    /// A socket was recognized by its first bytes.
     fn recognize(&mut self, now: Time, id: SocketId, known: Incoming) -> Option<NewSession> {
         let socket = self.sockets.get_mut(&id)?;
         match known {

@@ -1,5 +1,5 @@
-//! How TCPLS is agreed on by ALPN (RFC 7301): each application protocol NAME is offered as `tcpls+NAME`, or `tcpls` alone where
-//! there is none, ahead of the plain names.
+//! Negotiation of TCPLS by ALPN (RFC 7301): each application protocol NAME is offered as `tcpls+NAME`, or `tcpls` alone
+//! without one, before the plain names.
 //!
 //! Every provider uses these functions, so that providers of different TLS libraries agree with each other.
 
@@ -10,8 +10,8 @@ const TCPLS: &[u8] = b"tcpls";
 /// What precedes the application protocol in the ALPN name of TCPLS with one.
 const TCPLS_PREFIX: &[u8] = b"tcpls+";
 
-/// Returns the ALPN names of an endpoint that speaks TCPLS and plain TLS, the most wanted first: a client offers them, a server
-/// selects the first that the client offers.
+/// Returns the ALPN names of an endpoint that supports TCPLS and plain TLS, in order of preference: a client offers
+/// them, a server selects the first that the client offers.
 ///
 /// `application_protocols` are the plain names, the most wanted first; they may be none.
 ///

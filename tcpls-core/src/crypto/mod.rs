@@ -1,5 +1,5 @@
-//! What the session needs of cryptography, as traits: a handshake that agrees on keys, keys that seal and open, and the
-//! chain that leads from one generation of keys to the next.
+//! Cryptography of a session, as traits: a handshake that negotiates keys, keys that seal and open records, and the key
+//! schedule that derives the next generation of keys.
 //!
 //! `rustls` holds the only `use rustls` of the crate, `aead` the only use of the AEAD library. A provider for another TLS library,
 //! or another version of rustls, implements [`Handshake`], in this crate or outside of it, and nothing else changes
@@ -25,24 +25,25 @@ pub const TAG_LEN: usize = 16;
 
 /// The TLS handshake of a session's first TCP connection: sans-IO, fed one TLS record at a time.
 ///
-/// A provider implements this trait for one TLS library, and [`KeySchedule`] for what follows the handshake. Keys are made by
-/// [`Suite`], or by a provider's own [`SealKey`] and [`OpenKey`]. The session knows no library; it seals and opens all records
-/// after the handshake itself, with nonces of its own. What a provider promises:
+/// A provider implements this trait for one TLS library, and [`KeySchedule`] for what follows the handshake. Keys are
+/// made by [`Suite`], or by a provider's own [`SealKey`] and [`OpenKey`]. The session knows no library; it seals and
+/// opens all records after the handshake itself, with nonces of its own. Requirements for a provider:
 ///
-/// - It speaks TLS 1.3 and nothing older, without early data, with a cipher suite whose tag has 16 bytes and whose IV has 12.
-/// - It finds out whether the peer speaks TCPLS: by ALPN, with the names of [`alpn`], or by the draft's TLS extensions.
+/// - It supports TLS 1.3 and nothing older, without early data, with a cipher suite whose tag has 16 bytes and whose IV has 12.
+/// - It determines whether the peer supports TCPLS: by ALPN, with the names of [`alpn`], or by the draft's TLS
+///   extensions.
 /// - It neither blocks nor waits: when [`Handshake::handle_record`] returns, all that follows from the record is decided. A
 ///   library that suspends a handshake, to verify a certificate or sign elsewhere, needs a thread or cannot be used.
-/// - Its own time and randomness are its affair. With deterministic ones, the session is deterministic, too.
+/// - It has its own time and randomness. If these are deterministic, the session is deterministic, too.
 ///
-/// The session calls [`Handshake::write`] once at the start on a client. Then, for each record that came:
+/// On a client, the session calls [`Handshake::write`] once at the start. Then, for each received record:
 ///
 /// 1. [`Handshake::handle_record`];
 /// 2. [`Handshake::write`], also after an error, which ends the handshake;
 /// 3. on a server, [`Handshake::write_half_rtt`], once, as soon as [`Handshake::tcpls`] returns `Some(true)`;
 /// 4. [`Handshake::finish`], if [`Handshake::is_complete`] returns true.
 ///
-/// A session that ends sooner drops the provider, and may send an alert in clear that the provider does not know of.
+/// A session that ends sooner drops the provider, and may send an alert in plaintext that the provider does not know of.
 ///
 /// `tcpls-core/tests/it/second_provider` is a provider that was written from this page, for a library that is driven through
 /// memory buffers, as OpenSSL is.
@@ -65,7 +66,7 @@ pub trait Handshake: Send {
     /// `PeerClosed`.
     fn handle_record(&mut self, record: &mut [u8]) -> Result<(), HandshakeError>;
 
-    /// Appends what the handshake has to send to `out`, whole records, and forgets it.
+    /// Appends what the handshake has to send to `out`, complete records, and forgets it.
     ///
     /// Nothing may stay behind in the library: after this call nothing is left to be sent before the next record comes. On a server
     /// whose library sends New Session Tickets at the end of the handshake, they are the last of it; each record of them counts in
@@ -81,8 +82,8 @@ pub trait Handshake: Send {
     /// cannot do it. The session sends the same frames after the handshake then.
     fn write_half_rtt(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> bool;
 
-    /// Whether the handshake is over on this side and [`Handshake::finish`] may be called: the peer's Finished has been verified,
-    /// and this side's has been made. From then on true.
+    /// Whether the handshake is complete on this endpoint and [`Handshake::finish`] may be called: the peer's Finished has been verified,
+    /// and this endpoint's has been made. From then on true.
     fn is_complete(&self) -> bool;
 
     /// Whether the peer has agreed to TCPLS; `None` as long as that is open.
@@ -99,7 +100,7 @@ pub trait Handshake: Send {
         0
     }
 
-    /// Takes the secrets out. Everything from [`Handshake::write`] has been taken before.
+    /// Extracts the secrets. All bytes of [`Handshake::write`] have been taken before.
     ///
     /// The library seals and opens nothing from now on. It may live on behind [`Agreed::schedule`].
     ///
@@ -109,14 +110,14 @@ pub trait Handshake: Send {
     fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError>;
 }
 
-/// What a handshake yields.
+/// The result of a handshake.
 #[non_exhaustive]
 pub struct Agreed {
     /// Whether both ends speak TCPLS.
     pub tcpls: bool,
     /// Client: what it has offered, and so what the server may have agreed to.
     pub offer: Offer,
-    /// The application protocol, without the `tcpls+` in front.
+    /// The application protocol, without the prefix `tcpls+`.
     pub application_protocol: Option<Vec<u8>>,
     /// The ALPN name as it was agreed on the wire: what a join offers again.
     pub alpn: Option<Vec<u8>>,
@@ -129,7 +130,7 @@ pub struct Agreed {
     pub peer_certificates: Vec<Vec<u8>>,
     /// The TLS code point of the cipher suite.
     pub suite: u16,
-    /// The first application keys of this side, and how many records they have sealed: 0.5-RTT data and the library's tickets. The
+    /// The first application keys of this endpoint, and how many records they have sealed: 0.5-RTT data and the library's tickets. The
     /// session goes on with that number; if it is wrong, the peer can open nothing.
     pub seal: (u64, SealKeys),
     /// The first application keys of the peer, and how many records they have opened: 0 unless the library opened what this trait
@@ -170,40 +171,41 @@ impl Agreed {
     }
 }
 
-/// What a client takes for an answer (decision D112).
+/// What a client accepts as the result of negotiation (decision D112).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Offer {
-    /// TCPLS, or plain TLS with whatever speaks it: the application has named no protocol. Servers have this, too.
+    /// TCPLS or plain TLS, with any application protocol: the application has named none. Servers have this, too.
     #[default]
     Anything,
-    /// TCPLS or plain TLS, but in either case an application protocol that the client has named.
+    /// TCPLS or plain TLS, but with an application protocol that the client has named.
     Protocols,
-    /// TCPLS alone.
+    /// TCPLS only.
     Tcpls,
 }
 
-/// Gives the next generation of keys, and takes in session tickets.
+/// Derives later generations of keys, and processes session tickets.
 pub trait KeySchedule: Send {
-    /// Returns the next generation of this side's keys (RFC 8446, 7.2): the first call gives generation 1.
+    /// Returns the next generation of this endpoint's keys (RFC 8446, 7.2): the first call gives generation 1.
     ///
     /// # Errors
-    /// The library gives no more. A session that needs them ends.
+    /// The library returns no further keys. A session that needs them ends.
     fn next_seal(&mut self) -> Result<SealKeys, HandshakeError>;
     /// Returns the next generation of the peer's keys. The two directions do not depend on each other.
     ///
     /// The session calls it for a record that the current generation does not open, too: at most one ahead of the peer.
     ///
     /// # Errors
-    /// The library gives no more. A TCP connection that needs them is lost.
+    /// The library returns no further keys. A TCP connection that needs them is lost.
     fn next_open(&mut self) -> Result<OpenKeys, HandshakeError>;
-    /// Client: takes in the body of a New Session Ticket message (RFC 8446, 4.6.1), so that a later session resumes.
+    /// Client: processes the body of a New Session Ticket message (RFC 8446, 4.6.1), so that a later session can
+    /// resume.
     ///
     /// At most 4 in a session, each of at most 2¹⁶ bytes, without the 4-byte message header. A provider that does not resume
-    /// returns `Ok(())`. One whose library takes whole records only seals the message as the peer's next record for it.
+    /// returns `Ok(())`. One whose library takes complete records only seals the message as the peer's next record for it.
     ///
     /// # Errors
-    /// The body is malformed, or this side is a server: the peer violated TLS, and the session ends.
+    /// The body is malformed, or this endpoint is a server: the peer violated TLS, and the session ends.
     fn handle_new_session_ticket(&mut self, body: &[u8]) -> Result<(), HandshakeError>;
 }
 
@@ -240,7 +242,7 @@ pub trait OpenKey: Send {
     fn integrity_limit(&self) -> u64;
 }
 
-/// The record is not what the peer sealed.
+/// The record failed to decrypt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenError;
 

@@ -1,5 +1,5 @@
-//! Addresses that either end advertises (draft, 5.2.7 and 5.2.8): an ID means one address for ever, and a removed one never
-//! comes back.
+//! Addresses that either endpoint advertises (draft, 5.2.7 and 5.2.8): an ID identifies one address for the whole
+//! session, and a removed one is never used again.
 
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use crate::error::{AddressError, Violation};
 use crate::wire::ids::AddressId;
 
-/// Addresses of one end that are in force at the same time; more are its fault.
+/// Addresses that one endpoint may advertise at the same time; more are a violation.
 const MAX_STORED: usize = 16;
 
-/// This side's addresses.
+/// This endpoint's addresses.
 #[derive(Default)]
 pub(super) struct LocalAddresses {
     next: u16,
@@ -62,20 +62,20 @@ impl LocalAddresses {
         }
     }
 
-    /// The peer has let go of it.
+    /// Removes the address after the peer has acknowledged its removal.
     pub(super) fn removal_acked(&mut self, id: AddressId) {
         if let Some(local) = self.known.get_mut(&id) {
             local.removed = true;
         }
     }
 
-    /// Whether Remove Address may go out.
+    /// Whether Remove Address may be sent.
     pub(super) fn may_remove(&self, id: AddressId) -> bool {
         self.known.get(&id).is_some_and(|local| local.acked)
     }
 }
 
-/// The peer's addresses. Those that were removed are remembered for ever (at most 256 in all).
+/// The peer's addresses. Those that were removed are remembered forever (at most 256 in all).
 #[derive(Default)]
 pub(super) struct PeerAddresses(BTreeMap<AddressId, Peer>);
 
@@ -98,7 +98,7 @@ impl PeerAddresses {
         Ok(true)
     }
 
-    /// The address it had; `None` if it is unknown or was removed before, which is ignored (draft E19).
+    /// Returns its address; `None` if the ID is unknown or was removed before, which is ignored (draft E19).
     pub(super) fn remove(&mut self, id: AddressId) -> Option<SocketAddr> {
         let peer = self.0.get_mut(&id).filter(|peer| !peer.removed)?;
         peer.removed = true;

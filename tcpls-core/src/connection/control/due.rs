@@ -1,14 +1,14 @@
-//! What the session has to say besides stream data: a set of facts that are due, each put into a frame only when a record
-//! is built, from the state as it is then.
+//! The pending control frames of a session: a set of references, each made into a frame only when a record is built,
+//! from the state at that time.
 //!
-//! Being a set makes loss recovery one operation: what a lost TCP connection carried is merged back in.
+//! Because it is a set, loss recovery is one operation: what a lost TCP connection carried is merged into it.
 
 use std::collections::BTreeSet;
 
 use crate::stream::{Chunk, ControlKey};
 use crate::wire::ids::{AddressId, ConnectionId};
 
-/// A frame that is due. The order of the variants is the order in which they go out: parameters come first.
+/// A pending frame. The order of the variants is the order of sending: parameters come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::connection) enum Due {
     /// Session Parameters.
@@ -38,7 +38,7 @@ pub(in crate::connection) enum Carried {
     Session(Due),
 }
 
-/// The set of frames that are due.
+/// The set of pending frames.
 #[derive(Debug, Default)]
 pub(super) struct Pending(BTreeSet<Due>);
 
@@ -63,7 +63,7 @@ impl Pending {
         self.0.is_empty()
     }
 
-    /// The first that `allowed` lets pass.
+    /// Returns the first one that `allowed` accepts.
     pub(super) fn first(&self, mut allowed: impl FnMut(&Due) -> bool) -> Option<Due> {
         if self.0.is_empty() {
             return None; // as nearly always

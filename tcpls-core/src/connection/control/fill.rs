@@ -1,4 +1,4 @@
-//! The part of a record that is no stream data: control frames of the session and of streams, and a Ping.
+//! The part of a record besides stream data: control frames of the session and of streams, and a Ping.
 
 use super::Facts;
 use super::due::Carried;
@@ -31,12 +31,13 @@ impl Outgoing {
 }
 
 impl Connection {
-    /// Control frames that are due and may go on `tcp`, as many as fit into `max` bytes.
+    /// Appends pending control frames that may be sent on `tcp`, up to `max` bytes.
     pub(in crate::connection) fn fill_control(&mut self, tcp: ConnectionId, max: usize, frames: &mut Outgoing) {
         if !self.control.has_frames() && !self.streams.has_control() {
             return self.fill_ping(tcp, frames); // as nearly always
         }
-        // Behind them there is room for a Ping and the ACKs. What may not fit is not begun: making a frame has effects.
+        // Room for a Ping and the ACKs is reserved. A frame that may not fit is not made, because making one has
+        // effects.
         let max = max.saturating_sub(1 + MAX_ACKS * ACK_LEN);
         let mut facts = Facts {
             config: &self.config,

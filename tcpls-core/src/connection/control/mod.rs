@@ -1,8 +1,8 @@
-//! The session's control frames: which are due, and what both ends know once they have arrived.
+//! The session's control frames: the pending ones, and the state that both endpoints have once they are acknowledged.
 //!
-//! [`ControlFrames`] owns all of it. Loss recovery is its three methods: [`fill`](ControlFrames::fill) puts frames into a record,
-//! [`acked`](ControlFrames::acked) and [`lost`](ControlFrames::lost) report what became of them. Tokens are kept in `joins`,
-//! and what a Connection Status says in `tcp`; both are asked when the frame is made.
+//! [`ControlFrames`] owns all of it. Loss recovery is its three methods: [`fill`](ControlFrames::fill) puts frames into
+//! a record, [`acked`](ControlFrames::acked) and [`lost`](ControlFrames::lost) report their acknowledgment or loss.
+//! `joins` has the tokens, and `tcp` the value of a Connection Status; both are read when the frame is made.
 
 mod addresses;
 mod due;
@@ -47,7 +47,7 @@ pub(super) struct ControlFrames {
     final_acks: BTreeSet<ConnectionId>,
 }
 
-/// The rest of the session, of which a frame says what is true when it is made.
+/// The parts of the session that a frame reads when it is made.
 pub(super) struct Facts<'a> {
     pub(super) config: &'a Config,
     pub(super) joins: &'a Joins,
@@ -65,7 +65,7 @@ impl Facts<'_> {
 
 /// Loss recovery.
 impl ControlFrames {
-    /// Puts the frames that are due and may go on `tcp` into `frames`, as many as fit into `max` bytes.
+    /// Appends the pending frames that may be sent on `tcp` to `frames`, up to `max` bytes.
     pub(super) fn fill(&mut self, tcp: ConnectionId, max: usize, facts: &mut Facts<'_>, frames: &mut Outgoing) {
         if self.begins_as_backup(tcp, facts.tcps) {
             self.due.remove(Due::Status(tcp));
@@ -83,7 +83,7 @@ impl ControlFrames {
         }
     }
 
-    /// The peer has a frame that [`ControlFrames::fill`] made.
+    /// The peer has acknowledged a frame that [`ControlFrames::fill`] made.
     pub(super) fn acked(&mut self, due: Due, tcps: &mut TcpSet<Carried>, at: Time) {
         match due {
             Due::Address(id) => self.local.acked(id),
@@ -93,15 +93,15 @@ impl ControlFrames {
         }
     }
 
-    /// The frame may not have arrived: it is due again. Not a Connection Status, which may arrive yet, after a newer one: it
-    /// waits for [`ControlFrames::lost_with_tcp`].
+    /// The frame may not have arrived: it is pending again. A Connection Status is not, because it could still arrive
+    /// after a newer one: it waits for [`ControlFrames::lost_with_tcp`].
     pub(super) fn lost(&mut self, due: Due) {
         if !matches!(due, Due::Status(_)) {
             self.due.insert(due);
         }
     }
 
-    /// A TCP connection is lost that carried the frame: a Connection Status is said again, as it is now.
+    /// The TCP connection that carried the frame is lost: a Connection Status is sent again with its current value.
     pub(super) fn lost_with_tcp(&mut self, due: Due, tcps: &mut TcpSet<Carried>, at: Time) {
         if let Due::Status(named) = due {
             self.due.insert(due);
@@ -109,7 +109,7 @@ impl ControlFrames {
         }
     }
 
-    /// No Connection Status about `named` is under way any more: the next may go.
+    /// No Connection Status about `named` is in flight any more: the next one may be sent.
     fn status_has_landed(&self, named: ConnectionId, tcps: &mut TcpSet<Carried>, at: Time) {
         let is_latest = !self.due.contains(Due::Status(named));
         if let Some(entry) = tcps.get_mut(named) {
@@ -118,7 +118,7 @@ impl ControlFrames {
     }
 }
 
-/// What is due.
+/// Returns the pending frames.
 impl ControlFrames {
     /// Whether there is nothing to send, on any TCP connection.
     pub(super) fn is_quiet(&self) -> bool {
@@ -135,7 +135,7 @@ impl ControlFrames {
         self.due.len()
     }
 
-    /// Whether something could go on `tcp`.
+    /// Whether a pending frame may be sent on `tcp`.
     pub(super) fn has_something_for(&self, tcp: ConnectionId, tcps: &TcpSet<Carried>) -> bool {
         self.due.first(|due| self.may_go_on(*due, tcp, tcps)).is_some() || !self.final_acks.is_empty()
     }
@@ -171,7 +171,7 @@ impl ControlFrames {
         }
     }
 
-    /// Makes the frame from what is true now; nothing if it has no meaning any more.
+    /// Makes the frame from the current state; none if it has no meaning any more.
     fn put(&mut self, due: Due, facts: &mut Facts<'_>, out: &mut Vec<u8>) {
         match due {
             Due::Parameters => self.put_parameters(facts, out),
@@ -226,9 +226,9 @@ fn put_token(sequence: u32, facts: &mut Facts<'_>, out: &mut Vec<u8>) {
     facts.put(&frame, out);
 }
 
-/// What happened, that a frame has to report.
+/// Events that a frame reports to the peer.
 impl ControlFrames {
-    /// The session speaks TCPLS: the peer needs the Session Parameters, once.
+    /// The session supports TCPLS: the peer needs the Session Parameters, once.
     pub(super) fn owe_parameters(&mut self) {
         if !self.parameters.is_sent() {
             self.due.insert(Due::Parameters);
@@ -240,12 +240,12 @@ impl ControlFrames {
         self.due.insert(Due::Token(sequence));
     }
 
-    /// A token works never again: it is not worth sending any more.
+    /// A token is unusable: it is not sent any more.
     pub(super) fn drop_token(&mut self, sequence: u32) {
         self.due.remove(Due::Token(sequence));
     }
 
-    /// What the peer knows of `tcp` as a backup is out of date.
+    /// The backup status of `tcp` has changed: the peer needs the new one.
     pub(super) fn owe_status(&mut self, tcp: ConnectionId) {
         self.due.insert(Due::Status(tcp));
     }
@@ -260,17 +260,17 @@ impl ControlFrames {
         self.due.remove(Due::Status(tcp));
     }
 
-    /// The join of `tcp` came to nothing, and the peer has not seen it.
+    /// The join of `tcp` failed, and the peer has not received it.
     pub(super) fn join_failed(&mut self, tcp: ConnectionId) {
         self.due.remove(Due::Status(tcp));
     }
 
-    /// The peer is to learn that `tcp` is lost, or will never join.
+    /// Reports to the peer that `tcp` is lost, or will never join.
     pub(super) fn owe_reset(&mut self, tcp: ConnectionId) {
         self.due.insert(Due::Reset(tcp));
     }
 
-    /// The peer reported that `tcp` is lost: it needs to know what arrived there.
+    /// The peer reported that `tcp` is lost: it needs the final ACK.
     pub(super) fn owe_final_ack(&mut self, tcp: ConnectionId) {
         self.final_acks.insert(tcp);
     }
@@ -280,12 +280,12 @@ impl ControlFrames {
         self.final_acks.len()
     }
 
-    /// The next lost TCP connection whose final ACK goes out now.
+    /// Returns the next lost TCP connection whose final ACK is sent now.
     pub(super) fn take_final_ack(&mut self) -> Option<ConnectionId> {
         self.final_acks.pop_first()
     }
 
-    /// The application advertises an address of this side.
+    /// The application advertises an address of this endpoint.
     pub(super) fn advertise(&mut self, address: SocketAddr) -> Result<AddressId, AddressError> {
         let id = self.local.advertise(address)?;
         self.due.insert(Due::Address(id));
@@ -318,13 +318,13 @@ impl ControlFrames {
         self.parameters.handle(parameters)
     }
 
-    /// Frames of the peer came: its Session Parameters are to be expected.
+    /// Frames of the peer arrived: its Session Parameters are expected.
     #[inline]
     pub(super) fn handle_frames(&mut self, now: Time) {
         self.parameters.handle_frames(now);
     }
 
-    /// The session is stranded: nothing is expected of the peer before a TCP connection joins.
+    /// The session is stranded: nothing is expected from the peer before a join.
     pub(super) fn stop_waiting(&mut self) {
         self.parameters.stop_waiting();
     }
@@ -332,7 +332,7 @@ impl ControlFrames {
 
 /// The peer's addresses, and both ends' that were withdrawn.
 impl ControlFrames {
-    /// The peer advertises an address; whether it is new.
+    /// The peer advertises an address; returns whether it is new.
     pub(super) fn handle_new_address(&mut self, new: frame::NewAddress) -> Result<bool, Violation> {
         self.peer.insert(new.id, new.address)
     }

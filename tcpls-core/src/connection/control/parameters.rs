@@ -11,7 +11,7 @@ use crate::wire::frame::Parameters;
 /// sent again after that was lost.
 pub(in crate::connection) const PARAMETERS_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which parameters went out, and which came.
+/// The parameters that were sent and received.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::connection) struct ParameterExchange {
     is_sent: bool,
@@ -21,7 +21,7 @@ pub(in crate::connection) struct ParameterExchange {
 }
 
 impl ParameterExchange {
-    /// This side's parameters, which go out now.
+    /// Returns this endpoint's parameters, which are sent now.
     pub(super) fn send(&mut self, config: &Config) -> Parameters {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         self.is_sent = true;
@@ -49,7 +49,7 @@ impl ParameterExchange {
         }
     }
 
-    /// Frames of the peer came: its parameters are to be expected.
+    /// Frames of the peer arrived: its parameters are expected.
     #[inline]
     pub(super) fn handle_frames(&mut self, now: Time) {
         if self.peer.is_none() {
@@ -57,12 +57,12 @@ impl ParameterExchange {
         }
     }
 
-    /// No TCP connection is left on which they could come.
+    /// No TCP connection is left on which they could arrive.
     pub(super) fn stop_waiting(&mut self) {
         self.awaited_since = None;
     }
 
-    /// Whether this side's went out.
+    /// Whether this endpoint's were sent.
     pub(in crate::connection) fn is_sent(&self) -> bool {
         self.is_sent
     }
@@ -78,7 +78,7 @@ impl ParameterExchange {
         self.awaited_since.is_some()
     }
 
-    /// Whether it does so for longer than it may.
+    /// Whether it has done so for too long.
     pub(in crate::connection) fn is_withheld(&self, now: Time) -> bool {
         self.awaited_since.is_some_and(|since| since + PARAMETERS_TIMEOUT <= now)
     }
@@ -88,13 +88,13 @@ impl ParameterExchange {
         self.peer.and_then(|peer| usize::try_from(peer.max_tcp_connections).ok())
     }
 
-    /// After how long without progress the peer gives a TCP connection up, if that is known.
+    /// Returns the peer's user timeout, if that is known.
     pub(in crate::connection) fn user_timeout(&self) -> Option<Duration> {
         let millis = self.peer.map_or(0, |peer| peer.user_timeout_ms);
         (millis > 0).then(|| Duration::from_millis(millis))
     }
 
-    /// How long the peer may hold an acknowledgment back.
+    /// Returns the peer's maximum delay of an acknowledgment.
     pub(in crate::connection) fn max_ack_delay(&self) -> Duration {
         Duration::from_millis(self.peer.map_or(0, |peer| peer.max_ack_delay_ms.min(MAX_ACK_DELAY_MS)))
     }
