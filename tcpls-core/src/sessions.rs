@@ -212,7 +212,7 @@ impl Sessions {
         Some(key)
     }
 
-    /// Server: turns away a socket that begins a session, because there is no room for one.
+    /// Server: refuses a socket that begins a session, for lack of room.
     pub fn refuse(&mut self, socket: SocketId) {
         if let Some(socket) = self.sockets.get_mut(&socket).filter(|socket| matches!(socket.role, Role::New)) {
             socket.role = Role::Over(Endpoint::refuse_crowded());

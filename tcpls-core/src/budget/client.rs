@@ -17,8 +17,8 @@ enum Prefix {
 }
 
 impl Client {
-    /// A holder that shares with no other: its address says nothing about its client. The addresses of trusted proxies
-    /// do not, and neither do unknown ones.
+    /// A holder that shares with no other, because its address does not identify its client. The addresses of trusted
+    /// proxies do not, and neither do unknown ones.
     pub const ALONE: Self = Self(None);
 
     /// The client at `address`: an IPv4 address, or the /64 that an IPv6 address is in. An IPv4-mapped IPv6 address is the

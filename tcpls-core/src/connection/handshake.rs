@@ -106,7 +106,7 @@ impl Connection {
         self.release_claims();
     }
 
-    /// Why this endpoint does not go on without TCPLS, if it does not (decision D112).
+    /// Returns why this endpoint refuses a session without TCPLS, if it does (decision D112).
     fn refuses_fallback(&self, offer: Offer) -> Option<CloseReason> {
         match offer {
             Offer::Tcpls if self.plain => Some(CloseReason::NoTcpls),

@@ -94,7 +94,7 @@ impl Connection {
         Ok(Built::Record)
     }
 
-    /// Whether there is stream data to send, or a stream that was given up to say so.
+    /// Whether there is stream data to send, or a reset to report.
     pub(super) fn has_plain_data(&self, tcp: ConnectionId) -> bool {
         self.streams.has_data(tcp) || self.streams.given_up().is_some()
     }

@@ -29,7 +29,7 @@ pub const TAG_LEN: usize = 16;
 /// made by [`Suite`], or by a provider's own [`SealKey`] and [`OpenKey`]. The session knows no library; it seals and
 /// opens all records after the handshake itself, with nonces of its own. Requirements for a provider:
 ///
-/// - It supports TLS 1.3 and nothing older, without early data, with a cipher suite whose tag has 16 bytes and whose IV has 12.
+/// - It negotiates only TLS 1.3, without early data, with a cipher suite whose tag has 16 bytes and whose IV has 12.
 /// - It determines whether the peer supports TCPLS: by ALPN, with the names of [`alpn`], or by the draft's TLS
 ///   extensions.
 /// - It neither blocks nor waits: when [`Handshake::handle_record`] returns, all that follows from the record is decided. A
@@ -113,7 +113,7 @@ pub trait Handshake: Send {
 /// The result of a handshake.
 #[non_exhaustive]
 pub struct Agreed {
-    /// Whether both ends speak TCPLS.
+    /// Whether both endpoints support TCPLS.
     pub tcpls: bool,
     /// Client: what it has offered, and so what the server may have agreed to.
     pub offer: Offer,

@@ -83,7 +83,7 @@ pub(crate) enum Control {
     MaxStreamData { id: StreamId, maximum: u64 },
     /// How many streams the peer may open over the session's life.
     MaxStreams { maximum: u32 },
-    /// This endpoint gives up sending on the stream, after `final_size` bytes.
+    /// This endpoint resets the stream, after `final_size` bytes.
     ResetStream { id: StreamId, error: ErrorCode, final_size: u64 },
     /// This endpoint reads no more of the stream.
     StopSending { id: StreamId, error: ErrorCode },

@@ -34,7 +34,7 @@ pub(super) struct RecvHalf {
     state: State,
     /// The application knows how it ended.
     over: bool,
-    /// A Readable event was given, and no read returned Blocked since.
+    /// Whether a Readable event was reported, and no read has returned Blocked since.
     told: bool,
 }
 
@@ -188,7 +188,7 @@ impl RecvHalf {
         }
     }
 
-    /// Whether nothing is left to be said between the application and the peer.
+    /// Whether the half has ended for the application and for the peer.
     pub(super) fn is_over(&self) -> bool {
         self.over
     }

@@ -66,8 +66,8 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Puts stream `id` in the line where `need` says it belongs, or in none. It keeps its turn if it has one and its
-    /// priority is the same.
+    /// Puts stream `id` in the queue for `need`, or in none. It keeps its turn if it has one and its priority is the
+    /// same.
     pub(super) fn place(&mut self, place: &mut Option<Place>, id: StreamId, priority: i8, need: Option<Need>) {
         let keeps = place.map(|old| old.turn).filter(|turn| turn.has_priority(priority));
         if let Some(old) = *place {

@@ -80,7 +80,7 @@ impl SendHalf {
         }
     }
 
-    // What the application does.
+    // Calls of the application.
 
     /// Whether the application may write, finish and reset.
     pub(super) fn check_open(&self) -> Result<(), WriteError> {
@@ -120,7 +120,7 @@ impl SendHalf {
         Ok(())
     }
 
-    // What the peer does.
+    // Effects of the peer.
 
     /// The peer has stopped reading. Returns whether that changes anything.
     pub(super) fn handle_stop(&mut self, error: ErrorCode) -> bool {
@@ -152,7 +152,7 @@ impl SendHalf {
         self.carried = Vec::new();
     }
 
-    // What goes out.
+    // Sending.
 
     /// Returns what the next chunk costs, if there is one.
     pub(super) fn need(&self) -> Option<Need> {
@@ -243,7 +243,7 @@ impl SendHalf {
         Some((*error, self.credit.used()))
     }
 
-    // What became of it.
+    // Acknowledgment and loss.
 
     /// The bytes of `range` have arrived, and with `fin` the stream's end. Returns how many of them were not known to have.
     pub(super) fn handle_acked(&mut self, range: Range<u64>, fin: bool) -> u64 {

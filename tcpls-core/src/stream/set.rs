@@ -39,7 +39,7 @@ use crate::event::StreamEvent;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, ErrorCode, Side, StreamId};
 
-/// How many streams one side can ever open: 2³¹.
+/// The maximum number of streams that one endpoint can open in a session: 2³¹.
 const MAX_STREAMS: u32 = 1 << 31;
 
 /// One stream.
@@ -50,62 +50,63 @@ struct Stream {
     priority: i8,
     /// The TCP connections that it may use; empty: all.
     attached: Vec<ConnectionId>,
-    /// Its place in the schedule, if it has something to send.
+    /// Its place in the schedule, if it has data to send.
     place: Option<Place>,
-    /// The last write took less than was offered; a Writable event is owed.
+    /// Whether the last write took less than all bytes: a Writable event is due.
     blocked: bool,
 }
 
-/// Why a stream changes. Little of what can follow from a change follows from those that bulk data makes for each record.
+/// The cause of a change to a stream. The changes that bulk data causes for each record have few consequences, which
+/// saves work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// Anything else.
+    /// Another change.
     Any,
-    /// The application wrote, as much as there was room for.
+    /// The application wrote, up to the room.
     Write,
-    /// A piece was taken out to be sent. It leaves the room to write as it is: the piece was charged for already.
+    /// A piece was taken to be sent. The room to write does not change, because the piece was counted before.
     Send,
-    /// Some of it was acknowledged.
+    /// Some data was acknowledged.
     Ack,
-    /// Data came.
+    /// Data arrived.
     Receive,
     /// The application read.
     Read,
 }
 
 impl Cause {
-    /// What was never sent.
+    /// Affects unsent data.
     fn may_change_unsent(self) -> bool {
         matches!(self, Self::Any | Self::Write | Self::Send)
     }
 
-    /// What is held until it is acknowledged, and what of it is to be sent.
+    /// Affects unacknowledged data, and what of it is to be sent.
     fn may_change_sending(self) -> bool {
         self.may_change_unsent() || self == Self::Ack
     }
 
-    /// Streams that were blocked may be able to write.
+    /// Blocked streams may be able to write.
     fn may_free_room(self) -> bool {
         matches!(self, Self::Any | Self::Ack)
     }
 
-    /// What came and is not read.
+    /// Affects received data that is not read.
     fn may_change_receiving(self) -> bool {
         matches!(self, Self::Any | Self::Receive | Self::Read)
     }
 
-    /// The application has some of it, or gave it up.
+    /// The application has read data, or stopped reading.
     fn may_be_read(self) -> bool {
         matches!(self, Self::Any | Self::Read)
     }
 
-    /// One of the halves may be over.
+    /// One of the halves may have ended.
     fn may_end(self) -> bool {
         !matches!(self, Self::Write | Self::Send)
     }
 }
 
-/// What a stream adds to the session's sums.
+/// The contribution of a stream to the session's sums.
 #[derive(Clone, Copy, Debug)]
 struct Load {
     to_send: usize,
@@ -137,7 +138,7 @@ impl Stream {
     }
 }
 
-/// How far the session's end has come, as far as streams are concerned.
+/// The state of the session's end, as far as it concerns streams.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ending {
     /// The application writes no more.
@@ -157,7 +158,7 @@ struct Shared {
     config: Config,
     clock: Clock,
     plain: bool,
-    /// Client of a plain session: the one stream has not been asked for.
+    /// Client of a plain session: whether the one stream has not been opened.
     plain_to_open: bool,
     /// The one stream of a plain session was reset by this endpoint, with this code.
     plain_reset: Option<ErrorCode>,
@@ -169,20 +170,20 @@ struct Shared {
     schedule: Schedule,
     credit: Credit,
     peer_stream_window: u64,
-    /// Streams that are owed a Writable event.
+    /// Streams with a due Writable event.
     blocked: Blocked,
     buffered_to_send: usize,
     /// Bytes that were acknowledged or read, since the session began.
     delivered: u64,
-    /// What was given up with the session: bytes and ends of streams.
+    /// Data dropped with the session: bytes and ends of streams.
     undelivered: u64,
     /// Bytes that are to be sent again.
     again: u64,
-    /// Bytes that were never sent and may be, as far as the streams' own flow control goes.
+    /// Unsent bytes that the streams' flow control allows to send.
     fresh: u64,
-    /// Bytes that were never sent and may not be, because the stream has no credit for them.
+    /// Unsent bytes for which the stream has no credit.
     beyond: u64,
-    /// Duplicates were asked for: what each TCP connection carries is remembered.
+    /// Redundant mode: whether the data that each TCP connection carries is remembered.
     redundant: bool,
 
     // Receiving.
@@ -199,11 +200,11 @@ struct Shared {
     opened_here: u32,
     /// How many the peer allows.
     limit_here: u32,
-    /// An open was refused for the limit; an Available event is owed.
+    /// Whether an open was refused for the limit: an Available event is due.
     open_refused: bool,
     opened_by_peer: u32,
     accepted: u32,
-    /// Streams of the peer that are over.
+    /// Streams of the peer that have ended.
     closed_by_peer: u32,
     /// How many the peer may open, as advertised.
     limit_of_peer: u32,
@@ -431,14 +432,14 @@ impl Streams {
         }
     }
 
-    /// Makes a change to a stream and everything that follows from it: the session's sums, its turn to send, frames
-    /// and events that are due, and its end. `None` if there is no such stream.
+    /// Changes a stream, and applies all consequences: the session's sums, its turn to send, pending frames and events,
+    /// and its end. `None` if there is no such stream.
     fn update<R>(&mut self, id: StreamId, change: impl FnOnce(&mut Stream, &mut Shared) -> R) -> Option<R> {
         self.update_by(Cause::Any, id, change)
     }
 
-    /// The same for a change whose cause is known, and with it what can follow. The cause is a constant at each call, so that
-    /// nothing else is looked at.
+    /// The same for a known cause, which determines the possible consequences. The cause is a constant at each call, so
+    /// that the others are not checked.
     #[inline(always)]
     fn update_by<R>(
         &mut self,
@@ -503,14 +504,14 @@ impl Shared {
         credit
     }
 
-    /// Brings the sums of what was never sent up to date with a stream.
+    /// Updates the sums of unsent data for a stream.
     fn settle_unsent(&mut self, stream: &Stream, before: Load) {
         let now = stream.load();
         self.fresh = self.fresh - before.fresh + now.fresh;
         self.beyond = self.beyond - before.beyond + now.beyond;
     }
 
-    /// Brings everything else that depends on a stream's sending half up to date with it.
+    /// Updates everything else that depends on a stream's sending half.
     fn settle_send(&mut self, id: StreamId, stream: &mut Stream, before: Load) {
         let now = stream.load();
         self.buffered_to_send = self.buffered_to_send - before.to_send + now.to_send;
@@ -521,7 +522,7 @@ impl Shared {
         }
     }
 
-    /// Brings everything that depends on what arrived on a stream up to date with it.
+    /// Updates everything that depends on a stream's received data.
     fn settle_recv(&mut self, id: StreamId, stream: &mut Stream, to_read: usize) {
         self.buffered_to_read = self.buffered_to_read - to_read + stream.recv.memory();
         if self.window.update_is_due() {
@@ -532,7 +533,7 @@ impl Shared {
         }
     }
 
-    /// Forgets what is left of a stream, and gives the peer credit for another if it was the peer's.
+    /// Removes an ended stream, and gives the peer credit for another if it was the peer's.
     fn stream_is_over(&mut self, id: StreamId) {
         for key in [ControlKey::MaxStreamData(id), ControlKey::ResetStream(id), ControlKey::StopSending(id)] {
             self.due.remove(&key);

@@ -19,7 +19,7 @@ const LEAST: u64 = 1024;
 const FIRST_RECORD: u64 = 1400;
 /// The smallest record that is made for a slow path.
 const LEAST_RECORD: u64 = 400;
-/// A handshake that takes no longer than this, besides the round trip, says nothing about the rate.
+/// A handshake that takes at most this time, besides the round trip, does not show the rate.
 const QUICK: Duration = Duration::from_millis(50);
 /// In one of this many rounds the limit is a quarter higher. Otherwise a sender whose acknowledgments wait behind the
 /// peer's data would never learn that its own direction carries more.
@@ -40,7 +40,7 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
-    /// Before the first record: `rate` is what there is reason to expect.
+    /// Before the first record: sets the expected `rate`.
     pub(crate) fn expect(&mut self, rate: Option<u64>) {
         self.guess = rate;
     }

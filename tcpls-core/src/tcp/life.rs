@@ -73,7 +73,7 @@ impl Life {
         self.taken = now;
     }
 
-    /// Whether the socket has no room for what there is to send.
+    /// Whether the socket has no room for the data to send.
     pub(crate) fn set_full(&mut self, now: Time, full: bool) {
         self.full_since = full.then(|| self.full_since.unwrap_or(now));
     }

@@ -67,7 +67,7 @@ impl Liveness {
         self.probes.forget();
     }
 
-    /// The TCP stack underneath says this.
+    /// Stores the report of the TCP stack.
     pub(crate) fn handle_tcp_info(&mut self, info: TcpInfo) {
         self.silence.update(info);
         self.life.acked(info.heard, info.acked);

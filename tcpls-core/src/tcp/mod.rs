@@ -265,12 +265,12 @@ impl<C> Tcp<C> {
         self.head_start = share;
     }
 
-    /// Between which addresses it runs, as far as the driver says.
+    /// Its addresses, if the driver has set them.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         [self.local, self.remote].into_iter().flatten()
     }
 
-    /// The driver says between which addresses it runs.
+    /// Sets its addresses.
     pub(crate) fn runs_between(&mut self, local: Option<SocketAddr>, remote: Option<SocketAddr>) {
         (self.local, self.remote) = (local, remote);
     }

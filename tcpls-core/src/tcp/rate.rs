@@ -52,7 +52,7 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// An estimate that no sample has confirmed for so long, while nothing was in flight, says nothing any more.
+    /// An estimate expires after this time without a sample and without data in flight.
     const STALE_AFTER: Duration = Duration::from_secs(2);
 
     /// Takes in one sample. A path that has become much slower is believed at once, small changes by and by.
@@ -75,7 +75,7 @@ impl Rate {
         self.busy.filter(|_| !is_stale)
     }
 
-    /// The estimate, however old it is.
+    /// Returns the estimate, even an expired one.
     pub(crate) fn newest(&self) -> Option<u64> {
         self.busy
     }

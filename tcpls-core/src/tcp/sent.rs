@@ -22,7 +22,7 @@ pub(crate) struct SentLog<C> {
     /// How many of `carried`, from the front, were requeued already.
     requeued: usize,
     bytes: u64,
-    /// What the peer has acknowledged, and when it last did or was first owed an answer.
+    /// What the peer has acknowledged, and when it last did, or since when an answer is due.
     delivered: Delivered,
 }
 
@@ -139,7 +139,7 @@ impl<C> SentLog<C> {
         Ok(outcome)
     }
 
-    /// Nothing will be added any more: room for it is given back.
+    /// No record will be added any more: frees unused memory.
     pub(crate) fn freeze(&mut self) {
         self.records.shrink_to_fit();
         self.carried.shrink_to_fit();
@@ -192,7 +192,7 @@ impl<C> SentLog<C> {
         self.delivered.bytes + self.bytes
     }
 
-    /// Since when the peer owes progress; `None` if it owes nothing.
+    /// Since when an acknowledgment is due; `None` if none is.
     pub(crate) fn waiting_since(&self) -> Option<Time> {
         (!self.records.is_empty()).then_some(self.delivered.at)
     }

@@ -322,7 +322,7 @@ impl Model {
         }
     }
 
-    /// The reader of a stream of the peer's wants no more of it; the writer gives it up.
+    /// The reader of a stream of the peer stops it; the writer resets it.
     fn stop(&mut self, side: Side, stream: u8) {
         let Some(id) = self.stream(side.peer(), stream) else { return };
         if self.pair.conn(side).stream(id).stop(ErrorCode(2)).is_ok() {

@@ -50,7 +50,7 @@ impl<'a> Tail<'a> {
         Ok(field)
     }
 
-    /// Takes the run of `byte` at the end, if there is one, and says how long it was.
+    /// Takes the run of `byte` at the end, if there is one, and returns its length.
     pub(crate) fn run_of(&mut self, byte: u8) -> usize {
         let before = self.0.len();
         while let [rest @ .., last] = self.0

@@ -1,4 +1,4 @@
-//! How far a download is: a line for people, and a log of when bytes came for those who look for gaps.
+//! Progress of a download: a line for people, and a log of arrival times for finding gaps.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -119,7 +119,7 @@ pub(crate) fn bar_line(done: u64, total: u64, note: &str, columns: Option<usize>
 /// others wrote down, can be laid side by side.
 struct Log {
     sink: Arc<Sink>,
-    /// The same moment on the clock that people set and on the one that they can't.
+    /// The same time on the wall clock and on the monotonic clock.
     origin: (Duration, Instant),
     latest: Option<Instant>,
     written: Option<Instant>,
@@ -145,7 +145,7 @@ impl Log {
         }
     }
 
-    /// A log that can't be written is no reason to give up a download.
+    /// A log that can't be written does not end a download.
     fn write(&mut self) {
         if let Some(latest) = self.latest {
             let time = self.origin.0 + (latest - self.origin.1);
@@ -154,7 +154,7 @@ impl Log {
         }
     }
 
-    /// Logs what came last; what is given says when that is written.
+    /// Logs the last bytes; the returned value reports when they are written.
     fn finish(&mut self) -> Arc<Sink> {
         self.write();
         self.sink.clone()

@@ -96,7 +96,8 @@ async fn send_file(send: &mut SendStream, visitor: &Visitor, path: String) -> Re
     }
 }
 
-/// Writes what there is room for. A part of a piece is copied: the session would keep the memory of the whole.
+/// Writes as much as there is room for. A part of a piece is copied, because the session would keep the whole piece in
+/// memory.
 fn write_some(send: &mut SendStream, cx: &mut Context<'_>, piece: &mut Bytes) -> Poll<Result<(), WriteError>> {
     let room = ready!(send.poll_writable(cx))?;
     if room >= piece.len() {

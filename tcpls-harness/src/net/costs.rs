@@ -69,7 +69,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What it takes until `work` is done.
+/// Returns the costs of `work`.
 async fn cost_of(work: impl Future<Output = ()>) -> Costs {
     let before = COSTS.get();
     work.await;

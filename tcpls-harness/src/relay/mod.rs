@@ -160,7 +160,7 @@ impl Relay {
         self.path.links[way as usize].state().rate = rate;
     }
 
-    /// What comes from now on takes so long.
+    /// Sets the delay of bytes that arrive from now on.
     pub fn set_delay(&self, way: Way, delay: Duration) {
         self.path.links[way as usize].state().delay = delay;
     }

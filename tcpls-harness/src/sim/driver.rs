@@ -23,7 +23,7 @@ use crate::net::session::{Input, Opened};
 use crate::net::socket::pace::Pace;
 use crate::trace::variant;
 
-/// What may be unsent in a socket at most, and be sealed for it at once: as real sockets of this package have it.
+/// The limit on unsent data in a socket, and on data sealed for it at once, as for real sockets.
 const MAX_BATCH: usize = 256 << 10;
 /// Maximum of turns without progress of time. An endpoint that needs more never comes to rest.
 const MAX_TURNS: usize = 10_000;
@@ -331,7 +331,7 @@ impl Driver {
         }
     }
 
-    /// A socket that the session let go of gets its final bytes.
+    /// Writes the final bytes of a discarded socket.
     fn close_socket(&mut self, env: &mut Env, tcp: ConnectionId) {
         let Some(at) = self.sockets.iter().position(|socket| socket.tcp == tcp) else { return };
         let socket = self.sockets.remove(at);

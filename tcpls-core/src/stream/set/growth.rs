@@ -64,7 +64,7 @@ mod tests {
         RecvHalf::new(StreamId(0), Window::of_stream(100, 1600, Time::ZERO), 8)
     }
 
-    /// As much comes and is read as it takes for the window to grow as far as it may. Returns how far it has grown.
+    /// Receives and reads data until the window no longer grows. Returns its growth.
     fn run(growth: &mut Growth, recv: &mut RecvHalf, offset: &mut u64) -> u64 {
         for _ in 0..1000 {
             let more = recv.check_data(*offset, 50, false).unwrap();

@@ -47,7 +47,7 @@ impl Streams {
     }
 
     /// A Stop Sending frame: the peer reads no more of the stream. It is answered with a Reset Stream of the same code.
-    /// Returns what was to be sent and is given up.
+    /// Returns the unsent data that is dropped.
     pub(crate) fn handle_stop_sending(&mut self, id: StreamId, error: ErrorCode) -> Result<Waste, Violation> {
         self.find(id)?;
         let wasted = self.update(id, |stream, shared| {
@@ -93,8 +93,8 @@ impl Streams {
         }
     }
 
-    /// Makes sure that the peer may speak of stream `id`, and opens it, with those before it, if the peer just did.
-    /// Afterwards it exists, or is over.
+    /// Checks that the peer may use stream `id`, and opens it, with those before it, if the peer just has. Afterwards
+    /// it exists, or is over.
     // draft I05: who opens which.
     fn find(&mut self, id: StreamId) -> Result<(), Violation> {
         if self.shared.ending.aborted {

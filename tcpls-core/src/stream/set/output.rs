@@ -155,7 +155,7 @@ impl Streams {
         }
     }
 
-    /// The record with this control frame is lost: it is due again, with new values, if it still says something.
+    /// The record with this control frame is lost: it is pending again, with new values, if it still has a meaning.
     pub(crate) fn control_lost(&mut self, key: &ControlKey) {
         let shared = &mut self.shared;
         let still_due = !shared.ending.outgoing_dropped
@@ -181,7 +181,7 @@ impl Streams {
         self.shared.schedule.line(credit).skip(1).find(fits)
     }
 
-    /// The frame that `key` names; `None` if it says nothing any more.
+    /// Returns the frame of `key`; `None` if it has no meaning any more.
     fn make_control(&mut self, key: ControlKey) -> Option<Control> {
         let shared = &mut self.shared;
         Some(match key {

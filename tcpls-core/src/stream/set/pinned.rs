@@ -8,7 +8,7 @@ use super::Streams;
 const MAX_PINNED: usize = 1 << 20;
 
 impl Streams {
-    /// More records are about to be received: lets go of buffers that were received long ago.
+    /// More records are about to be received: copies data out of old buffers.
     #[inline]
     pub(crate) fn release_buffers(&mut self) {
         if self.buffered_to_read() == 0 {

@@ -44,7 +44,7 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// Whether there is more of something that had run out when `before` was looked at.
+    /// Whether there is room again that was used up at `before`.
     fn are_back_since(self, before: Shares) -> bool {
         before.buffer <= before.reserve && self.buffer > before.buffer
             || before.credit == 0 && self.credit > 0
@@ -53,7 +53,7 @@ impl Shares {
 }
 
 impl Streams {
-    /// Lets streams that were blocked for want of something shared try again, if there is more of that than `before`.
+    /// Wakes streams that were blocked by a shared limit, if there is more room than at `before`.
     pub(super) fn wake_writers_after(&mut self, before: Shares) {
         if !self.shared.shares().are_back_since(before) {
             return;
@@ -77,7 +77,7 @@ impl Shared {
         config.send_buffer = config.send_buffer.min(MAX_PLAIN);
     }
 
-    /// What is left of what streams share, if any stream is blocked.
+    /// Returns the shared room, if any stream is blocked.
     pub(super) fn shares_if_blocked(&self) -> Option<Shares> {
         (!self.blocked.is_empty()).then(|| self.shares())
     }
@@ -88,7 +88,7 @@ impl Shared {
         (self.blocked.len() > usize::from(stream.blocked)).then(|| self.shares())
     }
 
-    /// What is left of what streams share.
+    /// Returns the shared room.
     fn shares(&self) -> Shares {
         let overdrawn = self.fresh.saturating_sub(self.credit.left());
         Shares {
@@ -110,14 +110,14 @@ impl Shared {
         room.min(self.config.stream_send_buffer.saturating_sub(held)).min(common.min(shares.buffer))
     }
 
-    /// What is given up with what `stream` has not sent.
+    /// Returns the data that is dropped with the unsent data of `stream`.
     pub(super) fn waste(&self, stream: &Stream) -> Waste {
         let unsent = stream.send.unsent();
         let sendable = stream.send.credit_left().min(self.credit.left());
         Waste { unsent, lacked_credit: unsent > sendable || stream.blocked && unsent == sendable }
     }
 
-    /// Gives a Writable event to a stream that is owed one, if it could write.
+    /// Reports a due Writable event of a stream, if it could write.
     pub(super) fn wake_writer(&mut self, id: StreamId, stream: &mut Stream) {
         let can_write = stream.send.check_open().is_ok();
         if can_write && self.room_for(stream) == 0 {

@@ -26,7 +26,7 @@ struct Outbox {
     finish: bool,
 }
 
-/// One end of a session with its application, which writes what it was given and reads what it can.
+/// One endpoint of a session with its application, which writes submitted data and reads everything.
 pub struct End {
     /// The session.
     pub conn: Connection,

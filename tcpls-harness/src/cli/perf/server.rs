@@ -75,7 +75,7 @@ async fn serve_session(session: Session) {
     }
 }
 
-/// A stream that breaks off is the client's concern: it has counted its bytes.
+/// Errors of a stream are ignored: the client counts its bytes.
 async fn answer(stream: Stream) {
     let (mut send, mut recv) = stream.split();
     if let Ok(Some(len)) = read_request(&mut recv).await {
@@ -83,7 +83,7 @@ async fn answer(stream: Stream) {
     }
 }
 
-/// Reads to the end; how much is wanted, if that was said.
+/// Reads to the end; returns the requested number of bytes, if there was one.
 async fn read_request(recv: &mut RecvStream) -> Result<Option<u64>, ReadError> {
     let mut wanted = Vec::with_capacity(8);
     while let Some(chunk) = recv.read_chunk(usize::MAX).await? {

@@ -276,7 +276,7 @@ mod tests {
         let (lingering, _place) = session(&account);
         let _newcomer = session(&account);
         let resets = || lingering.access(|state| state.inbox.len());
-        // A session in its handshake has nothing to say, and is reset as soon as it gives way: that is not counted.
+        // A session in its handshake has no final bytes, and is reset at once when it gives way: it is not counted.
         let before = resets();
         assert!(account.free_descriptor(), "it is closing");
         assert_eq!(resets(), before + 1);

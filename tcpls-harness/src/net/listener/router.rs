@@ -134,7 +134,7 @@ impl Router {
         if is_overdue { HandshakeFault::HelloTimeout } else { HandshakeFault::Evicted(Resource::Pending) }
     }
 
-    /// What the TCP connection is.
+    /// Recognizes the TCP connection.
     async fn recognise(&self, stream: &mut TcpStream, input: &mut BytesMut, mut newcomer: Newcomer) -> Recognised {
         let (sender, mut refused) = oneshot::channel();
         let (incoming, deadline) = {
@@ -277,10 +277,10 @@ enum News {
     InTheWay(Option<Resource>),
 }
 
-/// What has become of a TCP connection whose ClientHello was waited for.
+/// The outcome of waiting for a ClientHello.
 enum Recognised {
     As(Incoming),
-    /// It ended before that was clear.
+    /// The TCP connection ended before.
     Ended,
     /// Its descriptor is needed elsewhere.
     InTheWay,

@@ -366,7 +366,7 @@ impl State {
         self.closed.clone().or(dropped)
     }
 
-    /// A socket still held `bytes` bytes when it was given up.
+    /// A socket still held `bytes` bytes when it was closed.
     pub(crate) fn note_unsent(&mut self, bytes: u64) {
         self.unsent += bytes;
     }
@@ -430,7 +430,7 @@ impl State {
         }
     }
 
-    /// What the dialer wants done now.
+    /// Returns the dialer's actions.
     pub(crate) fn dial(&mut self) -> Vec<Action> {
         let now = self.now();
         let Some(dialer) = &mut self.dialer else { return Vec::new() };
@@ -438,7 +438,7 @@ impl State {
         std::iter::from_fn(|| dialer.poll_action()).collect()
     }
 
-    /// What came of connecting; whether the socket is wanted.
+    /// Reports the result of connecting; returns whether the socket is needed.
     pub(crate) fn note_dialed(&mut self, attempt: AttemptId, path: Path, outcome: std::io::Result<()>) -> bool {
         let now = self.now();
         let Some(dialer) = &mut self.dialer else { return false };

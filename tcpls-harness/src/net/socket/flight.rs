@@ -13,7 +13,7 @@ const MIN_FLIGHT: usize = 2 * 1024;
 /// How long an answer is relied upon. Losses may have made the window smaller since.
 const VALID: Duration = Duration::from_secs(1);
 
-/// What the kernel said last about one socket.
+/// The kernel's last answer about one socket.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flight {
     known: Option<(Time, Window)>,
@@ -36,7 +36,7 @@ impl Flight {
     }
 }
 
-/// `window`: what the congestion window would let go at once, if that is known.
+/// `window`: what the congestion window allows to send at once, if that is known.
 fn first_flight(batch: usize, window: Option<usize>) -> usize {
     window.filter(|window| *window >= MIN_FLIGHT).map_or(batch, |window| window.min(batch))
 }

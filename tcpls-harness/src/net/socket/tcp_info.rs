@@ -33,7 +33,7 @@ pub(crate) fn tcp_info(stream: &TcpStream) -> Option<TcpInfo> {
     }))
 }
 
-/// Bytes that the congestion window lets go.
+/// Bytes that the congestion window allows to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     /// At once, besides what is under way.
@@ -54,7 +54,7 @@ pub(crate) fn window(stream: &TcpStream) -> Option<Window> {
     Some(Window { free: bytes(segments), after_pause: bytes(after_pause) })
 }
 
-/// What became of the bytes that a socket was given.
+/// The state of the bytes that were written to a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SendQueue {
     /// Bytes that the peer's kernel has acknowledged.

@@ -84,7 +84,7 @@ impl Claimant {
         }
     }
 
-    /// Exchanges bytes, and tells what has become of the claim and whether anything came.
+    /// Exchanges bytes; returns the state of the claim, and whether anything arrived.
     pub(crate) fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) -> (Claim, bool) {
         let read = if self.socket.input().len() < MAX_HELD { self.socket.poll_read(cx) } else { Poll::Pending };
         let outcome = shared.drive(|state| self.exchange(state, read));

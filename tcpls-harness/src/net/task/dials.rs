@@ -57,7 +57,7 @@ impl Dials {
     /// The next socket that was connected, or could not be; pending if none is being connected.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(AttemptId, Path, io::Result<()>)> {
         while let Some(ended) = ready!(self.connecting.poll_join_next(cx)) {
-            // Tasks that were aborted have nothing to say.
+            // Aborted tasks have no result.
             let Ok((attempt, outcome)) = ended else { continue };
             let Some((path, _)) = self.paths.remove(&attempt) else { continue };
             let outcome = outcome.map(|stream| _ = self.connected.insert(attempt, stream));

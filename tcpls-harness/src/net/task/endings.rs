@@ -42,7 +42,7 @@ impl Endings {
         self.0.iter().any(|ending| ending.tcp == tcp)
     }
 
-    /// Tells the session what it is time for; returns whether that was anything.
+    /// Reports the ends that are due to the session; returns whether there were any.
     pub(crate) fn tell(&mut self, now: Time, conn: &mut Connection) -> bool {
         let due = self.due(now);
         due.iter().for_each(|(tcp, how)| conn.handle_tcp_end(now, *tcp, *how));
@@ -53,20 +53,20 @@ impl Endings {
         self.0.extract_if(.., |ending| ending.tell_at <= now).map(|ending| (ending.tcp, ending.how)).collect()
     }
 
-    /// When there is something to tell.
+    /// When the next report is due.
     pub(crate) fn deadline(&self) -> Option<Time> {
         self.0.iter().map(|ending| ending.tell_at).min()
     }
 }
 
-/// How long the session need not know.
+/// Returns the delay of the report.
 fn grace(conn: &Connection, tcp: ConnectionId, how: TcpEnd) -> Duration {
     let has_others = conn.tcp_connections().any(|other| other != tcp);
     let round_trip = conn.tcp_stats(tcp).and_then(|stats| stats.min_rtt).unwrap_or_default();
     grace_of(how, has_others, round_trip)
 }
 
-/// A quarter of the round trip: two paths may differ by so much.
+/// A quarter of the round trip, by which two paths may differ.
 fn grace_of(how: TcpEnd, has_others: bool, round_trip: Duration) -> Duration {
     if how == TcpEnd::Reset && has_others { (round_trip / 4).min(MAX_GRACE) } else { Duration::ZERO }
 }

@@ -53,7 +53,7 @@ const MAX_TURNS: usize = 16;
 const MAX_READ_AT_ONCE: usize = MAX_READ;
 /// Sockets on their way out beyond which claims that are refused are reset.
 const MAX_LEAVING: usize = 32;
-/// A session that has been quiet for so long gives its buffers back.
+/// The time without traffic after which a session frees its buffers.
 const QUIET: Duration = Duration::from_millis(500);
 
 /// Drives a session until it has ended and its sockets are closed.
@@ -332,7 +332,7 @@ impl Driver {
         progress
     }
 
-    /// Gives the buffers back when nothing has come or gone for a while.
+    /// Frees the buffers after a time without traffic.
     fn tidy(&mut self, has_written: bool) {
         if has_written {
             self.busy = Some(self.now);
@@ -370,7 +370,7 @@ impl Driver {
         leaving.chain(self.endings.deadline()).chain(self.busy.map(|busy| busy + QUIET)).min()
     }
 
-    /// Sockets that the session let go of are to leave; whether there are any.
+    /// Moves discarded sockets to `leaving`; returns whether there are any.
     fn take_discarded(&mut self, state: &mut State) -> bool {
         let (discarded, closed) = (std::mem::take(&mut state.discarded), state.is_closed());
         // What gave way to other sessions has no time to lose.

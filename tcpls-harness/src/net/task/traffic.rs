@@ -17,7 +17,7 @@ use crate::net::socket::tcp_info::tcp_info;
 
 /// Reads from a socket that can't be written to any more: what a receive buffer may hold.
 const MAX_LAST_READS: usize = 64;
-/// With so much room there is always something that can be sealed, if there is anything to say.
+/// With this much room, pending data can always be sealed.
 const ALWAYS_ENOUGH: usize = 256;
 
 /// A socket that carries a TCP connection of the session.
@@ -93,7 +93,7 @@ impl Driver {
     }
 }
 
-/// What came of writing.
+/// The result of writing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Written {
     bytes: usize,

@@ -66,7 +66,7 @@ impl Middleboxes {
         Ok(bytes)
     }
 
-    /// When a box lets go of what it holds in this direction.
+    /// When a box forwards the bytes that it holds in this direction.
     pub(super) fn next(&self, way: usize) -> Option<Time> {
         let proxies = self.0.iter().filter_map(|middlebox| match middlebox {
             Middlebox::Proxy(ways) => ways[way].due(),

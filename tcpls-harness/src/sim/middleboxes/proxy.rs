@@ -14,9 +14,9 @@ pub(super) struct Proxy {
     hold: Duration,
     most: usize,
     held: BytesMut,
-    /// When some of what is held goes on.
+    /// When some of the held bytes are forwarded.
     due: Option<Time>,
-    /// Some of it did: what is left goes on with the next.
+    /// Whether some were: the rest follows with the next piece.
     cut: bool,
 }
 
@@ -32,7 +32,7 @@ impl Proxy {
         self.due
     }
 
-    /// Takes bytes in, gives out what is to go on now; `last`: nothing else will come.
+    /// Takes bytes, and returns those to forward now; `last`: no more bytes follow.
     pub(super) fn pass(&mut self, now: Time, bytes: &[u8], last: bool, rng: &mut SimRng) -> BytesMut {
         self.held.extend_from_slice(bytes);
         let is_due = self.due.is_some_and(|due| due <= now);

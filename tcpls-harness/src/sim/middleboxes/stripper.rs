@@ -24,7 +24,7 @@ impl Stripper {
         Self { extension, first: Some(BytesMut::new()) }
     }
 
-    /// What goes on to the server; `last`: nothing else will come.
+    /// Returns the bytes for the server; `last`: no more bytes follow.
     pub(super) fn pass(&mut self, bytes: BytesMut, last: bool) -> BytesMut {
         let Some(mut first) = self.first.take() else { return bytes };
         first.extend_from_slice(&bytes);
