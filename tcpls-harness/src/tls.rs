@@ -1,7 +1,7 @@
-//! Certificates and trust, from files or made on the spot, as configurations for sessions.
+//! Certificates and trust, from files or generated, as TLS configurations for sessions.
 //!
-//! Only what the `tcpls` command, examples and tests need: applications can bring rustls configurations of their own, and
-//! complete them with [`RustlsClient::new`] and [`RustlsServer::new`].
+//! This module has what the `tcpls` command, examples and tests need. Applications can use rustls configurations of
+//! their own, and complete them with [`RustlsClient::new`] and [`RustlsServer::new`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
 #[cfg(any(test, feature = "self-signed"))]
 mod self_signed;
 
-/// Why a TLS configuration could not be made, in words that say what to do.
+/// Why a TLS configuration could not be created, with a hint for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsError(String);
 
@@ -38,7 +38,7 @@ fn failure(what: impl fmt::Display, error: impl fmt::Display) -> TlsError {
     TlsError(format!("{what}: {error}"))
 }
 
-/// A server's certificate chain and its key.
+/// A certificate chain and its key.
 #[derive(Debug)]
 pub struct Identity {
     pem: String,
@@ -59,26 +59,26 @@ impl Identity {
         Ok(Self { pem, chain, key: read_key(key)? })
     }
 
-    /// The certificate chain, the server's own first, as DER.
+    /// Returns the certificate chain in DER, the server's own first.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
 
-    /// The certificates as PEM text, for the clients' `--ca`.
+    /// Returns the certificates as PEM text, for the clients' `--ca`.
     pub fn certificate_pem(&self) -> &str {
         &self.pem
     }
 
-    /// A configuration that shows this identity and accepts `protocols` over TCPLS and plainly. Session keys are written to
-    /// the file that `SSLKEYLOGFILE` names, if it names one.
+    /// Returns a configuration with this identity that accepts `protocols` over TCPLS and plain TLS. Session keys are
+    /// written to the file that `SSLKEYLOGFILE` names, if any.
     ///
     /// # Errors
-    /// Certificate and key do not fit, or a protocol's name can't be used.
+    /// Certificate and key do not match, or a protocol's name is invalid.
     pub fn server(&self, protocols: &[&[u8]]) -> Result<RustlsServer, TlsError> {
         self.server_for(protocols, None)
     }
 
-    /// The same for clients alone that show a certificate in, or issued by one in, the PEM file `clients`.
+    /// The same, but requires client certificates that are in the PEM file `clients`, or issued by one in it.
     ///
     /// # Errors
     /// As before, or there is no usable certificate in the file.
@@ -109,7 +109,7 @@ impl Identity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Trust {
-    /// Those that the operating system trusts. With the feature `system-trust`.
+    /// Those that the operating system trusts, with the feature `system-trust`.
     #[cfg(feature = "system-trust")]
     System,
     /// Those in, or issued by those in, a PEM file.
@@ -121,19 +121,19 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// A configuration that offers `protocols` over TCPLS and plainly. Session keys are written to the file that
-    /// `SSLKEYLOGFILE` names, if it names one.
+    /// Returns a configuration that offers `protocols` over TCPLS and plain TLS. Session keys are written to the file
+    /// that `SSLKEYLOGFILE` names, if any.
     ///
     /// # Errors
-    /// There are no usable certificates, or a protocol's name can't be used.
+    /// There are no usable certificates, or a protocol's name is invalid.
     pub fn client(&self, protocols: &[&[u8]]) -> Result<RustlsClient, TlsError> {
         self.client_as(protocols, None)
     }
 
-    /// The same, with a certificate for servers that demand one of clients.
+    /// The same, with a client certificate for servers that require one.
     ///
     /// # Errors
-    /// As before, or certificate and key do not fit.
+    /// As before, or certificate and key do not match.
     pub fn client_as(&self, protocols: &[&[u8]], identity: Option<&Identity>) -> Result<RustlsClient, TlsError> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -182,7 +182,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(library::default_provider())
 }
 
-/// PEM text without what is no certificate, such as keys.
+/// Returns the certificates in PEM text, without keys and other parts.
 fn certificates_only(pem: &str) -> String {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     const END: &str = "-----END CERTIFICATE-----";
@@ -217,7 +217,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
     }
 }
 
-/// Asks no certificate whose it is. That the peer has the key of the certificate it shows is still checked.
+/// Accepts every certificate. It still checks that the peer has the key of its certificate.
 #[derive(Debug)]
 struct AcceptAnyone(Arc<CryptoProvider>);
 

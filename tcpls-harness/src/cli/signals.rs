@@ -50,12 +50,12 @@ impl fmt::Display for Signal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped {
     signal: Signal,
-    /// What that means for the work, for people.
+    /// The effect on the command's work, for people.
     note: &'static str,
 }
 
 impl Stopped {
-    /// The same with a note on what it means for the work.
+    /// The same with a note about the effect on the command's work.
     pub(crate) fn noting(self, note: &'static str) -> Self {
         Self { note, ..self }
     }

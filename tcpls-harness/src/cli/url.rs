@@ -8,7 +8,7 @@ use crate::hq::percent_decode;
 /// A file on a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
-    /// A host name or an address, as it is in the URL but for the brackets of an IPv6 address; with its zone, if it has one.
+    /// The host name or address in the URL, without the brackets of an IPv6 address; with its zone, if it has one.
     pub(crate) name: String,
     pub(crate) port: Option<u16>,
     /// As in the request: percent-encoded, with the slash that it begins with.

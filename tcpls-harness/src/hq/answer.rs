@@ -109,8 +109,8 @@ fn write_some(send: &mut SendStream, cx: &mut Context<'_>, piece: &mut Bytes) ->
     Poll::Ready(Ok(()))
 }
 
-/// Does what needs room to write. While there is none, the file is not open; and if the client takes nothing for too long,
-/// on no stream, it is not waited for any more.
+/// Runs an operation that needs room to write. While there is none, the file is not open. If the client reads nothing
+/// on any stream for too long, the answer ends.
 async fn patiently<R>(
     send: &mut SendStream,
     source: &mut Source<'_>,

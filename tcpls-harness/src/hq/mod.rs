@@ -2,8 +2,8 @@
 //! bytes and the end of the stream. What can't be answered is reset with an [error code](codes). A request is for a whole
 //! file: the protocol has no ranges, so that a client can't resume a download in another session.
 //!
-//! Here: what requests and answers look like. `root` says which files may be given away and how many are open, `fair` which
-//! client may open the next one, `answer` sends them. Who listens and who asks is up to the commands.
+//! This file has the format of requests and answers. `root` decides which files may be served and how many are open,
+//! `fair` which client may open the next one, and `answer` sends them. The commands listen and connect.
 
 mod answer;
 mod fair;
@@ -31,7 +31,7 @@ pub mod codes {
 
     /// The request is not `GET /path\r\n`, or too long.
     pub const BAD_REQUEST: ErrorCode = ErrorCode(0x100);
-    /// The path leads out of the directory that is served.
+    /// The path leads out of the served directory.
     pub const FORBIDDEN: ErrorCode = ErrorCode(0x101);
     /// There is no such file.
     pub const NOT_FOUND: ErrorCode = ErrorCode(0x102);
@@ -39,7 +39,7 @@ pub mod codes {
     pub const READ_FAILED: ErrorCode = ErrorCode(0x103);
     /// The server stops: the session is closed with this, not a stream.
     pub const STOPPING: ErrorCode = ErrorCode(0x104);
-    /// The client took nothing of the answer for too long.
+    /// The client read nothing of the answer for too long.
     pub const STALLED: ErrorCode = ErrorCode(0x105);
 }
 
@@ -57,7 +57,7 @@ pub enum Refusal {
     ReadFailed,
     /// See [`codes::STALLED`].
     Stalled,
-    /// The client gave the request up, or the session ended.
+    /// The client stopped the request, or the session ended.
     Gone,
 }
 
@@ -73,7 +73,7 @@ impl Refusal {
         }
     }
 
-    /// What a server means that resets with `code`.
+    /// Returns the meaning of a server's reset with `code`.
     pub fn from_code(code: ErrorCode) -> Option<Self> {
         [Self::BadRequest, Self::Forbidden, Self::NotFound, Self::ReadFailed, Self::Stalled]
             .into_iter()
@@ -102,7 +102,7 @@ impl From<WriteError> for Refusal {
     }
 }
 
-/// The path that a request asks for, percent-encoding undone. Never holds a NUL.
+/// Returns the path of a request, percent-decoded. It never contains a NUL.
 ///
 /// # Errors
 /// [`Refusal::BadRequest`].
@@ -128,8 +128,8 @@ pub fn percent_decode(encoded: &[u8]) -> Option<String> {
     String::from_utf8(decoded).ok().filter(|path| !path.contains('\0'))
 }
 
-/// Asks for `path` on a new stream, whose answer is to be read from what is returned. The client's half is ended, unless
-/// `keep_open`: in a session without TCPLS that end would be the end of the session.
+/// Requests `path` on a new stream, and returns its receiving half for the answer. The client's half is finished,
+/// unless `keep_open`: in a session without TCPLS its end would be that of the session.
 ///
 /// # Errors
 /// See [`WriteError`].
@@ -143,7 +143,7 @@ pub async fn ask(stream: Stream, path: &str, keep_open: bool) -> Result<(Option<
     Ok((None, recv))
 }
 
-/// What the end of an answer means, in words for people.
+/// Returns the meaning of the end of an answer, for people.
 pub fn explain(error: ReadError) -> String {
     match error {
         ReadError::Reset(code) => match Refusal::from_code(code) {

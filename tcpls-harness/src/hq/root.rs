@@ -1,4 +1,4 @@
-//! Which files may be given away, and how many of them are open.
+//! The directory of a file server: which files may be served, and how many of them are open.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -13,10 +13,10 @@ use super::fair::{FairPermit, FairSemaphore, Share};
 use crate::net::Session;
 use crate::net::descriptors::are_used_up;
 
-/// Sessions that can open all files between them, unless they ask for less.
+/// The number of sessions that together may open all files.
 const SESSIONS: usize = 32;
 
-/// Bounds of a file server.
+/// Limits of a file server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Files that are open at the same time. A file is open only while pieces of it are read: an answer that waits for its
@@ -24,7 +24,7 @@ pub struct Limits {
     pub open_files: usize,
     /// The same, of one session.
     pub open_files_per_session: usize,
-    /// How long a client may take nothing of an answer, and how long it may take over a request.
+    /// How long a client may read nothing of an answer, and how long a request may take.
     pub patience: Duration,
 }
 
@@ -42,7 +42,7 @@ impl Limits {
     }
 }
 
-/// The directory that is served.
+/// The served directory.
 #[derive(Clone, Debug)]
 pub struct Root {
     directory: PathBuf,
@@ -104,7 +104,7 @@ impl Root {
         if !found.starts_with(&self.directory) {
             return Err(Unopened::Refused(Refusal::Forbidden));
         }
-        // Asked before opening: to open a pipe would wait for its other end.
+        // Checked before opening, because opening a pipe waits for its other end.
         if !found.metadata().is_ok_and(|metadata| metadata.is_file()) {
             return Err(Unopened::Refused(Refusal::NotFound));
         }
@@ -118,7 +118,7 @@ impl Root {
 /// Why a file was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unopened {
-    /// The client cannot have it.
+    /// The client must not have it.
     Refused(Refusal),
     /// There was no file descriptor for it.
     NoDescriptor,
@@ -143,7 +143,7 @@ fn check(directory: &Path) -> io::Result<PathBuf> {
     if directory.is_dir() { Ok(directory) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
-/// A session that asks for files.
+/// A session that requests files.
 #[derive(Clone, Debug)]
 pub struct Visitor {
     root: Root,
@@ -177,20 +177,20 @@ impl Visitor {
         Ok((file, FileId::of(&metadata)))
     }
 
-    /// Has another session or TCP connection give way to a file.
+    /// Makes another session or TCP connection give way to a file.
     pub(super) fn free_descriptor(&self) {
         self.session.free_descriptor();
     }
 }
 
-/// That one more file is open, until it is dropped.
+/// The permit for one open file, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Permits {
     _own: OwnedSemaphorePermit,
     _shared: FairPermit,
 }
 
-/// Tells a file from another that took its name, and how long it was.
+/// Identifies a file, so that another of the same name is detected, and has its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileId {
     pub(super) len: u64,

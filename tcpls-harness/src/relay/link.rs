@@ -1,4 +1,4 @@
-//! One direction of a relay's path: how fast, how late and how well bytes go by. When they are written is not its business.
+//! One direction of a relay's path: its rate, delay and bit errors. It computes when bytes arrive, and writes none.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! A path that fails on demand: relays TCP connections from a loopback port to a target, limits their rate, delays
-//! them, ends them for one side or both, swallows what they carry, or spoils it.
+//! them, ends them at one side or both, drops their bytes, or corrupts them.
 //!
-//! For demonstrations and tests, in the same process; no part of the protocol. Rate and delay are those of the path: all
-//! TCP connections through one relay share the rate, each direction for itself.
+//! For demonstrations and tests, in the same process; not part of the protocol. Rate and delay are those of the path:
+//! in each direction, all TCP connections through one relay share the rate.
 
 mod link;
 #[cfg(test)]
@@ -60,29 +60,29 @@ pub enum Way {
     Down,
 }
 
-/// How TCP connections on the path end, and at which end it shows.
+/// How TCP connections on the path end, and at which end that is visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Break {
     /// Both ends see a reset.
     Reset,
-    /// Only the connecting end does; nothing gets through any more, and the target's end hangs.
+    /// Only the connecting end sees a reset; no more bytes pass, and the target's end hangs.
     ResetNear,
     /// The other way round.
     ResetFar,
-    /// Both ends see a FIN, and nothing of what was under way.
+    /// Both ends see a FIN, and no data in flight.
     Fin,
-    /// Nothing gets through any more, silently.
+    /// No more bytes pass, without a sign to the ends.
     Forget,
 }
 
-/// What happens on the path.
+/// The state of the path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Weather {
-    /// Nothing gets through, by direction, silently.
+    /// Directions in which no bytes pass, without a sign to the ends.
     stalled: [bool; 2],
-    /// TCP connections are reset, new ones refused.
+    /// Whether TCP connections are reset and new ones refused.
     down: bool,
-    /// What arrives is written in small pieces.
+    /// Whether bytes are written in small pieces.
     shreds: bool,
 }
 
@@ -145,17 +145,17 @@ impl Relay {
         self.reset();
     }
 
-    /// Ends [`Relay::stall`] and [`Relay::take_down`]; what was held up gets through.
+    /// Ends [`Relay::stall`] and [`Relay::take_down`]; delayed bytes pass.
     pub fn resume(&self) {
         self.path.weather.send_modify(|weather| (weather.stalled, weather.down) = ([false; 2], false));
     }
 
-    /// Whether what arrives is written in pieces of a few bytes.
+    /// Sets whether bytes are written in pieces of a few bytes.
     pub fn set_shreds(&self, shreds: bool) {
         self.path.weather.send_modify(|weather| weather.shreds = shreds);
     }
 
-    /// The path has another rate from now on, in bytes per second; `None` is without limit.
+    /// Sets the rate of the path, in bytes per second; `None` is without limit.
     pub fn set_rate(&self, way: Way, rate: Option<u64>) {
         self.path.links[way as usize].state().rate = rate;
     }
@@ -165,13 +165,13 @@ impl Relay {
         self.path.links[way as usize].state().delay = delay;
     }
 
-    /// A bit of what comes next is flipped.
+    /// Flips a bit of the next bytes.
     pub fn corrupt(&self, way: Way) {
         self.path.links[way as usize].state().corrupts += 1;
     }
 }
 
-/// What the relay's tasks share.
+/// The shared state of the relay's tasks.
 #[derive(Debug)]
 struct Path {
     target: SocketAddr,

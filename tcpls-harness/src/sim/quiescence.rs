@@ -1,5 +1,5 @@
-//! What must hold of a session that has been left alone for long enough: the client holds its tokens again, and closing
-//! takes no longer than saying so.
+//! Checks of a session after a quiet time: the client has all its tokens, and closing takes only the round trips that
+//! it needs.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What came of a run: measurements, and whether the goals were reached.
+//! The outcome of a run: measurements, and whether the goals were reached.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::transfers::{TransferState, Transfers};
 /// The width of a column of [`Meter`].
 pub const BIN: Duration = Duration::from_millis(50);
 
-/// What came of a run. Times are in seconds.
+/// The outcome of a run. Times are in seconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// The scenario's title.
@@ -26,11 +26,11 @@ pub struct Report {
     pub sessions: Vec<SessionReport>,
     /// The hash of what the hosts sent and received; empty if the run made none.
     pub trace: String,
-    /// What must never be, and was.
+    /// Violated invariants.
     pub wrong: Vec<String>,
     /// Sessions of the server that gave way to others, attackers' among them.
     pub evicted: usize,
-    /// TCP connections that boxes on paths killed, and why.
+    /// TCP connections that middleboxes ended, and why.
     pub killed: Vec<String>,
     /// Goals that were not reached.
     pub missed: Vec<String>,
@@ -39,7 +39,7 @@ pub struct Report {
     pub meter: Meter,
 }
 
-/// What came of one client's session.
+/// The outcome of one client's session.
 #[derive(Clone, Debug, Serialize)]
 pub struct SessionReport {
     /// The transfers, in the scenario's order.
@@ -138,7 +138,7 @@ fn seconds(time: Time) -> f64 {
     time.as_nanos() as f64 / 1e9
 }
 
-/// What a run leaves behind.
+/// The data that a report is made from.
 pub(crate) struct RunResult<'a> {
     pub(crate) seed: u64,
     pub(crate) now: Time,

@@ -1,11 +1,11 @@
-//! Repeatable randomness: everything random in a run comes from one seed. ChaCha gives the same numbers on every machine;
-//! each purpose has a stream of its own, so that one more draw here changes nothing there.
+//! Reproducible randomness: all random numbers of a run come from one seed. ChaCha gives the same numbers on every
+//! machine. Each purpose has a stream of its own, so that further draws for one do not change another.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tcpls_core::Seed;
 
-/// What a stream of numbers is for.
+/// The purpose of a stream of numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose {
     Network = 1,

@@ -37,7 +37,7 @@ pub(crate) struct Server {
     account: Option<Account>,
     /// Sessions that gave way to others.
     pub(crate) evicted: usize,
-    /// What is wrong with who gave way.
+    /// Errors in the choice of sessions that gave way.
     pub(crate) complaints: Vec<String>,
 }
 
@@ -75,7 +75,7 @@ impl Server {
         }
     }
 
-    /// When something is to be done, if nothing happens before.
+    /// Returns the next deadline.
     pub(crate) fn next(&self, env_next: Option<Time>) -> Option<Time> {
         let sessions = self.sessions.iter().filter_map(|session| session.driver.conn.poll_timeout());
         sessions.chain(self.endpoint.poll_timeout()).chain(env_next).min()
@@ -118,7 +118,7 @@ impl Server {
         self.account = Account::new(&self.bounds);
     }
 
-    /// Acts as long as there is anything to do at this moment.
+    /// Acts until nothing is left to do at this time.
     pub(crate) fn run(&mut self, env: &mut Env) {
         env.trace.set_place(Host::Server.place());
         self.accept(env);

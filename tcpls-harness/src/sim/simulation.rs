@@ -170,7 +170,7 @@ impl Simulation {
     /// Runs to the end.
     ///
     /// # Errors
-    /// What went wrong: an application failed or panicked, did not return in time, or something happened that never must.
+    /// The failure: an application failed or panicked, did not return in time, or an invariant was violated.
     pub fn run(self) -> Result<Report, Failure> {
         self.start()?.finish()
     }
@@ -178,7 +178,7 @@ impl Simulation {
     /// Begins a run that is taken step by step.
     ///
     /// # Errors
-    /// The simulation makes no sense: it has no path, two paths of one name, no client, a configuration that cannot work …
+    /// The simulation is invalid: it has no path, two paths of one name, no client, an invalid configuration …
     pub fn start(self) -> Result<RunningSimulation, Failure> {
         let seed = self.seed;
         let world = self.world().map_err(|what| Failure { seed, what: vec![what], report: None })?;
@@ -233,8 +233,8 @@ impl RunningSimulation {
         !self.world.has_ended() && self.world.pass(until)
     }
 
-    /// Goes on to the next event of any session, and returns it; `None` if the run is over. Events of one moment come one after
-    /// the other. Those before the first call are not returned.
+    /// Continues to the next event of any session, and returns it; `None` if the run has ended. Events at the same time
+    /// are returned one by one. Those before the first call are not returned.
     pub fn next_event(&mut self) -> Option<SessionEvent> {
         loop {
             if let Some(event) = self.world.log().pop_front() {
@@ -252,7 +252,7 @@ impl RunningSimulation {
         self.world.session(side, client)
     }
 
-    /// What went wrong so far.
+    /// Returns the errors so far.
     pub fn wrong(&self) -> Vec<String> {
         self.world.wrong()
     }
@@ -286,13 +286,13 @@ impl fmt::Debug for Simulation {
     }
 }
 
-/// A simulation that failed; says with which seed to replay it.
+/// A simulation that failed; its message has the seed to replay it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Failure {
     /// The seed of the run.
     pub seed: u64,
-    /// What went wrong, the first cause first; if nothing did, the goals that were missed.
+    /// The errors, the first cause first; without any, the missed goals.
     pub what: Vec<String>,
     /// The outcome of the run; `None` if it could not begin.
     pub report: Option<Box<Report>>,

@@ -286,7 +286,7 @@ async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[Socket
     log.tell(&Happening::SessionEnded { session: number, reason });
 }
 
-/// Reports what becomes of TCP connections.
+/// Logs the events of TCP connections.
 fn tell_tcp(number: u64, session: &Session, event: &Event, stalls: &mut Stalls, log: Log) {
     let Event::Tcp(event) = event else { return };
     let (tcp, happening) = match event {

@@ -176,7 +176,7 @@ impl Socket {
         Poll::Ready(Err(how))
     }
 
-    /// What came and is not a complete record yet.
+    /// Returns received bytes of an incomplete record.
     pub(crate) fn input(&mut self) -> &mut BytesMut {
         &mut self.reading.input
     }

@@ -72,8 +72,8 @@ impl Reading {
         self.input.capacity() + self.full.len() * MAX_READ
     }
 
-    /// `len` of `room` bytes came: what is read into grows with what comes. It is quadrupled when a read filled it, and halved
-    /// each time once several reads on end were small; one of a bulk transfer may well be.
+    /// `len` of `room` bytes arrived: adapts the size of the buffer. It is quadrupled when a read filled it, and halved
+    /// after several small reads in a row, because a single small read also happens in a bulk transfer.
     pub(super) fn came(&mut self, len: usize, room: usize) {
         let is_small = len < self.next_read / 16;
         self.small = if is_small { self.small + 1 } else { 0 };

@@ -18,7 +18,7 @@ use crate::net::os::now;
 use crate::net::session::{Shared, State};
 use crate::net::socket::Socket;
 
-/// What a claim may send before it is authenticated.
+/// Bytes that a claim may send before it is authenticated.
 const MAX_HELD: usize = 64 * 1024;
 
 /// A claim's place in the listener's account.
@@ -66,7 +66,7 @@ impl Claimant {
         Self { claim, socket, place, told: 0 }
     }
 
-    /// Whether it is to be reset to make room for others. The session forgets it.
+    /// Returns whether it has to give way and is to be reset; the session forgets it.
     pub(crate) fn gives_way(&self, shared: &Shared) -> bool {
         let has_to_go = self.place.has_to_go();
         if has_to_go {

@@ -46,7 +46,7 @@ impl Dials {
         self.paths.insert(attempt, (path, task));
     }
 
-    /// Closes the socket, whatever it is doing; between which addresses it was to be, if it was not connected.
+    /// Closes the socket in any state; returns its addresses if it was not connected.
     pub(crate) fn abandon(&mut self, attempt: AttemptId) -> Option<Path> {
         self.connected.remove(&attempt);
         let (path, task) = self.paths.remove(&attempt)?;
@@ -54,7 +54,7 @@ impl Dials {
         Some(path)
     }
 
-    /// The next socket that was connected, or could not be; pending if none is being connected.
+    /// Waits for the next result of connecting; pending if no socket is connecting.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(AttemptId, Path, io::Result<()>)> {
         while let Some(ended) = ready!(self.connecting.poll_join_next(cx)) {
             // Aborted tasks have no result.
@@ -66,7 +66,7 @@ impl Dials {
         Poll::Pending
     }
 
-    /// Takes out a connected socket.
+    /// Removes and returns a connected socket.
     pub(crate) fn take(&mut self, attempt: AttemptId) -> Option<TcpStream> {
         self.connected.remove(&attempt)
     }

@@ -1,8 +1,8 @@
-//! Sockets that have ended, which is not yet reported to the session.
+//! Sockets whose end is not yet reported to the session.
 //!
-//! A middlebox that resets a TCP connection often resets it at both ends, and the peer's final ACK of it is under way on
-//! another. What that covers need not be sent again, and would come before what is missing. So a session with other TCP
-//! connections gets the report of a reset a moment later. Used by the driver.
+//! A middlebox that resets a TCP connection often resets it at both ends, and the peer's final ACK is in flight on
+//! another. The data that it covers need not be reinjected, and would delay the missing data. So a session with other
+//! TCP connections gets the report of a reset a moment later. Used by the driver.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tcpls_core::wire::ids::ConnectionId;
 /// Maximum delay before a reset is reported to the session.
 const MAX_GRACE: Duration = Duration::from_millis(5);
 
-/// In the order in which they ended.
+/// The sockets, in the order of their ends.
 #[derive(Debug, Default)]
 pub(crate) struct Endings(Vec<Ending>);
 

@@ -20,26 +20,26 @@ use crate::net::socket::tcp_info::send_queue;
 
 /// How long the peer may take to close its side once the socket has taken everything.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long the socket may take nothing while it has not.
+/// How long the socket may take no bytes before that.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long leaving may take in all.
+/// Time limit for all of this.
 const MAX_LINGER: Duration = Duration::from_secs(60);
 /// How much is read and dropped meanwhile.
 const MAX_DRAINED: usize = 16 * MAX_READ;
 
-/// A socket on its way out.
+/// A discarded socket that is being closed.
 pub(crate) struct Leaving {
-    /// `None`: it never was part of the session.
+    /// `None`: it was never part of the session.
     tcp: Option<ConnectionId>,
     socket: Socket,
     deadline: Time,
-    /// The deadline does not move beyond this.
+    /// The latest value of the deadline.
     at_last: Time,
-    /// What was still to be written when that was looked at last.
+    /// The bytes left to write at the last check.
     unwritten: usize,
-    /// What the peer's kernel had acknowledged when it was asked last.
+    /// The bytes that the peer's kernel had acknowledged at the last query.
     acked: Option<u64>,
-    /// What it had not, then.
+    /// The bytes that it had not acknowledged then.
     held_by_kernel: u64,
     drained: usize,
     shut_down: bool,
@@ -61,7 +61,7 @@ impl Leaving {
         }
     }
 
-    /// What it has to write is how the session ended: it gets the time that the peer needs to take that.
+    /// Its bytes report the end of the session: it gets the time that the peer needs to receive them.
     pub(crate) fn with_final_bytes(mut self, now: Time) -> Self {
         self.at_last = now + MAX_LINGER;
         self
@@ -76,7 +76,7 @@ impl Leaving {
         self.tcp = self.tcp.filter(|left| *left != tcp);
     }
 
-    /// Goes on with leaving, with what `shared` has still to say there; true once the socket may be closed.
+    /// Continues to write the final bytes from `shared`; returns true once the socket may be closed.
     pub(crate) fn poll(&mut self, shared: &Shared, now: Time, cx: &mut Context<'_>) -> bool {
         let flushed = self.flush(shared, now, cx);
         let has_left = self.leave(flushed, now, cx);
@@ -87,7 +87,7 @@ impl Leaving {
         has_left
     }
 
-    /// Writes what the socket still holds, and behind it what `shared` has to say.
+    /// Writes the bytes that the socket still holds, and the final bytes from `shared` behind them.
     fn flush(&mut self, shared: &Shared, now: Time, cx: &mut Context<'_>) -> Poll<Result<(), TcpEnd>> {
         loop {
             ready!(self.socket.poll_flush(now, cx))?;
@@ -127,7 +127,7 @@ impl Leaving {
         self.drained > MAX_DRAINED || self.socket.is_flushed()
     }
 
-    /// The socket is full. The deadline moves if it has taken something since.
+    /// The socket is full. The deadline moves if it has taken bytes since.
     fn wait_for_room(&mut self, now: Time) {
         let unwritten = self.socket.unwritten();
         if unwritten != self.unwritten {
@@ -136,8 +136,8 @@ impl Leaving {
         }
     }
 
-    /// Time is up. It moves once more if the peer's kernel takes what this one holds: on a slow path that is a while until there
-    /// is room again, and all that there is to know of a plain session's end.
+    /// The deadline has passed. It moves again if the peer's kernel acknowledges bytes that this kernel holds: on a
+    /// slow path this happens long before there is room again, and in a plain session it is the only sign of progress.
     fn ask_kernel(&mut self, now: Time) {
         let Some(queue) = send_queue(self.socket.stream()) else { return };
         self.held_by_kernel = queue.held;
@@ -166,10 +166,10 @@ mod tests {
 
     use super::*;
 
-    /// More than the kernel's buffers take, again and again.
+    /// More bytes than the kernel's buffers hold, several times.
     const MUCH: usize = 64 << 20;
 
-    /// A socket on its way out since time 0 that has much to write, and the other end.
+    /// A discarded socket since time 0 with many bytes to write, and the other end.
     async fn leaving() -> (Leaving, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

@@ -1,14 +1,15 @@
-//! The task of one session: what sockets, time and the application do becomes calls on the state machine, and what it
-//! wants to send goes to whichever sockets have room (see `traffic`).
+//! The task of one session. It calls the state machine for sockets, timers and the application, and writes its records
+//! to all sockets with room (see `traffic`).
 //!
-//! A turn reads once from every socket, then seals one batch for each that has room. Another follows at once if there is more
-//! to read or to write; if not, the task sleeps until a socket is ready, time is up, or the application has done something.
+//! A turn reads once from every socket, then seals one batch for each with room. Another turn follows at once if there
+//! is more to read or to write; if not, the task sleeps until a socket is ready, a deadline passes, or the application
+//! calls.
 //!
-//! | file | what happens there |
+//! | file | subject |
 //! | --- | --- |
 //! | `mod` | [`Driver`]: the turns of the task |
 //! | `traffic` | reading and writing: which socket has room, how much is sealed at once |
-//! | `dials` | the sockets of what [`crate::dial`] decides |
+//! | `dials` | the sockets of attempts of [`crate::dial`] |
 //! | `claims` | sockets that presented a token and are not authenticated |
 //! | `mailbox` | sockets that others have made for the session |
 //! | `endings`, `leaving` | sockets on the way out: the session does not know yet, or has let go |
@@ -47,11 +48,11 @@ use crate::net::os::{instant, now};
 use crate::net::session::{Input, Shared, State};
 use crate::net::socket::{MAX_READ, Socket, reset};
 
-/// Turns after which other tasks get their chance, the application's among them.
+/// Turns after which other tasks run, such as those of the application.
 const MAX_TURNS: usize = 16;
-/// Bytes read after which they do: what was read is best used while it is in the cache, and its memory is read into again.
+/// Bytes read after which they run: the application uses data best while it is in the cache, and its memory is reused.
 const MAX_READ_AT_ONCE: usize = MAX_READ;
-/// Sockets on their way out beyond which claims that are refused are reset.
+/// Discarded sockets beyond which refused claims are reset.
 const MAX_LEAVING: usize = 32;
 /// The time without traffic after which a session frees its buffers.
 const QUIET: Duration = Duration::from_millis(500);
@@ -71,11 +72,11 @@ pub(crate) struct Driver {
     timer: Pin<Box<Sleep>>,
     /// The next deadline, if that is known.
     due: Option<Time>,
-    /// When this turn began; later than that once something was read.
+    /// When this turn began; updated after a read.
     now: Time,
-    /// Bytes read since other tasks had their chance.
+    /// Bytes read since other tasks ran.
     read: usize,
-    /// When something was read or written last; `None` once the buffers have been given back.
+    /// When bytes were last read or written; `None` once the buffers are freed.
     busy: Option<Time>,
 }
 
@@ -86,12 +87,13 @@ enum Next {
     /// Others first, then a turn.
     Yield,
     Sleep,
-    /// Nothing is left to be done, ever.
+    /// The task has ended.
     Over,
 }
 
 impl Driver {
-    /// A driver for a session whose TCP connection `tcp` has this socket; what the socket has read is acted on first.
+    /// Creates a driver for a session whose TCP connection `tcp` has this socket, and handles the bytes that it has
+    /// read.
     pub(crate) fn new(shared: Arc<Shared>, tcp: ConnectionId, socket: Socket) -> Self {
         let now = now();
         let mut driver = Self {
@@ -113,7 +115,7 @@ impl Driver {
         driver
     }
 
-    /// Has the session report what it holds.
+    /// Makes the session report what it holds.
     pub(crate) fn reporting(mut self, reports: Reports) -> Self {
         self.reports = Some(reports);
         self
@@ -129,8 +131,7 @@ impl Driver {
         unconstrained(self).await;
     }
 
-    /// From now on `socket` carries TCP connection `tcp`. If that was the name of a join that came to nothing, its socket has
-    /// no more to do with it.
+    /// Assigns `socket` to TCP connection `tcp`. If a failed join had this ID, its socket no longer has it.
     fn attach(&mut self, tcp: ConnectionId, mut socket: Socket) {
         self.leaving.iter_mut().for_each(|leaving| leaving.forget(tcp));
         self.endings.forget(tcp);
@@ -189,8 +190,8 @@ impl Driver {
         reports.tell(self.now, report, self.busy.is_none());
     }
 
-    /// The application has just received an event, and there is nothing to write: its answer goes out with the
-    /// next turn, and only then is the timer worth to be set.
+    /// The application has just received an event, and there is nothing to write: its answer is sent with the next
+    /// turn, and only then the timer is set.
     fn may_wait_for_application(&self, state: &mut State) -> bool {
         let may_wait = state.has_woken
             && self.endings.deadline().is_none()
@@ -203,8 +204,8 @@ impl Driver {
         may_wait
     }
 
-    /// The waker is left first: what the application does from here on is not missed. Silence is judged by what the kernel
-    /// says, so it is asked before. Returns whether the dialer is to be asked.
+    /// Registers the waker first, so that no call of the application is missed. Stalls are judged by the kernel's
+    /// state, so it is queried before. Returns whether to ask the dialer.
     fn begin(&mut self, cx: &Context<'_>) -> bool {
         let may_be_due = self.due.is_none_or(|due| due <= self.now);
         let (called, inbox) = self.shared.drive(|state| {
@@ -342,7 +343,7 @@ impl Driver {
         }
     }
 
-    /// What comes next; before a rest, the timer is set.
+    /// Returns what follows the turn; sets the timer before a sleep.
     fn finish(&mut self, again: bool, written: Written, cx: &mut Context<'_>) -> Next {
         let mine = self.deadline();
         let is_empty = self.carriers.is_empty() && self.leaving.is_empty() && self.claimants.is_empty();
@@ -364,7 +365,7 @@ impl Driver {
         }
     }
 
-    /// When something is to be done besides what the session and the dialer want.
+    /// Returns the next deadline besides those of the session and the dialer.
     fn deadline(&self) -> Option<Time> {
         let leaving = self.leaving.iter().map(Leaving::deadline);
         leaving.chain(self.endings.deadline()).chain(self.busy.map(|busy| busy + QUIET)).min()
@@ -373,7 +374,7 @@ impl Driver {
     /// Moves discarded sockets to `leaving`; returns whether there are any.
     fn take_discarded(&mut self, state: &mut State) -> bool {
         let (discarded, closed) = (std::mem::take(&mut state.discarded), state.is_closed());
-        // What gave way to other sessions has no time to lose.
+        // Sockets of a session that gave way are closed at once.
         let has_final_bytes = closed && state.closed() != Some(CloseReason::Evicted);
         let before = self.leaving.len();
         for carrier in self.carriers.extract_if(.., |carrier| closed || discarded.contains(&carrier.tcp)) {
@@ -410,7 +411,7 @@ impl Future for Driver {
                 Next::Turn => {}
             }
         }
-        // All others come first, not just those ahead in the runtime's queue.
+        // All other tasks run first, not only those ahead in the runtime's queue.
         pin!(yield_now()).poll(cx)
     }
 }

@@ -1,5 +1,5 @@
-//! What a session's sockets read and write: bytes that came are passed to the state machine, and each socket with room gets
-//! one batch of records.
+//! Reads and writes the sockets of a session: passes received bytes to the state machine, and writes one batch of
+//! records to each socket with room.
 //!
 //! Used by the driver, in each of its turns.
 
@@ -15,7 +15,7 @@ use crate::net::session::{Shared, State};
 use crate::net::socket::Socket;
 use crate::net::socket::tcp_info::tcp_info;
 
-/// Reads from a socket that can't be written to any more: what a receive buffer may hold.
+/// The number of reads from a socket that can't be written to any more, for a full receive buffer.
 const MAX_LAST_READS: usize = 64;
 /// With this much room, pending data can always be sealed.
 const ALWAYS_ENOUGH: usize = 256;
@@ -24,9 +24,9 @@ const ALWAYS_ENOUGH: usize = 256;
 pub(super) struct Carrier {
     pub(super) tcp: ConnectionId,
     pub(super) socket: Socket,
-    /// The session wants nothing read from it for now.
+    /// Whether the session does not want to read from it now.
     pub(super) is_paused: bool,
-    /// It takes bytes.
+    /// Whether it has room.
     has_room: bool,
 }
 
@@ -76,7 +76,7 @@ impl Driver {
         written
     }
 
-    /// Tells the session which sockets have ended, and which are full.
+    /// Reports to the session which sockets have ended, and which are full.
     fn tell_room(&mut self, state: &mut State) {
         self.endings.tell(self.now, &mut state.conn);
         note_room(state, &self.carriers);
@@ -97,7 +97,7 @@ impl Driver {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Written {
     bytes: usize,
-    /// Batches were full, or what one TCP connection got makes a difference to another.
+    /// Whether batches were full, or one TCP connection's data affects another.
     may_be_more: bool,
 }
 
@@ -124,7 +124,7 @@ pub(super) fn note_room(state: &mut State, carriers: &[Carrier]) {
     state.with_room.extend(carriers.iter().filter(|carrier| carrier.has_room).map(|carrier| carrier.tcp));
 }
 
-/// Tells the session what the kernel knows about a TCP connection.
+/// Reports the kernel's state of a TCP connection to the session.
 pub(super) fn ask_kernel(conn: &mut Connection, tcp: ConnectionId, socket: &Socket) {
     if let Some(info) = tcp_info(socket.stream()) {
         conn.handle_tcp_info(tcp, info);
@@ -154,7 +154,7 @@ fn seal(conn: &mut Connection, now: Time, tcp: ConnectionId, socket: &mut Socket
     filled
 }
 
-/// Whether it may be for want of room that no more than `sealed` bytes came.
+/// Whether lack of room may be the reason that only `sealed` bytes were sealed.
 fn is_filled(room: usize, sealed: usize) -> bool {
     sealed + ALWAYS_ENOUGH > room
 }
@@ -175,7 +175,7 @@ fn flush(shared: &Shared, endings: &mut Endings, now: Time, carrier: &mut Carrie
     }
 }
 
-/// Writing failed. What the peer said before it closed, an alert perhaps, may still wait to be read.
+/// Writing failed. Bytes that the peer sent before it closed, for example an alert, may still wait to be read.
 fn read_to_end(shared: &Shared, now: Time, carrier: &mut Carrier, cx: &mut Context<'_>) {
     for _ in 0..MAX_LAST_READS {
         let Poll::Ready(Ok(_)) = carrier.socket.poll_read(cx) else { return };

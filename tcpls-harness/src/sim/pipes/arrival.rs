@@ -1,4 +1,4 @@
-//! What comes out of a link: its way through the boxes that stand there, to the reader.
+//! Delivers bytes from a link through its middleboxes to the reader.
 
 use bytes::Bytes;
 use tcpls_core::{TcpEnd, Time};

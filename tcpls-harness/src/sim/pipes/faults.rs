@@ -1,4 +1,4 @@
-//! What goes wrong on a path of pipes, and how TCP comes back from it.
+//! Faults on a path of pipes, and how TCP recovers from them.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::super::network::Opening;
 use super::super::scenario::{Direction, Fault, FaultKind};
 use super::{DOWN, PipeEvent, Pipes, UP};
 
-/// TCP's least retransmission timeout, as Linux has it.
+/// TCP's smallest retransmission timeout on Linux.
 const MIN_RTO: Duration = Duration::from_millis(200);
 
 impl Pipes {
@@ -59,7 +59,7 @@ impl Pipes {
         }
     }
 
-    /// Nothing gets through in direction `way`, or all does again. What is queued is lost and has to be sent again.
+    /// Blocks direction `way`, or unblocks it. Queued bytes are lost and have to be sent again.
     fn darken(&mut self, now: Time, path: usize, way: usize, dark: bool) {
         self.paths[path].links[way].dark = dark;
         let of_path = self.pipes.iter().filter(|(_, entry)| entry.path == path);
@@ -87,7 +87,7 @@ impl Pipes {
         }
     }
 
-    /// The way may be free again: TCP finds out when it tries.
+    /// The direction may be free again: TCP finds out at its next attempt.
     fn wake(&mut self, now: Time, pipe: u64, way: usize) {
         let Some(entry) = self.pipes.get_mut(&pipe) else { return };
         let links = &self.paths[entry.path].links;

@@ -1,4 +1,4 @@
-//! One direction of a TCP connection: what was written, what is on its way, what has arrived.
+//! One direction of a TCP connection: written bytes, bytes in flight, arrived bytes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tcpls_core::{TcpEnd, Time};
 
-/// Bytes that may be on their way or unread: the receive window.
+/// Bytes that may be in flight or unread: the receive window.
 const WINDOW: usize = 4 << 20;
 /// Unsent bytes that fit, by default.
 const UNSENT_LIMIT: usize = 256 << 10;
@@ -25,9 +25,9 @@ pub(super) enum Fin {
 pub(super) struct Flow {
     /// Written, and not yet through the link.
     buffer: BytesMut,
-    /// So much of it is in the link's queue.
+    /// Bytes of it in the link's queue.
     admitted: usize,
-    /// So much of it was sent before, and lost.
+    /// Bytes of it that were sent before, and lost.
     pub(super) lost: usize,
     pub(super) limit: usize,
     was_full: bool,
@@ -45,19 +45,19 @@ pub(super) struct Flow {
     pub(super) last_arrival: Time,
     /// Arrived and not read.
     pub(super) inbox: BytesMut,
-    /// The end that the reader sees behind that.
+    /// The end that the reader sees behind the arrived bytes.
     pub(super) end: Option<TcpEnd>,
     /// Whether the link knows that there is something to send.
     pub(super) waiting: bool,
-    /// Nothing gets through on this TCP connection.
+    /// Whether this TCP connection is blocked.
     pub(super) clogged: bool,
     /// As long as no acknowledgments come back: what may still be sent.
     pub(super) credit: Option<usize>,
-    /// When it found the way dark.
+    /// When it found the path dark.
     pub(super) stuck_since: Option<Time>,
-    /// The way is free, TCP has not tried again.
+    /// Whether the path is free, but TCP has not tried again.
     pub(super) held: bool,
-    /// The TCP connection is lost; a writer that has not noticed fills the socket's buffer.
+    /// Whether the TCP connection is lost; a writer that does not know it fills the socket's buffer.
     dead: bool,
     swallowed: usize,
 }

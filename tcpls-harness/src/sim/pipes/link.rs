@@ -1,4 +1,4 @@
-//! One direction of a path: a queue, a rate, a delay. TCP connections take turns in putting bytes into the queue.
+//! One direction of a path: a queue, a rate, a delay. TCP connections add bytes to the queue in turns.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use tcpls_core::Time;
 
 use super::super::scenario::{Path, Rate};
 
-/// What a link sends in one piece: a millisecond's worth, within these bounds.
+/// Size of a piece that a link sends: what it carries in 1 ms, within these bounds.
 const MIN_PIECE: usize = 1448;
 const MAX_PIECE: usize = 16 << 10;
-/// The queue of a path that says nothing about it, as time at its rate and as the least size.
+/// The default queue of a path, as time at its rate and as the smallest size.
 const QUEUE: Duration = Duration::from_millis(50);
 const MIN_QUEUE: usize = 32 << 10;
 
@@ -28,9 +28,9 @@ pub(super) struct Link {
     pub(super) waiting: VecDeque<u64>,
     /// A piece is being sent until then.
     pub(super) busy_until: Option<Time>,
-    /// Nothing gets through.
+    /// Whether it is blocked.
     pub(super) dark: bool,
-    /// Pieces are of any size.
+    /// Whether pieces have random sizes.
     pub(super) shreds: bool,
     /// How many pieces get a bit flipped.
     pub(super) corrupts: usize,
@@ -100,7 +100,7 @@ impl Link {
         }
     }
 
-    /// How long something small takes now, behind all that is queued.
+    /// How long a small piece takes now, behind the queued bytes.
     pub(super) fn transit(&self) -> Duration {
         self.time_for(self.queued) + self.delay
     }

@@ -1,6 +1,6 @@
-//! The fast transport: TCP connections as pairs of byte pipes over links with a rate, a delay and a queue. No segments, no
-//! congestion control: a sender fills the queue as a loaded TCP does, and what a black hole held up flows on when TCP would
-//! have tried again.
+//! The fast transport: TCP connections as pairs of byte pipes over links with a rate, a delay and a queue. There are no
+//! segments and no congestion control: a sender fills the queue like TCP under load, and after a black hole bytes flow
+//! again when TCP would retransmit.
 
 mod arrival;
 mod faults;
@@ -43,7 +43,7 @@ pub(crate) struct Pipes {
     backlog: VecDeque<(SocketId, usize)>,
     ready: [bool; 2],
     rng: SimRng,
-    /// What boxes did to TCP connections.
+    /// The effects of middleboxes on TCP connections.
     killed: Vec<String>,
 }
 
@@ -165,7 +165,7 @@ impl Pipes {
 
     // Opening.
 
-    /// A SYN is sent, and again if nothing comes of it.
+    /// Sends a SYN, and retransmits it without an answer.
     fn syn(&mut self, now: Time, pipe: u64, attempt: u32) {
         let Some(entry) = self.pipes.get(&pipe).filter(|entry| entry.opening == Opening::Waiting) else { return };
         if entry.closed[UP] {
@@ -293,7 +293,7 @@ impl Pipes {
         }
     }
 
-    /// Both ends are closed and have said all they had to say.
+    /// Both ends are closed and have sent all bytes.
     fn forget_if_over(&mut self, pipe: u64) {
         let over = |entry: &Pipe| entry.closed == [true; 2] && entry.flows.iter().all(|flow| !flow.has_work());
         if self.pipes.get(&pipe).is_some_and(over) {

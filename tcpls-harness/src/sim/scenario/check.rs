@@ -1,4 +1,4 @@
-//! What serde does not see: names that lead nowhere, fields that do not belong to a kind.
+//! Checks beyond those of serde: unknown names, and fields that do not belong to a kind.
 
 use tcpls_core::budget::Resource;
 
@@ -15,10 +15,10 @@ const MIN_MEMORY: u64 = 128 << 10;
 const MAX_FLOOD: u64 = 500;
 
 impl Scenario {
-    /// Whether it makes sense.
+    /// Checks that it is valid.
     ///
     /// # Errors
-    /// What does not.
+    /// Describes the invalid part.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.path.is_empty() {
             return Err("a scenario needs a path".to_owned());
@@ -81,7 +81,7 @@ impl Scenario {
         Ok(())
     }
 
-    /// Whether a fault makes sense.
+    /// Checks that a fault is valid.
     pub(crate) fn check_fault(&self, fault: &Fault) -> Result<(), String> {
         let (kind, name) = (fault.kind, variant(&fault.kind));
         let clog = kind == FaultKind::Clog;

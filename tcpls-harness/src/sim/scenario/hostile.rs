@@ -1,11 +1,11 @@
-//! What all sessions of the server may hold together, and who tries to use it up.
+//! Limits on what all sessions of the server hold, and attackers that try to use it up.
 
 use serde::{Deserialize, Serialize};
 use tcpls_core::budget::{Limits, Resource};
 
 use super::{Size, Span};
 
-/// The limits of the server's account; what is absent has none. Without any there is no account.
+/// The limits of the server's account; absent ones do not apply. Without any there is no account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Bounds {
@@ -66,10 +66,10 @@ pub struct Flood {
     pub every: Span,
     /// How many are opened.
     pub count: u32,
-    /// What is done with them.
+    /// The kind of the flood.
     #[serde(default)]
     pub kind: FloodKind,
-    /// Over which path; the first if absent.
+    /// The path of its TCP connections; the first if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! A scenario: a network, what is transferred over it, what goes wrong and when, and what must come of it. Read from and
-//! written as TOML; `docs/simulation.md` explains every field. Nothing runs here: `world` does that.
+//! A scenario: a network, transfers over it, faults, and goals. It is read from and written as TOML;
+//! `docs/simulation.md` explains every field. `world` runs it.
 
 mod check;
 mod hostile;
@@ -22,24 +22,24 @@ pub use self::traffic::{Action, ActionKind, End, Transfer};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Scenario {
-    /// What it shows, in a line.
+    /// A title of one line.
     pub title: String,
-    /// Real TLS, or none at all.
+    /// Real TLS, or null crypto.
     #[serde(default)]
     pub crypto: Crypto,
-    /// What TCP is.
+    /// The transport: byte pipes or packets.
     #[serde(default)]
     pub transport: Transport,
-    /// What the client does by itself about lost paths.
+    /// Which TCP connections the client opens by itself.
     #[serde(default)]
     pub keep: Keep,
     /// How many clients, each with a session of its own and with all transfers, over the same paths to the same server.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub clients: usize,
-    /// The run goes on at least until then, even if all transfers are over.
+    /// The earliest end of the run, even if all transfers have ended.
     #[serde(default)]
     pub at_least: Span,
-    /// The run ends then at the latest.
+    /// The latest end of the run.
     #[serde(default = "default_limit")]
     pub limit: Span,
     /// Settings of the client's end.
@@ -48,21 +48,21 @@ pub struct Scenario {
     /// Settings of the server's end.
     #[serde(default)]
     pub server: Settings,
-    /// What all sessions of the server may hold together.
+    /// Limits on what all sessions of the server hold together.
     #[serde(default, skip_serializing_if = "is_unbounded")]
     pub bounds: Bounds,
-    /// What must come of it.
+    /// The goals of the run.
     #[serde(default)]
     pub goals: Goals,
     /// The paths between client and server; the first carries the handshake.
     pub path: Vec<Path>,
-    /// What is transferred.
+    /// The transfers.
     #[serde(default)]
     pub transfer: Vec<Transfer>,
-    /// What goes wrong.
+    /// The faults.
     #[serde(default)]
     pub fault: Vec<Fault>,
-    /// What the applications do about TCP connections, keys and the session.
+    /// Actions of the applications on TCP connections, keys and the session.
     #[serde(default)]
     pub action: Vec<Action>,
     /// Hosts that try to exhaust the server's resources.
@@ -98,7 +98,7 @@ pub enum Crypto {
     Null,
 }
 
-/// What TCP connections are made of.
+/// The transport of TCP connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
@@ -109,44 +109,45 @@ pub enum Transport {
     Packets,
 }
 
-/// What the client does by itself about lost paths: see `net::Keep`.
+/// Which TCP connections the client opens by itself: see [`Keep`](crate::dial::Keep).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keep {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// It keeps the session: joins when the last TCP connection is lost.
+    /// It keeps one: it joins when the last TCP connection is lost.
     Session,
-    /// It keeps the paths: joins on each whose TCP connection is lost or silent.
+    /// It keeps one on each path: it joins when that is lost or stalled.
     #[default]
     Paths,
 }
 
-/// What must come of a run, beside what must always be: that nothing false is delivered.
+/// The goals of a run, besides the invariant that delivered data is correct.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Goals {
-    /// All transfers are delivered whole (but those that are reset or stopped), and the session is closed on both sides.
+    /// All transfers are delivered completely (except those that are reset or stopped), and both endpoints have closed
+    /// the session.
     pub complete: bool,
-    /// By then all are.
+    /// All transfers are delivered by then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<Span>,
-    /// No transfer's reader waits longer, between its first byte and its last.
+    /// The longest time that a reader waits between the first and the last byte of its transfer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_gap: Option<Span>,
-    /// Bytes that were sent again after a loss or a stall.
+    /// Bytes that are reinjected after a loss or a stall.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_requeued: Option<Size>,
     /// TCP connections that the client loses before the session is closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_lost: Option<usize>,
-    /// The client's sessions are over by then.
+    /// The client's sessions have ended by then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub over_within: Option<Span>,
     /// The least number of the server's sessions that give way to others, attackers' among them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evicted: Option<usize>,
-    /// There must be no session, of any kind, at either end.
+    /// There must be no session, TCPLS or plain, at either end.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_session: bool,
 }
@@ -167,7 +168,7 @@ impl Default for Goals {
 }
 
 impl Default for Scenario {
-    /// No path and nothing to do; two minutes at most.
+    /// No path, no transfers, and at most 2 minutes.
     fn default() -> Self {
         Self {
             title: String::new(),
@@ -194,7 +195,7 @@ impl Scenario {
     /// Reads a scenario.
     ///
     /// # Errors
-    /// What is wrong with it, and where.
+    /// The error, and its place in the file.
     pub fn parse(text: &str) -> Result<Self, String> {
         let scenario: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         scenario.check()?;

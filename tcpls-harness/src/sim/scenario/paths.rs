@@ -1,4 +1,4 @@
-//! Paths, and what goes wrong on them.
+//! Paths, and faults on them.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,24 +11,24 @@ use super::{Rate, Size, Span};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Path {
-    /// By which the rest of the file calls it.
+    /// The name that the rest of the file uses.
     pub name: String,
-    /// Of each link; without limit if absent.
+    /// The rate of each link; without limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
-    /// Of the link to the server, if it is another.
+    /// The rate of the link to the server, if it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub up_rate: Option<Rate>,
-    /// From one end to the other.
+    /// The one-way delay.
     #[serde(default)]
     pub delay: Span,
-    /// At most so much is added to the delay, at random.
+    /// The maximum of a random addition to the delay.
     #[serde(default)]
     pub jitter: Span,
     /// Bytes that wait for a link; 50 ms at its rate if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<Size>,
-    /// Where that queue is.
+    /// The place of that queue.
     #[serde(default, skip_serializing_if = "Bottleneck::is_default")]
     pub bottleneck: Bottleneck,
     /// The probability that a packet is lost.
@@ -43,10 +43,10 @@ pub struct Path {
     /// The longest packet, in bytes.
     #[serde(default = "default_mtu", skip_serializing_if = "is_default_mtu")]
     pub mtu: u16,
-    /// What the client uses it for.
+    /// The client's use of it.
     #[serde(default)]
     pub role: Role,
-    /// What stands on it, from the client to the server.
+    /// The middleboxes on it, from the client to the server.
     #[serde(default, rename = "box", skip_serializing_if = "Vec::is_empty")]
     pub middleboxes: Vec<Middlebox>,
 }
@@ -107,14 +107,14 @@ impl Path {
     }
 }
 
-/// Where the queue of a link is, and so what becomes of those that find it full.
+/// The place of a link's queue, which determines what happens when it is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bottleneck {
     /// In the sending host: TCP waits until there is room.
     #[default]
     Host,
-    /// In a router: what does not fit is dropped (drop-tail), and TCP has to find out.
+    /// In a router: packets that do not fit are dropped (drop-tail), and TCP has to repair the loss.
     Router,
 }
 
@@ -124,27 +124,27 @@ impl Bottleneck {
     }
 }
 
-/// Something on a path that looks at bytes, or changes them. From the beginning to the end of a run.
+/// A middlebox on a path, from the beginning to the end of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, tag = "kind", rename_all = "kebab-case")]
 pub enum Middlebox {
     /// Resets TCP connections, on both sides, that do not look like TLS 1.3.
     TlsAware,
-    /// Takes an extension out of ClientHellos.
+    /// Removes an extension from ClientHellos.
     Strip {
         /// Which.
         extension: Extension,
     },
-    /// Ends TCP on one side and begins it on the other: bytes keep their order, and no boundary.
+    /// Terminates TCP and opens a new TCP connection: bytes keep their order, but no boundaries.
     Proxy {
-        /// How long bytes wait for others, at most.
+        /// The longest time that bytes wait for others.
         hold: Span,
-        /// How many do not wait.
+        /// The number of bytes that do not wait.
         most: Size,
     },
 }
 
-/// What can be taken out of a ClientHello.
+/// An extension that can be removed from a ClientHello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Extension {
@@ -154,7 +154,7 @@ pub enum Extension {
     Tcpls,
 }
 
-/// A link that is good or bad by turns (Gilbert and Elliott): probabilities, for each packet.
+/// A link that alternates between good and bad (Gilbert and Elliott): probabilities for each packet.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Burst {
@@ -183,20 +183,20 @@ fn is_default_mtu(mtu: &u16) -> bool {
     *mtu == DEFAULT_MTU
 }
 
-/// What the client uses a path for.
+/// The client's use of a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// It joins there as soon as it can.
+    /// It joins there as soon as possible.
     #[default]
     Active,
     /// The same, as a backup.
     Standby,
-    /// It does not, unless an action says so.
+    /// It does not join, except by an action.
     Spare,
 }
 
-/// One thing that goes wrong.
+/// A fault.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Fault {
@@ -213,7 +213,7 @@ pub struct Fault {
     /// On which of the run's TCP connections, counted from 0 as they are opened: `clog` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<u64>,
-    /// Which way; both if absent.
+    /// The direction; both if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
     /// The new rate: `rate` alone.
@@ -265,16 +265,17 @@ pub enum FaultKind {
     ResetClient,
     /// The same, the other way round.
     ResetServer,
-    /// Something on the path closes its TCP connections: both ends see a FIN.
+    /// A middlebox closes the TCP connections: both ends see a FIN.
     Fin,
-    /// Something on the path forgets its TCP connections: nothing of them gets through any more, silently. New
-    /// ones do.
+    /// A middlebox drops the state of its TCP connections: their bytes no longer pass, without a sign to the ends. New
+    /// ones work.
     Forget,
     /// Nothing gets through, silently.
     BlackHole,
     /// TCP connections are reset and new ones refused.
     Down,
-    /// A balancer on the path has lost its backend: its TCP connections end with a FIN, new ones are accepted and closed at once.
+    /// A load balancer on the path has lost its backend: TCP connections end with a FIN, new ones are accepted and
+    /// closed at once.
     BackendAway,
     /// The server's process is replaced: its TCP connections are reset, and it knows none of its sessions.
     Restart,
@@ -284,9 +285,9 @@ pub enum FaultKind {
     Rate,
     /// The path has another delay.
     Delay,
-    /// One bit of what goes by is flipped.
+    /// One bit of the passing bytes is flipped.
     Corrupt,
-    /// What goes by arrives in pieces of any size.
+    /// Bytes arrive in pieces of random sizes.
     Shred,
 }
 

@@ -1,5 +1,5 @@
-//! Times, sizes and rates as scenario files have them: strings such as "10ms", "60MB", "25Mbit/s". What is printed can be
-//! read again, without loss.
+//! Times, sizes and rates in scenario files: strings such as "10ms", "60MB", "25Mbit/s". Printed values can be read
+//! again without loss.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,11 +1,11 @@
-//! What one end's configuration changes.
+//! Settings that change the configuration of one end.
 
 use serde::{Deserialize, Serialize};
 use tcpls_core::Config;
 
 use super::{Size, Span};
 
-/// One end's settings; what is absent is as `Config::default()` has it.
+/// The settings of one end; absent ones have the value of `Config::default()`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Settings {
@@ -21,7 +21,7 @@ pub struct Settings {
     /// Both windows of streams.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream_window: Option<Size>,
-    /// Streams of the peer's at once.
+    /// Streams of the peer at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_streams: Option<u32>,
     /// `user_timeout`.

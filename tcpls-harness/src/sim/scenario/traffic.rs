@@ -1,4 +1,4 @@
-//! What applications do: transfers, and actions.
+//! Transfers and actions of applications.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -42,10 +42,10 @@ pub struct Transfer {
     /// Bytes that the other end writes, once it has seen the stream.
     #[serde(default)]
     pub receive: Size,
-    /// Readers take so much at most; no limit if absent.
+    /// The maximum rate of readers; no limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_rate: Option<Rate>,
-    /// The most that writers write in a time; no limit if absent.
+    /// The maximum rate of writers; no limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_rate: Option<Rate>,
     /// The writer resets the stream instead of writing more than this.
@@ -63,7 +63,7 @@ fn default_request() -> Size {
     Size(64)
 }
 
-/// What an application does, apart from transfers.
+/// An action of an application, besides transfers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Action {
@@ -99,17 +99,17 @@ pub enum ActionKind {
     Available,
     /// A transfer may use a path.
     Attach,
-    /// A transfer may use it no more.
+    /// A transfer must no longer use a path.
     Detach,
-    /// A scheduler is chosen.
+    /// A scheduler is set.
     Scheduler,
-    /// New keys.
+    /// The keys are updated.
     UpdateKeys,
-    /// A sign of life is asked for.
+    /// A Ping is sent.
     Ping,
     /// The end's address on a path is advertised to the peer.
     Advertise,
-    /// That is taken back.
+    /// That address is withdrawn.
     Withdraw,
     /// A TCP option is sent to the peer's application.
     TcpOption,

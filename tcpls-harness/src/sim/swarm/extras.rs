@@ -1,5 +1,5 @@
-//! What chance adds to a scenario that is made: boxes, more clients, other queues, extremes. Each kind is switched on or off
-//! for a run and drawn apart from the rest, so that a seed's scenario stays what it was but for what is added.
+//! Random additions to a generated scenario: middleboxes, more clients, other queues, extremes. Each kind is enabled or
+//! disabled for a run, with random numbers of its own, so that the rest of a seed's scenario does not change.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::super::scenario::{
 };
 use super::Mode;
 
-/// One in this many runs has boxes of a kind.
+/// One in this many runs has middleboxes of a kind.
 const RARITY: u64 = 8;
 
 /// Everything that is drawn apart.
@@ -26,8 +26,8 @@ pub(super) fn add_extras(scenario: &mut Scenario, seed: u64, mode: Mode) {
     slow_down(scenario, &mut SimRng::new(seed, Purpose::Slow), mode);
 }
 
-/// Sometimes a balancer has no backend for a while, on some of the paths or on all; sometimes the server is started anew, and
-/// no session survives that.
+/// Sometimes a load balancer has no backend for a while, on some of the paths or on all; sometimes the server restarts,
+/// and no session survives that.
 fn add_servers(scenario: &mut Scenario, rng: &mut SimRng, mode: Mode) {
     let plain = |at, until, kind, path| Fault {
         at: Span(Duration::from_millis(at)),
@@ -217,7 +217,7 @@ fn add_streams(scenario: &mut Scenario, rng: &mut SimRng) {
     }
 }
 
-/// Sometimes a bound is as low as it gets. Such windows carry little, or a run would have no end.
+/// Sometimes a limit has its smallest value. With such windows, transfers are small, or a run would take too long.
 fn add_extremes(scenario: &mut Scenario, rng: &mut SimRng, mode: Mode) {
     for settings in [&mut scenario.client, &mut scenario.server] {
         if !rng.one_in(6) {

@@ -1,5 +1,5 @@
-//! A scenario from a seed: a network, transfers, settings, and faults of some kinds, each of which is switched on or off for
-//! the whole run. Combinations that no test author would think of come up here.
+//! Generates a scenario from a seed: a network, transfers, settings, and faults of some kinds, each of which is enabled
+//! or disabled for the whole run. The combinations include many that no test author would think of.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use super::super::scenario::{
 };
 use super::extras::add_extras;
 
-/// What is demanded of a run.
+/// What a run must satisfy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
-    /// Anything may fail at any time; what is delivered is right.
+    /// Anything may fail at any time; delivered data is correct.
     Safety,
     /// Faults end; then everything must be delivered, within a bound.
     Liveness,

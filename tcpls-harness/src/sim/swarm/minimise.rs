@@ -1,5 +1,5 @@
-//! Makes a scenario that fails smaller, as long as it fails: fewer faults, actions, transfers and paths, plainer settings,
-//! less data.
+//! Reduces a failing scenario while it still fails: fewer faults, actions, transfers and paths, simpler settings, less
+//! data.
 
 use super::super::scenario::{Bottleneck, Bounds, Crypto, Keep, Role, Scenario, Settings, Size, Span, Transport};
 use super::faults_of;

@@ -1,5 +1,5 @@
-//! Scenarios from chance, by the thousand. Each seed gives one scenario and one run of it; a run that fails is made smaller
-//! until nothing can be left out, and is then a scenario file like any other.
+//! The swarm: random scenarios by the thousand. Each seed gives one scenario and one run of it. A failing scenario is
+//! reduced until nothing can be left out, and can then be saved as a scenario file.
 
 mod extras;
 mod generate;
@@ -15,7 +15,7 @@ use super::report::SessionReport;
 use super::scenario::Transport;
 use super::{Report, RunOptions, Scenario, run};
 
-/// What came of one seed.
+/// The outcome of one seed.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The seed.
@@ -26,7 +26,7 @@ pub struct Failure {
     pub what: Vec<String>,
 }
 
-/// What came of many.
+/// The outcome of many seeds.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Runs.
@@ -45,7 +45,7 @@ pub struct Tally {
     pub failures: Vec<Failure>,
 }
 
-/// What went wrong in a run; nothing if all was well. A panic is something that went wrong.
+/// Returns the errors of a run; a panic is an error, too.
 pub fn faults_of(scenario: &Scenario, seed: u64) -> Vec<String> {
     try_run(scenario, seed).1
 }
