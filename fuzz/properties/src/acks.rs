@@ -1,6 +1,6 @@
-//! A client that sends, and a peer that acknowledges whatever it likes, on whichever TCP connection, while TCP connections
-//! fall silent, are cut, left and joined: what is acknowledged is never sent again and is not held any more, what is not goes
-//! out again once for each TCP connection that failed it, and in the end all of it has been acknowledged.
+//! A client that sends, and a peer that acknowledges any records on any TCP connection, while TCP connections stall,
+//! are cut, retired and joined. Properties: acknowledged data is never sent again and not held; other data is
+//! reinjected once for each TCP connection that failed; in the end everything is acknowledged.
 //!
 //! The input is a configuration, then operations. A TCP connection that is cut loses what the peer has not acknowledged.
 
@@ -272,7 +272,7 @@ impl Run {
         }
     }
 
-    /// The peer says that it has lost a TCP connection.
+    /// The peer reports that it has lost a TCP connection.
     fn reset(&mut self, choice: u8) {
         let live = self.peer.live();
         if let [on, .., named] = live[..] {
@@ -338,8 +338,8 @@ impl Run {
         }
     }
 
-    /// The peer behaves from now on: one TCP connection is there, all credit is given, everything is acknowledged. Soon
-    /// nothing is left.
+    /// From now on the peer behaves correctly: there is a TCP connection, it gives all credit and acknowledges
+    /// everything. Soon nothing is left to send.
     fn drain(&mut self) {
         self.joins = 0;
         self.join();
@@ -360,7 +360,7 @@ impl Run {
         panic!("after {MAX_ROUNDS} rounds there is still something to send");
     }
 
-    /// Everything goes out, everything is acknowledged, time passes.
+    /// Sends everything, acknowledges everything, and lets time pass.
     fn round(&mut self) {
         for tcp in self.peer.live() {
             self.transmit(tcp, ROOM);

@@ -1,4 +1,4 @@
-//! Anything that a peer can send, and any calls in between: no panic, no unbounded memory, no record out of thin air.
+//! Any bytes from a peer, and any calls in between: no panic, no unbounded memory, no record that was not sent.
 //!
 //! The input is a list of operations, one byte of kind and argument each, some followed by a length and bytes.
 

@@ -1,4 +1,5 @@
-//! Any bytes in place of a ClientHello or ServerHello are judged without a panic, the same way however they are cut.
+//! Any bytes in place of a ClientHello or ServerHello are parsed without a panic, with the same result for any
+//! fragmentation.
 
 use bytes::BytesMut;
 use tcpls_core::testing::hello::{

@@ -1,4 +1,5 @@
-//! What the fuzz targets hold true: one function per target, which takes any input and panics if a property does not hold.
+//! The properties of the fuzz targets: one function per target, which takes any input and panics if a property does not
+//! hold.
 //!
 //! No fuzzer is needed here. `fuzz/fuzz_targets` calls these functions with what libFuzzer makes up, `tests/corpora.rs`
 //! with the inputs that are kept in `fuzz/corpus`. Each file has one target; `choices`, `peer` and `model` are what they

@@ -1,5 +1,5 @@
-//! What a model of a stream is made of: which bytes came, and what they must be. As simple as can be, for what is tested is
-//! not.
+//! Parts of a model of a stream: which bytes arrived, and their expected values. It is as simple as possible, so that
+//! it is correct by inspection.
 
 use core::ops::Range;
 

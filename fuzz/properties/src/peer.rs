@@ -1,5 +1,5 @@
-//! A scripted server of the test kit and a client under test, with null crypto: the script says which frames come, on which
-//! of several TCP connections, and sees the frames that the client sends. Used by `reassembly` and `acks`.
+//! A scripted server of the test kit and a client under test, with null crypto: the script determines the frames on
+//! each of several TCP connections, and sees the client's frames. Used by `reassembly` and `acks`.
 
 use std::ops::{Deref, DerefMut};
 

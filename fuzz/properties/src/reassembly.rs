@@ -1,5 +1,5 @@
-//! Stream data that comes in any pieces, over several TCP connections: what is read is what came, in order and whole; what
-//! breaks a rule ends the session, and nothing else does; memory and credit stay within the windows.
+//! Stream data in any pieces, over several TCP connections. Properties: read data is the received data, in order and
+//! complete; only violations end the session; memory and credit stay within the windows.
 //!
 //! The input is a configuration, then operations. The bytes of a stream are a function of its ID and their offsets.
 

@@ -1,4 +1,4 @@
-//! No bytes but those that the secret made are a token.
+//! Only bytes that the secret sealed are a token.
 
 use tcpls_core::token::TokenSecret;
 use tcpls_core::wire::ids::{SessionId, Token};

@@ -1,4 +1,5 @@
-//! Every input that is kept in `fuzz/corpus` keeps its promise: what fuzzing once found, and what reaches most of the code.
+//! Every input in `fuzz/corpus` satisfies its property: findings of earlier fuzzing, and inputs that reach most of the
+//! code.
 
 use std::fs;
 use std::path::PathBuf;

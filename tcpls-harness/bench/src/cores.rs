@@ -1,4 +1,4 @@
-//! Which core a thread runs on. Sender and receiver each have one, so that they neither share nor wander.
+//! Pins threads to cores. Sender and receiver each have one, so that they neither share nor migrate.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;

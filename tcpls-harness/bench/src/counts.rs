@@ -1,5 +1,5 @@
-//! Instructions for each unit of work in memory, counted by callgrind: they are the same on a busy machine and on an idle one,
-//! so a regression of a few per cent shows. The counts that are expected are kept beside this package, in `counts.toml`.
+//! Instructions for each unit of work in memory, counted by callgrind. They do not depend on the load of the machine,
+//! so a regression of a few per cent shows. The recorded counts are in `counts.toml` of this package.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,18 +16,18 @@ use crate::tls::PROVIDER;
 /// Instructions for each unit of work, against those that are kept in counts.toml; fails when there are more (needs valgrind)
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Which, separated by commas; all of them without this
+    /// Workloads to count, separated by commas. Default: all
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
-    /// By how many per cent a count may have grown
+    /// Growth of a count, in per cent, above which the command fails
     #[arg(long, value_name = "PERCENT", default_value_t = 3.0)]
     tolerance: f64,
-    /// Keep what is counted now
+    /// Write the new counts to counts.toml
     #[arg(long)]
     update: bool,
 }
 
-/// One piece of work, to be run by valgrind
+/// Run one workload, under valgrind
 #[derive(Clone, Debug, clap::Args)]
 pub struct CountedArgs {
     name: String,

@@ -1,5 +1,5 @@
-//! What many of everything cost: memory of an idle session, streams over a session's life, sessions in one process. What
-//! counts is that the last costs what the first did.
+//! Costs at scale: memory of an idle session, streams over a session's life, sessions in one process. The last unit
+//! should cost the same as the first.
 
 use std::sync::Arc;
 
@@ -184,7 +184,7 @@ async fn sessions(count: usize) -> Outcome<Vec<Tenth>> {
     Ok(tenths)
 }
 
-/// Says something on a stream, and hears it at the other end.
+/// Sends data on a stream, and receives it at the other end.
 async fn greet(client: &Session, server: &Session) -> Outcome {
     let mut stream = client.open_stream().await?;
     stream.write_all(b"hello").await?;

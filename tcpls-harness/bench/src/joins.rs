@@ -1,5 +1,5 @@
-//! What the server's CPU does for one TCP connection more, against what it does for a new session: both in memory, only the
-//! calls on the server's side are timed.
+//! The server's CPU time for a join, compared with that for a new session: both in memory; only the calls on the
+//! server's side are timed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ const GOAL: f64 = 1.0 / 20.0;
 /// The server's CPU time for a join, against a full handshake
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// How many of each, in turns
+    /// Number of handshakes and of joins, in turns
     #[arg(long, value_name = "N", default_value_t = 1000)]
     times: usize,
     /// Print JSON

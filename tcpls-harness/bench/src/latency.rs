@@ -31,7 +31,7 @@ pub struct Args {
     /// Requests in each turn
     #[arg(long, value_name = "N", default_value_t = 5000)]
     requests: usize,
-    /// How many turns each has
+    /// Rounds
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
     /// Print JSON

@@ -1,7 +1,7 @@
 //! How fast TCPLS is: over loopback next to its peers in the same run, and in memory.
 //!
 //! A package and a workspace of its own, so that users and developers of the library build none of the peers. Nothing
-//! here is used by the library. docs/performance.md says how to run it, and what came of it.
+//! here is used by the library. docs/performance.md has the commands and the results.
 
 mod cores;
 mod counts;
@@ -19,15 +19,15 @@ mod tls;
 
 use clap::Parser;
 
-/// Why a measurement came to nothing.
+/// Why a measurement failed.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
-/// What a measurement comes to, or why it did not.
+/// The result of a measurement.
 pub type Outcome<T = ()> = Result<T, Failure>;
 
 #[global_allocator]
 static ALLOCATOR: meter::Counting = meter::Counting;
 
-/// How fast TCPLS is
+/// Measure the speed and cost of TCPLS
 #[derive(Debug, Parser)]
 enum Command {
     Loopback(loopback::Args),

@@ -1,5 +1,5 @@
-//! What a thread has used up: time on a CPU, allocations, bytes on the heap. Every run of the benchmark keeps each end on a
-//! thread of its own, so the two can be distinguished; nothing here knows what is being measured.
+//! Resource use of a thread: CPU time, allocations, bytes on the heap. Each end of a measurement has a thread of its
+//! own, so the two can be distinguished.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

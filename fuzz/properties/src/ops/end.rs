@@ -1,5 +1,5 @@
-//! One end of the session under test, with its application: what was written to each stream, what was read from it, and what
-//! must hold at any moment.
+//! One endpoint of the session under test, with its application: data written to and read from each stream, and
+//! invariants.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ const SLACK: u64 = 1 << 16;
 pub(super) struct Written {
     pub(super) len: u64,
     pub(super) finished: bool,
-    /// Reset, or the peer was heard to want no more: it need not arrive.
+    /// Whether it was reset or the peer stopped it: the data need not arrive.
     pub(super) given_up: bool,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Written {
 pub(super) struct Read {
     pub(super) len: u64,
     pub(super) end: Option<Result<(), ReadError>>,
-    /// This endpoint wants no more of it.
+    /// Whether this endpoint has stopped it.
     pub(super) stopped: bool,
 }
 

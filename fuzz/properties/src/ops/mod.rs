@@ -1,6 +1,6 @@
-//! Two endpoints, and any calls on both in any order, over pipes that deliver, stall, spoil and break as the input says.
-//! What arrives is what was written; when the faults are over, everything arrives, or the session was ended intentionally;
-//! a session that is over holds nothing.
+//! Two endpoints, and any calls on both in any order, over pipes that deliver, stall, corrupt and break as the input
+//! determines. Properties: received data is the written data; when the faults have ended, everything arrives, or the
+//! session was ended intentionally; an ended session holds nothing.
 //!
 //! The input is a configuration, then operations. `world` has the pipes, `end` the applications.
 
@@ -20,7 +20,7 @@ use tcpls_core::{Config, ErrorCode, Side, State};
 use self::world::World;
 use crate::choices::Choices;
 
-/// TCP connections in a run, dead ones too.
+/// TCP connections in a run, including lost ones.
 const MAX_PIPES: usize = 24;
 /// Rounds after which all that was written must have arrived. A round delivers everything, or lets time pass.
 const MAX_ROUNDS: usize = 3000;
@@ -175,7 +175,7 @@ impl Run {
         self.world.end(side).conn.close(now, error, b"as it happens");
     }
 
-    /// Everything that either side says now is delivered.
+    /// Delivers everything that both endpoints send now.
     fn exchange(&mut self) {
         for side in SIDES {
             self.world.pump(side);
@@ -251,7 +251,7 @@ impl Run {
         format!("{}\n{}\n{pipes:?}\n{:?}", end(client), end(server), self.world.reasons())
     }
 
-    /// Whatever happened: now the session is closed, and soon it is over on both sides.
+    /// Closes the session, which ends on both sides soon.
     fn close(&mut self) {
         self.end_session(Side::Client, ErrorCode(0));
         self.drive(|run| run.world.client.closed);
@@ -261,7 +261,7 @@ impl Run {
     }
 }
 
-/// An address that pipes may be said to run to or from.
+/// An address that may be set for pipes.
 fn address(host: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, host], 443))
 }

@@ -1,6 +1,6 @@
-//! The network between two ends: byte pipes, one for each TCP connection, which deliver as much as the script asks for, stall,
-//! spoil a byte, or are cut. It also is the driver of both ends: it asks them for bytes, hands them what came, and closes
-//! sockets. Which call comes when is the script's business.
+//! The network between two endpoints: byte pipes, one for each TCP connection, which deliver as much as the script
+//! requests, stall, corrupt a byte, or are cut. It is also the driver of both endpoints: it takes their bytes, passes
+//! received ones, and closes sockets. The script determines the order of calls.
 
 use core::time::Duration;
 
@@ -32,7 +32,7 @@ struct Socket {
     coming: Vec<u8>,
     /// Here, and not taken yet.
     unread: BytesMut,
-    /// This end let go of it.
+    /// This end has dropped it.
     closed: bool,
     /// This end knows that nothing comes any more.
     ended: bool,
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    /// What is under way is gone; each side finds out when it is next given something.
+    /// Drops the data in flight; each end learns of the cut when it next receives something.
     pub(super) fn cut(&mut self, at: usize) {
         if let Some(pipe) = self.pipes.get_mut(at) {
             pipe.cut = true;
@@ -265,7 +265,7 @@ impl World {
         ends.into_iter().chain([self.endpoint.poll_timeout()]).flatten().min().map(|at| at - self.now)
     }
 
-    /// Hears what both ends say, and closes the sockets that they let go of.
+    /// Takes the events of both endpoints, and closes discarded sockets.
     pub(super) fn settle(&mut self) {
         for side in [Side::Client, Side::Server] {
             for event in self.end(side).hear() {

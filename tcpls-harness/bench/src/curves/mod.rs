@@ -30,22 +30,22 @@ use crate::tls::PROVIDER;
 /// How cost grows with sizes and numbers, as tables and pictures
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Which, separated by commas; all of them without this
+    /// Curves to measure, separated by commas. Default: all
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
     /// Draw each into a file NAME.svg in this directory
     #[arg(long, value_name = "DIR")]
     svg: Option<PathBuf>,
-    /// How often each point has a turn; those of the simulator have one
+    /// Rounds of each point; simulated ones have one
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: usize,
-    /// Few points and little work: only to see that it runs
+    /// Few points and little work, to check that the command works
     #[arg(long)]
     quick: bool,
     /// Print JSON, an object for each curve
     #[arg(long)]
     json: bool,
-    /// Only say what there is
+    /// List the curves
     #[arg(long)]
     list: bool,
 }

@@ -1,12 +1,12 @@
-//! Bulk transfer over loopback: one end writes as fast as it can, the other reads and drops. We and the peers take turns, so
-//! that what else the machine does hits all alike.
+//! Bulk transfer over loopback: one end writes as fast as possible, the other reads and drops. TCPLS and the other
+//! implementations run in turns, so that other load on the machine affects all alike.
 //!
-//! | file | who |
+//! | file | implementation |
 //! | --- | --- |
 //! | `bare` | TCP alone; records without anything above them |
 //! | `unbuffered`, `buffered` | rustls on blocking sockets, in its three ways |
 //! | `tcpls` | sessions of `tcpls_harness::net`, as an application uses them |
-//! | `own_loop` | a `tcpls_core::Connection` in an event loop of its owner's |
+//! | `own_loop` | a `tcpls_core::Connection` in an event loop of its own |
 //! | `tokio_rustls`, `http2` | TLS and HTTP/2 over it on tokio |
 //! | `quic`, `quinn`, `noq`, `s2n` | QUIC |
 
@@ -46,13 +46,13 @@ pub const SMALL: usize = 16 * 1024;
 /// What is sent: as much as any of them wants at once.
 pub static DATA: [u8; 4 * BATCH] = [0x5a; 4 * BATCH];
 
-/// Bulk transfer over loopback, we and the peers in turns
+/// Bulk transfer over loopback, TCPLS and other implementations in turns
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Which, separated by commas; all of them without this
+    /// Rows to measure, separated by commas. Default: all
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
-    /// How many turns each has
+    /// Rounds
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
     /// MiB to move and measure in each turn
@@ -64,7 +64,7 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Only say who there is
+    /// List the rows
     #[arg(long)]
     list: bool,
 }
@@ -223,7 +223,7 @@ fn print(report: &Report) {
     print_goals(report);
 }
 
-/// Ratios are taken within each round and then their median: both had the same weather.
+/// The ratio is the median of the ratios within each round, in which the machine had the same load.
 fn print_goals(report: &Report) {
     let samples = |name: &str| report.cases.iter().find(|(other, _)| *other == name).map(|(_, samples)| samples);
     let text = |text: &str| Cell::Text(text.to_owned());

@@ -1,5 +1,5 @@
-//! A session in an event loop of its owner's, as docs/driving.md describes it: one thread, one socket, poll(2), no runtime.
-//! What `tcpls` has more is tokio and the handles for applications.
+//! A session in an event loop of its own, as docs/driving.md describes it: one thread, one socket, poll(2), no runtime.
+//! `tcpls` adds tokio and the handles for applications.
 
 use std::io::{self, ErrorKind, Write};
 use std::mem::MaybeUninit;
@@ -194,7 +194,7 @@ struct Loop {
 }
 
 impl Loop {
-    /// Tells the session what happened, lets it speak; waits first if the turn before achieved nothing.
+    /// Reports input to the session and sends its output; waits first if the previous turn achieved nothing.
     fn turn(&mut self, idle: bool) -> Outcome<bool> {
         if idle {
             self.end.wait(!self.end.out.is_empty())?;
@@ -214,7 +214,7 @@ impl Loop {
         Ok(moved > 0)
     }
 
-    /// Gives the socket what there is; how much it took.
+    /// Writes pending bytes to the socket; returns how many it took.
     fn transmit(&mut self) -> Outcome<usize> {
         if self.end.out.is_empty() {
             self.conn.poll_transmit(self.end.now(), TCP, BATCH, &mut self.end.out);

@@ -1,5 +1,5 @@
-//! What sessions cost in memory, without sockets: both ends on one thread. `pair` holds the two ends, `work` says what is
-//! done; `counts` counts the instructions of the same work.
+//! Costs of sessions in memory, without sockets: both ends on one thread. `pair` has the two ends, `work` the
+//! workloads; `counts` counts the instructions of the same workloads.
 
 pub mod pair;
 pub mod work;
@@ -16,10 +16,10 @@ use crate::tls::PROVIDER;
 /// Both ends in memory: time and allocations for each unit of work
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Which, separated by commas; all of them without this
+    /// Workloads to measure, separated by commas. Default: all
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
-    /// How often everything has a turn
+    /// Rounds
     #[arg(long, value_name = "N", default_value_t = 15)]
     rounds: usize,
     /// Print JSON

@@ -1,4 +1,4 @@
-//! When bytes were delivered to the application, as the clients under test log it, and the gaps in that. Pure.
+//! Arrival times of bytes at the application, from the logs of clients, and the gaps between them. No I/O.
 
 /// A gap that an event caused begins in this time around it, in seconds: what was delivered just before may be the last.
 const BEFORE: f64 = 0.020;

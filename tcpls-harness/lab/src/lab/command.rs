@@ -19,7 +19,7 @@ use super::scratch::{Scratch, find_tcpls};
 use super::summary::Summary;
 use super::{Outcome, netns, peer, selftest, sums};
 
-/// What the lab exits with where it must not make namespaces or devices.
+/// The exit code if the lab is not permitted to create namespaces or devices.
 const NOT_PERMITTED: u8 = 77;
 
 /// Locked by the lab that measures.
@@ -39,13 +39,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say which scenarios there are
+    /// List the scenarios
     List,
     /// Measure
     Run(Args),
-    /// Check with real sockets that the paths are what they should be
+    /// Check the properties of the paths with real sockets
     Selftest,
-    /// Sum up what an earlier `run --out` has written
+    /// Summarize the results of an earlier `run --out`
     Summary(SummaryArgs),
     /// Measure what thousands of hostile sessions cost a server with limits, and its honest clients. Needs no root
     Sums(sums::Args),
@@ -59,8 +59,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Args {
-    /// Names of scenarios, or what names begin with. Default: all
-    #[arg(conflicts_with = "path")]
+    /// Names of scenarios, or prefixes of names. Default: all
     scenarios: Vec<String>,
     /// A path of your own instead, without events: Mbit/s, round trip in ms, queue in ms, and per cent that are lost; repeat it
     /// for up to four paths
@@ -72,7 +71,7 @@ struct Args {
     /// Runs of each stack; they take turns
     #[arg(long, value_name = "N", default_value_t = 5)]
     runs: u32,
-    /// Only this case; can be given several times
+    /// Run only this case; repeat it for several cases
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Print each run and the summaries as JSON, one object per line
@@ -84,17 +83,17 @@ struct Args {
     /// The `tcpls` command to measure. Default: the one next to this command
     #[arg(long, value_name = "FILE")]
     tcpls: Option<PathBuf>,
-    /// Keep the clients' logs of when bytes came, and what the wire did, in this directory
+    /// Keep the clients' logs of arrival times, and the log of the wire, in this directory
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
-    /// Give a run up after this many seconds
+    /// Time limit of a run in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
 }
 
 #[derive(Debug, clap::Args)]
 struct SummaryArgs {
-    /// What `run --out` has written
+    /// File that `run --out` has written
     file: PathBuf,
     /// Print the summaries as JSON, one object per line
     #[arg(long)]
@@ -190,7 +189,7 @@ fn run_all(scenario: &Scenario, args: &Args, settings: &Settings, out: &mut Opti
     Ok(runs)
 }
 
-/// A run that the machine disturbed is done anew, whatever came of it; the last try counts in any case.
+/// Repeats a run that load on the machine disturbed, regardless of its outcome; the last attempt always counts.
 fn run_in_peace(scenario: &Scenario, case: &Case, round: u32, settings: &Settings) -> Outcome<Run> {
     for _ in 1..TRIES {
         let run = run_alone(scenario, case, round, settings)?;

@@ -1,4 +1,4 @@
-//! What is to be reached, and whether it was. Pure.
+//! Goals, and whether they were reached. No I/O.
 
 use serde::Serialize;
 
@@ -26,7 +26,7 @@ pub(crate) enum Figure {
     Lost,
 }
 
-/// What a figure is held against.
+/// The bound of a figure.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Limit {
     /// At most this.

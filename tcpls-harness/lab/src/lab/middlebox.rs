@@ -1,5 +1,6 @@
-//! A middlebox at the client's end of a path that knows the TCP connections through it, and may forget them: then it resets
-//! both their ends, and whatever of theirs still comes. As a firewall does when an operator clears it, or when it restarts.
+//! A stateful middlebox at the client's end of a path. When it loses its state, it resets both ends of all TCP
+//! connections, and answers their further packets with resets, like a firewall that restarts or whose state an operator
+//! clears.
 
 use std::collections::BTreeMap;
 

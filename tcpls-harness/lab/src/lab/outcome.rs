@@ -1,4 +1,5 @@
-//! What came of one run: plain data, written to files and read back. `run` fills it in, `goal` and `summary` judge it.
+//! The outcome of a run: plain data, written to files and read back. `run` fills it in, `goal` and `summary` evaluate
+//! it.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) const OURS: &str = "tcpls";
 pub(crate) const MPTCP: &str = "mptcp";
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Run {
     pub(crate) scenario: String,

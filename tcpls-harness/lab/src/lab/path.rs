@@ -1,4 +1,5 @@
-//! A path: a link in each direction, a middlebox, and what is wrong with them. No sockets, no clock of its own: `wire` has them.
+//! A path: a link in each direction, a middlebox, and their faults. It has no sockets and no clock of its own: `wire`
+//! has them.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;

@@ -1,4 +1,4 @@
-//! One run of one case: the namespaces and the wire are made, the software is started, and what came of it is read.
+//! One run of one case: creates the namespaces and the wire, starts the software, and reads the outcome.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(crate) struct Settings {
     pub(crate) keep: Option<PathBuf>,
     /// When a run is given up.
     pub(crate) timeout: Duration,
-    /// Set when people have had enough.
+    /// Set when the user interrupts the command.
     pub(crate) interrupted: Arc<AtomicBool>,
 }
 

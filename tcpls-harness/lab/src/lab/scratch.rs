@@ -1,4 +1,4 @@
-//! What measurements need on disk: the `tcpls` that is measured, and a directory for its files.
+//! Files of measurements: the `tcpls` command under test, and a temporary directory.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! `tcpls-lab selftest`: whether the paths are what they are said to be, seen by real sockets. Needs root, takes seconds.
+//! `tcpls-lab selftest`: checks rate, delay and faults of the paths with real sockets. Needs root, takes seconds.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -26,7 +26,7 @@ struct Seen {
     end: std::io::Result<()>,
 }
 
-/// Runs all checks and says how each went.
+/// Runs all checks and prints their results.
 ///
 /// # Errors
 /// A check failed, or could not be made.

@@ -1,4 +1,4 @@
-//! What all runs of a scenario amount to: quantiles by case, ratios, and the goals; as JSON and as a table.
+//! Summary of all runs of a scenario: quantiles by case, ratios, and the goals; as JSON and as a table.
 
 use std::fmt::Write;
 

@@ -1,5 +1,5 @@
-//! Hostile clients, without a driver of their own: they say to the server what the protocol lets them, and stop when that
-//! hurts most.
+//! Hostile clients, without a driver: they send what the protocol allows, and stop at the point that costs the server
+//! most.
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
@@ -44,19 +44,19 @@ const FIRST: ConnectionId = ConnectionId::FIRST;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Kind {
-    /// A TCP connection that says nothing
+    /// A TCP connection that sends nothing
     Silent,
     /// A ClientHello, then nothing
     HalfOpen,
-    /// A session that is left without a word after the handshake
+    /// A session that is abandoned after the handshake
     Abandoned,
-    /// Requests for a large file with the smallest windows that a client may have (1 KiB), and signs of life ever after
+    /// Requests for a large file with the smallest windows of a client (1 KiB), kept alive
     Windows,
     /// A large file over plain TLS that is never read
     PlainTls,
     /// Requests for a large file, of which nothing is read or acknowledged
     Stalled,
-    /// Requests that are taken back at once, again and again
+    /// Requests that are cancelled at once, repeatedly
     RapidReset,
 }
 

@@ -1,4 +1,4 @@
-//! What many hostile sessions cost a server, and the honest clients that it has meanwhile.
+//! The cost of many hostile sessions for a server and for its honest clients.
 //!
 //! `tcpls serve` runs as it would for a user, but with limits of memory and descriptors. A process of its own opens thousands of
 //! hostile sessions from one address and holds them; this one fetches a small file from another address, again and again, each
@@ -23,13 +23,13 @@ use self::server::Server;
 use super::Outcome;
 use super::scratch::{Scratch, find_tcpls};
 
-/// What the server gives away: the file that honest clients want, and the one that hostile ones ask for.
+/// The served files: one for honest clients, and one that hostile clients request.
 const SMALL: (&str, u64) = ("small", 20_000);
 const LARGE: (&str, u64) = ("large", 64 << 20);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What hostile sessions do. Default: everything, one after the other
+    /// Kinds of hostile sessions. Default: all, one after the other
     #[arg(value_enum)]
     kinds: Vec<Kind>,
     /// Hostile sessions of each kind
@@ -41,10 +41,10 @@ pub(super) struct Args {
     /// Memory of the server in MiB (`ulimit -d`)
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory: u64,
-    /// Where hostile sessions come from; 127.0.0.1 is where honest ones do
+    /// Address of hostile sessions; honest ones come from 127.0.0.1
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.2")]
     from: IpAddr,
-    /// How long honest clients go on after the last hostile session was opened, in seconds
+    /// Time in seconds for which honest clients continue after the last hostile session was opened
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     hold: u64,
     /// The `tcpls` command to measure. Default: the one next to this command
@@ -74,7 +74,7 @@ struct Row {
     server_cpu_seconds: f64,
 }
 
-/// Measures each kind, and says whether all honest clients were served within 2 s.
+/// Measures each kind, and reports whether all honest clients were served within 2 s.
 pub(super) fn run(args: &Args) -> Outcome {
     let kinds = if args.kinds.is_empty() { Kind::ALL.to_vec() } else { args.kinds.clone() };
     let tcpls = find_tcpls(args.tcpls.as_deref())?;
