@@ -1,5 +1,5 @@
-//! How often stream data is copied, and how often memory is asked for, counted by the allocator itself: a copy needs a place to
-//! go to. One TCP connection, data in order.
+//! Counts copies of stream data and allocations by a counting allocator: a copy needs a destination. One TCP
+//! connection, data in order.
 
 #![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
@@ -19,7 +19,7 @@ const TCP: ConnectionId = ConnectionId::FIRST;
 const MIB: usize = 1 << 20;
 /// What a socket is given at once.
 const BATCH: usize = 256 * 1024;
-/// What is shorter than 512 bytes is copied, so that it does not hold a large buffer back.
+/// Data shorter than 512 bytes is copied, so that it does not keep a large buffer alive.
 const FULL_RECORDS: usize = 8 * MAX_STREAM_DATA;
 
 struct Counting;
@@ -57,7 +57,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How often memory was asked for, and for how much in all.
+/// The number of allocations, and their bytes in all.
 fn allocated<R>(act: impl FnOnce() -> R) -> (usize, usize, R) {
     let (calls, bytes) = (CALLS.get(), BYTES.get());
     let result = act();
@@ -107,7 +107,7 @@ impl Pair {
         pair
     }
 
-    /// A millisecond passes, in which each end says what it has to say, at most one batch, and hears the other.
+    /// A millisecond passes, in which each endpoint sends at most one batch and receives that of the other.
     fn turn(&mut self) {
         self.now += Duration::from_millis(1);
         self.out.clear();

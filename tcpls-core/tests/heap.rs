@@ -1,4 +1,4 @@
-//! What a session says that it holds is not less than what the allocator has given it, whatever the peer sends.
+//! The memory that a session reports is at least what the allocator has given it, for any input of the peer.
 
 #![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
@@ -47,12 +47,12 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A server's session and a client that sends what it likes.
+/// A server's session and a client that sends anything.
 struct World {
     peer: Peer,
-    /// What the session said that it held at first.
+    /// The memory that the session reported at first.
     idle: usize,
-    /// What it has been given since.
+    /// The memory allocated since.
     heap: isize,
 }
 

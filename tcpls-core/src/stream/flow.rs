@@ -58,7 +58,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// A stream's: it bounds what is held of it.
+    /// Creates the window of a stream: it bounds the data held of it.
     pub(super) fn of_stream(size: u64, max_size: u64, now: Time) -> Self {
         Self::new(Basis::Consumed, size, max_size, now)
     }

@@ -1,4 +1,4 @@
-//! Attacks that no other file has a place for, by the rows of the table in `docs/threat-model.md`.
+//! Attacks of the table in `docs/threat-model.md` that belong to no other file.
 
 use std::time::Duration;
 

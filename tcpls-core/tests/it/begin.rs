@@ -1,4 +1,5 @@
-//! How a session begins for an application: `Established` comes when streams can be opened, wherever the peer's flight is cut.
+//! The start of a session for an application: `Established` is reported when streams can be opened, for any
+//! fragmentation of the peer's flight.
 
 use core::time::Duration;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! How a session ends: in order, in a hurry, by both at once, by silence.
+//! The end of a session: orderly, with an error, by both endpoints at once, by timeouts.
 
 use std::time::Duration;
 

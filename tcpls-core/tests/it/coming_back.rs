@@ -1,4 +1,4 @@
-//! How a client that has lost its TCP connections comes back, and when it can't.
+//! Recovery of a client that has lost its TCP connections, and when it is impossible.
 
 use std::time::Duration;
 

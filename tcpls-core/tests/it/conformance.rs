@@ -1,5 +1,5 @@
-//! What the session under test puts on the wire, held against the protocol by a peer that was written apart from it:
-//! acknowledgments and their timing, the order of frames in a record, numbers and nonces, the looks of a join, key updates.
+//! Compares what the session under test sends with the protocol, by an independent peer: acknowledgments and their
+//! timing, the order of frames in a record, numbers and nonces, the appearance of a join, key updates.
 
 use core::time::Duration;
 

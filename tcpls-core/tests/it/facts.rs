@@ -1,5 +1,5 @@
-//! What the pages say about the repository, held against it: links lead somewhere, what they name exists, and the limits
-//! are the defaults. `tables` and `statements` read the pages that are tables.
+//! Compares the pages with the repository: links and names exist, and limits are the defaults. `tables` and
+//! `statements` read the tables.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,4 @@
-//! TCP connections that are lost: what they had not delivered arrives on others, or after a new one joined, once and in
-//! order.
+//! Lost TCP connections: their unacknowledged data arrives on others, or after a join, once and in order.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Failures that no other file has a place for, by the rows of the table in `docs/failures.md`: joins cut off, processes that
-//! hang, clocks that jump, paths dark in one direction, one failure after the other, and keys that change meanwhile.
+//! Failures of the table in `docs/failures.md` that belong to no other file: joins that are cut, processes that hang,
+//! clocks that jump, paths dark in one direction, several failures, and key updates meanwhile.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! A peer that keeps every rule but one: it makes this endpoint work or remember for nothing. Work and memory are bounded per
-//! peer; above the bound the session ends with `ENHANCE_YOUR_CALM` (`docs/protocol.md`, 9; attacks 3 to 13 and 21).
+//! A peer that follows the protocol, but causes useless work or memory. Both are bounded per peer; above the bound the
+//! session ends with `ENHANCE_YOUR_CALM` (`docs/protocol.md`, 9; attacks 3 to 13 and 21).
 
 use tcpls_core::config::Config;
 use tcpls_core::connection::Connection;
@@ -19,7 +19,8 @@ fn small_budget() -> Config {
     Config::default().with(|config| config.overhead_budget = BUDGET as u32)
 }
 
-/// Lets a peer repeat itself, without time passing, until the session ends: after about `units` times, for lack of calm.
+/// Lets a peer repeat itself, without time passing, until the session ends with `ENHANCE_YOUR_CALM`, after about
+/// `units` times.
 fn calms_down(mut peer: Peer, units: usize, mut again: impl FnMut(&mut Peer, usize)) {
     let mut count = 0;
     while peer.conn.close_reason().is_none() {
@@ -217,7 +218,7 @@ fn streams_that_are_reset_as_they_open_end_the_session_if_that_is_all_that_comes
     assert!(resets <= 12_000, "{resets} streams were opened and reset for nothing");
 }
 
-/// The application does not even look at what was opened.
+/// The application does not accept the opened streams.
 #[test]
 fn streams_that_are_reset_before_anyone_looks_do_not_pile_up() {
     let mut peer = Peer::client();

@@ -1,4 +1,4 @@
-//! The peer sends close_notify without Close Session: it sends no more, and may still take what it is sent (draft, 4.5).
+//! The peer sends close_notify without Close Session: it sends no more data, and may still receive (draft, 4.5).
 
 use tcpls_core::config::Config;
 use tcpls_core::connection::{State, TcpEnd};

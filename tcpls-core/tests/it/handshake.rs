@@ -1,4 +1,4 @@
-//! From the first byte until both ends know that they speak TCPLS, and the ways in which that fails.
+//! The handshake, from the first byte until both endpoints know that they use TCPLS, and its failures.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn with_tls(tls: Tls) -> Setup {
     Setup { tls: Some(tls), ..Setup::default() }
 }
 
-/// Asserts that both ends gave up, and that `judge` has the words of the TLS library.
+/// Asserts that both endpoints failed, and that `judge` has the error of the TLS library.
 fn assert_failed(pair: &mut Pair, judge: Side) {
     for side in [Client, Server] {
         assert_eq!(pair.conn(side).state(), State::Closed, "{side:?}");

@@ -1,5 +1,5 @@
-//! What a broken peer puts inside authentic records. It is the peer that is broken, not the path: Close Session with a
-//! code and text, a fatal alert, all TCP connections closed, and nothing of the record acted on (`docs/protocol.md`, 9).
+//! Violations inside authentic records. The peer is at fault, not the path: the session sends Close Session with a code
+//! and text and a fatal alert, closes all TCP connections, and processes nothing of the record (`docs/protocol.md`, 9).
 
 use tcpls_core::config::Config;
 use tcpls_core::connection::TcpEnd;
@@ -28,7 +28,7 @@ fn breaks(mut peer: Peer, rule: Rule, content: &[u8]) {
     peer.assert_failed(rule);
 }
 
-/// The peer sends these frames and the session lives. What came of them is in the events.
+/// The peer sends these frames, and the session continues. The events show their effect.
 fn allowed(mut peer: Peer, frames: &[Frame<'_>]) -> Vec<Event> {
     peer.send(FIRST, frames);
     peer.assert_lives(&[FIRST]);

@@ -1,5 +1,5 @@
-//! Joins by those who should not, and joins answered by those who should not. A token crosses the network in plaintext: who
-//! shows it may have overheard it. A bad join is a failed join, not a failed session (`docs/protocol.md`, 5).
+//! Joins by attackers, and joins answered by attackers. A token crosses the network in plaintext, so an attacker may
+//! have copied it. An invalid join fails alone, without the session (`docs/protocol.md`, 5).
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn first_token(peer: &Peer) -> Token {
     peer.tokens[&1]
 }
 
-/// The claim is refused with this alert, and the session does not care.
+/// The claim is refused with this alert, without effect on the session.
 fn assert_refused(peer: &mut Peer, dial: &Dial, alert: Alert) {
     assert_eq!(peer.conn.claim(dial.claim), Claim::Refused);
     let said = peer.hear(dial);

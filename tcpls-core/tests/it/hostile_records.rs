@@ -1,6 +1,5 @@
-//! What an attacker on the path, or a broken peer, does to records: garbage, flipped bits, replays, records in plaintext,
-//! alerts. A record that is not authentic is the path's fault and costs that TCP connection, never the session
-//! (`docs/protocol.md`, 6 and 9).
+//! Invalid records, from an attacker on the path or a faulty peer: garbage, flipped bits, replays, plaintext records,
+//! alerts. A record that is not authentic ends its TCP connection, never the session (`docs/protocol.md`, 6 and 9).
 
 use tcpls_core::config::Config;
 use tcpls_core::connection::{State, TcpEnd};

@@ -17,7 +17,7 @@ fn run(setup: Setup, ops: &[Op]) -> Model {
     model
 }
 
-/// A few tokens more than there are by default, small sockets, patience.
+/// More tokens than by default, small sockets, long timeouts.
 fn setup() -> Setup {
     let setup = Setup { socket_buffer: 40_000, ..Setup::default() };
     setup.both(|config| {

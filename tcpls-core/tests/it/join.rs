@@ -1,4 +1,4 @@
-//! TCP connections that become part of a session, and those that want to and must not.
+//! TCP connections that join a session, and those that must not.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::{Client, Pair, Role, Server, Setup, Tls, discarded, joined, 
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 
-/// illegal_parameter in plaintext: what a token that is not good gets (draft, 5.1.2).
+/// illegal_parameter in plaintext: the answer to an invalid token (draft, 5.1.2).
 const ILLEGAL_PARAMETER: [u8; 7] = [21, 3, 3, 0, 2, 2, 47];
 
 /// Sends the client's join as far as the sockets, and returns its bytes without delivering them.

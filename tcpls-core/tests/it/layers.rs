@@ -317,7 +317,7 @@ fn files_of_a_session_call_each_other_in_one_circle_of_three() {
     assert_eq!(circles, ["connection::ending", "connection::lifecycle", "connection::plain"]);
 }
 
-/// What counts as one in a circle: the layer, and below `wire` and `crypto` the file.
+/// The unit of a circle: the layer, and in `wire` and `crypto` the file.
 fn folder_of(module: &str) -> &str {
     let parts: Vec<&str> = module.split("::").collect();
     match parts[..] {

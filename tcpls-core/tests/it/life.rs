@@ -1,4 +1,5 @@
-//! Data that moves is life: what waits behind data in a queue is not dead, and little is put into queues.
+//! Moving data keeps a TCP connection alive: data that waits in a queue does not count as lost, and queues are kept
+//! short.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::support::{Client, Pair, Server, Setup, Side, bytes};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 
-/// What a kernel says that has got acknowledgments of `acked` bytes, the last of them now.
+/// The report of a kernel that has received acknowledgments of `acked` bytes, the last of them now.
 fn acked(now: Time, acked: u64) -> TcpInfo {
     let rtt = Duration::from_millis(100);
     TcpInfo::default().with(|info| {

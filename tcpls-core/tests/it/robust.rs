@@ -1,4 +1,4 @@
-//! Calls that no sensible owner makes: odd room, time that runs backwards, anything after the end. Always harmless.
+//! Unusual calls: odd room, time that runs backwards, calls after the end. They have no harmful effect.
 
 use bytes::BytesMut;
 use tcpls_core::connection::TcpEnd;

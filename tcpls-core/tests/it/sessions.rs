@@ -1,4 +1,4 @@
-//! [`Sessions`]: sockets find their sessions, on both ends, and are let go.
+//! [`Sessions`]: sockets are routed to their sessions, at both endpoints, and are discarded.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,4 @@
-//! TCP connections that fall silent without an error: what they carry is hedged on others before it is known whether they
-//! are dead, and at most once.
+//! Stalled TCP connections: their data is hedged on others before it is known whether they are lost, and at most once.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The table of the draft's statements in `docs/protocol.md`, held against the source: every statement has one row, and what
-//! a row names is there and cites the statement. So neither can change without the other.
+//! Compares the table of the draft's statements in `docs/protocol.md` with the source: every statement has one row, and
+//! the code and tests of a row exist and cite the statement. So neither can change without the other.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What an end counts: bytes, records and frames of each TCP connection, and how often limits were hit.
+//! The counters of an endpoint: bytes, records and frames of each TCP connection, and reached limits.
 
 use tcpls_core::config::Config;
 use tcpls_core::stats::TcpStats;

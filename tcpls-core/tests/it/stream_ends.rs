@@ -1,4 +1,4 @@
-//! How streams end, and that the application learns how, whichever half was over first.
+//! The ends of streams, and their report to the application for any order of the halves.
 
 use tcpls_core::connection::{SendProgress, State};
 use tcpls_core::error::{ReadError, WriteError};

@@ -1,4 +1,5 @@
-//! A server's account over many sessions, as an embedder keeps it: sessions report, and those that it names are evicted.
+//! A server's account over many sessions, as an embedder keeps it: sessions report, and those that it selects are
+//! evicted.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -38,7 +39,7 @@ impl World {
         self.sessions.len() - 1
     }
 
-    /// Tells the account about one session, and evicts whom it names.
+    /// Reports one session to the account, and evicts the sessions that it selects.
     fn report(&mut self, at: usize) {
         let (id, pair, told) = &mut self.sessions[at];
         let Some(id) = *id else { return };

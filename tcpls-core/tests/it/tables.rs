@@ -1,5 +1,5 @@
-//! The tables of `docs/failures.md` and `docs/threat-model.md`, held against the source: every row names code and a test that
-//! are there, and no attack is without a row.
+//! Compares the tables of `docs/failures.md` and `docs/threat-model.md` with the source: every row names code and a
+//! test that exist, and every attack has a row.
 
 use std::path::{Path, PathBuf};
 

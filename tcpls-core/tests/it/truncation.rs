@@ -1,5 +1,5 @@
-//! An attacker on all paths can end every TCP connection between any two records. What an application was sent in part it
-//! must never take for the whole (docs/threat-model.md, attack 19).
+//! An attacker on all paths can end every TCP connection between any two records. An application must never take a part
+//! of its data for complete (docs/threat-model.md, attack 19).
 
 use std::collections::VecDeque;
 use std::time::Duration;

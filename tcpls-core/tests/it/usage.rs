@@ -1,4 +1,4 @@
-//! What a session says that it holds and has delivered, and how it ends when a server's account chooses it.
+//! What a session reports that it holds and has delivered, and its end when a server's account evicts it.
 
 use tcpls_core::connection::State;
 use tcpls_core::error::{CloseReason, ReadError, WriteError, code};

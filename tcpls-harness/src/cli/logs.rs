@@ -30,7 +30,7 @@ fn refused(error: &dyn std::error::Error) -> Box<dyn std::error::Error + Send + 
     format!("{VARIABLE}: {error}; set it to a filter such as tcpls=debug, or unset it").into()
 }
 
-/// Passes on what is written as lines for people. Each event comes in one piece.
+/// Prints written bytes as lines for people. Each event comes in one piece.
 struct Lines;
 
 impl Write for Lines {

@@ -1,5 +1,5 @@
-//! What strangers, middleboxes and servers that mean ill can do to real sockets; by the rows of the table in
-//! `docs/threat-model.md`.
+//! Attacks by clients without a session, middleboxes and malicious servers over real sockets, by the rows of the table
+//! in `docs/threat-model.md`.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -186,7 +186,7 @@ async fn an_application_may_allow_no_advertised_address_at_all() {
     assert!(matches!(client.add_advertised(victims), Err(AddTcpError::NotAllowed(_))));
 }
 
-/// Something on the path that resets every TCP connection on which TCPLS is spoken of.
+/// A middlebox that resets every TCP connection that negotiates TCPLS.
 async fn middlebox(target: SocketAddr, seen: Arc<AtomicUsize>) -> SocketAddr {
     let listener = TcpListener::bind(ANY).await.unwrap();
     let address = listener.local_addr().unwrap();

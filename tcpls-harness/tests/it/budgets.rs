@@ -1,4 +1,4 @@
-//! What all sessions of a listener hold together is bounded, and who gives way when it is too much.
+//! The account of a listener bounds what all sessions hold, and selects those that give way.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What a server learns of its clients: their addresses, and who fails to shake hands.
+//! What a server learns about its clients: addresses and failed handshakes.
 
 use std::net::SocketAddr;
 

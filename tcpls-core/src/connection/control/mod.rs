@@ -330,7 +330,7 @@ impl ControlFrames {
     }
 }
 
-/// The peer's addresses, and both ends' that were withdrawn.
+/// The peer's addresses, and the withdrawn ones of both endpoints.
 impl ControlFrames {
     /// The peer advertises an address; returns whether it is new.
     pub(super) fn handle_new_address(&mut self, new: frame::NewAddress) -> Result<bool, Violation> {

@@ -1,4 +1,4 @@
-//! What the command says about what is wrong, and how it shows text of peers'.
+//! Error messages of the command, and its output of text from peers.
 
 use tcpls_core::wire::ids::ErrorCode;
 use tcpls_harness::hq::PROTOCOL;

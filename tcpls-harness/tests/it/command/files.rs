@@ -5,7 +5,7 @@ use crate::support::{Directory, identity};
 
 const SCENARIO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/black-hole.toml");
 
-/// What the command says on its way out, which is not a success.
+/// The error message of the command, which must fail.
 async fn fails(line: &[&str]) -> String {
     let output = command(line).output().await.unwrap();
     assert_eq!(output.status.code(), Some(1), "{line:?}: {output:?}");
