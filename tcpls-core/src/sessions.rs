@@ -394,7 +394,7 @@ impl Sessions {
     fn settle_session(&mut self, now: Time, key: SessionKey) {
         self.touched.remove(&key);
         let Some(Session { conn, sockets, deadline, .. }) = self.sessions.get_mut(&key) else { return };
-        // Also without new bytes: what came before the handshake was over is judged after it.
+        // Also without new bytes: those that arrived before the handshake was complete are processed after it.
         sockets.retain(|id| {
             let Some(Socket { role, input }) = self.sockets.get_mut(id) else { return false };
             let Role::Claim(_, claim) = *role else { return true };

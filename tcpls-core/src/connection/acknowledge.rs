@@ -21,7 +21,7 @@ impl Connection {
         ACK_LEN * acks.min(MAX_ACKS)
     }
 
-    /// Whether an acknowledgment of what came on `entry` goes with a record on `tcp` that goes out anyway.
+    /// Whether a record on `tcp` that is sent anyway carries the acknowledgment for `entry`.
     fn rides_along(&self, entry: &Tcp<Carried>, tcp: ConnectionId) -> bool {
         entry.id() == tcp && entry.received().is_owed() && !self.is_bypassed(entry)
     }
@@ -50,8 +50,8 @@ impl Connection {
         }
     }
 
-    /// Whether an acknowledgment of what came on `entry` has to go on `tcp` now: it is due, and `entry` is that one or can't
-    /// send it itself.
+    /// Whether the acknowledgment for `entry` has to be sent on `tcp` now: it is due, and `entry` is that one or cannot
+    /// carry it.
     pub(super) fn owes_ack(&self, entry: &Tcp<Carried>, tcp: ConnectionId, now: Time) -> bool {
         if !entry.received().is_due(now) {
             return false;

@@ -402,7 +402,7 @@ mod tests {
         assert_eq!(insert(&mut assembler, 20, 1), Err(TooManyGaps));
     }
 
-    /// Memory per byte, when a megabyte came in one-byte pieces in the given order.
+    /// Memory per byte, when a megabyte arrived in one-byte pieces in the given order.
     fn cost(offsets: impl Iterator<Item = u64>) -> f64 {
         let mut assembler = Assembler::new(1024);
         let count = offsets.map(|offset| insert(&mut assembler, offset, 1).unwrap()).count();

@@ -236,12 +236,12 @@ impl RecvHalf {
         self.assembler.memory()
     }
 
-    /// Bytes held in the buffers that they came in.
+    /// Bytes held in shared read buffers.
     pub(super) fn in_buffers(&self) -> usize {
         self.assembler.shared()
     }
 
-    /// Copies what is held in the buffers that it came in.
+    /// Copies data out of shared read buffers.
     pub(super) fn leave_buffers(&mut self) {
         self.assembler.unshare();
     }
@@ -251,7 +251,7 @@ impl RecvHalf {
         self.state == State::Open && self.final_size.is_none()
     }
 
-    /// Whether everything up to the FIN has come.
+    /// Whether everything up to the FIN has arrived.
     fn is_complete(&self) -> bool {
         self.final_size == Some(self.assembler.next_offset())
     }

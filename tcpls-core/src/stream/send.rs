@@ -18,12 +18,12 @@ use super::{Chunk, MAX_OFFSET, SendProgress};
 use crate::error::WriteError;
 use crate::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
-/// How far the stream's end, or its reset, has come.
+/// The progress of the stream's end, or of its reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
-    /// To be sent, perhaps again.
+    /// To be sent, possibly again.
     Due,
-    /// Sent; its fate is open.
+    /// Sent, and neither acknowledged nor lost.
     InFlight,
     /// Acknowledged.
     Acked,

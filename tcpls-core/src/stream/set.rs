@@ -190,7 +190,7 @@ struct Shared {
     window: Window,
     growth: Growth,
     buffered_to_read: usize,
-    /// Bytes of records that came since no piece shared the buffer that it came in.
+    /// Bytes of records received since the last time that no piece shared a read buffer.
     pinned: usize,
 
     // Control frames to be sent.
@@ -312,7 +312,7 @@ impl Streams {
         self.shared.again + self.shared.fresh.min(self.shared.credit.left())
     }
 
-    /// Memory held for what came and was not read, bookkeeping included.
+    /// Memory of received data that is not read, including bookkeeping.
     pub(crate) fn buffered_to_read(&self) -> usize {
         self.shared.buffered_to_read
     }

@@ -57,7 +57,7 @@ impl Received {
         self.deadline = Some(self.since + delay);
     }
 
-    /// Whether any record came.
+    /// Whether any record arrived.
     pub(crate) fn any(&self) -> bool {
         self.next > RecordSeq(0)
     }

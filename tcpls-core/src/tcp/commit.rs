@@ -55,7 +55,7 @@ impl Commit {
         }
     }
 
-    /// An acknowledgment came: `delivered` bytes in all, `in_flight` are left. `had_more`: more waited behind the newest of the
+    /// An acknowledgment arrived: `delivered` bytes in all, `in_flight` are left. `had_more`: more waited behind the newest of the
     /// records that it covers.
     pub(crate) fn sample(&mut self, sample: RateSample, had_more: bool, delivered: u64, in_flight: u64) {
         let new = sample.bytes_per_second();

@@ -13,13 +13,13 @@ const MAX_GAP: Duration = Duration::from_secs(3);
 /// The signs of life of one TCP connection, records aside.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Life {
-    /// New bytes came.
+    /// New bytes arrived.
     received: Time,
-    /// Of what came, bytes of a record that is not complete yet: a caller shows them again with each call.
+    /// Bytes of an incomplete record, which the caller passes again with each call.
     partial: usize,
-    /// When the first byte of that record came.
+    /// When the first byte of that record arrived.
     began: Time,
-    /// How far apart the bytes of one record came lately, at most.
+    /// The longest recent pause between bytes of one record.
     gap: Duration,
     /// The peer's kernel acknowledged bytes that it had not acknowledged before, if the driver reports it.
     acked: Time,
@@ -78,7 +78,7 @@ impl Life {
         self.full_since = full.then(|| self.full_since.unwrap_or(now));
     }
 
-    /// How long to wait for the next bytes of a record, as the last came.
+    /// How long to wait for the next bytes of a record, from the recent pauses.
     pub(crate) fn gap(&self) -> Duration {
         self.gap
     }
@@ -91,7 +91,7 @@ impl Life {
         received.max(self.acked)
     }
 
-    /// When bytes moved last, as far as the other host had a part in it: they came, or its kernel acknowledged some.
+    /// When bytes last moved by an action of the other host: they arrived, or its kernel acknowledged some.
     pub(crate) fn moved(&self) -> Time {
         self.received.max(self.acked)
     }
@@ -106,7 +106,7 @@ impl Life {
         self.acked
     }
 
-    /// When bytes came last, if they belong to a record that is not complete yet.
+    /// When bytes arrived last, if they belong to a record that is not complete yet.
     pub(crate) fn partial_at(&self) -> Option<Time> {
         (self.partial > 0).then_some(self.received)
     }

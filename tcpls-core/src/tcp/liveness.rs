@@ -57,7 +57,7 @@ impl Liveness {
         self.life.set_full(now, full);
     }
 
-    /// An authentic record came.
+    /// An authentic record arrived.
     pub(crate) fn heard(&mut self, now: Time) {
         self.heard = now;
     }
@@ -127,7 +127,7 @@ impl Liveness {
         self.wants_ping
     }
 
-    /// When an authentic record came last.
+    /// When an authentic record arrived last.
     pub(crate) fn heard_at(&self) -> Time {
         self.heard
     }
@@ -137,7 +137,7 @@ impl Liveness {
         self.life.progressed()
     }
 
-    /// When bytes moved, in either direction: those that came, or were acknowledged by the peer's kernel.
+    /// When bytes moved, in either direction: those that arrived, or were acknowledged by the peer's kernel.
     pub(crate) fn moved(&self) -> Time {
         self.life.moved()
     }
@@ -157,7 +157,7 @@ impl Liveness {
         self.life.acked_at()
     }
 
-    /// When bytes came last, if they are the beginning of a record.
+    /// When bytes arrived last, if they are the beginning of a record.
     pub(crate) fn partial_at(&self) -> Option<Time> {
         self.life.partial_at()
     }

@@ -19,7 +19,7 @@ impl Rtt {
         self.opening = Some(opening);
     }
 
-    /// What the handshake or the join took; `None` if its messages came in one flight, or are not over.
+    /// What the handshake or the join took; `None` if its messages arrived in one flight, or are not over.
     pub(crate) fn opening(&self) -> Option<Duration> {
         self.opening
     }

@@ -142,7 +142,7 @@ impl<C> Tcp<C> {
         &self.sealing.at
     }
 
-    /// The peer's KeyUpdate came: `step` moves on to the next generation of its keys.
+    /// The peer's KeyUpdate arrived: `step` moves on to the next generation of its keys.
     pub(crate) fn key_update_opened<E>(
         &mut self,
         step: impl FnOnce(&mut KeyPosition) -> Result<(), E>,

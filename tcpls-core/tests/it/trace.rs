@@ -32,7 +32,7 @@ impl Recorder {
         self.0.lock().unwrap().clone()
     }
 
-    /// The names of the events that came.
+    /// The names of the events that arrived.
     fn names(&self) -> BTreeSet<String> {
         let name = |line: &String| line.split([' ', '{']).nth(1).unwrap().to_owned();
         self.lines().iter().map(name).collect()

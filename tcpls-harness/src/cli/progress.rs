@@ -107,7 +107,7 @@ fn line(
     format!("{:>10}  {:>12}  {tcps}{files}  {} s", size(bytes), rate(bits_per_second), elapsed.as_secs())
 }
 
-/// A bar, how much came of how much, and a note; the bar is as long as a terminal of `columns` has room for.
+/// Returns a bar, the received and total bytes, and a note; the bar fills a terminal of `columns`.
 pub(crate) fn bar_line(done: u64, total: u64, note: &str, columns: Option<usize>) -> String {
     let text = format!("{:>10} / {} {note:>12}", size(done), size(total));
     let room = columns.unwrap_or(80).saturating_sub(text.chars().count() + 2).clamp(4, 30);
@@ -115,7 +115,7 @@ pub(crate) fn bar_line(done: u64, total: u64, note: &str, columns: Option<usize>
     format!("{}{} {text}", "█".repeat(filled), "░".repeat(room - filled))
 }
 
-/// Lines of `SECONDS BYTES`: when bytes came, in seconds since 1970, and how many it were in all. Several such logs, and what
+/// Lines of `SECONDS BYTES`: when bytes arrived, in seconds since 1970, and how many it were in all. Several such logs, and what
 /// others wrote down, can be laid side by side.
 struct Log {
     sink: Arc<Sink>,

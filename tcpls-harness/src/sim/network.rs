@@ -41,11 +41,11 @@ pub(crate) trait Network {
     fn connect(&mut self, now: Time, path: usize) -> SocketId;
     /// What has become of that.
     fn opening(&self, socket: SocketId) -> Opening;
-    /// The server takes a TCP connection that was opened to it; on which path it came.
+    /// The server takes a TCP connection that was opened to it; on which path it arrived.
     fn accept(&mut self) -> Option<(SocketId, usize)>;
     /// Moves what has arrived behind what is in `into`; how many bytes that were.
     fn read(&mut self, now: Time, side: Side, socket: SocketId, into: &mut BytesMut) -> usize;
-    /// How it ended for `side`, once everything that came before has been read.
+    /// How it ended for `side`, once everything that arrived before has been read.
     fn end(&self, side: Side, socket: SocketId) -> Option<TcpEnd>;
     /// Whether there is room to write: what is unsent is below the limit.
     fn is_writable(&self, side: Side, socket: SocketId) -> bool;

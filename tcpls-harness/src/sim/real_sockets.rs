@@ -27,7 +27,7 @@ const PIECE: u64 = 64 << 10;
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// What came of one transfer: bytes read by the end that did not open the stream and by the one that did, how both
+/// The outcome of one transfer: bytes read by the end that did not open the stream and by the one that did, how both
 /// directions ended, and when, in seconds from the start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RealTransfer {
@@ -35,14 +35,14 @@ pub struct RealTransfer {
     pub read: [u64; 2],
     /// How the directions ended, in the words of `TransferReport::ends`.
     pub ends: [Option<String>; 2],
-    /// When the last byte came.
+    /// When the last byte arrived.
     pub ended: f64,
 }
 
 /// Streams that were opened, and the transfers that they are.
 type Opened = Arc<Mutex<BTreeMap<StreamId, usize>>>;
 
-/// What was read, how it ended, and when the last byte came.
+/// What was read, how it ended, and when the last byte arrived.
 type Half = (u64, TransferEnd, Duration);
 
 struct RealRun {

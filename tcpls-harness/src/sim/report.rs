@@ -92,7 +92,7 @@ pub struct TcpReport {
 /// Bytes over time: a row for every [`BIN`].
 #[derive(Clone, Debug, Default)]
 pub struct Meter {
-    /// What the columns are: what applications read, then what came on each path.
+    /// What the columns are: what applications read, then what arrived on each path.
     pub columns: Vec<String>,
     /// Bytes by time and column.
     pub rows: Vec<Vec<u64>>,

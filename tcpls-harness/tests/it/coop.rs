@@ -26,7 +26,7 @@ fn other_task() -> Arc<AtomicUsize> {
     turns
 }
 
-/// Waits until this many bytes have come that were not read.
+/// Waits until this many bytes have arrived that were not read.
 async fn arrived(session: &Session, bytes: usize) {
     while session.stats().bytes_to_read < bytes {
         yield_now().await;

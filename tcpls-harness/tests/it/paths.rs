@@ -239,9 +239,10 @@ impl Standing {
     }
 }
 
-/// How much of a transfer goes on each of two TCP connections while `backup` is the only backup of the receiver. A machine
-/// that has other things to do looks like a path that stalls, at either end, and then another carries the data: a transfer
-/// during which that happened is made again. `events` are those of `from`, and `standing` what came of them so far.
+/// How much of a transfer goes on each of two TCP connections while `backup` is the only backup of the receiver. A
+/// machine that has other things to do looks like a path that stalls, at either end, and then another carries the data:
+/// a transfer during which that happened is made again. `events` are those of `from`, and `standing` their effect so
+/// far.
 async fn shares(
     (from, events, standing): (&Session, &mut Events, &mut Standing),
     to: &Session,

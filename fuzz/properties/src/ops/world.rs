@@ -78,7 +78,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// The client's hello has come; the handshake is not over.
+    /// The client's hello has arrived; the handshake is not complete.
     pub(super) fn new(config: &Config) -> Self {
         let (now, first) = (Time::from_millis(1), ConnectionId::FIRST);
         let tls = |side| Box::new(NullHandshake::new(side, [1; 32]));

@@ -151,7 +151,8 @@ impl ControlFrames {
         self.due = Pending::default();
     }
 
-    /// Whether the first record on `tcp` has to say that it is a backup. The peer may put data on it as soon as that has come.
+    /// Whether the first record on `tcp` has to carry the status backup. The peer may send data on it as soon as that
+    /// record has arrived.
     fn begins_as_backup(&self, tcp: ConnectionId, tcps: &TcpSet<Carried>) -> bool {
         let is_new = |entry: &Tcp<Carried>| entry.is_opening() && entry.counters().records_sent == 0;
         !self.due.is_empty() && self.due.contains(Due::Status(tcp)) && tcps.get(tcp).is_some_and(is_new)
@@ -313,7 +314,7 @@ impl ControlFrames {
         &self.parameters
     }
 
-    /// The peer's Session Parameters came; whether for the first time.
+    /// The peer's Session Parameters arrived; returns whether for the first time.
     pub(super) fn handle_parameters(&mut self, parameters: Parameters) -> Result<bool, Violation> {
         self.parameters.handle(parameters)
     }

@@ -7,8 +7,8 @@ use crate::error::Violation;
 use crate::time::Time;
 use crate::wire::frame::Parameters;
 
-/// How long the peer may go on sending frames and no Session Parameters: they may be under way on a slow TCP connection, or be
-/// sent again after that was lost.
+/// How long the peer may send frames without Session Parameters: these may be in flight on a slow TCP connection, or be
+/// sent again after its loss.
 pub(in crate::connection) const PARAMETERS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The parameters that were sent and received.
@@ -36,7 +36,8 @@ impl ParameterExchange {
         }
     }
 
-    /// The peer's came; whether for the first time. They may be sent again after a loss, but never change.
+    /// The peer's parameters arrived; returns whether for the first time. They may be repeated after a loss, but never
+    /// change.
     pub(super) fn handle(&mut self, parameters: Parameters) -> Result<bool, Violation> {
         match self.peer {
             Some(known) if known == parameters => Ok(false),

@@ -88,7 +88,7 @@ impl Waiting {
 }
 
 impl Claims {
-    /// TCP connection `tcp` is lost: which claim it came from need not be known any more.
+    /// TCP connection `tcp` is lost: forgets its claim.
     pub(super) fn forget_tcp(&mut self, tcp: ConnectionId) {
         self.decided.retain(|_, decided| !matches!(decided, Decided::Authenticated(id) if *id == tcp));
     }

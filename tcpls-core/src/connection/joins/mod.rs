@@ -144,7 +144,7 @@ impl Joins {
         self.claims.deadline()
     }
 
-    /// TCP connection `tcp` is lost: which claim it came from need not be known any more.
+    /// TCP connection `tcp` is lost: forgets its claim.
     pub(super) fn forget_tcp(&mut self, tcp: ConnectionId) {
         self.claims.forget_tcp(tcp);
     }

@@ -233,7 +233,7 @@ impl Peer {
         self.wires[&tcp].seal.number
     }
 
-    /// Returns the number of records of the session that came on `tcp`.
+    /// Returns the number of records of the session that arrived on `tcp`.
     pub fn received(&self, tcp: ConnectionId) -> u64 {
         self.wires[&tcp].open.number
     }

@@ -207,7 +207,7 @@ impl Loop {
         if self.conn.wants_read(TCP) {
             moved += self.end.read()?;
         }
-        // A session takes what came before; the end of a socket that has closed in order is none of its business here.
+        // A session takes what arrived before; the end of a socket that has closed in order is none of its business here.
         self.conn.handle_bytes(now, TCP, &mut self.end.input);
         while self.conn.poll_event().is_some() {}
         moved += self.transmit()?;

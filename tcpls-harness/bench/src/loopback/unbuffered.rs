@@ -65,7 +65,7 @@ impl<C: Process> End<C> {
         Self { tls, socket, input: vec![0; 2 * BATCH], start: 0, end: 0, out: vec![0; OUT], written: 0 }
     }
 
-    /// Reads once; whether anything came.
+    /// Reads once; whether anything arrived.
     fn read(&mut self) -> Outcome<bool> {
         self.input.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);

@@ -91,7 +91,7 @@ pub fn drain(conn: &mut Connection, id: StreamId) -> usize {
     loop {
         match conn.stream(id).read(usize::MAX) {
             Ok(Some(data)) => len += data.len(),
-            // A stream is unknown until something of it has come.
+            // A stream is unknown until something of it has arrived.
             Ok(None) | Err(ReadError::Blocked | ReadError::Unknown) => return len,
             Err(error) => panic!("{error}"),
         }

@@ -27,7 +27,7 @@ impl Arrivals {
         self.0.last().map_or(0, |(_, bytes)| *bytes)
     }
 
-    /// When the first byte came; 0 if none did.
+    /// When the first byte arrived; 0 if none did.
     pub(crate) fn start(&self) -> f64 {
         self.0.first().map_or(0.0, |(time, _)| *time)
     }
@@ -37,7 +37,7 @@ impl Arrivals {
         self.0.first().zip(self.0.last()).map_or(0.0, |(first, last)| last.0 - first.0)
     }
 
-    /// When the last byte came; nothing if none did.
+    /// When the last byte arrived; nothing if none did.
     pub(crate) fn end(&self) -> Option<f64> {
         self.0.last().map(|(time, _)| *time)
     }
@@ -52,7 +52,7 @@ impl Arrivals {
         Some(came as f64 * 8e-6 / seconds)
     }
 
-    /// Goodput from `start` to the last byte, in Mbit/s; 0 if nothing came after it.
+    /// Goodput from `start` to the last byte, in Mbit/s; 0 if nothing arrived after it.
     pub(crate) fn mbit_after(&self, start: f64) -> f64 {
         let before = self.0.iter().rev().find(|(time, _)| *time <= start).map_or(0, |(_, bytes)| *bytes);
         let seconds = self.0.last().map_or(0.0, |(time, _)| time - start.max(self.0[0].0));
@@ -75,7 +75,7 @@ impl Arrivals {
     /// `None` if there is no such time.
     pub(crate) fn lowest(&self, skipped: f64, window: f64) -> Option<f64> {
         let (from, to) = (self.0.first()?.0 + skipped, self.0.last()?.0);
-        // Least comes in a window that begins just after bytes came.
+        // Least comes in a window that begins just after bytes arrived.
         let starts = self.0.iter().filter(|(time, _)| *time >= from && *time + window <= to);
         let came = |(start, before): &(f64, u64)| {
             let end = self.0.partition_point(|(time, _)| *time <= start + window) - 1;
@@ -98,7 +98,7 @@ mod tests {
         close(Arrivals::parse("1.0 1\n1.5 2\n1.99 3\n2.1 4\n2.3 5\n6 6").gap(2.305, AFTER, 6), 3700.0);
         close(Arrivals::parse("1.0 1\n1.5 2\n1.99 3\n2.1 4\n2.3 5\n2.4 6").gap(2.0, AFTER, 6), 200.0);
         close(Arrivals::parse("1.0 1\n1.99 3\n2.1 4\n2.3 5\n2.6 6").gap(2.0, SOON, 6), 200.0);
-        // What begins earlier and lasts beyond the event counts too: nothing came when it happened.
+        // What begins earlier and lasts beyond the event counts too: nothing arrived when it happened.
         close(Arrivals::parse("1.0 1\n1.9 2\n2.05 3").gap(2.0, AFTER, 3), 150.0);
         assert_eq!(log.gap(7.0, AFTER, 60), None);
     }

@@ -60,7 +60,7 @@ pub(crate) struct Verdict {
 }
 
 impl Figure {
-    /// In one run. Infinite if it never came to it.
+    /// Its value in one run; infinite if it was not reached.
     fn of(self, run: &Run) -> f64 {
         match self {
             Self::Gap(index) => run.gaps_ms.get(index).copied().flatten().unwrap_or(f64::INFINITY),

@@ -13,7 +13,7 @@ pub(crate) struct Run {
     pub(crate) scenario: String,
     pub(crate) case: String,
     pub(crate) run: u32,
-    /// All bytes came, and they were the right ones.
+    /// All bytes arrived, and they were the right ones.
     pub(crate) intact: bool,
     /// Why not.
     pub(crate) error: Option<String>,
@@ -25,14 +25,14 @@ pub(crate) struct Run {
     /// Goodput over the first two seconds; nothing if it took no longer.
     #[serde(default)]
     pub(crate) mbit_first: Option<f64>,
-    /// From the start of the client to the last byte, handshakes included; nothing if no byte came.
+    /// From the start of the client to the last byte, handshakes included; nothing if no byte arrived.
     #[serde(default)]
     pub(crate) whole_seconds: Option<f64>,
     /// Goodput from the first event on; all of it if there was none.
     pub(crate) mbit_after: f64,
     /// The lowest goodput over any 200 ms, but for the first half second and the end; nothing if it took no longer.
     pub(crate) lowest_mbit: Option<f64>,
-    /// For each event whose gap is measured, in milliseconds; nothing if no byte came after it.
+    /// For each event whose gap is measured, in milliseconds; nothing if no byte arrived after it.
     pub(crate) gaps_ms: Vec<Option<f64>>,
     /// The same of gaps that begin within 0.2 s after the event.
     pub(crate) gaps_soon_ms: Vec<Option<f64>>,

@@ -49,7 +49,7 @@ pub(crate) fn run(scenario: &Scenario, case: &Case, number: u32, settings: &Sett
     if let (Some(keep), Ok(run)) = (&settings.keep, &result) {
         std::fs::create_dir_all(keep)?;
         let name = format!("{}.{}.{number}.log", scenario.name, case.name.replace(' ', "-"));
-        // There is none if nothing came.
+        // There is none if nothing arrived.
         _ = std::fs::copy(files.log(), keep.join(&name));
         std::fs::write(keep.join(name).with_extension("json"), serde_json::to_string(&run.0)?)?;
     }

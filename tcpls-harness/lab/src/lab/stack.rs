@@ -28,7 +28,7 @@ impl Files {
         self.directory.join("log")
     }
 
-    /// Where `tcpls get` puts what came.
+    /// Where `tcpls get` puts what arrived.
     pub(crate) fn target(&self) -> PathBuf {
         self.directory.join("got").join(self.source.file_name().expect("it is a file"))
     }
@@ -41,7 +41,7 @@ pub(crate) struct Process {
     listeners: Vec<JoinHandle<Vec<Said>>>,
 }
 
-/// A line of output, and when it came: seconds since 1970.
+/// A line of output, and when it arrived: seconds since 1970.
 pub(crate) type Said = (f64, String);
 
 impl Process {
@@ -154,7 +154,7 @@ pub(crate) fn prepare(case: &Case, namespaces: &Namespaces) -> Outcome {
     }
 }
 
-/// Whether what came is in a file of its own, and the client reports what it lost: with the `tcpls` command.
+/// Whether what arrived is in a file of its own, and the client reports what it lost: with the `tcpls` command.
 pub(crate) fn writes_target(case: &Case) -> bool {
     matches!(case.stack, Stack::Tcpls(_)) && case.direction == Direction::Down
 }

@@ -36,7 +36,7 @@ struct State {
     stuck: bool,
     /// The reader left: nothing will be written any more.
     gone: bool,
-    /// Among what came were results.
+    /// Among what arrived were results.
     has_results: bool,
     /// Lines to show from now on.
     lines: Option<Vec<String>>,

@@ -164,7 +164,7 @@ fn share(whole: u64, parts: u32, index: u32) -> u64 {
     whole / u64::from(parts) + u64::from(u64::from(index) < whole % u64::from(parts))
 }
 
-/// Moves `up` and `down` bytes, in equal parts on all streams. The time ends when the server's last end has come, so
+/// Moves `up` and `down` bytes, in equal parts on all streams. The time ends when the server's last end has arrived, so
 /// that what was sent has arrived.
 async fn bulk(session: &Session, streams: u32, up: u64, down: u64) -> Outcome<Bulk> {
     let start = Instant::now();

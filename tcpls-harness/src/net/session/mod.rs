@@ -139,7 +139,7 @@ impl Session {
         self.handle.with(|state| state.remotes.get(tcp))
     }
 
-    /// Server: the client that opened the session, by the address of its first TCP connection. [`Client::ALONE`] if it came
+    /// Server: the client that opened the session, by the address of its first TCP connection. [`Client::ALONE`] if it arrived
     /// through a trusted proxy, and on a client.
     pub fn client(&self) -> Client {
         self.handle.with(|state| state.client)

@@ -147,7 +147,7 @@ impl Socket {
         &self.stream
     }
 
-    /// Reads once. Ready with nothing means that the peer will send no more, and how that came.
+    /// Reads once. Ready without bytes means that the peer will send no more, and has the cause.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, TcpEnd>> {
         if !self.poll_readable(cx) {
             return Poll::Pending;
@@ -217,8 +217,8 @@ impl Socket {
         self.written == self.out.len()
     }
 
-    /// Writes until nothing is left; how much that was. After an error, which comes once, what came before can still be
-    /// read.
+    /// Writes until nothing is left; returns the number of bytes. After an error, which is returned once, bytes that
+    /// arrived before can still be read.
     pub(crate) fn poll_flush(&mut self, now: Time, cx: &mut Context<'_>) -> Poll<Result<usize, TcpEnd>> {
         if self.broken {
             return Poll::Pending;

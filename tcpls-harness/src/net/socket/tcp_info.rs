@@ -21,7 +21,7 @@ pub(crate) fn tcp_info(stream: &TcpStream) -> Option<TcpInfo> {
     // u32::MAX stands for "not measured yet".
     let min_rtt = Duration::from_micros(info.tcpi_min_rtt.into()).min(rtt);
     let heard = Time::from_nanos(crate::net::os::now().as_nanos().saturating_sub(age));
-    // Behind a hole, what is acknowledged selectively, or has come and can't be read, shows that the path carries data.
+    // Behind a hole, what is acknowledged selectively, or has arrived and can't be read, shows that the path carries data.
     let beyond_a_hole = u64::from(info.tcpi_delivered) + u64::from(info.tcpi_rcv_ooopack);
     let acked = info.tcpi_bytes_acked + beyond_a_hole;
     Some(TcpInfo::default().with(|i| {

@@ -27,7 +27,7 @@ pub(super) struct Inspector {
 
 #[derive(Debug, Default)]
 struct Direction {
-    /// The beginning of a record, as far as it has come.
+    /// The beginning of a record, as far as it has arrived.
     input: BytesMut,
     /// How many bytes of a protected record are still to come.
     skip: usize,

@@ -22,7 +22,7 @@ pub(super) struct Stack {
     pub(super) wake: Option<Time>,
 }
 
-/// The packets that came, and those that are to go.
+/// The packets that arrived, and those that are to go.
 pub(super) struct Wire {
     pub(super) came: VecDeque<Vec<u8>>,
     pub(super) goes: Vec<Vec<u8>>,
@@ -74,7 +74,7 @@ impl Stack {
         handle
     }
 
-    /// Takes in what came, sends what is due.
+    /// Takes in what arrived, sends what is due.
     pub(super) fn poll(&mut self, now: Time) {
         self.interface.poll(instant(now), &mut self.wire, &mut self.sockets);
         let next = self.interface.poll_at(instant(now), &self.sockets);

@@ -9,7 +9,7 @@ fn at(millis: u64) -> Time {
     Time::from_millis(millis)
 }
 
-/// Bytes that a client gets through a path in `millis`, faults (at, kind, over) included; what came, and the
+/// Bytes that a client gets through a path in `millis`, faults (at, kind, over) included; what arrived, and the
 /// longest pause.
 fn transfer(options: &str, millis: u64, faults: &[(u64, FaultKind, bool)]) -> (usize, Duration, Packets) {
     let text = format!("title = \"t\"\ntransport = \"packets\"\n[[path]]\nname = \"a\"\n{options}");

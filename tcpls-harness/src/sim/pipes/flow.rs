@@ -161,7 +161,7 @@ impl Flow {
         }
     }
 
-    /// `len` bytes have come through the link.
+    /// `len` bytes have arrived through the link.
     pub(super) fn land(&mut self, len: usize) {
         self.in_flight = self.in_flight.saturating_sub(len);
     }

@@ -37,7 +37,7 @@ struct World {
     net: Pipes,
     socket: SocketId,
     arrived: BytesMut,
-    /// When bytes came.
+    /// When bytes arrived.
     times: Vec<Time>,
     accepted: bool,
     writes: bool,

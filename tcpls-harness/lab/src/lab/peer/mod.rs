@@ -46,16 +46,16 @@ pub(crate) struct Args {
     /// Whether the server or the client sends
     #[arg(long)]
     pub(crate) direction: Direction,
-    /// Where the client connects to; all but TCPLS use the first only, and listen at its port on all addresses
+    /// Addresses of the server; all stacks except TCPLS use only the first, and listen at its port on all addresses
     #[arg(long, required = true)]
     pub(crate) address: Vec<SocketAddr>,
-    /// What is sent
+    /// File to send
     #[arg(long)]
     pub(crate) file: PathBuf,
     /// The server's certificate, which the server makes
     #[arg(long)]
     pub(crate) certificate: PathBuf,
-    /// Where the receiver writes when bytes came
+    /// File for the arrival times of the receiver
     #[arg(long)]
     pub(crate) log: PathBuf,
     /// Let the kernel pace what is sent
@@ -155,7 +155,7 @@ fn send_all(mut stream: impl Write, args: &Args) -> io::Result<()> {
     }
 }
 
-/// Until all of the file has come.
+/// Reads until the file is complete.
 fn receive_all(mut stream: impl Read, receiver: &mut Receiver) -> Outcome {
     let mut buffer = vec![0; 4 * CHUNK];
     while !receiver.is_done() {
@@ -168,7 +168,7 @@ fn receive_all(mut stream: impl Read, receiver: &mut Receiver) -> Outcome {
     receiver.check()
 }
 
-/// Compares what comes with what was sent, and logs when it came.
+/// Compares received bytes with the sent file, and logs arrival times.
 struct Receiver {
     expected: Vec<u8>,
     received: usize,

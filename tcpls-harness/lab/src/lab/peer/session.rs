@@ -1,4 +1,4 @@
-//! Uploads over TCPLS: one stream from the client, and a byte back once all of it has come.
+//! Uploads over TCPLS: one stream from the client, and a byte back once all of it has arrived.
 
 use bytes::Bytes;
 use tcpls_core::error::code;

@@ -71,7 +71,7 @@ impl Honest {
         Ok(Self { runtime, times, stop, clients })
     }
 
-    /// Waits until this many files came, and forgets them: caches are warm before anything is measured.
+    /// Waits until this many files arrived, and forgets them: caches are warm before anything is measured.
     pub(super) fn wait_for(&self, files: usize) -> Outcome {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {

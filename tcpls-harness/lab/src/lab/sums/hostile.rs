@@ -94,7 +94,7 @@ pub(in super::super) struct Args {
     sessions: usize,
 }
 
-/// Waits until the process has opened all its sessions; how many came as far as intended.
+/// Waits until the process has opened all its sessions; returns how many were set up as intended.
 pub(super) fn wait_for_all(hostile: &mut Child, mut look: impl FnMut() -> Outcome) -> Outcome<usize> {
     let out = hostile.stdout.take().ok_or("no output")?;
     let reader = std::thread::spawn(move || {

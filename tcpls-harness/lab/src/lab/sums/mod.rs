@@ -60,7 +60,7 @@ pub(super) struct Args {
 struct Row {
     kind: Kind,
     sessions: usize,
-    /// Hostile sessions that came as far as intended; the server may have ended them since.
+    /// Hostile sessions that were set up as intended; the server may have ended them since.
     opened: usize,
     seconds: f64,
     /// Files that honest clients fetched, and tries that failed.
