@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_certificate_is_not_trusted() {
+    fn pem_without_certificates_is_not_trusted() {
         let error = Trust::Pem("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned()).client(&[]);
         assert!(error.unwrap_err().to_string().contains("--ca"));
         assert!(Trust::File("/nonexistent".into()).client(&[]).unwrap_err().to_string().contains("/nonexistent"));

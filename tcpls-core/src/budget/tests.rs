@@ -83,7 +83,7 @@ fn within_a_prefix_the_least_delivered_per_byte_held_gives_way() {
 }
 
 #[test]
-fn what_was_delivered_counts_for_thirty_seconds() {
+fn deliveries_count_for_thirty_seconds() {
     let mut budget = sessions(1);
     let early = session(&mut budget, secs(0), v4(1));
     budget.add_delivered(secs(1), early, 100_000);

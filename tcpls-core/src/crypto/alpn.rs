@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_tcpls_come_before_the_plain_ones_and_stand_for_the_same_protocols() {
+    fn tcpls_names_precede_plain_names_of_the_same_protocols() {
         let offered = names(&[&b"h3"[..], b"h2"]).unwrap();
         assert_eq!(offered, [&b"tcpls+h3"[..], b"tcpls+h2", b"h3", b"h2"]);
         assert_eq!(offered.iter().map(|name| is_tcpls(name)).collect::<Vec<_>>(), [true, true, false, false]);

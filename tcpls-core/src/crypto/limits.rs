@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_handshake_sealed_counts() {
+    fn records_sealed_by_the_handshake_count() {
         let mut budget = SealBudget::new(4, 3);
         assert!(budget.wants_update());
         assert_eq!([budget.spend(), budget.spend()], [Ok(()), Err(LimitReached)]);

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_is_nowhere_in_the_state() {
+    fn returned_bytes_are_erased_from_the_state() {
         let mut rng = Rng::new(&Seed([5; 32]), b"");
         for len in [1, 31, 60, 36, 7] {
             let mut given = vec![0; len];

@@ -142,7 +142,7 @@ fn hello_is_read_byte_by_byte() {
 }
 
 #[test]
-fn what_is_not_a_client_hello_is_refused_with_an_alert() {
+fn bytes_that_are_not_a_client_hello_get_an_alert() {
     let mut changed = join_hello(Token([0; 32]));
     changed[9 + 2 + 32] = 33; // a session ID of more than 32 bytes
     for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[23, 3, 3, 0, 1, 0], &[22, 3, 1, 0, 4, 2, 0, 0, 0], &changed] {

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_deceive_a_reader_or_a_terminal_is_escaped() {
+    fn control_and_bidirectional_characters_are_escaped() {
         let text = "\u{1b}]0;pwned\u{7}\r\nline \u{9b}31m \u{202e}gpj.exe \u{2066}\u{200b}\u{feff}\u{7f}";
         let shown = Escaped(text.as_bytes()).to_string();
         assert_eq!(

@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_what_came_early_keeps_what_is_in_order() {
+    fn dropping_early_data_keeps_data_in_order() {
         let mut assembler = Assembler::new(1);
         insert(&mut assembler, 0, 10).unwrap();
         insert(&mut assembler, 20, 10).unwrap();

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_256_ends_are_remembered_and_none_that_say_nothing() {
+    fn newest_256_ends_with_a_code_are_remembered() {
         let stopped = Ended { send: SendEnd::Stopped(ErrorCode(4)), recv: RecvEnd::Complete };
         let mut streams = EndedStreams::default();
         for number in 0..MAX_ENDED as u32 {

@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledgment_that_comes_after_the_loss_stops_the_resending() {
+    fn late_acknowledgment_after_a_loss_stops_reinjection() {
         let mut half = half(b"0123456789");
         let all = next(&mut half, 10).unwrap();
         half.handle_lost(&all);
@@ -552,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_lost_tcp_connection_carried_is_not_remembered() {
+    fn contents_of_a_lost_tcp_connection_are_not_kept() {
         let mut half = half(b"hello");
         let sent = next(&mut half, 9).unwrap();
         half.set_carried(A, &sent);

@@ -104,7 +104,7 @@ mod tests {
     const POLICY: AckPolicy = AckPolicy { max_delay: Duration::from_millis(25), every_records: 3 };
 
     #[test]
-    fn nothing_is_acknowledged_before_a_record_came() {
+    fn no_ack_is_sent_before_a_record_arrives() {
         let mut received = Received::default();
         received.owe_again();
         assert!(!received.is_owed());

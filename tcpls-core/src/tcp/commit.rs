@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn slowest_paths_get_a_little_all_the_same() {
+    fn slowest_paths_get_a_minimum() {
         let mut commit = Commit::default();
         acked(&mut commit, 10, 1000, true);
         assert_eq!((commit.limit(NO_DELAY, NO_DELAY), commit.record(0)), (LEAST, LEAST_RECORD as usize));

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_little_there_was_to_send_shows_a_lower_bound() {
+    fn sample_without_more_data_is_a_lower_bound() {
         let (mut rate, now) = (Rate::default(), Time::from_millis(200));
         for (kbytes, bound) in [(3, 3_000), (2, 3_000)] {
             rate.sample(now, sample(kbytes * 1000, 1000, true));

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledgment_that_comes_again_changes_nothing() {
+    fn repeated_acknowledgment_has_no_effect() {
         let mut log = log_with(&[b"a", b"b"]);
         log.ack(Time::ZERO, RecordSeq(1), |_| ()).unwrap();
         let again = log.ack(Time::ZERO, RecordSeq(0), |_| panic!("nothing is acknowledged twice")).unwrap();
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_record_carried_is_requeued_once() {
+    fn contents_of_a_record_are_requeued_once() {
         let mut log = log_with(&[b"a", b"bc"]);
         assert_eq!(log.requeue().copied().collect::<Vec<_>>(), b"abc");
         log.carry(b'd');

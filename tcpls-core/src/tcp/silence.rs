@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_sign_of_life_that_the_stack_did_not_see_the_patience_begins_anew() {
+    fn false_stall_restarts_the_threshold() {
         let mut silence = Silence::default();
         silence.wrote(Time::ZERO);
         silence.update(info(0, 60, 60, 10));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_stack_said_once_is_not_believed_for_ever() {
+    fn single_tcp_info_report_expires() {
         let mut silence = Silence::default();
         silence.wrote(Time::ZERO);
         silence.update(info(0, 60, 60, 10));

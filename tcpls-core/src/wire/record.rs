@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tls_record_is_refused_at_the_first_byte_that_shows_it() {
+    fn non_tls_bytes_are_refused_at_the_first_invalid_byte() {
         for first in (0..=255).filter(|first| !(20..=23).contains(first)) {
             assert_eq!(RecordHeader::parse(&[first]), Err(RecordError::NotTls));
         }
@@ -336,7 +336,7 @@ mod tests {
         }
 
         #[test]
-        fn what_was_put_inside_is_split_off_again(
+        fn inner_plaintext_is_split_again(
             content in proptest::collection::vec(any::<u8>(), 0..50),
             content_type in 1u8..,
             padding in 0usize..50,

@@ -80,7 +80,7 @@ fn round_robin_gives_a_newcomer_its_share_and_no_more() {
 }
 
 #[test]
-fn what_is_sent_on_every_tcp_connection_is_delivered_once() {
+fn redundant_data_is_delivered_once() {
     let mut pair = Pair::with_tcp_connections(3);
     pair.client().set_scheduler(Box::new(Redundant));
     let data = bytes(300_000);

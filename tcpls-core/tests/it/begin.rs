@@ -82,7 +82,7 @@ fn for_every_cut(flight: &[u8], mut start: impl FnMut() -> Connection) {
 }
 
 #[test]
-fn a_client_opens_streams_on_established_however_the_servers_flight_is_cut() {
+fn client_opens_streams_on_established_for_any_fragmentation() {
     let tls = Tls::default();
     let flight = transmit(&mut server(&tls.server(1), &transmit(&mut client(&tls))));
     for_every_cut(&flight, || {
@@ -93,7 +93,7 @@ fn a_client_opens_streams_on_established_however_the_servers_flight_is_cut() {
 }
 
 #[test]
-fn a_server_opens_streams_on_established_however_the_clients_flight_is_cut() {
+fn server_opens_streams_on_established_for_any_fragmentation() {
     let tls = Tls::default();
     let mut first = client(&tls);
     let hello = transmit(&mut first);
@@ -127,7 +127,7 @@ fn with_client_certificates_established_comes_after_the_server_has_accepted_one(
 }
 
 #[test]
-fn on_the_fallback_too_a_stream_opens_on_established_however_the_flight_is_cut() {
+fn plain_session_opens_its_stream_on_established_for_any_fragmentation() {
     let tls = Tls { client_protocols: vec![b"h2"], server_protocols: vec![b"h2"], ..Tls::default() };
     let mut peer = tls.plain_server(3);
     peer.read_tls(&mut &transmit(&mut client(&tls))[..]).unwrap();
@@ -216,7 +216,7 @@ fn a_client_whose_server_falls_silent_before_its_parameters_ends_in_time() {
 }
 
 #[test]
-fn a_client_that_is_cut_off_before_the_parameters_came_ends_at_once() {
+fn client_cut_off_before_the_peers_parameters_ends_at_once() {
     let mut peer = Peer::bare(Server, Config::default());
     let now = peer.now;
     peer.conn.handle_tcp_end(now, ConnectionId::FIRST, TcpEnd::Reset);

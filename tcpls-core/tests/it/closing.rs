@@ -55,7 +55,7 @@ fn a_status_that_waits_for_one_on_a_dark_tcp_connection_does_not_delay_closing()
 
 // draft E04
 #[test]
-fn the_peer_hears_the_code_and_the_reason() {
+fn peer_receives_the_code_and_the_reason() {
     for closer in [Client, Server] {
         let mut pair = Pair::with_tcp_connections(2);
         pair.close(closer, 42, b"enough");
@@ -202,7 +202,7 @@ fn a_stream_without_an_end_is_reported_as_cut_short() {
 }
 
 #[test]
-fn what_came_before_the_end_can_be_read_after_it() {
+fn data_before_the_end_is_readable_after_it() {
     let mut pair = Pair::established();
     pair.end(Server).reads = false;
     let stream = pair.open_stream(Client);
@@ -307,7 +307,7 @@ fn a_join_under_way_does_not_delay_closing() {
 }
 
 #[test]
-fn after_the_end_every_call_says_so() {
+fn every_call_returns_an_error_after_the_end() {
     let mut pair = Pair::established();
     let stream = pair.open_stream(Client);
     pair.write(Client, stream, b"x");
@@ -447,7 +447,7 @@ fn bytes_that_the_peers_kernel_acknowledges_keep_a_close_going() {
 }
 
 #[test]
-fn what_was_given_up_on_purpose_does_not_count_as_undelivered() {
+fn data_dropped_intentionally_does_not_count_as_undelivered() {
     let mut pair = Pair::established();
     pair.stall(FIRST);
     let (reset, unfinished, finished) = (pair.open_stream(Client), pair.open_stream(Client), pair.open_stream(Client));

@@ -28,7 +28,7 @@ fn two() -> Peer {
 
 // draft I40
 #[test]
-fn a_ping_is_answered_at_once_on_the_tcp_connection_that_it_came_on() {
+fn ping_is_acknowledged_at_once_on_its_tcp_connection() {
     let mut peer = two();
     let ping = peer.send(SECOND, &[PING]);
     assert_eq!(frames_of(&peer.recv(FIRST)), []);

@@ -122,7 +122,7 @@ fn module_complaint(module: &str) -> Option<String> {
 }
 
 #[test]
-fn what_the_pages_name_in_backticks_exists() {
+fn names_in_backticks_exist() {
     let sources = all("rs");
     let mut names = 0;
     let mut complaints = BTreeSet::new();
@@ -220,7 +220,7 @@ fn test_names_have_at_most_80_characters() {
 }
 
 #[test]
-fn what_is_not_there_is_found_out() {
+fn missing_names_are_detected() {
     let page = root().join("docs/protocol.md");
     assert!(link_complaint(&page, "nowhere.md").is_some());
     assert!(link_complaint(&page, "#no-such-heading").is_some());

@@ -156,7 +156,7 @@ fn each_byte_goes_out_again_at_most_once_for_each_lost_tcp_connection() {
 }
 
 #[test]
-fn what_the_peers_last_ack_covers_is_not_sent_again() {
+fn data_covered_by_the_final_ack_is_not_reinjected() {
     let mut pair = Pair::with_tcp_connections(2);
     let stream = pair.open_stream(Client);
     pair.client().stream(stream).attach(FIRST).unwrap();
@@ -301,7 +301,7 @@ fn a_loss_during_closing_does_not_keep_the_session_from_ending() {
 }
 
 #[test]
-fn the_end_of_a_socket_that_is_gone_already_changes_nothing() {
+fn end_of_a_discarded_socket_has_no_effect() {
     let mut pair = Pair::with_tcp_connections(2);
     pair.cut(FIRST);
     pair.drive();

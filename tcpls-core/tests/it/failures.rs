@@ -61,7 +61,7 @@ fn hanging_peer_is_lost_within_the_user_timeout_and_found_when_it_wakes() {
 }
 
 #[test]
-fn a_clock_that_jumps_ahead_costs_at_most_what_its_timeouts_say() {
+fn clock_jump_triggers_only_expired_timeouts() {
     let mut pair = Pair::with_tcp_connections(2);
     pair.transfer(Client, &bytes(10_000));
     pair.advance(Duration::from_secs(30)); // a laptop slept; nothing was owed

@@ -242,7 +242,7 @@ fn bulk_passes_both_ways() {
 }
 
 #[test]
-fn what_needs_more_than_one_tcp_connection_says_why_it_cannot_be() {
+fn calls_that_need_several_tcp_connections_fail_in_a_plain_session() {
     let address = "192.0.2.1:443".parse().unwrap();
     for ours in [Client, Server] {
         let mut mixed = Mixed::established(ours);
@@ -467,7 +467,7 @@ fn every_request_for_a_key_update_is_answered() {
 }
 
 #[test]
-fn what_was_asked_for_before_the_peer_turned_out_to_be_plain_is_forgotten() {
+fn pending_frames_are_dropped_when_the_session_is_plain() {
     let mut mixed = Mixed::new(Client);
     mixed.conn.ping(FIRST).unwrap();
     mixed.conn.set_backup(FIRST, true).unwrap();
@@ -508,7 +508,7 @@ fn written_data_is_sent_after_the_peers_half_close() {
 }
 
 #[test]
-fn a_fin_without_close_notify_ends_the_session_with_an_error_wherever_it_falls() {
+fn fin_without_close_notify_ends_a_plain_session_with_an_error() {
     let data = vec![7; 40_000];
     let mut mixed = Mixed::established(Client);
     mixed.peer.writer().write_all(&data).unwrap();
@@ -645,7 +645,7 @@ fn client_that_requires_tcpls_gets_a_session_with_a_tcpls_server() {
 }
 
 #[test]
-fn what_fits_into_the_buffers_of_kernels_was_not_delivered_over_plain_tls() {
+fn data_within_kernel_buffers_is_undelivered_in_a_plain_session() {
     let mut mixed = Mixed::established(Server);
     for expected in [0, 0, 88 * 1024, 288 * 1024] {
         let mut left = &[7; 200 * 1024][..];

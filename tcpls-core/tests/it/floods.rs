@@ -129,7 +129,7 @@ fn many_pings_are_answered_by_one_ack() {
 }
 
 #[test]
-fn nothing_piles_up_for_a_peer_that_asks_and_does_not_read() {
+fn pending_answers_are_bounded_for_a_peer_that_does_not_read() {
     let mut peer = Peer::client();
     for n in 0..2_000 {
         let id = (n % 15) as u8;
@@ -190,7 +190,7 @@ fn memory_stays_flat_over_a_hundred_thousand_short_streams() {
 }
 
 #[test]
-fn streams_that_are_reset_as_they_open_end_the_session_if_that_is_all_that_comes() {
+fn streams_reset_as_they_open_end_the_session_without_other_data() {
     let mut allowed = Config::default().max_streams;
     let mut peer = Peer::client();
     let mut resets = 0;

@@ -227,7 +227,7 @@ fn draw(state: &mut u64, below: u64) -> u64 {
 }
 
 #[test]
-fn a_half_closed_session_ends_unless_every_stream_is_whole() {
+fn half_closed_session_ends_unless_every_stream_is_complete() {
     let (mut ended, mut lived) = (0, 0);
     for seed in 0..300 {
         let mut random = seed;

@@ -287,7 +287,7 @@ fn the_handshake_may_be_split_anywhere() {
 }
 
 #[test]
-fn what_needs_the_handshake_says_that_it_is_too_early() {
+fn calls_before_the_handshake_fail_with_too_early() {
     let mut pair = Setup::default().start();
     let now = pair.now;
     assert_eq!(pair.client().open_tcp(now), Err(OpenTcpError::TooEarly));

@@ -101,7 +101,7 @@ fn a_frame_whose_length_reaches_beyond_the_record_ends_the_session() {
 
 // Frames are processed last to first: the good ones come before the bad one here.
 #[test]
-fn nothing_of_a_record_with_one_bad_frame_is_acted_on() {
+fn record_with_one_bad_frame_has_no_effect() {
     let good = [stream(0, 0, b"hi"), address(1, 1), tcp_option(28, &[1])];
     let bad: [(&[u8], Rule); 4] = [
         (&[0x0a], Rule::UnknownFrame(0x0a)),
@@ -245,7 +245,7 @@ fn an_ack_for_an_unknown_tcp_connection_ends_the_session() {
 }
 
 #[test]
-fn an_ack_that_comes_again_or_goes_back_changes_nothing() {
+fn repeated_or_lower_ack_has_no_effect() {
     let peer = Peer::client();
     let last = peer.received(FIRST) - 1;
     let told = allowed(peer, &[ack(FIRST, last), ack(FIRST, last), ack(FIRST, 0)]);
@@ -346,7 +346,7 @@ fn data_past_the_sessions_window_ends_the_session() {
 }
 
 #[test]
-fn what_was_read_is_allowed_again_and_no_more() {
+fn read_bytes_return_as_credit() {
     let mut peer = Peer::with(Side::Client, tight());
     peer.send(FIRST, &[stream(0, 0, &[1; 1200])]);
     assert_eq!(peer.conn.stream(StreamId(0)).read(1200).unwrap().unwrap().len(), 1200);
@@ -410,7 +410,7 @@ fn a_repeated_parameter_ends_the_session_even_if_it_is_unknown() {
 }
 
 #[test]
-fn parameters_that_come_again_change_nothing_and_others_end_the_session() {
+fn repeated_parameters_are_ignored_and_others_end_the_session() {
     let mut peer = Peer::client();
     peer.send(FIRST, &[parameters(&entries(&GENEROUS))]);
     peer.assert_lives(&[FIRST]);
@@ -477,7 +477,7 @@ fn every_idempotent_frame_may_come_again() {
 }
 
 #[test]
-fn data_that_comes_again_is_read_once() {
+fn repeated_data_is_read_once() {
     let mut peer = Peer::client();
     for (offset, data) in [(0, &b"abc"[..]), (0, b"abc"), (2, b"cde"), (1, b"bcd"), (0, b"abcdef")] {
         peer.send(FIRST, &[stream(0, offset, data)]);

@@ -125,7 +125,7 @@ fn claims_that_were_turned_away_do_not_pile_up() {
 }
 
 #[test]
-fn what_became_of_a_claim_is_known_as_long_as_its_tcp_connection_lives() {
+fn state_of_a_claim_is_kept_while_its_tcp_connection_is_live() {
     let mut peer = Peer::client();
     let [mut second, mut third] = [1, 2].map(|n| peer.dial_hello(&peer.hello(peer.tokens[&n])).unwrap());
     for (dial, tcp) in [(&mut second, SECOND), (&mut third, ConnectionId(2))] {

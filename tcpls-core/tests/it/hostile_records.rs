@@ -118,7 +118,7 @@ fn a_bit_flipped_in_the_header_costs_the_tcp_connection_or_leaves_it_waiting() {
 // A replayed, reordered or diverted record does not open: number and TCP connection are part of its nonce.
 // draft I24
 #[test]
-fn a_record_that_comes_again_costs_the_tcp_connection() {
+fn replayed_record_costs_the_tcp_connection() {
     let mut peer = two();
     let record = peer.seal(SECOND, DATA, &encoded(&[stream(0, 0, b"hi")]));
     peer.send_bytes(SECOND, &record);

@@ -207,7 +207,7 @@ fn second_of(pair: &mut Pair, rate: usize) {
 }
 
 #[test]
-fn what_is_under_way_on_a_slow_path_is_what_it_carries_in_two_seconds() {
+fn data_in_flight_on_a_slow_path_is_limited_to_two_seconds() {
     for rate in [500, 1000, 4000, 16_000] {
         let mut pair = Pair::established();
         let stream = pair.open_stream(Client);
@@ -341,7 +341,7 @@ fn quiet_session_waits_the_idle_timeout_for_an_answer() {
 }
 
 #[test]
-fn what_is_never_acknowledged_is_not_held_back_on_a_slow_path() {
+fn data_without_acknowledgments_does_not_wait_on_a_slow_path() {
     let mut pair = Pair::established();
     let stream = pair.open_stream(Client);
     pair.write(Client, stream, b"a request");

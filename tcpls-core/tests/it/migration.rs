@@ -315,7 +315,7 @@ fn a_tcp_option_reaches_the_peers_application() {
 }
 
 #[test]
-fn the_status_that_was_set_last_counts_whatever_overtakes_it() {
+fn latest_status_applies_in_any_order_of_arrival() {
     let mut pair = Pair::with_tcp_connections(3);
     let third = ConnectionId(2);
     let send = |pair: &mut Pair, on| {

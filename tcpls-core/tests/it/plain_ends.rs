@@ -114,7 +114,7 @@ fn reset_after_a_complete_request_ends_a_plain_session() {
 }
 
 #[test]
-fn a_finished_stream_ends_in_close_notify_however_the_session_ends() {
+fn finished_stream_ends_with_close_notify_for_any_end_of_the_session() {
     for (ours, error) in [(Client, 0), (Client, 1), (Server, 0), (Server, 1)] {
         let mut mixed = half_answered(ours);
         mixed.conn.stream(ONLY).finish().unwrap();

@@ -169,7 +169,7 @@ impl World {
 }
 
 #[test]
-fn sockets_find_their_sessions_and_are_let_go() {
+fn sockets_are_routed_to_sessions_and_discarded() {
     let mut world = World::new();
     let clients = [world.connect(), world.connect()];
     world.drive();
@@ -251,7 +251,7 @@ fn join_before_the_end_of_the_handshake_waits_for_it() {
 }
 
 #[test]
-fn sockets_that_belong_to_no_session_get_an_alert_and_are_let_go() {
+fn sockets_without_a_session_get_an_alert_and_are_discarded() {
     let mut world = World::new();
     let key = world.connect();
     world.drive();

@@ -39,7 +39,7 @@ fn dark_first() -> Pair {
 }
 
 #[test]
-fn data_of_a_silent_tcp_connection_goes_out_on_another_within_a_probe_timeout() {
+fn data_of_a_stalled_tcp_connection_is_reinjected_in_a_probe_timeout() {
     let mut pair = dark_first();
     let stream = pair.open_stream(Server);
     pair.submit(Server, stream, &bytes(50_000));
@@ -55,7 +55,7 @@ fn data_of_a_silent_tcp_connection_goes_out_on_another_within_a_probe_timeout() 
 }
 
 #[test]
-fn the_peer_hears_that_a_tcp_connection_is_silent() {
+fn stalled_tcp_connection_is_reported_to_the_peer() {
     let mut pair = dark_first();
     let stream = pair.open_stream(Server);
     pair.submit(Server, stream, &bytes(50_000));
@@ -83,7 +83,7 @@ fn stalled_tcp_connection_gets_no_new_data_until_it_answers() {
 }
 
 #[test]
-fn what_was_hedged_is_not_sent_a_third_time_when_the_silent_tcp_connection_is_lost() {
+fn hedged_data_is_not_requeued_when_the_stalled_tcp_connection_is_lost() {
     let mut pair = dark_first();
     let stream = pair.open_stream(Client);
     pair.submit(Client, stream, &bytes(50_000));
@@ -113,7 +113,7 @@ fn stall_of_the_only_tcp_connection_is_reported_without_reinjection() {
 }
 
 #[test]
-fn what_a_lone_silent_tcp_connection_carries_goes_out_on_the_first_that_joins() {
+fn data_of_the_only_stalled_tcp_connection_is_reinjected_after_a_join() {
     for side in [Client, Server] {
         let mut pair = Pair::established();
         pair.client().ping(FIRST).unwrap();
@@ -266,7 +266,7 @@ fn when_all_are_silent_the_first_to_answer_carries_everything() {
 }
 
 #[test]
-fn acknowledgments_of_what_came_on_a_silent_tcp_connection_go_out_on_others() {
+fn records_of_a_stalled_tcp_connection_are_acknowledged_on_others() {
     let mut pair = dark_first();
     // Only the way from the client is dark: what the server sends on the first still comes.
     pair.flow(FIRST, Client).stalled = false;

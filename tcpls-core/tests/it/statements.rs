@@ -149,7 +149,7 @@ fn every_statement_of_the_draft_has_exactly_one_row() {
 }
 
 #[test]
-fn what_a_row_names_is_there_and_cites_the_statement() {
+fn code_and_tests_of_a_row_exist_and_cite_the_statement() {
     let code = |row: &Row| row.code.iter().filter_map(|code| code_complaint(code, &row.id)).collect::<Vec<_>>();
     let tests = |row: &Row| row.tests.iter().filter_map(|test| test_complaint(test, &row.id)).collect::<Vec<_>>();
     let complaints: Vec<String> = rows().iter().flat_map(|row| [code(row), tests(row)].concat()).collect();

@@ -16,7 +16,7 @@ fn first(pair: &mut Pair, side: Side) -> TcpStats {
 }
 
 #[test]
-fn what_one_end_counts_as_sent_the_other_counts_as_received() {
+fn counters_of_sent_and_received_match() {
     let mut pair = Pair::established();
     let stream = pair.open_stream(Client);
     pair.submit(Client, stream, &bytes(200_000));
@@ -55,7 +55,7 @@ fn in_flight_is_what_waits_for_an_acknowledgment() {
 }
 
 #[test]
-fn what_a_server_says_before_the_handshake_is_over_is_in_flight() {
+fn half_rtt_data_counts_as_in_flight() {
     let mut pair = Setup::default().start();
     pair.step(Client);
     pair.deliver_all();

@@ -47,7 +47,7 @@ fn the_peers_reset_is_read_again_although_this_half_is_over() {
 }
 
 #[test]
-fn what_was_truncated_stays_truncated() {
+fn truncated_stream_stays_truncated() {
     let mut pair = Pair::established();
     let id = asked(&mut pair);
     pair.write(Server, id, b"200");

@@ -374,7 +374,7 @@ impl AsRef<[u8]> for Shared {
 }
 
 #[test]
-fn what_is_read_lies_in_the_buffer_that_was_received() {
+fn read_data_shares_the_received_buffer() {
     let mut pair = Pair::established();
     let stream = pair.open_stream(Client);
     let data = bytes(60_000);

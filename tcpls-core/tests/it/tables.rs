@@ -84,7 +84,7 @@ fn declares(file: &Path, item: &str) -> bool {
 }
 
 #[test]
-fn what_the_pages_on_failures_and_threats_name_is_there() {
+fn code_and_tests_in_the_tables_exist() {
     for name in PAGES {
         let text = page(name);
         let named: Vec<String> = text.lines().flat_map(quoted).collect();
@@ -128,11 +128,11 @@ fn every_bound_names_what_it_is_in_the_source() {
 }
 
 #[test]
-fn a_name_that_is_not_there_is_found_out() {
+fn missing_test_or_code_is_detected() {
     assert!(test_complaint("it::attacks::a_name_that_is_not_there").is_some());
     assert!(test_complaint("it::nowhere::a_test").is_some());
     assert!(test_complaint("it::tables::declares").is_some(), "it is no test");
-    assert_eq!(test_complaint("it::tables::a_name_that_is_not_there_is_found_out"), None);
+    assert_eq!(test_complaint("it::tables::missing_test_or_code_is_detected"), None);
     assert!(code_complaint("config.rs::max_stream").is_some());
     assert_eq!(code_complaint("config.rs::max_streams"), None);
     assert_eq!(code_complaint("connection/joins/claims.rs::MAX_CLAIMS"), None);

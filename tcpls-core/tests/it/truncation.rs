@@ -59,7 +59,7 @@ fn end_all(pair: &mut Pair, n: usize, how: TcpEnd) {
 }
 
 #[test]
-fn a_stream_that_is_cut_at_any_record_is_never_taken_for_the_whole() {
+fn stream_cut_at_any_record_is_never_reported_complete() {
     for (n, how, closing) in
         [(1, TcpEnd::Fin, false), (1, TcpEnd::Reset, true), (2, TcpEnd::Fin, true), (2, TcpEnd::Reset, false)]
     {

@@ -58,7 +58,7 @@ fn a_handshake_counts_more_than_an_idle_session() {
 }
 
 #[test]
-fn certificates_that_are_not_whole_count_in_the_handshake() {
+fn incomplete_certificates_count_as_handshake_memory() {
     let tls = Tls {
         client_auth: true,
         client_certificate: Some(ClientCertificate::Trusted),
@@ -94,7 +94,7 @@ fn delivered_is_what_the_peer_acknowledged_and_what_the_application_read() {
 }
 
 #[test]
-fn what_is_sent_again_is_delivered_once() {
+fn reinjected_data_is_delivered_once() {
     let mut pair = Pair::with_tcp_connections(2);
     let before = pair.server().delivered();
     let stream = pair.open_stream(Server);
@@ -107,7 +107,7 @@ fn what_is_sent_again_is_delivered_once() {
 }
 
 #[test]
-fn what_was_given_up_was_not_delivered() {
+fn reset_data_is_not_delivered() {
     let mut pair = Pair::established();
     let stream = pair.open_stream(Server);
     pair.write(Server, stream, &bytes(10_000));

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_moved_ahead_does_not_count() {
+    fn warm_up_bytes_do_not_count() {
         let mut meter = Meter::new(10, 20);
         let allocate = || drop(black_box(Vec::<u8>::with_capacity(100)));
         allocate();

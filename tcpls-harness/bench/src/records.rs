@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sealed_opens_in_order_and_only_in_order() {
+    fn sealed_records_open_only_in_order() {
         let data: Vec<u8> = (0..MAX_PLAINTEXT + 100).map(|i| i as u8).collect();
         let mut out = Vec::new();
         Sealer::new().seal(&data, &mut out);

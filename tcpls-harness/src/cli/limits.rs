@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shared_out_is_never_more_than_there_is() {
+    fn divided_descriptors_never_exceed_the_limit() {
         for descriptors in (MIN_DESCRIPTORS..5000).chain([1 << 16, MAX_DESCRIPTORS]) {
             let bounds = Bounds::of(descriptors, 1 << 30).unwrap();
             let used = OWN + (bounds.sockets + bounds.files + bounds.refusals) as u64;
@@ -195,13 +195,13 @@ mod tests {
     }
 
     #[test]
-    fn with_too_little_a_server_does_not_start_and_says_why() {
+    fn limits_that_are_too_low_are_an_error() {
         assert!(Bounds::of(63, 1 << 30).unwrap_err().contains("ulimit -n"));
         assert!(Bounds::of(1024, 1000).unwrap_err().contains("--memory"));
     }
 
     #[test]
-    fn what_a_server_may_use_is_said_in_one_line() {
+    fn limits_of_a_server_are_printed_in_one_line() {
         let text = Bounds::of(1024, 1 << 30).unwrap().to_string();
         let expected = "10000 sessions with 1.0 GiB of memory; of 1024 file descriptors 736 for sockets (184 before their \
                         ClientHello, 184 in their handshake, 92 joining), 128 for files";

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_has_no_validity() {
+    fn invalid_certificate_has_no_validity() {
         let certificate = certificate(2000, 2026);
         for len in 0..200 {
             _ = Validity::of(&certificate[..len]);

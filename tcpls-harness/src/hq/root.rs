@@ -249,7 +249,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn nothing_leads_out_of_the_root() {
+    fn no_path_leads_out_of_the_root() {
         let (base, root) = tree("outside");
         std::os::unix::fs::symlink(base.join("secret"), base.join("root/link")).unwrap();
         std::os::unix::fs::symlink("..", base.join("root/up")).unwrap();

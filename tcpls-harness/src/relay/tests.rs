@@ -39,7 +39,7 @@ async fn a_reset_is_seen_on_both_sides() {
 }
 
 #[tokio::test]
-async fn what_a_stalled_path_held_up_comes_after_it_resumes() {
+async fn delayed_bytes_pass_after_a_stalled_path_resumes() {
     let (relay, mut near, mut far) = relayed(PathOptions { rate: None, delay: Duration::ZERO }).await;
     relay.stall();
     near.write_all(b"late").await.unwrap();
@@ -92,7 +92,7 @@ async fn one_direction_stalls_and_the_other_does_not() {
 }
 
 #[tokio::test]
-async fn one_bit_is_flipped_and_shreds_are_whole_together() {
+async fn one_bit_is_flipped_and_small_pieces_add_up() {
     let (relay, mut near, mut far) = relayed(PathOptions { rate: None, delay: Duration::ZERO }).await;
     relay.corrupt(Way::Up);
     relay.set_shreds(true);

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_noticed_if_the_wrong_one_gives_way() {
+    fn wrong_choice_of_a_holder_is_detected() {
         let mut budget = Budget::new(tcpls_core::budget::Limits::UNLIMITED);
         let all = holders(&mut budget, &[(1, 1, 5000), (1, 1, 0), (2, 1, 0)]);
         let wrong = |victim: usize| check_eviction(Resource::Sessions, &all[victim], &all);

@@ -136,7 +136,7 @@ async fn a_standby_is_joined_and_known_as_one() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_had_fails_with_its_reason_and_leaves_nothing() {
+async fn failed_download_has_a_reason_and_leaves_no_file() {
     let directory = Directory::new("refused");
     let server = start(directory.path());
     std::fs::write(directory.path().join("secret"), "secret").unwrap();

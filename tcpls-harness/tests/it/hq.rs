@@ -173,7 +173,7 @@ async fn a_file_that_was_replaced_while_the_client_took_a_break_is_not_mixed_wit
 }
 
 #[tokio::test]
-async fn what_comes_behind_a_request_is_not_kept() {
+async fn data_behind_a_request_is_dropped() {
     let directory = Directory::new("hq-behind");
     std::fs::write(directory.path().join("file"), pattern(20_000)).unwrap();
     let server = FileServer::start(directory.path(), Limits::default());

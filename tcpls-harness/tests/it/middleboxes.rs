@@ -14,7 +14,7 @@ fn run_of(scenario: &Scenario, seed: u64) -> Report {
 }
 
 #[test]
-fn to_a_box_that_knows_tls_a_session_is_tls_whatever_happens_to_it() {
+fn tls_aware_box_passes_a_session_under_any_faults() {
     for zero_rtt in [true, false] {
         let mut scenario = shipped("tls-aware-box");
         scenario.client.zero_rtt_join = Some(zero_rtt);
@@ -40,7 +40,7 @@ fn tls_aware_box_resets_non_tls_bytes_and_the_run_fails() {
 }
 
 #[test]
-fn a_spoilt_record_header_costs_the_tcp_connection_at_the_box_and_nothing_else() {
+fn corrupted_record_header_costs_only_its_tcp_connection_at_the_box() {
     let mut text = r#"
         title = "small records, and a bit flipped in some"
         [[path]]

@@ -302,7 +302,7 @@ async fn assert_spares(from: &Session, to: &Session, other: ConnectionId, backup
 }
 
 #[tokio::test]
-async fn backup_path_is_a_backup_again_when_it_is_made_anew() {
+async fn rejoined_backup_path_is_a_backup_again() {
     let mut server = Server::start();
     let addresses = server.addresses.clone();
     let (client, peer) = keeping(&mut server, &addresses).await;

@@ -14,7 +14,7 @@ fn runtime() -> Runtime {
 }
 
 #[test]
-fn session_whose_runtime_has_shut_down_refuses_all_work_at_once() {
+fn session_of_a_stopped_runtime_refuses_all_calls_at_once() {
     let (here, there) = (runtime(), runtime());
     let mut server = here.block_on(async { Server::start() });
     let (addresses, options) = (server.addresses.clone(), server.options());

@@ -337,7 +337,7 @@ async fn client_of_a_restarted_server_ends_with_the_last_refusal_instead_of_wait
 }
 
 #[tokio::test]
-async fn refusals_of_joins_with_much_data_behind_them_arrive_as_what_they_are() {
+async fn refusal_of_a_join_with_much_data_arrives_as_an_alert() {
     let mut server = Server::start();
     let (client, _peer) = server.pair(server.addresses[0]).await;
     let mut upload = client.open_stream().await.unwrap();

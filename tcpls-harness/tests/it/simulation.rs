@@ -129,7 +129,7 @@ fn own_faults_and_links_act_on_the_network_and_steps_show_what_happens() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_its_reason() {
+fn invalid_scenario_is_refused_with_its_reason() {
     let refused = |simulation: Simulation| simulation.run().unwrap_err().to_string();
     let idle = async |_: Session| ();
     assert_eq!(refused(Simulation::new(1).client(idle)), "a scenario needs a path; replay with seed 1");

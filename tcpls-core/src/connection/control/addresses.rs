@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_id_never_comes_back_and_is_removed_once() {
+    fn removed_id_is_never_used_again_and_is_removed_once() {
         // draft E16, E19
         let mut peer = PeerAddresses::default();
         assert_eq!(peer.remove(AddressId(1)), None, "unknown");

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_and_pending_again_is_held_and_needs_no_credit() {
+    fn requeued_data_is_held_and_needs_no_credit() {
         let mut client = client();
         let a = client.open().unwrap();
         assert_eq!(client.write(a, &[0; 600]), Ok(600));
@@ -305,7 +305,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn no_writer_with_room_waits_whatever_happens(
+        fn no_writer_with_room_stays_blocked(
             steps in proptest::collection::vec((0u8..6, 0usize..4, 0usize..90_000), 1..300),
         ) {
             let config = Config { send_buffer: 200_000, stream_send_buffer: 120_000, ..Config::default() };

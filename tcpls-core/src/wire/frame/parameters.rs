@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_is_written_by_ascending_id() {
+    fn non_default_parameters_are_written_by_ascending_id() {
         let parameters =
             Parameters { max_tcp_connections: 3, initial_max_data: 0x0102, max_ack_delay_ms: 0, ..Default::default() };
         let entries = [

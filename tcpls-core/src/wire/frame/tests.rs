@@ -360,7 +360,7 @@ fn all_but_padding_and_ack_elicit_an_ack_and_types_up_to_9_are_the_drafts() {
 }
 
 #[test]
-fn what_a_length_field_cannot_announce_is_left_out() {
+fn bytes_beyond_a_length_field_are_left_out() {
     let long = vec![1; 70_000];
     let out = encoded(CloseSession { error: ErrorCode(1), reason: &long }.into());
     assert_eq!(only(&out), Ok(CloseSession { error: ErrorCode(1), reason: &long[..65_535] }.into()));
@@ -401,7 +401,7 @@ fn frame_errors_name_the_frame_and_the_cause() {
 
 proptest! {
     #[test]
-    fn what_is_encoded_decodes_to_the_same_frames_last_one_first(
+    fn encoded_frames_decode_last_one_first(
         frames in proptest::collection::vec(frame(), 0..12),
     ) {
         let plaintext = record(&frames);

@@ -108,7 +108,7 @@ fn a_join_with_early_records_looks_like_a_resumption() {
 }
 
 #[test]
-fn what_a_join_says_is_read_back() {
+fn fields_of_a_join_are_read_back() {
     let record = encoded(&join_hello());
     let hello = parse_client_hello(body_of(&record), &EXT).unwrap();
     let expected = ClientHello {
@@ -192,7 +192,7 @@ fn the_answer_to_a_join_looks_like_this() {
 }
 
 #[test]
-fn what_the_answer_says_is_read_back() {
+fn fields_of_the_answer_are_read_back() {
     let mut record = Vec::new();
     join_server_hello().encode(&mut record);
     let hello = parse_server_hello(body_of(&record), &EXT).unwrap();
@@ -397,7 +397,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Option<(Vec<u8
 }
 
 #[test]
-fn a_hello_is_found_however_the_bytes_are_cut() {
+fn hello_is_found_for_any_fragmentation() {
     let wire = encoded(&zero_rtt_hello());
     let hello = parse_client_hello(body_of(&wire), &EXT).unwrap();
     for cut in 0..wire.len() {

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_simulated_is_the_same_twice() {
+    fn simulation_gives_the_same_result_twice() {
         let simulated: Vec<&Curve> = CURVES.iter().filter(|curve| curve.exact).collect();
         assert!(!simulated.is_empty());
         simulated.iter().for_each(|curve| assert_eq!(quick(curve), quick(curve), "{}", curve.name));

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_segment_takes_of_the_sequence_numbers_is_counted() {
+    fn sequence_numbers_of_a_segment_are_counted() {
         assert_eq!(Segment::parse(&build(|_| {}, b"four")).unwrap().end(), 1004);
         assert_eq!(Segment::parse(&build(|tcp| (tcp.syn, tcp.fin) = (true, true), b"four")).unwrap().end(), 1006);
     }

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_be_less_is_judged_the_other_way() {
+    fn lower_bounds_are_judged_in_the_other_direction() {
         let limit = Limit::AtLeast { figure: Figure::Gap(0), cases: vec![MPTCP], part: 1.0 };
         assert_eq!(judge(0.5, limit.clone(), &[10.0], &[9.0]).met, Some(true));
         assert_eq!(judge(0.5, limit, &[8.0], &[9.0]).met, Some(false));

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_the_queue_full_is_dropped() {
+    fn packets_beyond_the_queue_are_dropped() {
         let mut link = link();
         (1..=4).for_each(|n| link.push(Duration::ZERO, vec![n; 1000]));
         assert_eq!(link.dropped, 1);

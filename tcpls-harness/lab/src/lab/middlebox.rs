@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_has_forgotten_is_answered_and_what_is_new_passes_if_it_may() {
+    fn cleared_box_resets_old_tcp_connections_and_passes_new_ones() {
         for may in [true, false] {
             let mut middlebox = Middlebox::default();
             middlebox.pass_up(&data(CLIENT, SERVER, 100, 10));

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_when_a_path_goes_dark_is_lost() {
+    fn packets_in_flight_are_lost_when_a_path_goes_dark() {
         let mut path = path();
         path.enter(Duration::ZERO, DOWN, data());
         path.enter(Duration::ZERO, UP, segment(CLIENT, SERVER, b"request"));

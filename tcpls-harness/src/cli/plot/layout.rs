@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_at_once_is_listed_and_what_is_too_much_is_counted() {
+    fn marks_at_one_time_are_listed_and_excess_ones_counted() {
         let placed = place(vec![(5, "end of black hole a".to_owned()), (5, "black hole b".to_owned())]);
         assert_eq!(placed.labels.iter().map(|label| label.row).collect::<Vec<_>>(), [0, 1]);
         let placed = place(vec![(5, "reset".to_owned()); 20]);

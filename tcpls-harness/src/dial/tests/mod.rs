@@ -103,7 +103,7 @@ fn a_pair_that_cannot_be_trusted_is_left_at_once() {
 }
 
 #[test]
-fn the_start_is_given_up_once_every_pair_has_failed() {
+fn start_fails_once_every_pair_has_failed() {
     let mut world = World::new(&[Refusing, Untrusted, Dark], DialOptions::default());
     world.run(Duration::from_secs(60));
     assert_eq!(world.times(|action| *action == Action::GiveUp).len(), 1);
@@ -329,7 +329,7 @@ fn assert_not_replaced(mut world: World) {
 }
 
 #[test]
-fn when_no_tcp_connection_answers_what_was_put_off_is_dialled_at_once() {
+fn postponed_pairs_are_dialed_at_once_when_no_tcp_connection_answers() {
     let mut world = World::established(2, DialOptions::default());
     world.set(0, Dark);
     world.lose(FIRST, TcpFault::Reset);
@@ -493,7 +493,7 @@ fn join_that_may_still_be_answered_is_kept_if_there_is_no_other_token() {
 }
 
 #[test]
-fn what_was_left_on_purpose_is_missed_only_when_nothing_else_lives() {
+fn retired_path_is_replaced_only_when_no_other_is_live() {
     let mut world = World::established(2, DialOptions::default());
     world.lose(FIRST, TcpFault::Retired);
     world.run(Duration::from_secs(30));
@@ -608,7 +608,7 @@ fn those_that_keep_only_the_session_dial_when_nothing_is_left() {
 }
 
 #[test]
-fn what_the_application_joined_is_kept_too() {
+fn tcp_connections_of_the_application_are_kept() {
     let mut world = World::established(1, DialOptions::default());
     let extra = Path { local: Some(SocketAddr::from(([10, 0, 0, 1], 0))), ..path(0) };
     world.paths.push(extra);

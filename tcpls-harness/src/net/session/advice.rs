@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_policy_refuses_counts_for_nothing() {
+    fn refused_addresses_do_not_count_against_the_rate() {
         let advice = Advice::new(AddressPolicy::default(), PUBLIC.parse().unwrap());
         assert!((0..100).all(|_| !advice.allows(Time::ZERO, LOOPBACK.parse().unwrap())));
         assert!(advice.allows(Time::ZERO, "203.0.113.1:443".parse().unwrap()));

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_for_the_first_subscriber_is_bounded_and_the_oldest_gives_way() {
+    fn events_kept_for_the_first_subscriber_are_bounded() {
         let mut feed = Feed::new();
         (0..100_000).for_each(|news| feed.tell(news));
         assert_eq!(all(&mut feed.subscribe()), (100_000 - KEPT..100_000).collect::<Vec<_>>());

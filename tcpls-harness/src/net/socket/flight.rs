@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_goes_first_on_an_idle_socket_fits_into_its_window_unless_that_is_full() {
+    fn first_batch_on_an_idle_socket_fits_its_window_unless_full() {
         assert_eq!(first_flight(32_768, Some(14_480)), 14_480);
         assert_eq!(first_flight(32_768, Some(100_000)), 32_768);
         assert_eq!(first_flight(32_768, Some(1448)), 32_768, "small records would not arrive sooner");

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_released_is_the_memory_and_not_the_beginning_of_a_record() {
+    fn releasing_memory_keeps_the_beginning_of_a_record() {
         let mut reading = grown();
         let _held = [fill(&mut reading), fill(&mut reading)];
         reading.make_room();

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_kernel_knows_when_it_heard_from_the_peer_and_how_long_a_round_trip_takes() {
+    async fn tcp_info_has_the_last_arrival_and_the_round_trip_time() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let info = tcp_info(&stream).unwrap();

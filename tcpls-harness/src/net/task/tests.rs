@@ -20,7 +20,7 @@ async fn driver() -> Driver {
 }
 
 #[tokio::test]
-async fn buffers_are_given_back_after_half_a_second_without_traffic() {
+async fn buffers_are_freed_after_half_a_second_without_traffic() {
     let mut driver = driver().await;
     let busy = driver.now;
     driver.carriers[0].socket.out().reserve(1000);

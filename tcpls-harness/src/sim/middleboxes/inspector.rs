@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_tls_passes_in_pieces_of_any_size() {
+    fn tls_like_bytes_pass_in_pieces_of_any_size() {
         let data = || PROTECTED_RECORD.to_vec();
         let full = [(0, client_hello(false)), (1, server_hello(1)), (1, ccs()), (1, data()), (0, ccs()), (0, data())];
         let early = [(0, client_hello(true)), (0, ccs()), (0, data()), (1, server_hello(1)), (1, data())];
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_look_like_tls_is_killed() {
+    fn non_tls_tcp_connection_is_reset() {
         let (hello, data) = (|| (0, client_hello(false)), || PROTECTED_RECORD.to_vec());
         let mut long = hello();
         long.1.splice(3..5, [0xff, 0xff]);

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_is_the_hello_without_the_extension_and_all_that_follows() {
+    fn stripped_hello_lacks_only_the_extension() {
         let (with, follows) = (hello(&[43, ALPN, 51, 0xff60, 0xff61]), b"and more".to_vec());
         for piece in [1, 3, 1000] {
             let all = [with.clone(), follows.clone()].concat();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hello_goes_by_as_it_is() {
+    fn bytes_that_are_not_a_hello_pass_unchanged() {
         let cut = &hello(&[ALPN])[..20];
         for bytes in [&b"GET / HTTP/1.1"[..], &[22, 3, 3, 0, 2, 9, 9, 1], cut, &[22]] {
             assert_eq!(stripped(Extension::Alpn, bytes, 4), bytes);

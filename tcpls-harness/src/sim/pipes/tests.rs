@@ -82,7 +82,7 @@ fn a_path_carries_its_rate_after_a_round_trip_for_the_handshake_and_its_delay() 
 }
 
 #[test]
-fn what_a_black_hole_held_up_flows_on_when_tcp_would_have_tried_again() {
+fn bytes_in_a_black_hole_flow_again_at_tcps_retransmission() {
     let mut world = World::new(path());
     world.run_until(at(500));
     world.net.fault(at(500), 0, &fault(FaultKind::BlackHole, None), false);
@@ -167,7 +167,7 @@ fn one_bit_is_flipped_and_pieces_have_any_size() {
 }
 
 #[test]
-fn silence_shows_in_what_tcp_says() {
+fn stall_shows_in_tcp_info() {
     let mut world = World::new(path());
     world.run_until(at(500));
     let info = world.net.tcp_info(at(500), Side::Client, world.socket).unwrap();

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_can_be_read_again() {
+    fn printed_quantities_can_be_read_again() {
         for nanos in [0, 1, 999, 1_500_000, 60_000_000_000, 12_345_678_901, 3_600_000_000_000] {
             let span = Span(Duration::from_nanos(nanos));
             assert_eq!(span.to_string().parse(), Ok(span), "{span}");

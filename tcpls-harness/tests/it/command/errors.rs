@@ -18,7 +18,7 @@ async fn error_of_get(line: &[String]) -> String {
 }
 
 #[tokio::test]
-async fn certificate_errors_say_what_is_wrong_and_advise_on_ca_only_if_it_helps() {
+async fn certificate_errors_name_the_cause_and_suggest_ca_only_if_it_helps() {
     let directory = Directory::new("certificates");
     let (cert, key) = (directory.path().join("ca.pem"), directory.path().join("key.pem"));
     let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();

@@ -101,7 +101,7 @@ async fn if_no_descriptor_is_left_idle_sessions_give_way_to_files() {
 }
 
 #[tokio::test]
-async fn with_too_few_descriptors_a_server_says_so_and_does_not_start() {
+async fn server_with_too_few_descriptors_does_not_start() {
     let line = format!("ulimit -n 40; exec {} serve --listen 127.0.0.1:0 --root .", env!("CARGO_BIN_EXE_tcpls"));
     let output = Command::new("sh").args(["-c", &line]).output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -33,7 +33,7 @@ async fn ask_for_long_names(session: &Session, requests: usize) {
 }
 
 #[tokio::test]
-async fn serve_goes_on_and_counts_what_is_lost_while_its_log_is_not_read() {
+async fn serve_drops_and_counts_log_lines_while_its_log_is_not_read() {
     let directory = Directory::new("unread-log");
     let (mut server, address) = Tcpls::serve(directory.path(), &[]).await;
     std::fs::write(directory.path().join("root/file"), "served").unwrap();

@@ -144,7 +144,7 @@ fn the_client_knows_whether_it_is_tcpls_once_the_server_has_answered() {
 }
 
 #[test]
-fn the_client_hello_is_one_that_the_front_door_can_read() {
+fn endpoint_reads_the_client_hello_of_rustls() {
     let (mut client, _) = start(&[b"x"], &[]);
     let bytes = written(&mut *client);
     let (hello, len) = peek_client_hello(&bytes, &ExtensionTypes::default()).unwrap().unwrap();

@@ -18,7 +18,7 @@ fn plaintext_alert(code: u8) -> [u8; 7] {
 }
 
 #[test]
-fn without_a_common_name_the_server_refuses_and_says_why() {
+fn server_without_a_common_name_sends_no_application_protocol() {
     let (mut client, mut server) = start(&[b"a"], &[b"b"]);
     let failed = feed(&mut *server, &written(&mut *client)).unwrap_err();
     assert_eq!(failed.kind(), Kind::NoApplicationProtocol);
@@ -28,7 +28,7 @@ fn without_a_common_name_the_server_refuses_and_says_why() {
 }
 
 #[test]
-fn a_certificate_that_is_not_trusted_is_refused_and_the_server_told() {
+fn untrusted_certificate_is_refused_with_an_alert_to_the_server() {
     let (us, other) = (Identity::new(), Identity::new());
     let mut client = start_client(other.client(provider_with(&SUITES)), &[]);
     let mut server = start_server(us.server(provider_with(&SUITES)), &[]);
@@ -129,7 +129,7 @@ fn a_handshake_is_not_finished_before_its_end_nor_with_bytes_left() {
 }
 
 #[test]
-fn nothing_is_taken_in_after_the_end_or_a_failure() {
+fn no_input_is_processed_after_the_end_or_a_failure() {
     let (mut client, mut server) = start(&[], &[]);
     feed(&mut *server, &written(&mut *client)).unwrap();
     feed(&mut *client, &written(&mut *server)).unwrap();
