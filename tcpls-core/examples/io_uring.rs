@@ -61,7 +61,7 @@ mod driver {
         Known(SocketId),
     }
 
-    /// What the kernel works on, with what it reads or writes meanwhile. The number is a key of `Driver::links`.
+    /// Operations in progress, with their buffers. The number is a key of `Driver::links`.
     enum Operation {
         Accept,
         Connect(u64, #[expect(dead_code, reason = "the kernel reads it")] Box<SockAddr>),

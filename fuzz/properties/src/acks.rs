@@ -314,14 +314,14 @@ impl Run {
         }
     }
 
-    /// What was sent on `tcp` may go out again.
+    /// Data sent on `tcp` may be reinjected.
     fn fail(&mut self, tcp: ConnectionId) -> &mut Tcp {
         let entry = self.tcps.get_mut(&tcp).expect("it is one of these");
         entry.records.iter_mut().for_each(|record| record.failed = true);
         entry
     }
 
-    /// What is held for sending is what is not acknowledged, and so is what is under way.
+    /// Checks that held data, and data in flight, is the unacknowledged data.
     fn check(&self) {
         assert_eq!(self.closed, None);
         let stats = self.peer.conn.stats();

@@ -1,6 +1,6 @@
 //! A fuzzer's input, read as a list of choices from its front. Used by the targets that run a script.
 
-/// What is left of the input.
+/// The rest of the input.
 pub(crate) struct Choices<'a>(&'a [u8]);
 
 impl<'a> Choices<'a> {

@@ -74,7 +74,7 @@ impl Peer {
         self.send(on, &[frames::connection_reset_reason(named, 1)]);
     }
 
-    /// What the client reports to its application.
+    /// Returns the client's events.
     pub(crate) fn events(&mut self) -> Vec<Event> {
         self.take_events()
     }

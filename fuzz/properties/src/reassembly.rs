@@ -16,7 +16,7 @@ use crate::choices::{Choices, pick};
 use crate::model::{Ranges, pattern};
 use crate::peer::{Peer, ROOM};
 
-/// What a piece of received data may cost besides its bytes, generously.
+/// An upper bound for the overhead of a piece of received data, in bytes.
 const PIECE: u64 = 200;
 /// A record's content without its frames' own fields.
 const MAX_CONTENT: usize = 15_000;
@@ -29,7 +29,7 @@ enum Fate {
     Stopped,
 }
 
-/// What is known about one stream that the client receives.
+/// The model of one stream that the client receives.
 #[derive(Debug)]
 struct Half {
     came: Ranges,
@@ -58,12 +58,12 @@ impl Half {
         }
     }
 
-    /// What was read, or will never be.
+    /// Bytes that were read, or never will be.
     fn consumed(&self) -> u64 {
         if self.fate == Fate::Open { self.read } else { self.highest }
     }
 
-    /// What is kept for the application to read.
+    /// Data held for the application.
     fn held(&self) -> u64 {
         if self.fate == Fate::Open { self.came.len() - self.read } else { 0 }
     }
@@ -247,7 +247,7 @@ impl Run {
         broken
     }
 
-    /// What both have in common: the stream is there, its end holds, limits hold.
+    /// Checks that both have in common: the stream exists, its end does not change, limits are respected.
     fn count(&mut self, id: StreamId, end: u64, is_final: bool) -> Vec<Violation> {
         let sent: u64 = self.halves.values().map(|half| half.highest).sum();
         let Some(half) = self.halves.get_mut(&id) else {
@@ -342,7 +342,7 @@ impl Run {
         self.records.remove(&tcp);
     }
 
-    /// What the client says: to its application, and to the peer about credit.
+    /// Takes the client's events, and its credit for the peer.
     fn hear(&mut self) {
         for event in self.peer.events() {
             match event {

@@ -1,4 +1,5 @@
-//! What the drivers `poll_loop` and `io_uring` run: a download over two TCP connections, of which one is cut in the middle.
+//! The application of the drivers `poll_loop` and `io_uring`: a download over two TCP connections, of which one is cut
+//! in the middle.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use tcpls_core::{
 /// Bytes that the client downloads.
 pub(crate) const SIZE: usize = 16 << 20;
 
-/// What the application asks of the driver.
+/// The application's requests to the driver.
 pub(crate) enum Wish {
     /// To connect a socket, and to join it to this session.
     Dial(SessionKey),

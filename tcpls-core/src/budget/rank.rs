@@ -1,4 +1,4 @@
-//! Which of two holders gives way first, and which of two groups holds more.
+//! The order of holders by which gives way first, and of groups by how much they hold.
 
 use super::{HolderId, Resource};
 use crate::time::Time;

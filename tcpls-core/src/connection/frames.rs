@@ -312,7 +312,7 @@ impl StreamHead {
     }
 }
 
-/// What a record holds, found while it was decoded.
+/// The content of a record, as found while it was decoded.
 #[derive(Default)]
 struct About {
     ack_eliciting: bool,

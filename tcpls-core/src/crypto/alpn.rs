@@ -7,7 +7,7 @@ use crate::error::{HandshakeError, HandshakeErrorKind};
 
 /// The ALPN name of TCPLS without an application protocol.
 const TCPLS: &[u8] = b"tcpls";
-/// What precedes the application protocol in the ALPN name of TCPLS with one.
+/// The prefix of ALPN names of TCPLS with an application protocol.
 const TCPLS_PREFIX: &[u8] = b"tcpls+";
 
 /// Returns the ALPN names of an endpoint that supports TCPLS and plain TLS, in order of preference: a client offers

@@ -44,7 +44,7 @@ fn plain_hello() -> Vec<u8> {
     encode(Token([0; 32]), &ExtensionTypes { tcpls: 0xff70, tcpls_join: 0xff71, ..ExtensionTypes::default() })
 }
 
-/// What a TCP connection that sends `bytes` at once turns out to be, and what is left of them.
+/// Returns the kind of a TCP connection that sends `bytes` at once, and the rest of them.
 fn decide(endpoint: &mut Endpoint, bytes: &[u8]) -> (Option<Incoming>, BytesMut) {
     let incoming = endpoint.handle_accepted(START);
     let mut buffer = BytesMut::from(bytes);

@@ -29,7 +29,7 @@ impl Segment {
     }
 }
 
-/// What was written, from `base` to `end`.
+/// The written bytes from `base` to `end`.
 #[derive(Debug, Default)]
 pub(super) struct SendBuffer {
     base: u64,

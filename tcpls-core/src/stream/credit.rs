@@ -35,7 +35,7 @@ impl Credit {
         self.used = self.used.saturating_add(bytes);
     }
 
-    /// What was sent so far.
+    /// Returns the bytes sent so far.
     pub(super) fn used(&self) -> u64 {
         self.used
     }

@@ -79,7 +79,7 @@ impl Window {
         Self { limit: u64::MAX, ..Self::new(Basis::Consumed, 0, 0, Time::ZERO) }
     }
 
-    /// What was received: the highest offset of a stream, or the sum of these for the session.
+    /// Received bytes: the highest offset of a stream, or the sum of these for the session.
     pub(super) fn received(&self) -> u64 {
         self.received
     }
@@ -160,7 +160,7 @@ impl Window {
     }
 }
 
-/// What the limit of a window of this size rises by, at least, with each update.
+/// Returns the smallest increase of the limit with an update, for a window of this size.
 fn gain(size: u64) -> u64 {
     (size / UPDATES).max(MIN_GAIN.min(size / 2))
 }

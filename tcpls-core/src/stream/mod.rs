@@ -32,7 +32,7 @@ use crate::wire::ids::{ErrorCode, StreamId};
 /// The largest offset that a stream's end may have, and the largest flow-control limit: 2⁶².
 pub(crate) const MAX_OFFSET: u64 = 1 << 62;
 
-/// How far the sending half of a stream is.
+/// The state of the sending half of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendProgress {
@@ -54,7 +54,7 @@ pub enum SendProgress {
 pub(crate) struct Chunk {
     /// Whose data.
     pub(crate) id: StreamId,
-    /// Where it starts.
+    /// Its first offset.
     pub(crate) offset: u64,
     /// How many bytes; 0 only with `fin`.
     pub(crate) len: u16,

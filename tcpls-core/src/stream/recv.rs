@@ -24,7 +24,7 @@ enum State {
     Truncated,
 }
 
-/// What the peer sends on a stream.
+/// The receiving half of a stream.
 #[derive(Debug)]
 pub(super) struct RecvHalf {
     id: StreamId,

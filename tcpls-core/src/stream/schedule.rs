@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use crate::wire::ids::StreamId;
 
-/// What a stream's next piece of data costs.
+/// The credit that a stream's next piece of data needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     /// Nothing: it was sent before, or is only the end of the stream.
@@ -50,7 +50,7 @@ fn rank(priority: i8) -> u64 {
     u64::from(i8::MAX.abs_diff(priority))
 }
 
-/// Where a stream stands. It keeps this itself, so that no search is needed.
+/// The place of a stream in the queues. The stream stores it itself, so that no search is needed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     turn: Turn,

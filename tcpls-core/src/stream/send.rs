@@ -41,7 +41,7 @@ enum State {
     Dropped,
 }
 
-/// What one TCP connection has carried of a stream. Kept in redundant mode only.
+/// The data of a stream that one TCP connection has carried; only in redundant mode.
 #[derive(Debug)]
 struct Carried {
     tcp: ConnectionId,
@@ -49,7 +49,7 @@ struct Carried {
     fin: bool,
 }
 
-/// What this endpoint sends on a stream.
+/// The sending half of a stream.
 #[derive(Debug)]
 pub(super) struct SendHalf {
     id: StreamId,
@@ -372,7 +372,7 @@ impl SendHalf {
         range.start.max(self.buffer.base())..range.end.min(sent_end)
     }
 
-    /// What is in flight on other TCP connections only.
+    /// Returns the data that is in flight only on other TCP connections.
     fn missing(&self, tcp: ConnectionId) -> impl Iterator<Item = Range<u64>> + '_ {
         let sent = self.buffer.base()..self.next().min(self.buffer.end());
         let not_acked = self.acked.gaps(sent);

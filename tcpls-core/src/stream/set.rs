@@ -151,7 +151,7 @@ struct Ending {
     aborted: bool,
 }
 
-/// What all streams share.
+/// The state that all streams share.
 #[derive(Debug)]
 struct Shared {
     side: Side,
@@ -280,7 +280,7 @@ impl Streams {
         }
     }
 
-    /// What the peer's Session Parameters allow. Before this nothing may be sent.
+    /// Sets the limits of the peer's Session Parameters, before which no data may be sent.
     pub(crate) fn set_peer_limits(&mut self, max_data: u64, max_stream_data: u64, max_streams: u32) {
         self.shared.peer_stream_window = max_stream_data;
         let ids: Vec<StreamId> = self.map.keys().copied().collect();
@@ -297,7 +297,7 @@ impl Streams {
         self.shared.clock = Clock { now, round_trip };
     }
 
-    /// What changed since the last call.
+    /// Returns the changes since the last call.
     pub(crate) fn poll_event(&mut self) -> Option<StreamEvent> {
         self.shared.events.pop_front()
     }

@@ -16,7 +16,7 @@ pub(crate) struct AckPolicy {
     pub(crate) every_records: u32,
 }
 
-/// What was received on one TCP connection.
+/// The state of received records on one TCP connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Received {
     next: RecordSeq,

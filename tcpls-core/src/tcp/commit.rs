@@ -25,7 +25,7 @@ const QUICK: Duration = Duration::from_millis(50);
 /// peer's data would never learn that its own direction carries more.
 const PROBE_EVERY: u32 = 4;
 
-/// What is known of one TCP connection's rate, and what follows.
+/// The known rate of one TCP connection, and the limits that follow from it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Commit {
     /// Bytes per second, from flights with more behind them.
@@ -45,7 +45,7 @@ impl Commit {
         self.guess = rate;
     }
 
-    /// What a handshake that sent `bytes` and took `time` shows, if TCP's round trip is known.
+    /// Derives an expected rate from a handshake that sent `bytes` in `time`, if TCP's round-trip time is known.
     pub(crate) fn expect_from_handshake(&mut self, bytes: u64, time: Duration, rtt: Option<Duration>) {
         let Some(rtt) = rtt.filter(|rtt| !rtt.is_zero()) else { return };
         let time = time.saturating_sub(rtt);

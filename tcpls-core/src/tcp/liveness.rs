@@ -12,7 +12,7 @@ use crate::time::Time;
 pub(crate) struct Liveness {
     /// When bytes last moved.
     life: Life,
-    /// What the TCP stack underneath has heard.
+    /// The reports of the TCP stack.
     silence: Silence,
     /// When it was asked for a sign of life.
     probes: Probes,

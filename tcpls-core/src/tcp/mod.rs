@@ -118,7 +118,7 @@ impl<C> Tcp<C> {
         self.may_seal = true;
     }
 
-    /// What this endpoint's records carry.
+    /// The contents of this endpoint's records.
     pub(crate) fn sent(&self) -> &SentLog<C> {
         &self.sent
     }
@@ -245,7 +245,7 @@ impl<C> Tcp<C> {
         Some(highest)
     }
 
-    /// What its unacknowledged records carried, but for what this gave before.
+    /// Returns the contents of its unacknowledged records that were not returned before.
     pub(crate) fn requeue(&mut self) -> impl Iterator<Item = &C> {
         self.sent.requeue()
     }
@@ -260,7 +260,7 @@ impl<C> Tcp<C> {
         self.sent.freeze();
     }
 
-    /// What the least used of the others had carried when it joined.
+    /// Sets the bytes that the least used other one had carried when it joined.
     pub(crate) fn start_behind(&mut self, share: u64) {
         self.head_start = share;
     }

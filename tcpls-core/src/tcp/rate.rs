@@ -14,7 +14,7 @@ pub(crate) struct Delivered {
     pub(crate) at: Time,
 }
 
-/// What one acknowledgment shows.
+/// A sample from one acknowledgment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RateSample {
     bytes_per_second: u64,

@@ -1,20 +1,20 @@
-//! Where one TCP connection's records stand in the chains of keys, in both directions, and the numbers that they get.
+//! The positions of one TCP connection's records in the chains of keys, in both directions, and their numbers.
 
 use super::Tcp;
 use super::sent::Backlog;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, RecordSeq};
 
-/// Where one direction of a TCP connection stands in the chain of key generations.
+/// The position of one direction of a TCP connection in the chain of key generations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KeyPosition {
-    /// Which generation the next record uses.
+    /// The generation of the next record.
     pub(crate) generation: u32,
     /// The AEAD's sequence number for it; back to 0 at each key update (RFC 8446, 5.3).
     pub(crate) aead_seq: u64,
 }
 
-/// What is kept of a record until it is acknowledged.
+/// What the session stores of a record until it is acknowledged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Keep<'a, C> {
     /// It elicits no acknowledgment.
@@ -22,7 +22,7 @@ pub(crate) enum Keep<'a, C> {
     /// It elicits one.
     Record {
         now: Time,
-        /// What goes out again if the TCP connection is lost.
+        /// Contents that are requeued if the TCP connection is lost.
         carried: &'a [C],
         backlog: Backlog,
     },
@@ -137,7 +137,7 @@ impl<C> Tcp<C> {
         Ok(())
     }
 
-    /// Where this endpoint's next record stands in the chain of keys.
+    /// Returns the position of this endpoint's next record in the chain of keys.
     pub(crate) fn seal_position(&self) -> &KeyPosition {
         &self.sealing.at
     }

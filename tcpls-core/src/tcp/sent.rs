@@ -1,5 +1,5 @@
-//! What this endpoint's unacknowledged records on one TCP connection carried, so that it can go out again on another
-//! (draft, 4.2.3). References only, never ciphertext.
+//! The contents of this endpoint's unacknowledged records on one TCP connection, so that they can be sent again on
+//! another (draft, 4.2.3). References only, never ciphertext.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ const KEPT: usize = 32;
 pub(crate) struct SentLog<C> {
     next: RecordSeq,
     records: VecDeque<Sent>,
-    /// What `records` carry, in the same order: no allocation per record.
+    /// The contents of `records`, in the same order, without an allocation per record.
     carried: VecDeque<C>,
     /// How many of `carried`, from the front, were requeued already.
     requeued: usize,
@@ -48,7 +48,7 @@ pub(crate) enum Backlog {
     Full,
 }
 
-/// What one acknowledgment changed.
+/// The effect of one acknowledgment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Acked {
     /// Bytes on the wire of the ack-eliciting records that are newly acknowledged.

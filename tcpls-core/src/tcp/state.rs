@@ -142,7 +142,7 @@ impl<C> Tcp<C> {
         self.state = TcpState::Retiring(Leave { since: now, peer_knows: None });
     }
 
-    /// How far leaving it is.
+    /// Returns the progress of its retirement.
     pub(crate) fn leave(&self) -> Option<&Leave> {
         match &self.state {
             TcpState::Retiring(leave) => Some(leave),

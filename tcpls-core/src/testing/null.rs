@@ -20,7 +20,7 @@ pub struct NullHandshake {
     mode: Mode,
     tcpls: bool,
     transcript: u64,
-    /// What keys are made from: the transcript up to the server's flight.
+    /// The input of keys: the transcript up to the server's flight.
     secret: u64,
     out: Vec<u8>,
     /// The server's 0.5-RTT records.

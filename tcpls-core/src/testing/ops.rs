@@ -92,7 +92,7 @@ enum Fate {
     Reset,
 }
 
-/// What was written by one side on one stream.
+/// The data that one endpoint wrote on one stream.
 struct Written {
     bytes: Vec<u8>,
     fate: Fate,

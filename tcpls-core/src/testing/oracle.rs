@@ -1,4 +1,4 @@
-//! What must hold for one end of a session at any moment, whatever its caller and the network do.
+//! Invariants of one endpoint of a session, for any calls and any network.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::event::{Event, TcpEvent};
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 
-/// What memory for reading may exceed the window by, in bytes: the unused rest of receive buffers, and one record.
+/// Memory for reading beyond the window, in bytes: the unused rest of receive buffers, and one record.
 const SLACK: u64 = 1 << 20;
 /// With this much room, in bytes, a TCP connection that wants to write does write.
 const ENOUGH_ROOM: usize = 256;
@@ -20,7 +20,7 @@ const ENOUGH_ROOM: usize = 256;
 pub struct Oracle {
     read_bound: u64,
     send_bound: usize,
-    /// How far each TCP connection has come in `Joined`, `Lost`, `Discarded`.
+    /// The last of `Joined`, `Lost` and `Discarded` for each TCP connection.
     ranks: BTreeMap<ConnectionId, u8>,
     /// Those that were `Joined`.
     joined: BTreeSet<ConnectionId>,

@@ -17,7 +17,7 @@ use crate::wire::ids::Side::{self, Client, Server};
 use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, RecordSeq, StreamId, Token};
 use crate::wire::record::{MAX_CIPHERTEXT, MAX_PLAINTEXT};
 
-/// What frames borrow.
+/// The data that frames borrow.
 static DATA: [u8; 256] = {
     let mut data = [0; 256];
     let mut at = 0;

@@ -49,7 +49,7 @@ fn text(page: &str) -> String {
     prose(page).map(|(_, line)| format!("{line}\n")).collect()
 }
 
-/// What a heading's anchor is called.
+/// Returns the anchor of a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim_start_matches('#').trim().to_lowercase();
     kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).map(|c| if c == ' ' { '-' } else { c }).collect()

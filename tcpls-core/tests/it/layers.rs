@@ -100,7 +100,7 @@ fn flatten(prefix: &str, tree: &str, out: &mut Vec<String>) {
     }
 }
 
-/// What a file imports: `use` items and paths that begin with `crate::`. Not what a folder shows of its own files: it does not use it.
+/// The imports of a file: `use` items and paths that begin with `crate::`, without re-exports of a folder's own files.
 fn imports(source: &Source, folders: &BTreeSet<String>) -> BTreeSet<String> {
     let mut paths = Vec::new();
     for item in source.text.split(';') {
@@ -275,7 +275,7 @@ fn method(line: &str) -> Option<&str> {
     is_item.then(|| rest.split(['(', '<']).next()).flatten()
 }
 
-/// Which methods of the session a file calls on it.
+/// The methods of the session that a file calls.
 fn calls(source: &Source) -> BTreeSet<&str> {
     let after = ["self.", "Self::", "conn."].into_iter().flat_map(|receiver| {
         source.text.match_indices(receiver).map(move |(at, _)| &source.text[at + receiver.len()..])

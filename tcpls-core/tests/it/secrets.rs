@@ -15,7 +15,7 @@ use tcpls_core::{Endpoint, EndpointConfig, Incoming, Time, TokenSecret};
 
 use crate::support::{Client, Pair, Server, Setup};
 
-/// What the pair makes tokens with.
+/// The token secret of the pair.
 const SECRET: [u8; 32] = [0x5e; 32];
 /// Long enough to come up by chance in no text, short enough to find a part of a secret.
 const PART: usize = 8;

@@ -18,7 +18,8 @@ const MOMENT: Duration = Duration::from_millis(10);
 /// A setting with one value.
 type Change = fn(&mut Config);
 
-/// What is tried of each setting, by the name of its field. What contradicts another stands with the one that is refused.
+/// The tested values of each setting, by the name of its field. A contradiction is listed with the setting that is
+/// refused.
 const CHANGES: &[(&str, &[Change])] = &[
     (
         "initial_session_window",

@@ -139,7 +139,7 @@ fn patient() -> Pair {
     pair
 }
 
-/// What a TCP stack says that heard from the peer `ago` and waits for more, on a path with a queue.
+/// The report of a TCP stack that last received a segment `ago` and expects more, on a path with a queue.
 fn info(now: Time, ago: Duration) -> TcpInfo {
     let heard = Time::from_nanos(now.as_nanos() - ago.as_nanos() as u64);
     TcpInfo::default().with(|info| {

@@ -97,7 +97,7 @@ fn item_at(lines: &[&str], at: usize) -> String {
     lines[at - above..(at + below + 1).min(lines.len())].join("\n")
 }
 
-/// What is wrong with a reference to `name` (empty: the whole file) in `file`, if anything.
+/// The error in a reference to `name` (empty: the whole file) in `file`, if any.
 fn complaint(file: &Path, name: &str, id: &str) -> Option<String> {
     let Ok(text) = fs::read_to_string(file) else { return Some(format!("{}: there is no such file", file.display())) };
     let places = if name.is_empty() { vec![text] } else { items(&text, name) };
@@ -132,7 +132,7 @@ fn is_test(file: &Path, name: &str) -> Result<(), String> {
     if marked { Ok(()) } else { Err(format!("{} {name} is no test", file.display())) }
 }
 
-/// Where a module's text is: tests may be in a file of their own or at the end of what they test.
+/// The file of a module: tests may be in a file of their own or at the end of the file that they test.
 pub(crate) fn source_of(modules: &[&str]) -> PathBuf {
     let tested = modules.strip_suffix(&["tests"]).unwrap_or(modules);
     let places = [modules, tested].map(|modules| crate_root().join("src").join(modules.join("/")));

@@ -37,7 +37,7 @@ pub(crate) fn is_code(name: &str) -> bool {
     name.contains(".rs::")
 }
 
-/// What is wrong with the name of a test, if anything.
+/// The error in the name of a test, if any.
 pub(crate) fn test_complaint(name: &str) -> Option<String> {
     let path: Vec<&str> = name.split("::").collect();
     let (file, test) = match &path[..] {
@@ -64,7 +64,7 @@ fn harness_source_of(modules: &[&str]) -> PathBuf {
     if apart.exists() { apart } else { source.join(tested.join("/")).with_extension("rs") }
 }
 
-/// What is wrong with the name of a function, a type, a constant or a field, if anything.
+/// The error in the name of a function, a type, a constant or a field, if any.
 pub(crate) fn code_complaint(name: &str) -> Option<String> {
     let Some((file, item)) = name.split_once("::") else { return Some(format!("{name} names nothing")) };
     let places = [crate_root().join("src").join(file), harness().join("src").join(file)];

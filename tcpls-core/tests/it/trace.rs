@@ -1,5 +1,5 @@
-//! What a session reports to its sink: the table in `docs/trace.md` lists every event, each of them occurs, and no sink changes
-//! what the session sends.
+//! Events that a session reports to its sink: the table in `docs/trace.md` lists all of them, each of them occurs, and
+//! no sink changes what the session sends.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

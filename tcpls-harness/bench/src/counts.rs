@@ -33,7 +33,7 @@ pub struct CountedArgs {
     name: String,
 }
 
-/// What counts.toml holds.
+/// The content of counts.toml.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     /// Another compiler gives other counts.

@@ -136,7 +136,7 @@ impl Meter {
         self.span = self.begun.map(Mark::until_now);
     }
 
-    /// What was measured; an error if not as many bytes arrived as were meant to.
+    /// Returns the measurement; an error if fewer bytes arrived than expected.
     pub fn span(&self) -> crate::Outcome<Span> {
         if self.moved != self.total {
             return Err(format!("{} of {} bytes came", self.moved, self.total).into());

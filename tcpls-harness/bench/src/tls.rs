@@ -68,7 +68,7 @@ impl Tls {
     }
 }
 
-/// Whom clients ask for.
+/// The server name that clients use.
 pub fn server_name() -> ServerName<'static> {
     ServerName::try_from("localhost").expect("a valid name")
 }

@@ -11,7 +11,7 @@ use crate::model::pattern;
 
 /// The most that is written to a stream.
 const MAX_WRITTEN: u64 = 60_000;
-/// What memory may exceed the windows by: what pieces cost besides their bytes.
+/// Memory allowed beyond the windows: the overhead of pieces.
 const SLACK: u64 = 1 << 16;
 
 /// What this endpoint writes to a stream.

@@ -14,10 +14,10 @@ use tcpls_core::{
 use super::end::End;
 use tcpls_core::testing::NullHandshake;
 
-/// What a socket and the network behind it hold.
+/// Bytes that a socket and the network behind it hold.
 const CAPACITY: usize = 50_000;
 
-/// What the server knows a TCP connection as.
+/// The state of a TCP connection at the server.
 #[derive(Clone, Copy, Debug)]
 enum Door {
     Incoming(IncomingId),
@@ -25,7 +25,7 @@ enum Door {
     Tcp(ConnectionId),
 }
 
-/// What one end's socket has to do with a pipe.
+/// One end of a pipe.
 #[derive(Debug, Default)]
 struct Socket {
     /// On its way here.
@@ -57,7 +57,7 @@ impl Pipe {
         }
     }
 
-    /// What `side` calls it, once it is part of the session.
+    /// Its connection ID at `side`, once it has joined.
     pub(super) fn name(&self, side: Side) -> Option<ConnectionId> {
         match (side, self.door) {
             (Side::Client, _) => Some(self.tcp),

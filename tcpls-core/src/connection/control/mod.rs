@@ -308,7 +308,7 @@ impl ControlFrames {
 
 /// Session Parameters.
 impl ControlFrames {
-    /// What is known of both ends'.
+    /// Returns the known parameters of both endpoints.
     #[inline]
     pub(super) fn parameters(&self) -> &ParameterExchange {
         &self.parameters

@@ -25,7 +25,7 @@ pub enum Event<'a> {
         seq: RecordSeq,
         /// Its size in bytes.
         bytes: usize,
-        /// What it contains.
+        /// Its content.
         content: Content<'a>,
     },
     /// A record of the peer decrypted.
@@ -36,7 +36,7 @@ pub enum Event<'a> {
         seq: RecordSeq,
         /// Its size in bytes.
         bytes: usize,
-        /// What it contains.
+        /// Its content.
         content: Content<'a>,
     },
     /// The peer acknowledged records.
@@ -234,7 +234,7 @@ pub enum Event<'a> {
     },
 }
 
-/// What a record contains.
+/// The content of a record.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Content<'a> {

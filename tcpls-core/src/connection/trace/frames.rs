@@ -81,7 +81,7 @@ pub enum Frame {
         /// Its ID.
         id: AddressId,
     },
-    /// What the next record carries.
+    /// Announces the content of the next record.
     StreamChange {
         /// The stream.
         id: StreamId,

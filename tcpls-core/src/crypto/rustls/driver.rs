@@ -27,15 +27,15 @@ const RECORD_OVERHEAD: usize = 5 + 1 + TAG_LEN;
 
 /// One side of a rustls connection.
 pub(super) trait Tls: Send {
-    /// What rustls calls the two sides.
+    /// Whether this is rustls's client or server.
     type Data;
     /// The step function of rustls's unbuffered API.
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
-    /// What both sides have in common.
+    /// The common part of both types.
     fn common(&self) -> &CommonState;
     /// The server name that the client asked for.
     fn server_name(&self) -> Option<String>;
-    /// What this endpoint has offered.
+    /// The client's offer.
     fn offer(&self) -> Offer {
         Offer::Anything
     }

@@ -1,4 +1,4 @@
-//! What the application does with streams: open, accept, write, finish, reset, read, stop, attach.
+//! Calls of the application on streams: open, accept, write, finish, reset, read, stop, attach.
 //!
 //! Every call checks the stream's state first, and changes nothing if it returns an error.
 
@@ -139,7 +139,7 @@ impl Streams {
         }
     }
 
-    /// How far the sending half of a stream is.
+    /// Returns the state of the sending half of a stream.
     pub(crate) fn sending(&self, id: StreamId) -> SendProgress {
         if let Some(stream) = self.map.get(&id) {
             return stream.send.progress();

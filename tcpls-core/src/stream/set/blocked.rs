@@ -1,4 +1,4 @@
-//! Which streams are blocked: their application waits for a Writable event.
+//! The set of blocked streams, whose application waits for a Writable event.
 
 use crate::wire::ids::StreamId;
 

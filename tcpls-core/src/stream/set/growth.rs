@@ -12,7 +12,7 @@ use crate::stream::recv::RecvHalf;
 /// more than half of it, half of it is kept.
 const KEPT_STREAMS: u64 = 16;
 
-/// What all windows have grown, and may grow.
+/// The sum of the growth of all windows, and its limit.
 #[derive(Debug)]
 pub(super) struct Growth {
     initial: u64,
@@ -28,7 +28,7 @@ impl Growth {
         Self { initial: config.initial_stream_window, max: all - kept, used: 0 }
     }
 
-    /// What this stream's window has grown.
+    /// The growth of this stream's window.
     pub(super) fn of(&self, recv: &RecvHalf) -> u64 {
         recv.growth(self.initial)
     }

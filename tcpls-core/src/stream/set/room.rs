@@ -15,7 +15,7 @@ use crate::wire::ids::StreamId;
 const MAX_EXCESS: u64 = 64 << 10;
 /// The part of the session's send buffer that is reserved for streams that hold little: an eighth of it, at most this.
 const MAX_RESERVE: usize = 1 << 20;
-/// What a stream may take of them.
+/// The most that a stream may take of them.
 const LITTLE: usize = 64 << 10;
 /// The most that the one stream of a plain session may hold. There is no credit; sealed data is in TCP's buffers.
 const MAX_PLAIN: usize = 256 << 10;

@@ -11,7 +11,7 @@ use crate::error::{ReadError, WriteError};
 use crate::event::{Event, StreamEvent, TcpEvent};
 use crate::wire::ids::{ConnectionId, StreamId};
 
-/// What an application has read from one stream.
+/// The data that an application has read from one stream.
 #[derive(Debug, Default)]
 pub struct Inbox {
     /// The bytes, in order.
@@ -20,7 +20,7 @@ pub struct Inbox {
     pub end: Option<Result<(), ReadError>>,
 }
 
-/// What is still to be written on one stream.
+/// The data that is still to be written on one stream.
 struct Outbox {
     bytes: Bytes,
     finish: bool,

@@ -8,7 +8,7 @@ use crate::connection::ClaimId;
 use crate::endpoint::IncomingId;
 use crate::wire::ids::{ConnectionId, Side};
 
-/// What an end knows the socket of a simulated TCP connection as.
+/// The state of a simulated socket at one end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Server: the endpoint has not recognized it yet.

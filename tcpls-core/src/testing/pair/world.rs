@@ -1,4 +1,4 @@
-//! What happens in a pair: sockets are written and read, bytes arrive, claims are decided, time passes.
+//! The steps of a pair: writing and reading sockets, delivering bytes, deciding claims, advancing time.
 
 use core::time::Duration;
 

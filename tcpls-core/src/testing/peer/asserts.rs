@@ -1,4 +1,4 @@
-//! What a script expects of a session that ends, or of a TCP connection that is lost.
+//! Assertions about a session that ends, or a TCP connection that is lost.
 
 use super::record::{ALERT, Record};
 use super::{FIRST, Peer};

@@ -15,7 +15,7 @@ use super::{Peer, Wire};
 
 /// A TCP connection of the scripted client whose join is not authenticated yet.
 pub struct Dial {
-    /// What the server under test knows it as.
+    /// Its state at the server under test.
     pub claim: ClaimId,
     unread: BytesMut,
 }
@@ -65,7 +65,7 @@ impl Peer {
         claim
     }
 
-    /// What the server under test sends on such a TCP connection.
+    /// Returns what the server under test sends on such a TCP connection.
     pub fn hear(&mut self, dial: &Dial) -> Vec<u8> {
         let mut out = Vec::new();
         while self.conn.poll_claim_transmit(dial.claim, &mut out) > 0 {}

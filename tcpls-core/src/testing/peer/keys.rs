@@ -6,7 +6,7 @@ use crate::wire::ids::ConnectionId;
 
 use super::record::{HANDSHAKE, Record};
 
-/// Where one direction of one TCP connection stands.
+/// The position of one direction of one TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) generation: usize,

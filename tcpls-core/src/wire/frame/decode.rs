@@ -73,7 +73,7 @@ impl<'a> Iterator for Frames<'a> {
 
 impl FusedIterator for Frames<'_> {}
 
-/// What is wrong with a frame whose type is known.
+/// The error in a frame of a known type.
 enum Fault {
     Truncated,
     InvalidField,

@@ -224,7 +224,7 @@ pub struct Padding {
 pub struct Stream<'a> {
     /// The stream.
     pub id: StreamId,
-    /// Where in the stream `data` begins, in bytes. With the length of `data` at most [`MAX_STREAM_SIZE`].
+    /// The offset of `data` in the stream, in bytes. With the length of `data` at most [`MAX_STREAM_SIZE`].
     pub offset: u64,
     /// Whether the stream ends after `data`.
     pub fin: bool,
@@ -246,7 +246,7 @@ pub struct Ack {
 pub struct NewToken {
     /// Its number and the connection ID of who joins with it, 1–255.
     pub sequence: u8,
-    /// What the join shows.
+    /// The token for the join.
     pub token: Token,
 }
 
@@ -319,7 +319,7 @@ pub struct ResetStream {
     pub id: StreamId,
     /// The error code.
     pub error: ErrorCode,
-    /// Where the stream ends, in bytes: what flow control counts.
+    /// The final size of the stream in bytes, which flow control counts.
     pub final_size: u64,
 }
 
@@ -346,7 +346,7 @@ pub struct CloseSession<'a> {
 pub struct NewTokenWide {
     /// Its number and the connection ID of who joins with it. Not 0.
     pub sequence: u32,
-    /// What the join shows.
+    /// The token for the join.
     pub token: Token,
 }
 

@@ -1,5 +1,5 @@
-//! What the entries of Session Parameters mean: an ID of 8 bits and a value of 64 each, a default for each that is
-//! absent.
+//! The meaning of the entries of Session Parameters: an ID of 8 bits and a value of 64 bits each, with a default for
+//! each absent one.
 //!
 //! Called by the session for its own parameters and the peer's; the session checks the values.
 

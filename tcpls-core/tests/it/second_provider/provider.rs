@@ -15,7 +15,7 @@ use super::keys::{Secret, record};
 
 const HANDSHAKE: u8 = 22;
 const NEW_SESSION_TICKET: u8 = 4;
-/// What a handshake may have at most.
+/// The limit on the bytes of a handshake.
 const MAX_RECEIVED: usize = 128 << 10;
 
 /// A handshake under way.
@@ -140,7 +140,7 @@ fn records(mut bytes: &[u8]) -> u64 {
     count
 }
 
-/// What the library says, in terms of the session.
+/// Maps the library's error to a kind of the session.
 fn neutral(error: Error) -> HandshakeError {
     let kind = match &error {
         Error::AlertReceived(alert) => return HandshakeError::refused(AlertDescription(u8::from(*alert))),

@@ -1,4 +1,4 @@
-//! What the tests share besides `tcpls_core::testing`.
+//! Shared code of the tests, besides `tcpls_core::testing`.
 
 pub use tcpls_core::testing::{NullHandshake, Pair, Role, Setup, Tls, bytes, peer, seed, tls};
 pub use tcpls_core::wire::ids::Side::{self, Client, Server};

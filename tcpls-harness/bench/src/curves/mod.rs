@@ -54,9 +54,9 @@ pub struct Args {
 struct Curve {
     name: &'static str,
     title: &'static str,
-    /// What grows.
+    /// The quantity that grows.
     x: &'static str,
-    /// What is measured, and how many digits of it say something.
+    /// The measured quantities, with their number of significant digits.
     columns: &'static [(&'static str, usize)],
     drawn: Drawn,
     /// Whether it is the same whenever it is measured.
@@ -64,7 +64,7 @@ struct Curve {
     points: fn(Effort) -> Vec<Point>,
 }
 
-/// What a picture shows.
+/// The lines of a picture.
 #[derive(Clone, Copy, Debug)]
 enum Drawn {
     /// The first column, a line for each series.

@@ -16,7 +16,7 @@ pub const PATHS: Curve = Curve {
     points: paths,
 };
 
-/// What went out again.
+/// The reinjected data.
 pub const UNACKNOWLEDGED: Curve = Curve {
     name: "ack-lost",
     title: "What came twice when a TCP connection failed: 100 Mbit/s, round trips of 20 ms, simulated",

@@ -69,7 +69,7 @@ pub struct Args {
     list: bool,
 }
 
-/// What both ends of one turn get.
+/// The input of both ends of one turn.
 pub struct Job {
     pub tls: Tls,
     warm_up: u64,
@@ -122,7 +122,7 @@ const CASES: &[Case] = &[
     Case { name: "noq", about: "noq, 1 stream", run: noq::run },
 ];
 
-/// Who against whom: how much faster it is meant to be, and how little CPU time both ends together are meant to need.
+/// A comparison of two rows, with the goals for their rates and for the CPU time of both ends.
 const GOALS: &[(&str, &str, f64, Option<f64>)] = &[
     ("own-loop", "bare", 0.97, None),
     ("own-loop", "unbuffered", 1.0, Some(1.0)),

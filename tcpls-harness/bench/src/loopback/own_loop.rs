@@ -35,11 +35,11 @@ pub struct Habits {
     pub copy: bool,
     /// Bytes that are written, if the stream takes them, before it looks at what else there is to do.
     pub at_once: usize,
-    /// What follows each write.
+    /// The step after each write.
     pub then: Then,
 }
 
-/// What follows a write.
+/// The step after a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// The next.
@@ -61,7 +61,7 @@ impl Default for Habits {
 pub struct Seen {
     /// Bytes on the wire in records that waited for an acknowledgment: the most, after any turn of the sender's.
     pub most_in_flight: u64,
-    /// The sum of them, and how many turns that were.
+    /// The sum of them, and the number of turns.
     in_flight: (u64, u64),
     /// Acknowledgments that the receiver sent.
     pub acks: u64,

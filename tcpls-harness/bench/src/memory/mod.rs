@@ -27,7 +27,7 @@ pub struct Args {
     json: bool,
 }
 
-/// What is compared, and how fast it is meant to be: the rate of the first by the rate of the second.
+/// A comparison and its goal: the rate of the first divided by that of the second.
 const GOALS: &[(&str, &str, Option<f64>)] = &[
     ("bulk", "bare", Some(0.92)),
     ("bulk-2-tcp", "bulk", None),

@@ -1,4 +1,4 @@
-//! What is measured in memory: each piece of work is prepared once and then done as often as wanted.
+//! The workloads in memory: each is prepared once and then done any number of times.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub type Work = Box<dyn FnMut(u32)>;
 pub struct Workload {
     /// Its name on the command line and in the file of counts.
     pub name: &'static str,
-    /// What one unit is.
+    /// The unit.
     pub unit: &'static str,
     /// Work whose instructions are not counted here: what the AEAD and the copies need would hide everything else.
     pub above: Option<&'static str>,

@@ -5,7 +5,7 @@ const BEFORE: f64 = 0.020;
 pub(crate) const AFTER: f64 = 3.0;
 /// One that the event itself caused, rather than what the stack did afterwards, begins earlier.
 pub(crate) const SOON: f64 = 0.2;
-/// What the first of a transfer are, in seconds: slow start and its repair.
+/// The beginning of a transfer, in seconds: slow start and its repair.
 pub(crate) const FIRST: f64 = 2.0;
 
 /// Seconds since 1970 and bytes so far, in the order of time.

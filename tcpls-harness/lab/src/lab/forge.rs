@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use etherparse::{Ipv4HeaderSlice, PacketBuilder, TcpHeaderSlice};
 
-/// What is of interest in a TCP segment over IPv4.
+/// The fields of a TCP segment over IPv4 that the lab needs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Segment {
     pub(crate) source: (Ipv4Addr, u16),

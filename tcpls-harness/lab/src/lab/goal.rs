@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::outcome::{MPTCP, OURS, Run};
 
-/// What is looked at.
+/// The figure that is judged.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Figure {
     /// The gap at the n-th event that is measured, in milliseconds.

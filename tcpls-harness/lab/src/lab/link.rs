@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What a link is like.
+/// The properties of a link.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinkSpec {
     /// Bits per second of the transmitter; at least 1.
@@ -27,7 +27,7 @@ pub(crate) struct Link {
     head_done: Duration,
     /// With the time of arrival.
     flying: VecDeque<(Duration, Vec<u8>)>,
-    /// What found the queue full.
+    /// The number of packets that found the queue full.
     pub(crate) dropped: u64,
 }
 

@@ -16,7 +16,7 @@ struct Flow {
     server: u32,
 }
 
-/// What it lets through.
+/// The TCP connections that it passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Policy {
     #[default]
@@ -32,7 +32,7 @@ pub(crate) struct Middlebox {
     policy: Policy,
 }
 
-/// What becomes of a packet.
+/// The fate of a packet.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Verdict {
     Pass,

@@ -16,7 +16,7 @@ pub(crate) const DOWN: usize = 0;
 /// Towards the server.
 pub(crate) const UP: usize = 1;
 
-/// What a path is like, the same in both directions.
+/// The properties of a path, the same in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct PathSpec {
     /// In Mbit/s, of whole IP packets.
@@ -61,7 +61,7 @@ fn bits_per_second(mbit: f64) -> u64 {
     ((mbit * 1e6) as u64).max(1)
 }
 
-/// What happens to a path at some moment.
+/// An event on a path.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Change {
@@ -75,7 +75,7 @@ pub(crate) enum Change {
     Rate(f64),
 }
 
-/// Which packets are lost: a sequence that a seed determines (xorshift64*).
+/// The sequence of lost packets, determined by a seed (xorshift64*).
 #[derive(Clone, Copy, Debug)]
 struct Chance(u64);
 

@@ -20,14 +20,14 @@ const LOOK: Duration = Duration::from_millis(5);
 /// A run is not given up before this many times of what the paths need for the file.
 const SLOWER: u32 = 4;
 
-/// What all runs have in common.
+/// The common settings of all runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// The command under test.
     pub(crate) tcpls: PathBuf,
     /// A directory for files that come and go; best in memory.
     pub(crate) scratch: PathBuf,
-    /// Where logs are kept, if they are.
+    /// The directory for logs, if they are stored.
     pub(crate) keep: Option<PathBuf>,
     /// When a run is given up.
     pub(crate) timeout: Duration,

@@ -16,7 +16,7 @@ const PAYLOAD: f64 = 1448.0 / 1500.0;
 /// After the start of the transfer.
 const WHEN: Duration = Duration::from_millis(500);
 
-/// What a client saw of a transfer.
+/// A client's observations of a transfer.
 struct Seen {
     /// From the SYN to the SYN+ACK.
     connecting: Duration,

@@ -15,7 +15,7 @@ const PORT: u16 = 4433;
 /// Measured processes go before what else the machine does, and after the wire.
 const NICENESS: i32 = -10;
 
-/// Where a run keeps its files.
+/// The files of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     pub(crate) directory: PathBuf,
@@ -144,7 +144,7 @@ pub(crate) fn start_client(case: &Case, namespaces: &Namespaces, files: &Files, 
     Process::start(command, &namespaces.client, 1)
 }
 
-/// What has to be set in the kernel before a case.
+/// The kernel settings of a case.
 pub(crate) fn prepare(case: &Case, namespaces: &Namespaces) -> Outcome {
     match case.stack {
         Stack::Mptcp { backup } => {

@@ -64,7 +64,7 @@ fn spread(figure: Figure, runs: &[Run], case: &str) -> Option<Spread> {
 }
 
 impl Summary {
-    /// Sums up `runs`, all of this scenario.
+    /// Summarizes `runs`, all of this scenario.
     pub(crate) fn of(scenario: &Scenario, runs: &[Run]) -> Self {
         let gaps = 0..scenario.gaps.len();
         let case = |case: &Case| {

@@ -1,4 +1,4 @@
-//! What handshakes agree on: TCPLS or not, names, certificates, and when.
+//! Results of handshakes: TCPLS or not, names, certificates, and when they are known.
 
 use rustls::crypto::SupportedKxGroup;
 use rustls::{ClientConnection, NamedGroup, ServerConnection};

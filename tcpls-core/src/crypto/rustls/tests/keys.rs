@@ -1,4 +1,4 @@
-//! What comes after the handshake: further generations of keys, and tickets for the next session.
+//! After the handshake: further generations of keys, and tickets for the next session.
 
 use rustls::ServerConnection;
 

@@ -20,7 +20,7 @@ use super::scenario::Direction;
 use super::wire::unix_time;
 use super::{Outcome, netns, sys};
 
-/// What the server says once it listens.
+/// The line that the server prints once it listens.
 pub(crate) const LISTENING: &str = "listening";
 /// Time for the kernel to join the other subflows before data flows.
 const JOINING: Duration = Duration::from_millis(300);

@@ -15,7 +15,7 @@ use super::outcome::{MPTCP, OURS};
 use super::path::{Change, PathSpec};
 use super::wire::Event;
 
-/// What carries the file.
+/// The transport of the file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Stack {
     /// `tcpls serve` and `tcpls get`.
@@ -26,7 +26,7 @@ pub(crate) enum Stack {
     Tls { paced: bool },
 }
 
-/// Who sends the file.
+/// The sender of the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Direction {
     /// The server.
@@ -36,7 +36,7 @@ pub(crate) enum Direction {
     Up,
 }
 
-/// What `tcpls get` is to do with the paths behind the first.
+/// The use of the paths after the first by `tcpls get`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Others {
     Active,
@@ -45,7 +45,7 @@ pub(crate) enum Others {
     Migrate(&'static [(f64, usize)]),
 }
 
-/// Who is measured in a scenario, and with what.
+/// A case of a scenario: a stack and its settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     /// Its name in the results.
@@ -91,7 +91,7 @@ impl Scenario {
     }
 }
 
-/// What all paths of the failover scenarios are like.
+/// The properties of all paths of the failover scenarios.
 const PATH: PathSpec = PathSpec { rate: 25.0, rtt: 20.0, queue: 50.0, loss: 0.0 };
 /// When something happens to the first path.
 const WHEN: f64 = 1.5;

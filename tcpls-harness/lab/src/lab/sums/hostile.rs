@@ -40,7 +40,7 @@ const RESETS: usize = 400;
 const SMALLEST_WINDOW: u64 = 1024;
 const FIRST: ConnectionId = ConnectionId::FIRST;
 
-/// What a hostile session does.
+/// The kinds of hostile sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Kind {
@@ -141,7 +141,7 @@ struct Hostile {
     origin: Instant,
 }
 
-/// What is left of a session that was opened.
+/// An open session.
 enum Held {
     Nothing,
     /// A socket of which nothing is read.
