@@ -99,8 +99,8 @@ impl Commit {
         }
     }
 
-    /// The most bytes on the wire that one record with stream data should have. As long as nothing is known, no more than
-    /// it has `carried`: the first is complete soon on any path, and shows how fast that is.
+    /// The most bytes on the wire that one record with stream data should have. Without a measured rate, at most as
+    /// many as it has `carried`: the first record is complete soon on any path, and gives a first sample.
     pub(crate) fn record(&self, carried: u64) -> usize {
         let bytes =
             self.rate().map_or(carried.max(FIRST_RECORD), |rate| rate.saturating_mul(RECORD_SECONDS).max(LEAST_RECORD));

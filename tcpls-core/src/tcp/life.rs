@@ -83,8 +83,8 @@ impl Life {
         self.gap
     }
 
-    /// The same as [`Life::moved`], but bytes of a record that is not complete count only as far as it is on its way at 250 bytes a
-    /// second on average: an attacker can let single bytes through forever.
+    /// The same as [`Life::moved`], but bytes of an incomplete record count only while it arrives at 250 bytes per
+    /// second on average, because an attacker can let single bytes through forever.
     pub(crate) fn progressed(&self) -> Time {
         let partial = PER_BYTE.saturating_mul(u32::try_from(self.partial).unwrap_or(u32::MAX));
         let received = if self.partial > 0 { self.received.min(self.began + partial) } else { self.received };

@@ -55,7 +55,7 @@ impl Rate {
     /// An estimate expires after this time without a sample and without data in flight.
     const STALE_AFTER: Duration = Duration::from_secs(2);
 
-    /// Takes in one sample. A path that has become much slower is believed at once, small changes by and by.
+    /// Updates the estimate with a sample: at once if the path has become much slower, gradually otherwise.
     pub(crate) fn sample(&mut self, now: Time, sample: RateSample) {
         self.sampled = now;
         let new = sample.bytes_per_second;

@@ -169,7 +169,7 @@ fn server_replaces_the_token_at_once_while_another_tcp_connection_lives() {
 }
 
 #[test]
-fn client_whose_joins_are_closed_until_its_time_is_up_is_stranded_in_the_end() {
+fn client_whose_joins_are_always_closed_ends_as_stranded() {
     let mut pair = Pair::established();
     pair.cut(FIRST);
     for _ in 0..30 {

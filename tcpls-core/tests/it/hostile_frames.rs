@@ -278,7 +278,7 @@ fn a_stream_that_only_the_other_side_may_open_ends_the_session() {
 }
 
 #[test]
-fn a_stream_beyond_the_limit_ends_the_session_however_far_beyond() {
+fn stream_beyond_the_limit_ends_the_session_at_any_distance() {
     let limit = Config::default().max_streams;
     for index in [limit, limit + 1, u32::MAX / 2] {
         let id = StreamId::new(Side::Client, index).unwrap().0;

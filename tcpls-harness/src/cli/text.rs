@@ -11,7 +11,8 @@ fn is_plain(c: char) -> bool {
     !c.is_control() && !is_format(c)
 }
 
-/// Line and paragraph separators, and what has no width or changes the direction (Unicode's `Cf`, as far as text uses it).
+/// Line and paragraph separators, and characters that have no width or change the direction (Unicode's `Cf`, those in
+/// use).
 fn is_format(c: char) -> bool {
     matches!(
         c,

@@ -59,7 +59,7 @@ struct Dial {
 struct Join {
     path: usize,
     dial: Option<(SocketId, Time)>,
-    /// The application waits for this; a scenario's waits for nothing, but for a token.
+    /// Whether the application waits for this; that of a scenario waits only for a token.
     answer: Option<oneshot::Sender<Opened>>,
 }
 

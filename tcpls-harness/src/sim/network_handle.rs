@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::scenario::{Direction, Fault, FaultKind, Rate, Span};
 use crate::net::Runtime;
 
-/// What a fault of your own can do to the paths of a simulation; from [`Simulation::faults`].
+/// Changes the paths of a simulation, for faults of your own; from [`Simulation::faults`].
 ///
-/// A kind of fault is a function that takes this: it may wait for times of its own, repeat what it does, and decide at random
-/// ([`NetworkHandle::runtime`]). What it asks for happens at the present moment, once all tasks have had their turns.
+/// A kind of fault is a function that takes this: it may wait for times of its own, repeat what it does, and decide at
+/// random ([`NetworkHandle::runtime`]). Its changes apply at the current time, after all tasks have had their turns.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -119,7 +119,7 @@ impl NetworkHandle {
         self.order(Fault { delay, ..self.fault(FaultKind::Delay, path) }, delay.is_none());
     }
 
-    /// Flips a bit of what goes by next in this direction.
+    /// Flips a bit of the next bytes in this direction.
     pub fn corrupt(&self, path: &str, direction: Direction) {
         self.begin(Fault { direction: Some(direction), ..self.fault(FaultKind::Corrupt, path) });
     }

@@ -11,7 +11,7 @@ use super::scenario::{Fault, FaultKind, Scenario, Scheduler, Transport};
 /// After so long without news of a TCP connection all that was lost has been sent again: what is not acknowledged costs one
 /// its life in 10 s by default, and random scenarios give it no longer; joins take half of that.
 const QUIET: Duration = Duration::from_secs(12);
-/// What closing takes beside round trips: acknowledgments that are held back.
+/// The time of closing besides round trips: delayed acknowledgments.
 const SPARE: Duration = Duration::from_millis(500);
 
 /// How a session was when it was closed.

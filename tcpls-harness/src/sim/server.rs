@@ -167,7 +167,7 @@ impl Server {
         }
     }
 
-    /// A TCP connection is no longer what it was in the account.
+    /// A TCP connection changes its kind in the account.
     fn leave(&mut self, pending: &PendingTcp) {
         if let (Some(account), Some(holder)) = (&mut self.account, pending.holder) {
             account.leave(holder);

@@ -345,7 +345,7 @@ impl Transfers {
         }
     }
 
-    /// When a slow reader or writer at `side` goes on.
+    /// When a slow reader or writer at `side` continues.
     pub(crate) fn next(&self, side: Side) -> Option<Time> {
         let halves = self.list.iter().filter(|transfer| transfer.stream.is_some()).flat_map(|t| &t.halves);
         let times = halves.filter_map(|half| {

@@ -34,7 +34,7 @@ use super::transfers::Transfers;
 /// Steps in one moment. A world that wants more does not move on.
 const MAX_STEPS: u32 = 100_000;
 
-/// What a run records beside its outcome.
+/// Records of a run besides its outcome.
 pub struct RunOptions {
     /// Where to write what happens, as JSON lines.
     pub trace: Option<Box<dyn Write>>,

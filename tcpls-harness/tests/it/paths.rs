@@ -283,8 +283,8 @@ async fn a_backup_of_one_side_carries_no_data_of_the_other_until_it_is_available
     assert_eq!(shares((&peer, &mut events, &mut standing), &client, tcps, second).await, [1 << 20, 0]);
 }
 
-/// Of a transfer nothing goes on `backup`. One during which a TCP connection stalled at either end is repeated: then a backup
-/// may carry data.
+/// No data of a transfer is sent on `backup`. One during which a TCP connection stalled at either end is repeated: then
+/// a backup may carry data.
 async fn assert_spares(from: &Session, to: &Session, other: ConnectionId, backup: ConnectionId) {
     loop {
         let (mut events, before) = (from.events(), sent_on(from, backup));

@@ -158,9 +158,9 @@ impl ControlFrames {
         !self.due.is_empty() && self.due.contains(Due::Status(tcp)) && tcps.get(tcp).is_some_and(is_new)
     }
 
-    /// A Connection Reset never travels on the TCP connection that it names; an address is removed only once it is known,
-    /// and a status changes only once the one before has arrived. That of a join goes on the join: elsewhere it might arrive
-    /// before.
+    /// A Connection Reset never travels on the TCP connection that it names; an address is removed only once it is
+    /// known, and a status changes only once the one before has arrived. That of a join is sent on the joining TCP
+    /// connection: on another it might arrive before the join.
     fn may_go_on(&self, due: Due, tcp: ConnectionId, tcps: &TcpSet<Carried>) -> bool {
         match due {
             Due::Reset(named) => named != tcp,

@@ -1,5 +1,5 @@
-//! What seldom acknowledgments save, and what they cost in memory held for failover: a session in an event loop of its
-//! owner's, over loopback.
+//! Savings of rare acknowledgments, and their cost in memory held for failover: a session in an event loop of its own,
+//! over loopback.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! How cost grows: with the size of records and writes, with the number of streams, TCP connections and sessions, with
-//! round-trip time and loss, with how seldom records are acknowledged. Each curve is a table and a picture.
+//! round-trip time and loss, with the number of records per acknowledgment. Each curve is a table and a picture.
 //!
 //! | file | what grows |
 //! | --- | --- |

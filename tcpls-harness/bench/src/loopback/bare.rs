@@ -6,7 +6,7 @@ use super::{BATCH, DATA, Job, Sample, accept, connect, two_ends};
 use crate::Outcome;
 use crate::records::{Opener, Sealer};
 
-/// What is at hand and still to be sent.
+/// Pending bytes.
 pub fn next_piece(left: u64, most: usize) -> &'static [u8] {
     &DATA[..usize::try_from(left).unwrap_or(most).min(most)]
 }

@@ -1,5 +1,5 @@
-//! quinn and noq: one came from the other, so one text does for both. Each runs on one thread for each end, with its own
-//! defaults but for larger UDP buffers; TCP's grow by themselves.
+//! quinn and noq: one is a fork of the other, so one macro covers both. Each runs on one thread for each end, with its
+//! own defaults except larger UDP buffers; those of TCP grow automatically.
 
 use std::net::{SocketAddr, UdpSocket};
 

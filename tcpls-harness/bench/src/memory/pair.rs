@@ -160,7 +160,7 @@ impl Pair {
         self.pipes.iter().map(|pipe| pipe.tcp).collect()
     }
 
-    /// `from` fills one TCP connection once, as far as it has something to say; how much that was.
+    /// `from` fills one TCP connection once with pending data; returns the number of bytes.
     pub fn transmit(&mut self, from: Side, tcp: ConnectionId, room: usize) -> usize {
         let Some(pipe) = self.pipes.iter_mut().find(|pipe| pipe.tcp == tcp) else { return 0 };
         let (conn, buffer) = match from {

@@ -93,7 +93,7 @@ pub(crate) fn show(lines: Vec<String>) {
     ERR.show(lines.iter().map(|line| visible(line)).collect());
 }
 
-/// Removes what [`show`] showed, so that results do not end up beside it.
+/// Removes the lines of [`show`], so that results are not mixed with them.
 pub(crate) async fn clear() {
     show(Vec::new());
     _ = tokio::time::timeout(PATIENCE, ERR.drained()).await;

@@ -68,7 +68,7 @@ impl fmt::Display for Happening<'_> {
     }
 }
 
-/// Where a client is, as far as that is known.
+/// The address of a client, if it is known.
 struct From(Option<SocketAddr>);
 
 impl fmt::Display for From {

@@ -27,7 +27,7 @@ pub(super) struct Inspector {
 
 #[derive(Debug, Default)]
 struct Direction {
-    /// The beginning of a record, as far as it has arrived.
+    /// The received beginning of a record.
     input: BytesMut,
     /// How many bytes of a protected record are still to come.
     skip: usize,
@@ -37,7 +37,7 @@ struct Direction {
     ended: bool,
 }
 
-/// What the ClientHello offered, as far as the answer depends on it.
+/// The offers of the ClientHello on which the answer depends.
 #[derive(Debug)]
 struct Offer {
     session_id: Vec<u8>,

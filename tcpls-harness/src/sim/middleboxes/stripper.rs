@@ -15,7 +15,7 @@ const TCPLS: [u16; 2] = [0xff60, 0xff61];
 #[derive(Debug)]
 pub(super) struct Stripper {
     extension: Extension,
-    /// The first record, as far as it has arrived; `None` once it is through.
+    /// The received beginning of the first record; `None` once it is forwarded.
     first: Option<BytesMut>,
 }
 

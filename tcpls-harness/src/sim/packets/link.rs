@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_keep_their_order_unless_they_are_to_lose_it() {
+    fn packets_keep_their_order_without_reordering() {
         let is_sorted = |options| arrivals(&mut link(options), 1000).iter().flatten().collect::<Vec<_>>().is_sorted();
         assert!(is_sorted("jitter = \"20ms\""));
         assert!(!is_sorted("jitter = \"20ms\"\nreorder = 0.05"));

@@ -137,7 +137,7 @@ impl Packets {
         self.look(path, end);
     }
 
-    /// Moves what was written into the stack's buffers, as far as the congestion windows have room; whether anything was.
+    /// Moves written bytes into the stack's buffers, up to the congestion windows; returns whether any were.
     fn feed(&mut self, path: usize, end: usize) -> bool {
         let mut fed = false;
         for tcp in self.tcps.values_mut().filter(|tcp| tcp.path == path) {

@@ -33,7 +33,7 @@ pub(super) struct TcpObserver {
     min_rtt: Option<Duration>,
 }
 
-/// What a packet is, as far as it matters here.
+/// The relevant properties of a packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
     pub(super) ports: (u16, u16),

@@ -70,7 +70,7 @@ fn tcp_repairs_losses_and_keeps_the_order() {
 }
 
 #[test]
-fn after_a_black_hole_tcp_goes_on_when_it_tries_again() {
+fn tcp_resumes_after_a_black_hole_at_its_next_retransmission() {
     let hole = [(1000, FaultKind::BlackHole, false), (1500, FaultKind::BlackHole, true)];
     let (len, gap, _) = transfer(PATH, 5000, &hole);
     assert!(gap >= Duration::from_millis(490) && gap < Duration::from_millis(2500), "{gap:?}");

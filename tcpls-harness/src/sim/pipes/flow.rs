@@ -109,7 +109,7 @@ impl Flow {
         !self.dead && (self.unadmitted() > 0 || (self.fin == Fin::Wanted && self.buffer.is_empty()))
     }
 
-    /// Whether nothing gets through, as far as this TCP connection alone is concerned.
+    /// Whether this TCP connection alone is blocked.
     pub(super) fn is_dark(&self) -> bool {
         self.clogged || self.credit == Some(0)
     }

@@ -252,8 +252,8 @@ fn add_extremes(scenario: &mut Scenario, rng: &mut SimRng, mode: Mode) {
     }
 }
 
-/// Sometimes applications do what they seldom do: advertise addresses and take them back, send TCP options, change keys
-/// while everything goes out twice, close on both sides at once.
+/// Sometimes applications use rare calls: they advertise and withdraw addresses, send TCP options, update keys in
+/// redundant mode, close on both sides at once.
 fn add_actions(scenario: &mut Scenario, rng: &mut SimRng, mode: Mode) {
     let Some(last) = scenario.action.iter().map(|action| action.at.0).chain([Duration::from_secs(5)]).max() else {
         return;

@@ -202,7 +202,7 @@ impl Hostile {
         }
     }
 
-    /// Keeps what was opened; sessions that show signs of life go on doing so.
+    /// Keeps the open sessions; those with keep-alives continue to send them.
     async fn hold(&self, held: Held) {
         match held {
             Held::Nothing => {}
