@@ -86,13 +86,13 @@ impl AlertDescription {
     const fn hint(self) -> Option<&'static str> {
         Some(match self.0 {
             40 => "no cipher suite or key exchange in common",
-            42..=46 | 48 => "it does not accept this side's certificate",
-            49 => "it accepts this side's certificate, but denies access",
+            42..=46 | 48 => "it does not accept this endpoint's certificate",
+            49 => "it accepts this endpoint's certificate, but denies access",
             50 => "it could not decode a message",
-            51 => "it could not verify a signature, perhaps of this side's certificate",
+            51 => "it could not verify a signature, possibly of this endpoint's certificate",
             70 => "no version of TLS in common",
             112 => "it has no certificate for this name",
-            116 => "it demands a client certificate",
+            116 => "it requires a client certificate",
             120 => "no application protocol in common",
             _ => return None,
         })

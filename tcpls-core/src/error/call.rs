@@ -28,7 +28,7 @@ call_errors! {
         /// All 2³¹ stream numbers of this endpoint are used up.
         Exhausted => "this session's stream numbers are used up",
         /// A session without TCPLS has only stream 0.
-        Plain => "the peer does not speak TCPLS: there is only stream 0",
+        Plain => "the peer does not support TCPLS: there is only stream 0",
         /// The session is closing or closed.
         Closed => "the session is closed",
     }
@@ -39,9 +39,9 @@ call_errors! {
         /// The client has no token; `Event::TokensAvailable` reports when there is one.
         NoToken => "no token left to join with",
         /// The handshake is not complete.
-        TooEarly => "the handshake is not far enough to join",
+        TooEarly => "the handshake is not complete",
         /// A session without TCPLS has one TCP connection only.
-        Plain => "the peer does not speak TCPLS: there is only one TCP connection",
+        Plain => "the peer does not support TCPLS: there is only one TCP connection",
         /// The session is closing or closed.
         Closed => "the session is closed",
     }
@@ -52,7 +52,7 @@ call_errors! {
         /// It is the last TCP connection: close the session instead.
         Last => "it is the session's last TCP connection",
         /// A session without TCPLS has one TCP connection only.
-        Plain => "the peer does not speak TCPLS",
+        Plain => "the peer does not support TCPLS",
         /// The session is closing or closed.
         Closed => "the session is closed",
     }
@@ -65,7 +65,7 @@ call_errors! {
         /// This address is not advertised.
         Unknown => "no such address",
         /// The peer does not support TCPLS.
-        Plain => "the peer does not speak TCPLS",
+        Plain => "the peer does not support TCPLS",
         /// The session is closing or closed.
         Closed => "the session is closed",
     }
@@ -91,7 +91,7 @@ impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Blocked => f.write_str("no room for now"),
-            Self::Stopped(error) => write!(f, "the peer reads no more ({})", Named(*error)),
+            Self::Stopped(error) => write!(f, "the peer stopped reading ({})", Named(*error)),
             Self::Finished => f.write_str("the stream is finished or reset"),
             Self::Unknown => f.write_str("no such stream"),
             Self::Closed => f.write_str("the session is closed"),
@@ -123,7 +123,7 @@ impl fmt::Display for ReadError {
             Self::Blocked => f.write_str("nothing to read for now"),
             Self::Reset(error) => write!(f, "the peer reset the stream ({})", Named(*error)),
             Self::Truncated => f.write_str("the session ended before the stream did"),
-            Self::Stopped => f.write_str("this side stopped reading"),
+            Self::Stopped => f.write_str("this endpoint stopped reading"),
             Self::Unknown => f.write_str("no such stream"),
         }
     }

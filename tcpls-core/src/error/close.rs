@@ -66,7 +66,7 @@ pub enum CloseReason {
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local { error } => write!(f, "closed by this side ({})", Named(*error)),
+            Self::Local { error } => write!(f, "closed by this endpoint ({})", Named(*error)),
             Self::Peer { error, reason } if reason.is_empty() => {
                 write!(f, "closed by the peer ({})", Named(*error))
             }
@@ -79,9 +79,9 @@ impl fmt::Display for CloseReason {
             Self::Violation(rule) => write!(f, "peer violated the protocol: {rule}"),
             Self::Handshake(error) => write!(f, "handshake failed: {error}"),
             Self::NoApplicationProtocol => f.write_str(
-                "the server agreed on no application protocol: it serves something else, or a proxy in front of it ends TLS",
+                "the server agreed on no application protocol: it serves another protocol, or a proxy in front of it terminates TLS",
             ),
-            Self::NoTcpls => f.write_str("the server, or a proxy in front of it that ends TLS, does not speak TCPLS"),
+            Self::NoTcpls => f.write_str("the server, or a proxy that terminates TLS in front of it, does not support TCPLS"),
             Self::Config(error) => write!(f, "configuration: {error}"),
             Self::HandshakeTimeout => f.write_str("handshake timed out"),
             Self::LostInHandshake(fault) => write!(f, "TCP connection ended during the handshake: {fault}"),
@@ -95,7 +95,7 @@ impl fmt::Display for CloseReason {
             }
             Self::AeadLimit => f.write_str("key used up"),
             Self::PlainTcpEnded(fault) => write!(f, "TCP connection ended: {fault}"),
-            Self::Evicted => f.write_str("gave way to other sessions: a limit on their sum was reached"),
+            Self::Evicted => f.write_str("gave way to other sessions: a limit over all sessions was reached"),
         }
     }
 }

@@ -94,24 +94,26 @@ impl Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownFrame(ty) => write!(f, "frame type {ty:#04x} is not known here"),
-            Self::TruncatedFrame(ty) => write!(f, "frame of type {ty:#04x} is cut short"),
-            Self::InvalidField(ty) => write!(f, "frame of type {ty:#04x} has a field with a value it can't have"),
+            Self::UnknownFrame(ty) => write!(f, "unknown frame type {ty:#04x}"),
+            Self::TruncatedFrame(ty) => write!(f, "frame of type {ty:#04x} is truncated"),
+            Self::InvalidField(ty) => write!(f, "frame of type {ty:#04x} has a field with an invalid value"),
             Self::EmptyRecord => f.write_str("record without a frame"),
             Self::RecordOverflow => f.write_str("record longer than TLS allows"),
             Self::TokenFromClient => f.write_str("token from a client"),
-            Self::ConflictingToken(n) => write!(f, "token {n} conflicts with what came before"),
+            Self::ConflictingToken(n) => write!(f, "token {n} has another value than before"),
             Self::TooManyTokens => f.write_str("too many tokens"),
             Self::TooManyAddresses => f.write_str("too many addresses"),
             Self::AckOfUnsent => f.write_str("acknowledgment of a record that was not sent"),
-            Self::UnknownTcp(n) => write!(f, "frame names TCP connection {n}, which it may not"),
-            Self::StreamOfWrongSide(n) => write!(f, "stream {n} is not the peer's to open"),
+            Self::UnknownTcp(n) => {
+                write!(f, "frame names TCP connection {n}, which does not exist or carries the frame")
+            }
+            Self::StreamOfWrongSide(n) => write!(f, "stream {n} can be opened only by this endpoint"),
             Self::TooManyStreams(n) => write!(f, "stream {n} is beyond the limit"),
             Self::FlowControl => f.write_str("data beyond a flow-control limit"),
             Self::FinalSize(n) => write!(f, "stream {n} has two final sizes, or data past the final size"),
             Self::OffsetTooLarge(n) => write!(f, "stream {n} has an offset beyond 2^62"),
             Self::TooManyGaps(n) => write!(f, "stream {n} has too many gaps"),
-            Self::Parameters => f.write_str("session parameters missing or sent twice"),
+            Self::Parameters => f.write_str("Session Parameters are missing, or differ from earlier ones"),
             Self::EnhanceYourCalm => f.write_str("too much overhead for too little data"),
             Self::FatalAlert(n) => AlertDescription(*n).fmt(f),
             Self::HandshakeMessage => f.write_str("post-handshake message that TLS does not allow here"),

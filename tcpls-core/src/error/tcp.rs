@@ -55,8 +55,8 @@ impl fmt::Display for TcpFault {
             Self::Reset => f.write_str("reset"),
             Self::Io => f.write_str("socket error"),
             Self::PeerReset(reason) => match reset_reason(*reason) {
-                Some(name) => write!(f, "given up by the peer (reason {reason}: {name})"),
-                None => write!(f, "given up by the peer (reason {reason})"),
+                Some(name) => write!(f, "closed by the peer (reason {reason}: {name})"),
+                None => write!(f, "closed by the peer (reason {reason})"),
             },
             Self::NotTls => f.write_str("bytes that are not TLS"),
             Self::RecordOverflow => f.write_str("oversized record"),
@@ -76,7 +76,7 @@ impl fmt::Display for TcpFault {
 const fn reset_reason(reason: u8) -> Option<&'static str> {
     Some(match reason {
         1 => "its socket ended",
-        2 => "bad bytes, or a record that failed to decrypt",
+        2 => "invalid bytes, or a record that failed to decrypt",
         3 => "an alert",
         4 => "a timeout",
         TcpFault::REASON_RETIRED => "retired",

@@ -586,7 +586,7 @@ fn a_plain_server_that_refuses_the_client_certificate_fails_the_handshake() {
     let Some(CloseReason::Handshake(error)) = mixed.conn.close_reason() else {
         panic!("{:?}", mixed.conn.close_reason());
     };
-    let refusal = "the peer refused it with alert 116 (certificate_required): it demands a client certificate";
+    let refusal = "the peer refused it with alert 116 (certificate_required): it requires a client certificate";
     assert_eq!(error.to_string(), refusal);
 }
 

@@ -119,7 +119,7 @@ fn a_client_without_the_certificate_that_is_asked_for_is_refused() {
     pair.drive();
     assert_eq!(pair.server().state(), State::Closed);
     assert!(matches!(pair.close_reason(Server), Some(CloseReason::Handshake(_))));
-    let refusal = "the peer refused it with alert 116 (certificate_required): it demands a client certificate";
+    let refusal = "the peer refused it with alert 116 (certificate_required): it requires a client certificate";
     assert_client_was_refused(&mut pair, refusal);
 }
 
@@ -144,7 +144,7 @@ fn a_client_certificate_that_is_not_accepted_fails_the_handshake_on_both_sides()
     let Some(CloseReason::Handshake(error)) = pair.close_reason(Client) else {
         panic!("{:?}", pair.close_reason(Client));
     };
-    assert!(error.to_string().contains("of this side's certificate"), "{error}");
+    assert!(error.to_string().contains("of this endpoint's certificate"), "{error}");
     assert!(!pair.events(Client).iter().any(|event| matches!(event, Event::Established(_))));
 }
 
@@ -174,7 +174,7 @@ fn certificate_chain_is_taken_or_refused_by_its_owner_at_one_limit_near_64_kib()
                 continue;
             }
             for (side, message) in [
-                (owner, "this side's certificate chain has more than the 64 KiB that the peer takes"),
+                (owner, "this endpoint's certificate chain exceeds the 64 KiB that the peer accepts"),
                 (owner.peer(), "the peer refused it with alert 80 (internal_error)"),
             ] {
                 let Some(CloseReason::Handshake(error)) = pair.close_reason(side) else {

@@ -254,7 +254,7 @@ async fn fetch_jobs(
     progress: &Progress,
 ) -> Report {
     if !session.is_tcpls() {
-        output::tell("the server does not speak TCPLS: one file after the other over plain TLS 1.3");
+        output::tell("the server does not support TCPLS: fetching one file after the other over plain TLS 1.3");
         return fetch_plainly(session.clone(), &ways.addresses, how, jobs, progress).await;
     }
     tokio::spawn(tell_troubles(session.events(), session.path_failures()));

@@ -85,11 +85,11 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::BadRequest => "the server does not understand the request",
-            Self::Forbidden => "the path leads out of the directory that is served",
+            Self::Forbidden => "the path leads out of the served directory",
             Self::NotFound => "there is no such file",
             Self::ReadFailed => "the server could not read the file",
-            Self::Stalled => "the client took nothing of the file for too long",
-            Self::Gone => "the client gave up",
+            Self::Stalled => "the client read nothing of the file for too long",
+            Self::Gone => "the client stopped the request",
         })
     }
 }
@@ -148,9 +148,9 @@ pub fn explain(error: ReadError) -> String {
     match error {
         ReadError::Reset(code) => match Refusal::from_code(code) {
             Some(refusal) => refusal.to_string(),
-            None => format!("the server gave up with error {code}"),
+            None => format!("the server reset the answer with error {code}"),
         },
-        ReadError::Truncated => "the session ended before the file did: what came is not all".to_owned(),
+        ReadError::Truncated => "the session ended before the file was complete".to_owned(),
         error => error.to_string(),
     }
 }

@@ -57,7 +57,7 @@ async fn get_fails(name: &str, (address, pem): (SocketAddr, String), more: &[&st
 async fn get_believes_no_server_that_selects_no_application_protocol() {
     let error = get_fails("no-alpn", answers_http(b"").await, &[]).await;
     assert!(error.contains("the server agreed on no application protocol"), "{error}");
-    assert!(error.contains("a proxy in front of it ends TLS"), "{error}");
+    assert!(error.contains("a proxy in front of it terminates TLS"), "{error}");
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn get_with_tcpls_only_takes_no_file_over_plain_tls() {
     let error = get_fails("tcpls-only", answers_http(hq::PROTOCOL).await, &["--tcpls-only"]).await;
     assert!(error.contains("alert 120 (no_application_protocol)"), "{error}");
     let error = get_fails("tcpls-only-no-alpn", answers_http(b"").await, &["--tcpls-only"]).await;
-    assert!(error.contains("does not speak TCPLS"), "{error}");
+    assert!(error.contains("does not support TCPLS"), "{error}");
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn connect_fails_if_the_server_refuses_the_client_certificate() {
     };
     let chain = |len| vec![made.cert.der().clone(); len];
     for (config, cause) in [
-        (builder().with_no_client_auth(), "alert 116 (certificate_required): it demands a client certificate"),
+        (builder().with_no_client_auth(), "alert 116 (certificate_required): it requires a client certificate"),
         (builder().with_client_auth_cert(chain(1), key()).unwrap(), "certificate"),
         (builder().with_client_auth_cert(chain(300), key()).unwrap(), "chain has more than the 64 KiB"),
     ] {

@@ -116,7 +116,7 @@ impl<T: Tls> Driver<T> {
         // Nothing of the flight has gone out, so the peer takes an alert in plaintext.
         self.outgoing.clear();
         self.outgoing.extend_from_slice(&plaintext_alert(Alert::InternalError));
-        Err(failure(Kind::Configuration, "this side's certificate chain has more than the 64 KiB that the peer takes"))
+        Err(failure(Kind::Configuration, "this endpoint's certificate chain exceeds the 64 KiB that the peer accepts"))
     }
 
     /// Ends the handshake and lets rustls encode the alert that it has queued.

@@ -395,8 +395,8 @@ fn merged(frames: Vec<Frame<'_>>) -> Vec<Frame<'_>> {
 
 #[test]
 fn frame_errors_name_the_frame_and_the_cause() {
-    assert_eq!(FrameError::Unknown(0x7f).to_string(), "frame type 0x7f is not known here");
-    assert_eq!(FrameError::Truncated(0x02).to_string(), "frame of type 0x02 is cut short");
+    assert_eq!(FrameError::Unknown(0x7f).to_string(), "unknown frame type 0x7f");
+    assert_eq!(FrameError::Truncated(0x02).to_string(), "frame of type 0x02 is truncated");
 }
 
 proptest! {

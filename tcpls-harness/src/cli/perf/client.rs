@@ -146,7 +146,7 @@ async fn open(args: &Args) -> Outcome<Session> {
 
 async fn measure(session: &Session, args: &Args) -> Outcome<Report> {
     if !session.is_tcpls() {
-        return Err("the server does not speak TCPLS, and over plain TLS there is nothing to compare it with".into());
+        return Err("the server does not support TCPLS, and over plain TLS there is nothing to compare".into());
     }
     let (streams, response) = (args.streams, args.response_size);
     let download = if args.download == 0 { None } else { Some(bulk(session, streams, 0, args.download).await?) };

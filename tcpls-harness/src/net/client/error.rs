@@ -40,7 +40,7 @@ impl fmt::Display for ConnectError {
                 if is_tcp(are_used_up) {
                     f.write_str("; this process, or the system, has no file descriptor left: raise `ulimit -n`")
                 } else if is_tcp(|_| true) {
-                    f.write_str("; is a server listening there, and let through by firewalls?")
+                    f.write_str("; does a server listen there, and do firewalls allow it?")
                 } else {
                     Ok(())
                 }

@@ -44,13 +44,13 @@ pub enum HandshakeFault {
 impl fmt::Display for HandshakeFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ended { received: 0 } => f.write_str("ended before a byte came"),
+            Self::Ended { received: 0 } => f.write_str("ended before a byte arrived"),
             Self::Ended { received } => write!(f, "ended after {received} bytes, before its ClientHello was complete"),
             Self::HelloTimeout => f.write_str("sent no complete ClientHello in time"),
             Self::Refused(alert) => {
                 write!(f, "sent neither a usable ClientHello nor a token of this server: refused with {alert}")
             }
-            Self::NoSession => f.write_str("shows a token of a session that has ended"),
+            Self::NoSession => f.write_str("presented a token of a session that has ended"),
             Self::Evicted(resource) => write!(f, "gave way to others: the limit of {resource} is reached"),
             Self::Session(reason) => reason.fmt(f),
         }
