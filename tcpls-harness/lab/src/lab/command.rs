@@ -60,12 +60,13 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Args {
     /// Names of scenarios, or prefixes of names. Default: all
+    #[arg(conflicts_with = "path")]
     scenarios: Vec<String>,
-    /// A path of your own instead, without events: Mbit/s, round trip in ms, queue in ms, and per cent that are lost; repeat it
-    /// for up to four paths
+    /// A path of your own instead, without events: rate in Mbit/s, round-trip time in ms, queue in ms, loss in per
+    /// cent; repeat it for up to four paths
     #[arg(long, value_name = "MBIT,RTT,QUEUE[,LOSS]", value_parser = PathSpec::parse)]
     path: Vec<PathSpec>,
-    /// How long such paths have to carry the file for, at their rates
+    /// Length of the transfer over such paths at their rates, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 8.0)]
     seconds: f64,
     /// Runs of each stack; they take turns
