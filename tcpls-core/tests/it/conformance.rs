@@ -311,7 +311,7 @@ fn a_used_token_is_replaced_and_numbers_only_grow() {
 
 // draft E14
 #[test]
-fn tokens_are_given_again_when_tcp_connections_leave() {
+fn tokens_are_replaced_when_tcp_connections_leave() {
     let config = Config::default().with(|config| config.max_tcp_connections = 3);
     let mut peer = Peer::with(Side::Client, config);
     let joined = [(); 2].map(|()| {

@@ -95,7 +95,7 @@ fn data_that_still_comes_on_other_tcp_connections_moves_that_deadline() {
 }
 
 #[test]
-fn a_record_that_takes_a_while_to_arrive_moves_that_deadline_but_not_for_ever() {
+fn slow_record_extends_the_half_close_deadline_within_a_bound() {
     let mut peer = two_with(Config::default().with(|config| {
         config.idle_timeout = None;
         config.probe_after = None;
@@ -317,7 +317,7 @@ fn peer_that_becomes_mute_late_leaves_the_application_the_close_timeout() {
 }
 
 #[test]
-fn limit_of_unacknowledged_records_does_not_cut_short_what_a_mute_peer_asked_for() {
+fn record_limit_does_not_truncate_the_answer_to_a_half_closed_peer() {
     let config = Config::default().with(|config| config.max_unacknowledged_records = 4);
     let mut peer = Peer::with(Side::Client, config);
     peer.send(FIRST, &[fin(0, 0, b"GET /")]);

@@ -32,7 +32,7 @@ const SPARE_CHUNKS: usize = 16;
 /// The sizes of pieces where bytes are shredded, one after the other.
 const SHREDS: [usize; 5] = [1, 4, 90, 2, 1500];
 
-/// What a path is like.
+/// The properties of a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PathOptions {

@@ -7,7 +7,7 @@
 //! | `mod` | [`Session`]: streams, TCP connections, addresses, the end |
 //! | `stream` | [`Stream`] and its halves, as `AsyncRead` and `AsyncWrite` or chunk by chunk without copying |
 //! | `paths` | a client's paths: adding TCP connections |
-//! | `events`, `error` | what a session reports, and what can go wrong with it |
+//! | `events`, `error` | events and errors of a session |
 //! | `handle` | counts the application's handles: a session without any is closed |
 //! | `shared` | the state machine, and wakeups of the task |
 //! | `waiters`, `feed` | tasks that wait; events for subscribers |
@@ -173,7 +173,7 @@ impl Session {
         Events { subscriber: self.handle.with(|state| state.events.subscribe()) }
     }
 
-    /// How many TCP connections the session may have at the same time.
+    /// Returns the maximum number of TCP connections of the session.
     pub fn max_tcp_connections(&self) -> usize {
         self.handle.with(|state| state.conn.max_tcp_connections())
     }

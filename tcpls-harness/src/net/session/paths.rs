@@ -12,10 +12,10 @@ use crate::dial::{Path, PathStatus};
 use crate::net::ClientOptions;
 
 impl Session {
-    /// Makes another TCP connection to `remote`, from `local` if that is given, and joins it to the session. Waits until it
-    /// is part of it; data may use it earlier, as soon as TCP is connected.
+    /// Opens another TCP connection to `remote`, from `local` if that is given, and waits until it has joined the
+    /// session. Data may use it as soon as TCP is connected.
     ///
-    /// Cancel safe: before TCP is connected nothing remains, and no token is spent; later the join goes on by itself.
+    /// Cancel safe: before TCP is connected nothing remains, and no token is spent; later the join continues by itself.
     ///
     /// # Errors
     /// See [`AddTcpError`]. A token is spent only once TCP is connected.
@@ -29,8 +29,8 @@ impl Session {
         }
     }
 
-    /// Has the session keep one more TCP connection, to `remote`, from `local` if that is given. Does not wait for it: see
-    /// [`Session::paths`] and [`Session::path_failures`]. On a server, without effect.
+    /// Makes the session keep one more TCP connection, to `remote`, from `local` if that is given. Does not wait for
+    /// it: see [`Session::paths`] and [`Session::path_failures`]. No effect on a server.
     pub fn add_path(&self, remote: SocketAddr, local: Option<SocketAddr>) {
         self.handle().with(|state| {
             let now = state.now();
@@ -41,9 +41,9 @@ impl Session {
         });
     }
 
-    /// Has the session keep a TCP connection to an address that the server advertises and [`ClientOptions::addresses`] allows;
-    /// at most 16 new ones in a minute. Like [`Session::add_path`], it does not wait, and it is [`keep`] that says when the
-    /// address is dialled.
+    /// Makes the session keep a TCP connection to an address that the server advertises and
+    /// [`ClientOptions::addresses`] allows; at most 16 new ones per minute. Like [`Session::add_path`], it does not
+    /// wait; [`keep`] determines when the address is dialed.
     ///
     /// [`keep`]: crate::dial::DialOptions::keep
     ///
@@ -71,8 +71,8 @@ impl Session {
         self.paths().into_iter().find(|status| status.tcp == Some(tcp)).map(|status| status.path)
     }
 
-    /// Client: subscribes to failures of TCP connections that the session makes by itself; it tries again. The first call
-    /// also gets the last 64 earlier failures.
+    /// Client: subscribes to failures of TCP connections that the session opens by itself, and tries again. The first
+    /// call also gets the last 64 earlier failures.
     pub fn path_failures(&self) -> PathFailures {
         PathFailures { subscriber: self.handle().with(|state| state.failures.subscribe()) }
     }

@@ -85,7 +85,7 @@ pub(crate) struct State {
     pub(crate) client: Client,
     /// Server: where file descriptors come from when none is left.
     pub(crate) descriptors: Option<Arc<dyn Descriptors>>,
-    /// Client, from the end of the handshake on: which path each TCP connection runs on, and what is dialled when.
+    /// Client, from the end of the handshake on: which path each TCP connection runs on, and what is dialed when.
     pub(crate) dialer: Option<Box<dyn DialPolicy>>,
     task: Option<Waker>,
     task_ended: bool,

@@ -12,7 +12,7 @@ use crate::net::session::Shared;
 
 /// Sockets for a session's task.
 pub(crate) enum Delivery {
-    /// Server: a TCP connection that showed a token of this session, and what was read from it after its ClientHello.
+    /// Server: a TCP connection that presented a token of this session, and what was read from it after its ClientHello.
     Join(TcpStream, Join, BytesMut, ClaimPlace),
     /// Client: sockets that are being connected, or wait for their use.
     Dials(Dials),

@@ -12,7 +12,7 @@
 //! | `dials` | the sockets of attempts of [`crate::dial`] |
 //! | `claims` | sockets that presented a token and are not authenticated |
 //! | `mailbox` | sockets that others have made for the session |
-//! | `endings`, `leaving` | sockets on the way out: the session does not know yet, or has let go |
+//! | `endings`, `leaving` | sockets that have ended or are discarded: the end is not reported yet, or final bytes are written |
 
 mod claims;
 mod dials;
@@ -126,7 +126,7 @@ impl Driver {
         &self.mailbox
     }
 
-    /// To be spawned. The turns bound themselves: a budget of the runtime's would make sockets look full that are not.
+    /// Runs the task. Its turns are bounded here: the runtime's cooperative budget would make sockets appear full.
     pub(crate) async fn run(self) {
         unconstrained(self).await;
     }
@@ -247,7 +247,7 @@ impl Driver {
         }
     }
 
-    /// Tells the dialer what became of sockets, and does what it wants, if that may have changed.
+    /// Reports the results of sockets to the dialer, and executes its actions, if they may have changed.
     fn dial(&mut self, mut changed: bool, cx: &mut Context<'_>) {
         loop {
             let Some(dials) = &mut self.dials else { return };
