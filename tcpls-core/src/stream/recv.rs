@@ -193,7 +193,7 @@ impl RecvHalf {
         self.over
     }
 
-    /// Whether the application reads no more.
+    /// Whether the application has stopped reading.
     pub(super) fn is_stopped(&self) -> bool {
         matches!(self.state, State::Stopped(_))
     }

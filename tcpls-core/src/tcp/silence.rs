@@ -132,8 +132,8 @@ impl Silence {
     }
 }
 
-/// With a queue on the path, which the round-trip time shows, acknowledgments come as evenly as the path carries segments.
-/// Without, a flight may be shorter than the path: then nothing comes for up to a round trip.
+/// With a queue on the path, which the round-trip time shows, acknowledgments come as evenly as the path carries
+/// segments. Without a queue, a flight may be shorter than the path: then no segment arrives for up to a round trip.
 fn patience(info: &TcpInfo, segment: Duration) -> Duration {
     if info.unacked < UNDELAYED {
         return MIN_PATIENCE + DELAYED_ACK + info.rtt + segment;

@@ -200,7 +200,7 @@ fn of_two_joins_with_one_token_the_first_to_prove_itself_wins() {
     let second = pair.open_tcp();
     let flight = hello_of(&mut pair, second);
     let hello_len = 5 + usize::from(u16::from_be_bytes([flight[3], flight[4]]));
-    // Both have shown the token, the thief first.
+    // Both have presented the token, the attacker first.
     let thief = pair.connect_stranger();
     pair.stranger_sends(thief, &flight[..hello_len]);
     pair.stall(second);

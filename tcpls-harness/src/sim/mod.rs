@@ -61,7 +61,7 @@
 //! | `client`, `server`, `attacker` | the hosts; `driver` runs one session for any of them |
 //! | `account` | the server's account: what all its sessions may hold |
 //! | `transfers`, `pattern`, `actions` | the applications, which know what must be delivered |
-//! | `quiescence`, `final_checks` | what must hold after a quiet time and at the end; what must hold at any moment is in the core's test kit |
+//! | `quiescence`, `final_checks` | checks after a quiet time and at the end; invariants are in the core's test kit |
 //! | `report` | the outcome of a run |
 //! | `swarm` | random scenarios, and the reduction of one that fails |
 //! | `real_sockets` | the same scenario over real sockets |

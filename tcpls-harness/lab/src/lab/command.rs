@@ -212,7 +212,7 @@ fn run_alone(scenario: &Scenario, case: &Case, round: u32, settings: &Settings) 
         std::thread::sleep(TURN);
     }
     let run = run(scenario, case, round, settings);
-    // The lock goes with the file; others get time to see that.
+    // Closing the file releases the lock; other labs get time to notice.
     drop(file);
     std::thread::sleep(2 * TURN);
     run

@@ -12,7 +12,7 @@ use super::wire::unix_time;
 use super::{Outcome, sys};
 
 const PORT: u16 = 4433;
-/// Measured processes go before what else the machine does, and after the wire.
+/// The niceness of measured processes: before other load on the machine, and after the wire.
 const NICENESS: i32 = -10;
 
 /// The files of a run.

@@ -1,4 +1,4 @@
-//! What happens on a server, for people or as JSON.
+//! The log of a server, for people or as JSON.
 
 use std::fmt;
 use std::net::SocketAddr;

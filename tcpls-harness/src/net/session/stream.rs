@@ -298,7 +298,7 @@ impl Drop for SendStream {
 
 /// The reading half of a stream; dropped before its end was read, it asks the peer to send no more, with error 0.
 ///
-/// What was received and not read is lost.
+/// Received data that was not read is lost.
 pub struct RecvStream {
     handle: Handle,
     id: StreamId,
