@@ -7,7 +7,7 @@
 //! | `post_handshake` | alerts, tickets, key updates |
 //! | `handshake` | the TLS handshake, and the start of the session |
 //! | `output`, `records` | building records of stream data and control frames when a TCP connection has room, and sealing them |
-//! | `control` | control frames: which are due, and what becomes of them; Session Parameters, addresses, TCP options, final ACKs |
+//! | `control` | pending control frames, and their acknowledgment or loss; Session Parameters, addresses, TCP options, final ACKs |
 //! | `schedule` | policies that choose the TCP connection for new stream data |
 //! | `lifecycle` | how a TCP connection becomes active, retired or lost |
 //! | `failover` | requeuing what a lost TCP connection carried |

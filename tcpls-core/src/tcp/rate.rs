@@ -68,8 +68,8 @@ impl Rate {
         self.bound = self.busy.unwrap_or(self.bound.max(new));
     }
 
-    /// Bytes on the wire per second; `None` as long as there was never more to send than went out, and if nothing has
-    /// confirmed it for a while.
+    /// Returns bytes on the wire per second; `None` before there was more to send than was sent, and if no recent
+    /// sample confirms it.
     pub(crate) fn get(&self, now: Time, is_idle: bool) -> Option<u64> {
         let is_stale = is_idle && now - self.sampled > Self::STALE_AFTER;
         self.busy.filter(|_| !is_stale)

@@ -60,7 +60,7 @@ fn truncated_stream_stays_truncated() {
 }
 
 #[test]
-fn how_far_a_stream_is_can_be_asked_at_any_time() {
+fn state_of_a_stream_is_available_at_any_time() {
     let mut pair = Pair::established();
     let id = asked(&mut pair);
     let other = pair.open_stream(Client);

@@ -37,12 +37,12 @@ impl Validity {
     }
 }
 
-/// That a certificate was valid until `not_after`.
+/// The message that a certificate was valid until `not_after`.
 pub(crate) fn expired(not_after: u64, now: u64) -> String {
     format!("expired {} ({} ago)", date(not_after), days(now.saturating_sub(not_after)))
 }
 
-/// That a certificate will be valid from `not_before` on.
+/// The message that a certificate will be valid from `not_before` on.
 pub(crate) fn not_yet_valid(not_before: u64, now: u64) -> String {
     format!("is not valid before {} (in {})", date(not_before), days(not_before.saturating_sub(now)))
 }

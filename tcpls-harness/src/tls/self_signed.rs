@@ -1,4 +1,4 @@
-//! Certificates made on the spot, with the feature `self-signed`.
+//! Generated certificates, with the feature `self-signed`.
 
 use std::fs::File;
 use std::io::Write;

@@ -36,7 +36,7 @@ impl Peer {
     }
 
     /// Opens a TCP connection to the server under test and sends `first` on it, which begins with a ClientHello. `Err`:
-    /// the server's front door refuses it with these bytes.
+    /// the server's endpoint refuses it with these bytes.
     pub fn dial(&mut self, first: &[u8]) -> Result<Dial, Vec<u8>> {
         let mut unread = BytesMut::from(first);
         let incoming = self.endpoint.handle_accepted(self.now);

@@ -294,7 +294,7 @@ fn a_connection_is_backup_or_available() {
 }
 
 #[test]
-fn a_parameter_may_not_come_twice() {
+fn repeated_parameter_is_an_error() {
     let frame = |ids: &[u8]| {
         let mut plaintext: Vec<u8> = ids.iter().flat_map(|&id| [id; 9]).collect();
         plaintext.extend([ids.len() as u8, ty::SESSION_PARAMETERS]);

@@ -13,7 +13,7 @@ pub(crate) struct Run {
     pub(crate) scenario: String,
     pub(crate) case: String,
     pub(crate) run: u32,
-    /// All bytes arrived, and they were the right ones.
+    /// Whether all bytes arrived, and were correct.
     pub(crate) intact: bool,
     /// Why not.
     pub(crate) error: Option<String>,

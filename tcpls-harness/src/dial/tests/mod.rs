@@ -249,7 +249,7 @@ fn session_without_streams_keeps_one_tcp_connection_until_the_next_stream() {
 }
 
 #[test]
-fn stranded_session_without_streams_is_dialled_less_and_less_often() {
+fn dials_of_a_stranded_session_without_streams_become_rarer() {
     let mut world = World::established(1, DialOptions::default());
     (world.view.streams, world.view.has_data) = (0, false);
     world.set(0, Dark);

@@ -66,7 +66,7 @@ impl Session {
         self.handle().with(|state| state.dialer.iter().flat_map(|dialer| dialer.paths()).collect())
     }
 
-    /// Client: on which path a TCP connection is that is in use.
+    /// Client: returns the path of an active TCP connection.
     pub fn path_of(&self, tcp: ConnectionId) -> Option<Path> {
         self.paths().into_iter().find(|status| status.tcp == Some(tcp)).map(|status| status.path)
     }

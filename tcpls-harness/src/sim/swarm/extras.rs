@@ -265,7 +265,7 @@ fn add_actions(scenario: &mut Scenario, rng: &mut SimRng, mode: Mode) {
     let by = |rng: &mut SimRng| if rng.one_in(2) { End::Client } else { End::Server };
     let plain = |at, by, kind, path| Action { at, by, kind, path, transfer: None, scheduler: None };
     if rng.one_in(10) {
-        // Where a server takes its last address back and then fails, no client comes again.
+        // After a server has withdrawn its last address and then fails, no client can join.
         let withdraw = if mode == Mode::Safety { ActionKind::Withdraw } else { ActionKind::Advertise };
         for kind in [ActionKind::Advertise, withdraw].repeat(rng.between(1, 4) as usize) {
             let (at, by, path) = (at(rng), by(rng), path(rng, scenario));
