@@ -156,7 +156,7 @@ fn stream_data_is_copied_once_on_its_way_out() {
 }
 
 #[test]
-fn stream_data_that_comes_in_order_is_not_copied() {
+fn stream_data_in_order_is_not_copied() {
     let mut pair = Pair::established();
     let id = pair.client.open_stream().unwrap();
     pair.client.stream(id).write(&vec![7; FULL_RECORDS]).unwrap();

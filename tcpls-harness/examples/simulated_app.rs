@@ -84,6 +84,6 @@ fn main() -> Outcome<()> {
 }
 
 #[test]
-fn application_comes_to_the_same_over_sockets_and_simulated() {
+fn application_has_the_same_result_over_sockets_and_simulated() {
     main().unwrap();
 }

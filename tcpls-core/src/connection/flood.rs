@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn budget_refills_however_often_it_is_charged() {
+    fn budget_refills_between_any_charges() {
         let mut flood = Flood::new(3, Time::ZERO);
         flood.charge(Time::ZERO, 3).unwrap();
         for half in 1..4 {

@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn data_that_comes_backwards_costs_the_same_per_piece() {
+    fn data_in_reverse_order_costs_the_same_per_piece() {
         let mut assembler = Assembler::new(1);
         let record = Bytes::from(vec![0; SMALL]);
         for i in (1..100_000).rev() {

@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_holds_much_gives_credit_for_the_little_that_is_left() {
+    fn full_session_gives_credit_for_its_remaining_room() {
         const MIB: u64 = 1 << 20;
         let mut window = Window::of_session(32 * MIB, 32 * MIB, Time::ZERO);
         window.receive(31 * MIB);

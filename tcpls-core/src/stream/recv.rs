@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn after_stop_data_is_dropped_and_given_back_until_the_final_size_is_known() {
+    fn data_after_a_stop_is_dropped_and_returned_as_credit() {
         let mut half = half();
         receive(&mut half, 0, "hello", false).unwrap();
         assert_eq!(half.stop(ErrorCode(3)), Ok(5));

@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_goes_alone_when_the_bytes_went_before() {
+    fn end_is_sent_alone_after_all_bytes() {
         let mut half = half(b"hello");
         next(&mut half, 9);
         half.finish().unwrap();

@@ -31,7 +31,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_header_is_an_error_before_the_record_has_come() {
+    fn bad_header_is_an_error_before_the_record_is_complete() {
         assert!(next_record(&mut BytesMut::from(&b"G"[..])).is_err());
         assert!(next_record(&mut BytesMut::from(&[23, 3, 3, 0xff, 0xff][..])).is_err());
     }

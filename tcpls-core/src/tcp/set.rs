@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_in_the_order_of_their_ids_however_they_came() {
+    fn entries_are_in_the_order_of_their_ids() {
         let mut set = TcpSet::of(tcp(4, false));
         [9, 0, 7, 1].into_iter().for_each(|id| set.insert(tcp(id, false)));
         assert_eq!(set.ids().map(|id| id.0).collect::<Vec<_>>(), [0, 1, 4, 7, 9]);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_removed_is_gone_and_the_others_are_found() {
+    fn removed_entry_is_absent_and_others_are_found() {
         let mut set = TcpSet::of(tcp(0, false));
         (1..20).for_each(|id| set.insert(tcp(id, false)));
         assert_eq!(set.remove(ConnectionId(7)).map(|tcp| tcp.id.0), Some(7));

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_the_vectors_are_read_or_refused_as_they_say() {
+    fn headers_of_the_vectors_are_read_or_refused_as_expected() {
         let file: serde_json::Value = serde_json::from_str(include_str!("../../testdata/vectors.json")).unwrap();
         let vectors = file["record_headers"].as_array().unwrap();
         assert!(vectors.len() >= 13);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_of_a_protected_record_says_tls_1_2() {
+    fn header_of_a_protected_record_has_version_tls_1_2() {
         assert_eq!(RecordHeader::encode_protected(0x1234), [0x17, 3, 3, 0x12, 0x34]);
         assert_eq!(RecordHeader::encode_protected(MAX_CIPHERTEXT), [0x17, 3, 3, 0x41, 0]);
     }

@@ -64,7 +64,7 @@ fn round_robin_gives_equal_shares() {
 }
 
 #[test]
-fn round_robin_gives_a_newcomer_its_share_and_no_more() {
+fn round_robin_gives_a_new_tcp_connection_only_its_share() {
     let mut pair = Pair::with_tcp_connections(2);
     pair.client().set_scheduler(Box::new(RoundRobin));
     // Little at a time, so that no socket is ever full.
@@ -236,7 +236,7 @@ impl Scheduler for OnlyTheLast {
 }
 
 #[test]
-fn a_stream_that_may_use_a_standby_alone_goes_on_while_others_have_data() {
+fn stream_attached_to_a_standby_continues_while_others_have_data() {
     // The standby holds back for what the first may carry, and for nothing else.
     let makers: [Maker; 3] = [|| Box::new(Aggregate), || Box::new(LowestRtt), || Box::new(ActiveStandby)];
     for make in makers {
@@ -297,7 +297,7 @@ fn record_lengths(mut bytes: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn bulk_records_are_full_while_another_tcp_connection_owes_an_acknowledgment() {
+fn bulk_records_are_full_while_another_acknowledgment_is_due() {
     const FULL: usize = MAX_INNER_PLAINTEXT + 16;
     let mut pair = Pair::with_tcp_connections(2);
     // Records begin small and grow with what a TCP connection has shown to carry.

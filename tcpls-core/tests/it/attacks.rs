@@ -84,7 +84,7 @@ fn records_of_a_byte_wait_for_acknowledgments_at_their_number_not_their_size() {
 
 // Row 21.
 #[test]
-fn record_goes_out_on_another_tcp_connection_if_one_acknowledges_nothing() {
+fn record_is_sent_on_another_tcp_connection_if_one_acknowledges_nothing() {
     let mut pair = Setup::default().both(|config| config.max_unacknowledged_records = 8).established();
     let second = pair.join();
     pair.client().set_scheduler(Box::new(Aggregate));

@@ -382,7 +382,7 @@ fn sent_ten_records(config: Config) -> (Peer, Vec<u64>) {
 }
 
 #[test]
-fn closing_goes_on_as_long_as_the_peer_takes_something() {
+fn closing_continues_while_the_peer_makes_progress() {
     let (mut peer, numbers) = closing_with_ten_records(Config::default());
     for number in numbers {
         peer.sleep(4_000);
@@ -408,7 +408,7 @@ fn close_that_is_cut_short_reports_undelivered_bytes() {
 }
 
 #[test]
-fn closing_takes_no_longer_than_its_limit_however_slowly_the_peer_takes() {
+fn closing_ends_at_its_limit_for_any_slow_peer() {
     let limit = Duration::from_secs(20);
     let (mut peer, numbers) = closing_with_ten_records(Config::default().with(|config| config.close_limit = limit));
     let began = peer.now;

@@ -40,7 +40,7 @@ fn ping_is_acknowledged_at_once_on_its_tcp_connection() {
 
 // draft I19
 #[test]
-fn an_acknowledgment_goes_out_after_the_longest_delay_and_not_before() {
+fn acknowledgment_is_sent_at_the_maximum_delay() {
     let config = Config::default().with(|config| config.max_ack_delay = Duration::from_millis(40));
     let mut peer = Peer::with(Side::Client, config);
     peer.rest();
@@ -54,7 +54,7 @@ fn an_acknowledgment_goes_out_after_the_longest_delay_and_not_before() {
 }
 
 #[test]
-fn an_acknowledgment_goes_out_sooner_after_many_records() {
+fn acknowledgment_is_sent_sooner_after_many_records() {
     let config = Config::default().with(|config| config.ack_every_records = 5);
     let mut peer = Peer::with(Side::Client, config);
     for n in 0..4 {
@@ -124,7 +124,7 @@ fn an_ack_names_the_highest_record_of_its_own_tcp_connection() {
 
 // draft I20
 #[test]
-fn an_ack_may_come_on_any_tcp_connection() {
+fn ack_is_accepted_on_any_tcp_connection() {
     let mut peer = two();
     let id = peer.conn.open_stream().unwrap();
     peer.conn.stream(id).write(b"x").unwrap();
@@ -462,7 +462,7 @@ fn a_hello_of_the_peers_own_making_reads_back() {
 
 // protocol.md, 3: the generations of a direction form one chain; each TCP connection steps through it on its own.
 #[test]
-fn a_key_update_goes_out_on_every_tcp_connection_before_its_next_record() {
+fn key_update_is_sent_on_every_tcp_connection_before_its_next_record() {
     let mut peer = two();
     peer.conn.update_keys(peer.now);
     for tcp in [FIRST, SECOND] {

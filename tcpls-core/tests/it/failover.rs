@@ -137,7 +137,7 @@ fn stranded_session_ends_after_its_timeout() {
 }
 
 #[test]
-fn each_byte_goes_out_again_at_most_once_for_each_lost_tcp_connection() {
+fn each_byte_is_reinjected_at_most_once_for_each_lost_tcp_connection() {
     let mut pair = Pair::with_tcp_connections(3);
     let data = bytes(2_000_000);
     let stream = pair.open_stream(Client);
@@ -333,7 +333,7 @@ fn control_frames_that_filled_a_small_room_go_out_again_like_any_others() {
 }
 
 #[test]
-fn a_status_that_found_no_room_goes_out_with_the_next_record() {
+fn status_without_room_is_sent_with_the_next_record() {
     let mut pair = Pair::with_tcp_connections(2);
     let (now, mut out) = (pair.now, Vec::new());
     // Addresses go first, and leave room for a part of a status.

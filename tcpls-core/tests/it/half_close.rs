@@ -76,7 +76,7 @@ fn reader_waits_for_the_close_timeout_after_close_notify_on_one_of_two() {
 }
 
 #[test]
-fn data_that_still_comes_on_other_tcp_connections_moves_that_deadline() {
+fn data_on_other_tcp_connections_extends_the_half_close_deadline() {
     let mut peer = two();
     peer.send(FIRST, &[stream(0, 0, b"0")]);
     half_close(&mut peer, SECOND);

@@ -390,7 +390,7 @@ fn answered_with(zero_rtt: bool, fault: TcpFault, bytes: impl FnOnce(&Peer, &Joi
 }
 
 #[test]
-fn an_answer_that_no_server_of_the_session_gives_fails_the_join_alone() {
+fn invalid_answer_to_a_join_fails_only_the_join() {
     for zero_rtt in [true, false] {
         answered_with(zero_rtt, TcpFault::JoinRefused, |_, answer| {
             answer_bytes(&JoinServerHello { session_id: &[99; 32], ..answer.clone() })

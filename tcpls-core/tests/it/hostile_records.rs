@@ -44,7 +44,7 @@ fn bytes_that_are_not_a_tls_record_cost_the_tcp_connection() {
 }
 
 #[test]
-fn an_oversized_record_costs_the_tcp_connection_before_it_has_come() {
+fn oversized_record_costs_the_tcp_connection_before_it_is_complete() {
     for len in [(1 << 14) + 257, u16::MAX] {
         let [high, low] = u16::to_be_bytes(len);
         costs_the_tcp_connection(&[23, 3, 3, high, low], TcpFault::RecordOverflow, Alert::RecordOverflow);
@@ -459,7 +459,7 @@ fn session_ends_with_the_last_tcp_connection_after_the_peers_close_notify() {
 // draft E03
 // draft I29
 #[test]
-fn close_notify_goes_out_before_the_last_tcp_connection_closes() {
+fn close_notify_is_sent_before_the_last_tcp_connection_closes() {
     let mut peer = two();
     peer.conn.close(peer.now, ErrorCode(7), b"bye");
     for tcp in [FIRST, SECOND] {

@@ -136,7 +136,7 @@ fn renewing_keys_without_pause_stays_within_what_the_peer_allows() {
 }
 
 #[test]
-fn an_update_that_comes_soon_after_another_waits_and_starts_by_itself() {
+fn early_key_update_waits_and_starts_by_itself() {
     let mut pair = Pair::with_tcp_connections(2);
     pair.update_keys(Client);
     pair.drive();

@@ -357,13 +357,13 @@ fn data_without_acknowledgments_does_not_wait_on_a_slow_path() {
 }
 
 #[test]
-fn bytes_without_a_whole_record_keep_no_tcp_connection_until_the_session_is_idle() {
+fn incomplete_record_does_not_keep_a_tcp_connection_until_idle() {
     let (_, lost) = drip(Config::default(), 260, 1000);
     assert!((52_000..=53_000).contains(&lost), "{lost} ms");
 }
 
 #[test]
-fn bytes_without_a_whole_record_put_off_the_user_timeout_to_six_times_its_length() {
+fn incomplete_record_extends_the_user_timeout_up_to_sixfold() {
     let (_, lost) = drip(Config::default().with(|config| config.idle_timeout = None), 260, 1000);
     assert!((60_000..=61_000).contains(&lost), "{lost} ms");
 }

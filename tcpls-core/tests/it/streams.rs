@@ -37,7 +37,7 @@ fn both_sides_open_streams_with_numbers_of_their_own() {
 
 // draft I04
 #[test]
-fn a_stream_goes_both_ways() {
+fn stream_is_bidirectional() {
     let mut pair = Pair::established();
     let stream = pair.open_stream(Client);
     pair.submit(Client, stream, b"question");
@@ -115,7 +115,7 @@ fn a_thousand_streams_one_after_the_other_leave_nothing_behind() {
 }
 
 #[test]
-fn a_stream_of_higher_priority_goes_first() {
+fn stream_of_higher_priority_is_sent_first() {
     let mut pair = Pair::established();
     let (low, high) = (pair.open_stream(Client), pair.open_stream(Client));
     pair.write(Client, low, &[1; 500_000]);

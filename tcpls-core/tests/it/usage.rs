@@ -25,7 +25,7 @@ fn memory_follows_what_is_written_and_not_acknowledged() {
 }
 
 #[test]
-fn memory_follows_what_came_and_was_not_read() {
+fn memory_follows_received_unread_data() {
     let mut pair = Pair::established();
     let idle = pair.server().memory();
     let stream = pair.open_stream(Client);

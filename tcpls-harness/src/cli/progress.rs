@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_says_what_there_is_to_know() {
+    fn progress_line_has_rate_and_size() {
         let text = line(3 << 20, 45e6, Some(2), (1, 3), Duration::from_millis(12_900));
         assert_eq!(text, "   3.0 MiB   45.0 Mbit/s  2 TCP connections  1 of 3 files  12 s");
         let text = line(0, 0.0, Some(0), (0, 1), Duration::ZERO);

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn tokio_runtime_sleeps_spawns_and_gives_up() {
+    async fn tokio_runtime_sleeps_spawns_and_times_out() {
         let runtime = Runtime::tokio();
         let (before, brief) = (runtime.now(), Duration::from_millis(1));
         runtime.sleep(brief).await;

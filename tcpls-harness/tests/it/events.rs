@@ -25,7 +25,7 @@ async fn events_before_the_first_listener_are_kept_for_it() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_session_is_kept_for_a_listener_that_comes_late() {
+async fn end_of_a_session_is_kept_for_a_late_subscriber() {
     let mut server = Server::start();
     let (client, peer) = server.pair(server.addresses[0]).await;
     client.close(ErrorCode(7), b"").await;

@@ -155,7 +155,7 @@ async fn failed_download_has_a_reason_and_leaves_no_file() {
 }
 
 #[tokio::test]
-async fn a_file_that_breaks_off_is_an_error() {
+async fn truncated_file_is_an_error() {
     let directory = Directory::new("broken");
     let server = start(directory.path());
     std::fs::write(directory.path().join("root/large"), vec![7; 256 << 20]).unwrap();

@@ -260,7 +260,7 @@ async fn agree(text: &str) {
 }
 
 #[tokio::test]
-async fn real_sockets_deliver_what_is_simulated_whatever_happens_to_tcp() {
+async fn real_sockets_deliver_the_simulated_data_under_tcp_faults() {
     let mut text = r#"
         title = "everything that a relay can do"
         [[path]]

@@ -74,7 +74,7 @@ fn application_echoes_over_two_paths_and_sleeps_in_virtual_time() {
 }
 
 #[test]
-fn application_survives_a_path_that_goes_dark_and_runs_are_the_same_each_time() {
+fn application_survives_a_dark_path_reproducibly() {
     let run = |seed| {
         let dark = Fault::new(FaultKind::BlackHole, 300 * MS).on("a").until(900 * MS);
         let client = async |session: Session| exchange(&session, 1_000_000).await.map(drop);

@@ -117,13 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn bulk_data_goes_on_all_of_them() {
+    fn bulk_data_uses_all_tcp_connections() {
         assert_eq!(answers(&[view(0, 3 * MBYTE, 40), view(1, MBYTE / 2, 150)], 16 * MBYTE), [Choice::Send; 2]);
         assert_eq!(answers(&[view(0, MBYTE, 20), view(1, MBYTE, 600)], 16 * MBYTE), [Choice::Send; 2]);
     }
 
     #[test]
-    fn the_end_of_a_transfer_goes_where_it_arrives_first() {
+    fn end_of_a_transfer_uses_the_path_where_it_arrives_first() {
         let paths = [view(0, MBYTE / 2, 150), view(1, 3 * MBYTE, 40)];
         assert_eq!(answers(&paths, 100_000), [Choice::Wait, Choice::Send]);
         assert_eq!(answers(&paths, 1_000_000), [Choice::Send; 2]);

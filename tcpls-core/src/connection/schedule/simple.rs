@@ -128,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn aggregation_lets_all_send_but_backups_only_when_alone() {
+    fn aggregation_uses_all_and_backups_only_when_alone() {
         let backup = TcpView { backup: true, ..view(2, 1) };
         assert_eq!(answers(&Aggregate, &[view(0, 9), view(1, 1), backup]), [Choice::Send, Choice::Send, Choice::Wait]);
         assert_eq!(answers(&Aggregate, &[backup]), [Choice::Send]);
     }
 
     #[test]
-    fn the_lowest_rtt_goes_first_until_it_is_blocked() {
+    fn lowest_rtt_is_used_first_until_it_is_blocked() {
         let (slow, fast) = (view(0, 50), view(1, 10));
         assert_eq!(answers(&LowestRtt, &[slow, fast]), [Choice::Wait, Choice::Send]);
         let blocked = TcpView { blocked: true, ..fast };

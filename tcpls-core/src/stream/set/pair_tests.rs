@@ -178,7 +178,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn everything_written_arrives_once_and_in_order_whatever_is_lost(
+    fn written_data_arrives_once_and_in_order_for_any_losses(
         dice in proptest::collection::vec(any::<Dice>(), 400..800),
         sizes in proptest::collection::vec((0usize..2500, 0usize..2500), 1..24),
     ) {

@@ -140,7 +140,7 @@ fn whole_life(server: &mut Streams, index: u32) {
 }
 
 #[test]
-fn credit_for_streams_comes_back_in_batches_when_both_halves_are_over() {
+fn stream_credit_returns_in_batches_when_both_halves_have_ended() {
     let mut server = server();
     whole_life(&mut server, 0);
     assert_eq!((server.len(), controls(&mut server)), (0, vec![]));
@@ -484,7 +484,7 @@ fn session_cut_short_ends_every_open_stream_with_truncated() {
 }
 
 #[test]
-fn after_stop_writing_what_is_buffered_still_goes_out() {
+fn buffered_data_is_sent_after_writing_has_ended() {
     let mut client = client();
     let a = client.open().unwrap();
     client.write(a, &[0; 700]).unwrap();
@@ -506,7 +506,7 @@ fn after_stop_writing_what_is_buffered_still_goes_out() {
 }
 
 #[test]
-fn dropping_what_goes_out_leaves_what_came_in() {
+fn dropping_sent_data_keeps_received_data() {
     let mut client = client();
     let a = client.open().unwrap();
     client.write(a, b"hello").unwrap();

@@ -243,7 +243,7 @@ fn a_run_of_padding_is_one_item() {
 }
 
 #[test]
-fn padding_does_not_swallow_zeros_that_belong_to_a_frame() {
+fn padding_does_not_include_zeros_of_a_frame() {
     let frames = [
         Frame::Padding(Padding { len: 2 }),
         Frame::Stream(Stream { id: StreamId(0), offset: 0, fin: false, data: &[0; 4] }),

@@ -518,7 +518,7 @@ fn each_error_has_its_alert() {
 }
 
 #[test]
-fn a_message_has_the_length_that_it_says() {
+fn message_length_must_match_its_header() {
     assert_eq!(split_message(&[1, 0, 0, 2, 8, 9]), Ok((1, &[8, 9][..])));
     assert_eq!(split_message(&[1, 0, 0, 0]), Ok((1, &[][..])));
     assert_eq!(split_message(&[1, 0, 0, 2, 8]), Err(HelloError::Decode));
@@ -547,7 +547,7 @@ proptest! {
     }
 
     #[test]
-    fn any_body_behind_a_good_beginning_goes_through_every_parser(bytes in bytes(300)) {
+    fn any_body_behind_a_valid_beginning_is_parsed_without_a_panic(bytes in bytes(300)) {
         let random = [0x11; 34];
         let _ = parse_client_hello(&[&random[..], &bytes].concat(), &EXT);
         let _ = parse_server_hello(&[&random[..], &bytes].concat(), &EXT);
@@ -557,7 +557,7 @@ proptest! {
     }
 
     #[test]
-    fn any_extension_body_goes_through_the_parser(
+    fn any_extension_body_is_parsed_without_a_panic(
         ty in proptest::sample::select(vec![0u16, 10, 13, 16, 41, 42, 43, 45, 51, 0xff60, 0xff61, 0xff62, 0xff63]),
         body in proptest::collection::vec(0u8..4, 0..40),
     ) {

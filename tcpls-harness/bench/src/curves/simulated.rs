@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longer_an_acknowledgment_is_held_back_the_more_comes_twice() {
+    fn longer_ack_delay_causes_more_reinjection() {
         let twice = |records, delay| resets(records, delay, Effort::Quick).unwrap()[0];
         assert!(twice(1, 5) < twice(8, 5), "by number");
         assert!(twice(8, 1) < twice(8, 5), "by time");

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_goodput_is_that_of_the_window_in_which_least_came() {
+    fn lowest_goodput_is_that_of_the_window_with_fewest_bytes() {
         let log = Arrivals::parse("8 0\n9 1000000\n10 2000000\n11 2500000\n12 3000000\n13 5000000\n14 5000000\n");
         assert_eq!(log.lowest(0.0, 2.0), Some(4.0));
         assert_eq!(log.lowest(3.0, 2.0), Some(8.0));

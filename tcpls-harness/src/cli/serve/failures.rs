@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_that_are_seldom_are_all_shown() {
+    fn rare_failures_are_all_shown() {
         let start = Instant::now();
         let mut throttle = Throttle::new(start);
         assert!((0..1000).all(|second| throttle.shows(start + Duration::from_secs(second))));

@@ -72,7 +72,7 @@ fn dead_pair_among_working_ones_causes_no_delay() {
 }
 
 #[test]
-fn a_path_that_swallows_the_handshake_is_left_for_another_after_some_patience() {
+fn handshake_starts_on_another_path_if_the_first_drops_it() {
     let mut world = World::new(&[Swallowing, Good], DialOptions::default());
     world.run(Duration::from_secs(1));
     let patience = DialOptions::default().patience + RTT * 2;
@@ -367,7 +367,7 @@ fn a_box_that_drops_data_ahead_of_the_answer_is_passed_without() {
 }
 
 #[test]
-fn a_path_that_swallows_joins_never_gets_the_last_token_while_another_answers() {
+fn path_that_drops_joins_gets_no_last_token_while_another_answers() {
     let mut world = World::established(2, DialOptions::default());
     world.set(0, Swallowing);
     world.lose(FIRST, TcpFault::Reset);

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_application_holds_is_left_alone() {
+    fn buffers_that_the_application_holds_are_not_reused() {
         let mut reading = grown();
         let held: Vec<Bytes> = (0..10u8)
             .map(|number| {

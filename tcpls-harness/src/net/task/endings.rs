@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn end_is_reported_once_when_its_time_has_come() {
+    fn end_of_a_socket_is_reported_once_after_the_delay() {
         let (at, tcp) = (Time::from_millis(7), ConnectionId(1));
         let mut endings = Endings(vec![Ending { tcp, how: TcpEnd::Reset, tell_at: at }]);
         assert!(endings.contains(tcp));

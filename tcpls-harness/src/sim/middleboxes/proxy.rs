@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_come_in_order_in_other_pieces_and_in_time() {
+    fn proxy_forwards_bytes_in_order_in_other_pieces_and_in_time() {
         let mut rng = SimRng::new(1, Purpose::Network);
         let mut proxy = Proxy::new(Duration::from_millis(10), 5_000);
         let (mut out, mut pieces, mut waited) = (Vec::new(), Vec::new(), Vec::new());

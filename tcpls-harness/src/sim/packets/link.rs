@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_come_as_often_as_they_should_alone_or_in_bursts() {
+    fn losses_have_the_configured_frequency_single_or_in_bursts() {
         let lost = |options| arrivals(&mut link(options), 10_000).iter().filter(|at| at.is_none()).count();
         assert!((80..120).contains(&lost("loss = 0.01")));
         // A fortieth of the time is bad.

@@ -97,7 +97,7 @@ fn bytes_in_a_black_hole_flow_again_at_tcps_retransmission() {
 }
 
 #[test]
-fn without_acknowledgments_a_sender_goes_on_for_a_flight_only() {
+fn sender_without_acknowledgments_stops_after_a_flight() {
     let mut world = World::new(path());
     world.run_until(at(500));
     let before = world.arrived.len();

@@ -182,7 +182,7 @@ fn half_rtt_data_needs_the_client_hello_and_ends_with_the_handshake() {
 }
 
 #[test]
-fn half_rtt_data_is_one_record_whatever_record_size_was_configured() {
+fn half_rtt_data_is_one_record_for_any_configured_record_size() {
     let identity = Identity::new();
     let mut config = identity.server(provider_with(&SUITES));
     config.max_fragment_size = Some(64);
