@@ -115,18 +115,18 @@ pub trait Handshake: Send {
 pub struct Agreed {
     /// Whether both endpoints support TCPLS.
     pub tcpls: bool,
-    /// Client: what it has offered, and so what the server may have agreed to.
+    /// Client: its offer, which limits the results that it accepts.
     pub offer: Offer,
     /// The application protocol, without the prefix `tcpls+`.
     pub application_protocol: Option<Vec<u8>>,
-    /// The ALPN name as it was agreed on the wire: what a join offers again.
+    /// The negotiated ALPN name, which joins offer again.
     pub alpn: Option<Vec<u8>>,
-    /// The server name in the ClientHello: what a join shows again.
+    /// The server name in the ClientHello, which joins send again.
     pub server_name: Option<String>,
     /// Client: a token from the draft's `tcpls_token` extension; its sequence number is 1. A server that sends the extension takes
     /// the value from [`TokenSecret::seal`](crate::TokenSecret::seal) for number 1; the session sends it once more.
     pub early_token: Option<[u8; 32]>,
-    /// The peer's certificates in DER, its own first; empty if it showed none.
+    /// The peer's certificate chain in DER, its own first; empty without one.
     pub peer_certificates: Vec<Vec<u8>>,
     /// The TLS code point of the cipher suite.
     pub suite: u16,
@@ -159,7 +159,7 @@ impl Agreed {
         }
     }
 
-    /// Takes from the ALPN name that was agreed on whether both ends speak TCPLS, and the application protocol.
+    /// Derives from the negotiated ALPN name whether both endpoints use TCPLS, and the application protocol.
     #[must_use]
     pub fn with_alpn(self, name: Option<&[u8]>) -> Self {
         Self {

@@ -227,7 +227,7 @@ impl SendHalf {
         carried.fin |= chunk.fin;
     }
 
-    /// `tcp` is lost: what it carried does not matter any more.
+    /// `tcp` is lost: forgets what it carried.
     pub(super) fn forget_tcp(&mut self, tcp: ConnectionId) {
         self.carried.retain(|c| c.tcp != tcp);
     }

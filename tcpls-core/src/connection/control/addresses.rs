@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_stands_for_its_port_or_if_it_has_none_for_all() {
+    fn address_without_a_port_matches_all_ports() {
         let at = |port| SocketAddr::from(([192, 0, 2, 1], port));
         assert!(covers(at(443), at(443)) && !covers(at(443), at(444)));
         assert!(covers(at(0), at(443)) && !covers(at(0), address(2)));

@@ -15,7 +15,7 @@ pub(super) const RTT: Duration = Duration::from_millis(20);
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const FIRST: ConnectionId = ConnectionId::FIRST;
 
-/// What a path does to TCP connections.
+/// The effect of a path on TCP connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Nature {
     Good,

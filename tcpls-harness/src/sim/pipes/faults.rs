@@ -119,7 +119,7 @@ impl Pipes {
         }
     }
 
-    /// The ends of a pipe in `hear` learn that it is over; the others receive nothing more.
+    /// The ends of a pipe in `hear` learn that it has ended; the others receive nothing more.
     pub(super) fn cut(&mut self, pipe: u64, hear: [bool; 2], how: TcpEnd) {
         let Some(entry) = self.pipes.get_mut(&pipe) else { return };
         for (way, flow) in entry.flows.iter_mut().enumerate() {
