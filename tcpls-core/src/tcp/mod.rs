@@ -48,7 +48,7 @@ pub(crate) struct Tcp<C> {
     received: Received,
     rtt: Rtt,
     rate: Rate,
-    /// How much may be under way.
+    /// The limit on data in flight.
     commit: Commit,
     backup: Backup,
     liveness: Liveness,
@@ -136,7 +136,7 @@ impl<C> Tcp<C> {
         &self.rate
     }
 
-    /// How much may be under way.
+    /// The limit on data in flight.
     pub(crate) fn commit(&self) -> &Commit {
         &self.commit
     }

@@ -1,4 +1,4 @@
-//! Honest clients: each fetches the small file in a session of its own, then another does.
+//! Honest clients: each fetches the small file repeatedly, each time in a new session.
 
 use std::net::SocketAddr;
 use std::path::Path;
