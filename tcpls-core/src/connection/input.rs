@@ -23,7 +23,7 @@ pub(super) struct Opened {
 }
 
 /// The content of an authentic record, by type.
-type Content = Result<Opened, Violation>;
+type OpenedRecord = Result<Opened, Violation>;
 
 impl Connection {
     /// Reports bytes received on TCP connection `tcp`. Removes complete records from `bytes` and leaves the rest for
@@ -109,7 +109,7 @@ impl Connection {
 
     /// Removes the protection of one record of `tcp`.
     // draft I19
-    fn open_record(&mut self, tcp: ConnectionId, mut record: BytesMut) -> Result<Content, KeyError> {
+    fn open_record(&mut self, tcp: ConnectionId, mut record: BytesMut) -> Result<OpenedRecord, KeyError> {
         let (Some(entry), Some(keys)) = (self.tcps.get_mut(tcp), &mut self.keys) else { return Err(KeyError::NoKeys) };
         let (header, body) = record.split_at_mut(HEADER_LEN);
         let is_first = entry.is_opening();
@@ -124,7 +124,7 @@ impl Connection {
     /// Reports the record that opened last on TCP connection `tcp`, `bytes` long on the wire.
     #[cold]
     #[inline(never)]
-    pub(super) fn report_received(&mut self, tcp: ConnectionId, bytes: usize, content: &Content) {
+    pub(super) fn report_received(&mut self, tcp: ConnectionId, bytes: usize, content: &OpenedRecord) {
         let Some(seq) = self.tcps.get(tcp).map(|entry| entry.received().newest()) else { return };
         let content = match content {
             Ok(opened) => trace::Content::of(opened.content_type, self.plain, &opened.content),
@@ -135,7 +135,7 @@ impl Connection {
 
     /// Handles an authentic record, which shows that the peer is alive and authenticates it on this TCP connection.
     // draft I34
-    pub(super) fn handle_opened(&mut self, now: Time, tcp: ConnectionId, content: Content) {
+    pub(super) fn handle_opened(&mut self, now: Time, tcp: ConnectionId, content: OpenedRecord) {
         self.last_heard = now;
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.live().heard(now);
@@ -148,7 +148,7 @@ impl Connection {
         }
     }
 
-    fn handle_content(&mut self, now: Time, tcp: ConnectionId, content: Content) {
+    fn handle_content(&mut self, now: Time, tcp: ConnectionId, content: OpenedRecord) {
         let Opened { content_type, content } = match content {
             Ok(opened) => opened,
             Err(rule) => return self.fail_session(now, rule),
@@ -176,7 +176,7 @@ impl Connection {
 }
 
 /// Splits the inner plaintext of a record (header still in front) into content and type (RFC 8446, 5.4).
-pub(super) fn take_content(mut record: BytesMut) -> Content {
+pub(super) fn take_content(mut record: BytesMut) -> OpenedRecord {
     let inner = record.get(HEADER_LEN..).unwrap_or_default();
     if inner.len() > MAX_INNER_PLAINTEXT {
         return Err(Violation::RecordOverflow);

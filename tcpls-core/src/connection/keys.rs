@@ -37,7 +37,7 @@ impl From<HandshakeError> for KeyError {
 }
 
 /// One generation of sealing keys and how often it may still be used.
-struct Sealer {
+struct SealGeneration {
     keys: SealKeys,
     budget: SealBudget,
 }
@@ -81,7 +81,7 @@ impl<K> Chain<K> {
 /// The keys of both directions.
 pub(crate) struct Keys {
     schedule: Box<dyn KeySchedule>,
-    seal: Chain<Sealer>,
+    seal: Chain<SealGeneration>,
     open: Chain<OpenKeys>,
     /// The newest generation that the peer has used.
     open_current: u32,
@@ -112,7 +112,7 @@ impl Keys {
         Self {
             schedule,
             confidentiality_limit,
-            seal: Chain::new(Sealer { keys: seal, budget }),
+            seal: Chain::new(SealGeneration { keys: seal, budget }),
             open: Chain::new(open),
             open_current: 0,
             seal_target: 0,
@@ -158,7 +158,7 @@ impl Keys {
         }
         if self.seal_target == self.seal.newest() {
             let budget = SealBudget::new(self.confidentiality_limit, 0);
-            self.seal.push(Sealer { keys: self.schedule.next_seal()?, budget });
+            self.seal.push(SealGeneration { keys: self.schedule.next_seal()?, budget });
         }
         self.seal_target += 1;
         Ok(())
@@ -174,7 +174,7 @@ impl Keys {
         start: usize,
         header_len: usize,
     ) -> Result<(), KeyError> {
-        let Sealer { keys, budget } = self.seal.get(at.generation).ok_or(KeyError::NoKeys)?;
+        let SealGeneration { keys, budget } = self.seal.get(at.generation).ok_or(KeyError::NoKeys)?;
         budget.spend().map_err(|_| KeyError::ConfidentialityLimit)?;
         let next_seq = at.aead_seq.checked_add(1).ok_or(KeyError::ConfidentialityLimit)?;
         let (header, content) = out[start..].split_at_mut(header_len);

@@ -25,7 +25,7 @@ impl Connection {
         keep: Keep<'_, Carried>,
     ) -> Result<RecordSeq, KeyError> {
         let (Some(entry), Some(keys)) = (self.tcps.get_mut(tcp), &mut self.keys) else { return Err(KeyError::NoKeys) };
-        let sealer = Sealer { keys, trace: &mut self.trace, is_plain: self.plain };
+        let sealer = RecordSealer { keys, trace: &mut self.trace, is_plain: self.plain };
         sealer.seal(entry, content_type, out, start, keep)
     }
 
@@ -37,7 +37,7 @@ impl Connection {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_LEN]);
         out.extend_from_slice(&alert_body(alert));
-        let sealer = Sealer { keys, trace: &mut self.trace, is_plain: self.plain };
+        let sealer = RecordSealer { keys, trace: &mut self.trace, is_plain: self.plain };
         if sealer.seal(entry, ContentType::Alert, out, start, Keep::Nothing).is_err() {
             out.truncate(start);
         }
@@ -53,13 +53,13 @@ impl Connection {
 }
 
 /// The parts of the session that sealing a record needs.
-struct Sealer<'a> {
+struct RecordSealer<'a> {
     keys: &'a mut Keys,
     trace: &'a mut Tracer,
     is_plain: bool,
 }
 
-impl Sealer<'_> {
+impl RecordSealer<'_> {
     /// Makes one record of what was appended to `out` since `start`, the next of a TCP connection that may not be in the table.
     #[inline(always)]
     fn seal(
