@@ -42,7 +42,7 @@ mod driver {
     const BLOCK: usize = 64 << 10;
 
     /// A socket of the operating system, and what it is to the sessions.
-    struct Link {
+    struct SocketState {
         socket: Socket,
         part: Part,
         /// The kernel has an operation of each kind.
@@ -61,7 +61,7 @@ mod driver {
         Known(SocketId),
     }
 
-    /// Operations in progress, with their buffers. The number is a key of `Driver::links`.
+    /// Operations in progress, with their buffers. The number is a key of `Driver::sockets`.
     enum Operation {
         Accept,
         Connect(u64, #[expect(dead_code, reason = "the kernel reads it")] Box<SockAddr>),
@@ -77,7 +77,7 @@ mod driver {
         listener: TcpListener,
         tls: RustlsServer,
         sessions: Sessions,
-        links: BTreeMap<u64, Link>,
+        sockets: BTreeMap<u64, SocketState>,
         next: u64,
         pub(crate) download: Download,
     }
@@ -89,9 +89,9 @@ mod driver {
             let mut sessions =
                 Sessions::with_endpoint(Endpoint::new(EndpointConfig::default(), random(), Seed(random())));
             let (_, first) = sessions.connect(support::client(&client));
-            let (operations, links) = (BTreeMap::new(), BTreeMap::new());
+            let (operations, sockets) = (BTreeMap::new(), BTreeMap::new());
             let (started, download) = (Instant::now(), Download::default());
-            let mut driver = Self { ring, operations, started, listener, tls, sessions, links, next: 0, download };
+            let mut driver = Self { ring, operations, started, listener, tls, sessions, sockets, next: 0, download };
             driver.accept()?;
             driver.dial(Part::Known(first))?;
             Ok(driver)
@@ -105,7 +105,7 @@ mod driver {
         pub(crate) fn run(&mut self) -> io::Result<()> {
             loop {
                 while self.turn()? {}
-                if self.links.is_empty() {
+                if self.sockets.is_empty() {
                     return Ok(());
                 }
                 self.wait()?;
@@ -145,7 +145,7 @@ mod driver {
             }
             let wish = self.download.run(&mut self.sessions, now);
             self.fulfil(wish)?;
-            let keys: Vec<u64> = self.links.keys().copied().collect();
+            let keys: Vec<u64> = self.sockets.keys().copied().collect();
             let mut is_started = false;
             for key in keys {
                 self.receive(key)?;
@@ -159,13 +159,13 @@ mod driver {
             match wish {
                 Some(Wish::Dial(session)) => self.dial(Part::Dialled(session)),
                 Some(Wish::Cut(cut)) => {
-                    let is_it = |link: &&mut Link| matches!(link.part, Part::Known(id) if id == cut);
-                    let Some(link) = self.links.values_mut().find(is_it) else { return Ok(()) };
+                    let is_it = |state: &&mut SocketState| matches!(state.part, Part::Known(id) if id == cut);
+                    let Some(state) = self.sockets.values_mut().find(is_it) else { return Ok(()) };
                     // It is reset when it is closed, and that is once its operations are complete.
-                    (link.ended, link.broken) = (true, true);
-                    link.socket.set_linger(Some(Duration::ZERO))?;
+                    (state.ended, state.broken) = (true, true);
+                    state.socket.set_linger(Some(Duration::ZERO))?;
                     self.sessions.handle_end(Time::ZERO + self.started.elapsed(), cut, TcpEnd::Reset);
-                    link.socket.shutdown(Shutdown::Read)
+                    state.socket.shutdown(Shutdown::Read)
                 }
                 None => Ok(()),
             }
@@ -190,7 +190,7 @@ mod driver {
             let key = self.next;
             self.next += 1;
             let (receiving, sending, ended, broken) = (false, false, false, false);
-            self.links.insert(key, Link { socket, part, connecting, receiving, sending, ended, broken });
+            self.sockets.insert(key, SocketState { socket, part, connecting, receiving, sending, ended, broken });
             Ok(key)
         }
 
@@ -211,36 +211,36 @@ mod driver {
 
         /// Starts to receive, unless that is under way or the session has enough.
         fn receive(&mut self, key: u64) -> io::Result<()> {
-            let Some(link) = self.links.get_mut(&key) else { return Ok(()) };
-            let Part::Known(id) = link.part else { return Ok(()) };
-            if link.connecting || link.receiving || link.ended || !self.sessions.wants_read(id) {
+            let Some(state) = self.sockets.get_mut(&key) else { return Ok(()) };
+            let Part::Known(id) = state.part else { return Ok(()) };
+            if state.connecting || state.receiving || state.ended || !self.sessions.wants_read(id) {
                 return Ok(());
             }
-            link.receiving = true;
+            state.receiving = true;
             let mut block = vec![0; BLOCK].into_boxed_slice();
-            let entry = opcode::Recv::new(Fd(link.socket.as_raw_fd()), block.as_mut_ptr(), BLOCK as u32).build();
+            let entry = opcode::Recv::new(Fd(state.socket.as_raw_fd()), block.as_mut_ptr(), BLOCK as u32).build();
             self.start(entry, Operation::Receive(key, block))
         }
 
         /// Starts to send what there is, unless something is under way. Whether it did.
         fn send(&mut self, key: u64, now: Time) -> io::Result<bool> {
-            let Some(link) = self.links.get_mut(&key) else { return Ok(false) };
-            let Part::Known(id) = link.part else { return Ok(false) };
-            if link.connecting || link.sending || link.broken {
+            let Some(state) = self.sockets.get_mut(&key) else { return Ok(false) };
+            let Part::Known(id) = state.part else { return Ok(false) };
+            if state.connecting || state.sending || state.broken {
                 return Ok(false);
             }
             let mut bytes = Vec::with_capacity(ROOM);
             if self.sessions.poll_transmit(now, id, ROOM, &mut bytes) == 0 {
                 return Ok(false);
             }
-            link.sending = true;
+            state.sending = true;
             self.send_rest(key, bytes, 0)?;
             Ok(true)
         }
 
         fn send_rest(&mut self, key: u64, bytes: Vec<u8>, sent: usize) -> io::Result<()> {
-            let Some(link) = self.links.get(&key) else { return Ok(()) };
-            let (fd, rest) = (Fd(link.socket.as_raw_fd()), &bytes[sent..]);
+            let Some(state) = self.sockets.get(&key) else { return Ok(()) };
+            let (fd, rest) = (Fd(state.socket.as_raw_fd()), &bytes[sent..]);
             let entry = opcode::Send::new(fd, rest.as_ptr(), rest.len() as u32).flags(NO_SIGNAL).build();
             self.start(entry, Operation::Send(key, bytes, sent))
         }
@@ -257,28 +257,28 @@ mod driver {
                     self.accept()?;
                 }
                 Operation::Connect(key, _) => {
-                    let Some(link) = self.links.get_mut(&key) else { return Ok(()) };
-                    link.connecting = false;
-                    match (result, link.part) {
+                    let Some(state) = self.sockets.get_mut(&key) else { return Ok(()) };
+                    state.connecting = false;
+                    match (result, state.part) {
                         (Err(error), Part::Known(id)) => {
-                            (link.ended, link.broken) = (true, true);
+                            (state.ended, state.broken) = (true, true);
                             self.sessions.handle_end(now, id, error.kind().into());
                         }
                         // A token is spent only once TCP is connected.
                         (Ok(_), Part::Dialled(session)) => match self.sessions.join(now, session, Default::default()) {
-                            Ok(id) => link.part = Part::Known(id),
-                            Err(_) => _ = self.links.remove(&key),
+                            Ok(id) => state.part = Part::Known(id),
+                            Err(_) => _ = self.sockets.remove(&key),
                         },
-                        (Err(_), Part::Dialled(_)) => _ = self.links.remove(&key),
+                        (Err(_), Part::Dialled(_)) => _ = self.sockets.remove(&key),
                         (Ok(_), Part::Known(_)) => {}
                     }
                 }
                 Operation::Receive(key, block) => {
-                    let Some(link) = self.links.get_mut(&key) else { return Ok(()) };
-                    link.receiving = false;
-                    let Part::Known(id) = link.part else { return Ok(()) };
+                    let Some(state) = self.sockets.get_mut(&key) else { return Ok(()) };
+                    state.receiving = false;
+                    let Part::Known(id) = state.part else { return Ok(()) };
                     match result {
-                        _ if link.ended => {}
+                        _ if state.ended => {}
                         Ok(len @ 1..) => {
                             self.sessions.input(id).extend_from_slice(&block[..len]);
                             if let Some(new) = self.sessions.handle_bytes(now, id) {
@@ -286,22 +286,22 @@ mod driver {
                             }
                         }
                         end => {
-                            link.ended = true;
+                            state.ended = true;
                             let how = end.map_or_else(|error| error.kind().into(), |_| TcpEnd::Fin);
                             self.sessions.handle_end(now, id, how);
                         }
                     }
                 }
                 Operation::Send(key, bytes, sent) => {
-                    let Some(link) = self.links.get_mut(&key) else { return Ok(()) };
+                    let Some(state) = self.sockets.get_mut(&key) else { return Ok(()) };
                     match result {
                         Ok(len) if sent + len < bytes.len() => self.send_rest(key, bytes, sent + len)?,
-                        Ok(_) => link.sending = false,
+                        Ok(_) => state.sending = false,
                         Err(error) => {
-                            (link.sending, link.broken) = (false, true);
+                            (state.sending, state.broken) = (false, true);
                             // What is being received completes with an end then.
-                            _ = link.socket.shutdown(Shutdown::Both);
-                            if let Part::Known(id) = link.part {
+                            _ = state.socket.shutdown(Shutdown::Both);
+                            if let Part::Known(id) = state.part {
                                 self.sessions.handle_end(now, id, error.kind().into());
                             }
                         }
@@ -314,16 +314,16 @@ mod driver {
         /// Closes a socket that no session needs, once nothing is under way and the peer has closed it, too: closing it earlier
         /// would reset what the peer has not read. A server limits how long that may take.
         fn close(&mut self, key: u64, now: Time) {
-            let Some(link) = self.links.get(&key) else { return };
-            let Part::Known(id) = link.part else { return };
-            if link.sending || link.connecting || (self.sessions.is_needed(id) && !link.broken) {
+            let Some(state) = self.sockets.get(&key) else { return };
+            let Part::Known(id) = state.part else { return };
+            if state.sending || state.connecting || (self.sessions.is_needed(id) && !state.broken) {
                 return;
             }
-            if !link.ended {
-                _ = link.socket.shutdown(Shutdown::Write);
-            } else if !link.receiving {
+            if !state.ended {
+                _ = state.socket.shutdown(Shutdown::Write);
+            } else if !state.receiving {
                 self.sessions.remove(now, id);
-                self.links.remove(&key);
+                self.sockets.remove(&key);
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use tcpls_core::sessions::{SessionKey, Sessions, SocketId};
 use tcpls_core::testing::tls::start_client;
 use tcpls_core::{
@@ -326,4 +327,47 @@ fn unknown_sockets_and_sessions_are_ignored() {
     assert_eq!(sessions.join(now, key, Default::default()), Err(OpenTcpError::Closed));
     let accepted = sessions.handle_accepted(now);
     assert!(!sessions.is_needed(accepted), "a client accepts nothing");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Calls in any order, for sockets of any kind, with bytes that are the peer's or not.
+    #[test]
+    fn any_calls_in_any_order_leave_a_session_that_works(
+        calls in prop::collection::vec((0..9u8, 0..6usize, prop::collection::vec(any::<u8>(), 0..40)), 0..60),
+    ) {
+        let mut world = World::new();
+        let key = world.connect();
+        world.drive();
+        let kept = world.join(key); // no call concerns it
+        world.drive();
+        let mut sockets = vec![world.wires[0].ends[1]];
+        for (call, at, bytes) in calls {
+            let (now, socket) = (world.now, sockets[at % sockets.len()]);
+            match call {
+                0 => sockets.push(world.server().handle_accepted(now)),
+                1 => world.deliver(1, socket, &bytes),
+                2 => world.server().handle_end(now, socket, TcpEnd::Fin),
+                3 => world.server().remove(now, socket),
+                4 => _ = world.server().poll_transmit(now, socket, bytes.len(), &mut Vec::new()),
+                5 => world.server().refuse(socket),
+                6 => world.server().handle_timeout(now),
+                7 if world.client().session(key).unwrap().tokens() > 0 => {
+                    let joining = world.client().join(now, key, Default::default()).unwrap();
+                    let mut hello = Vec::new();
+                    world.client().poll_transmit(now, joining, ROOM, &mut hello);
+                    sockets.push(world.server().handle_accepted(now));
+                    world.deliver(1, *sockets.last().unwrap(), &hello);
+                }
+                _ => world.take_events(),
+            }
+        }
+        let stream = world.send(key, b"still here");
+        world.wires[0].is_up = false;
+        world.drive();
+        prop_assert_eq!(world.are_needed(kept), [true, true]);
+        let server = world.server().keys().next().unwrap();
+        prop_assert_eq!(world.received(server, stream), b"still here");
+    }
 }
