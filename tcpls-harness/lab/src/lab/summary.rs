@@ -103,6 +103,8 @@ impl Summary {
         for case in &self.cases {
             let range = |spread: &Option<Spread>, digits| {
                 let Some(Spread { min, p50, max, .. }) = spread else { return "-".to_owned() };
+                // Rates of narrow paths are a few kbit/s.
+                let digits = if *p50 < 1.0 { 4 } else { digits };
                 format!("{p50:.digits$} ({min:.digits$}–{max:.digits$})")
             };
             let (mbit, first) = (range(&case.mbit, 1), range(&case.mbit_first, 1));
