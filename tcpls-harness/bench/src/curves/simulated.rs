@@ -19,7 +19,7 @@ pub const PATHS: Curve = Curve {
 /// The reinjected data.
 pub const UNACKNOWLEDGED: Curve = Curve {
     name: "ack-lost",
-    title: "What came twice when a TCP connection failed: 100 Mbit/s, round trips of 20 ms, simulated",
+    title: "Data that arrived twice when a TCP connection failed: 100 Mbit/s, round trips of 20 ms, simulated",
     x: "records for each acknowledgment",
     columns: &[("KiB that came twice", 1), ("KiB not acknowledged", 0), ("most", 0)],
     drawn: Drawn::First,

@@ -15,7 +15,7 @@ use crate::records::{Opener, Sealer};
 /// The one is in memory on one thread, the other over loopback on two.
 pub const RECORDS: Curve = Curve {
     name: "record-size",
-    title: "Records of so much stream data, 256 KiB of them at once",
+    title: "Records by size of stream data, in batches of 256 KiB",
     x: "bytes in a record",
     columns: &[("Gbit/s", 2), ("CPU s/GB", 3), ("CPU ns/record", 0)],
     drawn: Drawn::First,
