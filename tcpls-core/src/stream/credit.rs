@@ -1,8 +1,8 @@
-//! How much this side may send: a limit that the peer raises. The same type serves the session and each stream.
+//! How much this endpoint may send: a limit that the peer raises. The same type serves the session and each stream.
 
 use super::MAX_OFFSET;
 
-/// How much this side may send: what the peer allows, less what was sent.
+/// How much this endpoint may send: what the peer allows, less what was sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Credit {
     limit: u64,
