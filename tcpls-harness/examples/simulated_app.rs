@@ -29,7 +29,7 @@ async fn serve(session: Session) -> Outcome<()> {
     Ok(())
 }
 
-/// The client: sends 3 MB with pauses, and returns what the server makes of them.
+/// The client: sends 3 MB with pauses, and returns the server's answer.
 async fn send(session: Session) -> Outcome<u64> {
     let runtime = session.runtime();
     let mut stream = session.open_stream().await?;

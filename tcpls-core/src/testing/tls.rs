@@ -158,7 +158,7 @@ impl Tls {
         config
     }
 
-    /// rustls demands key exchange groups and randomness that live forever: each call leaks some hundred bytes.
+    /// rustls requires `'static` key exchange groups and randomness: each call leaks some hundred bytes.
     fn provider(&self, seed: u64, label: &[u8]) -> Arc<CryptoProvider> {
         let random = Random::new(seed, label);
         let mut provider = default_provider();

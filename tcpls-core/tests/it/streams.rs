@@ -12,7 +12,7 @@ use crate::support::{Client, Pair, Server, Setup, bytes};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 
-/// Whether the application of `side` was told.
+/// Whether the application of `side` got the event.
 fn heard(pair: &mut Pair, side: crate::support::Side, wanted: StreamEvent) -> bool {
     pair.events(side).contains(&Event::Stream(wanted))
 }

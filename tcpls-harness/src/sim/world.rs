@@ -36,7 +36,7 @@ const MAX_STEPS: u32 = 100_000;
 
 /// Records of a run besides its outcome.
 pub struct RunOptions {
-    /// Where to write what happens, as JSON lines.
+    /// The output of the trace, as JSON lines.
     pub trace: Option<Box<dyn Write>>,
     /// Whether to hash what is sent and received.
     pub hash: bool,

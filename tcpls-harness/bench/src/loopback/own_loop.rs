@@ -24,7 +24,7 @@ use crate::tls::server_name;
 
 const TCP: ConnectionId = ConnectionId::FIRST;
 
-/// How the owner of a session drives it.
+/// How the event loop drives a session.
 #[derive(Clone)]
 pub struct Habits {
     /// Of both ends.
@@ -87,7 +87,7 @@ pub fn run(job: &Job) -> Outcome<Sample> {
     Ok(run_as(job, &Habits::default())?.0)
 }
 
-/// The same, driven as its owner likes it.
+/// The same, with another way of driving.
 pub fn run_as(job: &Job, habits: &Habits) -> Outcome<(Sample, Seen)> {
     let config = Arc::new(habits.config.clone());
     let (mut sent, mut received) = (Seen::default(), Seen::default());

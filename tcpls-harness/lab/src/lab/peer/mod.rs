@@ -202,7 +202,7 @@ fn socket(args: &Args) -> io::Result<Socket> {
     let protocol = if args.over == Transport::Mptcp { Protocol::MPTCP } else { Protocol::TCP };
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(protocol))?;
     socket.set_tcp_nodelay(true)?;
-    // MPTCP does not ask the routes for it.
+    // MPTCP does not take it from the routes.
     socket.set_tcp_congestion(netns::CONGESTION_CONTROL.as_bytes())?;
     if args.paced {
         sys::set_max_pacing_rate(&socket, PACED)?;
