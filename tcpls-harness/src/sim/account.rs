@@ -14,7 +14,7 @@ use crate::net::account::reports::{Report, Told};
 /// A session that delivered less counts as one that delivered nothing.
 const DELIVERED: u64 = 1024;
 
-/// The owner of a TCP connection.
+/// The client or attacker that opened a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SocketOwner {
     /// A client, by its number.

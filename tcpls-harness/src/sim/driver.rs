@@ -47,7 +47,7 @@ pub(crate) struct Driver {
     pub(crate) lost: usize,
     /// Whose applications use this session, if any do: the client's number.
     pub(crate) serves: Option<usize>,
-    /// The session's events, for the owner of this.
+    /// The session's events, for the host.
     pub(crate) events: Vec<Event>,
     /// As this end's configuration has it.
     pub(crate) spare_tokens: usize,

@@ -1,10 +1,10 @@
 //! The TLS handshake by rustls 0.23, unmodified: the only place that uses it.
 //!
-//! rustls does not allow additional TLS extensions, so TCPLS is agreed on by ALPN ([`alpn`](super::alpn)). rustls runs the
-//! handshake only; afterwards its secrets are taken out, and records are sealed and opened by this crate's own keys.
+//! rustls does not allow additional TLS extensions, so ALPN negotiates TCPLS ([`alpn`](super::alpn)). rustls runs only
+//! the handshake. Then its secrets are extracted, and this crate seals and opens records with its own keys.
 //!
-//! `client` and `server` complete the user's configurations, `driver` runs the handshake, `secrets`
-//! turns what rustls extracts into keys. Called by the owner of a session, who passes the handshake on to it.
+//! `client` and `server` complete the user's configurations, `driver` runs the handshake, `secrets` derives keys from
+//! the extracted secrets. The driver of a session starts a handshake here and passes it to the session.
 
 mod client;
 mod driver;
