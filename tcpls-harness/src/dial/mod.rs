@@ -282,7 +282,7 @@ impl Dialer {
         }
     }
 
-    /// Gives up attempts that have taken too long, or starts others next to them.
+    /// Ends attempts that have taken too long, or starts others next to them.
     fn expire(&mut self, now: Time) {
         let (options, join_time) = (self.options, self.view.join_time);
         for index in 0..self.pairs.len() {

@@ -156,7 +156,7 @@ pub struct ClientHello {
     pub session_id: ArrayVec<u8, 32>,
     /// The cipher suites on offer, best first.
     pub suites: Vec<u16>,
-    /// The server that the client wants.
+    /// The server name.
     pub server_name: Option<String>,
     /// The application protocols on offer, best first.
     pub alpn: Vec<Vec<u8>>,

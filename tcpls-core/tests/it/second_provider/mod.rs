@@ -207,7 +207,7 @@ fn tickets_of_a_second_provider_count_in_its_record_numbers() {
     }
 }
 
-/// `judge` gave the handshake up for this, and its alert reached the other end.
+/// Asserts that `judge` failed the handshake with this error, and that its alert reached the other end.
 fn assert_failed(pair: &mut Pair, judge: Side, expected: Kind) {
     let kind = |reason| match reason {
         Some(CloseReason::Handshake(error)) => error.kind(),

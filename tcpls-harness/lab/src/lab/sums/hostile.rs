@@ -32,9 +32,9 @@ use super::LARGE;
 const AT_ONCE: usize = 64;
 /// How long opening one may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Streams of a session that asks for much.
+/// The number of streams of a session that requests large files.
 const STREAMS: usize = 16;
-/// Requests of a session that takes each of them back.
+/// The number of requests of a session that cancels each of them.
 const RESETS: usize = 400;
 /// The smallest window that a configuration may have, in bytes.
 const SMALLEST_WINDOW: u64 = 1024;
