@@ -1,5 +1,5 @@
-//! Sockets that are not part of a session yet: those that are being connected, and those that wait for their use. What is
-//! done with them when is decided by [`crate::dial`], or by the application.
+//! Sockets that are not part of a session yet: connecting ones, and connected ones that wait for their use.
+//! [`crate::dial`], or the application, decides about them.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
