@@ -57,7 +57,7 @@ fn a_sessions_tokens_keys_and_randoms_are_its_own() {
 }
 
 #[test]
-fn being_asked_more_often_changes_nothing() {
+fn additional_polls_have_no_effect() {
     let quiet = run(3);
     let mut pair = Setup { seed: 3, ..Setup::default() }.start();
     for _ in 0..50 {

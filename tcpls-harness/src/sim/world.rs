@@ -162,7 +162,7 @@ impl World {
         self.report()
     }
 
-    /// Takes the next step, if there is one until then and the run is not over; returns whether it did.
+    /// Takes the next step before this time, if the run has not ended; returns whether there was one.
     pub(crate) fn advance(&mut self, until: Time) -> bool {
         if !std::mem::replace(&mut self.has_begun, true) {
             self.act(true);

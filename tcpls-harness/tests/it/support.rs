@@ -50,7 +50,7 @@ impl Server {
     /// How a client that trusts this server connects.
     pub(crate) fn options(&self) -> ClientOptions {
         let tls = trust(&self.identity).client(&[PROTOCOL]).unwrap();
-        // Tests say themselves when another TCP connection is to join; but for those that are about just that.
+        // Tests decide themselves when another TCP connection joins, except those of that very behavior.
         let mut options = ClientOptions::new(tls, "localhost".try_into().unwrap());
         options.dial.keep = Keep::Session;
         options.config = Arc::new(self.config.clone());
