@@ -1,4 +1,4 @@
-//! One application, twice: over real sockets on loopback, and in a simulation in which one of two paths dies.
+//! One application, run twice: over real sockets on loopback, and in a simulation in which one of two paths fails.
 //!
 //! The application is a server that answers with a checksum of what it was sent, and a client that sends. Both name nothing
 //! but `Session`, its streams and its `Runtime`.
