@@ -162,7 +162,7 @@ impl Socket {
                 self.reading.came(len, room);
                 Poll::Ready(Ok(len))
             }
-            Err(error) => self.end(tcp_end(&error)),
+            Err(error) => self.end(error.kind().into()),
         }
     }
 
@@ -232,7 +232,7 @@ impl Socket {
                 Poll::Ready(Ok(len)) => self.written += len,
                 Poll::Ready(Err(error)) => {
                     self.broken = true;
-                    return Poll::Ready(Err(tcp_end(&error)));
+                    return Poll::Ready(Err(error.kind().into()));
                 }
                 Poll::Pending => {
                     self.was_full = true;
@@ -302,13 +302,6 @@ fn set_unsent_low_water(stream: &TcpStream, bytes: usize) {
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = (stream, bytes);
-}
-
-fn tcp_end(error: &io::Error) -> TcpEnd {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => TcpEnd::Reset,
-        kind => TcpEnd::Error(kind),
-    }
 }
 
 #[cfg(all(test, unix))]
