@@ -33,7 +33,7 @@ use tcpls_core::wire::ids::ConnectionId;
 
 pub use self::order::{Action, AttemptId, DialOptions, Keep, SessionView};
 pub use self::path::{Backup, Path, PathStatus};
-pub use self::policy::DialPolicy;
+pub use self::policy::{DialPolicy, MakeDialPolicy};
 
 use self::pair::{Attempt, Pair, Stage};
 

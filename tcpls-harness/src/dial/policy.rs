@@ -1,6 +1,7 @@
 //! [`DialPolicy`]: the interface between a driver and a dial policy. [`Dialer`] is the default.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::sync::Arc;
 
 use tcpls_core::connection::JoinOptions;
 use tcpls_core::event::Event;
@@ -45,6 +46,28 @@ pub trait DialPolicy: Debug + Send {
     fn set_backup(&mut self, tcp: ConnectionId, backup: bool);
     /// Returns the known pairs, and their TCP connections.
     fn paths(&self) -> Vec<PathStatus>;
+}
+
+/// Makes a [`DialPolicy`] for each session, from the [`Dialer`] that would decide otherwise.
+#[derive(Clone)]
+pub struct MakeDialPolicy(Arc<dyn Fn(Dialer) -> Box<dyn DialPolicy> + Send + Sync>);
+
+impl MakeDialPolicy {
+    /// `make` may wrap the dialer or drop it. It knows the paths and the options.
+    pub fn new(make: impl Fn(Dialer) -> Box<dyn DialPolicy> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(make))
+    }
+
+    /// The policy for a session.
+    pub fn make(&self, dialer: Dialer) -> Box<dyn DialPolicy> {
+        self.0(dialer)
+    }
+}
+
+impl Debug for MakeDialPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MakeDialPolicy")
+    }
 }
 
 impl DialPolicy for Dialer {

@@ -18,7 +18,9 @@ use super::scenario::{self, Role, Scenario};
 use super::setup::Setup;
 use super::tls::Identity;
 use super::trace::Host;
-use crate::dial::{Action, AttemptId, Backup, DialOptions, DialPolicy, Dialer, Keep, Path, SessionView};
+use crate::dial::{
+    Action, AttemptId, Backup, DialOptions, DialPolicy, Dialer, Keep, MakeDialPolicy, Path, SessionView,
+};
 use crate::net::AddTcpError;
 use crate::net::session::Opened;
 
@@ -80,15 +82,12 @@ impl Join {
     }
 }
 
-/// Makes what decides about dialing from what would decide otherwise.
-pub(crate) type MakePolicy = Rc<dyn Fn(Dialer) -> Box<dyn DialPolicy>>;
-
 impl Client {
     pub(crate) fn new(
         scenario: &Scenario,
         number: usize,
         setup: Setup,
-        policy: Option<&MakePolicy>,
+        policy: Option<&MakeDialPolicy>,
         identity: Rc<Identity>,
         mut rng: SimRng,
     ) -> Self {
@@ -109,7 +108,7 @@ impl Client {
             number,
             identity,
             dialer: match policy {
-                Some(make) => make(dialer),
+                Some(policy) => policy.make(dialer),
                 None => Box::new(dialer),
             },
             rng,

@@ -17,7 +17,7 @@ use super::network_handle::NetworkHandle;
 use super::report::Report;
 use super::scenario::{Direction, Fault, Path, Scenario, Span, Transport};
 use super::world::{Extensions, RunOptions, World};
-use crate::dial::{DialPolicy, Dialer};
+use crate::dial::MakeDialPolicy;
 use crate::net::Session;
 
 /// A simulation with applications of your own: async functions over [`Session`]s, in virtual time.
@@ -118,11 +118,12 @@ impl Simulation {
         self
     }
 
-    /// Sets what decides which TCP connections clients dial: `make` gets what would decide otherwise, to wrap it or to take its
-    /// place, for each client.
+    /// Sets what decides which TCP connections clients open when, as [`ClientOptions::dial_policy`] does over sockets.
+    ///
+    /// [`ClientOptions::dial_policy`]: crate::net::ClientOptions::dial_policy
     #[must_use]
-    pub fn dial_policy(mut self, make: impl Fn(Dialer) -> Box<dyn DialPolicy> + 'static) -> Self {
-        self.extensions.dial = Some(Rc::new(make));
+    pub fn dial_policy(mut self, policy: MakeDialPolicy) -> Self {
+        self.extensions.dial = Some(policy);
         self
     }
 

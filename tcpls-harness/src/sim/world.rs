@@ -12,7 +12,7 @@ use super::account::SocketOwners;
 use super::actions::perform;
 use super::applications::Applications;
 use super::attacker::Attacker;
-use super::client::{Client, MakePolicy};
+use super::client::Client;
 use super::driver::Driver;
 use super::env::{Env, SessionEvent};
 use super::event_queue::EventQueue;
@@ -30,6 +30,7 @@ use super::setup::{Overrides, Setup};
 use super::tls;
 use super::trace::{Host, Note, Trace};
 use super::transfers::Transfers;
+use crate::dial::MakeDialPolicy;
 
 /// Steps in one moment. A world that wants more does not move on.
 const MAX_STEPS: u32 = 100_000;
@@ -56,7 +57,7 @@ pub(crate) struct Extensions {
     pub(crate) client: Overrides,
     pub(crate) server: Overrides,
     /// What decides what clients dial, made from what would decide otherwise.
-    pub(crate) dial: Option<MakePolicy>,
+    pub(crate) dial: Option<MakeDialPolicy>,
     /// Links of their own, by path and direction; for packets.
     pub(crate) links: Vec<(usize, Direction, Box<dyn LinkModel>)>,
 }

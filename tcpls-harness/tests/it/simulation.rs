@@ -8,12 +8,14 @@ use std::time::Duration;
 use tcpls_core::connection::{JoinOptions, schedule};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::{ConnectionId, Side, Time};
-use tcpls_harness::dial::{self, Action, AttemptId, DialPolicy, Dialer, PathStatus, SessionView};
-use tcpls_harness::net::{AddTcpError, Session};
+use tcpls_harness::dial::{self, Action, AttemptId, DialPolicy, Dialer, Keep, MakeDialPolicy, PathStatus, SessionView};
+use tcpls_harness::net::{AddTcpError, Runtime, Session};
 use tcpls_harness::sim::scenario::{Direction, Fault, FaultKind, Path, Role};
 use tcpls_harness::sim::swarm::{Mode, generate};
 use tcpls_harness::sim::{NetworkHandle, RunningSimulation, SessionEvent, Simulation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::Server;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -147,9 +149,11 @@ fn session_adds_a_tcp_connection_and_shows_its_paths_as_over_sockets() {
         let own: Vec<_> = session.paths().iter().map(|status| status.path).collect();
         assert_eq!((own.len(), session.tcp_connections().len()), (1, 1));
         let spare: SocketAddr = "10.0.1.1:443".parse()?;
-        let mut failures = session.path_failures();
+        let (mut failures, mut events) = (session.path_failures(), session.events());
         let tcp = session.add_tcp(spare, None).await?;
         assert_eq!(session.peer_address(tcp), Some(spare));
+        let joined = |event| matches!(event, Event::Tcp(TcpEvent::Joined { tcp: joined }) if joined == tcp);
+        assert!(std::iter::from_fn(|| events.try_next()).any(joined));
         assert_eq!(session.tcp_connections().len(), 2);
         let unknown: SocketAddr = "10.0.9.1:443".parse()?;
         assert!(
@@ -242,15 +246,38 @@ impl DialPolicy for Late {
     }
 }
 
+fn late(from: Time) -> MakeDialPolicy {
+    MakeDialPolicy::new(move |inner| Box::new(Late { inner, held: Vec::new(), from, now: Time::ZERO }))
+}
+
+#[tokio::test]
+async fn own_policy_decides_when_a_client_dials_over_sockets() {
+    let mut server = Server::start();
+    let runtime = Runtime::tokio();
+    let from = runtime.now() + 50 * MS;
+    let mut options = server.options();
+    (options.dial.keep, options.dial_policy) = (Keep::Paths, Some(late(from)));
+    let (client, peer) = tokio::join!(Session::connect(&server.addresses, options), server.listener.accept());
+    assert!(runtime.now() >= from);
+    let client = client.unwrap();
+    let mut events = client.events();
+    while client.tcp_connections().len() < 2 {
+        events.next().await.unwrap();
+    }
+    let echoing = runtime.spawn(echo(peer));
+    exchange(&client, 1000).await.unwrap();
+    client.close(Default::default(), b"").await;
+    assert!(echoing.await.is_some());
+}
+
 #[test]
 fn own_policy_decides_when_a_client_dials() {
     let from = Time::from_millis(700);
-    let late = move |inner| Box::new(Late { inner, held: Vec::new(), from, now: Time::ZERO }) as Box<dyn DialPolicy>;
     let client = async move |session: Session| {
         assert!(session.runtime().now() >= from + 40 * MS, "two round trips later");
         exchange(&session, 1000).await.map(drop)
     };
-    let report = network(1).server(echo).client(client).dial_policy(late).run().unwrap();
+    let report = network(1).server(echo).client(client).dial_policy(late(from)).run().unwrap();
     assert!(report.ended < 2.0);
 }
 

@@ -9,7 +9,7 @@ use tcpls_core::config::Config;
 use tcpls_core::crypto::rustls::RustlsClient;
 use tcpls_core::error::ConfigError;
 
-use crate::dial::{Backup, DialOptions};
+use crate::dial::{Backup, DialOptions, MakeDialPolicy};
 use crate::net::session::AddressPolicy;
 use crate::net::socket::SocketOptions;
 
@@ -35,6 +35,8 @@ pub struct ClientOptions {
     pub dial: DialOptions,
     /// Paths whose TCP connections are backups.
     pub backups: Vec<Backup>,
+    /// The policy that decides which TCP connections the client opens when; [`Dialer`](crate::dial::Dialer) if not set.
+    pub dial_policy: Option<MakeDialPolicy>,
     /// The policy for addresses that the server advertises.
     pub addresses: AddressPolicy,
 }
@@ -59,6 +61,7 @@ impl ClientOptions {
             locals: Vec::new(),
             dial: DialOptions::default(),
             backups: Vec::new(),
+            dial_policy: None,
             addresses: AddressPolicy::default(),
         }
     }

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::error::ConnectError;
 use super::options::ClientOptions;
-use crate::dial::{Action, AttemptId, DialOptions, Dialer, Path, SessionView};
+use crate::dial::{Action, AttemptId, DialOptions, DialPolicy, Dialer, Path, SessionView};
 use crate::net::log;
 use crate::net::os::{instant, now, seed};
 use crate::net::session::{Advice, Handle, PathFailure, PathFault, Session, Shared};
@@ -27,8 +27,10 @@ use crate::net::task::{Delivery, Dials, Driver, Mailbox};
 /// The state of a start.
 pub(crate) struct Start {
     options: ClientOptions,
-    dialer: Dialer,
+    dialer: Box<dyn DialPolicy>,
     dials: Dials,
+    /// The paths of what is connected or being connected.
+    paths: BTreeMap<AttemptId, Path>,
     /// Sessions whose handshakes are under way.
     candidates: BTreeMap<AttemptId, Candidate>,
     handshakes: JoinSet<(AttemptId, Result<(), CloseReason>)>,
@@ -58,8 +60,13 @@ impl Start {
         let dial = DialOptions { zero_rtt: options.dial.zero_rtt && options.config.zero_rtt_join, ..options.dial };
         let mut dialer = Dialer::new(now(), paths, dial, &seed());
         dialer.set_backups(options.backups.clone());
+        let dialer = match &options.dial_policy {
+            Some(policy) => policy.make(dialer),
+            None => Box::new(dialer),
+        };
         Self {
             dialer,
+            paths: BTreeMap::new(),
             dials: Dials::new(options.socket, options.dial.connect_timeout),
             candidates: BTreeMap::new(),
             handshakes: JoinSet::new(),
@@ -75,7 +82,7 @@ impl Start {
             self.dialer.advance(now(), SessionView::default());
             while let Some(action) = self.dialer.poll_action() {
                 if action == Action::GiveUp {
-                    let order: Vec<Path> = self.dialer.paths().map(|status| status.path).collect();
+                    let order: Vec<Path> = self.dialer.paths().iter().map(|status| status.path).collect();
                     self.failures.sort_by_key(|failure| order.iter().position(|path| *path == failure.path));
                     return Err(ConnectError::Paths(self.failures));
                 }
@@ -112,9 +119,13 @@ impl Start {
 
     fn carry_out(&mut self, action: Action) -> Result<(), ConnectError> {
         match action {
-            Action::Connect { attempt, path } => self.dials.connect(attempt, path),
+            Action::Connect { attempt, path } => {
+                self.paths.insert(attempt, path);
+                self.dials.connect(attempt, path);
+            }
             Action::Abandon { attempt, timed_out } => {
                 let path = self.dials.abandon(attempt);
+                self.paths.remove(&attempt);
                 self.candidates.remove(&attempt);
                 if let (Some(path), true) = (path, timed_out) {
                     self.fail(path, PathFault::Tcp(Arc::new(io::ErrorKind::TimedOut.into())));
@@ -132,6 +143,7 @@ impl Start {
             Ok(()) if self.dialer.handle_connected(now(), attempt) => {}
             Ok(()) => _ = self.dials.take(attempt),
             Err(error) => {
+                self.paths.remove(&attempt);
                 self.dialer.handle_failed(now(), attempt);
                 self.fail(path, PathFault::Tcp(Arc::new(error)));
             }
@@ -139,7 +151,7 @@ impl Start {
     }
 
     fn shake_hands(&mut self, attempt: AttemptId) -> Result<(), ConnectError> {
-        let (Some(stream), Some(path)) = (self.dials.take(attempt), self.dialer.path_of(attempt)) else {
+        let (Some(stream), Some(path)) = (self.dials.take(attempt), self.paths.remove(&attempt)) else {
             self.dialer.handle_failed(now(), attempt);
             return Ok(());
         };
@@ -193,10 +205,10 @@ impl Start {
                 let lost = TcpEvent::Lost { tcp: ConnectionId::FIRST, fault: TcpFault::Reset };
                 dialer.handle_event(now(), &Event::Tcp(lost));
             }
-            if dialer.paths().any(|status| status.tcp == Some(ConnectionId::FIRST) && status.backup) {
+            if dialer.paths().iter().any(|status| status.tcp == Some(ConnectionId::FIRST) && status.backup) {
                 _ = state.conn.set_backup(ConnectionId::FIRST, true); // fails where it is the only one there can be
             }
-            state.dialer = Some(Box::new(dialer));
+            state.dialer = Some(dialer);
         });
         _ = mailbox.deliver(Delivery::Dials(dials)); // a session that is over dials no more
         session
