@@ -64,6 +64,13 @@ impl Simulation {
         self
     }
 
+    /// Sets what TCP connections are made of; byte pipes if not set.
+    #[must_use]
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.scenario.transport = transport;
+        self
+    }
+
     /// Adds a fault.
     #[must_use]
     pub fn fault(mut self, fault: Fault) -> Self {
@@ -134,7 +141,7 @@ impl Simulation {
         self
     }
 
-    /// Changes what has no method of its own: crypto, transport, settings, bounds, goals.
+    /// Changes what has no method of its own: crypto, settings by name, bounds, goals.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut Scenario)) -> Self {
         change(&mut self.scenario);
@@ -287,8 +294,8 @@ impl fmt::Debug for Simulation {
     }
 }
 
-/// A simulation that failed; its message has the seed to replay it.
-#[derive(Clone, Debug)]
+/// A simulation that failed; its message has the seed to replay it. `Debug` prints the same text as `Display`, for `unwrap`.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Failure {
     /// The seed of the run.
@@ -302,6 +309,12 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; replay with seed {}", self.what.join("; "), self.seed)
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -1,12 +1,11 @@
 //! One run: a client, a server, a network and a timeline, from the first SYN until both ends are at rest. One loop decides
 //! what happens next; all act at the present moment, in a fixed order.
 
-use std::collections::VecDeque;
 use std::io::Write;
 use std::rc::Rc;
 
 use tcpls_core::testing::Ledger;
-use tcpls_core::{Connection, ErrorCode, Side, State, Time};
+use tcpls_core::{ErrorCode, Side, State, Time};
 
 use super::account::SocketOwners;
 use super::actions::perform;
@@ -14,23 +13,25 @@ use super::applications::Applications;
 use super::attacker::Attacker;
 use super::client::Client;
 use super::driver::Driver;
-use super::env::{Env, SessionEvent};
+use super::env::Env;
 use super::event_queue::EventQueue;
 use super::final_checks::final_checks;
-use super::handles::Handles;
-use super::link_model::LinkModel;
 use super::packets::Packets;
 use super::pipes::Pipes;
 use super::quiescence::Quiescence;
 use super::report::{Meter, Report, RunResult};
 use super::rng::{Purpose, SimRng};
-use super::scenario::{Action, ActionKind, Direction, Fault, FaultKind, Scenario, Transport};
+use super::scenario::{Action, ActionKind, Fault, FaultKind, Scenario, Transport};
 use super::server::Server;
-use super::setup::{Overrides, Setup};
+use super::setup::Setup;
 use super::tls;
 use super::trace::{Host, Note, Trace};
 use super::transfers::Transfers;
-use crate::dial::MakeDialPolicy;
+
+mod applications;
+mod inspect;
+
+pub(crate) use self::applications::Extensions;
 
 /// Steps in one moment. A world that wants more does not move on.
 const MAX_STEPS: u32 = 100_000;
@@ -47,19 +48,6 @@ impl Default for RunOptions {
     fn default() -> Self {
         Self { trace: None, hash: true }
     }
-}
-
-/// What users add to a scenario.
-#[derive(Default)]
-pub(crate) struct Extensions {
-    /// Async functions, one for each client, in place of transfers.
-    pub(crate) applications: Option<Applications>,
-    pub(crate) client: Overrides,
-    pub(crate) server: Overrides,
-    /// What decides what clients dial, made from what would decide otherwise.
-    pub(crate) dial: Option<MakeDialPolicy>,
-    /// Links of their own, by path and direction; for packets.
-    pub(crate) links: Vec<(usize, Direction, Box<dyn LinkModel>)>,
 }
 
 /// See the module's description.
@@ -183,46 +171,6 @@ impl World {
         true
     }
 
-    /// Whether the run is over, for whatever reason but its limit.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.is_over() || !self.is_right()
-    }
-
-    /// Nothing happens until then; false if that is beyond the limit.
-    pub(crate) fn pass(&mut self, until: Time) -> bool {
-        let limit = Time::ZERO + self.scenario.limit.0;
-        self.env.now = self.env.now.max(until.min(limit));
-        until <= limit
-    }
-
-    pub(crate) fn now(&self) -> Time {
-        self.env.now
-    }
-
-    /// The sessions' events from the first call on.
-    pub(crate) fn log(&mut self) -> &mut VecDeque<SessionEvent> {
-        self.env.log.get_or_insert_default()
-    }
-
-    /// One end of a client's session.
-    pub(crate) fn session(&self, side: Side, client: usize) -> Option<&Connection> {
-        let driver = match side {
-            Side::Client => self.clients.get(client)?.driver.as_ref(),
-            Side::Server => self.server.driver(client),
-        };
-        driver.map(|driver| &driver.conn)
-    }
-
-    /// What went wrong so far.
-    pub(crate) fn wrong(&self) -> Vec<String> {
-        let own = self.complaints.iter().chain(&self.server.complaints).cloned();
-        let oracles = self.all_ends().flat_map(|(_, driver)| {
-            let side = driver.side();
-            driver.oracle.complaints().iter().map(move |what| format!("the {side}: {what}"))
-        });
-        own.chain(oracles).collect()
-    }
-
     /// When something happens.
     fn next(&self) -> Option<Time> {
         let clients = self.clients.iter().zip(&self.env.transfers);
@@ -257,62 +205,6 @@ impl World {
             self.run_applications();
         } else if self.close_what_is_over() {
             self.act(true);
-        }
-    }
-
-    /// The applications of users and the ends of their sessions have their turns until neither has anything to do.
-    fn run_applications(&mut self) {
-        let Some(mut applications) = self.applications.take() else { return };
-        for _ in 0..MAX_STEPS {
-            let has_news = self.app_drivers().any(|driver| driver.handles.as_ref().is_some_and(Handles::has_news));
-            if !has_news && applications.executor.next().is_none_or(|at| at > self.env.now) {
-                break;
-            }
-            self.clients.iter_mut().for_each(Client::lend);
-            self.server.drivers().for_each(Driver::lend);
-            self.start_applications(&mut applications);
-            let had_turns = applications.executor.run(self.env.now);
-            self.clients.iter_mut().for_each(|client| client.take_back(&mut self.env));
-            self.server.drivers().for_each(|driver| _ = driver.take_back(&mut self.env));
-            for (fault, over) in applications.orders.take() {
-                self.take_order(&fault, over);
-            }
-            if had_turns {
-                self.act(true);
-            }
-        }
-        self.complaints.extend(applications.executor.take_failures());
-        self.applications = Some(applications);
-    }
-
-    /// A fault of the user's own.
-    fn take_order(&mut self, fault: &Fault, over: bool) {
-        if let Err(what) = self.scenario.check_fault(fault) {
-            return self.complaints.push(format!("faults: {what}"));
-        }
-        if fault.kind == FaultKind::Corrupt {
-            Rc::make_mut(&mut self.scenario).fault.push(fault.clone()); // final checks have to know
-        }
-        self.disturb(fault, over);
-    }
-
-    /// Both ends of all sessions that applications may have.
-    fn app_drivers(&mut self) -> impl Iterator<Item = &mut Driver> {
-        self.clients.iter_mut().filter_map(|client| client.driver.as_mut()).chain(self.server.drivers())
-    }
-
-    /// Sessions that are established get their applications.
-    fn start_applications(&mut self, applications: &mut Applications) {
-        for (number, client) in self.clients.iter_mut().enumerate() {
-            let handles = client.driver.as_mut().and_then(|driver| driver.handles.as_mut());
-            if let Some(session) = handles.and_then(Handles::take_session) {
-                applications.start_client(number, session);
-            }
-        }
-        let established = self.server.drivers().filter(|driver| driver.established && applications.has_server());
-        let sessions = established.filter_map(|driver| driver.handles.as_mut()?.take_session());
-        for session in sessions.collect::<Vec<_>>() {
-            applications.start_server(session);
         }
     }
 

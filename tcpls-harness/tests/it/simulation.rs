@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tcpls_core::connection::{JoinOptions, schedule};
+use tcpls_core::error::CloseReason;
 use tcpls_core::event::{Event, TcpEvent};
-use tcpls_core::{ConnectionId, Side, Time};
+use tcpls_core::{ConnectionId, ErrorCode, Side, Time};
 use tcpls_harness::dial::{self, Action, AttemptId, DialPolicy, Dialer, Keep, MakeDialPolicy, PathStatus, SessionView};
 use tcpls_harness::net::{AddTcpError, Runtime, Session};
 use tcpls_harness::sim::scenario::{Direction, Fault, FaultKind, Path, Role};
@@ -164,6 +165,8 @@ fn session_adds_a_tcp_connection_and_shows_its_paths_as_over_sockets() {
         session.reset_tcp(ConnectionId::FIRST);
         exchange(&session, 1000).await?;
         assert_eq!(session.path_of(tcp).map(|path| path.remote), Some(spare));
+        let closed = session.close(ErrorCode(7), b"enough").await;
+        assert_eq!(closed.reason, CloseReason::Local { error: ErrorCode(7) });
         Outcome::Ok(())
     };
     let path = |name| Path::new(name).rate(8_000_000).delay(10 * MS);
@@ -303,4 +306,27 @@ fn applications_get_their_bytes_over_random_networks_whose_faults_end() {
             assert!(is_starved, "{failure}");
         }
     }
+}
+
+#[test]
+fn applications_of_a_restarted_server_find_their_sessions_lost() {
+    let restart = async |network: NetworkHandle| {
+        network.runtime().sleep(500 * MS).await;
+        network.restart_server();
+    };
+    let ended = Arc::new(Mutex::new(None));
+    let seen = ended.clone();
+    let serve = move |session: Session| {
+        let seen = seen.clone();
+        async move { *seen.lock().unwrap() = Some((session.closed().await, session.runtime().now())) }
+    };
+    let client = async |session: Session| {
+        session.open_stream().await?.write_all(b"you there?").await?;
+        let reason = session.closed().await;
+        assert!(session.runtime().now() < Time::from_millis(20_000), "{reason}");
+        Outcome::Ok(())
+    };
+    network(1).faults(restart).server(serve).client(client).run().unwrap();
+    let (_, at) = ended.lock().unwrap().clone().unwrap();
+    assert_eq!(at, Time::from_millis(500));
 }

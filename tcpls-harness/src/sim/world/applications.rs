@@ -1,0 +1,88 @@
+//! What users add to a run: applications and their turns, faults and links of their own.
+
+use std::rc::Rc;
+
+use super::super::applications::Applications;
+use super::super::client::Client;
+use super::super::driver::Driver;
+use super::super::handles::Handles;
+use super::super::link_model::LinkModel;
+use super::super::scenario::{Direction, Fault, FaultKind};
+use super::super::setup::Overrides;
+use super::{MAX_STEPS, World};
+use crate::dial::MakeDialPolicy;
+
+/// What users add to a scenario.
+#[derive(Default)]
+pub(crate) struct Extensions {
+    /// Async functions, one for each client, in place of transfers.
+    pub(crate) applications: Option<Applications>,
+    pub(crate) client: Overrides,
+    pub(crate) server: Overrides,
+    /// What decides what clients dial, made from what would decide otherwise.
+    pub(crate) dial: Option<MakeDialPolicy>,
+    /// Links of their own, by path and direction; for packets.
+    pub(crate) links: Vec<(usize, Direction, Box<dyn LinkModel>)>,
+}
+
+impl World {
+    /// The applications of users and the ends of their sessions have their turns until neither has anything to do.
+    pub(super) fn run_applications(&mut self) {
+        let Some(mut applications) = self.applications.take() else { return };
+        for round in 0.. {
+            let has_news = self.app_drivers().any(|driver| driver.handles.as_ref().is_some_and(Handles::has_news));
+            if !has_news && applications.executor.next().is_none_or(|at| at > self.env.now) {
+                break;
+            }
+            if round == MAX_STEPS {
+                self.complaints.push("the applications do not come to rest".to_owned());
+                break;
+            }
+            self.clients.iter_mut().for_each(Client::lend);
+            self.server.drivers().for_each(Driver::lend);
+            self.start_applications(&mut applications);
+            let had_turns = applications.executor.run(self.env.now);
+            self.clients.iter_mut().for_each(|client| client.take_back(&mut self.env));
+            self.server.drivers().for_each(|driver| _ = driver.take_back(&mut self.env));
+            for (fault, over) in applications.orders.take() {
+                self.take_order(&fault, over);
+            }
+            if had_turns {
+                self.act(true);
+            }
+        }
+        self.complaints.extend(applications.executor.take_failures());
+        self.applications = Some(applications);
+    }
+
+    /// A fault of the user's own.
+    fn take_order(&mut self, fault: &Fault, over: bool) {
+        if let Err(what) = self.scenario.check_fault(fault) {
+            return self.complaints.push(format!("faults: {what}"));
+        }
+        if fault.kind == FaultKind::Corrupt {
+            Rc::make_mut(&mut self.scenario).fault.push(fault.clone()); // final checks have to know
+        }
+        self.disturb(fault, over);
+    }
+
+    /// Both ends of all sessions that applications may have.
+    fn app_drivers(&mut self) -> impl Iterator<Item = &mut Driver> {
+        self.clients.iter_mut().filter_map(|client| client.driver.as_mut()).chain(self.server.drivers())
+    }
+
+    /// Sessions that are established get their applications.
+    fn start_applications(&mut self, applications: &mut Applications) {
+        for (number, client) in self.clients.iter_mut().enumerate() {
+            let handles = client.driver.as_mut().and_then(|driver| driver.handles.as_mut());
+            if let Some(session) = handles.and_then(Handles::take_session) {
+                applications.start_client(number, session);
+            }
+        }
+        let established = self.server.drivers().filter(|driver| driver.established && applications.has_server());
+        let sessions = established.filter_map(|driver| driver.handles.as_mut()?.take_session());
+        for session in sessions.collect::<Vec<_>>() {
+            applications.start_server(session);
+        }
+    }
+}
