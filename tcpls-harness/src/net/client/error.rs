@@ -50,10 +50,10 @@ impl fmt::Display for ConnectError {
 }
 
 impl error::Error for ConnectError {
+    /// What `Display` does not show: the TLS library's error.
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::Tls(error) => Some(error),
-            Self::Config(error) => Some(error),
+            Self::Tls(error) => error.source(),
             _ => None,
         }
     }

@@ -34,11 +34,11 @@ impl fmt::Display for ListenError {
 }
 
 impl error::Error for ListenError {
+    /// What `Display` does not show.
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::Bind(_, error) => Some(error),
-            Self::Config(error) => Some(error),
-            Self::NoAddress => None,
+            Self::Bind(_, error) => error.source(),
+            _ => None,
         }
     }
 }

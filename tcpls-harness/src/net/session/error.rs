@@ -77,10 +77,10 @@ impl fmt::Display for AddTcpError {
 }
 
 impl error::Error for AddTcpError {
+    /// What `Display` does not show.
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::Tcp(_, error) => Some(error),
-            Self::Session(error) => Some(error),
+            Self::Tcp(_, error) => error.source(),
             _ => None,
         }
     }
