@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tcpls_core::{ErrorCode, Side, StreamId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -84,8 +85,9 @@ pub async fn run_real(scenario: &Scenario) -> Outcome<Vec<RealTransfer>> {
         opened: Opened::default(),
         outcomes: Mutex::new(BTreeMap::new()),
     });
-    let (client, server) = tokio::join!(Session::connect(&addresses, options), listener.accept());
-    let client = client?;
+    let client = Session::connect(&addresses, options).await?;
+    let server = tokio::time::timeout(scenario.limit.0, counterpart(&mut listener, &client)).await?;
+    let server = server.ok_or("the session ended as it began")?;
     set_schedulers(scenario, &client, &server);
     let mut background = JoinSet::new();
     background.spawn(answer(run.clone(), client.clone(), Side::Client));
@@ -102,6 +104,27 @@ pub async fn run_real(scenario: &Scenario) -> Outcome<Vec<RealTransfer>> {
     _ = tokio::time::timeout(scenario.limit.0, all).await;
     client.close(ErrorCode(0), b"").await;
     Ok((0..scenario.transfer.len()).map(|number| run.outcome(number)).collect())
+}
+
+/// The server's end of the client's session. On a busy machine the client may begin a second handshake, and the server then also
+/// accepts a session that the client drops: the right one is that on which the client opens a stream.
+async fn counterpart(listener: &mut Listener, client: &Session) -> Option<Session> {
+    let mut greeting = client.open_stream().await.ok()?;
+    greeting.write_chunk(Bytes::from_static(b"hello")).await.ok()?;
+    greeting.finish().ok()?;
+    let mut accepted = JoinSet::new();
+    loop {
+        tokio::select! {
+            session = listener.accept() => {
+                accepted.spawn(async move { session.accept_stream().await.map(|_greeting| session) });
+            }
+            Some(greeted) = accepted.join_next() => {
+                if let Ok(Some(session)) = greeted {
+                    return Some(session);
+                }
+            }
+        }
+    }
 }
 
 fn check(scenario: &Scenario) -> Outcome<()> {
@@ -256,5 +279,26 @@ impl RealRun {
             ends: halves.map(|half| half.map(|(_, end, _)| end.name().to_owned())),
             ended: halves.iter().flatten().map(|(.., at)| at.as_secs_f64()).fold(0.0, f64::max),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tcpls_core::ConnectionId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn server_end_is_found_after_a_session_that_the_client_does_not_use() {
+        let identity = Identity::self_signed(&["localhost".to_owned()]).unwrap();
+        let options = ServerOptions::new(identity.server(&[b"sim"]).unwrap());
+        let mut listener = Listener::bind(&[LOOPBACK], options).unwrap();
+        let addresses = listener.local_addresses().to_vec();
+        let tls = Trust::Pem(identity.certificate_pem().to_owned()).client(&[b"sim"]).unwrap();
+        let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
+        let _unused = Session::connect(&addresses, options.clone()).await.unwrap();
+        let client = Session::connect(&addresses, options).await.unwrap();
+        let server = counterpart(&mut listener, &client).await.unwrap();
+        assert_eq!(server.peer_address(ConnectionId::FIRST), client.local_address());
     }
 }
