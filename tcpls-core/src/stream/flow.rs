@@ -70,7 +70,7 @@ impl Window {
 
     fn new(basis: Basis, size: u64, max_size: u64, now: Time) -> Self {
         let (max_size, limit) = (max_size.max(size), size.min(MAX_OFFSET));
-        let due_from = due_from(basis, size, limit);
+        let due_from = due_from(size, limit);
         Self { basis, size, max_size, limit, due_from, received: 0, consumed: 0, renewed: now, renewed_at: 0 }
     }
 
@@ -131,7 +131,7 @@ impl Window {
             self.tune(clock, growth);
         }
         self.limit = self.limit.max(self.target());
-        self.due_from = due_from(self.basis, self.size, self.limit);
+        self.due_from = due_from(self.size, self.limit);
         self.limit
     }
 
@@ -165,13 +165,10 @@ fn gain(size: u64) -> u64 {
     (size / UPDATES).max(MIN_GAIN.min(size / 2))
 }
 
-/// The least progress that can make an update due: the limit would rise by [`gain`], or by [`MIN_GAIN`].
-fn due_from(basis: Basis, size: u64, limit: u64) -> u64 {
-    let gain = match basis {
-        Basis::Consumed => gain(size),
-        Basis::Received => (size / 2).min(MIN_GAIN),
-    };
-    limit.saturating_add(gain.max(1)).saturating_sub(size)
+/// The least progress that can make an update due: the limit would rise by [`gain`]. Data that is held makes it due later, as it
+/// takes more from what the limit could be than from what it has to rise by.
+fn due_from(size: u64, limit: u64) -> u64 {
+    limit.saturating_add(gain(size).max(1)).saturating_sub(size)
 }
 
 #[cfg(test)]
