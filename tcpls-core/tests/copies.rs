@@ -65,6 +65,9 @@ fn allocated<R>(act: impl FnOnce() -> R) -> (usize, usize, R) {
 }
 
 /// Two ends of a session with real cryptography, and the buffers of a socket between them.
+///
+/// The test kit's pair does not serve here: it keeps a log of all bytes and checks its oracles at each step, and both
+/// allocate.
 struct Pair {
     client: Connection,
     server: Connection,

@@ -2,6 +2,7 @@
 
 mod end;
 mod pipe;
+mod setup;
 mod world;
 
 use std::sync::Arc;
@@ -11,13 +12,12 @@ use bytes::Bytes;
 pub use self::end::{End, Inbox};
 use self::pipe::Pipe;
 pub use self::pipe::{Flow, Role};
+pub use self::setup::Setup;
 use super::ledger::Ledger;
-use super::null::NullHandshake;
 use super::seed;
-use super::tls::{Tls, start_client};
 use crate::config::Config;
 use crate::connection::schedule::Aggregate;
-use crate::connection::{Connection, JoinOptions, State, TcpEnd};
+use crate::connection::{Connection, JoinOptions, TcpEnd};
 use crate::crypto::Handshake;
 use crate::endpoint::{Endpoint, EndpointConfig};
 use crate::error::{CloseReason, ReadError, TcpFault};
@@ -28,61 +28,6 @@ use crate::wire::ids::{ConnectionId, ErrorCode, Side, StreamId};
 /// The secret that tokens are made with.
 const SECRET: [u8; 32] = [0x5e; 32];
 const SIDES: [Side; 2] = [Side::Client, Side::Server];
-
-/// How a pair is made.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// Decides everything that is random.
-    pub seed: u64,
-    /// The configuration of the client's end.
-    pub client: Config,
-    /// The configuration of the server's end.
-    pub server: Config,
-    /// The TLS configuration of both ends; `None` stands for null crypto, which is several times as fast.
-    pub tls: Option<Tls>,
-    /// The bytes that a socket takes before it is full; 64 KiB at the start.
-    pub socket_buffer: usize,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        let (client, server) = (Config::default(), Config::default());
-        Self { seed: 1, client, server, tls: Some(Tls::default()), socket_buffer: 64 << 10 }
-    }
-}
-
-impl Setup {
-    /// Changes the configuration of both ends.
-    pub fn both(mut self, change: impl Fn(&mut Config)) -> Self {
-        change(&mut self.client);
-        change(&mut self.server);
-        self
-    }
-
-    /// Returns a pair with one TCP connection that has carried nothing yet.
-    pub fn start(self) -> Pair {
-        let (client, server): (Box<dyn Handshake>, Box<dyn Handshake>) = match &self.tls {
-            Some(tls) => {
-                let server = tls.server(self.seed).handshake().expect("a complete configuration");
-                (start_client(&tls.client(self.seed)), server)
-            }
-            None => {
-                let end = |side| Box::new(NullHandshake::new(side, seed(self.seed).0));
-                (end(Side::Client), end(Side::Server))
-            }
-        };
-        Pair::new(self, client, server)
-    }
-
-    /// Returns a pair whose handshake is complete.
-    pub fn established(self) -> Pair {
-        let mut pair = self.start();
-        pair.drive();
-        assert_eq!(pair.client().state(), State::Established);
-        assert_eq!(pair.server().state(), State::Established);
-        pair
-    }
-}
 
 /// Two ends of a session and the TCP connections between them.
 ///
