@@ -40,6 +40,8 @@ pub struct TcpStats {
     pub tcp: ConnectionId,
     /// Its state.
     pub phase: TcpPhase,
+    /// Whether it is stalled: an answer of the peer is overdue.
+    pub stalled: bool,
     /// Whether it is a backup: used only when no other is live.
     pub backup: bool,
     /// Smoothed round-trip time, including the peer's ack delay; `None` before the first acknowledgment.

@@ -3,6 +3,7 @@
 //! Nothing here reads a clock. Unlike `std::time::Instant`, a [`Time`] can be recorded, replayed, and produced by a
 //! simulator.
 
+use core::fmt;
 use core::ops::{Add, AddAssign, Sub};
 use core::time::Duration;
 
@@ -40,6 +41,16 @@ impl Time {
     }
 }
 
+/// Seconds after the origin, with milliseconds or as many digits as requested: `0.040 s`.
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::MAX {
+            return f.write_str("never");
+        }
+        write!(f, "{:.*} s", f.precision().unwrap_or(3), Duration::from_nanos(self.0).as_secs_f64())
+    }
+}
+
 impl Add<Duration> for Time {
     type Output = Self;
     fn add(self, rhs: Duration) -> Self {
@@ -57,5 +68,19 @@ impl Sub for Time {
     type Output = Duration;
     fn sub(self, rhs: Self) -> Duration {
         self.saturating_since(rhs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_prints_seconds_with_the_requested_digits() {
+        let shown = |time: Time| time.to_string();
+        assert_eq!(shown(Time::from_millis(40)), "0.040 s");
+        assert_eq!(shown(Time::from_millis(61_000)), "61.000 s");
+        assert_eq!(shown(Time::MAX), "never");
+        assert_eq!(format!("{:.6}", Time::from_nanos(1_234_000)), "0.001234 s");
     }
 }

@@ -186,6 +186,7 @@ fn tcp_stats(tcp: &Tcp<Carried>, phase: TcpPhase) -> TcpStats {
     TcpStats {
         tcp: tcp.id(),
         phase,
+        stalled: tcp.liveness().is_stalled() && !matches!(phase, TcpPhase::Lost(_)),
         backup: tcp.is_backup(),
         smoothed_rtt: tcp.rtt().smoothed(),
         min_rtt: tcp.rtt().min(),

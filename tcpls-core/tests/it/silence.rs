@@ -124,6 +124,7 @@ fn data_of_the_only_stalled_tcp_connection_is_reinjected_after_a_join() {
         pair.submit(side, stream, &bytes(50_000));
         pair.drive_for(Duration::from_secs(1));
         assert!(pair.conn(side).is_stalled(FIRST));
+        assert!(pair.conn(side).tcp_stats(FIRST).unwrap().stalled);
         pair.open_tcp();
         pair.drive_for(Duration::from_millis(10));
         pair.assert_received(side.peer(), stream, &bytes(50_000));

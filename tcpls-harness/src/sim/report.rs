@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tcpls_core::Time;
 use tcpls_core::error::CloseReason;
+use tcpls_core::stats::{TcpPhase, TcpStats};
 
 use super::driver::Driver;
 use super::scenario::{Goals, Path, Scenario, Span};
@@ -79,7 +80,7 @@ pub struct TransferReport {
 pub struct TcpReport {
     /// Its connection ID.
     pub tcp: u32,
-    /// Whether it is in use, and if not, why.
+    /// Its state when the session was closed, or the run ended: in use, stalled, or lost and why.
     pub state: String,
     /// Stream bytes that it carried, duplicates included, and those that went out again because of it.
     pub sent: u64,
@@ -236,9 +237,10 @@ fn transfer_report(transfer: &TransferState) -> TransferReport {
 }
 
 fn tcp_reports(driver: &Driver) -> Vec<TcpReport> {
-    let report = |stats: &tcpls_core::stats::TcpStats| TcpReport {
+    let is_stalled = |stats: &TcpStats| stats.stalled && stats.phase == TcpPhase::Active;
+    let report = |stats: &TcpStats| TcpReport {
         tcp: stats.tcp.0,
-        state: stats.phase.to_string(),
+        state: if is_stalled(stats) { "stalled".to_owned() } else { stats.phase.to_string() },
         sent: stats.counters.stream_bytes_sent,
         received: stats.counters.stream_bytes_received,
         requeued: stats.counters.requeued_bytes,
