@@ -2,12 +2,15 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::sync::Arc;
 
 use tcpls_core::Time;
 
 use super::executor::{Executor, Output, TaskId};
+use super::link_model::OwnLinks;
 use super::network_handle::{NetworkHandle, Orders};
 use super::rng::{Purpose, SimRng};
+use super::scenario::Span;
 use crate::net::Session;
 use crate::net::runtime::{BoxFuture, Runtime};
 
@@ -73,8 +76,8 @@ impl Applications {
     }
 
     /// Runs faults of the user's own, from the start on.
-    pub(crate) fn start_faults(&mut self, faults: StartFaults, paths: Vec<String>) {
-        let network = NetworkHandle::new(self.runtime(), paths, self.orders.clone());
+    pub(crate) fn start_faults(&mut self, faults: StartFaults, paths: Arc<[String]>, own_links: Arc<OwnLinks>) {
+        let network = NetworkHandle::new(self.runtime(), paths, own_links, self.orders.clone());
         self.executor.start("faults", faults(network));
     }
 
@@ -118,13 +121,17 @@ impl Applications {
         }
     }
 
-    /// What is wrong with a run that ended at `now` with applications under way.
-    pub(crate) fn unfinished(&self, now: Time) -> Vec<String> {
-        let seconds = now.as_nanos() as f64 / 1e9;
+    /// What is wrong with a run that ended with applications under way: `last` was the time of the last event, and the next
+    /// one lies beyond `limit`; `None`: there is no next one.
+    pub(crate) fn unfinished(&self, last: Time, limit: Option<Span>) -> Vec<String> {
+        let end = match limit {
+            Some(limit) => format!("within the limit of {limit} (last event at {last})"),
+            None => format!("when nothing was left to happen (last event at {last})"),
+        };
         let under_way = (0..self.clients.len()).filter(|number| !self.is_over(*number));
         let describe = |number| match &self.clients[number] {
-            ClientApplication::Waiting(_) => format!("{}: no session by {seconds:.3} s", client_name(number)),
-            ClientApplication::Running(_) => format!("{}: not finished by {seconds:.3} s", client_name(number)),
+            ClientApplication::Waiting(_) => format!("{}: no session {end}", client_name(number)),
+            ClientApplication::Running(_) => format!("{}: not finished {end}", client_name(number)),
         };
         under_way.map(describe).collect()
     }

@@ -127,7 +127,7 @@ impl Executor {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(Ok(()))) => None,
             Ok(Poll::Ready(Err(error))) => Some(format!("{}: {error}", task.name)),
-            Err(panic) => Some(format!("{} panicked: {}", task.name, message(&*panic))),
+            Err(panic) => Some(format!("{} panicked: {}", task.name, panic_text(&*panic))),
         };
         self.failures.extend(failure);
         self.tasks.remove(&id);
@@ -164,7 +164,8 @@ impl Drop for Executor {
     }
 }
 
-fn message(panic: &(dyn Any + Send)) -> &str {
+/// The text of a panic.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("with something that is no text")
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::link_model::OwnLinks;
 use super::scenario::{Direction, Fault, FaultKind, Rate, Span};
 use crate::net::Runtime;
 
@@ -27,13 +28,17 @@ use crate::net::Runtime;
 /// ```
 ///
 /// # Panics
-/// All methods that take a path panic if none has that name, which fails the simulation.
+/// All methods that take a path panic if none has that name, which fails the simulation. [`NetworkHandle::set_rate`] and
+/// [`NetworkHandle::set_delay`] also panic if both links of the path are models of your own ([`Simulation::link`]), which
+/// have neither; of one such link and one other, they change the other. All other methods work on links of your own.
 ///
 /// [`Simulation::faults`]: super::Simulation::faults
+/// [`Simulation::link`]: super::Simulation::link
 #[derive(Clone, Debug)]
 pub struct NetworkHandle {
     runtime: Runtime,
     paths: Arc<[String]>,
+    own_links: Arc<OwnLinks>,
     orders: Orders,
 }
 
@@ -53,8 +58,8 @@ impl Orders {
 }
 
 impl NetworkHandle {
-    pub(crate) fn new(runtime: Runtime, paths: Vec<String>, orders: Orders) -> Self {
-        Self { runtime, paths: paths.into(), orders }
+    pub(crate) fn new(runtime: Runtime, paths: Arc<[String]>, own_links: Arc<OwnLinks>, orders: Orders) -> Self {
+        Self { runtime, paths, own_links, orders }
     }
 
     /// The clock, timers and random numbers of the simulation.
@@ -136,6 +141,7 @@ impl NetworkHandle {
     fn order(&self, fault: Fault, over: bool) {
         if let Some(path) = &fault.path {
             assert!(self.paths.contains(path), "no path is called {path:?}");
+            self.own_links.check(&fault).unwrap_or_else(|why| panic!("{why}"));
         }
         self.orders.lock().push((fault, over));
     }

@@ -4,7 +4,9 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tcpls_core::connection::schedule::Scheduler;
@@ -12,7 +14,8 @@ use tcpls_core::{Config, Connection, Side, Time};
 
 use super::applications::{ApplicationOutput, Applications, Serve, Start, StartFaults, boxed};
 use super::env::SessionEvent;
-use super::link_model::LinkModel;
+use super::executor::panic_text;
+use super::link_model::{LinkModel, OwnLinks};
 use super::network_handle::NetworkHandle;
 use super::report::Report;
 use super::scenario::{Direction, Fault, Path, Scenario, Span, Transport};
@@ -178,7 +181,8 @@ impl Simulation {
     /// Runs to the end.
     ///
     /// # Errors
-    /// The failure: an application failed or panicked, did not return in time, or an invariant was violated.
+    /// The failure: an application failed, did not return in time, an invariant was violated, or something panicked: an
+    /// application, a fault, a link, a scheduler or a dial policy.
     pub fn run(self) -> Result<Report, Failure> {
         self.start()?.finish()
     }
@@ -189,7 +193,8 @@ impl Simulation {
     /// The simulation is invalid: it has no path, two paths of one name, no client, an invalid configuration …
     pub fn start(self) -> Result<RunningSimulation, Failure> {
         let seed = self.seed;
-        let world = self.world().map_err(|what| Failure { seed, what: vec![what], report: None })?;
+        let world = catch(|| self.world()).unwrap_or_else(|panic| Err(panicked(Time::ZERO, &panic)));
+        let world = world.map_err(|what| Failure { seed, what: vec![what], report: None })?;
         Ok(RunningSimulation { world, seed })
     }
 
@@ -202,6 +207,8 @@ impl Simulation {
         }
         self.scenario.clients = self.clients.len();
         self.scenario.check()?;
+        let own_links = Arc::new(OwnLinks::of(&self.links));
+        self.scenario.fault.iter().try_for_each(|fault| own_links.check(fault))?;
         let mut extensions = self.extensions;
         for (end, overrides) in [("client", &extensions.client), ("server", &extensions.server)] {
             let checked = overrides.config.as_ref().map_or(Ok(()), Config::validate);
@@ -215,11 +222,21 @@ impl Simulation {
             return Err("links of your own carry packets: the transport must be packets".to_owned());
         }
         let mut applications = Applications::new(self.seed, self.clients, self.serve);
-        let paths: Vec<String> = self.scenario.path.iter().map(|path| path.name.clone()).collect();
-        self.faults.into_iter().for_each(|faults| applications.start_faults(faults, paths.clone()));
+        let paths: Arc<[String]> = self.scenario.path.iter().map(|path| path.name.clone()).collect();
+        for faults in self.faults {
+            applications.start_faults(faults, paths.clone(), own_links.clone());
+        }
         extensions.applications = Some(applications);
         Ok(World::new(Rc::new(self.scenario), self.seed, self.options, extensions))
     }
+}
+
+/// What may panic besides applications and faults, in the texts of failures.
+const MAY_PANIC: &str = "a link, a scheduler, a dial policy or the simulator";
+
+/// Returns the text of a panic in place of unwinding further. What `of` has changed may be in any state then.
+fn catch<T>(of: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(of)).map_err(|panic| panic_text(&*panic).to_owned())
 }
 
 /// A simulation that is taken step by step, from [`Simulation::start`].
@@ -237,7 +254,7 @@ impl RunningSimulation {
     /// Lets everything happen until this time, and stops then. Returns false if the run has ended before: because all
     /// applications have returned, something went wrong, or the limit is reached.
     pub fn advance_until(&mut self, until: Time) -> bool {
-        while self.world.advance(until) {}
+        while self.advance(until) {}
         !self.world.has_ended() && self.world.pass(until)
     }
 
@@ -248,7 +265,7 @@ impl RunningSimulation {
             if let Some(event) = self.world.log().pop_front() {
                 return Some(event);
             }
-            if !self.world.advance(Time::MAX) {
+            if !self.advance(Time::MAX) {
                 return None;
             }
         }
@@ -270,14 +287,32 @@ impl RunningSimulation {
     /// # Errors
     /// See [`Simulation::run`].
     pub fn finish(mut self) -> Result<Report, Failure> {
-        while self.world.advance(Time::MAX) {}
-        let report = self.world.report();
+        while self.advance(Time::MAX) {}
+        let (seed, now) = (self.seed, self.now());
+        if self.world.has_panicked() {
+            return Err(Failure { seed, what: self.wrong(), report: None });
+        }
+        let report = catch(|| self.world.report());
+        let failure = |panic: String| Failure { seed, what: vec![panicked(now, &panic)], report: None };
+        let report = report.map_err(failure)?;
         if report.is_good() {
             return Ok(report);
         }
         let what = if report.wrong.is_empty() { &report.missed } else { &report.wrong }.clone();
-        Err(Failure { seed: self.seed, what, report: Some(Box::new(report)) })
+        Err(Failure { seed, what, report: Some(Box::new(report)) })
     }
+
+    /// Takes the next step before this time; returns whether there was one. A panic in it ends the run.
+    fn advance(&mut self, until: Time) -> bool {
+        catch(|| self.world.advance(until)).unwrap_or_else(|panic| {
+            self.world.end_by_panic(panicked(self.now(), &panic));
+            false
+        })
+    }
+}
+
+fn panicked(at: Time, panic: &str) -> String {
+    format!("{MAY_PANIC} panicked at {at}: {panic}")
 }
 
 impl fmt::Debug for RunningSimulation {
@@ -302,7 +337,7 @@ pub struct Failure {
     pub seed: u64,
     /// The errors, the first cause first; without any, the missed goals.
     pub what: Vec<String>,
-    /// The outcome of the run; `None` if it could not begin.
+    /// The outcome of the run; `None` if it could not begin, or was ended by a panic outside of applications and faults.
     pub report: Option<Box<Report>>,
 }
 

@@ -220,6 +220,14 @@ impl Trace {
         self.write_from(BATCH);
     }
 
+    /// Writes all lines to the file.
+    pub(crate) fn write_all(&mut self) {
+        self.write_from(0);
+        if let Some((_, file)) = &mut self.file {
+            _ = file.flush();
+        }
+    }
+
     fn write_from(&mut self, least: usize) {
         let Some((lines, file)) = &mut self.file else { return };
         let mut buffer = lines.get();
@@ -231,10 +239,7 @@ impl Trace {
 
     /// The hash in hexadecimal, shortened to 16 digits; empty if there is none.
     pub(crate) fn finish(mut self) -> String {
-        self.write_from(0);
-        if let Some((_, file)) = &mut self.file {
-            _ = file.flush();
-        }
+        self.write_all();
         let digest = self.digest.map(Context::finish);
         digest.iter().flat_map(|digest| &digest.as_ref()[..8]).map(|byte| format!("{byte:02x}")).collect()
     }

@@ -69,6 +69,8 @@ pub(crate) struct World {
     closing: Vec<Option<Quiescence>>,
     ledger: Ledger,
     complaints: Vec<String>,
+    /// A step panicked: what it was about to change is in an unknown state.
+    has_panicked: bool,
     /// What middleboxes did to TCP connections.
     killed: Vec<String>,
 }
@@ -140,6 +142,7 @@ impl World {
             closing: vec![None; scenario.clients],
             ledger,
             complaints: Vec::new(),
+            has_panicked: false,
             killed: Vec::new(),
             scenario,
         }
@@ -366,9 +369,11 @@ impl World {
     /// Ends the run where it is.
     pub(crate) fn report(mut self) -> Report {
         let mut wrong = std::mem::take(&mut self.complaints);
+        let has_more = self.next().is_some();
         if let Some(mut applications) = self.applications.take() {
             if wrong.is_empty() {
-                wrong.extend(applications.unfinished(self.env.now));
+                let limit = has_more.then_some(self.scenario.limit);
+                wrong.extend(applications.unfinished(self.env.now, limit));
             }
             applications.executor.stop();
         }

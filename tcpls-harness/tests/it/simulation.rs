@@ -16,7 +16,7 @@ use tcpls_harness::sim::swarm::{Mode, generate};
 use tcpls_harness::sim::{NetworkHandle, RunningSimulation, SessionEvent, Simulation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::Server;
+use crate::support::{Lines, Server};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -105,7 +105,102 @@ fn failures_of_applications_name_the_seed_to_replay() {
             Ok(())
         })
     });
-    assert!(waits.starts_with("client 1: not finished by "), "{waits}");
+    let limit = "client 1: not finished within the limit of 5s (last event at ";
+    assert!(waits.starts_with(limit), "{waits}");
+}
+
+/// Does not choose: panics.
+struct Panics;
+
+impl schedule::Scheduler for Panics {
+    fn choose(&self, _: usize, _: &[schedule::TcpView], _: u64) -> schedule::Choice {
+        panic!("no idea")
+    }
+}
+
+#[test]
+fn panics_of_links_schedulers_and_policies_name_the_seed_to_replay() {
+    let client = async |session: Session| exchange(&session, 100_000).await.map(drop);
+    let failure = |simulation: Simulation| {
+        let failure = simulation.server(echo).client(client).run().unwrap_err();
+        assert_eq!(failure.what.len(), 1, "{failure}");
+        failure.to_string()
+    };
+    let mut packets = 0;
+    let link = move |now: Time, _: &[u8]| {
+        packets += 1;
+        assert!(packets < 20, "packet {packets}");
+        Some(now + 10 * MS)
+    };
+    let lines = Lines::default();
+    let text = failure(network(7).link("a", Direction::Up, link).trace(lines.clone()));
+    let who = "a link, a scheduler, a dial policy or the simulator panicked at 0.";
+    assert!(text.starts_with(who) && text.ends_with(" s: packet 20; replay with seed 7"), "{text}");
+    assert!(lines.text().contains("stream"), "what led to the panic is in the trace");
+    let text = failure(network(7).client_scheduler(|| Box::new(Panics)));
+    assert!(text.starts_with(who) && text.ends_with(" s: no idea; replay with seed 7"), "{text}");
+    let text = failure(network(7).server_scheduler(|| panic!("none")));
+    assert!(text.ends_with(" s: none; replay with seed 7"), "{text}");
+    let text = failure(network(7).dial_policy(MakeDialPolicy::new(|_| panic!("no policy"))));
+    assert!(text.ends_with(" s: no policy; replay with seed 7"), "{text}");
+}
+
+#[test]
+fn run_stays_over_after_a_panic_in_a_step() {
+    let link = |now: Time, _: &[u8]| {
+        assert!(now < Time::from_millis(100), "late");
+        Some(now + 10 * MS)
+    };
+    let client = async |session: Session| exchange(&session, 1_000_000).await.map(drop);
+    let mut run = network(7).link("a", Direction::Up, link).server(echo).client(client).start().unwrap();
+    assert!(!run.advance_until(Time::from_millis(300)));
+    assert!(run.next_event().is_none() && run.wrong()[0].ends_with("s: late"), "{:?}", run.wrong());
+    assert!(run.finish().unwrap_err().report.is_none());
+}
+
+#[test]
+fn application_that_waits_for_nothing_is_reported_as_such() {
+    let client = async |session: Session| {
+        session.close(ErrorCode(0), b"").await;
+        std::future::pending::<()>().await;
+    };
+    let failure = network(7).server(echo).client(client).run().unwrap_err().to_string();
+    assert!(failure.starts_with("client 1: not finished when nothing was left to happen"), "{failure}");
+}
+
+#[test]
+fn rate_and_delay_of_links_of_ones_own_cannot_be_set() {
+    let simulation = |own: &[Direction], fault: fn(&NetworkHandle)| {
+        let link = |now: Time, _: &[u8]| Some(now + 10 * MS);
+        let faults = async move |network: NetworkHandle| fault(&network);
+        let client = async |session: Session| exchange(&session, 1000).await.map(drop);
+        let network = network(1).faults(faults).server(echo).client(client);
+        own.iter().fold(network, |network, direction| network.link("b", *direction, link))
+    };
+    let (up, both) = ([Direction::Up], [Direction::Up, Direction::Down]);
+    let faults: [(_, fn(&NetworkHandle)); 2] = [
+        ("rate", |network| network.set_rate("b", Some(1_000_000))),
+        ("delay", |network| network.set_delay("b", Some(50 * MS))),
+    ];
+    for (what, fault) in faults {
+        let refused = simulation(&both, fault).run().unwrap_err().to_string();
+        let expected = format!("path \"b\" has no {what} to set: its links are models of your own; replay with seed 1");
+        assert_eq!(refused, format!("faults panicked: {expected}"));
+        simulation(&up, fault).run().unwrap();
+        let timed = Fault { delay: Some(Default::default()), ..Fault::new(FaultKind::Delay, 10 * MS).on("b") };
+        let refused = simulation(&both, |_| ()).fault(timed).run().unwrap_err().to_string();
+        assert!(refused.starts_with("path \"b\" has no delay to set"), "{refused}");
+    }
+    simulation(&both, |network| network.set_dark("b", true)).run().unwrap();
+}
+
+#[test]
+fn report_says_which_tcp_connections_were_stalled_to_the_end() {
+    let dark = Fault::new(FaultKind::BlackHole, 300 * MS).on("a");
+    let client = async |session: Session| exchange(&session, 1_000_000).await.map(drop);
+    let report = network(1).fault(dark).server(echo).client(client).run().unwrap();
+    let states: Vec<&str> = report.sessions[0].tcp[0].iter().map(|tcp| tcp.state.as_str()).collect();
+    assert_eq!(states, ["stalled", "in use"]);
 }
 
 #[test]

@@ -13,6 +13,18 @@ impl World {
         self.is_over() || !self.is_right()
     }
 
+    /// Ends the run where a panic stopped it; what was traced before is written.
+    pub(crate) fn end_by_panic(&mut self, what: String) {
+        self.has_panicked = true;
+        self.complaints.push(what);
+        self.env.trace.write_all();
+    }
+
+    /// Whether a panic ended the run: then no report can be made of it.
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.has_panicked
+    }
+
     /// Nothing happens until then; false if that is beyond the limit.
     pub(crate) fn pass(&mut self, until: Time) -> bool {
         let limit = Time::ZERO + self.scenario.limit.0;
