@@ -151,7 +151,7 @@ impl Simulation {
         self
     }
 
-    /// Writes what happens as JSON lines.
+    /// Writes what happens as JSON lines, which `docs/trace.md` describes. After a panic they end where it happened.
     #[must_use]
     pub fn trace(mut self, writer: impl Write + 'static) -> Self {
         self.options.trace = Some(Box::new(writer));

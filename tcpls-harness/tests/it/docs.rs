@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use tcpls_harness::sim::{RunOptions, Scenario, run as simulate};
 use tokio::process::Command;
 
@@ -141,4 +142,77 @@ fn every_example_is_listed_in_both_readmes_and_run_by_the_tests() {
             assert!(std::fs::read_to_string(&file).unwrap().contains("#[test]"), "{name} has no test");
         }
     }
+}
+
+/// The number of crates that a build with these options of cargo has.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn crates(options: &[&str]) -> usize {
+    let mut command = std::process::Command::new(env!("CARGO"));
+    command.args(["tree", "--locked", "--offline", "-p", "tcpls-harness", "-e", "normal", "--prefix", "none"]);
+    let output = command.args(options).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let versions = lines.lines().map(|line| line.split(' ').take(2).collect::<Vec<_>>());
+    versions.collect::<std::collections::BTreeSet<_>>().len()
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn readme_has_the_number_of_crates_that_an_application_builds() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let small = crates(&["--no-default-features", "--features", "ring"]);
+    let shown = "--features=ring,tokio/io-util,tokio/macros,tokio/rt-multi-thread";
+    let (with_tokio, default) = (crates(&["--no-default-features", shown]), crates(&[]));
+    let sentences = [
+        format!("That is {with_tokio} crates instead of the {default} of the default features"),
+        format!("has {small} crates, and none of them is a procedural macro."),
+    ];
+    for sentence in sentences {
+        assert!(readme.contains(&sentence), "{sentence}");
+    }
+}
+
+#[test]
+fn every_feature_is_listed_in_the_readme_of_its_package() {
+    for package in ["tcpls-core", "tcpls-harness"] {
+        let page = |file: &str| std::fs::read_to_string(root().join(package).join(file)).unwrap();
+        let (manifest, readme) = (page("Cargo.toml"), page("README.md"));
+        let section = manifest.split("[features]\n").nth(1).unwrap().split("\n\n").next().unwrap();
+        let table: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix('|')?.split('|').next()).collect();
+        let names = section.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
+        for name in names.filter(|name| *name != "default") {
+            assert!(table.iter().any(|cell| cell.contains(&format!("`{name}`"))), "{package}: {name}");
+        }
+    }
+}
+
+#[test]
+fn bulk_data_causes_the_window_updates_that_the_performance_page_has() {
+    let text = r#"
+        title = "bulk data"
+        crypto = "null"
+        path = [{ name = "a", rate = "25Gbit/s", delay = "50us", queue = "2MB" }]
+        transfer = [{ receive = "60MB" }]
+    "#;
+    let lines = crate::support::Lines::default();
+    let options = RunOptions { trace: Some(Box::new(lines.clone())), hash: false };
+    assert!(simulate(&Scenario::parse(text).unwrap(), 1, options).is_good());
+    let trace = lines.text();
+    let sent = trace.lines().filter(|line| line.contains("\"client\"") && line.contains("\"record-sent\""));
+    let records: Vec<Value> = sent.map(|line| serde_json::from_str(line).unwrap()).collect();
+    let page = std::fs::read_to_string(root().join("docs/performance.md")).unwrap().replace('\n', " ");
+    let (mut steps, frames) = (Vec::new(), |record: &Value| record["content"]["frames"].as_array().cloned());
+    for ty in ["max-stream-data", "max-data"] {
+        let mut limits = Vec::new();
+        for frames in records.iter().filter_map(frames) {
+            let has = |ty: &str| frames.iter().find(|frame| frame["type"] == ty);
+            let Some(update) = has(ty) else { continue };
+            assert!(has("ack").is_some(), "{frames:?}");
+            limits.push(update["maximum"].as_u64().unwrap());
+        }
+        let [.., before, last] = limits[..] else { panic!("{limits:?}") };
+        steps.push((last - before) as f64 / 1e6);
+    }
+    let expected = format!("a stream's limit every {:.1} MB and the session's every {:.1} MB", steps[0], steps[1]);
+    assert!(page.contains(&expected), "{expected}");
 }
