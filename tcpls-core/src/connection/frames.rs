@@ -14,7 +14,7 @@ use crate::error::{TcpFault, Violation};
 use crate::event::{Event, TcpEvent};
 use crate::stream::Chunk;
 use crate::tcp::Tcp;
-use crate::tcp::sent::Acked;
+use crate::tcp::sent::{Acked, Route};
 use crate::time::Time;
 use crate::wire::frame::{self, Frame, FrameError, Frames, Parameters, STREAM_OVERHEAD};
 use crate::wire::ids::{ConnectionId, RecordSeq, Side, StreamId, Token};
@@ -84,7 +84,7 @@ impl Connection {
                 let data = content.slice_ref(stream.data);
                 self.on_stream(now, tcp, content.len(), StreamHead::of(&stream), data)
             }
-            Frame::Ack(ack) => self.on_ack(now, ack.tcp, ack.highest),
+            Frame::Ack(ack) => self.on_ack(now, tcp, ack),
             Frame::NewToken(token) => self.on_token(now, u32::from(token.sequence), token.token),
             Frame::NewTokenWide(token) => self.on_token(now, token.sequence, token.token),
             Frame::ConnectionReset(reset) => self.on_reset_tcp(now, tcp, reset.tcp, 0),
@@ -143,9 +143,11 @@ impl Connection {
         Ok(())
     }
 
-    fn on_ack(&mut self, now: Time, tcp: ConnectionId, highest: RecordSeq) -> Outcome {
+    /// An acknowledgment arrived on TCP connection `on`. It ends a stall unless it is late.
+    fn on_ack(&mut self, now: Time, on: ConnectionId, ack: frame::Ack) -> Outcome {
         let mut acked = core::mem::take(&mut self.scratch.carried);
-        let bytes = self.take_ack(now, tcp, highest, &mut acked)?;
+        let (tcp, route) = (ack.tcp, if on == ack.tcp { Route::Own } else { Route::Other });
+        let Acked { bytes, is_late, .. } = self.take_ack(now, ack, route, &mut acked)?;
         if self.deliver(&acked) {
             self.ending.note_progress(now);
         }
@@ -153,7 +155,9 @@ impl Connection {
         acked.shrink_to(KEPT);
         self.scratch.carried = acked;
         if bytes > 0 {
-            self.clear_stall(now, tcp);
+            if !is_late {
+                self.clear_stall(now, tcp);
+            }
             self.activity.answered(now);
         }
         self.start_owed_key_update(now, Some(tcp));
@@ -161,28 +165,28 @@ impl Connection {
         if bytes == 0 { self.idle(now, 1) } else { Ok(()) }
     }
 
-    /// Puts what the acknowledged records carried into `acked`; returns how many bytes on the wire they were.
+    /// Puts what the acknowledged records carried into `acked`.
     // draft I20
     fn take_ack(
         &mut self,
         now: Time,
-        tcp: ConnectionId,
-        highest: RecordSeq,
+        frame::Ack { tcp, highest }: frame::Ack,
+        route: Route,
         acked: &mut Vec<Carried>,
-    ) -> Result<u64, Violation> {
+    ) -> Result<Acked, Violation> {
         let known = self.joins.was_known(tcp);
         let lost = self.lost.get_mut(&tcp).map(|lost| &mut lost.tcp);
         let Some(entry) = self.tcps.get_mut(tcp).or(lost) else {
-            return if known { Ok(0) } else { Err(Violation::AckOfUnsent) };
+            return if known { Ok(Acked::default()) } else { Err(Violation::AckOfUnsent) };
         };
-        let outcome = entry.handle_ack(now, highest, |item| acked.push(item))?;
+        let outcome = entry.handle_ack(now, highest, route, |item| acked.push(item))?;
         if self.trace.is_on() {
             trace_ack(&mut self.trace, entry, highest, &outcome);
         }
         if let (Some(keys), Some(generation)) = (&mut self.keys, entry.confirmed_generation(highest)) {
             keys.confirm_seal(generation);
         }
-        Ok(outcome.bytes)
+        Ok(outcome)
     }
 
     /// Handles the acknowledgment of all this; returns whether stream data is among it.

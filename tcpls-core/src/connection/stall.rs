@@ -112,7 +112,7 @@ impl Connection {
         for tcp in silent {
             let owed_since = self.tcps.get(tcp).and_then(|entry| self.owes_since(entry));
             if let Some(entry) = self.tcps.get_mut(tcp) {
-                entry.live().stall();
+                entry.live().stall(now);
                 self.trace.emit(|| trace::Event::Stalled { tcp, owed_since, in_flight: entry.sent().bytes() });
                 self.events.push_back(Event::Tcp(TcpEvent::Stalled { tcp }));
             }

@@ -20,6 +20,8 @@ pub(crate) struct Liveness {
     heard: Time,
     /// It is stalled.
     is_stalled: bool,
+    /// When a stall began or ended last.
+    judged: Time,
     /// The peer is still to be notified that it is stalled.
     owes_status: bool,
     /// A Ping is to go out on it.
@@ -34,6 +36,7 @@ impl Liveness {
             probes: Probes::default(),
             heard: now,
             is_stalled: false,
+            judged: Time::ZERO,
             owes_status: false,
             wants_ping: false,
         }
@@ -74,15 +77,15 @@ impl Liveness {
     }
 
     /// Marks it as stalled: notifies the peer, and sends a Ping that the peer has to answer.
-    pub(crate) fn stall(&mut self) {
-        self.is_stalled = true;
+    pub(crate) fn stall(&mut self, now: Time) {
+        (self.is_stalled, self.judged) = (true, now);
         self.owes_status = true;
         self.wants_ping = true;
     }
 
     /// Ends the stall; returns whether the peer was notified of it.
     pub(crate) fn resume(&mut self, now: Time) -> bool {
-        self.is_stalled = false;
+        (self.is_stalled, self.judged) = (false, now);
         self.silence.was_wrong(now);
         !core::mem::take(&mut self.owes_status)
     }
@@ -117,6 +120,11 @@ impl Liveness {
 
     pub(crate) fn is_stalled(&self) -> bool {
         self.is_stalled
+    }
+
+    /// When it became stalled or resumed last.
+    pub(crate) fn judged_at(&self) -> Time {
+        self.judged
     }
 
     pub(crate) fn owes_status(&self) -> bool {

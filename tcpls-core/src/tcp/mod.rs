@@ -26,7 +26,7 @@ use self::rate::Rate;
 use self::rtt::Rtt;
 use self::sealing::Sealing;
 pub(crate) use self::sealing::{Keep, KeyPosition};
-use self::sent::{Acked, SentLog};
+use self::sent::{Acked, Route, SentLog};
 use self::state::{Backup, CloseNotify};
 pub(crate) use self::state::{Opening, TcpState};
 use crate::error::Violation;
@@ -211,10 +211,11 @@ impl<C> Tcp<C> {
         &mut self,
         now: Time,
         highest: RecordSeq,
+        route: Route,
         acked: impl FnMut(C),
     ) -> Result<Acked, Violation> {
         self.counters.acks_received += 1;
-        let outcome = self.sent.ack(now, highest, acked)?;
+        let outcome = self.sent.ack(now, highest, route, self.liveness.judged_at(), acked)?;
         outcome.rtt.into_iter().for_each(|rtt| self.rtt.sample(rtt));
         if let Some(rate) = outcome.rate {
             self.rate.sample(now, rate);

@@ -22,8 +22,19 @@ pub(crate) struct SentLog<C> {
     /// How many of `carried`, from the front, were requeued already.
     requeued: usize,
     bytes: u64,
-    /// What the peer has acknowledged, and when it last did, or since when an answer is due.
+    /// What the peer has acknowledged, and when it last did.
     delivered: Delivered,
+    /// Since when an answer is due, if one is.
+    since: Time,
+}
+
+/// How an ACK frame arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// On the TCP connection whose records it names.
+    Own,
+    /// On another one: it may have been due for a long time, and shows only that what it covers arrived at some time.
+    Other,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +70,9 @@ pub(crate) struct Acked {
     pub(crate) rate: Option<RateSample>,
     /// More waited behind the newest of them.
     pub(crate) had_more: bool,
+    /// It came on another TCP connection, and covers only records from before a stall began or ended last: it does not
+    /// show what the path carries now.
+    pub(crate) is_late: bool,
 }
 
 impl<C> Default for SentLog<C> {
@@ -70,6 +84,7 @@ impl<C> Default for SentLog<C> {
             requeued: 0,
             bytes: 0,
             delivered: Delivered::default(),
+            since: Time::ZERO,
         }
     }
 }
@@ -96,7 +111,7 @@ impl<C> SentLog<C> {
     /// [`SentLog::carry`] just before, `carried` items.
     pub(crate) fn push(&mut self, now: Time, bytes: u16, carried: u16, backlog: Backlog) -> RecordSeq {
         if self.records.is_empty() {
-            self.delivered.at = now;
+            (self.delivered.at, self.since) = (now, now);
         }
         let (seq, delivered) = (self.skip(), self.delivered);
         self.records.push_back(Sent { seq, at: now, carried, bytes, backlog, delivered });
@@ -110,7 +125,15 @@ impl<C> SentLog<C> {
     }
 
     /// Takes in an acknowledgment of everything up to `highest`; `acked` is called for what those records carried.
-    pub(crate) fn ack(&mut self, now: Time, highest: RecordSeq, mut acked: impl FnMut(C)) -> Result<Acked, Violation> {
+    /// `judged`: when a stall of the TCP connection began or ended last.
+    pub(crate) fn ack(
+        &mut self,
+        now: Time,
+        highest: RecordSeq,
+        route: Route,
+        judged: Time,
+        mut acked: impl FnMut(C),
+    ) -> Result<Acked, Violation> {
         if highest >= self.next {
             return Err(Violation::AckOfUnsent);
         }
@@ -127,10 +150,17 @@ impl<C> SentLog<C> {
         if let Some(newest) = newest {
             self.bytes -= outcome.bytes;
             self.delivered = Delivered { bytes: self.delivered.bytes + outcome.bytes, at: now };
-            outcome.rtt = Some(now - newest.at);
-            let is_lower_bound = newest.backlog != Backlog::Full;
-            outcome.rate = RateSample::between(newest.delivered, self.delivered, is_lower_bound);
-            outcome.had_more = newest.backlog != Backlog::None;
+            outcome.is_late = route == Route::Other && newest.at < judged;
+            if !outcome.is_late {
+                outcome.rtt = Some(now - newest.at);
+                let is_lower_bound = newest.backlog != Backlog::Full;
+                outcome.rate = RateSample::between(newest.delivered, self.delivered, is_lower_bound);
+                outcome.had_more = newest.backlog != Backlog::None;
+            }
+            self.since = match route {
+                Route::Own => now,
+                Route::Other => self.records.front().map_or(now, |oldest| oldest.at.max(self.since)),
+            };
         }
         if self.records.is_empty() {
             self.records.shrink_to(KEPT);
@@ -194,7 +224,7 @@ impl<C> SentLog<C> {
 
     /// Since when an acknowledgment is due; `None` if none is.
     pub(crate) fn waiting_since(&self) -> Option<Time> {
-        (!self.records.is_empty()).then_some(self.delivered.at)
+        (!self.records.is_empty()).then_some(self.since)
     }
 }
 
@@ -215,7 +245,8 @@ mod tests {
     fn an_acknowledgment_covers_all_records_up_to_its_number() {
         let mut log = log_with(&[b"a", b"bc", b"d"]);
         let mut acked = Vec::new();
-        let outcome = log.ack(Time::from_millis(10), RecordSeq(1), |item| acked.push(item)).unwrap();
+        let outcome =
+            log.ack(Time::from_millis(10), RecordSeq(1), Route::Own, Time::ZERO, |item| acked.push(item)).unwrap();
         assert_eq!(acked, b"abc");
         assert_eq!((outcome.bytes, outcome.rtt), (200, Some(Duration::from_millis(9))));
         assert_eq!(log.requeue().copied().collect::<Vec<_>>(), b"d");
@@ -225,12 +256,12 @@ mod tests {
     #[test]
     fn the_rate_is_measured_from_the_acknowledgment_before_a_record_was_sent_to_its_own() {
         let mut log = log_with(&[b"a"]);
-        log.ack(Time::from_millis(50), RecordSeq(0), |_| ()).unwrap();
+        log.ack(Time::from_millis(50), RecordSeq(0), Route::Own, Time::ZERO, |_| ()).unwrap();
         log.carry(b'b');
         log.push(Time::from_millis(60), 100, 1, Backlog::Full);
         log.carry(b'c');
         log.push(Time::from_millis(61), 200, 1, Backlog::None);
-        let outcome = log.ack(Time::from_millis(110), RecordSeq(2), |_| ()).unwrap();
+        let outcome = log.ack(Time::from_millis(110), RecordSeq(2), Route::Own, Time::ZERO, |_| ()).unwrap();
         let before = Delivered { bytes: 100, at: Time::from_millis(60) };
         let after = Delivered { bytes: 400, at: Time::from_millis(110) };
         assert_eq!(outcome.rate, RateSample::between(before, after, true));
@@ -239,18 +270,26 @@ mod tests {
     #[test]
     fn repeated_acknowledgment_has_no_effect() {
         let mut log = log_with(&[b"a", b"b"]);
-        log.ack(Time::ZERO, RecordSeq(1), |_| ()).unwrap();
-        let again = log.ack(Time::ZERO, RecordSeq(0), |_| panic!("nothing is acknowledged twice")).unwrap();
+        log.ack(Time::ZERO, RecordSeq(1), Route::Own, Time::ZERO, |_| ()).unwrap();
+        let again = log
+            .ack(Time::ZERO, RecordSeq(0), Route::Own, Time::ZERO, |_| panic!("nothing is acknowledged twice"))
+            .unwrap();
         assert_eq!(again, Acked::default());
     }
 
     #[test]
     fn an_acknowledgment_of_a_record_that_was_not_sent_is_an_error() {
         let mut log = log_with(&[b"a"]);
-        assert_eq!(log.ack(Time::ZERO, RecordSeq(1), |_| ()), Err(Violation::AckOfUnsent));
-        assert_eq!(log.ack(Time::ZERO, RecordSeq(u64::MAX), |_| ()), Err(Violation::AckOfUnsent));
+        assert_eq!(log.ack(Time::ZERO, RecordSeq(1), Route::Own, Time::ZERO, |_| ()), Err(Violation::AckOfUnsent));
+        assert_eq!(
+            log.ack(Time::ZERO, RecordSeq(u64::MAX), Route::Own, Time::ZERO, |_| ()),
+            Err(Violation::AckOfUnsent)
+        );
         assert_eq!(log.requeue().count(), 1, "and nothing is freed by it");
-        assert_eq!(SentLog::<u8>::default().ack(Time::ZERO, RecordSeq(0), |_| ()), Err(Violation::AckOfUnsent));
+        assert_eq!(
+            SentLog::<u8>::default().ack(Time::ZERO, RecordSeq(0), Route::Own, Time::ZERO, |_| ()),
+            Err(Violation::AckOfUnsent)
+        );
     }
 
     #[test]
@@ -259,7 +298,7 @@ mod tests {
         assert_eq!(log.requeue().copied().collect::<Vec<_>>(), b"abc");
         log.carry(b'd');
         log.push(Time::ZERO, 100, 1, Backlog::Full);
-        log.ack(Time::ZERO, RecordSeq(0), |_| ()).unwrap();
+        log.ack(Time::ZERO, RecordSeq(0), Route::Own, Time::ZERO, |_| ()).unwrap();
         assert!(log.has_to_requeue());
         assert_eq!(log.requeue().copied().collect::<Vec<_>>(), b"d");
         assert_eq!(log.requeue().count(), 0);
@@ -272,7 +311,7 @@ mod tests {
         (0..1000).for_each(|_| _ = log.skip());
         assert!(log.is_empty() && log.records.capacity() == 0);
         assert_eq!(log.next, RecordSeq(1000));
-        log.ack(Time::ZERO, RecordSeq(999), |_| ()).unwrap();
+        log.ack(Time::ZERO, RecordSeq(999), Route::Own, Time::ZERO, |_| ()).unwrap();
     }
 
     #[test]
@@ -282,7 +321,7 @@ mod tests {
             log.carry(1);
             log.push(Time::ZERO, 100, 1, Backlog::Full);
         }
-        log.ack(Time::ZERO, RecordSeq(999), |_| ()).unwrap();
+        log.ack(Time::ZERO, RecordSeq(999), Route::Own, Time::ZERO, |_| ()).unwrap();
         assert!(log.records.capacity() <= 2 * KEPT && log.carried.capacity() <= 2 * KEPT);
     }
 
@@ -290,9 +329,20 @@ mod tests {
     fn waiting_starts_with_the_first_unacknowledged_record_and_restarts_with_progress() {
         let mut log = log_with(&[b"a", b"b"]);
         assert_eq!(log.waiting_since(), Some(Time::ZERO));
-        log.ack(Time::from_millis(7), RecordSeq(0), |_| ()).unwrap();
+        log.ack(Time::from_millis(7), RecordSeq(0), Route::Own, Time::ZERO, |_| ()).unwrap();
         assert_eq!(log.waiting_since(), Some(Time::from_millis(7)));
-        log.ack(Time::from_millis(8), RecordSeq(1), |_| ()).unwrap();
+        log.ack(Time::from_millis(8), RecordSeq(1), Route::Own, Time::ZERO, |_| ()).unwrap();
         assert_eq!(log.waiting_since(), None);
+    }
+
+    #[test]
+    fn acks_on_another_route_show_only_that_records_arrived() {
+        let (ms, mut log) = (Time::from_millis, log_with(&[b"a", b"b", b"c"]));
+        let outcome = log.ack(ms(50), RecordSeq(0), Route::Other, ms(0), |_| ()).unwrap();
+        assert_eq!((outcome.rtt, outcome.is_late), (Some(Duration::from_millis(50)), false));
+        assert_eq!(log.waiting_since(), Some(ms(1)));
+        let late = log.ack(ms(60), RecordSeq(1), Route::Other, ms(20), |_| ()).unwrap();
+        assert_eq!(late, Acked { bytes: 100, is_late: true, ..Acked::default() });
+        assert_eq!(log.waiting_since(), Some(ms(2)));
     }
 }
