@@ -83,8 +83,8 @@ enum Role {
     Claim(SessionKey, ClaimId),
     /// A TCP connection of this session.
     Tcp(SessionKey, ConnectionId),
-    /// No longer needed; these are its final bytes.
-    Over(Vec<u8>),
+    /// No longer needed once its final bytes are written.
+    Over,
 }
 
 #[derive(Debug)]
@@ -92,6 +92,21 @@ struct Socket {
     role: Role,
     /// Received bytes that are not consumed: the beginning of a record, or bytes of a waiting claim.
     input: BytesMut,
+    /// Bytes to write before those of the session: of a claim, or final bytes.
+    out: Vec<u8>,
+}
+
+impl Socket {
+    /// No longer needed after these bytes, and those that wait already.
+    fn end_with(&mut self, last: &[u8]) {
+        self.role = Role::Over;
+        self.out.extend_from_slice(last);
+    }
+
+    /// No longer needed.
+    fn end(&mut self) {
+        (self.role, self.out) = (Role::Over, Vec::new());
+    }
 }
 
 #[derive(Debug)]
@@ -158,7 +173,7 @@ impl Sessions {
 
     /// Server: adds an accepted socket. Without an endpoint it is not needed.
     pub fn handle_accepted(&mut self, now: Time) -> SocketId {
-        let Some(endpoint) = &mut self.endpoint else { return self.add(Role::Over(Vec::new())) };
+        let Some(endpoint) = &mut self.endpoint else { return self.add(Role::Over) };
         let incoming = endpoint.handle_accepted(now);
         let socket = self.add(Role::Incoming(incoming));
         self.incoming.insert(incoming, socket);
@@ -175,12 +190,12 @@ impl Sessions {
 
     /// Returns whether to read from a socket now: not while its session holds as much as it may.
     pub fn wants_read(&self, socket: SocketId) -> bool {
-        let Some(Socket { role, input }) = self.sockets.get(&socket) else { return false };
+        let Some(Socket { role, input, .. }) = self.sockets.get(&socket) else { return false };
         match role {
             Role::New => false,
             Role::Claim(..) => input.len() < MAX_CLAIM_INPUT,
             Role::Tcp(key, tcp) => self.sessions.get(key).is_some_and(|session| session.conn.wants_read(*tcp)),
-            Role::Incoming(_) | Role::Over(_) => true,
+            Role::Incoming(_) | Role::Over => true,
         }
     }
 
@@ -199,7 +214,7 @@ impl Sessions {
                 self.touched.insert(key);
             }
             Role::Claim(key, _) => self.settle_session(now, key),
-            Role::Over(_) => socket.input.clear(),
+            Role::Over => socket.input.clear(),
             Role::New => {}
         }
         None
@@ -217,7 +232,7 @@ impl Sessions {
     /// Server: refuses a socket that begins a session, for lack of room.
     pub fn refuse(&mut self, socket: SocketId) {
         if let Some(socket) = self.sockets.get_mut(&socket).filter(|socket| matches!(socket.role, Role::New)) {
-            socket.role = Role::Over(Endpoint::refuse_crowded());
+            socket.end_with(&Endpoint::refuse_crowded());
         }
     }
 
@@ -242,29 +257,29 @@ impl Sessions {
                 self.incoming.remove(&incoming);
             }
             Role::New => {}
-            Role::Over(_) => return,
+            Role::Over => return,
         }
-        socket.role = Role::Over(Vec::new());
+        socket.end();
     }
 
     /// Appends what to write to a socket, at most `room` bytes, and returns how many; see [`Connection::poll_transmit`]. Asks
     /// for all writable sockets until each gives 0.
     pub fn poll_transmit(&mut self, now: Time, socket: SocketId, room: usize, out: &mut Vec<u8>) -> usize {
-        match self.sockets.get_mut(&socket).map(|socket| &mut socket.role) {
-            Some(Role::Tcp(key, tcp)) => {
-                let Some(session) = self.sessions.get_mut(key) else { return 0 };
+        let Some(Socket { role, out: first, .. }) = self.sockets.get_mut(&socket) else { return 0 };
+        if let Role::Claim(key, claim) = role
+            && let Some(session) = self.sessions.get_mut(key)
+        {
+            session.conn.poll_claim_transmit(*claim, first);
+        }
+        let written = room.min(first.len());
+        out.extend(first.drain(..written));
+        match role {
+            Role::Tcp(key, tcp) if first.is_empty() => {
+                let Some(session) = self.sessions.get_mut(key) else { return written };
                 self.touched.insert(*key);
-                session.conn.poll_transmit(now, *tcp, room, out)
+                written + session.conn.poll_transmit(now, *tcp, room - written, out)
             }
-            Some(Role::Claim(key, claim)) => {
-                self.sessions.get_mut(key).map_or(0, |session| session.conn.poll_claim_transmit(*claim, out))
-            }
-            Some(Role::Over(last)) => {
-                let written = room.min(last.len());
-                out.extend(last.drain(..written));
-                written
-            }
-            Some(Role::Incoming(_) | Role::New) | None => 0,
+            _ => written,
         }
     }
 
@@ -272,8 +287,7 @@ impl Sessions {
     /// that gave is written: shut down its write side, read until its end for a moment, close it and [remove](Self::remove)
     /// it.
     pub fn is_needed(&self, socket: SocketId) -> bool {
-        let is_over = |role: &Role| matches!(role, Role::Over(last) if last.is_empty());
-        self.sockets.get(&socket).is_some_and(|socket| !is_over(&socket.role))
+        self.sockets.get(&socket).is_some_and(|socket| !matches!(socket.role, Role::Over) || !socket.out.is_empty())
     }
 
     /// Removes a socket that the driver has closed or is about to close. If it was needed, its TCP connection is lost.
@@ -345,7 +359,7 @@ impl Sessions {
         self.events.retain(|(of, _)| *of != key);
         session.deadline.into_iter().for_each(|deadline| _ = self.deadlines.remove(&(deadline, key)));
         for id in session.sockets {
-            self.sockets.get_mut(&id).into_iter().for_each(|socket| socket.role = Role::Over(Vec::new()));
+            self.sockets.get_mut(&id).into_iter().for_each(Socket::end);
         }
         Some(session.conn)
     }

@@ -15,7 +15,7 @@ impl Sessions {
     pub(super) fn add(&mut self, role: Role) -> SocketId {
         let id = SocketId(self.next);
         self.next += 1;
-        self.sockets.insert(id, Socket { role, input: BytesMut::new() });
+        self.sockets.insert(id, Socket { role, input: BytesMut::new(), out: Vec::new() });
         id
     }
 
@@ -39,11 +39,11 @@ impl Sessions {
                 socket.role = Role::New;
                 return Some(new);
             }
-            Incoming::Refused { alert } => socket.role = Role::Over(alert),
+            Incoming::Refused { alert } => socket.end_with(&alert),
             Incoming::Join(join) => {
                 let key = self.by_id.get(&join.session()).copied();
                 let Some((key, session)) = key.and_then(|key| Some((key, self.sessions.get_mut(&key)?))) else {
-                    socket.role = Role::Over(Endpoint::refuse_join(&join));
+                    socket.end_with(&Endpoint::refuse_join(&join));
                     return None;
                 };
                 socket.role = Role::Claim(key, session.conn.handle_join(now, join));
@@ -60,28 +60,28 @@ impl Sessions {
         let Some(Session { conn, sockets, deadline, .. }) = self.sessions.get_mut(&key) else { return };
         // Also without new bytes: those that arrived before the handshake was complete are processed after it.
         sockets.retain(|id| {
-            let Some(Socket { role, input }) = self.sockets.get_mut(id) else { return false };
-            let Role::Claim(_, claim) = *role else { return true };
-            match conn.handle_claim_bytes(now, claim, input) {
+            let Some(socket) = self.sockets.get_mut(id) else { return false };
+            let Role::Claim(_, claim) = socket.role else { return true };
+            match conn.handle_claim_bytes(now, claim, &mut socket.input) {
                 Claim::Waiting => {}
-                Claim::Authenticated(tcp) => *role = Role::Tcp(key, tcp),
+                Claim::Authenticated(tcp) => socket.role = Role::Tcp(key, tcp),
                 Claim::Refused => {
                     let mut alert = Vec::new();
                     conn.poll_claim_transmit(claim, &mut alert);
-                    *role = Role::Over(alert);
+                    socket.end_with(&alert);
                 }
             }
-            !matches!(role, Role::Over(_))
+            !matches!(socket.role, Role::Over)
         });
         while let Some(event) = conn.poll_event() {
             if let Event::Tcp(TcpEvent::Discarded { tcp: discarded }) = event {
                 sockets.retain(|id| {
-                    let Some(Socket { role, .. }) = self.sockets.get_mut(id) else { return false };
-                    let is_it = matches!(role, Role::Tcp(_, tcp) if *tcp == discarded);
+                    let Some(socket) = self.sockets.get_mut(id) else { return false };
+                    let is_it = matches!(socket.role, Role::Tcp(_, tcp) if tcp == discarded);
                     if is_it {
                         let mut last = Vec::new();
                         conn.poll_transmit(now, discarded, usize::MAX, &mut last);
-                        *role = Role::Over(last);
+                        socket.end_with(&last);
                     }
                     !is_it
                 });
@@ -99,7 +99,7 @@ impl Sessions {
     pub(super) fn take_refused(&mut self) {
         while let Some((incoming, alert)) = self.endpoint.as_mut().and_then(Endpoint::poll_refused) {
             let socket = self.incoming.remove(&incoming).and_then(|id| self.sockets.get_mut(&id));
-            socket.into_iter().for_each(|socket| socket.role = Role::Over(alert.clone()));
+            socket.into_iter().for_each(|socket| socket.end_with(&alert));
         }
     }
 }

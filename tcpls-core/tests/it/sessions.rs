@@ -252,6 +252,27 @@ fn join_before_the_end_of_the_handshake_waits_for_it() {
 }
 
 #[test]
+fn socket_of_a_claim_gets_no_more_bytes_than_it_has_room_for() {
+    let mut world = World::new();
+    let key = world.connect();
+    world.drive();
+    let wire = world.join(key);
+    let ([client, server], now) = (world.wires[wire].ends, world.now);
+    let mut out = Vec::new();
+    world.client().poll_transmit(now, client, ROOM, &mut out);
+    world.deliver(1, server, &out);
+    assert_eq!(world.server().tcp(server), None, "the claim waits for its answer to be answered");
+    for room in [0, 1, 40] {
+        out.clear();
+        assert_eq!(world.server().poll_transmit(now, server, room, &mut out), room);
+        assert_eq!(out.len(), room);
+        world.deliver(0, client, &out);
+    }
+    world.drive();
+    assert!(world.server().tcp(server).is_some(), "the rest came in order");
+}
+
+#[test]
 fn sockets_without_a_session_get_an_alert_and_are_discarded() {
     let mut world = World::new();
     let key = world.connect();
