@@ -16,6 +16,10 @@ use super::{Action, AttemptId, Dialer, Path, PathStatus, SessionView};
 /// [`poll_action`](DialPolicy::poll_action), and calls again at [`poll_timeout`](DialPolicy::poll_timeout) at the
 /// latest. [`Dialer`] is the policy of this crate. A policy of your own may wrap it and change some of its actions. It
 /// must answer an action that it drops in place of the driver: a `Connect` with `handle_failed`.
+///
+/// Over sockets, all calls are made with the session locked: a policy that calls the session blocks forever, and one that
+/// takes long delays the application. A panic in the session's task ends the session; the policy is then dropped without
+/// further calls.
 pub trait DialPolicy: Debug + Send {
     /// TCP is connected. Returns false if it is no longer needed: the driver closes the socket.
     fn handle_connected(&mut self, now: Time, attempt: AttemptId) -> bool;

@@ -339,8 +339,12 @@ impl State {
 
     /// The task has ended: the sockets are closed, and nothing that is given to the session goes anywhere. If its runtime has
     /// dropped it, the session ends here and takes no more.
-    pub(crate) fn end_task(&mut self) {
+    ///
+    /// Returns the dialer, to drop without the lock. It sees none of this: it may be a policy of the application, and the
+    /// task may be ending because that has panicked.
+    pub(crate) fn end_task(&mut self) -> Option<Box<dyn DialPolicy>> {
         self.task_ended = true;
+        let dialer = self.dialer.take();
         let now = self.now();
         self.conn.close(now, code::INTERNAL, b"the runtime has shut down");
         let orphans: Vec<ConnectionId> = self.conn.tcp_connections().collect();
@@ -350,6 +354,7 @@ impl State {
         self.inbox.clear();
         self.joins.clear();
         self.waiters.wake_all();
+        dialer
     }
 
     pub(crate) fn has_task_ended(&self) -> bool {
@@ -396,11 +401,12 @@ impl State {
 
     /// Has the session's task, or a simulator, connect and join a TCP connection, if the session may have one more.
     pub(crate) fn order_tcp(&mut self, path: Path) -> Result<oneshot::Receiver<Opened>, AddTcpError> {
-        if self.dialer.is_none() {
-            return Err(AddTcpError::Session(OpenTcpError::Server));
-        }
+        // The dialer is gone with the task.
         if self.is_closed() {
             return Err(AddTcpError::Session(OpenTcpError::Closed));
+        }
+        if self.dialer.is_none() {
+            return Err(AddTcpError::Session(OpenTcpError::Server));
         }
         let limit = self.conn.max_tcp_connections();
         if self.conn.tcp_connections().count() >= limit {

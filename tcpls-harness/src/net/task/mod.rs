@@ -419,7 +419,7 @@ impl Future for Driver {
 impl Drop for Driver {
     /// Also when the runtime is shut down: it wakes every waiting task, and nothing more will come.
     fn drop(&mut self) {
-        self.shared.drive(|state| state.end_task());
+        drop(self.shared.drive(State::end_task));
     }
 }
 

@@ -2,10 +2,12 @@
 
 use bytes::BytesMut;
 use tcpls_core::config::Config;
-use tcpls_core::connection::Connection;
+use tcpls_core::connection::{Connection, JoinOptions};
+use tcpls_core::event::Event;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::dial::{AttemptId, DialPolicy, Path, PathStatus, SessionView};
 use crate::net::os::seed;
 use crate::tls::{Identity, Trust};
 
@@ -48,4 +50,72 @@ async fn a_timer_that_is_early_enough_is_left_alone() {
     assert_eq!(driver.timer.deadline(), before);
     assert_eq!(driver.sleep_until(early, &mut cx), Next::Sleep);
     assert_eq!(before - driver.timer.deadline(), QUIET);
+}
+
+/// A policy that panics in each call.
+#[derive(Debug)]
+struct Broken;
+
+impl DialPolicy for Broken {
+    fn handle_connected(&mut self, _: Time, _: AttemptId) -> bool {
+        panic!("broken")
+    }
+    fn handle_failed(&mut self, _: Time, _: AttemptId) {
+        panic!("broken")
+    }
+    fn handle_progress(&mut self, _: Time, _: AttemptId, _: u64) {
+        panic!("broken")
+    }
+    fn handle_established(&mut self, _: Time, _: AttemptId, _: bool) {
+        panic!("broken")
+    }
+    fn handle_joining(&mut self, _: AttemptId, _: ConnectionId) {
+        panic!("broken")
+    }
+    fn handle_event(&mut self, _: Time, _: &Event) {
+        panic!("broken")
+    }
+    fn advance(&mut self, _: Time, _: SessionView) {
+        panic!("broken")
+    }
+    fn poll_action(&mut self) -> Option<Action> {
+        panic!("broken")
+    }
+    fn poll_timeout(&self) -> Option<Time> {
+        panic!("broken")
+    }
+    fn join_options(&self, _: Path) -> JoinOptions {
+        panic!("broken")
+    }
+    fn adopt(&mut self, _: Time, _: Path, _: ConnectionId) {
+        panic!("broken")
+    }
+    fn add(&mut self, _: Time, _: Path) {
+        panic!("broken")
+    }
+    fn set_backup(&mut self, _: ConnectionId, _: bool) {
+        panic!("broken")
+    }
+    fn paths(&self) -> Vec<PathStatus> {
+        panic!("broken")
+    }
+}
+
+#[tokio::test]
+async fn end_of_the_task_wakes_the_application_without_a_call_of_its_policy() {
+    struct Count(std::sync::atomic::AtomicUsize);
+    impl std::task::Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+    let (driver, woken) = (driver().await, Arc::new(Count(Default::default())));
+    let shared = driver.shared.clone();
+    shared.access(|state| {
+        state.dialer = Some(Box::new(Broken));
+        state.waiters.watch(&woken.clone().into());
+    });
+    drop(driver);
+    assert_eq!(woken.0.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert!(shared.access(|state| state.is_closed() && state.dialer.is_none()));
 }
