@@ -239,8 +239,44 @@ impl Trace {
 
     /// The hash in hexadecimal, shortened to 16 digits; empty if there is none.
     pub(crate) fn finish(mut self) -> String {
-        self.write_all();
-        let digest = self.digest.map(Context::finish);
+        let digest = self.digest.take().map(Context::finish);
         digest.iter().flat_map(|digest| &digest.as_ref()[..8]).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Drop for Trace {
+    /// Also if the run is dropped before its end, or panics: the last lines say what happened before.
+    fn drop(&mut self) {
+        self.write_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct File(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for File {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_of_a_run_that_is_dropped_are_written() {
+        let file = File::default();
+        let mut trace = Trace::new(false, Some(Box::new(file.clone())));
+        trace.note(Time::ZERO, &Note::Accepted { socket: 7 });
+        trace.write();
+        assert!(file.0.lock().unwrap().is_empty(), "too few lines for a write");
+        drop(trace);
+        let text = String::from_utf8(file.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("accepted") && text.ends_with('\n'), "{text}");
     }
 }
