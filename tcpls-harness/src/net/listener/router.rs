@@ -198,10 +198,10 @@ impl Router {
         let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, input));
         let driver = driver.reporting(Reports::new(place, now()));
         self.desk().sessions.insert(id, Arc::downgrade(driver.mailbox()));
-        let router = self.clone();
+        let registered = Registered { router: self.clone(), id };
         tokio::spawn(async move {
+            let _registered = registered;
             driver.run().await;
-            router.desk().sessions.remove(&id);
         });
         match session.wait_established().await {
             // It fails when the listener is gone; the session is closed then.
@@ -286,6 +286,18 @@ enum Recognised {
     InTheWay,
 }
 
+/// Takes a session off the desk when its task ends, also by a panic.
+struct Registered {
+    router: Arc<Router>,
+    id: SessionId,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.router.desk().sessions.remove(&self.id);
+    }
+}
+
 /// Takes a TCP connection off the desk when it is decided what it is, or when its task ends.
 struct Settled<'a> {
     router: &'a Router,
@@ -310,4 +322,27 @@ async fn refuse(mut stream: TcpStream, alert: &[u8]) {
         io::Result::Ok(())
     };
     _ = tokio::time::timeout(REFUSAL_TIMEOUT, farewell).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Identity;
+
+    #[tokio::test]
+    async fn session_leaves_the_register_if_its_task_panics() {
+        let tls = Identity::self_signed(&["localhost".to_owned()]).unwrap().server(&[b"test"]).unwrap();
+        let (tls, accepted) = (Arc::new(RwLock::new(tls.clone())), mpsc::channel(1).0);
+        let options = ServerOptions::new(tls.read().unwrap().clone());
+        let router = Arc::new(Router::new(options, tls, accepted, Arc::new(Failures::new())));
+        let id = SessionId([7; 12]);
+        router.desk().sessions.insert(id, Weak::new());
+        let registered = Registered { router: router.clone(), id };
+        let task = tokio::spawn(async move {
+            let _registered = registered;
+            panic!("a panic in the session's task");
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        assert!(router.desk().sessions.is_empty());
+    }
 }
