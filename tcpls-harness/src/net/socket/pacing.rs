@@ -25,7 +25,7 @@ pub(super) struct Pacing {
 
 impl Pacing {
     /// `bytes` are about to be written. Costs at most two system calls, before the first write that is more than a burst: the
-    /// kernel has measured round trips of the handshake by then.
+    /// kernel has usually measured the round trip of TCP's handshake by then. If not, the next such write decides.
     #[inline]
     pub(super) fn before_write(&mut self, stream: &TcpStream, bytes: usize) {
         if !self.is_decided && self.is_wanted(bytes, || tcp_info(stream).map(|info| info.min_rtt)) {
@@ -38,8 +38,10 @@ impl Pacing {
         if self.is_decided || bytes < BURST {
             return false;
         }
-        self.is_decided = true;
-        round_trip().is_some_and(|round_trip| round_trip >= MIN_ROUND_TRIP)
+        let round_trip = round_trip();
+        // Zero: the kernel has measured none yet, and the next write decides.
+        self.is_decided = round_trip.is_none_or(|round_trip| !round_trip.is_zero());
+        round_trip.is_some_and(|round_trip| round_trip >= MIN_ROUND_TRIP)
     }
 }
 
@@ -91,6 +93,13 @@ mod tests {
         }
         assert_eq!(asked, 1);
         assert!(!pacing.is_wanted(BURST, || ms(80)), "it is decided");
+    }
+
+    #[test]
+    fn decision_stays_open_while_no_round_trip_is_measured() {
+        let mut pacing = Pacing::default();
+        assert!(!pacing.is_wanted(BURST, || ms(0)));
+        assert!(pacing.is_wanted(BURST, || ms(80)));
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
