@@ -251,6 +251,8 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let core = self.core.clone();
+        // Wakers are foreign code, which may call this: cloned before the lock is taken, dropped after it.
+        let waker = cx.waker().clone();
         let mut state = core.lock();
         if state.now >= self.at {
             return Poll::Ready(());
@@ -259,7 +261,9 @@ impl Future for Sleep {
             state.named += 1;
             state.named
         });
-        state.timers.insert((self.at, number), cx.waker().clone());
+        let replaced = state.timers.insert((self.at, number), waker);
+        drop(state);
+        drop(replaced);
         Poll::Pending
     }
 }
@@ -267,7 +271,8 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            self.core.lock().timers.remove(&(self.at, number));
+            let timer = self.core.lock().timers.remove(&(self.at, number));
+            drop(timer);
         }
     }
 }
