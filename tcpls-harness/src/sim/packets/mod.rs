@@ -246,8 +246,11 @@ impl PathState {
         path_state
     }
 
+    /// Fills the backlog, unless it is there: of two faults that overlap, each ends the path's being down.
     fn listen(&mut self) {
-        self.listening = (0..BACKLOG).map(|_| self.ends[DOWN].listen(self.port)).collect();
+        if self.listening.is_empty() {
+            self.listening = (0..BACKLOG).map(|_| self.ends[DOWN].listen(self.port)).collect();
+        }
     }
 }
 

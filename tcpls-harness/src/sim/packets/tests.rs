@@ -103,6 +103,19 @@ fn a_path_that_is_down_refuses_until_it_is_up() {
 }
 
 #[test]
+fn a_path_that_was_down_twice_at_once_accepts_again() {
+    use FaultKind::Down;
+    let (_, _, mut net) =
+        transfer(PATH, 500, &[(100, Down, false), (150, Down, false), (200, Down, true), (300, Down, true)]);
+    let socket = net.connect(at(500), 0);
+    while let Some(next) = net.next().filter(|next| *next < at(700)) {
+        net.advance(next);
+    }
+    assert_eq!(net.opening(socket), Opening::Connected);
+    assert_eq!(net.accept(), Some((socket, 0)));
+}
+
+#[test]
 fn a_flipped_bit_gets_past_the_checksum() {
     let (len, _, mut net) = transfer(PATH, 500, &[(400, FaultKind::Corrupt, false)]);
     assert!(len > 100_000);
