@@ -71,12 +71,16 @@ impl Connection {
         self.trace.emit(|| trace::Event::Joined { tcp });
         self.events.push_back(Event::Tcp(TcpEvent::Joined { tcp }));
         self.leave_withdrawn_addresses();
-        // The server replaces them, because they were visible on the wire.
-        for tcp in self.joins.drop_spare() {
-            self.control.owe_reset(tcp);
-        }
+        self.drop_spare_tokens();
         if self.stranded_until.take().is_some() {
             self.events.push_back(Event::Recovered);
+        }
+    }
+
+    /// Client: a TCP connection answers. Returned tokens were visible on the wire: the server replaces them.
+    pub(super) fn drop_spare_tokens(&mut self) {
+        for tcp in self.joins.drop_spare() {
+            self.control.owe_reset(tcp);
         }
     }
 

@@ -148,6 +148,7 @@ impl Connection {
         }
         self.trace.emit(|| trace::Event::Resumed { tcp });
         self.events.push_back(Event::Tcp(TcpEvent::Resumed { tcp }));
+        self.drop_spare_tokens();
     }
 }
 

@@ -169,6 +169,22 @@ fn server_replaces_the_token_at_once_while_another_tcp_connection_lives() {
 }
 
 #[test]
+fn server_replaces_the_token_when_the_stalled_tcp_connection_answers() {
+    let mut pair = Pair::established();
+    let tokens = pair.client().tokens();
+    pair.stall(FIRST);
+    pair.client().ping(FIRST).unwrap();
+    pair.drive_for(Duration::from_secs(1));
+    assert!(pair.client().is_stalled(FIRST));
+    let vain = join_in_vain(&mut pair);
+    assert_eq!(pair.client().tokens(), tokens - 1, "it came back, and counts only when it is the last");
+    pair.unstall(FIRST);
+    pair.drive();
+    assert_eq!((pair.live(Client), pair.client().tokens()), (vec![FIRST], tokens));
+    assert!((0..tokens).map(|_| pair.join()).all(|join| join != vain));
+}
+
+#[test]
 fn client_whose_joins_are_always_closed_ends_as_stranded() {
     let mut pair = Pair::established();
     pair.cut(FIRST);
