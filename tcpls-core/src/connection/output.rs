@@ -55,6 +55,7 @@ impl Connection {
     /// [`TcpEvent::Discarded`]: crate::event::TcpEvent::Discarded
     pub fn poll_transmit(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> usize {
         self.trace.set_now(now);
+        self.streams.advance(now);
         let start = out.len();
         let end = start.saturating_add(room);
         self.take_raw(tcp, room, out);

@@ -291,6 +291,12 @@ impl Streams {
         self.handle_max_streams(max_streams);
     }
 
+    /// Tells the time at which limits are reported to the peer: an application may read long after the last record.
+    #[inline]
+    pub(crate) fn advance(&mut self, now: Time) {
+        self.shared.clock.now = now;
+    }
+
     /// Tells the time, and the session's typical round trip (with several TCP connections, the longest that carries
     /// data). Receive windows grow by it.
     pub(crate) fn set_now(&mut self, now: Time, round_trip: Option<Duration>) {

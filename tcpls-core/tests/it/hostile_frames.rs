@@ -361,6 +361,32 @@ fn read_bytes_return_as_credit() {
 }
 
 #[test]
+fn window_of_a_reader_that_paused_keeps_its_size() {
+    const MIB: u64 = 1 << 20;
+    let mut peer = Peer::client();
+    let answer = |peer: &mut Peer, after| {
+        peer.recv(FIRST);
+        peer.sleep(after);
+        let last = peer.received(FIRST) - 1;
+        peer.send(FIRST, &[ack(FIRST, last)]);
+    };
+    peer.conn.ping(FIRST).unwrap();
+    answer(&mut peer, 20);
+    for offset in (0..MIB).step_by(8 << 10) {
+        peer.send(FIRST, &[stream(0, offset, &[1; 8 << 10])]);
+    }
+    answer(&mut peer, 0);
+    peer.sleep(10_000);
+    let mut read = 0;
+    while read < 128 << 10 {
+        read += peer.conn.stream(StreamId(0)).read((128 << 10) - read).unwrap().unwrap().len();
+    }
+    let granted = peer.recv(FIRST);
+    let frames = frames_of(&granted);
+    assert!(frames.contains(&max_stream_data(0, MIB + (128 << 10))), "{frames:?}");
+}
+
+#[test]
 fn more_gaps_than_allowed_end_the_session() {
     let config = Config::default().with(|config| {
         config.max_gaps = 10;
