@@ -204,6 +204,29 @@ fn report_says_which_tcp_connections_were_stalled_to_the_end() {
 }
 
 #[test]
+fn rate_and_delay_of_a_path_return_to_what_they_were_at_the_start() {
+    let faults = async |network: NetworkHandle| {
+        network.runtime().sleep(500 * MS).await;
+        for path in ["a", "b"] {
+            network.set_rate(path, Some(8_000));
+            network.set_delay(path, Some(300 * MS));
+        }
+        network.runtime().sleep(MS).await;
+        for path in ["a", "b"] {
+            network.set_rate(path, None);
+            network.set_delay(path, None);
+        }
+    };
+    let client = async |session: Session| {
+        session.runtime().sleep(1000 * MS).await;
+        exchange(&session, 1000).await?;
+        assert!(session.runtime().now() < Time::from_millis(1100), "{:?}", session.runtime().now());
+        Outcome::Ok(())
+    };
+    network(1).faults(faults).server(echo).client(client).run().unwrap();
+}
+
+#[test]
 fn own_faults_and_links_act_on_the_network_and_steps_show_what_happens() {
     let slots = |now: Time, _: &[u8]| Some(Time::from_millis(now.as_nanos() / 1_000_000 / 5 * 5 + 20));
     let cut = async |network: NetworkHandle| {

@@ -47,7 +47,7 @@ impl Scenario {
             settings.config().validate().map_err(|error| format!("{end}: {error}"))?;
         }
         self.check_bounds()?;
-        self.fault.iter().try_for_each(|fault| self.check_fault(fault))?;
+        self.fault.iter().try_for_each(|fault| self.check_fault(fault, false))?;
         self.action.iter().try_for_each(|action| self.check_action(action))
     }
 
@@ -81,8 +81,8 @@ impl Scenario {
         Ok(())
     }
 
-    /// Checks that a fault is valid.
-    pub(crate) fn check_fault(&self, fault: &Fault) -> Result<(), String> {
+    /// Checks that a fault is valid, or (`over`) its end, which needs no value.
+    pub(crate) fn check_fault(&self, fault: &Fault, over: bool) -> Result<(), String> {
         let (kind, name) = (fault.kind, variant(&fault.kind));
         let clog = kind == FaultKind::Clog;
         let pipes_only = matches!(kind, FaultKind::Shred | FaultKind::BackendAway);
@@ -92,8 +92,8 @@ impl Scenario {
         let fields = [
             ("path", fault.path.is_some(), !clog && kind != FaultKind::Restart),
             ("tcp", fault.tcp.is_some(), clog),
-            ("rate", fault.rate.is_some(), kind == FaultKind::Rate),
-            ("delay", fault.delay.is_some(), kind == FaultKind::Delay),
+            ("rate", fault.rate.is_some(), kind == FaultKind::Rate && (!over || fault.rate.is_some())),
+            ("delay", fault.delay.is_some(), kind == FaultKind::Delay && (!over || fault.delay.is_some())),
         ];
         check_fields(&format!("fault {name} at {}", fault.at), &fields)?;
         if fault.until.is_some_and(|until| until < fault.at) {

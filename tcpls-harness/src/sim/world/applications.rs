@@ -57,7 +57,7 @@ impl World {
 
     /// A fault of the user's own.
     fn take_order(&mut self, fault: &Fault, over: bool) {
-        if let Err(what) = self.scenario.check_fault(fault) {
+        if let Err(what) = self.scenario.check_fault(fault, over) {
             return self.complaints.push(format!("faults: {what}"));
         }
         if fault.kind == FaultKind::Corrupt {
