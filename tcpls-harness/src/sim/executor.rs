@@ -99,6 +99,11 @@ impl Executor {
         ready.into_iter().chain(state.timers.keys().next().map(|(at, _)| *at)).min()
     }
 
+    /// It is `now` for tasks and their [`Runtime`]; timers that are due wake their tasks.
+    pub(crate) fn pass(&mut self, now: Time) {
+        self.core.pass(now);
+    }
+
     /// Tasks have their turns until none is ready; whether any had one.
     pub(crate) fn run(&mut self, now: Time) -> bool {
         self.core.pass(now);

@@ -38,6 +38,7 @@ impl World {
                 self.complaints.push("the applications do not come to rest".to_owned());
                 break;
             }
+            applications.executor.pass(self.env.now); // handles read the clock as soon as they have the session
             self.clients.iter_mut().for_each(Client::lend);
             self.server.drivers().for_each(Driver::lend);
             self.start_applications(&mut applications);
