@@ -301,7 +301,9 @@ impl Client {
     fn run_joins(&mut self, env: &mut Env) -> bool {
         let Some(driver) = &mut self.driver else { return false };
         if matches!(driver.conn.state(), State::Closing | State::Closed) {
-            self.joins.clear();
+            for (socket, _) in self.joins.drain(..).filter_map(|join| join.dial) {
+                env.net.reset(env.now, SIDE, socket);
+            }
         }
         let mut progress = false;
         let (dialer, timeout, owner) = (&mut self.dialer, self.connect_timeout, SocketOwner::Client(self.number));
