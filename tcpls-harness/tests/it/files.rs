@@ -148,9 +148,9 @@ async fn failed_download_has_a_reason_and_leaves_no_file() {
         report.failures.iter().map(|failure| (failure.url.as_str(), failure.error.as_str())).collect();
     errors.sort_unstable();
     assert_eq!(errors.len(), 3);
-    assert!(errors[0].1.contains("out of the directory"), "{errors:?}");
-    assert!(errors[1].1.contains("out of the directory"), "{errors:?}");
-    assert!(errors[2].1.contains("no such file"), "{errors:?}");
+    assert!(errors[0].1.contains("out of the served directory"), "{errors:?}");
+    assert!(errors[1].1.contains("out of the served directory"), "{errors:?}");
+    assert!(errors[2].1.contains("there is no such file"), "{errors:?}");
     assert_eq!(std::fs::read_dir(directory.path().join("out")).unwrap().count(), 1);
 }
 
