@@ -168,6 +168,24 @@ fn application_that_waits_for_nothing_is_reported_as_such() {
     assert!(failure.starts_with("client 1: not finished when nothing was left to happen"), "{failure}");
 }
 
+/// Without a TCP connection there is no peer to wait for, and no later event that would end the wait.
+#[test]
+fn closing_a_session_without_tcp_connections_returns_at_once() {
+    let client = async |session: Session| {
+        exchange(&session, 1000).await?;
+        let mut events = session.events();
+        session.tcp_connections().into_iter().for_each(|tcp| session.reset_tcp(tcp));
+        while !session.tcp_connections().is_empty() {
+            events.next().await;
+        }
+        let before = session.runtime().now();
+        session.close(ErrorCode(7), b"enough").await;
+        assert_eq!(session.runtime().now(), before);
+        Outcome::Ok(())
+    };
+    network(7).server(echo).client(client).run().unwrap();
+}
+
 #[test]
 fn rate_and_delay_of_links_of_ones_own_cannot_be_set() {
     let simulation = |own: &[Direction], fault: fn(&NetworkHandle)| {
