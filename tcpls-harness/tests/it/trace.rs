@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustls::crypto::ring::default_provider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, KeyLog, RootCertStore};
@@ -133,7 +134,10 @@ fn no_line_shows_stream_data_a_token_or_a_key() {
     let identity = Identity::self_signed(&["localhost".to_owned()]).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(identity.certificate_pem().as_bytes()).unwrap()).unwrap();
-    let mut config = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+    // Named, because with both crypto libraries built in rustls has no default.
+    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.key_log = Arc::new(secrets.clone());
