@@ -1,7 +1,8 @@
 //! Certificates and trust, from files or generated, as TLS configurations for sessions.
 //!
 //! This module has what the `tcpls` command, examples and tests need. Applications can use rustls configurations of
-//! their own, and complete them with [`RustlsClient::new`] and [`RustlsServer::new`].
+//! their own, and complete them with [`RustlsClient::new`] and [`RustlsServer::new`], or another TLS library: see
+//! [`TlsClient`](tcpls_core::crypto::TlsClient) and [`TlsServer`](tcpls_core::crypto::TlsServer).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,18 +1,21 @@
 //! Cryptography of a session, as traits: a handshake that negotiates keys, keys that seal and open records, and the key
-//! schedule that derives the next generation of keys.
+//! schedule that derives the next generation of keys. [`TlsClient`] and [`TlsServer`] make the handshakes of many
+//! sessions.
 //!
 //! `rustls` holds the only `use rustls` of the crate, `aead` the only use of the AEAD library. A provider for another TLS library,
-//! or another version of rustls, implements [`Handshake`], in this crate or outside of it, and nothing else changes
+//! or another version of rustls, implements [`Handshake`] and what makes them, in this crate or outside of it, and nothing else changes
 //! (`docs/decisions/0008-tls-seam.md`).
 
 use core::fmt;
 
 pub use self::aead::Suite;
+pub use self::ends::{TlsClient, TlsServer};
 use crate::error::{Alert, HandshakeError};
 
 #[cfg_attr(not(feature = "testing"), allow(unreachable_pub, reason = "the feature `testing` shows it to tests"))]
 pub(crate) mod aead;
 pub mod alpn;
+mod ends;
 pub(crate) mod limits;
 pub mod nonce;
 pub mod rng;

@@ -219,8 +219,8 @@ async fn plain_tls_behind_a_box_that_resets_tcpls_needs_the_application() {
     let lost = |failure: &PathFailure| matches!(failure.fault, PathFault::Handshake(CloseReason::LostInHandshake(_)));
     assert!(!failures.is_empty() && failures.iter().all(lost), "{failures:?}");
     assert_eq!(seen.load(Ordering::Relaxed), 1, "nothing was tried behind the application's back");
-    let options = server.options();
-    let plainly = options.with(|options| options.tls = options.tls.without_tcpls().unwrap());
+    let tls = trust(&server.identity).client(&[PROTOCOL]).unwrap().without_tcpls().unwrap();
+    let plainly = server.options().with(|options| options.tls = Arc::new(tls));
     let addresses = [address];
     let (client, accepted) = tokio::join!(Session::connect(&addresses, plainly), server.listener.accept());
     let client = client.unwrap();

@@ -21,6 +21,7 @@ mod paths;
 mod plain;
 mod refusals;
 mod runtimes;
+mod second_provider;
 mod sessions;
 mod settings;
 mod sim;

@@ -103,7 +103,7 @@ async fn connect_fails_if_the_server_refuses_the_client_certificate() {
         (builder().with_client_auth_cert(chain(300), key()).unwrap(), "chain exceeds the 64 KiB"),
     ] {
         let mut options = server.options();
-        options.tls = RustlsClient::new(Arc::new(config), &[PROTOCOL]).unwrap();
+        options.tls = Arc::new(RustlsClient::new(Arc::new(config), &[PROTOCOL]).unwrap());
         let Err(ConnectError::Paths(failures)) = Session::connect(listener.local_addresses(), options).await else {
             panic!("{cause}: a session");
         };

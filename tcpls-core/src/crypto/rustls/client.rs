@@ -12,7 +12,7 @@ use super::driver::{Driver, Tls};
 use super::errors::misconfigured;
 use super::secrets::{Extracted, extracted};
 use crate::crypto::alpn::is_tcpls;
-use crate::crypto::{Handshake, Offer, alpn};
+use crate::crypto::{Handshake, Offer, TlsClient, alpn};
 use crate::error::HandshakeError;
 
 /// Starts a client's handshakes, with the certificates, suites, resumption and key log of the user's rustls
@@ -85,6 +85,14 @@ impl RustlsClient {
         let shown = if self.config.enable_sni { dns_name(&server_name) } else { None };
         let tls = UnbufferedClientConnection::new(self.config.clone(), server_name)?;
         Ok(Box::new(Driver::start(ClientTls { tls, server_name: shown, offer: self.offer })?))
+    }
+}
+
+impl TlsClient for RustlsClient {
+    fn handshake(&self, server_name: &str) -> Result<Box<dyn Handshake>, HandshakeError> {
+        let name = ServerName::try_from(server_name.to_owned())
+            .map_err(|_| misconfigured("the server's name is neither a DNS name nor an IP address"))?;
+        Self::handshake(self, name)
     }
 }
 

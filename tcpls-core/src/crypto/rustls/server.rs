@@ -11,7 +11,7 @@ use super::allows_tls13;
 use super::driver::{Driver, Tls};
 use super::errors::misconfigured;
 use super::secrets::{Extracted, extracted};
-use crate::crypto::{Handshake, alpn};
+use crate::crypto::{Handshake, TlsServer, alpn};
 use crate::error::HandshakeError;
 
 /// Starts a server's handshakes, with the certificates, suites, tickets and key log of the user's rustls configuration.
@@ -56,6 +56,12 @@ impl RustlsServer {
         config.cert_resolver = resolver.clone();
         let tls = UnbufferedServerConnection::new(Arc::new(config))?;
         Ok(Box::new(Driver::start(ServerTls { tls, resolver })?))
+    }
+}
+
+impl TlsServer for RustlsServer {
+    fn handshake(&self) -> Result<Box<dyn Handshake>, HandshakeError> {
+        Self::handshake(self)
     }
 }
 

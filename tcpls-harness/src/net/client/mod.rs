@@ -26,13 +26,12 @@ impl Session {
     /// other addresses join in the background, up to the session's limit of TCP connections. An address that is given
     /// twice is connected to twice. Call it within a tokio runtime, on which the session's task then runs.
     ///
-    /// A server without TCPLS gives a plain session: see [`Session::is_tcpls`]. [`RustlsClient::tcpls_only`] requires
-    /// TCPLS. If a TCPLS server requests a client certificate, this returns after the server has accepted it. A server
+    /// A server without TCPLS gives a plain session, unless [`ClientOptions::tls`] requires TCPLS: see
+    /// [`Session::is_tcpls`]. If a TCPLS server requests a client certificate, this returns after the server has accepted it. A server
     /// without TCPLS may refuse it later; the session then ends with [`CloseReason::Handshake`].
     ///
     /// Cancel safe: dropping the future cancels all attempts, and no session remains.
     ///
-    /// [`RustlsClient::tcpls_only`]: tcpls_core::crypto::rustls::RustlsClient::tcpls_only
     /// [`CloseReason::Handshake`]: tcpls_core::error::CloseReason::Handshake
     /// [`Keep::Paths`]: crate::dial::Keep::Paths
     ///

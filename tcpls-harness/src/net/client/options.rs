@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tcpls_core::config::Config;
-use tcpls_core::crypto::rustls::RustlsClient;
+use tcpls_core::crypto::TlsClient;
 use tcpls_core::error::ConfigError;
 
 use crate::dial::{Backup, DialOptions, MakeDialPolicy};
@@ -20,9 +20,12 @@ const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientOptions {
-    /// Certificates and application protocols. [`RustlsClient::tcpls_only`] requires TCPLS.
-    pub tls: RustlsClient,
-    /// The name that the server's certificate must contain.
+    /// The TLS library with trust, certificates and application protocols. Each handshake of a start is one of it. Whether
+    /// a server without TCPLS is accepted is for it to decide: with rustls, [`RustlsClient::tcpls_only`] requires TCPLS.
+    ///
+    /// [`RustlsClient::tcpls_only`]: tcpls_core::crypto::rustls::RustlsClient::tcpls_only
+    pub tls: Arc<dyn TlsClient>,
+    /// The name that the server's certificate must contain. The TLS library gets it as text.
     pub server_name: ServerName<'static>,
     /// Limits and timeouts of the session.
     pub config: Arc<Config>,
@@ -51,10 +54,14 @@ impl ClientOptions {
 }
 
 impl ClientOptions {
-    /// Defaults for everything else; paths are kept in use.
-    pub fn new(tls: RustlsClient, server_name: ServerName<'static>) -> Self {
+    /// Defaults for everything else; paths are kept in use. `tls` is a [`RustlsClient`], from [`Trust`] or a configuration
+    /// of your own, or a provider for another TLS library.
+    ///
+    /// [`RustlsClient`]: tcpls_core::crypto::rustls::RustlsClient
+    /// [`Trust`]: crate::tls::Trust
+    pub fn new(tls: impl TlsClient + 'static, server_name: ServerName<'static>) -> Self {
         Self {
-            tls,
+            tls: Arc::new(tls),
             server_name,
             config: Arc::default(),
             socket: SocketOptions::default(),

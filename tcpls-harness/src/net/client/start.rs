@@ -155,7 +155,7 @@ impl Start {
             self.dialer.handle_failed(now(), attempt);
             return Ok(());
         };
-        let tls = self.options.tls.handshake(self.options.server_name.clone()).map_err(ConnectError::Tls)?;
+        let tls = self.options.tls.handshake(&self.options.server_name.to_str()).map_err(ConnectError::Tls)?;
         let conn = Connection::client(now(), self.options.config.clone(), tls, seed());
         let conn = log::attached(conn, path.remote);
         let advice = Advice::new(self.options.addresses.clone(), path.remote);

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tcpls_core::crypto::rustls::RustlsServer;
+use tcpls_core::crypto::TlsServer;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -43,7 +43,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Listener {
     addresses: Vec<SocketAddr>,
     sessions: mpsc::Receiver<Session>,
-    tls: Arc<RwLock<RustlsServer>>,
+    tls: Arc<RwLock<Arc<dyn TlsServer>>>,
     failures: Arc<Failures>,
     _acceptors: JoinSet<()>,
 }
@@ -82,9 +82,9 @@ impl Listener {
         &self.addresses
     }
 
-    /// Replaces certificates and application protocols for new handshakes.
-    pub fn set_tls(&self, tls: RustlsServer) {
-        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+    /// Replaces certificates and application protocols for new handshakes, or the TLS library.
+    pub fn set_tls(&self, tls: impl TlsServer + 'static) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tls);
     }
 
     /// Waits for the next session whose handshake is complete. Handshakes that fail are reported by

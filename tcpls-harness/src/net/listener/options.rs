@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tcpls_core::budget::{Limits, Resource};
 use tcpls_core::config::Config;
-use tcpls_core::crypto::rustls::RustlsServer;
+use tcpls_core::crypto::TlsServer;
 use tcpls_core::endpoint::EndpointConfig;
 use tcpls_core::error::ConfigError;
 
@@ -21,8 +21,8 @@ const MIN_MEMORY: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerOptions {
-    /// Certificates and application protocols.
-    pub tls: RustlsServer,
+    /// The TLS library with certificates and application protocols, over TCPLS and over plain TLS.
+    pub tls: Arc<dyn TlsServer>,
     /// Limits and timeouts of each session.
     pub config: Arc<Config>,
     /// Limits on TCP connections without a complete ClientHello.
@@ -60,9 +60,13 @@ impl ServerOptions {
 
 impl ServerOptions {
     /// Defaults for everything else; at most 10,000 sessions, 1024 of them in their handshake, 1 GiB of memory.
-    pub fn new(tls: RustlsServer) -> Self {
+    /// `tls` is a [`RustlsServer`], from [`Identity`] or a configuration of your own, or a provider for another TLS library.
+    ///
+    /// [`RustlsServer`]: tcpls_core::crypto::rustls::RustlsServer
+    /// [`Identity`]: crate::tls::Identity
+    pub fn new(tls: impl TlsServer + 'static) -> Self {
         Self {
-            tls,
+            tls: Arc::new(tls),
             config: Arc::default(),
             endpoint: EndpointConfig::default(),
             socket: SocketOptions::default(),

@@ -16,9 +16,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tcpls_core::budget::{Client, Resource};
 use tcpls_core::connection::Connection;
-use tcpls_core::crypto::rustls::RustlsServer;
+use tcpls_core::crypto::TlsServer;
 use tcpls_core::endpoint::{Endpoint, Incoming, IncomingId, Join, NewSession};
-use tcpls_core::error::AlertDescription;
+use tcpls_core::error::{AlertDescription, CloseReason, HandshakeError};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,7 +42,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Router {
     options: ServerOptions,
     /// The options' configuration, or what replaced it.
-    tls: Arc<RwLock<RustlsServer>>,
+    tls: Arc<RwLock<Arc<dyn TlsServer>>>,
     accepted: mpsc::Sender<Session>,
     account: Arc<Account>,
     failures: Arc<Failures>,
@@ -72,7 +72,7 @@ impl Desk {
 impl Router {
     pub(super) fn new(
         options: ServerOptions,
-        tls: Arc<RwLock<RustlsServer>>,
+        tls: Arc<RwLock<Arc<dyn TlsServer>>>,
         accepted: mpsc::Sender<Session>,
         failures: Arc<Failures>,
     ) -> Self {
@@ -188,7 +188,13 @@ impl Router {
     /// Starts a session, and has it accepted once its handshake is complete.
     async fn start(self: Arc<Self>, new: NewSession, stream: TcpStream, input: BytesMut, origin: Origin) {
         let id = new.id();
-        let Some(shared) = self.session(new, origin) else { return reset(stream) };
+        let shared = match self.session(new, origin) {
+            Ok(shared) => shared,
+            Err(error) => {
+                self.failures.report(origin.address, HandshakeFault::Session(CloseReason::Handshake(error)));
+                return reset(stream);
+            }
+        };
         let place = self.account.enter(origin.client, Holding::Session(Arc::downgrade(&shared)), &reports::FIRST);
         shared.drive(|state| {
             state.client = origin.client;
@@ -210,11 +216,12 @@ impl Router {
         }
     }
 
-    /// The shared part of a new session; `None` if TLS can't be used.
-    fn session(&self, new: NewSession, origin: Origin) -> Option<Arc<Shared>> {
-        let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner).handshake().ok()?;
+    /// The shared part of a new session.
+    fn session(&self, new: NewSession, origin: Origin) -> Result<Arc<Shared>, HandshakeError> {
+        let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let tls = tls.handshake()?;
         let conn = Connection::server(now(), self.options.config.clone(), tls, new, seed());
-        Some(Shared::new(log::attached(conn, origin.address), None))
+        Ok(Shared::new(log::attached(conn, origin.address), None))
     }
 
     /// Hands a TCP connection to the session whose token it shows.
@@ -332,9 +339,9 @@ mod tests {
     #[tokio::test]
     async fn session_leaves_the_register_if_its_task_panics() {
         let tls = Identity::self_signed(&["localhost".to_owned()]).unwrap().server(&[b"test"]).unwrap();
-        let (tls, accepted) = (Arc::new(RwLock::new(tls.clone())), mpsc::channel(1).0);
-        let options = ServerOptions::new(tls.read().unwrap().clone());
-        let router = Arc::new(Router::new(options, tls, accepted, Arc::new(Failures::new())));
+        let options = ServerOptions::new(tls);
+        let tls = Arc::new(RwLock::new(options.tls.clone()));
+        let router = Arc::new(Router::new(options, tls, mpsc::channel(1).0, Arc::new(Failures::new())));
         let id = SessionId([7; 12]);
         router.desk().sessions.insert(id, Weak::new());
         let registered = Registered { router: router.clone(), id };

@@ -4,6 +4,8 @@ use rustls::crypto::SupportedKxGroup;
 use rustls::{ClientConnection, NamedGroup, ServerConnection};
 
 use super::*;
+use crate::crypto::{TlsClient, TlsServer};
+use crate::error::HandshakeErrorKind;
 use crate::wire::hello::{ExtensionTypes, peek_client_hello};
 
 #[test]
@@ -276,4 +278,18 @@ fn encrypted_handshake_messages_may_span_records() {
         let ours = start_server(identity.server_that_wants_certificates_of(&them), &[]);
         complete(start_client(config, &[]), ours, &[]);
     }
+}
+
+#[test]
+fn a_driver_names_the_server_as_text() {
+    let identity = Identity::new();
+    let client = RustlsClient::new(Arc::new(identity.client(provider_with(&SUITES))), &[]).unwrap();
+    let client: &dyn TlsClient = &Arc::new(client);
+    let server = RustlsServer::new(Arc::new(identity.server(provider_with(&SUITES))), &[]).unwrap();
+    let server: &dyn TlsServer = &server;
+    let done = complete(client.handshake("localhost").unwrap(), server.handshake().unwrap(), &[]);
+    assert_eq!(done.server.server_name.as_deref(), Some("localhost"));
+    assert!(client.handshake("192.0.2.1").is_ok() && client.handshake("2001:db8::1").is_ok());
+    let error = client.handshake("no name").err().unwrap();
+    assert_eq!(error.kind(), HandshakeErrorKind::Configuration);
 }
