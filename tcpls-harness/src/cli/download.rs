@@ -6,56 +6,96 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::hq::CHUNK;
 
-/// Receives a file's bytes. Dropped before [`Download::complete`], it leaves nothing behind.
+/// What the downloads of a command hold for one write, together.
+const TOGETHER: usize = 8 * 1024 * 1024;
+/// What one download holds for a write, as long as that is not too much in all: each write costs a switch of threads.
+const MAX_BATCH: usize = 2 * 1024 * 1024;
+/// The same for one of many downloads.
+const MIN_BATCH: usize = CHUNK / 2;
+
+/// Receives a file's bytes. Dropped before [`Download::complete`], it leaves nothing behind once a write that is under
+/// way has ended.
+///
+/// While one batch is written, the next one is received: it holds two batches at most, and the piece that completes the
+/// second.
 pub(crate) struct Download {
     target: PathBuf,
-    /// `None` before the first bytes are written.
-    part: Option<Part>,
+    /// The file on disk, and the write that is under way. It is not created before the first write.
+    part: Option<JoinHandle<io::Result<Part>>>,
+    batch: usize,
     pieces: Vec<Bytes>,
     held: usize,
 }
 
 impl Download {
-    pub(crate) fn new(target: &Path) -> Self {
-        Self { target: target.to_owned(), part: None, pieces: Vec::new(), held: 0 }
+    /// One of `files` downloads.
+    pub(crate) fn new(target: &Path, files: usize) -> Self {
+        let batch = (TOGETHER / files.max(1)).clamp(MIN_BATCH, MAX_BATCH);
+        Self { target: target.to_owned(), part: None, batch, pieces: Vec::new(), held: 0 }
     }
 
-    /// Appends bytes.
+    /// Appends bytes. An error may be that of an earlier write.
     pub(crate) async fn push(&mut self, piece: Bytes) -> io::Result<()> {
         self.held += piece.len();
         self.pieces.push(piece);
-        if self.held >= CHUNK { self.write().await } else { Ok(()) }
+        if self.held >= self.batch { self.write().await } else { Ok(()) }
     }
 
     /// Completes the file.
     pub(crate) async fn complete(mut self) -> io::Result<()> {
         self.write().await?;
-        match &self.part {
+        match self.settle().await? {
             Some(part) => std::fs::rename(&part.path, &self.target),
             None => Ok(()),
         }
     }
 
+    /// Begins to write what was received, once the write before has ended.
     async fn write(&mut self) -> io::Result<()> {
-        let (part, pieces, target) = (self.part.take(), std::mem::take(&mut self.pieces), self.target.clone());
+        let part = self.settle().await?;
+        let (pieces, target) = (std::mem::take(&mut self.pieces), self.target.clone());
         self.held = 0;
-        let written = spawn_blocking(move || {
+        self.part = Some(spawn_blocking(move || {
             let mut part = part.map_or_else(|| Part::create(&target), Ok)?;
-            pieces.iter().try_for_each(|piece| part.file.write_all(piece))?;
-            io::Result::Ok(part)
-        });
-        self.part = Some(written.await.map_err(io::Error::other)??);
+            write_all(&mut part.file, &pieces)?;
+            Ok(part)
+        }));
         Ok(())
     }
+
+    /// Waits until the write that is under way has ended, and takes the file.
+    async fn settle(&mut self) -> io::Result<Option<Part>> {
+        match self.part.take() {
+            Some(writing) => writing.await.map_err(io::Error::other)?.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Writes all pieces, with as few calls as the system needs.
+fn write_all(file: &mut File, pieces: &[Bytes]) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let mut slices = slices.as_mut_slice();
+    // Leaves out empty pieces at the front.
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match file.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut slices, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Temporary files; `None` once the command is ending and must not create another.
@@ -117,14 +157,17 @@ mod tests {
     #[tokio::test]
     async fn a_complete_file_gets_its_name() {
         let directory = directory("complete");
-        let mut download = Download::new(&directory.join("file"));
-        for _ in 0..3 {
-            download.push(vec![7; CHUNK / 2 + 1].into()).await.unwrap();
+        let mut download = Download::new(&directory.join("file"), 1);
+        let mut expected = Vec::new();
+        for number in 0..200u8 {
+            let piece = vec![number; 100 * usize::from(number) + usize::from(number % 3) * MAX_BATCH / 7];
+            expected.extend_from_slice(&piece);
+            download.push(piece.into()).await.unwrap();
         }
         download.complete().await.unwrap();
-        assert_eq!(std::fs::read(directory.join("file")).unwrap(), vec![7; 3 * (CHUNK / 2 + 1)]);
+        assert!(std::fs::read(directory.join("file")).unwrap() == expected);
         assert_eq!(names(&directory), 1);
-        Download::new(&directory.join("empty")).complete().await.unwrap();
+        Download::new(&directory.join("empty"), 1).complete().await.unwrap();
         assert_eq!(std::fs::read(directory.join("empty")).unwrap(), b"");
         std::fs::remove_dir_all(directory).unwrap();
     }
@@ -132,11 +175,26 @@ mod tests {
     #[tokio::test]
     async fn an_incomplete_file_leaves_nothing_behind() {
         let directory = directory("incomplete");
-        let mut download = Download::new(&directory.join("file"));
-        download.push(vec![7; CHUNK].into()).await.unwrap();
+        let mut download = Download::new(&directory.join("file"), 1);
+        download.push(vec![7; MAX_BATCH].into()).await.unwrap();
+        let part = download.settle().await.unwrap();
         assert_eq!(names(&directory), 1);
-        drop(download);
+        drop((download, part));
         assert_eq!(names(&directory), 0);
         std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn downloads_hold_8_mib_together_or_half_a_chunk_each() {
+        let batch = |files| Download::new(Path::new("file"), files).batch;
+        assert_eq!([1, 4, 8, 64, 200].map(batch), [MAX_BATCH, MAX_BATCH, MAX_BATCH / 2, MIN_BATCH, MIN_BATCH]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_write_that_fails_is_reported_by_a_later_call() {
+        let mut download = Download::new(Path::new("/proc/file"), 1);
+        download.push(vec![7; MAX_BATCH].into()).await.unwrap();
+        download.complete().await.unwrap_err();
     }
 }

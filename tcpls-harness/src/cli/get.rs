@@ -132,6 +132,8 @@ struct Job {
     /// As in the request.
     path: String,
     target: PathBuf,
+    /// Files that the command fetches.
+    files: usize,
 }
 
 /// Fetches all files and prints the result.
@@ -285,7 +287,8 @@ fn jobs(args: &Args) -> Outcome<(Url, Vec<Job>)> {
             let file = &url.file;
             return Err(format!("{text}: there are two files called {file:?}; fetch them into two directories").into());
         }
-        jobs.push(Job { url: text.clone(), path: url.path, target: args.output.join(url.file) });
+        let (target, files) = (args.output.join(url.file), args.urls.len());
+        jobs.push(Job { url: text.clone(), path: url.path, target, files });
     }
     Ok((first.ok_or("there is no URL")?, jobs))
 }
@@ -361,7 +364,7 @@ async fn fetch_one(session: &Session, job: &Job, progress: &Progress) -> Result<
 async fn fetch_over(session: &Session, job: &Job, progress: &Progress) -> Result<u64, String> {
     let stream = session.open_stream().await.map_err(|error| error.to_string())?;
     let (kept, answer) = ask(stream, &job.path, !session.is_tcpls()).await.map_err(|error| error.to_string())?;
-    let received = receive(answer, &job.target, progress).await?;
+    let received = receive(answer, job, progress).await?;
     if let Some(mut request) = kept {
         // The request was whole; a stream that is dropped without its end is an error to a plain server.
         _ = request.finish();
@@ -370,9 +373,9 @@ async fn fetch_over(session: &Session, job: &Job, progress: &Progress) -> Result
 }
 
 /// Writes an answer to a file, which gets its name only once it is complete.
-async fn receive(mut answer: RecvStream, target: &Path, progress: &Progress) -> Result<u64, String> {
-    let local = |error: std::io::Error| format!("can't write {}: {error}", target.display());
-    let mut download = Download::new(target);
+async fn receive(mut answer: RecvStream, job: &Job, progress: &Progress) -> Result<u64, String> {
+    let local = |error: std::io::Error| format!("can't write {}: {error}", job.target.display());
+    let mut download = Download::new(&job.target, job.files);
     let mut received = 0;
     while let Some(chunk) = answer.read_chunk(CHUNK).await.map_err(explain)? {
         received += chunk.len() as u64;

@@ -36,6 +36,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
 
 pub use self::output::Unwritten;
 pub use self::signals::Stopped;
@@ -68,7 +69,7 @@ enum Command {
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let mut builder = cli.command.runtime();
     let runtime = match builder.enable_all().max_blocking_threads(MAX_BLOCKING_THREADS).build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -113,6 +114,14 @@ fn fail(error: &(dyn Error + 'static)) -> u8 {
 }
 
 impl Command {
+    /// The threads that it needs. A single session works in one task: several threads would only wake each other.
+    fn runtime(&self) -> Builder {
+        match self {
+            Self::Get(_) => Builder::new_current_thread(),
+            _ => Builder::new_multi_thread(),
+        }
+    }
+
     /// Whether it runs until a signal ends it.
     fn is_server(&self) -> bool {
         matches!(self, Self::Serve(_) | Self::Perf(perf::Perf::Server(_)))

@@ -22,7 +22,7 @@ use crate::net::{RecvStream, SendStream, Stream};
 pub const PROTOCOL: &[u8] = b"hq-interop";
 /// The longest request, line end included.
 pub const MAX_REQUEST: usize = 4096;
-/// Files are read and written in pieces of at most this size.
+/// Files are read in pieces of at most this size.
 pub const CHUNK: usize = 256 * 1024;
 
 /// Error codes that streams are reset with.
