@@ -12,6 +12,23 @@
 //! | `os`, `descriptors`, `log` | clock and random numbers; handling of a lack of file descriptors; events for `tracing` |
 //!
 //! `tcpls_core` has the whole protocol; nothing here reads a record.
+//!
+//! # Your code and the session's lock
+//!
+//! The handles of a session and its task share a state machine behind a lock that is held for microseconds. Code of yours
+//! that runs while it is held must neither call the session, its streams and its other handles (they wait for the lock
+//! without end) nor block; if it panics in the session's task, the session ends.
+//!
+//! | your code | with the lock |
+//! | --- | --- |
+//! | wakers: cloned, called, dropped | no |
+//! | [`AddressPolicy`] | no |
+//! | [`MakeDialPolicy`](crate::dial::MakeDialPolicy) | no |
+//! | [`DialPolicy`](crate::dial::DialPolicy): all methods | yes; it is dropped without the lock |
+//! | [`Scheduler`](crate::core::Scheduler): all methods, and its destructor | yes |
+//! | the owner of [`Bytes`](bytes::Bytes) that were written: its destructor, once they are delivered | yes |
+//! | certificate verifiers and resolvers of rustls | yes, while the handshake is read |
+//! | subscribers of `tracing` (feature `tracing`) | yes |
 
 pub(crate) mod account;
 mod client;

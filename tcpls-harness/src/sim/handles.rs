@@ -16,7 +16,6 @@ use tcpls_core::{Config, Connection, ConnectionId, ErrorCode, Seed, Side, Time};
 use crate::dial::{DialOptions, DialPolicy, Dialer, Path};
 use crate::net::runtime::Runtime;
 use crate::net::session::{Handle, Input, Joined, Session, Shared};
-use crate::net::{PathFailure, PathFault};
 
 /// See the module's description.
 pub(crate) struct Handles {
@@ -53,17 +52,16 @@ impl Handles {
 
     /// Hands the session to its handles, and reports to the tasks that wait.
     pub(crate) fn lend(&mut self, conn: &mut Connection) {
-        self.shared.access(|state| {
+        let dialer = self.shared.access(|state| {
             swap(&mut state.conn, conn);
             if state.handles == 0 && self.session.is_none() {
                 // The last may have been dropped outside of any task, when the placeholder was here.
                 state.conn.close(state.now(), ErrorCode(0), b"");
             }
             take(&mut self.unreported).into_iter().for_each(|event| state.report(event));
-            if state.is_closed() && !state.has_task_ended() {
-                state.end_task();
-            }
+            if state.is_closed() && !state.has_task_ended() { state.end_task() } else { None }
         });
+        drop(dialer); // without the lock
         self.has_to_end = false;
     }
 
@@ -85,8 +83,7 @@ impl Handles {
 
     /// A path could not be dialed.
     pub(crate) fn note_failure(&mut self, path: Path, error: ErrorKind) {
-        let fault = PathFault::Tcp(Arc::new(error.into()));
-        self.shared.access(|state| state.failures.tell(PathFailure { path, fault }));
+        self.shared.access(|state| state.note_failure(path, error.into()));
     }
 
     /// The application waits for what becomes of this join.
@@ -106,11 +103,8 @@ impl Handles {
     /// The process that has the session ends: its handles find it lost.
     pub(crate) fn end(&mut self, conn: &mut Connection) {
         self.lend(conn);
-        self.shared.access(|state| {
-            if !state.has_task_ended() {
-                state.end_task();
-            }
-        });
+        let dialer = self.shared.access(|state| if state.has_task_ended() { None } else { state.end_task() });
+        drop(dialer); // without the lock
         self.take_back(conn);
     }
 }

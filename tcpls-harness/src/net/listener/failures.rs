@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
 
 use tcpls_core::budget::Resource;
 use tcpls_core::error::{AlertDescription, CloseReason};
@@ -83,18 +83,20 @@ impl HandshakeFailures {
 
 /// Where a listener reports them.
 #[derive(Debug)]
-pub(super) struct Failures(Mutex<Feed<HandshakeFailure>>);
+pub(super) struct Failures(Feed<HandshakeFailure>);
 
 impl Failures {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Feed::new()))
+        Self(Feed::new())
     }
 
     pub(super) fn report(&self, client: SocketAddr, fault: HandshakeFault) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).tell(HandshakeFailure { client, fault });
+        let mut waiting = Vec::new();
+        self.0.tell(HandshakeFailure { client, fault }, |waker| waiting.push(waker));
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     pub(super) fn subscribe(&self) -> HandshakeFailures {
-        HandshakeFailures { subscriber: self.0.lock().unwrap_or_else(PoisonError::into_inner).subscribe() }
+        HandshakeFailures { subscriber: self.0.subscribe() }
     }
 }

@@ -28,7 +28,7 @@ type Decide = dyn Fn(SocketAddr, SocketAddr) -> bool + Send + Sync;
 
 impl AddressPolicy {
     /// Uses a policy of the application, called with the advertised address and the server's address at the start of
-    /// the session. It must not block.
+    /// the session. It must not block. It may call the session.
     pub fn new(decide: impl Fn(SocketAddr, SocketAddr) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(decide))
     }

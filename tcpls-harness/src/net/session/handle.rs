@@ -3,12 +3,13 @@
 //! Sessions, streams and their halves each have one.
 
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tcpls_core::error::code;
 
 use super::advice::Advice;
 use super::shared::{Shared, State};
+use super::waiters::Wait;
 
 /// A handle of a session. Dropping the last one closes the session after written data is delivered.
 pub(crate) struct Handle(Arc<Shared>);
@@ -23,8 +24,14 @@ impl Handle {
         self.0.with(f)
     }
 
-    pub(crate) fn poll<R>(&self, f: impl FnOnce(&mut State) -> Poll<R>) -> Poll<R> {
-        self.0.poll(f)
+    /// See [`Shared::poll`].
+    pub(crate) fn poll<R>(
+        &self,
+        what: Wait,
+        cx: &Context<'_>,
+        operation: impl FnMut(&mut State) -> Poll<R>,
+    ) -> Poll<R> {
+        self.0.poll(what, cx.waker(), operation)
     }
 
     pub(crate) fn advice(&self) -> Option<&Advice> {

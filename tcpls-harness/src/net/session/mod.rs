@@ -48,6 +48,7 @@ pub(crate) use self::handle::Handle;
 pub(crate) use self::shared::Joined;
 pub(crate) use self::shared::{Descriptors, Input, Opened, Shared, State};
 pub use self::stream::{RecvStream, SendStream, Stream};
+pub(crate) use self::waiters::Wait;
 use crate::net::runtime::Runtime;
 
 /// A session; it is closed when its last handle and stream are dropped, after what was finished is delivered.
@@ -80,30 +81,24 @@ impl Session {
     /// # Errors
     /// See [`OpenStreamError`]; never [`OpenStreamError::Limit`].
     pub async fn open_stream(&self) -> Result<Stream, OpenStreamError> {
-        let open = |state: &mut State, waker: &_| match state.conn.open_stream() {
+        let open = |state: &mut State| match state.conn.open_stream() {
             Err(OpenStreamError::Limit) if state.is_closed() => Poll::Ready(Err(OpenStreamError::Closed)),
-            Err(OpenStreamError::Limit) => {
-                state.waiters.wait_to_open(waker);
-                Poll::Pending
-            }
+            Err(OpenStreamError::Limit) => Poll::Pending,
             other => Poll::Ready(other),
         };
-        let id = poll_fn(|cx| coop::poll(cx, |cx| self.handle.with(|state| open(state, cx.waker())))).await?;
+        let id = poll_fn(|cx| coop::poll(cx, |cx| self.handle.poll(Wait::Open, cx, open))).await?;
         Ok(Stream::new(self.handle.clone(), id))
     }
 
     /// Waits for the next stream that the peer opened, in its order; `None` once the session has ended. Cancel safe: no
     /// stream is lost.
     pub async fn accept_stream(&self) -> Option<Stream> {
-        let accept = |state: &mut State, waker: &_| match state.conn.accept_stream() {
+        let accept = |state: &mut State| match state.conn.accept_stream() {
             Some(id) => Poll::Ready(Some(id)),
             None if state.is_closed() => Poll::Ready(None),
-            None => {
-                state.waiters.wait_to_accept(waker);
-                Poll::Pending
-            }
+            None => Poll::Pending,
         };
-        let id = poll_fn(|cx| coop::poll(cx, |cx| self.handle.with(|state| accept(state, cx.waker())))).await?;
+        let id = poll_fn(|cx| coop::poll(cx, |cx| self.handle.poll(Wait::Accept, cx, accept))).await?;
         Some(Stream::new(self.handle.clone(), id))
     }
 
@@ -178,7 +173,8 @@ impl Session {
         self.handle.with(|state| state.conn.max_tcp_connections())
     }
 
-    /// Sets the policy that distributes stream data over TCP connections, from the next record on.
+    /// Sets the policy that distributes stream data over TCP connections, from the next record on. It runs with the
+    /// session's lock ([`net`](crate::net)): it must not call the session.
     pub fn set_scheduler(&self, scheduler: Box<dyn Scheduler>) {
         self.command(|state| state.conn.set_scheduler(scheduler));
     }
@@ -305,16 +301,8 @@ impl Session {
     /// Waits until `condition` returns a value. It is evaluated again when the handshake is complete, when the session
     /// ends, and when its sockets are closed.
     async fn wait<R>(&self, condition: impl Fn(&State) -> Option<R>) -> R {
-        poll_fn(|cx| {
-            self.handle.with(|state| match condition(state) {
-                Some(result) => Poll::Ready(result),
-                None => {
-                    state.waiters.watch(cx.waker());
-                    Poll::Pending
-                }
-            })
-        })
-        .await
+        let poll = |state: &mut State| condition(state).map_or(Poll::Pending, Poll::Ready);
+        poll_fn(|cx| self.handle.poll(Wait::Session, cx, poll)).await
     }
 }
 
@@ -332,6 +320,14 @@ pub struct Closed {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.handle.with(|state| f.debug_tuple("Session").field(&state.conn).finish())
+        // What `f` writes to is foreign code, which must not run with the lock.
+        let alternate = f.alternate();
+        let conn = self
+            .handle
+            .with(|state| if alternate { format!("{:#?}", state.conn) } else { format!("{:?}", state.conn) });
+        f.debug_tuple("Session").field(&format_args!("{conn}")).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

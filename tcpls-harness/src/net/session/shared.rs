@@ -2,11 +2,13 @@
 //! task.
 //!
 //! The state machine is accessed only inside [`Shared::with`] (the application) or [`Shared::drive`] (the task):
-//! both take the events that follow and wake the tasks that waited for them, once the lock is released. Handles of a session are
+//! both take the events that follow. Once the lock is released, they wake the tasks that waited for them, and send the
+//! answers to joins: a waker is code of the application's runtime and may call the session. Handles of a session are
 //! counted in `handle`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -22,7 +24,7 @@ use super::advice::Advice;
 use super::error::{AddTcpError, PathFailure, PathFault};
 use super::feed::Feed;
 use super::remotes::Remotes;
-use super::waiters::Waiters;
+use super::waiters::{Wait, Waiters};
 use crate::dial::{Action, AttemptId, DialPolicy, Path, SessionView};
 use crate::net::runtime::Runtime;
 
@@ -44,6 +46,27 @@ pub(crate) type Joined = oneshot::Receiver<Result<(), TcpFault>>;
 
 /// The outcome of a TCP connection that was to be opened, for a join that has just begun.
 pub(crate) type Opened = Result<(ConnectionId, Joined), AddTcpError>;
+
+/// What goes to a task through a channel, which wakes it: sent once the lock is released.
+enum Answer {
+    Joined(oneshot::Sender<Result<(), TcpFault>>, Result<(), TcpFault>),
+    Opened(oneshot::Sender<Opened>, Opened),
+    /// The session has ended: dropping this is the answer.
+    NoJoin(oneshot::Sender<Result<(), TcpFault>>),
+    /// As above.
+    NoInput(Input),
+}
+
+impl Answer {
+    fn send(self) {
+        match self {
+            Self::Joined(joiner, outcome) => _ = joiner.send(outcome),
+            Self::Opened(opener, outcome) => _ = opener.send(outcome),
+            Self::NoJoin(joiner) => drop(joiner),
+            Self::NoInput(input) => drop(input),
+        }
+    }
+}
 
 /// Server: where file descriptors come from when none is left.
 pub(crate) trait Descriptors: Send + Sync {
@@ -91,6 +114,7 @@ pub(crate) struct State {
     task_ended: bool,
     pub(crate) waiters: Waiters,
     joins: BTreeMap<ConnectionId, oneshot::Sender<Result<(), TcpFault>>>,
+    answers: Vec<Answer>,
     established: Option<Established>,
     closed: Option<CloseReason>,
     /// Bytes that sockets still held when they were closed.
@@ -126,6 +150,7 @@ impl Shared {
             task_ended: false,
             waiters: Waiters::default(),
             joins: BTreeMap::new(),
+            answers: Vec::new(),
             established: None,
             closed: None,
             unsent: 0,
@@ -178,30 +203,55 @@ impl Shared {
         });
     }
 
-    /// The application's access for what it may have to wait for. As long as it has, nothing has changed.
-    pub(crate) fn poll<R>(&self, f: impl FnOnce(&mut State) -> Poll<R>) -> Poll<R> {
-        self.access(|state| {
-            let result = f(state);
-            if result.is_ready() {
-                state.hear();
-                state.nudge();
+    /// The application's access for what it may have to wait for: while `operation` is pending, nothing has changed, and
+    /// the task with this waker waits for `what`.
+    ///
+    /// The waker is cloned between two locks, so `operation` is called again before it is left.
+    pub(crate) fn poll<R>(
+        &self,
+        what: Wait,
+        waker: &Waker,
+        mut operation: impl FnMut(&mut State) -> Poll<R>,
+    ) -> Poll<R> {
+        let mut own = None;
+        loop {
+            let step = self.access(|state| {
+                let result = operation(state);
+                if result.is_ready() {
+                    state.hear();
+                    state.nudge();
+                } else if !state.waiters.has(what, waker) {
+                    let Some(own) = own.take() else { return ControlFlow::Continue(()) };
+                    state.waiters.wait(what, own);
+                }
+                ControlFlow::Break(result)
+            });
+            match step {
+                ControlFlow::Break(result) => return result,
+                ControlFlow::Continue(()) => own = Some(waker.clone()),
             }
-            result
-        })
+        }
     }
 
-    /// No task is woken while the lock is held: it would block on it.
+    /// While the lock is held, no waker is called or dropped, and no channel is used: that runs code of the application's
+    /// runtime, which may block on the lock.
     pub(crate) fn access<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = f(&mut state);
-        let (last, mut others) = state.waiters.take_to_wake();
+        let released = state.waiters.release();
+        let answers = std::mem::take(&mut state.answers);
         drop(state);
-        if !others.is_empty() {
-            others.drain(..).for_each(Waker::wake);
-            self.lock().waiters.give_back(others);
+        answers.into_iter().for_each(Answer::send);
+        if let Some(list) = released.settle() {
+            self.lock().waiters.give_back(list);
         }
-        last.into_iter().for_each(Waker::wake);
         result
+    }
+
+    /// Whether the lock is held.
+    #[cfg(test)]
+    pub(super) fn is_locked(&self) -> bool {
+        matches!(self.state.try_lock(), Err(std::sync::TryLockError::WouldBlock))
     }
 
     /// A panic elsewhere while the lock was held is no reason for a second one: the state machine takes any call.
@@ -260,7 +310,7 @@ impl State {
         }
         let last = matches!(event, Event::Closed { .. });
         if self.is_news(&event) {
-            self.events.tell(event);
+            self.events.tell(event, |waker| self.waiters.wake(Some(waker)));
         }
         if last {
             self.end_feeds();
@@ -279,7 +329,7 @@ impl State {
             TcpEvent::Joined { tcp } => self.tell_joiner(tcp, Ok(())),
             TcpEvent::Lost { tcp, fault } => self.tell_joiner(tcp, Err(fault)),
             TcpEvent::Discarded { tcp } => {
-                self.joins.remove(&tcp);
+                self.answers.extend(self.joins.remove(&tcp).map(Answer::NoJoin));
                 self.remotes.discard(tcp);
             }
             _ => {}
@@ -287,21 +337,23 @@ impl State {
     }
 
     fn tell_joiner(&mut self, tcp: ConnectionId, outcome: Result<(), TcpFault>) {
-        if let Some(joiner) = self.joins.remove(&tcp) {
-            _ = joiner.send(outcome);
-        }
+        self.answers.extend(self.joins.remove(&tcp).map(|joiner| Answer::Joined(joiner, outcome)));
     }
 
     fn hear_closed(&mut self, reason: CloseReason) {
         self.closed = Some(reason);
-        self.joins.clear();
+        self.forget_joins();
         self.waiters.wake_all();
         self.wake_task();
     }
 
+    fn forget_joins(&mut self) {
+        self.answers.extend(std::mem::take(&mut self.joins).into_values().map(Answer::NoJoin));
+    }
+
     fn end_feeds(&mut self) {
-        self.events.end();
-        self.failures.end();
+        self.events.end(|waker| self.waiters.wake(Some(waker)));
+        self.failures.end(|waker| self.waiters.wake(Some(waker)));
     }
 
     /// Wakes the task if a socket with room has something to send, may be read from again, or time is shorter than it was.
@@ -327,13 +379,14 @@ impl State {
 
     /// The task comes back by itself and need not be woken.
     pub(crate) fn expect_task(&mut self) {
-        self.task = None;
+        self.waiters.retire(self.task.take());
     }
 
-    /// The task is woken for everything from now on.
-    pub(crate) fn attend(&mut self, waker: &Waker) {
-        if self.task.is_none() {
-            self.task = Some(waker.clone());
+    /// The task is woken for everything from now on, with this waker. It is taken if there is no such waker already.
+    pub(crate) fn attend(&mut self, waker: &mut Option<Waker>) {
+        let is_same = |waker: &Waker| self.task.as_ref().is_some_and(|task| task.will_wake(waker));
+        if !waker.as_ref().is_none_or(is_same) {
+            self.waiters.retire(std::mem::replace(&mut self.task, waker.take()));
         }
     }
 
@@ -351,8 +404,8 @@ impl State {
         orphans.into_iter().for_each(|tcp| self.conn.handle_tcp_end(now, tcp, tcpls_core::TcpEnd::Reset));
         self.hear();
         self.end_feeds();
-        self.inbox.clear();
-        self.joins.clear();
+        self.answers.extend(self.inbox.drain(..).map(Answer::NoInput));
+        self.forget_joins();
         self.waiters.wake_all();
         dialer
     }
@@ -388,8 +441,13 @@ impl State {
     }
 
     pub(crate) fn note_timed_out(&mut self, path: Path) {
-        let error = Arc::new(std::io::ErrorKind::TimedOut.into());
-        self.failures.tell(PathFailure { path, fault: PathFault::Tcp(error) });
+        self.note_failure(path, std::io::ErrorKind::TimedOut.into());
+    }
+
+    /// Reports a path that could not be dialed.
+    pub(crate) fn note_failure(&mut self, path: Path, error: std::io::Error) {
+        let failure = PathFailure { path, fault: PathFault::Tcp(Arc::new(error)) };
+        self.failures.tell(failure, |waker| self.waiters.wake(Some(waker)));
     }
 
     /// Waits for what becomes of a join that has begun.
@@ -421,16 +479,19 @@ impl State {
     /// Spends a token on a TCP connection that the application wanted and that is established now.
     pub(crate) fn open_tcp(&mut self, path: Path, opened: oneshot::Sender<Opened>) -> Option<ConnectionId> {
         let now = self.now();
-        let dialer = self.dialer.as_mut()?;
+        let Some(dialer) = &mut self.dialer else {
+            self.answers.push(Answer::Opened(opened, Err(AddTcpError::Closed)));
+            return None;
+        };
         match self.conn.open_tcp_with(now, dialer.join_options(path)) {
             Ok(tcp) => {
                 dialer.adopt(now, path, tcp);
                 let joined = self.expect_join(tcp);
-                _ = opened.send(Ok((tcp, joined)));
+                self.answers.push(Answer::Opened(opened, Ok((tcp, joined))));
                 Some(tcp)
             }
             Err(error) => {
-                _ = opened.send(Err(AddTcpError::Session(error)));
+                self.answers.push(Answer::Opened(opened, Err(AddTcpError::Session(error))));
                 None
             }
         }
@@ -452,7 +513,7 @@ impl State {
             Ok(()) => dialer.handle_connected(now, attempt),
             Err(error) => {
                 dialer.handle_failed(now, attempt);
-                self.failures.tell(PathFailure { path, fault: PathFault::Tcp(Arc::new(error)) });
+                self.note_failure(path, error);
                 false
             }
         }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::coop;
 use super::handle::Handle;
 use super::shared::State;
+use super::waiters::Wait;
 
 /// A bidirectional stream; dropped before [`Stream::finish`] or `shutdown`, it is reset and **loses data**.
 ///
@@ -114,6 +115,9 @@ impl SendStream {
     /// Not cancel safe: any part of `data` may have been written. [`SendStream::poll_write_chunk`] takes what it wrote off
     /// the front of `data`, so that a caller can go on.
     ///
+    /// If `data` has an owner of yours ([`Bytes::from_owner`]), its destructor must not call the session: it may run with
+    /// the session's lock ([`net`](crate::net)).
+    ///
     /// # Errors
     /// See [`WriteError`]; never [`WriteError::Blocked`].
     pub async fn write_chunk(&mut self, mut data: Bytes) -> Result<(), WriteError> {
@@ -202,15 +206,12 @@ impl SendStream {
 
     /// Waits until `judge` returns a value, or the session ends.
     async fn ended<R>(&self, judge: impl Fn(SendProgress) -> Option<R>) -> Option<R> {
-        let poll = |state: &mut State, waker: &_| match judge(state.conn.stream(self.id).sending()) {
+        let poll = |state: &mut State| match judge(state.conn.stream(self.id).sending()) {
             Some(result) => Poll::Ready(Some(result)),
             None if state.is_closed() => Poll::Ready(None),
-            None => {
-                state.waiters.wait_for_end(self.id, waker);
-                Poll::Pending
-            }
+            None => Poll::Pending,
         };
-        poll_fn(|cx| self.handle.with(|state| poll(state, cx.waker()))).await
+        poll_fn(|cx| self.handle.poll(Wait::End(self.id), cx, poll)).await
     }
 
     /// Resets the stream: drops written data that is not delivered. The peer gets `error`. No effect on an ended
@@ -248,15 +249,12 @@ impl SendStream {
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(&mut tcpls_core::connection::Stream<'_>) -> Result<usize, WriteError>,
+        mut write: impl FnMut(&mut tcpls_core::connection::Stream<'_>) -> Result<usize, WriteError>,
     ) -> Poll<Result<usize, WriteError>> {
         coop::poll(cx, |cx| {
-            self.handle.poll(|state| match write(&mut state.conn.stream(self.id)) {
+            self.handle.poll(Wait::Writable(self.id), cx, |state| match write(&mut state.conn.stream(self.id)) {
                 Err(WriteError::Blocked) if state.is_closed() => Poll::Ready(Err(WriteError::Closed)),
-                Err(WriteError::Blocked) => {
-                    state.waiters.wait_writable(self.id, cx.waker());
-                    Poll::Pending
-                }
+                Err(WriteError::Blocked) => Poll::Pending,
                 result => Poll::Ready(result),
             })
         })
@@ -336,12 +334,9 @@ impl RecvStream {
                 // What was stopped is not complete.
                 return Poll::Ready(if self.ended { Ok(None) } else { Err(ReadError::Stopped) });
             }
-            self.handle.poll(|state| match state.conn.stream(self.id).read(max) {
+            self.handle.poll(Wait::Readable(self.id), cx, |state| match state.conn.stream(self.id).read(max) {
                 Err(ReadError::Blocked) if state.is_closed() => Poll::Ready(Err(ReadError::Truncated)),
-                Err(ReadError::Blocked) => {
-                    state.waiters.wait_readable(self.id, cx.waker());
-                    Poll::Pending
-                }
+                Err(ReadError::Blocked) => Poll::Pending,
                 result => Poll::Ready(result),
             })
         }));

@@ -1,6 +1,7 @@
 //! Tasks that wait for a session, and those to wake: of the application, and the session's own.
 //!
-//! Knows wakers and events only. Used by `shared`, which wakes them once its lock is released.
+//! Knows wakers and events only. A waker is code of the application's runtime: `shared` clones, calls and drops wakers
+//! while its lock is released.
 
 use std::collections::BTreeMap;
 use std::task::Waker;
@@ -11,69 +12,98 @@ use tcpls_core::wire::ids::StreamId;
 /// Wakers that can be called at once without an allocation each time.
 const MAX_SPARE: usize = 64;
 
-/// Those who wait, and those whose time has come.
+/// What a task waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// The stream can be read. One task waits for this: the last one.
+    Readable(StreamId),
+    /// The stream can be written to. One task waits for this: the last one.
+    Writable(StreamId),
+    /// The stream is delivered, or the peer stops it.
+    End(StreamId),
+    /// Another stream may be opened.
+    Open,
+    /// The peer has opened a stream.
+    Accept,
+    /// The handshake is complete, the session has ended, or its sockets are closed.
+    Session,
+}
+
+/// Tasks that wait, and those to wake.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     readers: BTreeMap<StreamId, Waker>,
     writers: BTreeMap<StreamId, Waker>,
-    /// Tasks that wait until a stream is delivered, or the peer stops it.
     enders: Vec<(StreamId, Waker)>,
     openers: Vec<Waker>,
     acceptors: Vec<Waker>,
-    /// Tasks that wait for the handshake or the end.
     watchers: Vec<Waker>,
     to_wake: Vec<Waker>,
+    /// Wakers that are no longer needed, to be dropped without the lock.
+    retired: Vec<Waker>,
     /// An empty list.
     spare: Vec<Waker>,
 }
 
+/// Wakers to call and to drop without the lock: mostly at most one of each.
+#[derive(Debug, Default)]
+pub(crate) struct Released {
+    last_to_wake: Option<Waker>,
+    to_wake: Vec<Waker>,
+    last_retired: Option<Waker>,
+    retired: Vec<Waker>,
+}
+
+impl Released {
+    /// Calls and drops the wakers. Returns a list whose memory is of use again.
+    pub(crate) fn settle(mut self) -> Option<Vec<Waker>> {
+        self.to_wake.drain(..).chain(self.last_to_wake).for_each(Waker::wake);
+        drop((self.retired, self.last_retired));
+        (self.to_wake.capacity() > 0).then_some(self.to_wake)
+    }
+}
+
 impl Waiters {
-    /// Waits until the stream can be read, in the place of who did before.
-    pub(crate) fn wait_readable(&mut self, id: StreamId, waker: &Waker) {
-        self.readers.insert(id, waker.clone());
+    /// Whether a task with this waker waits for `what` already.
+    pub(crate) fn has(&self, what: Wait, waker: &Waker) -> bool {
+        let is_same = |other: &Waker| other.will_wake(waker);
+        match what {
+            Wait::Readable(id) => self.readers.get(&id).is_some_and(is_same),
+            Wait::Writable(id) => self.writers.get(&id).is_some_and(is_same),
+            Wait::End(id) => self.enders.iter().any(|(waiting, other)| *waiting == id && is_same(other)),
+            Wait::Open => self.openers.iter().any(is_same),
+            Wait::Accept => self.acceptors.iter().any(is_same),
+            Wait::Session => self.watchers.iter().any(is_same),
+        }
     }
 
-    /// Waits until the stream can be written to, in the place of who did before.
-    pub(crate) fn wait_writable(&mut self, id: StreamId, waker: &Waker) {
-        self.writers.insert(id, waker.clone());
+    /// Makes the task with this waker wait for `what`.
+    pub(crate) fn wait(&mut self, what: Wait, waker: Waker) {
+        match what {
+            Wait::Readable(id) => self.retired.extend(self.readers.insert(id, waker)),
+            Wait::Writable(id) => self.retired.extend(self.writers.insert(id, waker)),
+            Wait::End(id) => self.enders.push((id, waker)),
+            Wait::Open => self.openers.push(waker),
+            Wait::Accept => self.acceptors.push(waker),
+            Wait::Session => self.watchers.push(waker),
+        }
     }
 
     /// The application holds the stream no more.
     pub(crate) fn forget_reader(&mut self, id: StreamId) {
-        self.readers.remove(&id);
+        self.retired.extend(self.readers.remove(&id));
     }
 
     /// The application holds the stream no more.
     pub(crate) fn forget_writer(&mut self, id: StreamId) {
-        self.writers.remove(&id);
-        self.enders.retain(|(waiting, _)| *waiting != id);
-    }
-
-    /// Waits until the stream is delivered, or the peer stops it.
-    pub(crate) fn wait_for_end(&mut self, id: StreamId, waker: &Waker) {
-        if !self.enders.iter().any(|(waiting, other)| *waiting == id && other.will_wake(waker)) {
-            self.enders.push((id, waker.clone()));
-        }
+        self.retired.extend(self.writers.remove(&id));
+        let forgotten = self.enders.extract_if(.., |(waiting, _)| *waiting == id);
+        self.retired.extend(forgotten.map(|(_, waker)| waker));
     }
 
     fn wake_enders(&mut self, id: StreamId) {
         let ended = self.enders.extract_if(.., |(waiting, _)| *waiting == id);
         self.to_wake.extend(ended.map(|(_, waker)| waker));
-    }
-
-    /// Waits until another stream may be opened.
-    pub(crate) fn wait_to_open(&mut self, waker: &Waker) {
-        enlist(&mut self.openers, waker);
-    }
-
-    /// Waits for a stream of the peer.
-    pub(crate) fn wait_to_accept(&mut self, waker: &Waker) {
-        enlist(&mut self.acceptors, waker);
-    }
-
-    /// Waits until the handshake is complete, the session is, or its sockets are closed.
-    pub(crate) fn watch(&mut self, waker: &Waker) {
-        enlist(&mut self.watchers, waker);
     }
 
     /// Those who waited for this are to be woken.
@@ -112,31 +142,34 @@ impl Waiters {
         self.to_wake.extend(waker);
     }
 
+    /// This one is no longer needed.
+    pub(crate) fn retire(&mut self, waker: Option<Waker>) {
+        self.retired.extend(waker);
+    }
+
     /// Whether any task is to be woken.
     pub(crate) fn has_any_to_wake(&self) -> bool {
         !self.to_wake.is_empty()
     }
 
-    /// Takes out those who are to be woken: mostly one, and others. Their list is wanted back.
-    pub(crate) fn take_to_wake(&mut self) -> (Option<Waker>, Vec<Waker>) {
-        let last = self.to_wake.pop();
-        if self.to_wake.is_empty() {
-            return (last, Vec::new());
+    /// Takes out what is to be called and dropped without the lock.
+    pub(crate) fn release(&mut self) -> Released {
+        let mut released =
+            Released { last_to_wake: self.to_wake.pop(), last_retired: self.retired.pop(), ..Released::default() };
+        if !self.to_wake.is_empty() {
+            released.to_wake = std::mem::replace(&mut self.to_wake, std::mem::take(&mut self.spare));
         }
-        (last, std::mem::replace(&mut self.to_wake, std::mem::take(&mut self.spare)))
+        if !self.retired.is_empty() {
+            released.retired = std::mem::take(&mut self.retired);
+        }
+        released
     }
 
-    /// Takes the list back, for the sake of its memory.
+    /// Takes a list back, for the sake of its memory.
     pub(crate) fn give_back(&mut self, woken: Vec<Waker>) {
         if woken.capacity() <= MAX_SPARE {
             self.spare = woken;
         }
-    }
-}
-
-fn enlist(waiting: &mut Vec<Waker>, waker: &Waker) {
-    if !waiting.iter().any(|other| other.will_wake(waker)) {
-        waiting.push(waker.clone());
     }
 }
 
@@ -145,16 +178,24 @@ mod tests {
     use super::*;
 
     fn wake(waiters: &mut Waiters) -> usize {
-        let (last, mut others) = waiters.take_to_wake();
-        let count = others.drain(..).chain(last).count();
-        waiters.give_back(others);
+        let released = waiters.release();
+        let count = released.to_wake.len() + usize::from(released.last_to_wake.is_some());
+        if let Some(list) = released.settle() {
+            waiters.give_back(list);
+        }
         count
+    }
+
+    fn wait(waiters: &mut Waiters, what: Wait, waker: &Waker) {
+        if !waiters.has(what, waker) {
+            waiters.wait(what, waker.clone());
+        }
     }
 
     #[test]
     fn reader_is_woken_once_for_its_stream() {
         let mut waiters = Waiters::default();
-        waiters.wait_readable(StreamId(0), Waker::noop());
+        wait(&mut waiters, Wait::Readable(StreamId(0)), Waker::noop());
         waiters.hear(StreamEvent::Readable { id: StreamId(4) });
         assert!(!waiters.has_any_to_wake());
         waiters.hear(StreamEvent::Readable { id: StreamId(0) });
@@ -184,13 +225,13 @@ mod tests {
             fn wake(self: std::sync::Arc<Self>) {}
         }
         let (mut waiters, waker) = (Waiters::default(), Waker::from(std::sync::Arc::new(NoTask)));
-        waiters.wait_readable(StreamId(0), &waker);
-        waiters.wait_writable(StreamId(0), &waker);
-        waiters.wait_to_open(&waker);
-        waiters.wait_to_accept(&waker);
-        waiters.watch(&waker);
-        waiters.watch(&waker);
+        for what in [Wait::Readable(StreamId(0)), Wait::Writable(StreamId(0)), Wait::End(StreamId(0))] {
+            wait(&mut waiters, what, &waker);
+        }
+        for what in [Wait::Open, Wait::Accept, Wait::Session, Wait::Session] {
+            wait(&mut waiters, what, &waker);
+        }
         waiters.wake_all();
-        assert_eq!(wake(&mut waiters), 5, "the same one watches once");
+        assert_eq!(wake(&mut waiters), 6, "the same one watches once");
     }
 }

@@ -24,7 +24,7 @@ mod traffic;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tcpls_core::connection::{Claim, TcpEnd};
@@ -69,6 +69,8 @@ pub(crate) struct Driver {
     dials: Option<Dials>,
     /// Server: reports to the listener's account.
     reports: Option<Reports>,
+    /// To be woken with, unless the session's state has it.
+    waker: Option<Waker>,
     timer: Pin<Box<Sleep>>,
     /// The next deadline, if that is known.
     due: Option<Time>,
@@ -105,6 +107,7 @@ impl Driver {
             endings: Endings::default(),
             dials: None,
             reports: None,
+            waker: None,
             timer: Box::pin(tokio::time::sleep_until(instant(now).into())),
             due: None,
             now,
@@ -208,8 +211,12 @@ impl Driver {
     /// state, so it is queried before. Returns whether to ask the dialer.
     fn begin(&mut self, cx: &Context<'_>) -> bool {
         let may_be_due = self.due.is_none_or(|due| due <= self.now);
+        // Cloned without the lock.
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
         let (called, inbox) = self.shared.drive(|state| {
-            state.attend(cx.waker());
+            state.attend(&mut self.waker);
             state.has_woken = false;
             if may_be_due && state.conn.poll_timeout().is_some_and(|at| at <= self.now) {
                 self.carriers.iter().for_each(|carrier| ask_kernel(&mut state.conn, carrier.tcp, &carrier.socket));

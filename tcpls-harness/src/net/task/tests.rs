@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::dial::{AttemptId, DialPolicy, Path, PathStatus, SessionView};
 use crate::net::os::seed;
+use crate::net::session::Wait;
 use crate::tls::{Identity, Trust};
 
 async fn driver() -> Driver {
@@ -41,7 +42,7 @@ async fn buffers_are_freed_after_half_a_second_without_traffic() {
 #[tokio::test]
 async fn a_timer_that_is_early_enough_is_left_alone() {
     let mut driver = driver().await;
-    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let mut cx = Context::from_waker(Waker::noop());
     let early = driver.now + Duration::from_secs(1000);
     let late = early + QUIET;
     driver.timer.as_mut().reset(instant(late).into());
@@ -113,7 +114,7 @@ async fn end_of_the_task_wakes_the_application_without_a_call_of_its_policy() {
     let shared = driver.shared.clone();
     shared.access(|state| {
         state.dialer = Some(Box::new(Broken));
-        state.waiters.watch(&woken.clone().into());
+        state.waiters.wait(Wait::Session, woken.clone().into());
     });
     drop(driver);
     assert_eq!(woken.0.load(std::sync::atomic::Ordering::Relaxed), 1);
