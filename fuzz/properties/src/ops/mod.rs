@@ -2,26 +2,29 @@
 //! determines. Properties: received data is the written data; when the faults have ended, everything arrives, or the
 //! session was ended intentionally; an ended session holds nothing.
 //!
-//! The input is a configuration, then operations. `world` has the pipes, `end` the applications.
+//! The input is a configuration, then operations. Ends and pipes are those of [`Pair`], `app` has the
+//! applications.
 
-mod end;
-mod world;
+mod app;
 
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use tcpls_core::connection::TcpInfo;
 use tcpls_core::connection::schedule::{
     ActiveStandby, Aggregate, EarliestDelivery, LowestRtt, Redundant, RoundRobin, Scheduler,
 };
+use tcpls_core::connection::{JoinOptions, TcpInfo};
 use tcpls_core::error::CloseReason;
-use tcpls_core::{Config, ErrorCode, Side, State};
+use tcpls_core::testing::{Pair, Setup};
+use tcpls_core::{Config, Connection, ConnectionId, ErrorCode, Event, Side, State};
 
-use self::world::World;
-use crate::choices::Choices;
+use self::app::{App, is_closed};
+use crate::choices::{Choices, pick};
 
 /// TCP connections in a run, including lost ones.
-const MAX_PIPES: usize = 24;
+const MAX_TCPS: usize = 24;
+/// Bytes that a socket and the network behind it hold.
+const CAPACITY: usize = 50_000;
 /// Rounds after which all that was written must have arrived. A round delivers everything, or lets time pass.
 const MAX_ROUNDS: usize = 3000;
 const SIDES: [Side; 2] = [Side::Client, Side::Server];
@@ -32,19 +35,26 @@ pub fn ops(input: &[u8]) {
     let mut run = Run::new(&mut choices);
     while let Some(op) = choices.next() {
         run.step(op, &mut choices);
-        run.world.settle();
+        run.settle();
     }
-    run.heal();
+    run.pair.heal();
     if run.must_arrive() {
         run.drive(|run| run.has_arrived());
         assert!(run.has_arrived(), "after {MAX_ROUNDS} rounds: {}", run.describe());
-        SIDES.into_iter().for_each(|side| run.world.end(side).check_thrift());
+        for side in SIDES {
+            let (app, conn) = run.end(side);
+            app.check_thrift(conn);
+        }
     }
     run.close();
 }
 
 struct Run {
-    world: World,
+    pair: Pair,
+    client: App,
+    server: App,
+    /// Every TCP connection that the client has opened.
+    tcps: Vec<ConnectionId>,
     /// One endpoint has closed the session.
     closed: bool,
 }
@@ -67,35 +77,99 @@ impl Run {
             config.max_tcp_connections = 6;
             config.spare_tokens = 3;
         });
-        Self { world: World::new(&config), closed: false }
+        let setup =
+            Setup { client: config.clone(), server: config.clone(), tls: None, socket_buffer: CAPACITY, seed: 1 };
+        let mut pair = setup.start();
+        // The ClientHello arrives; the handshake is not complete.
+        pair.step(Side::Client);
+        pair.deliver(ConnectionId::FIRST, Side::Server, usize::MAX);
+        for side in SIDES {
+            let end = pair.end(side);
+            (end.reads, end.accepts) = (false, false);
+        }
+        let (client, server) = (App::new(&config), App::new(&config));
+        Self { pair, client, server, tcps: vec![ConnectionId::FIRST], closed: false }
+    }
+
+    /// The application of an end, and its session.
+    fn end(&mut self, side: Side) -> (&mut App, &mut Connection) {
+        let app = match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        };
+        (app, self.pair.conn(side))
+    }
+
+    /// Ends an operation: the pair checks what it knows, the applications what they know.
+    fn settle(&mut self) {
+        self.pair.settle();
+        for side in SIDES {
+            let (app, conn) = self.end(side);
+            app.check(conn);
+        }
     }
 
     fn step(&mut self, op: u8, choices: &mut Choices<'_>) {
         let (kind, side) = (op & 31, if op & 32 == 0 { Side::Client } else { Side::Server });
         let argument = choices.byte();
-        let at = usize::from(argument) % self.world.pipes.len();
+        let tcp = self.tcp(argument);
         match kind {
-            0..=2 => self.world.deliver(at, side, usize::from(choices.pair())),
-            3 | 4 => self.world.pump(side),
-            5 | 6 => self.exchange(),
+            0..=2 => _ = self.pair.deliver(tcp, side, choices.pair().into()),
+            3 | 4 => _ = self.pair.step(side),
+            5 | 6 => _ = self.exchange(),
             7 if op & 64 == 0 => self.join(argument & 1 == 0),
-            7 | 8 => self.world.cut(at),
-            9 => self.world.stall(at, op & 64 == 0),
-            10 => self.world.spoil(at, side, choices.pair().into()),
-            11 => self.world.pass(Duration::from_millis(1 << (argument % 12))),
-            12 => self.world.pass(self.world.next_timeout().unwrap_or_default().min(Duration::from_secs(20))),
+            7 | 8 => self.pair.sever(tcp),
+            9 if op & 64 == 0 => self.pair.stall(tcp),
+            9 => self.pair.unstall(tcp),
+            10 => self.spoil(tcp, side, choices.pair().into()),
+            11 => self.pass(Duration::from_millis(1 << (argument % 12))),
+            12 => {
+                let wait = self.next_timeout().unwrap_or_default();
+                self.pass(wait.min(Duration::from_secs(20)));
+            }
             13 if argument == 0xff => self.end_session(side, ErrorCode(u32::from(op >> 6))),
-            13..=16 => self.use_tcp(kind, side, op, argument, at),
+            13..=16 => self.use_tcp(kind, side, op, argument),
             17..=19 => self.use_session(kind, side, op, argument),
             _ => self.use_stream(kind, side, op, argument, choices),
         }
     }
 
-    /// Calls about one TCP connection.
-    fn use_tcp(&mut self, kind: u8, side: Side, op: u8, argument: u8, at: usize) {
-        let Some(tcp) = self.world.pipes[at].name(side) else { return };
-        let now = self.world.now;
-        let conn = &mut self.world.end(side).conn;
+    /// One of the TCP connections that ever were.
+    fn tcp(&self, choice: u8) -> ConnectionId {
+        pick(&self.tcps, choice)
+    }
+
+    /// A bit of a byte that is under way towards `side` flips.
+    fn spoil(&mut self, tcp: ConnectionId, side: Side, which: usize) {
+        let coming = &mut self.pair.flow(tcp, side).in_flight;
+        let len = coming.len().max(1);
+        if let Some(byte) = coming.get_mut(which % len) {
+            *byte ^= 1 << (which % 8);
+        }
+    }
+
+    /// Time passes. Both ends are called for it, whether a timeout of theirs is due or not.
+    fn pass(&mut self, time: Duration) {
+        self.pair.advance(time);
+        let now = self.pair.now;
+        for side in SIDES {
+            let conn = self.pair.conn(side);
+            conn.handle_timeout(now);
+            assert!(conn.poll_timeout().is_none_or(|at| at > now), "{side:?} waits for the past");
+        }
+    }
+
+    /// How long until the first deadline.
+    fn next_timeout(&mut self) -> Option<Duration> {
+        let ends = SIDES.map(|side| self.pair.conn(side).poll_timeout());
+        let first = ends.into_iter().chain([self.pair.endpoint.poll_timeout()]).flatten().min();
+        first.map(|at| at - self.pair.now)
+    }
+
+    /// Calls about one TCP connection, which may have ended or not joined yet.
+    fn use_tcp(&mut self, kind: u8, side: Side, op: u8, argument: u8) {
+        let (now, tcp) = (self.pair.now, self.tcp(argument));
+        let conn = self.pair.conn(side);
         match kind {
             13 => _ = conn.retire_tcp(now, tcp),
             14 => _ = conn.set_backup(tcp, op & 64 == 0),
@@ -122,87 +196,74 @@ impl Run {
 
     /// Calls about the session.
     fn use_session(&mut self, kind: u8, side: Side, op: u8, argument: u8) {
-        let now = self.world.now;
-        let end = self.world.end(side);
+        let now = self.pair.now;
+        let (app, conn) = self.end(side);
         match kind {
-            17 if op & 64 == 0 => end.advertised.extend(end.conn.advertise(address(argument % 4)).ok()),
-            17 => _ = end.advertised.pop().map(|id| end.conn.withdraw(id)),
+            17 if op & 64 == 0 => app.advertised.extend(conn.advertise(address(argument % 4)).ok()),
+            17 => _ = app.advertised.pop().map(|id| conn.withdraw(id)),
             18 if op & 64 == 0 => {
-                end.redundant |= argument % 6 == 5;
-                end.conn.set_scheduler(scheduler(argument % 6));
+                app.redundant |= argument % 6 == 5;
+                conn.set_scheduler(scheduler(argument % 6));
             }
-            18 => _ = end.conn.send_tcp_option(28, &[argument; 4]),
-            _ => end.conn.update_keys(now),
+            18 => _ = conn.send_tcp_option(28, &[argument; 4]),
+            _ => conn.update_keys(now),
         }
     }
 
     /// Calls about one stream.
     fn use_stream(&mut self, kind: u8, side: Side, op: u8, argument: u8, choices: &mut Choices<'_>) {
         let choice = choices.byte();
-        let tcp = self.world.pipes[usize::from(choice) % self.world.pipes.len()].name(side);
-        let end = self.world.end(side);
+        let tcp = self.tcp(choice);
+        let (app, conn) = self.end(side);
         match kind {
-            20 => return end.open(),
-            21 => return end.accept(),
+            20 => return app.open(conn),
+            21 => return app.accept(conn),
             _ => {}
         }
-        let Some(id) = end.stream(argument) else { return };
+        let Some(id) = app.stream(argument) else { return };
         match kind {
-            22..=24 => end.write(id, choices.pair(), op & 64 == 0),
-            25 | 26 => end.read(id, choices.pair().into()),
-            27 => end.finish(id),
-            28 if op & 64 == 0 => end.reset(id),
-            28 => end.stop(id),
-            29 => _ = end.conn.stream(id).set_priority(choice as i8),
-            _ => {
-                let Some(tcp) = tcp else { return };
-                let mut stream = end.conn.stream(id);
-                _ = if kind == 30 { stream.attach(tcp) } else { stream.detach(tcp) };
-            }
+            22..=24 => app.write(conn, id, choices.pair(), op & 64 == 0),
+            25 | 26 => app.read(conn, id, choices.pair().into()),
+            27 => app.finish(conn, id),
+            28 if op & 64 == 0 => app.reset(conn, id),
+            28 => app.stop(conn, id),
+            29 => _ = conn.stream(id).set_priority(choice as i8),
+            30 => _ = conn.stream(id).attach(tcp),
+            _ => _ = conn.stream(id).detach(tcp),
         }
     }
 
     /// The last token is kept: a client that spends it on a TCP connection that fails could never come back.
     fn join(&mut self, zero_rtt: bool) {
-        if self.world.pipes.len() < MAX_PIPES && self.world.client.conn.tokens() > 1 {
-            self.world.join(zero_rtt);
+        if self.tcps.len() < MAX_TCPS && self.pair.client().tokens() > 1 {
+            self.open_tcp(zero_rtt);
         }
+    }
+
+    fn open_tcp(&mut self, zero_rtt: bool) {
+        let options = JoinOptions::default().with(|join| join.zero_rtt = zero_rtt);
+        self.tcps.extend(self.pair.try_open_tcp(options));
     }
 
     fn end_session(&mut self, side: Side, error: ErrorCode) {
         self.closed = true;
-        let now = self.world.now;
-        self.world.end(side).conn.close(now, error, b"as it happens");
+        self.pair.close(side, error.0, b"as it happens");
     }
 
-    /// Delivers everything that both endpoints send now.
-    fn exchange(&mut self) {
-        for side in SIDES {
-            self.world.pump(side);
-        }
-        for at in 0..self.world.pipes.len() {
-            for side in SIDES {
-                self.world.deliver(at, side, usize::MAX);
-                self.world.settle();
-            }
-        }
-    }
-
-    /// No more faults.
-    fn heal(&mut self) {
-        (0..self.world.pipes.len()).for_each(|at| self.world.stall(at, false));
-        self.exchange();
+    /// Delivers everything that both endpoints send now. Returns whether anything happened.
+    fn exchange(&mut self) -> bool {
+        let sent = SIDES.map(|side| self.pair.step(side));
+        self.pair.deliver_all() | sent.contains(&true)
     }
 
     /// Whether the session was not ended: intentionally, or because the handshake could not be finished, or because the
     /// only TCP connection was lost before the client had a token to come back with.
-    fn must_arrive(&self) -> bool {
-        let ends = [&self.world.client.conn, &self.world.server.conn];
+    fn must_arrive(&mut self) -> bool {
         let mut lives = !self.closed;
-        for reason in ends.iter().filter_map(|conn| conn.close_reason()) {
+        for reason in SIDES.into_iter().filter_map(|side| self.pair.close_reason(side)).collect::<Vec<_>>() {
             let excused = match reason {
                 CloseReason::Handshake(_) | CloseReason::HandshakeTimeout | CloseReason::LostInHandshake(_) => true,
-                CloseReason::Stranded | CloseReason::OutOfTokens { .. } => !self.world.client.had_token,
+                CloseReason::Stranded | CloseReason::OutOfTokens { .. } => !self.had_token(),
                 _ => false,
             };
             assert!(excused || self.closed, "the session ended: {reason}\n{}", self.describe());
@@ -211,53 +272,69 @@ impl Run {
         lives
     }
 
+    fn had_token(&mut self) -> bool {
+        self.pair.events(Side::Client).iter().any(|event| matches!(event, Event::TokensAvailable { .. }))
+    }
+
     /// Rounds until `done`, or too many of them.
     fn drive(&mut self, done: impl Fn(&mut Self) -> bool) {
         for _ in 0..MAX_ROUNDS {
-            let moved = self.world.moved;
-            SIDES.into_iter().for_each(|side| self.world.end(side).read_all());
-            self.exchange();
-            if self.world.client.conn.tcp_connections().next().is_none() {
-                self.world.join(true);
+            for side in SIDES {
+                let (app, conn) = self.end(side);
+                app.read_all(conn);
+            }
+            let mut moved = self.exchange();
+            if self.pair.client().tcp_connections().next().is_none() {
+                let before = self.tcps.len();
+                self.open_tcp(true);
+                moved |= self.tcps.len() > before;
             }
             if done(self) {
                 return;
             }
-            if self.world.moved == moved {
-                let Some(wait) = self.world.next_timeout() else { return };
-                self.world.pass(wait);
-                self.world.settle();
+            if !moved {
+                let Some(wait) = self.next_timeout() else { return };
+                self.pass(wait);
             }
+            self.settle();
         }
     }
 
     /// Everything that is to arrive has, it was reported, and both ends agree.
     fn has_arrived(&mut self) -> bool {
-        let World { client, server, .. } = &self.world;
         if !self.must_arrive() {
             return true;
         }
-        let all = [(client, server), (server, client)].into_iter().all(|(from, to)| {
+        let all = SIDES.into_iter().all(|side| {
+            let (from, to) = match side {
+                Side::Client => (&self.client, &self.server),
+                Side::Server => (&self.server, &self.client),
+            };
             let arrived = from.streams.iter().all(|(id, (written, _))| to.has_read(*id, written));
-            let quiet = from.conn.tcp_connections().all(|tcp| !from.conn.wants_write(tcp));
-            arrived && quiet && from.conn.stats().bytes_to_send == 0 && from.conn.state() == State::Established
+            let conn = self.pair.conn(side);
+            let quiet = conn.tcp_connections().all(|tcp| !conn.wants_write(tcp));
+            arrived && quiet && conn.stats().bytes_to_send == 0 && conn.state() == State::Established
         });
-        all && client.conn.tcp_connections().eq(server.conn.tcp_connections())
+        all && self.pair.live(Side::Client) == self.pair.live(Side::Server)
     }
 
-    fn describe(&self) -> String {
-        let end = |end: &end::End| format!("{:?} {:?} {:?}", end.conn, end.streams, end.conn.stats());
-        let World { client, server, pipes, .. } = &self.world;
-        format!("{}\n{}\n{pipes:?}\n{:?}", end(client), end(server), self.world.reasons())
+    fn describe(&mut self) -> String {
+        let ends = SIDES.map(|side| {
+            let (app, conn) = self.end(side);
+            format!("{conn:?} {:?} {:?} {:?}", app.streams, conn.stats(), conn.timeout_reason())
+        });
+        let roles = self.tcps.iter().map(|tcp| (tcp, SIDES.map(|side| self.pair.role(*tcp, side))));
+        format!("{}\n{:?}", ends.join("\n"), roles.collect::<Vec<_>>())
     }
 
     /// Closes the session, which ends on both sides soon.
     fn close(&mut self) {
-        self.end_session(Side::Client, ErrorCode(0));
-        self.drive(|run| run.world.client.closed);
-        self.end_session(Side::Server, ErrorCode(0));
-        self.drive(|run| run.world.server.closed);
-        SIDES.into_iter().for_each(|side| self.world.end(side).check_empty());
+        for side in SIDES {
+            self.end_session(side, ErrorCode(0));
+            self.drive(|run| is_closed(run.pair.events(side)));
+        }
+        self.client.check_empty(self.pair.end(Side::Client));
+        self.server.check_empty(self.pair.end(Side::Server));
     }
 }
 

@@ -36,6 +36,8 @@ pub struct End {
     pub accepted: Vec<StreamId>,
     /// Whether the application reads on its own; `true` at the start.
     pub reads: bool,
+    /// Whether the application accepts streams on its own; `true` at the start.
+    pub accepts: bool,
     pub(super) oracle: Oracle,
     inbox: BTreeMap<StreamId, Inbox>,
     outbox: BTreeMap<StreamId, Outbox>,
@@ -49,6 +51,7 @@ impl End {
             events: Vec::new(),
             accepted: Vec::new(),
             reads: true,
+            accepts: true,
             oracle: Oracle::new(config),
             inbox: BTreeMap::new(),
             outbox: BTreeMap::new(),
@@ -63,7 +66,7 @@ impl End {
             self.oracle.event(&event);
             match &event {
                 Event::Tcp(TcpEvent::Discarded { tcp }) => discarded.push(*tcp),
-                Event::Stream(StreamEvent::Opened) => self.accept(),
+                Event::Stream(StreamEvent::Opened) if self.accepts => self.accept(),
                 Event::Stream(StreamEvent::Readable { id }) => _ = self.readable.insert(*id),
                 _ => {}
             }
@@ -72,7 +75,8 @@ impl End {
         discarded
     }
 
-    fn accept(&mut self) {
+    /// Accepts every stream that the peer has opened.
+    pub fn accept(&mut self) {
         while let Some(id) = self.conn.accept_stream() {
             self.accepted.push(id);
             self.readable.insert(id);

@@ -20,7 +20,7 @@ use crate::connection::schedule::Aggregate;
 use crate::connection::{Connection, JoinOptions, TcpEnd};
 use crate::crypto::Handshake;
 use crate::endpoint::{Endpoint, EndpointConfig};
-use crate::error::{CloseReason, ReadError, TcpFault};
+use crate::error::{CloseReason, OpenTcpError, ReadError, TcpFault};
 use crate::event::{Event, TcpEvent};
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, ErrorCode, Side, StreamId};
@@ -154,9 +154,17 @@ impl Pair {
 
     /// Does the same with options.
     pub fn open_tcp_with(&mut self, options: JoinOptions) -> ConnectionId {
-        let tcp = self.client.conn.open_tcp_with(self.now, options).expect("the client can open a TCP connection");
+        self.try_open_tcp(options).expect("the client can open a TCP connection")
+    }
+
+    /// Does the same, unless the client cannot open one.
+    ///
+    /// # Errors
+    /// Those of [`Connection::open_tcp_with`].
+    pub fn try_open_tcp(&mut self, options: JoinOptions) -> Result<ConnectionId, OpenTcpError> {
+        let tcp = self.client.conn.open_tcp_with(self.now, options)?;
         self.connect(Role::Tcp(tcp));
-        tcp
+        Ok(tcp)
     }
 
     /// Adds a TCP connection to the session and drives the pair until it has joined.
@@ -214,6 +222,13 @@ impl Pair {
         self.report_end(Side::Client, client, TcpEnd::Reset);
         self.report_end(Side::Server, server, TcpEnd::Reset);
         self.settle();
+    }
+
+    /// Resets a TCP connection in the network: bytes in flight vanish, now and later. Each end sees the reset when something
+    /// would be delivered to it next.
+    pub fn sever(&mut self, tcp: ConnectionId) {
+        let number = self.number(tcp);
+        self.pipes[number].sever();
     }
 
     /// Makes the path of a TCP connection hold back all bytes, in both directions.

@@ -34,6 +34,8 @@ pub struct Flow {
     pub(super) inbox: BytesMut,
     /// The sender has closed its socket: the end follows the bytes.
     pub(super) finished: bool,
+    /// The network has reset it: nothing more arrives, and the receiver sees a reset.
+    pub(super) reset: bool,
     /// The receiver knows that no more will come.
     pub(super) end_reported: bool,
     /// All bytes that were ever sent.
@@ -44,7 +46,9 @@ impl Flow {
     /// Puts bytes on the wire as if the sender had written them.
     pub fn send(&mut self, bytes: &[u8]) {
         self.log.extend_from_slice(bytes);
-        self.in_flight.extend(bytes);
+        if !self.reset {
+            self.in_flight.extend(bytes);
+        }
     }
 
     /// Closes the sender's socket: the receiver sees the end behind the bytes that are under way.
@@ -113,6 +117,14 @@ impl Pipe {
         incoming.in_flight.clear();
         incoming.inbox.clear();
         incoming.end_reported = true;
+    }
+
+    /// The network resets the TCP connection: bytes in flight vanish, and neither end knows it yet.
+    pub(super) fn sever(&mut self) {
+        for flow in [&mut self.up, &mut self.down] {
+            flow.in_flight.clear();
+            (flow.finished, flow.reset) = (true, true);
+        }
     }
 
     /// The TCP connection breaks: bytes in flight vanish.

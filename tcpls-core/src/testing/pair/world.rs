@@ -66,7 +66,8 @@ impl Pair {
         if self.pipes[number].towards(to).is_at_end() {
             self.pipes[number].towards(to).end_reported = true;
             let role = self.pipes[number].role(to);
-            self.report_end(to, role, TcpEnd::Fin);
+            let how = if self.pipes[number].towards(to).reset { TcpEnd::Reset } else { TcpEnd::Fin };
+            self.report_end(to, role, how);
             self.pipes[number].set_role(to, if role == Role::Stranger { role } else { Role::Closed });
             self.pipes[number].towards(to.peer()).finished = true;
             self.settle();
@@ -95,7 +96,8 @@ impl Pair {
     fn recognised(&mut self, number: usize, incoming: Incoming) {
         match incoming {
             Incoming::New(session) => {
-                let tls = self.server_handshake.take().expect("a pair has one session");
+                // A pair has one session. A corrupt byte can make a join's ClientHello one without a token.
+                let Some(tls) = self.server_handshake.take() else { return self.refuse(number, &[]) };
                 let config = self.server_config.clone();
                 let tls = self.ledger.watch(tls);
                 let conn = Connection::server(self.now, config.clone(), tls, session, seed(self.seed ^ 0x5e4));

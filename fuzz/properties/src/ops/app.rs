@@ -1,11 +1,10 @@
-//! One endpoint of the session under test, with its application: data written to and read from each stream, and
-//! invariants.
+//! The application of one endpoint: data written to and read from each stream, and what it expects of its session.
 
 use std::collections::BTreeMap;
 
 use tcpls_core::error::{ReadError, WriteError};
-use tcpls_core::testing::Oracle;
-use tcpls_core::{AddressId, Config, Connection, ConnectionId, ErrorCode, Event, StreamId, Time};
+use tcpls_core::testing::End;
+use tcpls_core::{AddressId, Config, Connection, ErrorCode, Event, StreamId};
 
 use crate::model::pattern;
 
@@ -32,66 +31,40 @@ pub(super) struct Read {
     pub(super) stopped: bool,
 }
 
-pub(super) struct End {
-    pub(super) conn: Connection,
-    /// The streams that this endpoint knows, and what it did with each.
+/// An application. It does only what the input says, in any order, until [`App::read_all`] drives it.
+pub(super) struct App {
+    /// The streams that it knows, and what it did with each.
     pub(super) streams: BTreeMap<StreamId, (Written, Read)>,
     pub(super) advertised: Vec<AddressId>,
     /// Duplicates were asked for.
     pub(super) redundant: bool,
-    /// Client: there was a token, once.
-    pub(super) had_token: bool,
-    pub(super) closed: bool,
-    /// Tighter than what the oracle allows: no receive buffers here have an unused rest.
+    /// Tighter than what the oracle of the pair allows: no receive buffers here have an unused rest.
     read_bound: u64,
-    oracle: Oracle,
 }
 
-impl End {
-    pub(super) fn new(conn: Connection, config: &Config) -> Self {
+impl App {
+    pub(super) fn new(config: &Config) -> Self {
         Self {
-            conn,
             streams: BTreeMap::new(),
             advertised: Vec::new(),
             redundant: false,
-            had_token: false,
-            closed: false,
             read_bound: config.max_session_window * 5 / 4 + SLACK,
-            oracle: Oracle::new(config),
         }
     }
 
-    /// Takes the events; their order is checked.
-    pub(super) fn hear(&mut self) -> Vec<Event> {
-        let events: Vec<Event> = core::iter::from_fn(|| self.conn.poll_event()).collect();
-        for event in &events {
-            self.oracle.event(event);
-            self.closed |= matches!(event, Event::Closed { .. });
-            self.had_token |= matches!(event, Event::TokensAvailable { .. });
-        }
-        events
-    }
-
-    /// Fills a TCP connection once.
-    pub(super) fn transmit(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) {
-        self.oracle.transmit(&mut self.conn, now, tcp, room, out);
-    }
-
-    pub(super) fn check(&mut self) {
-        self.oracle.check(&self.conn);
-        assert!(self.oracle.complaints().is_empty(), "{:?}", self.oracle.complaints());
-        let held = self.conn.stats().bytes_to_read as u64;
+    pub(super) fn check(&self, conn: &Connection) {
+        let held = conn.stats().bytes_to_read as u64;
         assert!(held <= self.read_bound, "{held} bytes are held for reading");
     }
 
-    pub(super) fn open(&mut self) {
-        if let Ok(id) = self.conn.open_stream() {
+    pub(super) fn open(&mut self, conn: &mut Connection) {
+        if let Ok(id) = conn.open_stream() {
             self.streams.insert(id, Default::default());
         }
     }
 
-    pub(super) fn accept(&mut self) {
-        while let Some(id) = self.conn.accept_stream() {
+    pub(super) fn accept(&mut self, conn: &mut Connection) {
+        while let Some(id) = conn.accept_stream() {
             assert!(self.streams.insert(id, Default::default()).is_none(), "{id} comes twice");
         }
     }
@@ -101,10 +74,10 @@ impl End {
         self.streams.keys().nth(usize::from(choice) % self.streams.len().max(1)).copied()
     }
 
-    pub(super) fn write(&mut self, id: StreamId, len: u16, shared: bool) {
+    pub(super) fn write(&mut self, conn: &mut Connection, id: StreamId, len: u16, shared: bool) {
         let Some((written, _)) = self.streams.get_mut(&id) else { return };
         let data = pattern(id, written.len..(written.len + u64::from(len)).min(MAX_WRITTEN));
-        let mut stream = self.conn.stream(id);
+        let mut stream = conn.stream(id);
         let result = if shared { stream.write_chunk(&mut data.into()) } else { stream.write(&data) };
         match result {
             Ok(len) => written.len += len as u64,
@@ -113,22 +86,22 @@ impl End {
         }
     }
 
-    pub(super) fn finish(&mut self, id: StreamId) {
+    pub(super) fn finish(&mut self, conn: &mut Connection, id: StreamId) {
         let Some((written, _)) = self.streams.get_mut(&id) else { return };
-        written.finished |= self.conn.stream(id).finish().is_ok();
+        written.finished |= conn.stream(id).finish().is_ok();
     }
 
-    pub(super) fn reset(&mut self, id: StreamId) {
+    pub(super) fn reset(&mut self, conn: &mut Connection, id: StreamId) {
         let Some((written, _)) = self.streams.get_mut(&id) else { return };
-        written.given_up |= self.conn.stream(id).reset(ErrorCode(1)).is_ok();
+        written.given_up |= conn.stream(id).reset(ErrorCode(1)).is_ok();
     }
 
     /// Reads at most `max` bytes, which must be the next ones.
-    pub(super) fn read(&mut self, id: StreamId, max: usize) {
+    pub(super) fn read(&mut self, conn: &mut Connection, id: StreamId, max: usize) {
         let Some((_, read)) = self.streams.get_mut(&id) else { return };
         let mut left = max;
         while left > 0 && read.end.is_none() {
-            match self.conn.stream(id).read(left) {
+            match conn.stream(id).read(left) {
                 Ok(Some(data)) => {
                     let range = read.len..read.len + data.len() as u64;
                     assert!(data == pattern(id, range.clone()), "{id}: {range:?} is not as written");
@@ -141,9 +114,9 @@ impl End {
         }
     }
 
-    pub(super) fn stop(&mut self, id: StreamId) {
+    pub(super) fn stop(&mut self, conn: &mut Connection, id: StreamId) {
         let Some((_, read)) = self.streams.get_mut(&id) else { return };
-        read.stopped |= self.conn.stream(id).stop(ErrorCode(2)).is_ok();
+        read.stopped |= conn.stream(id).stop(ErrorCode(2)).is_ok();
     }
 
     /// Whether all that the peer wrote to a stream was read here, or is not wanted.
@@ -158,15 +131,15 @@ impl End {
         read.len == written.len && read.end == end
     }
 
-    pub(super) fn read_all(&mut self) {
-        self.accept();
+    pub(super) fn read_all(&mut self, conn: &mut Connection) {
+        self.accept(conn);
         let ids: Vec<StreamId> = self.streams.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.read(id, usize::MAX));
+        ids.into_iter().for_each(|id| self.read(conn, id, usize::MAX));
     }
 
     /// Each byte went out again at most once for each TCP connection that failed it.
-    pub(super) fn check_thrift(&self) {
-        let stats = self.conn.stats();
+    pub(super) fn check_thrift(&self, conn: &Connection) {
+        let stats = conn.stats();
         let sent: u64 = stats.tcp.iter().map(|tcp| tcp.counters.stream_bytes_sent).sum();
         let again: u64 = stats.tcp.iter().map(|tcp| tcp.counters.requeued_bytes).sum();
         let written: u64 = self.streams.values().map(|(written, _)| written.len).sum();
@@ -174,10 +147,16 @@ impl End {
     }
 
     /// A session that is over, and whose application has read what was left, holds nothing at all.
-    pub(super) fn check_empty(&mut self) {
-        self.read_all();
-        assert!(self.closed, "the session does not end: {:?}", self.conn.state());
-        let stats = self.conn.stats();
+    pub(super) fn check_empty(&mut self, end: &mut End) {
+        let conn = &mut end.conn;
+        self.read_all(conn);
+        assert!(is_closed(&end.events), "the session does not end: {:?}", conn.state());
+        let stats = conn.stats();
         assert!(stats.bytes_to_read == 0 && stats.streams_open == 0, "it is over and holds {stats:?}");
     }
+}
+
+/// Whether the application knows that its session has ended.
+pub(super) fn is_closed(events: &[Event]) -> bool {
+    events.iter().any(|event| matches!(event, Event::Closed { .. }))
 }
