@@ -24,6 +24,23 @@ const MIN_KEY_USES: u64 = 32;
 /// The overhead, in units, of a session that works normally.
 const MIN_OVERHEAD: u64 = 100;
 
+/// When a session has *lanes*: TCP connections that carry no bulk data, so that interactive streams do not wait behind
+/// it ([`Connection::wants_lane`]).
+///
+/// [`Connection::wants_lane`]: crate::connection::Connection::wants_lane
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lanes {
+    /// Never. A peer that requests one is not asked to use it, either.
+    Off,
+    /// While interactive streams and bulk data share a path.
+    #[default]
+    Auto,
+    /// On each path, as long as the session lasts. A server cannot open TCP connections; there it is the same as
+    /// `Auto`.
+    Always,
+}
+
 /// Settings of one endpoint of a session. Every resource that a peer could exhaust is bounded, here or by a constant.
 ///
 /// [`Config::default`] suits bulk transfer and interactive use on the public Internet. [`Config::validate`] rejects
@@ -74,6 +91,8 @@ pub struct Config {
     /// TCP connections at the same time, including unused tokens of the client. At least 1. The client always has one
     /// token: if a TCP connection joins beyond the limit, the server retires the one that has been silent longest.
     pub max_tcp_connections: u32,
+    /// Whether interactive streams get a TCP connection of their own beside bulk data.
+    pub lanes: Lanes,
     /// Server: unused tokens that the client should always have, within [`Config::max_tcp_connections`]. At most 16.
     /// This many TCP connections can join at once, and this many joins may fail before a stranded session cannot
     /// recover.
@@ -131,6 +150,7 @@ impl Default for Config {
             max_ack_delay: Duration::from_millis(25),
             ack_every_records: 32,
             max_tcp_connections: 8,
+            lanes: Lanes::Auto,
             spare_tokens: 4,
             handshake_timeout: Duration::from_secs(10),
             join_timeout: Duration::from_secs(5),

@@ -108,11 +108,11 @@ pub mod token;
 pub mod wire;
 
 pub use budget::Budget;
-pub use config::Config;
+pub use config::{Config, Lanes};
 pub use connection::schedule::{self, Scheduler};
 pub use connection::trace;
 pub use connection::{
-    Claim, ClaimId, Connection, JoinOptions, SendProgress, State, Stream, TcpEnd, TcpInfo, TimeoutReason,
+    Claim, ClaimId, Connection, JoinOptions, SendProgress, State, Stream, StreamClass, TcpEnd, TcpInfo, TimeoutReason,
 };
 pub use crypto::rng::Seed;
 pub use endpoint::{Endpoint, EndpointConfig, Incoming, IncomingId, Join, NewSession};

@@ -44,6 +44,8 @@ pub struct TcpStats {
     pub stalled: bool,
     /// Whether it is a backup: used only when no other is live.
     pub backup: bool,
+    /// Whether it is a lane: kept free of bulk data ([`Config::lanes`](crate::Config::lanes)).
+    pub lane: bool,
     /// Smoothed round-trip time, including the peer's ack delay; `None` before the first acknowledgment.
     pub smoothed_rtt: Option<Duration>,
     /// The smallest round-trip time measured.
@@ -121,7 +123,7 @@ pub struct LimitCounts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FrameCounts {
     draft: [u64; 10],
-    own: [u64; 11],
+    own: [u64; 12],
 }
 
 impl FrameCounts {
@@ -136,20 +138,20 @@ impl FrameCounts {
     pub fn get(&self, ty: u8) -> u64 {
         match ty {
             0x00..=0x09 => self.draft[usize::from(ty)],
-            0x40..=0x4a => self.own[usize::from(ty - 0x40)],
+            0x40..=0x4b => self.own[usize::from(ty - 0x40)],
             _ => 0,
         }
     }
 
     /// Returns type bytes and counts of all types with a count above 0, in order.
     pub fn iter(&self) -> impl Iterator<Item = (u8, u64)> + '_ {
-        (0x00..=0x09).chain(0x40..=0x4a).map(|ty| (ty, self.get(ty))).filter(|(_, count)| *count > 0)
+        (0x00..=0x09).chain(0x40..=0x4b).map(|ty| (ty, self.get(ty))).filter(|(_, count)| *count > 0)
     }
 
     fn slot(&mut self, ty: u8) -> Option<&mut u64> {
         match ty {
             0x00..=0x09 => self.draft.get_mut(usize::from(ty)),
-            0x40..=0x4a => self.own.get_mut(usize::from(ty - 0x40)),
+            0x40..=0x4b => self.own.get_mut(usize::from(ty - 0x40)),
             _ => None,
         }
     }

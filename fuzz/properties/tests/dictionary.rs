@@ -39,6 +39,7 @@ fn frames() -> Vec<Frame<'static>> {
         connection_status(ConnectionId(1), true),
         connection_reset_reason(ConnectionId(1), 1),
         tcp_option(28, &[0, 30]),
+        Frame::Lane,
     ]
 }
 
@@ -58,7 +59,7 @@ fn dictionary() -> String {
         frame.encode(&mut bytes);
         entry(&format!("{}_{number}", frame.name()), &bytes);
     }
-    (0x00..=0x09).chain(0x40..=0x4a).for_each(|ty: u8| entry(&format!("type_{ty:02x}"), &[ty]));
+    (0x00..=0x09).chain(0x40..=0x4b).for_each(|ty: u8| entry(&format!("type_{ty:02x}"), &[ty]));
     text
 }
 
@@ -66,7 +67,7 @@ fn dictionary() -> String {
 #[test]
 fn dictionary_has_a_frame_of_every_type() {
     let types: std::collections::BTreeSet<u8> = frames().iter().map(Frame::ty).collect();
-    assert_eq!(types, (0x00..=0x09).chain(0x40..=0x4a).collect());
+    assert_eq!(types, (0x00..=0x09).chain(0x40..=0x4b).collect());
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../frames.dict");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         fs::write(&path, dictionary()).unwrap();

@@ -8,7 +8,7 @@ use super::Connection;
 use super::schedule::Scheduler;
 use super::trace::Event;
 use crate::error::{AddressError, OpenStreamError, ReadError, TcpError, WriteError};
-use crate::stream::SendProgress;
+use crate::stream::{SendProgress, StreamClass};
 use crate::time::Time;
 use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, Side, StreamId};
 
@@ -289,9 +289,20 @@ impl Stream<'_> {
 
     /// Sets the priority, initially 0. Streams with a higher priority are sent first; equal ones take turns.
     ///
+    /// A stream with a higher priority than bulk data is interactive: see [`StreamClass::ByPriority`].
+    ///
     /// # Errors
     /// See [`WriteError`].
     pub fn set_priority(&mut self, priority: i8) -> Result<(), WriteError> {
         self.conn.streams.set_priority(self.id, priority)
+    }
+
+    /// Sets whether this stream is interactive, which lets it use lanes ([`Config::lanes`](crate::Config::lanes)).
+    /// Initially its priority decides.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn set_class(&mut self, class: StreamClass) -> Result<(), WriteError> {
+        self.conn.streams.set_class(self.id, class)
     }
 }

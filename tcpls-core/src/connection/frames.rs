@@ -121,6 +121,10 @@ impl Connection {
             }
             Frame::ConnectionStatus(status) => self.on_status(now, status),
             Frame::TcpOption(option) => self.on_option(now, tcp, option),
+            Frame::Lane => {
+                self.note_lane(tcp);
+                self.idle(now, 1)
+            }
         }
     }
 
@@ -131,10 +135,19 @@ impl Connection {
     }
 
     fn on_stream(&mut self, now: Time, tcp: ConnectionId, record_len: usize, head: StreamHead, data: Bytes) -> Outcome {
-        if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.handle_data(data.len());
-        }
+        let len = data.len();
+        let is_on_lane = self.tcps.get_mut(tcp).is_some_and(|entry| {
+            entry.handle_data(len);
+            entry.is_lane()
+        });
         let fresh = self.streams.handle_stream(head.id, head.offset, head.fin, data, record_len)?;
+        if is_on_lane {
+            self.streams.came_by_lane(head.id, head.offset);
+        }
+        if self.streams.has_classes() {
+            let is_interactive = self.streams.is_marked(head.id);
+            self.note_data(now, tcp, len as u64, is_interactive);
+        }
         if fresh == 0 {
             return self.idle(now, 1);
         }

@@ -9,6 +9,7 @@
 //! | `output`, `records` | building records of stream data and control frames when a TCP connection has room, and sealing them |
 //! | `control` | pending control frames, and their acknowledgment or loss; Session Parameters, addresses, TCP options, final ACKs |
 //! | `schedule` | policies that choose the TCP connection for new stream data |
+//! | `lanes` | when interactive streams need a TCP connection that carries no bulk data |
 //! | `lifecycle` | how a TCP connection becomes active, retired or lost |
 //! | `failover` | requeuing what a lost TCP connection carried |
 //! | `stall`, `probe` | hedging the data of stalled TCP connections, and Pings on quiet ones |
@@ -39,6 +40,7 @@ mod input;
 mod joins;
 mod keep_alive;
 mod keys;
+mod lanes;
 mod lifecycle;
 mod output;
 mod plain;
@@ -61,7 +63,7 @@ use std::sync::Arc;
 pub use self::api::Stream;
 pub use self::joins::{Claim, ClaimId, JoinOptions};
 pub use self::timers::TimeoutReason;
-pub use crate::stream::SendProgress;
+pub use crate::stream::{SendProgress, StreamClass};
 pub use crate::tcp::silence::TcpInfo;
 
 use self::activity::Activity;
@@ -71,6 +73,7 @@ use self::flood::Flood;
 use self::joins::Joins;
 use self::keep_alive::KeepAlive;
 use self::keys::Keys;
+use self::lanes::Contention;
 use self::lifecycle::Lost;
 use self::post_handshake::Messages;
 use self::probe::ProbeInterval;
@@ -179,6 +182,7 @@ pub struct Connection {
     /// The shorter of both endpoints' idle timeouts.
     idle_timeout: Option<Duration>,
     probe_interval: Option<ProbeInterval>,
+    contention: Contention,
     scheduler: Box<dyn Scheduler>,
 
     ending: Ending,
@@ -246,6 +250,7 @@ impl Connection {
             control: ControlFrames::default(),
             idle_timeout: config.idle_timeout,
             probe_interval: ProbeInterval::new(&config, config.idle_timeout),
+            contention: Contention::default(),
             scheduler: Box::new(EarliestDelivery),
             ending: Ending::default(),
             messages: Messages::default(),

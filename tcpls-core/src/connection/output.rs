@@ -239,7 +239,7 @@ impl Connection {
             return Ok(Built::Nothing);
         }
         out.extend_from_slice(&[0; HEADER_LEN]);
-        self.write_chunks(tcp, &chunks, out);
+        self.write_chunks(now, tcp, &chunks, out);
         if !chunks.is_empty() {
             self.ending.half.note_sent(now);
         }
@@ -258,9 +258,10 @@ impl Connection {
 
     /// What waits behind the record that is built: a sender that filled the socket last time sends at the path's rate.
     fn backlog(&self, tcp: ConnectionId) -> Backlog {
-        if self.tcps.get(tcp).is_some_and(Tcp::is_full) {
+        let Some(entry) = self.tcps.get(tcp) else { return Backlog::None };
+        if entry.is_full() {
             Backlog::Full
-        } else if self.streams.unsent() > 0 {
+        } else if self.streams.unsent() > 0 && !entry.is_lane() {
             Backlog::Some
         } else {
             Backlog::None
@@ -288,10 +289,14 @@ impl Connection {
         self.scratch.views = views;
     }
 
-    fn write_chunks(&mut self, tcp: ConnectionId, chunks: &[Chunk], out: &mut Vec<u8>) {
+    fn write_chunks(&mut self, now: Time, tcp: ConnectionId, chunks: &[Chunk], out: &mut Vec<u8>) {
         let mut bytes = 0;
+        let has_classes = self.streams.has_classes();
         for chunk in chunks {
-            self.streams.copy_chunk(chunk, out);
+            let is_interactive = self.streams.copy_chunk(chunk, out);
+            if has_classes {
+                self.note_data(now, tcp, u64::from(chunk.len), is_interactive);
+            }
             frame::encode_stream_tail(chunk.id, chunk.offset, chunk.fin, chunk.len, out);
             self.frames_sent.count(if chunk.fin { frame::ty::STREAM_FIN } else { frame::ty::STREAM });
             bytes += u64::from(chunk.len);

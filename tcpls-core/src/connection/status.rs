@@ -165,13 +165,19 @@ impl Connection {
     /// Whether `entry` is stalled and another TCP connection is not: then it carries no new data.
     pub(super) fn is_bypassed(&self, entry: &Tcp<Carried>) -> bool {
         entry.liveness().is_stalled()
-            && self.tcps.iter().any(|other| other.is_active() && !other.liveness().is_stalled())
+            && self.tcps.iter().any(|other| relieves(other, entry) && !other.liveness().is_stalled())
     }
 
     /// Whether another TCP connection is active and not stalled.
     pub(super) fn has_other(&self, entry: &Tcp<Carried>) -> bool {
-        self.tcps.iter().any(|other| other.id() != entry.id() && other.is_active() && !other.liveness().is_stalled())
+        let is_other = |other: &Tcp<Carried>| other.id() != entry.id() && relieves(other, entry);
+        self.tcps.iter().any(|other| is_other(other) && !other.liveness().is_stalled())
     }
+}
+
+/// Whether `other` may carry what `entry` does, as long as both are live: a lane does not take over bulk data.
+fn relieves(other: &Tcp<Carried>, entry: &Tcp<Carried>) -> bool {
+    other.is_active() && (entry.is_lane() || !other.is_lane())
 }
 
 fn phase_of(tcp: &Tcp<Carried>) -> TcpPhase {
@@ -188,6 +194,7 @@ fn tcp_stats(tcp: &Tcp<Carried>, phase: TcpPhase) -> TcpStats {
         phase,
         stalled: tcp.liveness().is_stalled() && !matches!(phase, TcpPhase::Lost(_)),
         backup: tcp.is_backup(),
+        lane: tcp.is_lane(),
         smoothed_rtt: tcp.rtt().smoothed(),
         min_rtt: tcp.rtt().min(),
         bytes_in_flight: tcp.sent().bytes(),

@@ -27,7 +27,7 @@ pub(crate) use set::{Streams, Waste};
 
 use core::ops::Range;
 
-use crate::wire::ids::{ErrorCode, StreamId};
+use crate::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
 /// The largest offset that a stream's end may have, and the largest flow-control limit: 2⁶².
 pub(crate) const MAX_OFFSET: u64 = 1 << 62;
@@ -46,6 +46,30 @@ pub enum SendProgress {
     Lost,
     /// There is no such stream, or it ended so long ago that its end is not remembered.
     Unknown,
+}
+
+/// What an application wants of a stream beside others: little delay, or much data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamClass {
+    /// Interactive while at most 64 KiB of it are unacknowledged, if its priority is above 0, or is 0 while a stream
+    /// with a lower one is open, or if its peer sent it by a lane; bulk otherwise.
+    #[default]
+    ByPriority,
+    /// Always interactive: it may use lanes.
+    Interactive,
+    /// Never interactive.
+    Bulk,
+}
+
+/// A stream with data to send, as the choice of a TCP connection for it sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate<'a> {
+    pub(crate) id: StreamId,
+    /// The TCP connections that it is attached to; none: it may use any.
+    pub(crate) attached: &'a [ConnectionId],
+    /// Whether it may use lanes.
+    pub(crate) is_interactive: bool,
 }
 
 /// A piece of a stream's data, or its end, in a record. The bytes stay in the stream until they are acknowledged; a

@@ -8,6 +8,7 @@
 
 mod app;
 mod blocked;
+mod class;
 mod growth;
 mod input;
 mod output;
@@ -27,13 +28,13 @@ pub(crate) use room::Waste;
 use blocked::Blocked;
 use growth::Growth;
 
-use super::ControlKey;
 use super::credit::Credit;
 use super::ended::{Ended, EndedStreams};
 use super::flow::{Clock, Window};
 use super::recv::RecvHalf;
 use super::schedule::{Place, Schedule};
 use super::send::SendHalf;
+use super::{ControlKey, StreamClass};
 use crate::config::Config;
 use crate::event::StreamEvent;
 use crate::time::Time;
@@ -48,6 +49,9 @@ struct Stream {
     send: SendHalf,
     recv: RecvHalf,
     priority: i8,
+    class: StreamClass,
+    /// The peer sent its beginning by a lane: it wants the answer there.
+    came_by_lane: bool,
     /// The TCP connections that it may use; empty: all.
     attached: Vec<ConnectionId>,
     /// Its place in the schedule, if it has data to send.
@@ -183,6 +187,10 @@ struct Shared {
     fresh: u64,
     /// Unsent bytes for which the stream has no credit.
     beyond: u64,
+    /// Streams with a priority below 0.
+    below: u32,
+    /// Whether streams have differed in class so far.
+    has_classes: bool,
     /// Redundant mode: whether the data that each TCP connection carries is remembered.
     redundant: bool,
 
@@ -242,6 +250,8 @@ impl Streams {
             again: 0,
             fresh: 0,
             beyond: 0,
+            below: 0,
+            has_classes: false,
             redundant: false,
             window,
             growth: Growth::new(config),
@@ -356,6 +366,7 @@ impl Streams {
         self.map = BTreeMap::new();
         let shared = &mut self.shared;
         shared.ending = Ending { writing_stopped: true, outgoing_dropped: true, truncated: true, aborted: true };
+        shared.below = 0;
         shared.schedule = Schedule::default();
         shared.blocked = Blocked::default();
         shared.due = BTreeSet::new();
@@ -425,6 +436,8 @@ impl Streams {
             send: SendHalf::new(id, credit),
             recv: RecvHalf::new(id, window, shared.config.max_gaps),
             priority: 0,
+            class: StreamClass::ByPriority,
+            came_by_lane: false,
             attached: Vec::new(),
             place: None,
             blocked: false,
@@ -479,6 +492,7 @@ impl Streams {
         if cause.may_end() && stream.is_over() {
             let ended = Ended { send: stream.send.end(), recv: stream.recv.end() };
             self.shared.ended.insert(id, ended);
+            self.shared.below -= u32::from(stream.priority < 0);
             self.map.remove(&id);
             self.shared.stream_is_over(id);
         }

@@ -5,6 +5,7 @@
 pub(crate) mod acks;
 pub(crate) mod commit;
 pub(crate) mod deframer;
+mod lane;
 pub(crate) mod life;
 mod liveness;
 mod probes;
@@ -21,6 +22,7 @@ use core::time::Duration;
 
 use self::acks::{AckPolicy, Received};
 use self::commit::Commit;
+use self::lane::Lane;
 use self::liveness::Liveness;
 use self::rate::Rate;
 use self::rtt::Rtt;
@@ -51,6 +53,7 @@ pub(crate) struct Tcp<C> {
     /// The limit on data in flight.
     commit: Commit,
     backup: Backup,
+    lane: Lane,
     liveness: Liveness,
     /// The last poll left data behind for want of room.
     blocked: bool,
@@ -81,6 +84,7 @@ impl<C> Tcp<C> {
             rate: Rate::default(),
             commit: Commit::default(),
             backup: Backup::default(),
+            lane: Lane::default(),
             liveness: Liveness::new(now),
             blocked: false,
             held: false,

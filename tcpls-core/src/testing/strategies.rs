@@ -136,6 +136,7 @@ pub fn frame() -> impl Strategy<Value = Frame<'static>> {
         (tcp(), any::<bool>()).prop_map(|(tcp, backup)| ConnectionStatus { tcp, backup }.into()),
         (tcp(), any::<u8>()).prop_map(|(tcp, reason)| ConnectionResetReason { tcp, reason }.into()),
         (any::<u8>(), data()).prop_map(|(kind, value)| TcpOption { kind, value }.into()),
+        Just(Frame::Lane),
     ];
     prop_oneof![9 => draft, 5 => streams, 6 => session]
 }
@@ -181,7 +182,7 @@ mod tests {
     #[test]
     fn frames_of_every_type_are_made() {
         let types: BTreeSet<u8> = samples(frame(), 1000).iter().map(Frame::ty).collect();
-        assert_eq!(types, (0x00..=0x09).chain(0x40..=0x4a).collect());
+        assert_eq!(types, (0x00..=0x09).chain(0x40..=0x4b).collect());
     }
 
     #[test]

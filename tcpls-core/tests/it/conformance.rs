@@ -245,6 +245,7 @@ fn the_servers_first_record_has_its_parameters_and_tokens_in_order() {
             user_timeout_ms: 10_000,
             max_ack_delay_ms: 25,
             max_tcp_connections: 8,
+            lanes: 1,
         }
     );
     let tokens: Vec<u8> = frames[1..]

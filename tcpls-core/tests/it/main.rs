@@ -26,6 +26,7 @@ mod hostile_records;
 mod interleave;
 mod join;
 mod keys;
+mod lanes;
 mod late_acks;
 mod layers;
 mod life;

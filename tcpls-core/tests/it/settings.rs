@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tcpls_core::config::Config;
+use tcpls_core::config::{Config, Lanes};
 use tcpls_core::connection::State;
 use tcpls_core::error::{CloseReason, ConfigError};
 use tcpls_core::event::Event;
@@ -149,6 +149,7 @@ const CHANGES: &[(&str, &[Change])] = &[
             |c| (c.max_tcp_connections, c.spare_tokens) = (1, 16),
         ],
     ),
+    ("lanes", &[|c| c.lanes = Lanes::Off, |c| c.lanes = Lanes::Always]),
     (
         "spare_tokens",
         &[

@@ -79,7 +79,9 @@ fn busy(recorder: Option<&Recorder>) -> Pair {
     pair.round();
     pair.cut(FIRST);
     pair.drive();
-    let (fourth, now) = (pair.join(), pair.now);
+    let fourth = pair.open_tcp_with(JoinOptions::default().with(|join| join.lane = true));
+    pair.drive();
+    let now = pair.now;
     pair.client().retire_tcp(now, second).unwrap();
     pair.drive_for(Duration::from_secs(1));
     pair.client().ping(fourth).unwrap();

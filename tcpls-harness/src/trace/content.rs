@@ -55,7 +55,7 @@ impl Serialize for FrameJson {
                 fields!(map, max_streams: parameters.max_streams, idle_timeout_ms: parameters.idle_timeout_ms);
                 fields!(map, user_timeout_ms: parameters.user_timeout_ms);
                 fields!(map, max_ack_delay_ms: parameters.max_ack_delay_ms);
-                fields!(map, max_tcp_connections: parameters.max_tcp_connections);
+                fields!(map, max_tcp_connections: parameters.max_tcp_connections, lanes: parameters.lanes);
             }
             Frame::MaxData { maximum } => fields!(map, maximum: maximum),
             Frame::MaxStreamData { id, maximum } => fields!(map, id: id.0, maximum: maximum),
@@ -70,7 +70,7 @@ impl Serialize for FrameJson {
             Frame::ConnectionStatus { tcp, backup } => fields!(map, tcp: tcp.0, backup: backup),
             Frame::TcpOption { kind, len } => fields!(map, kind: kind, len: len),
             Frame::Invalid(error) => fields!(map, error: error.to_string()),
-            // Ping has no fields; a frame of a later version of the core has its name alone.
+            // Ping and Lane have no fields; a frame of a later version of the core has its name alone.
             _ => {}
         }
         map.end()

@@ -68,8 +68,8 @@ impl Serialize for EventJson<'_> {
                 let views: Vec<ViewJson> = views.iter().map(ViewJson::from).collect();
                 fields!(map, tcp: tcp.0, choice: variant(&choice), unsent: unsent, views: views);
             }
-            Event::JoinStarted { tcp, zero_rtt, backup } => {
-                fields!(map, tcp: tcp.0, zero_rtt: zero_rtt, backup: backup);
+            Event::JoinStarted { tcp, zero_rtt, backup, lane } => {
+                fields!(map, tcp: tcp.0, zero_rtt: zero_rtt, backup: backup, lane: lane);
             }
             Event::ClaimMade { claim, tcp } | Event::ClaimAccepted { claim, tcp } => {
                 fields!(map, claim: claim.number(), tcp: tcp.0);
@@ -81,6 +81,7 @@ impl Serialize for EventJson<'_> {
             }
             Event::Hedged { tcp, bytes } | Event::Requeued { tcp, bytes } => fields!(map, tcp: tcp.0, bytes: bytes),
             Event::Joined { tcp }
+            | Event::LaneDeclared { tcp }
             | Event::Probed { tcp }
             | Event::Resumed { tcp }
             | Event::Retiring { tcp }
@@ -124,6 +125,8 @@ struct ViewJson {
     share: u64,
     blocked: bool,
     backup: bool,
+    lane: bool,
+    bulk: bool,
 }
 
 impl From<&TcpView> for ViewJson {
@@ -139,6 +142,8 @@ impl From<&TcpView> for ViewJson {
             share: view.share,
             blocked: view.blocked,
             backup: view.backup,
+            lane: view.lane,
+            bulk: view.bulk,
         }
     }
 }

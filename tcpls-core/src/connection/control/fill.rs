@@ -4,6 +4,7 @@ use super::Facts;
 use super::due::Carried;
 use crate::connection::Connection;
 use crate::stream::Control;
+use crate::tcp::Tcp;
 use crate::wire::frame::{self, Frame};
 use crate::wire::ids::ConnectionId;
 
@@ -36,9 +37,9 @@ impl Connection {
         if !self.control.has_frames() && !self.streams.has_control() {
             return self.fill_ping(tcp, frames); // as nearly always
         }
-        // Room for a Ping and the ACKs is reserved. A frame that may not fit is not made, because making one has
+        // Room for a Ping, Lane and the ACKs is reserved. A frame that may not fit is not made, because making one has
         // effects.
-        let max = max.saturating_sub(1 + MAX_ACKS * ACK_LEN);
+        let max = max.saturating_sub(2 + MAX_ACKS * ACK_LEN);
         let mut facts = Facts {
             config: &self.config,
             joins: &self.joins,
@@ -60,6 +61,9 @@ impl Connection {
         if self.tcps.get_mut(tcp).is_some_and(|entry| entry.live().take_ping()) {
             self.encode(&Frame::Ping, &mut frames.control);
             frames.ack_eliciting = true;
+            if self.tcps.get_mut(tcp).is_some_and(Tcp::take_lane_notice) {
+                self.encode(&Frame::Lane, &mut frames.control);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::config::{Config, MAX_ACK_DELAY_MS};
+use crate::config::{Config, Lanes, MAX_ACK_DELAY_MS};
 use crate::error::Violation;
 use crate::time::Time;
 use crate::wire::frame::Parameters;
@@ -33,6 +33,7 @@ impl ParameterExchange {
             user_timeout_ms: millis(config.user_timeout),
             max_ack_delay_ms: millis(config.max_ack_delay),
             max_tcp_connections: u64::from(config.max_tcp_connections),
+            lanes: u64::from(config.lanes != Lanes::Off),
         }
     }
 
@@ -87,6 +88,11 @@ impl ParameterExchange {
     /// How many TCP connections the peer allows, if that is known.
     pub(in crate::connection) fn max_tcp_connections(&self) -> Option<usize> {
         self.peer.and_then(|peer| usize::try_from(peer.max_tcp_connections).ok())
+    }
+
+    /// Whether the peer keeps bulk data off lanes.
+    pub(in crate::connection) fn peer_knows_lanes(&self) -> bool {
+        self.peer.is_some_and(|peer| peer.lanes > 0)
     }
 
     /// Returns the peer's user timeout, if that is known.

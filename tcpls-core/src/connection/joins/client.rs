@@ -29,6 +29,9 @@ pub struct JoinOptions {
     /// Joins as a backup: its first record carries that status ([`Connection::set_backup`]), so that neither endpoint
     /// sends stream data on it while another TCP connection is live.
     pub backup: bool,
+    /// Joins as a lane: both endpoints keep bulk data off it ([`Connection::wants_lane`]). Ignored if the peer does not
+    /// know lanes, or [`Config::lanes`](crate::Config::lanes) is off.
+    pub lane: bool,
 }
 
 impl JoinOptions {
@@ -52,7 +55,7 @@ impl Connection {
     /// # Errors
     /// See [`OpenTcpError`]; an error spends no token.
     pub fn open_tcp(&mut self, now: Time) -> Result<ConnectionId, OpenTcpError> {
-        self.open_tcp_with(now, JoinOptions { zero_rtt: self.config.zero_rtt_join, backup: false })
+        self.open_tcp_with(now, JoinOptions { zero_rtt: self.config.zero_rtt_join, ..JoinOptions::default() })
     }
 
     /// Like [`Connection::open_tcp`], with `options`.
@@ -87,13 +90,19 @@ impl Connection {
         if options.backup {
             self.control.owe_status(tcp);
         }
+        let lane = options.lane && self.has_lanes();
+        if lane {
+            entry.join_as_lane();
+            self.streams.tell_classes_apart();
+        }
         entry.live().ask(); // the server puts it to no use until a record of ours opens
         if let Some(keys) = &self.keys {
             entry.begin_with(keys.seal_target());
         }
         self.tcps.insert(entry);
         self.trace.set_now(now);
-        self.trace.emit(|| Event::JoinStarted { tcp, zero_rtt: options.zero_rtt, backup: options.backup });
+        let JoinOptions { zero_rtt, backup, .. } = options;
+        self.trace.emit(|| Event::JoinStarted { tcp, zero_rtt, backup, lane });
         Ok(tcp)
     }
 

@@ -1,10 +1,18 @@
-//! Asks the scheduler about one TCP connection with room and the streams that may use it.
+//! Asks the scheduler about one TCP connection with room and the streams that may use it. Before, it keeps interactive
+//! streams and bulk data apart: bulk data uses no lanes, and interactive streams use lanes and TCP connections without
+//! bulk data. Where that leaves none, all may be used.
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
+
+use arrayvec::ArrayVec;
 
 use super::{Choice, Scheduler, TcpView};
 use crate::connection::trace::{Event, Tracer};
+use crate::stream::Candidate;
 use crate::wire::ids::ConnectionId;
+
+/// Up to this many TCP connections are told apart without an allocation.
+const FEW: usize = 8;
 
 /// The streams whose data one TCP connection may carry now.
 pub(in crate::connection) struct Chooser<'a> {
@@ -12,8 +20,10 @@ pub(in crate::connection) struct Chooser<'a> {
     tcp: ConnectionId,
     active: &'a [TcpView],
     unsent: u64,
-    /// The answer for unattached streams, which is the same for all of them.
-    unattached: Choice,
+    /// The answer for unattached bulk streams, which is the same for all of them.
+    bulk: Choice,
+    /// The same for interactive ones, once it is known.
+    interactive: Cell<Option<Choice>>,
     trace: RefCell<&'a mut Tracer>,
 }
 
@@ -26,13 +36,16 @@ impl<'a> Chooser<'a> {
         unsent: u64,
         trace: &'a mut Tracer,
     ) -> Self {
-        let unattached = ask(policy, tcp, active, unsent, trace);
-        Self { policy, tcp, active, unsent, unattached, trace: RefCell::new(trace) }
+        let interactive = Cell::new(None);
+        let mut chooser =
+            Self { policy, tcp, active, unsent, bulk: Choice::Wait, interactive, trace: RefCell::new(trace) };
+        chooser.bulk = chooser.among(active, false);
+        chooser
     }
 
     /// Whether data may be sent on several TCP connections.
     pub(in crate::connection) fn is_redundant(&self) -> bool {
-        self.unattached == Choice::Duplicate
+        self.bulk == Choice::Duplicate
     }
 
     /// Whether there can be data to duplicate: the policy duplicates, and there is another TCP connection.
@@ -40,28 +53,52 @@ impl<'a> Chooser<'a> {
         self.active.len() > 1 && self.policy.duplicates()
     }
 
-    /// Returns the choice for a stream that is attached to `attached`. It is made for each stream: otherwise a TCP
-    /// connection could wait forever for another that must not carry the stream.
-    pub(in crate::connection) fn choice(&self, attached: &[ConnectionId]) -> Choice {
-        if attached.is_empty() {
-            return self.unattached;
+    /// Returns the choice for a stream. It is made for each attached stream: otherwise a TCP connection could wait
+    /// forever for another that must not carry the stream.
+    pub(in crate::connection) fn choice(&self, stream: &Candidate<'_>) -> Choice {
+        if !stream.attached.is_empty() {
+            let usable = self.active.iter().filter(|view| stream.attached.contains(&view.tcp));
+            let usable: Vec<TcpView> = usable.copied().collect();
+            return self.among(&usable, stream.is_interactive);
         }
-        let usable = self.active.iter().filter(|view| attached.contains(&view.tcp));
-        let usable: Vec<TcpView> = usable.copied().collect();
-        ask(self.policy, self.tcp, &usable, self.unsent, &mut self.trace.borrow_mut())
+        if !stream.is_interactive {
+            return self.bulk;
+        }
+        let choice = self.interactive.get().unwrap_or_else(|| self.among(self.active, true));
+        self.interactive.set(Some(choice));
+        choice
     }
-}
 
-fn ask(policy: &dyn Scheduler, tcp: ConnectionId, usable: &[TcpView], unsent: u64, trace: &mut Tracer) -> Choice {
-    match usable.iter().position(|view| view.tcp == tcp) {
-        // Joining or retiring: used only when no other is live.
-        None if usable.is_empty() => Choice::Send,
-        None => Choice::Wait,
-        Some(_) if usable.len() == 1 => Choice::Send,
-        Some(asked) => {
-            let choice = policy.choose(asked, usable, unsent);
-            trace.emit(|| Event::Scheduled { tcp, choice, unsent, views: usable });
-            choice
+    /// The choice if a stream may use these TCP connections.
+    fn among(&self, usable: &[TcpView], is_interactive: bool) -> Choice {
+        let is_apart = |view: &TcpView| if is_interactive { view.lane || !view.bulk } else { !view.lane };
+        if usable.iter().all(is_apart) {
+            return self.ask(usable, self.unsent);
+        }
+        let only_backups = usable.iter().all(|view| view.backup);
+        let mut fits = usable.iter().filter(|view| is_apart(view) && (only_backups || !view.backup)).copied();
+        let few: ArrayVec<TcpView, FEW> = fits.by_ref().take(FEW).collect();
+        // Interactive streams have little to send, and share no TCP connection with what the others have.
+        let unsent = if is_interactive { 0 } else { self.unsent };
+        match fits.next() {
+            None if few.is_empty() => self.ask(usable, self.unsent),
+            None => self.ask(&few, unsent),
+            Some(next) => self.ask(&few.into_iter().chain([next]).chain(fits).collect::<Vec<_>>(), unsent),
+        }
+    }
+
+    fn ask(&self, usable: &[TcpView], unsent: u64) -> Choice {
+        let tcp = self.tcp;
+        match usable.iter().position(|view| view.tcp == tcp) {
+            // Joining or retiring: used only when no other is live.
+            None if usable.is_empty() => Choice::Send,
+            None => Choice::Wait,
+            Some(_) if usable.len() == 1 => Choice::Send,
+            Some(asked) => {
+                let choice = self.policy.choose(asked, usable, unsent);
+                self.trace.borrow_mut().emit(|| Event::Scheduled { tcp, choice, unsent, views: usable });
+                choice
+            }
         }
     }
 }

@@ -109,6 +109,8 @@ mod tests {
             share: 0,
             blocked: false,
             backup: false,
+            lane: false,
+            bulk: false,
         }
     }
 

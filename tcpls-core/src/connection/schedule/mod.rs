@@ -41,6 +41,10 @@ pub struct TcpView {
     pub blocked: bool,
     /// Whether it is a backup: used only when no other is live.
     pub backup: bool,
+    /// Whether it is a lane, which carries bulk data only if there is nothing else.
+    pub lane: bool,
+    /// Whether it carried bulk data within the last second: interactive data would wait behind it.
+    pub bulk: bool,
 }
 
 /// The answer of a scheduler.

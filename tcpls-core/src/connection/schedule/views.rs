@@ -8,7 +8,7 @@ use super::{Choice, TcpView};
 use crate::connection::Connection;
 use crate::connection::control::Carried;
 use crate::connection::trace::Tracer;
-use crate::stream::Chunk;
+use crate::stream::{Candidate, Chunk};
 use crate::tcp::Tcp;
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
@@ -25,8 +25,8 @@ impl Connection {
         self.with_views(|active| {
             let mut off = Tracer::default(); // a question, not a decision
             let chooser = Chooser::new(&*self.scheduler, tcp, active, self.streams.unsent(), &mut off);
-            let may_again = |_, attached: &[ConnectionId]| chooser.choice(attached) == Choice::Duplicate;
-            self.streams.has_data_where(tcp, |_, attached| chooser.choice(attached) != Choice::Wait)
+            let may_again = |stream: Candidate<'_>| chooser.choice(&stream) == Choice::Duplicate;
+            self.streams.has_data_where(tcp, |stream| chooser.choice(&stream) != Choice::Wait)
                 || chooser.may_duplicate() && self.streams.has_duplicate_where(tcp, may_again)
         })
     }
@@ -54,8 +54,8 @@ impl Connection {
             self.streams.track_carriers();
         }
         let is_new = |id| taken.iter().all(|chunk| chunk.id != id);
-        let may = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) != Choice::Wait;
-        let may_again = |id, attached: &[ConnectionId]| is_new(id) && chooser.choice(attached) == Choice::Duplicate;
+        let may = |stream: Candidate<'_>| is_new(stream.id) && chooser.choice(&stream) != Choice::Wait;
+        let may_again = |stream: Candidate<'_>| is_new(stream.id) && chooser.choice(&stream) == Choice::Duplicate;
         let fresh = self.streams.next_chunk_where(tcp, max, may);
         if fresh.is_some() || !chooser.may_duplicate() {
             return fresh;
@@ -83,6 +83,8 @@ impl Connection {
             share: tcp.share(),
             blocked: tcp.is_full(),
             backup: tcp.is_backup(),
+            lane: tcp.is_lane(),
+            bulk: tcp.carries_bulk(now),
         }
     }
 }

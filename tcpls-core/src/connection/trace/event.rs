@@ -93,6 +93,13 @@ pub enum Event<'a> {
         zero_rtt: bool,
         /// Whether it joins as a backup.
         backup: bool,
+        /// Whether it joins as a lane.
+        lane: bool,
+    },
+    /// The peer declared a TCP connection a lane, to be kept free of bulk data.
+    LaneDeclared {
+        /// The TCP connection.
+        tcp: ConnectionId,
     },
     /// Server: a TCP connection presented a token.
     ClaimMade {
@@ -297,6 +304,7 @@ impl Event<'_> {
             | Self::ClaimAccepted { tcp, .. }
             | Self::Joined { tcp }
             | Self::StatusChanged { tcp, .. }
+            | Self::LaneDeclared { tcp }
             | Self::Probed { tcp }
             | Self::Stalled { tcp, .. }
             | Self::Hedged { tcp, .. }

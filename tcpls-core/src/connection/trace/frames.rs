@@ -144,6 +144,8 @@ pub enum Frame {
         /// Bytes of its value.
         len: usize,
     },
+    /// This TCP connection is a lane.
+    Lane,
     /// Not a valid frame: the record ends the session.
     Invalid(FrameError),
 }
@@ -184,6 +186,7 @@ impl Frame {
                 Self::CloseSession { error: close.error, reason_len: close.reason.len() }
             }
             frame::Frame::ConnectionStatus(status) => Self::ConnectionStatus { tcp: status.tcp, backup: status.backup },
+            frame::Frame::Lane => Self::Lane,
             frame::Frame::TcpOption(option) => Self::TcpOption { kind: option.kind, len: option.value.len() },
         }
     }

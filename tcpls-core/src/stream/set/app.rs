@@ -166,11 +166,6 @@ impl Streams {
         result.unwrap_or(Err(ReadError::Unknown))
     }
 
-    /// Streams of higher priority send first; of equal priority, in turns of one record.
-    pub(crate) fn set_priority(&mut self, id: StreamId, priority: i8) -> Result<(), WriteError> {
-        self.update(id, |stream, _| stream.priority = priority).ok_or(WriteError::Unknown)
-    }
-
     /// Lets the stream use `tcp`, and none that it is not attached to. Unknown streams are ignored.
     // draft I08
     pub(crate) fn attach(&mut self, id: StreamId, tcp: ConnectionId) {

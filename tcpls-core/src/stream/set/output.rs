@@ -6,7 +6,7 @@
 use core::ops::Range;
 
 use super::{Cause, Shared, Stream, Streams};
-use crate::stream::{Chunk, Control, ControlKey};
+use crate::stream::{Candidate, Chunk, Control, ControlKey};
 use crate::wire::ids::{ConnectionId, StreamId};
 
 impl Streams {
@@ -14,16 +14,15 @@ impl Streams {
     /// [`Streams::chunk_acked`] or [`Streams::chunk_lost`]. Never empty, except for the end of a stream.
     // draft I08
     pub(crate) fn next_chunk(&mut self, tcp: ConnectionId, max: usize) -> Option<Chunk> {
-        self.next_chunk_where(tcp, max, |_, _| true)
+        self.next_chunk_where(tcp, max, |_| true)
     }
 
-    /// The same, of a stream that `may` lets pass: it is shown the stream and the TCP connections that it is attached to
-    /// (none: it may use any).
+    /// The same, of a stream that `may` lets pass.
     pub(crate) fn next_chunk_where(
         &mut self,
         tcp: ConnectionId,
         max: usize,
-        may: impl Fn(StreamId, &[ConnectionId]) -> bool,
+        may: impl Fn(Candidate<'_>) -> bool,
     ) -> Option<Chunk> {
         let first = self.shared.schedule.first(self.shared.credit.left() > 0).filter(|_| max > 0)?;
         if let Some(chunk) = self.take_chunk(first, tcp, max, &may) {
@@ -39,10 +38,10 @@ impl Streams {
         id: StreamId,
         tcp: ConnectionId,
         max: usize,
-        may: impl Fn(StreamId, &[ConnectionId]) -> bool,
+        may: impl Fn(Candidate<'_>) -> bool,
     ) -> Option<Chunk> {
         let taken = self.update_by(Cause::Send, id, |stream, shared| {
-            if !stream.may_use(tcp) || !may(id, &stream.attached) {
+            if !stream.may_use(tcp) || !may(stream.candidate(id, shared)) {
                 return None;
             }
             let (chunk, fresh) = stream.send.next_chunk(clamp(max), shared.credit.left())?;
@@ -60,11 +59,11 @@ impl Streams {
 
     /// Whether [`Streams::next_chunk`] would give anything for `tcp`.
     pub(crate) fn has_data(&self, tcp: ConnectionId) -> bool {
-        self.has_data_where(tcp, |_, _| true)
+        self.has_data_where(tcp, |_| true)
     }
 
     /// Whether [`Streams::next_chunk_where`] would give anything.
-    pub(crate) fn has_data_where(&self, tcp: ConnectionId, may: impl Fn(StreamId, &[ConnectionId]) -> bool) -> bool {
+    pub(crate) fn has_data_where(&self, tcp: ConnectionId, may: impl Fn(Candidate<'_>) -> bool) -> bool {
         self.next_stream(tcp, may).is_some()
     }
 
@@ -85,10 +84,11 @@ impl Streams {
         &mut self,
         tcp: ConnectionId,
         max: usize,
-        may: impl Fn(StreamId, &[ConnectionId]) -> bool,
+        may: impl Fn(Candidate<'_>) -> bool,
     ) -> Option<Chunk> {
+        let shared = &self.shared;
         let is_it = |(id, stream): &(&StreamId, &mut Box<Stream>)| {
-            stream.may_use(tcp) && may(**id, &stream.attached) && stream.send.has_duplicate(tcp)
+            stream.may_use(tcp) && may(stream.candidate(**id, shared)) && stream.send.has_duplicate(tcp)
         };
         let (_, stream) = self.map.iter_mut().find(is_it).filter(|_| max > 0)?;
         self.shared.redundant = true;
@@ -98,21 +98,19 @@ impl Streams {
     }
 
     /// Whether [`Streams::next_duplicate_where`] would give anything.
-    pub(crate) fn has_duplicate_where(
-        &self,
-        tcp: ConnectionId,
-        may: impl Fn(StreamId, &[ConnectionId]) -> bool,
-    ) -> bool {
-        let mut may = self.map.iter().filter(|(id, stream)| stream.may_use(tcp) && may(**id, &stream.attached));
-        may.any(|(_, stream)| stream.send.has_duplicate(tcp))
+    pub(crate) fn has_duplicate_where(&self, tcp: ConnectionId, may: impl Fn(Candidate<'_>) -> bool) -> bool {
+        let is_one = |id: StreamId, stream: &Stream| stream.may_use(tcp) && may(stream.candidate(id, &self.shared));
+        let mut ones = self.map.iter().filter(|(id, stream)| is_one(**id, stream));
+        ones.any(|(_, stream)| stream.send.has_duplicate(tcp))
     }
 
     /// Appends the chunk's bytes to `out`: the one copy on the way out. To be called right after the chunk was given;
     /// later, bytes may have been acknowledged or given up, and nothing is appended for them.
-    pub(crate) fn copy_chunk(&self, chunk: &Chunk, out: &mut Vec<u8>) {
-        if let Some(stream) = self.map.get(&chunk.id) {
-            stream.send.copy(chunk, out);
-        }
+    /// Returns whether the stream is interactive.
+    pub(crate) fn copy_chunk(&self, chunk: &Chunk, out: &mut Vec<u8>) -> bool {
+        let Some(stream) = self.map.get(&chunk.id) else { return false };
+        stream.send.copy(chunk, out);
+        stream.is_interactive(&self.shared)
     }
 
     /// The next control frame that is due, with the values of now.
@@ -170,10 +168,11 @@ impl Streams {
         }
     }
 
-    fn next_stream(&self, tcp: ConnectionId, may: impl Fn(StreamId, &[ConnectionId]) -> bool) -> Option<StreamId> {
+    fn next_stream(&self, tcp: ConnectionId, may: impl Fn(Candidate<'_>) -> bool) -> Option<StreamId> {
         let credit = self.shared.credit.left() > 0;
-        let fits =
-            |id: &StreamId| self.map.get(id).is_some_and(|stream| stream.may_use(tcp) && may(*id, &stream.attached));
+        let fits = |id: &StreamId| {
+            self.map.get(id).is_some_and(|stream| stream.may_use(tcp) && may(stream.candidate(*id, &self.shared)))
+        };
         let first = self.shared.schedule.first(credit)?;
         if fits(&first) {
             return Some(first); // no need to line up the others

@@ -88,7 +88,10 @@ impl Peer {
     /// followed in the same flight.
     pub fn let_open(&mut self, sequence: u8, zero_rtt: bool) -> (ClientHello, Vec<Record>) {
         self.send(ConnectionId::FIRST, &[token(sequence, sequence)]);
-        let tcp = self.conn.open_tcp_with(self.now, JoinOptions { zero_rtt, backup: false }).expect("there is a token");
+        let tcp = self
+            .conn
+            .open_tcp_with(self.now, JoinOptions::default().with(|join| join.zero_rtt = zero_rtt))
+            .expect("there is a token");
         assert_eq!(tcp, ConnectionId(u32::from(sequence)));
         self.take_hello(tcp)
     }

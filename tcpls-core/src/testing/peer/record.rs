@@ -20,6 +20,7 @@ pub const GENEROUS: Parameters = Parameters {
     user_timeout_ms: 0,
     max_ack_delay_ms: 25,
     max_tcp_connections: 8,
+    lanes: 0,
 };
 
 /// Encodes Session Parameters as the entries of their frame.

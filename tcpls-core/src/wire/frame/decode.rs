@@ -117,6 +117,7 @@ fn fields<'a>(ty: u8, tail: &mut Tail<'a>) -> Option<Result<Frame<'a>, Fault>> {
         ty::CONNECTION_STATUS => connection_status(tail).map(Frame::from),
         ty::CONNECTION_RESET_REASON => connection_reset_reason(tail).map(Frame::from),
         ty::TCP_OPTION => tcp_option(tail).map(Frame::from),
+        ty::LANE => Ok(Frame::Lane),
         _ => return None,
     })
 }

@@ -20,7 +20,7 @@ impl Frame<'_> {
         match self {
             Self::Padding(frame) => return out.resize(out.len().saturating_add(frame.len), ty::PADDING),
             Self::Stream(frame) => return frame.encode(out),
-            Self::Ping => {}
+            Self::Ping | Self::Lane => {}
             Self::Ack(frame) => frame.put(out),
             Self::NewToken(frame) => frame.put(out),
             Self::ConnectionReset(frame) => out.put_u32(frame.tcp.0),
@@ -46,7 +46,7 @@ impl Frame<'_> {
     pub const fn encoded_len(&self) -> usize {
         match self {
             Self::Padding(frame) => frame.len,
-            Self::Ping => 1,
+            Self::Ping | Self::Lane => 1,
             Self::Stream(frame) => STREAM_OVERHEAD + len16(frame.data),
             Self::RemoveAddress(_) => 2,
             Self::ConnectionReset(_) | Self::MaxStreams(_) => 5,

@@ -50,7 +50,7 @@ pub const MAX_STREAM_SIZE: u64 = 1 << 62;
 /// Bytes of one entry of Session Parameters: an ID and a value.
 const PARAMETER_LEN: usize = 9;
 
-/// The table of frame types: 0x00–0x09 are the draft's (5.2, table 1), 0x40–0x4a our own.
+/// The table of frame types: 0x00–0x09 are the draft's (5.2, table 1), 0x40–0x4b our own.
 pub mod ty {
     /// No meaning, one byte.
     pub const PADDING: u8 = 0x00;
@@ -94,6 +94,8 @@ pub mod ty {
     pub const CONNECTION_RESET_REASON: u8 = 0x49;
     /// A TCP option through the encrypted channel.
     pub const TCP_OPTION: u8 = 0x4a;
+    /// This TCP connection is a lane.
+    pub const LANE: u8 = 0x4b;
 
     /// The last type of the draft; higher ones are defined by this project.
     pub(super) const LAST_OF_DRAFT: u8 = STREAM_CHANGE;
@@ -143,6 +145,8 @@ pub enum Frame<'a> {
     ConnectionResetReason(ConnectionResetReason),
     /// 0x4a
     TcpOption(TcpOption<'a>),
+    /// 0x4b: the TCP connection on which it arrives is kept free of bulk data.
+    Lane,
 }
 
 impl Frame<'_> {
@@ -170,6 +174,7 @@ impl Frame<'_> {
             Self::ConnectionStatus(_) => ty::CONNECTION_STATUS,
             Self::ConnectionResetReason(_) => ty::CONNECTION_RESET_REASON,
             Self::TcpOption(_) => ty::TCP_OPTION,
+            Self::Lane => ty::LANE,
         }
     }
 
@@ -196,6 +201,7 @@ impl Frame<'_> {
             Self::ConnectionStatus(_) => "connection_status",
             Self::ConnectionResetReason(_) => "connection_reset_reason",
             Self::TcpOption(_) => "tcp_option",
+            Self::Lane => "lane",
         }
     }
 

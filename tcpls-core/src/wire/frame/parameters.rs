@@ -25,6 +25,9 @@ pub struct Parameters {
     pub max_ack_delay_ms: u64,
     /// 7: TCP connections in use at the same time. Default 8.
     pub max_tcp_connections: u64,
+    /// 8: whether the sender keeps bulk data off TCP connections that the peer declares lanes: 1, or 0 if it does not
+    /// know them. Default 0.
+    pub lanes: u64,
 }
 
 impl Default for Parameters {
@@ -37,6 +40,7 @@ impl Default for Parameters {
             user_timeout_ms: 0,
             max_ack_delay_ms: 25,
             max_tcp_connections: 8,
+            lanes: 0,
         }
     }
 }
@@ -67,7 +71,7 @@ impl Parameters {
     }
 
     /// The values in the order of their IDs, which count from 1.
-    fn by_id(&mut self) -> [&mut u64; 7] {
+    fn by_id(&mut self) -> [&mut u64; 8] {
         [
             &mut self.initial_max_data,
             &mut self.initial_max_stream_data,
@@ -76,6 +80,7 @@ impl Parameters {
             &mut self.user_timeout_ms,
             &mut self.max_ack_delay_ms,
             &mut self.max_tcp_connections,
+            &mut self.lanes,
         ]
     }
 }
@@ -125,7 +130,7 @@ mod tests {
 
     #[test]
     fn every_parameter_has_the_id_of_the_table() {
-        let entries: Vec<u8> = (1..=7).flat_map(|id| [id, 0, 0, 0, 0, 0, 0, 1, id]).collect();
+        let entries: Vec<u8> = (1..=8).flat_map(|id| [id, 0, 0, 0, 0, 0, 0, 1, id]).collect();
         let parameters = Parameters {
             initial_max_data: 0x101,
             initial_max_stream_data: 0x102,
@@ -134,6 +139,7 @@ mod tests {
             user_timeout_ms: 0x105,
             max_ack_delay_ms: 0x106,
             max_tcp_connections: 0x107,
+            lanes: 0x108,
         };
         assert_eq!(Parameters::from_entries(&entries), parameters);
         assert_eq!(encoded(parameters), entries);
@@ -141,7 +147,7 @@ mod tests {
 
     #[test]
     fn unknown_ids_are_ignored() {
-        let entries = [[0, 9, 9, 9, 9, 9, 9, 9, 9], [8; 9], [255; 9], [3, 0, 0, 0, 0, 0, 0, 0, 5]].concat();
+        let entries = [[0, 9, 9, 9, 9, 9, 9, 9, 9], [9; 9], [255; 9], [3, 0, 0, 0, 0, 0, 0, 0, 5]].concat();
         assert_eq!(Parameters::from_entries(&entries), Parameters { max_streams: 5, ..Default::default() });
     }
 

@@ -1,0 +1,98 @@
+//! Lanes: TCP connections that are kept free of bulk data, so that neither a lost segment of it nor what waits in a
+//! socket delays interactive streams. The scheduler keeps the two apart (`schedule::chooser`); this file notices when
+//! they share a path, which is when the client should open a lane.
+
+use core::time::Duration;
+
+use super::control::Carried;
+use super::{Connection, trace};
+use crate::config::Lanes;
+use crate::tcp::Tcp;
+use crate::time::Time;
+use crate::wire::ids::{ConnectionId, Side};
+
+/// How long interactive streams may pause beside bulk data, and how long a lane is needed after both met.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// When interactive streams and bulk data moved.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Contention {
+    interactive: Option<Time>,
+    bulk: Option<Time>,
+    /// When they last shared the session.
+    both: Option<Time>,
+}
+
+impl Contention {
+    fn note(&mut self, now: Time, is_interactive: bool) {
+        let (this, other) =
+            if is_interactive { (&mut self.interactive, self.bulk) } else { (&mut self.bulk, self.interactive) };
+        *this = Some(now);
+        if other.is_some_and(|at| now < at + PAUSE) {
+            self.both = Some(now);
+        }
+    }
+}
+
+impl Connection {
+    /// Client: returns a TCP connection on whose path one more is needed now, joined as a lane
+    /// ([`JoinOptions::lane`](super::JoinOptions::lane)); `None` if there is none, or the peer does not know lanes.
+    ///
+    /// With [`Lanes::Auto`], that is one which carries bulk data, while interactive streams are in use; backups and
+    /// stalled ones are not offered. Two TCP connections are on the same path if they have the same remote address and
+    /// the same local IP address ([`Connection::set_tcp_addresses`]). A driver need not comply.
+    pub fn wants_lane(&self) -> Option<ConnectionId> {
+        if self.side == Side::Server || !self.is_open() || !self.has_lanes() {
+            return None;
+        }
+        let (always, now) = (self.config.lanes == Lanes::Always, self.last_heard);
+        let is_needed = always || self.contention.both.is_some_and(|at| now < at + PAUSE);
+        let is_busy = |entry: &&Tcp<Carried>| {
+            entry.is_active()
+                && !entry.is_lane()
+                && !entry.is_backup()
+                && !entry.liveness().is_stalled()
+                && (always || entry.carries_bulk(now))
+        };
+        let is_alone = |entry: &&Tcp<Carried>| {
+            !self.tcps.iter().any(|lane| lane.is_lane() && lane.leave().is_none() && lane.shares_path(entry))
+        };
+        self.tcps.iter().filter(|_| is_needed).filter(is_busy).find(is_alone).map(|entry| entry.id())
+    }
+
+    /// Returns until when lanes are needed, as far as is known: 10 s after interactive streams and bulk data last moved
+    /// side by side. Afterwards a driver should retire those that it has opened.
+    pub fn lanes_until(&self) -> Option<Time> {
+        match self.config.lanes {
+            Lanes::Off => None,
+            Lanes::Auto => self.contention.both.map(|at| at + PAUSE),
+            Lanes::Always => Some(Time::MAX),
+        }
+    }
+
+    /// Whether both endpoints keep bulk data off lanes.
+    pub(super) fn has_lanes(&self) -> bool {
+        self.config.lanes != Lanes::Off && self.control.parameters().peer_knows_lanes()
+    }
+
+    /// The peer keeps bulk data off this TCP connection, and wants the same of this endpoint.
+    pub(super) fn note_lane(&mut self, tcp: ConnectionId) {
+        if let Some(entry) = self.tcps.get_mut(tcp).filter(|_| self.config.lanes != Lanes::Off) {
+            entry.handle_lane();
+            self.streams.tell_classes_apart();
+            self.trace.emit(|| trace::Event::LaneDeclared { tcp });
+        }
+    }
+
+    /// Data of a stream moved on `tcp`, in either direction.
+    pub(super) fn note_data(&mut self, now: Time, tcp: ConnectionId, bytes: u64, is_interactive: bool) {
+        if is_interactive {
+            self.contention.note(now, true);
+        } else if let Some(entry) = self.tcps.get_mut(tcp) {
+            entry.note_bulk(now, bytes);
+            if entry.carries_bulk(now) {
+                self.contention.note(now, false);
+            }
+        }
+    }
+}
