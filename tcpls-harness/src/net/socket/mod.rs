@@ -240,6 +240,7 @@ impl Socket {
                 }
             }
         }
+        self.pacing.after_batch();
         let flushed = self.written - before;
         self.out.clear();
         self.written = 0;

@@ -17,30 +17,57 @@ const BURST: usize = 14 * 1024;
 /// pacing spreads nothing, and its timers cost throughput on loopback and in data centres.
 const MIN_ROUND_TRIP: Duration = Duration::from_millis(2);
 
+/// How often the kernel is asked for the round trip. It measures one with TCP's handshake, and at the latest with the first
+/// data that the peer acknowledges; the next batch follows that. A socket without one after some batches is not paced.
+const MAX_QUESTIONS: u8 = 4;
+
 /// Decides for one socket, once: pacing cannot be turned off.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Pacing {
-    is_decided: bool,
+    /// How often the kernel may still be asked; 0 once it is decided.
+    questions: u8,
+    /// It was asked before the batch that is being written, which may take several writes.
+    has_asked: bool,
+}
+
+impl Default for Pacing {
+    fn default() -> Self {
+        Self { questions: MAX_QUESTIONS, has_asked: false }
+    }
 }
 
 impl Pacing {
-    /// `bytes` are about to be written. Costs at most two system calls, before the first write that is more than a burst: the
-    /// kernel has usually measured the round trip of TCP's handshake by then. If not, the next such write decides.
+    /// `bytes` of a batch are about to be written. Costs two system calls before the first batch that is more than a burst, and one
+    /// where pacing spreads nothing: the kernel has usually measured the round trip of TCP's handshake by then. If not, the next
+    /// batches ask again, at most [`MAX_QUESTIONS`] in all: a socket costs at most five system calls.
     #[inline]
     pub(super) fn before_write(&mut self, stream: &TcpStream, bytes: usize) {
-        if !self.is_decided && self.is_wanted(bytes, || tcp_info(stream).map(|info| info.min_rtt)) {
+        let ask = || {
+            #[cfg(test)]
+            crate::net::costs::count(|costs| costs.pace_questions += 1);
+            tcp_info(stream).map(|info| info.min_rtt)
+        };
+        if self.is_wanted(bytes, ask) {
             pace(stream);
         }
     }
 
+    /// The batch is written.
+    #[inline]
+    pub(super) fn after_batch(&mut self) {
+        self.has_asked = false;
+    }
+
     /// Whether pacing is to begin before `bytes` are written.
     fn is_wanted(&mut self, bytes: usize, round_trip: impl FnOnce() -> Option<Duration>) -> bool {
-        if self.is_decided || bytes < BURST {
+        if self.questions == 0 || self.has_asked || bytes < BURST {
             return false;
         }
+        self.has_asked = true;
         let round_trip = round_trip();
-        // Zero: the kernel has measured none yet, and the next write decides.
-        self.is_decided = round_trip.is_none_or(|round_trip| !round_trip.is_zero());
+        // Zero: the kernel has measured none yet, and the next batch decides.
+        let is_open = round_trip.is_some_and(|round_trip| round_trip.is_zero());
+        self.questions = if is_open { self.questions - 1 } else { 0 };
         round_trip.is_some_and(|round_trip| round_trip >= MIN_ROUND_TRIP)
     }
 }
@@ -76,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn first_write_of_more_than_a_burst_decides_by_the_round_trip() {
+    fn first_batch_of_more_than_a_burst_decides_by_the_round_trip() {
         let is_paced = |round_trip| Pacing::default().is_wanted(BURST, || round_trip);
         assert_eq!([ms(0), ms(1), ms(2), ms(80), None].map(is_paced), [false, false, true, true, false]);
     }
@@ -90,6 +117,7 @@ mod tests {
                 asked += 1;
                 ms(1)
             });
+            pacing.after_batch();
         }
         assert_eq!(asked, 1);
         assert!(!pacing.is_wanted(BURST, || ms(80)), "it is decided");
@@ -99,7 +127,24 @@ mod tests {
     fn decision_stays_open_while_no_round_trip_is_measured() {
         let mut pacing = Pacing::default();
         assert!(!pacing.is_wanted(BURST, || ms(0)));
+        assert!(!pacing.is_wanted(BURST, || ms(80)), "the rest of the same batch");
+        pacing.after_batch();
         assert!(pacing.is_wanted(BURST, || ms(80)));
+    }
+
+    #[test]
+    fn kernel_that_never_measures_a_round_trip_is_asked_four_times() {
+        let (mut pacing, mut asked) = (Pacing::default(), 0);
+        for _ in 0..1000 {
+            let ask = || {
+                asked += 1;
+                ms(0)
+            };
+            assert!(!pacing.is_wanted(BURST, ask));
+            pacing.after_batch();
+        }
+        assert_eq!(asked, 4);
+        assert!(!pacing.is_wanted(BURST, || ms(80)), "it is decided");
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
