@@ -7,6 +7,7 @@
 //! | [`net`] | | sessions, streams and listeners for applications |
 //! | [`dial`] | | which pair of addresses a client dials when, without sockets |
 //! | [`tls`] | | certificates and keys, as configurations for sessions |
+//! | `proxy` | `proxy` | tunnels: TCP connections of other programs, a stream of a session for each |
 //! | `sim` | `sim` | whole networks in virtual time, and the same applications on them, for tests and experiments |
 //! | `trace` | `json` | traces of sessions as JSON lines |
 //! | `relay` | `sim` | a path over real sockets that fails on demand |
@@ -65,6 +66,8 @@ pub mod dial;
 #[cfg(feature = "cli")]
 pub mod hq;
 pub mod net;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 #[cfg(feature = "sim")]
 pub mod relay;
 #[cfg(feature = "sim")]

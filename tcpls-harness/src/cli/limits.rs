@@ -82,6 +82,16 @@ impl Bounds {
         })
     }
 
+    /// Takes three quarters of the sockets, and the files, for connections to the targets of a proxy; returns their number.
+    pub fn reserve_targets(&mut self) -> usize {
+        let sockets = (self.sockets / 4).max(2);
+        let targets = self.sockets - sockets + self.files;
+        self.sockets = sockets;
+        (self.pending, self.handshakes) = (self.pending.min(sockets / 2), self.handshakes.min(sockets / 2));
+        (self.claims, self.files) = (self.claims.min(sockets), 0);
+        targets
+    }
+
     /// Puts them into a server's options.
     pub fn apply(&self, options: &mut ServerOptions) {
         options.max_descriptors = self.sockets;
@@ -185,6 +195,17 @@ mod tests {
             assert!(used <= descriptors, "{bounds:?}");
             assert!(bounds.pending + bounds.handshakes <= bounds.sockets, "{bounds:?}");
             assert!(bounds.claims >= 2 && bounds.files >= 4, "{bounds:?}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_has_more_sockets_for_targets_than_for_clients() {
+        for descriptors in (MIN_DESCRIPTORS..5000).chain([1 << 16, MAX_DESCRIPTORS]) {
+            let mut bounds = Bounds::of(descriptors, 1 << 30).unwrap();
+            let targets = bounds.reserve_targets();
+            let used = OWN + (targets + bounds.sockets + bounds.refusals) as u64;
+            assert!(used <= descriptors && targets > bounds.sockets, "{bounds:?} {targets}");
+            assert!(bounds.pending >= 1 && bounds.pending + bounds.handshakes <= bounds.sockets, "{bounds:?}");
         }
     }
 

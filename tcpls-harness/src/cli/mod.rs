@@ -11,6 +11,7 @@ mod download;
 mod files;
 pub mod get;
 mod hints;
+mod identity;
 pub mod limits;
 mod logs;
 pub mod migrate;
@@ -19,6 +20,7 @@ pub mod paths;
 pub mod perf;
 mod plot;
 mod progress;
+pub mod proxy;
 mod report;
 pub mod serve;
 mod signals;
@@ -60,6 +62,7 @@ enum Command {
     Demo(demo::Args),
     Serve(serve::Args),
     Get(get::Args),
+    Proxy(proxy::Args),
     #[command(subcommand)]
     Perf(perf::Perf),
     #[command(subcommand)]
@@ -124,7 +127,7 @@ impl Command {
 
     /// Whether it runs until a signal ends it.
     fn is_server(&self) -> bool {
-        matches!(self, Self::Serve(_) | Self::Perf(perf::Perf::Server(_)))
+        matches!(self, Self::Serve(_) | Self::Proxy(_) | Self::Perf(perf::Perf::Server(_)))
     }
 
     async fn run(self) -> Outcome {
@@ -132,6 +135,7 @@ impl Command {
             Self::Demo(args) => demo::run(args).await,
             Self::Serve(args) => serve::run(args).await,
             Self::Get(args) => get::run(args).await,
+            Self::Proxy(args) => proxy::run(args).await,
             Self::Perf(perf) => perf::run(perf).await,
             Self::Sim(sim) => sim::run(sim).await,
         }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The longest time that an option can have.
+const MAX_TIME: Duration = Duration::from_secs(365 * 86_400);
+
 /// Bytes of a size such as `64MiB`, `1.5GB`, `200k` or `4096`. Powers of 1024 have an `i`.
 ///
 /// # Errors
@@ -23,6 +26,27 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     let bytes = number * factor as f64;
     // Beyond 2^53 a float no longer counts single bytes, and such sizes are never intended.
     if bytes > (1u64 << 53) as f64 { Err(format!("{text} is too large")) } else { Ok(bytes as u64) }
+}
+
+/// A duration such as `500ms`, `30s`, `15min`, `2h` or `7d`.
+///
+/// # Errors
+/// A description of the syntax error.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let wrong = || format!("{text:?} is not a time; write for example 30s, 15min or 2h");
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wrong()),
+    };
+    let time = number.checked_mul(milliseconds).map(Duration::from_millis);
+    time.filter(|time| *time <= MAX_TIME).ok_or_else(|| format!("{text} is too long; the maximum is 365d"))
 }
 
 /// Bytes as `1.5 MiB`.
@@ -74,6 +98,17 @@ mod tests {
         }
         for text in ["", "MiB", "-1", "1x", "1..2", "99999999GiB"] {
             assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_need_a_unit() {
+        let times = [("250ms", 250), ("30s", 30_000), ("15min", 900_000), ("2h", 7_200_000), ("1d", 86_400_000)];
+        for (text, milliseconds) in times {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "5", "s", "1.5s", "-1s", "1 s", "1m", "99999999999999999999d", "9999999999999999999d"] {
+            assert!(parse_duration(text).is_err(), "{text}");
         }
     }
 

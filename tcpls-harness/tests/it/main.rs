@@ -19,6 +19,7 @@ mod middleboxes;
 mod openssl;
 mod paths;
 mod plain;
+mod proxy;
 mod refusals;
 mod runtimes;
 mod second_provider;

@@ -16,7 +16,7 @@ const BURST: u32 = 20;
 const COUNTED: Duration = Duration::from_secs(10);
 
 /// Reports failures until the listener is gone.
-pub(super) async fn report(mut failures: HandshakeFailures, log: Log) {
+pub(crate) async fn report(mut failures: HandshakeFailures, log: Log) {
     let mut throttle = Throttle::new(Instant::now());
     loop {
         let due = throttle.due();

@@ -8,21 +8,26 @@ use serde::Serialize;
 
 use crate::cli::limits::Bounds;
 use crate::cli::output;
+use crate::cli::text::visible;
 use crate::cli::units::size;
 
 /// What happens, as `--json` prints it.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub(super) enum Happening<'a> {
+pub(crate) enum Happening<'a> {
     Limits(Bounds),
     Listening { addresses: &'a [SocketAddr], ca: Option<&'a Path> },
     SessionBegan { session: u64, client: Option<SocketAddr>, tcpls: bool },
     Tcp { session: u64, tcp: u32, client: Option<SocketAddr>, happening: String },
+    Connected { session: u64, client: Option<SocketAddr>, user: Option<&'a str>, target: String },
+    Refused { session: u64, client: Option<SocketAddr>, user: Option<&'a str>, target: Option<String>, reason: String },
+    Ended { session: u64, target: String, to_target: u64, to_client: u64, how: &'static str },
     Request { session: u64, client: Option<SocketAddr>, path: &'a str, bytes: Option<u64>, error: Option<String> },
     SessionEnded { session: u64, reason: String },
     HandshakeFailed { client: SocketAddr, reason: String },
     HandshakesFailed { more: u64 },
     Reloaded { root: &'a Path },
+    ReloadedUsers { users: usize },
     ReloadFailed { error: String },
     Stopping { signal: String },
     Warning { warning: String },
@@ -55,10 +60,22 @@ impl fmt::Display for Happening<'_> {
                     None => f.write_str(error.as_deref().unwrap_or("failed")),
                 }
             }
+            Self::Connected { session, client, user, target } => {
+                write!(f, "session {session}: connected to {target}{}{}", For(*user), From(*client))
+            }
+            Self::Refused { session, client, user, target, reason } => {
+                let target = target.as_deref().unwrap_or("a request");
+                write!(f, "session {session}: refused {target}{}{}: {reason}", For(*user), From(*client))
+            }
+            Self::Ended { session, target, to_target, to_client, how } => {
+                let (to_target, to_client) = (size(*to_target), size(*to_client));
+                write!(f, "session {session}: {target} {how}, {to_target} to it and {to_client} from it")
+            }
             Self::HandshakeFailed { client, reason } => write!(f, "handshake from {client} failed: {reason}"),
             Self::HandshakesFailed { more } => write!(f, "{more} more handshakes failed"),
             Self::SessionEnded { session, reason } => write!(f, "session {session}: {reason}"),
             Self::Reloaded { root } => write!(f, "files read again; serving {}", root.display()),
+            Self::ReloadedUsers { users } => write!(f, "files read again; {users} users"),
             Self::ReloadFailed { error } => write!(f, "kept the files read before: {error}"),
             Self::Warning { warning } => write!(f, "warning: {warning}"),
             Self::Stopping { signal } => {
@@ -77,14 +94,23 @@ impl fmt::Display for From {
     }
 }
 
+/// The user that a client is, if it is known.
+struct For<'a>(Option<&'a str>);
+
+impl fmt::Display for For<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |user| write!(f, " for {}", visible(user)))
+    }
+}
+
 /// Tells what happens, in one of two languages.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Log {
-    pub(super) json: bool,
+pub(crate) struct Log {
+    pub(crate) json: bool,
 }
 
 impl Log {
-    pub(super) fn tell(self, happening: &Happening<'_>) {
+    pub(crate) fn tell(self, happening: &Happening<'_>) {
         if self.json { output::event(happening) } else { output::tell(happening) }
     }
 }

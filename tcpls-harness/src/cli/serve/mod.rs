@@ -1,12 +1,11 @@
 //! `tcpls serve`: files over `hq-interop`.
 
-mod failures;
-mod log;
+pub(super) mod failures;
+pub(super) mod log;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tcpls_core::error::TcpFault;
 use tcpls_core::event::{Event, TcpEvent};
@@ -16,13 +15,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::log::{Happening, Log};
+use super::identity::IdentityArgs;
 use super::limits::Bounds;
 use super::paths::ListenOn;
 use super::signals::{Signal, Signals};
 use super::stalls::Stalls;
 use super::text::{shortened, visible};
 use super::units::parse_size;
-use super::validity::Validity;
 use super::{Outcome, report};
 use crate::hq::{Limits, PROTOCOL, Refusal, Root, Visitor, answer, codes};
 use crate::net::{Listener, ServerOptions, Session, Stream};
@@ -50,25 +49,9 @@ pub struct Args {
     /// Directory to serve; files outside it are never served
     #[arg(long, value_name = "DIR")]
     pub root: PathBuf,
-    /// Certificate chain in PEM, the server's own certificate first
-    #[arg(long, value_name = "PEM", requires = "key")]
-    pub cert: Option<PathBuf>,
-    /// Private key of the certificate in PEM
-    #[arg(long, value_name = "PEM", requires = "cert")]
-    pub key: Option<PathBuf>,
-    /// Require a client certificate that is in this PEM file, or issued by one in it
-    #[arg(long, value_name = "PEM")]
-    pub client_ca: Option<PathBuf>,
-    /// Name in the self-signed certificate, besides localhost and the listening addresses; repeat it for several
-    /// names
-    #[arg(long, value_name = "NAME", conflicts_with = "cert")]
-    pub name: Vec<String>,
-    /// File that keeps the self-signed certificate and its key from one start to the next
-    #[arg(long, value_name = "FILE", conflicts_with = "cert")]
-    pub keep: Option<PathBuf>,
-    /// File to write the self-signed certificate to
-    #[arg(long, value_name = "FILE", default_value = "tcpls-ca.pem", conflicts_with = "cert")]
-    pub ca_out: PathBuf,
+    /// The certificate.
+    #[command(flatten)]
+    pub identity: IdentityArgs,
     /// Memory for all sessions together, for example 1GiB; at the limit, the least useful sessions are closed.
     /// Default: half of what the machine, its control group and ulimit allow
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -101,7 +84,7 @@ pub async fn run(args: Args) -> Outcome {
 }
 
 /// Makes of signals what they mean to a server. It ends with the first that stops it.
-async fn apply(mut signals: Signals, wishes: mpsc::Sender<Control>, log: Log) {
+pub(super) async fn apply(mut signals: Signals, wishes: mpsc::Sender<Control>, log: Log) {
     loop {
         match signals.next().await {
             Signal::Hangup => _ = wishes.send(Control::Reload).await,
@@ -134,12 +117,12 @@ impl Server {
     pub fn start(args: &Args) -> Outcome<Self> {
         let bounds = Bounds::find(args.memory)?;
         let root = Root::with_limits(&args.root, Limits::of(bounds.files)).map_err(|error| no_root(args, &error))?;
-        let identity = identity(args)?;
-        let mut options = ServerOptions::new(identity.server_for(&[PROTOCOL], args.client_ca.as_deref())?);
+        let identity = args.identity.load(&args.listen)?;
+        let mut options = ServerOptions::new(identity.server_for(&[PROTOCOL], args.identity.client_ca.as_deref())?);
         bounds.apply(&mut options);
         let listener = Listener::bind(&ListenOn::all(&args.listen), options)?;
         // Only now: a server that runs already may have written its own there.
-        let ca = write_ca(args, &identity)?;
+        let ca = args.identity.write_ca(&identity)?;
         let log = Log { json: args.json };
         warn(&identity, args, log);
         Ok(Self { listener, root, identity, ca, bounds, log, args: args.clone() })
@@ -188,9 +171,10 @@ impl Server {
     fn read_again(&mut self) -> Outcome {
         let root = self.root.at(&self.args.root).map_err(|error| no_root(&self.args, &error))?;
         // A certificate of the server's own making stays: clients have copies of it.
-        let identity = if self.args.cert.is_some() { Some(identity(&self.args)?) } else { None };
+        let identity =
+            if self.args.identity.cert.is_some() { Some(self.args.identity.load(&self.args.listen)?) } else { None };
         let shown = identity.as_ref().unwrap_or(&self.identity);
-        self.listener.set_tls(shown.server_for(&[PROTOCOL], self.args.client_ca.as_deref())?);
+        self.listener.set_tls(shown.server_for(&[PROTOCOL], self.args.identity.client_ca.as_deref())?);
         if let Some(identity) = identity {
             warn(&identity, &self.args, self.log);
             self.identity = identity;
@@ -220,43 +204,11 @@ pub(crate) async fn until_stopped(
     }
 }
 
-/// The given certificate, or one of our own making.
-fn identity(args: &Args) -> Outcome<Identity> {
-    if let (Some(cert), Some(key)) = (&args.cert, &args.key) {
-        return Ok(Identity::from_files(cert, key)?);
-    }
-    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    let listened = ListenOn::all(&args.listen).into_iter().filter(|address| !address.ip().is_unspecified());
-    names.extend(listened.map(|address| address.ip().to_string()).chain(args.name.iter().cloned()));
-    names.sort();
-    names.dedup();
-    Ok(match &args.keep {
-        Some(path) => Identity::kept_in(path, &names)?,
-        None => Identity::self_signed(&names)?,
-    })
-}
-
-/// Says which certificates clients will refuse today.
+/// Logs which certificates clients will refuse today.
 fn warn(identity: &Identity, args: &Args, log: Log) {
-    let Some(file) = &args.cert else { return };
-    for certificate in identity.certificates() {
-        if let Some(complaint) = Validity::of(certificate).and_then(|validity| validity.complaint(SystemTime::now())) {
-            let warning =
-                format!("a certificate in {} {complaint}: clients refuse it until it is renewed", file.display());
-            log.tell(&Happening::Warning { warning });
-        }
+    for warning in args.identity.warnings(identity) {
+        log.tell(&Happening::Warning { warning });
     }
-}
-
-/// Writes a self-signed certificate to the file that clients pass with --ca.
-fn write_ca(args: &Args, identity: &Identity) -> Outcome<Option<PathBuf>> {
-    if args.cert.is_some() {
-        return Ok(None);
-    }
-    std::fs::write(&args.ca_out, identity.certificate_pem()).map_err(|error| {
-        format!("can't write the certificate to {}: {error}; choose another place with --ca-out", args.ca_out.display())
-    })?;
-    Ok(Some(args.ca_out.clone()))
 }
 
 /// Answers all requests of a session, as many at once as it has streams.
@@ -287,7 +239,7 @@ async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[Socket
 }
 
 /// Logs the events of TCP connections.
-fn tell_tcp(number: u64, session: &Session, event: &Event, stalls: &mut Stalls, log: Log) {
+pub(super) fn tell_tcp(number: u64, session: &Session, event: &Event, stalls: &mut Stalls, log: Log) {
     let Event::Tcp(event) = event else { return };
     let (tcp, happening) = match event {
         TcpEvent::Joined { tcp } => (*tcp, "joined".to_owned()),
@@ -302,7 +254,7 @@ fn tell_tcp(number: u64, session: &Session, event: &Event, stalls: &mut Stalls, 
 }
 
 /// The client knows one of the addresses: the one that it came to.
-fn advertise(session: &Session, addresses: &[SocketAddr]) {
+pub(super) fn advertise(session: &Session, addresses: &[SocketAddr]) {
     let Some(used) = session.local_address() else { return };
     let others = addresses.iter().filter(|address| is_for_others(address.ip()) && **address != used);
     for address in others.filter(|_| session.is_tcpls()) {

@@ -7,6 +7,7 @@ mod files;
 mod limits;
 mod logs;
 mod output;
+mod proxy;
 mod signals;
 
 use std::path::Path;

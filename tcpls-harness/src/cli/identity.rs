@@ -1,0 +1,75 @@
+//! The certificate of a server: given, kept, or made at the start.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use super::Outcome;
+use super::paths::ListenOn;
+use super::validity::Validity;
+use crate::tls::Identity;
+
+/// The certificate that a server shows, and those that it requires of clients.
+#[derive(Clone, Debug, clap::Args)]
+pub struct IdentityArgs {
+    /// Certificate chain in PEM, the server's own certificate first
+    #[arg(long, value_name = "PEM", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Private key of the certificate in PEM
+    #[arg(long, value_name = "PEM", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// Require a client certificate that is in this PEM file, or issued by one in it
+    #[arg(long, value_name = "PEM")]
+    pub client_ca: Option<PathBuf>,
+    /// Name in the self-signed certificate, besides localhost and the listening addresses; repeat it for several
+    /// names
+    #[arg(long, value_name = "NAME", conflicts_with = "cert")]
+    pub name: Vec<String>,
+    /// File that keeps the self-signed certificate and its key from one start to the next
+    #[arg(long, value_name = "FILE", conflicts_with = "cert")]
+    pub keep: Option<PathBuf>,
+    /// File to write the self-signed certificate to
+    #[arg(long, value_name = "FILE", default_value = "tcpls-ca.pem", conflicts_with = "cert")]
+    pub ca_out: PathBuf,
+}
+
+impl IdentityArgs {
+    /// The given certificate, or a self-signed one for the addresses that are listened on.
+    pub(crate) fn load(&self, listen: &[ListenOn]) -> Outcome<Identity> {
+        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
+            return Ok(Identity::from_files(cert, key)?);
+        }
+        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        let listened = ListenOn::all(listen).into_iter().filter(|address| !address.ip().is_unspecified());
+        names.extend(listened.map(|address| address.ip().to_string()).chain(self.name.iter().cloned()));
+        names.sort();
+        names.dedup();
+        Ok(match &self.keep {
+            Some(path) => Identity::kept_in(path, &names)?,
+            None => Identity::self_signed(&names)?,
+        })
+    }
+
+    /// A warning for each given certificate that clients refuse today.
+    pub(crate) fn warnings(&self, identity: &Identity) -> Vec<String> {
+        let Some(file) = &self.cert else { return Vec::new() };
+        let complaint =
+            |certificate| Validity::of(certificate).and_then(|validity| validity.complaint(SystemTime::now()));
+        let complaints = identity.certificates().iter().filter_map(|certificate| complaint(certificate));
+        let file = file.display();
+        complaints
+            .map(|complaint| format!("a certificate in {file} {complaint}: clients refuse it until it is renewed"))
+            .collect()
+    }
+
+    /// Writes a self-signed certificate to the file that clients pass with --ca, and returns the file.
+    pub(crate) fn write_ca(&self, identity: &Identity) -> Outcome<Option<PathBuf>> {
+        if self.cert.is_some() {
+            return Ok(None);
+        }
+        std::fs::write(&self.ca_out, identity.certificate_pem()).map_err(|error| {
+            let file = self.ca_out.display();
+            format!("can't write the certificate to {file}: {error}; choose another place with --ca-out")
+        })?;
+        Ok(Some(self.ca_out.clone()))
+    }
+}

@@ -1,0 +1,269 @@
+//! `tcpls proxy`: an HTTPS proxy (CONNECT) over TCPLS and plain TLS.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tcpls_core::wire::ids::ConnectionId;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::identity::IdentityArgs;
+use super::limits::Bounds;
+use super::paths::ListenOn;
+use super::serve::log::{Happening, Log};
+use super::serve::{Control, advertise, apply, failures, tell_tcp, until_stopped};
+use super::signals::Signals;
+use super::stalls::Stalls;
+use super::text::visible;
+use super::units::{parse_duration, parse_size};
+use super::{Outcome, report};
+use crate::net::{Listener, ServerOptions, Session};
+use crate::proxy::{self, Allow, PROTOCOL, Pattern, Report, TcpOutbound, Users};
+use crate::tls::Identity;
+
+/// Connect clients to other servers
+///
+/// An HTTPS proxy with the method CONNECT, for "tcpls socks", "tcpls forward" and "tcpls pipe", which carry all
+/// connections in one session over several TCP connections, and over plain TLS for others: curl -x
+/// https://NAME:PORT https://example.com
+///
+/// Without --allow, every target is refused. An address that is not public (loopback, private, link-local) is permitted
+/// only by an --allow with that address or its network, or with localhost; a name that leads to one is refused
+/// otherwise. Names are resolved once, by the proxy.
+///
+/// Without --user and --client-ca, all clients are served.
+///
+/// SIGINT and SIGTERM close the sessions and stop the proxy; a second signal stops it at once. On SIGHUP, the proxy
+/// reads --cert, --key, --client-ca and the files of --user again.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Address and port to listen on; repeat it for several addresses. Port 0 selects a free port
+    #[arg(long, value_name = "HOST:PORT", required = true)]
+    pub listen: Vec<ListenOn>,
+    /// Permit connections to HOST:PORT; repeat it for several targets. HOST is a name, *.DOMAIN, *, an address, or a
+    /// network such as 10.0.0.0/8 or [fd00::/8]; PORT is a number, a range such as 8000-8099, or *
+    #[arg(long, value_name = "HOST:PORT")]
+    pub allow: Vec<Pattern>,
+    /// Serve only clients with credentials: a user's name, and a file whose first line is the secret. Repeat it for
+    /// several users
+    #[arg(long, value_name = "NAME:FILE")]
+    pub user: Vec<UserFile>,
+    /// The certificate.
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+    /// Maximum of connections that a client has at the same time, in all of its sessions
+    #[arg(long, value_name = "NUMBER", default_value = "2048")]
+    pub max_streams: u32,
+    /// End connections that carry nothing for this time, for example 2h. Default: never
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub idle: Option<Duration>,
+    /// How long to wait for the answer of a target
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    pub connect_timeout: Duration,
+    /// How long a client may be without any network before its connections end
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "15min")]
+    pub outage: Duration,
+    /// Memory for all sessions together, for example 1GiB; at the limit, the least useful sessions are closed.
+    /// Default: half of what the machine, its control group and ulimit allow
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub memory: Option<u64>,
+    /// Log as JSON to standard output, one object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A user and the file with the secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserFile {
+    name: String,
+    file: PathBuf,
+}
+
+impl FromStr for UserFile {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+                Ok(Self { name: name.to_owned(), file: file.into() })
+            }
+            _ => Err("write NAME:FILE, where the first line of FILE is the secret"),
+        }
+    }
+}
+
+/// Serves until SIGINT or SIGTERM.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn run(args: Args) -> Outcome {
+    let signals = Signals::listen()?;
+    let log = Log { json: args.json };
+    let server = report::or_error(Server::start(&args, log), args.json)?;
+    log.tell(&Happening::Listening { addresses: server.listener.local_addresses(), ca: server.ca.as_deref() });
+    log.tell(&Happening::Limits(server.bounds));
+    server.warn();
+    let (wishes, control) = mpsc::channel(1);
+    tokio::spawn(apply(signals, wishes, log));
+    server.run(control).await;
+    Ok(())
+}
+
+struct Server {
+    listener: Listener,
+    proxy: proxy::Server<TcpOutbound>,
+    ca: Option<PathBuf>,
+    bounds: Bounds,
+    identity: Identity,
+    args: Args,
+    log: Log,
+}
+
+impl Server {
+    fn start(args: &Args, log: Log) -> Outcome<Self> {
+        let mut bounds = Bounds::find(args.memory)?;
+        let targets = bounds.reserve_targets();
+        let users = users(&args.user)?;
+        let identity = args.identity.load(&args.listen)?;
+        let tls = identity.server_for(&[PROTOCOL], args.identity.client_ca.as_deref())?;
+        let mut options = ServerOptions::new(tls);
+        bounds.apply(&mut options);
+        let config = options.config.as_ref().clone().with(|config| {
+            config.max_streams = args.max_streams;
+            config.session_timeout = args.outage;
+        });
+        options.config = Arc::new(config);
+        let listener = Listener::bind(&ListenOn::all(&args.listen), options)?;
+        // Only now: a server that runs already may have written its own there.
+        let ca = args.identity.write_ca(&identity)?;
+        let outbound = TcpOutbound::new(Allow::new(args.allow.clone()), args.connect_timeout);
+        let limits = proxy::Limits::default().with(|limits| {
+            (limits.per_client, limits.total, limits.idle) = (args.max_streams as usize, targets, args.idle);
+        });
+        let proxy = proxy::Server::new(outbound, users, limits);
+        Ok(Self { listener, proxy, ca, bounds, identity, args: args.clone(), log })
+    }
+
+    fn warn(&self) {
+        let mut warnings = self.args.identity.warnings(&self.identity);
+        if self.args.allow.is_empty() {
+            warnings.push("no target is permitted; name some with --allow".to_owned());
+        }
+        if self.args.user.is_empty() && self.args.identity.client_ca.is_none() {
+            warnings.push("every client is served; name users with --user, or pass --client-ca".to_owned());
+        }
+        for warning in warnings {
+            self.log.tell(&Happening::Warning { warning });
+        }
+    }
+
+    /// Serves until all senders of `control` are dropped, then closes the sessions.
+    async fn run(mut self, mut control: mpsc::Receiver<Control>) {
+        let addresses: Arc<[SocketAddr]> = self.listener.local_addresses().into();
+        tokio::spawn(failures::report(self.listener.handshake_failures(), self.log));
+        let (stopped, stopping) = watch::channel(());
+        let mut sessions = JoinSet::new();
+        let mut number = 0;
+        loop {
+            tokio::select! {
+                session = self.listener.accept() => {
+                    advertise(&session, &addresses);
+                    let serving = serve(number, session.clone(), self.proxy.clone(), self.log);
+                    sessions.spawn(until_stopped(session, serving, stopping.clone()));
+                    number += 1;
+                }
+                Some(_) = sessions.join_next() => {}
+                wish = control.recv() => match wish {
+                    Some(Control::Reload) => self.reload(),
+                    None => break,
+                },
+            }
+        }
+        stopped.send_replace(());
+        while sessions.join_next().await.is_some() {}
+    }
+
+    /// Reads the files again. All of it applies, or nothing does.
+    fn reload(&mut self) {
+        let happening = match self.read_again() {
+            Ok(()) => Happening::ReloadedUsers { users: self.args.user.len() },
+            Err(error) => Happening::ReloadFailed { error: error.to_string() },
+        };
+        self.log.tell(&happening);
+    }
+
+    fn read_again(&mut self) -> Outcome {
+        let users = users(&self.args.user)?;
+        // A certificate of the server's own making stays: clients have copies of it.
+        if self.args.identity.cert.is_some() {
+            self.identity = self.args.identity.load(&self.args.listen)?;
+        }
+        self.listener.set_tls(self.identity.server_for(&[PROTOCOL], self.args.identity.client_ca.as_deref())?);
+        self.proxy.set_users(users);
+        Ok(())
+    }
+}
+
+/// Reads the files of users.
+fn users(files: &[UserFile]) -> Outcome<Users> {
+    let mut users = Users::default();
+    for UserFile { name, file } in files {
+        let secret = first_line(file)?;
+        if !users.add(name, &secret) {
+            return Err(
+                format!("user {name:?}: the name or the secret in {} is empty or not text", file.display()).into()
+            );
+        }
+    }
+    Ok(users)
+}
+
+/// The first line of a file with a secret.
+pub(crate) fn first_line(file: &std::path::Path) -> Outcome<String> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("can't read a secret from {}: {error}", file.display()))?;
+    Ok(text.lines().next().unwrap_or_default().trim_end().to_owned())
+}
+
+/// Answers all requests of a session.
+async fn serve(number: u64, session: Session, proxy: proxy::Server<TcpOutbound>, log: Log) {
+    let client = session.peer_address(ConnectionId::FIRST);
+    log.tell(&Happening::SessionBegan { session: number, client, tcpls: session.is_tcpls() });
+    let mut events = session.events();
+    let mut stalls = Stalls::default();
+    let serving = proxy.serve(&session, move |report| tell(number, client, report, log));
+    tokio::pin!(serving);
+    loop {
+        tokio::select! {
+            () = &mut serving => break,
+            Some(event) = events.next() => tell_tcp(number, &session, &event, &mut stalls, log),
+            tcp = stalls.next() => {
+                let client = session.peer_address(tcp);
+                log.tell(&Happening::Tcp { session: number, tcp: tcp.0, client, happening: "stalled".to_owned() });
+            }
+        }
+    }
+    let reason = visible(&session.closed().await.to_string());
+    log.tell(&Happening::SessionEnded { session: number, reason });
+}
+
+fn tell(session: u64, client: Option<SocketAddr>, report: Report, log: Log) {
+    match report {
+        Report::Connected { user, target } => {
+            let target = target.to_string();
+            log.tell(&Happening::Connected { session, client, user: user.as_deref(), target });
+        }
+        Report::Refused { user, target, refusal } => {
+            let (target, reason) = (target.map(|target| target.to_string()), refusal.to_string());
+            log.tell(&Happening::Refused { session, client, user: user.as_deref(), target, reason });
+        }
+        Report::Ended { target, spliced } => {
+            let (to_target, to_client) = (spliced.received, spliced.sent);
+            let (target, how) = (target.to_string(), spliced.end.text());
+            log.tell(&Happening::Ended { session, target, to_target, to_client, how });
+        }
+    }
+}

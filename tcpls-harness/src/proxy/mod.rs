@@ -1,0 +1,55 @@
+//! Tunnels: TCP connections of other programs carried by one long-lived session, a stream for each.
+//!
+//! A client asks for a connection with an HTTP/1.1 CONNECT request at the start of a stream; the rest of the stream is the
+//! connection's bytes (`docs/tunnels.md`). Without TCPLS the same request works over plain TLS, so that programs that know
+//! HTTPS proxies can use the server, too.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `head` | HTTP/1.1 heads of requests and responses, sans-IO |
+//! | `target`, `allow` | what a client asks for; which targets a server permits |
+//! | `users` | credentials, compared in constant time |
+//! | `refusal` | why a connection is refused, in the words of HTTP |
+//! | `peer`, `splice` | the TCP connection outside of the session; carrying bytes, ends and resets between it and a stream |
+//! | `outbound` | connects to targets: resolves names once, and judges the addresses |
+//! | `server` | answers the streams of a session |
+//! | `client` | asks a server for connections |
+//!
+//! What decides has no sockets: the simulator runs [`Server`] and [`splice`] with peers in memory.
+
+mod allow;
+mod client;
+mod head;
+mod outbound;
+mod peer;
+mod refusal;
+mod server;
+mod splice;
+mod target;
+mod users;
+
+pub use self::allow::{Allow, Pattern, PatternError};
+pub use self::client::request;
+pub use self::head::{BadHead, Head, HeadReader, StartLine};
+pub use self::outbound::{Outbound, TcpOutbound};
+pub use self::peer::{Peer, TcpPeer};
+pub use self::refusal::Refusal;
+pub use self::server::{Limits, Report, Server};
+pub use self::splice::{End, Spliced, Splicing, splice};
+pub use self::target::{Host, Target, TargetError};
+pub use self::users::{Credentials, Users};
+
+/// The application protocol (ALPN); over TCPLS it is `tcpls+http/1.1`.
+pub const PROTOCOL: &[u8] = b"http/1.1";
+
+/// Error codes that streams are reset and stopped with.
+pub mod codes {
+    use tcpls_core::wire::ids::ErrorCode;
+
+    /// The TCP connection outside of the session was reset: HTTP/3's H3_CONNECT_ERROR (RFC 9114, 4.4).
+    pub const CONNECT_ERROR: ErrorCode = ErrorCode(0x10f);
+    /// No byte passed for the server's idle time.
+    pub const IDLE: ErrorCode = ErrorCode(0x120);
+    /// The server stops: the session is closed with this, not a stream.
+    pub const STOPPING: ErrorCode = ErrorCode(0x104);
+}

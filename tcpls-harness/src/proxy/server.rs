@@ -1,0 +1,282 @@
+//! Answers the streams of a session: one CONNECT request on each.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tcpls_core::budget::Client;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::head::{BadHead, Head, HeadReader, MAX_HEAD, StartLine};
+use super::outbound::Outbound;
+use super::refusal::Refusal;
+use super::splice::{Spliced, Splicing, splice};
+use super::target::Target;
+use super::users::Users;
+use crate::net::{Runtime, Session, Stream};
+
+/// The response to a request that is granted; the connection's bytes follow.
+const GRANTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+
+/// What clients of a server may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Connections of one client at the same time, in all of its sessions. A client is a user, or an address without users.
+    pub per_client: usize,
+    /// Connections of all clients at the same time.
+    pub total: usize,
+    /// How long a connection may carry nothing in either direction; `None`: for any time.
+    pub idle: Option<Duration>,
+    /// How long a request may take to arrive.
+    pub request_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { per_client: 2048, total: 16_384, idle: None, request_timeout: Duration::from_secs(10) }
+    }
+}
+
+impl Limits {
+    /// Returns the same with a change.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+/// What happened to a request, for a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Report {
+    /// A connection was refused; the target is known if the request named one.
+    Refused {
+        /// The user, if the request was authenticated.
+        user: Option<Arc<str>>,
+        /// The target.
+        target: Option<Target>,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A connection to the target is there.
+    Connected {
+        /// The user, if there are any.
+        user: Option<Arc<str>>,
+        /// The target.
+        target: Target,
+    },
+    /// A connection has ended.
+    Ended {
+        /// The target.
+        target: Target,
+        /// What it carried, and how it ended. Sent are bytes to the client.
+        spliced: Spliced,
+    },
+}
+
+/// A proxy server: who may use it, how much, and how it connects. Cheap to clone; clones share the limits.
+#[derive(Debug)]
+pub struct Server<O> {
+    shared: Arc<Shared<O>>,
+}
+
+impl<O> Clone for Server<O> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+#[derive(Debug)]
+struct Shared<O> {
+    outbound: O,
+    users: RwLock<Users>,
+    limits: Limits,
+    total: Arc<Semaphore>,
+    clients: Mutex<BTreeMap<Key, usize>>,
+}
+
+/// Whose connections are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    User(Arc<str>),
+    Client(Client),
+}
+
+impl<O: Outbound> Server<O> {
+    /// Makes a server that connects by `outbound`. Without users, every client of the session may use it.
+    pub fn new(outbound: O, users: Users, limits: Limits) -> Self {
+        let total = Arc::new(Semaphore::new(limits.total.min(Semaphore::MAX_PERMITS)));
+        Self {
+            shared: Arc::new(Shared { outbound, users: RwLock::new(users), limits, total, clients: Mutex::default() }),
+        }
+    }
+
+    /// Replaces the users, for requests from now on.
+    pub fn set_users(&self, users: Users) {
+        *self.shared.users.write().unwrap_or_else(PoisonError::into_inner) = users;
+    }
+
+    /// Answers all streams of a session, until the session ends. `report` gets what happens to each.
+    pub async fn serve(&self, session: &Session, report: impl Fn(Report) + Clone + Send + Sync + 'static) {
+        let runtime = session.runtime();
+        while let Some(stream) = session.accept_stream().await {
+            let (server, report, place) = (self.clone(), report.clone(), (runtime.clone(), session.client()));
+            drop(runtime.spawn(async move { server.answer(&place.0, place.1, stream, report).await }));
+        }
+    }
+
+    /// Answers one stream.
+    async fn answer(&self, runtime: &Runtime, client: Client, mut stream: Stream, report: impl Fn(Report)) {
+        let reading = runtime.timeout(self.shared.limits.request_timeout, read_head(&mut stream)).await;
+        let (head, rest) = match reading {
+            Some(Ok(Some(read))) => read,
+            Some(Ok(None)) => return, // the client left
+            Some(Err(bad)) => return refuse(stream, &report, None, None, refusal_of(bad)).await,
+            None => return refuse(stream, &report, None, None, Refusal::RequestTimeout).await,
+        };
+        let user = match self.authenticate(&head) {
+            Ok(user) => user,
+            Err(refusal) => return refuse(stream, &report, None, None, refusal).await,
+        };
+        let target = match target_of(&head) {
+            Ok(target) => target,
+            Err(refusal) => return refuse(stream, &report, user, None, refusal).await,
+        };
+        let _place = match self.take_place(user.clone(), client) {
+            Ok(place) => place,
+            Err(refusal) => return refuse(stream, &report, user, Some(target), refusal).await,
+        };
+        let connected = {
+            let connecting = pin!(self.shared.outbound.connect(&target));
+            match unless_stopped(connecting, &mut stream).await {
+                Some(connected) => connected,
+                None => return,
+            }
+        };
+        let peer = match connected {
+            Ok(peer) => peer,
+            Err(refusal) => return refuse(stream, &report, user, Some(target), refusal).await,
+        };
+        report(Report::Connected { user, target: target.clone() });
+        // If the client is gone already, what follows notices it.
+        _ = stream.write_chunk(Bytes::from_static(GRANTED)).await;
+        let splicing = Splicing::default().with(|splicing| {
+            splicing.to_peer = rest;
+            splicing.idle = self.shared.limits.idle;
+        });
+        let spliced = splice(runtime, stream, peer, splicing).await;
+        report(Report::Ended { target, spliced });
+    }
+
+    fn authenticate(&self, head: &Head) -> Result<Option<Arc<str>>, Refusal> {
+        let users = self.shared.users.read().unwrap_or_else(PoisonError::into_inner);
+        if users.is_empty() {
+            return Ok(None);
+        }
+        let found = head.field("proxy-authorization").and_then(|field| users.find(field));
+        found.map(Some).ok_or(Refusal::Credentials)
+    }
+
+    /// Takes one of the connections that a client may have, and one of all.
+    fn take_place(&self, user: Option<Arc<str>>, client: Client) -> Result<Place<O>, Refusal> {
+        let total = self.shared.total.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
+        let key = user.map_or(Key::Client(client), Key::User);
+        let mut clients = self.shared.clients();
+        let count = clients.entry(key.clone()).or_default();
+        // Clients behind a trusted proxy are not told apart: the total is their limit.
+        if *count >= self.shared.limits.per_client && key != Key::Client(Client::ALONE) {
+            return Err(Refusal::TooMany);
+        }
+        *count += 1;
+        drop(clients);
+        Ok(Place { shared: self.shared.clone(), key, _total: total })
+    }
+}
+
+impl<O> Shared<O> {
+    fn clients(&self) -> MutexGuard<'_, BTreeMap<Key, usize>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place among a client's connections, free again when it is dropped.
+struct Place<O> {
+    shared: Arc<Shared<O>>,
+    key: Key,
+    _total: OwnedSemaphorePermit,
+}
+
+impl<O> Drop for Place<O> {
+    fn drop(&mut self) {
+        let mut clients = self.shared.clients();
+        if let Some(count) = clients.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// Reads the head of a message, and what arrived behind it; `None` if the stream ended or failed before.
+pub(super) async fn read_head(stream: &mut Stream) -> Result<Option<(Head, Bytes)>, BadHead> {
+    let mut reader = HeadReader::default();
+    while let Ok(Some(chunk)) = stream.read_chunk(MAX_HEAD).await {
+        if let Some(head) = reader.push(&chunk)? {
+            return Ok(Some((head, reader.into_rest())));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the target of a CONNECT request.
+pub(super) fn target_of(head: &Head) -> Result<Target, Refusal> {
+    let StartLine::Request { method, target, minor } = &head.start else { return Err(Refusal::BadRequest) };
+    if method != "CONNECT" {
+        return Err(Refusal::Method);
+    }
+    // A request without Host, with two, or with content could be meant differently by each proxy on the way.
+    let hosts = head.all("host").count();
+    let has_content =
+        head.field("transfer-encoding").is_some() || head.all("content-length").any(|length| length != "0");
+    if hosts > 1 || (hosts == 0 && *minor > 0) || has_content {
+        return Err(Refusal::BadRequest);
+    }
+    target.parse().map_err(|_| Refusal::BadRequest)
+}
+
+pub(super) fn refusal_of(bad: BadHead) -> Refusal {
+    match bad {
+        BadHead::Malformed => Refusal::BadRequest,
+        BadHead::Version => Refusal::Version,
+        BadHead::TooLong => Refusal::HeadTooLarge,
+    }
+}
+
+async fn refuse(
+    mut stream: Stream,
+    report: &impl Fn(Report),
+    user: Option<Arc<str>>,
+    target: Option<Target>,
+    refusal: Refusal,
+) {
+    report(Report::Refused { user, target, refusal });
+    // A client that has gone needs no answer.
+    if stream.write_chunk(refusal.response().into()).await.is_ok() {
+        _ = stream.finish();
+    }
+}
+
+/// The output of `future`; `None` if the client stops reading before.
+async fn unless_stopped<F: Future + Unpin>(future: F, stream: &mut Stream) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        _ = stream.send().stopped() => None,
+    }
+}

@@ -1,0 +1,282 @@
+//! Carries bytes between a stream and a peer, in both directions, with their ends and resets.
+//!
+//! A direction that ends ends alone (half-close). A reset at one side becomes a reset at the other. A side that reads
+//! slowly slows the other down: at most one piece of data is held for each direction.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tcpls_core::error::{ReadError, WriteError};
+use tcpls_core::time::Time;
+use tcpls_core::wire::ids::ErrorCode;
+use tokio::io::{AsyncWrite, ReadBuf};
+
+use super::codes;
+use super::peer::Peer;
+use crate::net::{RecvStream, Runtime, SendStream, Stream};
+
+/// The most that is read at once.
+const PIECE: usize = 64 * 1024;
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// Both directions ended, and all data was passed on.
+    Finished,
+    /// The peer reset the connection; the stream was reset.
+    PeerReset,
+    /// The stream was reset or stopped at its other end; the peer was reset.
+    StreamReset(ErrorCode),
+    /// The session ended; the peer was reset.
+    SessionEnded,
+    /// No byte passed for the idle time; both were reset.
+    Idle,
+}
+
+impl End {
+    /// Returns the end in a word or three, for a log.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::PeerReset => "was reset",
+            Self::StreamReset(_) => "was reset by the client",
+            Self::SessionEnded => "ended with the session",
+            Self::Idle => "was idle for too long",
+        }
+    }
+}
+
+/// What a tunnel carried, and how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Spliced {
+    /// Bytes from the peer to the stream.
+    pub sent: u64,
+    /// Bytes from the stream to the peer.
+    pub received: u64,
+    /// How it ended.
+    pub end: End,
+}
+
+/// What a tunnel begins with.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Splicing {
+    /// Bytes that were read from the peer before.
+    pub to_stream: Bytes,
+    /// Bytes that were read from the stream before.
+    pub to_peer: Bytes,
+    /// How long no byte may pass in either direction; `None`: for any time.
+    pub idle: Option<Duration>,
+}
+
+impl Splicing {
+    /// Returns the same with a change.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+/// Carries bytes until both directions have ended, or one side has failed. Dropping the future resets both sides.
+pub async fn splice<P: Peer>(runtime: &Runtime, stream: Stream, peer: P, splicing: Splicing) -> Spliced {
+    let (send, recv) = stream.split();
+    let Splicing { to_stream, to_peer, idle } = splicing;
+    let up = Direction { held: to_stream, ended: false, bytes: 0 };
+    let down = Direction { held: to_peer, ended: false, bytes: 0 };
+    let mut tunnel = Tunnel { send, recv, peer: Aborting(peer, true), up, down };
+    let outcome = match idle {
+        None => poll_fn(|cx| tunnel.poll(cx)).await,
+        Some(idle) => tunnel.run(runtime, idle).await,
+    };
+    let end = match outcome {
+        Ok(()) => {
+            tunnel.peer.1 = false;
+            End::Finished
+        }
+        Err(end) => {
+            let code = if end == End::Idle { codes::IDLE } else { codes::CONNECT_ERROR };
+            tunnel.send.reset(code);
+            tunnel.recv.stop(code);
+            end
+        }
+    };
+    Spliced { sent: tunnel.up.bytes, received: tunnel.down.bytes, end }
+}
+
+/// One direction.
+struct Direction {
+    /// What was read and could not be written yet.
+    held: Bytes,
+    ended: bool,
+    bytes: u64,
+}
+
+/// A peer, and whether it is reset when it is dropped.
+struct Aborting<P: Peer>(P, bool);
+
+impl<P: Peer> Drop for Aborting<P> {
+    fn drop(&mut self) {
+        if self.1 {
+            self.0.abort();
+        }
+    }
+}
+
+struct Tunnel<P: Peer> {
+    send: SendStream,
+    recv: RecvStream,
+    peer: Aborting<P>,
+    up: Direction,
+    down: Direction,
+}
+
+impl<P: Peer> Tunnel<P> {
+    /// The same as polling, with a limit on the time without a byte.
+    async fn run(&mut self, runtime: &Runtime, idle: Duration) -> Result<(), End> {
+        let mut moved: (Time, u64) = (runtime.now(), 0);
+        let mut sleep = Box::pin(runtime.sleep_until(moved.0 + idle));
+        poll_fn(|cx| {
+            let outcome = self.poll(cx);
+            let bytes = self.up.bytes + self.down.bytes;
+            if outcome.is_pending() && bytes > moved.1 {
+                moved = (runtime.now(), bytes);
+            }
+            while outcome.is_pending() && sleep.as_mut().poll(cx).is_ready() {
+                if runtime.now() >= moved.0 + idle {
+                    return Poll::Ready(Err(End::Idle));
+                }
+                sleep = Box::pin(runtime.sleep_until(moved.0 + idle));
+            }
+            outcome
+        })
+        .await
+    }
+
+    /// Moves what can be moved. A failure in one direction ends both: TCP has no reset of one.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let (up, down) = (self.poll_up(cx)?, self.poll_down(cx)?);
+        match (up, down) {
+            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
+            // Whichever direction goes on, the other side's failure is noticed although nothing is read from it.
+            (Poll::Ready(()), Poll::Pending) => self.poll_peer_failed(cx),
+            (Poll::Pending, Poll::Ready(())) => self.poll_stopped(cx),
+            (Poll::Pending, Poll::Pending) => Poll::Pending,
+        }
+    }
+
+    /// From the peer to the stream.
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
+        while !self.up.ended {
+            if !self.up.held.is_empty() {
+                match self.send.poll_write_chunk(cx, &mut self.up.held) {
+                    Poll::Ready(written) => self.up.bytes += written.map_err(write_end)? as u64,
+                    Poll::Pending => return self.poll_blocked(cx),
+                }
+                continue;
+            }
+            let room = match self.send.poll_writable(cx) {
+                Poll::Ready(room) => room.map_err(write_end)?.min(PIECE),
+                Poll::Pending => return self.poll_blocked(cx),
+            };
+            let mut space = [MaybeUninit::uninit(); PIECE];
+            let mut buffer = ReadBuf::uninit(&mut space[..room]);
+            match Pin::new(&mut self.peer.0).poll_read(cx, &mut buffer) {
+                Poll::Ready(read) => read.map_err(|_| End::PeerReset)?,
+                Poll::Pending => return Ok(Poll::Pending),
+            }
+            let read = buffer.filled();
+            if read.is_empty() {
+                self.send.finish().map_err(write_end)?;
+                self.up.ended = true;
+                break;
+            }
+            let written = match Pin::new(&mut self.send).poll_write(cx, read) {
+                Poll::Ready(written) => written.map_err(|error| io_end(&error))?,
+                Poll::Pending => 0, // another stream has taken the room
+            };
+            self.up.bytes += written as u64;
+            self.up.held = Bytes::copy_from_slice(&read[written..]);
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    /// The stream takes no more, so that the peer is not read: its failure must be noticed nevertheless.
+    fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
+        match self.poll_peer_failed(cx) {
+            Poll::Ready(Err(end)) => Err(end),
+            _ => Ok(Poll::Pending),
+        }
+    }
+
+    fn poll_peer_failed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        self.peer.0.poll_failed(cx).map(|()| Err(End::PeerReset))
+    }
+
+    /// From the stream to the peer.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
+        while !self.down.ended {
+            if !self.down.held.is_empty() {
+                match Pin::new(&mut self.peer.0).poll_write(cx, &self.down.held) {
+                    Poll::Ready(Ok(written)) if written > 0 => {
+                        self.down.held.advance(written);
+                        self.down.bytes += written as u64;
+                    }
+                    Poll::Ready(_) => return Err(End::PeerReset),
+                    Poll::Pending => return Ok(Poll::Pending),
+                }
+                continue;
+            }
+            match self.recv.poll_read_chunk(cx, PIECE) {
+                Poll::Ready(Ok(Some(chunk))) => self.down.held = chunk,
+                Poll::Ready(Ok(None)) => match Pin::new(&mut self.peer.0).poll_shutdown(cx) {
+                    Poll::Ready(shut) => {
+                        shut.map_err(|_| End::PeerReset)?;
+                        self.down.ended = true;
+                    }
+                    Poll::Pending => return Ok(Poll::Pending),
+                },
+                Poll::Ready(Err(error)) => return Err(read_end(error)),
+                Poll::Pending => {
+                    // A peer that buffers must not wait for more. It wakes this task if it has not finished.
+                    return match Pin::new(&mut self.peer.0).poll_flush(cx) {
+                        Poll::Ready(Err(_)) => Err(End::PeerReset),
+                        _ => Ok(Poll::Pending),
+                    };
+                }
+            }
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    /// Nothing is read from the stream any more: its other end may stop reading.
+    fn poll_stopped(&self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        pin!(self.send.stopped()).poll(cx).map(|code| Err(code.map_or(End::SessionEnded, End::StreamReset)))
+    }
+}
+
+fn write_end(error: WriteError) -> End {
+    match error {
+        WriteError::Stopped(code) => End::StreamReset(code),
+        _ => End::SessionEnded,
+    }
+}
+
+fn io_end(error: &io::Error) -> End {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<WriteError>());
+    inner.map_or(End::SessionEnded, |error| write_end(*error))
+}
+
+fn read_end(error: ReadError) -> End {
+    match error {
+        ReadError::Reset(code) => End::StreamReset(code),
+        _ => End::SessionEnded,
+    }
+}

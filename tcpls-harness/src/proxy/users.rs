@@ -1,0 +1,206 @@
+//! Credentials: Basic (RFC 7617) and Bearer (RFC 6750) in the field Proxy-Authorization.
+
+use std::fmt;
+use std::hint::black_box;
+use std::sync::Arc;
+
+/// A client's credentials, as the field Proxy-Authorization has them. They are not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials(String);
+
+impl Credentials {
+    /// Makes credentials of `NAME:SECRET` (Basic), or of a secret alone (Bearer). `None` if they contain nothing, or a
+    /// character that a field cannot have.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() || text.chars().any(char::is_control) {
+            return None;
+        }
+        if text.contains(':') {
+            return Some(Self(format!("Basic {}", encode(text.as_bytes()))));
+        }
+        text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| Self(format!("Bearer {text}")))
+    }
+
+    /// The value of the field.
+    pub fn field(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials")
+    }
+}
+
+/// Who may use a server: names and their secrets, which are not shown.
+#[derive(Clone, Default)]
+pub struct Users(Vec<User>);
+
+#[derive(Clone)]
+struct User {
+    name: Arc<str>,
+    secret: String,
+}
+
+impl Users {
+    /// Adds a user. A name must not contain a colon, and a secret must not be empty: false, and nothing is added.
+    pub fn add(&mut self, name: &str, secret: &str) -> bool {
+        let is_usable = !name.is_empty() && !name.contains(':') && !secret.is_empty();
+        let is_text = !name.chars().chain(secret.chars()).any(char::is_control);
+        if is_usable && is_text {
+            self.0.push(User { name: name.into(), secret: secret.to_owned() });
+        }
+        is_usable && is_text
+    }
+
+    /// Whether there are none: then every client may use the server.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the user with the credentials in a field Proxy-Authorization. Takes the same time wherever they differ from
+    /// a user's.
+    pub fn find(&self, field: &str) -> Option<Arc<str>> {
+        let (scheme, rest) = field.split_once(' ')?;
+        let (scheme, rest) = (scheme.to_ascii_lowercase(), rest.trim_matches(' '));
+        let (name, secret) = match scheme.as_str() {
+            "basic" => {
+                let pair = String::from_utf8(decode(rest)?).ok()?;
+                let (name, secret) = pair.split_once(':')?;
+                (Some(name.to_owned()), secret.to_owned())
+            }
+            "bearer" => (None, rest.to_owned()),
+            _ => return None,
+        };
+        let mut found = None;
+        for user in &self.0 {
+            let is_name = name.as_ref().is_none_or(|name| is_equal(name.as_bytes(), user.name.as_bytes()));
+            // Both are compared for each user.
+            if is_equal(secret.as_bytes(), user.secret.as_bytes()) & is_name {
+                found = Some(user.name.clone());
+            }
+        }
+        found
+    }
+}
+
+impl fmt::Debug for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|user| &user.name)).finish()
+    }
+}
+
+/// Compares in a time that depends on the length of `given` alone.
+fn is_equal(given: &[u8], wanted: &[u8]) -> bool {
+    let mut difference = given.len() ^ wanted.len();
+    for (index, byte) in given.iter().enumerate() {
+        let other = wanted.get(index % wanted.len().max(1)).copied().unwrap_or(0);
+        difference |= usize::from(black_box(byte ^ other));
+    }
+    black_box(difference) == 0
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Base64 with padding (RFC 4648, 4).
+fn encode(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for index in 0..4 {
+            let digit = ALPHABET[(bits >> (18 - 6 * index)) as usize % 64];
+            text.push(if index <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+/// Decodes Base64 with or without padding; `None` if it is malformed.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim_end_matches('=');
+    let padding = text.len() - digits.len();
+    if digits.len() % 4 == 1 || (padding > 0 && !text.len().is_multiple_of(4)) || padding > 2 {
+        return None;
+    }
+    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
+    for digit in digits.bytes() {
+        let value = ALPHABET.iter().position(|other| *other == digit)?;
+        (bits, count) = ((bits << 6 | value as u32) & 0xffff, count + 6);
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn users() -> Users {
+        let mut users = Users::default();
+        assert!(users.add("ann", "secret one") && users.add("bob", "token-2"));
+        users
+    }
+
+    #[test]
+    fn users_are_found_by_basic_and_bearer_credentials() {
+        let users = users();
+        for (given, name) in [
+            ("ann:secret one", Some("ann")),
+            ("bob:token-2", Some("bob")),
+            ("token-2", Some("bob")),
+            ("ann:token-2", None),
+            ("ann:secret on", None),
+            ("ann:secret one ", None),
+            ("ann:", None),
+            (":secret one", None),
+            ("token-", None),
+        ] {
+            let credentials = Credentials::parse(given).unwrap();
+            assert_eq!(users.find(credentials.field()).as_deref(), name, "{given}");
+        }
+        assert_eq!(users.find("bAsIc  Ym9iOnRva2VuLTI=").as_deref(), Some("bob"), "spaces and case do not matter");
+        for field in ["", "Basic", "Basic !", "Basic Ym9i", "Digest a", "Bearer "] {
+            assert_eq!(users.find(field), None, "{field}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown_and_unusable_ones_are_refused() {
+        let shown = format!("{:?} {:?}", users(), Credentials::parse("ann:secret one").unwrap());
+        assert_eq!(shown, "[\"ann\", \"bob\"] Credentials");
+        let mut users = Users::default();
+        for (name, secret) in [("", "a"), ("a:b", "a"), ("a", ""), ("a\n", "b"), ("a", "b\r")] {
+            assert!(!users.add(name, secret), "{name:?} {secret:?}");
+        }
+        assert!(users.is_empty());
+        for text in ["", "a\r\nb", "two words"] {
+            assert_eq!(Credentials::parse(text), None, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn base64_is_decoded_as_it_was_encoded(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let text = encode(&bytes);
+            prop_assert_eq!(decode(&text), Some(bytes.clone()));
+            prop_assert_eq!(decode(text.trim_end_matches('=')), Some(bytes));
+        }
+
+        #[test]
+        fn any_field_is_judged_without_a_panic(field in ".{0,100}") {
+            prop_assert_eq!(users().find(&field), None);
+            prop_assert_eq!(users().find(&format!("Basic {field}")), None);
+        }
+
+        #[test]
+        fn comparison_is_equality(a in "[ab]{0,4}", b in "[ab]{0,4}") {
+            prop_assert_eq!(is_equal(a.as_bytes(), b.as_bytes()), a == b);
+        }
+    }
+}

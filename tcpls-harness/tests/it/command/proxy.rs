@@ -1,0 +1,102 @@
+//! `proxy` with clients that know nothing of TCPLS.
+
+use std::process::Stdio;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+
+use super::Tcpls;
+use crate::support::{ANY, Directory};
+
+const PAGE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+
+/// A web server with one page; returns its address.
+pub(super) async fn web_server() -> String {
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(socket.read_u8().await.unwrap_or(0));
+            }
+            _ = socket.write_all(PAGE).await;
+        }
+    });
+    address
+}
+
+/// `proxy --json` with the user ann, whose secret is "s3cret"; returns its address.
+pub(super) async fn proxy(directory: &Directory, more: &[&str]) -> (Tcpls, String) {
+    let (ca, secret) = (directory.path().join("ca.pem"), directory.path().join("secret"));
+    std::fs::write(&secret, "s3cret\n").unwrap();
+    let user = format!("ann:{}", secret.display());
+    let mut line =
+        vec!["proxy", "--json", "--listen", "127.0.0.1:0", "--user", &user, "--ca-out", ca.to_str().unwrap()];
+    line.extend(more);
+    let mut proxy = Tcpls::start(&line);
+    let listening = proxy.event("listening").await;
+    let address = listening["addresses"][0].as_str().unwrap().to_owned();
+    (proxy, address)
+}
+
+/// Runs curl; `None`, with a note, if it is not installed.
+pub(super) async fn curl(arguments: &[&str]) -> Option<std::process::Output> {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--noproxy", ""]).args(arguments).stdin(Stdio::null());
+    match command.output().await {
+        Ok(output) => Some(output),
+        Err(error) => {
+            println!("skipped: curl can't be run ({error})");
+            None
+        }
+    }
+}
+
+#[tokio::test]
+async fn curl_uses_the_proxy_over_plain_tls() {
+    let directory = Directory::new("curl");
+    let (mut proxy, address) = proxy(&directory, &["--allow", "127.0.0.1:*"]).await;
+    let port = address.rsplit(':').next().unwrap();
+    let (ca, page) = (directory.path().join("ca.pem"), format!("http://{}/", web_server().await));
+    let with = |login: &str| format!("https://{login}localhost:{port}");
+    let ca = ca.to_str().unwrap();
+    for (login, page, code) in [
+        ("ann:s3cret@", page.as_str(), Some(0)),
+        ("", &page, None),
+        ("ann:wrong@", &page, None),
+        ("ann:s3cret@", "http://127.0.0.2:1/", None),
+    ] {
+        let proxy = with(login);
+        let line = ["--proxy-cacert", ca, "-x", &proxy, "--proxytunnel", page];
+        let Some(output) = curl(&line).await else { return };
+        if code == Some(0) {
+            assert_eq!(output.stdout, b"hello", "{output:?}");
+        } else {
+            assert!(!output.status.success(), "{output:?}");
+        }
+    }
+    let connected = proxy.event("connected").await;
+    assert_eq!((connected["user"].as_str(), connected["session"].as_u64()), (Some("ann"), Some(0)));
+    assert_eq!(proxy.event("ended").await["to_client"], PAGE.len());
+    let reasons = [proxy.event("refused").await, proxy.event("refused").await, proxy.event("refused").await];
+    assert_eq!(reasons[0]["reason"], "the proxy requires credentials");
+    assert_eq!(reasons[1]["reason"], "the proxy requires credentials");
+    assert_eq!(reasons[2]["reason"], "the proxy does not permit this target");
+    assert_eq!(reasons[2]["target"], "127.0.0.2:1");
+    proxy.signal("TERM");
+    assert!(proxy.end().await.0.success());
+}
+
+#[tokio::test]
+async fn a_user_file_that_cannot_be_used_is_named() {
+    let directory = Directory::new("user-file");
+    let empty = directory.path().join("empty");
+    std::fs::write(&empty, "").unwrap();
+    for file in [empty.to_str().unwrap(), "/nonexistent"] {
+        let user = format!("ann:{file}");
+        let (status, text) = Tcpls::start(&["proxy", "--listen", "127.0.0.1:0", "--user", &user]).end().await;
+        assert!(!status.success() && text.contains(file), "{text}");
+    }
+}
