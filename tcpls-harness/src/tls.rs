@@ -20,8 +20,13 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, KeyLogFile, RootCertStore, ServerConfig, SignatureScheme};
 use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
 
+use self::pinned::PinnedVerifier;
+
+mod pinned;
 #[cfg(any(test, feature = "self-signed"))]
 mod self_signed;
+
+pub use self::pinned::{Pin, Pins};
 
 /// Why a TLS configuration could not be created, with a hint for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +68,15 @@ impl Identity {
     /// Returns the certificate chain in DER, the server's own first.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.chain
+    }
+
+    /// Returns the pin of the public key.
+    ///
+    /// # Errors
+    /// The certificate is malformed.
+    pub fn pin(&self) -> Result<Pin, TlsError> {
+        let first = self.chain.first().ok_or_else(|| TlsError("there is no certificate".to_owned()))?;
+        Pin::of(first)
     }
 
     /// Returns the certificates as PEM text, for the clients' `--ca`.
@@ -117,6 +131,8 @@ pub enum Trust {
     File(PathBuf),
     /// Those in, or issued by those in, this PEM text.
     Pem(String),
+    /// Those with one of these public keys, whatever their names, dates and issuers.
+    Pinned(Pins),
     /// Any: an attacker on the path can read and change everything.
     Anyone,
 }
@@ -139,9 +155,13 @@ impl Trust {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| failure("TLS 1.3 can't be used", error))?;
+        let verifier: Arc<dyn ServerCertVerifier> = match self {
+            Self::Pinned(pins) => Arc::new(PinnedVerifier::new(*pins, provider())),
+            _ => Arc::new(AcceptAnyone(provider())),
+        };
         let builder = match self.roots()? {
             Some(roots) => builder.with_root_certificates(roots),
-            None => builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAnyone(provider()))),
+            None => builder.dangerous().with_custom_certificate_verifier(verifier),
         };
         let mut config = match identity {
             None => builder.with_no_client_auth(),
@@ -154,10 +174,10 @@ impl Trust {
             .map_err(|error| failure("the TLS configuration can't be used", error))
     }
 
-    /// `None`: anyone.
+    /// `None`: the issuer does not matter.
     fn roots(&self) -> Result<Option<RootCertStore>, TlsError> {
         let certificates = match self {
-            Self::Anyone => return Ok(None),
+            Self::Pinned(_) | Self::Anyone => return Ok(None),
             #[cfg(feature = "system-trust")]
             Self::System => rustls_native_certs::load_native_certs().certs,
             Self::File(path) => read_certificates(path)?,

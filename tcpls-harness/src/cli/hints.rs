@@ -23,7 +23,7 @@ impl Hints<'_> {
         let text = replace(&text, "certificate not valid yet: ", "not valid before ", " seconds in future)", |at| {
             format!("certificate {}", not_yet_valid(at, now))
         });
-        let text = names(&text);
+        let text = names(&without_wrapping(&text));
         match self.hint(&text) {
             Some(hint) => format!("{text}; {hint}"),
             None => text,
@@ -44,6 +44,8 @@ impl Hints<'_> {
             "the server has to renew it; pass --insecure to test without".to_owned()
         } else if text.contains("certificate is not valid before") {
             "check the clocks of both machines".to_owned()
+        } else if text.contains("has another public key") {
+            "it is another server, or its key was replaced: ask its operator for a new invite".to_owned()
         } else if text.contains("not valid for name") {
             "use a name that is in the certificate".to_owned()
         } else if text.contains("(certificate_required)") {
@@ -70,6 +72,15 @@ fn replace(text: &str, start: &str, key: &str, end: &str, tell: impl Fn(u64) -> 
         rest = behind;
     }
     done + rest
+}
+
+/// Removes the names of types around what a verifier of ours says.
+fn without_wrapping(text: &str) -> String {
+    let Some((before, rest)) = text.split_once("Other(OtherError(") else { return text.to_owned() };
+    match rest.split_once("))") {
+        Some((inside, behind)) => format!("{before}{inside}{behind}"),
+        None => text.to_owned(),
+    }
 }
 
 /// Formats the names in a certificate for people.
@@ -110,10 +121,20 @@ mod tests {
     }
 
     #[test]
+    fn another_key_than_the_pinned_one_is_explained() {
+        let text = explain("handshake failed: Other(OtherError(the server has another public key: x)): end", None);
+        assert!(text.starts_with("handshake failed: the server has another public key: x: end; "), "{text}");
+        assert!(text.contains("invite"), "{text}");
+    }
+
+    #[test]
     fn a_broken_message_is_left_as_it_is() {
-        for text in
-            ["certificate expired: verification", "certificate expired: not valid after x seconds ago)", "DnsName(\""]
-        {
+        for text in [
+            "certificate expired: verification",
+            "certificate expired: not valid after x seconds ago)",
+            "DnsName(\"",
+            "Other(OtherError(x",
+        ] {
             assert!(explain(text, None).starts_with(text), "{text}");
         }
     }

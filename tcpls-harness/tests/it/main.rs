@@ -18,6 +18,7 @@ mod layers;
 mod middleboxes;
 mod openssl;
 mod paths;
+mod pins;
 mod plain;
 mod proxy;
 mod refusals;

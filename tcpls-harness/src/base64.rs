@@ -1,0 +1,74 @@
+//! Base64 (RFC 4648), section 4.
+
+const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Encodes with padding.
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    let mut text = digits(bytes);
+    while !text.len().is_multiple_of(4) {
+        text.push('=');
+    }
+    text
+}
+
+/// Decodes with or without padding; `None` if the text is malformed.
+#[cfg(feature = "proxy")]
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim_end_matches('=');
+    let padding = text.len() - digits.len();
+    if (padding > 0 && !text.len().is_multiple_of(4)) || padding > 2 {
+        return None;
+    }
+    values(digits)
+}
+
+fn digits(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        text.extend((0..=chunk.len()).map(|index| char::from(STANDARD[(bits >> (18 - 6 * index)) as usize % 64])));
+    }
+    text
+}
+
+/// Bits that are left over are ignored.
+#[cfg(feature = "proxy")]
+fn values(digits: &str) -> Option<Vec<u8>> {
+    if digits.len() % 4 == 1 {
+        return None;
+    }
+    let (mut bytes, mut bits, mut count) = (Vec::with_capacity(digits.len() / 4 * 3 + 2), 0_u32, 0);
+    for digit in digits.bytes() {
+        let value = STANDARD.iter().position(|other| *other == digit)?;
+        (bits, count) = (bits << 6 | value as u32, count + 6);
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+            bits &= (1 << count) - 1;
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(all(test, feature = "proxy"))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn examples_of_rfc_4648_are_met() {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
+            assert_eq!(encode(bytes.as_bytes()), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_are_decoded_as_they_were_encoded(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let text = encode(&bytes);
+            prop_assert_eq!(decode(text.trim_end_matches('=')), Some(bytes.clone()));
+            prop_assert_eq!(decode(&text), Some(bytes));
+        }
+    }
+}
