@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
+use tcpls_results::{Better, Cell, Column, Goal, Row, Table};
 
 use crate::Outcome;
 use crate::memory::chosen;
 use crate::memory::work::{WORKLOADS, Work, Workload};
-use crate::table::{self, Cell};
+use crate::output::Output;
 use crate::tls::PROVIDER;
 
 /// Instructions for each unit of work, against those that are kept in counts.toml; fails when there are more (needs valgrind)
@@ -25,6 +26,8 @@ pub struct Args {
     /// Write the new counts to counts.toml
     #[arg(long)]
     update: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Run one workload, under valgrind
@@ -45,29 +48,27 @@ struct Kept {
 /// Counts all, compares, and prints.
 pub fn run(args: &Args) -> Outcome {
     let mut kept: Kept = toml::from_str(&std::fs::read_to_string(path())?)?;
-    let text = |text: &str| Cell::Text(text.to_owned());
-    let mut rows = vec![["", "instructions", "kept", "change %", "for each"].map(text).to_vec()];
+    let mut rows = Vec::new();
     let (mut grown, mut counted, mut counts) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     for work in chosen(&args.only)? {
         let now = count_unit(work, &mut counts)?;
         let before = kept.instructions.get(PROVIDER).and_then(|counts| counts.get(work.name)).copied();
         let change = before.map_or(f64::NAN, |before| (now as f64 / before.max(1) as f64 - 1.0) * 100.0);
-        let before = before.map_or(text("none"), |before| Cell::Number(before as f64, 0));
         if !args.update && (change.is_nan() || change > args.tolerance) {
             grown.push(work.name);
         }
-        let name = work.above.map_or(work.name.to_owned(), |above| format!("{} above {above}", work.name));
-        rows.push(vec![
-            Cell::Text(name),
-            Cell::Number(now as f64, 0),
-            before,
-            Cell::Number(change, 1),
-            text(work.unit),
-        ]);
+        let above = work.above.map_or(String::new(), |above| format!(" above {above}"));
+        let goal = before.map(|before| Goal::AtMost((before as f64 * (1.0 + args.tolerance / 100.0)).floor()));
+        let cells = vec![Cell::value(now as f64).map(|cell| cell.with_goal(goal)), Cell::value(change)];
+        rows.push(Row { name: format!("{}{above}: {}", work.name, work.unit), cells });
         counted.insert(work.name.to_owned(), now);
     }
-    println!("instructions, both ends together, AES-128-GCM by {PROVIDER}; kept: {}", kept.rustc);
-    table::print(&rows);
+    let columns = vec![
+        Column::portable("instructions of both ends", "", 0, Better::Lower),
+        Column::portable("change from counts.toml", "%", 1, Better::Neither),
+    ];
+    let rows_are = "workload: unit".to_owned();
+    args.output.give(vec![Table { name: "instructions".to_owned(), rows_are, columns, rows }])?;
     if args.update {
         kept.rustc = rustc()?;
         kept.instructions.entry(PROVIDER.to_owned()).or_default().extend(counted);

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use serde::Serialize;
 use tcpls_core::{Config, Connection};
 use tcpls_harness::dial::{DialOptions, Keep};
 use tcpls_harness::net::{ClientOptions, Listener, ServerOptions, Session};
+use tcpls_results::{Better, Cell, Column, Goal, Row, Table};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::Outcome;
@@ -15,11 +15,13 @@ use crate::loopback::block_on;
 use crate::memory::pair::Pair;
 use crate::memory::work::one_stream;
 use crate::meter::{Mark, live_bytes};
-use crate::table::{self, Cell};
+use crate::output::Output;
 use crate::tls::{Tls, server_name};
 
 /// Sockets of a session with two TCP connections when both ends are here.
 const SOCKETS: u64 = 4;
+/// Bytes that the state of an idle session may have, at one end.
+const IDLE_GOAL: f64 = 16_384.0;
 /// Open files besides.
 const SPARE: u64 = 100;
 
@@ -32,13 +34,12 @@ pub struct Args {
     /// Sessions with two TCP connections each over loopback, both ends in this process
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     sessions: usize,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// What one tenth of many cost, each.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 struct Tenth {
     /// CPU time.
     microseconds: f64,
@@ -47,52 +48,42 @@ struct Tenth {
     bytes: f64,
 }
 
-#[derive(Serialize)]
-struct Report {
-    /// Bytes on the heap and in place of an idle session with two TCP connections.
-    idle_client: i64,
-    idle_server: i64,
-    /// Ten tenths.
-    streams: Vec<Tenth>,
-    sessions: Vec<Tenth>,
-}
-
 /// Measures and prints.
 pub fn run(args: &Args) -> Outcome {
-    let (idle_client, idle_server) = idle(true);
-    let (used_client, used_server) = idle(false);
+    let (fresh, used) = (idle(true), idle(false));
     let streams = streams(args.streams);
     let count = possible(args.sessions)?;
     if count < args.sessions {
         eprintln!("the limit of open files allows {count} sessions with both ends in one process");
     }
     let sessions = block_on(sessions(count))?;
-    let report = Report { idle_client, idle_server, streams, sessions };
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
-        return Ok(());
-    }
-    println!("a session with 2 TCP connections, bytes of its state (goal: 16384)");
-    println!("  idle since its handshake      client {idle_client}, server {idle_server}");
-    println!("  idle after a 64 MiB transfer  client {used_client}, server {used_server}");
-    print(&format!("{} streams in one session, in memory: CPU of both ends", args.streams), &report.streams);
-    print(&format!("{count} sessions × 2 TCP connections over loopback: CPU of both ends"), &report.sessions);
-    Ok(())
+    args.output.give(vec![
+        idle_table([("idle since its handshake", fresh), ("idle after a 64 MiB transfer", used)]),
+        tenths_table("streams", "stream in one session, in memory", &streams),
+        tenths_table("sessions", &format!("session of {count} with 2 TCP connections"), &sessions),
+    ])
 }
 
-fn print(what: &str, tenths: &[Tenth]) {
-    println!("\n{what}, for each");
-    let mut rows =
-        vec![["tenth", "µs", "allocations", "bytes left"].map(|title| Cell::Text(title.to_owned())).to_vec()];
-    for (index, tenth) in tenths.iter().enumerate() {
-        rows.push(vec![
-            Cell::Number((index + 1) as f64, 0),
-            Cell::Number(tenth.microseconds, 2),
-            Cell::Number(tenth.allocations, 1),
-            Cell::Number(tenth.bytes, 0),
-        ]);
-    }
-    table::print(&rows);
+fn idle_table(rows: [(&str, (i64, i64)); 2]) -> Table {
+    let columns = ["client", "server"].map(|end| Column::portable(end, "bytes", 0, Better::Lower)).to_vec();
+    let cell = |bytes: i64| Cell::value(bytes as f64).map(|cell| cell.with_goal(Some(Goal::AtMost(IDLE_GOAL))));
+    let row =
+        |(name, (client, server)): (&str, _)| Row { name: name.to_owned(), cells: vec![cell(client), cell(server)] };
+    let rows = rows.into_iter().map(row).collect();
+    Table { name: "idle".to_owned(), rows_are: "session with 2 TCP connections".to_owned(), columns, rows }
+}
+
+fn tenths_table(name: &str, rows_are: &str, tenths: &[Tenth]) -> Table {
+    let columns = vec![
+        Column::new("CPU of both ends", "µs", 2, Better::Lower),
+        Column::portable("allocations", "", 1, Better::Lower),
+        Column::portable("left on the heap", "bytes", 0, Better::Lower),
+    ];
+    let cells =
+        |tenth: &Tenth| vec![Cell::value(tenth.microseconds), Cell::value(tenth.allocations), Cell::value(tenth.bytes)];
+    let row = |(index, tenth): (usize, &Tenth)| Row { name: format!("tenth {}", index + 1), cells: cells(tenth) };
+    let rows = tenths.iter().enumerate().map(row).collect();
+    Table { name: name.to_owned(), rows_are: rows_are.to_owned(), columns, rows }
 }
 
 /// What is freed when an end is dropped, and the end itself; at once after the joins, or after it has sent and received.

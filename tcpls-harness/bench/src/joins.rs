@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use tcpls_core::Config;
+use tcpls_results::{Better, Cell, Column, Goal, Row, Table};
 
 use crate::Outcome;
 use crate::cores::pin;
 use crate::memory::pair::Pair;
-use crate::table;
-use crate::tls::{PROVIDER, Tls};
+use crate::output::Output;
+use crate::tls::Tls;
 
 /// How much of a handshake's cost a join may have.
 const GOAL: f64 = 1.0 / 20.0;
@@ -22,17 +22,8 @@ pub struct Args {
     /// Number of handshakes and of joins, in turns
     #[arg(long, value_name = "N", default_value_t = 1000)]
     times: usize,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// Medians, in microseconds.
-#[derive(Serialize)]
-struct Report {
-    handshake: f64,
-    join: f64,
-    ratio: f64,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Measures and prints.
@@ -47,16 +38,16 @@ pub fn run(args: &Args) -> Outcome {
         joins.push(time);
         pair.retire(tcp)?;
     }
-    let median = |times: &[Duration]| table::median(times.iter().map(|time| time.as_secs_f64() * 1e6));
+    let median = |times: &[Duration]| Cell::median(times.iter().map(|time| time.as_secs_f64() * 1e6));
     let (handshake, join) = (median(&handshakes), median(&joins));
-    let report = Report { handshake, join, ratio: join / handshake };
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
-        return Ok(());
-    }
-    println!("at the server, in memory, ECDSA P-256 and X25519 by {PROVIDER}, median of {}", args.times);
-    println!("full handshake  {handshake:.1} µs");
-    let verdict = if report.ratio <= GOAL { "" } else { ", missed" };
-    println!("join            {join:.1} µs, 1/{:.0} of it (goal: 1/20{verdict})", 1.0 / report.ratio);
-    Ok(())
+    let ratio = join.zip(handshake).and_then(|(join, handshake)| Cell::value(join.value / handshake.value));
+    let ratio = ratio.map(|ratio| ratio.with_goal(Some(Goal::AtMost(GOAL))));
+    let cells = vec![handshake.map(Cell::without_range), join.map(Cell::without_range), ratio];
+    let columns = vec![
+        Column::new("full handshake", "µs", 1, Better::Lower),
+        Column::new("join", "µs", 1, Better::Lower),
+        Column::portable("join / full handshake", "", 3, Better::Lower),
+    ];
+    let rows = vec![Row { name: "CPU of the server".to_owned(), cells }];
+    args.output.give(vec![Table { name: "joins".to_owned(), rows_are: String::new(), columns, rows }])
 }

@@ -5,19 +5,21 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use tcpls_core::ErrorCode;
 use tcpls_harness::dial::{DialOptions, Keep};
 use tcpls_harness::net::{ClientOptions, Listener, ServerOptions, Session};
+use tcpls_results::{Better, Cell, Column, Goal, Row, Table};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::Outcome;
+#[cfg(feature = "peers")]
+use crate::loopback::qmux;
 use crate::loopback::{DATA, block_on};
-use crate::table::{self, Cell};
+use crate::output::Output;
+use crate::sockets::Transport;
 use crate::threads;
-use crate::tls::{PROTOCOL, PROVIDER, Tls, server_name};
+use crate::tls::{PROTOCOL, Tls, server_name};
 
 /// Requests ahead of those that count.
 const WARM_UP: usize = 500;
@@ -34,28 +36,50 @@ pub struct Args {
     /// Rounds
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// How requests are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// One TLS connection of tokio-rustls.
     Rustls,
+    /// The same over MPTCP of the kernel.
+    Mptcp,
+    /// One stream of QMux on tokio-rustls.
+    #[cfg(feature = "peers")]
+    Qmux,
     /// One stream of a session.
     Tcpls,
     /// A stream for each request.
     TcplsStreams,
 }
 
-const WAYS: [Way; 3] = [Way::Rustls, Way::Tcpls, Way::TcplsStreams];
+/// How long one stream may take, as a multiple of what tokio-rustls takes.
+const P50_GOAL: f64 = 1.0;
+const P99_GOAL: f64 = 1.05;
+
+const WAYS: &[Way] = &[
+    Way::Rustls,
+    Way::Mptcp,
+    #[cfg(feature = "peers")]
+    Way::Qmux,
+    Way::Tcpls,
+    Way::TcplsStreams,
+];
 
 impl Way {
+    fn transport(self) -> Transport {
+        if self == Self::Mptcp { Transport::Mptcp } else { Transport::Tcp }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Rustls => "tokio-rustls",
+            Self::Mptcp => "mptcp-rustls",
+            #[cfg(feature = "peers")]
+            Self::Qmux => "qmux",
             Self::Tcpls => "tcpls, one stream",
             Self::TcplsStreams => "tcpls, a stream for each",
         }
@@ -63,7 +87,6 @@ impl Way {
 }
 
 /// Microseconds, one for each round.
-#[derive(Serialize)]
 struct Series {
     way: Way,
     size: usize,
@@ -81,9 +104,15 @@ struct Job {
 /// Measures all in turns and prints.
 pub fn run(args: &Args) -> Outcome {
     let tls = Tls::new()?;
+    let without_mptcp = Transport::Mptcp.unavailable();
+    if let Some(why) = &without_mptcp {
+        eprintln!("{} is left out: {why}", Way::Mptcp.name());
+    }
+    let ways = WAYS.iter().filter(|way| **way != Way::Mptcp || without_mptcp.is_none());
     let mut results = Vec::new();
     for &size in &args.sizes {
-        let mut of_size = WAYS.map(|way| Series { way, size, p50: Vec::new(), p99: Vec::new() });
+        let new = |way: &Way| Series { way: *way, size, p50: Vec::new(), p99: Vec::new() };
+        let mut of_size: Vec<Series> = ways.clone().map(new).collect();
         for _ in 0..args.rounds {
             for result in &mut of_size {
                 let mut times = measure(&tls, Job { way: result.way, size, requests: args.requests })?;
@@ -95,42 +124,47 @@ pub fn run(args: &Args) -> Outcome {
         }
         results.extend(of_size);
     }
-    if args.json {
-        println!("{}", serde_json::to_string(&results)?);
-    } else {
-        print(args, &results);
-    }
-    Ok(())
+    args.output.give(vec![table(&results)])
 }
 
-fn print(args: &Args, results: &[Series]) {
-    println!("{} requests in {} rounds, AES-128-GCM by {PROVIDER}", args.requests, args.rounds);
-    let titles = ["", "bytes", "p50 µs", "p99 µs", "p50 / rustls", "p99 / rustls", "goal"];
-    let mut rows = vec![titles.map(|title| Cell::Text(title.to_owned())).to_vec()];
-    for result in results {
-        let rustls = results.iter().find(|other| other.way == Way::Rustls && other.size == result.size);
-        let Some(rustls) = rustls else { continue };
-        let median = |values: &[f64]| table::median(values.iter().copied());
-        let ratio = |ours: &[f64], theirs: &[f64]| table::median(ours.iter().zip(theirs).map(|(a, b)| a / b));
-        rows.push(vec![
-            Cell::Text(result.way.name().to_owned()),
-            Cell::Number(result.size as f64, 0),
-            Cell::Number(median(&result.p50), 1),
-            Cell::Number(median(&result.p99), 1),
-            Cell::Number(ratio(&result.p50, &rustls.p50), 2),
-            Cell::Number(ratio(&result.p99, &rustls.p99), 2),
-            Cell::Text(if result.way == Way::Tcpls { "1.05" } else { "" }.to_owned()),
-        ]);
-    }
-    table::print(&rows);
+fn table(results: &[Series]) -> Table {
+    let columns = vec![
+        Column::new("p50", "µs", 1, Better::Lower),
+        Column::new("p99", "µs", 1, Better::Lower),
+        Column::portable("p50 / tokio-rustls", "", 2, Better::Lower),
+        Column::portable("p99 / tokio-rustls", "", 2, Better::Lower),
+    ];
+    let row = |result: &Series| {
+        let rustls = results.iter().find(|other| other.way == Way::Rustls && other.size == result.size)?;
+        let time = |values: &[f64]| Cell::median(values.iter().copied()).map(Cell::without_range);
+        let ratio = |ours: &[f64], theirs: &[f64], goal| {
+            let goal = (result.way == Way::Tcpls).then_some(Goal::AtMost(goal));
+            Cell::median(ours.iter().zip(theirs).map(|(a, b)| a / b)).map(|cell| cell.with_goal(goal))
+        };
+        let cells = vec![
+            time(&result.p50),
+            time(&result.p99),
+            ratio(&result.p50, &rustls.p50, P50_GOAL),
+            ratio(&result.p99, &rustls.p99, P99_GOAL),
+        ];
+        Some(Row { name: format!("{}, {} bytes", result.way.name(), result.size), cells })
+    };
+    let rows = results.iter().filter_map(row).collect();
+    Table { name: "times".to_owned(), rows_are: String::new(), columns, rows }
 }
 
 fn measure(tls: &Tls, job: Job) -> Outcome<Vec<Duration>> {
     let (times, ()) = match job.way {
-        Way::Rustls => {
+        Way::Rustls | Way::Mptcp => {
             let (client, server) = (tls.client(PROTOCOL)?, tls.server(PROTOCOL)?);
             let serve = move |address_is| block_on(serve_rustls(TlsAcceptor::from(server), address_is, job));
             threads::two(serve, |address| block_on(ask_rustls(TlsConnector::from(client), address, job)))?
+        }
+        #[cfg(feature = "peers")]
+        Way::Qmux => {
+            let (client, server) = (tls.client(qmux::PROTOCOL)?, tls.server(qmux::PROTOCOL)?);
+            let serve = move |address_is| block_on(serve_qmux(TlsAcceptor::from(server), address_is, job));
+            threads::two(serve, |address| block_on(ask_qmux(TlsConnector::from(client), address, job)))?
         }
         Way::Tcpls | Way::TcplsStreams => {
             let (client, server) = (tls.tcpls_client()?, tls.tcpls_server()?);
@@ -144,7 +178,7 @@ fn measure(tls: &Tls, job: Job) -> Outcome<Vec<Duration>> {
 }
 
 async fn serve_rustls(tls: TlsAcceptor, address_is: mpsc::Sender<SocketAddr>, job: Job) -> Outcome {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let listener = job.way.transport().listen()?;
     address_is.send(listener.local_addr()?)?;
     let (socket, _) = listener.accept().await?;
     socket.set_nodelay(true)?;
@@ -152,9 +186,52 @@ async fn serve_rustls(tls: TlsAcceptor, address_is: mpsc::Sender<SocketAddr>, jo
 }
 
 async fn ask_rustls(tls: TlsConnector, address: SocketAddr, job: Job) -> Outcome<Vec<Duration>> {
-    let socket = TcpStream::connect(address).await?;
-    socket.set_nodelay(true)?;
+    let socket = job.way.transport().connect(address)?;
     ask(&mut tls.connect(server_name(), socket).await?, job.size, job.requests).await
+}
+
+#[cfg(feature = "peers")]
+async fn serve_qmux(tls: TlsAcceptor, address_is: mpsc::Sender<SocketAddr>, job: Job) -> Outcome {
+    use web_transport_trait::{SendStream as _, Session as _};
+
+    let session = qmux::accept(tls, address_is).await?;
+    let (mut send, mut recv) = session.accept_bi().await?;
+    for _ in 0..job.requests + WARM_UP {
+        read_all(&mut recv, job.size).await?;
+        send.write_all(&DATA[..job.size]).await?;
+    }
+    session.closed().await;
+    Ok(())
+}
+
+#[cfg(feature = "peers")]
+async fn ask_qmux(tls: TlsConnector, address: SocketAddr, job: Job) -> Outcome<Vec<Duration>> {
+    use web_transport_trait::{SendStream as _, Session as _};
+
+    let session = qmux::connect(tls, address).await?;
+    let (mut send, mut recv) = session.open_bi().await?;
+    let mut times = Vec::with_capacity(job.requests);
+    for index in 0..WARM_UP + job.requests {
+        let start = Instant::now();
+        send.write_all(&DATA[..job.size]).await?;
+        read_all(&mut recv, job.size).await?;
+        if index >= WARM_UP {
+            times.push(start.elapsed());
+        }
+    }
+    session.close(0, "");
+    Ok(times)
+}
+
+#[cfg(feature = "peers")]
+async fn read_all(recv: &mut ::qmux::RecvStream, size: usize) -> Outcome {
+    use web_transport_trait::RecvStream as _;
+
+    let mut left = size;
+    while left > 0 {
+        left -= recv.read_chunk(left).await?.ok_or("the stream ended")?.len();
+    }
+    Ok(())
 }
 
 async fn serve_tcpls(options: ServerOptions, address_is: mpsc::Sender<SocketAddr>, job: Job) -> Outcome {

@@ -10,10 +10,13 @@ mod footprint;
 mod joins;
 mod latency;
 mod loopback;
+mod median;
 mod memory;
 mod meter;
+mod output;
 mod records;
-mod table;
+mod sockets;
+
 mod threads;
 mod tls;
 
@@ -37,6 +40,7 @@ enum Command {
     Footprint(footprint::Args),
     Counts(counts::Args),
     Curves(curves::Args),
+    Compare(output::CompareArgs),
     #[command(hide = true)]
     Counted(counts::CountedArgs),
 }
@@ -50,6 +54,7 @@ fn main() -> Outcome {
         Command::Memory(args) => memory::run(&args),
         Command::Counts(args) => counts::run(&args),
         Command::Curves(args) => curves::run(&args),
+        Command::Compare(args) => output::compare(&args),
         Command::Counted(args) => counts::run_counted(&args),
     }
 }

@@ -6,7 +6,6 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
-use serde::Serialize;
 
 /// The system's allocator, with a count for each thread.
 pub struct Counting;
@@ -86,7 +85,7 @@ impl Mark {
 }
 
 /// What one thread used up between two moments.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Span {
     /// By the wall clock.
     pub seconds: f64,

@@ -80,6 +80,21 @@ async fn plots_show_what_the_command_draws() {
     }
 }
 
+#[test]
+fn tables_in_the_pages_are_those_of_the_result_files() {
+    let directory = root().join("docs/data");
+    let mut shown = std::collections::BTreeSet::new();
+    for name in ["performance", "measurements"] {
+        let file = root().join("docs").join(name).with_extension("md");
+        let page = std::fs::read_to_string(&file).unwrap();
+        let (wanted, files) = tcpls_results::update_page(&page, &directory).unwrap();
+        hold(&file, &page, &wanted, &wanted);
+        shown.extend(files);
+    }
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(files.collect::<std::collections::BTreeSet<_>>(), shown, "each file is shown on a page");
+}
+
 /// The commands in the fenced `sh` blocks of a page: their words, without comments.
 fn commands(page: &str) -> Vec<Vec<String>> {
     let blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());

@@ -17,15 +17,15 @@ mod sizes;
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use tcpls_results::{Better, Cell, Column, Row, Table};
 
 use crate::Outcome;
 use crate::cores::pin;
 use crate::loopback::{Job, Sample};
+use crate::median::median;
 use crate::memory::work::Work;
 use crate::meter::{Mark, Span};
-use crate::table::{self, Cell};
-use crate::tls::PROVIDER;
+use crate::output::Output;
 
 /// How cost grows with sizes and numbers, as tables and pictures
 #[derive(Clone, Debug, clap::Args)]
@@ -42,9 +42,8 @@ pub struct Args {
     /// Few points and little work, to check that the command works
     #[arg(long)]
     quick: bool,
-    /// Print JSON, an object for each curve
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     /// List the curves
     #[arg(long)]
     list: bool,
@@ -121,20 +120,11 @@ impl Effort {
 }
 
 /// The medians of one point.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq)]
 struct Measured {
     series: String,
     x: f64,
     values: Vec<f64>,
-}
-
-#[derive(Serialize)]
-struct Report<'a> {
-    name: &'a str,
-    provider: &'a str,
-    x: &'a str,
-    columns: Vec<&'a str>,
-    points: &'a [Measured],
 }
 
 /// Measures all that is wanted, prints, draws.
@@ -146,21 +136,16 @@ pub fn run(args: &Args) -> Outcome {
     if let Some(unknown) = args.only.iter().find(|name| CURVES.iter().all(|curve| curve.name != **name)) {
         return Err(format!("no curve is called {unknown}: --list says which there are").into());
     }
+    let mut tables = Vec::new();
     let effort = if args.quick { Effort::Quick } else { Effort::Full };
     for curve in CURVES.iter().filter(|curve| args.only.is_empty() || args.only.iter().any(|name| name == curve.name)) {
         let points = curve.measure(effort, args.rounds)?;
-        if args.json {
-            let columns = curve.columns.iter().map(|(name, _)| *name).collect();
-            let report = Report { name: curve.name, provider: PROVIDER, x: curve.x, columns, points: &points };
-            println!("{}", serde_json::to_string(&report)?);
-        } else {
-            curve.print(&points);
-        }
+        tables.push(curve.table(&points));
         if let Some(directory) = &args.svg {
             std::fs::write(directory.join(curve.name).with_extension("svg"), plot::svg(curve, &points)?)?;
         }
     }
-    Ok(())
+    args.output.give(tables)
 }
 
 impl Curve {
@@ -176,26 +161,30 @@ impl Curve {
             }
         }
         eprint!("\r{:70}\r", "");
-        let median =
-            |samples: &[Vec<f64>], column| table::median(samples.iter().map(|values: &Vec<f64>| values[column]));
+        let median = |samples: &[Vec<f64>], column| median(samples.iter().map(|values: &Vec<f64>| values[column]));
         let values = |samples: &[Vec<f64>]| (0..self.columns.len()).map(|column| median(samples, column)).collect();
         let measured =
             |(point, samples): (Point, Vec<_>)| Measured { series: point.series, x: point.x, values: values(&samples) };
         Ok(points.into_iter().zip(samples).map(measured).collect())
     }
 
-    fn print(&self, points: &[Measured]) {
-        let crypto = if self.exact { String::new() } else { format!(", AES-128-GCM by {PROVIDER}") };
-        println!("\n{} ({}){crypto}", self.title, self.name);
-        let heads = ["", self.x].into_iter().chain(self.columns.iter().map(|(name, _)| *name));
-        let mut rows = vec![heads.map(|head| Cell::Text(head.to_owned())).collect::<Vec<_>>()];
-        for point in points {
-            let digits = if point.x.fract() == 0.0 { 0 } else { 2 };
-            let mut row = vec![Cell::Text(point.series.clone()), Cell::Number(point.x, digits)];
-            row.extend(point.values.iter().zip(self.columns).map(|(value, (_, digits))| Cell::Number(*value, *digits)));
-            rows.push(row);
+    /// The table has no verdict on the figures: curves show how they depend on each other.
+    fn table(&self, points: &[Measured]) -> Table {
+        let column = |(name, digits): &(&str, usize)| Column {
+            portable: self.exact,
+            ..Column::new(name, "", *digits, Better::Neither)
+        };
+        let row = |point: &Measured| {
+            let series = if point.series.is_empty() { String::new() } else { format!("{}, ", point.series) };
+            let cells = point.values.iter().map(|value| Cell::value(*value)).collect();
+            Row { name: format!("{series}{}", point.x), cells }
+        };
+        Table {
+            name: self.name.to_owned(),
+            rows_are: self.x.to_owned(),
+            columns: self.columns.iter().map(column).collect(),
+            rows: points.iter().map(row).collect(),
         }
-        table::print(&rows);
     }
 }
 

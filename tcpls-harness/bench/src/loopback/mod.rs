@@ -7,7 +7,7 @@
 //! | `unbuffered`, `buffered` | rustls on blocking sockets, in its three ways |
 //! | `tcpls` | sessions of `tcpls_harness::net`, as an application uses them |
 //! | `own_loop` | a `tcpls_core::Connection` in an event loop of its own |
-//! | `tokio_rustls`, `http2` | TLS and HTTP/2 over it on tokio |
+//! | `tokio_rustls`, `http2`, `qmux` | TLS, HTTP/2 and QMux over it on tokio |
 //! | `quic`, `quinn`, `noq`, `s2n` | QUIC |
 
 mod bare;
@@ -17,6 +17,8 @@ mod http2;
 #[cfg(feature = "peers")]
 mod noq;
 pub mod own_loop;
+#[cfg(feature = "peers")]
+pub mod qmux;
 #[cfg(feature = "peers")]
 mod quic;
 #[cfg(feature = "peers")]
@@ -31,13 +33,14 @@ use std::future::Future;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 
-use serde::Serialize;
+use tcpls_results::{Better, Cell, Column, Goal, Row, Table};
 
 use crate::Outcome;
 use crate::meter::{Meter, Span};
-use crate::table::{self, Cell};
+use crate::output::Output;
+use crate::sockets::Transport;
 use crate::threads;
-use crate::tls::{PROVIDER, Tls};
+use crate::tls::Tls;
 
 /// How much is written, sealed or read at once by those who are tuned.
 pub const BATCH: usize = 256 * 1024;
@@ -61,9 +64,8 @@ pub struct Args {
     /// MiB to move before that
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     warm_up: u64,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     /// List the rows
     #[arg(long)]
     list: bool,
@@ -99,6 +101,9 @@ struct Case {
     run: fn(&Job) -> Outcome<Sample>,
 }
 
+/// The row that not every kernel can have.
+const MPTCP: &str = "mptcp-rustls";
+
 const CASES: &[Case] = &[
     Case { name: "tcp", about: "plain TCP, 256 KiB at once", run: bare::tcp },
     Case { name: "bare", about: "records, nothing above: copied, sealed, 256 KiB at once, opened", run: bare::records },
@@ -110,10 +115,13 @@ const CASES: &[Case] = &[
     Case { name: "tcpls-100", about: "TCPLS on tokio, 1 TCP connection, 100 streams", run: tcpls::hundred_streams },
     Case { name: "own-loop", about: "TCPLS in an event loop of its own, 1 TCP connection", run: own_loop::run },
     Case { name: "tokio-rustls", about: "tokio-rustls, 16 KiB at once", run: tokio_rustls::run },
+    Case { name: MPTCP, about: "tokio-rustls over MPTCP of the kernel", run: tokio_rustls::over_mptcp },
     #[cfg(feature = "peers")]
     Case { name: "h2", about: "HTTP/2 (h2 on tokio-rustls), 1 stream", run: http2::one },
     #[cfg(feature = "peers")]
     Case { name: "h2-100", about: "HTTP/2 (h2 on tokio-rustls), 100 streams", run: http2::hundred_streams },
+    #[cfg(feature = "peers")]
+    Case { name: "qmux", about: "QMux (qmux on tokio-rustls), 1 stream", run: qmux::run },
     #[cfg(feature = "peers")]
     Case { name: "s2n-quic", about: "s2n-quic, 1 stream", run: s2n::run },
     #[cfg(feature = "peers")]
@@ -123,24 +131,26 @@ const CASES: &[Case] = &[
 ];
 
 /// A comparison of two rows, with the goals for their rates and for the CPU time of both ends.
-const GOALS: &[(&str, &str, f64, Option<f64>)] = &[
-    ("own-loop", "bare", 0.97, None),
-    ("own-loop", "unbuffered", 1.0, Some(1.0)),
-    ("tcpls", "bare", 0.97, None),
-    ("tcpls", "unbuffered", 1.0, Some(1.0)),
-    ("tcpls", "buffered", 1.5, None),
-    ("tcpls", "stream", 1.5, None),
-    ("tcpls", "tokio-rustls", 1.5, None),
-    ("tcpls", "s2n-quic", 1.7, None),
-    ("tcpls", "quinn", 3.0, None),
-    ("tcpls", "noq", 6.0, None),
-    ("tcpls-2", "tcpls", 1.0, None),
-    ("tcpls-100", "tcpls", 0.95, None),
-    ("tcpls-100", "h2-100", 1.5, None),
+const GOALS: &[(&str, &str, Option<f64>, Option<f64>)] = &[
+    ("own-loop", "bare", Some(0.97), None),
+    ("own-loop", "unbuffered", Some(1.0), Some(1.0)),
+    ("tcpls", "bare", Some(1.0), None),
+    ("tcpls", "unbuffered", Some(1.1), Some(1.0)),
+    ("tcpls", "buffered", Some(1.5), None),
+    ("tcpls", "stream", Some(1.5), None),
+    ("tcpls", "tokio-rustls", Some(2.1), None),
+    ("tcpls", "s2n-quic", Some(1.7), None),
+    ("tcpls", "quinn", Some(3.0), None),
+    ("tcpls", "noq", Some(6.0), None),
+    ("tcpls", MPTCP, None, None),
+    ("tcpls", "qmux", None, None),
+    ("tcpls-2", "tcpls", Some(1.0), None),
+    ("tcpls-100", "tcpls", Some(0.95), None),
+    ("tcpls-100", "h2-100", Some(1.5), None),
 ];
 
 /// One turn.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Sample {
     /// Bits per second that arrived.
     pub rate: f64,
@@ -157,13 +167,8 @@ impl Sample {
     }
 }
 
-#[derive(Serialize)]
-struct Report {
-    provider: &'static str,
-    rounds: usize,
-    bytes: u64,
-    cases: Vec<(&'static str, Vec<Sample>)>,
-}
+/// The samples of each row.
+type Cases = [(&'static str, Vec<Sample>)];
 
 /// Runs all in turns and prints.
 pub fn run(args: &Args) -> Outcome {
@@ -171,20 +176,23 @@ pub fn run(args: &Args) -> Outcome {
         CASES.iter().for_each(|case| println!("{:<13} {}", case.name, case.about));
         return Ok(());
     }
-    let report = measure(args)?;
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        print(&report);
-    }
-    Ok(())
+    let cases = measure(args)?;
+    let ratios = ratios(&cases);
+    args.output.give([rates(&cases)].into_iter().chain((!ratios.rows.is_empty()).then_some(ratios)).collect())
 }
 
-fn measure(args: &Args) -> Outcome<Report> {
+fn measure(args: &Args) -> Outcome<Vec<(&'static str, Vec<Sample>)>> {
     if let Some(unknown) = args.only.iter().find(|name| CASES.iter().all(|case| case.name != **name)) {
         return Err(format!("unknown name {unknown}: --list prints the names").into());
     }
-    let wanted = |case: &&Case| args.only.is_empty() || args.only.iter().any(|name| name == case.name);
+    let without_mptcp = Transport::Mptcp.unavailable();
+    if let Some(why) = &without_mptcp {
+        eprintln!("{MPTCP} is left out: {why}");
+    }
+    let wanted = |case: &&Case| {
+        let is_wanted = args.only.is_empty() || args.only.iter().any(|name| name == case.name);
+        is_wanted && (case.name != MPTCP || without_mptcp.is_none())
+    };
     let job = Job::new(args.warm_up << 20, args.size << 20)?;
     let mut cases: Vec<_> = CASES.iter().filter(wanted).map(|case| (case, Vec::new())).collect();
     for round in 0..args.rounds {
@@ -194,59 +202,51 @@ fn measure(args: &Args) -> Outcome<Report> {
         }
     }
     eprint!("\r{:40}\r", "");
-    let cases = cases.into_iter().map(|(case, samples)| (case.name, samples)).collect();
-    Ok(Report { provider: PROVIDER, rounds: args.rounds, bytes: job.bytes, cases })
+    Ok(cases.into_iter().map(|(case, samples)| (case.name, samples)).collect())
 }
 
-fn print(report: &Report) {
-    println!("loopback, {} MiB, {} rounds, AES-128-GCM by {}", report.bytes >> 20, report.rounds, report.provider);
-    let mut rows = vec![
-        ["", "Gbit/s", "min", "max", "CPU s/GB send", "receive", "allocations/GB send", "receive"]
-            .map(|title| Cell::Text(title.to_owned()))
-            .to_vec(),
+fn rates(cases: &Cases) -> Table {
+    let columns = vec![
+        Column::new("rate", "Gbit/s", 1, Better::Higher),
+        Column::new("CPU send", "s/GB", 3, Better::Lower),
+        Column::new("CPU receive", "s/GB", 3, Better::Lower),
+        Column::portable("allocations send", "per MB", 2, Better::Lower),
+        Column::portable("allocations receive", "per MB", 2, Better::Lower),
     ];
-    for (name, samples) in &report.cases {
-        let rates: Vec<f64> = samples.iter().map(|sample| sample.rate / 1e9).collect();
-        let of = |value: fn(&Sample) -> f64| table::median(samples.iter().map(value));
-        rows.push(vec![
-            Cell::Text((*name).to_owned()),
-            Cell::Number(table::median(rates.iter().copied()), 1),
-            Cell::Number(rates.iter().copied().fold(f64::INFINITY, f64::min), 1),
-            Cell::Number(rates.iter().copied().fold(0.0, f64::max), 1),
-            Cell::Number(of(|sample| sample.sender.cpu_seconds), 3),
-            Cell::Number(of(|sample| sample.receiver.cpu_seconds), 3),
-            Cell::Number(of(|sample| sample.sender.allocations as f64), 0),
-            Cell::Number(of(|sample| sample.receiver.allocations as f64), 0),
-        ]);
-    }
-    table::print(&rows);
-    print_goals(report);
+    let row = |(name, samples): &(&str, Vec<Sample>)| {
+        let of = |value: fn(&Sample) -> f64| Cell::median(samples.iter().map(value));
+        let cells = vec![
+            of(|sample| sample.rate / 1e9),
+            of(|sample| sample.sender.cpu_seconds).map(Cell::without_range),
+            of(|sample| sample.receiver.cpu_seconds).map(Cell::without_range),
+            of(|sample| sample.sender.allocations as f64 / 1e3).map(Cell::without_range),
+            of(|sample| sample.receiver.allocations as f64 / 1e3).map(Cell::without_range),
+        ];
+        Row { name: (*name).to_owned(), cells }
+    };
+    let rows = cases.iter().map(row).collect();
+    Table { name: "rates".to_owned(), rows_are: String::new(), columns, rows }
 }
 
 /// The ratio is the median of the ratios within each round, in which the machine had the same load.
-fn print_goals(report: &Report) {
-    let samples = |name: &str| report.cases.iter().find(|(other, _)| *other == name).map(|(_, samples)| samples);
-    let text = |text: &str| Cell::Text(text.to_owned());
-    let mut rows = vec![["", "rate", "goal", "", "CPU", "goal", ""].map(text).to_vec()];
-    let verdict = |met: bool| text(if met { "" } else { "missed" });
-    for (ours, theirs, rate_goal, cpu_goal) in GOALS {
-        let (Some(a), Some(b)) = (samples(ours), samples(theirs)) else { continue };
-        let rate = table::median(a.iter().zip(b).map(|(a, b)| a.rate / b.rate));
-        let cpu = table::median(a.iter().zip(b).map(|(a, b)| a.cpu_seconds() / b.cpu_seconds()));
-        rows.push(vec![
-            Cell::Text(format!("{ours} / {theirs}")),
-            Cell::Number(rate, 2),
-            Cell::Number(*rate_goal, 2),
-            verdict(rate >= *rate_goal),
-            Cell::Number(cpu, 2),
-            cpu_goal.map_or(text(""), |goal| Cell::Number(goal, 2)),
-            verdict(cpu_goal.is_none_or(|goal| cpu <= goal)),
-        ]);
-    }
-    if rows.len() > 1 {
-        println!();
-        table::print(&rows);
-    }
+fn ratios(cases: &Cases) -> Table {
+    let samples = |name: &str| cases.iter().find(|(other, _)| *other == name).map(|(_, samples)| samples);
+    let columns = vec![
+        Column::portable("rate", "", 2, Better::Higher),
+        Column::portable("CPU of both ends", "", 2, Better::Lower),
+    ];
+    let row = |&(ours, theirs, rate_goal, cpu_goal): &(&str, &str, Option<f64>, Option<f64>)| {
+        let (a, b) = (samples(ours)?, samples(theirs)?);
+        let rate = Cell::median(a.iter().zip(b).map(|(a, b)| a.rate / b.rate));
+        let cpu = Cell::median(a.iter().zip(b).map(|(a, b)| a.cpu_seconds() / b.cpu_seconds()));
+        let cells = vec![
+            rate.map(|rate| rate.with_goal(rate_goal.map(Goal::AtLeast))),
+            cpu.map(|cpu| cpu.with_goal(cpu_goal.map(Goal::AtMost))),
+        ];
+        Some(Row { name: format!("{ours} / {theirs}"), cells })
+    };
+    let rows = GOALS.iter().filter_map(row).collect();
+    Table { name: "ratios".to_owned(), rows_are: String::new(), columns, rows }
 }
 
 /// Runs a receiver on one thread and a sender on another, each on a core of its own. The receiver says where it listens.

@@ -1,23 +1,32 @@
-//! tokio-rustls, the way most programs use it.
+//! tokio-rustls, the way most programs use it; over TCP, and over MPTCP of the kernel.
 
 use std::sync::mpsc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::bare::next_piece;
 use super::{Job, SMALL, Sample, block_on, two_ends};
 use crate::Outcome;
 use crate::meter::Meter;
+use crate::sockets::Transport;
 use crate::tls::{PROTOCOL, server_name};
 
-/// Bulk transfer, 16 KiB at once.
+/// Bulk transfer over TCP, 16 KiB at once.
 pub fn run(job: &Job) -> Outcome<Sample> {
+    run_over(Transport::Tcp, job)
+}
+
+/// The same over MPTCP.
+pub fn over_mptcp(job: &Job) -> Outcome<Sample> {
+    run_over(Transport::Mptcp, job)
+}
+
+fn run_over(transport: Transport, job: &Job) -> Outcome<Sample> {
     let (client, server) = (job.tls.client(PROTOCOL)?, job.tls.server(PROTOCOL)?);
-    let receive = |address_is: mpsc::Sender<_>, mut meter: Meter| {
+    let receive = move |address_is: mpsc::Sender<_>, mut meter: Meter| {
         block_on(async move {
-            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let listener = transport.listen()?;
             address_is.send(listener.local_addr()?)?;
             let (socket, _) = listener.accept().await?;
             socket.set_nodelay(true)?;
@@ -33,10 +42,9 @@ pub fn run(job: &Job) -> Outcome<Sample> {
             Ok(meter)
         })
     };
-    two_ends(job, receive, |address, mut meter| {
+    two_ends(job, receive, move |address, mut meter| {
         block_on(async move {
-            let socket = TcpStream::connect(address).await?;
-            socket.set_nodelay(true)?;
+            let socket = transport.connect(address)?;
             let mut tls = TlsConnector::from(client).connect(server_name(), socket).await?;
             while meter.left() > 0 {
                 let piece = next_piece(meter.left(), SMALL);

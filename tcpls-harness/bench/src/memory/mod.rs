@@ -4,14 +4,13 @@
 pub mod pair;
 pub mod work;
 
-use serde::Serialize;
+use tcpls_results::{Better, Cell, Column, Goal, Row, Table};
 
 use self::work::{WORKLOADS, Workload};
 use crate::Outcome;
 use crate::cores::pin;
 use crate::meter::Mark;
-use crate::table::{self, Cell};
-use crate::tls::PROVIDER;
+use crate::output::Output;
 
 /// Both ends in memory: time and allocations for each unit of work
 #[derive(Clone, Debug, clap::Args)]
@@ -22,20 +21,18 @@ pub struct Args {
     /// Rounds
     #[arg(long, value_name = "N", default_value_t = 15)]
     rounds: usize,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// A comparison and its goal: the rate of the first divided by that of the second.
 const GOALS: &[(&str, &str, Option<f64>)] = &[
-    ("bulk", "bare", Some(0.92)),
+    ("bulk", "bare", Some(if cfg!(feature = "aws-lc-rs") { 0.90 } else { 0.95 })),
     ("bulk-2-tcp", "bulk", None),
     ("bulk-4-tcp", "bulk", None),
     ("streams-1000", "bulk", None),
 ];
 
-#[derive(Serialize)]
 struct Measured {
     name: &'static str,
     unit: &'static str,
@@ -74,42 +71,30 @@ pub fn run(args: &Args) -> Outcome {
         }
     }
     let results: Vec<Measured> = all.into_iter().map(|(_, _, result)| result).collect();
-    if args.json {
-        println!("{}", serde_json::to_string(&results)?);
-    } else {
-        print(&results);
-    }
-    Ok(())
+    args.output.give(vec![costs(&results), ratios(&results)])
 }
 
-fn print(results: &[Measured]) {
-    println!("in memory, CPU time of both ends together, AES-128-GCM by {PROVIDER}");
-    let text = |text: &str| Cell::Text(text.to_owned());
-    let mut rows = vec![["", "ns", "min", "max", "allocations", "for each"].map(text).to_vec()];
-    for result in results {
-        let fold = |f: fn(f64, f64) -> f64| result.nanoseconds.iter().copied().reduce(f).unwrap_or(f64::NAN);
-        rows.push(vec![
-            text(result.name),
-            Cell::Number(table::median(result.nanoseconds.iter().copied()), 0),
-            Cell::Number(fold(f64::min), 0),
-            Cell::Number(fold(f64::max), 0),
-            Cell::Number(result.allocations, 3),
-            text(result.unit),
-        ]);
-    }
-    table::print(&rows);
-    println!();
-    let mut rows = vec![["", "rate", "goal", ""].map(text).to_vec()];
-    for (first, second, goal) in GOALS {
+fn costs(results: &[Measured]) -> Table {
+    let columns = vec![
+        Column::new("CPU of both ends", "ns", 0, Better::Lower),
+        Column::portable("allocations", "", 3, Better::Lower),
+    ];
+    let row = |result: &Measured| Row {
+        name: format!("{}: {}", result.name, result.unit),
+        cells: vec![Cell::median(result.nanoseconds.iter().copied()), Cell::value(result.allocations)],
+    };
+    let rows = results.iter().map(row).collect();
+    Table { name: "costs".to_owned(), rows_are: "workload: unit".to_owned(), columns, rows }
+}
+
+fn ratios(results: &[Measured]) -> Table {
+    let row = |&(first, second, goal): &(&str, &str, Option<f64>)| {
         let find = |name: &str| results.iter().find(|result| result.name == name);
-        let (Some(a), Some(b)) = (find(first), find(second)) else { continue };
-        let ratio = table::median(a.nanoseconds.iter().zip(&b.nanoseconds).map(|(a, b)| b / a));
-        let (goal_text, missed) = match goal {
-            Some(goal) => (Cell::Number(*goal, 2), ratio < *goal),
-            None => (text(""), false),
-        };
-        let verdict = text(if missed { "missed" } else { "" });
-        rows.push(vec![Cell::Text(format!("{first} / {second}")), Cell::Number(ratio, 3), goal_text, verdict]);
-    }
-    table::print(&rows);
+        let (a, b) = (find(first)?, find(second)?);
+        let ratio = Cell::median(a.nanoseconds.iter().zip(&b.nanoseconds).map(|(a, b)| b / a))?;
+        let cells = vec![Some(ratio.with_goal(goal.map(Goal::AtLeast)))];
+        Some(Row { name: format!("{first} / {second}"), cells })
+    };
+    let columns = vec![Column::portable("rate", "", 3, Better::Higher)];
+    Table { name: "ratios".to_owned(), rows_are: String::new(), columns, rows: GOALS.iter().filter_map(row).collect() }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use rustix::fs::{FlockOperation, flock};
+use tcpls_results::{Measured, Results, compare_files};
 
 use super::outcome::Run;
 use super::path::PathSpec;
@@ -17,7 +18,7 @@ use super::run::{Settings, run};
 use super::scenario::{self, Case, Scenario};
 use super::scratch::{Scratch, find_tcpls};
 use super::summary::Summary;
-use super::{Outcome, netns, peer, selftest, sums};
+use super::{Outcome, netns, peer, results, selftest, sums};
 
 /// The exit code if the lab is not permitted to create namespaces or devices.
 const NOT_PERMITTED: u8 = 77;
@@ -47,6 +48,8 @@ enum Command {
     Selftest,
     /// Summarize the results of an earlier `run --out`
     Summary(SummaryArgs),
+    /// Name the regressions between two files of results, of the lab or the benchmark; fails if there are any
+    Compare(CompareArgs),
     /// Measure what thousands of hostile sessions cost a server with limits, and its honest clients. Needs no root
     Sums(sums::Args),
     #[command(hide = true)]
@@ -81,6 +84,9 @@ struct Args {
     /// Append each run to this file, as a line of JSON
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Write the summaries as tables in JSON to this file, for the documentation and for `compare`
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
     /// The `tcpls` command to measure. Default: the one next to this command
     #[arg(long, value_name = "FILE")]
     tcpls: Option<PathBuf>,
@@ -96,9 +102,23 @@ struct Args {
 struct SummaryArgs {
     /// File that `run --out` has written
     file: PathBuf,
+    /// Write the summaries as tables in JSON to this file, for the documentation and for `compare`
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
     /// Print the summaries as JSON, one object per line
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct CompareArgs {
+    /// The results before
+    old: PathBuf,
+    /// The results after
+    new: PathBuf,
+    /// How much worse a figure may be, in per cent
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0)]
+    tolerance: f64,
 }
 
 /// Runs what the command line asks for.
@@ -115,6 +135,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => measure(&args),
         Command::Selftest => selftest::run(),
         Command::Summary(args) => sum_up(&args),
+        Command::Compare(args) => match compare_files(&args.old, &args.new, args.tolerance) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error.into()),
+        },
         Command::Sums(args) => sums::run(&args),
         Command::Hostile(args) => sums::run_hostile(&args),
         Command::Serve(args) => peer::serve(&args),
@@ -158,11 +183,31 @@ fn measure(args: &Args) -> Outcome {
     }
     let append = |path| File::options().append(true).create(true).open(path);
     let mut out = args.out.as_ref().map(append).transpose()?;
+    let mut summaries = Vec::new();
     for scenario in &scenarios {
         let runs = run_all(scenario, args, &settings, &mut out)?;
-        print(&Summary::of(scenario, &runs), args.json)?;
+        let summary = Summary::of(scenario, &runs);
+        print(&summary, args.json)?;
+        summaries.push(summary);
     }
-    Ok(())
+    write_results(args.results.as_deref(), &summaries)
+}
+
+/// The command is that of the file, without what is said of the output.
+fn write_results(file: Option<&Path>, summaries: &[Summary]) -> Outcome {
+    let Some(file) = file else { return Ok(()) };
+    let mut words = vec!["sudo target/release/tcpls-lab".to_owned()];
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--json" => {}
+            "--results" | "--out" | "--keep" => _ = args.next(),
+            other if ["--results=", "--out=", "--keep="].iter().any(|option| other.starts_with(option)) => {}
+            _ => words.push(arg),
+        }
+    }
+    let results = Results { measured: Measured::here(words.join(" ")), tables: results::tables(summaries) };
+    Ok(results.write(file)?)
 }
 
 /// All runs of a scenario; its cases take turns.
@@ -242,13 +287,16 @@ fn print(summary: &Summary, json: bool) -> Outcome {
 fn sum_up(args: &SummaryArgs) -> Outcome {
     let text = std::fs::read_to_string(&args.file)?;
     let runs: Vec<Run> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let mut summaries = Vec::new();
     for scenario in scenario::all() {
         let mine: Vec<Run> = runs.iter().filter(|run| run.scenario == scenario.name).cloned().collect();
         if !mine.is_empty() {
-            print(&Summary::of(&scenario, &mine), args.json)?;
+            let summary = Summary::of(&scenario, &mine);
+            print(&summary, args.json)?;
+            summaries.push(summary);
         }
     }
-    Ok(())
+    write_results(args.results.as_deref(), &summaries)
 }
 
 fn choose(names: &[String]) -> Outcome<Vec<Scenario>> {

@@ -55,6 +55,8 @@ pub(crate) struct Verdict {
     pub(crate) goal: String,
     pub(crate) value: Option<f64>,
     pub(crate) limit: Option<f64>,
+    #[serde(skip)]
+    pub(crate) is_lower_bound: bool,
     /// Nothing if runs to compare with are missing.
     pub(crate) met: Option<bool>,
 }
@@ -117,11 +119,9 @@ impl Goal {
     pub(crate) fn judge(&self, runs: &[Run]) -> Verdict {
         let value = quantile(&self.figure.sorted(runs, OURS), self.quantile);
         let limit = self.limit.value(self, runs);
-        let met = value.zip(limit).map(|(value, limit)| match self.limit {
-            Limit::AtLeast { .. } | Limit::OwnMedian { .. } => value >= limit,
-            _ => value <= limit,
-        });
-        Verdict { goal: self.text(), value, limit, met }
+        let is_lower_bound = matches!(self.limit, Limit::AtLeast { .. } | Limit::OwnMedian { .. });
+        let met = value.zip(limit).map(|(value, limit)| if is_lower_bound { value >= limit } else { value <= limit });
+        Verdict { goal: self.text(), value, limit, is_lower_bound, met }
     }
 
     fn text(&self) -> String {

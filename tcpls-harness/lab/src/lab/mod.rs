@@ -11,6 +11,7 @@ mod netns;
 mod outcome;
 mod path;
 mod peer;
+mod results;
 mod run;
 mod scenario;
 mod scratch;

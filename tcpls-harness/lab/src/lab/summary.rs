@@ -10,12 +10,12 @@ use super::scenario::{Case, Scenario};
 
 /// A distribution. What is infinite (the transfer never went on) is null in JSON.
 #[derive(Clone, Debug, Serialize)]
-struct Spread {
-    min: f64,
-    p50: f64,
-    p90: f64,
-    p99: f64,
-    max: f64,
+pub(crate) struct Spread {
+    pub(crate) min: f64,
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+    pub(crate) max: f64,
 }
 
 impl std::fmt::Display for Spread {
@@ -25,36 +25,37 @@ impl std::fmt::Display for Spread {
     }
 }
 
+/// The results of a case.
 #[derive(Clone, Debug, Serialize)]
-struct CaseSummary {
-    case: &'static str,
-    runs: usize,
-    intact: usize,
-    seconds: Option<Spread>,
+pub(crate) struct CaseSummary {
+    pub(crate) case: &'static str,
+    pub(crate) runs: usize,
+    pub(crate) intact: usize,
+    pub(crate) seconds: Option<Spread>,
     /// From the start of the client.
-    whole_seconds: Option<Spread>,
-    mbit: Option<Spread>,
-    mbit_first: Option<Spread>,
-    mbit_after: Option<Spread>,
-    gaps_ms: Vec<Option<Spread>>,
+    pub(crate) whole_seconds: Option<Spread>,
+    pub(crate) mbit: Option<Spread>,
+    pub(crate) mbit_first: Option<Spread>,
+    pub(crate) mbit_after: Option<Spread>,
+    pub(crate) gaps_ms: Vec<Option<Spread>>,
     /// Those that begin within 0.2 s after the event.
-    gaps_soon_ms: Vec<Option<Spread>>,
+    pub(crate) gaps_soon_ms: Vec<Option<Spread>>,
     /// Medians, for each gap.
-    loaded_rtt_ms: Vec<Option<f64>>,
+    pub(crate) loaded_rtt_ms: Vec<Option<f64>>,
     /// Runs in which the machine was too busy, though they were done anew.
-    disturbed: usize,
+    pub(crate) disturbed: usize,
 }
 
 /// The results of a scenario.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Summary {
-    scenario: &'static str,
+    pub(crate) scenario: &'static str,
     about: &'static str,
-    cases: Vec<CaseSummary>,
+    pub(crate) cases: Vec<CaseSummary>,
     /// Ours divided by MPTCP's, median and p99 of each gap; and of each that begins within 0.2 s.
     ratios: Vec<[Option<f64>; 2]>,
     ratios_soon: Vec<[Option<f64>; 2]>,
-    goals: Vec<Verdict>,
+    pub(crate) goals: Vec<Verdict>,
 }
 
 fn spread(figure: Figure, runs: &[Run], case: &str) -> Option<Spread> {
