@@ -27,6 +27,7 @@ mod signals;
 pub mod sim;
 mod stalls;
 mod text;
+pub mod tunnel;
 pub mod units;
 mod url;
 mod validity;
@@ -63,6 +64,9 @@ enum Command {
     Serve(serve::Args),
     Get(get::Args),
     Proxy(proxy::Args),
+    Socks(tunnel::socks::Args),
+    Forward(tunnel::forward::Args),
+    Pipe(tunnel::pipe::Args),
     #[command(subcommand)]
     Perf(perf::Perf),
     #[command(subcommand)]
@@ -127,7 +131,8 @@ impl Command {
 
     /// Whether it runs until a signal ends it.
     fn is_server(&self) -> bool {
-        matches!(self, Self::Serve(_) | Self::Proxy(_) | Self::Perf(perf::Perf::Server(_)))
+        let is_tunnel = matches!(self, Self::Socks(_) | Self::Forward(_));
+        is_tunnel || matches!(self, Self::Serve(_) | Self::Proxy(_) | Self::Perf(perf::Perf::Server(_)))
     }
 
     async fn run(self) -> Outcome {
@@ -136,6 +141,9 @@ impl Command {
             Self::Serve(args) => serve::run(args).await,
             Self::Get(args) => get::run(args).await,
             Self::Proxy(args) => proxy::run(args).await,
+            Self::Socks(args) => tunnel::socks::run(args).await,
+            Self::Forward(args) => tunnel::forward::run(args).await,
+            Self::Pipe(args) => tunnel::pipe::run(args).await,
             Self::Perf(perf) => perf::run(perf).await,
             Self::Sim(sim) => sim::run(sim).await,
         }

@@ -1,7 +1,7 @@
-//! Connects for `get`, `perf` and `demo`: resolves names, and reports the state of paths to people.
+//! Connects for `get`, `perf`, `demo` and tunnels: resolves names, and reports the state of paths to people.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -41,6 +41,41 @@ impl TrustArgs {
             _ if self.insecure => Trust::Anyone,
             Some(path) => Trust::File(path.clone()),
             None => Trust::System,
+        }
+    }
+}
+
+/// Over which paths a client reaches its server.
+#[derive(Clone, Debug, Args)]
+pub struct PathArgs {
+    /// Address and port of the server; each --connect adds a TCP connection. Default: SERVER
+    #[arg(long, value_name = "HOST:PORT")]
+    pub connect: Vec<String>,
+    /// Local address to connect from, as one of each interface to use; each --local adds a TCP connection to each
+    /// address of the server. The routes of the operating system must lead from there to the server. Default: what the
+    /// routes select
+    #[arg(long, value_name = "ADDRESS")]
+    pub local: Vec<IpAddr>,
+    /// Also open a TCP connection to each address that the server advertises
+    #[arg(long)]
+    pub use_advertised: bool,
+}
+
+impl PathArgs {
+    /// The server's addresses: those given, or those of `server`.
+    pub(crate) async fn addresses(&self, server: &str) -> Outcome<Vec<SocketAddr>> {
+        match self.connect.as_slice() {
+            [] => resolve(&[server.to_owned()]).await,
+            given => resolve(given).await,
+        }
+    }
+
+    /// Puts the number of TCP connections, and where they begin, into a client's options.
+    pub(crate) fn apply(&self, options: &mut ClientOptions) {
+        options.dial.wanted = self.connect.len().max(1) * self.local.len().max(1);
+        options.locals.clone_from(&self.local);
+        if options.dial.wanted > 1 {
+            options.dial.stagger = Duration::ZERO; // each of them is to be used anyway
         }
     }
 }

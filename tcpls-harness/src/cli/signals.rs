@@ -1,10 +1,12 @@
 //! Signals: which of them end a command, with which exit code, and which makes a server read its files again.
 //!
-//! | signal | clients (`get`, `perf client`, `demo`) | servers (`serve`, `perf server`) |
+//! | signal | clients (`get`, `pipe`, `perf client`, `demo`) | servers (`serve`, `proxy`, `perf server`) |
 //! | --- | --- | --- |
 //! | SIGINT, SIGTERM | close the session, leave no partial file, exit code 130 or 143 | close all sessions, exit code 0 |
 //! | SIGHUP | the same, exit code 129; ignored if it was ignored at the start (`nohup`) | read certificates and root again |
 //! | a second SIGINT or SIGTERM | ends the command at once | ends the command at once |
+//!
+//! `socks` and `forward` close their session at each of them, with exit code 0.
 //!
 //! `sim` leaves all of them to the operating system, which ends it: it has nothing to close.
 

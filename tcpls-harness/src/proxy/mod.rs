@@ -13,30 +13,36 @@
 //! | `peer`, `splice` | the TCP connection outside of the session; carrying bytes, ends and resets between it and a stream |
 //! | `outbound` | connects to targets: resolves names once, and judges the addresses |
 //! | `server` | answers the streams of a session |
-//! | `client` | asks a server for connections |
+//! | `client`, `tunnel` | asks a server for connections; keeps a session for that |
+//! | `socks`, `local` | SOCKS version 5, sans-IO; programs that ask a client for connections |
 //!
 //! What decides has no sockets: the simulator runs [`Server`] and [`splice`] with peers in memory.
 
 mod allow;
 mod client;
 mod head;
+mod local;
 mod outbound;
 mod peer;
 mod refusal;
 mod server;
+pub mod socks;
 mod splice;
 mod target;
+mod tunnel;
 mod users;
 
 pub use self::allow::{Allow, Pattern, PatternError};
 pub use self::client::request;
 pub use self::head::{BadHead, Head, HeadReader, StartLine};
+pub use self::local::{Served, serve_forward, serve_program};
 pub use self::outbound::{Outbound, TcpOutbound};
 pub use self::peer::{Peer, TcpPeer};
 pub use self::refusal::Refusal;
 pub use self::server::{Limits, Report, Server};
 pub use self::splice::{End, Spliced, Splicing, splice};
 pub use self::target::{Host, Target, TargetError};
+pub use self::tunnel::{Tunnel, TunnelOptions, TunnelReport};
 pub use self::users::{Credentials, Users};
 
 /// The application protocol (ALPN); over TCPLS it is `tcpls+http/1.1`.

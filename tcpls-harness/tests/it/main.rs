@@ -31,3 +31,4 @@ mod simulation;
 mod slow;
 mod support;
 mod trace;
+mod tunnel;

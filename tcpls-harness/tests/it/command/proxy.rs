@@ -2,11 +2,11 @@
 
 use std::process::Stdio;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
-use super::Tcpls;
+use super::{Tcpls, command};
 use crate::support::{ANY, Directory};
 
 const PAGE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
@@ -98,5 +98,75 @@ async fn a_user_file_that_cannot_be_used_is_named() {
         let user = format!("ann:{file}");
         let (status, text) = Tcpls::start(&["proxy", "--listen", "127.0.0.1:0", "--user", &user]).end().await;
         assert!(!status.success() && text.contains(file), "{text}");
+    }
+}
+
+/// Starts a tunnel's client, and returns it with the address that it says to listen on.
+async fn local(arguments: &[&str], directory: &Directory) -> (Tcpls, String) {
+    let (ca, auth) = (directory.path().join("ca.pem"), directory.path().join("auth"));
+    std::fs::write(&auth, "ann:s3cret\n").unwrap();
+    let mut line = arguments.to_vec();
+    line.extend(["--ca", ca.to_str().unwrap(), "--auth", auth.to_str().unwrap()]);
+    let mut client = Tcpls::start(&line);
+    let mut messages = BufReader::new(client.child.stderr.as_mut().unwrap()).lines();
+    loop {
+        let line = messages.next_line().await.unwrap().expect("it listens");
+        if let Some((_, address)) = line.split_once(" on ") {
+            let address = address.to_owned();
+            return (client, address);
+        }
+    }
+}
+
+#[tokio::test]
+async fn curl_uses_a_local_socks_proxy() {
+    let directory = Directory::new("socks");
+    let (_proxy, address) = proxy(&directory, &["--allow", "127.0.0.1:*"]).await;
+    let server = address.replace("127.0.0.1", "localhost");
+    let (client, address) = local(&["socks", "--listen", "127.0.0.1:0", &server], &directory).await;
+    let page = format!("http://{}/", web_server().await);
+    for way in ["socks5h://", "http://"] {
+        let proxy = format!("{way}{address}");
+        let Some(output) = curl(&["--proxytunnel", "-x", &proxy, &page]).await else { return };
+        assert_eq!(output.stdout, b"hello", "{output:?}");
+    }
+    client.signal("TERM");
+    assert!(client.end().await.0.success());
+}
+
+#[tokio::test]
+async fn a_forward_and_a_pipe_reach_their_target() {
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+    let directory = Directory::new("pipe");
+    let (_proxy, address) = proxy(&directory, &["--allow", "127.0.0.1:*"]).await;
+    let (server, target) = (address.replace("127.0.0.1", "localhost"), web_server().await);
+    let forward = format!("127.0.0.1:0:{target}");
+    let (_client, address) = local(&["forward", "-L", &forward, &server], &directory).await;
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(REQUEST).await.unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, PAGE);
+
+    let ca = directory.path().join("ca.pem");
+    let mut pipe = command(&["pipe", &server, &target, "--ca", ca.to_str().unwrap()]);
+    pipe.env("TCPLS_AUTH", "ann:s3cret").stdin(Stdio::piped());
+    let mut child = pipe.spawn().unwrap();
+    // The input stays open: the end of the target ends the command.
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(REQUEST).await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!((output.stdout.as_slice(), output.status.success()), (PAGE, true), "{output:?}");
+    drop(input);
+
+    for (target, auth, text) in [
+        ("127.0.0.2:1", "ann:s3cret", "--allow"),
+        ("127.0.0.1:1", "wrong", "--auth"),
+        ("127.0.0.1:1", "ann:s3cret", "refused"),
+    ] {
+        let mut pipe = command(&["pipe", &server, target, "--ca", ca.to_str().unwrap()]);
+        let output = pipe.env("TCPLS_AUTH", auth).output().await.unwrap();
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && message.contains(text) && output.stdout.is_empty(), "{message}");
     }
 }

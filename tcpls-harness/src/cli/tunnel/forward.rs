@@ -1,0 +1,124 @@
+//! `tcpls forward`: local ports that lead to fixed targets.
+
+use std::str::FromStr;
+
+use tokio::task::JoinSet;
+
+use super::{TunnelArgs, accept, close, listen, places, tell_listening};
+use crate::cli::paths::ListenOn;
+use crate::cli::signals::Signals;
+use crate::cli::{Outcome, output};
+use crate::net::Runtime;
+use crate::proxy::{Target, TcpPeer, serve_forward};
+
+/// Forward ports to targets of a server
+///
+/// Like "ssh -L": connections to a local port are carried to "tcpls proxy", which connects to the target. They share one
+/// session over several TCP connections, and survive the loss of a path, and of all paths for the time --outage.
+///
+/// While the server can't be reached, new connections wait for --wait, and are then reset. If the session ends, a new one is
+/// made for new connections.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The server.
+    #[command(flatten)]
+    pub tunnel: TunnelArgs,
+    /// Listen on PORT of this host (BIND: of that address; default 127.0.0.1), and connect to HOST:PORT from the server.
+    /// Repeat it for several ports
+    #[arg(short = 'L', long = "local-forward", value_name = "[BIND:]PORT:HOST:PORT", required = true)]
+    pub forwards: Vec<Forward>,
+}
+
+/// A port that leads to a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    listen: ListenOn,
+    target: Target,
+}
+
+impl FromStr for Forward {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (listen, target) = split(text).ok_or("write [BIND:]PORT:HOST:PORT, with IPv6 addresses in brackets")?;
+        let listen = if listen.contains(':') { listen.to_owned() } else { format!("127.0.0.1:{listen}") };
+        let listen = listen.strip_prefix("*:").map_or(listen.clone(), |port| format!("0.0.0.0:{port}"));
+        Ok(Self { listen: listen.parse()?, target: target.parse().map_err(|error| format!("{target}: {error}"))? })
+    }
+}
+
+/// Splits `[BIND:]PORT` from `HOST:PORT`, at the second last colon that is not in brackets.
+fn split(text: &str) -> Option<(&str, &str)> {
+    let (mut depth, mut colons) = (0, 0);
+    for (at, c) in text.char_indices().rev() {
+        match c {
+            ']' => depth += 1,
+            '[' => depth -= 1,
+            ':' if depth == 0 => colons += 1,
+            _ => {}
+        }
+        if colons == 2 {
+            return Some((&text[..at], &text[at + 1..]));
+        }
+    }
+    None
+}
+
+/// Forwards until a signal.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn run(args: Args) -> Outcome {
+    let stop = Signals::listen()?.stop();
+    tokio::pin!(stop);
+    let listening: Outcome<Vec<_>> = args
+        .forwards
+        .iter()
+        .map(|forward| Ok((listen(std::slice::from_ref(&forward.listen))?, forward.target.clone())))
+        .collect();
+    let listening = listening?;
+    let places = places()?;
+    let tunnel = tokio::select! {
+        tunnel = args.tunnel.start() => tunnel?,
+        stopped = &mut stop => return Err(stopped.into()),
+    };
+    let mut tasks = JoinSet::new();
+    for (listeners, target) in listening {
+        tell_listening(&listeners, &format!("forwarding to {target}"));
+        for listener in listeners {
+            let (tunnel, target) = (tunnel.clone(), target.clone());
+            tasks.spawn(accept(listener, places.clone(), move |socket| {
+                let (tunnel, target) = (tunnel.clone(), target.clone());
+                async move { serve_forward(&Runtime::tokio(), &tunnel, TcpPeer::new(socket), &target).await }
+            }));
+        }
+    }
+    let stopped = stop.await;
+    output::tell(format_args!("{stopped}: closing the connections"));
+    drop(tasks);
+    close(&tunnel).await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwards_are_read_as_ssh_writes_them() {
+        for (text, listen, target) in [
+            ("8080:example.com:80", "127.0.0.1:8080", "example.com:80"),
+            ("0.0.0.0:8080:example.com:80", "0.0.0.0:8080", "example.com:80"),
+            ("*:8080:example.com:80", "0.0.0.0:8080", "example.com:80"),
+            ("8080:[2001:db8::1]:80", "127.0.0.1:8080", "[2001:db8::1]:80"),
+            ("[::1]:8080:[2001:db8::1]:80", "[::1]:8080", "[2001:db8::1]:80"),
+        ] {
+            let listen = ListenOn::all(&[listen.parse().unwrap()]);
+            let forward: Forward = text.parse().unwrap();
+            assert_eq!((ListenOn::all(&[forward.listen]), forward.target.to_string()), (listen, target.to_owned()));
+        }
+        for text in ["", "80", "a:80", "8080:a", "8080:a:0", "x:a:80", "8080:2001:db8::1:80:", "]:8080:a:1"] {
+            assert!(text.parse::<Forward>().is_err(), "{text}");
+        }
+    }
+}

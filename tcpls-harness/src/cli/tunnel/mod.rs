@@ -1,0 +1,243 @@
+//! Clients of `tcpls proxy`: one long-lived session that carries the connections of other programs.
+
+pub mod forward;
+pub mod pipe;
+pub mod socks;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::hints::Hints;
+use super::limits::Bounds;
+use super::paths::{ListenOn, PathArgs, TrustArgs, close_briefly, follow_advertised, server_name, tell_troubles};
+use super::proxy::first_line;
+use super::text::visible;
+use super::units::parse_duration;
+use super::{Outcome, output};
+use crate::net::{ClientOptions, ConnectError, PathFault, Runtime, Session};
+use crate::proxy::{Credentials, PROTOCOL, Refusal, Served, Tunnel, TunnelOptions, TunnelReport};
+use crate::tls::Identity;
+
+/// The environment variable with a client's credentials.
+const AUTH: &str = "TCPLS_AUTH";
+/// Programs that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// The pause after a socket could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The server, and how to reach it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TunnelArgs {
+    /// The server ("tcpls proxy"), whose certificate must be valid for NAME
+    #[arg(value_name = "NAME:PORT")]
+    pub server: String,
+    /// The paths.
+    #[command(flatten)]
+    pub paths: PathArgs,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    /// Client certificate chain in PEM, for a server that requires one
+    #[arg(long, value_name = "PEM", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Private key of the client certificate in PEM
+    #[arg(long, value_name = "PEM", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// File whose first line is NAME:SECRET, or a secret alone, for a server with users. Default: the environment
+    /// variable TCPLS_AUTH
+    #[arg(long, value_name = "FILE")]
+    pub auth: Option<PathBuf>,
+    /// How long a new connection waits while the server can't be reached
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30s")]
+    pub wait: Duration,
+    /// How long connections stay open without any network; the server's limit applies, too
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "15min")]
+    pub outage: Duration,
+}
+
+impl TunnelArgs {
+    fn credentials(&self) -> Outcome<Option<Credentials>> {
+        let (text, place) = match &self.auth {
+            Some(file) => (first_line(file)?, file.display().to_string()),
+            None => match std::env::var(AUTH) {
+                Ok(text) => (text, AUTH.to_owned()),
+                Err(_) => return Ok(None),
+            },
+        };
+        let credentials = Credentials::parse(&text);
+        Ok(Some(
+            credentials.ok_or_else(|| format!("{place} has no credentials; write NAME:SECRET, or a secret alone"))?,
+        ))
+    }
+
+    fn options(&self) -> Outcome<ClientOptions> {
+        let identity = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Some(Identity::from_files(cert, key)?),
+            _ => None,
+        };
+        let (name, _) = self
+            .server
+            .rsplit_once(':')
+            .ok_or_else(|| format!("{:?} is no server; write NAME:PORT, for example proxy.example:443", self.server))?;
+        let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        // One stream is no tunnel for several programs.
+        let tls = self.trust.trust().client_as(&[PROTOCOL], identity.as_ref())?.tcpls_only();
+        let mut options = ClientOptions::new(tls, server_name(name)?);
+        self.paths.apply(&mut options);
+        let config = options.config.as_ref().clone();
+        options.config = Arc::new(config.with(|config| config.session_timeout = self.outage));
+        Ok(options)
+    }
+
+    /// Starts the tunnel. The first session must be possible if the server can be reached: what a new attempt would not
+    /// change is an error.
+    pub(super) async fn start(&self) -> Outcome<Tunnel> {
+        let (options, credentials) = (self.options()?, self.credentials()?);
+        let first = match self.dial(&options).await {
+            Ok(session) => Some(session),
+            Err(error) if error.is_lasting => return Err(error.text.into()),
+            Err(error) => {
+                output::tell(format_args!("tcpls: {error}; trying again"));
+                None
+            }
+        };
+        let tunnel_options = TunnelOptions::default().with(|tunnel| {
+            (tunnel.credentials, tunnel.wait) = (credentials, self.wait);
+        });
+        let (args, use_advertised) = (self.clone(), self.paths.use_advertised);
+        let args = Arc::new(args);
+        let dial = move || {
+            let (args, options) = (args.clone(), options.clone());
+            async move { args.dial(&options).await }
+        };
+        let report = move |report| tell(report, use_advertised);
+        Ok(Tunnel::start(&Runtime::tokio(), tunnel_options, first, dial, report))
+    }
+
+    async fn dial(&self, options: &ClientOptions) -> Result<Session, DialError> {
+        // Names are resolved again each time: the network may be another.
+        let addresses = self.paths.addresses(&self.server).await;
+        let addresses = addresses.map_err(|error| DialError { text: error.to_string(), is_lasting: false })?;
+        Session::connect(&addresses, options.clone()).await.map_err(|error| {
+            let is_tcp = |failures: &[crate::net::PathFailure]| {
+                failures.iter().all(|failure| matches!(failure.fault, PathFault::Tcp(_)))
+            };
+            let is_lasting = !matches!(&error, ConnectError::Paths(failures) if is_tcp(failures));
+            let self_made = "if the server made its certificate itself, name that file with --ca";
+            let hints = Hints { trust: &self.trust, self_made };
+            DialError { text: hints.explain(&error.to_string()), is_lasting }
+        })
+    }
+}
+
+/// Why there is no session.
+struct DialError {
+    text: String,
+    /// Whether trying again can't help.
+    is_lasting: bool,
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn tell(report: TunnelReport<DialError>, use_advertised: bool) {
+    match report {
+        TunnelReport::Began(session) => {
+            output::tell("connected");
+            tokio::spawn(tell_troubles(session.events(), session.path_failures()));
+            if use_advertised {
+                tokio::spawn(follow_advertised(session));
+            }
+        }
+        TunnelReport::Ended(reason) => {
+            output::tell(format_args!("tcpls: the session ended ({}); connecting again", visible(&reason.to_string())));
+        }
+        TunnelReport::Failed(error) => output::tell(format_args!("tcpls: {error}; trying again")),
+    }
+}
+
+/// Closes the tunnel's session when a signal ends the command.
+pub(super) async fn close(tunnel: &Tunnel) {
+    if let Some(session) = tunnel.session() {
+        close_briefly(&session).await;
+    }
+}
+
+/// Listens for programs of this host.
+fn listen(on: &[ListenOn]) -> Outcome<Vec<TcpListener>> {
+    let listen_on = |address: SocketAddr| {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    let addresses = ListenOn::all(on);
+    let listeners = addresses
+        .into_iter()
+        .map(|address| listen_on(address).map_err(|error| format!("can't listen on {address}: {error}").into()));
+    listeners.collect()
+}
+
+/// Says where programs can connect, and warns if other hosts can.
+fn tell_listening(listeners: &[TcpListener], what: &str) {
+    for address in listeners.iter().filter_map(|listener| listener.local_addr().ok()) {
+        output::tell(format_args!("{what} on {address}"));
+        if !address.ip().is_loopback() {
+            output::tell(format_args!("warning: programs of other hosts that reach {address} can use the tunnel, too"));
+        }
+    }
+}
+
+/// The programs that may be connected at the same time: each needs a descriptor.
+fn places() -> Outcome<Arc<Semaphore>> {
+    Ok(Arc::new(Semaphore::new(Bounds::find(None)?.reserve_targets())))
+}
+
+/// Accepts programs for ever, and serves each by a task.
+async fn accept<S, F>(listener: TcpListener, places: Arc<Semaphore>, serve: S)
+where
+    S: Fn(TcpStream) -> F,
+    F: Future<Output = Served> + Send + 'static,
+{
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                let serving = serve(socket);
+                tokio::spawn(async move {
+                    tell_served(&serving.await);
+                    drop(place);
+                });
+            }
+            // The program has left, or there is no descriptor: the next one may have more luck.
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Says what was refused; connections that were carried are the programs' own business.
+fn tell_served(served: &Served) {
+    if let Served::Refused(target, refusal) = served {
+        let target = target.as_ref().map_or_else(|| "a request".to_owned(), ToString::to_string);
+        output::tell(format_args!("tcpls: {target}: {refusal}{}", hint(*refusal)));
+    }
+}
+
+/// What to do about a refusal.
+fn hint(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Credentials => "; pass them with --auth or TCPLS_AUTH, as the server's --user has them",
+        Refusal::Denied => "; the server needs an --allow for it",
+        _ => "",
+    }
+}

@@ -1,0 +1,190 @@
+//! A client's tunnel: one long-lived session, replaced by a new one when it ends.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::client::request;
+use super::refusal::Refusal;
+use super::target::Target;
+use super::users::Credentials;
+use crate::net::{Runtime, Session, Stream};
+
+/// The pause before a new session is tried; it doubles with each failure.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause.
+const MAX_PAUSE: Duration = Duration::from_secs(15);
+/// A session that lasted this long was no failure.
+const LASTING: Duration = Duration::from_secs(10);
+
+/// Options of a tunnel.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TunnelOptions {
+    /// What the server requires.
+    pub credentials: Option<Credentials>,
+    /// How long a request waits for a session, for a path if the session has none, and for the answer.
+    pub wait: Duration,
+    /// The interval of Pings that keep a session without streams from being idle; `None`: it ends when it is idle.
+    pub keep_alive: Option<Duration>,
+}
+
+impl Default for TunnelOptions {
+    fn default() -> Self {
+        Self { credentials: None, wait: Duration::from_secs(30), keep_alive: Some(Duration::from_secs(20)) }
+    }
+}
+
+impl TunnelOptions {
+    /// Returns the same with a change.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+/// What happens to a tunnel's sessions, for a log.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum TunnelReport<E> {
+    /// There is a session.
+    Began(Session),
+    /// The session ended; a new one is tried.
+    Ended(tcpls_core::error::CloseReason),
+    /// No session could be made; it is tried again.
+    Failed(E),
+}
+
+/// A client's tunnel. Clones share the session, which is closed when the last clone and stream are dropped.
+///
+/// Streams stay open while the session has no TCP connection. They end with the session; a new session serves new requests.
+#[derive(Clone)]
+pub struct Tunnel {
+    runtime: Runtime,
+    options: TunnelOptions,
+    session: watch::Receiver<Option<Session>>,
+}
+
+impl Tunnel {
+    /// Keeps a session that `dial` makes: `first`, if there is one already, then others. Failures are repeated with pauses
+    /// of 0.1 s to 15 s.
+    pub fn start<D, F, E>(
+        runtime: &Runtime,
+        options: TunnelOptions,
+        first: Option<Session>,
+        dial: D,
+        report: impl Fn(TunnelReport<E>) + Send + Sync + 'static,
+    ) -> Self
+    where
+        D: Fn() -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Session, E>> + Send,
+        E: Send + 'static,
+    {
+        let (sender, session) = watch::channel(first.clone());
+        let keeper = Keeper { runtime: runtime.clone(), keep_alive: options.keep_alive, sender };
+        drop(runtime.spawn(async move { keeper.run(first, dial, report).await }));
+        Self { runtime: runtime.clone(), options, session }
+    }
+
+    /// Returns the session, if there is one.
+    pub fn session(&self) -> Option<Session> {
+        self.session.borrow().clone()
+    }
+
+    /// Asks the server for a connection to `target`, as [`request`] does. If the session ends before the answer, the next one
+    /// is asked: nothing was sent to the target yet.
+    ///
+    /// Cancel safe: the stream is reset.
+    ///
+    /// # Errors
+    /// The server's refusal; [`Refusal::NoSession`] if there is no session, or it has no TCP connection, for
+    /// [`TunnelOptions::wait`]; [`Refusal::TimedOut`] if the server does not answer for that time.
+    pub async fn connect(&self, target: &Target) -> Result<(Stream, Bytes), Refusal> {
+        self.runtime.timeout(self.options.wait, self.connect_patiently(target)).await.unwrap_or_else(|| {
+            let is_there = self.session().is_some_and(|session| !session.tcp_connections().is_empty());
+            Err(if is_there { Refusal::TimedOut } else { Refusal::NoSession })
+        })
+    }
+
+    async fn connect_patiently(&self, target: &Target) -> Result<(Stream, Bytes), Refusal> {
+        let mut sessions = self.session.clone();
+        loop {
+            let Ok(Some(session)) = sessions.wait_for(Option::is_some).await.map(|session| session.clone()) else {
+                return Err(Refusal::NoSession);
+            };
+            match request(&session, target, self.options.credentials.as_ref()).await {
+                Err(Refusal::NoSession) => {
+                    // The keeper notices it, too.
+                    let is_next =
+                        |next: &Option<Session>| next.as_ref().is_none_or(|next| next.close_reason().is_none());
+                    _ = sessions.wait_for(is_next).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tunnel").field("session", &self.session()).finish_non_exhaustive()
+    }
+}
+
+/// Keeps a session as long as a tunnel is there.
+struct Keeper {
+    runtime: Runtime,
+    keep_alive: Option<Duration>,
+    sender: watch::Sender<Option<Session>>,
+}
+
+impl Keeper {
+    async fn run<D, F, E>(self, first: Option<Session>, dial: D, report: impl Fn(TunnelReport<E>))
+    where
+        D: Fn() -> F,
+        F: Future<Output = Result<Session, E>>,
+    {
+        tokio::select! {
+            biased;
+            () = self.sender.closed() => {}
+            () = self.keep(first, dial, report) => {}
+        }
+    }
+
+    async fn keep<D, F, E>(&self, mut first: Option<Session>, dial: D, report: impl Fn(TunnelReport<E>))
+    where
+        D: Fn() -> F,
+        F: Future<Output = Result<Session, E>>,
+    {
+        let mut pause = MIN_PAUSE;
+        loop {
+            let dialed = match first.take() {
+                Some(session) => Ok(session),
+                None => dial().await,
+            };
+            let began = self.runtime.now();
+            match dialed {
+                Ok(session) => {
+                    session.set_keep_alive(self.keep_alive);
+                    report(TunnelReport::Began(session.clone()));
+                    self.sender.send_replace(Some(session.clone()));
+                    let reason = session.closed().await;
+                    self.sender.send_replace(None);
+                    report(TunnelReport::Ended(reason));
+                    if self.runtime.now() - began >= LASTING {
+                        pause = MIN_PAUSE;
+                    }
+                }
+                Err(error) => report(TunnelReport::Failed(error)),
+            }
+            // Clients of a server that restarts must not all return at once.
+            let jitter = self.runtime.random() % (pause.as_millis() as u64 / 2).max(1);
+            self.runtime.sleep(pause + Duration::from_millis(jitter)).await;
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+}
