@@ -41,7 +41,7 @@ done
 
 mkdir "$directory/root" "$directory/out"
 head -c "$bytes" /dev/urandom >"$directory/root/file"
-ip netns exec "$server" "$tcpls" serve "${listen[@]}" --root "$directory/root" --ca-out "$directory/ca.pem" \
+XDG_STATE_HOME="$directory" ip netns exec "$server" "$tcpls" serve "${listen[@]}" --root "$directory/root" --ca-out "$directory/ca.pem" \
     >"$directory/serve.log" 2>&1 &
 serving=$!
 until [ -s "$directory/ca.pem" ]; do sleep 0.1; done

@@ -67,6 +67,8 @@ pub mod dial;
 #[cfg(feature = "cli")]
 pub mod hq;
 pub mod net;
+#[cfg(any(test, feature = "self-signed"))]
+mod private;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 #[cfg(feature = "sim")]

@@ -1,10 +1,11 @@
-//! The certificate of a server: given, kept, or made at the start.
+//! The certificate of a server: given, or made at the start with a key that is kept.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::Outcome;
 use super::paths::ListenOn;
+use super::state::StateArgs;
 use super::validity::Validity;
 use crate::tls::Identity;
 
@@ -24,12 +25,12 @@ pub struct IdentityArgs {
     /// names
     #[arg(long, value_name = "NAME", conflicts_with = "cert")]
     pub name: Vec<String>,
-    /// File that keeps the self-signed certificate and its key from one start to the next
-    #[arg(long, value_name = "FILE", conflicts_with = "cert")]
-    pub keep: Option<PathBuf>,
     /// File to write the self-signed certificate to
     #[arg(long, value_name = "FILE", default_value = "tcpls-ca.pem", conflicts_with = "cert")]
     pub ca_out: PathBuf,
+    /// Where the private key is kept.
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 impl IdentityArgs {
@@ -43,10 +44,7 @@ impl IdentityArgs {
         names.extend(listened.map(|address| address.ip().to_string()).chain(self.name.iter().cloned()));
         names.sort();
         names.dedup();
-        Ok(match &self.keep {
-            Some(path) => Identity::kept_in(path, &names)?,
-            None => Identity::self_signed(&names)?,
-        })
+        Ok(Identity::kept_in(&self.state.directory()?.key(), &names)?)
     }
 
     /// A warning for each given certificate that clients refuse today.

@@ -26,6 +26,7 @@ pub mod serve;
 mod signals;
 pub mod sim;
 mod stalls;
+pub mod state;
 mod text;
 pub mod tunnel;
 pub mod units;

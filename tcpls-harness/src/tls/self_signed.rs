@@ -1,13 +1,13 @@
 //! Generated certificates, with the feature `self-signed`.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use rcgen::{CertifiedKey, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::{Identity, TlsError, failure};
+use crate::private;
 
 impl Identity {
     /// A new self-signed certificate for `names`, DNS names or IP addresses; a client that is to trust it needs
@@ -16,29 +16,43 @@ impl Identity {
     /// # Errors
     /// A name is neither.
     pub fn self_signed(names: &[impl AsRef<str>]) -> Result<Self, TlsError> {
-        Ok(Self::of(&make(names)?))
+        Self::signed_by(KeyPair::generate().map_err(no_key)?, names)
     }
 
-    /// The self-signed certificate and key in the PEM file `path`, or new ones for `names` if there is no such file: these
-    /// are put there, for this user's eyes alone, and serve at the next start, so that clients' copies stay good.
+    /// A self-signed certificate for `names` with the private key in the PEM file `path`. If there is no such file, it is
+    /// created with a new key, for this user alone.
+    ///
+    /// The certificate is made anew at each call, so that its names are those of today. Clients that trust an earlier one
+    /// with the same key, or its [`Pin`](super::Pin), trust this one, too.
     ///
     /// # Errors
-    /// The file holds something else, it can't be written, or a name is none.
+    /// The file holds something else, can't be read or written, or other users may read it; or a name is invalid.
     pub fn kept_in(path: &Path, names: &[impl AsRef<str>]) -> Result<Self, TlsError> {
-        if path.exists() {
-            return Self::from_files(path, path);
-        }
-        let made = make(names)?;
-        let mut options = File::options();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let written = options.open(path).and_then(|mut file| {
-            file.write_all(made.cert.pem().as_bytes())?;
-            file.write_all(made.signing_key.serialize_pem().as_bytes())
-        });
-        written.map_err(|error| failure(format_args!("can't keep the certificate in {}", path.display()), error))?;
-        Ok(Self::of(&made))
+        let text = match private::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let made = KeyPair::generate().map_err(no_key)?.serialize_pem();
+                // If another process was faster, its key is the one.
+                private::create(path, &made)
+                    .map_err(|error| failure(format_args!("can't keep a private key in {}", path.display()), error))?;
+                private::read(path)
+            }
+            read => read,
+        };
+        let text =
+            text.map_err(|error| failure(format_args!("can't use the private key in {}", path.display()), error))?;
+        let key = PrivateKeyDer::from_pem_slice(text.as_bytes())
+            .map_err(|error| failure(format_args!("no private key (PEM) in {}", path.display()), error))?;
+        let key = KeyPair::try_from(&key)
+            .map_err(|error| failure(format_args!("can't use the private key in {}", path.display()), error))?;
+        Self::signed_by(key, names)
+    }
+
+    fn signed_by(key: KeyPair, names: &[impl AsRef<str>]) -> Result<Self, TlsError> {
+        let names: Vec<String> = names.iter().map(|name| name.as_ref().to_owned()).collect();
+        let parameters = rcgen::CertificateParams::new(names);
+        let cert = parameters.and_then(|parameters| parameters.self_signed(&key));
+        let cert = cert.map_err(|error| failure("can't make a certificate for these names", error))?;
+        Ok(Self::of(&CertifiedKey { cert, signing_key: key }))
     }
 
     fn of(made: &CertifiedKey<KeyPair>) -> Self {
@@ -47,8 +61,32 @@ impl Identity {
     }
 }
 
-fn make(names: &[impl AsRef<str>]) -> Result<CertifiedKey<KeyPair>, TlsError> {
-    let names: Vec<String> = names.iter().map(|name| name.as_ref().to_owned()).collect();
-    let made = rcgen::generate_simple_self_signed(names);
-    made.map_err(|error| failure("can't make a certificate for these names", error))
+fn no_key(error: rcgen::Error) -> TlsError {
+    failure("can't make a private key", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Trust;
+
+    #[test]
+    fn kept_key_outlives_a_change_of_names() {
+        let directory = std::env::temp_dir().join(format!("tcpls-kept-{}", std::process::id()));
+        private::directory(&directory).unwrap();
+        let path = directory.join("key.pem");
+        let first = Identity::kept_in(&path, &["a.example"]).unwrap();
+        let second = Identity::kept_in(&path, &["b.example", "192.0.2.1"]).unwrap();
+        assert_eq!(first.pin(), second.pin());
+        // A file of an earlier version has the certificate in front of the key.
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{}{text}", first.certificate_pem())).unwrap();
+        assert_eq!(Identity::kept_in(&path, &["a.example"]).unwrap().pin(), first.pin());
+        std::fs::write(&path, first.certificate_pem()).unwrap();
+        let error = Identity::kept_in(&path, &["a.example"]).unwrap_err().to_string();
+        assert!(error.contains("no private key") && error.contains("key.pem"), "{error}");
+        // The old certificate, as a trust anchor, has issued the new one: the name and the key are the same.
+        assert!(Trust::Pem(first.certificate_pem().to_owned()).client(&[b"x"]).is_ok());
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 }

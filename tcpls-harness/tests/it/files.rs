@@ -47,7 +47,9 @@ fn start(directory: &Path) -> Running {
     let (root, ca) = (directory.join("root"), directory.join("ca.pem"));
     let (root, ca) = (root.to_str().unwrap(), ca.to_str().unwrap());
     let listen = ["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"];
-    let line = [&["serve"][..], &listen, &["--root", root, "--ca-out", ca, "--json"]].concat();
+    let line =
+        [&["serve"][..], &listen, &["--root", root, "--ca-out", ca, "--state", env!("CARGO_TARGET_TMPDIR"), "--json"]]
+            .concat();
     let server = serve::Server::start(&ServeLine::parse_from(line).args).unwrap();
     let addresses = server.addresses().iter().map(ToString::to_string).collect();
     let (control, wishes) = mpsc::channel(1);
@@ -176,7 +178,18 @@ async fn truncated_file_is_an_error() {
 async fn stopping_server_notifies_its_clients() {
     let directory = Directory::new("stop");
     let (root, ca) = (directory.path().to_str().unwrap(), directory.path().join("ca.pem"));
-    let line = ["serve", "--listen", "127.0.0.1:0", "--root", root, "--ca-out", ca.to_str().unwrap(), "--json"];
+    let line = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--root",
+        root,
+        "--ca-out",
+        ca.to_str().unwrap(),
+        "--state",
+        env!("CARGO_TARGET_TMPDIR"),
+        "--json",
+    ];
     let server = serve::Server::start(&ServeLine::parse_from(line).args).unwrap();
     let address = server.addresses()[0];
     let (control, wishes) = mpsc::channel(1);
@@ -200,7 +213,18 @@ async fn file_cut_short_by_a_stopping_server_is_reported() {
     std::fs::write(directory.path().join("root/large"), vec![7; 256 << 20]).unwrap();
     let (root, ca) = (directory.path().join("root"), directory.path().join("ca.pem"));
     let (root, ca) = (root.to_str().unwrap(), ca.to_str().unwrap());
-    let line = ["serve", "--listen", "127.0.0.1:0", "--root", root, "--ca-out", ca, "--json"];
+    let line = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--root",
+        root,
+        "--ca-out",
+        ca,
+        "--state",
+        env!("CARGO_TARGET_TMPDIR"),
+        "--json",
+    ];
     let server = serve::Server::start(&ServeLine::parse_from(line).args).unwrap();
     let connect = [server.addresses()[0].to_string()];
     let (control, wishes) = mpsc::channel(1);

@@ -102,7 +102,10 @@ pub(crate) fn start_server(case: &Case, namespaces: &Namespaces, files: &Files, 
         Stack::Tcpls(_) if case.direction == Direction::Down => {
             let mut command = Command::new(tcpls);
             command.args(["serve", "--json", "--root"]).arg(files.source.parent().expect("it is a file"));
-            command.arg("--ca-out").arg(files.directory.join("certificate.pem"));
+            command
+                .env("XDG_STATE_HOME", &files.directory)
+                .arg("--ca-out")
+                .arg(files.directory.join("certificate.pem"));
             for index in &case.paths {
                 command.args(["--listen", &format!("{}:{PORT}", netns::server(*index))]);
             }

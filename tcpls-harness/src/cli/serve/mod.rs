@@ -35,8 +35,8 @@ use crate::tls::Identity;
 /// The log has each session, request and failed handshake with the client's address. Of failed handshakes it shows at
 /// most 20 at once and one per second, and counts the others; TCP connections that end without a byte are left out.
 ///
-/// Without --cert, the server makes a self-signed certificate and writes it to --ca-out, for the clients' --ca. It
-/// makes a new one at each start, unless --keep names a file to keep it in.
+/// Without --cert, the server makes a self-signed certificate and writes it to --ca-out, for the clients' --ca. Its
+/// private key is made at the first start and kept in --state, so that clients can trust later certificates, too.
 ///
 /// SIGINT and SIGTERM close the sessions and stop the server; a second signal stops it at once. On SIGHUP, the server
 /// reads --cert, --key, --client-ca and --root again and uses them for new sessions; if one of them is unusable, it

@@ -37,7 +37,7 @@ async fn each_error_about_a_file_names_the_file_and_the_cause() {
         ([&serve[..], &[&root, "--cert", &cert, "--key", &missing]].concat(), &missing),
         ([&serve[..], &[&root, "--cert", &cert, "--key", &key]].concat(), &key),
         ([&serve[..], &[&root, "--client-ca", &missing]].concat(), &missing),
-        ([&serve[..], &[&root, "--keep", &missing]].concat(), &missing),
+        ([&serve[..], &[&root, "--state", &below_file]].concat(), &below_file),
         ([&serve[..], &[&root, "--ca-out", &missing]].concat(), &missing),
         ([&get[..], &["--ca", &missing]].concat(), &missing),
         ([&get[..], &["--ca", &key]].concat(), &key),

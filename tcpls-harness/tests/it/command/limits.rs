@@ -28,7 +28,7 @@ async fn serve_under(limits: &str, directory: &Path, more: &str) -> (Tcpls, Valu
         ca.display()
     );
     let mut shell = Command::new("sh");
-    shell.args(["-c", &line]).kill_on_drop(true);
+    shell.args(["-c", &line]).kill_on_drop(true).env("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR"));
     shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut server = Tcpls::spawn(shell);
     let listening = server.event("listening").await;

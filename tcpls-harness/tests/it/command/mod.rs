@@ -74,7 +74,7 @@ impl Tcpls {
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tcpls"));
-    command.args(arguments).kill_on_drop(true);
+    command.args(arguments).kill_on_drop(true).env("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     #[cfg(target_os = "linux")]
     default_hangup(&mut command);

@@ -1,5 +1,7 @@
 //! What signals do to clients and servers.
 
+use std::path::Path;
+
 use tcpls_core::error::CloseReason;
 use tcpls_harness::hq::{PROTOCOL, codes};
 use tcpls_harness::net::{ClientOptions, Session};
@@ -98,20 +100,30 @@ async fn sighup_makes_serve_read_its_files_again_or_keep_what_it_has() {
 }
 
 #[tokio::test]
-async fn a_kept_certificate_serves_at_the_next_start() {
-    let directory = Directory::new("keep");
-    let kept = directory.path().join("kept.pem");
-    let more = ["--keep", kept.to_str().unwrap()];
+async fn clients_trust_the_next_start_of_a_server_with_the_same_state_directory() {
+    let directory = Directory::new("state");
+    let state = directory.path().join("state");
+    let more = ["--state", state.to_str().unwrap()];
     let (server, _) = Tcpls::serve(directory.path(), &more).await;
     let pem = std::fs::read_to_string(directory.path().join("ca.pem")).unwrap();
     assert!(!pem.contains("PRIVATE KEY"));
     server.signal("TERM");
     assert!(server.end().await.0.success());
-    let mode = std::os::unix::fs::PermissionsExt::mode(&kept.metadata().unwrap().permissions());
-    assert_eq!(mode & 0o777, 0o600);
-    let (_server, address) = Tcpls::serve(directory.path(), &more).await;
-    assert!(!std::fs::read_to_string(directory.path().join("ca.pem")).unwrap().contains("PRIVATE KEY"));
+    let mode = |path: &Path| std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o777;
+    assert_eq!((mode(&state), mode(&state.join("key.pem"))), (0o700, 0o600));
+    // Its certificate has other names than the one that the client knows.
+    let more = [&more[..], &["--name", "another.example"]].concat();
+    let (server, address) = Tcpls::serve(directory.path(), &more).await;
+    assert_ne!(std::fs::read_to_string(directory.path().join("ca.pem")).unwrap(), pem);
     connect(Trust::Pem(pem), &address).await;
+    server.signal("TERM");
+    server.end().await;
+    let key = state.join("key.pem");
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let root = directory.path().to_str().unwrap();
+    let line = [&["serve", "--listen", "127.0.0.1:0", "--root", root][..], &more].concat();
+    let (status, text) = Tcpls::start(&line).end().await;
+    assert!(!status.success() && text.contains("mode 644") && text.contains("chmod 600 "), "{text}");
 }
 
 #[tokio::test]

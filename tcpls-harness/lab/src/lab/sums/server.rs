@@ -33,6 +33,7 @@ impl Server {
             .arg(&root)
             .arg("--ca-out")
             .arg(directory.join("ca.pem"))
+            .env("XDG_STATE_HOME", directory)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
