@@ -3,6 +3,7 @@
 //! If there is no subscriber when a session begins, it gets no sink, and logging costs nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,6 +35,16 @@ fn attach(conn: &mut Connection, peer: SocketAddr) {
     };
     let span = tracing::error_span!(target: TARGET, parent: None, "session", number = session, side, %peer);
     conn.set_trace(Some(Box::new(Log { session: span, tcps: BTreeMap::new() })));
+}
+
+/// What an application notes, in the span that it is in.
+pub(super) fn note(text: &dyn fmt::Display) {
+    tracing::info!(target: TARGET, "{text}");
+}
+
+/// A value that an application records.
+pub(super) fn metric(name: &str, value: f64) {
+    tracing::info!(target: TARGET, name, value, "metric");
 }
 
 struct Log {
@@ -211,5 +222,17 @@ mod tests {
         let heard = run(LevelFilter::INFO);
         assert!(heard.events.iter().all(|(span, level, _)| (*span, *level) == (Some(1), Level::INFO)));
         assert!(run(LevelFilter::OFF).spans.is_empty());
+    }
+
+    #[test]
+    fn what_applications_say_is_logged_at_level_info() {
+        let heard: Arc<Mutex<Heard>> = Arc::default();
+        tracing::subscriber::with_default(Recorder(heard.clone(), LevelFilter::INFO), || {
+            let runtime = crate::net::Runtime::tokio();
+            runtime.note(format_args!("{} questions", 3));
+            runtime.metric("seconds", 0.5);
+        });
+        let said = [" message=3 questions", " message=metric name=\"seconds\" value=0.5"];
+        assert_eq!(heard.lock().unwrap().events, said.map(|text| (None, Level::INFO, text.to_owned())));
     }
 }

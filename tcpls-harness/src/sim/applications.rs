@@ -11,6 +11,7 @@ use super::link_model::OwnLinks;
 use super::network_handle::{NetworkHandle, Orders};
 use super::rng::{Purpose, SimRng};
 use super::scenario::Span;
+use super::trace::{Host, Place};
 use crate::net::Session;
 use crate::net::runtime::{BoxFuture, Runtime};
 
@@ -78,7 +79,7 @@ impl Applications {
     /// Runs faults of the user's own, from the start on.
     pub(crate) fn start_faults(&mut self, faults: StartFaults, paths: Arc<[String]>, own_links: Arc<OwnLinks>) {
         let network = NetworkHandle::new(self.runtime(), paths, own_links, self.orders.clone());
-        self.executor.start("faults", faults(network));
+        self.executor.start("faults", Host::Network.place(), faults(network));
     }
 
     /// What applications see as their runtime.
@@ -87,12 +88,12 @@ impl Applications {
     }
 
     /// A client has its session.
-    pub(crate) fn start_client(&mut self, number: usize, session: Session) {
+    pub(crate) fn start_client(&mut self, number: usize, session: Session, place: Place) {
         if let Some(application) = self.clients.get_mut(number)
             && let ClientApplication::Waiting(start) = application
             && let Some(start) = start.take()
         {
-            let task = self.executor.start(&client_name(number), start(session));
+            let task = self.executor.start(&client_name(number), place, start(session));
             *application = ClientApplication::Running(task);
         }
     }
@@ -103,9 +104,9 @@ impl Applications {
     }
 
     /// The server has a session.
-    pub(crate) fn start_server(&mut self, session: Session) {
+    pub(crate) fn start_server(&mut self, session: Session, place: Place) {
         if let Some(serve) = &self.serve {
-            self.executor.start("the server", serve(session));
+            self.executor.start("the server", place, serve(session));
         }
     }
 

@@ -13,7 +13,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use tcpls_core::Time;
 use tokio::task::coop::unconstrained;
 
+use super::report::{Metric, seconds};
 use super::rng::SimRng;
+use super::trace::{Host, Lines, Note, Place};
 use crate::net::runtime::{Backend, BoxFuture, Runtime};
 
 /// Turns that tasks may have in one moment. Tasks that want more keep time from passing.
@@ -45,14 +47,24 @@ struct State {
     timers: BTreeMap<(Time, u64), Waker>,
     /// Tasks and timers named so far.
     named: u64,
-    /// The name of the task whose turn it is.
-    running: Arc<str>,
+    /// Whose task has its turn; none before the first.
+    running: Option<Owner>,
     rng: SimRng,
+    /// Where notes and metrics go besides the report.
+    lines: Option<Lines>,
+    metrics: Vec<Metric>,
+}
+
+/// The application that a task is part of.
+#[derive(Clone)]
+struct Owner {
+    /// For error messages.
+    name: Arc<str>,
+    place: Place,
 }
 
 struct Task {
-    /// The application that it is part of, for error messages.
-    name: Arc<str>,
+    owner: Owner,
     future: BoxFuture<Output>,
     waker: Arc<TaskWaker>,
 }
@@ -71,8 +83,10 @@ impl Executor {
             spawned: Vec::new(),
             timers: BTreeMap::new(),
             named: 0,
-            running: "".into(),
+            running: None,
             rng,
+            lines: None,
+            metrics: Vec::new(),
         };
         Self { core: Core(Arc::new(Mutex::new(state))), tasks: BTreeMap::new(), failures: Vec::new() }
     }
@@ -82,9 +96,15 @@ impl Executor {
         Runtime::simulated(Arc::new(self.core.clone()))
     }
 
-    /// Runs an application from now on; it is called `name` in errors. Returns the ID of its task.
-    pub(crate) fn start(&mut self, name: &str, application: BoxFuture<Output>) -> TaskId {
-        self.core.enter(name.into(), application)
+    /// Notes and metrics are written there, too.
+    pub(crate) fn write_to(&self, lines: Option<Lines>) {
+        self.core.lock().lines = lines;
+    }
+
+    /// Runs an application from now on; it is called `name` in errors, and what it notes happens at `place`. Returns the
+    /// ID of its task.
+    pub(crate) fn start(&mut self, name: &str, place: Place, application: BoxFuture<Output>) -> TaskId {
+        self.core.enter(Owner { name: name.into(), place }, application)
     }
 
     /// Whether the task has ended, or panicked.
@@ -116,7 +136,7 @@ impl Executor {
             let Some(id) = next else { return turn > 0 };
             self.turn(id);
         }
-        let running = self.core.lock().running.clone();
+        let running = self.core.lock().running.as_ref().map(|owner| owner.name.clone()).unwrap_or_default();
         self.failures.push(format!("{running} wants more than {MAX_TURNS} turns in one moment"));
         self.core.lock().ready.clear();
         true
@@ -124,15 +144,15 @@ impl Executor {
 
     fn turn(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        self.core.lock().running = task.name.clone();
+        self.core.lock().running = Some(task.owner.clone());
         task.waker.is_queued.store(false, Ordering::Relaxed);
         let waker = Waker::from(task.waker.clone());
         let polled = catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut Context::from_waker(&waker))));
         let failure = match polled {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(Ok(()))) => None,
-            Ok(Poll::Ready(Err(error))) => Some(format!("{}: {error}", task.name)),
-            Err(panic) => Some(format!("{} panicked: {}", task.name, panic_text(&*panic))),
+            Ok(Poll::Ready(Err(error))) => Some(format!("{}: {error}", task.owner.name)),
+            Err(panic) => Some(format!("{} panicked: {}", task.owner.name, panic_text(&*panic))),
         };
         self.failures.extend(failure);
         self.tasks.remove(&id);
@@ -141,6 +161,11 @@ impl Executor {
     /// What went wrong in applications since the last call.
     pub(crate) fn take_failures(&mut self) -> Vec<String> {
         std::mem::take(&mut self.failures)
+    }
+
+    /// The values that applications recorded since the last call.
+    pub(crate) fn take_metrics(&mut self) -> Vec<Metric> {
+        std::mem::take(&mut self.core.lock().metrics)
     }
 
     /// Ends all tasks where they are.
@@ -180,14 +205,14 @@ impl Core {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, name: Arc<str>, future: BoxFuture<Output>) -> TaskId {
+    fn enter(&self, owner: Owner, future: BoxFuture<Output>) -> TaskId {
         // tokio's types count turns if the simulation runs on a thread of tokio's.
         let future = Box::pin(unconstrained(future));
         let mut state = self.lock();
         state.named += 1;
         let id = state.named;
         let waker = Arc::new(TaskWaker { id, core: Arc::downgrade(&self.0), is_queued: AtomicBool::new(true) });
-        state.spawned.push((id, Task { name, future, waker }));
+        state.spawned.push((id, Task { owner, future, waker }));
         state.ready.push_back(id);
         id
     }
@@ -204,6 +229,26 @@ impl Core {
     }
 }
 
+impl State {
+    /// Where the task is whose turn it is.
+    fn place(&self) -> Place {
+        self.running.as_ref().map_or(Owner::outside().place, |owner| owner.place)
+    }
+
+    fn write(&self, note: &Note<'_>) {
+        if let Some(lines) = &self.lines {
+            lines.append(self.now, self.place(), note);
+        }
+    }
+}
+
+impl Owner {
+    /// Of what happens before any task had a turn, or outside of all.
+    fn outside() -> Self {
+        Self { name: "".into(), place: Host::Network.place() }
+    }
+}
+
 impl Backend for Core {
     fn now(&self) -> Time {
         self.lock().now
@@ -214,9 +259,9 @@ impl Backend for Core {
     }
 
     fn spawn(&self, task: BoxFuture<()>) {
-        let name = self.lock().running.clone();
+        let owner = self.lock().running.clone().unwrap_or_else(Owner::outside);
         self.enter(
-            name,
+            owner,
             Box::pin(async move {
                 task.await;
                 Ok(())
@@ -226,6 +271,19 @@ impl Backend for Core {
 
     fn fill_random(&self, bytes: &mut [u8]) {
         self.lock().rng.fill(bytes);
+    }
+
+    fn note(&self, text: &str) {
+        let state = self.lock();
+        state.write(&Note::Said { text });
+    }
+
+    fn metric(&self, name: &str, value: f64) {
+        let mut state = self.lock();
+        state.write(&Note::Metric { name, value });
+        let Place { host, session } = state.place();
+        let metric = Metric { at: seconds(state.now), host: host.to_string(), session, name: name.to_owned(), value };
+        state.metrics.push(metric);
     }
 }
 
@@ -316,6 +374,7 @@ mod tests {
             let task = sleeper(executor.runtime(), log.clone(), name, millis);
             executor.start(
                 name,
+                Host::Network.place(),
                 Box::pin(async {
                     task.await;
                     Ok(())
@@ -331,18 +390,21 @@ mod tests {
     fn spawned_tasks_give_their_output_and_panics_are_reported_with_the_name() {
         let mut executor = executor();
         let runtime = executor.runtime();
-        let id = executor.start("client 1", {
+        let id = executor.start("client 1", Host::Network.place(), {
             Box::pin(async move {
-                assert_eq!(runtime.spawn(async { 3 }).await, Some(3));
-                let failed = runtime.spawn(async { panic!("on purpose") });
-                assert_eq!(failed.await, None::<()>);
+                assert_eq!(runtime.spawn(async { 3 }).await, 3);
+                let failing = runtime.clone();
+                let waiting = runtime.spawn(async move { failing.spawn(async { panic!("on purpose") }).await });
+                drop(waiting);
                 Err("not well".into())
             })
         });
         assert!(!executor.is_over(id));
         run_to_end(&mut executor);
         assert!(executor.is_over(id));
-        assert_eq!(executor.take_failures(), ["client 1 panicked: on purpose", "client 1: not well"]);
+        let failures = executor.take_failures();
+        let second = "client 1 panicked: a task panicked that this one waits for";
+        assert_eq!(failures, ["client 1: not well", "client 1 panicked: on purpose", second]);
     }
 
     #[test]
@@ -352,7 +414,7 @@ mod tests {
             cx.waker().wake_by_ref();
             Poll::Pending
         });
-        executor.start("spinner", Box::pin(spin));
+        executor.start("spinner", Host::Network.place(), Box::pin(spin));
         executor.run(Time::ZERO);
         assert_eq!(executor.take_failures(), [format!("spinner wants more than {MAX_TURNS} turns in one moment")]);
     }
@@ -361,7 +423,7 @@ mod tests {
     fn dropped_executor_drops_its_tasks_and_their_timers() {
         let (mut executor, held) = (executor(), Arc::new(()));
         let (runtime, inner) = (executor.runtime(), held.clone());
-        executor.start("a", {
+        executor.start("a", Host::Network.place(), {
             Box::pin(async move {
                 let again = inner.clone();
                 let spawner = runtime.clone();

@@ -2,6 +2,7 @@
 
 use tcpls_core::Time;
 
+use super::rng::SimRng;
 use super::scenario::{Direction, Fault, FaultKind};
 
 /// One direction of a path, as a model of your own: when does each packet arrive, and which are lost?
@@ -12,21 +13,39 @@ use super::scenario::{Direction, Fault, FaultKind};
 /// ```
 /// use std::time::Duration;
 /// use tcpls_harness::core::Time;
-/// use tcpls_harness::sim::LinkModel;
+/// use tcpls_harness::net::Session;
+/// use tcpls_harness::sim::scenario::{Direction, Path};
+/// use tcpls_harness::sim::{Failure, LinkModel, SimRng, Simulation};
 ///
-/// /// Packets wait for the next slot of a radio link, which takes them all.
-/// struct Slots(Duration);
+/// /// Packets wait for the next slot of a radio link, which takes them all. Now and then a slot is lost with what it carries.
+/// struct Slots {
+///     length: Duration,
+///     last: Time,
+///     is_lost: bool,
+/// }
 ///
 /// impl LinkModel for Slots {
-///     fn carry(&mut self, now: Time, _packet: &[u8]) -> Option<Time> {
-///         let slot = self.0.as_nanos() as u64;
-///         Some(Time::from_nanos((now.as_nanos() / slot + 1) * slot))
+///     fn carry(&mut self, now: Time, _packet: &[u8], random: &mut SimRng) -> Option<Time> {
+///         let length = self.length.as_nanos() as u64;
+///         let next = Time::from_nanos((now.as_nanos() / length + 1) * length);
+///         if next > self.last {
+///             (self.last, self.is_lost) = (next, random.one_in(50));
+///         }
+///         (!self.is_lost).then_some(next)
 ///     }
 /// }
+///
+/// let slots = || Slots { length: Duration::from_millis(5), last: Time::ZERO, is_lost: false };
+/// let run = |seed| {
+///     let simulation = Simulation::new(seed).path(Path::new("radio"));
+///     let simulation = simulation.link("radio", Direction::Up, slots()).link("radio", Direction::Down, slots());
+///     simulation.client(async |session: Session| drop(session.open_stream().await)).run()
+/// };
+/// assert_eq!(run(1)?.trace, run(1)?.trace);
+/// # Ok::<(), Failure>(())
 /// ```
 ///
-/// A model is deterministic: the same calls get the same answers, or a run cannot be replayed. One that decides at random has
-/// a generator of its own, which starts from the seed that [`Simulation::new`] gets, too.
+/// A model is deterministic, or a run cannot be replayed: what it decides at random, it decides with the numbers that it gets.
 ///
 /// [`Transport::Packets`]: super::scenario::Transport::Packets
 /// [`Simulation::link`]: super::Simulation::link
@@ -34,12 +53,15 @@ use super::scenario::{Direction, Fault, FaultKind};
 pub trait LinkModel {
     /// An IP packet enters the link at `now`: when it arrives at the other end, or `None` if it never does. A time before
     /// `now` counts as `now`. Calls come in order of time.
-    fn carry(&mut self, now: Time, packet: &[u8]) -> Option<Time>;
+    ///
+    /// `random` follows from the seed of the run. Each direction of each path has numbers of its own: what a model draws changes
+    /// nothing else.
+    fn carry(&mut self, now: Time, packet: &[u8], random: &mut SimRng) -> Option<Time>;
 }
 
-impl<F: FnMut(Time, &[u8]) -> Option<Time>> LinkModel for F {
-    fn carry(&mut self, now: Time, packet: &[u8]) -> Option<Time> {
-        self(now, packet)
+impl<F: FnMut(Time, &[u8], &mut SimRng) -> Option<Time>> LinkModel for F {
+    fn carry(&mut self, now: Time, packet: &[u8], random: &mut SimRng) -> Option<Time> {
+        self(now, packet, random)
     }
 }
 

@@ -106,6 +106,7 @@ pub use self::link_model::LinkModel;
 pub use self::network_handle::NetworkHandle;
 pub use self::real_sockets::{RealTransfer, run_real};
 pub use self::report::Report;
+pub use self::rng::SimRng;
 pub use self::scenario::Scenario;
 pub use self::simulation::{Failure, RunningSimulation, Simulation};
 pub use self::world::{RunOptions, run};

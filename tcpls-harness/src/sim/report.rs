@@ -35,9 +35,28 @@ pub struct Report {
     pub killed: Vec<String>,
     /// Goals that were not reached.
     pub missed: Vec<String>,
+    /// What applications recorded with [`Runtime::metric`](crate::net::Runtime::metric), in order of time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<Metric>,
     /// Bytes over time.
     #[serde(skip)]
     pub meter: Meter,
+}
+
+/// A value that an application recorded.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Metric {
+    /// When.
+    pub at: f64,
+    /// At which host, as the trace calls it: `client`, `client 2`, `server`.
+    pub host: String,
+    /// In which session: a number that is the same at both ends. `None` for faults.
+    pub session: Option<u64>,
+    /// What it is about.
+    pub name: String,
+    /// The value, in a unit that the application chose.
+    pub value: f64,
 }
 
 /// The outcome of one client's session.
@@ -135,7 +154,7 @@ impl Meter {
     }
 }
 
-fn seconds(time: Time) -> f64 {
+pub(crate) fn seconds(time: Time) -> f64 {
     time.as_nanos() as f64 / 1e9
 }
 
@@ -152,11 +171,12 @@ pub(crate) struct RunResult<'a> {
     pub(crate) trace: String,
     pub(crate) wrong: Vec<String>,
     pub(crate) killed: Vec<String>,
+    pub(crate) metrics: Vec<Metric>,
 }
 
 impl Report {
     pub(crate) fn new(scenario: &Scenario, result: RunResult<'_>) -> Self {
-        let RunResult { seed, now, sessions, established, evicted, meter, trace, wrong, killed } = result;
+        let RunResult { seed, now, sessions, established, evicted, meter, trace, wrong, killed, metrics } = result;
         let session = |(transfers, ends)| SessionReport::new(&scenario.goals, transfers, ends);
         let sessions: Vec<SessionReport> = sessions.into_iter().map(session).collect();
         let mut missed: Vec<String> = sessions.iter().flat_map(|session| session.missed.clone()).collect();
@@ -167,7 +187,12 @@ impl Report {
             missed.push(format!("{evicted} sessions gave way"));
         }
         let (title, ended) = (scenario.title.clone(), seconds(now));
-        Self { title, seed, ended, sessions, trace, wrong, evicted, killed, missed, meter }
+        Self { title, seed, ended, sessions, trace, wrong, evicted, killed, missed, metrics, meter }
+    }
+
+    /// Returns the values that applications recorded under this name, in order of time.
+    pub fn metric(&self, name: &str) -> impl Iterator<Item = f64> {
+        self.metrics.iter().filter(move |metric| metric.name == name).map(|metric| metric.value)
     }
 
     /// Whether nothing was wrong and all goals were reached.

@@ -23,11 +23,12 @@ pub(crate) enum Purpose {
     Flood,
     Bounds,
     Applications,
+    Links,
 }
 
-/// A stream of random numbers.
+/// A stream of random numbers that follow from the seed of a run.
 #[derive(Clone, Debug)]
-pub(crate) struct SimRng(ChaCha8Rng);
+pub struct SimRng(ChaCha8Rng);
 
 impl SimRng {
     pub(crate) fn new(seed: u64, purpose: Purpose) -> Self {
@@ -41,27 +42,28 @@ impl SimRng {
         Self(generator)
     }
 
-    /// Less than `bound`; 0 if that is 0.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+    /// Returns a number less than `bound`; 0 if that is 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.0.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// At least `low`, at most `high`.
-    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
+    /// Returns a number that is at least `low` and at most `high`.
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high.saturating_sub(low) + 1)
     }
 
-    /// True once in `n` times.
-    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+    /// Returns true once in `n` times.
+    pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
-    /// True with this probability.
-    pub(crate) fn happens(&mut self, probability: f64) -> bool {
+    /// Returns true with this probability, from 0 to 1.
+    pub fn happens(&mut self, probability: f64) -> bool {
         ((self.0.next_u64() >> 11) as f64) < probability * (1u64 << 53) as f64
     }
 
-    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
+    /// Fills `bytes`.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
         self.0.fill_bytes(bytes);
     }
 

@@ -16,11 +16,12 @@ use super::applications::{ApplicationOutput, Applications, Serve, Start, StartFa
 use super::env::SessionEvent;
 use super::executor::panic_text;
 use super::link_model::{LinkModel, OwnLinks};
+use super::network::addresses;
 use super::network_handle::NetworkHandle;
 use super::report::Report;
 use super::scenario::{Direction, Fault, Path, Scenario, Span, Transport};
 use super::world::{Extensions, RunOptions, World};
-use crate::dial::MakeDialPolicy;
+use crate::dial::{self, MakeDialPolicy};
 use crate::net::Session;
 
 /// A simulation with applications of your own: async functions over [`Session`]s, in virtual time.
@@ -67,6 +68,11 @@ impl Simulation {
         self
     }
 
+    /// Returns the addresses between which the TCP connections of a path run, as [`Session::path_of`] shows them to a client.
+    pub fn addresses(&self, path: &str) -> Option<dial::Path> {
+        self.scenario.path_number(path).map(addresses)
+    }
+
     /// Sets what TCP connections are made of; byte pipes if not set.
     #[must_use]
     pub fn transport(mut self, transport: Transport) -> Self {
@@ -91,7 +97,8 @@ impl Simulation {
         self
     }
 
-    /// Replaces one direction of a path by a model of your own, which sees each packet. The path's own rate, delay, queue and
+    /// Replaces one direction of a path by a model of your own, which sees each packet: a [`LinkModel`] or a closure.
+    /// The path's own rate, delay, queue and
     /// losses do not matter there. The transport becomes [`Transport::Packets`].
     #[must_use]
     pub fn link(mut self, path: impl Into<String>, direction: Direction, model: impl LinkModel + 'static) -> Self {

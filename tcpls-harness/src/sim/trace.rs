@@ -51,6 +51,11 @@ pub(crate) enum Note<'a> {
     Evicted { resource: &'a str },
     /// A middlebox on a path ended a TCP connection.
     Killed { why: &'a str },
+    /// What an application notes.
+    #[serde(rename = "note")]
+    Said { text: &'a str },
+    /// A value that an application records.
+    Metric { name: &'a str, value: f64 },
 }
 
 /// Where something happens.
@@ -114,9 +119,9 @@ struct Line<T> {
     what: T,
 }
 
-/// The lines that are not written yet. Sinks append to them, too.
+/// The lines that are not written yet. Sinks and the tasks of applications append to them, too.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Buffer>>);
+pub(crate) struct Lines(Arc<Mutex<Buffer>>);
 
 #[derive(Default)]
 struct Buffer {
@@ -129,7 +134,7 @@ impl Lines {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn append(&self, now: Time, place: Place, what: impl Serialize) {
+    pub(crate) fn append(&self, now: Time, place: Place, what: impl Serialize) {
         let mut buffer = self.get();
         // A session has no other time than that of its last call.
         buffer.last = buffer.last.max(now);
@@ -173,10 +178,14 @@ impl Trace {
         self.place = place;
     }
 
+    /// Where to append lines, if there is a file.
+    pub(crate) fn lines(&self) -> Option<Lines> {
+        self.file.as_ref().map(|(lines, _)| lines.clone())
+    }
+
     /// The sink for a session, if there is a file.
     pub(crate) fn sink(&self, place: Place) -> Option<Box<dyn Sink>> {
-        let (lines, _) = self.file.as_ref()?;
-        Some(Box::new(SessionSink { place, lines: lines.clone() }))
+        Some(Box::new(SessionSink { place, lines: self.lines()? }))
     }
 
     /// Notes what happened.

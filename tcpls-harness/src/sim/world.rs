@@ -110,18 +110,22 @@ impl World {
             |number| Client::new(&scenario, number, setup.clone(), dial.as_ref(), client.clone(), rng(number));
         let server_setup = Setup::new(&scenario.server, server_overrides);
         let (timeline, upcoming) = timeline(&scenario);
+        let trace = Trace::new(options.hash, options.trace);
+        if let Some(applications) = &applications {
+            applications.executor.write_to(trace.lines());
+        }
         let env = Env {
             now: Time::ZERO,
             net: match scenario.transport {
                 Transport::Pipes => Box::new(Pipes::new(&scenario.path, seed)),
                 Transport::Packets => {
                     let mut packets = Packets::new(&scenario.path, seed);
-                    links.into_iter().for_each(|(path, way, model)| packets.set_link_model(path, way, model));
+                    links.into_iter().for_each(|(path, way, model)| packets.set_link_model(path, way, model, seed));
                     Box::new(packets)
                 }
             },
             transfers: vec![Transfers::new(&scenario.transfer); scenario.clients],
-            trace: Trace::new(options.hash, options.trace),
+            trace,
             carried: vec![0; scenario.path.len()],
             owners: SocketOwners::new(),
             runtime: applications.as_ref().map(Applications::runtime),
@@ -370,12 +374,14 @@ impl World {
     pub(crate) fn report(mut self) -> Report {
         let mut wrong = std::mem::take(&mut self.complaints);
         let has_more = self.next().is_some();
+        let mut metrics = Vec::new();
         if let Some(mut applications) = self.applications.take() {
             if wrong.is_empty() {
                 let limit = has_more.then_some(self.scenario.limit);
                 wrong.extend(applications.unfinished(self.env.now, limit));
             }
             applications.executor.stop();
+            metrics = applications.executor.take_metrics();
         }
         wrong.append(&mut self.server.complaints);
         self.env.transfers.iter_mut().for_each(|transfers| wrong.append(&mut transfers.wrong));
@@ -399,6 +405,7 @@ impl World {
             trace,
             wrong,
             killed,
+            metrics,
         };
         Report::new(&self.scenario, result)
     }

@@ -10,7 +10,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ("descriptors", &[]),
     ("log", &[]),
     ("socket", &["os"]),
-    ("runtime", &["os"]),
+    ("runtime", &["os", "log"]),
     ("session", &["runtime"]),
     ("account", &["session", "os"]),
     ("task", &["account", "session", "socket", "os"]),

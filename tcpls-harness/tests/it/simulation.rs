@@ -1,5 +1,6 @@
 //! Simulations with applications of their own: async functions over sessions, in virtual time.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -13,7 +14,7 @@ use tcpls_harness::dial::{self, Action, AttemptId, DialPolicy, Dialer, Keep, Mak
 use tcpls_harness::net::{AddTcpError, Runtime, Session};
 use tcpls_harness::sim::scenario::{Direction, Fault, FaultKind, Path, Role};
 use tcpls_harness::sim::swarm::{Mode, generate};
-use tcpls_harness::sim::{NetworkHandle, RunningSimulation, SessionEvent, Simulation};
+use tcpls_harness::sim::{NetworkHandle, RunningSimulation, SessionEvent, SimRng, Simulation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Lines, Server};
@@ -127,7 +128,7 @@ fn panics_of_links_schedulers_and_policies_name_the_seed_to_replay() {
         failure.to_string()
     };
     let mut packets = 0;
-    let link = move |now: Time, _: &[u8]| {
+    let link = move |now: Time, _: &[u8], _: &mut SimRng| {
         packets += 1;
         assert!(packets < 20, "packet {packets}");
         Some(now + 10 * MS)
@@ -147,7 +148,7 @@ fn panics_of_links_schedulers_and_policies_name_the_seed_to_replay() {
 
 #[test]
 fn run_stays_over_after_a_panic_in_a_step() {
-    let link = |now: Time, _: &[u8]| {
+    let link = |now: Time, _: &[u8], _: &mut SimRng| {
         assert!(now < Time::from_millis(100), "late");
         Some(now + 10 * MS)
     };
@@ -189,7 +190,7 @@ fn closing_a_session_without_tcp_connections_returns_at_once() {
 #[test]
 fn rate_and_delay_of_links_of_ones_own_cannot_be_set() {
     let simulation = |own: &[Direction], fault: fn(&NetworkHandle)| {
-        let link = |now: Time, _: &[u8]| Some(now + 10 * MS);
+        let link = |now: Time, _: &[u8], _: &mut SimRng| Some(now + 10 * MS);
         let faults = async move |network: NetworkHandle| fault(&network);
         let client = async |session: Session| exchange(&session, 1000).await.map(drop);
         let network = network(1).faults(faults).server(echo).client(client);
@@ -246,7 +247,7 @@ fn rate_and_delay_of_a_path_return_to_what_they_were_at_the_start() {
 
 #[test]
 fn own_faults_and_links_act_on_the_network_and_steps_show_what_happens() {
-    let slots = |now: Time, _: &[u8]| Some(Time::from_millis(now.as_nanos() / 1_000_000 / 5 * 5 + 20));
+    let slots = |now: Time, _: &[u8], _: &mut SimRng| Some(Time::from_millis(now.as_nanos() / 1_000_000 / 5 * 5 + 20));
     let cut = async |network: NetworkHandle| {
         network.runtime().sleep(200 * MS).await;
         network.reset("a");
@@ -273,7 +274,7 @@ fn invalid_scenario_is_refused_with_its_reason() {
     let idle = async |_: Session| ();
     assert_eq!(refused(Simulation::new(1).client(idle)), "a scenario needs a path; replay with seed 1");
     assert!(refused(network(1)).starts_with("a simulation needs a client"));
-    let absent = network(1).client(idle).link("c", Direction::Up, |now, _: &[u8]| Some(now));
+    let absent = network(1).client(idle).link("c", Direction::Up, |now, _: &[u8], _: &mut SimRng| Some(now));
     assert!(refused(absent).starts_with("no path is called \"c\""));
     let absent = network(1).client(async |session: Session| session.closed().await.to_string().clear());
     let absent = absent.faults(async |network: NetworkHandle| network.reset("c"));
@@ -406,7 +407,7 @@ async fn own_policy_decides_when_a_client_dials_over_sockets() {
     let echoing = runtime.spawn(echo(peer));
     exchange(&client, 1000).await.unwrap();
     client.close(Default::default(), b"").await;
-    assert!(echoing.await.is_some());
+    echoing.await;
 }
 
 #[test]
@@ -465,4 +466,70 @@ fn applications_of_a_restarted_server_find_their_sessions_lost() {
     network(1).faults(restart).server(serve).client(client).run().unwrap();
     let (_, at) = ended.lock().unwrap().clone().unwrap();
     assert_eq!(at, Time::from_millis(500));
+}
+
+#[test]
+fn notes_and_metrics_are_in_the_trace_at_host_and_session_and_in_the_report() {
+    let lines = Lines::default();
+    let server = async |session: Session| {
+        session.runtime().note("accepted");
+        echo(session).await;
+    };
+    let client = async |session: Session| {
+        let runtime = session.runtime();
+        runtime.note(format_args!("asks for {} bytes", 1000));
+        exchange(&session, 1000).await?;
+        let again = runtime.clone();
+        runtime.spawn(async move { again.metric("of a task", 0.5) }).await;
+        runtime.metric("questions", 1.0);
+        Outcome::Ok(())
+    };
+    let faults = async |network: NetworkHandle| network.runtime().note("no fault");
+    let simulation = network(1).server(server).client(client).client(client).faults(faults).trace(lines.clone());
+    let report = simulation.run().unwrap();
+    let seen: Vec<_> =
+        report.metrics.iter().map(|metric| (metric.host.as_str(), metric.name.as_str(), metric.value)).collect();
+    let expected = ["client", "client 2"].map(|host| [(host, "of a task", 0.5), (host, "questions", 1.0)]).concat();
+    let sorted: BTreeSet<String> = seen.iter().map(|metric| format!("{metric:?}")).collect();
+    assert_eq!(sorted, expected.iter().map(|metric| format!("{metric:?}")).collect());
+    assert_eq!(report.metric("questions").collect::<Vec<_>>(), [1.0, 1.0]);
+    assert!(report.metrics.iter().all(|metric| metric.session.is_some() && metric.at > 0.0), "{report:?}");
+
+    let text = lines.text();
+    let shown: Vec<&str> = text.lines().filter(|line| line.contains("note") || line.contains("metric")).collect();
+    let has = |parts: &[&str]| text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count();
+    assert_eq!(
+        has(&["\"at\":\"client 2\"", "\"session\":", "\"what\":\"note\",\"text\":\"asks for 1000 bytes\""]),
+        1,
+        "{shown:#?}"
+    );
+    assert_eq!(has(&["\"at\":\"server\"", "\"session\":", "\"what\":\"note\",\"text\":\"accepted\""]), 2, "{shown:#?}");
+    assert_eq!(has(&["\"at\":\"network\"", "\"what\":\"note\",\"text\":\"no fault\""]), 1, "{shown:#?}");
+    assert_eq!(has(&["\"what\":\"metric\",\"name\":\"questions\",\"value\":1.0"]), 2, "{shown:#?}");
+    let times: Vec<u64> = text.lines().map(|line| line[5..].split(',').next().unwrap().parse().unwrap()).collect();
+    assert!(times.is_sorted(), "lines are in order of time");
+}
+
+#[test]
+fn random_numbers_of_a_link_follow_from_the_seed_and_are_its_own() {
+    let run = |seed, one_in: u64| {
+        let lossy = move |now: Time, _: &[u8], random: &mut SimRng| (!random.one_in(one_in)).then(|| now + 10 * MS);
+        let client = async |session: Session| exchange(&session, 200_000).await.map(drop);
+        network(seed).link("a", Direction::Down, lossy).server(echo).client(client).run().unwrap()
+    };
+    assert_eq!(run(1, 20).trace, run(1, 20).trace);
+    assert_ne!(run(1, 20).trace, run(2, 20).trace);
+    let drawn = Arc::new(Mutex::new([Vec::new(), Vec::new()]));
+    let draws = |way: usize| {
+        let drawn = drawn.clone();
+        move |now: Time, _: &[u8], random: &mut SimRng| {
+            drawn.lock().unwrap()[way].push(random.below(1 << 32));
+            Some(now + 10 * MS)
+        }
+    };
+    let client = async |session: Session| exchange(&session, 10_000).await.map(drop);
+    let both = network(1).link("a", Direction::Up, draws(0)).link("a", Direction::Down, draws(1));
+    both.server(echo).client(client).run().unwrap();
+    let drawn = drawn.lock().unwrap();
+    assert_ne!(drawn[0][..5], drawn[1][..5], "each direction has its own");
 }

@@ -64,6 +64,10 @@ pub enum Choice {
 /// The choice must depend only on the arguments: the session asks when it builds a record, and also to determine
 /// whether it could build one. A policy must not return [`Choice::Wait`] for every TCP connection that is not blocked,
 /// or the session makes no progress.
+///
+/// A view has no addresses: they are the driver's, and most policies need none. A policy that prefers a path shares a set
+/// of connection IDs with the application, which knows the path of each TCP connection when
+/// [`TcpEvent::Joined`](crate::TcpEvent::Joined) reports it.
 pub trait Scheduler: Send {
     /// Decides whether `all[asked]` takes the next piece of a stream. `all` has every TCP connection that may carry
     /// this stream, sorted by connection ID. `unsent` is the number of bytes that all streams together could send now.

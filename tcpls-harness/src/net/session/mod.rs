@@ -175,6 +175,10 @@ impl Session {
 
     /// Sets the policy that distributes stream data over TCP connections, from the next record on. It runs with the
     /// session's lock ([`net`](crate::net)): it must not call the session.
+    ///
+    /// A scheduler knows TCP connections by ID. The addresses of each come from [`Session::path_of`], or from
+    /// [`Session::peer_address`] on a server. Call them when a TCP connection joins, not in the scheduler, which is called while
+    /// the session is locked; `docs/simulation.md` has an example.
     pub fn set_scheduler(&self, scheduler: Box<dyn Scheduler>) {
         self.command(|state| state.conn.set_scheduler(scheduler));
     }

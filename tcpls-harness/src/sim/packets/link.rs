@@ -37,7 +37,7 @@ pub(super) struct Link {
     /// How many packets get a bit of their payload flipped.
     pub(super) corrupts: usize,
     /// What takes the place of rate, queue, delay and losses.
-    pub(super) model: Option<Box<dyn LinkModel>>,
+    pub(super) model: Option<(Box<dyn LinkModel>, SimRng)>,
 }
 
 impl Link {
@@ -83,8 +83,8 @@ impl Link {
 
     /// When a packet arrives; `None` if it never does.
     pub(super) fn send(&mut self, now: Time, packet: &[u8], rng: &mut SimRng) -> Option<Time> {
-        if let Some(model) = &mut self.model {
-            let arrival = model.carry(now, packet);
+        if let Some((model, own)) = &mut self.model {
+            let arrival = model.carry(now, packet, own);
             return arrival.filter(|_| !self.dark).map(|at| at.max(now));
         }
         let len = packet.len();

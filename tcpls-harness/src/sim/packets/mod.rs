@@ -111,9 +111,10 @@ impl Packets {
     }
 
     /// Replaces the link in direction `way` of a path.
-    pub(crate) fn set_link_model(&mut self, path: usize, way: Direction, model: Box<dyn LinkModel>) {
+    pub(crate) fn set_link_model(&mut self, path: usize, way: Direction, model: Box<dyn LinkModel>, seed: u64) {
         let way = if way == Direction::Up { UP } else { DOWN };
-        self.paths[path].links[way].model = Some(model);
+        let random = SimRng::numbered(seed, Purpose::Links, 2 * path + way);
+        self.paths[path].links[way].model = Some((model, random));
     }
 
     /// Lets a stack do what there is to do, and sends its packets on their way. What it receives may make room for more.

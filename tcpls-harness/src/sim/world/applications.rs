@@ -75,15 +75,15 @@ impl World {
     /// Sessions that are established get their applications.
     fn start_applications(&mut self, applications: &mut Applications) {
         for (number, client) in self.clients.iter_mut().enumerate() {
-            let handles = client.driver.as_mut().and_then(|driver| driver.handles.as_mut());
-            if let Some(session) = handles.and_then(Handles::take_session) {
-                applications.start_client(number, session);
+            let Some(driver) = &mut client.driver else { continue };
+            if let Some(session) = driver.handles.as_mut().and_then(Handles::take_session) {
+                applications.start_client(number, session, driver.place);
             }
         }
         let established = self.server.drivers().filter(|driver| driver.established && applications.has_server());
-        let sessions = established.filter_map(|driver| driver.handles.as_mut()?.take_session());
-        for session in sessions.collect::<Vec<_>>() {
-            applications.start_server(session);
+        let sessions = established.filter_map(|driver| Some((driver.handles.as_mut()?.take_session()?, driver.place)));
+        for (session, place) in sessions.collect::<Vec<_>>() {
+            applications.start_server(session, place);
         }
     }
 }
