@@ -247,7 +247,9 @@ impl Connection {
         self.write_acks(&acks, out);
         frames.carried.extend(chunks.iter().map(|chunk| Carried::Chunk(*chunk)));
         let keep = if frames.ack_eliciting || !chunks.is_empty() {
-            Keep::Record { now, carried: &frames.carried, backlog: self.backlog(tcp) }
+            // Control frames are too short to show a rate.
+            let backlog = if chunks.is_empty() { Backlog::None } else { self.backlog(tcp) };
+            Keep::Record { now, carried: &frames.carried, backlog }
         } else {
             Keep::Nothing
         };
