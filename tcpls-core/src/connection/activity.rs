@@ -16,7 +16,7 @@ use crate::wire::ids::ConnectionId;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Activity {
     last: Time,
-    /// A Ping is in flight whose answer counts: the application's, or one for a Connection Status.
+    /// A Ping of the application is in flight.
     asked: bool,
 }
 

@@ -21,11 +21,12 @@ impl Connection {
         bytes
     }
 
-    /// Sends a Connection Status again that was in flight on a lost TCP connection, with its current value.
+    /// Sends each Connection Status again that was in flight on a lost TCP connection, also one that was requeued when it
+    /// stalled: it may have arrived after a newer one.
     pub(super) fn requeue_statuses(&mut self, entry: &Tcp<Carried>) {
         for item in entry.sent().carried() {
-            if let Carried::Session(due) = item {
-                self.control.lost_with_tcp(*due, &mut self.tcps, self.last_heard);
+            if let Carried::Status(status) = item {
+                self.control.status_lost(*status);
             }
         }
     }
@@ -38,6 +39,7 @@ impl Connection {
             Carried::Chunk(chunk) => return self.streams.chunk_lost(chunk),
             Carried::Stream(key) => self.streams.control_lost(key),
             Carried::Session(due) => self.control.lost(*due),
+            Carried::Status(status) => self.control.status_lost(*status),
         }
         0
     }

@@ -214,7 +214,8 @@ impl Connection {
                     self.streams.acked(first.id, range, fin);
                 }
                 Carried::Stream(key) => self.streams.control_acked(key),
-                Carried::Session(due) => self.control.acked(*due, &mut self.tcps, self.last_heard),
+                Carried::Session(due) => self.control.acked(*due),
+                Carried::Status(status) => self.control.status_acked(*status, &mut self.tcps, self.last_heard),
             }
         }
         has_data
@@ -277,13 +278,10 @@ impl Connection {
         if !self.joins.was_known(status.tcp) {
             return Err(Violation::UnknownTcp(status.tcp.0));
         }
-        if self.tcps.get_mut(status.tcp).is_some_and(|entry| entry.handle_status(status.backup)) {
+        if self.tcps.get_mut(status.tcp).is_some_and(|entry| entry.handle_status(now, status.backup)) {
             self.trace.emit(|| trace::Event::StatusChanged { tcp: status.tcp, backup: status.backup });
             self.events.push_back(Event::Tcp(TcpEvent::Status { tcp: status.tcp, backup: status.backup }));
-            if status.backup && self.is_open() {
-                // Does the peer receive nothing on it, or just not want it? Its answer, or silence, shows.
-                self.ask(status.tcp);
-            }
+            self.probe_the_quiet(now);
         }
         self.idle(now, 1)
     }

@@ -181,7 +181,7 @@ pub struct Connection {
     control: ControlFrames,
     /// The shorter of both endpoints' idle timeouts.
     idle_timeout: Option<Duration>,
-    probe_interval: Option<ProbeInterval>,
+    probe_interval: ProbeInterval,
     contention: Contention,
     scheduler: Box<dyn Scheduler>,
 

@@ -2,8 +2,8 @@
 //! So it detects a dark path before it needs it, and even without data to send. The interval doubles while only answers
 //! arrive, but stays short enough to prevent the session from being idle.
 //!
-//! The session also pings a TCP connection when the application asks for it, or when the peer makes it a backup: the peer
-//! may receive nothing on it.
+//! A TCP connection that the peer makes a backup is probed at once, because the peer may receive nothing on it. The
+//! application can request a Ping, too.
 
 use core::time::Duration;
 
@@ -21,21 +21,26 @@ const MIN_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a TCP connection may be quiet. Computed once, because each deadline needs it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ProbeInterval {
-    first: Duration,
+    /// `None` if quiet ones are not probed.
+    first: Option<Duration>,
     longest: Duration,
 }
 
 impl ProbeInterval {
-    /// `None` if probes are disabled.
-    pub(super) fn new(config: &Config, idle_timeout: Option<Duration>) -> Option<Self> {
+    pub(super) fn new(config: &Config, idle_timeout: Option<Duration>) -> Self {
         let longest = idle_timeout.map_or(Duration::MAX, |idle| (idle / 2).max(MIN_INTERVAL));
-        config.probe_after.map(|first| Self { first, longest })
+        Self { first: config.probe_after, longest }
     }
 
-    /// Returns when the next probe of `entry` is due.
+    /// Returns when the next probe of `entry` is due: at once if the peer made it a backup. While an answer is
+    /// outstanding, or a Ping is about to be sent, none is: it shows the same.
     pub(super) fn deadline(self, entry: &Tcp<Carried>) -> Option<Time> {
-        let waits = entry.is_active() && !entry.liveness().is_stalled() && entry.sent().is_empty();
-        waits.then(|| entry.liveness().next_probe(self.first, self.longest))
+        let live = entry.liveness();
+        if !entry.is_active() || live.is_stalled() || live.wants_ping() || !entry.sent().is_empty() {
+            return None;
+        }
+        let quiet = || self.first.map(|first| live.next_probe(first, self.longest));
+        live.reported_at().or_else(quiet)
     }
 }
 
@@ -48,10 +53,10 @@ impl Connection {
         }
     }
 
-    /// Returns how long a TCP connection may be quiet; `None` if there is no limit.
+    /// Returns when to probe TCP connections; `None` if none is probed, because nothing waits for an answer.
     pub(super) fn probe_interval(&self) -> Option<ProbeInterval> {
         let probes = self.established && !self.plain && self.is_open() && self.streams.len() > 0;
-        self.probe_interval.filter(|_| probes)
+        probes.then_some(self.probe_interval)
     }
 
     /// Sends the probes that are due.

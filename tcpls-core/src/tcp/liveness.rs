@@ -26,6 +26,8 @@ pub(crate) struct Liveness {
     owes_status: bool,
     /// A Ping is to go out on it.
     wants_ping: bool,
+    /// When the peer made it a backup, as long as it was not probed for that.
+    reported: Option<Time>,
 }
 
 impl Liveness {
@@ -39,6 +41,7 @@ impl Liveness {
             judged: Time::ZERO,
             owes_status: false,
             wants_ping: false,
+            reported: None,
         }
     }
 
@@ -100,10 +103,17 @@ impl Liveness {
         self.wants_ping = true;
     }
 
-    /// Requests a Ping because it was quiet.
+    /// The peer makes it a backup, or no longer: it may receive nothing on it.
+    pub(super) fn handle_status(&mut self, now: Time, backup: bool) {
+        self.reported = backup.then_some(now);
+    }
+
+    /// Requests a Ping because it was quiet, or the peer made it a backup.
     pub(crate) fn probe(&mut self, now: Time) {
         self.wants_ping = true;
-        self.probes.note(now);
+        if self.reported.take().is_none() {
+            self.probes.note(now);
+        }
     }
 
     /// Cancels the Ping: the peer does not know the frame.
@@ -133,6 +143,11 @@ impl Liveness {
 
     pub(crate) fn wants_ping(&self) -> bool {
         self.wants_ping
+    }
+
+    /// When the peer made it a backup, as long as it was not probed for that.
+    pub(crate) fn reported_at(&self) -> Option<Time> {
+        self.reported
     }
 
     /// When an authentic record arrived last.

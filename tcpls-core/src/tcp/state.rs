@@ -80,8 +80,6 @@ pub(super) struct CloseNotify {
 pub(super) struct Backup {
     pub(super) own: bool,
     pub(super) peer: bool,
-    /// Whether a Connection Status about it is in flight: the next one waits, so that it does not overtake this one.
-    pub(super) status_in_flight: bool,
 }
 
 impl<C> Tcp<C> {
@@ -184,29 +182,24 @@ impl<C> Tcp<C> {
     }
 
     /// Handles the peer's Connection Status about it; returns whether it changes anything.
-    pub(crate) fn handle_status(&mut self, backup: bool) -> bool {
-        core::mem::replace(&mut self.backup.peer, backup) != backup
+    pub(crate) fn handle_status(&mut self, now: Time, backup: bool) -> bool {
+        let is_new = core::mem::replace(&mut self.backup.peer, backup) != backup;
+        if is_new {
+            self.liveness.handle_status(now, backup);
+        }
+        is_new
     }
 
-    /// Notes that a Connection Status about it is sent; returns its value: backup or not.
-    pub(crate) fn status_sealed(&mut self) -> bool {
-        self.backup.status_in_flight = true;
+    /// The value of a Connection Status about it: backup or not.
+    pub(crate) fn status(&self) -> bool {
         self.backup.own || self.liveness.is_stalled() || self.leave().is_some()
     }
 
-    /// The Connection Status in flight has arrived or is lost. The latest one tells the peer about a retirement.
-    pub(crate) fn status_has_landed(&mut self, now: Time, is_latest: bool) {
-        self.backup.status_in_flight = false;
-        if let TcpState::Retiring(leave) = &mut self.state
-            && is_latest
-        {
+    /// The peer has its current status, which reports a retirement.
+    pub(crate) fn status_acked(&mut self, now: Time) {
+        if let TcpState::Retiring(leave) = &mut self.state {
             leave.peer_knows = Some(now);
         }
-    }
-
-    /// Whether a Connection Status about it is under way.
-    pub(crate) fn has_status_in_flight(&self) -> bool {
-        self.backup.status_in_flight
     }
 
     /// Returns whether it is a backup.

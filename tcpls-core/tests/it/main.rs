@@ -40,6 +40,7 @@ mod settings;
 mod silence;
 mod statements;
 mod stats;
+mod statuses;
 mod stream_ends;
 mod streams;
 mod sums;

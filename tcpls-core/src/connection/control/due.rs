@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::statuses::StatusId;
 use crate::stream::{Chunk, ControlKey};
 use crate::wire::ids::{AddressId, ConnectionId};
 
@@ -34,8 +35,10 @@ pub(in crate::connection) enum Carried {
     Chunk(Chunk),
     /// A stream's or the streams' control frame.
     Stream(ControlKey),
-    /// A frame of the session.
+    /// A frame of the session, except those below.
     Session(Due),
+    /// Connection Status.
+    Status(StatusId),
 }
 
 /// The set of pending frames.

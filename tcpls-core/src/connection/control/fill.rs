@@ -43,7 +43,7 @@ impl Connection {
         let mut facts = Facts {
             config: &self.config,
             joins: &self.joins,
-            tcps: &mut self.tcps,
+            tcps: &self.tcps,
             lost: &self.lost,
             counts: &mut self.frames_sent,
         };

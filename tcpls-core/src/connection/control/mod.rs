@@ -9,6 +9,7 @@ mod due;
 mod fill;
 mod options;
 mod parameters;
+mod statuses;
 
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use self::addresses::{LocalAddresses, PeerAddresses};
 use self::due::{Due, Pending};
 use self::options::{MAX_OPTION_VALUE, TcpOptions};
 use self::parameters::ParameterExchange;
+use self::statuses::{Outcome, StatusId, Statuses};
 use super::joins::Joins;
 use super::lifecycle::Lost;
 use crate::config::Config;
@@ -43,6 +45,7 @@ pub(super) struct ControlFrames {
     local: LocalAddresses,
     peer: PeerAddresses,
     options: TcpOptions,
+    statuses: Statuses,
     /// Lost TCP connections whose final ACK is to be sent.
     final_acks: BTreeSet<ConnectionId>,
 }
@@ -51,7 +54,7 @@ pub(super) struct ControlFrames {
 pub(super) struct Facts<'a> {
     pub(super) config: &'a Config,
     pub(super) joins: &'a Joins,
-    pub(super) tcps: &'a mut TcpSet<Carried>,
+    pub(super) tcps: &'a TcpSet<Carried>,
     pub(super) lost: &'a BTreeMap<ConnectionId, Lost>,
     pub(super) counts: &'a mut FrameCounts,
 }
@@ -68,52 +71,45 @@ impl ControlFrames {
     /// Appends the pending frames that may be sent on `tcp` to `frames`, up to `max` bytes.
     pub(super) fn fill(&mut self, tcp: ConnectionId, max: usize, facts: &mut Facts<'_>, frames: &mut Outgoing) {
         if self.begins_as_backup(tcp, facts.tcps) {
-            self.due.remove(Due::Status(tcp));
-            self.put(Due::Status(tcp), facts, &mut frames.control);
-            frames.carried.push(Carried::Session(Due::Status(tcp)));
+            self.put(Due::Status(tcp), facts, frames);
         }
         while frames.control.len() + MAX_DUE_LEN <= max {
             let Some(due) = self.due.first(|due| self.may_go_on(*due, tcp, facts.tcps)) else { break };
-            let before = frames.control.len();
-            self.due.remove(due);
-            self.put(due, facts, &mut frames.control);
-            if frames.control.len() > before {
-                frames.carried.push(Carried::Session(due));
-            }
+            self.put(due, facts, frames);
         }
     }
 
     /// The peer has acknowledged a frame that [`ControlFrames::fill`] made.
-    pub(super) fn acked(&mut self, due: Due, tcps: &mut TcpSet<Carried>, at: Time) {
+    pub(super) fn acked(&mut self, due: Due) {
         match due {
             Due::Address(id) => self.local.acked(id),
             Due::RemoveAddress(id) => self.local.removal_acked(id),
-            Due::Status(named) => self.status_has_landed(named, tcps, at),
-            Due::Parameters | Due::Reset(_) | Due::Token(_) | Due::Option(_) => {}
+            Due::Parameters | Due::Reset(_) | Due::Token(_) | Due::Option(_) | Due::Status(_) => {}
         }
     }
 
-    /// The frame may not have arrived: it is pending again. A Connection Status is not, because it could still arrive
-    /// after a newer one: it waits for [`ControlFrames::lost_with_tcp`].
+    /// The peer has acknowledged a Connection Status. If it may have arrived after a newer one, the current one is sent
+    /// again.
+    pub(super) fn status_acked(&mut self, status: StatusId, tcps: &mut TcpSet<Carried>, at: Time) {
+        let due = Due::Status(status.about);
+        match self.statuses.acked(status) {
+            Outcome::Known if !self.due.contains(due) => {
+                tcps.get_mut(status.about).into_iter().for_each(|entry| entry.status_acked(at));
+            }
+            Outcome::Overtaken => self.due.insert(due),
+            Outcome::Known | Outcome::Void => {}
+        }
+    }
+
+    /// The frame may not have arrived: it is pending again.
     pub(super) fn lost(&mut self, due: Due) {
-        if !matches!(due, Due::Status(_)) {
-            self.due.insert(due);
-        }
+        self.due.insert(due);
     }
 
-    /// The TCP connection that carried the frame is lost: a Connection Status is sent again with its current value.
-    pub(super) fn lost_with_tcp(&mut self, due: Due, tcps: &mut TcpSet<Carried>, at: Time) {
-        if let Due::Status(named) = due {
-            self.due.insert(due);
-            self.status_has_landed(named, tcps, at);
-        }
-    }
-
-    /// No Connection Status about `named` is in flight any more: the next one may be sent.
-    fn status_has_landed(&self, named: ConnectionId, tcps: &mut TcpSet<Carried>, at: Time) {
-        let is_latest = !self.due.contains(Due::Status(named));
-        if let Some(entry) = tcps.get_mut(named) {
-            entry.status_has_landed(at, is_latest);
+    /// The same for a Connection Status, which is sent again with its current value.
+    pub(super) fn status_lost(&mut self, status: StatusId) {
+        if self.statuses.lost(status) {
+            self.due.insert(Due::Status(status.about));
         }
     }
 }
@@ -159,21 +155,33 @@ impl ControlFrames {
     }
 
     /// A Connection Reset never travels on the TCP connection that it names; an address is removed only once it is
-    /// known, and a status changes only once the one before has arrived. That of a join is sent on the joining TCP
-    /// connection: on another it might arrive before the join.
+    /// known, and a status changes only once the one before has arrived or may be lost. That of a join is sent on the
+    /// joining TCP connection: on another it might arrive before the join.
     fn may_go_on(&self, due: Due, tcp: ConnectionId, tcps: &TcpSet<Carried>) -> bool {
         match due {
             Due::Reset(named) => named != tcp,
             Due::RemoveAddress(id) => self.local.may_remove(id),
             Due::Status(named) => tcps
                 .get(named)
-                .is_none_or(|entry| !entry.has_status_in_flight() && (named == tcp || !entry.is_opening())),
+                .is_none_or(|entry| !self.statuses.is_awaited(named) && (named == tcp || !entry.is_opening())),
             Due::Parameters | Due::Token(_) | Due::Address(_) | Due::Option(_) => true,
         }
     }
 
-    /// Makes the frame from the current state; none if it has no meaning any more.
-    fn put(&mut self, due: Due, facts: &mut Facts<'_>, out: &mut Vec<u8>) {
+    /// Makes a pending frame from the current state; none if it has no meaning any more.
+    fn put(&mut self, due: Due, facts: &mut Facts<'_>, frames: &mut Outgoing) {
+        self.due.remove(due);
+        let before = frames.control.len();
+        self.encode(due, facts, &mut frames.control);
+        if frames.control.len() > before {
+            frames.carried.push(match due {
+                Due::Status(tcp) => Carried::Status(self.statuses.sent(tcp)),
+                _ => Carried::Session(due),
+            });
+        }
+    }
+
+    fn encode(&mut self, due: Due, facts: &mut Facts<'_>, out: &mut Vec<u8>) {
         match due {
             Due::Parameters => self.put_parameters(facts, out),
             Due::Reset(tcp) => self.put_reset(tcp, facts, out),
@@ -185,8 +193,8 @@ impl ControlFrames {
             }
             Due::RemoveAddress(id) => facts.put(&Frame::RemoveAddress(frame::RemoveAddress { id }), out),
             Due::Status(tcp) => {
-                if let Some(entry) = facts.tcps.get_mut(tcp) {
-                    let backup = entry.status_sealed();
+                if let Some(entry) = facts.tcps.get(tcp) {
+                    let backup = entry.status();
                     facts.put(&Frame::ConnectionStatus(frame::ConnectionStatus { tcp, backup }), out);
                 }
             }
@@ -258,12 +266,17 @@ impl ControlFrames {
             TcpFault::PeerReset(_) => self.owe_final_ack(tcp),
             _ => self.owe_reset(tcp),
         }
-        self.due.remove(Due::Status(tcp));
+        self.drop_status(tcp);
     }
 
     /// The join of `tcp` failed, and the peer has not received it.
     pub(super) fn join_failed(&mut self, tcp: ConnectionId) {
+        self.drop_status(tcp);
+    }
+
+    fn drop_status(&mut self, tcp: ConnectionId) {
         self.due.remove(Due::Status(tcp));
+        self.statuses.forget(tcp);
     }
 
     /// Reports to the peer that `tcp` is lost, or will never join.

@@ -134,7 +134,7 @@ pub enum Event<'a> {
         /// Whether it is a backup now.
         backup: bool,
     },
-    /// A TCP connection was quiet, and is probed with a Ping.
+    /// A TCP connection was quiet, or the peer made it a backup: it is probed with a Ping.
     Probed {
         /// The TCP connection.
         tcp: ConnectionId,
