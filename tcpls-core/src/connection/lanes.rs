@@ -11,7 +11,7 @@ use crate::tcp::Tcp;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, Side};
 
-/// How long interactive streams may pause beside bulk data, and how long a lane is needed after both met.
+/// How long interactive streams, or bulk data, may pause before lanes are not needed any more.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// When interactive streams and bulk data moved.
@@ -19,18 +19,12 @@ const PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct Contention {
     interactive: Option<Time>,
     bulk: Option<Time>,
-    /// When they last shared the session.
-    both: Option<Time>,
 }
 
 impl Contention {
-    fn note(&mut self, now: Time, is_interactive: bool) {
-        let (this, other) =
-            if is_interactive { (&mut self.interactive, self.bulk) } else { (&mut self.bulk, self.interactive) };
-        *this = Some(now);
-        if other.is_some_and(|at| now < at + PAUSE) {
-            self.both = Some(now);
-        }
+    /// Until when both share the session, unless they move again.
+    fn until(&self) -> Option<Time> {
+        Some(self.interactive?.min(self.bulk?) + PAUSE)
     }
 }
 
@@ -46,7 +40,7 @@ impl Connection {
             return None;
         }
         let (always, now) = (self.config.lanes == Lanes::Always, self.last_heard);
-        let is_needed = always || self.contention.both.is_some_and(|at| now < at + PAUSE);
+        let is_needed = always || self.contention.until().is_some_and(|until| now < until);
         let is_busy = |entry: &&Tcp<Carried>| {
             entry.is_active()
                 && !entry.is_lane()
@@ -60,12 +54,12 @@ impl Connection {
         self.tcps.iter().filter(|_| is_needed).filter(is_busy).find(is_alone).map(|entry| entry.id())
     }
 
-    /// Returns until when lanes are needed, as far as is known: 10 s after interactive streams and bulk data last moved
-    /// side by side. Afterwards a driver should retire those that it has opened.
+    /// Returns until when lanes are needed, unless more data moves: 10 s after data of interactive streams or bulk data
+    /// moved last, whichever was earlier. Afterwards a driver should retire those that it has opened.
     pub fn lanes_until(&self) -> Option<Time> {
         match self.config.lanes {
             Lanes::Off => None,
-            Lanes::Auto => self.contention.both.map(|at| at + PAUSE),
+            Lanes::Auto => self.contention.until(),
             Lanes::Always => Some(Time::MAX),
         }
     }
@@ -87,11 +81,11 @@ impl Connection {
     /// Data of a stream moved on `tcp`, in either direction.
     pub(super) fn note_data(&mut self, now: Time, tcp: ConnectionId, bytes: u64, is_interactive: bool) {
         if is_interactive {
-            self.contention.note(now, true);
+            self.contention.interactive = Some(now);
         } else if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.note_bulk(now, bytes);
             if entry.carries_bulk(now) {
-                self.contention.note(now, false);
+                self.contention.bulk = Some(now);
             }
         }
     }

@@ -36,6 +36,7 @@ impl Dialer {
             before = self.actions.len();
             self.keep_pairs(now);
         }
+        self.keep_lanes(now);
     }
 
     fn keep_pairs(&mut self, now: Time) {

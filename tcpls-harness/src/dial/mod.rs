@@ -9,11 +9,13 @@
 //! | `policy` | the interface, for policies of your own |
 //! | `start` | before there is a session: TCP connections race, and the first gets the TLS handshake |
 //! | `keep` | during the session: joins on other pairs, and replacement of lost and stalled TCP connections |
+//! | `lanes` | TCP connections for interactive streams beside bulk data |
 //!
 //! The driver reports events with `handle_*`, calls [`Dialer::advance`], executes the actions from [`Dialer::poll_action`],
 //! and calls again at [`Dialer::poll_timeout`] at the latest. The same options, seed and calls give the same actions.
 
 mod keep;
+mod lanes;
 mod order;
 mod pair;
 mod path;
@@ -132,6 +134,9 @@ impl Dialer {
 
     /// TCP is connected. Returns false if it is no longer needed: close the socket.
     pub fn handle_connected(&mut self, now: Time, attempt: AttemptId) -> bool {
+        if let Some(is_needed) = self.lane_connected(now, attempt) {
+            return is_needed;
+        }
         let Some((index, at)) = self.find(attempt) else { return false };
         let pair = &mut self.pairs[index];
         pair.rtt = Some(now - pair.attempts[at].since);
@@ -142,6 +147,9 @@ impl Dialer {
 
     /// TCP did not connect, the handshake failed, or the join could not begin.
     pub fn handle_failed(&mut self, now: Time, attempt: AttemptId) {
+        if self.lane_failed(now, attempt) {
+            return;
+        }
         let Some((index, at)) = self.find(attempt) else { return };
         let pair = &mut self.pairs[index];
         pair.attempts.remove(at);
@@ -169,6 +177,7 @@ impl Dialer {
 
     /// The join has begun under this connection ID.
     pub fn handle_joining(&mut self, attempt: AttemptId, tcp: ConnectionId) {
+        self.lane_joining(attempt, tcp);
         let Some((index, at)) = self.find(attempt) else { return };
         if let Stage::Joining { tcp: name, .. } = &mut self.pairs[index].attempts[at].stage {
             *name = Some(tcp);
@@ -178,10 +187,16 @@ impl Dialer {
     /// Reports an event of the session.
     pub fn handle_event(&mut self, now: Time, event: &Event) {
         match event {
-            Event::Tcp(TcpEvent::Joined { tcp }) => self.note_joined(now, *tcp),
+            Event::Tcp(TcpEvent::Joined { tcp }) => {
+                self.note_lane_joined(now, *tcp);
+                self.note_joined(now, *tcp);
+            }
             Event::Tcp(TcpEvent::Stalled { tcp }) => self.note_silence(now, *tcp, true),
             Event::Tcp(TcpEvent::Resumed { tcp }) => self.note_silence(now, *tcp, false),
-            Event::Tcp(TcpEvent::Lost { tcp, fault }) => self.note_lost(now, *tcp, *fault),
+            Event::Tcp(TcpEvent::Lost { tcp, fault }) => {
+                self.note_lane_lost(now, *tcp);
+                self.note_lost(now, *tcp, *fault);
+            }
             Event::AddressWithdrawn { address, .. } => self.set_withdrawn(*address, true),
             Event::AddressAdvertised { address, .. } => self.set_withdrawn(*address, false),
             Event::Closed { .. } => self.end(),
@@ -214,7 +229,7 @@ impl Dialer {
         let ends = attempts.filter_map(|(pair, attempt)| pair.deadline_of(attempt, &self.options, self.view.join_time));
         let more = match self.phase {
             Phase::Starting => self.start_deadline(),
-            Phase::Running => self.keep_deadline(),
+            Phase::Running => self.keep_deadline().into_iter().chain(self.lanes_deadline()).min(),
             Phase::Over => return None,
         };
         ends.chain(more).min()
@@ -252,7 +267,7 @@ impl Dialer {
 
     /// Returns the pair of an attempt.
     pub fn path_of(&self, attempt: AttemptId) -> Option<Path> {
-        self.find(attempt).map(|(index, _)| self.pairs[index].path)
+        self.find(attempt).map(|(index, _)| self.pairs[index].path).or_else(|| self.lane_path(attempt))
     }
 
     fn find(&self, attempt: AttemptId) -> Option<(usize, usize)> {
@@ -308,6 +323,7 @@ impl Dialer {
 
     fn end(&mut self) {
         self.phase = Phase::Over;
+        self.end_lanes();
         (0..self.pairs.len()).for_each(|index| self.abandon_where(index, Attempt::is_idle));
         self.pairs.iter_mut().for_each(|pair| pair.attempts.clear());
     }

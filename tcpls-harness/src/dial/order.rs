@@ -135,6 +135,10 @@ pub struct SessionView {
     pub has_data: bool,
     /// Bytes delivered so far, in either direction.
     pub delivered: u64,
+    /// The TCP connection whose path needs a lane (`Connection::wants_lane`).
+    pub wants_lane: Option<ConnectionId>,
+    /// Until when lanes are needed (`Connection::lanes_until`).
+    pub lanes_until: Option<Time>,
 }
 
 impl SessionView {
@@ -148,6 +152,8 @@ impl SessionView {
             streams: conn.streams_open(),
             has_data: conn.bytes_to_send() > 0,
             delivered: conn.delivered(),
+            wants_lane: conn.wants_lane(),
+            lanes_until: conn.lanes_until(),
             until: if let State::Stranded { until } = conn.state() { Some(until) } else { None },
             join_time: conn.expected_join_time(),
         }

@@ -7,6 +7,7 @@ use tcpls_core::error::TcpFault;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
+use super::lanes::Lane;
 use super::{AttemptId, DialOptions, Path};
 
 /// How long a stalled TCP connection may take to answer before another is dialed: most are only slow. It doubles with
@@ -163,6 +164,8 @@ pub(super) struct Pair {
     pub(super) parked: bool,
     /// Whether the server has withdrawn the address.
     pub(super) withdrawn: bool,
+    /// Its TCP connection without bulk data, beside `live`.
+    pub(super) lane: Lane,
 }
 
 impl Pair {
@@ -188,6 +191,7 @@ impl Pair {
             is_backup: false,
             parked: false,
             withdrawn: false,
+            lane: Lane::default(),
         }
     }
 

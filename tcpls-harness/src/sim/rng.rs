@@ -24,6 +24,7 @@ pub(crate) enum Purpose {
     Bounds,
     Applications,
     Links,
+    Lanes,
 }
 
 /// A stream of random numbers that follow from the seed of a run.

@@ -14,6 +14,7 @@ mod docs;
 mod events;
 mod files;
 mod hq;
+mod lanes;
 mod layers;
 mod middleboxes;
 mod openssl;

@@ -1,5 +1,6 @@
 //! The dialer in a world of virtual time.
 
+mod lanes;
 mod world;
 
 use std::net::{IpAddr, SocketAddr};

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tcpls_core::connection::SendProgress;
+use tcpls_core::connection::{SendProgress, StreamClass};
 use tcpls_core::error::{ReadError, TcpError, WriteError, code};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -228,6 +228,15 @@ impl SendStream {
     /// See [`WriteError`].
     pub fn set_priority(&mut self, priority: i8) -> Result<(), WriteError> {
         self.handle.with(|state| state.conn.stream(self.id).set_priority(priority))
+    }
+
+    /// Sets whether this stream is interactive, which keeps it off TCP connections with bulk data: see
+    /// [`Config::lanes`](tcpls_core::Config::lanes). Initially its priority decides.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn set_class(&mut self, class: StreamClass) -> Result<(), WriteError> {
+        self.handle.with(|state| state.conn.stream(self.id).set_class(class))
     }
 
     /// Attaches this stream to TCP connection `tcp`. A stream that is attached to none may use all.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::hostile::{Bounds, Flood, FloodKind};
 pub use self::paths::{Bottleneck, Burst, Direction, Extension, Fault, FaultKind, Middlebox, Path, Role};
 pub use self::quantity::{Rate, Size, Span};
-pub use self::settings::{Scheduler, Settings};
+pub use self::settings::{Lanes, Scheduler, Settings};
 pub use self::traffic::{Action, ActionKind, End, Transfer};
 
 /// See the module's description.

@@ -1,7 +1,7 @@
 //! Settings that change the configuration of one end.
 
 use serde::{Deserialize, Serialize};
-use tcpls_core::Config;
+use tcpls_core::{Config, config};
 
 use super::{Size, Span};
 
@@ -39,6 +39,9 @@ pub struct Settings {
     /// `max_tcp_connections`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tcp_connections: Option<u32>,
+    /// `lanes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lanes: Option<Lanes>,
     /// `spare_tokens`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spare_tokens: Option<u32>,
@@ -72,6 +75,26 @@ pub enum Scheduler {
     ActiveStandby,
 }
 
+/// The core's modes for lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "each is documented in tcpls_core::config::Lanes")]
+pub enum Lanes {
+    Off,
+    Auto,
+    Always,
+}
+
+impl Lanes {
+    fn mode(self) -> config::Lanes {
+        match self {
+            Self::Off => config::Lanes::Off,
+            Self::Auto => config::Lanes::Auto,
+            Self::Always => config::Lanes::Always,
+        }
+    }
+}
+
 impl Settings {
     /// The core's configuration with these settings.
     pub fn config(&self) -> Config {
@@ -99,6 +122,7 @@ impl Settings {
         set(&mut config.session_timeout, self.session_timeout.map(|span| span.0));
         set(&mut config.join_timeout, self.join_timeout.map(|span| span.0));
         set(&mut config.max_tcp_connections, self.max_tcp_connections);
+        set(&mut config.lanes, self.lanes.map(Lanes::mode));
         set(&mut config.spare_tokens, self.spare_tokens);
         set(&mut config.zero_rtt_join, self.zero_rtt_join);
         set(&mut config.max_unacknowledged_records, self.max_unacknowledged_records);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::rng::{Purpose, SimRng};
 use super::super::scenario::{
-    Action, ActionKind, Bottleneck, Bounds, Crypto, End, Extension, Fault, FaultKind, Flood, FloodKind, Middlebox,
-    Rate, Scenario, Scheduler, Size, Span, Transfer, Transport,
+    Action, ActionKind, Bottleneck, Bounds, Crypto, End, Extension, Fault, FaultKind, Flood, FloodKind, Lanes,
+    Middlebox, Rate, Scenario, Scheduler, Size, Span, Transfer, Transport,
 };
 use super::Mode;
 
@@ -24,6 +24,17 @@ pub(super) fn add_extras(scenario: &mut Scenario, seed: u64, mode: Mode) {
     add_servers(scenario, &mut SimRng::new(seed, Purpose::Servers), mode);
     add_bounds(scenario, &mut SimRng::new(seed, Purpose::Bounds));
     slow_down(scenario, &mut SimRng::new(seed, Purpose::Slow), mode);
+    add_lanes(scenario, &mut SimRng::new(seed, Purpose::Lanes));
+}
+
+/// Often one of the ends has no lanes, or a client has one on each path whatever it carries.
+fn add_lanes(scenario: &mut Scenario, rng: &mut SimRng) {
+    match rng.below(6) {
+        0 | 1 => scenario.client.lanes = Some(Lanes::Always),
+        2 => scenario.client.lanes = Some(Lanes::Off),
+        3 => scenario.server.lanes = Some(Lanes::Off),
+        _ => {}
+    }
 }
 
 /// Sometimes a load balancer has no backend for a while, on some of the paths or on all; sometimes the server restarts,

@@ -301,6 +301,7 @@ impl Maker {
             session_timeout: if safety { self.sometimes(4, |maker| maker.millis(100, 20_000)) } else { None },
             join_timeout: self.sometimes(4, |maker| maker.millis(1_000, 5_000)),
             max_tcp_connections: self.sometimes(4, |maker| maker.rng.between(1, 8) as u32),
+            lanes: None,
             spare_tokens: self.sometimes(4, |maker| maker.rng.between(1, 6) as u32),
             zero_rtt_join: self.sometimes(2, |maker| maker.rng.one_in(2)),
             max_unacknowledged_records: None,

@@ -105,7 +105,7 @@ fn candidates(from: &Scenario) -> Vec<Scenario> {
 type Add<'a> = &'a mut dyn FnMut(&dyn Fn(&mut Scenario));
 
 fn for_each_setting(add: Add<'_>) {
-    let clears: [fn(&mut Settings); 15] = [
+    let clears: [fn(&mut Settings); 16] = [
         |s| s.scheduler = None,
         |s| s.send_buffer = None,
         |s| s.session_window = None,
@@ -116,6 +116,7 @@ fn for_each_setting(add: Add<'_>) {
         |s| s.session_timeout = None,
         |s| s.join_timeout = None,
         |s| s.max_tcp_connections = None,
+        |s| s.lanes = None,
         |s| s.spare_tokens = None,
         |s| s.zero_rtt_join = None,
         |s| s.max_unacknowledged_records = None,
