@@ -33,3 +33,4 @@ mod slow;
 mod support;
 mod trace;
 mod tunnel;
+mod tunnel_simulated;
