@@ -19,7 +19,7 @@ use crate::output::Output;
 use crate::tls::{Tls, server_name};
 
 /// Sockets of a session with two TCP connections when both ends are here.
-const SOCKETS: u64 = 4;
+const SOCKETS: usize = 4;
 /// Bytes that the state of an idle session may have, at one end.
 const IDLE_GOAL: f64 = 16_384.0;
 /// Open files besides.
@@ -52,7 +52,7 @@ struct Tenth {
 pub fn run(args: &Args) -> Outcome {
     let (fresh, used) = (idle(true), idle(false));
     let streams = streams(args.streams);
-    let count = possible(args.sessions)?;
+    let count = args.sessions.min(files()? / SOCKETS);
     if count < args.sessions {
         eprintln!("the limit of open files allows {count} sessions with both ends in one process");
     }
@@ -132,20 +132,21 @@ impl Started {
     }
 }
 
-/// Sessions that the limit of open files allows.
-fn possible(wanted: usize) -> Outcome<usize> {
+/// Sockets that the limit of open files allows.
+pub fn files() -> Outcome<usize> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(wanted.min(usize::try_from(most.saturating_sub(SPARE) / SOCKETS)?))
+    Ok(usize::try_from(most.saturating_sub(SPARE))?)
 }
 
-fn open_files(sessions: usize) -> Outcome {
+/// Uses all of that limit.
+pub fn raise_limit() -> Outcome {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(setrlimit(Resource::RLIMIT_NOFILE, sessions as u64 * SOCKETS + SPARE, most)?)
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
 }
 
 /// All stay open to the end, when each has to answer once more.
 async fn sessions(count: usize) -> Outcome<Vec<Tenth>> {
-    open_files(count)?;
+    raise_limit()?;
     let tls = Tls::new()?;
     let config = Arc::new(Config::default().with(|config| config.idle_timeout = None));
     let server = ServerOptions::new(tls.tcpls_server()?).with(|options| {

@@ -10,6 +10,7 @@ mod footprint;
 mod joins;
 mod latency;
 mod loopback;
+mod many;
 mod median;
 mod memory;
 mod meter;
@@ -38,11 +39,14 @@ enum Command {
     Memory(memory::Args),
     Joins(joins::Args),
     Footprint(footprint::Args),
+    Many(many::Args),
     Counts(counts::Args),
     Curves(curves::Args),
     Compare(output::CompareArgs),
     #[command(hide = true)]
     Counted(counts::CountedArgs),
+    #[command(hide = true)]
+    ServeMany(many::ServeArgs),
 }
 
 fn main() -> Outcome {
@@ -51,6 +55,8 @@ fn main() -> Outcome {
         Command::Latency(args) => latency::run(&args),
         Command::Joins(args) => joins::run(&args),
         Command::Footprint(args) => footprint::run(&args),
+        Command::Many(args) => many::run(&args),
+        Command::ServeMany(args) => many::serve(&args),
         Command::Memory(args) => memory::run(&args),
         Command::Counts(args) => counts::run(&args),
         Command::Curves(args) => curves::run(&args),

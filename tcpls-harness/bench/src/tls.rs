@@ -34,6 +34,16 @@ impl Tls {
         Ok(Self { certificate: made.cert.der().clone(), key })
     }
 
+    /// The certificate and the key, for another process.
+    pub fn der(&self) -> (Vec<u8>, Vec<u8>) {
+        (self.certificate.to_vec(), self.key.secret_der().to_vec())
+    }
+
+    /// From another process.
+    pub fn from_der(certificate: Vec<u8>, key: Vec<u8>) -> Self {
+        Self { certificate: certificate.into(), key: PrivateKeyDer::Pkcs8(key.into()) }
+    }
+
     /// A client of rustls that offers this application protocol.
     pub fn client(&self, protocol: &[u8]) -> Outcome<Arc<ClientConfig>> {
         let mut roots = RootCertStore::empty();
