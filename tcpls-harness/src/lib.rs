@@ -67,7 +67,7 @@ pub mod dial;
 #[cfg(feature = "cli")]
 pub mod hq;
 pub mod net;
-#[cfg(any(test, feature = "self-signed"))]
+#[cfg(any(test, feature = "proxy", feature = "self-signed"))]
 mod private;
 #[cfg(feature = "proxy")]
 pub mod proxy;

@@ -15,11 +15,18 @@ static NUMBER: AtomicU64 = AtomicU64::new(0);
 /// # Errors
 /// It can't be created, or others may write to it.
 pub(crate) fn directory(path: &Path) -> io::Result<()> {
+    let is_new = !path.exists();
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)?;
+    #[cfg(unix)]
+    if let (true, Some(parent)) = (is_new, path.parent()) {
+        std::os::unix::fs::chown(path, owner_to_adopt(parent), None)?;
+    }
+    #[cfg(not(unix))]
+    let _ = is_new;
     check(path, &fs::metadata(path)?, 0o022, "written by other users", "go-w")
 }
 
@@ -52,6 +59,16 @@ pub(crate) fn create(path: &Path, contents: &str) -> io::Result<bool> {
     }
 }
 
+/// Removes a file.
+///
+/// # Errors
+/// There is none, or it can't be removed.
+#[cfg(feature = "proxy")]
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)?;
+    flush_directory(path)
+}
+
 /// Writes a file beside `path`, for this user alone, and waits until the disk has it.
 fn write_beside(path: &Path, contents: &str) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| io::Error::other("this is no name of a file"))?;
@@ -70,10 +87,23 @@ fn write_beside(path: &Path, contents: &str) -> io::Result<PathBuf> {
         }
         open => open?,
     };
-    file.write_all(contents.as_bytes()).and_then(|()| file.sync_all()).inspect_err(|_| {
+    let written = file.write_all(contents.as_bytes()).and_then(|()| file.sync_all());
+    #[cfg(unix)]
+    let written = written.and_then(|()| std::os::unix::fs::fchown(&file, path.parent().and_then(owner_to_adopt), None));
+    written.inspect_err(|_| {
         _ = fs::remove_file(&unnamed);
     })?;
     Ok(unnamed)
+}
+
+/// The user to whom root gives what it creates in a directory: a server that runs as the directory's owner has to read it.
+/// `None`: the current one.
+#[cfg(unix)]
+fn owner_to_adopt(directory: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    fs::metadata(directory).ok().map(|metadata| metadata.uid()).filter(|_| is_root)
 }
 
 /// Waits until the disk has the names in the directory of `path`.

@@ -26,6 +26,8 @@ mod pinned;
 #[cfg(any(test, feature = "self-signed"))]
 mod self_signed;
 
+#[cfg(feature = "proxy")]
+pub(crate) use self::pinned::sha256;
 pub use self::pinned::{Pin, Pins};
 
 /// Why a TLS configuration could not be created, with a hint for people.
@@ -77,6 +79,17 @@ impl Identity {
     pub fn pin(&self) -> Result<Pin, TlsError> {
         let first = self.chain.first().ok_or_else(|| TlsError("there is no certificate".to_owned()))?;
         Pin::of(first)
+    }
+
+    /// Returns the pin of the first certificate in a PEM file, which a server presents.
+    ///
+    /// # Errors
+    /// The file can't be read, or has no certificate.
+    pub fn pin_of_file(certificates: &Path) -> Result<Pin, TlsError> {
+        match read_certificates(certificates)?.first() {
+            Some(first) => Pin::of(first),
+            None => Err(TlsError("there is no certificate".to_owned())),
+        }
     }
 
     /// Returns the certificates as PEM text, for the clients' `--ca`.

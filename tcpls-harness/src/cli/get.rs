@@ -27,6 +27,7 @@ use super::{Outcome, output, report};
 use crate::dial::Backup;
 use crate::hq::{CHUNK, PROTOCOL, ask, explain};
 use crate::net::{ClientOptions, RecvStream, Session};
+use crate::proxy::Invite;
 use crate::tls::Identity;
 
 /// Maximum of files received at the same time, because each is an open file.
@@ -41,7 +42,8 @@ const MAX_OPEN_FILES: usize = 200;
 /// the next run starts that file from the beginning: hq-interop has no requests for a part of a file.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Address and port of the server; each --connect adds a TCP connection. Default: the name and port in the URL
+    /// Address and port of the server; each --connect adds a TCP connection. Default: the addresses
+    /// in the invite, or the name and port in the URL
     #[arg(long, value_name = "HOST:PORT")]
     pub connect: Vec<String>,
     /// Like --connect, but used only while no other TCP connection is live
@@ -77,7 +79,7 @@ pub struct Args {
     pub log: Option<PathBuf>,
     /// Files to fetch: https://NAME/PATH or https://NAME:PORT/PATH. The server's certificate must be valid for NAME,
     /// which is the same in all URLs. PORT, 443 by default, is for use without --connect. An IPv6 address is in
-    /// brackets and may have a zone: https://[fe80::1%eth0]/PATH
+    /// brackets and may have a zone: https://[fe80::1%eth0]/PATH. With an invite, /PATH is sufficient
     #[arg(value_name = "URL", required = true)]
     pub urls: Vec<String>,
 }
@@ -88,6 +90,14 @@ impl Args {
             (Some(cert), Some(key)) => Some(Identity::from_files(cert, key)?),
             _ => None,
         })
+    }
+
+    /// Where to connect to, if not to the name and port in the URL.
+    fn connections(&self, invite: Option<&Invite>) -> Vec<String> {
+        match invite {
+            Some(invite) if self.connect.is_empty() => invite.addresses().iter().map(ToString::to_string).collect(),
+            _ => self.connect.clone(),
+        }
     }
 
     fn hints(&self) -> Hints<'_> {
@@ -177,21 +187,23 @@ fn print(report: &Report) {
 /// An argument is invalid, there is no session, or `stop` ended.
 pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<Report> {
     tokio::pin!(stop);
-    let (url, jobs) = jobs(args)?;
+    let invite = args.trust.read_invite()?;
+    let given = args.connections(invite.as_ref());
+    let (url, jobs) = jobs(args, invite.as_ref())?;
     let hints = args.hints();
     make_directory(&args.output, "--output")?;
-    let tls = args.trust.trust().client_as(&[PROTOCOL], args.identity()?.as_ref())?;
+    let tls = args.trust.trust(invite.as_ref()).client_as(&[PROTOCOL], args.identity()?.as_ref())?;
     let tls = if args.tcpls_only { tls.tcpls_only() } else { tls };
     let mut options = ClientOptions::new(tls, server_name(&url.name)?);
-    options.dial.wanted = args.connect.len().max(1);
-    if !args.connect.is_empty() {
+    options.dial.wanted = given.len().max(1);
+    if !given.is_empty() {
         options.dial.stagger = Duration::ZERO; // each of them is to be used anyway
     }
     let start = Instant::now();
     let begin = async {
         let log = args.log.as_deref().unwrap_or(Path::new(""));
         let progress = Progress::new(args.log.clone()).await.map_err(|error| unwritable(log, error))?;
-        let ways = Ways::look_up(args, &url).await?;
+        let ways = Ways::look_up(args, &given, &url).await?;
         let backups = ways.standby.iter().copied().map(Backup::Remote).collect();
         let options = ClientOptions { backups, ..options.clone() };
         Outcome::Ok((connect(&ways.addresses, options, &hints).await?, ways, progress))
@@ -236,8 +248,8 @@ struct Ways {
 
 impl Ways {
     /// Resolves the names on the command line.
-    async fn look_up(args: &Args, url: &Url) -> Outcome<Self> {
-        let addresses = match args.connect.as_slice() {
+    async fn look_up(args: &Args, connect: &[String], url: &Url) -> Outcome<Self> {
+        let addresses = match connect {
             [] => resolve(&[url.host_and_port()]).await?,
             given => resolve(given).await?,
         };
@@ -270,18 +282,23 @@ async fn fetch_jobs(
 }
 
 /// The files to fetch, their directory, and one URL for the server.
-fn jobs(args: &Args) -> Outcome<(Url, Vec<Job>)> {
+fn jobs(args: &Args, invite: Option<&Invite>) -> Outcome<(Url, Vec<Job>)> {
     let mut first: Option<Url> = None;
     let mut jobs: Vec<Job> = Vec::with_capacity(args.urls.len());
     let mut names = BTreeSet::new();
     for text in &args.urls {
-        let url = Url::parse(text).map_err(|error| format!("{text}: {error}"))?;
+        let url = match invite.and_then(|invite| invite.addresses().first()) {
+            Some(server) if text.starts_with('/') => Url::parse(&format!("https://{}{text}", server.host)),
+            _ => Url::parse(text),
+        };
+        let url = url.map_err(|error| format!("{text}: {error}"))?;
         let first = first.get_or_insert_with(|| url.clone());
         if (&first.name, first.port) != (&url.name, url.port) {
             return Err(format!("{text}: all URLs must have the same name; run the command once for each").into());
         }
-        if url.port.is_some() && !args.connect.is_empty() {
-            return Err(format!("{text}: --connect says which port to use; leave it out of the URL").into());
+        if url.port.is_some() && !args.connections(invite).is_empty() {
+            let place = if args.connect.is_empty() { "the invite" } else { "--connect" };
+            return Err(format!("{text}: {place} says which port to use; leave it out of the URL").into());
         }
         if !names.insert(url.file.clone()) {
             let file = &url.file;
@@ -399,7 +416,7 @@ mod tests {
     }
 
     fn error(line: &[&str]) -> String {
-        jobs(&Line::parse_from([&["get"], line].concat()).args).unwrap_err().to_string()
+        jobs(&Line::parse_from([&["get"], line].concat()).args, None).unwrap_err().to_string()
     }
 
     #[test]

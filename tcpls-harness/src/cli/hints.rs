@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn explain(text: &str, ca: Option<&str>) -> String {
-        let trust = TrustArgs { ca: ca.map(Into::into), insecure: false };
+        let trust = TrustArgs { ca: ca.map(Into::into), insecure: false, invite: None };
         Hints { trust: &trust, self_made: "name its file with --ca" }.explain(text)
     }
 

@@ -12,6 +12,8 @@ mod files;
 pub mod get;
 mod hints;
 mod identity;
+pub mod invite;
+pub mod invites;
 pub mod limits;
 mod logs;
 pub mod migrate;

@@ -14,9 +14,11 @@ use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tokio::time::Instant;
 
 use super::hints::Hints;
+use super::invite::InviteSource;
 use super::stalls::Stalls;
-use super::{Outcome, output, zones};
+use super::{Outcome, invite, output, zones};
 use crate::net::{AddTcpError, ClientOptions, Events, PathFailures, Session};
+use crate::proxy::Invite;
 use crate::tls::Trust;
 
 /// How long to wait for a token, or for TCP connections to join.
@@ -33,14 +35,30 @@ pub struct TrustArgs {
     /// Accept any server certificate: an attacker on the path can read and change everything
     #[arg(long)]
     pub insecure: bool,
+    /// Use an invite ("tcpls proxy invite add"): @FILE, or - for standard input. Default without --ca and --insecure: the
+    /// environment variable TCPLS_INVITE, if it is set. The invite has the server's addresses and the public key that its
+    /// certificate must have; the certificate's name and expiry are not checked then. An invite contains a secret: it is
+    /// not accepted on the command line, which other users can read
+    #[arg(long, value_name = "@FILE", conflicts_with_all = ["ca", "insecure"])]
+    pub invite: Option<InviteSource>,
 }
 
 impl TrustArgs {
-    pub(crate) fn trust(&self) -> Trust {
-        match &self.ca {
+    /// Reads the invite, if there is one. To be called once: standard input is read to its end.
+    pub(crate) fn read_invite(&self) -> Outcome<Option<Invite>> {
+        if self.insecure || self.ca.is_some() {
+            return Ok(None);
+        }
+        invite::read(self.invite.as_ref())
+    }
+
+    /// The certificates to accept, given what [`TrustArgs::read_invite`] returned.
+    pub(crate) fn trust(&self, invite: Option<&Invite>) -> Trust {
+        match (&self.ca, invite) {
             _ if self.insecure => Trust::Anyone,
-            Some(path) => Trust::File(path.clone()),
-            None => Trust::System,
+            (Some(path), _) => Trust::File(path.clone()),
+            (None, Some(invite)) => Trust::Pinned(invite.pins()),
+            (None, None) => Trust::System,
         }
     }
 }
@@ -48,7 +66,8 @@ impl TrustArgs {
 /// Over which paths a client reaches its server.
 #[derive(Clone, Debug, Args)]
 pub struct PathArgs {
-    /// Address and port of the server; each --connect adds a TCP connection. Default: SERVER
+    /// Address and port of the server; each --connect adds a TCP connection. Default: SERVER, or the
+    /// addresses in the invite
     #[arg(long, value_name = "HOST:PORT")]
     pub connect: Vec<String>,
     /// Local address to connect from, as one of each interface to use; each --local adds a TCP connection to each
@@ -62,17 +81,14 @@ pub struct PathArgs {
 }
 
 impl PathArgs {
-    /// The server's addresses: those given, or those of `server`.
-    pub(crate) async fn addresses(&self, server: &str) -> Outcome<Vec<SocketAddr>> {
-        match self.connect.as_slice() {
-            [] => resolve(&[server.to_owned()]).await,
-            given => resolve(given).await,
-        }
+    /// Where to connect to: what is given, or else `others`.
+    pub(crate) fn connections(&self, others: Vec<String>) -> Vec<String> {
+        if self.connect.is_empty() { others } else { self.connect.clone() }
     }
 
-    /// Puts the number of TCP connections, and where they begin, into a client's options.
-    pub(crate) fn apply(&self, options: &mut ClientOptions) {
-        options.dial.wanted = self.connect.len().max(1) * self.local.len().max(1);
+    /// Puts the number of TCP connections to this number of addresses, and where they begin, into a client's options.
+    pub(crate) fn apply(&self, options: &mut ClientOptions, addresses: usize) {
+        options.dial.wanted = addresses.max(1) * self.local.len().max(1);
         options.locals.clone_from(&self.local);
         if options.dial.wanted > 1 {
             options.dial.stagger = Duration::ZERO; // each of them is to be used anyway

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::identity::IdentityArgs;
+use super::invites::{self, InviteCommand, invites};
 use super::limits::Bounds;
 use super::paths::ListenOn;
 use super::serve::log::{Happening, Log};
@@ -34,12 +35,17 @@ use crate::tls::Identity;
 /// only by an --allow with that address or its network, or with localhost; a name that leads to one is refused
 /// otherwise. Names are resolved once, by the proxy.
 ///
-/// Without --user and --client-ca, all clients are served.
+/// Clients need an invite ("tcpls proxy invite add NAME"), the credentials of a --user, or with --client-ca a
+/// certificate. With --anyone, all clients are served.
 ///
 /// SIGINT and SIGTERM close the sessions and stop the proxy; a second signal stops it at once. On SIGHUP, the proxy
-/// reads --cert, --key, --client-ca and the files of --user again.
+/// reads --cert, --key, --client-ca and the files of --user again. Invites apply without that.
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<ProxyCommand>,
     /// Address and port to listen on; repeat it for several addresses. Port 0 selects a free port
     #[arg(long, value_name = "HOST:PORT", required = true)]
     pub listen: Vec<ListenOn>,
@@ -47,10 +53,13 @@ pub struct Args {
     /// network such as 10.0.0.0/8 or [fd00::/8]; PORT is a number, a range such as 8000-8099, or *
     #[arg(long, value_name = "HOST:PORT")]
     pub allow: Vec<Pattern>,
-    /// Serve only clients with credentials: a user's name, and a file whose first line is the secret. Repeat it for
-    /// several users
+    /// Serve clients with these credentials, too: a user's name, and a file whose first line is the secret. Repeat it
+    /// for several users
     #[arg(long, value_name = "NAME:FILE")]
     pub user: Vec<UserFile>,
+    /// Serve every client, without credentials: a network of your own, or a test
+    #[arg(long, conflicts_with_all = ["user", "client_ca"])]
+    pub anyone: bool,
     /// The certificate.
     #[command(flatten)]
     pub identity: IdentityArgs,
@@ -73,6 +82,14 @@ pub struct Args {
     /// Log as JSON to standard output, one object per line
     #[arg(long)]
     pub json: bool,
+}
+
+/// Commands about a proxy.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum ProxyCommand {
+    /// Who may use the proxy.
+    #[command(subcommand)]
+    Invite(InviteCommand),
 }
 
 /// A user and the file with the secret.
@@ -100,6 +117,9 @@ impl FromStr for UserFile {
 /// # Errors
 /// What keeps it from starting.
 pub async fn run(args: Args) -> Outcome {
+    if let Some(ProxyCommand::Invite(command)) = &args.command {
+        return invites::run(command);
+    }
     let signals = Signals::listen()?;
     let log = Log { json: args.json };
     let server = report::or_error(Server::start(&args, log), args.json)?;
@@ -126,7 +146,7 @@ impl Server {
     fn start(args: &Args, log: Log) -> Outcome<Self> {
         let mut bounds = Bounds::find(args.memory)?;
         let targets = bounds.reserve_targets();
-        let users = users(&args.user)?;
+        let users = users(args)?;
         let identity = args.identity.load(&args.listen)?;
         let tls = identity.server_for(&[PROTOCOL], args.identity.client_ca.as_deref())?;
         let mut options = ServerOptions::new(tls);
@@ -152,8 +172,11 @@ impl Server {
         if self.args.allow.is_empty() {
             warnings.push("no target is permitted; name some with --allow".to_owned());
         }
-        if self.args.user.is_empty() && self.args.identity.client_ca.is_none() {
-            warnings.push("every client is served; name users with --user, or pass --client-ca".to_owned());
+        if self.args.anyone {
+            warnings.push("every client is served".to_owned());
+        } else if self.args.user.is_empty() && has_no_invites(&self.args) {
+            warnings
+                .push("no client can use the proxy yet: make an invite with tcpls proxy invite add NAME".to_owned());
         }
         for warning in warnings {
             self.log.tell(&Happening::Warning { warning });
@@ -196,7 +219,7 @@ impl Server {
     }
 
     fn read_again(&mut self) -> Outcome {
-        let users = users(&self.args.user)?;
+        let users = users(&self.args)?;
         // A certificate of the server's own making stays: clients have copies of it.
         if self.args.identity.cert.is_some() {
             self.identity = self.args.identity.load(&self.args.listen)?;
@@ -207,10 +230,19 @@ impl Server {
     }
 }
 
-/// Reads the files of users.
-fn users(files: &[UserFile]) -> Outcome<Users> {
-    let mut users = Users::default();
-    for UserFile { name, file } in files {
+/// Whether invites are the only credentials, and there is none.
+fn has_no_invites(args: &Args) -> bool {
+    let list = || Outcome::Ok(invites(&args.identity.state.directory()?)?.list()?);
+    args.identity.client_ca.is_none() && list().is_ok_and(|list| list.is_empty())
+}
+
+/// Reads the files of users. Without them, a certificate is sufficient for clients that need one.
+fn users(args: &Args) -> Outcome<Users> {
+    if args.anyone || (args.user.is_empty() && args.identity.client_ca.is_some()) {
+        return Ok(Users::default());
+    }
+    let mut users = Users::default().or(Arc::new(invites(&args.identity.state.directory()?)?));
+    for UserFile { name, file } in &args.user {
         let secret = first_line(file)?;
         if !users.add(name, &secret) {
             return Err(

@@ -45,6 +45,11 @@ fn default_path(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
 pub(crate) struct State(PathBuf);
 
 impl State {
+    /// The directory with the invites.
+    pub(crate) fn invites(&self) -> PathBuf {
+        self.0.join("invites")
+    }
+
     /// The file with the private key.
     pub(crate) fn key(&self) -> PathBuf {
         self.0.join("key.pem")

@@ -115,7 +115,7 @@ fn days_until(year: u64, month: u64, day: u64) -> Option<u64> {
 const DAYS_TO_1970: u64 = 719_469;
 
 /// A time in seconds since 1970 as `2026-03-01`.
-fn date(seconds: u64) -> String {
+pub(crate) fn date(seconds: u64) -> String {
     let day = seconds / DAY;
     // No year is longer than 366 days: the year that this gives is never too late.
     let mut year = 1970 + day / 366;

@@ -9,6 +9,7 @@
 //! | `head` | HTTP/1.1 heads of requests and responses, sans-IO |
 //! | `target`, `allow` | what a client asks for; which targets a server permits |
 //! | `users` | credentials, compared in constant time |
+//! | `invite`, `invites` | a server's addresses, pins and a client's secret in one line; those that a server gave out |
 //! | `refusal` | why a connection is refused, in the words of HTTP |
 //! | `peer`, `splice` | the TCP connection outside of the session; carrying bytes, ends and resets between it and a stream |
 //! | `outbound` | connects to targets: resolves names once, and judges the addresses |
@@ -21,6 +22,8 @@
 mod allow;
 mod client;
 mod head;
+mod invite;
+mod invites;
 mod local;
 mod outbound;
 mod peer;
@@ -35,6 +38,8 @@ mod users;
 pub use self::allow::{Allow, Pattern, PatternError};
 pub use self::client::request;
 pub use self::head::{BadHead, Head, HeadReader, StartLine};
+pub use self::invite::{ClientName, Invite, InviteError, Secret};
+pub use self::invites::{Invited, Invites};
 pub use self::local::{Served, serve_forward, serve_program};
 pub use self::outbound::{Outbound, TcpOutbound};
 pub use self::peer::{Peer, TcpPeer};
@@ -43,7 +48,7 @@ pub use self::server::{Limits, Report, Server};
 pub use self::splice::{End, Spliced, Splicing, splice};
 pub use self::target::{Host, Target, TargetError};
 pub use self::tunnel::{Tunnel, TunnelOptions, TunnelReport};
-pub use self::users::{Credentials, Users};
+pub use self::users::{Accounts, Credentials, Users};
 
 /// The application protocol (ALPN); over TCPLS it is `tcpls+http/1.1`.
 pub const PROTOCOL: &[u8] = b"http/1.1";

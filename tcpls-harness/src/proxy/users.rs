@@ -23,6 +23,11 @@ impl Credentials {
         text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| Self(format!("Bearer {text}")))
     }
 
+    /// Makes Basic credentials of a name without colon and a secret, both ASCII without control characters.
+    pub(super) fn basic(name: &str, secret: &str) -> Self {
+        Self(format!("Basic {}", encode(format!("{name}:{secret}").as_bytes())))
+    }
+
     /// The value of the field.
     pub fn field(&self) -> &str {
         &self.0
@@ -35,9 +40,19 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// Names and secrets that are kept elsewhere, such as [`Invites`](super::Invites).
+pub trait Accounts: fmt::Debug + Send + Sync {
+    /// Whether the secret is that of `name`. It is asked at each request, and must take the same time wherever the secret
+    /// differs.
+    fn accepts(&self, name: &str, secret: &str) -> bool;
+}
+
 /// Who may use a server: names and their secrets, which are not shown.
 #[derive(Clone, Default)]
-pub struct Users(Vec<User>);
+pub struct Users {
+    listed: Vec<User>,
+    others: Option<Arc<dyn Accounts>>,
+}
 
 #[derive(Clone)]
 struct User {
@@ -51,14 +66,22 @@ impl Users {
         let is_usable = !name.is_empty() && !name.contains(':') && !secret.is_empty();
         let is_text = !name.chars().chain(secret.chars()).any(char::is_control);
         if is_usable && is_text {
-            self.0.push(User { name: name.into(), secret: secret.to_owned() });
+            self.listed.push(User { name: name.into(), secret: secret.to_owned() });
         }
         is_usable && is_text
     }
 
+    /// Also accepts the names and secrets of `accounts`, in Basic credentials. Such users are never empty: a client needs
+    /// credentials even if no account exists.
+    #[must_use]
+    pub fn or(mut self, accounts: Arc<dyn Accounts>) -> Self {
+        self.others = Some(accounts);
+        self
+    }
+
     /// Whether there are none: then every client may use the server.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.listed.is_empty() && self.others.is_none()
     }
 
     /// Returns the user with the credentials in a field Proxy-Authorization. Takes the same time wherever they differ from
@@ -76,12 +99,15 @@ impl Users {
             _ => return None,
         };
         let mut found = None;
-        for user in &self.0 {
+        for user in &self.listed {
             let is_name = name.as_ref().is_none_or(|name| is_equal(name.as_bytes(), user.name.as_bytes()));
             // Both are compared for each user.
             if is_equal(secret.as_bytes(), user.secret.as_bytes()) & is_name {
                 found = Some(user.name.clone());
             }
+        }
+        if let (None, Some(name), Some(others)) = (&found, &name, &self.others) {
+            found = others.accepts(name, &secret).then(|| name.as_str().into());
         }
         found
     }
@@ -89,12 +115,12 @@ impl Users {
 
 impl fmt::Debug for Users {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|user| &user.name)).finish()
+        f.debug_list().entries(self.listed.iter().map(|user| &user.name)).entries(&self.others).finish()
     }
 }
 
 /// Compares in a time that depends on the length of `given` alone.
-fn is_equal(given: &[u8], wanted: &[u8]) -> bool {
+pub(super) fn is_equal(given: &[u8], wanted: &[u8]) -> bool {
     let mut difference = given.len() ^ wanted.len();
     for (index, byte) in given.iter().enumerate() {
         let other = wanted.get(index % wanted.len().max(1)).copied().unwrap_or(0);

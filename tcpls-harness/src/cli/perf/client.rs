@@ -121,7 +121,10 @@ async fn run_all(args: &Args, signals: Signals) -> Outcome<Report> {
 
 async fn open(args: &Args) -> Outcome<Session> {
     let addresses = resolve(&args.connect).await?;
-    let options = ClientOptions::new(args.trust.trust().client(&[PROTOCOL])?, server_name(&args.name)?);
+    let options = ClientOptions::new(
+        args.trust.trust(args.trust.read_invite()?.as_ref()).client(&[PROTOCOL])?,
+        server_name(&args.name)?,
+    );
     let options = ClientOptions { dial: DialOptions { keep: Keep::Session, ..DialOptions::default() }, ..options };
     let hints =
         Hints { trust: &args.trust, self_made: "`perf server` makes its certificate on the spot: pass --insecure" };

@@ -10,18 +10,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::hints::Hints;
 use super::limits::Bounds;
-use super::paths::{ListenOn, PathArgs, TrustArgs, close_briefly, follow_advertised, server_name, tell_troubles};
+use super::paths::{
+    ListenOn, PathArgs, TrustArgs, close_briefly, follow_advertised, resolve, server_name, tell_troubles,
+};
 use super::proxy::first_line;
 use super::text::visible;
 use super::units::parse_duration;
 use super::{Outcome, output};
 use crate::net::{ClientOptions, ConnectError, PathFault, Runtime, Session};
-use crate::proxy::{Credentials, PROTOCOL, Refusal, Served, Tunnel, TunnelOptions, TunnelReport};
+use crate::proxy::{Credentials, Invite, PROTOCOL, Refusal, Served, Tunnel, TunnelOptions, TunnelReport};
 use crate::tls::Identity;
 
 /// The environment variable with a client's credentials.
@@ -34,9 +37,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The server, and how to reach it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TunnelArgs {
-    /// The server ("tcpls proxy"), whose certificate must be valid for NAME
+    /// The server ("tcpls proxy"), whose certificate must be valid for NAME. Default: the addresses in the invite
     #[arg(value_name = "NAME:PORT")]
-    pub server: String,
+    pub server: Option<String>,
     /// The paths.
     #[command(flatten)]
     pub paths: PathArgs,
@@ -49,8 +52,8 @@ pub struct TunnelArgs {
     /// Private key of the client certificate in PEM
     #[arg(long, value_name = "PEM", requires = "cert")]
     pub key: Option<PathBuf>,
-    /// File whose first line is NAME:SECRET, or a secret alone, for a server with users. Default: the environment
-    /// variable TCPLS_AUTH
+    /// File whose first line is NAME:SECRET, or a secret alone, for a server with users. Default: those of the
+    /// invite, or the environment variable TCPLS_AUTH
     #[arg(long, value_name = "FILE")]
     pub auth: Option<PathBuf>,
     /// How long a new connection waits while the server can't be reached
@@ -62,10 +65,11 @@ pub struct TunnelArgs {
 }
 
 impl TunnelArgs {
-    fn credentials(&self) -> Outcome<Option<Credentials>> {
-        let (text, place) = match &self.auth {
-            Some(file) => (first_line(file)?, file.display().to_string()),
-            None => match std::env::var(AUTH) {
+    fn credentials(&self, invite: Option<&Invite>) -> Outcome<Option<Credentials>> {
+        let (text, place) = match (&self.auth, invite) {
+            (Some(file), _) => (first_line(file)?, file.display().to_string()),
+            (None, Some(invite)) => return Ok(Some(invite.credentials())),
+            (None, None) => match std::env::var(AUTH) {
                 Ok(text) => (text, AUTH.to_owned()),
                 Err(_) => return Ok(None),
             },
@@ -76,20 +80,34 @@ impl TunnelArgs {
         ))
     }
 
-    fn options(&self) -> Outcome<ClientOptions> {
+    /// The server's name, and where it is.
+    fn place(&self, invite: Option<&Invite>) -> Outcome<(ServerName<'static>, Vec<String>)> {
+        let (name, others) = match (&self.server, invite) {
+            (Some(server), _) => {
+                let (name, _) = server.rsplit_once(':').ok_or_else(|| {
+                    format!("{server:?} is no server; write NAME:PORT, for example proxy.example:443")
+                })?;
+                (name.to_owned(), vec![server.clone()])
+            }
+            (None, Some(invite)) => {
+                let hosts = invite.addresses().iter().map(|address| address.host.to_string());
+                (hosts.take(1).collect(), invite.addresses().iter().map(ToString::to_string).collect())
+            }
+            (None, None) => return Err("there is no server: write NAME:PORT, or pass an --invite".into()),
+        };
+        let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
+        Ok((server_name(name)?, self.paths.connections(others)))
+    }
+
+    fn options(&self, invite: Option<&Invite>, name: ServerName<'static>, addresses: usize) -> Outcome<ClientOptions> {
         let identity = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => Some(Identity::from_files(cert, key)?),
             _ => None,
         };
-        let (name, _) = self
-            .server
-            .rsplit_once(':')
-            .ok_or_else(|| format!("{:?} is no server; write NAME:PORT, for example proxy.example:443", self.server))?;
-        let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
         // One stream is no tunnel for several programs.
-        let tls = self.trust.trust().client_as(&[PROTOCOL], identity.as_ref())?.tcpls_only();
-        let mut options = ClientOptions::new(tls, server_name(name)?);
-        self.paths.apply(&mut options);
+        let tls = self.trust.trust(invite).client_as(&[PROTOCOL], identity.as_ref())?.tcpls_only();
+        let mut options = ClientOptions::new(tls, name);
+        self.paths.apply(&mut options, addresses);
         let config = options.config.as_ref().clone();
         options.config = Arc::new(config.with(|config| config.session_timeout = self.outage));
         Ok(options)
@@ -98,8 +116,11 @@ impl TunnelArgs {
     /// Starts the tunnel. The first session must be possible if the server can be reached: what a new attempt would not
     /// change is an error.
     pub(super) async fn start(&self) -> Outcome<Tunnel> {
-        let (options, credentials) = (self.options()?, self.credentials()?);
-        let first = match self.dial(&options).await {
+        let invite = self.trust.read_invite()?;
+        let invite = invite.as_ref();
+        let (name, addresses) = self.place(invite)?;
+        let (options, credentials) = (self.options(invite, name, addresses.len())?, self.credentials(invite)?);
+        let first = match self.dial(&addresses, &options).await {
             Ok(session) => Some(session),
             Err(error) if error.is_lasting => return Err(error.text.into()),
             Err(error) => {
@@ -111,18 +132,18 @@ impl TunnelArgs {
             (tunnel.credentials, tunnel.wait) = (credentials, self.wait);
         });
         let (args, use_advertised) = (self.clone(), self.paths.use_advertised);
-        let args = Arc::new(args);
+        let way = Arc::new((args, addresses));
         let dial = move || {
-            let (args, options) = (args.clone(), options.clone());
-            async move { args.dial(&options).await }
+            let (way, options) = (way.clone(), options.clone());
+            async move { way.0.dial(&way.1, &options).await }
         };
         let report = move |report| tell(report, use_advertised);
         Ok(Tunnel::start(&Runtime::tokio(), tunnel_options, first, dial, report))
     }
 
-    async fn dial(&self, options: &ClientOptions) -> Result<Session, DialError> {
+    async fn dial(&self, addresses: &[String], options: &ClientOptions) -> Result<Session, DialError> {
         // Names are resolved again each time: the network may be another.
-        let addresses = self.paths.addresses(&self.server).await;
+        let addresses = resolve(addresses).await;
         let addresses = addresses.map_err(|error| DialError { text: error.to_string(), is_lasting: false })?;
         Session::connect(&addresses, options.clone()).await.map_err(|error| {
             let is_tcp = |failures: &[crate::net::PathFailure]| {
@@ -236,7 +257,9 @@ fn tell_served(served: &Served) {
 /// What to do about a refusal.
 fn hint(refusal: Refusal) -> &'static str {
     match refusal {
-        Refusal::Credentials => "; pass them with --auth or TCPLS_AUTH, as the server's --user has them",
+        Refusal::Credentials => {
+            "; pass an --invite that was not revoked, or --auth or TCPLS_AUTH as a --user of the server has them"
+        }
         Refusal::Denied => "; the server needs an --allow for it",
         _ => "",
     }

@@ -8,17 +8,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Stdin, Stdout, stdin, stdout};
 
 use super::{TunnelArgs, close, hint};
 use crate::cli::Outcome;
+use crate::cli::invite::InviteSource;
 use crate::cli::signals::Signals;
 use crate::net::Runtime;
 use crate::proxy::{End, Peer, Splicing, Target, splice};
 
 /// Connect standard input and output to a target of a server
 ///
-/// For ssh: ssh -o "ProxyCommand tcpls pipe proxy.example:443 %h:%p" host
+/// For ssh: ssh -o "ProxyCommand tcpls pipe proxy.example:443 %h:%p" host, or with an invite
+/// ssh -o "ProxyCommand tcpls pipe --invite @FILE %h:%p" host
 ///
 /// The connection goes to "tcpls proxy", in a session of its own over several TCP connections: it survives the loss of a path,
 /// and of all paths for the time --outage.
 #[derive(Clone, Debug, clap::Args)]
+#[command(allow_missing_positional = true)]
 pub struct Args {
     /// The server.
     #[command(flatten)]
@@ -33,6 +36,9 @@ pub struct Args {
 /// # Errors
 /// The server can't be reached or refuses, the connection was cut, or a signal ended the command.
 pub async fn run(args: Args) -> Outcome {
+    if args.tunnel.trust.invite == Some(InviteSource::Stdin) {
+        return Err("standard input is for the target; pass the invite as --invite @FILE or in TCPLS_INVITE".into());
+    }
     let stop = Signals::listen()?.stop();
     tokio::pin!(stop);
     let tunnel = tokio::select! {

@@ -4,6 +4,7 @@
 
 mod errors;
 mod files;
+mod invites;
 mod limits;
 mod logs;
 mod output;
