@@ -26,6 +26,8 @@ mod pinned;
 #[cfg(any(test, feature = "self-signed"))]
 mod self_signed;
 
+#[cfg(feature = "cli")]
+pub(crate) use self::pinned::WrongKey;
 #[cfg(feature = "proxy")]
 pub(crate) use self::pinned::sha256;
 pub use self::pinned::{Pin, Pins};

@@ -101,7 +101,8 @@ impl Args {
     }
 
     fn hints(&self) -> Hints<'_> {
-        Hints { trust: &self.trust, self_made: "if the server made its certificate itself, name that file with --ca" }
+        let self_made = "if the server made its certificate itself, name that file with --ca";
+        Hints { ca: self.trust.ca.as_deref(), self_made }
     }
 }
 
@@ -345,7 +346,7 @@ async fn fetch_plainly(
             Some(session) => fetch_one(&session, &job, progress).await,
             None => match connect(addresses, options.clone(), hints).await {
                 Ok(session) => fetch_one(&session, &job, progress).await,
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(error.to_string().into()),
             },
         };
         note(&mut report, job, outcome, hints);
@@ -358,24 +359,37 @@ fn new_report(tcpls: bool) -> Report {
     Report { tcpls, files: 0, bytes: 0, seconds: 0.0, bits_per_second: 0.0, failures, unlogged: None, tcp }
 }
 
-fn note(report: &mut Report, job: Job, outcome: Result<u64, String>, hints: &Hints<'_>) {
+/// Why a file was not received.
+struct Fault {
+    text: String,
+    /// Why the session ended, if it did: that is more specific.
+    end: Option<CloseReason>,
+}
+
+impl From<String> for Fault {
+    fn from(text: String) -> Self {
+        Self { text, end: None }
+    }
+}
+
+fn note(report: &mut Report, job: Job, outcome: Result<u64, Fault>, hints: &Hints<'_>) {
     match outcome {
         Ok(bytes) => {
             report.files += 1;
             report.bytes += bytes;
         }
-        Err(error) => report.failures.push(Failure { url: job.url, error: hints.explain(&error) }),
+        Err(Fault { text, end }) => {
+            let end = end.map_or(String::new(), |reason| format!("; {}", visible(&hints.of_end(&reason))));
+            report.failures.push(Failure { url: job.url, error: text + &end });
+        }
     }
 }
 
-async fn fetch_one(session: &Session, job: &Job, progress: &Progress) -> Result<u64, String> {
+async fn fetch_one(session: &Session, job: &Job, progress: &Progress) -> Result<u64, Fault> {
     let fetched = fetch_over(session, job, progress).await;
     progress.count_file();
-    // If the whole session ended, its reason is more specific.
-    match session.close_reason() {
-        None | Some(CloseReason::Local { .. }) => fetched,
-        Some(reason) => fetched.map_err(|error| format!("{error}; {}", visible(&reason.to_string()))),
-    }
+    let end = || session.close_reason().filter(|reason| !matches!(reason, CloseReason::Local { .. }));
+    fetched.map_err(|text| Fault { text, end: end() })
 }
 
 async fn fetch_over(session: &Session, job: &Job, progress: &Progress) -> Result<u64, String> {

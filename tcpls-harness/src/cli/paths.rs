@@ -133,7 +133,7 @@ pub(crate) fn server_name(name: &str) -> Outcome<ServerName<'static>> {
 
 /// Starts a session; an error contains a hint.
 pub(crate) async fn connect(addresses: &[SocketAddr], options: ClientOptions, hints: &Hints<'_>) -> Outcome<Session> {
-    Session::connect(addresses, options).await.map_err(|error| hints.explain(&error.to_string()).into())
+    Session::connect(addresses, options).await.map_err(|error| hints.of_connect(&error).into())
 }
 
 /// Closes the session of a client that a signal ends, so that the server does not wait for a join.

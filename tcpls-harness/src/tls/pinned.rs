@@ -137,7 +137,15 @@ impl ServerCertVerifier for PinnedVerifier {
 }
 
 /// A server has another key than its pins say.
-struct WrongKey(Pin);
+pub(crate) struct WrongKey(Pin);
+
+#[cfg(all(test, feature = "cli"))]
+impl WrongKey {
+    /// The error for a server with this key.
+    pub(crate) fn of(key: &[u8]) -> Self {
+        Self(Pin(sha256(key)))
+    }
+}
 
 impl fmt::Display for WrongKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

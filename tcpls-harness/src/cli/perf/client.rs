@@ -126,8 +126,8 @@ async fn open(args: &Args) -> Outcome<Session> {
         server_name(&args.name)?,
     );
     let options = ClientOptions { dial: DialOptions { keep: Keep::Session, ..DialOptions::default() }, ..options };
-    let hints =
-        Hints { trust: &args.trust, self_made: "`perf server` makes its certificate on the spot: pass --insecure" };
+    let self_made = "`perf server` makes its certificate on the spot: pass --insecure";
+    let hints = Hints { ca: args.trust.ca.as_deref(), self_made };
     let session = connect(&addresses, options, &hints).await?;
     if !session.is_tcpls() {
         return Ok(session); // measuring says why it can't

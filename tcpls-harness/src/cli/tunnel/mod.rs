@@ -151,8 +151,8 @@ impl TunnelArgs {
             };
             let is_lasting = !matches!(&error, ConnectError::Paths(failures) if is_tcp(failures));
             let self_made = "if the server made its certificate itself, name that file with --ca";
-            let hints = Hints { trust: &self.trust, self_made };
-            DialError { text: hints.explain(&error.to_string()), is_lasting }
+            let hints = Hints { ca: self.trust.ca.as_deref(), self_made };
+            DialError { text: hints.of_connect(&error), is_lasting }
         })
     }
 }
