@@ -11,7 +11,7 @@ use std::time::Duration;
 use tcpls_core::time::Time;
 use tokio::sync::oneshot;
 
-use super::{log, os};
+use crate::net::{log, os};
 
 /// A future on the heap that any thread may poll.
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -47,63 +47,39 @@
 //! assert_eq!(failure.to_string(), simulate(failure.seed).unwrap_err().to_string());
 //! ```
 //!
-//! | file | contents |
+//! | folder or file | subject |
 //! | --- | --- |
 //! | `scenario` | what a run is made from: a TOML file, or a random scenario |
-//! | `world` | one run: the loop and the timeline |
+//! | `network` | sockets on paths, over two transports: byte pipes over links, and packets of smoltcp; middleboxes; links of users |
+//! | `hosts` | clients, the server with its account, attackers; what runs one session for any of them |
+//! | `traffic` | the transfers of a scenario, which know what must be delivered |
+//! | `applications` | applications of users: their start and results, their turns, their hold on sessions and the network |
+//! | `world` | one run: the loop, the timeline, and checks after a quiet time and at the end; invariants are in the core's test kit |
 //! | `simulation` | networks and applications in Rust |
-//! | `applications`, `executor`, `handles` | async applications: their start and results, their turns, their hold on sessions |
-//! | `env` | what the hosts of a run share |
-//! | `network` | the interface of both transports: sockets on paths |
-//! | `pipes` | the fast transport: byte pipes over links |
-//! | `middleboxes` | middleboxes on a path of pipes |
-//! | `packets` | the faithful transport: smoltcp over links that lose and reorder packets |
-//! | `client`, `server`, `attacker` | the hosts; `driver` runs one session for any of them |
-//! | `account` | the server's account: what all its sessions may hold |
-//! | `transfers`, `pattern`, `actions` | the applications, which know what must be delivered |
-//! | `quiescence`, `final_checks` | checks after a quiet time and at the end; invariants are in the core's test kit |
-//! | `report` | the outcome of a run |
+//! | `report`, `trace` | the outcome of a run, and a record of what happened |
 //! | `swarm` | random scenarios, and the reduction of one that fails |
 //! | `real_sockets` | the same scenario over real sockets |
-//! | `event_queue`, `rng`, `trace` | events in order of time, randomness, a record of what happened |
-//! | `tls` | the handshakes, from the core's test kit |
+//! | `event_queue`, `rng` | events in order of time, randomness |
+//!
+//! A test reads the imports: each topic uses those that its data comes from, and no two use each other.
 
-mod account;
-mod actions;
 mod applications;
-mod attacker;
-mod client;
-mod driver;
-mod env;
 mod event_queue;
-mod executor;
-mod final_checks;
-mod handles;
-mod link_model;
-mod middleboxes;
+mod hosts;
 mod network;
-mod network_handle;
-mod packets;
-mod pattern;
-mod pipes;
-mod quiescence;
 mod real_sockets;
 pub mod report;
 mod rng;
 pub mod scenario;
-mod server;
-mod setup;
 mod simulation;
 pub mod swarm;
-mod tls;
 mod trace;
-mod transfers;
+mod traffic;
 mod world;
 
-pub use self::applications::ApplicationOutput;
-pub use self::env::SessionEvent;
-pub use self::link_model::LinkModel;
-pub use self::network_handle::NetworkHandle;
+pub use self::applications::{ApplicationOutput, NetworkHandle};
+pub use self::hosts::SessionEvent;
+pub use self::network::LinkModel;
 pub use self::real_sockets::{RealTransfer, run_real};
 pub use self::report::Report;
 pub use self::rng::SimRng;

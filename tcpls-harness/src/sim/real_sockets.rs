@@ -14,12 +14,12 @@ use tcpls_core::{ErrorCode, Side, StreamId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::pattern::Pattern;
-use super::scenario::{self, Direction, Fault, FaultKind, Role, Scenario, Transfer};
-use super::transfers::TransferEnd;
 use crate::dial::{Backup, DialOptions, Keep};
 use crate::net::{ClientOptions, Listener, ServerOptions, Session, Stream};
 use crate::relay::{Break, PathOptions, Relay, Way};
+use crate::sim::scenario::{self, Direction, Fault, FaultKind, Role, Scenario, Transfer};
+use crate::sim::traffic::pattern::Pattern;
+use crate::sim::traffic::transfers::TransferEnd;
 use crate::tls::{Identity, Trust};
 use crate::trace::variant;
 
@@ -164,7 +164,10 @@ fn usual_rates(path: &scenario::Path) -> [Option<u64>; 2] {
 
 fn set_schedulers(scenario: &Scenario, client: &Session, server: &Session) {
     for (settings, session) in [(&scenario.client, client), (&scenario.server, server)] {
-        settings.scheduler.into_iter().for_each(|chosen| session.set_scheduler(super::driver::scheduler(chosen)));
+        settings
+            .scheduler
+            .into_iter()
+            .for_each(|chosen| session.set_scheduler(crate::sim::hosts::driver::scheduler(chosen)));
     }
 }
 

@@ -7,9 +7,11 @@ use tcpls_core::Time;
 use tcpls_core::error::CloseReason;
 use tcpls_core::stats::{TcpPhase, TcpStats};
 
-use super::driver::Driver;
-use super::scenario::{Goals, Path, Scenario, Span};
-use super::transfers::{TransferState, Transfers};
+use crate::sim::hosts::driver::Driver;
+use crate::sim::scenario::{Goals, Path, Scenario, Span};
+pub use crate::sim::trace::Metric;
+use crate::sim::trace::seconds;
+use crate::sim::traffic::transfers::{TransferState, Transfers};
 
 /// The width of a column of [`Meter`].
 pub const BIN: Duration = Duration::from_millis(50);
@@ -41,22 +43,6 @@ pub struct Report {
     /// Bytes over time.
     #[serde(skip)]
     pub meter: Meter,
-}
-
-/// A value that an application recorded.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Metric {
-    /// When.
-    pub at: f64,
-    /// At which host, as the trace calls it: `client`, `client 2`, `server`.
-    pub host: String,
-    /// In which session: a number that is the same at both ends. `None` for faults.
-    pub session: Option<u64>,
-    /// What it is about.
-    pub name: String,
-    /// The value, in a unit that the application chose.
-    pub value: f64,
 }
 
 /// The outcome of one client's session.
@@ -152,10 +138,6 @@ impl Meter {
         }
         text
     }
-}
-
-pub(crate) fn seconds(time: Time) -> f64 {
-    time.as_nanos() as f64 / 1e9
 }
 
 /// The data that a report is made from.

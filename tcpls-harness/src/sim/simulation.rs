@@ -12,17 +12,17 @@ use std::time::Duration;
 use tcpls_core::connection::schedule::Scheduler;
 use tcpls_core::{Config, Connection, Side, Time};
 
-use super::applications::{ApplicationOutput, Applications, Serve, Start, StartFaults, boxed};
-use super::env::SessionEvent;
-use super::executor::panic_text;
-use super::link_model::{LinkModel, OwnLinks};
-use super::network::addresses;
-use super::network_handle::NetworkHandle;
-use super::report::Report;
-use super::scenario::{Direction, Fault, Path, Scenario, Span, Transport};
-use super::world::{Extensions, RunOptions, World};
 use crate::dial::{self, MakeDialPolicy};
 use crate::net::Session;
+use crate::sim::applications::NetworkHandle;
+use crate::sim::applications::executor::panic_text;
+use crate::sim::applications::{ApplicationOutput, Applications, Serve, Start, StartFaults, boxed};
+use crate::sim::hosts::env::SessionEvent;
+use crate::sim::network::addresses;
+use crate::sim::network::link_model::{LinkModel, OwnLinks};
+use crate::sim::report::Report;
+use crate::sim::scenario::{Direction, Fault, Path, Scenario, Span, Transport};
+use crate::sim::world::{Extensions, RunOptions, World};
 
 /// A simulation with applications of your own: async functions over [`Session`]s, in virtual time.
 ///

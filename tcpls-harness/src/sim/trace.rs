@@ -13,9 +13,8 @@ use serde::Serialize;
 use tcpls_core::trace::{Event, Sink};
 use tcpls_core::{Side, TcpEnd, Time};
 
-use super::account::SocketOwner;
-use super::network::SocketId;
-use super::scenario::{ActionKind, FaultKind};
+use crate::sim::network::SocketId;
+use crate::sim::scenario::{ActionKind, FaultKind};
 use crate::trace::{EventJson, append};
 
 /// Lines are written when they have this number of bytes.
@@ -87,15 +86,6 @@ impl Host {
     }
 }
 
-impl From<SocketOwner> for Host {
-    fn from(owner: SocketOwner) -> Self {
-        match owner {
-            SocketOwner::Client(number) => Self::Client(number),
-            SocketOwner::Attacker => Self::Attacker,
-        }
-    }
-}
-
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -107,6 +97,34 @@ impl fmt::Display for Host {
             Self::Network => f.write_str("network"),
         }
     }
+}
+
+/// A value that an application recorded.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Metric {
+    /// When.
+    pub at: f64,
+    /// At which host, as the trace calls it: `client`, `client 2`, `server`.
+    pub host: String,
+    /// In which session: a number that is the same at both ends. `None` for faults.
+    pub session: Option<u64>,
+    /// What it is about.
+    pub name: String,
+    /// The value, in a unit that the application chose.
+    pub value: f64,
+}
+
+impl Metric {
+    pub(crate) fn new(now: Time, place: Place, name: &str, value: f64) -> Self {
+        let Place { host, session } = place;
+        Self { at: seconds(now), host: host.to_string(), session, name: name.to_owned(), value }
+    }
+}
+
+/// Times in reports are in seconds.
+pub(crate) fn seconds(time: Time) -> f64 {
+    time.as_nanos() as f64 / 1e9
 }
 
 #[derive(Serialize)]

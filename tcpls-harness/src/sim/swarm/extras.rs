@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::super::rng::{Purpose, SimRng};
-use super::super::scenario::{
+use super::Mode;
+use crate::sim::rng::{Purpose, SimRng};
+use crate::sim::scenario::{
     Action, ActionKind, Bottleneck, Bounds, Crypto, End, Extension, Fault, FaultKind, Flood, FloodKind, Lanes,
     Middlebox, Rate, Scenario, Scheduler, Size, Span, Transfer, Transport,
 };
-use super::Mode;
 
 /// One in this many runs has middleboxes of a kind.
 const RARITY: u64 = 8;

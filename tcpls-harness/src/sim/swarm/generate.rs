@@ -4,12 +4,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::super::rng::{Purpose, SimRng};
-use super::super::scenario::{
+use super::extras::add_extras;
+use crate::sim::rng::{Purpose, SimRng};
+use crate::sim::scenario::{
     Action, ActionKind, Bottleneck, Bounds, Burst, Crypto, Direction, End, Fault, FaultKind, Goals, Keep, Path, Rate,
     Role, Scenario, Scheduler, Settings, Size, Span, Transfer, Transport,
 };
-use super::extras::add_extras;
 
 /// What a run must satisfy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

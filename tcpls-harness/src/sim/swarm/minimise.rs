@@ -1,8 +1,8 @@
 //! Reduces a failing scenario while it still fails: fewer faults, actions, transfers and paths, simpler settings, less
 //! data.
 
-use super::super::scenario::{Bottleneck, Bounds, Crypto, Keep, Role, Scenario, Settings, Size, Span, Transport};
 use super::faults_of;
+use crate::sim::scenario::{Bottleneck, Bounds, Crypto, Keep, Role, Scenario, Settings, Size, Span, Transport};
 
 /// Runs that may be spent on one scenario.
 const MAX_RUNS: usize = 2_000;

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::generate::{Mode, generate};
 pub use self::minimise::minimise;
-use super::report::SessionReport;
-use super::scenario::Transport;
-use super::{Report, RunOptions, Scenario, run};
+use crate::sim::report::{Report, SessionReport};
+use crate::sim::scenario::{Scenario, Transport};
+use crate::sim::world::{RunOptions, run};
 
 /// The outcome of one seed.
 #[derive(Clone, Debug)]

@@ -2,15 +2,15 @@
 
 use std::rc::Rc;
 
-use super::super::applications::Applications;
-use super::super::client::Client;
-use super::super::driver::Driver;
-use super::super::handles::Handles;
-use super::super::link_model::LinkModel;
-use super::super::scenario::{Direction, Fault, FaultKind};
-use super::super::setup::Overrides;
 use super::{MAX_STEPS, World};
 use crate::dial::MakeDialPolicy;
+use crate::sim::applications::Applications;
+use crate::sim::applications::handles::Handles;
+use crate::sim::hosts::client::Client;
+use crate::sim::hosts::driver::Driver;
+use crate::sim::hosts::setup::Overrides;
+use crate::sim::network::link_model::LinkModel;
+use crate::sim::scenario::{Direction, Fault, FaultKind};
 
 /// What users add to a scenario.
 #[derive(Default)]

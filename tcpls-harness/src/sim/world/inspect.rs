@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use tcpls_core::{Connection, Side, Time};
 
-use super::super::env::SessionEvent;
 use super::World;
+use crate::sim::hosts::env::SessionEvent;
 
 impl World {
     /// Whether the run is over, for whatever reason but its limit.

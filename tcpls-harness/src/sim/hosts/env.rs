@@ -1,0 +1,89 @@
+//! What the hosts of a run share: the time, the network, the applications and the trace.
+
+use super::account::{SocketOwner, SocketOwners};
+use crate::dial::Path;
+use crate::net::runtime::Runtime;
+use crate::sim::applications::handles::Handles;
+use crate::sim::network::{Network, SocketId, addresses};
+use crate::sim::trace::{Host, Note, Trace};
+use crate::sim::traffic::transfers::Transfers;
+use bytes::BytesMut;
+use std::collections::VecDeque;
+use tcpls_core::event::Event;
+use tcpls_core::{Side, Time};
+
+/// See the module's description.
+pub(crate) struct Env {
+    pub(crate) now: Time,
+    pub(crate) net: Box<dyn Network>,
+    /// The applications of each client's session.
+    pub(crate) transfers: Vec<Transfers>,
+    pub(crate) trace: Trace,
+    /// Bytes that arrived on each path since they were last counted.
+    pub(crate) carried: Vec<u64>,
+    pub(crate) owners: SocketOwners,
+    /// What applications see as their runtime, if there are any.
+    pub(crate) runtime: Option<Runtime>,
+    /// The events of sessions, if a user wants to see them.
+    pub(crate) log: Option<VecDeque<SessionEvent>>,
+}
+
+/// An event of a session in a simulation.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionEvent {
+    /// When it occurred.
+    pub at: Time,
+    /// At which end.
+    pub side: Side,
+    /// The client whose session it is, counted from 0; `None` while the client has not chosen it.
+    pub client: Option<usize>,
+    /// What occurred.
+    pub event: Event,
+}
+
+impl Env {
+    /// A client or an attacker opens a TCP connection.
+    pub(crate) fn connect(&mut self, path: usize, owner: SocketOwner) -> SocketId {
+        let socket = self.net.connect(self.now, path);
+        self.owners.insert(socket, owner);
+        self.trace.set_place(Host::from(owner).place());
+        self.trace.note(self.now, &Note::Connect { socket: socket.0, path });
+        socket
+    }
+
+    /// Moves what has arrived behind what is in `into`; how many bytes that were.
+    pub(crate) fn read(&mut self, side: Side, socket: SocketId, into: &mut BytesMut) -> usize {
+        let len = self.net.read(self.now, side, socket, into);
+        if len > 0 {
+            self.trace.read(self.now, side, socket, &into[into.len() - len..]);
+        }
+        len
+    }
+
+    /// Writes all of `bytes`.
+    pub(crate) fn write(&mut self, side: Side, socket: SocketId, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.trace.wrote(self.now, side, socket, bytes);
+        }
+        self.net.write(self.now, side, socket, bytes);
+    }
+
+    /// The number of the path between these addresses, or to the remote one if the local one is open.
+    pub(crate) fn known_path(&self, path: &Path) -> Option<usize> {
+        (0..self.carried.len()).find(|number| {
+            let Path { remote, local } = addresses(*number);
+            remote == path.remote && (path.local.is_none() || path.local == local)
+        })
+    }
+
+    /// An application's handles of a session that begins.
+    pub(crate) fn handles(&self) -> Option<Handles> {
+        self.runtime.clone().map(Handles::new)
+    }
+
+    /// Bytes that applications have read, in all sessions.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.transfers.iter().map(|transfers| transfers.delivered).sum()
+    }
+}
