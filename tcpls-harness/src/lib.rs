@@ -75,6 +75,7 @@ pub mod proxy;
 pub mod relay;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod sync;
 pub mod tls;
 #[cfg(feature = "json")]
 pub mod trace;

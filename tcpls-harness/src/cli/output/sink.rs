@@ -2,13 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
-
-use tokio::sync::Notify;
+use std::sync::{Arc, PoisonError};
 
 use super::Unwritten;
 use super::screen::Screen;
+use crate::sync::{Condvar, Mutex, MutexGuard, Notify, thread};
 
 /// Bytes that wait to be written; messages that would make them more are dropped.
 const LIMIT: usize = 256 * 1024;

@@ -7,14 +7,15 @@ pub(crate) mod reports;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
 
 use tcpls_core::budget::{Budget, Client, Eviction, HolderId, Limits, Resource};
 use tokio::sync::oneshot;
 
 use crate::net::os::now;
 use crate::net::session::{Descriptors, Shared, State};
+use crate::sync::{AtomicBool, Mutex, MutexGuard};
 
 /// The account of one listener.
 pub(crate) struct Account {

@@ -8,10 +8,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tcpls_core::time::Time;
+
+use crate::sync::Mutex;
 
 /// Advertised addresses that one session connects to in [`PERIOD`], successfully or not.
 const MAX_DIALS: usize = 16;

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Poll, Waker};
 
 use tcpls_core::budget::Client;
@@ -27,6 +27,7 @@ use super::remotes::Remotes;
 use super::waiters::{Wait, Waiters};
 use crate::dial::{Action, AttemptId, DialPolicy, Path, SessionView};
 use crate::net::runtime::Runtime;
+use crate::sync::{Mutex, MutexGuard};
 
 /// What the application may write before the task is woken to report it, although no socket has room.
 const UNACCOUNTED: usize = 64 * 1024;

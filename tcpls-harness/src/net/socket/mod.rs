@@ -28,7 +28,8 @@ use tcpls_core::connection::TcpEnd;
 use tcpls_core::error::ConfigError;
 use tcpls_core::time::Time;
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
+pub(crate) use tokio::net::TcpStream;
 
 use self::flight::Flight;
 use self::pace::Pace;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
@@ -10,13 +10,13 @@ use tcpls_core::budget::{Client, Resource};
 use tcpls_core::connection::{Claim, ClaimId, TcpEnd};
 use tcpls_core::endpoint::Join;
 use tcpls_core::wire::ids::ConnectionId;
-use tokio::net::TcpStream;
 
 use crate::net::account::reports::CLAIM_MEMORY;
 use crate::net::account::{Account, Holding, Place};
 use crate::net::os::now;
 use crate::net::session::{Shared, State};
-use crate::net::socket::Socket;
+use crate::net::socket::{Socket, TcpStream};
+use crate::sync::AtomicBool;
 
 /// Bytes that a claim may send before it is authenticated.
 const MAX_HELD: usize = 64 * 1024;

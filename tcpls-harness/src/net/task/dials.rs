@@ -8,13 +8,12 @@ use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::dial::{AttemptId, Path};
 use crate::net::session::{AddTcpError, Opened};
-use crate::net::socket::{SocketOptions, connect};
+use crate::net::socket::{SocketOptions, TcpStream, connect};
 
 /// The sockets of a dialer's attempts.
 pub(crate) struct Dials {

@@ -1,14 +1,15 @@
 //! Where a session's task gets sockets that others have made.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use bytes::BytesMut;
 use tcpls_core::endpoint::Join;
-use tokio::net::TcpStream;
 
 use super::claims::ClaimPlace;
 use super::dials::Dials;
 use crate::net::session::Shared;
+use crate::net::socket::TcpStream;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Sockets for a session's task.
 pub(crate) enum Delivery {

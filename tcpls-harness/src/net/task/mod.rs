@@ -354,17 +354,23 @@ impl Driver {
     fn finish(&mut self, again: bool, written: Written, cx: &mut Context<'_>) -> Next {
         let mine = self.deadline();
         let is_empty = self.carriers.is_empty() && self.leaving.is_empty() && self.claimants.is_empty();
-        let shared = self.shared.clone();
+        let (shared, mut dialer) = (self.shared.clone(), None);
         let (next, deadline) = shared.drive(|state| {
             note_room(state, &self.carriers);
             if again | self.endings.tell(self.now, &mut state.conn) | self.take_discarded(state) | written.more(state) {
                 return (Next::Turn, None);
             }
-            let dialer = state.dialer.as_ref().and_then(|dialer| dialer.poll_timeout());
-            state.asleep_until = state.conn.poll_timeout().into_iter().chain(dialer).chain(mine).min();
+            let redial = state.dialer.as_ref().and_then(|dialer| dialer.poll_timeout());
+            state.asleep_until = state.conn.poll_timeout().into_iter().chain(redial).chain(mine).min();
             let is_over = is_empty && state.is_closed() && state.inbox.is_empty() && self.mailbox.is_empty();
-            (if is_over { Next::Over } else { Next::Sleep }, state.asleep_until)
+            if is_over {
+                // At once: what is delivered from now on goes back.
+                dialer = state.end_task();
+                return (Next::Over, None);
+            }
+            (Next::Sleep, state.asleep_until)
         });
+        drop(dialer);
         self.due = deadline;
         match deadline {
             Some(deadline) if next == Next::Sleep => self.sleep_until(deadline, cx),
@@ -426,7 +432,7 @@ impl Future for Driver {
 impl Drop for Driver {
     /// Also when the runtime is shut down: it wakes every waiting task, and nothing more will come.
     fn drop(&mut self) {
-        drop(self.shared.drive(State::end_task));
+        drop(self.shared.drive(|state| if state.has_task_ended() { None } else { state.end_task() }));
     }
 }
 
