@@ -27,7 +27,8 @@
 //! | [`DialPolicy`](crate::dial::DialPolicy): all methods | yes; it is dropped without the lock |
 //! | [`Scheduler`](crate::core::Scheduler): all methods, and its destructor | yes |
 //! | the owner of [`Bytes`](bytes::Bytes) that were written: its destructor, once they are delivered | yes |
-//! | certificate verifiers and resolvers of rustls | yes, while the handshake is read |
+//! | [`TlsClient`](crate::core::crypto::TlsClient), [`TlsServer`](crate::core::crypto::TlsServer) | no |
+//! | [`Handshake`](crate::core::crypto::Handshake), and what it calls: certificate verifiers and resolvers of rustls | yes |
 //! | subscribers of `tracing` (feature `tracing`) | yes |
 
 pub(crate) mod account;

@@ -213,12 +213,15 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let state = &mut *self.account.lock();
-        state.budget.leave(self.id);
-        state.holdings.remove(&self.id);
-        if let Some(closing) = state.closing.remove(&self.id) {
-            state.closing_descriptors -= closing.descriptors;
-        }
+        // A holding may have a task that waits for it: it is dropped without the lock.
+        let _holding = {
+            let state = &mut *self.account.lock();
+            state.budget.leave(self.id);
+            if let Some(closing) = state.closing.remove(&self.id) {
+                state.closing_descriptors -= closing.descriptors;
+            }
+            state.holdings.remove(&self.id)
+        };
     }
 }
 

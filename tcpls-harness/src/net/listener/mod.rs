@@ -84,7 +84,9 @@ impl Listener {
 
     /// Replaces certificates and application protocols for new handshakes, or the TLS library.
     pub fn set_tls(&self, tls: impl TlsServer + 'static) {
-        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tls);
+        let mut tls: Arc<dyn TlsServer> = Arc::new(tls);
+        std::mem::swap(&mut *self.tls.write().unwrap_or_else(PoisonError::into_inner), &mut tls);
+        drop(tls); // the former one, without the lock: it may be the application's
     }
 
     /// Waits for the next session whose handshake is complete. Handshakes that fail are reported by
