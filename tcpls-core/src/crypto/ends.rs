@@ -14,6 +14,27 @@ use crate::error::HandshakeError;
 /// application protocols it offers then, is part of the configuration, too: see [`Offer`](super::Offer).
 ///
 /// `Debug` shows no key.
+///
+/// A provider implements it for its library; an application may, to choose among configurations:
+#[cfg_attr(feature = "rustls", doc = "```")]
+#[cfg_attr(not(feature = "rustls"), doc = "```ignore")]
+/// use tcpls_core::HandshakeError;
+/// use tcpls_core::crypto::rustls::RustlsClient;
+/// use tcpls_core::crypto::{Handshake, TlsClient};
+///
+/// #[derive(Debug)]
+/// struct ByName {
+///     inside: RustlsClient,
+///     outside: RustlsClient,
+/// }
+///
+/// impl TlsClient for ByName {
+///     fn handshake(&self, server_name: &str) -> Result<Box<dyn Handshake>, HandshakeError> {
+///         let chosen: &dyn TlsClient = if server_name.ends_with(".internal") { &self.inside } else { &self.outside };
+///         chosen.handshake(server_name)
+///     }
+/// }
+/// ```
 pub trait TlsClient: fmt::Debug + Send + Sync {
     /// Starts a handshake with the server called `server_name`: a DNS name, or an IP address as text. Its certificate
     /// must be valid for that name.
