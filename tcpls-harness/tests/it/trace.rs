@@ -94,6 +94,7 @@ fn lines_have_the_fields_of_the_table_for_every_event() {
     let mut sink = JsonLines::new(lines.clone());
     sink.event(Time::ZERO, &Event::LimitReached { limit: Limit::BadRecord, tcp: None });
     sink.event(Time::ZERO, &Event::Probed { tcp: ConnectionId::FIRST });
+    sink.event(Time::ZERO, &Event::LaneDeclared { tcp: ConnectionId::FIRST });
     let table = table();
     let mut seen = BTreeSet::new();
     let mut all = [parsed(&lines.text()), refused_claim()].concat();
