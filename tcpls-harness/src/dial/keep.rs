@@ -288,6 +288,7 @@ impl Dialer {
         let known = self.pairs.iter().position(is_free);
         let index = known.unwrap_or(self.pairs.len());
         if known.is_none() {
+            self.pairs.reserve_exact(1);
             self.pairs.push(self.pair(path, now));
         }
         let parked = std::mem::take(&mut self.pairs[index].parked);

@@ -220,7 +220,11 @@ impl Dialer {
 
     /// Returns the next action.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if self.actions.is_empty() {
+            self.actions = VecDeque::new(); // a session dials seldom
+        }
+        action
     }
 
     /// Returns when to call [`Dialer::advance`] without an event before; a future time after each call to it.

@@ -1,7 +1,7 @@
 //! The peer's address of each TCP connection, also for a while after the TCP connection is lost: applications read events
 //! later than they happen.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use tcpls_core::wire::ids::ConnectionId;
@@ -12,7 +12,8 @@ const MAX_LOST: usize = 16;
 /// The peer's addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Remotes {
-    live: BTreeMap<ConnectionId, SocketAddr>,
+    /// A list, because a session has few TCP connections, and may be one of many.
+    live: Vec<(ConnectionId, SocketAddr)>,
     lost: VecDeque<(ConnectionId, SocketAddr)>,
 }
 
@@ -20,15 +21,17 @@ impl Remotes {
     /// TCP connection `tcp` has a socket whose other end is at `address`, if that is known.
     pub(crate) fn set(&mut self, tcp: ConnectionId, address: Option<SocketAddr>) {
         self.lost.retain(|(lost, _)| *lost != tcp);
-        match address {
-            Some(address) => _ = self.live.insert(tcp, address),
-            None => _ = self.live.remove(&tcp),
+        self.live.retain(|(live, _)| *live != tcp);
+        if let Some(address) = address {
+            self.live.reserve_exact(1);
+            self.live.push((tcp, address));
         }
     }
 
     /// TCP connection `tcp` has no socket any more.
     pub(crate) fn discard(&mut self, tcp: ConnectionId) {
-        let Some(address) = self.live.remove(&tcp) else { return };
+        let Some(index) = self.live.iter().position(|(live, _)| *live == tcp) else { return };
+        let (_, address) = self.live.swap_remove(index);
         if self.lost.len() == MAX_LOST {
             self.lost.pop_front();
         }
@@ -36,8 +39,8 @@ impl Remotes {
     }
 
     pub(crate) fn get(&self, tcp: ConnectionId) -> Option<SocketAddr> {
-        let lost = self.lost.iter().find(|(lost, _)| *lost == tcp).map(|(_, address)| *address);
-        self.live.get(&tcp).copied().or(lost)
+        let mut known = self.live.iter().chain(&self.lost);
+        known.find(|(known, _)| *known == tcp).map(|(_, address)| *address)
     }
 }
 

@@ -47,8 +47,8 @@ impl Dials {
 
     /// Closes the socket in any state; returns its addresses if it was not connected.
     pub(crate) fn abandon(&mut self, attempt: AttemptId) -> Option<Path> {
-        self.connected.remove(&attempt);
-        let (path, task) = self.paths.remove(&attempt)?;
+        remove(&mut self.connected, attempt);
+        let (path, task) = remove(&mut self.paths, attempt)?;
         task.abort();
         Some(path)
     }
@@ -58,7 +58,7 @@ impl Dials {
         while let Some(ended) = ready!(self.connecting.poll_join_next(cx)) {
             // Aborted tasks have no result.
             let Ok((attempt, outcome)) = ended else { continue };
-            let Some((path, _)) = self.paths.remove(&attempt) else { continue };
+            let Some((path, _)) = remove(&mut self.paths, attempt) else { continue };
             let outcome = outcome.map(|stream| _ = self.connected.insert(attempt, stream));
             return Poll::Ready((attempt, path, outcome));
         }
@@ -67,7 +67,7 @@ impl Dials {
 
     /// Removes and returns a connected socket.
     pub(crate) fn take(&mut self, attempt: AttemptId) -> Option<TcpStream> {
-        self.connected.remove(&attempt)
+        remove(&mut self.connected, attempt)
     }
 
     /// Begins to connect a socket that the application wants. To be called within a tokio runtime.
@@ -104,4 +104,13 @@ impl Dials {
         }
         Poll::Pending
     }
+}
+
+/// Removes an entry. A session dials seldom: a map without any keeps no memory, which would be 1 KiB.
+fn remove<V>(map: &mut BTreeMap<AttemptId, V>, attempt: AttemptId) -> Option<V> {
+    let removed = map.remove(&attempt);
+    if map.is_empty() {
+        *map = BTreeMap::new();
+    }
+    removed
 }

@@ -154,6 +154,12 @@ impl Driver {
                 state.conn.handle_bytes(self.now, tcp, socket.input());
             }
         });
+        self.add_carrier(tcp, socket);
+    }
+
+    /// A session has few, and may be one of many: there is no room for more than it has.
+    fn add_carrier(&mut self, tcp: ConnectionId, socket: Socket) {
+        self.carriers.reserve_exact(1);
         self.carriers.push(Carrier::new(tcp, socket));
     }
 
@@ -331,7 +337,7 @@ impl Driver {
                 }
                 Claim::Authenticated(tcp) => {
                     self.shared.drive(|state| ask_kernel(&mut state.conn, tcp, &claimant.socket));
-                    self.carriers.push(Carrier::new(tcp, claimant.socket));
+                    self.add_carrier(tcp, claimant.socket);
                 }
                 Claim::Refused if self.leaving.len() >= MAX_LEAVING => claimant.socket.reset(),
                 Claim::Refused => self.leaving.push(Leaving::new(self.now, None, claimant.socket)),
