@@ -22,7 +22,7 @@ use super::text::visible;
 use super::units::{parse_duration, parse_size};
 use super::{Outcome, report};
 use crate::net::{Listener, ServerOptions, Session};
-use crate::proxy::{self, Allow, PROTOCOL, Pattern, Report, TcpOutbound, Users};
+use crate::proxy::{self, Allow, AllowRemote, PROTOCOL, Pattern, RemotePattern, Report, TcpOutbound, Users};
 use crate::tls::Identity;
 
 /// Connect clients to other servers
@@ -40,6 +40,7 @@ use crate::tls::Identity;
 ///
 /// SIGINT and SIGTERM close the sessions and stop the proxy; a second signal stops it at once. On SIGHUP, the proxy
 /// reads --cert, --key, --client-ca and the files of --user again. Invites apply without that.
+#[allow(rustdoc::bare_urls, reason = "--help shows this text as it is")]
 #[derive(Clone, Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
@@ -53,6 +54,10 @@ pub struct Args {
     /// network such as 10.0.0.0/8 or [fd00::/8]; PORT is a number, a range such as 8000-8099, or *
     #[arg(long, value_name = "HOST:PORT")]
     pub allow: Vec<Pattern>,
+    /// Let clients listen on ADDRESS:PORT of this host ("tcpls forward -R"), only this USER if one is named; repeat it for
+    /// several. ADDRESS is an address, a network, or *; PORT is a number, a range, or *
+    #[arg(long, value_name = "[USER@]ADDRESS:PORT")]
+    pub allow_remote: Vec<RemotePattern>,
     /// Serve clients with these credentials, too: a user's name, and a file whose first line is the secret. Repeat it
     /// for several users
     #[arg(long, value_name = "NAME:FILE")]
@@ -164,12 +169,13 @@ impl Server {
             (limits.per_client, limits.total, limits.idle) = (args.max_streams as usize, targets, args.idle);
         });
         let proxy = proxy::Server::new(outbound, users, limits);
+        proxy.allow_remote(AllowRemote::new(args.allow_remote.clone()));
         Ok(Self { listener, proxy, ca, bounds, identity, args: args.clone(), log })
     }
 
     fn warn(&self) {
         let mut warnings = self.args.identity.warnings(&self.identity);
-        if self.args.allow.is_empty() {
+        if self.args.allow.is_empty() && self.args.allow_remote.is_empty() {
             warnings.push("no target is permitted; name some with --allow".to_owned());
         }
         if self.args.anyone {
@@ -292,6 +298,10 @@ fn tell(session: u64, client: Option<SocketAddr>, report: Report, log: Log) {
             let (target, reason) = (target.map(|target| target.to_string()), refusal.to_string());
             log.tell(&Happening::Refused { session, client, user: user.as_deref(), target, reason });
         }
+        Report::Listening { user, address } => {
+            log.tell(&Happening::ListeningFor { session, client, user: user.as_deref(), address });
+        }
+        Report::StoppedListening { address } => log.tell(&Happening::StoppedListening { session, address }),
         Report::Ended { target, spliced } => {
             let (to_target, to_client) = (spliced.received, spliced.sent);
             let (target, how) = (target.to_string(), spliced.end.text());

@@ -1,6 +1,6 @@
 //! Which targets a server permits: a list of patterns, nothing without one.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::{error, fmt};
 
@@ -120,6 +120,19 @@ enum HostPattern {
     Below(String),
     /// Addresses that begin with `prefix` bits of this one, whatever name leads there.
     Network(IpAddr, u8),
+}
+
+impl Pattern {
+    /// Whether it matches an address to listen on.
+    pub(super) fn matches_address(&self, address: SocketAddr) -> bool {
+        let host = Host::Address(address.ip());
+        self.ports.contains(address.port()) && self.host.matches(&host, address.ip())
+    }
+
+    /// Whether it is about names.
+    pub(super) fn is_of_names(&self) -> bool {
+        matches!(self.host, HostPattern::Name(_) | HostPattern::Below(_))
+    }
 }
 
 impl HostPattern {

@@ -21,13 +21,24 @@ pub async fn request(
     target: &Target,
     credentials: Option<&Credentials>,
 ) -> Result<(Stream, Bytes), Refusal> {
+    exchange(session, "CONNECT", target, credentials, "").await
+}
+
+/// Sends a request with `more` fields, and waits for the answer; see [`request`].
+pub(super) async fn exchange(
+    session: &Session,
+    method: &str,
+    target: &Target,
+    credentials: Option<&Credentials>,
+    more: &str,
+) -> Result<(Stream, Bytes), Refusal> {
     let mut stream = session.open_stream().await.map_err(|error| match error {
         OpenStreamError::Closed => Refusal::NoSession,
         _ => Refusal::Other,
     })?;
     let credentials =
         credentials.map_or_else(String::new, |credentials| format!("Proxy-Authorization: {}\r\n", credentials.field()));
-    let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{credentials}\r\n");
+    let head = format!("{method} {target} HTTP/1.1\r\nHost: {target}\r\n{credentials}{more}\r\n");
     let answered = match stream.write_chunk(head.into()).await {
         Ok(()) => read_head(&mut stream).await,
         Err(_) => Ok(None),

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::head::HeadReader;
 use super::peer::Peer;
 use super::refusal::Refusal;
-use super::server::{refusal_of, target_of};
+use super::server::{Method, refusal_of, request_of};
 use super::socks;
 use super::splice::{Spliced, Splicing, splice};
 use super::target::Target;
@@ -165,8 +165,9 @@ async fn ask_http<P: Peer>(program: &mut P, mut buffer: BytesMut) -> Option<Resu
             }
             Err(bad) => return Some(Err((refusal_of(bad).response(), refusal_of(bad)))),
         };
-        return Some(match target_of(&head) {
-            Ok(target) => Ok(Asked { protocol: Protocol::Http, target, rest: reader.into_rest() }),
+        return Some(match request_of(&head) {
+            Ok((Method::Listen, _)) => Err((Refusal::Method.response(), Refusal::Method)),
+            Ok((Method::Connect, target)) => Ok(Asked { protocol: Protocol::Http, target, rest: reader.into_rest() }),
             Err(refusal) => Err((refusal.response(), refusal)),
         });
     }

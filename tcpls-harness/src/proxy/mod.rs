@@ -15,6 +15,7 @@
 //! | `outbound` | connects to targets: resolves names once, and judges the addresses |
 //! | `server` | answers the streams of a session |
 //! | `client`, `tunnel` | asks a server for connections; keeps a session for that |
+//! | `remote`, `reverse` | ports of the server that lead to a client: who may have which, and the client's part |
 //! | `socks`, `local` | SOCKS version 5, sans-IO; programs that ask a client for connections |
 //!
 //! What decides has no sockets: the simulator runs [`Server`] and [`splice`] with peers in memory.
@@ -28,6 +29,8 @@ mod local;
 mod outbound;
 mod peer;
 mod refusal;
+mod remote;
+mod reverse;
 mod server;
 pub mod socks;
 mod splice;
@@ -44,6 +47,8 @@ pub use self::local::{Served, serve_forward, serve_program};
 pub use self::outbound::{Outbound, TcpOutbound};
 pub use self::peer::{Peer, TcpPeer};
 pub use self::refusal::Refusal;
+pub use self::remote::{AllowRemote, RemotePattern};
+pub use self::reverse::{RemoteForward, RemoteForwards, RemoteReport};
 pub use self::server::{Limits, Report, Server};
 pub use self::splice::{End, Spliced, Splicing, splice};
 pub use self::target::{Host, Target, TargetError};

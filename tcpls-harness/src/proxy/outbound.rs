@@ -45,19 +45,24 @@ impl TcpOutbound {
     }
 
     async fn connect_in_time(&self, target: &Target) -> Result<TcpPeer, Refusal> {
-        let found = match &target.host {
-            Host::Address(address) => vec![SocketAddr::new(*address, target.port)],
-            Host::Name(name) => {
-                lookup_host((name.as_str(), target.port)).await.map_err(|_| Refusal::Unresolved)?.collect()
-            }
-        };
-        if found.is_empty() {
-            return Err(Refusal::Unresolved);
-        }
+        let found = resolve(target).await?;
         let permitted = found.into_iter().filter(|address| self.allow.permits(target, address.ip()));
-        let permitted: Vec<SocketAddr> = permitted.take(MAX_ADDRESSES).collect();
-        race(permitted).await
+        race(permitted.take(MAX_ADDRESSES).collect()).await
     }
+}
+
+/// Connects to `target`, which needs no permission.
+pub(super) async fn connect_to(target: &Target, limit: Duration) -> Result<TcpPeer, Refusal> {
+    let connecting = async { race(resolve(target).await?.into_iter().take(MAX_ADDRESSES).collect()).await };
+    timeout(limit, connecting).await.unwrap_or(Err(Refusal::TimedOut))
+}
+
+async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, Refusal> {
+    let found: Vec<SocketAddr> = match &target.host {
+        Host::Address(address) => vec![SocketAddr::new(*address, target.port)],
+        Host::Name(name) => lookup_host((name.as_str(), target.port)).await.map_err(|_| Refusal::Unresolved)?.collect(),
+    };
+    if found.is_empty() { Err(Refusal::Unresolved) } else { Ok(found) }
 }
 
 impl Outbound for TcpOutbound {

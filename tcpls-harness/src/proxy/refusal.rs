@@ -23,6 +23,8 @@ pub enum Refusal {
     Credentials,
     /// The target is not permitted.
     Denied,
+    /// Another client listens on the port.
+    Taken,
     /// The client has reached its limit of connections.
     TooMany,
     /// The server has reached its limit of connections.
@@ -42,7 +44,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::BadRequest,
         Self::HeadTooLarge,
         Self::RequestTimeout,
@@ -50,6 +52,7 @@ impl Refusal {
         Self::Version,
         Self::Credentials,
         Self::Denied,
+        Self::Taken,
         Self::TooMany,
         Self::Overloaded,
         Self::Unresolved,
@@ -68,6 +71,7 @@ impl Refusal {
             Self::Method => (405, "Method Not Allowed"),
             Self::Credentials => (407, "Proxy Authentication Required"),
             Self::RequestTimeout => (408, "Request Timeout"),
+            Self::Taken => (409, "Conflict"),
             Self::TooMany => (429, "Too Many Requests"),
             Self::HeadTooLarge => (431, "Request Header Fields Too Large"),
             Self::Unresolved | Self::Refused | Self::Unreachable | Self::Other => (502, "Bad Gateway"),
@@ -84,6 +88,7 @@ impl Refusal {
                 "http_request_error"
             }
             Self::Credentials | Self::Denied => "http_request_denied",
+            Self::Taken => "http_request_error",
             Self::TooMany | Self::Overloaded => "connection_limit_reached",
             Self::Unresolved => "dns_error",
             Self::Refused => "connection_refused",
@@ -133,6 +138,7 @@ impl fmt::Display for Refusal {
             Self::Version => "the version of HTTP is not 1.1",
             Self::Credentials => "the proxy requires credentials",
             Self::Denied => "the proxy does not permit this target",
+            Self::Taken => "another client listens on the port",
             Self::TooMany => "the client has reached its limit of connections",
             Self::Overloaded => "the proxy has reached its limit of connections",
             Self::Unresolved => "the target's name has no address",
@@ -153,8 +159,14 @@ mod tests {
 
     #[test]
     fn clients_read_the_refusal_that_servers_sent() {
-        for refusal in [Refusal::Denied, Refusal::Unresolved, Refusal::Refused, Refusal::TimedOut, Refusal::Overloaded]
-        {
+        for refusal in [
+            Refusal::Denied,
+            Refusal::Taken,
+            Refusal::Unresolved,
+            Refusal::Refused,
+            Refusal::TimedOut,
+            Refusal::Overloaded,
+        ] {
             assert_eq!(Refusal::from_response(refusal.status().0, Some(refusal.error_type())), refusal);
         }
         assert_eq!(Refusal::from_response(407, None), Refusal::Credentials);

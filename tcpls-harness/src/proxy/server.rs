@@ -2,24 +2,38 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tcpls_core::budget::Client;
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::client::exchange;
 use super::head::{BadHead, Head, HeadReader, MAX_HEAD, StartLine};
 use super::outbound::Outbound;
+use super::peer::{Peer, TcpPeer};
 use super::refusal::Refusal;
+use super::remote::{AllowRemote, Held, Owner, Ports, address_of};
 use super::splice::{Spliced, Splicing, splice};
 use super::target::Target;
 use super::users::Users;
-use crate::net::{Runtime, Session, Stream};
+use crate::net::{Session, Stream};
 
 /// The response to a request that is granted; the connection's bytes follow.
 const GRANTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+
+/// The field with the key of a client that asks to listen.
+pub(super) const CLIENT_KEY: &str = "Tcpls-Client";
+/// How long a client has to answer for a connection that arrives on its port.
+const DELIVERY: Duration = Duration::from_secs(30);
+/// How long a port is kept for the next session of its client.
+const RESERVED: Duration = Duration::from_secs(60);
+/// The pause after a socket could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What clients of a server may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +84,18 @@ pub enum Report {
         /// The target.
         target: Target,
     },
+    /// The server listens for a client.
+    Listening {
+        /// The user, if there are any.
+        user: Option<Arc<str>>,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// The server listens there no more.
+    StoppedListening {
+        /// Where.
+        address: SocketAddr,
+    },
     /// A connection has ended.
     Ended {
         /// The target.
@@ -95,6 +121,8 @@ impl<O> Clone for Server<O> {
 struct Shared<O> {
     outbound: O,
     users: RwLock<Users>,
+    remote: RwLock<AllowRemote>,
+    ports: Ports,
     limits: Limits,
     total: Arc<Semaphore>,
     clients: Mutex<BTreeMap<Key, usize>>,
@@ -111,9 +139,9 @@ impl<O: Outbound> Server<O> {
     /// Makes a server that connects by `outbound`. Without users, every client of the session may use it.
     pub fn new(outbound: O, users: Users, limits: Limits) -> Self {
         let total = Arc::new(Semaphore::new(limits.total.min(Semaphore::MAX_PERMITS)));
-        Self {
-            shared: Arc::new(Shared { outbound, users: RwLock::new(users), limits, total, clients: Mutex::default() }),
-        }
+        let (remote, ports, clients) = Default::default();
+        let shared = Shared { outbound, users: RwLock::new(users), remote, ports, limits, total, clients };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Replaces the users, for requests from now on.
@@ -121,17 +149,28 @@ impl<O: Outbound> Server<O> {
         *self.shared.users.write().unwrap_or_else(PoisonError::into_inner) = users;
     }
 
+    /// Lets clients listen on addresses of the server, from now on; initially on none.
+    pub fn allow_remote(&self, remote: AllowRemote) {
+        *self.shared.remote.write().unwrap_or_else(PoisonError::into_inner) = remote;
+    }
+
     /// Answers all streams of a session, until the session ends. `report` gets what happens to each.
     pub async fn serve(&self, session: &Session, report: impl Fn(Report) + Clone + Send + Sync + 'static) {
         let runtime = session.runtime();
         while let Some(stream) = session.accept_stream().await {
-            let (server, report, place) = (self.clone(), report.clone(), (runtime.clone(), session.client()));
-            drop(runtime.spawn(async move { server.answer(&place.0, place.1, stream, report).await }));
+            let (server, session, report) = (self.clone(), session.clone(), report.clone());
+            drop(runtime.spawn(async move { server.answer(&session, stream, report).await }));
         }
     }
 
     /// Answers one stream.
-    async fn answer(&self, runtime: &Runtime, client: Client, mut stream: Stream, report: impl Fn(Report)) {
+    async fn answer(
+        &self,
+        session: &Session,
+        mut stream: Stream,
+        report: impl Fn(Report) + Clone + Send + Sync + 'static,
+    ) {
+        let (runtime, client) = (&session.runtime(), session.client());
         let reading = runtime.timeout(self.shared.limits.request_timeout, read_head(&mut stream)).await;
         let (head, rest) = match reading {
             Some(Ok(Some(read))) => read,
@@ -143,10 +182,13 @@ impl<O: Outbound> Server<O> {
             Ok(user) => user,
             Err(refusal) => return refuse(stream, &report, None, None, refusal).await,
         };
-        let target = match target_of(&head) {
-            Ok(target) => target,
+        let (method, target) = match request_of(&head) {
+            Ok(request) => request,
             Err(refusal) => return refuse(stream, &report, user, None, refusal).await,
         };
+        if method == Method::Listen {
+            return self.listen(session, stream, (user, head, target), report).await;
+        }
         let _place = match self.take_place(user.clone(), client) {
             Ok(place) => place,
             Err(refusal) => return refuse(stream, &report, user, Some(target), refusal).await,
@@ -171,6 +213,92 @@ impl<O: Outbound> Server<O> {
         });
         let spliced = splice(runtime, stream, peer, splicing).await;
         report(Report::Ended { target, spliced });
+    }
+
+    /// Listens on an address of the server, until the stream of the request ends. A session that ends leaves the port to the
+    /// next session of its client for a while.
+    async fn listen(
+        &self,
+        session: &Session,
+        mut stream: Stream,
+        (user, head, target): (Option<Arc<str>>, Head, Target),
+        report: impl Fn(Report) + Clone + Send + Sync + 'static,
+    ) {
+        let mut held = match self.take_port(user.clone(), &head, &target) {
+            Ok(held) => held,
+            Err(refusal) => return refuse(stream, &report, user, Some(target), refusal).await,
+        };
+        report(Report::Listening { user: user.clone(), address: held.address });
+        _ = stream.write_chunk(Bytes::from_static(GRANTED)).await; // if the client is gone, reading says so
+        let runtime = session.runtime();
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut held.taken => return, // by another session of the client
+                read = stream.read_chunk(MAX_HEAD) => {
+                    if read == Ok(None) {
+                        _ = stream.finish();
+                    }
+                    break;
+                }
+                accepted = held.listener.accept() => match accepted {
+                    Ok((socket, from)) => {
+                        let (server, session, user) = (self.clone(), session.clone(), user.clone());
+                        let (target, report) = (target.clone(), report.clone());
+                        let delivering = async move { server.deliver(&session, (socket, from), user, target, report).await };
+                        drop(runtime.spawn(delivering));
+                    }
+                    Err(_) => runtime.sleep(ACCEPT_PAUSE).await, // the peer has left, or there is no descriptor
+                },
+            }
+        }
+        if session.close_reason().is_some() {
+            runtime.sleep(RESERVED).await;
+        }
+        if self.shared.ports.release(&held) {
+            report(Report::StoppedListening { address: held.address });
+        }
+    }
+
+    fn take_port(&self, user: Option<Arc<str>>, head: &Head, target: &Target) -> Result<Held, Refusal> {
+        let address = address_of(target)?;
+        let remote = self.shared.remote.read().unwrap_or_else(PoisonError::into_inner);
+        if !remote.permits(user.as_deref(), address) {
+            return Err(Refusal::Denied);
+        }
+        self.shared.ports.take(address, Owner::new(user, head.field(&CLIENT_KEY.to_ascii_lowercase()))?)
+    }
+
+    /// Passes a connection that was accepted for a client to it.
+    async fn deliver(
+        &self,
+        session: &Session,
+        (socket, from): (TcpStream, SocketAddr),
+        user: Option<Arc<str>>,
+        target: Target,
+        report: impl Fn(Report),
+    ) {
+        let (runtime, mut peer) = (session.runtime(), TcpPeer::new(socket));
+        let asked = async {
+            let place = self.take_place(user.clone(), session.client())?;
+            let forwarded = format!("Forwarded: for=\"{from}\"\r\n");
+            let (stream, early) = exchange(session, "CONNECT", &target, None, &forwarded).await?;
+            Ok((place, stream, early))
+        };
+        match runtime.timeout(DELIVERY, asked).await.unwrap_or(Err(Refusal::TimedOut)) {
+            Ok((_place, stream, early)) => {
+                report(Report::Connected { user, target: target.clone() });
+                let splicing = Splicing::default().with(|splicing| {
+                    (splicing.to_peer, splicing.idle) = (early, self.shared.limits.idle);
+                });
+                let spliced = splice(&runtime, stream, peer, splicing).await;
+                report(Report::Ended { target, spliced });
+            }
+            Err(refusal) => {
+                peer.abort(); // as if nothing listened
+                report(Report::Refused { user, target: Some(target), refusal });
+            }
+        }
     }
 
     fn authenticate(&self, head: &Head) -> Result<Option<Arc<str>>, Refusal> {
@@ -234,12 +362,23 @@ pub(super) async fn read_head(stream: &mut Stream) -> Result<Option<(Head, Bytes
     Ok(None)
 }
 
-/// Returns the target of a CONNECT request.
-pub(super) fn target_of(head: &Head) -> Result<Target, Refusal> {
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    /// A connection to the target.
+    Connect,
+    /// To listen on the target, an address of the server.
+    Listen,
+}
+
+/// Returns the method and the target of a request.
+pub(super) fn request_of(head: &Head) -> Result<(Method, Target), Refusal> {
     let StartLine::Request { method, target, minor } = &head.start else { return Err(Refusal::BadRequest) };
-    if method != "CONNECT" {
-        return Err(Refusal::Method);
-    }
+    let method = match method.as_str() {
+        "CONNECT" => Method::Connect,
+        "LISTEN" => Method::Listen,
+        _ => return Err(Refusal::Method),
+    };
     // A request without Host, with two, or with content could be meant differently by each proxy on the way.
     let hosts = head.all("host").count();
     let has_content =
@@ -247,7 +386,7 @@ pub(super) fn target_of(head: &Head) -> Result<Target, Refusal> {
     if hosts > 1 || (hosts == 0 && *minor > 0) || has_content {
         return Err(Refusal::BadRequest);
     }
-    target.parse().map_err(|_| Refusal::BadRequest)
+    Ok((method, target.parse().map_err(|_| Refusal::BadRequest)?))
 }
 
 pub(super) fn refusal_of(bad: BadHead) -> Refusal {

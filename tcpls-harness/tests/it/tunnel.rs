@@ -7,8 +7,8 @@ use tcpls_core::config::Config;
 use tcpls_core::wire::ids::ErrorCode;
 use tcpls_harness::net::{ClientOptions, ConnectError, Listener, Runtime, ServerOptions, Session};
 use tcpls_harness::proxy::{
-    self, Allow, Limits, Refusal, Server, Target, TcpOutbound, TcpPeer, Tunnel, TunnelOptions, Users, serve_forward,
-    serve_program,
+    self, Allow, AllowRemote, Limits, Refusal, RemoteForward, RemoteForwards, RemoteReport, Server, Target,
+    TcpOutbound, TcpPeer, Tunnel, TunnelOptions, Users, serve_forward, serve_program,
 };
 use tcpls_harness::relay::Relay;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,6 +21,7 @@ use crate::support::{ANY, identity, pattern, relay, trust};
 /// A proxy behind two paths that can be broken, and a client's tunnel over both.
 struct World {
     relays: [Relay; 2],
+    server: Server<TcpOutbound>,
     tunnel: Tunnel,
     /// The server's end of each session.
     sessions: mpsc::UnboundedReceiver<Session>,
@@ -39,11 +40,12 @@ impl World {
         let allow = Allow::new(vec!["127.0.0.0/8:*".parse().unwrap()]);
         let outbound = TcpOutbound::new(allow, Duration::from_secs(60));
         let server = Server::new(outbound, Users::default(), Limits::default());
+        let serving = server.clone();
         tokio::spawn(async move {
             loop {
                 let session = listener.accept().await;
                 _ = sender.send(session.clone());
-                let server = server.clone();
+                let server = serving.clone();
                 tokio::spawn(async move { server.serve(&session, |_| {}).await });
             }
         });
@@ -56,7 +58,7 @@ impl World {
         };
         let options = TunnelOptions::default().with(|options| options.wait = wait);
         let tunnel = Tunnel::start(&Runtime::tokio(), options, None, dial, |_: proxy::TunnelReport<ConnectError>| {});
-        Self { relays, tunnel, sessions }
+        Self { relays, server, tunnel, sessions }
     }
 
     /// Waits until there is a session with TCP connections on both paths.
@@ -279,4 +281,46 @@ async fn many_short_connections_leave_nothing_behind() {
     }
     assert!(session.close_reason().is_none(), "all in one session");
     assert_eq!(world.tunnel.session().map(|session| session.tcp_connections().len()), Some(2));
+}
+
+/// Serves a client's remote forwards in a session, if the first one is granted, and returns the answer about that.
+async fn remote(forwards: &RemoteForwards, session: &Session) -> RemoteReport {
+    let (sender, mut reports) = mpsc::unbounded_channel();
+    let (forwards, session) = (forwards.clone(), session.clone());
+    let serving =
+        tokio::spawn(async move { forwards.serve(&session, None, move |report| _ = sender.send(report)).await });
+    let report = reports.recv().await.unwrap();
+    if !matches!(report, RemoteReport::Listening(_)) {
+        serving.abort(); // or it would take the streams of another client of this test
+    }
+    report
+}
+
+#[tokio::test]
+async fn a_remote_port_returns_to_its_client_in_the_next_session() {
+    let mut world = World::start(Duration::from_secs(60)).await;
+    let listen = TcpListener::bind(ANY).await.unwrap().local_addr().unwrap();
+    let denied = TcpListener::bind(ANY).await.unwrap().local_addr().unwrap();
+    world.server.allow_remote(AllowRemote::new(vec![listen.to_string().parse().unwrap()]));
+    let target = target().await;
+    let client =
+        |listen| RemoteForwards::new(&Runtime::tokio(), vec![RemoteForward { listen, target: target.clone() }]);
+    let (own, other) = (client(listen), client(listen));
+
+    let session = world.connected().await;
+    assert_eq!(remote(&client(denied), &session).await, RemoteReport::Refused(denied, Refusal::Denied));
+    assert_eq!(remote(&own, &session).await, RemoteReport::Listening(listen));
+    assert_eq!(remote(&other, &session).await, RemoteReport::Refused(listen, Refusal::Taken));
+    let mut terminal = TcpStream::connect(listen).await.unwrap();
+    keystroke(&mut terminal, 1).await;
+
+    world.sessions.recv().await.unwrap().close(ErrorCode(0x104), b"restart").await;
+    assert_eq!(terminal.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    // What connects before the client is back waits for it.
+    let mut terminal = TcpStream::connect(listen).await.unwrap();
+    session.closed().await;
+    let session = world.connected().await;
+    assert_eq!(remote(&other, &session).await, RemoteReport::Refused(listen, Refusal::Taken), "the port is kept");
+    assert_eq!(remote(&own, &session).await, RemoteReport::Listening(listen));
+    keystroke(&mut terminal, 2).await;
 }

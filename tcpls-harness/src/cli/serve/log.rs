@@ -21,6 +21,8 @@ pub(crate) enum Happening<'a> {
     Tcp { session: u64, tcp: u32, client: Option<SocketAddr>, happening: String },
     Connected { session: u64, client: Option<SocketAddr>, user: Option<&'a str>, target: String },
     Refused { session: u64, client: Option<SocketAddr>, user: Option<&'a str>, target: Option<String>, reason: String },
+    ListeningFor { session: u64, client: Option<SocketAddr>, user: Option<&'a str>, address: SocketAddr },
+    StoppedListening { session: u64, address: SocketAddr },
     Ended { session: u64, target: String, to_target: u64, to_client: u64, how: &'static str },
     Request { session: u64, client: Option<SocketAddr>, path: &'a str, bytes: Option<u64>, error: Option<String> },
     SessionEnded { session: u64, reason: String },
@@ -66,6 +68,12 @@ impl fmt::Display for Happening<'_> {
             Self::Refused { session, client, user, target, reason } => {
                 let target = target.as_deref().unwrap_or("a request");
                 write!(f, "session {session}: refused {target}{}{}: {reason}", For(*user), From(*client))
+            }
+            Self::ListeningFor { session, client, user, address } => {
+                write!(f, "session {session}: listening on {address}{}{}", For(*user), From(*client))
+            }
+            Self::StoppedListening { session, address } => {
+                write!(f, "session {session}: stopped listening on {address}")
             }
             Self::Ended { session, target, to_target, to_client, how } => {
                 let (to_target, to_client) = (size(*to_target), size(*to_client));

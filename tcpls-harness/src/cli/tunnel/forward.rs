@@ -1,5 +1,6 @@
 //! `tcpls forward`: local ports that lead to fixed targets.
 
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use tokio::task::JoinSet;
@@ -8,13 +9,14 @@ use super::{TunnelArgs, accept, close, listen, places, tell_listening};
 use crate::cli::paths::ListenOn;
 use crate::cli::signals::Signals;
 use crate::cli::{Outcome, output};
-use crate::net::Runtime;
-use crate::proxy::{Target, TcpPeer, serve_forward};
+use crate::net::{Runtime, Session};
+use crate::proxy::{Credentials, Refusal, RemoteForward, RemoteForwards, RemoteReport, Target, TcpPeer, serve_forward};
 
 /// Forward ports to targets of a server
 ///
-/// Like "ssh -L": connections to a local port are carried to "tcpls proxy", which connects to the target. They share one
-/// session over several TCP connections, and survive the loss of a path, and of all paths for the time --outage.
+/// With -L, as in ssh, connections to a local port are carried to "tcpls proxy", which connects to the target. With -R, the
+/// server listens, and connections are carried to this host, which connects to the target; after a new session the server
+/// listens again. All share one session over several TCP connections, and survive the loss of a path, and of all paths for the time --outage.
 ///
 /// While the server can't be reached, new connections wait for --wait, and are then reset. If the session ends, a new one is
 /// made for new connections.
@@ -25,8 +27,35 @@ pub struct Args {
     pub tunnel: TunnelArgs,
     /// Listen on PORT of this host (BIND: of that address; default 127.0.0.1), and connect to HOST:PORT from the server.
     /// Repeat it for several ports
-    #[arg(short = 'L', long = "local-forward", value_name = "[BIND:]PORT:HOST:PORT", required = true)]
+    #[arg(
+        short = 'L',
+        long = "local-forward",
+        value_name = "[BIND:]PORT:HOST:PORT",
+        required_unless_present = "remotes"
+    )]
     pub forwards: Vec<Forward>,
+    /// Let the server listen on PORT (BIND: of that address; default 127.0.0.1), and connect to HOST:PORT from this host.
+    /// The server needs --allow-remote for it. Repeat it for several ports
+    #[arg(short = 'R', long = "remote-forward", value_name = "[BIND:]PORT:HOST:PORT")]
+    pub remotes: Vec<Remote>,
+}
+
+/// A port of the server that leads to a target of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote(RemoteForward);
+
+impl FromStr for Remote {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (listen, target) = split_listen(text)?;
+        let listen: SocketAddr = listen.parse().map_err(|_| format!("{listen:?} is no address and port"))?;
+        if listen.port() == 0 {
+            return Err("the port must be from 1 to 65535".to_owned());
+        }
+        let target = target.parse().map_err(|error| format!("{target}: {error}"))?;
+        Ok(Self(RemoteForward { listen, target }))
+    }
 }
 
 /// A port that leads to a target.
@@ -40,11 +69,20 @@ impl FromStr for Forward {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (listen, target) = split(text).ok_or("write [BIND:]PORT:HOST:PORT, with IPv6 addresses in brackets")?;
-        let listen = if listen.contains(':') { listen.to_owned() } else { format!("127.0.0.1:{listen}") };
-        let listen = listen.strip_prefix("*:").map_or(listen.clone(), |port| format!("0.0.0.0:{port}"));
+        let (listen, target) = split_listen(text)?;
         Ok(Self { listen: listen.parse()?, target: target.parse().map_err(|error| format!("{target}: {error}"))? })
     }
+}
+
+/// Returns the address to listen on, with what is not given, and the target.
+fn split_listen(text: &str) -> Result<(String, &str), String> {
+    let (listen, target) = split(text).ok_or("write [BIND:]PORT:HOST:PORT, with IPv6 addresses in brackets")?;
+    let listen = match listen.strip_prefix("*:") {
+        Some(port) => format!("0.0.0.0:{port}"),
+        None if listen.contains(':') => listen.to_owned(),
+        None => format!("127.0.0.1:{listen}"),
+    };
+    Ok((listen, target))
 }
 
 /// Splits `[BIND:]PORT` from `HOST:PORT`, at the second last colon that is not in brackets.
@@ -78,8 +116,14 @@ pub async fn run(args: Args) -> Outcome {
         .collect();
     let listening = listening?;
     let places = places()?;
+    let remotes: Vec<RemoteForward> = args.remotes.iter().map(|remote| remote.0.clone()).collect();
+    let remotes = RemoteForwards::new(&Runtime::tokio(), remotes);
+    let on_session = move |session: &Session, credentials: Option<&Credentials>| {
+        let (remotes, session, credentials) = (remotes.clone(), session.clone(), credentials.cloned());
+        tokio::spawn(async move { remotes.serve(&session, credentials, tell_remote).await });
+    };
     let tunnel = tokio::select! {
-        tunnel = args.tunnel.start() => tunnel?,
+        tunnel = args.tunnel.start(on_session) => tunnel?,
         stopped = &mut stop => return Err(stopped.into()),
     };
     let mut tasks = JoinSet::new();
@@ -100,6 +144,19 @@ pub async fn run(args: Args) -> Outcome {
     Ok(())
 }
 
+/// Says what happens to ports of the server.
+fn tell_remote(report: RemoteReport) {
+    match report {
+        RemoteReport::Listening(address) => output::tell(format_args!("the server listens on {address}")),
+        RemoteReport::Refused(address, Refusal::Denied) => {
+            output::tell(format_args!(
+                "tcpls: the server does not permit {address}; it needs an --allow-remote for it"
+            ));
+        }
+        RemoteReport::Refused(address, refusal) => output::tell(format_args!("tcpls: port {address}: {refusal}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,10 +172,15 @@ mod tests {
         ] {
             let listen = ListenOn::all(&[listen.parse().unwrap()]);
             let forward: Forward = text.parse().unwrap();
+            let remote: Remote = text.parse().unwrap();
+            assert_eq!(
+                ([remote.0.listen].as_slice(), remote.0.target.to_string()),
+                (listen.as_slice(), target.to_owned())
+            );
             assert_eq!((ListenOn::all(&[forward.listen]), forward.target.to_string()), (listen, target.to_owned()));
         }
         for text in ["", "80", "a:80", "8080:a", "8080:a:0", "x:a:80", "8080:2001:db8::1:80:", "]:8080:a:1"] {
-            assert!(text.parse::<Forward>().is_err(), "{text}");
+            assert!(text.parse::<Forward>().is_err() && text.parse::<Remote>().is_err(), "{text}");
         }
     }
 }

@@ -29,6 +29,8 @@ use crate::tls::Identity;
 
 /// The environment variable with a client's credentials.
 const AUTH: &str = "TCPLS_AUTH";
+/// Connections that may arrive for a client at the same time on ports of the server.
+const MAX_STREAMS: u32 = 2048;
 /// Programs that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 /// The pause after a socket could not be accepted.
@@ -109,13 +111,17 @@ impl TunnelArgs {
         let mut options = ClientOptions::new(tls, name);
         self.paths.apply(&mut options, addresses);
         let config = options.config.as_ref().clone();
-        options.config = Arc::new(config.with(|config| config.session_timeout = self.outage));
+        options.config =
+            Arc::new(config.with(|config| (config.session_timeout, config.max_streams) = (self.outage, MAX_STREAMS)));
         Ok(options)
     }
 
     /// Starts the tunnel. The first session must be possible if the server can be reached: what a new attempt would not
-    /// change is an error.
-    pub(super) async fn start(&self) -> Outcome<Tunnel> {
+    /// change is an error. `on_session` gets each session at its start, and the credentials.
+    pub(super) async fn start(
+        &self,
+        on_session: impl Fn(&Session, Option<&Credentials>) + Send + Sync + 'static,
+    ) -> Outcome<Tunnel> {
         let invite = self.trust.read_invite()?;
         let invite = invite.as_ref();
         let (name, addresses) = self.place(invite)?;
@@ -129,7 +135,7 @@ impl TunnelArgs {
             }
         };
         let tunnel_options = TunnelOptions::default().with(|tunnel| {
-            (tunnel.credentials, tunnel.wait) = (credentials, self.wait);
+            (tunnel.credentials, tunnel.wait) = (credentials.clone(), self.wait);
         });
         let (args, use_advertised) = (self.clone(), self.paths.use_advertised);
         let way = Arc::new((args, addresses));
@@ -137,7 +143,12 @@ impl TunnelArgs {
             let (way, options) = (way.clone(), options.clone());
             async move { way.0.dial(&way.1, &options).await }
         };
-        let report = move |report| tell(report, use_advertised);
+        let report = move |report| {
+            if let TunnelReport::Began(session) = &report {
+                on_session(session, credentials.as_ref());
+            }
+            tell(report, use_advertised);
+        };
         Ok(Tunnel::start(&Runtime::tokio(), tunnel_options, first, dial, report))
     }
 

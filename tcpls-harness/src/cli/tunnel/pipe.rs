@@ -42,7 +42,7 @@ pub async fn run(args: Args) -> Outcome {
     let stop = Signals::listen()?.stop();
     tokio::pin!(stop);
     let tunnel = tokio::select! {
-        tunnel = args.tunnel.start() => tunnel?,
+        tunnel = args.tunnel.start(|_, _| {}) => tunnel?,
         stopped = &mut stop => return Err(stopped.into()),
     };
     let carrying = async {

@@ -17,6 +17,7 @@ use crate::proxy::{TcpPeer, serve_program};
 ///
 /// While the server can't be reached, new connections wait for --wait, and are then refused with the right error. If the
 /// session ends, a new one is made for new connections.
+#[allow(rustdoc::bare_urls, reason = "--help shows this text as it is")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The server.
@@ -37,7 +38,7 @@ pub async fn run(args: Args) -> Outcome {
     let listeners = listen(&args.listen)?;
     let places = places()?;
     let tunnel = tokio::select! {
-        tunnel = args.tunnel.start() => tunnel?,
+        tunnel = args.tunnel.start(|_, _| {}) => tunnel?,
         stopped = &mut stop => return Err(stopped.into()),
     };
     tell_listening(&listeners, "SOCKS5 and HTTP proxy");
