@@ -3,8 +3,8 @@
 //! A written byte is in flight, has credit of its stream *and* of the session, or is *excess*. Excess is bounded for
 //! all streams together, so that a peer that grants no credit costs little memory. A stream without credit takes only
 //! excess: it cannot block another that has credit. The send buffer bounds the bytes in flight or with credit,
-//! regardless of what the peer grants; its last part is reserved for streams that hold little, so that a bulk transfer
-//! on a slow path does not block a request.
+//! regardless of what the peer grants. The last part of it, and of the session's credit, is reserved for streams that hold
+//! little, so that a bulk transfer does not block a request.
 
 use super::{Shared, Stream, Streams};
 use crate::event::StreamEvent;
@@ -15,7 +15,10 @@ use crate::wire::ids::StreamId;
 const MAX_EXCESS: u64 = 64 << 10;
 /// The part of the session's send buffer that is reserved for streams that hold little: an eighth of it, at most this.
 const MAX_RESERVE: usize = 1 << 20;
-/// The most that a stream may take of them.
+/// The part of the session's credit that is reserved for them: an eighth of the peer's first grant, at most this. A
+/// receiver renews its limit long before so little is left.
+const MAX_CREDIT_RESERVE: u64 = 256 << 10;
+/// The most that a stream may take of each.
 const LITTLE: usize = 64 << 10;
 /// The most that the one stream of a plain session may hold. There is no credit; sealed data is in TCP's buffers.
 const MAX_PLAIN: usize = 256 << 10;
@@ -39,16 +42,20 @@ pub(super) struct Shares {
     reserve: usize,
     /// Of the session's credit.
     credit: u64,
+    /// How much of that is left to streams that hold little.
+    credit_reserve: u64,
     /// Of the excess.
     excess: u64,
+    /// The same for streams that hold much, which the reserve of the credit does not help.
+    bulk_excess: u64,
 }
 
 impl Shares {
     /// Whether there is room again that was used up at `before`.
     fn are_back_since(self, before: Shares) -> bool {
         before.buffer <= before.reserve && self.buffer > before.buffer
-            || before.credit == 0 && self.credit > 0
-            || before.excess == 0 && self.excess > 0
+            || before.credit <= before.credit_reserve && self.credit > before.credit
+            || before.bulk_excess == 0 && self.excess > before.excess
     }
 }
 
@@ -90,23 +97,37 @@ impl Shared {
 
     /// Returns the shared room.
     fn shares(&self) -> Shares {
-        let overdrawn = self.fresh.saturating_sub(self.credit.left());
+        let credit_reserve = self.credit_reserve();
         Shares {
             buffer: self.config.send_buffer.saturating_sub(self.buffered_to_send),
             reserve: if self.plain { 0 } else { MAX_RESERVE.min(self.config.send_buffer / 8) },
             credit: self.credit.left().saturating_sub(self.fresh),
-            excess: MAX_EXCESS.saturating_sub(self.beyond.saturating_add(overdrawn)),
+            credit_reserve,
+            excess: self.excess(0),
+            bulk_excess: self.excess(credit_reserve),
         }
+    }
+
+    fn credit_reserve(&self) -> u64 {
+        MAX_CREDIT_RESERVE.min(self.first_grant / 8)
+    }
+
+    /// How much may be written beyond what can be sent, if `reserve` of the session's credit is not to be used.
+    fn excess(&self, reserve: u64) -> u64 {
+        let overdrawn = self.fresh.saturating_add(reserve).saturating_sub(self.credit.left());
+        MAX_EXCESS.saturating_sub(self.beyond.saturating_add(overdrawn))
     }
 
     /// How many bytes may be written to `stream`.
     pub(super) fn room_for(&self, stream: &Stream) -> usize {
         let shares = self.shares();
         let unused = stream.send.credit_left().saturating_sub(stream.send.unsent());
-        let sendable = unused.min(shares.credit).saturating_add(shares.excess);
-        let room = usize::try_from(sendable.min(stream.send.offsets_left())).unwrap_or(usize::MAX);
         let held = stream.send.buffered();
-        let common = shares.buffer.saturating_sub(shares.reserve).saturating_add(LITTLE.saturating_sub(held));
+        let little = LITTLE.saturating_sub(held);
+        let much = unused.min(shares.credit.saturating_sub(shares.credit_reserve)).saturating_add(shares.bulk_excess);
+        let sendable = much.max(unused.min(shares.credit).saturating_add(shares.excess).min(little as u64));
+        let room = usize::try_from(sendable.min(stream.send.offsets_left())).unwrap_or(usize::MAX);
+        let common = shares.buffer.saturating_sub(shares.reserve).saturating_add(little);
         room.min(self.config.stream_send_buffer.saturating_sub(held)).min(common.min(shares.buffer))
     }
 
@@ -184,13 +205,27 @@ mod tests {
 
     #[test]
     fn a_session_holds_what_is_in_flight_and_has_credit_and_64_kib() {
-        let (mut client, [a, b]) = granted(1_000_000, 600_000);
-        assert_eq!((fill(&mut client, a), fill(&mut client, b)), (600_000 + EXCESS, 400_000));
+        let (mut client, [a, b, c, d]) = granted(1_000_000, 600_000);
+        assert_eq!((fill(&mut client, a), fill(&mut client, b)), (600_000 + EXCESS, 400_000 - 125_000));
+        assert_eq!((fill(&mut client, c), fill(&mut client, d)), (LITTLE, 125_000 - LITTLE));
         assert_eq!(send_all(&mut client), 1_000_000);
         assert_eq!((fill(&mut client, a), fill(&mut client, b)), (0, 0), "what is in flight is held, too");
         client.handle_max_stream_data(a, 700_000).unwrap();
-        client.handle_max_data(1_050_000);
+        client.handle_max_data(1_175_000);
         assert_eq!(fill(&mut client, a) + fill(&mut client, b), 50_000);
+    }
+
+    #[test]
+    fn bulk_leaves_the_last_of_the_sessions_credit_to_streams_that_hold_little() {
+        let (mut client, [bulk, request]) = granted(2 << 20, 16 << 20);
+        assert_eq!(fill(&mut client, bulk), (2 << 20) - MAX_CREDIT_RESERVE as usize + EXCESS);
+        assert_eq!(send_all(&mut client), (2 << 20) - MAX_CREDIT_RESERVE as usize + EXCESS);
+        assert_eq!(client.write(request, b"a request"), Ok(9));
+        assert_eq!(send_all(&mut client), 9);
+        client.handle_max_data((2 << 20) + 9);
+        assert_eq!(woken(&mut client), []);
+        client.handle_max_data(3 << 20);
+        assert_eq!(woken(&mut client), [bulk]);
     }
 
     #[test]
@@ -245,7 +280,7 @@ mod tests {
     #[test]
     fn credit_of_the_session_wakes_writers() {
         let (mut client, [a]) = granted(1_000, 1 << 20);
-        assert_eq!(fill(&mut client, a), 1_000 + EXCESS);
+        assert_eq!(fill(&mut client, a), 1_000 - 125 + EXCESS, "an eighth is reserved");
         client.handle_max_data(1_001);
         assert_eq!(woken(&mut client), [a]);
         assert_eq!(fill(&mut client, a), 1);
