@@ -21,6 +21,25 @@ impl Connection {
         bytes
     }
 
+    /// The same without bulk data, of what was not examined before; `None` if there is nothing to requeue. Chunks that are
+    /// requeued are marked, so that the loss of `entry` does not reinject them again.
+    pub(super) fn requeue_all_but_bulk(&mut self, entry: &mut Tcp<Carried>) -> Option<u64> {
+        let mut bytes = None;
+        for item in entry.examine() {
+            if let Carried::Chunk(chunk) = item
+                && !self.streams.is_interactive(chunk.id)
+            {
+                continue;
+            }
+            *bytes.get_or_insert(0) += self.requeue(item);
+            if let Carried::Chunk(chunk) = item {
+                *item = Carried::Hedged(*chunk);
+            }
+        }
+        entry.requeued(bytes.unwrap_or(0));
+        bytes
+    }
+
     /// Sends each Connection Status again that was in flight on a lost TCP connection, also one that was requeued when it
     /// stalled: it may have arrived after a newer one.
     pub(super) fn requeue_statuses(&mut self, entry: &Tcp<Carried>) {
@@ -37,6 +56,7 @@ impl Connection {
     pub(super) fn requeue(&mut self, item: &Carried) -> u64 {
         match item {
             Carried::Chunk(chunk) => return self.streams.chunk_lost(chunk),
+            Carried::Hedged(_) => {}
             Carried::Stream(key) => self.streams.control_lost(key),
             Carried::Session(due) => self.control.lost(*due),
             Carried::Status(status) => self.control.status_lost(*status),

@@ -213,6 +213,10 @@ impl Connection {
                     let (range, fin) = take_run(first, &mut items);
                     self.streams.acked(first.id, range, fin);
                 }
+                Carried::Hedged(chunk) => {
+                    has_data = true;
+                    self.streams.chunk_acked(chunk);
+                }
                 Carried::Stream(key) => self.streams.control_acked(key),
                 Carried::Session(due) => self.control.acked(*due),
                 Carried::Status(status) => self.control.status_acked(*status, &mut self.tcps, self.last_heard),

@@ -123,7 +123,12 @@ impl Connection {
 
     /// Whether a record of frames could be made for this TCP connection.
     fn has_frames(&self, entry: &Tcp<Carried>) -> bool {
-        entry.liveness().wants_ping() || (!self.is_bypassed(entry) && self.has_frames_for(entry))
+        entry.liveness().wants_ping()
+            || if self.is_bypassed(entry) {
+                !self.is_relieved(entry) && self.has_stream_data(entry.id())
+            } else {
+                self.has_frames_for(entry)
+            }
     }
 
     fn has_frames_for(&self, entry: &Tcp<Carried>) -> bool {
@@ -222,8 +227,12 @@ impl Connection {
         let mut frames = core::mem::take(&mut self.scratch.frames);
         frames.clear();
         let (mut chunks, mut acks) = (ArrayVec::new(), ArrayVec::new());
-        if self.tcps.get(tcp).is_some_and(|entry| self.is_bypassed(entry)) {
+        if let Some(entry) = self.tcps.get(tcp).filter(|entry| self.is_bypassed(entry)) {
+            let has_bulk = !self.is_relieved(entry);
             self.fill_ping(tcp, &mut frames);
+            if has_bulk {
+                self.take_chunks(tcp, max.saturating_sub(frames.control.len()), &mut chunks);
+            }
         } else {
             self.fill_control(tcp, max, &mut frames);
             let reserve = self.ack_reserve(now, tcp);

@@ -120,24 +120,36 @@ impl Connection {
     }
 
     /// If at least one TCP connection is not stalled: requeues the data of stalled ones, once, and reports them to the
-    /// peer as backups.
+    /// peer as backups. If only lanes are not, bulk data stays where it is.
     pub(super) fn hedge(&mut self) {
-        while let Some(tcp) = self.next_to_hedge() {
+        while let Some((tcp, keeps_bulk)) = self.next_to_hedge() {
             let Some(mut entry) = self.tcps.remove(tcp) else { return };
-            let bytes = self.requeue_all(&mut entry);
-            self.trace.emit(|| trace::Event::Hedged { tcp, bytes });
+            let owes_status = entry.liveness().owes_status();
+            let bytes =
+                if keeps_bulk { self.requeue_all_but_bulk(&mut entry) } else { Some(self.requeue_all(&mut entry)) };
             entry.live().status_noted();
             self.tcps.insert(entry);
-            self.repeat_acks();
-            self.control.owe_status(tcp);
+            if owes_status || bytes.is_some() {
+                self.trace.emit(|| trace::Event::Hedged { tcp, bytes: bytes.unwrap_or(0) });
+                self.repeat_acks();
+            }
+            if owes_status {
+                self.control.owe_status(tcp);
+            }
         }
     }
 
-    fn next_to_hedge(&self) -> Option<ConnectionId> {
-        let owes = |entry: &&Tcp<Carried>| {
-            entry.liveness().is_stalled() && (entry.liveness().owes_status() || entry.sent().has_to_requeue())
+    /// Returns the next one to hedge, and whether it keeps its bulk data.
+    fn next_to_hedge(&self) -> Option<(ConnectionId, bool)> {
+        let hedge = |entry: &Tcp<Carried>| {
+            if !self.is_bypassed(entry) {
+                return None;
+            }
+            let keeps_bulk = !self.is_relieved(entry);
+            let has_more = if keeps_bulk { entry.sent().has_to_examine() } else { entry.sent().has_to_requeue() };
+            (has_more || entry.liveness().owes_status()).then_some((entry.id(), keeps_bulk))
         };
-        self.tcps.iter().filter(owes).find(|entry| self.is_bypassed(entry)).map(|entry| entry.id())
+        self.tcps.iter().find_map(hedge)
     }
 
     /// An answer arrived on `tcp`: ends its stall.

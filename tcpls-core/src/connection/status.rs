@@ -162,8 +162,16 @@ impl Connection {
         self.streams.undelivered()
     }
 
-    /// Whether `entry` is stalled and another TCP connection is not: then it carries no new data.
+    /// Whether `entry` is stalled and another TCP connection is not: then it carries nothing new, except bulk data of which
+    /// it is not relieved.
     pub(super) fn is_bypassed(&self, entry: &Tcp<Carried>) -> bool {
+        let is_live = |other: &Tcp<Carried>| other.is_active() && !other.liveness().is_stalled();
+        entry.liveness().is_stalled() && self.tcps.iter().any(is_live)
+    }
+
+    /// Whether `entry` is stalled and another TCP connection takes over all of its data. A lane does not take over bulk
+    /// data.
+    pub(super) fn is_relieved(&self, entry: &Tcp<Carried>) -> bool {
         entry.liveness().is_stalled()
             && self.tcps.iter().any(|other| relieves(other, entry) && !other.liveness().is_stalled())
     }

@@ -255,6 +255,11 @@ impl<C> Tcp<C> {
         self.sent.requeue()
     }
 
+    /// The same, and what this returned before is not returned again; but [`Tcp::requeue`] returns it.
+    pub(crate) fn examine(&mut self) -> impl Iterator<Item = &mut C> {
+        self.sent.examine()
+    }
+
     /// Counts bytes of stream data that were requeued.
     pub(crate) fn requeued(&mut self, bytes: u64) {
         self.counters.requeued_bytes += bytes;

@@ -20,7 +20,9 @@ pub(crate) struct SentLog<C> {
     /// The contents of `records`, in the same order, without an allocation per record.
     carried: VecDeque<C>,
     /// How many of `carried`, from the front, were requeued already.
-    requeued: usize,
+    requeued: u32,
+    /// How many of them were examined one by one.
+    examined: u32,
     bytes: u64,
     /// What the peer has acknowledged, and when it last did.
     delivered: Delivered,
@@ -82,6 +84,7 @@ impl<C> Default for SentLog<C> {
             records: VecDeque::new(),
             carried: VecDeque::new(),
             requeued: 0,
+            examined: 0,
             bytes: 0,
             delivered: Delivered::default(),
             since: Time::ZERO,
@@ -143,7 +146,8 @@ impl<C> SentLog<C> {
             self.records.pop_front();
             // Nearly always one: for that a drain is slow.
             (0..record.carried).filter_map(|_| self.carried.pop_front()).for_each(&mut acked);
-            self.requeued = self.requeued.saturating_sub(usize::from(record.carried));
+            self.requeued = self.requeued.saturating_sub(u32::from(record.carried));
+            self.examined = self.examined.saturating_sub(u32::from(record.carried));
             outcome.bytes += u64::from(record.bytes);
             newest = Some(record);
         }
@@ -183,13 +187,25 @@ impl<C> SentLog<C> {
     /// Everything that unacknowledged records carried and that this has not given before, oldest first; it stays noted,
     /// because a late acknowledgment may still tell that some of it arrived.
     pub(crate) fn requeue(&mut self) -> impl Iterator<Item = &C> {
-        let before = core::mem::replace(&mut self.requeued, self.carried.len());
-        self.carried.iter().skip(before)
+        let before = core::mem::replace(&mut self.requeued, count(&self.carried));
+        self.carried.iter().skip(before as usize)
+    }
+
+    /// The same for a caller that requeues some of it: without what either has given before.
+    pub(crate) fn examine(&mut self) -> impl Iterator<Item = &mut C> {
+        let before = self.requeued.max(self.examined);
+        self.examined = count(&self.carried);
+        self.carried.iter_mut().skip(before as usize)
+    }
+
+    /// Whether [`SentLog::examine`] would give anything.
+    pub(crate) fn has_to_examine(&self) -> bool {
+        self.requeued.max(self.examined) < count(&self.carried)
     }
 
     /// Whether [`SentLog::requeue`] would give anything.
     pub(crate) fn has_to_requeue(&self) -> bool {
-        self.requeued < self.carried.len()
+        self.requeued < count(&self.carried)
     }
 
     /// Everything that unacknowledged records carried.
@@ -226,6 +242,11 @@ impl<C> SentLog<C> {
     pub(crate) fn waiting_since(&self) -> Option<Time> {
         (!self.records.is_empty()).then_some(self.since)
     }
+}
+
+/// Bounded by the limit on unacknowledged records.
+fn count<C>(carried: &VecDeque<C>) -> u32 {
+    u32::try_from(carried.len()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

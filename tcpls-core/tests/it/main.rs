@@ -27,6 +27,7 @@ mod interleave;
 mod join;
 mod keys;
 mod lanes;
+mod lanes_stalled;
 mod late_acks;
 mod layers;
 mod life;

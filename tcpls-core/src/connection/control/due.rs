@@ -33,6 +33,8 @@ pub(in crate::connection) enum Due {
 pub(in crate::connection) enum Carried {
     /// Stream data.
     Chunk(Chunk),
+    /// Stream data of a stalled TCP connection that was requeued while its bulk data was not.
+    Hedged(Chunk),
     /// A stream's or the streams' control frame.
     Stream(ControlKey),
     /// A frame of the session, except those below.

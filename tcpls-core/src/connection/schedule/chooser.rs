@@ -1,6 +1,7 @@
 //! Asks the scheduler about one TCP connection with room and the streams that may use it. Before, it keeps interactive
 //! streams and bulk data apart: bulk data uses no lanes, and interactive streams use lanes and TCP connections without
-//! bulk data. Where that leaves none, all may be used.
+//! bulk data. Where that leaves none, all may be used. A policy that sends data on several TCP connections sends all of it
+//! on all of them.
 
 use core::cell::{Cell, RefCell};
 
@@ -71,16 +72,24 @@ impl<'a> Chooser<'a> {
 
     /// The choice if a stream may use these TCP connections.
     fn among(&self, usable: &[TcpView], is_interactive: bool) -> Choice {
-        let is_apart = |view: &TcpView| if is_interactive { view.lane || !view.bulk } else { !view.lane };
+        let mixes = self.policy.duplicates();
+        let is_apart = |view: &TcpView| match is_interactive {
+            true => !view.stalled && (mixes || view.lane || !view.bulk),
+            false => mixes || !view.lane,
+        };
         if usable.iter().all(is_apart) {
             return self.ask(usable, self.unsent);
         }
-        let only_backups = usable.iter().all(|view| view.backup);
+        // A backup carries bulk data as if there were no lane. It carries no interactive streams beside another that could.
+        let counts = |view: &&TcpView| if is_interactive { !view.stalled } else { !view.lane };
+        let only_backups = usable.iter().filter(counts).all(|view| view.backup);
         let mut fits = usable.iter().filter(|view| is_apart(view) && (only_backups || !view.backup)).copied();
         let few: ArrayVec<TcpView, FEW> = fits.by_ref().take(FEW).collect();
         // Interactive streams have little to send, and share no TCP connection with what the others have.
         let unsent = if is_interactive { 0 } else { self.unsent };
         match fits.next() {
+            // All that an attached stream may use are stalled: new data would only be sent there again.
+            None if is_interactive && usable.iter().all(|view| view.stalled) => Choice::Wait,
             None if few.is_empty() => self.ask(usable, self.unsent),
             None => self.ask(&few, unsent),
             Some(next) => self.ask(&few.into_iter().chain([next]).chain(fits).collect::<Vec<_>>(), unsent),

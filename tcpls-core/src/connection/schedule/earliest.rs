@@ -111,6 +111,7 @@ mod tests {
             backup: false,
             lane: false,
             bulk: false,
+            stalled: false,
         }
     }
 

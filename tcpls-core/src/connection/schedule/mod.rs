@@ -41,10 +41,12 @@ pub struct TcpView {
     pub blocked: bool,
     /// Whether it is a backup: used only when no other is live.
     pub backup: bool,
-    /// Whether it is a lane, which carries bulk data only if there is nothing else.
+    /// Whether it is a lane, which carries bulk data only if there is nothing else, or the policy sends data twice.
     pub lane: bool,
     /// Whether it carried bulk data within the last second: interactive data would wait behind it.
     pub bulk: bool,
+    /// Whether it is stalled, and only lanes are not: it carries bulk data only.
+    pub stalled: bool,
 }
 
 /// The answer of a scheduler.

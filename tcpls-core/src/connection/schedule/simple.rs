@@ -113,6 +113,7 @@ mod tests {
             backup: false,
             lane: false,
             bulk: false,
+            stalled: false,
         }
     }
 

@@ -10,7 +10,6 @@ use crate::connection::control::Carried;
 use crate::connection::trace::Tracer;
 use crate::stream::{Candidate, Chunk};
 use crate::tcp::Tcp;
-use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 
 /// Up to this many TCP connections are examined without an allocation.
@@ -63,15 +62,16 @@ impl Connection {
         self.streams.next_duplicate_where(tcp, max, may_again)
     }
 
-    /// Returns the scheduler's view of the active TCP connections that are not stalled; none if there is no choice.
+    /// Returns the scheduler's view of the active TCP connections that carry new data; none if there is no choice.
     /// Rates age by the time of the last input, so that the choice for the next record is valid until the next input.
     pub(in crate::connection) fn active_views(&self) -> impl Iterator<Item = TcpView> + '_ {
         let is_choice = self.tcps.len() > 1;
-        let usable = move |entry: &&Tcp<Carried>| is_choice && entry.is_active() && !self.is_bypassed(entry);
-        self.tcps.iter().filter(usable).map(|entry| Self::view_of(entry, self.last_heard))
+        let usable = move |entry: &&Tcp<Carried>| is_choice && entry.is_active() && !self.is_relieved(entry);
+        self.tcps.iter().filter(usable).map(|entry| self.view_of(entry))
     }
 
-    fn view_of(tcp: &Tcp<Carried>, now: Time) -> TcpView {
+    fn view_of(&self, tcp: &Tcp<Carried>) -> TcpView {
+        let now = self.last_heard;
         TcpView {
             tcp: tcp.id(),
             smoothed_rtt: tcp.rtt().smoothed(),
@@ -85,6 +85,7 @@ impl Connection {
             backup: tcp.is_backup(),
             lane: tcp.is_lane(),
             bulk: tcp.carries_bulk(now),
+            stalled: self.is_bypassed(tcp),
         }
     }
 }

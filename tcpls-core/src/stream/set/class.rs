@@ -48,6 +48,11 @@ impl Streams {
         self.shared.has_classes
     }
 
+    /// Whether the data of stream `id` may use lanes.
+    pub(crate) fn is_interactive(&self, id: StreamId) -> bool {
+        self.map.get(&id).is_some_and(|stream| stream.is_interactive(&self.shared))
+    }
+
     /// Whether the application wants little delay for this stream. An ended one does not matter.
     pub(crate) fn is_marked(&self, id: StreamId) -> bool {
         self.map.get(&id).is_none_or(|stream| stream.is_marked(&self.shared))
