@@ -18,7 +18,7 @@ use super::run::{Settings, run};
 use super::scenario::{self, Case, Scenario};
 use super::scratch::{Scratch, find_tcpls};
 use super::summary::Summary;
-use super::{Outcome, netns, peer, results, selftest, sums};
+use super::{Outcome, latency, netns, peer, results, selftest, sums};
 
 /// The exit code if the lab is not permitted to create namespaces or devices.
 const NOT_PERMITTED: u8 = 77;
@@ -50,6 +50,8 @@ enum Command {
     Summary(SummaryArgs),
     /// Name the regressions between two files of results, of the lab or the benchmark; fails if there are any
     Compare(CompareArgs),
+    /// Measure how long requests take beside bulk data that saturates a path
+    Latency(latency::Args),
     /// Measure what thousands of hostile sessions cost a server with limits, and its honest clients. Needs no root
     Sums(sums::Args),
     #[command(hide = true)]
@@ -58,6 +60,10 @@ enum Command {
     Serve(peer::Args),
     #[command(hide = true)]
     Connect(peer::Args),
+    #[command(hide = true)]
+    Answer(latency::PeerArgs),
+    #[command(hide = true)]
+    Ask(latency::PeerArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -124,7 +130,7 @@ struct CompareArgs {
 /// Runs what the command line asks for.
 pub(crate) fn main() -> ExitCode {
     let command = Cli::parse().command;
-    if matches!(command, Command::Run(_) | Command::Selftest)
+    if matches!(command, Command::Run(_) | Command::Selftest | Command::Latency(_))
         && let Err(error) = permitted()
     {
         eprintln!("tcpls-lab: network namespaces or TUN devices are not permitted here: {error}");
@@ -144,6 +150,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Hostile(args) => sums::run_hostile(&args),
         Command::Serve(args) => peer::serve(&args),
         Command::Connect(args) => peer::connect(&args),
+        Command::Latency(args) => latency::run(&args, own_command()),
+        Command::Answer(args) => latency::answer(&args),
+        Command::Ask(args) => latency::ask(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -193,9 +202,14 @@ fn measure(args: &Args) -> Outcome {
     write_results(args.results.as_deref(), &summaries)
 }
 
-/// The command is that of the file, without what is said of the output.
 fn write_results(file: Option<&Path>, summaries: &[Summary]) -> Outcome {
     let Some(file) = file else { return Ok(()) };
+    let results = Results { measured: Measured::here(own_command()), tables: results::tables(summaries) };
+    Ok(results.write(file)?)
+}
+
+/// The command that runs, without what is said of the output.
+fn own_command() -> String {
     let mut words = vec!["sudo target/release/tcpls-lab".to_owned()];
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -206,8 +220,7 @@ fn write_results(file: Option<&Path>, summaries: &[Summary]) -> Outcome {
             _ => words.push(arg),
         }
     }
-    let results = Results { measured: Measured::here(words.join(" ")), tables: results::tables(summaries) };
-    Ok(results.write(file)?)
+    words.join(" ")
 }
 
 /// All runs of a scenario; its cases take turns.

@@ -5,6 +5,7 @@ mod arrivals;
 mod command;
 mod forge;
 mod goal;
+mod latency;
 mod link;
 mod middlebox;
 mod netns;

@@ -11,7 +11,7 @@ use super::scenario::{Case, Direction, Others, Stack};
 use super::wire::unix_time;
 use super::{Outcome, sys};
 
-const PORT: u16 = 4433;
+pub(crate) const PORT: u16 = 4433;
 /// The niceness of measured processes: before other load on the machine, and after the wire.
 const NICENESS: i32 = -10;
 
@@ -46,7 +46,7 @@ pub(crate) type Said = (f64, String);
 
 impl Process {
     /// Starts a command in a namespace, on the `cpu`-th CPU.
-    fn start(mut command: Command, namespace: &str, cpu: usize) -> Outcome<Self> {
+    pub(crate) fn start(mut command: Command, namespace: &str, cpu: usize) -> Outcome<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let spawn = || {
             sys::pin(cpu)?;
@@ -60,7 +60,7 @@ impl Process {
     }
 
     /// Waits until it says that it listens.
-    fn wait_until_it_listens(mut self) -> Outcome<Self> {
+    pub(crate) fn wait_until_it_listens(mut self) -> Outcome<Self> {
         let mut line = String::new();
         let mut stdout = BufReader::new(self.child.stdout.take().expect("it is piped"));
         stdout.read_line(&mut line)?;

@@ -1,0 +1,171 @@
+//! How long small requests take beside bulk data that saturates a path: in the same session with lanes and without, and in a
+//! session of their own; and what is left of the bulk data's rate.
+
+mod peer;
+
+use std::io::Read;
+use std::path::{Path as FilePath, PathBuf};
+use std::process::Command;
+
+use tcpls_results::{Better, Cell, Column, Results, Row, Table};
+
+pub(crate) use self::peer::{Args as PeerArgs, answer, ask};
+use self::peer::{Bulk, Measured};
+use super::Outcome;
+use super::netns::{self, Namespaces};
+use super::path::{Path, PathSpec};
+use super::scratch::Scratch;
+use super::stack::{self, PORT, Process};
+use super::wire::Wire;
+
+/// The path of the failover scenarios.
+const PATH: &str = "25,20,50";
+
+/// What is measured.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The busy path: rate in Mbit/s, round-trip time in ms, queue in ms, loss in per cent
+    #[arg(long, value_name = "MBIT,RTT,QUEUE[,LOSS]", value_parser = PathSpec::parse, default_value = PATH)]
+    path: PathSpec,
+    /// The second, idle path of one of the cases
+    #[arg(long, value_name = "MBIT,RTT,QUEUE[,LOSS]", value_parser = PathSpec::parse, default_value = PATH)]
+    idle: PathSpec,
+    /// Requests in each case
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    requests: u32,
+    /// Milliseconds from one request to the next
+    #[arg(long, value_name = "MS", default_value_t = 50)]
+    every: u64,
+    /// Write the tables in JSON to this file, for the documentation and for `compare`
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
+}
+
+/// Where the requests are made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Case {
+    /// Nowhere: the bulk data is alone.
+    OnlyBulk,
+    Apart,
+    Beside {
+        lanes: bool,
+    },
+    /// Beside bulk data that uses one of two paths.
+    IdlePath,
+}
+
+impl Case {
+    const ALL: [Self; 5] =
+        [Self::OnlyBulk, Self::Apart, Self::Beside { lanes: false }, Self::Beside { lanes: true }, Self::IdlePath];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::OnlyBulk => "no requests",
+            Self::Apart => "requests in a session of their own",
+            Self::Beside { lanes: false } => "same session, no lanes",
+            Self::Beside { lanes: true } => "same session",
+            Self::IdlePath => "same session, a second path is idle",
+        }
+    }
+}
+
+/// The figures of one case.
+struct Figures {
+    name: String,
+    p50: f64,
+    p99: f64,
+    mbit: f64,
+    lanes: usize,
+}
+
+/// Runs all cases.
+pub(crate) fn run(args: &Args, command: String) -> Outcome {
+    let mut rows = Vec::new();
+    for (bulk, about) in [(Bulk::Download, "download"), (Bulk::Upload, "upload")] {
+        for case in Case::ALL {
+            let measured = measure(args, case, bulk)?;
+            let figures = Figures {
+                name: format!("{about}: {}", case.name()),
+                p50: quantile(&measured.requests, 0.5),
+                p99: quantile(&measured.requests, 0.99),
+                mbit: measured.mbit,
+                lanes: measured.lanes,
+            };
+            let Figures { name, p50, p99, mbit, lanes } = &figures;
+            println!("{name:<46} p50 {p50:6.1} ms  p99 {p99:6.1} ms  bulk {mbit:5.2} Mbit/s  lanes {lanes}");
+            rows.push(figures);
+        }
+    }
+    let Some(file) = &args.results else { return Ok(()) };
+    let measured = tcpls_results::Measured::here(command);
+    Ok(Results { measured, tables: vec![table(&rows)] }.write(file)?)
+}
+
+fn table(rows: &[Figures]) -> Table {
+    let row = |figures: &Figures| Row {
+        name: figures.name.clone(),
+        cells: [figures.p50, figures.p99, figures.mbit, figures.lanes as f64].map(Cell::value).to_vec(),
+    };
+    Table {
+        name: "latency".to_owned(),
+        rows_are: "bulk: requests".to_owned(),
+        columns: vec![
+            Column::new("p50", "ms", 1, Better::Lower),
+            Column::new("p99", "ms", 1, Better::Lower),
+            Column::new("bulk", "Mbit/s", 2, Better::Higher),
+            Column::new("lanes", "", 0, Better::Neither),
+        ],
+        rows: rows.iter().map(row).collect(),
+    }
+}
+
+fn quantile(values: &[f64], at: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let index = (sorted.len() as f64 * at) as usize;
+    sorted.get(index.min(sorted.len().wrapping_sub(1))).copied().unwrap_or(f64::NAN)
+}
+
+fn measure(args: &Args, case: Case, bulk: Bulk) -> Outcome<Measured> {
+    let scratch = Scratch::new()?;
+    let specs = if case == Case::IdlePath { vec![args.path, args.idle] } else { vec![args.path] };
+    let namespaces = Namespaces::new()?;
+    let devices = namespaces.add_paths(specs.len())?;
+    let path = |(index, spec)| Path::new(spec, netns::client(index), netns::server(index), index as u64);
+    let _wire = Wire::start(specs.iter().copied().enumerate().map(path).collect(), devices, Vec::new());
+    let command = |end| command(end, args, case, bulk, specs.len(), &scratch.path().join("certificate.pem"));
+    let _server = Process::start(command("answer")?, &namespaces.server, 0)?.wait_until_it_listens()?;
+    let mut client = Process::start(command("ask")?, &namespaces.client, 1)?;
+    let mut printed = String::new();
+    client.child.stdout.take().ok_or("it is piped")?.read_to_string(&mut printed)?;
+    let status = client.child.wait()?;
+    if !status.success() {
+        return Err(format!("{}: the client failed: {}", case.name(), stack::last(&client.end())).into());
+    }
+    Ok(serde_json::from_str(&printed)?)
+}
+
+fn command(
+    end: &str,
+    args: &Args,
+    case: Case,
+    bulk: Bulk,
+    paths: usize,
+    certificate: &FilePath,
+) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(end).arg("--certificate").arg(certificate);
+    for index in 0..paths {
+        command.args(["--address", &format!("{}:{PORT}", netns::server(index))]);
+    }
+    command.args(["--bulk", if bulk == Bulk::Download { "download" } else { "upload" }]);
+    command.args(["--requests", &args.requests.to_string(), "--every", &args.every.to_string()]);
+    let flags = [
+        ("--only-bulk", case == Case::OnlyBulk),
+        ("--apart", case == Case::Apart),
+        ("--no-lanes", case == Case::Beside { lanes: false }),
+        ("--attach", case == Case::IdlePath),
+    ];
+    command.args(flags.iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| flag));
+    Ok(command)
+}
