@@ -47,16 +47,18 @@ impl IdentityArgs {
         Ok(Identity::kept_in(&self.state.directory()?.key(), &names)?)
     }
 
-    /// A warning for each given certificate that clients refuse today.
+    /// A warning for each given certificate that clients refuse today, or soon.
     pub(crate) fn warnings(&self, identity: &Identity) -> Vec<String> {
         let Some(file) = &self.cert else { return Vec::new() };
-        let complaint =
-            |certificate| Validity::of(certificate).and_then(|validity| validity.complaint(SystemTime::now()));
-        let complaints = identity.certificates().iter().filter_map(|certificate| complaint(certificate));
-        let file = file.display();
-        complaints
-            .map(|complaint| format!("a certificate in {file} {complaint}: clients refuse it until it is renewed"))
-            .collect()
+        let (file, now) = (file.display(), SystemTime::now());
+        let warning = |validity: Validity| match validity.complaint(now) {
+            Some(complaint) => {
+                Some(format!("a certificate in {file} {complaint}: clients refuse it until it is renewed"))
+            }
+            None => validity.expiry(now).map(|expiry| format!("a certificate in {file} {expiry}: renew it before")),
+        };
+        let validities = identity.certificates().iter().filter_map(|certificate| Validity::of(certificate));
+        validities.filter_map(warning).collect()
     }
 
     /// Writes a self-signed certificate to the file that clients pass with --ca, and returns the file.

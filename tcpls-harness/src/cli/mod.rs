@@ -16,6 +16,7 @@ pub mod invite;
 pub mod invites;
 pub mod limits;
 mod logs;
+mod metrics;
 pub mod migrate;
 mod output;
 pub mod paths;
@@ -78,7 +79,10 @@ enum Command {
 
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     let mut builder = cli.command.runtime();
     let runtime = match builder.enable_all().max_blocking_threads(MAX_BLOCKING_THREADS).build() {
         Ok(runtime) => runtime,
@@ -108,6 +112,19 @@ pub fn main() -> ExitCode {
     runtime.shutdown_background();
     download::remove_parts();
     code.into()
+}
+
+/// Prints what is wrong with the command line, or the help that it asks for. With `--json`, an error is an object, too.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text).split("\n\nUsage:").next().unwrap_or_default();
+        _ = report::or_error(Outcome::<()>::Err(text.trim_end().into()), true);
+        // If that fails, the message for people is still printed.
+        _ = Builder::new_current_thread().enable_all().build().map(|runtime| runtime.block_on(output::finish(true)));
+    }
+    _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// Exit codes above are those of commands that a signal ended.

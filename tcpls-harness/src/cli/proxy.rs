@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 use super::identity::IdentityArgs;
 use super::invites::{self, InviteCommand, invites};
 use super::limits::Bounds;
+use super::metrics::METRICS;
 use super::paths::ListenOn;
-use super::serve::log::{Happening, Log};
+use super::serve::log::{Happening, Log, LogArgs};
 use super::serve::{Control, advertise, apply, failures, tell_tcp, until_stopped};
 use super::signals::Signals;
-use super::stalls::Stalls;
 use super::text::visible;
 use super::units::{parse_duration, parse_size};
 use super::{Outcome, report};
@@ -84,9 +84,9 @@ pub struct Args {
     /// Default: half of what the machine, its control group and ulimit allow
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
-    /// Log as JSON to standard output, one object per line
-    #[arg(long)]
-    pub json: bool,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// Commands about a proxy.
@@ -126,8 +126,8 @@ pub async fn run(args: Args) -> Outcome {
         return invites::run(command);
     }
     let signals = Signals::listen()?;
-    let log = Log { json: args.json };
-    let server = report::or_error(Server::start(&args, log), args.json)?;
+    let log = args.log.log();
+    let server = report::or_error(Server::start(&args, log), log.json)?;
     log.tell(&Happening::Listening { addresses: server.listener.local_addresses(), ca: server.ca.as_deref() });
     log.tell(&Happening::Limits(server.bounds));
     server.warn();
@@ -164,6 +164,7 @@ impl Server {
         let listener = Listener::bind(&ListenOn::all(&args.listen), options)?;
         // Only now: a server that runs already may have written its own there.
         let ca = args.identity.write_ca(&identity)?;
+        args.log.serve_metrics()?;
         let outbound = TcpOutbound::new(Allow::new(args.allow.clone()), args.connect_timeout);
         let limits = proxy::Limits::default().with(|limits| {
             (limits.per_client, limits.total, limits.idle) = (args.max_streams as usize, targets, args.idle);
@@ -271,21 +272,18 @@ async fn serve(number: u64, session: Session, proxy: proxy::Server<TcpOutbound>,
     let client = session.peer_address(ConnectionId::FIRST);
     log.tell(&Happening::SessionBegan { session: number, client, tcpls: session.is_tcpls() });
     let mut events = session.events();
-    let mut stalls = Stalls::default();
+    let counted = METRICS.began(&session);
     let serving = proxy.serve(&session, move |report| tell(number, client, report, log));
     tokio::pin!(serving);
     loop {
         tokio::select! {
             () = &mut serving => break,
-            Some(event) = events.next() => tell_tcp(number, &session, &event, &mut stalls, log),
-            tcp = stalls.next() => {
-                let client = session.peer_address(tcp);
-                log.tell(&Happening::Tcp { session: number, tcp: tcp.0, client, happening: "stalled".to_owned() });
-            }
+            Some(event) = events.next() => tell_tcp(number, &session, &event, log),
         }
     }
     let reason = visible(&session.closed().await.to_string());
-    log.tell(&Happening::SessionEnded { session: number, reason });
+    let joins_refused = counted.joins_refused();
+    log.tell(&Happening::SessionEnded { session: number, client, joins_refused, reason });
 }
 
 fn tell(session: u64, client: Option<SocketAddr>, report: Report, log: Log) {
@@ -301,11 +299,11 @@ fn tell(session: u64, client: Option<SocketAddr>, report: Report, log: Log) {
         Report::Listening { user, address } => {
             log.tell(&Happening::ListeningFor { session, client, user: user.as_deref(), address });
         }
-        Report::StoppedListening { address } => log.tell(&Happening::StoppedListening { session, address }),
+        Report::StoppedListening { address } => log.tell(&Happening::StoppedListening { session, client, address }),
         Report::Ended { target, spliced } => {
             let (to_target, to_client) = (spliced.received, spliced.sent);
             let (target, how) = (target.to_string(), spliced.end.text());
-            log.tell(&Happening::Ended { session, target, to_target, to_client, how });
+            log.tell(&Happening::Ended { session, client, target, to_target, to_client, how });
         }
     }
 }

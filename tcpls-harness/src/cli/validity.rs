@@ -24,6 +24,13 @@ impl Validity {
         Some(Self { not_before: validity.time()?, not_after: validity.time()? })
     }
 
+    /// Returns when it ends, if that is within 14 days: `expires 2026-03-01 (in 3 days)`.
+    pub(crate) fn expiry(&self, now: SystemTime) -> Option<String> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let left = self.not_after.checked_sub(now).filter(|left| *left < SOON && now >= self.not_before)?;
+        Some(format!("expires {} (in {})", date(self.not_after), days(left)))
+    }
+
     /// Returns why it is not valid today, if it is not: `expired 2026-03-01 (272 days ago)`.
     pub(crate) fn complaint(&self, now: SystemTime) -> Option<String> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -56,6 +63,8 @@ fn days(seconds: u64) -> String {
 }
 
 const DAY: u64 = 86_400;
+/// How long before its end a certificate is to be renewed.
+const SOON: u64 = 14 * DAY;
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 const VERSION: u8 = 0xa0;
@@ -127,6 +136,14 @@ pub(crate) fn date(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{:02}", day - begin + 1)
 }
 
+/// A time as RFC 3339 writes it: `2026-03-01T12:34:56.789Z`.
+pub(crate) fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = since.as_secs();
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{}T{hour:02}:{minute:02}:{second:02}.{:03}Z", date(seconds), since.subsec_millis())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +167,13 @@ mod tests {
             };
             assert_eq!(days_until(year, month, day), Some(seconds / DAY), "{text}");
         }
+    }
+
+    #[test]
+    fn timestamps_are_those_of_rfc_3339() {
+        let time = UNIX_EPOCH + std::time::Duration::from_millis(1_772_323_200_000 + 45_296_007);
+        assert_eq!(timestamp(time), "2026-03-01T12:34:56.007Z");
+        assert_eq!(timestamp(UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
     }
 
     fn certificate(from: i32, to: i32) -> Vec<u8> {
@@ -190,5 +214,9 @@ mod tests {
         assert_eq!(expired, "expired 2026-03-01 (272 days ago)");
         let early = validity.complaint(at(1_767_312_000 - DAY)).unwrap();
         assert_eq!(early, "is not valid before 2026-01-02 (in 1 day)");
+        assert_eq!(validity.expiry(at(1_772_323_200 - 3 * DAY)).unwrap(), "expires 2026-03-01 (in 3 days)");
+        for time in [1_772_323_200 - 15 * DAY, 1_772_323_200 + DAY] {
+            assert_eq!(validity.expiry(at(time)), None);
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::{CHUNK, PROTOCOL};
 use crate::cli::paths::ListenOn;
 use crate::cli::serve::until_stopped;
 use crate::cli::signals::{Signal, Signals};
-use crate::cli::{Outcome, output};
+use crate::cli::{Outcome, output, report};
 use crate::net::{Listener, RecvStream, SendStream, ServerOptions, Session, Stream};
 use crate::tls::Identity;
 
@@ -36,6 +36,10 @@ struct Listening<'a> {
 
 /// Serves until SIGINT or SIGTERM, then closes the sessions. SIGHUP changes nothing: there is no file to read again.
 pub(super) async fn run(args: Args) -> Outcome {
+    report::or_error(serve(&args).await, args.json)
+}
+
+async fn serve(args: &Args) -> Outcome {
     let mut signals = Signals::listen()?;
     let identity = Identity::self_signed(&["localhost".to_owned()])?;
     let mut listener = Listener::bind(&ListenOn::all(&args.listen), ServerOptions::new(identity.server(&[PROTOCOL])?))?;

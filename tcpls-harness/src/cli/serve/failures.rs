@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::log::{Happening, Log};
+use crate::cli::metrics::METRICS;
 use crate::cli::text::visible;
 use crate::net::{HandshakeFailures, HandshakeFault};
 
@@ -23,6 +24,7 @@ pub(crate) async fn report(mut failures: HandshakeFailures, log: Log) {
         tokio::select! {
             failure = failures.next() => {
                 let Some(failure) = failure else { break };
+                METRICS.failed(&failure.fault);
                 // A health check, or a scan: no client of ours.
                 let is_news = failure.fault != HandshakeFault::Ended { received: 0 };
                 if is_news && throttle.shows(Instant::now()) {
@@ -30,13 +32,20 @@ pub(crate) async fn report(mut failures: HandshakeFailures, log: Log) {
                 }
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                log.tell(&Happening::HandshakesFailed { more: throttle.take_hidden() + failures.take_missed() });
+                log.tell(&Happening::HandshakesFailed { more: throttle.take_hidden() + missed(&mut failures) });
             }
         }
     }
     if throttle.due().is_some() {
-        log.tell(&Happening::HandshakesFailed { more: throttle.take_hidden() + failures.take_missed() });
+        log.tell(&Happening::HandshakesFailed { more: throttle.take_hidden() + missed(&mut failures) });
     }
+}
+
+/// The failures that came too fast to be reported one by one.
+fn missed(failures: &mut HandshakeFailures) -> u64 {
+    let missed = failures.take_missed();
+    METRICS.missed(missed);
+    missed
 }
 
 /// Which failures are shown.

@@ -3,36 +3,103 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
 use crate::cli::limits::Bounds;
-use crate::cli::output;
 use crate::cli::text::visible;
 use crate::cli::units::size;
+use crate::cli::validity::timestamp;
+use crate::cli::{Outcome, metrics, output};
 
 /// What happens, as `--json` prints it.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Happening<'a> {
     Limits(Bounds),
-    Listening { addresses: &'a [SocketAddr], ca: Option<&'a Path> },
-    SessionBegan { session: u64, client: Option<SocketAddr>, tcpls: bool },
-    Tcp { session: u64, tcp: u32, client: Option<SocketAddr>, happening: String },
-    Connected { session: u64, client: Option<SocketAddr>, user: Option<&'a str>, target: String },
-    Refused { session: u64, client: Option<SocketAddr>, user: Option<&'a str>, target: Option<String>, reason: String },
-    ListeningFor { session: u64, client: Option<SocketAddr>, user: Option<&'a str>, address: SocketAddr },
-    StoppedListening { session: u64, address: SocketAddr },
-    Ended { session: u64, target: String, to_target: u64, to_client: u64, how: &'static str },
-    Request { session: u64, client: Option<SocketAddr>, path: &'a str, bytes: Option<u64>, error: Option<String> },
-    SessionEnded { session: u64, reason: String },
-    HandshakeFailed { client: SocketAddr, reason: String },
-    HandshakesFailed { more: u64 },
-    Reloaded { root: &'a Path },
-    ReloadedUsers { users: usize },
-    ReloadFailed { error: String },
-    Stopping { signal: String },
-    Warning { warning: String },
+    Listening {
+        addresses: &'a [SocketAddr],
+        ca: Option<&'a Path>,
+    },
+    SessionBegan {
+        session: u64,
+        client: Option<SocketAddr>,
+        tcpls: bool,
+    },
+    Tcp {
+        session: u64,
+        tcp: u32,
+        client: Option<SocketAddr>,
+        happening: String,
+    },
+    Connected {
+        session: u64,
+        client: Option<SocketAddr>,
+        user: Option<&'a str>,
+        target: String,
+    },
+    Refused {
+        session: u64,
+        client: Option<SocketAddr>,
+        user: Option<&'a str>,
+        target: Option<String>,
+        reason: String,
+    },
+    ListeningFor {
+        session: u64,
+        client: Option<SocketAddr>,
+        user: Option<&'a str>,
+        address: SocketAddr,
+    },
+    StoppedListening {
+        session: u64,
+        client: Option<SocketAddr>,
+        address: SocketAddr,
+    },
+    Ended {
+        session: u64,
+        client: Option<SocketAddr>,
+        target: String,
+        to_target: u64,
+        to_client: u64,
+        how: &'static str,
+    },
+    Request {
+        session: u64,
+        client: Option<SocketAddr>,
+        path: &'a str,
+        bytes: Option<u64>,
+        error: Option<String>,
+    },
+    SessionEnded {
+        session: u64,
+        client: Option<SocketAddr>,
+        joins_refused: u64,
+        reason: String,
+    },
+    HandshakeFailed {
+        client: SocketAddr,
+        reason: String,
+    },
+    HandshakesFailed {
+        more: u64,
+    },
+    Reloaded {
+        root: &'a Path,
+    },
+    ReloadedUsers {
+        users: usize,
+    },
+    ReloadFailed {
+        error: String,
+    },
+    Stopping {
+        signal: String,
+    },
+    Warning {
+        warning: String,
+    },
 }
 
 impl fmt::Display for Happening<'_> {
@@ -72,16 +139,26 @@ impl fmt::Display for Happening<'_> {
             Self::ListeningFor { session, client, user, address } => {
                 write!(f, "session {session}: listening on {address}{}{}", For(*user), From(*client))
             }
-            Self::StoppedListening { session, address } => {
-                write!(f, "session {session}: stopped listening on {address}")
+            Self::StoppedListening { session, client, address } => {
+                write!(f, "session {session}: stopped listening on {address}{}", From(*client))
             }
-            Self::Ended { session, target, to_target, to_client, how } => {
+            Self::Ended { session, client, target, to_target, to_client, how } => {
                 let (to_target, to_client) = (size(*to_target), size(*to_client));
-                write!(f, "session {session}: {target} {how}, {to_target} to it and {to_client} from it")
+                write!(
+                    f,
+                    "session {session}: {target} {how}, {to_target} to it and {to_client} from it{}",
+                    From(*client)
+                )
             }
             Self::HandshakeFailed { client, reason } => write!(f, "handshake from {client} failed: {reason}"),
             Self::HandshakesFailed { more } => write!(f, "{more} more handshakes failed"),
-            Self::SessionEnded { session, reason } => write!(f, "session {session}: {reason}"),
+            Self::SessionEnded { session, client, joins_refused, reason } => {
+                write!(f, "session {session}: ended{}: {reason}", From(*client))?;
+                match joins_refused {
+                    0 => Ok(()),
+                    refused => write!(f, "; it refused {refused} joins"),
+                }
+            }
             Self::Reloaded { root } => write!(f, "files read again; serving {}", root.display()),
             Self::ReloadedUsers { users } => write!(f, "files read again; {users} users"),
             Self::ReloadFailed { error } => write!(f, "kept the files read before: {error}"),
@@ -111,7 +188,54 @@ impl fmt::Display for For<'_> {
     }
 }
 
-/// Tells what happens, in one of two languages.
+/// A line of the log as JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    #[serde(flatten)]
+    happening: &'a Happening<'a>,
+}
+
+/// How a server logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Lines for people, on standard error
+    Text,
+    /// One JSON object per line, on standard output
+    Json,
+}
+
+/// Options of a server's log.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LogArgs {
+    /// Format of the log
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub log: Format,
+    /// The same as --log json
+    #[arg(long)]
+    pub json: bool,
+    /// Serve metrics for Prometheus at this address, for example 127.0.0.1:9464: sessions, TCP connections, streams,
+    /// bytes, joins, stalls, and failed handshakes by reason. There is no authentication
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics: Option<SocketAddr>,
+}
+
+impl LogArgs {
+    /// The log.
+    pub(crate) fn log(&self) -> Log {
+        Log { json: self.json || self.log == Format::Json }
+    }
+
+    /// Begins to serve metrics, if they are wanted.
+    pub(crate) fn serve_metrics(&self) -> Outcome {
+        if let Some(address) = self.metrics {
+            tokio::spawn(metrics::serve(metrics::listen(address)?));
+        }
+        Ok(())
+    }
+}
+
+/// Logs what happens, for people or as JSON.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Log {
     pub(crate) json: bool,
@@ -119,6 +243,12 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn tell(self, happening: &Happening<'_>) {
-        if self.json { output::event(happening) } else { output::tell(happening) }
+        let time = timestamp(SystemTime::now());
+        if self.json {
+            output::event(&Line { time, happening });
+        } else {
+            let lines: Vec<String> = happening.to_string().lines().map(|line| format!("{time} {line}")).collect();
+            output::tell(lines.join("\n"));
+        }
     }
 }

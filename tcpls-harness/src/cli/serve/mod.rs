@@ -1,7 +1,7 @@
 //! `tcpls serve`: files over `hq-interop`.
 
 pub(super) mod failures;
-pub(super) mod log;
+pub mod log;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -12,14 +12,13 @@ use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ConnectionId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use self::log::{Happening, Log};
+use self::log::{Happening, Log, LogArgs};
 use super::identity::IdentityArgs;
 use super::limits::Bounds;
+use super::metrics::METRICS;
 use super::paths::ListenOn;
 use super::signals::{Signal, Signals};
-use super::stalls::Stalls;
 use super::text::{shortened, visible};
 use super::units::parse_size;
 use super::{Outcome, report};
@@ -34,6 +33,7 @@ use crate::tls::Identity;
 ///
 /// The log has each session, request and failed handshake with the client's address. Of failed handshakes it shows at
 /// most 20 at once and one per second, and counts the others; TCP connections that end without a byte are left out.
+/// RUST_LOG=tcpls=debug adds what happens inside of sessions, such as stalls.
 ///
 /// Without --cert, the server makes a self-signed certificate and writes it to --ca-out, for the clients' --ca. Its
 /// private key is made at the first start and kept in --state, so that clients can trust later certificates, too.
@@ -56,9 +56,9 @@ pub struct Args {
     /// Default: half of what the machine, its control group and ulimit allow
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
-    /// Log as JSON to standard output, one object per line
-    #[arg(long)]
-    pub json: bool,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// What an operator wants of a server that runs. It stops when all senders are dropped.
@@ -74,7 +74,7 @@ pub enum Control {
 /// What keeps it from starting.
 pub async fn run(args: Args) -> Outcome {
     let signals = Signals::listen()?;
-    let server = report::or_error(Server::start(&args), args.json)?;
+    let server = report::or_error(Server::start(&args), args.log.log().json)?;
     server.log.tell(&Happening::Listening { addresses: server.addresses(), ca: server.ca.as_deref() });
     server.log.tell(&Happening::Limits(server.bounds));
     let (wishes, control) = mpsc::channel(1);
@@ -123,7 +123,8 @@ impl Server {
         let listener = Listener::bind(&ListenOn::all(&args.listen), options)?;
         // Only now: a server that runs already may have written its own there.
         let ca = args.identity.write_ca(&identity)?;
-        let log = Log { json: args.json };
+        args.log.serve_metrics()?;
+        let log = args.log.log();
         warn(&identity, args, log);
         Ok(Self { listener, root, identity, ca, bounds, log, args: args.clone() })
     }
@@ -219,7 +220,7 @@ async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[Socket
     let mut requests = JoinSet::new();
     let mut events = session.events();
     let visitor = root.visitor(&session);
-    let mut stalls = Stalls::default();
+    let counted = METRICS.began(&session);
     loop {
         tokio::select! {
             stream = session.accept_stream() => match stream {
@@ -227,29 +228,23 @@ async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[Socket
                 None => break,
             },
             Some(_) = requests.join_next() => {}
-            Some(event) = events.next() => tell_tcp(number, &session, &event, &mut stalls, log),
-            tcp = stalls.next() => {
-                let client = session.peer_address(tcp);
-                log.tell(&Happening::Tcp { session: number, tcp: tcp.0, client, happening: "stalled".to_owned() });
-            }
+            Some(event) = events.next() => tell_tcp(number, &session, &event, log),
         }
     }
     let reason = visible(&session.closed().await.to_string());
-    log.tell(&Happening::SessionEnded { session: number, reason });
+    let joins_refused = counted.joins_refused();
+    log.tell(&Happening::SessionEnded { session: number, client, joins_refused, reason });
 }
 
-/// Logs the events of TCP connections.
-pub(super) fn tell_tcp(number: u64, session: &Session, event: &Event, stalls: &mut Stalls, log: Log) {
+/// Logs the events of TCP connections, and counts them. Stalls are in the log of sessions (RUST_LOG=tcpls=debug).
+pub(super) fn tell_tcp(number: u64, session: &Session, event: &Event, log: Log) {
     let Event::Tcp(event) = event else { return };
+    METRICS.tcp(event);
     let (tcp, happening) = match event {
         TcpEvent::Joined { tcp } => (*tcp, "joined".to_owned()),
         TcpEvent::Lost { tcp, fault } if *fault != TcpFault::SessionClosed => (*tcp, format!("lost: {fault}")),
-        event => match stalls.note(Instant::now(), event) {
-            Some(tcp) => (tcp, "goes on".to_owned()),
-            None => return,
-        },
+        _ => return,
     };
-    stalls.note(Instant::now(), event);
     log.tell(&Happening::Tcp { session: number, tcp: tcp.0, client: session.peer_address(tcp), happening });
 }
 

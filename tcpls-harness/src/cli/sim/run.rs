@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::files::{OutFile, Written, unreadable};
 use super::super::plot::{Curve, Picture, PlotFile};
 use super::super::units::{bits_per_second, rate, size};
-use super::super::{Outcome, output};
+use super::super::{Outcome, output, report};
 use crate::sim::report::{BIN, Meter, SessionReport, both};
 use crate::sim::scenario::Transport;
 use crate::sim::{Report, RunOptions, Scenario, run as simulate, run_real};
@@ -51,6 +51,10 @@ enum TransportArg {
 }
 
 pub(crate) async fn run(args: &Args) -> Outcome {
+    report::or_error(run_file(args).await, args.json)
+}
+
+async fn run_file(args: &Args) -> Outcome {
     let mut scenario = read(&args.scenario)?;
     match args.transport {
         Some(TransportArg::Pipes) => scenario.transport = Transport::Pipes,

@@ -60,7 +60,7 @@ async fn serve_warns_of_an_expired_certificate() {
     let line = ["serve", "--listen", "localhost:0", "--root", root, "--cert", cert, "--key", key];
     let mut server = command(&line).spawn().unwrap();
     let warning = BufReader::new(server.stderr.take().unwrap()).lines().next_line().await.unwrap().unwrap();
-    assert!(warning.starts_with("warning: ") && warning.contains("expired 2001-03-01 ("), "{warning}");
+    assert!(warning.contains("Z warning: ") && warning.contains("expired 2001-03-01 ("), "{warning}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod files;
 mod invites;
 mod limits;
 mod logs;
+mod operators;
 mod output;
 mod proxy;
 mod signals;

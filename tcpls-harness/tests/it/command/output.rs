@@ -58,7 +58,7 @@ async fn sigterm_ends_serve_while_its_log_is_not_read() {
     let mut server = command(&line).spawn().unwrap();
     let mut log = BufReader::new(server.stderr.take().unwrap()).lines();
     let listening = log.next_line().await.unwrap().unwrap();
-    let session = connect(directory.path(), listening.strip_prefix("listening on ").unwrap()).await;
+    let session = connect(directory.path(), listening.split_once(" listening on ").unwrap().1).await;
     ask_for_long_names(&session, 400).await;
     let pid = server.id().unwrap().to_string();
     assert!(std::process::Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());

@@ -1,0 +1,348 @@
+//! `--metrics`: what a server does, in the text format of Prometheus. The counters are those of the process.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tcpls_core::event::TcpEvent;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::Outcome;
+use crate::net::{HandshakeFault, Session};
+
+/// Longest head of a request.
+const MAX_HEAD: usize = 8 * 1024;
+/// Readers that are served at the same time.
+const MAX_READERS: usize = 8;
+/// How long a reader may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The pause after a socket could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What this process counts.
+pub(crate) static METRICS: Metrics = Metrics(Mutex::new(State::new()));
+
+/// Counters of a server.
+#[derive(Debug)]
+pub(crate) struct Metrics(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    next: u64,
+    open: BTreeMap<u64, Open>,
+    /// Of sessions that have ended.
+    past: Totals,
+    sessions: [u64; 2],
+    joins: u64,
+    lost: u64,
+    stalls: u64,
+    failures: BTreeMap<&'static str, u64>,
+}
+
+impl State {
+    const fn new() -> Self {
+        let past = Totals { sent: 0, received: 0, stream_sent: 0, stream_received: 0, requeued: 0, joins_refused: 0 };
+        Self {
+            next: 0,
+            open: BTreeMap::new(),
+            past,
+            sessions: [0; 2],
+            joins: 0,
+            lost: 0,
+            stalls: 0,
+            failures: BTreeMap::new(),
+        }
+    }
+}
+
+/// A session that is counted as open until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted(u64);
+
+impl Counted {
+    /// Returns the number of joins that the session refused.
+    pub(crate) fn joins_refused(&self) -> u64 {
+        METRICS.state().open.get_mut(&self.0).map_or(0, |open| open.totals().joins_refused)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut state = METRICS.state();
+        if let Some(mut open) = state.open.remove(&self.0) {
+            state.past = state.past.combine(open.totals(), u64::saturating_add);
+        }
+    }
+}
+
+/// A session that has not ended.
+#[derive(Debug)]
+struct Open {
+    session: Session,
+    /// What was reported. Statistics leave out TCP connections that were lost long ago; a counter must not fall.
+    reported: Totals,
+}
+
+/// Counters of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Totals {
+    sent: u64,
+    received: u64,
+    stream_sent: u64,
+    stream_received: u64,
+    requeued: u64,
+    joins_refused: u64,
+}
+
+impl Totals {
+    fn of(session: &Session) -> Self {
+        let stats = session.stats();
+        let mut totals = Self { joins_refused: stats.limits.claims_refused, ..Self::default() };
+        for tcp in &stats.tcp {
+            totals.sent += tcp.counters.bytes_sent;
+            totals.received += tcp.counters.bytes_received;
+            totals.stream_sent += tcp.counters.stream_bytes_sent;
+            totals.stream_received += tcp.counters.stream_bytes_received;
+            totals.requeued += tcp.counters.requeued_bytes;
+        }
+        totals
+    }
+
+    fn combine(self, other: Self, combine: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            sent: combine(self.sent, other.sent),
+            received: combine(self.received, other.received),
+            stream_sent: combine(self.stream_sent, other.stream_sent),
+            stream_received: combine(self.stream_received, other.stream_received),
+            requeued: combine(self.requeued, other.requeued),
+            joins_refused: combine(self.joins_refused, other.joins_refused),
+        }
+    }
+}
+
+impl Open {
+    fn totals(&mut self) -> Totals {
+        self.reported = self.reported.combine(Totals::of(&self.session), u64::max);
+        self.reported
+    }
+}
+
+impl Metrics {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a session that began.
+    pub(crate) fn began(&'static self, session: &Session) -> Counted {
+        let mut state = self.state();
+        state.sessions[usize::from(session.is_tcpls())] += 1;
+        state.next += 1;
+        let number = state.next;
+        state.open.insert(number, Open { session: session.clone(), reported: Totals::default() });
+        Counted(number)
+    }
+
+    /// Counts an event of a TCP connection.
+    pub(crate) fn tcp(&self, event: &TcpEvent) {
+        let mut state = self.state();
+        match event {
+            TcpEvent::Joined { .. } => state.joins += 1,
+            TcpEvent::Lost { .. } => state.lost += 1,
+            TcpEvent::Stalled { .. } => state.stalls += 1,
+            _ => {}
+        }
+    }
+
+    /// Counts a TCP connection that did not become part of a session.
+    pub(crate) fn failed(&self, fault: &HandshakeFault) {
+        *self.state().failures.entry(label(fault)).or_default() += 1;
+    }
+
+    /// Counts failures whose reason is unknown.
+    pub(crate) fn missed(&self, number: u64) {
+        if number > 0 {
+            *self.state().failures.entry("unknown").or_default() += number;
+        }
+    }
+
+    /// Returns all metrics as text.
+    fn text(&self) -> String {
+        let mut state = self.state();
+        let (mut totals, mut tcp, mut streams) = (state.past, [0_u64; 2], 0);
+        for open in state.open.values_mut() {
+            totals = totals.combine(open.totals(), u64::saturating_add);
+            let stats = open.session.stats();
+            streams += stats.streams_open as u64;
+            let live = open.session.tcp_connections().len() as u64;
+            let stalled = stats.tcp.iter().filter(|tcp| tcp.stalled).count() as u64;
+            tcp = [tcp[0] + live.saturating_sub(stalled), tcp[1] + stalled];
+        }
+        let mut text = Text::default();
+        let open = state.open.len() as u64;
+        text.one("sessions", "gauge", "Sessions that have not ended.", open);
+        let [plain, tcpls] = state.sessions;
+        let began = [("protocol=\"tcpls\"", tcpls), ("protocol=\"tls\"", plain)];
+        text.all("sessions_total", "counter", "Sessions that began.", &began);
+        let states = [("state=\"live\"", tcp[0]), ("state=\"stalled\"", tcp[1])];
+        text.all("tcp_connections", "gauge", "TCP connections of sessions.", &states);
+        text.one("streams", "gauge", "Open streams.", streams);
+        let bytes = [("direction=\"sent\"", totals.sent), ("direction=\"received\"", totals.received)];
+        text.all("tcp_bytes_total", "counter", "Bytes given to and taken from sockets.", &bytes);
+        let bytes = [("direction=\"sent\"", totals.stream_sent), ("direction=\"received\"", totals.stream_received)];
+        text.all("stream_bytes_total", "counter", "Stream data, including what was sent again.", &bytes);
+        text.one("requeued_bytes_total", "counter", "Stream data that was requeued after a failure.", totals.requeued);
+        text.one("joins_total", "counter", "TCP connections that joined a session.", state.joins);
+        text.one("joins_refused_total", "counter", "Joins that a session refused.", totals.joins_refused);
+        text.one("tcp_lost_total", "counter", "TCP connections of sessions that ended.", state.lost);
+        text.one("stalls_total", "counter", "Times that a TCP connection stalled.", state.stalls);
+        let failures: Vec<(String, u64)> =
+            state.failures.iter().map(|(reason, count)| (format!("reason=\"{reason}\""), *count)).collect();
+        let failures: Vec<(&str, u64)> = failures.iter().map(|(label, count)| (label.as_str(), *count)).collect();
+        let help = "Accepted TCP connections that did not become part of a session.";
+        text.all("handshake_failures_total", "counter", help, &failures);
+        text.0
+    }
+}
+
+/// The reason of a failure, one of a few.
+fn label(fault: &HandshakeFault) -> &'static str {
+    match fault {
+        HandshakeFault::Ended { received: 0 } => "no_byte",
+        HandshakeFault::Ended { .. } => "ended",
+        HandshakeFault::HelloTimeout => "timeout",
+        HandshakeFault::Refused(_) => "refused",
+        HandshakeFault::NoSession => "no_session",
+        HandshakeFault::Evicted(_) => "evicted",
+        HandshakeFault::Session(_) => "handshake",
+    }
+}
+
+/// Metrics in the text format.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+        self.all(name, kind, help, &[("", value)]);
+    }
+
+    fn all(&mut self, name: &str, kind: &str, help: &str, values: &[(&str, u64)]) {
+        // Writing to a string never fails.
+        _ = write!(self.0, "# HELP tcpls_{name} {help}\n# TYPE tcpls_{name} {kind}\n");
+        for (label, value) in values {
+            _ = match *label {
+                "" => writeln!(self.0, "tcpls_{name} {value}"),
+                label => writeln!(self.0, "tcpls_{name}{{{label}}} {value}"),
+            };
+        }
+    }
+}
+
+/// Listens for readers of metrics.
+///
+/// # Errors
+/// The address can't be listened on.
+pub(crate) fn listen(address: SocketAddr) -> Outcome<TcpListener> {
+    let listener = std::net::TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .and_then(TcpListener::from_std);
+    Ok(listener.map_err(|error| format!("can't listen for readers of metrics on {address}: {error}"))?)
+}
+
+/// Answers readers for ever.
+pub(crate) async fn serve(listener: TcpListener) {
+    let places = Arc::new(Semaphore::new(MAX_READERS));
+    while let Ok(place) = places.clone().acquire_owned().await {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                tokio::spawn(async move {
+                    // A reader that is slow or has left gets nothing.
+                    _ = tokio::time::timeout(PATIENCE, answer(socket, &METRICS)).await;
+                    drop(place);
+                });
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Answers one request (HTTP/1.1 without keep-alive).
+async fn answer(mut socket: TcpStream, metrics: &Metrics) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        if head.len() >= MAX_HEAD || socket.read_buf(&mut head).await? == 0 {
+            break;
+        }
+    }
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let (status, body) = response(&String::from_utf8_lossy(line), metrics);
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).await?;
+    socket.write_all(body.as_bytes()).await?;
+    socket.shutdown().await
+}
+
+fn response(request: &str, metrics: &Metrics) -> (&'static str, String) {
+    let words: Vec<&str> = request.split(' ').collect();
+    match words[..] {
+        ["GET", "/metrics" | "/", version] if version.starts_with("HTTP/1.") => ("200 OK", metrics.text()),
+        ["GET", _, version] if version.starts_with("HTTP/1.") => ("404 Not Found", "see /metrics\n".to_owned()),
+        [_, _, version] if version.starts_with("HTTP/1.") => ("405 Method Not Allowed\r\nAllow: GET", String::new()),
+        _ => ("400 Bad Request", String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tcpls_core::wire::ids::ConnectionId;
+
+    use super::*;
+
+    #[test]
+    fn requests_other_than_get_metrics_are_refused() {
+        let metrics = Metrics(Mutex::new(State::new()));
+        for (request, status) in [
+            ("GET /metrics HTTP/1.1", "200"),
+            ("GET / HTTP/1.0", "200"),
+            ("GET /other HTTP/1.1", "404"),
+            ("POST /metrics HTTP/1.1", "405"),
+            ("GET /metrics", "400"),
+            ("GET /metrics HTTP/2", "400"),
+            ("", "400"),
+        ] {
+            assert!(response(request, &metrics).0.starts_with(status), "{request}");
+        }
+    }
+
+    #[test]
+    fn events_and_failures_are_counted_by_kind() {
+        let metrics = Metrics(Mutex::new(State::new()));
+        let tcp = ConnectionId(1);
+        metrics.tcp(&TcpEvent::Joined { tcp });
+        metrics.tcp(&TcpEvent::Stalled { tcp });
+        metrics.tcp(&TcpEvent::Resumed { tcp });
+        metrics.failed(&HandshakeFault::HelloTimeout);
+        metrics.failed(&HandshakeFault::HelloTimeout);
+        metrics.missed(3);
+        metrics.missed(0);
+        let text = metrics.text();
+        for line in [
+            "tcpls_joins_total 1",
+            "tcpls_stalls_total 1",
+            "tcpls_tcp_lost_total 0",
+            "tcpls_sessions 0",
+            "tcpls_handshake_failures_total{reason=\"timeout\"} 2",
+            "tcpls_handshake_failures_total{reason=\"unknown\"} 3",
+        ] {
+            assert!(text.lines().any(|other| other == line), "no {line} in {text}");
+        }
+    }
+}

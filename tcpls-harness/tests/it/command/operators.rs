@@ -1,0 +1,113 @@
+//! What operators of a server see.
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::output::{ask_for, connect};
+use super::{Tcpls, command};
+use crate::support::{ANY, Directory};
+
+/// Reads the metrics at an address.
+async fn metrics(address: &str) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    socket.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+/// A port of this host that is free.
+async fn free_address() -> String {
+    TcpListener::bind(ANY).await.unwrap().local_addr().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn metrics_have_sessions_bytes_and_failures_by_reason() {
+    let directory = Directory::new("metrics");
+    let reader = free_address().await;
+    let (mut server, address) = Tcpls::serve(directory.path(), &["--metrics", &reader]).await;
+    let mut stranger = TcpStream::connect(&address).await.unwrap();
+    stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    server.event("handshake_failed").await;
+    let session = connect(directory.path(), &address).await;
+    ask_for(&session, "/nothing").await;
+    let has = |text: &str, line: &str| assert!(text.lines().any(|other| other == line), "no {line} in {text}");
+    let text = metrics(&reader).await;
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4"), "{text}");
+    for line in [
+        "tcpls_sessions 1",
+        "tcpls_sessions_total{protocol=\"tcpls\"} 1",
+        "tcpls_tcp_connections{state=\"live\"} 1",
+        "tcpls_handshake_failures_total{reason=\"refused\"} 1",
+    ] {
+        has(&text, line);
+    }
+    let received = |text: &str| -> u64 {
+        let line = text.lines().find(|line| line.starts_with("tcpls_tcp_bytes_total{direction=\"received\"}"));
+        line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let before = received(&text);
+    assert!(before > 0, "{text}");
+    session.close(Default::default(), b"").await;
+    server.event("session_ended").await;
+    let text = metrics(&reader).await;
+    has(&text, "tcpls_sessions_total{protocol=\"tcpls\"} 1");
+    assert!(received(&text) >= before, "{text}");
+}
+
+#[tokio::test]
+async fn each_line_of_a_log_has_time_session_and_peer() {
+    let directory = Directory::new("log-lines");
+    let (root, ca) = (directory.path().to_str().unwrap(), directory.path().join("ca.pem"));
+    let line = ["serve", "--listen", "127.0.0.1:0", "--root", root, "--ca-out", ca.to_str().unwrap()];
+    let mut server = command(&line).spawn().unwrap();
+    let mut log = BufReader::new(server.stderr.take().unwrap()).lines();
+    let listening = log.next_line().await.unwrap().unwrap();
+    let address = listening.split_once(" listening on ").unwrap().1.to_owned();
+    let session = connect(directory.path(), &address).await;
+    let client = session.local_address().unwrap().to_string();
+    ask_for(&session, "/nothing").await;
+    session.close(Default::default(), b"").await;
+    loop {
+        let line = log.next_line().await.unwrap().unwrap();
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert!(time.len() == "2026-03-01T12:34:56.789Z".len() && time.ends_with('Z'), "{line}");
+        if rest.starts_with("session ") {
+            assert!(rest.contains(&client), "{line}");
+        }
+        if rest.contains(": ended from ") {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn log_json_is_json_with_a_time() {
+    let directory = Directory::new("log-json");
+    let (root, ca) = (directory.path().to_str().unwrap(), directory.path().join("ca.pem"));
+    let line = ["serve", "--log", "json", "--listen", "127.0.0.1:0", "--root", root, "--ca-out", ca.to_str().unwrap()];
+    let mut server = Tcpls::start(&line);
+    let listening = server.event("listening").await;
+    assert!(listening["time"].as_str().unwrap().ends_with('Z') && listening["addresses"][0].is_string(), "{listening}");
+}
+
+#[tokio::test]
+async fn errors_are_json_in_every_command_with_json() {
+    let taken = TcpListener::bind(ANY).await.unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (line, code, part) in [
+        (&["perf", "server", "--json", "--listen", &taken][..], 1, "in use"),
+        (&["proxy", "--json", "--listen", &taken, "--anyone"], 1, "in use"),
+        (&["sim", "run", "--json", "/nonexistent"], 1, "/nonexistent"),
+        (&["get", "--json", "--bogus", "https://localhost/x"], 2, "--bogus"),
+        (&["serve", "--json"], 2, "--listen"),
+        (&["proxy", "invite", "revoke", "--json", "unknown"], 1, "has no invite"),
+    ] {
+        let output = command(line).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(code), "{line:?}: {output:?}");
+        let error: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let text = error["error"].as_str().unwrap();
+        assert!(text.contains(part) && !text.contains("Usage"), "{line:?}: {text}");
+    }
+}
