@@ -7,6 +7,7 @@
 //! | `middleboxes` | middleboxes on a path of pipes |
 //! | `link_model` | [`LinkModel`]: links of users |
 
+mod faults;
 pub(crate) mod link_model;
 mod middleboxes;
 pub(crate) mod packets;
@@ -21,6 +22,10 @@ use tcpls_core::{Side, TcpEnd, Time};
 pub use self::link_model::LinkModel;
 use crate::dial;
 use crate::sim::scenario::Fault;
+
+/// The directions of a path, and its ends: the client's is the one that sends up.
+const UP: usize = 0;
+const DOWN: usize = 1;
 
 /// Names a TCP connection of a run, at both of its ends. Counted from 0 as clients open them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,23 +4,18 @@ use smoltcp::wire::{Ipv4Packet, TcpPacket};
 use tcpls_core::TcpEnd;
 
 use super::super::Opening;
+use super::super::faults::{self, Direct, Paths};
 use super::{DOWN, Packets, UP};
-use crate::sim::scenario::{Direction, Fault, FaultKind};
+use crate::sim::scenario::{Fault, FaultKind};
 
 impl Packets {
     /// Something goes wrong, or is over.
     pub(super) fn disturb(&mut self, path: usize, fault: &Fault, over: bool) {
-        let ways: &[usize] = match fault.direction {
-            None => &[UP, DOWN],
-            Some(Direction::Up) => &[UP],
-            Some(Direction::Down) => &[DOWN],
-        };
+        if faults::disturb(self, path, fault, over) {
+            return;
+        }
+        let ways = faults::ways(fault);
         match fault.kind {
-            FaultKind::Reset => self.cut_all(path, [true; 2], TcpEnd::Reset),
-            FaultKind::ResetClient => self.cut_all(path, [true, false], TcpEnd::Reset),
-            FaultKind::ResetServer => self.cut_all(path, [false, true], TcpEnd::Reset),
-            FaultKind::Fin => self.cut_all(path, [true; 2], TcpEnd::Fin),
-            FaultKind::Forget => self.cut_all(path, [false; 2], TcpEnd::Reset),
             FaultKind::BlackHole => ways.iter().for_each(|way| self.paths[path].links[*way].dark = !over),
             FaultKind::Down if over => self.paths[path].listen(),
             FaultKind::Down => {
@@ -33,17 +28,8 @@ impl Packets {
                 let tcp = fault.tcp.and_then(|number| self.tcps.get_mut(&number));
                 tcp.into_iter().for_each(|tcp| ways.iter().for_each(|way| tcp.clogged[*way] = !over));
             }
-            FaultKind::Rate => ways.iter().for_each(|way| {
-                let path = &mut self.paths[path];
-                path.links[*way].rate = fault.rate_of(over, path.usual[*way].0);
-            }),
-            FaultKind::Delay => ways.iter().for_each(|way| {
-                let path = &mut self.paths[path];
-                path.links[*way].delay = fault.delay_of(over, path.usual[*way].1);
-            }),
-            FaultKind::Corrupt => ways.iter().for_each(|way| self.paths[path].links[*way].corrupts += 1),
-            // Packets are what they are.
-            FaultKind::Shred | FaultKind::BackendAway | FaultKind::Restart => {}
+            // Packets are what they are; and a restart is the server's.
+            _ => {}
         }
     }
 
@@ -66,13 +52,6 @@ impl Packets {
         }
     }
 
-    fn cut_all(&mut self, path: usize, hear: [bool; 2], how: TcpEnd) {
-        let numbers: Vec<u64> =
-            self.tcps.iter().filter(|(_, tcp)| tcp.path == path).map(|(number, _)| *number).collect();
-        numbers.into_iter().for_each(|number| self.cut(number, hear, how));
-        self.look_at_listeners(path);
-    }
-
     /// Flips a bit of the payload, if that is wanted, and corrects TCP's checksum.
     pub(super) fn corrupt(&mut self, path: usize, way: usize, mut packet: Vec<u8>) -> Vec<u8> {
         let link = &mut self.paths[path].links[way];
@@ -87,5 +66,20 @@ impl Packets {
             tcp.fill_checksum(&from.into(), &to.into());
         }
         packet
+    }
+}
+
+impl Paths for Packets {
+    fn cut_all(&mut self, path: usize, hear: [bool; 2], how: TcpEnd) {
+        let numbers: Vec<u64> =
+            self.tcps.iter().filter(|(_, tcp)| tcp.path == path).map(|(number, _)| *number).collect();
+        numbers.into_iter().for_each(|number| self.cut(number, hear, how));
+        self.look_at_listeners(path);
+    }
+
+    fn direction(&mut self, path: usize, way: usize) -> Direct<'_> {
+        let path = &mut self.paths[path];
+        let link = &mut path.links[way];
+        Direct { rate: &mut link.rate, delay: &mut link.delay, usual: path.usual[way], corrupts: &mut link.corrupts }
     }
 }

@@ -21,13 +21,11 @@ use self::link::Link;
 use self::observer::{Segment, TcpObserver};
 use self::stack::Stack;
 use super::link_model::LinkModel;
-use super::{Network, Opening, SocketId, addresses};
+use super::{DOWN, Network, Opening, SocketId, UP, addresses};
 use crate::sim::event_queue::EventQueue;
 use crate::sim::rng::{Purpose, SimRng};
 use crate::sim::scenario::{Direction, Fault, Path};
 
-const UP: usize = 0;
-const DOWN: usize = 1;
 /// TCP connections that may be opened to a server at the same moment.
 const BACKLOG: usize = 8;
 /// Where clients connect from: this port and those behind it, a new one for each TCP connection.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tcpls_core::{TcpEnd, Time};
 
 use super::super::Opening;
+use super::super::faults::{self, Direct, Paths};
 use super::{DOWN, PipeEvent, Pipes, UP};
-use crate::sim::scenario::{Direction, Fault, FaultKind};
+use crate::sim::scenario::{Fault, FaultKind};
 
 /// TCP's smallest retransmission timeout on Linux.
 const MIN_RTO: Duration = Duration::from_millis(200);
@@ -14,17 +15,11 @@ const MIN_RTO: Duration = Duration::from_millis(200);
 impl Pipes {
     /// Something goes wrong, or is over.
     pub(super) fn disturb(&mut self, now: Time, path: usize, fault: &Fault, over: bool) {
-        let ways: &[usize] = match fault.direction {
-            None => &[UP, DOWN],
-            Some(Direction::Up) => &[UP],
-            Some(Direction::Down) => &[DOWN],
-        };
+        if faults::disturb(self, path, fault, over) {
+            return;
+        }
+        let ways = faults::ways(fault);
         match fault.kind {
-            FaultKind::Reset => self.cut_all(path, [true; 2], TcpEnd::Reset),
-            FaultKind::ResetClient => self.cut_all(path, [true, false], TcpEnd::Reset),
-            FaultKind::ResetServer => self.cut_all(path, [false, true], TcpEnd::Reset),
-            FaultKind::Fin => self.cut_all(path, [true; 2], TcpEnd::Fin),
-            FaultKind::Forget => self.cut_all(path, [false; 2], TcpEnd::Reset),
             FaultKind::BlackHole => ways.iter().for_each(|way| self.darken(now, path, *way, !over)),
             FaultKind::Down => {
                 self.paths[path].refuses = !over;
@@ -36,7 +31,6 @@ impl Pipes {
                     self.cut_all(path, [true; 2], TcpEnd::Fin);
                 }
             }
-            FaultKind::Restart => {} // the server's, not the network's
             FaultKind::Clog => {
                 let Some(pipe) = fault.tcp else { return };
                 for way in ways {
@@ -46,16 +40,9 @@ impl Pipes {
                     self.darken_flow(now, pipe, *way, !over);
                 }
             }
-            FaultKind::Rate => ways.iter().for_each(|way| {
-                let path = &mut self.paths[path];
-                path.links[*way].rate = fault.rate_of(over, path.usual[*way].0);
-            }),
-            FaultKind::Delay => ways.iter().for_each(|way| {
-                let path = &mut self.paths[path];
-                path.links[*way].delay = fault.delay_of(over, path.usual[*way].1);
-            }),
-            FaultKind::Corrupt => ways.iter().for_each(|way| self.paths[path].links[*way].corrupts += 1),
             FaultKind::Shred => ways.iter().for_each(|way| self.paths[path].links[*way].shreds = !over),
+            // A restart is the server's.
+            _ => {}
         }
     }
 
@@ -135,11 +122,19 @@ impl Pipes {
             self.ready[UP] = true;
         }
     }
+}
 
+impl Paths for Pipes {
     fn cut_all(&mut self, path: usize, hear: [bool; 2], how: TcpEnd) {
         let of_path = self.pipes.iter().filter(|(_, entry)| entry.path == path);
         let numbers: Vec<u64> = of_path.map(|(number, _)| *number).collect();
         numbers.into_iter().for_each(|pipe| self.cut(pipe, hear, how));
+    }
+
+    fn direction(&mut self, path: usize, way: usize) -> Direct<'_> {
+        let path = &mut self.paths[path];
+        let link = &mut path.links[way];
+        Direct { rate: &mut link.rate, delay: &mut link.delay, usual: path.usual[way], corrupts: &mut link.corrupts }
     }
 }
 

@@ -19,7 +19,7 @@ use tcpls_core::{Side, TcpEnd, Time};
 use self::flow::{Fin, Flow};
 use self::link::{Link, Piece};
 use super::middleboxes::Middleboxes;
-use super::{Network, Opening, SocketId};
+use super::{DOWN, Network, Opening, SocketId, UP};
 use crate::sim::event_queue::EventQueue;
 use crate::sim::rng::{Purpose, SimRng};
 use crate::sim::scenario::{Fault, Middlebox, Path};
@@ -28,10 +28,6 @@ use crate::sim::scenario::{Fault, Middlebox, Path};
 const SEGMENT: usize = 1448;
 /// TCP's retransmission timeout of a SYN.
 const SYN_RTO: Duration = Duration::from_secs(1);
-
-/// Directions: to the server, to the client.
-const UP: usize = 0;
-const DOWN: usize = 1;
 
 /// See the module's description.
 pub(crate) struct Pipes {
