@@ -21,6 +21,10 @@ const TOGETHER: usize = 8 * 1024 * 1024;
 const MAX_BATCH: usize = 2 * 1024 * 1024;
 /// The same for one of many downloads.
 const MIN_BATCH: usize = CHUNK / 2;
+/// Pieces shorter than this are copied into one: each has memory of its own for its place in the list and in the call.
+const SMALL: usize = 4 * 1024;
+/// How much of them is put together.
+const BLOCK: usize = 64 * 1024;
 
 /// Receives a file's bytes. Dropped before [`Download::complete`], it leaves nothing behind once a write that is under
 /// way has ended.
@@ -33,6 +37,8 @@ pub(crate) struct Download {
     part: Option<JoinHandle<io::Result<Part>>>,
     batch: usize,
     pieces: Vec<Bytes>,
+    /// Small ones behind these.
+    small: Vec<u8>,
     held: usize,
 }
 
@@ -40,13 +46,21 @@ impl Download {
     /// One of `files` downloads.
     pub(crate) fn new(target: &Path, files: usize) -> Self {
         let batch = (TOGETHER / files.max(1)).clamp(MIN_BATCH, MAX_BATCH);
-        Self { target: target.to_owned(), part: None, batch, pieces: Vec::new(), held: 0 }
+        Self { target: target.to_owned(), part: None, batch, pieces: Vec::new(), small: Vec::new(), held: 0 }
     }
 
     /// Appends bytes. An error may be that of an earlier write.
     pub(crate) async fn push(&mut self, piece: Bytes) -> io::Result<()> {
         self.held += piece.len();
-        self.pieces.push(piece);
+        let is_small = piece.len() < SMALL;
+        if !is_small || self.small.len() + piece.len() > BLOCK {
+            self.end_block();
+        }
+        if is_small {
+            self.small.extend_from_slice(&piece);
+        } else {
+            self.pieces.push(piece);
+        }
         if self.held >= self.batch { self.write().await } else { Ok(()) }
     }
 
@@ -59,9 +73,16 @@ impl Download {
         }
     }
 
+    fn end_block(&mut self) {
+        if !self.small.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.small).into());
+        }
+    }
+
     /// Begins to write what was received, once the write before has ended.
     async fn write(&mut self) -> io::Result<()> {
         let part = self.settle().await?;
+        self.end_block();
         let (pieces, target) = (std::mem::take(&mut self.pieces), self.target.clone());
         self.held = 0;
         self.part = Some(spawn_blocking(move || {
@@ -169,6 +190,23 @@ mod tests {
         assert_eq!(names(&directory), 1);
         Download::new(&directory.join("empty"), 1).complete().await.unwrap();
         assert_eq!(std::fs::read(directory.join("empty")).unwrap(), b"");
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn small_pieces_are_put_together() {
+        let directory = directory("small");
+        let mut download = Download::new(&directory.join("file"), 1);
+        let content: Vec<u8> = (0..MIN_BATCH + 3 * SMALL).map(|number| (number / 7) as u8).collect();
+        let (large, small) = content.split_at(2 * SMALL);
+        download.push(Bytes::copy_from_slice(large)).await.unwrap();
+        for byte in small {
+            download.push(Bytes::copy_from_slice(&[*byte])).await.unwrap();
+        }
+        assert!(download.pieces.len() <= 1 + content.len() / BLOCK, "{} pieces", download.pieces.len());
+        download.push(Bytes::copy_from_slice(large)).await.unwrap();
+        download.complete().await.unwrap();
+        assert!(std::fs::read(directory.join("file")).unwrap() == [&content, large].concat());
         std::fs::remove_dir_all(directory).unwrap();
     }
 

@@ -74,13 +74,9 @@ async fn read_request(recv: &mut RecvStream) -> Result<Bytes, Refusal> {
 
 async fn send_file(send: &mut SendStream, visitor: &Visitor, path: String) -> Result<u64, Refusal> {
     let mut source = Source { visitor, path, first: None, offset: 0, open: None };
-    loop {
+    while !source.is_complete() {
         let room = patiently(send, &mut source, SendStream::poll_writable).await?;
         let mut piece = source.read(room.clamp(MIN_PIECE, CHUNK)).await?;
-        if piece.is_empty() {
-            send.finish()?;
-            return Ok(source.offset);
-        }
         while !piece.is_empty() {
             let written = poll_fn(|cx| Poll::Ready(write_some(send, cx, &mut piece))).await;
             if let Poll::Ready(written) = written {
@@ -94,6 +90,8 @@ async fn send_file(send: &mut SendStream, visitor: &Visitor, path: String) -> Re
             }
         }
     }
+    send.finish()?;
+    Ok(source.offset)
 }
 
 /// Writes as much as there is room for. A part of a piece is copied, because the session would keep the whole piece in
@@ -167,6 +165,11 @@ impl Read for Open {
 }
 
 impl Source<'_> {
+    /// Whether all of the file as it was first was read. What happens to the file afterwards does not matter.
+    fn is_complete(&self) -> bool {
+        self.first.is_some_and(|first| self.offset == first.len)
+    }
+
     /// The next piece, at most `max` bytes; empty at the end of the file as it was first.
     async fn read(&mut self, max: usize) -> Result<Bytes, Refusal> {
         let open = match self.open.take() {
@@ -176,6 +179,7 @@ impl Source<'_> {
         let want = (open.len - self.offset).min(max as u64) as usize;
         let (open, piece) = match cached(&open.file, want) {
             Some(piece) => (open, piece),
+            None if want == 0 => (open, Bytes::new()),
             None => read_piece(open, want).await?,
         };
         // A file that became shorter meanwhile must not look complete.
@@ -255,10 +259,16 @@ async fn read_piece<R: Read + Send + 'static>(mut source: R, max: usize) -> Resu
     let read = spawn_blocking(move || {
         let mut piece = vec![0; max];
         let len = read_full(&mut source, &mut piece)?;
-        piece.truncate(len);
-        std::io::Result::Ok((source, Bytes::from(piece)))
+        std::io::Result::Ok((source, shortened(piece, len)))
     });
     read.await.ok().and_then(Result::ok).ok_or(Refusal::ReadFailed)
+}
+
+/// The first `len` bytes of `piece`, in as much memory: it counts as long as it is.
+fn shortened(mut piece: Vec<u8>, len: usize) -> Bytes {
+    piece.truncate(len);
+    piece.shrink_to_fit();
+    piece.into()
 }
 
 /// Fills `piece`, or as much of it as there is. `read_to_end` would begin with small reads.
@@ -289,8 +299,7 @@ fn cached(file: &File, max: usize) -> Option<Bytes> {
 
     let mut piece = vec![0; max];
     let read = preadv2(file, &mut [IoSliceMut::new(&mut piece)], HERE, ReadWriteFlags::NOWAIT).ok()?;
-    piece.truncate(read);
-    (read > 0).then(|| piece.into())
+    (read > 0).then(|| shortened(piece, read))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -317,6 +326,8 @@ mod tests {
             read.extend(&piece[..len]);
         }
         assert!(read == content);
+        let short = shortened(vec![7; 100_000], 10).try_into_mut().unwrap();
+        assert!(short.len() == 10 && short.capacity() < 100, "{} bytes of memory", short.capacity());
         assert_eq!((cached(&file, 1), read_full(&mut file, &mut [0]).unwrap()), (None, 0), "the end");
         std::fs::remove_file(path).unwrap();
     }
