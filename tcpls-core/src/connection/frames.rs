@@ -122,7 +122,7 @@ impl Connection {
             Frame::ConnectionStatus(status) => self.on_status(now, status),
             Frame::TcpOption(option) => self.on_option(now, tcp, option),
             Frame::Lane => {
-                self.note_lane(tcp);
+                self.note_lane(tcp)?;
                 self.idle(now, 1)
             }
         }
@@ -144,8 +144,9 @@ impl Connection {
         if is_on_lane {
             self.streams.came_by_lane(head.id, head.offset);
         }
-        if self.streams.has_classes() {
-            let is_interactive = self.streams.is_marked(head.id);
+        if self.streams.has_classes()
+            && let Some(is_interactive) = self.streams.receives_interactively(head.id, head.offset)
+        {
             self.note_data(now, tcp, len as u64, is_interactive);
         }
         if fresh == 0 {

@@ -7,9 +7,10 @@ use core::time::Duration;
 use super::control::Carried;
 use super::{Connection, trace};
 use crate::config::Lanes;
+use crate::error::Violation;
 use crate::tcp::Tcp;
 use crate::time::Time;
-use crate::wire::ids::{ConnectionId, Side};
+use crate::wire::ids::{ConnectionId, RecordSeq, Side};
 
 /// How long interactive streams, or bulk data, may pause before lanes are not needed any more.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -33,10 +34,12 @@ impl Connection {
     /// ([`JoinOptions::lane`](super::JoinOptions::lane)); `None` if there is none, or the peer does not know lanes.
     ///
     /// With [`Lanes::Auto`], that is one which carries bulk data, while interactive streams are in use; backups and
-    /// stalled ones are not offered. Two TCP connections are on the same path if they have the same remote address and
-    /// the same local IP address ([`Connection::set_tcp_addresses`]). A driver need not comply.
+    /// stalled ones are not offered, and none is if the session has as many TCP connections as it may have. Two TCP
+    /// connections are on the same path if they have the same remote address and the same local IP address
+    /// ([`Connection::set_tcp_addresses`]); a lane without addresses counts as one on every path. A driver need not comply.
     pub fn wants_lane(&self) -> Option<ConnectionId> {
-        if self.side == Side::Server || !self.is_open() || !self.has_lanes() {
+        let has_room = self.tcps.len() < self.max_tcp_connections();
+        if self.side == Side::Server || !self.is_open() || !self.has_lanes() || !has_room {
             return None;
         }
         let (always, now) = (self.config.lanes == Lanes::Always, self.last_heard);
@@ -49,7 +52,8 @@ impl Connection {
                 && (always || entry.carries_bulk(now))
         };
         let is_alone = |entry: &&Tcp<Carried>| {
-            !self.tcps.iter().any(|lane| lane.is_lane() && lane.leave().is_none() && lane.shares_path(entry))
+            let serves = |lane: &Tcp<Carried>| lane.addresses().next().is_none() || lane.shares_path(entry);
+            !self.tcps.iter().any(|lane| lane.is_lane() && lane.leave().is_none() && serves(lane))
         };
         self.tcps.iter().filter(|_| is_needed).filter(is_busy).find(is_alone).map(|entry| entry.id())
     }
@@ -69,13 +73,20 @@ impl Connection {
         self.config.lanes != Lanes::Off && self.control.parameters().peer_knows_lanes()
     }
 
-    /// The peer keeps bulk data off this TCP connection, and wants the same of this endpoint.
-    pub(super) fn note_lane(&mut self, tcp: ConnectionId) {
-        if let Some(entry) = self.tcps.get_mut(tcp).filter(|_| self.config.lanes != Lanes::Off) {
+    /// The client keeps bulk data off this TCP connection, and wants the same of this server. Once either may have sent
+    /// stream data on it, it does not become a lane.
+    pub(super) fn note_lane(&mut self, tcp: ConnectionId) -> Result<(), Violation> {
+        if self.side == Side::Client {
+            return Err(Violation::LaneFromServer);
+        }
+        let is_first = |entry: &Tcp<Carried>| tcp != ConnectionId::FIRST && entry.received().newest() == RecordSeq(0);
+        let knows_lanes = self.config.lanes != Lanes::Off;
+        if let Some(entry) = self.tcps.get_mut(tcp).filter(|entry| knows_lanes && is_first(entry)) {
             entry.handle_lane();
             self.streams.tell_classes_apart();
             self.trace.emit(|| trace::Event::LaneDeclared { tcp });
         }
+        Ok(())
     }
 
     /// Data of a stream moved on `tcp`, in either direction.

@@ -64,7 +64,8 @@ impl Connection {
     /// TCP connection `tcp` is active.
     pub(super) fn welcome(&mut self, tcp: ConnectionId) {
         let others = self.tcps.iter().filter(|other| other.id() != tcp && other.is_active() && !other.is_backup());
-        let head_start = others.map(Tcp::share).min().unwrap_or(0);
+        // Lanes share no bulk data with the others.
+        let head_start = others.filter(|other| !other.is_lane()).map(Tcp::share).min().unwrap_or(0);
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.start_behind(head_start);
         }

@@ -23,6 +23,8 @@ pub enum Violation {
     RecordOverflow,
     /// A client sent a token.
     TokenFromClient,
+    /// A server sent Lane.
+    LaneFromServer,
     /// The sequence number of a token is 0, or arrived before with another value.
     ConflictingToken(u32),
     /// More tokens than a client stores.
@@ -100,6 +102,7 @@ impl fmt::Display for Violation {
             Self::EmptyRecord => f.write_str("record without a frame"),
             Self::RecordOverflow => f.write_str("record longer than TLS allows"),
             Self::TokenFromClient => f.write_str("token from a client"),
+            Self::LaneFromServer => f.write_str("Lane from a server"),
             Self::ConflictingToken(n) => write!(f, "token {n} has another value than before"),
             Self::TooManyTokens => f.write_str("too many tokens"),
             Self::TooManyAddresses => f.write_str("too many addresses"),

@@ -52,8 +52,9 @@ pub enum SendProgress {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamClass {
-    /// Interactive while at most 64 KiB of it are unacknowledged, if its priority is above 0, or is 0 while a stream
-    /// with a lower one is open, or if its peer sent it by a lane; bulk otherwise.
+    /// Interactive while at most 64 KiB of it are unacknowledged and were written lately (64 KiB for each second), if its
+    /// priority is above 0, or is 0 while a stream with a lower one is open, or if its peer sent it by a lane; bulk
+    /// otherwise.
     #[default]
     ByPriority,
     /// Always interactive: it may use lanes.

@@ -26,6 +26,7 @@ use core::time::Duration;
 pub(crate) use room::Waste;
 
 use blocked::Blocked;
+use class::Written;
 use growth::Growth;
 
 use super::credit::Credit;
@@ -52,6 +53,8 @@ struct Stream {
     class: StreamClass,
     /// The peer sent its beginning by a lane: it wants the answer there.
     came_by_lane: bool,
+    /// For its class: how much was written lately.
+    written: Written,
     /// The TCP connections that it may use; empty: all.
     attached: Vec<ConnectionId>,
     /// Its place in the schedule, if it has data to send.
@@ -442,6 +445,7 @@ impl Streams {
             priority: 0,
             class: StreamClass::ByPriority,
             came_by_lane: false,
+            written: Written::default(),
             attached: Vec::new(),
             place: None,
             blocked: false,

@@ -159,6 +159,16 @@ fn a_token_from_a_client_ends_the_session() {
 }
 
 #[test]
+fn lane_from_a_server_ends_the_session_and_outside_a_first_record_is_ignored() {
+    server_breaks(Rule::LaneFromServer, &[Frame::Lane]);
+    let mut peer = Peer::client();
+    peer.send(FIRST, &[PING]);
+    peer.send(FIRST, &[Frame::Lane]);
+    peer.assert_lives(&[FIRST]);
+    assert!(!peer.conn.tcp_stats(FIRST).unwrap().lane);
+}
+
+#[test]
 fn token_number_0_ends_the_session() {
     server_breaks(Rule::InvalidField(0x05), &[token(0, 7)]);
     server_breaks(Rule::InvalidField(0x47), &[token_wide(0, 7)]);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tcpls_core::connection::JoinOptions;
+use tcpls_core::connection::schedule::RoundRobin;
 use tcpls_core::wire::frame::ty;
 use tcpls_core::wire::ids::{ConnectionId, Side, StreamId};
 use tcpls_core::{Config, Lanes, StreamClass, Time};
@@ -238,4 +239,75 @@ fn peer_without_lanes_gets_ordinary_tcp_connections() {
         assert!(!pair.client().tcp_stats(second).unwrap().lane && !pair.server().tcp_stats(second).unwrap().lane);
         assert_eq!(pair.client().stats().frames_sent.get(ty::LANE), 0);
     }
+}
+
+#[test]
+fn marked_transfer_is_bulk_even_if_the_send_buffer_leaves_it_little() {
+    let config = Config::default().with(|config| (config.send_buffer, config.stream_send_buffer) = (1 << 20, 1 << 20));
+    let mut pair = Setup { client: config, ..Setup::default() }.established();
+    let lane = lane(&mut pair);
+    begin_bulk(&mut pair, Client, 30_000_000);
+    let id = request(&mut pair, Client, 1_500_000);
+    pair.drive();
+    pair.assert_received(Server, id, &bytes(1_500_000));
+    let on_lane = carried(&mut pair, Client, lane);
+    assert!(on_lane < 2 * MUCH as u64, "{on_lane} bytes on the lane");
+}
+
+#[test]
+fn stream_that_writes_little_at_a_time_stays_interactive() {
+    let mut pair = Pair::established();
+    let lane = lane(&mut pair);
+    let id = pair.open_stream(Client);
+    pair.client().stream(id).set_priority(1).unwrap();
+    for _ in 0..100 {
+        pair.write(Client, id, &bytes(5_000));
+        pair.drive();
+        pair.advance(Duration::from_millis(100));
+        pair.round();
+    }
+    begin_bulk(&mut pair, Client, 3_000_000);
+    let before = carried(&mut pair, Client, lane);
+    pair.write(Client, id, &bytes(5_000));
+    pair.drive();
+    assert_eq!(carried(&mut pair, Client, lane) - before, 5_000);
+}
+
+#[test]
+fn marked_download_counts_as_bulk_at_the_receiver() {
+    let mut pair = Pair::established();
+    let id = request(&mut pair, Client, 1000);
+    rounds(&mut pair);
+    assert_eq!(pair.client().wants_lane(), None);
+    pair.submit(Server, id, &bytes(3_000_000));
+    rounds(&mut pair);
+    assert_eq!(pair.client().wants_lane(), Some(FIRST));
+}
+
+#[test]
+fn no_lane_is_wanted_at_the_limit_of_tcp_connections() {
+    let config = Config::default().with(|config| (config.lanes, config.max_tcp_connections) = (Lanes::Always, 1));
+    let mut pair = Setup { client: config.clone(), server: config, ..Setup::default() }.established();
+    assert_eq!(pair.client().wants_lane(), None);
+}
+
+#[test]
+fn no_second_lane_is_wanted_before_the_addresses_of_the_first_are_known() {
+    let mut pair = with_lanes(Lanes::Always, Lanes::Auto);
+    let address = |n: u8| Some(([10, 0, 0, n], 443).into());
+    pair.client().set_tcp_addresses(FIRST, address(1), address(9));
+    pair.open_tcp_with(JoinOptions::default().with(|join| join.lane = true));
+    assert_eq!(pair.client().wants_lane(), None);
+}
+
+#[test]
+fn join_beside_a_lane_gets_an_equal_share_of_bulk_data() {
+    let mut pair = Pair::established();
+    pair.client().set_scheduler(Box::new(RoundRobin));
+    lane(&mut pair);
+    pair.transfer(Client, &bytes(3_000_000));
+    pair.join();
+    let before = carried(&mut pair, Client, FIRST);
+    pair.transfer(Client, &bytes(1_000_000));
+    assert!(carried(&mut pair, Client, FIRST) - before > 400_000);
 }

@@ -92,7 +92,7 @@ impl ParameterExchange {
 
     /// Whether the peer keeps bulk data off lanes.
     pub(in crate::connection) fn peer_knows_lanes(&self) -> bool {
-        self.peer.is_some_and(|peer| peer.lanes > 0)
+        self.peer.is_some_and(|peer| peer.lanes == 1)
     }
 
     /// Returns the peer's user timeout, if that is known.

@@ -89,6 +89,7 @@ impl Streams {
             }
             let len = offered.min(room);
             take(stream, len);
+            stream.note_written(len, shared);
             Ok(len)
         })
     }

@@ -3,10 +3,32 @@
 use super::{Shared, Stream, Streams};
 use crate::error::WriteError;
 use crate::stream::{Candidate, StreamClass};
+use crate::time::Time;
 use crate::wire::ids::StreamId;
 
-/// A stream of which more is unacknowledged is bulk, whatever its priority: its data would fill a lane.
-const MAX_INTERACTIVE: usize = 64 * 1024;
+/// A stream of which more is unacknowledged, or was written lately, is bulk, whatever its priority: its data would fill a
+/// lane.
+const MAX_INTERACTIVE: u32 = 64 * 1024;
+
+/// How much the application has written lately: what it writes, less 64 KiB for each second. What is unacknowledged does not
+/// show it: beside another transfer a stream may have no room for more than 64 KiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written {
+    bytes: u32,
+    /// As of when, in milliseconds.
+    at: u32,
+}
+
+impl Written {
+    fn note(&mut self, now: Time, len: usize) {
+        let now = (now.as_nanos() / 1_000_000) as u32; // an overflow after weeks is of no consequence
+        let ago = u64::from(now.wrapping_sub(self.at));
+        let left = u64::from(self.bytes).saturating_sub(ago * u64::from(MAX_INTERACTIVE) / 1000);
+        // A stream that was bulk for long can be interactive after a second, too.
+        self.bytes = left.saturating_add(len as u64).min(u64::from(2 * MAX_INTERACTIVE)) as u32;
+        self.at = now;
+    }
+}
 
 impl Streams {
     /// Streams of higher priority send first; of equal priority, in turns of one record.
@@ -29,7 +51,7 @@ impl Streams {
 
     /// Data of stream `id` from `offset` on came by a lane. If it is its beginning, the peer wants the answer there.
     pub(crate) fn came_by_lane(&mut self, id: StreamId, offset: u64) {
-        if offset >= MAX_INTERACTIVE as u64 {
+        if offset >= u64::from(MAX_INTERACTIVE) {
             return;
         }
         if let Some(stream) = self.map.get_mut(&id) {
@@ -53,9 +75,12 @@ impl Streams {
         self.map.get(&id).is_some_and(|stream| stream.is_interactive(&self.shared))
     }
 
-    /// Whether the application wants little delay for this stream. An ended one does not matter.
-    pub(crate) fn is_marked(&self, id: StreamId) -> bool {
-        self.map.get(&id).is_none_or(|stream| stream.is_marked(&self.shared))
+    /// Whether received data of stream `id` at `offset` is that of an interactive stream; `None` if there is no such stream
+    /// any more.
+    pub(crate) fn receives_interactively(&self, id: StreamId, offset: u64) -> Option<bool> {
+        let stream = self.map.get(&id)?;
+        let is_little = stream.class == StreamClass::Interactive || offset < u64::from(MAX_INTERACTIVE);
+        Some(is_little && stream.is_marked(&self.shared))
     }
 }
 
@@ -75,7 +100,16 @@ impl Stream {
     pub(super) fn is_interactive(&self, shared: &Shared) -> bool {
         shared.has_classes
             && self.is_marked(shared)
-            && (self.class == StreamClass::Interactive || self.send.buffered() <= MAX_INTERACTIVE)
+            && (self.class == StreamClass::Interactive
+                || self.send.buffered() <= MAX_INTERACTIVE as usize && self.written.bytes <= MAX_INTERACTIVE)
+    }
+
+    /// The application wrote `len` bytes.
+    #[inline]
+    pub(super) fn note_written(&mut self, len: usize, shared: &Shared) {
+        if shared.has_classes {
+            self.written.note(shared.clock.now, len);
+        }
     }
 
     pub(super) fn candidate(&self, id: StreamId, shared: &Shared) -> Candidate<'_> {
