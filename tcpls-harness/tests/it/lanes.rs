@@ -165,7 +165,7 @@ fn requests_beside_bulk_data_take_what_they_take_in_a_session_of_their_own() {
 }
 
 #[test]
-fn session_without_interactive_streams_opens_no_lane_and_one_with_leaves_it_afterwards() {
+fn lane_opens_only_beside_interactive_streams_and_is_left_afterwards() {
     let client = async |session: Session| {
         let runtime = session.runtime();
         start_bulk(&session, Bulk::Download).await?;
