@@ -146,8 +146,10 @@ impl<C> SentLog<C> {
             self.records.pop_front();
             // Nearly always one: for that a drain is slow.
             (0..record.carried).filter_map(|_| self.carried.pop_front()).for_each(&mut acked);
-            self.requeued = self.requeued.saturating_sub(u32::from(record.carried));
-            self.examined = self.examined.saturating_sub(u32::from(record.carried));
+            if self.requeued | self.examined > 0 {
+                self.requeued = self.requeued.saturating_sub(u32::from(record.carried));
+                self.examined = self.examined.saturating_sub(u32::from(record.carried));
+            }
             outcome.bytes += u64::from(record.bytes);
             newest = Some(record);
         }

@@ -173,6 +173,26 @@ async fn a_file_that_was_replaced_while_the_client_took_a_break_is_not_mixed_wit
 }
 
 #[tokio::test]
+async fn a_file_that_was_replaced_after_all_of_it_was_written_is_sent() {
+    /// All that the session takes without the client's reading.
+    const LEN: usize = SMALL_WINDOW as usize + 64 * 1024;
+    let directory = Directory::new("hq-written");
+    let (file, other) = (directory.path().join("file"), directory.path().join("other"));
+    std::fs::write(&file, pattern(LEN)).unwrap();
+    std::fs::write(&other, pattern(400_000)).unwrap();
+    let mut server = FileServer::start(directory.path(), Limits::default());
+    let client = server.connect(sparing()).await;
+    let mut answers = ask_and_do_not_read(&client, "/file", 1).await;
+    #[cfg(target_os = "linux")]
+    while open_files(directory.path()) > 0 {
+        tokio::task::yield_now().await;
+    }
+    std::fs::rename(other, file).unwrap();
+    assert!(read_all(&mut answers[0]).await == pattern(LEN));
+    assert_eq!(server.outcomes.recv().await, Some(Ok(LEN as u64)));
+}
+
+#[tokio::test]
 async fn data_behind_a_request_is_dropped() {
     let directory = Directory::new("hq-behind");
     std::fs::write(directory.path().join("file"), pattern(20_000)).unwrap();

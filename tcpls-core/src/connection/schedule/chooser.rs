@@ -72,10 +72,10 @@ impl<'a> Chooser<'a> {
 
     /// The choice if a stream may use these TCP connections.
     fn among(&self, usable: &[TcpView], is_interactive: bool) -> Choice {
-        let mixes = self.policy.duplicates();
+        // The policy is asked last: most sessions have no lane.
         let is_apart = |view: &TcpView| match is_interactive {
-            true => !view.stalled && (mixes || view.lane || !view.bulk),
-            false => mixes || !view.lane,
+            true => !view.stalled && (view.lane || !view.bulk || self.policy.duplicates()),
+            false => !view.lane || self.policy.duplicates(),
         };
         if usable.iter().all(is_apart) {
             return self.ask(usable, self.unsent);
