@@ -8,7 +8,7 @@ use crate::error::{Bound, ConfigError};
 /// The smallest window or send buffer, in bytes.
 const MIN_BUFFER: u64 = 1024;
 /// The shortest timeout.
-const MIN_TIMEOUT: Duration = Duration::from_millis(100);
+pub(crate) const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 /// The longest delay of an acknowledgment, in milliseconds.
 pub(crate) const MAX_ACK_DELAY_MS: u64 = 1 << 14;
 /// The most tokens that a client stores.

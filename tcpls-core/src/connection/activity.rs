@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use super::Connection;
 use super::probe::ProbeInterval;
+use crate::config::MIN_TIMEOUT;
 use crate::time::Time;
 use crate::wire::frame::Parameters;
 use crate::wire::ids::ConnectionId;
@@ -18,16 +19,23 @@ pub(super) struct Activity {
     last: Time,
     /// A Ping of the application is in flight.
     asked: bool,
+    /// When the timeout of a plain session was set.
+    limited: Time,
 }
 
 impl Activity {
     pub(super) fn new(now: Time) -> Self {
-        Self { last: now, asked: false }
+        Self { last: now, asked: false, limited: now }
     }
 
     /// The time of the last activity.
     pub(super) fn last(&self) -> Time {
         self.last
+    }
+
+    /// When the timeout of a plain session was set: it starts at that time, whatever happened before.
+    pub(super) fn limited(&self) -> Time {
+        self.limited
     }
 
     /// Records that such a Ping is due.
@@ -49,6 +57,19 @@ impl Activity {
 }
 
 impl Connection {
+    /// Replaces the idle timeout of a session without TCPLS, where no peer announces one. It starts now. `None`: the
+    /// session is never idle, and may wait for any time until its socket takes data. No effect in a session with TCPLS.
+    ///
+    /// [`Config::idle_timeout`](crate::config::Config::idle_timeout) applies to both kinds of sessions, but Pings keep
+    /// only those with TCPLS. An application that sets `None` needs another sign that the peer is there, such as
+    /// TCP's keep-alive. A timeout is raised to 100 ms.
+    pub fn set_plain_idle_timeout(&mut self, now: Time, timeout: Option<Duration>) {
+        if self.plain {
+            self.idle_timeout = timeout.map(|timeout| timeout.max(MIN_TIMEOUT));
+            self.activity.limited = now;
+        }
+    }
+
     /// A Ping arrived. One in the first record of a join only shows the TCP connection, and is no activity of the
     /// session.
     pub(super) fn note_ping(&mut self, now: Time, tcp: ConnectionId) {
@@ -73,7 +94,7 @@ impl Connection {
         }
         if self.plain {
             let moved = self.tcps.get(ConnectionId::FIRST).map(|entry| entry.liveness().moved_or_taken());
-            last = moved.map_or(last, |moved| last.max(moved));
+            last = moved.map_or(last, |moved| last.max(moved)).max(self.activity.limited);
         }
         Some(last + timeout)
     }

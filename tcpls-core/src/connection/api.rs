@@ -258,6 +258,15 @@ impl Stream<'_> {
         self.conn.streams.read(self.id, max)
     }
 
+    /// Returns why the peer's data will not be complete, without reading it: the peer reset the stream, or the session
+    /// ended before it. `None` otherwise, and once `read` has returned the error.
+    ///
+    /// For an application that does not read now. [`StreamEvent::Readable`](crate::event::StreamEvent::Readable) reports
+    /// a reset although earlier data is unread.
+    pub fn read_failure(&self) -> Option<ReadError> {
+        self.conn.streams.read_failure(self.id)
+    }
+
     /// Stops reading: asks the peer to send no more data, with `error`.
     ///
     /// # Errors

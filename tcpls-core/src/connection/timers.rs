@@ -193,7 +193,7 @@ impl Connection {
             return None;
         }
         let entry = self.tcps.get(ConnectionId::FIRST)?;
-        Some(entry.liveness().stuck_since()? + self.idle_timeout?)
+        Some(entry.liveness().stuck_since()?.max(self.activity.limited()) + self.idle_timeout?)
     }
 
     /// While bytes move in either direction, sent data may only wait in a queue. But an attacker on the path can make

@@ -102,6 +102,7 @@ impl RecvHalf {
         self.window.receive(more);
         if self.state == State::Open && !self.is_complete() {
             self.state = State::Reset(error);
+            self.told = false; // it is reported although data is unread
         }
         self.set_final_size(final_size);
         if self.state == State::Open { 0 } else { self.give_up_unread() }
@@ -122,6 +123,16 @@ impl RecvHalf {
             return Ok(Some(data));
         }
         self.read_end()
+    }
+
+    /// Returns why the data will not be complete, although some of it may be unread.
+    pub(super) fn failure(&self) -> Option<ReadError> {
+        match self.state {
+            _ if self.over => None,
+            State::Reset(error) => Some(ReadError::Reset(error)),
+            State::Truncated => Some(ReadError::Truncated),
+            State::Open | State::Stopped(_) => None,
+        }
     }
 
     /// Returns the result of a read without buffered data.

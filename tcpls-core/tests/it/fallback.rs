@@ -344,6 +344,21 @@ fn an_idle_plain_session_ends() {
     assert_eq!(mixed.conn.close_reason(), Some(&CloseReason::IdleTimeout));
 }
 
+#[test]
+fn the_idle_timeout_of_a_plain_session_can_be_replaced_and_starts_then() {
+    let mut mixed = Mixed::established(Server);
+    mixed.submit(&[7; 100_000]);
+    send_slowly(&mut mixed, 1, 2000);
+    mixed.conn.set_plain_idle_timeout(mixed.now, None);
+    mixed.wait(Duration::from_secs(3600));
+    assert_eq!(mixed.conn.close_reason(), None, "a socket that takes nothing, and a peer that sends nothing");
+    mixed.conn.set_plain_idle_timeout(mixed.now, Some(Duration::from_secs(90)));
+    mixed.wait(Duration::from_secs(89));
+    assert_eq!(mixed.conn.close_reason(), None);
+    mixed.wait(Duration::from_secs(1));
+    assert_eq!(mixed.conn.close_reason(), Some(&CloseReason::PlainTcpEnded(TcpFault::UserTimeout)));
+}
+
 /// What the socket of a plain session takes, `steps` times every 20 s, after the application has written more than that.
 fn send_slowly(mixed: &mut Mixed, steps: usize, room: usize) {
     for _ in 0..steps {

@@ -299,6 +299,23 @@ fn a_window_that_lasts_for_long_does_not_grow() {
 }
 
 #[test]
+fn a_reset_is_reported_to_a_reader_that_leaves_data_unread() {
+    let mut pair = Pair::established();
+    let stream = pair.open_stream(Client);
+    pair.end(Server).reads = false;
+    pair.write(Client, stream, b"data");
+    pair.drive();
+    assert!(heard(&mut pair, Server, StreamEvent::Readable { id: stream }));
+    assert_eq!(pair.server().stream(stream).read_failure(), None);
+    pair.client().stream(stream).reset(ErrorCode(77)).unwrap();
+    pair.drive();
+    assert!(heard(&mut pair, Server, StreamEvent::Readable { id: stream }));
+    assert_eq!(pair.server().stream(stream).read_failure(), Some(ReadError::Reset(ErrorCode(77))));
+    assert_eq!(pair.server().stream(stream).read(1), Err(ReadError::Reset(ErrorCode(77))));
+    assert_eq!(pair.server().stream(stream).read_failure(), None);
+}
+
+#[test]
 fn a_reset_reaches_the_reader_with_its_code() {
     let mut pair = Pair::established();
     let stream = pair.open_stream(Client);

@@ -161,6 +161,8 @@ impl Server {
             config.session_timeout = args.outage;
         });
         options.config = Arc::new(config);
+        // A tunnel of a client without TCPLS has no idle timeout.
+        options.socket.keep_alive = Some(proxy::KEEP_ALIVE);
         let listener = Listener::bind(&ListenOn::all(&args.listen), options)?;
         // Only now: a server that runs already may have written its own there.
         let ca = args.identity.write_ca(&identity)?;

@@ -45,6 +45,8 @@ pub use self::invite::{ClientName, Invite, InviteError, Secret};
 pub use self::invites::{Invited, Invites};
 pub use self::local::{Served, serve_forward, serve_program};
 pub use self::outbound::{Outbound, TcpOutbound};
+#[cfg(feature = "cli")]
+pub(crate) use self::peer::KEEP_ALIVE;
 pub use self::peer::{Peer, TcpPeer};
 pub use self::refusal::Refusal;
 pub use self::remote::{AllowRemote, RemotePattern};

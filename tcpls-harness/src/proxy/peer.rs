@@ -5,10 +5,16 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::TcpStream;
+
+use crate::net::socket::keep_alive;
+
+/// Time without a byte after which the kernel asks whether the other side is there.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// The end of a tunnel that is not a stream.
 pub trait Peer: AsyncRead + AsyncWrite + Send + Unpin {
@@ -31,9 +37,11 @@ pub struct TcpPeer {
 }
 
 impl TcpPeer {
-    /// Takes a connected socket, and sends its data without delay (`TCP_NODELAY`).
+    /// Takes a connected socket. It sends its data without delay (`TCP_NODELAY`), and fails if the other side does not
+    /// answer the kernel's keep-alives for minutes (`SO_KEEPALIVE`).
     pub fn new(socket: TcpStream) -> Self {
         _ = socket.set_nodelay(true); // fails only if the connection has failed already
+        keep_alive(&socket, KEEP_ALIVE);
         Self { socket: Arc::new(socket), failure: None }
     }
 }
@@ -41,7 +49,7 @@ impl TcpPeer {
 impl Peer for TcpPeer {
     fn abort(&mut self) {
         // If it fails, the socket has no connection to reset.
-        _ = SockRef::from(&*self.socket).set_linger(Some(std::time::Duration::ZERO));
+        _ = SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
     }
 
     fn poll_failed(&mut self, cx: &mut Context<'_>) -> Poll<()> {

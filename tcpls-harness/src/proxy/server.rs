@@ -34,6 +34,8 @@ const DELIVERY: Duration = Duration::from_secs(30);
 const RESERVED: Duration = Duration::from_secs(60);
 /// The pause after a socket could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a session without TCPLS may be quiet once its only connection has ended.
+const PLAIN_REST: Duration = Duration::from_secs(60);
 
 /// What clients of a server may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,13 +207,16 @@ impl<O: Outbound> Server<O> {
             Err(refusal) => return refuse(stream, &report, user, Some(target), refusal).await,
         };
         report(Report::Connected { user, target: target.clone() });
-        // If the client is gone already, what follows notices it.
-        _ = stream.write_chunk(Bytes::from_static(GRANTED)).await;
         let splicing = Splicing::default().with(|splicing| {
+            splicing.to_stream = Bytes::from_static(GRANTED);
             splicing.to_peer = rest;
             splicing.idle = self.shared.limits.idle;
         });
-        let spliced = splice(runtime, stream, peer, splicing).await;
+        // Whether it is idle is for `limits.idle` alone, whatever the session's configuration says.
+        session.set_plain_idle_timeout(None);
+        let mut spliced = splice(runtime, stream, peer, splicing).await;
+        session.set_plain_idle_timeout(Some(PLAIN_REST));
+        spliced.sent = spliced.sent.saturating_sub(GRANTED.len() as u64);
         report(Report::Ended { target, spliced });
     }
 

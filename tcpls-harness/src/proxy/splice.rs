@@ -230,7 +230,7 @@ impl<P: Peer> Tunnel<P> {
                         self.down.bytes += written as u64;
                     }
                     Poll::Ready(_) => return Err(End::PeerReset),
-                    Poll::Pending => return Ok(Poll::Pending),
+                    Poll::Pending => return self.poll_down_blocked(cx),
                 }
                 continue;
             }
@@ -254,6 +254,20 @@ impl<P: Peer> Tunnel<P> {
             }
         }
         Ok(Poll::Ready(()))
+    }
+
+    /// The peer takes no more, so that the stream is not read: a reset of either of its directions must be noticed
+    /// nevertheless.
+    fn poll_down_blocked(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
+        if let Poll::Ready(error) = self.recv.poll_failed(cx) {
+            return Err(read_end(error));
+        }
+        // Once everything is delivered, the other end cannot stop it any more.
+        let stopped = if self.up.ended { Poll::Pending } else { self.poll_stopped(cx) };
+        match stopped {
+            Poll::Ready(Err(end)) => Err(end),
+            _ => Ok(Poll::Pending),
+        }
     }
 
     /// Nothing is read from the stream any more: its other end may stop reading.

@@ -12,6 +12,7 @@ use tcpls_harness::proxy::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::plain::plain_client;
 use crate::support::{ANY, identity, pattern, trust};
 
 /// What a proxy reported.
@@ -205,6 +206,36 @@ async fn resets_are_passed_on_after_a_half_close_and_while_the_reader_is_slow() 
 }
 
 #[tokio::test]
+async fn a_reset_reaches_a_side_that_has_ended_its_direction_and_reads_nothing() {
+    for at_target in [false, true] {
+        let Ends { session, near, far, client, reports } = Ends::start().await;
+        let (mut gone, mut other) = if at_target { (far, near) } else { (near, far) };
+        other.shutdown().await.unwrap();
+        assert_eq!(gone.read(&mut [0]).await.unwrap(), 0);
+        let carried = || {
+            let counters = session.stats().tcp.into_iter().map(|tcp| tcp.counters);
+            counters.map(|counters| counters.stream_bytes_sent + counters.stream_bytes_received).sum::<u64>()
+        };
+        // Until the kernel of the side that reads nothing is full: everything behind it is full then, too.
+        let mut refused = 0;
+        let mut last = carried();
+        while refused < 200 {
+            match tokio::time::timeout(Duration::from_millis(1), gone.writable()).await {
+                Ok(_) => _ = gone.try_write(&[0; 65_536]),
+                Err(_) => refused += 1,
+            }
+            let now = carried();
+            refused = if now == last { refused } else { 0 };
+            last = now;
+        }
+        reset(gone);
+        let ends = Ends { session, near: other, far: pair().await.0, client, reports };
+        let code = End::StreamReset(proxy::codes::CONNECT_ERROR);
+        assert_eq!(ends.end().await, if at_target { (code, End::PeerReset) } else { (End::PeerReset, code) });
+    }
+}
+
+#[tokio::test]
 async fn a_session_that_ends_resets_both_programs() {
     let mut ends = Ends::start().await;
     ends.session.close(tcpls_core::wire::ids::ErrorCode(1), b"").await;
@@ -218,6 +249,44 @@ async fn a_tunnel_that_carries_nothing_ends_after_the_idle_time() {
     let mut ends = Ends::with(Limits::default().with(|limits| limits.idle = Some(Duration::from_millis(50)))).await;
     assert_eq!(failure(&mut ends.near).await, io::ErrorKind::ConnectionReset);
     assert_eq!(ends.end().await, (End::StreamReset(proxy::codes::IDLE), End::Idle));
+}
+
+#[tokio::test]
+async fn a_tunnel_over_plain_tls_outlives_the_idle_timeout_of_sessions() {
+    let identity = identity();
+    let options = ServerOptions::new(identity.server(&[proxy::PROTOCOL]).unwrap()).with(|options| {
+        let config = options.config.as_ref().clone();
+        options.config = Arc::new(config.with(|config| config.idle_timeout = Some(Duration::from_millis(300))));
+    });
+    let mut listener = Listener::bind(&[ANY], options).unwrap();
+    let address = listener.local_addresses()[0];
+    let allow = Allow::new(vec!["127.0.0.1:*".parse().unwrap()]);
+    let outbound = TcpOutbound::new(allow, Duration::from_secs(60));
+    let server = proxy::Server::new(outbound, Users::default(), Limits::default());
+    tokio::spawn(async move {
+        loop {
+            let (session, server) = (listener.accept().await, server.clone());
+            tokio::spawn(async move { server.serve(&session, |_| {}).await });
+        }
+    });
+    let client = plain_client(identity.certificate_pem(), proxy::PROTOCOL);
+    let connect = async || {
+        let socket = TcpStream::connect(address).await.unwrap();
+        client.connect("localhost".try_into().unwrap(), socket).await.unwrap()
+    };
+    let mut tunnel = connect().await;
+    let head = format!("CONNECT {} HTTP/1.1\r\nHost: a\r\n\r\n", echo_target().await);
+    tunnel.write_all(head.as_bytes()).await.unwrap();
+    let mut granted = [0; 19];
+    tunnel.read_exact(&mut granted).await.unwrap();
+    assert_eq!(&granted, b"HTTP/1.1 200 OK\r\n\r\n");
+    // A session without a tunnel, which begins later, ends for want of a request.
+    let mut idle = connect().await;
+    _ = idle.read_to_end(&mut Vec::new()).await;
+    tunnel.write_all(b"still there").await.unwrap();
+    let mut echo = [0; 11];
+    tunnel.read_exact(&mut echo).await.unwrap();
+    assert_eq!(&echo, b"still there");
 }
 
 /// Sends a head, and returns the whole answer.

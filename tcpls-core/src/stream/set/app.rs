@@ -155,6 +155,11 @@ impl Streams {
         }
     }
 
+    /// Returns why a stream's data will not be complete.
+    pub(crate) fn read_failure(&self, id: StreamId) -> Option<ReadError> {
+        self.map.get(&id)?.recv.failure()
+    }
+
     /// Reads no more, and asks the peer to send no more.
     pub(crate) fn stop(&mut self, id: StreamId, error: ErrorCode) -> Result<(), ReadError> {
         let result = self.update(id, |stream, shared| {

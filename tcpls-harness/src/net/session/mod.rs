@@ -190,6 +190,12 @@ impl Session {
         self.command(|state| state.conn.set_keep_alive(interval));
     }
 
+    /// Replaces the idle timeout of a session without TCPLS, from now on. See
+    /// [`Connection::set_plain_idle_timeout`](tcpls_core::connection::Connection::set_plain_idle_timeout).
+    pub fn set_plain_idle_timeout(&self, timeout: Option<Duration>) {
+        self.command(|state| state.conn.set_plain_idle_timeout(state.now(), timeout));
+    }
+
     /// Returns all counters of the session.
     pub fn stats(&self) -> Stats {
         self.handle.with(|state| state.conn.stats())

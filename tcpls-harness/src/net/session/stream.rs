@@ -353,6 +353,17 @@ impl RecvStream {
         Poll::Ready(result)
     }
 
+    /// Waits until the peer's data cannot become complete, without reading it: the peer reset the stream, or the session
+    /// ended before it. For a reader whose output takes nothing now; the last task that waits to read or for this is
+    /// woken.
+    pub fn poll_failed(&self, cx: &mut Context<'_>) -> Poll<ReadError> {
+        if self.ended || self.stopped {
+            return Poll::Pending;
+        }
+        let failure = |state: &mut State| state.conn.stream(self.id).read_failure();
+        self.handle.poll(Wait::Readable(self.id), cx, |state| failure(state).map_or(Poll::Pending, Poll::Ready))
+    }
+
     /// Stops reading: asks the peer to send no more data, with `error`. No effect on an ended stream.
     pub fn stop(&mut self, error: ErrorCode) {
         self.stopped = true;

@@ -21,9 +21,10 @@ use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::BytesMut;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tcpls_core::connection::TcpEnd;
 use tcpls_core::error::ConfigError;
 use tcpls_core::time::Time;
@@ -55,6 +56,9 @@ pub struct SocketOptions {
     pub send_buffer: Option<usize>,
     /// `SO_RCVBUF` in bytes; `None` leaves it to the kernel, which grows it as needed.
     pub receive_buffer: Option<usize>,
+    /// Time without a byte after which the kernel asks whether the peer is there (`SO_KEEPALIVE`); `None`: never. For
+    /// sessions without TCPLS; those with TCPLS have Pings.
+    pub keep_alive: Option<Duration>,
 }
 
 impl SocketOptions {
@@ -66,9 +70,18 @@ impl SocketOptions {
     }
 }
 
+/// Lets the kernel ask whether the peer is there after this time without a byte, and again after each quarter of it. A
+/// connection without an answer fails.
+pub(crate) fn keep_alive(stream: &TcpStream, after: Duration) {
+    let times = TcpKeepalive::new().with_time(after);
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple", windows))]
+    let times = times.with_interval(after / 4);
+    _ = SockRef::from(stream).set_tcp_keepalive(&times); // fails only if the connection has failed already
+}
+
 impl Default for SocketOptions {
     fn default() -> Self {
-        Self { unsent_low_water: 256 * 1024, send_buffer: None, receive_buffer: None }
+        Self { unsent_low_water: 256 * 1024, send_buffer: None, receive_buffer: None, keep_alive: None }
     }
 }
 
@@ -88,6 +101,9 @@ impl SocketOptions {
         }
         if let Some(size) = self.receive_buffer {
             _ = socket.set_recv_buffer_size(size);
+        }
+        if let Some(after) = self.keep_alive {
+            keep_alive(stream, after);
         }
     }
 }
