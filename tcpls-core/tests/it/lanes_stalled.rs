@@ -120,6 +120,34 @@ fn lane_takes_over_interactive_data_alone_once_and_the_rest_after_the_loss() {
 }
 
 #[test]
+fn data_that_a_lane_took_over_is_not_reinjected_again_after_the_loss() {
+    let mut pair = Pair::established();
+    let lane = lane(&mut pair);
+    pair.drive();
+    pair.stall(FIRST);
+    pair.stall_towards(lane, Client);
+    let id = pair.open_stream(Client);
+    pair.client().stream(id).set_class(tcpls_core::StreamClass::Interactive).unwrap();
+    pair.client().stream(id).attach(FIRST).unwrap();
+    pair.submit(Client, id, &bytes(1000));
+    pair.round();
+    pair.client().stream(id).detach(FIRST).unwrap();
+    for _ in 0..5000 {
+        if carried(&mut pair, Client, lane) > 0 {
+            break;
+        }
+        pair.advance(Duration::from_millis(1));
+        pair.round();
+    }
+    assert!(!pair.client().is_stalled(lane));
+    pair.cut(FIRST);
+    pair.unstall(lane);
+    pair.drive();
+    pair.assert_received(Server, id, &bytes(1000));
+    assert_eq!(carried(&mut pair, Client, lane), 1000);
+}
+
+#[test]
 fn backup_carries_bulk_data_as_if_there_were_no_lane() {
     for is_stalled in [false, true] {
         let mut pair = Pair::established();
