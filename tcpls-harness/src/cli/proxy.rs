@@ -68,7 +68,8 @@ pub struct Args {
     /// The certificate.
     #[command(flatten)]
     pub identity: IdentityArgs,
-    /// Maximum of connections that a client has at the same time, in all of its sessions
+    /// Maximum of connections that a client has at the same time, in all of its sessions; in any case at most a quarter
+    /// of those that "ulimit -n" leaves for targets
     #[arg(long, value_name = "NUMBER", default_value = "2048")]
     pub max_streams: u32,
     /// End connections that carry nothing for this time, for example 2h. Default: never
@@ -167,9 +168,14 @@ impl Server {
         // Only now: a server that runs already may have written its own there.
         let ca = args.identity.write_ca(&identity)?;
         args.log.serve_metrics()?;
+        // A further attempt beside the first one needs a descriptor, too.
+        let seconds = (targets / 8).clamp(1, 64);
+        let targets = targets - seconds;
         let outbound = TcpOutbound::new(Allow::new(args.allow.clone()), args.connect_timeout);
+        let outbound = outbound.with_second_attempts(seconds);
+        let per_client = (args.max_streams as usize).min((targets / 4).max(1));
         let limits = proxy::Limits::default().with(|limits| {
-            (limits.per_client, limits.total, limits.idle) = (args.max_streams as usize, targets, args.idle);
+            (limits.per_client, limits.total, limits.idle) = (per_client, targets, args.idle);
         });
         let proxy = proxy::Server::new(outbound, users, limits);
         proxy.allow_remote(AllowRemote::new(args.allow_remote.clone()));

@@ -7,11 +7,12 @@ use std::{error, fmt};
 use super::target::{Host, Target, parse_port, split};
 
 /// Blocks of IPv4 addresses that are not public (RFC 6890 and its registry).
-const SPECIAL_V4: [(u32, u8); 15] = [
+const SPECIAL_V4: [(u32, u8); 16] = [
     (v4(0, 0, 0, 0), 8),
     (v4(10, 0, 0, 0), 8),
     (v4(100, 64, 0, 0), 10),
     (v4(127, 0, 0, 0), 8),
+    (v4(168, 63, 129, 16), 32), // public, but the host's own on Azure: it serves secrets of the machine
     (v4(169, 254, 0, 0), 16),
     (v4(172, 16, 0, 0), 12),
     (v4(192, 0, 0, 0), 24),
@@ -27,8 +28,9 @@ const SPECIAL_V4: [(u32, u8); 15] = [
 
 /// The same of IPv6. Blocks whose addresses contain IPv4 addresses (NAT64, 6to4, Teredo) are among them: they could lead
 /// to private ones.
-const SPECIAL_V6: [(u128, u8); 13] = [
+const SPECIAL_V6: [(u128, u8); 14] = [
     (0, 96),
+    (0xffff << 48, 96),
     (v6(0x64, 0xff9b, 0, 0), 96),
     (v6(0x64, 0xff9b, 1, 0), 48),
     (v6(0x100, 0, 0, 0), 64),
@@ -98,7 +100,9 @@ fn special_block(address: IpAddr) -> Option<u8> {
         }
         IpAddr::V6(address) => {
             let bits = address.to_bits();
-            SPECIAL_V6.iter().find(|(block, prefix)| (bits ^ block) >> (128 - prefix) == 0).map(|(_, prefix)| *prefix)
+            let listed = SPECIAL_V6.iter().find(|(block, prefix)| (bits ^ block) >> (128 - prefix) == 0);
+            // Only 2000::/3 is given out as public addresses.
+            listed.map(|(_, prefix)| *prefix).or((bits >> 125 != 1).then_some(3))
         }
     }
 }
@@ -343,6 +347,9 @@ mod tests {
             "64:ff9b::7f00:1",
             "2002:7f00:1::1",
             "::127.0.0.1",
+            "::ffff:0:127.0.0.1",
+            "4000::1",
+            "168.63.129.16",
         ];
         for address in special {
             for pattern in ["*:*", "0.0.0.0/0:*", "[::/0]:*", "rebound.example:*", "*.example:*"] {

@@ -3,9 +3,11 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -18,6 +20,10 @@ use super::target::{Host, Target};
 const STAGGER: Duration = Duration::from_millis(250);
 /// The most addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 8;
+/// The most second attempts at the same time, unless set.
+const MAX_SECONDS: usize = 64;
+/// The most names that are looked up at the same time: each needs a thread until its resolver gives up.
+const MAX_LOOK_UPS: usize = 64;
 
 /// Connects a server to the targets that its clients ask for.
 pub trait Outbound: Send + Sync + 'static {
@@ -36,31 +42,57 @@ pub trait Outbound: Send + Sync + 'static {
 pub struct TcpOutbound {
     allow: Allow,
     timeout: Duration,
+    /// Attempts beside another one for the same target.
+    seconds: Arc<Semaphore>,
+    look_ups: Arc<Semaphore>,
 }
 
 impl TcpOutbound {
     /// Permits what `allow` does; waits at most `timeout` for a connection, the look-up of its name included.
     pub fn new(allow: Allow, timeout: Duration) -> Self {
-        Self { allow, timeout }
+        let (seconds, look_ups) = (Semaphore::new(MAX_SECONDS), Semaphore::new(MAX_LOOK_UPS));
+        Self { allow, timeout, seconds: Arc::new(seconds), look_ups: Arc::new(look_ups) }
+    }
+
+    /// Limits the sockets that connect to a further address of a name while another one connects, of all clients
+    /// together. The default is 64. Without one, the addresses have their turns one after the other.
+    #[must_use]
+    pub fn with_second_attempts(mut self, most: usize) -> Self {
+        self.seconds = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        self
     }
 
     async fn connect_in_time(&self, target: &Target) -> Result<TcpPeer, Refusal> {
-        let found = resolve(target).await?;
+        let found = resolve(target, &self.look_ups).await?;
         let permitted = found.into_iter().filter(|address| self.allow.permits(target, address.ip()));
-        race(permitted.take(MAX_ADDRESSES).collect()).await
+        race(permitted.take(MAX_ADDRESSES).collect(), self.timeout, &self.seconds).await
     }
 }
 
 /// Connects to `target`, which needs no permission.
 pub(super) async fn connect_to(target: &Target, limit: Duration) -> Result<TcpPeer, Refusal> {
-    let connecting = async { race(resolve(target).await?.into_iter().take(MAX_ADDRESSES).collect()).await };
+    let one = Arc::new(Semaphore::new(1));
+    let connecting = async {
+        let found = resolve(target, &one).await?;
+        race(found.into_iter().take(MAX_ADDRESSES).collect(), limit, &one).await
+    };
     timeout(limit, connecting).await.unwrap_or(Err(Refusal::TimedOut))
 }
 
-async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, Refusal> {
+async fn resolve(target: &Target, look_ups: &Arc<Semaphore>) -> Result<Vec<SocketAddr>, Refusal> {
     let found: Vec<SocketAddr> = match &target.host {
         Host::Address(address) => vec![SocketAddr::new(*address, target.port)],
-        Host::Name(name) => lookup_host((name.as_str(), target.port)).await.map_err(|_| Refusal::Unresolved)?.collect(),
+        Host::Name(name) => {
+            let permit = look_ups.clone().acquire_owned().await.map_err(|_| Refusal::Overloaded)?;
+            let (name, port) = (name.clone(), target.port);
+            // A thread looks the name up, and goes on when no task waits for it any more: so does its permit.
+            let look_up = tokio::spawn(async move {
+                let found = lookup_host((name.as_str(), port)).await.map(Iterator::collect);
+                drop(permit);
+                found
+            });
+            look_up.await.map_err(|_| Refusal::Unresolved)?.map_err(|_| Refusal::Unresolved)?
+        }
     };
     if found.is_empty() { Err(Refusal::Unresolved) } else { Ok(found) }
 }
@@ -76,28 +108,39 @@ impl Outbound for TcpOutbound {
     }
 }
 
-/// Connects to the first of these addresses that answers. Each waits a moment for the one before it.
-async fn race(addresses: Vec<SocketAddr>) -> Result<TcpPeer, Refusal> {
+/// Connects to the first of these addresses that answers. Each waits a moment for the one before it, and a second attempt
+/// at the same time needs a permit of `seconds`. So that all have their turn within `limit`, each has a share of it.
+async fn race(addresses: Vec<SocketAddr>, limit: Duration, seconds: &Arc<Semaphore>) -> Result<TcpPeer, Refusal> {
+    let share = limit / u32::try_from(addresses.len().div_ceil(2)).unwrap_or(u32::MAX).max(1);
     let mut attempts = JoinSet::new();
     let mut refusal = Refusal::Denied;
-    for address in addresses {
-        attempts.spawn(TcpStream::connect(address));
+    let mut waiting = addresses.into_iter().peekable();
+    let mut permit = None; // kept to the end: it is for all attempts that are the second one at their time
+    loop {
+        if attempts.len() == 1 && permit.is_none() && waiting.peek().is_some() {
+            permit = seconds.clone().try_acquire_owned().ok();
+        }
+        if attempts.is_empty() || (attempts.len() == 1 && permit.is_some()) {
+            match waiting.next() {
+                Some(address) => drop(attempts.spawn(attempt(address, share))),
+                None if attempts.is_empty() => return Err(refusal),
+                None => {}
+            }
+        }
+        let is_next = attempts.len() == 1 && waiting.peek().is_some();
         tokio::select! {
             biased;
             Some(attempt) = attempts.join_next() => match attempt.unwrap_or_else(|error| Err(io::Error::other(error))) {
                 Ok(socket) => return Ok(TcpPeer::new(socket)),
                 Err(error) => refusal = refusal_of(&error),
             },
-            () = sleep(STAGGER) => {}
+            () = sleep(STAGGER), if is_next => {}
         }
     }
-    while let Some(attempt) = attempts.join_next().await {
-        match attempt.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(socket) => return Ok(TcpPeer::new(socket)),
-            Err(error) => refusal = refusal_of(&error),
-        }
-    }
-    Err(refusal)
+}
+
+async fn attempt(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    timeout(limit, TcpStream::connect(address)).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
 }
 
 fn refusal_of(error: &io::Error) -> Refusal {
@@ -119,6 +162,37 @@ mod tests {
 
     fn outbound(pattern: &str) -> TcpOutbound {
         TcpOutbound::new(Allow::new(vec![pattern.parse().unwrap()]), Duration::from_secs(60))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_with_many_silent_addresses_has_two_attempts_at_a_time_and_all_get_a_turn() {
+        // The queue of a listener that never accepts is full: further attempts get no answer.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        socket.bind(&any.into()).unwrap();
+        socket.listen(0).unwrap();
+        let silent = socket.local_addr().unwrap().as_socket().unwrap();
+        let filling: Vec<_> = (0..4).map(|_| tokio::spawn(TcpStream::connect(silent))).collect();
+        sleep(STAGGER).await;
+        let answers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut addresses = vec![silent; 7];
+        addresses.push(answers.local_addr().unwrap());
+        for permits in [0, 1, 64] {
+            let seconds = Arc::new(Semaphore::new(permits));
+            let racing = race(addresses.clone(), Duration::from_secs(10), &seconds);
+            let watching = async {
+                loop {
+                    assert!(seconds.available_permits() + 1 >= permits, "one second attempt");
+                    sleep(STAGGER).await;
+                }
+            };
+            tokio::select! {
+                outcome = racing => assert!(outcome.is_ok(), "{permits}: {outcome:?}"),
+                () = watching => {}
+            }
+            assert_eq!(seconds.available_permits(), permits);
+        }
+        drop(filling);
     }
 
     #[tokio::test]

@@ -34,6 +34,8 @@ const DELIVERY: Duration = Duration::from_secs(30);
 const RESERVED: Duration = Duration::from_secs(60);
 /// The pause after a socket could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The most requests of one session that are incomplete at the same time: their bytes are in no account.
+const MAX_HEADS: usize = 64;
 /// How long a session without TCPLS may be quiet once its only connection has ended.
 const PLAIN_REST: Duration = Duration::from_secs(60);
 
@@ -159,9 +161,12 @@ impl<O: Outbound> Server<O> {
     /// Answers all streams of a session, until the session ends. `report` gets what happens to each.
     pub async fn serve(&self, session: &Session, report: impl Fn(Report) + Clone + Send + Sync + 'static) {
         let runtime = session.runtime();
-        while let Some(stream) = session.accept_stream().await {
+        let heads = Arc::new(Semaphore::new(MAX_HEADS));
+        // Each permit is free after `request_timeout`, or when the session ends.
+        while let Ok(permit) = heads.clone().acquire_owned().await {
+            let Some(stream) = session.accept_stream().await else { return };
             let (server, session, report) = (self.clone(), session.clone(), report.clone());
-            drop(runtime.spawn(async move { server.answer(&session, stream, report).await }));
+            drop(runtime.spawn(async move { server.answer(&session, stream, permit, report).await }));
         }
     }
 
@@ -170,10 +175,12 @@ impl<O: Outbound> Server<O> {
         &self,
         session: &Session,
         mut stream: Stream,
+        permit: OwnedSemaphorePermit,
         report: impl Fn(Report) + Clone + Send + Sync + 'static,
     ) {
         let (runtime, client) = (&session.runtime(), session.client());
         let reading = runtime.timeout(self.shared.limits.request_timeout, read_head(&mut stream)).await;
+        drop(permit);
         let (head, rest) = match reading {
             Some(Ok(Some(read))) => read,
             Some(Ok(None)) => return, // the client left
@@ -320,12 +327,12 @@ impl<O: Outbound> Server<O> {
         let total = self.shared.total.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
         let key = user.map_or(Key::Client(client), Key::User);
         let mut clients = self.shared.clients();
-        let count = clients.entry(key.clone()).or_default();
+        let count = clients.get(&key).copied().unwrap_or_default();
         // Clients behind a trusted proxy are not told apart: the total is their limit.
-        if *count >= self.shared.limits.per_client && key != Key::Client(Client::ALONE) {
+        if count >= self.shared.limits.per_client && key != Key::Client(Client::ALONE) {
             return Err(Refusal::TooMany);
         }
-        *count += 1;
+        clients.insert(key.clone(), count + 1);
         drop(clients);
         Ok(Place { shared: self.shared.clone(), key, _total: total })
     }

@@ -346,6 +346,26 @@ async fn a_client_gets_at_most_its_number_of_connections() {
     while proxy::request(&session, &target, None).await.is_err() {}
 }
 
+#[tokio::test]
+async fn a_session_has_at_most_64_incomplete_requests() {
+    let limits = Limits::default().with(|limits| limits.request_timeout = Duration::from_millis(300));
+    let (session, reports) = session(Users::default(), limits).await;
+    let mut incomplete = Vec::new();
+    for _ in 0..64 {
+        let mut stream = session.open_stream().await.unwrap();
+        stream.write_all(b"CONNECT ").await.unwrap();
+        incomplete.push(stream);
+    }
+    let answer = answer(&session, "CONNECT 127.0.0.1:65535 HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    let refusals = reports.lock().unwrap().clone();
+    let mut refusals = refusals.iter().filter_map(|report| match report {
+        Report::Refused { refusal, .. } => Some(*refusal),
+        _ => None,
+    });
+    assert_eq!(refusals.next(), Some(Refusal::RequestTimeout), "the complete one waited for a place");
+}
+
 /// Sends a pattern through a tunnel to a target that echoes, and compares.
 async fn echo(stream: Stream, bytes: usize) {
     let sent = pattern(bytes);
