@@ -73,6 +73,12 @@ impl Download {
         }
     }
 
+    /// Leaves nothing behind, now: waits for a write that is under way.
+    pub(crate) async fn discard(mut self) {
+        // What the write returns does not matter: its file goes with it.
+        _ = self.settle().await;
+    }
+
     fn end_block(&mut self) {
         if !self.small.is_empty() {
             self.pieces.push(std::mem::take(&mut self.small).into());
@@ -219,6 +225,10 @@ mod tests {
         assert_eq!(names(&directory), 1);
         drop((download, part));
         assert_eq!(names(&directory), 0);
+        let mut download = Download::new(&directory.join("file"), 1);
+        download.push(vec![7; MAX_BATCH].into()).await.unwrap();
+        download.discard().await;
+        assert_eq!(names(&directory), 0, "it waited for the write");
         std::fs::remove_dir_all(directory).unwrap();
     }
 

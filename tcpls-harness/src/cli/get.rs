@@ -404,17 +404,34 @@ async fn fetch_over(session: &Session, job: &Job, progress: &Progress) -> Result
 }
 
 /// Writes an answer to a file, which gets its name only once it is complete.
-async fn receive(mut answer: RecvStream, job: &Job, progress: &Progress) -> Result<u64, String> {
-    let local = |error: std::io::Error| format!("can't write {}: {error}", job.target.display());
+async fn receive(answer: RecvStream, job: &Job, progress: &Progress) -> Result<u64, String> {
     let mut download = Download::new(&job.target, job.files);
+    match receive_into(&mut download, answer, job, progress).await {
+        Ok(received) => download.complete().await.map(|()| received).map_err(|error| unwritten(job, &error)),
+        Err(error) => {
+            download.discard().await;
+            Err(error)
+        }
+    }
+}
+
+async fn receive_into(
+    download: &mut Download,
+    mut answer: RecvStream,
+    job: &Job,
+    progress: &Progress,
+) -> Result<u64, String> {
     let mut received = 0;
     while let Some(chunk) = answer.read_chunk(CHUNK).await.map_err(explain)? {
         received += chunk.len() as u64;
         progress.count(chunk.len());
-        download.push(chunk).await.map_err(local)?;
+        download.push(chunk).await.map_err(|error| unwritten(job, &error))?;
     }
-    download.complete().await.map_err(local)?;
     Ok(received)
+}
+
+fn unwritten(job: &Job, error: &std::io::Error) -> String {
+    format!("can't write {}: {error}", job.target.display())
 }
 
 #[cfg(test)]
