@@ -111,6 +111,19 @@ impl Outbound for TcpOutbound {
 /// Connects to the first of these addresses that answers. Each waits a moment for the one before it, and a second attempt
 /// at the same time needs a permit of `seconds`. So that all have their turn within `limit`, each has a share of it.
 async fn race(addresses: Vec<SocketAddr>, limit: Duration, seconds: &Arc<Semaphore>) -> Result<TcpPeer, Refusal> {
+    race_by(TcpStream::connect, addresses, limit, seconds).await.map(TcpPeer::new)
+}
+
+async fn race_by<T, F>(
+    connect: impl Fn(SocketAddr) -> F,
+    addresses: Vec<SocketAddr>,
+    limit: Duration,
+    seconds: &Arc<Semaphore>,
+) -> Result<T, Refusal>
+where
+    T: Send + 'static,
+    F: Future<Output = io::Result<T>> + Send + 'static,
+{
     let share = limit / u32::try_from(addresses.len().div_ceil(2)).unwrap_or(u32::MAX).max(1);
     let mut attempts = JoinSet::new();
     let mut refusal = Refusal::Denied;
@@ -122,7 +135,7 @@ async fn race(addresses: Vec<SocketAddr>, limit: Duration, seconds: &Arc<Semapho
         }
         if attempts.is_empty() || (attempts.len() == 1 && permit.is_some()) {
             match waiting.next() {
-                Some(address) => drop(attempts.spawn(attempt(address, share))),
+                Some(address) => drop(attempts.spawn(attempt(connect(address), share))),
                 None if attempts.is_empty() => return Err(refusal),
                 None => {}
             }
@@ -131,7 +144,7 @@ async fn race(addresses: Vec<SocketAddr>, limit: Duration, seconds: &Arc<Semapho
         tokio::select! {
             biased;
             Some(attempt) = attempts.join_next() => match attempt.unwrap_or_else(|error| Err(io::Error::other(error))) {
-                Ok(socket) => return Ok(TcpPeer::new(socket)),
+                Ok(connected) => return Ok(connected),
                 Err(error) => refusal = refusal_of(&error),
             },
             () = sleep(STAGGER), if is_next => {}
@@ -139,8 +152,8 @@ async fn race(addresses: Vec<SocketAddr>, limit: Duration, seconds: &Arc<Semapho
     }
 }
 
-async fn attempt(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
-    timeout(limit, TcpStream::connect(address)).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+async fn attempt<T>(connecting: impl Future<Output = io::Result<T>>, limit: Duration) -> io::Result<T> {
+    timeout(limit, connecting).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
 }
 
 fn refusal_of(error: &io::Error) -> Refusal {
@@ -156,6 +169,9 @@ fn refusal_of(error: &io::Error) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+
     use tokio::net::TcpListener;
 
     use super::*;
@@ -165,34 +181,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_name_with_many_silent_addresses_has_two_attempts_at_a_time_and_all_get_a_turn() {
-        // The queue of a listener that never accepts is full: further attempts get no answer.
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        socket.bind(&any.into()).unwrap();
-        socket.listen(0).unwrap();
-        let silent = socket.local_addr().unwrap().as_socket().unwrap();
-        let filling: Vec<_> = (0..4).map(|_| tokio::spawn(TcpStream::connect(silent))).collect();
-        sleep(STAGGER).await;
-        let answers = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut addresses = vec![silent; 7];
-        addresses.push(answers.local_addr().unwrap());
+    async fn eight_addresses_are_tried_two_at_a_time_and_each_has_a_turn() {
+        let addresses: Vec<SocketAddr> = (1..=8).map(|port| SocketAddr::from(([192, 0, 2, 1], port))).collect();
         for permits in [0, 1, 64] {
-            let seconds = Arc::new(Semaphore::new(permits));
-            let racing = race(addresses.clone(), Duration::from_secs(10), &seconds);
-            let watching = async {
-                loop {
-                    assert!(seconds.available_permits() + 1 >= permits, "one second attempt");
-                    sleep(STAGGER).await;
+            let pending = Arc::new(());
+            let most = Arc::new(AtomicUsize::new(0));
+            let connect = |address: SocketAddr| {
+                let (pending, most) = (pending.clone(), most.clone());
+                async move {
+                    most.fetch_max(Arc::strong_count(&pending) - 1, Relaxed); // less the test's own
+                    sleep(if address.port() == 8 { STAGGER } else { Duration::MAX }).await;
+                    drop(pending);
+                    io::Result::Ok(address.port())
                 }
             };
-            tokio::select! {
-                outcome = racing => assert!(outcome.is_ok(), "{permits}: {outcome:?}"),
-                () = watching => {}
-            }
+            let seconds = Arc::new(Semaphore::new(permits));
+            let outcome = race_by(connect, addresses.clone(), Duration::from_secs(10), &seconds).await;
+            assert_eq!(outcome, Ok(8), "{permits}");
+            assert_eq!(most.load(Relaxed), if permits == 0 { 1 } else { 2 });
             assert_eq!(seconds.available_permits(), permits);
         }
-        drop(filling);
     }
 
     #[tokio::test]
