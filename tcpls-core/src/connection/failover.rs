@@ -33,7 +33,7 @@ impl Connection {
             }
             *bytes.get_or_insert(0) += self.requeue(item);
             if let Carried::Chunk(chunk) = item {
-                *item = Carried::Hedged(*chunk);
+                chunk.hedged = true;
             }
         }
         entry.requeued(bytes.unwrap_or(0));
@@ -55,8 +55,8 @@ impl Connection {
     // draft I38
     pub(super) fn requeue(&mut self, item: &Carried) -> u64 {
         match item {
+            Carried::Chunk(chunk) if chunk.hedged => {}
             Carried::Chunk(chunk) => return self.streams.chunk_lost(chunk),
-            Carried::Hedged(_) => {}
             Carried::Stream(key) => self.streams.control_lost(key),
             Carried::Session(due) => self.control.lost(*due),
             Carried::Status(status) => self.control.status_lost(*status),

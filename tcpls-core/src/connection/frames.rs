@@ -135,26 +135,41 @@ impl Connection {
     }
 
     fn on_stream(&mut self, now: Time, tcp: ConnectionId, record_len: usize, head: StreamHead, data: Bytes) -> Outcome {
-        let len = data.len();
-        let is_on_lane = self.tcps.get_mut(tcp).is_some_and(|entry| {
-            entry.handle_data(len);
-            entry.is_lane()
-        });
-        let fresh = self.streams.handle_stream(head.id, head.offset, head.fin, data, record_len)?;
-        if is_on_lane {
-            self.streams.came_by_lane(head.id, head.offset);
+        if let Some(entry) = self.tcps.get_mut(tcp) {
+            entry.handle_data(data.len());
         }
-        if self.streams.has_classes()
-            && let Some(is_interactive) = self.streams.receives_interactively(head.id, head.offset)
-        {
-            self.note_data(now, tcp, len as u64, is_interactive);
-        }
+        let fresh = if self.streams.has_classes() {
+            self.take_in_by_class(now, tcp, record_len, head, data)?
+        } else {
+            self.streams.handle_stream(head.id, head.offset, head.fin, data, record_len)?
+        };
         if fresh == 0 {
             return self.idle(now, 1);
         }
         self.flood.earn(fresh);
         self.ending.note_received(now);
         Ok(())
+    }
+
+    /// Hands data to its stream, and notes its class: few sessions have streams of several classes.
+    #[inline(never)]
+    fn take_in_by_class(
+        &mut self,
+        now: Time,
+        tcp: ConnectionId,
+        record_len: usize,
+        head: StreamHead,
+        data: Bytes,
+    ) -> Result<u64, Violation> {
+        let len = data.len() as u64;
+        let fresh = self.streams.handle_stream(head.id, head.offset, head.fin, data, record_len)?;
+        if self.tcps.get(tcp).is_some_and(Tcp::is_lane) {
+            self.streams.came_by_lane(head.id, head.offset);
+        }
+        if let Some(is_interactive) = self.streams.receives_interactively(head.id, head.offset) {
+            self.note_data(now, tcp, len, is_interactive);
+        }
+        Ok(fresh)
     }
 
     /// An acknowledgment arrived on TCP connection `on`. It ends a stall unless it is late.
@@ -213,10 +228,6 @@ impl Connection {
                     has_data = true;
                     let (range, fin) = take_run(first, &mut items);
                     self.streams.acked(first.id, range, fin);
-                }
-                Carried::Hedged(chunk) => {
-                    has_data = true;
-                    self.streams.chunk_acked(chunk);
                 }
                 Carried::Stream(key) => self.streams.control_acked(key),
                 Carried::Session(due) => self.control.acked(*due),

@@ -90,6 +90,7 @@ impl Connection {
     }
 
     /// Data of a stream moved on `tcp`, in either direction.
+    #[inline(never)]
     pub(super) fn note_data(&mut self, now: Time, tcp: ConnectionId, bytes: u64, is_interactive: bool) {
         if is_interactive {
             self.contention.interactive = Some(now);

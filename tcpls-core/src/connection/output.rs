@@ -32,6 +32,8 @@ pub(super) struct Scratch {
     pub(super) frames: Outgoing,
     pub(super) carried: Vec<Carried>,
     views: Vec<TcpView>,
+    /// Whether `views` are right, except for the TCP connection that is polled.
+    pub(super) views_are_right: bool,
 }
 
 /// The result of an attempt to build a record.
@@ -56,6 +58,7 @@ impl Connection {
     pub fn poll_transmit(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> usize {
         self.trace.set_now(now);
         self.streams.advance(now);
+        self.scratch.views_are_right = false;
         let start = out.len();
         let end = start.saturating_add(room);
         self.take_raw(tcp, room, out);
@@ -227,21 +230,20 @@ impl Connection {
         let mut frames = core::mem::take(&mut self.scratch.frames);
         frames.clear();
         let (mut chunks, mut acks) = (ArrayVec::new(), ArrayVec::new());
+        let (mut reserve, mut is_relieved) = (0, false);
         if let Some(entry) = self.tcps.get(tcp).filter(|entry| self.is_bypassed(entry)) {
-            let has_bulk = !self.is_relieved(entry);
+            is_relieved = self.is_relieved(entry);
             self.fill_ping(tcp, &mut frames);
-            if has_bulk {
-                self.take_chunks(tcp, max.saturating_sub(frames.control.len()), &mut chunks);
-            }
         } else {
             self.fill_control(tcp, max, &mut frames);
-            let reserve = self.ack_reserve(now, tcp);
-            let budget = max.saturating_sub(frames.control.len() + reserve);
-            self.take_chunks(tcp, budget, &mut chunks);
-            if reserve > 0 {
-                let goes_anyway = !chunks.is_empty() || !frames.control.is_empty();
-                self.take_acks(now, tcp, goes_anyway, &mut acks);
-            }
+            reserve = self.ack_reserve(now, tcp);
+        }
+        if !is_relieved {
+            self.take_chunks(tcp, max.saturating_sub(frames.control.len() + reserve), &mut chunks);
+        }
+        if reserve > 0 {
+            let goes_anyway = !chunks.is_empty() || !frames.control.is_empty();
+            self.take_acks(now, tcp, goes_anyway, &mut acks);
         }
         if chunks.is_empty() && frames.control.is_empty() && acks.is_empty() {
             self.scratch.frames = frames;
@@ -283,8 +285,12 @@ impl Connection {
     // draft E06
     fn take_chunks(&mut self, tcp: ConnectionId, mut budget: usize, chunks: &mut ArrayVec<Chunk, MAX_CHUNKS>) {
         let mut views = core::mem::take(&mut self.scratch.views);
-        views.clear();
-        self.active_views().for_each(|view| views.push(view)); // `extend` is slow with a filter
+        if self.tcps.len() > 1 {
+            self.update_views(tcp, self.scratch.views_are_right, &mut views);
+            self.scratch.views_are_right = true;
+        } else {
+            views.clear();
+        }
         if let Some(entry) = self.tcps.get(tcp) {
             let most = entry.commit().record(entry.sent().carried_bytes()).saturating_sub(RECORD_OVERHEAD);
             budget = if self.is_full(entry) { 0 } else { budget.min(most) };
@@ -304,9 +310,9 @@ impl Connection {
         let mut bytes = 0;
         let has_classes = self.streams.has_classes();
         for chunk in chunks {
-            let is_interactive = self.streams.copy_chunk(chunk, out);
+            self.streams.copy_chunk(chunk, out);
             if has_classes {
-                self.note_data(now, tcp, u64::from(chunk.len), is_interactive);
+                self.note_data(now, tcp, u64::from(chunk.len), self.streams.is_interactive(chunk.id));
             }
             frame::encode_stream_tail(chunk.id, chunk.offset, chunk.fin, chunk.len, out);
             self.frames_sent.count(if chunk.fin { frame::ty::STREAM_FIN } else { frame::ty::STREAM });

@@ -60,6 +60,7 @@ impl Connection {
     }
 
     /// Sends the probes that are due.
+    #[inline]
     pub(super) fn probe_the_quiet(&mut self, now: Time) {
         let Some(interval) = self.probe_interval() else { return };
         let is_quiet = |entry: &Tcp<Carried>| interval.deadline(entry).is_some_and(|at| at <= now);

@@ -76,6 +76,7 @@ impl Connection {
         if self.keys.as_ref().is_none_or(|keys| !keys.wants_update()) {
             return;
         }
+        self.scratch.views_are_right = false; // others may be lost
         self.give_up_silent_laggards(now, tcp);
         let before = self.key_updates.0;
         self.start_key_update(now);

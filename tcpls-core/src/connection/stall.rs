@@ -63,6 +63,7 @@ impl Connection {
 
     /// Returns since when an acknowledgment is due on `entry`. Its records may only wait in a queue: if there is no
     /// other TCP connection, bytes that arrive and bytes that the peer's kernel acknowledges are an answer, too.
+    #[inline]
     fn owes_since(&self, entry: &Tcp<Carried>) -> Option<Time> {
         let since = entry.sent().waiting_since()?;
         if self.has_other(entry) {

@@ -176,8 +176,13 @@ impl Connection {
             && self.tcps.iter().any(|other| relieves(other, entry) && !other.liveness().is_stalled())
     }
 
-    /// Whether another TCP connection is active and not stalled.
+    /// Whether another TCP connection that may carry the same is active and not stalled.
+    #[inline] // most sessions have one alone
     pub(super) fn has_other(&self, entry: &Tcp<Carried>) -> bool {
+        self.tcps.len() > 1 && self.finds_other(entry)
+    }
+
+    fn finds_other(&self, entry: &Tcp<Carried>) -> bool {
         let is_other = |other: &Tcp<Carried>| other.id() != entry.id() && relieves(other, entry);
         self.tcps.iter().any(|other| is_other(other) && !other.liveness().is_stalled())
     }

@@ -85,6 +85,9 @@ pub(crate) struct Chunk {
     pub(crate) len: u16,
     /// Whether the stream ends here.
     pub(crate) fin: bool,
+    /// Whether it was requeued when its TCP connection stalled, and bulk data was not. A mark here keeps what a record
+    /// stores as small as a chunk.
+    pub(crate) hedged: bool,
 }
 
 impl Chunk {

@@ -201,10 +201,16 @@ impl SendHalf {
             Some(gap) => {
                 let range = gap.start..gap.end.min(gap.start.saturating_add(max));
                 let fin = fin_in_flight && range.end == end;
-                Some(Chunk { id: self.id, offset: range.start, len: (range.end - range.start) as u16, fin })
+                Some(Chunk {
+                    id: self.id,
+                    offset: range.start,
+                    len: (range.end - range.start) as u16,
+                    fin,
+                    hedged: false,
+                })
             }
             None if fin_in_flight && !self.carried(tcp).is_some_and(|c| c.fin) => {
-                Some(Chunk { id: self.id, offset: end, len: 0, fin: true })
+                Some(Chunk { id: self.id, offset: end, len: 0, fin: true, hedged: false })
             }
             None => None,
         }
@@ -363,7 +369,7 @@ impl SendHalf {
         if fin {
             self.state = State::Finished(Progress::InFlight);
         }
-        Chunk { id: self.id, offset: range.start, len: (range.end - range.start) as u16, fin }
+        Chunk { id: self.id, offset: range.start, len: (range.end - range.start) as u16, fin, hedged: false }
     }
 
     /// The part of `range` that was sent and is not forgotten.
@@ -408,7 +414,7 @@ mod tests {
     }
 
     fn chunk(offset: u64, len: u16, fin: bool) -> Chunk {
-        Chunk { id: ID, offset, len, fin }
+        Chunk { id: ID, offset, len, fin, hedged: false }
     }
 
     fn acked(half: &mut SendHalf, chunk: &Chunk) {

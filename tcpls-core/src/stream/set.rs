@@ -176,8 +176,8 @@ struct Shared {
     // Sending.
     schedule: Schedule,
     credit: Credit,
-    /// What the peer's Session Parameters granted.
-    first_grant: u64,
+    /// The part of the credit that is reserved for streams that hold little.
+    credit_reserve: u64,
     peer_stream_window: u64,
     /// Streams with a due Writable event.
     blocked: Blocked,
@@ -247,7 +247,7 @@ impl Streams {
             events: VecDeque::new(),
             schedule: Schedule::default(),
             credit: Credit::default(),
-            first_grant: 0,
+            credit_reserve: 0,
             peer_stream_window: 0,
             blocked: Blocked::default(),
             buffered_to_send: 0,
@@ -299,7 +299,7 @@ impl Streams {
     /// Sets the limits of the peer's Session Parameters, before which no data may be sent.
     pub(crate) fn set_peer_limits(&mut self, max_data: u64, max_stream_data: u64, max_streams: u32) {
         self.shared.peer_stream_window = max_stream_data;
-        self.shared.first_grant = max_data;
+        self.shared.reserve_credit(max_data);
         let ids: Vec<StreamId> = self.map.keys().copied().collect();
         for id in ids {
             self.update(id, |stream, _| stream.send.raise_limit(max_stream_data));

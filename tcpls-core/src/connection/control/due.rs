@@ -33,8 +33,6 @@ pub(in crate::connection) enum Due {
 pub(in crate::connection) enum Carried {
     /// Stream data.
     Chunk(Chunk),
-    /// Stream data of a stalled TCP connection that was requeued while its bulk data was not.
-    Hedged(Chunk),
     /// A stream's or the streams' control frame.
     Stream(ControlKey),
     /// A frame of the session, except those below.
@@ -42,6 +40,9 @@ pub(in crate::connection) enum Carried {
     /// Connection Status.
     Status(StatusId),
 }
+
+// One for each record in flight.
+const _: () = assert!(size_of::<Carried>() <= 16);
 
 /// The set of pending frames.
 #[derive(Debug, Default)]

@@ -4,7 +4,6 @@ use super::Facts;
 use super::due::Carried;
 use crate::connection::Connection;
 use crate::stream::Control;
-use crate::tcp::Tcp;
 use crate::wire::frame::{self, Frame};
 use crate::wire::ids::ConnectionId;
 
@@ -58,10 +57,12 @@ impl Connection {
     }
 
     pub(in crate::connection) fn fill_ping(&mut self, tcp: ConnectionId, frames: &mut Outgoing) {
-        if self.tcps.get_mut(tcp).is_some_and(|entry| entry.live().take_ping()) {
+        let Some(entry) = self.tcps.get_mut(tcp) else { return };
+        if entry.live().take_ping() {
+            let is_new_lane = entry.take_lane_notice();
             self.encode(&Frame::Ping, &mut frames.control);
             frames.ack_eliciting = true;
-            if self.tcps.get_mut(tcp).is_some_and(Tcp::take_lane_notice) {
+            if is_new_lane {
                 self.encode(&Frame::Lane, &mut frames.control);
             }
         }

@@ -30,6 +30,7 @@ pub(in crate::connection) struct Chooser<'a> {
 
 impl<'a> Chooser<'a> {
     /// `active` are the active TCP connections, without joining and retiring ones.
+    #[inline]
     pub(super) fn new(
         policy: &'a dyn Scheduler,
         tcp: ConnectionId,
@@ -39,8 +40,10 @@ impl<'a> Chooser<'a> {
     ) -> Self {
         let interactive = Cell::new(None);
         let mut chooser =
-            Self { policy, tcp, active, unsent, bulk: Choice::Wait, interactive, trace: RefCell::new(trace) };
-        chooser.bulk = chooser.among(active, false);
+            Self { policy, tcp, active, unsent, bulk: Choice::Send, interactive, trace: RefCell::new(trace) };
+        if !active.is_empty() {
+            chooser.bulk = chooser.among(active, false);
+        }
         chooser
     }
 
@@ -71,7 +74,17 @@ impl<'a> Chooser<'a> {
     }
 
     /// The choice if a stream may use these TCP connections.
+    #[inline]
     fn among(&self, usable: &[TcpView], is_interactive: bool) -> Choice {
+        if !is_interactive && !usable.iter().any(|view| view.lane) {
+            return self.ask(usable, self.unsent); // as nearly always
+        }
+        self.apart(usable, is_interactive)
+    }
+
+    /// The same where streams of a class may not use some of them.
+    #[inline(never)]
+    fn apart(&self, usable: &[TcpView], is_interactive: bool) -> Choice {
         // The policy is asked last: most sessions have no lane.
         let is_apart = |view: &TcpView| match is_interactive {
             true => !view.stalled && (view.lane || !view.bulk || self.policy.duplicates()),
@@ -96,6 +109,7 @@ impl<'a> Chooser<'a> {
         }
     }
 
+    #[inline]
     fn ask(&self, usable: &[TcpView], unsent: u64) -> Choice {
         let tcp = self.tcp;
         match usable.iter().position(|view| view.tcp == tcp) {

@@ -64,12 +64,27 @@ impl Connection {
 
     /// Returns the scheduler's view of the active TCP connections that carry new data; none if there is no choice.
     /// Rates age by the time of the last input, so that the choice for the next record is valid until the next input.
-    pub(in crate::connection) fn active_views(&self) -> impl Iterator<Item = TcpView> + '_ {
+    fn active_views(&self) -> impl Iterator<Item = TcpView> + '_ {
         let is_choice = self.tcps.len() > 1;
         let usable = move |entry: &&Tcp<Carried>| is_choice && entry.is_active() && !self.is_relieved(entry);
         self.tcps.iter().filter(usable).map(|entry| self.view_of(entry))
     }
 
+    /// Makes `views` those of the present. Records on `tcp` change only its own: the others may be right already.
+    pub(in crate::connection) fn update_views(&self, tcp: ConnectionId, are_right: bool, views: &mut Vec<TcpView>) {
+        if are_right
+            && let Some(entry) = self.tcps.get(tcp)
+            && let Some(view) = views.iter_mut().find(|view| view.tcp == tcp)
+        {
+            *view = self.view_of(entry);
+            debug_assert!(self.active_views().eq(views.iter().copied()), "only {tcp:?} changes");
+            return;
+        }
+        views.clear();
+        self.active_views().for_each(|view| views.push(view)); // `extend` is slow with a filter
+    }
+
+    #[inline]
     fn view_of(&self, tcp: &Tcp<Carried>) -> TcpView {
         let now = self.last_heard;
         TcpView {

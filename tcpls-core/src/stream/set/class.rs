@@ -20,6 +20,7 @@ pub(super) struct Written {
 }
 
 impl Written {
+    #[inline(never)] // few sessions have streams of several classes
     fn note(&mut self, now: Time, len: usize) {
         let now = (now.as_nanos() / 1_000_000) as u32; // an overflow after weeks is of no consequence
         let ago = u64::from(now.wrapping_sub(self.at));
@@ -98,8 +99,12 @@ impl Stream {
     /// Whether its data may use lanes.
     #[inline]
     pub(super) fn is_interactive(&self, shared: &Shared) -> bool {
-        shared.has_classes
-            && self.is_marked(shared)
+        shared.has_classes && self.is_interactive_now(shared)
+    }
+
+    #[inline(never)] // few sessions have streams of several classes
+    fn is_interactive_now(&self, shared: &Shared) -> bool {
+        self.is_marked(shared)
             && (self.class == StreamClass::Interactive
                 || self.send.buffered() <= MAX_INTERACTIVE as usize && self.written.bytes <= MAX_INTERACTIVE)
     }
@@ -112,6 +117,7 @@ impl Stream {
         }
     }
 
+    #[inline]
     pub(super) fn candidate(&self, id: StreamId, shared: &Shared) -> Candidate<'_> {
         Candidate { id, attached: &self.attached, is_interactive: self.is_interactive(shared) }
     }

@@ -106,11 +106,10 @@ impl Streams {
 
     /// Appends the chunk's bytes to `out`: the one copy on the way out. To be called right after the chunk was given;
     /// later, bytes may have been acknowledged or given up, and nothing is appended for them.
-    /// Returns whether the stream is interactive.
-    pub(crate) fn copy_chunk(&self, chunk: &Chunk, out: &mut Vec<u8>) -> bool {
-        let Some(stream) = self.map.get(&chunk.id) else { return false };
-        stream.send.copy(chunk, out);
-        stream.is_interactive(&self.shared)
+    pub(crate) fn copy_chunk(&self, chunk: &Chunk, out: &mut Vec<u8>) {
+        if let Some(stream) = self.map.get(&chunk.id) {
+            stream.send.copy(chunk, out);
+        }
     }
 
     /// The next control frame that is due, with the values of now.

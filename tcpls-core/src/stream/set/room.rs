@@ -97,19 +97,19 @@ impl Shared {
 
     /// Returns the shared room.
     fn shares(&self) -> Shares {
-        let credit_reserve = self.credit_reserve();
         Shares {
             buffer: self.config.send_buffer.saturating_sub(self.buffered_to_send),
             reserve: if self.plain { 0 } else { MAX_RESERVE.min(self.config.send_buffer / 8) },
             credit: self.credit.left().saturating_sub(self.fresh),
-            credit_reserve,
+            credit_reserve: self.credit_reserve,
             excess: self.excess(0),
-            bulk_excess: self.excess(credit_reserve),
+            bulk_excess: self.excess(self.credit_reserve),
         }
     }
 
-    fn credit_reserve(&self) -> u64 {
-        MAX_CREDIT_RESERVE.min(self.first_grant / 8)
+    /// Reserves a part of the credit, of which the peer's Session Parameters grant this much.
+    pub(super) fn reserve_credit(&mut self, first_grant: u64) {
+        self.credit_reserve = MAX_CREDIT_RESERVE.min(first_grant / 8);
     }
 
     /// How much may be written beyond what can be sent, if `reserve` of the session's credit is not to be used.
@@ -125,7 +125,11 @@ impl Shared {
         let held = stream.send.buffered();
         let little = LITTLE.saturating_sub(held);
         let much = unused.min(shares.credit.saturating_sub(shares.credit_reserve)).saturating_add(shares.bulk_excess);
-        let sendable = much.max(unused.min(shares.credit).saturating_add(shares.excess).min(little as u64));
+        let sendable = if much < little as u64 {
+            much.max(unused.min(shares.credit).saturating_add(shares.excess).min(little as u64))
+        } else {
+            much
+        };
         let room = usize::try_from(sendable.min(stream.send.offsets_left())).unwrap_or(usize::MAX);
         let common = shares.buffer.saturating_sub(shares.reserve).saturating_add(little);
         room.min(self.config.stream_send_buffer.saturating_sub(held)).min(common.min(shares.buffer))
