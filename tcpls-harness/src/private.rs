@@ -14,6 +14,7 @@ static NUMBER: AtomicU64 = AtomicU64::new(0);
 ///
 /// # Errors
 /// It can't be created, or others may write to it.
+#[cfg(any(feature = "cli", feature = "proxy", test))]
 pub(crate) fn directory(path: &Path) -> io::Result<()> {
     let is_new = !path.exists();
     let mut builder = fs::DirBuilder::new();
