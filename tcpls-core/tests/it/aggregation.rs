@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tcpls_core::config::Config;
 use tcpls_core::connection::schedule::{
     ActiveStandby, Aggregate, Choice, EarliestDelivery, LowestRtt, Redundant, RoundRobin, Scheduler, TcpView,
 };
-use tcpls_core::wire::frame::Parameters;
 use tcpls_core::wire::ids::ConnectionId;
 use tcpls_core::wire::record::{HEADER_LEN, MAX_INNER_PLAINTEXT};
 
-use crate::support::peer::frames::{ack, max_data};
-use crate::support::peer::{FIRST, GENEROUS, Peer};
+use crate::support::peer::frames::ack;
+use crate::support::peer::{FIRST, Peer};
 use crate::support::{Client, Pair, Server, bytes};
 
 /// A policy, to be made anew for each run.
@@ -194,15 +192,20 @@ impl Scheduler for Never {
 
 #[test]
 fn ping_alone_shows_no_rate_although_data_waits() {
-    let parameters = Parameters { initial_max_data: 0, ..GENEROUS };
-    let mut peer = Peer::with_parameters(Client, Config::default(), parameters);
-    let id = peer.conn.open_stream().unwrap();
-    peer.conn.stream(id).write(&[0; 20_000]).unwrap();
+    let mut peer = Peer::client();
+    let second = peer.join();
+    let attach = |peer: &mut Peer, tcp| {
+        let id = peer.conn.open_stream().unwrap();
+        peer.conn.stream(id).attach(tcp).unwrap();
+        peer.conn.stream(id).write(&[0; 20_000]).unwrap();
+    };
+    attach(&mut peer, second);
     peer.conn.ping(FIRST).unwrap();
-    peer.recv(FIRST);
+    assert!(peer.recv(FIRST)[0].wire_len() < 100, "what waits is for the other TCP connection");
     peer.sleep(100);
     let last = peer.received(FIRST) - 1;
-    peer.send(FIRST, &[ack(FIRST, last), max_data(20_000)]);
+    peer.send(FIRST, &[ack(FIRST, last)]);
+    attach(&mut peer, FIRST);
     let first = peer.recv(FIRST)[0].wire_len();
     assert!(first > 1300, "a record of {first} bytes: 23 bytes in 100 ms are no sign of a slow path");
 }
