@@ -167,7 +167,7 @@ fn client_options(server: &Server) -> Outcome<ClientOptions> {
     }))
 }
 
-/// Says who it is, and opens the sessions when it may; says so, and sends requests when it may, for as long as it is told.
+/// Reports its thread, waits, and opens the sessions; reports that, waits for a duration, and sends requests for that long.
 async fn client(
     options: ClientOptions,
     addresses: Vec<SocketAddr>,

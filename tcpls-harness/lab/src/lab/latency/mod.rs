@@ -72,8 +72,9 @@ impl Case {
 /// The figures of one case.
 struct Figures {
     name: String,
-    p50: f64,
-    p99: f64,
+    /// `None` without requests.
+    p50: Option<f64>,
+    p99: Option<f64>,
     mbit: f64,
     lanes: usize,
 }
@@ -92,7 +93,8 @@ pub(crate) fn run(args: &Args, command: String) -> Outcome {
                 lanes: measured.lanes,
             };
             let Figures { name, p50, p99, mbit, lanes } = &figures;
-            println!("{name:<46} p50 {p50:6.1} ms  p99 {p99:6.1} ms  bulk {mbit:5.2} Mbit/s  lanes {lanes}");
+            let [p50, p99] = [p50, p99].map(|time| time.map_or("–".to_owned(), |time| format!("{time:.1} ms")));
+            println!("{name:<46} p50 {p50:>8}  p99 {p99:>8}  bulk {mbit:5.2} Mbit/s  lanes {lanes}");
             rows.push(figures);
         }
     }
@@ -104,7 +106,12 @@ pub(crate) fn run(args: &Args, command: String) -> Outcome {
 fn table(rows: &[Figures]) -> Table {
     let row = |figures: &Figures| Row {
         name: figures.name.clone(),
-        cells: [figures.p50, figures.p99, figures.mbit, figures.lanes as f64].map(Cell::value).to_vec(),
+        cells: vec![
+            figures.p50.and_then(Cell::value),
+            figures.p99.and_then(Cell::value),
+            Cell::value(figures.mbit),
+            Cell::value(figures.lanes as f64),
+        ],
     };
     Table {
         name: "latency".to_owned(),
@@ -119,11 +126,11 @@ fn table(rows: &[Figures]) -> Table {
     }
 }
 
-fn quantile(values: &[f64], at: f64) -> f64 {
+fn quantile(values: &[f64], at: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let index = (sorted.len() as f64 * at) as usize;
-    sorted.get(index.min(sorted.len().wrapping_sub(1))).copied().unwrap_or(f64::NAN)
+    sorted.get(index).or(sorted.last()).copied()
 }
 
 fn measure(args: &Args, case: Case, bulk: Bulk) -> Outcome<Measured> {
