@@ -72,7 +72,18 @@ impl Allow {
     /// wildcards never permit one: a name's zone may be in hands that let it lead to the server itself.
     pub fn permits(&self, target: &Target, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        let special = special_block(address);
+        self.permits_in(target, address, special_block(address))
+    }
+
+    /// The same for an address of this host. Even if it is public, a pattern must have that address: services that a firewall
+    /// hides from everyone else may listen there.
+    pub fn permits_own(&self, target: &Target, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let whole = if address.is_ipv4() { 32 } else { 128 };
+        self.permits_in(target, address, special_block(address).or(Some(whole)))
+    }
+
+    fn permits_in(&self, target: &Target, address: IpAddr, special: Option<u8>) -> bool {
         self.0.iter().filter(|pattern| pattern.ports.contains(target.port)).any(|pattern| match special {
             None => pattern.host.matches(&target.host, address),
             Some(prefix) => pattern.host.names_special(&target.host, address, prefix),
@@ -365,6 +376,21 @@ mod tests {
         assert!(permits(&["192.168.0.0/16:*"], "router.example:80", "192.168.1.1"));
         assert!(permits(&["192.168.1.1:80"], "[::ffff:192.168.1.1]:80", "::ffff:192.168.1.1"));
         assert!(permits(&["[fd00::/8]:80"], "db.example:80", "fd00::1"), "a part of fc00::/7");
+    }
+
+    #[test]
+    fn public_address_of_the_host_itself_must_be_named() {
+        for (patterns, expected) in
+            [(&["*:*", "8.8.0.0/16:*", "own.example:*"][..], false), (&["8.8.8.8:443"], true), (&["8.8.8.8:80"], false)]
+        {
+            let target = "own.example:443".parse().unwrap();
+            assert_eq!(allow(patterns).permits_own(&target, "8.8.8.8".parse().unwrap()), expected, "{patterns:?}");
+        }
+        let own = |pattern: &str, address: &str| {
+            allow(&[pattern]).permits_own(&"own.example:443".parse().unwrap(), address.parse().unwrap())
+        };
+        assert!(own("127.0.0.0/8:*", "127.0.0.1"), "as before");
+        assert!(own("[2a00::1]:*", "2a00::1") && !own("[2a00::/16]:*", "2a00::1"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ const MAX_SECONDS: usize = 64;
 /// The most names that are looked up at the same time: each needs a thread until its resolver gives up.
 const MAX_LOOK_UPS: usize = 64;
 
+/// The port of a protocol that nothing is sent to (RFC 863).
+const DISCARD: u16 = 9;
+
 /// Connects a server to the targets that its clients ask for.
 pub trait Outbound: Send + Sync + 'static {
     /// A connection to a target.
@@ -45,13 +48,15 @@ pub struct TcpOutbound {
     /// Attempts beside another one for the same target.
     seconds: Arc<Semaphore>,
     look_ups: Arc<Semaphore>,
+    /// Whether an address is one of this host.
+    is_own: fn(IpAddr) -> bool,
 }
 
 impl TcpOutbound {
     /// Permits what `allow` does; waits at most `timeout` for a connection, the look-up of its name included.
     pub fn new(allow: Allow, timeout: Duration) -> Self {
         let (seconds, look_ups) = (Semaphore::new(MAX_SECONDS), Semaphore::new(MAX_LOOK_UPS));
-        Self { allow, timeout, seconds: Arc::new(seconds), look_ups: Arc::new(look_ups) }
+        Self { allow, timeout, seconds: Arc::new(seconds), look_ups: Arc::new(look_ups), is_own }
     }
 
     /// Limits the sockets that connect to a further address of a name while another one connects, of all clients
@@ -64,9 +69,21 @@ impl TcpOutbound {
 
     async fn connect_in_time(&self, target: &Target) -> Result<TcpPeer, Refusal> {
         let found = resolve(target, &self.look_ups).await?;
-        let permitted = found.into_iter().filter(|address| self.allow.permits(target, address.ip()));
+        let permitted = found.into_iter().filter(|address| match (self.is_own)(address.ip()) {
+            true => self.allow.permits_own(target, address.ip()),
+            false => self.allow.permits(target, address.ip()),
+        });
         race(permitted.take(MAX_ADDRESSES).collect(), self.timeout, &self.seconds).await
     }
+}
+
+/// Whether an address is one of this host: the kernel then sends from the address that it sends to. No packet leaves. True
+/// if there is no socket to ask with, because that is the stricter answer.
+fn is_own(address: IpAddr) -> bool {
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let Ok(socket) = UdpSocket::bind((any, 0)) else { return true };
+    let from = socket.connect((address, DISCARD)).and_then(|()| socket.local_addr());
+    from.is_ok_and(|from| from.ip() == address)
 }
 
 /// Connects to `target`, which needs no permission.
@@ -201,6 +218,15 @@ mod tests {
             assert_eq!(most.load(Relaxed), if permits == 0 { 1 } else { 2 });
             assert_eq!(seconds.available_permits(), permits);
         }
+    }
+
+    #[tokio::test]
+    async fn addresses_of_the_host_itself_are_judged_as_such() {
+        assert!(is_own("127.0.0.1".parse().unwrap()) && !is_own("192.0.2.1".parse().unwrap()));
+        let mut outbound = outbound("*:*");
+        outbound.is_own = |_| true;
+        let target: Target = "8.8.8.8:443".parse().unwrap();
+        assert_eq!(outbound.connect(&target).await.unwrap_err(), Refusal::Denied);
     }
 
     #[tokio::test]
