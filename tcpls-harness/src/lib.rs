@@ -60,7 +60,6 @@
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod base64;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod dial;

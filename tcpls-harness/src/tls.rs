@@ -8,19 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{error, fmt};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
 #[cfg(feature = "aws-lc-rs")]
 use rustls::crypto::aws_lc_rs as library;
 #[cfg(not(feature = "aws-lc-rs"))]
 use rustls::crypto::ring as library;
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, DigitallySignedStruct, KeyLogFile, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, KeyLogFile, RootCertStore, ServerConfig};
 use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
 
-use self::pinned::PinnedVerifier;
+use self::pinned::KeyVerifier;
 
 mod pinned;
 #[cfg(any(test, feature = "self-signed"))]
@@ -170,13 +169,11 @@ impl Trust {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| failure("TLS 1.3 can't be used", error))?;
-        let verifier: Arc<dyn ServerCertVerifier> = match self {
-            Self::Pinned(pins) => Arc::new(PinnedVerifier::new(*pins, provider())),
-            _ => Arc::new(AcceptAnyone(provider())),
-        };
-        let builder = match self.roots()? {
-            Some(roots) => builder.with_root_certificates(roots),
-            None => builder.dangerous().with_custom_certificate_verifier(verifier),
+        let builder = match self.accepted()? {
+            Accepted::Issuers(roots) => builder.with_root_certificates(roots),
+            Accepted::Keys(pins) => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(KeyVerifier::new(pins, provider())))
+            }
         };
         let mut config = match identity {
             None => builder.with_no_client_auth(),
@@ -189,10 +186,10 @@ impl Trust {
             .map_err(|error| failure("the TLS configuration can't be used", error))
     }
 
-    /// `None`: the issuer does not matter.
-    fn roots(&self) -> Result<Option<RootCertStore>, TlsError> {
+    fn accepted(&self) -> Result<Accepted, TlsError> {
         let certificates = match self {
-            Self::Pinned(_) | Self::Anyone => return Ok(None),
+            Self::Pinned(pins) => return Ok(Accepted::Keys(Some(*pins))),
+            Self::Anyone => return Ok(Accepted::Keys(None)),
             #[cfg(feature = "system-trust")]
             Self::System => rustls_native_certs::load_native_certs().certs,
             Self::File(path) => read_certificates(path)?,
@@ -200,8 +197,15 @@ impl Trust {
                 .collect::<Result<_, _>>()
                 .map_err(|error| failure("no certificate (PEM)", error))?,
         };
-        roots_of(certificates).map(Some)
+        roots_of(certificates).map(Accepted::Issuers)
     }
+}
+
+/// What decides whether a client accepts a certificate.
+enum Accepted {
+    Issuers(RootCertStore),
+    /// The public key, whoever issued the certificate; `None`: any.
+    Keys(Option<Pins>),
 }
 
 fn roots_of(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore, TlsError> {
@@ -250,45 +254,6 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
         }
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(failure(format_args!("can't read certificates from {}", path.display()), error)),
-    }
-}
-
-/// Accepts every certificate. It still checks that the peer has the key of its certificate.
-#[derive(Debug)]
-struct AcceptAnyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAnyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.2 is not in use".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

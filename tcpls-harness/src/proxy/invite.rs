@@ -5,9 +5,11 @@
 use std::str::FromStr;
 use std::{error, fmt};
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+
 use super::target::Target;
 use super::users::Credentials;
-use crate::base64::{decode_url, encode_url};
 use crate::tls::{Pin, Pins, provider};
 
 /// What each invite of this version begins with.
@@ -89,7 +91,7 @@ impl Invite {
         put(NAME, self.name.as_str().as_bytes());
         put(SECRET_ITEM, &self.secret.0);
         bytes.extend(checksum(&bytes).to_be_bytes());
-        format!("{PREFIX}{}", encode_url(&bytes))
+        format!("{PREFIX}{}", BASE64.encode(&bytes))
     }
 }
 
@@ -108,7 +110,7 @@ impl FromStr for Invite {
             let is_other = version.is_some_and(|(version, _)| is_number(version));
             return Err(if is_other { InviteError::Version } else { InviteError::NoInvite });
         };
-        let bytes = decode_url(payload).ok_or(InviteError::Damaged)?;
+        let bytes = BASE64.decode(payload).map_err(|_| InviteError::Damaged)?;
         let (items, sum) = bytes.split_last_chunk().ok_or(InviteError::Damaged)?;
         if checksum(items) != u32::from_be_bytes(*sum) {
             return Err(InviteError::Damaged);
@@ -237,7 +239,7 @@ impl Secret {
 
     /// Returns the text that credentials have: Base64 with the alphabet for URLs, without padding.
     pub fn text(&self) -> String {
-        encode_url(&self.0)
+        BASE64.encode(&self.0)
     }
 }
 
@@ -296,11 +298,11 @@ mod tests {
 
     /// A line with these items and the right checksum.
     fn line(items: &[u8]) -> String {
-        format!("{PREFIX}{}", encode_url(&[items, &checksum(items).to_be_bytes()].concat()))
+        format!("{PREFIX}{}", BASE64.encode([items, &checksum(items).to_be_bytes()].concat()))
     }
 
     fn items(line: &str) -> Vec<u8> {
-        let mut bytes = decode_url(line.strip_prefix(PREFIX).unwrap()).unwrap();
+        let mut bytes = BASE64.decode(line.strip_prefix(PREFIX).unwrap()).unwrap();
         bytes.truncate(bytes.len() - 4);
         bytes
     }

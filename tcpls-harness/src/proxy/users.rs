@@ -4,7 +4,15 @@ use std::fmt;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use crate::base64::{decode, encode};
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+/// Encodes with padding, and decodes what clients send with or without it.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// A client's credentials, as the field Proxy-Authorization has them. They are not shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,14 +26,14 @@ impl Credentials {
             return None;
         }
         if text.contains(':') {
-            return Some(Self(format!("Basic {}", encode(text.as_bytes()))));
+            return Some(Self(format!("Basic {}", BASE64.encode(text))));
         }
         text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| Self(format!("Bearer {text}")))
     }
 
     /// Makes Basic credentials of a name without colon and a secret, both ASCII without control characters.
     pub(super) fn basic(name: &str, secret: &str) -> Self {
-        Self(format!("Basic {}", encode(format!("{name}:{secret}").as_bytes())))
+        Self(format!("Basic {}", BASE64.encode(format!("{name}:{secret}"))))
     }
 
     /// The value of the field.
@@ -91,7 +99,7 @@ impl Users {
         let (scheme, rest) = (scheme.to_ascii_lowercase(), rest.trim_matches(' '));
         let (name, secret) = match scheme.as_str() {
             "basic" => {
-                let pair = String::from_utf8(decode(rest)?).ok()?;
+                let pair = String::from_utf8(BASE64.decode(rest).ok()?).ok()?;
                 let (name, secret) = pair.split_once(':')?;
                 (Some(name.to_owned()), secret.to_owned())
             }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::{error, fmt};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -10,7 +12,6 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
 
 use super::{TlsError, failure, library};
-use crate::base64;
 
 /// The SHA-256 of a certificate's public key (SubjectPublicKeyInfo in DER, as in RFC 7469).
 ///
@@ -40,7 +41,7 @@ impl Pin {
 
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256//{}", base64::encode(&self.0))
+        write!(f, "sha256//{}", STANDARD.encode(self.0))
     }
 }
 
@@ -81,23 +82,24 @@ impl From<Pin> for Pins {
     }
 }
 
-/// Accepts certificates with one of these public keys.
+/// Verifies servers without issuers: their certificates have one of these public keys, or any.
 ///
 /// It checks that the server has the private key (the signature of the handshake, with the provider's algorithms), and
-/// neither names, dates, issuers, purposes nor revocation: the pin says all of it. Intermediate certificates are ignored.
+/// neither names, dates, issuers, purposes nor revocation: a pin says all of it. Intermediate certificates are ignored.
 #[derive(Debug)]
-pub(super) struct PinnedVerifier {
-    pins: Pins,
+pub(super) struct KeyVerifier {
+    /// `None`: any.
+    pins: Option<Pins>,
     provider: Arc<CryptoProvider>,
 }
 
-impl PinnedVerifier {
-    pub(super) fn new(pins: Pins, provider: Arc<CryptoProvider>) -> Self {
+impl KeyVerifier {
+    pub(super) fn new(pins: Option<Pins>, provider: Arc<CryptoProvider>) -> Self {
         Self { pins, provider }
     }
 }
 
-impl ServerCertVerifier for PinnedVerifier {
+impl ServerCertVerifier for KeyVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -106,8 +108,9 @@ impl ServerCertVerifier for PinnedVerifier {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(pins) = self.pins else { return Ok(ServerCertVerified::assertion()) };
         let found = pin(end_entity)?;
-        if self.pins.iter().any(|pin| pin == found) {
+        if pins.iter().any(|pin| pin == found) {
             return Ok(ServerCertVerified::assertion());
         }
         Err(CertificateError::Other(OtherError(Arc::new(WrongKey(found)))).into())
@@ -199,7 +202,7 @@ mod tests {
     fn verifier_accepts_each_of_two_keys_whatever_name_and_date() {
         let [old, new, other] = [1, 2, 3].map(|_| Identity::self_signed(&["a.example"]).unwrap());
         let pins = Pins::new(old.pin().unwrap()).or(new.pin().unwrap());
-        let verifier = PinnedVerifier::new(pins, crate::tls::provider());
+        let verifier = KeyVerifier::new(Some(pins), crate::tls::provider());
         let verify = |identity: &Identity| {
             let name = ServerName::try_from("b.example").unwrap();
             verifier.verify_server_cert(
