@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::download::Download;
 use super::files::{make_directory, unwritable};
 use super::hints::Hints;
+use super::identity::ClientIdentityArgs;
 use super::migrate::{Move, look_up, migrate};
 use super::paths::{TrustArgs, close_briefly, connect, follow_advertised, resolve, server_name, tell_troubles};
 use super::progress::Progress;
@@ -28,7 +29,6 @@ use crate::dial::Backup;
 use crate::hq::{CHUNK, PROTOCOL, ask, explain};
 use crate::net::{ClientOptions, RecvStream, Session};
 use crate::proxy::Invite;
-use crate::tls::Identity;
 
 /// Maximum of files received at the same time, because each is an open file.
 const MAX_OPEN_FILES: usize = 200;
@@ -61,12 +61,9 @@ pub struct Args {
     /// Whom to trust.
     #[command(flatten)]
     pub trust: TrustArgs,
-    /// Client certificate chain in PEM, for a server that requires one
-    #[arg(long, value_name = "PEM", requires = "key")]
-    pub cert: Option<PathBuf>,
-    /// Private key of the client certificate in PEM
-    #[arg(long, value_name = "PEM", requires = "cert")]
-    pub key: Option<PathBuf>,
+    /// The client's own certificate.
+    #[command(flatten)]
+    pub identity: ClientIdentityArgs,
     /// Directory to write the files to; created if it does not exist
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub output: PathBuf,
@@ -85,13 +82,6 @@ pub struct Args {
 }
 
 impl Args {
-    fn identity(&self) -> Outcome<Option<Identity>> {
-        Ok(match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => Some(Identity::from_files(cert, key)?),
-            _ => None,
-        })
-    }
-
     /// Where to connect to, if not to the name and port in the URL.
     fn connections(&self, invite: Option<&Invite>) -> Vec<String> {
         match invite {
@@ -193,7 +183,7 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
     let (url, jobs) = jobs(args, invite.as_ref())?;
     let hints = args.hints();
     make_directory(&args.output, "--output")?;
-    let tls = args.trust.trust(invite.as_ref()).client_as(&[PROTOCOL], args.identity()?.as_ref())?;
+    let tls = args.trust.trust(invite.as_ref()).client_as(&[PROTOCOL], args.identity.load()?.as_ref())?;
     let tls = if args.tcpls_only { tls.tcpls_only() } else { tls };
     let mut options = ClientOptions::new(tls, server_name(&url.name)?);
     options.dial.wanted = given.len().max(1);

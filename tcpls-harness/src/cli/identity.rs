@@ -1,4 +1,5 @@
-//! The certificate of a server: given, or made at the start with a key that is kept.
+//! Certificates of the command's own side: a server's, given, or made at the start with a key that is kept; and a client's,
+//! for servers that require one.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -8,6 +9,24 @@ use super::paths::ListenOn;
 use super::state::StateArgs;
 use super::validity::Validity;
 use crate::tls::Identity;
+
+/// The certificate of a client.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ClientIdentityArgs {
+    /// Client certificate chain in PEM, for a server that requires one
+    #[arg(long, value_name = "PEM", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Private key of the client certificate in PEM
+    #[arg(long, value_name = "PEM", requires = "cert")]
+    pub key: Option<PathBuf>,
+}
+
+impl ClientIdentityArgs {
+    pub(crate) fn load(&self) -> Outcome<Option<Identity>> {
+        let (Some(cert), Some(key)) = (&self.cert, &self.key) else { return Ok(None) };
+        Ok(Some(Identity::from_files(cert, key)?))
+    }
+}
 
 /// The certificate that a server shows, and those that it requires of clients.
 #[derive(Clone, Debug, clap::Args)]

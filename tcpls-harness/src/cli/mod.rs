@@ -26,6 +26,7 @@ mod progress;
 pub mod proxy;
 mod report;
 pub mod serve;
+pub mod server;
 mod signals;
 pub mod sim;
 mod stalls;

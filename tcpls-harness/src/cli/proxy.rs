@@ -6,23 +6,20 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tcpls_core::wire::ids::ConnectionId;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
+use tokio::sync::mpsc;
 
 use super::identity::IdentityArgs;
 use super::invites::{self, InviteCommand, invites};
 use super::limits::Bounds;
-use super::metrics::METRICS;
 use super::paths::ListenOn;
-use super::serve::log::{Happening, Log, LogArgs};
-use super::serve::{Control, advertise, apply, failures, tell_tcp, until_stopped};
+use super::server::log::{Happening, Log, LogArgs};
+use super::server::{Service, apply};
 use super::signals::Signals;
-use super::text::visible;
 use super::units::{parse_duration, parse_size};
-use super::{Outcome, report};
+use super::{Outcome, report, server};
 use crate::net::{Listener, ServerOptions, Session};
-use crate::proxy::{self, Allow, AllowRemote, PROTOCOL, Pattern, RemotePattern, Report, TcpOutbound, Users};
+use crate::proxy::{self, Allow, AllowRemote, PROTOCOL, Pattern, RemotePattern, Report, TcpOutbound, Users, codes};
 use crate::tls::Identity;
 
 /// Connect clients to other servers
@@ -128,13 +125,13 @@ pub async fn run(args: Args) -> Outcome {
     }
     let signals = Signals::listen()?;
     let log = args.log.log();
-    let server = report::or_error(Server::start(&args, log), log.json)?;
+    let mut server = report::or_error(Server::start(&args, log), log.json)?;
     log.tell(&Happening::Listening { addresses: server.listener.local_addresses(), ca: server.ca.as_deref() });
     log.tell(&Happening::Limits(server.bounds));
     server.warn();
     let (wishes, control) = mpsc::channel(1);
     tokio::spawn(apply(signals, wishes, log));
-    server.run(control).await;
+    server::run(&mut server, log, control).await;
     Ok(())
 }
 
@@ -173,10 +170,7 @@ impl Server {
         let targets = targets - seconds;
         let outbound = TcpOutbound::new(Allow::new(args.allow.clone()), args.connect_timeout);
         let outbound = outbound.with_second_attempts(seconds);
-        let per_client = (args.max_streams as usize).min((targets / 4).max(1));
-        let limits = proxy::Limits::default().with(|limits| {
-            (limits.per_client, limits.total, limits.idle) = (per_client, targets, args.idle);
-        });
+        let limits = limits(args, targets);
         let proxy = proxy::Server::new(outbound, users, limits);
         proxy.allow_remote(AllowRemote::new(args.allow_remote.clone()));
         Ok(Self { listener, proxy, ca, bounds, identity, args: args.clone(), log })
@@ -198,41 +192,7 @@ impl Server {
         }
     }
 
-    /// Serves until all senders of `control` are dropped, then closes the sessions.
-    async fn run(mut self, mut control: mpsc::Receiver<Control>) {
-        let addresses: Arc<[SocketAddr]> = self.listener.local_addresses().into();
-        tokio::spawn(failures::report(self.listener.handshake_failures(), self.log));
-        let (stopped, stopping) = watch::channel(());
-        let mut sessions = JoinSet::new();
-        let mut number = 0;
-        loop {
-            tokio::select! {
-                session = self.listener.accept() => {
-                    advertise(&session, &addresses);
-                    let serving = serve(number, session.clone(), self.proxy.clone(), self.log);
-                    sessions.spawn(until_stopped(session, serving, stopping.clone()));
-                    number += 1;
-                }
-                Some(_) = sessions.join_next() => {}
-                wish = control.recv() => match wish {
-                    Some(Control::Reload) => self.reload(),
-                    None => break,
-                },
-            }
-        }
-        stopped.send_replace(());
-        while sessions.join_next().await.is_some() {}
-    }
-
     /// Reads the files again. All of it applies, or nothing does.
-    fn reload(&mut self) {
-        let happening = match self.read_again() {
-            Ok(()) => Happening::ReloadedUsers { users: self.args.user.len() },
-            Err(error) => Happening::ReloadFailed { error: error.to_string() },
-        };
-        self.log.tell(&happening);
-    }
-
     fn read_again(&mut self) -> Outcome {
         let users = users(&self.args)?;
         // A certificate of the server's own making stays: clients have copies of it.
@@ -243,6 +203,35 @@ impl Server {
         self.proxy.set_users(users);
         Ok(())
     }
+}
+
+impl Service for Server {
+    const STOPPING: ErrorCode = codes::STOPPING;
+
+    fn listener(&mut self) -> &mut Listener {
+        &mut self.listener
+    }
+
+    fn serve(&self, number: u64, session: Session) -> impl Future<Output = ()> + Send + 'static {
+        let (proxy, log) = (self.proxy.clone(), self.log);
+        let client = session.peer_address(ConnectionId::FIRST);
+        async move { proxy.serve(&session, move |report| tell(number, client, report, log)).await }
+    }
+
+    fn reload(&mut self) -> Happening<'_> {
+        match self.read_again() {
+            Ok(()) => Happening::ReloadedUsers { users: self.args.user.len() },
+            Err(error) => Happening::ReloadFailed { error: error.to_string() },
+        }
+    }
+}
+
+/// One client leaves three quarters of the targets to others.
+fn limits(args: &Args, targets: usize) -> proxy::Limits {
+    proxy::Limits::default().with(|limits| {
+        limits.per_client = (args.max_streams as usize).min(targets / 4).max(1);
+        (limits.total, limits.idle) = (targets, args.idle);
+    })
 }
 
 /// Whether invites are the only credentials, and there is none.
@@ -275,25 +264,6 @@ pub(crate) fn first_line(file: &std::path::Path) -> Outcome<String> {
     Ok(text.lines().next().unwrap_or_default().trim_end().to_owned())
 }
 
-/// Answers all requests of a session.
-async fn serve(number: u64, session: Session, proxy: proxy::Server<TcpOutbound>, log: Log) {
-    let client = session.peer_address(ConnectionId::FIRST);
-    log.tell(&Happening::SessionBegan { session: number, client, tcpls: session.is_tcpls() });
-    let mut events = session.events();
-    let counted = METRICS.began(&session);
-    let serving = proxy.serve(&session, move |report| tell(number, client, report, log));
-    tokio::pin!(serving);
-    loop {
-        tokio::select! {
-            () = &mut serving => break,
-            Some(event) = events.next() => tell_tcp(number, &session, &event, log),
-        }
-    }
-    let reason = visible(&session.closed().await.to_string());
-    let joins_refused = counted.joins_refused();
-    log.tell(&Happening::SessionEnded { session: number, client, joins_refused, reason });
-}
-
 fn tell(session: u64, client: Option<SocketAddr>, report: Report, log: Log) {
     match report {
         Report::Connected { user, target } => {
@@ -312,6 +282,28 @@ fn tell(session: u64, client: Option<SocketAddr>, report: Report, log: Log) {
             let (to_target, to_client) = (spliced.received, spliced.sent);
             let (target, how) = (target.to_string(), spliced.end.text());
             log.tell(&Happening::Ended { session, client, target, to_target, to_client, how });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn one_client_takes_at_most_a_quarter_of_the_targets() {
+        let args = Line::parse_from(["proxy", "--listen", "127.0.0.1:0", "--max-streams", "100"]).args;
+        for (targets, expected) in [(2, 1), (40, 10), (1000, 100)] {
+            let limits = limits(&args, targets);
+            assert_eq!((limits.per_client, limits.total), (expected, targets));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Parser;
 use tcpls_core::error::{CloseReason, ReadError};
-use tcpls_harness::cli::{get, serve};
+use tcpls_harness::cli::{get, serve, server};
 use tcpls_harness::hq;
 use tcpls_harness::net::{ClientOptions, Session};
 use tcpls_harness::relay::{PathOptions, Relay};
@@ -33,7 +33,7 @@ struct GetLine {
 struct Running {
     addresses: Vec<String>,
     task: AbortHandle,
-    _control: mpsc::Sender<serve::Control>,
+    _control: mpsc::Sender<server::Control>,
 }
 
 impl Drop for Running {
@@ -42,7 +42,8 @@ impl Drop for Running {
     }
 }
 
-fn start(directory: &Path) -> Running {
+/// Serves `directory/root`; the certificate is `directory/ca.pem`.
+fn listen(directory: &Path) -> serve::Server {
     std::fs::create_dir_all(directory.join("root")).unwrap();
     let (root, ca) = (directory.join("root"), directory.join("ca.pem"));
     let (root, ca) = (root.to_str().unwrap(), ca.to_str().unwrap());
@@ -50,7 +51,11 @@ fn start(directory: &Path) -> Running {
     let line =
         [&["serve"][..], &listen, &["--root", root, "--ca-out", ca, "--state", env!("CARGO_TARGET_TMPDIR"), "--json"]]
             .concat();
-    let server = serve::Server::start(&ServeLine::parse_from(line).args).unwrap();
+    serve::Server::start(&ServeLine::parse_from(line).args).unwrap()
+}
+
+fn start(directory: &Path) -> Running {
+    let server = listen(directory);
     let addresses = server.addresses().iter().map(ToString::to_string).collect();
     let (control, wishes) = mpsc::channel(1);
     Running { addresses, task: tokio::spawn(server.run(wishes)).abort_handle(), _control: control }
@@ -177,24 +182,11 @@ async fn truncated_file_is_an_error() {
 #[tokio::test]
 async fn stopping_server_notifies_its_clients() {
     let directory = Directory::new("stop");
-    let (root, ca) = (directory.path().to_str().unwrap(), directory.path().join("ca.pem"));
-    let line = [
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--root",
-        root,
-        "--ca-out",
-        ca.to_str().unwrap(),
-        "--state",
-        env!("CARGO_TARGET_TMPDIR"),
-        "--json",
-    ];
-    let server = serve::Server::start(&ServeLine::parse_from(line).args).unwrap();
+    let server = listen(directory.path());
     let address = server.addresses()[0];
     let (control, wishes) = mpsc::channel(1);
     let running = tokio::spawn(server.run(wishes));
-    let tls = Trust::File(ca).client(&[hq::PROTOCOL]).unwrap();
+    let tls = Trust::File(directory.path().join("ca.pem")).client(&[hq::PROTOCOL]).unwrap();
     let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     let session = Session::connect(&[address], options).await.unwrap();
     let (_, mut answer) = hq::ask(session.open_stream().await.unwrap(), "/missing", false).await.unwrap();
@@ -209,23 +201,8 @@ async fn stopping_server_notifies_its_clients() {
 #[tokio::test]
 async fn file_cut_short_by_a_stopping_server_is_reported() {
     let directory = Directory::new("stop-busy");
-    std::fs::create_dir_all(directory.path().join("root")).unwrap();
+    let server = listen(directory.path());
     std::fs::write(directory.path().join("root/large"), vec![7; 256 << 20]).unwrap();
-    let (root, ca) = (directory.path().join("root"), directory.path().join("ca.pem"));
-    let (root, ca) = (root.to_str().unwrap(), ca.to_str().unwrap());
-    let line = [
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--root",
-        root,
-        "--ca-out",
-        ca,
-        "--state",
-        env!("CARGO_TARGET_TMPDIR"),
-        "--json",
-    ];
-    let server = serve::Server::start(&ServeLine::parse_from(line).args).unwrap();
     let connect = [server.addresses()[0].to_string()];
     let (control, wishes) = mpsc::channel(1);
     let running = tokio::spawn(server.run(wishes));

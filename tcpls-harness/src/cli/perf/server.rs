@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde::Serialize;
 use tcpls_core::error::{ReadError, WriteError};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{CHUNK, PROTOCOL};
 use crate::cli::paths::ListenOn;
-use crate::cli::serve::until_stopped;
+use crate::cli::server::Sessions;
 use crate::cli::signals::{Signal, Signals};
 use crate::cli::{Outcome, output, report};
+use crate::hq::codes;
 use crate::net::{Listener, RecvStream, SendStream, ServerOptions, Session, Stream};
 use crate::tls::Identity;
 
@@ -49,20 +49,16 @@ async fn serve(args: &Args) -> Outcome {
     } else {
         addresses.iter().for_each(|address| output::tell(format_args!("listening on {address}")));
     }
-    let (stopped, stopping) = watch::channel(());
-    let mut sessions = JoinSet::new();
+    let mut sessions = Sessions::new(codes::STOPPING);
     loop {
         tokio::select! {
-            session = listener.accept() => {
-                sessions.spawn(until_stopped(session.clone(), serve_session(session), stopping.clone()));
-            }
-            Some(_) = sessions.join_next() => {}
+            session = listener.accept() => sessions.serve(session.clone(), serve_session(session)),
+            () = sessions.ended() => {}
             signal = signals.next() => if signal != Signal::Hangup { break },
         }
     }
     signals.end_at_next();
-    stopped.send_replace(());
-    while sessions.join_next().await.is_some() {}
+    sessions.stop().await;
     Ok(())
 }
 

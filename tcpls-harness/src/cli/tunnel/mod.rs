@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::hints::Hints;
+use super::identity::ClientIdentityArgs;
 use super::limits::Bounds;
 use super::paths::{
     ListenOn, PathArgs, TrustArgs, close_briefly, follow_advertised, resolve, server_name, tell_troubles,
@@ -25,7 +26,6 @@ use super::units::parse_duration;
 use super::{Outcome, output};
 use crate::net::{ClientOptions, ConnectError, PathFault, Runtime, Session};
 use crate::proxy::{Credentials, Invite, PROTOCOL, Refusal, Served, Tunnel, TunnelOptions, TunnelReport};
-use crate::tls::Identity;
 
 /// The environment variable with a client's credentials.
 const AUTH: &str = "TCPLS_AUTH";
@@ -48,12 +48,9 @@ pub struct TunnelArgs {
     /// Whom to trust.
     #[command(flatten)]
     pub trust: TrustArgs,
-    /// Client certificate chain in PEM, for a server that requires one
-    #[arg(long, value_name = "PEM", requires = "key")]
-    pub cert: Option<PathBuf>,
-    /// Private key of the client certificate in PEM
-    #[arg(long, value_name = "PEM", requires = "cert")]
-    pub key: Option<PathBuf>,
+    /// The client's own certificate.
+    #[command(flatten)]
+    pub identity: ClientIdentityArgs,
     /// File whose first line is NAME:SECRET, or a secret alone, for a server with users. Default: those of the
     /// invite, or the environment variable TCPLS_AUTH
     #[arg(long, value_name = "FILE")]
@@ -102,10 +99,7 @@ impl TunnelArgs {
     }
 
     fn options(&self, invite: Option<&Invite>, name: ServerName<'static>, addresses: usize) -> Outcome<ClientOptions> {
-        let identity = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => Some(Identity::from_files(cert, key)?),
-            _ => None,
-        };
+        let identity = self.identity.load()?;
         // One stream is no tunnel for several programs.
         let tls = self.trust.trust(invite).client_as(&[PROTOCOL], identity.as_ref())?.tcpls_only();
         let mut options = ClientOptions::new(tls, name);

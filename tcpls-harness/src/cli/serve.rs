@@ -1,27 +1,21 @@
 //! `tcpls serve`: files over `hq-interop`.
 
-pub(super) mod failures;
-pub mod log;
-
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use tcpls_core::error::TcpFault;
-use tcpls_core::event::{Event, TcpEvent};
-use tcpls_core::wire::ids::ConnectionId;
-use tokio::sync::{mpsc, watch};
+use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use self::log::{Happening, Log, LogArgs};
 use super::identity::IdentityArgs;
 use super::limits::Bounds;
-use super::metrics::METRICS;
 use super::paths::ListenOn;
-use super::signals::{Signal, Signals};
-use super::text::{shortened, visible};
+use super::server::log::{Happening, Log, LogArgs};
+use super::server::{Control, Service, apply};
+use super::signals::Signals;
+use super::text::shortened;
 use super::units::parse_size;
-use super::{Outcome, report};
+use super::{Outcome, report, server};
 use crate::hq::{Limits, PROTOCOL, Refusal, Root, Visitor, answer, codes};
 use crate::net::{Listener, ServerOptions, Session, Stream};
 use crate::tls::Identity;
@@ -61,13 +55,6 @@ pub struct Args {
     pub log: LogArgs,
 }
 
-/// What an operator wants of a server that runs. It stops when all senders are dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Control {
-    /// Read certificates and root again.
-    Reload,
-}
-
 /// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
@@ -81,20 +68,6 @@ pub async fn run(args: Args) -> Outcome {
     tokio::spawn(apply(signals, wishes, server.log));
     server.run(control).await;
     Ok(())
-}
-
-/// Makes of signals what they mean to a server. It ends with the first that stops it.
-pub(super) async fn apply(mut signals: Signals, wishes: mpsc::Sender<Control>, log: Log) {
-    loop {
-        match signals.next().await {
-            Signal::Hangup => _ = wishes.send(Control::Reload).await,
-            signal => {
-                log.tell(&Happening::Stopping { signal: signal.to_string() });
-                break;
-            }
-        }
-    }
-    signals.end_at_next();
 }
 
 /// A file server that listens.
@@ -136,39 +109,12 @@ impl Server {
 
     /// Serves until all senders of `control` are dropped, then closes the sessions: clients see that files under way are
     /// broken off, and why.
-    pub async fn run(mut self, mut control: mpsc::Receiver<Control>) {
-        let addresses: Arc<[SocketAddr]> = self.addresses().into();
-        tokio::spawn(failures::report(self.listener.handshake_failures(), self.log));
-        let (stopped, stopping) = watch::channel(());
-        let mut sessions = JoinSet::new();
-        let mut number = 0;
-        loop {
-            tokio::select! {
-                session = self.listener.accept() => {
-                    let answering = serve(number, session.clone(), self.root.clone(), addresses.clone(), self.log);
-                    sessions.spawn(until_stopped(session, answering, stopping.clone()));
-                    number += 1;
-                }
-                Some(_) = sessions.join_next() => {}
-                wish = control.recv() => match wish {
-                    Some(Control::Reload) => self.reload(),
-                    None => break,
-                },
-            }
-        }
-        stopped.send_replace(());
-        while sessions.join_next().await.is_some() {}
+    pub async fn run(mut self, control: mpsc::Receiver<Control>) {
+        let log = self.log;
+        server::run(&mut self, log, control).await;
     }
 
     /// Reads the files again. All of it applies, or nothing does.
-    fn reload(&mut self) {
-        let happening = match self.read_again() {
-            Ok(()) => Happening::Reloaded { root: &self.args.root },
-            Err(error) => Happening::ReloadFailed { error: error.to_string() },
-        };
-        self.log.tell(&happening);
-    }
-
     fn read_again(&mut self) -> Outcome {
         let root = self.root.at(&self.args.root).map_err(|error| no_root(&self.args, &error))?;
         // A certificate of the server's own making stays: clients have copies of it.
@@ -185,24 +131,27 @@ impl Server {
     }
 }
 
-fn no_root(args: &Args, error: &std::io::Error) -> String {
-    format!("can't serve {}: {error}; --root must be a directory", args.root.display())
-}
+impl Service for Server {
+    const STOPPING: ErrorCode = codes::STOPPING;
 
-/// Runs a session's `answering` to its end, or closes the session when the server stops.
-pub(crate) async fn until_stopped(
-    session: Session,
-    answering: impl Future<Output = ()>,
-    mut stopping: watch::Receiver<()>,
-) {
-    tokio::pin!(answering);
-    tokio::select! {
-        () = &mut answering => {}
-        _ = stopping.changed() => {
-            // Before the streams are dropped: a client that learns of those first does not learn the reason.
-            session.close(codes::STOPPING, b"the server stops").await;
+    fn listener(&mut self) -> &mut Listener {
+        &mut self.listener
+    }
+
+    fn serve(&self, number: u64, session: Session) -> impl Future<Output = ()> + Send + 'static {
+        answer_all(number, session, self.root.clone(), self.log)
+    }
+
+    fn reload(&mut self) -> Happening<'_> {
+        match self.read_again() {
+            Ok(()) => Happening::Reloaded { root: &self.args.root },
+            Err(error) => Happening::ReloadFailed { error: error.to_string() },
         }
     }
+}
+
+fn no_root(args: &Args, error: &std::io::Error) -> String {
+    format!("can't serve {}: {error}; --root must be a directory", args.root.display())
 }
 
 /// Logs which certificates clients will refuse today.
@@ -213,14 +162,10 @@ fn warn(identity: &Identity, args: &Args, log: Log) {
 }
 
 /// Answers all requests of a session, as many at once as it has streams.
-async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[SocketAddr]>, log: Log) {
+async fn answer_all(number: u64, session: Session, root: Root, log: Log) {
     let client = session.peer_address(ConnectionId::FIRST);
-    log.tell(&Happening::SessionBegan { session: number, client, tcpls: session.is_tcpls() });
-    advertise(&session, &addresses);
     let mut requests = JoinSet::new();
-    let mut events = session.events();
     let visitor = root.visitor(&session);
-    let counted = METRICS.began(&session);
     loop {
         tokio::select! {
             stream = session.accept_stream() => match stream {
@@ -228,39 +173,10 @@ async fn serve(number: u64, session: Session, root: Root, addresses: Arc<[Socket
                 None => break,
             },
             Some(_) = requests.join_next() => {}
-            Some(event) = events.next() => tell_tcp(number, &session, &event, log),
         }
     }
-    let reason = visible(&session.closed().await.to_string());
-    let joins_refused = counted.joins_refused();
-    log.tell(&Happening::SessionEnded { session: number, client, joins_refused, reason });
-}
-
-/// Logs the events of TCP connections, and counts them. Stalls are in the log of sessions (RUST_LOG=tcpls=debug).
-pub(super) fn tell_tcp(number: u64, session: &Session, event: &Event, log: Log) {
-    let Event::Tcp(event) = event else { return };
-    METRICS.tcp(event);
-    let (tcp, happening) = match event {
-        TcpEvent::Joined { tcp } => (*tcp, "joined".to_owned()),
-        TcpEvent::Lost { tcp, fault } if *fault != TcpFault::SessionClosed => (*tcp, format!("lost: {fault}")),
-        _ => return,
-    };
-    log.tell(&Happening::Tcp { session: number, tcp: tcp.0, client: session.peer_address(tcp), happening });
-}
-
-/// The client knows one of the addresses: the one that it came to.
-pub(super) fn advertise(session: &Session, addresses: &[SocketAddr]) {
-    let Some(used) = session.local_address() else { return };
-    let others = addresses.iter().filter(|address| is_for_others(address.ip()) && **address != used);
-    for address in others.filter(|_| session.is_tcpls()) {
-        // The session may have ended meanwhile; then no client needs the address.
-        _ = session.advertise(*address);
-    }
-}
-
-/// Whether an address means the same to a client: link-local ones need the zone, which is the client's own.
-fn is_for_others(address: IpAddr) -> bool {
-    !address.is_unspecified() && !matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+    // Each ends with an error, which is logged before the session's end is.
+    while requests.join_next().await.is_some() {}
 }
 
 async fn request(number: u64, client: Option<SocketAddr>, stream: Stream, visitor: Visitor, log: Log) {
