@@ -6,6 +6,7 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod completions;
 pub mod demo;
 mod download;
 mod files;
@@ -76,6 +77,7 @@ enum Command {
     Perf(perf::Perf),
     #[command(subcommand)]
     Sim(sim::Sim),
+    Completions(completions::Args),
 }
 
 /// Runs what the command line asks for.
@@ -167,6 +169,7 @@ impl Command {
             Self::Pipe(args) => tunnel::pipe::run(args).await,
             Self::Perf(perf) => perf::run(perf).await,
             Self::Sim(sim) => sim::run(sim).await,
+            Self::Completions(args) => completions::run(&args),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here waits for time to pass: tests wait for lines of output, and for processes to end.
 
+mod completions;
 mod errors;
 mod files;
 mod invites;
