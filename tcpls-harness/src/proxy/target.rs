@@ -47,11 +47,22 @@ impl Host {
             (1..=MAX_LABEL).contains(&label.len())
                 && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         };
-        if name.len() > MAX_NAME || !name.split('.').all(is_label) {
+        if name.len() > MAX_NAME || !name.split('.').all(is_label) || is_number(&name) {
             return Err(TargetError::Host);
         }
         Ok(Self::Name(name))
     }
+}
+
+/// Whether the last label is a number: resolvers take `127.1`, `0x7f.1` and `2130706433` for IPv4 addresses, as the URL
+/// standard does ("ends in a number").
+fn is_number(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let digits = last.strip_prefix("0x");
+    digits.map_or_else(
+        || last.bytes().all(|byte| byte.is_ascii_digit()),
+        |digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+    )
 }
 
 /// Splits `HOST:PORT` and `[IPV6]:PORT`; the brackets are required around colons, and around nothing else.
@@ -138,6 +149,7 @@ mod tests {
             ("[2001:DB8::1]:22", "[2001:db8::1]:22"),
             ("[::ffff:192.0.2.1]:22", "192.0.2.1:22"),
             ("_service.a-b.example:65535", "_service.a-b.example:65535"),
+            ("1.2.3.0xg:1", "1.2.3.0xg:1"),
         ] {
             let target: Target = text.parse().unwrap();
             assert_eq!(target.to_string(), shown);
@@ -170,6 +182,11 @@ mod tests {
             "http://a:1",
             "a\u{0}:1",
             "é:1",
+            "192.0.2.1.:1",
+            "127.1:1",
+            "127.0.0.0x1:1",
+            "0x:1",
+            "2130706433:1",
             &long,
         ] {
             assert!(text.parse::<Target>().is_err(), "{text:?}");
