@@ -102,7 +102,8 @@ pub struct Config {
     /// Time limit of a join, up to its first authentic record. Bytes in either direction restart it, up to four times
     /// its value in all.
     pub join_timeout: Duration,
-    /// How long a session without a TCP connection waits for a join.
+    /// How long a session without a TCP connection waits for a join. The shorter timeout of both endpoints applies;
+    /// [`Connection::session_timeout`](crate::Connection::session_timeout) returns it.
     pub session_timeout: Duration,
     /// How long closing may take without progress. Also how long a peer that sent close_notify on one of several TCP
     /// connections may take to deliver its data on the others.

@@ -192,7 +192,7 @@ impl Connection {
         }
         if self.stranded_until.is_none() {
             self.control.stop_waiting();
-            let until = now + self.config.session_timeout;
+            let until = now + self.session_timeout();
             self.stranded_until = Some(until);
             self.events.push_back(Event::Stranded { until });
         }

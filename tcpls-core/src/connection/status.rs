@@ -1,5 +1,7 @@
 //! Questions about the session as a whole, which every file may ask; this file calls no other.
 
+use core::time::Duration;
+
 use super::control::Carried;
 use super::{Connection, State};
 use crate::error::{CloseReason, TcpError};
@@ -84,6 +86,17 @@ impl Connection {
         let limit = self.config.max_tcp_connections as usize;
         let peer = self.control.parameters().max_tcp_connections();
         limit.min(peer.unwrap_or(limit)).max(1)
+    }
+
+    /// Returns how long the session is kept without a TCP connection: the shorter of both endpoints'
+    /// [`Config::session_timeout`](crate::Config::session_timeout), as far as the peer's is known. It then ends with
+    /// [`CloseReason::Stranded`].
+    ///
+    /// Each endpoint counts from the loss of its own last TCP connection. The peer may detect the loss earlier or later,
+    /// by up to the user timeout, so a join at the very end may be refused.
+    pub fn session_timeout(&self) -> Duration {
+        let own = self.config.session_timeout;
+        self.control.parameters().session_timeout().map_or(own, |peer| peer.min(own))
     }
 
     /// Returns all counters of the session.

@@ -246,6 +246,7 @@ fn the_servers_first_record_has_its_parameters_and_tokens_in_order() {
             max_ack_delay_ms: 25,
             max_tcp_connections: 8,
             lanes: 1,
+            session_timeout_ms: 60_000,
         }
     );
     let tokens: Vec<u8> = frames[1..]

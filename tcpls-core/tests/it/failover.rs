@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use tcpls_core::connection::State;
+use tcpls_core::Config;
+use tcpls_core::connection::{State, TcpEnd};
 use tcpls_core::error::{CloseReason, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::wire::frame::Parameters;
 use tcpls_core::wire::ids::{ConnectionId, StreamId};
 
+use crate::support::peer::{GENEROUS, Peer};
 use crate::support::{Client, Pair, Server, Setup, Side, bytes, discarded, joined, lost};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
@@ -63,8 +66,8 @@ fn endpoints_that_lose_different_tcp_connections_agree() {
     pair.submit(Server, down, &data);
     pair.round();
     let now = pair.now;
-    pair.client().handle_tcp_end(now, FIRST, tcpls_core::connection::TcpEnd::Reset);
-    pair.server().handle_tcp_end(now, ConnectionId(1), tcpls_core::connection::TcpEnd::Reset);
+    pair.client().handle_tcp_end(now, FIRST, TcpEnd::Reset);
+    pair.server().handle_tcp_end(now, ConnectionId(1), TcpEnd::Reset);
     pair.settle();
     pair.drive();
     for side in [Client, Server] {
@@ -137,6 +140,49 @@ fn stranded_session_ends_after_its_timeout() {
 }
 
 #[test]
+fn the_shorter_session_timeout_of_both_endpoints_applies_at_both() {
+    let (shorter, longer) = (Duration::from_secs(7), Duration::from_secs(50));
+    for side in [Client, Server] {
+        let mut setup = Setup::default().both(|config| config.session_timeout = longer);
+        let config = if side == Client { &mut setup.client } else { &mut setup.server };
+        config.session_timeout = shorter;
+        let mut pair = setup.established();
+        let lost = pair.now;
+        pair.cut(FIRST);
+        for end in [Client, Server] {
+            assert_eq!(pair.conn(end).session_timeout(), shorter, "at the {end:?}, the {side:?} has the shorter one");
+            assert_eq!(pair.conn(end).state(), State::Stranded { until: lost + shorter });
+            assert!(pair.events(end).contains(&Event::Stranded { until: lost + shorter }));
+        }
+        pair.drive_for(shorter);
+        assert_eq!([Client, Server].map(|end| pair.close_reason(end)), [(); 2].map(|()| Some(CloseReason::Stranded)));
+    }
+}
+
+#[test]
+fn own_session_timeout_applies_if_the_peer_announces_none_or_a_longer_one() {
+    for announced in [u64::MAX, 60_001] {
+        let parameters = Parameters { session_timeout_ms: announced, ..GENEROUS };
+        let mut peer = Peer::with_parameters(Client, Config::default(), parameters);
+        assert_eq!(peer.conn.session_timeout(), Duration::from_secs(60), "{announced} ms");
+        let now = peer.now;
+        peer.conn.handle_tcp_end(now, FIRST, TcpEnd::Reset);
+        assert_eq!(peer.conn.state(), State::Stranded { until: now + Duration::from_secs(60) });
+    }
+}
+
+#[test]
+fn session_whose_peer_keeps_none_ends_with_its_last_tcp_connection() {
+    let parameters = Parameters { session_timeout_ms: 0, ..GENEROUS };
+    let mut peer = Peer::with_parameters(Client, Config::default(), parameters);
+    let now = peer.now;
+    peer.conn.handle_tcp_end(now, FIRST, TcpEnd::Reset);
+    assert_eq!(peer.conn.poll_timeout(), Some(now));
+    peer.conn.handle_timeout(now);
+    assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Stranded));
+}
+
+#[test]
 fn each_byte_is_reinjected_at_most_once_for_each_lost_tcp_connection() {
     let mut pair = Pair::with_tcp_connections(3);
     let data = bytes(2_000_000);
@@ -164,7 +210,7 @@ fn data_covered_by_the_final_ack_is_not_reinjected() {
     pair.step(Client);
     pair.deliver(FIRST, Server, usize::MAX); // received, and the acknowledgment never makes it
     let now = pair.now;
-    pair.server().handle_tcp_end(now, FIRST, tcpls_core::connection::TcpEnd::Reset);
+    pair.server().handle_tcp_end(now, FIRST, TcpEnd::Reset);
     pair.settle();
     pair.step(Server);
     pair.deliver(ConnectionId(1), Client, usize::MAX); // Connection Reset with the last ACK of the first
@@ -308,7 +354,7 @@ fn end_of_a_discarded_socket_has_no_effect() {
     let before = pair.tcp_events(Client);
     let now = pair.now;
     for tcp in [FIRST, ConnectionId(99)] {
-        pair.client().handle_tcp_end(now, tcp, tcpls_core::connection::TcpEnd::Fin);
+        pair.client().handle_tcp_end(now, tcp, TcpEnd::Fin);
         pair.client().handle_bytes(now, tcp, &mut ::bytes::BytesMut::from(&b"late"[..]));
     }
     pair.settle();

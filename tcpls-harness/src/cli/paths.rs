@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use super::hints::Hints;
 use super::invite::InviteSource;
 use super::stalls::Stalls;
+use super::units::span;
 use super::{Outcome, invite, output, zones};
-use crate::net::{AddTcpError, ClientOptions, Events, PathFailures, Session};
+use crate::net::{AddTcpError, ClientOptions, Events, PathFailures, Runtime, Session};
 use crate::proxy::Invite;
 use crate::tls::Trust;
 
@@ -265,7 +266,12 @@ fn tell(event: &Event, stalls: &mut Stalls) {
         Event::Tcp(TcpEvent::Lost { tcp, fault }) if *fault != TcpFault::SessionClosed => {
             output::tell(format_args!("{tcp} lost: {fault}"));
         }
-        Event::Stranded { .. } => output::tell("no TCP connection left, trying to connect again"),
+        Event::Stranded { until } => {
+            let limit = span(*until - Runtime::tokio().now());
+            output::tell(format_args!(
+                "no TCP connection left, trying to connect again; without one, the session ends in {limit}"
+            ));
+        }
         Event::Recovered => output::tell("connected again"),
         _ => {}
     }

@@ -86,6 +86,17 @@ pub fn time(time: Duration) -> String {
     }
 }
 
+/// A time of seconds or more as `15 min`, `2 h` or `90 s`, as [`parse_duration`] takes it; to the nearest second.
+pub fn span(time: Duration) -> String {
+    let seconds = time.as_secs() + u64::from(time.subsec_millis() >= 500);
+    match seconds {
+        0 => "0 s".to_owned(),
+        seconds if seconds % 3600 == 0 => format!("{} h", seconds / 3600),
+        seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +130,9 @@ mod tests {
         assert_eq!(rate(bits_per_second(25_000_000, Duration::from_secs(1))), "200.0 Mbit/s");
         assert_eq!(rate(bits_per_second(1, Duration::ZERO)), "0.0 kbit/s");
         assert_eq!(time(Duration::from_micros(12_340)), "12.3 ms");
+        let spans = [(0, "0 s"), (59_999, "1 min"), (90_000, "90 s"), (899_700, "15 min"), (7_200_000, "2 h")];
+        for (milliseconds, text) in spans {
+            assert_eq!(span(Duration::from_millis(milliseconds)), text);
+        }
     }
 }

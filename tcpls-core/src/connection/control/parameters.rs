@@ -34,6 +34,7 @@ impl ParameterExchange {
             max_ack_delay_ms: millis(config.max_ack_delay),
             max_tcp_connections: u64::from(config.max_tcp_connections),
             lanes: u64::from(config.lanes != Lanes::Off),
+            session_timeout_ms: millis(config.session_timeout),
         }
     }
 
@@ -99,6 +100,12 @@ impl ParameterExchange {
     pub(in crate::connection) fn user_timeout(&self) -> Option<Duration> {
         let millis = self.peer.map_or(0, |peer| peer.user_timeout_ms);
         (millis > 0).then(|| Duration::from_millis(millis))
+    }
+
+    /// Returns how long the peer keeps a session without a TCP connection, if it says so.
+    pub(in crate::connection) fn session_timeout(&self) -> Option<Duration> {
+        let millis = self.peer.map_or(u64::MAX, |peer| peer.session_timeout_ms);
+        (millis < u64::MAX).then(|| Duration::from_millis(millis))
     }
 
     /// Returns the peer's maximum delay of an acknowledgment.

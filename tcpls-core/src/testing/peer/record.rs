@@ -21,6 +21,7 @@ pub const GENEROUS: Parameters = Parameters {
     max_ack_delay_ms: 25,
     max_tcp_connections: 8,
     lanes: 0,
+    session_timeout_ms: u64::MAX,
 };
 
 /// Encodes Session Parameters as the entries of their frame.

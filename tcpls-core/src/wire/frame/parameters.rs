@@ -28,6 +28,9 @@ pub struct Parameters {
     /// 8: whether the sender keeps bulk data off TCP connections that the peer declares lanes: 1, or 0 if it does not
     /// know them. Default 0.
     pub lanes: u64,
+    /// 9: how long the sender keeps the session without a TCP connection, in milliseconds. Default 2⁶⁴ − 1: it does not
+    /// say.
+    pub session_timeout_ms: u64,
 }
 
 impl Default for Parameters {
@@ -41,6 +44,7 @@ impl Default for Parameters {
             max_ack_delay_ms: 25,
             max_tcp_connections: 8,
             lanes: 0,
+            session_timeout_ms: u64::MAX,
         }
     }
 }
@@ -71,7 +75,7 @@ impl Parameters {
     }
 
     /// The values in the order of their IDs, which count from 1.
-    fn by_id(&mut self) -> [&mut u64; 8] {
+    fn by_id(&mut self) -> [&mut u64; 9] {
         [
             &mut self.initial_max_data,
             &mut self.initial_max_stream_data,
@@ -81,6 +85,7 @@ impl Parameters {
             &mut self.max_ack_delay_ms,
             &mut self.max_tcp_connections,
             &mut self.lanes,
+            &mut self.session_timeout_ms,
         ]
     }
 }
@@ -130,7 +135,7 @@ mod tests {
 
     #[test]
     fn every_parameter_has_the_id_of_the_table() {
-        let entries: Vec<u8> = (1..=8).flat_map(|id| [id, 0, 0, 0, 0, 0, 0, 1, id]).collect();
+        let entries: Vec<u8> = (1..=9).flat_map(|id| [id, 0, 0, 0, 0, 0, 0, 1, id]).collect();
         let parameters = Parameters {
             initial_max_data: 0x101,
             initial_max_stream_data: 0x102,
@@ -140,6 +145,7 @@ mod tests {
             max_ack_delay_ms: 0x106,
             max_tcp_connections: 0x107,
             lanes: 0x108,
+            session_timeout_ms: 0x109,
         };
         assert_eq!(Parameters::from_entries(&entries), parameters);
         assert_eq!(encoded(parameters), entries);
@@ -147,7 +153,7 @@ mod tests {
 
     #[test]
     fn unknown_ids_are_ignored() {
-        let entries = [[0, 9, 9, 9, 9, 9, 9, 9, 9], [9; 9], [255; 9], [3, 0, 0, 0, 0, 0, 0, 0, 5]].concat();
+        let entries = [[0, 9, 9, 9, 9, 9, 9, 9, 9], [10; 9], [255; 9], [3, 0, 0, 0, 0, 0, 0, 0, 5]].concat();
         assert_eq!(Parameters::from_entries(&entries), Parameters { max_streams: 5, ..Default::default() });
     }
 

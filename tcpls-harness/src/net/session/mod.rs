@@ -173,6 +173,13 @@ impl Session {
         self.handle.with(|state| state.conn.max_tcp_connections())
     }
 
+    /// Returns how long the session is kept without a TCP connection: the shorter of both endpoints'
+    /// [`Config::session_timeout`](tcpls_core::config::Config::session_timeout). While it has none,
+    /// [`Event::Stranded`](tcpls_core::event::Event::Stranded) says until when.
+    pub fn session_timeout(&self) -> Duration {
+        self.handle.with(|state| state.conn.session_timeout())
+    }
+
     /// Sets the policy that distributes stream data over TCP connections, from the next record on. It runs with the
     /// session's lock ([`net`](crate::net)): it must not call the session.
     ///
