@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::Outcome;
-use super::paths::ListenOn;
+use super::listen::ListenArgs;
 use super::state::StateArgs;
 use super::validity::Validity;
 use crate::tls::Identity;
@@ -54,12 +54,12 @@ pub struct IdentityArgs {
 
 impl IdentityArgs {
     /// The given certificate, or a self-signed one for the addresses that are listened on.
-    pub(crate) fn load(&self, listen: &[ListenOn]) -> Outcome<Identity> {
+    pub(crate) fn load(&self, listen: &ListenArgs) -> Outcome<Identity> {
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
             return Ok(Identity::from_files(cert, key)?);
         }
         let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-        let listened = ListenOn::all(listen).into_iter().filter(|address| !address.ip().is_unspecified());
+        let listened = listen.addresses().into_iter().filter(|address| !address.ip().is_unspecified());
         names.extend(listened.map(|address| address.ip().to_string()).chain(self.name.iter().cloned()));
         names.sort();
         names.dedup();

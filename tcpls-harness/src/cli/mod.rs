@@ -16,6 +16,7 @@ mod identity;
 pub mod invite;
 pub mod invites;
 pub mod limits;
+pub mod listen;
 mod logs;
 mod metrics;
 pub mod migrate;

@@ -1,9 +1,8 @@
 //! Connects for `get`, `perf`, `demo` and tunnels: resolves names, and reports the state of paths to people.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -122,7 +121,7 @@ async fn look_up(name: &str) -> Outcome<Vec<SocketAddr>> {
     Ok(found.collect())
 }
 
-fn no_zone(name: &str, error: &std::io::Error) -> String {
+pub(super) fn no_zone(name: &str, error: &std::io::Error) -> String {
     format!("{name}: {error}; write [ADDRESS%INTERFACE]:PORT with an interface of this host")
 }
 
@@ -140,44 +139,6 @@ pub(crate) async fn connect(addresses: &[SocketAddr], options: ClientOptions, hi
 /// Closes the session of a client that a signal ends, so that the server does not wait for a join.
 pub(crate) async fn close_briefly(session: &Session) {
     _ = tokio::time::timeout(FAREWELL_TIMEOUT, session.close(ErrorCode(0), b"the client was stopped")).await;
-}
-
-/// Where a server listens: an address, or all addresses of a name that this host has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenOn(Vec<SocketAddr>);
-
-impl ListenOn {
-    /// All addresses on a command line.
-    pub(crate) fn all(list: &[Self]) -> Vec<SocketAddr> {
-        list.iter().flat_map(|on| &on.0).copied().collect()
-    }
-}
-
-impl FromStr for ListenOn {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(address) = text.parse() {
-            return Ok(Self(vec![address]));
-        }
-        let found = match zones::split(text) {
-            Some(target) => target.to_socket_addrs().map_err(|error| no_zone(text, &error))?,
-            None => text
-                .to_socket_addrs()
-                .map_err(|error| format!("{error}; write ADDRESS:PORT or NAME:PORT, for example 127.0.0.1:4433"))?,
-        };
-        // `localhost` often stands for ::1, even where there is no IPv6.
-        let mut addresses: Vec<SocketAddr> = found.filter(|address| is_local(*address)).collect();
-        addresses.sort();
-        addresses.dedup();
-        if addresses.is_empty() { Err("this host has no address of that name".to_owned()) } else { Ok(Self(addresses)) }
-    }
-}
-
-/// Whether this host has the address.
-fn is_local(mut address: SocketAddr) -> bool {
-    address.set_port(0);
-    UdpSocket::bind(address).is_ok()
 }
 
 /// Joins a TCP connection to `remote`, and waits for a token if there is none.
@@ -281,16 +242,6 @@ fn tell(event: &Event, stalls: &mut Stalls) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn servers_listen_on_names_too() {
-        let address = "127.0.0.1:4433".parse().unwrap();
-        assert_eq!("127.0.0.1:4433".parse(), Ok(ListenOn(vec![address])));
-        assert!("localhost:4433".parse::<ListenOn>().unwrap().0.contains(&address));
-        for bad in ["localhost", "localhost:x", ":4433", "127.0.0.1", "192.0.2.1:70000"] {
-            assert!(bad.parse::<ListenOn>().is_err(), "{bad}");
-        }
-    }
-
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn addresses_have_the_zone_that_is_written_behind_them() {
@@ -301,7 +252,6 @@ mod tests {
         assert_eq!(named.to_string(), numbered, "as it is printed it can be written");
         let error = resolve(&["[fe80::1%no-such-interface]:4433".to_owned()]).await.unwrap_err().to_string();
         assert!(error.contains("interface of this host"), "{error}");
-        assert!("[fe80::1%no-such-interface]:4433".parse::<ListenOn>().unwrap_err().contains("interface of this host"));
         assert_eq!(server_name("fe80::1%lo").unwrap().to_str(), "fe80::1");
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::identity::IdentityArgs;
 use super::invites::{self, InviteCommand, invites};
 use super::limits::Bounds;
-use super::paths::ListenOn;
+use super::listen::ListenArgs;
 use super::server::log::{Happening, Log, LogArgs};
 use super::server::{Service, apply};
 use super::signals::Signals;
@@ -44,9 +44,9 @@ pub struct Args {
     /// What to do instead of serving.
     #[command(subcommand)]
     pub command: Option<ProxyCommand>,
-    /// Address and port to listen on; repeat it for several addresses. Port 0 selects a free port
-    #[arg(long, value_name = "HOST:PORT", required = true)]
-    pub listen: Vec<ListenOn>,
+    /// Where to listen.
+    #[command(flatten)]
+    pub listen: ListenArgs,
     /// Permit connections to HOST:PORT; repeat it for several targets. HOST is a name, *.DOMAIN, *, an address, or a
     /// network such as 10.0.0.0/8 or [fd00::/8]; PORT is a number, a range such as 8000-8099, or *
     #[arg(long, value_name = "HOST:PORT")]
@@ -154,6 +154,7 @@ impl Server {
         let tls = identity.server_for(&[PROTOCOL], args.identity.client_ca.as_deref())?;
         let mut options = ServerOptions::new(tls);
         bounds.apply(&mut options);
+        args.listen.apply(&mut options);
         let config = options.config.as_ref().clone().with(|config| {
             config.max_streams = args.max_streams;
             config.session_timeout = args.outage;
@@ -161,7 +162,7 @@ impl Server {
         options.config = Arc::new(config);
         // A tunnel of a client without TCPLS has no idle timeout.
         options.socket.keep_alive = Some(proxy::KEEP_ALIVE);
-        let listener = Listener::bind(&ListenOn::all(&args.listen), options)?;
+        let listener = Listener::bind(&args.listen.addresses(), options)?;
         // Only now: a server that runs already may have written its own there.
         let ca = args.identity.write_ca(&identity)?;
         args.log.serve_metrics()?;

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::identity::IdentityArgs;
 use super::limits::Bounds;
-use super::paths::ListenOn;
+use super::listen::ListenArgs;
 use super::server::log::{Happening, Log, LogArgs};
 use super::server::{Control, Service, apply};
 use super::signals::Signals;
@@ -37,9 +37,9 @@ use crate::tls::Identity;
 /// logs the reason and keeps the previous ones.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Address and port to listen on; repeat it for several addresses. Port 0 selects a free port
-    #[arg(long, value_name = "HOST:PORT", required = true)]
-    pub listen: Vec<ListenOn>,
+    /// Where to listen.
+    #[command(flatten)]
+    pub listen: ListenArgs,
     /// Directory to serve; files outside it are never served
     #[arg(long, value_name = "DIR")]
     pub root: PathBuf,
@@ -93,7 +93,8 @@ impl Server {
         let identity = args.identity.load(&args.listen)?;
         let mut options = ServerOptions::new(identity.server_for(&[PROTOCOL], args.identity.client_ca.as_deref())?);
         bounds.apply(&mut options);
-        let listener = Listener::bind(&ListenOn::all(&args.listen), options)?;
+        args.listen.apply(&mut options);
+        let listener = Listener::bind(&args.listen.addresses(), options)?;
         // Only now: a server that runs already may have written its own there.
         let ca = args.identity.write_ca(&identity)?;
         args.log.serve_metrics()?;

@@ -10,6 +10,7 @@
 //! | `socket` | one TCP connection's socket: buffers, pace, the kernel's state |
 //! | `runtime` | [`Runtime`]: time, tasks and random numbers for applications, real or simulated |
 //! | `os`, `descriptors`, `log` | clock and random numbers; handling of a lack of file descriptors; events for `tracing` |
+//! | `reach` | which hosts can be reached at an address |
 //!
 //! `tcpls_core` has the whole protocol; nothing here reads a record.
 //!
@@ -51,6 +52,7 @@ mod log {
     pub(super) fn metric(_name: &str, _value: f64) {}
 }
 mod os;
+mod reach;
 pub(crate) mod runtime;
 pub(crate) mod session;
 pub(crate) mod socket;

@@ -12,13 +12,14 @@ const NET: Topics = &[
     ("os", &[]),
     ("descriptors", &[]),
     ("log", &[]),
+    ("reach", &[]),
     ("socket", &["os"]),
     ("runtime", &["os", "log"]),
-    ("session", &["runtime"]),
+    ("session", &["runtime", "reach"]),
     ("account", &["session", "os"]),
     ("task", &["account", "session", "socket", "os"]),
     ("client", &["task", "session", "socket", "os", "log", "descriptors"]),
-    ("listener", &["task", "account", "session", "socket", "os", "log", "descriptors"]),
+    ("listener", &["task", "account", "session", "socket", "os", "log", "reach", "descriptors"]),
 ];
 
 const SIM: Topics = &[

@@ -11,6 +11,7 @@ pub(crate) mod os;
 pub(crate) mod socket;
 
 include!(concat!(env!("OUT_DIR"), "/src/account.include"));
+include!(concat!(env!("OUT_DIR"), "/src/reach.include"));
 include!(concat!(env!("OUT_DIR"), "/src/runtime.include"));
 include!(concat!(env!("OUT_DIR"), "/src/session.include"));
 include!(concat!(env!("OUT_DIR"), "/src/task.include"));

@@ -8,7 +8,7 @@ use tcpls_core::error::{ReadError, WriteError};
 use tokio::task::JoinSet;
 
 use super::{CHUNK, PROTOCOL};
-use crate::cli::paths::ListenOn;
+use crate::cli::listen::ListenArgs;
 use crate::cli::server::Sessions;
 use crate::cli::signals::{Signal, Signals};
 use crate::cli::{Outcome, output, report};
@@ -21,9 +21,9 @@ use crate::tls::Identity;
 /// The certificate is made on the spot: clients need --insecure. What is sent are zeros.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Address and port to listen on; repeat it for several addresses. Port 0 selects a free port
-    #[arg(long, value_name = "HOST:PORT", required = true)]
-    listen: Vec<ListenOn>,
+    /// Where to listen.
+    #[command(flatten)]
+    listen: ListenArgs,
     /// Print the addresses as JSON
     #[arg(long)]
     json: bool,
@@ -42,7 +42,9 @@ pub(super) async fn run(args: Args) -> Outcome {
 async fn serve(args: &Args) -> Outcome {
     let mut signals = Signals::listen()?;
     let identity = Identity::self_signed(&["localhost".to_owned()])?;
-    let mut listener = Listener::bind(&ListenOn::all(&args.listen), ServerOptions::new(identity.server(&[PROTOCOL])?))?;
+    let mut options = ServerOptions::new(identity.server(&[PROTOCOL])?);
+    args.listen.apply(&mut options);
+    let mut listener = Listener::bind(&args.listen.addresses(), options)?;
     let addresses = listener.local_addresses();
     if args.json {
         output::event(&Listening { addresses });
@@ -52,7 +54,10 @@ async fn serve(args: &Args) -> Outcome {
     let mut sessions = Sessions::new(codes::STOPPING);
     loop {
         tokio::select! {
-            session = listener.accept() => sessions.serve(session.clone(), serve_session(session)),
+            session = listener.accept() => {
+                listener.advertise(&session);
+                sessions.serve(session.clone(), serve_session(session));
+            }
             () = sessions.ended() => {}
             signal = signals.next() => if signal != Signal::Hangup { break },
         }

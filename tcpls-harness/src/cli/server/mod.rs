@@ -4,8 +4,6 @@
 pub(super) mod failures;
 pub mod log;
 
-use std::net::{IpAddr, SocketAddr};
-
 use tcpls_core::error::TcpFault;
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
@@ -55,14 +53,13 @@ pub(super) trait Service {
 
 /// Serves until all senders of `control` are dropped, then closes the sessions.
 pub(super) async fn run<S: Service>(service: &mut S, log: Log, mut control: mpsc::Receiver<Control>) {
-    let addresses = service.listener().local_addresses().to_vec();
     tokio::spawn(failures::report(service.listener().handshake_failures(), log));
     let mut sessions = Sessions::new(S::STOPPING);
     let mut number = 0;
     loop {
         tokio::select! {
             session = service.listener().accept() => {
-                advertise(&session, &addresses);
+                service.listener().advertise(&session);
                 let serving = service.serve(number, session.clone());
                 sessions.serve(session.clone(), watch_over(number, session, serving, log));
                 number += 1;
@@ -147,19 +144,4 @@ fn tell_tcp(number: u64, session: &Session, event: &Event, log: Log) {
         _ => return,
     };
     log.tell(&Happening::Tcp { session: number, tcp: tcp.0, client: session.peer_address(tcp), happening });
-}
-
-/// The client knows one of the addresses: the one that it came to.
-fn advertise(session: &Session, addresses: &[SocketAddr]) {
-    let Some(used) = session.local_address() else { return };
-    let others = addresses.iter().filter(|address| is_for_others(address.ip()) && **address != used);
-    for address in others.filter(|_| session.is_tcpls()) {
-        // The session may have ended meanwhile; then no client needs the address.
-        _ = session.advertise(*address);
-    }
-}
-
-/// Whether an address means the same to a client: link-local ones need the zone, which is the client's own.
-fn is_for_others(address: IpAddr) -> bool {
-    !address.is_unspecified() && !matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }

@@ -17,9 +17,8 @@ use tokio::sync::Semaphore;
 use super::hints::Hints;
 use super::identity::ClientIdentityArgs;
 use super::limits::Bounds;
-use super::paths::{
-    ListenOn, PathArgs, TrustArgs, close_briefly, follow_advertised, resolve, server_name, tell_troubles,
-};
+use super::listen::ListenOn;
+use super::paths::{PathArgs, TrustArgs, close_briefly, follow_advertised, resolve, server_name, tell_troubles};
 use super::proxy::first_line;
 use super::text::visible;
 use super::units::parse_duration;

@@ -3,7 +3,7 @@
 use tokio::task::JoinSet;
 
 use super::{TunnelArgs, accept, close, listen, places, tell_listening};
-use crate::cli::paths::ListenOn;
+use crate::cli::listen::ListenOn;
 use crate::cli::signals::Signals;
 use crate::cli::{Outcome, output};
 use crate::net::Runtime;

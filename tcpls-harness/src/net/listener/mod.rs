@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | `mod` | [`Listener`]: accepts TCP connections |
 //! | `options` | limits and other options |
+//! | `advertise` | which addresses a client gets, without sockets |
 //! | `router` | recognizes accepted TCP connections, and passes joins to their sessions |
 //! | `failures`, `error` | reports of failed handshakes; errors of creating a listener |
 
+mod advertise;
 mod error;
 mod failures;
 mod options;
@@ -18,10 +20,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tcpls_core::crypto::TlsServer;
+use tcpls_core::wire::ids::ConnectionId;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use self::advertise::Situation;
 pub use self::error::ListenError;
 use self::failures::Failures;
 pub use self::failures::{HandshakeFailure, HandshakeFailures, HandshakeFault};
@@ -42,6 +46,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Listener {
     addresses: Vec<SocketAddr>,
+    /// Those of the options that are advertised besides.
+    named: Vec<SocketAddr>,
     sessions: mpsc::Receiver<Session>,
     tls: Arc<RwLock<Arc<dyn TlsServer>>>,
     failures: Arc<Failures>,
@@ -69,12 +75,13 @@ impl Listener {
         let (accepted, sessions) = mpsc::channel(MAX_UNACCEPTED);
         let tls = Arc::new(RwLock::new(options.tls.clone()));
         let failures = Arc::new(Failures::new());
+        let named = options.advertise.clone();
         let router = Arc::new(Router::new(options, tls.clone(), accepted, failures.clone()));
         let mut acceptors = JoinSet::new();
         for listener in listeners {
             acceptors.spawn(accept(listener, router.clone()));
         }
-        Ok(Self { addresses, sessions, tls, failures, _acceptors: acceptors })
+        Ok(Self { addresses, named, sessions, tls, failures, _acceptors: acceptors })
     }
 
     /// Returns the listening addresses, with the selected ports.
@@ -97,6 +104,22 @@ impl Listener {
             // The acceptors hold the other end, and they end with the listener only.
             None => std::future::pending().await,
         }
+    }
+
+    /// Advertises to the client of a session other addresses at which it can reach this server: those of
+    /// [`ServerOptions::advertise`], and those that the listener listens on. Link-local addresses are left out, loopback
+    /// addresses unless the client is on this host, and private ones if the client has a public address; at most 8 are
+    /// advertised. No effect without TCPLS. Returns the addresses.
+    ///
+    /// An application that advertises addresses of its own calls [`Session::advertise`] instead.
+    pub fn advertise(&self, session: &Session) -> Vec<SocketAddr> {
+        let ends = (session.local_address(), session.peer_address(ConnectionId::FIRST));
+        let (Some(used), Some(client), true) = (ends.0, ends.1, session.is_tcpls()) else { return Vec::new() };
+        let situation = Situation { listening: &self.addresses, named: &self.named, used, client: client.ip() };
+        let mut addresses = situation.addresses();
+        // The session may have ended meanwhile; then no client needs the address.
+        addresses.retain(|address| session.advertise(*address).is_ok());
+        addresses
     }
 
     /// Subscribes to handshakes that fail: of TCP connections that start a session, and joins that this listener turns away

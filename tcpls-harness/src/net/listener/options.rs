@@ -1,6 +1,6 @@
 //! Options for accepting sessions as a server.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tcpls_core::budget::{Limits, Resource};
@@ -45,6 +45,10 @@ pub struct ServerOptions {
     pub max_descriptors: usize,
     /// Addresses of proxies: sessions from there do not count as one client.
     pub trusted_proxies: Vec<IpAddr>,
+    /// Addresses at which clients reach this server besides those that it listens on, such as public ones in front of a NAT,
+    /// for [`Listener::advertise`](crate::net::Listener::advertise). Port 0 stands for the port at which the session's first
+    /// TCP connection arrived.
+    pub advertise: Vec<SocketAddr>,
     /// Refused TCP connections that have 1 s to read the reason; others are reset at once.
     pub max_refusals: usize,
 }
@@ -76,6 +80,7 @@ impl ServerOptions {
             max_memory: 1 << 30,
             max_descriptors: usize::MAX,
             trusted_proxies: Vec::new(),
+            advertise: Vec::new(),
             max_refusals: MAX_REFUSALS,
         }
     }

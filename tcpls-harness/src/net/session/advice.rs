@@ -7,12 +7,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tcpls_core::time::Time;
 
+use crate::net::reach::Reach;
 use crate::sync::Mutex;
 
 /// Advertised addresses that one session connects to in [`PERIOD`], successfully or not.
@@ -91,64 +92,8 @@ impl Advice {
     }
 }
 
-/// Which hosts can be reached at an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    None,
-    Host,
-    Link,
-    Private,
-    Public,
-}
-
 fn is_safe(advertised: SocketAddr, server: SocketAddr) -> bool {
-    let (to, from) = (reach(advertised.ip()), reach(server.ip()));
-    advertised.port() != 0
-        && match to {
-            Reach::None | Reach::Link => false,
-            Reach::Host => from == Reach::Host,
-            Reach::Private => from != Reach::Public,
-            Reach::Public => true,
-        }
-}
-
-fn reach(address: IpAddr) -> Reach {
-    match address {
-        IpAddr::V4(v4) => reach_v4(v4),
-        IpAddr::V6(v6) => embedded(v6).map_or_else(|| reach_v6(v6), reach_v4),
-    }
-}
-
-/// RFC 6890 and the registry that it began.
-fn reach_v4(address: Ipv4Addr) -> Reach {
-    match address.octets() {
-        [127, ..] => Reach::Host,
-        [169, 254, ..] => Reach::Link,
-        [0, ..] | [192, 0, 0, _] | [224..=255, ..] => Reach::None,
-        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] | [198, 18..=19, ..] => Reach::Private,
-        _ => Reach::Public,
-    }
-}
-
-fn reach_v6(address: Ipv6Addr) -> Reach {
-    match address.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 1] => Reach::Host,
-        [0xfe80..=0xfebf, ..] => Reach::Link,
-        [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => Reach::Private,
-        [0x2000..=0x3fff, ..] => Reach::Public,
-        _ => Reach::None,
-    }
-}
-
-/// The IPv4 address that is meant: mapped (RFC 4291), 6to4 (RFC 3056), translated (RFC 6052 and RFC 8215).
-fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let from = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
-    match address.segments() {
-        [0, 0, 0, 0, 0, 0xffff, high, low] => Some(from(high, low)),
-        [0x2002, high, low, ..] => Some(from(high, low)),
-        [0x0064, 0xff9b, 0 | 1, .., high, low] => Some(from(high, low)),
-        _ => None,
-    }
+    advertised.port() != 0 && Reach::of(advertised.ip()).is_for(Reach::of(server.ip()))
 }
 
 #[cfg(test)]

@@ -83,6 +83,22 @@ async fn each_line_of_a_log_has_time_session_and_peer() {
 }
 
 #[tokio::test]
+async fn clients_learn_the_addresses_that_an_operator_names() {
+    let directory = Directory::new("advertise");
+    let named = ["--listen", "127.0.0.1:0", "--advertise", "198.51.100.1", "--advertise", "[2001:db8::1]:8443"];
+    let (_server, address) = Tcpls::serve(directory.path(), &named).await;
+    let session = connect(directory.path(), &address).await;
+    let mut events = session.events();
+    while session.peer_addresses().len() < 3 {
+        events.next().await.unwrap();
+    }
+    let learned: Vec<String> = session.peer_addresses().iter().map(ToString::to_string).collect();
+    let port = address.rsplit(':').next().unwrap();
+    assert_eq!(learned[..2], [format!("198.51.100.1:{port}"), "[2001:db8::1]:8443".to_owned()]);
+    assert!(learned[2].starts_with("127.0.0.1:") && learned[2] != address, "{learned:?}");
+}
+
+#[tokio::test]
 async fn log_json_is_json_with_a_time() {
     let directory = Directory::new("log-json");
     let (root, ca) = (directory.path().to_str().unwrap(), directory.path().join("ca.pem"));

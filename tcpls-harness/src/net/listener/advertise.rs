@@ -1,0 +1,91 @@
+//! Which addresses a server advertises to a client. Without sockets.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::net::reach::Reach;
+
+/// Addresses that are advertised to one client. A peer accepts 16 at a time; the others are left to the application.
+pub(super) const MAX_ADVERTISED: usize = 8;
+
+/// What decides which addresses a client gets.
+pub(super) struct Situation<'a> {
+    /// The addresses that the server listens on.
+    pub(super) listening: &'a [SocketAddr],
+    /// The addresses that the operator named; port 0 stands for the port of `used`.
+    pub(super) named: &'a [SocketAddr],
+    /// The server's address that the client uses.
+    pub(super) used: SocketAddr,
+    /// The client's address.
+    pub(super) client: IpAddr,
+}
+
+impl Situation<'_> {
+    /// Returns the addresses, those that the operator named first. Of those that the server listens on, only the ones that the
+    /// client can be expected to reach: link-local addresses need a zone, which is the client's own, and what a private or
+    /// loopback address leads to depends on where the client is.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let at_port = |address: &SocketAddr| match address.port() {
+            0 => SocketAddr::new(address.ip(), self.used.port()),
+            port => SocketAddr::new(address.ip(), port),
+        };
+        let client = Reach::of(self.client);
+        let reachable = |address: &SocketAddr| Reach::of(address.ip()).is_for(client);
+        let listening = self.listening.iter().copied().filter(reachable);
+        let mut addresses = Vec::new();
+        for address in self.named.iter().map(at_port).chain(listening) {
+            if addresses.len() < MAX_ADVERTISED && address != self.used && !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(list: &[&str]) -> Vec<SocketAddr> {
+        list.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn advertised(listening: &[&str], named: &[&str], used: &str, client: &str) -> Vec<String> {
+        let (listening, named) = (addresses(listening), addresses(named));
+        let (used, client) = (used.parse().unwrap(), client.parse().unwrap());
+        let situation = Situation { listening: &listening, named: &named, used, client };
+        situation.addresses().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn client_gets_the_listening_addresses_that_it_can_reach() {
+        let listening = ["203.0.113.1:443", "10.0.0.1:443", "127.0.0.1:443", "[2001:db8::1]:443", "[fe80::1%2]:443"];
+        let for_client = |client: &str| advertised(&listening, &[], "203.0.113.1:443", client);
+        assert_eq!(for_client("198.51.100.7"), ["[2001:db8::1]:443"]);
+        assert_eq!(for_client("10.9.9.9"), ["10.0.0.1:443", "[2001:db8::1]:443"]);
+        assert_eq!(for_client("fd00::9"), ["10.0.0.1:443", "[2001:db8::1]:443"]);
+        assert_eq!(for_client("fe80::9"), ["10.0.0.1:443", "[2001:db8::1]:443"]);
+        assert_eq!(for_client("127.0.0.1"), ["10.0.0.1:443", "127.0.0.1:443", "[2001:db8::1]:443"]);
+        assert_eq!(for_client("::ffff:198.51.100.7"), ["[2001:db8::1]:443"]);
+    }
+
+    #[test]
+    fn named_addresses_come_first_with_the_port_that_the_client_uses() {
+        let named = ["198.51.100.1:0", "198.51.100.2:8443", "10.0.0.5:443"];
+        let listening = ["10.0.0.5:443", "203.0.113.1:443"];
+        // A public client of a server behind a NAT: what the operator named is not judged.
+        assert_eq!(
+            advertised(&listening, &named, "10.0.0.5:443", "192.0.2.9"),
+            ["198.51.100.1:443", "198.51.100.2:8443", "203.0.113.1:443"]
+        );
+    }
+
+    #[test]
+    fn each_address_is_advertised_once_and_their_number_is_bounded() {
+        let many: Vec<String> = (0..100).map(|n| format!("203.0.113.{n}:443")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let listening = [&many[..4], &many].concat();
+        let found = advertised(&listening, &["203.0.113.1:0"], "203.0.113.0:443", "192.0.2.9");
+        let expected: Vec<String> = (1..=MAX_ADVERTISED).map(|n| format!("203.0.113.{n}:443")).collect();
+        assert_eq!(found, expected);
+    }
+}
