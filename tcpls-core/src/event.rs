@@ -55,6 +55,10 @@ pub enum Event {
     },
     /// A TCP connection joined a stranded session.
     Recovered,
+    /// The peer drains the session: it serves the streams that this endpoint has opened so far, as far as they had arrived,
+    /// and closes the session after the last. The others are reset with [`NOT_PROCESSED`](crate::error::code::NOT_PROCESSED).
+    /// Use another session for new streams.
+    PeerDraining,
     /// The peer closes the session and accepts no more data; or it sent close_notify alone: then it sends no more data,
     /// and `error` is 0. Data that it sent before can still be read.
     PeerClosing {

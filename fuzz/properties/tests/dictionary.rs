@@ -40,6 +40,7 @@ fn frames() -> Vec<Frame<'static>> {
         connection_reset_reason(ConnectionId(1), 1),
         tcp_option(28, &[0, 30]),
         Frame::Lane,
+        tcpls_core::wire::frame::Drain { streams: 1 }.into(),
     ]
 }
 
@@ -59,7 +60,7 @@ fn dictionary() -> String {
         frame.encode(&mut bytes);
         entry(&format!("{}_{number}", frame.name()), &bytes);
     }
-    (0x00..=0x09).chain(0x40..=0x4b).for_each(|ty: u8| entry(&format!("type_{ty:02x}"), &[ty]));
+    (0x00..=0x09).chain(0x40..=0x4c).for_each(|ty: u8| entry(&format!("type_{ty:02x}"), &[ty]));
     text
 }
 
@@ -67,7 +68,7 @@ fn dictionary() -> String {
 #[test]
 fn dictionary_has_a_frame_of_every_type() {
     let types: std::collections::BTreeSet<u8> = frames().iter().map(Frame::ty).collect();
-    assert_eq!(types, (0x00..=0x09).chain(0x40..=0x4b).collect());
+    assert_eq!(types, (0x00..=0x09).chain(0x40..=0x4c).collect());
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../frames.dict");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         fs::write(&path, dictionary()).unwrap();

@@ -1,6 +1,7 @@
 //! The calls of applications: streams, addresses, TCP connections.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -161,6 +162,30 @@ impl Connection {
         self.retire(now, tcp);
         self.settle(now);
         Ok(())
+    }
+
+    /// Lets the session end without loss. Neither endpoint opens new streams. The streams that the peer has opened so far
+    /// are served; after the last of them, or after `limit`, this endpoint closes the session, as [`Connection::close`] with
+    /// error 0 does.
+    ///
+    /// The peer gets [`Event::PeerDraining`]. Streams of the peer that arrive later are reset with [`NOT_PROCESSED`]: to
+    /// repeat them in another session is safe. A peer that does not support draining gets those resets alone, and an
+    /// ordinary close at the end. A further call replaces the limit.
+    ///
+    /// [`Event::PeerDraining`]: crate::event::Event::PeerDraining
+    /// [`NOT_PROCESSED`]: crate::error::code::NOT_PROCESSED
+    pub fn drain(&mut self, now: Time, limit: Duration) {
+        if !self.is_open() {
+            return;
+        }
+        self.trace.set_now(now);
+        self.begin_drain(now + limit);
+        self.settle(now);
+    }
+
+    /// Returns whether either endpoint drains the session: no stream can be opened any more.
+    pub fn is_draining(&self) -> bool {
+        self.streams.is_draining()
     }
 
     /// Ends the session. With `error` 0 it delivers written data first, while the peer makes progress within each

@@ -121,6 +121,7 @@ impl Connection {
             }
             Frame::ConnectionStatus(status) => self.on_status(now, status),
             Frame::TcpOption(option) => self.on_option(now, tcp, option),
+            Frame::Drain(drain) => self.on_drain(now, drain),
             Frame::Lane => {
                 self.note_lane(tcp)?;
                 self.idle(now, 1)
@@ -288,6 +289,14 @@ impl Connection {
         let max_streams = u32::try_from(parameters.max_streams).unwrap_or(u32::MAX);
         self.streams.set_peer_limits(parameters.initial_max_data, parameters.initial_max_stream_data, max_streams);
         Ok(())
+    }
+
+    fn on_drain(&mut self, now: Time, drain: frame::Drain) -> Outcome {
+        if self.streams.handle_drain(drain.streams)? {
+            self.trace.emit(|| trace::Event::PeerDraining { streams: drain.streams });
+            self.events.push_back(Event::PeerDraining);
+        }
+        self.idle(now, 1)
     }
 
     fn on_status(&mut self, now: Time, status: frame::ConnectionStatus) -> Outcome {

@@ -71,6 +71,7 @@ impl Connection {
     pub(super) fn settle(&mut self, now: Time) {
         self.hedge();
         self.let_retired_go(now);
+        self.close_if_drained(now);
         self.advance_closing(now);
         self.trace_state();
     }

@@ -14,6 +14,7 @@
 //! | `failover` | requeuing what a lost TCP connection carried |
 //! | `stall`, `probe` | hedging the data of stalled TCP connections, and Pings on quiet ones |
 //! | `joins` | tokens, and both endpoints' part of a join |
+//! | `drain` | ending a session whose streams are finished first |
 //! | `closing`, `half_close`, `farewell`, `ending` | closing a session, its final records, its end |
 //! | `plain` | sessions without TCPLS |
 //! | `status` | questions about the session as a whole |
@@ -29,6 +30,7 @@ mod activity;
 mod api;
 mod closing;
 mod control;
+mod drain;
 mod ending;
 mod failover;
 mod farewell;
@@ -185,6 +187,8 @@ pub struct Connection {
     contention: Contention,
     scheduler: Box<dyn Scheduler>,
 
+    /// When this endpoint closes the session that it drains.
+    drained_by: Option<Time>,
     ending: Ending,
     messages: Messages,
     flood: Flood,
@@ -252,6 +256,7 @@ impl Connection {
             probe_interval: ProbeInterval::new(&config, config.idle_timeout),
             contention: Contention::default(),
             scheduler: Box::new(EarliestDelivery),
+            drained_by: None,
             ending: Ending::default(),
             messages: Messages::default(),
             flood: Flood::new(config.overhead_budget, now),

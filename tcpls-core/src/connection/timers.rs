@@ -41,6 +41,8 @@ pub enum TimeoutReason {
     Parameters,
     /// The peer has sent close_notify, and there was no progress for the close timeout.
     HalfClose,
+    /// The limit for draining the session has passed.
+    Drain,
     /// Closing took too long, or made no progress for too long.
     Close,
 }
@@ -123,6 +125,7 @@ impl Connection {
         consider(self.stuck_deadline(), TimeoutReason::UserTimeout);
         consider(self.stranded_until, TimeoutReason::Stranded);
         consider(self.renewal_deadline(), TimeoutReason::KeyUpdate);
+        consider(self.drain_deadline(), TimeoutReason::Drain);
         consider(self.close_deadline(), TimeoutReason::Close);
         consider(self.half_close_deadline(), TimeoutReason::HalfClose);
         consider(self.parameters_deadline(), TimeoutReason::Parameters);

@@ -29,6 +29,8 @@ call_errors! {
         Exhausted => "this session's stream numbers are used up",
         /// A session without TCPLS has only stream 0.
         Plain => "the peer does not support TCPLS: there is only stream 0",
+        /// One of the endpoints drains the session: open a new one.
+        Draining => "the session is draining and takes no new streams",
         /// The session is closing or closed.
         Closed => "the session is closed",
     }

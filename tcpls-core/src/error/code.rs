@@ -27,6 +27,8 @@ pub const INTERNAL: ErrorCode = ErrorCode(0x8000_0008);
 pub const IDLE_TIMEOUT: ErrorCode = ErrorCode(0x8000_0009);
 /// The sender needs the resources of the session for other sessions.
 pub const OVERLOADED: ErrorCode = ErrorCode(0x8000_000a);
+/// The sender drains the session and has not processed this stream: it is safe to repeat on another session.
+pub const NOT_PROCESSED: ErrorCode = ErrorCode(0x8000_000b);
 
 /// Returns the name of a code of the protocol (`docs/protocol.md`, section 8); `None` for codes of applications.
 pub const fn name(code: ErrorCode) -> Option<&'static str> {
@@ -42,6 +44,7 @@ pub const fn name(code: ErrorCode) -> Option<&'static str> {
         INTERNAL => "internal",
         IDLE_TIMEOUT => "idle timeout",
         OVERLOADED => "overloaded",
+        NOT_PROCESSED => "not processed",
         _ => return None,
     })
 }

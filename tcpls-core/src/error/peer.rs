@@ -49,6 +49,8 @@ pub enum Violation {
     TooManyGaps(u32),
     /// Other Session Parameters than before, or none in time.
     Parameters,
+    /// Drain with another number than before, or of more streams than this endpoint has opened.
+    Drain,
     /// Too much overhead for too little data.
     EnhanceYourCalm,
     /// An alert that is not allowed here, or a fatal one.
@@ -85,7 +87,9 @@ impl Violation {
     pub const fn alert(self) -> Alert {
         match self {
             Self::UnknownFrame(_) | Self::TruncatedFrame(_) | Self::HandshakeMessage => Alert::DecodeError,
-            Self::InvalidField(_) | Self::Parameters | Self::ConflictingToken(_) => Alert::IllegalParameter,
+            Self::InvalidField(_) | Self::Parameters | Self::Drain | Self::ConflictingToken(_) => {
+                Alert::IllegalParameter
+            }
             Self::IntegrityLimit => Alert::BadRecordMac,
             Self::RecordOverflow => Alert::RecordOverflow,
             _ => Alert::UnexpectedMessage,
@@ -117,6 +121,7 @@ impl fmt::Display for Violation {
             Self::OffsetTooLarge(n) => write!(f, "stream {n} has an offset beyond 2^62"),
             Self::TooManyGaps(n) => write!(f, "stream {n} has too many gaps"),
             Self::Parameters => f.write_str("Session Parameters are missing, or differ from earlier ones"),
+            Self::Drain => f.write_str("Drain names streams that were never opened, or differs from an earlier one"),
             Self::EnhanceYourCalm => f.write_str("too much overhead for too little data"),
             Self::FatalAlert(n) => AlertDescription(*n).fmt(f),
             Self::HandshakeMessage => f.write_str("post-handshake message that TLS does not allow here"),

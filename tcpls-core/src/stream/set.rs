@@ -215,6 +215,10 @@ struct Shared {
     limit_here: u32,
     /// Whether an open was refused for the limit: an Available event is due.
     open_refused: bool,
+    /// This endpoint drains the session, and serves as many streams of the peer.
+    serves: Option<u32>,
+    /// The peer drains the session, and serves as many streams of this endpoint.
+    peer_serves: Option<u32>,
     opened_by_peer: u32,
     accepted: u32,
     /// Streams of the peer that have ended.
@@ -267,6 +271,8 @@ impl Streams {
             opened_here: 0,
             limit_here: 0,
             open_refused: false,
+            serves: None,
+            peer_serves: None,
             opened_by_peer: 0,
             accepted: 0,
             closed_by_peer: 0,
@@ -349,6 +355,21 @@ impl Streams {
     pub(crate) fn memory(&self) -> usize {
         let held = self.buffered_to_send() + self.buffered_to_read() + self.pinned();
         held + self.map.len() * size_of::<Stream>()
+    }
+
+    /// This endpoint drains the session: of the peer's streams it serves those that exist or have existed. Returns how
+    /// many that are.
+    pub(crate) fn drain(&mut self) -> u32 {
+        let shared = &mut self.shared;
+        if core::mem::take(&mut shared.open_refused) {
+            shared.events.push_back(StreamEvent::Available); // the next attempt fails for another reason
+        }
+        *shared.serves.get_or_insert(shared.opened_by_peer)
+    }
+
+    /// Whether either endpoint drains the session.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shared.serves.is_some() || self.shared.peer_serves.is_some()
     }
 
     /// How many streams exist.

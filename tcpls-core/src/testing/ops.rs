@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::bytes;
 use super::pair::{Pair, Setup};
 use crate::connection::schedule::{ActiveStandby, Aggregate, LowestRtt, Redundant, RoundRobin, Scheduler};
-use crate::connection::{State, TcpInfo};
+use crate::connection::{SendProgress, State, TcpInfo};
 use crate::time::Time;
 use crate::wire::ids::Side::{self, Client, Server};
 use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, StreamId};
@@ -80,6 +80,8 @@ pub enum Op {
     Squeeze { bytes: u16 },
     /// Time passes.
     Wait { millis: u16 },
+    /// An end drains the session, with a limit of an hour.
+    Drain(Side),
     /// An end closes the session.
     Close { side: Side, error: u8 },
 }
@@ -109,6 +111,8 @@ pub struct Model {
     advertised: Vec<(Side, AddressId)>,
     /// The sides that have sent duplicates intentionally.
     redundant: Vec<Side>,
+    /// The sides that drain the session.
+    drained: Vec<Side>,
     data: Vec<u8>,
 }
 
@@ -134,6 +138,7 @@ impl Model {
             written: BTreeMap::new(),
             advertised: Vec::new(),
             redundant: Vec::new(),
+            drained: Vec::new(),
             data: bytes(1 << 16),
         }
     }
@@ -253,6 +258,7 @@ impl Model {
             Op::Option(side) => _ = self.pair.conn(side).send_tcp_option(28, &[1, 2]),
             Op::Squeeze { bytes } => self.pair.socket_buffer = 256 + usize::from(bytes),
             Op::Wait { millis } => self.pair.advance(Duration::from_millis(millis.into())),
+            Op::Drain(side) => self.drain(side),
             Op::Close { side, error } => self.pair.close(side, error.into(), b"as it happens"),
         }
         self.pair.settle();
@@ -276,8 +282,21 @@ impl Model {
 
     fn open(&mut self, side: Side) {
         if let Ok(id) = self.pair.conn(side).open_stream() {
-            self.written.insert((side, id), Written { bytes: Vec::new(), fate: Fate::Open });
+            let fate = if self.drained.contains(&side.peer()) { Fate::Reset } else { Fate::Open };
+            self.written.insert((side, id), Written { bytes: Vec::new(), fate });
         }
+    }
+
+    /// Streams that have not reached `side` are reset.
+    fn drain(&mut self, side: Side) {
+        let (now, conn) = (self.pair.now, self.pair.conn(side));
+        conn.drain(now, Duration::from_secs(3600));
+        for ((writer, id), written) in &mut self.written {
+            if *writer != side && conn.stream(*id).sending() == SendProgress::Unknown {
+                written.fate = Fate::Reset;
+            }
+        }
+        self.drained.push(side);
     }
 
     fn write(&mut self, side: Side, stream: u8, len: usize) {

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::ops::Op;
 use crate::wire::frame::{
-    Ack, CloseSession, ConnectionReset, ConnectionResetReason, ConnectionStatus, Frame, MaxData, MaxStreamData,
+    Ack, CloseSession, ConnectionReset, ConnectionResetReason, ConnectionStatus, Drain, Frame, MaxData, MaxStreamData,
     MaxStreams, NewAddress, NewToken, NewTokenWide, Padding, RemoveAddress, ResetStream, SessionParameters,
     StopSending, Stream, StreamChange, TcpOption,
 };
@@ -55,7 +55,7 @@ pub fn fault() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Any operation but [`Op::Close`], faults among them.
+/// Any operation but [`Op::Close`] and [`Op::Drain`], faults among them.
 pub fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (any::<u8>(), side(), any::<u16>()).prop_map(|(tcp, to, bytes)| Op::Deliver { tcp, to, bytes }),
@@ -137,8 +137,9 @@ pub fn frame() -> impl Strategy<Value = Frame<'static>> {
         (tcp(), any::<u8>()).prop_map(|(tcp, reason)| ConnectionResetReason { tcp, reason }.into()),
         (any::<u8>(), data()).prop_map(|(kind, value)| TcpOption { kind, value }.into()),
         Just(Frame::Lane),
+        any::<u32>().prop_map(|streams| Drain { streams }.into()),
     ];
-    prop_oneof![9 => draft, 5 => streams, 6 => session]
+    prop_oneof![9 => draft, 5 => streams, 7 => session]
 }
 
 /// The content of a record: up to 24 valid frames in the order of the wire, at most 2^14 bytes.
@@ -182,14 +183,14 @@ mod tests {
     #[test]
     fn frames_of_every_type_are_made() {
         let types: BTreeSet<u8> = samples(frame(), 1000).iter().map(Frame::ty).collect();
-        assert_eq!(types, (0x00..=0x09).chain(0x40..=0x4b).collect());
+        assert_eq!(types, (0x00..=0x09).chain(0x40..=0x4c).collect());
     }
 
     #[test]
-    fn every_operation_but_close_is_made() {
+    fn every_operation_but_close_and_drain_is_made() {
         let name = |op: &Op| format!("{op:?}").split([' ', '(']).next().unwrap().to_owned();
         let names: BTreeSet<String> = samples(op(), 2000).iter().map(name).collect();
         assert_eq!(names.len(), 30, "{names:?}");
-        assert!(!names.contains("Close"));
+        assert!(!names.contains("Close") && !names.contains("Drain"));
     }
 }

@@ -247,6 +247,7 @@ fn the_servers_first_record_has_its_parameters_and_tokens_in_order() {
             max_tcp_connections: 8,
             lanes: 1,
             session_timeout_ms: 60_000,
+            drain: 1,
         }
     );
     let tokens: Vec<u8> = frames[1..]

@@ -60,13 +60,14 @@ fn one_of_each(parameters_entries: &[u8]) -> Vec<Frame<'_>> {
         connection_status(FIRST, true),
         connection_reset_reason(SECOND, 1),
         tcp_option(28, &[1, 2, 3, 4]),
+        drain(0),
     ]
 }
 
 // draft I36
 #[test]
 fn an_unknown_frame_type_ends_the_session() {
-    let unknown = (0x0a..=0x3f).chain(0x4c..=0xff);
+    let unknown = (0x0a..=0x3f).chain(0x4d..=0xff);
     for ty in unknown {
         breaks(Peer::client(), Rule::UnknownFrame(ty), &[0xee, 0xee, ty]);
     }
@@ -166,6 +167,21 @@ fn lane_from_a_server_ends_the_session_and_outside_a_first_record_is_ignored() {
     peer.send(FIRST, &[Frame::Lane]);
     peer.assert_lives(&[FIRST]);
     assert!(!peer.conn.tcp_stats(FIRST).unwrap().lane);
+}
+
+#[test]
+fn drain_of_other_streams_than_before_or_of_unknown_ones_ends_the_session() {
+    server_breaks(Rule::Drain, &[drain(1)]);
+    server_breaks(Rule::Drain, &[drain(0), drain(1)]);
+    client_breaks(Rule::Drain, &[drain(1)]);
+    let mut peer = Peer::server();
+    let id = peer.conn.open_stream().unwrap();
+    peer.conn.stream(id).write(b"request").unwrap();
+    peer.rest();
+    // Data on a stream that the peer does not serve.
+    peer.send(FIRST, &[stream(id.0, 0, b"answer")]);
+    peer.send(FIRST, &[drain(0)]);
+    peer.assert_failed(Rule::FinalSize(id.0));
 }
 
 #[test]
@@ -498,6 +514,7 @@ fn every_idempotent_frame_may_come_again() {
         stop_sending(id),
         connection_status(second, true),
         connection_reset(second),
+        drain(1),
     ];
     // One by one, in an order in which each has a meaning.
     once.iter().for_each(|frame| _ = peer.send(FIRST, &[*frame]));

@@ -85,6 +85,30 @@ proptest! {
     }
 
     #[test]
+    fn session_drained_at_any_moment_serves_each_stream_whole_or_not_at_all(
+        before in ops(0..80),
+        drains in side(),
+        between in ops(0..30),
+        both in any::<bool>(),
+        after in ops(0..20),
+    ) {
+        let second = both.then_some(Op::Drain(drains.peer()));
+        let ops: Vec<Op> =
+            before.into_iter().chain([Op::Drain(drains)]).chain(between).chain(second).chain(after).collect();
+        let mut model = run(setup(), &ops);
+        model.heal();
+        model.check_complete();
+        for side in [Client, Server] {
+            prop_assert!(model.pair.conn(side).is_draining());
+            prop_assert_eq!(model.pair.conn(side).open_stream().is_err(), true);
+        }
+        model.pair.drive_for(Duration::from_secs(2 * 3600));
+        for side in [Client, Server] {
+            prop_assert_eq!(model.pair.conn(side).state(), State::Closed);
+        }
+    }
+
+    #[test]
     fn a_session_that_is_closed_at_any_moment_ends_on_both_sides(
         before in ops(0..80),
         closer in side(),

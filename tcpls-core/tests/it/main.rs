@@ -13,6 +13,7 @@ mod closing;
 mod coming_back;
 mod conformance;
 mod determinism;
+mod drain;
 mod facts;
 mod failover;
 mod failures;

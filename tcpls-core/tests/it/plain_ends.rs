@@ -161,3 +161,31 @@ fn a_fatal_alert_of_a_plain_peer_cuts_the_stream_short_and_gets_no_answer() {
         assert!(!mixed.conn.wants_write(ConnectionId::FIRST));
     }
 }
+
+#[test]
+fn drained_plain_session_ends_after_its_stream_or_at_the_limit() {
+    for ours in [Client, Server] {
+        for finishes in [true, false] {
+            let mut mixed = half_answered(ours);
+            mixed.conn.drain(mixed.now, Duration::from_secs(30));
+            mixed.drive();
+            assert_eq!(mixed.conn.state(), State::Plain, "the stream runs");
+            if finishes {
+                mixed.conn.stream(ONLY).finish().unwrap();
+                mixed.peer.send_close_notify();
+                assert_eq!(mixed.read_to_end(), (b"GET /".to_vec(), Err(ReadError::Blocked)));
+                mixed.drive();
+                _ = mixed.read_to_end();
+                mixed.drive();
+                assert_clean(&mut mixed);
+            } else {
+                mixed.now += Duration::from_secs(30);
+                mixed.conn.handle_timeout(mixed.now);
+                mixed.drive();
+                assert_cut_short(&mut mixed);
+            }
+            assert_eq!(mixed.heard, b"half of the answer");
+            assert_eq!(mixed.conn.state(), State::Closed);
+        }
+    }
+}

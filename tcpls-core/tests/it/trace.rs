@@ -88,6 +88,9 @@ fn busy(recorder: Option<&Recorder>) -> Pair {
     pair.step(Client);
     pair.corrupt(fourth, Server);
     pair.drive();
+    let now = pair.now;
+    pair.client().drain(now, Duration::from_secs(60));
+    pair.drive_for(Duration::from_secs(1));
     // A claim waits when the session ends.
     let claim = pair.open_tcp_with(JoinOptions::default());
     pair.step(Client);

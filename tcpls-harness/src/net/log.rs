@@ -95,9 +95,12 @@ impl Sink for Log {
 /// The level of an event: states and ends of sessions, events of TCP connections, records.
 fn level(event: &Event<'_>) -> Level {
     match event {
-        Event::StateChanged { .. } | Event::Closing { .. } | Event::PeerClosing { .. } | Event::Closed { .. } => {
-            Level::INFO
-        }
+        Event::StateChanged { .. }
+        | Event::Draining { .. }
+        | Event::PeerDraining { .. }
+        | Event::Closing { .. }
+        | Event::PeerClosing { .. }
+        | Event::Closed { .. } => Level::INFO,
         Event::RecordSent { .. }
         | Event::RecordReceived { .. }
         | Event::Acknowledged { .. }

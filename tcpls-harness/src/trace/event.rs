@@ -95,6 +95,7 @@ impl Serialize for EventJson<'_> {
             Event::LimitReached { limit, tcp } => fields!(map, limit: variant(&limit), tcp: tcp.map(|tcp| tcp.0)),
             Event::TimedOut { reason } => fields!(map, reason: variant(&reason)),
             Event::StateChanged { from, to } => fields!(map, from: variant(&from), to: variant(&to)),
+            Event::Draining { streams } | Event::PeerDraining { streams } => fields!(map, streams: streams),
             Event::Closing { error } | Event::PeerClosing { error } => fields!(map, error: ErrorJson::from(error)),
             Event::Closed { reason } => fields!(map, reason: without_text(reason)),
             // An event of a later version of the core: its name alone.

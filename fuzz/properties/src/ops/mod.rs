@@ -127,6 +127,7 @@ impl Run {
                 let wait = self.next_timeout().unwrap_or_default();
                 self.pass(wait.min(Duration::from_secs(20)));
             }
+            13 if argument == 0xfe => self.drain(side),
             13 if argument == 0xff => self.end_session(side, ErrorCode(u32::from(op >> 6))),
             13..=16 => self.use_tcp(kind, side, op, argument),
             17..=19 => self.use_session(kind, side, op, argument),
@@ -248,6 +249,14 @@ impl Run {
     fn end_session(&mut self, side: Side, error: ErrorCode) {
         self.closed = true;
         self.pair.close(side, error.0, b"as it happens");
+    }
+
+    /// Streams that have not arrived at `side` are reset, and the session ends after the others.
+    fn drain(&mut self, side: Side) {
+        self.closed = true;
+        let now = self.pair.now;
+        self.pair.conn(side).drain(now, Duration::from_secs(10));
+        self.pair.settle();
     }
 
     /// Delivers everything that both endpoints send now. Returns whether anything happened.

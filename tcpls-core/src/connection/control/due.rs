@@ -16,6 +16,8 @@ pub(in crate::connection) enum Due {
     Parameters,
     /// Connection Reset, with or without reason, and the final ACK.
     Reset(ConnectionId),
+    /// Drain.
+    Drain,
     /// New Token, of this sequence number.
     Token(u32),
     /// New Address.

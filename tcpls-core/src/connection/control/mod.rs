@@ -46,8 +46,16 @@ pub(super) struct ControlFrames {
     peer: PeerAddresses,
     options: TcpOptions,
     statuses: Statuses,
+    drain: Option<DrainNotice>,
     /// Lost TCP connections whose final ACK is to be sent.
     final_acks: BTreeSet<ConnectionId>,
+}
+
+/// This endpoint's Drain.
+struct DrainNotice {
+    /// How many streams of the peer are served.
+    streams: u32,
+    is_acked: bool,
 }
 
 /// The parts of the session that a frame reads when it is made.
@@ -84,6 +92,7 @@ impl ControlFrames {
         match due {
             Due::Address(id) => self.local.acked(id),
             Due::RemoveAddress(id) => self.local.removal_acked(id),
+            Due::Drain => self.drain.iter_mut().for_each(|drain| drain.is_acked = true),
             Due::Parameters | Due::Reset(_) | Due::Token(_) | Due::Option(_) | Due::Status(_) => {}
         }
     }
@@ -164,7 +173,7 @@ impl ControlFrames {
             Due::Status(named) => tcps
                 .get(named)
                 .is_none_or(|entry| !self.statuses.is_awaited(named) && (named == tcp || !entry.is_opening())),
-            Due::Parameters | Due::Token(_) | Due::Address(_) | Due::Option(_) => true,
+            Due::Parameters | Due::Drain | Due::Token(_) | Due::Address(_) | Due::Option(_) => true,
         }
     }
 
@@ -185,6 +194,11 @@ impl ControlFrames {
         match due {
             Due::Parameters => self.put_parameters(facts, out),
             Due::Reset(tcp) => self.put_reset(tcp, facts, out),
+            Due::Drain => {
+                if let Some(DrainNotice { streams, .. }) = self.drain {
+                    facts.put(&Frame::Drain(frame::Drain { streams }), out);
+                }
+            }
             Due::Token(sequence) => put_token(sequence, facts, out),
             Due::Address(id) => {
                 if let Some(address) = self.local.get(id) {
@@ -299,6 +313,27 @@ impl ControlFrames {
         self.final_acks.pop_first()
     }
 
+    /// The application drains the session: of the peer's streams, the first `streams` are served. The peer needs to know,
+    /// if it understands the frame; before its Session Parameters have arrived, that is not known.
+    pub(super) fn owe_drain(&mut self, streams: u32) {
+        if self.drain.is_none() {
+            self.drain = Some(DrainNotice { streams, is_acked: false });
+            self.owe_announced_drain();
+        }
+    }
+
+    fn owe_announced_drain(&mut self) {
+        if self.drain.is_some() && self.parameters.peer_knows_drain() {
+            self.due.insert(Due::Drain);
+        }
+    }
+
+    /// Whether the peer knows that this endpoint drains the session, as far as it understands that.
+    pub(super) fn has_announced_drain(&self) -> bool {
+        let is_acked = self.drain.as_ref().is_some_and(|drain| drain.is_acked);
+        is_acked || self.parameters.is_complete() && !self.parameters.peer_knows_drain()
+    }
+
     /// The application advertises an address of this endpoint.
     pub(super) fn advertise(&mut self, address: SocketAddr) -> Result<AddressId, AddressError> {
         let id = self.local.advertise(address)?;
@@ -329,7 +364,11 @@ impl ControlFrames {
 
     /// The peer's Session Parameters arrived; returns whether for the first time.
     pub(super) fn handle_parameters(&mut self, parameters: Parameters) -> Result<bool, Violation> {
-        self.parameters.handle(parameters)
+        let is_first = self.parameters.handle(parameters)?;
+        if is_first {
+            self.owe_announced_drain();
+        }
+        Ok(is_first)
     }
 
     /// Frames of the peer arrived: its Session Parameters are expected.

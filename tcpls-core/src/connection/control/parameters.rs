@@ -35,6 +35,7 @@ impl ParameterExchange {
             max_tcp_connections: u64::from(config.max_tcp_connections),
             lanes: u64::from(config.lanes != Lanes::Off),
             session_timeout_ms: millis(config.session_timeout),
+            drain: 1,
         }
     }
 
@@ -94,6 +95,11 @@ impl ParameterExchange {
     /// Whether the peer keeps bulk data off lanes.
     pub(in crate::connection) fn peer_knows_lanes(&self) -> bool {
         self.peer.is_some_and(|peer| peer.lanes == 1)
+    }
+
+    /// Whether the peer understands Drain.
+    pub(in crate::connection) fn peer_knows_drain(&self) -> bool {
+        self.peer.is_some_and(|peer| peer.drain == 1)
     }
 
     /// Returns the peer's user timeout, if that is known.

@@ -224,6 +224,16 @@ pub enum Event<'a> {
         /// The state now.
         to: State,
     },
+    /// This endpoint's application drains the session.
+    Draining {
+        /// How many streams of the peer it serves.
+        streams: u32,
+    },
+    /// The peer drains the session.
+    PeerDraining {
+        /// How many streams of this endpoint it serves.
+        streams: u32,
+    },
     /// This endpoint's application ends the session.
     Closing {
         /// Its error code; with 0, written data is delivered first.
@@ -322,6 +332,8 @@ impl Event<'_> {
             | Self::KeyUpdateStarted { .. }
             | Self::TimedOut { .. }
             | Self::StateChanged { .. }
+            | Self::Draining { .. }
+            | Self::PeerDraining { .. }
             | Self::Closing { .. }
             | Self::PeerClosing { .. }
             | Self::Closed { .. } => None,

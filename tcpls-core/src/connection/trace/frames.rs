@@ -146,6 +146,11 @@ pub enum Frame {
     },
     /// This TCP connection is a lane.
     Lane,
+    /// The sender drains the session.
+    Drain {
+        /// How many streams of the receiver it serves.
+        streams: u32,
+    },
     /// Not a valid frame: the record ends the session.
     Invalid(FrameError),
 }
@@ -187,6 +192,7 @@ impl Frame {
             }
             frame::Frame::ConnectionStatus(status) => Self::ConnectionStatus { tcp: status.tcp, backup: status.backup },
             frame::Frame::Lane => Self::Lane,
+            frame::Frame::Drain(drain) => Self::Drain { streams: drain.streams },
             frame::Frame::TcpOption(option) => Self::TcpOption { kind: option.kind, len: option.value.len() },
         }
     }

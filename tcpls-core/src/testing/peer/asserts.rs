@@ -63,7 +63,9 @@ fn answer_to(rule: Violation) -> (ErrorCode, Alert) {
         Rule::UnknownFrame(_) | Rule::TruncatedFrame(_) => (code::FRAME_ENCODING, Alert::DecodeError),
         Rule::InvalidField(_) => (code::FRAME_ENCODING, Alert::IllegalParameter),
         Rule::EmptyRecord => (code::FRAME_ENCODING, Alert::UnexpectedMessage),
-        Rule::ConflictingToken(_) | Rule::Parameters => (code::PROTOCOL_VIOLATION, Alert::IllegalParameter),
+        Rule::ConflictingToken(_) | Rule::Parameters | Rule::Drain => {
+            (code::PROTOCOL_VIOLATION, Alert::IllegalParameter)
+        }
         Rule::RecordOverflow => (code::PROTOCOL_VIOLATION, Alert::RecordOverflow),
         Rule::HandshakeMessage => (code::PROTOCOL_VIOLATION, Alert::DecodeError),
         Rule::FlowControl | Rule::TooManyStreams(_) => (code::FLOW_CONTROL, Alert::UnexpectedMessage),

@@ -108,6 +108,11 @@ pub fn connection_status(tcp: ConnectionId, backup: bool) -> Frame<'static> {
     Frame::ConnectionStatus(frame::ConnectionStatus { tcp, backup })
 }
 
+/// Drain, of which `streams` streams are served.
+pub fn drain(streams: u32) -> Frame<'static> {
+    frame::Drain { streams }.into()
+}
+
 /// A TCP Option frame.
 pub fn tcp_option(kind: u8, value: &[u8]) -> Frame<'_> {
     Frame::TcpOption(frame::TcpOption { kind, value })

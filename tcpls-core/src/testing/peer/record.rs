@@ -22,6 +22,7 @@ pub const GENEROUS: Parameters = Parameters {
     max_tcp_connections: 8,
     lanes: 0,
     session_timeout_ms: u64::MAX,
+    drain: 0,
 };
 
 /// Encodes Session Parameters as the entries of their frame.

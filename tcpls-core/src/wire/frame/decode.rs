@@ -118,6 +118,7 @@ fn fields<'a>(ty: u8, tail: &mut Tail<'a>) -> Option<Result<Frame<'a>, Fault>> {
         ty::CONNECTION_RESET_REASON => connection_reset_reason(tail).map(Frame::from),
         ty::TCP_OPTION => tcp_option(tail).map(Frame::from),
         ty::LANE => Ok(Frame::Lane),
+        ty::DRAIN => drain(tail).map(Frame::from),
         _ => return None,
     })
 }
@@ -194,6 +195,10 @@ fn max_stream_data(tail: &mut Tail<'_>) -> Result<MaxStreamData, Fault> {
 
 fn max_streams(tail: &mut Tail<'_>) -> Result<MaxStreams, Fault> {
     Ok(MaxStreams { maximum: tail.u32()? })
+}
+
+fn drain(tail: &mut Tail<'_>) -> Result<Drain, Fault> {
+    Ok(Drain { streams: tail.u32()? })
 }
 
 fn reset_stream(tail: &mut Tail<'_>) -> Result<ResetStream, Fault> {

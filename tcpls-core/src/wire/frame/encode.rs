@@ -38,6 +38,7 @@ impl Frame<'_> {
             Self::ConnectionStatus(frame) => frame.put(out),
             Self::ConnectionResetReason(frame) => frame.put(out),
             Self::TcpOption(frame) => frame.put(out),
+            Self::Drain(frame) => out.put_u32(frame.streams),
         }
         out.put_u8(self.ty());
     }
@@ -49,7 +50,7 @@ impl Frame<'_> {
             Self::Ping | Self::Lane => 1,
             Self::Stream(frame) => STREAM_OVERHEAD + len16(frame.data),
             Self::RemoveAddress(_) => 2,
-            Self::ConnectionReset(_) | Self::MaxStreams(_) => 5,
+            Self::ConnectionReset(_) | Self::MaxStreams(_) | Self::Drain(_) => 5,
             Self::ConnectionStatus(_) | Self::ConnectionResetReason(_) => 6,
             Self::MaxData(_) | Self::StopSending(_) => 9,
             Self::NewAddress(NewAddress { address: SocketAddr::V4(_), .. }) => 9,

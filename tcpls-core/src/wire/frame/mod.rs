@@ -50,7 +50,7 @@ pub const MAX_STREAM_SIZE: u64 = 1 << 62;
 /// Bytes of one entry of Session Parameters: an ID and a value.
 const PARAMETER_LEN: usize = 9;
 
-/// The table of frame types: 0x00–0x09 are the draft's (5.2, table 1), 0x40–0x4b our own.
+/// The table of frame types: 0x00–0x09 are the draft's (5.2, table 1), 0x40–0x4c our own.
 pub mod ty {
     /// No meaning, one byte.
     pub const PADDING: u8 = 0x00;
@@ -96,6 +96,8 @@ pub mod ty {
     pub const TCP_OPTION: u8 = 0x4a;
     /// This TCP connection is a lane.
     pub const LANE: u8 = 0x4b;
+    /// The sender drains the session.
+    pub const DRAIN: u8 = 0x4c;
 
     /// The last type of the draft; higher ones are defined by this project.
     pub(super) const LAST_OF_DRAFT: u8 = STREAM_CHANGE;
@@ -147,6 +149,8 @@ pub enum Frame<'a> {
     TcpOption(TcpOption<'a>),
     /// 0x4b: the TCP connection on which it arrives is kept free of bulk data.
     Lane,
+    /// 0x4c
+    Drain(Drain),
 }
 
 impl Frame<'_> {
@@ -175,6 +179,7 @@ impl Frame<'_> {
             Self::ConnectionResetReason(_) => ty::CONNECTION_RESET_REASON,
             Self::TcpOption(_) => ty::TCP_OPTION,
             Self::Lane => ty::LANE,
+            Self::Drain(_) => ty::DRAIN,
         }
     }
 
@@ -202,6 +207,7 @@ impl Frame<'_> {
             Self::ConnectionResetReason(_) => "connection_reset_reason",
             Self::TcpOption(_) => "tcp_option",
             Self::Lane => "lane",
+            Self::Drain(_) => "drain",
         }
     }
 
@@ -383,6 +389,13 @@ pub struct TcpOption<'a> {
     pub value: &'a [u8],
 }
 
+/// The sender drains the session: it serves the streams that the receiver of this frame has opened first, and no others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How many of the receiver's streams are served, counted since the session began.
+    pub streams: u32,
+}
+
 macro_rules! into_frame {
     ($($name:ident $(<$life:lifetime>)?)*) => {$(
         impl<'a> From<$name $(<$life>)?> for Frame<'a> {
@@ -396,5 +409,5 @@ macro_rules! into_frame {
 into_frame! {
     Padding Stream<'a> Ack NewToken ConnectionReset NewAddress RemoveAddress StreamChange
     SessionParameters<'a> MaxData MaxStreamData MaxStreams ResetStream StopSending CloseSession<'a>
-    NewTokenWide ConnectionStatus ConnectionResetReason TcpOption<'a>
+    NewTokenWide ConnectionStatus ConnectionResetReason TcpOption<'a> Drain
 }

@@ -31,6 +31,8 @@ pub struct Parameters {
     /// 9: how long the sender keeps the session without a TCP connection, in milliseconds. Default 2⁶⁴ − 1: it does not
     /// say.
     pub session_timeout_ms: u64,
+    /// 10: whether the sender understands [`Drain`](super::Drain): 1, or 0 if it does not. Default 0.
+    pub drain: u64,
 }
 
 impl Default for Parameters {
@@ -45,6 +47,7 @@ impl Default for Parameters {
             max_tcp_connections: 8,
             lanes: 0,
             session_timeout_ms: u64::MAX,
+            drain: 0,
         }
     }
 }
@@ -75,7 +78,7 @@ impl Parameters {
     }
 
     /// The values in the order of their IDs, which count from 1.
-    fn by_id(&mut self) -> [&mut u64; 9] {
+    fn by_id(&mut self) -> [&mut u64; 10] {
         [
             &mut self.initial_max_data,
             &mut self.initial_max_stream_data,
@@ -86,6 +89,7 @@ impl Parameters {
             &mut self.max_tcp_connections,
             &mut self.lanes,
             &mut self.session_timeout_ms,
+            &mut self.drain,
         ]
     }
 }
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn every_parameter_has_the_id_of_the_table() {
-        let entries: Vec<u8> = (1..=9).flat_map(|id| [id, 0, 0, 0, 0, 0, 0, 1, id]).collect();
+        let entries: Vec<u8> = (1..=10).flat_map(|id| [id, 0, 0, 0, 0, 0, 0, 1, id]).collect();
         let parameters = Parameters {
             initial_max_data: 0x101,
             initial_max_stream_data: 0x102,
@@ -146,6 +150,7 @@ mod tests {
             max_tcp_connections: 0x107,
             lanes: 0x108,
             session_timeout_ms: 0x109,
+            drain: 0x10a,
         };
         assert_eq!(Parameters::from_entries(&entries), parameters);
         assert_eq!(encoded(parameters), entries);
@@ -153,7 +158,7 @@ mod tests {
 
     #[test]
     fn unknown_ids_are_ignored() {
-        let entries = [[0, 9, 9, 9, 9, 9, 9, 9, 9], [10; 9], [255; 9], [3, 0, 0, 0, 0, 0, 0, 0, 5]].concat();
+        let entries = [[0, 9, 9, 9, 9, 9, 9, 9, 9], [11; 9], [255; 9], [3, 0, 0, 0, 0, 0, 0, 0, 5]].concat();
         assert_eq!(Parameters::from_entries(&entries), Parameters { max_streams: 5, ..Default::default() });
     }
 

@@ -135,6 +135,7 @@ fn described<'a>(name: &str, fields: &Fields<'_>, data: &'a [u8]) -> Frame<'a> {
         "connection_status" => ConnectionStatus { tcp: fields.tcp(), backup: fields.u64("status") == 0 }.into(),
         "connection_reset_reason" => ConnectionResetReason { tcp: fields.tcp(), reason: fields.u8("reason") }.into(),
         "lane" => Frame::Lane,
+        "drain" => Drain { streams: fields.u32("streams") }.into(),
         "tcp_option" => TcpOption { kind: fields.u8("kind"), value: data }.into(),
         other => panic!("a vector of an unknown frame, {other}"),
     }
