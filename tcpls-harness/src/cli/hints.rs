@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn failed(error: HandshakeError) -> PathFailure {
-        let path = dial::Path { remote: SocketAddr::from(([192, 0, 2, 1], 443)), local: None };
+        let path = dial::Path { remote: SocketAddr::from(([192, 0, 2, 1], 443)), local: None, device: None };
         PathFailure { path, fault: PathFault::Handshake(CloseReason::Handshake(error)) }
     }
 

@@ -1,8 +1,9 @@
 //! Connects for `get`, `perf`, `demo` and tunnels: resolves names, and reports the state of paths to people.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -17,6 +18,7 @@ use super::invite::InviteSource;
 use super::stalls::Stalls;
 use super::units::span;
 use super::{Outcome, invite, output, zones};
+use crate::dial::{Device, Local};
 use crate::net::{AddTcpError, ClientOptions, Events, PathFailures, Runtime, Session};
 use crate::proxy::Invite;
 use crate::tls::Trust;
@@ -70,11 +72,11 @@ pub struct PathArgs {
     /// addresses in the invite
     #[arg(long, value_name = "HOST:PORT")]
     pub connect: Vec<String>,
-    /// Local address to connect from, as one of each interface to use; each --local adds a TCP connection to each
-    /// address of the server. The routes of the operating system must lead from there to the server. Default: what the
-    /// routes select
-    #[arg(long, value_name = "ADDRESS")]
-    pub local: Vec<IpAddr>,
+    /// Interface or local address to connect from, for example wlan0 or 192.0.2.7; each --path adds a TCP connection to
+    /// each --connect. ",backup" makes it a backup: connected, and used while no other path works. ",metered": it is not
+    /// even connected while another path works. Default: what the routes of the operating system select
+    #[arg(long, alias = "local", value_name = "INTERFACE|ADDRESS[,backup][,metered]")]
+    pub path: Vec<PathFrom>,
     /// Also open a TCP connection to each address that the server advertises
     #[arg(long)]
     pub use_advertised: bool,
@@ -88,11 +90,46 @@ impl PathArgs {
 
     /// Puts the number of TCP connections to this number of addresses, and where they begin, into a client's options.
     pub(crate) fn apply(&self, options: &mut ClientOptions, addresses: usize) {
-        options.dial.wanted = addresses.max(1) * self.local.len().max(1);
-        options.locals.clone_from(&self.local);
+        options.dial.wanted = addresses.max(1) * self.path.len().max(1);
+        options.locals = self.path.iter().map(|from| from.0).collect();
         if options.dial.wanted > 1 {
             options.dial.stagger = Duration::ZERO; // each of them is to be used anyway
         }
+    }
+}
+
+/// Where paths begin: an interface or an address of this host, and what it costs to use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathFrom(Local);
+
+impl FromStr for PathFrom {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(',');
+        let place = parts.next().unwrap_or_default();
+        let local = Self::place(place)?;
+        parts
+            .try_fold(local, |local, mark| match mark {
+                "backup" => Ok(local.backup()),
+                "metered" => Ok(local.metered()),
+                _ => Err(format!("{mark:?} is no mark of a path; write {place},backup or {place},metered")),
+            })
+            .map(Self)
+    }
+}
+
+impl PathFrom {
+    fn place(text: &str) -> Result<Local, String> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(address.into());
+        }
+        if zones::zone_of(text).is_some() {
+            let found = (text, 0).to_socket_addrs().map_err(|error| no_zone(text, &error))?.next();
+            return found.map(Local::from).ok_or_else(|| format!("{text} is no address"));
+        }
+        let device = text.parse::<Device>();
+        device.map(Local::from).map_err(|error| format!("neither an address nor an interface: {error}"))
     }
 }
 
@@ -241,6 +278,23 @@ fn tell(event: &Event, stalls: &mut Stalls) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_begin_at_interfaces_and_addresses_with_marks() {
+        let wifi = Local::from(Device::new("wlan0").unwrap());
+        let address = Local::from(IpAddr::from([192, 0, 2, 7]));
+        for (text, local) in [
+            ("wlan0", wifi),
+            ("wlan0,backup", wifi.backup()),
+            ("192.0.2.7,metered", address.metered()),
+            ("192.0.2.7,metered,backup", address.backup().metered()),
+        ] {
+            assert_eq!(text.parse(), Ok(PathFrom(local)), "{text}");
+        }
+        for bad in ["", ",backup", "wlan0,", "wlan0,slow", "an interface", "sixteen-bytes-ok", "fe80::1%no-such-if"] {
+            assert!(bad.parse::<PathFrom>().is_err(), "{bad}");
+        }
+    }
 
     #[cfg(target_os = "linux")]
     #[tokio::test]

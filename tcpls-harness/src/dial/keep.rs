@@ -14,7 +14,7 @@ use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
 use super::pair::{Attempt, Failure, GRACE, Haste, Live, Pair, Stage};
-use super::{Action, Dialer, Keep, Path};
+use super::{Action, Dialer, Keep, Local, Path};
 
 /// The longest wait before another TCP connection replaces a stalled one; one that has answered for this time has
 /// lasted.
@@ -22,6 +22,8 @@ const MAX_PATIENCE: Duration = Duration::from_secs(8);
 /// How long the last token waits for a pair without failed joins. If there is none it also waits, because a later TCP
 /// connection leaves more of the server's time limit for the join.
 const LAST_RESORT: Duration = Duration::from_secs(5);
+/// The shortest time before an alternative is dialed beside the pairs before it.
+pub(super) const ALTERNATIVE_DELAY: Duration = Duration::from_millis(250);
 /// A session without unsent data, and without delivery for this time, is quiet.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -67,14 +69,20 @@ impl Dialer {
     /// Whether this pair should have a TCP connection, and has none, not even a joining one.
     fn wants(&self, index: usize) -> bool {
         let pair = &self.pairs[index];
-        let taken = pair.withdrawn || pair.answers() || pair.is_joining();
-        !taken
+        !(pair.withdrawn || pair.is_taken() || (pair.is_metered && self.spares_metered()))
             && self.has_room(pair)
             && match self.options.keep {
                 Keep::Nothing => false,
                 Keep::Session => self.is_stranded(),
-                Keep::Paths => !self.can_wait(pair) && (self.is_stranded() || (!pair.parked && self.missing() > 0)),
+                Keep::Paths => {
+                    !self.can_wait(pair) && (self.is_stranded() || (!pair.parked && self.missing_for(pair) > 0))
+                }
             }
+    }
+
+    /// Whether a path answers that is not metered.
+    fn spares_metered(&self) -> bool {
+        self.pairs.iter().any(|pair| pair.answers() && !pair.is_metered)
     }
 
     /// Without a stream the session needs only one TCP connection that answers, or is joining. Others that were lost
@@ -82,7 +90,7 @@ impl Dialer {
     /// joins.
     fn can_wait(&self, pair: &Pair) -> bool {
         let is_idle = self.view.streams == 0 && !self.view.has_data;
-        is_idle && pair.was_used && self.pairs.iter().any(|other| other.answers() || other.is_joining())
+        is_idle && pair.was_used && self.pairs.iter().any(Pair::is_taken)
     }
 
     /// Whether more TCP connections are useful now.
@@ -116,7 +124,29 @@ impl Dialer {
 
     /// Returns how many more TCP connections there should be.
     fn missing(&self) -> usize {
-        self.target.saturating_sub(self.pairs.iter().filter(|pair| pair.answers() || pair.is_joining()).count())
+        self.target.saturating_sub(self.pairs.iter().filter(|pair| pair.is_taken()).count())
+    }
+
+    /// The same for TCP connections from the local end of `pair`. Those on metered paths take no place of others.
+    fn missing_for(&self, pair: &Pair) -> usize {
+        let counts = |other: &&Pair| other.is_taken() && (pair.is_metered || !other.is_metered);
+        let missing = self.target.saturating_sub(self.pairs.iter().filter(counts).count());
+        match self.local_of(pair) {
+            Some((_, share)) => {
+                missing.min(share.saturating_sub(self.rivals(pair).filter(|pair| pair.is_taken()).count()))
+            }
+            None => missing,
+        }
+    }
+
+    pub(super) fn local_of(&self, pair: &Pair) -> Option<(Local, usize)> {
+        self.locals.iter().find(|(local, _)| local.is_of(&pair.path)).copied()
+    }
+
+    /// The pairs that a share of TCP connections is for: those from the same local end, or all if none was given.
+    pub(super) fn rivals(&self, pair: &Pair) -> impl Iterator<Item = &Pair> {
+        let local = self.local_of(pair);
+        self.pairs.iter().filter(move |other| local.is_none_or(|(local, _)| local.is_of(&other.path)))
     }
 
     fn is_stranded(&self) -> bool {
@@ -131,14 +161,15 @@ impl Dialer {
             return None;
         }
         let tries = |pair: &&Pair| pair.attempts.iter().any(Attempt::is_idle);
-        let stands_back =
-            self.urgent_since.is_none() && !tries(&pair) && self.pairs.iter().filter(tries).count() >= self.missing();
+        let stands_back = self.urgent_since.is_none()
+            && !tries(&pair)
+            && self.rivals(pair).filter(tries).count() >= self.missing_for(pair);
         Some(if stands_back { pair.next.max(self.next_start) } else { pair.next })
     }
 
     fn redial(&mut self, now: Time, index: usize) {
         if !self.pairs[index].attempts.iter().any(Attempt::is_idle) {
-            self.next_start = now + self.options.stagger;
+            self.next_start = now + self.options.stagger.max(ALTERNATIVE_DELAY);
         }
         let haste = self.haste();
         if self.urgent_since.is_none() {
@@ -270,6 +301,8 @@ impl Dialer {
             if fault.was_meant() {
                 pair.parked = true;
                 self.target = (self.target - 1).max(1);
+                let local = self.locals.iter_mut().find(|(local, _)| local.is_of(&pair.path));
+                local.into_iter().for_each(|(_, share)| *share = share.saturating_sub(1));
             } else {
                 pair.note_loss(now, lost, &mut self.rng);
             }
@@ -294,6 +327,8 @@ impl Dialer {
         let parked = std::mem::take(&mut self.pairs[index].parked);
         if known.is_none() || parked || spare {
             self.target += 1;
+            let local = self.locals.iter_mut().find(|(local, _)| local.is_of(&path));
+            local.into_iter().for_each(|(_, share)| *share += 1);
         }
         self.pairs[index].next = now;
         self.pairs[index].was_used = false; // it is wanted now, with or without a stream

@@ -4,7 +4,7 @@
 //!
 //! | file | subject |
 //! | --- | --- |
-//! | `path`, `order` | the types: addresses; options and actions |
+//! | `local`, `path`, `order` | the types: local ends and addresses; options and actions |
 //! | `pair` | one pair of addresses: its attempts, and the delays between them |
 //! | `policy` | the interface, for policies of your own |
 //! | `start` | before there is a session: TCP connections race, and the first gets the TLS handshake |
@@ -16,6 +16,7 @@
 
 mod keep;
 mod lanes;
+mod local;
 mod order;
 mod pair;
 mod path;
@@ -33,6 +34,7 @@ use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
+pub use self::local::{Device, Local, NoDevice};
 pub use self::order::{Action, AttemptId, DialOptions, Keep, SessionView};
 pub use self::path::{Backup, Path, PathStatus};
 pub use self::policy::{DialPolicy, MakeDialPolicy};
@@ -54,6 +56,8 @@ pub struct Dialer {
     phase: Phase,
     pairs: Vec<Pair>,
     backups: Vec<Backup>,
+    /// Local ends that were given, with the TCP connections to keep from each.
+    locals: Vec<(Local, usize)>,
     /// TCP connections to keep.
     target: usize,
     actions: VecDeque<Action>,
@@ -83,6 +87,7 @@ impl Dialer {
             phase: Phase::Starting,
             pairs: paths.iter().map(|path| Pair::new(*path, now)).collect(),
             backups: Vec::new(),
+            locals: Vec::new(),
             target: options.wanted.clamp(1, paths.len().max(1)),
             actions: VecDeque::new(),
             next_attempt: 0,
@@ -102,11 +107,24 @@ impl Dialer {
     /// the start they are dialed last.
     pub fn set_backups(&mut self, backups: Vec<Backup>) {
         self.backups = backups;
+        self.mark_pairs();
+    }
+
+    /// Sets the local ends of the paths. Each gets an equal share of the wanted TCP connections, so that no other
+    /// interface takes the place of one that fails. Paths from metered ones are dialed while no other path answers, and
+    /// their TCP connections are backups.
+    pub fn set_locals(&mut self, locals: &[Local]) {
+        let share = self.target.div_ceil(locals.len().max(1));
+        self.locals = locals.iter().map(|local| (*local, share)).collect();
+        self.mark_pairs();
+    }
+
+    fn mark_pairs(&mut self) {
         for pair in &mut self.pairs {
-            pair.is_backup = is_backup(&self.backups, &pair.path);
+            (pair.is_backup, pair.is_metered) = marks(&self.backups, &self.locals, &pair.path);
         }
         if self.phase == Phase::Starting {
-            self.pairs.sort_by_key(|pair| pair.is_backup);
+            self.pairs.sort_by_key(|pair| (pair.is_metered, pair.is_backup));
         }
     }
 
@@ -119,7 +137,7 @@ impl Dialer {
     /// Returns the options for a join of the application on this pair.
     pub fn join_options(&self, path: Path) -> JoinOptions {
         let known = self.pairs.iter().find(|pair| pair.path == path);
-        let backup = known.map_or_else(|| is_backup(&self.backups, &path), |pair| pair.is_backup);
+        let backup = known.map_or_else(|| marks(&self.backups, &self.locals, &path).0, |pair| pair.is_backup);
         JoinOptions::default().with(|join| {
             join.zero_rtt = self.zero_rtt(path);
             join.backup = backup;
@@ -128,7 +146,7 @@ impl Dialer {
 
     fn pair(&self, path: Path, now: Time) -> Pair {
         let mut pair = Pair::new(path, now);
-        pair.is_backup = is_backup(&self.backups, &path);
+        (pair.is_backup, pair.is_metered) = marks(&self.backups, &self.locals, &path);
         pair
     }
 
@@ -266,6 +284,7 @@ impl Dialer {
             tcp: pair.live.map(|live| live.tcp),
             silent: pair.live.is_some_and(|live| live.silent),
             backup: pair.is_backup,
+            metered: pair.is_metered,
         })
     }
 
@@ -333,6 +352,9 @@ impl Dialer {
     }
 }
 
-fn is_backup(backups: &[Backup], path: &Path) -> bool {
-    backups.iter().any(|backup| backup.names(path))
+/// Whether TCP connections on `path` are backups, and whether it is metered.
+fn marks(backups: &[Backup], locals: &[(Local, usize)], path: &Path) -> (bool, bool) {
+    let of = |local: &&(Local, usize)| local.0.is_of(path);
+    let (local, _) = locals.iter().find(of).copied().unwrap_or_default();
+    (local.backup || local.metered || backups.iter().any(|backup| backup.names(path)), local.metered)
 }

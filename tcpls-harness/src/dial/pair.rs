@@ -160,6 +160,8 @@ pub(super) struct Pair {
     pub(super) unused: bool,
     /// Whether its TCP connections are backups.
     pub(super) is_backup: bool,
+    /// Whether it is dialed only while no other answers.
+    pub(super) is_metered: bool,
     /// Whether its TCP connection was retired intentionally: it is not replaced.
     pub(super) parked: bool,
     /// Whether the server has withdrawn the address.
@@ -189,6 +191,7 @@ impl Pair {
             is_cautious: false,
             unused: false,
             is_backup: false,
+            is_metered: false,
             parked: false,
             withdrawn: false,
             lane: Lane::default(),
@@ -203,6 +206,11 @@ impl Pair {
     /// Whether it has a join in progress that is not overdue.
     pub(super) fn is_joining(&self) -> bool {
         self.attempts.iter().any(|attempt| matches!(attempt.stage, Stage::Joining { overdue: false, .. }))
+    }
+
+    /// Whether it has a TCP connection that counts, or will have it.
+    pub(super) fn is_taken(&self) -> bool {
+        self.answers() || self.is_joining()
     }
 
     /// Whether `tcp` is the one in use there.

@@ -6,26 +6,31 @@ use std::net::{IpAddr, SocketAddr};
 
 use tcpls_core::wire::ids::ConnectionId;
 
-/// The addresses of a TCP connection of the client.
+use super::{Device, Local};
+
+/// The two ends of a TCP connection of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path {
     /// The server's address.
     pub remote: SocketAddr,
     /// The local address; port 0 selects a free one. `None` lets the operating system's routes decide.
     pub local: Option<SocketAddr>,
+    /// The network interface that the TCP connection is bound to. `None` lets the routes decide.
+    pub device: Option<Device>,
 }
 
 impl Path {
-    /// Returns all pairs of a local and a remote address of one family, in the order of dials: families alternate,
-    /// beginning with that of the first remote address (RFC 8305, 4), and early pairs share as few addresses as
-    /// possible. Without local addresses the routes decide.
-    pub fn pairs(remotes: &[SocketAddr], locals: &[IpAddr]) -> Vec<Self> {
+    /// Returns all pairs of a local end and a remote address of its family, in the order of dials: families alternate,
+    /// beginning with that of the first remote address (RFC 8305, 4), and early pairs share as few ends as possible.
+    /// Without local ends the routes decide.
+    pub fn pairs(remotes: &[SocketAddr], locals: &[Local]) -> Vec<Self> {
         let family = |v4: bool| {
             let remotes: Vec<SocketAddr> = remotes.iter().copied().filter(|remote| remote.is_ipv4() == v4).collect();
-            let locals: Vec<IpAddr> = locals.iter().copied().filter(|local| local.is_ipv4() == v4).collect();
+            let any = if v4 { SocketAddr::from(([0; 4], 0)) } else { SocketAddr::from(([0; 16], 0)) };
+            let locals: Vec<Local> = locals.iter().copied().filter(|local| local.fits(&any)).collect();
             spread(&remotes, &locals)
         };
-        let any = |remote: &SocketAddr| Self { remote: *remote, local: None };
+        let any = |remote: &SocketAddr| Self::from(*remote);
         let first_is_v4 = remotes.first().is_some_and(SocketAddr::is_ipv4);
         let (mut first, mut second): (VecDeque<Self>, VecDeque<Self>) = if locals.is_empty() {
             remotes.iter().map(any).partition(|path| path.remote.is_ipv4() == first_is_v4)
@@ -41,12 +46,17 @@ impl Path {
     }
 }
 
+impl From<SocketAddr> for Path {
+    /// The path to `remote` that the operating system's routes select.
+    fn from(remote: SocketAddr) -> Self {
+        Local::default().to(remote)
+    }
+}
+
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.local {
-            Some(local) => write!(f, "{} from {}", self.remote, local.ip()),
-            None => write!(f, "{}", self.remote),
-        }
+        let from = Local { address: self.local, device: self.device, ..Local::default() };
+        if from == Local::default() { self.remote.fmt(f) } else { write!(f, "{} from {from}", self.remote) }
     }
 }
 
@@ -69,8 +79,8 @@ impl Backup {
     }
 }
 
-/// Each local with each remote address, along the diagonals.
-fn spread(remotes: &[SocketAddr], locals: &[IpAddr]) -> Vec<Path> {
+/// Each local end with each remote address, along the diagonals.
+fn spread(remotes: &[SocketAddr], locals: &[Local]) -> Vec<Path> {
     let (long, short) = (remotes.len().max(locals.len()), remotes.len().min(locals.len()));
     let at = |diagonal: usize, index: usize| {
         let (remote, local) = if remotes.len() >= locals.len() {
@@ -78,7 +88,7 @@ fn spread(remotes: &[SocketAddr], locals: &[IpAddr]) -> Vec<Path> {
         } else {
             ((index + diagonal) % short, index)
         };
-        Path { remote: remotes[remote], local: Some(SocketAddr::new(locals[local], 0)) }
+        locals[local].to(remotes[remote])
     };
     (0..short).flat_map(|diagonal| (0..long).map(move |index| (diagonal, index))).map(|(d, i)| at(d, i)).collect()
 }
@@ -95,4 +105,6 @@ pub struct PathStatus {
     pub silent: bool,
     /// Whether its TCP connections are backups.
     pub backup: bool,
+    /// Whether it is used only while no other path answers: see [`Local::metered`].
+    pub metered: bool,
 }

@@ -1,11 +1,17 @@
 //! The start of a session: pairs are dialed one after the other with short delays (RFC 8305). The first that connects
 //! gets a TLS handshake; if that does not progress, the next one does, too. The first complete handshake wins.
 
+use std::time::Duration;
+
 use tcpls_core::time::Time;
 
-use super::pair::{Attempt, Failure, Live, Stage};
+use super::keep::ALTERNATIVE_DELAY;
+use super::pair::{Attempt, Failure, Live, Pair, Stage};
 use super::{Action, Dialer, Keep, Phase};
 use tcpls_core::wire::ids::ConnectionId;
+
+/// How long metered pairs wait for the others at the start, unless those have failed.
+const METERED_DELAY: Duration = Duration::from_secs(1);
 
 impl Dialer {
     /// Decides what is due before there is a session.
@@ -16,8 +22,8 @@ impl Dialer {
         if self.attempts().any(|attempt| matches!(attempt.stage, Stage::Handshaking { .. })) {
             self.dial_company(now);
         }
-        while !self.is_hopeful() && self.next_start <= now {
-            let Some(next) = self.untried() else { break };
+        while !self.is_hopeful() {
+            let Some(next) = self.untried().filter(|next| self.start_of(*next) <= now) else { break };
             self.dial(now, next);
             self.next_start = now + self.options.stagger;
         }
@@ -29,8 +35,14 @@ impl Dialer {
 
     /// When the next pair is to be dialed.
     pub(super) fn start_deadline(&self) -> Option<Time> {
-        let waits = !self.is_hopeful() && self.untried().is_some();
-        waits.then_some(self.next_start)
+        self.untried().filter(|_| !self.is_hopeful()).map(|next| self.start_of(next))
+    }
+
+    /// When this pair is to be dialed.
+    fn start_of(&self, index: usize) -> Time {
+        let others = self.pairs.iter().filter(|pair| !pair.is_metered && !pair.attempts.is_empty());
+        let last = others.filter_map(|pair| pair.last_dial).max().filter(|_| self.pairs[index].is_metered);
+        last.map_or(self.next_start, |last| self.next_start.max(last + METERED_DELAY))
     }
 
     fn attempts(&self) -> impl Iterator<Item = &Attempt> {
@@ -61,9 +73,14 @@ impl Dialer {
         if self.options.keep != Keep::Paths {
             return;
         }
+        let is_under_way = |pair: &&Pair| !pair.attempts.is_empty();
         for index in 0..self.pairs.len() {
-            let under_way = self.pairs.iter().filter(|pair| !pair.attempts.is_empty()).count();
-            if under_way < self.target && !self.pairs[index].tried {
+            let pair = &self.pairs[index];
+            let share = self.local_of(pair).map_or(self.target, |(_, share)| share);
+            let has_room = self.pairs.iter().filter(is_under_way).count() < self.target
+                && self.rivals(pair).filter(is_under_way).count() < share;
+            let is_spared = pair.is_metered && self.pairs.iter().any(|pair| !pair.is_metered && is_under_way(&pair));
+            if has_room && !is_spared && !pair.tried {
                 self.dial(now, index);
             }
         }
@@ -72,6 +89,7 @@ impl Dialer {
     /// The handshake on pair `index` is complete. Drops other handshakes; connected attempts continue with joins.
     pub(super) fn begin_keeping(&mut self, now: Time, index: usize, tcpls: bool) {
         self.phase = Phase::Running;
+        self.next_start = now + ALTERNATIVE_DELAY;
         self.pairs[index].live = Some(Live { tcp: ConnectionId::FIRST, since: now, silent: false });
         self.pairs[index].was_used = true;
         for index in 0..self.pairs.len() {

@@ -1,7 +1,7 @@
 //! Which paths a client uses: at the start, after losses, and as its application wishes.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +10,7 @@ use tcpls_core::connection::schedule::{ActiveStandby, Redundant};
 use tcpls_core::error::TcpError;
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ConnectionId;
-use tcpls_harness::dial::{Backup, Keep};
+use tcpls_harness::dial::{Backup, Keep, Local};
 use tcpls_harness::net::{AddTcpError, Events, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -87,7 +87,8 @@ async fn each_local_address_is_a_path_of_its_own() {
     let mut server = Server::start();
     let mut options = server.options();
     options.dial.keep = Keep::Paths;
-    options.locals = ["127.0.0.2".parse().unwrap(), "127.0.0.3".parse().unwrap(), "::1".parse().unwrap()].to_vec();
+    let local = |address: &str| Local::from(address.parse::<IpAddr>().unwrap());
+    options.locals = ["127.0.0.2", "127.0.0.3", "::1"].map(local).to_vec();
     let addresses = server.addresses.clone();
     let (client, peer) = tokio::join!(Session::connect(&addresses, options), server.listener.accept());
     let client = client.unwrap();

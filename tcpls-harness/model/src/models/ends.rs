@@ -11,7 +11,7 @@ use crate::dial::{Action, AttemptId, DialOptions, DialPolicy, Dialer, Path, Path
 use crate::kit::{World, block_on, spawn};
 use crate::net::os::{NOW, seed};
 
-const PATH: fn() -> Path = || Path { remote: ([192, 0, 2, 1], 443).into(), local: None };
+const PATH: fn() -> Path = || Path { remote: ([192, 0, 2, 1], 443).into(), local: None, device: None };
 
 /// Two tasks wait for the end, one of which causes it.
 pub fn close_waits_until_the_sockets_are_closed() {

@@ -1,6 +1,7 @@
 //! The dialer in a world of virtual time.
 
 mod lanes;
+mod locals;
 mod world;
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +22,7 @@ fn pairs_take_families_in_turns_and_have_little_in_common_at_first() {
     assert_eq!(remotes(Path::pairs(&[v6(1), v6(2), v4(1), v4(2)], &[])), [v6(1), v4(1), v6(2), v4(2)]);
     assert_eq!(remotes(Path::pairs(&[v4(1), v4(2), v6(1)], &[])), [v4(1), v6(1), v4(2)]);
 
-    let local = |n: u8| IpAddr::from([10, 0, 0, n]);
+    let local = |n: u8| Local::from(IpAddr::from([10, 0, 0, n]));
     let pairs = Path::pairs(&[v4(1), v4(2), v6(1)], &[local(1), local(2), local(3)]);
     let last = |path: &Path| match (path.remote.ip(), path.local.map(|local| local.ip())) {
         (IpAddr::V4(remote), Some(IpAddr::V4(local))) => (local.octets()[3], remote.octets()[3]),

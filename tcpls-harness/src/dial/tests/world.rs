@@ -66,12 +66,16 @@ pub(super) struct World {
 }
 
 pub(super) fn path(number: usize) -> Path {
-    Path { remote: SocketAddr::from(([192, 0, 2, number as u8 + 1], 443)), local: None }
+    Path { remote: SocketAddr::from(([192, 0, 2, number as u8 + 1], 443)), local: None, device: None }
 }
 
 impl World {
     pub(super) fn new(natures: &[Nature], options: DialOptions) -> Self {
-        let paths: Vec<Path> = (0..natures.len()).map(path).collect();
+        Self::over((0..natures.len()).map(path).collect(), natures, options)
+    }
+
+    /// Over paths of the test.
+    pub(super) fn over(paths: Vec<Path>, natures: &[Nature], options: DialOptions) -> Self {
         let now = Time::from_millis(1000);
         Self {
             now,

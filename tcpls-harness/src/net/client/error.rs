@@ -6,6 +6,7 @@ use tcpls_core::error::{ConfigError, HandshakeError};
 
 use crate::net::descriptors::are_used_up;
 use crate::net::session::{PathFailure, PathFault};
+use crate::net::socket::is_local;
 
 /// Why no session could be established.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ impl fmt::Display for ConnectError {
                 };
                 if is_tcp(are_used_up) {
                     f.write_str("; this process, or the system, has no file descriptor left: raise `ulimit -n`")
-                } else if is_tcp(|_| true) {
+                } else if is_tcp(|error| !is_local(error)) {
                     f.write_str("; does a server listen there, and do firewalls allow it?")
                 } else {
                     Ok(())
@@ -69,7 +70,7 @@ mod tests {
 
     #[test]
     fn lack_of_descriptors_is_not_blamed_on_the_server() {
-        let path = Path { remote: SocketAddr::from(([192, 0, 2, 1], 443)), local: None };
+        let path = Path { remote: SocketAddr::from(([192, 0, 2, 1], 443)), local: None, device: None };
         let fails = |code: i32| {
             let fault = PathFault::Tcp(Arc::new(io::Error::from_raw_os_error(code)));
             ConnectError::Paths(vec![PathFailure { path, fault }]).to_string()

@@ -1,6 +1,5 @@
 //! Options for connecting as a client.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use tcpls_core::config::Config;
 use tcpls_core::crypto::TlsClient;
 use tcpls_core::error::ConfigError;
 
-use crate::dial::{Backup, DialOptions, MakeDialPolicy};
+use crate::dial::{Backup, DialOptions, Local, MakeDialPolicy};
 use crate::net::session::AddressPolicy;
 use crate::net::socket::SocketOptions;
 
@@ -31,9 +30,9 @@ pub struct ClientOptions {
     pub config: Arc<Config>,
     /// Socket options.
     pub socket: SocketOptions,
-    /// Local addresses to connect from, each combined with each server address of the same family. If empty, the
-    /// operating system's routes decide.
-    pub locals: Vec<IpAddr>,
+    /// Local ends to connect from, each an address, an interface or both, combined with each server address of the same
+    /// family. Each gets an equal share of [`DialOptions::wanted`]. If empty, the operating system's routes decide.
+    pub locals: Vec<Local>,
     /// Options for dialing, at the start and after the loss of TCP connections.
     pub dial: DialOptions,
     /// Paths whose TCP connections are backups.

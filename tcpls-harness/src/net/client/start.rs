@@ -60,6 +60,7 @@ impl Start {
         let dial = DialOptions { zero_rtt: options.dial.zero_rtt && options.config.zero_rtt_join, ..options.dial };
         let mut dialer = Dialer::new(now(), paths, dial, &seed());
         dialer.set_backups(options.backups.clone());
+        dialer.set_locals(&options.locals);
         let dialer = match &options.dial_policy {
             Some(policy) => policy.make(dialer),
             None => Box::new(dialer),

@@ -7,20 +7,21 @@ use tcpls_core::wire::ids::ConnectionId;
 use super::Session;
 use super::error::AddTcpError;
 use super::events::PathFailures;
-use crate::dial::{Path, PathStatus};
+use crate::dial::{Local, Path, PathStatus};
 #[cfg(doc)]
 use crate::net::ClientOptions;
 
 impl Session {
-    /// Opens another TCP connection to `remote`, from `local` if that is given, and waits until it has joined the
+    /// Opens another TCP connection to `remote`, from `local`, and waits until it has joined the
     /// session. Data may use it as soon as TCP is connected.
     ///
     /// Cancel safe: before TCP is connected nothing remains, and no token is spent; later the join continues by itself.
     ///
     /// # Errors
     /// See [`AddTcpError`]. A token is spent only once TCP is connected.
-    pub async fn add_tcp(&self, remote: SocketAddr, local: Option<SocketAddr>) -> Result<ConnectionId, AddTcpError> {
-        let opened = self.handle().with(|state| state.order_tcp(Path { remote, local }))?;
+    pub async fn add_tcp(&self, remote: SocketAddr, local: impl Into<Local>) -> Result<ConnectionId, AddTcpError> {
+        let path = local.into().to(remote);
+        let opened = self.handle().with(|state| state.order_tcp(path))?;
         let (tcp, joined) = opened.await.unwrap_or(Err(AddTcpError::Closed))?;
         match joined.await {
             Ok(Ok(())) => Ok(tcp),
@@ -29,13 +30,14 @@ impl Session {
         }
     }
 
-    /// Makes the session keep one more TCP connection, to `remote`, from `local` if that is given. Does not wait for
-    /// it: see [`Session::paths`] and [`Session::path_failures`]. No effect on a server.
-    pub fn add_path(&self, remote: SocketAddr, local: Option<SocketAddr>) {
+    /// Makes the session keep one more TCP connection, to `remote`, from `local`: an address, an interface, or `None`,
+    /// for which the routes decide. Whether it is a backup, [`ClientOptions`] determine. Does not wait for it: see [`Session::paths`] and [`Session::path_failures`]. No effect on a server.
+    pub fn add_path(&self, remote: SocketAddr, local: impl Into<Local>) {
+        let path = local.into().to(remote);
         self.handle().with(|state| {
             let now = state.now();
             if let Some(dialer) = &mut state.dialer {
-                dialer.add(now, Path { remote, local });
+                dialer.add(now, path);
                 state.wake_task();
             }
         });

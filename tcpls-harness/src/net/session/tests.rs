@@ -119,7 +119,7 @@ fn a_waker_that_enters_the_session_gets_events_joins_and_the_end() {
     let waker = entering.waker();
     let mut events = session.events();
     let mut failures = session.path_failures();
-    let path = Path { remote: ([192, 0, 2, 1], 443).into(), local: None };
+    let path = Path { remote: ([192, 0, 2, 1], 443).into(), local: None, device: None };
     let mut joined = shared.access(|state| {
         state.dialer = Some(Box::new(Dialer::new(now(), &[path], DialOptions::default(), &seed())));
         state.expect_join(ConnectionId(1))

@@ -4,18 +4,21 @@
 //!
 //! | file | subject |
 //! | --- | --- |
+//! | `bind` | addresses and interfaces that sockets are bound to |
 //! | `reading` | the memory that a socket reads into |
 //! | `pace` | how much is written to a socket at once |
 //! | `pacing` | whether the kernel paces it over the round trip |
 //! | `flight` | how much an idle socket sends at once |
 //! | `tcp_info` | what the kernel knows about a TCP connection |
 
+mod bind;
 mod flight;
 pub(crate) mod pace;
 mod pacing;
 mod reading;
 pub(crate) mod tcp_info;
 
+pub(crate) use self::bind::is_local;
 pub(crate) use self::reading::MAX_READ;
 use std::future::Future;
 use std::io;
@@ -111,9 +114,7 @@ impl SocketOptions {
 /// Connects, for as long as the kernel tries.
 pub(crate) async fn connect(path: Path, options: &SocketOptions) -> io::Result<TcpStream> {
     let socket = if path.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(local) = path.local {
-        socket.bind(local)?;
-    }
+    bind::bind(&socket, path)?;
     let stream = socket.connect(path.remote).await?;
     options.apply(&stream);
     Ok(stream)

@@ -119,7 +119,7 @@ impl Driver {
         self.disturbed = env.now;
         let pace = Pace::new(MAX_BATCH, env.now);
         env.net.set_unsent_limit(self.side(), id, pace.batch());
-        let dial::Path { remote, local } = addresses(path);
+        let dial::Path { remote, local, .. } = addresses(path);
         let (own, peer) = if self.side() == Side::Client { (local, Some(remote)) } else { (Some(remote), local) };
         self.conn.set_tcp_addresses(tcp, own, peer);
         self.handles.iter_mut().for_each(|handles| handles.set_addresses(tcp, own, peer));
@@ -148,7 +148,7 @@ impl Driver {
 
     /// Advertises this end's address on a path.
     pub(crate) fn advertise(&mut self, path: usize) -> Result<(), String> {
-        let dial::Path { remote, local } = addresses(path);
+        let dial::Path { remote, local, .. } = addresses(path);
         let own = if self.side() == Side::Server { Some(remote) } else { local };
         let id = own.map(|own| self.conn.advertise(own)).transpose().map_err(|error| error.to_string())?;
         self.advertised.extend(id.map(|id| (path, id)));

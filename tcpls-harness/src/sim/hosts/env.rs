@@ -72,7 +72,7 @@ impl Env {
     /// The number of the path between these addresses, or to the remote one if the local one is open.
     pub(crate) fn known_path(&self, path: &Path) -> Option<usize> {
         (0..self.carried.len()).find(|number| {
-            let Path { remote, local } = addresses(*number);
+            let Path { remote, local, .. } = addresses(*number);
             remote == path.remote && (path.local.is_none() || path.local == local)
         })
     }

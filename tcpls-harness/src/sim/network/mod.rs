@@ -34,7 +34,7 @@ pub(crate) struct SocketId(pub(crate) u64);
 /// The addresses of path number `path`.
 pub(crate) fn addresses(path: usize) -> dial::Path {
     let at = |host, port| SocketAddr::from((Ipv4Addr::new(10, 0, path as u8, host), port));
-    dial::Path { remote: at(1, 443), local: Some(at(2, 0)) }
+    dial::Path { remote: at(1, 443), local: Some(at(2, 0)), device: None }
 }
 
 /// How far the client's end of a TCP connection is.
