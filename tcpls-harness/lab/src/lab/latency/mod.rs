@@ -1,16 +1,22 @@
-//! How long small requests take beside bulk data that saturates a path: in the same session with lanes and without, and in a
-//! session of their own; and what is left of the bulk data's rate.
+//! How long small requests take beside bulk data that saturates a path: in the same session with lanes and without, in a
+//! session of their own, and in one connection of HTTP/2 and of QUIC; and what is left of the bulk data's rate.
 
+mod conn;
+mod http2;
 mod peer;
+mod quic;
+mod table;
+mod tcpls;
 
 use std::io::Read;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::Command;
 
-use tcpls_results::{Better, Cell, Column, Results, Row, Table};
+use tcpls_results::Results;
 
 pub(crate) use self::peer::{Args as PeerArgs, answer, ask};
-use self::peer::{Bulk, Measured};
+use self::peer::{Bulk, Measured, Over};
+use self::table::Figures;
 use super::Outcome;
 use super::netns::{self, Namespaces};
 use super::path::{Path, PathSpec};
@@ -52,85 +58,53 @@ enum Case {
     },
     /// Beside bulk data that uses one of two paths.
     IdlePath,
+    /// Beside bulk data in one connection of another protocol.
+    Peer(Over),
 }
 
 impl Case {
-    const ALL: [Self; 5] =
-        [Self::OnlyBulk, Self::Apart, Self::Beside { lanes: false }, Self::Beside { lanes: true }, Self::IdlePath];
+    const ALL: [Self; 7] = [
+        Self::OnlyBulk,
+        Self::Apart,
+        Self::Beside { lanes: false },
+        Self::Beside { lanes: true },
+        Self::IdlePath,
+        Self::Peer(Over::Http2),
+        Self::Peer(Over::Quic),
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::OnlyBulk => "no requests",
-            Self::Apart => "requests in a session of their own",
-            Self::Beside { lanes: false } => "same session, no lanes",
-            Self::Beside { lanes: true } => "same session",
-            Self::IdlePath => "same session, a second path is idle",
+            Self::Apart => "a session of their own",
+            Self::Beside { lanes: false } => "the same session, no lanes",
+            Self::Beside { lanes: true } => "the same session",
+            Self::IdlePath => "the same session, a second path is idle",
+            Self::Peer(Over::Http2) => "HTTP/2 over TLS (h2)",
+            Self::Peer(_) => "QUIC (quinn)",
         }
     }
-}
 
-/// The figures of one case.
-struct Figures {
-    name: String,
-    /// `None` without requests.
-    p50: Option<f64>,
-    p99: Option<f64>,
-    mbit: f64,
-    lanes: usize,
+    fn over(self) -> Over {
+        if let Self::Peer(over) = self { over } else { Over::Tcpls }
+    }
 }
 
 /// Runs all cases.
 pub(crate) fn run(args: &Args, command: String) -> Outcome {
     let mut rows = Vec::new();
-    for (bulk, about) in [(Bulk::Download, "download"), (Bulk::Upload, "upload")] {
+    for bulk in [Bulk::Download, Bulk::Upload] {
         for case in Case::ALL {
-            let measured = measure(args, case, bulk)?;
-            let figures = Figures {
-                name: format!("{about}: {}", case.name()),
-                p50: quantile(&measured.requests, 0.5),
-                p99: quantile(&measured.requests, 0.99),
-                mbit: measured.mbit,
-                lanes: measured.lanes,
-            };
-            let Figures { name, p50, p99, mbit, lanes } = &figures;
-            let [p50, p99] = [p50, p99].map(|time| time.map_or("–".to_owned(), |time| format!("{time:.1} ms")));
-            println!("{name:<46} p50 {p50:>8}  p99 {p99:>8}  bulk {mbit:5.2} Mbit/s  lanes {lanes}");
+            let figures = Figures::new(bulk, case, &measure(args, case, bulk)?);
+            println!("{figures}");
             rows.push(figures);
         }
     }
+    let goals = table::goals(&rows, args.idle.rtt);
+    println!("\n{}", goals.text());
     let Some(file) = &args.results else { return Ok(()) };
     let measured = tcpls_results::Measured::here(command);
-    Ok(Results { measured, tables: vec![table(&rows)] }.write(file)?)
-}
-
-fn table(rows: &[Figures]) -> Table {
-    let row = |figures: &Figures| Row {
-        name: figures.name.clone(),
-        cells: vec![
-            figures.p50.and_then(Cell::value),
-            figures.p99.and_then(Cell::value),
-            Cell::value(figures.mbit),
-            Cell::value(figures.lanes as f64),
-        ],
-    };
-    Table {
-        name: "latency".to_owned(),
-        rows_are: "bulk: requests".to_owned(),
-        columns: vec![
-            Column::new("p50", "ms", 1, Better::Lower),
-            Column::new("p99", "ms", 1, Better::Lower),
-            Column::new("bulk", "Mbit/s", 2, Better::Higher),
-            Column::new("lanes", "", 0, Better::Neither),
-        ],
-        rows: rows.iter().map(row).collect(),
-    }
-}
-
-fn quantile(values: &[f64], at: f64) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let index = (sorted.len() as f64 * at) as usize;
-    sorted.get(index).or(sorted.last()).copied()
+    Ok(Results { measured, tables: vec![table::latency(&rows), goals] }.write(file)?)
 }
 
 fn measure(args: &Args, case: Case, bulk: Bulk) -> Outcome<Measured> {
@@ -165,7 +139,12 @@ fn command(
     for index in 0..paths {
         command.args(["--address", &format!("{}:{PORT}", netns::server(index))]);
     }
-    command.args(["--bulk", if bulk == Bulk::Download { "download" } else { "upload" }]);
+    let over = match case.over() {
+        Over::Tcpls => "tcpls",
+        Over::Http2 => "http2",
+        Over::Quic => "quic",
+    };
+    command.args(["--over", over, "--bulk", if bulk == Bulk::Download { "download" } else { "upload" }]);
     command.args(["--requests", &args.requests.to_string(), "--every", &args.every.to_string()]);
     let flags = [
         ("--only-bulk", case == Case::OnlyBulk),

@@ -1,5 +1,5 @@
 //! The two ends of a measurement of latency, as processes of their own in the namespaces: a server that answers requests and
-//! takes or gives bulk data, and a client that times its requests.
+//! takes or gives bulk data, and a client that times its requests. All protocols do the same.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,15 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tcpls_core::{Config, ConnectionId, Lanes};
-use tcpls_harness::net::{ClientOptions, Listener, RecvStream, ServerOptions, Session, Stream};
-use tcpls_harness::tls::{Identity, Trust};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::conn::{Conn, Duplex};
+use super::{http2, quic, tcpls};
 use crate::lab::Outcome;
 use crate::lab::peer::LISTENING;
 
-const PROTOCOL: &[u8] = b"latency";
 /// Bytes of a request, and of its answer.
 const REQUEST: usize = 1000;
 /// Before the first timed request, bulk data fills the path, and untimed ones are made.
@@ -34,10 +32,20 @@ pub(crate) enum Bulk {
     Upload,
 }
 
+/// The protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Over {
+    Tcpls,
+    Http2,
+    Quic,
+}
+
 /// One end.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Addresses of the server
+    #[arg(long)]
+    pub(crate) over: Over,
+    /// Addresses of the server; all protocols except TCPLS use only the first
     #[arg(long, required = true)]
     pub(crate) address: Vec<SocketAddr>,
     /// The server's certificate, which the server makes
@@ -76,130 +84,130 @@ pub(crate) struct Measured {
     pub(crate) lanes: usize,
 }
 
-fn config(args: &Args) -> Arc<Config> {
-    Arc::new(Config::default().with(|config| {
-        if args.no_lanes {
-            config.lanes = Lanes::Off;
-        }
-    }))
-}
-
 fn block_on(work: impl Future<Output = Outcome>) -> Outcome {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(work)
 }
 
 /// Answers until it is killed.
 pub(crate) fn answer(args: &Args) -> Outcome {
-    block_on(async {
-        let identity = Identity::self_signed(&["localhost".to_owned()])?;
-        std::fs::write(&args.certificate, identity.certificate_pem())?;
-        let mut options = ServerOptions::new(identity.server(&[PROTOCOL])?);
-        options.config = config(args);
-        let mut listener = Listener::bind(&args.address, options)?;
-        println!("{LISTENING}");
-        let (taken, attach) = (Arc::new(AtomicU64::new(0)), args.attach);
-        loop {
-            let (session, taken) = (listener.accept().await, taken.clone());
-            tokio::spawn(async move {
-                while let Some(stream) = session.accept_stream().await {
-                    // A stream that ends early is the end of the measurement.
-                    let taken = taken.clone();
-                    tokio::spawn(async move { answer_one(stream, attach, &taken).await });
-                }
-            });
-        }
-    })
+    let server = Server { attach: args.attach, taken: Arc::new(AtomicU64::new(0)) };
+    match args.over {
+        Over::Tcpls => block_on(tcpls::serve(args, server)),
+        Over::Http2 => block_on(http2::serve(args, server)),
+        Over::Quic => block_on(quic::serve(args, server)),
+    }
 }
 
-async fn answer_one(mut stream: Stream, attach: bool, taken: &AtomicU64) -> Outcome {
+/// What answers the streams of all connections.
+#[derive(Clone)]
+pub(super) struct Server {
+    attach: bool,
+    taken: Arc<AtomicU64>,
+}
+
+impl Server {
+    /// Reports that clients may connect.
+    pub(super) fn listens(&self) {
+        println!("{LISTENING}");
+    }
+
+    /// Answers a stream that the client opened. One that ends early is the end of the measurement.
+    pub(super) fn answer(&self, stream: impl Duplex) {
+        let Self { attach, taken } = self.clone();
+        tokio::spawn(async move { answer_one(stream, attach, &taken).await });
+    }
+}
+
+async fn answer_one(mut stream: impl Duplex, attach: bool, taken: &AtomicU64) -> Outcome {
     match stream.read_u64().await? {
         GIVE => {
             if attach {
-                stream.send().attach(ConnectionId::FIRST)?;
+                stream.attach()?;
             }
             give(stream).await
         }
-        TAKE => count(stream.split().1, taken).await,
+        TAKE => count(stream, taken).await,
         TAKEN => {
             stream.write_u64(taken.load(Ordering::Relaxed)).await?;
-            Ok(stream.finish()?)
+            Ok(stream.shutdown().await?)
         }
         len => {
-            stream.send().set_priority(1)?;
+            stream.prioritize()?;
             stream.read_exact(&mut [0; REQUEST - 8]).await?;
             stream.write_all(&vec![0; len as usize]).await?;
-            Ok(stream.finish()?)
+            Ok(stream.shutdown().await?)
         }
     }
 }
 
-async fn give(mut stream: Stream) -> Outcome {
+async fn give(mut stream: impl Duplex) -> Outcome {
     let data = vec![0; CHUNK];
     loop {
         stream.write_all(&data).await?;
     }
 }
 
-async fn count(mut stream: RecvStream, taken: &AtomicU64) -> Outcome {
-    while let Some(chunk) = stream.read_chunk(usize::MAX).await? {
-        taken.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+async fn count(mut stream: impl Duplex, taken: &AtomicU64) -> Outcome {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            len => taken.fetch_add(len as u64, Ordering::Relaxed),
+        };
     }
-    Ok(())
 }
 
 /// Makes the requests beside the bulk data, and prints what was measured.
 pub(crate) fn ask(args: &Args) -> Outcome {
-    block_on(async {
-        let bulk = connect(args).await?;
-        let session = if args.apart { connect(args).await? } else { bulk.clone() };
-        let taken = Arc::new(AtomicU64::new(0));
-        begin(&bulk, args, taken.clone()).await?;
-        let every = Duration::from_millis(args.every);
-        let until = Instant::now() + WARM_UP;
-        while Instant::now() < until {
-            if !args.only_bulk {
-                tokio::spawn(request(session.clone()));
-            }
-            tokio::time::sleep(every).await;
-        }
-        let (start, before) = (Instant::now(), moved(&session, args, &taken).await?);
-        let mut asked = Vec::new();
-        let mut ticks = tokio::time::interval(every);
-        for _ in 0..args.requests {
-            ticks.tick().await;
-            if !args.only_bulk {
-                asked.push(tokio::spawn(request(session.clone())));
-            }
-        }
-        let mut requests = Vec::new();
-        for request in asked {
-            requests.push(request.await??.as_secs_f64() * 1e3);
-        }
-        let (bytes, seconds) = (moved(&session, args, &taken).await? - before, start.elapsed().as_secs_f64());
-        let lanes = session.stats().tcp.iter().filter(|tcp| tcp.lane).count();
-        let measured = Measured { requests, mbit: bytes as f64 * 8e-6 / seconds, lanes };
-        println!("{}", serde_json::to_string(&measured)?);
-        Ok(())
-    })
+    match args.over {
+        Over::Tcpls => block_on(measure(args, || tcpls::connect(args))),
+        Over::Http2 => block_on(measure(args, || http2::connect(args))),
+        Over::Quic => block_on(measure(args, || quic::connect(args))),
+    }
 }
 
-async fn connect(args: &Args) -> Outcome<Session> {
-    let tls = Trust::File(args.certificate.clone()).client(&[PROTOCOL])?;
-    let mut options = ClientOptions::new(tls, "localhost".try_into()?);
-    options.config = config(args);
-    Ok(Session::connect(&args.address, options).await?)
+async fn measure<C: Conn>(args: &Args, connect: impl AsyncFn() -> Outcome<C>) -> Outcome {
+    let bulk = connect().await?;
+    let conn = if args.apart { connect().await? } else { bulk.clone() };
+    let taken = Arc::new(AtomicU64::new(0));
+    begin(&bulk, args, taken.clone()).await?;
+    let every = Duration::from_millis(args.every);
+    let until = Instant::now() + WARM_UP;
+    while Instant::now() < until {
+        if !args.only_bulk {
+            tokio::spawn(request(conn.clone()));
+        }
+        tokio::time::sleep(every).await;
+    }
+    let (start, before) = (Instant::now(), moved(&conn, args, &taken).await?);
+    let mut asked = Vec::new();
+    let mut ticks = tokio::time::interval(every);
+    for _ in 0..args.requests {
+        ticks.tick().await;
+        if !args.only_bulk {
+            asked.push(tokio::spawn(request(conn.clone())));
+        }
+    }
+    let mut requests = Vec::new();
+    for request in asked {
+        requests.push(request.await??.as_secs_f64() * 1e3);
+    }
+    let (bytes, seconds) = (moved(&conn, args, &taken).await? - before, start.elapsed().as_secs_f64());
+    let measured = Measured { requests, mbit: bytes as f64 * 8e-6 / seconds, lanes: conn.lanes() };
+    println!("{}", serde_json::to_string(&measured)?);
+    Ok(())
 }
 
 /// Begins the bulk transfer.
-async fn begin(session: &Session, args: &Args, taken: Arc<AtomicU64>) -> Outcome {
-    let mut stream = session.open_stream().await?;
+async fn begin(conn: &impl Conn, args: &Args, taken: Arc<AtomicU64>) -> Outcome {
+    let mut stream = conn.open().await?;
     if args.attach {
-        stream.send().attach(ConnectionId::FIRST)?;
+        stream.attach()?;
     }
     match args.bulk {
         Bulk::Download => {
             stream.write_u64(GIVE).await?;
-            tokio::spawn(async move { count(stream.split().1, &taken).await });
+            tokio::spawn(async move { count(stream, &taken).await });
         }
         Bulk::Upload => {
             stream.write_u64(TAKE).await?;
@@ -210,26 +218,26 @@ async fn begin(session: &Session, args: &Args, taken: Arc<AtomicU64>) -> Outcome
 }
 
 /// Bytes of the bulk transfer that have arrived.
-async fn moved(session: &Session, args: &Args, taken: &AtomicU64) -> Outcome<u64> {
+async fn moved(conn: &impl Conn, args: &Args, taken: &AtomicU64) -> Outcome<u64> {
     if args.bulk == Bulk::Download {
         return Ok(taken.load(Ordering::Relaxed));
     }
-    let mut stream = session.open_stream().await?;
-    stream.send().set_priority(1)?;
+    let mut stream = conn.open().await?;
+    stream.prioritize()?;
     stream.write_u64(TAKEN).await?;
-    stream.finish()?;
+    stream.shutdown().await?;
     Ok(stream.read_u64().await?)
 }
 
 /// Makes one request; returns how long it took.
-async fn request(session: Session) -> Outcome<Duration> {
+async fn request(conn: impl Conn) -> Outcome<Duration> {
     let start = Instant::now();
-    let mut stream = session.open_stream().await?;
-    stream.send().set_priority(1)?;
+    let mut stream = conn.open().await?;
+    stream.prioritize()?;
     let mut data = vec![0; REQUEST];
     data[..8].copy_from_slice(&(REQUEST as u64).to_be_bytes());
     stream.write_all(&data).await?;
-    stream.finish()?;
+    stream.shutdown().await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
     if answer.len() == REQUEST { Ok(start.elapsed()) } else { Err("an answer was cut short".into()) }

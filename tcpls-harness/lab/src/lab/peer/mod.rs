@@ -210,7 +210,8 @@ fn socket(args: &Args) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn server_config(certificate: &Path) -> Outcome<ServerConfig> {
+/// The configuration of a server with a certificate of its own, which it writes to this file.
+pub(super) fn server_config(certificate: &Path) -> Outcome<ServerConfig> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     std::fs::write(certificate, made.cert.pem())?;
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
@@ -219,7 +220,8 @@ fn server_config(certificate: &Path) -> Outcome<ServerConfig> {
     Ok(builder.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key)?)
 }
 
-fn client_config(certificate: &Path) -> Outcome<ClientConfig> {
+/// The configuration of a client that trusts this certificate.
+pub(super) fn client_config(certificate: &Path) -> Outcome<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(certificate)?)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
