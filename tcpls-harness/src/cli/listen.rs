@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::paths::no_zone;
 use super::zones;
-use crate::net::ServerOptions;
+use crate::net::{Network, ServerOptions};
 
 /// Where a server listens, and where else clients reach it.
 #[derive(Clone, Debug, clap::Args)]
@@ -18,6 +18,11 @@ pub struct ListenArgs {
     /// Clients learn it like those of --listen. Without a port, it is the one that the client came to
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     pub advertise: Vec<AdvertiseAs>,
+    /// Network of load balancers that send a PROXY protocol header (version 1 or 2) with the client's address, for example
+    /// 10.0.0.0/24; repeat it for several. From there a header is required, from elsewhere none is accepted. Every host
+    /// in it can claim any address
+    #[arg(long, value_name = "NETWORK")]
+    pub proxy_protocol: Vec<Network>,
 }
 
 impl ListenArgs {
@@ -28,6 +33,7 @@ impl ListenArgs {
 
     /// Puts what clients learn into a server's options.
     pub(crate) fn apply(&self, options: &mut ServerOptions) {
+        options.proxy_protocol.clone_from(&self.proxy_protocol);
         options.advertise = self.advertise.iter().map(|AdvertiseAs(address)| *address).collect();
     }
 }

@@ -214,6 +214,7 @@ fn label(fault: &HandshakeFault) -> &'static str {
         HandshakeFault::Ended { received: 0 } => "no_byte",
         HandshakeFault::Ended { .. } => "ended",
         HandshakeFault::HelloTimeout => "timeout",
+        HandshakeFault::ProxyHeader(_) | HandshakeFault::ProxyHeaderTimeout => "proxy_header",
         HandshakeFault::Refused(_) => "refused",
         HandshakeFault::NoSession => "no_session",
         HandshakeFault::Evicted(_) => "evicted",

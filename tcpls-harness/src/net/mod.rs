@@ -10,7 +10,8 @@
 //! | `socket` | one TCP connection's socket: buffers, pace, the kernel's state |
 //! | `runtime` | [`Runtime`]: time, tasks and random numbers for applications, real or simulated |
 //! | `os`, `descriptors`, `log` | clock and random numbers; handling of a lack of file descriptors; events for `tracing` |
-//! | `reach` | which hosts can be reached at an address |
+//! | `reach`, `network` | which hosts can be reached at an address; addresses that begin alike |
+//! | [`proxy_protocol`] | headers of load balancers, without sockets |
 //!
 //! `tcpls_core` has the whole protocol; nothing here reads a record.
 //!
@@ -51,7 +52,9 @@ mod log {
 
     pub(super) fn metric(_name: &str, _value: f64) {}
 }
+mod network;
 mod os;
+pub mod proxy_protocol;
 mod reach;
 pub(crate) mod runtime;
 pub(crate) mod session;
@@ -60,6 +63,7 @@ mod task;
 
 pub use self::client::{ClientOptions, ConnectError};
 pub use self::listener::{HandshakeFailure, HandshakeFailures, HandshakeFault, ListenError, Listener, ServerOptions};
+pub use self::network::{Network, NetworkError};
 pub use self::runtime::{Runtime, Task};
 pub use self::session::{
     AddTcpError, AddressPolicy, Closed, Events, PathFailure, PathFailures, PathFault, RecvStream, SendStream, Session,

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::{error, fmt};
 
 use super::target::{Host, Target, parse_port, split};
+use crate::net::Network;
 
 /// Blocks of IPv4 addresses that are not public (RFC 6890 and its registry).
 const SPECIAL_V4: [(u32, u8); 16] = [
@@ -133,8 +134,8 @@ enum HostPattern {
     Name(String),
     /// All names below this one.
     Below(String),
-    /// Addresses that begin with `prefix` bits of this one, whatever name leads there.
-    Network(IpAddr, u8),
+    /// These addresses, whatever name leads there.
+    Network(Network),
 }
 
 impl Pattern {
@@ -155,7 +156,7 @@ impl HostPattern {
     fn matches(&self, host: &Host, address: IpAddr) -> bool {
         match (self, host) {
             (Self::Any, _) => true,
-            (Self::Network(network, prefix), _) => contains(*network, *prefix, address),
+            (Self::Network(network), _) => network.contains(address),
             (Self::Name(name), Host::Name(host)) => name == host,
             (Self::Below(domain), Host::Name(host)) => is_below(host, domain),
             (Self::Name(_) | Self::Below(_), Host::Address(_)) => false,
@@ -165,7 +166,7 @@ impl HostPattern {
     /// Whether it matches an address in a special block with this prefix, and names that block or a part of it.
     fn names_special(&self, host: &Host, address: IpAddr, block: u8) -> bool {
         match self {
-            Self::Network(network, prefix) => *prefix >= block && contains(*network, *prefix, address),
+            Self::Network(network) => network.prefix() >= block && network.contains(address),
             Self::Name(name) => name == "localhost" && address.is_loopback() && *host == Host::Name(name.clone()),
             Self::Any | Self::Below(_) => false,
         }
@@ -183,19 +184,6 @@ impl HostPattern {
 
 fn is_below(name: &str, domain: &str) -> bool {
     name.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
-}
-
-fn contains(network: IpAddr, prefix: u8, address: IpAddr) -> bool {
-    let shifted = |bits: u128, shift: u32| bits.checked_shr(shift).unwrap_or(0);
-    match (network, address) {
-        (IpAddr::V4(network), IpAddr::V4(address)) => {
-            shifted((network.to_bits() ^ address.to_bits()).into(), 32_u32.saturating_sub(prefix.into())) == 0
-        }
-        (IpAddr::V6(network), IpAddr::V6(address)) => {
-            shifted(network.to_bits() ^ address.to_bits(), 128_u32.saturating_sub(prefix.into())) == 0
-        }
-        _ => false,
-    }
 }
 
 /// A range of ports.
@@ -251,20 +239,10 @@ fn parse_host(text: &str, in_brackets: bool) -> Result<HostPattern, PatternError
     if text == "*" && !in_brackets {
         return Ok(HostPattern::Any);
     }
-    if let Some((network, prefix)) = text.split_once('/') {
-        let network: IpAddr = network.parse().map_err(|_| PatternError::Network)?;
-        let prefix: u8 = prefix.parse().map_err(|_| PatternError::Network)?;
-        let bits = if network.is_ipv4() { 32 } else { 128 };
-        // The address is its own network's first if nothing is behind the prefix.
-        let first = match network {
-            IpAddr::V4(network) => network.to_bits().checked_shl(prefix.into()).unwrap_or(0) == 0,
-            IpAddr::V6(network) => network.to_bits().checked_shl(prefix.into()).unwrap_or(0) == 0,
-        };
-        return if prefix <= bits && first && network.is_ipv6() == in_brackets {
-            Ok(HostPattern::Network(network, prefix))
-        } else {
-            Err(PatternError::Network)
-        };
+    if text.contains('/') {
+        let network: Network = text.parse().map_err(|_| PatternError::Network)?;
+        let is_written_right = network.is_ipv6() == in_brackets;
+        return if is_written_right { Ok(HostPattern::Network(network)) } else { Err(PatternError::Network) };
     }
     if let Some(domain) = text.strip_prefix("*.") {
         return match Host::parse(domain) {
@@ -274,7 +252,7 @@ fn parse_host(text: &str, in_brackets: bool) -> Result<HostPattern, PatternError
     }
     match Host::parse(text).map_err(|_| PatternError::Host)? {
         Host::Address(address) if in_brackets == text.contains(':') => {
-            Ok(HostPattern::Network(address, if address.is_ipv4() { 32 } else { 128 }))
+            Ok(HostPattern::Network(Network::single(address)))
         }
         Host::Name(name) if !in_brackets => Ok(HostPattern::Name(name)),
         _ => Err(PatternError::Host),

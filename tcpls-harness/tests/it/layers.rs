@@ -13,13 +13,18 @@ const NET: Topics = &[
     ("descriptors", &[]),
     ("log", &[]),
     ("reach", &[]),
-    ("socket", &["os"]),
+    ("network", &[]),
+    ("proxy_protocol", &[]),
+    ("socket", &["os", "proxy_protocol"]),
     ("runtime", &["os", "log"]),
     ("session", &["runtime", "reach"]),
     ("account", &["session", "os"]),
     ("task", &["account", "session", "socket", "os"]),
     ("client", &["task", "session", "socket", "os", "log", "descriptors"]),
-    ("listener", &["task", "account", "session", "socket", "os", "log", "reach", "descriptors"]),
+    (
+        "listener",
+        &["task", "account", "session", "socket", "os", "log", "reach", "network", "proxy_protocol", "descriptors"],
+    ),
 ];
 
 const SIM: Topics = &[

@@ -16,6 +16,7 @@ mod files;
 mod hq;
 mod lanes;
 mod layers;
+mod load_balancers;
 mod middleboxes;
 mod openssl;
 mod paths;

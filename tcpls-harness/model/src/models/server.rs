@@ -10,6 +10,7 @@ use crate::kit::{World, block_on, run, spawn};
 use crate::net::account::reports::{FIRST, Reports};
 use crate::net::account::{Account, Holding};
 use crate::net::os::NOW;
+use crate::net::socket::Socket;
 use crate::net::task::{ClaimPlace, Delivery};
 
 fn account(resource: Resource, limit: u64) -> Arc<Account> {
@@ -27,7 +28,7 @@ pub fn socket_that_is_delivered_at_the_end_is_closed_or_returned() {
     let (shared, socket) = (world.shared.clone(), claim.clone());
     let router = spawn(move || {
         let place = ClaimPlace::new(&account, client, &shared);
-        drop(mailbox.deliver(Delivery::Join(socket, join, input, place)));
+        drop(mailbox.deliver(Delivery::Join(Socket::new(socket, input), join, place)));
         mailbox
     });
     drop(world);
@@ -43,7 +44,8 @@ pub fn claim_that_gives_way_is_reset() {
     let client = account.client(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let driver = world.driver();
     let place = ClaimPlace::new(&account, client, &world.shared);
-    assert!(driver.mailbox().deliver(Delivery::Join(claim.clone(), join, BytesMut::new(), place)).is_none());
+    let socket = Socket::new(claim.clone(), BytesMut::new());
+    assert!(driver.mailbox().deliver(Delivery::Join(socket, join, place)).is_none());
     let task = run(Box::pin(driver));
     let shared = world.shared.clone();
     let router = spawn(move || ClaimPlace::new(&account, client, &shared));

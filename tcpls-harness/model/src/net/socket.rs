@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use tcpls_core::connection::TcpEnd;
-use tcpls_core::{Connection, ConnectionId, Event, Time};
+use tcpls_core::{Connection, ConnectionId, Event, TcpInfo, Time};
 
 use super::os::NOW;
 use crate::dial::Path;
@@ -131,6 +131,14 @@ impl Socket {
         Self { stream, input, out: Vec::new(), ended: false }
     }
 
+    pub(crate) fn addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        (self.stream.local_addr().ok(), self.stream.peer_addr().ok())
+    }
+
+    pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
+        None
+    }
+
     pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
     }
@@ -239,8 +247,6 @@ impl Drop for Socket {
 }
 
 pub(crate) mod tcp_info {
-    use tcpls_core::TcpInfo;
-
     use super::TcpStream;
 
     pub(crate) struct SendQueue {
@@ -249,10 +255,6 @@ pub(crate) mod tcp_info {
     }
 
     pub(crate) fn send_queue(_: &TcpStream) -> Option<SendQueue> {
-        None
-    }
-
-    pub(crate) fn tcp_info(_: &TcpStream) -> Option<TcpInfo> {
         None
     }
 }

@@ -7,6 +7,7 @@ use std::task::Waker;
 use tcpls_core::budget::Resource;
 use tcpls_core::error::{AlertDescription, CloseReason};
 
+use crate::net::proxy_protocol::HeaderError;
 use crate::net::session::{Feed, Subscriber};
 
 /// An accepted TCP connection that did not become part of a session.
@@ -30,6 +31,11 @@ pub enum HandshakeFault {
     },
     /// The ClientHello was not complete within [`EndpointConfig::hello_timeout`](tcpls_core::endpoint::EndpointConfig).
     HelloTimeout,
+    /// It came from a network of [`ServerOptions::proxy_protocol`](crate::net::ServerOptions::proxy_protocol) without a valid
+    /// header.
+    ProxyHeader(HeaderError),
+    /// It came from there, and its header was not complete in time.
+    ProxyHeaderTimeout,
     /// The bytes are not a usable ClientHello, or it presented a token of another server. It was refused with this
     /// alert.
     Refused(AlertDescription),
@@ -46,6 +52,8 @@ impl fmt::Display for HandshakeFault {
         match self {
             Self::Ended { received: 0 } => f.write_str("ended before a byte arrived"),
             Self::Ended { received } => write!(f, "ended after {received} bytes, before its ClientHello was complete"),
+            Self::ProxyHeader(error) => error.fmt(f),
+            Self::ProxyHeaderTimeout => f.write_str("sent no complete PROXY protocol header in time"),
             Self::HelloTimeout => f.write_str("sent no complete ClientHello in time"),
             Self::Refused(alert) => {
                 write!(f, "sent neither a usable ClientHello nor a token of this server: refused with {alert}")

@@ -5,12 +5,14 @@
 //! | `mod` | [`Listener`]: accepts TCP connections |
 //! | `options` | limits and other options |
 //! | `advertise` | which addresses a client gets, without sockets |
+//! | `header` | reads the headers of load balancers |
 //! | `router` | recognizes accepted TCP connections, and passes joins to their sessions |
 //! | `failures`, `error` | reports of failed handshakes; errors of creating a listener |
 
 mod advertise;
 mod error;
 mod failures;
+mod header;
 mod options;
 mod router;
 
@@ -30,7 +32,7 @@ pub use self::error::ListenError;
 use self::failures::Failures;
 pub use self::failures::{HandshakeFailure, HandshakeFailures, HandshakeFault};
 pub use self::options::ServerOptions;
-use self::router::{Newcomer, Router};
+use self::router::Router;
 use crate::net::descriptors::{DESCRIPTOR_PAUSE, are_used_up};
 use crate::net::session::Session;
 
@@ -109,13 +111,16 @@ impl Listener {
     /// Advertises to the client of a session other addresses at which it can reach this server: those of
     /// [`ServerOptions::advertise`], and those that the listener listens on. Link-local addresses are left out, loopback
     /// addresses unless the client is on this host, and private ones if the client has a public address; at most 8 are
-    /// advertised. No effect without TCPLS. Returns the addresses.
+    /// advertised. A client behind a load balancer ([`ServerOptions::proxy_protocol`]) gets only the former. No effect without
+    /// TCPLS. Returns the addresses.
     ///
     /// An application that advertises addresses of its own calls [`Session::advertise`] instead.
     pub fn advertise(&self, session: &Session) -> Vec<SocketAddr> {
         let ends = (session.local_address(), session.peer_address(ConnectionId::FIRST));
         let (Some(used), Some(client), true) = (ends.0, ends.1, session.is_tcpls()) else { return Vec::new() };
-        let situation = Situation { listening: &self.addresses, named: &self.named, used, client: client.ip() };
+        // To others, this host's own addresses lead past the load balancer, if anywhere.
+        let listening = if session.is_spliced() { &[][..] } else { &self.addresses };
+        let situation = Situation { listening, named: &self.named, used, client: client.ip() };
         let mut addresses = situation.addresses();
         // The session may have ended meanwhile; then no client needs the address.
         addresses.retain(|address| session.advertise(*address).is_ok());
@@ -149,7 +154,7 @@ async fn accept(listener: TcpListener, router: Arc<Router>) {
             Ok((stream, from)) => {
                 router.options().socket.apply(&stream);
                 // Not in the task, because tasks may start in another order than that in which they are spawned.
-                let newcomer = Newcomer::enter(router.account(), from);
+                let newcomer = router.enter(from);
                 tokio::spawn(router.clone().receive(stream, newcomer));
             }
             // The descriptor is free only a moment later.

@@ -9,6 +9,7 @@ use tcpls_core::crypto::TlsServer;
 use tcpls_core::endpoint::EndpointConfig;
 use tcpls_core::error::ConfigError;
 
+use crate::net::network::Network;
 use crate::net::socket::SocketOptions;
 
 /// Default number of refused TCP connections that linger.
@@ -43,8 +44,17 @@ pub struct ServerOptions {
     /// Maximum of open sockets. It should be well below the operating system's limit of file descriptors, because
     /// refused TCP connections that linger and files of the application need some, too.
     pub max_descriptors: usize,
-    /// Addresses of proxies: sessions from there do not count as one client.
+    /// Addresses of proxies that do not name the client: sessions from there do not count as one client.
     pub trusted_proxies: Vec<IpAddr>,
+    /// Networks of load balancers that send a PROXY protocol header ([`proxy_protocol`](crate::net::proxy_protocol)) in front of
+    /// a client's bytes. A TCP connection from there needs one, within [`EndpointConfig::hello_timeout`]; from elsewhere none is
+    /// accepted. The client's address in it counts for limits, reports and [`Session::peer_address`]: every host in these
+    /// networks can claim any address.
+    ///
+    /// The kernel's state of such TCP connections says nothing about the client, and is not used to find stalled ones.
+    ///
+    /// [`Session::peer_address`]: crate::net::Session::peer_address
+    pub proxy_protocol: Vec<Network>,
     /// Addresses at which clients reach this server besides those that it listens on, such as public ones in front of a NAT,
     /// for [`Listener::advertise`](crate::net::Listener::advertise). Port 0 stands for the port at which the session's first
     /// TCP connection arrived.
@@ -80,6 +90,7 @@ impl ServerOptions {
             max_memory: 1 << 30,
             max_descriptors: usize::MAX,
             trusted_proxies: Vec::new(),
+            proxy_protocol: Vec::new(),
             advertise: Vec::new(),
             max_refusals: MAX_REFUSALS,
         }

@@ -26,13 +26,15 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::failures::{Failures, HandshakeFault};
+use super::header;
 use super::options::ServerOptions;
 use crate::net::account::reports::{self, Reports};
 use crate::net::account::{Account, Holding, Place};
 use crate::net::log;
 use crate::net::os::{instant, now, random, seed};
+use crate::net::proxy_protocol::Ends;
 use crate::net::session::{Handle, Session, Shared};
-use crate::net::socket::{Socket, reset};
+use crate::net::socket::{Socket, Splice, reset};
 use crate::net::task::{ClaimPlace, Delivery, Driver, Mailbox};
 
 /// How long a client that is refused may take to read the alert.
@@ -104,9 +106,28 @@ impl Router {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes room for a TCP connection from this address, which has been accepted.
+    pub(super) fn enter(&self, from: SocketAddr) -> Newcomer {
+        let address = from.ip().to_canonical();
+        if self.options.proxy_protocol.iter().any(|network| network.contains(address)) {
+            return Newcomer::enter(&self.account, from, Client::ALONE, Some(Splice { ends: None }));
+        }
+        Newcomer::enter(&self.account, from, self.account.client(address), None)
+    }
+
     /// Reads a ClientHello and handles it.
-    pub(super) async fn receive(self: Arc<Self>, mut stream: TcpStream, newcomer: Newcomer) {
+    pub(super) async fn receive(self: Arc<Self>, mut stream: TcpStream, mut newcomer: Newcomer) {
         let mut input = BytesMut::with_capacity(4096);
+        if newcomer.origin.splice.is_some() {
+            let limit = self.options.endpoint.hello_timeout;
+            match header::take(&mut stream, &mut input, &mut newcomer.in_the_way, limit).await {
+                Ok(ends) => newcomer = newcomer.named(&self.account, ends),
+                Err(fault) => {
+                    self.failures.report(newcomer.origin.address, fault);
+                    return reset(stream);
+                }
+            }
+        }
         let origin = newcomer.origin;
         match self.recognise(&mut stream, &mut input, newcomer).await {
             Recognised::As(Incoming::New(session)) => self.start(session, stream, input, origin).await,
@@ -145,6 +166,12 @@ impl Router {
             (incoming, now() + self.options.endpoint.hello_timeout)
         };
         let _settled = Settled { router: self, incoming };
+        // What arrived together with the header of a load balancer.
+        if !input.is_empty()
+            && let Some(recognised) = self.desk().endpoint.handle_bytes(now(), incoming, input)
+        {
+            return Recognised::As(recognised);
+        }
         loop {
             input.reserve(2048);
             let news = {
@@ -198,10 +225,11 @@ impl Router {
         let place = self.account.enter(origin.client, Holding::Session(Arc::downgrade(&shared)), &reports::FIRST);
         shared.drive(|state| {
             state.client = origin.client;
+            state.is_spliced = origin.splice.is_some();
             state.descriptors = Some(self.account.clone());
         });
         let session = Session::new(Handle::new(shared.clone()));
-        let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, input));
+        let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, input).spliced(origin.splice));
         let driver = driver.reporting(Reports::new(place, now()));
         self.desk().sessions.insert(id, Arc::downgrade(driver.mailbox()));
         let registered = Registered { router: self.clone(), id };
@@ -232,9 +260,10 @@ impl Router {
             return self.refuse(stream, &Endpoint::refuse_join(&join)).await;
         };
         let place = ClaimPlace::new(&self.account, origin.client, mailbox.shared());
-        if let Some(Delivery::Join(stream, ..)) = mailbox.deliver(Delivery::Join(stream, join, input, place)) {
+        let socket = Socket::new(stream, input).spliced(origin.splice);
+        if let Some(Delivery::Join(socket, ..)) = mailbox.deliver(Delivery::Join(socket, join, place)) {
             self.failures.report(origin.address, HandshakeFault::NoSession);
-            reset(stream);
+            socket.reset();
         }
     }
 
@@ -254,6 +283,8 @@ struct Origin {
     /// Whose share of the account it is part of.
     client: Client,
     accepted: Time,
+    /// It is a load balancer's.
+    splice: Option<Splice>,
 }
 
 /// A TCP connection whose ClientHello has not come, in the account.
@@ -265,11 +296,20 @@ pub(super) struct Newcomer {
 }
 
 impl Newcomer {
-    pub(super) fn enter(account: &Arc<Account>, from: SocketAddr) -> Self {
-        let origin = Origin { address: from, client: account.client(from.ip()), accepted: now() };
+    fn enter(account: &Arc<Account>, address: SocketAddr, client: Client, splice: Option<Splice>) -> Self {
+        let origin = Origin { address, client, accepted: now(), splice };
         let (give_way, in_the_way) = oneshot::channel();
         let held = [(Resource::Pending, 1), (Resource::Descriptors, 1), (Resource::Memory, reports::PENDING_MEMORY)];
         Self { origin, in_the_way, _place: account.enter(origin.client, Holding::Pending(give_way), &held) }
+    }
+
+    /// The same TCP connection, for the client that a load balancer names. One without a name counts for itself.
+    fn named(self, account: &Arc<Account>, ends: Option<Ends>) -> Self {
+        let address = self.origin.address;
+        drop(self); // its place, which is another client's now
+        let named = ends.map(|ends| SocketAddr::new(ends.client.ip().to_canonical(), ends.client.port()));
+        let client = named.map_or(Client::ALONE, |address| account.client(address.ip()));
+        Self::enter(account, named.unwrap_or(address), client, Some(Splice { ends }))
     }
 }
 

@@ -122,12 +122,14 @@ impl Session {
         self.handle.with(|state| state.conn.peer_certificates().to_vec())
     }
 
-    /// Returns the local address of the first TCP connection; `None` if the operating system does not report it.
+    /// Returns the local address of the first TCP connection; `None` if the operating system does not report it. Behind a
+    /// load balancer with the PROXY protocol it is the address that the client connected to.
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.handle.with(|state| state.local)
     }
 
-    /// Returns the peer's address of a TCP connection: behind a proxy, the proxy's. Known while the TCP connection is
+    /// Returns the peer's address of a TCP connection: behind a proxy, the proxy's, unless
+    /// that names the client ([`ServerOptions::proxy_protocol`](crate::net::ServerOptions::proxy_protocol)). Known while the TCP connection is
     /// live, and for the last 16 lost ones. On a server, the client's initial address is that of
     /// [`ConnectionId::FIRST`].
     pub fn peer_address(&self, tcp: ConnectionId) -> Option<SocketAddr> {
@@ -138,6 +140,11 @@ impl Session {
     /// through a trusted proxy, and on a client.
     pub fn client(&self) -> Client {
         self.handle.with(|state| state.client)
+    }
+
+    /// Server: whether a load balancer passes the bytes of the first TCP connection on.
+    pub(crate) fn is_spliced(&self) -> bool {
+        self.handle.with(|state| state.is_spliced)
     }
 
     /// Server: frees a file descriptor, for an application whose own call failed because there is none left (EMFILE,

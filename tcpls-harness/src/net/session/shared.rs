@@ -107,6 +107,8 @@ pub(crate) struct State {
     pub(crate) remotes: Remotes,
     /// Server: the client of the first TCP connection.
     pub(crate) client: Client,
+    /// Server: a load balancer passes the bytes of its first TCP connection on.
+    pub(crate) is_spliced: bool,
     /// Server: where file descriptors come from when none is left.
     pub(crate) descriptors: Option<Arc<dyn Descriptors>>,
     /// Client, from the end of the handshake on: which path each TCP connection runs on, and what is dialed when.
@@ -146,6 +148,7 @@ impl Shared {
             local: None,
             remotes: Remotes::default(),
             client: Client::ALONE,
+            is_spliced: false,
             descriptors: None,
             task: None,
             task_ended: false,

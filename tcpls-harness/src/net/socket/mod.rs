@@ -22,13 +22,14 @@ pub(crate) use self::bind::is_local;
 pub(crate) use self::reading::MAX_READ;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
-use tcpls_core::connection::TcpEnd;
+use tcpls_core::connection::{TcpEnd, TcpInfo};
 use tcpls_core::error::ConfigError;
 use tcpls_core::time::Time;
 use tokio::io::{AsyncReadExt, AsyncWrite};
@@ -41,6 +42,7 @@ use self::pacing::Pacing;
 use self::reading::{MIN_READ, Reading};
 use crate::dial::Path;
 use crate::net::os::now;
+use crate::net::proxy_protocol::Ends;
 
 /// The largest batch where the kernel does not say what it may hold unsent.
 const MAX_BATCH: usize = 256 * 1024;
@@ -125,6 +127,13 @@ pub(crate) fn reset(stream: TcpStream) {
     _ = stream.set_zero_linger();
 }
 
+/// A load balancer passes the bytes of another TCP connection on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Splice {
+    /// The ends of that one, if they are known.
+    pub(crate) ends: Option<Ends>,
+}
+
 /// A socket, what was read and not taken, and what was sealed and not written.
 pub(crate) struct Socket {
     stream: TcpStream,
@@ -140,6 +149,7 @@ pub(crate) struct Socket {
     ended: bool,
     /// Writing failed.
     broken: bool,
+    splice: Option<Splice>,
 }
 
 impl Socket {
@@ -158,7 +168,28 @@ impl Socket {
             was_full: false,
             ended: false,
             broken: false,
+            splice: None,
         }
+    }
+
+    /// The same, if its other end is a load balancer's.
+    pub(crate) fn spliced(mut self, splice: Option<Splice>) -> Self {
+        self.splice = splice;
+        self
+    }
+
+    /// The local address and the peer's, as far as they are known: those that the client has, if a load balancer names them.
+    pub(crate) fn addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        match self.splice {
+            Some(Splice { ends: Some(ends) }) => (Some(ends.server), Some(ends.client)),
+            _ => (self.stream.local_addr().ok(), self.stream.peer_addr().ok()),
+        }
+    }
+
+    /// The kernel's state of the TCP connection; none if it ends at a load balancer: its kernel answers for a client that may
+    /// be gone.
+    pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
+        if self.splice.is_some() { None } else { tcp_info::tcp_info(&self.stream) }
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
@@ -331,6 +362,16 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[tokio::test]
+    async fn kernel_is_not_asked_about_a_tcp_connection_that_ends_at_a_load_balancer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = || TcpStream::connect(listener.local_addr().unwrap());
+        let direct = Socket::new(stream().await.unwrap(), BytesMut::new());
+        let spliced = Socket::new(stream().await.unwrap(), BytesMut::new()).spliced(Some(Splice { ends: None }));
+        assert!(direct.tcp_info().is_some() && spliced.tcp_info().is_none());
+    }
 
     #[tokio::test]
     async fn a_read_that_leaves_room_has_emptied_the_socket_but_for_the_end() {

@@ -1,11 +1,9 @@
 //! Server: sockets that presented a token of the session and are not authenticated.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
 use tcpls_core::budget::{Client, Resource};
 use tcpls_core::connection::{Claim, ClaimId, TcpEnd};
 use tcpls_core::endpoint::Join;
@@ -15,7 +13,7 @@ use crate::net::account::reports::CLAIM_MEMORY;
 use crate::net::account::{Account, Holding, Place};
 use crate::net::os::now;
 use crate::net::session::{Shared, State};
-use crate::net::socket::{Socket, TcpStream};
+use crate::net::socket::Socket;
 use crate::sync::AtomicBool;
 
 /// Bytes that a claim may send before it is authenticated.
@@ -56,8 +54,7 @@ pub(crate) struct Claimant {
 
 impl Claimant {
     /// Presents the claim to the session.
-    pub(crate) fn new(shared: &Shared, stream: TcpStream, join: Join, input: BytesMut, place: ClaimPlace) -> Self {
-        let mut socket = Socket::new(stream, input);
+    pub(crate) fn new(shared: &Shared, mut socket: Socket, join: Join, place: ClaimPlace) -> Self {
         let claim = shared.drive(|state| {
             let claim = state.conn.handle_join(now(), join);
             state.conn.handle_claim_bytes(now(), claim, socket.input());
@@ -117,10 +114,8 @@ impl Claimant {
     }
 
     fn settle(&self, state: &mut State, tcp: ConnectionId) {
-        let address = |address: std::io::Result<SocketAddr>| address.ok();
-        let stream = self.socket.stream();
-        let remote = address(stream.peer_addr());
-        state.conn.set_tcp_addresses(tcp, address(stream.local_addr()), remote);
+        let (local, remote) = self.socket.addresses();
+        state.conn.set_tcp_addresses(tcp, local, remote);
         state.remotes.set(tcp, remote);
         state.conn.handle_claim_end(self.claim);
     }

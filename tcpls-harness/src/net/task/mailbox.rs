@@ -2,19 +2,18 @@
 
 use std::sync::{Arc, PoisonError};
 
-use bytes::BytesMut;
 use tcpls_core::endpoint::Join;
 
 use super::claims::ClaimPlace;
 use super::dials::Dials;
 use crate::net::session::Shared;
-use crate::net::socket::TcpStream;
+use crate::net::socket::Socket;
 use crate::sync::{Mutex, MutexGuard};
 
 /// Sockets for a session's task.
 pub(crate) enum Delivery {
-    /// Server: a TCP connection that presented a token of this session, and what was read from it after its ClientHello.
-    Join(TcpStream, Join, BytesMut, ClaimPlace),
+    /// Server: a TCP connection that presented a token of this session, with what was read after its ClientHello.
+    Join(Socket, Join, ClaimPlace),
     /// Client: sockets that are being connected, or wait for their use.
     Dials(Dials),
 }

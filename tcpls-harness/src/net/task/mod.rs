@@ -142,7 +142,7 @@ impl Driver {
             self.leaving.push(Leaving::new(self.now, None, carrier.socket));
         }
         self.shared.drive(|state| state.discarded.retain(|discarded| *discarded != tcp));
-        let (local, remote) = (socket.stream().local_addr().ok(), socket.stream().peer_addr().ok());
+        let (local, remote) = socket.addresses();
         self.shared.drive(|state| {
             state.conn.set_tcp_addresses(tcp, local, remote);
             state.remotes.set(tcp, remote);
@@ -244,8 +244,8 @@ impl Driver {
 
     fn receive(&mut self, delivery: Delivery) {
         match delivery {
-            Delivery::Join(stream, join, input, place) => {
-                self.claimants.push(Claimant::new(&self.shared, stream, join, input, place));
+            Delivery::Join(socket, join, place) => {
+                self.claimants.push(Claimant::new(&self.shared, socket, join, place));
             }
             Delivery::Dials(dials) => self.dials = Some(dials),
         }

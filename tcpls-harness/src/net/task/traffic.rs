@@ -13,7 +13,6 @@ use super::Driver;
 use super::endings::Endings;
 use crate::net::session::{Shared, State};
 use crate::net::socket::Socket;
-use crate::net::socket::tcp_info::tcp_info;
 
 /// The number of reads from a socket that can't be written to any more, for a full receive buffer.
 const MAX_LAST_READS: usize = 64;
@@ -126,7 +125,7 @@ pub(super) fn note_room(state: &mut State, carriers: &[Carrier]) {
 
 /// Reports the kernel's state of a TCP connection to the session.
 pub(super) fn ask_kernel(conn: &mut Connection, tcp: ConnectionId, socket: &Socket) {
-    if let Some(info) = tcp_info(socket.stream()) {
+    if let Some(info) = socket.tcp_info() {
         conn.handle_tcp_info(tcp, info);
     }
 }

@@ -99,6 +99,20 @@ async fn clients_learn_the_addresses_that_an_operator_names() {
 }
 
 #[tokio::test]
+async fn log_has_the_address_that_a_load_balancer_names() {
+    let directory = Directory::new("balancer-log");
+    let (mut server, address) = Tcpls::serve(directory.path(), &["--proxy-protocol", "127.0.0.0/8"]).await;
+    let mut socket = TcpStream::connect(&address).await.unwrap();
+    socket.write_all(b"PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\r\nGET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let failed = server.event("handshake_failed").await;
+    assert_eq!(failed["client"], "203.0.113.9:4711", "{failed}");
+    let mut socket = TcpStream::connect(&address).await.unwrap();
+    socket.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let failed = server.event("handshake_failed").await;
+    assert!(failed["reason"].as_str().unwrap().contains("PROXY protocol header"), "{failed}");
+}
+
+#[tokio::test]
 async fn log_json_is_json_with_a_time() {
     let directory = Directory::new("log-json");
     let (root, ca) = (directory.path().to_str().unwrap(), directory.path().join("ca.pem"));
