@@ -86,6 +86,11 @@ impl Connection {
         self.leave_withdrawn_addresses();
     }
 
+    /// Returns the local address of `tcp` from [`Connection::set_tcp_addresses`], if it is known.
+    pub fn local_address(&self, tcp: ConnectionId) -> Option<SocketAddr> {
+        self.tcps.get(tcp)?.local_address()
+    }
+
     /// Marks a TCP connection as a backup, used only when no other is live, or as available again. Asks the peer to do
     /// the same.
     ///

@@ -67,6 +67,18 @@ impl Connection {
         self.settle(now);
     }
 
+    /// Reports that this host can send nothing on the path of `tcp`: its interface is down, or its local address was
+    /// removed. It stalls at once, and its data is reinjected on others. Optional; without it, the session finds out
+    /// when an answer is overdue. No effect before `tcp` has joined, and on a plain session.
+    pub fn handle_path_down(&mut self, now: Time, tcp: ConnectionId) {
+        self.trace.set_now(now);
+        let is_up = self.tcps.get(tcp).is_some_and(|entry| entry.is_up() && !entry.liveness().is_stalled());
+        if is_up && !self.plain {
+            self.mark_one_stalled(now, tcp);
+            self.settle(now);
+        }
+    }
+
     /// The consequences of any input: closing advances, retiring TCP connections are discarded.
     pub(super) fn settle(&mut self, now: Time) {
         self.hedge();

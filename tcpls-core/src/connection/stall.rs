@@ -110,13 +110,15 @@ impl Connection {
     pub(super) fn mark_stalled(&mut self, now: Time) {
         let silent = |entry: &&Tcp<Carried>| self.stall_deadline(entry).is_some_and(|at| at <= now);
         let silent: Vec<ConnectionId> = self.tcps.iter().filter(silent).map(|entry| entry.id()).collect();
-        for tcp in silent {
-            let owed_since = self.tcps.get(tcp).and_then(|entry| self.owes_since(entry));
-            if let Some(entry) = self.tcps.get_mut(tcp) {
-                entry.live().stall(now);
-                self.trace.emit(|| trace::Event::Stalled { tcp, owed_since, in_flight: entry.sent().bytes() });
-                self.events.push_back(Event::Tcp(TcpEvent::Stalled { tcp }));
-            }
+        silent.into_iter().for_each(|tcp| self.mark_one_stalled(now, tcp));
+    }
+
+    pub(super) fn mark_one_stalled(&mut self, now: Time, tcp: ConnectionId) {
+        let owed_since = self.tcps.get(tcp).and_then(|entry| self.owes_since(entry));
+        if let Some(entry) = self.tcps.get_mut(tcp) {
+            entry.live().stall(now);
+            self.trace.emit(|| trace::Event::Stalled { tcp, owed_since, in_flight: entry.sent().bytes() });
+            self.events.push_back(Event::Tcp(TcpEvent::Stalled { tcp }));
         }
     }
 

@@ -280,6 +280,11 @@ impl<C> Tcp<C> {
         [self.local, self.remote].into_iter().flatten()
     }
 
+    /// Its local address.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        self.local
+    }
+
     /// Sets its addresses.
     pub(crate) fn runs_between(&mut self, local: Option<SocketAddr>, remote: Option<SocketAddr>) {
         (self.local, self.remote) = (local, remote);

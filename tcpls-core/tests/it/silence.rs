@@ -56,6 +56,43 @@ fn data_of_a_stalled_tcp_connection_is_reinjected_in_a_probe_timeout() {
 }
 
 #[test]
+fn tcp_connection_without_a_link_stalls_at_once_and_its_data_is_reinjected() {
+    let mut pair = dark_first();
+    let stream = pair.open_stream(Client);
+    pair.submit(Client, stream, &bytes(50_000));
+    pair.step(Client);
+    let (carried, _) = tcp_stats(&mut pair, Client, FIRST);
+    assert!(carried > 0, "the test is about nothing");
+    let now = pair.now;
+    for _ in 0..2 {
+        pair.client().handle_path_down(now, FIRST);
+    }
+    assert!(pair.client().is_stalled(FIRST));
+    pair.drive_for(Duration::from_millis(1));
+    pair.assert_received(Server, stream, &bytes(50_000));
+    assert_eq!(tcp_stats(&mut pair, Client, FIRST), (carried, carried));
+    assert_eq!(said(&mut pair, Client, TcpEvent::Stalled { tcp: FIRST }), 1);
+    let status = TcpEvent::Status { tcp: FIRST, backup: true };
+    assert_eq!(said(&mut pair, Server, status), 1, "the peer sends nothing on it either");
+    assert_eq!(pair.fault(Client, FIRST), None, "it may come back");
+}
+
+#[test]
+fn only_tcp_connections_that_have_joined_stall_without_a_link() {
+    let mut pair = Pair::established();
+    let joining = pair.open_tcp();
+    let now = pair.now;
+    for tcp in [joining, ConnectionId(77)] {
+        pair.client().handle_path_down(now, tcp);
+        assert!(!pair.client().is_stalled(tcp), "{tcp}");
+    }
+    pair.client().handle_path_down(now, FIRST);
+    assert!(pair.client().is_stalled(FIRST), "also the only one");
+    pair.drive_for(Duration::from_millis(100));
+    assert_eq!(said(&mut pair, Client, TcpEvent::Resumed { tcp: FIRST }), 1, "the report was wrong: it answers");
+}
+
+#[test]
 fn stalled_tcp_connection_is_reported_to_the_peer() {
     let mut pair = dark_first();
     let stream = pair.open_stream(Server);

@@ -13,7 +13,7 @@ use tcpls_core::error::TcpFault;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
-use super::pair::{Attempt, Failure, GRACE, Haste, Live, Pair, Stage};
+use super::pair::{Attempt, Failure, GRACE, Haste, Link, Live, Pair, Stage};
 use super::{Action, Dialer, Keep, Local, Path};
 
 /// The longest wait before another TCP connection replaces a stalled one; one that has answered for this time has
@@ -32,6 +32,7 @@ impl Dialer {
     pub(super) fn keep(&mut self, now: Time) {
         self.note_urgency(now);
         self.note_traffic(now);
+        self.close_cut(now);
         // Each step may enable others; tokens and delays bound their number.
         let mut before = usize::MAX;
         while before != self.actions.len() {
@@ -63,13 +64,14 @@ impl Dialer {
         let is_full = self.view.tcp_connections >= self.view.limit;
         let displacement = self.displacement_deadline().filter(|at| is_full && *at > self.advanced);
         let last_resorts = last_resorts.filter(|at| self.view.tokens == 1 && *at > self.advanced);
-        dials.chain(displacement).chain(last_resorts).min()
+        dials.chain(displacement).chain(last_resorts).chain(self.cut_deadline()).min()
     }
 
     /// Whether this pair should have a TCP connection, and has none, not even a joining one.
     fn wants(&self, index: usize) -> bool {
         let pair = &self.pairs[index];
-        !(pair.withdrawn || pair.is_taken() || (pair.is_metered && self.spares_metered()))
+        let is_unfit = pair.withdrawn || pair.is_cut || (pair.is_metered && self.spares_metered());
+        !(is_unfit || pair.is_taken())
             && self.has_room(pair)
             && match self.options.keep {
                 Keep::Nothing => false,
@@ -150,7 +152,7 @@ impl Dialer {
     }
 
     fn is_stranded(&self) -> bool {
-        self.pairs.iter().all(|pair| pair.live.is_none())
+        self.pairs.iter().all(|pair| pair.live.is_none_or(|live| live.link != Link::Up))
     }
 
     /// Returns when a wanted pair is to be dialed. Alternatives wait a short time for the pairs before them.
@@ -269,7 +271,7 @@ impl Dialer {
         let Some(index) = self.pairs.iter().position(|pair| joining(pair, tcp).is_some()) else { return };
         let pair = &mut self.pairs[index];
         pair.attempts.retain(|attempt| !is_join_of(attempt, tcp));
-        let before = pair.live.replace(Live { tcp, since: now, silent: false });
+        let before = pair.live.replace(Live::new(tcp, now));
         if before.is_some() {
             // It was replaced but may only have been slow; then the next one needs more time.
             pair.grace = (pair.grace * 2).min(MAX_PATIENCE);
@@ -285,9 +287,13 @@ impl Dialer {
         if silent && pair.live.as_ref().is_some_and(has_lasted) {
             (self.patience, pair.grace) = (GRACE, GRACE);
         }
-        pair.live.iter_mut().for_each(|live| live.silent = silent);
+        if let Some(live) = &mut pair.live {
+            live.silent = silent;
+            live.link = if silent { live.link } else { Link::Up };
+        }
+        let is_known = pair.live.is_some_and(|live| live.link != Link::Up);
         pair.away_since = silent.then_some(now);
-        pair.next = now + pair.grace;
+        pair.next = if is_known { now } else { now + pair.grace };
     }
 
     pub(super) fn note_lost(&mut self, now: Time, tcp: ConnectionId, fault: TcpFault) {

@@ -50,7 +50,7 @@ impl Lane {
         }
     }
 
-    fn is(&self, tcp: ConnectionId) -> bool {
+    pub(super) fn is(&self, tcp: ConnectionId) -> bool {
         match self.stage {
             Some((Stage::Live(mine) | Stage::Joining(_, Some(mine)), _)) => mine == tcp,
             _ => false,

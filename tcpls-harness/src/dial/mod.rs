@@ -9,6 +9,7 @@
 //! | `policy` | the interface, for policies of your own |
 //! | `start` | before there is a session: TCP connections race, and the first gets the TLS handshake |
 //! | `keep` | during the session: joins on other pairs, and replacement of lost and stalled TCP connections |
+//! | `network` | lost and found local addresses, and the host's sleep |
 //! | `lanes` | TCP connections for interactive streams beside bulk data |
 //!
 //! The driver reports events with `handle_*`, calls [`Dialer::advance`], executes the actions from [`Dialer::poll_action`],
@@ -17,6 +18,7 @@
 mod keep;
 mod lanes;
 mod local;
+mod network;
 mod order;
 mod pair;
 mod path;
@@ -35,6 +37,7 @@ use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
 pub use self::local::{Device, Local, NoDevice};
+pub use self::network::{NetworkChange, report_change};
 pub use self::order::{Action, AttemptId, DialOptions, Keep, SessionView};
 pub use self::path::{Backup, Path, PathStatus};
 pub use self::policy::{DialPolicy, MakeDialPolicy};

@@ -51,6 +51,26 @@ pub(super) struct Live {
     pub(super) tcp: ConnectionId,
     pub(super) since: Time,
     pub(super) silent: bool,
+    pub(super) link: Link,
+}
+
+impl Live {
+    pub(super) fn new(tcp: ConnectionId, now: Time) -> Self {
+        Self { tcp, since: now, silent: false, link: Link::Up }
+    }
+}
+
+/// What the operating system reports about the link of a TCP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// Nothing.
+    Up,
+    /// It was away, or the host was suspended: the TCP connection may be lost. Another is dialed at once.
+    Doubted,
+    /// Since when this host can send nothing.
+    Lost(Time),
+    /// The driver closes the TCP connection.
+    Closing,
 }
 
 /// How urgent a new TCP connection is.
@@ -166,6 +186,8 @@ pub(super) struct Pair {
     pub(super) parked: bool,
     /// Whether the server has withdrawn the address.
     pub(super) withdrawn: bool,
+    /// Whether this host has lost the local address: dials would fail.
+    pub(super) is_cut: bool,
     /// Its TCP connection without bulk data, beside `live`.
     pub(super) lane: Lane,
 }
@@ -194,6 +216,7 @@ impl Pair {
             is_metered: false,
             parked: false,
             withdrawn: false,
+            is_cut: false,
             lane: Lane::default(),
         }
     }

@@ -8,7 +8,7 @@ use tcpls_core::event::Event;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
-use super::{Action, AttemptId, Dialer, Path, PathStatus, SessionView};
+use super::{Action, AttemptId, Dialer, NetworkChange, Path, PathStatus, SessionView};
 
 /// Decides which pair of addresses a client dials, and when: a state machine without sockets and clock.
 ///
@@ -33,6 +33,9 @@ pub trait DialPolicy: Debug + Send {
     fn handle_joining(&mut self, attempt: AttemptId, tcp: ConnectionId);
     /// Reports an event of the session.
     fn handle_event(&mut self, now: Time, event: &Event);
+    /// Reports a change of this host's network, and which TCP connections of the session it concerns: see
+    /// [`report_change`](super::report_change). By default it has no effect.
+    fn handle_network(&mut self, _now: Time, _change: NetworkChange, _concerned: &[ConnectionId]) {}
     /// Decides what is due now. `session` is the default before there is one.
     fn advance(&mut self, now: Time, session: SessionView);
     /// Returns the next action.
@@ -97,6 +100,10 @@ impl DialPolicy for Dialer {
 
     fn handle_event(&mut self, now: Time, event: &Event) {
         Self::handle_event(self, now, event);
+    }
+
+    fn handle_network(&mut self, now: Time, change: NetworkChange, concerned: &[ConnectionId]) {
+        Self::handle_network(self, now, change, concerned);
     }
 
     fn advance(&mut self, now: Time, session: SessionView) {

@@ -18,6 +18,7 @@ mod lanes;
 mod layers;
 mod load_balancers;
 mod middleboxes;
+mod network;
 mod openssl;
 mod paths;
 mod pins;

@@ -6,30 +6,42 @@ use std::io;
 use std::time::Duration;
 
 use tcpls_core::config::Config;
+use tcpls_core::time::Time;
+use tcpls_core::wire::ids::ConnectionId;
 use tcpls_harness::net::{Runtime, Session};
 use tcpls_harness::proxy::{
     Limits, Outbound, Refusal, Server, Target, Tunnel, TunnelOptions, TunnelReport, Users, serve_program,
 };
 use tcpls_harness::sim::scenario::Path;
 use tcpls_harness::sim::{NetworkHandle, Simulation};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, copy, duplex, split};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, copy, duplex, sink, split};
 
 const MS: Duration = Duration::from_millis(1);
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 /// The most that a keystroke may take, also when its path goes dark.
 const LONGEST: Duration = Duration::from_millis(200);
 
-/// Targets that send back what they receive.
+/// The ports of targets that send back what they receive, and of those that count it.
+const ECHO: u8 = 7;
+const DISCARD: u8 = 9;
+/// The server's address on the first path.
+const WIFI: &str = "10.0.0.1:443";
+
+/// Targets that send back what they receive, or count it.
 struct Echoes(Runtime);
 
 impl Outbound for Echoes {
     type Peer = DuplexStream;
 
-    async fn connect(&self, _: &Target) -> Result<DuplexStream, Refusal> {
+    async fn connect(&self, target: &Target) -> Result<DuplexStream, Refusal> {
         let (near, far) = duplex(64 * 1024);
+        let counts = target.port == u16::from(DISCARD);
         drop(self.0.spawn(async move {
             let (mut reader, mut writer) = split(far);
-            if copy(&mut reader, &mut writer).await.is_ok() {
+            if counts {
+                let count = copy(&mut reader, &mut sink()).await;
+                _ = writer.write_u64(count.unwrap_or_default()).await;
+            } else if copy(&mut reader, &mut writer).await.is_ok() {
                 _ = writer.shutdown().await;
             }
         }));
@@ -42,11 +54,11 @@ async fn serve(session: Session) {
 }
 
 /// A program that is connected by SOCKS.
-async fn program(runtime: &Runtime, tunnel: &Tunnel) -> io::Result<DuplexStream> {
+async fn program(runtime: &Runtime, tunnel: &Tunnel, port: u8) -> io::Result<DuplexStream> {
     let (mut near, far) = duplex(64 * 1024);
     let (own, tunnel) = (runtime.clone(), tunnel.clone());
     drop(runtime.spawn(async move { serve_program(&own, &tunnel, far).await }));
-    near.write_all(&[5, 1, 0, 5, 1, 0, 3, 1, b'a', 0, 22]).await?;
+    near.write_all(&[5, 1, 0, 5, 1, 0, 3, 1, b'a', 0, port]).await?;
     let mut answers = [0; 12];
     near.read_exact(&mut answers).await?;
     assert_eq!(answers[..4], [5, 0, 5, 0]);
@@ -82,7 +94,7 @@ fn keystrokes_go_on_when_the_path_goes_dark() {
     let client = async |session: Session| -> io::Result<()> {
         let runtime = session.runtime();
         let tunnel = tunnel(&session);
-        let mut terminal = program(&runtime, &tunnel).await?;
+        let mut terminal = program(&runtime, &tunnel, ECHO).await?;
         let mut longest = Duration::ZERO;
         for key in 0..200 {
             longest = longest.max(keystroke(&runtime, &mut terminal, key).await?);
@@ -102,12 +114,81 @@ fn keystrokes_go_on_when_the_path_goes_dark() {
     }
 }
 
+/// Uploads this much, and checks that all of it arrives.
+async fn upload(mut program: DuplexStream, bytes: u64) -> io::Result<()> {
+    let block = vec![7; 16 * 1024];
+    for _ in 0..bytes / block.len() as u64 {
+        program.write_all(&block).await?;
+    }
+    program.shutdown().await?;
+    assert_eq!(program.read_u64().await?, bytes);
+    Ok(())
+}
+
+#[test]
+fn keystrokes_go_on_beside_bulk_data_when_the_interface_goes_down() {
+    let client = async |session: Session| -> io::Result<()> {
+        let runtime = session.runtime();
+        let tunnel = tunnel(&session);
+        let mut terminal = program(&runtime, &tunnel, ECHO).await?;
+        let keys = async {
+            let mut longest = Duration::ZERO;
+            for key in 0..200 {
+                longest = longest.max(keystroke(&runtime, &mut terminal, key).await?);
+                runtime.sleep(10 * MS).await;
+            }
+            println!("the longest took {longest:?}");
+            assert!(longest <= LONGEST, "{longest:?}");
+            Ok(())
+        };
+        tokio::try_join!(keys, upload(program(&runtime, &tunnel, DISCARD).await?, 16 << 20))?;
+        let on_wifi = |tcp: &ConnectionId| session.path_of(*tcp).is_some_and(|path| path.remote.to_string() == WIFI);
+        assert!(!session.tcp_connections().iter().any(on_wifi), "it is closed as soon as the other path works");
+        session.close(Default::default(), b"").await;
+        Ok(())
+    };
+    for seed in 0..10 {
+        let faults = async |network: NetworkHandle| {
+            network.runtime().sleep(Duration::from_secs(1)).await;
+            network.set_interface_down("wifi", true);
+        };
+        network(seed).faults(faults).client(client).run().unwrap();
+    }
+}
+
+#[test]
+fn interface_that_comes_back_is_joined_at_once() {
+    let client = async |session: Session| -> io::Result<()> {
+        let runtime = session.runtime();
+        let tunnel = tunnel(&session);
+        let mut terminal = program(&runtime, &tunnel, ECHO).await?;
+        let mut joined = Vec::new();
+        for key in 0..200 {
+            keystroke(&runtime, &mut terminal, key).await?;
+            runtime.sleep(10 * MS).await;
+            joined.push((runtime.now(), session.tcp_connections().len()));
+        }
+        let away = joined.iter().position(|(_, count)| *count == 1).expect("the interface was down");
+        let back = joined[away..].iter().find(|(_, count)| *count > 1).expect("it came back").0;
+        assert!(back <= Time::from_millis(1_600), "joined at {back:?}");
+        session.close(Default::default(), b"").await;
+        Ok(())
+    };
+    let faults = async |network: NetworkHandle| {
+        network.runtime().sleep(Duration::from_secs(1)).await;
+        network.set_interface_down("wifi", true);
+        network.runtime().sleep(500 * MS).await;
+        network.set_interface_down("wifi", false);
+    };
+    network(1).faults(faults).client(client).run().unwrap();
+}
+
 #[test]
 fn connections_continue_after_ten_minutes_without_a_network() {
     let client = async |session: Session| -> io::Result<()> {
         let runtime = session.runtime();
         let tunnel = tunnel(&session);
-        let mut terminal = program(&runtime, &tunnel).await?;
+        let mut terminal = program(&runtime, &tunnel, ECHO).await?;
         for key in 0..200 {
             keystroke(&runtime, &mut terminal, key).await?;
             runtime.sleep(10 * MS).await;
@@ -116,7 +197,7 @@ fn connections_continue_after_ten_minutes_without_a_network() {
         session.close(Default::default(), b"").await;
         Ok(())
     };
-    for kill in [NetworkHandle::set_down, NetworkHandle::set_dark] {
+    for kill in [NetworkHandle::set_down, NetworkHandle::set_dark, NetworkHandle::set_interface_down] {
         let faults = async move |network: NetworkHandle| {
             network.runtime().sleep(Duration::from_secs(1)).await;
             ["wifi", "mobile"].into_iter().for_each(|path| kill(&network, path, true));

@@ -2,6 +2,7 @@
 
 mod lanes;
 mod locals;
+mod network;
 mod world;
 
 use std::net::{IpAddr, SocketAddr};

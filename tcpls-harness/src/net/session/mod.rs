@@ -49,6 +49,7 @@ pub(crate) use self::shared::Joined;
 pub(crate) use self::shared::{Descriptors, Input, Opened, Shared, State};
 pub use self::stream::{RecvStream, SendStream, Stream};
 pub(crate) use self::waiters::Wait;
+use crate::dial::{DialPolicy, NetworkChange, report_change};
 use crate::net::runtime::Runtime;
 
 /// A session; it is closed when its last handle and stream are dropped, after what was finished is delivered.
@@ -185,6 +186,16 @@ impl Session {
     /// [`Event::Stranded`](tcpls_core::event::Event::Stranded) says until when.
     pub fn session_timeout(&self) -> Duration {
         self.handle.with(|state| state.conn.session_timeout())
+    }
+
+    /// Reports a change of this host's network, which concerns the TCP connections from a local address: without a link
+    /// they stall at once, and their data is reinjected on others.
+    pub fn handle_network_change(&self, change: NetworkChange) {
+        self.command(|state| {
+            let now = state.now();
+            let dialer = state.dialer.as_mut().map(|dialer| &mut **dialer as &mut dyn DialPolicy);
+            report_change(now, change, &mut state.conn, dialer);
+        });
     }
 
     /// Sets the policy that distributes stream data over TCP connections, from the next record on. It runs with the

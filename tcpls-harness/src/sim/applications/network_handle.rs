@@ -112,6 +112,12 @@ impl NetworkHandle {
         self.order(self.fault(FaultKind::Down, path), !down);
     }
 
+    /// Takes down the clients' interface of a path, or up again: nothing gets through, and their operating systems report
+    /// it.
+    pub fn set_interface_down(&self, path: &str, down: bool) {
+        self.order(self.fault(FaultKind::InterfaceDown, path), !down);
+    }
+
     /// Changes the rate of both links, in bits per second; `None`: as it was at the start.
     pub fn set_rate(&self, path: &str, bits_per_second: Option<u64>) {
         let rate = bits_per_second.map(|rate| Rate(rate / 8));

@@ -15,7 +15,8 @@ use super::env::Env;
 use super::setup::Setup;
 use super::tls::Identity;
 use crate::dial::{
-    Action, AttemptId, Backup, DialOptions, DialPolicy, Dialer, Keep, MakeDialPolicy, Path, SessionView,
+    Action, AttemptId, Backup, DialOptions, DialPolicy, Dialer, Keep, MakeDialPolicy, NetworkChange, Path, SessionView,
+    report_change,
 };
 use crate::net::AddTcpError;
 use crate::net::session::Opened;
@@ -129,6 +130,16 @@ impl Client {
         let candidates = self.candidates.values().filter_map(|(driver, _)| driver.conn.poll_timeout());
         let session = self.driver.as_ref().and_then(|driver| driver.conn.poll_timeout());
         joins.chain(candidates).chain(session).chain(self.dialer.poll_timeout()).chain(env_next).min()
+    }
+
+    /// The operating system reports that the interface of a path is down, or up.
+    pub(crate) fn note_interface(&mut self, now: Time, path: usize, is_up: bool) {
+        let Some(local) = addresses(path).local else { return };
+        let change = if is_up { NetworkChange::AddressFound } else { NetworkChange::AddressLost };
+        match &mut self.driver {
+            Some(driver) => report_change(now, change(local.ip()), &mut driver.conn, Some(&mut *self.dialer)),
+            None => self.dialer.handle_network(now, change(local.ip()), &[]),
+        }
     }
 
     /// The application wants a TCP connection on a path.

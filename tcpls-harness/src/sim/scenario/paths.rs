@@ -274,6 +274,8 @@ pub enum FaultKind {
     BlackHole,
     /// TCP connections are reset and new ones refused.
     Down,
+    /// The clients' interface is down: nothing gets through, and their operating systems report it.
+    InterfaceDown,
     /// A load balancer on the path has lost its backend: TCP connections end with a FIN, new ones are accepted and
     /// closed at once.
     BackendAway,
@@ -301,6 +303,7 @@ impl fmt::Display for FaultKind {
             Self::Forget => "forgotten",
             Self::BlackHole => "black hole",
             Self::Down => "down",
+            Self::InterfaceDown => "interface down",
             Self::BackendAway => "backend away",
             Self::Restart => "restart",
             Self::Clog => "clogged",

@@ -34,7 +34,7 @@ const CALM: u64 = 2_000;
 
 const SCHEDULERS: [Scheduler; 5] =
     [Scheduler::Aggregate, Scheduler::LowestRtt, Scheduler::RoundRobin, Scheduler::Redundant, Scheduler::ActiveStandby];
-const FAULTS: [FaultKind; 12] = [
+const FAULTS: [FaultKind; 13] = [
     FaultKind::Forget,
     FaultKind::Reset,
     FaultKind::ResetClient,
@@ -42,6 +42,7 @@ const FAULTS: [FaultKind; 12] = [
     FaultKind::Fin,
     FaultKind::BlackHole,
     FaultKind::Down,
+    FaultKind::InterfaceDown,
     FaultKind::Clog,
     FaultKind::Rate,
     FaultKind::Delay,
@@ -215,6 +216,7 @@ impl Maker {
             kind,
             FaultKind::BlackHole
                 | FaultKind::Down
+                | FaultKind::InterfaceDown
                 | FaultKind::Clog
                 | FaultKind::Rate
                 | FaultKind::Delay

@@ -320,6 +320,9 @@ impl World {
             return;
         }
         self.env.net.fault(self.env.now, path, fault, over);
+        if fault.kind == FaultKind::InterfaceDown {
+            self.clients.iter_mut().for_each(|client| client.note_interface(self.env.now, path, over));
+        }
     }
 
     /// What an application of one client's session does.

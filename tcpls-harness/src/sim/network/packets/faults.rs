@@ -16,7 +16,9 @@ impl Packets {
         }
         let ways = faults::ways(fault);
         match fault.kind {
-            FaultKind::BlackHole => ways.iter().for_each(|way| self.paths[path].links[*way].dark = !over),
+            FaultKind::BlackHole | FaultKind::InterfaceDown => {
+                ways.iter().for_each(|way| self.paths[path].links[*way].dark = !over);
+            }
             FaultKind::Down if over => self.paths[path].listen(),
             FaultKind::Down => {
                 self.cut_all(path, [true; 2], TcpEnd::Reset);

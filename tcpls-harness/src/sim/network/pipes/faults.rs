@@ -20,7 +20,9 @@ impl Pipes {
         }
         let ways = faults::ways(fault);
         match fault.kind {
-            FaultKind::BlackHole => ways.iter().for_each(|way| self.darken(now, path, *way, !over)),
+            FaultKind::BlackHole | FaultKind::InterfaceDown => {
+                ways.iter().for_each(|way| self.darken(now, path, *way, !over))
+            }
             FaultKind::Down => {
                 self.paths[path].refuses = !over;
                 self.cut_all(path, [true; 2], TcpEnd::Reset);
