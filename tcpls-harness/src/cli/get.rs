@@ -17,6 +17,7 @@ use super::files::{make_directory, unwritable};
 use super::hints::Hints;
 use super::identity::ClientIdentityArgs;
 use super::migrate::{Move, look_up, migrate};
+use super::network::watch_network;
 use super::paths::{TrustArgs, close_briefly, connect, follow_advertised, resolve, server_name, tell_troubles};
 use super::progress::Progress;
 use super::report::TcpReport;
@@ -264,6 +265,7 @@ async fn fetch_jobs(
     }
     tokio::spawn(tell_troubles(session.events(), session.path_failures()));
     let mut company = JoinSet::new();
+    company.spawn(watch_network(session.clone()));
     company.spawn(migrate(session.clone(), ways.moves));
     ways.standby.iter().for_each(|address| session.add_path(*address, None));
     if ways.use_advertised {

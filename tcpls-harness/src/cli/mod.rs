@@ -20,6 +20,7 @@ pub mod listen;
 mod logs;
 mod metrics;
 pub mod migrate;
+mod network;
 mod output;
 pub mod paths;
 pub mod perf;

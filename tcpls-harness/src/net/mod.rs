@@ -52,6 +52,8 @@ mod log {
 
     pub(super) fn metric(_name: &str, _value: f64) {}
 }
+#[cfg(feature = "interfaces")]
+mod monitor;
 mod network;
 mod os;
 pub mod proxy_protocol;
@@ -63,6 +65,8 @@ mod task;
 
 pub use self::client::{ClientOptions, ConnectError};
 pub use self::listener::{HandshakeFailure, HandshakeFailures, HandshakeFault, ListenError, Listener, ServerOptions};
+#[cfg(feature = "interfaces")]
+pub use self::monitor::NetworkMonitor;
 pub use self::network::{Network, NetworkError};
 pub use self::runtime::{Runtime, Task};
 pub use self::session::{

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::PROTOCOL;
 use super::server::send_zeros;
 use crate::cli::hints::Hints;
+use crate::cli::network::watch_network;
 use crate::cli::paths::{TrustArgs, add_tcp, close_briefly, connect, resolve, server_name};
 use crate::cli::report::TcpReport;
 use crate::cli::signals::Signals;
@@ -129,6 +130,7 @@ async fn open(args: &Args) -> Outcome<Session> {
     let self_made = "`perf server` makes its certificate on the spot: pass --insecure";
     let hints = Hints { ca: args.trust.ca.as_deref(), self_made };
     let session = connect(&addresses, options, &hints).await?;
+    tokio::spawn(watch_network(session.clone()));
     if !session.is_tcpls() {
         return Ok(session); // measuring says why it can't
     }

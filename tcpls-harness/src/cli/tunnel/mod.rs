@@ -18,6 +18,7 @@ use super::hints::Hints;
 use super::identity::ClientIdentityArgs;
 use super::limits::Bounds;
 use super::listen::ListenOn;
+use super::network::watch_network;
 use super::paths::{PathArgs, TrustArgs, close_briefly, follow_advertised, resolve, server_name, tell_troubles};
 use super::proxy::first_line;
 use super::text::visible;
@@ -179,6 +180,7 @@ fn tell(report: TunnelReport<DialError>, use_advertised: bool) {
         TunnelReport::Began(session) => {
             output::tell("connected");
             tokio::spawn(tell_troubles(session.events(), session.path_failures()));
+            tokio::spawn(watch_network(session.clone()));
             if use_advertised {
                 tokio::spawn(follow_advertised(session));
             }

@@ -1,0 +1,108 @@
+//! Watches this host's network and its sleep, and reports changes to sessions. Nothing wakes the process while nothing
+//! changes.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `mod` | [`NetworkMonitor`] |
+//! | `known` | what is known of the interfaces, and what differs from it: without sockets |
+//! | `linux` | when to look again, and whether the host was asleep, from Linux |
+
+mod known;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod linux;
+
+use std::collections::VecDeque;
+use std::io;
+
+use self::known::{Known, Seen};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use self::linux::Notices;
+use crate::dial::{Device, NetworkChange};
+use crate::net::Session;
+
+/// When to look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notice {
+    /// An interface or an address may have changed.
+    Network,
+    /// The host was asleep.
+    Resumed,
+}
+
+/// The changes of this host's network: addresses and interfaces that are lost or found, and the end of a suspend.
+///
+/// On Linux the kernel reports them (rtnetlink, and a timer that a suspend cancels); other systems are not supported yet.
+#[derive(Debug)]
+pub struct NetworkMonitor {
+    notices: Notices,
+    known: Known,
+    changes: VecDeque<NetworkChange>,
+}
+
+impl NetworkMonitor {
+    /// Begins to watch. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    /// The system is not supported ([`io::ErrorKind::Unsupported`]), or does not allow it.
+    pub fn new() -> io::Result<Self> {
+        let notices = Notices::new()?; // first, so that no change is missed
+        let mut known = Known::default();
+        known.update(look()?);
+        Ok(Self { notices, known, changes: VecDeque::new() })
+    }
+
+    /// Waits for the next change. Cancel safe.
+    ///
+    /// # Errors
+    /// The system reports nothing more.
+    pub async fn next(&mut self) -> io::Result<NetworkChange> {
+        loop {
+            if let Some(change) = self.changes.pop_front() {
+                return Ok(change);
+            }
+            let notice = self.notices.next().await?;
+            self.changes.extend(self.known.update(look()?));
+            // After the addresses: what is dialed then uses those that are there.
+            self.changes.extend((notice == Notice::Resumed).then_some(NetworkChange::Resumed));
+        }
+    }
+
+    /// Reports all changes to `session` until it has ended.
+    ///
+    /// # Errors
+    /// As [`NetworkMonitor::next`].
+    pub async fn report_to(mut self, session: &Session) -> io::Result<()> {
+        loop {
+            tokio::select! {
+                change = self.next() => session.handle_network_change(change?),
+                _ = session.closed() => return Ok(()),
+            }
+        }
+    }
+}
+
+/// The interfaces of this host.
+fn look() -> io::Result<Vec<Seen>> {
+    use getifaddrs::InterfaceFlags;
+    let up = InterfaceFlags::UP | InterfaceFlags::RUNNING;
+    let seen = getifaddrs::getifaddrs()?.filter_map(|found| {
+        let address = found.address.ip_addr()?;
+        Some(Seen { device: Device::new(&found.name)?, up: found.flags.contains(up), address: address.to_canonical() })
+    });
+    Ok(seen.collect())
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[derive(Debug)]
+enum Notices {}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+impl Notices {
+    fn new() -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    async fn next(&mut self) -> io::Result<Notice> {
+        match *self {}
+    }
+}
