@@ -7,6 +7,7 @@
 //! | [`net`] | | sessions, streams and listeners for applications |
 //! | [`dial`] | | which pair of addresses a client dials when, without sockets |
 //! | [`tls`] | | certificates and keys, as configurations for sessions |
+//! | `links` | `interfaces` | which interfaces of a host lead to a server, without sockets |
 //! | `proxy` | `proxy` | tunnels: TCP connections of other programs, a stream of a session for each |
 //! | `sim` | `sim` | whole networks in virtual time, and the same applications on them, for tests and experiments |
 //! | `trace` | `json` | traces of sessions as JSON lines |
@@ -65,6 +66,8 @@ pub mod cli;
 pub mod dial;
 #[cfg(feature = "cli")]
 pub mod hq;
+#[cfg(feature = "interfaces")]
+pub mod links;
 pub mod net;
 #[cfg(any(test, feature = "proxy", feature = "self-signed"))]
 mod private;

@@ -24,9 +24,10 @@ use super::report::TcpReport;
 use super::signals::{Signals, Stopped};
 use super::text::visible;
 use super::units::{bits_per_second, rate, size, time};
+use super::uplinks::UplinkArgs;
 use super::url::Url;
 use super::{Outcome, output, report};
-use crate::dial::Backup;
+use crate::dial::{self, Backup};
 use crate::hq::{CHUNK, PROTOCOL, ask, explain};
 use crate::net::{ClientOptions, RecvStream, Session};
 use crate::proxy::Invite;
@@ -36,7 +37,7 @@ const MAX_OPEN_FILES: usize = 200;
 
 /// Fetch files from a server
 ///
-/// Each file is requested on a stream of its own, all at once, over one TCP connection for each --connect. From a
+/// Each file is requested on a stream of its own, all at once, over one TCP connection for each --connect and each interface that leads there. From a
 /// server that does not support TCPLS, files are fetched over plain TLS 1.3, one per session.
 ///
 /// If a TCP connection is lost, the downloads continue on the others. If the command ends before a file is complete,
@@ -53,6 +54,9 @@ pub struct Args {
     /// After SECONDS, open a TCP connection to HOST:PORT and retire all others: the downloads move there
     #[arg(long, value_name = "SECONDS:HOST:PORT")]
     pub migrate: Vec<Move>,
+    /// Where paths begin.
+    #[command(flatten)]
+    pub uplinks: UplinkArgs,
     /// Also open a TCP connection to each address that the server advertises
     #[arg(long)]
     pub use_advertised: bool,
@@ -187,7 +191,6 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
     let tls = args.trust.trust(invite.as_ref()).client_as(&[PROTOCOL], args.identity.load()?.as_ref())?;
     let tls = if args.tcpls_only { tls.tcpls_only() } else { tls };
     let mut options = ClientOptions::new(tls, server_name(&url.name)?);
-    options.dial.wanted = given.len().max(1);
     if !given.is_empty() {
         options.dial.stagger = Duration::ZERO; // each of them is to be used anyway
     }
@@ -195,10 +198,10 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
     let begin = async {
         let log = args.log.as_deref().unwrap_or(Path::new(""));
         let progress = Progress::new(args.log.clone()).await.map_err(|error| unwritable(log, error))?;
-        let ways = Ways::look_up(args, &given, &url).await?;
-        let backups = ways.standby.iter().copied().map(Backup::Remote).collect();
-        let options = ClientOptions { backups, ..options.clone() };
-        Outcome::Ok((connect(&ways.addresses, options, &hints).await?, ways, progress))
+        let mut options = options.clone();
+        let ways = Ways::look_up(args, &given, &url, &mut options).await?;
+        options.backups = ways.standby.iter().copied().map(Backup::Remote).collect();
+        Outcome::Ok((connect(&ways.paths, options, &hints).await?, ways, progress))
     };
     let (session, ways, progress) = tokio::select! {
         begun = begin => begun?,
@@ -230,9 +233,9 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
     Ok(report)
 }
 
-/// The addresses of TCP connections.
+/// The paths of TCP connections.
 struct Ways {
-    addresses: Vec<SocketAddr>,
+    paths: Vec<dial::Path>,
     moves: Vec<(Duration, SocketAddr)>,
     standby: Vec<SocketAddr>,
     use_advertised: bool,
@@ -240,14 +243,15 @@ struct Ways {
 
 impl Ways {
     /// Resolves the names on the command line.
-    async fn look_up(args: &Args, connect: &[String], url: &Url) -> Outcome<Self> {
+    async fn look_up(args: &Args, connect: &[String], url: &Url, options: &mut ClientOptions) -> Outcome<Self> {
         let addresses = match connect {
             [] => resolve(&[url.host_and_port()]).await?,
             given => resolve(given).await?,
         };
         let moves = look_up(&args.migrate).await?;
         let standby = resolve(&args.standby).await?.into_iter().take(args.standby.len()).collect();
-        Ok(Self { addresses, moves, standby, use_advertised: args.use_advertised })
+        let paths = args.uplinks.plan(&addresses, connect.len(), options);
+        Ok(Self { paths, moves, standby, use_advertised: args.use_advertised })
     }
 }
 
@@ -261,7 +265,7 @@ async fn fetch_jobs(
 ) -> Report {
     if !session.is_tcpls() {
         output::tell("the server does not support TCPLS: fetching one file after the other over plain TLS 1.3");
-        return fetch_plainly(session.clone(), &ways.addresses, how, jobs, progress).await;
+        return fetch_plainly(session.clone(), &ways.paths, how, jobs, progress).await;
     }
     tokio::spawn(tell_troubles(session.events(), session.path_failures()));
     let mut company = JoinSet::new();
@@ -326,7 +330,7 @@ async fn fetch_all(session: &Session, jobs: Vec<Job>, progress: &Progress, hints
 /// One session after the other: plain TLS has one stream.
 async fn fetch_plainly(
     first: Session,
-    addresses: &[SocketAddr],
+    paths: &[dial::Path],
     (options, hints): (&ClientOptions, &Hints<'_>),
     jobs: Vec<Job>,
     progress: &Progress,
@@ -336,7 +340,7 @@ async fn fetch_plainly(
     for job in jobs {
         let outcome = match session.take() {
             Some(session) => fetch_one(&session, &job, progress).await,
-            None => match connect(addresses, options.clone(), hints).await {
+            None => match connect(paths, options.clone(), hints).await {
                 Ok(session) => fetch_one(&session, &job, progress).await,
                 Err(error) => Err(error.to_string().into()),
             },

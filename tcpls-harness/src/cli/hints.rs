@@ -7,7 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustls::{CertificateError, Error as TlsError, OtherError};
 use tcpls_core::error::{AlertDescription, CloseReason, HandshakeError, HandshakeErrorKind as Kind};
 
+use super::uplinks;
 use super::validity::{expired, not_yet_valid};
+use crate::net::interfaces::has_strict_filter;
 use crate::net::{ConnectError, PathFailure, PathFault};
 use crate::tls::WrongKey;
 
@@ -45,7 +47,12 @@ impl Hints<'_> {
                     }
                 }
             }
-            error => error.to_string(),
+            error => {
+                if let ConnectError::Paths(failures) = error {
+                    hint = failures.iter().find_map(|failure| uplinks::hint(failure, has_strict_filter));
+                }
+                error.to_string()
+            }
         };
         with_hint(text, hint)
     }

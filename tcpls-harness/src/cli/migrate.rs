@@ -54,7 +54,7 @@ pub(crate) async fn migrate(session: Session, steps: Vec<(Duration, SocketAddr)>
 /// The new TCP connection is up before the others are left.
 async fn move_to(session: &Session, address: SocketAddr) -> Outcome {
     let before: Vec<ConnectionId> = session.tcp_connections();
-    add_tcp(session, address).await?;
+    add_tcp(session, address.into()).await?;
     for tcp in before {
         // One that was lost meanwhile needs no leave.
         _ = session.retire_tcp(tcp);

@@ -37,6 +37,7 @@ pub mod state;
 mod text;
 pub mod tunnel;
 pub mod units;
+pub mod uplinks;
 mod url;
 mod validity;
 mod watch;

@@ -1,9 +1,8 @@
 //! Connects for `get`, `perf`, `demo` and tunnels: resolves names, and reports the state of paths to people.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -17,8 +16,10 @@ use super::hints::Hints;
 use super::invite::InviteSource;
 use super::stalls::Stalls;
 use super::units::span;
-use super::{Outcome, invite, output, zones};
-use crate::dial::{Device, Local};
+use super::uplinks::UplinkArgs;
+use super::{Outcome, invite, output, uplinks, zones};
+use crate::dial::{Local, Path};
+use crate::net::interfaces::has_strict_filter;
 use crate::net::{AddTcpError, ClientOptions, Events, PathFailures, Runtime, Session};
 use crate::proxy::Invite;
 use crate::tls::Trust;
@@ -72,11 +73,9 @@ pub struct PathArgs {
     /// addresses in the invite
     #[arg(long, value_name = "HOST:PORT")]
     pub connect: Vec<String>,
-    /// Interface or local address to connect from, for example wlan0 or 192.0.2.7; each --path adds a TCP connection to
-    /// each --connect. ",backup" makes it a backup: connected, and used while no other path works. ",metered": it is not
-    /// even connected while another path works. Default: what the routes of the operating system select
-    #[arg(long, alias = "local", value_name = "INTERFACE|ADDRESS[,backup][,metered]")]
-    pub path: Vec<PathFrom>,
+    /// Where paths begin.
+    #[command(flatten)]
+    pub uplinks: UplinkArgs,
     /// Also open a TCP connection to each address that the server advertises
     #[arg(long)]
     pub use_advertised: bool,
@@ -86,50 +85,6 @@ impl PathArgs {
     /// Where to connect to: what is given, or else `others`.
     pub(crate) fn connections(&self, others: Vec<String>) -> Vec<String> {
         if self.connect.is_empty() { others } else { self.connect.clone() }
-    }
-
-    /// Puts the number of TCP connections to this number of addresses, and where they begin, into a client's options.
-    pub(crate) fn apply(&self, options: &mut ClientOptions, addresses: usize) {
-        options.dial.wanted = addresses.max(1) * self.path.len().max(1);
-        options.locals = self.path.iter().map(|from| from.0).collect();
-        if options.dial.wanted > 1 {
-            options.dial.stagger = Duration::ZERO; // each of them is to be used anyway
-        }
-    }
-}
-
-/// Where paths begin: an interface or an address of this host, and what it costs to use it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PathFrom(Local);
-
-impl FromStr for PathFrom {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.split(',');
-        let place = parts.next().unwrap_or_default();
-        let local = Self::place(place)?;
-        parts
-            .try_fold(local, |local, mark| match mark {
-                "backup" => Ok(local.backup()),
-                "metered" => Ok(local.metered()),
-                _ => Err(format!("{mark:?} is no mark of a path; write {place},backup or {place},metered")),
-            })
-            .map(Self)
-    }
-}
-
-impl PathFrom {
-    fn place(text: &str) -> Result<Local, String> {
-        if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(address.into());
-        }
-        if zones::zone_of(text).is_some() {
-            let found = (text, 0).to_socket_addrs().map_err(|error| no_zone(text, &error))?.next();
-            return found.map(Local::from).ok_or_else(|| format!("{text} is no address"));
-        }
-        let device = text.parse::<Device>();
-        device.map(Local::from).map_err(|error| format!("neither an address nor an interface: {error}"))
     }
 }
 
@@ -158,7 +113,7 @@ async fn look_up(name: &str) -> Outcome<Vec<SocketAddr>> {
     Ok(found.collect())
 }
 
-pub(super) fn no_zone(name: &str, error: &std::io::Error) -> String {
+pub(crate) fn no_zone(name: &str, error: &std::io::Error) -> String {
     format!("{name}: {error}; write [ADDRESS%INTERFACE]:PORT with an interface of this host")
 }
 
@@ -169,8 +124,8 @@ pub(crate) fn server_name(name: &str) -> Outcome<ServerName<'static>> {
 }
 
 /// Starts a session; an error contains a hint.
-pub(crate) async fn connect(addresses: &[SocketAddr], options: ClientOptions, hints: &Hints<'_>) -> Outcome<Session> {
-    Session::connect(addresses, options).await.map_err(|error| hints.of_connect(&error).into())
+pub(crate) async fn connect(paths: &[Path], options: ClientOptions, hints: &Hints<'_>) -> Outcome<Session> {
+    Session::connect_over(paths, options).await.map_err(|error| hints.of_connect(&error).into())
 }
 
 /// Closes the session of a client that a signal ends, so that the server does not wait for a join.
@@ -178,11 +133,11 @@ pub(crate) async fn close_briefly(session: &Session) {
     _ = tokio::time::timeout(FAREWELL_TIMEOUT, session.close(ErrorCode(0), b"the client was stopped")).await;
 }
 
-/// Joins a TCP connection to `remote`, and waits for a token if there is none.
-pub(crate) async fn add_tcp(session: &Session, remote: SocketAddr) -> Result<ConnectionId, AddTcpError> {
+/// Joins a TCP connection on `path`, and waits for a token if there is none.
+pub(crate) async fn add_tcp(session: &Session, path: Path) -> Result<ConnectionId, AddTcpError> {
     let mut events = session.events();
     loop {
-        match session.add_tcp(remote, None).await {
+        match session.add_tcp(path.remote, Local::of(&path)).await {
             Err(AddTcpError::Session(OpenTcpError::NoToken)) => {}
             other => return other,
         }
@@ -243,7 +198,8 @@ pub(crate) async fn tell_troubles(mut events: Events, mut failures: PathFailures
             tcp = stalls.next() => output::tell(format_args!("{tcp} is stalled: its peer acknowledges nothing")),
             Some(failure) = failures.next() => {
                 if told.insert(failure.path) {
-                    output::tell(format_args!("tcpls: {failure}; the client keeps trying"));
+                    let hint = uplinks::hint(&failure, has_strict_filter).map(|hint| format!("; {hint}"));
+                    output::tell(format_args!("tcpls: {failure}; the client keeps trying{}", hint.unwrap_or_default()));
                 }
             }
             event = events.next() => match event {
@@ -278,23 +234,6 @@ fn tell(event: &Event, stalls: &mut Stalls) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_begin_at_interfaces_and_addresses_with_marks() {
-        let wifi = Local::from(Device::new("wlan0").unwrap());
-        let address = Local::from(IpAddr::from([192, 0, 2, 7]));
-        for (text, local) in [
-            ("wlan0", wifi),
-            ("wlan0,backup", wifi.backup()),
-            ("192.0.2.7,metered", address.metered()),
-            ("192.0.2.7,metered,backup", address.backup().metered()),
-        ] {
-            assert_eq!(text.parse(), Ok(PathFrom(local)), "{text}");
-        }
-        for bad in ["", ",backup", "wlan0,", "wlan0,slow", "an interface", "sixteen-bytes-ok", "fe80::1%no-such-if"] {
-            assert!(bad.parse::<PathFrom>().is_err(), "{bad}");
-        }
-    }
 
     #[cfg(target_os = "linux")]
     #[tokio::test]

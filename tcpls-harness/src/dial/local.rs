@@ -123,6 +123,11 @@ impl Local {
         Path { remote, local: self.address, device: self.device }
     }
 
+    /// Returns the local end of `path`, without marks.
+    pub fn of(path: &Path) -> Self {
+        Self { address: path.local, device: path.device, ..Self::default() }
+    }
+
     /// Whether `path` begins here.
     pub(super) fn is_of(&self, path: &Path) -> bool {
         let ip = |address: Option<SocketAddr>| address.map(|address| address.ip());

@@ -55,7 +55,7 @@ impl From<SocketAddr> for Path {
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let from = Local { address: self.local, device: self.device, ..Local::default() };
+        let from = Local::of(self);
         if from == Local::default() { self.remote.fmt(f) } else { write!(f, "{} from {from}", self.remote) }
     }
 }

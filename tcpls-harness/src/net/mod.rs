@@ -8,6 +8,7 @@
 //! | `account` | what all sessions of a listener hold, and which gives way |
 //! | `task` | the driver: calls the state machine for sockets, timers and the application |
 //! | `socket` | one TCP connection's socket: buffers, pace, the kernel's state |
+//! | `interfaces` | interfaces and routes of this host (feature `interfaces`) |
 //! | `runtime` | [`Runtime`]: time, tasks and random numbers for applications, real or simulated |
 //! | `os`, `descriptors`, `log` | clock and random numbers; handling of a lack of file descriptors; events for `tracing` |
 //! | `reach`, `network` | which hosts can be reached at an address; addresses that begin alike |
@@ -38,6 +39,8 @@ mod client;
 #[cfg(test)]
 mod costs;
 pub(crate) mod descriptors;
+#[cfg(feature = "interfaces")]
+pub mod interfaces;
 mod listener;
 #[cfg(feature = "tracing")]
 mod log;

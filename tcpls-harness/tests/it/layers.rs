@@ -16,6 +16,7 @@ const NET: Topics = &[
     ("network", &[]),
     ("proxy_protocol", &[]),
     ("socket", &["os", "proxy_protocol"]),
+    ("interfaces", &["socket"]),
     ("runtime", &["os", "log"]),
     ("session", &["runtime", "reach"]),
     ("account", &["session", "os"]),

@@ -21,6 +21,7 @@ mod stack;
 mod summary;
 mod sums;
 mod sys;
+mod uplinks;
 mod wire;
 
 pub(crate) use command::main;

@@ -31,6 +31,9 @@ pub(crate) fn server(index: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, index as u8 + 1, 2)
 }
 
+/// The server's address behind uplinks.
+pub(crate) const BEYOND: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
+
 /// How kernel MPTCP is to use the paths behind the first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Subflows {
@@ -82,6 +85,24 @@ impl Namespaces {
             batch += &format!("rule add from {address} lookup {table}\n");
         }
         ip(&["-n", namespace, "-batch", "-"], &batch)?;
+        Ok(files)
+    }
+
+    /// Makes the devices of uplinks: each has a default route of the client, there is no rule for any address, and the
+    /// server's only address, [`BEYOND`], is behind all of them. Answers go back to where the client's address is.
+    pub(crate) fn add_uplinks(&self, count: usize) -> Outcome<[Vec<File>; 2]> {
+        let open = || (0..count).map(|index| sys::open_tun(&device(index))).collect::<io::Result<Vec<File>>>();
+        let files = [sys::in_namespace(&self.client, open)?, sys::in_namespace(&self.server, open)?];
+        let (mut client_side, mut server_side) = (String::new(), format!("addr add {BEYOND}/32 dev lo\n"));
+        for index in 0..count {
+            let (device, metric) = (device(index), 100 + index);
+            for (batch, address) in [(&mut client_side, client(index)), (&mut server_side, server(index))] {
+                *batch += &format!("addr add {address}/24 dev {device}\nlink set {device} mtu 1500 up\n");
+            }
+            client_side += &format!("route add default via {} dev {device} metric {metric}\n", server(index));
+        }
+        ip(&["-n", &self.client, "-batch", "-"], &client_side)?;
+        ip(&["-n", &self.server, "-batch", "-"], &server_side)?;
         Ok(files)
     }
 

@@ -1,4 +1,5 @@
-//! `tcpls-lab selftest`: checks rate, delay and faults of the paths with real sockets. Needs root, takes seconds.
+//! `tcpls-lab selftest`: checks rate, delay and faults of the paths with real sockets, and `tcpls` over two
+//! uplinks. Needs root, takes seconds.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::netns::{self, Namespaces};
 use super::path::{Change, Path, PathSpec};
 use super::wire::{Event, Record, Wire};
-use super::{Outcome, sys};
+use super::{Outcome, sys, uplinks};
 
 const SPEC: PathSpec = PathSpec { rate: 20.0, rtt: 30.0, queue: 50.0, loss: 0.0 };
 const PORT: u16 = 7;
@@ -46,11 +47,14 @@ pub(crate) fn run() -> Outcome {
 
 type Check = (&'static str, fn() -> Outcome);
 
-const CHECKS: [Check; 5] = [
+const CHECKS: [Check; 8] = [
     ("a path has the rate and the round trip that it should", has_rate_and_round_trip),
     ("nothing comes over a dark path until it is well again", dark_for_a_while),
     ("a reset reaches both ends", reset_reaches_both_ends),
     ("a path that gets slow goes on", slow_but_alive),
+    ("two uplinks without policy routing are both used", uplinks::both_are_used),
+    ("a metered uplink carries nothing", uplinks::metered_is_spared),
+    ("a strict reverse path filter is named", uplinks::strict_filter_is_named),
     ("nothing is left behind", nothing_is_left),
 ];
 

@@ -15,8 +15,9 @@ use crate::cli::paths::{TrustArgs, add_tcp, close_briefly, connect, resolve, ser
 use crate::cli::report::TcpReport;
 use crate::cli::signals::Signals;
 use crate::cli::units::{bits_per_second, parse_size, rate, size, time};
+use crate::cli::uplinks::UplinkArgs;
 use crate::cli::{Outcome, output, report};
-use crate::dial::{DialOptions, Keep};
+use crate::dial::{DialOptions, Keep, Path};
 use crate::net::{ClientOptions, Session};
 
 /// Measure a server
@@ -25,16 +26,19 @@ use crate::net::{ClientOptions, Session};
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Address and port of the server; repeat it for several addresses. There are as many TCP connections as
-    /// addresses, or --tcp if that is more
+    /// addresses and interfaces to reach them from, or --tcp if that is more
     #[arg(long, value_name = "HOST:PORT", required = true)]
     connect: Vec<String>,
+    /// Where paths begin.
+    #[command(flatten)]
+    uplinks: UplinkArgs,
     /// Whom to trust.
     #[command(flatten)]
     trust: TrustArgs,
     /// Name that the server's certificate must be valid for
     #[arg(long, value_name = "NAME", default_value = "localhost")]
     name: String,
-    /// TCP connections, spread over the addresses in turn
+    /// TCP connections, spread over the paths in turn
     #[arg(long, value_name = "N", default_value_t = 1)]
     tcp: usize,
     /// Streams in parallel
@@ -126,25 +130,30 @@ async fn open(args: &Args) -> Outcome<Session> {
         args.trust.trust(args.trust.read_invite()?.as_ref()).client(&[PROTOCOL])?,
         server_name(&args.name)?,
     );
-    let options = ClientOptions { dial: DialOptions { keep: Keep::Session, ..DialOptions::default() }, ..options };
+    let mut options = ClientOptions { dial: DialOptions { keep: Keep::Session, ..DialOptions::default() }, ..options };
+    let paths = args.uplinks.plan(&addresses, args.connect.len(), &mut options);
     let self_made = "`perf server` makes its certificate on the spot: pass --insecure";
     let hints = Hints { ca: args.trust.ca.as_deref(), self_made };
-    let session = connect(&addresses, options, &hints).await?;
+    let session = connect(&paths, options, &hints).await?;
     tokio::spawn(watch_network(session.clone()));
     if !session.is_tcpls() {
         return Ok(session); // measuring says why it can't
     }
-    let (asked, limit) = (args.tcp.max(args.connect.len()), session.max_tcp_connections());
+    // Further addresses of a name are alternatives.
+    let used: Vec<Path> = paths
+        .into_iter()
+        .filter(|path| addresses.iter().take(args.connect.len()).any(|used| *used == path.remote))
+        .collect();
+    let (asked, limit) = (args.tcp.max(used.len()), session.max_tcp_connections());
     if asked > limit {
         output::tell(format_args!(
             "tcpls: both sides together allow {limit} TCP connections: measuring with those, not {asked}"
         ));
     }
-    let first = session.path_of(ConnectionId::FIRST).map(|path| path.remote);
-    let start = addresses.iter().position(|address| Some(*address) == first).unwrap_or(0);
-    let used = &addresses[..args.connect.len().min(addresses.len())];
-    for address in used.iter().cycle().skip(start + 1).take(asked.min(limit) - 1) {
-        add_tcp(&session, *address).await.map_err(|error| format!("no TCP connection to {address}: {error}"))?;
+    let first = session.path_of(ConnectionId::FIRST);
+    let start = used.iter().position(|path| Some(*path) == first).unwrap_or(0);
+    for path in used.iter().cycle().skip(start + 1).take(asked.min(limit) - 1) {
+        add_tcp(&session, *path).await.map_err(|error| format!("no TCP connection to {path}: {error}"))?;
     }
     Ok(session)
 }

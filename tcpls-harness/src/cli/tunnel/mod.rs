@@ -98,12 +98,11 @@ impl TunnelArgs {
         Ok((server_name(name)?, self.paths.connections(others)))
     }
 
-    fn options(&self, invite: Option<&Invite>, name: ServerName<'static>, addresses: usize) -> Outcome<ClientOptions> {
+    fn options(&self, invite: Option<&Invite>, name: ServerName<'static>) -> Outcome<ClientOptions> {
         let identity = self.identity.load()?;
         // One stream is no tunnel for several programs.
         let tls = self.trust.trust(invite).client_as(&[PROTOCOL], identity.as_ref())?.tcpls_only();
         let mut options = ClientOptions::new(tls, name);
-        self.paths.apply(&mut options, addresses);
         let config = options.config.as_ref().clone();
         options.config =
             Arc::new(config.with(|config| (config.session_timeout, config.max_streams) = (self.outage, MAX_STREAMS)));
@@ -119,7 +118,7 @@ impl TunnelArgs {
         let invite = self.trust.read_invite()?;
         let invite = invite.as_ref();
         let (name, addresses) = self.place(invite)?;
-        let (options, credentials) = (self.options(invite, name, addresses.len())?, self.credentials(invite)?);
+        let (options, credentials) = (self.options(invite, name)?, self.credentials(invite)?);
         let first = match self.dial(&addresses, &options).await {
             Ok(session) => Some(session),
             Err(error) if error.is_lasting => return Err(error.text.into()),
@@ -148,9 +147,11 @@ impl TunnelArgs {
 
     async fn dial(&self, addresses: &[String], options: &ClientOptions) -> Result<Session, DialError> {
         // Names are resolved again each time: the network may be another.
-        let addresses = resolve(addresses).await;
-        let addresses = addresses.map_err(|error| DialError { text: error.to_string(), is_lasting: false })?;
-        Session::connect(&addresses, options.clone()).await.map_err(|error| {
+        let found = resolve(addresses).await;
+        let found = found.map_err(|error| DialError { text: error.to_string(), is_lasting: false })?;
+        let mut options = options.clone();
+        let paths = self.paths.uplinks.plan(&found, addresses.len(), &mut options);
+        Session::connect_over(&paths, options).await.map_err(|error| {
             let is_tcp = |failures: &[crate::net::PathFailure]| {
                 failures.iter().all(|failure| matches!(failure.fault, PathFault::Tcp(_)))
             };

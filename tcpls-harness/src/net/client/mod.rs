@@ -38,8 +38,17 @@ impl Session {
     /// # Errors
     /// See [`ConnectError`], which has the fault of each path.
     pub async fn connect(addresses: &[SocketAddr], options: ClientOptions) -> Result<Self, ConnectError> {
+        Self::connect_over(&Path::pairs(addresses, &options.locals), options).await
+    }
+
+    /// Starts a session over these paths, in this order; otherwise like [`Session::connect`]. The feature `interfaces` has
+    /// a function that chooses paths. [`ClientOptions::locals`] has the marks of the local ends at which they begin.
+    ///
+    /// # Errors
+    /// See [`ConnectError`], which has the fault of each path.
+    pub async fn connect_over(paths: &[Path], options: ClientOptions) -> Result<Self, ConnectError> {
         options.validate().map_err(ConnectError::Config)?;
-        match Path::pairs(addresses, &options.locals).as_slice() {
+        match paths {
             [] => Err(ConnectError::NoAddress),
             paths => Start::new(paths, options).run().await,
         }

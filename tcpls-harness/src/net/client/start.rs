@@ -159,7 +159,7 @@ impl Start {
         let tls = self.options.tls.handshake(&self.options.server_name.to_str()).map_err(ConnectError::Tls)?;
         let conn = Connection::client(now(), self.options.config.clone(), tls, seed());
         let conn = log::attached(conn, path.remote);
-        let advice = Advice::new(self.options.addresses.clone(), path.remote);
+        let advice = Advice::new(self.options.addresses.clone(), path.remote).from(self.options.locals.clone());
         let shared = Shared::new(conn, Some(advice));
         let session = Session::new(Handle::new(shared.clone()));
         let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, BytesMut::new()));

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tcpls_core::time::Time;
 
+use crate::dial::Local;
 use crate::net::reach::Reach;
 use crate::sync::Mutex;
 
@@ -66,13 +67,20 @@ impl fmt::Debug for AddressPolicy {
 pub(crate) struct Advice {
     policy: AddressPolicy,
     server: SocketAddr,
+    /// The local ends that were given.
+    pub(crate) locals: Vec<Local>,
     dials: Mutex<VecDeque<Time>>,
 }
 
 impl Advice {
     /// `server` is the address that the session was started with.
     pub(crate) fn new(policy: AddressPolicy, server: SocketAddr) -> Self {
-        Self { policy, server, dials: Mutex::default() }
+        Self { policy, server, locals: Vec::new(), dials: Mutex::default() }
+    }
+
+    /// TCP connections begin at `locals`, if any.
+    pub(crate) fn from(self, locals: Vec<Local>) -> Self {
+        Self { locals, ..self }
     }
 
     /// Returns whether `address` may be connected to now; if so, it counts against the rate limit.

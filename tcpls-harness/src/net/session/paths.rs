@@ -44,7 +44,7 @@ impl Session {
     }
 
     /// Makes the session keep a TCP connection to an address that the server advertises and
-    /// [`ClientOptions::addresses`] allows; at most 16 new ones per minute. Like [`Session::add_path`], it does not
+    /// [`ClientOptions::addresses`] allows, from each of [`ClientOptions::locals`]; at most 16 new ones per minute. Like [`Session::add_path`], it does not
     /// wait; [`keep`] determines when the address is dialed.
     ///
     /// [`keep`]: crate::dial::DialOptions::keep
@@ -56,10 +56,9 @@ impl Session {
             .handle()
             .with(|state| (state.now(), state.conn.peer_addresses().any(|(_, advertised)| advertised == address)));
         // The policy is the application's, and may use the session.
-        if !is_advertised || !self.handle().advice().is_some_and(|advice| advice.allows(now, address)) {
-            return Err(AddTcpError::NotAllowed(address));
-        }
-        self.add_path(address, None);
+        let advice = self.handle().advice().filter(|advice| is_advertised && advice.allows(now, address));
+        let advice = advice.ok_or(AddTcpError::NotAllowed(address))?;
+        Path::pairs(&[address], &advice.locals).iter().for_each(|path| self.add_path(path.remote, Local::of(path)));
         Ok(())
     }
 

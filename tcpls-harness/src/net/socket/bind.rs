@@ -58,7 +58,7 @@ impl error::Error for NotBound {
 
 /// Without privileges since Linux 5.7, if the socket is not bound to an interface yet.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn to_device(socket: &TcpSocket, device: Device, _v4: bool) -> io::Result<()> {
+pub(crate) fn to_device(socket: &impl std::os::fd::AsFd, device: Device, _v4: bool) -> io::Result<()> {
     let socket = socket2::SockRef::from(socket);
     match device.name().parse() {
         Ok(index) => socket.bind_device_by_index_v4(Some(index)),
@@ -67,16 +67,14 @@ fn to_device(socket: &TcpSocket, device: Device, _v4: bool) -> io::Result<()> {
 }
 
 #[cfg(target_vendor = "apple")]
-fn to_device(socket: &TcpSocket, device: Device, v4: bool) -> io::Result<()> {
+pub(crate) fn to_device(socket: &impl std::os::fd::AsFd, device: Device, v4: bool) -> io::Result<()> {
     let (socket, index) = (socket2::SockRef::from(socket), Some(index(device)?));
     if v4 { socket.bind_device_by_index_v4(index) } else { socket.bind_device_by_index_v6(index) }
 }
 
 /// `IP_UNICAST_IF`: routes and source addresses of this interface alone.
 #[cfg(windows)]
-fn to_device(socket: &TcpSocket, device: Device, v4: bool) -> io::Result<()> {
-    use std::os::windows::io::AsRawSocket;
-
+pub(crate) fn to_device(socket: &impl std::os::windows::io::AsRawSocket, device: Device, v4: bool) -> io::Result<()> {
     use windows_sys::Win32::Networking::WinSock::{
         IP_UNICAST_IF, IPPROTO_IP, IPPROTO_IPV6, IPV6_UNICAST_IF, setsockopt,
     };
@@ -93,7 +91,7 @@ fn to_device(socket: &TcpSocket, device: Device, v4: bool) -> io::Result<()> {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple", windows)))]
-fn to_device(_socket: &TcpSocket, _device: Device, _v4: bool) -> io::Result<()> {
+pub(crate) fn to_device<S>(_socket: &S, _device: Device, _v4: bool) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "sockets can't be bound to interfaces on this system"))
 }
 

@@ -19,6 +19,8 @@ mod reading;
 pub(crate) mod tcp_info;
 
 pub(crate) use self::bind::is_local;
+#[cfg(feature = "interfaces")]
+pub(crate) use self::bind::to_device;
 pub(crate) use self::reading::MAX_READ;
 use std::future::Future;
 use std::io;
