@@ -128,14 +128,14 @@ async fn counterpart(listener: &mut Listener, client: &Session) -> Option<Sessio
 }
 
 fn check(scenario: &Scenario) -> Outcome<()> {
-    use FaultKind::{BackendAway, Clog, InterfaceDown, Restart};
+    use FaultKind::{BackendAway, Clog, InterfaceDown, Restart, Suspend};
     if scenario.clients > 1 || scenario.path.iter().any(|path| !path.middleboxes.is_empty()) {
         return Err("several clients, and boxes on paths, are for simulations only".into());
     }
     if scenario.bounds.is_set() || !scenario.flood.is_empty() {
         return Err("bounds and floods are for simulations only".into());
     }
-    let beyond_relays = |fault: &&Fault| matches!(fault.kind, Clog | BackendAway | InterfaceDown | Restart);
+    let beyond_relays = |fault: &&Fault| matches!(fault.kind, Clog | BackendAway | InterfaceDown | Restart | Suspend);
     if let Some(fault) = scenario.fault.iter().find(beyond_relays) {
         return Err(format!("a relay cannot do the fault {} at {}", variant(&fault.kind), fault.at).into());
     }
@@ -208,7 +208,11 @@ fn disturb(relay: &Relay, usual: &scenario::Path, fault: &Fault, over: bool) {
         FaultKind::Delay => each(&|way| relay.set_delay(way, fault.delay_of(over, usual.delay.0))),
         FaultKind::Corrupt => each(&|way| relay.corrupt(way)),
         FaultKind::Shred => relay.set_shreds(!over),
-        FaultKind::Clog | FaultKind::BackendAway | FaultKind::InterfaceDown | FaultKind::Restart => {}
+        FaultKind::Clog
+        | FaultKind::BackendAway
+        | FaultKind::InterfaceDown
+        | FaultKind::Restart
+        | FaultKind::Suspend => {}
     }
 }
 

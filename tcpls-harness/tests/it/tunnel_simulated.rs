@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use tcpls_core::config::Config;
+use tcpls_core::error::CloseReason;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 use tcpls_harness::net::{Runtime, Session};
@@ -13,11 +14,13 @@ use tcpls_harness::proxy::{
     Limits, Outbound, Refusal, Server, Target, Tunnel, TunnelOptions, TunnelReport, Users, serve_program,
 };
 use tcpls_harness::sim::scenario::Path;
-use tcpls_harness::sim::{NetworkHandle, Simulation};
+use tcpls_harness::sim::{Failure, NetworkHandle, Simulation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, copy, duplex, sink, split};
 
 const MS: Duration = Duration::from_millis(1);
 const TEN_MINUTES: Duration = Duration::from_secs(600);
+/// When clients are suspended.
+const SUSPENDED: Duration = Duration::from_secs(2);
 /// The most that a keystroke may take, also when its path goes dark.
 const LONGEST: Duration = Duration::from_millis(200);
 
@@ -181,6 +184,50 @@ fn interface_that_comes_back_is_joined_at_once() {
         network.set_interface_down("wifi", false);
     };
     network(1).faults(faults).client(client).run().unwrap();
+}
+
+/// Uses a tunnel, is suspended for a while, and uses it again.
+fn suspended_for(asleep: Duration, session_timeout: Duration) -> Result<(), Failure> {
+    let config =
+        Config::default().with(|config| (config.session_timeout, config.idle_timeout) = (session_timeout, None));
+    let client = async move |session: Session| -> io::Result<()> {
+        let runtime = session.runtime();
+        let tunnel = tunnel(&session);
+        let mut terminal = program(&runtime, &tunnel, ECHO).await?;
+        keystroke(&runtime, &mut terminal, 1).await?;
+        runtime.sleep(SUSPENDED + asleep - runtime.now().saturating_since(Time::ZERO)).await;
+        if asleep < session_timeout {
+            let took = keystroke(&runtime, &mut terminal, 2).await?;
+            assert!(took <= Duration::from_secs(1), "{took:?} after waking");
+            session.close(Default::default(), b"").await;
+        } else {
+            let reason = session.closed().await;
+            assert!(matches!(reason, CloseReason::OutOfTokens { .. } | CloseReason::Stranded), "{reason:?}");
+        }
+        let took = runtime.now().saturating_since(Time::ZERO + SUSPENDED + asleep);
+        // The user timeout of the old TCP connections, and the wait before the last token is used.
+        assert!(took <= Duration::from_secs(16), "over {took:?} after waking");
+        Ok(())
+    };
+    let faults = async move |network: NetworkHandle| {
+        network.runtime().sleep(SUSPENDED).await;
+        network.set_suspended(true);
+        network.runtime().sleep(asleep).await;
+        network.set_suspended(false);
+    };
+    let simulation = network(1).client_config(config.clone()).server_config(config).limit(7 * TEN_MINUTES);
+    simulation.faults(faults).client(client).run().map(|_| ())
+}
+
+#[test]
+fn session_is_rejoined_within_a_second_of_waking() {
+    suspended_for(Duration::from_secs(3600), Duration::from_secs(7200)).unwrap();
+    suspended_for(Duration::from_secs(5), Duration::from_secs(60)).unwrap();
+}
+
+#[test]
+fn session_that_the_server_gave_up_during_a_suspend_ends_with_the_reason() {
+    suspended_for(Duration::from_secs(3600), Duration::from_secs(60)).unwrap();
 }
 
 #[test]

@@ -106,3 +106,62 @@ impl Notices {
         match *self {}
     }
 }
+
+#[cfg(test)]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod tests {
+    use std::net::IpAddr;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dial::NetworkChange::{AddressFound, AddressLost, DeviceLost};
+
+    fn ip(arguments: &str) {
+        let status = Command::new("ip").args(arguments.split(' ')).status();
+        assert!(status.is_ok_and(|status| status.success()), "ip {arguments}");
+    }
+
+    /// Waits for this change among others, such as those of link-local addresses.
+    async fn expect(monitor: &mut NetworkMonitor, change: NetworkChange) {
+        let found = async { while monitor.next().await.unwrap() != change {} };
+        let found = tokio::time::timeout(Duration::from_secs(60), found).await;
+        assert!(found.is_ok(), "no {change:?}");
+    }
+
+    /// In a network namespace of its own.
+    async fn changes() {
+        let (address, device) = (IpAddr::from([192, 0, 2, 7]), Device::new("v0").unwrap());
+        ip("link add v0 type veth peer name v1");
+        ip("link set v1 up");
+        let mut monitor = NetworkMonitor::new().unwrap();
+        ip("addr add 192.0.2.7/24 dev v0");
+        ip("link set v0 up");
+        expect(&mut monitor, AddressFound(address)).await;
+        ip("link set v0 down");
+        expect(&mut monitor, AddressLost(address)).await;
+        expect(&mut monitor, DeviceLost(device)).await;
+        ip("link set v0 up");
+        expect(&mut monitor, AddressFound(address)).await;
+        ip("addr del 192.0.2.7/24 dev v0");
+        expect(&mut monitor, AddressLost(address)).await;
+        ip("addr add 192.0.2.7/24 dev v0");
+        expect(&mut monitor, AddressFound(address)).await;
+        ip("link set v1 down"); // a cable without a carrier
+        expect(&mut monitor, AddressLost(address)).await;
+    }
+
+    #[test]
+    fn links_and_addresses_that_change_are_reported_by_the_kernel() {
+        // The namespace is that of this thread alone.
+        let thread = std::thread::spawn(|| {
+            // SAFETY: the call takes a number, and concerns this thread.
+            if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+                return println!("skipped: a network namespace needs privileges");
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(changes());
+        });
+        thread.join().unwrap();
+    }
+}

@@ -118,6 +118,11 @@ impl NetworkHandle {
         self.order(self.fault(FaultKind::InterfaceDown, path), !down);
     }
 
+    /// Suspends the clients' hosts, or wakes them.
+    pub fn set_suspended(&self, suspended: bool) {
+        self.order(Fault::new(FaultKind::Suspend, Duration::ZERO), !suspended);
+    }
+
     /// Changes the rate of both links, in bits per second; `None`: as it was at the start.
     pub fn set_rate(&self, path: &str, bits_per_second: Option<u64>) {
         let rate = bits_per_second.map(|rate| Rate(rate / 8));

@@ -136,9 +136,18 @@ impl Client {
     pub(crate) fn note_interface(&mut self, now: Time, path: usize, is_up: bool) {
         let Some(local) = addresses(path).local else { return };
         let change = if is_up { NetworkChange::AddressFound } else { NetworkChange::AddressLost };
+        self.note_change(now, change(local.ip()));
+    }
+
+    /// The operating system reports that the host was suspended.
+    pub(crate) fn note_resumed(&mut self, now: Time) {
+        self.note_change(now, NetworkChange::Resumed);
+    }
+
+    fn note_change(&mut self, now: Time, change: NetworkChange) {
         match &mut self.driver {
-            Some(driver) => report_change(now, change(local.ip()), &mut driver.conn, Some(&mut *self.dialer)),
-            None => self.dialer.handle_network(now, change(local.ip()), &[]),
+            Some(driver) => report_change(now, change, &mut driver.conn, Some(&mut *self.dialer)),
+            None => self.dialer.handle_network(now, change, &[]),
         }
     }
 

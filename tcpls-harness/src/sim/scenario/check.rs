@@ -90,7 +90,7 @@ impl Scenario {
             return Err(format!("fault {name} at {} is for pipes only", fault.at));
         }
         let fields = [
-            ("path", fault.path.is_some(), !clog && kind != FaultKind::Restart),
+            ("path", fault.path.is_some(), !clog && !matches!(kind, FaultKind::Restart | FaultKind::Suspend)),
             ("tcp", fault.tcp.is_some(), clog),
             ("rate", fault.rate.is_some(), kind == FaultKind::Rate && (!over || fault.rate.is_some())),
             ("delay", fault.delay.is_some(), kind == FaultKind::Delay && (!over || fault.delay.is_some())),

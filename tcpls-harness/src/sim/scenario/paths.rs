@@ -276,6 +276,9 @@ pub enum FaultKind {
     Down,
     /// The clients' interface is down: nothing gets through, and their operating systems report it.
     InterfaceDown,
+    /// The clients' hosts are suspended: they do nothing and receive nothing. Afterwards their operating systems report
+    /// it. Their clocks run on, as not all do.
+    Suspend,
     /// A load balancer on the path has lost its backend: TCP connections end with a FIN, new ones are accepted and
     /// closed at once.
     BackendAway,
@@ -304,6 +307,7 @@ impl fmt::Display for FaultKind {
             Self::BlackHole => "black hole",
             Self::Down => "down",
             Self::InterfaceDown => "interface down",
+            Self::Suspend => "suspended",
             Self::BackendAway => "backend away",
             Self::Restart => "restart",
             Self::Clog => "clogged",

@@ -34,7 +34,7 @@ const CALM: u64 = 2_000;
 
 const SCHEDULERS: [Scheduler; 5] =
     [Scheduler::Aggregate, Scheduler::LowestRtt, Scheduler::RoundRobin, Scheduler::Redundant, Scheduler::ActiveStandby];
-const FAULTS: [FaultKind; 13] = [
+const FAULTS: [FaultKind; 14] = [
     FaultKind::Forget,
     FaultKind::Reset,
     FaultKind::ResetClient,
@@ -43,6 +43,7 @@ const FAULTS: [FaultKind; 13] = [
     FaultKind::BlackHole,
     FaultKind::Down,
     FaultKind::InterfaceDown,
+    FaultKind::Suspend,
     FaultKind::Clog,
     FaultKind::Rate,
     FaultKind::Delay,
@@ -217,6 +218,7 @@ impl Maker {
             FaultKind::BlackHole
                 | FaultKind::Down
                 | FaultKind::InterfaceDown
+                | FaultKind::Suspend
                 | FaultKind::Clog
                 | FaultKind::Rate
                 | FaultKind::Delay
@@ -230,7 +232,8 @@ impl Maker {
             at: Span(Duration::from_millis(at)),
             until: (lasts && !forever).then_some(Span(Duration::from_millis(end))),
             kind,
-            path: (!clog).then(|| paths[self.rng.below(paths.len() as u64) as usize].name.clone()),
+            path: (!clog && kind != FaultKind::Suspend)
+                .then(|| paths[self.rng.below(paths.len() as u64) as usize].name.clone()),
             tcp: clog.then(|| self.rng.below(paths.len() as u64 + 2)),
             direction: if both { None } else { self.one_of(&[None, Some(Direction::Up), Some(Direction::Down)]) },
             rate: (kind == FaultKind::Rate).then(|| self.rate()),

@@ -11,6 +11,7 @@
 
 use std::io::Write;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tcpls_core::testing::Ledger;
 use tcpls_core::{ErrorCode, Side, State, Time};
@@ -82,6 +83,8 @@ pub(crate) struct World {
     complaints: Vec<String>,
     /// A step panicked: what it was about to change is in an unknown state.
     has_panicked: bool,
+    /// The clients' hosts are suspended.
+    is_suspended: bool,
     /// What middleboxes did to TCP connections.
     killed: Vec<String>,
 }
@@ -158,6 +161,7 @@ impl World {
             ledger,
             complaints: Vec::new(),
             has_panicked: false,
+            is_suspended: false,
             killed: Vec::new(),
             scenario,
         }
@@ -192,7 +196,9 @@ impl World {
     /// When something happens.
     fn next(&self) -> Option<Time> {
         let clients = self.clients.iter().zip(&self.env.transfers);
-        let clients = clients.filter_map(|(client, transfers)| client.next(transfers.next(Side::Client)));
+        let clients = clients
+            .filter(|_| !self.is_suspended)
+            .filter_map(|(client, transfers)| client.next(transfers.next(Side::Client)));
         let attackers = self.attackers.iter().filter_map(Attacker::next);
         let applications = self.applications.as_ref().and_then(|applications| applications.executor.next());
         let clients = clients.chain(applications);
@@ -251,7 +257,7 @@ impl World {
         let (now, before) = (self.env.now, self.env.delivered());
         let is_due = |next: Option<Time>| next.is_some_and(|at| at <= now);
         let ready = self.env.net.take_ready(Side::Client);
-        for (number, client) in self.clients.iter_mut().enumerate() {
+        for (number, client) in self.clients.iter_mut().enumerate().filter(|_| !self.is_suspended) {
             if all || ready || is_due(client.next(self.env.transfers[number].next(Side::Client))) {
                 client.run(&mut self.env);
             }
@@ -319,9 +325,24 @@ impl World {
             }
             return;
         }
+        if fault.kind == FaultKind::Suspend {
+            return self.suspend(over);
+        }
         self.env.net.fault(self.env.now, path, fault, over);
         if fault.kind == FaultKind::InterfaceDown {
             self.clients.iter_mut().for_each(|client| client.note_interface(self.env.now, path, over));
+        }
+    }
+
+    /// The clients' hosts fall asleep, or (`over`) wake up.
+    fn suspend(&mut self, over: bool) {
+        self.is_suspended = !over;
+        let silence = Fault::new(FaultKind::BlackHole, Duration::ZERO);
+        for path in 0..self.scenario.path.len() {
+            self.env.net.fault(self.env.now, path, &silence, over);
+        }
+        if over {
+            self.clients.iter_mut().for_each(|client| client.note_resumed(self.env.now));
         }
     }
 
