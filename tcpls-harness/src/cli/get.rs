@@ -239,6 +239,8 @@ struct Ways {
     moves: Vec<(Duration, SocketAddr)>,
     standby: Vec<SocketAddr>,
     use_advertised: bool,
+    /// Whether interfaces that come up are joined.
+    joins_new: bool,
 }
 
 impl Ways {
@@ -251,7 +253,8 @@ impl Ways {
         let moves = look_up(&args.migrate).await?;
         let standby = resolve(&args.standby).await?.into_iter().take(args.standby.len()).collect();
         let paths = args.uplinks.plan(&addresses, connect.len(), options);
-        Ok(Self { paths, moves, standby, use_advertised: args.use_advertised })
+        let joins_new = args.uplinks.is_automatic();
+        Ok(Self { paths, moves, standby, use_advertised: args.use_advertised, joins_new })
     }
 }
 
@@ -269,7 +272,7 @@ async fn fetch_jobs(
     }
     tokio::spawn(tell_troubles(session.events(), session.path_failures()));
     let mut company = JoinSet::new();
-    company.spawn(watch_network(session.clone()));
+    company.spawn(watch_network(session.clone(), ways.joins_new));
     company.spawn(migrate(session.clone(), ways.moves));
     ways.standby.iter().for_each(|address| session.add_path(*address, None));
     if ways.use_advertised {

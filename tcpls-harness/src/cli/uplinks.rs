@@ -33,6 +33,11 @@ impl UplinkArgs {
         self.plan_with(addresses, wanted, options, paths_to)
     }
 
+    /// Whether paths are chosen by the interfaces that are there.
+    pub(crate) fn is_automatic(&self) -> bool {
+        self.uplinks.is_empty() || self.uplinks.contains(&Uplink::Auto)
+    }
+
     fn plan_with(
         &self,
         addresses: &[SocketAddr],
@@ -46,9 +51,8 @@ impl UplinkArgs {
         });
         let named: Vec<Local> = named.collect();
         let mut paths = if named.is_empty() { Vec::new() } else { Path::pairs(addresses, &named) };
-        let is_automatic = self.uplinks.is_empty() || self.uplinks.contains(&Uplink::Auto);
         let mut locals = named.clone();
-        if is_automatic {
+        if self.is_automatic() {
             let is_named = |device: Device| named.iter().any(|local| local.device == Some(device));
             let mut found = automatic(addresses);
             found.retain(|path| !path.device.is_some_and(is_named));

@@ -22,7 +22,7 @@ const NET: Topics = &[
     ("account", &["session", "os"]),
     ("task", &["account", "session", "socket", "os"]),
     ("client", &["task", "session", "socket", "os", "log", "descriptors"]),
-    ("monitor", &["session"]),
+    ("monitor", &["session", "interfaces"]),
     (
         "listener",
         &["task", "account", "session", "socket", "os", "log", "reach", "network", "proxy_protocol", "descriptors"],

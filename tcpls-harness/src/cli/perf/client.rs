@@ -135,7 +135,7 @@ async fn open(args: &Args) -> Outcome<Session> {
     let self_made = "`perf server` makes its certificate on the spot: pass --insecure";
     let hints = Hints { ca: args.trust.ca.as_deref(), self_made };
     let session = connect(&paths, options, &hints).await?;
-    tokio::spawn(watch_network(session.clone()));
+    tokio::spawn(watch_network(session.clone(), false)); // what is measured stays the same
     if !session.is_tcpls() {
         return Ok(session); // measuring says why it can't
     }

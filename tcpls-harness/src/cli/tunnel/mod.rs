@@ -131,6 +131,7 @@ impl TunnelArgs {
             (tunnel.credentials, tunnel.wait) = (credentials.clone(), self.wait);
         });
         let (args, use_advertised) = (self.clone(), self.paths.use_advertised);
+        let joins_new = self.paths.uplinks.is_automatic();
         let way = Arc::new((args, addresses));
         let dial = move || {
             let (way, options) = (way.clone(), options.clone());
@@ -140,7 +141,7 @@ impl TunnelArgs {
             if let TunnelReport::Began(session) = &report {
                 on_session(session, credentials.as_ref());
             }
-            tell(report, use_advertised);
+            tell(report, use_advertised, joins_new);
         };
         Ok(Tunnel::start(&Runtime::tokio(), tunnel_options, first, dial, report))
     }
@@ -176,12 +177,12 @@ impl fmt::Display for DialError {
     }
 }
 
-fn tell(report: TunnelReport<DialError>, use_advertised: bool) {
+fn tell(report: TunnelReport<DialError>, use_advertised: bool, joins_new: bool) {
     match report {
         TunnelReport::Began(session) => {
             output::tell("connected");
             tokio::spawn(tell_troubles(session.events(), session.path_failures()));
-            tokio::spawn(watch_network(session.clone()));
+            tokio::spawn(watch_network(session.clone(), joins_new));
             if use_advertised {
                 tokio::spawn(follow_advertised(session));
             }

@@ -4,21 +4,30 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `mod` | [`NetworkMonitor`] |
+//! | `uplinks` | interfaces that a session does not use yet |
 //! | `known` | what is known of the interfaces, and what differs from it: without sockets |
 //! | `linux` | when to look again, and whether the host was asleep, from Linux |
 
 mod known;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
+mod uplinks;
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::io;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
 
 use self::known::{Known, Seen};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use self::linux::Notices;
 use crate::dial::{Device, NetworkChange};
 use crate::net::Session;
+
+/// When to look for routes after an interface was found: they come after its addresses.
+const ROUTES_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
 /// When to look again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +46,7 @@ pub struct NetworkMonitor {
     notices: Notices,
     known: Known,
     changes: VecDeque<NetworkChange>,
+    joins_new: bool,
 }
 
 impl NetworkMonitor {
@@ -48,7 +58,14 @@ impl NetworkMonitor {
         let notices = Notices::new()?; // first, so that no change is missed
         let mut known = Known::default();
         known.update(look()?);
-        Ok(Self { notices, known, changes: VecDeque::new() })
+        Ok(Self { notices, known, changes: VecDeque::new(), joins_new: false })
+    }
+
+    /// Makes [`NetworkMonitor::report_to`] add paths from interfaces that come up later, where
+    /// [`paths_to`](crate::net::interfaces::paths_to) chooses them.
+    #[must_use]
+    pub fn joining_new_interfaces(self, joins: bool) -> Self {
+        Self { joins_new: joins, ..self }
     }
 
     /// Waits for the next change. Cancel safe.
@@ -72,12 +89,31 @@ impl NetworkMonitor {
     /// # Errors
     /// As [`NetworkMonitor::next`].
     pub async fn report_to(mut self, session: &Session) -> io::Result<()> {
+        let mut looks: VecDeque<Instant> = VecDeque::new();
         loop {
+            let look = looks.front().copied();
             tokio::select! {
-                change = self.next() => session.handle_network_change(change?),
+                change = self.next() => {
+                    let change = change?;
+                    session.handle_network_change(change);
+                    if self.joins_new && matches!(change, NetworkChange::DeviceFound(_)) {
+                        looks = ROUTES_AFTER.map(|after| Instant::now() + after).into();
+                    }
+                }
+                () = until(look) => {
+                    looks.pop_front();
+                    uplinks::join_new(session);
+                }
                 _ = session.closed() => return Ok(()),
             }
         }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
     }
 }
 
