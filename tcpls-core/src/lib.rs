@@ -117,8 +117,8 @@ pub use connection::{
 pub use crypto::rng::Seed;
 pub use endpoint::{Endpoint, EndpointConfig, Incoming, IncomingId, Join, NewSession};
 pub use error::{
-    AddressError, AlertDescription, CloseReason, ConfigError, HandshakeError, HandshakeErrorKind, OpenStreamError,
-    OpenTcpError, ReadError, TcpError, TcpFault, Violation, WriteError,
+    AddressError, AlertDescription, CloseReason, ConfigError, HandshakeError, HandshakeErrorKind, JoinRefusal,
+    OpenStreamError, OpenTcpError, ReadError, TcpError, TcpFault, Violation, WriteError,
 };
 pub use event::{Established, Event, StreamEvent, TcpEvent};
 pub use sessions::{SessionKey, Sessions, SocketId};

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tcpls_core::error::JoinRefusal;
 use tcpls_core::event::TcpEvent;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -217,6 +218,19 @@ fn label(fault: &HandshakeFault) -> &'static str {
         HandshakeFault::ProxyHeader(_) | HandshakeFault::ProxyHeaderTimeout => "proxy_header",
         HandshakeFault::Refused(_) => "refused",
         HandshakeFault::NoSession => "no_session",
+        HandshakeFault::Join(refusal) => match refusal {
+            JoinRefusal::Token => "join_token",
+            JoinRefusal::Crowded => "join_crowded",
+            JoinRefusal::Closing => "join_closing",
+            JoinRefusal::Hello => "join_hello",
+            JoinRefusal::NotTls | JoinRefusal::Malformed => "join_malformed",
+            JoinRefusal::NotAuthenticated => "join_not_authenticated",
+            JoinRefusal::Overtaken => "join_overtaken",
+            JoinRefusal::Timeout => "join_timeout",
+            _ => "join_other",
+        },
+        HandshakeFault::JoinEnded => "join_ended",
+        HandshakeFault::JoinEvicted => "join_evicted",
         HandshakeFault::Evicted(_) => "evicted",
         HandshakeFault::Session(_) => "handshake",
     }

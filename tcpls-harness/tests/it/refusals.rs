@@ -8,15 +8,60 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
 use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
-use tcpls_core::error::CloseReason;
+use tcpls_core::error::{CloseReason, JoinRefusal};
 use tcpls_harness::cli::get;
 use tcpls_harness::hq;
-use tcpls_harness::net::{ConnectError, Listener, PathFault, ServerOptions, Session};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tcpls_harness::net::{ConnectError, HandshakeFault, Listener, PathFault, ServerOptions, Session};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::plain::plain_server;
 use crate::support::{ANY, Directory, PROTOCOL, Server};
+
+/// Forwards one TCP connection to `target`; returns what its client sent first.
+async fn overhear(target: SocketAddr) -> (SocketAddr, tokio::task::JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let overheard = tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut server = TcpStream::connect(target).await.unwrap();
+        let mut first = Vec::new();
+        client.read_buf(&mut first).await.unwrap();
+        server.write_all(&first).await.unwrap();
+        tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+        first
+    });
+    (address, overheard)
+}
+
+#[tokio::test]
+async fn listener_reports_why_a_join_is_refused() {
+    let mut server = Server::start();
+    let (client, session) = server.pair(server.addresses[0]).await;
+    let mut failures = server.listener.handshake_failures();
+    let (path, overheard) = overhear(server.addresses[1]).await;
+    client.add_tcp(path, None).await.unwrap();
+    let hello = overheard.await.unwrap();
+    // The token is used up, then its session is over.
+    let mut again = TcpStream::connect(server.addresses[0]).await.unwrap();
+    again.write_all(&hello).await.unwrap();
+    let failure = failures.next().await.unwrap();
+    assert_eq!(failure.client, again.local_addr().unwrap());
+    assert_eq!(failure.fault, HandshakeFault::Join(JoinRefusal::Token));
+    assert!(failure.fault.is_of_join(), "{failure}");
+    client.close(Default::default(), b"").await;
+    session.closed().await;
+    drop(session);
+    loop {
+        let mut late = TcpStream::connect(server.addresses[0]).await.unwrap();
+        late.write_all(&hello).await.unwrap();
+        match failures.next().await.unwrap().fault {
+            HandshakeFault::NoSession => break,
+            HandshakeFault::Join(JoinRefusal::Closing | JoinRefusal::Token) => {} // its task still runs
+            other => panic!("{other}"),
+        }
+    }
+}
 
 #[derive(Parser)]
 struct GetLine {

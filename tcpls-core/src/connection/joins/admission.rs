@@ -9,7 +9,7 @@ use crate::connection::input::take_content;
 use crate::connection::keys::KeyError;
 use crate::connection::trace::{Event, Limit};
 use crate::crypto::TAG_LEN;
-use crate::error::{Alert, Violation};
+use crate::error::{JoinRefusal, Violation};
 use crate::tcp::deframer::next_record;
 use crate::tcp::{Tcp, TcpState};
 use crate::time::Time;
@@ -27,7 +27,7 @@ impl Connection {
             match next_record(bytes) {
                 Ok(None) => break,
                 Ok(Some((header, record))) => self.handle_claim_record(now, claim, header, record),
-                Err(_) => self.refuse(claim, Alert::DecodeError),
+                Err(_) => self.refuse(claim, JoinRefusal::NotTls),
             }
         }
         self.joins.claims.set_partial(claim, bytes.len());
@@ -44,12 +44,12 @@ impl Connection {
         match header.content_type {
             ContentType::ChangeCipherSpec if record[HEADER_LEN..] == [1] => {
                 if self.joins.claims.exceeds_change_cipher_specs(id) {
-                    self.refuse(id, Alert::UnexpectedMessage);
+                    self.refuse(id, JoinRefusal::Malformed);
                 }
             }
             ContentType::ApplicationData => self.try_authenticate(now, id, record),
             ContentType::Alert => self.handle_claim_end(id),
-            _ => self.refuse(id, Alert::UnexpectedMessage),
+            _ => self.refuse(id, JoinRefusal::Malformed),
         }
     }
 
@@ -59,7 +59,7 @@ impl Connection {
         let (Some(sequence), Some(keys)) = (self.joins.claims.sequence(id), &mut self.keys) else { return };
         let tcp = ConnectionId(sequence);
         if !self.joins.issued().is_some_and(|issued| issued.is_outstanding(sequence)) {
-            return self.refuse(id, Alert::IllegalParameter); // the client gave it up in the meantime
+            return self.refuse(id, JoinRefusal::Token); // the client gave it up in the meantime
         }
         let (header, body) = record.split_at_mut(HEADER_LEN);
         let mut entry = Tcp::new(tcp, TcpState::Active, now);
@@ -81,7 +81,7 @@ impl Connection {
             Err(_) => {
                 self.limits.bad_records += 1;
                 self.trace.emit(|| Event::LimitReached { limit: Limit::BadRecord, tcp: None });
-                self.refuse(id, Alert::BadRecordMac);
+                self.refuse(id, JoinRefusal::NotAuthenticated);
             }
         }
     }
@@ -95,7 +95,7 @@ impl Connection {
             entry.begin_with(keys.seal_target());
         }
         self.burn_token(entry.id().0);
-        rivals.into_iter().for_each(|rival| self.refuse(rival, Alert::IllegalParameter));
+        rivals.into_iter().for_each(|rival| self.refuse(rival, JoinRefusal::Overtaken));
         self.adopt(now, entry);
         self.replenish_tokens();
     }

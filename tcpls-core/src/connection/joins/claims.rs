@@ -12,7 +12,7 @@ use crate::connection::Connection;
 use crate::connection::trace::Event;
 use crate::crypto::plaintext_alert;
 use crate::endpoint::Join;
-use crate::error::{Alert, AlertDescription};
+use crate::error::{AlertDescription, JoinRefusal};
 use crate::tcp::life::Grace;
 use crate::time::Time;
 use crate::wire::hello::{CHANGE_CIPHER_SPEC, JoinServerHello};
@@ -58,7 +58,7 @@ pub(super) struct Claims {
 
 enum Decided {
     Authenticated(ConnectionId),
-    Refused(Vec<u8>),
+    Refused(Vec<u8>, JoinRefusal),
 }
 
 struct Waiting {
@@ -95,7 +95,7 @@ impl Claims {
 
     /// Bounds the memory of refused claims. A claim that is dropped here still reports `Refused`.
     fn forget_some(&mut self) {
-        let is_refused = |(_, decided): &(&ClaimId, &Decided)| matches!(decided, Decided::Refused(_));
+        let is_refused = |(_, decided): &(&ClaimId, &Decided)| matches!(decided, Decided::Refused(..));
         while self.decided.iter().filter(is_refused).count() > 2 * MAX_CLAIMS {
             let Some(oldest) = self.decided.iter().find(is_refused).map(|(id, _)| *id) else { return };
             self.decided.remove(&oldest);
@@ -173,8 +173,8 @@ impl Connection {
         let sequence = join.sequence;
         self.trace.set_now(now);
         self.trace.emit(|| Event::ClaimMade { claim: id, tcp: ConnectionId(sequence) });
-        if !self.may_claim(&join) {
-            self.refuse(id, Alert::IllegalParameter);
+        if let Err(refusal) = self.may_claim(&join) {
+            self.refuse(id, refusal);
             return id;
         }
         let deadline = self.join_grace(now);
@@ -199,9 +199,17 @@ impl Connection {
     pub fn claim(&self, claim: ClaimId) -> Claim {
         match self.joins.claims.decided.get(&claim) {
             Some(Decided::Authenticated(tcp)) => Claim::Authenticated(*tcp),
-            Some(Decided::Refused(_)) => Claim::Refused,
+            Some(Decided::Refused(..)) => Claim::Refused,
             None if self.joins.claims.waiting.contains_key(&claim) => Claim::Waiting,
             None => Claim::Refused,
+        }
+    }
+
+    /// Returns why a claim is refused, until [`Connection::handle_claim_end`]; `None` if it is not, or no longer remembered.
+    pub fn claim_refusal(&self, claim: ClaimId) -> Option<JoinRefusal> {
+        match self.joins.claims.decided.get(&claim) {
+            Some(Decided::Refused(_, refusal)) => Some(*refusal),
+            _ => None,
         }
     }
 
@@ -209,7 +217,7 @@ impl Connection {
     pub fn poll_claim_transmit(&mut self, claim: ClaimId, out: &mut Vec<u8>) -> usize {
         let from = match (self.joins.claims.waiting.get_mut(&claim), self.joins.claims.decided.get_mut(&claim)) {
             (Some(waiting), _) => &mut waiting.out,
-            (None, Some(Decided::Refused(alert))) => alert,
+            (None, Some(Decided::Refused(alert, _))) => alert,
             _ => return 0,
         };
         let written = from.len();
@@ -218,14 +226,18 @@ impl Connection {
     }
 
     // draft I14
-    fn may_claim(&self, join: &Join) -> bool {
+    fn may_claim(&self, join: &Join) -> Result<(), JoinRefusal> {
         let of_same = self.joins.claims.waiting.values().filter(|waiting| waiting.sequence == join.sequence).count();
         let is_good = |issued: &Issued| join.session == issued.session() && issued.is_outstanding(join.sequence);
-        self.joins.issued().is_some_and(is_good)
-            && of_same < MAX_PER_TOKEN
-            && self.joins.claims.waiting.len() < MAX_CLAIMS
-            && self.is_open()
-            && !self.plain
+        if !self.is_open() || self.plain {
+            Err(JoinRefusal::Closing)
+        } else if !self.joins.issued().is_some_and(is_good) {
+            Err(JoinRefusal::Token)
+        } else if of_same >= MAX_PER_TOKEN || self.joins.claims.waiting.len() >= MAX_CLAIMS {
+            Err(JoinRefusal::Crowded)
+        } else {
+            Ok(())
+        }
     }
 
     /// Checks the hello against the server name, protocol and suite of the session, and answers it.
@@ -237,7 +249,7 @@ impl Connection {
             && hello.suites.contains(&self.identity.suite)
             && hello.supports_tls13;
         if !fits {
-            return self.refuse(id, Alert::IllegalParameter);
+            return self.refuse(id, JoinRefusal::Hello);
         }
         let answer = JoinServerHello {
             random: self.rng.bytes(),
@@ -252,11 +264,12 @@ impl Connection {
         }
     }
 
-    pub(super) fn refuse(&mut self, id: ClaimId, alert: Alert) {
+    pub(super) fn refuse(&mut self, id: ClaimId, refusal: JoinRefusal) {
+        let alert = refusal.alert();
         self.limits.claims_refused += 1;
         self.trace.emit(|| Event::ClaimRefused { claim: id, alert: AlertDescription(alert as u8) });
         self.joins.claims.end_waiting(id);
-        self.joins.claims.decided.insert(id, Decided::Refused(plaintext_alert(alert).to_vec()));
+        self.joins.claims.decided.insert(id, Decided::Refused(plaintext_alert(alert).to_vec(), refusal));
         self.joins.claims.forget_some();
     }
 
@@ -270,7 +283,7 @@ impl Connection {
     /// Refuses all claims.
     pub(in crate::connection) fn drop_claims(&mut self) {
         let all: Vec<ClaimId> = self.joins.claims.waiting.keys().copied().collect();
-        all.into_iter().for_each(|claim| self.refuse(claim, Alert::IllegalParameter));
+        all.into_iter().for_each(|claim| self.refuse(claim, JoinRefusal::Closing));
     }
 
     /// Refuses overdue claims and burns their tokens, which were visible on the wire.
@@ -279,7 +292,7 @@ impl Connection {
         let expired: Vec<(ClaimId, u32)> =
             self.joins.claims.waiting.iter().filter(late).map(|(id, waiting)| (*id, waiting.sequence)).collect();
         for (claim, sequence) in expired {
-            self.refuse(claim, Alert::UserCanceled);
+            self.refuse(claim, JoinRefusal::Timeout);
             let contested = self.joins.claims.waiting.values().any(|waiting| waiting.sequence == sequence);
             if !contested {
                 self.burn_token(sequence);

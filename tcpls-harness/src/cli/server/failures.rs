@@ -1,4 +1,4 @@
-//! Failed handshakes in the log: a few at once, then one a second, and how many more there were. A flood cannot fill a log.
+//! Failed handshakes and joins in the log: a few at once, then one a second, and how many more there were. A flood cannot fill a log.
 
 use std::time::Duration;
 
@@ -28,7 +28,12 @@ pub(crate) async fn report(mut failures: HandshakeFailures, log: Log) {
                 // A health check, or a scan: no client of ours.
                 let is_news = failure.fault != HandshakeFault::Ended { received: 0 };
                 if is_news && throttle.shows(Instant::now()) {
-                    log.tell(&Happening::HandshakeFailed { client: failure.client, reason: visible(&failure.fault.to_string()) });
+                    let (client, reason) = (failure.client, visible(&failure.fault.to_string()));
+                    log.tell(&if failure.fault.is_of_join() {
+                        Happening::JoinFailed { client, reason }
+                    } else {
+                        Happening::HandshakeFailed { client, reason }
+                    });
                 }
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {

@@ -82,6 +82,10 @@ pub(crate) enum Happening<'a> {
         client: SocketAddr,
         reason: String,
     },
+    JoinFailed {
+        client: SocketAddr,
+        reason: String,
+    },
     HandshakesFailed {
         more: u64,
     },
@@ -151,6 +155,7 @@ impl fmt::Display for Happening<'_> {
                 )
             }
             Self::HandshakeFailed { client, reason } => write!(f, "handshake from {client} failed: {reason}"),
+            Self::JoinFailed { client, reason } => write!(f, "join from {client} refused: {reason}"),
             Self::HandshakesFailed { more } => write!(f, "{more} more handshakes failed"),
             Self::SessionEnded { session, client, joins_refused, reason } => {
                 write!(f, "session {session}: ended{}: {reason}", From(*client))?;

@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::Waker;
 
 use tcpls_core::budget::Resource;
-use tcpls_core::error::{AlertDescription, CloseReason};
+use tcpls_core::error::{AlertDescription, CloseReason, JoinRefusal};
 
 use crate::net::proxy_protocol::HeaderError;
 use crate::net::session::{Feed, Subscriber};
+use crate::net::task::{FailedJoins, JoinFailure};
 
 /// An accepted TCP connection that did not become part of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +43,23 @@ pub enum HandshakeFault {
     Refused(AlertDescription),
     /// It presented a token of a session that has ended.
     NoSession,
+    /// It presented a token of a session, which refused the join.
+    Join(JoinRefusal),
+    /// It presented a token of a session, and ended before it was authenticated.
+    JoinEnded,
+    /// It presented a token of a session, and gave way to others before it was authenticated.
+    JoinEvicted,
     /// It gave way to others, because the limit of this resource was exceeded.
     Evicted(Resource),
     /// The session ended in its handshake.
     Session(CloseReason),
+}
+
+impl HandshakeFault {
+    /// Whether the TCP connection presented a token of a session: it was to join that, not to start one.
+    pub fn is_of_join(&self) -> bool {
+        matches!(self, Self::NoSession | Self::Join(_) | Self::JoinEnded | Self::JoinEvicted)
+    }
 }
 
 impl fmt::Display for HandshakeFault {
@@ -59,6 +74,9 @@ impl fmt::Display for HandshakeFault {
                 write!(f, "sent neither a usable ClientHello nor a token of this server: refused with {alert}")
             }
             Self::NoSession => f.write_str("presented a token of a session that has ended"),
+            Self::Join(refusal) => refusal.fmt(f),
+            Self::JoinEnded => f.write_str("it ended before it was authenticated"),
+            Self::JoinEvicted => f.write_str("it gave way to others: a limit is reached"),
             Self::Evicted(resource) => write!(f, "gave way to others: the limit of {resource} is reached"),
             Self::Session(reason) => reason.fmt(f),
         }
@@ -106,5 +124,22 @@ impl Failures {
 
     pub(super) fn subscribe(&self) -> HandshakeFailures {
         HandshakeFailures { subscriber: self.0.subscribe() }
+    }
+}
+
+/// Reports joins of one TCP connection there.
+pub(super) struct JoinReports {
+    pub(super) failures: Arc<Failures>,
+    pub(super) client: SocketAddr,
+}
+
+impl FailedJoins for JoinReports {
+    fn report(&self, failure: JoinFailure) {
+        let fault = match failure {
+            JoinFailure::Ended => HandshakeFault::JoinEnded,
+            JoinFailure::Refused(refusal) => HandshakeFault::Join(refusal),
+            JoinFailure::Evicted => HandshakeFault::JoinEvicted,
+        };
+        self.failures.report(self.client, fault);
     }
 }

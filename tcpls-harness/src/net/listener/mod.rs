@@ -127,8 +127,8 @@ impl Listener {
         addresses
     }
 
-    /// Subscribes to handshakes that fail: of TCP connections that start a session, and joins that this listener turns away
-    /// before their session judges them. The first call also gets the last 64 earlier failures. Anyone can cause any number of
+    /// Subscribes to handshakes that fail: of TCP connections that start a session, and joins that fail before they are
+    /// authenticated. The first call also gets the last 64 earlier failures. Anyone can cause any number of
     /// them: a log needs a limit.
     pub fn handshake_failures(&self) -> HandshakeFailures {
         self.failures.subscribe()

@@ -25,7 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::failures::{Failures, HandshakeFault};
+use super::failures::{Failures, HandshakeFault, JoinReports};
 use super::header;
 use super::options::ServerOptions;
 use crate::net::account::reports::{self, Reports};
@@ -259,7 +259,8 @@ impl Router {
             self.failures.report(origin.address, HandshakeFault::NoSession);
             return self.refuse(stream, &Endpoint::refuse_join(&join)).await;
         };
-        let place = ClaimPlace::new(&self.account, origin.client, mailbox.shared());
+        let reports = JoinReports { failures: self.failures.clone(), client: origin.address };
+        let place = ClaimPlace::new(&self.account, origin.client, mailbox.shared()).reporting(Box::new(reports));
         let socket = Socket::new(stream, input).spliced(origin.splice);
         if let Some(Delivery::Join(socket, ..)) = mailbox.deliver(Delivery::Join(socket, join, place)) {
             self.failures.report(origin.address, HandshakeFault::NoSession);

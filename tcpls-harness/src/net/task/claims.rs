@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use tcpls_core::budget::{Client, Resource};
 use tcpls_core::connection::{Claim, ClaimId, TcpEnd};
 use tcpls_core::endpoint::Join;
+use tcpls_core::error::JoinRefusal;
 use tcpls_core::wire::ids::ConnectionId;
 
 use crate::net::account::reports::CLAIM_MEMORY;
@@ -19,10 +20,27 @@ use crate::sync::AtomicBool;
 /// Bytes that a claim may send before it is authenticated.
 const MAX_HELD: usize = 64 * 1024;
 
+/// Gets reports of joins that fail.
+pub(crate) trait FailedJoins: Send + Sync {
+    fn report(&self, failure: JoinFailure);
+}
+
+/// Why a join failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JoinFailure {
+    /// Its TCP connection ended before it was authenticated.
+    Ended,
+    /// The session refused it.
+    Refused(JoinRefusal),
+    /// It gave way to others.
+    Evicted,
+}
+
 /// A claim's place in the listener's account.
 pub(crate) struct ClaimPlace {
     place: Place,
     has_to_go: Arc<AtomicBool>,
+    reports: Option<Box<dyn FailedJoins>>,
 }
 
 impl ClaimPlace {
@@ -31,7 +49,13 @@ impl ClaimPlace {
         let has_to_go = Arc::new(AtomicBool::new(false));
         let holding = Holding::Claim(Arc::downgrade(session), has_to_go.clone());
         let held = [(Resource::Claims, 1), (Resource::Descriptors, 1), (Resource::Memory, CLAIM_MEMORY)];
-        Self { place: account.enter(client, holding, &held), has_to_go }
+        Self { place: account.enter(client, holding, &held), has_to_go, reports: None }
+    }
+
+    /// Reports it there if the join fails.
+    pub(crate) fn reporting(mut self, reports: Box<dyn FailedJoins>) -> Self {
+        self.reports = Some(reports);
+        self
     }
 
     fn has_to_go(&self) -> bool {
@@ -68,8 +92,21 @@ impl Claimant {
         let has_to_go = self.place.has_to_go();
         if has_to_go {
             shared.drive(|state| state.conn.handle_claim_end(self.claim));
+            self.report_failure(JoinFailure::Evicted);
         }
         has_to_go
+    }
+
+    /// Reports why the session refused it, if it did not just end.
+    pub(crate) fn report_refusal(&self, shared: &Shared) {
+        let refusal = shared.drive(|state| state.conn.claim_refusal(self.claim));
+        self.report_failure(refusal.map_or(JoinFailure::Ended, JoinFailure::Refused));
+    }
+
+    fn report_failure(&self, failure: JoinFailure) {
+        if let Some(reports) = &self.place.reports {
+            reports.report(failure);
+        }
     }
 
     /// Reports what it holds.

@@ -35,8 +35,8 @@ use tokio::task::coop::unconstrained;
 use tokio::task::yield_now;
 use tokio::time::Sleep;
 
-pub(crate) use self::claims::ClaimPlace;
 use self::claims::Claimant;
+pub(crate) use self::claims::{ClaimPlace, FailedJoins, JoinFailure};
 pub(crate) use self::dials::Dials;
 use self::endings::Endings;
 use self::leaving::Leaving;
@@ -339,8 +339,14 @@ impl Driver {
                     self.shared.drive(|state| ask_kernel(&mut state.conn, tcp, &claimant.socket));
                     self.add_carrier(tcp, claimant.socket);
                 }
-                Claim::Refused if self.leaving.len() >= MAX_LEAVING => claimant.socket.reset(),
-                Claim::Refused => self.leaving.push(Leaving::new(self.now, None, claimant.socket)),
+                Claim::Refused => {
+                    claimant.report_refusal(&self.shared);
+                    if self.leaving.len() >= MAX_LEAVING {
+                        claimant.socket.reset();
+                    } else {
+                        self.leaving.push(Leaving::new(self.now, None, claimant.socket));
+                    }
+                }
             }
         }
         progress
