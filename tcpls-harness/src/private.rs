@@ -60,6 +60,16 @@ pub(crate) fn create(path: &Path, contents: &str) -> io::Result<bool> {
     }
 }
 
+/// Puts a file in the place of another.
+///
+/// # Errors
+/// There is none, or it can't be renamed.
+#[cfg(feature = "cli")]
+pub(crate) fn replace(path: &Path, by: &Path) -> io::Result<()> {
+    fs::rename(by, path)?;
+    flush_directory(path)
+}
+
 /// Removes a file.
 ///
 /// # Errors

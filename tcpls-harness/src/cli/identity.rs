@@ -66,6 +66,19 @@ impl IdentityArgs {
         Ok(Identity::kept_in(&self.state.directory()?.key(), &names)?)
     }
 
+    /// Reads the files again; `None` if there is nothing new. A certificate of the server's own making stays as long as its key
+    /// does: clients have copies of it.
+    pub(crate) fn load_again(&self, current: &Identity, listen: &ListenArgs) -> Outcome<Option<Identity>> {
+        let identity = self.load(listen)?;
+        if self.cert.is_none() {
+            if identity.pin()? == current.pin()? {
+                return Ok(None);
+            }
+            self.write_ca(&identity)?;
+        }
+        Ok(Some(identity))
+    }
+
     /// A warning for each given certificate that clients refuse today, or soon.
     pub(crate) fn warnings(&self, identity: &Identity) -> Vec<String> {
         let Some(file) = &self.cert else { return Vec::new() };

@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 
 use super::state::{State, StateArgs};
-use super::{Outcome, output, report, validity};
+use super::{Outcome, keys, output, report, validity};
 use crate::proxy::{ClientName, Invite, Invites, Secret, Target};
 use crate::tls::{Identity, Pins};
 
@@ -104,15 +104,14 @@ pub(crate) fn run(command: &InviteCommand) -> Outcome {
 fn add(args: &Add) -> Outcome {
     let state = args.state.directory()?;
     let invites = invites(&state)?;
-    let pin = match &args.cert {
-        Some(cert) => Identity::pin_of_file(cert)?,
-        // The names do not matter: the key is made if this is before the first start.
-        None => Identity::kept_in(&state.key(), &["localhost"])?.pin()?,
+    let pins = match &args.cert {
+        Some(cert) => Pins::new(Identity::pin_of_file(cert)?),
+        None => keys::pins(&state)?,
     };
     let secret = Secret::generate();
-    let invite = Invite::new(args.address.clone(), Pins::new(pin), args.name.clone(), secret.clone())?;
+    let invite = Invite::new(args.address.clone(), pins, args.name.clone(), secret.clone())?;
     let name = &args.name;
-    if !invites.add(name, &secret).map_err(|error| format!("can't store the invite of {name}: {error}"))? {
+    if !invites.add(name, &secret, pins).map_err(|error| format!("can't store the invite of {name}: {error}"))? {
         return Err(format!("{name} has an invite already; revoke it, or choose another name").into());
     }
     if args.json {

@@ -15,6 +15,7 @@ mod hints;
 mod identity;
 pub mod invite;
 pub mod invites;
+pub mod keys;
 pub mod limits;
 pub mod listen;
 mod logs;

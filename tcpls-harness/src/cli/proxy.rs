@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::identity::IdentityArgs;
 use super::invites::{self, InviteCommand, invites};
+use super::keys::{self, KeyCommand};
 use super::limits::Bounds;
 use super::listen::ListenArgs;
 use super::server::log::{Happening, Log, LogArgs};
@@ -36,7 +37,7 @@ use crate::tls::Identity;
 /// certificate. With --anyone, all clients are served.
 ///
 /// SIGINT and SIGTERM close the sessions and stop the proxy; a second signal stops it at once. On SIGHUP, the proxy
-/// reads --cert, --key, --client-ca and the files of --user again. Invites apply without that.
+/// reads --cert, --key, --client-ca, the files of --user and the key in --state again. Invites apply without that.
 #[allow(rustdoc::bare_urls, reason = "--help shows this text as it is")]
 #[derive(Clone, Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -93,6 +94,9 @@ pub enum ProxyCommand {
     /// Who may use the proxy.
     #[command(subcommand)]
     Invite(InviteCommand),
+    /// The private key.
+    #[command(subcommand)]
+    Key(KeyCommand),
 }
 
 /// A user and the file with the secret.
@@ -120,8 +124,10 @@ impl FromStr for UserFile {
 /// # Errors
 /// What keeps it from starting.
 pub async fn run(args: Args) -> Outcome {
-    if let Some(ProxyCommand::Invite(command)) = &args.command {
-        return invites::run(command);
+    match &args.command {
+        Some(ProxyCommand::Invite(command)) => return invites::run(command),
+        Some(ProxyCommand::Key(command)) => return keys::run(command),
+        None => {}
     }
     let signals = Signals::listen()?;
     let log = args.log.log();
@@ -196,11 +202,12 @@ impl Server {
     /// Reads the files again. All of it applies, or nothing does.
     fn read_again(&mut self) -> Outcome {
         let users = users(&self.args)?;
-        // A certificate of the server's own making stays: clients have copies of it.
-        if self.args.identity.cert.is_some() {
-            self.identity = self.args.identity.load(&self.args.listen)?;
+        let renewed = self.args.identity.load_again(&self.identity, &self.args.listen)?;
+        let identity = renewed.as_ref().unwrap_or(&self.identity);
+        self.listener.set_tls(identity.server_for(&[PROTOCOL], self.args.identity.client_ca.as_deref())?);
+        if let Some(identity) = renewed {
+            self.identity = identity;
         }
-        self.listener.set_tls(self.identity.server_for(&[PROTOCOL], self.args.identity.client_ca.as_deref())?);
         self.proxy.set_users(users);
         Ok(())
     }

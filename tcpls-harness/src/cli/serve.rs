@@ -118,9 +118,7 @@ impl Server {
     /// Reads the files again. All of it applies, or nothing does.
     fn read_again(&mut self) -> Outcome {
         let root = self.root.at(&self.args.root).map_err(|error| no_root(&self.args, &error))?;
-        // A certificate of the server's own making stays: clients have copies of it.
-        let identity =
-            if self.args.identity.cert.is_some() { Some(self.args.identity.load(&self.args.listen)?) } else { None };
+        let identity = self.args.identity.load_again(&self.identity, &self.args.listen)?;
         let shown = identity.as_ref().unwrap_or(&self.identity);
         self.listener.set_tls(shown.server_for(&[PROTOCOL], self.args.identity.client_ca.as_deref())?);
         if let Some(identity) = identity {

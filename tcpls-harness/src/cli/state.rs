@@ -54,6 +54,11 @@ impl State {
     pub(crate) fn key(&self) -> PathBuf {
         self.0.join("key.pem")
     }
+
+    /// The file with the private key that takes its place.
+    pub(crate) fn next_key(&self) -> PathBuf {
+        self.0.join("next-key.pem")
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::invite::{ClientName, Secret};
 use super::users::{Accounts, is_equal};
 use crate::private;
-use crate::tls::sha256;
+use crate::tls::{Pin, Pins, sha256};
 
 /// The first word of each file: how it is to be read.
 const VERSION: &str = "sha256";
@@ -28,6 +28,8 @@ pub struct Invited {
     pub name: ClientName,
     /// When it was made.
     pub created: SystemTime,
+    /// The keys of the server that the client accepts.
+    pub pins: Vec<Pin>,
 }
 
 impl Invites {
@@ -40,13 +42,15 @@ impl Invites {
         Ok(Self { directory: directory.to_owned() })
     }
 
-    /// Accepts another secret for `name`, of which only the hash is stored. False if the name is taken.
+    /// Accepts another secret for `name`, of which only the hash is stored, and remembers which keys of the server the invite
+    /// has. False if the name is taken.
     ///
     /// # Errors
     /// The file can't be written.
-    pub fn add(&self, name: &ClientName, secret: &Secret) -> io::Result<bool> {
+    pub fn add(&self, name: &ClientName, secret: &Secret, pins: Pins) -> io::Result<bool> {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        private::create(&self.file(name), &format!("{VERSION} {} {created}\n", hex(&hash(&secret.text()))))
+        let pins: String = pins.iter().map(|pin| format!(" {}", hex(pin.as_bytes()))).collect();
+        private::create(&self.file(name), &format!("{VERSION} {} {created}{pins}\n", hex(&hash(&secret.text()))))
     }
 
     /// Returns all invites, by name.
@@ -64,7 +68,7 @@ impl Invites {
                 Ok(text) => {
                     let record =
                         Record::parse(&text).ok_or_else(|| io::Error::other(format!("{name} is malformed")))?;
-                    invites.push(Invited { name, created: record.created });
+                    invites.push(Invited { name, created: record.created, pins: record.pins });
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {} // revoked meanwhile
                 Err(error) => return Err(io::Error::other(format!("{name}: {error}"))),
@@ -105,16 +109,16 @@ impl Accounts for Invites {
 struct Record {
     hash: [u8; 32],
     created: SystemTime,
+    pins: Vec<Pin>,
 }
 
 impl Record {
     fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
-        let (VERSION, hash, created, None) = (words.next()?, words.next()?, words.next()?, words.next()) else {
-            return None;
-        };
+        let (VERSION, hash, created) = (words.next()?, words.next()?, words.next()?) else { return None };
+        let pins = words.map(|pin| unhex(pin).map(Pin::new)).collect::<Option<_>>()?;
         let created = UNIX_EPOCH.checked_add(Duration::from_secs(created.parse().ok()?))?;
-        Some(Self { hash: unhex(hash)?, created })
+        Some(Self { hash: unhex(hash)?, created, pins })
     }
 }
 
@@ -143,8 +147,12 @@ mod tests {
         let invites = Invites::at(&directory).unwrap();
         let (ann, bob): (ClientName, ClientName) = ("ann".parse().unwrap(), "bob".parse().unwrap());
         let (secret, other) = (Secret::generate(), Secret::generate());
-        assert!(invites.add(&ann, &secret).unwrap() && invites.add(&bob, &other).unwrap());
-        assert!(!invites.add(&ann, &other).unwrap(), "the name is taken");
+        let pins = Pins::new(Pin::new([1; 32]));
+        let both = pins.or(Pin::new([2; 32]));
+        assert!(invites.add(&ann, &secret, pins).unwrap() && invites.add(&bob, &other, both).unwrap());
+        assert!(!invites.add(&ann, &other, pins).unwrap(), "the name is taken");
+        let listed: Vec<Vec<Pin>> = invites.list().unwrap().into_iter().map(|invited| invited.pins).collect();
+        assert_eq!(listed, [pins.iter().collect::<Vec<_>>(), both.iter().collect()]);
         let names: Vec<ClientName> = invites.list().unwrap().into_iter().map(|invited| invited.name).collect();
         assert_eq!(names, [ann.clone(), bob]);
         let server = invites.clone();

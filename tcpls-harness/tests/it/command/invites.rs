@@ -6,7 +6,7 @@ use tcpls_harness::proxy::Invite;
 use tokio::io::AsyncWriteExt;
 
 use super::proxy::web_server;
-use super::{Tcpls, command};
+use super::{Tcpls, command, command as command_line};
 use crate::support::Directory;
 
 /// A state directory, and the line of an invite for `name` at `address`.
@@ -78,6 +78,58 @@ async fn invite_is_accepted_by_a_running_proxy_until_it_is_revoked() {
     assert!(text.contains("bob has an invite already"), "{text}");
     server.signal("TERM");
     assert!(server.end().await.0.success());
+}
+
+/// What a client with this invite gets from the target, or its message.
+async fn fetch(invite: &str, target: &str) -> Result<(), String> {
+    let mut pipe = command(&["pipe", target]);
+    let mut pipe = pipe.env("TCPLS_INVITE", invite).stdin(Stdio::piped()).spawn().unwrap();
+    _ = pipe.stdin.as_mut().unwrap().write_all(b"GET / HTTP/1.1\r\n\r\n").await; // it may have ended
+    let output = pipe.wait_with_output().await.unwrap();
+    if output.status.success() { Ok(()) } else { Err(message(&output)) }
+}
+
+#[tokio::test]
+async fn clients_connect_throughout_the_rotation_of_a_key() {
+    let directory = Directory::new("rotation");
+    let state = directory.path().join("state").to_str().unwrap().to_owned();
+    let key = |command: &'static str, more: &'static [&'static str]| {
+        let line = [&["proxy", "key", command, "--state", &state], more].concat();
+        let mut command = command_line(&line);
+        async move { command.output().await.unwrap() }
+    };
+    let (mut server, address) = proxy(&state).await;
+    let target = web_server().await;
+    let early = invite(&state, "early", &address).await;
+    fetch(&early, &target).await.unwrap();
+
+    let text = message(&key("switch", &[]).await);
+    assert!(text.contains("there is no next key"), "{text}");
+    let made = key("next", &["--json"]).await;
+    let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    assert!(made["next"].is_string() && made["next"] != made["in_use"], "{made}");
+    let late = invite(&state, "late", &address).await;
+    let pins: Vec<String> = late.trim().parse::<Invite>().unwrap().pins().iter().map(|pin| pin.to_string()).collect();
+    assert_eq!(pins, [made["in_use"].as_str().unwrap(), made["next"].as_str().unwrap()]);
+    fetch(&early, &target).await.unwrap();
+    fetch(&late, &target).await.unwrap();
+
+    let text = message(&key("switch", &[]).await);
+    assert!(text.contains("clients do not have the next key: early;"), "{text}");
+    assert!(key("switch", &["--force"]).await.status.success());
+    // Until it reads its files again, the server has the former key, which both invites have.
+    fetch(&early, &target).await.unwrap();
+    fetch(&late, &target).await.unwrap();
+    server.signal("HUP");
+    server.event("reloaded_users").await;
+    fetch(&late, &target).await.unwrap();
+    let text = fetch(&early, &target).await.unwrap_err();
+    assert!(text.contains("has another public key: sha256//"), "{text}");
+    let newest = invite(&state, "newest", &address).await;
+    fetch(&newest, &target).await.unwrap();
+
+    let shown: serde_json::Value = serde_json::from_slice(&key("show", &["--json"]).await.stdout).unwrap();
+    assert_eq!((&shown["in_use"], &shown["next"]), (&made["next"], &serde_json::Value::Null));
 }
 
 #[tokio::test]
