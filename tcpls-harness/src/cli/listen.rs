@@ -4,16 +4,17 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::str::FromStr;
 
 use super::paths::no_zone;
-use super::zones;
-use crate::net::{Network, ServerOptions};
+use super::{Outcome, systemd, zones};
+use crate::net::{Listener, Network, ServerOptions};
 
 /// Where a server listens, and where else clients reach it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ListenArgs {
-    /// Address and port to listen on; repeat it for several addresses. Port 0 selects a free port. Clients learn the other
-    /// addresses that they can reach, and use them with --use-advertised
+    /// Address and port to listen on; repeat it for several addresses. Port 0 selects a free port. "systemd": the sockets of
+    /// the service's socket unit. Clients learn the other addresses that they can reach, and use them with
+    /// --use-advertised
     #[arg(long, value_name = "HOST:PORT", required = true)]
-    pub listen: Vec<ListenOn>,
+    pub listen: Vec<ListenAt>,
     /// Another address at which clients reach this server, such as a public one in front of a NAT; repeat it for several.
     /// Clients learn it like those of --listen. Without a port, it is the one that the client came to
     #[arg(long, value_name = "ADDRESS[:PORT]")]
@@ -28,13 +29,47 @@ pub struct ListenArgs {
 impl ListenArgs {
     /// All addresses to listen on.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        ListenOn::all(&self.listen)
+        let on = |at: &ListenAt| match at {
+            ListenAt::On(on) => on.0.clone(),
+            ListenAt::Systemd => Vec::new(),
+        };
+        self.listen.iter().flat_map(on).collect()
+    }
+
+    /// Listens. To be called once, within a tokio runtime.
+    pub(crate) fn bind(&self, options: ServerOptions) -> Outcome<Listener> {
+        if !self.listen.contains(&ListenAt::Systemd) {
+            return Ok(Listener::bind(&self.addresses(), options)?);
+        }
+        if self.listen.len() > 1 {
+            return Err(
+                "--listen systemd takes the sockets of the socket unit: write further addresses into that".into()
+            );
+        }
+        Ok(Listener::from_sockets(systemd::sockets()?, options)?)
     }
 
     /// Puts what clients learn into a server's options.
     pub(crate) fn apply(&self, options: &mut ServerOptions) {
         options.proxy_protocol.clone_from(&self.proxy_protocol);
         options.advertise = self.advertise.iter().map(|AdvertiseAs(address)| *address).collect();
+    }
+}
+
+/// Where a server gets its sockets from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAt {
+    /// It listens on these addresses.
+    On(ListenOn),
+    /// systemd listens, and passes the sockets.
+    Systemd,
+}
+
+impl FromStr for ListenAt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "systemd" { Ok(Self::Systemd) } else { text.parse().map(Self::On) }
     }
 }
 

@@ -35,6 +35,7 @@ mod signals;
 pub mod sim;
 mod stalls;
 pub mod state;
+mod systemd;
 mod text;
 pub mod tunnel;
 pub mod units;

@@ -168,7 +168,7 @@ impl Server {
         options.config = Arc::new(config);
         // A tunnel of a client without TCPLS has no idle timeout.
         options.socket.keep_alive = Some(proxy::KEEP_ALIVE);
-        let listener = Listener::bind(&args.listen.addresses(), options)?;
+        let listener = args.listen.bind(options)?;
         // Only now: a server that runs already may have written its own there.
         let ca = args.identity.write_ca(&identity)?;
         args.log.serve_metrics()?;

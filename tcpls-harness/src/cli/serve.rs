@@ -94,7 +94,7 @@ impl Server {
         let mut options = ServerOptions::new(identity.server_for(&[PROTOCOL], args.identity.client_ca.as_deref())?);
         bounds.apply(&mut options);
         args.listen.apply(&mut options);
-        let listener = Listener::bind(&args.listen.addresses(), options)?;
+        let listener = args.listen.bind(options)?;
         // Only now: a server that runs already may have written its own there.
         let ca = args.identity.write_ca(&identity)?;
         args.log.serve_metrics()?;

@@ -13,7 +13,7 @@ use crate::cli::server::Sessions;
 use crate::cli::signals::{Signal, Signals};
 use crate::cli::{Outcome, output, report};
 use crate::hq::codes;
-use crate::net::{Listener, RecvStream, SendStream, ServerOptions, Session, Stream};
+use crate::net::{RecvStream, SendStream, ServerOptions, Session, Stream};
 use crate::tls::Identity;
 
 /// Wait for clients that measure
@@ -44,7 +44,7 @@ async fn serve(args: &Args) -> Outcome {
     let identity = Identity::self_signed(&["localhost".to_owned()])?;
     let mut options = ServerOptions::new(identity.server(&[PROTOCOL])?);
     args.listen.apply(&mut options);
-    let mut listener = Listener::bind(&args.listen.addresses(), options)?;
+    let mut listener = args.listen.bind(options)?;
     let addresses = listener.local_addresses();
     if args.json {
         output::event(&Listening { addresses });

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use self::log::{Happening, Log};
 use super::metrics::METRICS;
 use super::signals::{Signal, Signals};
+use super::systemd;
 use super::text::visible;
 use crate::net::{Listener, Session};
 
@@ -29,6 +30,7 @@ pub(super) async fn apply(mut signals: Signals, wishes: mpsc::Sender<Control>, l
         match signals.next().await {
             Signal::Hangup => _ = wishes.send(Control::Reload).await,
             signal => {
+                systemd::notify(systemd::State::Stopping);
                 log.tell(&Happening::Stopping { signal: signal.to_string() });
                 break;
             }
@@ -54,6 +56,7 @@ pub(super) trait Service {
 /// Serves until all senders of `control` are dropped, then closes the sessions.
 pub(super) async fn run<S: Service>(service: &mut S, log: Log, mut control: mpsc::Receiver<Control>) {
     tokio::spawn(failures::report(service.listener().handshake_failures(), log));
+    systemd::notify(systemd::State::Ready);
     let mut sessions = Sessions::new(S::STOPPING);
     let mut number = 0;
     loop {

@@ -13,6 +13,8 @@ pub enum ListenError {
     NoAddress,
     /// An option is invalid.
     Config(ConfigError),
+    /// A socket that was passed can't be used.
+    Socket(io::Error),
     /// The operating system refused it.
     Bind(SocketAddr, io::Error),
 }
@@ -21,6 +23,7 @@ impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoAddress => f.write_str("no address to listen on: give at least one"),
+            Self::Socket(error) => write!(f, "can't use a listening socket that was passed: {error}"),
             Self::Config(error) => write!(f, "configuration: {error}"),
             Self::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
                 write!(f, "{address} is in use: stop what listens there, or choose another port (0 takes a free one)")
@@ -37,7 +40,7 @@ impl error::Error for ListenError {
     /// What `Display` does not show.
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::Bind(_, error) => error.source(),
+            Self::Bind(_, error) | Self::Socket(error) => error.source(),
             _ => None,
         }
     }

@@ -35,6 +35,7 @@ pub use self::options::ServerOptions;
 use self::router::Router;
 use crate::net::descriptors::{DESCRIPTOR_PAUSE, are_used_up};
 use crate::net::session::Session;
+use crate::net::socket::canonical;
 
 /// TCP connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -64,16 +65,31 @@ impl Listener {
     /// See [`ListenError`].
     pub fn bind(addresses: &[SocketAddr], options: ServerOptions) -> Result<Self, ListenError> {
         options.validate().map_err(ListenError::Config)?;
-        let listeners: Vec<TcpListener> = addresses
-            .iter()
-            .map(|address| listen(*address).map_err(|error| ListenError::Bind(*address, error)))
-            .collect::<Result<_, _>>()?;
-        let bound: Result<Vec<SocketAddr>, _> = listeners.iter().map(TcpListener::local_addr).collect();
-        let addresses = match (bound, addresses.first()) {
-            (_, None) => return Err(ListenError::NoAddress),
-            (Err(error), Some(first)) => return Err(ListenError::Bind(*first, error)),
-            (Ok(bound), _) => bound,
+        let listen = |address: &SocketAddr| listen(*address).map_err(|error| ListenError::Bind(*address, error));
+        Self::start(addresses.iter().map(listen).collect::<Result<_, _>>()?, options)
+    }
+
+    /// Accepts on sockets that listen already, such as those that a service manager passes. Call it within a tokio runtime, on
+    /// which sessions then run.
+    ///
+    /// # Errors
+    /// See [`ListenError`].
+    pub fn from_sockets(sockets: Vec<std::net::TcpListener>, options: ServerOptions) -> Result<Self, ListenError> {
+        options.validate().map_err(ListenError::Config)?;
+        let usable = |socket: std::net::TcpListener| {
+            socket.set_nonblocking(true)?;
+            TcpListener::from_std(socket)
         };
+        let listeners = sockets.into_iter().map(usable).collect::<Result<_, _>>().map_err(ListenError::Socket)?;
+        Self::start(listeners, options)
+    }
+
+    fn start(listeners: Vec<TcpListener>, options: ServerOptions) -> Result<Self, ListenError> {
+        if listeners.is_empty() {
+            return Err(ListenError::NoAddress);
+        }
+        let addresses: Vec<SocketAddr> =
+            listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>().map_err(ListenError::Socket)?;
         let (accepted, sessions) = mpsc::channel(MAX_UNACCEPTED);
         let tls = Arc::new(RwLock::new(options.tls.clone()));
         let failures = Arc::new(Failures::new());
@@ -154,7 +170,7 @@ async fn accept(listener: TcpListener, router: Arc<Router>) {
             Ok((stream, from)) => {
                 router.options().socket.apply(&stream);
                 // Not in the task, because tasks may start in another order than that in which they are spawned.
-                let newcomer = router.enter(from);
+                let newcomer = router.enter(canonical(from));
                 tokio::spawn(router.clone().receive(stream, newcomer));
             }
             // The descriptor is free only a moment later.

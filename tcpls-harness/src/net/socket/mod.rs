@@ -129,6 +129,14 @@ pub(crate) fn reset(stream: TcpStream) {
     _ = stream.set_zero_linger();
 }
 
+/// The IPv4 address that a socket for both families shows as one of IPv6 (`::ffff:192.0.2.1`).
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip if ip == address.ip() => address, // with its zone
+        ip => SocketAddr::new(ip, address.port()),
+    }
+}
+
 /// A load balancer passes the bytes of another TCP connection on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Splice {
@@ -184,7 +192,7 @@ impl Socket {
     pub(crate) fn addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
         match self.splice {
             Some(Splice { ends: Some(ends) }) => (Some(ends.server), Some(ends.client)),
-            _ => (self.stream.local_addr().ok(), self.stream.peer_addr().ok()),
+            _ => (self.stream.local_addr().ok().map(canonical), self.stream.peer_addr().ok().map(canonical)),
         }
     }
 

@@ -12,6 +12,8 @@ mod operators;
 mod output;
 mod proxy;
 mod signals;
+#[cfg(target_os = "linux")]
+mod systemd;
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
