@@ -25,7 +25,7 @@ async fn overhear(target: SocketAddr) -> (SocketAddr, tokio::task::JoinHandle<Ve
     let overheard = tokio::spawn(async move {
         let (mut client, _) = listener.accept().await.unwrap();
         let mut server = TcpStream::connect(target).await.unwrap();
-        let mut first = Vec::new();
+        let mut first = Vec::with_capacity(16 * 1024);
         client.read_buf(&mut first).await.unwrap();
         server.write_all(&first).await.unwrap();
         tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
