@@ -25,7 +25,19 @@ const NET: Topics = &[
     ("monitor", &["session", "interfaces"]),
     (
         "listener",
-        &["task", "account", "session", "socket", "os", "log", "reach", "network", "proxy_protocol", "descriptors"],
+        &[
+            "task",
+            "account",
+            "session",
+            "socket",
+            "os",
+            "log",
+            "reach",
+            "network",
+            "proxy_protocol",
+            "descriptors",
+            "interfaces",
+        ],
     ),
 ];
 

@@ -78,6 +78,22 @@ async fn client_behind_a_load_balancer_is_known_by_its_own_address() {
     assert_eq!(read_all(&mut reader).await, b"through the other one");
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn unspecified_address_is_advertised_as_those_of_the_host() {
+    let identity = identity();
+    let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+    let listener = Listener::bind(&["0.0.0.0:0".parse().unwrap()], options).unwrap();
+    let port = listener.local_addresses()[0].port();
+    let mut server = Server { identity, listener, addresses: Vec::new(), config: Config::default() };
+    let (_client, session) = server.pair(SocketAddr::from(([127, 0, 0, 2], port))).await;
+    let advertised = server.listener.advertise(&session);
+    assert!(advertised.contains(&SocketAddr::from(([127, 0, 0, 1], port))), "{advertised:?}");
+    let is_usable =
+        |address: &SocketAddr| address.is_ipv4() && address.port() == port && !address.ip().is_unspecified();
+    assert!(advertised.iter().all(is_usable), "{advertised:?}");
+}
+
 #[tokio::test]
 async fn header_is_required_from_listed_networks_and_refused_from_others() {
     for (network, sent, expected) in [

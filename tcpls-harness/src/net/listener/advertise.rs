@@ -41,9 +41,32 @@ impl Situation<'_> {
     }
 }
 
+/// Puts addresses of this host in the place of unspecified ones, of the same family.
+pub(super) fn expand(listening: &[SocketAddr], host: &[IpAddr]) -> Vec<SocketAddr> {
+    let of_host = |at: SocketAddr| {
+        let same_family = host.iter().filter(move |address| address.is_ipv4() == at.is_ipv4());
+        same_family.map(move |address| SocketAddr::new(*address, at.port()))
+    };
+    let mut addresses = Vec::new();
+    for at in listening {
+        if at.ip().is_unspecified() { addresses.extend(of_host(*at)) } else { addresses.push(*at) }
+    }
+    addresses
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unspecified_addresses_stand_for_those_of_the_host() {
+        let host = ["127.0.0.1", "192.0.2.1", "10.0.0.1", "::1", "2001:db8::1"].map(|address| address.parse().unwrap());
+        let expanded = |listening: &[&str]| -> Vec<String> {
+            expand(&addresses(listening), &host).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(expanded(&["0.0.0.0:443"]), ["127.0.0.1:443", "192.0.2.1:443", "10.0.0.1:443"]);
+        assert_eq!(expanded(&["198.51.100.1:1", "[::]:2"]), ["198.51.100.1:1", "[::1]:2", "[2001:db8::1]:2"]);
+    }
 
     fn addresses(list: &[&str]) -> Vec<SocketAddr> {
         list.iter().map(|text| text.parse().unwrap()).collect()

@@ -5,6 +5,7 @@
 //! | `mod` | [`Listener`]: accepts TCP connections |
 //! | `options` | limits and other options |
 //! | `advertise` | which addresses a client gets, without sockets |
+//! | `host` | the addresses of this host, for unspecified ones |
 //! | `header` | reads the headers of load balancers |
 //! | `router` | recognizes accepted TCP connections, and passes joins to their sessions |
 //! | `failures`, `error` | reports of failed handshakes; errors of creating a listener |
@@ -13,6 +14,7 @@ mod advertise;
 mod error;
 mod failures;
 mod header;
+mod host;
 mod options;
 mod router;
 
@@ -27,10 +29,11 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use self::advertise::Situation;
+use self::advertise::{Situation, expand};
 pub use self::error::ListenError;
 use self::failures::Failures;
 pub use self::failures::{HandshakeFailure, HandshakeFailures, HandshakeFault};
+use self::host::HostAddresses;
 pub use self::options::ServerOptions;
 use self::router::Router;
 use crate::net::descriptors::{DESCRIPTOR_PAUSE, are_used_up};
@@ -49,6 +52,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Listener {
     addresses: Vec<SocketAddr>,
+    /// Unspecified addresses of IPv4 that sockets of IPv6 serve, too.
+    both: Vec<SocketAddr>,
+    host: HostAddresses,
     /// Those of the options that are advertised besides.
     named: Vec<SocketAddr>,
     sessions: mpsc::Receiver<Session>,
@@ -90,6 +96,12 @@ impl Listener {
         }
         let addresses: Vec<SocketAddr> =
             listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>().map_err(ListenError::Socket)?;
+        let serves_both = |listener: &&TcpListener| {
+            listener.local_addr().is_ok_and(|address| address.is_ipv6() && address.ip().is_unspecified())
+                && !socket2::SockRef::from(*listener).only_v6().unwrap_or(true)
+        };
+        let both = listeners.iter().filter(serves_both).filter_map(|listener| listener.local_addr().ok());
+        let both = both.map(|address| SocketAddr::from(([0; 4], address.port()))).collect();
         let (accepted, sessions) = mpsc::channel(MAX_UNACCEPTED);
         let tls = Arc::new(RwLock::new(options.tls.clone()));
         let failures = Arc::new(Failures::new());
@@ -99,7 +111,16 @@ impl Listener {
         for listener in listeners {
             acceptors.spawn(accept(listener, router.clone()));
         }
-        Ok(Self { addresses, named, sessions, tls, failures, _acceptors: acceptors })
+        Ok(Self {
+            addresses,
+            both,
+            host: HostAddresses::default(),
+            named,
+            sessions,
+            tls,
+            failures,
+            _acceptors: acceptors,
+        })
     }
 
     /// Returns the listening addresses, with the selected ports.
@@ -125,7 +146,8 @@ impl Listener {
     }
 
     /// Advertises to the client of a session other addresses at which it can reach this server: those of
-    /// [`ServerOptions::advertise`], and those that the listener listens on. Link-local addresses are left out, loopback
+    /// [`ServerOptions::advertise`], and those that the listener listens on; with the
+    /// feature `interfaces`, an unspecified one (`0.0.0.0`, `[::]`) stands for those of the host's interfaces. Link-local addresses are left out, loopback
     /// addresses unless the client is on this host, and private ones if the client has a public address; at most 8 are
     /// advertised. A client behind a load balancer ([`ServerOptions::proxy_protocol`]) gets only the former. No effect without
     /// TCPLS. Returns the addresses.
@@ -135,12 +157,19 @@ impl Listener {
         let ends = (session.local_address(), session.peer_address(ConnectionId::FIRST));
         let (Some(used), Some(client), true) = (ends.0, ends.1, session.is_tcpls()) else { return Vec::new() };
         // To others, this host's own addresses lead past the load balancer, if anywhere.
-        let listening = if session.is_spliced() { &[][..] } else { &self.addresses };
-        let situation = Situation { listening, named: &self.named, used, client: client.ip() };
+        let listening = if session.is_spliced() { Vec::new() } else { self.reached_at() };
+        let situation = Situation { listening: &listening, named: &self.named, used, client: client.ip() };
         let mut addresses = situation.addresses();
         // The session may have ended meanwhile; then no client needs the address.
         addresses.retain(|address| session.advertise(*address).is_ok());
         addresses
+    }
+
+    /// The addresses that the listener listens on, with those of the host in the place of unspecified ones.
+    fn reached_at(&self) -> Vec<SocketAddr> {
+        let is_expanded = self.addresses.iter().chain(&self.both).any(|address| address.ip().is_unspecified());
+        let host = if is_expanded { self.host.get() } else { Vec::new() };
+        expand(&[&self.addresses[..], &self.both].concat(), &host)
     }
 
     /// Subscribes to handshakes that fail: of TCP connections that start a session, and joins that fail before they are
