@@ -122,7 +122,7 @@ pub use error::{
 };
 pub use event::{Established, Event, StreamEvent, TcpEvent};
 pub use sessions::{SessionKey, Sessions, SocketId};
-pub use stats::{Stats, TcpCounters, TcpPhase, TcpStats};
+pub use stats::{Stats, StreamStats, TcpCounters, TcpPhase, TcpStats};
 pub use time::Time;
 pub use token::TokenSecret;
 pub use wire::ids::{AddressId, ConnectionId, ErrorCode, SessionId, Side, StreamId};

@@ -4,7 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::error::TcpFault;
-use crate::wire::ids::ConnectionId;
+use crate::wire::ids::{ConnectionId, StreamId};
 
 /// Counters of a session since it began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +54,22 @@ pub struct TcpStats {
     pub bytes_in_flight: u64,
     /// The counters.
     pub counters: TcpCounters,
+}
+
+/// One open stream's counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamStats {
+    /// Its ID.
+    pub id: StreamId,
+    /// Bytes that the application has written.
+    pub written: u64,
+    /// Bytes of them that the peer has not acknowledged, and bytes behind those.
+    pub unacknowledged: usize,
+    /// Bytes up to the highest offset received.
+    pub received: u64,
+    /// Memory of received data that the application has not read, in bytes.
+    pub unread: usize,
 }
 
 /// The state of a TCP connection.

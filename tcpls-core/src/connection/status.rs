@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::control::Carried;
 use super::{Connection, State};
 use crate::error::{CloseReason, TcpError};
-use crate::stats::{Stats, TcpPhase, TcpStats};
+use crate::stats::{Stats, StreamStats, TcpPhase, TcpStats};
 use crate::tcp::acks::AckPolicy;
 use crate::tcp::{Tcp, TcpState};
 use crate::wire::ids::{ConnectionId, SessionId, Side};
@@ -122,6 +122,11 @@ impl Connection {
     /// Returns the counters of one live TCP connection; cheaper than [`Connection::stats`].
     pub fn tcp_stats(&self, tcp: ConnectionId) -> Option<TcpStats> {
         self.tcps.get(tcp).map(|tcp| tcp_stats(tcp, phase_of(tcp)))
+    }
+
+    /// Returns the counters of the open streams, in the order of their IDs.
+    pub fn stream_stats(&self) -> impl Iterator<Item = StreamStats> + '_ {
+        self.streams.stats()
     }
 
     pub(super) fn ack_policy(&self) -> AckPolicy {

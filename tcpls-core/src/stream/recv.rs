@@ -242,6 +242,11 @@ impl RecvHalf {
         self.window.size().saturating_sub(initial)
     }
 
+    /// Bytes up to the highest offset received.
+    pub(super) fn received(&self) -> u64 {
+        self.window.received()
+    }
+
     /// Memory held for what is not read.
     pub(super) fn memory(&self) -> usize {
         self.assembler.memory()

@@ -97,6 +97,11 @@ impl SendHalf {
         MAX_OFFSET - self.buffer.end()
     }
 
+    /// Bytes written so far.
+    pub(super) fn written(&self) -> u64 {
+        self.buffer.end()
+    }
+
     pub(super) fn write(&mut self, data: &[u8]) {
         self.buffer.push_slice(data);
     }

@@ -38,6 +38,7 @@ use super::send::SendHalf;
 use super::{ControlKey, StreamClass};
 use crate::config::Config;
 use crate::event::StreamEvent;
+use crate::stats::StreamStats;
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, ErrorCode, Side, StreamId};
 
@@ -375,6 +376,17 @@ impl Streams {
     /// How many streams exist.
     pub(crate) fn len(&self) -> usize {
         self.map.len()
+    }
+
+    /// The counters of each stream.
+    pub(crate) fn stats(&self) -> impl Iterator<Item = StreamStats> + '_ {
+        self.map.iter().map(|(id, stream)| StreamStats {
+            id: *id,
+            written: stream.send.written(),
+            unacknowledged: stream.send.buffered(),
+            received: stream.recv.received(),
+            unread: stream.recv.memory(),
+        })
     }
 
     // How the session ends.

@@ -26,7 +26,7 @@ use super::text::visible;
 use super::units::{bits_per_second, rate, size, time};
 use super::uplinks::UplinkArgs;
 use super::url::Url;
-use super::{Outcome, output, report};
+use super::{Outcome, output, report, status};
 use crate::dial::{self, Backup};
 use crate::hq::{CHUNK, PROTOCOL, ask, explain};
 use crate::net::{ClientOptions, RecvStream, Session};
@@ -79,6 +79,9 @@ pub struct Args {
     /// the seconds since 1970 and the bytes so far
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
+    /// The status.
+    #[command(flatten)]
+    pub status: status::SocketArgs,
     /// Files to fetch: https://NAME/PATH or https://NAME:PORT/PATH. The server's certificate must be valid for NAME,
     /// which is the same in all URLs. PORT, 443 by default, is for use without --connect. An IPv6 address is in
     /// brackets and may have a zone: https://[fe80::1%eth0]/PATH. With an invite, /PATH is sufficient
@@ -393,6 +396,7 @@ async fn fetch_one(session: &Session, job: &Job, progress: &Progress) -> Result<
 
 async fn fetch_over(session: &Session, job: &Job, progress: &Progress) -> Result<u64, String> {
     let stream = session.open_stream().await.map_err(|error| error.to_string())?;
+    stream.set_label(&job.url);
     let (kept, answer) = ask(stream, &job.path, !session.is_tcpls()).await.map_err(|error| error.to_string())?;
     let received = receive(answer, job, progress).await?;
     if let Some(mut request) = kept {

@@ -7,6 +7,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod completions;
+mod config;
 pub mod demo;
 mod download;
 mod files;
@@ -35,6 +36,7 @@ mod signals;
 pub mod sim;
 mod stalls;
 pub mod state;
+pub mod status;
 mod systemd;
 mod text;
 pub mod tunnel;
@@ -49,7 +51,7 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::Builder;
 
 pub use self::output::Unwritten;
@@ -65,6 +67,10 @@ pub type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 #[derive(Debug, Parser)]
 #[command(name = "tcpls", version, max_term_width = 100)]
 pub struct Cli {
+    /// Read options from this TOML file: NAME = VALUE, where NAME is that of an option without the dashes, and VALUE a string,
+    /// a number, true, or a list for options that can be repeated. The command line wins
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -78,6 +84,7 @@ enum Command {
     Socks(tunnel::socks::Args),
     Forward(tunnel::forward::Args),
     Pipe(tunnel::pipe::Args),
+    Status(status::Args),
     #[command(subcommand)]
     Perf(perf::Perf),
     #[command(subcommand)]
@@ -87,9 +94,15 @@ enum Command {
 
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let wants_json = config::wants_json(&arguments);
+    let merged = match config::merge(&Cli::command(), arguments) {
+        Ok(merged) => merged,
+        Err(error) => return refuse(&error.to_string(), wants_json),
+    };
+    let cli = match Cli::try_parse_from(&merged.arguments) {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse_line(&error, &merged),
     };
     let mut builder = cli.command.runtime();
     let runtime = match builder.enable_all().max_blocking_threads(MAX_BLOCKING_THREADS).build() {
@@ -101,8 +114,8 @@ pub fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         let serves = cli.command.is_server();
-        let outcome = match logs::start() {
-            Ok(()) => cli.command.run().await,
+        let outcome = match cli.command.prepare() {
+            Ok(_offer) => cli.command.run().await,
             Err(error) => Err(error),
         };
         let code = outcome.map_or_else(|error| fail(&*error), |()| 0);
@@ -123,17 +136,43 @@ pub fn main() -> ExitCode {
 }
 
 /// Prints what is wrong with the command line, or the help that it asks for. With `--json`, an error is an object, too.
-fn refuse(error: &clap::Error) -> ExitCode {
-    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
-        let text = error.to_string();
-        let text = text.strip_prefix("error: ").unwrap_or(&text).split("\n\nUsage:").next().unwrap_or_default();
-        _ = report::or_error(Outcome::<()>::Err(text.trim_end().into()), true);
-        // If that fails, the message for people is still printed.
-        _ = Builder::new_current_thread().enable_all().build().map(|runtime| runtime.block_on(output::finish(true)));
+fn refuse_line(error: &clap::Error, merged: &config::Merged) -> ExitCode {
+    let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    let place = merged.place(error);
+    if !error.use_stderr() || (place.is_none() && !merged.wants_json()) {
+        _ = error.print();
+        return code;
     }
-    _ = error.print();
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let short = text.split("\n\nUsage:").next().unwrap_or_default().trim_end();
+    match place {
+        Some(place) => _ = refuse(&format!("{place}: {short}"), merged.wants_json()),
+        None => {
+            print_json(short);
+            _ = error.print();
+        }
+    }
+    code
 }
+
+/// Prints an error before there is a runtime, with `json` also as an object.
+fn refuse(error: &str, json: bool) -> ExitCode {
+    if json {
+        print_json(error);
+    }
+    _ = writeln!(std::io::stderr(), "error: {}", text::visible_lines(error));
+    ExitCode::from(WRONG_LINE)
+}
+
+/// Prints an error as an object. If that fails, the message for people is still printed.
+fn print_json(error: &str) {
+    _ = report::or_error(Outcome::<()>::Err(error.into()), true);
+    _ = Builder::new_current_thread().enable_all().build().map(|runtime| runtime.block_on(output::finish(true)));
+}
+
+/// The exit code of a wrong command line or configuration file, which is clap's.
+const WRONG_LINE: u8 = 2;
 
 /// Exit codes above are those of commands that a signal ended.
 const SIGNALLED: u8 = 128;
@@ -163,6 +202,26 @@ impl Command {
         is_tunnel || matches!(self, Self::Serve(_) | Self::Proxy(_) | Self::Perf(perf::Perf::Server(_)))
     }
 
+    /// Its name, where it answers `tcpls status`, and whether it prints JSON; `None` if it does not answer.
+    fn status(&self) -> Option<(&'static str, &status::SocketArgs, bool)> {
+        match self {
+            Self::Get(args) => Some(("get", &args.status, args.json)),
+            Self::Serve(args) => Some(("serve", &args.log.status, args.log.log().json)),
+            Self::Proxy(args) if args.command.is_none() => Some(("proxy", &args.log.status, args.log.log().json)),
+            Self::Socks(args) => Some(("socks", &args.tunnel.status, false)),
+            Self::Forward(args) => Some(("forward", &args.tunnel.status, false)),
+            Self::Pipe(args) => Some(("pipe", &args.tunnel.status, false)),
+            _ => None,
+        }
+    }
+
+    /// Starts the log, and answers `tcpls status` until what is returned is dropped.
+    fn prepare(&self) -> Outcome<impl Sized + use<>> {
+        report::or_error(logs::start(), config::wants_json(&std::env::args_os().collect::<Vec<_>>()))?;
+        let Some((name, args, json)) = self.status() else { return Ok(None) };
+        report::or_error(status::offer(name, args.status_socket.as_deref()), json)
+    }
+
     async fn run(self) -> Outcome {
         match self {
             Self::Demo(args) => demo::run(args).await,
@@ -172,6 +231,7 @@ impl Command {
             Self::Socks(args) => tunnel::socks::run(args).await,
             Self::Forward(args) => tunnel::forward::run(args).await,
             Self::Pipe(args) => tunnel::pipe::run(args).await,
+            Self::Status(args) => status::run(args).await,
             Self::Perf(perf) => perf::run(perf).await,
             Self::Sim(sim) => sim::run(sim).await,
             Self::Completions(args) => completions::run(&args),
@@ -181,8 +241,6 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

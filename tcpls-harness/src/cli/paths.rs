@@ -17,7 +17,7 @@ use super::invite::InviteSource;
 use super::stalls::Stalls;
 use super::units::span;
 use super::uplinks::UplinkArgs;
-use super::{Outcome, invite, output, uplinks, zones};
+use super::{Outcome, invite, output, status, uplinks, zones};
 use crate::dial::{Local, Path};
 use crate::net::interfaces::has_strict_filter;
 use crate::net::{AddTcpError, ClientOptions, Events, PathFailures, Runtime, Session};
@@ -125,7 +125,9 @@ pub(crate) fn server_name(name: &str) -> Outcome<ServerName<'static>> {
 
 /// Starts a session; an error contains a hint.
 pub(crate) async fn connect(paths: &[Path], options: ClientOptions, hints: &Hints<'_>) -> Outcome<Session> {
-    Session::connect_over(paths, options).await.map_err(|error| hints.of_connect(&error).into())
+    let session = Session::connect_over(paths, options).await.map_err(|error| hints.of_connect(&error))?;
+    status::add(&session);
+    Ok(session)
 }
 
 /// Closes the session of a client that a signal ends, so that the server does not wait for a join.

@@ -31,6 +31,12 @@ impl StateArgs {
     }
 }
 
+/// The directory without `--state`.
+#[cfg(unix)]
+pub(super) fn default_directory() -> Option<PathBuf> {
+    default_path(|name| env::var_os(name).map(PathBuf::from))
+}
+
 /// The first directory that the environment names.
 fn default_path(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     // Relative paths are to be ignored (XDG Base Directory Specification).

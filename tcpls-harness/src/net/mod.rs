@@ -73,7 +73,7 @@ pub use self::monitor::NetworkMonitor;
 pub use self::network::{Network, NetworkError};
 pub use self::runtime::{Runtime, Task};
 pub use self::session::{
-    AddTcpError, AddressPolicy, Closed, Events, PathFailure, PathFailures, PathFault, RecvStream, SendStream, Session,
-    SessionClosed, Stream,
+    AddTcpError, AddressPolicy, Closed, Events, Loss, Monitor, PathFailure, PathFailures, PathFault, PathReport,
+    RecvStream, SendStream, Session, SessionClosed, SessionStatus, Stream, StreamReport,
 };
 pub use self::socket::SocketOptions;

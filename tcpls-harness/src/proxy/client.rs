@@ -36,6 +36,7 @@ pub(super) async fn exchange(
         OpenStreamError::Closed => Refusal::NoSession,
         _ => Refusal::Other,
     })?;
+    stream.set_label(&target.to_string());
     let credentials =
         credentials.map_or_else(String::new, |credentials| format!("Proxy-Authorization: {}\r\n", credentials.field()));
     let head = format!("{method} {target} HTTP/1.1\r\nHost: {target}\r\n{credentials}{more}\r\n");

@@ -213,6 +213,7 @@ impl<O: Outbound> Server<O> {
             Ok(peer) => peer,
             Err(refusal) => return refuse(stream, &report, user, Some(target), refusal).await,
         };
+        stream.set_label(&target.to_string());
         report(Report::Connected { user, target: target.clone() });
         let splicing = Splicing::default().with(|splicing| {
             splicing.to_stream = Bytes::from_static(GRANTED);

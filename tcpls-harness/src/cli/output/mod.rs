@@ -119,6 +119,12 @@ pub(crate) fn shown_columns() -> Option<usize> {
     error_columns()
 }
 
+/// The height of the terminal that [`show`] writes to; `None` if it is none.
+#[cfg(unix)]
+pub(crate) fn shown_rows() -> Option<usize> {
+    terminal_size::terminal_size_of(io::stderr()).map(|(_, height)| height.0.into())
+}
+
 /// Waits until everything is written, after `outcome` has said whether the command was stopped: then its last messages are
 /// given up after a second. A signal ends the wait, too.
 ///

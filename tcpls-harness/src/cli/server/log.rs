@@ -11,7 +11,7 @@ use crate::cli::limits::Bounds;
 use crate::cli::text::visible;
 use crate::cli::units::size;
 use crate::cli::validity::timestamp;
-use crate::cli::{Outcome, metrics, output};
+use crate::cli::{Outcome, metrics, output, status};
 
 /// What happens, as `--json` prints it.
 #[derive(Debug, Serialize)]
@@ -223,6 +223,9 @@ pub struct LogArgs {
     /// bytes, joins, stalls, and failed handshakes by reason. There is no authentication
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// The status.
+    #[command(flatten)]
+    pub status: status::SocketArgs,
 }
 
 impl LogArgs {

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use self::log::{Happening, Log};
 use super::metrics::METRICS;
 use super::signals::{Signal, Signals};
+use super::status;
 use super::systemd;
 use super::text::visible;
 use crate::net::{Listener, Session};
@@ -125,6 +126,7 @@ async fn watch_over(number: u64, session: Session, serving: impl Future<Output =
     log.tell(&Happening::SessionBegan { session: number, client, tcpls: session.is_tcpls() });
     let mut events = session.events();
     let counted = METRICS.began(&session);
+    status::add_numbered(number, &session);
     tokio::pin!(serving);
     loop {
         tokio::select! {

@@ -23,7 +23,7 @@ use super::paths::{PathArgs, TrustArgs, close_briefly, follow_advertised, resolv
 use super::proxy::first_line;
 use super::text::visible;
 use super::units::parse_duration;
-use super::{Outcome, output};
+use super::{Outcome, output, status};
 use crate::net::{ClientOptions, ConnectError, PathFault, Runtime, Session};
 use crate::proxy::{Credentials, Invite, PROTOCOL, Refusal, Served, Tunnel, TunnelOptions, TunnelReport};
 
@@ -61,6 +61,9 @@ pub struct TunnelArgs {
     /// How long connections stay open without any network; the server's limit applies, too
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "15min")]
     pub outage: Duration,
+    /// The status.
+    #[command(flatten)]
+    pub status: status::SocketArgs,
 }
 
 impl TunnelArgs {
@@ -181,6 +184,7 @@ fn tell(report: TunnelReport<DialError>, use_advertised: bool, joins_new: bool) 
     match report {
         TunnelReport::Began(session) => {
             output::tell("connected");
+            status::add(&session);
             tokio::spawn(tell_troubles(session.events(), session.path_failures()));
             tokio::spawn(watch_network(session.clone(), joins_new));
             if use_advertised {

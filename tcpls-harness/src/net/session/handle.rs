@@ -2,7 +2,7 @@
 //!
 //! Sessions, streams and their halves each have one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use tcpls_core::error::code;
@@ -32,6 +32,11 @@ impl Handle {
         operation: impl FnMut(&mut State) -> Poll<R>,
     ) -> Poll<R> {
         self.0.poll(what, cx.waker(), operation)
+    }
+
+    /// The session without a claim to keep it open.
+    pub(crate) fn downgrade(&self) -> Weak<Shared> {
+        Arc::downgrade(&self.0)
     }
 
     pub(crate) fn advice(&self) -> Option<&Advice> {

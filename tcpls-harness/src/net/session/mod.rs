@@ -8,10 +8,11 @@
 //! | `stream` | [`Stream`] and its halves, as `AsyncRead` and `AsyncWrite` or chunk by chunk without copying |
 //! | `paths` | a client's paths: adding TCP connections |
 //! | `events`, `error` | events and errors of a session |
+//! | `monitor` | what a session does, for people: paths, losses, streams |
 //! | `handle` | counts the application's handles: a session without any is closed |
 //! | `shared` | the state machine, and wakeups of the task |
 //! | `waiters`, `feed` | tasks that wait; events for subscribers |
-//! | `remotes`, `advice` | the peer's addresses; the policy for advertised ones |
+//! | `remotes`, `advice` | the addresses of TCP connections; the policy for advertised ones |
 //! | `coop` | tokio's cooperative scheduling |
 
 mod advice;
@@ -20,6 +21,7 @@ mod error;
 mod events;
 mod feed;
 mod handle;
+mod monitor;
 mod paths;
 mod remotes;
 mod shared;
@@ -44,6 +46,7 @@ pub use self::error::{AddTcpError, PathFailure, PathFault, SessionClosed};
 pub use self::events::{Events, PathFailures};
 pub(crate) use self::feed::{Feed, Subscriber};
 pub(crate) use self::handle::Handle;
+pub use self::monitor::{Loss, Monitor, PathReport, SessionStatus, StreamReport};
 #[cfg(feature = "sim")]
 pub(crate) use self::shared::Joined;
 pub(crate) use self::shared::{Descriptors, Input, Opened, Shared, State};

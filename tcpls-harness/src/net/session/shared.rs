@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use super::advice::Advice;
 use super::error::{AddTcpError, PathFailure, PathFault};
 use super::feed::Feed;
+use super::monitor::{Labels, Losses};
 use super::remotes::Remotes;
 use super::waiters::{Wait, Waiters};
 use crate::dial::{Action, AttemptId, DialPolicy, Path, SessionView};
@@ -105,6 +106,10 @@ pub(crate) struct State {
     pub(crate) local: Option<SocketAddr>,
     /// The peer's addresses.
     pub(crate) remotes: Remotes,
+    /// The latest failure on each path.
+    pub(crate) losses: Losses,
+    /// What the application calls its streams.
+    pub(crate) labels: Labels,
     /// Server: the client of the first TCP connection.
     pub(crate) client: Client,
     /// Server: a load balancer passes the bytes of its first TCP connection on.
@@ -119,6 +124,8 @@ pub(crate) struct State {
     joins: BTreeMap<ConnectionId, oneshot::Sender<Result<(), TcpFault>>>,
     answers: Vec<Answer>,
     established: Option<Established>,
+    /// When the handshake was complete.
+    began: Option<Time>,
     closed: Option<CloseReason>,
     /// Bytes that sockets still held when they were closed.
     unsent: u64,
@@ -147,6 +154,8 @@ impl Shared {
             dialer: None,
             local: None,
             remotes: Remotes::default(),
+            losses: Losses::default(),
+            labels: Labels::default(),
             client: Client::ALONE,
             is_spliced: false,
             descriptors: None,
@@ -156,6 +165,7 @@ impl Shared {
             joins: BTreeMap::new(),
             answers: Vec::new(),
             established: None,
+            began: None,
             closed: None,
             unsent: 0,
             events: Feed::new(),
@@ -307,6 +317,7 @@ impl State {
             Event::Tcp(event) => self.hear_tcp(*event),
             Event::Established(established) => {
                 self.established = Some(established.clone());
+                self.began = Some(self.now());
                 self.waiters.wake_watchers();
             }
             Event::Closed { reason } => self.hear_closed(reason.clone()),
@@ -331,13 +342,22 @@ impl State {
     fn hear_tcp(&mut self, event: TcpEvent) {
         match event {
             TcpEvent::Joined { tcp } => self.tell_joiner(tcp, Ok(())),
-            TcpEvent::Lost { tcp, fault } => self.tell_joiner(tcp, Err(fault)),
+            TcpEvent::Lost { tcp, fault } => {
+                self.note_loss(tcp, fault);
+                self.tell_joiner(tcp, Err(fault));
+            }
             TcpEvent::Discarded { tcp } => {
                 self.answers.extend(self.joins.remove(&tcp).map(Answer::NoJoin));
                 self.remotes.discard(tcp);
             }
             _ => {}
         }
+    }
+
+    /// Remembers why a path failed.
+    fn note_loss(&mut self, tcp: ConnectionId, fault: TcpFault) {
+        let (now, ends) = (self.now(), self.remotes.ends(tcp));
+        self.losses.note(self.conn.side(), now, tcp, ends, fault);
     }
 
     fn tell_joiner(&mut self, tcp: ConnectionId, outcome: Result<(), TcpFault>) {
@@ -426,6 +446,11 @@ impl State {
     pub(crate) fn closed(&self) -> Option<CloseReason> {
         let dropped = self.task_ended.then_some(CloseReason::Local { error: code::INTERNAL });
         self.closed.clone().or(dropped)
+    }
+
+    /// When the handshake was complete.
+    pub(crate) fn began(&self) -> Option<Time> {
+        self.began
     }
 
     /// A socket still held `bytes` bytes when it was closed.

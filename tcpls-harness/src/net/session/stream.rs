@@ -41,6 +41,11 @@ impl Stream {
         self.send.id
     }
 
+    /// Names the stream in reports of a [`Monitor`](super::Monitor), by its target for example. At most 256 bytes are kept.
+    pub fn set_label(&self, label: &str) {
+        self.send.handle.with(|state| state.labels.set(&state.conn, self.send.id, label));
+    }
+
     /// Splits the stream into its halves, for two tasks.
     pub fn split(self) -> (SendStream, RecvStream) {
         (self.send, self.recv)

@@ -145,7 +145,7 @@ impl Driver {
         let (local, remote) = socket.addresses();
         self.shared.drive(|state| {
             state.conn.set_tcp_addresses(tcp, local, remote);
-            state.remotes.set(tcp, remote);
+            state.remotes.set(tcp, local, remote);
             ask_kernel(&mut state.conn, tcp, &socket);
             if tcp == ConnectionId::FIRST {
                 state.local = local;

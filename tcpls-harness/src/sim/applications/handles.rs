@@ -74,7 +74,7 @@ impl Handles {
     /// A TCP connection runs between these addresses.
     pub(crate) fn set_addresses(&mut self, tcp: ConnectionId, local: Option<SocketAddr>, remote: Option<SocketAddr>) {
         self.shared.access(|state| {
-            state.remotes.set(tcp, remote);
+            state.remotes.set(tcp, local, remote);
             if tcp == ConnectionId::FIRST {
                 state.local = local;
             }

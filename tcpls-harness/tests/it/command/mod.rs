@@ -12,6 +12,8 @@ mod operators;
 mod output;
 mod proxy;
 mod signals;
+#[cfg(unix)]
+mod status;
 #[cfg(target_os = "linux")]
 mod systemd;
 

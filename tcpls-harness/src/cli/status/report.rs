@@ -1,0 +1,209 @@
+//! What a running command says of its sessions, as JSON.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tcpls_core::stats::{TcpPhase, TcpStats};
+use tcpls_core::wire::ids::ConnectionId;
+
+use super::interfaces::Interfaces;
+use crate::cli::units::bits_per_second;
+use crate::net::{Loss, PathReport, SessionStatus, StreamReport};
+
+/// The version of requests and answers. Fields may be added without another one.
+pub(super) const VERSION: u32 = 1;
+
+/// A request: one line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) version: u32,
+}
+
+/// An answer that says why there is none: one line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Refused {
+    pub(super) version: u32,
+    pub(super) error: String,
+}
+
+/// A running command: one line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Status {
+    pub(super) version: u32,
+    pub(super) time: String,
+    pub(super) pid: u32,
+    pub(super) command: String,
+    pub(super) uptime_seconds: f64,
+    /// How many there are; those with the most traffic are listed.
+    pub(super) sessions_open: usize,
+    pub(super) sessions: Vec<Session>,
+}
+
+/// A session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Session {
+    pub(super) session: u64,
+    pub(super) tcpls: bool,
+    pub(super) age_seconds: Option<f64>,
+    /// Whether it has no TCP connection.
+    pub(super) stranded: bool,
+    pub(super) bytes_to_send: usize,
+    pub(super) bytes_to_read: usize,
+    /// How many there are; the earliest are listed.
+    pub(super) streams_open: usize,
+    pub(super) paths: Vec<Path>,
+    pub(super) streams: Vec<Stream>,
+}
+
+/// A path.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Path {
+    pub(super) interface: Option<String>,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) remote: Option<SocketAddr>,
+    pub(super) tcp: Option<u32>,
+    /// `opening`, `active`, `backup`, `lane`, `stalled`, `retiring`, or `down` without a TCP connection.
+    pub(super) state: String,
+    pub(super) rtt_ms: Option<f64>,
+    pub(super) min_rtt_ms: Option<f64>,
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_received: u64,
+    #[serde(flatten)]
+    pub(super) rates: Rates,
+    pub(super) last_loss: Option<LastLoss>,
+}
+
+/// What was sent and received in the last interval; the reader of two answers adds it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Rates {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bits_per_second_sent: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bits_per_second_received: Option<f64>,
+}
+
+/// The last failure of a path.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct LastLoss {
+    pub(super) tcp: u32,
+    pub(super) cause: String,
+    pub(super) seconds_ago: f64,
+}
+
+/// A stream.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Stream {
+    pub(super) stream: u32,
+    pub(super) target: Option<String>,
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_received: u64,
+    #[serde(flatten)]
+    pub(super) rates: Rates,
+    pub(super) bytes_unacknowledged: usize,
+    pub(super) bytes_unread: usize,
+}
+
+impl Session {
+    pub(super) fn new(session: u64, status: SessionStatus, interfaces: &Interfaces) -> Self {
+        let is_live = |path: &PathReport| path.tcp.is_some();
+        Self {
+            session,
+            tcpls: status.tcpls,
+            age_seconds: status.age.map(|age| age.as_secs_f64()),
+            stranded: !status.paths.iter().any(is_live),
+            bytes_to_send: status.stats.bytes_to_send,
+            bytes_to_read: status.stats.bytes_to_read,
+            streams_open: status.stats.streams_open,
+            paths: status.paths.iter().map(|path| Path::new(path, interfaces)).collect(),
+            streams: status.streams.into_iter().map(Stream::from).collect(),
+        }
+    }
+}
+
+impl Path {
+    fn new(path: &PathReport, interfaces: &Interfaces) -> Self {
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        let tcp = path.tcp.as_ref();
+        Self {
+            interface: path.local.and_then(|local| interfaces.name(local.ip())),
+            local: path.local,
+            remote: path.remote,
+            tcp: tcp.map(|tcp| tcp.tcp.0),
+            state: tcp.map_or("down", state).to_owned(),
+            rtt_ms: tcp.and_then(|tcp| tcp.smoothed_rtt).map(milliseconds),
+            min_rtt_ms: tcp.and_then(|tcp| tcp.min_rtt).map(milliseconds),
+            bytes_sent: tcp.map_or(0, |tcp| tcp.counters.bytes_sent),
+            bytes_received: tcp.map_or(0, |tcp| tcp.counters.bytes_received),
+            rates: Rates::default(),
+            last_loss: path.last_loss.map(LastLoss::from),
+        }
+    }
+}
+
+fn state(tcp: &TcpStats) -> &'static str {
+    match tcp.phase {
+        TcpPhase::Opening => "opening",
+        TcpPhase::Retiring => "retiring",
+        _ if tcp.stalled => "stalled",
+        _ if tcp.backup => "backup",
+        _ if tcp.lane => "lane",
+        _ => "active",
+    }
+}
+
+impl From<Loss> for LastLoss {
+    fn from(loss: Loss) -> Self {
+        let ConnectionId(tcp) = loss.tcp;
+        Self { tcp, cause: loss.fault.to_string(), seconds_ago: loss.ago.as_secs_f64() }
+    }
+}
+
+impl From<StreamReport> for Stream {
+    fn from(report: StreamReport) -> Self {
+        let stats = report.stats;
+        Self {
+            stream: stats.id.0,
+            target: report.label,
+            bytes_sent: stats.written,
+            bytes_received: stats.received,
+            rates: Rates::default(),
+            bytes_unacknowledged: stats.unacknowledged,
+            bytes_unread: stats.unread,
+        }
+    }
+}
+
+impl Rates {
+    /// The rates from one pair of counters, of sent and received bytes, to another.
+    fn between(before: (u64, u64), after: (u64, u64), time: Duration) -> Self {
+        let rate = |before: u64, after: u64| Some(bits_per_second(after.saturating_sub(before), time));
+        Self { bits_per_second_sent: rate(before.0, after.0), bits_per_second_received: rate(before.1, after.1) }
+    }
+
+    /// Both directions together.
+    pub(super) fn sum(self) -> f64 {
+        self.bits_per_second_sent.unwrap_or(0.0) + self.bits_per_second_received.unwrap_or(0.0)
+    }
+}
+
+impl Status {
+    /// Adds the rates since an earlier answer of the same command. What is new began at 0.
+    pub(super) fn add_rates(&mut self, before: &Self) {
+        let time = Duration::try_from_secs_f64(self.uptime_seconds - before.uptime_seconds).unwrap_or_default();
+        for session in &mut self.sessions {
+            let old = before.sessions.iter().find(|old| old.session == session.session);
+            for path in &mut session.paths {
+                let same = |old: &&Path| old.tcp == path.tcp && old.local == path.local && old.remote == path.remote;
+                let old = old.and_then(|old| old.paths.iter().find(same));
+                let then = old.map_or((0, 0), |old| (old.bytes_sent, old.bytes_received));
+                path.rates = Rates::between(then, (path.bytes_sent, path.bytes_received), time);
+            }
+            for stream in &mut session.streams {
+                let old = old.and_then(|old| old.streams.iter().find(|old| old.stream == stream.stream));
+                let then = old.map_or((0, 0), |old| (old.bytes_sent, old.bytes_received));
+                stream.rates = Rates::between(then, (stream.bytes_sent, stream.bytes_received), time);
+            }
+        }
+    }
+}

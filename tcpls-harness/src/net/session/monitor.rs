@@ -1,0 +1,247 @@
+//! What a session does, for people: its paths with their last failures, and its streams.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Weak;
+use std::time::Duration;
+
+use tcpls_core::connection::Connection;
+use tcpls_core::error::TcpFault;
+use tcpls_core::stats::{Stats, StreamStats, TcpPhase, TcpStats};
+use tcpls_core::time::Time;
+use tcpls_core::wire::ids::{ConnectionId, Side, StreamId};
+
+use super::Session;
+use super::remotes::Ends;
+use super::shared::{Shared, State};
+
+/// Paths whose last failure is remembered.
+const MAX_PATHS: usize = 16;
+/// Longer labels are cut.
+const MAX_LABEL: usize = 256;
+/// Labels of ended streams are dropped when there are more than this, and then at each doubling.
+const FEW_LABELS: usize = 32;
+
+/// Observes a session without keeping it open; from [`Session::monitor`].
+#[derive(Clone)]
+pub struct Monitor(Weak<Shared>);
+
+impl Session {
+    /// Returns an observer of the session, which does not keep it open.
+    pub fn monitor(&self) -> Monitor {
+        Monitor(self.handle().downgrade())
+    }
+}
+
+impl Monitor {
+    /// Returns what the session does now, with at most `max_streams` streams; `None` once its sockets are closed.
+    pub fn status(&self, max_streams: usize) -> Option<SessionStatus> {
+        self.0.upgrade()?.access(|state| if state.has_task_ended() { None } else { Some(state.status(max_streams)) })
+    }
+
+    /// Returns the bytes of stream data that were delivered or read; 0 once the sockets are closed. Cheaper than
+    /// [`Monitor::status`].
+    pub fn delivered(&self) -> u64 {
+        self.0.upgrade().map_or(0, |shared| shared.access(|state| state.conn.delivered()))
+    }
+
+    /// Whether the session's sockets are closed.
+    pub fn has_ended(&self) -> bool {
+        self.0.upgrade().is_none_or(|shared| shared.access(|state| state.has_task_ended()))
+    }
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor").field("has_ended", &self.has_ended()).finish()
+    }
+}
+
+/// What a session does, from [`Monitor::status`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionStatus {
+    /// The time since the handshake was complete; `None` during the handshake.
+    pub age: Option<Duration>,
+    /// Whether the peer supports TCPLS.
+    pub tcpls: bool,
+    /// The counters of the session.
+    pub stats: Stats,
+    /// The live TCP connections; then the paths without one: those that the client dials, and those that failed.
+    pub paths: Vec<PathReport>,
+    /// Open streams, the earliest first.
+    pub streams: Vec<StreamReport>,
+}
+
+/// A path of a session, from [`Monitor::status`]. Several TCP connections may share one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PathReport {
+    /// The local address; with port 0 where there is no TCP connection.
+    pub local: Option<SocketAddr>,
+    /// The peer's address; on a server with port 0 where there is no TCP connection.
+    pub remote: Option<SocketAddr>,
+    /// Its TCP connection.
+    pub tcp: Option<TcpStats>,
+    /// The last failure of a TCP connection between these hosts; on a client, to this port.
+    pub last_loss: Option<Loss>,
+}
+
+/// Why a TCP connection was lost, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Loss {
+    /// The TCP connection.
+    pub tcp: ConnectionId,
+    /// Why.
+    pub fault: TcpFault,
+    /// The time since then.
+    pub ago: Duration,
+}
+
+/// An open stream, from [`Monitor::status`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StreamReport {
+    /// Its counters.
+    pub stats: StreamStats,
+    /// What the application calls it ([`Stream::set_label`](super::Stream::set_label)).
+    pub label: Option<String>,
+}
+
+impl State {
+    fn status(&self, max_streams: usize) -> SessionStatus {
+        let (now, stats) = (self.now(), self.conn.stats());
+        let is_live = |tcp: &&TcpStats| !matches!(tcp.phase, TcpPhase::Lost(_));
+        let mut paths: Vec<PathReport> = Vec::new();
+        for tcp in stats.tcp.iter().filter(is_live) {
+            let Ends { local, remote } = self.remotes.ends(tcp.tcp);
+            paths.push(PathReport { local, remote, tcp: Some(tcp.clone()), last_loss: None });
+        }
+        let dialed = self.dialer.iter().flat_map(|dialer| dialer.paths());
+        for path in dialed.filter(|status| status.tcp.is_none()).map(|status| status.path) {
+            paths.push(PathReport { local: path.local, remote: Some(path.remote), tcp: None, last_loss: None });
+        }
+        for loss in &self.losses.0 {
+            let report = Loss { tcp: loss.tcp, fault: loss.fault, ago: now - loss.at };
+            let side = self.conn.side();
+            let mut known = false;
+            for path in paths.iter_mut().filter(|path| loss.key.covers(Key::of(side, path.local, path.remote))) {
+                (path.last_loss, known) = (Some(report), true);
+            }
+            if !known {
+                let (local, remote) = (loss.key.local.map(|local| SocketAddr::new(local, 0)), loss.key.remote);
+                paths.push(PathReport { local, remote, tcp: None, last_loss: Some(report) });
+            }
+        }
+        let streams = self.conn.stream_stats().take(max_streams);
+        SessionStatus {
+            age: self.began().map(|began| now - began),
+            tcpls: self.established().is_some_and(|established| established.tcpls),
+            streams: streams.map(|stats| StreamReport { stats, label: self.labels.get(stats.id) }).collect(),
+            paths,
+            stats,
+        }
+    }
+}
+
+/// What identifies a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    local: Option<IpAddr>,
+    /// On a server with port 0: a client uses another one for each TCP connection.
+    remote: Option<SocketAddr>,
+}
+
+impl Key {
+    fn of(side: Side, local: Option<SocketAddr>, remote: Option<SocketAddr>) -> Self {
+        let remote = remote.map(|remote| match side {
+            Side::Client => remote,
+            Side::Server => SocketAddr::new(remote.ip(), 0),
+        });
+        Self { local: local.map(|local| local.ip()), remote }
+    }
+
+    /// Whether a path is this one. Without a local address, the routes decide where it begins.
+    fn covers(&self, path: Self) -> bool {
+        self.remote == path.remote && (path.local.is_none() || self.local == path.local)
+    }
+}
+
+/// The last failure on each path.
+#[derive(Debug, Default)]
+pub(crate) struct Losses(Vec<PathLoss>);
+
+#[derive(Debug)]
+struct PathLoss {
+    key: Key,
+    tcp: ConnectionId,
+    fault: TcpFault,
+    at: Time,
+}
+
+impl Losses {
+    /// A TCP connection was lost. One that was retired, or ended with the session, has not failed.
+    pub(crate) fn note(&mut self, side: Side, at: Time, tcp: ConnectionId, ends: Ends, fault: TcpFault) {
+        if fault.was_meant() {
+            return;
+        }
+        let key = Key::of(side, ends.local, ends.remote);
+        self.0.retain(|loss| loss.key != key);
+        if self.0.len() == MAX_PATHS {
+            self.0.remove(0);
+        }
+        self.0.push(PathLoss { key, tcp, fault, at });
+    }
+}
+
+/// What the application calls its streams.
+#[derive(Debug, Default)]
+pub(crate) struct Labels {
+    names: BTreeMap<StreamId, Box<str>>,
+    /// How many there were after the last time that those of ended streams were dropped.
+    kept: usize,
+}
+
+impl Labels {
+    pub(crate) fn set(&mut self, conn: &Connection, id: StreamId, label: &str) {
+        if self.names.len() >= FEW_LABELS.max(2 * self.kept) {
+            let open: Vec<StreamId> = conn.stream_stats().map(|stats| stats.id).collect();
+            self.names.retain(|id, _| open.binary_search(id).is_ok());
+            self.kept = self.names.len();
+        }
+        let ends = label.char_indices().map(|(at, c)| at + c.len_utf8());
+        let end = ends.take_while(|end| *end <= MAX_LABEL).last().unwrap_or(0);
+        self.names.insert(id, label[..end].into());
+    }
+
+    fn get(&self, id: StreamId) -> Option<String> {
+        self.names.get(&id).map(|label| label.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(local: u8, remote: u8, port: u16) -> Ends {
+        let address = |host, port| SocketAddr::from(([192, 0, 2, host], port));
+        Ends { local: Some(address(local, port)), remote: Some(address(remote, 443 + port)) }
+    }
+
+    #[test]
+    fn last_failure_of_each_path_is_kept_and_of_at_most_16() {
+        let mut losses = Losses::default();
+        let tcp = ConnectionId;
+        losses.note(Side::Server, Time::ZERO, tcp(0), ends(1, 2, 5), TcpFault::Reset);
+        losses.note(Side::Server, Time::ZERO, tcp(1), ends(1, 2, 6), TcpFault::Fin);
+        losses.note(Side::Server, Time::ZERO, tcp(2), ends(1, 2, 7), TcpFault::SessionClosed);
+        let kept: Vec<_> = losses.0.iter().map(|loss| (loss.tcp, loss.fault)).collect();
+        assert_eq!(kept, [(tcp(1), TcpFault::Fin)], "a client's port does not matter");
+        for host in 10..40 {
+            losses.note(Side::Client, Time::ZERO, tcp(3), ends(1, host, 0), TcpFault::Reset);
+        }
+        assert_eq!(losses.0.len(), MAX_PATHS);
+    }
+}

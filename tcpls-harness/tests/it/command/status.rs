@@ -1,0 +1,195 @@
+//! `tcpls status`, and the sockets at which commands answer it.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use super::proxy::{proxy, web_server};
+use super::{Tcpls, command};
+use crate::support::{Directory, relay};
+
+/// A command whose socket is in this directory.
+fn command_in(directory: &Directory, arguments: &[&str]) -> Command {
+    let mut command = command(arguments);
+    command.env("XDG_RUNTIME_DIR", directory.path());
+    command
+}
+
+/// The answer of `status --json` for the only command in this directory.
+async fn status(directory: &Directory) -> Value {
+    let output = command_in(directory, &["status", "--json"]).output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A socket that a SOCKS proxy has connected to `target`.
+async fn through_socks(proxy: &str, target: &str) -> TcpStream {
+    let port: u16 = target.rsplit(':').next().unwrap().parse().unwrap();
+    let mut socket = TcpStream::connect(proxy).await.unwrap();
+    socket.write_all(&[5, 1, 0]).await.unwrap();
+    socket.read_exact(&mut [0; 2]).await.unwrap();
+    socket.write_all(&[&[5, 1, 0, 1, 127, 0, 0, 1][..], &port.to_be_bytes()].concat()).await.unwrap();
+    let mut answer = [0; 10];
+    socket.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer[1], 0, "{answer:?}");
+    socket
+}
+
+#[tokio::test]
+async fn status_of_a_tunnel_shows_its_paths_and_the_cause_of_a_loss() {
+    let directory = Directory::new("status");
+    let (_proxy, address) = proxy(&directory, &["--allow", "127.0.0.1:*"]).await;
+    let path = relay(address.parse().unwrap());
+    let through = path.address().to_string();
+    let (ca, server) = (directory.path().join("ca.pem"), address.replace("127.0.0.1", "localhost"));
+    let mut line = command_in(&directory, &["socks", "--listen", "127.0.0.1:0", &server]);
+    line.args(["--connect", &address, "--connect", &through, "--ca", ca.to_str().unwrap()]);
+    let mut client = Tcpls::spawn({
+        line.env("TCPLS_AUTH", "ann:s3cret");
+        line
+    });
+    let mut messages = BufReader::new(client.child.stderr.take().unwrap()).lines();
+    let local = loop {
+        let line = messages.next_line().await.unwrap().expect("it listens");
+        if let Some((_, address)) = line.split_once(" on ") {
+            break address.to_owned();
+        }
+    };
+    let target = web_server().await;
+    let tunnel = through_socks(&local, &target).await;
+    let two = loop {
+        let now = status(&directory).await;
+        let paths = now["sessions"][0]["paths"].as_array().unwrap().clone();
+        if paths.iter().filter(|path| path["state"] == "active").count() == 2 {
+            break now;
+        }
+    };
+    assert_eq!((two["version"].as_u64(), two["command"].as_str()), (Some(1), Some("socks")));
+    assert_eq!(two["pid"].as_u64(), client.child.id().map(u64::from));
+    assert_eq!(two["sessions"][0]["streams"][0]["target"], target);
+    for path in two["sessions"][0]["paths"].as_array().unwrap() {
+        let remote = path["remote"].as_str().unwrap();
+        assert!([&address, &through].iter().any(|known| *known == remote), "{path}");
+        assert!(path["local"].as_str().unwrap().starts_with("127.0.0.1:"), "{path}");
+        assert!(path["bytes_received"].as_u64().unwrap() > 0 && path["last_loss"].is_null(), "{path}");
+        assert!(path["bits_per_second_sent"].is_number(), "{path}");
+        #[cfg(target_os = "linux")]
+        assert_eq!(path["interface"], "lo");
+    }
+    path.reset();
+    let lost = loop {
+        let now = status(&directory).await;
+        let paths = now["sessions"][0]["paths"].as_array().unwrap().clone();
+        if let Some(path) = paths.into_iter().find(|path| path["last_loss"].is_object()) {
+            break path;
+        }
+    };
+    assert_eq!(lost["remote"].as_str(), Some(through.as_str()), "{lost}");
+    assert_eq!(lost["last_loss"]["cause"], "reset", "{lost}");
+    let output = command_in(&directory, &["status"]).output().await.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("ago: reset") && text.contains(&target), "{text}");
+    drop(tunnel);
+    client.signal("TERM");
+    assert!(client.child.wait().await.unwrap().success());
+    assert_eq!(sockets(directory.path()), [] as [PathBuf; 0]);
+}
+
+/// What is in the directory of sockets.
+fn sockets(runtime: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(runtime.join("tcpls")).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[tokio::test]
+async fn sockets_are_for_one_user_and_those_of_killed_commands_are_removed() {
+    let directory = Directory::new("status-sockets");
+    let root = directory.path().to_str().unwrap();
+    let serve = ["serve", "--json", "--listen", "127.0.0.1:0", "--root", root];
+    let mut server = Tcpls::spawn(command_in(&directory, &serve));
+    server.event("listening").await;
+    let made = sockets(directory.path());
+    assert_eq!(made.len(), 1, "{made:?}");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&made[0]), mode(&directory.path().join("tcpls"))), (0o600, 0o700));
+    let (pid, other) = (server.child.id().unwrap().to_string(), u32::MAX.to_string());
+    assert_eq!(status(&directory).await["sessions_open"], 0);
+    let output = command_in(&directory, &["status", "--pid", &pid]).output().await.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with(&format!("tcpls serve, PID {pid}, up ")), "{text}");
+    let output = command_in(&directory, &["status", "--pid", &other, "--json"]).output().await.unwrap();
+    let error: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(!output.status.success() && error["error"].as_str().unwrap().contains(&other), "{output:?}");
+
+    let mut second = Tcpls::spawn(command_in(&directory, &serve));
+    second.event("listening").await;
+    let output = command_in(&directory, &["status"]).output().await.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().filter(|line| line.contains("  serve  ")).count(), 2, "{text}");
+    second.signal("TERM");
+    assert!(second.end().await.0.success());
+    assert_eq!(sockets(directory.path()), made);
+
+    server.child.kill().await.unwrap();
+    assert_eq!(sockets(directory.path()), made, "a killed command leaves it behind");
+    let output = command_in(&directory, &["status"]).output().await.unwrap();
+    assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+    assert_eq!(sockets(directory.path()), [] as [PathBuf; 0]);
+}
+
+#[tokio::test]
+async fn a_hundred_stuck_readers_keep_no_other_from_an_answer() {
+    let directory = Directory::new("status-stuck");
+    let socket = directory.path().join("socket");
+    let (path, root) = (socket.to_str().unwrap(), directory.path().to_str().unwrap());
+    let serve = ["serve", "--json", "--listen", "127.0.0.1:0", "--root", root, "--status-socket", path];
+    let mut server = Tcpls::start(&serve);
+    server.event("listening").await;
+    let stuck: Vec<UnixStream> = (0..100).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    let output = command(&["status", "--json", "--socket", path]).output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    // All but a few were ended by those that came later.
+    let ended = stuck.iter().filter(|socket| {
+        socket.set_nonblocking(true).unwrap();
+        (&mut &**socket).read(&mut [0]).is_ok_and(|read| read == 0)
+    });
+    assert!(ended.count() >= 80);
+    for (request, text) in
+        [("{}\n", "no request"), ("{\"version\":99}\n", "version 99"), (&"x".repeat(1025), "no request")]
+    {
+        let mut socket = UnixStream::connect(&socket).unwrap();
+        socket.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        _ = socket.read_to_string(&mut answer);
+        assert!(answer.contains("\"error\":") && answer.contains(text), "{answer}");
+    }
+    let output = command(&serve).output().await.unwrap();
+    assert!(!output.status.success(), "the socket is in use");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("--status-socket"), "{output:?}");
+    server.signal("TERM");
+    assert!(server.end().await.0.success() && !socket.exists());
+}
+
+#[tokio::test]
+async fn watching_prints_a_status_each_second_until_the_command_ends() {
+    let directory = Directory::new("status-watch");
+    let root = directory.path().to_str().unwrap();
+    let mut server =
+        Tcpls::spawn(command_in(&directory, &["serve", "--json", "--listen", "127.0.0.1:0", "--root", root]));
+    server.event("listening").await;
+    let mut watch = Tcpls::spawn(command_in(&directory, &["status", "--watch", "--json"]));
+    for _ in 0..2 {
+        let line = watch.lines.next_line().await.unwrap().unwrap();
+        let status: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(status["command"], "serve");
+    }
+    server.signal("TERM");
+    assert!(server.end().await.0.success());
+    let (code, text) = watch.end().await;
+    assert!(code.success() && text.contains("has ended"), "{text}");
+}
