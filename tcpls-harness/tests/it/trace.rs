@@ -88,6 +88,19 @@ fn refused_claim() -> Vec<Value> {
     parsed(&lines.text())
 }
 
+/// The lines of both ends of a session that its server drains.
+fn drained() -> Vec<Value> {
+    let lines = Lines::default();
+    let mut pair = Setup { tls: None, ..Setup::default() }.established();
+    for side in SIDES {
+        pair.conn(side).set_trace(Some(Box::new(JsonLines::new(lines.clone()))));
+    }
+    let now = pair.now;
+    pair.server().drain(now, Duration::from_secs(1));
+    pair.drive_for(Duration::from_secs(3));
+    parsed(&lines.text())
+}
+
 #[test]
 fn lines_have_the_fields_of_the_table_for_every_event() {
     let lines = Lines::default();
@@ -97,7 +110,7 @@ fn lines_have_the_fields_of_the_table_for_every_event() {
     sink.event(Time::ZERO, &Event::LaneDeclared { tcp: ConnectionId::FIRST });
     let table = table();
     let mut seen = BTreeSet::new();
-    let mut all = [parsed(&lines.text()), refused_claim()].concat();
+    let mut all = [parsed(&lines.text()), refused_claim(), drained()].concat();
     all.extend(traced(&["two-outages", "migration", "tls-aware-box"]));
     for line in &all {
         let name = line["what"].as_str().unwrap();
