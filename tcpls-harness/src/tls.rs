@@ -204,7 +204,7 @@ impl Trust {
 /// What decides whether a client accepts a certificate.
 enum Accepted {
     Issuers(RootCertStore),
-    /// The public key, whoever issued the certificate; `None`: any.
+    /// The public key, regardless of its issuer; `None`: any.
     Keys(Option<Pins>),
 }
 

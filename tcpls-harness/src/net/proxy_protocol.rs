@@ -211,7 +211,7 @@ mod tests {
             "PROXY TCP4 ::1 ::1 1 443\r\n",
             "PROXY TCP6 192.0.2.1 198.51.100.1 1 443\r\n",
             "PROXY UDP4 192.0.2.1 198.51.100.1 1 443\r\n",
-            "PROXY UNKNOWNx\r\n",
+            "PROXY UNKNOWN-\r\n",
             "PROXY \r\n",
         ] {
             assert_eq!(Header::parse(text.as_bytes()), Err(HeaderError::Malformed), "{text}");
