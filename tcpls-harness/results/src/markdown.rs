@@ -129,17 +129,17 @@ impl Column {
                 Goal::AtMost(bound) => ("≤", bound),
             };
             let verdict = if goal.is_met(cell.value, self.digits) { "met" } else { "**missed**" };
-            _ = write!(text, "; goal {sign} {}: {verdict}", plain(bound));
+            _ = write!(text, "; goal {sign} {}: {verdict}", plain(bound, self.digits));
         }
         text
     }
 }
 
-/// As many digits behind the point as there are.
-fn plain(value: f64) -> String {
+/// As many digits behind the point as there are, but at most two, or `most` if that is more.
+fn plain(value: f64, most: usize) -> String {
     let text = value.to_string();
     let (_, behind) = text.split_once('.').unwrap_or((&text, ""));
-    number(value, behind.len())
+    number(value, behind.len().min(most.max(2)))
 }
 
 /// With a comma for each thousand from 10,000 on.
@@ -178,6 +178,7 @@ mod tests {
         let show = |goal| column.show(Some(Cell { value: 37.41, range: Some([30.0, 40.0]), goal }));
         assert_eq!(show(None), "37.4 (30.0–40.0)");
         assert_eq!(show(Some(Goal::AtLeast(38.25))), "37.4 (30.0–40.0); goal ≥ 38.25: **missed**");
+        assert!(show(Some(Goal::AtMost(155.318_521_999))).ends_with("goal ≤ 155.32: met"));
         assert_eq!(show(Some(Goal::AtMost(38.0))), "37.4 (30.0–40.0); goal ≤ 38: met");
         assert_eq!(column.show(None), "–");
     }
