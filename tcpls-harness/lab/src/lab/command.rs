@@ -5,30 +5,22 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use rustix::fs::{FlockOperation, flock};
 use tcpls_results::{Measured, Results, compare_files};
 
 use super::outcome::Run;
 use super::path::PathSpec;
 use super::run::{Settings, run};
-use super::scenario::{self, Case, Scenario};
+use super::scenario::{self, Scenario};
 use super::scratch::{Scratch, find_tcpls};
 use super::summary::Summary;
-use super::{Outcome, latency, netns, peer, results, selftest, sums};
+use super::{Outcome, calm, latency, netns, peer, results, selftest, sums};
 
 /// The exit code if the lab is not permitted to create namespaces or devices.
 const NOT_PERMITTED: u8 = 77;
-
-/// Locked by the lab that measures.
-const LOCK: &str = "tcpls-lab.lock";
-/// How often a lab looks whether it is its turn.
-const TURN: Duration = Duration::from_millis(100);
-/// How often a run is tried if the machine is too busy with other things.
-const TRIES: u32 = 4;
 
 /// Measures failover of TCPLS, kernel MPTCP and TLS on paths made in network namespaces. Needs root
 #[derive(Debug, Parser)]
@@ -232,7 +224,8 @@ fn run_all(scenario: &Scenario, args: &Args, settings: &Settings, out: &mut Opti
             if !wanted || round % case.every != 0 {
                 continue;
             }
-            let run = run_in_peace(scenario, case, round, settings)?;
+            let once = || run(scenario, case, round, settings);
+            let run = calm::measure(&settings.interrupted, once, Run::was_disturbed, brief)?;
             let line = serde_json::to_string(&run)?;
             if let Some(out) = out {
                 writeln!(out, "{line}")?;
@@ -246,34 +239,6 @@ fn run_all(scenario: &Scenario, args: &Args, settings: &Settings, out: &mut Opti
         }
     }
     Ok(runs)
-}
-
-/// Repeats a run that load on the machine disturbed, regardless of its outcome; the last attempt always counts.
-fn run_in_peace(scenario: &Scenario, case: &Case, round: u32, settings: &Settings) -> Outcome<Run> {
-    for _ in 1..TRIES {
-        let run = run_alone(scenario, case, round, settings)?;
-        if !run.was_disturbed() {
-            return Ok(run);
-        }
-        eprintln!("{} (disturbed: once more)", brief(&run));
-    }
-    run_alone(scenario, case, round, settings)
-}
-
-/// Waits until no other lab measures on this machine: they take turns.
-fn run_alone(scenario: &Scenario, case: &Case, round: u32, settings: &Settings) -> Outcome<Run> {
-    let file = File::options().append(true).create(true).open(std::env::temp_dir().join(LOCK))?;
-    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        if settings.interrupted.load(Ordering::Relaxed) {
-            return Err("interrupted".into());
-        }
-        std::thread::sleep(TURN);
-    }
-    let run = run(scenario, case, round, settings);
-    // Closing the file releases the lock; other labs get time to notice.
-    drop(file);
-    std::thread::sleep(2 * TURN);
-    run
 }
 
 fn brief(run: &Run) -> String {

@@ -2,6 +2,7 @@
 //! carries packets at a rate, with a delay, through a queue, and does the harm. The stacks are processes in the namespaces.
 
 mod arrivals;
+mod calm;
 mod command;
 mod forge;
 mod goal;
