@@ -35,19 +35,33 @@ pub(super) async fn run(args: &Args) -> Outcome {
         several if args.watch => {
             Err(format!("{} commands are running; choose one with --pid: {}", several.len(), pids(several)).into())
         }
-        several => {
-            for running in several {
-                // One that has ended meanwhile is not listed.
-                if let Ok(status) = ask(&running.path).await {
-                    if args.json { output::result_json(&status)? } else { output::result(view::summary(&status))? }
-                }
+        several => list(several, args.json).await,
+    }
+}
+
+/// Prints a line for each command, without rates. One that has ended meanwhile is not listed.
+async fn list(several: &[Running], json: bool) -> Outcome {
+    let (mut listed, mut failures) = (0, Vec::new());
+    for running in several {
+        match ask(&running.path).await {
+            Ok(status) => {
+                listed += 1;
+                if json { output::result_json(&status)? } else { output::result(view::summary(&status))? }
             }
-            if !args.json {
-                output::tell("choose one with --pid PID");
-            }
-            Ok(())
+            Err(error) if socket::is_live(&running.path) => failures.push(error.to_string()),
+            Err(_) => {}
         }
     }
+    if !failures.is_empty() {
+        return Err(failures.join("; ").into());
+    }
+    if listed == 0 {
+        return Err("all commands have ended meanwhile".into());
+    }
+    if !json {
+        output::tell("choose one with --pid PID");
+    }
+    Ok(())
 }
 
 fn pids(running: &[Running]) -> String {
@@ -75,7 +89,11 @@ fn find(args: &Args) -> Outcome<Vec<Running>> {
         None => "no tcpls command".to_owned(),
     };
     if running.is_empty() {
+        let unusable = socket::check(&place).err().filter(|error| error.kind() != ErrorKind::NotFound);
         let place = place.display();
+        if let Some(error) = unusable {
+            return Err(format!("{what} has a socket in {place}: {error}").into());
+        }
         return Err(format!(
             "{what} has a socket in {place}; for a command of another user, or with a --status-socket, pass --socket"
         )
@@ -142,8 +160,13 @@ async fn watch(path: &Path, json: bool) -> Outcome {
         let mut before = ask(path).await?;
         loop {
             tokio::time::sleep(INTERVAL).await;
-            // Its end is the end of this, too.
-            let Ok(mut status) = ask(path).await else { return Outcome::Ok(before) };
+            let mut status = match ask(path).await {
+                Ok(status) if status.pid == before.pid => status,
+                // It has not ended: it is stopped, or too busy to answer.
+                Err(error) if socket::is_live(path) => return Err(error),
+                // Its end is the end of this, also if another command has its socket now.
+                _ => return Outcome::Ok(before),
+            };
             status.add_rates(&before);
             if in_place {
                 let mut lines = view::lines(&status, output::shown_columns());

@@ -16,7 +16,7 @@ use super::report::{Refused, Request, VERSION};
 use super::socket::{self, Listening, Name};
 use crate::cli::Outcome;
 
-/// Readers that are served at the same time: a further one ends the earliest, which has had its time.
+/// Readers that are served at the same time: a further one ends the earliest, so that stuck ones keep no other waiting.
 const MAX_READERS: usize = 16;
 /// How long a reader may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,14 +40,17 @@ impl Drop for Offer {
     }
 }
 
-/// Begins to answer, at `path` or at the usual place. `None`: the usual place can't be used, which is no reason not to run.
+/// Begins to answer, at `path` or at the usual place. `None`: the usual place can't be used, which is no reason not to run;
+/// the log has why, and so has `tcpls status`.
 ///
 /// # Errors
 /// `path` can't be used.
 pub(crate) fn offer(command: &'static str, path: Option<&Path>) -> Outcome<Option<Offer>> {
     registry::begin();
     let listening = match path {
-        None => socket::listen(command).ok(),
+        None => socket::listen(command)
+            .inspect_err(|error| tracing::info!(target: "tcpls", "tcpls status can't ask this command: {error}"))
+            .ok(),
         Some(path) => Some(socket::listen_at(path).map_err(|error| {
             format!("can't answer tcpls status at {}: {error}; choose another --status-socket", path.display())
         })?),

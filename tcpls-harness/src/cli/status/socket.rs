@@ -25,9 +25,14 @@ pub(super) fn directory() -> Option<PathBuf> {
     runtime.map(|path| path.join("tcpls")).or_else(|| state::default_directory().map(|path| path.join("run")))
 }
 
-/// Creates the directory, and checks that it is for this user alone.
+/// Creates the directory for this user alone, or checks one that exists.
 fn prepare(directory: &Path) -> io::Result<()> {
     private::directory(directory)?;
+    check(directory)
+}
+
+/// Checks that a directory is for this user alone.
+pub(super) fn check(directory: &Path) -> io::Result<()> {
     let mode = fs::metadata(directory)?.permissions().mode() & 0o777;
     if mode & 0o077 == 0 {
         return Ok(());
@@ -67,7 +72,8 @@ pub(super) fn listen_at(path: &Path) -> io::Result<Listening> {
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(io::Error::new(ErrorKind::AlreadyExists, "there is a file of that name"));
         }
-        Ok(_) if is_live(path) => {
+        // Nor one of which that is unknown, because another user has it.
+        Ok(_) if !is_dead(path) => {
             return Err(io::Error::new(ErrorKind::AddrInUse, "another command listens there"));
         }
         _ => {}
@@ -85,13 +91,12 @@ fn bind(path: &Path) -> io::Result<Listening> {
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(&unfinished)?)?;
-    let name = Name(unfinished);
+    let mut name = Name(unfinished);
     fs::set_permissions(&name.0, Permissions::from_mode(0o600))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     fs::rename(&name.0, path)?;
-    std::mem::forget(name); // it has another name now
-    let name = Name(path.to_owned());
+    path.clone_into(&mut name.0);
     Ok(Listening { listener: UnixListener::from_std(socket.into())?, name })
 }
 
@@ -130,7 +135,7 @@ fn connect(path: &Path) -> io::Result<()> {
 }
 
 /// Whether a command listens; it may be too busy to accept.
-fn is_live(path: &Path) -> bool {
+pub(super) fn is_live(path: &Path) -> bool {
     connect(path).err().is_none_or(|error| error.kind() == ErrorKind::WouldBlock)
 }
 

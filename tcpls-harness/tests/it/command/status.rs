@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -195,4 +195,71 @@ async fn watching_prints_a_status_each_second_until_the_command_ends() {
     assert!(server.end().await.0.success());
     let (code, text) = watch.end().await;
     assert!(code.success() && text.contains("has ended"), "{text}");
+}
+
+/// Answers at a socket: the first `answers` readers get this line, others nothing.
+fn answer_at(path: &Path, answers: usize, line: String) {
+    let listener = UnixListener::bind(path).unwrap();
+    // It ends with the test.
+    std::thread::spawn(move || {
+        // Whether a command listens is asked without a request.
+        let has_asked = |reader: &UnixStream| (&mut &*reader).read(&mut [0; 1024]).is_ok_and(|read| read > 0);
+        for (index, mut reader) in listener.incoming().map_while(Result::ok).filter(has_asked).enumerate() {
+            if index < answers {
+                _ = reader.write_all(line.as_bytes());
+            }
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_command_that_lives_and_does_not_answer_is_neither_ended_nor_left_out() {
+    let directory = Directory::new("status-busy");
+    let root = directory.path().to_str().unwrap();
+    let serve = ["serve", "--json", "--listen", "127.0.0.1:0", "--root", root];
+    let mut server = Tcpls::spawn(command_in(&directory, &serve));
+    server.event("listening").await;
+    let known = status(&directory).await.to_string();
+    answer_at(&directory.path().join("tcpls/serve-1.sock"), 2, known);
+    let watch = command_in(&directory, &["status", "--watch", "--json", "--pid", "1"]).output().await.unwrap();
+    let (text, error) = (String::from_utf8_lossy(&watch.stdout), String::from_utf8_lossy(&watch.stderr));
+    assert_eq!(text.lines().count(), 2, "{text}{error}");
+    assert!(text.lines().last().unwrap().starts_with("{\"error\":"), "{text}");
+    assert!(!watch.status.success() && !error.contains("has ended"), "{error}");
+    let list = command_in(&directory, &["status"]).output().await.unwrap();
+    let (text, error) = (String::from_utf8_lossy(&list.stdout), String::from_utf8_lossy(&list.stderr));
+    assert!(!list.status.success() && error.contains("serve-1.sock: "), "{error}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[tokio::test]
+async fn both_sides_say_why_the_usual_directory_is_not_used() {
+    let directory = Directory::new("status-open");
+    let sockets = directory.path().join("tcpls");
+    std::fs::create_dir(&sockets).unwrap();
+    std::fs::set_permissions(&sockets, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let root = directory.path().to_str().unwrap();
+    let mut line = command_in(&directory, &["serve", "--json", "--listen", "127.0.0.1:0", "--root", root]);
+    let mut server = Tcpls::spawn({
+        line.env("RUST_LOG", "tcpls=info");
+        line
+    });
+    server.event("listening").await;
+    let output = command_in(&directory, &["status"]).output().await.unwrap();
+    let fix = format!("(mode 755); run chmod 700 {}", sockets.display());
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&fix), "{output:?}");
+    server.signal("TERM");
+    let (_, log) = server.end().await;
+    assert!(log.contains("tcpls status can't ask this command: ") && log.contains(&fix), "{log}");
+}
+
+#[tokio::test]
+async fn a_socket_is_not_taken_from_a_command_of_another_kind() {
+    let directory = Directory::new("status-taken");
+    let path = directory.path().join("socket");
+    let _taken = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let root = directory.path().to_str().unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--root", root, "--status-socket", path.to_str().unwrap()];
+    let output = command_in(&directory, &serve).kill_on_drop(true).output().await.unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another command listens there"), "{output:?}");
 }
