@@ -175,7 +175,7 @@ impl Connection {
     ///
     /// The peer gets [`Event::PeerDraining`]. Streams of the peer that arrive later are reset with [`NOT_PROCESSED`]: to
     /// repeat them in another session is safe. A peer that does not support draining gets those resets alone, and an
-    /// ordinary close at the end. A further call replaces the limit.
+    /// ordinary close at the end; the one stream of a plain session is always served. A further call replaces the limit.
     ///
     /// [`Event::PeerDraining`]: crate::event::Event::PeerDraining
     /// [`NOT_PROCESSED`]: crate::error::code::NOT_PROCESSED

@@ -18,18 +18,22 @@ impl Connection {
         }
     }
 
-    /// Returns when the limit for draining has passed.
+    /// Returns when the session that this endpoint drains is to be closed: at once if nothing is left to serve, otherwise
+    /// at the limit. The last stream may end with a call of the application, which has no time: the deadline is due then.
     pub(super) fn drain_deadline(&self) -> Option<Time> {
-        self.drained_by.filter(|_| self.is_open())
+        let until = self.drained_by.filter(|_| self.is_open())?; // `None`, as nearly always
+        Some(if self.is_drained() { Time::ZERO } else { until })
     }
 
-    /// Closes the session if it is drained: no stream is left, and the peer knows which of its streams were served; or
-    /// the limit has passed.
-    pub(super) fn close_if_drained(&mut self, now: Time) {
-        let Some(until) = self.drain_deadline() else { return }; // as nearly always
+    /// Whether no stream is left, and the peer knows which of its streams were served.
+    fn is_drained(&self) -> bool {
         let knows = self.plain || self.control.has_announced_drain();
-        let is_drained = self.established && knows && self.streams.len() == 0;
-        if !is_drained && now < until {
+        self.established && knows && self.streams.len() == 0
+    }
+
+    /// Closes the session if it is drained, or the limit has passed.
+    pub(super) fn close_if_drained(&mut self, now: Time) {
+        if self.drain_deadline().is_none_or(|at| now < at) {
             return;
         }
         self.trace.emit(|| trace::Event::Closing { error: code::NO_ERROR });

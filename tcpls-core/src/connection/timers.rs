@@ -41,7 +41,7 @@ pub enum TimeoutReason {
     Parameters,
     /// The peer has sent close_notify, and there was no progress for the close timeout.
     HalfClose,
-    /// The limit for draining the session has passed.
+    /// The session is drained, or the limit for that has passed.
     Drain,
     /// Closing took too long, or made no progress for too long.
     Close,

@@ -296,6 +296,7 @@ impl Streams {
         if self.shared.side == Side::Server {
             self.shared.opened_by_peer = 1;
             self.shared.limit_of_peer = 1;
+            self.shared.serves = self.shared.serves.and(Some(1)); // nothing could refuse it
             self.shared.events.push_back(StreamEvent::Opened);
         } else {
             self.shared.opened_here = 1;

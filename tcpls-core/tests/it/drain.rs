@@ -118,6 +118,30 @@ fn limit_closes_a_session_whose_streams_do_not_end() {
 }
 
 #[test]
+fn session_closes_when_the_application_reads_the_last_stream_to_its_end() {
+    for is_stranded in [false, true] {
+        let mut pair = Pair::established();
+        pair.end(Server).reads = false;
+        let id = pair.open_stream(Client);
+        pair.submit(Client, id, b"question");
+        pair.drive();
+        pair.submit(Server, id, b"answer");
+        drain(&mut pair, Server);
+        pair.drive();
+        if is_stranded {
+            pair.cut(FIRST);
+            pair.drive();
+        }
+        let begin = pair.now;
+        pair.end(Server).read(id);
+        pair.drive();
+        pair.assert_received(Server, id, b"question");
+        assert_eq!(pair.close_reason(Server), local());
+        assert!(pair.now - begin < Duration::from_secs(1), "it does not wait for the limit");
+    }
+}
+
+#[test]
 fn another_call_replaces_the_limit_and_nothing_else() {
     let mut pair = Pair::established();
     let id = pair.open_stream(Client);

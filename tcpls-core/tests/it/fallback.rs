@@ -33,7 +33,7 @@ pub(crate) struct Mixed {
 }
 
 impl Mixed {
-    fn new(ours: Side) -> Self {
+    pub(crate) fn new(ours: Side) -> Self {
         Self::with(ours, Tls::default())
     }
 

@@ -189,3 +189,22 @@ fn drained_plain_session_ends_after_its_stream_or_at_the_limit() {
         }
     }
 }
+
+#[test]
+fn plain_session_drained_during_its_handshake_serves_its_stream() {
+    let mut mixed = Mixed::new(Server);
+    mixed.conn.drain(mixed.now, Duration::from_secs(30));
+    mixed.peer.writer().write_all(b"GET /").unwrap();
+    mixed.drive();
+    assert_eq!(mixed.conn.accept_stream(), Some(ONLY));
+    mixed.write(b"answer");
+    mixed.conn.stream(ONLY).finish().unwrap();
+    mixed.peer.send_close_notify();
+    mixed.drive();
+    assert_eq!(mixed.read_to_end(), (b"GET /".to_vec(), Ok(())));
+    mixed.conn.handle_timeout(mixed.now);
+    mixed.drive();
+    assert_eq!(mixed.heard, b"answer");
+    assert_clean(&mut mixed);
+    assert_eq!(mixed.conn.state(), State::Closed);
+}
