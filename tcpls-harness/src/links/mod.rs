@@ -96,7 +96,7 @@ impl Host {
         self.interfaces.iter().find(|interface| interface.device == device)
     }
 
-    fn with_address(&self, address: IpAddr) -> Option<&Interface> {
+    pub(crate) fn with_address(&self, address: IpAddr) -> Option<&Interface> {
         self.interfaces.iter().find(|interface| interface.addresses.contains(&address))
     }
 }

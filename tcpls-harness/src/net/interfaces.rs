@@ -47,7 +47,8 @@ fn strictest(read: impl Fn(&str) -> Option<String>, device: Device) -> Option<u8
     ["all", device.name()].into_iter().filter_map(|conf| read(conf)?.trim().parse().ok()).max()
 }
 
-fn interfaces() -> io::Result<Vec<Interface>> {
+/// The interfaces of this host.
+pub(crate) fn interfaces() -> io::Result<Vec<Interface>> {
     let mut interfaces: Vec<Interface> = Vec::new();
     for found in getifaddrs()? {
         let Some(device) = device(&found.name, found.index) else { continue };

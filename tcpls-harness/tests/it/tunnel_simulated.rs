@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tcpls_core::config::Config;
@@ -82,6 +83,18 @@ async fn keystroke(runtime: &Runtime, terminal: &mut DuplexStream, key: u8) -> i
     Ok(runtime.now() - start)
 }
 
+/// Types for at least 2 s, and checks that no keystroke takes longer than [`LONGEST`].
+async fn typing(runtime: &Runtime, terminal: &mut DuplexStream) -> io::Result<()> {
+    let mut longest = Duration::ZERO;
+    for key in 0..200 {
+        longest = longest.max(keystroke(runtime, terminal, key).await?);
+        runtime.sleep(10 * MS).await;
+    }
+    println!("the longest took {longest:?}");
+    assert!(longest <= LONGEST, "{longest:?}");
+    Ok(())
+}
+
 fn network(seed: u64) -> Simulation {
     let config = Config::default().with(|config| config.session_timeout = 2 * TEN_MINUTES);
     Simulation::new(seed)
@@ -92,28 +105,30 @@ fn network(seed: u64) -> Simulation {
         .server(serve)
 }
 
+/// The first path fails in this way after 1 s.
+fn losing_wifi(
+    kill: fn(&NetworkHandle, &str, bool),
+) -> impl Fn(NetworkHandle) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    move |network| {
+        Box::pin(async move {
+            network.runtime().sleep(Duration::from_secs(1)).await;
+            kill(&network, "wifi", true);
+        })
+    }
+}
+
 #[test]
 fn keystrokes_go_on_when_the_path_goes_dark() {
     let client = async |session: Session| -> io::Result<()> {
         let runtime = session.runtime();
         let tunnel = tunnel(&session);
         let mut terminal = program(&runtime, &tunnel, ECHO).await?;
-        let mut longest = Duration::ZERO;
-        for key in 0..200 {
-            longest = longest.max(keystroke(&runtime, &mut terminal, key).await?);
-            runtime.sleep(10 * MS).await;
-        }
-        println!("the longest took {longest:?}");
-        assert!(longest <= LONGEST, "{longest:?}");
+        typing(&runtime, &mut terminal).await?;
         session.close(Default::default(), b"").await;
         Ok(())
     };
     for seed in 0..10 {
-        let faults = async |network: NetworkHandle| {
-            network.runtime().sleep(Duration::from_secs(1)).await;
-            network.set_dark("wifi", true);
-        };
-        network(seed).faults(faults).client(client).run().unwrap();
+        network(seed).faults(losing_wifi(NetworkHandle::set_dark)).client(client).run().unwrap();
     }
 }
 
@@ -134,28 +149,17 @@ fn keystrokes_go_on_beside_bulk_data_when_the_interface_goes_down() {
         let runtime = session.runtime();
         let tunnel = tunnel(&session);
         let mut terminal = program(&runtime, &tunnel, ECHO).await?;
-        let keys = async {
-            let mut longest = Duration::ZERO;
-            for key in 0..200 {
-                longest = longest.max(keystroke(&runtime, &mut terminal, key).await?);
-                runtime.sleep(10 * MS).await;
-            }
-            println!("the longest took {longest:?}");
-            assert!(longest <= LONGEST, "{longest:?}");
-            Ok(())
-        };
-        tokio::try_join!(keys, upload(program(&runtime, &tunnel, DISCARD).await?, 16 << 20))?;
+        tokio::try_join!(
+            typing(&runtime, &mut terminal),
+            upload(program(&runtime, &tunnel, DISCARD).await?, 16 << 20)
+        )?;
         let on_wifi = |tcp: &ConnectionId| session.path_of(*tcp).is_some_and(|path| path.remote.to_string() == WIFI);
         assert!(!session.tcp_connections().iter().any(on_wifi), "it is closed as soon as the other path works");
         session.close(Default::default(), b"").await;
         Ok(())
     };
     for seed in 0..10 {
-        let faults = async |network: NetworkHandle| {
-            network.runtime().sleep(Duration::from_secs(1)).await;
-            network.set_interface_down("wifi", true);
-        };
-        network(seed).faults(faults).client(client).run().unwrap();
+        network(seed).faults(losing_wifi(NetworkHandle::set_interface_down)).client(client).run().unwrap();
     }
 }
 

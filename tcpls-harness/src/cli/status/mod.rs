@@ -6,8 +6,6 @@
 #[cfg(unix)]
 mod client;
 #[cfg(unix)]
-mod interfaces;
-#[cfg(unix)]
 mod registry;
 #[cfg(unix)]
 mod report;

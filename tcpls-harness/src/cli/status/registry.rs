@@ -4,9 +4,10 @@ use std::process;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use super::interfaces::Interfaces;
 use super::report::{Session, Status, VERSION};
 use crate::cli::validity::timestamp;
+use crate::links::Host;
+use crate::net::interfaces::interfaces;
 use crate::net::{self, Monitor};
 
 /// Sessions that are listed.
@@ -70,7 +71,8 @@ pub(super) async fn status(command: &str) -> Status {
         open.truncate(MAX_SESSIONS);
         open.sort_by_key(|(number, _)| *number);
     }
-    let interfaces = Interfaces::list();
+    // Without them, paths have no names of interfaces.
+    let host = Host::new(interfaces().unwrap_or_default(), Vec::new());
     let mut sessions = Vec::with_capacity(open.len());
     let mut streams = MAX_ALL_STREAMS;
     for (index, (number, monitor)) in open.iter().enumerate() {
@@ -79,7 +81,7 @@ pub(super) async fn status(command: &str) -> Status {
         }
         if let Some(status) = monitor.status(streams.min(MAX_STREAMS)) {
             streams -= status.streams.len();
-            sessions.push(Session::new(*number, status, &interfaces));
+            sessions.push(Session::new(*number, status, &host));
         }
     }
     Status {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use tcpls_core::stats::{TcpPhase, TcpStats};
 use tcpls_core::wire::ids::ConnectionId;
 
-use super::interfaces::Interfaces;
 use crate::cli::units::bits_per_second;
+use crate::links::Host;
 use crate::net::{Loss, PathReport, SessionStatus, StreamReport};
 
 /// The version of requests and answers. Fields may be added without another one.
@@ -105,7 +105,7 @@ pub(super) struct Stream {
 }
 
 impl Session {
-    pub(super) fn new(session: u64, status: SessionStatus, interfaces: &Interfaces) -> Self {
+    pub(super) fn new(session: u64, status: SessionStatus, host: &Host) -> Self {
         let is_live = |path: &PathReport| path.tcp.is_some();
         Self {
             session,
@@ -115,18 +115,18 @@ impl Session {
             bytes_to_send: status.stats.bytes_to_send,
             bytes_to_read: status.stats.bytes_to_read,
             streams_open: status.stats.streams_open,
-            paths: status.paths.iter().map(|path| Path::new(path, interfaces)).collect(),
+            paths: status.paths.iter().map(|path| Path::new(path, host)).collect(),
             streams: status.streams.into_iter().map(Stream::from).collect(),
         }
     }
 }
 
 impl Path {
-    fn new(path: &PathReport, interfaces: &Interfaces) -> Self {
+    fn new(path: &PathReport, host: &Host) -> Self {
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         let tcp = path.tcp.as_ref();
         Self {
-            interface: path.local.and_then(|local| interfaces.name(local.ip())),
+            interface: path.local.and_then(|local| interface(host, local)),
             local: path.local,
             remote: path.remote,
             tcp: tcp.map(|tcp| tcp.tcp.0),
@@ -139,6 +139,11 @@ impl Path {
             last_loss: path.last_loss.map(LastLoss::from),
         }
     }
+}
+
+/// The name of the interface that has this address.
+fn interface(host: &Host, local: SocketAddr) -> Option<String> {
+    host.with_address(local.ip().to_canonical()).map(|interface| interface.device.to_string())
 }
 
 fn state(tcp: &TcpStats) -> &'static str {

@@ -31,6 +31,7 @@ const ROUTES_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs
 
 /// When to look again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), expect(dead_code, reason = "nothing reports there"))]
 enum Notice {
     /// An interface or an address may have changed.
     Network,
