@@ -1,6 +1,6 @@
 //! Clients behind load balancers that send a PROXY protocol header.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tcpls_core::budget::Client;
@@ -43,11 +43,11 @@ async fn balancer(target: SocketAddr, header: Vec<u8>, at_once: bool) -> SocketA
     address
 }
 
-/// A header of version 2, for a client with IPv6.
-fn binary() -> Vec<u8> {
+/// A header of version 2 with addresses of IPv6, port 4712 of the client and 443 of the server.
+fn binary(client: &str, server: &str) -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\x00\x24".to_vec();
-    for last in [9, 1] {
-        header.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+    for address in [client, server] {
+        header.extend(address.parse::<Ipv6Addr>().unwrap().octets());
     }
     header.extend([0x12, 0x68, 1, 0xbb]);
     header
@@ -57,7 +57,7 @@ fn binary() -> Vec<u8> {
 async fn client_behind_a_load_balancer_is_known_by_its_own_address() {
     let mut server = server("127.0.0.0/8", |options| options.advertise = vec!["198.51.100.2:0".parse().unwrap()]);
     let first = balancer(server.addresses[0], TEXT.to_vec(), true).await;
-    let second = balancer(server.addresses[0], binary(), false).await;
+    let second = balancer(server.addresses[0], binary("2001:db8::9", "2001:db8::1"), false).await;
     let (client, session) = server.pair(first).await;
     let address: SocketAddr = "203.0.113.9:4711".parse().unwrap();
     assert_eq!(session.peer_address(ConnectionId::FIRST), Some(address));
@@ -76,6 +76,16 @@ async fn client_behind_a_load_balancer_is_known_by_its_own_address() {
     stream.shutdown().await.unwrap();
     let (_, mut reader) = session.accept_stream().await.unwrap().split();
     assert_eq!(read_all(&mut reader).await, b"through the other one");
+}
+
+#[tokio::test]
+async fn mapped_addresses_in_a_header_are_those_of_ipv4() {
+    let mut server = server("127.0.0.0/8", |_| {});
+    let header = binary("::ffff:203.0.113.9", "::ffff:198.51.100.1");
+    let (_client, session) = server.pair(balancer(server.addresses[0], header, true).await).await;
+    assert_eq!(session.peer_address(ConnectionId::FIRST), Some("203.0.113.9:4712".parse().unwrap()));
+    assert_eq!(session.local_address(), Some("198.51.100.1:443".parse().unwrap()));
+    assert_eq!(session.client(), Client::at("203.0.113.9".parse().unwrap()));
 }
 
 #[cfg(target_os = "linux")]

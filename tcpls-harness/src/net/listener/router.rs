@@ -34,7 +34,7 @@ use crate::net::log;
 use crate::net::os::{instant, now, random, seed};
 use crate::net::proxy_protocol::Ends;
 use crate::net::session::{Handle, Session, Shared};
-use crate::net::socket::{Socket, Splice, reset};
+use crate::net::socket::{Socket, Splice, canonical, reset};
 use crate::net::task::{ClaimPlace, Delivery, Driver, Mailbox};
 
 /// How long a client that is refused may take to read the alert.
@@ -308,9 +308,10 @@ impl Newcomer {
     fn named(self, account: &Arc<Account>, ends: Option<Ends>) -> Self {
         let address = self.origin.address;
         drop(self); // its place, which is another client's now
-        let named = ends.map(|ends| SocketAddr::new(ends.client.ip().to_canonical(), ends.client.port()));
-        let client = named.map_or(Client::ALONE, |address| account.client(address.ip()));
-        Self::enter(account, named.unwrap_or(address), client, Some(Splice { ends }))
+        // A header with one address of IPv4 and one of IPv6 has the former as `::ffff:192.0.2.1`.
+        let ends = ends.map(|ends| Ends { client: canonical(ends.client), server: canonical(ends.server) });
+        let client = ends.map_or(Client::ALONE, |ends| account.client(ends.client.ip()));
+        Self::enter(account, ends.map_or(address, |ends| ends.client), client, Some(Splice { ends }))
     }
 }
 
