@@ -27,14 +27,26 @@ pub(super) fn sockets() -> Outcome<Vec<TcpListener>> {
     let usable = |(name, descriptor): (Option<String>, sd_listen_fds::OwnedFd)| {
         let socket = TcpListener::from(descriptor);
         let has_address = socket.local_addr().is_ok();
-        let listens = SockRef::from(&socket).r#type().is_ok_and(|kind| kind == socket2::Type::STREAM);
-        if has_address && listens {
+        if has_address && listens(&socket) {
             return Ok(socket);
         }
         let name = name.unwrap_or_else(|| "without a name".to_owned());
-        Err(format!("the socket {name} from systemd is not one of TCP: write ListenStream=ADDRESS:PORT into its unit"))
+        Err(format!(
+            "the socket {name} from systemd is no listening TCP socket: write ListenStream=ADDRESS:PORT and Accept=no into its unit"
+        ))
     };
     Ok(passed.into_iter().map(usable).collect::<Result<_, _>>()?)
+}
+
+/// Whether a socket listens. That of a unit with Accept=yes is a TCP connection: accepting on it would fail for ever.
+#[cfg(target_os = "linux")]
+fn listens(socket: &TcpListener) -> bool {
+    SockRef::from(socket).is_listener().unwrap_or(false)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn listens(socket: &TcpListener) -> bool {
+    SockRef::from(socket).r#type().is_ok_and(|kind| kind == socket2::Type::STREAM)
 }
 
 /// Notifies systemd, if it wants that. What cannot be sent is left out: the server works without.

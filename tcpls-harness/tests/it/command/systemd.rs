@@ -70,8 +70,13 @@ async fn what_systemd_passes_must_be_sockets_of_tcp() {
     };
     fails(command(&line).output().await.unwrap(), "systemd passes no socket");
     let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    fails(activated(&line, &other).output().await.unwrap(), "the socket web from systemd is not one of TCP");
+    fails(activated(&line, &other).output().await.unwrap(), "the socket web from systemd is no listening TCP socket");
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let connected = std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+    fails(
+        activated(&line, &connected).output().await.unwrap(),
+        "the socket web from systemd is no listening TCP socket",
+    );
     let mixed = [&line[..], &["--listen", "127.0.0.1:0"]].concat();
     fails(activated(&mixed, &socket).output().await.unwrap(), "--listen systemd takes the sockets");
 }
