@@ -15,7 +15,7 @@ use super::keys::{self, KeyCommand};
 use super::limits::Bounds;
 use super::listen::ListenArgs;
 use super::server::log::{Happening, Log, LogArgs};
-use super::server::{Service, apply};
+use super::server::{DrainArgs, Service, apply};
 use super::signals::Signals;
 use super::units::{parse_duration, parse_size};
 use super::{Outcome, report, server};
@@ -38,6 +38,9 @@ use crate::tls::Identity;
 ///
 /// SIGINT and SIGTERM close the sessions and stop the proxy; a second signal stops it at once. On SIGHUP, the proxy
 /// reads --cert, --key, --client-ca, the files of --user and the key in --state again. Invites apply without that.
+///
+/// On SIGUSR1, the proxy stops listening, so that another process can take its place; connections go on, their clients
+/// use the other process for new ones, and the proxy exits after the last, or after --drain.
 #[allow(rustdoc::bare_urls, reason = "--help shows this text as it is")]
 #[derive(Clone, Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -83,6 +86,9 @@ pub struct Args {
     /// Default: half of what the machine, its control group and ulimit allow
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
+    /// Replacing it.
+    #[command(flatten)]
+    pub drain: DrainArgs,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
@@ -129,7 +135,7 @@ pub async fn run(args: Args) -> Outcome {
         Some(ProxyCommand::Key(command)) => return keys::run(command),
         None => {}
     }
-    let signals = Signals::listen()?;
+    let signals = Signals::listen_as_server()?;
     let log = args.log.log();
     let mut server = report::or_error(Server::start(&args, log), log.json)?;
     log.tell(&Happening::Listening { addresses: server.listener.local_addresses(), ca: server.ca.as_deref() });
@@ -218,6 +224,10 @@ impl Service for Server {
 
     fn listener(&mut self) -> &mut Listener {
         &mut self.listener
+    }
+
+    fn drain_limit(&self) -> Duration {
+        self.args.drain.drain
     }
 
     fn serve(&self, number: u64, session: Session) -> impl Future<Output = ()> + Send + 'static {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tokio::sync::mpsc;
@@ -11,7 +12,7 @@ use super::identity::IdentityArgs;
 use super::limits::Bounds;
 use super::listen::ListenArgs;
 use super::server::log::{Happening, Log, LogArgs};
-use super::server::{Control, Service, apply};
+use super::server::{Control, DrainArgs, Service, apply};
 use super::signals::Signals;
 use super::text::shortened;
 use super::units::parse_size;
@@ -35,6 +36,9 @@ use crate::tls::Identity;
 /// SIGINT and SIGTERM close the sessions and stop the server; a second signal stops it at once. On SIGHUP, the server
 /// reads --cert, --key, --client-ca and --root again and uses them for new sessions; if one of them is unusable, it
 /// logs the reason and keeps the previous ones.
+///
+/// On SIGUSR1, the server stops listening, so that another process can take its place, finishes the files under way, and
+/// exits after the last, or after --drain.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Where to listen.
@@ -50,6 +54,9 @@ pub struct Args {
     /// Default: half of what the machine, its control group and ulimit allow
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
+    /// Replacing it.
+    #[command(flatten)]
+    pub drain: DrainArgs,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
@@ -60,7 +67,7 @@ pub struct Args {
 /// # Errors
 /// What keeps it from starting.
 pub async fn run(args: Args) -> Outcome {
-    let signals = Signals::listen()?;
+    let signals = Signals::listen_as_server()?;
     let server = report::or_error(Server::start(&args), args.log.log().json)?;
     server.log.tell(&Happening::Listening { addresses: server.addresses(), ca: server.ca.as_deref() });
     server.log.tell(&Happening::Limits(server.bounds));
@@ -135,6 +142,10 @@ impl Service for Server {
 
     fn listener(&mut self) -> &mut Listener {
         &mut self.listener
+    }
+
+    fn drain_limit(&self) -> Duration {
+        self.args.drain.drain
     }
 
     fn serve(&self, number: u64, session: Session) -> impl Future<Output = ()> + Send + 'static {

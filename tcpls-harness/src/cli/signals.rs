@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | SIGINT, SIGTERM | close the session, leave no partial file, exit code 130 or 143 | close all sessions, exit code 0 |
 //! | SIGHUP | the same, exit code 129; ignored if it was ignored at the start (`nohup`) | read certificates and root again |
+//! | SIGUSR1 | ends the command, as without a handler | `serve`, `proxy`: drain: close the listening sockets, finish what runs, then exit code 0 |
 //! | a second SIGINT or SIGTERM | ends the command at once | ends the command at once |
 //!
 //! `socks` and `forward` close their session at each of them, with exit code 0.
@@ -20,6 +21,9 @@ use super::download::remove_parts;
 pub(crate) enum Signal {
     /// SIGHUP: the terminal went away, or the operator changed the configuration.
     Hangup,
+    /// SIGUSR1: the operator replaces the server.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "other systems have no SIGUSR1"))]
+    User,
     /// SIGINT, as Ctrl-C sends it.
     Interrupt,
     /// SIGTERM, as service managers send it.
@@ -32,6 +36,7 @@ impl Signal {
     pub(crate) fn exit_code(self) -> u8 {
         128 + match self {
             Self::Hangup => 1,
+            Self::User => 10,
             Self::Interrupt => 2,
             Self::Terminate => 15,
         }
@@ -42,6 +47,7 @@ impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Hangup => "SIGHUP",
+            Self::User => "SIGUSR1",
             Self::Interrupt => "SIGINT",
             Self::Terminate => "SIGTERM",
         })
@@ -86,6 +92,13 @@ impl Signals {
         Ok(Self(system::Signals::listen().map_err(|error| format!("can't handle signals: {error}"))?))
     }
 
+    /// Does the same for a server, which SIGUSR1 drains.
+    pub(crate) fn listen_as_server() -> Outcome<Self> {
+        let mut signals = Self::listen()?;
+        signals.0.add_user().map_err(|error| format!("can't handle signals: {error}"))?;
+        Ok(signals)
+    }
+
     /// The next signal. Cancel safe.
     pub(crate) async fn next(&mut self) -> Signal {
         self.0.next().await
@@ -103,7 +116,7 @@ impl Signals {
         tokio::spawn(async move {
             let signal = loop {
                 match self.next().await {
-                    Signal::Hangup => {}
+                    Signal::Hangup | Signal::User => {}
                     signal => break signal,
                 }
             };
@@ -124,6 +137,8 @@ mod system {
         terminate: Stream,
         /// `None` if SIGHUP was ignored at the start.
         hangup: Option<Stream>,
+        /// Of a server.
+        user: Option<Stream>,
     }
 
     impl Signals {
@@ -133,20 +148,25 @@ mod system {
                 interrupt: signal(SignalKind::interrupt())?,
                 terminate: signal(SignalKind::terminate())?,
                 hangup,
+                user: None,
             })
         }
 
+        pub(super) fn add_user(&mut self) -> std::io::Result<()> {
+            self.user = Some(signal(SignalKind::user_defined1())?);
+            Ok(())
+        }
+
         pub(super) async fn next(&mut self) -> Signal {
-            let hangup = async {
-                match &mut self.hangup {
-                    Some(hangup) => hangup.recv().await,
-                    None => std::future::pending().await,
-                }
+            let of = async |stream: &mut Option<Stream>| match stream {
+                Some(stream) => stream.recv().await,
+                None => std::future::pending().await,
             };
             tokio::select! {
                 _ = self.interrupt.recv() => Signal::Interrupt,
                 _ = self.terminate.recv() => Signal::Terminate,
-                _ = hangup => Signal::Hangup,
+                _ = of(&mut self.hangup) => Signal::Hangup,
+                _ = of(&mut self.user) => Signal::User,
             }
         }
     }
@@ -180,6 +200,11 @@ mod system {
     impl Signals {
         pub(super) fn listen() -> std::io::Result<Self> {
             Ok(Self)
+        }
+
+        #[allow(clippy::unnecessary_wraps, reason = "as on other systems")]
+        pub(super) fn add_user(&mut self) -> std::io::Result<()> {
+            Ok(())
         }
 
         pub(super) async fn next(&mut self) -> Signal {

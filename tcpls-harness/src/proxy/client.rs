@@ -15,7 +15,8 @@ use crate::net::{Session, Stream};
 /// Cancel safe: the stream is reset.
 ///
 /// # Errors
-/// The server's refusal; [`Refusal::NoSession`] if the session has ended, [`Refusal::Other`] if the stream was reset.
+/// The server's refusal; [`Refusal::NoSession`] if the session has ended or is drained, [`Refusal::Other`] if the stream
+/// was reset.
 pub async fn request(
     session: &Session,
     target: &Target,
@@ -33,7 +34,7 @@ pub(super) async fn exchange(
     more: &str,
 ) -> Result<(Stream, Bytes), Refusal> {
     let mut stream = session.open_stream().await.map_err(|error| match error {
-        OpenStreamError::Closed => Refusal::NoSession,
+        OpenStreamError::Closed | OpenStreamError::Draining => Refusal::NoSession,
         _ => Refusal::Other,
     })?;
     stream.set_label(&target.to_string());
@@ -50,7 +51,7 @@ pub(super) async fn exchange(
             Some(status) => Err(Refusal::from_response(status, error_type(&head))),
             None => Err(Refusal::Other),
         },
-        _ if session.close_reason().is_some() => Err(Refusal::NoSession),
+        _ if session.close_reason().is_some() || session.is_draining() => Err(Refusal::NoSession),
         _ => Err(Refusal::Other),
     }
 }

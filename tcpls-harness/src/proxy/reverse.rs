@@ -87,6 +87,7 @@ impl RemoteForwards {
                     report(RemoteReport::Listening(listen));
                     // The server listens until the stream ends. It sends nothing on it.
                     while let Ok(Some(_)) = stream.read_chunk(usize::MAX).await {}
+                    _ = stream.finish();
                 }
                 Err(Refusal::NoSession) => return,
                 Err(refusal) => {
@@ -96,6 +97,9 @@ impl RemoteForwards {
                         return;
                     }
                 }
+            }
+            if session.is_draining() {
+                return; // the port is asked for in the next session
             }
             runtime.sleep(PAUSE).await;
         }

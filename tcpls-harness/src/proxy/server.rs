@@ -248,6 +248,11 @@ impl<O: Outbound> Server<O> {
             tokio::select! {
                 biased;
                 _ = &mut held.taken => return, // by another session of the client
+                // The next session of the client takes the port, perhaps from another process.
+                () = session.draining(), if session.close_reason().is_none() => {
+                    _ = stream.finish();
+                    break;
+                }
                 read = stream.read_chunk(MAX_HEAD) => {
                     if read == Ok(None) {
                         _ = stream.finish();

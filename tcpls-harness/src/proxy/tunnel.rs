@@ -53,6 +53,8 @@ impl TunnelOptions {
 pub enum TunnelReport<E> {
     /// There is a session.
     Began(Session),
+    /// The server drains the session: a new one is tried, while the connections of the old one continue.
+    Draining,
     /// The session ended; a new one is tried.
     Ended(tcpls_core::error::CloseReason),
     /// No session could be made; it is tried again.
@@ -62,6 +64,7 @@ pub enum TunnelReport<E> {
 /// A client's tunnel. Clones share the session, which is closed when the last clone and stream are dropped.
 ///
 /// Streams stay open while the session has no TCP connection. They end with the session; a new session serves new requests.
+/// If the server drains a session, new requests use a new one at once, and the streams of the old one continue.
 #[derive(Clone)]
 pub struct Tunnel {
     runtime: Runtime,
@@ -95,8 +98,8 @@ impl Tunnel {
         self.session.borrow().clone()
     }
 
-    /// Asks the server for a connection to `target`, as [`request`] does. If the session ends before the answer, the next one
-    /// is asked: nothing was sent to the target yet.
+    /// Asks the server for a connection to `target`, as [`request`] does. If the session ends or is drained before the answer,
+    /// the next one is asked: nothing was sent to the target yet.
     ///
     /// Cancel safe: the stream is reset.
     ///
@@ -119,8 +122,9 @@ impl Tunnel {
             match request(&session, target, self.options.credentials.as_ref()).await {
                 Err(Refusal::NoSession) => {
                     // The keeper notices it, too.
-                    let is_next =
-                        |next: &Option<Session>| next.as_ref().is_none_or(|next| next.close_reason().is_none());
+                    let is_next = |next: &Option<Session>| {
+                        next.as_ref().is_none_or(|next| next.close_reason().is_none() && !next.is_draining())
+                    };
                     _ = sessions.wait_for(is_next).await;
                 }
                 outcome => return outcome,
@@ -172,11 +176,21 @@ impl Keeper {
                     session.set_keep_alive(self.keep_alive);
                     report(TunnelReport::Began(session.clone()));
                     self.sender.send_replace(Some(session.clone()));
-                    let reason = session.closed().await;
+                    session.draining().await;
                     self.sender.send_replace(None);
-                    report(TunnelReport::Ended(reason));
                     if self.runtime.now() - began >= LASTING {
                         pause = MIN_PAUSE;
+                    }
+                    match session.close_reason() {
+                        Some(reason) => report(TunnelReport::Ended(reason)),
+                        // Its streams keep it. A server whose sessions are all drained at once must not be asked in a loop.
+                        None => {
+                            report(TunnelReport::Draining);
+                            if pause == MIN_PAUSE {
+                                pause *= 2;
+                                continue;
+                            }
+                        }
                     }
                 }
                 Err(error) => report(TunnelReport::Failed(error)),

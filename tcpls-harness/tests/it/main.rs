@@ -11,6 +11,7 @@ mod clients;
 mod command;
 mod coop;
 mod docs;
+mod drain;
 mod events;
 mod files;
 mod hq;

@@ -101,6 +101,10 @@ pub(crate) enum Happening<'a> {
     Stopping {
         signal: String,
     },
+    Draining {
+        limit: String,
+    },
+    Drained,
     Warning {
         warning: String,
     },
@@ -168,6 +172,10 @@ impl fmt::Display for Happening<'_> {
             Self::ReloadedUsers { users } => write!(f, "files read again; {users} users"),
             Self::ReloadFailed { error } => write!(f, "kept the files read before: {error}"),
             Self::Warning { warning } => write!(f, "warning: {warning}"),
+            Self::Draining { limit } => {
+                write!(f, "SIGUSR1: no longer listening; connections may go on for {limit}")
+            }
+            Self::Drained => f.write_str("all sessions have ended"),
             Self::Stopping { signal } => {
                 write!(f, "{signal}: closing the sessions; a second signal ends the server at once")
             }

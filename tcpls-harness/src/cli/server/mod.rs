@@ -4,6 +4,9 @@
 pub(super) mod failures;
 pub mod log;
 
+use std::pin::Pin;
+use std::time::Duration;
+
 use tcpls_core::error::TcpFault;
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
@@ -16,6 +19,7 @@ use super::signals::{Signal, Signals};
 use super::status;
 use super::systemd;
 use super::text::visible;
+use super::units::{parse_duration, span};
 use crate::net::{Listener, Session};
 
 /// What an operator wants of a server that runs. It stops when all senders are dropped.
@@ -23,6 +27,8 @@ use crate::net::{Listener, Session};
 pub enum Control {
     /// Read certificates and other files again.
     Reload,
+    /// Close the listening sockets, finish what runs, and stop.
+    Drain,
 }
 
 /// Makes of signals what they mean to a server. It ends with the first that stops it.
@@ -30,6 +36,7 @@ pub(super) async fn apply(mut signals: Signals, wishes: mpsc::Sender<Control>, l
     loop {
         match signals.next().await {
             Signal::Hangup => _ = wishes.send(Control::Reload).await,
+            Signal::User => _ = wishes.send(Control::Drain).await,
             signal => {
                 systemd::notify(systemd::State::Stopping);
                 log.tell(&Happening::Stopping { signal: signal.to_string() });
@@ -40,12 +47,23 @@ pub(super) async fn apply(mut signals: Signals, wishes: mpsc::Sender<Control>, l
     signals.end_at_next();
 }
 
+/// How a server is replaced.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DrainArgs {
+    /// How long connections may go on after SIGUSR1
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1h")]
+    pub drain: Duration,
+}
+
 /// What a server does with its sessions.
 pub(super) trait Service {
     /// The error code of sessions that end because the server stops.
     const STOPPING: ErrorCode;
 
     fn listener(&mut self) -> &mut Listener;
+
+    /// How long draining may take.
+    fn drain_limit(&self) -> Duration;
 
     /// Answers a session until it ends.
     fn serve(&self, number: u64, session: Session) -> impl Future<Output = ()> + Send + 'static;
@@ -54,12 +72,14 @@ pub(super) trait Service {
     fn reload(&mut self) -> Happening<'_>;
 }
 
-/// Serves until all senders of `control` are dropped, then closes the sessions.
+/// Serves until all senders of `control` are dropped, then closes the sessions; or until all sessions have ended after
+/// [`Control::Drain`].
 pub(super) async fn run<S: Service>(service: &mut S, log: Log, mut control: mpsc::Receiver<Control>) {
     tokio::spawn(failures::report(service.listener().handshake_failures(), log));
     systemd::notify(systemd::State::Ready);
     let mut sessions = Sessions::new(S::STOPPING);
     let mut number = 0;
+    let mut drained: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
     loop {
         tokio::select! {
             session = service.listener().accept() => {
@@ -71,11 +91,29 @@ pub(super) async fn run<S: Service>(service: &mut S, log: Log, mut control: mpsc
             () = sessions.ended() => {}
             wish = control.recv() => match wish {
                 Some(Control::Reload) => log.tell(&service.reload()),
+                Some(Control::Drain) => {
+                    let limit = service.drain_limit();
+                    service.listener().drain(limit).await;
+                    drained = Some(Box::pin(service.listener().drained()));
+                    log.tell(&Happening::Draining { limit: span(limit) });
+                }
                 None => break,
             },
+            () = until(drained.as_mut()) => {
+                sessions.all_ended().await;
+                return log.tell(&Happening::Drained);
+            }
         }
     }
     sessions.stop().await;
+}
+
+/// Waits for `future`, for ever if there is none.
+async fn until(future: Option<impl Future<Output = ()> + Unpin>) {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The sessions that are served.
@@ -113,10 +151,15 @@ impl Sessions {
         }
     }
 
+    /// Waits until all have ended.
+    pub(super) async fn all_ended(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+
     /// Closes all.
     pub(super) async fn stop(mut self) {
         self.stopping.send_replace(());
-        while self.tasks.join_next().await.is_some() {}
+        self.all_ended().await;
     }
 }
 

@@ -191,6 +191,7 @@ fn tell(report: TunnelReport<DialError>, use_advertised: bool, joins_new: bool) 
                 tokio::spawn(follow_advertised(session));
             }
         }
+        TunnelReport::Draining => output::tell("tcpls: the server is being replaced; connecting again"),
         TunnelReport::Ended(reason) => {
             output::tell(format_args!("tcpls: the session ended ({}); connecting again", visible(&reason.to_string())));
         }

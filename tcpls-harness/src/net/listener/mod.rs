@@ -60,7 +60,8 @@ pub struct Listener {
     sessions: mpsc::Receiver<Session>,
     tls: Arc<RwLock<Arc<dyn TlsServer>>>,
     failures: Arc<Failures>,
-    _acceptors: JoinSet<()>,
+    acceptors: JoinSet<()>,
+    router: Arc<Router>,
 }
 
 impl Listener {
@@ -111,16 +112,7 @@ impl Listener {
         for listener in listeners {
             acceptors.spawn(accept(listener, router.clone()));
         }
-        Ok(Self {
-            addresses,
-            both,
-            host: HostAddresses::default(),
-            named,
-            sessions,
-            tls,
-            failures,
-            _acceptors: acceptors,
-        })
+        Ok(Self { addresses, both, host: HostAddresses::default(), named, sessions, tls, failures, acceptors, router })
     }
 
     /// Returns the listening addresses, with the selected ports.
@@ -170,6 +162,23 @@ impl Listener {
         let is_expanded = self.addresses.iter().chain(&self.both).any(|address| address.ip().is_unspecified());
         let host = if is_expanded { self.host.get() } else { Vec::new() };
         expand(&[&self.addresses[..], &self.both].concat(), &host)
+    }
+
+    /// Stops listening, so that another process can listen on the addresses once this returns, and drains all sessions as
+    /// [`Session::drain`] does, also those whose handshake is not complete. [`Listener::accept`] still returns sessions that
+    /// began before; [`Listener::drained`] waits for the end of all. Not cancel safe.
+    ///
+    /// TCP connections that the kernel had not passed on are reset. Clients cannot join the sessions with further TCP
+    /// connections, because those reach the other process: sessions keep the ones that they have.
+    pub async fn drain(&mut self, limit: Duration) {
+        self.acceptors.shutdown().await;
+        self.router.drain(limit);
+    }
+
+    /// Waits until no session is left. Cancel safe; it does not borrow the listener.
+    pub fn drained(&self) -> impl Future<Output = ()> + Send + use<> {
+        let router = self.router.clone();
+        async move { router.emptied().await }
     }
 
     /// Subscribes to handshakes that fail: of TCP connections that start a session, and joins that fail before they are

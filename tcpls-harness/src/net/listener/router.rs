@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::task::Poll;
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::BytesMut;
 use tcpls_core::budget::{Client, Resource};
@@ -23,7 +23,7 @@ use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::failures::{Failures, HandshakeFault, JoinReports};
 use super::header;
@@ -51,10 +51,14 @@ pub(super) struct Router {
     /// One permit for each refused TCP connection that may linger.
     refusals: Semaphore,
     desk: Mutex<Desk>,
+    /// Notified when a session has ended.
+    left: Notify,
 }
 
 struct Desk {
     endpoint: Endpoint,
+    /// New sessions are drained, too: until when.
+    drained_by: Option<Time>,
     /// Where to notify a TCP connection that the endpoint refuses.
     pending: BTreeMap<IncomingId, oneshot::Sender<Vec<u8>>>,
     sessions: BTreeMap<SessionId, Weak<Mailbox>>,
@@ -86,10 +90,10 @@ impl Router {
             random(),
             seed(),
         );
-        let desk = Desk { endpoint, pending: BTreeMap::new(), sessions: BTreeMap::new() };
+        let desk = Desk { endpoint, drained_by: None, pending: BTreeMap::new(), sessions: BTreeMap::new() };
         let refusals = Semaphore::new(options.max_refusals);
         let account = Account::new(options.limits(), options.trusted_proxies.clone());
-        Self { options, tls, accepted, account, failures, refusals, desk: Mutex::new(desk) }
+        Self { options, tls, accepted, account, failures, refusals, desk: Mutex::new(desk), left: Notify::new() }
     }
 
     pub(super) fn options(&self) -> &ServerOptions {
@@ -113,6 +117,28 @@ impl Router {
             return Newcomer::enter(&self.account, from, Client::ALONE, Some(Splice { ends: None }));
         }
         Newcomer::enter(&self.account, from, self.account.client(address), None)
+    }
+
+    /// Drains all sessions, and those that begin later.
+    pub(super) fn drain(&self, limit: Duration) {
+        let sessions: Vec<Arc<Mailbox>> = {
+            let desk = &mut *self.desk();
+            desk.drained_by = Some(now() + limit);
+            desk.sessions.values().filter_map(Weak::upgrade).collect()
+        };
+        sessions.iter().for_each(|mailbox| mailbox.shared().drain(limit));
+    }
+
+    /// Waits until there is no session.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let mut left = pin!(self.left.notified());
+            left.as_mut().enable();
+            if self.desk().sessions.is_empty() {
+                return;
+            }
+            left.await;
+        }
     }
 
     /// Reads a ClientHello and handles it.
@@ -231,7 +257,14 @@ impl Router {
         let session = Session::new(Handle::new(shared.clone()));
         let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, input).spliced(origin.splice));
         let driver = driver.reporting(Reports::new(place, now()));
-        self.desk().sessions.insert(id, Arc::downgrade(driver.mailbox()));
+        let drained_by = {
+            let desk = &mut *self.desk();
+            desk.sessions.insert(id, Arc::downgrade(driver.mailbox()));
+            desk.drained_by
+        };
+        if let Some(until) = drained_by {
+            session.drain(until - now());
+        }
         let registered = Registered { router: self.clone(), id };
         tokio::spawn(async move {
             let _registered = registered;
@@ -274,6 +307,12 @@ impl Router {
             Ok(_permit) => refuse(stream, alert).await,
             Err(_) => reset(stream),
         }
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router").finish_non_exhaustive()
     }
 }
 
@@ -344,6 +383,7 @@ struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.router.desk().sessions.remove(&self.id);
+        self.router.left.notify_waiters();
     }
 }
 

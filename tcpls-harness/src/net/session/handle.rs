@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tcpls_core::error::code;
 
@@ -22,6 +23,11 @@ impl Handle {
 
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         self.0.with(f)
+    }
+
+    /// Lets the session end without loss; see [`Shared::drain`].
+    pub(crate) fn drain(&self, limit: Duration) {
+        self.0.drain(limit);
     }
 
     /// See [`Shared::poll`].

@@ -285,6 +285,27 @@ impl Session {
         self.handle.with(|state| state.conn.peer_addresses().map(|(_, address)| address).collect())
     }
 
+    /// Lets the session end without loss: neither endpoint opens new streams, those that run are finished, and then this
+    /// endpoint closes the session, after `limit` in any case. Returns at once; [`Session::closed`] waits for the end.
+    ///
+    /// Streams of the peer that arrive later are reset with
+    /// [`NOT_PROCESSED`](tcpls_core::error::code::NOT_PROCESSED). See
+    /// [`Connection::drain`](tcpls_core::connection::Connection::drain).
+    pub fn drain(&self, limit: Duration) {
+        self.handle.drain(limit);
+    }
+
+    /// Returns whether either endpoint drains the session: [`Session::open_stream`] opens no stream any more.
+    pub fn is_draining(&self) -> bool {
+        self.handle.with(|state| state.conn.is_draining())
+    }
+
+    /// Waits until either endpoint drains the session, or it has ended: a client then begins another session for new streams.
+    /// Cancel safe.
+    pub async fn draining(&self) {
+        self.wait(|state| (state.conn.is_draining() || state.is_closed()).then_some(())).await;
+    }
+
     /// Ends the session and waits until its sockets are closed. With error 0 written data is delivered first, while the
     /// peer makes progress within each [`Config::close_timeout`], and within [`Config::close_limit`] in all; with any
     /// other code it is dropped. `reason` is text for people. Returns why the session ended, which may be an earlier
@@ -337,7 +358,7 @@ impl Session {
     }
 
     /// Waits until `condition` returns a value. It is evaluated again when the handshake is complete, when the session
-    /// ends, and when its sockets are closed.
+    /// is drained or ends, and when its sockets are closed.
     async fn wait<R>(&self, condition: impl Fn(&State) -> Option<R>) -> R {
         let poll = |state: &mut State| condition(state).map_or(Poll::Pending, Poll::Ready);
         poll_fn(|cx| self.handle.poll(Wait::Session, cx, poll)).await

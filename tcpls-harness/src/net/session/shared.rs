@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use tcpls_core::budget::Client;
 use tcpls_core::connection::{Connection, JoinOptions};
@@ -205,6 +206,15 @@ impl Shared {
         })
     }
 
+    /// Lets the session end without loss.
+    pub(crate) fn drain(&self, limit: Duration) {
+        self.with(|state| {
+            state.conn.drain(state.now(), limit);
+            state.waiters.wake_watchers();
+            state.wake_task();
+        });
+    }
+
     /// Ends the session because others need its resources. `at_once`: without final bytes to the peer. During the
     /// handshake there are none.
     pub(crate) fn give_way(&self, at_once: bool) {
@@ -320,6 +330,7 @@ impl State {
                 self.began = Some(self.now());
                 self.waiters.wake_watchers();
             }
+            Event::PeerDraining => self.waiters.wake_watchers(),
             Event::Closed { reason } => self.hear_closed(reason.clone()),
             _ => {}
         }

@@ -25,7 +25,7 @@ pub(crate) enum Wait {
     Open,
     /// The peer has opened a stream.
     Accept,
-    /// The handshake is complete, the session has ended, or its sockets are closed.
+    /// The handshake is complete, the session is drained or has ended, or its sockets are closed.
     Session,
 }
 

@@ -17,11 +17,14 @@ pub(super) async fn web_server() -> String {
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                request.push(socket.read_u8().await.unwrap_or(0));
-            }
-            _ = socket.write_all(PAGE).await;
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let Ok(byte) = socket.read_u8().await else { return };
+                    request.push(byte);
+                }
+                _ = socket.write_all(PAGE).await;
+            });
         }
     });
     address
@@ -169,4 +172,31 @@ async fn a_forward_and_a_pipe_reach_their_target() {
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && message.contains(text) && output.stdout.is_empty(), "{message}");
     }
+}
+
+#[tokio::test]
+async fn sigusr1_hands_the_address_over_and_ends_the_proxy_after_its_connections() {
+    let directory = Directory::new("drain");
+    let (mut old, address) = proxy(&directory, &["--allow", "127.0.0.1:*"]).await;
+    let (server, target) = (address.replace("127.0.0.1", "localhost"), web_server().await);
+    let forward = format!("127.0.0.1:0:{target}");
+    let (client, port) = local(&["forward", "-L", &forward, &server], &directory).await;
+    let mut running = TcpStream::connect(&port).await.unwrap();
+    old.event("connected").await;
+    old.signal("USR1");
+    assert_eq!(old.event("draining").await["limit"], "1 h");
+    let (mut new, _) = proxy(&directory, &["--allow", "127.0.0.1:*", "--listen", &address]).await;
+    new.event("session_began").await;
+    for socket in [&mut TcpStream::connect(&port).await.unwrap(), &mut running] {
+        socket.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut page = Vec::new();
+        socket.read_to_end(&mut page).await.unwrap();
+        assert_eq!(page, PAGE);
+    }
+    new.event("connected").await;
+    drop(running);
+    old.event("drained").await;
+    assert!(old.end().await.0.success());
+    client.signal("TERM");
+    assert!(client.end().await.0.success());
 }
