@@ -6,8 +6,7 @@ use super::output;
 use crate::net::{NetworkMonitor, Session};
 
 /// Reports changes of this host's network to the session until it ends; `joins_new` adds paths from interfaces that come
-/// up. Without a monitor, the session finds out when
-/// answers are overdue.
+/// up. Without a monitor, the session finds out when answers are overdue.
 pub(crate) async fn watch_network(session: Session, joins_new: bool) {
     let watched = match NetworkMonitor::new() {
         Ok(monitor) => monitor.joining_new_interfaces(joins_new).report_to(&session).await,

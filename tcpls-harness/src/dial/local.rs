@@ -169,3 +169,11 @@ impl fmt::Display for Local {
         }
     }
 }
+
+/// Whether the address is of one link alone.
+pub(crate) fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}

@@ -36,6 +36,7 @@ use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
+pub(crate) use self::local::is_link_local;
 pub use self::local::{Device, Local, NoDevice};
 pub use self::network::{NetworkChange, report_change};
 pub use self::order::{Action, AttemptId, DialOptions, Keep, SessionView};

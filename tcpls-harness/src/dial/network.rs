@@ -11,6 +11,7 @@ use tcpls_core::connection::Connection;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
+use super::local::is_link_local;
 use super::pair::{Link, Live, Pair};
 use super::{Action, Device, DialPolicy, Dialer, Path};
 
@@ -27,7 +28,7 @@ pub enum NetworkChange {
     AddressFound(IpAddr),
     /// An interface is down, or has no address any more. Its addresses are reported, too.
     DeviceLost(Device),
-    /// An interface is up and has an address.
+    /// An interface is up and has an address: its first, which may be a link-local one.
     DeviceFound(Device),
     /// The host was suspended and runs again. Its clock may have stopped in between, and its peers may have given up.
     Resumed,
@@ -56,6 +57,18 @@ impl NetworkChange {
             Self::Resumed => true,
         }
     }
+
+    /// Whether dials on `path` may succeed now that failed before. A path without an address can begin at any that is
+    /// found, of its family; link-local ones lead to each other alone.
+    fn may_help(self, path: &Path) -> bool {
+        match self {
+            Self::AddressFound(address) if path.local.is_none() => {
+                let remote = path.remote.ip().to_canonical();
+                address.is_ipv4() == remote.is_ipv4() && is_link_local(address) == is_link_local(remote)
+            }
+            _ => !self.is_loss() && self.is_at(path),
+        }
+    }
 }
 
 /// Reports a change to a session and to what decides about its TCP connections: those that it concerns stall, except
@@ -75,11 +88,10 @@ impl Dialer {
     /// Reports a change of this host's network, which concerns these TCP connections of the session.
     pub fn handle_network(&mut self, now: Time, change: NetworkChange, concerned: &[ConnectionId]) {
         for pair in &mut self.pairs {
-            if !change.is_at(&pair.path) {
-                continue;
+            if change.is_at(&pair.path) {
+                pair.is_cut = change.is_loss() || (pair.is_cut && change == NetworkChange::Resumed);
             }
-            pair.is_cut = change.is_loss() || (pair.is_cut && change == NetworkChange::Resumed);
-            if !change.is_loss() {
+            if change.may_help(&pair.path) {
                 pair.note_link(now);
             }
         }
@@ -130,10 +142,5 @@ impl Pair {
         }
         live.silent = true;
         self.note_link(now);
-    }
-
-    /// Its link has changed: delays from before do not matter.
-    fn note_link(&mut self, now: Time) {
-        self.next = self.next.min(now);
     }
 }

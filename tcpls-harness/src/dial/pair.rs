@@ -291,6 +291,12 @@ impl Pair {
         }
     }
 
+    /// Its link has changed: delays from before do not matter.
+    pub(super) fn note_link(&mut self, now: Time) {
+        self.redials = 0;
+        self.next = self.next.min(now);
+    }
+
     /// No TCP connection answers any more: postponed dials are due now.
     pub(super) fn hurry(&mut self, now: Time) {
         let pause = if self.doubts > 0 { DOUBT_PAUSE } else { MIN_PAUSE };

@@ -10,7 +10,7 @@ mod tests;
 use std::net::{IpAddr, SocketAddr};
 
 pub use self::kind::Kind;
-use crate::dial::{Device, Local, Path};
+use crate::dial::{Device, Local, Path, is_link_local};
 
 /// A network interface of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +161,7 @@ pub fn locals(paths: &[Path]) -> Vec<Local> {
 /// The interfaces that lead to one address, the preferred one first.
 fn ways(host: &Host, server: &Server) -> Vec<Device> {
     let address = server.address.ip().to_canonical();
+    // A server at a link-local address is named with its interface.
     if address.is_loopback() || is_link_local(address) || host.with_address(address).is_some() {
         return Vec::new();
     }
@@ -185,12 +186,4 @@ fn ways(host: &Host, server: &Server) -> Vec<Device> {
         }
     }
     devices
-}
-
-/// A server at such an address is named with its interface.
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
 }

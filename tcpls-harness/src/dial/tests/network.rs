@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use tcpls_core::event::{Event, TcpEvent};
 
-use super::world::{FIRST, Good, MS, RTT, World};
+use super::world::{FIRST, Good, MS, RTT, Refusing, World};
 use super::*;
 use crate::dial::NetworkChange::{AddressFound, AddressLost, DeviceFound, DeviceLost, Resumed};
 
@@ -133,5 +133,30 @@ fn client_whose_peer_has_given_up_rejoins_within_a_second_of_waking() {
         world.run(RTT * 2);
         assert_ne!(world.on_pair(0), Some(FIRST), "{keep:?}: {:?}", world.log);
         assert!(world.on_pair(0).is_some(), "{keep:?}: {:?}", world.log);
+    }
+}
+
+/// A DHCP client gets the address some seconds after the interface is up with a link-local one.
+#[test]
+fn path_without_an_address_is_dialed_as_soon_as_one_is_found() {
+    for device in [None, Device::new("wlan0")] {
+        let mut world = World::over(vec![Path { device, ..path(0) }], &[Good], DialOptions::default());
+        world.run(Duration::from_secs(1));
+        world.change(AddressLost(local(0)), &[0]);
+        world.natures[0] = Refusing;
+        device.into_iter().for_each(|device| world.change(DeviceFound(device), &[]));
+        world.run(Duration::from_secs(600));
+        let next = world.dialer.poll_timeout().unwrap();
+        assert!(next > world.now + RTT * 5, "dials are rare by now: {next:?}");
+        world.natures[0] = Good;
+        let before = world.dials(0).len();
+        for other in ["fe80::7", "169.254.0.7", "2001:db8::7"] {
+            world.change(AddressFound(other.parse().unwrap()), &[]);
+        }
+        world.run(RTT * 2);
+        assert_eq!((world.dials(0).len(), world.on_pair(0)), (before, None), "these lead elsewhere");
+        world.change(AddressFound(local(7)), &[]);
+        world.run(RTT * 2);
+        assert!(world.on_pair(0).is_some(), "{device:?}: {:?}", world.log);
     }
 }

@@ -14,20 +14,16 @@ mod linux;
 mod uplinks;
 
 use std::collections::VecDeque;
-use std::future::pending;
 use std::io;
-use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use self::known::{Known, Seen};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use self::linux::Notices;
+use self::uplinks::Looks;
 use crate::dial::{Device, NetworkChange};
 use crate::net::Session;
-
-/// When to look for routes after an interface was found: they come after its addresses.
-const ROUTES_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
 /// When to look again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,31 +86,20 @@ impl NetworkMonitor {
     /// # Errors
     /// As [`NetworkMonitor::next`].
     pub async fn report_to(mut self, session: &Session) -> io::Result<()> {
-        let mut looks: VecDeque<Instant> = VecDeque::new();
+        let mut looks = Looks::default();
         loop {
-            let look = looks.front().copied();
             tokio::select! {
                 change = self.next() => {
                     let change = change?;
                     session.handle_network_change(change);
-                    if self.joins_new && matches!(change, NetworkChange::DeviceFound(_)) {
-                        looks = ROUTES_AFTER.map(|after| Instant::now() + after).into();
+                    if self.joins_new {
+                        looks.note(Instant::now(), change);
                     }
                 }
-                () = until(look) => {
-                    looks.pop_front();
-                    uplinks::join_new(session);
-                }
+                () = looks.due() => uplinks::join_new(session),
                 _ = session.closed() => return Ok(()),
             }
         }
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => pending().await,
     }
 }
 

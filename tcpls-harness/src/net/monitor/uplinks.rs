@@ -1,11 +1,48 @@
-//! Interfaces that come up during a session: a path from each that it does not use.
+//! Interfaces that come up during a session: a path from each that it does not use, and when to look for them.
 
+use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use crate::dial::{Device, Local, Path};
+use tokio::time::{Instant, sleep_until};
+
+use crate::dial::{Device, Local, NetworkChange, Path};
 use crate::links::Interface;
 use crate::net::Session;
 use crate::net::interfaces::{host, paths_to};
+
+/// When to look for routes after an interface or an address was found: they come after the addresses.
+const ROUTES_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
+/// When to look for interfaces with a route.
+#[derive(Debug, Default)]
+pub(super) struct Looks([Option<Instant>; 2]);
+
+impl Looks {
+    /// An address counts, too: a DHCP client gets one long after the interface is up. Further changes do not postpone the
+    /// next look.
+    pub(super) fn note(&mut self, now: Instant, change: NetworkChange) {
+        if matches!(change, NetworkChange::DeviceFound(_) | NetworkChange::AddressFound(_)) {
+            let [soon, late] = ROUTES_AFTER.map(|after| now + after);
+            self.0 = [Some(self.next().map_or(soon, |next| next.min(soon))), Some(late)];
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.0.into_iter().flatten().next()
+    }
+
+    /// Waits for the next look. Cancel safe.
+    pub(super) async fn due(&mut self) {
+        match self.next() {
+            Some(at) => sleep_until(at).await,
+            None => pending().await,
+        }
+        if let Some(look) = self.0.iter_mut().find(|look| look.is_some()) {
+            *look = None;
+        }
+    }
+}
 
 /// Where a TCP connection, or a path without one, begins.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +93,24 @@ fn unused(chosen: Vec<Path>, used: &[Used], interfaces: &[Interface]) -> Vec<Pat
 mod tests {
     use super::*;
     use crate::links::Kind;
+
+    #[tokio::test(start_paused = true)]
+    async fn routes_are_looked_for_after_each_address_and_not_later_if_more_follow() {
+        let (start, mut looks) = (Instant::now(), Looks::default());
+        let second = Duration::from_secs(1);
+        looks.note(start, NetworkChange::DeviceFound(Device::new("wlan0").unwrap()));
+        looks.note(start + second / 2, NetworkChange::AddressFound([192, 0, 2, 7].into()));
+        looks.note(start + second / 2, NetworkChange::AddressLost([192, 0, 2, 8].into()));
+        for after in [second, second * 11 / 2] {
+            looks.due().await;
+            assert_eq!(start.elapsed(), after);
+        }
+        assert!(tokio::time::timeout(second * 3600, looks.due()).await.is_err());
+        let now = Instant::now();
+        looks.note(now, NetworkChange::AddressFound([198, 51, 100, 7].into()));
+        looks.due().await;
+        assert_eq!(now.elapsed(), second);
+    }
 
     #[test]
     fn new_interface_gets_one_path_and_used_ones_get_none() {
