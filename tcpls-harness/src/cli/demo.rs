@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::files::unreadable;
 use super::paths::wait_for_paths;
-use super::plot::PlotFile;
+use super::plot::{OpenPlot, PlotFile};
 use super::signals::Signals;
 use super::units::{parse_size, rate, size};
 use super::watch::{INTERVAL, Story, Watch};
@@ -60,9 +60,7 @@ pub struct Args {
 /// The setup failed, or the received file differs from the sent one.
 pub async fn run(args: Args) -> Outcome {
     let signals = Signals::listen()?;
-    let len = length(&args)?;
-    let plot = args.plot.as_ref().map(PlotFile::create).transpose()?;
-    let mut scene = Scene::set(&args, len)?;
+    let (len, plot, mut scene) = report::or_error(prepare(&args), args.json)?;
     if !args.json {
         output::tell(format_args!("{} over two paths of {} each:", size(len), rate(RATE as f64 * 8.0)));
         scene.paths.iter().for_each(|path| output::tell(format_args!("  {}", path.name)));
@@ -74,7 +72,7 @@ pub async fn run(args: Args) -> Outcome {
     };
     output::clear().await;
     let (story, received) = report::or_error(download, args.json)?;
-    let sent = scene.server.await??;
+    let sent = report::or_error(scene.server.await?, args.json)?;
     let intact = sent == received;
     if args.json {
         story.print_json(&received, intact)?;
@@ -89,6 +87,13 @@ pub async fn run(args: Args) -> Outcome {
         return Err("the file did not arrive as it was sent (SHA-256 differs): this is a bug, please report it".into());
     }
     Ok(())
+}
+
+/// What can fail before the download begins.
+fn prepare(args: &Args) -> Outcome<(u64, Option<OpenPlot>, Scene)> {
+    let len = length(args)?;
+    let plot = args.plot.as_ref().map(PlotFile::create).transpose()?;
+    Ok((len, plot, Scene::set(args, len)?))
 }
 
 fn length(args: &Args) -> Outcome<u64> {

@@ -1,6 +1,8 @@
 //! Error messages of the command, and its output of text from peers.
 
+use clap::CommandFactory;
 use tcpls_core::wire::ids::ErrorCode;
+use tcpls_harness::cli::Cli;
 use tcpls_harness::hq::PROTOCOL;
 use tcpls_harness::net::{Listener, ServerOptions};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -133,4 +135,56 @@ fn identity_files(directory: &std::path::Path, name: &str) -> [String; 2] {
     std::fs::write(&files[0], made.cert.pem()).unwrap();
     std::fs::write(&files[1], made.signing_key.serialize_pem()).unwrap();
     files
+}
+
+/// Arguments for each command with `--json` with which it fails. FILE is a file.
+const FAILING: &[(&str, &str)] = &[
+    ("demo", "--file /nofile"),
+    ("serve", "--listen 127.0.0.1:0 --root /nodir"),
+    ("get", "--ca /nofile https://localhost/file"),
+    ("proxy", "--listen 127.0.0.1:0 --allow *:1 --state FILE"),
+    ("proxy invite add", "ann --address localhost:1 --state FILE"),
+    ("proxy invite list", "--state FILE"),
+    ("proxy invite revoke", "ann --state FILE"),
+    ("proxy key show", "--state FILE"),
+    ("proxy key next", "--state FILE"),
+    ("proxy key switch", "--state FILE"),
+    ("status", "--socket /nosocket"),
+    ("perf server", "--listen 192.0.2.1:0"),
+    ("perf client", "--connect 127.0.0.1:1"),
+    ("sim run", "/nofile"),
+];
+
+/// The names of the commands with `--json`.
+fn commands_with_json(command: &clap::Command, parents: &[&str], found: &mut Vec<String>) {
+    for command in command.get_subcommands() {
+        let names = [parents, &[command.get_name()]].concat();
+        if command.get_arguments().any(|argument| argument.get_long() == Some("json")) {
+            found.push(names.join(" "));
+        }
+        commands_with_json(command, &names, found);
+    }
+}
+
+#[tokio::test]
+async fn with_json_each_command_prints_its_errors_as_one_object() {
+    let directory = Directory::new("json-errors");
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (file, mut commands) = (file.to_str().unwrap(), Vec::new());
+    commands_with_json(&Cli::command(), &[], &mut commands);
+    assert_eq!(commands.len(), FAILING.len(), "{commands:?}");
+    for name in commands {
+        let (_, arguments) = FAILING.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name}"));
+        for (arguments, code) in [(*arguments, 1), ("--no-such-option", 2)] {
+            let words = name.split(' ').chain(["--json"]).chain(arguments.split(' '));
+            let line: Vec<&str> = words.map(|word| if word == "FILE" { file } else { word }).collect();
+            let output = command(&line).output().await.unwrap();
+            let error = serde_json::from_slice::<serde_json::Value>(&output.stdout);
+            let error = error.unwrap_or_else(|error| panic!("{line:?}: {error}: {output:?}"));
+            let (text, message) = (error["error"].as_str().unwrap(), String::from_utf8_lossy(&output.stderr));
+            assert!(message.contains(text.lines().next().unwrap()), "{line:?}: {output:?}");
+            assert_eq!(output.status.code(), Some(code), "{line:?}: {output:?}");
+        }
+    }
 }

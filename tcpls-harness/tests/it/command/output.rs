@@ -110,14 +110,6 @@ async fn errors_without_a_reader_are_no_panic() {
 }
 
 #[tokio::test]
-async fn serve_reports_errors_as_json() {
-    let output = command(&["serve", "--json", "--listen", "127.0.0.1:0", "--root", "/nodir"]).output().await.unwrap();
-    let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(error["error"].as_str().unwrap().contains("can't serve /nodir"), "{error}");
-    assert_eq!(output.status.code(), Some(1));
-}
-
-#[tokio::test]
 async fn serve_reports_requests_and_failures_with_the_clients_address() {
     let directory = Directory::new("addresses");
     let (mut server, address) = Tcpls::serve(directory.path(), &[]).await;
