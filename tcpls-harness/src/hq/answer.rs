@@ -32,6 +32,7 @@ pub async fn answer(stream: Stream, visitor: &Visitor) -> (String, Result<u64, R
     let path = request.clone().unwrap_or_default();
     let outcome = match request {
         Ok(path) => {
+            send.set_label(&path);
             // Further data is not needed, and is dropped.
             recv.stop(code::NO_ERROR);
             match send_file(&mut send, visitor, path).await {

@@ -123,7 +123,8 @@ impl State {
         for path in dialed.filter(|status| status.tcp.is_none()).map(|status| status.path) {
             paths.push(PathReport { local: path.local, remote: Some(path.remote), tcp: None, last_loss: None });
         }
-        for loss in &self.losses.0 {
+        let notes = self.notes.as_deref();
+        for loss in notes.iter().flat_map(|notes| &notes.losses.0) {
             let report = Loss { tcp: loss.tcp, fault: loss.fault, ago: now - loss.at };
             let side = self.conn.side();
             let mut known = false;
@@ -136,12 +137,38 @@ impl State {
             }
         }
         let streams = self.conn.stream_stats().take(max_streams);
+        let label = |id: StreamId| notes.and_then(|notes| notes.labels.get(id));
         SessionStatus {
             age: self.began().map(|began| now - began),
             tcpls: self.established().is_some_and(|established| established.tcpls),
-            streams: streams.map(|stats| StreamReport { stats, label: self.labels.get(stats.id) }).collect(),
+            streams: streams.map(|stats| StreamReport { stats, label: label(stats.id) }).collect(),
             paths,
             stats,
+        }
+    }
+}
+
+/// What a session remembers only for monitors.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// The latest failure on each path.
+    losses: Losses,
+    /// What the application calls its streams.
+    pub(crate) labels: Labels,
+}
+
+impl Notes {
+    /// A TCP connection was lost. One that was retired, or ended with the session, has not failed.
+    pub(crate) fn note_loss(
+        notes: &mut Option<Box<Self>>,
+        side: Side,
+        at: Time,
+        tcp: ConnectionId,
+        ends: Ends,
+        fault: TcpFault,
+    ) {
+        if !fault.was_meant() {
+            notes.get_or_insert_default().losses.note(side, at, tcp, ends, fault);
         }
     }
 }
@@ -171,7 +198,7 @@ impl Key {
 
 /// The last failure on each path.
 #[derive(Debug, Default)]
-pub(crate) struct Losses(Vec<PathLoss>);
+struct Losses(Vec<PathLoss>);
 
 #[derive(Debug)]
 struct PathLoss {
@@ -182,11 +209,7 @@ struct PathLoss {
 }
 
 impl Losses {
-    /// A TCP connection was lost. One that was retired, or ended with the session, has not failed.
-    pub(crate) fn note(&mut self, side: Side, at: Time, tcp: ConnectionId, ends: Ends, fault: TcpFault) {
-        if fault.was_meant() {
-            return;
-        }
+    fn note(&mut self, side: Side, at: Time, tcp: ConnectionId, ends: Ends, fault: TcpFault) {
         let key = Key::of(side, ends.local, ends.remote);
         self.0.retain(|loss| loss.key != key);
         if self.0.len() == MAX_PATHS {
@@ -216,6 +239,11 @@ impl Labels {
         self.names.insert(id, label[..end].into());
     }
 
+    /// The memory that they need, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.names.len() * MAX_LABEL
+    }
+
     fn get(&self, id: StreamId) -> Option<String> {
         self.names.get(&id).map(|label| label.to_string())
     }
@@ -232,11 +260,13 @@ mod tests {
 
     #[test]
     fn last_failure_of_each_path_is_kept_and_of_at_most_16() {
-        let mut losses = Losses::default();
-        let tcp = ConnectionId;
-        losses.note(Side::Server, Time::ZERO, tcp(0), ends(1, 2, 5), TcpFault::Reset);
-        losses.note(Side::Server, Time::ZERO, tcp(1), ends(1, 2, 6), TcpFault::Fin);
-        losses.note(Side::Server, Time::ZERO, tcp(2), ends(1, 2, 7), TcpFault::SessionClosed);
+        let (mut notes, tcp) = (None, ConnectionId);
+        Notes::note_loss(&mut notes, Side::Server, Time::ZERO, tcp(2), ends(1, 2, 7), TcpFault::SessionClosed);
+        assert!(notes.is_none(), "it has not failed");
+        Notes::note_loss(&mut notes, Side::Server, Time::ZERO, tcp(0), ends(1, 2, 5), TcpFault::Reset);
+        Notes::note_loss(&mut notes, Side::Server, Time::ZERO, tcp(1), ends(1, 2, 6), TcpFault::Fin);
+        Notes::note_loss(&mut notes, Side::Server, Time::ZERO, tcp(2), ends(1, 2, 7), TcpFault::SessionClosed);
+        let losses = &mut notes.as_mut().unwrap().losses;
         let kept: Vec<_> = losses.0.iter().map(|loss| (loss.tcp, loss.fault)).collect();
         assert_eq!(kept, [(tcp(1), TcpFault::Fin)], "a client's port does not matter");
         for host in 10..40 {

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use super::advice::Advice;
 use super::error::{AddTcpError, PathFailure, PathFault};
 use super::feed::Feed;
-use super::monitor::{Labels, Losses};
+use super::monitor::Notes;
 use super::remotes::Remotes;
 use super::waiters::{Wait, Waiters};
 use crate::dial::{Action, AttemptId, DialPolicy, Path, SessionView};
@@ -107,10 +107,8 @@ pub(crate) struct State {
     pub(crate) local: Option<SocketAddr>,
     /// The peer's addresses.
     pub(crate) remotes: Remotes,
-    /// The latest failure on each path.
-    pub(crate) losses: Losses,
-    /// What the application calls its streams.
-    pub(crate) labels: Labels,
+    /// What only monitors need; most sessions have none.
+    pub(crate) notes: Option<Box<Notes>>,
     /// Server: the client of the first TCP connection.
     pub(crate) client: Client,
     /// Server: a load balancer passes the bytes of its first TCP connection on.
@@ -155,8 +153,7 @@ impl Shared {
             dialer: None,
             local: None,
             remotes: Remotes::default(),
-            losses: Losses::default(),
-            labels: Labels::default(),
+            notes: None,
             client: Client::ALONE,
             is_spliced: false,
             descriptors: None,
@@ -368,7 +365,7 @@ impl State {
     /// Remembers why a path failed.
     fn note_loss(&mut self, tcp: ConnectionId, fault: TcpFault) {
         let (now, ends) = (self.now(), self.remotes.ends(tcp));
-        self.losses.note(self.conn.side(), now, tcp, ends, fault);
+        Notes::note_loss(&mut self.notes, self.conn.side(), now, tcp, ends, fault);
     }
 
     fn tell_joiner(&mut self, tcp: ConnectionId, outcome: Result<(), TcpFault>) {

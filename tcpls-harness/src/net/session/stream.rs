@@ -43,7 +43,7 @@ impl Stream {
 
     /// Names the stream in reports of a [`Monitor`](super::Monitor), by its target for example. At most 256 bytes are kept.
     pub fn set_label(&self, label: &str) {
-        self.send.handle.with(|state| state.labels.set(&state.conn, self.send.id, label));
+        self.send.set_label(label);
     }
 
     /// Splits the stream into its halves, for two tasks.
@@ -113,6 +113,13 @@ impl SendStream {
     /// The stream's ID.
     pub fn id(&self) -> StreamId {
         self.id
+    }
+
+    /// Names the stream; see [`Stream::set_label`].
+    pub fn set_label(&self, label: &str) {
+        self.handle.with(|state| {
+            state.notes.get_or_insert_default().labels.set(&state.conn, self.id, label);
+        });
     }
 
     /// Writes all of `data` without copying it; waits for room as long as necessary.

@@ -191,10 +191,11 @@ impl Driver {
     fn report(&mut self) {
         let Some(reports) = &mut self.reports else { return };
         let sockets = self.carriers.len() + self.leaving.len();
-        let buffers = self.carriers.iter().map(|carrier| carrier.socket.memory()).sum();
+        let buffers: usize = self.carriers.iter().map(|carrier| carrier.socket.memory()).sum();
         let report = self.shared.access(|state| {
             state.accounted = Some(state.conn.memory());
-            Report::of(&state.conn, sockets, buffers)
+            let labels = state.notes.as_ref().map_or(0, |notes| notes.labels.memory());
+            Report::of(&state.conn, sockets, buffers + labels)
         });
         reports.tell(self.now, report, self.busy.is_none());
     }

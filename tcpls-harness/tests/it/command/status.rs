@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use super::output::connect;
 use super::proxy::{proxy, web_server};
 use super::{Tcpls, command};
 use crate::support::{Directory, relay};
@@ -262,4 +263,27 @@ async fn a_socket_is_not_taken_from_a_command_of_another_kind() {
     let serve = ["serve", "--listen", "127.0.0.1:0", "--root", root, "--status-socket", path.to_str().unwrap()];
     let output = command_in(&directory, &serve).kill_on_drop(true).output().await.unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("another command listens there"), "{output:?}");
+}
+
+#[tokio::test]
+async fn streams_of_a_file_server_are_shown_with_the_file() {
+    let directory = Directory::new("status-files");
+    let root = directory.path().to_str().unwrap();
+    std::fs::File::create(directory.path().join("large")).unwrap().set_len(1 << 30).unwrap();
+    let (ca, serve) = (directory.path().join("ca.pem"), ["serve", "--json", "--listen", "127.0.0.1:0", "--root", root]);
+    let mut line = command_in(&directory, &serve);
+    let mut server = Tcpls::spawn({
+        line.args(["--ca-out", ca.to_str().unwrap()]);
+        line
+    });
+    let address = server.event("listening").await["addresses"][0].as_str().unwrap().to_owned();
+    let session = connect(directory.path(), &address).await;
+    let mut stream = session.open_stream().await.unwrap();
+    stream.write_all(b"GET /large\r\n").await.unwrap();
+    loop {
+        let target = &status(&directory).await["sessions"][0]["streams"][0]["target"];
+        if !target.is_null() {
+            break assert_eq!(target, "/large");
+        }
+    }
 }
