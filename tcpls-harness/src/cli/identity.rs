@@ -8,6 +8,7 @@ use super::Outcome;
 use super::listen::ListenArgs;
 use super::state::StateArgs;
 use super::validity::Validity;
+use crate::net::Listener;
 use crate::tls::Identity;
 
 /// The certificate of a client.
@@ -66,17 +67,26 @@ impl IdentityArgs {
         Ok(Identity::kept_in(&self.state.directory()?.key(), &names)?)
     }
 
-    /// Reads the files again; `None` if there is nothing new. A certificate of the server's own making stays as long as its key
-    /// does: clients have copies of it.
-    pub(crate) fn load_again(&self, current: &Identity, listen: &ListenArgs) -> Outcome<Option<Identity>> {
-        let identity = self.load(listen)?;
-        if self.cert.is_none() {
-            if identity.pin()? == current.pin()? {
-                return Ok(None);
-            }
-            self.write_ca(&identity)?;
+    /// Reads the files again, and has `listener` use them for new sessions. If one is unusable, nothing changes. A certificate
+    /// of the server's own making stays as long as its key does: clients have copies of it.
+    pub(crate) fn renew(
+        &self,
+        current: &mut Identity,
+        listen: &ListenArgs,
+        listener: &Listener,
+        protocols: &[&[u8]],
+    ) -> Outcome {
+        let loaded = self.load(listen)?;
+        let stays = self.cert.is_none() && loaded.pin()? == current.pin()?;
+        let shown = if stays { &*current } else { &loaded };
+        let tls = shown.server_for(protocols, self.client_ca.as_deref())?;
+        if !stays {
+            // Last of what can fail: clients must not get a certificate that the server does not show.
+            self.write_ca(&loaded)?;
+            *current = loaded;
         }
-        Ok(Some(identity))
+        listener.set_tls(tls);
+        Ok(())
     }
 
     /// A warning for each given certificate that clients refuse today, or soon.

@@ -200,20 +200,14 @@ impl Server {
             warnings
                 .push("no client can use the proxy yet: make an invite with tcpls proxy invite add NAME".to_owned());
         }
-        for warning in warnings {
-            self.log.tell(&Happening::Warning { warning });
-        }
+        self.log.warn(warnings);
     }
 
     /// Reads the files again. All of it applies, or nothing does.
     fn read_again(&mut self) -> Outcome {
         let users = users(&self.args)?;
-        let renewed = self.args.identity.load_again(&self.identity, &self.args.listen)?;
-        let identity = renewed.as_ref().unwrap_or(&self.identity);
-        self.listener.set_tls(identity.server_for(&[PROTOCOL], self.args.identity.client_ca.as_deref())?);
-        if let Some(identity) = renewed {
-            self.identity = identity;
-        }
+        self.args.identity.renew(&mut self.identity, &self.args.listen, &self.listener, &[PROTOCOL])?;
+        self.log.warn(self.args.identity.warnings(&self.identity));
         self.proxy.set_users(users);
         Ok(())
     }

@@ -106,7 +106,7 @@ impl Server {
         let ca = args.identity.write_ca(&identity)?;
         args.log.serve_metrics()?;
         let log = args.log.log();
-        warn(&identity, args, log);
+        log.warn(args.identity.warnings(&identity));
         Ok(Self { listener, root, identity, ca, bounds, log, args: args.clone() })
     }
 
@@ -125,13 +125,8 @@ impl Server {
     /// Reads the files again. All of it applies, or nothing does.
     fn read_again(&mut self) -> Outcome {
         let root = self.root.at(&self.args.root).map_err(|error| no_root(&self.args, &error))?;
-        let identity = self.args.identity.load_again(&self.identity, &self.args.listen)?;
-        let shown = identity.as_ref().unwrap_or(&self.identity);
-        self.listener.set_tls(shown.server_for(&[PROTOCOL], self.args.identity.client_ca.as_deref())?);
-        if let Some(identity) = identity {
-            warn(&identity, &self.args, self.log);
-            self.identity = identity;
-        }
+        self.args.identity.renew(&mut self.identity, &self.args.listen, &self.listener, &[PROTOCOL])?;
+        self.log.warn(self.args.identity.warnings(&self.identity));
         self.root = root;
         Ok(())
     }
@@ -162,13 +157,6 @@ impl Service for Server {
 
 fn no_root(args: &Args, error: &std::io::Error) -> String {
     format!("can't serve {}: {error}; --root must be a directory", args.root.display())
-}
-
-/// Logs which certificates clients will refuse today.
-fn warn(identity: &Identity, args: &Args, log: Log) {
-    for warning in args.identity.warnings(identity) {
-        log.tell(&Happening::Warning { warning });
-    }
 }
 
 /// Answers all requests of a session, as many at once as it has streams.

@@ -32,7 +32,8 @@ pub(super) fn sockets() -> Outcome<Vec<TcpListener>> {
         }
         let name = name.unwrap_or_else(|| "without a name".to_owned());
         Err(format!(
-            "the socket {name} from systemd is no listening TCP socket: write ListenStream=ADDRESS:PORT and Accept=no into its unit"
+            "the socket {name} from systemd is no listening TCP socket: write ListenStream=ADDRESS:PORT and Accept=no into \
+             its unit"
         ))
     };
     Ok(passed.into_iter().map(usable).collect::<Result<_, _>>()?)

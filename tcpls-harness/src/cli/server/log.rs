@@ -258,6 +258,12 @@ pub(crate) struct Log {
 }
 
 impl Log {
+    pub(crate) fn warn(self, warnings: Vec<String>) {
+        for warning in warnings {
+            self.tell(&Happening::Warning { warning });
+        }
+    }
+
     pub(crate) fn tell(self, happening: &Happening<'_>) {
         let time = timestamp(SystemTime::now());
         if self.json {

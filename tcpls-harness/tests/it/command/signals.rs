@@ -100,6 +100,27 @@ async fn sighup_makes_serve_read_its_files_again_or_keep_what_it_has() {
 }
 
 #[tokio::test]
+async fn failed_reload_leaves_the_certificate_in_ca_out() {
+    let directory = Directory::new("failed-reload");
+    let (state, ca) = (directory.path().join("state"), directory.path().join("ca.pem"));
+    let client_ca = directory.path().join("clients.pem");
+    let made = rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
+    std::fs::write(&client_ca, made.cert.pem()).unwrap();
+    let more = ["--state", state.to_str().unwrap(), "--client-ca", client_ca.to_str().unwrap()];
+    let (mut server, _) = Tcpls::serve(directory.path(), &more).await;
+    let first = std::fs::read_to_string(&ca).unwrap();
+    std::fs::remove_file(state.join("key.pem")).unwrap();
+    std::fs::write(&client_ca, "no certificate").unwrap();
+    server.signal("HUP");
+    server.event("reload_failed").await;
+    assert_eq!(std::fs::read_to_string(&ca).unwrap(), first, "the server still shows this one");
+    std::fs::write(&client_ca, made.cert.pem()).unwrap();
+    server.signal("HUP");
+    server.event("reloaded").await;
+    assert_ne!(std::fs::read_to_string(&ca).unwrap(), first);
+}
+
+#[tokio::test]
 async fn clients_trust_the_next_start_of_a_server_with_the_same_state_directory() {
     let directory = Directory::new("state");
     let state = directory.path().join("state");
