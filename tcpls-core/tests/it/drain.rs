@@ -104,6 +104,21 @@ fn stream_opened_before_the_drain_and_not_written_is_refused_without_a_round_tri
 }
 
 #[test]
+fn opener_that_waits_for_the_stream_limit_learns_that_the_session_drains() {
+    for drains in [Client, Server] {
+        let mut pair = Setup::default().both(|config| config.max_streams = 1).established();
+        let id = pair.open_stream(Client);
+        pair.write(Client, id, b"runs");
+        pair.drive();
+        assert_eq!(pair.client().open_stream(), Err(OpenStreamError::Limit));
+        drain(&mut pair, drains);
+        pair.drive();
+        assert!(pair.events(Client).contains(&Event::Stream(StreamEvent::Available)), "{drains:?}");
+        assert_eq!(pair.client().open_stream(), Err(OpenStreamError::Draining));
+    }
+}
+
+#[test]
 fn limit_closes_a_session_whose_streams_do_not_end() {
     let mut pair = Pair::established();
     let id = pair.open_stream(Client);

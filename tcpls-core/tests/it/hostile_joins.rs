@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tcpls_core::config::Config;
 use tcpls_core::connection::Claim;
-use tcpls_core::error::{Alert, CloseReason, OpenTcpError, TcpFault};
+use tcpls_core::error::{Alert, CloseReason, JoinRefusal, OpenTcpError, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::stats::TcpPhase;
 use tcpls_core::testing::hello::{CHANGE_CIPHER_SPEC, JoinHello, JoinServerHello};
@@ -28,6 +28,7 @@ fn first_token(peer: &Peer) -> Token {
 /// The claim is refused with this alert, without effect on the session.
 fn assert_refused(peer: &mut Peer, dial: &Dial, alert: Alert) {
     assert_eq!(peer.conn.claim(dial.claim), Claim::Refused);
+    assert_eq!(peer.conn.claim_refusal(dial.claim).map(JoinRefusal::alert), Some(alert));
     let said = peer.hear(dial);
     assert!(said.ends_with(&in_clear(alert)), "{said:?}");
     assert_eq!(peer.tcp_events(), []);
@@ -64,6 +65,7 @@ fn a_used_token_gets_the_same_answer_as_an_unknown_one() {
     let dial = peer.dial_hello(&peer.hello(token)).unwrap();
     assert_eq!(peer.hear(&dial), in_clear(Alert::IllegalParameter));
     assert_eq!(peer.conn.claim(dial.claim), Claim::Refused);
+    assert_eq!(peer.conn.claim_refusal(dial.claim), Some(JoinRefusal::Token));
     assert_eq!(peer.take_events(), []);
     peer.assert_lives(&[FIRST, SECOND]);
 }
@@ -108,6 +110,7 @@ fn first_authenticated_claim_of_a_token_takes_it() {
     assert_eq!(peer.tcp_events(), [TcpEvent::Joined { tcp: SECOND }]);
     for loser in [eavesdropper, other] {
         assert_eq!(peer.conn.claim(loser.claim), Claim::Refused);
+        assert_eq!(peer.conn.claim_refusal(loser.claim), Some(JoinRefusal::Overtaken));
         assert!(peer.hear(&loser).ends_with(&in_clear(Alert::IllegalParameter)));
     }
     peer.assert_lives(&[FIRST, SECOND]);
@@ -121,6 +124,7 @@ fn claims_that_were_turned_away_do_not_pile_up() {
     let dials: Vec<Dial> = (0..1_000).map(|_| peer.dial_hello(&hello).unwrap()).collect();
     assert!(dials.iter().all(|dial| peer.conn.claim(dial.claim) == Claim::Refused));
     assert!(peer.hear(&dials[0]).is_empty(), "it has not asked in time");
+    assert_eq!([0, 999].map(|n| peer.conn.claim_refusal(dials[n].claim)), [None, Some(JoinRefusal::Token)]);
     assert!(peer.hear(&dials[999]).ends_with(&in_clear(Alert::IllegalParameter)));
 }
 
@@ -144,6 +148,8 @@ fn at_most_four_may_show_one_token_at_once() {
     let dials: Vec<Dial> = (0..4).map(|_| peer.dial_hello(&hello).unwrap()).collect();
     let fifth = peer.dial_hello(&hello).unwrap();
     assert_eq!(peer.conn.claim(fifth.claim), Claim::Refused);
+    assert_eq!(peer.conn.claim_refusal(fifth.claim), Some(JoinRefusal::Crowded));
+    assert_eq!(peer.conn.claim_refusal(dials[0].claim), None, "it waits");
     assert!(dials.iter().all(|dial| peer.conn.claim(dial.claim) == Claim::Waiting));
     peer.conn.handle_claim_end(dials[0].claim);
     let sixth = peer.dial_hello(&hello).unwrap();
@@ -158,6 +164,7 @@ fn garbage_after_an_overheard_token_does_not_cost_the_client_its_join() {
     let forged = [&[23, 3, 3, 0, 40][..], &[9; 40]].concat();
     assert_eq!(peer.feed(&mut attacker, &forged), Claim::Refused);
     assert_refused(&mut peer, &attacker, Alert::BadRecordMac);
+    assert_eq!(peer.conn.claim_refusal(attacker.claim), Some(JoinRefusal::NotAuthenticated));
     assert_eq!(peer.join(), SECOND);
     peer.assert_lives(&[FIRST, SECOND]);
 }
@@ -171,6 +178,7 @@ fn claim_that_is_never_authenticated_times_out_and_its_token_is_replaced() {
     assert_eq!(peer.conn.claim(dial.claim), Claim::Waiting);
     peer.sleep(1);
     assert_eq!(peer.conn.claim(dial.claim), Claim::Refused);
+    assert_eq!(peer.conn.claim_refusal(dial.claim), Some(JoinRefusal::Timeout));
     let late = peer.dial_hello(&hello).unwrap();
     assert_eq!(peer.conn.claim(late.claim), Claim::Refused);
     peer.recv(FIRST);

@@ -39,14 +39,20 @@ fn dark_first() -> Pair {
     pair
 }
 
+/// `side` has sent data of a stream, of which the dark TCP connection carries as many bytes as returned.
+fn sent_into_the_dark(side: Side) -> (Pair, StreamId, u64) {
+    let mut pair = dark_first();
+    let stream = pair.open_stream(side);
+    pair.submit(side, stream, &bytes(50_000));
+    pair.step(side);
+    let (carried, _) = tcp_stats(&mut pair, side, FIRST);
+    assert!(carried > 0, "the test is about nothing");
+    (pair, stream, carried)
+}
+
 #[test]
 fn data_of_a_stalled_tcp_connection_is_reinjected_in_a_probe_timeout() {
-    let mut pair = dark_first();
-    let stream = pair.open_stream(Server);
-    pair.submit(Server, stream, &bytes(50_000));
-    pair.step(Server);
-    let (carried, _) = tcp_stats(&mut pair, Server, FIRST);
-    assert!(carried > 0, "the test is about nothing");
+    let (mut pair, stream, carried) = sent_into_the_dark(Server);
     assert_eq!(pair.server().timeout_reason(), Some(TimeoutReason::Silence));
     pair.drive_for(Duration::from_millis(60));
     pair.assert_received(Client, stream, &bytes(50_000));
@@ -57,12 +63,7 @@ fn data_of_a_stalled_tcp_connection_is_reinjected_in_a_probe_timeout() {
 
 #[test]
 fn tcp_connection_without_a_link_stalls_at_once_and_its_data_is_reinjected() {
-    let mut pair = dark_first();
-    let stream = pair.open_stream(Client);
-    pair.submit(Client, stream, &bytes(50_000));
-    pair.step(Client);
-    let (carried, _) = tcp_stats(&mut pair, Client, FIRST);
-    assert!(carried > 0, "the test is about nothing");
+    let (mut pair, stream, carried) = sent_into_the_dark(Client);
     let now = pair.now;
     for _ in 0..2 {
         pair.client().handle_path_down(now, FIRST);

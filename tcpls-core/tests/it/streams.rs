@@ -55,6 +55,25 @@ fn stream_is_bidirectional() {
 }
 
 #[test]
+fn statistics_of_open_streams_count_what_is_unacknowledged_and_unread() {
+    let mut pair = Pair::established();
+    pair.end(Server).reads = false;
+    let [id, other] = [0, 1].map(|_| pair.open_stream(Client));
+    pair.write(Client, id, &[1; 3000]);
+    let counts = |pair: &mut Pair, side| -> Vec<_> {
+        let stats = pair.conn(side).stream_stats();
+        stats.map(|stream| (stream.id, stream.written, stream.unacknowledged, stream.received)).collect()
+    };
+    assert_eq!(counts(&mut pair, Client), [(id, 3000, 3000, 0), (other, 0, 0, 0)]);
+    pair.drive();
+    assert_eq!(counts(&mut pair, Client), [(id, 3000, 0, 0), (other, 0, 0, 0)]);
+    assert_eq!(counts(&mut pair, Server), [(id, 0, 0, 3000)]);
+    assert!(pair.server().stream_stats().all(|stream| stream.unread >= 3000));
+    pair.end(Server).read(id);
+    assert!(pair.server().stream_stats().all(|stream| (stream.unread, stream.received) == (0, 3000)));
+}
+
+#[test]
 fn no_more_streams_are_opened_than_the_peer_allows_and_ended_ones_make_room() {
     let mut pair = Setup::default().both(|config| config.max_streams = 3).established();
     let ids: Vec<StreamId> = (0..3).map(|_| pair.open_stream(Client)).collect();
