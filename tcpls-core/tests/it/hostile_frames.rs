@@ -172,8 +172,16 @@ fn lane_from_a_server_ends_the_session_and_outside_a_first_record_is_ignored() {
 #[test]
 fn drain_of_other_streams_than_before_or_of_unknown_ones_ends_the_session() {
     server_breaks(Rule::Drain, &[drain(1)]);
-    server_breaks(Rule::Drain, &[drain(0), drain(1)]);
     client_breaks(Rule::Drain, &[drain(1)]);
+    for other in [0, 2] {
+        let mut peer = Peer::server();
+        (0..2).for_each(|_| _ = peer.conn.open_stream().unwrap());
+        peer.send(FIRST, &[drain(1)]);
+        peer.send(FIRST, &[drain(1)]);
+        peer.assert_lives(&[FIRST]);
+        peer.send(FIRST, &[drain(other)]);
+        peer.assert_failed(Rule::Drain);
+    }
     let mut peer = Peer::server();
     let id = peer.conn.open_stream().unwrap();
     peer.conn.stream(id).write(b"request").unwrap();
