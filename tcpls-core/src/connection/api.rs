@@ -7,7 +7,6 @@ use bytes::Bytes;
 
 use super::Connection;
 use super::schedule::Scheduler;
-use super::trace::Event;
 use crate::error::{AddressError, OpenStreamError, ReadError, TcpError, WriteError};
 use crate::stream::{SendProgress, StreamClass};
 use crate::time::Time;
@@ -205,16 +204,7 @@ impl Connection {
             return;
         }
         self.trace.set_now(now);
-        self.trace.emit(|| Event::Closing { error });
-        if !self.established {
-            return self.abandon_handshake(error);
-        }
-        self.ending.request(now, error, reason, &self.config);
-        self.streams.stop_writing();
-        if error != ErrorCode::default() {
-            self.streams.drop_outgoing();
-        }
-        self.drop_claims();
+        self.begin_close(now, error, reason);
         self.settle(now);
         self.conclude_if_alone();
     }

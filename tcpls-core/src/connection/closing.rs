@@ -14,6 +14,20 @@ impl Connection {
         self.ending.deadline(taken, timeout)
     }
 
+    /// Begins to end the session for this endpoint. With `error` 0, written data is delivered first.
+    pub(super) fn begin_close(&mut self, now: Time, error: ErrorCode, reason: &[u8]) {
+        self.trace.emit(|| trace::Event::Closing { error });
+        if !self.established {
+            return self.abandon_handshake(error);
+        }
+        self.ending.request(now, error, reason, &self.config);
+        self.streams.stop_writing();
+        if error != ErrorCode::default() {
+            self.streams.drop_outgoing();
+        }
+        self.drop_claims();
+    }
+
     /// Handles the peer's Close Session: it accepts no more data.
     pub(super) fn handle_close_session(&mut self, now: Time, error: ErrorCode, reason: &[u8]) {
         if !self.ending.handle_request(now, error, reason, &self.config) {

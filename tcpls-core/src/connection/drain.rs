@@ -33,16 +33,9 @@ impl Connection {
 
     /// Closes the session if it is drained, or the limit has passed.
     pub(super) fn close_if_drained(&mut self, now: Time) {
-        if self.drain_deadline().is_none_or(|at| now < at) {
-            return;
+        if self.drain_deadline().is_some_and(|at| at <= now) {
+            self.begin_close(now, code::NO_ERROR, REASON);
+            self.conclude_if_alone();
         }
-        self.trace.emit(|| trace::Event::Closing { error: code::NO_ERROR });
-        if !self.established {
-            return self.abandon_handshake(code::NO_ERROR);
-        }
-        self.ending.request(now, code::NO_ERROR, REASON, &self.config);
-        self.streams.stop_writing();
-        self.drop_claims();
-        self.conclude_if_alone();
     }
 }

@@ -1,14 +1,15 @@
-//! All streams of a session, what they share, and the one function that applies a change to a stream with all its
-//! consequences ([`Streams::update`]).
+//! All streams of a session, and what they share.
 //!
 //! `app` has the calls of the application, `input` the effects of the peer's frames, `output` the contents of records
-//! and their acknowledgment or loss, `room` the limits on writes, `growth` the growth of receive windows. A stream
-//! exists from its opening until both halves have ended; memory is proportional to the number of existing streams, not
-//! to their IDs (attacks 3 and 7).
+//! and their acknowledgment or loss, `update` the consequences of each change, `drain` and `end` how the session ends,
+//! `room` the limits on writes, `growth` the growth of receive windows. A stream exists from its opening until both
+//! halves have ended; memory is proportional to the number of existing streams, not to their IDs (attacks 3 and 7).
 
 mod app;
 mod blocked;
 mod class;
+mod drain;
+mod end;
 mod growth;
 mod input;
 mod output;
@@ -18,6 +19,7 @@ mod pinned;
 mod room;
 #[cfg(test)]
 mod tests;
+mod update;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -27,10 +29,12 @@ pub(crate) use room::Waste;
 
 use blocked::Blocked;
 use class::Written;
+use drain::Drain;
 use growth::Growth;
+use update::Cause;
 
 use super::credit::Credit;
-use super::ended::{Ended, EndedStreams};
+use super::ended::EndedStreams;
 use super::flow::{Clock, Window};
 use super::recv::RecvHalf;
 use super::schedule::{Place, Schedule};
@@ -64,79 +68,7 @@ struct Stream {
     blocked: bool,
 }
 
-/// The cause of a change to a stream. The changes that bulk data causes for each record have few consequences, which
-/// saves work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
-    /// Another change.
-    Any,
-    /// The application wrote, up to the room.
-    Write,
-    /// A piece was taken to be sent. The room to write does not change, because the piece was counted before.
-    Send,
-    /// Some data was acknowledged.
-    Ack,
-    /// Data arrived.
-    Receive,
-    /// The application read.
-    Read,
-}
-
-impl Cause {
-    /// Affects unsent data.
-    fn may_change_unsent(self) -> bool {
-        matches!(self, Self::Any | Self::Write | Self::Send)
-    }
-
-    /// Affects unacknowledged data, and what of it is to be sent.
-    fn may_change_sending(self) -> bool {
-        self.may_change_unsent() || self == Self::Ack
-    }
-
-    /// Blocked streams may be able to write.
-    fn may_free_room(self) -> bool {
-        matches!(self, Self::Any | Self::Ack)
-    }
-
-    /// Affects received data that is not read.
-    fn may_change_receiving(self) -> bool {
-        matches!(self, Self::Any | Self::Receive | Self::Read)
-    }
-
-    /// The application has read data, or stopped reading.
-    fn may_be_read(self) -> bool {
-        matches!(self, Self::Any | Self::Read)
-    }
-
-    /// One of the halves may have ended.
-    fn may_end(self) -> bool {
-        !matches!(self, Self::Write | Self::Send)
-    }
-}
-
-/// The contribution of a stream to the session's sums.
-#[derive(Clone, Copy, Debug)]
-struct Load {
-    to_send: usize,
-    to_read: usize,
-    again: u64,
-    fresh: u64,
-    beyond: u64,
-}
-
 impl Stream {
-    fn load(&self) -> Load {
-        let unsent = self.send.unsent();
-        let fresh = unsent.min(self.send.credit_left());
-        Load {
-            to_send: self.send.buffered(),
-            to_read: self.recv.memory(),
-            again: self.send.to_send_again(),
-            fresh,
-            beyond: unsent - fresh,
-        }
-    }
-
     fn may_use(&self, tcp: ConnectionId) -> bool {
         self.attached.is_empty() || self.attached.contains(&tcp)
     }
@@ -216,10 +148,7 @@ struct Shared {
     limit_here: u32,
     /// Whether an open was refused for the limit: an Available event is due.
     open_refused: bool,
-    /// This endpoint drains the session, and serves as many streams of the peer.
-    serves: Option<u32>,
-    /// The peer drains the session, and serves as many streams of this endpoint.
-    peer_serves: Option<u32>,
+    drain: Drain,
     opened_by_peer: u32,
     accepted: u32,
     /// Streams of the peer that have ended.
@@ -272,8 +201,7 @@ impl Streams {
             opened_here: 0,
             limit_here: 0,
             open_refused: false,
-            serves: None,
-            peer_serves: None,
+            drain: Drain::default(),
             opened_by_peer: 0,
             accepted: 0,
             closed_by_peer: 0,
@@ -296,7 +224,7 @@ impl Streams {
         if self.shared.side == Side::Server {
             self.shared.opened_by_peer = 1;
             self.shared.limit_of_peer = 1;
-            self.shared.serves = self.shared.serves.and(Some(1)); // nothing could refuse it
+            self.shared.drain.serve_plain_stream();
             self.shared.events.push_back(StreamEvent::Opened);
         } else {
             self.shared.opened_here = 1;
@@ -359,21 +287,6 @@ impl Streams {
         held + self.map.len() * size_of::<Stream>()
     }
 
-    /// This endpoint drains the session: of the peer's streams it serves those that exist or have existed. Returns how
-    /// many that are.
-    pub(crate) fn drain(&mut self) -> u32 {
-        let shared = &mut self.shared;
-        if core::mem::take(&mut shared.open_refused) {
-            shared.events.push_back(StreamEvent::Available); // the next attempt fails for another reason
-        }
-        *shared.serves.get_or_insert(shared.opened_by_peer)
-    }
-
-    /// Whether either endpoint drains the session.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.shared.serves.is_some() || self.shared.peer_serves.is_some()
-    }
-
     /// How many streams exist.
     pub(crate) fn len(&self) -> usize {
         self.map.len()
@@ -389,84 +302,6 @@ impl Streams {
             unread: stream.recv.memory(),
         })
     }
-
-    // How the session ends.
-
-    /// The peer sends no more: receiving halves that are not complete end with `ReadError::Truncated`, after what is in order.
-    /// Returns whether there were any.
-    pub(crate) fn truncate(&mut self) -> bool {
-        self.shared.ending.truncated = true;
-        let ids: Vec<StreamId> = self.map.keys().copied().collect();
-        let cut = |id| self.update(id, |stream, _| stream.recv.truncate()) == Some(true);
-        ids.into_iter().map(cut).fold(false, core::ops::BitOr::bitor)
-    }
-
-    /// The session is closed by an error: nothing is readable or writable any more, and no memory is held.
-    pub(crate) fn abort(&mut self) {
-        self.shared.undelivered = self.undelivered();
-        self.map = BTreeMap::new();
-        let shared = &mut self.shared;
-        shared.ending = Ending { writing_stopped: true, outgoing_dropped: true, truncated: true, aborted: true };
-        shared.below = 0;
-        shared.schedule = Schedule::default();
-        shared.blocked = Blocked::default();
-        shared.due = BTreeSet::new();
-        shared.events = VecDeque::new();
-        (shared.buffered_to_send, shared.buffered_to_read) = (0, 0);
-        (shared.again, shared.fresh, shared.beyond) = (0, 0, 0);
-        shared.accepted = shared.opened_by_peer;
-    }
-
-    /// No more writes are taken and no stream is opened. What is buffered still goes out; streams that the application
-    /// has not finished stay unfinished.
-    pub(crate) fn stop_writing(&mut self) {
-        self.shared.ending.writing_stopped = true;
-        for id in self.shared.blocked.take() {
-            self.update(id, |stream, _| stream.blocked = false);
-        }
-    }
-
-    /// The peer takes no more: everything unsent or unacknowledged is dropped, and writes fail.
-    pub(crate) fn drop_outgoing(&mut self) {
-        self.stop_writing();
-        self.shared.ending.outgoing_dropped = true;
-        self.shared.due.clear();
-        self.shared.undelivered = self.undelivered();
-        self.update_all(|stream, _| stream.send.drop_all());
-    }
-
-    /// Bytes that were written and are not acknowledged, and ends of streams; those included that were given up with the
-    /// session. Looks at every stream.
-    pub(crate) fn undelivered(&self) -> u64 {
-        self.shared.undelivered + self.map.values().map(|stream| stream.send.undelivered()).sum::<u64>()
-    }
-
-    /// Whether the application may still write to any stream. Looks at every stream.
-    pub(crate) fn has_writers(&self) -> bool {
-        self.map.values().any(|stream| stream.send.check_open().is_ok())
-    }
-
-    /// Whether all that was written is acknowledged, ends and resets included. Looks at every stream.
-    pub(crate) fn is_flushed(&self) -> bool {
-        self.map.values().all(|stream| stream.send.is_flushed())
-    }
-
-    /// Whether the application of a plain session has neither taken the one stream nor written to it.
-    pub(crate) fn is_untouched(&self) -> bool {
-        let is_taken =
-            if self.shared.side == Side::Client { !self.shared.plain_to_open } else { self.shared.accepted > 0 };
-        !is_taken && self.map.get(&StreamId(0)).is_some_and(|stream| stream.send.is_untouched())
-    }
-
-    /// The code with which this endpoint gave up the one stream of a plain session, once it does not read it any more either.
-    pub(crate) fn given_up(&self) -> Option<ErrorCode> {
-        let error = self.shared.plain_reset?;
-        let only = self.map.get(&StreamId(0));
-        let is_read = only.is_some_and(|stream| !stream.recv.is_over() && !stream.recv.is_stopped());
-        (!is_read).then_some(error)
-    }
-
-    // The bookkeeping.
 
     /// Makes a stream of either side.
     fn create(&mut self, id: StreamId) {
@@ -492,64 +327,6 @@ impl Streams {
             self.update(id, |stream, _| stream.recv.truncate());
         }
     }
-
-    /// Changes a stream, and applies all consequences: the session's sums, its turn to send, pending frames and events,
-    /// and its end. `None` if there is no such stream.
-    fn update<R>(&mut self, id: StreamId, change: impl FnOnce(&mut Stream, &mut Shared) -> R) -> Option<R> {
-        self.update_by(Cause::Any, id, change)
-    }
-
-    /// The same for a known cause, which determines the possible consequences. The cause is a constant at each call, so
-    /// that the others are not checked.
-    #[inline(always)]
-    fn update_by<R>(
-        &mut self,
-        cause: Cause,
-        id: StreamId,
-        change: impl FnOnce(&mut Stream, &mut Shared) -> R,
-    ) -> Option<R> {
-        let stream = self.map.get_mut(&id)?;
-        let shares = if cause.may_free_room() { self.shared.shares_if_others_are_blocked(stream) } else { None };
-        let before = stream.load();
-        let counts = stream.recv.growth_counts();
-        let result = change(stream, &mut self.shared);
-        if cause.may_change_unsent() {
-            self.shared.settle_unsent(stream, before);
-        }
-        if cause.may_change_sending() {
-            self.shared.settle_send(id, stream, before);
-        }
-        if cause.may_free_room() && stream.blocked {
-            self.shared.wake_writer(id, stream);
-        }
-        if cause.may_change_receiving() {
-            self.shared.settle_recv(id, stream, before.to_read);
-        }
-        if cause.may_be_read() && stream.recv.window_update_is_due() {
-            self.shared.due.insert(ControlKey::MaxStreamData(id));
-        }
-        if cause.may_be_read() && counts && !stream.recv.growth_counts() {
-            self.shared.growth.give_back(&stream.recv);
-        }
-        if cause.may_end() && stream.is_over() {
-            let ended = Ended { send: stream.send.end(), recv: stream.recv.end() };
-            self.shared.ended.insert(id, ended);
-            self.shared.below -= u32::from(stream.priority < 0);
-            self.map.remove(&id);
-            self.shared.stream_is_over(id);
-        }
-        if let Some(shares) = shares {
-            self.wake_writers_after(shares);
-        }
-        Some(result)
-    }
-
-    fn update_all(&mut self, change: impl Fn(&mut Stream, &mut Shared)) {
-        let ids: Vec<StreamId> = self.map.keys().copied().collect();
-        for id in ids {
-            self.update(id, &change);
-        }
-    }
 }
 
 impl Shared {
@@ -564,50 +341,6 @@ impl Shared {
         let mut credit = Credit::default();
         credit.raise(if self.plain { u64::MAX } else { self.peer_stream_window });
         credit
-    }
-
-    /// Updates the sums of unsent data for a stream.
-    fn settle_unsent(&mut self, stream: &Stream, before: Load) {
-        let now = stream.load();
-        self.fresh = self.fresh - before.fresh + now.fresh;
-        self.beyond = self.beyond - before.beyond + now.beyond;
-    }
-
-    /// Updates everything else that depends on a stream's sending half.
-    fn settle_send(&mut self, id: StreamId, stream: &mut Stream, before: Load) {
-        let now = stream.load();
-        self.buffered_to_send = self.buffered_to_send - before.to_send + now.to_send;
-        self.again = self.again - before.again + now.again;
-        self.schedule.place(&mut stream.place, id, stream.priority, stream.send.need());
-        if stream.send.take_delivered() {
-            self.events.push_back(StreamEvent::Delivered { id });
-        }
-    }
-
-    /// Updates everything that depends on a stream's received data.
-    fn settle_recv(&mut self, id: StreamId, stream: &mut Stream, to_read: usize) {
-        self.buffered_to_read = self.buffered_to_read - to_read + stream.recv.memory();
-        if self.window.update_is_due() {
-            self.due.insert(ControlKey::MaxData);
-        }
-        if stream.recv.take_readable() {
-            self.events.push_back(StreamEvent::Readable { id });
-        }
-    }
-
-    /// Removes an ended stream, and gives the peer credit for another if it was the peer's.
-    fn stream_is_over(&mut self, id: StreamId) {
-        for key in [ControlKey::MaxStreamData(id), ControlKey::ResetStream(id), ControlKey::StopSending(id)] {
-            self.due.remove(&key);
-        }
-        self.blocked.remove(id);
-        if id.initiator() != self.side && !self.plain {
-            self.closed_by_peer += 1;
-            let gain = self.fresh_limit_of_peer().saturating_sub(self.limit_of_peer);
-            if gain >= (self.config.max_streams / 4).max(1) {
-                self.due.insert(ControlKey::MaxStreams);
-            }
-        }
     }
 
     /// How many streams the peer may have opened by now, those that are over included.

@@ -23,7 +23,7 @@ impl Streams {
             let first = core::mem::take(&mut shared.plain_to_open);
             return if first { Ok(StreamId(0)) } else { Err(OpenStreamError::Plain) };
         }
-        if shared.serves.is_some() || shared.peer_serves.is_some() {
+        if shared.drain.has_begun() {
             return Err(OpenStreamError::Draining);
         }
         let id = StreamId::new(shared.side, shared.opened_here).ok_or(OpenStreamError::Exhausted)?;
@@ -39,7 +39,7 @@ impl Streams {
     /// The next stream that the peer opened, in order.
     pub(crate) fn accept(&mut self) -> Option<StreamId> {
         let shared = &mut self.shared;
-        if shared.accepted >= shared.opened_by_peer.min(shared.serves.unwrap_or(u32::MAX)) {
+        if shared.accepted >= shared.opened_by_peer || !shared.drain.serves(shared.accepted) {
             return None;
         }
         let id = StreamId::new(shared.side.peer(), shared.accepted)?;

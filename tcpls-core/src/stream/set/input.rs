@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::{Cause, Streams, Waste, Window};
-use crate::error::{Violation, code};
+use crate::error::Violation;
 use crate::event::StreamEvent;
 use crate::stream::ControlKey;
 use crate::wire::ids::{ErrorCode, Side, StreamId};
@@ -88,43 +88,7 @@ impl Streams {
             return;
         }
         shared.limit_here = maximum;
-        if core::mem::take(&mut shared.open_refused) && !shared.ending.writing_stopped {
-            shared.events.push_back(StreamEvent::Available);
-        }
-    }
-
-    /// A Drain frame: of the streams of this endpoint, the peer serves the first `count`. The others end as if the peer had
-    /// reset and stopped them. Returns whether that is new.
-    pub(crate) fn handle_drain(&mut self, count: u32) -> Result<bool, Violation> {
-        let shared = &mut self.shared;
-        match shared.peer_serves {
-            Some(known) if known == count => return Ok(false),
-            None if count <= shared.opened_here => shared.peer_serves = Some(count),
-            _ => return Err(Violation::Drain),
-        }
-        if core::mem::take(&mut shared.open_refused) && !shared.ending.writing_stopped {
-            shared.events.push_back(StreamEvent::Available); // the next attempt fails for another reason
-        }
-        let side = shared.side;
-        let is_refused = |id: &StreamId| id.initiator() == side && id.index() >= count;
-        let refused: Vec<StreamId> = self.map.keys().copied().filter(is_refused).collect();
-        for id in refused {
-            self.handle_stop_sending(id, code::NOT_PROCESSED)?;
-            self.handle_reset(id, code::NOT_PROCESSED, 0)?;
-        }
-        Ok(true)
-    }
-
-    /// Resets and stops a stream of the peer that is not served.
-    fn refuse(&mut self, id: StreamId) {
-        self.update(id, |stream, shared| {
-            // A new stream can be reset and stopped, unless the session has ended.
-            if !shared.ending.outgoing_dropped && stream.send.reset(code::NOT_PROCESSED).is_ok() {
-                shared.due.insert(ControlKey::ResetStream(id));
-                shared.due.insert(ControlKey::StopSending(id));
-            }
-            _ = stream.recv.stop(code::NOT_PROCESSED);
-        });
+        shared.report_available();
     }
 
     /// Checks that the peer may use stream `id`, and opens it, with those before it, if the peer just has. Afterwards
@@ -155,14 +119,13 @@ impl Streams {
         if index < first {
             return;
         }
-        let served = self.shared.serves.unwrap_or(u32::MAX);
-        if self.shared.accepted == first && first < served {
+        if self.shared.accepted == first && self.shared.drain.serves(first) {
             self.shared.events.push_back(StreamEvent::Opened);
         }
         self.shared.opened_by_peer = index + 1;
         for id in (first..=index).filter_map(|index| StreamId::new(peer, index)) {
             self.create(id);
-            if id.index() >= served {
+            if !self.shared.drain.serves(id.index()) {
                 self.refuse(id);
             }
         }

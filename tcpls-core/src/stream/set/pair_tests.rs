@@ -3,8 +3,9 @@
 
 use proptest::prelude::*;
 
+use super::Streams;
 use super::tests::{config, streams};
-use super::{Load, Streams};
+use super::update::Load;
 use crate::config::Config;
 use crate::error::{ReadError, WriteError};
 use crate::stream::{Chunk, Control, ControlKey};
