@@ -86,7 +86,7 @@ impl fmt::Display for CloseReason {
             Self::HandshakeTimeout => f.write_str("handshake timed out"),
             Self::LostInHandshake(fault) => write!(f, "TCP connection ended during the handshake: {fault}"),
             Self::IdleTimeout => f.write_str("idle timeout"),
-            Self::Stranded => f.write_str("no TCP connection left"),
+            Self::Stranded => f.write_str("no TCP connection for the session timeout"),
             Self::OutOfTokens { fault: fault @ TcpFault::Alert(ILLEGAL_PARAMETER) } => {
                 write!(f, "the server refused the last token: it has ended this session, or seen that token before ({fault})")
             }

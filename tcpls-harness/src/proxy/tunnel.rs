@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tcpls_core::stats::{TcpPhase, TcpStats};
 use tokio::sync::watch;
 
 use super::client::request;
@@ -104,12 +105,12 @@ impl Tunnel {
     /// Cancel safe: the stream is reset.
     ///
     /// # Errors
-    /// The server's refusal; [`Refusal::NoSession`] if there is no session, or it has no TCP connection, for
-    /// [`TunnelOptions::wait`]; [`Refusal::TimedOut`] if the server does not answer for that time.
+    /// The server's refusal; after [`TunnelOptions::wait`], [`Refusal::NoSession`] if there is no session, or no TCP
+    /// connection of it works, and [`Refusal::TimedOut`] if the server gives no answer.
     pub async fn connect(&self, target: &Target) -> Result<(Stream, Bytes), Refusal> {
         self.runtime.timeout(self.options.wait, self.connect_patiently(target)).await.unwrap_or_else(|| {
-            let is_there = self.session().is_some_and(|session| !session.tcp_connections().is_empty());
-            Err(if is_there { Refusal::TimedOut } else { Refusal::NoSession })
+            let is_reached = self.session().is_some_and(|session| session.stats().tcp.iter().any(works));
+            Err(if is_reached { Refusal::TimedOut } else { Refusal::NoSession })
         })
     }
 
@@ -131,6 +132,11 @@ impl Tunnel {
             }
         }
     }
+}
+
+/// Whether the server answers on this TCP connection.
+fn works(tcp: &TcpStats) -> bool {
+    matches!(tcp.phase, TcpPhase::Active | TcpPhase::Retiring) && !tcp.stalled
 }
 
 impl fmt::Debug for Tunnel {

@@ -21,6 +21,7 @@ mod load_balancers;
 mod middleboxes;
 mod network;
 mod openssl;
+mod outages;
 mod paths;
 mod pins;
 mod plain;

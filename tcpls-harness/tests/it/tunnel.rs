@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tcpls_core::config::Config;
+use tcpls_core::error::CloseReason;
 use tcpls_core::wire::ids::ErrorCode;
 use tcpls_harness::net::{ClientOptions, ConnectError, Listener, Runtime, ServerOptions, Session};
 use tcpls_harness::proxy::{
@@ -29,8 +30,12 @@ struct World {
 
 impl World {
     async fn start(wait: Duration) -> Self {
+        Self::with_session_timeout(wait, Duration::from_secs(3600)).await
+    }
+
+    async fn with_session_timeout(wait: Duration, session_timeout: Duration) -> Self {
         let identity = identity();
-        let config = Config::default().with(|config| config.session_timeout = Duration::from_secs(3600));
+        let config = Config::default().with(|config| config.session_timeout = session_timeout);
         let config = Arc::new(config.with(|config| config.max_streams = 2000));
         let options = ServerOptions::new(identity.server(&[proxy::PROTOCOL]).unwrap());
         let options = options.with(|options| options.config = config.clone());
@@ -169,6 +174,32 @@ async fn connections_stay_open_while_all_networks_are_away() {
     assert_eq!(terminal.read_u8().await.unwrap(), 2);
     keystroke(&mut terminal, 3).await;
     assert!(session.close_reason().is_none());
+}
+
+#[tokio::test]
+async fn connections_are_reset_at_both_ends_by_an_outage_longer_than_agreed() {
+    let mut world = World::with_session_timeout(Duration::from_secs(60), Duration::from_millis(300)).await;
+    // A target that says how its connection ends.
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let target = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let port = world.port(Some(target)).await;
+    let mut terminal = TcpStream::connect(port).await.unwrap();
+    let (mut at_target, _) = listener.accept().await.unwrap();
+    terminal.write_all(&[1]).await.unwrap();
+    assert_eq!(at_target.read_u8().await.unwrap(), 1);
+    let sessions = [world.connected().await, world.sessions.recv().await.unwrap()];
+    world.relays.iter().for_each(Relay::take_down);
+    for socket in [&mut terminal, &mut at_target] {
+        assert_eq!(socket.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    for session in sessions {
+        assert_eq!(session.closed().await, CloseReason::Stranded);
+    }
+    world.relays.iter().for_each(Relay::resume);
+    let mut terminal = TcpStream::connect(port).await.unwrap();
+    terminal.write_all(&[2]).await.unwrap();
+    let (mut at_target, _) = listener.accept().await.unwrap();
+    assert_eq!(at_target.read_u8().await.unwrap(), 2);
 }
 
 #[tokio::test]

@@ -48,6 +48,9 @@ pub(super) struct Session {
     pub(super) age_seconds: Option<f64>,
     /// Whether it has no TCP connection.
     pub(super) stranded: bool,
+    /// The time after which it ends without one.
+    #[serde(default)]
+    pub(super) ends_in_seconds: Option<f64>,
     pub(super) bytes_to_send: usize,
     pub(super) bytes_to_read: usize,
     /// How many there are; the earliest are listed.
@@ -112,6 +115,7 @@ impl Session {
             tcpls: status.tcpls,
             age_seconds: status.age.map(|age| age.as_secs_f64()),
             stranded: !status.paths.iter().any(is_live),
+            ends_in_seconds: status.ends_in.map(|time| time.as_secs_f64()),
             bytes_to_send: status.stats.bytes_to_send,
             bytes_to_read: status.stats.bytes_to_read,
             streams_open: status.stats.streams_open,

@@ -53,7 +53,11 @@ fn add_session(lines: &mut Vec<String>, session: &mut Session, columns: usize) {
     let age = session.age_seconds.map_or_else(|| "handshake".to_owned(), duration);
     let streams = count(session.streams_open, "stream");
     let (to_send, to_read) = (bytes(session.bytes_to_send), bytes(session.bytes_to_read));
-    let stranded = if session.stranded { ", no TCP connection" } else { "" };
+    let stranded = match session.ends_in_seconds {
+        Some(seconds) => format!(", no TCP connection, ends in {}", duration(seconds)),
+        None if session.stranded => ", no TCP connection".to_owned(),
+        None => String::new(),
+    };
     let number = session.session;
     lines.push(format!("session {number}, {age}{protocol}{stranded}: {streams}, {to_send} to send, {to_read} to read"));
     session.paths.sort_by(|a, b| busier(a.rates, b.rates).then(a.tcp.is_none().cmp(&b.tcp.is_none())));
@@ -222,6 +226,14 @@ mod tests {
         let text = lines(&status(), Some(80)).join("\n") + "\n";
         assert_eq!(text, include_str!("testdata/view-80.txt"), "\n{text}");
         assert!(text.lines().all(|line| line.chars().count() < 80), "\n{text}");
+    }
+
+    #[test]
+    fn session_without_a_network_shows_when_it_ends() {
+        let mut status = status();
+        status.sessions[0].ends_in_seconds = Some(725.5);
+        let text = lines(&status, None).join("\n");
+        assert!(text.contains("session 0, 12 min, no TCP connection, ends in 12 min: 0 streams"), "{text}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::text::visible;
 use super::units::parse_duration;
 use super::{Outcome, output, status};
 use crate::net::{ClientOptions, ConnectError, PathFault, Runtime, Session};
-use crate::proxy::{Credentials, Invite, PROTOCOL, Refusal, Served, Tunnel, TunnelOptions, TunnelReport};
+use crate::proxy::{Credentials, End, Invite, PROTOCOL, Refusal, Served, Spliced, Tunnel, TunnelOptions, TunnelReport};
 
 /// The environment variable with a client's credentials.
 const AUTH: &str = "TCPLS_AUTH";
@@ -259,11 +259,17 @@ where
     }
 }
 
-/// Says what was refused; connections that were carried are the programs' own business.
+/// Logs connections that were refused, or cut by the end of the session. All other ends are the programs' own.
 fn tell_served(served: &Served) {
-    if let Served::Refused(target, refusal) = served {
-        let target = target.as_ref().map_or_else(|| "a request".to_owned(), ToString::to_string);
-        output::tell(format_args!("tcpls: {target}: {refusal}{}", hint(*refusal)));
+    match served {
+        Served::Refused(target, refusal) => {
+            let target = target.as_ref().map_or_else(|| "a request".to_owned(), ToString::to_string);
+            output::tell(format_args!("tcpls: {target}: {refusal}{}", hint(*refusal)));
+        }
+        Served::Carried(target, Spliced { end: end @ End::SessionEnded, .. }) => {
+            output::tell(format_args!("tcpls: {target}: the connection {}", end.text()));
+        }
+        Served::Carried(..) | Served::NoRequest => {}
     }
 }
 

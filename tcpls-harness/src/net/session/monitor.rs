@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Weak;
 use std::time::Duration;
 
-use tcpls_core::connection::Connection;
+use tcpls_core::connection::{self, Connection};
 use tcpls_core::error::TcpFault;
 use tcpls_core::stats::{Stats, StreamStats, TcpPhase, TcpStats};
 use tcpls_core::time::Time;
@@ -66,6 +66,8 @@ pub struct SessionStatus {
     pub age: Option<Duration>,
     /// Whether the peer supports TCPLS.
     pub tcpls: bool,
+    /// The time after which it ends without a TCP connection; `None` if it has one.
+    pub ends_in: Option<Duration>,
     /// The counters of the session.
     pub stats: Stats,
     /// The live TCP connections; then the paths without one: those that the client dials, and those that failed.
@@ -141,6 +143,10 @@ impl State {
         SessionStatus {
             age: self.began().map(|began| now - began),
             tcpls: self.established().is_some_and(|established| established.tcpls),
+            ends_in: match self.conn.state() {
+                connection::State::Stranded { until } => Some(until.saturating_since(now)),
+                _ => None,
+            },
             streams: streams.map(|stats| StreamReport { stats, label: label(stats.id) }).collect(),
             paths,
             stats,
