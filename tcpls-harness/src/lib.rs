@@ -12,7 +12,8 @@
 //! | `sim` | `sim` | whole networks in virtual time, and the same applications on them, for tests and experiments |
 //! | `trace` | `json` | traces of sessions as JSON lines |
 //! | `relay` | `sim` | a path over real sockets that fails on demand |
-//! | `cli`, `hq` | `cli` | the `tcpls` command, and its file transfer protocol |
+//! | `http` | `proxy` | heads of HTTP/1.1 messages |
+//! | `cli`, `files` | `cli` | the `tcpls` command, and the file server and client in it |
 //!
 //! Applications need neither `sim` nor `cli`: they switch the default features off and choose a crypto library, `ring` or
 //! `aws-lc-rs`. `self-signed` makes certificates on the spot, `system-trust` trusts what the operating system trusts,
@@ -65,7 +66,9 @@
 pub mod cli;
 pub mod dial;
 #[cfg(feature = "cli")]
-pub mod hq;
+pub mod files;
+#[cfg(feature = "proxy")]
+pub mod http;
 #[cfg(feature = "interfaces")]
 pub mod links;
 pub mod net;

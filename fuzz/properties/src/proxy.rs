@@ -1,7 +1,8 @@
 //! What a proxy and its clients read first, as any bytes: they are parsed without a panic, with the same result for any
 //! fragmentation, and what is accepted is written again as it was read.
 
-use tcpls_harness::proxy::{Allow, HeadReader, Host, Pattern, StartLine, Target, Users, socks};
+use tcpls_harness::http::{HeadReader, StartLine};
+use tcpls_harness::proxy::{Allow, Host, Pattern, Target, Users, socks};
 
 /// The target `proxy`: the first byte selects what the others are.
 pub fn proxy(bytes: &[u8]) {

@@ -20,7 +20,7 @@ use super::signals::Signals;
 use super::units::{parse_size, rate, size};
 use super::watch::{INTERVAL, Story, Watch};
 use super::{Outcome, output, report};
-use crate::hq::send_all;
+use crate::files::send_all;
 use crate::net::{ClientOptions, Listener, ServerOptions, Session};
 use crate::relay::{PathOptions, Relay};
 use crate::tls::{Identity, Trust};

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::hq::CHUNK;
+use crate::files::CHUNK;
 
 /// What the downloads of a command hold for one write, together.
 const TOGETHER: usize = 8 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! `tcpls get`: files over `hq-interop`, one stream each, over as many TCP connections as addresses are given.
+//! `tcpls get`: files over HTTP/1.1, one stream each, over as many TCP connections as addresses are given.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -28,8 +28,8 @@ use super::uplinks::UplinkArgs;
 use super::url::Url;
 use super::{Outcome, output, report, status};
 use crate::dial::{self, Backup};
-use crate::hq::{CHUNK, PROTOCOL, ask, explain};
-use crate::net::{ClientOptions, RecvStream, Session};
+use crate::files::{self, Content, PROTOCOL};
+use crate::net::{ClientOptions, Session};
 use crate::proxy::Invite;
 
 /// Maximum of files received at the same time, because each is an open file.
@@ -37,11 +37,11 @@ const MAX_OPEN_FILES: usize = 200;
 
 /// Fetch files from a server
 ///
-/// Each file is requested on a stream of its own, all at once, over one TCP connection for each --connect and each interface that leads there. From a
+/// Each file is requested on a stream of its own, all at once, over one TCP connection for each --connect and each
+/// interface that leads there. From a
 /// server that does not support TCPLS, files are fetched over plain TLS 1.3, one per session.
 ///
-/// If a TCP connection is lost, the downloads continue on the others. If the command ends before a file is complete,
-/// the next run starts that file from the beginning: hq-interop has no requests for a part of a file.
+/// If a TCP connection is lost, the downloads continue on the others.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Address and port of the server; each --connect adds a TCP connection. Default: the addresses
@@ -139,6 +139,7 @@ pub struct Failure {
 struct Job {
     url: String,
     /// As in the request.
+    host: String,
     path: String,
     target: PathBuf,
     /// Files that the command fetches.
@@ -307,8 +308,8 @@ fn jobs(args: &Args, invite: Option<&Invite>) -> Outcome<(Url, Vec<Job>)> {
             let file = &url.file;
             return Err(format!("{text}: there are two files called {file:?}; fetch them into two directories").into());
         }
-        let (target, files) = (args.output.join(url.file), args.urls.len());
-        jobs.push(Job { url: text.clone(), path: url.path, target, files });
+        let (host, target, files) = (url.host(), args.output.join(url.file), args.urls.len());
+        jobs.push(Job { url: text.clone(), host, path: url.path, target, files });
     }
     Ok((first.ok_or("there is no URL")?, jobs))
 }
@@ -397,19 +398,15 @@ async fn fetch_one(session: &Session, job: &Job, progress: &Progress) -> Result<
 async fn fetch_over(session: &Session, job: &Job, progress: &Progress) -> Result<u64, String> {
     let stream = session.open_stream().await.map_err(|error| error.to_string())?;
     stream.set_label(&job.url);
-    let (kept, answer) = ask(stream, &job.path, !session.is_tcpls()).await.map_err(|error| error.to_string())?;
-    let received = receive(answer, job, progress).await?;
-    if let Some(mut request) = kept {
-        // The request was whole; a stream that is dropped without its end is an error to a plain server.
-        _ = request.finish();
-    }
-    Ok(received)
+    let content =
+        files::fetch(stream, &job.host, &job.path, None).await.map_err(|error| visible(&error.to_string()))?;
+    receive(content, job, progress).await
 }
 
 /// Writes an answer to a file, which gets its name only once it is complete.
-async fn receive(answer: RecvStream, job: &Job, progress: &Progress) -> Result<u64, String> {
+async fn receive(content: Content, job: &Job, progress: &Progress) -> Result<u64, String> {
     let mut download = Download::new(&job.target, job.files);
-    match receive_into(&mut download, answer, job, progress).await {
+    match receive_into(&mut download, content, job, progress).await {
         Ok(received) => download.complete().await.map(|()| received).map_err(|error| unwritten(job, &error)),
         Err(error) => {
             download.discard().await;
@@ -420,12 +417,12 @@ async fn receive(answer: RecvStream, job: &Job, progress: &Progress) -> Result<u
 
 async fn receive_into(
     download: &mut Download,
-    mut answer: RecvStream,
+    mut content: Content,
     job: &Job,
     progress: &Progress,
 ) -> Result<u64, String> {
     let mut received = 0;
-    while let Some(chunk) = answer.read_chunk(CHUNK).await.map_err(explain)? {
+    while let Some(chunk) = content.next().await.map_err(|error| visible(&error.to_string()))? {
         received += chunk.len() as u64;
         progress.count(chunk.len());
         download.push(chunk).await.map_err(|error| unwritten(job, &error))?;

@@ -1,4 +1,4 @@
-//! `tcpls serve`: files over `hq-interop`.
+//! `tcpls serve`: files over HTTP/1.1.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,14 +17,16 @@ use super::signals::Signals;
 use super::text::shortened;
 use super::units::parse_size;
 use super::{Outcome, report, server};
-use crate::hq::{Limits, PROTOCOL, Refusal, Root, Visitor, answer, codes};
+use crate::files::{Answered, Limits, PROTOCOL, Root, Visitor, answer, codes};
 use crate::net::{Listener, ServerOptions, Session, Stream};
 use crate::tls::Identity;
 
 /// Serve the files of a directory
 ///
-/// The application protocol is hq-interop: a client sends "GET /path" on a stream of its own for each file. A client
-/// that does not support TCPLS gets one file per session over plain TLS 1.3.
+/// The application protocol is HTTP/1.1, with a stream for each request (ALPN tcpls+http/1.1). Clients without TCPLS,
+/// such as curl and browsers, get the files over plain TLS 1.3 (ALPN http/1.1). The methods are GET and HEAD; Range,
+/// If-Range and entity tags let clients continue a download. A path that ends in a slash is that of the index.html there;
+/// directories are not listed.
 ///
 /// The log has each session, request and failed handshake with the client's address. Of failed handshakes it shows at
 /// most 20 at once and one per second, and counts the others; TCP connections that end without a byte are left out.
@@ -178,7 +180,10 @@ async fn answer_all(number: u64, session: Session, root: Root, log: Log) {
 }
 
 async fn request(number: u64, client: Option<SocketAddr>, stream: Stream, visitor: Visitor, log: Log) {
-    let (path, outcome) = answer(stream, &visitor).await;
-    let (bytes, error) = (outcome.ok(), outcome.err().map(|refusal: Refusal| refusal.to_string()));
-    log.tell(&Happening::Request { session: number, client, path: &shortened(&path), bytes, error });
+    let report = |Answered { method, path, status, outcome, .. }| {
+        let (bytes, error) = (outcome.ok(), outcome.err().map(|refusal| refusal.to_string()));
+        let (method, path) = (&shortened(&method), &shortened(&path));
+        log.tell(&Happening::Request { session: number, client, method, path, status, bytes, error });
+    };
+    answer(stream, &visitor, report).await;
 }

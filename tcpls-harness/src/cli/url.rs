@@ -1,9 +1,9 @@
-//! URLs of `get`: `https://NAME[:PORT]/PATH`, without query and fragment, which `hq-interop` does not support.
+//! URLs of `get`: `https://NAME[:PORT]/PATH`, without query and fragment: they name files.
 
 use std::{error, fmt};
 
 use super::zones;
-use crate::hq::percent_decode;
+use crate::files::percent_decode;
 
 /// A file on a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +83,13 @@ impl Url {
         Ok(Self { name: zones::unescape(name), port, path: path.to_owned(), file })
     }
 
+    /// The value of Host in a request for it.
+    pub(crate) fn host(&self) -> String {
+        let name = zones::without_zone(&self.name);
+        let name = if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
+        self.port.map_or(name.clone(), |port| format!("{name}:{port}"))
+    }
+
     /// The name, and the default port.
     pub(crate) fn host_and_port(&self) -> String {
         let port = self.port.unwrap_or(443);
@@ -127,6 +134,7 @@ mod tests {
         for text in ["https://[fe80::1%eth0]:1/a", "https://[fe80::1%25eth0]:1/a"] {
             let url = Url::parse(text).unwrap();
             assert_eq!(url.host_and_port(), "[fe80::1%eth0]:1", "{text}");
+            assert_eq!(url.host(), "[fe80::1]:1", "{text}");
         }
     }
 

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use tcpls_core::error::OpenStreamError;
 
-use super::head::{Head, StartLine};
 use super::refusal::Refusal;
 use super::server::read_head;
 use super::target::Target;
 use super::users::Credentials;
+use crate::http::Head;
 use crate::net::{Session, Stream};
 
 /// Opens a stream and asks the server for a connection to `target`. Returns the stream, and what arrived behind the response.
@@ -46,20 +46,13 @@ pub(super) async fn exchange(
         Err(_) => Ok(None),
     };
     match answered {
-        Ok(Some((head, rest))) => match status(&head) {
+        Ok(Some((head, rest))) => match head.status() {
             Some(200..=299) => Ok((stream, rest)),
             Some(status) => Err(Refusal::from_response(status, error_type(&head))),
             None => Err(Refusal::Other),
         },
         _ if session.close_reason().is_some() || session.is_draining() => Err(Refusal::NoSession),
         _ => Err(Refusal::Other),
-    }
-}
-
-fn status(head: &Head) -> Option<u16> {
-    match head.start {
-        StartLine::Response { status } => Some(status),
-        StartLine::Request { .. } => None,
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::head::HeadReader;
 use super::peer::Peer;
 use super::refusal::Refusal;
 use super::server::{Method, refusal_of, request_of};
@@ -15,6 +14,7 @@ use super::socks;
 use super::splice::{Spliced, Splicing, splice};
 use super::target::Target;
 use super::tunnel::Tunnel;
+use crate::http::HeadReader;
 use crate::net::Runtime;
 
 /// How long a program may take to say what it wants.

@@ -6,7 +6,6 @@
 //!
 //! | file | subject |
 //! | --- | --- |
-//! | `head` | HTTP/1.1 heads of requests and responses, sans-IO |
 //! | `target`, `allow` | what a client asks for; which targets a server permits |
 //! | `users` | credentials, compared in constant time |
 //! | `invite`, `invites` | a server's addresses, pins and a client's secret in one line; those that a server gave out |
@@ -22,7 +21,6 @@
 
 mod allow;
 mod client;
-mod head;
 mod invite;
 mod invites;
 mod local;
@@ -40,7 +38,6 @@ mod users;
 
 pub use self::allow::{Allow, Pattern, PatternError};
 pub use self::client::request;
-pub use self::head::{BadHead, Head, HeadReader, StartLine};
 pub use self::invite::{ClientName, Invite, InviteError, Secret};
 pub use self::invites::{Invited, Invites};
 pub use self::local::{Served, serve_forward, serve_program};
@@ -56,9 +53,7 @@ pub use self::splice::{End, Spliced, Splicing, splice};
 pub use self::target::{Host, Target, TargetError};
 pub use self::tunnel::{Tunnel, TunnelOptions, TunnelReport};
 pub use self::users::{Accounts, Credentials, Users};
-
-/// The application protocol (ALPN); over TCPLS it is `tcpls+http/1.1`.
-pub const PROTOCOL: &[u8] = b"http/1.1";
+pub use crate::http::PROTOCOL;
 
 /// Error codes that streams are reset and stopped with.
 pub mod codes {

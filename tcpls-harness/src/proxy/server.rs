@@ -13,7 +13,6 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::client::exchange;
-use super::head::{BadHead, Head, HeadReader, MAX_HEAD, StartLine};
 use super::outbound::Outbound;
 use super::peer::{Peer, TcpPeer};
 use super::refusal::Refusal;
@@ -21,6 +20,7 @@ use super::remote::{AllowRemote, Held, Owner, Ports, address_of};
 use super::splice::{Spliced, Splicing, splice};
 use super::target::Target;
 use super::users::Users;
+use crate::http::{BadHead, Head, HeadReader, MAX_HEAD, StartLine};
 use crate::net::{Session, Stream};
 
 /// The response to a request that is granted; the connection's bytes follow.

@@ -3,18 +3,18 @@
 use std::path::Path;
 
 use clap::Parser;
-use tcpls_core::error::{CloseReason, ReadError};
+use tcpls_core::error::CloseReason;
 use tcpls_harness::cli::{get, serve, server};
-use tcpls_harness::hq;
+use tcpls_harness::files::{self, FetchError};
 use tcpls_harness::net::{ClientOptions, Session};
 use tcpls_harness::relay::{PathOptions, Relay};
 use tcpls_harness::tls::Trust;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::plain::{plain_client, plain_server};
+use crate::plain::plain_server;
 use crate::support::{ANY, Directory, pattern};
 
 #[derive(Parser)]
@@ -186,13 +186,13 @@ async fn stopping_server_notifies_its_clients() {
     let address = server.addresses()[0];
     let (control, wishes) = mpsc::channel(1);
     let running = tokio::spawn(server.run(wishes));
-    let tls = Trust::File(directory.path().join("ca.pem")).client(&[hq::PROTOCOL]).unwrap();
+    let tls = Trust::File(directory.path().join("ca.pem")).client(&[files::PROTOCOL]).unwrap();
     let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     let session = Session::connect(&[address], options).await.unwrap();
-    let (_, mut answer) = hq::ask(session.open_stream().await.unwrap(), "/missing", false).await.unwrap();
-    assert_eq!(answer.read_chunk(1).await, Err(ReadError::Reset(hq::codes::NOT_FOUND)));
+    let refused = files::fetch(session.open_stream().await.unwrap(), "localhost", "/missing", None).await;
+    assert_eq!(refused.unwrap_err(), FetchError::Refused(404, "there is no such file".to_owned()));
     drop(control);
-    let reason = CloseReason::Peer { error: hq::codes::STOPPING, reason: b"the server stops".to_vec() };
+    let reason = CloseReason::Peer { error: files::codes::STOPPING, reason: b"the server stops".to_vec() };
     assert_eq!(session.closed().await, reason);
     running.await.unwrap();
     assert!(TcpStream::connect(address).await.is_err());
@@ -217,50 +217,35 @@ async fn file_cut_short_by_a_stopping_server_is_reported() {
     running.await.unwrap();
 }
 
-/// Asks `server` for a file over plain TLS.
-async fn ask_plainly(directory: &Path, server: &Running, request: &[u8]) -> std::io::Result<Vec<u8>> {
-    let pem = std::fs::read_to_string(directory.join("ca.pem")).unwrap();
-    let tcp = TcpStream::connect(&server.addresses[0]).await.unwrap();
-    let connector = plain_client(&pem, hq::PROTOCOL);
-    let mut tls = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
-    tls.write_all(request).await?;
-    let mut answer = Vec::new();
-    tls.read_to_end(&mut answer).await?;
-    Ok(answer)
-}
-
-#[tokio::test]
-async fn serve_answers_one_request_of_a_plain_client() {
-    let directory = Directory::new("plain-client");
-    let server = start(directory.path());
-    std::fs::write(directory.path().join("root/file"), pattern(1 << 20)).unwrap();
-    let answer = ask_plainly(directory.path(), &server, b"GET /file\r\n").await;
-    assert_eq!(answer.unwrap(), pattern(1 << 20));
-    // Without an error code to give, the answer must not look like an empty file.
-    assert!(ask_plainly(directory.path(), &server, b"GET /missing\r\n").await.is_err());
-    assert!(ask_plainly(directory.path(), &server, b"nonsense\r\n").await.is_err());
+/// Reads the head of a request.
+async fn read_request(tls: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(tls.read_u8().await.unwrap());
+    }
+    String::from_utf8(request).unwrap()
 }
 
 #[tokio::test]
 async fn get_asks_a_plain_server_once_per_session() {
     let directory = Directory::new("plain-server");
-    let (acceptor, pem) = plain_server(hq::PROTOCOL);
+    let (acceptor, pem) = plain_server(files::PROTOCOL);
     std::fs::write(directory.path().join("ca.pem"), pem).unwrap();
     let listener = TcpListener::bind(ANY).await.unwrap();
     let connect = [listener.local_addr().unwrap().to_string()];
     let server = async {
-        for (request, answer) in [("GET /a\r\n", &b"first"[..]), ("GET /b\r\n", b"second")] {
+        let answers =
+            [("/a", "Content-Length: 5\r\n\r\nfirst"), ("/b", "X: y\r\n\r\nsecond"), ("/c", "X: y\r\n\r\nhalf")];
+        for (path, answer) in answers {
             let mut tls = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
-            let mut line = vec![0; request.len()];
-            tls.read_exact(&mut line).await.unwrap();
-            assert_eq!(line, request.as_bytes());
-            tls.write_all(answer).await.unwrap();
-            tls.shutdown().await.unwrap();
+            let request = read_request(&mut tls).await;
+            assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n")), "{request}");
+            tls.write_all(format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes()).await.unwrap();
+            // The third breaks off without close_notify.
+            if path != "/c" {
+                tls.shutdown().await.unwrap();
+            }
         }
-        // The third breaks off without close_notify.
-        let mut tls = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
-        tls.read_exact(&mut [0; 8]).await.unwrap();
-        tls.write_all(b"half").await.unwrap();
     };
     let paths = ["/a", "/b", "/c"].map(str::to_owned);
     let ((), report) = tokio::join!(server, fetch(directory.path(), &connect, &[], &paths));

@@ -13,8 +13,10 @@ mod coop;
 mod docs;
 mod drain;
 mod events;
+mod file_server;
 mod files;
-mod hq;
+#[cfg(unix)]
+mod http;
 mod lanes;
 mod layers;
 mod load_balancers;

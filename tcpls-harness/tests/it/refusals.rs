@@ -10,7 +10,7 @@ use rustls::server::WebPkiClientVerifier;
 use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
 use tcpls_core::error::{CloseReason, JoinRefusal};
 use tcpls_harness::cli::get;
-use tcpls_harness::hq;
+use tcpls_harness::files;
 use tcpls_harness::net::{ConnectError, HandshakeFault, Listener, PathFault, ServerOptions, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -107,7 +107,7 @@ async fn get_believes_no_server_that_selects_no_application_protocol() {
 
 #[tokio::test]
 async fn get_with_tcpls_only_takes_no_file_over_plain_tls() {
-    let error = get_fails("tcpls-only", answers_http(hq::PROTOCOL).await, &["--tcpls-only"]).await;
+    let error = get_fails("tcpls-only", answers_http(files::PROTOCOL).await, &["--tcpls-only"]).await;
     assert!(error.contains("alert 120 (no_application_protocol)"), "{error}");
     let error = get_fails("tcpls-only-no-alpn", answers_http(b"").await, &["--tcpls-only"]).await;
     assert!(error.contains("does not support TCPLS"), "{error}");

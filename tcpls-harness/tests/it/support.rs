@@ -9,6 +9,7 @@ use tcpls_core::config::Config;
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ConnectionId;
 use tcpls_harness::dial::Keep;
+use tcpls_harness::files::{Content, fetch};
 use tcpls_harness::net::{ClientOptions, Events, Listener, RecvStream, ServerOptions, Session};
 use tcpls_harness::relay::{PathOptions, Relay};
 use tcpls_harness::tls::{Identity, Trust};
@@ -86,6 +87,20 @@ pub(crate) async fn lost(events: &mut Events, tcp: ConnectionId) {
             _ => {}
         }
     }
+}
+
+/// Requests a file on a new stream, and returns the content of the response, of which there is one.
+pub(crate) async fn ask(session: &Session, path: &str) -> Content {
+    fetch(session.open_stream().await.unwrap(), "localhost", path, None).await.unwrap()
+}
+
+/// The content of a response.
+pub(crate) async fn read_content(content: &mut Content) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(chunk) = content.next().await.unwrap() {
+        all.extend_from_slice(&chunk);
+    }
+    all
 }
 
 /// Reads a stream to its end.

@@ -12,7 +12,7 @@ use crate::cli::listen::ListenArgs;
 use crate::cli::server::Sessions;
 use crate::cli::signals::{Signal, Signals};
 use crate::cli::{Outcome, output, report};
-use crate::hq::codes;
+use crate::files::codes;
 use crate::net::{RecvStream, SendStream, ServerOptions, Session, Stream};
 use crate::tls::Identity;
 

@@ -68,7 +68,9 @@ pub(crate) enum Happening<'a> {
     Request {
         session: u64,
         client: Option<SocketAddr>,
+        method: &'a str,
         path: &'a str,
+        status: Option<u16>,
         bytes: Option<u64>,
         error: Option<String>,
     },
@@ -130,8 +132,9 @@ impl fmt::Display for Happening<'_> {
             Self::Tcp { session, tcp, client, happening } => {
                 write!(f, "session {session}: tcp {tcp} {happening}{}", From(*client))
             }
-            Self::Request { session, client, path, bytes, error } => {
-                write!(f, "session {session}: GET {path}{}: ", From(*client))?;
+            Self::Request { session, client, method, path, status, bytes, error } => {
+                write!(f, "session {session}: {method} {path}{}: ", From(*client))?;
+                status.map_or(Ok(()), |status| write!(f, "{status}, "))?;
                 match bytes {
                     Some(bytes) => f.write_str(&size(*bytes)),
                     None => f.write_str(error.as_deref().unwrap_or("failed")),

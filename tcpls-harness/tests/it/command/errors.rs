@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 use tcpls_core::wire::ids::ErrorCode;
 use tcpls_harness::cli::Cli;
-use tcpls_harness::hq::PROTOCOL;
+use tcpls_harness::files::PROTOCOL;
 use tcpls_harness::net::{Listener, ServerOptions};
 use tokio::io::{AsyncBufReadExt, BufReader};
 

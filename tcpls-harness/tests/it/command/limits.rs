@@ -5,7 +5,7 @@ use tcpls_core::wire::ids::ConnectionId;
 #[cfg(target_os = "linux")]
 use tcpls_harness::{
     dial::Keep,
-    hq::{PROTOCOL, ask},
+    files::PROTOCOL,
     net::{ClientOptions, Session},
     tls::Trust,
 };
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::support::Directory;
 #[cfg(target_os = "linux")]
-use crate::support::{lost, read_all};
+use crate::support::{ask, lost, read_content};
 
 /// A shell that runs `serve` after `limits`.
 async fn serve_under(limits: &str, directory: &Path, more: &str) -> (Tcpls, Value, String) {
@@ -95,8 +95,7 @@ async fn if_no_descriptor_is_left_idle_sessions_give_way_to_files() {
     let idle = Session::connect(&addresses, options.clone()).await.unwrap();
     let asking = Session::connect(&addresses, options).await.unwrap();
     use_up_descriptors(&server);
-    let (_, mut answer) = ask(asking.open_stream().await.unwrap(), "/file", false).await.unwrap();
-    assert_eq!(read_all(&mut answer).await.len(), 20_000);
+    assert_eq!(read_content(&mut ask(&asking, "/file").await).await.len(), 20_000);
     lost(&mut idle.events(), ConnectionId::FIRST).await;
 }
 

@@ -25,7 +25,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 /// A process of the command's, killed when it is dropped.
-struct Tcpls {
+pub(crate) struct Tcpls {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
@@ -42,7 +42,7 @@ impl Tcpls {
     }
 
     /// `serve --json` on one address; the root is `directory/root`, the certificate `directory/ca.pem`.
-    async fn serve(directory: &Path, more: &[&str]) -> (Self, String) {
+    pub(crate) async fn serve(directory: &Path, more: &[&str]) -> (Self, String) {
         std::fs::create_dir_all(directory.join("root")).unwrap();
         let (root, ca) = (directory.join("root"), directory.join("ca.pem"));
         let mut arguments = vec!["serve", "--json", "--listen", "127.0.0.1:0", "--root", root.to_str().unwrap()];
@@ -56,7 +56,7 @@ impl Tcpls {
     }
 
     /// The next line of JSON that is about `event`.
-    async fn event(&mut self, event: &str) -> Value {
+    pub(crate) async fn event(&mut self, event: &str) -> Value {
         loop {
             let line = self.lines.next_line().await.unwrap().unwrap_or_else(|| panic!("ended without {event}"));
             let value: Value = serde_json::from_str(&line).unwrap();

@@ -2,15 +2,14 @@
 
 use std::path::Path;
 
-use tcpls_core::error::ReadError;
-use tcpls_harness::hq::{PROTOCOL, ask, codes};
+use tcpls_harness::files::{FetchError, PROTOCOL, fetch};
 use tcpls_harness::net::{ClientOptions, Session};
 use tcpls_harness::tls::Trust;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::{Tcpls, command};
-use crate::support::{Directory, read_all};
+use crate::support::{Directory, ask, read_content};
 
 pub(super) async fn connect(directory: &Path, address: &str) -> Session {
     let tls = Trust::File(directory.join("ca.pem")).client(&[PROTOCOL]).unwrap();
@@ -20,8 +19,8 @@ pub(super) async fn connect(directory: &Path, address: &str) -> Session {
 
 /// Asks for a file that is not there.
 pub(super) async fn ask_for(session: &Session, path: &str) {
-    let (_, mut answer) = ask(session.open_stream().await.unwrap(), path, false).await.unwrap();
-    assert_eq!(answer.read_chunk(1).await, Err(ReadError::Reset(codes::NOT_FOUND)));
+    let refused = fetch(session.open_stream().await.unwrap(), "localhost", path, None).await;
+    assert_eq!(refused.unwrap_err(), FetchError::Refused(404, "there is no such file".to_owned()));
 }
 
 /// Asks for files with names of 3 kB that are not there, one after the other.
@@ -40,8 +39,7 @@ async fn serve_drops_and_counts_log_lines_while_its_log_is_not_read() {
     let session = connect(directory.path(), &address).await;
     // Far more than the pipe and the queue hold.
     ask_for_long_names(&session, 1500).await;
-    let (_, mut answer) = ask(session.open_stream().await.unwrap(), "/file", false).await.unwrap();
-    assert_eq!(read_all(&mut answer).await, b"served");
+    assert_eq!(read_content(&mut ask(&session, "/file").await).await, b"served");
     let request = server.event("request").await;
     assert!(request["path"].as_str().unwrap().ends_with("nnn… (3001 bytes)"), "{request}");
     let lost = server.event("messages_lost").await;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tcpls_core::error::CloseReason;
-use tcpls_harness::hq::{PROTOCOL, codes};
+use tcpls_harness::files::{PROTOCOL, codes};
 use tcpls_harness::net::{ClientOptions, Session};
 use tcpls_harness::relay::{PathOptions, Relay};
 use tcpls_harness::tls::Trust;

@@ -279,7 +279,7 @@ async fn streams_of_a_file_server_are_shown_with_the_file() {
     let address = server.event("listening").await["addresses"][0].as_str().unwrap().to_owned();
     let session = connect(directory.path(), &address).await;
     let mut stream = session.open_stream().await.unwrap();
-    stream.write_all(b"GET /large\r\n").await.unwrap();
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     loop {
         let target = &status(&directory).await["sessions"][0]["streams"][0]["target"];
         if !target.is_null() {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tcpls_core::error::code;
-use tcpls_harness::hq;
+use tcpls_harness::files;
 use tcpls_harness::net::{ClientOptions, Session};
 use tcpls_harness::tls::Trust;
 
@@ -53,7 +53,7 @@ pub(super) struct Honest {
 impl Honest {
     pub(super) fn start(address: SocketAddr, ca: &Path) -> Outcome<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let tls = Trust::File(ca.to_owned()).client(&[hq::PROTOCOL])?;
+        let tls = Trust::File(ca.to_owned()).client(&[files::PROTOCOL])?;
         let options = ClientOptions::new(tls, "localhost".try_into()?);
         let (times, stop) = (Arc::new(Mutex::new(Times::default())), Arc::new(AtomicBool::new(false)));
         let mut clients = Vec::new();
@@ -110,9 +110,10 @@ fn note(times: &Mutex<Times>, took: Duration, outcome: Outcome) {
 
 async fn fetch(address: SocketAddr, options: ClientOptions) -> Outcome {
     let session = Session::connect(&[address], options).await?;
-    let (_keep, mut answer) = hq::ask(session.open_stream().await?, &format!("/{}", SMALL.0), false).await?;
+    let path = format!("/{}", SMALL.0);
+    let mut content = files::fetch(session.open_stream().await?, "localhost", &path, None).await?;
     let mut len = 0;
-    while let Some(chunk) = answer.read_chunk(usize::MAX).await? {
+    while let Some(chunk) = content.next().await? {
         len += chunk.len() as u64;
     }
     if len != SMALL.1 {

@@ -19,7 +19,7 @@ use tcpls_core::crypto::rng::Seed;
 use tcpls_core::crypto::rustls::RustlsClient;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
-use tcpls_harness::hq;
+use tcpls_harness::files;
 use tcpls_harness::tls::Trust;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -113,7 +113,7 @@ pub(super) fn wait_for_all(hostile: &mut Child, mut look: impl FnMut() -> Outcom
 pub(in super::super) fn run(args: &Args) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
-        let tls = Trust::File(args.ca.clone()).client(&[hq::PROTOCOL])?;
+        let tls = Trust::File(args.ca.clone()).client(&[files::PROTOCOL])?;
         let tls = if args.kind == Kind::PlainTls { tls.without_tcpls()? } else { tls };
         let hostile = Arc::new(Hostile { args: args.clone(), tls, origin: Instant::now() });
         let (gate, opened) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(AtomicUsize::new(0)));
@@ -232,7 +232,7 @@ impl Wire {
     /// Asks for the large file on a new stream.
     fn ask(&mut self) -> Outcome<tcpls_core::StreamId> {
         let stream = self.conn.open_stream()?;
-        self.conn.stream(stream).write(format!("GET /{}\r\n", LARGE.0).as_bytes())?;
+        self.conn.stream(stream).write(format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", LARGE.0).as_bytes())?;
         Ok(stream)
     }
 

@@ -9,13 +9,13 @@ use tcpls_core::config::Config;
 use tcpls_core::error::{ReadError, WriteError, code};
 use tcpls_core::wire::ids::ErrorCode;
 use tcpls_harness::dial::Keep;
-use tcpls_harness::hq::{self, Limits, PROTOCOL, Refusal, Root, answer};
-use tcpls_harness::net::{ClientOptions, Listener, RecvStream, ServerOptions, Session};
+use tcpls_harness::files::{Answered, Content, FetchError, Limits, PROTOCOL, Refusal, Root, answer, codes};
+use tcpls_harness::net::{ClientOptions, Listener, ServerOptions, Session};
 use tcpls_harness::relay::Way;
 use tcpls_harness::tls::Identity;
 use tokio::sync::mpsc;
 
-use crate::support::{ANY, Directory, identity, pattern, read_all, relay, trust};
+use crate::support::{ANY, Directory, ask, identity, pattern, read_all, read_content, relay, trust};
 
 /// What a client grants that takes little.
 const SMALL_WINDOW: u64 = 1_024;
@@ -42,7 +42,8 @@ impl FileServer {
                 tokio::spawn(async move {
                     while let Some(stream) = session.accept_stream().await {
                         let (visitor, told) = (visitor.clone(), told.clone());
-                        tokio::spawn(async move { told.send(answer(stream, &visitor).await.1) });
+                        let report = move |Answered { outcome, .. }| _ = told.send(outcome);
+                        tokio::spawn(async move { answer(stream, &visitor, report).await });
                     }
                 });
             }
@@ -71,12 +72,8 @@ fn sparing() -> Config {
     })
 }
 
-async fn ask(session: &Session, path: &str) -> RecvStream {
-    hq::ask(session.open_stream().await.unwrap(), path, false).await.unwrap().1
-}
-
 /// Asks for `path` on this many streams, and waits until the windows of all are full.
-async fn ask_and_do_not_read(session: &Session, path: &str, streams: usize) -> Vec<RecvStream> {
+async fn ask_and_do_not_read(session: &Session, path: &str, streams: usize) -> Vec<Content> {
     let mut answers = Vec::new();
     for _ in 0..streams {
         answers.push(ask(session, path).await);
@@ -97,7 +94,7 @@ fn open_files(directory: &Path) -> usize {
 
 #[tokio::test]
 async fn clients_that_take_nothing_keep_no_file_from_another() {
-    let directory = Directory::new("hq-hostile");
+    let directory = Directory::new("files-hostile");
     std::fs::write(directory.path().join("large"), pattern(1 << 20)).unwrap();
     std::fs::write(directory.path().join("file"), pattern(20_000)).unwrap();
     let server = FileServer::start(directory.path(), Limits::default());
@@ -108,7 +105,7 @@ async fn clients_that_take_nothing_keep_no_file_from_another() {
         hostile.push((session, answers));
     }
     let victim = server.connect(Config::default()).await;
-    assert_eq!(read_all(&mut ask(&victim, "/file").await).await, pattern(20_000));
+    assert_eq!(read_content(&mut ask(&victim, "/file").await).await, pattern(20_000));
     #[cfg(target_os = "linux")]
     while open_files(directory.path()) > 0 {
         tokio::task::yield_now().await;
@@ -117,20 +114,20 @@ async fn clients_that_take_nothing_keep_no_file_from_another() {
 
 #[tokio::test]
 async fn one_file_open_at_a_time_is_enough_for_many_answers() {
-    let directory = Directory::new("hq-one");
+    let directory = Directory::new("files-one");
     std::fs::write(directory.path().join("file"), pattern(300_000)).unwrap();
     let limits = Limits { open_files: 1, open_files_per_session: 1, ..Limits::default() };
     let server = FileServer::start(directory.path(), limits);
     let client = server.connect(sparing()).await;
     let mut answers = ask_and_do_not_read(&client, "/file", 20).await;
     for answer in answers.iter_mut().rev() {
-        assert!(read_all(answer).await == pattern(300_000), "opened again and again");
+        assert!(read_content(answer).await == pattern(300_000), "opened again and again");
     }
 }
 
 #[tokio::test]
 async fn answer_that_the_client_does_not_read_is_reset() {
-    let directory = Directory::new("hq-patience");
+    let directory = Directory::new("files-patience");
     std::fs::write(directory.path().join("file"), pattern(300_000)).unwrap();
     let limits = Limits { patience: Duration::from_millis(100), ..Limits::default() };
     let mut server = FileServer::start(directory.path(), limits);
@@ -138,21 +135,21 @@ async fn answer_that_the_client_does_not_read_is_reset() {
     let mut answer = ask(&client, "/file").await;
     assert_eq!(server.outcomes.recv().await, Some(Err(Refusal::Stalled)));
     let end = loop {
-        match answer.read_chunk(usize::MAX).await {
+        match answer.next().await {
             Ok(Some(_)) => {}
             end => break end,
         }
     };
-    assert_eq!(end, Err(ReadError::Reset(hq::codes::STALLED)));
+    assert_eq!(end, Err(FetchError::Reset(ReadError::Reset(codes::STALLED))));
 
     let mut silent = client.open_stream().await.unwrap();
     silent.write_chunk(Bytes::from_static(b"GET /fi")).await.unwrap();
-    assert_eq!(server.outcomes.recv().await, Some(Err(Refusal::BadRequest)), "half a request");
+    assert_eq!(server.outcomes.recv().await, Some(Err(Refusal::RequestTimeout)), "half a request");
 }
 
 #[tokio::test]
 async fn a_file_that_was_replaced_while_the_client_took_a_break_is_not_mixed_with_another() {
-    let directory = Directory::new("hq-replaced");
+    let directory = Directory::new("files-replaced");
     let (file, other) = (directory.path().join("file"), directory.path().join("other"));
     std::fs::write(&file, pattern(300_000)).unwrap();
     std::fs::write(&other, pattern(400_000)).unwrap();
@@ -166,7 +163,7 @@ async fn a_file_that_was_replaced_while_the_client_took_a_break_is_not_mixed_wit
     std::fs::rename(other, file).unwrap();
     let reader = tokio::spawn(async move {
         let mut answer = answers.into_iter().next().unwrap();
-        while let Ok(Some(_)) = answer.read_chunk(usize::MAX).await {}
+        while let Ok(Some(_)) = answer.next().await {}
     });
     assert_eq!(server.outcomes.recv().await, Some(Err(Refusal::ReadFailed)));
     reader.await.unwrap();
@@ -175,8 +172,8 @@ async fn a_file_that_was_replaced_while_the_client_took_a_break_is_not_mixed_wit
 #[tokio::test]
 async fn a_file_that_was_replaced_after_all_of_it_was_written_is_sent() {
     /// All that the session takes without the client's reading.
-    const LEN: usize = SMALL_WINDOW as usize + 64 * 1024;
-    let directory = Directory::new("hq-written");
+    const LEN: usize = SMALL_WINDOW as usize + 63 * 1024;
+    let directory = Directory::new("files-written");
     let (file, other) = (directory.path().join("file"), directory.path().join("other"));
     std::fs::write(&file, pattern(LEN)).unwrap();
     std::fs::write(&other, pattern(400_000)).unwrap();
@@ -188,18 +185,18 @@ async fn a_file_that_was_replaced_after_all_of_it_was_written_is_sent() {
         tokio::task::yield_now().await;
     }
     std::fs::rename(other, file).unwrap();
-    assert!(read_all(&mut answers[0]).await == pattern(LEN));
+    assert!(read_content(&mut answers[0]).await == pattern(LEN));
     assert_eq!(server.outcomes.recv().await, Some(Ok(LEN as u64)));
 }
 
 #[tokio::test]
 async fn data_behind_a_request_is_dropped() {
-    let directory = Directory::new("hq-behind");
+    let directory = Directory::new("files-behind");
     std::fs::write(directory.path().join("file"), pattern(20_000)).unwrap();
     let server = FileServer::start(directory.path(), Limits::default());
     let client = server.connect(Config::default()).await;
     let (mut send, mut recv) = client.open_stream().await.unwrap().split();
-    send.write_chunk(Bytes::from_static(b"GET /file\r\n")).await.unwrap();
+    send.write_chunk(Bytes::from_static(b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n")).await.unwrap();
     let first = recv.read_chunk(100).await.unwrap().unwrap();
     let piece = Bytes::from(pattern(100_000));
     let stopped = loop {
@@ -208,20 +205,22 @@ async fn data_behind_a_request_is_dropped() {
         }
     };
     assert_eq!(stopped, WriteError::Stopped(code::NO_ERROR));
-    assert_eq!([&first[..], &read_all(&mut recv).await].concat(), pattern(20_000));
+    let response = [&first[..], &read_all(&mut recv).await].concat();
+    assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n") && response.ends_with(&pattern(20_000)));
 }
 
 #[tokio::test]
 async fn an_answer_that_was_written_and_did_not_arrive_is_not_reported_as_sent() {
-    let directory = Directory::new("hq-delivered");
+    let directory = Directory::new("files-delivered");
     std::fs::write(directory.path().join("file"), pattern(20_000)).unwrap();
     let mut server = FileServer::start(directory.path(), Limits::default());
     let path = relay(server.address);
     let client = server.connect_by(path.address(), Config::default()).await;
-    assert_eq!(read_all(&mut ask(&client, "/file").await).await, pattern(20_000));
+    assert_eq!(read_content(&mut ask(&client, "/file").await).await, pattern(20_000));
     assert_eq!(server.outcomes.recv().await, Some(Ok(20_000)));
     path.set_stalled(Way::Down, true);
-    let _answer = ask(&client, "/file").await;
+    let (mut request, _response) = client.open_stream().await.unwrap().split();
+    request.write_chunk(Bytes::from_static(b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n")).await.unwrap();
     tokio::spawn(async move { client.close(ErrorCode(7), b"enough").await });
     assert_eq!(server.outcomes.recv().await, Some(Err(Refusal::Gone)));
 }

@@ -1,11 +1,14 @@
-//! Heads of HTTP/1.1 messages (RFC 9112): start line and fields, of requests and responses.
+//! Heads of HTTP/1.1 messages (RFC 9112): start line and fields, of requests and responses. Tunnels and the file server use
+//! this one parser.
 
 use std::{error, fmt};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+/// The application protocol (ALPN); over TCPLS it is `tcpls+http/1.1`.
+pub const PROTOCOL: &[u8] = b"http/1.1";
 /// The longest head, in bytes.
-pub(super) const MAX_HEAD: usize = 16 * 1024;
+pub(crate) const MAX_HEAD: usize = 16 * 1024;
 /// The most fields in a head.
 const MAX_FIELDS: usize = 100;
 /// What ends a head.
@@ -48,6 +51,14 @@ impl Head {
     /// Returns the value of the first field with this name, which is in lower case.
     pub fn field<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.all(name).next()
+    }
+
+    /// Returns the status code of a response.
+    pub fn status(&self) -> Option<u16> {
+        match self.start {
+            StartLine::Response { status } => Some(status),
+            StartLine::Request { .. } => None,
+        }
     }
 
     /// Parses a head without its final empty line.
@@ -132,7 +143,7 @@ impl fmt::Display for BadHead {
 
 impl error::Error for BadHead {}
 
-/// Collects the bytes of a head; what follows it is for the tunnel.
+/// Collects the bytes of a head; what follows it is content, the next head, or for a tunnel.
 #[derive(Debug, Default)]
 pub struct HeadReader {
     buffer: BytesMut,
@@ -160,6 +171,11 @@ impl HeadReader {
         self.buffer.advance(end + END.len());
         self.searched = 0;
         Ok(Some(head))
+    }
+
+    /// Whether there are no bytes of a head.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
     }
 
     /// Returns the bytes that were received after the head.

@@ -4,17 +4,24 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+#[cfg(not(unix))]
+use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Refusal;
+use super::condition::{Validators, full_seconds};
 use super::fair::{FairPermit, FairSemaphore, Share};
 use crate::net::Session;
 use crate::net::descriptors::are_used_up;
 
 /// The number of sessions that together may open all files.
 const SESSIONS: usize = 32;
+/// The most requests of one session that are incomplete at the same time: their bytes are in no account.
+const MAX_HEADS: usize = 64;
+/// What a path that ends in a slash stands for.
+const INDEX: &str = "index.html";
 
 /// Limits of a file server.
 #[derive(Clone, Copy, Debug)]
@@ -80,11 +87,12 @@ impl Root {
     pub fn visitor(&self, session: &Session) -> Visitor {
         let open_files = Arc::new(Semaphore::new(self.limits.open_files_per_session.max(1)));
         let share = self.open_files.share(session.client());
-        Visitor { root: self.clone(), open_files, share, session: session.clone() }
+        let heads = Arc::new(Semaphore::new(MAX_HEADS));
+        Visitor { root: self.clone(), open_files, heads, share, session: session.clone() }
     }
 
-    /// The file at `path`, which begins with a slash, and its length. Symbolic links may lead anywhere within the
-    /// directory, and nowhere else.
+    /// The file at `path`, which begins with a slash, and its length. A path that ends in a slash is that of the
+    /// `index.html` there. Symbolic links may lead anywhere within the directory, and nowhere else.
     ///
     /// # Errors
     /// See [`Refusal`].
@@ -98,9 +106,10 @@ impl Root {
         if !relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
             return Err(Unopened::Refused(Refusal::Forbidden));
         }
+        let name = if path.ends_with('/') { relative.join(INDEX) } else { relative.to_owned() };
         // Some C libraries open directories on the way.
         let found =
-            self.directory.join(relative).canonicalize().map_err(|error| Unopened::of(&error, Refusal::NotFound))?;
+            self.directory.join(name).canonicalize().map_err(|error| Unopened::of(&error, Refusal::NotFound))?;
         if !found.starts_with(&self.directory) {
             return Err(Unopened::Refused(Refusal::Forbidden));
         }
@@ -148,15 +157,31 @@ fn check(directory: &Path) -> io::Result<PathBuf> {
 pub struct Visitor {
     root: Root,
     open_files: Arc<Semaphore>,
+    heads: Arc<Semaphore>,
     share: Share,
     session: Session,
 }
 
 impl Visitor {
-    /// How long to wait for the client; `None`: the session itself ends if nothing moves. In a session without TCPLS
-    /// nothing but TCP knows what the client has taken.
+    /// How long to wait until the client takes something; `None`: the session itself ends if nothing moves. In a session
+    /// without TCPLS nothing but TCP knows what the client has taken.
     pub(super) fn patience(&self) -> Option<Duration> {
-        self.session.is_tcpls().then_some(self.root.limits.patience)
+        self.is_tcpls().then_some(self.root.limits.patience)
+    }
+
+    /// How long a request may take.
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.root.limits.patience
+    }
+
+    /// Whether each request has a stream of its own.
+    pub(super) fn is_tcpls(&self) -> bool {
+        self.session.is_tcpls()
+    }
+
+    /// Waits until another request may be read.
+    pub(super) async fn head_permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.heads.clone().acquire_owned().await.ok()
     }
 
     /// What the client has taken so far, on all streams.
@@ -172,9 +197,9 @@ impl Visitor {
     }
 
     /// Opens a file. Blocks.
-    pub(super) fn open(&self, path: &str) -> Result<(File, FileId), Unopened> {
+    pub(super) fn open(&self, path: &str) -> Result<(File, FileId, Validators), Unopened> {
         let (file, metadata) = self.root.find(path)?;
-        Ok((file, FileId::of(&metadata)))
+        Ok((file, FileId::of(&metadata), validators(&metadata, SystemTime::now())))
     }
 
     /// Makes another session or TCP connection give way to a file.
@@ -215,12 +240,36 @@ impl FileId {
     }
 }
 
+/// What tells this state of a file from others. The entity tag has the file's inode, its length, and when the inode changed:
+/// unlike the time of modification, programs cannot set that, so that another content of the same length and date has another
+/// tag. A hash of the content would have to be computed before the first byte is sent.
+fn validators(metadata: &Metadata, now: SystemTime) -> Validators {
+    let modified = metadata.modified().ok();
+    let (inode, changed) = inode_of(metadata, modified);
+    let etag = format!("\"{inode:x}-{:x}-{changed:x}\"", metadata.len());
+    Validators { etag, modified: modified.and_then(|time| full_seconds(time, now)) }
+}
+
+/// The number of the inode, and when it changed, in nanoseconds since 1970.
+#[cfg(unix)]
+fn inode_of(metadata: &Metadata, _modified: Option<SystemTime>) -> (u64, u128) {
+    use std::os::unix::fs::MetadataExt;
+    let [seconds, nanos] = [metadata.ctime(), metadata.ctime_nsec()].map(|part| u128::from(part.unsigned_abs()));
+    (metadata.ino(), seconds * 1_000_000_000 + nanos)
+}
+
+#[cfg(not(unix))]
+fn inode_of(_: &Metadata, modified: Option<SystemTime>) -> (u64, u128) {
+    let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    (0, since.map_or(0, |since| since.as_nanos()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn tree(name: &str) -> (PathBuf, Root) {
-        let base = std::env::temp_dir().join(format!("tcpls-hq-{}-{name}", std::process::id()));
+        let base = std::env::temp_dir().join(format!("tcpls-files-{}-{name}", std::process::id()));
         std::fs::create_dir_all(base.join("root/sub")).unwrap();
         std::fs::write(base.join("secret"), "secret").unwrap();
         std::fs::write(base.join("root/sub/file"), "inside").unwrap();
@@ -241,9 +290,32 @@ mod tests {
         for path in ["/sub/file", "//sub//file", "/./sub/file"] {
             assert_eq!(root.open(path).unwrap().1, 6, "{path}");
         }
-        for path in ["/", "/sub", "/nothing", "/sub/file/x"] {
+        std::fs::write(base.join("root/sub/index.html"), "<p>").unwrap();
+        assert_eq!(root.open("/sub/").unwrap().1, 3);
+        for path in ["/", "/sub", "/nothing", "/nothing/", "/sub/file/x", "/sub/file/"] {
             assert_eq!(root.open(path).unwrap_err(), Refusal::NotFound, "{path}");
         }
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn content_of_the_same_length_and_date_has_another_entity_tag() {
+        let (base, _) = tree("tags");
+        let path = base.join("root/sub/file");
+        let tag = || validators(&path.metadata().unwrap(), SystemTime::now()).etag;
+        let (before, modified) = (tag(), path.metadata().unwrap().modified().unwrap());
+        assert_eq!(tag(), before);
+        let after = loop {
+            // The clock of the file system may be coarse.
+            std::fs::write(&path, "INSIDE").unwrap();
+            File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+            if tag() != before {
+                break tag();
+            }
+        };
+        assert!(after.starts_with('"') && after.ends_with('"'), "{after}");
+        assert_eq!(path.metadata().unwrap().modified().unwrap(), modified);
         std::fs::remove_dir_all(base).unwrap();
     }
 
