@@ -17,7 +17,7 @@ use super::listen::ListenArgs;
 use super::server::log::{Happening, Log, LogArgs};
 use super::server::{DrainArgs, Service, apply};
 use super::signals::Signals;
-use super::units::{parse_duration, parse_size};
+use super::units::{parse_duration, parse_rate, parse_size};
 use super::{Outcome, report, server};
 use crate::net::{Listener, ServerOptions, Session};
 use crate::proxy::{self, Allow, AllowRemote, PROTOCOL, Pattern, RemotePattern, Report, TcpOutbound, Users, codes};
@@ -73,6 +73,10 @@ pub struct Args {
     /// of those that "ulimit -n" leaves for targets
     #[arg(long, value_name = "NUMBER", default_value = "2048")]
     pub max_streams: u32,
+    /// Bytes per second that a client may move in each direction, in all of its sessions and connections together, for
+    /// example 10MB. A client is a user, or an address if --client-ca or --anyone lets clients in without one. Default: any
+    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
+    pub rate: Option<u64>,
     /// End connections that carry nothing for this time, for example 2h. Default: never
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub idle: Option<Duration>,
@@ -242,7 +246,7 @@ impl Service for Server {
 fn limits(args: &Args, targets: usize) -> proxy::Limits {
     proxy::Limits::default().with(|limits| {
         limits.per_client = (args.max_streams as usize).min(targets / 4).max(1);
-        (limits.total, limits.idle) = (targets, args.idle);
+        (limits.total, limits.rate, limits.idle) = (targets, args.rate, args.idle);
     })
 }
 

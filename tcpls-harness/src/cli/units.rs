@@ -28,6 +28,15 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     if bytes > (1u64 << 53) as f64 { Err(format!("{text} is too large")) } else { Ok(bytes as u64) }
 }
 
+/// Bytes per second, as a size such as `10MB` or `10MB/s`.
+///
+/// # Errors
+/// A description of the syntax error.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let size = parse_size(text.strip_suffix("/s").unwrap_or(text))?;
+    if size == 0 { Err("a rate of 0 would stop everything; leave it out for no limit".to_owned()) } else { Ok(size) }
+}
+
 /// A duration such as `500ms`, `30s`, `15min`, `2h` or `7d`.
 ///
 /// # Errors
@@ -106,6 +115,7 @@ mod tests {
         let sizes = [("0", 0), ("4096", 4096), ("64MiB", 64 << 20), ("1.5kB", 1500), ("2 g", 2_000_000_000)];
         for (text, bytes) in sizes {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
+            assert_eq!(parse_rate(&format!("{text}/s")).ok(), Some(bytes).filter(|bytes| *bytes > 0), "{text}");
         }
         for text in ["", "MiB", "-1", "1x", "1..2", "99999999GiB"] {
             assert!(parse_size(text).is_err(), "{text}");

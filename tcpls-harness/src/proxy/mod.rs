@@ -11,6 +11,7 @@
 //! | `invite`, `invites` | a server's addresses, pins and a client's secret in one line; those that a server gave out |
 //! | `refusal` | why a connection is refused, in the words of HTTP |
 //! | `peer`, `splice` | the TCP connection outside of the session; carrying bytes, ends and resets between it and a stream |
+//! | `places`, `rate` | how many connections a client has, and the rate that they share |
 //! | `outbound` | connects to targets: resolves names once, and judges the addresses |
 //! | `server` | answers the streams of a session |
 //! | `client`, `tunnel` | asks a server for connections; keeps a session for that |
@@ -26,6 +27,8 @@ mod invites;
 mod local;
 mod outbound;
 mod peer;
+mod places;
+mod rate;
 mod refusal;
 mod remote;
 mod reverse;
@@ -45,6 +48,7 @@ pub use self::outbound::{Outbound, TcpOutbound};
 #[cfg(feature = "cli")]
 pub(crate) use self::peer::KEEP_ALIVE;
 pub use self::peer::{Peer, TcpPeer};
+pub use self::rate::Rate;
 pub use self::refusal::Refusal;
 pub use self::remote::{AllowRemote, RemotePattern};
 pub use self::reverse::{RemoteForward, RemoteForwards, RemoteReport};

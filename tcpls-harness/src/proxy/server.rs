@@ -1,20 +1,19 @@
 //! Answers the streams of a session: one CONNECT request on each.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tcpls_core::budget::Client;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::client::exchange;
 use super::outbound::Outbound;
 use super::peer::{Peer, TcpPeer};
+use super::places::{Key, Place, Places};
 use super::refusal::Refusal;
 use super::remote::{AllowRemote, Held, Owner, Ports, address_of};
 use super::splice::{Spliced, Splicing, splice};
@@ -47,6 +46,10 @@ pub struct Limits {
     pub per_client: usize,
     /// Connections of all clients at the same time.
     pub total: usize,
+    /// Bytes per second that one client may move in each direction, in all of its connections and sessions together;
+    /// `None`: any number. What is too fast is not read ([`Rate`](super::Rate)). Clients behind a trusted proxy, whose
+    /// addresses are unknown, have no limit unless they are users.
+    pub rate: Option<u64>,
     /// How long a connection may carry nothing in either direction; `None`: for any time.
     pub idle: Option<Duration>,
     /// How long a request may take to arrive.
@@ -55,7 +58,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { per_client: 2048, total: 16_384, idle: None, request_timeout: Duration::from_secs(10) }
+        Self { per_client: 2048, total: 16_384, rate: None, idle: None, request_timeout: Duration::from_secs(10) }
     }
 }
 
@@ -128,23 +131,15 @@ struct Shared<O> {
     remote: RwLock<AllowRemote>,
     ports: Ports,
     limits: Limits,
-    total: Arc<Semaphore>,
-    clients: Mutex<BTreeMap<Key, usize>>,
-}
-
-/// Whose connections are counted together.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
-    User(Arc<str>),
-    Client(Client),
+    places: Arc<Places>,
 }
 
 impl<O: Outbound> Server<O> {
     /// Makes a server that connects by `outbound`. Without users, every client of the session may use it.
     pub fn new(outbound: O, users: Users, limits: Limits) -> Self {
-        let total = Arc::new(Semaphore::new(limits.total.min(Semaphore::MAX_PERMITS)));
-        let (remote, ports, clients) = Default::default();
-        let shared = Shared { outbound, users: RwLock::new(users), remote, ports, limits, total, clients };
+        let places = Arc::new(Places::new(&limits));
+        let (remote, ports) = Default::default();
+        let shared = Shared { outbound, users: RwLock::new(users), remote, ports, limits, places };
         Self { shared: Arc::new(shared) }
     }
 
@@ -178,7 +173,7 @@ impl<O: Outbound> Server<O> {
         permit: OwnedSemaphorePermit,
         report: impl Fn(Report) + Clone + Send + Sync + 'static,
     ) {
-        let (runtime, client) = (&session.runtime(), session.client());
+        let runtime = &session.runtime();
         let reading = runtime.timeout(self.shared.limits.request_timeout, read_head(&mut stream)).await;
         drop(permit);
         let (head, rest) = match reading {
@@ -198,7 +193,7 @@ impl<O: Outbound> Server<O> {
         if method == Method::Listen {
             return self.listen(session, stream, (user, head, target), report).await;
         }
-        let _place = match self.take_place(user.clone(), client) {
+        let place = match self.take_place(user.clone(), session) {
             Ok(place) => place,
             Err(refusal) => return refuse(stream, &report, user, Some(target), refusal).await,
         };
@@ -211,14 +206,17 @@ impl<O: Outbound> Server<O> {
         };
         let peer = match connected {
             Ok(peer) => peer,
-            Err(refusal) => return refuse(stream, &report, user, Some(target), refusal).await,
+            Err(refusal) => {
+                drop(place);
+                return refuse(stream, &report, user, Some(target), refusal).await;
+            }
         };
         stream.set_label(&target.to_string());
         report(Report::Connected { user, target: target.clone() });
         let splicing = Splicing::default().with(|splicing| {
             splicing.to_stream = Bytes::from_static(GRANTED);
             splicing.to_peer = rest;
-            splicing.idle = self.shared.limits.idle;
+            (splicing.idle, splicing.rate) = (self.shared.limits.idle, place.rate.clone());
         });
         // Whether it is idle is for `limits.idle` alone, whatever the session's configuration says.
         session.set_plain_idle_timeout(None);
@@ -298,16 +296,17 @@ impl<O: Outbound> Server<O> {
     ) {
         let (runtime, mut peer) = (session.runtime(), TcpPeer::new(socket));
         let asked = async {
-            let place = self.take_place(user.clone(), session.client())?;
+            let place = self.take_place(user.clone(), session)?;
             let forwarded = format!("Forwarded: for=\"{from}\"\r\n");
             let (stream, early) = exchange(session, "CONNECT", &target, None, &forwarded).await?;
             Ok((place, stream, early))
         };
         match runtime.timeout(DELIVERY, asked).await.unwrap_or(Err(Refusal::TimedOut)) {
-            Ok((_place, stream, early)) => {
+            Ok((place, stream, early)) => {
                 report(Report::Connected { user, target: target.clone() });
                 let splicing = Splicing::default().with(|splicing| {
                     (splicing.to_peer, splicing.idle) = (early, self.shared.limits.idle);
+                    splicing.rate = place.rate.clone();
                 });
                 let spliced = splice(&runtime, stream, peer, splicing).await;
                 report(Report::Ended { target, spliced });
@@ -329,43 +328,8 @@ impl<O: Outbound> Server<O> {
     }
 
     /// Takes one of the connections that a client may have, and one of all.
-    fn take_place(&self, user: Option<Arc<str>>, client: Client) -> Result<Place<O>, Refusal> {
-        let total = self.shared.total.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
-        let key = user.map_or(Key::Client(client), Key::User);
-        let mut clients = self.shared.clients();
-        let count = clients.get(&key).copied().unwrap_or_default();
-        // Clients behind a trusted proxy are not told apart: the total is their limit.
-        if count >= self.shared.limits.per_client && key != Key::Client(Client::ALONE) {
-            return Err(Refusal::TooMany);
-        }
-        clients.insert(key.clone(), count + 1);
-        drop(clients);
-        Ok(Place { shared: self.shared.clone(), key, _total: total })
-    }
-}
-
-impl<O> Shared<O> {
-    fn clients(&self) -> MutexGuard<'_, BTreeMap<Key, usize>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A place among a client's connections, free again when it is dropped.
-struct Place<O> {
-    shared: Arc<Shared<O>>,
-    key: Key,
-    _total: OwnedSemaphorePermit,
-}
-
-impl<O> Drop for Place<O> {
-    fn drop(&mut self) {
-        let mut clients = self.shared.clients();
-        if let Some(count) = clients.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                clients.remove(&self.key);
-            }
-        }
+    fn take_place(&self, user: Option<Arc<str>>, session: &Session) -> Result<Place, Refusal> {
+        self.shared.places.take(Key::new(user, session.client()), session.runtime().now())
     }
 }
 

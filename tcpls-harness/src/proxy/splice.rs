@@ -18,6 +18,7 @@ use tokio::io::{AsyncWrite, ReadBuf};
 
 use super::codes;
 use super::peer::Peer;
+use super::rate::{Pacer, Rate, Way};
 use crate::net::{RecvStream, Runtime, SendStream, Stream};
 
 /// The most that is read at once.
@@ -74,6 +75,8 @@ pub struct Splicing {
     pub to_peer: Bytes,
     /// How long no byte may pass in either direction; `None`: for any time.
     pub idle: Option<Duration>,
+    /// The rate that it shares with others; `None`: any.
+    pub rate: Option<Rate>,
 }
 
 impl Splicing {
@@ -88,13 +91,16 @@ impl Splicing {
 /// Carries bytes until both directions have ended, or one side has failed. Dropping the future resets both sides.
 pub async fn splice<P: Peer>(runtime: &Runtime, stream: Stream, peer: P, splicing: Splicing) -> Spliced {
     let (send, recv) = stream.split();
-    let Splicing { to_stream, to_peer, idle } = splicing;
-    let up = Direction { held: to_stream, ended: false, bytes: 0 };
-    let down = Direction { held: to_peer, ended: false, bytes: 0 };
-    let mut tunnel = Tunnel { send, recv, peer: Aborting(peer, true), up, down };
+    let Splicing { to_stream, to_peer, idle, rate } = splicing;
+    let direction = |held: Bytes, way| {
+        let pacer = rate.clone().map(|rate| Box::new(Pacer::new(rate, way, runtime.now(), held.len())));
+        Direction { held, ended: false, bytes: 0, pacer }
+    };
+    let (up, down) = (direction(to_stream, Way::ToStream), direction(to_peer, Way::ToPeer));
+    let mut tunnel = Tunnel { runtime, send, recv, peer: Aborting(peer, true), up, down };
     let outcome = match idle {
         None => poll_fn(|cx| tunnel.poll(cx)).await,
-        Some(idle) => tunnel.run(runtime, idle).await,
+        Some(idle) => tunnel.run(idle).await,
     };
     let end = match outcome {
         Ok(()) => {
@@ -117,6 +123,26 @@ struct Direction {
     held: Bytes,
     ended: bool,
     bytes: u64,
+    pacer: Option<Box<Pacer>>,
+}
+
+impl Direction {
+    /// Waits until it may read. Returns how many bytes.
+    fn poll_turn(&mut self, runtime: &Runtime, cx: &mut Context<'_>) -> Poll<usize> {
+        self.pacer.as_mut().map_or(Poll::Ready(PIECE), |pacer| pacer.poll_turn(runtime, cx))
+    }
+
+    /// Counts what was read against the rate.
+    fn has_read(&mut self, runtime: &Runtime, bytes: usize) {
+        if let Some(pacer) = &mut self.pacer {
+            pacer.moved(runtime.now(), bytes);
+        }
+    }
+
+    /// Whether it waits for its turn at a rate.
+    fn is_paused(&self) -> bool {
+        self.pacer.as_ref().is_some_and(|pacer| pacer.is_paused())
+    }
 }
 
 /// A peer, and whether it is reset when it is dropped.
@@ -130,7 +156,8 @@ impl<P: Peer> Drop for Aborting<P> {
     }
 }
 
-struct Tunnel<P: Peer> {
+struct Tunnel<'a, P: Peer> {
+    runtime: &'a Runtime,
     send: SendStream,
     recv: RecvStream,
     peer: Aborting<P>,
@@ -138,15 +165,18 @@ struct Tunnel<P: Peer> {
     down: Direction,
 }
 
-impl<P: Peer> Tunnel<P> {
+impl<P: Peer> Tunnel<'_, P> {
     /// The same as polling, with a limit on the time without a byte.
-    async fn run(&mut self, runtime: &Runtime, idle: Duration) -> Result<(), End> {
+    async fn run(&mut self, idle: Duration) -> Result<(), End> {
+        let runtime = self.runtime;
         let mut moved: (Time, u64) = (runtime.now(), 0);
         let mut sleep = Box::pin(runtime.sleep_until(moved.0 + idle));
         poll_fn(|cx| {
             let outcome = self.poll(cx);
             let bytes = self.up.bytes + self.down.bytes;
-            if outcome.is_pending() && bytes > moved.1 {
+            // A tunnel that its rate holds back is not idle.
+            let is_busy = bytes > moved.1 || self.up.is_paused() || self.down.is_paused();
+            if outcome.is_pending() && is_busy {
                 moved = (runtime.now(), bytes);
             }
             while outcome.is_pending() && sleep.as_mut().poll(cx).is_ready() {
@@ -182,8 +212,12 @@ impl<P: Peer> Tunnel<P> {
                 }
                 continue;
             }
+            let turn = match self.up.poll_turn(self.runtime, cx) {
+                Poll::Ready(turn) => turn,
+                Poll::Pending => return self.poll_blocked(cx),
+            };
             let room = match self.send.poll_writable(cx) {
-                Poll::Ready(room) => room.map_err(write_end)?.min(PIECE),
+                Poll::Ready(room) => room.map_err(write_end)?.min(PIECE).min(turn),
                 Poll::Pending => return self.poll_blocked(cx),
             };
             let mut space = [MaybeUninit::uninit(); PIECE];
@@ -198,6 +232,7 @@ impl<P: Peer> Tunnel<P> {
                 self.up.ended = true;
                 break;
             }
+            self.up.has_read(self.runtime, read.len());
             let written = match Pin::new(&mut self.send).poll_write(cx, read) {
                 Poll::Ready(written) => written.map_err(|error| io_end(&error))?,
                 Poll::Pending => 0, // another stream has taken the room
@@ -234,8 +269,18 @@ impl<P: Peer> Tunnel<P> {
                 }
                 continue;
             }
-            match self.recv.poll_read_chunk(cx, PIECE) {
-                Poll::Ready(Ok(Some(chunk))) => self.down.held = chunk,
+            let turn = match self.down.poll_turn(self.runtime, cx) {
+                Poll::Ready(turn) => turn.min(PIECE),
+                Poll::Pending => {
+                    self.poll_flush(cx)?;
+                    return self.poll_down_blocked(cx);
+                }
+            };
+            match self.recv.poll_read_chunk(cx, turn) {
+                Poll::Ready(Ok(Some(chunk))) => {
+                    self.down.has_read(self.runtime, chunk.len());
+                    self.down.held = chunk;
+                }
                 Poll::Ready(Ok(None)) => match Pin::new(&mut self.peer.0).poll_shutdown(cx) {
                     Poll::Ready(shut) => {
                         shut.map_err(|_| End::PeerReset)?;
@@ -245,15 +290,20 @@ impl<P: Peer> Tunnel<P> {
                 },
                 Poll::Ready(Err(error)) => return Err(read_end(error)),
                 Poll::Pending => {
-                    // A peer that buffers must not wait for more. It wakes this task if it has not finished.
-                    return match Pin::new(&mut self.peer.0).poll_flush(cx) {
-                        Poll::Ready(Err(_)) => Err(End::PeerReset),
-                        _ => Ok(Poll::Pending),
-                    };
+                    self.poll_flush(cx)?;
+                    return Ok(Poll::Pending);
                 }
             }
         }
         Ok(Poll::Ready(()))
+    }
+
+    /// A peer that buffers must not wait for more. It wakes this task if it has not finished.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        match Pin::new(&mut self.peer.0).poll_flush(cx) {
+            Poll::Ready(Err(_)) => Err(End::PeerReset),
+            _ => Ok(()),
+        }
     }
 
     /// The peer takes no more, so that the stream is not read: a reset of either of its directions must be noticed

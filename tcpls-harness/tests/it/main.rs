@@ -28,6 +28,7 @@ mod paths;
 mod pins;
 mod plain;
 mod proxy;
+mod proxy_limits;
 mod refusals;
 mod runtimes;
 mod second_provider;
