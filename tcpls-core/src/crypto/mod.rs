@@ -2,7 +2,7 @@
 //! schedule that derives the next generation of keys. [`TlsClient`] and [`TlsServer`] make the handshakes of many
 //! sessions.
 //!
-//! `rustls` holds the only `use rustls` of the crate, `aead` the only use of the AEAD library. A provider for another TLS library,
+//! `rustls` holds the only `use rustls` of the crate, `openssl` the only use of OpenSSL, `aead` the only use of the AEAD library. A provider for another TLS library,
 //! or another version of rustls, implements [`Handshake`] and what makes them, in this crate or outside of it, and nothing else changes
 //! (`docs/decisions/0008-tls-seam.md`).
 
@@ -18,6 +18,9 @@ pub mod alpn;
 mod ends;
 pub(crate) mod limits;
 pub mod nonce;
+#[cfg(feature = "openssl")]
+#[cfg_attr(docsrs, doc(cfg(feature = "openssl")))]
+pub mod openssl;
 pub mod rng;
 #[cfg(feature = "rustls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]

@@ -82,6 +82,8 @@
 
 pub mod ledger;
 pub mod null;
+#[cfg(feature = "openssl")]
+pub mod openssl;
 mod ops;
 mod oracle;
 mod pair;

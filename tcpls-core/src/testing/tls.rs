@@ -263,15 +263,15 @@ impl TimeProvider for FixedClock {
 }
 
 /// A self-signed certificate and its Ed25519 key. Such signatures need no randomness.
-struct Identity {
-    certificate: &'static [u8],
+pub(super) struct Identity {
+    pub(super) certificate: &'static [u8],
     /// 32 equal bytes of this value are the secret.
-    secret: u8,
+    pub(super) secret: u8,
 }
 
-const SERVER: Identity = Identity { certificate: include_bytes!("server.der"), secret: 1 };
-const CLIENT: Identity = Identity { certificate: include_bytes!("client.der"), secret: 2 };
-const STRANGER: Identity = Identity { certificate: include_bytes!("stranger.der"), secret: 3 };
+pub(super) const SERVER: Identity = Identity { certificate: include_bytes!("server.der"), secret: 1 };
+pub(super) const CLIENT: Identity = Identity { certificate: include_bytes!("client.der"), secret: 2 };
+pub(super) const STRANGER: Identity = Identity { certificate: include_bytes!("stranger.der"), secret: 3 };
 
 impl Identity {
     fn roots(&self) -> RootCertStore {

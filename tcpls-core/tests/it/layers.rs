@@ -180,7 +180,7 @@ fn streams_and_tcp_connections_never_see_each_other() {
 }
 
 #[test]
-fn rustls_is_used_in_one_place_and_the_aead_library_in_one_file() {
+fn each_tls_library_is_used_in_one_place_and_the_aead_library_in_one_file() {
     for source in sources() {
         let names = |name: &str| {
             let before = |at: usize| source.text[..at].chars().next_back();
@@ -190,8 +190,12 @@ fn rustls_is_used_in_one_place_and_the_aead_library_in_one_file() {
                 .any(|(at, _)| before(at).is_none_or(|c| !(c.is_alphanumeric() || c == '_' || c == ':')))
         };
         // The test kit's TLS is configured in terms of rustls.
-        if !source.module.starts_with("crypto::rustls") && source.module != "testing::tls" {
+        let is_kit = ["testing::tls", "testing::openssl"].contains(&source.module.as_str());
+        if !source.module.starts_with("crypto::rustls") && !is_kit {
             assert!(!names("rustls"), "{} uses rustls", source.module);
+        }
+        if !source.module.starts_with("crypto::openssl") && source.module != "testing::openssl" {
+            assert!(!names("openssl"), "{} uses OpenSSL", source.module);
         }
         if source.module != "crypto::aead" {
             assert!(!names("ring") && !names("aws_lc_rs"), "{} uses the AEAD library", source.module);
@@ -322,6 +326,7 @@ fn folder_of(module: &str) -> &str {
     let parts: Vec<&str> = module.split("::").collect();
     match parts[..] {
         ["crypto", "rustls", ..] => "crypto::rustls",
+        ["crypto", "openssl", ..] => "crypto::openssl",
         ["wire", "frame", ..] => "wire::frame",
         ["wire", "hello", ..] => "wire::hello",
         ["wire" | "crypto", ..] | [_] => module,

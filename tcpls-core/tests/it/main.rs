@@ -33,6 +33,8 @@ mod late_acks;
 mod layers;
 mod life;
 mod migration;
+#[cfg(feature = "openssl")]
+mod openssl;
 mod plain_ends;
 mod robust;
 mod second_provider;

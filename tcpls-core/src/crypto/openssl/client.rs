@@ -1,0 +1,102 @@
+//! The client's side of the OpenSSL provider: completes an `SslConnector` and starts handshakes from it.
+
+use core::fmt;
+use std::net::IpAddr;
+
+use openssl::ssl::{SslConnector, SslConnectorBuilder};
+
+use super::complete;
+use super::driver::Driver;
+use super::errors::{misconfigured, refused_configuration};
+use crate::crypto::alpn::is_tcpls;
+use crate::crypto::{Handshake, Offer, TlsClient, alpn};
+use crate::error::HandshakeError;
+
+/// Starts a client's handshakes, with the certificates, suites and trust of the user's OpenSSL configuration.
+///
+/// It resumes no sessions: New Session Tickets are dropped.
+#[derive(Clone)]
+pub struct OpensslClient {
+    connector: SslConnector,
+    names: Vec<Vec<u8>>,
+    offer: Offer,
+}
+
+impl OpensslClient {
+    /// Completes `connector`. `application_protocols`, most wanted first, are offered over TCPLS and, after that, over
+    /// plain TLS; ALPN names that `connector` has are not used. A server that selects none of them ends the session with
+    /// [`CloseReason::NoApplicationProtocol`].
+    ///
+    /// It sets the callback for key logs, allows TLS 1.3 alone, and sends no early data.
+    ///
+    /// # Errors
+    /// OpenSSL cannot use TLS 1.3, or a protocol's name is empty, longer than 249 bytes, or one of TCPLS.
+    ///
+    /// [`CloseReason::NoApplicationProtocol`]: crate::error::CloseReason::NoApplicationProtocol
+    pub fn new(mut connector: SslConnectorBuilder, application_protocols: &[&[u8]]) -> Result<Self, HandshakeError> {
+        let names = alpn::names(application_protocols)?;
+        complete(&mut connector).map_err(refused_configuration)?;
+        let offer = if application_protocols.is_empty() { Offer::Anything } else { Offer::Protocols };
+        Ok(Self { connector: connector.build(), names, offer })
+    }
+
+    /// Like `new`, for TCPLS only: a server that does not support it ends the session with [`CloseReason::NoTcpls`] or
+    /// with an alert of its own.
+    ///
+    /// [`CloseReason::NoTcpls`]: crate::error::CloseReason::NoTcpls
+    #[must_use]
+    pub fn tcpls_only(&self) -> Self {
+        let names = self.names.iter().filter(|name| is_tcpls(name)).cloned().collect();
+        Self { connector: self.connector.clone(), names, offer: Offer::Tcpls }
+    }
+
+    /// Returns a copy without TCPLS, which offers only the plain names. It is for applications that decide to use plain
+    /// TLS on paths that block TCPLS. The library never decides this, because an attacker that can reset a TCP
+    /// connection could force it.
+    ///
+    /// # Errors
+    /// There is no application protocol to offer.
+    pub fn without_tcpls(&self) -> Result<Self, HandshakeError> {
+        let names: Vec<_> = self.names.iter().filter(|name| !is_tcpls(name)).cloned().collect();
+        if names.is_empty() {
+            return Err(misconfigured("there is no application protocol to offer without TCPLS"));
+        }
+        Ok(Self { connector: self.connector.clone(), names, offer: Offer::Protocols })
+    }
+}
+
+impl TlsClient for OpensslClient {
+    fn handshake(&self, server_name: &str) -> Result<Box<dyn Handshake>, HandshakeError> {
+        let is_address = server_name.parse::<IpAddr>().is_ok();
+        if !is_address && !is_dns_name(server_name) {
+            return Err(misconfigured("the server's name is neither a DNS name nor an IP address"));
+        }
+        let mut tls = self.connector.configure().map_err(refused_configuration)?;
+        let mut wire = Vec::new();
+        for name in &self.names {
+            wire.push(name.len() as u8); // checked by `alpn::names`
+            wire.extend_from_slice(name);
+        }
+        tls.set_alpn_protos(&wire).map_err(refused_configuration)?;
+        let tls = tls.into_ssl(server_name).map_err(refused_configuration)?;
+        let shown = (!is_address).then(|| server_name.to_owned());
+        Ok(Box::new(Driver::client(tls, self.offer, shown)?))
+    }
+}
+
+impl fmt::Debug for OpensslClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpensslClient").field("offer", &self.offer).finish_non_exhaustive()
+    }
+}
+
+/// Labels of letters, digits, hyphens and underscores, at most 253 bytes in all (RFC 1035, 2.3.1 and 2.3.4).
+fn is_dns_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}

@@ -1,0 +1,222 @@
+//! Runs a handshake of OpenSSL's over memory, one TLS record at a time, until its secrets are known.
+//!
+//! The code is the same for client and server. OpenSSL never gets a byte beyond the handshake.
+
+use std::sync::Arc;
+
+use openssl::ssl::{ErrorCode, Ssl, SslRef, SslStream, SslVerifyMode};
+
+use super::errors::{failed, failure, library};
+use super::log_index;
+use super::pipe::Pipe;
+use super::records::OwnRecords;
+use super::secrets::{Log, Schedule};
+use crate::crypto::aead::Suite;
+use crate::crypto::alpn::is_tcpls;
+use crate::crypto::{Agreed, Handshake, Offer, plaintext_alert};
+use crate::error::{Alert, HandshakeError, HandshakeErrorKind as Kind};
+use crate::wire::ids::Side;
+use crate::wire::record::{ContentType, MAX_PLAINTEXT};
+
+/// Bytes that a peer's side of the handshake may have, record headers included.
+const MAX_RECEIVED: usize = 128 << 10;
+/// Bytes of a flight with this endpoint's certificates, record headers included (decision D111).
+const MAX_FLIGHT: usize = 64 << 10;
+
+/// A handshake in progress.
+pub(super) struct Driver {
+    side: Side,
+    offer: Offer,
+    /// Client: the name that its ClientHello shows.
+    shown_name: Option<String>,
+    tls: SslStream<Pipe>,
+    log: Arc<Log>,
+    phase: Phase,
+    /// Bytes received in total.
+    received: usize,
+    /// To be sent.
+    outgoing: Vec<u8>,
+    /// From the moment at which this endpoint's application keys exist.
+    own: Option<OwnRecords>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Handshaking,
+    Complete,
+    Failed,
+}
+
+impl Driver {
+    /// Starts a client's handshake, which gives its ClientHello.
+    pub(super) fn client(mut tls: Ssl, offer: Offer, shown_name: Option<String>) -> Result<Self, HandshakeError> {
+        tls.set_connect_state();
+        let mut driver = Self::new(tls, Side::Client, offer, shown_name)?;
+        driver.step()?;
+        Ok(driver)
+    }
+
+    /// Starts a server's handshake.
+    pub(super) fn server(mut tls: Ssl) -> Result<Self, HandshakeError> {
+        tls.set_accept_state();
+        Self::new(tls, Side::Server, Offer::Anything, None)
+    }
+
+    fn new(mut tls: Ssl, side: Side, offer: Offer, shown_name: Option<String>) -> Result<Self, HandshakeError> {
+        let log = Arc::new(Log::default());
+        tls.set_ex_data(log_index().map_err(library)?, log.clone());
+        let tls = SslStream::new(tls, Pipe::new(side, log.clone())).map_err(library)?;
+        let (phase, outgoing) = (Phase::Handshaking, Vec::new());
+        Ok(Self { side, offer, shown_name, tls, log, phase, received: 0, outgoing, own: None })
+    }
+
+    /// Lets OpenSSL go on until it needs the peer's next record.
+    fn step(&mut self) -> Result<(), HandshakeError> {
+        let outcome = match self.tls.do_handshake() {
+            Ok(()) => {
+                self.phase = Phase::Complete;
+                Ok(())
+            }
+            Err(error) if error.code() == ErrorCode::WANT_READ => Ok(()),
+            Err(error) => Err(failed(error, self.tls.ssl().verify_result())),
+        };
+        // An alert of OpenSSL's is part of what it wrote.
+        let collected = self.collect();
+        outcome.and(collected)
+    }
+
+    /// Takes what OpenSSL wrote: its flight as it is, what it wrote behind it under numbers of this endpoint's.
+    fn collect(&mut self) -> Result<(), HandshakeError> {
+        let flight = self.tls.get_mut().take_flight();
+        if flight.len() > MAX_FLIGHT && self.alpn_is_tcpls() == Some(true) {
+            // The peer would refuse a certificate chain that is too long, without saying why.
+            self.outgoing.extend_from_slice(&plaintext_alert(Alert::InternalError));
+            let message = "this endpoint's certificate chain exceeds the 64 KiB that the peer accepts";
+            return Err(failure(Kind::Configuration, message));
+        }
+        if self.own.is_none() {
+            match self.make_own() {
+                Ok(own) => self.own = own,
+                Err(error) => {
+                    self.outgoing.extend_from_slice(&plaintext_alert(Alert::HandshakeFailure));
+                    return Err(error);
+                }
+            }
+        }
+        self.outgoing.extend_from_slice(&flight);
+        let late = self.tls.get_mut().take_late();
+        match &mut self.own {
+            Some(own) => own.seal_again(late, &mut self.outgoing),
+            None => Ok(()), // nothing is late before there are keys
+        }
+    }
+
+    fn make_own(&self) -> Result<Option<OwnRecords>, HandshakeError> {
+        let Some(secret) = self.log.secret_of(self.side) else { return Ok(None) };
+        OwnRecords::new(secret, self.suite()?).map(Some)
+    }
+
+    fn suite(&self) -> Result<Suite, HandshakeError> {
+        let code = self.tls.ssl().current_cipher().map(|cipher| u16::from_be_bytes(cipher.protocol_id()));
+        code.and_then(Suite::from_code).ok_or_else(|| failure(Kind::Incompatible, "the cipher suite is not supported"))
+    }
+
+    fn alpn_is_tcpls(&self) -> Option<bool> {
+        self.tls.ssl().selected_alpn_protocol().map(is_tcpls)
+    }
+
+    fn take_record(&mut self, record: &[u8]) -> Result<(), HandshakeError> {
+        self.received = self.received.saturating_add(record.len());
+        if self.received > MAX_RECEIVED {
+            return Err(failure(Kind::Violation, "the peer's handshake is longer than 128 KiB"));
+        }
+        self.tls.get_mut().feed(record);
+        self.step()
+    }
+
+    /// A client that is asked for a certificate gets nothing before it has presented one.
+    fn may_write_half_rtt(&self) -> bool {
+        self.side == Side::Server
+            && self.phase == Phase::Handshaking
+            && self.tcpls() == Some(true)
+            && !self.tls.ssl().verify_mode().contains(SslVerifyMode::PEER)
+    }
+}
+
+impl Handshake for Driver {
+    fn handle_record(&mut self, record: &mut [u8]) -> Result<(), HandshakeError> {
+        match self.phase {
+            Phase::Handshaking => {}
+            Phase::Complete => return Err(failure(Kind::Other, "the handshake is over")),
+            Phase::Failed => return Err(failure(Kind::Other, "the handshake has failed")),
+        }
+        self.take_record(record).inspect_err(|_| self.phase = Phase::Failed)
+    }
+
+    fn write(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.outgoing);
+    }
+
+    fn write_half_rtt(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> bool {
+        if plaintext.is_empty() || plaintext.len() > MAX_PLAINTEXT || !self.may_write_half_rtt() {
+            return false;
+        }
+        let Some(own) = &mut self.own else { return false };
+        out.append(&mut self.outgoing);
+        own.seal(ContentType::ApplicationData as u8, plaintext, out);
+        true
+    }
+
+    fn is_complete(&self) -> bool {
+        self.phase == Phase::Complete
+    }
+
+    fn tcpls(&self) -> Option<bool> {
+        // A HelloRetryRequest comes before the server has decided.
+        let is_settled = self.side == Side::Client || self.log.secret_of(Side::Server).is_some();
+        match self.alpn_is_tcpls() {
+            Some(tcpls) => is_settled.then_some(tcpls),
+            None => self.log.secret_of(self.side).is_some().then_some(false),
+        }
+    }
+
+    fn memory(&self) -> usize {
+        // OpenSSL copies what it reads; it has at most all of it.
+        self.tls.get_ref().memory() + self.outgoing.capacity() + self.received
+    }
+
+    fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError> {
+        if self.phase != Phase::Complete {
+            return Err(failure(Kind::Other, "the handshake is not over"));
+        }
+        if !self.outgoing.is_empty() || !self.tls.get_ref().is_drained() {
+            return Err(failure(Kind::Violation, "bytes of the handshake are left over"));
+        }
+        let suite = self.suite()?;
+        let missing = || failure(Kind::Other, "OpenSSL logged no secret");
+        let secret = |side| self.log.secret_of(side).cloned().ok_or_else(missing);
+        let (own, peers) = (secret(self.side)?, secret(self.side.peer())?);
+        let open = (0, peers.open_keys(suite)?);
+        let tls = self.tls.ssl();
+        let alpn = tls.selected_alpn_protocol().map(<[u8]>::to_vec);
+        let server_name = match self.side {
+            Side::Client => self.shown_name,
+            Side::Server => tls.servername(openssl::ssl::NameType::HOST_NAME).map(str::to_owned),
+        };
+        let peer_certificates = peer_certificates(tls, self.side).map_err(library)?;
+        let seal = self.own.ok_or_else(missing)?.into_keys();
+        let schedule = Box::new(Schedule { side: self.side, suite, own, peers });
+        let mut agreed = Agreed::new(suite.code(), seal, open, schedule).with_alpn(alpn.as_deref());
+        (agreed.server_name, agreed.offer, agreed.peer_certificates) = (server_name, self.offer, peer_certificates);
+        Ok(agreed)
+    }
+}
+
+/// The peer's chain in DER, its own certificate first.
+fn peer_certificates(tls: &SslRef, side: Side) -> Result<Vec<Vec<u8>>, openssl::error::ErrorStack> {
+    let Some(first) = tls.peer_certificate() else { return Ok(Vec::new()) };
+    // On a client, OpenSSL's chain begins with the server's own certificate; on a server, the client's is missing.
+    let repeated = usize::from(side == Side::Client);
+    let chain = tls.peer_cert_chain().into_iter().flatten().skip(repeated).map(|certificate| certificate.to_der());
+    core::iter::once(first.to_der()).chain(chain).collect()
+}

@@ -1,0 +1,52 @@
+//! The TLS handshake by OpenSSL 1.1.1 or later: the only place that uses it.
+//!
+//! OpenSSL runs the handshake over memory, and a key log shows its traffic secrets. From the moment at which this
+//! endpoint's application keys exist, nothing that OpenSSL writes is sent: its session tickets and alerts would take
+//! record numbers that 0.5-RTT data has taken, too (`docs/decisions/0027-openssl.md`). `records` seals their content
+//! again, and holds the only count.
+//!
+//! `client` and `server` complete the user's configurations, `driver` runs the handshake over a `pipe`, `secrets` reads
+//! the key log and derives keys. ALPN negotiates TCPLS ([`alpn`](super::alpn)).
+
+mod client;
+mod driver;
+mod errors;
+mod pipe;
+mod records;
+mod secrets;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, OnceLock};
+
+use openssl::error::ErrorStack;
+use openssl::ex_data::Index;
+use openssl::ssl::{Ssl, SslContextBuilder, SslVersion};
+
+pub use self::client::OpensslClient;
+use self::secrets::Log;
+pub use self::server::OpensslServer;
+
+/// Where a handshake of OpenSSL's keeps its secrets.
+fn log_index() -> Result<Index<Ssl, Arc<Log>>, ErrorStack> {
+    static INDEX: OnceLock<Index<Ssl, Arc<Log>>> = OnceLock::new();
+    if let Some(index) = INDEX.get() {
+        return Ok(*index);
+    }
+    let made = Ssl::new_ex_index()?;
+    Ok(*INDEX.get_or_init(|| made))
+}
+
+/// What both ends' configurations need: TLS 1.3 alone, and secrets for the handshake that they belong to.
+fn complete(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+    let index = log_index()?;
+    context.set_min_proto_version(Some(SslVersion::TLS1_3))?;
+    context.set_max_proto_version(None)?;
+    context.set_keylog_callback(move |tls, line| {
+        if let Some(log) = tls.ex_data(index) {
+            log.take_line(line);
+        }
+    });
+    Ok(())
+}

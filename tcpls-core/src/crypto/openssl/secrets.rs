@@ -1,0 +1,164 @@
+//! Traffic secrets from OpenSSL's key log, and the keys that follow from them (RFC 8446, 7.1 to 7.3).
+
+use core::fmt;
+use core::hint::black_box;
+use std::sync::OnceLock;
+
+use openssl::error::ErrorStack;
+use openssl::md::Md;
+use openssl::pkey::Id;
+use openssl::pkey_ctx::{HkdfMode, PkeyCtx};
+
+use super::errors::{failure, library};
+use crate::crypto::aead::Suite;
+use crate::crypto::{KeySchedule, OpenKeys, SealKeys};
+use crate::error::{HandshakeError, HandshakeErrorKind as Kind};
+use crate::wire::ids::Side;
+
+/// The application traffic secrets of one handshake, as its key log shows them.
+#[derive(Default)]
+pub(super) struct Log {
+    client: OnceLock<Secret>,
+    server: OnceLock<Secret>,
+}
+
+impl Log {
+    /// Takes one line of a key log: a label, the client's random, a secret.
+    pub(super) fn take_line(&self, line: &str) {
+        let mut words = line.split(' ');
+        let place = match words.next() {
+            Some("CLIENT_TRAFFIC_SECRET_0") => &self.client,
+            Some("SERVER_TRAFFIC_SECRET_0") => &self.server,
+            _ => return,
+        };
+        if let Some(secret) = words.nth(1).and_then(Secret::from_hex) {
+            _ = place.set(secret);
+        }
+    }
+
+    /// The secret under which `side` sends, once it exists.
+    pub(super) fn secret_of(&self, side: Side) -> Option<&Secret> {
+        match side {
+            Side::Client => self.client.get(),
+            Side::Server => self.server.get(),
+        }
+    }
+}
+
+/// Key material, overwritten when it is dropped.
+#[derive(Clone)]
+pub(super) struct Secret(Vec<u8>);
+
+impl Secret {
+    fn from_hex(text: &str) -> Option<Self> {
+        let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+        let pairs = text.as_bytes().chunks(2);
+        let bytes = pairs.map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?));
+        bytes.collect::<Option<Vec<u8>>>().map(Self)
+    }
+
+    /// HKDF-Expand-Label without a context.
+    fn expand(&self, suite: Suite, label: &str, len: usize) -> Result<Self, ErrorStack> {
+        let hash = if suite == Suite::Aes256Gcm { Md::sha384() } else { Md::sha256() };
+        let label = [b"tls13 ", label.as_bytes()].concat();
+        let info = [&(len as u16).to_be_bytes()[..], &[label.len() as u8], &label, &[0]].concat();
+        let mut hkdf = PkeyCtx::new_id(Id::HKDF)?;
+        hkdf.derive_init()?;
+        hkdf.set_hkdf_mode(HkdfMode::EXPAND_ONLY)?;
+        hkdf.set_hkdf_md(hash)?;
+        hkdf.set_hkdf_key(&self.0)?;
+        hkdf.add_hkdf_info(&info)?;
+        let mut out = Self(vec![0; len]);
+        hkdf.derive(Some(&mut out.0))?;
+        Ok(out)
+    }
+
+    /// The secret of the next generation.
+    fn next(&self, suite: Suite) -> Result<Self, HandshakeError> {
+        self.expand(suite, "traffic upd", self.0.len()).map_err(library)
+    }
+
+    fn key_and_iv(&self, suite: Suite) -> Result<(Self, [u8; 12]), HandshakeError> {
+        let key_len = if suite == Suite::Aes128Gcm { 16 } else { 32 };
+        let key = self.expand(suite, "key", key_len).map_err(library)?;
+        let iv = self.expand(suite, "iv", 12).map_err(library)?;
+        Ok((key, iv.0.as_slice().try_into().map_err(|_| wrong_length())?))
+    }
+
+    /// Keys to seal records with.
+    pub(super) fn seal_keys(&self, suite: Suite) -> Result<SealKeys, HandshakeError> {
+        let (key, iv) = self.key_and_iv(suite)?;
+        Ok(SealKeys { key: suite.seal_key(&key.0).ok_or_else(wrong_length)?, iv })
+    }
+
+    /// Keys to open records with.
+    pub(super) fn open_keys(&self, suite: Suite) -> Result<OpenKeys, HandshakeError> {
+        let (key, iv) = self.key_and_iv(suite)?;
+        Ok(OpenKeys { key: suite.open_key(&key.0).ok_or_else(wrong_length)?, iv })
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.fill(0);
+        black_box(&mut self.0);
+    }
+}
+
+fn wrong_length() -> HandshakeError {
+    failure(Kind::Other, "the cipher suite's key or IV has an unexpected length")
+}
+
+/// The generations of keys after the first.
+pub(super) struct Schedule {
+    pub(super) side: Side,
+    pub(super) suite: Suite,
+    pub(super) own: Secret,
+    pub(super) peers: Secret,
+}
+
+impl KeySchedule for Schedule {
+    fn next_seal(&mut self) -> Result<SealKeys, HandshakeError> {
+        self.own = self.own.next(self.suite)?;
+        self.own.seal_keys(self.suite)
+    }
+
+    fn next_open(&mut self) -> Result<OpenKeys, HandshakeError> {
+        self.peers = self.peers.next(self.suite)?;
+        self.peers.open_keys(self.suite)
+    }
+
+    /// Checks the form of the ticket, and keeps nothing: resuming takes a call that is not safe.
+    fn handle_new_session_ticket(&mut self, body: &[u8]) -> Result<(), HandshakeError> {
+        if self.side == Side::Server {
+            return Err(failure(Kind::Violation, "clients do not send session tickets"));
+        }
+        if !is_ticket(body) {
+            return Err(failure(Kind::Violation, "the peer sent a malformed session ticket"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether `body` is lifetime, age, nonce, ticket and extensions (RFC 8446, 4.6.1).
+fn is_ticket(body: &[u8]) -> bool {
+    let parts = || {
+        let (_nonce, rest) = vector::<1>(body.get(8..)?)?;
+        let (ticket, rest) = vector::<2>(rest)?;
+        let (_extensions, rest) = vector::<2>(rest)?;
+        Some(!ticket.is_empty() && rest.is_empty())
+    };
+    parts() == Some(true)
+}
+
+/// Splits off a vector whose length has `N` bytes.
+fn vector<const N: usize>(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = bytes.split_first_chunk::<N>()?;
+    rest.split_at_checked(len.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)))
+}
