@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::paths::no_zone;
 use super::zones;
-use crate::dial::{Device, Local, Path};
+use crate::dial::{Device, Group, Local, Path};
 use crate::links;
 use crate::net::interfaces::paths_to;
 use crate::net::{ClientOptions, PathFailure, PathFault};
@@ -20,9 +20,10 @@ use crate::net::{ClientOptions, PathFailure, PathFault};
 pub struct UplinkArgs {
     /// Interface or local address to connect from, for example wlan0 or 192.0.2.7; each --path adds a TCP connection to
     /// each address of the server. ",backup": connected, and used while no other path works. ",metered": not even
-    /// connected while another path works. "auto", the default: each interface through which a route leads to the server;
+    /// connected while another path works. ",share=NAME": paths of the same name share a bottleneck, for example a router,
+    /// and take the rate of one TCP connection: the first that works carries data. "auto", the default: each interface through which a route leads to the server;
     /// if the preferred one is a VPN, only that. "any": what the routes of the operating system select
-    #[arg(long = "path", alias = "local", value_name = "INTERFACE|ADDRESS[,backup][,metered]")]
+    #[arg(long = "path", alias = "local", value_name = "INTERFACE|ADDRESS[,backup][,metered][,share=NAME]")]
     pub uplinks: Vec<Uplink>,
 }
 
@@ -98,10 +99,16 @@ impl FromStr for Uplink {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split(',');
         let place = parts.next().unwrap_or_default();
-        let mark = |local: Local, mark: &str| match mark {
-            "backup" => Ok(local.backup()),
-            "metered" => Ok(local.metered()),
-            _ => Err(format!("{mark:?} is no mark of a path; write {place},backup or {place},metered")),
+        let mark = |local: Local, mark: &str| match mark.split_once('=') {
+            None if mark == "backup" => Ok(local.backup()),
+            None if mark == "metered" => Ok(local.metered()),
+            Some(("share", name)) => {
+                let group = name.parse::<Group>().map_err(|error| format!("{mark}: {error}"))?;
+                Ok(local.in_group(group))
+            }
+            _ => Err(format!(
+                "{mark:?} is no mark of a path; write {place},backup or {place},metered or {place},share=NAME"
+            )),
         };
         match place {
             "auto" if text == place => Ok(Self::Auto),
@@ -152,6 +159,7 @@ mod tests {
             ("wlan0,backup", device("wlan0").backup()),
             ("192.0.2.7,metered", address.metered()),
             ("192.0.2.7,metered,backup", address.backup().metered()),
+            ("wlan0,share=home", device("wlan0").in_group(Group::new("home").unwrap())),
             ("any,backup", Local::default().backup()),
         ] {
             assert_eq!(text.parse(), Ok(Uplink::Local(local)), "{text}");
@@ -162,6 +170,9 @@ mod tests {
             ",backup",
             "wlan0,",
             "wlan0,slow",
+            "wlan0,share",
+            "wlan0,share=",
+            "wlan0,backup=home",
             "an interface",
             "sixteen-bytes-ok",
             "fe80::1%no-such-if",

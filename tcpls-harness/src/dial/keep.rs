@@ -33,6 +33,7 @@ impl Dialer {
         self.note_urgency(now);
         self.note_traffic(now);
         self.close_cut(now);
+        self.divide_groups(now);
         // Each step may enable others; tokens and delays bound their number.
         let mut before = usize::MAX;
         while before != self.actions.len() {
@@ -64,7 +65,8 @@ impl Dialer {
         let is_full = self.view.tcp_connections >= self.view.limit;
         let displacement = self.displacement_deadline().filter(|at| is_full && *at > self.advanced);
         let last_resorts = last_resorts.filter(|at| self.view.tokens == 1 && *at > self.advanced);
-        dials.chain(displacement).chain(last_resorts).chain(self.cut_deadline()).min()
+        let returns = self.groups_deadline();
+        dials.chain(displacement).chain(last_resorts).chain(self.cut_deadline()).chain(returns).min()
     }
 
     /// Whether this pair should have a TCP connection, and has none, not even a joining one.
@@ -215,12 +217,10 @@ impl Dialer {
         // If nothing was sealed under its number, the last token can be used again.
         let is_last = self.urgent_since.is_some() && self.view.tokens == 1;
         let zero_rtt = self.options.zero_rtt && pair.sends_early() && !is_last;
+        let backup = pair.joins_as_backup();
         let attempt = &mut pair.attempts[at];
-        (attempt.stage, attempt.since) = (Stage::Joining { tcp: None, overdue: false }, now);
-        let options = JoinOptions::default().with(|join| {
-            join.zero_rtt = zero_rtt;
-            join.backup = pair.is_backup;
-        });
+        (attempt.stage, attempt.since) = (Stage::Joining { tcp: None, overdue: false, backup }, now);
+        let options = JoinOptions::default().with(|join| (join.zero_rtt, join.backup) = (zero_rtt, backup));
         self.actions.push_back(Action::Join { attempt: attempt.id, options });
         if self.urgent_since.is_some() && self.view.tcp_connections >= self.view.limit {
             self.patience = (self.patience * 2).min(MAX_PATIENCE);
@@ -270,8 +270,10 @@ impl Dialer {
     pub(super) fn note_joined(&mut self, now: Time, tcp: ConnectionId) {
         let Some(index) = self.pairs.iter().position(|pair| joining(pair, tcp).is_some()) else { return };
         let pair = &mut self.pairs[index];
+        let joins_as_backup = |attempt: &Attempt| matches!(attempt.stage, Stage::Joining { backup: true, .. });
+        let backup = joining(pair, tcp).is_some_and(joins_as_backup);
         pair.attempts.retain(|attempt| !is_join_of(attempt, tcp));
-        let before = pair.live.replace(Live::new(tcp, now));
+        let before = pair.live.replace(Live::new(tcp, now, backup));
         if before.is_some() {
             // It was replaced but may only have been slow; then the next one needs more time.
             pair.grace = (pair.grace * 2).min(MAX_PATIENCE);
@@ -288,6 +290,9 @@ impl Dialer {
             (self.patience, pair.grace) = (GRACE, GRACE);
         }
         if let Some(live) = &mut pair.live {
+            if live.silent && !silent {
+                live.answers_since = now;
+            }
             live.silent = silent;
             live.link = if silent { live.link } else { Link::Up };
         }

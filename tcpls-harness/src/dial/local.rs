@@ -1,11 +1,11 @@
-//! Local ends of paths: an address of this host, a network interface, or both, and what they cost.
+//! Local ends of paths: an address of this host, a network interface, or both, what they cost, and what they share.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU8;
 use std::str::FromStr;
 
-use super::Path;
+use super::{Group, Path};
 
 /// The longest name of an interface (`IFNAMSIZ` without its final zero).
 const MAX_NAME: usize = 15;
@@ -92,6 +92,8 @@ pub struct Local {
     pub backup: bool,
     /// Data costs money there: TCP connections are opened only while no other path answers, and are backups.
     pub metered: bool,
+    /// The paths with which it shares a bottleneck: one TCP connection of the group carries data.
+    pub group: Option<Group>,
 }
 
 impl Local {
@@ -105,6 +107,12 @@ impl Local {
     #[must_use]
     pub fn metered(self) -> Self {
         Self { metered: true, ..self }
+    }
+
+    /// Returns it as a member of a group.
+    #[must_use]
+    pub fn in_group(self, group: Group) -> Self {
+        Self { group: Some(group), ..self }
     }
 
     /// Returns it with an address.

@@ -9,12 +9,14 @@
 //! | `policy` | the interface, for policies of your own |
 //! | `start` | before there is a session: TCP connections race, and the first gets the TLS handshake |
 //! | `keep` | during the session: joins on other pairs, and replacement of lost and stalled TCP connections |
+//! | `group` | paths that share a bottleneck: which of them carries data |
 //! | `network` | lost and found local addresses, and the host's sleep |
 //! | `lanes` | TCP connections for interactive streams beside bulk data |
 //!
 //! The driver reports events with `handle_*`, calls [`Dialer::advance`], executes the actions from [`Dialer::poll_action`],
 //! and calls again at [`Dialer::poll_timeout`] at the latest. The same options, seed and calls give the same actions.
 
+mod group;
 mod keep;
 mod lanes;
 mod local;
@@ -36,6 +38,7 @@ use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
+pub use self::group::Group;
 pub(crate) use self::local::is_link_local;
 pub use self::local::{Device, Local, NoDevice};
 pub use self::network::{NetworkChange, report_change};
@@ -116,7 +119,7 @@ impl Dialer {
 
     /// Sets the local ends of the paths. Each gets an equal share of the wanted TCP connections, so that no other
     /// interface takes the place of one that fails. Paths from metered ones are dialed while no other path answers, and
-    /// their TCP connections are backups.
+    /// their TCP connections are backups. Of those in a group, one carries data.
     pub fn set_locals(&mut self, locals: &[Local]) {
         let share = self.target.div_ceil(locals.len().max(1));
         self.locals = locals.iter().map(|local| (*local, share)).collect();
@@ -125,23 +128,28 @@ impl Dialer {
 
     fn mark_pairs(&mut self) {
         for pair in &mut self.pairs {
-            (pair.is_backup, pair.is_metered) = marks(&self.backups, &self.locals, &pair.path);
+            mark(&self.backups, &self.locals, pair);
         }
         if self.phase == Phase::Starting {
             self.pairs.sort_by_key(|pair| (pair.is_metered, pair.is_backup));
         }
     }
 
-    /// The TCP connections that follow `tcp` on its pair are backups, too, or no more.
+    /// The TCP connections that follow `tcp` on its pair are backups, too, or no more. One that is no more leaves its
+    /// group.
     pub fn set_backup(&mut self, tcp: ConnectionId, backup: bool) {
-        let pair = self.pairs.iter_mut().find(|pair| pair.is_on(tcp));
-        pair.into_iter().for_each(|pair| pair.is_backup = backup);
+        let Some(pair) = self.pairs.iter_mut().find(|pair| pair.is_on(tcp)) else { return };
+        pair.is_backup = backup;
+        pair.live.iter_mut().for_each(|live| live.backup = backup);
+        if !backup {
+            (pair.group, pair.yields) = (None, false);
+        }
     }
 
     /// Returns the options for a join of the application on this pair.
     pub fn join_options(&self, path: Path) -> JoinOptions {
         let known = self.pairs.iter().find(|pair| pair.path == path);
-        let backup = known.map_or_else(|| marks(&self.backups, &self.locals, &path).0, |pair| pair.is_backup);
+        let backup = known.map_or_else(|| self.pair(path, self.advanced).joins_as_backup(), Pair::joins_as_backup);
         JoinOptions::default().with(|join| {
             join.zero_rtt = self.zero_rtt(path);
             join.backup = backup;
@@ -150,7 +158,8 @@ impl Dialer {
 
     fn pair(&self, path: Path, now: Time) -> Pair {
         let mut pair = Pair::new(path, now);
-        (pair.is_backup, pair.is_metered) = marks(&self.backups, &self.locals, &path);
+        mark(&self.backups, &self.locals, &mut pair);
+        pair.yields = pair.group.is_some_and(|group| self.carrier(group).is_some());
         pair
     }
 
@@ -266,7 +275,7 @@ impl Dialer {
         let index = self.enlist(now, path);
         self.abandon_where(index, |attempt| attempt.is_idle());
         let id = self.name();
-        let stage = Stage::Joining { tcp: Some(tcp), overdue: false };
+        let stage = Stage::Joining { tcp: Some(tcp), overdue: false, backup: self.pairs[index].joins_as_backup() };
         self.pairs[index].attempts.push(Attempt { id, since: now, stage });
     }
 
@@ -287,7 +296,7 @@ impl Dialer {
             path: pair.path,
             tcp: pair.live.map(|live| live.tcp),
             silent: pair.live.is_some_and(|live| live.silent),
-            backup: pair.is_backup,
+            backup: pair.joins_as_backup(),
             metered: pair.is_metered,
         })
     }
@@ -356,9 +365,10 @@ impl Dialer {
     }
 }
 
-/// Whether TCP connections on `path` are backups, and whether it is metered.
-fn marks(backups: &[Backup], locals: &[(Local, usize)], path: &Path) -> (bool, bool) {
-    let of = |local: &&(Local, usize)| local.0.is_of(path);
+/// Notes whether TCP connections on `pair` are backups, whether it is metered, and its group.
+fn mark(backups: &[Backup], locals: &[(Local, usize)], pair: &mut Pair) {
+    let of = |local: &&(Local, usize)| local.0.is_of(&pair.path);
     let (local, _) = locals.iter().find(of).copied().unwrap_or_default();
-    (local.backup || local.metered || backups.iter().any(|backup| backup.names(path)), local.metered)
+    pair.is_backup = local.backup || local.metered || backups.iter().any(|backup| backup.names(&pair.path));
+    (pair.is_metered, pair.group) = (local.metered, local.group);
 }

@@ -109,6 +109,13 @@ pub enum Action {
         /// Which.
         tcp: ConnectionId,
     },
+    /// Mark this TCP connection as a backup, or as available (`Connection::set_backup`): see [`Group`](super::Group).
+    SetBackup {
+        /// Which.
+        tcp: ConnectionId,
+        /// Whether it is a backup from now on.
+        backup: bool,
+    },
     /// There will be no session: every pair has failed.
     GiveUp,
 }

@@ -8,7 +8,7 @@ use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
 use super::lanes::Lane;
-use super::{AttemptId, DialOptions, Path};
+use super::{AttemptId, DialOptions, Group, Path};
 
 /// How long a stalled TCP connection may take to answer before another is dialed: most are only slow. It doubles with
 /// each replacement, until one has lasted.
@@ -51,12 +51,16 @@ pub(super) struct Live {
     pub(super) tcp: ConnectionId,
     pub(super) since: Time,
     pub(super) silent: bool,
+    /// Since when it is not silent.
+    pub(super) answers_since: Time,
     pub(super) link: Link,
+    /// Whether the session has it as a backup.
+    pub(super) backup: bool,
 }
 
 impl Live {
-    pub(super) fn new(tcp: ConnectionId, now: Time) -> Self {
-        Self { tcp, since: now, silent: false, link: Link::Up }
+    pub(super) fn new(tcp: ConnectionId, now: Time, backup: bool) -> Self {
+        Self { tcp, since: now, silent: false, answers_since: now, link: Link::Up, backup }
     }
 }
 
@@ -118,10 +122,11 @@ pub(super) enum Stage {
         heard: u64,
         overdue: bool,
     },
-    /// `tcp` is `None` until the driver has reported it.
+    /// `tcp` is `None` until the driver has reported it; `backup` is how it joins.
     Joining {
         tcp: Option<ConnectionId>,
         overdue: bool,
+        backup: bool,
     },
 }
 
@@ -182,6 +187,10 @@ pub(super) struct Pair {
     pub(super) is_backup: bool,
     /// Whether it is dialed only while no other answers.
     pub(super) is_metered: bool,
+    /// The pairs with which it shares a bottleneck.
+    pub(super) group: Option<Group>,
+    /// Whether it leaves the data to another of its group.
+    pub(super) yields: bool,
     /// Whether its TCP connection was retired intentionally: it is not replaced.
     pub(super) parked: bool,
     /// Whether the server has withdrawn the address.
@@ -214,6 +223,8 @@ impl Pair {
             unused: false,
             is_backup: false,
             is_metered: false,
+            group: None,
+            yields: false,
             parked: false,
             withdrawn: false,
             is_cut: false,
@@ -224,6 +235,11 @@ impl Pair {
     /// Whether it has an active TCP connection that is not stalled.
     pub(super) fn answers(&self) -> bool {
         self.live.is_some_and(|live| !live.silent)
+    }
+
+    /// Whether a TCP connection that joins here is a backup.
+    pub(super) fn joins_as_backup(&self) -> bool {
+        self.is_backup || self.yields
     }
 
     /// Whether it has a join in progress that is not overdue.

@@ -90,7 +90,7 @@ impl Dialer {
     pub(super) fn begin_keeping(&mut self, now: Time, index: usize, tcpls: bool) {
         self.phase = Phase::Running;
         self.next_start = now + ALTERNATIVE_DELAY;
-        self.pairs[index].live = Some(Live::new(ConnectionId::FIRST, now));
+        self.pairs[index].live = Some(Live::new(ConnectionId::FIRST, now, false));
         self.pairs[index].was_used = true;
         for index in 0..self.pairs.len() {
             let is_handshake = |attempt: &Attempt| matches!(attempt.stage, Stage::Handshaking { .. });

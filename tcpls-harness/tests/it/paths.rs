@@ -10,7 +10,7 @@ use tcpls_core::connection::schedule::{ActiveStandby, Redundant};
 use tcpls_core::error::TcpError;
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::ConnectionId;
-use tcpls_harness::dial::{Backup, Keep, Local};
+use tcpls_harness::dial::{Backup, Group, Keep, Local};
 use tcpls_harness::net::{AddTcpError, Events, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -94,6 +94,30 @@ async fn each_local_address_is_a_path_of_its_own() {
     let client = client.unwrap();
     in_use(&client, 4).await;
     upload(&client, &peer, 1 << 20).await;
+}
+
+#[tokio::test]
+async fn both_ends_know_which_path_of_a_group_carries_data() {
+    let mut server = Server::start();
+    let mut options = server.options();
+    options.dial.keep = Keep::Paths;
+    let home = Group::new("home").unwrap();
+    let local = |address: &str| Local::from(address.parse::<IpAddr>().unwrap());
+    options.locals = ["127.0.0.2", "127.0.0.3"].map(|address| local(address).in_group(home)).to_vec();
+    let addresses = [server.addresses[0]];
+    let (client, peer) = tokio::join!(Session::connect(&addresses, options), server.listener.accept());
+    let client = client.unwrap();
+    in_use(&client, 2).await;
+    let backups = |session: &Session| session.stats().tcp.into_iter().map(|tcp| tcp.backup).collect::<Vec<_>>();
+    assert_eq!(client.paths().iter().map(|status| status.backup).collect::<Vec<_>>(), [false, true]);
+    assert_eq!((backups(&client), backups(&peer)), (vec![false, true], vec![false, true]));
+    // When that is lost, the other carries data.
+    let mut events = peer.events();
+    client.reset_tcp(FIRST);
+    while peer.stats().tcp.iter().any(|tcp| tcp.tcp == ConnectionId(1) && tcp.backup) {
+        events.next().await.expect("the session goes on");
+    }
+    upload(&peer, &client, 1000).await;
 }
 
 #[tokio::test]

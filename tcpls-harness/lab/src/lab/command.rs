@@ -17,7 +17,7 @@ use super::run::{Settings, run};
 use super::scenario::{self, Scenario};
 use super::scratch::{Scratch, find_tcpls};
 use super::summary::Summary;
-use super::{Outcome, calm, latency, netns, peer, results, selftest, sums};
+use super::{Outcome, calm, latency, netns, peer, results, selftest, shares, sums};
 
 /// The exit code if the lab is not permitted to create namespaces or devices.
 const NOT_PERMITTED: u8 = 77;
@@ -44,6 +44,8 @@ enum Command {
     Compare(CompareArgs),
     /// Measure how long requests take beside bulk data that saturates a path
     Latency(latency::Args),
+    /// Measure the share of a bottleneck that a session takes with two interfaces behind it, beside one TCP connection
+    Shares(shares::Args),
     /// Measure what thousands of hostile sessions cost a server with limits, and its honest clients. Needs no root
     Sums(sums::Args),
     #[command(hide = true)]
@@ -122,7 +124,7 @@ struct CompareArgs {
 /// Runs what the command line asks for.
 pub(crate) fn main() -> ExitCode {
     let command = Cli::parse().command;
-    if matches!(command, Command::Run(_) | Command::Selftest | Command::Latency(_))
+    if matches!(command, Command::Run(_) | Command::Selftest | Command::Latency(_) | Command::Shares(_))
         && let Err(error) = permitted()
     {
         eprintln!("tcpls-lab: network namespaces or TUN devices are not permitted here: {error}");
@@ -138,6 +140,7 @@ pub(crate) fn main() -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             Err(error) => Err(error.into()),
         },
+        Command::Shares(args) => shares::run(&args, own_command()),
         Command::Sums(args) => sums::run(&args),
         Command::Hostile(args) => sums::run_hostile(&args),
         Command::Serve(args) => peer::serve(&args),

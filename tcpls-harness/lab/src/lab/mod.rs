@@ -18,6 +18,7 @@ mod run;
 mod scenario;
 mod scratch;
 mod selftest;
+mod shares;
 mod stack;
 mod summary;
 mod sums;

@@ -106,6 +106,16 @@ impl Namespaces {
         Ok(files)
     }
 
+    /// Adds [`BEYOND`] to the server, to which `count` paths lead from the client's address on each.
+    pub(crate) fn add_beyond(&self, count: usize) -> Outcome {
+        let route = |index: usize| {
+            let (gateway, device, table) = (server(index), device(index), 100 + index);
+            format!("route add {BEYOND} via {gateway} dev {device} table {table} congctl {CONGESTION_CONTROL}\n")
+        };
+        ip(&["-n", &self.client, "-batch", "-"], &(0..count).map(route).collect::<String>())?;
+        ip(&["-n", &self.server, "-batch", "-"], &format!("addr add {BEYOND}/32 dev lo\n"))
+    }
+
     /// Configures the kernel's MPTCP to use all of the paths.
     pub(crate) fn use_subflows(&self, count: usize, subflows: Subflows) -> Outcome {
         let flag = if subflows == Subflows::Backup { " backup" } else { "" };

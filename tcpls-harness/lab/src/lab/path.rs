@@ -108,14 +108,20 @@ pub(crate) struct Path {
     middlebox: Middlebox,
     /// What the middlebox has for the client.
     for_client: VecDeque<Vec<u8>>,
-    ends: [Ipv4Addr; 2],
-    /// Payload of TCP delivered to the client and to the server, with what was sent twice.
-    pub(crate) delivered: [u64; 2],
+    /// The addresses of client and server, of each pair of devices that it connects.
+    ends: Vec<[Ipv4Addr; 2]>,
+    /// Payload of TCP delivered to the client and to the server of each pair, with what was sent twice.
+    pub(crate) delivered: Vec<[u64; 2]>,
 }
 
 impl Path {
     /// A path between the addresses of a client and a server. `seed` decides which packets are lost.
     pub(crate) fn new(spec: PathSpec, client: Ipv4Addr, server: Ipv4Addr, seed: u64) -> Self {
+        Self::shared(spec, vec![[client, server]], seed)
+    }
+
+    /// A path that several pairs of a client's and a server's address share: one queue in each direction for all.
+    pub(crate) fn shared(spec: PathSpec, ends: Vec<[Ipv4Addr; 2]>, seed: u64) -> Self {
         Self {
             spec,
             links: [Link::new(spec.link()), Link::new(spec.link())],
@@ -123,14 +129,25 @@ impl Path {
             dark: [false; 2],
             middlebox: Middlebox::default(),
             for_client: VecDeque::new(),
-            ends: [client, server],
-            delivered: [0; 2],
+            delivered: vec![[0; 2]; ends.len()],
+            ends,
         }
+    }
+
+    /// Which pair of addresses the packet is between, if it is on its way in this direction.
+    pub(crate) fn end_of(&self, direction: usize, packet: &[u8]) -> Option<usize> {
+        let (from, to) = forge::addresses(packet)?;
+        self.ends.iter().position(|ends| ends[1 - direction] == from && ends[direction] == to)
+    }
+
+    /// How many pairs of devices it connects.
+    pub(crate) fn width(&self) -> usize {
+        self.ends.len()
     }
 
     /// A packet enters. What is not from one end to the other has no business here.
     pub(crate) fn enter(&mut self, now: Duration, direction: usize, packet: Vec<u8>) {
-        if forge::addresses(&packet) != Some((self.ends[1 - direction], self.ends[direction])) {
+        if self.end_of(direction, &packet).is_none() {
             return;
         }
         match if direction == UP { self.middlebox.pass_up(&packet) } else { Verdict::Pass } {
@@ -153,7 +170,8 @@ impl Path {
             }
             match if direction == DOWN { self.middlebox.pass_down(&packet) } else { Verdict::Pass } {
                 Verdict::Pass => {
-                    self.delivered[direction] += Segment::parse(&packet).map_or(0, |segment| segment.len as u64);
+                    let end = self.end_of(direction, &packet).unwrap_or_default();
+                    self.delivered[end][direction] += Segment::parse(&packet).map_or(0, |segment| segment.len as u64);
                     return Some((at, packet));
                 }
                 Verdict::Answer(reset) => reset.into_iter().for_each(|reset| self.links[UP].push(now, reset)),
@@ -230,7 +248,23 @@ mod tests {
         assert_eq!(path.next(), Some(11 * MS));
         assert_eq!(path.leave(11 * MS, DOWN), Some((11 * MS, data())));
         assert_eq!(path.leave(99 * MS, DOWN), None);
-        assert_eq!(path.delivered, [960, 0]);
+        assert_eq!(path.delivered, [[960, 0]]);
+    }
+
+    #[test]
+    fn pairs_of_devices_share_a_queue_and_are_counted_apart() {
+        let other = Ipv4Addr::new(10, 0, 3, 1);
+        let mut path = Path::shared(path().spec, vec![[CLIENT, SERVER], [other, SERVER]], 0);
+        path.enter(Duration::ZERO, DOWN, data());
+        path.enter(Duration::ZERO, DOWN, segment(SERVER, other, &[7; 460]));
+        path.enter(Duration::ZERO, DOWN, segment(SERVER, Ipv4Addr::new(10, 0, 4, 1), b"stray"));
+        let ends = std::iter::from_fn(|| path.leave(99 * MS, DOWN)).map(|(at, packet)| (at, path_end(&packet)));
+        fn path_end(packet: &[u8]) -> Option<Ipv4Addr> {
+            forge::addresses(packet).map(|(_, to)| to)
+        }
+        assert_eq!(ends.collect::<Vec<_>>(), [(11 * MS, Some(CLIENT)), (11 * MS + MS / 2, Some(other))]);
+        assert_eq!(path.end_of(DOWN, &segment(SERVER, other, b"")), Some(1));
+        assert_eq!((path.delivered.clone(), path.width()), (vec![[960, 0], [460, 0]], 2));
     }
 
     #[test]
@@ -286,7 +320,7 @@ mod tests {
         let mut path = Path { spec: PathSpec { loss: 1.0, ..path().spec }, ..path() };
         path.enter(Duration::ZERO, DOWN, data());
         assert_eq!(path.leave(99 * MS, DOWN), None);
-        assert_eq!(path.delivered, [0, 0]);
+        assert_eq!(path.delivered, [[0, 0]]);
     }
 
     #[test]

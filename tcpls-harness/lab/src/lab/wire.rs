@@ -19,6 +19,8 @@ use super::sys;
 const STARTED: u64 = 8 * 1024;
 /// How often it looks whether it shall stop.
 const IDLE: Duration = Duration::from_millis(20);
+/// How often it notes what was delivered.
+const SAMPLE: Duration = Duration::from_millis(100);
 /// Larger than the MTU.
 const MAX_PACKET: usize = 2048;
 
@@ -44,12 +46,24 @@ pub(crate) struct Fired {
     pub(crate) rtt_ms: Vec<f64>,
 }
 
+/// What the wire saw at a time.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Sample {
+    /// Seconds after the wire was made.
+    pub(crate) at: f64,
+    /// Payload delivered so far, as in [`Record::bytes`].
+    pub(crate) bytes: Vec<[u64; 2]>,
+    /// The round-trip time of each path, with what waits on it, in milliseconds.
+    pub(crate) rtt_ms: Vec<f64>,
+}
+
 /// What the wire saw.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Record {
     pub(crate) events: Vec<Fired>,
-    /// Payload delivered on each path, towards the client and towards the server.
+    /// Payload delivered between each pair of devices, towards the client and towards the server.
     pub(crate) bytes: Vec<[u64; 2]>,
+    pub(crate) samples: Vec<Sample>,
     /// The latest that a packet was delivered behind its time, in milliseconds; how many were more than a millisecond late.
     pub(crate) late_ms: f64,
     pub(crate) late: u64,
@@ -65,7 +79,8 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Starts the thread. `files` are the devices at the clients' and at the servers' ends; `events` are in the order of time.
+    /// Starts the thread. `files` are the devices at the clients' and at the servers' ends, in the order of the paths and
+    /// of the pairs that share one; `events` are in the order of time.
     pub(crate) fn start(paths: Vec<Path>, files: [Vec<File>; 2], events: Vec<Event>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut carrier = Carrier::new(paths, files, events);
@@ -101,6 +116,8 @@ impl Drop for Wire {
 struct Carrier {
     origin: Instant,
     paths: Vec<Path>,
+    /// The path of each pair of devices.
+    path_of: Vec<usize>,
     /// Indexed by the direction whose packets are delivered there.
     files: [Vec<File>; 2],
     events: std::vec::IntoIter<Event>,
@@ -114,12 +131,14 @@ impl Carrier {
         let mut events = events.into_iter();
         let next_event = events.next();
         let (origin, record) = (Instant::now(), Record::default());
-        Self { origin, paths, files, events, next_event, started: None, record }
+        let path_of = paths.iter().enumerate().flat_map(|(index, path)| vec![index; path.width()]).collect();
+        Self { origin, paths, path_of, files, events, next_event, started: None, record }
     }
 
     fn turn(&mut self) {
         self.change();
         self.deliver();
+        self.sample();
         self.wait();
         self.take();
     }
@@ -133,7 +152,7 @@ impl Carrier {
         let now = self.now();
         let Some(started) = self.started else { return };
         while let Some(event) = self.next_event.filter(|event| started + event.at <= now) {
-            let rtt_ms = self.paths.iter().map(|path| path.round_trip(now).as_secs_f64() * 1e3).collect();
+            let rtt_ms = self.round_trips(now);
             let (at, time) = ((now - started).as_secs_f64(), unix_time());
             self.record.events.push(Fired { at, time, path: event.path, change: event.change, rtt_ms });
             self.paths[event.path].change(now, event.change);
@@ -141,9 +160,26 @@ impl Carrier {
         }
     }
 
+    fn round_trips(&self, now: Duration) -> Vec<f64> {
+        self.paths.iter().map(|path| path.round_trip(now).as_secs_f64() * 1e3).collect()
+    }
+
+    fn bytes(&self) -> Vec<[u64; 2]> {
+        self.paths.iter().flat_map(|path| path.delivered.iter().copied()).collect()
+    }
+
+    fn sample(&mut self) {
+        let now = self.now();
+        if now >= SAMPLE * self.record.samples.len() as u32 {
+            let (bytes, rtt_ms) = (self.bytes(), self.round_trips(now));
+            self.record.samples.push(Sample { at: now.as_secs_f64(), bytes, rtt_ms });
+        }
+    }
+
     fn deliver(&mut self) {
         let now = self.now();
-        for (index, path) in self.paths.iter_mut().enumerate() {
+        let mut first = 0;
+        for path in &mut self.paths {
             for direction in [DOWN, UP] {
                 while let Some((at, packet)) = path.leave(now, direction) {
                     let late = (now - at).as_secs_f64() * 1e3;
@@ -151,12 +187,13 @@ impl Carrier {
                     self.record.late += u64::from(late > 1.0);
                     self.record.packets += 1;
                     // A device that is full or gone loses it, as any other would.
-                    _ = (&self.files[direction][index]).write(&packet);
+                    let end = first + path.end_of(direction, &packet).unwrap_or_default();
+                    _ = (&self.files[direction][end]).write(&packet);
                 }
             }
+            first += path.width();
         }
-        let has_started =
-            |direction: usize| self.paths.iter().map(|path| path.delivered[direction]).sum::<u64>() > STARTED;
+        let has_started = |direction: usize| self.bytes().iter().map(|bytes| bytes[direction]).sum::<u64>() > STARTED;
         if self.started.is_none() && [DOWN, UP].into_iter().any(has_started) {
             self.started = Some(now);
         }
@@ -181,14 +218,14 @@ impl Carrier {
         for (end, files) in self.files.iter().enumerate() {
             for (index, mut file) in files.iter().enumerate() {
                 while let Ok(len @ 1..) = file.read(&mut buffer) {
-                    self.paths[index].enter(now, 1 - end, buffer[..len].to_vec());
+                    self.paths[self.path_of[index]].enter(now, 1 - end, buffer[..len].to_vec());
                 }
             }
         }
     }
 
     fn finish(mut self) -> Record {
-        self.record.bytes = self.paths.iter().map(|path| path.delivered).collect();
+        self.record.bytes = self.bytes();
         self.record
     }
 }

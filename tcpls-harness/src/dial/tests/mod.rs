@@ -1,5 +1,6 @@
 //! The dialer in a world of virtual time.
 
+mod groups;
 mod lanes;
 mod locals;
 mod network;

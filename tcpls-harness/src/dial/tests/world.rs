@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tcpls_core::connection::JoinOptions;
 use tcpls_core::crypto::rng::Seed;
 use tcpls_core::error::TcpFault;
 use tcpls_core::event::{Event, TcpEvent};
@@ -61,6 +62,8 @@ pub(super) struct World {
     pub(super) on: Vec<(ConnectionId, usize)>,
     pub(super) log: Vec<(Time, Action)>,
     pub(super) established: Option<Time>,
+    /// Which TCP connections are backups.
+    pub(super) backups: Vec<ConnectionId>,
     /// Which TCP connections became part of the session, and when.
     pub(super) joined: Vec<(Time, ConnectionId)>,
 }
@@ -88,6 +91,7 @@ impl World {
             on: Vec::new(),
             log: Vec::new(),
             established: None,
+            backups: Vec::new(),
             joined: Vec::new(),
         }
     }
@@ -154,17 +158,25 @@ impl World {
                 Untrusted => self.later(RTT, News::Failed(attempt)),
                 _ => {}
             },
-            Action::Join { attempt, options } => self.join(attempt, options.zero_rtt),
+            Action::Join { attempt, options } => self.join(attempt, options),
             Action::Reset { tcp } => self.lose(tcp, TcpFault::Reset),
             Action::Retire { tcp } => self.lose(tcp, TcpFault::Retired),
+            Action::SetBackup { tcp, backup } => self.set_backup(tcp, backup),
             Action::Abandon { .. } | Action::GiveUp => {}
         }
     }
 
-    fn join(&mut self, attempt: AttemptId, zero_rtt: bool) {
+    fn set_backup(&mut self, tcp: ConnectionId, backup: bool) {
+        assert_ne!(self.backups.contains(&tcp), backup, "it is one already, or none: {tcp:?}");
+        if backup { self.backups.push(tcp) } else { self.backups.retain(|other| *other != tcp) }
+    }
+
+    fn join(&mut self, attempt: AttemptId, options: JoinOptions) {
+        let zero_rtt = options.zero_rtt;
         assert!(self.view.tokens > 0, "no token is spent that is not there");
         let (tcp, pair) = (ConnectionId(self.next_tcp), self.pair_of(attempt));
         self.next_tcp += 1;
+        self.backups.extend(options.backup.then_some(tcp));
         self.view.tokens -= 1;
         self.on.push((tcp, pair));
         self.dialer.handle_joining(attempt, tcp);

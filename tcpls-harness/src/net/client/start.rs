@@ -134,7 +134,11 @@ impl Start {
             }
             Action::Handshake { attempt } => self.shake_hands(attempt)?,
             // These concern a session that is there.
-            Action::Join { .. } | Action::Reset { .. } | Action::Retire { .. } | Action::GiveUp => {}
+            Action::Join { .. }
+            | Action::Reset { .. }
+            | Action::Retire { .. }
+            | Action::SetBackup { .. }
+            | Action::GiveUp => {}
         }
         Ok(())
     }

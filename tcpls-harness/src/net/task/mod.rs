@@ -304,6 +304,9 @@ impl Driver {
             Action::Reset { tcp } => self.reset(tcp),
             // There may be no other left, and then it is the one to stay.
             Action::Retire { tcp } => _ = self.shared.drive(|state| state.conn.retire_tcp(self.now, tcp)),
+            Action::SetBackup { tcp, backup } => {
+                _ = self.shared.drive(|state| state.conn.set_backup(tcp, backup)); // it may be lost by now
+            }
             // These belong to the start.
             Action::Handshake { .. } | Action::GiveUp => {}
         }

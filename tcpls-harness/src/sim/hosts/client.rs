@@ -302,6 +302,9 @@ impl Client {
                 // There may be no other left, and then it is the one to stay.
                 self.driver.iter_mut().for_each(|driver| _ = driver.conn.retire_tcp(env.now, tcp));
             }
+            Action::SetBackup { tcp, backup } => {
+                self.driver.iter_mut().for_each(|driver| _ = driver.conn.set_backup(tcp, backup));
+            }
             Action::GiveUp => self.failed = true,
         }
     }

@@ -1,0 +1,126 @@
+//! Groups of paths, of which one carries data.
+
+use super::*;
+
+/// A server that is reached from two interfaces in a group, and from a third.
+fn world(natures: [world::Nature; 3]) -> World {
+    let device = |name| Local::from(Device::new(name).unwrap());
+    let home = Group::new("home").unwrap();
+    let locals = [device("eth0").in_group(home), device("wlan0").in_group(home), device("usb0")];
+    let paths = Path::pairs(&[([192, 0, 2, 1], 443).into()], &locals);
+    let options = DialOptions { stagger: Duration::ZERO, ..DialOptions::default() };
+    let mut world = World::over(paths, &natures, options);
+    world.dialer.set_locals(&locals);
+    world.run(Duration::from_secs(1));
+    world
+}
+
+/// The pairs that carry data.
+fn carriers(world: &World) -> Vec<usize> {
+    let carries = |pair: &usize| world.on_pair(*pair).is_some_and(|tcp| !world.backups.contains(&tcp));
+    (0..3).filter(carries).collect()
+}
+
+fn stall(world: &mut World, pair: usize) {
+    let tcp = world.on_pair(pair).unwrap();
+    world.hear(&Event::Tcp(TcpEvent::Stalled { tcp }));
+    world.run(MS);
+}
+
+#[test]
+fn one_path_of_a_group_carries_data_and_paths_outside_it_do_too() {
+    let world = world([Good; 3]);
+    assert_eq!((carriers(&world), world.backups.len()), (vec![0, 2], 1));
+    assert_eq!(world.dialer.paths().map(|status| status.backup).collect::<Vec<_>>(), [false, true, false]);
+    let joins = world.log.iter().filter_map(|(_, action)| match action {
+        Action::Join { options, .. } => Some(options.backup),
+        _ => None,
+    });
+    assert_eq!(joins.collect::<Vec<_>>(), [true, false], "it carries nothing from its first byte on");
+}
+
+#[test]
+fn the_next_of_a_group_takes_over_when_its_carrier_stalls_or_is_lost() {
+    let mut world = world([Good; 3]);
+    stall(&mut world, 0);
+    assert_eq!(carriers(&world), [1, 2]);
+    stall(&mut world, 1);
+    assert_eq!(carriers(&world), [1, 2], "none answers: the last one stays");
+    let tcp = world.on_pair(0).unwrap();
+    world.hear(&Event::Tcp(TcpEvent::Resumed { tcp }));
+    world.run(MS);
+    assert_eq!(carriers(&world), [0, 2]);
+
+    let mut world = self::world([Good; 3]);
+    world.set(0, Refusing);
+    let first = world.on_pair(0).unwrap();
+    world.lose(first, TcpFault::Reset);
+    world.run(Duration::from_secs(2));
+    assert_eq!(carriers(&world), [1, 2]);
+    assert!(world.on_pair(0).is_none());
+}
+
+#[test]
+fn the_first_of_a_group_carries_data_again_after_it_has_answered_for_10_s() {
+    let mut world = world([Good; 3]);
+    stall(&mut world, 0);
+    let tcp = world.on_pair(0).unwrap();
+    world.hear(&Event::Tcp(TcpEvent::Resumed { tcp }));
+    world.run(Duration::from_secs(10) - MS);
+    assert_eq!(carriers(&world), [1, 2]);
+    world.run(MS * 2);
+    assert_eq!(carriers(&world), [0, 2]);
+
+    // A new TCP connection, too; an interruption begins the time again.
+    let first = world.on_pair(0).unwrap();
+    world.lose(first, TcpFault::Reset);
+    world.run(Duration::from_secs(5));
+    assert!(world.on_pair(0).is_some_and(|new| new != first));
+    stall(&mut world, 0);
+    let tcp = world.on_pair(0).unwrap();
+    world.hear(&Event::Tcp(TcpEvent::Resumed { tcp }));
+    world.run(Duration::from_secs(9));
+    assert_eq!(carriers(&world), [1, 2]);
+    world.run(Duration::from_secs(2));
+    assert_eq!(carriers(&world), [0, 2]);
+}
+
+#[test]
+fn session_that_starts_on_a_later_path_of_a_group_moves_to_the_first() {
+    let mut world = world([Dark, Good, Good]);
+    assert_eq!(carriers(&world), [1, 2]);
+    world.set(0, Good);
+    world.run(Duration::from_secs(5));
+    assert!(world.on_pair(0).is_some());
+    assert_eq!((carriers(&world), world.backups.len()), (vec![1, 2], 1));
+    world.run(Duration::from_secs(11));
+    assert_eq!(carriers(&world), [0, 2]);
+}
+
+#[test]
+fn tcp_connections_that_join_at_the_same_time_do_not_both_carry_data() {
+    let mut world = world([Good; 3]);
+    for pair in 0..3 {
+        let tcp = world.on_pair(pair).unwrap();
+        world.lose(tcp, TcpFault::Reset);
+    }
+    assert_eq!(carriers(&world), Vec::<usize>::new());
+    world.view.tokens = 3;
+    world.run(Duration::from_secs(1));
+    assert_eq!((carriers(&world).len(), world.backups.len() - 1), (2, 1), "one of them was lost as a backup");
+    assert!(carriers(&world).contains(&2));
+}
+
+#[test]
+fn application_decides_about_backups_of_a_group_itself() {
+    let mut world = world([Good; 3]);
+    let tcp = [0, 1].map(|pair| world.on_pair(pair).unwrap());
+    world.dialer.set_backup(tcp[0], true);
+    world.backups.push(tcp[0]);
+    world.run(MS);
+    assert_eq!(carriers(&world), [1, 2], "another of the group carries data");
+    world.dialer.set_backup(tcp[0], false);
+    world.backups.retain(|backup| *backup != tcp[0]);
+    world.run(Duration::from_secs(20));
+    assert_eq!(carriers(&world), [0, 1, 2], "it has left the group");
+}
