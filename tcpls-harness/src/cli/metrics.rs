@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::Outcome;
 use crate::net::{HandshakeFault, Session};
+use crate::proxy::Refusal;
 
 /// Longest head of a request.
 const MAX_HEAD: usize = 8 * 1024;
@@ -42,6 +43,7 @@ struct State {
     lost: u64,
     stalls: u64,
     failures: BTreeMap<&'static str, u64>,
+    refusals: BTreeMap<&'static str, u64>,
 }
 
 impl State {
@@ -56,6 +58,7 @@ impl State {
             lost: 0,
             stalls: 0,
             failures: BTreeMap::new(),
+            refusals: BTreeMap::new(),
         }
     }
 }
@@ -170,6 +173,11 @@ impl Metrics {
         }
     }
 
+    /// Counts a request that a proxy refused.
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        *self.state().refusals.entry(label_of(refusal)).or_default() += 1;
+    }
+
     /// Returns all metrics as text.
     fn text(&self) -> String {
         let mut state = self.state();
@@ -200,11 +208,9 @@ impl Metrics {
         text.one("joins_refused_total", "counter", "Joins that a session refused.", totals.joins_refused);
         text.one("tcp_lost_total", "counter", "TCP connections of sessions that ended.", state.lost);
         text.one("stalls_total", "counter", "Times that a TCP connection stalled.", state.stalls);
-        let failures: Vec<(String, u64)> =
-            state.failures.iter().map(|(reason, count)| (format!("reason=\"{reason}\""), *count)).collect();
-        let failures: Vec<(&str, u64)> = failures.iter().map(|(label, count)| (label.as_str(), *count)).collect();
         let help = "Accepted TCP connections that did not become part of a session.";
-        text.all("handshake_failures_total", "counter", help, &failures);
+        text.by_reason("handshake_failures_total", help, &state.failures);
+        text.by_reason("requests_refused_total", "Requests to a proxy that it refused.", &state.refusals);
         text.0
     }
 }
@@ -236,6 +242,26 @@ fn label(fault: &HandshakeFault) -> &'static str {
     }
 }
 
+/// The reason of a refusal, one of a few.
+fn label_of(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Credentials => "credentials",
+        Refusal::WrongTooOften { .. } => "wrong_too_often",
+        Refusal::Denied => "denied",
+        Refusal::Taken => "taken",
+        Refusal::TooMany => "too_many",
+        Refusal::Overloaded => "overloaded",
+        Refusal::Unresolved => "unresolved",
+        Refusal::Refused => "refused",
+        Refusal::Unreachable => "unreachable",
+        Refusal::TimedOut => "timed_out",
+        Refusal::BadRequest | Refusal::HeadTooLarge | Refusal::RequestTimeout | Refusal::Method | Refusal::Version => {
+            "bad_request"
+        }
+        _ => "other",
+    }
+}
+
 /// Metrics in the text format.
 #[derive(Default)]
 struct Text(String);
@@ -243,6 +269,13 @@ struct Text(String);
 impl Text {
     fn one(&mut self, name: &str, kind: &str, help: &str, value: u64) {
         self.all(name, kind, help, &[("", value)]);
+    }
+
+    fn by_reason(&mut self, name: &str, help: &str, counts: &BTreeMap<&'static str, u64>) {
+        let counts: Vec<(String, u64)> =
+            counts.iter().map(|(reason, count)| (format!("reason=\"{reason}\""), *count)).collect();
+        let counts: Vec<(&str, u64)> = counts.iter().map(|(label, count)| (label.as_str(), *count)).collect();
+        self.all(name, "counter", help, &counts);
     }
 
     fn all(&mut self, name: &str, kind: &str, help: &str, values: &[(&str, u64)]) {
@@ -346,6 +379,8 @@ mod tests {
         metrics.tcp(&TcpEvent::Resumed { tcp });
         metrics.failed(&HandshakeFault::HelloTimeout);
         metrics.failed(&HandshakeFault::HelloTimeout);
+        metrics.refused(Refusal::Credentials);
+        metrics.refused(Refusal::WrongTooOften { seconds: 3 });
         metrics.missed(3);
         metrics.missed(0);
         let text = metrics.text();
@@ -356,6 +391,8 @@ mod tests {
             "tcpls_sessions 0",
             "tcpls_handshake_failures_total{reason=\"timeout\"} 2",
             "tcpls_handshake_failures_total{reason=\"unknown\"} 3",
+            "tcpls_requests_refused_total{reason=\"credentials\"} 1",
+            "tcpls_requests_refused_total{reason=\"wrong_too_often\"} 1",
         ] {
             assert!(text.lines().any(|other| other == line), "no {line} in {text}");
         }

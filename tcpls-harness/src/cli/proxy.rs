@@ -14,6 +14,8 @@ use super::invites::{self, InviteCommand, invites};
 use super::keys::{self, KeyCommand};
 use super::limits::Bounds;
 use super::listen::ListenArgs;
+use super::metrics::METRICS;
+use super::server::failures::RefusedRequests;
 use super::server::log::{Happening, Log, LogArgs};
 use super::server::{DrainArgs, Service, apply};
 use super::signals::Signals;
@@ -159,6 +161,7 @@ struct Server {
     identity: Identity,
     args: Args,
     log: Log,
+    refused: RefusedRequests,
 }
 
 impl Server {
@@ -190,7 +193,7 @@ impl Server {
         let limits = limits(args, targets);
         let proxy = proxy::Server::new(outbound, users, limits);
         proxy.allow_remote(AllowRemote::new(args.allow_remote.clone()));
-        Ok(Self { listener, proxy, ca, bounds, identity, args: args.clone(), log })
+        Ok(Self { listener, proxy, ca, bounds, identity, args: args.clone(), log, refused: RefusedRequests::new() })
     }
 
     fn warn(&self) {
@@ -231,7 +234,8 @@ impl Service for Server {
     fn serve(&self, number: u64, session: Session) -> impl Future<Output = ()> + Send + 'static {
         let (proxy, log) = (self.proxy.clone(), self.log);
         let client = session.peer_address(ConnectionId::FIRST);
-        async move { proxy.serve(&session, move |report| tell(number, client, report, log)).await }
+        let refused = self.refused.clone();
+        async move { proxy.serve(&session, move |report| tell(number, client, report, (log, &refused))).await }
     }
 
     fn reload(&mut self) -> Happening<'_> {
@@ -280,7 +284,7 @@ pub(crate) fn first_line(file: &std::path::Path) -> Outcome<String> {
     Ok(text.lines().next().unwrap_or_default().trim_end().to_owned())
 }
 
-fn tell(session: u64, client: Option<SocketAddr>, report: Report, log: Log) {
+fn tell(session: u64, client: Option<SocketAddr>, report: Report, (log, unknown): (Log, &RefusedRequests)) {
     match report {
         Report::Connected { user, target } => {
             let target = target.to_string();
@@ -288,7 +292,9 @@ fn tell(session: u64, client: Option<SocketAddr>, report: Report, log: Log) {
         }
         Report::Refused { user, target, refusal } => {
             let (target, reason) = (target.map(|target| target.to_string()), refusal.to_string());
-            log.tell(&Happening::Refused { session, client, user: user.as_deref(), target, reason });
+            METRICS.refused(refusal);
+            let refused = Happening::Refused { session, client, user: user.as_deref(), target, reason };
+            if user.is_some() { log.tell(&refused) } else { unknown.tell(&refused, log) }
         }
         Report::Listening { user, address } => {
             log.tell(&Happening::ListeningFor { session, client, user: user.as_deref(), address });

@@ -48,7 +48,10 @@ pub(super) async fn exchange(
     match answered {
         Ok(Some((head, rest))) => match head.status() {
             Some(200..=299) => Ok((stream, rest)),
-            Some(status) => Err(Refusal::from_response(status, error_type(&head))),
+            Some(status) => {
+                let refusal = Refusal::from_response(status, error_type(&head));
+                Err(refusal.with_retry_after(head.field("retry-after")))
+            }
             None => Err(Refusal::Other),
         },
         _ if session.close_reason().is_some() || session.is_draining() => Err(Refusal::NoSession),

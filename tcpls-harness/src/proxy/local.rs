@@ -57,13 +57,18 @@ pub async fn serve_program<P: Peer>(runtime: &Runtime, tunnel: &Tunnel, mut prog
             let answer = match protocol {
                 Protocol::Socks => socks::refused(refusal).to_vec(),
                 // The program has no part in the credentials between client and server.
-                Protocol::Http if refusal == Refusal::Credentials => Refusal::Other.response(),
+                Protocol::Http if is_of_credentials(refusal) => Refusal::Other.response(),
                 Protocol::Http => refusal.response(),
             };
             say_no(runtime, program, &answer).await;
             Served::Refused(Some(target), refusal)
         }
     }
+}
+
+/// Whether a refusal is about the credentials between client and server.
+fn is_of_credentials(refusal: Refusal) -> bool {
+    matches!(refusal, Refusal::Credentials | Refusal::WrongTooOften { .. })
 }
 
 /// Carries a program's connection to `target` through the tunnel.

@@ -7,7 +7,7 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `target`, `allow` | what a client asks for; which targets a server permits |
-//! | `users` | credentials, compared in constant time |
+//! | `users`, `logins` | credentials, compared in constant time; how often a network may send wrong ones |
 //! | `invite`, `invites` | a server's addresses, pins and a client's secret in one line; those that a server gave out |
 //! | `refusal` | why a connection is refused, in the words of HTTP |
 //! | `peer`, `splice` | the TCP connection outside of the session; carrying bytes, ends and resets between it and a stream |
@@ -25,6 +25,7 @@ mod client;
 mod invite;
 mod invites;
 mod local;
+mod logins;
 mod outbound;
 mod peer;
 mod places;

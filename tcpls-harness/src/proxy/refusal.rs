@@ -21,6 +21,11 @@ pub enum Refusal {
     Version,
     /// There are no credentials, or wrong ones.
     Credentials,
+    /// The client's network has sent wrong credentials too often: none are looked at now.
+    WrongTooOften {
+        /// When to try again; 0 if it is unknown.
+        seconds: u32,
+    },
     /// The target is not permitted.
     Denied,
     /// Another client listens on the port.
@@ -44,7 +49,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::HeadTooLarge,
         Self::RequestTimeout,
@@ -53,6 +58,7 @@ impl Refusal {
         Self::Credentials,
         Self::Denied,
         Self::Taken,
+        Self::WrongTooOften { seconds: 0 },
         Self::TooMany,
         Self::Overloaded,
         Self::Unresolved,
@@ -72,7 +78,7 @@ impl Refusal {
             Self::Credentials => (407, "Proxy Authentication Required"),
             Self::RequestTimeout => (408, "Request Timeout"),
             Self::Taken => (409, "Conflict"),
-            Self::TooMany => (429, "Too Many Requests"),
+            Self::WrongTooOften { .. } | Self::TooMany => (429, "Too Many Requests"),
             Self::HeadTooLarge => (431, "Request Header Fields Too Large"),
             Self::Unresolved | Self::Refused | Self::Unreachable | Self::Other => (502, "Bad Gateway"),
             Self::Overloaded | Self::NoSession => (503, "Service Unavailable"),
@@ -87,7 +93,7 @@ impl Refusal {
             Self::BadRequest | Self::HeadTooLarge | Self::RequestTimeout | Self::Method | Self::Version => {
                 "http_request_error"
             }
-            Self::Credentials | Self::Denied => "http_request_denied",
+            Self::Credentials | Self::WrongTooOften { .. } | Self::Denied => "http_request_denied",
             Self::Taken => "http_request_error",
             Self::TooMany | Self::Overloaded => "connection_limit_reached",
             Self::Unresolved => "dns_error",
@@ -108,15 +114,27 @@ impl Refusal {
         typed.or_else(|| matching.next_back()).copied().unwrap_or(Self::Other)
     }
 
+    /// Returns the same with the seconds in a field Retry-After, if it is a refusal that has them.
+    pub(super) fn with_retry_after(self, field: Option<&str>) -> Self {
+        match self {
+            Self::WrongTooOften { .. } => {
+                Self::WrongTooOften { seconds: field.and_then(|field| field.parse().ok()).unwrap_or_default() }
+            }
+            other => other,
+        }
+    }
+
     /// Returns the whole response, after which the stream ends.
     pub fn response(self) -> Vec<u8> {
         let ((status, reason), error) = (self.status(), self.error_type());
         let more = match self {
             Self::Credentials => {
                 "Proxy-Authenticate: Basic realm=\"tcpls\", charset=\"UTF-8\"\r\nProxy-Authenticate: Bearer\r\n"
+                    .to_owned()
             }
-            Self::Method => "Allow: CONNECT\r\n",
-            _ => "",
+            Self::WrongTooOften { seconds } => format!("Retry-After: {seconds}\r\n"),
+            Self::Method => "Allow: CONNECT\r\n".to_owned(),
+            _ => String::new(),
         };
         let text = format!("{self}\n");
         format!(
@@ -131,6 +149,10 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::WrongTooOften { seconds: 0 } => "too many wrong credentials came from this network; try again later",
+            Self::WrongTooOften { seconds } => {
+                return write!(f, "too many wrong credentials came from this network; try again in {seconds} s");
+            }
             Self::BadRequest => "the request is malformed",
             Self::HeadTooLarge => "the request is too long",
             Self::RequestTimeout => "the request did not arrive in time",
@@ -170,6 +192,10 @@ mod tests {
             assert_eq!(Refusal::from_response(refusal.status().0, Some(refusal.error_type())), refusal);
         }
         assert_eq!(Refusal::from_response(407, None), Refusal::Credentials);
+        assert_eq!(Refusal::from_response(429, None), Refusal::TooMany);
+        let wait = Refusal::WrongTooOften { seconds: 8 };
+        assert_eq!(Refusal::from_response(429, Some(wait.error_type())).with_retry_after(Some("8")), wait);
+        assert_eq!(Refusal::TooMany.with_retry_after(Some("8")), Refusal::TooMany);
         assert_eq!(Refusal::from_response(502, None), Refusal::Other);
         assert_eq!(Refusal::from_response(418, Some("teapot")), Refusal::Other);
     }

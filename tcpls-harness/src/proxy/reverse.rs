@@ -92,8 +92,7 @@ impl RemoteForwards {
                 Err(Refusal::NoSession) => return,
                 Err(refusal) => {
                     report(RemoteReport::Refused(listen, refusal));
-                    let may_change = [Refusal::Taken, Refusal::Overloaded, Refusal::TooMany, Refusal::Other];
-                    if !may_change.contains(&refusal) {
+                    if !may_change(refusal) {
                         return;
                     }
                 }
@@ -104,6 +103,12 @@ impl RemoteForwards {
             runtime.sleep(PAUSE).await;
         }
     }
+}
+
+/// Whether it is worth it to ask again.
+fn may_change(refusal: Refusal) -> bool {
+    let of_now = [Refusal::Taken, Refusal::Overloaded, Refusal::TooMany, Refusal::Other];
+    of_now.contains(&refusal) || matches!(refusal, Refusal::WrongTooOften { .. })
 }
 
 impl fmt::Debug for RemoteForwards {

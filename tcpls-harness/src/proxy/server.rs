@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::client::exchange;
+use super::logins::{Accepted, Logins};
 use super::outbound::Outbound;
 use super::peer::{Peer, TcpPeer};
 use super::places::{Key, Place, Places};
@@ -54,11 +55,22 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// How long a request may take to arrive.
     pub request_timeout: Duration,
+    /// How many wrong credentials an IPv4 address or a /64 of IPv6 may send before it has to wait: then 1 s, and twice
+    /// that after each further one, up to 5 min. It is forgotten after 15 min. Clients behind a trusted proxy, whose
+    /// addresses are unknown, do not wait.
+    pub wrong_credentials: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { per_client: 2048, total: 16_384, rate: None, idle: None, request_timeout: Duration::from_secs(10) }
+        Self {
+            per_client: 2048,
+            total: 16_384,
+            rate: None,
+            idle: None,
+            request_timeout: Duration::from_secs(10),
+            wrong_credentials: 5,
+        }
     }
 }
 
@@ -127,7 +139,7 @@ impl<O> Clone for Server<O> {
 #[derive(Debug)]
 struct Shared<O> {
     outbound: O,
-    users: RwLock<Users>,
+    logins: Logins,
     remote: RwLock<AllowRemote>,
     ports: Ports,
     limits: Limits,
@@ -139,13 +151,14 @@ impl<O: Outbound> Server<O> {
     pub fn new(outbound: O, users: Users, limits: Limits) -> Self {
         let places = Arc::new(Places::new(&limits));
         let (remote, ports) = Default::default();
-        let shared = Shared { outbound, users: RwLock::new(users), remote, ports, limits, places };
+        let shared =
+            Shared { outbound, logins: Logins::new(users, limits.wrong_credentials), remote, ports, limits, places };
         Self { shared: Arc::new(shared) }
     }
 
     /// Replaces the users, for requests from now on.
     pub fn set_users(&self, users: Users) {
-        *self.shared.users.write().unwrap_or_else(PoisonError::into_inner) = users;
+        self.shared.logins.set_users(users);
     }
 
     /// Lets clients listen on addresses of the server, from now on; initially on none.
@@ -157,18 +170,20 @@ impl<O: Outbound> Server<O> {
     pub async fn serve(&self, session: &Session, report: impl Fn(Report) + Clone + Send + Sync + 'static) {
         let runtime = session.runtime();
         let heads = Arc::new(Semaphore::new(MAX_HEADS));
+        let accepted = Arc::new(Accepted::default());
         // Each permit is free after `request_timeout`, or when the session ends.
         while let Ok(permit) = heads.clone().acquire_owned().await {
             let Some(stream) = session.accept_stream().await else { return };
             let (server, session, report) = (self.clone(), session.clone(), report.clone());
-            drop(runtime.spawn(async move { server.answer(&session, stream, permit, report).await }));
+            let accepted = accepted.clone();
+            drop(runtime.spawn(async move { server.answer((&session, &accepted), stream, permit, report).await }));
         }
     }
 
     /// Answers one stream.
     async fn answer(
         &self,
-        session: &Session,
+        (session, accepted): (&Session, &Accepted),
         mut stream: Stream,
         permit: OwnedSemaphorePermit,
         report: impl Fn(Report) + Clone + Send + Sync + 'static,
@@ -182,7 +197,8 @@ impl<O: Outbound> Server<O> {
             Some(Err(bad)) => return refuse(stream, &report, None, None, refusal_of(bad)).await,
             None => return refuse(stream, &report, None, None, Refusal::RequestTimeout).await,
         };
-        let user = match self.authenticate(&head) {
+        let field = head.field("proxy-authorization");
+        let user = match self.shared.logins.authenticate(field, session.client(), accepted, runtime.now()) {
             Ok(user) => user,
             Err(refusal) => return refuse(stream, &report, None, None, refusal).await,
         };
@@ -316,15 +332,6 @@ impl<O: Outbound> Server<O> {
                 report(Report::Refused { user, target: Some(target), refusal });
             }
         }
-    }
-
-    fn authenticate(&self, head: &Head) -> Result<Option<Arc<str>>, Refusal> {
-        let users = self.shared.users.read().unwrap_or_else(PoisonError::into_inner);
-        if users.is_empty() {
-            return Ok(None);
-        }
-        let found = head.field("proxy-authorization").and_then(|field| users.find(field));
-        found.map(Some).ok_or(Refusal::Credentials)
     }
 
     /// Takes one of the connections that a client may have, and one of all.

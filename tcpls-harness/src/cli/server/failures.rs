@@ -1,5 +1,7 @@
-//! Failed handshakes and joins in the log: a few at once, then one a second, and how many more there were. A flood cannot fill a log.
+//! Failed handshakes and joins, and refused requests of unknown clients, in the log: a few at once, then one a second, and how many
+//! more there were. A flood cannot fill a log.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -53,7 +55,40 @@ fn missed(failures: &mut HandshakeFailures) -> u64 {
     missed
 }
 
+/// Refused requests of clients that did not say who they are. Clones are one log.
+#[derive(Clone, Debug)]
+pub(crate) struct RefusedRequests(Arc<Mutex<Throttle>>);
+
+impl RefusedRequests {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Throttle::new(Instant::now()))))
+    }
+
+    /// Logs a refused request, or counts it. The number is logged later.
+    pub(crate) fn tell(&self, refused: &Happening<'_>, log: Log) {
+        let mut throttle = self.throttle();
+        let was_due = throttle.due();
+        if throttle.shows(Instant::now()) {
+            drop(throttle);
+            return log.tell(refused);
+        }
+        if let (None, Some(due)) = (was_due, throttle.due()) {
+            let others = self.clone();
+            tokio::spawn(async move {
+                sleep_until(due).await;
+                let more = others.throttle().take_hidden();
+                log.tell(&Happening::RequestsRefused { more });
+            });
+        }
+    }
+
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Which failures are shown.
+#[derive(Debug)]
 struct Throttle {
     /// When a whole burst may be shown again.
     rested: Instant,

@@ -91,6 +91,9 @@ pub(crate) enum Happening<'a> {
     HandshakesFailed {
         more: u64,
     },
+    RequestsRefused {
+        more: u64,
+    },
     Reloaded {
         root: &'a Path,
     },
@@ -163,6 +166,7 @@ impl fmt::Display for Happening<'_> {
             }
             Self::HandshakeFailed { client, reason } => write!(f, "handshake from {client} failed: {reason}"),
             Self::JoinFailed { client, reason } => write!(f, "join from {client} refused: {reason}"),
+            Self::RequestsRefused { more } => write!(f, "{more} more requests of unknown clients were refused"),
             Self::HandshakesFailed { more } => write!(f, "{more} more handshakes failed"),
             Self::SessionEnded { session, client, joins_refused, reason } => {
                 write!(f, "session {session}: ended{}: {reason}", From(*client))?;
@@ -231,7 +235,7 @@ pub struct LogArgs {
     #[arg(long)]
     pub json: bool,
     /// Serve metrics for Prometheus at this address, for example 127.0.0.1:9464: sessions, TCP connections, streams,
-    /// bytes, joins, stalls, and failed handshakes by reason. There is no authentication
+    /// bytes, joins, stalls, failed handshakes and refused requests by reason. There is no authentication
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
     /// The status.

@@ -279,6 +279,7 @@ fn hint(refusal: Refusal) -> &'static str {
         Refusal::Credentials => {
             "; pass an --invite that was not revoked, or --auth or TCPLS_AUTH as a --user of the server has them"
         }
+        Refusal::WrongTooOften { .. } => "; it is this network's address that waits: check the credentials meanwhile",
         Refusal::Denied => "; the server needs an --allow for it",
         _ => "",
     }

@@ -1,11 +1,14 @@
 //! What operators of a server see.
 
 use serde_json::Value;
+use tcpls_harness::proxy::Credentials;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::output::{ask_for, connect};
+use super::proxy::proxy;
 use super::{Tcpls, command};
+use crate::plain::plain_client;
 use crate::support::{ANY, Directory};
 
 /// Reads the metrics at an address.
@@ -54,6 +57,53 @@ async fn metrics_have_sessions_bytes_and_failures_by_reason() {
     let text = metrics(&reader).await;
     has(&text, "tcpls_sessions_total{protocol=\"tcpls\"} 1");
     assert!(received(&text) >= before, "{text}");
+}
+
+#[tokio::test]
+async fn guesses_of_secrets_are_answered_429_logged_and_counted() {
+    let directory = Directory::new("guesses");
+    let reader = free_address().await;
+    let (mut proxy, address) = proxy(&directory, &["--allow", "127.0.0.1:*", "--metrics", &reader]).await;
+    let pem = std::fs::read_to_string(directory.path().join("ca.pem")).unwrap();
+    let client = plain_client(&pem, b"http/1.1");
+    let ask = async |login: &str| {
+        let socket = TcpStream::connect(&address).await.unwrap();
+        let mut tls = client.connect("localhost".try_into().unwrap(), socket).await.unwrap();
+        let login = Credentials::parse(login).unwrap();
+        let head = format!("CONNECT 127.0.0.2:1 HTTP/1.1\r\nHost: a\r\nProxy-Authorization: {}\r\n\r\n", login.field());
+        tls.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        _ = tls.read_to_string(&mut answer).await;
+        answer
+    };
+    assert!(ask("ann:s3cret").await.starts_with("HTTP/1.1 403 "));
+    // The fifth wrong secret is followed by a wait of 1 s; a slow machine may need some more until one is in a wait.
+    let mut wrong = 0;
+    let answer = loop {
+        let answer = ask("ann:guess").await;
+        if !answer.starts_with("HTTP/1.1 407 ") {
+            break answer;
+        }
+        wrong += 1;
+    };
+    assert!((5..15).contains(&wrong), "{wrong}");
+    assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("\r\nRetry-After: "), "{answer}");
+    assert_eq!(proxy.event("refused").await["user"], "ann");
+    for _ in 0..wrong {
+        assert_eq!(proxy.event("refused").await["reason"], "the proxy requires credentials");
+    }
+    let refused = proxy.event("refused").await;
+    let reason = refused["reason"].as_str().unwrap();
+    assert!(reason.starts_with("too many wrong credentials came from this network; try again in "), "{reason}");
+    assert!(refused["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{refused}");
+    let text = metrics(&reader).await;
+    for line in [
+        format!("tcpls_requests_refused_total{{reason=\"credentials\"}} {wrong}"),
+        "tcpls_requests_refused_total{reason=\"wrong_too_often\"} 1".to_owned(),
+        "tcpls_requests_refused_total{reason=\"denied\"} 1".to_owned(),
+    ] {
+        assert!(text.lines().any(|other| other == line), "no {line} in {text}");
+    }
 }
 
 #[tokio::test]
