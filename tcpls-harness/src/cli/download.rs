@@ -1,19 +1,15 @@
 //! Writes a received file to disk: in large pieces outside the runtime's threads, and under its final name only when it
-//! is complete.
-//!
-//! Incomplete files are removed when the command ends: when their [`Download`] is dropped, or by [`remove_parts`] if
-//! the process exits without dropping it.
+//! is complete ([`Part`]).
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::files::CHUNK;
+use super::part::Part;
+use crate::files::{CHUNK, Have};
 
 /// What the downloads of a command hold for one write, together.
 const TOGETHER: usize = 8 * 1024 * 1024;
@@ -26,15 +22,25 @@ const SMALL: usize = 4 * 1024;
 /// How much of them is put together.
 const BLOCK: usize = 64 * 1024;
 
-/// Receives a file's bytes. Dropped before [`Download::complete`], it leaves nothing behind once a write that is under
-/// way has ended.
+/// Where a file is written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    File(PathBuf),
+    Stdout,
+}
+
+/// Receives a file's bytes.
 ///
 /// While one batch is written, the next one is received: it holds two batches at most, and the piece that completes the
 /// second.
 pub(crate) struct Download {
-    target: PathBuf,
+    target: Target,
     /// The file on disk, and the write that is under way. It is not created before the first write.
     part: Option<JoinHandle<io::Result<Part>>>,
+    /// The strong entity tag of the file on the server.
+    etag: Option<String>,
+    /// Bytes of the file so far.
+    len: u64,
     batch: usize,
     pieces: Vec<Bytes>,
     /// Small ones behind these.
@@ -44,14 +50,53 @@ pub(crate) struct Download {
 
 impl Download {
     /// One of `files` downloads.
-    pub(crate) fn new(target: &Path, files: usize) -> Self {
-        let batch = (TOGETHER / files.max(1)).clamp(MIN_BATCH, MAX_BATCH);
-        Self { target: target.to_owned(), part: None, batch, pieces: Vec::new(), small: Vec::new(), held: 0 }
+    pub(crate) fn new(target: &Target, files: usize) -> Self {
+        let batch = match target {
+            Target::File(_) => (TOGETHER / files.max(1)).clamp(MIN_BATCH, MAX_BATCH),
+            Target::Stdout => MIN_BATCH, // its reader waits
+        };
+        let (part, etag, pieces, small) = Default::default();
+        Self { target: target.clone(), part, etag, len: 0, batch, pieces, small, held: 0 }
+    }
+
+    /// Continues with what an earlier run has left, if there is something.
+    pub(crate) async fn adopt(&mut self) -> io::Result<()> {
+        let Target::File(target) = self.target.clone() else { return Ok(()) };
+        if let Some((part, have)) = spawn_blocking(move || Part::adopt(&target)).await.map_err(io::Error::other)?? {
+            (self.len, self.etag) = (have.len, Some(have.etag));
+            self.part = Some(spawn_blocking(|| Ok(part)));
+        }
+        Ok(())
+    }
+
+    /// Returns the number of bytes so far.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Returns what a request for the rest needs.
+    pub(crate) fn have(&self) -> Option<Have> {
+        let etag = self.etag.clone().filter(|_| self.len > 0)?;
+        Some(Have { len: self.len, etag })
+    }
+
+    /// Bytes follow that begin at `start`: behind those that are there, or at 0, which drops them.
+    pub(crate) async fn begin(&mut self, start: u64, etag: Option<&str>) -> io::Result<()> {
+        if start != self.len {
+            let part = self.settle().await?;
+            (self.pieces, self.small, self.held, self.len) = (Vec::new(), Vec::new(), 0, 0);
+            if let Some(mut part) = part {
+                self.part = Some(spawn_blocking(move || part.empty().map(|()| part)));
+            }
+        }
+        self.etag = etag.map(str::to_owned);
+        Ok(())
     }
 
     /// Appends bytes. An error may be that of an earlier write.
     pub(crate) async fn push(&mut self, piece: Bytes) -> io::Result<()> {
         self.held += piece.len();
+        self.len += piece.len() as u64;
         let is_small = piece.len() < SMALL;
         if !is_small || self.small.len() + piece.len() > BLOCK {
             self.end_block();
@@ -68,14 +113,15 @@ impl Download {
     pub(crate) async fn complete(mut self) -> io::Result<()> {
         self.write().await?;
         match self.settle().await? {
-            Some(part) => std::fs::rename(&part.path, &self.target),
+            Some(part) => part.complete(),
             None => Ok(()),
         }
     }
 
-    /// Leaves nothing behind, now: waits for a write that is under way.
-    pub(crate) async fn discard(mut self) {
-        // What the write returns does not matter: its file goes with it.
+    /// Writes what arrived, and keeps or removes it now.
+    pub(crate) async fn end(mut self) {
+        // What the writes return does not matter: the file is as long as what was written.
+        _ = self.write().await;
         _ = self.settle().await;
     }
 
@@ -89,10 +135,11 @@ impl Download {
     async fn write(&mut self) -> io::Result<()> {
         let part = self.settle().await?;
         self.end_block();
-        let (pieces, target) = (std::mem::take(&mut self.pieces), self.target.clone());
+        let (pieces, target, etag) = (std::mem::take(&mut self.pieces), self.target.clone(), self.etag.clone());
         self.held = 0;
         self.part = Some(spawn_blocking(move || {
             let mut part = part.map_or_else(|| Part::create(&target), Ok)?;
+            part.set_etag(etag);
             write_all(&mut part.file, &pieces)?;
             Ok(part)
         }));
@@ -125,56 +172,20 @@ fn write_all(file: &mut File, pieces: &[Bytes]) -> io::Result<()> {
     Ok(())
 }
 
-/// Temporary files; `None` once the command is ending and must not create another.
-static PARTS: Mutex<Option<BTreeSet<PathBuf>>> = Mutex::new(Some(BTreeSet::new()));
-
-fn parts() -> MutexGuard<'static, Option<BTreeSet<PathBuf>>> {
-    PARTS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Removes all incomplete files, and lets none be created from now on. For a process that exits without dropping anything.
-pub(crate) fn remove_parts() {
-    for path in parts().take().into_iter().flatten() {
-        _ = std::fs::remove_file(path);
-    }
-}
-
-/// A temporary file, which is removed when dropped, unless it was renamed.
-struct Part {
-    file: File,
-    path: PathBuf,
-}
-
-impl Part {
-    fn create(target: &Path) -> io::Result<Self> {
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let path = target.with_file_name(format!(".{name}.{}.part", std::process::id()));
-        // Registered and created under one lock: `remove_parts` sees all files that exist.
-        let mut parts = parts();
-        let parts = parts.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::Interrupted))?;
-        let file = File::options().write(true).create_new(true).open(&path)?;
-        parts.insert(path.clone());
-        Ok(Self { file, path })
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        _ = std::fs::remove_file(&self.path);
-        if let Some(parts) = parts().as_mut() {
-            parts.remove(&self.path);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn directory(name: &str) -> PathBuf {
         let directory = std::env::temp_dir().join(format!("tcpls-download-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         directory
+    }
+
+    fn file(directory: &Path) -> Target {
+        Target::File(directory.join("file"))
     }
 
     fn names(directory: &Path) -> usize {
@@ -184,7 +195,7 @@ mod tests {
     #[tokio::test]
     async fn a_complete_file_gets_its_name() {
         let directory = directory("complete");
-        let mut download = Download::new(&directory.join("file"), 1);
+        let mut download = Download::new(&file(&directory), 1);
         let mut expected = Vec::new();
         for number in 0..200u8 {
             let piece = vec![number; 100 * usize::from(number) + usize::from(number % 3) * MAX_BATCH / 7];
@@ -194,7 +205,7 @@ mod tests {
         download.complete().await.unwrap();
         assert!(std::fs::read(directory.join("file")).unwrap() == expected);
         assert_eq!(names(&directory), 1);
-        Download::new(&directory.join("empty"), 1).complete().await.unwrap();
+        Download::new(&Target::File(directory.join("empty")), 1).complete().await.unwrap();
         assert_eq!(std::fs::read(directory.join("empty")).unwrap(), b"");
         std::fs::remove_dir_all(directory).unwrap();
     }
@@ -202,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn small_pieces_are_put_together() {
         let directory = directory("small");
-        let mut download = Download::new(&directory.join("file"), 1);
+        let mut download = Download::new(&file(&directory), 1);
         let content: Vec<u8> = (0..MIN_BATCH + 3 * SMALL).map(|number| (number / 7) as u8).collect();
         let (large, small) = content.split_at(2 * SMALL);
         download.push(Bytes::copy_from_slice(large)).await.unwrap();
@@ -217,31 +228,92 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_incomplete_file_leaves_nothing_behind() {
+    async fn an_incomplete_file_without_entity_tag_leaves_nothing_behind() {
         let directory = directory("incomplete");
-        let mut download = Download::new(&directory.join("file"), 1);
+        let mut download = Download::new(&file(&directory), 1);
         download.push(vec![7; MAX_BATCH].into()).await.unwrap();
         let part = download.settle().await.unwrap();
         assert_eq!(names(&directory), 1);
         drop((download, part));
         assert_eq!(names(&directory), 0);
-        let mut download = Download::new(&directory.join("file"), 1);
+        let mut download = Download::new(&file(&directory), 1);
         download.push(vec![7; MAX_BATCH].into()).await.unwrap();
-        download.discard().await;
+        download.end().await;
         assert_eq!(names(&directory), 0, "it waited for the write");
         std::fs::remove_dir_all(directory).unwrap();
     }
 
     #[tokio::test]
+    async fn an_incomplete_file_is_kept_with_its_entity_tag_and_continued() {
+        let directory = directory("kept");
+        let content: Vec<u8> = (0..300_000).map(|number| (number / 7) as u8).collect();
+        let (first, second) = content.split_at(100_000);
+        let mut download = Download::new(&file(&directory), 1);
+        download.begin(0, Some("\"a\"")).await.unwrap();
+        download.push(Bytes::copy_from_slice(first)).await.unwrap();
+        download.end().await;
+        assert!(std::fs::read(directory.join("file.tcpls-part")).unwrap() == first);
+
+        let mut download = Download::new(&file(&directory), 1);
+        download.adopt().await.unwrap();
+        assert_eq!(download.have(), Some(Have { len: 100_000, etag: "\"a\"".to_owned() }));
+        assert!(!directory.join("file.tcpls-part").exists(), "another run does not see it");
+        download.begin(100_000, Some("\"a\"")).await.unwrap();
+        download.push(Bytes::copy_from_slice(second)).await.unwrap();
+        download.complete().await.unwrap();
+        assert!(std::fs::read(directory.join("file")).unwrap() == content);
+        assert_eq!(names(&directory), 1);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_kept_file_that_is_not_the_one_of_its_entity_tag_is_not_continued() {
+        let directory = directory("other");
+        for (len, etag) in [("5", "\"a\""), ("4", "a"), ("4", "\"a\u{7}\""), ("", "")] {
+            std::fs::write(directory.join("file.tcpls-part"), "four").unwrap();
+            std::fs::write(directory.join("file.tcpls-part.etag"), format!("{len}\n{etag}\n")).unwrap();
+            let mut download = Download::new(&file(&directory), 1);
+            download.adopt().await.unwrap();
+            assert_eq!((download.have(), names(&directory)), (None, 0), "{etag}");
+        }
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn another_state_of_the_file_replaces_what_arrived_of_the_first() {
+        let directory = directory("replaced");
+        let mut download = Download::new(&file(&directory), 1);
+        download.begin(0, Some("\"a\"")).await.unwrap();
+        download.push(vec![7; MAX_BATCH].into()).await.unwrap();
+        download.push(vec![7; 10].into()).await.unwrap();
+        download.begin(0, Some("\"b\"")).await.unwrap();
+        assert_eq!(download.have(), None);
+        download.push(vec![8; 20].into()).await.unwrap();
+        assert_eq!(download.have(), Some(Have { len: 20, etag: "\"b\"".to_owned() }));
+        download.complete().await.unwrap();
+        assert_eq!(std::fs::read(directory.join("file")).unwrap(), [8; 20]);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[tokio::test]
     async fn downloads_hold_8_mib_together_or_half_a_chunk_each() {
-        let batch = |files| Download::new(Path::new("file"), files).batch;
+        let batch = |files| Download::new(&Target::File("file".into()), files).batch;
         assert_eq!([1, 4, 8, 64, 200].map(batch), [MAX_BATCH, MAX_BATCH, MAX_BATCH / 2, MIN_BATCH, MIN_BATCH]);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn what_is_no_file_is_written_to_and_not_replaced() {
+        let mut download = Download::new(&Target::File("/dev/null".into()), 1);
+        download.push(vec![7; MAX_BATCH].into()).await.unwrap();
+        download.complete().await.unwrap();
+        assert!(!Path::new("/dev/null").is_file());
     }
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_write_that_fails_is_reported_by_a_later_call() {
-        let mut download = Download::new(Path::new("/proc/file"), 1);
+        let mut download = Download::new(&Target::File("/proc/file".into()), 1);
         download.push(vec![7; MAX_BATCH].into()).await.unwrap();
         download.complete().await.unwrap_err();
     }

@@ -24,6 +24,7 @@ mod metrics;
 pub mod migrate;
 mod network;
 mod output;
+mod part;
 pub mod paths;
 pub mod perf;
 mod plot;
@@ -131,7 +132,7 @@ pub fn main() -> ExitCode {
     });
     // Work that waits for a disk or a pipe does not delay the end.
     runtime.shutdown_background();
-    download::remove_parts();
+    part::settle_parts();
     code.into()
 }
 

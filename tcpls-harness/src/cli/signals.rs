@@ -2,7 +2,7 @@
 //!
 //! | signal | clients (`get`, `pipe`, `perf client`, `demo`) | servers (`serve`, `proxy`, `perf server`) |
 //! | --- | --- | --- |
-//! | SIGINT, SIGTERM | close the session, leave no partial file, exit code 130 or 143 | close all sessions, exit code 0 |
+//! | SIGINT, SIGTERM | close the session, keep what `get -C` can continue, exit code 130 or 143 | close all sessions, exit code 0 |
 //! | SIGHUP | the same, exit code 129; ignored if it was ignored at the start (`nohup`) | read certificates and root again |
 //! | SIGUSR1 | ends the command, as without a handler | `serve`, `proxy`: drain: close the listening sockets, finish what runs, then exit code 0 |
 //! | a second SIGINT or SIGTERM | ends the command at once | ends the command at once |
@@ -14,7 +14,7 @@
 use std::{error, fmt};
 
 use super::Outcome;
-use super::download::remove_parts;
+use super::part::settle_parts;
 
 /// A signal that the command handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Signals {
                     signal => break signal,
                 }
             };
-            remove_parts();
+            settle_parts();
             std::process::exit(signal.exit_code().into());
         });
     }

@@ -197,6 +197,18 @@ pub enum FetchError {
     Cut,
 }
 
+impl FetchError {
+    /// Whether the server gave up because the client read nothing for too long.
+    pub fn is_stalled(&self) -> bool {
+        matches!(self, Self::Reset(ReadError::Reset(code)) if Refusal::from_code(*code) == Some(Refusal::Stalled))
+    }
+
+    /// Whether the session may be the cause, so that another one may deliver the file.
+    pub fn is_of_session(&self) -> bool {
+        matches!(self, Self::Cut | Self::Reset(_))
+    }
+}
+
 impl From<ReadError> for FetchError {
     fn from(error: ReadError) -> Self {
         if error == ReadError::Truncated { Self::Cut } else { Self::Reset(error) }

@@ -44,14 +44,22 @@ impl Drop for Running {
 
 /// Serves `directory/root`; the certificate is `directory/ca.pem`.
 fn listen(directory: &Path) -> serve::Server {
+    listen_on(directory, "127.0.0.1:0", &[]).unwrap()
+}
+
+fn listen_on(directory: &Path, address: &str, more: &[&str]) -> Result<serve::Server, String> {
     std::fs::create_dir_all(directory.join("root")).unwrap();
     let (root, ca) = (directory.join("root"), directory.join("ca.pem"));
     let (root, ca) = (root.to_str().unwrap(), ca.to_str().unwrap());
-    let listen = ["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"];
-    let line =
-        [&["serve"][..], &listen, &["--root", root, "--ca-out", ca, "--state", env!("CARGO_TARGET_TMPDIR"), "--json"]]
-            .concat();
-    serve::Server::start(&ServeLine::parse_from(line).args).unwrap()
+    let listen = ["--listen", address, "--listen", "127.0.0.1:0"];
+    let line = [
+        &["serve"][..],
+        &listen,
+        &["--root", root, "--ca-out", ca, "--state", env!("CARGO_TARGET_TMPDIR"), "--json"],
+        more,
+    ]
+    .concat();
+    serve::Server::start(&ServeLine::parse_from(line).args).map_err(|error| error.to_string())
 }
 
 fn start(directory: &Path) -> Running {
@@ -168,7 +176,8 @@ async fn truncated_file_is_an_error() {
     std::fs::write(directory.path().join("root/large"), vec![7; 256 << 20]).unwrap();
     let connect = server.addresses.clone();
     let path = directory.path().to_owned();
-    let fetching = tokio::spawn(async move { fetch(&path, &connect[..1], &[], &["/large".to_owned()]).await });
+    let fetching =
+        tokio::spawn(async move { fetch(&path, &connect[..1], &["--wait", "0s"], &["/large".to_owned()]).await });
     let out = directory.path().join("out");
     while std::fs::read_dir(&out).map_or(0, Iterator::count) == 0 {
         tokio::task::yield_now().await;
@@ -176,7 +185,7 @@ async fn truncated_file_is_an_error() {
     drop(server);
     let report = fetching.await.unwrap();
     assert_eq!((report.files, report.failures.len()), (0, 1));
-    assert_eq!(std::fs::read_dir(out).unwrap().count(), 0);
+    assert!(!out.join("large").exists());
 }
 
 #[tokio::test]
@@ -207,7 +216,7 @@ async fn file_cut_short_by_a_stopping_server_is_reported() {
     let (control, wishes) = mpsc::channel(1);
     let running = tokio::spawn(server.run(wishes));
     let (path, out) = (directory.path().to_owned(), directory.path().join("out"));
-    let fetching = tokio::spawn(async move { fetch(&path, &connect, &[], &["/large".to_owned()]).await });
+    let fetching = tokio::spawn(async move { fetch(&path, &connect, &["--wait", "0s"], &["/large".to_owned()]).await });
     while std::fs::read_dir(&out).map_or(0, Iterator::count) == 0 {
         tokio::task::yield_now().await;
     }
@@ -215,6 +224,114 @@ async fn file_cut_short_by_a_stopping_server_is_reported() {
     let report = fetching.await.unwrap();
     assert!(report.failures[0].error.contains("the server stops"), "{report:?}");
     running.await.unwrap();
+}
+
+/// Waits until `get` has written something of a file that is not complete.
+async fn writing(out: &Path) {
+    let is_written = || {
+        let mut entries = std::fs::read_dir(out).into_iter().flatten().flatten();
+        entries.any(|entry| entry.metadata().is_ok_and(|metadata| metadata.len() > 0))
+    };
+    while !is_written() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Listens where another server listens until it stops.
+async fn take_over(directory: &Path, address: &str) -> serve::Server {
+    loop {
+        match listen_on(directory, address, &[]) {
+            Ok(server) => return server,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// A download whose server is replaced in the middle; `wish` is what the first server does, and `between` happens before the
+/// second begins. Each path lets 4 MB through in a second.
+async fn replaced(
+    directory: &Path,
+    more: &[&str],
+    wish: Option<server::Control>,
+    paths: &[String],
+    between: impl FnOnce(),
+) -> get::Report {
+    let first = listen_on(directory, "127.0.0.1:0", more).unwrap();
+    let address = first.addresses()[0].to_string();
+    let (control, wishes) = mpsc::channel(1);
+    let running = tokio::spawn(first.run(wishes));
+    let options = PathOptions::default().with(|path| path.rate = Some(4_000_000));
+    let relay = Relay::start(ANY, address.parse().unwrap(), options).unwrap();
+    let server = async {
+        writing(&directory.join("out")).await;
+        match wish {
+            Some(wish) => control.send(wish).await.unwrap(),
+            None => drop(control),
+        }
+        between();
+        take_over(directory, &address).await.run(mpsc::channel(1).1).await
+    };
+    let connect = [relay.address().to_string()];
+    let report = tokio::select! {
+        report = fetch(directory, &connect, &[], paths) => report,
+        () = server => unreachable!("it runs until it is dropped"),
+    };
+    running.abort();
+    report
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn get_continues_in_another_session_where_it_was_when_the_server_restarts() {
+    let directory = Directory::new("restarted");
+    std::fs::create_dir_all(directory.path().join("root")).unwrap();
+    let data = pattern(8 << 20);
+    std::fs::write(directory.path().join("root/file"), &data).unwrap();
+    let report = replaced(directory.path(), &[], None, &["/file".to_owned()], || ()).await;
+    assert!(report.failures.is_empty() && report.sessions > 1, "{report:?}");
+    assert_eq!((report.bytes, report.bytes_received), (8 << 20, 8 << 20), "each byte was received once");
+    assert!(std::fs::read(directory.path().join("out/file")).unwrap() == data);
+    assert_eq!(std::fs::read_dir(directory.path().join("out")).unwrap().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn get_begins_again_when_the_file_changed_while_the_server_restarted() {
+    let directory = Directory::new("restarted-changed");
+    let path = directory.path().join("root/file");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, vec![7; 8 << 20]).unwrap();
+    let change = || std::fs::write(&path, pattern(8 << 20)).unwrap();
+    let report = replaced(directory.path(), &[], None, &["/file".to_owned()], change).await;
+    assert!(report.failures.is_empty() && report.sessions > 1, "{report:?}");
+    assert!(report.bytes == 8 << 20 && report.bytes_received > 8 << 20, "{report:?}");
+    assert!(std::fs::read(directory.path().join("out/file")).unwrap() == pattern(8 << 20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn get_moves_when_the_drain_of_its_server_takes_too_long() {
+    let directory = Directory::new("drained-long");
+    std::fs::create_dir_all(directory.path().join("root")).unwrap();
+    std::fs::write(directory.path().join("root/file"), pattern(8 << 20)).unwrap();
+    let (drain, wish) = (["--drain", "100ms"], Some(server::Control::Drain));
+    let report = replaced(directory.path(), &drain, wish, &["/file".to_owned()], || ()).await;
+    assert!(report.failures.is_empty() && report.sessions > 1, "{report:?}");
+    assert_eq!(report.bytes_received, 8 << 20);
+    assert!(std::fs::read(directory.path().join("out/file")).unwrap() == pattern(8 << 20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_a_drained_server_does_not_begin_come_from_the_next_one() {
+    let directory = Directory::new("drained");
+    std::fs::create_dir_all(directory.path().join("root")).unwrap();
+    // More than are fetched side by side.
+    let paths: Vec<String> = (0..400).map(|number| format!("/{number}")).collect();
+    for (number, path) in paths.iter().enumerate() {
+        std::fs::write(directory.path().join(format!("root{path}")), pattern(10_000 + number)).unwrap();
+    }
+    let report = replaced(directory.path(), &[], Some(server::Control::Drain), &paths, || ()).await;
+    assert!(report.failures.is_empty() && report.sessions > 1 && report.files == 400, "{report:?}");
+    for (number, path) in paths.iter().enumerate() {
+        assert!(std::fs::read(directory.path().join(format!("out{path}"))).unwrap() == pattern(10_000 + number));
+    }
 }
 
 /// Reads the head of a request.
@@ -248,7 +365,7 @@ async fn get_asks_a_plain_server_once_per_session() {
         }
     };
     let paths = ["/a", "/b", "/c"].map(str::to_owned);
-    let ((), report) = tokio::join!(server, fetch(directory.path(), &connect, &[], &paths));
+    let ((), report) = tokio::join!(server, fetch(directory.path(), &connect, &["--wait", "0s"], &paths));
     assert!(!report.tcpls);
     assert_eq!((report.files, report.failures.len()), (2, 1), "{report:?}");
     assert_eq!(report.failures[0].url, "https://localhost/c");

@@ -5,6 +5,7 @@
 mod completions;
 mod errors;
 mod files;
+mod get;
 mod invites;
 mod limits;
 mod logs;

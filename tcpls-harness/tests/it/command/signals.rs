@@ -19,7 +19,7 @@ fn slow_path(target: &str) -> Relay {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_ends_get_which_closes_its_session_and_leaves_no_file() {
+async fn a_signal_ends_get_which_closes_its_session_and_keeps_what_it_can_continue() {
     let directory = Directory::new("get-signals");
     let (mut server, address) = Tcpls::serve(directory.path(), &[]).await;
     sparse_file(&directory.path().join("root/large"), 1 << 30);
@@ -34,7 +34,10 @@ async fn a_signal_ends_get_which_closes_its_session_and_leaves_no_file() {
         let (status, text) = get.end().await;
         assert_eq!(status.code(), Some(code), "{name}: {text}");
         assert!(text.contains(&format!("stopped by SIG{name}")), "{text}");
-        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0, "{name}");
+        let mut left: Vec<_> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert!(left.is_empty() || left == ["large.tcpls-part", "large.tcpls-part.etag"], "{name}: {left:?}");
+        std::fs::remove_dir_all(&out).unwrap();
         let ended = server.event("session_ended").await;
         assert!(ended["reason"].as_str().unwrap().contains("the client was stopped"), "{ended}");
     }

@@ -1,35 +1,38 @@
 //! `tcpls get`: files over HTTP/1.1, one stream each, over as many TCP connections as addresses are given.
 
+mod dialer;
+mod renewal;
+mod transfer;
+
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tcpls_core::error::CloseReason;
 use tcpls_core::wire::ids::ErrorCode;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::download::Download;
+use self::dialer::Dialer;
+use self::renewal::Sessions;
+pub(crate) use self::renewal::Turn;
+use self::transfer::{Fault, Job, Received, receive};
+use super::download::Target;
 use super::files::{make_directory, unwritable};
 use super::hints::Hints;
 use super::identity::ClientIdentityArgs;
 use super::migrate::{Move, look_up, migrate};
-use super::network::watch_network;
-use super::paths::{TrustArgs, close_briefly, connect, follow_advertised, resolve, server_name, tell_troubles};
+use super::paths::{TrustArgs, close_briefly};
 use super::progress::Progress;
 use super::report::TcpReport;
 use super::signals::{Signals, Stopped};
 use super::text::visible;
-use super::units::{bits_per_second, rate, size, time};
+use super::units::{bits_per_second, parse_duration, rate, size, time};
 use super::uplinks::UplinkArgs;
 use super::url::Url;
 use super::{Outcome, output, report, status};
-use crate::dial::{self, Backup};
-use crate::files::{self, Content, PROTOCOL};
-use crate::net::{ClientOptions, Session};
+use crate::files::PROTOCOL;
 use crate::proxy::Invite;
 
 /// Maximum of files received at the same time, because each is an open file.
@@ -41,7 +44,12 @@ const MAX_OPEN_FILES: usize = 200;
 /// interface that leads there. From a
 /// server that does not support TCPLS, files are fetched over plain TLS 1.3, one per session.
 ///
-/// If a TCP connection is lost, the downloads continue on the others.
+/// If a TCP connection is lost, the downloads continue on the others. If the session ends before all files are complete,
+/// or the server is being replaced, they continue in a new session where they were. If the file has changed on the server
+/// meanwhile, which its entity tag shows, it is fetched from the start.
+///
+/// A file gets its name when it is complete. If the command ends before that, what arrived is left as NAME.tcpls-part for
+/// --continue, provided that the server gives the file an entity tag.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Address and port of the server; each --connect adds a TCP connection. Default: the addresses
@@ -72,6 +80,15 @@ pub struct Args {
     /// Directory to write the files to; created if it does not exist
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub output: PathBuf,
+    /// File to write the only URL to; - is standard output
+    #[arg(short = 'O', long, value_name = "FILE", conflicts_with = "output")]
+    pub output_file: Option<PathBuf>,
+    /// Continue files of which an earlier run has left a part, if they are still the same on the server; begin the others
+    #[arg(short = 'C', long = "continue")]
+    pub continues: bool,
+    /// How long to try to get another session when one ends early; 0s: not at all
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30s")]
+    pub wait: Duration,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -105,14 +122,20 @@ impl Args {
 }
 
 /// The result, as `--json` prints it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Whether TCPLS was used.
     pub tcpls: bool,
+    /// Sessions that were used: more than 1 if one ended early, or for each file over plain TLS.
+    pub sessions: u64,
     /// Files that arrived completely.
     pub files: usize,
     /// Their bytes.
     pub bytes: u64,
+    /// Of these, the bytes that an earlier run had received.
+    pub bytes_continued: u64,
+    /// What this run received, of incomplete files, too.
+    pub bytes_received: u64,
     /// From the first TCP connection to the last byte.
     pub seconds: f64,
     /// Goodput in bits per second.
@@ -132,18 +155,6 @@ pub struct Failure {
     pub url: String,
     /// The cause.
     pub error: String,
-}
-
-/// One file to fetch.
-#[derive(Clone, Debug)]
-struct Job {
-    url: String,
-    /// As in the request.
-    host: String,
-    path: String,
-    target: PathBuf,
-    /// Files that the command fetches.
-    files: usize,
 }
 
 /// Fetches all files and prints the result.
@@ -180,109 +191,87 @@ fn print(report: &Report) {
     }
 }
 
-/// Fetches all files; the report has the errors of single files. When `stop` ends, the session is closed, and
-/// incomplete files are removed.
+/// Fetches all files; the report has the errors of single files. When `stop` ends, the session is closed; what arrived of
+/// incomplete files is kept for `--continue`, if it can be continued.
 ///
 /// # Errors
 /// An argument is invalid, there is no session, or `stop` ended.
 pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<Report> {
     tokio::pin!(stop);
     let invite = args.trust.read_invite()?;
-    let given = args.connections(invite.as_ref());
     let (url, jobs) = jobs(args, invite.as_ref())?;
-    let hints = args.hints();
-    make_directory(&args.output, "--output")?;
-    let tls = args.trust.trust(invite.as_ref()).client_as(&[PROTOCOL], args.identity.load()?.as_ref())?;
-    let tls = if args.tcpls_only { tls.tcpls_only() } else { tls };
-    let mut options = ClientOptions::new(tls, server_name(&url.name)?);
-    if !given.is_empty() {
-        options.dial.stagger = Duration::ZERO; // each of them is to be used anyway
+    if args.output_file.is_none() {
+        make_directory(&args.output, "--output")?;
     }
+    let mut dialer = Dialer::new(args, invite.as_ref(), url)?;
     let start = Instant::now();
     let begin = async {
         let log = args.log.as_deref().unwrap_or(Path::new(""));
         let progress = Progress::new(args.log.clone()).await.map_err(|error| unwritable(log, error))?;
-        let mut options = options.clone();
-        let ways = Ways::look_up(args, &given, &url, &mut options).await?;
-        options.backups = ways.standby.iter().copied().map(Backup::Remote).collect();
-        Outcome::Ok((connect(&ways.paths, options, &hints).await?, ways, progress))
+        let moves = look_up(&args.migrate).await?;
+        Outcome::Ok((dialer.first().await?, moves, progress))
     };
-    let (session, ways, progress) = tokio::select! {
+    let (session, moves, progress) = tokio::select! {
         begun = begin => begun?,
         stopped = &mut stop => return Err(stopped.into()),
     };
-    let files = jobs.len();
+    let mut company = JoinSet::new();
+    if session.is_tcpls() {
+        company.spawn(migrate(session.clone(), moves));
+    }
+    let sessions = Arc::new(Sessions::new(session, dialer, args.wait, progress.clone()));
+    let (files, hints) = (jobs.len(), args.hints());
     let fetched = async {
-        let mut report = fetch_jobs(&session, ways, (&options, &hints), jobs, &progress).await;
+        let mut report = fetch_jobs(&sessions, jobs, &progress, &hints).await;
         report.unlogged = progress.finish().await;
         report
     };
     let outcome = tokio::select! {
-        never = progress.show(&session, files) => match never {},
+        never = progress.show(sessions.watch(), files) => match never {},
         report = fetched => Ok(report),
         stopped = stop => Err(stopped),
     };
     output::clear().await;
+    let Turn { session, number } = sessions.current();
     let mut report = match outcome {
         Ok(report) => report,
         Err(stopped) => {
             close_briefly(&session).await;
-            return Err(stopped.noting("incomplete files were removed").into());
+            return Err(stopped.noting("-C continues incomplete files").into());
         }
     };
     report.seconds = start.elapsed().as_secs_f64();
-    report.bits_per_second = bits_per_second(report.bytes, start.elapsed());
+    (report.sessions, report.bytes_received) = (number + 1, progress.received());
+    report.bits_per_second = bits_per_second(report.bytes_received, start.elapsed());
     report.tcp = session.stats().tcp.iter().map(TcpReport::from).collect();
     session.close(ErrorCode(0), b"").await;
     Ok(report)
 }
 
-/// The paths of TCP connections.
-struct Ways {
-    paths: Vec<dial::Path>,
-    moves: Vec<(Duration, SocketAddr)>,
-    standby: Vec<SocketAddr>,
-    use_advertised: bool,
-    /// Whether interfaces that come up are joined.
-    joins_new: bool,
-}
-
-impl Ways {
-    /// Resolves the names on the command line.
-    async fn look_up(args: &Args, connect: &[String], url: &Url, options: &mut ClientOptions) -> Outcome<Self> {
-        let addresses = match connect {
-            [] => resolve(&[url.host_and_port()]).await?,
-            given => resolve(given).await?,
-        };
-        let moves = look_up(&args.migrate).await?;
-        let standby = resolve(&args.standby).await?.into_iter().take(args.standby.len()).collect();
-        let paths = args.uplinks.plan(&addresses, connect.len(), options);
-        let joins_new = args.uplinks.is_automatic();
-        Ok(Self { paths, moves, standby, use_advertised: args.use_advertised, joins_new })
-    }
-}
-
-/// Fetches all files over the session, with the requested TCP connections; over plain TLS, one file per session.
+/// Fetches all files; over plain TLS, one per session.
 async fn fetch_jobs(
-    session: &Session,
-    ways: Ways,
-    how: (&ClientOptions, &Hints<'_>),
+    sessions: &Arc<Sessions<Dialer>>,
     jobs: Vec<Job>,
     progress: &Progress,
+    hints: &Hints<'_>,
 ) -> Report {
-    if !session.is_tcpls() {
-        output::tell("the server does not support TCPLS: fetching one file after the other over plain TLS 1.3");
-        return fetch_plainly(session.clone(), &ways.paths, how, jobs, progress).await;
+    if sessions.current().session.is_tcpls() {
+        return fetch_all(sessions, jobs, progress, hints).await;
     }
-    tokio::spawn(tell_troubles(session.events(), session.path_failures()));
-    let mut company = JoinSet::new();
-    company.spawn(watch_network(session.clone(), ways.joins_new));
-    company.spawn(migrate(session.clone(), ways.moves));
-    ways.standby.iter().for_each(|address| session.add_path(*address, None));
-    if ways.use_advertised {
-        company.spawn(follow_advertised(session.clone()));
+    output::tell("the server does not support TCPLS: fetching one file after the other over plain TLS 1.3");
+    let mut report = new_report(false);
+    for (number, job) in jobs.into_iter().enumerate() {
+        let other = match number > 0 && !sessions.current().session.is_tcpls() {
+            true => sessions.next().await.map(|_| ()),
+            false => Ok(()),
+        };
+        let outcome = match other {
+            Ok(()) => receive(sessions, &job, progress).await,
+            Err(error) => Err(error.into()),
+        };
+        note(&mut report, job, outcome, hints);
     }
-    fetch_all(session, jobs, progress, how.1).await
+    report
 }
 
 /// The files to fetch, their directory, and one URL for the server.
@@ -308,20 +297,42 @@ fn jobs(args: &Args, invite: Option<&Invite>) -> Outcome<(Url, Vec<Job>)> {
             let file = &url.file;
             return Err(format!("{text}: there are two files called {file:?}; fetch them into two directories").into());
         }
-        let (host, target, files) = (url.host(), args.output.join(url.file), args.urls.len());
-        jobs.push(Job { url: text.clone(), host, path: url.path, target, files });
+        let target = match &args.output_file {
+            Some(file) if file.as_os_str() == "-" => Target::Stdout,
+            Some(file) => Target::File(file.clone()),
+            None => Target::File(args.output.join(&url.file)),
+        };
+        let (host, continues, files) = (url.host(), args.continues, args.urls.len());
+        jobs.push(Job { url: text.clone(), host, path: url.path, target, continues, files });
     }
+    check_output(args, &jobs)?;
     Ok((first.ok_or("there is no URL")?, jobs))
 }
 
-async fn fetch_all(session: &Session, jobs: Vec<Job>, progress: &Progress, hints: &Hints<'_>) -> Report {
+/// Whether what `--output-file` selects is possible.
+fn check_output(args: &Args, jobs: &[Job]) -> Outcome {
+    match jobs {
+        [_, _, ..] if args.output_file.is_some() => {
+            Err("--output-file takes one URL; --output DIR takes several".into())
+        }
+        [Job { target: Target::Stdout, .. }] if args.json => {
+            Err("standard output has the file already; leave out --json, or write to a file".into())
+        }
+        [Job { target: Target::Stdout, .. }] if args.continues => {
+            Err("what was written to standard output can't be continued; leave out --continue".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn fetch_all(sessions: &Arc<Sessions<Dialer>>, jobs: Vec<Job>, progress: &Progress, hints: &Hints<'_>) -> Report {
     let permits = Arc::new(Semaphore::new(MAX_OPEN_FILES));
     let mut tasks = JoinSet::new();
     for job in jobs {
-        let (session, permits, progress) = (session.clone(), permits.clone(), progress.clone());
+        let (sessions, permits, progress) = (sessions.clone(), permits.clone(), progress.clone());
         tasks.spawn(async move {
             let _permit = permits.acquire().await;
-            let outcome = fetch_one(&session, &job, &progress).await;
+            let outcome = receive(&sessions, &job, &progress).await;
             (job, outcome)
         });
     }
@@ -334,104 +345,23 @@ async fn fetch_all(session: &Session, jobs: Vec<Job>, progress: &Progress, hints
     report
 }
 
-/// One session after the other: plain TLS has one stream.
-async fn fetch_plainly(
-    first: Session,
-    paths: &[dial::Path],
-    (options, hints): (&ClientOptions, &Hints<'_>),
-    jobs: Vec<Job>,
-    progress: &Progress,
-) -> Report {
-    let mut report = new_report(false);
-    let mut session = Some(first);
-    for job in jobs {
-        let outcome = match session.take() {
-            Some(session) => fetch_one(&session, &job, progress).await,
-            None => match connect(paths, options.clone(), hints).await {
-                Ok(session) => fetch_one(&session, &job, progress).await,
-                Err(error) => Err(error.to_string().into()),
-            },
-        };
-        note(&mut report, job, outcome, hints);
-    }
-    report
-}
-
 fn new_report(tcpls: bool) -> Report {
-    let (failures, tcp) = (Vec::new(), Vec::new());
-    Report { tcpls, files: 0, bytes: 0, seconds: 0.0, bits_per_second: 0.0, failures, unlogged: None, tcp }
+    Report { tcpls, ..Report::default() }
 }
 
-/// Why a file was not received.
-struct Fault {
-    text: String,
-    /// Why the session ended, if it did: that is more specific.
-    end: Option<CloseReason>,
-}
-
-impl From<String> for Fault {
-    fn from(text: String) -> Self {
-        Self { text, end: None }
-    }
-}
-
-fn note(report: &mut Report, job: Job, outcome: Result<u64, Fault>, hints: &Hints<'_>) {
+fn note(report: &mut Report, job: Job, outcome: Result<Received, Fault>, hints: &Hints<'_>) {
     match outcome {
-        Ok(bytes) => {
+        Ok(received) => {
             report.files += 1;
-            report.bytes += bytes;
+            report.bytes += received.bytes;
+            report.bytes_continued += received.continued;
         }
-        Err(Fault { text, end }) => {
+        Err(Fault { text, end, no_other }) => {
             let end = end.map_or(String::new(), |reason| format!("; {}", visible(&hints.of_end(&reason))));
-            report.failures.push(Failure { url: job.url, error: text + &end });
+            let no_other = no_other.map_or(String::new(), |error| format!("; no other session: {}", visible(&error)));
+            report.failures.push(Failure { url: job.url, error: text + &end + &no_other });
         }
     }
-}
-
-async fn fetch_one(session: &Session, job: &Job, progress: &Progress) -> Result<u64, Fault> {
-    let fetched = fetch_over(session, job, progress).await;
-    progress.count_file();
-    let end = || session.close_reason().filter(|reason| !matches!(reason, CloseReason::Local { .. }));
-    fetched.map_err(|text| Fault { text, end: end() })
-}
-
-async fn fetch_over(session: &Session, job: &Job, progress: &Progress) -> Result<u64, String> {
-    let stream = session.open_stream().await.map_err(|error| error.to_string())?;
-    stream.set_label(&job.url);
-    let content =
-        files::fetch(stream, &job.host, &job.path, None).await.map_err(|error| visible(&error.to_string()))?;
-    receive(content, job, progress).await
-}
-
-/// Writes an answer to a file, which gets its name only once it is complete.
-async fn receive(content: Content, job: &Job, progress: &Progress) -> Result<u64, String> {
-    let mut download = Download::new(&job.target, job.files);
-    match receive_into(&mut download, content, job, progress).await {
-        Ok(received) => download.complete().await.map(|()| received).map_err(|error| unwritten(job, &error)),
-        Err(error) => {
-            download.discard().await;
-            Err(error)
-        }
-    }
-}
-
-async fn receive_into(
-    download: &mut Download,
-    mut content: Content,
-    job: &Job,
-    progress: &Progress,
-) -> Result<u64, String> {
-    let mut received = 0;
-    while let Some(chunk) = content.next().await.map_err(|error| visible(&error.to_string()))? {
-        received += chunk.len() as u64;
-        progress.count(chunk.len());
-        download.push(chunk).await.map_err(|error| unwritten(job, &error))?;
-    }
-    Ok(received)
-}
-
-fn unwritten(job: &Job, error: &std::io::Error) -> String {
-    format!("can't write {}: {error}", job.target.display())
 }
 
 #[cfg(test)]
@@ -457,5 +387,8 @@ mod tests {
         assert!(error(&["https://a/x", "https://a/y/x"]).contains("two files called"));
         assert!(error(&["https://a:1/x", "--connect", "b:2"]).contains("--connect says which port"));
         assert!(error(&["https://a/50%.txt"]).contains("percent sign"));
+        assert!(error(&["https://a/x", "https://a/y", "-O", "z"]).contains("takes one URL"));
+        assert!(error(&["https://a/x", "-O", "-", "--json"]).contains("--json"));
+        assert!(error(&["https://a/x", "-O", "-", "-C"]).contains("--continue"));
     }
 }

@@ -1,0 +1,98 @@
+//! Makes the sessions of `get`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tcpls_core::error::CloseReason;
+
+use super::super::network::watch_network;
+use super::super::paths::{follow_advertised, resolve, server_name, tell_troubles};
+use super::super::url::Url;
+use super::super::{Outcome, status};
+use super::renewal::{Dial, DialError};
+use super::{Args, PROTOCOL};
+use crate::dial::Backup;
+use crate::net::{ClientOptions, ConnectError, PathFault, Session};
+use crate::proxy::Invite;
+
+/// Connects to the server of the command line.
+pub(super) struct Dialer {
+    args: Args,
+    /// Where to connect to, if not to the name and port in the URL.
+    given: Vec<String>,
+    url: Url,
+    options: ClientOptions,
+    /// The options once the server is known to support TCPLS.
+    tcpls_only: ClientOptions,
+    is_tcpls: bool,
+}
+
+impl Dialer {
+    pub(super) fn new(args: &Args, invite: Option<&Invite>, url: Url) -> Outcome<Self> {
+        let given = args.connections(invite);
+        let tls = args.trust.trust(invite).client_as(&[PROTOCOL], args.identity.load()?.as_ref())?;
+        let name = server_name(&url.name)?;
+        let mut tcpls_only = ClientOptions::new(tls.clone().tcpls_only(), name.clone());
+        let mut options = if args.tcpls_only { tcpls_only.clone() } else { ClientOptions::new(tls, name) };
+        if !given.is_empty() {
+            // Each of them is to be used anyway.
+            (options.dial.stagger, tcpls_only.dial.stagger) = (Duration::ZERO, Duration::ZERO);
+        }
+        Ok(Self { args: args.clone(), given, url, options, tcpls_only, is_tcpls: false })
+    }
+
+    /// Makes the first session. Those that follow use TCPLS if it does: files are requested side by side.
+    pub(super) async fn first(&mut self) -> Outcome<Session> {
+        let session = self.dial().await.map_err(|error| error.text)?;
+        self.is_tcpls = session.is_tcpls();
+        Ok(session)
+    }
+
+    /// Resolves names and looks for interfaces each time: the network may be another.
+    async fn connect(&self) -> Result<(Session, Vec<SocketAddr>), DialError> {
+        let addresses = match self.given.as_slice() {
+            [] => resolve(&[self.url.host_and_port()]).await,
+            given => resolve(given).await,
+        };
+        let addresses = addresses.map_err(|error| DialError { text: error.to_string(), is_lasting: false })?;
+        let standby = resolve(&self.args.standby).await;
+        let mut standby = standby.map_err(|error| DialError { text: error.to_string(), is_lasting: false })?;
+        standby.truncate(self.args.standby.len());
+        let mut options = if self.is_tcpls { self.tcpls_only.clone() } else { self.options.clone() };
+        let paths = self.args.uplinks.plan(&addresses, self.given.len(), &mut options);
+        options.backups = standby.iter().copied().map(Backup::Remote).collect();
+        let session = Session::connect_over(&paths, options).await.map_err(|error| DialError {
+            text: self.args.hints().of_connect(&error),
+            is_lasting: is_lasting(&error),
+        })?;
+        Ok((session, standby))
+    }
+}
+
+impl Dial for Dialer {
+    async fn dial(&self) -> Result<Session, DialError> {
+        let (session, standby) = self.connect().await?;
+        status::add(&session);
+        if session.is_tcpls() {
+            tokio::spawn(tell_troubles(session.events(), session.path_failures()));
+            tokio::spawn(watch_network(session.clone(), self.args.uplinks.is_automatic()));
+            standby.iter().for_each(|address| session.add_path(*address, None));
+            if self.args.use_advertised {
+                tokio::spawn(follow_advertised(session.clone()));
+            }
+        }
+        Ok(session)
+    }
+}
+
+/// Whether trying again can't help: a server that restarts breaks off handshakes, and refuses TCP connections.
+fn is_lasting(error: &ConnectError) -> bool {
+    let ConnectError::Paths(failures) = error else { return true };
+    let is_passing = |fault: &PathFault| match fault {
+        PathFault::Handshake(reason) => {
+            matches!(reason, CloseReason::HandshakeTimeout | CloseReason::LostInHandshake(_))
+        }
+        fault => matches!(fault, PathFault::Tcp(_)),
+    };
+    !failures.iter().all(|failure| is_passing(&failure.fault))
+}
