@@ -12,6 +12,7 @@
 //! | `refusal` | why a connection is refused, in the words of HTTP |
 //! | `peer`, `splice` | the TCP connection outside of the session; carrying bytes, ends and resets between it and a stream |
 //! | `places`, `rate` | how many connections a client has, and the rate that they share |
+//! | `load` | which streams carry bulk data, sans-IO |
 //! | `outbound` | connects to targets: resolves names once, and judges the addresses |
 //! | `server` | answers the streams of a session |
 //! | `client`, `tunnel` | asks a server for connections; keeps a session for that |
@@ -24,6 +25,7 @@ mod allow;
 mod client;
 mod invite;
 mod invites;
+mod load;
 mod local;
 mod logins;
 mod outbound;

@@ -1,7 +1,8 @@
 //! Carries bytes between a stream and a peer, in both directions, with their ends and resets.
 //!
 //! A direction that ends ends alone (half-close). A reset at one side becomes a reset at the other. A side that reads
-//! slowly slows the other down: at most one piece of data is held for each direction.
+//! slowly slows the other down: at most one piece of data is held for each direction. A stream with bulk data has a lower
+//! priority meanwhile (`load`).
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -17,6 +18,7 @@ use tcpls_core::wire::ids::ErrorCode;
 use tokio::io::{AsyncWrite, ReadBuf};
 
 use super::codes;
+use super::load::Load;
 use super::peer::Peer;
 use super::rate::{Pacer, Rate, Way};
 use crate::net::{RecvStream, Runtime, SendStream, Stream};
@@ -97,7 +99,8 @@ pub async fn splice<P: Peer>(runtime: &Runtime, stream: Stream, peer: P, splicin
         Direction { held, ended: false, bytes: 0, pacer }
     };
     let (up, down) = (direction(to_stream, Way::ToStream), direction(to_peer, Way::ToPeer));
-    let mut tunnel = Tunnel { runtime, send, recv, peer: Aborting(peer, true), up, down };
+    let load = Load::new(runtime.now());
+    let mut tunnel = Tunnel { runtime, send, recv, peer: Aborting(peer, true), up, down, load };
     let outcome = match idle {
         None => poll_fn(|cx| tunnel.poll(cx)).await,
         Some(idle) => tunnel.run(idle).await,
@@ -163,6 +166,7 @@ struct Tunnel<'a, P: Peer> {
     peer: Aborting<P>,
     up: Direction,
     down: Direction,
+    load: Load,
 }
 
 impl<P: Peer> Tunnel<'_, P> {
@@ -220,6 +224,7 @@ impl<P: Peer> Tunnel<'_, P> {
                 Poll::Ready(room) => room.map_err(write_end)?.min(PIECE).min(turn),
                 Poll::Pending => return self.poll_blocked(cx),
             };
+            self.load.set_blocked(self.runtime.now(), false);
             let mut space = [MaybeUninit::uninit(); PIECE];
             let mut buffer = ReadBuf::uninit(&mut space[..room]);
             match Pin::new(&mut self.peer.0).poll_read(cx, &mut buffer) {
@@ -233,6 +238,7 @@ impl<P: Peer> Tunnel<'_, P> {
                 break;
             }
             self.up.has_read(self.runtime, read.len());
+            self.note_moved(read.len());
             let written = match Pin::new(&mut self.send).poll_write(cx, read) {
                 Poll::Ready(written) => written.map_err(|error| io_end(&error))?,
                 Poll::Pending => 0, // another stream has taken the room
@@ -245,6 +251,7 @@ impl<P: Peer> Tunnel<'_, P> {
 
     /// The stream takes no more, so that the peer is not read: its failure must be noticed nevertheless.
     fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
+        self.load.set_blocked(self.runtime.now(), true);
         match self.poll_peer_failed(cx) {
             Poll::Ready(Err(end)) => Err(end),
             _ => Ok(Poll::Pending),
@@ -279,6 +286,7 @@ impl<P: Peer> Tunnel<'_, P> {
             match self.recv.poll_read_chunk(cx, turn) {
                 Poll::Ready(Ok(Some(chunk))) => {
                     self.down.has_read(self.runtime, chunk.len());
+                    self.note_moved(chunk.len());
                     self.down.held = chunk;
                 }
                 Poll::Ready(Ok(None)) => match Pin::new(&mut self.peer.0).poll_shutdown(cx) {
@@ -317,6 +325,13 @@ impl<P: Peer> Tunnel<'_, P> {
         match stopped {
             Poll::Ready(Err(end)) => Err(end),
             _ => Ok(Poll::Pending),
+        }
+    }
+
+    /// Before `len` bytes are written to one side. The stream may have ended in the direction that has a priority.
+    fn note_moved(&mut self, len: usize) {
+        if let Some(priority) = self.load.moves(self.runtime.now(), len) {
+            _ = self.send.set_priority(priority);
         }
     }
 

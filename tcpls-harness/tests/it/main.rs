@@ -40,4 +40,5 @@ mod slow;
 mod support;
 mod trace;
 mod tunnel;
+mod tunnel_latency;
 mod tunnel_simulated;

@@ -25,13 +25,14 @@ const SUSPENDED: Duration = Duration::from_secs(2);
 /// The most that a keystroke may take, also when its path goes dark.
 const LONGEST: Duration = Duration::from_millis(200);
 
-/// The ports of targets that send back what they receive, and of those that count it.
+/// The ports of targets that send back what they receive, of those that count it, and of those that send without end.
 pub(crate) const ECHO: u8 = 7;
-const DISCARD: u8 = 9;
+pub(crate) const DISCARD: u8 = 9;
+pub(crate) const SOURCE: u8 = 19;
 /// The server's address on the first path.
 const WIFI: &str = "10.0.0.1:443";
 
-/// Targets that send back what they receive, or count it.
+/// Targets that send back what they receive, count it, or send without end.
 pub(crate) struct Echoes(pub(crate) Runtime);
 
 impl Outbound for Echoes {
@@ -39,21 +40,27 @@ impl Outbound for Echoes {
 
     async fn connect(&self, target: &Target) -> Result<DuplexStream, Refusal> {
         let (near, far) = duplex(64 * 1024);
-        let counts = target.port == u16::from(DISCARD);
+        let port = target.port as u8;
         drop(self.0.spawn(async move {
             let (mut reader, mut writer) = split(far);
-            if counts {
-                let count = copy(&mut reader, &mut sink()).await;
-                _ = writer.write_u64(count.unwrap_or_default()).await;
-            } else if copy(&mut reader, &mut writer).await.is_ok() {
-                _ = writer.shutdown().await;
+            match port {
+                DISCARD => {
+                    let count = copy(&mut reader, &mut sink()).await;
+                    _ = writer.write_u64(count.unwrap_or_default()).await;
+                }
+                SOURCE => while writer.write_all(&[7; 16 * 1024]).await.is_ok() {},
+                _ => {
+                    if copy(&mut reader, &mut writer).await.is_ok() {
+                        _ = writer.shutdown().await;
+                    }
+                }
             }
         }));
         Ok(near)
     }
 }
 
-async fn serve(session: Session) {
+pub(crate) async fn serve(session: Session) {
     Server::new(Echoes(session.runtime()), Users::default(), Limits::default()).serve(&session, |_| {}).await;
 }
 
