@@ -93,6 +93,8 @@ impl Dialer {
             }
             if change.may_help(&pair.path) {
                 pair.note_link(now);
+                // Middleboxes that cut idle TCP connections are no reason here to wait for a stream.
+                pair.was_used &= pair.live.is_some();
             }
         }
         for tcp in concerned {

@@ -56,6 +56,23 @@ fn tcp_connection_without_a_link_is_closed_at_once_if_another_works() {
 }
 
 #[test]
+fn session_without_streams_rejoins_from_an_address_that_is_back() {
+    let mut world = world(2, Keep::Paths);
+    (world.view.streams, world.view.has_data) = (0, false);
+    world.change(AddressLost(local(0)), &[0]);
+    world.run(Duration::from_secs(60));
+    world.change(AddressFound(local(0)), &[]);
+    world.run(RTT * 2);
+    assert!(world.on_pair(0).is_some(), "{:?}", world.log);
+    // Without a change of the network it still waits for a stream.
+    let tcp = world.on_pair(0).unwrap();
+    world.log.clear();
+    world.lose(tcp, TcpFault::Reset);
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.dials(0).len(), 0, "{:?}", world.log);
+}
+
+#[test]
 fn pair_of_an_interface_waits_until_that_is_up() {
     let device = Device::new("wlan0").unwrap();
     let on_device = Path { device: Some(device), ..path(0) };
