@@ -66,7 +66,8 @@ pub(super) struct Path {
     pub(super) local: Option<SocketAddr>,
     pub(super) remote: Option<SocketAddr>,
     pub(super) tcp: Option<u32>,
-    /// `opening`, `active`, `backup`, `lane`, `stalled`, `retiring`, or `down` without a TCP connection.
+    /// `opening`, `active`, `backup`, `lane`, `stalled`, `retiring`; without a TCP connection `down`, or `metered` if it
+    /// is not to have one while another path works.
     pub(super) state: String,
     pub(super) rtt_ms: Option<f64>,
     pub(super) min_rtt_ms: Option<f64>,
@@ -110,31 +111,33 @@ pub(super) struct Stream {
 impl Session {
     pub(super) fn new(session: u64, status: SessionStatus, host: &Host) -> Self {
         let is_live = |path: &PathReport| path.tcp.is_some();
+        let stranded = !status.paths.iter().any(is_live);
         Self {
             session,
             tcpls: status.tcpls,
             age_seconds: status.age.map(|age| age.as_secs_f64()),
-            stranded: !status.paths.iter().any(is_live),
+            stranded,
             ends_in_seconds: status.ends_in.map(|time| time.as_secs_f64()),
             bytes_to_send: status.stats.bytes_to_send,
             bytes_to_read: status.stats.bytes_to_read,
             streams_open: status.stats.streams_open,
-            paths: status.paths.iter().map(|path| Path::new(path, host)).collect(),
+            paths: status.paths.iter().map(|path| Path::new(path, stranded, host)).collect(),
             streams: status.streams.into_iter().map(Stream::from).collect(),
         }
     }
 }
 
 impl Path {
-    fn new(path: &PathReport, host: &Host) -> Self {
+    fn new(path: &PathReport, stranded: bool, host: &Host) -> Self {
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         let tcp = path.tcp.as_ref();
+        let unconnected = if path.metered && !stranded { "metered" } else { "down" };
         Self {
-            interface: path.local.and_then(|local| interface(host, local)),
+            interface: path.device.map(|device| device.to_string()).or_else(|| interface(host, path.local?)),
             local: path.local,
             remote: path.remote,
             tcp: tcp.map(|tcp| tcp.tcp.0),
-            state: tcp.map_or("down", state).to_owned(),
+            state: tcp.map_or(unconnected, state).to_owned(),
             rtt_ms: tcp.and_then(|tcp| tcp.smoothed_rtt).map(milliseconds),
             min_rtt_ms: tcp.and_then(|tcp| tcp.min_rtt).map(milliseconds),
             bytes_sent: tcp.map_or(0, |tcp| tcp.counters.bytes_sent),

@@ -97,6 +97,9 @@ fn add_paths(lines: &mut Vec<String>, paths: &[Path], columns: usize) {
         }
         // Below one another where they don't fit side by side.
         let joined = format!("           {}", more.join("; "));
+        if more.is_empty() {
+            continue;
+        }
         if joined.chars().count() < columns {
             lines.push(joined);
         } else {

@@ -15,6 +15,7 @@ use tcpls_core::wire::ids::{ConnectionId, Side, StreamId};
 use super::Session;
 use super::remotes::Ends;
 use super::shared::{Shared, State};
+use crate::dial::{Device, Path, PathStatus};
 
 /// Paths whose last failure is remembered.
 const MAX_PATHS: usize = 16;
@@ -84,6 +85,10 @@ pub struct PathReport {
     pub local: Option<SocketAddr>,
     /// The peer's address; on a server with port 0 where there is no TCP connection.
     pub remote: Option<SocketAddr>,
+    /// The interface that TCP connections on it are bound to, if a client binds them to one.
+    pub device: Option<Device>,
+    /// Whether it is connected only while no other path works: see [`Local::metered`](crate::dial::Local::metered).
+    pub metered: bool,
     /// Its TCP connection.
     pub tcp: Option<TcpStats>,
     /// The last failure of a TCP connection between these hosts; on a client, to this port.
@@ -116,26 +121,31 @@ impl State {
     fn status(&self, max_streams: usize) -> SessionStatus {
         let (now, stats) = (self.now(), self.conn.stats());
         let is_live = |tcp: &&TcpStats| !matches!(tcp.phase, TcpPhase::Lost(_));
+        let dialed: Vec<PathStatus> = self.dialer.iter().flat_map(|dialer| dialer.paths()).collect();
         let mut paths: Vec<PathReport> = Vec::new();
         for tcp in stats.tcp.iter().filter(is_live) {
             let Ends { local, remote } = self.remotes.ends(tcp.tcp);
-            paths.push(PathReport { local, remote, tcp: Some(tcp.clone()), last_loss: None });
+            let status = dialed.iter().find(|status| status.tcp == Some(tcp.tcp));
+            let (device, metered) = (status.and_then(|status| status.path.device), status.is_some_and(|s| s.metered));
+            paths.push(PathReport { local, remote, device, metered, tcp: Some(tcp.clone()), last_loss: None });
         }
-        let dialed = self.dialer.iter().flat_map(|dialer| dialer.paths());
-        for path in dialed.filter(|status| status.tcp.is_none()).map(|status| status.path) {
-            paths.push(PathReport { local: path.local, remote: Some(path.remote), tcp: None, last_loss: None });
+        for PathStatus { path, metered, .. } in dialed.into_iter().filter(|status| status.tcp.is_none()) {
+            let Path { local, remote, device } = path;
+            paths.push(PathReport { local, remote: Some(remote), device, metered, tcp: None, last_loss: None });
         }
         let notes = self.notes.as_deref();
         for loss in notes.iter().flat_map(|notes| &notes.losses.0) {
             let report = Loss { tcp: loss.tcp, fault: loss.fault, ago: now - loss.at };
             let side = self.conn.side();
             let mut known = false;
-            for path in paths.iter_mut().filter(|path| loss.key.covers(Key::of(side, path.local, path.remote))) {
+            let is_same = |path: &&mut PathReport| loss.key.covers(Key::of(side, path.local, path.remote, path.device));
+            for path in paths.iter_mut().filter(is_same) {
                 (path.last_loss, known) = (Some(report), true);
             }
             if !known {
-                let (local, remote) = (loss.key.local.map(|local| SocketAddr::new(local, 0)), loss.key.remote);
-                paths.push(PathReport { local, remote, tcp: None, last_loss: Some(report) });
+                let Key { local, remote, device } = loss.key;
+                let local = local.map(|local| SocketAddr::new(local, 0));
+                paths.push(PathReport { local, remote, device, metered: false, tcp: None, last_loss: Some(report) });
             }
         }
         let streams = self.conn.stream_stats().take(max_streams);
@@ -169,12 +179,13 @@ impl Notes {
         notes: &mut Option<Box<Self>>,
         side: Side,
         at: Time,
-        tcp: ConnectionId,
+        (tcp, fault): (ConnectionId, TcpFault),
         ends: Ends,
-        fault: TcpFault,
+        device: Option<Device>,
     ) {
         if !fault.was_meant() {
-            notes.get_or_insert_default().losses.note(side, at, tcp, ends, fault);
+            let key = Key::of(side, ends.local, ends.remote, device);
+            notes.get_or_insert_default().losses.note(PathLoss { key, tcp, fault, at });
         }
     }
 }
@@ -185,20 +196,31 @@ struct Key {
     local: Option<IpAddr>,
     /// On a server with port 0: a client uses another one for each TCP connection.
     remote: Option<SocketAddr>,
+    /// The interface, if it is known. Its addresses may change.
+    device: Option<Device>,
 }
 
 impl Key {
-    fn of(side: Side, local: Option<SocketAddr>, remote: Option<SocketAddr>) -> Self {
+    fn of(side: Side, local: Option<SocketAddr>, remote: Option<SocketAddr>, device: Option<Device>) -> Self {
         let remote = remote.map(|remote| match side {
             Side::Client => remote,
             Side::Server => SocketAddr::new(remote.ip(), 0),
         });
-        Self { local: local.map(|local| local.ip()), remote }
+        Self { local: local.map(|local| local.ip()), remote, device }
     }
 
-    /// Whether a path is this one. Without a local address, the routes decide where it begins.
+    /// Whether both are the same path.
+    fn is(&self, other: Self) -> bool {
+        let has_same_begin = match (self.device, other.device) {
+            (Some(device), Some(other)) => device == other,
+            _ => self.local == other.local,
+        };
+        self.remote == other.remote && has_same_begin
+    }
+
+    /// Whether a path is this one. With neither an interface nor a local address, the routes decide where it begins.
     fn covers(&self, path: Self) -> bool {
-        self.remote == path.remote && (path.local.is_none() || self.local == path.local)
+        self.is(path) || (self.remote == path.remote && path.local.is_none() && path.device.is_none())
     }
 }
 
@@ -215,13 +237,12 @@ struct PathLoss {
 }
 
 impl Losses {
-    fn note(&mut self, side: Side, at: Time, tcp: ConnectionId, ends: Ends, fault: TcpFault) {
-        let key = Key::of(side, ends.local, ends.remote);
-        self.0.retain(|loss| loss.key != key);
+    fn note(&mut self, loss: PathLoss) {
+        self.0.retain(|earlier| !earlier.key.is(loss.key));
         if self.0.len() == MAX_PATHS {
             self.0.remove(0);
         }
-        self.0.push(PathLoss { key, tcp, fault, at });
+        self.0.push(loss);
     }
 }
 
@@ -267,17 +288,35 @@ mod tests {
     #[test]
     fn last_failure_of_each_path_is_kept_and_of_at_most_16() {
         let (mut notes, tcp) = (None, ConnectionId);
-        Notes::note_loss(&mut notes, Side::Server, Time::ZERO, tcp(2), ends(1, 2, 7), TcpFault::SessionClosed);
+        let lose = |notes: &mut Option<_>, side: Side, tcp: u32, fault: TcpFault, ends: Ends| {
+            Notes::note_loss(notes, side, Time::ZERO, (ConnectionId(tcp), fault), ends, None);
+        };
+        lose(&mut notes, Side::Server, 2, TcpFault::SessionClosed, ends(1, 2, 7));
         assert!(notes.is_none(), "it has not failed");
-        Notes::note_loss(&mut notes, Side::Server, Time::ZERO, tcp(0), ends(1, 2, 5), TcpFault::Reset);
-        Notes::note_loss(&mut notes, Side::Server, Time::ZERO, tcp(1), ends(1, 2, 6), TcpFault::Fin);
-        Notes::note_loss(&mut notes, Side::Server, Time::ZERO, tcp(2), ends(1, 2, 7), TcpFault::SessionClosed);
-        let losses = &mut notes.as_mut().unwrap().losses;
-        let kept: Vec<_> = losses.0.iter().map(|loss| (loss.tcp, loss.fault)).collect();
+        lose(&mut notes, Side::Server, 0, TcpFault::Reset, ends(1, 2, 5));
+        lose(&mut notes, Side::Server, 1, TcpFault::Fin, ends(1, 2, 6));
+        lose(&mut notes, Side::Server, 2, TcpFault::SessionClosed, ends(1, 2, 7));
+        let kept: Vec<_> = notes.as_ref().unwrap().losses.0.iter().map(|loss| (loss.tcp, loss.fault)).collect();
         assert_eq!(kept, [(tcp(1), TcpFault::Fin)], "a client's port does not matter");
         for host in 10..40 {
-            losses.note(Side::Client, Time::ZERO, tcp(3), ends(1, host, 0), TcpFault::Reset);
+            lose(&mut notes, Side::Client, 3, TcpFault::Reset, ends(1, host, 0));
         }
-        assert_eq!(losses.0.len(), MAX_PATHS);
+        assert_eq!(notes.unwrap().losses.0.len(), MAX_PATHS);
+    }
+
+    #[test]
+    fn loss_is_of_the_interface_that_the_path_begins_at() {
+        let remote = Some(SocketAddr::from(([192, 0, 2, 1], 443)));
+        let local = Some(SocketAddr::from(([192, 0, 2, 7], 50_000)));
+        let [wlan, usb] = ["wlan0", "usb0"].map(Device::new);
+        let other = Some(SocketAddr::from(([192, 0, 2, 8], 50_000)));
+        let key = |local, device| Key::of(Side::Client, local, remote, device);
+        let lost = key(local, wlan);
+        for path in [key(None, wlan), key(other, wlan), key(local, None), key(None, None)] {
+            assert!(lost.covers(path), "{path:?}");
+        }
+        for path in [key(None, usb), key(local, usb), key(other, None)] {
+            assert!(!lost.covers(path), "{path:?}");
+        }
     }
 }

@@ -296,16 +296,18 @@ impl State {
                 self.report(event);
                 continue;
             }
+            if matches!(event, Event::Stream(_)) {
+                self.report(event);
+                continue;
+            }
+            // First: a loss is remembered with the interface that the dialer knows until then.
+            self.report(event.clone());
             self.answer(&event);
-            self.report(event);
         }
     }
 
     /// What follows from an event for the dialer and the task. A simulator does this by itself.
     fn answer(&mut self, event: &Event) {
-        if matches!(event, Event::Stream(_)) {
-            return;
-        }
         let now = self.now();
         if let Some(dialer) = &mut self.dialer {
             dialer.handle_event(now, event);
@@ -365,7 +367,9 @@ impl State {
     /// Remembers why a path failed.
     fn note_loss(&mut self, tcp: ConnectionId, fault: TcpFault) {
         let (now, ends) = (self.now(), self.remotes.ends(tcp));
-        Notes::note_loss(&mut self.notes, self.conn.side(), now, tcp, ends, fault);
+        let device = self.dialer.iter().flat_map(|dialer| dialer.paths()).find(|status| status.tcp == Some(tcp));
+        let device = device.and_then(|status| status.path.device);
+        Notes::note_loss(&mut self.notes, self.conn.side(), now, (tcp, fault), ends, device);
     }
 
     fn tell_joiner(&mut self, tcp: ConnectionId, outcome: Result<(), TcpFault>) {
