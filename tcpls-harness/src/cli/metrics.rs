@@ -11,6 +11,7 @@ use tcpls_core::event::TcpEvent;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use super::Outcome;
 use crate::net::{HandshakeFault, Session};
@@ -24,6 +25,9 @@ const MAX_READERS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause after a socket could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The task that answers readers.
+static READERS: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
 
 /// What this process counts.
 pub(crate) static METRICS: Metrics = Metrics(Mutex::new(State::new()));
@@ -290,19 +294,38 @@ impl Text {
     }
 }
 
-/// Listens for readers of metrics.
+/// Begins to serve metrics at `address`.
 ///
 /// # Errors
 /// The address can't be listened on.
-pub(crate) fn listen(address: SocketAddr) -> Outcome<TcpListener> {
+pub(crate) fn start(address: SocketAddr) -> Outcome {
+    let task = tokio::spawn(serve(listen(address)?));
+    readers().replace(task);
+    Ok(())
+}
+
+/// Closes the listening socket, so that the process that replaces this one can serve metrics at the same address.
+pub(crate) async fn stop() {
+    let task = readers().take();
+    if let Some(task) = task {
+        task.abort();
+        _ = task.await;
+    }
+}
+
+fn readers() -> MutexGuard<'static, Option<JoinHandle<()>>> {
+    READERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn listen(address: SocketAddr) -> Outcome<TcpListener> {
     let listener = std::net::TcpListener::bind(address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .and_then(TcpListener::from_std);
-    Ok(listener.map_err(|error| format!("can't listen for readers of metrics on {address}: {error}"))?)
+    Ok(listener.map_err(|error| format!("can't serve metrics on {address}: {error}"))?)
 }
 
 /// Answers readers for ever.
-pub(crate) async fn serve(listener: TcpListener) {
+async fn serve(listener: TcpListener) {
     let places = Arc::new(Semaphore::new(MAX_READERS));
     while let Ok(place) = places.clone().acquire_owned().await {
         match listener.accept().await {

@@ -124,19 +124,23 @@ impl fmt::Display for Happening<'_> {
                     addresses.iter().map(|address| format!("listening on {address}")).collect();
                 f.write_str(&addresses.join("\n"))?;
                 match ca {
-                    Some(ca) => write!(f, "\nself-signed certificate in {}: clients need --ca {0}", ca.display()),
+                    Some(ca) => write!(
+                        f,
+                        "\nself-signed certificate in {}: clients without an invite need --ca {0}",
+                        ca.display()
+                    ),
                     None => Ok(()),
                 }
             }
             Self::SessionBegan { session, client, tcpls } => {
                 let protocol = if *tcpls { "TCPLS" } else { "plain TLS 1.3" };
-                write!(f, "session {session}: began, {protocol}{}", From(*client))
+                write!(f, "session {session}{}: began, {protocol}", From(*client))
             }
             Self::Tcp { session, tcp, client, happening } => {
-                write!(f, "session {session}: tcp {tcp} {happening}{}", From(*client))
+                write!(f, "session {session}: tcp {tcp}{} {happening}", From(*client))
             }
             Self::Request { session, client, method, path, status, bytes, error } => {
-                write!(f, "session {session}: {method} {path}{}: ", From(*client))?;
+                write!(f, "session {session}{}: {method} {path}: ", From(*client))?;
                 status.map_or(Ok(()), |status| write!(f, "{status}, "))?;
                 match bytes {
                     Some(bytes) => f.write_str(&size(*bytes)),
@@ -144,32 +148,29 @@ impl fmt::Display for Happening<'_> {
                 }
             }
             Self::Connected { session, client, user, target } => {
-                write!(f, "session {session}: connected to {target}{}{}", For(*user), From(*client))
+                write!(f, "session {session}{}: connected to {target}{}", From(*client), For(*user))
             }
             Self::Refused { session, client, user, target, reason } => {
                 let target = target.as_deref().unwrap_or("a request");
-                write!(f, "session {session}: refused {target}{}{}: {reason}", For(*user), From(*client))
+                write!(f, "session {session}{}: refused {target}{}: {reason}", From(*client), For(*user))
             }
             Self::ListeningFor { session, client, user, address } => {
-                write!(f, "session {session}: listening on {address}{}{}", For(*user), From(*client))
+                write!(f, "session {session}{}: listening on {address}{}", From(*client), For(*user))
             }
             Self::StoppedListening { session, client, address } => {
-                write!(f, "session {session}: stopped listening on {address}{}", From(*client))
+                write!(f, "session {session}{}: stopped listening on {address}", From(*client))
             }
             Self::Ended { session, client, target, to_target, to_client, how } => {
                 let (to_target, to_client) = (size(*to_target), size(*to_client));
-                write!(
-                    f,
-                    "session {session}: {target} {how}, {to_target} to it and {to_client} from it{}",
-                    From(*client)
-                )
+                write!(f, "session {session}{}: {target} {how}, ", From(*client))?;
+                write!(f, "{to_target} to it and {to_client} from it")
             }
             Self::HandshakeFailed { client, reason } => write!(f, "handshake from {client} failed: {reason}"),
             Self::JoinFailed { client, reason } => write!(f, "join from {client} refused: {reason}"),
             Self::RequestsRefused { more } => write!(f, "{more} more requests of unknown clients were refused"),
             Self::HandshakesFailed { more } => write!(f, "{more} more handshakes failed"),
             Self::SessionEnded { session, client, joins_refused, reason } => {
-                write!(f, "session {session}: ended{}: {reason}", From(*client))?;
+                write!(f, "session {session}{}: ended: {reason}", From(*client))?;
                 match joins_refused {
                     0 => Ok(()),
                     refused => write!(f, "; it refused {refused} joins"),
@@ -180,7 +181,7 @@ impl fmt::Display for Happening<'_> {
             Self::ReloadFailed { error } => write!(f, "kept the files read before: {error}"),
             Self::Warning { warning } => write!(f, "warning: {warning}"),
             Self::Draining { limit } => {
-                write!(f, "SIGUSR1: no longer listening; connections may go on for {limit}")
+                write!(f, "draining: no longer listening; connections may go on for {limit}")
             }
             Self::Drained => f.write_str("all sessions have ended"),
             Self::Stopping { signal } => {
@@ -234,8 +235,9 @@ pub struct LogArgs {
     /// The same as --log json
     #[arg(long)]
     pub json: bool,
-    /// Serve metrics for Prometheus at this address, for example 127.0.0.1:9464: sessions, TCP connections, streams,
-    /// bytes, joins, stalls, failed handshakes and refused requests by reason. There is no authentication
+    /// Serve metrics for Prometheus at this address, for example 127.0.0.1:9464, until SIGUSR1: sessions, TCP
+    /// connections, streams, bytes, joins, stalls, failed handshakes and refused requests by reason. There is no
+    /// authentication
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
     /// The status.
@@ -252,7 +254,7 @@ impl LogArgs {
     /// Begins to serve metrics, if they are wanted.
     pub(crate) fn serve_metrics(&self) -> Outcome {
         if let Some(address) = self.metrics {
-            tokio::spawn(metrics::serve(metrics::listen(address)?));
+            metrics::start(address)?;
         }
         Ok(())
     }

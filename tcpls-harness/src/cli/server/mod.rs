@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use self::log::{Happening, Log};
-use super::metrics::METRICS;
+use super::metrics::{self, METRICS};
 use super::signals::{Signal, Signals};
 use super::status;
 use super::systemd;
@@ -94,6 +94,7 @@ pub(super) async fn run<S: Service>(service: &mut S, log: Log, mut control: mpsc
                 Some(Control::Drain) => {
                     let limit = service.drain_limit();
                     service.listener().drain(limit).await;
+                    metrics::stop().await;
                     drained = Some(Box::pin(service.listener().drained()));
                     log.tell(&Happening::Draining { limit: span(limit) });
                 }

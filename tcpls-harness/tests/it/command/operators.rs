@@ -126,7 +126,7 @@ async fn each_line_of_a_log_has_time_session_and_peer() {
         if rest.starts_with("session ") {
             assert!(rest.contains(&client), "{line}");
         }
-        if rest.contains(": ended from ") {
+        if rest.contains(": ended: ") {
             return;
         }
     }
