@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::{Outcome, output};
@@ -20,6 +20,8 @@ pub enum InviteSource {
     File(PathBuf),
     /// Standard input, written `-`.
     Stdin,
+    /// A file, written without the `@`.
+    Unmarked(PathBuf),
     /// Something else, which may be a secret.
     Other,
 }
@@ -32,6 +34,7 @@ impl FromStr for InviteSource {
         Ok(match text.strip_prefix('@') {
             Some(file) if !file.is_empty() => Self::File(file.into()),
             _ if text == "-" => Self::Stdin,
+            _ if text.parse::<Invite>().is_err() && Path::new(text).is_file() => Self::Unmarked(text.into()),
             _ => Self::Other,
         })
     }
@@ -59,6 +62,9 @@ pub(crate) fn read(source: Option<&InviteSource>) -> Outcome<Option<Invite>> {
                  line. If it was an invite, have it revoked"
             )
             .into());
+        }
+        Some(InviteSource::Unmarked(path)) => {
+            return Err(format!("--invite takes the name of a file behind an @: --invite @{}", path.display()).into());
         }
         None => match env::var(VARIABLE) {
             Ok(text) if !text.is_empty() => (text, VARIABLE.to_owned()),
@@ -99,6 +105,8 @@ mod tests {
             let error = read(Some(&source)).unwrap_err().to_string();
             assert!(!error.contains("tcpls1:") && error.contains(VARIABLE), "{error}");
         }
+        let unmarked: InviteSource = "Cargo.toml".parse().unwrap();
+        assert!(read(Some(&unmarked)).unwrap_err().to_string().ends_with("--invite @Cargo.toml"));
         assert_eq!("@a b".parse(), Ok(InviteSource::File("a b".into())));
         assert_eq!("-".parse(), Ok(InviteSource::Stdin));
         let error = read(Some(&InviteSource::File("/nonexistent".into()))).unwrap_err().to_string();

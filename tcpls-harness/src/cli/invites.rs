@@ -10,16 +10,13 @@ use super::{Outcome, keys, output, report, validity};
 use crate::proxy::{ClientName, Invite, Invites, Secret, Target};
 use crate::tls::{Identity, Pins};
 
-/// Give out invites, list and revoke them
-///
-/// An invite is one line of text for one client. It has the addresses of the proxy, the SHA-256 of its public key, and
-/// the client's name and secret: the client needs neither a CA nor the proxy's name. The proxy stores a hash of the
-/// secret, in its state directory; it accepts new invites and refuses revoked ones at once, without a restart.
+/// What to do with invites.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum InviteCommand {
     /// Print an invite for a new client
     ///
-    /// The line contains the client's secret, which is stored nowhere else: pass it on by a confidential channel.
+    /// The line contains the client's secret, which is stored nowhere else: pass it on by a confidential channel. Run this
+    /// as the user of the proxy, or with its --state.
     Add(Add),
     /// List the clients with an invite
     List(List),

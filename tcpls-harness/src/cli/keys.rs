@@ -11,10 +11,7 @@ use crate::tls::{Identity, Pin, Pins};
 /// Names of clients that an error shows.
 const SHOWN: usize = 10;
 
-/// Replace the private key in the state directory
-///
-/// Clients with an invite accept the keys that it has. So a new key is made first ("next"), invites have both keys from
-/// then on, and when all clients have such an invite, the proxy changes to it ("switch").
+/// What to do with the private key of a proxy.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum KeyCommand {
     /// Print the SHA-256 of the public key in use, and of the next one if there is one

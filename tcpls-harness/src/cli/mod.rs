@@ -180,11 +180,10 @@ const SIGNALLED: u8 = 128;
 
 /// Prints the error, and returns the exit code.
 fn fail(error: &(dyn Error + 'static)) -> u8 {
-    let unwritten = error.downcast_ref::<Unwritten>();
-    if !unwritten.is_some_and(Unwritten::is_quiet) {
+    let (unwritten, stopped) = (error.downcast_ref::<Unwritten>(), error.downcast_ref::<Stopped>());
+    if !unwritten.is_some_and(Unwritten::is_quiet) && !stopped.is_some_and(Stopped::is_quiet) {
         output::tell(format_args!("tcpls: {error}"));
     }
-    let stopped = error.downcast_ref::<Stopped>();
     unwritten.map(Unwritten::exit_code).or(stopped.map(Stopped::exit_code)).unwrap_or(1)
 }
 

@@ -1,6 +1,6 @@
 //! Connects for `get`, `perf`, `demo` and tunnels: resolves names, and reports the state of paths to people.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use super::uplinks::UplinkArgs;
 use super::{Outcome, invite, output, status, uplinks, zones};
 use crate::dial::{Local, Path};
 use crate::net::interfaces::has_strict_filter;
-use crate::net::{AddTcpError, ClientOptions, Events, PathFailures, Runtime, Session};
+use crate::net::{AddTcpError, ClientOptions, Events, Monitor, PathFailures, PathReport, Runtime, Session};
 use crate::proxy::Invite;
 use crate::tls::Trust;
 
@@ -39,9 +39,9 @@ pub struct TrustArgs {
     #[arg(long)]
     pub insecure: bool,
     /// Use an invite ("tcpls proxy invite add"): @FILE, or - for standard input. Default without --ca and --insecure: the
-    /// environment variable TCPLS_INVITE, if it is set. The invite has the server's addresses and the public key that its
-    /// certificate must have; the certificate's name and expiry are not checked then. An invite contains a secret: it is
-    /// not accepted on the command line, which other users can read
+    /// environment variable TCPLS_INVITE. An invite has the server's addresses and the hash of its public key; the name and
+    /// expiry of the certificate are not checked then. It contains a secret, which must not be on a command line: other
+    /// users can read that
     #[arg(long, value_name = "@FILE", conflicts_with_all = ["ca", "insecure"])]
     pub invite: Option<InviteSource>,
 }
@@ -69,8 +69,8 @@ impl TrustArgs {
 /// Over which paths a client reaches its server.
 #[derive(Clone, Debug, Args)]
 pub struct PathArgs {
-    /// Address and port of the server; each --connect adds a TCP connection. Default: SERVER, or the
-    /// addresses in the invite
+    /// Address and port of the server; each --connect adds a TCP connection. Default: NAME:PORT, or
+    /// the addresses in the invite
     #[arg(long, value_name = "HOST:PORT")]
     pub connect: Vec<String>,
     /// Where paths begin.
@@ -190,46 +190,105 @@ pub(crate) async fn follow_advertised(session: Session) {
     }
 }
 
-/// Prints the events of TCP connections and paths until the session ends. A path that can't be connected to is printed
-/// once.
-pub(crate) async fn tell_troubles(mut events: Events, mut failures: PathFailures) {
-    let mut told = BTreeSet::new();
-    let mut stalls = Stalls::default();
-    loop {
-        tokio::select! {
-            tcp = stalls.next() => output::tell(format_args!("{tcp} is stalled: its peer acknowledges nothing")),
-            Some(failure) = failures.next() => {
-                if told.insert(failure.path) {
-                    let hint = uplinks::hint(&failure, has_strict_filter).map(|hint| format!("; {hint}"));
-                    output::tell(format_args!("tcpls: {failure}; the client keeps trying{}", hint.unwrap_or_default()));
-                }
-            }
-            event = events.next() => match event {
-                Some(event) => tell(&event, &mut stalls),
-                None => return,
-            }
-        }
-    }
+/// How important a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// Connections go on as if nothing had happened.
+    Detail,
+    /// Connections stand still, are refused, or end; or they go on again.
+    Important,
 }
 
-fn tell(event: &Event, stalls: &mut Stalls) {
-    if let Event::Tcp(event) = event
-        && let Some(tcp) = stalls.note(Instant::now(), event)
-    {
-        output::tell(format_args!("{tcp} goes on"));
+/// Prints the events of TCP connections and paths until the session ends. A path that can't be connected to is printed
+/// once.
+pub(crate) async fn tell_troubles(events: Events, failures: PathFailures) {
+    Watch { monitor: None, names: BTreeMap::new(), stalls: Stalls::default() }
+        .run(events, failures, |_, text| output::tell(text))
+        .await;
+}
+
+/// The same for a log, with the paths of TCP connections, and with those that join.
+pub(crate) fn watch_paths<T: Fn(Weight, String)>(session: &Session, tell: T) -> impl Future<Output = ()> + use<T> {
+    let (events, failures) = (session.events(), session.path_failures());
+    let mut watch = Watch { monitor: Some(session.monitor()), names: BTreeMap::new(), stalls: Stalls::default() };
+    session.tcp_connections().into_iter().for_each(|tcp| watch.note_path(tcp));
+    watch.run(events, failures, tell)
+}
+
+/// Returns the path of a TCP connection that is not lost.
+pub(crate) fn path_of(monitor: &Monitor, tcp: ConnectionId) -> Option<String> {
+    let is_it = |path: &PathReport| path.tcp.as_ref().is_some_and(|stats| stats.tcp == tcp);
+    let PathReport { local, remote, device, .. } = monitor.status(0)?.paths.into_iter().find(is_it)?;
+    let from = device.map(|device| device.to_string()).or(local.map(|local| local.ip().to_string()));
+    Some(format!("{}{}", remote?, from.map(|from| format!(" from {from}")).unwrap_or_default()))
+}
+
+/// What is known of a session's TCP connections.
+struct Watch {
+    /// Knows their paths, if these are to be named.
+    monitor: Option<Monitor>,
+    /// Their paths, also of those that were just lost.
+    names: BTreeMap<ConnectionId, String>,
+    stalls: Stalls,
+}
+
+impl Watch {
+    fn note_path(&mut self, tcp: ConnectionId) {
+        let path = self.monitor.as_ref().and_then(|monitor| path_of(monitor, tcp));
+        self.names.extend(path.map(|path| (tcp, path)));
     }
-    match event {
-        Event::Tcp(TcpEvent::Lost { tcp, fault }) if *fault != TcpFault::SessionClosed => {
-            output::tell(format_args!("{tcp} lost: {fault}"));
+
+    /// The TCP connection with its path.
+    fn name(&self, tcp: ConnectionId) -> String {
+        self.names.get(&tcp).map_or_else(|| tcp.to_string(), |path| format!("{tcp} to {path}"))
+    }
+
+    async fn run(mut self, mut events: Events, mut failures: PathFailures, tell: impl Fn(Weight, String)) {
+        let mut told = BTreeSet::new();
+        loop {
+            tokio::select! {
+                tcp = self.stalls.next() => {
+                    tell(Weight::Detail, format!("{} is stalled: its peer acknowledges nothing", self.name(tcp)));
+                }
+                Some(failure) = failures.next() => {
+                    if told.insert(failure.path) {
+                        let hint = uplinks::hint(&failure, has_strict_filter).map(|hint| format!("; {hint}"));
+                        let hint = hint.unwrap_or_default();
+                        tell(Weight::Detail, format!("{failure}; the client keeps trying{hint}"));
+                    }
+                }
+                event = events.next() => match event {
+                    Some(event) => self.handle(&event, &tell),
+                    None => return,
+                }
+            }
         }
-        Event::Stranded { until } => {
-            let limit = span(*until - Runtime::tokio().now());
-            output::tell(format_args!(
-                "no TCP connection left, trying to connect again; without one, the session ends in {limit}"
-            ));
+    }
+
+    fn handle(&mut self, event: &Event, tell: &impl Fn(Weight, String)) {
+        if let Event::Tcp(event) = event
+            && let Some(tcp) = self.stalls.note(Instant::now(), event)
+        {
+            tell(Weight::Detail, format!("{} goes on", self.name(tcp)));
         }
-        Event::Recovered => output::tell("connected again"),
-        _ => {}
+        match event {
+            Event::Tcp(TcpEvent::Joined { tcp }) if self.monitor.is_some() => {
+                self.note_path(*tcp);
+                tell(Weight::Detail, format!("{} joined", self.name(*tcp)));
+            }
+            Event::Tcp(TcpEvent::Lost { tcp, fault }) if *fault != TcpFault::SessionClosed => {
+                let how = if fault.was_meant() && self.monitor.is_some() { "closed" } else { "lost" };
+                tell(Weight::Detail, format!("{} {how}: {fault}", self.name(*tcp)));
+                self.names.remove(tcp);
+            }
+            Event::Stranded { until } => {
+                let limit = span(*until - Runtime::tokio().now());
+                let text = "no TCP connection left, trying to connect again; without one, the session ends in";
+                tell(Weight::Important, format!("{text} {limit}"));
+            }
+            Event::Recovered => tell(Weight::Important, "connected again".to_owned()),
+            _ => {}
+        }
     }
 }
 

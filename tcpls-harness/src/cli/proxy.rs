@@ -103,10 +103,17 @@ pub struct Args {
 /// Commands about a proxy.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum ProxyCommand {
-    /// Who may use the proxy.
+    /// Give out invites, list and revoke them
+    ///
+    /// An invite is one line of text for one client. It has the addresses of the proxy, the SHA-256 of its public key, and
+    /// the client's name and secret: the client needs neither a CA nor the proxy's name. The proxy stores a hash of the
+    /// secret, in its state directory; it accepts new invites and refuses revoked ones at once, without a restart.
     #[command(subcommand)]
     Invite(InviteCommand),
-    /// The private key.
+    /// Replace the private key in the state directory
+    ///
+    /// Clients with an invite accept the keys that it has. So a new key is made first ("next"), invites have both keys
+    /// from then on, and when all clients have such an invite, the proxy changes to it ("switch").
     #[command(subcommand)]
     Key(KeyCommand),
 }
@@ -204,8 +211,8 @@ impl Server {
         if self.args.anyone {
             warnings.push("every client is served".to_owned());
         } else if self.args.user.is_empty() && has_no_invites(&self.args) {
-            warnings
-                .push("no client can use the proxy yet: make an invite with tcpls proxy invite add NAME".to_owned());
+            let way = "tcpls proxy invite add NAME --address HOST:PORT";
+            warnings.push(format!("no client can use the proxy yet: make an invite with {way}"));
         }
         self.log.warn(warnings);
     }

@@ -60,12 +60,24 @@ pub struct Stopped {
     signal: Signal,
     /// The effect on the command's work, for people.
     note: &'static str,
+    /// Whether the sender expects no message.
+    is_quiet: bool,
 }
 
 impl Stopped {
     /// The same with a note about the effect on the command's work.
     pub(crate) fn noting(self, note: &'static str) -> Self {
         Self { note, ..self }
+    }
+
+    /// The same without a message if it was SIGHUP: ssh ends its `ProxyCommand` so.
+    pub(crate) fn quiet_if_hangup(self) -> Self {
+        Self { is_quiet: self.signal == Signal::Hangup, ..self }
+    }
+
+    /// Whether no message is printed.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_quiet
     }
 
     /// The command's exit code.
@@ -108,7 +120,7 @@ impl Signals {
     pub(crate) async fn stop(mut self) -> Stopped {
         let signal = self.next().await;
         self.end_at_next();
-        Stopped { signal, note: "" }
+        Stopped { signal, note: "", is_quiet: false }
     }
 
     /// Ends the process at the next SIGINT or SIGTERM: the sender of the first found that closing takes too long.
@@ -228,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_note_follows_the_signal() {
-        let stopped = Stopped { signal: Signal::Terminate, note: "" };
+        let stopped = Stopped { signal: Signal::Terminate, note: "", is_quiet: false };
         assert_eq!(stopped.to_string(), "stopped by SIGTERM");
         assert_eq!(stopped.noting("half done").to_string(), "stopped by SIGTERM: half done");
     }

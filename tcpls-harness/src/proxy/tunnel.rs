@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tcpls_core::error::CloseReason;
 use tcpls_core::stats::{TcpPhase, TcpStats};
 use tokio::sync::watch;
 
@@ -57,14 +58,15 @@ pub enum TunnelReport<E> {
     /// The server drains the session: a new one is tried, while the connections of the old one continue.
     Draining,
     /// The session ended; a new one is tried.
-    Ended(tcpls_core::error::CloseReason),
+    Ended(CloseReason),
     /// No session could be made; it is tried again.
     Failed(E),
 }
 
 /// A client's tunnel. Clones share the session, which is closed when the last clone and stream are dropped.
 ///
-/// Streams stay open while the session has no TCP connection. They end with the session; a new session serves new requests.
+/// Streams stay open while the session has no TCP connection. They end with the session; a new session serves new requests,
+/// unless the application closed it ([`Session::close`]): then the tunnel has ended, and refuses requests.
 /// If the server drains a session, new requests use a new one at once, and the streams of the old one continue.
 #[derive(Clone)]
 pub struct Tunnel {
@@ -188,6 +190,8 @@ impl Keeper {
                         pause = MIN_PAUSE;
                     }
                     match session.close_reason() {
+                        // The application closed it, and wants no other.
+                        Some(CloseReason::Local { .. }) => return,
                         Some(reason) => report(TunnelReport::Ended(reason)),
                         // Its streams keep it. A server whose sessions are all drained at once must not be asked in a loop.
                         None => {

@@ -224,6 +224,14 @@ async fn a_tunnel_that_is_dropped_closes_its_session() {
     session.closed().await;
 }
 
+#[tokio::test]
+async fn a_tunnel_whose_session_the_application_closes_has_ended() {
+    let world = World::start(Duration::from_secs(3600)).await;
+    world.connected().await.close(ErrorCode(0), b"").await;
+    // Not after the hour that a request waits for the next session.
+    assert_eq!(world.tunnel.connect(&target().await).await.unwrap_err(), Refusal::NoSession);
+}
+
 /// Connects by SOCKS; an error is the reply's code.
 async fn socks(proxy: std::net::SocketAddr, target: &Target) -> Result<TcpStream, u8> {
     let mut socket = TcpStream::connect(proxy).await.unwrap();

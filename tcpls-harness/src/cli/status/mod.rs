@@ -80,11 +80,15 @@ pub(super) use self::absent::{add, add_numbered, offer};
 #[cfg(not(unix))]
 mod absent {
     use std::path::Path;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use crate::cli::Outcome;
     use crate::net::Session;
 
-    pub(crate) fn add(_session: &Session) {}
+    pub(crate) fn add(_session: &Session) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
 
     pub(crate) fn add_numbered(_number: u64, _session: &Session) {}
 

@@ -44,11 +44,12 @@ impl Registry {
     }
 }
 
-/// A session began.
-pub(crate) fn add(session: &net::Session) {
+/// A session began; returns its number.
+pub(crate) fn add(session: &net::Session) -> u64 {
     let mut registry = registry();
     let number = registry.next;
     registry.push(number, session);
+    number
 }
 
 /// A session began which the log of a server calls by this number.

@@ -5,10 +5,12 @@ use std::str::FromStr;
 
 use tokio::task::JoinSet;
 
+use super::journal::Journal;
 use super::{TunnelArgs, accept, close, listen, places, tell_listening};
+use crate::cli::Outcome;
 use crate::cli::listen::ListenOn;
+use crate::cli::paths::Weight;
 use crate::cli::signals::Signals;
-use crate::cli::{Outcome, output};
 use crate::net::{Runtime, Session};
 use crate::proxy::{Credentials, Refusal, RemoteForward, RemoteForwards, RemoteReport, Target, TcpPeer, serve_forward};
 
@@ -21,18 +23,14 @@ use crate::proxy::{Credentials, Refusal, RemoteForward, RemoteForwards, RemoteRe
 /// While the server can't be reached, new connections wait for --wait, and are then reset. If the session ends, a new one is
 /// made for new connections.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("ports").required(true).multiple(true).args(["forwards", "remotes"])))]
 pub struct Args {
     /// The server.
     #[command(flatten)]
     pub tunnel: TunnelArgs,
     /// Listen on PORT of this host (BIND: of that address; default 127.0.0.1), and connect to HOST:PORT from the server.
     /// Repeat it for several ports
-    #[arg(
-        short = 'L',
-        long = "local-forward",
-        value_name = "[BIND:]PORT:HOST:PORT",
-        required_unless_present = "remotes"
-    )]
+    #[arg(short = 'L', long = "local-forward", value_name = "[BIND:]PORT:HOST:PORT")]
     pub forwards: Vec<Forward>,
     /// Let the server listen on PORT (BIND: of that address; default 127.0.0.1), and connect to HOST:PORT from this host.
     /// The server needs --allow-remote for it. Repeat it for several ports
@@ -116,45 +114,48 @@ pub async fn run(args: Args) -> Outcome {
         .collect();
     let listening = listening?;
     let places = places()?;
+    let journal = Journal::of_service();
     let remotes: Vec<RemoteForward> = args.remotes.iter().map(|remote| remote.0.clone()).collect();
     let remotes = RemoteForwards::new(&Runtime::tokio(), remotes);
+    let remote_journal = journal.clone();
     let on_session = move |session: &Session, credentials: Option<&Credentials>| {
         let (remotes, session, credentials) = (remotes.clone(), session.clone(), credentials.cloned());
-        tokio::spawn(async move { remotes.serve(&session, credentials, tell_remote).await });
+        let journal = remote_journal.clone();
+        let tell = move |report| tell_remote(&journal, report);
+        tokio::spawn(async move { remotes.serve(&session, credentials, tell).await });
     };
     let tunnel = tokio::select! {
-        tunnel = args.tunnel.start(on_session) => tunnel?,
+        tunnel = args.tunnel.start(&journal, on_session) => tunnel?,
         stopped = &mut stop => return Err(stopped.into()),
     };
     let mut tasks = JoinSet::new();
     for (listeners, target) in listening {
-        tell_listening(&listeners, &format!("forwarding to {target}"));
+        tell_listening(&journal, &listeners, &format!("forwarding to {target}"));
         for listener in listeners {
             let (tunnel, target) = (tunnel.clone(), target.clone());
-            tasks.spawn(accept(listener, places.clone(), move |socket| {
+            tasks.spawn(accept(listener, places.clone(), journal.clone(), move |socket| {
                 let (tunnel, target) = (tunnel.clone(), target.clone());
                 async move { serve_forward(&Runtime::tokio(), &tunnel, TcpPeer::new(socket), &target).await }
             }));
         }
     }
     let stopped = stop.await;
-    output::tell(format_args!("{stopped}: closing the connections"));
+    journal.tell(Weight::Important, format_args!("{stopped}: closing the connections"));
     drop(tasks);
     close(&tunnel).await;
     Ok(())
 }
 
-/// Says what happens to ports of the server.
-fn tell_remote(report: RemoteReport) {
-    match report {
-        RemoteReport::Listening(address) => output::tell(format_args!("the server listens on {address}")),
+/// Logs what happens to ports of the server.
+fn tell_remote(journal: &Journal, report: RemoteReport) {
+    let text = match report {
+        RemoteReport::Listening(address) => format!("the server listens on {address}"),
         RemoteReport::Refused(address, Refusal::Denied) => {
-            output::tell(format_args!(
-                "tcpls: the server does not permit {address}; it needs an --allow-remote for it"
-            ));
+            format!("the server does not permit {address}; it needs an --allow-remote for it")
         }
-        RemoteReport::Refused(address, refusal) => output::tell(format_args!("tcpls: port {address}: {refusal}")),
-    }
+        RemoteReport::Refused(address, refusal) => format!("port {address}: {refusal}"),
+    };
+    journal.tell(Weight::Important, text);
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Clients of `tcpls proxy`: one long-lived session that carries the connections of other programs.
 
 pub mod forward;
+mod journal;
 pub mod pipe;
 pub mod socks;
 
@@ -11,19 +12,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
+use tcpls_core::wire::ids::ConnectionId;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
+use self::journal::Journal;
 use super::hints::Hints;
 use super::identity::ClientIdentityArgs;
 use super::limits::Bounds;
 use super::listen::ListenOn;
 use super::network::watch_network;
-use super::paths::{PathArgs, TrustArgs, close_briefly, follow_advertised, resolve, server_name, tell_troubles};
+use super::paths::{
+    PathArgs, TrustArgs, Weight, close_briefly, follow_advertised, path_of, resolve, server_name, watch_paths,
+};
 use super::proxy::first_line;
 use super::text::visible;
 use super::units::parse_duration;
-use super::{Outcome, output, status};
+use super::{Outcome, status};
 use crate::net::{ClientOptions, ConnectError, PathFault, Runtime, Session};
 use crate::proxy::{Credentials, End, Invite, PROTOCOL, Refusal, Served, Spliced, Tunnel, TunnelOptions, TunnelReport};
 
@@ -114,8 +119,9 @@ impl TunnelArgs {
 
     /// Starts the tunnel. The first session must be possible if the server can be reached: what a new attempt would not
     /// change is an error. `on_session` gets each session at its start, and the credentials.
-    pub(super) async fn start(
+    async fn start(
         &self,
+        journal: &Journal,
         on_session: impl Fn(&Session, Option<&Credentials>) + Send + Sync + 'static,
     ) -> Outcome<Tunnel> {
         let invite = self.trust.read_invite()?;
@@ -126,7 +132,7 @@ impl TunnelArgs {
             Ok(session) => Some(session),
             Err(error) if error.is_lasting => return Err(error.text.into()),
             Err(error) => {
-                output::tell(format_args!("tcpls: {error}; trying again"));
+                journal.failed(&error.text);
                 None
             }
         };
@@ -140,11 +146,12 @@ impl TunnelArgs {
             let (way, options) = (way.clone(), options.clone());
             async move { way.0.dial(&way.1, &options).await }
         };
+        let journal = journal.clone();
         let report = move |report| {
             if let TunnelReport::Began(session) = &report {
                 on_session(session, credentials.as_ref());
             }
-            tell(report, use_advertised, joins_new);
+            tell(&journal, report, use_advertised, joins_new);
         };
         Ok(Tunnel::start(&Runtime::tokio(), tunnel_options, first, dial, report))
     }
@@ -180,22 +187,22 @@ impl fmt::Display for DialError {
     }
 }
 
-fn tell(report: TunnelReport<DialError>, use_advertised: bool, joins_new: bool) {
+fn tell(journal: &Journal, report: TunnelReport<DialError>, use_advertised: bool, joins_new: bool) {
     match report {
         TunnelReport::Began(session) => {
-            output::tell("connected");
-            status::add(&session);
-            tokio::spawn(tell_troubles(session.events(), session.path_failures()));
+            let number = status::add(&session);
+            let path = path_of(&session.monitor(), ConnectionId::FIRST);
+            journal.began(number, path.as_deref().unwrap_or("the server"));
+            let journal = journal.clone();
+            tokio::spawn(watch_paths(&session, move |weight, text| journal.tell_of(number, weight, text)));
             tokio::spawn(watch_network(session.clone(), joins_new));
             if use_advertised {
                 tokio::spawn(follow_advertised(session));
             }
         }
-        TunnelReport::Draining => output::tell("tcpls: the server is being replaced; connecting again"),
-        TunnelReport::Ended(reason) => {
-            output::tell(format_args!("tcpls: the session ended ({}); connecting again", visible(&reason.to_string())));
-        }
-        TunnelReport::Failed(error) => output::tell(format_args!("tcpls: {error}; trying again")),
+        TunnelReport::Draining => journal.drained(),
+        TunnelReport::Ended(reason) => journal.ended(&visible(&reason.to_string())),
+        TunnelReport::Failed(error) => journal.failed(&error.text),
     }
 }
 
@@ -223,11 +230,12 @@ fn listen(on: &[ListenOn]) -> Outcome<Vec<TcpListener>> {
 }
 
 /// Says where programs can connect, and warns if other hosts can.
-fn tell_listening(listeners: &[TcpListener], what: &str) {
+fn tell_listening(journal: &Journal, listeners: &[TcpListener], what: &str) {
     for address in listeners.iter().filter_map(|listener| listener.local_addr().ok()) {
-        output::tell(format_args!("{what} on {address}"));
+        journal.tell(Weight::Important, format_args!("{what} on {address}"));
         if !address.ip().is_loopback() {
-            output::tell(format_args!("warning: programs of other hosts that reach {address} can use the tunnel, too"));
+            let warning = format!("warning: programs of other hosts that reach {address} can use the tunnel, too");
+            journal.tell(Weight::Important, warning);
         }
     }
 }
@@ -238,7 +246,7 @@ fn places() -> Outcome<Arc<Semaphore>> {
 }
 
 /// Accepts programs for ever, and serves each by a task.
-async fn accept<S, F>(listener: TcpListener, places: Arc<Semaphore>, serve: S)
+async fn accept<S, F>(listener: TcpListener, places: Arc<Semaphore>, journal: Journal, serve: S)
 where
     S: Fn(TcpStream) -> F,
     F: Future<Output = Served> + Send + 'static,
@@ -247,9 +255,9 @@ where
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((socket, _)) => {
-                let serving = serve(socket);
+                let (serving, journal) = (serve(socket), journal.clone());
                 tokio::spawn(async move {
-                    tell_served(&serving.await);
+                    tell_served(&journal, &serving.await);
                     drop(place);
                 });
             }
@@ -260,14 +268,14 @@ where
 }
 
 /// Logs connections that were refused, or cut by the end of the session. All other ends are the programs' own.
-fn tell_served(served: &Served) {
+fn tell_served(journal: &Journal, served: &Served) {
     match served {
         Served::Refused(target, refusal) => {
             let target = target.as_ref().map_or_else(|| "a request".to_owned(), ToString::to_string);
-            output::tell(format_args!("tcpls: {target}: {refusal}{}", hint(*refusal)));
+            journal.tell(Weight::Important, format_args!("{target}: {refusal}{}", hint(*refusal)));
         }
         Served::Carried(target, Spliced { end: end @ End::SessionEnded, .. }) => {
-            output::tell(format_args!("tcpls: {target}: the connection {}", end.text()));
+            journal.tell(Weight::Important, format_args!("{target}: the connection {}", end.text()));
         }
         Served::Carried(..) | Served::NoRequest => {}
     }

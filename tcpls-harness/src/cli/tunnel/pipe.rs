@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Stdin, Stdout, stdin, stdout};
 
+use super::journal::Journal;
 use super::{TunnelArgs, close, hint};
 use crate::cli::Outcome;
 use crate::cli::invite::InviteSource;
@@ -15,11 +16,11 @@ use crate::proxy::{End, Peer, Splicing, Target, splice};
 
 /// Connect standard input and output to a target of a server
 ///
-/// For ssh: ssh -o "ProxyCommand tcpls pipe proxy.example:443 %h:%p" host, or with an invite
-/// ssh -o "ProxyCommand tcpls pipe --invite @FILE %h:%p" host
+/// For ssh: ssh -o "ProxyCommand tcpls pipe --invite @FILE %h:%p" host, or this ProxyCommand in ~/.ssh/config
 ///
-/// The connection goes to "tcpls proxy", in a session of its own over several TCP connections: it survives the loss of a path,
-/// and of all paths for the time --outage.
+/// The connection goes to "tcpls proxy", in a session of its own over several TCP connections: it survives the loss of a
+/// path, and of all paths for the time --outage. Messages are only about what stops it, so that they do not disturb a
+/// terminal.
 #[derive(Clone, Debug, clap::Args)]
 #[command(allow_missing_positional = true)]
 pub struct Args {
@@ -41,9 +42,10 @@ pub async fn run(args: Args) -> Outcome {
     }
     let stop = Signals::listen()?.stop();
     tokio::pin!(stop);
+    let journal = Journal::of_child();
     let tunnel = tokio::select! {
-        tunnel = args.tunnel.start(|_, _| {}) => tunnel?,
-        stopped = &mut stop => return Err(stopped.into()),
+        tunnel = args.tunnel.start(&journal, |_, _| {}) => tunnel?,
+        stopped = &mut stop => return Err(stopped.quiet_if_hangup().into()),
     };
     let carrying = async {
         let (stream, early) = tunnel
@@ -62,7 +64,7 @@ pub async fn run(args: Args) -> Outcome {
         outcome = carrying => outcome,
         stopped = &mut stop => {
             close(&tunnel).await;
-            return Err(stopped.into());
+            return Err(stopped.quiet_if_hangup().into());
         }
     };
     close(&tunnel).await;

@@ -2,10 +2,12 @@
 
 use tokio::task::JoinSet;
 
+use super::journal::Journal;
 use super::{TunnelArgs, accept, close, listen, places, tell_listening};
+use crate::cli::Outcome;
 use crate::cli::listen::ListenOn;
+use crate::cli::paths::Weight;
 use crate::cli::signals::Signals;
-use crate::cli::{Outcome, output};
 use crate::net::Runtime;
 use crate::proxy::{TcpPeer, serve_program};
 
@@ -15,7 +17,7 @@ use crate::proxy::{TcpPeer, serve_program};
 /// survive the loss of a path, and of all paths for the time --outage. SOCKS version 5 (CONNECT, without credentials) and HTTP
 /// CONNECT share a port: curl -x socks5h://127.0.0.1:1080 https://example.com
 ///
-/// While the server can't be reached, new connections wait for --wait, and are then refused with the right error. If the
+/// While the server can't be reached, new connections wait for --wait, and are then refused. If the
 /// session ends, a new one is made for new connections.
 #[allow(rustdoc::bare_urls, reason = "--help shows this text as it is")]
 #[derive(Clone, Debug, clap::Args)]
@@ -37,21 +39,22 @@ pub async fn run(args: Args) -> Outcome {
     tokio::pin!(stop);
     let listeners = listen(&args.listen)?;
     let places = places()?;
+    let journal = Journal::of_service();
     let tunnel = tokio::select! {
-        tunnel = args.tunnel.start(|_, _| {}) => tunnel?,
+        tunnel = args.tunnel.start(&journal, |_, _| {}) => tunnel?,
         stopped = &mut stop => return Err(stopped.into()),
     };
-    tell_listening(&listeners, "SOCKS5 and HTTP proxy");
+    tell_listening(&journal, &listeners, "SOCKS5 and HTTP proxy");
     let mut tasks = JoinSet::new();
     for listener in listeners {
         let (tunnel, places) = (tunnel.clone(), places.clone());
-        tasks.spawn(accept(listener, places, move |socket| {
+        tasks.spawn(accept(listener, places, journal.clone(), move |socket| {
             let tunnel = tunnel.clone();
             async move { serve_program(&Runtime::tokio(), &tunnel, TcpPeer::new(socket)).await }
         }));
     }
     let stopped = stop.await;
-    output::tell(format_args!("{stopped}: closing the connections"));
+    journal.tell(Weight::Important, format_args!("{stopped}: closing the connections"));
     drop(tasks);
     close(&tunnel).await;
     Ok(())

@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use super::{Tcpls, command};
+use crate::proxy::echo_target;
 use crate::support::{ANY, Directory};
 
 const PAGE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
@@ -134,7 +135,11 @@ async fn curl_uses_a_local_socks_proxy() {
         assert_eq!(output.stdout, b"hello", "{output:?}");
     }
     client.signal("TERM");
-    assert!(client.end().await.0.success());
+    let (status, log) = client.end().await;
+    assert!(status.success());
+    let last = log.lines().last().unwrap();
+    let (time, text) = last.split_once(' ').unwrap();
+    assert!(time.ends_with('Z') && text == "stopped by SIGTERM: closing the connections", "{log}");
 }
 
 #[tokio::test]
@@ -160,7 +165,19 @@ async fn a_forward_and_a_pipe_reach_their_target() {
     input.write_all(REQUEST).await.unwrap();
     let output = child.wait_with_output().await.unwrap();
     assert_eq!((output.stdout.as_slice(), output.status.success()), (PAGE, true), "{output:?}");
+    assert!(output.stderr.is_empty(), "ssh shows it on its terminal: {output:?}");
     drop(input);
+
+    // ssh ends its ProxyCommand by SIGHUP.
+    let echo = echo_target().await.to_string();
+    let mut pipe = command(&["pipe", &server, &echo, "--ca", ca.to_str().unwrap()]);
+    pipe.env("TCPLS_AUTH", "ann:s3cret").stdin(Stdio::piped());
+    let mut child = Tcpls::spawn(pipe);
+    child.child.stdin.as_mut().unwrap().write_all(b"echo\n").await.unwrap();
+    assert_eq!(child.lines.next_line().await.unwrap().unwrap(), "echo");
+    child.signal("HUP");
+    let (status, text) = child.end().await;
+    assert_eq!((status.code(), text.as_str()), (Some(129), ""));
 
     for (target, auth, text) in [
         ("127.0.0.2:1", "ann:s3cret", "--allow"),
@@ -177,7 +194,8 @@ async fn a_forward_and_a_pipe_reach_their_target() {
 #[tokio::test]
 async fn sigusr1_hands_the_address_over_and_ends_the_proxy_after_its_connections() {
     let directory = Directory::new("drain");
-    let (mut old, address) = proxy(&directory, &["--allow", "127.0.0.1:*"]).await;
+    let metrics = std::net::TcpListener::bind(ANY).unwrap().local_addr().unwrap().to_string();
+    let (mut old, address) = proxy(&directory, &["--allow", "127.0.0.1:*", "--metrics", &metrics]).await;
     let (server, target) = (address.replace("127.0.0.1", "localhost"), web_server().await);
     let forward = format!("127.0.0.1:0:{target}");
     let (client, port) = local(&["forward", "-L", &forward, &server], &directory).await;
@@ -185,7 +203,8 @@ async fn sigusr1_hands_the_address_over_and_ends_the_proxy_after_its_connections
     old.event("connected").await;
     old.signal("USR1");
     assert_eq!(old.event("draining").await["limit"], "1 h");
-    let (mut new, _) = proxy(&directory, &["--allow", "127.0.0.1:*", "--listen", &address]).await;
+    let line = ["--allow", "127.0.0.1:*", "--listen", &address, "--metrics", &metrics];
+    let (mut new, _) = proxy(&directory, &line).await;
     new.event("session_began").await;
     for socket in [&mut TcpStream::connect(&port).await.unwrap(), &mut running] {
         socket.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
