@@ -254,6 +254,7 @@ fn label_of(refusal: Refusal) -> &'static str {
         Refusal::Denied => "denied",
         Refusal::Taken => "taken",
         Refusal::TooMany => "too_many",
+        Refusal::TooManyNames => "too_many_names",
         Refusal::Overloaded => "overloaded",
         Refusal::Unresolved => "unresolved",
         Refusal::Refused => "refused",

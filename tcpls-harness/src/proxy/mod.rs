@@ -13,7 +13,7 @@
 //! | `peer`, `splice` | the TCP connection outside of the session; carrying bytes, ends and resets between it and a stream |
 //! | `places`, `rate` | how many connections a client has, and the rate that they share |
 //! | `load` | which streams carry bulk data, sans-IO |
-//! | `outbound` | connects to targets: resolves names once, and judges the addresses |
+//! | `outbound`, `look_ups` | connects to targets: resolves names once, in turns, and judges the addresses |
 //! | `server` | answers the streams of a session |
 //! | `client`, `tunnel` | asks a server for connections; keeps a session for that |
 //! | `remote`, `reverse` | ports of the server that lead to a client: who may have which, and the client's part |
@@ -28,6 +28,7 @@ mod invites;
 mod load;
 mod local;
 mod logins;
+mod look_ups;
 mod outbound;
 mod peer;
 mod places;
@@ -51,6 +52,7 @@ pub use self::outbound::{Outbound, TcpOutbound};
 #[cfg(feature = "cli")]
 pub(crate) use self::peer::KEEP_ALIVE;
 pub use self::peer::{Peer, TcpPeer};
+pub use self::places::Requester;
 pub use self::rate::Rate;
 pub use self::refusal::Refusal;
 pub use self::remote::{AllowRemote, RemotePattern};

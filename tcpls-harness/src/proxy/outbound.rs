@@ -12,7 +12,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::allow::Allow;
+use super::look_ups::LookUps;
 use super::peer::{Peer, TcpPeer};
+use super::places::Requester;
 use super::refusal::Refusal;
 use super::target::{Host, Target};
 
@@ -22,8 +24,6 @@ const STAGGER: Duration = Duration::from_millis(250);
 const MAX_ADDRESSES: usize = 8;
 /// The most second attempts at the same time, unless set.
 const MAX_SECONDS: usize = 64;
-/// The most names that are looked up at the same time: each needs a thread until its resolver gives up.
-const MAX_LOOK_UPS: usize = 64;
 
 /// The port of a protocol that nothing is sent to (RFC 863).
 const DISCARD: u16 = 9;
@@ -33,8 +33,8 @@ pub trait Outbound: Send + Sync + 'static {
     /// A connection to a target.
     type Peer: Peer + 'static;
 
-    /// Connects to `target`, or says why not. Also decides whether the target is permitted.
-    fn connect(&self, target: &Target) -> impl Future<Output = Result<Self::Peer, Refusal>> + Send;
+    /// Connects to `target`, or says why not. Also decides whether the target is permitted. `from` is who asks, for limits.
+    fn connect(&self, target: &Target, from: &Requester) -> impl Future<Output = Result<Self::Peer, Refusal>> + Send;
 }
 
 /// Connects over TCP to what [`Allow`] permits.
@@ -47,7 +47,7 @@ pub struct TcpOutbound {
     timeout: Duration,
     /// Attempts beside another one for the same target.
     seconds: Arc<Semaphore>,
-    look_ups: Arc<Semaphore>,
+    look_ups: LookUps,
     /// Whether an address is one of this host.
     is_own: fn(IpAddr) -> bool,
 }
@@ -55,8 +55,8 @@ pub struct TcpOutbound {
 impl TcpOutbound {
     /// Permits what `allow` does; waits at most `timeout` for a connection, the look-up of its name included.
     pub fn new(allow: Allow, timeout: Duration) -> Self {
-        let (seconds, look_ups) = (Semaphore::new(MAX_SECONDS), Semaphore::new(MAX_LOOK_UPS));
-        Self { allow, timeout, seconds: Arc::new(seconds), look_ups: Arc::new(look_ups), is_own }
+        let (seconds, look_ups) = (Semaphore::new(MAX_SECONDS), LookUps::new());
+        Self { allow, timeout, seconds: Arc::new(seconds), look_ups, is_own }
     }
 
     /// Limits the sockets that connect to a further address of a name while another one connects, of all clients
@@ -67,8 +67,12 @@ impl TcpOutbound {
         self
     }
 
-    async fn connect_in_time(&self, target: &Target) -> Result<TcpPeer, Refusal> {
-        let found = resolve(target, &self.look_ups).await?;
+    async fn connect_in_time(&self, target: &Target, from: &Requester) -> Result<TcpPeer, Refusal> {
+        let slot = match target.host {
+            Host::Name(_) => Some(self.look_ups.slot(from).await?),
+            Host::Address(_) => None,
+        };
+        let found = resolve(target, slot).await?;
         let permitted = found.into_iter().filter(|address| match (self.is_own)(address.ip()) {
             true => self.allow.permits_own(target, address.ip()),
             false => self.allow.permits(target, address.ip()),
@@ -90,22 +94,22 @@ fn is_own(address: IpAddr) -> bool {
 pub(super) async fn connect_to(target: &Target, limit: Duration) -> Result<TcpPeer, Refusal> {
     let one = Arc::new(Semaphore::new(1));
     let connecting = async {
-        let found = resolve(target, &one).await?;
+        let found = resolve(target, ()).await?;
         race(found.into_iter().take(MAX_ADDRESSES).collect(), limit, &one).await
     };
     timeout(limit, connecting).await.unwrap_or(Err(Refusal::TimedOut))
 }
 
-async fn resolve(target: &Target, look_ups: &Arc<Semaphore>) -> Result<Vec<SocketAddr>, Refusal> {
+/// Looks a name up; `slot` is dropped once that is over.
+async fn resolve(target: &Target, slot: impl Send + 'static) -> Result<Vec<SocketAddr>, Refusal> {
     let found: Vec<SocketAddr> = match &target.host {
         Host::Address(address) => vec![SocketAddr::new(*address, target.port)],
         Host::Name(name) => {
-            let permit = look_ups.clone().acquire_owned().await.map_err(|_| Refusal::Overloaded)?;
             let (name, port) = (name.clone(), target.port);
-            // A thread looks the name up, and goes on when no task waits for it any more: so does its permit.
+            // A thread looks the name up, and goes on when no task waits for it any more: so does its slot.
             let look_up = tokio::spawn(async move {
                 let found = lookup_host((name.as_str(), port)).await.map(Iterator::collect);
-                drop(permit);
+                drop(slot);
                 found
             });
             look_up.await.map_err(|_| Refusal::Unresolved)?.map_err(|_| Refusal::Unresolved)?
@@ -117,11 +121,11 @@ async fn resolve(target: &Target, look_ups: &Arc<Semaphore>) -> Result<Vec<Socke
 impl Outbound for TcpOutbound {
     type Peer = TcpPeer;
 
-    async fn connect(&self, target: &Target) -> Result<TcpPeer, Refusal> {
+    async fn connect(&self, target: &Target, from: &Requester) -> Result<TcpPeer, Refusal> {
         if !self.allow.might_permit(target) {
             return Err(Refusal::Denied);
         }
-        timeout(self.timeout, self.connect_in_time(target)).await.unwrap_or(Err(Refusal::TimedOut))
+        timeout(self.timeout, self.connect_in_time(target, from)).await.unwrap_or(Err(Refusal::TimedOut))
     }
 }
 
@@ -193,6 +197,10 @@ mod tests {
 
     use super::*;
 
+    fn ann() -> Requester {
+        Requester::User("ann".into())
+    }
+
     fn outbound(pattern: &str) -> TcpOutbound {
         TcpOutbound::new(Allow::new(vec![pattern.parse().unwrap()]), Duration::from_secs(60))
     }
@@ -226,7 +234,7 @@ mod tests {
         let mut outbound = outbound("*:*");
         outbound.is_own = |_| true;
         let target: Target = "8.8.8.8:443".parse().unwrap();
-        assert_eq!(outbound.connect(&target).await.unwrap_err(), Refusal::Denied);
+        assert_eq!(outbound.connect(&target, &ann()).await.unwrap_err(), Refusal::Denied);
     }
 
     #[tokio::test]
@@ -234,18 +242,18 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let target: Target = address.to_string().parse().unwrap();
-        assert!(outbound("127.0.0.1:*").connect(&target).await.is_ok());
+        assert!(outbound("127.0.0.1:*").connect(&target, &ann()).await.is_ok());
         let named: Target = format!("localhost:{}", target.port).parse().unwrap();
-        assert!(outbound("localhost:*").connect(&named).await.is_ok());
+        assert!(outbound("localhost:*").connect(&named, &ann()).await.is_ok());
         for pattern in ["*:*", "127.0.0.2:*", "localhost:*"] {
-            assert_eq!(outbound(pattern).connect(&target).await.unwrap_err(), Refusal::Denied, "{pattern}");
+            assert_eq!(outbound(pattern).connect(&target, &ann()).await.unwrap_err(), Refusal::Denied, "{pattern}");
         }
         assert_eq!(
-            outbound("*:*").connect(&named).await.unwrap_err(),
+            outbound("*:*").connect(&named, &ann()).await.unwrap_err(),
             Refusal::Denied,
             "a name that leads to loopback"
         );
         drop(listener);
-        assert_eq!(outbound("127.0.0.1:*").connect(&target).await.unwrap_err(), Refusal::Refused);
+        assert_eq!(outbound("127.0.0.1:*").connect(&target, &ann()).await.unwrap_err(), Refusal::Refused);
     }
 }

@@ -14,22 +14,24 @@ use super::server::Limits;
 /// The fewest clients that are looked through for those that can be forgotten.
 const MIN_SWEEP: usize = 64;
 
-/// Whose connections are counted together.
+/// Who sends a request: connections, bytes and look-ups of names are limited for each.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+pub enum Requester {
+    /// A user of the server.
     User(Arc<str>),
-    Client(Client),
+    /// A client that is no user, by its IPv4 address or /64 of IPv6.
+    Network(Client),
 }
 
-impl Key {
+impl Requester {
     /// The user if there are users, otherwise the network that the client is in.
     pub(super) fn new(user: Option<Arc<str>>, client: Client) -> Self {
-        user.map_or(Self::Client(client), Self::User)
+        user.map_or(Self::Network(client), Self::User)
     }
 
     /// Whether it is several clients: those behind a trusted proxy are not told apart.
-    fn is_shared(&self) -> bool {
-        *self == Self::Client(Client::ALONE)
+    pub(super) fn is_shared(&self) -> bool {
+        *self == Self::Network(Client::ALONE)
     }
 }
 
@@ -44,7 +46,7 @@ pub(super) struct Places {
 
 #[derive(Debug, Default)]
 struct Clients {
-    held: BTreeMap<Key, Held>,
+    held: BTreeMap<Requester, Held>,
     /// How many clients there are when the next look is taken for those that can be forgotten.
     sweep_at: usize,
 }
@@ -63,7 +65,7 @@ impl Places {
     }
 
     /// Takes one of the connections that a client may have, and one of all.
-    pub(super) fn take(self: &Arc<Self>, key: Key, now: Time) -> Result<Place, Refusal> {
+    pub(super) fn take(self: &Arc<Self>, key: Requester, now: Time) -> Result<Place, Refusal> {
         let total = self.total.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
         let mut clients = self.clients();
         let count = clients.held.get(&key).map_or(0, |held| held.places);
@@ -99,7 +101,7 @@ impl Clients {
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
-    key: Key,
+    pub(super) key: Requester,
     /// What the client's connections share.
     pub(super) rate: Option<Rate>,
     _total: OwnedSemaphorePermit,
@@ -122,8 +124,8 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    fn user(name: &str) -> Key {
-        Key::User(name.into())
+    fn user(name: &str) -> Requester {
+        Requester::User(name.into())
     }
 
     fn places(rate: Option<u64>) -> Arc<Places> {
@@ -143,7 +145,7 @@ mod tests {
         assert_eq!(take(user("eve")).unwrap_err(), Refusal::Overloaded);
         drop((taken, other));
         assert!(places.clients().held.is_empty());
-        let shared = || take(Key::new(None, Client::ALONE));
+        let shared = || take(Requester::new(None, Client::ALONE));
         assert!((shared(), shared(), shared()).2.is_ok(), "clients behind a trusted proxy");
     }
 
@@ -161,7 +163,7 @@ mod tests {
             clients.held.contains_key(&user("ann"))
         };
         assert!(is_known(4_999) && !is_known(5_000));
-        assert!(places.take(Key::new(None, Client::ALONE), Time::ZERO).unwrap().rate.is_none());
+        assert!(places.take(Requester::new(None, Client::ALONE), Time::ZERO).unwrap().rate.is_none());
     }
 
     #[test]

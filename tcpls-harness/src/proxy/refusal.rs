@@ -30,6 +30,8 @@ pub enum Refusal {
     Denied,
     /// Another client listens on the port.
     Taken,
+    /// The client has too many look-ups of names.
+    TooManyNames,
     /// The client has reached its limit of connections.
     TooMany,
     /// The server has reached its limit of connections.
@@ -49,7 +51,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::BadRequest,
         Self::HeadTooLarge,
         Self::RequestTimeout,
@@ -59,6 +61,7 @@ impl Refusal {
         Self::Denied,
         Self::Taken,
         Self::WrongTooOften { seconds: 0 },
+        Self::TooManyNames,
         Self::TooMany,
         Self::Overloaded,
         Self::Unresolved,
@@ -78,7 +81,7 @@ impl Refusal {
             Self::Credentials => (407, "Proxy Authentication Required"),
             Self::RequestTimeout => (408, "Request Timeout"),
             Self::Taken => (409, "Conflict"),
-            Self::WrongTooOften { .. } | Self::TooMany => (429, "Too Many Requests"),
+            Self::WrongTooOften { .. } | Self::TooManyNames | Self::TooMany => (429, "Too Many Requests"),
             Self::HeadTooLarge => (431, "Request Header Fields Too Large"),
             Self::Unresolved | Self::Refused | Self::Unreachable | Self::Other => (502, "Bad Gateway"),
             Self::Overloaded | Self::NoSession => (503, "Service Unavailable"),
@@ -96,7 +99,7 @@ impl Refusal {
             Self::Credentials | Self::WrongTooOften { .. } | Self::Denied => "http_request_denied",
             Self::Taken => "http_request_error",
             Self::TooMany | Self::Overloaded => "connection_limit_reached",
-            Self::Unresolved => "dns_error",
+            Self::TooManyNames | Self::Unresolved => "dns_error",
             Self::Refused => "connection_refused",
             Self::Unreachable => "destination_ip_unroutable",
             Self::TimedOut => "connection_timeout",
@@ -161,6 +164,7 @@ impl fmt::Display for Refusal {
             Self::Credentials => "the proxy requires credentials",
             Self::Denied => "the proxy does not permit this target",
             Self::Taken => "another client listens on the port",
+            Self::TooManyNames => "the client has too many look-ups of names at the same time",
             Self::TooMany => "the client has reached its limit of connections",
             Self::Overloaded => "the proxy has reached its limit of connections",
             Self::Unresolved => "the target's name has no address",
@@ -187,6 +191,8 @@ mod tests {
             Refusal::Unresolved,
             Refusal::Refused,
             Refusal::TimedOut,
+            Refusal::TooMany,
+            Refusal::TooManyNames,
             Refusal::Overloaded,
         ] {
             assert_eq!(Refusal::from_response(refusal.status().0, Some(refusal.error_type())), refusal);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::client::exchange;
 use super::outbound::{Outbound, connect_to};
 use super::peer::TcpPeer;
+use super::places::Requester;
 use super::refusal::Refusal;
 use super::server::{CLIENT_KEY, Limits, Server};
 use super::target::Target;
@@ -124,7 +125,7 @@ struct Targets(Arc<[RemoteForward]>);
 impl Outbound for Targets {
     type Peer = TcpPeer;
 
-    async fn connect(&self, asked: &Target) -> Result<TcpPeer, Refusal> {
+    async fn connect(&self, asked: &Target, _: &Requester) -> Result<TcpPeer, Refusal> {
         let is_asked = |forward: &&RemoteForward| Target::at(forward.listen.ip(), forward.listen.port()) == *asked;
         let forward = self.0.iter().find(is_asked).ok_or(Refusal::Denied)?;
         connect_to(&forward.target, CONNECT_TIMEOUT).await

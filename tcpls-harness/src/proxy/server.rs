@@ -14,7 +14,7 @@ use super::client::exchange;
 use super::logins::{Accepted, Logins};
 use super::outbound::Outbound;
 use super::peer::{Peer, TcpPeer};
-use super::places::{Key, Place, Places};
+use super::places::{Place, Places, Requester};
 use super::refusal::Refusal;
 use super::remote::{AllowRemote, Held, Owner, Ports, address_of};
 use super::splice::{Spliced, Splicing, splice};
@@ -214,7 +214,7 @@ impl<O: Outbound> Server<O> {
             Err(refusal) => return refuse(stream, &report, user, Some(target), refusal).await,
         };
         let connected = {
-            let connecting = pin!(self.shared.outbound.connect(&target));
+            let connecting = pin!(self.shared.outbound.connect(&target, &place.key));
             match unless_stopped(connecting, &mut stream).await {
                 Some(connected) => connected,
                 None => return,
@@ -256,7 +256,13 @@ impl<O: Outbound> Server<O> {
             Err(refusal) => return refuse(stream, &report, user, Some(target), refusal).await,
         };
         report(Report::Listening { user: user.clone(), address: held.address });
-        _ = stream.write_chunk(Bytes::from_static(GRANTED)).await; // if the client is gone, reading says so
+        // A client that leaves no room for the answer must not keep the port from its next session, or the next process.
+        tokio::select! {
+            biased;
+            _ = &mut held.taken => return,
+            () = session.draining() => {}
+            _ = stream.write_chunk(Bytes::from_static(GRANTED)) => {} // if the client is gone, reading says so
+        }
         let runtime = session.runtime();
         loop {
             tokio::select! {
@@ -336,7 +342,7 @@ impl<O: Outbound> Server<O> {
 
     /// Takes one of the connections that a client may have, and one of all.
     fn take_place(&self, user: Option<Arc<str>>, session: &Session) -> Result<Place, Refusal> {
-        self.shared.places.take(Key::new(user, session.client()), session.runtime().now())
+        self.shared.places.take(Requester::new(user, session.client()), session.runtime().now())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tcpls_harness::net::{Runtime, Session};
-use tcpls_harness::proxy::{self, Credentials, Limits, Outbound, Refusal, Server, Target, Users};
+use tcpls_harness::proxy::{self, Credentials, Limits, Outbound, Refusal, Requester, Server, Target, Users};
 use tcpls_harness::sim::Simulation;
 use tcpls_harness::sim::scenario::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, copy, duplex, split};
@@ -22,7 +22,7 @@ struct Echoes(Runtime);
 impl Outbound for Echoes {
     type Peer = DuplexStream;
 
-    async fn connect(&self, _: &Target) -> Result<DuplexStream, Refusal> {
+    async fn connect(&self, _: &Target, _: &Requester) -> Result<DuplexStream, Refusal> {
         let (near, far) = duplex(64 * 1024);
         drop(self.0.spawn(async move {
             let (mut reader, mut writer) = split(far);

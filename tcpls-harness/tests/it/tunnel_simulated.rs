@@ -12,7 +12,7 @@ use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 use tcpls_harness::net::{Runtime, Session};
 use tcpls_harness::proxy::{
-    Limits, Outbound, Refusal, Server, Target, Tunnel, TunnelOptions, TunnelReport, Users, serve_program,
+    Limits, Outbound, Refusal, Requester, Server, Target, Tunnel, TunnelOptions, TunnelReport, Users, serve_program,
 };
 use tcpls_harness::sim::scenario::Path;
 use tcpls_harness::sim::{Failure, NetworkHandle, Simulation};
@@ -38,7 +38,7 @@ pub(crate) struct Echoes(pub(crate) Runtime);
 impl Outbound for Echoes {
     type Peer = DuplexStream;
 
-    async fn connect(&self, target: &Target) -> Result<DuplexStream, Refusal> {
+    async fn connect(&self, target: &Target, _: &Requester) -> Result<DuplexStream, Refusal> {
         let (near, far) = duplex(64 * 1024);
         let port = target.port as u8;
         drop(self.0.spawn(async move {
