@@ -64,6 +64,8 @@
 
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "proxy")]
+mod der;
 pub mod dial;
 #[cfg(feature = "cli")]
 pub mod files;

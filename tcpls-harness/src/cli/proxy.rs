@@ -36,7 +36,8 @@ use crate::tls::Identity;
 /// otherwise. Names are resolved once, by the proxy.
 ///
 /// Clients need an invite ("tcpls proxy invite add NAME"), the credentials of a --user, or with --client-ca a
-/// certificate. With --anyone, all clients are served.
+/// certificate, whose first alternative name (mail, DNS or URI) is the user's name then. With --client-ca and --user,
+/// they need both. With --anyone, all clients are served.
 ///
 /// SIGINT and SIGTERM close the sessions and stop the proxy; a second signal stops it at once. On SIGHUP, the proxy
 /// reads --cert, --key, --client-ca, the files of --user and the key in --state again. Invites apply without that.
@@ -76,7 +77,7 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", default_value = "2048")]
     pub max_streams: u32,
     /// Bytes per second that a client may move in each direction, in all of its sessions and connections together, for
-    /// example 10MB. A client is a user, or an address if --client-ca or --anyone lets clients in without one. Default: any
+    /// example 10MB. A client is a user, or an address if it has no name. Default: any
     #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
     pub rate: Option<u64>,
     /// End connections that carry nothing for this time, for example 2h. Default: never
@@ -267,10 +268,13 @@ fn has_no_invites(args: &Args) -> bool {
     args.identity.client_ca.is_none() && list().is_ok_and(|list| list.is_empty())
 }
 
-/// Reads the files of users. Without them, a certificate is sufficient for clients that need one.
+/// Reads the files of users. Without them, a certificate is sufficient for clients that need one, and names them.
 fn users(args: &Args) -> Outcome<Users> {
-    if args.anyone || (args.user.is_empty() && args.identity.client_ca.is_some()) {
+    if args.anyone {
         return Ok(Users::default());
+    }
+    if args.user.is_empty() && args.identity.client_ca.is_some() {
+        return Ok(Users::default().or_by_certificate());
     }
     let mut users = Users::default().or(Arc::new(invites(&args.identity.state.directory()?)?));
     for UserFile { name, file } in &args.user {

@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::der::{Reader, SEQUENCE};
+
 /// When a certificate is valid, in seconds since 1970, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Validity {
@@ -12,16 +14,8 @@ pub(crate) struct Validity {
 impl Validity {
     /// Reads it out of a certificate (RFC 5280, section 4.1); `None` if that is no certificate.
     pub(crate) fn of(certificate: &[u8]) -> Option<Self> {
-        let mut certificate = Reader(certificate);
-        let mut fields = Reader(Reader(certificate.element(SEQUENCE)?).element(SEQUENCE)?);
-        if fields.0.first() == Some(&VERSION) {
-            fields.element(VERSION)?;
-        }
-        fields.element(INTEGER)?; // the serial number
-        fields.element(SEQUENCE)?; // the algorithm of the signature
-        fields.element(SEQUENCE)?; // the issuer
-        let mut validity = Reader(fields.element(SEQUENCE)?);
-        Some(Self { not_before: validity.time()?, not_after: validity.time()? })
+        let mut validity = Reader::new(Reader::of_certificate(certificate)?.element(SEQUENCE)?);
+        Some(Self { not_before: read_time(&mut validity)?, not_after: read_time(&mut validity)? })
     }
 
     /// Returns when it ends, if that is within 14 days: `expires 2026-03-01 (in 3 days)`.
@@ -65,47 +59,21 @@ fn days(seconds: u64) -> String {
 const DAY: u64 = 86_400;
 /// How long before its end a certificate is to be renewed.
 const SOON: u64 = 14 * DAY;
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// Reads DER from front to back.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    /// The content of the next element, which must have this tag.
-    fn element(&mut self, tag: u8) -> Option<&'a [u8]> {
-        let [found, first, rest @ ..] = self.0 else { return None };
-        // Up to 127, the byte is the length; beyond, it says in how many bytes the length follows.
-        let (len, rest) = match first {
-            0..=0x7f => (usize::from(*first), rest),
-            0x81..=0x84 => {
-                let (len, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-                (len.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)), rest)
-            }
-            _ => return None,
-        };
-        let (content, behind) = rest.split_at_checked(len)?;
-        self.0 = behind;
-        (*found == tag).then_some(content)
-    }
-
-    /// `YYMMDDhhmmssZ` with years from 1950 to 2049, or `YYYYMMDDhhmmssZ`.
-    fn time(&mut self) -> Option<u64> {
-        let tag = *self.0.first()?;
-        let text = self.element(tag)?;
-        let (year, rest) = text.split_at_checked(if tag == GENERALIZED_TIME { 4 } else { 2 })?;
-        let year = match (tag, number(year)?) {
-            (UTC_TIME, year) => year + if year < 50 { 2000 } else { 1900 },
-            (GENERALIZED_TIME, year) => year,
-            _ => return None,
-        };
-        let [month, day, hour, minute, second] = [0, 2, 4, 6, 8].map(|at| rest.get(at..at + 2).and_then(number));
-        let days = days_until(year, month?, day?)?;
-        days.checked_mul(DAY)?.checked_add(hour? * 3600 + minute? * 60 + second?)
-    }
+/// `YYMMDDhhmmssZ` with years from 1950 to 2049, or `YYYYMMDDhhmmssZ`.
+fn read_time(reader: &mut Reader<'_>) -> Option<u64> {
+    let (tag, text) = reader.any()?;
+    let (year, rest) = text.split_at_checked(if tag == GENERALIZED_TIME { 4 } else { 2 })?;
+    let year = match (tag, number(year)?) {
+        (UTC_TIME, year) => year + if year < 50 { 2000 } else { 1900 },
+        (GENERALIZED_TIME, year) => year,
+        _ => return None,
+    };
+    let [month, day, hour, minute, second] = [0, 2, 4, 6, 8].map(|at| rest.get(at..at + 2).and_then(number));
+    let days = days_until(year, month?, day?)?;
+    days.checked_mul(DAY)?.checked_add(hour? * 3600 + minute? * 60 + second?)
 }
 
 fn number(digits: &[u8]) -> Option<u64> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tcpls_core::budget::Client;
 use tcpls_core::time::Time;
 
+use super::certificate::name_of;
 use super::refusal::Refusal;
 use super::users::{Users, is_equal};
 
@@ -42,7 +43,8 @@ impl Logins {
         *self.users.write().unwrap_or_else(PoisonError::into_inner) = users;
     }
 
-    /// Returns the user with the credentials in a field Proxy-Authorization; no user if the server has none.
+    /// Returns the user with the credentials in a field Proxy-Authorization. If the server has no users, it is the name in the
+    /// client's certificate, if clients are named by that.
     ///
     /// While the client's network has to wait, credentials are not looked at, or guesses would go on. Those that the
     /// same session has used before are no guess: they are.
@@ -55,7 +57,7 @@ impl Logins {
     ) -> Result<Option<Arc<str>>, Refusal> {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
         if users.is_empty() {
-            return Ok(None);
+            return Ok(session.certified.clone().filter(|_| users.are_certified()));
         }
         // No credentials are no wrong ones: clients that know nothing of a proxy ask without.
         let field = field.ok_or(Refusal::Credentials)?;
@@ -77,18 +79,29 @@ impl Logins {
     }
 }
 
-/// The credentials that a server accepted in a session, which are not shown.
+/// What a server knows of a session's client.
 #[derive(Default)]
-pub(super) struct Accepted(Mutex<String>);
+pub(super) struct Accepted {
+    /// The name in the client's certificate.
+    certified: Option<Arc<str>>,
+    /// The credentials that were accepted, which are not shown.
+    field: Mutex<String>,
+}
 
 impl Accepted {
+    /// Makes one for a client that has shown these certificates, its own first.
+    pub(super) fn new(certificates: &[Vec<u8>]) -> Self {
+        let certified = certificates.first().and_then(|own| name_of(own)).map(Into::into);
+        Self { certified, field: Mutex::default() }
+    }
+
     fn is_repeated(&self, field: &str) -> bool {
-        let accepted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let accepted = self.field.lock().unwrap_or_else(PoisonError::into_inner);
         !accepted.is_empty() && is_equal(field.as_bytes(), accepted.as_bytes())
     }
 
     fn remember(&self, field: &str) {
-        let mut accepted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accepted = self.field.lock().unwrap_or_else(PoisonError::into_inner);
         if *accepted != field && field.len() <= MAX_REPEATED {
             field.clone_into(&mut accepted);
         }
@@ -97,7 +110,7 @@ impl Accepted {
 
 impl fmt::Debug for Accepted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Accepted")
+        f.debug_struct("Accepted").field("certified", &self.certified).finish_non_exhaustive()
     }
 }
 
@@ -258,6 +271,16 @@ mod tests {
         }
         assert_eq!(send(&logins, "ann:secret", client, second(1)), Ok(()));
         let open = Logins::new(Users::default(), 0);
+        let certified = Accepted { certified: Some("ann".into()), ..Accepted::default() };
+        assert_eq!(
+            open.authenticate(None, client, &certified, second(1)),
+            Ok(None),
+            "certificates do not name clients"
+        );
+        open.set_users(Users::default().or_by_certificate());
+        assert_eq!(open.authenticate(None, client, &certified, second(1)), Ok(Some("ann".into())));
+        let both = logins.authenticate(None, client, &certified, second(1));
+        assert_eq!(both, Err(Refusal::Credentials), "a server with users requires their secrets");
         assert_eq!(open.authenticate(Some("Basic !"), client, &session, second(1)), Ok(None));
     }
 

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `target`, `allow` | what a client asks for; which targets a server permits |
 //! | `users`, `logins` | credentials, compared in constant time; how often a network may send wrong ones |
+//! | `certificate` | the name of a client in its certificate |
 //! | `invite`, `invites` | a server's addresses, pins and a client's secret in one line; those that a server gave out |
 //! | `refusal` | why a connection is refused, in the words of HTTP |
 //! | `peer`, `splice` | the TCP connection outside of the session; carrying bytes, ends and resets between it and a stream |
@@ -22,6 +23,7 @@
 //! What decides has no sockets: the simulator runs [`Server`] and [`splice`] with peers in memory.
 
 mod allow;
+mod certificate;
 mod client;
 mod invite;
 mod invites;

@@ -170,7 +170,7 @@ impl<O: Outbound> Server<O> {
     pub async fn serve(&self, session: &Session, report: impl Fn(Report) + Clone + Send + Sync + 'static) {
         let runtime = session.runtime();
         let heads = Arc::new(Semaphore::new(MAX_HEADS));
-        let accepted = Arc::new(Accepted::default());
+        let accepted = Arc::new(Accepted::new(&session.peer_certificates()));
         // Each permit is free after `request_timeout`, or when the session ends.
         while let Ok(permit) = heads.clone().acquire_owned().await {
             let Some(stream) = session.accept_stream().await else { return };

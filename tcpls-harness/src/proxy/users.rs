@@ -60,6 +60,7 @@ pub trait Accounts: fmt::Debug + Send + Sync {
 pub struct Users {
     listed: Vec<User>,
     others: Option<Arc<dyn Accounts>>,
+    by_certificate: bool,
 }
 
 #[derive(Clone)]
@@ -85,6 +86,21 @@ impl Users {
     pub fn or(mut self, accounts: Arc<dyn Accounts>) -> Self {
         self.others = Some(accounts);
         self
+    }
+
+    /// Names clients by their certificates, if no credentials are required: by the first alternative name of the subject
+    /// that is an address of mail (rfc822Name), a DNS name (dNSName) or a URI, as the certificate has them.
+    ///
+    /// For a server whose TLS configuration verifies clients' certificates: the issuers of those decide about names.
+    #[must_use]
+    pub fn or_by_certificate(mut self) -> Self {
+        self.by_certificate = true;
+        self
+    }
+
+    /// Whether clients need no credentials and have the names in their certificates.
+    pub(super) fn are_certified(&self) -> bool {
+        self.is_empty() && self.by_certificate
     }
 
     /// Whether there are none: then every client may use the server.

@@ -2,6 +2,10 @@
 
 use std::process::Stdio;
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use tcpls_harness::net::{ClientOptions, Session};
+use tcpls_harness::proxy::{PROTOCOL, RemoteForward, RemoteForwards, request};
+use tcpls_harness::tls::{Identity, Trust};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
@@ -103,6 +107,43 @@ async fn a_user_file_that_cannot_be_used_is_named() {
         let (status, text) = Tcpls::start(&["proxy", "--listen", "127.0.0.1:0", "--user", &user]).end().await;
         assert!(!status.success() && text.contains(file), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_client_certificate_names_the_user_of_a_proxy() {
+    let directory = Directory::new("certified");
+    let file = |name: &str| directory.path().join(name);
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let (mut client, key) = (CertificateParams::new(Vec::new()).unwrap(), KeyPair::generate().unwrap());
+    client.subject_alt_names = vec![SanType::Rfc822Name("ann@example.com".try_into().unwrap())];
+    let client = client.signed_by(&key, &authority).unwrap();
+    std::fs::write(file("clients.pem"), authority.pem()).unwrap();
+    std::fs::write(file("ann.pem"), client.pem()).unwrap();
+    std::fs::write(file("ann.key"), key.serialize_pem()).unwrap();
+    let [clients, ca, state] = ["clients.pem", "ca.pem", "state"].map(|name| file(name).to_str().unwrap().to_owned());
+    let listen = TcpListener::bind(ANY).await.unwrap().local_addr().unwrap();
+    let allowed = format!("ann@example.com@{listen}");
+    let more = ["--client-ca", &clients, "--ca-out", &ca, "--state", &state, "--allow-remote", &allowed];
+    let mut server =
+        Tcpls::start(&[&["proxy", "--json", "--listen", "127.0.0.1:0", "--allow", "127.0.0.1:*"], &more[..]].concat());
+    let address = server.event("listening").await["addresses"][0].as_str().unwrap().parse().unwrap();
+
+    let identity = Identity::from_files(&file("ann.pem"), &file("ann.key")).unwrap();
+    let trust = Trust::Pem(std::fs::read_to_string(file("ca.pem")).unwrap());
+    let tls = trust.client_as(&[PROTOCOL], Some(&identity)).unwrap();
+    let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
+    let session = Session::connect(&[address], options).await.unwrap();
+    let target = web_server().await.parse().unwrap();
+    let stream = request(&session, &target, None).await.unwrap();
+    assert_eq!(server.event("connected").await["user"], "ann@example.com");
+    drop(stream);
+    let forward = RemoteForward { listen, target };
+    let remotes = RemoteForwards::new(&session.runtime(), vec![forward]);
+    let (serving, own) = (session.clone(), remotes.clone());
+    tokio::spawn(async move { own.serve(&serving, None, |_| {}).await });
+    assert_eq!(server.event("listening_for").await["user"], "ann@example.com");
 }
 
 /// Starts a tunnel's client, and returns it with the address that it says to listen on.
