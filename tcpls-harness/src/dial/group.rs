@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tcpls_core::time::Time;
 
-use super::pair::Pair;
+use super::pair::{GRACE, Link, Pair};
 use super::{Action, Device, Dialer};
 
 /// How long an earlier path of a group answers before it carries data again: one that fails often does not interrupt
@@ -71,18 +71,23 @@ impl Dialer {
         }
     }
 
-    /// Returns when an earlier pair of a group carries data again.
+    /// Returns when another pair of a group carries data, if nothing changes.
     pub(super) fn groups_deadline(&self) -> Option<Time> {
-        let returns = self.pairs.iter().enumerate().filter_map(|(index, pair)| {
+        let moves = self.pairs.iter().enumerate().filter_map(|(index, pair)| {
             let carrier = self.carrier(pair.group?)?;
-            pair.live.filter(|_| index < carrier && pair.may_carry()).map(|live| live.answers_since + SETTLED)
+            match pair.live? {
+                live if index < carrier && pair.may_carry() => Some(live.answers_since + SETTLED),
+                live if index == carrier && live.silent => pair.away_since.map(|since| since + GRACE),
+                _ => None,
+            }
         });
-        returns.min()
+        moves.min()
     }
 
     /// Returns the pair of a group that carries data now.
     pub(super) fn carrier(&self, group: Group) -> Option<usize> {
-        self.pairs.iter().position(|pair| pair.group == Some(group) && pair.may_carry() && !pair.yields)
+        let holds = |pair: &Pair| pair.group == Some(group) && !pair.yields && pair.may_go_on(self.advanced);
+        self.pairs.iter().position(holds)
     }
 
     fn first_of(&self, group: Group) -> Option<usize> {
@@ -117,5 +122,13 @@ impl Pair {
     /// Whether it can carry data for its group.
     fn may_carry(&self) -> bool {
         self.answers() && !self.is_backup
+    }
+
+    /// The same if it carries data already: most TCP connections that stall are only slow, and the session uses a backup
+    /// meanwhile.
+    fn may_go_on(&self, now: Time) -> bool {
+        let is_slow = self.live.is_some_and(|live| live.link == Link::Up)
+            && self.away_since.is_some_and(|since| now < since + GRACE);
+        self.may_carry() || (is_slow && !self.is_backup)
     }
 }

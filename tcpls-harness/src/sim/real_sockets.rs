@@ -132,6 +132,9 @@ fn check(scenario: &Scenario) -> Outcome<()> {
     if scenario.clients > 1 || scenario.path.iter().any(|path| !path.middleboxes.is_empty()) {
         return Err("several clients, and boxes on paths, are for simulations only".into());
     }
+    if scenario.path.iter().any(|path| path.group.is_some()) {
+        return Err("groups of paths are for simulations only: all relays are reached from one address".into());
+    }
     if scenario.bounds.is_set() || !scenario.flood.is_empty() {
         return Err("bounds and floods are for simulations only".into());
     }

@@ -25,6 +25,7 @@ pub(crate) enum Purpose {
     Applications,
     Links,
     Lanes,
+    Groups,
 }
 
 /// A stream of random numbers that follow from the seed of a run.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tcpls_harness::sim::report::BIN;
 use tcpls_harness::sim::scenario::{FaultKind, Span, Transport};
 use tcpls_harness::sim::swarm::{Mode, generate, minimise, swarm};
 use tcpls_harness::sim::{Report, RunOptions, Scenario, run, run_real};
@@ -101,6 +102,22 @@ fn clients_of_one_server_have_sessions_of_their_own_and_share_the_paths() {
     scenario.clients = 1;
     let alone = run(&scenario, 2, RunOptions::default());
     assert!(alone.ended < report.ended / 1.5, "{} alone, {} together", alone.ended, report.ended);
+}
+
+#[test]
+fn paths_of_a_group_together_carry_what_one_of_them_would() {
+    let report = run_of("group", 1);
+    assert_eq!(report.meter.columns, ["delivered", "a", "b", "c"]);
+    let rows = Duration::from_secs(1).as_nanos() / BIN.as_nanos();
+    // Mbit/s on each path in some seconds.
+    let rates = |from: usize, to: usize| {
+        let rows = &report.meter.rows[from * rows as usize..to * rows as usize];
+        [1, 2, 3].map(|path| rows.iter().map(|row| row[path]).sum::<u64>() * 8 / 1_000_000 / (to - from) as u64)
+    };
+    assert_eq!(rates(1, 3), [5, 0, 5], "of two in a group one carries data");
+    assert_eq!(rates(4, 6), [0, 5, 5], "while it is dark, the other does");
+    assert_eq!(rates(7, 16), [0, 5, 5], "it answers again");
+    assert_eq!(rates(18, 20), [5, 0, 5], "and has done so for 10 s");
 }
 
 #[test]

@@ -21,9 +21,18 @@ fn carriers(world: &World) -> Vec<usize> {
     (0..3).filter(carries).collect()
 }
 
+/// A path goes dark, and its TCP connection stalls.
 fn stall(world: &mut World, pair: usize) {
+    world.set(pair, Dark);
     let tcp = world.on_pair(pair).unwrap();
     world.hear(&Event::Tcp(TcpEvent::Stalled { tcp }));
+}
+
+/// It goes on.
+fn resume(world: &mut World, pair: usize) {
+    world.set(pair, Good);
+    let tcp = world.on_pair(pair).unwrap();
+    world.hear(&Event::Tcp(TcpEvent::Resumed { tcp }));
     world.run(MS);
 }
 
@@ -40,15 +49,17 @@ fn one_path_of_a_group_carries_data_and_paths_outside_it_do_too() {
 }
 
 #[test]
-fn the_next_of_a_group_takes_over_when_its_carrier_stalls_or_is_lost() {
+fn the_next_of_a_group_takes_over_when_its_carrier_is_stalled_for_200_ms_or_lost() {
     let mut world = world([Good; 3]);
     stall(&mut world, 0);
+    world.run(MS * 199);
+    assert_eq!(carriers(&world), [0, 2], "it may only be slow: the session uses the backup meanwhile");
+    world.run(MS * 2);
     assert_eq!(carriers(&world), [1, 2]);
     stall(&mut world, 1);
+    world.run(MS * 300);
     assert_eq!(carriers(&world), [1, 2], "none answers: the last one stays");
-    let tcp = world.on_pair(0).unwrap();
-    world.hear(&Event::Tcp(TcpEvent::Resumed { tcp }));
-    world.run(MS);
+    resume(&mut world, 0);
     assert_eq!(carriers(&world), [0, 2]);
 
     let mut world = self::world([Good; 3]);
@@ -61,12 +72,33 @@ fn the_next_of_a_group_takes_over_when_its_carrier_stalls_or_is_lost() {
 }
 
 #[test]
+fn a_short_stall_does_not_move_the_data_of_a_group() {
+    let mut world = world([Good; 3]);
+    stall(&mut world, 0);
+    world.run(MS * 150);
+    resume(&mut world, 0);
+    world.run(Duration::from_secs(20));
+    assert_eq!(carriers(&world), [0, 2]);
+    assert!(world.times(|action| matches!(action, Action::SetBackup { .. })).is_empty());
+}
+
+#[test]
+fn an_interface_that_goes_down_passes_the_data_of_its_group_on_at_once() {
+    let mut world = world([Good; 3]);
+    world.set(0, Dark);
+    let (now, tcp) = (world.now, world.on_pair(0).unwrap());
+    world.dialer.handle_network(now, NetworkChange::AddressLost(IpAddr::from([10, 0, 0, 1])), &[tcp]);
+    world.run(MS);
+    assert!(carriers(&world).contains(&1), "{:?}", carriers(&world));
+}
+
+#[test]
 fn the_first_of_a_group_carries_data_again_after_it_has_answered_for_10_s() {
     let mut world = world([Good; 3]);
     stall(&mut world, 0);
-    let tcp = world.on_pair(0).unwrap();
-    world.hear(&Event::Tcp(TcpEvent::Resumed { tcp }));
-    world.run(Duration::from_secs(10) - MS);
+    world.run(MS * 201);
+    resume(&mut world, 0);
+    world.run(Duration::from_secs(10) - MS * 2);
     assert_eq!(carriers(&world), [1, 2]);
     world.run(MS * 2);
     assert_eq!(carriers(&world), [0, 2]);
@@ -77,8 +109,8 @@ fn the_first_of_a_group_carries_data_again_after_it_has_answered_for_10_s() {
     world.run(Duration::from_secs(5));
     assert!(world.on_pair(0).is_some_and(|new| new != first));
     stall(&mut world, 0);
-    let tcp = world.on_pair(0).unwrap();
-    world.hear(&Event::Tcp(TcpEvent::Resumed { tcp }));
+    world.run(MS);
+    resume(&mut world, 0);
     world.run(Duration::from_secs(9));
     assert_eq!(carriers(&world), [1, 2]);
     world.run(Duration::from_secs(2));

@@ -15,8 +15,8 @@ use super::env::Env;
 use super::setup::Setup;
 use super::tls::Identity;
 use crate::dial::{
-    Action, AttemptId, Backup, DialOptions, DialPolicy, Dialer, Keep, MakeDialPolicy, NetworkChange, Path, SessionView,
-    report_change,
+    Action, AttemptId, Backup, DialOptions, DialPolicy, Dialer, Group, Keep, Local, MakeDialPolicy, NetworkChange,
+    Path, SessionView, report_change,
 };
 use crate::net::AddTcpError;
 use crate::net::session::Opened;
@@ -83,6 +83,10 @@ impl Join {
     }
 }
 
+fn group_of(scenario: &Scenario, path: usize) -> Option<Group> {
+    scenario.path[path].group.as_deref().and_then(Group::new)
+}
+
 impl Client {
     pub(crate) fn new(
         scenario: &Scenario,
@@ -105,6 +109,10 @@ impl Client {
         let mut dialer = Dialer::new(Time::ZERO, &pairs, options, &rng.seed());
         let standby = (0..scenario.path.len()).filter(|path| scenario.path[*path].role == Role::Standby);
         dialer.set_backups(standby.map(|path| Backup::Remote(addresses(path).remote)).collect());
+        if scenario.path.iter().any(|path| path.group.is_some()) {
+            let local = |path: &usize| Local { group: group_of(scenario, *path), ..Local::of(&addresses(*path)) };
+            dialer.set_locals(&used.iter().map(local).collect::<Vec<_>>());
+        }
         Self {
             number,
             identity,

@@ -4,6 +4,7 @@ use tcpls_core::budget::Resource;
 
 use super::paths::DEFAULT_MTU;
 use super::{Action, ActionKind, Bottleneck, Crypto, End, Fault, FaultKind, Middlebox, Path, Scenario, Transport};
+use crate::dial::Group;
 use crate::trace::variant;
 
 /// More would show nothing new, and packets have a limited number of ports.
@@ -37,6 +38,9 @@ impl Scenario {
             }
             if !(576..=9000).contains(&path.mtu) {
                 return Err(format!("path {:?}: mtu must be between 576 and 9000", path.name));
+            }
+            if let Some(group) = &path.group {
+                group.parse::<Group>().map_err(|error| format!("path {:?}: {error}", path.name))?;
             }
             self.check_middleboxes(path)?;
             if self.path_number(&path.name) != Some(number) {

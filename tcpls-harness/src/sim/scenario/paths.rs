@@ -46,6 +46,9 @@ pub struct Path {
     /// The client's use of it.
     #[serde(default)]
     pub role: Role,
+    /// The paths with which it shares a bottleneck: see [`Local::group`](crate::dial::Local::group).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// The middleboxes on it, from the client to the server.
     #[serde(default, rename = "box", skip_serializing_if = "Vec::is_empty")]
     pub middleboxes: Vec<Middlebox>,
@@ -67,6 +70,7 @@ impl Path {
             reorder: 0.0,
             mtu: DEFAULT_MTU,
             role: Role::default(),
+            group: None,
             middleboxes: Vec::new(),
         }
     }
@@ -96,6 +100,13 @@ impl Path {
     #[must_use]
     pub fn loss(mut self, probability: f64) -> Self {
         self.loss = probability;
+        self
+    }
+
+    /// Puts it into a group of paths, of which one carries data.
+    #[must_use]
+    pub fn group(mut self, name: impl Into<String>) -> Self {
+        self.group = Some(name.into());
         self
     }
 

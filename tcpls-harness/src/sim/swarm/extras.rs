@@ -25,6 +25,15 @@ pub(super) fn add_extras(scenario: &mut Scenario, seed: u64, mode: Mode) {
     add_bounds(scenario, &mut SimRng::new(seed, Purpose::Bounds));
     slow_down(scenario, &mut SimRng::new(seed, Purpose::Slow), mode);
     add_lanes(scenario, &mut SimRng::new(seed, Purpose::Lanes));
+    add_group(scenario, &mut SimRng::new(seed, Purpose::Groups));
+}
+
+/// Sometimes some of the paths are a group.
+fn add_group(scenario: &mut Scenario, rng: &mut SimRng) {
+    if rng.one_in(RARITY) {
+        let members = scenario.path.iter_mut().filter(|_| !rng.one_in(3));
+        members.for_each(|path| path.group = Some("group".to_owned()));
+    }
 }
 
 /// Often one of the ends has no lanes, or a client has one on each path whatever it carries.

@@ -176,6 +176,7 @@ impl Maker {
             } else {
                 self.one_of(&[Role::Active, Role::Active, Role::Standby, Role::Spare])
             },
+            group: None,
             middleboxes: Vec::new(),
         }
     }

@@ -77,6 +77,7 @@ fn candidates(from: &Scenario) -> Vec<Scenario> {
     });
     for number in 0..from.path.len() {
         add(&|s| s.path[number].role = Role::Active);
+        add(&|s| s.path[number].group = None);
         add(&|s| s.path[number].jitter = Span::default());
         add(&|s| s.path[number].queue = None);
         add(&|s| s.path[number].up_rate = None);

@@ -22,8 +22,8 @@ use super::{Outcome, calm};
 /// The bottleneck, with the smaller of its queues, in milliseconds, and the larger one.
 const BOTTLENECK: PathSpec = PathSpec { rate: 50.0, rtt: 40.0, queue: 50.0, loss: 0.0 };
 const LARGE_QUEUE: f64 = 200.0;
-/// How much later the session begins.
-const LATER: Duration = Duration::from_secs(1);
+/// What a run lasts beyond what is measured.
+const SPARE: Duration = Duration::from_secs(1);
 /// The index of the competitor's pair of devices, behind those of the session.
 const COMPETITOR: usize = 2;
 const LOOK: Duration = Duration::from_millis(20);
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     seconds: u64,
     /// What is left out before it, in seconds, until congestion control has divided the bottleneck
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 15)]
     settle: u64,
     /// Run only cases whose names contain this; repeat it for several
     #[arg(long, value_name = "TEXT")]
@@ -126,7 +126,7 @@ pub(crate) fn run(args: &Args, command: String) -> Outcome {
     let files = Files { source: root.join("file"), directory: scratch.path().to_owned() };
     let length = Duration::from_secs(args.settle + args.seconds);
     let two_paths = 2.0 * BOTTLENECK.rate * 1e6 / 8.0;
-    stack::write_source(&files.source, (two_paths * (length + 2 * LATER).as_secs_f64()) as usize)?;
+    stack::write_source(&files.source, (two_paths * (length + 2 * SPARE).as_secs_f64()) as usize)?;
     let wanted =
         |case: &(Network, Who)| args.only.is_empty() || args.only.iter().any(|text| name(*case).contains(text));
     let mut figures: Vec<Figures> = CASES.iter().copied().filter(wanted).map(Figures::new).collect();
@@ -165,13 +165,13 @@ fn measure(
     namespaces.add_beyond(COMPETITOR)?;
     let wire = Wire::start(paths(network, who), devices, Vec::new());
     let wire_began = Instant::now();
+    let server = session::serve(who, &namespaces, &files, tcpls)?;
     let competitor = matches!(network, Network::Shared { .. }).then(|| session::compete(&namespaces, &files));
-    let (competitor, server) = (competitor.transpose()?, session::serve(who, &namespaces, &files, tcpls)?);
-    std::thread::sleep(LATER);
+    let competitor = competitor.transpose()?;
     let began = wire_began.elapsed().as_secs_f64();
     let mut client = session::connect(who, &namespaces, &files, tcpls)?;
     let started = Instant::now();
-    while started.elapsed() < length + LATER {
+    while started.elapsed() < length + SPARE {
         if client.child.try_wait()?.is_some() {
             return Err(format!("the client ended: {}", stack::last(&client.end())).into());
         }

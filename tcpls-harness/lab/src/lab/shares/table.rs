@@ -16,6 +16,8 @@ pub(super) struct Figures {
     pub(super) case: (Network, Who),
     /// Mbit/s of the session.
     session: Vec<f64>,
+    /// Mbit/s of it on the second path.
+    second: Vec<f64>,
     /// Mbit/s of the competitor; none without one.
     competitor: Vec<f64>,
     /// How alike the queues of separate paths are: Pearson's coefficient.
@@ -24,7 +26,7 @@ pub(super) struct Figures {
 
 impl Figures {
     pub(super) fn new(case: (Network, Who)) -> Self {
-        Self { case, session: Vec::new(), competitor: Vec::new(), correlation: Vec::new() }
+        Self { case, session: Vec::new(), second: Vec::new(), competitor: Vec::new(), correlation: Vec::new() }
     }
 
     /// Adds what was delivered in `length`, `settle` after the session began.
@@ -37,6 +39,7 @@ impl Figures {
         };
         let mbit = |end: usize| (last.bytes[end][DOWN] - first.bytes[end][DOWN]) as f64 * 8e-6 / (last.at - first.at);
         self.session.push((0..COMPETITOR).map(mbit).sum());
+        self.second.push(mbit(1));
         match self.case {
             (Network::Shared { .. }, _) => self.competitor.push(mbit(COMPETITOR)),
             (Network::Separate, Who::Tcpls) => {
@@ -57,8 +60,9 @@ impl Figures {
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let last = |values: &[f64]| values.last().map_or("–".to_owned(), |value| format!("{value:.1}"));
-        let (session, competitor) = (last(&self.session), last(&self.competitor));
-        write!(f, "{}: {session} Mbit/s, competitor {competitor} Mbit/s", name(self.case))
+        let [session, second, competitor] = [&self.session, &self.second, &self.competitor].map(|values| last(values));
+        let name = name(self.case);
+        write!(f, "{name}: {session} Mbit/s, {second} on the second path, competitor {competitor} Mbit/s")
     }
 }
 
@@ -79,6 +83,7 @@ pub(super) fn shares(all: &[Figures]) -> Table {
     let row = |figures: &Figures| {
         let cells = vec![
             Cell::median(figures.session.iter().copied()),
+            Cell::median(figures.second.iter().copied()),
             Cell::median(figures.competitor.iter().copied()),
             Cell::median(figures.ratios()),
             Cell::median(figures.correlation.iter().copied()),
@@ -91,6 +96,7 @@ pub(super) fn shares(all: &[Figures]) -> Table {
         rows_are: "network: what uses both interfaces".to_owned(),
         columns: vec![
             Column::new("session", "Mbit/s", 1, Better::Neither),
+            Column::new("of it on the second path", "Mbit/s", 1, Better::Neither),
             Column::new("competitor", "Mbit/s", 1, Better::Neither),
             Column::new("session / competitor", "", 2, Better::Neither),
             Column::new("correlation of queues", "", 2, Better::Neither),

@@ -19,6 +19,7 @@ fn path() -> Path {
         reorder: 0.0,
         mtu: 1500,
         role: Role::Active,
+        group: None,
         middleboxes: Vec::new(),
     }
 }
