@@ -207,7 +207,8 @@ impl SessionReport {
         let mut missed = Vec::new();
         let mut demand = |reached: bool, what: String| missed.extend((!reached).then_some(what));
         for (number, (transfer, reported)) in transfers.list.iter().zip(&self.transfers).enumerate() {
-            let done = transfer.is_whole() || (transfer.is_over() && transfer.is_to_be_cut());
+            let cut = transfer.is_to_be_cut() && (transfer.is_over() || transfers.is_drained());
+            let done = transfer.is_whole() || cut || transfers.is_turned_away(transfer);
             demand(!goals.complete || done, format!("transfer {number} is not complete: {}", both(&reported.ends)));
             let within = goals.within.is_none_or(|span| reported.ended.is_some_and(|at| at <= span.0.as_secs_f64()));
             demand(within, {

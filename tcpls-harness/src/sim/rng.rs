@@ -26,6 +26,7 @@ pub(crate) enum Purpose {
     Links,
     Lanes,
     Groups,
+    Drains,
 }
 
 /// A stream of random numbers that follow from the seed of a run.

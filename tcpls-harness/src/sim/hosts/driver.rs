@@ -2,13 +2,14 @@
 //! (`net::task`). The invariants are checked after each step.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tcpls_core::connection::schedule;
 use tcpls_core::event::{Event, StreamEvent, TcpEvent};
 use tcpls_core::stats::Stats;
 use tcpls_core::testing::Oracle;
-use tcpls_core::{AddressId, Connection, ConnectionId, Side, TcpEnd, Time};
+use tcpls_core::{AddressId, Connection, ConnectionId, Side, State, TcpEnd, Time};
 use tokio::sync::oneshot;
 
 use super::env::{Env, SessionEvent};
@@ -55,6 +56,9 @@ pub(crate) struct Driver {
     pub(crate) disturbed: Time,
     /// When the session was over.
     pub(crate) closed_at: Option<Time>,
+    /// When a session that this end drains must close at the latest, and when it began to close.
+    pub(crate) drained_by: Option<Time>,
+    pub(crate) closing_at: Option<Time>,
     /// What this end has advertised, by path.
     advertised: BTreeMap<usize, AddressId>,
     /// The counters before the session closed, which clears them.
@@ -93,6 +97,8 @@ impl Driver {
             spare_tokens: setup.config.spare_tokens as usize,
             disturbed: Time::ZERO,
             closed_at: None,
+            drained_by: None,
+            closing_at: None,
             advertised: BTreeMap::new(),
             stats_before_close: None,
             out: Vec::new(),
@@ -144,6 +150,15 @@ impl Driver {
     /// The live TCP connections on a path.
     pub(crate) fn on_path(&self, path: usize) -> impl Iterator<Item = ConnectionId> + '_ {
         self.sockets.iter().filter(move |socket| socket.path == path).map(|socket| socket.tcp)
+    }
+
+    /// Drains the session.
+    pub(crate) fn drain(&mut self, now: Time, limit: Duration) {
+        if matches!(self.conn.state(), State::Closing | State::Closed) {
+            return;
+        }
+        self.drained_by = Some(now + limit);
+        self.conn.drain(now, limit);
     }
 
     /// Advertises this end's address on a path.
@@ -220,6 +235,9 @@ impl Driver {
         env.trace.set_place(self.place);
         for _ in 0..MAX_TURNS {
             if !self.turn(env) {
+                if matches!(self.conn.state(), State::Closing | State::Closed) {
+                    self.closing_at.get_or_insert(env.now);
+                }
                 return self.oracle.check(&self.conn);
             }
         }
@@ -313,6 +331,7 @@ impl Driver {
                     transfers.into_iter().for_each(|transfers| transfers.writable(*id, side));
                 }
                 Event::Stream(StreamEvent::Opened) => self.accepting = true,
+                Event::PeerDraining => transfers.into_iter().for_each(|transfers| transfers.peer_drains(side)),
                 Event::Tcp(TcpEvent::Discarded { tcp }) => self.close_socket(env, *tcp),
                 Event::Closed { .. } => {
                     self.closed_at = Some(env.now);

@@ -107,12 +107,13 @@ impl Scenario {
     }
 
     fn check_action(&self, action: &Action) -> Result<(), String> {
-        use ActionKind::{Attach, Close, Detach, Join, Scheduler, TcpOption, UpdateKeys};
+        use ActionKind::{Attach, Close, Detach, Drain, Join, Scheduler, TcpOption, UpdateKeys};
         let (kind, name) = (action.kind, variant(&action.kind));
         let fields = [
-            ("path", action.path.is_some(), !matches!(kind, Scheduler | UpdateKeys | TcpOption | Close)),
+            ("path", action.path.is_some(), !matches!(kind, Scheduler | UpdateKeys | TcpOption | Drain | Close)),
             ("transfer", action.transfer.is_some(), matches!(kind, Attach | Detach)),
             ("scheduler", action.scheduler.is_some(), kind == Scheduler),
+            ("limit", action.limit.is_some(), kind == Drain && action.limit.is_some()),
         ];
         check_fields(&format!("action {name} at {}", action.at), &fields)?;
         if kind == Join && action.by == End::Server {

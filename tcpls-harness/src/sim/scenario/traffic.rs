@@ -83,6 +83,9 @@ pub struct Action {
     /// The new one: `scheduler` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<Scheduler>,
+    /// How long open streams may continue; a day if absent: `drain` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Span>,
 }
 
 /// Kinds of actions.
@@ -113,6 +116,8 @@ pub enum ActionKind {
     Withdraw,
     /// A TCP option is sent to the peer's application.
     TcpOption,
+    /// The session is drained.
+    Drain,
     /// The session is closed.
     Close,
 }
@@ -132,6 +137,7 @@ impl fmt::Display for ActionKind {
             Self::Advertise => "advertise",
             Self::Withdraw => "withdraw",
             Self::TcpOption => "TCP option",
+            Self::Drain => "drain",
             Self::Close => "close",
         })
     }

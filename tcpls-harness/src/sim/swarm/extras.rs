@@ -23,6 +23,7 @@ pub(super) fn add_extras(scenario: &mut Scenario, seed: u64, mode: Mode) {
     add_clients(scenario, &mut SimRng::new(seed, Purpose::Clients));
     add_servers(scenario, &mut SimRng::new(seed, Purpose::Servers), mode);
     add_bounds(scenario, &mut SimRng::new(seed, Purpose::Bounds));
+    add_drains(scenario, &mut SimRng::new(seed, Purpose::Drains), mode);
     slow_down(scenario, &mut SimRng::new(seed, Purpose::Slow), mode);
     add_lanes(scenario, &mut SimRng::new(seed, Purpose::Lanes));
     add_group(scenario, &mut SimRng::new(seed, Purpose::Groups));
@@ -74,6 +75,27 @@ fn add_servers(scenario: &mut Scenario, rng: &mut SimRng, mode: Mode) {
     }
     if rng.one_in(2 * RARITY) && mode == Mode::Safety {
         scenario.fault.push(plain(rng.between(0, 15_000), None, FaultKind::Restart, None));
+    }
+}
+
+/// Sometimes an end drains the session, or both do, once or again with another limit, while streams run or before there are
+/// any. Where everything must be delivered, the limit gives them time.
+fn add_drains(scenario: &mut Scenario, rng: &mut SimRng, mode: Mode) {
+    if !rng.one_in(RARITY) {
+        return;
+    }
+    for _ in 0..rng.between(1, 3) {
+        let order = rng.below(15);
+        let limit = Span(Duration::from_millis(rng.below(1 << order)));
+        scenario.action.push(Action {
+            at: Span(Duration::from_millis(rng.below(10_000))),
+            by: if rng.one_in(3) { End::Client } else { End::Server },
+            kind: ActionKind::Drain,
+            path: None,
+            transfer: None,
+            scheduler: None,
+            limit: (mode == Mode::Safety).then_some(limit),
+        });
     }
 }
 
@@ -283,7 +305,7 @@ fn add_actions(scenario: &mut Scenario, rng: &mut SimRng, mode: Mode) {
         Some(scenario.path[rng.below(scenario.path.len() as u64) as usize].name.clone())
     };
     let by = |rng: &mut SimRng| if rng.one_in(2) { End::Client } else { End::Server };
-    let plain = |at, by, kind, path| Action { at, by, kind, path, transfer: None, scheduler: None };
+    let plain = |at, by, kind, path| Action { at, by, kind, path, transfer: None, scheduler: None, limit: None };
     if rng.one_in(10) {
         // After a server has withdrawn its last address and then fails, no client can join.
         let withdraw = if mode == Mode::Safety { ActionKind::Withdraw } else { ActionKind::Advertise };

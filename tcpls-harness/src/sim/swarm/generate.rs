@@ -254,6 +254,7 @@ impl Maker {
                 path: Some(path.name.clone()),
                 transfer: None,
                 scheduler: None,
+                limit: None,
             };
             actions.extend(paths.iter().map(ping));
             actions.extend(paths.iter().map(|path| Action { by: End::Server, ..ping(path) }));
@@ -271,7 +272,8 @@ impl Maker {
         if self.mode == Mode::Safety && self.rng.one_in(8) {
             let at = self.millis(0, storm);
             let by = self.one_of(&[End::Client, End::Server]);
-            let close = Action { at, by, kind: ActionKind::Close, path: None, transfer: None, scheduler: None };
+            let close =
+                Action { at, by, kind: ActionKind::Close, path: None, transfer: None, scheduler: None, limit: None };
             actions.push(close);
         }
         actions
@@ -288,6 +290,7 @@ impl Maker {
             path: (!nowhere).then(|| paths[self.rng.below(paths.len() as u64) as usize].name.clone()),
             transfer: attaches.then(|| self.rng.below(transfers.len() as u64) as usize),
             scheduler: (kind == ActionKind::Scheduler).then(|| self.one_of(&SCHEDULERS)),
+            limit: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tcpls_core::error::{ReadError, WriteError};
+use tcpls_core::error::{OpenStreamError, ReadError, WriteError, code};
 use tcpls_core::{Connection, ErrorCode, Side, StreamId, Time};
 
 use super::pattern::{PIECE, Pattern, Throttle};
@@ -21,6 +21,9 @@ pub(crate) struct Transfers {
     streams: BTreeMap<StreamId, usize>,
     /// Started, and not opened yet.
     to_open: Vec<usize>,
+    /// When each side began to drain the session, and which sides know that it is drained.
+    drained: [Option<Time>; 2],
+    knows_drain: [bool; 2],
     /// What is wrong with what was delivered.
     pub(crate) wrong: Vec<String>,
     /// Bytes that applications have read.
@@ -36,6 +39,7 @@ pub(crate) struct TransferState {
     pub(crate) stream: Option<StreamId>,
     /// When it was due.
     pub(crate) started: Option<Time>,
+    opened: Option<Time>,
     /// What the opener writes, and what the other end does.
     pub(crate) halves: [Half; 2],
 }
@@ -77,6 +81,8 @@ pub(crate) enum TransferEnd {
     Reset,
     Stopped,
     Truncated,
+    /// The session was drained before the stream was opened, or reached the other end: to be repeated in another session.
+    Refused,
     /// Over real sockets: the bytes or the end were wrong.
     Wrong,
 }
@@ -88,6 +94,7 @@ impl TransferEnd {
             Self::Reset => "reset",
             Self::Stopped => "stopped",
             Self::Truncated => "truncated",
+            Self::Refused => "refused",
             Self::Wrong => "wrong",
         }
     }
@@ -134,17 +141,31 @@ impl TransferState {
         let opener = Side::from(plan.by);
         let there = Half::new(plan, opener, Pattern::new(plan, number, false), Writing::Goes);
         let back = Half::new(plan, opener.peer(), Pattern::new(plan, number, true), Writing::NotYet);
-        Self { plan: plan.clone(), number, opener, stream: None, started: None, halves: [there, back] }
+        Self { plan: plan.clone(), number, opener, stream: None, started: None, opened: None, halves: [there, back] }
     }
 
     /// Whether neither end has anything left to do.
     pub(crate) fn is_over(&self) -> bool {
-        self.stream.is_some() && self.halves.iter().all(Half::is_over)
+        self.halves.iter().all(Half::is_over)
     }
 
     /// Whether both directions came whole.
     pub(crate) fn is_whole(&self) -> bool {
         self.halves.iter().all(|half| half.end == Some(TransferEnd::Whole))
+    }
+
+    fn is_refused(&self) -> bool {
+        self.halves[0].end == Some(TransferEnd::Refused)
+    }
+
+    /// The other end does not serve it.
+    fn refuse(&mut self) -> Result<(), String> {
+        if self.halves[0].read > 0 || self.halves[1].writing != Writing::NotYet {
+            return Err("is refused, and the other end serves it".to_owned());
+        }
+        self.halves[0].writing = Writing::GivenUp;
+        self.halves.iter_mut().for_each(|half| half.end = Some(TransferEnd::Refused));
+        Ok(())
     }
 
     /// Whether it is meant to be cut short.
@@ -158,8 +179,8 @@ impl TransferState {
     }
 
     /// Writes what there is to write and room for.
-    fn write(&mut self, now: Time, conn: &mut Connection) {
-        let Some(id) = self.stream else { return };
+    fn write(&mut self, now: Time, conn: &mut Connection) -> Result<(), String> {
+        let Some(id) = self.stream else { return Ok(()) };
         let reset_after = self.plan.reset_after.map(|size| size.0);
         let half = self.half_of(conn.side());
         while half.writing == Writing::Goes && half.writable {
@@ -172,7 +193,7 @@ impl TransferState {
             } else {
                 let len = half.write_pace.allowance(now).min(PIECE);
                 if len == 0 {
-                    return;
+                    return Ok(());
                 }
                 let mut piece = half.pattern.content(half.written, len);
                 let before = piece.len();
@@ -183,10 +204,12 @@ impl TransferState {
                         half.write_pace.used += taken as u64;
                     }
                     Err(WriteError::Blocked) => half.writable = false,
+                    Err(WriteError::Stopped(code::NOT_PROCESSED)) => return self.refuse(),
                     Err(_) => half.writing = Writing::GivenUp,
                 }
             }
         }
+        Ok(())
     }
 
     /// Reads what there is to read; how much that was, or what is wrong with it.
@@ -194,6 +217,7 @@ impl TransferState {
         let Some(id) = self.stream else { return Ok(0) };
         let (number, stop_after) = (self.number, self.plan.stop_after.map(|size| size.0));
         let side = conn.side();
+        let was_accepted = side == self.opener || self.halves[1].writing != Writing::NotYet;
         let half = self.half_of(side.peer());
         if half.end.is_some() {
             return Ok(0);
@@ -226,6 +250,13 @@ impl TransferState {
                 Err(ReadError::Blocked) => half.readable = false,
                 // The other end has not begun it.
                 Err(ReadError::Unknown) if half.read == 0 => half.readable = false,
+                // The session refused it.
+                Err(ReadError::Stopped) if !was_accepted => half.readable = false,
+                Err(ReadError::Reset(code::NOT_PROCESSED)) => {
+                    self.refuse()?;
+                    trace.note(now, &Note::StreamEnd { transfer: number, end: TransferEnd::Refused.name() });
+                    return Ok(0);
+                }
                 Err(ReadError::Reset(_)) => half.end = Some(TransferEnd::Reset),
                 Err(ReadError::Truncated) => half.end = Some(TransferEnd::Truncated),
                 Err(error) => return Err(format!("can't be read at {}: {error}", half.read)),
@@ -244,6 +275,8 @@ impl Transfers {
             list: plans.iter().enumerate().map(|(number, plan)| TransferState::new(number, plan)).collect(),
             streams: BTreeMap::new(),
             to_open: Vec::new(),
+            drained: [None; 2],
+            knows_drain: [false; 2],
             wrong: Vec::new(),
             delivered: 0,
         }
@@ -265,12 +298,40 @@ impl Transfers {
         self.list.iter().all(TransferState::is_over)
     }
 
+    /// `side` begins to drain the session.
+    pub(crate) fn drains(&mut self, now: Time, side: Side) {
+        self.drained[side as usize].get_or_insert(now);
+        self.knows_drain[side as usize] = true;
+    }
+
+    /// `side` received the event that its peer drains the session.
+    pub(crate) fn peer_drains(&mut self, side: Side) {
+        self.knows_drain[side as usize] = true;
+        if self.drained[side.peer() as usize].is_none() {
+            self.wrong.push(format!("the {side} says that its peer drains the session"));
+        }
+    }
+
+    /// Whether the session was drained.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drained.iter().any(Option::is_some)
+    }
+
+    /// Whether a transfer is left to another session, because this one was drained.
+    pub(crate) fn is_turned_away(&self, transfer: &TransferState) -> bool {
+        self.is_drained() && (transfer.is_refused() || transfer.stream.is_none())
+    }
+
     /// The peer opened a stream: its ID determines what to do with it.
     pub(crate) fn accepted(&mut self, id: StreamId, side: Side) {
         let Some(number) = self.streams.get(&id) else {
             return self.wrong.push(format!("the {side} accepted {id}, which was not opened"));
         };
+        let began_to_drain = self.drained[side as usize];
         let transfer = &mut self.list[*number];
+        if transfer.is_refused() || began_to_drain.is_some_and(|at| transfer.opened > Some(at)) {
+            self.wrong.push(format!("the {side} accepted {id} in a session that it drains"));
+        }
         let half = transfer.half_of(side);
         if half.writing != Writing::NotYet {
             return self.wrong.push(format!("the {side} accepted {id} twice"));
@@ -315,13 +376,15 @@ impl Transfers {
             if transfer.stream.is_none() {
                 continue;
             }
-            transfer.write(now, conn);
-            match transfer.read(now, conn, trace) {
+            match transfer.write(now, conn).and_then(|()| transfer.read(now, conn, trace)) {
                 Ok(len) => read += len,
                 Err(what) => {
                     transfer.half_of(side.peer()).readable = false;
                     self.wrong.push(format!("transfer {} at the {side}: {what}", transfer.number));
                 }
+            }
+            if transfer.is_refused() && self.drained == [None; 2] {
+                self.wrong.push(format!("transfer {} is refused in a session that is not drained", transfer.number));
             }
         }
         self.delivered += read;
@@ -331,10 +394,20 @@ impl Transfers {
     fn open(&mut self, now: Time, conn: &mut Connection, trace: &mut Trace) {
         let side = conn.side();
         while let Some(at) = self.to_open.iter().position(|number| self.list[*number].opener == side) {
-            let Ok(id) = conn.open_stream() else { return };
+            let opened = conn.open_stream();
+            if opened.is_err() && opened != Err(OpenStreamError::Draining) {
+                return;
+            }
             let number = self.to_open.remove(at);
             let transfer = &mut self.list[number];
-            transfer.stream = Some(id);
+            let Ok(id) = opened else {
+                _ = transfer.refuse(); // it has no stream
+                continue;
+            };
+            if self.knows_drain[side as usize] {
+                self.wrong.push(format!("the {side} opened {id} in a session that is drained"));
+            }
+            (transfer.stream, transfer.opened) = (Some(id), Some(now));
             // The other half can be read as soon as there is anything.
             transfer.half_of(side.peer()).readable = true;
             _ = conn.stream(id).set_priority(transfer.plan.priority);

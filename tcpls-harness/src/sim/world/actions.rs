@@ -1,5 +1,7 @@
 //! Actions of applications in a scenario, besides transfers.
 
+use std::time::Duration;
+
 use tcpls_core::{ConnectionId, ErrorCode, StreamId, Time};
 
 use crate::sim::hosts::driver::{Driver, scheduler};
@@ -7,6 +9,8 @@ use crate::sim::scenario::{Action, ActionKind};
 
 /// The TCP option that applications send (RFC 5482).
 const USER_TIMEOUT_OPTION: u8 = 28;
+/// How long streams may continue in a drained session, where a scenario says nothing.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Does it at one end, on path number `path` and with `stream` where that matters. `join` is the client's host's business.
 ///
@@ -25,6 +29,7 @@ pub(super) fn perform(
         ActionKind::Join => {}
         ActionKind::Scheduler => action.scheduler.into_iter().for_each(|chosen| conn.set_scheduler(scheduler(chosen))),
         ActionKind::UpdateKeys => conn.update_keys(now),
+        ActionKind::Drain => driver.drain(now, action.limit.map_or(DAY, |limit| limit.0)),
         ActionKind::Close => conn.close(now, ErrorCode(0), b""),
         ActionKind::Advertise => return driver.advertise(path),
         ActionKind::Withdraw => return driver.withdraw(path),

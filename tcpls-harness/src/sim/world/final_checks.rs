@@ -1,11 +1,16 @@
 //! Checks of one endpoint at the end of a run.
 
-use tcpls_core::Side;
+use std::time::Duration;
+
 use tcpls_core::error::CloseReason;
+use tcpls_core::{Side, Time};
 
 use crate::sim::hosts::driver::Driver;
 use crate::sim::scenario::{FaultKind, Scenario, Scheduler};
 use crate::sim::traffic::transfers::Transfers;
+
+/// The latest that a timeout may be handled.
+const PUNCTUAL: Duration = Duration::from_millis(1);
 
 /// Returns the errors in the end of an endpoint, and in what it sent; `transfers` are those of its session.
 pub(super) fn final_checks(scenario: &Scenario, transfers: &Transfers, driver: &Driver) -> Vec<String> {
@@ -34,6 +39,15 @@ pub(super) fn final_checks(scenario: &Scenario, transfers: &Transfers, driver: &
         wrong.push(format!("the {side} sent {sent} bytes, {again} of them again, of {written} that were written"));
     }
     wrong
+}
+
+/// Whether an end that drains its session did not begin to close it within the limit. A suspended one can't.
+pub(super) fn drains_late(scenario: &Scenario, now: Time, driver: &Driver) -> Option<String> {
+    let side = driver.side();
+    let may_sleep = side == Side::Client && scenario.fault.iter().any(|fault| fault.kind == FaultKind::Suspend);
+    let limit = driver.drained_by.filter(|_| !may_sleep)?;
+    let late = driver.closing_at.unwrap_or(now).saturating_since(limit);
+    (late > PUNCTUAL).then(|| format!("the {side} closes its drained session {:.3} s late", late.as_secs_f64()))
 }
 
 /// Whether an end is configured to send data more than once.

@@ -17,7 +17,7 @@ use tcpls_core::testing::Ledger;
 use tcpls_core::{ErrorCode, Side, State, Time};
 
 use self::actions::perform;
-use self::final_checks::final_checks;
+use self::final_checks::{drains_late, final_checks};
 use self::quiescence::Quiescence;
 use crate::sim::applications::Applications;
 use crate::sim::event_queue::EventQueue;
@@ -239,6 +239,10 @@ impl World {
             if self.closing[client].is_some() || self.upcoming > 0 || !self.env.transfers[client].is_over() {
                 continue;
             }
+            // A session that is drained ends by itself.
+            if self.ends(client).into_iter().flatten().any(|driver| driver.drained_by.is_some()) {
+                continue;
+            }
             let quiescence = Quiescence::of(self.env.now, self.ends(client));
             self.complaints.extend(quiescence.lacks_tokens(self.ends(client)));
             (self.closing[client], any) = (Some(quiescence), true);
@@ -360,6 +364,11 @@ impl World {
             None => Err("there is no session".to_owned()),
             Some(driver) => perform(driver, now, action, path, stream),
         };
+        if action.kind == ActionKind::Drain
+            && self.driver(side, client).is_some_and(|driver| driver.drained_by.is_some())
+        {
+            self.env.transfers[client].drains(now, side);
+        }
         if client == 0 {
             self.meter.mark(now, format!("{} {name}", action.kind).trim_end().to_owned());
         }
@@ -378,8 +387,17 @@ impl World {
         let closed = |driver: &Driver| driver.conn.state() == State::Closed;
         (0..self.clients.len()).all(|number| {
             let client = &self.clients[number];
-            client.driver.as_ref().map_or(client.failed, closed) && self.server.driver(number).is_none_or(closed)
+            client.driver.as_ref().map_or(client.failed, closed)
+                && self.server.driver(number).is_none_or(closed)
+                && !self.has_rest(number)
         })
+    }
+
+    /// Whether slow readers have not read all that arrived before their session, which was drained, closed.
+    fn has_rest(&self, client: usize) -> bool {
+        let transfers = &self.env.transfers[client];
+        transfers.is_drained()
+            && self.ends(client).into_iter().flatten().any(|end| transfers.next(end.side()).is_some())
     }
 
     fn is_right(&self) -> bool {
@@ -401,6 +419,7 @@ impl World {
         }
         for (client, driver) in self.all_ends() {
             wrong.extend(final_checks(&self.scenario, &self.env.transfers[client], driver));
+            wrong.extend(drains_late(&self.scenario, self.env.now, driver));
         }
         wrong
     }
