@@ -49,6 +49,7 @@ async fn listener_reports_why_a_join_is_refused() {
     assert_eq!(failure.client, again.local_addr().unwrap());
     assert_eq!(failure.fault, HandshakeFault::Join(JoinRefusal::Token));
     assert!(failure.fault.is_of_join(), "{failure}");
+    assert_eq!(failure.session, Some(session.monitor()));
     client.close(Default::default(), b"").await;
     session.closed().await;
     drop(session);

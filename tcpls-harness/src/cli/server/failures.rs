@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::log::{Happening, Log};
 use crate::cli::metrics::METRICS;
+use crate::cli::status;
 use crate::cli::text::visible;
 use crate::net::{HandshakeFailures, HandshakeFault};
 
@@ -32,7 +33,8 @@ pub(crate) async fn report(mut failures: HandshakeFailures, log: Log) {
                 if is_news && throttle.shows(Instant::now()) {
                     let (client, reason) = (failure.client, visible(&failure.fault.to_string()));
                     log.tell(&if failure.fault.is_of_join() {
-                        Happening::JoinFailed { client, reason }
+                        let session = failure.session.as_ref().and_then(status::number_of);
+                        Happening::JoinFailed { session, client, reason }
                     } else {
                         Happening::HandshakeFailed { client, reason }
                     });

@@ -85,6 +85,7 @@ pub(crate) enum Happening<'a> {
         reason: String,
     },
     JoinFailed {
+        session: Option<u64>,
         client: SocketAddr,
         reason: String,
     },
@@ -166,7 +167,10 @@ impl fmt::Display for Happening<'_> {
                 write!(f, "{to_target} to it and {to_client} from it")
             }
             Self::HandshakeFailed { client, reason } => write!(f, "handshake from {client} failed: {reason}"),
-            Self::JoinFailed { client, reason } => write!(f, "join from {client} refused: {reason}"),
+            Self::JoinFailed { session, client, reason } => {
+                session.map_or(Ok(()), |session| write!(f, "session {session}: "))?;
+                write!(f, "join from {client} refused: {reason}")
+            }
             Self::RequestsRefused { more } => write!(f, "{more} more requests of unknown clients were refused"),
             Self::HandshakesFailed { more } => write!(f, "{more} more handshakes failed"),
             Self::SessionEnded { session, client, joins_refused, reason } => {

@@ -19,7 +19,7 @@ mod view;
 use std::path::PathBuf;
 
 #[cfg(unix)]
-pub(super) use self::registry::{add, add_numbered};
+pub(super) use self::registry::{add, add_numbered, number_of};
 #[cfg(unix)]
 pub(super) use self::serve::offer;
 use super::{Outcome, report as reporting};
@@ -75,7 +75,7 @@ pub async fn run(args: Args) -> Outcome {
 }
 
 #[cfg(not(unix))]
-pub(super) use self::absent::{add, add_numbered, offer};
+pub(super) use self::absent::{add, add_numbered, number_of, offer};
 
 #[cfg(not(unix))]
 mod absent {
@@ -83,7 +83,7 @@ mod absent {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use crate::cli::Outcome;
-    use crate::net::Session;
+    use crate::net::{Monitor, Session};
 
     pub(crate) fn add(_session: &Session) -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -91,6 +91,10 @@ mod absent {
     }
 
     pub(crate) fn add_numbered(_number: u64, _session: &Session) {}
+
+    pub(crate) fn number_of(_session: &Monitor) -> Option<u64> {
+        None
+    }
 
     pub(crate) fn offer(_command: &'static str, path: Option<&Path>) -> Outcome<Option<()>> {
         match path {

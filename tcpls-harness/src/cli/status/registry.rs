@@ -57,6 +57,11 @@ pub(crate) fn add_numbered(number: u64, session: &net::Session) {
     registry().push(number, session);
 }
 
+/// The number of a session.
+pub(crate) fn number_of(session: &Monitor) -> Option<u64> {
+    registry().open.iter().find(|(_, monitor)| monitor == session).map(|(number, _)| *number)
+}
+
 /// The time of the process begins.
 pub(super) fn begin() {
     LazyLock::force(&BEGIN);

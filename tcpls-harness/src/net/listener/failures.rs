@@ -9,7 +9,7 @@ use tcpls_core::budget::Resource;
 use tcpls_core::error::{AlertDescription, CloseReason, JoinRefusal};
 
 use crate::net::proxy_protocol::HeaderError;
-use crate::net::session::{Feed, Subscriber};
+use crate::net::session::{Feed, Monitor, Subscriber};
 use crate::net::task::{FailedJoins, JoinFailure};
 
 /// An accepted TCP connection that did not become part of a session.
@@ -20,6 +20,8 @@ pub struct HandshakeFailure {
     pub client: SocketAddr,
     /// The cause.
     pub fault: HandshakeFault,
+    /// The session whose token it presented, if that has not ended.
+    pub session: Option<Monitor>,
 }
 
 /// Why an accepted TCP connection did not become part of a session.
@@ -117,8 +119,12 @@ impl Failures {
     }
 
     pub(super) fn report(&self, client: SocketAddr, fault: HandshakeFault) {
+        self.report_of(client, fault, None);
+    }
+
+    fn report_of(&self, client: SocketAddr, fault: HandshakeFault, session: Option<Monitor>) {
         let mut waiting = Vec::new();
-        self.0.tell(HandshakeFailure { client, fault }, |waker| waiting.push(waker));
+        self.0.tell(HandshakeFailure { client, fault, session }, |waker| waiting.push(waker));
         waiting.into_iter().for_each(Waker::wake);
     }
 
@@ -131,6 +137,7 @@ impl Failures {
 pub(super) struct JoinReports {
     pub(super) failures: Arc<Failures>,
     pub(super) client: SocketAddr,
+    pub(super) session: Monitor,
 }
 
 impl FailedJoins for JoinReports {
@@ -140,6 +147,6 @@ impl FailedJoins for JoinReports {
             JoinFailure::Refused(refusal) => HandshakeFault::Join(refusal),
             JoinFailure::Evicted => HandshakeFault::JoinEvicted,
         };
-        self.failures.report(self.client, fault);
+        self.failures.report_of(self.client, fault, Some(self.session.clone()));
     }
 }

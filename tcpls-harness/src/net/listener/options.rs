@@ -47,8 +47,8 @@ pub struct ServerOptions {
     /// Addresses of proxies that do not name the client: sessions from there do not count as one client.
     pub trusted_proxies: Vec<IpAddr>,
     /// Networks of load balancers that send a PROXY protocol header ([`proxy_protocol`](crate::net::proxy_protocol)) in front of
-    /// a client's bytes. A TCP connection from there needs one, within [`EndpointConfig::hello_timeout`]; from elsewhere none is
-    /// accepted. The client's address in it counts for limits, reports and [`Session::peer_address`]: every host in these
+    /// a client's bytes. A TCP connection from there needs one, and its ClientHello, within
+    /// [`EndpointConfig::hello_timeout`]; from elsewhere none is accepted. The client's address in it counts for limits, reports and [`Session::peer_address`]: every host in these
     /// networks can claim any address.
     ///
     /// The kernel's state of such TCP connections says nothing about the client, and is not used to find stalled ones.

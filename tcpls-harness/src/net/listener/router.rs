@@ -33,7 +33,7 @@ use crate::net::account::{Account, Holding, Place};
 use crate::net::log;
 use crate::net::os::{instant, now, random, seed};
 use crate::net::proxy_protocol::Ends;
-use crate::net::session::{Handle, Session, Shared};
+use crate::net::session::{Handle, Monitor, Session, Shared};
 use crate::net::socket::{Socket, Splice, canonical, reset};
 use crate::net::task::{ClaimPlace, Delivery, Driver, Mailbox};
 
@@ -145,7 +145,7 @@ impl Router {
     pub(super) async fn receive(self: Arc<Self>, mut stream: TcpStream, mut newcomer: Newcomer) {
         let mut input = BytesMut::with_capacity(4096);
         if newcomer.origin.splice.is_some() {
-            let limit = self.options.endpoint.hello_timeout;
+            let limit = self.deadline(newcomer.origin) - now();
             match header::take(&mut stream, &mut input, &mut newcomer.in_the_way, limit).await {
                 Ok(ends) => newcomer = newcomer.named(&self.account, ends),
                 Err(fault) => {
@@ -172,24 +172,33 @@ impl Router {
         }
     }
 
+    /// When the ClientHello has to be complete, and the header of a load balancer in front of it.
+    fn deadline(&self, origin: Origin) -> Time {
+        origin.accepted + self.options.endpoint.hello_timeout
+    }
+
     /// Why a TCP connection is refused with these alerts.
     fn fault_of(&self, alert: &[u8], origin: Origin) -> HandshakeFault {
         if alert != Endpoint::refuse_crowded() {
             return HandshakeFault::Refused(AlertDescription(alert.last().copied().unwrap_or_default()));
         }
-        let is_overdue = now() >= origin.accepted + self.options.endpoint.hello_timeout;
-        if is_overdue { HandshakeFault::HelloTimeout } else { HandshakeFault::Evicted(Resource::Pending) }
+        if now() >= self.deadline(origin) {
+            HandshakeFault::HelloTimeout
+        } else {
+            HandshakeFault::Evicted(Resource::Pending)
+        }
     }
 
     /// Recognizes the TCP connection.
     async fn recognise(&self, stream: &mut TcpStream, input: &mut BytesMut, mut newcomer: Newcomer) -> Recognised {
         let (sender, mut refused) = oneshot::channel();
-        let (incoming, deadline) = {
+        let deadline = self.deadline(newcomer.origin);
+        let incoming = {
             let desk = &mut *self.desk();
             let incoming = desk.endpoint.handle_accepted(now());
             desk.pending.insert(incoming, sender);
             desk.tell_refused();
-            (incoming, now() + self.options.endpoint.hello_timeout)
+            incoming
         };
         let _settled = Settled { router: self, incoming };
         // What arrived together with the header of a load balancer.
@@ -225,11 +234,8 @@ impl Router {
                 }
                 News::Read(_) | News::Refused(None) => return Recognised::Ended,
                 News::Refused(Some(alert)) => return Recognised::As(Incoming::Refused { alert }),
-                News::Deadline => {
-                    let desk = &mut *self.desk();
-                    desk.endpoint.handle_timeout(now());
-                    desk.tell_refused();
-                }
+                // The endpoint does not know how long a load balancer took for its header.
+                News::Deadline => return Recognised::As(Incoming::Refused { alert: Endpoint::refuse_crowded() }),
                 News::InTheWay(Some(Resource::Pending | Resource::Memory)) => {
                     return Recognised::As(Incoming::Refused { alert: Endpoint::refuse_crowded() });
                 }
@@ -292,7 +298,11 @@ impl Router {
             self.failures.report(origin.address, HandshakeFault::NoSession);
             return self.refuse(stream, &Endpoint::refuse_join(&join)).await;
         };
-        let reports = JoinReports { failures: self.failures.clone(), client: origin.address };
+        let reports = JoinReports {
+            failures: self.failures.clone(),
+            client: origin.address,
+            session: Monitor::new(mailbox.shared()),
+        };
         let place = ClaimPlace::new(&self.account, origin.client, mailbox.shared()).reporting(Box::new(reports));
         let socket = Socket::new(stream, input).spliced(origin.splice);
         if let Some(Delivery::Join(socket, ..)) = mailbox.deliver(Delivery::Join(socket, join, place)) {
@@ -345,19 +355,20 @@ impl Newcomer {
 
     /// The same TCP connection, for the client that a load balancer names. One without a name counts for itself.
     fn named(self, account: &Arc<Account>, ends: Option<Ends>) -> Self {
-        let address = self.origin.address;
+        let Origin { address, accepted, .. } = self.origin;
         drop(self); // its place, which is another client's now
         // A header with one address of IPv4 and one of IPv6 has the former as `::ffff:192.0.2.1`.
         let ends = ends.map(|ends| Ends { client: canonical(ends.client), server: canonical(ends.server) });
         let client = ends.map_or(Client::ALONE, |ends| account.client(ends.client.ip()));
-        Self::enter(account, ends.map_or(address, |ends| ends.client), client, Some(Splice { ends }))
+        let named = Self::enter(account, ends.map_or(address, |ends| ends.client), client, Some(Splice { ends }));
+        Self { origin: Origin { accepted, ..named.origin }, ..named }
     }
 }
 
 /// What a TCP connection waits for whose ClientHello is not complete.
 enum News {
     Read(io::Result<usize>),
-    /// The endpoint may refuse it now.
+    /// Its time is over.
     Deadline,
     /// The endpoint refuses it, with this alert.
     Refused(Option<Vec<u8>>),
@@ -417,6 +428,18 @@ async fn refuse(mut stream: TcpStream, alert: &[u8]) {
 mod tests {
     use super::*;
     use crate::tls::Identity;
+
+    #[test]
+    fn the_time_for_a_client_hello_begins_before_the_header_of_a_load_balancer() {
+        let tls = Identity::self_signed(&["localhost".to_owned()]).unwrap().server(&[b"test"]).unwrap();
+        let account = Account::new(ServerOptions::new(tls).limits(), Vec::new());
+        let address: SocketAddr = "192.0.2.1:443".parse().unwrap();
+        let mut newcomer = Newcomer::enter(&account, address, Client::ALONE, Some(Splice { ends: None }));
+        newcomer.origin.accepted = Time::ZERO;
+        let ends = Ends { client: "198.51.100.7:5000".parse().unwrap(), server: address };
+        let named = newcomer.named(&account, Some(ends));
+        assert_eq!((named.origin.address, named.origin.accepted), (ends.client, Time::ZERO));
+    }
 
     #[tokio::test]
     async fn session_leaves_the_register_if_its_task_panics() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tcpls_core::connection::{self, Connection};
@@ -25,6 +25,8 @@ const MAX_LABEL: usize = 256;
 const FEW_LABELS: usize = 32;
 
 /// Observes a session without keeping it open; from [`Session::monitor`].
+///
+/// Two are equal if they observe the same session.
 #[derive(Clone)]
 pub struct Monitor(Weak<Shared>);
 
@@ -35,7 +37,19 @@ impl Session {
     }
 }
 
+impl PartialEq for Monitor {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0)
+    }
+}
+
+impl Eq for Monitor {}
+
 impl Monitor {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self(Arc::downgrade(shared))
+    }
+
     /// Returns what the session does now, with at most `max_streams` streams; `None` once its sockets are closed.
     pub fn status(&self, max_streams: usize) -> Option<SessionStatus> {
         self.0.upgrade()?.access(|state| if state.has_task_ended() { None } else { Some(state.status(max_streams)) })
