@@ -1,11 +1,11 @@
 //! Certificates of the command's own side: a server's, given, or made at the start with a key that is kept; and a client's,
 //! for servers that require one.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::Outcome;
-use super::listen::ListenArgs;
 use super::state::StateArgs;
 use super::validity::Validity;
 use crate::net::Listener;
@@ -55,12 +55,12 @@ pub struct IdentityArgs {
 
 impl IdentityArgs {
     /// The given certificate, or a self-signed one for the addresses that are listened on.
-    pub(crate) fn load(&self, listen: &ListenArgs) -> Outcome<Identity> {
+    pub(crate) fn load(&self, listened: &[SocketAddr]) -> Outcome<Identity> {
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
             return Ok(Identity::from_files(cert, key)?);
         }
         let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-        let listened = listen.addresses().into_iter().filter(|address| !address.ip().is_unspecified());
+        let listened = listened.iter().filter(|address| !address.ip().is_unspecified());
         names.extend(listened.map(|address| address.ip().to_string()).chain(self.name.iter().cloned()));
         names.sort();
         names.dedup();
@@ -69,14 +69,8 @@ impl IdentityArgs {
 
     /// Reads the files again, and has `listener` use them for new sessions. If one is unusable, nothing changes. A certificate
     /// of the server's own making stays as long as its key does: clients have copies of it.
-    pub(crate) fn renew(
-        &self,
-        current: &mut Identity,
-        listen: &ListenArgs,
-        listener: &Listener,
-        protocols: &[&[u8]],
-    ) -> Outcome {
-        let loaded = self.load(listen)?;
+    pub(crate) fn renew(&self, current: &mut Identity, listener: &Listener, protocols: &[&[u8]]) -> Outcome {
+        let loaded = self.load(listener.local_addresses())?;
         let stays = self.cert.is_none() && loaded.pin()? == current.pin()?;
         let shown = if stays { &*current } else { &loaded };
         let tls = shown.server_for(protocols, self.client_ca.as_deref())?;

@@ -1,5 +1,7 @@
 //! `tcpls proxy key`: a key of a server that takes the place of another.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::invites::invites;
@@ -15,6 +17,8 @@ const SHOWN: usize = 10;
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum KeyCommand {
     /// Print the SHA-256 of the public key in use, and of the next one if there is one
+    ///
+    /// It makes no key: an error says that there is none yet.
     Show(Show),
     /// Make the next key, unless there is one, and print its SHA-256
     ///
@@ -71,24 +75,29 @@ pub(crate) fn run(command: &KeyCommand) -> Outcome {
 
 /// The pins for an invite: of the key in use, which is made if this is before the first start, and of the next.
 pub(crate) fn pins(state: &State) -> Outcome<Pins> {
-    let in_use = Pins::new(kept(&state.key())?);
-    Ok(next_of(state)?.map_or(in_use, |next| in_use.or(next)))
+    let in_use = Pins::new(made(&state.key())?);
+    Ok(kept(&state.next_key())?.map_or(in_use, |next| in_use.or(next)))
 }
 
 fn show(args: &Show) -> Outcome {
-    print(&args.state.directory()?, args.json)
+    let state = args.state.directory()?;
+    if kept(&state.key())?.is_none() {
+        let key = state.key().display().to_string();
+        return Err(format!("there is no key in {key}; the first start of the proxy or invite makes it").into());
+    }
+    print(&state, args.json)
 }
 
 fn next(args: &Show) -> Outcome {
     let state = args.state.directory()?;
-    kept(&state.next_key())?;
+    made(&state.next_key())?;
     print(&state, args.json)
 }
 
 fn switch(args: &Switch) -> Outcome {
     let state = args.state.directory()?;
-    let next =
-        next_of(&state)?.ok_or("there is no next key; make it with tcpls proxy key next, then give out invites")?;
+    let next = kept(&state.next_key())?
+        .ok_or("there is no next key; make it with tcpls proxy key next, then give out invites")?;
     let invited = invites(&state)?.list().map_err(|error| format!("can't list the invites: {error}"))?;
     let unaware: Vec<&str> =
         invited.iter().filter(|invited| !invited.pins.contains(&next)).map(|invited| invited.name.as_str()).collect();
@@ -108,7 +117,8 @@ fn switch(args: &Switch) -> Outcome {
 }
 
 fn print(state: &State, json: bool) -> Outcome {
-    let keys = Keys { in_use: kept(&state.key())?.to_string(), next: next_of(state)?.map(|pin| pin.to_string()) };
+    let next = kept(&state.next_key())?.map(|pin| pin.to_string());
+    let keys = Keys { in_use: made(&state.key())?.to_string(), next };
     if json {
         return Ok(output::result_json(&keys)?);
     }
@@ -120,11 +130,11 @@ fn print(state: &State, json: bool) -> Outcome {
 }
 
 /// The pin of the key in a file, which is made if there is none. Names in certificates do not matter here.
-fn kept(path: &std::path::Path) -> Outcome<Pin> {
+fn made(path: &Path) -> Outcome<Pin> {
     Ok(Identity::kept_in(path, &["localhost"])?.pin()?)
 }
 
-fn next_of(state: &State) -> Outcome<Option<Pin>> {
-    let path = state.next_key();
-    if path.exists() { kept(&path).map(Some) } else { Ok(None) }
+/// The pin of the key in a file; `None` if there is no such file.
+fn kept(path: &Path) -> Outcome<Option<Pin>> {
+    Ok(Identity::found_in(path, &["localhost"])?.map(|identity| identity.pin()).transpose()?)
 }

@@ -1,6 +1,6 @@
 //! Where servers listen, and which addresses they advertise.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::str::FromStr;
 
 use super::paths::no_zone;
@@ -27,8 +27,8 @@ pub struct ListenArgs {
 }
 
 impl ListenArgs {
-    /// All addresses to listen on.
-    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+    /// All addresses to listen on, except those of systemd.
+    fn addresses(&self) -> Vec<SocketAddr> {
         let on = |at: &ListenAt| match at {
             ListenAt::On(on) => on.0.clone(),
             ListenAt::Systemd => Vec::new(),
@@ -36,23 +36,48 @@ impl ListenArgs {
         self.listen.iter().flat_map(on).collect()
     }
 
-    /// Listens. To be called once, within a tokio runtime.
-    pub(crate) fn bind(&self, options: ServerOptions) -> Outcome<Listener> {
+    /// Takes the sockets of systemd, if it is to listen on those. To be called once.
+    pub(crate) fn prepare(&self) -> Outcome<Prepared> {
         if !self.listen.contains(&ListenAt::Systemd) {
-            return Ok(Listener::bind(&self.addresses(), options)?);
+            return Ok(Prepared { addresses: self.addresses(), sockets: None });
         }
         if self.listen.len() > 1 {
             return Err(
                 "--listen systemd takes the sockets of the socket unit: write further addresses into that".into()
             );
         }
-        Ok(Listener::from_sockets(systemd::sockets()?, options)?)
+        let sockets = systemd::sockets()?;
+        let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+        Ok(Prepared { addresses, sockets: Some(sockets) })
     }
 
     /// Puts what clients learn into a server's options.
     pub(crate) fn apply(&self, options: &mut ServerOptions) {
         options.proxy_protocol.clone_from(&self.proxy_protocol);
         options.advertise = self.advertise.iter().map(|AdvertiseAs(address)| *address).collect();
+    }
+}
+
+/// What a server is going to listen on.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    addresses: Vec<SocketAddr>,
+    /// From systemd.
+    sockets: Option<Vec<TcpListener>>,
+}
+
+impl Prepared {
+    /// The addresses; port 0 is not known yet.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Listens. To be called within a tokio runtime.
+    pub(crate) fn bind(self, options: ServerOptions) -> Outcome<Listener> {
+        Ok(match self.sockets {
+            Some(sockets) => Listener::from_sockets(sockets, options)?,
+            None => Listener::bind(&self.addresses, options)?,
+        })
     }
 }
 

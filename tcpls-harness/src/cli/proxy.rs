@@ -177,7 +177,8 @@ impl Server {
         let mut bounds = Bounds::find(args.memory)?;
         let targets = bounds.reserve_targets();
         let users = users(args)?;
-        let identity = args.identity.load(&args.listen)?;
+        let listen = args.listen.prepare()?;
+        let identity = args.identity.load(listen.addresses())?;
         let tls = identity.server_for(&[PROTOCOL], args.identity.client_ca.as_deref())?;
         let mut options = ServerOptions::new(tls);
         bounds.apply(&mut options);
@@ -189,7 +190,7 @@ impl Server {
         options.config = Arc::new(config);
         // A tunnel of a client without TCPLS has no idle timeout.
         options.socket.keep_alive = Some(proxy::KEEP_ALIVE);
-        let listener = args.listen.bind(options)?;
+        let listener = listen.bind(options)?;
         // Only now: a server that runs already may have written its own there.
         let ca = args.identity.write_ca(&identity)?;
         args.log.serve_metrics()?;
@@ -221,7 +222,7 @@ impl Server {
     /// Reads the files again. All of it applies, or nothing does.
     fn read_again(&mut self) -> Outcome {
         let users = users(&self.args)?;
-        self.args.identity.renew(&mut self.identity, &self.args.listen, &self.listener, &[PROTOCOL])?;
+        self.args.identity.renew(&mut self.identity, &self.listener, &[PROTOCOL])?;
         self.log.warn(self.args.identity.warnings(&self.identity));
         self.proxy.set_users(users);
         Ok(())

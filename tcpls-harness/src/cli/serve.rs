@@ -99,11 +99,12 @@ impl Server {
     pub fn start(args: &Args) -> Outcome<Self> {
         let bounds = Bounds::find(args.memory)?;
         let root = Root::with_limits(&args.root, Limits::of(bounds.files)).map_err(|error| no_root(args, &error))?;
-        let identity = args.identity.load(&args.listen)?;
+        let listen = args.listen.prepare()?;
+        let identity = args.identity.load(listen.addresses())?;
         let mut options = ServerOptions::new(identity.server_for(&[PROTOCOL], args.identity.client_ca.as_deref())?);
         bounds.apply(&mut options);
         args.listen.apply(&mut options);
-        let listener = args.listen.bind(options)?;
+        let listener = listen.bind(options)?;
         // Only now: a server that runs already may have written its own there.
         let ca = args.identity.write_ca(&identity)?;
         args.log.serve_metrics()?;
@@ -127,7 +128,7 @@ impl Server {
     /// Reads the files again. All of it applies, or nothing does.
     fn read_again(&mut self) -> Outcome {
         let root = self.root.at(&self.args.root).map_err(|error| no_root(&self.args, &error))?;
-        self.args.identity.renew(&mut self.identity, &self.args.listen, &self.listener, &[PROTOCOL])?;
+        self.args.identity.renew(&mut self.identity, &self.listener, &[PROTOCOL])?;
         self.log.warn(self.args.identity.warnings(&self.identity));
         self.root = root;
         Ok(())

@@ -28,14 +28,24 @@ impl Identity {
     /// # Errors
     /// The file holds something else, can't be read or written, or other users may read it; or a name is invalid.
     pub fn kept_in(path: &Path, names: &[impl AsRef<str>]) -> Result<Self, TlsError> {
+        if let Some(found) = Self::found_in(path, names)? {
+            return Ok(found);
+        }
+        let made = KeyPair::generate().map_err(no_key)?.serialize_pem();
+        // If another process was faster, its key is the one.
+        private::create(path, &made)
+            .map_err(|error| failure(format_args!("can't keep a private key in {}", path.display()), error))?;
+        Self::found_in(path, names)?
+            .ok_or_else(|| failure("can't make a private key", format_args!("{} was removed", path.display())))
+    }
+
+    /// Makes a certificate for names with the private key in a file; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// The key can't be used, or others may read it, or a name is invalid.
+    pub(crate) fn found_in(path: &Path, names: &[impl AsRef<str>]) -> Result<Option<Self>, TlsError> {
         let text = match private::read(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let made = KeyPair::generate().map_err(no_key)?.serialize_pem();
-                // If another process was faster, its key is the one.
-                private::create(path, &made)
-                    .map_err(|error| failure(format_args!("can't keep a private key in {}", path.display()), error))?;
-                private::read(path)
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             read => read,
         };
         let text =
@@ -44,7 +54,7 @@ impl Identity {
             .map_err(|error| failure(format_args!("no private key (PEM) in {}", path.display()), error))?;
         let key = KeyPair::try_from(&key)
             .map_err(|error| failure(format_args!("can't use the private key in {}", path.display()), error))?;
-        Self::signed_by(key, names)
+        Self::signed_by(key, names).map(Some)
     }
 
     fn signed_by(key: KeyPair, names: &[impl AsRef<str>]) -> Result<Self, TlsError> {

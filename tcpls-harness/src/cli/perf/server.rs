@@ -44,7 +44,7 @@ async fn serve(args: &Args) -> Outcome {
     let identity = Identity::self_signed(&["localhost".to_owned()])?;
     let mut options = ServerOptions::new(identity.server(&[PROTOCOL])?);
     args.listen.apply(&mut options);
-    let mut listener = args.listen.bind(options)?;
+    let mut listener = args.listen.prepare()?.bind(options)?;
     let addresses = listener.local_addresses();
     if args.json {
         output::event(&Listening { addresses });

@@ -219,3 +219,38 @@ impl Status {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The names of all fields in a value.
+    fn names(value: &Value, all: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+                all.push(name.clone());
+                names(value, all);
+            }),
+            Value::Array(list) => list.iter().for_each(|value| names(value, all)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_page_on_the_status_names_every_field() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/status.md")).unwrap();
+        let before: Status = serde_json::from_str(include_str!("testdata/before.json")).unwrap();
+        let mut status: Status = serde_json::from_str(include_str!("testdata/after.json")).unwrap();
+        status.add_rates(&before);
+        let mut all = Vec::new();
+        names(&serde_json::to_value(&status).unwrap(), &mut all);
+        for part in ["uptime_seconds", "bits_per_second_sent", "last_loss", "cause", "bytes_unread"] {
+            assert!(all.iter().any(|name| name == part), "the test data has no {part}");
+        }
+        for name in all {
+            assert!(page.contains(&format!("`{name}`")), "docs/status.md lacks {name}");
+        }
+    }
+}

@@ -98,7 +98,10 @@ async fn clients_connect_throughout_the_rotation_of_a_key() {
         let mut command = command_line(&line);
         async move { command.output().await.unwrap() }
     };
+    let text = message(&key("show", &[]).await);
+    assert!(text.contains("there is no key in ") && !directory.path().join("state/key.pem").exists(), "{text}");
     let (mut server, address) = proxy(&state).await;
+    assert!(key("show", &[]).await.status.success());
     let target = web_server().await;
     let early = invite(&state, "early", &address).await;
     fetch(&early, &target).await.unwrap();

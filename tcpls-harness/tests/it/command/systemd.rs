@@ -4,6 +4,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 
+use tcpls_harness::net::{ClientOptions, Session};
+use tcpls_harness::tls::Trust;
 use tokio::process::Command;
 
 use super::output::{ask_for, connect};
@@ -57,6 +59,20 @@ async fn server_uses_the_sockets_of_systemd_and_notifies_it() {
     server.signal("TERM");
     assert_eq!(message(), "STOPPING=1");
     assert!(server.end().await.0.success());
+}
+
+#[tokio::test]
+async fn the_certificate_has_the_addresses_of_the_sockets_of_systemd() {
+    let directory = Directory::new("systemd-names");
+    let (root, ca) = (directory.path().to_str().unwrap(), directory.path().join("ca.pem"));
+    let socket = std::net::TcpListener::bind("127.0.0.5:0").unwrap();
+    let line = ["serve", "--json", "--listen", "systemd", "--root", root, "--ca-out", ca.to_str().unwrap()];
+    let mut server = Tcpls::spawn(activated(&line, &socket));
+    let listening = server.event("listening").await;
+    let address: std::net::SocketAddr = listening["addresses"][0].as_str().unwrap().parse().unwrap();
+    let trust = Trust::Pem(std::fs::read_to_string(&ca).unwrap());
+    let options = ClientOptions::new(trust.client(&[b"http/1.1"]).unwrap(), "127.0.0.5".try_into().unwrap());
+    Session::connect(&[address], options).await.unwrap();
 }
 
 #[tokio::test]
