@@ -130,7 +130,7 @@ impl Connection {
         // The Ping is requeued: the loss must not make the session idle.
         let asked = entry.sent().waiting_since().filter(|_| self.streams.len() > 0);
         asked.into_iter().for_each(|at| self.activity.note(at));
-        entry.freeze();
+        entry.shrink_to_fit(); // nothing will be added
         if returns_token {
             self.joins.give_back(tcp);
             self.control.join_failed(tcp);

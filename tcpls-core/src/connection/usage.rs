@@ -1,7 +1,8 @@
 //! What a session holds and delivers, for the [account](crate::budget) of all sessions; and its eviction.
 
-use super::Connection;
+use super::{Connection, output};
 use crate::error::{Alert, CloseReason, code};
+use crate::tcp::Tcp;
 use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 
@@ -31,6 +32,18 @@ impl Connection {
         let claim = if self.established { CLAIM } else { EARLY_CLAIM };
         let certificates: usize = self.identity.peer_certificates.iter().map(Vec::capacity).sum();
         BASE + certificates + streams + live + lost + final_bytes + handshake + self.joins.claims() * claim
+    }
+
+    /// Frees memory that is kept for reuse, as [`Vec::shrink_to_fit`] does. Has no other effect.
+    ///
+    /// A driver with many sessions calls it once when nothing has been sent or received for some time. What is needed
+    /// again is allocated again.
+    pub fn shrink_to_fit(&mut self) {
+        self.scratch = output::Scratch::default();
+        self.events.shrink_to_fit();
+        self.tcps.iter_mut().for_each(Tcp::shrink_to_fit);
+        self.control.shrink_to_fit();
+        self.streams.shrink_to_fit();
     }
 
     /// Returns the bytes of stream data delivered since the session began. They never decrease.

@@ -91,6 +91,14 @@ impl Schedule {
         self.line_mut(place.need).insert(place.turn);
     }
 
+    /// Frees the nodes that empty lines keep.
+    pub(super) fn shrink_to_fit(&mut self) {
+        [&mut self.free, &mut self.fresh]
+            .into_iter()
+            .filter(|line| line.is_empty())
+            .for_each(|line| *line = BTreeSet::new());
+    }
+
     /// Whether more than one stream can send.
     pub(super) fn is_contended(&self) -> bool {
         self.free.len() + self.fresh.len() > 1

@@ -12,6 +12,7 @@ mod drain;
 mod end;
 mod growth;
 mod input;
+mod limits;
 mod output;
 #[cfg(test)]
 mod pair_tests;
@@ -31,6 +32,7 @@ use blocked::Blocked;
 use class::Written;
 use drain::Drain;
 use growth::Growth;
+use limits::Limits;
 use update::Cause;
 
 use super::credit::Credit;
@@ -95,7 +97,7 @@ struct Ending {
 #[derive(Debug)]
 struct Shared {
     side: Side,
-    config: Config,
+    limits: Limits,
     clock: Clock,
     plain: bool,
     /// Client of a plain session: whether the one stream has not been opened.
@@ -171,7 +173,7 @@ impl Streams {
         let window = Window::of_session(config.initial_session_window, config.max_session_window, Time::ZERO);
         let shared = Shared {
             side,
-            config: config.clone(),
+            limits: Limits::of(config),
             clock: Clock::default(),
             plain: false,
             plain_to_open: false,
@@ -287,6 +289,19 @@ impl Streams {
         held + self.map.len() * size_of::<Stream>()
     }
 
+    /// Frees memory that is kept for further streams and events.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        let shared = &mut self.shared;
+        shared.events.shrink_to_fit();
+        shared.schedule.shrink_to_fit();
+        if shared.due.is_empty() {
+            shared.due = BTreeSet::new();
+        }
+        if self.map.is_empty() {
+            self.map = BTreeMap::new();
+        }
+    }
+
     /// How many streams exist.
     pub(crate) fn len(&self) -> usize {
         self.map.len()
@@ -310,7 +325,7 @@ impl Streams {
         let credit = shared.stream_credit();
         let mut stream = Stream {
             send: SendHalf::new(id, credit),
-            recv: RecvHalf::new(id, window, shared.config.max_gaps),
+            recv: RecvHalf::new(id, window, shared.limits.gaps),
             priority: 0,
             class: StreamClass::ByPriority,
             came_by_lane: false,
@@ -334,7 +349,7 @@ impl Shared {
         if self.plain {
             return Window::unlimited();
         }
-        Window::of_stream(self.config.initial_stream_window, self.config.max_stream_window, self.clock.now)
+        Window::of_stream(self.limits.initial_window, self.limits.max_window, self.clock.now)
     }
 
     fn stream_credit(&self) -> Credit {
@@ -345,6 +360,6 @@ impl Shared {
 
     /// How many streams the peer may have opened by now, those that are over included.
     fn fresh_limit_of_peer(&self) -> u32 {
-        self.closed_by_peer.saturating_add(self.config.max_streams).min(MAX_STREAMS)
+        self.closed_by_peer.saturating_add(self.limits.streams).min(MAX_STREAMS)
     }
 }

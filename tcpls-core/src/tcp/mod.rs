@@ -265,9 +265,9 @@ impl<C> Tcp<C> {
         self.counters.requeued_bytes += bytes;
     }
 
-    /// It is lost: nothing will be added to its notes.
-    pub(crate) fn freeze(&mut self) {
-        self.sent.freeze();
+    /// Frees memory that is kept for the contents of further records.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.sent.shrink_to_fit();
     }
 
     /// Sets the bytes that the least used other one had carried when it joined.

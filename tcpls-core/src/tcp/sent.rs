@@ -175,8 +175,8 @@ impl<C> SentLog<C> {
         Ok(outcome)
     }
 
-    /// No record will be added any more: frees unused memory.
-    pub(crate) fn freeze(&mut self) {
+    /// Frees unused memory.
+    pub(crate) fn shrink_to_fit(&mut self) {
         self.records.shrink_to_fit();
         self.carried.shrink_to_fit();
     }

@@ -5,7 +5,7 @@ use tcpls_core::error::{CloseReason, ReadError, WriteError, code};
 use tcpls_core::wire::ids::ConnectionId;
 
 use crate::support::tls::ClientCertificate;
-use crate::support::{Client, Pair, Server, Setup, Tls, bytes};
+use crate::support::{Client, Pair, Server, Setup, Tls, bytes, joined};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 const KIB: usize = 1024;
@@ -104,6 +104,31 @@ fn reinjected_data_is_delivered_once() {
     pair.drive();
     pair.assert_received(Client, stream, &bytes(100_000));
     assert_eq!(pair.server().delivered(), before + 100_000);
+}
+
+#[test]
+fn unused_memory_can_be_freed_at_any_time() {
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.spread();
+    let stream = pair.open_stream(Server);
+    pair.submit(Server, stream, &bytes(2000 * KIB));
+    let shrink = |pair: &mut Pair| [Client, Server].into_iter().for_each(|side| pair.conn(side).shrink_to_fit());
+    for _ in 0..20 {
+        pair.round();
+        shrink(&mut pair);
+    }
+    let third = pair.join();
+    shrink(&mut pair);
+    assert_eq!(pair.tcp_events(Client).last(), Some(&joined(third)), "events are kept");
+    pair.drive();
+    pair.assert_received(Client, stream, &bytes(2000 * KIB));
+    let second = pair.open_stream(Server);
+    pair.submit(Server, second, &bytes(200 * KIB));
+    pair.drive();
+    pair.assert_received(Client, second, &bytes(200 * KIB));
+    let before = pair.server().memory();
+    shrink(&mut pair);
+    assert!(pair.server().memory() < before);
 }
 
 #[test]

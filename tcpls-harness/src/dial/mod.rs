@@ -354,6 +354,9 @@ impl Dialer {
                     }
                 }
             }
+            if self.pairs[index].attempts.is_empty() {
+                self.pairs[index].attempts = Vec::new(); // a session dials seldom
+            }
         }
     }
 

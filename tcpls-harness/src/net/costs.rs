@@ -30,10 +30,12 @@ pub(super) struct Costs {
     /// System calls that turn on pacing.
     pub(super) paced: usize,
     allocations: usize,
+    /// Calls of the allocator that returned memory.
+    pub(super) freed: usize,
 }
 
 thread_local! {
-    static COSTS: Cell<Costs> = const { Cell::new(Costs { turns: 0, reads: 0, writes: 0, questions: 0, pace_questions: 0, paced: 0, allocations: 0 }) };
+    static COSTS: Cell<Costs> = const { Cell::new(Costs { turns: 0, reads: 0, writes: 0, questions: 0, pace_questions: 0, paced: 0, allocations: 0, freed: 0 }) };
 }
 
 /// Counts something.
@@ -66,13 +68,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        count(|costs| costs.freed += 1);
         // SAFETY: as above.
         unsafe { System.dealloc(ptr, layout) }
     }
 }
 
 /// Returns the costs of `work`.
-async fn cost_of(work: impl Future<Output = ()>) -> Costs {
+pub(super) async fn cost_of(work: impl Future<Output = ()>) -> Costs {
     let before = COSTS.get();
     work.await;
     let after = COSTS.get();
@@ -84,6 +87,7 @@ async fn cost_of(work: impl Future<Output = ()>) -> Costs {
         pace_questions: after.pace_questions - before.pace_questions,
         paced: after.paced - before.paced,
         allocations: after.allocations - before.allocations,
+        freed: after.freed - before.freed,
     }
 }
 

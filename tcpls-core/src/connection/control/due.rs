@@ -71,6 +71,12 @@ impl Pending {
         self.0.is_empty()
     }
 
+    pub(super) fn shrink_to_fit(&mut self) {
+        if self.0.is_empty() {
+            self.0 = BTreeSet::new();
+        }
+    }
+
     /// Returns the first one that `allowed` accepts.
     pub(super) fn first(&self, mut allowed: impl FnMut(&Due) -> bool) -> Option<Due> {
         if self.0.is_empty() {

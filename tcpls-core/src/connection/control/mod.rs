@@ -74,6 +74,18 @@ impl Facts<'_> {
     }
 }
 
+/// Memory.
+impl ControlFrames {
+    /// Frees the nodes that empty trees keep.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.due.shrink_to_fit();
+        self.statuses.shrink_to_fit();
+        if self.final_acks.is_empty() {
+            self.final_acks = BTreeSet::new();
+        }
+    }
+}
+
 /// Loss recovery.
 impl ControlFrames {
     /// Appends the pending frames that may be sent on `tcp` to `frames`, up to `max` bytes.

@@ -42,6 +42,12 @@ impl Statuses {
         StatusId { about, number: newest.number }
     }
 
+    pub(super) fn shrink_to_fit(&mut self) {
+        if self.0.is_empty() {
+            self.0 = BTreeMap::new();
+        }
+    }
+
     /// Whether the next one has to wait.
     pub(super) fn is_awaited(&self, about: ConnectionId) -> bool {
         self.0.get(&about).is_some_and(|newest| newest.is_awaited)

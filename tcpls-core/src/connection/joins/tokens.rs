@@ -3,9 +3,12 @@
 //! A token's sequence number becomes the connection ID of the TCP connection that joins with it. A repeated number
 //! would repeat nonces: numbers only grow, and each works once.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod few;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use self::few::Few;
 use crate::error::Violation;
 use crate::token::TokenSecret;
 use crate::wire::ids::{ConnectionId, SessionId, Token};
@@ -70,10 +73,10 @@ impl Issued {
 /// Client: unused and used tokens.
 #[derive(Default)]
 pub(super) struct Held {
-    unused: BTreeMap<u32, Token>,
-    used: BTreeMap<u32, Token>,
+    unused: Few,
+    used: Few,
     /// Tokens of failed joins whose sockets the driver may still hold.
-    returning: BTreeMap<u32, Token>,
+    returning: Few,
     /// Tokens of failed joins whose sockets are closed, the least recently used first: used when no other token is
     /// left.
     spare: VecDeque<(u32, Token)>,
@@ -88,8 +91,8 @@ impl Held {
         if sequence == 0 {
             return Err(Violation::ConflictingToken(0));
         }
-        if let Some(known) = self.unused.get(&sequence).or_else(|| self.used.get(&sequence)) {
-            return if *known == token { Ok(false) } else { Err(Violation::ConflictingToken(sequence)) };
+        if let Some(known) = self.unused.get(sequence).or_else(|| self.used.get(sequence)) {
+            return if known == token { Ok(false) } else { Err(Violation::ConflictingToken(sequence)) };
         }
         if sequence <= self.forgotten && !self.missing.contains(&sequence) {
             return Ok(false);
@@ -118,7 +121,7 @@ impl Held {
     /// Drops all numbers up to `oldest`, except the newest missing ones.
     fn forget_up_to(&mut self, oldest: u32) {
         let newest_few = oldest.saturating_sub(MAX_MISSING as u32).max(self.forgotten) + 1..oldest;
-        self.missing.extend(newest_few.filter(|number| !self.unused.contains_key(number)));
+        self.missing.extend(newest_few.filter(|number| !self.unused.contains(*number)));
         while self.missing.len() > MAX_MISSING {
             self.missing.pop_first();
         }
@@ -128,14 +131,14 @@ impl Held {
     /// The join with this token failed, and no record was sealed under its number: it can be used again after
     /// [`Held::release`].
     pub(super) fn give_back(&mut self, sequence: u32) {
-        if let Some(token) = self.used.get(&sequence) {
-            self.returning.insert(sequence, *token);
+        if let Some(token) = self.used.get(sequence) {
+            self.returning.insert(sequence, token);
         }
     }
 
     /// The driver has dropped the socket of the join with `sequence`.
     pub(super) fn release(&mut self, sequence: u32) {
-        if let Some(token) = self.returning.remove(&sequence) {
+        if let Some(token) = self.returning.remove(sequence) {
             self.spare.push_back((sequence, token));
         }
         while self.spare.len() > MAX_STORED {
@@ -146,7 +149,7 @@ impl Held {
     /// Drops the returned tokens; returns their numbers.
     pub(super) fn drop_spare(&mut self) -> Vec<u32> {
         let spare = self.spare.drain(..).map(|(sequence, _)| sequence);
-        spare.chain(core::mem::take(&mut self.returning).into_keys()).collect()
+        spare.chain(core::mem::take(&mut self.returning).into_numbers()).collect()
     }
 
     /// The number of joins that can be expected to work. Returned tokens may have reached the server, which has burned
@@ -158,8 +161,8 @@ impl Held {
 
     /// Whether `tcp` identifies a TCP connection that this endpoint has opened.
     pub(super) fn was_used(&self, tcp: ConnectionId) -> bool {
-        let forgotten = tcp.0 <= self.forgotten && !self.missing.contains(&tcp.0) && !self.unused.contains_key(&tcp.0);
-        tcp == ConnectionId::FIRST || forgotten || self.used.contains_key(&tcp.0)
+        let forgotten = tcp.0 <= self.forgotten && !self.missing.contains(&tcp.0) && !self.unused.contains(tcp.0);
+        tcp == ConnectionId::FIRST || forgotten || self.used.contains(tcp.0)
     }
 }
 

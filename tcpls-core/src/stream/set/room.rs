@@ -80,8 +80,8 @@ impl Streams {
 impl Shared {
     /// A plain session has no credit that could bound what it holds.
     pub(super) fn bound_plain(&mut self) {
-        let config = &mut self.config;
-        config.send_buffer = config.send_buffer.min(MAX_PLAIN);
+        let limits = &mut self.limits;
+        limits.send_buffer = limits.send_buffer.min(MAX_PLAIN);
     }
 
     /// Returns the shared room, if any stream is blocked.
@@ -98,8 +98,8 @@ impl Shared {
     /// Returns the shared room.
     fn shares(&self) -> Shares {
         Shares {
-            buffer: self.config.send_buffer.saturating_sub(self.buffered_to_send),
-            reserve: if self.plain { 0 } else { MAX_RESERVE.min(self.config.send_buffer / 8) },
+            buffer: self.limits.send_buffer.saturating_sub(self.buffered_to_send),
+            reserve: if self.plain { 0 } else { MAX_RESERVE.min(self.limits.send_buffer / 8) },
             credit: self.credit.left().saturating_sub(self.fresh),
             credit_reserve: self.credit_reserve,
             excess: self.excess(0),
@@ -132,7 +132,7 @@ impl Shared {
         };
         let room = usize::try_from(sendable.min(stream.send.offsets_left())).unwrap_or(usize::MAX);
         let common = shares.buffer.saturating_sub(shares.reserve).saturating_add(little);
-        room.min(self.config.stream_send_buffer.saturating_sub(held)).min(common.min(shares.buffer))
+        room.min(self.limits.stream_send_buffer.saturating_sub(held)).min(common.min(shares.buffer))
     }
 
     /// Returns the data that is dropped with the unsent data of `stream`.
@@ -335,7 +335,7 @@ mod tests {
         let shared = &streams.shared;
         let unsent: u64 = streams.map.values().map(|s| s.send.unsent()).sum();
         assert!(unsent <= shared.credit.left() + MAX_EXCESS);
-        assert!(shared.buffered_to_send <= shared.config.send_buffer);
+        assert!(shared.buffered_to_send <= shared.limits.send_buffer);
         let waits = |id| shared.room_for(&streams.map[id]) == 0;
         assert!(shared.blocked.iter().all(waits), "a writer with room was not woken");
     }

@@ -180,7 +180,7 @@ impl Shared {
         if id.initiator() != self.side && !self.plain {
             self.closed_by_peer += 1;
             let gain = self.fresh_limit_of_peer().saturating_sub(self.limit_of_peer);
-            if gain >= (self.config.max_streams / 4).max(1) {
+            if gain >= (self.limits.streams / 4).max(1) {
                 self.due.insert(ControlKey::MaxStreams);
             }
         }

@@ -76,6 +76,11 @@ impl<T> Feed<T> {
         queue.take_wakers().for_each(wake);
     }
 
+    /// Frees the memory that is kept for further events.
+    pub(crate) fn shrink_to_fit(&self) {
+        self.0.lock().events.shrink_to_fit();
+    }
+
     /// Ends the feed. `wake` gets the wakers of all that wait.
     pub(crate) fn end(&self, wake: impl FnMut(Waker)) {
         let queue = &mut *self.0.lock();

@@ -491,6 +491,17 @@ impl State {
         self.failures.tell(failure, |waker| self.waiters.wake(Some(waker)));
     }
 
+    /// Frees memory that is kept for reuse: nothing has been sent or received for some time.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.conn.shrink_to_fit();
+        self.waiters.shrink_to_fit();
+        self.events.shrink_to_fit();
+        self.failures.shrink_to_fit();
+        if self.joins.is_empty() {
+            self.joins = BTreeMap::new();
+        }
+    }
+
     /// Waits for what becomes of a join that has begun.
     pub(crate) fn expect_join(&mut self, tcp: ConnectionId) -> Joined {
         let (sender, receiver) = oneshot::channel();

@@ -147,6 +147,18 @@ impl Waiters {
         self.retired.extend(waker);
     }
 
+    /// Frees the memory of empty lists.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        [&mut self.readers, &mut self.writers]
+            .into_iter()
+            .filter(|map| map.is_empty())
+            .for_each(|map| *map = BTreeMap::new());
+        self.enders.shrink_to_fit();
+        for list in [&mut self.openers, &mut self.acceptors, &mut self.watchers, &mut self.to_wake, &mut self.spare] {
+            list.shrink_to_fit();
+        }
+    }
+
     /// Whether any task is to be woken.
     pub(crate) fn has_any_to_wake(&self) -> bool {
         !self.to_wake.is_empty()

@@ -362,6 +362,7 @@ impl Driver {
             self.busy = Some(self.now);
         } else if self.busy.is_some_and(|busy| busy + QUIET <= self.now) {
             self.carriers.iter_mut().for_each(|carrier| carrier.socket.release());
+            self.shared.drive(State::shrink_to_fit);
             self.busy = None;
         }
     }

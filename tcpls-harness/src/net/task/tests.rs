@@ -3,11 +3,13 @@
 use bytes::BytesMut;
 use tcpls_core::config::Config;
 use tcpls_core::connection::{Connection, JoinOptions};
-use tcpls_core::event::Event;
+use tcpls_core::error::TcpFault;
+use tcpls_core::event::{Event, TcpEvent};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::dial::{AttemptId, DialPolicy, Path, PathStatus, SessionView};
+use crate::net::costs::cost_of;
 use crate::net::os::seed;
 use crate::net::session::Wait;
 use crate::tls::{Identity, Trust};
@@ -37,6 +39,24 @@ async fn buffers_are_freed_after_half_a_second_without_traffic() {
     assert_eq!(driver.deadline(), None);
     driver.tidy(true);
     assert_eq!(driver.deadline(), Some(driver.now + QUIET));
+}
+
+#[tokio::test]
+async fn session_without_traffic_frees_what_it_keeps_for_reuse() {
+    let mut driver = driver().await;
+    let tcp = ConnectionId(1);
+    driver.shared.drive(|state| {
+        drop(state.expect_join(tcp));
+        state.report(Event::Tcp(TcpEvent::Lost { tcp, fault: TcpFault::JoinTimeout }));
+    });
+    driver.now += QUIET;
+    driver.tidy(true);
+    driver.busy = Some(driver.now);
+    let costs = cost_of(async { driver.tidy(false) }).await;
+    assert_eq!(costs.freed, 0, "it was busy");
+    driver.now += QUIET;
+    let costs = cost_of(async { driver.tidy(false) }).await;
+    assert!(costs.freed > 0, "the node of an empty map");
 }
 
 #[tokio::test]
