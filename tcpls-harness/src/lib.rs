@@ -13,7 +13,8 @@
 //! | `trace` | `json` | traces of sessions as JSON lines |
 //! | `relay` | `sim` | a path over real sockets that fails on demand |
 //! | `http` | `proxy` | heads of HTTP/1.1 messages |
-//! | `cli`, `files` | `cli` | the `tcpls` command, and the file server and client in it |
+//! | `files` | `files` | a file server and its client |
+//! | `cli` | `cli` | the `tcpls` command |
 //!
 //! Applications need neither `sim` nor `cli`: they switch the default features off and choose a crypto library, `ring` or
 //! `aws-lc-rs`. `self-signed` makes certificates on the spot, `system-trust` trusts what the operating system trusts,
@@ -67,7 +68,7 @@ pub mod cli;
 #[cfg(feature = "proxy")]
 mod der;
 pub mod dial;
-#[cfg(feature = "cli")]
+#[cfg(feature = "files")]
 pub mod files;
 #[cfg(feature = "proxy")]
 pub mod http;

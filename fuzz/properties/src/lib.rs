@@ -9,6 +9,7 @@
 mod acks;
 mod bytes;
 mod choices;
+mod files;
 mod frame;
 mod hello;
 mod invite;
@@ -23,6 +24,7 @@ mod token;
 
 pub use self::acks::acks;
 pub use self::bytes::bytes;
+pub use self::files::files;
 pub use self::frame::frame;
 pub use self::hello::hello;
 pub use self::invite::invite;

@@ -7,16 +7,16 @@ use crate::http::Head;
 
 /// What tells one state of a file from another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Validators {
-    /// Strong, with its quotes.
-    pub(super) etag: String,
-    /// In full seconds; `None` if HTTP can't express it.
-    pub(super) modified: Option<SystemTime>,
+pub struct Validators {
+    /// The entity tag: strong, with its quotes.
+    pub etag: String,
+    /// When the file was modified, in full seconds; `None` if HTTP can't express it.
+    pub modified: Option<SystemTime>,
 }
 
 /// What a request gets of a file that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Selected {
+pub enum Selected {
     /// All of it: 200.
     All,
     /// These bytes: 206.
@@ -29,8 +29,9 @@ pub(super) enum Selected {
     OutOfRange,
 }
 
-/// Judges the conditions of a request in their order (RFC 9110, 13.2.2).
-pub(super) fn select(head: &Head, is_get: bool, validators: &Validators, len: u64) -> Selected {
+/// Judges the conditions of a request in their order (RFC 9110, 13.2.2), and returns the part of a file of `len` bytes that
+/// it selects.
+pub fn select(head: &Head, is_get: bool, validators: &Validators, len: u64) -> Selected {
     let is_later_than = |name| {
         let date = httpdate::parse_http_date(head.field(name)?).ok()?;
         Some(validators.modified? > date)

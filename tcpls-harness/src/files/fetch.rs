@@ -5,6 +5,7 @@ use std::{error, fmt};
 use bytes::Bytes;
 use tcpls_core::error::ReadError;
 
+use super::chunked::{BadChunk, Chunked};
 use super::{CHUNK, Refusal};
 use crate::http::{Head, HeadReader, MAX_HEAD};
 use crate::net::{RecvStream, SendStream, Stream};
@@ -46,9 +47,12 @@ pub async fn fetch(stream: Stream, host: &str, path: &str, have: Option<&Have>) 
         }
     };
     let is_text = head.field("content-type").is_some_and(|kind| kind.starts_with("text/plain"));
-    let described = Described::read(&head, have);
-    let left = content_length(&head)?;
-    let mut content = Content { send, recv, early: reader.into_rest(), described: Described::default(), left };
+    let chunked = is_chunked(&head)?.then(Chunked::default);
+    let described = describe(&head, have);
+    // The part of a file is as long as its range, however its end is marked.
+    let part = described.as_ref().ok().and_then(|described| Some(described.total? - described.start));
+    let left = content_length(&head)?.or(part);
+    let mut content = Content { send, recv, early: reader.into_rest(), described: Described::default(), chunked, left };
     match described {
         Ok(described) => content.described = described,
         Err(FetchError::Refused(status, _)) if is_text => {
@@ -60,38 +64,56 @@ pub async fn fetch(stream: Stream, host: &str, path: &str, have: Option<&Have>) 
 }
 
 /// What the head of a response says of its content.
-#[derive(Debug, Default)]
-struct Described {
-    etag: Option<String>,
-    start: u64,
-    total: Option<u64>,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Described {
+    /// The strong entity tag of the file.
+    pub etag: Option<String>,
+    /// Where in the file the content begins.
+    pub start: u64,
+    /// The length of the file, where the content ends.
+    pub total: Option<u64>,
 }
 
-impl Described {
-    fn read(head: &Head, have: Option<&Have>) -> Result<Self, FetchError> {
-        let status = head.status().ok_or(FetchError::Malformed)?;
-        let etag = head.field("etag").filter(|etag| etag.starts_with('"')).map(str::to_owned);
-        let len = content_length(head)?;
-        // What is encoded is not the file, and this client has asked for nothing else.
-        let is_coded = |name| head.all(name).any(|coding| !coding.eq_ignore_ascii_case("identity"));
-        if (200..300).contains(&status) && (is_coded("content-encoding") || is_coded("transfer-encoding")) {
-            return Err(FetchError::Coded);
-        }
-        match (status, have) {
-            (200, _) => Ok(Self { etag, start: 0, total: len }),
-            (206, Some(have)) => {
-                let (start, end, total) = head.field("content-range").and_then(range).ok_or(FetchError::Malformed)?;
-                let is_rest =
-                    start == have.len && total.is_none_or(|total| end == total) && etag.as_ref() == Some(&have.etag);
-                let is_consistent = len.is_none_or(|len| Some(len) == end.checked_sub(start));
-                if !is_rest || !is_consistent {
-                    return Err(FetchError::Malformed);
-                }
-                Ok(Self { etag, start, total: Some(end) })
+/// Reads what the head of a response to a request for what is missing behind `have` says of its content.
+///
+/// # Errors
+/// See [`FetchError`].
+pub fn describe(head: &Head, have: Option<&Have>) -> Result<Described, FetchError> {
+    let status = head.status().ok_or(FetchError::Malformed)?;
+    let etag = head.field("etag").filter(|etag| etag.starts_with('"')).map(str::to_owned);
+    let len = content_length(head)?;
+    // What is encoded is not the file, and this client has asked for nothing else.
+    let is_coded = head.all("content-encoding").any(|coding| !coding.eq_ignore_ascii_case("identity"));
+    if (200..300).contains(&status) && is_coded {
+        return Err(FetchError::Coded);
+    }
+    match (status, have) {
+        (200, _) => Ok(Described { etag, start: 0, total: len }),
+        (206, Some(have)) => {
+            let (start, end, total) = head.field("content-range").and_then(range).ok_or(FetchError::Malformed)?;
+            let is_rest =
+                start == have.len && total.is_none_or(|total| end == total) && etag.as_ref() == Some(&have.etag);
+            let is_consistent = end > start && len.is_none_or(|len| len == end - start);
+            if !is_rest || !is_consistent {
+                return Err(FetchError::Malformed);
             }
-            (416, Some(_)) => Err(FetchError::NoRest),
-            _ => Err(FetchError::Refused(status, String::new())),
+            Ok(Described { etag, start, total: Some(end) })
         }
+        (416, Some(_)) => Err(FetchError::NoRest),
+        _ => Err(FetchError::Refused(status, String::new())),
+    }
+}
+
+/// Whether the content is sent in chunks, the only transfer coding that this client understands.
+fn is_chunked(head: &Head) -> Result<bool, FetchError> {
+    let mut codings = head.all("transfer-encoding");
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(false),
+        // With both, a proxy on the way could see another end than this client.
+        (Some(_), _) if head.field("content-length").is_some() => Err(FetchError::Malformed),
+        (Some(coding), None) if coding.eq_ignore_ascii_case("chunked") => Ok(true),
+        _ => Err(FetchError::Coded),
     }
 }
 
@@ -125,7 +147,8 @@ pub struct Content {
     /// What arrived with the head.
     early: Bytes,
     described: Described,
-    /// Bytes that are still to come; `None`: up to the end of the stream.
+    chunked: Option<Chunked>,
+    /// Bytes that are still to come; `None`: up to the last chunk, or to the end of the stream.
     left: Option<u64>,
 }
 
@@ -150,23 +173,42 @@ impl Content {
     /// # Errors
     /// See [`FetchError`].
     pub async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
-        let max = self.left.map_or(CHUNK, |left| usize::try_from(left).unwrap_or(CHUNK).min(CHUNK));
-        if max == 0 {
-            // The end of the request: a stream that is dropped without it is an error to a plain server.
-            _ = self.send.finish();
-            return Ok(None);
-        }
-        let piece = match self.early.len().min(max) {
-            0 => self.recv.read_chunk(max).await?,
-            len => Some(self.early.split_to(len)),
+        let piece = match &mut self.chunked {
+            Some(_) => self.next_in_chunks().await?,
+            None => self.next_in_stream().await?,
         };
         match (&piece, &mut self.left) {
-            (Some(piece), Some(left)) => *left -= piece.len() as u64,
-            (None, Some(_)) => return Err(FetchError::Cut),
-            (None, None) => _ = self.send.finish(),
+            (Some(piece), Some(left)) => {
+                *left = left.checked_sub(piece.len() as u64).ok_or(FetchError::Malformed)?;
+            }
+            (None, Some(1..)) => return Err(FetchError::Cut),
+            // The end of the request: a stream that is dropped without it is an error to a plain server.
+            (None, _) => _ = self.send.finish(),
             (Some(_), None) => {}
         }
         Ok(piece)
+    }
+
+    async fn next_in_stream(&mut self) -> Result<Option<Bytes>, FetchError> {
+        let max = self.left.map_or(CHUNK, |left| usize::try_from(left).unwrap_or(CHUNK).min(CHUNK));
+        match self.early.len().min(max) {
+            0 if max == 0 => Ok(None),
+            0 => Ok(self.recv.read_chunk(max).await?),
+            len => Ok(Some(self.early.split_to(len))),
+        }
+    }
+
+    async fn next_in_chunks(&mut self) -> Result<Option<Bytes>, FetchError> {
+        let Some(chunked) = &mut self.chunked else { return Ok(None) };
+        loop {
+            if let Some(piece) = chunked.next(&mut self.early)? {
+                return Ok(Some(piece));
+            }
+            if chunked.is_done() {
+                return Ok(None);
+            }
+            self.early = self.recv.read_chunk(CHUNK).await?.ok_or(FetchError::Cut)?;
+        }
     }
 
     /// The first line of a refusal's text.
@@ -215,6 +257,12 @@ impl From<ReadError> for FetchError {
     }
 }
 
+impl From<BadChunk> for FetchError {
+    fn from(_: BadChunk) -> Self {
+        Self::Malformed
+    }
+}
+
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -244,7 +292,7 @@ mod tests {
     fn described(head: &str) -> Result<(u64, Option<u64>), FetchError> {
         let head = HeadReader::default().push(format!("HTTP/1.1 {head}\r\n\r\n").as_bytes()).unwrap().unwrap();
         let have = Have { len: 10, etag: "\"a\"".to_owned() };
-        Described::read(&head, Some(&have)).map(|described| (described.start, described.total))
+        describe(&head, Some(&have)).map(|described| (described.start, described.total))
     }
 
     #[test]
@@ -255,9 +303,16 @@ mod tests {
             described(&format!("206 x\r\nContent-Range: bytes 10-19/*\r\nContent-Length: 10{tag}")),
             Ok((10, Some(20)))
         );
-        for range in
-            ["bytes 9-19/20", "bytes 10-18/20", "bytes 10-/20", "bytes */20", "lines 10-19/20", "bytes 10-9/10", ""]
-        {
+        for range in [
+            "bytes 9-19/20",
+            "bytes 10-18/20",
+            "bytes 10-/20",
+            "bytes */20",
+            "lines 10-19/20",
+            "bytes 10-9/10",
+            "bytes 10-8/9",
+            "",
+        ] {
             let head = format!("206 x\r\nContent-Range: {range}\r\nContent-Length: 10{tag}");
             assert_eq!(described(&head), Err(FetchError::Malformed), "{range}");
         }
@@ -280,7 +335,13 @@ mod tests {
             );
         }
         assert_eq!(described("200 OK\r\nContent-Length: 1\r\nContent-Length: 2"), Err(FetchError::Malformed));
-        assert_eq!(described("200 OK\r\nTransfer-Encoding: chunked"), Err(FetchError::Coded));
+        let coding = |fields: &str| {
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n");
+            is_chunked(&HeadReader::default().push(text.as_bytes()).unwrap().unwrap())
+        };
+        assert_eq!((coding("A: b"), coding("Transfer-Encoding: Chunked")), (Ok(false), Ok(true)));
+        assert_eq!(coding("Transfer-Encoding: gzip, chunked"), Err(FetchError::Coded));
+        assert_eq!(coding("Transfer-Encoding: chunked\r\nContent-Length: 1"), Err(FetchError::Malformed));
         assert_eq!(described("200 OK\r\nContent-Encoding: gzip"), Err(FetchError::Coded));
     }
 }

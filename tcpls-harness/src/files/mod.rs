@@ -10,8 +10,10 @@
 //! | `answer` | answers requests: files are read in pieces |
 //! | `root`, `fair` | which files may be served, how many are open, and which client may open the next one |
 //! | `fetch` | the client: requests a file, or the rest of one |
+//! | `chunked` | the chunked transfer coding, which other servers send, sans-IO |
 
 mod answer;
+mod chunked;
 mod condition;
 mod fair;
 mod fetch;
@@ -25,8 +27,12 @@ use tcpls_core::error::WriteError;
 use tcpls_core::wire::ids::ErrorCode;
 
 pub use self::answer::{Answered, answer, send_all};
-pub use self::fetch::{Content, FetchError, Have, fetch};
+pub use self::chunked::{BadChunk, Chunked};
+pub use self::condition::{Selected, Validators, select};
+pub use self::fetch::{Content, Described, FetchError, Have, describe, fetch};
+#[cfg(feature = "cli")]
 pub(crate) use self::request::percent_decode;
+pub use self::request::{Request, parse};
 pub use self::root::{Limits, Root, Visitor};
 pub use crate::http::PROTOCOL;
 

@@ -5,18 +5,18 @@ use crate::http::{BadHead, Head, StartLine};
 
 /// A request for a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Request {
+pub struct Request {
     /// Whether it is a GET; otherwise, a HEAD.
-    pub(super) is_get: bool,
+    pub is_get: bool,
     /// Percent-decoded, with the slash that it begins with; it never contains a NUL.
-    pub(super) path: String,
+    pub path: String,
 }
 
 /// Returns what a head requests.
 ///
 /// # Errors
 /// Why it requests no file.
-pub(super) fn parse(head: &Head) -> Result<Request, Refusal> {
+pub fn parse(head: &Head) -> Result<Request, Refusal> {
     let StartLine::Request { method, target, minor } = &head.start else { return Err(Refusal::BadRequest) };
     // What has no Host, or two, or content could be understood differently by each proxy on the way.
     let hosts = head.all("host").count();

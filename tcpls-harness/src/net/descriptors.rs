@@ -6,10 +6,10 @@ use std::time::Duration;
 /// How long it takes until a descriptor that is about to be closed is free.
 pub(crate) const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(1);
 /// Pauses between attempts do not become longer than this.
-#[cfg(feature = "sim")]
+#[cfg(any(feature = "files", feature = "sim"))]
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 /// After this number of attempts, which take 5 s, there will be none.
-#[cfg(feature = "sim")]
+#[cfg(any(feature = "files", feature = "sim"))]
 const MAX_ATTEMPTS: u32 = 100;
 
 /// Whether the process, or the system, has as many files open as it may.
@@ -20,11 +20,11 @@ pub(crate) fn are_used_up(error: &io::Error) -> bool {
 }
 
 /// Pauses between attempts to open something.
-#[cfg(feature = "sim")]
+#[cfg(any(feature = "files", feature = "sim"))]
 #[derive(Debug, Default)]
 pub(crate) struct Attempts(u32);
 
-#[cfg(feature = "sim")]
+#[cfg(any(feature = "files", feature = "sim"))]
 impl Attempts {
     /// Waits before the next attempt; false, at once, after the last one.
     pub(crate) async fn pause(&mut self) -> bool {

@@ -351,26 +351,31 @@ async fn get_asks_a_plain_server_once_per_session() {
     let listener = TcpListener::bind(ANY).await.unwrap();
     let connect = [listener.local_addr().unwrap().to_string()];
     let server = async {
-        let answers =
-            [("/a", "Content-Length: 5\r\n\r\nfirst"), ("/b", "X: y\r\n\r\nsecond"), ("/c", "X: y\r\n\r\nhalf")];
+        let answers = [
+            ("/a", "Content-Length: 5\r\n\r\nfirst"),
+            ("/b", "X: y\r\n\r\nsecond"),
+            ("/chunks", "Transfer-Encoding: chunked\r\n\r\n2;x\r\nth\r\n3\r\nird\r\n0\r\nX: y\r\n\r\n"),
+            ("/c", "X: y\r\n\r\nhalf"),
+        ];
         for (path, answer) in answers {
             let mut tls = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
             let request = read_request(&mut tls).await;
             assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n")), "{request}");
             tls.write_all(format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes()).await.unwrap();
-            // The third breaks off without close_notify.
+            // The last breaks off without close_notify.
             if path != "/c" {
                 tls.shutdown().await.unwrap();
             }
         }
     };
-    let paths = ["/a", "/b", "/c"].map(str::to_owned);
+    let paths = ["/a", "/b", "/chunks", "/c"].map(str::to_owned);
     let ((), report) = tokio::join!(server, fetch(directory.path(), &connect, &["--wait", "0s"], &paths));
     assert!(!report.tcpls);
-    assert_eq!((report.files, report.failures.len()), (2, 1), "{report:?}");
+    assert_eq!((report.files, report.failures.len()), (3, 1), "{report:?}");
     assert_eq!(report.failures[0].url, "https://localhost/c");
     let out = directory.path().join("out");
     assert_eq!(std::fs::read(out.join("a")).unwrap(), b"first");
     assert_eq!(std::fs::read(out.join("b")).unwrap(), b"second");
+    assert_eq!(std::fs::read(out.join("chunks")).unwrap(), b"third");
     assert!(!out.join("c").exists());
 }
