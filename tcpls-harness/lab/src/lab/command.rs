@@ -140,7 +140,7 @@ pub(crate) fn main() -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             Err(error) => Err(error.into()),
         },
-        Command::Shares(args) => shares::run(&args, own_command()),
+        Command::Shares(args) => shares::run(&args, &own_command()),
         Command::Sums(args) => sums::run(&args),
         Command::Hostile(args) => sums::run_hostile(&args),
         Command::Serve(args) => peer::serve(&args),

@@ -63,7 +63,9 @@ enum Network {
 /// What uses both interfaces, or the first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Who {
-    Tls,
+    Tls {
+        paced: bool,
+    },
     Tcpls,
     /// TCPLS whose paths share the rate of one.
     Group,
@@ -76,16 +78,18 @@ impl Who {
     }
 }
 
-const CASES: [(Network, Who); 10] = {
+const CASES: [(Network, Who); 12] = {
     use Network::{Separate, Shared};
     const SMALL: Network = Shared { queue: BOTTLENECK.queue };
     const LARGE: Network = Shared { queue: LARGE_QUEUE };
     [
-        (SMALL, Who::Tls),
+        (SMALL, Who::Tls { paced: false }),
+        (SMALL, Who::Tls { paced: true }),
         (SMALL, Who::Tcpls),
         (SMALL, Who::Group),
         (SMALL, Who::Mptcp),
-        (LARGE, Who::Tls),
+        (LARGE, Who::Tls { paced: false }),
+        (LARGE, Who::Tls { paced: true }),
         (LARGE, Who::Tcpls),
         (LARGE, Who::Group),
         (LARGE, Who::Mptcp),
@@ -100,7 +104,8 @@ fn name((network, who): (Network, Who)) -> String {
         Network::Separate => "a bottleneck each".to_owned(),
     };
     let who = match who {
-        Who::Tls => "tls on one path",
+        Who::Tls { paced: false } => "tls on one path",
+        Who::Tls { paced: true } => "paced tls on one path",
         Who::Tcpls => "tcpls",
         Who::Group => "tcpls, paths in a group",
         Who::Mptcp => "mptcp",
@@ -115,7 +120,7 @@ struct Run {
 }
 
 /// Runs all cases.
-pub(crate) fn run(args: &Args, command: String) -> Outcome {
+pub(crate) fn run(args: &Args, command: &str) -> Outcome {
     let (tcpls, scratch) = (find_tcpls(args.tcpls.as_deref())?, Scratch::new()?);
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -138,11 +143,13 @@ pub(crate) fn run(args: &Args, command: String) -> Outcome {
             figures.add(&run, Duration::from_secs(args.settle), Duration::from_secs(args.seconds))?;
             eprintln!("{figures}");
         }
+        if let Some(file) = &args.results {
+            let measured = tcpls_results::Measured::here(command.to_owned());
+            Results { measured, tables: vec![table::shares(&figures)] }.write(file)?;
+        }
     }
-    let table = table::shares(&figures);
-    println!("{}", table.text());
-    let Some(file) = &args.results else { return Ok(()) };
-    Ok(Results { measured: tcpls_results::Measured::here(command), tables: vec![table] }.write(file)?)
+    println!("{}", table::shares(&figures).text());
+    Ok(())
 }
 
 /// Whether the machine was too busy for the figures to mean much: one packet in fifty was late.

@@ -13,7 +13,7 @@ use crate::lab::stack::{self, Files, PORT, Process};
 fn peers(who: Who) -> Case {
     let (name, stack, paths) = match who {
         Who::Mptcp => ("mptcp", Stack::Mptcp { backup: false }, vec![0, 1]),
-        _ => ("tls", Stack::Tls { paced: false }, vec![0]),
+        _ => ("tls", Stack::Tls { paced: who == Who::Tls { paced: true } }, vec![0]),
     };
     Case { name, stack, paths, events: false, direction: Direction::Down, megabytes: 0.0, every: 1 }
 }
