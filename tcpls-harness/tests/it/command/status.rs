@@ -52,6 +52,8 @@ async fn status_of_a_tunnel_shows_its_paths_and_the_cause_of_a_loss() {
     let (ca, server) = (directory.path().join("ca.pem"), address.replace("127.0.0.1", "localhost"));
     let mut line = command_in(&directory, &["socks", "--listen", "127.0.0.1:0", &server]);
     line.args(["--connect", &address, "--connect", &through, "--ca", ca.to_str().unwrap()]);
+    #[cfg(target_os = "linux")]
+    line.args(["--path", "lo"]);
     let mut client = Tcpls::spawn({
         line.env("TCPLS_AUTH", "ann:s3cret");
         line
@@ -99,6 +101,17 @@ async fn status_of_a_tunnel_shows_its_paths_and_the_cause_of_a_loss() {
     let output = command_in(&directory, &["status"]).output().await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains(&format!("ago: {cause}")) && text.contains(&target), "{text}");
+    path.take_down();
+    let down = loop {
+        let now = status(&directory).await;
+        let paths = now["sessions"][0]["paths"].as_array().unwrap().clone();
+        if let Some(path) = paths.into_iter().find(|path| path["state"] == "down") {
+            break path;
+        }
+    };
+    assert!(down["local"].is_null() && down["last_loss"].is_object(), "{down}");
+    #[cfg(target_os = "linux")]
+    assert_eq!(down["interface"], "lo", "{down}");
     drop(tunnel);
     client.signal("TERM");
     assert!(client.child.wait().await.unwrap().success());
