@@ -23,6 +23,8 @@ use rustls::{
 
 use super::seed;
 use crate::crypto::Handshake;
+#[cfg(feature = "openssl")]
+use crate::crypto::TlsServer;
 use crate::crypto::rng::Rng;
 use crate::crypto::rustls::{RustlsClient, RustlsServer};
 
@@ -107,6 +109,25 @@ impl Tls {
         RustlsServer::new(Arc::new(self.server_config(seed)), &self.server_protocols).expect("valid protocol names")
     }
 
+    /// Starts a handshake of the client's end: by rustls, or by OpenSSL if the feature `openssl` is built and the environment
+    /// variable `TCPLS_TESTING_TLS` is `openssl`.
+    pub fn start_client(&self, seed: u64) -> Box<dyn Handshake> {
+        #[cfg(feature = "openssl")]
+        if is_openssl() {
+            return super::openssl::start_client(&self.openssl_client());
+        }
+        start_client(&self.client(seed))
+    }
+
+    /// The same for the server's end.
+    pub fn start_server(&self, seed: u64) -> Box<dyn Handshake> {
+        #[cfg(feature = "openssl")]
+        if is_openssl() {
+            return TlsServer::handshake(&self.openssl_server()).expect("a valid configuration");
+        }
+        self.server(seed).handshake().expect("a complete configuration")
+    }
+
     /// Returns a client of plain TLS that does not know TCPLS.
     pub fn plain_client(&self, seed: u64) -> ClientConnection {
         let mut config = self.client_config(seed);
@@ -188,6 +209,11 @@ pub fn client_certificate() -> Vec<u8> {
 /// Starts a handshake of `tls` with the server of this module.
 pub fn start_client(tls: &RustlsClient) -> Box<dyn Handshake> {
     tls.handshake(server_name()).expect("a complete configuration")
+}
+
+#[cfg(feature = "openssl")]
+fn is_openssl() -> bool {
+    std::env::var_os("TCPLS_TESTING_TLS").is_some_and(|library| library == "openssl")
 }
 
 /// The source of all that would be random.

@@ -46,7 +46,7 @@ impl Mixed {
         let config = Arc::new(config);
         let (conn, peer) = match ours {
             Client => {
-                let conn = Connection::client(now, config, start_client(&tls.client(1)), seed(2));
+                let conn = Connection::client(now, config, tls.start_client(1), seed(2));
                 (conn, rustls::Connection::Server(tls.plain_server(3)))
             }
             Server => {
@@ -61,7 +61,7 @@ impl Mixed {
                 let Some(Incoming::New(session)) = endpoint.handle_bytes(now, incoming, &mut bytes) else {
                     panic!("a ClientHello without a token starts a session");
                 };
-                let handshake = tls.server(1).handshake().unwrap();
+                let handshake = tls.start_server(1);
                 let mut conn = Connection::server(now, config, handshake, session, seed(2));
                 conn.handle_bytes(now, FIRST, &mut bytes);
                 (conn, rustls::Connection::Client(peer))

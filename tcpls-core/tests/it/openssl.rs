@@ -201,3 +201,39 @@ fn client_of_openssl_for_tcpls_alone_refuses_a_server_without_it() {
     assert_eq!(pair.client().state(), State::Established);
     assert!(Tls::default().openssl_client().without_tcpls().is_err(), "there is no protocol to offer");
 }
+
+// draft E08
+#[test]
+fn sessions_that_the_extension_negotiates_join_and_move_as_others() {
+    for protocols in [vec![], vec![&b"h2"[..]]] {
+        let tls = Tls { client_protocols: protocols.clone(), server_protocols: protocols.clone(), ..Tls::default() };
+        let client = openssl::start_client(&tls.openssl_client().by_extensions().tcpls_only());
+        let mut pair = established(Pair::new(Setup::default(), client, openssl_end(&tls, Server)));
+        for side in [Client, Server] {
+            assert_eq!(pair.conn(side).application_protocol(), protocols.first().copied());
+        }
+        for slowly in [false, true] {
+            let tcp = if slowly { pair.open_tcp_slowly() } else { pair.open_tcp() };
+            pair.drive();
+            assert!(pair.live(Server).contains(&tcp), "{:?}", pair.live(Server));
+        }
+        pair.transfer(Client, b"question");
+        pair.cut(FIRST);
+        pair.drive();
+        pair.transfer(Server, b"answer");
+    }
+}
+
+#[test]
+fn a_server_without_the_extension_is_one_of_plain_tls_to_a_client_that_offers_it() {
+    let tls = Tls { client_protocols: vec![b"h2"], server_protocols: vec![b"h2"], ..Tls::default() };
+    let client = tls.openssl_client().by_extensions();
+    let mut pair = Pair::new(Setup::default(), openssl::start_client(&client), rustls_end(&tls, Server));
+    pair.drive();
+    assert_eq!([pair.client().state(), pair.server().state()], [State::Plain; 2]);
+    pair.transfer(Client, b"plain");
+    let only = openssl::start_client(&client.tcpls_only());
+    let mut pair = Pair::new(Setup::default(), only, rustls_end(&tls, Server));
+    pair.drive();
+    assert_eq!(pair.close_reason(Client), Some(CloseReason::NoTcpls));
+}

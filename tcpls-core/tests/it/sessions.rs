@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tcpls_core::sessions::{SessionKey, Sessions, SocketId};
-use tcpls_core::testing::tls::start_client;
 use tcpls_core::{
     Config, Connection, ConnectionId, Endpoint, EndpointConfig, Event, OpenTcpError, StreamId, TcpEnd, TcpEvent, Time,
 };
@@ -64,7 +63,7 @@ impl World {
     /// A client begins a session.
     fn connect(&mut self) -> SessionKey {
         let number = self.wires.len() as u64;
-        let handshake = start_client(&Tls::default().client(number));
+        let handshake = Tls::default().start_client(number);
         let conn = Connection::client(self.now, Arc::new(Config::default()), handshake, seed(10 + number));
         let (key, socket) = self.client().connect(conn);
         self.wire(socket);
@@ -85,7 +84,7 @@ impl World {
         sessions.input(socket).extend_from_slice(bytes);
         if let Some(new) = sessions.handle_bytes(now, socket) {
             if accepts {
-                let tls = Tls::default().server(20 + self.wires.len() as u64).handshake().unwrap();
+                let tls = Tls::default().start_server(20 + self.wires.len() as u64);
                 let conn = Connection::server(now, Arc::new(Config::default()), tls, new, seed(3));
                 assert!(sessions.accept(now, socket, conn).is_some());
             } else {

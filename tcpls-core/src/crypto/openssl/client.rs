@@ -20,6 +20,7 @@ pub struct OpensslClient {
     connector: SslConnector,
     names: Vec<Vec<u8>>,
     offer: Offer,
+    offers_extensions: bool,
 }
 
 impl OpensslClient {
@@ -37,7 +38,15 @@ impl OpensslClient {
         let names = alpn::names(application_protocols)?;
         complete(&mut connector).map_err(refused_configuration)?;
         let offer = if application_protocols.is_empty() { Offer::Anything } else { Offer::Protocols };
-        Ok(Self { connector: connector.build(), names, offer })
+        Ok(Self { connector: connector.build(), names, offer, offers_extensions: false })
+    }
+
+    /// Returns a copy that negotiates TCPLS by the draft's TLS extension, with only the plain names in ALPN (decision D132).
+    ///
+    /// A server that does not know the extension, as all servers with rustls, is one without TCPLS to such a client.
+    #[must_use]
+    pub fn by_extensions(&self) -> Self {
+        Self { names: self.filtered(|name| !is_tcpls(name)), offers_extensions: true, ..self.clone() }
     }
 
     /// Like `new`, for TCPLS only: a server that does not support it ends the session with [`CloseReason::NoTcpls`] or
@@ -46,8 +55,8 @@ impl OpensslClient {
     /// [`CloseReason::NoTcpls`]: crate::error::CloseReason::NoTcpls
     #[must_use]
     pub fn tcpls_only(&self) -> Self {
-        let names = self.names.iter().filter(|name| is_tcpls(name)).cloned().collect();
-        Self { connector: self.connector.clone(), names, offer: Offer::Tcpls }
+        let names = self.filtered(|name| is_tcpls(name) || self.offers_extensions);
+        Self { names, offer: Offer::Tcpls, ..self.clone() }
     }
 
     /// Returns a copy without TCPLS, which offers only the plain names. It is for applications that decide to use plain
@@ -57,11 +66,15 @@ impl OpensslClient {
     /// # Errors
     /// There is no application protocol to offer.
     pub fn without_tcpls(&self) -> Result<Self, HandshakeError> {
-        let names: Vec<_> = self.names.iter().filter(|name| !is_tcpls(name)).cloned().collect();
+        let names = self.filtered(|name| !is_tcpls(name));
         if names.is_empty() {
             return Err(misconfigured("there is no application protocol to offer without TCPLS"));
         }
-        Ok(Self { connector: self.connector.clone(), names, offer: Offer::Protocols })
+        Ok(Self { names, offer: Offer::Protocols, offers_extensions: false, ..self.clone() })
+    }
+
+    fn filtered(&self, is_kept: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
+        self.names.iter().filter(|name| is_kept(name)).cloned().collect()
     }
 }
 
@@ -77,10 +90,12 @@ impl TlsClient for OpensslClient {
             wire.push(name.len() as u8); // checked by `alpn::names`
             wire.extend_from_slice(name);
         }
-        tls.set_alpn_protos(&wire).map_err(refused_configuration)?;
+        if !wire.is_empty() {
+            tls.set_alpn_protos(&wire).map_err(refused_configuration)?;
+        }
         let tls = tls.into_ssl(server_name).map_err(refused_configuration)?;
         let shown = (!is_address).then(|| server_name.to_owned());
-        Ok(Box::new(Driver::client(tls, self.offer, shown)?))
+        Ok(Box::new(Driver::client(tls, self.offer, self.offers_extensions, shown)?))
     }
 }
 

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use openssl::ssl::{ErrorCode, Ssl, SslRef, SslStream, SslVerifyMode};
 
 use super::errors::{failed, failure, library};
-use super::log_index;
+use super::extensions::Agreement;
 use super::pipe::Pipe;
 use super::records::OwnRecords;
-use super::secrets::{Log, Schedule};
+use super::secrets::Schedule;
+use super::{Notes, notes_index};
 use crate::crypto::aead::Suite;
 use crate::crypto::alpn::is_tcpls;
 use crate::crypto::{Agreed, Handshake, Offer, plaintext_alert};
@@ -23,6 +24,9 @@ const MAX_RECEIVED: usize = 128 << 10;
 /// Bytes of a flight with this endpoint's certificates, record headers included (decision D111).
 const MAX_FLIGHT: usize = 64 << 10;
 
+/// ChangeCipherSpec records that a peer may send (RFC 8446, D.4). OpenSSL ignores any number of them.
+const MAX_CHANGE_CIPHER_SPECS: usize = 2;
+
 /// A handshake in progress.
 pub(super) struct Driver {
     side: Side,
@@ -30,10 +34,11 @@ pub(super) struct Driver {
     /// Client: the name that its ClientHello shows.
     shown_name: Option<String>,
     tls: SslStream<Pipe>,
-    log: Arc<Log>,
+    notes: Arc<Notes>,
     phase: Phase,
     /// Bytes received in total.
     received: usize,
+    change_cipher_specs: usize,
     /// To be sent.
     outgoing: Vec<u8>,
     /// From the moment at which this endpoint's application keys exist.
@@ -49,9 +54,15 @@ enum Phase {
 
 impl Driver {
     /// Starts a client's handshake, which gives its ClientHello.
-    pub(super) fn client(mut tls: Ssl, offer: Offer, shown_name: Option<String>) -> Result<Self, HandshakeError> {
+    pub(super) fn client(
+        mut tls: Ssl,
+        offer: Offer,
+        offers_extensions: bool,
+        shown_name: Option<String>,
+    ) -> Result<Self, HandshakeError> {
         tls.set_connect_state();
-        let mut driver = Self::new(tls, Side::Client, offer, shown_name)?;
+        let agreement = Agreement::of_client(offers_extensions);
+        let mut driver = Self { offer, shown_name, ..Self::new(tls, Side::Client, agreement)? };
         driver.step()?;
         Ok(driver)
     }
@@ -59,15 +70,25 @@ impl Driver {
     /// Starts a server's handshake.
     pub(super) fn server(mut tls: Ssl) -> Result<Self, HandshakeError> {
         tls.set_accept_state();
-        Self::new(tls, Side::Server, Offer::Anything, None)
+        Self::new(tls, Side::Server, Agreement::default())
     }
 
-    fn new(mut tls: Ssl, side: Side, offer: Offer, shown_name: Option<String>) -> Result<Self, HandshakeError> {
-        let log = Arc::new(Log::default());
-        tls.set_ex_data(log_index().map_err(library)?, log.clone());
-        let tls = SslStream::new(tls, Pipe::new(side, log.clone())).map_err(library)?;
-        let (phase, outgoing) = (Phase::Handshaking, Vec::new());
-        Ok(Self { side, offer, shown_name, tls, log, phase, received: 0, outgoing, own: None })
+    fn new(mut tls: Ssl, side: Side, agreement: Agreement) -> Result<Self, HandshakeError> {
+        let notes = Arc::new(Notes { agreement, ..Notes::default() });
+        tls.set_ex_data(notes_index().map_err(library)?, notes.clone());
+        let tls = SslStream::new(tls, Pipe::new(side, notes.clone())).map_err(library)?;
+        Ok(Self {
+            side,
+            offer: Offer::Anything,
+            shown_name: None,
+            tls,
+            notes,
+            phase: Phase::Handshaking,
+            received: 0,
+            change_cipher_specs: 0,
+            outgoing: Vec::new(),
+            own: None,
+        })
     }
 
     /// Lets OpenSSL go on until it needs the peer's next record.
@@ -78,6 +99,10 @@ impl Driver {
                 Ok(())
             }
             Err(error) if error.code() == ErrorCode::WANT_READ => Ok(()),
+            Err(error) if self.notes.agreement.is_draft_only() => {
+                let message = "the server has TCPLS by the draft alone, without the frames that this client needs";
+                Err(failure(Kind::Incompatible, message).with_source(error))
+            }
             Err(error) => Err(failed(error, self.tls.ssl().verify_result())),
         };
         // An alert of OpenSSL's is part of what it wrote.
@@ -88,7 +113,7 @@ impl Driver {
     /// Takes what OpenSSL wrote: its flight as it is, what it wrote behind it under numbers of this endpoint's.
     fn collect(&mut self) -> Result<(), HandshakeError> {
         let flight = self.tls.get_mut().take_flight();
-        if flight.len() > MAX_FLIGHT && self.alpn_is_tcpls() == Some(true) {
+        if flight.len() > MAX_FLIGHT && self.is_agreed() {
             // The peer would refuse a certificate chain that is too long, without saying why.
             self.outgoing.extend_from_slice(&plaintext_alert(Alert::InternalError));
             let message = "this endpoint's certificate chain exceeds the 64 KiB that the peer accepts";
@@ -112,7 +137,7 @@ impl Driver {
     }
 
     fn make_own(&self) -> Result<Option<OwnRecords>, HandshakeError> {
-        let Some(secret) = self.log.secret_of(self.side) else { return Ok(None) };
+        let Some(secret) = self.notes.log.secret_of(self.side) else { return Ok(None) };
         OwnRecords::new(secret, self.suite()?).map(Some)
     }
 
@@ -121,17 +146,36 @@ impl Driver {
         code.and_then(Suite::from_code).ok_or_else(|| failure(Kind::Incompatible, "the cipher suite is not supported"))
     }
 
-    fn alpn_is_tcpls(&self) -> Option<bool> {
-        self.tls.ssl().selected_alpn_protocol().map(is_tcpls)
+    /// Whether what the server has answered so far means TCPLS.
+    fn is_agreed(&self) -> bool {
+        self.tls.ssl().selected_alpn_protocol().is_some_and(is_tcpls) || self.notes.agreement.is_reached(self.side)
     }
 
     fn take_record(&mut self, record: &[u8]) -> Result<(), HandshakeError> {
         self.received = self.received.saturating_add(record.len());
         if self.received > MAX_RECEIVED {
-            return Err(failure(Kind::Violation, "the peer's handshake is longer than 128 KiB"));
+            return Err(self.refuse("the peer's handshake is longer than 128 KiB"));
+        }
+        if record.first() == Some(&(ContentType::ChangeCipherSpec as u8)) {
+            self.change_cipher_specs += 1;
+            if self.change_cipher_specs > MAX_CHANGE_CIPHER_SPECS {
+                return Err(self.refuse("the peer sent more than two ChangeCipherSpec records"));
+            }
         }
         self.tls.get_mut().feed(record);
         self.step()
+    }
+
+    /// Ends the handshake for a limit of this endpoint, with an alert where this endpoint can make one: under its application keys,
+    /// or where no keys are in use.
+    fn refuse(&mut self, message: &str) -> HandshakeError {
+        let alert = Alert::UnexpectedMessage;
+        if let Some(own) = &mut self.own {
+            own.seal(ContentType::Alert as u8, &[2, alert as u8], &mut self.outgoing);
+        } else if self.tls.ssl().current_cipher().is_none() {
+            self.outgoing.extend_from_slice(&plaintext_alert(alert));
+        }
+        failure(Kind::Violation, message)
     }
 
     /// A client that is asked for a certificate gets nothing before it has presented one.
@@ -172,12 +216,8 @@ impl Handshake for Driver {
     }
 
     fn tcpls(&self) -> Option<bool> {
-        // A HelloRetryRequest comes before the server has decided.
-        let is_settled = self.side == Side::Client || self.log.secret_of(Side::Server).is_some();
-        match self.alpn_is_tcpls() {
-            Some(tcpls) => is_settled.then_some(tcpls),
-            None => self.log.secret_of(self.side).is_some().then_some(false),
-        }
+        // EncryptedExtensions decide, which a server has made, and a client has read, once this endpoint has keys.
+        self.notes.log.secret_of(self.side).map(|_| self.is_agreed())
     }
 
     fn memory(&self) -> usize {
@@ -194,10 +234,11 @@ impl Handshake for Driver {
         }
         let suite = self.suite()?;
         let missing = || failure(Kind::Other, "OpenSSL logged no secret");
-        let secret = |side| self.log.secret_of(side).cloned().ok_or_else(missing);
+        let secret = |side| self.notes.log.secret_of(side).cloned().ok_or_else(missing);
         let (own, peers) = (secret(self.side)?, secret(self.side.peer())?);
         let open = (0, peers.open_keys(suite)?);
         let tls = self.tls.ssl();
+        let is_agreed = self.is_agreed();
         let alpn = tls.selected_alpn_protocol().map(<[u8]>::to_vec);
         let server_name = match self.side {
             Side::Client => self.shown_name,
@@ -207,6 +248,7 @@ impl Handshake for Driver {
         let seal = self.own.ok_or_else(missing)?.into_keys();
         let schedule = Box::new(Schedule { side: self.side, suite, own, peers });
         let mut agreed = Agreed::new(suite.code(), seal, open, schedule).with_alpn(alpn.as_deref());
+        agreed.tcpls = is_agreed;
         (agreed.server_name, agreed.offer, agreed.peer_certificates) = (server_name, self.offer, peer_certificates);
         Ok(agreed)
     }

@@ -6,11 +6,12 @@
 //! again, and holds the only count.
 //!
 //! `client` and `server` complete the user's configurations, `driver` runs the handshake over a `pipe`, `secrets` reads
-//! the key log and derives keys. ALPN negotiates TCPLS ([`alpn`](super::alpn)).
+//! the key log and derives keys. ALPN negotiates TCPLS ([`alpn`](super::alpn)), or TLS extensions do (`extensions`).
 
 mod client;
 mod driver;
 mod errors;
+mod extensions;
 mod pipe;
 mod records;
 mod secrets;
@@ -25,12 +26,20 @@ use openssl::ex_data::Index;
 use openssl::ssl::{Ssl, SslContextBuilder, SslVersion};
 
 pub use self::client::OpensslClient;
+use self::extensions::Agreement;
 use self::secrets::Log;
 pub use self::server::OpensslServer;
 
-/// Where a handshake of OpenSSL's keeps its secrets.
-fn log_index() -> Result<Index<Ssl, Arc<Log>>, ErrorStack> {
-    static INDEX: OnceLock<Index<Ssl, Arc<Log>>> = OnceLock::new();
+/// What OpenSSL's callbacks find out about one handshake.
+#[derive(Default)]
+struct Notes {
+    log: Log,
+    agreement: Agreement,
+}
+
+/// Where a handshake of OpenSSL's keeps its notes.
+fn notes_index() -> Result<Index<Ssl, Arc<Notes>>, ErrorStack> {
+    static INDEX: OnceLock<Index<Ssl, Arc<Notes>>> = OnceLock::new();
     if let Some(index) = INDEX.get() {
         return Ok(*index);
     }
@@ -38,15 +47,15 @@ fn log_index() -> Result<Index<Ssl, Arc<Log>>, ErrorStack> {
     Ok(*INDEX.get_or_init(|| made))
 }
 
-/// What both ends' configurations need: TLS 1.3 alone, and secrets for the handshake that they belong to.
+/// What both ends' configurations need: TLS 1.3 alone, the extensions, and secrets for the handshake that they belong to.
 fn complete(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
-    let index = log_index()?;
+    let index = notes_index()?;
     context.set_min_proto_version(Some(SslVersion::TLS1_3))?;
     context.set_max_proto_version(None)?;
     context.set_keylog_callback(move |tls, line| {
-        if let Some(log) = tls.ex_data(index) {
-            log.take_line(line);
+        if let Some(notes) = tls.ex_data(index) {
+            notes.log.take_line(line);
         }
     });
-    Ok(())
+    extensions::register(context, index)
 }

@@ -4,13 +4,13 @@ use core::mem;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 
-use super::secrets::Log;
+use super::Notes;
 use crate::wire::ids::Side;
 
 /// Received bytes, and what OpenSSL wrote: before and after this endpoint's application keys existed.
 pub(super) struct Pipe {
     side: Side,
-    log: Arc<Log>,
+    notes: Arc<Notes>,
     incoming: Vec<u8>,
     /// Bytes of `incoming` that OpenSSL has read.
     read: usize,
@@ -21,8 +21,8 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    pub(super) fn new(side: Side, log: Arc<Log>) -> Self {
-        Self { side, log, incoming: Vec::new(), read: 0, flight: Vec::new(), late: Vec::new() }
+    pub(super) fn new(side: Side, notes: Arc<Notes>) -> Self {
+        Self { side, notes, incoming: Vec::new(), read: 0, flight: Vec::new(), late: Vec::new() }
     }
 
     /// Adds received bytes.
@@ -68,7 +68,7 @@ impl Read for Pipe {
 impl Write for Pipe {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         // OpenSSL flushes a flight before it makes the next keys, and logs keys before it writes with them.
-        let into = if self.log.secret_of(self.side).is_some() { &mut self.late } else { &mut self.flight };
+        let into = if self.notes.log.secret_of(self.side).is_some() { &mut self.late } else { &mut self.flight };
         into.extend_from_slice(buf);
         Ok(buf.len())
     }

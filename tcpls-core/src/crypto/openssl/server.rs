@@ -19,7 +19,7 @@ pub struct OpensslServer {
 
 impl OpensslServer {
     /// Completes `acceptor`. `application_protocols`, most wanted first, are accepted over TCPLS and, if the client does
-    /// not speak it, over plain TLS.
+    /// not speak it, over plain TLS. A client may negotiate TCPLS by ALPN or by TLS extensions (decision D132).
     ///
     /// It sets the callbacks for ALPN and key logs and the session ID context, allows TLS 1.3 alone, and accepts no early
     /// data. A callback for server names must not change to another context, whose key log the provider does not see:

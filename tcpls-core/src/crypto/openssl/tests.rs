@@ -1,14 +1,18 @@
 //! Numbers of records behind the server's flight, and what OpenSSL alone decides. Whole sessions are in `tests/it/openssl.rs`.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
+
 use openssl::pkey::{Id, PKey};
-use openssl::ssl::{SslAcceptor, SslAcceptorBuilder, SslConnector, SslConnectorBuilder, SslMethod};
+use openssl::ssl::{ExtensionContext, SslAcceptor, SslAcceptorBuilder, SslConnector, SslConnectorBuilder, SslMethod};
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 
+use super::driver::Driver;
 use super::*;
 use crate::crypto::nonce::nonce;
-use crate::crypto::{Agreed, Handshake, OpenKeys, TAG_LEN, TlsClient, TlsServer};
+use crate::crypto::{Agreed, Handshake, Offer, OpenKeys, TAG_LEN, TlsClient, TlsServer};
 use crate::error::{AlertDescription, HandshakeErrorKind as Kind};
+use crate::wire::hello::{ExtensionTypes, peek_client_hello};
 use crate::wire::ids::ConnectionId;
 use crate::wire::record::{HEADER_LEN, RecordHeader, split_inner};
 
@@ -192,11 +196,131 @@ fn malformed_tickets_are_a_violation() {
     }
 }
 
+/// The code points of `tcpls` and `tcpls_parameters`.
+const CODES: [u16; 2] = [0xff60, 0xff63];
+
+/// How often these bytes are in `hello`.
+fn extensions(hello: &[u8]) -> [usize; 2] {
+    CODES.map(|code| {
+        let [high, low] = code.to_be_bytes();
+        hello.windows(4).filter(|bytes| *bytes == [high, low, 0, 0]).count()
+    })
+}
+
+// draft I30
+#[test]
+fn client_sends_empty_extensions_only_if_it_negotiates_by_them() {
+    let by_alpn = OpensslClient::new(connector(), &[b"h3"]).unwrap();
+    let by_extensions = by_alpn.by_extensions();
+    let clients = [
+        (by_alpn.clone(), [0, 0], &[&b"tcpls+h3"[..], b"h3"][..]),
+        (by_extensions.clone(), [1, 1], &[b"h3"]),
+        (by_extensions.tcpls_only(), [1, 1], &[b"h3"]),
+        (by_extensions.without_tcpls().unwrap(), [0, 0], &[b"h3"]),
+        (OpensslClient::new(connector(), &[]).unwrap().by_extensions(), [1, 1], &[]),
+    ];
+    for (client, expected, names) in clients {
+        let hello = written(&mut *client.handshake(NAME).unwrap());
+        assert_eq!(extensions(&hello), expected);
+        let (hello, _) = peek_client_hello(&hello, &ExtensionTypes::default()).unwrap().unwrap();
+        assert_eq!((hello.tcpls, hello.alpn.as_slice() == names), (expected == [1, 1], true), "{:?}", hello.alpn);
+    }
+}
+
+#[test]
+fn extensions_agree_on_tcpls_after_a_hello_retry_request_too() {
+    for groups in ["X25519", "P-256:X25519"] {
+        let (mut connector, mut acceptor) = (connector(), acceptor());
+        connector.set_groups_list(groups).unwrap();
+        acceptor.set_groups_list("X25519").unwrap();
+        let client = OpensslClient::new(connector, &[b"h3"]).unwrap().by_extensions().tcpls_only();
+        let mut client = client.handshake(NAME).unwrap();
+        let mut server = OpensslServer::new(acceptor, &[b"h3"]).unwrap().handshake().unwrap();
+        while !server.is_complete() {
+            feed(&mut *server, &written(&mut *client));
+            let sent = written(&mut *server);
+            if !client.is_complete() {
+                feed(&mut *client, &sent);
+            }
+        }
+        for end in [client, server] {
+            assert_eq!(end.tcpls(), Some(true));
+            let end = end.finish().unwrap();
+            assert_eq!((end.tcpls, end.alpn.as_deref()), (true, Some(&b"h3"[..])));
+            assert_eq!(end.application_protocol.as_deref(), Some(&b"h3"[..]));
+        }
+    }
+}
+
+const BOTH: ExtensionContext = ExtensionContext::CLIENT_HELLO.union(ExtensionContext::TLS1_3_ENCRYPTED_EXTENSIONS);
+
+/// A client that is not ours, with this `tcpls` in each ClientHello, and `tcpls_parameters` in the first ones.
+fn foreign(groups: &str, tcpls: &'static [u8], parameters: usize) -> Driver {
+    let mut connector = connector();
+    connector.set_groups_list(groups).unwrap();
+    connector.add_custom_ext(CODES[0], BOTH, move |_, _, _| Ok(Some(tcpls)), |_, _, _, _| Ok(())).unwrap();
+    let sent = AtomicUsize::new(0);
+    connector
+        .add_custom_ext(
+            CODES[1],
+            BOTH,
+            move |_, _, _| Ok((sent.fetch_add(1, Ordering::Relaxed) < parameters).then_some(*b"")),
+            |_, _, _, _| Ok(()),
+        )
+        .unwrap();
+    let tls = connector.build().configure().unwrap().into_ssl(NAME).unwrap();
+    Driver::client(tls, Offer::Anything, false, None).unwrap()
+}
+
+#[test]
+fn server_answers_only_a_client_that_has_both_extensions_in_each_hello() {
+    for (groups, parameters, hellos) in
+        [("X25519", 0, 1), ("X25519", 1, 1), ("P-256:X25519", 1, 2), ("P-256:X25519", 2, 2)]
+    {
+        let mut client = foreign(groups, b"", parameters);
+        let mut acceptor = acceptor();
+        acceptor.set_groups_list("X25519").unwrap();
+        let mut server = OpensslServer::new(acceptor, &[]).unwrap().handshake().unwrap();
+        for hello in 0..hellos {
+            assert_eq!(server.tcpls(), None, "hello {hello}");
+            feed(&mut *server, &written(&mut client));
+            feed(&mut client, &written(&mut *server));
+        }
+        assert!(client.is_complete());
+        assert_eq!(server.tcpls(), Some(parameters == hellos), "{groups} {parameters}");
+    }
+}
+
+#[test]
+fn an_extension_that_is_not_empty_ends_the_handshake() {
+    let mut server = server(0);
+    let error = server.handle_record(&mut written(&mut foreign("X25519", b"1", 1))).unwrap_err();
+    assert_eq!(error.kind(), Kind::Violation, "{error}");
+    assert_eq!(written(&mut *server)[3..], [0, 2, 2, 50], "fatal, decode_error");
+}
+
+#[test]
+fn client_refuses_a_server_that_has_tcpls_by_the_draft_alone() {
+    let mut acceptor = acceptor();
+    acceptor.add_custom_ext(CODES[0], BOTH, |_, _, _| Ok(Some(*b"")), |_, _, _, _| Ok(())).unwrap();
+    let mut server = Driver::server(Ssl::new(acceptor.build().context()).unwrap()).unwrap();
+    let client = OpensslClient::new(connector(), &[]).unwrap().by_extensions();
+    let mut client = client.handshake(NAME).unwrap();
+    feed(&mut server, &written(&mut *client));
+    let outcome: Result<Vec<()>, _> =
+        records(&written(&mut server)).iter_mut().map(|record| client.handle_record(record)).collect();
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), Kind::Incompatible, "{error}");
+    let alert =
+        records(&written(&mut *client)).iter_mut().map(|record| server.handle_record(record)).find_map(Result::err);
+    assert_eq!(alert.unwrap().kind(), Kind::PeerAlert(AlertDescription(40)));
+}
+
 #[test]
 fn a_handshake_that_never_ends_is_cut_off_at_128_kib() {
     let mut server = server(0);
-    // A ClientHello of 16 MiB, in full records.
-    let mut record = [&[22, 3, 1, 0x40, 0][..], &[1, 0xff, 0xff, 0xff], &vec![0; (1 << 14) - 4]].concat();
+    // A ClientHello that is a little longer than the limit, and about as long as OpenSSL's own, in full records.
+    let mut record = [&[22, 3, 1, 0x40, 0][..], &[1, 2, 1, 0], &vec![0; (1 << 14) - 4]].concat();
     let mut fed = 0;
     let error = loop {
         match server.handle_record(&mut record) {
@@ -206,6 +330,7 @@ fn a_handshake_that_never_ends_is_cut_off_at_128_kib() {
     };
     assert_eq!(error.kind(), Kind::Violation);
     assert!(fed <= 128 << 10, "{fed} bytes");
+    assert_eq!(written(&mut *server), [21, 3, 3, 0, 2, 2, 10], "fatal, unexpected_message");
     assert!(server.handle_record(&mut record).is_err() && !server.is_complete());
 }
 
@@ -214,7 +339,7 @@ fn a_client_of_tls_1_2_is_refused_with_an_alert() {
     let mut old = connector();
     old.set_max_proto_version(Some(SslVersion::TLS1_2)).unwrap();
     let tls = old.build().configure().unwrap().into_ssl(NAME).unwrap();
-    let mut hello = driver::Driver::client(tls, crate::crypto::Offer::Anything, None).unwrap();
+    let mut hello = Driver::client(tls, Offer::Anything, false, None).unwrap();
     let mut server = server(0);
     let mut record = written(&mut hello);
     let error = server.handle_record(&mut record).unwrap_err();

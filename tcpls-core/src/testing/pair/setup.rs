@@ -2,7 +2,7 @@
 
 use super::super::null::NullHandshake;
 use super::super::seed;
-use super::super::tls::{Tls, start_client};
+use super::super::tls::Tls;
 use super::Pair;
 use crate::config::Config;
 use crate::connection::State;
@@ -42,10 +42,7 @@ impl Setup {
     /// Returns a pair with one TCP connection that has carried nothing yet.
     pub fn start(self) -> Pair {
         let (client, server): (Box<dyn Handshake>, Box<dyn Handshake>) = match &self.tls {
-            Some(tls) => {
-                let server = tls.server(self.seed).handshake().expect("a complete configuration");
-                (start_client(&tls.client(self.seed)), server)
-            }
+            Some(tls) => (tls.start_client(self.seed), tls.start_server(self.seed)),
             None => {
                 let end = |side| Box::new(NullHandshake::new(side, seed(self.seed).0));
                 (end(Side::Client), end(Side::Server))

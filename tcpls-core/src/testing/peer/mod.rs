@@ -21,7 +21,7 @@ pub use self::joins::Dial;
 use self::keys::{Keys, Position};
 use self::record::split_records;
 pub use self::record::{ALERT, DATA, GENEROUS, HANDSHAKE, Record, encoded, entries, frames_of};
-use super::tls::{Tls, start_client};
+use super::tls::Tls;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::crypto::rng::Seed;
@@ -360,8 +360,8 @@ fn endpoint() -> Endpoint {
     Endpoint::new(EndpointConfig::default(), [4; 32], Seed([5; 32]))
 }
 
-/// Both ends of a full handshake by the stock provider, the same in every run.
+/// Both ends of a full handshake.
 fn handshakes() -> Handshakes {
     let tls = Tls::default();
-    (start_client(&tls.client(6)), tls.server(7).handshake().expect("a usable configuration"))
+    (tls.start_client(6), tls.start_server(7))
 }
