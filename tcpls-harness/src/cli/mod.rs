@@ -20,6 +20,7 @@ pub mod keys;
 pub mod limits;
 pub mod listen;
 mod logs;
+pub mod man;
 mod metrics;
 pub mod migrate;
 mod network;
@@ -91,6 +92,7 @@ enum Command {
     #[command(subcommand)]
     Sim(sim::Sim),
     Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Runs what the command line asks for.
@@ -235,6 +237,7 @@ impl Command {
             Self::Perf(perf) => perf::run(perf).await,
             Self::Sim(sim) => sim::run(sim).await,
             Self::Completions(args) => completions::run(&args),
+            Self::Man(args) => man::run(&args),
         }
     }
 }
