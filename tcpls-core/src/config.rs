@@ -52,13 +52,14 @@ pub struct Config {
     /// together. The window grows up to [`Config::max_session_window`]; unread streams do not close it.
     pub initial_session_window: u64,
     /// Maximum of the session's window and of the data buffered for reading, in bytes. Other streams continue while
-    /// unread ones stay below this bound: with the defaults, while at most 15 streams are unread.
+    /// unread ones stay below this bound: with the defaults, while at most 15 streams are unread; with an initial window of
+    /// at most this bound / (2 * [`Config::max_streams`]), always.
     pub max_session_window: u64,
     /// Initial window of a stream: bytes that the peer may send before the application reads. With at most 1/32 of
     /// [`Config::max_session_window`], 15 unread streams do not block the others.
     pub initial_stream_window: u64,
     /// Maximum of a stream's window, in bytes. All windows together grow by at most [`Config::max_session_window`] less
-    /// 16 initial windows, or by half of it if that is more.
+    /// [`Config::max_streams`] (at least 16) initial windows, or by half of it if that is more.
     pub max_stream_window: u64,
     /// Streams that the peer may have open at the same time.
     pub max_streams: u32,

@@ -22,7 +22,9 @@ use super::signals::Signals;
 use super::units::{parse_duration, parse_rate, parse_size};
 use super::{Outcome, report, server};
 use crate::net::{Listener, ServerOptions, Session};
-use crate::proxy::{self, Allow, AllowRemote, PROTOCOL, Pattern, RemotePattern, Report, TcpOutbound, Users, codes};
+use crate::proxy::{
+    self, Allow, AllowRemote, PROTOCOL, Pattern, RemotePattern, Report, TcpOutbound, Users, codes, session_config,
+};
 use crate::tls::Identity;
 
 /// Connect clients to other servers
@@ -183,10 +185,8 @@ impl Server {
         let mut options = ServerOptions::new(tls);
         bounds.apply(&mut options);
         args.listen.apply(&mut options);
-        let config = options.config.as_ref().clone().with(|config| {
-            config.max_streams = args.max_streams;
-            config.session_timeout = args.outage;
-        });
+        let config = session_config(options.config.as_ref().clone(), args.max_streams);
+        let config = config.with(|config| config.session_timeout = args.outage);
         options.config = Arc::new(config);
         // A tunnel of a client without TCPLS has no idle timeout.
         options.socket.keep_alive = Some(proxy::KEEP_ALIVE);

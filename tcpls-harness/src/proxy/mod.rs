@@ -13,7 +13,7 @@
 //! | `refusal` | why a connection is refused, in the words of HTTP |
 //! | `peer`, `splice` | the TCP connection outside of the session; carrying bytes, ends and resets between it and a stream |
 //! | `places`, `rate` | how many connections a client has, and the rate that they share |
-//! | `load` | which streams carry bulk data, sans-IO |
+//! | `load`, `windows` | which streams carry bulk data, sans-IO; windows that leave room for every connection |
 //! | `outbound`, `look_ups` | connects to targets: resolves names once, in turns, and judges the addresses |
 //! | `server` | answers the streams of a session |
 //! | `client`, `tunnel` | asks a server for connections; keeps a session for that |
@@ -44,6 +44,7 @@ mod splice;
 mod target;
 mod tunnel;
 mod users;
+mod windows;
 
 pub use self::allow::{Allow, Pattern, PatternError};
 pub use self::client::request;
@@ -64,6 +65,7 @@ pub use self::splice::{End, Spliced, Splicing, splice};
 pub use self::target::{Host, Target, TargetError};
 pub use self::tunnel::{Tunnel, TunnelOptions, TunnelReport};
 pub use self::users::{Accounts, Credentials, Users};
+pub use self::windows::session_config;
 pub use crate::http::PROTOCOL;
 
 /// Error codes that streams are reset and stopped with.

@@ -41,4 +41,5 @@ mod support;
 mod trace;
 mod tunnel;
 mod tunnel_latency;
+mod tunnel_many;
 mod tunnel_simulated;

@@ -20,16 +20,16 @@ use crate::proxy::echo_target;
 use crate::support::{ANY, identity, pattern, relay, trust};
 
 /// A proxy behind two paths that can be broken, and a client's tunnel over both.
-struct World {
+pub(crate) struct World {
     relays: [Relay; 2],
     server: Server<TcpOutbound>,
-    tunnel: Tunnel,
+    pub(crate) tunnel: Tunnel,
     /// The server's end of each session.
-    sessions: mpsc::UnboundedReceiver<Session>,
+    pub(crate) sessions: mpsc::UnboundedReceiver<Session>,
 }
 
 impl World {
-    async fn start(wait: Duration) -> Self {
+    pub(crate) async fn start(wait: Duration) -> Self {
         Self::with_session_timeout(wait, Duration::from_secs(3600)).await
     }
 
@@ -67,7 +67,7 @@ impl World {
     }
 
     /// Waits until there is a session with TCP connections on both paths.
-    async fn connected(&self) -> Session {
+    pub(crate) async fn connected(&self) -> Session {
         loop {
             if let Some(session) = self.tunnel.session() {
                 let mut events = session.events();
@@ -81,7 +81,7 @@ impl World {
     }
 
     /// A local port for programs; `target` is that of a forward.
-    async fn port(&self, target: Option<Target>) -> std::net::SocketAddr {
+    pub(crate) async fn port(&self, target: Option<Target>) -> std::net::SocketAddr {
         let listener = TcpListener::bind(ANY).await.unwrap();
         let address = listener.local_addr().unwrap();
         let tunnel = self.tunnel.clone();

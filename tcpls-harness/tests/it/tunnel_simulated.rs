@@ -25,14 +25,16 @@ const SUSPENDED: Duration = Duration::from_secs(2);
 /// The most that a keystroke may take, also when its path goes dark.
 const LONGEST: Duration = Duration::from_millis(200);
 
-/// The ports of targets that send back what they receive, of those that count it, and of those that send without end.
+/// The ports of targets that send back what they receive, of those that count it, of those that read nothing, and of those
+/// that send without end.
 pub(crate) const ECHO: u8 = 7;
 pub(crate) const DISCARD: u8 = 9;
+pub(crate) const STUCK: u8 = 13;
 pub(crate) const SOURCE: u8 = 19;
 /// The server's address on the first path.
 const WIFI: &str = "10.0.0.1:443";
 
-/// Targets that send back what they receive, count it, or send without end.
+/// Targets that send back what they receive, count it, do not read it, or send without end.
 pub(crate) struct Echoes(pub(crate) Runtime);
 
 impl Outbound for Echoes {
@@ -48,6 +50,7 @@ impl Outbound for Echoes {
                     let count = copy(&mut reader, &mut sink()).await;
                     _ = writer.write_u64(count.unwrap_or_default()).await;
                 }
+                STUCK => pending().await,
                 SOURCE => while writer.write_all(&[7; 16 * 1024]).await.is_ok() {},
                 _ => {
                     if copy(&mut reader, &mut writer).await.is_ok() {

@@ -8,9 +8,9 @@ use crate::config::Config;
 use crate::stream::flow::Clock;
 use crate::stream::recv::RecvHalf;
 
-/// The session's window has room for this many streams with initial windows, whatever others have grown to; if that is
-/// more than half of it, half of it is kept.
-const KEPT_STREAMS: u64 = 16;
+/// The session's window has room for this many streams with initial windows, or for [`Config::max_streams`] if that is more,
+/// whatever others have grown to; if that is more than half of it, half of it is kept.
+const KEPT_STREAMS: u32 = 16;
 
 /// The sum of the growth of all windows, and its limit.
 #[derive(Debug)]
@@ -24,7 +24,8 @@ pub(super) struct Growth {
 impl Growth {
     pub(super) fn new(config: &Config) -> Self {
         let all = config.max_session_window;
-        let kept = config.initial_stream_window.saturating_mul(KEPT_STREAMS).min(all / 2);
+        let streams = config.max_streams.max(KEPT_STREAMS);
+        let kept = config.initial_stream_window.saturating_mul(streams.into()).min(all / 2);
         Self { initial: config.initial_stream_window, max: all - kept, used: 0 }
     }
 
@@ -94,6 +95,13 @@ mod tests {
         assert!(!a.growth_counts());
         growth.give_back(&a);
         assert_eq!(run(&mut growth, &mut b, &mut b_offset), 1500);
+    }
+
+    #[test]
+    fn room_is_kept_for_as_many_streams_as_there_may_be() {
+        let config = |max_streams| Config { max_streams, initial_stream_window: 100, ..Config::default() };
+        let kept = |max_streams| Config::default().max_session_window - Growth::new(&config(max_streams)).max;
+        assert_eq!([1, 16, 17, 2048].map(kept), [1600, 1600, 1700, 204_800]);
     }
 
     #[test]

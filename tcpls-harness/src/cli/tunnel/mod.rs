@@ -30,7 +30,9 @@ use super::text::visible;
 use super::units::parse_duration;
 use super::{Outcome, status};
 use crate::net::{ClientOptions, ConnectError, PathFault, Runtime, Session};
-use crate::proxy::{Credentials, End, Invite, PROTOCOL, Refusal, Served, Spliced, Tunnel, TunnelOptions, TunnelReport};
+use crate::proxy::{
+    Credentials, End, Invite, PROTOCOL, Refusal, Served, Spliced, Tunnel, TunnelOptions, TunnelReport, session_config,
+};
 
 /// The environment variable with a client's credentials.
 const AUTH: &str = "TCPLS_AUTH";
@@ -112,8 +114,8 @@ impl TunnelArgs {
         let tls = self.trust.trust(invite).client_as(&[PROTOCOL], identity.as_ref())?.tcpls_only();
         let mut options = ClientOptions::new(tls, name);
         let config = options.config.as_ref().clone();
-        options.config =
-            Arc::new(config.with(|config| (config.session_timeout, config.max_streams) = (self.outage, MAX_STREAMS)));
+        let config = session_config(config, MAX_STREAMS).with(|config| config.session_timeout = self.outage);
+        options.config = Arc::new(config);
         Ok(options)
     }
 
