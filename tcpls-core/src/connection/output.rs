@@ -292,8 +292,13 @@ impl Connection {
             views.clear();
         }
         if let Some(entry) = self.tcps.get(tcp) {
-            let most = entry.commit().record(entry.sent().carried_bytes()).saturating_sub(RECORD_OVERHEAD);
-            budget = if self.is_full(entry) { 0 } else { budget.min(most) };
+            let carried = entry.sent().carried_bytes();
+            // The receiving application may wait for what is sent again, and gets it once a record is complete.
+            let most = match self.streams.has_lost_data() {
+                true => entry.commit().reinjected_record(carried),
+                false => entry.commit().record(carried),
+            };
+            budget = if self.is_full(entry) { 0 } else { budget.min(most.saturating_sub(RECORD_OVERHEAD)) };
         }
         while budget > STREAM_OVERHEAD && !chunks.is_full() {
             let Some(chunk) = self.next_chunk(tcp, &views, chunks, budget - STREAM_OVERHEAD) else { break };

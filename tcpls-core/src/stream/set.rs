@@ -273,6 +273,11 @@ impl Streams {
         self.shared.again + self.shared.fresh.min(self.shared.credit.left())
     }
 
+    /// Whether bytes are to be sent again.
+    pub(crate) fn has_lost_data(&self) -> bool {
+        self.shared.again > 0
+    }
+
     /// Memory of received data that is not read, including bookkeeping.
     pub(crate) fn buffered_to_read(&self) -> usize {
         self.shared.buffered_to_read

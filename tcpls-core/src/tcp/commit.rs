@@ -19,6 +19,10 @@ const LEAST: u64 = 1024;
 const FIRST_RECORD: u64 = 1400;
 /// The smallest record that is made for a slow path.
 const LEAST_RECORD: u64 = 400;
+/// The fraction of a second that the path may take for a record of reinjected data: the receiving application waits for it.
+const REINJECTED_PER_SECOND: u64 = 1000;
+/// A record of reinjected data need not be shorter than this.
+const LEAST_REINJECTED: u64 = 2048;
 /// A handshake that takes at most this time, besides the round trip, does not show the rate.
 const QUICK: Duration = Duration::from_millis(50);
 /// In one of this many rounds the limit is a quarter higher. Otherwise a sender whose acknowledgments wait behind the
@@ -107,6 +111,12 @@ impl Commit {
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
+    /// The most bytes on the wire that one record with reinjected stream data should have.
+    pub(crate) fn reinjected_record(&self, carried: u64) -> usize {
+        let short = self.rate().map_or(u64::MAX, |rate| (rate / REINJECTED_PER_SECOND).max(LEAST_REINJECTED));
+        self.record(carried).min(usize::try_from(short).unwrap_or(usize::MAX))
+    }
+
     /// How long the path takes for `bytes`, as far as is known.
     pub(crate) fn time_for(&self, bytes: u64) -> Duration {
         let Some(rate) = self.rate() else { return Duration::ZERO };
@@ -160,6 +170,17 @@ mod tests {
         assert_eq!(commit.limit(Duration::from_secs(4), NO_DELAY), 72_000, "room to double on a long path");
         assert_eq!(commit.record(0), 8000);
         assert_eq!(commit.time_for(2000), Duration::from_millis(250));
+    }
+
+    #[test]
+    fn record_of_reinjected_data_takes_a_millisecond_or_2_kib() {
+        let mut commit = Commit::default();
+        assert_eq!(commit.reinjected_record(9000), 9000, "nothing is known of the path");
+        for (rate, most) in [(1000, 1000), (8000, 2048), (3_000_000, 3000), (100_000_000, 100_000)] {
+            commit = Commit::default();
+            acked(&mut commit, rate, 1000, true);
+            assert_eq!(commit.reinjected_record(0), most);
+        }
     }
 
     #[test]

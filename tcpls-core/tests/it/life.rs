@@ -231,6 +231,34 @@ fn data_in_flight_on_a_slow_path_is_limited_to_two_seconds() {
     }
 }
 
+/// Ten milliseconds of paths that carry 1 MB/s each towards the client, and everything at once towards the server.
+fn ten_ms_of(pair: &mut Pair, tcps: &[ConnectionId]) {
+    pair.now += Duration::from_millis(10);
+    pair.advance(Duration::ZERO);
+    pair.step(Server);
+    tcps.iter().for_each(|tcp| _ = pair.deliver(*tcp, Client, 10_000));
+    pair.step(Client);
+    tcps.iter().for_each(|tcp| _ = pair.deliver(*tcp, Server, usize::MAX));
+}
+
+#[test]
+fn reinjected_data_goes_out_in_short_records() {
+    const SECOND: ConnectionId = ConnectionId(1);
+    let mut pair = Pair::with_tcp_connections(2);
+    pair.spread();
+    let stream = pair.open_stream(Server);
+    pair.submit(Server, stream, &bytes(8_000_000));
+    (0..100).for_each(|_| ten_ms_of(&mut pair, &[FIRST, SECOND]));
+    let before = pair.flow(SECOND, Client).log.len();
+    assert!(lengths(&pair.flow(SECOND, Client).log).rev().take(5).max() > Some(4096));
+    pair.cut(FIRST);
+    (0..5).for_each(|_| ten_ms_of(&mut pair, &[SECOND]));
+    let longest = lengths(&pair.flow(SECOND, Client).log[before..]).take(5).max();
+    assert!(longest > Some(1000) && longest <= Some(2048 + 64), "with acknowledgments: {longest:?}");
+    (0..100).for_each(|_| ten_ms_of(&mut pair, &[SECOND]));
+    assert!(lengths(&pair.flow(SECOND, Client).log).rev().take(5).max() > Some(4096), "what is new goes out as before");
+}
+
 /// The lengths of the records in what was sent.
 fn lengths(mut log: &[u8]) -> impl DoubleEndedIterator<Item = usize> {
     let mut all = Vec::new();
