@@ -19,7 +19,7 @@
 mod group;
 mod keep;
 mod lanes;
-mod local;
+pub(crate) mod local;
 mod network;
 mod order;
 mod pair;
@@ -39,7 +39,6 @@ use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
 pub use self::group::Group;
-pub(crate) use self::local::is_link_local;
 pub use self::local::{Device, Local, NoDevice};
 pub use self::network::{NetworkChange, report_change};
 pub use self::order::{Action, AttemptId, DialOptions, Keep, SessionView};

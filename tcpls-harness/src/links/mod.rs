@@ -10,7 +10,8 @@ mod tests;
 use std::net::{IpAddr, SocketAddr};
 
 pub use self::kind::Kind;
-use crate::dial::{Device, Local, Path, is_link_local};
+use crate::dial::local::is_link_local;
+use crate::dial::{Device, Local, Path};
 
 /// A network interface of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
