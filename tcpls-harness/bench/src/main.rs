@@ -20,6 +20,7 @@ mod sockets;
 
 mod threads;
 mod tls;
+mod tunnel;
 
 use clap::Parser;
 
@@ -40,6 +41,7 @@ enum Command {
     Joins(joins::Args),
     Footprint(footprint::Args),
     Many(many::Args),
+    Tunnel(tunnel::Args),
     Counts(counts::Args),
     Curves(curves::Args),
     Compare(output::CompareArgs),
@@ -56,6 +58,7 @@ fn main() -> Outcome {
         Command::Joins(args) => joins::run(&args),
         Command::Footprint(args) => footprint::run(&args),
         Command::Many(args) => many::run(&args),
+        Command::Tunnel(args) => tunnel::run(&args),
         Command::ServeMany(args) => many::serve(&args),
         Command::Memory(args) => memory::run(&args),
         Command::Counts(args) => counts::run(&args),

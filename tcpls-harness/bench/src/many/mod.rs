@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use self::server::Server;
 pub use self::server::{ServeArgs, serve};
 use self::usage::Usage;
+pub use self::usage::resident;
 use crate::Outcome;
 use crate::footprint::{files, raise_limit};
 use crate::loopback::{DATA, block_on};

@@ -33,6 +33,11 @@ impl Usage {
     }
 }
 
+/// Memory of this process, in bytes.
+pub fn resident() -> Outcome<u64> {
+    Ok(Usage::of_thread(this_thread())?.resident)
+}
+
 /// The ID of this thread.
 pub fn this_thread() -> i32 {
     nix::unistd::gettid().as_raw()
