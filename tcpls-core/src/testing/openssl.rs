@@ -1,6 +1,9 @@
 //! The ends of [`Tls`] by OpenSSL, with the same certificates. Its clock and its randomness are the system's, so that the bytes
 //! of a handshake differ from run to run.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use openssl::error::ErrorStack;
 use openssl::pkey::{Id, PKey};
 use openssl::ssl::{
@@ -15,11 +18,18 @@ use super::tls::{CLIENT, ClientCertificate, Identity, SERVER, SERVER_NAME, STRAN
 use crate::crypto::openssl::{OpensslClient, OpensslServer};
 use crate::crypto::{Handshake, TlsClient};
 
+/// Clients by their configurations: each `SslConnector` reads the system's certificates, which takes longer than a handshake.
+static CLIENTS: Mutex<BTreeMap<String, OpensslClient>> = Mutex::new(BTreeMap::new());
+
 impl Tls {
-    /// Returns the client's end by OpenSSL.
+    /// Returns the client's end by OpenSSL. Clients of one configuration share their `SslConnector`.
     pub fn openssl_client(&self) -> OpensslClient {
-        let connector = self.connector().expect("a valid configuration");
-        OpensslClient::new(connector, &self.client_protocols).expect("valid protocol names")
+        let build = || {
+            let connector = self.connector().expect("a valid configuration");
+            OpensslClient::new(connector, &self.client_protocols).expect("valid protocol names")
+        };
+        let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.entry(format!("{self:?}")).or_insert_with(build).clone()
     }
 
     /// Returns the server's end by OpenSSL.

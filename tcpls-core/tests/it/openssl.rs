@@ -132,16 +132,22 @@ fn tickets_of_openssl_count_in_its_record_numbers() {
 
 #[test]
 fn client_resumes_with_a_ticket_that_openssl_made() {
-    let tls = Tls::default();
-    let (client, server) = (tls.client(1), tls.openssl_server());
-    let flight = || {
-        let mut pair = established(Pair::new(Setup::default(), start_client(&client), server.handshake().unwrap()));
-        pair.transfer(Server, b"behind the tickets");
-        assert_eq!(pair.client().peer_certificates(), [SERVER_CERTIFICATE]);
-        pair.wire()[0].1.len()
-    };
-    let (full, resumed) = (flight(), flight());
-    assert!(resumed + SERVER_CERTIFICATE.len() < full, "the certificate is sent again: {resumed} of {full} bytes");
+    for certificate in [None, Some(ClientCertificate::Trusted)] {
+        let tls = Tls { client_auth: certificate.is_some(), client_certificate: certificate, ..Tls::default() };
+        let (client, server) = (tls.client(1), tls.openssl_server());
+        let flight = || {
+            let mut pair = established(Pair::new(Setup::default(), start_client(&client), server.handshake().unwrap()));
+            pair.transfer(Server, b"behind the tickets");
+            assert_eq!(pair.client().peer_certificates(), [SERVER_CERTIFICATE]);
+            assert_eq!(
+                pair.server().peer_certificates().first().map(Vec::as_slice),
+                certificate.map(|_| client_certificate()).as_deref()
+            );
+            pair.wire()[0].1.len()
+        };
+        let (full, resumed) = (flight(), flight());
+        assert!(resumed + SERVER_CERTIFICATE.len() < full, "the certificate is sent again: {resumed} of {full} bytes");
+    }
 }
 
 /// Asserts that `judge` failed the handshake with such an error, and that its alert reached the other end.

@@ -53,9 +53,10 @@ impl Agreement {
         match side {
             Side::Client => self.is_offered,
             Side::Server => {
-                // Each ClientHello had both.
+                // Each ClientHello had both. OpenSSL calls this for those in the last one, `tcpls` after the other.
                 let [parameters, tcpls] = &self.received;
-                let both = parameters.load(Ordering::Relaxed) == tcpls.load(Ordering::Relaxed);
+                let both = parameters.load(Ordering::Relaxed) == tcpls.load(Ordering::Relaxed)
+                    && (which == PARAMETERS || self.answered[PARAMETERS].load(Ordering::Relaxed));
                 self.answered[which].store(both, Ordering::Relaxed);
                 both
             }

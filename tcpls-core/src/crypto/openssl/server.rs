@@ -30,14 +30,14 @@ impl OpensslServer {
     pub fn new(mut acceptor: SslAcceptorBuilder, application_protocols: &[&[u8]]) -> Result<Self, HandshakeError> {
         let names = alpn::names(application_protocols)?;
         complete(&mut acceptor).map_err(refused_configuration)?;
-        refuse_early_data(&mut acceptor).map_err(refused_configuration)?;
+        set_up_tickets(&mut acceptor).map_err(refused_configuration)?;
         acceptor.set_alpn_select_callback(move |_, offered| select(&names, offered).ok_or(AlpnError::ALERT_FATAL));
         Ok(Self { acceptor: acceptor.build() })
     }
 }
 
-/// Without a session ID context, a server that asks for certificates could not resume.
-fn refuse_early_data(acceptor: &mut SslAcceptorBuilder) -> Result<(), ErrorStack> {
+/// Sets up tickets: without early data, and with a session ID context, which servers that ask for certificates need to resume.
+fn set_up_tickets(acceptor: &mut SslAcceptorBuilder) -> Result<(), ErrorStack> {
     acceptor.set_session_id_context(b"tcpls")?;
     acceptor.set_max_early_data(0)
 }

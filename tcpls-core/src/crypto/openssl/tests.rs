@@ -254,47 +254,62 @@ fn extensions_agree_on_tcpls_after_a_hello_retry_request_too() {
 
 const BOTH: ExtensionContext = ExtensionContext::CLIENT_HELLO.union(ExtensionContext::TLS1_3_ENCRYPTED_EXTENSIONS);
 
-/// A client that is not ours, with this `tcpls` in each ClientHello, and `tcpls_parameters` in the first ones.
-fn foreign(groups: &str, tcpls: &'static [u8], parameters: usize) -> Driver {
+/// A client that is not ours, and how often it was answered. The last three are the content of its extensions, and which of its
+/// ClientHellos have `tcpls` and `tcpls_parameters`.
+fn foreign(groups: &str, content: &'static [u8], hellos: [&'static [bool]; 2]) -> (Driver, Arc<[AtomicUsize; 2]>) {
     let mut connector = connector();
     connector.set_groups_list(groups).unwrap();
-    connector.add_custom_ext(CODES[0], BOTH, move |_, _, _| Ok(Some(tcpls)), |_, _, _, _| Ok(())).unwrap();
-    let sent = AtomicUsize::new(0);
-    connector
-        .add_custom_ext(
-            CODES[1],
-            BOTH,
-            move |_, _, _| Ok((sent.fetch_add(1, Ordering::Relaxed) < parameters).then_some(*b"")),
-            |_, _, _, _| Ok(()),
-        )
-        .unwrap();
+    let answers = Arc::new([const { AtomicUsize::new(0) }; 2]);
+    let extension = |which: usize| {
+        let (sent, answers) = (AtomicUsize::new(0), answers.clone());
+        let send = move || hellos[which][sent.fetch_add(1, Ordering::Relaxed)].then_some(content);
+        (send, move || _ = answers[which].fetch_add(1, Ordering::Relaxed))
+    };
+    let (send, take) = extension(0);
+    connector.add_custom_ext(CODES[0], BOTH, move |_, _, _| Ok(send()), move |_, _, _, _| Ok(take())).unwrap();
+    let (send, take) = extension(1);
+    connector.add_custom_ext(CODES[1], BOTH, move |_, _, _| Ok(send()), move |_, _, _, _| Ok(take())).unwrap();
     let tls = connector.build().configure().unwrap().into_ssl(NAME).unwrap();
-    Driver::client(tls, Offer::Anything, false, None).unwrap()
+    (Driver::client(tls, Offer::Anything, false, None).unwrap(), answers)
 }
 
 #[test]
 fn server_answers_only_a_client_that_has_both_extensions_in_each_hello() {
-    for (groups, parameters, hellos) in
-        [("X25519", 0, 1), ("X25519", 1, 1), ("P-256:X25519", 1, 2), ("P-256:X25519", 2, 2)]
-    {
-        let mut client = foreign(groups, b"", parameters);
+    const YES: bool = true;
+    const NO: bool = false;
+    let cases: [[&[bool]; 2]; 8] = [
+        [&[YES], &[NO]],
+        [&[NO], &[YES]],
+        [&[YES], &[YES]],
+        [&[NO], &[NO]],
+        [&[YES, YES], &[YES, NO]],
+        [&[YES, NO], &[YES, YES]],
+        [&[NO, YES], &[YES, NO]],
+        [&[YES, YES], &[YES, YES]],
+    ];
+    for hellos in cases {
+        let groups = if hellos[0].len() == 1 { "X25519" } else { "P-256:X25519" };
+        let (mut client, answers) = foreign(groups, b"", hellos);
         let mut acceptor = acceptor();
         acceptor.set_groups_list("X25519").unwrap();
         let mut server = OpensslServer::new(acceptor, &[]).unwrap().handshake().unwrap();
-        for hello in 0..hellos {
+        for hello in 0..hellos[0].len() {
             assert_eq!(server.tcpls(), None, "hello {hello}");
             feed(&mut *server, &written(&mut client));
             feed(&mut client, &written(&mut *server));
         }
         assert!(client.is_complete());
-        assert_eq!(server.tcpls(), Some(parameters == hellos), "{groups} {parameters}");
+        let has_both = hellos.iter().all(|hellos| hellos.iter().all(|has| *has));
+        assert_eq!(server.tcpls(), Some(has_both), "{hellos:?}");
+        let [tcpls, parameters] = [0, 1].map(|which: usize| answers[which].load(Ordering::Relaxed));
+        assert_eq!([tcpls, parameters], [usize::from(has_both); 2], "{hellos:?}");
     }
 }
 
 #[test]
 fn an_extension_that_is_not_empty_ends_the_handshake() {
     let mut server = server(0);
-    let error = server.handle_record(&mut written(&mut foreign("X25519", b"1", 1))).unwrap_err();
+    let error = server.handle_record(&mut written(&mut foreign("X25519", b"1", [&[true], &[true]]).0)).unwrap_err();
     assert_eq!(error.kind(), Kind::Violation, "{error}");
     assert_eq!(written(&mut *server)[3..], [0, 2, 2, 50], "fatal, decode_error");
 }
@@ -332,6 +347,20 @@ fn a_handshake_that_never_ends_is_cut_off_at_128_kib() {
     assert!(fed <= 128 << 10, "{fed} bytes");
     assert_eq!(written(&mut *server), [21, 3, 3, 0, 2, 2, 10], "fatal, unexpected_message");
     assert!(server.handle_record(&mut record).is_err() && !server.is_complete());
+}
+
+#[test]
+fn a_third_change_cipher_spec_ends_the_handshake_with_an_alert() {
+    const RECORD: [u8; 6] = [20, 3, 3, 0, 1, 1];
+    let Answered { mut server, client, flight, .. } = answered(server(0), &[]);
+    for _ in 0..2 {
+        server.handle_record(&mut RECORD.to_vec()).unwrap();
+    }
+    let error = server.handle_record(&mut RECORD.to_vec()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Violation, "{error}");
+    let opened = numbered(&client.open.1, &records(&written(&mut *server)));
+    assert_eq!(opened, [(21, vec![2, 10])], "fatal, unexpected_message");
+    assert!(records(&flight).iter_mut().all(|record| server.handle_record(record).is_err()) && !server.is_complete());
 }
 
 #[test]
