@@ -120,8 +120,12 @@ impl Download {
 
     /// Writes what arrived, and keeps or removes it now.
     pub(crate) async fn end(mut self) {
-        // What the writes return does not matter: the file is as long as what was written.
-        _ = self.write().await;
+        // After a write that failed, there is no file, and bytes are missing before those that are held: in a file of
+        // their own, they would be continued as its begin.
+        if self.part.is_some() || self.held as u64 == self.len {
+            // What the writes return does not matter: the file is as long as what was written.
+            _ = self.write().await;
+        }
         _ = self.settle().await;
     }
 
@@ -279,6 +283,24 @@ mod tests {
         std::fs::remove_dir_all(directory).unwrap();
     }
 
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_link_in_place_of_a_kept_file_is_not_followed() {
+        let directory = directory("link");
+        let (kept, other) = (directory.join("file.tcpls-part"), directory.join("other"));
+        std::fs::write(&other, "four").unwrap();
+        std::os::unix::fs::symlink(&other, &kept).unwrap();
+        std::fs::write(directory.join("file.tcpls-part.etag"), "4\n\"a\"\n").unwrap();
+        let mut download = Download::new(&file(&directory), 1);
+        download.adopt().await.unwrap();
+        assert_eq!(download.have(), None);
+        download.push(vec![7; 10].into()).await.unwrap();
+        download.complete().await.unwrap();
+        assert_eq!(std::fs::read(&other).unwrap(), b"four");
+        assert_eq!(std::fs::read(directory.join("file")).unwrap(), [7; 10]);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
     #[tokio::test]
     async fn another_state_of_the_file_replaces_what_arrived_of_the_first() {
         let directory = directory("replaced");
@@ -292,6 +314,21 @@ mod tests {
         assert_eq!(download.have(), Some(Have { len: 20, etag: "\"b\"".to_owned() }));
         download.complete().await.unwrap();
         assert_eq!(std::fs::read(directory.join("file")).unwrap(), [8; 20]);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn bytes_behind_a_write_that_failed_are_not_kept_as_the_begin_of_the_file() {
+        let directory = directory("gap");
+        let later = directory.join("later");
+        let mut download = Download::new(&file(&later), 1);
+        download.begin(0, Some("\"a\"")).await.unwrap();
+        download.push(vec![7; MAX_BATCH].into()).await.unwrap();
+        download.push(vec![8; MAX_BATCH].into()).await.unwrap_err();
+        // As on a disk that has room again.
+        std::fs::create_dir(&later).unwrap();
+        download.end().await;
+        assert_eq!(names(&later), 0);
         std::fs::remove_dir_all(directory).unwrap();
     }
 

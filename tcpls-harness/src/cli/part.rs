@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::download::Target;
 use crate::files::Have;
+use crate::net::Runtime;
 
 /// What becomes of a temporary file.
 #[derive(Clone, Debug)]
@@ -55,8 +56,8 @@ impl Fate {
         _ = std::fs::remove_file(&tag);
         let mut file = File::options().write(true).create_new(true).open(&tag)?;
         // The length shows whether both belong together.
-        write!(file, "{len}\n{etag}\n")?;
-        std::fs::rename(path, kept).inspect_err(|_| _ = std::fs::remove_file(tag))
+        let written = write!(file, "{len}\n{etag}\n").and_then(|()| std::fs::rename(path, kept));
+        written.inspect_err(|_| _ = std::fs::remove_file(tag))
     }
 }
 
@@ -101,7 +102,11 @@ impl Part {
         let [len, etag] = [lines.next(), lines.next()].map(Option::unwrap_or_default);
         let taken = Self::register(target, |path| {
             std::fs::rename(&kept, path)?;
-            File::options().write(true).open(path)
+            // A link leads to a file that no run has left.
+            match path.symlink_metadata()?.is_file() {
+                true => File::options().write(true).open(path),
+                false => std::fs::remove_file(path).and(Err(io::ErrorKind::NotFound.into())),
+            }
         });
         let mut part = match taken {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -120,7 +125,8 @@ impl Part {
     /// Registered and opened under one lock: [`settle_parts`] sees all files that exist.
     fn register(target: &Path, open: impl FnOnce(&Path) -> io::Result<File>) -> io::Result<Self> {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let path = target.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        // Not the number of the process: in containers it is often the same, and so would be what one leaves that was killed.
+        let path = target.with_file_name(format!(".{name}.{:016x}.part", Runtime::tokio().random()));
         let mut parts = parts();
         let parts = parts.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::Interrupted))?;
         let file = open(&path)?;
