@@ -199,18 +199,21 @@ pub(crate) enum Weight {
     Important,
 }
 
-/// Prints the events of TCP connections and paths until the session ends. A path that can't be connected to is printed
-/// once.
-pub(crate) async fn tell_troubles(events: Events, failures: PathFailures) {
-    Watch { monitor: None, names: BTreeMap::new(), stalls: Stalls::default() }
-        .run(events, failures, |_, text| output::tell(text))
-        .await;
+/// Prints what goes wrong with TCP connections and paths until the session ends. A path that can't be connected to is
+/// printed once.
+pub(crate) fn tell_troubles(session: &Session) -> impl Future<Output = ()> + use<> {
+    watch(session, false, |_, text| output::tell(text))
 }
 
-/// The same for a log, with the paths of TCP connections, and with those that join.
+/// The same for a log, with TCP connections that join.
 pub(crate) fn watch_paths<T: Fn(Weight, String)>(session: &Session, tell: T) -> impl Future<Output = ()> + use<T> {
+    watch(session, true, tell)
+}
+
+fn watch<T: Fn(Weight, String)>(session: &Session, tells_joins: bool, tell: T) -> impl Future<Output = ()> + use<T> {
     let (events, failures) = (session.events(), session.path_failures());
-    let mut watch = Watch { monitor: Some(session.monitor()), names: BTreeMap::new(), stalls: Stalls::default() };
+    let (monitor, names, stalls) = (session.monitor(), BTreeMap::new(), Stalls::default());
+    let mut watch = Watch { monitor, names, stalls, tells_joins };
     session.tcp_connections().into_iter().for_each(|tcp| watch.note_path(tcp));
     watch.run(events, failures, tell)
 }
@@ -225,16 +228,17 @@ pub(crate) fn path_of(monitor: &Monitor, tcp: ConnectionId) -> Option<String> {
 
 /// What is known of a session's TCP connections.
 struct Watch {
-    /// Knows their paths, if these are to be named.
-    monitor: Option<Monitor>,
+    /// Knows their paths.
+    monitor: Monitor,
     /// Their paths, also of those that were just lost.
     names: BTreeMap<ConnectionId, String>,
     stalls: Stalls,
+    tells_joins: bool,
 }
 
 impl Watch {
     fn note_path(&mut self, tcp: ConnectionId) {
-        let path = self.monitor.as_ref().and_then(|monitor| path_of(monitor, tcp));
+        let path = path_of(&self.monitor, tcp);
         self.names.extend(path.map(|path| (tcp, path)));
     }
 
@@ -272,12 +276,14 @@ impl Watch {
             tell(Weight::Detail, format!("{} goes on", self.name(tcp)));
         }
         match event {
-            Event::Tcp(TcpEvent::Joined { tcp }) if self.monitor.is_some() => {
+            Event::Tcp(TcpEvent::Joined { tcp }) => {
                 self.note_path(*tcp);
-                tell(Weight::Detail, format!("{} joined", self.name(*tcp)));
+                if self.tells_joins {
+                    tell(Weight::Detail, format!("{} joined", self.name(*tcp)));
+                }
             }
             Event::Tcp(TcpEvent::Lost { tcp, fault }) if *fault != TcpFault::SessionClosed => {
-                let how = if fault.was_meant() && self.monitor.is_some() { "closed" } else { "lost" };
+                let how = if fault.was_meant() { "closed" } else { "lost" };
                 tell(Weight::Detail, format!("{} {how}: {fault}", self.name(*tcp)));
                 self.names.remove(tcp);
             }

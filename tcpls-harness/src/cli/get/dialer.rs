@@ -74,7 +74,7 @@ impl Dial for Dialer {
         let (session, standby) = self.connect().await?;
         status::add(&session);
         if session.is_tcpls() {
-            tokio::spawn(tell_troubles(session.events(), session.path_failures()));
+            tokio::spawn(tell_troubles(&session));
             tokio::spawn(watch_network(session.clone(), self.args.uplinks.is_automatic()));
             standby.iter().for_each(|address| session.add_path(*address, None));
             if self.args.use_advertised {
