@@ -52,6 +52,7 @@ pub async fn answer(stream: Stream, visitor: &Visitor, mut report: impl FnMut(An
         let head = read_head(&mut recv, &mut reader, visitor).await;
         if visitor.is_tcpls() {
             recv.stop(code::NO_ERROR); // further data is not needed, and is dropped
+            reader = HeadReader::default(); // what arrived behind the head, and room for another
         } else if reader.is_empty() && matches!(head, Ok(None) | Err(Refusal::RequestTimeout)) {
             _ = send.finish(); // the client has what it wants
             return;
@@ -60,14 +61,14 @@ pub async fn answer(stream: Stream, visitor: &Visitor, mut report: impl FnMut(An
         let is_last = visitor.is_tcpls() || head.as_ref().map_or(true, request::is_last);
         let mut answering = Answering { send: &mut send, visitor, is_last, status: None };
         let (mut method, mut path) = (String::new(), String::new());
-        let mut outcome = match &head {
+        let mut outcome = match head {
             Ok(head) => {
                 if let StartLine::Request { method: named, .. } = &head.start {
                     method.clone_from(named);
                 }
                 answering.answer(head, &mut path).await
             }
-            Err(refusal) => answering.refuse(*refusal, "", true).await,
+            Err(refusal) => answering.refuse(refusal, "", true).await,
         };
         let (is_last, status) = (answering.is_last, answering.status);
         let is_broken = outcome.is_err_and(|refusal| status != Some(refusal.status().0));
@@ -133,19 +134,29 @@ struct Answering<'a> {
 
 impl Answering<'_> {
     /// Answers what a head requests; `path` gets it as soon as it is known. Returns the bytes of the file that were written.
-    async fn answer(&mut self, head: &Head, path: &mut String) -> Result<u64, Refusal> {
-        let request = match request::parse(head) {
+    ///
+    /// The head is dropped before anything is written: what waits for its client is in no account.
+    async fn answer(&mut self, head: Head, path: &mut String) -> Result<u64, Refusal> {
+        let request = match request::parse(&head) {
             Ok(request) => request,
-            Err(refusal) => return self.refuse(refusal, "", true).await,
+            Err(refusal) => {
+                drop(head);
+                return self.refuse(refusal, "", true).await;
+            }
         };
         path.clone_from(&request.path);
         self.send.set_label(path);
         let mut source = Source::new(self.visitor, request.path);
         let (validators, len) = match source.begin().await {
             Ok(begun) => begun,
-            Err(refusal) => return self.refuse(refusal, "", request.is_get).await,
+            Err(refusal) => {
+                drop(head);
+                return self.refuse(refusal, "", request.is_get).await;
+            }
         };
-        let (status, range) = match select(head, request.is_get, &validators, len) {
+        let selected = select(&head, request.is_get, &validators, len);
+        drop(head);
+        let (status, range) = match selected {
             Selected::All => (Status(200, "OK"), 0..len),
             Selected::Part(range) => (Status(206, "Partial Content"), range),
             Selected::NotModified => (Status(304, "Not Modified"), 0..0),
