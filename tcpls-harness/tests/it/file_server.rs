@@ -21,14 +21,14 @@ use crate::support::{ANY, Directory, ask, identity, pattern, read_all, read_cont
 const SMALL_WINDOW: u64 = 1_024;
 
 /// A server of the files in a directory, and how its answers end.
-struct FileServer {
-    identity: Identity,
-    address: std::net::SocketAddr,
-    outcomes: mpsc::UnboundedReceiver<Result<u64, Refusal>>,
+pub(crate) struct FileServer {
+    pub(crate) identity: Identity,
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) outcomes: mpsc::UnboundedReceiver<Result<u64, Refusal>>,
 }
 
 impl FileServer {
-    fn start(directory: &Path, limits: Limits) -> Self {
+    pub(crate) fn start(directory: &Path, limits: Limits) -> Self {
         let identity = identity();
         let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
         let mut listener = Listener::bind(&[ANY], options).unwrap();

@@ -379,3 +379,40 @@ async fn get_asks_a_plain_server_once_per_session() {
     assert_eq!(std::fs::read(out.join("chunks")).unwrap(), b"third");
     assert!(!out.join("c").exists());
 }
+
+#[tokio::test]
+async fn a_rest_without_a_length_that_ends_early_is_kept_and_continued() {
+    let directory = Directory::new("plain-rest");
+    let (acceptor, pem) = plain_server(files::PROTOCOL);
+    std::fs::write(directory.path().join("ca.pem"), pem).unwrap();
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let connect = [listener.local_addr().unwrap().to_string()];
+    let server = async |answers: &[(&str, &str, bool)]| {
+        for (range, answer, is_ended) in answers {
+            let mut tls = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+            let request = read_request(&mut tls).await;
+            let rest = format!("\r\nRange: bytes={range}-\r\nIf-Range: \"a\"\r\n");
+            assert_eq!(request.contains(&rest), !range.is_empty(), "{request}");
+            assert_eq!(request.contains("Range: "), !range.is_empty(), "{request}");
+            tls.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await.unwrap();
+            if *is_ended {
+                tls.shutdown().await.unwrap();
+            }
+        }
+    };
+    let part = |range, content| format!("206 x\r\nETag: \"a\"\r\nContent-Range: bytes {range}/10\r\n\r\n{content}");
+    let first =
+        [("", "200 OK\r\nETag: \"a\"\r\nContent-Length: 10\r\n\r\n01234", false), ("5", &*part("5-9", "56"), true)];
+    let paths = ["/file".to_owned()];
+    let ((), report) = tokio::join!(server(&first), fetch(directory.path(), &connect, &[], &paths));
+    assert_eq!((report.files, report.failures.len(), report.sessions), (0, 1, 2), "{report:?}");
+    let out = directory.path().join("out");
+    assert_eq!(std::fs::read(out.join("file.tcpls-part")).unwrap(), b"0123456");
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 2, "the part and its entity tag");
+
+    let second = [("7", &*part("7-9", "789"), true)];
+    let ((), report) = tokio::join!(server(&second), fetch(directory.path(), &connect, &["-C"], &paths));
+    assert_eq!((report.files, report.bytes_continued, report.bytes_received), (1, 7, 3), "{report:?}");
+    assert_eq!(std::fs::read(out.join("file")).unwrap(), b"0123456789");
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1);
+}

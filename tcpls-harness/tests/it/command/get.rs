@@ -2,20 +2,25 @@
 
 use std::path::Path;
 
+use std::time::Duration;
+
 use serde_json::Value;
+use tcpls_harness::files::{Limits, Refusal};
 use tcpls_harness::relay::{PathOptions, Relay};
+use tokio::io::AsyncReadExt;
 
 use super::{Tcpls, command, get_line};
+use crate::file_server::FileServer;
 use crate::support::{ANY, Directory, pattern};
 
 const LEN: usize = 8 << 20;
 
-/// A run that SIGINT ends after it has written something. Returns what it says.
-async fn interrupted(directory: &Path, address: &str) -> String {
+/// A run over a path that lets 4 MB through in a second, after it has written something.
+async fn writing(directory: &Path, address: &str, more: &[&str]) -> (Tcpls, Relay) {
     let options = PathOptions::default().with(|path| path.rate = Some(4_000_000));
     let relay = Relay::start(ANY, address.parse().unwrap(), options).unwrap();
     let line = get_line(directory, &relay.address().to_string(), "file");
-    let get = Tcpls::start(&line.iter().map(String::as_str).collect::<Vec<_>>());
+    let get = Tcpls::start(&line.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>());
     let is_written = || {
         let mut entries = std::fs::read_dir(directory.join("out")).into_iter().flatten().flatten();
         entries.any(|entry| {
@@ -26,6 +31,12 @@ async fn interrupted(directory: &Path, address: &str) -> String {
     while !is_written() {
         tokio::task::yield_now().await;
     }
+    (get, relay)
+}
+
+/// A run that SIGINT ends after it has written something. Returns what it says.
+async fn interrupted(directory: &Path, address: &str) -> String {
+    let (get, _relay) = writing(directory, address, &[]).await;
     get.signal("INT");
     let (status, text) = get.end().await;
     assert_eq!(status.code(), Some(130), "{text}");
@@ -82,4 +93,42 @@ async fn get_writes_to_standard_output_or_to_the_file_that_is_named() {
     let output = get(named.to_str().unwrap()).await;
     assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
     assert!(std::fs::read(named).unwrap() == pattern(LEN));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn get_continues_where_it_was_after_its_server_was_killed() {
+    let directory = Directory::new("get-killed");
+    let (server, address) = Tcpls::serve(directory.path(), &[]).await;
+    std::fs::write(directory.path().join("root/file"), pattern(LEN)).unwrap();
+    let (mut get, _relay) = writing(directory.path(), &address, &["--json"]).await;
+    server.signal("KILL");
+    server.end().await;
+    let (_server, _) = Tcpls::serve(directory.path(), &["--listen", &address]).await;
+    let report = get.lines.next_line().await.unwrap().unwrap();
+    let (status, text) = get.end().await;
+    assert!(status.success(), "{text}");
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert!(report["sessions"].as_u64() > Some(1), "{report}");
+    assert_eq!(report["bytes_received"], LEN, "each byte was received once");
+    assert!(text.contains(" to 127.0.0.1:") && text.contains(" lost: "), "{text}");
+    assert!(std::fs::read(directory.path().join("out/file")).unwrap() == pattern(LEN));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reader_of_standard_output_may_take_a_break_that_is_too_long_for_the_server() {
+    let directory = Directory::new("output-stalled");
+    std::fs::write(directory.path().join("file"), pattern(LEN)).unwrap();
+    let limits = Limits { patience: Duration::from_secs(1), ..Limits::default() };
+    let mut server = FileServer::start(directory.path(), limits);
+    let ca = directory.path().join("ca.pem");
+    std::fs::write(&ca, server.identity.certificate_pem()).unwrap();
+    let address = server.address.to_string();
+    let mut get = command(&["get", "--connect", &address, "--ca", ca.to_str().unwrap(), "-O", "-"]);
+    let mut get = get.arg("https://localhost/file").spawn().unwrap();
+    assert_eq!(server.outcomes.recv().await, Some(Err(Refusal::Stalled)));
+    let mut received = Vec::new();
+    get.stdout.take().unwrap().read_to_end(&mut received).await.unwrap();
+    let output = get.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(received == pattern(LEN), "{} bytes", received.len());
 }
