@@ -2,13 +2,14 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{BufMut, BytesMut};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::net::socket::keep_alive;
@@ -20,6 +21,13 @@ pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(60);
 pub trait Peer: AsyncRead + AsyncWrite + Send + Unpin {
     /// Ends both directions so that the other side notices that data is lost: TCP sends a reset.
     fn abort(&mut self) {}
+
+    /// Reads up to `max` bytes into a new buffer, which exists only if there is something to read; empty at the end.
+    fn poll_read_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<BytesMut>> {
+        let mut buffer = BytesMut::with_capacity(max);
+        ready!(pin!(self.read_buf(&mut (&mut buffer).limit(max))).poll(cx))?;
+        Poll::Ready(Ok(buffer))
+    }
 
     /// Waits for a failure while nothing is read. The default reports none: the next write does.
     fn poll_failed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -47,6 +55,17 @@ impl TcpPeer {
 }
 
 impl Peer for TcpPeer {
+    fn poll_read_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<BytesMut>> {
+        loop {
+            ready!(self.socket.poll_read_ready(cx))?;
+            let mut buffer = BytesMut::with_capacity(max);
+            match self.socket.try_read_buf(&mut (&mut buffer).limit(max)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome.map(|_| buffer)),
+            }
+        }
+    }
+
     fn abort(&mut self) {
         // If it fails, the socket has no connection to reset.
         _ = SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));

@@ -6,7 +6,6 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,7 +14,7 @@ use bytes::{Buf, Bytes};
 use tcpls_core::error::{ReadError, WriteError};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ErrorCode;
-use tokio::io::{AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
 use super::codes;
 use super::load::Load;
@@ -225,13 +224,10 @@ impl<P: Peer> Tunnel<'_, P> {
                 Poll::Pending => return self.poll_blocked(cx),
             };
             self.load.set_blocked(self.runtime.now(), false);
-            let mut space = [MaybeUninit::uninit(); PIECE];
-            let mut buffer = ReadBuf::uninit(&mut space[..room]);
-            match Pin::new(&mut self.peer.0).poll_read(cx, &mut buffer) {
+            let read = match self.peer.0.poll_read_bytes(cx, room) {
                 Poll::Ready(read) => read.map_err(|_| End::PeerReset)?,
                 Poll::Pending => return Ok(Poll::Pending),
-            }
-            let read = buffer.filled();
+            };
             if read.is_empty() {
                 self.send.finish().map_err(write_end)?;
                 self.up.ended = true;
@@ -239,7 +235,12 @@ impl<P: Peer> Tunnel<'_, P> {
             }
             self.up.has_read(self.runtime, read.len());
             self.note_moved(read.len());
-            let written = match Pin::new(&mut self.send).poll_write(cx, read) {
+            if read.len() >= read.capacity() / 2 {
+                self.up.held = read.freeze();
+                continue;
+            }
+            // The stream collects small writes; the buffer would be more memory than its bytes.
+            let written = match Pin::new(&mut self.send).poll_write(cx, &read) {
                 Poll::Ready(written) => written.map_err(|error| io_end(&error))?,
                 Poll::Pending => 0, // another stream has taken the room
             };
