@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::proxy::echo_target;
-use crate::support::{ANY, identity, trust};
+use crate::support::{ANY, identity, soon, trust};
 
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -75,7 +75,7 @@ impl Process {
     async fn drain(&self) {
         let (done, is_done) = oneshot::channel();
         self.drain.send(done).unwrap();
-        is_done.await.unwrap();
+        soon(is_done).await.unwrap();
     }
 }
 
@@ -122,7 +122,7 @@ async fn port(tunnel: &Tunnel) -> SocketAddr {
 
 async fn keystroke(terminal: &mut TcpStream, key: u8) {
     terminal.write_all(&[key]).await.unwrap();
-    assert_eq!(terminal.read_u8().await.unwrap(), key);
+    assert_eq!(soon(terminal.read_u8()).await.unwrap(), key);
 }
 
 async fn connect(port: SocketAddr, key: u8) -> TcpStream {
@@ -156,7 +156,7 @@ async fn replaced_proxy_loses_no_connection_and_new_ones_use_the_next() {
     });
     old.drain().await;
     let mut new = Process::start(&identity, old.address, None);
-    new.sessions.wait_for(|sessions| *sessions == 1).await.unwrap();
+    soon(new.sessions.wait_for(|sessions| *sessions == 1)).await.unwrap();
     let mut late = connect(port, 200).await;
     for (key, terminal) in terminals.iter_mut().enumerate() {
         keystroke(terminal, key as u8).await;
@@ -171,7 +171,7 @@ async fn replaced_proxy_loses_no_connection_and_new_ones_use_the_next() {
         terminal.read_to_string(&mut rest).await.unwrap();
         assert_eq!(rest, "the rest");
     }
-    (&mut old.exit).await.unwrap();
+    soon(&mut old.exit).await.unwrap();
     assert_eq!(*old.sessions.borrow(), 1);
     keystroke(&mut late, 201).await;
     assert_eq!(*new.sessions.borrow(), 1);
@@ -185,17 +185,17 @@ async fn remote_port_moves_to_the_next_proxy() {
     let target = echo_target().await.to_string().parse().unwrap();
     let forwards = RemoteForwards::new(&Runtime::tokio(), vec![RemoteForward { listen, target }]);
     let (_tunnel, mut grants) = tunnel(&identity, old.address, Some(forwards));
-    grants.wait_for(|grants| *grants == 1).await.unwrap();
+    soon(grants.wait_for(|grants| *grants == 1)).await.unwrap();
     let mut before = connect(listen, 1).await;
     old.drain().await;
     let _new = Process::start(&identity, old.address, Some(listen));
-    grants.wait_for(|grants| *grants == 2).await.unwrap();
+    soon(grants.wait_for(|grants| *grants == 2)).await.unwrap();
     let mut after = connect(listen, 2).await;
     keystroke(&mut before, 3).await;
     keystroke(&mut after, 4).await;
     before.shutdown().await.unwrap();
     assert_eq!(before.read(&mut [0]).await.unwrap(), 0);
-    old.exit.await.unwrap();
+    soon(old.exit).await.unwrap();
     keystroke(&mut after, 5).await;
 }
 
@@ -214,7 +214,7 @@ async fn both_ends_of_a_session_learn_of_the_drain() {
     let mut served = server.accept_stream().await.unwrap();
     assert!(!client.is_draining() && !server.is_draining());
     server.drain(LIMIT);
-    tokio::join!(client.draining(), server.draining());
+    soon(async { tokio::join!(client.draining(), server.draining()) }).await;
     for session in [&client, &server] {
         assert!(session.is_draining());
         assert_eq!(session.open_stream().await.unwrap_err(), OpenStreamError::Draining);
@@ -226,8 +226,8 @@ async fn both_ends_of_a_session_learn_of_the_drain() {
     assert_eq!(text, "runs on");
     served.shutdown().await.unwrap();
     assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
-    assert_eq!(server.closed().await, CloseReason::Local { error: code::NO_ERROR });
-    assert_eq!(client.closed().await, CloseReason::Peer { error: code::NO_ERROR, reason: b"drained".to_vec() });
+    assert_eq!(soon(server.closed()).await, CloseReason::Local { error: code::NO_ERROR });
+    assert_eq!(soon(client.closed()).await, CloseReason::Peer { error: code::NO_ERROR, reason: b"drained".to_vec() });
     assert!(server.accept_stream().await.is_none());
-    listener.drained().await;
+    soon(listener.drained()).await;
 }

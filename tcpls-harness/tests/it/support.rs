@@ -13,6 +13,7 @@ use tcpls_harness::files::{Content, fetch};
 use tcpls_harness::net::{ClientOptions, Events, Listener, RecvStream, ServerOptions, Session};
 use tcpls_harness::relay::{PathOptions, Relay};
 use tcpls_harness::tls::{Identity, Trust};
+use tokio::net::TcpStream;
 
 pub(crate) const PROTOCOL: &[u8] = b"test";
 pub(crate) const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -101,6 +102,30 @@ pub(crate) async fn read_content(content: &mut Content) -> Vec<u8> {
         all.extend_from_slice(&chunk);
     }
     all
+}
+
+/// Round trips within which everything must happen that waits only for other tasks of this process.
+const MANY_ROUND_TRIPS: usize = 200_000;
+
+/// Returns the output of `future`. Panics if it is not ready within many round trips of another socket of this process, so
+/// that a deadlock fails instead of hanging. The bound is on work, which takes longer where the machine is slow.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let listener = tokio::net::TcpListener::bind(ANY).await.unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    let (mut near, mut far) = (near.unwrap(), far.unwrap().0);
+    let round_trips = async {
+        for _ in 0..MANY_ROUND_TRIPS {
+            near.write_all(&[1]).await.unwrap();
+            far.read_u8().await.unwrap();
+        }
+    };
+    tokio::select! {
+        biased;
+        output = future => output,
+        () = round_trips => panic!("it does not happen: something waits for ever"),
+    }
 }
 
 /// Reads a stream to its end.
