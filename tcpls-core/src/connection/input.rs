@@ -59,6 +59,8 @@ impl Connection {
             TcpEnd::Fin => TcpFault::Fin,
             TcpEnd::Reset => TcpFault::Reset,
             TcpEnd::Error(_) => TcpFault::Io,
+            TcpEnd::PathDown => TcpFault::PathDown,
+            TcpEnd::JoinTimeout => TcpFault::JoinTimeout,
         };
         let is_only_half = fault == TcpFault::Fin && self.takes_what_is_written(tcp);
         if !is_only_half {

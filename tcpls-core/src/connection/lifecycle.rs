@@ -33,6 +33,7 @@ impl Lost {
             TcpFault::Alert(_) => 3,
             TcpFault::UserTimeout | TcpFault::JoinTimeout => 4,
             TcpFault::Retired => TcpFault::REASON_RETIRED,
+            TcpFault::PathDown => TcpFault::REASON_PATH_DOWN,
             _ => 0,
         }
     }
@@ -156,7 +157,10 @@ impl Connection {
     /// and no record was sealed under its number, so no nonce can repeat. While another TCP connection answers, the
     /// server replaces the token instead.
     fn returns_token(&self, entry: &Tcp<Carried>, fault: TcpFault) -> bool {
-        let is_silent = matches!(fault, TcpFault::Fin | TcpFault::Reset | TcpFault::Io | TcpFault::JoinTimeout);
+        let is_silent = matches!(
+            fault,
+            TcpFault::Fin | TcpFault::Reset | TcpFault::Io | TcpFault::PathDown | TcpFault::JoinTimeout
+        );
         let is_untouched = !entry.has_received() && !entry.has_sealed();
         let has_other = self.tcps.iter().any(|other| other.is_active() && !other.liveness().is_stalled());
         entry.is_opening() && is_silent && is_untouched && !has_other

@@ -106,6 +106,11 @@ pub enum TcpEnd {
     Reset,
     /// The operating system reported another error.
     Error(std::io::ErrorKind),
+    /// The driver reset it, because this host can send nothing there: its interface is down, or its local address was
+    /// removed. See [`Connection::handle_path_down`].
+    PathDown,
+    /// The driver reset it, because its join got no answer in time.
+    JoinTimeout,
 }
 
 impl From<std::io::ErrorKind> for TcpEnd {

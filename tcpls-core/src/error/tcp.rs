@@ -14,6 +14,8 @@ pub enum TcpFault {
     Reset,
     /// The socket failed in another way.
     Io,
+    /// This host's interface went down, or the local address was removed.
+    PathDown,
     /// The peer reported that it lost this TCP connection, with its reason.
     PeerReset(u8),
     /// The bytes received are not a TLS record.
@@ -41,6 +43,8 @@ pub enum TcpFault {
 impl TcpFault {
     /// The reason in Connection Reset of a retired TCP connection.
     pub(crate) const REASON_RETIRED: u8 = 5;
+    /// The reason in Connection Reset of one whose path is down.
+    pub(crate) const REASON_PATH_DOWN: u8 = 6;
 
     /// Whether an endpoint retired the TCP connection intentionally, or the session ended: its path has no fault.
     pub const fn was_meant(self) -> bool {
@@ -54,6 +58,7 @@ impl fmt::Display for TcpFault {
             Self::Fin => f.write_str("ended by the peer"),
             Self::Reset => f.write_str("reset"),
             Self::Io => f.write_str("socket error"),
+            Self::PathDown => f.write_str("its interface is down, or its local address was removed"),
             Self::PeerReset(reason) => match reset_reason(*reason) {
                 Some(name) => write!(f, "closed by the peer (reason {reason}: {name})"),
                 None => write!(f, "closed by the peer (reason {reason})"),
@@ -80,6 +85,19 @@ const fn reset_reason(reason: u8) -> Option<&'static str> {
         3 => "an alert",
         4 => "a timeout",
         TcpFault::REASON_RETIRED => "retired",
+        TcpFault::REASON_PATH_DOWN => "its interface is down, or its address was removed",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_of_the_peer_are_shown_with_their_meaning() {
+        let shown = TcpFault::PeerReset(6).to_string();
+        assert_eq!(shown, "closed by the peer (reason 6: its interface is down, or its address was removed)");
+        assert_eq!(TcpFault::PeerReset(7).to_string(), "closed by the peer (reason 7)");
+    }
 }

@@ -76,6 +76,11 @@ fn tcp_connection_without_a_link_stalls_at_once_and_its_data_is_reinjected() {
     let status = TcpEvent::Status { tcp: FIRST, backup: true };
     assert_eq!(said(&mut pair, Server, status), 1, "the peer sends nothing on it either");
     assert_eq!(pair.fault(Client, FIRST), None, "it may come back");
+    let now = pair.now;
+    pair.client().handle_tcp_end(now, FIRST, TcpEnd::PathDown);
+    pair.drive_for(Duration::from_millis(1));
+    assert_eq!(pair.fault(Client, FIRST), Some(TcpFault::PathDown));
+    assert_eq!(pair.fault(Server, FIRST), Some(TcpFault::PeerReset(6)), "both ends name the cause");
 }
 
 #[test]

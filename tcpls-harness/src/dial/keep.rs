@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tcpls_core::connection::JoinOptions;
+use tcpls_core::connection::{JoinOptions, TcpEnd};
 use tcpls_core::error::TcpFault;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
@@ -238,7 +238,7 @@ impl Dialer {
         for attempt in overdue {
             pair.note_failed_join(now, Failure::Silence, urgent, &mut self.rng);
             if let Stage::Joining { tcp: Some(tcp), .. } = attempt.stage {
-                self.actions.push_back(Action::Reset { tcp });
+                self.actions.push_back(Action::Reset { tcp, why: TcpEnd::JoinTimeout });
             }
         }
     }

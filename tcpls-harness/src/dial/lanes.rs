@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tcpls_core::connection::JoinOptions;
+use tcpls_core::connection::{JoinOptions, TcpEnd};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
@@ -118,7 +118,9 @@ impl Dialer {
             Some((Stage::Connecting(attempt), _)) => {
                 self.actions.push_back(Action::Abandon { attempt, timed_out: true })
             }
-            Some((Stage::Joining(_, Some(tcp)), _)) => self.actions.push_back(Action::Reset { tcp }),
+            Some((Stage::Joining(_, Some(tcp)), _)) => {
+                self.actions.push_back(Action::Reset { tcp, why: TcpEnd::JoinTimeout });
+            }
             _ => {}
         }
         lane.fail(now);

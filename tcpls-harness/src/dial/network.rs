@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tcpls_core::connection::Connection;
+use tcpls_core::connection::{Connection, TcpEnd};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
@@ -108,7 +108,7 @@ impl Dialer {
     /// A TCP connection that joins, or a lane, has lost its link: nothing is gained by waiting.
     fn note_change_of_other(&mut self, tcp: ConnectionId, change: NetworkChange) {
         if change.is_loss() {
-            self.actions.push_back(Action::Reset { tcp });
+            self.actions.push_back(Action::Reset { tcp, why: TcpEnd::PathDown });
         }
     }
 
@@ -120,7 +120,7 @@ impl Dialer {
                 && (has_other || since + ABSENCE <= now)
             {
                 live.link = Link::Closing;
-                self.actions.push_back(Action::Reset { tcp: live.tcp });
+                self.actions.push_back(Action::Reset { tcp: live.tcp, why: TcpEnd::PathDown });
             }
         }
     }

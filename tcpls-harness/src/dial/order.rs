@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tcpls_core::connection::{Connection, JoinOptions, State};
+use tcpls_core::connection::{Connection, JoinOptions, State, TcpEnd};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
@@ -99,10 +99,12 @@ pub enum Action {
         /// How: see `JoinOptions`.
         options: JoinOptions,
     },
-    /// Reset this TCP connection, whose join got no answer, so that the session reinjects its data.
+    /// Reset this TCP connection, and report that to the session, which reinjects its data.
     Reset {
         /// Which.
         tcp: ConnectionId,
+        /// Why, for `Connection::handle_tcp_end`: its join got no answer, or its path is down.
+        why: TcpEnd,
     },
     /// Retire this stalled TCP connection (`Connection::retire_tcp`): another has replaced it.
     Retire {

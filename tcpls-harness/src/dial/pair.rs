@@ -105,7 +105,7 @@ impl From<TcpFault> for Failure {
     fn from(fault: TcpFault) -> Self {
         match fault {
             TcpFault::JoinTimeout => Self::Silence,
-            TcpFault::Fin | TcpFault::Reset | TcpFault::Io => Self::Closed,
+            TcpFault::Fin | TcpFault::Reset | TcpFault::Io | TcpFault::PathDown => Self::Closed,
             _ => Self::Refused,
         }
     }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tcpls_core::config::Config;
-use tcpls_core::error::CloseReason;
+use tcpls_core::error::{CloseReason, TcpFault};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 use tcpls_harness::net::{Runtime, Session};
@@ -170,6 +170,9 @@ fn keystrokes_go_on_beside_bulk_data_when_the_interface_goes_down() {
         )?;
         let on_wifi = |tcp: &ConnectionId| session.path_of(*tcp).is_some_and(|path| path.remote.to_string() == WIFI);
         assert!(!session.tcp_connections().iter().any(on_wifi), "it is closed as soon as the other path works");
+        let paths = session.monitor().status(0).map(|status| status.paths).unwrap_or_default();
+        let causes: Vec<TcpFault> = paths.iter().filter_map(|path| path.last_loss).map(|loss| loss.fault).collect();
+        assert_eq!(causes, [TcpFault::PathDown], "and the cause is named");
         session.close(Default::default(), b"").await;
         Ok(())
     };

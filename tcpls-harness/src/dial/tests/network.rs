@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use tcpls_core::connection::TcpEnd;
 use tcpls_core::event::{Event, TcpEvent};
 
 use super::world::{FIRST, Good, MS, RTT, Refusing, World};
@@ -46,7 +47,11 @@ fn tcp_connection_without_a_link_is_closed_at_once_if_another_works() {
     let lost = world.on_pair(0).unwrap();
     world.change(AddressLost(local(0)), &[0]);
     world.run(Duration::ZERO);
-    assert!(world.log.iter().any(|(_, action)| *action == Action::Reset { tcp: lost }), "{:?}", world.log);
+    assert!(
+        world.log.iter().any(|(_, action)| *action == Action::Reset { tcp: lost, why: TcpEnd::PathDown }),
+        "{:?}",
+        world.log
+    );
     world.run(Duration::from_secs(60));
     assert_eq!((world.dials(0).len(), world.on_pair(0)), (0, None), "no dial without a local address");
     assert!(world.dialer.poll_timeout().is_none(), "an address that is away costs no wakeups");

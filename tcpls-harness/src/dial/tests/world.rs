@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tcpls_core::connection::JoinOptions;
+use tcpls_core::connection::{JoinOptions, TcpEnd};
 use tcpls_core::crypto::rng::Seed;
 use tcpls_core::error::TcpFault;
 use tcpls_core::event::{Event, TcpEvent};
@@ -159,7 +159,8 @@ impl World {
                 _ => {}
             },
             Action::Join { attempt, options } => self.join(attempt, options),
-            Action::Reset { tcp } => self.lose(tcp, TcpFault::Reset),
+            Action::Reset { tcp, why: TcpEnd::PathDown } => self.lose(tcp, TcpFault::PathDown),
+            Action::Reset { tcp, .. } => self.lose(tcp, TcpFault::JoinTimeout),
             Action::Retire { tcp } => self.lose(tcp, TcpFault::Retired),
             Action::SetBackup { tcp, backup } => self.set_backup(tcp, backup),
             Action::Abandon { .. } | Action::GiveUp => {}

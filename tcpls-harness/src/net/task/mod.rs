@@ -256,7 +256,7 @@ impl Driver {
         match input {
             // If it is dropped, the application learns that the session is closed.
             Input::Connect(path, opened) => _ = self.dials.as_mut().map(|dials| dials.add(path, opened)),
-            Input::Reset(tcp) => self.reset(tcp),
+            Input::Reset(tcp) => self.reset(tcp, TcpEnd::Reset),
             Input::ResetAll => self.reset_all(),
         }
     }
@@ -301,7 +301,7 @@ impl Driver {
                     self.attach(tcp, Socket::new(stream, Default::default()));
                 }
             }
-            Action::Reset { tcp } => self.reset(tcp),
+            Action::Reset { tcp, why } => self.reset(tcp, why),
             // There may be no other left, and then it is the one to stay.
             Action::Retire { tcp } => _ = self.shared.drive(|state| state.conn.retire_tcp(self.now, tcp)),
             Action::SetBackup { tcp, backup } => {
@@ -312,10 +312,10 @@ impl Driver {
         }
     }
 
-    fn reset(&mut self, tcp: ConnectionId) {
+    fn reset(&mut self, tcp: ConnectionId, why: TcpEnd) {
         let Some(index) = self.carriers.iter().position(|carrier| carrier.tcp == tcp) else { return };
         self.carriers.remove(index).socket.reset();
-        self.shared.drive(|state| state.conn.handle_tcp_end(self.now, tcp, TcpEnd::Reset));
+        self.shared.drive(|state| state.conn.handle_tcp_end(self.now, tcp, why));
     }
 
     fn reset_all(&mut self) {

@@ -305,7 +305,7 @@ impl Client {
                     }
                 }
             }
-            Action::Reset { tcp } => self.driver.iter_mut().for_each(|driver| driver.reset(env, tcp)),
+            Action::Reset { tcp, why } => self.driver.iter_mut().for_each(|driver| driver.reset(env, tcp, why)),
             Action::Retire { tcp } => {
                 // There may be no other left, and then it is the one to stay.
                 self.driver.iter_mut().for_each(|driver| _ = driver.conn.retire_tcp(env.now, tcp));

@@ -177,11 +177,11 @@ impl Driver {
     }
 
     /// Closes a TCP connection's socket with a reset.
-    pub(crate) fn reset(&mut self, env: &mut Env, tcp: ConnectionId) {
+    pub(crate) fn reset(&mut self, env: &mut Env, tcp: ConnectionId, why: TcpEnd) {
         env.trace.set_place(self.place);
         if let Some(at) = self.sockets.iter().position(|socket| socket.tcp == tcp) {
             env.net.reset(env.now, self.conn.side(), self.sockets.remove(at).id);
-            self.conn.handle_tcp_end(env.now, tcp, TcpEnd::Reset);
+            self.conn.handle_tcp_end(env.now, tcp, why);
             self.poll_events(env); // before its ID may name another
         }
     }
@@ -222,7 +222,7 @@ impl Driver {
         let mut orders = Vec::new();
         for input in inputs {
             match input {
-                Input::Reset(tcp) => self.reset(env, tcp),
+                Input::Reset(tcp) => self.reset(env, tcp, TcpEnd::Reset),
                 Input::Connect(path, answer) => orders.push(TcpOrder { path, answer }),
                 Input::ResetAll => {} // only for the account of a listener with real sockets
             }
