@@ -47,7 +47,7 @@ impl Logins {
     /// client's certificate, if clients are named by that.
     ///
     /// While the client's network has to wait, credentials are not looked at, or guesses would go on. Those that the
-    /// same session has used before are no guess: they are.
+    /// same session has used before are no guess: they are, and do not count if they were revoked.
     pub(super) fn authenticate(
         &self,
         field: Option<&str>,
@@ -61,13 +61,14 @@ impl Logins {
         }
         // No credentials are no wrong ones: clients that know nothing of a proxy ask without.
         let field = field.ok_or(Refusal::Credentials)?;
-        if !session.is_repeated(field)
-            && let Some(wait) = self.networks().wait(client, now)
-        {
+        let is_repeated = session.is_repeated(field);
+        if !is_repeated && let Some(wait) = self.networks().wait(client, now) {
             return Err(Refusal::WrongTooOften { seconds: u32::try_from(wait.as_secs() + 1).unwrap_or(u32::MAX) });
         }
         let Some(user) = users.find(field) else {
-            self.networks().count(client, now);
+            if !is_repeated {
+                self.networks().count(client, now);
+            }
             return Err(Refusal::Credentials);
         };
         session.remember(field);
@@ -250,7 +251,11 @@ mod tests {
         assert_eq!(ask("ann:secret"), Ok(Some("ann".into())));
         assert_eq!(ask("bob:other"), Err(Refusal::WrongTooOften { seconds: 2 }));
         logins.set_users(Users::default().or(Arc::new(NoAccounts)));
-        assert_eq!(ask("ann:secret"), Err(Refusal::Credentials), "they are checked nevertheless");
+        let wait = logins.networks().wait(client, second(1));
+        for _ in 0..100 {
+            assert_eq!(ask("ann:secret"), Err(Refusal::Credentials), "they are checked nevertheless");
+        }
+        assert_eq!(logins.networks().wait(client, second(1)), wait, "revoked ones do not make the wait longer");
     }
 
     #[derive(Debug)]

@@ -40,7 +40,7 @@ impl LookUps {
 
     /// Waits for a slot, which is free when it is dropped. Cancel safe.
     ///
-    /// First a client waits for its own look-ups, then all wait in the order of asking: another client is behind at most 16.
+    /// First a client waits for its own look-ups, then all wait in the order of asking: behind at most 16 of each other client.
     pub(super) async fn slot(&self, from: &Requester) -> Result<Slot, Refusal> {
         let asked = self.ask(from)?;
         let own = asked.slots.clone().acquire_owned().await.map_err(|_| Refusal::Overloaded)?;
