@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tcpls_core::error::CloseReason;
 use tcpls_core::stats::{TcpPhase, TcpStats};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::client::request;
 use super::refusal::Refusal;
@@ -19,6 +20,8 @@ use crate::net::{Runtime, Session, Stream};
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(15);
+/// How long a pause lasts at least before a new request for a connection ends it.
+const ASKED_PAUSE: Duration = Duration::from_secs(1);
 /// A session that lasted this long was no failure.
 const LASTING: Duration = Duration::from_secs(10);
 
@@ -73,11 +76,13 @@ pub struct Tunnel {
     runtime: Runtime,
     options: TunnelOptions,
     session: watch::Receiver<Option<Session>>,
+    /// Notified when a request waits for a session.
+    asked: Arc<Notify>,
 }
 
 impl Tunnel {
     /// Keeps a session that `dial` makes: `first`, if there is one already, then others. Failures are repeated with pauses
-    /// of 0.1 s to 15 s.
+    /// of 0.1 s to 15 s; a new request for a connection ends a pause after 1 s to 1.5 s.
     pub fn start<D, F, E>(
         runtime: &Runtime,
         options: TunnelOptions,
@@ -91,9 +96,11 @@ impl Tunnel {
         E: Send + 'static,
     {
         let (sender, session) = watch::channel(first.clone());
-        let keeper = Keeper { runtime: runtime.clone(), keep_alive: options.keep_alive, sender };
+        let asked = Arc::new(Notify::new());
+        let keep_alive = options.keep_alive;
+        let keeper = Keeper { runtime: runtime.clone(), keep_alive, sender, asked: asked.clone() };
         drop(runtime.spawn(async move { keeper.run(first, dial, report).await }));
-        Self { runtime: runtime.clone(), options, session }
+        Self { runtime: runtime.clone(), options, session, asked }
     }
 
     /// Returns the session, if there is one.
@@ -119,6 +126,9 @@ impl Tunnel {
     async fn connect_patiently(&self, target: &Target) -> Result<(Stream, Bytes), Refusal> {
         let mut sessions = self.session.clone();
         loop {
+            if sessions.borrow().is_none() {
+                self.asked.notify_one();
+            }
             let Ok(Some(session)) = sessions.wait_for(Option::is_some).await.map(|session| session.clone()) else {
                 return Err(Refusal::NoSession);
             };
@@ -152,6 +162,7 @@ struct Keeper {
     runtime: Runtime,
     keep_alive: Option<Duration>,
     sender: watch::Sender<Option<Session>>,
+    asked: Arc<Notify>,
 }
 
 impl Keeper {
@@ -205,10 +216,24 @@ impl Keeper {
                 }
                 Err(error) => report(TunnelReport::Failed(error)),
             }
-            // Clients of a server that restarts must not all return at once.
-            let jitter = self.runtime.random() % (pause.as_millis() as u64 / 2).max(1);
-            self.runtime.sleep(pause + Duration::from_millis(jitter)).await;
+            self.rest(pause).await;
             pause = (pause * 2).min(MAX_PAUSE);
         }
+    }
+
+    /// Waits for `pause`, or until a program asks for a connection, but not at once.
+    async fn rest(&self, pause: Duration) {
+        let least = pause.min(ASKED_PAUSE);
+        self.runtime.sleep(self.jittered(least)).await;
+        tokio::select! {
+            biased;
+            () = self.asked.notified() => {}
+            () = self.runtime.sleep(self.jittered(pause - least)) => {}
+        }
+    }
+
+    /// A time of up to one and a half `pause`: clients of a server that restarts must not all return at once.
+    fn jittered(&self, pause: Duration) -> Duration {
+        pause + Duration::from_millis(self.runtime.random() % (pause.as_millis() as u64 / 2).max(1))
     }
 }

@@ -17,6 +17,7 @@ use tcpls_harness::proxy::{
 use tcpls_harness::sim::scenario::Path;
 use tcpls_harness::sim::{Failure, NetworkHandle, Simulation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, copy, duplex, sink, split};
+use tokio::sync::watch;
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const TEN_MINUTES: Duration = Duration::from_secs(600);
@@ -250,4 +251,47 @@ fn session_is_rejoined_within_a_second_of_waking() {
 #[test]
 fn session_that_the_server_gave_up_during_a_suspend_ends_with_the_reason() {
     suspended_for(Duration::from_secs(3600), Duration::from_secs(60)).unwrap();
+}
+
+#[test]
+fn new_connection_ends_the_pause_before_the_next_session_after_a_second() {
+    let client = async |session: Session| -> io::Result<()> {
+        let runtime = session.runtime();
+        let (attempt, mut attempts) = watch::channel(Time::ZERO);
+        let own = runtime.clone();
+        let dial = move || {
+            attempt.send_replace(own.now());
+            async { Err::<Session, _>("the server is away") }
+        };
+        let options = TunnelOptions::default().with(|options| options.wait = Duration::from_secs(60));
+        let tunnel = Tunnel::start(&runtime, options, None, dial, |_: TunnelReport<&str>| {});
+        let ask = || {
+            let tunnel = tunnel.clone();
+            drop(runtime.spawn(async move { _ = tunnel.connect(&"192.0.2.1:7".parse().unwrap()).await }));
+        };
+        let mut next = async || {
+            let last = *attempts.borrow_and_update();
+            attempts.changed().await.unwrap();
+            attempts.borrow().saturating_since(last)
+        };
+        // Without requests, the pauses double.
+        let mut pause = Duration::ZERO;
+        for _ in 0..12 {
+            pause = next().await;
+        }
+        assert!(pause >= Duration::from_secs(15), "{pause:?}");
+        // A request in the middle of a pause ends it; one at its start ends it after a second, and only that one.
+        runtime.sleep(5000 * MS).await;
+        ask();
+        let pause = next().await;
+        assert!((5000 * MS..5001 * MS).contains(&pause), "{pause:?}");
+        (0..10).for_each(|_| ask());
+        let pause = next().await;
+        assert!((1000 * MS..1500 * MS).contains(&pause), "{pause:?}");
+        let pause = next().await;
+        assert!(pause >= Duration::from_secs(15), "{pause:?} while requests wait that have been heard");
+        session.close(Default::default(), b"").await;
+        Ok(())
+    };
+    network(1).client(client).run().unwrap();
 }
