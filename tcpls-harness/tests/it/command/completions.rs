@@ -1,9 +1,10 @@
-//! Completion by shells.
+//! What is made from the help texts: completion by shells, and manual pages.
 
 use std::io::Write;
 use std::process::Stdio;
 
 use super::command;
+use crate::support::Directory;
 
 /// Runs bash with a script on standard input; `None`, with a note, if there is no bash.
 fn bash(arguments: &[&str], script: &str) -> Option<std::process::Output> {
@@ -42,4 +43,21 @@ async fn an_unknown_shell_is_refused_with_the_known_ones() {
     let output = command(&["completions", "tcsh"]).output().await.unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && text.contains("bash") && text.contains("fish"), "{text}");
+}
+
+#[tokio::test]
+async fn man_writes_the_pages_of_all_commands_to_a_directory() {
+    let directory = Directory::new("man");
+    let out = directory.path().join("share/man1");
+    let output = command(&["man", "--out", out.to_str().unwrap()]).output().await.unwrap();
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+    for (name, text) in [("tcpls.1", ".SH SUBCOMMANDS"), ("tcpls-proxy.1", "\\-\\-allow\\-remote")] {
+        assert!(read(name).contains(text), "{name}");
+    }
+    assert!(read("tcpls-proxy-invite-add.1").contains(".TH"));
+    let file = out.join("tcpls.1");
+    let output = command(&["man", "--out", file.to_str().unwrap()]).output().await.unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("can't write manual pages to "), "{output:?}");
 }

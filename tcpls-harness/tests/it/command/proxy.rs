@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use tcpls_harness::net::{ClientOptions, Session};
-use tcpls_harness::proxy::{PROTOCOL, RemoteForward, RemoteForwards, request};
+use tcpls_harness::proxy::{Credentials, PROTOCOL, RemoteForward, RemoteForwards, request};
 use tcpls_harness::tls::{Identity, Trust};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -144,6 +144,30 @@ async fn a_client_certificate_names_the_user_of_a_proxy() {
     let (serving, own) = (session.clone(), remotes.clone());
     tokio::spawn(async move { own.serve(&serving, None, |_| {}).await });
     assert_eq!(server.event("listening_for").await["user"], "ann@example.com");
+}
+
+#[tokio::test]
+async fn rate_of_the_command_line_slows_a_client_down() {
+    const BYTES: usize = 100_000;
+    let directory = Directory::new("rate");
+    let (_proxy, address) = proxy(&directory, &["--allow", "127.0.0.1:*", "--rate", "200KB"]).await;
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let target = listener.local_addr().unwrap().to_string().parse().unwrap();
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.write_all(&[7; BYTES]).await.unwrap();
+    });
+    let trust = Trust::Pem(std::fs::read_to_string(directory.path().join("ca.pem")).unwrap());
+    let options = ClientOptions::new(trust.client(&[PROTOCOL]).unwrap(), "localhost".try_into().unwrap());
+    let session = Session::connect(&[address.parse().unwrap()], options).await.unwrap();
+    let credentials = Credentials::parse("ann:s3cret");
+    let start = std::time::Instant::now();
+    let (mut stream, early) = request(&session, &target, credentials.as_ref()).await.unwrap();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(early.len() + rest.len(), BYTES);
+    // 0.5 s, less the 0.1 s that it has saved up, and its last turn.
+    assert!(start.elapsed() > std::time::Duration::from_millis(350), "{:?}", start.elapsed());
 }
 
 /// Starts a tunnel's client, and returns it with the address that it says to listen on.
