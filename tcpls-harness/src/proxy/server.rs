@@ -202,6 +202,9 @@ impl<O: Outbound> Server<O> {
             Ok(user) => user,
             Err(refusal) => return refuse(stream, &report, None, None, refusal).await,
         };
+        if let Some(user) = &user {
+            session.set_label(user);
+        }
         let (method, target) = match request_of(&head) {
             Ok(request) => request,
             Err(refusal) => return refuse(stream, &report, user, None, refusal).await,

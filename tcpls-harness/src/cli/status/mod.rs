@@ -19,7 +19,7 @@ mod view;
 use std::path::PathBuf;
 
 #[cfg(unix)]
-pub(super) use self::registry::{add, add_numbered, number_of};
+pub(super) use self::registry::{add, add_numbered, number_of, set_no_session};
 #[cfg(unix)]
 pub(super) use self::serve::offer;
 use super::{Outcome, report as reporting};
@@ -75,7 +75,7 @@ pub async fn run(args: Args) -> Outcome {
 }
 
 #[cfg(not(unix))]
-pub(super) use self::absent::{add, add_numbered, number_of, offer};
+pub(super) use self::absent::{add, add_numbered, number_of, offer, set_no_session};
 
 #[cfg(not(unix))]
 mod absent {
@@ -91,6 +91,8 @@ mod absent {
     }
 
     pub(crate) fn add_numbered(_number: u64, _session: &Session) {}
+
+    pub(crate) fn set_no_session(_reason: Option<String>) {}
 
     pub(crate) fn number_of(_session: &Monitor) -> Option<u64> {
         None

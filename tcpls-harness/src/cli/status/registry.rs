@@ -20,13 +20,15 @@ const AT_ONCE: usize = 32;
 /// Ended sessions are forgotten when there are more than this, and then at each doubling.
 const FEW_SESSIONS: usize = 32;
 
-static SESSIONS: Mutex<Registry> = Mutex::new(Registry { next: 0, open: Vec::new(), kept: 0 });
+static SESSIONS: Mutex<Registry> = Mutex::new(Registry { next: 0, open: Vec::new(), kept: 0, no_session: None });
 static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 struct Registry {
     next: u64,
     open: Vec<(u64, Monitor)>,
     kept: usize,
+    /// Why a client has no session, or no new one.
+    no_session: Option<String>,
 }
 
 fn registry() -> MutexGuard<'static, Registry> {
@@ -57,6 +59,11 @@ pub(crate) fn add_numbered(number: u64, session: &net::Session) {
     registry().push(number, session);
 }
 
+/// Says why a client has no session, or no new one; `None` once it has.
+pub(crate) fn set_no_session(reason: Option<String>) {
+    registry().no_session = reason;
+}
+
 /// The number of a session.
 pub(crate) fn number_of(session: &Monitor) -> Option<u64> {
     registry().open.iter().find(|(_, monitor)| monitor == session).map(|(number, _)| *number)
@@ -69,7 +76,10 @@ pub(super) fn begin() {
 
 /// What the command does now. Other tasks get their turns meanwhile.
 pub(super) async fn status(command: &str) -> Status {
-    let mut open = registry().open.clone();
+    let (mut open, no_session) = {
+        let registry = registry();
+        (registry.open.clone(), registry.no_session.clone())
+    };
     open.retain(|(_, monitor)| !monitor.has_ended());
     let sessions_open = open.len();
     if sessions_open > MAX_SESSIONS {
@@ -97,6 +107,7 @@ pub(super) async fn status(command: &str) -> Status {
         command: command.to_owned(),
         uptime_seconds: BEGIN.elapsed().as_secs_f64(),
         sessions_open,
+        no_session,
         sessions,
     }
 }

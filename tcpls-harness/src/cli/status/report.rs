@@ -37,6 +37,9 @@ pub(super) struct Status {
     pub(super) uptime_seconds: f64,
     /// How many there are; those with the most traffic are listed.
     pub(super) sessions_open: usize,
+    /// Why a client has no session, or no new one.
+    #[serde(default)]
+    pub(super) no_session: Option<String>,
     pub(super) sessions: Vec<Session>,
 }
 
@@ -44,6 +47,9 @@ pub(super) struct Status {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Session {
     pub(super) session: u64,
+    /// The user of a proxy that made the latest request.
+    #[serde(default)]
+    pub(super) user: Option<String>,
     pub(super) tcpls: bool,
     pub(super) age_seconds: Option<f64>,
     /// Whether it has no TCP connection.
@@ -114,6 +120,7 @@ impl Session {
         let stranded = !status.paths.iter().any(is_live);
         Self {
             session,
+            user: status.label,
             tcpls: status.tcpls,
             age_seconds: status.age.map(|age| age.as_secs_f64()),
             stranded,
@@ -225,6 +232,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::net;
+    use crate::sim::{Simulation, scenario};
 
     /// The names of all fields in a value.
     fn names(value: &Value, all: &mut Vec<String>) {
@@ -236,6 +245,47 @@ mod tests {
             Value::Array(list) => list.iter().for_each(|value| names(value, all)),
             _ => {}
         }
+    }
+
+    #[test]
+    fn report_of_a_session_has_its_user_its_end_and_the_state_of_each_path() {
+        let client = async |session: net::Session| {
+            let host = Host::new(Vec::new(), Vec::new());
+            let mut status = session.monitor().status(1).unwrap();
+            let seen = Session::new(3, status.clone(), &host);
+            assert_eq!((seen.session, seen.user, seen.ends_in_seconds, seen.stranded), (3, None, None, false));
+            let mut shown = |phase, [stalled, backup, lane]: [bool; 3]| {
+                let tcp = status.paths[0].tcp.as_mut().unwrap();
+                (tcp.phase, tcp.stalled, tcp.backup, tcp.lane) = (phase, stalled, backup, lane);
+                Session::new(0, status.clone(), &host).paths[0].state.clone()
+            };
+            for (phase, flags, expected) in [
+                (TcpPhase::Opening, [false; 3], "opening"),
+                (TcpPhase::Active, [false; 3], "active"),
+                (TcpPhase::Active, [false, true, false], "backup"),
+                (TcpPhase::Active, [false, false, true], "lane"),
+                (TcpPhase::Active, [true, true, true], "stalled"),
+                (TcpPhase::Retiring, [false; 3], "retiring"),
+            ] {
+                assert_eq!(shown(phase, flags), expected);
+            }
+            let mut unconnected = PathReport { tcp: None, ..status.paths[0].clone() };
+            for (metered, expected) in [(false, "down"), (true, "metered")] {
+                unconnected.metered = metered;
+                status.paths.truncate(1);
+                status.paths.push(unconnected.clone());
+                assert_eq!(Session::new(0, status.clone(), &host).paths[1].state, expected);
+            }
+            status.paths.remove(0);
+            (status.ends_in, status.label) = (Some(Duration::from_millis(2500)), Some("ann".to_owned()));
+            let away = Session::new(0, status, &host);
+            assert_eq!((away.stranded, away.ends_in_seconds, away.user.as_deref()), (true, Some(2.5), Some("ann")));
+            assert_eq!(away.paths[0].state, "down", "no other path works, so it is to be connected");
+            session.close(Default::default(), b"").await;
+            std::io::Result::Ok(())
+        };
+        let server = |session: net::Session| async move { _ = session.closed().await };
+        Simulation::new(1).path(scenario::Path::new("fiber")).server(server).client(client).run().unwrap();
     }
 
     #[test]

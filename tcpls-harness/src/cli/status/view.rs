@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::report::{Path, Rates, Session, Status, Stream};
+use crate::cli::text::visible;
 use crate::cli::units::size;
 
 /// The width where there is no terminal.
@@ -28,6 +29,11 @@ pub(super) fn lines(status: &Status, columns: Option<usize>) -> Vec<String> {
         status.pid,
         count(status.sessions_open, "session")
     )];
+    let reason = status.no_session.iter().flat_map(|reason| reason.lines());
+    lines.extend(reason.enumerate().map(|(index, line)| {
+        let prefix = if index == 0 { "no session: " } else { "  " };
+        format!("{prefix}{line}")
+    }));
     for session in &mut status.sessions {
         lines.push(String::new());
         add_session(&mut lines, session, columns);
@@ -50,6 +56,7 @@ pub(super) fn summary(status: &Status) -> String {
 
 fn add_session(lines: &mut Vec<String>, session: &mut Session, columns: usize) {
     let protocol = if session.tcpls { "" } else { ", plain TLS 1.3" };
+    let user = session.user.as_deref().map_or_else(String::new, |user| format!(" of {}", visible(user)));
     let age = session.age_seconds.map_or_else(|| "handshake".to_owned(), duration);
     let streams = count(session.streams_open, "stream");
     let (to_send, to_read) = (bytes(session.bytes_to_send), bytes(session.bytes_to_read));
@@ -59,7 +66,9 @@ fn add_session(lines: &mut Vec<String>, session: &mut Session, columns: usize) {
         None => String::new(),
     };
     let number = session.session;
-    lines.push(format!("session {number}, {age}{protocol}{stranded}: {streams}, {to_send} to send, {to_read} to read"));
+    lines.push(format!(
+        "session {number}{user}, {age}{protocol}{stranded}: {streams}, {to_send} to send, {to_read} to read"
+    ));
     session.paths.sort_by(|a, b| busier(a.rates, b.rates).then(a.tcp.is_none().cmp(&b.tcp.is_none())));
     add_paths(lines, &session.paths, columns);
     session.streams.sort_by(|a, b| busier(a.rates, b.rates));
@@ -237,6 +246,16 @@ mod tests {
         status.sessions[0].ends_in_seconds = Some(725.5);
         let text = lines(&status, None).join("\n");
         assert!(text.contains("session 0, 12 min, no TCP connection, ends in 12 min: 0 streams"), "{text}");
+    }
+
+    #[test]
+    fn view_names_the_user_of_a_session_and_says_why_there_is_none() {
+        let mut status = status();
+        status.sessions[0].user = Some("ann\u{1b}".to_owned());
+        status.no_session = Some("192.0.2.1:443: refused\nanother".to_owned());
+        let text = lines(&status, None).join("\n");
+        assert!(text.contains("session 0 of ann\\u{1b}, 12 min"), "{text}");
+        assert!(text.contains(" sessions\nno session: 192.0.2.1:443: refused\n  another\n\n"), "{text}");
     }
 
     #[test]

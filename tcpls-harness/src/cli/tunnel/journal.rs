@@ -1,13 +1,13 @@
 //! The log of a tunnel's client: each line with its time and session, or, below another program, only what explains why
-//! nothing moves.
+//! nothing moves. Its status shows why there is no session, too.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::cli::output;
 use crate::cli::paths::Weight;
 use crate::cli::validity::timestamp;
+use crate::cli::{output, status};
 
 /// The log. Clones write to the same.
 #[derive(Clone, Debug)]
@@ -75,6 +75,7 @@ impl Journal {
 
     /// Logs that session number `session` began, over `path`.
     pub(super) fn began(&self, session: u64, path: &str) {
+        status::set_no_session(None);
         let failed = {
             let mut state = self.state();
             state.session = session;
@@ -93,12 +94,14 @@ impl Journal {
     /// Logs why the session ended.
     pub(super) fn ended(&self, reason: &str) {
         let session = self.state().session;
+        status::set_no_session(Some(format!("session {session} ended: {reason}")));
         let what = if self.0.is_quiet { "the session ended" } else { "ended" };
         self.tell_of(session, Weight::Important, format_args!("{what}: {reason}; connecting again"));
     }
 
     /// Logs why there is no session, unless that is known from the attempt before.
     pub(super) fn failed(&self, failure: &str) {
+        status::set_no_session(Some(failure.to_owned()));
         if self.is_news(failure) {
             self.tell(Weight::Important, format_args!("trying again: {failure}"));
         }

@@ -31,6 +31,11 @@ const FEW_LABELS: usize = 32;
 pub struct Monitor(Weak<Shared>);
 
 impl Session {
+    /// Names the session for those who observe it ([`Monitor::status`]), in at most 256 bytes, for example by its user.
+    pub fn set_label(&self, label: &str) {
+        self.handle().with(|state| state.notes.get_or_insert_default().labels.set_of_session(label));
+    }
+
     /// Returns an observer of the session, which does not keep it open.
     pub fn monitor(&self) -> Monitor {
         Monitor(self.handle().downgrade())
@@ -83,6 +88,8 @@ pub struct SessionStatus {
     pub tcpls: bool,
     /// The time after which it ends without a TCP connection; `None` if it has one.
     pub ends_in: Option<Duration>,
+    /// What the application calls it ([`Session::set_label`]).
+    pub label: Option<String>,
     /// The counters of the session.
     pub stats: Stats,
     /// The live TCP connections; then the paths without one: those that the client dials, and those that failed.
@@ -171,6 +178,7 @@ impl State {
                 connection::State::Stranded { until } => Some(until.saturating_since(now)),
                 _ => None,
             },
+            label: notes.and_then(|notes| notes.labels.session.as_deref().map(str::to_owned)),
             streams: streams.map(|stats| StreamReport { stats, label: label(stats.id) }).collect(),
             paths,
             stats,
@@ -183,7 +191,7 @@ impl State {
 pub(crate) struct Notes {
     /// The latest failure on each path.
     losses: Losses,
-    /// What the application calls its streams.
+    /// What the application calls the session and its streams.
     pub(crate) labels: Labels,
 }
 
@@ -260,9 +268,10 @@ impl Losses {
     }
 }
 
-/// What the application calls its streams.
+/// What the application calls the session and its streams.
 #[derive(Debug, Default)]
 pub(crate) struct Labels {
+    session: Option<Box<str>>,
     names: BTreeMap<StreamId, Box<str>>,
     /// How many there were after the last time that those of ended streams were dropped.
     kept: usize,
@@ -275,19 +284,29 @@ impl Labels {
             self.names.retain(|id, _| open.binary_search(id).is_ok());
             self.kept = self.names.len();
         }
-        let ends = label.char_indices().map(|(at, c)| at + c.len_utf8());
-        let end = ends.take_while(|end| *end <= MAX_LABEL).last().unwrap_or(0);
-        self.names.insert(id, label[..end].into());
+        self.names.insert(id, cut(label).into());
+    }
+
+    pub(crate) fn set_of_session(&mut self, label: &str) {
+        if self.session.as_deref() != Some(cut(label)) {
+            self.session = Some(cut(label).into());
+        }
     }
 
     /// The memory that they need, in bytes.
     pub(crate) fn memory(&self) -> usize {
-        self.names.len() * MAX_LABEL
+        (self.names.len() + usize::from(self.session.is_some())) * MAX_LABEL
     }
 
     fn get(&self, id: StreamId) -> Option<String> {
         self.names.get(&id).map(|label| label.to_string())
     }
+}
+
+/// The begin of a label, at most [`MAX_LABEL`] bytes.
+fn cut(label: &str) -> &str {
+    let ends = label.char_indices().map(|(at, c)| at + c.len_utf8());
+    &label[..ends.take_while(|end| *end <= MAX_LABEL).last().unwrap_or(0)]
 }
 
 #[cfg(test)]

@@ -118,6 +118,19 @@ async fn status_of_a_tunnel_shows_its_paths_and_the_cause_of_a_loss() {
     assert_eq!(sockets(directory.path()), [] as [PathBuf; 0]);
 }
 
+/// A proxy with the user ann whose status is in this directory; returns its address.
+async fn proxy_in(directory: &Directory) -> (Tcpls, String) {
+    let (ca, secret) = (directory.path().join("ca.pem"), directory.path().join("secret"));
+    std::fs::write(&secret, "s3cret\n").unwrap();
+    let user = format!("ann:{}", secret.display());
+    let listen = ["proxy", "--json", "--listen", "127.0.0.1:0", "--allow", "127.0.0.1:*"];
+    let mut line = command_in(directory, &listen);
+    line.args(["--user", &user, "--ca-out", ca.to_str().unwrap()]);
+    let mut proxy = Tcpls::spawn(line);
+    let address = proxy.event("listening").await["addresses"][0].as_str().unwrap().to_owned();
+    (proxy, address)
+}
+
 /// What is in the directory of sockets.
 fn sockets(runtime: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(runtime.join("tcpls")).unwrap().map(|entry| entry.unwrap().path()).collect()
@@ -299,4 +312,33 @@ async fn streams_of_a_file_server_are_shown_with_the_file() {
             break assert_eq!(target, "/large");
         }
     }
+}
+
+#[tokio::test]
+async fn status_names_the_user_of_a_session_and_why_a_client_has_none() {
+    let (directory, clients) = (Directory::new("status-user"), Directory::new("status-none"));
+    let (server, address) = proxy_in(&directory).await;
+    let ca = directory.path().join("ca.pem");
+    let line = ["socks", "--listen", "127.0.0.1:0", &address.replace("127.0.0.1", "localhost")];
+    let mut line = command_in(&clients, &line);
+    line.args(["--ca", ca.to_str().unwrap()]).env("TCPLS_AUTH", "ann:s3cret");
+    let mut client = Tcpls::spawn(line);
+    let mut messages = BufReader::new(client.child.stderr.take().unwrap()).lines();
+    let local = loop {
+        let line = messages.next_line().await.unwrap().expect("it listens");
+        if let Some((_, address)) = line.split_once(" on ") {
+            break address.to_owned();
+        }
+    };
+    assert!(status(&directory).await["sessions"][0]["user"].is_null(), "it has asked for nothing");
+    let _tunnel = through_socks(&local, &web_server().await).await;
+    assert_eq!(status(&directory).await["sessions"][0]["user"], "ann");
+    assert!(status(&clients).await["no_session"].is_null());
+    server.signal("TERM");
+    let reason = loop {
+        if let Some(reason) = status(&clients).await["no_session"].as_str() {
+            break reason.to_owned();
+        }
+    };
+    assert!(reason.contains("the server stops") || reason.contains("refused"), "{reason}");
 }
