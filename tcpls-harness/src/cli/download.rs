@@ -209,7 +209,11 @@ mod tests {
         download.complete().await.unwrap();
         assert!(std::fs::read(directory.join("file")).unwrap() == expected);
         assert_eq!(names(&directory), 1);
+        // What an earlier run left of it goes.
+        std::fs::write(directory.join("empty.tcpls-part"), "four").unwrap();
+        std::fs::write(directory.join("empty.tcpls-part.etag"), "4\n\"a\"\n").unwrap();
         Download::new(&Target::File(directory.join("empty")), 1).complete().await.unwrap();
+        assert_eq!(names(&directory), 2);
         assert_eq!(std::fs::read(directory.join("empty")).unwrap(), b"");
         std::fs::remove_dir_all(directory).unwrap();
     }

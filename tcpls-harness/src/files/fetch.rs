@@ -313,9 +313,14 @@ mod tests {
             "bytes 10-8/9",
             "",
         ] {
-            let head = format!("206 x\r\nContent-Range: {range}\r\nContent-Length: 10{tag}");
-            assert_eq!(described(&head), Err(FetchError::Malformed), "{range}");
+            // With a length, that alone could be the fault.
+            for length in ["", "\r\nContent-Length: 10"] {
+                let head = format!("206 x\r\nContent-Range: {range}{length}{tag}");
+                assert_eq!(described(&head), Err(FetchError::Malformed), "{head}");
+            }
         }
+        let shorter = format!("206 x\r\nContent-Range: bytes 10-19/20\r\nContent-Length: 9{tag}");
+        assert_eq!(described(&shorter), Err(FetchError::Malformed));
         for tag in ["", "\r\nETag: \"b\"", "\r\nETag: W/\"a\""] {
             assert_eq!(described(&format!("206 x\r\nContent-Range: bytes 10-19/20{tag}")), Err(FetchError::Malformed));
         }
