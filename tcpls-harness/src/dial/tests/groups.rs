@@ -74,9 +74,12 @@ fn the_next_of_a_group_takes_over_when_its_carrier_is_stalled_for_200_ms_or_lost
 #[test]
 fn a_short_stall_does_not_move_the_data_of_a_group() {
     let mut world = world([Good; 3]);
+    world.run(Duration::from_secs(15)); // the others have answered for longer than the first will have
     stall(&mut world, 0);
     world.run(MS * 150);
     resume(&mut world, 0);
+    world.run(Duration::from_secs(5));
+    assert_eq!(carriers(&world), [0, 2]);
     world.run(Duration::from_secs(20));
     assert_eq!(carriers(&world), [0, 2]);
     assert!(world.times(|action| matches!(action, Action::SetBackup { .. })).is_empty());
@@ -155,4 +158,23 @@ fn application_decides_about_backups_of_a_group_itself() {
     world.backups.retain(|backup| *backup != tcp[0]);
     world.run(Duration::from_secs(20));
     assert_eq!(carriers(&world), [0, 1, 2], "it has left the group");
+}
+
+#[test]
+fn data_of_a_group_moves_back_after_10_s_without_any_event_and_one_always_carries_it() {
+    let mut world = world([Good; 3]);
+    stall(&mut world, 0);
+    world.run(MS * 201);
+    let tcp = [0, 1].map(|pair| world.on_pair(pair).unwrap());
+    let resumed = world.now;
+    resume(&mut world, 0);
+    world.log.clear();
+    world.run(Duration::from_secs(30));
+    let moves = |action: &Action| match *action {
+        Action::SetBackup { tcp, backup } => Some((tcp, backup)),
+        _ => None,
+    };
+    let moves: Vec<_> = world.log.iter().filter_map(|(at, action)| Some((*at, moves(action)?))).collect();
+    let back = resumed + Duration::from_secs(10);
+    assert_eq!(moves, [(back, (tcp[0], false)), (back, (tcp[1], true))]);
 }
