@@ -161,7 +161,7 @@ fn application_decides_about_backups_of_a_group_itself() {
 }
 
 #[test]
-fn data_of_a_group_moves_back_after_10_s_without_any_event_and_one_always_carries_it() {
+fn data_of_a_group_moves_back_after_10_s_and_one_always_carries_it() {
     let mut world = world([Good; 3]);
     stall(&mut world, 0);
     world.run(MS * 201);
