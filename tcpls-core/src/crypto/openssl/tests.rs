@@ -263,12 +263,16 @@ fn foreign(groups: &str, content: &'static [u8], hellos: [&'static [bool]; 2]) -
     let extension = |which: usize| {
         let (sent, answers) = (AtomicUsize::new(0), answers.clone());
         let send = move || hellos[which][sent.fetch_add(1, Ordering::Relaxed)].then_some(content);
-        (send, move || _ = answers[which].fetch_add(1, Ordering::Relaxed))
+        let take = move || {
+            answers[which].fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        };
+        (send, take)
     };
     let (send, take) = extension(0);
-    connector.add_custom_ext(CODES[0], BOTH, move |_, _, _| Ok(send()), move |_, _, _, _| Ok(take())).unwrap();
+    connector.add_custom_ext(CODES[0], BOTH, move |_, _, _| Ok(send()), move |_, _, _, _| take()).unwrap();
     let (send, take) = extension(1);
-    connector.add_custom_ext(CODES[1], BOTH, move |_, _, _| Ok(send()), move |_, _, _, _| Ok(take())).unwrap();
+    connector.add_custom_ext(CODES[1], BOTH, move |_, _, _| Ok(send()), move |_, _, _, _| take()).unwrap();
     let tls = connector.build().configure().unwrap().into_ssl(NAME).unwrap();
     (Driver::client(tls, Offer::Anything, false, None).unwrap(), answers)
 }
