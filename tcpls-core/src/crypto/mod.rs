@@ -2,9 +2,9 @@
 //! schedule that derives the next generation of keys. [`TlsClient`] and [`TlsServer`] make the handshakes of many
 //! sessions.
 //!
-//! `rustls` holds the only `use rustls` of the crate, `openssl` the only use of OpenSSL, `aead` the only use of the AEAD library. A provider for another TLS library,
-//! or another version of rustls, implements [`Handshake`] and what makes them, in this crate or outside of it, and nothing else changes
-//! (`docs/decisions/0008-tls-seam.md`).
+//! `rustls` holds the only `use rustls` of the crate, `openssl` the only use of OpenSSL, `aead` the only use of the AEAD
+//! library. A provider for another TLS library, or another version of rustls, implements [`Handshake`] and what makes
+//! them, in this crate or outside of it, and nothing else changes (`docs/decisions/0008-tls-seam.md`).
 
 use core::fmt;
 

@@ -1,18 +1,18 @@
 //! The provider for OpenSSL: sessions between it and the provider for rustls, either way round, and between two of its own. What
-//! every provider has to do is in `second_provider`; `crypto/openssl/tests.rs` has the numbers of records.
+//! every provider has to do is in `support::provider`; `crypto/openssl/tests.rs` has the numbers of records.
 
+use tcpls_core::HandshakeErrorKind as Kind;
 use tcpls_core::connection::State;
 use tcpls_core::crypto::{Handshake, TlsServer};
 use tcpls_core::error::CloseReason;
 use tcpls_core::testing::openssl;
 use tcpls_core::wire::ids::ConnectionId;
-use tcpls_core::{AlertDescription, HandshakeErrorKind as Kind};
 
-use crate::support::tls::{ClientCertificate, SERVER_NAME, SUITES, client_certificate, start_client};
+use crate::support::provider::{self, SERVER_CERTIFICATE, assert_failed, established};
+use crate::support::tls::{ClientCertificate, client_certificate, start_client};
 use crate::support::{Client, Pair, Server, Setup, Side, Tls};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
-const SERVER_CERTIFICATE: &[u8] = include_bytes!("../../src/testing/server.der");
 
 fn openssl_end(tls: &Tls, side: Side) -> Box<dyn Handshake> {
     match side {
@@ -38,82 +38,19 @@ fn pairs(tls: &Tls) -> [Pair; 3] {
     .map(|(client, server)| Pair::new(Setup::default(), client, server))
 }
 
-/// The pair that the handshake has led to a session.
-fn established(mut pair: Pair) -> Pair {
-    pair.drive();
-    for side in [Client, Server] {
-        assert_eq!(pair.conn(side).state(), State::Established, "{:?}", pair.close_reason(side));
-    }
-    pair
-}
-
 #[test]
 fn openssl_carries_sessions_with_every_suite_over_joins_and_key_updates() {
-    for suite in SUITES {
-        let protocols = vec![&b"h2"[..]];
-        let tls = Tls {
-            suites: vec![suite],
-            client_protocols: protocols.clone(),
-            server_protocols: protocols,
-            ..Tls::default()
-        };
-        for mut pair in pairs(&tls).map(established) {
-            for side in [Client, Server] {
-                assert_eq!(pair.conn(side).cipher_suite(), Some(u16::from(suite)));
-                assert_eq!(pair.conn(side).application_protocol(), Some(&b"h2"[..]));
-                assert_eq!(pair.conn(side).server_name(), Some(SERVER_NAME));
-            }
-            assert_eq!(pair.client().peer_certificates(), [SERVER_CERTIFICATE]);
-            let second = pair.join();
-            for generation in 1..=3 {
-                pair.transfer(Client, b"question");
-                pair.transfer(Server, b"answer");
-                [Client, Server].into_iter().for_each(|side| pair.update_keys(side));
-                pair.drive();
-                assert_eq!(pair.client().stats().key_updates, (generation, generation));
-            }
-            pair.cut(FIRST);
-            pair.drive();
-            pair.transfer(Server, b"over what is left");
-            assert_eq!(pair.live(Client), [second]);
-            pair.close(Client, 0, b"");
-            pair.drive();
-            assert_eq!(pair.conn(Server).state(), State::Closed);
-        }
-    }
+    provider::carries_sessions_with_every_suite_over_joins_and_key_updates(pairs);
 }
 
 #[test]
 fn openssl_sends_the_first_tokens_as_half_rtt_data() {
-    for mut pair in pairs(&Tls::default()) {
-        pair.step(Client);
-        pair.deliver(FIRST, Server, usize::MAX);
-        pair.step(Server);
-        pair.deliver(FIRST, Client, usize::MAX);
-        assert_eq!(pair.server().state(), State::Handshaking, "the client's Finished has not arrived");
-        assert!(pair.client().tokens() > 0);
-        established(pair).transfer(Server, b"in the right order");
-    }
+    provider::sends_the_first_tokens_as_half_rtt_data(pairs);
 }
 
 #[test]
 fn openssl_sends_no_half_rtt_data_to_clients_without_a_certificate() {
-    let certificate = Some(ClientCertificate::Trusted);
-    let tls = Tls { client_auth: true, client_certificate: certificate, ..Tls::default() };
-    for mut pair in pairs(&tls) {
-        pair.step(Client);
-        pair.deliver(FIRST, Server, usize::MAX);
-        pair.step(Server);
-        pair.deliver(FIRST, Client, usize::MAX);
-        assert_eq!(pair.client().tokens(), 0, "the client has not shown its certificate");
-        let mut pair = established(pair);
-        assert_eq!(pair.server().peer_certificates(), [client_certificate()]);
-        pair.transfer(Server, b"authenticated");
-    }
-    for mut pair in pairs(&Tls { client_auth: true, ..Tls::default() }) {
-        pair.drive();
-        assert_failed(&mut pair, Server, &[Kind::NoCertificate]);
-    }
+    provider::sends_no_half_rtt_data_to_clients_without_a_certificate(pairs);
     let untrusted = Some(ClientCertificate::Untrusted);
     for mut pair in pairs(&Tls { client_auth: true, client_certificate: untrusted, ..Tls::default() }) {
         pair.drive();
@@ -123,11 +60,7 @@ fn openssl_sends_no_half_rtt_data_to_clients_without_a_certificate() {
 
 #[test]
 fn tickets_of_openssl_count_in_its_record_numbers() {
-    for tickets in [0, 1, 4] {
-        for pair in pairs(&Tls { tickets, ..Tls::default() }) {
-            established(pair).transfer(Server, b"behind the tickets");
-        }
-    }
+    provider::counts_its_tickets_as_records(pairs);
 }
 
 #[test]
@@ -150,29 +83,9 @@ fn client_resumes_with_a_ticket_that_openssl_made() {
     }
 }
 
-/// Asserts that `judge` failed the handshake with such an error, and that its alert reached the other end.
-fn assert_failed(pair: &mut Pair, judge: Side, expected: &[Kind]) {
-    let kind = |reason| match reason {
-        Some(CloseReason::Handshake(error)) => error.kind(),
-        other => panic!("{other:?}"),
-    };
-    let judged = kind(pair.close_reason(judge));
-    assert!(expected.contains(&judged), "{judged:?}");
-    let other = kind(pair.close_reason(judge.peer()));
-    assert!(matches!(other, Kind::PeerAlert(AlertDescription(40..=120))), "{other:?}");
-}
-
 #[test]
 fn handshakes_of_openssl_fail_with_an_alert_that_reaches_the_peer() {
-    for mut pair in pairs(&Tls { trusted: false, ..Tls::default() }) {
-        pair.drive();
-        assert_failed(&mut pair, Client, &[Kind::UnknownIssuer, Kind::BadCertificate]);
-    }
-    let strangers = Tls { client_protocols: vec![b"a"], server_protocols: vec![b"b"], ..Tls::default() };
-    for mut pair in pairs(&strangers) {
-        pair.drive();
-        assert_failed(&mut pair, Server, &[Kind::NoApplicationProtocol]);
-    }
+    provider::fails_with_an_alert_that_reaches_the_peer(pairs);
 }
 
 #[test]

@@ -15,16 +15,11 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig};
 use tcpls_core::connection::State;
 use tcpls_core::crypto::{Handshake, alpn};
-use tcpls_core::error::CloseReason;
-use tcpls_core::wire::ids::ConnectionId;
-use tcpls_core::{AlertDescription, HandshakeErrorKind as Kind};
 
 use self::provider::Buffered;
-use crate::support::tls::{SERVER_NAME, SUITES, client_certificate, start_client};
+use crate::support::provider::{self as contract, SERVER_CERTIFICATE, established};
+use crate::support::tls::{SERVER_NAME, client_certificate, start_client};
 use crate::support::{Client, Pair, Server, Setup, Side, Tls};
-
-const FIRST: ConnectionId = ConnectionId::FIRST;
-const SERVER_CERTIFICATE: &[u8] = include_bytes!("../../../src/testing/server.der");
 
 fn provider(suite: CipherSuite) -> Arc<CryptoProvider> {
     let mut provider = default_provider();
@@ -107,76 +102,23 @@ impl Ends {
     }
 }
 
-/// The pair that the handshake has led to a session.
-fn established(mut pair: Pair) -> Pair {
-    pair.drive();
-    for side in [Client, Server] {
-        assert_eq!(pair.conn(side).state(), State::Established, "{:?}", pair.close_reason(side));
-    }
-    pair
+fn pairs(tls: &Tls) -> [Pair; 3] {
+    Ends::new(tls.clone()).pairs()
 }
 
 #[test]
 fn a_second_provider_carries_sessions_over_joins_and_key_updates() {
-    for suite in SUITES {
-        let protocols = vec![&b"h2"[..]];
-        let ends = Ends::new(Tls {
-            suites: vec![suite],
-            client_protocols: protocols.clone(),
-            server_protocols: protocols,
-            ..Tls::default()
-        });
-        for mut pair in ends.pairs().map(established) {
-            for side in [Client, Server] {
-                assert_eq!(pair.conn(side).cipher_suite(), Some(u16::from(suite)));
-                assert_eq!(pair.conn(side).application_protocol(), Some(&b"h2"[..]));
-                assert_eq!(pair.conn(side).server_name(), Some(SERVER_NAME));
-            }
-            assert_eq!(pair.client().peer_certificates(), [SERVER_CERTIFICATE]);
-            let second = pair.join();
-            for generation in 1..=3 {
-                pair.transfer(Client, b"question");
-                pair.transfer(Server, b"answer");
-                [Client, Server].into_iter().for_each(|side| pair.update_keys(side));
-                pair.drive();
-                assert_eq!(pair.client().stats().key_updates, (generation, generation));
-            }
-            pair.cut(FIRST);
-            pair.drive();
-            pair.transfer(Server, b"over what is left");
-            assert_eq!(pair.live(Client), [second]);
-            pair.close(Client, 0, b"");
-            pair.drive();
-            assert_eq!(pair.conn(Server).state(), State::Closed);
-        }
-    }
+    contract::carries_sessions_with_every_suite_over_joins_and_key_updates(pairs);
 }
 
 #[test]
 fn a_second_provider_sends_the_first_tokens_as_half_rtt_data() {
-    for mut pair in Ends::new(Tls::default()).pairs() {
-        pair.step(Client);
-        pair.deliver(FIRST, Server, usize::MAX);
-        pair.step(Server);
-        pair.deliver(FIRST, Client, usize::MAX);
-        assert_eq!(pair.server().state(), State::Handshaking, "the client's Finished has not come");
-        assert!(pair.client().tokens() > 0);
-        established(pair).transfer(Server, b"in the right order");
-    }
+    contract::sends_the_first_tokens_as_half_rtt_data(pairs);
 }
 
 #[test]
 fn a_second_provider_sends_no_half_rtt_data_to_clients_without_a_certificate() {
-    let certificate = Some(crate::support::tls::ClientCertificate::Trusted);
-    let ends = Ends::new(Tls { client_auth: true, client_certificate: certificate, ..Tls::default() });
-    for mut pair in ends.pairs().map(established) {
-        assert_eq!(pair.server().peer_certificates(), [client_certificate()]);
-        pair.transfer(Server, b"authenticated");
-    }
-    for mut pair in Ends::new(Tls { client_auth: true, ..Tls::default() }).pairs() {
-        pair.drive();
-        assert_failed(&mut pair, Server, Kind::NoCertificate);
-    }
+    contract::sends_no_half_rtt_data_to_clients_without_a_certificate(pairs);
 }
 
 #[test]
@@ -200,38 +142,12 @@ fn tickets_that_come_through_the_session_let_a_second_provider_resume() {
 
 #[test]
 fn tickets_of_a_second_provider_count_in_its_record_numbers() {
-    for tickets in [0, 1, 4] {
-        for pair in Ends::new(Tls { tickets, ..Tls::default() }).pairs() {
-            established(pair).transfer(Server, b"behind the tickets");
-        }
-    }
-}
-
-/// Asserts that `judge` failed the handshake with this error, and that its alert reached the other end.
-fn assert_failed(pair: &mut Pair, judge: Side, expected: Kind) {
-    let kind = |reason| match reason {
-        Some(CloseReason::Handshake(error)) => error.kind(),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(kind(pair.close_reason(judge)), expected);
-    let other = kind(pair.close_reason(judge.peer()));
-    assert!(matches!(other, Kind::PeerAlert(AlertDescription(40..=120))), "{other:?}");
+    contract::counts_its_tickets_as_records(pairs);
 }
 
 #[test]
 fn handshakes_of_a_second_provider_fail_with_an_alert_that_reaches_the_peer() {
-    let untrusted = Ends::new(Tls { trusted: false, ..Tls::default() });
-    for mut pair in untrusted.pairs() {
-        pair.drive();
-        let Some(CloseReason::Handshake(error)) = pair.close_reason(Client) else { panic!() };
-        assert!([Kind::UnknownIssuer, Kind::BadCertificate].contains(&error.kind()), "{error}");
-        assert_failed(&mut pair, Client, error.kind());
-    }
-    let strangers = Tls { client_protocols: vec![b"a"], server_protocols: vec![b"b"], ..Tls::default() };
-    for mut pair in Ends::new(strangers).pairs() {
-        pair.drive();
-        assert_failed(&mut pair, Server, Kind::NoApplicationProtocol);
-    }
+    contract::fails_with_an_alert_that_reaches_the_peer(pairs);
 }
 
 #[test]

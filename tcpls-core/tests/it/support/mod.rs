@@ -1,5 +1,7 @@
 //! Shared code of the tests, besides `tcpls_core::testing`.
 
+pub mod provider;
+
 pub use tcpls_core::testing::{NullHandshake, Pair, Role, Setup, Tls, bytes, peer, seed, tls};
 pub use tcpls_core::wire::ids::Side::{self, Client, Server};
 
