@@ -15,6 +15,9 @@ pub enum Event {
     /// it allows more. Comes at most once, before all events about streams and tokens. If the server requests a client
     /// certificate, it comes after the server has accepted it.
     Established(Established),
+    /// Server: the client's Finished has arrived in a session that was reported before, because early data came with the
+    /// ClientHello: the client is there, and its first flight is no copy of an earlier one.
+    HandshakeConfirmed,
     /// An event of one TCP connection.
     Tcp(TcpEvent),
     /// An event of one stream, or of all.

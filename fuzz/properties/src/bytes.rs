@@ -29,18 +29,25 @@ fn new_session() -> NewSession {
     }
 }
 
-/// The target `bytes`: see above. The first byte says which side is tested.
+/// A record that completes a lenient handshake.
+const HANDSHAKE: [u8; 6] = [22, 3, 3, 0, 1, 0];
+
+/// The target `bytes`: see above. The first byte says which side is tested, and whether a server's handshake is complete at
+/// the start. If not, records of application data are early data.
 pub fn bytes(input: &[u8]) {
     let Some((&first, mut input)) = input.split_first() else { return };
     let config = Arc::new(Config::default().with(|config| config.overhead_budget = 2000));
     let mut now = Time::from_millis(1);
+    let is_early = first & 3 == 3;
     let mut conn = if first & 1 == 0 {
         Connection::client(now, config, Box::new(NullHandshake::lenient(Side::Client)), Seed([3; 32]))
     } else {
-        let tls = Box::new(NullHandshake::lenient(Side::Server));
-        Connection::server(now, config, tls, new_session(), Seed([3; 32]))
+        let tls = if is_early { NullHandshake::lenient_accepting() } else { NullHandshake::lenient(Side::Server) };
+        Connection::server(now, config, Box::new(tls), new_session(), Seed([3; 32]))
     };
-    conn.handle_bytes(now, ConnectionId::FIRST, &mut BytesMut::from(&[22, 3, 3, 0, 1, 0][..]));
+    if !is_early {
+        conn.handle_bytes(now, ConnectionId::FIRST, &mut BytesMut::from(&HANDSHAKE[..]));
+    }
     let mut out = Vec::new();
     while let Some((&op, rest)) = input.split_first() {
         let (kind, argument) = (op & 0x0f, op >> 4);
@@ -74,6 +81,9 @@ pub fn bytes(input: &[u8]) {
             13 => conn.handle_tcp_end(now, tcp, TcpEnd::Reset),
             14 => _ = conn.accept_stream(),
             _ if argument == 15 => conn.close(now, ErrorCode(0), b"bye"),
+            _ if argument == 14 => {
+                conn.handle_bytes(now, ConnectionId::FIRST, &mut BytesMut::from(&HANDSHAKE[..]));
+            }
             _ => _ = conn.retire_tcp(now, tcp),
         }
         for tcp in 0..16 {

@@ -287,6 +287,13 @@ impl Stream<'_> {
         self.conn.streams.read_failure(self.id)
     }
 
+    /// Returns whether the peer's data comes as early data, which an attacker may have copied from another session. On a
+    /// server, that is all data until [`Connection::is_confirmed`]; afterwards, it is true if some came before. False once
+    /// both directions have ended.
+    pub fn is_early(&self) -> bool {
+        self.conn.streams.is_early(self.id, self.conn.is_unconfirmed())
+    }
+
     /// Stops reading: asks the peer to send no more data, with `error`.
     ///
     /// # Errors

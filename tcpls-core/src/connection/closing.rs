@@ -16,6 +16,9 @@ impl Connection {
 
     /// Begins to end the session for this endpoint. With `error` 0, written data is delivered first.
     pub(super) fn begin_close(&mut self, now: Time, error: ErrorCode, reason: &[u8]) {
+        if error == ErrorCode::default() && self.has_data_before_confirmation() {
+            return self.close_when_confirmed(reason);
+        }
         self.trace.emit(|| trace::Event::Closing { error });
         if !self.established {
             return self.abandon_handshake(error);

@@ -55,6 +55,20 @@ impl Connection {
         }
     }
 
+    /// Processes the frames of one record of early data, which its caller has checked. They are not acknowledged.
+    pub(super) fn handle_early_frames(&mut self, now: Time, content: Bytes) -> Outcome {
+        self.control.handle_frames(now);
+        let (told, was_announced) = (self.events.len(), self.is_announced());
+        let done = check(&content).and_then(|about| self.act(now, ConnectionId::FIRST, content, &about));
+        let done = done.and_then(|()| if self.is_announced() { Ok(()) } else { Err(Violation::Parameters) });
+        if done.is_err() {
+            self.events.truncate(told);
+        } else if !was_announced && self.is_announced() {
+            self.announce();
+        }
+        done
+    }
+
     // draft I35
     fn act(&mut self, now: Time, tcp: ConnectionId, mut content: Bytes, about: &About) -> Outcome {
         self.streams.set_now(now, self.tcps.get(tcp).and_then(|entry| entry.rtt().smoothed()));
@@ -285,6 +299,7 @@ impl Connection {
         if !self.control.handle_parameters(parameters)? {
             return self.idle(now, 1);
         }
+        self.check_terms(&parameters)?;
         self.set_idle_timeout(&parameters);
         let max_streams = u32::try_from(parameters.max_streams).unwrap_or(u32::MAX);
         self.streams.set_peer_limits(parameters.initial_max_data, parameters.initial_max_stream_data, max_streams);

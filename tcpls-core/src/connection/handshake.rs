@@ -8,7 +8,6 @@ use super::trace::{Content, Event};
 use super::{Connection, Identity};
 use crate::crypto::{Agreed, Handshake, Offer};
 use crate::error::{Alert, CloseReason, code};
-use crate::event::{self, Established, TcpEvent};
 use crate::tcp::Keep;
 use crate::tcp::sent::Backlog;
 use crate::time::Time;
@@ -25,6 +24,7 @@ impl Connection {
             return self.fail_handshake(error);
         }
         self.send_half_rtt(now);
+        self.take_early(now);
         if self.handshake.as_ref().is_some_and(|tls| tls.is_complete()) {
             self.finish_handshake(now);
         }
@@ -78,6 +78,8 @@ impl Connection {
         self.activate_first(now);
         let limits = (self.config.confidentiality_limit, self.config.integrity_limit);
         self.keys = Some(Keys::new(seal, sealed, open, agreed.schedule, limits.0, limits.1));
+        self.plain = !agreed.tcpls;
+        let spoilt = self.settle_early(now, agreed.early_data, agreed.application_protocol.as_deref());
         self.identity = Identity {
             application_protocol: agreed.application_protocol,
             alpn: agreed.alpn,
@@ -87,15 +89,15 @@ impl Connection {
         };
         self.established = true;
         self.activity.note(now);
-        self.plain = !agreed.tcpls;
-        if let Some(reason) = self.refuses_fallback(agreed.offer) {
+        if let Some(reason) = self.refuses_fallback(agreed.offer).or(spoilt) {
             self.say_farewell(now, code::NO_ERROR, &[], Alert::NoApplicationProtocol);
             return self.conclude(reason);
         }
         self.welcome(ConnectionId::FIRST);
         if self.plain {
             self.announce();
-            return self.start_plain();
+            self.start_plain();
+            return self.confirm(now);
         }
         if let Some(token) = agreed.early_token {
             // A fresh store takes a first token; its number is 1 by definition (draft, 5.1.3).
@@ -104,6 +106,7 @@ impl Connection {
         self.control.owe_parameters();
         self.replenish_tokens();
         self.release_claims();
+        self.confirm(now);
     }
 
     /// Returns why this endpoint refuses a session without TCPLS, if it does (decision D112).
@@ -113,15 +116,5 @@ impl Connection {
             Offer::Protocols if self.identity.alpn.is_none() => Some(CloseReason::NoApplicationProtocol),
             _ => None,
         }
-    }
-
-    /// Reports the session to the driver, directly after its first TCP connection and before all events that arrived
-    /// with the peer's Session Parameters: the application may open streams at once (decision D110).
-    pub(super) fn announce(&mut self) {
-        let established =
-            Established { tcpls: !self.plain, application_protocol: self.identity.application_protocol.clone() };
-        let joined = event::Event::Tcp(TcpEvent::Joined { tcp: ConnectionId::FIRST });
-        let at = self.events.iter().position(|event| *event == joined).map_or(0, |at| at + 1);
-        self.events.insert(at, event::Event::Established(established));
     }
 }

@@ -251,6 +251,11 @@ impl Keys {
         self.open.forget_before(oldest_open.map_or(joinable, |oldest| oldest.min(joinable)));
     }
 
+    /// Sets what is kept with the tickets that follow.
+    pub(crate) fn remember(&mut self, state: &[u8]) {
+        self.schedule.remember(state);
+    }
+
     pub(crate) fn handle_new_session_ticket(&mut self, body: &[u8]) -> Result<(), HandshakeError> {
         self.schedule.handle_new_session_ticket(body)
     }

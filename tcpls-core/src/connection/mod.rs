@@ -5,8 +5,9 @@
 //! | `input` | splitting the bytes of a TCP connection into records, and decrypting them |
 //! | `frames` | processing frames: one function per frame type |
 //! | `post_handshake` | alerts, tickets, key updates |
-//! | `handshake` | the TLS handshake, and the start of the session |
-//! | `output`, `records` | building records of stream data and control frames when a TCP connection has room, and sealing them |
+//! | `handshake`, `announce` | the TLS handshake, and the start of the session |
+//! | `early` | stream data before the handshake is complete |
+//! | `output`, `chunks`, `records` | building records of stream data and control frames when a TCP connection has room, and sealing them |
 //! | `control` | pending control frames, and their acknowledgment or loss; Session Parameters, addresses, TCP options, final ACKs |
 //! | `schedule` | policies that choose the TCP connection for new stream data |
 //! | `lanes` | when interactive streams need a TCP connection that carries no bulk data |
@@ -27,10 +28,13 @@
 
 mod acknowledge;
 mod activity;
+mod announce;
 mod api;
+mod chunks;
 mod closing;
 mod control;
 mod drain;
+mod early;
 mod ending;
 mod failover;
 mod farewell;
@@ -63,6 +67,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 pub use self::api::Stream;
+#[cfg(feature = "testing")]
+pub(crate) use self::early::early_terms;
 pub use self::joins::{Claim, ClaimId, JoinOptions};
 pub use self::timers::TimeoutReason;
 pub use crate::stream::{SendProgress, StreamClass};
@@ -170,6 +176,7 @@ pub struct Connection {
     handshake: Option<Box<dyn Handshake>>,
     handshake_deadline: Grace,
     established: bool,
+    early: early::Early,
     plain: bool,
     plain_state: plain::PlainState,
     identity: Identity,
@@ -221,6 +228,7 @@ impl Connection {
     pub fn client(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, seed: Seed) -> Self {
         let mut conn = Self::new(Side::Client, now, config, tls, Joins::client(), &seed);
         conn.flush_handshake();
+        conn.begin_early();
         conn
     }
 
@@ -230,7 +238,9 @@ impl Connection {
     /// [`Endpoint`]: crate::endpoint::Endpoint
     pub fn server(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, session: NewSession, seed: Seed) -> Self {
         let joins = Joins::server(session.secret, session.id);
-        Self::new(Side::Server, now, config, tls, joins, &seed)
+        let mut conn = Self::new(Side::Server, now, config, tls, joins, &seed);
+        conn.set_early_terms();
+        conn
     }
 
     fn new(side: Side, now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, joins: Joins, seed: &Seed) -> Self {
@@ -246,6 +256,7 @@ impl Connection {
                 config.handshake_timeout.saturating_mul(Grace::MOST),
             ),
             established: false,
+            early: early::Early::default(),
             plain: false,
             plain_state: plain::PlainState::default(),
             identity: Identity::default(),

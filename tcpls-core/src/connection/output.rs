@@ -6,6 +6,7 @@
 use arrayvec::ArrayVec;
 
 use super::Connection;
+use super::chunks::MAX_CHUNKS;
 use super::control::{Carried, Outgoing};
 use super::keys::KeyError;
 use super::post_handshake::key_update_message;
@@ -17,12 +18,10 @@ use crate::stream::Chunk;
 use crate::tcp::sent::Backlog;
 use crate::tcp::{Keep, Tcp};
 use crate::time::Time;
-use crate::wire::frame::{self, STREAM_OVERHEAD};
+use crate::wire::frame::STREAM_OVERHEAD;
 use crate::wire::ids::ConnectionId;
 use crate::wire::record::{ContentType, HEADER_LEN, MAX_PLAINTEXT};
 
-/// The most Stream frames in one record: enough for many small streams, few enough for an insertion sort.
-const MAX_CHUNKS: usize = 16;
 /// Below this much room no record is begun. The longest control frame (a TCP option) and all ACKs fit.
 const MIN_ROOM: usize = 256;
 
@@ -61,6 +60,7 @@ impl Connection {
         self.scratch.views_are_right = false;
         let start = out.len();
         let end = start.saturating_add(room);
+        self.send_early(now, tcp);
         self.take_raw(tcp, room, out);
         let last = loop {
             match self.build_record(now, tcp, end.saturating_sub(out.len()), out) {
@@ -103,7 +103,7 @@ impl Connection {
         }
         let Some(entry) = self.tcps.get(tcp) else { return false };
         if entry.has_raw() || !entry.may_seal() || entry.close_notify_sent() || self.is_silent(entry) {
-            return entry.has_raw();
+            return entry.has_raw() || !self.established && self.has_early_data(tcp);
         }
         self.ending.wants_notify()
             || self.keys.as_ref().is_some_and(|keys| keys.seal_target() > entry.seal_generation())
@@ -309,22 +309,5 @@ impl Connection {
             chunks.sort_by_key(|chunk| core::cmp::Reverse(chunk.len));
         }
         self.scratch.views = views;
-    }
-
-    fn write_chunks(&mut self, now: Time, tcp: ConnectionId, chunks: &[Chunk], out: &mut Vec<u8>) {
-        let mut bytes = 0;
-        let has_classes = self.streams.has_classes();
-        for chunk in chunks {
-            self.streams.copy_chunk(chunk, out);
-            if has_classes {
-                self.note_data(now, tcp, u64::from(chunk.len), self.streams.is_interactive(chunk.id));
-            }
-            frame::encode_stream_tail(chunk.id, chunk.offset, chunk.fin, chunk.len, out);
-            self.frames_sent.count(if chunk.fin { frame::ty::STREAM_FIN } else { frame::ty::STREAM });
-            bytes += u64::from(chunk.len);
-        }
-        if let Some(entry) = self.tcps.get_mut(tcp).filter(|_| !chunks.is_empty()) {
-            entry.data_sealed(bytes);
-        }
     }
 }

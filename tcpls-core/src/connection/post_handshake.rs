@@ -111,6 +111,7 @@ impl Connection {
             self.trace.emit(|| Event::LimitReached { limit: Limit::Tickets, tcp: None });
             return Ok(());
         }
+        self.remember_terms();
         let taken = self.keys.as_mut().map(|keys| keys.handle_new_session_ticket(body));
         if matches!(taken, Some(Err(_))) { Err(Violation::HandshakeMessage) } else { Ok(()) }
     }

@@ -20,10 +20,10 @@ impl Connection {
     pub fn state(&self) -> State {
         if self.ending.is_closed() {
             State::Closed
-        } else if !self.established {
-            State::Handshaking
-        } else if self.ending.is_closing() {
+        } else if self.ending.is_closing() || self.early.is_closing() {
             State::Closing
+        } else if !self.established && !self.is_unconfirmed() {
+            State::Handshaking
         } else if let Some(until) = self.stranded_until {
             State::Stranded { until }
         } else if self.plain {
@@ -50,7 +50,8 @@ impl Connection {
         self.joins.session()
     }
 
-    /// Returns the negotiated application protocol, without the prefix `tcpls+`.
+    /// Returns the negotiated application protocol, without the prefix `tcpls+`. Client, before the handshake is complete: that
+    /// of early data, if there is any.
     pub fn application_protocol(&self) -> Option<&[u8]> {
         self.identity.application_protocol.as_deref()
     }
@@ -135,7 +136,7 @@ impl Connection {
 
     /// Whether the session is neither closing nor closed.
     pub(super) fn is_open(&self) -> bool {
-        !self.ending.is_closing() && !self.ending.is_closed()
+        !self.ending.is_closing() && !self.ending.is_closed() && !self.early.is_closing()
     }
 
     /// Whether `Established` was reported: the TLS handshake is complete and, in a TCPLS session, the peer's Session

@@ -31,6 +31,7 @@ impl Connection {
         let handshake = self.handshake.as_ref().map_or(0, |tls| HANDSHAKE.max(TLS + tls.memory()));
         let claim = if self.established { CLAIM } else { EARLY_CLAIM };
         let certificates: usize = self.identity.peer_certificates.iter().map(Vec::capacity).sum();
+        let handshake = handshake + self.early_memory();
         BASE + certificates + streams + live + lost + final_bytes + handshake + self.joins.claims() * claim
     }
 
@@ -83,6 +84,7 @@ impl Connection {
             if let Some(first) = self.tcps.get_mut(ConnectionId::FIRST) {
                 first.raw().extend_from_slice(&crate::crypto::plaintext_alert(Alert::UserCanceled));
             }
+            self.streams.abort(); // there are some if early data came
             return self.end_handshake(CloseReason::Evicted);
         }
         // close_notify would end the stream of a plain session as if it were complete.

@@ -35,7 +35,8 @@ pub const TAG_LEN: usize = 16;
 /// made by [`Suite`], or by a provider's own [`SealKey`] and [`OpenKey`]. The session knows no library; it seals and
 /// opens all records after the handshake itself, with nonces of its own. Requirements for a provider:
 ///
-/// - It negotiates only TLS 1.3, without early data, with a cipher suite whose tag has 16 bytes and whose IV has 12.
+/// - It negotiates only TLS 1.3, with a cipher suite whose tag has 16 bytes and whose IV has 12.
+/// - Early data is off unless its user has opted in. A provider without early data implements none of the methods for it.
 /// - It determines whether the peer supports TCPLS: by ALPN, with the names of [`alpn`], or by the draft's TLS
 ///   extensions.
 /// - It neither blocks nor waits: when [`Handshake::handle_record`] returns, all that follows from the record is decided. A
@@ -46,7 +47,8 @@ pub const TAG_LEN: usize = 16;
 ///
 /// 1. [`Handshake::handle_record`];
 /// 2. [`Handshake::write`], also after an error, which ends the handshake;
-/// 3. on a server, [`Handshake::write_half_rtt`], once, as soon as [`Handshake::tcpls`] returns `Some(true)`;
+/// 3. on a server, [`Handshake::write_half_rtt`], as soon as [`Handshake::tcpls`] returns `Some(true)`; again for stream
+///    data if early data was accepted; and [`Handshake::read_early`];
 /// 4. [`Handshake::finish`], if [`Handshake::is_complete`] returns true.
 ///
 /// A session that ends sooner drops the provider, and may send an alert in plaintext that the provider does not know of.
@@ -88,6 +90,36 @@ pub trait Handshake: Send {
     /// cannot do it. The session sends the same frames after the handshake then.
     fn write_half_rtt(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> bool;
 
+    /// Client: returns what [`KeySchedule::remember`] kept with the ticket that the ClientHello offers, if early data may
+    /// be sent with it: the server of that ticket takes [`EARLY_DATA`] bytes, and the application protocol of its session
+    /// is offered again. `None` in any other case. It does not change during the handshake.
+    fn early_state(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// Client: seals `plaintext` as early data (RFC 8446, 2.3) behind the ClientHello.
+    ///
+    /// Appends to `out` what [`Handshake::write`] would give, then exactly one record with all of `plaintext`, and returns
+    /// true. Possible any number of times, at most [`EARLY_DATA`] bytes in all, until the first call of
+    /// [`Handshake::handle_record`], if [`Handshake::early_state`] returns something. Returns false otherwise, with `out`
+    /// and the provider unchanged.
+    fn write_early(&mut self, _plaintext: &[u8], _out: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    /// Server: returns the content of the next record of early data that was accepted and is not returned yet. The session
+    /// asks after each call of [`Handshake::handle_record`], until it returns `None`.
+    ///
+    /// The provider accepts early data only if its user has opted in, with a ticket that works once, and never more than
+    /// 16 KiB. What a client sends in vain is skipped, up to 16 KiB.
+    fn read_early(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Server: sets the bytes that describe what early data relies on, before the first record arrives. Early data is
+    /// rejected if its ticket was issued under others. They are at most 64 bytes.
+    fn set_early_terms(&mut self, _terms: &[u8]) {}
+
     /// Whether the handshake is complete on this endpoint and [`Handshake::finish`] may be called: the peer's Finished has been verified,
     /// and this endpoint's has been made. From then on true.
     fn is_complete(&self) -> bool;
@@ -97,6 +129,12 @@ pub trait Handshake: Send {
     /// A server must know it once it has the whole ClientHello, a client when [`Handshake::is_complete`] returns true. Once it is
     /// known, it does not change.
     fn tcpls(&self) -> Option<bool>;
+
+    /// Returns the negotiated ALPN name, as soon as it is known. A server needs it to report a session with early data
+    /// before the handshake is complete.
+    fn alpn(&self) -> Option<&[u8]> {
+        None
+    }
 
     /// Returns the bytes of memory that messages of both sides take: those that are not whole or not taken yet.
     ///
@@ -114,6 +152,22 @@ pub trait Handshake: Send {
     /// [`Handshake::is_complete`] is false; bytes of the handshake are left over (kind `Violation`); or the library gave no secrets, or
     /// those of a cipher suite that records of a session cannot be sealed with (kind `Incompatible`).
     fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError>;
+}
+
+/// Bytes of early data, record contents without overhead, that a client may send before the server's flight arrives. A
+/// server that accepts early data issues tickets for at least that.
+pub const EARLY_DATA: usize = 14 << 10;
+
+/// What became of the client's early data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EarlyData {
+    /// The client offered none.
+    #[default]
+    None,
+    /// The server took it.
+    Accepted,
+    /// The server dropped it.
+    Rejected,
 }
 
 /// The result of a handshake.
@@ -134,6 +188,8 @@ pub struct Agreed {
     pub early_token: Option<[u8; 32]>,
     /// The peer's certificate chain in DER, its own first; empty without one.
     pub peer_certificates: Vec<Vec<u8>>,
+    /// What became of the client's early data. A server need not know it if the client sent no record.
+    pub early_data: EarlyData,
     /// The TLS code point of the cipher suite.
     pub suite: u16,
     /// The first application keys of this endpoint, and how many records they have sealed: 0.5-RTT data and the library's tickets. The
@@ -158,6 +214,7 @@ impl Agreed {
             server_name: None,
             early_token: None,
             peer_certificates: Vec::new(),
+            early_data: EarlyData::None,
             suite,
             seal,
             open,
@@ -213,6 +270,9 @@ pub trait KeySchedule: Send {
     /// # Errors
     /// The body is malformed, or this endpoint is a server: the peer violated TLS, and the session ends.
     fn handle_new_session_ticket(&mut self, body: &[u8]) -> Result<(), HandshakeError>;
+    /// Client: sets what is to be kept with the tickets that follow, for [`Handshake::early_state`]: at most 512 bytes. The
+    /// session calls it only if both endpoints use TCPLS. Tickets that come without it serve no early data.
+    fn remember(&mut self, _state: &[u8]) {}
 }
 
 /// One generation of one direction's sealing keys.

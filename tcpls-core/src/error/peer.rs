@@ -21,6 +21,8 @@ pub enum Violation {
     EmptyRecord,
     /// A record whose inner plaintext is longer than TLS allows (RFC 8446, 5.4).
     RecordOverflow,
+    /// A frame that is not allowed in early data.
+    EarlyFrame(u8),
     /// A client sent a token.
     TokenFromClient,
     /// A server sent Lane.
@@ -105,6 +107,7 @@ impl fmt::Display for Violation {
             Self::InvalidField(ty) => write!(f, "frame of type {ty:#04x} has a field with an invalid value"),
             Self::EmptyRecord => f.write_str("record without a frame"),
             Self::RecordOverflow => f.write_str("record longer than TLS allows"),
+            Self::EarlyFrame(ty) => write!(f, "frame of type {ty:#04x} in early data"),
             Self::TokenFromClient => f.write_str("token from a client"),
             Self::LaneFromServer => f.write_str("Lane from a server"),
             Self::ConflictingToken(n) => write!(f, "token {n} has another value than before"),

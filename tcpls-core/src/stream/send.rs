@@ -128,6 +128,18 @@ impl SendHalf {
         Ok(())
     }
 
+    /// Nothing of what was sent has arrived: all of it is to be sent for the first time, once there is credit.
+    pub(super) fn rewind(&mut self) {
+        self.credit = Credit::default();
+        self.again = RangeSet::default();
+        self.carried = Vec::new();
+        match &mut self.state {
+            State::Open => {}
+            State::Finished(progress) => *progress = Progress::Due,
+            State::Reset(..) | State::Dropped => self.buffer = SendBuffer::default(),
+        }
+    }
+
     // Effects of the peer.
 
     /// The peer has stopped reading. Returns whether that changes anything.

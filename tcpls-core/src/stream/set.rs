@@ -60,6 +60,8 @@ struct Stream {
     class: StreamClass,
     /// The peer sent its beginning by a lane: it wants the answer there.
     came_by_lane: bool,
+    /// Some of its data came as early data.
+    is_early: bool,
     /// For its class: how much was written lately.
     written: Written,
     /// The TCP connections that it may use; empty: all.
@@ -138,6 +140,8 @@ struct Shared {
     window: Window,
     growth: Growth,
     buffered_to_read: usize,
+    /// Received data is early data.
+    is_early: bool,
     /// Bytes of records received since the last time that no piece shared a read buffer.
     pinned: usize,
 
@@ -198,6 +202,7 @@ impl Streams {
             window,
             growth: Growth::new(config),
             buffered_to_read: 0,
+            is_early: false,
             pinned: 0,
             due: BTreeSet::new(),
             opened_here: 0,
@@ -244,6 +249,29 @@ impl Streams {
         }
         self.handle_max_data(max_data);
         self.handle_max_streams(max_streams);
+    }
+
+    /// Takes back the limits of [`Streams::set_peer_limits`], and all that was sent: none of it has arrived.
+    pub(crate) fn rewind(&mut self) {
+        let shared = &mut self.shared;
+        (shared.credit, shared.credit_reserve) = (Credit::default(), 0);
+        (shared.peer_stream_window, shared.limit_here) = (0, 0);
+        self.update_all(|stream, _| stream.send.rewind());
+    }
+
+    /// Sets whether data that is received from now on is early data.
+    pub(crate) fn set_early(&mut self, is_early: bool) {
+        self.shared.is_early = is_early;
+    }
+
+    /// Returns whether some data of a stream came as early data, or, with `is_all_early`, whether the stream exists.
+    pub(crate) fn is_early(&self, id: StreamId, is_all_early: bool) -> bool {
+        self.map.get(&id).is_some_and(|stream| stream.is_early || is_all_early)
+    }
+
+    /// Returns how many streams this endpoint has opened.
+    pub(crate) fn opened_here(&self) -> u32 {
+        self.shared.opened_here
     }
 
     /// Tells the time at which limits are reported to the peer: an application may read long after the last record.
@@ -334,6 +362,7 @@ impl Streams {
             priority: 0,
             class: StreamClass::ByPriority,
             came_by_lane: false,
+            is_early: false,
             written: Written::default(),
             attached: Vec::new(),
             place: None,

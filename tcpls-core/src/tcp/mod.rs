@@ -228,6 +228,15 @@ impl<C> Tcp<C> {
         Ok(outcome)
     }
 
+    /// The TLS library sealed this ahead of all records: the first acknowledgment covers it.
+    pub(crate) fn carry_early(&mut self, now: Time, bytes: usize, carried: &[C])
+    where
+        C: Copy,
+    {
+        carried.iter().for_each(|item| self.sent.carry(*item));
+        self.sent.push_ahead(now, bytes as u16, carried.len() as u16);
+    }
+
     /// A record of the peer's wants to be acknowledged.
     pub(crate) fn owe_ack(&mut self, now: Time, policy: AckPolicy, ping: bool) {
         self.received.owe(now, policy, ping);

@@ -122,6 +122,16 @@ impl<C> SentLog<C> {
         seq
     }
 
+    /// Like [`SentLog::push`], for what arrives ahead of the next record, and is acknowledged with it: it takes no number.
+    pub(crate) fn push_ahead(&mut self, now: Time, bytes: u16, carried: u16) {
+        if self.records.is_empty() {
+            (self.delivered.at, self.since) = (now, now);
+        }
+        let (seq, delivered) = (self.next, self.delivered);
+        self.records.push_back(Sent { seq, at: now, carried, bytes, backlog: Backlog::None, delivered });
+        self.bytes += u64::from(bytes);
+    }
+
     /// Notes one thing that the record under construction carries.
     pub(crate) fn carry(&mut self, item: C) {
         self.carried.push_back(item);

@@ -84,12 +84,32 @@ impl Handshake for Watched {
         self.tls.write_half_rtt(plaintext, out)
     }
 
+    fn early_state(&self) -> Option<&[u8]> {
+        self.tls.early_state()
+    }
+
+    fn write_early(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> bool {
+        self.tls.write_early(plaintext, out)
+    }
+
+    fn read_early(&mut self) -> Option<Vec<u8>> {
+        self.tls.read_early()
+    }
+
+    fn set_early_terms(&mut self, terms: &[u8]) {
+        self.tls.set_early_terms(terms);
+    }
+
     fn is_complete(&self) -> bool {
         self.tls.is_complete()
     }
 
     fn tcpls(&self) -> Option<bool> {
         self.tls.tcpls()
+    }
+
+    fn alpn(&self) -> Option<&[u8]> {
+        self.tls.alpn()
     }
 
     fn memory(&self) -> usize {
@@ -130,6 +150,10 @@ impl KeySchedule for WatchedSchedule {
 
     fn handle_new_session_ticket(&mut self, body: &[u8]) -> Result<(), HandshakeError> {
         self.schedule.handle_new_session_ticket(body)
+    }
+
+    fn remember(&mut self, state: &[u8]) {
+        self.schedule.remember(state);
     }
 }
 

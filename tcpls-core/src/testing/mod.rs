@@ -93,7 +93,7 @@ pub mod strategies;
 pub mod tls;
 
 pub use self::ledger::Ledger;
-pub use self::null::NullHandshake;
+pub use self::null::{NullHandshake, NullTicket, NullTickets};
 pub use self::ops::{Model, Op};
 pub use self::oracle::Oracle;
 pub use self::pair::{End, Flow, Inbox, Pair, Role, Setup};

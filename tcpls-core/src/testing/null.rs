@@ -2,14 +2,26 @@
 //!
 //! The handshake agrees on keys that anyone can compute. Sealing leaves the plaintext as it is and adds a checksum.
 
-use crate::crypto::{Agreed, Handshake, KeySchedule, OpenError, OpenKey, OpenKeys, SealKey, SealKeys, TAG_LEN};
+mod early;
+
+use self::early::Early;
+pub use self::early::{NullTicket, NullTickets};
+use crate::crypto::{
+    Agreed, EarlyData, Handshake, KeySchedule, OpenError, OpenKey, OpenKeys, SealKey, SealKeys, TAG_LEN,
+};
 use crate::error::{HandshakeError, HandshakeErrorKind};
 use crate::wire::ids::Side;
-use crate::wire::record::{MAX_PLAINTEXT, RecordHeader};
+use crate::wire::record::{ContentType, HEADER_LEN, MAX_PLAINTEXT, RecordHeader};
 
 /// The types of the messages that follow the ClientHello.
 const SERVER_FLIGHT: u8 = 2;
+/// The same, from a server that accepts early data.
+const SERVER_FLIGHT_AND_EARLY_DATA: u8 = 8;
 const FINISHED: u8 = 20;
+/// The negotiated protocol.
+const ALPN: &[u8] = b"tcpls";
+/// Where the length of the session ID is in a ClientHello, in which a ticket travels.
+const SESSION_ID: usize = 43;
 
 /// A handshake that encrypts nothing.
 ///
@@ -27,6 +39,7 @@ pub struct NullHandshake {
     sealed: u64,
     heard: bool,
     complete: bool,
+    early: Early,
 }
 
 /// How much a checksum matters.
@@ -50,12 +63,25 @@ impl NullHandshake {
             sealed: 0,
             heard: false,
             complete: false,
+            early: Early::default(),
         };
         if side == Side::Client {
-            handshake.out = client_hello(random);
-            handshake.transcript = mix(0, &handshake.out);
+            handshake.say_hello(random, &[]);
         }
         handshake
+    }
+
+    /// Starts the handshake of a client that offers a ticket, and may send early data with it.
+    pub fn resuming(random: [u8; 32], ticket: NullTicket) -> Self {
+        let mut handshake = Self::new(Side::Client, random);
+        handshake.say_hello(random, &ticket.id());
+        handshake.early = Early::client(ticket, NullKey::new(handshake.mode, handshake.transcript));
+        handshake
+    }
+
+    /// Starts the handshake of a server that accepts early data with these tickets.
+    pub fn accepting(tickets: NullTickets) -> Self {
+        Self { early: Early::server(tickets), ..Self::new(Side::Server, [0; 32]) }
     }
 
     /// Starts a handshake that sends nothing and completes with the first record, whatever it contains.
@@ -69,9 +95,46 @@ impl NullHandshake {
         handshake
     }
 
+    /// Starts a server's handshake like [`NullHandshake::lenient`] that takes records of application data as early data, until
+    /// another one completes it.
+    pub fn lenient_accepting() -> Self {
+        Self { early: Early::lenient(NullKey::new(Mode::Lenient, 0)), ..Self::lenient(Side::Server) }
+    }
+
     /// Starts a handshake like [`NullHandshake::lenient`] that agrees on plain TLS instead of TCPLS.
     pub fn plain(side: Side) -> Self {
         Self { tcpls: false, ..Self::lenient(side) }
+    }
+
+    fn say_hello(&mut self, random: [u8; 32], ticket: &[u8]) {
+        self.out = client_hello(random, ticket);
+        self.transcript = mix(0, &self.out);
+    }
+
+    /// Client: takes the server's flight in either form.
+    fn hear_flight(&mut self, record: &[u8]) -> Result<(), HandshakeError> {
+        if self.early.is_offered() && self.hear(record, SERVER_FLIGHT_AND_EARLY_DATA).is_ok() {
+            self.early.accept();
+            return Ok(());
+        }
+        self.hear(record, SERVER_FLIGHT)
+    }
+
+    /// Server: takes the ClientHello.
+    fn hear_hello(&mut self, record: &[u8]) {
+        self.transcript = mix(0, record);
+        let id = record.get(SESSION_ID).and_then(|len| record.get(SESSION_ID + 1..)?.get(..usize::from(*len)));
+        let key = NullKey::new(self.mode, self.transcript);
+        let is_accepted = id.is_some_and(|id| self.early.take_ticket(id, key));
+        self.say(if is_accepted { SERVER_FLIGHT_AND_EARLY_DATA } else { SERVER_FLIGHT });
+        self.secret = self.transcript;
+    }
+
+    /// The Finished covers how much early data was accepted, as EndOfEarlyData shows it in TLS.
+    fn cover_early_data(&mut self) {
+        if self.early.outcome() == EarlyData::Accepted {
+            self.transcript = mix(self.transcript, &self.early.records().to_be_bytes());
+        }
     }
 
     fn say(&mut self, message_type: u8) {
@@ -89,16 +152,25 @@ impl NullHandshake {
     }
 
     fn key(&self, sealer: Side) -> NullKey {
-        NullKey { mode: self.mode, secret: mix(self.secret, &[sealer as u8]) }
+        NullKey::new(self.mode, mix(self.secret, &[sealer as u8]))
     }
 }
 
 /// As short as a ClientHello can be.
-fn client_hello(random: [u8; 32]) -> Vec<u8> {
-    let mut hello = vec![22, 3, 1, 0, 47, 1, 0, 0, 43, 3, 3];
+fn client_hello(random: [u8; 32], session_id: &[u8]) -> Vec<u8> {
+    let len = session_id.len() as u8;
+    let mut hello = vec![22, 3, 1, 0, 47 + len, 1, 0, 0, 43 + len, 3, 3];
     hello.extend_from_slice(&random);
-    hello.extend_from_slice(&[0, 0, 2, 0x13, 0x01, 1, 0, 0, 0]);
+    hello.push(len);
+    hello.extend_from_slice(session_id);
+    hello.extend_from_slice(&[0, 2, 0x13, 0x01, 1, 0, 0, 0]);
     hello
+}
+
+fn nonce(number: u64) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    nonce[4..].copy_from_slice(&number.to_be_bytes());
+    nonce
 }
 
 fn message(message_type: u8, transcript: u64) -> Vec<u8> {
@@ -116,23 +188,26 @@ fn mix(state: u64, bytes: &[u8]) -> u64 {
 
 impl Handshake for NullHandshake {
     fn handle_record(&mut self, record: &mut [u8]) -> Result<(), HandshakeError> {
+        let is_protected = record.first() == Some(&(ContentType::ApplicationData as u8));
         if self.mode == Mode::Lenient {
+            if is_protected && self.early.outcome() == EarlyData::Accepted {
+                return self.early.receive(record);
+            }
             self.complete = true;
             return Ok(());
         }
         match (self.side, self.heard) {
             (Side::Client, _) => {
-                self.hear(record, SERVER_FLIGHT)?;
+                self.hear_flight(record)?;
                 self.secret = self.transcript;
+                self.cover_early_data();
                 self.say(FINISHED);
                 self.complete = true;
             }
-            (Side::Server, false) => {
-                self.transcript = mix(0, record);
-                self.say(SERVER_FLIGHT);
-                self.secret = self.transcript;
-            }
+            (Side::Server, false) => self.hear_hello(record),
+            (Side::Server, true) if is_protected => self.early.receive(record)?,
             (Side::Server, true) => {
+                self.cover_early_data();
                 self.hear(record, FINISHED)?;
                 self.complete = true;
             }
@@ -146,18 +221,38 @@ impl Handshake for NullHandshake {
     }
 
     fn write_half_rtt(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> bool {
-        if self.side == Side::Client || self.mode == Mode::Lenient {
+        let is_early = self.early.outcome() == EarlyData::Accepted;
+        if self.side == Side::Client || self.complete || self.mode == Mode::Lenient && !is_early {
             return false;
         }
-        let mut nonce = [0; 12];
-        nonce[4..].copy_from_slice(&self.sealed.to_be_bytes());
+        self.key(Side::Server).seal_record(self.sealed, plaintext, out);
         self.sealed += 1;
-        let len = (plaintext.len() + 1 + TAG_LEN) as u16;
-        let header = [&[23, 3, 3], &len.to_be_bytes()[..]].concat();
-        let mut sealed = [plaintext, &[23]].concat();
-        let tag = self.key(Side::Server).seal(nonce, &header, &mut sealed);
-        out.extend_from_slice(&[&header[..], &sealed, &tag].concat());
         true
+    }
+
+    fn early_state(&self) -> Option<&[u8]> {
+        self.early.state()
+    }
+
+    fn write_early(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> bool {
+        let may_write = !self.heard && !plaintext.is_empty() && self.early.may_seal(plaintext.len());
+        if may_write {
+            self.write(out);
+            self.early.seal(plaintext, out);
+        }
+        may_write
+    }
+
+    fn read_early(&mut self) -> Option<Vec<u8>> {
+        self.early.take_received()
+    }
+
+    fn set_early_terms(&mut self, terms: &[u8]) {
+        self.early.set_terms(terms);
+    }
+
+    fn alpn(&self) -> Option<&[u8]> {
+        (self.heard && self.tcpls).then_some(ALPN)
     }
 
     fn is_complete(&self) -> bool {
@@ -172,8 +267,9 @@ impl Handshake for NullHandshake {
         let (seal, open) = (self.key(self.side), self.key(self.side.peer()));
         let schedule = Box::new(NullSchedule { seal, open });
         let agreed = Agreed::new(0x1301, (self.sealed, seal.seal_keys()), (0, open.open_keys()), schedule);
-        let mut agreed = agreed.with_alpn(self.tcpls.then_some(b"tcpls"));
+        let mut agreed = agreed.with_alpn(self.tcpls.then_some(ALPN));
         agreed.server_name = Some("server.test".into());
+        agreed.early_data = self.early.outcome();
         Ok(agreed)
     }
 }
@@ -195,6 +291,26 @@ struct NullKey {
 }
 
 impl NullKey {
+    fn new(mode: Mode, secret: u64) -> Self {
+        Self { mode, secret }
+    }
+
+    /// Appends a record of application data, the `number`th with this key.
+    fn seal_record(self, number: u64, plaintext: &[u8], out: &mut Vec<u8>) {
+        let header = RecordHeader::encode_protected(plaintext.len() + 1 + TAG_LEN);
+        let mut sealed = [plaintext, &[ContentType::ApplicationData as u8]].concat();
+        let tag = self.seal(nonce(number), &header, &mut sealed);
+        out.extend_from_slice(&[&header[..], &sealed, &tag].concat());
+    }
+
+    /// Returns the content of such a record.
+    fn open_record(self, number: u64, record: &mut [u8]) -> Result<Vec<u8>, OpenError> {
+        let (header, body) = record.split_at_mut_checked(HEADER_LEN).ok_or(OpenError)?;
+        self.open(nonce(number), header, body)?;
+        let inner = body.len().checked_sub(TAG_LEN + 1).and_then(|len| body.get(..len)).ok_or(OpenError)?;
+        Ok(inner.to_vec())
+    }
+
     fn next(self) -> Self {
         Self { secret: mix(self.secret, b"next"), ..self }
     }

@@ -15,7 +15,7 @@ use rustls::crypto::{
     ActiveKeyExchange, CryptoProvider, GetRandomFailed, SecureRandom, SharedSecret, SupportedKxGroup,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::server::{ServerConnection, WebPkiClientVerifier};
+use rustls::server::{ServerConnection, StoresServerSessions, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
 use rustls::{
     CipherSuite, ClientConfig, Error, NamedGroup, PeerMisbehaved, RootCertStore, ServerConfig, SupportedProtocolVersion,
@@ -77,6 +77,14 @@ pub struct Tls {
     pub trusted: bool,
     /// The New Session Tickets that the server sends.
     pub tickets: usize,
+    /// Whether the client sends early data.
+    pub early_client: bool,
+    /// Whether the server accepts it.
+    pub early_server: bool,
+    /// The server's store of sessions, which several servers can share; `None`: one of its own.
+    pub sessions: Option<Arc<dyn StoresServerSessions>>,
+    /// Whether the server asks for another key share than the client's first (HelloRetryRequest).
+    pub retry: bool,
     /// The TLS versions of both ends.
     pub versions: &'static [&'static SupportedProtocolVersion],
 }
@@ -93,6 +101,10 @@ impl Default for Tls {
             server_chain: 1,
             trusted: true,
             tickets: 2,
+            early_client: false,
+            early_server: false,
+            sessions: None,
+            retry: false,
             versions: &TLS13,
         }
     }
@@ -101,12 +113,16 @@ impl Default for Tls {
 impl Tls {
     /// Returns the client's end. The sessions that are made from it share its tickets.
     pub fn client(&self, seed: u64) -> RustlsClient {
-        RustlsClient::new(Arc::new(self.client_config(seed)), &self.client_protocols).expect("valid protocol names")
+        let client = RustlsClient::new(Arc::new(self.client_config(seed)), &self.client_protocols);
+        let client = client.expect("valid protocol names");
+        if self.early_client { client.with_early_data(Arc::default()) } else { client }
     }
 
     /// Returns the server's end.
     pub fn server(&self, seed: u64) -> RustlsServer {
-        RustlsServer::new(Arc::new(self.server_config(seed)), &self.server_protocols).expect("valid protocol names")
+        let server = RustlsServer::new(Arc::new(self.server_config(seed)), &self.server_protocols);
+        let server = server.expect("valid protocol names");
+        if self.early_server { server.with_early_data().expect("tickets in a store") } else { server }
     }
 
     /// Starts a handshake of the client's end: by rustls, or by OpenSSL if the feature `openssl` is built and the environment
@@ -130,9 +146,15 @@ impl Tls {
 
     /// Returns a client of plain TLS that does not know TCPLS.
     pub fn plain_client(&self, seed: u64) -> ClientConnection {
+        ClientConnection::new(self.plain_client_config(seed), server_name()).expect("a complete configuration")
+    }
+
+    /// Returns the configuration of such a client. Connections that are made from it share its tickets.
+    pub fn plain_client_config(&self, seed: u64) -> Arc<ClientConfig> {
         let mut config = self.client_config(seed);
         config.alpn_protocols = self.client_protocols.iter().map(|name| name.to_vec()).collect();
-        ClientConnection::new(Arc::new(config), server_name()).expect("a complete configuration")
+        config.enable_early_data = self.early_client;
+        Arc::new(config)
     }
 
     /// Returns a server of plain TLS that does not know TCPLS.
@@ -176,6 +198,9 @@ impl Tls {
         chain.resize(self.server_chain, chain[0].clone());
         let mut config = builder.with_single_cert(chain, key).expect("the key belongs to the certificate");
         config.send_tls13_tickets = self.tickets;
+        if let Some(sessions) = &self.sessions {
+            config.session_storage = sessions.clone();
+        }
         config
     }
 
@@ -190,7 +215,13 @@ impl Tls {
             Some(_) => self.suites.contains(&suite.suite()),
             None => has_older,
         });
-        provider.kx_groups = vec![Box::leak(Box::new(X25519 { random: random.clone() }))];
+        let group =
+            |name| -> &'static dyn SupportedKxGroup { Box::leak(Box::new(X25519 { random: random.clone(), name })) };
+        provider.kx_groups = match (self.retry, label) {
+            (false, _) => vec![group(NamedGroup::X25519)],
+            (true, b"client") => vec![group(NamedGroup::X25519), group(OTHER_GROUP)],
+            (true, _) => vec![group(OTHER_GROUP)],
+        };
         provider.secure_random = Box::leak(Box::new(random));
         Arc::new(provider)
     }
@@ -237,10 +268,14 @@ impl SecureRandom for Random {
     }
 }
 
+/// The name of a second group, of which only the name differs.
+const OTHER_GROUP: NamedGroup = NamedGroup::X448;
+
 /// X25519 with secrets from [`Random`].
 #[derive(Debug)]
 struct X25519 {
     random: Random,
+    name: NamedGroup,
 }
 
 impl SupportedKxGroup for X25519 {
@@ -249,15 +284,16 @@ impl SupportedKxGroup for X25519 {
         self.random.fill_all(&mut secret);
         let secret = x25519_dalek::StaticSecret::from(secret);
         let public = x25519_dalek::PublicKey::from(&secret);
-        Ok(Box::new(Exchange { secret, public }))
+        Ok(Box::new(Exchange { name: self.name, secret, public }))
     }
 
     fn name(&self) -> NamedGroup {
-        NamedGroup::X25519
+        self.name
     }
 }
 
 struct Exchange {
+    name: NamedGroup,
     secret: x25519_dalek::StaticSecret,
     public: x25519_dalek::PublicKey,
 }
@@ -274,7 +310,7 @@ impl ActiveKeyExchange for Exchange {
     }
 
     fn group(&self) -> NamedGroup {
-        NamedGroup::X25519
+        self.name
     }
 }
 

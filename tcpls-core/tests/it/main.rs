@@ -14,6 +14,7 @@ mod coming_back;
 mod conformance;
 mod determinism;
 mod drain;
+mod early_data;
 mod facts;
 mod failover;
 mod failures;

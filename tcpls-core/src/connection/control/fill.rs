@@ -1,7 +1,7 @@
 //! The part of a record besides stream data: control frames of the session and of streams, and a Ping.
 
-use super::Facts;
 use super::due::Carried;
+use super::{ControlFrames, Facts};
 use crate::connection::Connection;
 use crate::stream::Control;
 use crate::wire::frame::{self, Frame};
@@ -39,14 +39,8 @@ impl Connection {
         // Room for a Ping, Lane and the ACKs is reserved. A frame that may not fit is not made, because making one has
         // effects.
         let max = max.saturating_sub(2 + MAX_ACKS * ACK_LEN);
-        let mut facts = Facts {
-            config: &self.config,
-            joins: &self.joins,
-            tcps: &self.tcps,
-            lost: &self.lost,
-            counts: &mut self.frames_sent,
-        };
-        self.control.fill(tcp, max, &mut facts, frames);
+        let (control, mut facts) = self.control_and_facts();
+        control.fill(tcp, max, &mut facts, frames);
         while frames.control.len() + MAX_CONTROL_LEN <= max {
             let Some(control) = self.streams.next_control() else { break };
             frames.carried.push(Carried::Stream(control.key()));
@@ -54,6 +48,23 @@ impl Connection {
         }
         self.fill_ping(tcp, frames);
         frames.ack_eliciting = !frames.control.is_empty();
+    }
+
+    /// Appends the Session Parameters, if they are due.
+    pub(in crate::connection) fn fill_parameters(&mut self, frames: &mut Outgoing) {
+        let (control, mut facts) = self.control_and_facts();
+        control.fill_parameters(&mut facts, frames);
+    }
+
+    fn control_and_facts(&mut self) -> (&mut ControlFrames, Facts<'_>) {
+        let facts = Facts {
+            config: &self.config,
+            joins: &self.joins,
+            tcps: &self.tcps,
+            lost: &self.lost,
+            counts: &mut self.frames_sent,
+        };
+        (&mut self.control, facts)
     }
 
     pub(in crate::connection) fn fill_ping(&mut self, tcp: ConnectionId, frames: &mut Outgoing) {

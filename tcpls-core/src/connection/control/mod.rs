@@ -99,6 +99,13 @@ impl ControlFrames {
         }
     }
 
+    /// Appends the Session Parameters, if they are due.
+    pub(super) fn fill_parameters(&mut self, facts: &mut Facts<'_>, frames: &mut Outgoing) {
+        if self.due.contains(Due::Parameters) {
+            self.put(Due::Parameters, facts, frames);
+        }
+    }
+
     /// The peer has acknowledged a frame that [`ControlFrames::fill`] made.
     pub(super) fn acked(&mut self, due: Due) {
         match due {

@@ -71,6 +71,11 @@ impl ParameterExchange {
         self.is_sent
     }
 
+    /// Returns the peer's, once they are known.
+    pub(in crate::connection) fn peer(&self) -> Option<&Parameters> {
+        self.peer.as_ref()
+    }
+
     /// Whether the peer's are known.
     #[inline]
     pub(in crate::connection) fn is_complete(&self) -> bool {

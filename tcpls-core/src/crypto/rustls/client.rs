@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::client::{ClientConnectionData, Resumption, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
-use rustls::unbuffered::UnbufferedStatus;
+use rustls::unbuffered::{TransmitTlsData, UnbufferedStatus};
 use rustls::{ClientConfig, CommonState, quic};
 
 use super::allows_tls13;
 use super::driver::{Driver, Tls};
+use super::early::{EarlyTickets, SessionTickets};
 use super::errors::misconfigured;
-use super::secrets::{Extracted, extracted};
+use super::secrets::{ClientSchedule, Extracted, extracted};
 use crate::crypto::alpn::is_tcpls;
 use crate::crypto::{Handshake, Offer, TlsClient, alpn};
 use crate::error::HandshakeError;
@@ -21,6 +22,7 @@ use crate::error::HandshakeError;
 pub struct RustlsClient {
     config: Arc<ClientConfig>,
     offer: Offer,
+    early: Option<Arc<EarlyTickets>>,
 }
 
 impl RustlsClient {
@@ -28,7 +30,7 @@ impl RustlsClient {
     /// over plain TLS; if there are none, the `alpn_protocols` of `config` take their place. A server that selects none of
     /// them ends the session with [`CloseReason::NoApplicationProtocol`].
     ///
-    /// It disables TLS 1.3 early data: a session has no keys before the handshake has.
+    /// It disables TLS 1.3 early data: see [`RustlsClient::with_early_data`].
     ///
     /// # Errors
     /// `config` does not allow TLS 1.3, or a protocol's name is empty, longer than 249 bytes, or one of TCPLS.
@@ -48,7 +50,19 @@ impl RustlsClient {
         }
         let offer =
             if config.alpn_protocols.iter().all(|name| is_tcpls(name)) { Offer::Anything } else { Offer::Protocols };
-        Ok(Self { config, offer })
+        Ok(Self { config, offer, early: None })
+    }
+
+    /// Returns a copy that resumes sessions with `tickets` instead of those of the user's configuration, and with which
+    /// streams can be opened and written before the handshake is complete: early data, in the same flight as the
+    /// ClientHello. [`Connection::early_data`](crate::Connection::early_data) says how much can be sent.
+    ///
+    /// An attacker can send a copy of early data to the server, which rejects it as far as its tickets work once: send
+    /// only requests that may be repeated. Early data has no forward secrecy: if the server's store of sessions is
+    /// stolen, it can be read.
+    #[must_use]
+    pub fn with_early_data(&self, tickets: Arc<EarlyTickets>) -> Self {
+        Self { early: Some(tickets), ..self.clone() }
     }
 
     /// Like `new`, for TCPLS only: a server that does not support it ends the session with [`CloseReason::NoTcpls`] or
@@ -59,7 +73,7 @@ impl RustlsClient {
     pub fn tcpls_only(&self) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols.retain(|name| is_tcpls(name));
-        Self { config: Arc::new(config), offer: Offer::Tcpls }
+        Self { config: Arc::new(config), offer: Offer::Tcpls, early: self.early.clone() }
     }
 
     /// Returns a copy without TCPLS, which offers only the plain names. It is for applications that decide to use plain
@@ -74,7 +88,7 @@ impl RustlsClient {
         if config.alpn_protocols.is_empty() {
             return Err(misconfigured("there is no application protocol to offer without TCPLS"));
         }
-        Ok(Self { config: Arc::new(config), offer: Offer::Protocols })
+        Ok(Self { config: Arc::new(config), offer: Offer::Protocols, early: None })
     }
 
     /// Starts a handshake with the server called `server_name`.
@@ -83,8 +97,18 @@ impl RustlsClient {
     /// The error of rustls, if the configuration is invalid.
     pub fn handshake(&self, server_name: ServerName<'static>) -> Result<Box<dyn Handshake>, HandshakeError> {
         let shown = if self.config.enable_sni { dns_name(&server_name) } else { None };
-        let tls = UnbufferedClientConnection::new(self.config.clone(), server_name)?;
-        Ok(Box::new(Driver::start(ClientTls { tls, server_name: shown, offer: self.offer })?))
+        let (mut config, mut early, mut early_state) = (self.config.clone(), None, None);
+        if let Some(tickets) = &self.early {
+            let ticket = tickets.take(&server_name);
+            early_state = ticket.as_ref().and_then(|ticket| ticket.early_state(&config.alpn_protocols));
+            let store = Arc::new(SessionTickets::new(tickets.clone(), ticket));
+            let own = Arc::make_mut(&mut config);
+            own.resumption = Resumption::store(store.clone());
+            own.enable_early_data = early_state.is_some();
+            early = Some(store);
+        }
+        let tls = UnbufferedClientConnection::new(config, server_name)?;
+        Ok(Box::new(Driver::start(ClientTls { tls, server_name: shown, offer: self.offer, early, early_state })?))
     }
 }
 
@@ -114,10 +138,13 @@ struct ClientTls {
     tls: UnbufferedClientConnection,
     server_name: Option<String>,
     offer: Offer,
+    early: Option<Arc<SessionTickets>>,
+    early_state: Option<Vec<u8>>,
 }
 
 impl Tls for ClientTls {
     type Data = ClientConnectionData;
+    const IS_SERVER: bool = false;
 
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, ClientConnectionData> {
         self.tls.process_tls_records(incoming)
@@ -135,8 +162,22 @@ impl Tls for ClientTls {
         self.offer
     }
 
+    fn early_state(&self) -> Option<&[u8]> {
+        self.early_state.as_deref()
+    }
+
+    fn encrypt_early(
+        mut data: TransmitTlsData<'_, ClientConnectionData>,
+        plaintext: &[u8],
+        out: &mut [u8],
+    ) -> Option<usize> {
+        // The limit was checked: rustls would cut what exceeds it.
+        data.may_encrypt_early_data()?.encrypt(plaintext, out).ok()
+    }
+
     fn extract(self) -> Result<Extracted, HandshakeError> {
+        let alpn = self.tls.alpn_protocol().unwrap_or_default().to_vec();
         let (secrets, kernel) = self.tls.dangerous_into_kernel_connection()?;
-        extracted(secrets, kernel)
+        extracted(secrets, ClientSchedule { kernel, alpn, early: self.early })
     }
 }

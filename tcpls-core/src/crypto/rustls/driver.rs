@@ -3,16 +3,23 @@
 //! The code is the same for client and server; [`Tls`] has the differences. rustls never gets a byte beyond the
 //! handshake: the decrypted data would be lost, and its sequence numbers would be wrong.
 
+mod early;
+
+use std::collections::VecDeque;
+
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, ReadEarlyData, TransmitTlsData,
+    UnbufferedStatus, WriteTraffic,
 };
 use rustls::{CommonState, Error, HandshakeKind, InvalidMessage, ProtocolVersion};
 
+use self::early::Early;
 use super::errors::failure;
 use super::secrets::Extracted;
 use crate::crypto::alpn::is_tcpls;
 use crate::crypto::{Agreed, Handshake, Offer, TAG_LEN, plaintext_alert};
 use crate::error::{Alert, AlertDescription, HandshakeError, HandshakeErrorKind as Kind};
+use crate::wire::record::HEADER_LEN;
 
 /// Bytes that a peer's side of the handshake may have, record headers included. rustls takes handshake messages of at
 /// most 64 KiB; only large certificate chains come near.
@@ -23,12 +30,14 @@ const MAX_FLIGHT: usize = 64 << 10;
 /// The most that one record's plaintext may have (RFC 8446, 5.1).
 const MAX_PLAINTEXT: usize = 1 << 14;
 /// Header, content type and tag.
-const RECORD_OVERHEAD: usize = 5 + 1 + TAG_LEN;
+const RECORD_OVERHEAD: usize = HEADER_LEN + 1 + TAG_LEN;
 
 /// One side of a rustls connection.
 pub(super) trait Tls: Send {
     /// Whether this is rustls's client or server.
     type Data;
+    /// The same as a value.
+    const IS_SERVER: bool;
     /// The step function of rustls's unbuffered API.
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
     /// The common part of both types.
@@ -39,6 +48,18 @@ pub(super) trait Tls: Send {
     fn offer(&self) -> Offer {
         Offer::Anything
     }
+    /// Client: what was kept with the ticket, if early data may be sent.
+    fn early_state(&self) -> Option<&[u8]> {
+        None
+    }
+    /// Client: seals early data; `None` if that is not possible.
+    fn encrypt_early(_: TransmitTlsData<'_, Self::Data>, _plaintext: &[u8], _out: &mut [u8]) -> Option<usize> {
+        None
+    }
+    /// Server: moves received early data to `into`.
+    fn read_early(_: ReadEarlyData<'_, '_, Self::Data>, _into: &mut VecDeque<Vec<u8>>) {}
+    /// Server: sets what tickets are issued under.
+    fn set_early_terms(&mut self, _terms: &[u8]) {}
     /// Takes the secrets out.
     fn extract(self) -> Result<Extracted, HandshakeError>;
 }
@@ -53,10 +74,13 @@ pub(super) struct Driver<T> {
     received: usize,
     /// To be sent.
     outgoing: Vec<u8>,
+    early: Early,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// Client: early data may be sealed behind the ClientHello.
+    Early,
     /// Needs the peer's next record.
     Blocked,
     /// May send application data. On a server with half-RTT data that is not the end of the handshake.
@@ -74,7 +98,10 @@ impl<T: Tls> Driver<T> {
     /// Takes the first steps, which on a client produce the ClientHello.
     pub(super) fn start(tls: T) -> Result<Self, HandshakeError> {
         let (incoming, outgoing) = (Vec::new(), Vec::new());
-        let mut driver = Self { tls, phase: Phase::Blocked, incoming, received: 0, outgoing };
+        let is_offered = tls.early_state().is_some();
+        let phase = if is_offered { Phase::Early } else { Phase::Blocked };
+        let early = Early::new(is_offered);
+        let mut driver = Self { tls, phase, incoming, received: 0, outgoing, early };
         driver.run()?;
         Ok(driver)
     }
@@ -92,7 +119,7 @@ impl<T: Tls> Driver<T> {
     fn step(&mut self) -> Result<Step, HandshakeError> {
         let status = self.tls.process(&mut self.incoming);
         let discard = status.discard;
-        let step = handle_state(status.state, &mut self.outgoing);
+        let step = handle_state::<T>(status.state, self.phase, &mut self.outgoing, &mut self.early);
         self.incoming.drain(..discard.min(self.incoming.len()));
         step
     }
@@ -147,8 +174,15 @@ impl<T: Tls> Driver<T> {
         if self.received > MAX_RECEIVED {
             return Err(failure(Kind::Violation, "the peer's handshake is longer than 128 KiB"));
         }
+        if self.phase == Phase::Early {
+            self.phase = Phase::Blocked;
+            self.run()?; // nothing is sealed behind the ClientHello any more
+        }
         self.incoming.extend_from_slice(record);
-        self.run()
+        self.look_at_hello();
+        self.run()?;
+        self.drop_skipped(record);
+        Ok(())
     }
 
     fn may_write_half_rtt(&self) -> bool {
@@ -188,6 +222,26 @@ impl<T: Tls> Handshake for Driver<T> {
         self.seal(plaintext, out)
     }
 
+    fn early_state(&self) -> Option<&[u8]> {
+        self.tls.early_state()
+    }
+
+    fn write_early(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> bool {
+        if self.phase != Phase::Early || plaintext.is_empty() || plaintext.len() > self.early.left() {
+            return false;
+        }
+        self.write(out);
+        self.seal_early(plaintext, out)
+    }
+
+    fn read_early(&mut self) -> Option<Vec<u8>> {
+        self.early.take_received()
+    }
+
+    fn set_early_terms(&mut self, terms: &[u8]) {
+        self.tls.set_early_terms(terms);
+    }
+
     fn is_complete(&self) -> bool {
         // `is_handshaking` ends when the peer's Finished was processed, `Writable` says that all steps that follow from
         // it were taken.
@@ -204,8 +258,12 @@ impl<T: Tls> Handshake for Driver<T> {
         }
     }
 
+    fn alpn(&self) -> Option<&[u8]> {
+        self.tls.common().alpn_protocol()
+    }
+
     fn memory(&self) -> usize {
-        self.incoming.capacity() + self.outgoing.capacity()
+        self.incoming.capacity() + self.outgoing.capacity() + self.early.memory()
     }
 
     fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError> {
@@ -215,7 +273,7 @@ impl<T: Tls> Handshake for Driver<T> {
         if !self.outgoing.is_empty() || !self.incoming.is_empty() {
             return Err(failure(Kind::Violation, "bytes of the handshake are left over"));
         }
-        agreed(self.tls)
+        Ok(Agreed { early_data: self.early.outcome(), ..agreed(self.tls)? })
     }
 }
 
@@ -232,13 +290,27 @@ fn agreed<T: Tls>(tls: T) -> Result<Agreed, HandshakeError> {
     Ok(agreed)
 }
 
-fn handle_state<Data>(
-    state: Result<ConnectionState<'_, '_, Data>, Error>,
+fn handle_state<T: Tls>(
+    state: Result<ConnectionState<'_, '_, T::Data>, Error>,
+    phase: Phase,
     out: &mut Vec<u8>,
+    early: &mut Early,
 ) -> Result<Step, HandshakeError> {
     match state {
         Err(error) => Err(failed(error)),
-        Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out).map(|()| Step::Again),
+        Ok(ConnectionState::EncodeTlsData(data)) => {
+            let start = out.len();
+            encode(data, out)?;
+            if !T::IS_SERVER {
+                early.note_sent(&out[start..]);
+            }
+            Ok(Step::Again)
+        }
+        Ok(ConnectionState::ReadEarlyData(data)) => {
+            T::read_early(data, early.accepted());
+            Ok(Step::Again)
+        }
+        Ok(ConnectionState::TransmitTlsData(_)) if phase == Phase::Early => Ok(Step::Stop(Phase::Early)),
         Ok(ConnectionState::TransmitTlsData(data)) => {
             data.done();
             Ok(Step::Again)

@@ -8,6 +8,7 @@
 
 mod client;
 mod driver;
+mod early;
 mod errors;
 mod secrets;
 mod server;
@@ -18,7 +19,12 @@ use rustls::SupportedCipherSuite;
 use rustls::crypto::CryptoProvider;
 
 pub use self::client::RustlsClient;
+pub use self::early::EarlyTickets;
 pub use self::server::RustlsServer;
+
+/// Early data that a server accepts, and skips if it rejects it: room for what a client may send, and for the overhead of
+/// its records, which counts only where it is skipped.
+const MAX_EARLY_DATA: u32 = 16 << 10;
 
 /// Whether a configuration allows TLS 1.3.
 ///

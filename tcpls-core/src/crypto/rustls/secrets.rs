@@ -1,10 +1,13 @@
 //! Derives keys from the secrets that rustls extracts after a handshake, and those of every later generation.
 
+use std::sync::Arc;
+
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion};
 
+use super::early::SessionTickets;
 use super::errors::failure;
 use crate::crypto::aead::Suite;
 use crate::crypto::{KeySchedule, OpenKeys, SealKeys};
@@ -19,17 +22,14 @@ pub(super) struct Extracted {
 }
 
 /// Derives keys from the secrets of rustls, if their suite can seal records of a session.
-pub(super) fn extracted<Data>(
+pub(super) fn extracted(
     secrets: ExtractedSecrets,
-    kernel: KernelConnection<Data>,
-) -> Result<Extracted, HandshakeError>
-where
-    KernelConnection<Data>: KeySchedule + 'static,
-{
-    if kernel.protocol_version() != ProtocolVersion::TLSv1_3 {
+    schedule: impl Negotiated + KeySchedule + 'static,
+) -> Result<Extracted, HandshakeError> {
+    let (version, code) = schedule.negotiated();
+    if version != ProtocolVersion::TLSv1_3 {
         return Err(failure(Kind::Incompatible, "the peer does not speak TLS 1.3"));
     }
-    let code = u16::from(kernel.negotiated_cipher_suite().suite());
     let suite =
         Suite::from_code(code).ok_or_else(|| failure(Kind::Incompatible, "the cipher suite is not supported"))?;
     let ((sealed, tx), (opened, rx)) = (secrets.tx, secrets.rx);
@@ -37,7 +37,7 @@ where
         suite,
         seal: (sealed, seal_keys(&tx)?),
         open: (opened, open_keys(&rx)?),
-        schedule: Box::new(kernel),
+        schedule: Box::new(schedule),
     })
 }
 
@@ -68,17 +68,46 @@ fn wrong_length() -> HandshakeError {
     failure(Kind::Other, "the cipher suite's key or IV has an unexpected length")
 }
 
-impl KeySchedule for KernelConnection<ClientConnectionData> {
+/// The version and the cipher suite of a handshake.
+pub(super) trait Negotiated {
+    fn negotiated(&self) -> (ProtocolVersion, u16);
+}
+
+impl<Data> Negotiated for KernelConnection<Data> {
+    fn negotiated(&self) -> (ProtocolVersion, u16) {
+        (self.protocol_version(), u16::from(self.negotiated_cipher_suite().suite()))
+    }
+}
+
+/// A client's later keys and its tickets.
+pub(super) struct ClientSchedule {
+    pub(super) kernel: KernelConnection<ClientConnectionData>,
+    /// The ALPN name of the session.
+    pub(super) alpn: Vec<u8>,
+    pub(super) early: Option<Arc<SessionTickets>>,
+}
+
+impl Negotiated for ClientSchedule {
+    fn negotiated(&self) -> (ProtocolVersion, u16) {
+        self.kernel.negotiated()
+    }
+}
+
+impl KeySchedule for ClientSchedule {
     fn next_seal(&mut self) -> Result<SealKeys, HandshakeError> {
-        seal_keys(&self.update_tx_secret()?.1)
+        seal_keys(&self.kernel.update_tx_secret()?.1)
     }
 
     fn next_open(&mut self) -> Result<OpenKeys, HandshakeError> {
-        open_keys(&self.update_rx_secret()?.1)
+        open_keys(&self.kernel.update_rx_secret()?.1)
     }
 
     fn handle_new_session_ticket(&mut self, body: &[u8]) -> Result<(), HandshakeError> {
-        Ok(Self::handle_new_session_ticket(self, body)?)
+        Ok(self.kernel.handle_new_session_ticket(body)?)
+    }
+
+    fn remember(&mut self, state: &[u8]) {
+        self.early.iter().for_each(|tickets| tickets.remember(&self.alpn, state));
     }
 }
 

@@ -1,14 +1,16 @@
 //! The server's side of the rustls provider: completes a `ServerConfig` and starts handshakes from it.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConnectionData, UnbufferedServerConnection};
 use rustls::sign::CertifiedKey;
-use rustls::unbuffered::UnbufferedStatus;
+use rustls::unbuffered::{ReadEarlyData, UnbufferedStatus};
 use rustls::{CommonState, ServerConfig, quic};
 
 use super::allows_tls13;
 use super::driver::{Driver, Tls};
+use super::early::SessionsUnderTerms;
 use super::errors::misconfigured;
 use super::secrets::{Extracted, extracted};
 use crate::crypto::{Handshake, TlsServer, alpn};
@@ -18,6 +20,7 @@ use crate::error::HandshakeError;
 #[derive(Clone, Debug)]
 pub struct RustlsServer {
     config: Arc<ServerConfig>,
+    takes_early_data: bool,
 }
 
 impl RustlsServer {
@@ -43,7 +46,26 @@ impl RustlsServer {
         if !allows_tls13(config.crypto_provider(), || is_good_for_quic(&config)) {
             return Err(misconfigured("the TLS configuration does not allow TLS 1.3"));
         }
-        Ok(Self { config })
+        Ok(Self { config, takes_early_data: false })
+    }
+
+    /// Returns a copy that accepts early data of clients that resume a session: requests that arrive with the
+    /// ClientHello. [`Stream::is_early`](crate::connection::Stream::is_early) tells them apart.
+    ///
+    /// Each ticket works once, as far as [`StoresServerSessions`] gives out each session once: a copy of a first flight is
+    /// rejected. Servers that share their tickets must share such a store.
+    ///
+    /// # Errors
+    /// The configuration issues tickets that it does not store ([`ServerConfig::ticketer`]), or none, or has no store.
+    ///
+    /// [`StoresServerSessions`]: rustls::server::StoresServerSessions
+    pub fn with_early_data(&self) -> Result<Self, HandshakeError> {
+        let mut config = ServerConfig::clone(&self.config);
+        if config.ticketer.enabled() || config.send_tls13_tickets == 0 || !config.session_storage.can_cache() {
+            return Err(misconfigured("early data needs tickets that work once, of sessions in a store"));
+        }
+        config.max_early_data_size = super::MAX_EARLY_DATA;
+        Ok(Self { config: Arc::new(config), takes_early_data: true })
     }
 
     /// Starts a handshake with a client that has just connected.
@@ -54,8 +76,14 @@ impl RustlsServer {
         let resolver = Arc::new(NameRecorder { inner: self.config.cert_resolver.clone(), name: OnceLock::new() });
         let mut config = ServerConfig::clone(&self.config);
         config.cert_resolver = resolver.clone();
+        let mut sessions = None;
+        if self.takes_early_data {
+            let store = Arc::new(SessionsUnderTerms::new(config.session_storage));
+            config.session_storage = store.clone();
+            sessions = Some(store);
+        }
         let tls = UnbufferedServerConnection::new(Arc::new(config))?;
-        Ok(Box::new(Driver::start(ServerTls { tls, resolver })?))
+        Ok(Box::new(Driver::start(ServerTls { tls, resolver, sessions })?))
     }
 }
 
@@ -93,10 +121,12 @@ impl ResolvesServerCert for NameRecorder {
 struct ServerTls {
     tls: UnbufferedServerConnection,
     resolver: Arc<NameRecorder>,
+    sessions: Option<Arc<SessionsUnderTerms>>,
 }
 
 impl Tls for ServerTls {
     type Data = ServerConnectionData;
+    const IS_SERVER: bool = true;
 
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, ServerConnectionData> {
         self.tls.process_tls_records(incoming)
@@ -108,6 +138,16 @@ impl Tls for ServerTls {
 
     fn server_name(&self) -> Option<String> {
         self.resolver.name.get().cloned()
+    }
+
+    fn read_early(mut data: ReadEarlyData<'_, '_, ServerConnectionData>, into: &mut VecDeque<Vec<u8>>) {
+        while let Some(Ok(record)) = data.next_record() {
+            into.push_back(record.payload.to_vec());
+        }
+    }
+
+    fn set_early_terms(&mut self, terms: &[u8]) {
+        self.sessions.iter().for_each(|sessions| sessions.set_terms(terms));
     }
 
     fn extract(self) -> Result<Extracted, HandshakeError> {

@@ -26,6 +26,7 @@ impl Streams {
             let more = stream.recv.check_data(offset, data.len(), fin)?;
             receive(&mut shared.window, more)?;
             let held = stream.recv.held();
+            stream.is_early |= shared.is_early;
             let unread = stream.recv.handle_data(offset, fin, data, record_len, more)?;
             shared.window.consume(unread);
             Ok((stream.recv.held() - held) as u64)

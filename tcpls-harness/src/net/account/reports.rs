@@ -43,7 +43,8 @@ impl Report {
             memory: BASE + (conn.memory() + buffers) as u64,
             descriptors: sockets as u64,
             delivered: conn.delivered(),
-            handshaking: state == State::Handshaking,
+            // One with early data is reported to its application before the client has shown that it is there.
+            handshaking: state != State::Closed && (state == State::Handshaking || !conn.is_confirmed()),
             stranded: matches!(state, State::Stranded { .. }),
             authenticated: conn.is_authenticated(),
         }

@@ -1,0 +1,17 @@
+//! Reports the session to the driver.
+
+use super::Connection;
+use crate::event::{Established, Event, TcpEvent};
+use crate::wire::ids::ConnectionId;
+
+impl Connection {
+    /// Reports the session to the driver, directly after its first TCP connection and before all events that arrived
+    /// with the peer's Session Parameters: the application may open streams at once (decision D110).
+    pub(super) fn announce(&mut self) {
+        let established =
+            Established { tcpls: !self.plain, application_protocol: self.identity.application_protocol.clone() };
+        let joined = Event::Tcp(TcpEvent::Joined { tcp: ConnectionId::FIRST });
+        let at = self.events.iter().position(|event| *event == joined).map_or(0, |at| at + 1);
+        self.events.insert(at, Event::Established(established));
+    }
+}
