@@ -12,6 +12,7 @@ mod command;
 mod coop;
 mod docs;
 mod drain;
+mod early_data;
 mod events;
 mod file_server;
 mod files;

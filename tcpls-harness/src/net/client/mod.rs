@@ -19,7 +19,8 @@ use crate::dial::Path;
 use crate::net::session::Session;
 
 impl Session {
-    /// Starts a session with the server at these addresses, and waits until it is established.
+    /// Starts a session with the server at these addresses, and waits until it is established, or, with
+    /// [`ClientOptions::early_data`], until early data can be sent.
     ///
     /// The addresses are dialed one after the other with short delays, with alternating families (RFC 8305). The first
     /// that connects gets a TLS handshake, and another one does if that makes no progress. With [`Keep::Paths`] the

@@ -41,6 +41,38 @@ pub struct ClientOptions {
     pub dial_policy: Option<MakeDialPolicy>,
     /// The policy for addresses that the server advertises.
     pub addresses: AddressPolicy,
+    /// Whether [`Session::connect`] returns as soon as a TCP connection is there, if early data can be sent on it: what is
+    /// written on streams then goes out with the ClientHello, and the answer takes one round trip. If the server rejects
+    /// early data, the session sends it again after the handshake.
+    ///
+    /// Write only requests that may be repeated: an attacker can copy early data. The TLS configuration must have
+    /// early data ([`RustlsClient::with_early_data`]) and a ticket of an earlier session; otherwise this has no effect. No
+    /// other path is tried once such a session was returned, because that would send the request twice: if its TCP
+    /// connection is lost before the handshake is complete, the session ends, and the application may connect again.
+    /// [`Session::handshake_confirmed`] waits for the handshake.
+    ///
+    /// ```no_run
+    /// # async fn example(mut options: tcpls_harness::net::ClientOptions, tls: tcpls_core::crypto::rustls::RustlsClient)
+    /// # -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use tcpls_core::crypto::rustls::EarlyTickets;
+    /// use tcpls_harness::net::Session;
+    ///
+    /// let tickets = Arc::new(EarlyTickets::default()); // one for all sessions of the process
+    /// options.tls = Arc::new(tls.with_early_data(tickets));
+    /// options.early_data = true;
+    /// let session = Session::connect(&["192.0.2.1:443".parse()?], options).await?;
+    /// let mut stream = session.open_stream().await?;
+    /// stream.write_chunk("GET /".into()).await?; // with the ClientHello, from the second session on
+    /// stream.finish()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`RustlsClient::with_early_data`]: tcpls_core::crypto::rustls::RustlsClient::with_early_data
+    /// [`Session::connect`]: crate::net::Session::connect
+    /// [`Session::handshake_confirmed`]: crate::net::Session::handshake_confirmed
+    pub early_data: bool,
 }
 
 impl ClientOptions {
@@ -69,6 +101,7 @@ impl ClientOptions {
             backups: Vec::new(),
             dial_policy: None,
             addresses: AddressPolicy::default(),
+            early_data: false,
         }
     }
 

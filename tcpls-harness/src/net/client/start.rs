@@ -88,6 +88,11 @@ impl Start {
                     return Err(ConnectError::Paths(self.failures));
                 }
                 self.carry_out(action)?;
+                if let Action::Handshake { attempt } = action
+                    && self.has_early_data(attempt)
+                {
+                    return Ok(self.finish_later(attempt));
+                }
             }
             match self.next_news().await {
                 News::Dialed(attempt, path, outcome) => self.note_dialed(attempt, path, outcome),
@@ -172,6 +177,27 @@ impl Start {
         self.candidates.insert(attempt, Candidate { session: session.clone(), mailbox, path });
         self.handshakes.spawn(async move { (attempt, session.wait_established().await) });
         Ok(())
+    }
+
+    /// Whether the application wants this session before its handshake is complete, and can send early data.
+    fn has_early_data(&self, attempt: AttemptId) -> bool {
+        let candidate = self.candidates.get(&attempt).filter(|_| self.options.early_data);
+        candidate.is_some_and(|candidate| candidate.session.early_data() > 0)
+    }
+
+    /// The application gets the session now: there is no other any more, in which early data would be sent again. The
+    /// session takes over the dialer when its handshake is complete.
+    fn finish_later(mut self, attempt: AttemptId) -> Session {
+        self.candidates.retain(|candidate, _| *candidate == attempt);
+        self.handshakes.abort_all();
+        let session = self.candidates[&attempt].session.clone();
+        let waiting = session.clone();
+        tokio::spawn(async move {
+            if waiting.wait_established().await.is_ok() {
+                self.finish(attempt);
+            }
+        });
+        session
     }
 
     fn note_progress(&mut self) {

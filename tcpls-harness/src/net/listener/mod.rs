@@ -127,8 +127,8 @@ impl Listener {
         drop(tls); // the former one, without the lock: it may be the application's
     }
 
-    /// Waits for the next session whose handshake is complete. Handshakes that fail are reported by
-    /// [`Listener::handshake_failures`]. Cancel safe.
+    /// Waits for the next session whose handshake is complete, or, with [`ServerOptions::early_data`], whose early data has
+    /// arrived. Handshakes that fail are reported by [`Listener::handshake_failures`]. Cancel safe.
     pub async fn accept(&mut self) -> Session {
         match self.sessions.recv().await {
             Some(session) => session,

@@ -59,6 +59,17 @@ pub struct ServerOptions {
     /// for [`Listener::advertise`](crate::net::Listener::advertise). Port 0 stands for the port at which the session's first
     /// TCP connection arrived.
     pub advertise: Vec<SocketAddr>,
+    /// Whether [`Listener::accept`](crate::net::Listener::accept) returns a session as soon as early data of it has arrived,
+    /// before the client's Finished shows that the early data is no copy of another session's. The application must then
+    /// ask [`RecvStream::is_early`](crate::net::RecvStream::is_early), and wait for
+    /// [`Session::handshake_confirmed`](crate::net::Session::handshake_confirmed) before it executes what must not be
+    /// repeated, or trusts [`Session::peer_certificates`](crate::net::Session::peer_certificates).
+    ///
+    /// If false, the default, such a session is returned once it is confirmed. Either way, early data arrives only if
+    /// [`ServerOptions::tls`] accepts it ([`RustlsServer::with_early_data`]).
+    ///
+    /// [`RustlsServer::with_early_data`]: tcpls_core::crypto::rustls::RustlsServer::with_early_data
+    pub early_data: bool,
     /// Refused TCP connections that have 1 s to read the reason; others are reset at once.
     pub max_refusals: usize,
 }
@@ -92,6 +103,7 @@ impl ServerOptions {
             trusted_proxies: Vec::new(),
             proxy_protocol: Vec::new(),
             advertise: Vec::new(),
+            early_data: false,
             max_refusals: MAX_REFUSALS,
         }
     }

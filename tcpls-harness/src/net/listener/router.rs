@@ -33,7 +33,7 @@ use crate::net::account::{Account, Holding, Place};
 use crate::net::log;
 use crate::net::os::{instant, now, random, seed};
 use crate::net::proxy_protocol::Ends;
-use crate::net::session::{Handle, Monitor, Session, Shared};
+use crate::net::session::{Handle, Monitor, Session, SessionClosed, Shared};
 use crate::net::socket::{Socket, Splice, canonical, reset};
 use crate::net::task::{ClaimPlace, Delivery, Driver, Mailbox};
 
@@ -276,10 +276,15 @@ impl Router {
             let _registered = registered;
             driver.run().await;
         });
-        match session.wait_established().await {
+        let begun = match self.options.early_data {
+            true => session.wait_established().await.map_err(SessionClosed),
+            // The application does not tell early data apart, and gets no copy of any.
+            false => session.handshake_confirmed().await,
+        };
+        match begun {
             // It fails when the listener is gone; the session is closed then.
             Ok(()) => _ = self.accepted.send(session).await,
-            Err(reason) => self.failures.report(origin.address, HandshakeFault::Session(reason)),
+            Err(SessionClosed(reason)) => self.failures.report(origin.address, HandshakeFault::Session(reason)),
         }
     }
 

@@ -116,12 +116,45 @@ impl Session {
         self.established().is_some_and(|established| established.tcpls)
     }
 
-    /// Returns the result of the handshake; `None` only if the session ended before it could be reported.
+    /// Returns the result of the handshake; `None` only if the session ended before it could be reported, and before a
+    /// client with [`ClientOptions::early_data`](crate::net::ClientOptions::early_data) has it.
     pub fn established(&self) -> Option<Established> {
         self.handle.with(|state| state.established().cloned())
     }
 
-    /// Returns the peer's certificate chain in DER, its own first; empty without one.
+    /// Waits until the handshake is complete at both ends, as far as this one can know: on a client until the server's
+    /// Session Parameters have arrived, on a server until the client's Finished has, which shows that its first flight is
+    /// no copy of another session's.
+    ///
+    /// Sessions are confirmed when they are returned, unless early data is in use: [`ServerOptions::early_data`],
+    /// [`ClientOptions::early_data`]. Cancel safe; several tasks may wait.
+    ///
+    /// [`ServerOptions::early_data`]: crate::net::ServerOptions::early_data
+    /// [`ClientOptions::early_data`]: crate::net::ClientOptions::early_data
+    ///
+    /// # Errors
+    /// The session ended before.
+    pub async fn handshake_confirmed(&self) -> Result<(), SessionClosed> {
+        self.wait(|state| {
+            let confirmed = state.is_confirmed().then_some(Ok(()));
+            confirmed.or_else(|| state.closed().map(|reason| Err(SessionClosed(reason))))
+        })
+        .await
+    }
+
+    /// Whether [`Session::handshake_confirmed`] would return at once, with success.
+    pub fn is_confirmed(&self) -> bool {
+        self.handle.with(|state| state.is_confirmed())
+    }
+
+    /// Client: returns how many bytes can still be sent as early data; 0 once the handshake has gone on, and in a session
+    /// without early data. What is written beyond that follows when the handshake is complete.
+    pub fn early_data(&self) -> usize {
+        self.handle.with(|state| state.conn.early_data())
+    }
+
+    /// Returns the peer's certificate chain in DER, its own first; empty without one, and on a server before
+    /// [`Session::handshake_confirmed`].
     pub fn peer_certificates(&self) -> Vec<Vec<u8>> {
         self.handle.with(|state| state.conn.peer_certificates().to_vec())
     }

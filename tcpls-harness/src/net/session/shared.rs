@@ -18,7 +18,7 @@ use tcpls_core::connection::{Connection, JoinOptions};
 use tcpls_core::error::{CloseReason, OpenTcpError, TcpFault, code};
 use tcpls_core::event::{Established, Event, TcpEvent};
 use tcpls_core::time::Time;
-use tcpls_core::wire::ids::ConnectionId;
+use tcpls_core::wire::ids::{ConnectionId, Side};
 use tokio::sync::oneshot;
 
 use super::advice::Advice;
@@ -216,7 +216,7 @@ impl Shared {
     /// handshake there are none.
     pub(crate) fn give_way(&self, at_once: bool) {
         self.drive(|state| {
-            let at_once = at_once || state.established.is_none();
+            let at_once = at_once || !state.is_confirmed();
             let now = state.now();
             state.conn.evict(now);
             state.inbox.extend(at_once.then_some(Input::ResetAll));
@@ -329,7 +329,7 @@ impl State {
                 self.began = Some(self.now());
                 self.waiters.wake_watchers();
             }
-            Event::PeerDraining => self.waiters.wake_watchers(),
+            Event::PeerDraining | Event::HandshakeConfirmed => self.waiters.wake_watchers(),
             Event::Closed { reason } => self.hear_closed(reason.clone()),
             _ => {}
         }
@@ -454,6 +454,11 @@ impl State {
         self.established.as_ref()
     }
 
+    /// Whether the handshake was reported, and is complete at both ends.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.established.is_some() && self.conn.is_confirmed()
+    }
+
     /// Why the session is over, if it is. A runtime that drops the task ends the session, too.
     pub(crate) fn closed(&self) -> Option<CloseReason> {
         let dropped = self.task_ended.then_some(CloseReason::Local { error: code::INTERNAL });
@@ -516,7 +521,8 @@ impl State {
             return Err(AddTcpError::Session(OpenTcpError::Closed));
         }
         if self.dialer.is_none() {
-            return Err(AddTcpError::Session(OpenTcpError::Server));
+            let is_client = self.conn.side() == Side::Client; // one that waits for its handshake
+            return Err(AddTcpError::Session(if is_client { OpenTcpError::TooEarly } else { OpenTcpError::Server }));
         }
         let limit = self.conn.max_tcp_connections();
         if self.conn.tcp_connections().count() >= limit {

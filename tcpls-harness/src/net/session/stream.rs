@@ -46,6 +46,11 @@ impl Stream {
         self.send.set_label(label);
     }
 
+    /// See [`RecvStream::is_early`].
+    pub fn is_early(&self) -> bool {
+        self.recv.is_early()
+    }
+
     /// Splits the stream into its halves, for two tasks.
     pub fn split(self) -> (SendStream, RecvStream) {
         (self.send, self.recv)
@@ -331,6 +336,16 @@ impl RecvStream {
     /// The stream's ID.
     pub fn id(&self) -> StreamId {
         self.id
+    }
+
+    /// Whether data of the peer came as early data, which an attacker may have copied from another session. Until
+    /// [`Session::handshake_confirmed`](super::Session::handshake_confirmed) returns, that holds for everything that a
+    /// server reads. False once both directions have ended, so ask before the answer is finished.
+    ///
+    /// Only a server that has set [`ServerOptions::early_data`](crate::net::ServerOptions::early_data) gets streams before
+    /// that.
+    pub fn is_early(&self) -> bool {
+        self.handle.with(|state| state.conn.stream(self.id).is_early())
     }
 
     /// Waits for the next bytes in order, at most `max`; `None` is the end. The bytes share the buffer that they
