@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use tcpls_core::crypto::rustls::RustlsServer;
+
 use super::Outcome;
 use super::state::StateArgs;
 use super::validity::Validity;
@@ -68,12 +70,19 @@ impl IdentityArgs {
     }
 
     /// Reads the files again, and has `listener` use them for new sessions. If one is unusable, nothing changes. A certificate
-    /// of the server's own making stays as long as its key does: clients have copies of it.
-    pub(crate) fn renew(&self, current: &mut Identity, listener: &Listener, protocols: &[&[u8]]) -> Outcome {
+    /// of the server's own making stays as long as its key does: clients have copies of it. `complete` completes the
+    /// configuration.
+    pub(crate) fn renew(
+        &self,
+        current: &mut Identity,
+        listener: &Listener,
+        protocols: &[&[u8]],
+        complete: impl FnOnce(RustlsServer) -> Outcome<RustlsServer>,
+    ) -> Outcome {
         let loaded = self.load(listener.local_addresses())?;
         let stays = self.cert.is_none() && loaded.pin()? == current.pin()?;
         let shown = if stays { &*current } else { &loaded };
-        let tls = shown.server_for(protocols, self.client_ca.as_deref())?;
+        let tls = complete(shown.server_for(protocols, self.client_ca.as_deref())?)?;
         if !stays {
             // Last of what can fail: clients must not get a certificate that the server does not show.
             self.write_ca(&loaded)?;

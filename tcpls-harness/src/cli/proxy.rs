@@ -222,7 +222,7 @@ impl Server {
     /// Reads the files again. All of it applies, or nothing does.
     fn read_again(&mut self) -> Outcome {
         let users = users(&self.args)?;
-        self.args.identity.renew(&mut self.identity, &self.listener, &[PROTOCOL])?;
+        self.args.identity.renew(&mut self.identity, &self.listener, &[PROTOCOL], Ok)?;
         self.log.warn(self.args.identity.warnings(&self.identity));
         self.proxy.set_users(users);
         Ok(())

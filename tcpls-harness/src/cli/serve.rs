@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tcpls_core::crypto::rustls::RustlsServer;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -52,6 +53,11 @@ pub struct Args {
     /// The certificate.
     #[command(flatten)]
     pub identity: IdentityArgs,
+    /// Answer requests that a client sends with its ClientHello when it comes back, one round trip earlier (TLS early data).
+    /// An attacker can send a copy of such a request, which is then answered again, to the client's key: files are only
+    /// read. Clients can do so until the server is started again, or reads its files again
+    #[arg(long)]
+    pub early_data: bool,
     /// Memory for all sessions together, for example 1GiB; at the limit, the least useful sessions are closed.
     /// Default: half of what the machine, its control group and ulimit allow
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -62,6 +68,13 @@ pub struct Args {
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+impl Args {
+    /// A configuration with what else the arguments say.
+    fn tls(&self, tls: RustlsServer) -> Outcome<RustlsServer> {
+        Ok(if self.early_data { tls.with_early_data()? } else { tls })
+    }
 }
 
 /// Serves until SIGINT or SIGTERM.
@@ -101,7 +114,8 @@ impl Server {
         let root = Root::with_limits(&args.root, Limits::of(bounds.files)).map_err(|error| no_root(args, &error))?;
         let listen = args.listen.prepare()?;
         let identity = args.identity.load(listen.addresses())?;
-        let mut options = ServerOptions::new(identity.server_for(&[PROTOCOL], args.identity.client_ca.as_deref())?);
+        let tls = args.tls(identity.server_for(&[PROTOCOL], args.identity.client_ca.as_deref())?)?;
+        let mut options = ServerOptions::new(tls).with(|options| options.early_data = args.early_data);
         bounds.apply(&mut options);
         args.listen.apply(&mut options);
         let listener = listen.bind(options)?;
@@ -128,7 +142,8 @@ impl Server {
     /// Reads the files again. All of it applies, or nothing does.
     fn read_again(&mut self) -> Outcome {
         let root = self.root.at(&self.args.root).map_err(|error| no_root(&self.args, &error))?;
-        self.args.identity.renew(&mut self.identity, &self.listener, &[PROTOCOL])?;
+        let args = &self.args;
+        args.identity.renew(&mut self.identity, &self.listener, &[PROTOCOL], |tls| args.tls(tls))?;
         self.log.warn(self.args.identity.warnings(&self.identity));
         self.root = root;
         Ok(())

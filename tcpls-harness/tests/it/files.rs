@@ -97,6 +97,31 @@ async fn a_thousand_small_files_arrive_over_two_tcp_connections() {
 }
 
 #[tokio::test]
+async fn request_with_the_client_hello_is_answered_by_a_server_with_early_data_only() {
+    for (more, is_early) in [(&["--early-data"][..], true), (&[], false)] {
+        let directory = Directory::new("early");
+        let server = listen_on(directory.path(), "127.0.0.1:0", more).unwrap();
+        std::fs::write(directory.path().join("root/file"), pattern(10_000)).unwrap();
+        let address = server.addresses()[0];
+        let (control, wishes) = mpsc::channel(1);
+        let task = tokio::spawn(async move { server.run(wishes).await });
+        let tls = Trust::File(directory.path().join("ca.pem")).client(&[files::PROTOCOL]).unwrap();
+        let tls = tls.with_early_data(Default::default());
+        for session in 0..2 {
+            let mut options = ClientOptions::new(tls.clone(), "localhost".try_into().unwrap());
+            options.early_data = true;
+            let client = Session::connect(&[address], options).await.unwrap();
+            assert_eq!(client.early_data() > 0, is_early && session == 1);
+            let mut content = crate::support::ask(&client, "/file").await;
+            assert_eq!(crate::support::read_content(&mut content).await, pattern(10_000));
+            client.close(Default::default(), b"").await;
+        }
+        drop(control);
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn large_files_arrive_over_a_learnt_address_too() {
     let directory = Directory::new("large");
     let server = start(directory.path());
