@@ -17,9 +17,9 @@ use crate::crypto::plaintext_alert;
 use crate::crypto::rng::{Rng, Seed};
 use crate::error::{Alert, ConfigError};
 use crate::time::Time;
-use crate::token::TokenSecret;
+use crate::token::{TokenSecret, TokenSecrets};
 use crate::wire::hello::{ClientHello, ExtensionTypes, peek_client_hello};
-use crate::wire::ids::SessionId;
+use crate::wire::ids::{ServerId, SessionId};
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +37,9 @@ pub struct EndpointConfig {
     pub hello_timeout: Duration,
     /// The code points of TCPLS's TLS extensions.
     pub extensions: ExtensionTypes,
+    /// The ID of this server in a farm, whose servers share the token secret: session IDs begin with it. `None`: every
+    /// token that this endpoint can open counts as one of its own.
+    pub server: Option<ServerId>,
 }
 
 impl EndpointConfig {
@@ -50,7 +53,12 @@ impl EndpointConfig {
 
 impl Default for EndpointConfig {
     fn default() -> Self {
-        Self { max_pending: 1024, hello_timeout: Duration::from_secs(5), extensions: ExtensionTypes::default() }
+        Self {
+            max_pending: 1024,
+            hello_timeout: Duration::from_secs(5),
+            extensions: ExtensionTypes::default(),
+            server: None,
+        }
     }
 }
 
@@ -112,6 +120,27 @@ impl Join {
     }
 }
 
+/// A TCP connection that presented a token of another server of the farm.
+///
+/// The token and the numbers in it are authentic, as in [`Join`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForeignJoin {
+    session: SessionId,
+    sequence: u32,
+}
+
+impl ForeignJoin {
+    /// Returns the session that the token belongs to; its ID names the server that has it.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Returns the token's sequence number.
+    pub fn sequence(&self) -> u32 {
+        self.sequence
+    }
+}
+
 /// The kind of an accepted TCP connection.
 #[derive(Debug)]
 pub enum Incoming {
@@ -122,6 +151,9 @@ pub enum Incoming {
     /// `Connection`, with the claim that `handle_join` returns. If there is no such session, send
     /// [`Endpoint::refuse_join`].
     Join(Join),
+    /// A client that joins a session of another server of the farm ([`EndpointConfig::server`]). All bytes are still in
+    /// the buffer: pass them on to that server, with all that follow, or send [`Endpoint::refuse_foreign_join`].
+    Foreign(ForeignJoin),
     /// Not a valid client: send these bytes, then close the TCP connection.
     Refused {
         /// A TLS alert record.
@@ -135,7 +167,7 @@ pub enum Incoming {
 #[derive(Debug)]
 pub struct Endpoint {
     config: EndpointConfig,
-    secret: Arc<TokenSecret>,
+    secrets: TokenSecrets,
     rng: Rng,
     /// The latest time of any call: time does not run backwards.
     now: Time,
@@ -152,13 +184,18 @@ impl Endpoint {
     pub fn new(config: EndpointConfig, secret: [u8; 32], seed: Seed) -> Self {
         Self {
             config,
-            secret: Arc::new(TokenSecret::new(secret)),
+            secrets: TokenSecrets::new(secret),
             rng: Rng::new(&seed, b"tcpls endpoint"),
             now: Time::ZERO,
             next: 0,
             pending: BTreeMap::new(),
             refused: VecDeque::new(),
         }
+    }
+
+    /// Replaces the secrets. Sessions that exist go on to seal tokens with the secret that they began with.
+    pub fn set_secrets(&mut self, secrets: TokenSecrets) {
+        self.secrets = secrets;
     }
 
     /// Reports an accepted TCP connection. If too many are pending, the oldest is refused.
@@ -222,6 +259,12 @@ impl Endpoint {
         plaintext_alert(Alert::IllegalParameter).to_vec()
     }
 
+    /// Returns the bytes to send, before closing, to a client that joins a session of another server, if that server is
+    /// unknown or cannot be reached. It is the same alert again.
+    pub fn refuse_foreign_join(_join: &ForeignJoin) -> Vec<u8> {
+        plaintext_alert(Alert::IllegalParameter).to_vec()
+    }
+
     /// Returns the bytes to send, before closing, to a client that has to give way to another: the alerts user_canceled
     /// and close_notify (RFC 8446, 6.1).
     pub fn refuse_crowded() -> Vec<u8> {
@@ -238,15 +281,20 @@ impl Endpoint {
             return Incoming::New(self.new_session());
         };
         // draft E10
-        let Some((session, sequence)) = self.secret.open(&token) else {
+        let Some((session, sequence)) = self.secrets.open(&token) else {
             return refused(Alert::IllegalParameter);
         };
+        if self.config.server.is_some_and(|server| server != session.server()) {
+            return Incoming::Foreign(ForeignJoin { session, sequence });
+        }
         bytes.advance(len.min(bytes.len()));
         Incoming::Join(Join { session, sequence, hello: Box::new(hello) })
     }
 
     fn new_session(&mut self) -> NewSession {
-        NewSession { id: SessionId(self.rng.bytes()), secret: self.secret.clone() }
+        let id = SessionId(self.rng.bytes());
+        let id = self.config.server.map_or(id, |server| id.of(server));
+        NewSession { id, secret: self.secrets.sealing().clone() }
     }
 
     fn refuse_oldest(&mut self) {

@@ -115,7 +115,7 @@ pub use connection::{
     Claim, ClaimId, Connection, JoinOptions, SendProgress, State, Stream, StreamClass, TcpEnd, TcpInfo, TimeoutReason,
 };
 pub use crypto::rng::Seed;
-pub use endpoint::{Endpoint, EndpointConfig, Incoming, IncomingId, Join, NewSession};
+pub use endpoint::{Endpoint, EndpointConfig, ForeignJoin, Incoming, IncomingId, Join, NewSession};
 pub use error::{
     AddressError, AlertDescription, CloseReason, ConfigError, HandshakeError, HandshakeErrorKind, JoinRefusal,
     OpenStreamError, OpenTcpError, ReadError, TcpError, TcpFault, Violation, WriteError,
@@ -124,8 +124,8 @@ pub use event::{Established, Event, StreamEvent, TcpEvent};
 pub use sessions::{SessionKey, Sessions, SocketId};
 pub use stats::{Stats, StreamStats, TcpCounters, TcpPhase, TcpStats};
 pub use time::Time;
-pub use token::TokenSecret;
-pub use wire::ids::{AddressId, ConnectionId, ErrorCode, SessionId, Side, StreamId};
+pub use token::{TokenSecret, TokenSecrets};
+pub use wire::ids::{AddressId, ConnectionId, ErrorCode, ServerId, SessionId, Side, StreamId};
 
 /// The README's example, compiled with the tests.
 #[cfg(doctest)]

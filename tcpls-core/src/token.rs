@@ -5,6 +5,7 @@
 //! token works once. `endpoint` opens tokens, `connection` seals them.
 
 use core::fmt;
+use std::sync::Arc;
 
 use crate::crypto::aead::{Prf, equal_in_constant_time};
 use crate::wire::ids::{SessionId, Token};
@@ -17,6 +18,7 @@ use crate::wire::ids::{SessionId, Token};
 pub struct TokenSecret {
     tag: Prf,
     mask: Prf,
+    message: Prf,
 }
 
 impl TokenSecret {
@@ -24,7 +26,11 @@ impl TokenSecret {
     pub fn new(secret: [u8; 32]) -> Self {
         let root = Prf::new(&secret);
         let derive = |label: &[u8]| Prf::new(&root.sign(&[label]));
-        Self { tag: derive(b"tcpls token tag"), mask: derive(b"tcpls token mask") }
+        Self {
+            tag: derive(b"tcpls token tag"),
+            mask: derive(b"tcpls token mask"),
+            message: derive(b"tcpls farm message"),
+        }
     }
 
     /// Returns the token with number `sequence` of a session.
@@ -45,6 +51,17 @@ impl TokenSecret {
         equal_in_constant_time(&expected, &tag).then(|| decode(plaintext))
     }
 
+    /// Returns a tag (HMAC-SHA-256) that only a process with this secret can make: it authenticates what servers of a farm
+    /// send to each other.
+    pub fn sign(&self, message: &[&[u8]]) -> [u8; 32] {
+        self.message.sign(message)
+    }
+
+    /// Returns whether `tag` is that of `message`.
+    pub fn verify(&self, message: &[&[u8]], tag: &[u8]) -> bool {
+        equal_in_constant_time(&self.sign(message), tag)
+    }
+
     /// Masks and unmasks.
     fn masked(&self, tag: [u8; 16], mut text: [u8; 16]) -> [u8; 16] {
         for (byte, mask) in text.iter_mut().zip(self.mask.sign(&[&tag])) {
@@ -57,6 +74,48 @@ impl TokenSecret {
 impl fmt::Debug for TokenSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenSecret(..)")
+    }
+}
+
+/// The secrets in force at an endpoint: one that seals tokens of new sessions, and perhaps another that opens tokens, too.
+///
+/// Two are needed while a farm replaces its secret (`docs/farms.md`): the servers change one after the other, and each
+/// must open what the others seal.
+#[derive(Clone, Debug)]
+pub struct TokenSecrets {
+    sealing: Arc<TokenSecret>,
+    other: Option<Arc<TokenSecret>>,
+}
+
+impl TokenSecrets {
+    /// Seals with, and accepts, `secret`: 32 bytes as for [`TokenSecret::new`].
+    pub fn new(secret: [u8; 32]) -> Self {
+        Self { sealing: Arc::new(TokenSecret::new(secret)), other: None }
+    }
+
+    /// Returns these secrets with another one that is accepted, too.
+    #[must_use]
+    pub fn accepting(self, other: [u8; 32]) -> Self {
+        Self { other: Some(Arc::new(TokenSecret::new(other))), ..self }
+    }
+
+    /// Returns the secret for new sessions.
+    pub fn sealing(&self) -> &Arc<TokenSecret> {
+        &self.sealing
+    }
+
+    /// Returns the session and the number of a token; `None` if no secret in force sealed it.
+    pub fn open(&self, token: &Token) -> Option<(SessionId, u32)> {
+        self.all().find_map(|secret| secret.open(token))
+    }
+
+    /// Returns whether `tag` is that of `message` with a secret in force ([`TokenSecret::sign`]).
+    pub fn verify(&self, message: &[&[u8]], tag: &[u8]) -> bool {
+        self.all().any(|secret| secret.verify(message, tag))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &TokenSecret> {
+        [Some(&self.sealing), self.other.as_ref()].into_iter().flatten().map(Arc::as_ref)
     }
 }
 
@@ -149,7 +208,35 @@ mod tests {
     }
 
     #[test]
+    fn tokens_of_both_secrets_in_force_are_opened_and_the_first_one_seals() {
+        let (old, new) = ([0x42; 32], [0x43; 32]);
+        let during = TokenSecrets::new(new).accepting(old);
+        for secret in [old, new] {
+            assert_eq!(during.open(&TokenSecret::new(secret).seal(SESSION, 5)), Some((SESSION, 5)));
+        }
+        let sealed = during.sealing().seal(SESSION, 6);
+        assert_eq!(
+            (TokenSecrets::new(new).open(&sealed), TokenSecrets::new(old).open(&sealed)),
+            (Some((SESSION, 6)), None)
+        );
+        assert_eq!(during.open(&TokenSecret::new([0x44; 32]).seal(SESSION, 5)), None);
+    }
+
+    #[test]
+    fn tag_of_a_message_is_valid_for_that_message_and_secret_alone() {
+        let tag = secret().sign(&[b"hand", b"over"]);
+        let secrets = TokenSecrets::new([0x43; 32]).accepting([0x42; 32]);
+        assert!(secrets.verify(&[b"handover"], &tag));
+        assert!(!secrets.verify(&[b"handovex"], &tag) && !secrets.verify(&[b"handover"], &tag[..31]));
+        assert!(!TokenSecrets::new([0x43; 32]).verify(&[b"handover"], &tag));
+        let token = secret().seal(SESSION, 1);
+        assert!(!secrets.verify(&[&token.0[16..]], &token.0[..16]), "a token is no tag of a message");
+    }
+
+    #[test]
     fn debug_shows_no_secret() {
+        let both = TokenSecrets::new([0x42; 32]).accepting([0x43; 32]);
+        assert_eq!(format!("{both:?}"), "TokenSecrets { sealing: TokenSecret(..), other: Some(TokenSecret(..)) }");
         assert_eq!(format!("{:?}", secret()), "TokenSecret(..)");
     }
 }

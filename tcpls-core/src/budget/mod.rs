@@ -50,12 +50,21 @@ pub enum Resource {
     Sessions,
     /// Joins that are not authenticated yet.
     Claims,
+    /// TCP connections that are passed on to other servers of a farm.
+    HandOvers,
 }
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Memory, Self::Descriptors, Self::Pending, Self::Handshakes, Self::Sessions, Self::Claims];
+    pub const ALL: [Self; 7] = [
+        Self::Memory,
+        Self::Descriptors,
+        Self::Pending,
+        Self::Handshakes,
+        Self::Sessions,
+        Self::Claims,
+        Self::HandOvers,
+    ];
 
     const fn index(self) -> usize {
         self as usize
@@ -71,6 +80,7 @@ impl core::fmt::Display for Resource {
             Self::Handshakes => "handshakes",
             Self::Sessions => "sessions",
             Self::Claims => "claims",
+            Self::HandOvers => "hand-overs",
         })
     }
 }

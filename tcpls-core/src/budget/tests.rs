@@ -302,8 +302,15 @@ fn apply(op: &Op, budget: &mut Budget, model: &mut Model) {
     match *op {
         Op::Enter(host) => {
             let id = budget.enter(now, if host == 0 { Client::ALONE } else { v4(host) });
-            let known =
-                Known { id, host, authenticated: false, held: [0; 6], delivered: vec![], stranded: false, active: now };
+            let known = Known {
+                id,
+                host,
+                authenticated: false,
+                held: [0; Resource::ALL.len()],
+                delivered: vec![],
+                stranded: false,
+                active: now,
+            };
             model.holders.push(known);
         }
         Op::Wait(millis) => model.now = now + core::time::Duration::from_millis(millis),

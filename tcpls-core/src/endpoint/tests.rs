@@ -3,7 +3,7 @@
 use super::*;
 use crate::crypto::rng::Seed;
 use crate::wire::hello::JoinHello;
-use crate::wire::ids::Token;
+use crate::wire::ids::{ServerId, Token};
 
 const SECRET: [u8; 32] = [0x5e; 32];
 const START: Time = Time::from_millis(1000);
@@ -103,6 +103,47 @@ fn an_endpoint_with_the_same_secret_recognises_the_token_too() {
     assert!(matches!(incoming, Some(Incoming::Join(join)) if join.session() == session.id()));
 }
 
+/// A server of a farm.
+fn server(id: u16) -> Endpoint {
+    let config = EndpointConfig { server: Some(ServerId(id)), ..EndpointConfig::default() };
+    Endpoint::new(config, SECRET, Seed([7; 32]))
+}
+
+#[test]
+fn join_of_another_server_is_foreign_and_its_bytes_stay() {
+    let (mut first, mut second) = (server(1), server(0x102));
+    let session = new_session(&mut second);
+    assert_eq!((session.id().server(), new_session(&mut first).id().server()), (ServerId(0x102), ServerId(1)));
+    let bytes = [join_hello(session.secret.seal(session.id, 7)), b"records".to_vec()].concat();
+    let (incoming, rest) = decide(&mut first, &bytes);
+    let Some(Incoming::Foreign(join)) = incoming else { panic!("expected a foreign join, not {incoming:?}") };
+    assert_eq!((join.session(), join.sequence(), &rest[..]), (session.id(), 7, &bytes[..]));
+    assert_eq!(Endpoint::refuse_foreign_join(&join), ILLEGAL_PARAMETER);
+    assert!(matches!(decide(&mut second, &rest), (Some(Incoming::Join(own)), _) if own.session() == session.id()));
+    assert!(
+        matches!(decide(&mut endpoint(), &rest), (Some(Incoming::Join(_)), _)),
+        "without an ID every token is its own"
+    );
+}
+
+#[test]
+fn secret_is_replaced_in_steps_without_losing_a_token() {
+    let (mut endpoint, new) = (endpoint(), [0x5f; 32]);
+    let session = new_session(&mut endpoint);
+    let hello = |session: &NewSession| join_hello(session.secret.seal(session.id, 1));
+    let mut other = endpoint_with(8, new, 2);
+    let later = new_session(&mut other);
+    let accepts = |endpoint: &mut Endpoint, session| matches!(decide(endpoint, &hello(session)).0, Some(Incoming::Join(join)) if join.session() == session.id());
+    // This endpoint accepts the new secret before another one seals with it.
+    endpoint.set_secrets(TokenSecrets::new(SECRET).accepting(new));
+    assert!(accepts(&mut endpoint, &session) && accepts(&mut endpoint, &later));
+    endpoint.set_secrets(TokenSecrets::new(new).accepting(SECRET));
+    let latest = new_session(&mut endpoint);
+    assert!(accepts(&mut endpoint, &session) && accepts(&mut endpoint, &later) && accepts(&mut other, &latest));
+    endpoint.set_secrets(TokenSecrets::new(new));
+    assert!(!accepts(&mut endpoint, &session) && accepts(&mut endpoint, &later));
+}
+
 // draft E10
 #[test]
 fn a_token_that_is_not_authentic_is_refused_with_illegal_parameter() {
@@ -126,7 +167,7 @@ fn join_of_an_ended_session_gets_the_same_answer() {
 
 #[test]
 fn hello_is_read_byte_by_byte() {
-    for hello in [plain_hello(), join_hello(endpoint().secret.seal(SessionId([9; 12]), 1))] {
+    for hello in [plain_hello(), join_hello(endpoint().secrets.sealing().seal(SessionId([9; 12]), 1))] {
         let mut endpoint = endpoint();
         let incoming = endpoint.handle_accepted(START);
         let mut buffer = BytesMut::new();

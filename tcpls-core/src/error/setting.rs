@@ -22,6 +22,8 @@ pub enum Bound {
     NotBelow(&'static str),
     /// Less than another setting.
     Below(&'static str),
+    /// Only together with another setting.
+    Needs(&'static str),
 }
 
 impl ConfigError {
@@ -66,6 +68,7 @@ impl fmt::Display for ConfigError {
             Bound::AtMost(most, unit) => write!(f, "{field} must be at most {most} {unit}"),
             Bound::NotBelow(other) => write!(f, "{field} must not be less than {other}"),
             Bound::Below(other) => write!(f, "{field} must be less than {other}"),
+            Bound::Needs(other) => write!(f, "{field} needs {other}"),
         }
     }
 }

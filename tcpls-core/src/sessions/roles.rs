@@ -40,6 +40,8 @@ impl Sessions {
                 return Some(new);
             }
             Incoming::Refused { alert } => socket.end_with(&alert),
+            // A driver that passes joins on calls the endpoint itself.
+            Incoming::Foreign(join) => socket.end_with(&Endpoint::refuse_foreign_join(&join)),
             Incoming::Join(join) => {
                 let key = self.by_id.get(&join.session()).copied();
                 let Some((key, session)) = key.and_then(|key| Some((key, self.sessions.get_mut(&key)?))) else {

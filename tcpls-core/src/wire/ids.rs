@@ -121,9 +121,34 @@ impl fmt::Debug for Token {
     }
 }
 
-/// 96 random bits that identify a session at all endpoints that share a token secret.
+/// Identifies a session at all endpoints that share a token secret.
+///
+/// The 12 bytes are random, except that in a farm the first two are the server's ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub [u8; 12]);
+
+impl SessionId {
+    /// Returns the server that has the session. Meaningless for a session of a server without an ID.
+    pub const fn server(self) -> ServerId {
+        ServerId(u16::from_be_bytes([self.0[0], self.0[1]]))
+    }
+
+    /// Returns the same ID, as one of `server`'s.
+    pub(crate) const fn of(mut self, server: ServerId) -> Self {
+        [self.0[0], self.0[1]] = server.0.to_be_bytes();
+        self
+    }
+}
+
+/// Identifies a server of a farm, whose processes share a token secret: one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(pub u16);
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "server {}", self.0)
+    }
+}
 
 /// An error code chosen by the application or by the protocol (see `error::code`), as frames carry it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,6 +169,13 @@ mod tests {
         assert_eq!(ConnectionId(3).to_string(), "tcp 3");
         assert_eq!(StreamId(4).to_string(), "stream 4");
         assert_eq!(ErrorCode(0x1f).to_string(), "0x1f");
+        assert_eq!(ServerId(7).to_string(), "server 7");
+    }
+
+    #[test]
+    fn first_two_bytes_of_a_session_id_are_the_servers() {
+        let id = SessionId([9; 12]).of(ServerId(0x0102));
+        assert_eq!((id, id.server()), (SessionId([1, 2, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9]), ServerId(0x0102)));
     }
 
     #[test]

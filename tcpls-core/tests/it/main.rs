@@ -19,6 +19,7 @@ mod facts;
 mod failover;
 mod failures;
 mod fallback;
+mod farm;
 mod floods;
 mod half_close;
 mod handshake;

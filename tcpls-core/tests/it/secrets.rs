@@ -11,7 +11,7 @@ use tcpls_core::testing::seed;
 use tcpls_core::trace::{Content, Event, Sink};
 use tcpls_core::wire::frame::{Frame, NewToken};
 use tcpls_core::wire::ids::{ConnectionId, Token};
-use tcpls_core::{Endpoint, EndpointConfig, Incoming, Time, TokenSecret};
+use tcpls_core::{Endpoint, EndpointConfig, Incoming, Time, TokenSecret, TokenSecrets};
 
 use crate::support::{Client, Pair, Server, Setup};
 
@@ -148,6 +148,7 @@ fn no_token_and_no_key_is_shown_by_a_trace_or_a_debug_output() {
     assert!(matches!(join, Some(Incoming::Join(_))));
     show(&mut text, &join);
     show(&mut text, &TokenSecret::new(SECRET));
+    show(&mut text, &TokenSecrets::new(SECRET).accepting([0x77; 32]));
     show(&mut text, &tokens);
     show(&mut text, &Frame::NewToken(NewToken { sequence: 1, token: tokens[0] }));
     show(&mut text, &seed(1));

@@ -106,6 +106,7 @@ impl Pair {
                 self.receive(number, Side::Server);
             }
             Incoming::Join(join) => self.claim(number, join),
+            Incoming::Foreign(join) => self.refuse(number, &Endpoint::refuse_foreign_join(&join)),
             Incoming::Refused { alert } => self.refuse(number, &alert),
         }
     }

@@ -42,6 +42,7 @@ impl Bounds {
             (Resource::Handshakes, self.handshakes),
             (Resource::Sessions, self.sessions),
             (Resource::Claims, self.claims),
+            (Resource::HandOvers, None),
         ]
     }
 

@@ -202,6 +202,7 @@ impl Server {
                 pending.holder = self.account.as_mut().map(|account| account.enter(env.now, client, &held));
                 self.claims.push((pending, claim, session));
             }
+            Incoming::Foreign(join) => refuse(env, &pending, &Endpoint::refuse_foreign_join(&join)),
             Incoming::Refused { alert } => refuse(env, &pending, &alert),
         }
     }
