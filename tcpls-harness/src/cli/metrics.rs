@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::Outcome;
-use crate::net::{HandshakeFault, Session};
+use crate::net::{HandOverFault, HandshakeFault, Session};
 use crate::proxy::Refusal;
 
 /// Longest head of a request.
@@ -243,6 +243,12 @@ fn label(fault: &HandshakeFault) -> &'static str {
         HandshakeFault::JoinEvicted => "join_evicted",
         HandshakeFault::Evicted(_) => "evicted",
         HandshakeFault::Session(_) => "handshake",
+        HandshakeFault::HandOver(fault) => match fault {
+            HandOverFault::Unknown(_) => "hand_over_unknown",
+            HandOverFault::Unreachable(..) => "hand_over_unreachable",
+            HandOverFault::Evicted => "hand_over_evicted",
+            HandOverFault::Stranger | HandOverFault::NotOwn | HandOverFault::NotAuthentic => "hand_over_refused",
+        },
     }
 }
 

@@ -10,6 +10,7 @@ pub mod completions;
 mod config;
 pub mod demo;
 mod download;
+pub mod farm;
 mod files;
 pub mod get;
 mod hints;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tokio::sync::mpsc;
 
+use super::farm::FarmArgs;
 use super::identity::IdentityArgs;
 use super::invites::{self, InviteCommand, invites};
 use super::keys::{self, KeyCommand};
@@ -42,10 +43,14 @@ use crate::tls::Identity;
 /// they need both. With --anyone, all clients are served.
 ///
 /// SIGINT and SIGTERM close the sessions and stop the proxy; a second signal stops it at once. On SIGHUP, the proxy
-/// reads --cert, --key, --client-ca, the files of --user and the key in --state again. Invites apply without that.
+/// reads --cert, --key, --client-ca, --token-secret, the files of --user and the key in --state again. Invites apply
+/// without that.
 ///
 /// On SIGUSR1, the proxy stops listening, so that another process can take its place; connections go on, their clients
 /// use the other process for new ones, and the proxy exits after the last, or after --drain.
+///
+/// Behind a load balancer, --token-secret, --server-id and --peer make several proxies a farm, in which clients can use
+/// several TCP connections whichever proxy each reaches.
 #[allow(rustdoc::bare_urls, reason = "--help shows this text as it is")]
 #[derive(Clone, Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -56,6 +61,9 @@ pub struct Args {
     /// Where to listen.
     #[command(flatten)]
     pub listen: ListenArgs,
+    /// Other proxies behind the same load balancer.
+    #[command(flatten)]
+    pub farm: FarmArgs,
     /// Permit connections to HOST:PORT; repeat it for several targets. HOST is a name, *.DOMAIN, *, an address, or a
     /// network such as 10.0.0.0/8 or [fd00::/8]; PORT is a number, a range such as 8000-8099, or *
     #[arg(long, value_name = "HOST:PORT")]
@@ -185,6 +193,7 @@ impl Server {
         let mut options = ServerOptions::new(tls);
         bounds.apply(&mut options);
         args.listen.apply(&mut options);
+        args.farm.apply(&mut options)?;
         let config = session_config(options.config.as_ref().clone(), args.max_streams);
         let config = config.with(|config| config.session_timeout = args.outage);
         options.config = Arc::new(config);
@@ -222,9 +231,11 @@ impl Server {
     /// Reads the files again. All of it applies, or nothing does.
     fn read_again(&mut self) -> Outcome {
         let users = users(&self.args)?;
+        let use_secrets = self.args.farm.read_again()?;
         self.args.identity.renew(&mut self.identity, &self.listener, &[PROTOCOL], Ok)?;
         self.log.warn(self.args.identity.warnings(&self.identity));
         self.proxy.set_users(users);
+        use_secrets(&self.listener);
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::farm::FarmArgs;
 use super::identity::IdentityArgs;
 use super::limits::Bounds;
 use super::listen::ListenArgs;
@@ -37,8 +38,11 @@ use crate::tls::Identity;
 /// private key is made at the first start and kept in --state, so that clients can trust later certificates, too.
 ///
 /// SIGINT and SIGTERM close the sessions and stop the server; a second signal stops it at once. On SIGHUP, the server
-/// reads --cert, --key, --client-ca and --root again and uses them for new sessions; if one of them is unusable, it
-/// logs the reason and keeps the previous ones.
+/// reads --cert, --key, --client-ca, --root and --token-secret again and uses them for new sessions; if one of them is
+/// unusable, it logs the reason and keeps the previous ones.
+///
+/// Behind a load balancer, --token-secret, --server-id and --peer make several servers a farm, in which clients can use
+/// several TCP connections whichever server each reaches.
 ///
 /// On SIGUSR1, the server stops listening, so that another process can take its place, finishes the files under way, and
 /// exits after the last, or after --drain.
@@ -47,6 +51,9 @@ pub struct Args {
     /// Where to listen.
     #[command(flatten)]
     pub listen: ListenArgs,
+    /// Other servers behind the same load balancer.
+    #[command(flatten)]
+    pub farm: FarmArgs,
     /// Directory to serve; files outside it are never served
     #[arg(long, value_name = "DIR")]
     pub root: PathBuf,
@@ -118,6 +125,7 @@ impl Server {
         let mut options = ServerOptions::new(tls).with(|options| options.early_data = args.early_data);
         bounds.apply(&mut options);
         args.listen.apply(&mut options);
+        args.farm.apply(&mut options)?;
         let listener = listen.bind(options)?;
         // Only now: a server that runs already may have written its own there.
         let ca = args.identity.write_ca(&identity)?;
@@ -142,10 +150,12 @@ impl Server {
     /// Reads the files again. All of it applies, or nothing does.
     fn read_again(&mut self) -> Outcome {
         let root = self.root.at(&self.args.root).map_err(|error| no_root(&self.args, &error))?;
+        let use_secrets = self.args.farm.read_again()?;
         let args = &self.args;
         args.identity.renew(&mut self.identity, &self.listener, &[PROTOCOL], |tls| args.tls(tls))?;
         self.log.warn(self.args.identity.warnings(&self.identity));
         self.root = root;
+        use_secrets(&self.listener);
         Ok(())
     }
 }

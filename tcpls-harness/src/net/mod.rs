@@ -67,7 +67,9 @@ pub(crate) mod socket;
 mod task;
 
 pub use self::client::{ClientOptions, ConnectError};
-pub use self::listener::{HandshakeFailure, HandshakeFailures, HandshakeFault, ListenError, Listener, ServerOptions};
+pub use self::listener::{
+    Farm, HandOverFault, HandshakeFailure, HandshakeFailures, HandshakeFault, ListenError, Listener, ServerOptions,
+};
 #[cfg(feature = "interfaces")]
 pub use self::monitor::NetworkMonitor;
 pub use self::network::{Network, NetworkError};

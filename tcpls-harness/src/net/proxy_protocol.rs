@@ -56,6 +56,56 @@ impl Header {
     }
 }
 
+/// Returns a header of version 2 for a TCP connection with these ends, with a field (TLV) of type `kind` behind them.
+/// Without ends it says that they are unknown.
+pub(crate) fn encode(ends: Option<Ends>, kind: u8, value: &[u8]) -> Vec<u8> {
+    let mut block = Vec::new();
+    let family = match ends.map(|Ends { client, server }| (client.ip(), server.ip(), client.port(), server.port())) {
+        None => 0x00,
+        Some((IpAddr::V4(client), IpAddr::V4(server), from, to)) => {
+            block.extend([client.octets(), server.octets()].concat());
+            block.extend([from.to_be_bytes(), to.to_be_bytes()].concat());
+            0x11
+        }
+        Some((client, server, from, to)) => {
+            block.extend([octets(client), octets(server)].concat());
+            block.extend([from.to_be_bytes(), to.to_be_bytes()].concat());
+            0x21
+        }
+    };
+    block.push(kind);
+    block.extend((value.len() as u16).to_be_bytes());
+    block.extend(value);
+    [SIGNATURE, &[0x21, family], &(block.len() as u16).to_be_bytes(), &block].concat()
+}
+
+/// The 16 bytes of an address, of an IPv4 address as `::ffff:192.0.2.1`.
+pub(crate) fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// Returns the value of the first field (TLV) of type `kind` in a complete header of version 2.
+pub(crate) fn field(header: &[u8], kind: u8) -> Option<&[u8]> {
+    let (fixed, block) = header.split_at_checked(FIXED)?;
+    let mut rest = match (fixed.starts_with(SIGNATURE), fixed[13]) {
+        (true, 0x00) => block,
+        (true, 0x11) => block.get(12..)?,
+        (true, 0x21) => block.get(36..)?,
+        _ => return None,
+    };
+    while let [this, high, low, behind @ ..] = rest {
+        let (value, next) = behind.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))?;
+        if *this == kind {
+            return Some(value);
+        }
+        rest = next;
+    }
+    None
+}
+
 /// Why bytes do not begin with a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -195,6 +245,27 @@ mod tests {
                 assert_eq!(Header::parse(&bytes[..cut]), Ok(None), "{cut} bytes of {bytes:?}");
             }
         }
+    }
+
+    #[test]
+    fn written_headers_are_read_again_with_their_field() {
+        let mapped = ends("[::ffff:192.0.2.1]:1", "[2001:db8::2]:2");
+        for (written, read) in [
+            (ends("192.0.2.1:56324", "198.51.100.1:443"), ends("192.0.2.1:56324", "198.51.100.1:443")),
+            (ends("[2001:db8::1]:1", "[2001:db8::2]:2"), ends("[2001:db8::1]:1", "[2001:db8::2]:2")),
+            (ends("192.0.2.1:1", "[2001:db8::2]:2"), mapped),
+            (None, None),
+        ] {
+            let header = encode(written, 0xe5, b"tag");
+            assert_eq!(Header::parse(&header), Ok(Some(Header { ends: read, len: header.len() })));
+            assert_eq!((field(&header, 0xe5), field(&header, 0xe6)), (Some(&b"tag"[..]), None));
+            (0..header.len()).for_each(|cut| assert_eq!(field(&header[..cut], 0xe5), None, "{cut}"));
+        }
+        let others = [&V4[..], &[4, 0, 1, 9], &[5, 0, 0], &[6, 0, 2, 1, 2, 7, 0, 9]].concat();
+        let header = binary(0x21, 0x11, &others);
+        let found = [4, 5, 6, 7, 9].map(|kind| field(&header, kind));
+        assert_eq!(found, [Some(&[9][..]), Some(&[]), Some(&[1, 2]), None, None]);
+        assert_eq!(field(b"PROXY UNKNOWN\r\n", 4), None);
     }
 
     #[test]

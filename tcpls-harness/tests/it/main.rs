@@ -14,6 +14,7 @@ mod docs;
 mod drain;
 mod early_data;
 mod events;
+mod farm;
 mod file_server;
 mod files;
 #[cfg(unix)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tcpls_core::config::Config;
-use tcpls_core::wire::ids::ErrorCode;
-use tcpls_harness::net::{ClientOptions, ConnectError, ListenError, Listener, ServerOptions, Session};
+use tcpls_core::wire::ids::{ErrorCode, ServerId};
+use tcpls_harness::net::{ClientOptions, ConnectError, Farm, ListenError, Listener, ServerOptions, Session};
 
 use crate::support::{ANY, PROTOCOL, Server, pattern, read_all};
 
@@ -63,6 +63,8 @@ const SERVER: &[(&str, usize, &[Change<ServerOptions>])] = &[
     ("max_sessions", 1, &[|o| o.max_sessions = 1, |o| o.max_sessions = usize::MAX, |o| o.max_sessions = 0]),
     ("max_handshakes", 1, &[|o| o.max_handshakes = 1, |o| o.max_handshakes = usize::MAX, |o| o.max_handshakes = 0]),
     ("max_claims", 1, &[|o| o.max_claims = 1, |o| o.max_claims = usize::MAX, |o| o.max_claims = 0]),
+    ("max_hand_overs", 1, &[|o| o.max_hand_overs = usize::MAX, |o| o.max_hand_overs = 0]),
+    ("farm", 1, &[|o| o.farm = Some(Farm::new(ServerId(1), ANY))]),
     ("max_memory", 2, &[|o| o.max_memory = u64::MAX, |o| o.max_memory = (1 << 20) - 1, |o| o.max_memory = 0]),
     ("max_descriptors", 1, &[|o| o.max_descriptors = usize::MAX, |o| o.max_descriptors = 0]),
     ("max_refusals", 0, &[|o| o.max_refusals = 0]),

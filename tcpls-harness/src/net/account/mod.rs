@@ -70,7 +70,8 @@ impl Ledger {
 
 /// The kind of a holder, and how it gives way.
 pub(crate) enum Holding {
-    /// A TCP connection without a complete ClientHello; its task gets the resource that is short.
+    /// A TCP connection without a complete ClientHello, or one that is passed on to another server; its task gets the
+    /// resource that is short.
     Pending(oneshot::Sender<Resource>),
     /// A session.
     Session(Weak<Shared>),

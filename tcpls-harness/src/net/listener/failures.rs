@@ -1,12 +1,13 @@
 //! Reports of failed handshakes at a listener, with address and cause.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
+use std::{fmt, io};
 
 use tcpls_core::budget::Resource;
 use tcpls_core::error::{AlertDescription, CloseReason, JoinRefusal};
+use tcpls_core::wire::ids::ServerId;
 
 use crate::net::proxy_protocol::HeaderError;
 use crate::net::session::{Feed, Monitor, Subscriber};
@@ -55,12 +56,63 @@ pub enum HandshakeFault {
     Evicted(Resource),
     /// The session ended in its handshake.
     Session(CloseReason),
+    /// It presented a token of another server of the farm, and was not passed on; or another server passed it on, and it was
+    /// not accepted.
+    HandOver(HandOverFault),
+}
+
+/// Why a join was not passed on to another server of the farm, or not accepted from one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandOverFault {
+    /// The token is one of a server that is not among [`Farm::peers`](crate::net::Farm).
+    Unknown(ServerId),
+    /// That server could not be reached within 2 s.
+    Unreachable(ServerId, io::ErrorKind),
+    /// It gave way to others before that server was reached: a limit was exceeded.
+    Evicted,
+    /// It came to [`Farm::listen`](crate::net::Farm) from an address that is none of the farm's.
+    Stranger,
+    /// It came there, and is no join of a session of this server.
+    NotOwn,
+    /// It came there with a header that no server of the farm wrote for this token: the secrets differ, or it is forged.
+    NotAuthentic,
+}
+
+impl From<HandOverFault> for HandshakeFault {
+    fn from(fault: HandOverFault) -> Self {
+        Self::HandOver(fault)
+    }
+}
+
+impl fmt::Display for HandOverFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(server) => write!(f, "presented a token of {server}, which is no peer of this server"),
+            Self::Unreachable(server, error) => {
+                write!(f, "presented a token of {server}, which cannot be reached: {error}")
+            }
+            Self::Evicted => {
+                f.write_str("presented a token of another server, and gave way to others: a limit is reached")
+            }
+            Self::Stranger => f.write_str("connected to the address for servers of the farm, and is none of them"),
+            Self::NotOwn => f.write_str("was passed on by another server, and is no join of a session of this server"),
+            Self::NotAuthentic => {
+                f.write_str("was passed on with a header that is not authentic: the servers' token secrets differ")
+            }
+        }
+    }
 }
 
 impl HandshakeFault {
     /// Whether the TCP connection presented a token of a session: it was to join that, not to start one.
     pub fn is_of_join(&self) -> bool {
-        matches!(self, Self::NoSession | Self::Join(_) | Self::JoinEnded | Self::JoinEvicted)
+        let of_token = |fault: &HandOverFault| !matches!(fault, HandOverFault::Stranger | HandOverFault::NotOwn);
+        match self {
+            Self::NoSession | Self::Join(_) | Self::JoinEnded | Self::JoinEvicted => true,
+            Self::HandOver(fault) => of_token(fault),
+            _ => false,
+        }
     }
 }
 
@@ -81,6 +133,7 @@ impl fmt::Display for HandshakeFault {
             Self::JoinEvicted => f.write_str("it gave way to others: a limit is reached"),
             Self::Evicted(resource) => write!(f, "gave way to others: the limit of {resource} is reached"),
             Self::Session(reason) => reason.fmt(f),
+            Self::HandOver(fault) => fault.fmt(f),
         }
     }
 }

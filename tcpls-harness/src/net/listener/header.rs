@@ -13,7 +13,16 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::failures::HandshakeFault;
-use crate::net::proxy_protocol::{Ends, Header};
+use super::farm::TAG;
+use crate::net::proxy_protocol::{self, Ends, Header};
+
+/// What a header says.
+pub(super) struct Taken {
+    /// The ends of the client's TCP connection, if it names them.
+    pub(super) ends: Option<Ends>,
+    /// What another server of the farm added.
+    pub(super) tag: Option<Vec<u8>>,
+}
 
 /// Takes the header from the start of `stream`; what was read behind it stays in `input`. It fails after `limit`, however
 /// many bytes arrive, or if the TCP connection has to give way.
@@ -22,13 +31,15 @@ pub(super) async fn take(
     input: &mut BytesMut,
     in_the_way: &mut oneshot::Receiver<Resource>,
     limit: Duration,
-) -> Result<Option<Ends>, HandshakeFault> {
+) -> Result<Taken, HandshakeFault> {
     let mut sleep = pin!(tokio::time::sleep(limit));
     loop {
         match Header::parse(input) {
             Ok(Some(header)) => {
+                let tag = input.get(..header.len).and_then(|bytes| proxy_protocol::field(bytes, TAG));
+                let taken = Taken { ends: header.ends, tag: tag.map(<[u8]>::to_vec) };
                 input.advance(header.len);
-                return Ok(header.ends);
+                return Ok(taken);
             }
             Ok(None) => {}
             Err(error) => return Err(HandshakeFault::ProxyHeader(error)),

@@ -7,24 +7,30 @@
 //! | `advertise` | which addresses a client gets, without sockets |
 //! | `host` | the addresses of this host, for unspecified ones |
 //! | `header` | reads the headers of load balancers |
-//! | `router` | recognizes accepted TCP connections, and passes joins to their sessions |
+//! | `router` | recognizes accepted TCP connections, and passes joins to their sessions, here or at another server |
+//! | `farm` | the servers that know each other's tokens, and the header of a join that is passed on |
+//! | `splice` | carries the bytes of such a join |
 //! | `failures`, `error` | reports of failed handshakes; errors of creating a listener |
 
 mod advertise;
 mod error;
 mod failures;
+mod farm;
 mod header;
 mod host;
 mod options;
 mod router;
+mod splice;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tcpls_core::crypto::TlsServer;
-use tcpls_core::wire::ids::ConnectionId;
+use tcpls_core::token::TokenSecrets;
+use tcpls_core::wire::ids::{ConnectionId, ServerId};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -32,7 +38,8 @@ use tokio::task::JoinSet;
 use self::advertise::{Situation, expand};
 pub use self::error::ListenError;
 use self::failures::Failures;
-pub use self::failures::{HandshakeFailure, HandshakeFailures, HandshakeFault};
+pub use self::failures::{HandOverFault, HandshakeFailure, HandshakeFailures, HandshakeFault};
+pub use self::farm::Farm;
 use self::host::HostAddresses;
 pub use self::options::ServerOptions;
 use self::router::Router;
@@ -61,7 +68,19 @@ pub struct Listener {
     tls: Arc<RwLock<Arc<dyn TlsServer>>>,
     failures: Arc<Failures>,
     acceptors: JoinSet<()>,
+    /// Where other servers of the farm pass joins on; draining does not stop it.
+    farm: Option<SocketAddr>,
+    _farm_acceptor: JoinSet<()>,
     router: Arc<Router>,
+}
+
+/// Which TCP connections a listening socket accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entrance {
+    /// Those of clients, and of load balancers.
+    Clients,
+    /// Those that other servers of the farm pass on.
+    Peers,
 }
 
 impl Listener {
@@ -107,12 +126,31 @@ impl Listener {
         let tls = Arc::new(RwLock::new(options.tls.clone()));
         let failures = Arc::new(Failures::new());
         let named = options.advertise.clone();
+        let passed_on = options.farm.as_ref().map(|farm| farm.listen);
+        let passed_on = passed_on.map(|at| listen(at).map_err(|error| ListenError::Bind(at, error))).transpose()?;
+        let farm = passed_on.as_ref().map(TcpListener::local_addr).transpose().map_err(ListenError::Socket)?;
         let router = Arc::new(Router::new(options, tls.clone(), accepted, failures.clone()));
         let mut acceptors = JoinSet::new();
         for listener in listeners {
-            acceptors.spawn(accept(listener, router.clone()));
+            acceptors.spawn(accept(listener, Entrance::Clients, router.clone()));
         }
-        Ok(Self { addresses, both, host: HostAddresses::default(), named, sessions, tls, failures, acceptors, router })
+        let mut farm_acceptor = JoinSet::new();
+        passed_on
+            .into_iter()
+            .for_each(|listener| _ = farm_acceptor.spawn(accept(listener, Entrance::Peers, router.clone())));
+        Ok(Self {
+            addresses,
+            both,
+            host: HostAddresses::default(),
+            named,
+            sessions,
+            tls,
+            failures,
+            acceptors,
+            farm,
+            _farm_acceptor: farm_acceptor,
+            router,
+        })
     }
 
     /// Returns the listening addresses, with the selected ports.
@@ -125,6 +163,28 @@ impl Listener {
         let mut tls: Arc<dyn TlsServer> = Arc::new(tls);
         std::mem::swap(&mut *self.tls.write().unwrap_or_else(PoisonError::into_inner), &mut tls);
         drop(tls); // the former one, without the lock: it may be the application's
+    }
+
+    /// Replaces the secrets of tokens ([`ServerOptions::token_secrets`]). Sessions that exist go on to use the one that they
+    /// began with for the tokens that they issue: keep it among the secrets until they have ended.
+    pub fn set_token_secrets(&self, secrets: TokenSecrets) {
+        self.router.set_secrets(secrets);
+    }
+
+    /// Returns the address at which other servers of the farm pass joins on to this one, with the selected port; `None`
+    /// without [`ServerOptions::farm`].
+    pub fn farm_address(&self) -> Option<SocketAddr> {
+        self.farm
+    }
+
+    /// Replaces the addresses of the other servers of the farm ([`Farm::peers`]).
+    pub fn set_farm_peers(&self, peers: BTreeMap<ServerId, SocketAddr>) {
+        self.router.set_peers(peers);
+    }
+
+    /// Returns how many joins were passed on to other servers of the farm.
+    pub fn hand_overs(&self) -> u64 {
+        self.router.hand_overs()
     }
 
     /// Waits for the next session whose handshake is complete, or, with [`ServerOptions::early_data`], whose early data has
@@ -169,7 +229,8 @@ impl Listener {
     /// began before; [`Listener::drained`] waits for the end of all. Not cancel safe.
     ///
     /// TCP connections that the kernel had not passed on are reset. Clients cannot join the sessions with further TCP
-    /// connections, because those reach the other process: sessions keep the ones that they have.
+    /// connections, because those reach the other process: sessions keep the ones that they have. In a farm
+    /// ([`ServerOptions::farm`]) the other servers pass joins on to this one as long as the listener exists.
     pub async fn drain(&mut self, limit: Duration) {
         self.acceptors.shutdown().await;
         self.router.drain(limit);
@@ -199,7 +260,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn accept(listener: TcpListener, router: Arc<Router>) {
+async fn accept(listener: TcpListener, entrance: Entrance, router: Arc<Router>) {
     loop {
         while !router.account().has_room() {
             tokio::time::sleep(DESCRIPTOR_PAUSE).await;
@@ -207,9 +268,19 @@ async fn accept(listener: TcpListener, router: Arc<Router>) {
         match listener.accept().await {
             Ok((stream, from)) => {
                 router.options().socket.apply(&stream);
+                let from = canonical(from);
                 // Not in the task, because tasks may start in another order than that in which they are spawned.
-                let newcomer = router.enter(canonical(from));
-                tokio::spawn(router.clone().receive(stream, newcomer));
+                match entrance {
+                    Entrance::Clients => {
+                        let newcomer = router.enter(from);
+                        tokio::spawn(router.clone().receive(stream, newcomer));
+                    }
+                    Entrance::Peers if router.is_peer(from.ip()) => {
+                        let newcomer = router.enter_from_peer(from);
+                        tokio::spawn(router.clone().receive_from_peer(stream, newcomer));
+                    }
+                    Entrance::Peers => router.refuse_stranger(stream, from),
+                }
             }
             // The descriptor is free only a moment later.
             Err(error) if are_used_up(&error) && router.account().free_descriptor() => {

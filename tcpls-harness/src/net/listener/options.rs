@@ -7,8 +7,10 @@ use tcpls_core::budget::{Limits, Resource};
 use tcpls_core::config::Config;
 use tcpls_core::crypto::TlsServer;
 use tcpls_core::endpoint::EndpointConfig;
-use tcpls_core::error::ConfigError;
+use tcpls_core::error::{Bound, ConfigError};
+use tcpls_core::token::TokenSecrets;
 
+use super::farm::Farm;
 use crate::net::network::Network;
 use crate::net::socket::SocketOptions;
 
@@ -55,6 +57,13 @@ pub struct ServerOptions {
     ///
     /// [`Session::peer_address`]: crate::net::Session::peer_address
     pub proxy_protocol: Vec<Network>,
+    /// The secrets of tokens, the same at all servers of a farm. `None`: one that this listener makes and does not show.
+    pub token_secrets: Option<TokenSecrets>,
+    /// The farm that this server is part of (`docs/farms.md`); needs `token_secrets`.
+    pub farm: Option<Farm>,
+    /// Joins of other servers' sessions that may be passed on to them at the same time. Beyond that, the rules of
+    /// [`tcpls_core::budget`] choose one to reset. At least 1.
+    pub max_hand_overs: usize,
     /// Addresses at which clients reach this server besides those that it listens on, such as public ones in front of a NAT,
     /// for [`Listener::advertise`](crate::net::Listener::advertise). Port 0 stands for the port at which the session's first
     /// TCP connection arrived.
@@ -102,6 +111,9 @@ impl ServerOptions {
             max_descriptors: usize::MAX,
             trusted_proxies: Vec::new(),
             proxy_protocol: Vec::new(),
+            token_secrets: None,
+            farm: None,
+            max_hand_overs: 4096,
             advertise: Vec::new(),
             early_data: false,
             max_refusals: MAX_REFUSALS,
@@ -119,6 +131,10 @@ impl ServerOptions {
         ConfigError::at_least("max_sessions", self.max_sessions as u64, 1, "session")?;
         ConfigError::at_least("max_handshakes", self.max_handshakes as u64, 1, "session")?;
         ConfigError::at_least("max_claims", self.max_claims as u64, 1, "TCP connection")?;
+        ConfigError::at_least("max_hand_overs", self.max_hand_overs as u64, 1, "TCP connection")?;
+        if self.farm.is_some() && self.token_secrets.is_none() {
+            return Err(ConfigError::new("farm", Bound::Needs("token_secrets")));
+        }
         ConfigError::at_least("max_memory", self.max_memory, MIN_MEMORY, "bytes")?;
         ConfigError::at_least("max_descriptors", self.max_descriptors as u64, 1, "socket")
     }
@@ -133,5 +149,6 @@ impl ServerOptions {
             .with(Resource::Handshakes, limit(self.max_handshakes))
             .with(Resource::Sessions, limit(self.max_sessions))
             .with(Resource::Claims, limit(self.max_claims))
+            .with(Resource::HandOvers, limit(self.max_hand_overs))
     }
 }

@@ -4,10 +4,13 @@
 //! session, or is passed to the session whose token it presents. The endpoint's configuration bounds the number of such
 //! tasks, and their time.
 
+mod farm;
+
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -20,7 +23,8 @@ use tcpls_core::crypto::TlsServer;
 use tcpls_core::endpoint::{Endpoint, Incoming, IncomingId, Join, NewSession};
 use tcpls_core::error::{AlertDescription, CloseReason, HandshakeError};
 use tcpls_core::time::Time;
-use tcpls_core::wire::ids::{ConnectionId, SessionId};
+use tcpls_core::token::TokenSecrets;
+use tcpls_core::wire::ids::{ConnectionId, ServerId, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
@@ -51,6 +55,12 @@ pub(super) struct Router {
     /// One permit for each refused TCP connection that may linger.
     refusals: Semaphore,
     desk: Mutex<Desk>,
+    /// As the endpoint has them.
+    secrets: RwLock<TokenSecrets>,
+    /// Where the other servers of the farm are.
+    peers: RwLock<Arc<BTreeMap<ServerId, SocketAddr>>>,
+    /// TCP connections that were passed on to them.
+    hand_overs: AtomicU64,
     /// Notified when a session has ended.
     left: Notify,
 }
@@ -85,19 +95,64 @@ impl Router {
         // The account bounds what is pending, and needs a moment to carry that out. The endpoint's own bound is for those
         // who have no account.
         let max_pending = options.endpoint.max_pending.saturating_mul(2);
-        let endpoint = Endpoint::new(
-            options.endpoint.clone().with(|endpoint| endpoint.max_pending = max_pending),
-            random(),
-            seed(),
-        );
+        let farm = options.farm.as_ref();
+        let config = options.endpoint.clone().with(|endpoint| {
+            endpoint.max_pending = max_pending;
+            endpoint.server = farm.map(|farm| farm.server).or(endpoint.server);
+        });
+        let secrets = options.token_secrets.clone().unwrap_or_else(|| TokenSecrets::new(random()));
+        let peers = farm.map(|farm| farm.peers.clone()).unwrap_or_default();
+        let mut endpoint = Endpoint::new(config, random(), seed());
+        endpoint.set_secrets(secrets.clone());
         let desk = Desk { endpoint, drained_by: None, pending: BTreeMap::new(), sessions: BTreeMap::new() };
         let refusals = Semaphore::new(options.max_refusals);
         let account = Account::new(options.limits(), options.trusted_proxies.clone());
-        Self { options, tls, accepted, account, failures, refusals, desk: Mutex::new(desk), left: Notify::new() }
+        Self {
+            options,
+            tls,
+            accepted,
+            account,
+            failures,
+            refusals,
+            desk: Mutex::new(desk),
+            secrets: RwLock::new(secrets),
+            peers: RwLock::new(Arc::new(peers)),
+            hand_overs: AtomicU64::new(0),
+            left: Notify::new(),
+        }
     }
 
     pub(super) fn options(&self) -> &ServerOptions {
         &self.options
+    }
+
+    /// Replaces the secrets of tokens.
+    pub(super) fn set_secrets(&self, secrets: TokenSecrets) {
+        let mut desk = self.desk();
+        desk.endpoint.set_secrets(secrets.clone());
+        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+    }
+
+    fn secrets(&self) -> TokenSecrets {
+        self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the addresses of the other servers of the farm.
+    pub(super) fn set_peers(&self, peers: BTreeMap<ServerId, SocketAddr>) {
+        *self.peers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(peers);
+    }
+
+    fn peers(&self) -> Arc<BTreeMap<ServerId, SocketAddr>> {
+        self.peers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns how many TCP connections were passed on to other servers.
+    pub(super) fn hand_overs(&self) -> u64 {
+        self.hand_overs.load(Ordering::Relaxed)
+    }
+
+    fn count_hand_over(&self) {
+        self.hand_overs.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What all that it knows holds together.
@@ -147,7 +202,7 @@ impl Router {
         if newcomer.origin.splice.is_some() {
             let limit = self.deadline(newcomer.origin) - now();
             match header::take(&mut stream, &mut input, &mut newcomer.in_the_way, limit).await {
-                Ok(ends) => newcomer = newcomer.named(&self.account, ends),
+                Ok(taken) => newcomer = newcomer.named(&self.account, taken.ends),
                 Err(fault) => {
                     self.failures.report(newcomer.origin.address, fault);
                     return reset(stream);
@@ -158,6 +213,7 @@ impl Router {
         match self.recognise(&mut stream, &mut input, newcomer).await {
             Recognised::As(Incoming::New(session)) => self.start(session, stream, input, origin).await,
             Recognised::As(Incoming::Join(join)) => self.join(join, stream, input, origin).await,
+            Recognised::As(Incoming::Foreign(join)) => self.hand_over(join, stream, input, origin).await,
             Recognised::As(Incoming::Refused { alert }) => {
                 self.failures.report(origin.address, self.fault_of(&alert, origin));
                 self.refuse(stream, &alert).await;

@@ -4,6 +4,7 @@
 
 mod completions;
 mod errors;
+mod farm;
 mod files;
 mod get;
 mod invites;

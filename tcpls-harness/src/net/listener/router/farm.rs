@@ -1,0 +1,184 @@
+//! Joins of other servers' sessions, and joins that other servers pass on to this one.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tcpls_core::budget::{Client, Resource};
+use tcpls_core::endpoint::{Endpoint, ForeignJoin, Incoming};
+use tcpls_core::wire::ids::ServerId;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+use super::super::failures::{HandOverFault, HandshakeFault};
+use super::super::farm::{self, Presented};
+use super::super::header::{self, Taken};
+use super::super::splice::splice;
+use super::{Newcomer, Origin, Recognised, Router};
+use crate::dial::Path;
+use crate::net::account::Holding;
+use crate::net::descriptors::{DESCRIPTOR_PAUSE, are_used_up};
+use crate::net::os::now;
+use crate::net::proxy_protocol::Ends;
+use crate::net::socket::{self, Splice, canonical, reset};
+
+/// How long TCP may take to connect to another server: the farm's network is fast, and the client waits.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// After this time without a byte the kernel asks whether an end is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// Memory of a TCP connection that is passed on: a task, and what it holds while bytes move.
+const MEMORY: u64 = 64 * 1024;
+
+impl Router {
+    /// Whether a TCP connection to the farm's address comes from one of its servers.
+    pub(in super::super) fn is_peer(&self, from: IpAddr) -> bool {
+        self.peers().values().any(|peer| peer.ip().to_canonical() == from)
+    }
+
+    /// Makes room for a TCP connection that another server passes on. It counts for itself until a server of the farm has
+    /// authenticated the client's address.
+    pub(in super::super) fn enter_from_peer(&self, from: SocketAddr) -> Newcomer {
+        Newcomer::enter(&self.account, from, Client::ALONE, Some(Splice { ends: None }))
+    }
+
+    /// Reports that a TCP connection to the farm's address came from elsewhere.
+    pub(in super::super) fn refuse_stranger(&self, stream: TcpStream, from: SocketAddr) {
+        self.failures.report(from, HandOverFault::Stranger.into());
+        reset(stream);
+    }
+
+    /// Reads a header and a ClientHello that another server passes on. Only a join of a session of this server is accepted:
+    /// no TCP connection is passed on twice.
+    pub(in super::super) async fn receive_from_peer(self: Arc<Self>, mut stream: TcpStream, mut newcomer: Newcomer) {
+        let mut input = BytesMut::with_capacity(4096);
+        let peer = newcomer.origin;
+        let limit = self.deadline(peer) - now();
+        let Taken { ends, tag } = match header::take(&mut stream, &mut input, &mut newcomer.in_the_way, limit).await {
+            Ok(taken) => taken,
+            Err(fault) => {
+                self.failures.report(peer.address, fault);
+                return reset(stream);
+            }
+        };
+        let join = match self.recognise(&mut stream, &mut input, newcomer).await {
+            Recognised::As(Incoming::Join(join)) => join,
+            Recognised::As(Incoming::Refused { alert }) => {
+                self.failures.report(peer.address, self.fault_of(&alert, peer));
+                return self.refuse(stream, &alert).await;
+            }
+            Recognised::As(Incoming::New(_) | Incoming::Foreign(_)) => {
+                self.failures.report(peer.address, HandOverFault::NotOwn.into());
+                return reset(stream);
+            }
+            Recognised::InTheWay => {
+                self.failures.report(peer.address, HandshakeFault::Evicted(Resource::Descriptors));
+                return reset(stream);
+            }
+            Recognised::Ended => {
+                return self.failures.report(peer.address, HandshakeFault::Ended { received: input.len() });
+            }
+        };
+        let token = Presented { session: join.session(), sequence: join.sequence() };
+        if !farm::is_authentic(&self.secrets(), ends, token, tag.as_deref().unwrap_or_default()) {
+            self.failures.report(peer.address, HandOverFault::NotAuthentic.into());
+            return reset(stream);
+        }
+        let ends = ends.map(|ends| Ends { client: canonical(ends.client), server: canonical(ends.server) });
+        let origin = Origin {
+            address: ends.map_or(peer.address, |ends| ends.client),
+            client: ends.map_or(Client::ALONE, |ends| self.account.client(ends.client.ip())),
+            splice: Some(Splice { ends }),
+            ..peer
+        };
+        self.join(join, stream, input, origin).await;
+    }
+
+    /// Passes a TCP connection on to the server that has the session: a header, all bytes that have arrived, and those that
+    /// follow in both directions.
+    pub(super) async fn hand_over(&self, join: ForeignJoin, mut stream: TcpStream, input: BytesMut, origin: Origin) {
+        let server = join.session().server();
+        let (give_way, mut in_the_way) = oneshot::channel();
+        let held = [(Resource::HandOvers, 1), (Resource::Descriptors, 2), (Resource::Memory, MEMORY)];
+        let place = self.account.enter(origin.client, Holding::Pending(give_way), &held);
+        let ends = match origin.splice {
+            Some(splice) => splice.ends,
+            None => stream.local_addr().ok().map(|at| Ends { client: origin.address, server: canonical(at) }),
+        };
+        let token = Presented { session: join.session(), sequence: join.sequence() };
+        let first = [&farm::header(&self.secrets(), ends, token), &input[..]].concat();
+        drop(input);
+        let connected = unless_in_the_way(&mut in_the_way, self.connect_to(server, &first)).await;
+        let connected = connected.unwrap_or(Err(HandOverFault::Evicted));
+        let mut owner = match connected {
+            Ok(owner) => owner,
+            Err(fault) => {
+                self.failures.report(origin.address, fault.into());
+                drop(place);
+                if fault == HandOverFault::Evicted {
+                    return reset(stream); // without an answer, the client may keep its token
+                }
+                return self.refuse(stream, &Endpoint::refuse_foreign_join(&join)).await;
+            }
+        };
+        drop(first);
+        self.count_hand_over();
+        [&stream, &owner].into_iter().for_each(watch);
+        let report = |bytes| place.report(|budget, id| budget.add_delivered(now(), id, bytes));
+        let outcome = unless_in_the_way(&mut in_the_way, splice(&mut stream, &mut owner, report)).await;
+        if !matches!(outcome, Some(Ok(()))) {
+            [stream, owner].into_iter().for_each(reset);
+        }
+    }
+
+    /// Connects to another server, and sends it these bytes.
+    async fn connect_to(&self, server: ServerId, first: &[u8]) -> Result<TcpStream, HandOverFault> {
+        let remote = self.peers().get(&server).copied().ok_or(HandOverFault::Unknown(server))?;
+        // From the address that the other server knows this one by, unless the routes are to decide.
+        let own = self.options.farm.as_ref().map(|farm| farm.listen.ip()).filter(|ip| !ip.is_unspecified());
+        let own = own.filter(|ip| ip.is_ipv4() == remote.is_ipv4());
+        let path = Path { local: own.map(|ip| SocketAddr::new(ip, 0)), ..Path::from(remote) };
+        let connected = async {
+            loop {
+                match socket::connect(path, &self.options.socket).await {
+                    Err(error) if are_used_up(&error) && self.account.free_descriptor() => {
+                        sleep(DESCRIPTOR_PAUSE).await
+                    }
+                    connected => break connected,
+                }
+            }
+        };
+        let sent = async {
+            let mut stream = connected.await?;
+            stream.write_all(first).await?;
+            io::Result::Ok(stream)
+        };
+        let sent = timeout(CONNECT_TIMEOUT, sent).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        sent.map_err(|error| HandOverFault::Unreachable(server, error.kind()))
+    }
+}
+
+/// Waits for `future`; `None` if the TCP connection has to give way before that is ready.
+async fn unless_in_the_way<F: Future>(in_the_way: &mut oneshot::Receiver<Resource>, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match Pin::new(&mut *in_the_way).poll(cx) {
+        Poll::Ready(_) => Poll::Ready(None),
+        Poll::Pending => future.as_mut().poll(cx).map(Some),
+    })
+    .await
+}
+
+/// Has the kernel find out that an end is gone. No session watches over these bytes here.
+fn watch(stream: &TcpStream) {
+    socket::keep_alive(stream, KEEP_ALIVE);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(KEEP_ALIVE));
+    }
+}
