@@ -11,7 +11,7 @@
 //! | `certificate` | the name of a client in its certificate |
 //! | `invite`, `invites` | a server's addresses, pins and a client's secret in one line; those that a server gave out |
 //! | `refusal` | why a connection is refused, in the words of HTTP |
-//! | `peer`, `splice` | the TCP connection outside of the session; carrying bytes, ends and resets between it and a stream |
+//! | `peer`, `splice`, `chunks` | the TCP connection outside of the session; carrying bytes, ends and resets between it and a stream |
 //! | `places`, `rate` | how many connections a client has, and the rate that they share |
 //! | `load`, `windows` | which streams carry bulk data, sans-IO; windows that leave room for every connection |
 //! | `outbound`, `look_ups` | connects to targets: resolves names once, in turns, and judges the addresses |
@@ -24,6 +24,7 @@
 
 mod allow;
 mod certificate;
+mod chunks;
 mod client;
 mod invite;
 mod invites;

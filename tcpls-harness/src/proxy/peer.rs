@@ -1,7 +1,7 @@
 //! The end of a tunnel that is not a stream: a TCP connection, standard input and output, or a pipe in memory.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -52,18 +52,21 @@ impl TcpPeer {
         keep_alive(&socket, KEEP_ALIVE);
         Self { socket: Arc::new(socket), failure: None }
     }
+
+    /// The socket, to read from it: then nothing waits for its failure any more.
+    fn reader(&mut self) -> &mut TcpStream {
+        self.failure = None;
+        Arc::get_mut(&mut self.socket).expect("what waited for a failure had the only other reference")
+    }
 }
 
 impl Peer for TcpPeer {
     fn poll_read_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<BytesMut>> {
-        loop {
-            ready!(self.socket.poll_read_ready(cx))?;
-            let mut buffer = BytesMut::with_capacity(max);
-            match self.socket.try_read_buf(&mut (&mut buffer).limit(max)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome.map(|_| buffer)),
-            }
-        }
+        ready!(self.socket.poll_read_ready(cx))?;
+        let mut buffer = BytesMut::with_capacity(max);
+        // It notices by itself that a read which leaves room has emptied the socket: no second one need find that out.
+        ready!(pin!(self.reader().read_buf(&mut (&mut buffer).limit(max))).poll(cx))?;
+        Poll::Ready(Ok(buffer))
     }
 
     fn abort(&mut self) {
@@ -85,14 +88,7 @@ impl Peer for TcpPeer {
 
 impl AsyncRead for TcpPeer {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.socket.poll_read_ready(cx))?;
-            // `try_read_buf` would fill the buffer without initializing it, but tokio's `ReadBuf` is no `BufMut`.
-            match self.socket.try_read(buf.initialize_unfilled()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome.map(|read| buf.advance(read))),
-            }
-        }
+        Pin::new(self.get_mut().reader()).poll_read(cx, buf)
     }
 }
 
@@ -107,6 +103,24 @@ impl AsyncWrite for TcpPeer {
         }
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.socket.poll_write_ready(cx))?;
+            match self.socket.try_write_vectored(data) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -119,5 +133,31 @@ impl AsyncWrite for TcpPeer {
 impl std::fmt::Debug for TcpPeer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("TcpPeer").field(&self.socket).finish()
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_that_leaves_room_is_not_followed_by_one_for_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut program = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut peer = TcpPeer::new(listener.accept().await.unwrap().0);
+        for _ in 0..2 {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(peer.poll_failed(&mut cx).is_pending(), "it is watched while it is not read");
+            program.write_all(&[1; 100]).await.unwrap();
+            assert_eq!(poll_fn(|cx| peer.poll_read_bytes(cx, 1000)).await.unwrap().len(), 100);
+            assert!(peer.socket.poll_read_ready(&mut cx).is_pending());
+        }
+        drop(program);
+        assert!(poll_fn(|cx| peer.poll_read_bytes(cx, 1000)).await.unwrap().is_empty());
     }
 }

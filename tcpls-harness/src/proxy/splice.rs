@@ -10,20 +10,23 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tcpls_core::error::{ReadError, WriteError};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ErrorCode;
 use tokio::io::AsyncWrite;
 
+use super::chunks::Chunks;
 use super::codes;
 use super::load::Load;
 use super::peer::Peer;
 use super::rate::{Pacer, Rate, Way};
 use crate::net::{RecvStream, Runtime, SendStream, Stream};
 
-/// The most that is read at once.
+/// The most that is read at once, and the most that is held.
 const PIECE: usize = 64 * 1024;
+/// What is not read from the stream for the sake of a full piece: the rest of its chunk would be one more.
+const LITTLE: usize = 1024;
 
 /// How a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,11 +96,13 @@ impl Splicing {
 pub async fn splice<P: Peer>(runtime: &Runtime, stream: Stream, peer: P, splicing: Splicing) -> Spliced {
     let (send, recv) = stream.split();
     let Splicing { to_stream, to_peer, idle, rate } = splicing;
-    let direction = |held: Bytes, way| {
-        let pacer = rate.clone().map(|rate| Box::new(Pacer::new(rate, way, runtime.now(), held.len())));
-        Direction { held, ended: false, bytes: 0, pacer }
+    let pacer = |held: &Bytes, way| {
+        let rate = rate.clone()?;
+        Some(Box::new(Pacer::new(rate, way, runtime.now(), held.len())))
     };
-    let (up, down) = (direction(to_stream, Way::ToStream), direction(to_peer, Way::ToPeer));
+    let (up, down) = (pacer(&to_stream, Way::ToStream), pacer(&to_peer, Way::ToPeer));
+    let up = Direction { held: to_stream, ended: false, bytes: 0, pacer: up };
+    let down = Direction { held: Chunks::new(to_peer), ended: false, bytes: 0, pacer: down };
     let load = Load::new(runtime.now());
     let mut tunnel = Tunnel { runtime, send, recv, peer: Aborting(peer, true), up, down, load };
     let outcome = match idle {
@@ -120,15 +125,15 @@ pub async fn splice<P: Peer>(runtime: &Runtime, stream: Stream, peer: P, splicin
 }
 
 /// One direction.
-struct Direction {
+struct Direction<H> {
     /// What was read and could not be written yet.
-    held: Bytes,
+    held: H,
     ended: bool,
     bytes: u64,
     pacer: Option<Box<Pacer>>,
 }
 
-impl Direction {
+impl<H> Direction<H> {
     /// Waits until it may read. Returns how many bytes.
     fn poll_turn(&mut self, runtime: &Runtime, cx: &mut Context<'_>) -> Poll<usize> {
         self.pacer.as_mut().map_or(Poll::Ready(PIECE), |pacer| pacer.poll_turn(runtime, cx))
@@ -163,8 +168,8 @@ struct Tunnel<'a, P: Peer> {
     send: SendStream,
     recv: RecvStream,
     peer: Aborting<P>,
-    up: Direction,
-    down: Direction,
+    up: Direction<Bytes>,
+    down: Direction<Chunks>,
     load: Load,
 }
 
@@ -267,11 +272,8 @@ impl<P: Peer> Tunnel<'_, P> {
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
         while !self.down.ended {
             if !self.down.held.is_empty() {
-                match Pin::new(&mut self.peer.0).poll_write(cx, &self.down.held) {
-                    Poll::Ready(Ok(written)) if written > 0 => {
-                        self.down.held.advance(written);
-                        self.down.bytes += written as u64;
-                    }
+                match self.down.held.poll_write(&mut self.peer.0, cx) {
+                    Poll::Ready(Ok(written)) if written > 0 => self.down.bytes += written as u64,
                     Poll::Ready(_) => return Err(End::PeerReset),
                     Poll::Pending => return self.poll_down_blocked(cx),
                 }
@@ -286,9 +288,9 @@ impl<P: Peer> Tunnel<'_, P> {
             };
             match self.recv.poll_read_chunk(cx, turn) {
                 Poll::Ready(Ok(Some(chunk))) => {
-                    self.down.has_read(self.runtime, chunk.len());
-                    self.note_moved(chunk.len());
-                    self.down.held = chunk;
+                    let room = turn.saturating_sub(chunk.len());
+                    self.hold(chunk);
+                    self.hold_more(cx, room);
                 }
                 Poll::Ready(Ok(None)) => match Pin::new(&mut self.peer.0).poll_shutdown(cx) {
                     Poll::Ready(shut) => {
@@ -305,6 +307,23 @@ impl<P: Peer> Tunnel<'_, P> {
             }
         }
         Ok(Poll::Ready(()))
+    }
+
+    /// Holds further chunks that are there, `room` bytes at most. An end or a failure behind them is read again when they are
+    /// written.
+    fn hold_more(&mut self, cx: &mut Context<'_>, mut room: usize) {
+        while room >= LITTLE && !self.down.held.is_full() {
+            let Poll::Ready(Ok(Some(chunk))) = self.recv.poll_read_chunk(cx, room) else { return };
+            room = room.saturating_sub(chunk.len());
+            self.hold(chunk);
+        }
+    }
+
+    /// Holds a chunk that was read from the stream.
+    fn hold(&mut self, chunk: Bytes) {
+        self.down.has_read(self.runtime, chunk.len());
+        self.note_moved(chunk.len());
+        self.down.held.push(chunk);
     }
 
     /// A peer that buffers must not wait for more. It wakes this task if it has not finished.

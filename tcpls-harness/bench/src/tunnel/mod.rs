@@ -52,6 +52,9 @@ pub struct Args {
     /// Print only the memory that connections hold: measured in a process of its own, which has freed none before
     #[arg(long, value_name = "WAY", hide = true)]
     memory_of: Option<Way>,
+    /// Print only the rates of one upload and of 8, which a profiler can look at
+    #[arg(long, value_name = "WAY", hide = true)]
+    rates_of: Option<Way>,
     #[command(flatten)]
     output: Output,
 }
@@ -104,6 +107,13 @@ pub fn run(args: &Args) -> Outcome {
     if let Some(way) = args.memory_of {
         let resident = |address| block_on(programs::resident_for_each(address, args.at_once));
         println!("{}", with_forwarder(&tls, way, resident)?);
+        return Ok(());
+    }
+    if let Some(way) = args.rates_of {
+        for connections in [1, 8] {
+            let rate = |address| block_on(programs::transfer(address, args.size << 20, connections));
+            println!("{connections}: {:.2}", with_forwarder(&tls, way, rate)?);
+        }
         return Ok(());
     }
     let mut turns = WAYS.map(|way| (way, Vec::new()));
