@@ -325,6 +325,8 @@ impl Stream<'_> {
 
     /// Sets the priority, initially 0. Streams with a higher priority are sent first; equal ones take turns.
     ///
+    /// A turn is a record, or as many as fit into a third of the room in [`Connection::poll_transmit`], at most 64 KiB.
+    ///
     /// A stream with a higher priority than bulk data is interactive: see [`StreamClass::ByPriority`].
     ///
     /// # Errors

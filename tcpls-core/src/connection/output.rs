@@ -57,6 +57,7 @@ impl Connection {
     pub fn poll_transmit(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> usize {
         self.trace.set_now(now);
         self.streams.advance(now);
+        self.streams.begin_batch(room);
         self.scratch.views_are_right = false;
         let start = out.len();
         let end = start.saturating_add(room);

@@ -1,4 +1,4 @@
-//! The order in which streams send: higher priority first, equal priorities in turns of one record.
+//! The order in which streams send: higher priority first, equal priorities in turns.
 //!
 //! Streams with data to send are in one of two queues, by whether the data needs credit of the session. When the
 //! session has no credit, the queue of new data is skipped; no stream changes its queue when credit runs out or

@@ -68,6 +68,8 @@ struct Stream {
     attached: Vec<ConnectionId>,
     /// Its place in the schedule, if it has data to send.
     place: Option<Place>,
+    /// Bytes of its turn that were taken.
+    taken: u32,
     /// Whether the last write took less than all bytes: a Writable event is due.
     blocked: bool,
 }
@@ -112,6 +114,8 @@ struct Shared {
 
     // Sending.
     schedule: Schedule,
+    /// How many bytes a stream may send before others of its priority.
+    turn: u32,
     credit: Credit,
     /// The part of the credit that is reserved for streams that hold little.
     credit_reserve: u64,
@@ -186,6 +190,7 @@ impl Streams {
             ended: EndedStreams::default(),
             events: VecDeque::new(),
             schedule: Schedule::default(),
+            turn: 0,
             credit: Credit::default(),
             credit_reserve: 0,
             peer_stream_window: 0,
@@ -366,6 +371,7 @@ impl Streams {
             written: Written::default(),
             attached: Vec::new(),
             place: None,
+            taken: 0,
             blocked: false,
         };
         if shared.ending.outgoing_dropped {

@@ -32,7 +32,7 @@ impl Written {
 }
 
 impl Streams {
-    /// Streams of higher priority send first; of equal priority, in turns of one record.
+    /// Streams of higher priority send first; of equal priority, in turns ([`Streams::begin_batch`]).
     pub(crate) fn set_priority(&mut self, id: StreamId, priority: i8) -> Result<(), WriteError> {
         let set = |stream: &mut Stream, shared: &mut Shared| {
             shared.below = shared.below - u32::from(stream.priority < 0) + u32::from(priority < 0);

@@ -9,7 +9,20 @@ use super::{Cause, Shared, Stream, Streams};
 use crate::stream::{Candidate, Chunk, Control, ControlKey};
 use crate::wire::ids::{ConnectionId, StreamId};
 
+/// A batch of records holds this many turns of streams, so that none waits long on a slow path, whose batches are small.
+const TURNS: usize = 3;
+/// The longest turn, in bytes: the receiver of a stream gets this much of it at once.
+const MAX_TURN: usize = 64 << 10;
+/// A piece that is at least half of a record.
+const LONG: u32 = 8 << 10;
+
 impl Streams {
+    /// Records are about to be made of the next pieces, `room` bytes in all.
+    #[inline]
+    pub(crate) fn begin_batch(&mut self, room: usize) {
+        self.shared.turn = (room / TURNS).min(MAX_TURN) as u32;
+    }
+
     /// The next piece of stream data for a record on `tcp`, at most `max` bytes of it. It counts as in flight until
     /// [`Streams::chunk_acked`] or [`Streams::chunk_lost`]. Never empty, except for the end of a stream.
     // draft I08
@@ -49,7 +62,7 @@ impl Streams {
             if shared.redundant {
                 stream.send.set_carried(tcp, &chunk);
             }
-            if shared.schedule.is_contended() && stream.send.need().is_some() {
+            if shared.schedule.is_contended() && stream.send.need().is_some() && stream.ends_turn(&chunk, shared.turn) {
                 shared.schedule.rotate(&mut stream.place);
             }
             Some(chunk)
@@ -202,6 +215,20 @@ impl Streams {
                 Control::StopSending { id, error }
             }
         })
+    }
+}
+
+impl Stream {
+    /// A piece was taken. Returns whether its turn is over: one more as long would exceed `turn` bytes, or it is so short
+    /// that other streams share the record.
+    fn ends_turn(&mut self, chunk: &Chunk, turn: u32) -> bool {
+        let len = u32::from(chunk.len);
+        self.taken += len;
+        let is_over = len < LONG || self.taken + len > turn;
+        if is_over {
+            self.taken = 0;
+        }
+        is_over
     }
 }
 

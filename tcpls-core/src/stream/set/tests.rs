@@ -363,6 +363,46 @@ fn streams_of_equal_priority_take_turns_and_higher_ones_go_first() {
     assert_eq!(order, [4, 4, 0, 2, 0, 2]);
 }
 
+/// Bytes of a stream in a full record.
+const RECORD: usize = 16_369;
+
+#[test]
+fn turns_are_of_one_record_on_slow_paths_and_of_up_to_64_kib_on_fast_ones() {
+    for (room, records) in [(0, 1), (5 * RECORD, 1), (6 * RECORD, 2), (9 * RECORD, 3), (1 << 20, 4)] {
+        let mut client = streams(Side::Client, &Config::default());
+        let ids = [client.open().unwrap(), client.open().unwrap()];
+        ids.iter().for_each(|id| assert_eq!(client.write(*id, &[0; 9 * RECORD]), Ok(9 * RECORD)));
+        client.begin_batch(room);
+        let order: Vec<StreamId> = (0..4 * records).map(|_| client.next_chunk(A, RECORD).unwrap().id).collect();
+        let turns: Vec<&[StreamId]> = order.chunk_by(|a, b| a == b).collect();
+        assert!(turns.iter().all(|turn| turn.len() == records), "{room} bytes: {turns:?}");
+    }
+}
+
+#[test]
+fn streams_that_share_a_record_have_one_piece_in_each_turn() {
+    let mut client = streams(Side::Client, &Config::default());
+    let ids = [client.open().unwrap(), client.open().unwrap()];
+    ids.iter().for_each(|id| assert_eq!(client.write(*id, &[0; 4096]), Ok(4096)));
+    client.begin_batch(1 << 20);
+    let order: Vec<StreamId> = (0..4).map(|_| client.next_chunk(A, 2000).unwrap().id).collect();
+    assert_eq!(order, [ids[0], ids[1], ids[0], ids[1]]);
+}
+
+#[test]
+fn turns_end_while_streams_alternate_between_tcp_connections() {
+    let mut client = streams(Side::Client, &Config::default());
+    let ids = [client.open().unwrap(), client.open().unwrap(), client.open().unwrap()];
+    for (id, tcp) in ids.into_iter().zip([A, A, B]) {
+        client.attach(id, tcp);
+        assert_eq!(client.write(id, &[0; 9 * RECORD]), Ok(9 * RECORD));
+    }
+    client.begin_batch(1 << 20);
+    let mut take = || [A, B].map(|tcp| client.next_chunk(tcp, RECORD).unwrap().id);
+    let order: Vec<StreamId> = (0..8).map(|_| take()[0]).collect();
+    assert_eq!(order, [[ids[0]; 4], [ids[1]; 4]].concat());
+}
+
 #[test]
 fn an_attached_stream_uses_no_other_tcp_connection_until_its_own_are_lost() {
     // draft I08
