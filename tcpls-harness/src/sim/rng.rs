@@ -27,6 +27,7 @@ pub(crate) enum Purpose {
     Lanes,
     Groups,
     Drains,
+    EarlyData,
 }
 
 /// A stream of random numbers that follow from the seed of a run.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tcpls_harness::sim::report::BIN;
-use tcpls_harness::sim::scenario::{FaultKind, Span, Transport};
+use tcpls_harness::sim::scenario::{Crypto, EarlyData, FaultKind, Span, Transport};
 use tcpls_harness::sim::swarm::{Mode, generate, minimise, swarm};
 use tcpls_harness::sim::{Report, RunOptions, Scenario, run, run_real};
 
@@ -45,6 +45,27 @@ fn every_scenario_that_is_shipped_reaches_its_goals() {
     for (name, scenario) in all {
         let report = run(&scenario, 1, RunOptions::default());
         assert!(report.is_good(), "{name}: {:?} {:?}", report.wrong, report.missed);
+    }
+}
+
+/// Milliseconds from TCP's handshake to the end of an answer of 10 KB.
+fn answer_after(early_data: EarlyData, crypto: Crypto, transport: Transport) -> u64 {
+    let text = "title = 't'\npath = [{ name = 'a', delay = '50ms' }]\ntransfer = [{ send = '300B', receive = '10kB' }]";
+    let scenario = Scenario { early_data, crypto, transport, ..Scenario::parse(text).unwrap() };
+    let report = run(&scenario, 1, RunOptions::default());
+    assert!(report.is_good(), "{:?} {:?}", report.wrong, report.missed);
+    let ended = report.sessions[0].transfers[0].ended.unwrap();
+    (ended * 1000.0).round() as u64 - 100
+}
+
+#[test]
+fn answer_takes_one_round_trip_with_early_data_and_two_without() {
+    for (crypto, transport) in
+        [(Crypto::Null, Transport::Pipes), (Crypto::Tls, Transport::Pipes), (Crypto::Tls, Transport::Packets)]
+    {
+        let after = |early_data| answer_after(early_data, crypto, transport);
+        let times = (after(EarlyData::Accepted), after(EarlyData::Rejected), after(EarlyData::None));
+        assert_eq!(times, (100, 200, 200), "{crypto:?} {transport:?}");
     }
 }
 

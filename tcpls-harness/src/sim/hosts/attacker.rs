@@ -30,6 +30,8 @@ pub(crate) struct Attacker {
     /// No session, or none yet.
     sockets: Vec<SocketId>,
     sessions: Vec<Driver>,
+    /// What was sent is a copy; the answer is not read.
+    copies: Vec<SocketId>,
 }
 
 impl Attacker {
@@ -38,7 +40,18 @@ impl Attacker {
         let path = plan.path.as_deref().and_then(|name| scenario.path_number(name)).unwrap_or_default();
         let next = Time::ZERO + plan.at.0;
         let setup = Setup::default();
-        Self { plan, path, setup, identity, rng, opened: 0, next, sockets: Vec::new(), sessions: Vec::new() }
+        Self {
+            plan,
+            path,
+            setup,
+            identity,
+            rng,
+            opened: 0,
+            next,
+            sockets: Vec::new(),
+            sessions: Vec::new(),
+            copies: Vec::new(),
+        }
     }
 
     /// When something is to be done, if nothing happens before.
@@ -59,10 +72,21 @@ impl Attacker {
             match env.net.opening(socket) {
                 Opening::Failed => env.net.reset(env.now, SIDE, socket),
                 Opening::Connected if self.plan.kind == FloodKind::Session => self.start_handshake(env, socket),
+                Opening::Connected if self.plan.kind == FloodKind::Replay && env.has_copy() => {
+                    env.write_copy(SIDE, socket);
+                    self.copies.push(socket);
+                }
                 Opening::Connected if env.net.end(SIDE, socket).is_some() => env.net.close(env.now, SIDE, socket),
                 _ => self.sockets.push(socket),
             }
         }
+        self.copies.retain(|socket| {
+            let has_ended = env.net.end(SIDE, *socket).is_some();
+            if has_ended {
+                env.net.close(env.now, SIDE, *socket);
+            }
+            !has_ended
+        });
         for driver in &mut self.sessions {
             driver.run(env);
             driver.events.clear();
@@ -71,7 +95,7 @@ impl Attacker {
     }
 
     fn start_handshake(&mut self, env: &mut Env, socket: SocketId) {
-        let tls = self.identity.client(&mut self.rng);
+        let tls = self.identity.client(&mut self.rng, false);
         let conn = Connection::client(env.now, self.setup.config.clone(), tls, self.rng.seed());
         let mut driver = Driver::new(env, Host::Attacker.session(socket), conn, &self.setup);
         driver.attach(env, ConnectionId::FIRST, socket, self.path, BytesMut::new());

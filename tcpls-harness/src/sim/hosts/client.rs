@@ -36,6 +36,12 @@ pub(crate) struct Client {
     rng: SimRng,
     dialer: Box<dyn DialPolicy>,
     dials: BTreeMap<AttemptId, Dial>,
+    /// To begin again with, if a session with early data ends before its handshake is complete.
+    spare: Option<Box<dyn DialPolicy>>,
+    /// Sessions that began with early data.
+    pub(crate) early_sessions: usize,
+    /// The attempt of the session, while its handshake is not complete: the dialer does not know of it yet.
+    early: Option<AttemptId>,
     /// Sessions whose handshakes are under way.
     candidates: BTreeMap<AttemptId, (Driver, SocketId)>,
     /// The one whose handshake was over first.
@@ -106,20 +112,28 @@ impl Client {
             (0..scenario.path.len()).filter(|path| scenario.path[*path].role != Role::Spare).collect();
         let pairs: Vec<_> = used.iter().map(|path| addresses(*path)).collect();
         let joins = used.iter().skip(1).filter(|_| keep != Keep::Paths).map(|path| Join::new(*path));
-        let mut dialer = Dialer::new(Time::ZERO, &pairs, options, &rng.seed());
-        let standby = (0..scenario.path.len()).filter(|path| scenario.path[*path].role == Role::Standby);
-        dialer.set_backups(standby.map(|path| Backup::Remote(addresses(path).remote)).collect());
-        if scenario.path.iter().any(|path| path.group.is_some()) {
-            let local = |path: &usize| Local { group: group_of(scenario, *path), ..Local::of(&addresses(*path)) };
-            dialer.set_locals(&used.iter().map(local).collect::<Vec<_>>());
-        }
+        let new_dialer = |rng: &mut SimRng| -> Box<dyn DialPolicy> {
+            let mut dialer = Dialer::new(Time::ZERO, &pairs, options, &rng.seed());
+            let standby = (0..scenario.path.len()).filter(|path| scenario.path[*path].role == Role::Standby);
+            dialer.set_backups(standby.map(|path| Backup::Remote(addresses(path).remote)).collect());
+            if scenario.path.iter().any(|path| path.group.is_some()) {
+                let local = |path: &usize| Local { group: group_of(scenario, *path), ..Local::of(&addresses(*path)) };
+                dialer.set_locals(&used.iter().map(local).collect::<Vec<_>>());
+            }
+            match policy {
+                Some(policy) => policy.make(dialer),
+                None => Box::new(dialer),
+            }
+        };
+        let dialer = new_dialer(&mut rng);
+        let spare = (scenario.early_data != scenario::EarlyData::None).then(|| new_dialer(&mut rng));
         Self {
             number,
             identity,
-            dialer: match policy {
-                Some(policy) => policy.make(dialer),
-                None => Box::new(dialer),
-            },
+            dialer,
+            spare,
+            early_sessions: 0,
+            early: None,
             rng,
             dials: BTreeMap::new(),
             candidates: BTreeMap::new(),
@@ -137,7 +151,8 @@ impl Client {
         let joins = self.joins.iter().filter_map(|join| join.dial).map(|(_, deadline)| deadline);
         let candidates = self.candidates.values().filter_map(|(driver, _)| driver.conn.poll_timeout());
         let session = self.driver.as_ref().and_then(|driver| driver.conn.poll_timeout());
-        joins.chain(candidates).chain(session).chain(self.dialer.poll_timeout()).chain(env_next).min()
+        let dialer = self.dialer.poll_timeout().filter(|_| self.early.is_none() && !self.failed);
+        joins.chain(candidates).chain(session).chain(dialer).chain(env_next).min()
     }
 
     /// The operating system reports that the interface of a path is down, or up.
@@ -192,6 +207,9 @@ impl Client {
             self.run_candidates(env);
             self.run_session(env);
             let joined = self.run_joins(env);
+            if self.early.is_some() || self.failed {
+                return;
+            }
             let view = self.driver.as_ref().map_or(SessionView::default(), |driver| SessionView::of(&driver.conn));
             self.dialer.advance(env.now, view);
             let actions: Vec<Action> = std::iter::from_fn(|| self.dialer.poll_action()).collect();
@@ -270,9 +288,34 @@ impl Client {
     fn run_session(&mut self, env: &mut Env) {
         let Some(driver) = &mut self.driver else { return };
         driver.run(env);
+        // With early data, the application has it before its handshake is complete.
+        if self.early.is_some() && driver.conn.state() == State::Closed && !driver.established {
+            return self.start_over(env);
+        }
+        if !driver.established && self.early.is_some() {
+            return;
+        }
+        if let Some(attempt) = self.early.take() {
+            self.dialer.handle_established(env.now, attempt, true);
+        }
         for event in std::mem::take(&mut driver.events) {
             self.dialer.handle_event(env.now, &event);
         }
+    }
+
+    /// The session ended with its handshake, and with it what was sent early: the applications begin again in another one.
+    /// Those of users see that, and have no other.
+    fn start_over(&mut self, env: &mut Env) {
+        self.early = None;
+        let Some(dialer) = self.spare.take_if(|_| self.driver.as_ref().is_some_and(|old| old.handles.is_none())) else {
+            self.failed = true;
+            return;
+        };
+        (self.driver, self.first, self.dialer) = (None, None, dialer);
+        for dial in std::mem::take(&mut self.dials).into_values() {
+            env.net.reset(env.now, SIDE, dial.socket);
+        }
+        env.transfers[self.number].start_over();
     }
 
     fn execute(&mut self, env: &mut Env, action: Action) {
@@ -319,13 +362,33 @@ impl Client {
 
     fn start_handshake(&mut self, env: &mut Env, attempt: AttemptId) {
         let Some(dial) = self.dials.remove(&attempt) else { return };
-        let tls = self.identity.client(&mut self.rng);
+        if self.early.is_some() {
+            return env.net.reset(env.now, SIDE, dial.socket);
+        }
+        env.begin_copy(dial.socket);
+        let tls = self.identity.client(&mut self.rng, self.spare.is_some());
         let conn = Connection::client(env.now, self.setup.config.clone(), tls, self.rng.seed());
         let place = Host::Client(self.number).session(dial.socket);
         let mut driver = Driver::new(env, place, conn, &self.setup).with_handles(env.handles());
         driver.attach(env, ConnectionId::FIRST, dial.socket, dial.path, BytesMut::new());
-        driver.run(env);
+        let is_early = driver.conn.early_data() > 0;
+        if !is_early {
+            driver.run(env);
+        }
         self.candidates.insert(attempt, (driver, dial.socket));
+        if is_early {
+            self.begin_early(env, attempt);
+        }
+    }
+
+    /// The applications have the session before its handshake is complete. There is no other one, in which early data would
+    /// be sent again.
+    fn begin_early(&mut self, env: &mut Env, attempt: AttemptId) {
+        let Some((mut driver, first)) = self.candidates.remove(&attempt) else { return };
+        driver.serves = Some(self.number);
+        (self.driver, self.first, self.early) = (Some(driver), Some(first), Some(attempt));
+        self.early_sessions += 1;
+        self.run_session(env);
     }
 
     /// What the application joins by itself: connect, then spend a token. Whether any was spent.

@@ -44,6 +44,8 @@ pub(crate) struct Driver {
     pub(crate) oracle: Oracle,
     /// The handshake is complete.
     pub(crate) established: bool,
+    /// It was reported before its handshake was complete, and is not counted yet.
+    pub(crate) has_early_data: bool,
     /// TCP connections that were lost unintentionally.
     pub(crate) lost: usize,
     /// Whose applications use this session, if any do: the client's number.
@@ -91,6 +93,7 @@ impl Driver {
             sockets: Vec::new(),
             oracle: Oracle::new(&setup.config),
             established: false,
+            has_early_data: false,
             lost: 0,
             serves: None,
             events: Vec::new(),
@@ -316,7 +319,10 @@ impl Driver {
             if let Some(log) = &mut env.log {
                 log.push_back(SessionEvent { at: env.now, side, client: self.serves, event: event.clone() });
             }
-            self.established |= matches!(event, Event::Established(_));
+            if matches!(event, Event::Established(_)) {
+                self.established = true;
+                self.has_early_data = side == Side::Server && !self.conn.is_confirmed();
+            }
             self.lost += usize::from(matches!(&event, Event::Tcp(TcpEvent::Lost { fault, .. }) if !fault.was_meant()));
             if let Event::Tcp(_) = event {
                 self.disturbed = env.now;

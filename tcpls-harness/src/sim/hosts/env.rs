@@ -12,6 +12,9 @@ use std::collections::VecDeque;
 use tcpls_core::event::Event;
 use tcpls_core::{Side, Time};
 
+/// The most that is copied of a client: its ClientHello and its early data.
+const MAX_COPY: usize = 16 << 10;
+
 /// See the module's description.
 pub(crate) struct Env {
     pub(crate) now: Time,
@@ -22,6 +25,8 @@ pub(crate) struct Env {
     /// Bytes that arrived on each path since they were last counted.
     pub(crate) carried: Vec<u64>,
     pub(crate) owners: SocketOwners,
+    /// The first bytes of the client's handshake that began last, if attackers copy them.
+    pub(crate) copy: Option<(Option<SocketId>, Vec<u8>)>,
     /// What applications see as their runtime, if there are any.
     pub(crate) runtime: Option<Runtime>,
     /// The events of sessions, if a user wants to see them.
@@ -66,7 +71,29 @@ impl Env {
         if !bytes.is_empty() {
             self.trace.wrote(self.now, side, socket, bytes);
         }
+        if let Some((Some(copied), copy)) = &mut self.copy
+            && (side, socket) == (Side::Client, *copied)
+            && copy.len() < MAX_COPY
+        {
+            copy.extend_from_slice(bytes);
+        }
         self.net.write(self.now, side, socket, bytes);
+    }
+
+    /// A client begins a handshake on this socket.
+    pub(crate) fn begin_copy(&mut self, socket: SocketId) {
+        self.copy.iter_mut().for_each(|copy| *copy = (Some(socket), Vec::new()));
+    }
+
+    /// Whether there is anything to copy.
+    pub(crate) fn has_copy(&self) -> bool {
+        self.copy.as_ref().is_some_and(|(_, copy)| !copy.is_empty())
+    }
+
+    /// An attacker sends the copy.
+    pub(crate) fn write_copy(&mut self, side: Side, socket: SocketId) {
+        let copy = self.copy.as_ref().map(|(_, copy)| copy.clone()).unwrap_or_default();
+        self.write(side, socket, &copy);
     }
 
     /// The number of the path between these addresses, or to the remote one if the local one is open.

@@ -84,4 +84,6 @@ pub enum FloodKind {
     Session,
     /// Nothing is sent.
     Silent,
+    /// Each sends a copy of the first bytes of a client, the last one that came.
+    Replay,
 }

@@ -27,6 +27,9 @@ pub struct Scenario {
     /// Real TLS, or null crypto.
     #[serde(default)]
     pub crypto: Crypto,
+    /// Whether clients have been here before, and send early data.
+    #[serde(default, skip_serializing_if = "has_no_early_data")]
+    pub early_data: EarlyData,
     /// The transport: byte pipes or packets.
     #[serde(default)]
     pub transport: Transport,
@@ -70,6 +73,11 @@ pub struct Scenario {
     pub flood: Vec<Flood>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn has_no_early_data(early_data: &EarlyData) -> bool {
+    *early_data == EarlyData::None
+}
+
 fn is_unbounded(bounds: &Bounds) -> bool {
     *bounds == Bounds::default()
 }
@@ -96,6 +104,20 @@ pub enum Crypto {
     Tls,
     /// A checksum instead: fast.
     Null,
+}
+
+/// Whether clients have a ticket of an earlier session, and send with it what their applications write before the
+/// handshake is complete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EarlyData {
+    /// They have none.
+    #[default]
+    None,
+    /// They have, and the server accepts early data.
+    Accepted,
+    /// They have, and the server rejects early data.
+    Rejected,
 }
 
 /// The transport of TCP connections.
@@ -173,6 +195,7 @@ impl Default for Scenario {
         Self {
             title: String::new(),
             crypto: Crypto::default(),
+            early_data: EarlyData::default(),
             transport: Transport::default(),
             keep: Keep::default(),
             clients: 1,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::Mode;
 use crate::sim::rng::{Purpose, SimRng};
 use crate::sim::scenario::{
-    Action, ActionKind, Bottleneck, Bounds, Crypto, End, Extension, Fault, FaultKind, Flood, FloodKind, Lanes,
-    Middlebox, Rate, Scenario, Scheduler, Size, Span, Transfer, Transport,
+    Action, ActionKind, Bottleneck, Bounds, Crypto, EarlyData, End, Extension, Fault, FaultKind, Flood, FloodKind,
+    Lanes, Middlebox, Rate, Scenario, Scheduler, Size, Span, Transfer, Transport,
 };
 
 /// One in this many runs has middleboxes of a kind.
@@ -24,9 +24,31 @@ pub(super) fn add_extras(scenario: &mut Scenario, seed: u64, mode: Mode) {
     add_servers(scenario, &mut SimRng::new(seed, Purpose::Servers), mode);
     add_bounds(scenario, &mut SimRng::new(seed, Purpose::Bounds));
     add_drains(scenario, &mut SimRng::new(seed, Purpose::Drains), mode);
+    add_early_data(scenario, &mut SimRng::new(seed, Purpose::EarlyData));
     slow_down(scenario, &mut SimRng::new(seed, Purpose::Slow), mode);
     add_lanes(scenario, &mut SimRng::new(seed, Purpose::Lanes));
     add_group(scenario, &mut SimRng::new(seed, Purpose::Groups));
+}
+
+/// Sometimes clients have a ticket and send early data, of the transfers that begin at once. The server may reject it, and
+/// attackers may send copies of it.
+fn add_early_data(scenario: &mut Scenario, rng: &mut SimRng) {
+    if !rng.one_in(RARITY) {
+        return;
+    }
+    scenario.early_data = if rng.one_in(3) { EarlyData::Rejected } else { EarlyData::Accepted };
+    for transfer in scenario.transfer.iter_mut().filter(|_| !rng.one_in(3)) {
+        transfer.at = Span::default();
+    }
+    if rng.one_in(2) {
+        scenario.flood.push(Flood {
+            at: Span(Duration::from_millis(rng.below(100))),
+            every: Span(Duration::from_millis(rng.between(1, 1_000))),
+            count: rng.between(1, 5) as u32,
+            kind: FloodKind::Replay,
+            path: Some(scenario.path[rng.below(scenario.path.len() as u64) as usize].name.clone()),
+        });
+    }
 }
 
 /// Sometimes some of the paths are a group.

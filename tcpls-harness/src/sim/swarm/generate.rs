@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::extras::add_extras;
 use crate::sim::rng::{Purpose, SimRng};
 use crate::sim::scenario::{
-    Action, ActionKind, Bottleneck, Bounds, Burst, Crypto, Direction, End, Fault, FaultKind, Goals, Keep, Path, Rate,
-    Role, Scenario, Scheduler, Settings, Size, Span, Transfer, Transport,
+    Action, ActionKind, Bottleneck, Bounds, Burst, Crypto, Direction, EarlyData, End, Fault, FaultKind, Goals, Keep,
+    Path, Rate, Role, Scenario, Scheduler, Settings, Size, Span, Transfer, Transport,
 };
 
 /// What a run must satisfy.
@@ -83,6 +83,7 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
     let mut scenario = Scenario {
         title: format!("{mode} {seed}"),
         crypto: if maker.rng.one_in(64) { Crypto::Tls } else { Crypto::Null },
+        early_data: EarlyData::None,
         transport: maker.transport,
         keep,
         clients: 1,

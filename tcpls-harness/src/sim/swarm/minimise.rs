@@ -2,7 +2,9 @@
 //! data.
 
 use super::faults_of;
-use crate::sim::scenario::{Bottleneck, Bounds, Crypto, Keep, Role, Scenario, Settings, Size, Span, Transport};
+use crate::sim::scenario::{
+    Bottleneck, Bounds, Crypto, EarlyData, Keep, Role, Scenario, Settings, Size, Span, Transport,
+};
 
 /// Runs that may be spent on one scenario.
 const MAX_RUNS: usize = 2_000;
@@ -68,6 +70,7 @@ fn candidates(from: &Scenario) -> Vec<Scenario> {
     add(&|s| s.clients = 2);
     add(&|s| s.keep = Keep::Paths);
     add(&|s| s.crypto = Crypto::Null);
+    add(&|s| s.early_data = EarlyData::None);
     add(&|s| {
         s.transport = Transport::Pipes;
         for path in &mut s.path {

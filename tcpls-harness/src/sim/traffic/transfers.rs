@@ -288,6 +288,17 @@ impl Transfers {
         self.to_open.push(number);
     }
 
+    /// The session ended before its handshake was complete: what was due is due again, in another one.
+    pub(crate) fn start_over(&mut self) {
+        for transfer in &mut self.list {
+            let started = transfer.started;
+            *transfer = TransferState { started, ..TransferState::new(transfer.number, &transfer.plan) };
+        }
+        self.streams.clear();
+        self.to_open = (0..self.list.len()).filter(|number| self.list[*number].started.is_some()).collect();
+        (self.drained, self.knows_drain) = ([None; 2], [false; 2]);
+    }
+
     /// Bytes that `side`'s applications have written.
     pub(crate) fn written(&self, side: Side) -> u64 {
         let halves = self.list.iter().flat_map(|transfer| &transfer.halves);

@@ -33,7 +33,7 @@ use crate::sim::network::packets::Packets;
 use crate::sim::network::pipes::Pipes;
 use crate::sim::report::{Meter, Report, RunResult};
 use crate::sim::rng::{Purpose, SimRng};
-use crate::sim::scenario::{Action, ActionKind, Fault, FaultKind, Scenario, Transport};
+use crate::sim::scenario::{Action, ActionKind, Fault, FaultKind, FloodKind, Scenario, Transport};
 use crate::sim::trace::{Host, Note, Trace};
 use crate::sim::traffic::transfers::Transfers;
 
@@ -112,7 +112,8 @@ impl World {
     pub(crate) fn new(scenario: Rc<Scenario>, seed: u64, options: RunOptions, extensions: Extensions) -> Self {
         let Extensions { applications, client: client_overrides, server: server_overrides, links, dial } = extensions;
         let ledger = Ledger::default();
-        let (client, server) = tls::identities(scenario.crypto, seed, &ledger);
+        let server_setup = Setup::new(&scenario.server, server_overrides);
+        let (client, server) = tls::identities(&scenario, seed, &ledger, &server_setup.config);
         let client = Rc::new(client);
         let rng = |number| SimRng::numbered(seed, Purpose::Client, number);
         let attacker = |number| {
@@ -122,7 +123,6 @@ impl World {
         let setup = Setup::new(&scenario.client, client_overrides);
         let new_client =
             |number| Client::new(&scenario, number, setup.clone(), dial.as_ref(), client.clone(), rng(number));
-        let server_setup = Setup::new(&scenario.server, server_overrides);
         let (timeline, upcoming) = timeline(&scenario);
         let trace = Trace::new(options.hash, options.trace);
         if let Some(applications) = &applications {
@@ -142,6 +142,7 @@ impl World {
             trace,
             carried: vec![0; scenario.path.len()],
             owners: SocketOwners::new(),
+            copy: scenario.flood.iter().any(|flood| flood.kind == FloodKind::Replay).then(Default::default),
             runtime: applications.as_ref().map(Applications::runtime),
             log: None,
         };
@@ -273,7 +274,7 @@ impl World {
         }
         if all | self.env.net.take_ready(Side::Server) || is_due(self.server_next()) {
             for (number, client) in self.clients.iter().enumerate() {
-                client.first.into_iter().for_each(|first| self.server.serve(number, first));
+                self.server.serve(number, client.first);
             }
             self.server.run(&mut self.env);
         }
@@ -416,6 +417,10 @@ impl World {
         for (client, quiescence) in self.closing.iter().enumerate() {
             let quiescence = quiescence.as_ref();
             wrong.extend(quiescence.and_then(|then| then.closes_late(self.env.now, &self.scenario, self.ends(client))));
+        }
+        let early: usize = self.clients.iter().map(|client| client.early_sessions).sum();
+        if self.server.early_sessions > early {
+            wrong.push(format!("the server took early data {} times, of {early} tickets", self.server.early_sessions));
         }
         for (client, driver) in self.all_ends() {
             wrong.extend(final_checks(&self.scenario, &self.env.transfers[client], driver));

@@ -1,6 +1,8 @@
 //! The server's host: TCP connections that are not identified yet, claims, and sessions. A client that races handshakes begins several; the
 //! applications are in the one that it chose.
 
+use std::collections::BTreeMap;
+
 use bytes::BytesMut;
 use tcpls_core::budget::{self, HolderId, Resource};
 use tcpls_core::{
@@ -37,6 +39,10 @@ pub(crate) struct Server {
     account: Option<Account>,
     /// Sessions that gave way to others.
     pub(crate) evicted: usize,
+    /// The sockets whose sessions clients have chosen, with early data before these begin here.
+    chosen: BTreeMap<usize, SocketId>,
+    /// Sessions whose early data was accepted.
+    pub(crate) early_sessions: usize,
     /// Errors in the choice of sessions that gave way.
     pub(crate) complaints: Vec<String>,
 }
@@ -71,6 +77,8 @@ impl Server {
             bounds: scenario.bounds.clone(),
             account: Account::new(&scenario.bounds),
             evicted: 0,
+            chosen: BTreeMap::new(),
+            early_sessions: 0,
             complaints: Vec::new(),
         }
     }
@@ -101,10 +109,19 @@ impl Server {
         self.sessions.iter_mut().map(|session| &mut session.driver)
     }
 
-    /// A client chose the session whose handshake was on this socket.
-    pub(crate) fn serve(&mut self, client: usize, first: SocketId) {
-        let session = self.sessions.iter_mut().find(|session| session.first == first);
-        session.into_iter().for_each(|session| session.driver.serves = Some(client));
+    /// A client chose the session whose handshake was on this socket, or has none.
+    pub(crate) fn serve(&mut self, client: usize, first: Option<SocketId>) {
+        match first {
+            Some(first) => _ = self.chosen.insert(client, first),
+            None => _ = self.chosen.remove(&client),
+        }
+        for session in &mut self.sessions {
+            if Some(session.first) == first {
+                session.driver.serves = Some(client);
+            } else if session.driver.serves == Some(client) {
+                session.driver.serves = None; // it was lost before its handshake was complete
+            }
+        }
     }
 
     /// Another process takes the place of this one: nothing is left of the sessions, nor of the secret that tokens are made
@@ -125,6 +142,7 @@ impl Server {
         loop {
             for Session { driver, .. } in &mut self.sessions {
                 driver.run(env);
+                self.early_sessions += usize::from(std::mem::take(&mut driver.has_early_data));
                 driver.events.clear();
             }
             let joined = self.run_claims(env);
@@ -183,6 +201,8 @@ impl Server {
                 let conn = Connection::server(env.now, self.setup.config.clone(), tls, session, self.rng.seed());
                 let place = Host::Server.session(pending.socket);
                 let mut driver = Driver::new(env, place, conn, &self.setup).with_handles(env.handles());
+                let choice = self.chosen.iter().find(|(_, first)| **first == pending.socket);
+                driver.serves = choice.map(|(client, _)| *client);
                 driver.attach(env, ConnectionId::FIRST, pending.socket, pending.path, pending.input);
                 let entry =
                     self.account.as_mut().map(|account| account.enter_session(env.now, client, &reports::FIRST));
