@@ -82,8 +82,9 @@ pub struct Config {
     /// that arrive on it, and bytes that the peer's TCP newly acknowledges, restart the time.
     pub user_timeout: Duration,
     /// While streams are open: time without an authentic record after which the session sends a Ping on a TCP
-    /// connection. It doubles with each answer, up to 16 times its value, until stream data flows again. `None`: no
-    /// Pings, except where the peer reports a backup; then an endpoint without data to send may not detect a dark path.
+    /// connection. It doubles with each answer, up to 16 times its value, until stream data flows again. A backup gets
+    /// none while another TCP connection works. `None`: no Pings, except where the peer reports a backup; then an
+    /// endpoint without data to send may not detect a dark path.
     pub probe_after: Option<Duration>,
     /// Maximum delay of an acknowledgment. At most 16 s (2¹⁴ ms).
     pub max_ack_delay: Duration,

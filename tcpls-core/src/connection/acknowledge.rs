@@ -13,10 +13,11 @@ impl Connection {
     /// Room to keep for the acknowledgments that [`Connection::take_acks`] takes if the record goes out anyway; no more, or
     /// bulk records would be shorter while another TCP connection is about to acknowledge something itself.
     pub(super) fn ack_reserve(&self, now: Time, tcp: ConnectionId) -> usize {
-        let mut acks = self.control.final_acks();
+        let Some(on) = self.tcps.get(tcp) else { return 0 };
+        let mut acks = if self.is_spared(on) { 0 } else { self.control.final_acks() };
         for entry in self.tcps.iter() {
             let is_owed = entry.received().is_owed();
-            acks += usize::from(is_owed && (self.rides_along(entry, tcp) || self.owes_ack(entry, tcp, now)));
+            acks += usize::from(is_owed && (self.rides_along(entry, tcp) || self.owes_ack(entry, on, now)));
         }
         ACK_LEN * acks.min(MAX_ACKS)
     }
@@ -35,7 +36,10 @@ impl Connection {
         goes_anyway: bool,
         acks: &mut ArrayVec<ConnectionId, MAX_ACKS>,
     ) {
+        let Some(on) = self.tcps.get(tcp) else { return };
+        let is_spared = self.is_spared(on);
         while !acks.is_full()
+            && !is_spared
             && let Some(lost) = self.control.take_final_ack()
         {
             if self.lost.get(&lost).is_some_and(|lost| lost.tcp.received().any()) {
@@ -44,20 +48,21 @@ impl Connection {
         }
         for entry in self.tcps.iter() {
             let rides_along = goes_anyway && self.rides_along(entry, tcp);
-            if (rides_along || self.owes_ack(entry, tcp, now)) && acks.try_push(entry.id()).is_err() {
+            if (rides_along || self.owes_ack(entry, on, now)) && acks.try_push(entry.id()).is_err() {
                 break;
             }
         }
     }
 
-    /// Whether the acknowledgment for `entry` has to be sent on `tcp` now: it is due, and `entry` is that one or cannot
-    /// carry it.
-    pub(super) fn owes_ack(&self, entry: &Tcp<Carried>, tcp: ConnectionId, now: Time) -> bool {
+    /// Whether the acknowledgment for `entry` has to be sent on `on` now: it is due, and `entry` is that one or cannot
+    /// carry it. A backup carries those of others only if no other TCP connection works: where it is spared, the other
+    /// one has room soon.
+    pub(super) fn owes_ack(&self, entry: &Tcp<Carried>, on: &Tcp<Carried>, now: Time) -> bool {
         if !entry.received().is_due(now) {
             return false;
         }
         let mute = entry.is_blocked() || entry.close_notify_sent() || !entry.may_seal() || self.is_bypassed(entry);
-        if entry.id() == tcp { !self.is_bypassed(entry) } else { mute }
+        if entry.id() == on.id() { !self.is_bypassed(entry) } else { mute && !self.is_spared(on) }
     }
 
     pub(super) fn write_acks(&mut self, acks: &[ConnectionId], out: &mut Vec<u8>) {

@@ -1,8 +1,11 @@
-//! Keep-alive: Pings that prevent a session without streams from being idle.
+//! Keep-alive: Pings that prevent a session without streams from being idle. Backups get none while another TCP
+//! connection is used: their paths may be metered.
 
 use core::time::Duration;
 
 use super::Connection;
+use super::control::Carried;
+use crate::tcp::Tcp;
 use crate::time::Time;
 
 /// The shortest time between two of them.
@@ -16,8 +19,8 @@ pub(super) struct KeepAlive {
 }
 
 impl Connection {
-    /// Sets the keep-alive: after `interval` without activity, the session sends a Ping on each active TCP connection.
-    /// `None`, the default, sends none.
+    /// Sets the keep-alive: after `interval` without activity, the session sends a Ping on each active TCP connection,
+    /// except on backups while another works. `None`, the default, sends none.
     ///
     /// The interval is raised to 100 ms, and lowered to half of the idle timeout. A Ping is activity for the peer, too,
     /// so one endpoint with a keep-alive is enough. A peer that does not answer is detected after the user timeout. No
@@ -50,7 +53,9 @@ impl Connection {
 
     fn keep_alive_now(&mut self, now: Time) {
         self.keep_alive.last = now;
-        for entry in self.tcps.iter_mut().filter(|entry| entry.is_active()) {
+        let spares_backups = self.spares_backups();
+        let is_asked = |entry: &&mut Tcp<Carried>| entry.is_active() && !(spares_backups && entry.is_backup());
+        for entry in self.tcps.iter_mut().filter(is_asked) {
             entry.live().ask();
             self.activity.ask();
         }

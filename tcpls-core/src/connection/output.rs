@@ -136,9 +136,13 @@ impl Connection {
     }
 
     fn has_frames_for(&self, entry: &Tcp<Carried>) -> bool {
-        self.control.has_something_for(entry.id(), &self.tcps)
-            || self.streams.has_control()
-            || self.tcps.iter().any(|other| self.owes_ack(other, entry.id(), self.last_heard))
+        let has_control = if self.is_spared(entry) {
+            self.control.begins_as_backup(entry.id(), &self.tcps)
+        } else {
+            self.control.has_something_for(entry.id(), &self.tcps) || self.streams.has_control()
+        };
+        has_control
+            || self.tcps.iter().any(|other| self.owes_ack(other, entry, self.last_heard))
             || self.has_stream_data(entry.id())
     }
 

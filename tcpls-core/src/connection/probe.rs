@@ -1,6 +1,7 @@
 //! Probes: while streams are open, the session sends a Ping on a TCP connection that has received nothing for a while.
 //! So it detects a dark path before it needs it, and even without data to send. The interval doubles while only answers
-//! arrive, but stays short enough to prevent the session from being idle.
+//! arrive, but stays short enough to prevent the session from being idle. Backups are not probed while another TCP
+//! connection is used: their paths may be metered.
 //!
 //! A TCP connection that the peer makes a backup is probed at once, because the peer may receive nothing on it. The
 //! application can request a Ping, too.
@@ -24,12 +25,14 @@ pub(super) struct ProbeInterval {
     /// `None` if quiet ones are not probed.
     first: Option<Duration>,
     longest: Duration,
+    /// Backups get no probes.
+    spares_backups: bool,
 }
 
 impl ProbeInterval {
     pub(super) fn new(config: &Config, idle_timeout: Option<Duration>) -> Self {
         let longest = idle_timeout.map_or(Duration::MAX, |idle| (idle / 2).max(MIN_INTERVAL));
-        Self { first: config.probe_after, longest }
+        Self { first: config.probe_after, longest, spares_backups: false }
     }
 
     /// Returns when the next probe of `entry` is due: at once if the peer made it a backup. While an answer is
@@ -39,8 +42,8 @@ impl ProbeInterval {
         if !entry.is_active() || live.is_stalled() || live.wants_ping() || !entry.sent().is_empty() {
             return None;
         }
-        let quiet = || self.first.map(|first| live.next_probe(first, self.longest));
-        live.reported_at().or_else(quiet)
+        let first = self.first.filter(|_| !(self.spares_backups && entry.is_backup()));
+        live.reported_at().or_else(|| first.map(|first| live.next_probe(first, self.longest)))
     }
 }
 
@@ -56,7 +59,7 @@ impl Connection {
     /// Returns when to probe TCP connections; `None` if none is probed, because nothing waits for an answer.
     pub(super) fn probe_interval(&self) -> Option<ProbeInterval> {
         let probes = self.established && !self.plain && self.is_open() && self.streams.len() > 0;
-        probes.then_some(self.probe_interval)
+        probes.then(|| ProbeInterval { spares_backups: self.spares_backups(), ..self.probe_interval })
     }
 
     /// Sends the probes that are due.

@@ -195,6 +195,22 @@ impl Connection {
             && self.tcps.iter().any(|other| relieves(other, entry) && !other.liveness().is_stalled())
     }
 
+    /// Whether a TCP connection that is neither a backup nor a lane is active and not stalled: then backups carry nothing
+    /// but what is about themselves.
+    pub(super) fn spares_backups(&self) -> bool {
+        let is_used = |entry: &Tcp<Carried>| {
+            let is_live = entry.is_active() && entry.may_seal() && !entry.liveness().is_stalled();
+            is_live && !entry.is_backup() && !entry.is_lane()
+        };
+        self.tcps.iter().any(is_used)
+    }
+
+    /// Whether `entry` is a backup of which this holds.
+    #[inline] // few are backups
+    pub(super) fn is_spared(&self, entry: &Tcp<Carried>) -> bool {
+        entry.is_backup() && self.spares_backups()
+    }
+
     /// Whether another TCP connection that may carry the same is active and not stalled.
     #[inline] // most sessions have one alone
     pub(super) fn has_other(&self, entry: &Tcp<Carried>) -> bool {

@@ -8,6 +8,7 @@ mod support;
 
 mod aggregation;
 mod attacks;
+mod backups;
 mod begin;
 mod closing;
 mod coming_back;

@@ -284,6 +284,7 @@ impl Dialer {
     }
 
     pub(super) fn note_silence(&mut self, now: Time, tcp: ConnectionId, silent: bool) {
+        let is_only = !self.pairs.iter().any(|pair| pair.answers() && !pair.is_on(tcp));
         let Some(pair) = self.pairs.iter_mut().find(|pair| pair.is_on(tcp)) else { return };
         let has_lasted = |live: &Live| now - live.since >= MAX_PATIENCE;
         if silent && pair.live.as_ref().is_some_and(has_lasted) {
@@ -297,8 +298,10 @@ impl Dialer {
             live.link = if silent { live.link } else { Link::Up };
         }
         let is_known = pair.live.is_some_and(|live| live.link != Link::Up);
+        // The session does not probe a backup: it may have failed long ago.
+        let is_untested = is_only && pair.grace == GRACE && pair.live.is_some_and(|live| live.backup);
         pair.away_since = silent.then_some(now);
-        pair.next = if is_known { now } else { now + pair.grace };
+        pair.next = if is_known || is_untested { now } else { now + pair.grace };
     }
 
     pub(super) fn note_lost(&mut self, now: Time, tcp: ConnectionId, fault: TcpFault) {

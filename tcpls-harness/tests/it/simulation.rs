@@ -533,3 +533,39 @@ fn random_numbers_of_a_link_follow_from_the_seed_and_are_its_own() {
     let drawn = drawn.lock().unwrap();
     assert_ne!(drawn[0][..5], drawn[1][..5], "each direction has its own");
 }
+
+#[test]
+fn metered_path_that_an_outage_has_opened_carries_nothing_afterwards() {
+    let records = |session: &Session| {
+        let stats = session.stats().tcp.into_iter().find(|tcp| tcp.backup).expect("it stays, as a backup");
+        (stats.tcp, stats.counters.records_sent, stats.counters.records_received)
+    };
+    let client = async move |session: Session| {
+        let runtime = session.runtime();
+        session.set_keep_alive(Some(Duration::from_secs(5)));
+        exchange(&session, 100_000).await?;
+        assert_eq!(session.tcp_connections().len(), 1, "it is not even connected");
+        runtime.sleep(Duration::from_secs(10)).await; // the outage is over
+        exchange(&session, 100_000).await?;
+        runtime.sleep(Duration::from_secs(10)).await;
+        let before = records(&session);
+        runtime.sleep(Duration::from_secs(600)).await; // with keep-alives
+        let _open = session.open_stream().await?;
+        runtime.sleep(Duration::from_secs(600)).await; // with a stream
+        exchange(&session, 1_000_000).await?;
+        runtime.sleep(Duration::from_secs(10)).await;
+        assert_eq!((session.tcp_connections().len(), records(&session)), (2, before));
+        session.close(Default::default(), b"").await;
+        Outcome::Ok(())
+    };
+    let faults = async |network: NetworkHandle| {
+        network.runtime().sleep(Duration::from_secs(3)).await;
+        network.set_interface_down("wifi", true);
+        network.runtime().sleep(Duration::from_secs(3)).await;
+        network.set_interface_down("wifi", false);
+    };
+    let wifi = Path::new("wifi").rate(8_000_000).delay(10 * MS);
+    let phone = Path::new("phone").rate(8_000_000).delay(30 * MS).role(Role::Metered);
+    let simulation = Simulation::new(1).path(wifi).path(phone).faults(faults);
+    simulation.server(echo).client(client).limit(7200 * 1000 * MS).run().unwrap();
+}

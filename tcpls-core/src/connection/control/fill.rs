@@ -31,17 +31,19 @@ impl Outgoing {
 }
 
 impl Connection {
-    /// Appends pending control frames that may be sent on `tcp`, up to `max` bytes.
+    /// Appends pending control frames that may be sent on `tcp`, up to `max` bytes. A backup carries none while another TCP
+    /// connection works, except what makes it one.
     pub(in crate::connection) fn fill_control(&mut self, tcp: ConnectionId, max: usize, frames: &mut Outgoing) {
         if !self.control.has_frames() && !self.streams.has_control() {
             return self.fill_ping(tcp, frames); // as nearly always
         }
+        let is_spared = self.tcps.get(tcp).is_some_and(|entry| self.is_spared(entry));
         // Room for a Ping, Lane and the ACKs is reserved. A frame that may not fit is not made, because making one has
         // effects.
         let max = max.saturating_sub(2 + MAX_ACKS * ACK_LEN);
         let (control, mut facts) = self.control_and_facts();
-        control.fill(tcp, max, &mut facts, frames);
-        while frames.control.len() + MAX_CONTROL_LEN <= max {
+        control.fill(tcp, if is_spared { 0 } else { max }, &mut facts, frames);
+        while !is_spared && frames.control.len() + MAX_CONTROL_LEN <= max {
             let Some(control) = self.streams.next_control() else { break };
             frames.carried.push(Carried::Stream(control.key()));
             self.encode(&control_frame(control), &mut frames.control);

@@ -88,7 +88,8 @@ impl ControlFrames {
 
 /// Loss recovery.
 impl ControlFrames {
-    /// Appends the pending frames that may be sent on `tcp` to `frames`, up to `max` bytes.
+    /// Appends the pending frames that may be sent on `tcp` to `frames`, up to `max` bytes; that a join is a backup in any
+    /// case.
     pub(super) fn fill(&mut self, tcp: ConnectionId, max: usize, facts: &mut Facts<'_>, frames: &mut Outgoing) {
         if self.begins_as_backup(tcp, facts.tcps) {
             self.put(Due::Status(tcp), facts, frames);
@@ -177,7 +178,7 @@ impl ControlFrames {
 
     /// Whether the first record on `tcp` has to carry the status backup. The peer may send data on it as soon as that
     /// record has arrived.
-    fn begins_as_backup(&self, tcp: ConnectionId, tcps: &TcpSet<Carried>) -> bool {
+    pub(super) fn begins_as_backup(&self, tcp: ConnectionId, tcps: &TcpSet<Carried>) -> bool {
         let is_new = |entry: &Tcp<Carried>| entry.is_opening() && entry.counters().records_sent == 0;
         !self.due.is_empty() && self.due.contains(Due::Status(tcp)) && tcps.get(tcp).is_some_and(is_new)
     }

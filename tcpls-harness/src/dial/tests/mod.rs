@@ -293,6 +293,25 @@ fn a_silent_tcp_connection_is_replaced_by_the_first_that_joins_on_its_path() {
 }
 
 #[test]
+fn backup_that_stalls_while_nothing_else_answers_is_dialed_at_once() {
+    let mut world = World::new(&[Good; 2], DialOptions::default());
+    world.dialer.set_backups(vec![Backup::Remote(path(1).remote)]);
+    world.run(Duration::from_secs(60));
+    world.log.clear();
+    let backup = world.on_pair(1).unwrap();
+    world.hear(&Event::Tcp(TcpEvent::Stalled { tcp: backup }));
+    world.run(MS * 199);
+    assert_eq!(world.log, [], "it may only be slow, and the other answers");
+    world.hear(&Event::Tcp(TcpEvent::Resumed { tcp: backup }));
+    (0..2).for_each(|pair| world.set(pair, Dark));
+    for tcp in [FIRST, backup] {
+        world.hear(&Event::Tcp(TcpEvent::Stalled { tcp }));
+    }
+    world.run(Duration::ZERO);
+    assert_eq!((world.dials(0).len(), world.dials(1).len()), (0, 1), "{:?}", world.log);
+}
+
+#[test]
 fn slow_path_is_not_crowded_with_dials_while_its_answer_is_waited_for() {
     for (join_time, most) in [(Duration::ZERO, 200), (Duration::from_secs(4), 6)] {
         let mut world = World::established(1, DialOptions::default());

@@ -244,8 +244,9 @@ impl Session {
         self.command(|state| state.conn.set_scheduler(scheduler));
     }
 
-    /// Sets the keep-alive: after `interval` without activity, the session sends a Ping on each active TCP connection,
-    /// so that it is not idle and middleboxes keep its state. `None`, the default, sends none. See
+    /// Sets the keep-alive: after `interval` without activity, the session sends a Ping on each active TCP connection
+    /// (on backups only while no other works), so that it is not idle and middleboxes keep its state. `None`, the
+    /// default, sends none. See
     /// [`Connection::set_keep_alive`](tcpls_core::connection::Connection::set_keep_alive).
     pub fn set_keep_alive(&self, interval: Option<Duration>) {
         self.command(|state| state.conn.set_keep_alive(interval));

@@ -116,8 +116,12 @@ impl Client {
             let mut dialer = Dialer::new(Time::ZERO, &pairs, options, &rng.seed());
             let standby = (0..scenario.path.len()).filter(|path| scenario.path[*path].role == Role::Standby);
             dialer.set_backups(standby.map(|path| Backup::Remote(addresses(path).remote)).collect());
-            if scenario.path.iter().any(|path| path.group.is_some()) {
-                let local = |path: &usize| Local { group: group_of(scenario, *path), ..Local::of(&addresses(*path)) };
+            if scenario.path.iter().any(|path| path.group.is_some() || path.role == Role::Metered) {
+                let local = |path: &usize| Local {
+                    group: group_of(scenario, *path),
+                    metered: scenario.path[*path].role == Role::Metered,
+                    ..Local::of(&addresses(*path))
+                };
                 dialer.set_locals(&used.iter().map(local).collect::<Vec<_>>());
             }
             match policy {

@@ -203,6 +203,8 @@ pub enum Role {
     Active,
     /// The same, as a backup.
     Standby,
+    /// As a backup, while no other path answers: see [`Local::metered`](crate::dial::Local::metered).
+    Metered,
     /// It does not join, except by an action.
     Spare,
 }
