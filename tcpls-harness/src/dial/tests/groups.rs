@@ -96,6 +96,18 @@ fn an_interface_that_goes_down_passes_the_data_of_its_group_on_at_once() {
 }
 
 #[test]
+fn the_first_of_a_group_that_answers_after_a_suspend_carries_its_data_at_once() {
+    let mut world = world([Good; 3]);
+    let tcps = [0, 1, 2].map(|pair| world.on_pair(pair).unwrap());
+    (0..3).for_each(|pair| world.set(pair, Dark));
+    world.dialer.handle_network(world.now, NetworkChange::Resumed, &tcps);
+    tcps.iter().for_each(|tcp| world.hear(&Event::Tcp(TcpEvent::Stalled { tcp: *tcp })));
+    world.run(MS * 50);
+    resume(&mut world, 1);
+    assert_eq!(carriers(&world), [1, 2], "the other may be lost: it is not waited for");
+}
+
+#[test]
 fn the_first_of_a_group_carries_data_again_after_it_has_answered_for_10_s() {
     let mut world = world([Good; 3]);
     stall(&mut world, 0);

@@ -182,3 +182,32 @@ fn path_without_an_address_is_dialed_as_soon_as_one_is_found() {
         assert!(world.on_pair(0).is_some(), "{device:?}: {:?}", world.log);
     }
 }
+
+#[test]
+fn unbound_path_is_dialed_at_once_when_the_address_that_it_used_is_lost() {
+    let mut world = World::new(&[Good], DialOptions::default());
+    world.run(Duration::from_secs(1));
+    world.change(AddressLost(local(0)), &[0]);
+    world.run(RTT * 2);
+    let new = world.on_pair(0).expect("the routes lead over another interface now");
+    assert_ne!(new, FIRST);
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.on_pair(0), Some(new), "it lasts");
+}
+
+#[test]
+fn interface_that_appears_after_the_start_is_dialed_at_once() {
+    let device = Device::new("usb0").unwrap();
+    let absent = Path { device: Some(device), ..path(0) };
+    // A socket cannot be bound to what does not exist.
+    let mut world = World::over(vec![absent, path(1)], &[Refusing, Good], DialOptions::default());
+    world.run(Duration::from_secs(600));
+    assert_eq!((world.on_pair(0), world.since_start()), (None, Some(RTT * 3)), "the session starts on the other path");
+    assert!(world.dials(0).len() < 300, "{} dials", world.dials(0).len());
+    let next = world.dialer.poll_timeout().unwrap();
+    assert!(next > world.now + RTT * 5, "dials are rare by now: {next:?}");
+    world.set(0, Good);
+    world.change(DeviceFound(device), &[]);
+    world.run(RTT * 2);
+    assert!(world.on_pair(0).is_some(), "{:?}", world.log);
+}

@@ -136,6 +136,13 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn socket_is_bound_to_no_interface_unless_one_is_named() {
+        for local in [Local::default(), Local::from(std::net::IpAddr::from([127, 0, 0, 5]))] {
+            from(local).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
     async fn socket_is_bound_to_the_interface_by_name_and_by_number() {
         let lo = Device::new("lo").unwrap();
         let number = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();

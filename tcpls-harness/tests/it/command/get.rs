@@ -1,17 +1,18 @@
 //! `get` with options for where files go: a later run that continues, and standard output.
 
 use std::path::Path;
-
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
-use tcpls_harness::files::{Limits, Refusal};
+use tcpls_harness::files::{Limits, PROTOCOL, Refusal};
+use tcpls_harness::net::{Listener, ServerOptions, Stream};
 use tcpls_harness::relay::{PathOptions, Relay};
 use tokio::io::AsyncReadExt;
 
 use super::{Tcpls, command, get_line};
 use crate::file_server::FileServer;
-use crate::support::{ANY, Directory, pattern};
+use crate::support::{ANY, Directory, identity, pattern};
 
 const LEN: usize = 8 << 20;
 
@@ -111,6 +112,7 @@ async fn get_continues_where_it_was_after_its_server_was_killed() {
     assert!(report["sessions"].as_u64() > Some(1), "{report}");
     assert_eq!(report["bytes_received"], LEN, "each byte was received once");
     assert!(text.contains(" to 127.0.0.1:") && text.contains(" lost: "), "{text}");
+    assert!(text.matches("did not join: alert 47").count() <= 1, "the new server's refusals are reported once: {text}");
     assert!(std::fs::read(directory.path().join("out/file")).unwrap() == pattern(LEN));
 }
 
@@ -131,4 +133,106 @@ async fn reader_of_standard_output_may_take_a_break_that_is_too_long_for_the_ser
     let output = get.wait_with_output().await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(received == pattern(LEN), "{} bytes", received.len());
+}
+
+/// Reads the head of a request, and answers one for a rest with 416, another with `content`. Returns the head.
+async fn answer_without_rest(mut stream: Stream, content: &[u8]) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.extend_from_slice(&stream.read_chunk(4096).await.unwrap().unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    let answer = if head.contains("\r\nRange: ") {
+        b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */3\r\nContent-Length: 0\r\n\r\n".to_vec()
+    } else {
+        let fields = format!("HTTP/1.1 200 OK\r\nETag: \"b\"\r\nContent-Length: {}\r\n\r\n", content.len());
+        [fields.as_bytes(), content].concat()
+    };
+    stream.write_chunk(answer.into()).await.unwrap();
+    stream.finish().unwrap();
+    while let Ok(Some(_)) = stream.read_chunk(4096).await {}
+    head
+}
+
+#[tokio::test]
+async fn get_begins_anew_if_the_server_has_no_rest_of_what_an_earlier_run_left() {
+    let directory = Directory::new("no-rest");
+    let (identity, out) = (identity(), directory.path().join("out"));
+    std::fs::write(directory.path().join("ca.pem"), identity.certificate_pem()).unwrap();
+    std::fs::create_dir_all(&out).unwrap();
+    std::fs::write(out.join("file.tcpls-part"), "four").unwrap();
+    std::fs::write(out.join("file.tcpls-part.etag"), "4\n\"a\"\n").unwrap();
+    let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+    let mut listener = Listener::bind(&[ANY], options).unwrap();
+    let address = listener.local_addresses()[0].to_string();
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let seen = heads.clone();
+    let server = tokio::spawn(async move {
+        let session = listener.accept().await;
+        while let Some(stream) = session.accept_stream().await {
+            let head = answer_without_rest(stream, b"new").await;
+            seen.lock().unwrap().push(head);
+        }
+    });
+    let report = continued(directory.path(), &address).await;
+    server.await.unwrap();
+    let counts = ["bytes", "bytes_continued", "bytes_received"].map(|name| report[name].as_u64().unwrap());
+    assert_eq!(counts, [3, 0, 3]);
+    assert_eq!(std::fs::read(out.join("file")).unwrap(), b"new");
+    let heads = heads.lock().unwrap();
+    let ranges = heads.iter().map(|head| head.contains("\r\nRange: bytes=4-\r\nIf-Range: \"a\"\r\n"));
+    assert_eq!(ranges.collect::<Vec<_>>(), [true, false], "{heads:?}");
+}
+
+/// An interface of this host with a link-local address of IPv6 that can be used, and the address.
+#[cfg(target_os = "linux")]
+fn link_local() -> Option<(String, std::net::Ipv6Addr)> {
+    const LINK: &str = "20";
+    const UNUSABLE: u32 = 0x40 | 0x8; // include/uapi/linux/if_addr.h: tentative, duplicate
+    let table = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    table.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [address, _, _, scope, flags, name] = fields[..] else { return None };
+        let is_usable = u32::from_str_radix(flags, 16).ok()? & UNUSABLE == 0;
+        let address = u128::from_str_radix(address, 16).ok()?;
+        (scope == LINK && is_usable).then(|| (name.to_owned(), address.into()))
+    })
+}
+
+/// Where no interface has such an address, there is nothing to check.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn get_takes_a_url_with_the_zone_of_an_ipv6_address_by_name() {
+    let Some((interface, address)) = link_local() else { return };
+    let directory = Directory::new("zone");
+    let (root, ca) = (directory.path().to_str().unwrap(), directory.path().join("ca.pem"));
+    std::fs::write(directory.path().join("file"), "content").unwrap();
+    let listen = format!("[{address}%{interface}]:0");
+    let line = ["serve", "--json", "--listen", &listen, "--root", root, "--ca-out", ca.to_str().unwrap()];
+    let mut server = Tcpls::start(&line);
+    let listening = server.event("listening").await;
+    let port = listening["addresses"][0].as_str().unwrap().rsplit_once(':').unwrap().1;
+    for sign in ["%", "%25"] {
+        let url = format!("https://[{address}{sign}{interface}]:{port}/file");
+        let output = command(&["get", "--ca", ca.to_str().unwrap(), "-O", "-", &url]).output().await.unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && output.stdout == b"content", "{url}: {text}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn interface_that_does_not_exist_yet_is_named_and_other_paths_are_used() {
+    let directory = Directory::new("absent");
+    let (_server, address) = Tcpls::serve(directory.path(), &[]).await;
+    std::fs::write(directory.path().join("root/file"), pattern(LEN)).unwrap();
+    let ca = directory.path().join("ca.pem");
+    let line = ["get", "--connect", &address, "--ca", ca.to_str().unwrap(), "-O", "-", "https://localhost/file"];
+    let output = command(&line).args(["--path", "absent0", "--path", "lo"]).output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && output.stdout == pattern(LEN), "{text}");
+    assert!(text.contains("can't bind to absent0: No such device"), "{text}");
+    let output = command(&line).args(["--path", "absent0"]).output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("can't bind to absent0: No such device"), "{text}");
 }
