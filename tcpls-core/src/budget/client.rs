@@ -30,6 +30,15 @@ impl Client {
         }))
     }
 
+    /// Returns the first 64 bits of the client's IPv6 address; `None` for other clients. Sites have shorter prefixes, such as
+    /// its first 48.
+    pub fn ipv6_prefix(self) -> Option<u64> {
+        match self.0? {
+            Prefix::V4(_) => None,
+            Prefix::V6(prefix) => Some(prefix),
+        }
+    }
+
     /// Holders that are compared with each other: those of one prefix, authenticated ones apart.
     pub(super) fn group(self, authenticated: bool, holder: HolderId) -> Group {
         Group { authenticated, share: self.0.map_or(Share::Of(holder), Share::Prefix) }

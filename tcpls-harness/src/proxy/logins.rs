@@ -1,7 +1,8 @@
 //! Who sends a request, and how often a network may send wrong credentials.
 //!
 //! Secrets of users may be weak, and guesses cost an attacker nothing. After a few wrong ones, a network waits before
-//! the next is looked at: 1 s, then twice that after each, up to 5 min.
+//! the next is looked at: 1 s, then twice that after each, up to 5 min. So does a /48 of IPv6, which has 65,536 networks,
+//! after guesses from several of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,8 +22,10 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 /// How long after its last wrong credentials and its wait a network is remembered.
 const REMEMBERED: Duration = Duration::from_secs(15 * 60);
-/// The most networks that are remembered: about 400 KiB.
+/// The most networks that are remembered: about 400 KiB. The same number of prefixes of 48 bits is remembered, too.
 const MAX_NETWORKS: usize = 4096;
+/// As many networks of a prefix of 48 bits may use up what each may send before the prefix waits.
+const NETWORKS_OF_SITE: u32 = 16;
 /// The longest credentials that a session may repeat while its network waits.
 const MAX_REPEATED: usize = 1024;
 
@@ -36,7 +39,7 @@ pub(super) struct Logins {
 impl Logins {
     /// `free` is how many wrong credentials a network may send before it has to wait.
     pub(super) fn new(users: Users, free: u32) -> Self {
-        Self { users: RwLock::new(users), networks: Mutex::new(Networks { free, records: BTreeMap::new() }) }
+        Self { users: RwLock::new(users), networks: Mutex::new(Networks::new(free)) }
     }
 
     pub(super) fn set_users(&self, users: Users) {
@@ -118,8 +121,50 @@ impl fmt::Debug for Accepted {
 /// The networks that sent wrong credentials.
 #[derive(Debug)]
 struct Networks {
+    /// IPv4 addresses, and prefixes of IPv6 with 64 bits.
+    clients: Guesses<Client>,
+    /// Prefixes of IPv6 with 48 bits: what a site gets (RFC 6177).
+    sites: Guesses<u64>,
+}
+
+impl Networks {
+    fn new(free: u32) -> Self {
+        Self { clients: Guesses::new(free), sites: Guesses::new(free.max(1).saturating_mul(NETWORKS_OF_SITE)) }
+    }
+
+    /// How long `client` has to wait; `None`: its credentials are looked at.
+    fn wait(&self, client: Client, now: Time) -> Option<Duration> {
+        let site = site_of(client).and_then(|site| self.sites.wait(&site, now));
+        self.clients.wait(&client, now).max(site)
+    }
+
+    /// Counts wrong credentials.
+    ///
+    /// A network that guesses alone does not make others of its site wait, which may belong to other people: what it sends
+    /// after its own waits counts only once several networks have guessed.
+    fn count(&mut self, client: Client, now: Time) {
+        if client == Client::ALONE {
+            return; // behind a trusted proxy: all of its clients would wait for one of them
+        }
+        let is_free = self.clients.count(client, now);
+        if let Some(site) = site_of(client)
+            && (is_free || self.sites.is_used_up(&site, now))
+        {
+            self.sites.count(site, now);
+        }
+    }
+}
+
+fn site_of(client: Client) -> Option<u64> {
+    client.ipv6_prefix().map(|prefix| prefix >> 16)
+}
+
+/// Wrong credentials by where they came from.
+#[derive(Debug)]
+struct Guesses<K> {
+    /// How many may be wrong without a wait, and the one that begins the first.
     free: u32,
-    records: BTreeMap<Client, Record>,
+    records: BTreeMap<K, Record>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,31 +180,37 @@ impl Record {
     }
 }
 
-impl Networks {
-    /// How long `client` has to wait; `None`: its credentials are looked at.
-    fn wait(&self, client: Client, now: Time) -> Option<Duration> {
-        let record = self.records.get(&client)?;
+impl<K: Copy + Ord> Guesses<K> {
+    fn new(free: u32) -> Self {
+        Self { free: free.max(1), records: BTreeMap::new() }
+    }
+
+    fn wait(&self, from: &K, now: Time) -> Option<Duration> {
+        let record = self.records.get(from)?;
         (record.until > now).then(|| record.until - now)
     }
 
-    /// Counts wrong credentials.
-    fn count(&mut self, client: Client, now: Time) {
-        if client == Client::ALONE {
-            return; // behind a trusted proxy: all of its clients would wait for one of them
-        }
-        if !self.records.contains_key(&client) {
+    /// Whether the next wrong credentials begin a wait that is not the first.
+    fn is_used_up(&self, from: &K, now: Time) -> bool {
+        self.records.get(from).is_some_and(|record| record.wrong >= self.free && !record.is_forgotten(now))
+    }
+
+    /// Counts wrong credentials. Returns whether they were among the first.
+    fn count(&mut self, from: K, now: Time) -> bool {
+        if !self.records.contains_key(&from) {
             self.make_room(now);
         }
-        let record = self.records.entry(client).or_insert(Record { wrong: 0, until: now });
+        let record = self.records.entry(from).or_insert(Record { wrong: 0, until: now });
         if record.is_forgotten(now) {
             record.wrong = 0;
         }
         record.wrong = record.wrong.saturating_add(1);
-        let wait = match record.wrong.checked_sub(self.free.max(1)) {
+        let wait = match record.wrong.checked_sub(self.free) {
             None => Duration::ZERO,
             Some(more) => FIRST_WAIT.saturating_mul(1 << more.min(16)).min(LONGEST_WAIT),
         };
         record.until = now + wait;
+        record.wrong <= self.free
     }
 
     /// Forgets what is old if the table is full, and otherwise the network that is forgotten next.
@@ -168,7 +219,7 @@ impl Networks {
             self.records.retain(|_, record| !record.is_forgotten(now));
         }
         if self.records.len() >= MAX_NETWORKS
-            && let Some(first) = self.records.iter().min_by_key(|(_, record)| record.until).map(|(client, _)| *client)
+            && let Some(first) = self.records.iter().min_by_key(|(_, record)| record.until).map(|(from, _)| *from)
         {
             self.records.remove(&first);
         }
@@ -242,6 +293,43 @@ mod tests {
         assert!(!is_blocked(Client::ALONE), "clients behind a trusted proxy are not told apart");
     }
 
+    /// A /64 of a /48.
+    fn network(site: u16, number: u16) -> Client {
+        at(&format!("2001:db8:{site:x}:{number:x}::1"))
+    }
+
+    #[test]
+    fn a_prefix_of_48_bits_waits_after_guesses_from_16_of_its_networks() {
+        let logins = logins();
+        let guess = |client| send(&logins, "ann:guess", client, second(1));
+        for number in 0..16 {
+            for _ in 0..FREE {
+                assert_eq!(guess(network(1, number)), Err(Refusal::Credentials), "network {number}");
+            }
+        }
+        assert_eq!(guess(network(1, 99)), Err(Refusal::WrongTooOften { seconds: 2 }), "also one that has sent none");
+        assert_eq!(guess(network(2, 1)), Err(Refusal::Credentials), "another prefix");
+        assert_eq!(send(&logins, "ann:secret", network(1, 99), second(2)), Ok(()));
+        // From now on, all count, whichever network they come from.
+        let mut now = second(2);
+        for wait in [2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+            assert_eq!(send(&logins, "ann:guess", network(1, 0), now), Err(Refusal::Credentials));
+            assert_eq!(logins.networks().wait(network(1, 77), now), Some(Duration::from_secs(wait)));
+            now += LONGEST_WAIT;
+        }
+    }
+
+    #[test]
+    fn a_network_that_guesses_alone_does_not_make_its_neighbors_wait() {
+        let (logins, client) = (logins(), network(1, 1));
+        let mut now = second(1);
+        for _ in 0..1000 {
+            assert_eq!(send(&logins, "ann:guess", client, now), Err(Refusal::Credentials));
+            assert_eq!(logins.networks().wait(network(1, 2), now), None);
+            now += LONGEST_WAIT;
+        }
+    }
+
     #[test]
     fn a_session_may_repeat_its_credentials_while_its_network_waits() {
         let (logins, client, session) = (logins(), at("192.0.2.1"), Accepted::default());
@@ -296,10 +384,14 @@ mod tests {
         (0..FREE + 8).for_each(|_| logins.networks().count(guesser, second(1)));
         for network in 0..3 * MAX_NETWORKS as u32 {
             logins.networks().count(Client::at(std::net::Ipv4Addr::from_bits(network).into()), second(2));
-            assert!(logins.networks().records.len() <= MAX_NETWORKS);
+            assert!(logins.networks().clients.records.len() <= MAX_NETWORKS);
         }
         assert!(logins.networks().wait(guesser, second(2)).is_some());
         logins.networks().count(at("198.51.100.1"), second(2000));
-        assert_eq!(logins.networks().records.len(), 1, "what is old is forgotten");
+        assert_eq!(logins.networks().clients.records.len(), 1, "what is old is forgotten");
+        for site in 0..2 * MAX_NETWORKS as u16 {
+            logins.networks().count(network(site, 0), second(2));
+            assert!(logins.networks().sites.records.len() <= MAX_NETWORKS);
+        }
     }
 }

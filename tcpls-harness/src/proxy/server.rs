@@ -56,8 +56,8 @@ pub struct Limits {
     /// How long a request may take to arrive.
     pub request_timeout: Duration,
     /// How many wrong credentials an IPv4 address or a /64 of IPv6 may send before it has to wait: then 1 s, and twice
-    /// that after each further one, up to 5 min. It is forgotten after 15 min. Clients behind a trusted proxy, whose
-    /// addresses are unknown, do not wait.
+    /// that after each further one, up to 5 min. It is forgotten after 15 min. A /48 of IPv6 may send 16 times as many.
+    /// Clients behind a trusted proxy, whose addresses are unknown, do not wait.
     pub wrong_credentials: u32,
 }
 
