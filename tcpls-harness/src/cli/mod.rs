@@ -17,6 +17,7 @@ mod hints;
 mod identity;
 pub mod invite;
 pub mod invites;
+mod joins;
 pub mod keys;
 pub mod limits;
 pub mod listen;

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use clap::Args;
 use rustls::pki_types::ServerName;
-use tcpls_core::error::{OpenTcpError, TcpFault};
+use tcpls_core::error::OpenTcpError;
 use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tokio::time::Instant;
 
 use super::hints::Hints;
 use super::invite::InviteSource;
+use super::joins::Joins;
 use super::stalls::Stalls;
 use super::units::span;
 use super::uplinks::UplinkArgs;
@@ -213,8 +214,11 @@ pub(crate) fn watch_paths<T: Fn(Weight, String)>(session: &Session, tell: T) -> 
 fn watch<T: Fn(Weight, String)>(session: &Session, tells_joins: bool, tell: T) -> impl Future<Output = ()> + use<T> {
     let (events, failures) = (session.events(), session.path_failures());
     let (monitor, names, stalls) = (session.monitor(), BTreeMap::new(), Stalls::default());
-    let mut watch = Watch { monitor, names, stalls, tells_joins };
-    session.tcp_connections().into_iter().for_each(|tcp| watch.note_path(tcp));
+    let mut watch = Watch { monitor, names, stalls, joins: Joins::default(), tells_joins };
+    for tcp in session.tcp_connections() {
+        watch.joins.add(tcp);
+        watch.note_path(tcp);
+    }
     watch.run(events, failures, tell)
 }
 
@@ -233,6 +237,7 @@ struct Watch {
     /// Their paths, also of those that were just lost.
     names: BTreeMap<ConnectionId, String>,
     stalls: Stalls,
+    joins: Joins,
     tells_joins: bool,
 }
 
@@ -275,6 +280,7 @@ impl Watch {
         {
             tell(Weight::Detail, format!("{} goes on", self.name(tcp)));
         }
+        let end = if let Event::Tcp(event) = event { self.joins.note(event) } else { None };
         match event {
             Event::Tcp(TcpEvent::Joined { tcp }) => {
                 self.note_path(*tcp);
@@ -282,9 +288,8 @@ impl Watch {
                     tell(Weight::Detail, format!("{} joined", self.name(*tcp)));
                 }
             }
-            Event::Tcp(TcpEvent::Lost { tcp, fault }) if *fault != TcpFault::SessionClosed => {
-                let how = if fault.was_meant() { "closed" } else { "lost" };
-                tell(Weight::Detail, format!("{} {how}: {fault}", self.name(*tcp)));
+            Event::Tcp(TcpEvent::Lost { tcp, .. }) => {
+                end.into_iter().for_each(|end| tell(Weight::Detail, format!("{} {end}", self.name(*tcp))));
                 self.names.remove(tcp);
             }
             Event::Stranded { until } => {

@@ -10,6 +10,7 @@ use super::journal::Journal;
 use super::{TunnelArgs, close, hint};
 use crate::cli::Outcome;
 use crate::cli::invite::InviteSource;
+use crate::cli::paths::close_briefly;
 use crate::cli::signals::Signals;
 use crate::net::Runtime;
 use crate::proxy::{End, Peer, Splicing, Target, splice};
@@ -47,11 +48,18 @@ pub async fn run(args: Args) -> Outcome {
         tunnel = args.tunnel.start(&journal, |_, _| {}) => tunnel?,
         stopped = &mut stop => return Err(stopped.quiet_if_hangup().into()),
     };
+    let connected = tokio::select! {
+        connected = tunnel.connect(&args.target) => connected,
+        stopped = &mut stop => {
+            close(&tunnel).await;
+            return Err(stopped.quiet_if_hangup().into());
+        }
+    };
+    // No other session is needed: this one has the only connection, also while the server drains it.
+    let session = tunnel.session();
+    drop(tunnel);
     let carrying = async {
-        let (stream, early) = tunnel
-            .connect(&args.target)
-            .await
-            .map_err(|refusal| format!("{}: {refusal}{}", args.target, hint(refusal)))?;
+        let (stream, early) = connected.map_err(|refusal| format!("{}: {refusal}{}", args.target, hint(refusal)))?;
         let splicing = Splicing::default().with(|splicing| splicing.to_peer = early);
         let pipe = Pipe { stdin: stdin(), stdout: stdout(), ended: false };
         match splice(&Runtime::tokio(), stream, pipe, splicing).await.end {
@@ -60,15 +68,14 @@ pub async fn run(args: Args) -> Outcome {
             end => Err(format!("{}: the connection {}", args.target, end.text())),
         }
     };
-    let outcome: Result<(), String> = tokio::select! {
-        outcome = carrying => outcome,
-        stopped = &mut stop => {
-            close(&tunnel).await;
-            return Err(stopped.quiet_if_hangup().into());
-        }
+    let outcome: Outcome = tokio::select! {
+        outcome = carrying => outcome.map_err(Into::into),
+        stopped = &mut stop => Err(stopped.quiet_if_hangup().into()),
     };
-    close(&tunnel).await;
-    Ok(outcome?)
+    if let Some(session) = session {
+        close_briefly(&session).await;
+    }
+    outcome
 }
 
 /// Standard input and output. The end of the output is the end of the process, so it ends the input, too.

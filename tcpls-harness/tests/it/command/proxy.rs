@@ -284,3 +284,33 @@ async fn sigusr1_hands_the_address_over_and_ends_the_proxy_after_its_connections
     client.signal("TERM");
     assert!(client.end().await.0.success());
 }
+
+#[tokio::test]
+async fn a_pipe_makes_no_other_session_while_its_server_drains() {
+    let directory = Directory::new("drained-pipe");
+    let (mut old, address) = proxy(&directory, &["--allow", "127.0.0.1:*"]).await;
+    let (server, echo) = (address.replace("127.0.0.1", "localhost"), echo_target().await.to_string());
+    let ca = directory.path().join("ca.pem");
+    let mut pipe = command(&["pipe", &server, &echo, "--ca", ca.to_str().unwrap()]);
+    pipe.env("TCPLS_AUTH", "ann:s3cret").stdin(Stdio::piped());
+    let mut child = Tcpls::spawn(pipe);
+    let mut input = child.child.stdin.take().unwrap();
+    input.write_all(b"before\n").await.unwrap();
+    assert_eq!(child.lines.next_line().await.unwrap().unwrap(), "before");
+    old.signal("USR1");
+    old.event("draining").await;
+    let (mut new, _) = proxy(&directory, &["--allow", "127.0.0.1:*", "--listen", &address]).await;
+    input.write_all(b"after\n").await.unwrap();
+    assert_eq!(child.lines.next_line().await.unwrap().unwrap(), "after");
+    drop(input);
+    let (status, text) = child.end().await;
+    assert_eq!((status.code(), text.as_str()), (Some(0), ""));
+    old.event("drained").await;
+    assert!(old.end().await.0.success());
+    new.signal("TERM");
+    let mut rest = Vec::new();
+    while let Some(line) = new.lines.next_line().await.unwrap() {
+        rest.push(line);
+    }
+    assert!(!rest.iter().any(|line| line.contains("session_began")), "{rest:?}");
+}
