@@ -82,6 +82,8 @@ pub struct Established {
     /// Whether the peer supports TCPLS. If not, the session is plain TLS 1.3 with one TCP connection and one stream,
     /// number 0.
     pub tcpls: bool,
+    /// Whether the session has only the draft's frames: see `Connection::is_draft_only`.
+    pub draft_only: bool,
     /// The application protocol, without the prefix `tcpls+`.
     pub application_protocol: Option<Vec<u8>>,
 }

@@ -91,7 +91,7 @@ impl Connection {
     }
 
     /// Marks a TCP connection as a backup, used only when no other is live, or as available again. Asks the peer to do
-    /// the same.
+    /// the same, unless the session has only the draft's frames.
     ///
     /// # Errors
     /// See [`TcpError`].
@@ -126,16 +126,20 @@ impl Connection {
         if self.plain {
             return Err(TcpError::Plain);
         }
+        if self.is_draft_only() {
+            return Err(TcpError::DraftOnly);
+        }
         self.control.send_option(kind, value);
         Ok(())
     }
 
     /// Starts a new generation of this endpoint's keys on all TCP connections. If the previous update is not complete
     /// (the peer has acknowledged a record of it on each TCP connection, and 40 ms have passed), the new one waits and
-    /// then starts by itself; at most one waits. No effect before the handshake is complete.
+    /// then starts by itself; at most one waits. No effect before the handshake is complete, and in a session with only the
+    /// draft's frames, in which key updates are not defined.
     pub fn update_keys(&mut self, now: Time) {
         self.trace.set_now(now);
-        self.renewal.owed = self.keys.is_some();
+        self.renewal.owed = self.keys.is_some() && !self.is_draft_only();
         self.start_owed_key_update(now, None);
     }
 
@@ -145,11 +149,11 @@ impl Connection {
     }
 
     /// Returns whether the driver should read from the socket of this TCP connection. In a TCPLS session, whose data is
-    /// flow-controlled, it is true while the TCP connection is live; in a plain session it is false while the
-    /// application does not read.
+    /// flow-controlled, it is true while the TCP connection is live. In a plain session, and in one with only the draft's
+    /// frames, it is false while the application does not read; in the latter only on TCP connections that carry stream data.
     pub fn wants_read(&self, tcp: ConnectionId) -> bool {
         let full = self.plain && self.streams.buffered_to_read() as u64 >= self.config.max_stream_window;
-        self.tcps.contains(tcp) && !full
+        self.tcps.get(tcp).is_some_and(|entry| !full && !self.is_unread(entry))
     }
 
     /// Retires TCP connection `tcp`: the session and, at its request, the peer send no new data on it while another is
@@ -170,7 +174,7 @@ impl Connection {
 
     /// Lets the session end without loss. Neither endpoint opens new streams. The streams that the peer has opened so far
     /// are served; after the last of them, or after `limit`, this endpoint closes the session, as [`Connection::close`] with
-    /// error 0 does.
+    /// error 0 does. In a session with only the draft's frames, streams that the peer opens later are served as well.
     ///
     /// The peer gets [`Event::PeerDraining`]. Streams of the peer that arrive later are reset with [`NOT_PROCESSED`]: to
     /// repeat them in another session is safe. A peer that does not support draining gets those resets alone, and an
@@ -195,7 +199,8 @@ impl Connection {
     /// Ends the session. With `error` 0 it delivers written data first, while the peer makes progress within each
     /// [`Config::close_timeout`], and within [`Config::close_limit`] in all; with any other code it drops the data.
     /// Afterwards [`Connection::undelivered`] returns how many bytes were not delivered. `reason` is text for people,
-    /// of which 1 KiB is sent. Further calls have no effect.
+    /// of which 1 KiB is sent. Further calls have no effect. A session with only the draft's frames sends neither code nor
+    /// reason, but the alert internal_error for any code but 0.
     ///
     /// [`Config::close_timeout`]: crate::config::Config::close_timeout
     /// [`Config::close_limit`]: crate::config::Config::close_limit
@@ -261,7 +266,8 @@ impl Stream<'_> {
         self.conn.streams.sending(self.id)
     }
 
-    /// Resets the stream: drops written data that is not delivered. The peer gets `error`.
+    /// Resets the stream: drops written data that is not delivered. The peer gets `error`; in a session with only the
+    /// draft's frames it gets nothing, and the stream stays without an end until the session ends.
     ///
     /// # Errors
     /// See [`WriteError`].
@@ -294,7 +300,8 @@ impl Stream<'_> {
         self.conn.streams.is_early(self.id, self.conn.is_unconfirmed())
     }
 
-    /// Stops reading: asks the peer to send no more data, with `error`.
+    /// Stops reading: asks the peer to send no more data, with `error`. In a session with only the draft's frames the peer
+    /// is not asked, and what it sends is dropped.
     ///
     /// # Errors
     /// See [`ReadError`].

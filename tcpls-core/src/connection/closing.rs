@@ -28,6 +28,9 @@ impl Connection {
         if error != ErrorCode::default() {
             self.streams.drop_outgoing();
         }
+        if self.is_draft_only() {
+            self.streams.truncate(); // what still comes is dropped, so that acknowledgments behind it are read
+        }
         self.drop_claims();
     }
 

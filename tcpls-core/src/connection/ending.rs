@@ -6,7 +6,7 @@ use super::Connection;
 use super::half_close::HalfClose;
 use super::trace::Event;
 use crate::config::Config;
-use crate::error::{Alert, CloseReason, HandshakeError, TcpFault, Violation};
+use crate::error::{Alert, AlertDescription, CloseReason, HandshakeError, TcpFault, Violation};
 use crate::time::Time;
 use crate::wire::ids::{ConnectionId, ErrorCode};
 
@@ -215,7 +215,10 @@ impl Connection {
 
     /// Ends the session at once after a violation inside an authentic record, with the reason on every TCP connection.
     pub(super) fn fail_session(&mut self, now: Time, rule: Violation) {
-        self.say_farewell(now, rule.code(), rule.to_string().as_bytes(), rule.alert());
+        // Without Close Session, some alerts would cost the peer no more than a TCP connection (decision D54).
+        let misleads = self.is_draft_only() && AlertDescription(rule.alert() as u8).is_about_the_path();
+        let alert = if misleads { Alert::IllegalParameter } else { rule.alert() };
+        self.say_farewell(now, rule.code(), rule.to_string().as_bytes(), alert);
         self.streams.abort();
         self.conclude(CloseReason::Violation(rule));
     }
@@ -228,7 +231,13 @@ impl Connection {
             CloseReason::Local { error } => *error,
             _ => ErrorCode::default(),
         };
-        let alert = if self.plain { self.plain_farewell() } else { Alert::CloseNotify };
+        let alert = if self.plain {
+            self.plain_farewell()
+        } else if self.is_draft_only() {
+            Self::draft_farewell(code)
+        } else {
+            Alert::CloseNotify
+        };
         let text = self.ending.close_session().map(|(_, text)| text).unwrap_or_default();
         self.say_farewell(now, code, &text, alert);
         self.conclude(reason);

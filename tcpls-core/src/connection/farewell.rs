@@ -23,7 +23,7 @@ const CLOSING_OVERHEAD: usize = RECORD_OVERHEAD + 7 + MAX_ACKS * ACK_LEN + CLOSE
 
 impl Connection {
     /// Writes the last two records on a TCP connection: Close Session with the ACKs owed, and close_notify. With little
-    /// room, a long reason is truncated.
+    /// room, a long reason is truncated. With only the draft's frames, the ACKs are alone, and the alert shows an error.
     // draft E03
     pub(super) fn write_closing(
         &mut self,
@@ -32,11 +32,15 @@ impl Connection {
         room: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), KeyError> {
+        let mut alert = Alert::CloseNotify;
         if let Some((error, reason)) = self.ending.close_session() {
             let fits = reason.len().min(room.saturating_sub(CLOSING_OVERHEAD));
             self.write_close_session(now, tcp, error, &reason[..fits], out)?;
+            if self.is_draft_only() {
+                alert = Self::draft_farewell(error);
+            }
         }
-        self.write_last_alert(tcp, Alert::CloseNotify, out)
+        self.write_last_alert(tcp, alert, out)
     }
 
     /// Writes the last record on a TCP connection: close_notify, or the alert of a plain session that is cut short.
@@ -56,6 +60,7 @@ impl Connection {
         Ok(())
     }
 
+    /// Writes Close Session, which only the draft's frames lack, and the ACKs owed.
     fn write_close_session(
         &mut self,
         now: Time,
@@ -64,14 +69,19 @@ impl Connection {
         reason: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), KeyError> {
-        let start = out.len();
-        out.extend_from_slice(&[0; HEADER_LEN]);
-        let frame = Frame::CloseSession(frame::CloseSession { error, reason });
-        self.encode(&frame, out);
+        let (start, is_draft_only) = (out.len(), self.is_draft_only());
         let mut acks = ArrayVec::new();
         self.take_acks(now, tcp, true, &mut acks);
+        if is_draft_only && acks.is_empty() {
+            return Ok(());
+        }
+        out.extend_from_slice(&[0; HEADER_LEN]);
+        let mut keep = Keep::Nothing;
+        if !is_draft_only {
+            self.encode(&Frame::CloseSession(frame::CloseSession { error, reason }), out);
+            keep = Keep::Record { now, carried: &[], backlog: Backlog::None };
+        }
         self.write_acks(&acks, out);
-        let keep = Keep::Record { now, carried: &[], backlog: Backlog::None };
         self.seal_record(tcp, ContentType::ApplicationData, out, start, keep)?;
         Ok(())
     }

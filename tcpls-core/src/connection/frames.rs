@@ -25,6 +25,9 @@ type Outcome = Result<(), Violation>;
 /// time.
 const PADDING_PER_UNIT: usize = 4096;
 
+/// In a session with only the draft's frames, data for a stream that is not read is no overhead from this length on.
+const MIN_DATA: usize = 1024;
+
 /// The number of records that one ACK usually covers; no larger buffer is kept.
 const KEPT: usize = 64;
 
@@ -34,7 +37,8 @@ impl Connection {
     pub(super) fn handle_frames(&mut self, now: Time, tcp: ConnectionId, content: Bytes) {
         self.control.handle_frames(now);
         let (told, was_announced) = (self.events.len(), self.is_announced());
-        match check(&content).and_then(|about| self.act(now, tcp, content, &about).map(|()| about)) {
+        let is_draft_only = self.is_draft_only();
+        match check(&content, is_draft_only).and_then(|about| self.act(now, tcp, content, &about).map(|()| about)) {
             Ok(about) => {
                 if about.ack_eliciting {
                     self.owe_ack(now, tcp, about.ping);
@@ -59,7 +63,7 @@ impl Connection {
     pub(super) fn handle_early_frames(&mut self, now: Time, content: Bytes) -> Outcome {
         self.control.handle_frames(now);
         let (told, was_announced) = (self.events.len(), self.is_announced());
-        let done = check(&content).and_then(|about| self.act(now, ConnectionId::FIRST, content, &about));
+        let done = check(&content, false).and_then(|about| self.act(now, ConnectionId::FIRST, content, &about));
         let done = done.and_then(|()| if self.is_announced() { Ok(()) } else { Err(Violation::Parameters) });
         if done.is_err() {
             self.events.truncate(told);
@@ -150,6 +154,7 @@ impl Connection {
     }
 
     fn on_stream(&mut self, now: Time, tcp: ConnectionId, record_len: usize, head: StreamHead, data: Bytes) -> Outcome {
+        let len = data.len();
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.handle_data(data.len());
         }
@@ -159,11 +164,12 @@ impl Connection {
             self.streams.handle_stream(head.id, head.offset, head.fin, data, record_len)?
         };
         if fresh == 0 {
-            return self.idle(now, 1);
+            // A peer that knows only the draft cannot be asked to stop, and sends on.
+            return self.idle(now, usize::from(!self.is_draft_only() || len < MIN_DATA));
         }
         self.flood.earn(fresh);
         self.ending.note_received(now);
-        Ok(())
+        if self.is_draft_only() { self.note_source(tcp, head.id, head.offset) } else { Ok(()) }
     }
 
     /// Hands data to its stream, and notes its class: few sessions have streams of several classes.
@@ -394,13 +400,16 @@ fn take_run<'a>(first: &Chunk, items: &mut Peekable<impl Iterator<Item = &'a Car
 
 /// Decodes the complete record, so that a bad frame is found before any is acted on.
 // draft I03
-fn check(content: &[u8]) -> Result<About, Violation> {
+fn check(content: &[u8], is_draft_only: bool) -> Result<About, Violation> {
     if content.is_empty() {
         return Err(Violation::EmptyRecord);
     }
     let mut about = About::default();
     for frame in Frames::new(content) {
         let frame: Frame<'_> = frame.map_err(|error: FrameError| Violation::from(error))?;
+        if is_draft_only && !frame.is_draft() {
+            return Err(Violation::UnknownFrame(frame.ty()));
+        }
         about.ack_eliciting |= frame.is_ack_eliciting();
         match frame {
             Frame::Ping => about.ping = true,

@@ -69,6 +69,9 @@ impl Connection {
         let open = self.tcps.iter().filter(|entry| !entry.close_notify_received());
         let partial = open.filter_map(|entry| entry.liveness().partial_at()).max().unwrap_or_default();
         let moved = half.received.max(partial.min(half.received + self.config.close_limit));
+        // What waits in a socket that is not read has arrived.
+        let mut open = self.tcps.iter().filter(|entry| !entry.close_notify_received());
+        let moved = open.try_fold(moved, |moved, entry| Some(moved.max(entry.read_since()?)))?;
         (!half.is_judged).then(|| moved + self.at_least_an_answer(self.config.close_timeout))
     }
 

@@ -44,6 +44,9 @@ impl Connection {
     }
 
     fn half_rtt_record(&mut self, now: Time, tls: &mut dyn Handshake) {
+        if tls.is_draft_only() {
+            self.control.leave_out_parameters();
+        }
         self.control.owe_parameters();
         self.replenish_tokens();
         let mut frames = Outgoing::default();
@@ -102,6 +105,10 @@ impl Connection {
         if let Some(token) = agreed.early_token {
             // A fresh store takes a first token; its number is 1 by definition (draft, 5.1.3).
             _ = self.joins.take_in(1, Token(token));
+        }
+        if agreed.draft_only {
+            self.begin_draft_only();
+            self.announce();
         }
         self.control.owe_parameters();
         self.replenish_tokens();

@@ -208,6 +208,9 @@ impl Connection {
             entry.retire(now);
             self.trace.emit(|| trace::Event::Retiring { tcp });
             self.streams.forget_tcp(tcp);
+            if self.is_draft_only() {
+                self.tcps.get_mut(tcp).into_iter().for_each(|entry| entry.status_acked(now)); // the peer cannot be told
+            }
             self.control.owe_status(tcp);
         }
     }

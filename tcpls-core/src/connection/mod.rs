@@ -18,6 +18,7 @@
 //! | `drain` | ending a session whose streams are finished first |
 //! | `closing`, `half_close`, `farewell`, `ending` | closing a session, its final records, its end |
 //! | `plain` | sessions without TCPLS |
+//! | `draft_only` | sessions with only the draft's frames |
 //! | `status` | questions about the session as a whole |
 //! | `activity`, `keep_alive`, `under_way` | when a session is idle, and what prevents it; the limit on data in flight of a path |
 //! | `timers` | deadlines, derived from state |
@@ -33,6 +34,7 @@ mod api;
 mod chunks;
 mod closing;
 mod control;
+mod draft_only;
 mod drain;
 mod early;
 mod ending;

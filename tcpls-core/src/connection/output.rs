@@ -58,6 +58,7 @@ impl Connection {
         self.trace.set_now(now);
         self.streams.advance(now);
         self.streams.begin_batch(room);
+        self.note_reading(now);
         self.scratch.views_are_right = false;
         let start = out.len();
         let end = start.saturating_add(room);

@@ -33,8 +33,9 @@ impl Connection {
             self.handle_close_notify(now, tcp);
         } else if self.ending.peer_reason().is_none() && self.refuses_handshake(description) {
             self.end_session(now, CloseReason::Handshake(HandshakeError::refused(AlertDescription(description))));
-        } else if self.ending.peer_reason().is_none() && is_about_the_path(description) {
-            // Records of this endpoint were damaged on this path; the alert concerns only this TCP connection.
+        } else if self.ending.peer_reason().is_none() && AlertDescription(description).is_about_the_path() {
+            // Records of this endpoint were damaged on this path; the alert concerns only this TCP connection. A peer that
+            // ends the session sends Close Session first.
             self.lose_tcp(now, tcp, TcpFault::Alert(description), None);
         } else if description != Alert::UserCanceled as u8 {
             self.handle_fatal_alert(now, description);
@@ -137,14 +138,6 @@ impl Connection {
         self.forget_keys();
         Ok(())
     }
-}
-
-/// Whether an alert reports that the bytes on a TCP connection were not a valid record. A peer that ends the session
-/// sends Close Session first.
-fn is_about_the_path(description: u8) -> bool {
-    [Alert::BadRecordMac, Alert::RecordOverflow, Alert::UnexpectedMessage]
-        .map(|alert| alert as u8)
-        .contains(&description)
 }
 
 /// Returns the first complete handshake message, and the bytes behind it.

@@ -73,7 +73,8 @@ impl Connection {
 
     /// Renews the keys when half of their uses are behind them; called after each record.
     pub(super) fn renew_keys(&mut self, now: Time, tcp: ConnectionId) {
-        if self.keys.as_ref().is_none_or(|keys| !keys.wants_update()) {
+        // The draft has no key updates: its peers may not follow one on several TCP connections.
+        if self.keys.as_ref().is_none_or(|keys| !keys.wants_update()) || self.is_draft_only() {
             return;
         }
         self.scratch.views_are_right = false; // others may be lost

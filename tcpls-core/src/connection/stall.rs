@@ -53,7 +53,10 @@ impl Connection {
         if entry.liveness().is_stalled() || !entry.is_up() || self.peer_is_mute() {
             return None;
         }
-        let record = self.owes_since(entry).map(|since| since + self.patience(entry));
+        // A peer that knows only the draft acknowledges nothing while its application does not read; its kernel does.
+        let has_better_sign = self.is_draft_only() && entry.liveness().kernel_rtt().is_some();
+        let since = self.owes_since(entry).filter(|_| !has_better_sign);
+        let record = since.map(|since| since + self.patience(entry));
         let silence = entry.liveness().silence_deadline(|| entry.commit().time_for(SEGMENT));
         match (record, silence) {
             (Some(record), Some(silence)) => Some(record.min(silence)),
@@ -65,7 +68,7 @@ impl Connection {
     /// other TCP connection, bytes that arrive and bytes that the peer's kernel acknowledges are an answer, too.
     #[inline]
     fn owes_since(&self, entry: &Tcp<Carried>) -> Option<Time> {
-        let since = entry.sent().waiting_since()?;
+        let since = entry.waiting_since()?;
         if self.has_other(entry) {
             return Some(since);
         }

@@ -203,9 +203,8 @@ impl Connection {
     /// bytes move. So the TCP connection is lost before the session is idle for lack of an authentic record: another
     /// one may work.
     fn user_deadline(&self, entry: &Tcp<Carried>) -> Option<Time> {
-        let since = entry.sent().waiting_since().filter(|_| entry.is_up() && !self.peer_is_mute())?;
-        let peer = self.control.parameters().user_timeout();
-        let timeout = peer.map_or(self.config.user_timeout, |peer| peer.min(self.config.user_timeout));
+        let since = entry.waiting_since().filter(|_| entry.is_up() && !self.peer_is_mute())?;
+        let timeout = self.user_timeout();
         // A TCP connection is not lost before it is stalled.
         let least = if timeout < LONGEST_ANSWER { self.patience(entry).min(LONGEST_ANSWER) } else { timeout };
         let patience = self.slowness(entry).min(timeout.saturating_mul(2)).saturating_add(timeout).max(least);
@@ -214,6 +213,16 @@ impl Connection {
         Some(
             (since.max(entry.liveness().progressed()) + patience).min(since.max(entry.liveness().heard_at()) + longest),
         )
+    }
+
+    /// Returns the user timeout, the shorter of both endpoints'. A peer that knows only the draft acknowledges nothing while
+    /// its application does not read: it has the idle timeout.
+    fn user_timeout(&self) -> Duration {
+        let own = self.config.user_timeout;
+        if self.is_draft_only() {
+            return own.max(self.idle_timeout.unwrap_or(own.saturating_mul(MOST_WITHOUT_RECORD)));
+        }
+        self.control.parameters().user_timeout().map_or(own, |peer| peer.min(own))
     }
 
     /// Returns how much longer to wait for the only TCP connection: TCP retransmits a lost segment after several

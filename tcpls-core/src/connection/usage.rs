@@ -87,8 +87,10 @@ impl Connection {
             self.streams.abort(); // there are some if early data came
             return self.end_handshake(CloseReason::Evicted);
         }
-        // close_notify would end the stream of a plain session as if it were complete.
-        let alert = if self.plain { Alert::InternalError } else { Alert::CloseNotify };
+        // close_notify would end the stream of a plain session as if it were complete, and where there is no Close Session
+        // it would not end the session.
+        let has_no_frame = self.plain || self.is_draft_only();
+        let alert = if has_no_frame { Alert::InternalError } else { Alert::CloseNotify };
         self.say_farewell(now, code::OVERLOADED, b"the server needs the room for other sessions", alert);
         self.streams.abort();
         self.conclude(CloseReason::Evicted);

@@ -136,6 +136,12 @@ pub trait Handshake: Send {
         None
     }
 
+    /// Whether the endpoints have agreed on TCPLS by the draft alone, without the frames of this project (decision D142). It
+    /// is meant to be asked where [`Handshake::tcpls`] returns `Some(true)`, and does not change from then on.
+    fn is_draft_only(&self) -> bool {
+        false
+    }
+
     /// Returns the bytes of memory that messages of both sides take: those that are not whole or not taken yet.
     ///
     /// The session adds 32 KiB for the library itself, and counts at least 80 KiB in all. A provider that copies what comes
@@ -175,6 +181,8 @@ pub enum EarlyData {
 pub struct Agreed {
     /// Whether both endpoints support TCPLS.
     pub tcpls: bool,
+    /// With TCPLS: whether one of them has only the draft's frames (decision D142). Neither sends Session Parameters then.
+    pub draft_only: bool,
     /// Client: its offer, which limits the results that it accepts.
     pub offer: Offer,
     /// The application protocol, without the prefix `tcpls+`.
@@ -183,8 +191,9 @@ pub struct Agreed {
     pub alpn: Option<Vec<u8>>,
     /// The server name in the ClientHello, which joins send again.
     pub server_name: Option<String>,
-    /// Client: a token from the draft's `tcpls_token` extension; its sequence number is 1. A server that sends the extension takes
-    /// the value from [`TokenSecret::seal`](crate::TokenSecret::seal) for number 1; the session sends it once more.
+    /// Client: a token from the draft's `tcpls_token` extension (decision D146); its sequence number is 1. A server that sends the
+    /// extension takes the value from [`TokenSecret::seal`](crate::TokenSecret::seal) for number 1; the session sends it once
+    /// more.
     pub early_token: Option<[u8; 32]>,
     /// The peer's certificate chain in DER, its own first; empty without one.
     pub peer_certificates: Vec<Vec<u8>>,
@@ -208,6 +217,7 @@ impl Agreed {
     pub fn new(suite: u16, seal: (u64, SealKeys), open: (u64, OpenKeys), schedule: Box<dyn KeySchedule>) -> Self {
         Self {
             tcpls: false,
+            draft_only: false,
             offer: Offer::default(),
             application_protocol: None,
             alpn: None,

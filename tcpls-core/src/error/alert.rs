@@ -82,6 +82,11 @@ impl AlertDescription {
         matches!(self.0, 42..=46 | 48 | 49 | 51 | 116)
     }
 
+    /// Whether it reports that the bytes on a TCP connection were not a valid record (decision D54).
+    pub(crate) const fn is_about_the_path(self) -> bool {
+        matches!(self.0, 10 | 20 | 22) // unexpected_message, bad_record_mac, record_overflow
+    }
+
     /// The likely cause, if a handshake was refused with it.
     const fn hint(self) -> Option<&'static str> {
         Some(match self.0 {

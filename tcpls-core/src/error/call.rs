@@ -55,6 +55,8 @@ call_errors! {
         Last => "it is the session's last TCP connection",
         /// A session without TCPLS has one TCP connection only.
         Plain => "the peer does not support TCPLS",
+        /// The session has only the draft's frames, none of which serves for this.
+        DraftOnly => "the peer supports only the draft's frames",
         /// The session is closing or closed.
         Closed => "the session is closed",
     }

@@ -148,6 +148,11 @@ impl Assembler {
         !self.ready.is_empty()
     }
 
+    /// Bytes that can be read in order.
+    pub(super) fn ready(&self) -> u64 {
+        if self.ready.is_empty() { 0 } else { self.next - self.read }
+    }
+
     /// Memory held, including the overhead of pieces.
     pub(super) fn memory(&self) -> usize {
         self.bytes + self.slack + (self.ready.len() + self.early.len()) * OVERHEAD

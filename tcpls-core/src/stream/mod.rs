@@ -23,7 +23,7 @@ mod schedule;
 mod send;
 mod set;
 
-pub(crate) use set::{Streams, Waste};
+pub(crate) use set::{Streams, Unread, Waste};
 
 use core::ops::Range;
 

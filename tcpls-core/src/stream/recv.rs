@@ -252,6 +252,16 @@ impl RecvHalf {
         self.assembler.memory()
     }
 
+    /// Bytes that the application can read now.
+    pub(super) fn ready(&self) -> u64 {
+        self.assembler.ready()
+    }
+
+    /// Whether data that arrived at `offset` waits for data before it.
+    pub(super) fn waits_at(&self, offset: u64) -> bool {
+        self.state == State::Open && self.assembler.next_offset() <= offset
+    }
+
     /// Bytes held in shared read buffers.
     pub(super) fn in_buffers(&self) -> usize {
         self.assembler.shared()

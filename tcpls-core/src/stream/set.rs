@@ -2,12 +2,13 @@
 //!
 //! `app` has the calls of the application, `input` the effects of the peer's frames, `output` the contents of records
 //! and their acknowledgment or loss, `update` the consequences of each change, `drain` and `end` how the session ends,
-//! `room` the limits on writes, `growth` the growth of receive windows. A stream exists from its opening until both
+//! `room` the limits on writes, `growth` the growth of receive windows, `draft_only` a session without these. A stream exists from its opening until both
 //! halves have ended; memory is proportional to the number of existing streams, not to their IDs (attacks 3 and 7).
 
 mod app;
 mod blocked;
 mod class;
+mod draft_only;
 mod drain;
 mod end;
 mod growth;
@@ -26,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use core::time::Duration;
 
+pub(crate) use draft_only::Unread;
 pub(crate) use room::Waste;
 
 use blocked::Blocked;
@@ -104,6 +106,8 @@ struct Shared {
     limits: Limits,
     clock: Clock,
     plain: bool,
+    /// There are no frames about streams but Stream.
+    draft_only: bool,
     /// Client of a plain session: whether the one stream has not been opened.
     plain_to_open: bool,
     /// The one stream of a plain session was reset by this endpoint, with this code.
@@ -146,6 +150,8 @@ struct Shared {
     buffered_to_read: usize,
     /// Received data is early data.
     is_early: bool,
+    /// Bytes that the application could read now.
+    ready_to_read: u64,
     /// Bytes of records received since the last time that no piece shared a read buffer.
     pinned: usize,
 
@@ -184,6 +190,7 @@ impl Streams {
             limits: Limits::of(config),
             clock: Clock::default(),
             plain: false,
+            draft_only: false,
             plain_to_open: false,
             plain_reset: None,
             ending: Ending::default(),
@@ -208,6 +215,7 @@ impl Streams {
             growth: Growth::new(config),
             buffered_to_read: 0,
             is_early: false,
+            ready_to_read: 0,
             pinned: 0,
             due: BTreeSet::new(),
             opened_here: 0,
@@ -386,7 +394,7 @@ impl Streams {
 
 impl Shared {
     fn stream_window(&self) -> Window {
-        if self.plain {
+        if self.plain || self.draft_only {
             return Window::unlimited();
         }
         Window::of_stream(self.limits.initial_window, self.limits.max_window, self.clock.now)

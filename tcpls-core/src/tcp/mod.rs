@@ -10,6 +10,7 @@ pub(crate) mod life;
 mod liveness;
 mod probes;
 pub(crate) mod rate;
+mod reading;
 pub(crate) mod rtt;
 mod sealing;
 pub(crate) mod sent;
@@ -25,6 +26,7 @@ use self::commit::Commit;
 use self::lane::Lane;
 use self::liveness::Liveness;
 use self::rate::Rate;
+use self::reading::Reading;
 use self::rtt::Rtt;
 use self::sealing::Sealing;
 pub(crate) use self::sealing::{Keep, KeyPosition};
@@ -55,6 +57,7 @@ pub(crate) struct Tcp<C> {
     backup: Backup,
     lane: Lane,
     liveness: Liveness,
+    reading: Reading,
     /// The last poll left data behind for want of room.
     blocked: bool,
     /// The last poll left data behind because enough is under way.
@@ -86,6 +89,7 @@ impl<C> Tcp<C> {
             backup: Backup::default(),
             lane: Lane::default(),
             liveness: Liveness::new(now),
+            reading: Reading::default(),
             blocked: false,
             held: false,
             close_notify: CloseNotify::default(),

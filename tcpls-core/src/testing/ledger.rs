@@ -112,6 +112,10 @@ impl Handshake for Watched {
         self.tls.alpn()
     }
 
+    fn is_draft_only(&self) -> bool {
+        self.tls.is_draft_only()
+    }
+
     fn memory(&self) -> usize {
         self.tls.memory()
     }

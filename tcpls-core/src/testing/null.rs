@@ -31,6 +31,7 @@ pub struct NullHandshake {
     side: Side,
     mode: Mode,
     tcpls: bool,
+    draft_only: bool,
     transcript: u64,
     /// The input of keys: the transcript up to the server's flight.
     secret: u64,
@@ -57,6 +58,7 @@ impl NullHandshake {
             side,
             mode: Mode::Strict,
             tcpls: true,
+            draft_only: false,
             transcript: 0,
             secret: 0,
             out: Vec::new(),
@@ -135,6 +137,12 @@ impl NullHandshake {
         if self.early.outcome() == EarlyData::Accepted {
             self.transcript = mix(self.transcript, &self.early.records().to_be_bytes());
         }
+    }
+
+    /// Returns the same handshake, but it agrees on the draft's frames alone (decision D142).
+    #[must_use]
+    pub fn draft_only(self) -> Self {
+        Self { draft_only: true, ..self }
     }
 
     fn say(&mut self, message_type: u8) {
@@ -263,11 +271,16 @@ impl Handshake for NullHandshake {
         (self.heard || self.mode == Mode::Lenient).then_some(self.tcpls)
     }
 
+    fn is_draft_only(&self) -> bool {
+        self.draft_only
+    }
+
     fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError> {
         let (seal, open) = (self.key(self.side), self.key(self.side.peer()));
         let schedule = Box::new(NullSchedule { seal, open });
         let agreed = Agreed::new(0x1301, (self.sealed, seal.seal_keys()), (0, open.open_keys()), schedule);
         let mut agreed = agreed.with_alpn(self.tcpls.then_some(ALPN));
+        agreed.draft_only = self.draft_only;
         agreed.server_name = Some("server.test".into());
         agreed.early_data = self.early.outcome();
         Ok(agreed)

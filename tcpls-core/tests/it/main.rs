@@ -14,6 +14,7 @@ mod closing;
 mod coming_back;
 mod conformance;
 mod determinism;
+mod draft_only;
 mod drain;
 mod early_data;
 mod facts;

@@ -63,6 +63,10 @@ impl Pending {
         self.0.remove(&due);
     }
 
+    pub(super) fn retain(&mut self, keep: impl FnMut(&Due) -> bool) {
+        self.0.retain(keep);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

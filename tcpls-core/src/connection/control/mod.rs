@@ -250,7 +250,7 @@ impl ControlFrames {
     fn put_reset(&mut self, tcp: ConnectionId, facts: &mut Facts<'_>, out: &mut Vec<u8>) {
         let reason = facts.lost.get(&tcp).map_or(0, |lost| lost.reason());
         self.final_acks.insert(tcp);
-        if reason == 0 {
+        if reason == 0 || self.parameters.is_draft_only() {
             facts.put(&Frame::ConnectionReset(frame::ConnectionReset { tcp }), out);
         } else {
             facts.put(&Frame::ConnectionResetReason(frame::ConnectionResetReason { tcp, reason }), out);
@@ -288,9 +288,11 @@ impl ControlFrames {
         self.due.remove(Due::Token(sequence));
     }
 
-    /// The backup status of `tcp` has changed: the peer needs the new one.
+    /// The backup status of `tcp` has changed: the peer needs the new one, if it knows the frame.
     pub(super) fn owe_status(&mut self, tcp: ConnectionId) {
-        self.due.insert(Due::Status(tcp));
+        if !self.parameters.is_draft_only() {
+            self.due.insert(Due::Status(tcp));
+        }
     }
 
     /// TCP connection `tcp` is lost: the peer is notified. If it was the peer that reported it, the final ACK is the answer.
@@ -380,6 +382,17 @@ impl ControlFrames {
     #[inline]
     pub(super) fn parameters(&self) -> &ParameterExchange {
         &self.parameters
+    }
+
+    /// The endpoints have agreed on the draft's frames alone: no other is sent, even if it was asked for before.
+    pub(super) fn leave_out_parameters(&mut self) {
+        self.parameters.leave_out();
+        self.due.retain(|due| !matches!(due, Due::Parameters | Due::Status(_) | Due::Option(_) | Due::Drain));
+    }
+
+    /// The session begins without the peer's Session Parameters.
+    pub(super) fn assume_absent_parameters(&mut self) {
+        self.parameters.assume_absent();
     }
 
     /// The peer's Session Parameters arrived; returns whether for the first time.

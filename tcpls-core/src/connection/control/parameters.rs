@@ -15,6 +15,8 @@ pub(in crate::connection) const PARAMETERS_TIMEOUT: Duration = Duration::from_se
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::connection) struct ParameterExchange {
     is_sent: bool,
+    /// The session has only the draft's frames, and so no parameters (decision D142).
+    is_draft_only: bool,
     /// Since when the peer sends frames and no Session Parameters.
     awaited_since: Option<Time>,
     peer: Option<Parameters>,
@@ -37,6 +39,22 @@ impl ParameterExchange {
             session_timeout_ms: millis(config.session_timeout),
             drain: 1,
         }
+    }
+
+    /// The endpoints have agreed on the draft's frames alone: neither sends parameters.
+    pub(super) fn leave_out(&mut self) {
+        (self.is_sent, self.is_draft_only) = (true, true);
+    }
+
+    /// What holds for a peer that sends none; its windows are TCP's.
+    pub(super) fn assume_absent(&mut self) {
+        self.peer.get_or_insert_with(Parameters::default);
+    }
+
+    /// Whether the session has only the draft's frames.
+    #[inline]
+    pub(in crate::connection) fn is_draft_only(&self) -> bool {
+        self.is_draft_only
     }
 
     /// The peer's parameters arrived; returns whether for the first time. They may be repeated after a loss, but never

@@ -24,7 +24,7 @@ const AES_256: u16 = 0x1302;
 #[non_exhaustive]
 pub struct JoinOptions {
     /// Sends records directly behind the ClientHello, before the ServerHello arrives. After a join with them got no
-    /// answer, try the same path without them.
+    /// answer, try the same path without them. Ignored in a session with only the draft's frames.
     pub zero_rtt: bool,
     /// Joins as a backup: its first record carries that status ([`Connection::set_backup`]), so that neither endpoint
     /// sends stream data on it while another TCP connection is live.
@@ -77,13 +77,15 @@ impl Connection {
             return Err(OpenTcpError::Plain);
         }
         let (tcp, token) = self.joins.spend().ok_or(OpenTcpError::NoToken)?;
+        // A server that knows only the draft may not expect records before its answer.
+        let zero_rtt = options.zero_rtt && !self.is_draft_only();
         self.lost.remove(&tcp); // a join that came to nothing
         let deadline = self.join_grace(now);
         let session_id: [u8; 32] = self.rng.bytes();
         let mut entry = Tcp::new(tcp, TcpState::Opening(Opening::new(deadline, session_id)), now);
         entry.expect_rate(self.expected_rate());
-        self.write_join_hello(&session_id, token, options.zero_rtt, entry.raw());
-        if options.zero_rtt {
+        self.write_join_hello(&session_id, token, zero_rtt, entry.raw());
+        if zero_rtt {
             entry.seal_early();
         }
         entry.request_backup(options.backup);
@@ -101,7 +103,7 @@ impl Connection {
         }
         self.tcps.insert(entry);
         self.trace.set_now(now);
-        let JoinOptions { zero_rtt, backup, .. } = options;
+        let backup = options.backup;
         self.trace.emit(|| Event::JoinStarted { tcp, zero_rtt, backup, lane });
         Ok(tcp)
     }

@@ -23,6 +23,9 @@ use crate::time::Time;
 use crate::token::TokenSecret;
 use crate::wire::ids::{ConnectionId, SessionId, Token};
 
+/// The last number that the draft's New Token has room for.
+const LAST_OF_DRAFT: u32 = u8::MAX as u32;
+
 /// The state of one endpoint's joins.
 pub(super) struct Joins {
     tokens: Tokens,
@@ -126,10 +129,10 @@ impl Joins {
         }
     }
 
-    /// Server: issues one more token if the client has fewer than `wanted`.
-    fn issue(&mut self, wanted: usize) -> Option<u32> {
+    /// Server: issues one more token, whose number is at most `last`, if the client has fewer than `wanted`.
+    fn issue(&mut self, wanted: usize, last: u32) -> Option<u32> {
         match &mut self.tokens {
-            Tokens::Issued(issued) if issued.count() < wanted => issued.issue(),
+            Tokens::Issued(issued) if issued.count() < wanted => issued.issue(last),
             _ => None,
         }
     }
@@ -158,7 +161,8 @@ impl Connection {
         // The client stores at most 16. It always has one, or a session that lost all TCP connections could never
         // recover.
         let wanted = (self.config.spare_tokens as usize).min(free).clamp(1, MAX_STORED);
-        while let Some(sequence) = self.joins.issue(wanted) {
+        let last = if self.is_draft_only() { LAST_OF_DRAFT } else { u32::MAX };
+        while let Some(sequence) = self.joins.issue(wanted, last) {
             self.control.owe_token(sequence);
         }
     }

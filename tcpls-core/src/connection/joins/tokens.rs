@@ -37,10 +37,10 @@ impl Issued {
         self.session
     }
 
-    /// Issues one more token. `None` once all 2³² − 1 are used up: they never wrap.
-    pub(super) fn issue(&mut self) -> Option<u32> {
+    /// Issues one more token, whose number is at most `last`. `None` once all are used up: they never wrap.
+    pub(super) fn issue(&mut self, last: u32) -> Option<u32> {
         let sequence = self.next;
-        self.next = sequence.checked_add(1)?;
+        self.next = sequence.checked_add(1).filter(|_| sequence <= last)?;
         self.outstanding.insert(sequence);
         Some(sequence)
     }
@@ -173,13 +173,15 @@ mod tests {
     #[test]
     fn numbers_start_at_one_grow_and_work_once() {
         let mut issued = Issued::new(Arc::new(TokenSecret::new([7; 32])), SessionId([1; 12]));
-        assert_eq!((issued.issue(), issued.issue()), (Some(1), Some(2)));
+        assert_eq!((issued.issue(u32::MAX), issued.issue(u32::MAX)), (Some(1), Some(2)));
         assert!(issued.is_outstanding(1) && !issued.is_outstanding(3) && !issued.is_outstanding(0));
         issued.burn(1);
         assert!(!issued.is_outstanding(1));
         assert!(issued.was_issued(ConnectionId(2)) && !issued.was_issued(ConnectionId(3)));
         issued.next = u32::MAX;
-        assert_eq!(issued.issue(), None, "numbers never wrap");
+        assert_eq!(issued.issue(u32::MAX), None, "numbers never wrap");
+        issued.next = 255;
+        assert_eq!((issued.issue(255), issued.issue(255)), (Some(255), None), "the draft's frame has 8 bits");
     }
 
     #[test]

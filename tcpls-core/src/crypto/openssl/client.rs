@@ -8,6 +8,7 @@ use openssl::ssl::{SslConnector, SslConnectorBuilder};
 use super::complete;
 use super::driver::Driver;
 use super::errors::{misconfigured, refused_configuration};
+use super::extensions::Policy;
 use crate::crypto::alpn::is_tcpls;
 use crate::crypto::{Handshake, Offer, TlsClient, alpn};
 use crate::error::HandshakeError;
@@ -20,7 +21,7 @@ pub struct OpensslClient {
     connector: SslConnector,
     names: Vec<Vec<u8>>,
     offer: Offer,
-    offers_extensions: bool,
+    policy: Policy,
 }
 
 impl OpensslClient {
@@ -38,15 +39,26 @@ impl OpensslClient {
         let names = alpn::names(application_protocols)?;
         complete(&mut connector).map_err(refused_configuration)?;
         let offer = if application_protocols.is_empty() { Offer::Anything } else { Offer::Protocols };
-        Ok(Self { connector: connector.build(), names, offer, offers_extensions: false })
+        Ok(Self { connector: connector.build(), names, offer, policy: Policy::Absent })
     }
 
     /// Returns a copy that negotiates TCPLS by the draft's TLS extension, with only the plain names in ALPN (decision D132).
     ///
-    /// A server that does not know the extension, as all servers with rustls, is one without TCPLS to such a client.
+    /// A server that does not know the extension, as all servers with rustls, is one without TCPLS to such a client. With a
+    /// server that knows only the draft, the session has only the draft's frames: see [`Connection::is_draft_only`]. A token in
+    /// the server's EncryptedExtensions is accepted (decision D146).
+    ///
+    /// [`Connection::is_draft_only`]: crate::connection::Connection::is_draft_only
     #[must_use]
     pub fn by_extensions(&self) -> Self {
-        Self { names: self.filtered(|name| !is_tcpls(name)), offers_extensions: true, ..self.clone() }
+        Self { names: self.filtered(|name| !is_tcpls(name)), policy: Policy::Any, ..self.clone() }
+    }
+
+    /// Returns a copy that negotiates as [`by_extensions`](Self::by_extensions) does, and ends the handshake with a server that
+    /// has only the draft's frames.
+    #[must_use]
+    pub fn by_extensions_with_parameters(&self) -> Self {
+        Self { policy: Policy::Parameters, ..self.by_extensions() }
     }
 
     /// Like `new`, for TCPLS only: a server that does not support it ends the session with [`CloseReason::NoTcpls`] or
@@ -55,7 +67,7 @@ impl OpensslClient {
     /// [`CloseReason::NoTcpls`]: crate::error::CloseReason::NoTcpls
     #[must_use]
     pub fn tcpls_only(&self) -> Self {
-        let names = self.filtered(|name| is_tcpls(name) || self.offers_extensions);
+        let names = self.filtered(|name| is_tcpls(name) || self.policy != Policy::Absent);
         Self { names, offer: Offer::Tcpls, ..self.clone() }
     }
 
@@ -70,7 +82,7 @@ impl OpensslClient {
         if names.is_empty() {
             return Err(misconfigured("there is no application protocol to offer without TCPLS"));
         }
-        Ok(Self { names, offer: Offer::Protocols, offers_extensions: false, ..self.clone() })
+        Ok(Self { names, offer: Offer::Protocols, policy: Policy::Absent, ..self.clone() })
     }
 
     fn filtered(&self, is_kept: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
@@ -95,7 +107,7 @@ impl TlsClient for OpensslClient {
         }
         let tls = tls.into_ssl(server_name).map_err(refused_configuration)?;
         let shown = (!is_address).then(|| server_name.to_owned());
-        Ok(Box::new(Driver::client(tls, self.offer, self.offers_extensions, shown)?))
+        Ok(Box::new(Driver::client(tls, self.offer, self.policy, shown)?))
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use openssl::ssl::{ErrorCode, Ssl, SslRef, SslStream, SslVerifyMode};
 
 use super::errors::{failed, failure, library};
-use super::extensions::Agreement;
+use super::extensions::{Agreement, Policy};
+use super::flight::{EarlyToken, ServerFlight};
 use super::pipe::Pipe;
 use super::records::OwnRecords;
 use super::secrets::Schedule;
@@ -36,6 +37,8 @@ pub(super) struct Driver {
     tls: SslStream<Pipe>,
     notes: Arc<Notes>,
     phase: Phase,
+    /// A client that negotiates by extensions reads the server's for itself.
+    flight: Option<ServerFlight>,
     /// Bytes received in total.
     received: usize,
     change_cipher_specs: usize,
@@ -57,24 +60,24 @@ impl Driver {
     pub(super) fn client(
         mut tls: Ssl,
         offer: Offer,
-        offers_extensions: bool,
+        policy: Policy,
         shown_name: Option<String>,
     ) -> Result<Self, HandshakeError> {
         tls.set_connect_state();
-        let agreement = Agreement::of_client(offers_extensions);
-        let mut driver = Self { offer, shown_name, ..Self::new(tls, Side::Client, agreement)? };
+        let mut driver = Self { offer, shown_name, ..Self::new(tls, Side::Client, policy)? };
+        driver.flight = (policy != Policy::Absent).then(ServerFlight::default);
         driver.step()?;
         Ok(driver)
     }
 
     /// Starts a server's handshake.
-    pub(super) fn server(mut tls: Ssl) -> Result<Self, HandshakeError> {
+    pub(super) fn server(mut tls: Ssl, policy: Policy) -> Result<Self, HandshakeError> {
         tls.set_accept_state();
-        Self::new(tls, Side::Server, Agreement::default())
+        Self::new(tls, Side::Server, policy)
     }
 
-    fn new(mut tls: Ssl, side: Side, agreement: Agreement) -> Result<Self, HandshakeError> {
-        let notes = Arc::new(Notes { agreement, ..Notes::default() });
+    fn new(mut tls: Ssl, side: Side, policy: Policy) -> Result<Self, HandshakeError> {
+        let notes = Arc::new(Notes { agreement: Agreement::new(policy), ..Notes::default() });
         tls.set_ex_data(notes_index().map_err(library)?, notes.clone());
         let tls = SslStream::new(tls, Pipe::new(side, notes.clone())).map_err(library)?;
         Ok(Self {
@@ -84,6 +87,7 @@ impl Driver {
             tls,
             notes,
             phase: Phase::Handshaking,
+            flight: None,
             received: 0,
             change_cipher_specs: 0,
             outgoing: Vec::new(),
@@ -99,7 +103,7 @@ impl Driver {
                 Ok(())
             }
             Err(error) if error.code() == ErrorCode::WANT_READ => Ok(()),
-            Err(error) if self.notes.agreement.is_draft_only() => {
+            Err(error) if self.notes.agreement.is_too_little(self.side) => {
                 let message = "the server has TCPLS by the draft alone, without the frames that this client needs";
                 Err(failure(Kind::Incompatible, message).with_source(error))
             }
@@ -148,28 +152,47 @@ impl Driver {
 
     /// Whether what the server has answered so far means TCPLS.
     fn is_agreed(&self) -> bool {
-        self.tls.ssl().selected_alpn_protocol().is_some_and(is_tcpls) || self.notes.agreement.is_reached(self.side)
+        self.is_agreed_by_alpn() || self.notes.agreement.is_reached(self.side)
+    }
+
+    fn is_agreed_by_alpn(&self) -> bool {
+        self.tls.ssl().selected_alpn_protocol().is_some_and(is_tcpls)
     }
 
     fn take_record(&mut self, record: &[u8]) -> Result<(), HandshakeError> {
         self.received = self.received.saturating_add(record.len());
         if self.received > MAX_RECEIVED {
-            return Err(self.refuse("the peer's handshake is longer than 128 KiB"));
+            return Err(self.refuse(Alert::UnexpectedMessage, "the peer's handshake is longer than 128 KiB"));
         }
         if record.first() == Some(&(ContentType::ChangeCipherSpec as u8)) {
             self.change_cipher_specs += 1;
             if self.change_cipher_specs > MAX_CHANGE_CIPHER_SPECS {
-                return Err(self.refuse("the peer sent more than two ChangeCipherSpec records"));
+                let message = "the peer sent more than two ChangeCipherSpec records";
+                return Err(self.refuse(Alert::UnexpectedMessage, message));
             }
         }
+        if let (Some(secret), Some(flight)) = (self.notes.log.server_handshake_secret(), &mut self.flight) {
+            let code = self.tls.ssl().current_cipher().map(|cipher| u16::from_be_bytes(cipher.protocol_id()));
+            flight.take_record(record, secret, code.and_then(Suite::from_code));
+        }
         self.tls.get_mut().feed(record);
-        self.step()
+        self.step()?;
+        if self.phase == Phase::Complete && self.early_token() == Some(EarlyToken::Malformed) {
+            return Err(self.refuse(Alert::DecodeError, "the server's tcpls_token has a length other than 32 bytes"));
+        }
+        Ok(())
+    }
+
+    /// Client: the token in the server's EncryptedExtensions, if it agreed to TCPLS there. To be trusted once the handshake is
+    /// complete.
+    fn early_token(&self) -> Option<EarlyToken> {
+        let has_agreed = self.notes.agreement.is_reached(self.side);
+        self.flight.as_ref().filter(|_| has_agreed)?.token()
     }
 
     /// Ends the handshake for a limit of this endpoint, with an alert where this endpoint can make one: under its application keys,
     /// or where no keys are in use.
-    fn refuse(&mut self, message: &str) -> HandshakeError {
-        let alert = Alert::UnexpectedMessage;
+    fn refuse(&mut self, alert: Alert, message: &str) -> HandshakeError {
         if let Some(own) = &mut self.own {
             own.seal(ContentType::Alert as u8, &[2, alert as u8], &mut self.outgoing);
         } else if self.tls.ssl().current_cipher().is_none() {
@@ -220,6 +243,11 @@ impl Handshake for Driver {
         self.notes.log.secret_of(self.side).map(|_| self.is_agreed())
     }
 
+    fn is_draft_only(&self) -> bool {
+        // Where ALPN has agreed on TCPLS, the peer has everything.
+        self.notes.agreement.is_draft_only(self.side) && !self.is_agreed_by_alpn()
+    }
+
     fn memory(&self) -> usize {
         // OpenSSL copies what it reads; it has at most all of it.
         self.tls.get_ref().memory() + self.outgoing.capacity() + self.received
@@ -238,7 +266,8 @@ impl Handshake for Driver {
         let (own, peers) = (secret(self.side)?, secret(self.side.peer())?);
         let open = (0, peers.open_keys(suite)?);
         let tls = self.tls.ssl();
-        let is_agreed = self.is_agreed();
+        let (is_agreed, draft_only) = (self.is_agreed(), self.is_draft_only());
+        let early_token = self.early_token();
         let alpn = tls.selected_alpn_protocol().map(<[u8]>::to_vec);
         let server_name = match self.side {
             Side::Client => self.shown_name,
@@ -248,7 +277,10 @@ impl Handshake for Driver {
         let seal = self.own.ok_or_else(missing)?.into_keys();
         let schedule = Box::new(Schedule { side: self.side, suite, own, peers });
         let mut agreed = Agreed::new(suite.code(), seal, open, schedule).with_alpn(alpn.as_deref());
-        agreed.tcpls = is_agreed;
+        (agreed.tcpls, agreed.draft_only) = (is_agreed, draft_only);
+        if let Some(EarlyToken::Token(token)) = early_token {
+            agreed.early_token = Some(token);
+        }
         (agreed.server_name, agreed.offer, agreed.peer_certificates) = (server_name, self.offer, peer_certificates);
         Ok(agreed)
     }

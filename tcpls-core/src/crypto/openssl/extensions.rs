@@ -1,4 +1,4 @@
-//! Agreement on TCPLS by TLS extensions instead of ALPN (decision D132).
+//! Agreement on TCPLS by TLS extensions instead of ALPN (decisions D132 and D142).
 
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::Arc;
@@ -16,11 +16,22 @@ const PARAMETERS: usize = 0;
 /// The index of `tcpls`.
 const TCPLS: usize = 1;
 
+/// What an endpoint does about the extensions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Policy {
+    /// A client does not send them.
+    #[default]
+    Absent,
+    /// With `tcpls_parameters` or without: sessions with only the draft's frames are accepted (decision D142).
+    Any,
+    /// Only with `tcpls_parameters`.
+    Parameters,
+}
+
 /// What both ends have sent of the extensions in one handshake.
 #[derive(Default)]
 pub(super) struct Agreement {
-    /// Client: its ClientHello has the extensions.
-    is_offered: bool,
+    policy: Policy,
     /// How often each was received. A server counts both ClientHellos if it asked for a second.
     received: [AtomicU8; 2],
     /// Server: which of them its EncryptedExtensions have.
@@ -28,39 +39,48 @@ pub(super) struct Agreement {
 }
 
 impl Agreement {
-    /// The agreement of a client that offers the extensions or not.
-    pub(super) fn of_client(is_offered: bool) -> Self {
-        Self { is_offered, ..Self::default() }
+    pub(super) fn new(policy: Policy) -> Self {
+        Self { policy, ..Self::default() }
     }
 
-    /// Whether the server's EncryptedExtensions have both extensions.
+    /// Whether the server's EncryptedExtensions have `tcpls`.
     // draft E08
     pub(super) fn is_reached(&self, side: Side) -> bool {
-        match side {
-            Side::Client => self.received.iter().all(|count| count.load(Ordering::Relaxed) > 0),
-            Side::Server => self.answered.iter().all(|answered| answered.load(Ordering::Relaxed)),
-        }
+        self.has(side, TCPLS)
     }
 
-    /// Client: the server has TCPLS without the frames that are defined here (decision D20).
-    pub(super) fn is_draft_only(&self) -> bool {
-        let [parameters, tcpls] = &self.received;
-        self.is_offered && tcpls.load(Ordering::Relaxed) > 0 && parameters.load(Ordering::Relaxed) == 0
+    /// Whether they have it alone: the session has only the draft's frames.
+    pub(super) fn is_draft_only(&self, side: Side) -> bool {
+        self.has(side, TCPLS) && !self.has(side, PARAMETERS)
+    }
+
+    /// Whether the server has the draft's frames alone, and the client needs the others.
+    pub(super) fn is_too_little(&self, side: Side) -> bool {
+        side == Side::Client && self.policy == Policy::Parameters && self.is_draft_only(side)
+    }
+
+    fn has(&self, side: Side, which: usize) -> bool {
+        match side {
+            // OpenSSL does not let an extension in that the ClientHello did not have.
+            Side::Client => self.received[which].load(Ordering::Relaxed) > 0,
+            Side::Server => self.answered[which].load(Ordering::Relaxed),
+        }
     }
 
     /// Whether this endpoint's message has extension `which`.
     fn sends(&self, side: Side, which: usize) -> bool {
-        match side {
-            Side::Client => self.is_offered,
-            Side::Server => {
-                // Each ClientHello had both. OpenSSL calls this for those in the last one, `tcpls` after the other.
-                let [parameters, tcpls] = &self.received;
-                let both = parameters.load(Ordering::Relaxed) == tcpls.load(Ordering::Relaxed)
-                    && (which == PARAMETERS || self.answered[PARAMETERS].load(Ordering::Relaxed));
-                self.answered[which].store(both, Ordering::Relaxed);
-                both
-            }
+        if side == Side::Client {
+            return self.policy != Policy::Absent;
         }
+        // OpenSSL calls this for those in the last ClientHello, `tcpls` after the other.
+        let [parameters, tcpls] = [PARAMETERS, TCPLS].map(|which| self.received[which].load(Ordering::Relaxed));
+        let answers = if which == PARAMETERS {
+            parameters == tcpls // each ClientHello had both
+        } else {
+            self.has(side, PARAMETERS) || parameters == 0 && self.policy == Policy::Any
+        };
+        self.answered[which].store(answers, Ordering::Relaxed);
+        answers
     }
 
     /// Takes in extension `which` of the peer's, which is empty.
@@ -69,7 +89,9 @@ impl Agreement {
             return Err(SslAlert::DECODE_ERROR);
         }
         self.received[which].fetch_add(1, Ordering::Relaxed); // TLS has at most two ClientHellos
-        if side == Side::Client && self.is_draft_only() { Err(SslAlert::HANDSHAKE_FAILURE) } else { Ok(()) }
+        // `tcpls` is the last to be taken in.
+        let is_refused = which == TCPLS && self.is_too_little(side);
+        if is_refused { Err(SslAlert::HANDSHAKE_FAILURE) } else { Ok(()) }
     }
 }
 

@@ -6,12 +6,14 @@
 //! again, and holds the only count.
 //!
 //! `client` and `server` complete the user's configurations, `driver` runs the handshake over a `pipe`, `secrets` reads
-//! the key log and derives keys. ALPN negotiates TCPLS ([`alpn`](super::alpn)), or TLS extensions do (`extensions`).
+//! the key log and derives keys. ALPN negotiates TCPLS ([`alpn`](super::alpn)), or TLS extensions do (`extensions`); `flight`
+//! reads the one that OpenSSL ignores.
 
 mod client;
 mod driver;
 mod errors;
 mod extensions;
+mod flight;
 mod pipe;
 mod records;
 mod secrets;

@@ -15,9 +15,10 @@ use crate::crypto::{KeySchedule, OpenKeys, SealKeys};
 use crate::error::{HandshakeError, HandshakeErrorKind as Kind};
 use crate::wire::ids::Side;
 
-/// The application traffic secrets of one handshake, as its key log shows them.
+/// Secrets of one handshake, as its key log shows them: for application data, and for the server's flight.
 #[derive(Default)]
 pub(super) struct Log {
+    server_handshake: OnceLock<Secret>,
     client: OnceLock<Secret>,
     server: OnceLock<Secret>,
 }
@@ -29,11 +30,17 @@ impl Log {
         let place = match words.next() {
             Some("CLIENT_TRAFFIC_SECRET_0") => &self.client,
             Some("SERVER_TRAFFIC_SECRET_0") => &self.server,
+            Some("SERVER_HANDSHAKE_TRAFFIC_SECRET") => &self.server_handshake,
             _ => return,
         };
         if let Some(secret) = words.nth(1).and_then(Secret::from_hex) {
             _ = place.set(secret);
         }
+    }
+
+    /// The secret of the server's flight, once it exists.
+    pub(super) fn server_handshake_secret(&self) -> Option<&Secret> {
+        self.server_handshake.get()
     }
 
     /// The secret under which `side` sends, once it exists.

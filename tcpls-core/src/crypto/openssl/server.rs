@@ -8,6 +8,7 @@ use openssl::ssl::{AlpnError, Ssl, SslAcceptor, SslAcceptorBuilder};
 use super::complete;
 use super::driver::Driver;
 use super::errors::{library, refused_configuration};
+use super::extensions::Policy;
 use crate::crypto::{Handshake, TlsServer, alpn};
 use crate::error::HandshakeError;
 
@@ -15,6 +16,7 @@ use crate::error::HandshakeError;
 #[derive(Clone)]
 pub struct OpensslServer {
     acceptor: SslAcceptor,
+    policy: Policy,
 }
 
 impl OpensslServer {
@@ -32,7 +34,16 @@ impl OpensslServer {
         complete(&mut acceptor).map_err(refused_configuration)?;
         set_up_tickets(&mut acceptor).map_err(refused_configuration)?;
         acceptor.set_alpn_select_callback(move |_, offered| select(&names, offered).ok_or(AlpnError::ALERT_FATAL));
-        Ok(Self { acceptor: acceptor.build() })
+        Ok(Self { acceptor: acceptor.build(), policy: Policy::Any })
+    }
+
+    /// Returns a copy to which a client that knows only the draft is one without TCPLS. Otherwise the session with it has only
+    /// the draft's frames: see [`Connection::is_draft_only`].
+    ///
+    /// [`Connection::is_draft_only`]: crate::connection::Connection::is_draft_only
+    #[must_use]
+    pub fn with_parameters(&self) -> Self {
+        Self { policy: Policy::Parameters, ..self.clone() }
     }
 }
 
@@ -61,7 +72,7 @@ fn select<'a>(names: &[Vec<u8>], offered: &'a [u8]) -> Option<&'a [u8]> {
 impl TlsServer for OpensslServer {
     fn handshake(&self) -> Result<Box<dyn Handshake>, HandshakeError> {
         let tls = Ssl::new(self.acceptor.context()).map_err(library)?;
-        Ok(Box::new(Driver::server(tls)?))
+        Ok(Box::new(Driver::server(tls, self.policy)?))
     }
 }
 

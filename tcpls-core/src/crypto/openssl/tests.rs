@@ -1,5 +1,8 @@
 //! Numbers of records behind the server's flight, and what OpenSSL alone decides. Whole sessions are in `tests/it/openssl.rs`.
 
+mod raw_server;
+mod token;
+
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use openssl::pkey::{Id, PKey};
@@ -8,6 +11,7 @@ use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 
 use super::driver::Driver;
+use super::extensions::Policy;
 use super::*;
 use crate::crypto::nonce::nonce;
 use crate::crypto::{Agreed, Handshake, Offer, OpenKeys, TAG_LEN, TlsClient, TlsServer};
@@ -274,39 +278,52 @@ fn foreign(groups: &str, content: &'static [u8], hellos: [&'static [bool]; 2]) -
     let (send, take) = extension(1);
     connector.add_custom_ext(CODES[1], BOTH, move |_, _, _| Ok(send()), move |_, _, _, _| take()).unwrap();
     let tls = connector.build().configure().unwrap().into_ssl(NAME).unwrap();
-    (Driver::client(tls, Offer::Anything, false, None).unwrap(), answers)
+    (Driver::client(tls, Offer::Anything, Policy::Absent, None).unwrap(), answers)
 }
 
 #[test]
-fn server_answers_only_a_client_that_has_both_extensions_in_each_hello() {
+fn server_answers_as_many_extensions_as_each_hello_has() {
     const YES: bool = true;
     const NO: bool = false;
-    let cases: [[&[bool]; 2]; 8] = [
-        [&[YES], &[NO]],
-        [&[NO], &[YES]],
-        [&[YES], &[YES]],
-        [&[NO], &[NO]],
-        [&[YES, YES], &[YES, NO]],
-        [&[YES, NO], &[YES, YES]],
-        [&[NO, YES], &[YES, NO]],
-        [&[YES, YES], &[YES, YES]],
+    // What `tcpls` and `tcpls_parameters` get for an answer.
+    let (both, draft_only, none) = ([1, 1], [1, 0], [0, 0]);
+    let cases: [([&[bool]; 2], [usize; 2]); 11] = [
+        ([&[YES], &[NO]], draft_only),
+        ([&[NO], &[YES]], none),
+        ([&[YES], &[YES]], both),
+        ([&[NO], &[NO]], none),
+        ([&[YES, YES], &[YES, NO]], none),
+        ([&[YES, NO], &[YES, YES]], none),
+        ([&[NO, YES], &[YES, NO]], none),
+        ([&[YES, YES], &[YES, YES]], both),
+        ([&[YES, YES], &[NO, NO]], draft_only),
+        ([&[NO, YES], &[NO, NO]], draft_only),
+        ([&[YES, NO], &[NO, NO]], none),
     ];
-    for hellos in cases {
-        let groups = if hellos[0].len() == 1 { "X25519" } else { "P-256:X25519" };
-        let (mut client, answers) = foreign(groups, b"", hellos);
-        let mut acceptor = acceptor();
-        acceptor.set_groups_list("X25519").unwrap();
-        let mut server = OpensslServer::new(acceptor, &[]).unwrap().handshake().unwrap();
-        for hello in 0..hellos[0].len() {
-            assert_eq!(server.tcpls(), None, "hello {hello}");
+    for (hellos, expected) in cases {
+        for takes_draft_only in [true, false] {
+            let groups = if hellos[0].len() == 1 { "X25519" } else { "P-256:X25519" };
+            let (mut client, answers) = foreign(groups, b"", hellos);
+            let mut acceptor = acceptor();
+            acceptor.set_groups_list("X25519").unwrap();
+            let server = OpensslServer::new(acceptor, &[]).unwrap();
+            let server = if takes_draft_only { server } else { server.with_parameters() };
+            let mut server = server.handshake().unwrap();
+            for hello in 0..hellos[0].len() {
+                assert_eq!(server.tcpls(), None, "hello {hello}");
+                feed(&mut *server, &written(&mut client));
+                feed(&mut client, &written(&mut *server));
+            }
+            assert!(client.is_complete());
+            let expected = if takes_draft_only || expected != draft_only { expected } else { none };
+            let [tcpls, parameters] = [0, 1].map(|which: usize| answers[which].load(Ordering::Relaxed));
+            assert_eq!([tcpls, parameters], expected, "{hellos:?}");
+            assert_eq!((server.tcpls(), server.is_draft_only()), (Some(expected != none), expected == draft_only));
             feed(&mut *server, &written(&mut client));
-            feed(&mut client, &written(&mut *server));
+            written(&mut *server);
+            let agreed = server.finish().unwrap();
+            assert_eq!((agreed.tcpls, agreed.draft_only), (expected != none, expected == draft_only));
         }
-        assert!(client.is_complete());
-        let has_both = hellos.iter().all(|hellos| hellos.iter().all(|has| *has));
-        assert_eq!(server.tcpls(), Some(has_both), "{hellos:?}");
-        let [tcpls, parameters] = [0, 1].map(|which: usize| answers[which].load(Ordering::Relaxed));
-        assert_eq!([tcpls, parameters], [usize::from(has_both); 2], "{hellos:?}");
     }
 }
 
@@ -319,12 +336,24 @@ fn an_extension_that_is_not_empty_ends_the_handshake() {
 }
 
 #[test]
-fn client_refuses_a_server_that_has_tcpls_by_the_draft_alone() {
+fn client_accepts_a_server_of_the_draft_alone_unless_it_needs_parameters() {
     let mut acceptor = acceptor();
     acceptor.add_custom_ext(CODES[0], BOTH, |_, _, _| Ok(Some(*b"")), |_, _, _, _| Ok(())).unwrap();
-    let mut server = Driver::server(Ssl::new(acceptor.build().context()).unwrap()).unwrap();
-    let client = OpensslClient::new(connector(), &[]).unwrap().by_extensions();
-    let mut client = client.handshake(NAME).unwrap();
+    let acceptor = acceptor.build();
+    let server = || Driver::server(Ssl::new(acceptor.context()).unwrap(), Policy::Absent).unwrap();
+    let client = OpensslClient::new(connector(), &[]).unwrap();
+
+    for client in [client.by_extensions(), client.by_extensions().tcpls_only()] {
+        let (mut client, mut server) = (client.handshake(NAME).unwrap(), server());
+        feed(&mut server, &written(&mut *client));
+        feed(&mut *client, &written(&mut server));
+        assert_eq!((client.tcpls(), client.is_draft_only()), (Some(true), true));
+        written(&mut *client);
+        let agreed = client.finish().unwrap();
+        assert_eq!((agreed.tcpls, agreed.draft_only), (true, true));
+    }
+
+    let (mut client, mut server) = (client.by_extensions_with_parameters().handshake(NAME).unwrap(), server());
     feed(&mut server, &written(&mut *client));
     let outcome: Result<Vec<()>, _> =
         records(&written(&mut server)).iter_mut().map(|record| client.handle_record(record)).collect();
@@ -372,7 +401,7 @@ fn a_client_of_tls_1_2_is_refused_with_an_alert() {
     let mut old = connector();
     old.set_max_proto_version(Some(SslVersion::TLS1_2)).unwrap();
     let tls = old.build().configure().unwrap().into_ssl(NAME).unwrap();
-    let mut hello = Driver::client(tls, Offer::Anything, false, None).unwrap();
+    let mut hello = Driver::client(tls, Offer::Anything, Policy::Absent, None).unwrap();
     let mut server = server(0);
     let mut record = written(&mut hello);
     let error = server.handle_record(&mut record).unwrap_err();

@@ -105,8 +105,8 @@ impl Streams {
 
     /// Gives up what is not acknowledged. Also when the session is closing, and after [`Streams::finish`].
     pub(crate) fn reset(&mut self, id: StreamId, error: ErrorCode) -> Result<(), WriteError> {
-        let (plain, dropped) = (self.shared.plain, self.shared.ending.outgoing_dropped);
-        if dropped {
+        let (plain, draft_only) = (self.shared.plain, self.shared.draft_only);
+        if self.shared.ending.outgoing_dropped {
             return Err(WriteError::Closed);
         }
         let result = self.update(id, |stream, shared| {
@@ -115,6 +115,9 @@ impl Streams {
                 // There is no frame for it; the end of the session shows it.
                 stream.send.handle_reset_acked();
                 shared.plain_reset = Some(error);
+            } else if draft_only {
+                // There is no frame for it: the peer's stream stays without an end.
+                stream.send.handle_reset_acked();
             } else {
                 shared.due.insert(ControlKey::ResetStream(id));
             }
@@ -167,6 +170,10 @@ impl Streams {
     pub(crate) fn stop(&mut self, id: StreamId, error: ErrorCode) -> Result<(), ReadError> {
         let result = self.update(id, |stream, shared| {
             shared.window.consume(stream.recv.stop(error)?);
+            if shared.draft_only {
+                stream.recv.truncate(); // the peer cannot be asked; what it sends is dropped
+                return Ok(());
+            }
             if stream.recv.stop_code().is_some() && !shared.plain && !shared.ending.outgoing_dropped {
                 shared.due.insert(ControlKey::StopSending(id));
             }

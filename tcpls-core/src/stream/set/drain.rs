@@ -31,14 +31,21 @@ impl Drain {
     pub(super) fn serve_plain_stream(&mut self) {
         self.of_peer = self.of_peer.and(Some(1));
     }
+
+    /// The session turns out to be draft-only: all streams are served, because no frame could refuse one.
+    pub(super) fn serve_all(&mut self) {
+        self.of_peer = self.of_peer.and(Some(u32::MAX));
+    }
 }
 
 impl Streams {
-    /// This endpoint drains the session: of the peer's streams it serves those that exist or have existed. Returns how
-    /// many that are.
+    /// This endpoint drains the session: of the peer's streams it serves those that exist or have existed, and in a session
+    /// with only the draft's frames all. Returns how many that are.
     pub(crate) fn drain(&mut self) -> u32 {
         self.shared.report_available(); // the next attempt to open fails for another reason
-        *self.shared.drain.of_peer.get_or_insert(self.shared.opened_by_peer)
+        // Without a frame that refuses a stream, all are served.
+        let served = if self.shared.draft_only { u32::MAX } else { self.shared.opened_by_peer };
+        *self.shared.drain.of_peer.get_or_insert(served)
     }
 
     /// Whether either endpoint drains the session.

@@ -26,7 +26,7 @@ impl Streams {
         shared.blocked = Blocked::default();
         shared.due = BTreeSet::new();
         shared.events = VecDeque::new();
-        (shared.buffered_to_send, shared.buffered_to_read) = (0, 0);
+        (shared.buffered_to_send, shared.buffered_to_read, shared.ready_to_read) = (0, 0, 0);
         (shared.again, shared.fresh, shared.beyond) = (0, 0, 0);
         shared.accepted = shared.opened_by_peer;
     }

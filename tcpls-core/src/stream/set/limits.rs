@@ -11,6 +11,8 @@ pub(super) struct Limits {
     pub(super) stream_send_buffer: usize,
     pub(super) initial_window: u64,
     pub(super) max_window: u64,
+    /// Of the session: it bounds what is held without credit, too.
+    pub(super) session_window: u64,
 }
 
 impl Limits {
@@ -22,6 +24,7 @@ impl Limits {
             stream_send_buffer: config.stream_send_buffer,
             initial_window: config.initial_stream_window,
             max_window: config.max_stream_window,
+            session_window: config.max_session_window,
         }
     }
 }

@@ -146,6 +146,7 @@ impl Pair {
             assert_eq!(shared.beyond, sum(|load| load.beyond));
             assert_eq!(shared.buffered_to_send as u64, sum(|load| load.to_send as u64));
             assert_eq!(shared.buffered_to_read as u64, sum(|load| load.to_read as u64));
+            assert_eq!(shared.ready_to_read, sum(|load| load.ready));
             assert!(!shared.window.update_is_due() || shared.due.contains(&ControlKey::MaxData));
             for (id, stream) in &side.map {
                 assert_eq!(stream.place.is_some(), stream.send.need().is_some(), "its turn to send");

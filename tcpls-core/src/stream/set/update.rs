@@ -62,6 +62,7 @@ impl Cause {
 pub(super) struct Load {
     pub(super) to_send: usize,
     pub(super) to_read: usize,
+    pub(super) ready: u64,
     pub(super) again: u64,
     pub(super) fresh: u64,
     pub(super) beyond: u64,
@@ -74,6 +75,7 @@ impl Stream {
         Load {
             to_send: self.send.buffered(),
             to_read: self.recv.memory(),
+            ready: self.recv.ready(),
             again: self.send.to_send_again(),
             fresh,
             beyond: unsent - fresh,
@@ -112,7 +114,7 @@ impl Streams {
             self.shared.wake_writer(id, stream);
         }
         if cause.may_change_receiving() {
-            self.shared.settle_recv(id, stream, before.to_read);
+            self.shared.settle_recv(id, stream, before);
         }
         if cause.may_be_read() && stream.recv.window_update_is_due() {
             self.shared.due.insert(ControlKey::MaxStreamData(id));
@@ -161,8 +163,9 @@ impl Shared {
     }
 
     /// Updates everything that depends on a stream's received data.
-    fn settle_recv(&mut self, id: StreamId, stream: &mut Stream, to_read: usize) {
-        self.buffered_to_read = self.buffered_to_read - to_read + stream.recv.memory();
+    fn settle_recv(&mut self, id: StreamId, stream: &mut Stream, before: Load) {
+        self.buffered_to_read = self.buffered_to_read - before.to_read + stream.recv.memory();
+        self.ready_to_read = self.ready_to_read - before.ready + stream.recv.ready();
         if self.window.update_is_due() {
             self.due.insert(ControlKey::MaxData);
         }
@@ -177,6 +180,9 @@ impl Shared {
             self.due.remove(&key);
         }
         self.blocked.remove(id);
+        if self.draft_only {
+            return self.allow_another(id.initiator());
+        }
         if id.initiator() != self.side && !self.plain {
             self.closed_by_peer += 1;
             let gain = self.fresh_limit_of_peer().saturating_sub(self.limit_of_peer);

@@ -58,6 +58,11 @@ impl Pair {
     }
 
     fn deliver_on(&mut self, number: usize, to: Side, n: usize) -> usize {
+        if let Role::Tcp(tcp) = self.pipes[number].role(to)
+            && !self.conn(to).wants_read(tcp)
+        {
+            return 0; // as a driver does
+        }
         let arrived = self.pipes[number].towards(to).arrive(n);
         if arrived > 0 {
             self.receive(number, to);
