@@ -21,6 +21,8 @@ use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
 
 use self::pinned::KeyVerifier;
 
+#[cfg(feature = "openssl")]
+mod openssl;
 mod pinned;
 #[cfg(any(test, feature = "self-signed"))]
 mod self_signed;

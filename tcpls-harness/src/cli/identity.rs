@@ -3,11 +3,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use tcpls_core::crypto::rustls::RustlsServer;
+use tcpls_core::crypto::TlsServer;
 
 use super::Outcome;
+use super::library::Library;
 use super::state::StateArgs;
 use super::validity::Validity;
 use crate::net::Listener;
@@ -50,6 +52,10 @@ pub struct IdentityArgs {
     /// File to write the self-signed certificate to
     #[arg(long, value_name = "FILE", default_value = "tcpls-ca.pem", conflicts_with = "cert")]
     pub ca_out: PathBuf,
+    /// TLS library
+    #[cfg(feature = "openssl")]
+    #[arg(long, value_name = "LIBRARY", value_enum, default_value_t)]
+    pub tls: Library,
     /// Where the private key is kept.
     #[command(flatten)]
     pub state: StateArgs,
@@ -69,20 +75,33 @@ impl IdentityArgs {
         Ok(Identity::kept_in(&self.state.directory()?.key(), &names)?)
     }
 
+    /// The TLS configuration of the server with this certificate.
+    pub(crate) fn server(
+        &self,
+        identity: &Identity,
+        protocols: &[&[u8]],
+        early_data: bool,
+    ) -> Outcome<Arc<dyn TlsServer>> {
+        #[cfg(feature = "openssl")]
+        let library = self.tls;
+        #[cfg(not(feature = "openssl"))]
+        let library = Library::default();
+        library.server(identity, protocols, self.client_ca.as_deref(), early_data)
+    }
+
     /// Reads the files again, and has `listener` use them for new sessions. If one is unusable, nothing changes. A certificate
-    /// of the server's own making stays as long as its key does: clients have copies of it. `complete` completes the
-    /// configuration.
+    /// of the server's own making stays as long as its key does: clients have copies of it.
     pub(crate) fn renew(
         &self,
         current: &mut Identity,
         listener: &Listener,
         protocols: &[&[u8]],
-        complete: impl FnOnce(RustlsServer) -> Outcome<RustlsServer>,
+        early_data: bool,
     ) -> Outcome {
         let loaded = self.load(listener.local_addresses())?;
         let stays = self.cert.is_none() && loaded.pin()? == current.pin()?;
         let shown = if stays { &*current } else { &loaded };
-        let tls = complete(shown.server_for(protocols, self.client_ca.as_deref())?)?;
+        let tls = self.server(shown, protocols, early_data)?;
         if !stays {
             // Last of what can fail: clients must not get a certificate that the server does not show.
             self.write_ca(&loaded)?;

@@ -19,6 +19,7 @@ pub mod invite;
 pub mod invites;
 mod joins;
 pub mod keys;
+pub mod library;
 pub mod limits;
 pub mod listen;
 mod logs;

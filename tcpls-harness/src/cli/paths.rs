@@ -15,15 +15,16 @@ use tokio::time::Instant;
 use super::hints::Hints;
 use super::invite::InviteSource;
 use super::joins::Joins;
+use super::library::Library;
 use super::stalls::Stalls;
 use super::units::span;
 use super::uplinks::UplinkArgs;
-use super::{Outcome, invite, output, status, uplinks, zones};
+use super::{Outcome, invite, library, output, status, uplinks, zones};
 use crate::dial::{Local, Path};
 use crate::net::interfaces::has_strict_filter;
 use crate::net::{AddTcpError, ClientOptions, Events, Monitor, PathFailures, PathReport, Runtime, Session};
 use crate::proxy::Invite;
-use crate::tls::Trust;
+use crate::tls::{Identity, Trust};
 
 /// How long to wait for a token, or for TCP connections to join.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,6 +46,10 @@ pub struct TrustArgs {
     /// users can read that
     #[arg(long, value_name = "@FILE", conflicts_with_all = ["ca", "insecure"])]
     pub invite: Option<InviteSource>,
+    /// TLS library
+    #[cfg(feature = "openssl")]
+    #[arg(long, value_name = "LIBRARY", value_enum, default_value_t)]
+    pub tls: Library,
 }
 
 impl TrustArgs {
@@ -56,8 +61,22 @@ impl TrustArgs {
         invite::read(self.invite.as_ref())
     }
 
-    /// The certificates to accept, given what [`TrustArgs::read_invite`] returned.
-    pub(crate) fn trust(&self, invite: Option<&Invite>) -> Trust {
+    /// The TLS configuration of a client, given what [`TrustArgs::read_invite`] returned.
+    pub(crate) fn client(
+        &self,
+        invite: Option<&Invite>,
+        protocols: &[&[u8]],
+        identity: Option<&Identity>,
+    ) -> Outcome<library::Client> {
+        #[cfg(feature = "openssl")]
+        let library = self.tls;
+        #[cfg(not(feature = "openssl"))]
+        let library = Library::default();
+        library.client(&self.trust(invite), protocols, identity)
+    }
+
+    /// The certificates to accept.
+    fn trust(&self, invite: Option<&Invite>) -> Trust {
         match (&self.ca, invite) {
             _ if self.insecure => Trust::Anyone,
             (Some(path), _) => Trust::File(path.clone()),

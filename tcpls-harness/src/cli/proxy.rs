@@ -189,7 +189,7 @@ impl Server {
         let users = users(args)?;
         let listen = args.listen.prepare()?;
         let identity = args.identity.load(listen.addresses())?;
-        let tls = identity.server_for(&[PROTOCOL], args.identity.client_ca.as_deref())?;
+        let tls = args.identity.server(&identity, &[PROTOCOL], false)?;
         let mut options = ServerOptions::new(tls);
         bounds.apply(&mut options);
         args.listen.apply(&mut options);
@@ -232,7 +232,7 @@ impl Server {
     fn read_again(&mut self) -> Outcome {
         let users = users(&self.args)?;
         let use_secrets = self.args.farm.read_again()?;
-        self.args.identity.renew(&mut self.identity, &self.listener, &[PROTOCOL], Ok)?;
+        self.args.identity.renew(&mut self.identity, &self.listener, &[PROTOCOL], false)?;
         self.log.warn(self.args.identity.warnings(&self.identity));
         self.proxy.set_users(users);
         use_secrets(&self.listener);

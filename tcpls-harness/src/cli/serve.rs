@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tcpls_core::crypto::rustls::RustlsServer;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -77,13 +76,6 @@ pub struct Args {
     pub log: LogArgs,
 }
 
-impl Args {
-    /// A configuration with what else the arguments say.
-    fn tls(&self, tls: RustlsServer) -> Outcome<RustlsServer> {
-        Ok(if self.early_data { tls.with_early_data()? } else { tls })
-    }
-}
-
 /// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
@@ -121,7 +113,7 @@ impl Server {
         let root = Root::with_limits(&args.root, Limits::of(bounds.files)).map_err(|error| no_root(args, &error))?;
         let listen = args.listen.prepare()?;
         let identity = args.identity.load(listen.addresses())?;
-        let tls = args.tls(identity.server_for(&[PROTOCOL], args.identity.client_ca.as_deref())?)?;
+        let tls = args.identity.server(&identity, &[PROTOCOL], args.early_data)?;
         let mut options = ServerOptions::new(tls).with(|options| options.early_data = args.early_data);
         bounds.apply(&mut options);
         args.listen.apply(&mut options);
@@ -152,7 +144,7 @@ impl Server {
         let root = self.root.at(&self.args.root).map_err(|error| no_root(&self.args, &error))?;
         let use_secrets = self.args.farm.read_again()?;
         let args = &self.args;
-        args.identity.renew(&mut self.identity, &self.listener, &[PROTOCOL], |tls| args.tls(tls))?;
+        args.identity.renew(&mut self.identity, &self.listener, &[PROTOCOL], args.early_data)?;
         self.log.warn(self.args.identity.warnings(&self.identity));
         self.root = root;
         use_secrets(&self.listener);

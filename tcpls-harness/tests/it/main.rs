@@ -11,6 +11,7 @@ mod clients;
 mod command;
 mod coop;
 mod docs;
+mod draft_only;
 mod drain;
 mod early_data;
 mod events;
@@ -25,6 +26,8 @@ mod load_balancers;
 mod middleboxes;
 mod network;
 mod openssl;
+#[cfg(feature = "openssl")]
+mod openssl_provider;
 mod outages;
 mod paths;
 mod pins;

@@ -30,7 +30,7 @@ pub(super) struct Dialer {
 impl Dialer {
     pub(super) fn new(args: &Args, invite: Option<&Invite>, url: Url) -> Outcome<Self> {
         let given = args.connections(invite);
-        let tls = args.trust.trust(invite).client_as(&[PROTOCOL], args.identity.load()?.as_ref())?;
+        let tls = args.trust.client(invite, &[PROTOCOL], args.identity.load()?.as_ref())?;
         let name = server_name(&url.name)?;
         let mut tcpls_only = ClientOptions::new(tls.clone().tcpls_only(), name.clone());
         let mut options = if args.tcpls_only { tcpls_only.clone() } else { ClientOptions::new(tls, name) };

@@ -127,7 +127,7 @@ async fn run_all(args: &Args, signals: Signals) -> Outcome<Report> {
 async fn open(args: &Args) -> Outcome<Session> {
     let addresses = resolve(&args.connect).await?;
     let options = ClientOptions::new(
-        args.trust.trust(args.trust.read_invite()?.as_ref()).client(&[PROTOCOL])?,
+        args.trust.client(args.trust.read_invite()?.as_ref(), &[PROTOCOL], None)?,
         server_name(&args.name)?,
     );
     let mut options = ClientOptions { dial: DialOptions { keep: Keep::Session, ..DialOptions::default() }, ..options };

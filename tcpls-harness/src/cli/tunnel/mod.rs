@@ -111,7 +111,7 @@ impl TunnelArgs {
     fn options(&self, invite: Option<&Invite>, name: ServerName<'static>) -> Outcome<ClientOptions> {
         let identity = self.identity.load()?;
         // One stream is no tunnel for several programs.
-        let tls = self.trust.trust(invite).client_as(&[PROTOCOL], identity.as_ref())?.tcpls_only();
+        let tls = self.trust.client(invite, &[PROTOCOL], identity.as_ref())?.tcpls_only();
         let mut options = ClientOptions::new(tls, name);
         let config = options.config.as_ref().clone();
         let config = session_config(config, MAX_STREAMS).with(|config| config.session_timeout = self.outage);

@@ -18,6 +18,8 @@ mod signals;
 mod status;
 #[cfg(target_os = "linux")]
 mod systemd;
+#[cfg(feature = "openssl")]
+mod tls;
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};

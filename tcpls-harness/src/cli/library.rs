@@ -1,0 +1,89 @@
+//! The TLS library that the command uses: `--tls`, in builds with OpenSSL.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tcpls_core::HandshakeError;
+#[cfg(feature = "openssl")]
+use tcpls_core::crypto::openssl::OpensslClient;
+use tcpls_core::crypto::rustls::RustlsClient;
+use tcpls_core::crypto::{Handshake, TlsClient, TlsServer};
+
+use super::Outcome;
+use crate::tls::{Identity, Trust};
+
+/// A library for TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "openssl", derive(clap::ValueEnum))]
+pub enum Library {
+    /// rustls
+    #[default]
+    Rustls,
+    /// OpenSSL, which writes no session keys to SSLKEYLOGFILE
+    #[cfg(feature = "openssl")]
+    Openssl,
+    /// OpenSSL; a client negotiates TCPLS by the draft's TLS extension instead of ALPN, with a server that uses OpenSSL
+    #[cfg(feature = "openssl")]
+    OpensslExtensions,
+}
+
+/// A client's TLS configuration.
+#[derive(Clone, Debug)]
+pub(crate) enum Client {
+    Rustls(RustlsClient),
+    #[cfg(feature = "openssl")]
+    Openssl(OpensslClient),
+}
+
+impl Client {
+    /// Refuses servers without TCPLS.
+    pub(crate) fn tcpls_only(self) -> Self {
+        match self {
+            Self::Rustls(client) => Self::Rustls(client.tcpls_only()),
+            #[cfg(feature = "openssl")]
+            Self::Openssl(client) => Self::Openssl(client.tcpls_only()),
+        }
+    }
+}
+
+impl TlsClient for Client {
+    fn handshake(&self, server_name: &str) -> Result<Box<dyn Handshake>, HandshakeError> {
+        match self {
+            Self::Rustls(client) => TlsClient::handshake(client, server_name),
+            #[cfg(feature = "openssl")]
+            Self::Openssl(client) => TlsClient::handshake(client, server_name),
+        }
+    }
+}
+
+impl Library {
+    pub(crate) fn client(self, trust: &Trust, protocols: &[&[u8]], identity: Option<&Identity>) -> Outcome<Client> {
+        Ok(match self {
+            Self::Rustls => Client::Rustls(trust.client_as(protocols, identity)?),
+            #[cfg(feature = "openssl")]
+            Self::Openssl => Client::Openssl(trust.openssl_client_as(protocols, identity)?),
+            #[cfg(feature = "openssl")]
+            Self::OpensslExtensions => Client::Openssl(trust.openssl_client_as(protocols, identity)?.by_extensions()),
+        })
+    }
+
+    /// A server's configuration; both forms of negotiation are accepted where there are two.
+    pub(crate) fn server(
+        self,
+        identity: &Identity,
+        protocols: &[&[u8]],
+        clients: Option<&Path>,
+        early_data: bool,
+    ) -> Outcome<Arc<dyn TlsServer>> {
+        Ok(match self {
+            Self::Rustls => {
+                let tls = identity.server_for(protocols, clients)?;
+                Arc::new(if early_data { tls.with_early_data()? } else { tls })
+            }
+            #[cfg(feature = "openssl")]
+            _ if early_data => return Err("only rustls accepts early data: leave out --early-data, or --tls".into()),
+            #[cfg(feature = "openssl")]
+            Self::Openssl | Self::OpensslExtensions => Arc::new(identity.openssl_server_for(protocols, clients)?),
+        })
+    }
+}
