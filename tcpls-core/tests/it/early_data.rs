@@ -151,6 +151,22 @@ fn early_data_with_a_ticket_that_the_server_does_not_know_is_sent_again() {
 }
 
 #[test]
+fn client_of_another_configuration_does_not_use_the_ticket() {
+    let (tls, tickets) = (early(), Arc::new(EarlyTickets::default()));
+    let mut ends = Ends::new(&tls);
+    ends.client = tls.client(1).with_early_data(tickets.clone());
+    ends.fetch_ticket();
+    // rustls compares the objects that verify certificates.
+    ends.client = tls.client(2).with_early_data(tickets.clone());
+    let mut pair = ends.pair(Setup::default());
+    assert_eq!(pair.client().early_data(), 0);
+    pair.drive();
+    pair.transfer(Client, b"question");
+    let mut pair = ends.pair(Setup::default());
+    assert_ne!(pair.client().early_data(), 0, "the tickets of that session serve the next");
+}
+
+#[test]
 fn early_data_is_sent_again_after_a_hello_retry_request() {
     let tls = early();
     let mut ends = Ends::new(&Tls { retry: true, ..tls.clone() });

@@ -105,6 +105,7 @@ impl RustlsClient {
             let own = Arc::make_mut(&mut config);
             own.resumption = Resumption::store(store.clone());
             own.enable_early_data = early_state.is_some();
+            own.max_fragment_size = None; // for early data, a record of the core is one of rustls
             early = Some(store);
         }
         let tls = UnbufferedClientConnection::new(config, server_name)?;
@@ -164,6 +165,14 @@ impl Tls for ClientTls {
 
     fn early_state(&self) -> Option<&[u8]> {
         self.early_state.as_deref()
+    }
+
+    fn offers_early_data(mut data: TransmitTlsData<'_, ClientConnectionData>) -> bool {
+        data.may_encrypt_early_data().is_some()
+    }
+
+    fn withdraw_early(&mut self) {
+        self.early_state = None;
     }
 
     fn encrypt_early(

@@ -52,6 +52,12 @@ pub(super) trait Tls: Send {
     fn early_state(&self) -> Option<&[u8]> {
         None
     }
+    /// Client: whether the ClientHello offers early data.
+    fn offers_early_data(_: TransmitTlsData<'_, Self::Data>) -> bool {
+        false
+    }
+    /// Client: forgets what was kept with the ticket.
+    fn withdraw_early(&mut self) {}
     /// Client: seals early data; `None` if that is not possible.
     fn encrypt_early(_: TransmitTlsData<'_, Self::Data>, _plaintext: &[u8], _out: &mut [u8]) -> Option<usize> {
         None
@@ -103,6 +109,7 @@ impl<T: Tls> Driver<T> {
         let early = Early::new(is_offered);
         let mut driver = Self { tls, phase, incoming, received: 0, outgoing, early };
         driver.run()?;
+        driver.check_offer()?;
         Ok(driver)
     }
 
@@ -179,7 +186,7 @@ impl<T: Tls> Driver<T> {
             self.run()?; // nothing is sealed behind the ClientHello any more
         }
         self.incoming.extend_from_slice(record);
-        self.look_at_hello();
+        self.look_at_hello(record);
         self.run()?;
         self.drop_skipped(record);
         Ok(())

@@ -3,6 +3,7 @@
 //! Here: certificates, configurations, and the moving of records. The tests are in the files below.
 
 mod agreement;
+mod early;
 mod failure;
 mod keys;
 
