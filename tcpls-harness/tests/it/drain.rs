@@ -8,8 +8,8 @@ use tcpls_core::config::Config;
 use tcpls_core::error::{CloseReason, OpenStreamError, code};
 use tcpls_harness::net::{ClientOptions, ConnectError, Listener, Runtime, ServerOptions, Session};
 use tcpls_harness::proxy::{
-    self, Allow, AllowRemote, Limits, RemoteForward, RemoteForwards, RemoteReport, Server, TcpOutbound, TcpPeer,
-    Tunnel, TunnelOptions, TunnelReport, Users, serve_forward,
+    self, Allow, AllowRemote, Limits, RemoteForward, RemoteForwards, RemoteReport, Report, Server, TcpOutbound,
+    TcpPeer, Tunnel, TunnelOptions, TunnelReport, Users, serve_forward,
 };
 use tcpls_harness::tls::Identity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -230,4 +230,69 @@ async fn both_ends_of_a_session_learn_of_the_drain() {
     assert_eq!(soon(client.closed()).await, CloseReason::Peer { error: code::NO_ERROR, reason: b"drained".to_vec() });
     assert!(server.accept_stream().await.is_none());
     soon(listener.drained()).await;
+}
+
+/// A target that sends without end.
+async fn source() -> SocketAddr {
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        while socket.write_all(&[7; 4096]).await.is_ok() {}
+    });
+    address
+}
+
+#[tokio::test]
+async fn port_is_free_after_a_drain_although_its_client_leaves_no_room_for_the_answer() {
+    const SMALL: usize = 1024;
+    let identity = identity();
+    let config = Config::default().with(|config| config.send_buffer = SMALL);
+    let options = ServerOptions::new(identity.server(&[proxy::PROTOCOL]).unwrap());
+    let options = options.with(|options| options.config = Arc::new(config));
+    let mut listener = Listener::bind(&[ANY], options).unwrap();
+    let addresses = listener.local_addresses().to_vec();
+    let config = Config::default().with(|config| {
+        (config.initial_stream_window, config.max_stream_window) = (SMALL as u64, SMALL as u64);
+    });
+    let tls = trust(&identity).client(&[proxy::PROTOCOL]).unwrap();
+    let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
+    let options = options.with(|options| options.config = Arc::new(config));
+    let (client, session) = tokio::join!(Session::connect(&addresses, options), listener.accept());
+    let client = client.unwrap();
+
+    let listen = TcpListener::bind(ANY).await.unwrap().local_addr().unwrap();
+    let allow = Allow::new(vec!["127.0.0.0/8:*".parse().unwrap()]);
+    let server = Server::new(TcpOutbound::new(allow, LIMIT), Users::default(), Limits::default());
+    server.allow_remote(AllowRemote::new(vec![listen.to_string().parse().unwrap()]));
+    let (sender, mut reports) = mpsc::unbounded_channel();
+    let serving = session.clone();
+    tokio::spawn(async move { server.serve(&serving, move |report| _ = sender.send(report)).await });
+
+    // The data of a connection that the client does not read fills what the server holds for the session.
+    let (target, mut unread) = (source().await, client.open_stream().await.unwrap());
+    let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    unread.write_all(head.as_bytes()).await.unwrap();
+    // What the client's window allows has arrived, and as much waits.
+    let arrived = (head.len() + SMALL) as u64;
+    let is_full = || session.delivered() == arrived && session.stats().bytes_to_send == SMALL;
+    soon(async {
+        while !is_full() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let mut request = client.open_stream().await.unwrap();
+    let head = format!("LISTEN {listen} HTTP/1.1\r\nHost: {listen}\r\nTcpls-Client: 0123456789abcdef\r\n\r\n");
+    request.write_all(head.as_bytes()).await.unwrap();
+    while !matches!(soon(reports.recv()).await.unwrap(), Report::Listening { address, .. } if address == listen) {}
+    assert!(TcpListener::bind(listen).await.is_err(), "the server listens");
+    session.drain(LIMIT);
+    soon(async {
+        while TcpListener::bind(listen).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(soon(request.read(&mut [0])).await.unwrap(), 0, "there was no room for the answer");
 }
