@@ -101,8 +101,8 @@ pub trait Handshake: Send {
     ///
     /// Appends to `out` what [`Handshake::write`] would give, then exactly one record with all of `plaintext`, and returns
     /// true. Possible any number of times, at most [`EARLY_DATA`] bytes in all, until the first call of
-    /// [`Handshake::handle_record`], if [`Handshake::early_state`] returns something. Returns false otherwise, with `out`
-    /// and the provider unchanged.
+    /// [`Handshake::handle_record`], if [`Handshake::early_state`] returns something. Returns false otherwise; then
+    /// `out` has at most what [`Handshake::write`] would give.
     fn write_early(&mut self, _plaintext: &[u8], _out: &mut Vec<u8>) -> bool {
         false
     }

@@ -343,6 +343,7 @@ fn session_ends_with_its_tcp_connection_before_the_servers_flight() {
         assert!(matches!(pair.close_reason(side), Some(CloseReason::LostInHandshake(_))), "{side:?}");
     }
     assert_eq!(pair.client().undelivered(), 9, "eight bytes and the end");
+    assert_eq!(pair.client().early_data(), 0);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tcpls_harness::tls::Identity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{ANY, PROTOCOL, identity, read_all, soon, trust};
+use crate::support::{ANY, PROTOCOL, identity, joined, read_all, soon, trust};
 
 /// A server that accepts early data, and a client that keeps tickets.
 struct Ends {
@@ -125,6 +125,22 @@ async fn request_goes_out_with_the_client_hello_and_the_server_sees_that() {
     assert!(!stream.is_early());
     answer(&mut stream, b"later").await;
     assert_eq!(answer_of(asked).await, b"later");
+}
+
+#[tokio::test]
+async fn other_addresses_join_a_session_that_began_with_early_data() {
+    let mut ends = Ends::with_ticket(true).await;
+    let mut options = ends.options();
+    options.dial.keep = Keep::Paths;
+    let client = Session::connect(&[ends.address; 2], options).await.unwrap();
+    assert!(!client.is_confirmed());
+    let mut events = client.events();
+    let asked = ask(&client, b"early").await;
+    let server = ends.listener.accept().await;
+    answer(&mut server.accept_stream().await.unwrap(), b"early").await;
+    assert_eq!(answer_of(asked).await, b"early");
+    soon(async { while joined(&mut events).await == ConnectionId::FIRST {} }).await;
+    assert_eq!(client.tcp_connections().len(), 2);
 }
 
 #[tokio::test]

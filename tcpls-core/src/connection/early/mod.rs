@@ -118,13 +118,13 @@ impl Early {
 
 impl Connection {
     /// Client: returns how many bytes may still be sent as early data, before the handshake is complete; 0 if there is
-    /// none in this session. If it is not 0, streams can be opened and written at once, for the application protocol that
+    /// none in this session, or it has ended. If it is not 0, streams can be opened and written at once, for the application protocol that
     /// [`Connection::application_protocol`] returns.
     ///
     /// An attacker can send copies of early data: write only what may be repeated. What was written before the handshake
     /// is complete and does not fit is sent afterwards. If the server rejects early data, it is sent again.
     pub fn early_data(&self) -> usize {
-        if self.early.left.1 == 0 { 0 } else { self.early.left.0.saturating_sub(MIN_LEFT) }
+        if self.early.left.1 == 0 || self.ending.is_closed() { 0 } else { self.early.left.0.saturating_sub(MIN_LEFT) }
     }
 
     /// Returns whether the handshake is complete. A session is reported before that only if it has early data, and only to

@@ -81,6 +81,7 @@ impl Start {
         loop {
             self.note_progress();
             self.dialer.advance(now(), SessionView::default());
+            let mut early = None;
             while let Some(action) = self.dialer.poll_action() {
                 if action == Action::GiveUp {
                     let order: Vec<Path> = self.dialer.paths().iter().map(|status| status.path).collect();
@@ -91,8 +92,12 @@ impl Start {
                 if let Action::Handshake { attempt } = action
                     && self.has_early_data(attempt)
                 {
-                    return Ok(self.finish_later(attempt));
+                    early.get_or_insert(attempt);
                 }
+            }
+            // Only now: the dialer counts on all of its actions.
+            if let Some(attempt) = early {
+                return Ok(self.finish_later(attempt));
             }
             match self.next_news().await {
                 News::Dialed(attempt, path, outcome) => self.note_dialed(attempt, path, outcome),
