@@ -11,7 +11,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 
 use crate::crypto::plaintext_alert;
 use crate::crypto::rng::{Rng, Seed};
@@ -106,6 +106,25 @@ pub struct Join {
     pub(crate) session: SessionId,
     pub(crate) sequence: u32,
     pub(crate) hello: Box<ClientHello>,
+    pub(crate) form: JoinForm,
+}
+
+/// How the ClientHello of a join carries its token.
+pub(crate) enum JoinForm {
+    /// In the extension `tcpls_join` (draft, 5.1.2).
+    Extension,
+    /// As the ticket of a TLS resumption (decision D147). These are the hello's records, for the TLS library.
+    Resumption(Box<BytesMut>),
+}
+
+/// The token in the hello is not shown.
+impl fmt::Debug for JoinForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Extension => f.write_str("Extension"),
+            Self::Resumption(hello) => write!(f, "Resumption({} bytes)", hello.len()),
+        }
+    }
 }
 
 impl Join {
@@ -117,6 +136,12 @@ impl Join {
     /// Returns the token's sequence number: the connection ID, if the session accepts the join (draft, 4.2.1).
     pub fn sequence(&self) -> u32 {
         self.sequence
+    }
+
+    /// Returns whether it is a TLS resumption to everyone without keys. If its session is not there, or
+    /// [turns it away](crate::Connection::turns_away), it gets the answer of a new session: [`Endpoint::decline_join`].
+    pub fn is_resumption(&self) -> bool {
+        matches!(self.form, JoinForm::Resumption(_))
     }
 }
 
@@ -148,8 +173,8 @@ pub enum Incoming {
     /// `Connection`, as TCP connection 0.
     New(NewSession),
     /// A client that joins a session. The ClientHello was removed from the buffer. Pass the rest to that session's
-    /// `Connection`, with the claim that `handle_join` returns. If there is no such session, send
-    /// [`Endpoint::refuse_join`].
+    /// `Connection`, with the claim that `handle_join` returns. If there is no such session, call
+    /// [`Endpoint::decline_join`].
     Join(Join),
     /// A client that joins a session of another server of the farm ([`EndpointConfig::server`]). All bytes are still in
     /// the buffer: pass them on to that server, with all that follow, or send [`Endpoint::refuse_foreign_join`].
@@ -265,6 +290,21 @@ impl Endpoint {
         plaintext_alert(Alert::IllegalParameter).to_vec()
     }
 
+    /// Decides what becomes of a join whose session has ended, never existed here, or
+    /// [turns it away](crate::Connection::turns_away). `bytes` are those behind the ClientHello.
+    ///
+    /// A join that is a TLS resumption begins a new session, as a resumption with an unknown ticket does: the ClientHello is back
+    /// in front of `bytes`. Handle it as [`Incoming::New`].
+    ///
+    /// # Errors
+    /// Any other join is refused: returns the bytes of [`Endpoint::refuse_join`].
+    pub fn decline_join(&mut self, join: Join, bytes: &mut BytesMut) -> Result<NewSession, Vec<u8>> {
+        let JoinForm::Resumption(mut hello) = join.form else { return Err(Self::refuse_join(&join)) };
+        hello.unsplit(core::mem::take(bytes));
+        *bytes = *hello;
+        Ok(self.new_session())
+    }
+
     /// Returns the bytes to send, before closing, to a client that has to give way to another: the alerts user_canceled
     /// and close_notify (RFC 8446, 6.1).
     pub fn refuse_crowded() -> Vec<u8> {
@@ -277,18 +317,24 @@ impl Endpoint {
 
     // draft I14
     fn recognise(&mut self, hello: ClientHello, len: usize, bytes: &mut BytesMut) -> Incoming {
-        let Some(token) = hello.join else {
+        let Some(token) = hello.join.or(hello.ticket) else {
             return Incoming::New(self.new_session());
         };
         // draft E10
         let Some((session, sequence)) = self.secrets.open(&token) else {
-            return refused(Alert::IllegalParameter);
+            // Most tickets are those of the TLS library.
+            return if hello.join.is_some() {
+                refused(Alert::IllegalParameter)
+            } else {
+                Incoming::New(self.new_session())
+            };
         };
         if self.config.server.is_some_and(|server| server != session.server()) {
             return Incoming::Foreign(ForeignJoin { session, sequence });
         }
-        bytes.advance(len.min(bytes.len()));
-        Incoming::Join(Join { session, sequence, hello: Box::new(hello) })
+        let records = bytes.split_to(len.min(bytes.len()));
+        let form = if hello.join.is_some() { JoinForm::Extension } else { JoinForm::Resumption(Box::new(records)) };
+        Incoming::Join(Join { session, sequence, hello: Box::new(hello), form })
     }
 
     fn new_session(&mut self) -> NewSession {

@@ -19,9 +19,14 @@ impl Connection {
     pub(super) fn handle_handshake_record(&mut self, now: Time, mut record: BytesMut) {
         let Some(tls) = &mut self.handshake else { return };
         let outcome = tls.handle_record(&mut record);
+        let is_last = tls.is_complete();
+        let before = self.tcps.get_mut(ConnectionId::FIRST).map_or(0, |first| first.raw().len());
         self.flush_handshake();
         if let Err(error) = outcome {
             return self.fail_handshake(error);
+        }
+        if is_last && self.side == Side::Server {
+            self.note_tickets(before);
         }
         self.send_half_rtt(now);
         self.take_early(now);

@@ -95,6 +95,7 @@ impl Connection {
         let Some(entry) = self.tcps.get_mut(tcp) else { return };
         match entry.state() {
             TcpState::Handshaking => self.handle_handshake_record(now, record),
+            TcpState::Opening(_) if self.joins.is_resuming(tcp) => self.handle_join_flight(now, tcp, record),
             TcpState::Opening(_) if header.content_type != ContentType::ApplicationData => {
                 self.handle_join_answer(now, tcp, header, &record);
             }
@@ -157,6 +158,7 @@ impl Connection {
             entry.live().heard(now);
         }
         self.activate_if_opening(now, tcp);
+        self.note_finished(tcp, &content);
         let had_streams = self.streams.len() > 0;
         self.handle_content(now, tcp, content);
         if had_streams || self.streams.len() > 0 {

@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 
 use crate::crypto::limits::{OpenBudget, SealBudget};
 use crate::crypto::nonce::nonce;
-use crate::crypto::{KeySchedule, OpenKeys, SealKeys, TAG_LEN};
+use crate::crypto::{Handshake, KeySchedule, OpenKeys, SealKeys, TAG_LEN};
 use crate::error::HandshakeError;
 use crate::tcp::KeyPosition;
-use crate::wire::ids::ConnectionId;
+use crate::wire::ids::{ConnectionId, Token};
 
 /// Generations that are kept at the same time: the previous, the current and the next one, and one more for a slow TCP
 /// connection. A peer that needs more has not waited for its key updates to arrive.
@@ -258,6 +258,16 @@ impl Keys {
 
     pub(crate) fn handle_new_session_ticket(&mut self, body: &[u8]) -> Result<(), HandshakeError> {
         self.schedule.handle_new_session_ticket(body)
+    }
+
+    /// Whether [`Keys::join`] returns a handshake.
+    pub(crate) fn can_join(&self) -> bool {
+        self.schedule.can_join()
+    }
+
+    /// Starts the handshake of a join that is a resumption, if the TLS library can.
+    pub(crate) fn join(&mut self, token: &Token, early_data: bool) -> Option<Box<dyn Handshake>> {
+        self.schedule.join(&token.0, early_data)
     }
 
     fn count_failure(&mut self) -> KeyError {

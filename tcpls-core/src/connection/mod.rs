@@ -291,6 +291,9 @@ impl Connection {
             scratch: output::Scratch::default(),
             config,
         };
+        if side == Side::Server && conn.handshake.as_ref().is_some_and(|tls| tls.resumes_joins()) {
+            conn.control.take_resumed_joins();
+        }
         if let Err(error) = conn.config.validate() {
             conn.conclude(CloseReason::Config(error));
         }

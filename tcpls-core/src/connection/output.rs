@@ -61,6 +61,7 @@ impl Connection {
         self.note_reading(now);
         self.scratch.views_are_right = false;
         let start = out.len();
+        let room = room.min(self.joins.early_room(tcp));
         let end = start.saturating_add(room);
         self.send_early(now, tcp);
         self.take_raw(tcp, room, out);
@@ -81,6 +82,7 @@ impl Connection {
             entry.handle_poll(now, written, blocked, is_held);
         }
         if written > 0 {
+            self.joins.handle_written(tcp, written);
             if self.plain || self.peer_is_mute() {
                 self.ending.note_progress(now);
             }
@@ -104,10 +106,14 @@ impl Connection {
             return true;
         }
         let Some(entry) = self.tcps.get(tcp) else { return false };
+        if self.joins.early_room(tcp) < MIN_ROOM {
+            return false;
+        }
         if entry.has_raw() || !entry.may_seal() || entry.close_notify_sent() || self.is_silent(entry) {
             return entry.has_raw() || !self.established && self.has_early_data(tcp);
         }
-        self.ending.wants_notify()
+        self.joins.has_stand_in(tcp)
+            || self.ending.wants_notify()
             || self.keys.as_ref().is_some_and(|keys| keys.seal_target() > entry.seal_generation())
             || if self.plain { self.has_plain_data(tcp) } else { self.has_frames(entry) }
     }
@@ -124,6 +130,7 @@ impl Connection {
             && self.keys.as_ref().is_some_and(|keys| keys.seal_target() == entry.seal_generation())
             && !(self.tcps.len() > 1 && self.scheduler.duplicates())
             && !self.tcps.iter().any(is_owed)
+            && !self.joins.has_stand_in(entry.id())
     }
 
     /// Whether a record of frames could be made for this TCP connection.
@@ -175,6 +182,9 @@ impl Connection {
             return Built::Nothing;
         }
         if room < MIN_ROOM {
+            if self.joins.is_resuming(tcp) {
+                return Built::TooEarly; // no more before the server's flight
+            }
             return if self.wants_write(tcp) { Built::NoRoom } else { Built::Nothing };
         }
         let start = out.len();
@@ -189,7 +199,7 @@ impl Connection {
     }
 
     fn fill_record(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> Result<Built, KeyError> {
-        if self.step_keys(tcp, out)? {
+        if self.step_keys(tcp, out)? || self.write_stand_in(now, tcp, room, out)? {
             return Ok(Built::Record);
         }
         if self.ending.wants_notify() {

@@ -32,7 +32,8 @@ impl Connection {
         let claim = if self.established { CLAIM } else { EARLY_CLAIM };
         let certificates: usize = self.identity.peer_certificates.iter().map(Vec::capacity).sum();
         let handshake = handshake + self.early_memory();
-        BASE + certificates + streams + live + lost + final_bytes + handshake + self.joins.claims() * claim
+        let joins = self.joins.claims() * claim + self.joins.handshakes() * TLS;
+        BASE + certificates + streams + live + lost + final_bytes + handshake + joins
     }
 
     /// Frees memory that is kept for reuse, as [`Vec::shrink_to_fit`] does. Has no other effect.

@@ -142,6 +142,16 @@ pub trait Handshake: Send {
         false
     }
 
+    /// Whether the peer has resumed a session. False as long as that is open.
+    fn is_resumed(&self) -> bool {
+        false
+    }
+
+    /// Whether [`KeySchedule::join`] returns handshakes. It does not change.
+    fn resumes_joins(&self) -> bool {
+        false
+    }
+
     /// Returns the bytes of memory that messages of both sides take: those that are not whole or not taken yet.
     ///
     /// The session adds 32 KiB for the library itself, and counts at least 80 KiB in all. A provider that copies what comes
@@ -283,6 +293,22 @@ pub trait KeySchedule: Send {
     /// Client: sets what is to be kept with the tickets that follow, for [`Handshake::early_state`]: at most 512 bytes. The
     /// session calls it only if both endpoints use TCPLS. Tickets that come without it serve no early data.
     fn remember(&mut self, _state: &[u8]) {}
+
+    /// Whether [`KeySchedule::join`] would return a handshake now. Once true, it stays true.
+    fn can_join(&self) -> bool {
+        false
+    }
+
+    /// Starts the handshake of a join that is a resumption (decision D147): `token` is the ticket, and the key is that of the
+    /// session's first New Session Ticket.
+    ///
+    /// A client's handshake offers the token, and early data if `early_data` is set; a server's accepts it, with or without
+    /// early data, and no other ticket. The session takes from it the flights of this endpoint and whether the peer has resumed;
+    /// its keys protect nothing of the session. Returns `None` without such a ticket, or if the provider cannot do it: the
+    /// session joins in the draft's form then.
+    fn join(&mut self, _token: &[u8; 32], _early_data: bool) -> Option<Box<dyn Handshake>> {
+        None
+    }
 }
 
 /// One generation of one direction's sealing keys.

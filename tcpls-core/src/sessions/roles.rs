@@ -44,8 +44,15 @@ impl Sessions {
             Incoming::Foreign(join) => socket.end_with(&Endpoint::refuse_foreign_join(&join)),
             Incoming::Join(join) => {
                 let key = self.by_id.get(&join.session()).copied();
-                let Some((key, session)) = key.and_then(|key| Some((key, self.sessions.get_mut(&key)?))) else {
-                    socket.end_with(&Endpoint::refuse_join(&join));
+                let session = key.and_then(|key| Some((key, self.sessions.get_mut(&key)?)));
+                let Some((key, session)) = session.filter(|(_, session)| !session.conn.turns_away(&join)) else {
+                    match self.endpoint.as_mut()?.decline_join(join, &mut socket.input) {
+                        Ok(new) => {
+                            socket.role = Role::New;
+                            return Some(new);
+                        }
+                        Err(alert) => socket.end_with(&alert),
+                    }
                     return None;
                 };
                 socket.role = Role::Claim(key, session.conn.handle_join(now, join));

@@ -116,6 +116,14 @@ impl Handshake for Watched {
         self.tls.is_draft_only()
     }
 
+    fn is_resumed(&self) -> bool {
+        self.tls.is_resumed()
+    }
+
+    fn resumes_joins(&self) -> bool {
+        self.tls.resumes_joins()
+    }
+
     fn memory(&self) -> usize {
         self.tls.memory()
     }
@@ -158,6 +166,14 @@ impl KeySchedule for WatchedSchedule {
 
     fn remember(&mut self, state: &[u8]) {
         self.schedule.remember(state);
+    }
+
+    fn can_join(&self) -> bool {
+        self.schedule.can_join()
+    }
+
+    fn join(&mut self, token: &[u8; 32], early_data: bool) -> Option<Box<dyn Handshake>> {
+        self.schedule.join(token, early_data)
     }
 }
 

@@ -10,7 +10,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustls::client::{ClientConnection, Resumption};
+use rustls::client::{ClientConnection, ClientSessionMemoryCache, Resumption};
 use rustls::crypto::{
     ActiveKeyExchange, CryptoProvider, GetRandomFailed, SecureRandom, SharedSecret, SupportedKxGroup,
 };
@@ -85,6 +85,8 @@ pub struct Tls {
     pub sessions: Option<Arc<dyn StoresServerSessions>>,
     /// Whether the server asks for another key share than the client's first (HelloRetryRequest).
     pub retry: bool,
+    /// Whether both ends make joins TLS resumptions.
+    pub resumed_joins: bool,
     /// The TLS versions of both ends.
     pub versions: &'static [&'static SupportedProtocolVersion],
 }
@@ -105,6 +107,7 @@ impl Default for Tls {
             early_server: false,
             sessions: None,
             retry: false,
+            resumed_joins: false,
             versions: &TLS13,
         }
     }
@@ -115,14 +118,17 @@ impl Tls {
     pub fn client(&self, seed: u64) -> RustlsClient {
         let client = RustlsClient::new(Arc::new(self.client_config(seed)), &self.client_protocols);
         let client = client.expect("valid protocol names");
-        if self.early_client { client.with_early_data(Arc::default()) } else { client }
+        let client = if self.early_client { client.with_early_data(Arc::default()) } else { client };
+        let store = Arc::new(ClientSessionMemoryCache::new(8));
+        if self.resumed_joins { client.with_resumed_joins(store) } else { client }
     }
 
     /// Returns the server's end.
     pub fn server(&self, seed: u64) -> RustlsServer {
         let server = RustlsServer::new(Arc::new(self.server_config(seed)), &self.server_protocols);
         let server = server.expect("valid protocol names");
-        if self.early_server { server.with_early_data().expect("tickets in a store") } else { server }
+        let server = if self.early_server { server.with_early_data().expect("tickets in a store") } else { server };
+        if self.resumed_joins { server.with_resumed_joins().expect("there are tickets") } else { server }
     }
 
     /// Starts a handshake of the client's end: by rustls, or by OpenSSL if the feature `openssl` is built and the environment
@@ -159,9 +165,14 @@ impl Tls {
 
     /// Returns a server of plain TLS that does not know TCPLS.
     pub fn plain_server(&self, seed: u64) -> ServerConnection {
+        ServerConnection::new(self.plain_server_config(seed)).expect("a complete configuration")
+    }
+
+    /// Returns the configuration of such a server.
+    pub fn plain_server_config(&self, seed: u64) -> Arc<ServerConfig> {
         let mut config = self.server_config(seed);
         config.alpn_protocols = self.server_protocols.iter().map(|name| name.to_vec()).collect();
-        ServerConnection::new(Arc::new(config)).expect("a complete configuration")
+        Arc::new(config)
     }
 
     fn client_config(&self, seed: u64) -> ClientConfig {

@@ -248,6 +248,7 @@ fn the_servers_first_record_has_its_parameters_and_tokens_in_order() {
             lanes: 1,
             session_timeout_ms: 60_000,
             drain: 1,
+            resumed_joins: 0,
         }
     );
     let tokens: Vec<u8> = frames[1..]

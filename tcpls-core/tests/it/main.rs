@@ -40,6 +40,7 @@ mod migration;
 #[cfg(feature = "openssl")]
 mod openssl;
 mod plain_ends;
+mod resumed_joins;
 mod robust;
 mod second_provider;
 mod secrets;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::Parser;
+use rustls::client::ClientSessionMemoryCache;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
@@ -16,10 +17,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::plain::plain_server;
-use crate::support::{ANY, Directory, PROTOCOL, Server};
+use crate::support::{ANY, Directory, PROTOCOL, Server, trust};
 
 /// Forwards one TCP connection to `target`; returns what its client sent first.
-async fn overhear(target: SocketAddr) -> (SocketAddr, tokio::task::JoinHandle<Vec<u8>>) {
+pub(crate) async fn overhear(target: SocketAddr) -> (SocketAddr, tokio::task::JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind(ANY).await.unwrap();
     let address = listener.local_addr().unwrap();
     let overheard = tokio::spawn(async move {
@@ -62,6 +63,35 @@ async fn listener_reports_why_a_join_is_refused() {
             other => panic!("{other}"),
         }
     }
+}
+
+#[tokio::test]
+async fn replayed_join_that_is_a_tls_resumption_gets_a_full_handshake() {
+    let mut server = Server::start();
+    let tls = server.identity.server(&[PROTOCOL]).unwrap();
+    server.listener.set_tls(tls.with_resumed_joins().unwrap());
+    let mut options = server.options();
+    let tls = trust(&server.identity).client(&[PROTOCOL]).unwrap();
+    options.tls = Arc::new(tls.with_resumed_joins(Arc::new(ClientSessionMemoryCache::new(8))));
+    let addresses = [server.addresses[0]];
+    let (client, session) = tokio::join!(Session::connect(&addresses, options), server.listener.accept());
+    let client = client.unwrap();
+    // The server's tickets are in front of its answer.
+    let mut asked = client.open_stream().await.unwrap();
+    asked.write_all(b"?").await.unwrap();
+    let mut answered = session.accept_stream().await.unwrap();
+    answered.write_all(b"!").await.unwrap();
+    asked.read_exact(&mut [0]).await.unwrap();
+    let (path, overheard) = overhear(server.addresses[1]).await;
+    client.add_tcp(path, None).await.unwrap();
+    let hello = overheard.await.unwrap();
+    assert!(!hello.windows(4).any(|bytes| bytes == [0xff, 0x61, 0, 32]), "it has no extension of TCPLS");
+    let mut again = TcpStream::connect(server.addresses[0]).await.unwrap();
+    again.write_all(&hello).await.unwrap();
+    let mut flight = vec![0; 700];
+    again.read_exact(&mut flight).await.unwrap();
+    assert_eq!(flight[..3], [22, 3, 3], "a ServerHello, and behind it a certificate");
+    drop((answered, client, session));
 }
 
 #[derive(Parser)]

@@ -278,6 +278,11 @@ impl ControlFrames {
         }
     }
 
+    /// Server: the Session Parameters say that it takes joins that are resumptions.
+    pub(super) fn take_resumed_joins(&mut self) {
+        self.parameters.take_resumed_joins();
+    }
+
     /// A token was issued to the client.
     pub(super) fn owe_token(&mut self, sequence: u32) {
         self.due.insert(Due::Token(sequence));

@@ -20,6 +20,8 @@ pub(in crate::connection) struct ParameterExchange {
     /// Since when the peer sends frames and no Session Parameters.
     awaited_since: Option<Time>,
     peer: Option<Parameters>,
+    /// Server: whether it takes joins that are resumptions.
+    resumed_joins: bool,
 }
 
 impl ParameterExchange {
@@ -38,6 +40,7 @@ impl ParameterExchange {
             lanes: u64::from(config.lanes != Lanes::Off),
             session_timeout_ms: millis(config.session_timeout),
             drain: 1,
+            resumed_joins: u64::from(self.resumed_joins),
         }
     }
 
@@ -123,6 +126,16 @@ impl ParameterExchange {
     /// Whether the peer understands Drain.
     pub(in crate::connection) fn peer_knows_drain(&self) -> bool {
         self.peer.is_some_and(|peer| peer.drain == 1)
+    }
+
+    /// Server: takes joins that are resumptions.
+    pub(super) fn take_resumed_joins(&mut self) {
+        self.resumed_joins = true;
+    }
+
+    /// Whether the server, this endpoint or the peer, takes joins that are resumptions.
+    pub(in crate::connection) fn has_resumed_joins(&self) -> bool {
+        self.resumed_joins || self.peer.is_some_and(|peer| peer.resumed_joins == 1)
     }
 
     /// Returns the peer's user timeout, if that is known.

@@ -40,7 +40,13 @@ impl Connection {
         outcome
     }
 
-    fn handle_claim_record(&mut self, now: Time, id: ClaimId, header: RecordHeader, record: BytesMut) {
+    fn handle_claim_record(&mut self, now: Time, id: ClaimId, header: RecordHeader, mut record: BytesMut) {
+        if self.joins.claims.is_foreign(id) {
+            if !self.joins.claims.pass_on(id, &mut record) {
+                self.refuse(id, JoinRefusal::Hello);
+            }
+            return;
+        }
         match header.content_type {
             ContentType::ChangeCipherSpec if record[HEADER_LEN..] == [1] => {
                 if self.joins.claims.exceeds_change_cipher_specs(id) {
@@ -49,7 +55,10 @@ impl Connection {
             }
             ContentType::ApplicationData => self.try_authenticate(now, id, record),
             ContentType::Alert => self.handle_claim_end(id),
-            _ => self.refuse(id, JoinRefusal::Malformed),
+            _ => {
+                self.joins.claims.pass_on(id, &mut record);
+                self.refuse(id, JoinRefusal::Malformed);
+            }
         }
     }
 
@@ -81,6 +90,7 @@ impl Connection {
             Err(_) => {
                 self.limits.bad_records += 1;
                 self.trace.emit(|| Event::LimitReached { limit: Limit::BadRecord, tcp: None });
+                self.joins.claims.pass_on(id, &mut record);
                 self.refuse(id, JoinRefusal::NotAuthenticated);
             }
         }
@@ -88,7 +98,10 @@ impl Connection {
 
     /// Makes the claim a TCP connection of the session; refuses other claims of the same token.
     fn admit(&mut self, now: Time, id: ClaimId, mut entry: Tcp<Carried>) {
-        let Some((answer, rivals)) = self.joins.claims.accept(id) else { return };
+        let Some((answer, rivals, is_resumption)) = self.joins.claims.accept(id) else { return };
+        if is_resumption {
+            self.joins.resumptions.await_finished(entry.id());
+        }
         self.trace.emit(|| Event::ClaimAccepted { claim: id, tcp: entry.id() });
         *entry.raw() = answer;
         if let Some(keys) = &self.keys {

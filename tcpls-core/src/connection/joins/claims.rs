@@ -6,16 +6,19 @@
 
 use std::collections::BTreeMap;
 
+use bytes::BytesMut;
+
 use super::client::random_key_share;
 use super::tokens::Issued;
 use crate::connection::Connection;
+use crate::connection::keys::Keys;
 use crate::connection::trace::Event;
-use crate::crypto::plaintext_alert;
-use crate::endpoint::Join;
+use crate::crypto::{Handshake, plaintext_alert};
+use crate::endpoint::{Join, JoinForm};
 use crate::error::{AlertDescription, JoinRefusal};
 use crate::tcp::life::Grace;
 use crate::time::Time;
-use crate::wire::hello::{CHANGE_CIPHER_SPEC, JoinServerHello};
+use crate::wire::hello::{CHANGE_CIPHER_SPEC, ClientHello, JoinServerHello};
 use crate::wire::ids::ConnectionId;
 
 /// TCP connections that may claim one token at once.
@@ -72,6 +75,12 @@ struct Waiting {
     out: Vec<u8>,
     /// Kept until the handshake is complete and the hello can be checked.
     join: Option<Join>,
+    /// Whether it is a TLS resumption.
+    is_resumption: bool,
+    /// The handshake of a resumption, which has answered the hello.
+    tls: Option<Box<dyn Handshake>>,
+    /// That handshake is not a resumption, and all records belong to it.
+    is_foreign: bool,
 }
 
 impl Waiting {
@@ -142,13 +151,32 @@ impl Claims {
         self.waiting.get(&claim).and_then(|waiting| waiting.asked)
     }
 
-    /// Authenticates the claim; returns its pending bytes, and the other claims of the same token.
-    pub(super) fn accept(&mut self, claim: ClaimId) -> Option<(Vec<u8>, Vec<ClaimId>)> {
+    /// Authenticates the claim; returns its pending bytes, the other claims of the same token, and whether it is a resumption.
+    pub(super) fn accept(&mut self, claim: ClaimId) -> Option<(Vec<u8>, Vec<ClaimId>, bool)> {
         let accepted = self.end_waiting(claim)?;
         self.decided.insert(claim, Decided::Authenticated(ConnectionId(accepted.sequence)));
         let rivals = self.waiting.iter().filter(|(_, other)| other.sequence == accepted.sequence);
         let rivals = rivals.map(|(rival, _)| *rival).collect();
-        Some((accepted.out, rivals))
+        Some((accepted.out, rivals, accepted.is_resumption))
+    }
+
+    /// The TLS library of a resumption answers a record that is none of the session's as one of its own. Returns whether its
+    /// handshake goes on.
+    pub(super) fn pass_on(&mut self, claim: ClaimId, record: &mut [u8]) -> bool {
+        let Some(Waiting { tls: Some(tls), out, .. }) = self.waiting.get_mut(&claim) else { return false };
+        let outcome = tls.handle_record(record);
+        tls.write(out);
+        outcome.is_ok() && !tls.is_complete()
+    }
+
+    /// Whether the records of a claim belong to a handshake that is not a resumption.
+    pub(super) fn is_foreign(&self, claim: ClaimId) -> bool {
+        self.waiting.get(&claim).is_some_and(|waiting| waiting.is_foreign)
+    }
+
+    /// The handshakes of the claims that wait.
+    pub(super) fn handshakes(&self) -> usize {
+        self.waiting.values().filter(|waiting| waiting.tls.is_some()).count()
     }
 
     /// The number of claims that wait, or whose decision the driver has not fetched.
@@ -174,18 +202,41 @@ impl Connection {
         self.trace.set_now(now);
         self.trace.emit(|| Event::ClaimMade { claim: id, tcp: ConnectionId(sequence) });
         if let Err(refusal) = self.may_claim(&join) {
-            self.refuse(id, refusal);
+            self.refuse_new(id, refusal, join.is_resumption());
             return id;
         }
         let deadline = self.join_grace(now);
-        let asked = (!join.hello.psk).then_some(now);
-        let join = Some(join);
-        let waiting = Waiting { sequence, deadline, asked, partial: 0, change_cipher_specs: 0, out: Vec::new(), join };
+        let asked = (!join.hello.early_data).then_some(now);
+        let is_resumption = join.is_resumption();
+        let waiting = Waiting {
+            sequence,
+            deadline,
+            asked,
+            partial: 0,
+            change_cipher_specs: 0,
+            out: Vec::new(),
+            join: Some(join),
+            is_resumption,
+            tls: None,
+            is_foreign: false,
+        };
         self.joins.claims.waiting.insert(id, waiting);
         if self.established {
             self.judge_hello(id);
         }
         id
+    }
+
+    /// Server: returns whether a join gets the answer of a new session, by [`Endpoint::decline_join`], instead of becoming a
+    /// claim: if it is a TLS resumption, and the session would refuse it. A server whose TLS library does not know a ticket goes
+    /// on with a full handshake. The draft's joins are never turned away, but refused as claims.
+    ///
+    /// [`Endpoint::decline_join`]: crate::Endpoint::decline_join
+    pub fn turns_away(&self, join: &Join) -> bool {
+        join.is_resumption()
+            && (!self.control.parameters().has_resumed_joins()
+                || self.may_claim(join).is_err()
+                || self.established && !(self.fits(&join.hello) && self.keys.as_ref().is_some_and(Keys::can_join)))
     }
 
     /// Reports that the socket of a claim has ended.
@@ -244,12 +295,11 @@ impl Connection {
     fn judge_hello(&mut self, id: ClaimId) {
         let Some(join) = self.joins.claims.waiting.get_mut(&id).and_then(|waiting| waiting.join.take()) else { return };
         let hello = &join.hello;
-        let fits = hello.server_name == self.identity.server_name
-            && self.identity.alpn.as_ref().is_none_or(|alpn| hello.alpn.contains(alpn))
-            && hello.suites.contains(&self.identity.suite)
-            && hello.supports_tls13;
-        if !fits {
+        if !self.fits(hello) {
             return self.refuse(id, JoinRefusal::Hello);
+        }
+        if let JoinForm::Resumption(records) = join.form {
+            return self.answer_resumption(id, *records);
         }
         let answer = JoinServerHello {
             random: self.rng.bytes(),
@@ -264,12 +314,45 @@ impl Connection {
         }
     }
 
+    fn fits(&self, hello: &ClientHello) -> bool {
+        hello.server_name == self.identity.server_name
+            && self.identity.alpn.as_ref().is_none_or(|alpn| hello.alpn.contains(alpn))
+            && hello.suites.contains(&self.identity.suite)
+            && hello.supports_tls13
+    }
+
+    /// The TLS library answers a join as it answers a resumption. If it does not take it as one, but goes on, the claim does
+    /// so until that handshake ends: the session has no use for it.
+    fn answer_resumption(&mut self, id: ClaimId, mut records: BytesMut) {
+        let token = self.joins.claims.sequence(id).and_then(|sequence| self.joins.value(sequence));
+        let started = token.zip(self.keys.as_mut()).and_then(|(token, keys)| keys.join(&token, true));
+        let (Some(mut tls), Some(waiting)) = (started, self.joins.claims.waiting.get_mut(&id)) else {
+            return self.refuse(id, JoinRefusal::Hello);
+        };
+        let outcome = tls.handle_record(&mut records);
+        tls.write(&mut waiting.out);
+        waiting.is_foreign = !tls.is_resumed();
+        waiting.tls = Some(tls);
+        if outcome.is_err() {
+            self.refuse(id, JoinRefusal::Hello);
+        }
+    }
+
+    fn refuse_new(&mut self, id: ClaimId, refusal: JoinRefusal, is_resumption: bool) {
+        self.refuse(id, refusal);
+        if let (true, Some(Decided::Refused(last, _))) = (is_resumption, self.joins.claims.decided.get_mut(&id)) {
+            last.clear(); // a TLS library has no such alert
+        }
+    }
+
     pub(super) fn refuse(&mut self, id: ClaimId, refusal: JoinRefusal) {
         let alert = refusal.alert();
         self.limits.claims_refused += 1;
         self.trace.emit(|| Event::ClaimRefused { claim: id, alert: AlertDescription(alert as u8) });
-        self.joins.claims.end_waiting(id);
-        self.joins.claims.decided.insert(id, Decided::Refused(plaintext_alert(alert).to_vec(), refusal));
+        // A resumption gets the answers of the TLS library alone.
+        let resumption = self.joins.claims.end_waiting(id).filter(|waiting| waiting.is_resumption);
+        let last = resumption.map_or_else(|| plaintext_alert(alert).to_vec(), |waiting| waiting.out);
+        self.joins.claims.decided.insert(id, Decided::Refused(last, refusal));
         self.joins.claims.forget_some();
     }
 

@@ -1,7 +1,7 @@
 //! The client's side of a join: it spends a token, sends an apparent TLS handshake, and continues with records of the
 //! session.
 //!
-//! The apparent handshake affects no key; only the first record that decrypts authenticates the join (draft, 4.2.1 and
+//! Or the TLS library makes a resumption of it, see `resumption`. The handshake affects no key; only the first record that decrypts authenticates the join (draft, 4.2.1 and
 //! 4.3).
 
 use crate::connection::Connection;
@@ -84,7 +84,9 @@ impl Connection {
         let session_id: [u8; 32] = self.rng.bytes();
         let mut entry = Tcp::new(tcp, TcpState::Opening(Opening::new(deadline, session_id)), now);
         entry.expect_rate(self.expected_rate());
-        self.write_join_hello(&session_id, token, zero_rtt, entry.raw());
+        if !self.begin_resumption(tcp, &token, zero_rtt, entry.raw()) {
+            self.write_join_hello(&session_id, token, zero_rtt, entry.raw());
+        }
         if zero_rtt {
             entry.seal_early();
         }

@@ -1,13 +1,15 @@
 //! How TCP connections join a session: its tokens, and the claims that present one.
 //!
 //! A client [spends](Joins::spend) the tokens that it holds (`client`). The server checks claims (`claims`), burns the
-//! tokens that were presented, and replaces them. All decisions about tokens are made here; the rest of the session
+//! tokens that were presented, and replaces them. A join is an apparent handshake of the draft's form, or a TLS resumption
+//! (`resumption`). All decisions about tokens are made here; the rest of the session
 //! sees sequence numbers.
 
 mod admission;
 mod claims;
 mod client;
 mod expect;
+mod resumption;
 mod tokens;
 
 use std::sync::Arc;
@@ -16,6 +18,7 @@ pub use self::claims::{Claim, ClaimId};
 pub use self::client::JoinOptions;
 
 use self::claims::Claims;
+use self::resumption::Resumptions;
 use self::tokens::{Held, Issued, MAX_STORED};
 use super::Connection;
 use crate::error::Violation;
@@ -30,6 +33,7 @@ const LAST_OF_DRAFT: u32 = u8::MAX as u32;
 pub(super) struct Joins {
     tokens: Tokens,
     claims: Claims,
+    resumptions: Resumptions,
 }
 
 enum Tokens {
@@ -41,11 +45,12 @@ enum Tokens {
 
 impl Joins {
     pub(super) fn client() -> Self {
-        Self { tokens: Tokens::Held(Held::default()), claims: Claims::default() }
+        Self { tokens: Tokens::Held(Held::default()), claims: Claims::default(), resumptions: Resumptions::default() }
     }
 
     pub(super) fn server(secret: Arc<TokenSecret>, session: SessionId) -> Self {
-        Self { tokens: Tokens::Issued(Issued::new(secret, session)), claims: Claims::default() }
+        let tokens = Tokens::Issued(Issued::new(secret, session));
+        Self { tokens, claims: Claims::default(), resumptions: Resumptions::default() }
     }
 
     fn held(&mut self) -> Option<&mut Held> {
@@ -147,9 +152,39 @@ impl Joins {
         self.claims.deadline()
     }
 
-    /// TCP connection `tcp` is lost: forgets its claim.
+    /// TCP connection `tcp` is lost: forgets its claim and its handshake.
     pub(super) fn forget_tcp(&mut self, tcp: ConnectionId) {
         self.claims.forget_tcp(tcp);
+        self.resumptions.forget_tcp(tcp);
+    }
+
+    /// The handshakes of joins that the TLS library keeps.
+    pub(super) fn handshakes(&self) -> usize {
+        self.claims.handshakes() + self.resumptions.handshakes()
+    }
+
+    /// Client: whether the server's flight of a join that is a resumption is not complete.
+    #[inline]
+    pub(super) fn is_resuming(&self, tcp: ConnectionId) -> bool {
+        self.resumptions.is_resuming(tcp)
+    }
+
+    /// Client: how many bytes may be sent on a TCP connection before the server's flight; no limit in all other cases.
+    #[inline]
+    pub(super) fn early_room(&self, tcp: ConnectionId) -> usize {
+        self.resumptions.early_room(tcp)
+    }
+
+    /// Bytes were sent on a TCP connection.
+    #[inline]
+    pub(super) fn handle_written(&mut self, tcp: ConnectionId, bytes: usize) {
+        self.resumptions.handle_written(tcp, bytes);
+    }
+
+    /// Whether a record is due that takes the place of one of the TLS library's.
+    #[inline]
+    pub(super) fn has_stand_in(&self, tcp: ConnectionId) -> bool {
+        self.resumptions.stand_in(tcp).is_some()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustls::client::{ClientConnectionData, Resumption, UnbufferedClientConnection};
+use rustls::client::{ClientConnectionData, ClientSessionStore, Resumption, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
 use rustls::unbuffered::{TransmitTlsData, UnbufferedStatus};
 use rustls::{ClientConfig, CommonState, quic};
@@ -11,7 +11,8 @@ use super::allows_tls13;
 use super::driver::{Driver, Tls};
 use super::early::{EarlyTickets, SessionTickets};
 use super::errors::misconfigured;
-use super::secrets::{ClientSchedule, Extracted, extracted};
+use super::joins::{ClientJoins, JoinTickets};
+use super::secrets::{ClientSchedule, Extracted, extracted, ticket_ages};
 use crate::crypto::alpn::is_tcpls;
 use crate::crypto::{Handshake, Offer, TlsClient, alpn};
 use crate::error::HandshakeError;
@@ -23,6 +24,8 @@ pub struct RustlsClient {
     config: Arc<ClientConfig>,
     offer: Offer,
     early: Option<Arc<EarlyTickets>>,
+    /// Keeps the tickets of sessions whose joins are resumptions.
+    joins: Option<Arc<dyn ClientSessionStore>>,
 }
 
 impl RustlsClient {
@@ -50,7 +53,7 @@ impl RustlsClient {
         }
         let offer =
             if config.alpn_protocols.iter().all(|name| is_tcpls(name)) { Offer::Anything } else { Offer::Protocols };
-        Ok(Self { config, offer, early: None })
+        Ok(Self { config, offer, early: None, joins: None })
     }
 
     /// Returns a copy that resumes sessions with `tickets` instead of those of the user's configuration, and with which
@@ -65,6 +68,19 @@ impl RustlsClient {
         Self { early: Some(tickets), ..self.clone() }
     }
 
+    /// Returns a copy whose sessions join TCP connections by TLS resumptions, if the server takes part: rustls writes their
+    /// hellos, and without keys they cannot be told from those of a client that resumes a session. Until the server's
+    /// first ticket has arrived, or without one, a join has the draft's form.
+    ///
+    /// `store` keeps the tickets for later sessions, in place of the store in the configuration, which rustls does not show:
+    /// [`ClientSessionMemoryCache`], for example.
+    ///
+    /// [`ClientSessionMemoryCache`]: rustls::client::ClientSessionMemoryCache
+    #[must_use]
+    pub fn with_resumed_joins(&self, store: Arc<dyn ClientSessionStore>) -> Self {
+        Self { joins: Some(store), ..self.clone() }
+    }
+
     /// Like `new`, for TCPLS only: a server that does not support it ends the session with [`CloseReason::NoTcpls`] or
     /// with an alert of its own.
     ///
@@ -73,7 +89,7 @@ impl RustlsClient {
     pub fn tcpls_only(&self) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols.retain(|name| is_tcpls(name));
-        Self { config: Arc::new(config), offer: Offer::Tcpls, early: self.early.clone() }
+        Self { config: Arc::new(config), offer: Offer::Tcpls, early: self.early.clone(), joins: self.joins.clone() }
     }
 
     /// Returns a copy without TCPLS, which offers only the plain names. It is for applications that decide to use plain
@@ -88,7 +104,7 @@ impl RustlsClient {
         if config.alpn_protocols.is_empty() {
             return Err(misconfigured("there is no application protocol to offer without TCPLS"));
         }
-        Ok(Self { config: Arc::new(config), offer: Offer::Protocols, early: None })
+        Ok(Self { config: Arc::new(config), offer: Offer::Protocols, early: None, joins: None })
     }
 
     /// Starts a handshake with the server called `server_name`.
@@ -98,6 +114,7 @@ impl RustlsClient {
     pub fn handshake(&self, server_name: ServerName<'static>) -> Result<Box<dyn Handshake>, HandshakeError> {
         let shown = if self.config.enable_sni { dns_name(&server_name) } else { None };
         let (mut config, mut early, mut early_state) = (self.config.clone(), None, None);
+        let mut tickets_of_session = self.joins.clone();
         if let Some(tickets) = &self.early {
             let ticket = tickets.take(&server_name);
             early_state = ticket.as_ref().and_then(|ticket| ticket.early_state(&config.alpn_protocols));
@@ -106,11 +123,32 @@ impl RustlsClient {
             own.resumption = Resumption::store(store.clone());
             own.enable_early_data = early_state.is_some();
             own.max_fragment_size = None; // for early data, a record of the core is one of rustls
+            tickets_of_session = tickets_of_session.map(|_| -> Arc<dyn ClientSessionStore> { store.clone() });
             early = Some(store);
         }
+        let mut joins = None;
+        if let Some(store) = tickets_of_session {
+            let tickets = Arc::new(JoinTickets::new(store));
+            Arc::make_mut(&mut config).resumption = Resumption::store(tickets.clone());
+            joins = Some(ClientJoins::new(start_join, config.clone(), server_name.clone(), tickets));
+        }
         let tls = UnbufferedClientConnection::new(config, server_name)?;
-        Ok(Box::new(Driver::start(ClientTls { tls, server_name: shown, offer: self.offer, early, early_state })?))
+        let tls = ClientTls { tls, server_name: shown, offer: self.offer, early, early_state, joins };
+        Ok(Box::new(Driver::start(tls)?))
     }
+}
+
+/// Starts the handshake of a join.
+fn start_join(config: ClientConfig, server_name: ServerName<'static>) -> Result<Box<dyn Handshake>, HandshakeError> {
+    let tls = UnbufferedClientConnection::new(Arc::new(config), server_name)?;
+    Ok(Box::new(Driver::start(ClientTls {
+        tls,
+        server_name: None,
+        offer: Offer::Anything,
+        early: None,
+        early_state: None,
+        joins: None,
+    })?))
 }
 
 impl TlsClient for RustlsClient {
@@ -141,6 +179,7 @@ struct ClientTls {
     offer: Offer,
     early: Option<Arc<SessionTickets>>,
     early_state: Option<Vec<u8>>,
+    joins: Option<ClientJoins>,
 }
 
 impl Tls for ClientTls {
@@ -184,9 +223,19 @@ impl Tls for ClientTls {
         data.may_encrypt_early_data()?.encrypt(plaintext, out).ok()
     }
 
+    fn resumes_joins(&self) -> bool {
+        self.joins.is_some()
+    }
+
     fn extract(self) -> Result<Extracted, HandshakeError> {
         let alpn = self.tls.alpn_protocol().unwrap_or_default().to_vec();
         let (secrets, kernel) = self.tls.dangerous_into_kernel_connection()?;
-        extracted(secrets, ClientSchedule { kernel, alpn, early: self.early })
+        let ages = self.joins.as_ref().map(|_| ticket_ages(&secrets.tx.1)).transpose()?;
+        let schedule = ClientSchedule { kernel, alpn, early: self.early };
+        let mut extracted = extracted(secrets, schedule)?;
+        if let Some((joins, ages)) = self.joins.zip(ages) {
+            extracted.schedule = joins.schedule(extracted.schedule, ages);
+        }
+        Ok(extracted)
     }
 }

@@ -66,6 +66,10 @@ pub(super) trait Tls: Send {
     fn read_early(_: ReadEarlyData<'_, '_, Self::Data>, _into: &mut VecDeque<Vec<u8>>) {}
     /// Server: sets what tickets are issued under.
     fn set_early_terms(&mut self, _terms: &[u8]) {}
+    /// Whether joins of the session are resumptions.
+    fn resumes_joins(&self) -> bool {
+        false
+    }
     /// Takes the secrets out.
     fn extract(self) -> Result<Extracted, HandshakeError>;
 }
@@ -267,6 +271,14 @@ impl<T: Tls> Handshake for Driver<T> {
 
     fn alpn(&self) -> Option<&[u8]> {
         self.tls.common().alpn_protocol()
+    }
+
+    fn is_resumed(&self) -> bool {
+        self.tls.common().handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    fn resumes_joins(&self) -> bool {
+        self.tls.resumes_joins()
     }
 
     fn memory(&self) -> usize {

@@ -9,7 +9,7 @@ use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion};
 
 use super::early::SessionTickets;
 use super::errors::failure;
-use crate::crypto::aead::Suite;
+use crate::crypto::aead::{Prf, Suite};
 use crate::crypto::{KeySchedule, OpenKeys, SealKeys};
 use crate::error::{HandshakeError, HandshakeErrorKind as Kind};
 
@@ -51,6 +51,12 @@ fn open_keys(secrets: &ConnectionTrafficSecrets) -> Result<OpenKeys, HandshakeEr
     let (suite, key, iv) = parts(secrets)?;
     let key = suite.open_key(key).ok_or_else(wrong_length)?;
     Ok(OpenKeys { key, iv })
+}
+
+/// The key of the ages that the tickets of joins have, from the first application keys of the client.
+pub(super) fn ticket_ages(client: &ConnectionTrafficSecrets) -> Result<Prf, HandshakeError> {
+    let (_, key, iv) = parts(client)?;
+    Ok(Prf::new(&Prf::new(&[key, &iv].concat()).sign(&[b"tcpls ticket age"])))
 }
 
 /// Suite, key and IV. Only an IV of 12 bytes has room for a connection ID and a sequence number.

@@ -12,7 +12,8 @@ use super::allows_tls13;
 use super::driver::{Driver, Tls};
 use super::early::SessionsUnderTerms;
 use super::errors::misconfigured;
-use super::secrets::{Extracted, extracted};
+use super::joins::ServerJoins;
+use super::secrets::{Extracted, extracted, ticket_ages};
 use crate::crypto::{Handshake, TlsServer, alpn};
 use crate::error::HandshakeError;
 
@@ -21,6 +22,7 @@ use crate::error::HandshakeError;
 pub struct RustlsServer {
     config: Arc<ServerConfig>,
     takes_early_data: bool,
+    resumes_joins: bool,
 }
 
 impl RustlsServer {
@@ -46,7 +48,7 @@ impl RustlsServer {
         if !allows_tls13(config.crypto_provider(), || is_good_for_quic(&config)) {
             return Err(misconfigured("the TLS configuration does not allow TLS 1.3"));
         }
-        Ok(Self { config, takes_early_data: false })
+        Ok(Self { config, takes_early_data: false, resumes_joins: false })
     }
 
     /// Returns a copy that accepts early data of clients that resume a session: requests that arrive with the
@@ -65,7 +67,22 @@ impl RustlsServer {
             return Err(misconfigured("early data needs tickets that work once, of sessions in a store"));
         }
         config.max_early_data_size = super::MAX_EARLY_DATA;
-        Ok(Self { config: Arc::new(config), takes_early_data: true })
+        Ok(Self { config: Arc::new(config), takes_early_data: true, resumes_joins: self.resumes_joins })
+    }
+
+    /// Returns a copy that also takes joins that are TLS resumptions, and lets its clients know. rustls answers them as it
+    /// answers clients that resume a session. Joins in the draft's form are accepted as before. Early data of joins is
+    /// accepted, also if that of sessions is not.
+    ///
+    /// # Errors
+    /// The configuration issues tickets that it does not store ([`ServerConfig::ticketer`]), or none, or has no store: a
+    /// token, which is the ticket of a join, looks like those of a store.
+    pub fn with_resumed_joins(&self) -> Result<Self, HandshakeError> {
+        let config = &self.config;
+        if config.ticketer.enabled() || config.send_tls13_tickets == 0 || !config.session_storage.can_cache() {
+            return Err(misconfigured("joins that are resumptions need tickets of sessions in a store"));
+        }
+        Ok(Self { resumes_joins: true, ..self.clone() })
     }
 
     /// Starts a handshake with a client that has just connected.
@@ -73,18 +90,32 @@ impl RustlsServer {
     /// # Errors
     /// The error of rustls, if the configuration is invalid.
     pub fn handshake(&self) -> Result<Box<dyn Handshake>, HandshakeError> {
-        let resolver = Arc::new(NameRecorder { inner: self.config.cert_resolver.clone(), name: OnceLock::new() });
         let mut config = ServerConfig::clone(&self.config);
-        config.cert_resolver = resolver.clone();
         let mut sessions = None;
         if self.takes_early_data {
             let store = Arc::new(SessionsUnderTerms::new(config.session_storage));
             config.session_storage = store.clone();
             sessions = Some(store);
         }
-        let tls = UnbufferedServerConnection::new(Arc::new(config))?;
-        Ok(Box::new(Driver::start(ServerTls { tls, resolver, sessions })?))
+        let joins = self.resumes_joins.then(|| ServerJoins::new(start_join, &self.config, &mut config));
+        start(config, sessions, joins)
     }
+}
+
+/// Starts the handshake of a join.
+fn start_join(config: ServerConfig) -> Result<Box<dyn Handshake>, HandshakeError> {
+    start(config, None, None)
+}
+
+fn start(
+    mut config: ServerConfig,
+    sessions: Option<Arc<SessionsUnderTerms>>,
+    joins: Option<ServerJoins>,
+) -> Result<Box<dyn Handshake>, HandshakeError> {
+    let resolver = Arc::new(NameRecorder { inner: config.cert_resolver.clone(), name: OnceLock::new() });
+    config.cert_resolver = resolver.clone();
+    let tls = UnbufferedServerConnection::new(Arc::new(config))?;
+    Ok(Box::new(Driver::start(ServerTls { tls, resolver, sessions, joins })?))
 }
 
 impl TlsServer for RustlsServer {
@@ -122,6 +153,7 @@ struct ServerTls {
     tls: UnbufferedServerConnection,
     resolver: Arc<NameRecorder>,
     sessions: Option<Arc<SessionsUnderTerms>>,
+    joins: Option<ServerJoins>,
 }
 
 impl Tls for ServerTls {
@@ -150,8 +182,17 @@ impl Tls for ServerTls {
         self.sessions.iter().for_each(|sessions| sessions.set_terms(terms));
     }
 
+    fn resumes_joins(&self) -> bool {
+        self.joins.is_some()
+    }
+
     fn extract(self) -> Result<Extracted, HandshakeError> {
         let (secrets, kernel) = self.tls.dangerous_into_kernel_connection()?;
-        extracted(secrets, kernel)
+        let ages = self.joins.as_ref().map(|_| ticket_ages(&secrets.rx.1)).transpose()?;
+        let mut extracted = extracted(secrets, kernel)?;
+        if let Some((joins, ages)) = self.joins.zip(ages) {
+            extracted.schedule = joins.schedule(extracted.schedule, ages);
+        }
+        Ok(extracted)
     }
 }

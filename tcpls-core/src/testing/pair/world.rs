@@ -118,8 +118,12 @@ impl Pair {
 
     fn claim(&mut self, number: usize, join: Join) {
         let now = self.now;
-        if self.server().session_id() != Some(join.session()) {
-            return self.refuse(number, &Endpoint::refuse_join(&join));
+        if self.server().session_id() != Some(join.session()) || self.server().turns_away(&join) {
+            let inbox = &mut self.pipes[number].towards(Side::Server).inbox;
+            return match self.endpoint.decline_join(join, inbox) {
+                Ok(session) => self.recognised(number, Incoming::New(session)),
+                Err(alert) => self.refuse(number, &alert),
+            };
         }
         let claim = self.server().handle_join(now, join);
         self.pipes[number].set_role(Side::Server, Role::Claim(claim));

@@ -23,6 +23,7 @@ pub const GENEROUS: Parameters = Parameters {
     lanes: 0,
     session_timeout_ms: u64::MAX,
     drain: 0,
+    resumed_joins: 0,
 };
 
 /// Encodes Session Parameters as the entries of their frame.

@@ -33,6 +33,8 @@ pub struct Parameters {
     pub session_timeout_ms: u64,
     /// 10: whether the sender understands [`Drain`](super::Drain): 1, or 0 if it does not. Default 0.
     pub drain: u64,
+    /// 11: whether the server takes joins that are TLS resumptions: 1, or 0 if it does not. Default 0.
+    pub resumed_joins: u64,
 }
 
 impl Default for Parameters {
@@ -48,6 +50,7 @@ impl Default for Parameters {
             lanes: 0,
             session_timeout_ms: u64::MAX,
             drain: 0,
+            resumed_joins: 0,
         }
     }
 }
@@ -78,7 +81,7 @@ impl Parameters {
     }
 
     /// The values in the order of their IDs, which count from 1.
-    fn by_id(&mut self) -> [&mut u64; 10] {
+    fn by_id(&mut self) -> [&mut u64; 11] {
         [
             &mut self.initial_max_data,
             &mut self.initial_max_stream_data,
@@ -90,6 +93,7 @@ impl Parameters {
             &mut self.lanes,
             &mut self.session_timeout_ms,
             &mut self.drain,
+            &mut self.resumed_joins,
         ]
     }
 }
@@ -139,7 +143,7 @@ mod tests {
 
     #[test]
     fn every_parameter_has_the_id_of_the_table() {
-        let entries: Vec<u8> = (1..=10).flat_map(|id| [id, 0, 0, 0, 0, 0, 0, 1, id]).collect();
+        let entries: Vec<u8> = (1..=11).flat_map(|id| [id, 0, 0, 0, 0, 0, 0, 1, id]).collect();
         let parameters = Parameters {
             initial_max_data: 0x101,
             initial_max_stream_data: 0x102,
@@ -151,6 +155,7 @@ mod tests {
             lanes: 0x108,
             session_timeout_ms: 0x109,
             drain: 0x10a,
+            resumed_joins: 0x10b,
         };
         assert_eq!(Parameters::from_entries(&entries), parameters);
         assert_eq!(encoded(parameters), entries);
@@ -158,7 +163,7 @@ mod tests {
 
     #[test]
     fn unknown_ids_are_ignored() {
-        let entries = [[0, 9, 9, 9, 9, 9, 9, 9, 9], [11; 9], [255; 9], [3, 0, 0, 0, 0, 0, 0, 0, 5]].concat();
+        let entries = [[0, 9, 9, 9, 9, 9, 9, 9, 9], [12; 9], [255; 9], [3, 0, 0, 0, 0, 0, 0, 0, 5]].concat();
         assert_eq!(Parameters::from_entries(&entries), Parameters { max_streams: 5, ..Default::default() });
     }
 

@@ -172,6 +172,8 @@ pub struct ClientHello {
     pub early_data: bool,
     /// Whether it offers a pre-shared key. What that is like is not looked at.
     pub psk: bool,
+    /// The first ticket among its pre-shared keys, if it is as long as a token: the client may want to join a session.
+    pub ticket: Option<Token>,
 }
 
 /// Reads the body of a ClientHello: what follows the 4 bytes of the handshake message's header.
@@ -210,7 +212,10 @@ impl ClientHello {
                 self.early_data = true;
                 body.end()?;
             }
-            extension::PRE_SHARED_KEY => self.psk = true,
+            extension::PRE_SHARED_KEY => {
+                self.psk = true;
+                self.ticket = first_identity(body).ok();
+            }
             _ if ty == ext.tcpls => {
                 // draft I31
                 self.tcpls = true;
@@ -233,6 +238,14 @@ impl ClientHello {
 fn check_psk_is_last(extensions: &[(u16, &[u8])]) -> Result<(), HelloError> {
     let at = extensions.iter().position(|(ty, _)| *ty == extension::PRE_SHARED_KEY);
     if at.is_some_and(|at| at + 1 != extensions.len()) { Err(HelloError::IllegalParameter) } else { Ok(()) }
+}
+
+/// RFC 8446, 4.2.11: the list of identities is in front of that of the binders. A TLS library checks the rest.
+fn first_identity(mut body: Head<'_>) -> Result<Token, HelloError> {
+    let mut identity = Head::new(Head::new(body.vec16()?).vec16()?);
+    let token = Token(identity.array()?);
+    identity.end()?;
+    Ok(token)
 }
 
 /// RFC 8446, 4.1.2: "null" and nothing else, though an older client may offer more.

@@ -123,6 +123,7 @@ fn fields_of_a_join_are_read_back() {
         join: Some(Token([0x44; 32])),
         early_data: false,
         psk: false,
+        ticket: None,
     };
     assert_eq!(hello, expected);
     let record = encoded(&zero_rtt_hello());
@@ -286,6 +287,19 @@ fn extensions_of_tcpls_stand_where_the_draft_has_them() {
 fn a_pre_shared_key_comes_last() {
     assert!(parsed("ff60 0000 0029 0002 0000").unwrap().psk);
     assert_eq!(parsed("0029 0002 0000 ff60 0000"), Err(HelloError::IllegalParameter));
+}
+
+#[test]
+fn first_ticket_is_read_if_it_is_as_long_as_a_token() {
+    let ticket = |identity: usize, list: usize, len: usize| {
+        let body = format!("{list:04x} {identity:04x} {} 00000000 0021 20 {}", "55".repeat(len), "66".repeat(32));
+        parsed(&format!("0029 {:04x} {body}", 2 + 2 + len + 4 + 2 + 33)).unwrap().ticket
+    };
+    assert_eq!(ticket(32, 38, 32), Some(Token([0x55; 32])));
+    for (identity, list, len) in [(31, 37, 31), (33, 39, 33), (32, 38, 31), (32, 500, 32), (500, 38, 32), (32, 30, 32)]
+    {
+        assert_eq!(ticket(identity, list, len), None, "{identity} bytes in a list of {list}, and {len} in all");
+    }
 }
 
 #[test]

@@ -353,11 +353,16 @@ impl Router {
     }
 
     /// Hands a TCP connection to the session whose token it shows.
-    async fn join(&self, join: Join, stream: TcpStream, input: BytesMut, origin: Origin) {
+    async fn join(self: Arc<Self>, join: Join, stream: TcpStream, mut input: BytesMut, origin: Origin) {
         let mailbox = self.desk().sessions.get(&join.session()).and_then(Weak::upgrade);
-        let Some(mailbox) = mailbox else {
+        let turns_away = |mailbox: &Arc<Mailbox>| mailbox.shared().with(|state| state.conn.turns_away(&join));
+        let Some(mailbox) = mailbox.filter(|mailbox| !turns_away(mailbox)) else {
             self.failures.report(origin.address, HandshakeFault::NoSession);
-            return self.refuse(stream, &Endpoint::refuse_join(&join)).await;
+            let declined = self.desk().endpoint.decline_join(join, &mut input);
+            return match declined {
+                Ok(session) => self.start(session, stream, input, origin).await,
+                Err(alert) => self.refuse(stream, &alert).await,
+            };
         };
         let reports = JoinReports {
             failures: self.failures.clone(),

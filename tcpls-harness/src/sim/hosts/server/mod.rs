@@ -215,8 +215,15 @@ impl Server {
                     // A listener forgets sessions that are over.
                     conn.session_id() == id && !(bounded && conn.state() == State::Closed)
                 };
-                let ours = self.sessions.iter().position(|session| is_ours(&session.driver.conn));
-                let Some(session) = ours else { return refuse(env, &pending, &Endpoint::refuse_join(&join)) };
+                let is_taken = |conn: &Connection| is_ours(conn) && !conn.turns_away(&join);
+                let taken = self.sessions.iter().position(|session| is_taken(&session.driver.conn));
+                let Some(session) = taken else {
+                    pending.holder = None;
+                    return match self.endpoint.decline_join(join, &mut pending.input) {
+                        Ok(session) => self.admit(env, pending, Incoming::New(session)),
+                        Err(alert) => refuse(env, &pending, &alert),
+                    };
+                };
                 let claim = self.sessions[session].driver.conn.handle_join(env.now, join);
                 let held = [(Resource::Claims, 1), (Resource::Descriptors, 1), (Resource::Memory, CLAIM_MEMORY)];
                 pending.holder = self.account.as_mut().map(|account| account.enter(env.now, client, &held));
