@@ -59,6 +59,9 @@ pub struct IdentityArgs {
     /// Where the private key is kept.
     #[command(flatten)]
     pub state: StateArgs,
+    /// Also accept TCP connections that join by TLS resumptions, from clients with --resumed-joins
+    #[arg(long)]
+    pub resumed_joins: bool,
 }
 
 impl IdentityArgs {
@@ -86,7 +89,7 @@ impl IdentityArgs {
         let library = self.tls;
         #[cfg(not(feature = "openssl"))]
         let library = Library::default();
-        library.server(identity, protocols, self.client_ca.as_deref(), early_data)
+        library.server(identity, protocols, self.client_ca.as_deref(), early_data, self.resumed_joins)
     }
 
     /// Reads the files again, and has `listener` use them for new sessions. If one is unusable, nothing changes. A certificate

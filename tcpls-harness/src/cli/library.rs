@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::ClientSessionMemoryCache;
 use tcpls_core::HandshakeError;
 #[cfg(feature = "openssl")]
 use tcpls_core::crypto::openssl::OpensslClient;
@@ -11,6 +12,11 @@ use tcpls_core::crypto::{Handshake, TlsClient, TlsServer};
 
 use super::Outcome;
 use crate::tls::{Identity, Trust};
+
+/// Servers whose tickets a client keeps: a command has one.
+const SERVERS: usize = 1;
+#[cfg(feature = "openssl")]
+const NO_RESUMED_JOINS: &str = "only rustls makes TLS resumptions of joins: leave out --resumed-joins, or --tls";
 
 /// A library for TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +52,20 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Joins TCP connections by TLS resumptions.
+    pub(crate) fn with_resumed_joins(self) -> Outcome<Self> {
+        match self {
+            Self::Rustls(client) => {
+                let store = Arc::new(ClientSessionMemoryCache::new(SERVERS));
+                Ok(Self::Rustls(client.with_resumed_joins(store)))
+            }
+            #[cfg(feature = "openssl")]
+            Self::Openssl(_) => Err(NO_RESUMED_JOINS.into()),
+        }
+    }
+}
+
 impl TlsClient for Client {
     fn handshake(&self, server_name: &str) -> Result<Box<dyn Handshake>, HandshakeError> {
         match self {
@@ -74,14 +94,18 @@ impl Library {
         protocols: &[&[u8]],
         clients: Option<&Path>,
         early_data: bool,
+        resumed_joins: bool,
     ) -> Outcome<Arc<dyn TlsServer>> {
         Ok(match self {
             Self::Rustls => {
                 let tls = identity.server_for(protocols, clients)?;
-                Arc::new(if early_data { tls.with_early_data()? } else { tls })
+                let tls = if early_data { tls.with_early_data()? } else { tls };
+                Arc::new(if resumed_joins { tls.with_resumed_joins()? } else { tls })
             }
             #[cfg(feature = "openssl")]
             _ if early_data => return Err("only rustls accepts early data: leave out --early-data, or --tls".into()),
+            #[cfg(feature = "openssl")]
+            _ if resumed_joins => return Err(NO_RESUMED_JOINS.into()),
             #[cfg(feature = "openssl")]
             Self::Openssl | Self::OpensslExtensions => Arc::new(identity.openssl_server_for(protocols, clients)?),
         })

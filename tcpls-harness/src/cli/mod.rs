@@ -35,6 +35,7 @@ mod plot;
 mod progress;
 pub mod proxy;
 mod report;
+pub mod resumed_joins;
 pub mod serve;
 pub mod server;
 mod signals;

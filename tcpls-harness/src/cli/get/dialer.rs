@@ -31,6 +31,7 @@ impl Dialer {
     pub(super) fn new(args: &Args, invite: Option<&Invite>, url: Url) -> Outcome<Self> {
         let given = args.connections(invite);
         let tls = args.trust.client(invite, &[PROTOCOL], args.identity.load()?.as_ref())?;
+        let tls = args.joins.apply(tls)?;
         let name = server_name(&url.name)?;
         let mut tcpls_only = ClientOptions::new(tls.clone().tcpls_only(), name.clone());
         let mut options = if args.tcpls_only { tcpls_only.clone() } else { ClientOptions::new(tls, name) };

@@ -26,6 +26,7 @@ use super::migrate::{Move, look_up, migrate};
 use super::paths::{TrustArgs, close_briefly};
 use super::progress::Progress;
 use super::report::TcpReport;
+use super::resumed_joins::JoinArgs;
 use super::signals::{Signals, Stopped};
 use super::text::visible;
 use super::units::{bits_per_second, parse_duration, rate, size, time};
@@ -71,6 +72,9 @@ pub struct Args {
     /// Fail if the server does not support TCPLS, instead of falling back to plain TLS 1.3
     #[arg(long)]
     pub tcpls_only: bool,
+    /// How they join.
+    #[command(flatten)]
+    pub joins: JoinArgs,
     /// Whom to trust.
     #[command(flatten)]
     pub trust: TrustArgs,

@@ -26,6 +26,7 @@ use super::paths::{
     PathArgs, TrustArgs, Weight, close_briefly, follow_advertised, path_of, resolve, server_name, watch_paths,
 };
 use super::proxy::first_line;
+use super::resumed_joins::JoinArgs;
 use super::text::visible;
 use super::units::parse_duration;
 use super::{Outcome, status};
@@ -52,6 +53,9 @@ pub struct TunnelArgs {
     /// The paths.
     #[command(flatten)]
     pub paths: PathArgs,
+    /// How they join.
+    #[command(flatten)]
+    pub joins: JoinArgs,
     /// Whom to trust.
     #[command(flatten)]
     pub trust: TrustArgs,
@@ -112,7 +116,7 @@ impl TunnelArgs {
         let identity = self.identity.load()?;
         // One stream is no tunnel for several programs.
         let tls = self.trust.client(invite, &[PROTOCOL], identity.as_ref())?.tcpls_only();
-        let mut options = ClientOptions::new(tls, name);
+        let mut options = ClientOptions::new(self.joins.apply(tls)?, name);
         let config = options.config.as_ref().clone();
         let config = session_config(config, MAX_STREAMS).with(|config| config.session_timeout = self.outage);
         options.config = Arc::new(config);
