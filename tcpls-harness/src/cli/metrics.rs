@@ -247,7 +247,11 @@ fn label(fault: &HandshakeFault) -> &'static str {
             HandOverFault::Unknown(_) => "hand_over_unknown",
             HandOverFault::Unreachable(..) => "hand_over_unreachable",
             HandOverFault::Evicted => "hand_over_evicted",
-            HandOverFault::Stranger | HandOverFault::NotOwn | HandOverFault::NotAuthentic => "hand_over_refused",
+            HandOverFault::NoSocket(_) => "hand_over_no_socket",
+            HandOverFault::Misdirected
+            | HandOverFault::Stranger
+            | HandOverFault::NotOwn
+            | HandOverFault::NotAuthentic => "hand_over_refused",
         },
     }
 }

@@ -364,8 +364,8 @@ async fn hello_of_a_join(session: &Session) -> Vec<u8> {
 async fn send_from(from: &str, to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(from.parse().unwrap()).unwrap();
-    let mut stream = socket.connect(to).await.unwrap();
-    // It may be reset already.
+    // It may be reset at once.
+    let Ok(mut stream) = socket.connect(to).await else { return Vec::new() };
     _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
     _ = stream.read_to_end(&mut answer).await;
@@ -459,4 +459,20 @@ async fn number_of_joins_that_are_passed_on_is_bounded() {
     assert_eq!(failures.next().await.unwrap().fault, HandOverFault::Evicted.into());
     exchange(&session, 100_000).await;
     assert!(session.tcp_connections().contains(&first));
+}
+
+#[tokio::test]
+async fn join_passed_on_to_an_address_for_clients_is_reset_there() {
+    const HEADER: &[u8] = b"PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\r\n";
+    let site = Site::start(HEADER, |options| options.proxy_protocol = vec!["127.0.0.0/8".parse().unwrap()]).await;
+    let session = site.connect().await;
+    let [first, second] = [&site.servers[0], &site.servers[1]];
+    // The two would pass it on to each other without end.
+    let wrong = BTreeMap::from([(ServerId(1), second.address)]);
+    second.call(|listener| listener.set_farm_peers(wrong)).await;
+    let mut failures = second.failures().await;
+    let error = session.add_tcp(site.balancer.address, None).await.unwrap_err();
+    assert!(matches!(error, AddTcpError::Join(TcpFault::Reset)), "{error}");
+    assert_eq!(failures.next().await.unwrap().fault, HandOverFault::Misdirected.into());
+    assert_eq!((first.hand_overs().await, second.hand_overs().await), (0, 1));
 }

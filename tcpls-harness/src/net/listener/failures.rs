@@ -71,6 +71,10 @@ pub enum HandOverFault {
     Unreachable(ServerId, io::ErrorKind),
     /// It gave way to others before that server was reached: a limit was exceeded.
     Evicted,
+    /// This host has no port, socket or memory to reach that server.
+    NoSocket(io::ErrorKind),
+    /// Another server passed it on to an address for clients: that server's [`Farm::peers`](crate::net::Farm) are wrong.
+    Misdirected,
     /// It came to [`Farm::listen`](crate::net::Farm) from an address that is none of the farm's.
     Stranger,
     /// It came there, and is no join of a session of this server.
@@ -95,6 +99,10 @@ impl fmt::Display for HandOverFault {
             Self::Evicted => {
                 f.write_str("presented a token of another server, and gave way to others: a limit is reached")
             }
+            Self::NoSocket(error) => write!(f, "presented a token of another server, and can't be passed on: {error}"),
+            Self::Misdirected => f.write_str(
+                "was passed on by another server to an address for clients: list this server's address for servers there",
+            ),
             Self::Stranger => f.write_str("connected to the address for servers of the farm, and is none of them"),
             Self::NotOwn => f.write_str("was passed on by another server, and is no join of a session of this server"),
             Self::NotAuthentic => {
@@ -107,7 +115,9 @@ impl fmt::Display for HandOverFault {
 impl HandshakeFault {
     /// Whether the TCP connection presented a token of a session: it was to join that, not to start one.
     pub fn is_of_join(&self) -> bool {
-        let of_token = |fault: &HandOverFault| !matches!(fault, HandOverFault::Stranger | HandOverFault::NotOwn);
+        let of_token = |fault: &HandOverFault| {
+            !matches!(fault, HandOverFault::Stranger | HandOverFault::NotOwn | HandOverFault::Misdirected)
+        };
         match self {
             Self::NoSession | Self::Join(_) | Self::JoinEnded | Self::JoinEvicted => true,
             Self::HandOver(fault) => of_token(fault),

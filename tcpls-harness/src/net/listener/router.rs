@@ -29,7 +29,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
-use super::failures::{Failures, HandshakeFault, JoinReports};
+use super::failures::{Failures, HandOverFault, HandshakeFault, JoinReports};
 use super::header;
 use super::options::ServerOptions;
 use crate::net::account::reports::{self, Reports};
@@ -202,6 +202,11 @@ impl Router {
         if newcomer.origin.splice.is_some() {
             let limit = self.deadline(newcomer.origin) - now();
             match header::take(&mut stream, &mut input, &mut newcomer.in_the_way, limit).await {
+                // A peer's address is one for clients here: passed on again, it could come back without end.
+                Ok(taken) if taken.tag.is_some() => {
+                    self.failures.report(newcomer.origin.address, HandOverFault::Misdirected.into());
+                    return reset(stream);
+                }
                 Ok(taken) => newcomer = newcomer.named(&self.account, taken.ends),
                 Err(fault) => {
                     self.failures.report(newcomer.origin.address, fault);

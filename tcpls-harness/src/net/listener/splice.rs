@@ -1,7 +1,9 @@
 //! Carries the bytes of a TCP connection to another server of the farm and back, with their ends and resets.
 //!
 //! A direction that ends ends alone (half-close). A reset at one side becomes a reset at the other. A side that reads slowly
-//! slows the other down: one piece of data is held for each direction, and none while nothing moves.
+//! slows the other down: one piece of data is held for each direction, and none while nothing moves. The client's end is
+//! passed on once the other server has answered: one that refuses the join closes first, and the kernel keeps the port of a
+//! TCP connection (TIME-WAIT) where it was closed first.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -14,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 /// The most that is read at once.
-const PIECE: usize = 64 * 1024;
+pub(super) const PIECE: usize = 32 * 1024;
 /// How long the other server may take to send its first byte: longer than a join may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 /// How long nothing may move once a direction has ended.
@@ -32,11 +34,12 @@ struct Direction {
 }
 
 impl Direction {
-    /// Moves what can be moved, and adds it to `moved`. Ready when the end was passed on.
+    /// Moves what can be moved, and adds it to `moved`. Ready when the end was passed on, if it may be.
     fn poll(
         &mut self,
         from: &mut TcpStream,
         to: &mut TcpStream,
+        may_end: bool,
         moved: &mut u64,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
@@ -47,6 +50,9 @@ impl Direction {
                 *moved += len as u64;
             }
             if self.ended {
+                if !may_end {
+                    return Poll::Pending;
+                }
                 ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
                 self.over = true;
                 break;
@@ -58,7 +64,11 @@ impl Direction {
                 return Poll::Pending;
             }
             self.held.reserve(PIECE);
-            self.ended = ready!(pin!(from.read_buf(&mut self.held)).poll(cx))? == 0;
+            let Poll::Ready(read) = pin!(from.read_buf(&mut self.held)).poll(cx) else {
+                self.held = Vec::new();
+                return Poll::Pending;
+            };
+            self.ended = read? == 0;
         }
         Poll::Ready(Ok(()))
     }
@@ -78,12 +88,13 @@ pub(super) async fn splice(
     let (mut is_answered, mut is_half_closed) = (false, false);
     poll_fn(|cx| {
         let (mut sent, mut received) = (0, 0);
-        let ends = (up.poll(client, server, &mut sent, cx)?, down.poll(server, client, &mut received, cx)?);
+        let back = down.poll(server, client, true, &mut received, cx)?;
         is_answered |= received > 0 || down.ended;
+        let there = up.poll(client, server, is_answered, &mut sent, cx)?;
         if sent + received > 0 {
             report(sent + received);
         }
-        if let (Poll::Ready(()), Poll::Ready(())) = ends {
+        if let (Poll::Ready(()), Poll::Ready(())) = (there, back) {
             return Poll::Ready(Ok(()));
         }
         let has_ended = up.over || down.over;
@@ -142,8 +153,9 @@ mod tests {
         };
         let back = async {
             let mut all = Vec::new();
+            server.write_all(&[7]).await.unwrap();
             server.read_to_end(&mut all).await.unwrap();
-            server.write_all(&all[..1_000_000]).await.unwrap();
+            server.write_all(&all[1..1_000_000]).await.unwrap();
             server.shutdown().await.unwrap();
             all.len()
         };
@@ -165,6 +177,21 @@ mod tests {
             assert_eq!(task.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionReset);
             assert_eq!(other.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         }
+    }
+
+    #[tokio::test]
+    async fn end_of_the_client_is_passed_on_after_an_answer() {
+        let (mut client, mut server, task) = spliced().await;
+        client.write_all(b"hello").await.unwrap();
+        client.shutdown().await.unwrap();
+        server.read_exact(&mut [0; 5]).await.unwrap();
+        // What the other server does when it refuses a join.
+        server.write_all(b"alert").await.unwrap();
+        server.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!((answer.as_slice(), server.read(&mut [0]).await.unwrap()), (&b"alert"[..], 0));
+        assert_eq!(task.await.unwrap().unwrap(), 10);
     }
 
     #[tokio::test(start_paused = true)]

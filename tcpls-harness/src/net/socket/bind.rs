@@ -18,9 +18,27 @@ pub(super) fn bind(socket: &TcpSocket, path: Path) -> io::Result<()> {
         to_device(socket, device, path.remote.is_ipv4()).map_err(fails(device.into()))?;
     }
     if let Some(local) = path.local {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if local.port() == 0 {
+            select_port_at_connect(socket);
+        }
         socket.bind(local).map_err(fails(local.into()))?;
     }
     Ok(())
+}
+
+/// Leaves the port to `connect`: it is free for this remote end then, and not only if no other socket has it. Else the ports
+/// of an address would be used up by TCP connections to one remote end. Without effect before Linux 4.2.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn select_port_at_connect(socket: &TcpSocket) {
+    use std::os::fd::AsRawFd;
+
+    let (on, len) = (1_i32, size_of::<i32>() as libc::socklen_t);
+    // SAFETY: the kernel reads as many bytes as it is given, of a value that lives that long.
+    unsafe {
+        let value = (&raw const on).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, value, len);
+    }
 }
 
 /// Whether a TCP connection failed at its local end.
@@ -121,6 +139,19 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[tokio::test]
+    async fn port_of_a_bound_socket_is_selected_when_it_connects() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let any: SocketAddr = any.parse().unwrap();
+            let Ok(listener) = TcpListener::bind(any).await else { continue };
+            let socket = if any.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+            bind(&socket, Path { local: Some(any), ..Path::from(listener.local_addr().unwrap()) }).unwrap();
+            assert_eq!(socket.local_addr().unwrap(), any);
+            let stream = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+            assert_ne!(stream.local_addr().unwrap().port(), 0);
+        }
+    }
     use crate::net::socket::{SocketOptions, connect};
 
     /// Connects to a listener on loopback.

@@ -1,7 +1,7 @@
 //! Joins of other servers' sessions, and joins that other servers pass on to this one.
 
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::super::failures::{HandOverFault, HandshakeFault};
 use super::super::farm::{self, Presented};
 use super::super::header::{self, Taken};
-use super::super::splice::splice;
+use super::super::splice::{PIECE, splice};
 use super::{Newcomer, Origin, Recognised, Router};
 use crate::dial::Path;
 use crate::net::account::Holding;
@@ -33,8 +33,11 @@ use crate::net::socket::{self, Splice, canonical, reset};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// After this time without a byte the kernel asks whether an end is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
-/// Memory of a TCP connection that is passed on: a task, and what it holds while bytes move.
-const MEMORY: u64 = 64 * 1024;
+/// Memory of a TCP connection that is passed on: what it holds while bytes move in both directions, a task, and a ClientHello.
+const MEMORY: u64 = 2 * PIECE as u64 + 40 * 1024;
+/// The account gets to know what has moved in steps of this size, and after [`REPORT_INTERVAL`].
+const REPORT: u64 = 64 * 1024;
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Router {
     /// Whether a TCP connection to the farm's address comes from one of its servers.
@@ -121,7 +124,7 @@ impl Router {
             Err(fault) => {
                 self.failures.report(origin.address, fault.into());
                 drop(place);
-                if fault == HandOverFault::Evicted {
+                if matches!(fault, HandOverFault::Evicted | HandOverFault::NoSocket(_)) {
                     return reset(stream); // without an answer, the client may keep its token
                 }
                 return self.refuse(stream, &Endpoint::refuse_foreign_join(&join)).await;
@@ -130,7 +133,15 @@ impl Router {
         drop(first);
         self.count_hand_over();
         [&stream, &owner].into_iter().for_each(watch);
-        let report = |bytes| place.report(|budget, id| budget.add_delivered(now(), id, bytes));
+        let (mut moved, mut reported) = (0, now());
+        let report = |bytes| {
+            moved += bytes;
+            let now = now();
+            if moved >= REPORT || now >= reported + REPORT_INTERVAL {
+                place.report(|budget, id| budget.add_delivered(now, id, moved));
+                (moved, reported) = (0, now);
+            }
+        };
         let outcome = unless_in_the_way(&mut in_the_way, splice(&mut stream, &mut owner, report)).await;
         if !matches!(outcome, Some(Ok(()))) {
             [stream, owner].into_iter().for_each(reset);
@@ -159,8 +170,8 @@ impl Router {
             stream.write_all(first).await?;
             io::Result::Ok(stream)
         };
-        let sent = timeout(CONNECT_TIMEOUT, sent).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        sent.map_err(|error| HandOverFault::Unreachable(server, error.kind()))
+        let sent = timeout(CONNECT_TIMEOUT, sent).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+        sent.map_err(|error| fault_of(server, &error))
     }
 }
 
@@ -174,11 +185,41 @@ async fn unless_in_the_way<F: Future>(in_the_way: &mut oneshot::Receiver<Resourc
     .await
 }
 
+/// What an error of connecting means. What is short here says nothing about the other server.
+fn fault_of(server: ServerId, error: &io::Error) -> HandOverFault {
+    const ENOBUFS: i32 = 105;
+    let kind = error.kind();
+    let of_this_host = matches!(kind, ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable | ErrorKind::OutOfMemory);
+    let is_short = are_used_up(error) || (cfg!(target_os = "linux") && error.raw_os_error() == Some(ENOBUFS));
+    if of_this_host || is_short { HandOverFault::NoSocket(kind) } else { HandOverFault::Unreachable(server, kind) }
+}
+
 /// Has the kernel find out that an end is gone. No session watches over these bytes here.
 fn watch(stream: &TcpStream) {
     socket::keep_alive(stream, KEEP_ALIVE);
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(KEEP_ALIVE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lack_of_ports_and_descriptors_here_is_no_verdict_on_the_other_server() {
+        let server = ServerId(3);
+        for kind in [ErrorKind::AddrInUse, ErrorKind::AddrNotAvailable] {
+            assert_eq!(fault_of(server, &kind.into()), HandOverFault::NoSocket(kind));
+        }
+        #[cfg(target_os = "linux")]
+        for code in [24, 23, 105] {
+            let error = io::Error::from_raw_os_error(code);
+            assert_eq!(fault_of(server, &error), HandOverFault::NoSocket(error.kind()), "{code}");
+        }
+        for kind in [ErrorKind::ConnectionRefused, ErrorKind::TimedOut, ErrorKind::HostUnreachable] {
+            assert_eq!(fault_of(server, &kind.into()), HandOverFault::Unreachable(server, kind));
+        }
     }
 }
