@@ -211,6 +211,7 @@ fn draft_only_session_stops_reading_while_the_application_does() {
         let id = if side == Client { 0 } else { 1 };
         let mut sent = 0;
         while peer.conn.wants_read(FIRST) {
+            assert!(sent < 3 * WINDOW);
             send_data(&mut peer, FIRST, id, sent, RECORD);
             sent += RECORD;
         }
@@ -286,7 +287,7 @@ fn data_that_waits_for_other_data_pauses_its_own_tcp_connection_alone() {
     peer.join();
     recv(&mut peer, SECOND);
     peer.send(FIRST, &[stream(0, 0, b"x")]);
-    let (gap, mut sent) = (1, 1 + RECORD);
+    let (gap, mut sent) = (1, 1 + 2 * RECORD);
     while peer.conn.wants_read(SECOND) {
         assert!(sent < 3 * WINDOW);
         send_data(&mut peer, SECOND, 0, sent, RECORD);
@@ -294,6 +295,8 @@ fn data_that_waits_for_other_data_pauses_its_own_tcp_connection_alone() {
     }
     assert!(peer.conn.wants_read(FIRST), "the missing data may come there");
     send_data(&mut peer, FIRST, 0, gap, RECORD);
+    assert!(peer.conn.wants_read(FIRST) && !peer.conn.wants_read(SECOND), "a part of it came");
+    send_data(&mut peer, FIRST, 0, gap + RECORD, RECORD);
     assert_eq!(read(&mut peer.conn, 0), sent);
     assert!(peer.conn.wants_read(SECOND));
 }
@@ -312,6 +315,8 @@ fn the_only_tcp_connection_is_read_on_for_missing_data_up_to_a_bound() {
     }
     peer.conn.handle_tcp_end(peer.now, FIRST, TcpEnd::Reset);
     assert!(peer.conn.wants_read(SECOND), "the peer sends there what was lost");
+    peer.join();
+    assert!(peer.conn.wants_read(SECOND), "the new TCP connection has carried no stream data");
     let before = peer.conn.memory();
     while peer.conn.state() == State::Established {
         assert!(sent < 5 * WINDOW);
@@ -452,6 +457,7 @@ fn closing_a_draft_only_session_delivers_data_and_sends_close_notify_alone() {
     let last = peer.send(FIRST, &[stream(0, 8, b"and more"), ack(FIRST, answer.last().unwrap().number.unwrap())]);
     let end = recv(&mut peer, FIRST);
     assert_eq!(frames_of(&end), [ack(FIRST, last)]);
+    assert_eq!(read(&mut peer.conn, 0), 8, "what came after the call is dropped");
     assert_eq!(end.last().map(|record| &record.content[..]), Some(&[1, 0][..]), "close_notify");
     peer.send_raw(FIRST, ALERT, &[1, 0]);
     assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Local { error: ErrorCode(0) }));
