@@ -53,6 +53,7 @@ fn listens(socket: &TcpListener) -> bool {
 /// Notifies systemd, if it wants that. What cannot be sent is left out: the server works without.
 #[cfg(unix)]
 pub(super) fn notify(state: State) {
+    #[cfg(target_os = "linux")]
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::net::UnixDatagram;
 
