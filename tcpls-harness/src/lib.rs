@@ -18,7 +18,8 @@
 //!
 //! Applications need neither `sim` nor `cli`: they switch the default features off and choose a crypto library, `ring` or
 //! `aws-lc-rs`. `self-signed` makes certificates on the spot, `system-trust` trusts what the operating system trusts,
-//! `openssl` adds OpenSSL as a second TLS library, `interfaces` watches the host's network, `tracing` reports what sessions do to the subscriber of the `tracing` crate, `json` writes it as JSON lines.
+//! `openssl` adds OpenSSL as a second TLS library, `interfaces` watches the host's network, `tracing` reports what sessions
+//! do to the subscriber of the `tracing` crate, `json` writes it as JSON lines.
 //!
 //! A session over two TCP connections:
 //!

@@ -136,8 +136,8 @@ pub trait Handshake: Send {
         None
     }
 
-    /// Whether the endpoints have agreed on TCPLS by the draft alone, without the frames of this project (decision D142). It
-    /// is meant to be asked where [`Handshake::tcpls`] returns `Some(true)`, and does not change from then on.
+    /// Whether the endpoints have agreed on TCPLS by the draft alone, without the frames of this project (decision D142).
+    /// The session asks where [`Handshake::tcpls`] returns `Some(true)`; the answer does not change from then on.
     fn is_draft_only(&self) -> bool {
         false
     }

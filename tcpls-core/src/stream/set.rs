@@ -2,8 +2,9 @@
 //!
 //! `app` has the calls of the application, `input` the effects of the peer's frames, `output` the contents of records
 //! and their acknowledgment or loss, `update` the consequences of each change, `drain` and `end` how the session ends,
-//! `room` the limits on writes, `growth` the growth of receive windows, `draft_only` a session without these. A stream exists from its opening until both
-//! halves have ended; memory is proportional to the number of existing streams, not to their IDs (attacks 3 and 7).
+//! `room` the limits on writes, `growth` the growth of receive windows, `draft_only` a session without these. A stream
+//! exists from its opening until both halves have ended; memory is proportional to the number of existing streams, not to
+//! their IDs (attacks 3 and 7).
 
 mod app;
 mod blocked;

@@ -1,5 +1,5 @@
-//! Whether a TCP connection is read. Only a session without flow control of its own reads some of them at times not at all
-//! (decision D143).
+//! Whether a TCP connection is read. A draft-only session, which has no flow control of its own, stops reading some of
+//! its TCP connections at times (decision D143).
 
 use super::Tcp;
 use crate::time::Time;

@@ -12,19 +12,19 @@ use super::Outcome;
 use crate::net::{Farm, Listener, ServerOptions};
 use crate::private;
 
-/// A server's place in a farm: all servers behind one load balancer.
+/// A server's place in a farm, which is all servers behind one load balancer.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct FarmArgs {
     /// File with the token secret, 64 hexadecimal digits ("openssl rand -hex 32"), the same at all servers of a farm; only
-    /// its user may read it. A second line has another secret, which is accepted, too, while the servers change to a new one.
-    /// Default: a new secret at each start
+    /// its owner may read it. A second line has another secret, whose tokens are accepted, too, while the servers change
+    /// to a new one. Default: a new secret at each start
     #[arg(long, value_name = "FILE")]
     pub token_secret: Option<PathBuf>,
     /// Number of this server in a farm, 0 to 65535; no other process has it at the same time
     #[arg(long, value_name = "NUMBER", requires = "token_secret", requires = "peer")]
     pub server_id: Option<u16>,
     /// A server of the farm, and the address of the farm's own network at which it takes joins that other servers pass on.
-    /// Repeat it for all servers, this one included, which listens there
+    /// Repeat it for all servers, this one included, which listens there. SIGHUP does not read the list again
     #[arg(long, value_name = "NUMBER=ADDRESS:PORT", requires = "server_id")]
     pub peer: Vec<PeerAt>,
 }

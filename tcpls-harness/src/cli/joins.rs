@@ -1,5 +1,7 @@
-//! What to report of TCP connections that end. A server that was started anew refuses each join of a session that it does not
-//! know, and the client tries with each of its tokens: the same reason is reported once.
+//! What to report of TCP connections that end.
+//!
+//! A server that was started anew refuses each join of a session that it does not know, and the client tries with each of
+//! its tokens: the same reason is reported once.
 
 use std::collections::BTreeSet;
 

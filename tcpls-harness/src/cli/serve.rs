@@ -59,9 +59,10 @@ pub struct Args {
     /// The certificate.
     #[command(flatten)]
     pub identity: IdentityArgs,
-    /// Answer requests that a client sends with its ClientHello when it comes back, one round trip earlier (TLS early data).
-    /// An attacker can send a copy of such a request, which is then answered again, to the client's key: files are only
-    /// read. Clients can do so until the server is started again, or reads its files again
+    /// Accept TLS early data: a client that resumes a session sends its request with the ClientHello, and the answer takes
+    /// one round trip less. An attacker can send a copy of such a request: the server then reads the file once more, and
+    /// only the client can decrypt the answer. Tickets are void once the server restarts, or reads its files again.
+    /// "tcpls get" sends no early data; programs that use the library can
     #[arg(long)]
     pub early_data: bool,
     /// Memory for all sessions together, for example 1GiB; at the limit, the least useful sessions are closed.

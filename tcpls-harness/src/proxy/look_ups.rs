@@ -1,5 +1,5 @@
-//! Turns for look-ups of names. Each takes a thread of the resolver until it gives up, so there are few at a time. No clients
-//! can take them all: a client that has none gets the next one.
+//! Turns for look-ups of names. Each takes a thread of the resolver until it gives up, so there are few at a time. A few
+//! clients cannot take them all: a client that has none gets the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

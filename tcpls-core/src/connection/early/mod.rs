@@ -117,9 +117,10 @@ impl Early {
 }
 
 impl Connection {
-    /// Client: returns how many bytes may still be sent as early data, before the handshake is complete; 0 if there is
-    /// none in this session, or it has ended. If it is not 0, streams can be opened and written at once, for the application protocol that
-    /// [`Connection::application_protocol`] returns.
+    /// Client: returns how many bytes may still be sent as early data, before the handshake is complete.
+    ///
+    /// 0 if there is none in this session, or it has ended. If it is not 0, streams can be opened and written at once, for
+    /// the application protocol that [`Connection::application_protocol`] returns.
     ///
     /// An attacker can send copies of early data: write only what may be repeated. What was written before the handshake
     /// is complete and does not fit is sent afterwards. If the server rejects early data, it is sent again.

@@ -1,8 +1,7 @@
 //! The client's side of a join: it spends a token, sends an apparent TLS handshake, and continues with records of the
-//! session.
+//! session. If both endpoints have enabled it, the TLS library makes a resumption of the join instead (`resumption`).
 //!
-//! Or the TLS library makes a resumption of it, see `resumption`. The handshake affects no key; only the first record that decrypts authenticates the join (draft, 4.2.1 and
-//! 4.3).
+//! The handshake affects no key; only the first record that decrypts authenticates the join (draft, 4.2.1 and 4.3).
 
 use crate::connection::Connection;
 use crate::connection::trace::Event;

@@ -4,7 +4,8 @@
 //! the handshake. Then its secrets are extracted, and this crate seals and opens records with its own keys.
 //!
 //! `client` and `server` complete the user's configurations, `driver` runs the handshake, `secrets` derives keys from
-//! the extracted secrets, and `joins` starts the handshakes of joins that are resumptions. The driver of a session starts a handshake here and passes it to the session.
+//! the extracted secrets, and `joins` starts the handshakes of joins that are resumptions. The driver of a session starts
+//! a handshake here and passes it to the session.
 
 mod client;
 mod driver;

@@ -41,8 +41,7 @@ pub enum HandshakeFault {
     ProxyHeader(HeaderError),
     /// It came from there, and its header was not complete in time.
     ProxyHeaderTimeout,
-    /// The bytes are not a usable ClientHello, or it presented a token of another server. It was refused with this
-    /// alert.
+    /// It sent no usable ClientHello, or a token that no secret in force opens. It was refused with this alert.
     Refused(AlertDescription),
     /// It presented a token of a session that has ended.
     NoSession,

@@ -27,8 +27,9 @@ pub(super) fn bind(socket: &TcpSocket, path: Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Leaves the port to `connect`: it is free for this remote end then, and not only if no other socket has it. Else the ports
-/// of an address would be used up by TCP connections to one remote end. Without effect before Linux 4.2.
+/// Leaves the choice of the port to `connect`, which can take one that other sockets use for other remote ends.
+///
+/// Otherwise TCP connections to one remote end would use up the ports of an address. Without effect before Linux 4.2.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn select_port_at_connect(socket: &TcpSocket) {
     use std::os::fd::AsRawFd;

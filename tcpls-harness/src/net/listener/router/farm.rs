@@ -185,7 +185,7 @@ async fn unless_in_the_way<F: Future>(in_the_way: &mut oneshot::Receiver<Resourc
     .await
 }
 
-/// What an error of connecting means. What is short here says nothing about the other server.
+/// What an error of connecting means. A lack of ports, sockets or memory here says nothing about the other server.
 fn fault_of(server: ServerId, error: &io::Error) -> HandOverFault {
     const ENOBUFS: i32 = 105;
     let kind = error.kind();
@@ -194,7 +194,7 @@ fn fault_of(server: ServerId, error: &io::Error) -> HandOverFault {
     if of_this_host || is_short { HandOverFault::NoSocket(kind) } else { HandOverFault::Unreachable(server, kind) }
 }
 
-/// Has the kernel find out that an end is gone. No session watches over these bytes here.
+/// Makes the kernel detect that an end has disappeared: no session does so for these bytes here.
 fn watch(stream: &TcpStream) {
     socket::keep_alive(stream, KEEP_ALIVE);
     #[cfg(any(target_os = "linux", target_os = "android"))]
