@@ -61,10 +61,12 @@ enum Case {
     IdlePath,
     /// Beside bulk data in one connection of another protocol.
     Peer(Over),
+    /// Beside bulk data in another connection of QUIC, which shares nothing but the path.
+    QuicApart,
 }
 
 impl Case {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::OnlyBulk,
         Self::Apart,
         Self::Beside { lanes: false },
@@ -72,6 +74,7 @@ impl Case {
         Self::IdlePath,
         Self::Peer(Over::Http2),
         Self::Peer(Over::Quic),
+        Self::QuicApart,
     ];
 
     fn name(self) -> &'static str {
@@ -83,11 +86,16 @@ impl Case {
             Self::IdlePath => "the same session, a second path is idle",
             Self::Peer(Over::Http2) => "HTTP/2 over TLS (h2)",
             Self::Peer(_) => "QUIC (quinn)",
+            Self::QuicApart => "QUIC (quinn), a connection of their own",
         }
     }
 
     fn over(self) -> Over {
-        if let Self::Peer(over) = self { over } else { Over::Tcpls }
+        match self {
+            Self::Peer(over) => over,
+            Self::QuicApart => Over::Quic,
+            _ => Over::Tcpls,
+        }
     }
 }
 
@@ -158,7 +166,7 @@ fn command(
     command.args(["--requests", &args.requests.to_string(), "--every", &args.every.to_string()]);
     let flags = [
         ("--only-bulk", case == Case::OnlyBulk),
-        ("--apart", case == Case::Apart),
+        ("--apart", matches!(case, Case::Apart | Case::QuicApart)),
         ("--no-lanes", case == Case::Beside { lanes: false }),
         ("--attach", case == Case::IdlePath),
     ];
