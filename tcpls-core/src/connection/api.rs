@@ -285,7 +285,8 @@ impl Stream<'_> {
     }
 
     /// Returns why the peer's data will not be complete, without reading it: the peer reset the stream, or the session
-    /// ended before it. `None` otherwise, and once `read` has returned the error.
+    /// ended before it. `None` otherwise, and once `read` has returned the error. After a violation or an eviction all
+    /// streams have failed.
     ///
     /// For an application that does not read now. [`StreamEvent::Readable`](crate::event::StreamEvent::Readable) reports
     /// a reset although earlier data is unread.

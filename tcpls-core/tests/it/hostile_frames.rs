@@ -615,3 +615,13 @@ fn a_peer_that_never_sends_session_parameters_violates_the_protocol() {
         }
     }
 }
+
+#[test]
+fn violation_is_a_failure_of_streams_that_are_not_read() {
+    let mut peer = Peer::client();
+    peer.send(FIRST, &[stream(0, 0, b"x")]);
+    assert_eq!(peer.conn.stream(StreamId(0)).read_failure(), None);
+    peer.send(FIRST, &[stream(1, 0, b"of the server")]);
+    assert_eq!(peer.conn.close_reason(), Some(&CloseReason::Violation(Rule::StreamOfWrongSide(1))));
+    assert_eq!(peer.conn.stream(StreamId(0)).read_failure(), Some(ReadError::Truncated));
+}

@@ -104,7 +104,7 @@ pub async fn splice<P: Peer>(runtime: &Runtime, stream: Stream, peer: P, splicin
     let up = Direction { held: to_stream, ended: false, bytes: 0, pacer: up };
     let down = Direction { held: Chunks::new(to_peer), ended: false, bytes: 0, pacer: down };
     let load = Load::new(runtime.now());
-    let mut tunnel = Tunnel { runtime, send, recv, peer: Aborting(peer, true), up, down, load };
+    let mut tunnel = Tunnel { runtime, send, recv, peer: Aborting(peer, true), up, down, failed: None, load };
     let outcome = match idle {
         None => poll_fn(|cx| tunnel.poll(cx)).await,
         Some(idle) => tunnel.run(idle).await,
@@ -170,6 +170,8 @@ struct Tunnel<'a, P: Peer> {
     peer: Aborting<P>,
     up: Direction<Bytes>,
     down: Direction<Chunks>,
+    /// Why nothing follows what is held of the stream.
+    failed: Option<ReadError>,
     load: Load,
 }
 
@@ -309,13 +311,21 @@ impl<P: Peer> Tunnel<'_, P> {
         Ok(Poll::Ready(()))
     }
 
-    /// Holds further chunks that are there, `room` bytes at most. An end or a failure behind them is read again when they are
-    /// written.
+    /// Holds further chunks that are there, `room` bytes at most. An end behind them is read again when they are written. A
+    /// failure is kept: the stream reports it only once to a tunnel whose peer takes no more.
     fn hold_more(&mut self, cx: &mut Context<'_>, mut room: usize) {
         while room >= LITTLE && !self.down.held.is_full() {
-            let Poll::Ready(Ok(Some(chunk))) = self.recv.poll_read_chunk(cx, room) else { return };
-            room = room.saturating_sub(chunk.len());
-            self.hold(chunk);
+            match self.recv.poll_read_chunk(cx, room) {
+                Poll::Ready(Ok(Some(chunk))) => {
+                    room = room.saturating_sub(chunk.len());
+                    self.hold(chunk);
+                }
+                Poll::Ready(Err(error)) => {
+                    self.failed = Some(error);
+                    return;
+                }
+                Poll::Ready(Ok(None)) | Poll::Pending => return,
+            }
         }
     }
 
@@ -337,6 +347,9 @@ impl<P: Peer> Tunnel<'_, P> {
     /// The peer takes no more, so that the stream is not read: a reset of either of its directions must be noticed
     /// nevertheless.
     fn poll_down_blocked(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
+        if let Some(error) = self.failed {
+            return Err(read_end(error));
+        }
         if let Poll::Ready(error) = self.recv.poll_failed(cx) {
             return Err(read_end(error));
         }

@@ -414,3 +414,22 @@ async fn a_thousand_tunnels_share_a_session() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn session_that_ends_behind_its_last_data_ends_a_tunnel_whose_peer_takes_no_more() {
+    let mut server = crate::support::Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let mut asked = client.open_stream().await.unwrap();
+    asked.write_all(b"x").await.unwrap();
+    let (stream, runtime) = (peer.accept_stream().await.unwrap(), peer.runtime());
+    let (near, mut far) = tokio::io::duplex(4);
+    far.shutdown().await.unwrap();
+    let mut tunnel = std::pin::pin!(splice(&runtime, stream, near, Splicing::default()));
+    let begun = tokio::time::timeout(Duration::from_millis(200), &mut tunnel).await;
+    assert!(begun.is_err(), "the end of `far` was passed on, and the tunnel goes on");
+    // Both arrive while the tunnel's task does not run.
+    asked.write_all(&[b'y'; 100]).await.unwrap();
+    client.close(Default::default(), b"").await;
+    peer.closed().await;
+    assert_eq!(crate::support::soon(tunnel).await.end, End::SessionEnded);
+}

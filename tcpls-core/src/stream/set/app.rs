@@ -163,6 +163,9 @@ impl Streams {
 
     /// Returns why a stream's data will not be complete.
     pub(crate) fn read_failure(&self, id: StreamId) -> Option<ReadError> {
+        if self.shared.ending.aborted {
+            return Some(ReadError::Truncated); // as for `read`: no stream is left
+        }
         self.map.get(&id)?.recv.failure()
     }
 
