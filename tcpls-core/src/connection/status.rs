@@ -196,13 +196,14 @@ impl Connection {
     }
 
     /// Whether a TCP connection that is neither a backup nor a lane is active and not stalled: then backups carry nothing
-    /// but what is about themselves.
+    /// but what is about themselves. The peer of a draft-only session does not know which are backups: it puts data on them,
+    /// and may read nothing else.
     pub(super) fn spares_backups(&self) -> bool {
         let is_used = |entry: &Tcp<Carried>| {
             let is_live = entry.is_active() && entry.may_seal() && !entry.liveness().is_stalled();
             is_live && !entry.is_backup() && !entry.is_lane()
         };
-        self.tcps.iter().any(is_used)
+        !self.control.parameters().is_draft_only() && self.tcps.iter().any(is_used)
     }
 
     /// Whether `entry` is a backup of which this holds.

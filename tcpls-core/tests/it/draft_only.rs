@@ -535,3 +535,43 @@ fn a_backup_of_a_draft_only_session_carries_no_data_of_this_endpoint() {
     assert_eq!(carried(&mut pair), Some(0));
     assert_only_the_drafts(&mut pair);
 }
+
+#[test]
+fn backup_of_a_draft_only_session_acknowledges_what_came_on_a_full_tcp_connection() {
+    let mut peer = scripted(Client, Config::default());
+    recv(&mut peer, FIRST);
+    peer.join();
+    peer.conn.set_backup(SECOND, true).unwrap();
+    peer.rest();
+    let seen = peer.send(FIRST, &[stream(0, 0, b"x")]);
+    peer.conn.stream(StreamId(0)).write(b"y").unwrap();
+    // The peer reads nothing there until its own data is acknowledged.
+    peer.conn.handle_full(peer.now, FIRST);
+    peer.sleep(30);
+    assert!(!peer.conn.is_stalled(FIRST));
+    let frames = recv(&mut peer, SECOND);
+    assert!(frames_of(&frames).contains(&ack(FIRST, seen)), "{frames:?}");
+}
+
+#[test]
+fn dark_backup_of_a_draft_only_session_pauses_no_other_tcp_connection() {
+    let mut peer = scripted(Client, small());
+    recv(&mut peer, FIRST);
+    peer.join();
+    peer.conn.set_backup(SECOND, true).unwrap();
+    peer.send(SECOND, &[stream(0, 0, b"x")]);
+    peer.rest();
+    let mut sent = 1 + RECORD;
+    while peer.conn.wants_read(FIRST) {
+        assert!(sent < 3 * WINDOW);
+        send_data(&mut peer, FIRST, 0, sent, RECORD);
+        sent += RECORD;
+    }
+    // What is missing was on its way on the backup, which brings nothing any more: a probe shows that.
+    peer.sleep(5_000);
+    let probe = recv(&mut peer, SECOND);
+    assert!(frames_of(&probe).contains(&PING), "{probe:?}");
+    peer.sleep(5_000);
+    assert!(peer.conn.is_stalled(SECOND));
+    assert!(peer.conn.wants_read(FIRST), "the peer sends there what was lost");
+}
