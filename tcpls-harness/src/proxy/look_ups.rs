@@ -111,10 +111,7 @@ impl Turns {
 
     /// Lets those begin that may.
     fn pass_on(&mut self) {
-        while let Some((running, number, from)) = self.line.first()
-            && self.running < if *running == 0 || from.is_shared() { ALL } else { ALL - FOR_FIRST }
-        {
-            let (number, from) = (*number, from.clone());
+        while let Some((number, from)) = self.first_that_may() {
             self.running += 1;
             let waits = self.change(&from, |client| {
                 client.running += 1;
@@ -123,6 +120,17 @@ impl Turns {
             // One that is being dropped ends at once.
             waits.into_iter().for_each(|turn| _ = turn.send(()));
         }
+    }
+
+    /// The first in the line that may begin. Those that are not told apart may, although clients before them have to leave
+    /// the last look-ups to clients that have none.
+    fn first_that_may(&self) -> Option<(u64, Requester)> {
+        let (running, number, from) = self.line.first()?;
+        if self.running < if *running == 0 || from.is_shared() { ALL } else { ALL - FOR_FIRST } {
+            return Some((*number, from.clone()));
+        }
+        let shared = self.clients.get(&Requester::SHARED).filter(|_| self.running < ALL)?;
+        shared.place(&Requester::SHARED).map(|(_, number, from)| (number, from))
     }
 
     /// Changes a client, and its place in the line.
@@ -151,8 +159,6 @@ mod tests {
     use std::future::Future;
     use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
-
-    use tcpls_core::budget;
 
     use super::*;
 
@@ -260,7 +266,20 @@ mod tests {
     #[test]
     fn clients_behind_a_trusted_proxy_share_all_look_ups() {
         let look_ups = LookUps::new();
-        let (slots, waiting, refused) = flood(&look_ups, &Requester::Network(budget::Client::ALONE), 1000);
+        let (slots, waiting, refused) = flood(&look_ups, &Requester::SHARED, 1000);
         assert_eq!((slots.len(), waiting.len(), refused), (ALL, 1000 - ALL, 0));
+    }
+
+    #[test]
+    fn clients_that_take_all_they_can_leave_the_last_look_ups_to_those_behind_a_trusted_proxy() {
+        let look_ups = LookUps::new();
+        let greedy: Vec<_> =
+            ["ann", "bob", "eve", "joe"].iter().map(|name| flood(&look_ups, &user(name), 100)).collect();
+        let (slots, waiting, refused) = flood(&look_ups, &Requester::SHARED, 100);
+        assert_eq!((slots.len(), waiting.len(), refused), (ALL - 3 * EACH - 1, 100 - slots.len(), 0));
+        let mut last = ask(&look_ups, &user("zoe"));
+        assert!(poll(&mut last).is_pending());
+        drop((greedy, slots));
+        assert!(poll(&mut last).is_ready());
     }
 }

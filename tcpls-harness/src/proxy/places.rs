@@ -24,6 +24,9 @@ pub enum Requester {
 }
 
 impl Requester {
+    /// All clients behind a trusted proxy.
+    pub(super) const SHARED: Self = Self::Network(Client::ALONE);
+
     /// The user if there are users, otherwise the network that the client is in.
     pub(super) fn new(user: Option<Arc<str>>, client: Client) -> Self {
         user.map_or(Self::Network(client), Self::User)
@@ -31,7 +34,7 @@ impl Requester {
 
     /// Whether it is several clients: those behind a trusted proxy are not told apart.
     pub(super) fn is_shared(&self) -> bool {
-        *self == Self::Network(Client::ALONE)
+        *self == Self::SHARED
     }
 }
 
