@@ -552,3 +552,21 @@ async fn peer_learns_of_a_close_that_was_cut_short_once_it_takes_the_data_before
     assert!(closed.reason == reason && closed.undelivered > 0, "{closed:?}");
     assert!(matches!(end, Err(ReadError::Truncated) | Ok(None)), "{end:?}");
 }
+
+#[tokio::test]
+async fn session_of_a_stream_can_be_closed_when_no_other_handle_is_left() {
+    let mut server = Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let mut stream = client.open_stream().await.unwrap();
+    drop(client);
+    let session = stream.session();
+    stream.write_chunk(Bytes::from_static(b"the last")).await.unwrap();
+    stream.finish().unwrap();
+    drop(stream);
+    let read = async {
+        let mut stream = peer.accept_stream().await.unwrap();
+        read_all(stream.recv()).await
+    };
+    let (_, read) = tokio::join!(session.close(ErrorCode(0), b""), read);
+    assert_eq!(read, b"the last");
+}

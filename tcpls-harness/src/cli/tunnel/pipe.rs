@@ -55,8 +55,12 @@ pub async fn run(args: Args) -> Outcome {
             return Err(stopped.quiet_if_hangup().into());
         }
     };
-    // No other session is needed: this one has the only connection, also while the server drains it.
-    let session = tunnel.session();
+    // No other session is needed: this one has the only connection, also while the server drains it. The tunnel has
+    // another, or none, if that began before the server had reached the target.
+    let session = match &connected {
+        Ok((stream, _)) => Some(stream.session()),
+        Err(_) => tunnel.session(),
+    };
     drop(tunnel);
     let carrying = async {
         let (stream, early) = connected.map_err(|refusal| format!("{}: {refusal}{}", args.target, hint(refusal)))?;

@@ -11,10 +11,10 @@ use tcpls_core::error::{ReadError, TcpError, WriteError, code};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::coop;
 use super::handle::Handle;
 use super::shared::State;
 use super::waiters::Wait;
+use super::{Session, coop};
 
 /// A bidirectional stream; dropped before [`Stream::finish`] or `shutdown`, it is reset and **loses data**.
 ///
@@ -39,6 +39,11 @@ impl Stream {
     /// The stream's ID.
     pub fn id(&self) -> StreamId {
         self.send.id
+    }
+
+    /// Returns a handle of the stream's session.
+    pub fn session(&self) -> Session {
+        Session::new(self.send.handle.clone())
     }
 
     /// Names the stream in reports of a [`Monitor`](super::Monitor), by its target for example. At most 256 bytes are kept.
