@@ -152,6 +152,8 @@ impl Join {
 pub struct ForeignJoin {
     session: SessionId,
     sequence: u32,
+    /// See [`Join::is_resumption`].
+    is_resumption: bool,
 }
 
 impl ForeignJoin {
@@ -177,7 +179,7 @@ pub enum Incoming {
     /// [`Endpoint::decline_join`].
     Join(Join),
     /// A client that joins a session of another server of the farm ([`EndpointConfig::server`]). All bytes are still in
-    /// the buffer: pass them on to that server, with all that follow, or send [`Endpoint::refuse_foreign_join`].
+    /// the buffer: pass them on to that server, with all that follow, or call [`Endpoint::decline_foreign_join`].
     Foreign(ForeignJoin),
     /// Not a valid client: send these bytes, then close the TCP connection.
     Refused {
@@ -305,6 +307,17 @@ impl Endpoint {
         Ok(self.new_session())
     }
 
+    /// Decides what becomes of a join of another server's session, if that server is unknown or cannot be reached.
+    ///
+    /// A join that is a TLS resumption begins a new session here, as with [`Endpoint::decline_join`]. All bytes are still in
+    /// the buffer: handle it as [`Incoming::New`].
+    ///
+    /// # Errors
+    /// Any other join is refused: returns the bytes of [`Endpoint::refuse_foreign_join`].
+    pub fn decline_foreign_join(&mut self, join: &ForeignJoin) -> Result<NewSession, Vec<u8>> {
+        if join.is_resumption { Ok(self.new_session()) } else { Err(Self::refuse_foreign_join(join)) }
+    }
+
     /// Returns the bytes to send, before closing, to a client that has to give way to another: the alerts user_canceled
     /// and close_notify (RFC 8446, 6.1).
     pub fn refuse_crowded() -> Vec<u8> {
@@ -330,7 +343,7 @@ impl Endpoint {
             };
         };
         if self.config.server.is_some_and(|server| server != session.server()) {
-            return Incoming::Foreign(ForeignJoin { session, sequence });
+            return Incoming::Foreign(ForeignJoin { session, sequence, is_resumption: hello.join.is_none() });
         }
         let records = bytes.split_to(len.min(bytes.len()));
         let form = if hello.join.is_some() { JoinForm::Extension } else { JoinForm::Resumption(Box::new(records)) };

@@ -119,6 +119,7 @@ fn join_of_another_server_is_foreign_and_its_bytes_stay() {
     let Some(Incoming::Foreign(join)) = incoming else { panic!("expected a foreign join, not {incoming:?}") };
     assert_eq!((join.session(), join.sequence(), &rest[..]), (session.id(), 7, &bytes[..]));
     assert_eq!(Endpoint::refuse_foreign_join(&join), ILLEGAL_PARAMETER);
+    assert_eq!(first.decline_foreign_join(&join).unwrap_err(), ILLEGAL_PARAMETER);
     assert!(matches!(decide(&mut second, &rest), (Some(Incoming::Join(own)), _) if own.session() == session.id()));
     assert!(
         matches!(decide(&mut endpoint(), &rest), (Some(Incoming::Join(_)), _)),

@@ -41,7 +41,13 @@ impl Sessions {
             }
             Incoming::Refused { alert } => socket.end_with(&alert),
             // A driver that passes joins on calls the endpoint itself.
-            Incoming::Foreign(join) => socket.end_with(&Endpoint::refuse_foreign_join(&join)),
+            Incoming::Foreign(join) => match self.endpoint.as_mut()?.decline_foreign_join(&join) {
+                Ok(new) => {
+                    socket.role = Role::New;
+                    return Some(new);
+                }
+                Err(alert) => socket.end_with(&alert),
+            },
             Incoming::Join(join) => {
                 let key = self.by_id.get(&join.session()).copied();
                 let session = key.and_then(|key| Some((key, self.sessions.get_mut(&key)?)));

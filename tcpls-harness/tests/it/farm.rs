@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rustls::client::ClientSessionMemoryCache;
 use tcpls_core::error::{CloseReason, JoinRefusal, TcpFault};
 use tcpls_core::token::TokenSecrets;
 use tcpls_core::wire::ids::{ConnectionId, ServerId};
@@ -475,4 +477,29 @@ async fn join_passed_on_to_an_address_for_clients_is_reset_there() {
     assert!(matches!(error, AddTcpError::Join(TcpFault::Reset)), "{error}");
     assert_eq!(failures.next().await.unwrap().fault, HandOverFault::Misdirected.into());
     assert_eq!((first.hand_overs().await, second.hand_overs().await), (0, 1));
+}
+
+#[tokio::test]
+async fn resumed_join_of_an_unknown_server_gets_a_full_handshake() {
+    let site = Site::start(b"", |_| {}).await;
+    let [first, second] = [&site.servers[0], &site.servers[1]];
+    for server in [first, second] {
+        let tls = site.identity.server(&[PROTOCOL]).unwrap().with_resumed_joins().unwrap();
+        server.call(move |listener| listener.set_tls(tls)).await;
+    }
+    let mut options = site.options();
+    let tls = trust(&site.identity).client(&[PROTOCOL]).unwrap();
+    options.tls = Arc::new(tls.with_resumed_joins(Arc::new(ClientSessionMemoryCache::new(8))));
+    let session = Session::connect(&[first.address], options).await.unwrap();
+    exchange(&session, 1000).await; // the server's tickets are in front of its answer
+    let hello = hello_of_a_join(&session).await;
+    assert!(!hello.windows(4).any(|bytes| bytes == [0xff, 0x61, 0, 32]), "it has no extension of TCPLS");
+    let mut failures = second.failures().await;
+    second.call(|listener| listener.set_farm_peers(BTreeMap::new())).await;
+    let mut stream = TcpStream::connect(second.address).await.unwrap();
+    stream.write_all(&hello).await.unwrap();
+    let mut flight = vec![0; 700];
+    soon(stream.read_exact(&mut flight)).await.unwrap();
+    assert_eq!(flight[..3], [22, 3, 3], "a ServerHello, and behind it a certificate");
+    assert_eq!(failures.next().await.unwrap().fault, HandOverFault::Unknown(ServerId(1)).into());
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tcpls_core::budget::{Client, Resource};
-use tcpls_core::endpoint::{Endpoint, ForeignJoin, Incoming};
+use tcpls_core::endpoint::{ForeignJoin, Incoming};
 use tcpls_core::wire::ids::ServerId;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -105,7 +105,13 @@ impl Router {
 
     /// Passes a TCP connection on to the server that has the session: a header, all bytes that have arrived, and those that
     /// follow in both directions.
-    pub(super) async fn hand_over(&self, join: ForeignJoin, mut stream: TcpStream, input: BytesMut, origin: Origin) {
+    pub(super) async fn hand_over(
+        self: Arc<Self>,
+        join: ForeignJoin,
+        mut stream: TcpStream,
+        input: BytesMut,
+        origin: Origin,
+    ) {
         let server = join.session().server();
         let (give_way, mut in_the_way) = oneshot::channel();
         let held = [(Resource::HandOvers, 1), (Resource::Descriptors, 2), (Resource::Memory, MEMORY)];
@@ -116,7 +122,6 @@ impl Router {
         };
         let token = Presented { session: join.session(), sequence: join.sequence() };
         let first = [&farm::header(&self.secrets(), ends, token), &input[..]].concat();
-        drop(input);
         let connected = unless_in_the_way(&mut in_the_way, self.connect_to(server, &first)).await;
         let connected = connected.unwrap_or(Err(HandOverFault::Evicted));
         let mut owner = match connected {
@@ -127,10 +132,14 @@ impl Router {
                 if matches!(fault, HandOverFault::Evicted | HandOverFault::NoSocket(_)) {
                     return reset(stream); // without an answer, the client may keep its token
                 }
-                return self.refuse(stream, &Endpoint::refuse_foreign_join(&join)).await;
+                let declined = self.desk().endpoint.decline_foreign_join(&join);
+                return match declined {
+                    Ok(session) => self.start(session, stream, input, origin).await,
+                    Err(alert) => self.refuse(stream, &alert).await,
+                };
             }
         };
-        drop(first);
+        drop((first, input));
         self.count_hand_over();
         [&stream, &owner].into_iter().for_each(watch);
         let (mut moved, mut reported) = (0, now());
