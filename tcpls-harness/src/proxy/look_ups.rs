@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_take_all_they_can_leave_the_last_look_ups_to_those_behind_a_trusted_proxy() {
+    fn clients_that_take_all_they_can_leave_look_ups_to_those_behind_a_trusted_proxy() {
         let look_ups = LookUps::new();
         let greedy: Vec<_> =
             ["ann", "bob", "eve", "joe"].iter().map(|name| flood(&look_ups, &user(name), 100)).collect();
