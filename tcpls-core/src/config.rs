@@ -95,6 +95,12 @@ pub struct Config {
     pub max_tcp_connections: u32,
     /// Whether interactive streams get a TCP connection of their own beside bulk data.
     pub lanes: Lanes,
+    /// Server: accepts joins only at addresses that it advertises ([`Connection::advertise`]), and no more at the one that
+    /// the client came to: a load balancer is there, which could pass them to another server. A client complies unless it
+    /// does not know this.
+    ///
+    /// [`Connection::advertise`]: crate::connection::Connection::advertise
+    pub joins_at_advertised_only: bool,
     /// Server: unused tokens that the client should always have, within [`Config::max_tcp_connections`]. At most 16.
     /// This many TCP connections can join at once, and this many joins may fail before a stranded session cannot
     /// recover.
@@ -154,6 +160,7 @@ impl Default for Config {
             ack_every_records: 32,
             max_tcp_connections: 8,
             lanes: Lanes::Auto,
+            joins_at_advertised_only: false,
             spare_tokens: 4,
             handshake_timeout: Duration::from_secs(10),
             join_timeout: Duration::from_secs(5),

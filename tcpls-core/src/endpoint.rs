@@ -18,7 +18,7 @@ use crate::crypto::rng::{Rng, Seed};
 use crate::error::{Alert, ConfigError};
 use crate::time::Time;
 use crate::token::{TokenSecret, TokenSecrets};
-use crate::wire::hello::{ClientHello, ExtensionTypes, peek_client_hello};
+use crate::wire::hello::{ClientHello, Cover, ExtensionTypes, peek_client_hello};
 use crate::wire::ids::{ServerId, SessionId};
 
 #[cfg(test)]
@@ -88,6 +88,7 @@ impl fmt::Display for IncomingId {
 pub struct NewSession {
     pub(crate) id: SessionId,
     pub(crate) secret: Arc<TokenSecret>,
+    pub(crate) cover: Option<Cover>,
 }
 
 impl NewSession {
@@ -148,12 +149,14 @@ impl Join {
 /// A TCP connection that presented a token of another server of the farm.
 ///
 /// The token and the numbers in it are authentic, as in [`Join`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForeignJoin {
     session: SessionId,
     sequence: u32,
     /// See [`Join::is_resumption`].
     is_resumption: bool,
+    /// What the client may show in joins of the session that begins with it instead.
+    cover: Option<Cover>,
 }
 
 impl ForeignJoin {
@@ -304,7 +307,7 @@ impl Endpoint {
         let JoinForm::Resumption(mut hello) = join.form else { return Err(Self::refuse_join(&join)) };
         hello.unsplit(core::mem::take(bytes));
         *bytes = *hello;
-        Ok(self.new_session())
+        Ok(self.new_session(join.hello.cover()))
     }
 
     /// Decides what becomes of a join of another server's session, if that server is unknown or cannot be reached.
@@ -315,7 +318,7 @@ impl Endpoint {
     /// # Errors
     /// Any other join is refused: returns the bytes of [`Endpoint::refuse_foreign_join`].
     pub fn decline_foreign_join(&mut self, join: &ForeignJoin) -> Result<NewSession, Vec<u8>> {
-        if join.is_resumption { Ok(self.new_session()) } else { Err(Self::refuse_foreign_join(join)) }
+        if join.is_resumption { Ok(self.new_session(join.cover.clone())) } else { Err(Self::refuse_foreign_join(join)) }
     }
 
     /// Returns the bytes to send, before closing, to a client that has to give way to another: the alerts user_canceled
@@ -331,7 +334,7 @@ impl Endpoint {
     // draft I14
     fn recognise(&mut self, hello: ClientHello, len: usize, bytes: &mut BytesMut) -> Incoming {
         let Some(token) = hello.join.or(hello.ticket) else {
-            return Incoming::New(self.new_session());
+            return Incoming::New(self.new_session(hello.cover()));
         };
         // draft E10
         let Some((session, sequence)) = self.secrets.open(&token) else {
@@ -339,21 +342,22 @@ impl Endpoint {
             return if hello.join.is_some() {
                 refused(Alert::IllegalParameter)
             } else {
-                Incoming::New(self.new_session())
+                Incoming::New(self.new_session(hello.cover()))
             };
         };
         if self.config.server.is_some_and(|server| server != session.server()) {
-            return Incoming::Foreign(ForeignJoin { session, sequence, is_resumption: hello.join.is_none() });
+            let (is_resumption, cover) = (hello.join.is_none(), hello.cover());
+            return Incoming::Foreign(ForeignJoin { session, sequence, is_resumption, cover });
         }
         let records = bytes.split_to(len.min(bytes.len()));
         let form = if hello.join.is_some() { JoinForm::Extension } else { JoinForm::Resumption(Box::new(records)) };
         Incoming::Join(Join { session, sequence, hello: Box::new(hello), form })
     }
 
-    fn new_session(&mut self) -> NewSession {
+    fn new_session(&mut self, cover: Option<Cover>) -> NewSession {
         let id = SessionId(self.rng.bytes());
         let id = self.config.server.map_or(id, |server| id.of(server));
-        NewSession { id, secret: self.secrets.sealing().clone() }
+        NewSession { id, secret: self.secrets.sealing().clone(), cover }
     }
 
     fn refuse_oldest(&mut self) {

@@ -6,11 +6,12 @@ use super::control::Outgoing;
 use super::keys::Keys;
 use super::trace::{Content, Event};
 use super::{Connection, Identity};
-use crate::crypto::{Agreed, Handshake, Offer};
+use crate::crypto::{Agreed, Handshake, JoinName, Offer};
 use crate::error::{Alert, CloseReason, code};
 use crate::tcp::Keep;
 use crate::tcp::sent::Backlog;
 use crate::time::Time;
+use crate::wire::hello::peek_client_hello;
 use crate::wire::ids::{ConnectionId, Side, Token};
 use crate::wire::record::{ContentType, MAX_PLAINTEXT};
 
@@ -88,10 +89,12 @@ impl Connection {
         self.keys = Some(Keys::new(seal, sealed, open, agreed.schedule, limits.0, limits.1));
         self.plain = !agreed.tcpls;
         let spoilt = self.settle_early(now, agreed.early_data, agreed.application_protocol.as_deref());
+        let join_name = self.name_for_joins(agreed.join_name, agreed.server_name.as_deref());
         self.identity = Identity {
             application_protocol: agreed.application_protocol,
             alpn: agreed.alpn,
             server_name: agreed.server_name,
+            join_name,
             peer_certificates: agreed.peer_certificates,
             suite: agreed.suite,
         };
@@ -119,6 +122,24 @@ impl Connection {
         self.replenish_tokens();
         self.release_claims();
         self.confirm(now);
+    }
+
+    /// Client: notes which name its ClientHello shows. Whatever encrypts another one, joins must not show that
+    /// (decision D153). What is no TLS shows none.
+    pub(super) fn note_shown_name(&mut self) {
+        let Some(first) = self.tcps.get_mut(ConnectionId::FIRST) else { return };
+        if let Ok(Some((hello, _))) = peek_client_hello(first.raw(), &self.extensions) {
+            self.identity.join_name = JoinName::Public(hello.server_name);
+        }
+    }
+
+    /// The name that joins show: what the TLS library asks for, or what the ClientHello has shown.
+    fn name_for_joins(&mut self, asked: JoinName, session: Option<&str>) -> JoinName {
+        match (asked, core::mem::take(&mut self.identity.join_name)) {
+            (JoinName::Shown, JoinName::Public(shown)) if shown.as_deref() == session => JoinName::Shown,
+            (JoinName::Shown, shown) => shown,
+            (asked, _) => asked,
+        }
     }
 
     /// Returns why this endpoint refuses a session without TCPLS, if it does (decision D112).

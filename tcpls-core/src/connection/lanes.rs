@@ -34,8 +34,8 @@ impl Connection {
     /// ([`JoinOptions::lane`](super::JoinOptions::lane)); `None` if there is none, or the peer does not know lanes.
     ///
     /// With [`Lanes::Auto`], that is one which carries bulk data, while interactive streams are in use; backups and
-    /// stalled ones are not offered, and none is if the session has as many TCP connections as it may have. Two TCP
-    /// connections are on the same path if they have the same remote address and the same local IP address
+    /// stalled ones are not offered, nor those to addresses where the server accepts no joins, and none is if the session has
+    /// as many TCP connections as it may have. Two TCP connections are on the same path if they have the same remote address and the same local IP address
     /// ([`Connection::set_tcp_addresses`]); a lane without addresses counts as one on every path. A driver need not comply.
     pub fn wants_lane(&self) -> Option<ConnectionId> {
         let has_room = self.tcps.len() < self.max_tcp_connections();
@@ -51,11 +51,12 @@ impl Connection {
                 && !entry.liveness().is_stalled()
                 && (always || entry.carries_bulk(now))
         };
+        let may_join = |entry: &&Tcp<Carried>| entry.remote_address().is_none_or(|remote| self.may_join_at(remote));
         let is_alone = |entry: &&Tcp<Carried>| {
             let serves = |lane: &Tcp<Carried>| lane.addresses().next().is_none() || lane.shares_path(entry);
             !self.tcps.iter().any(|lane| lane.is_lane() && lane.leave().is_none() && serves(lane))
         };
-        self.tcps.iter().filter(|_| is_needed).filter(is_busy).find(is_alone).map(|entry| entry.id())
+        self.tcps.iter().filter(|_| is_needed).filter(is_busy).filter(may_join).find(is_alone).map(|entry| entry.id())
     }
 
     /// Returns until when lanes are needed, unless more data moves: 10 s after data of interactive streams or bulk data

@@ -90,8 +90,8 @@ use self::probe::ProbeInterval;
 use self::schedule::{EarliestDelivery, Scheduler};
 use self::trace::Tracer;
 use crate::config::Config;
-use crate::crypto::Handshake;
 use crate::crypto::rng::{Rng, Seed};
+use crate::crypto::{Handshake, JoinName};
 use crate::endpoint::NewSession;
 use crate::error::CloseReason;
 use crate::event::{Event, TcpEvent};
@@ -159,6 +159,7 @@ struct Identity {
     application_protocol: Option<Vec<u8>>,
     alpn: Option<Vec<u8>>,
     server_name: Option<String>,
+    join_name: JoinName,
     peer_certificates: Vec<Vec<u8>>,
     suite: u16,
 }
@@ -230,6 +231,7 @@ impl Connection {
     pub fn client(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, seed: Seed) -> Self {
         let mut conn = Self::new(Side::Client, now, config, tls, Joins::client(), &seed);
         conn.flush_handshake();
+        conn.note_shown_name();
         conn.begin_early();
         conn
     }
@@ -239,8 +241,7 @@ impl Connection {
     ///
     /// [`Endpoint`]: crate::endpoint::Endpoint
     pub fn server(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, session: NewSession, seed: Seed) -> Self {
-        let joins = Joins::server(session.secret, session.id);
-        let mut conn = Self::new(Side::Server, now, config, tls, joins, &seed);
+        let mut conn = Self::new(Side::Server, now, config, tls, Joins::server(session), &seed);
         conn.set_early_terms();
         conn
     }

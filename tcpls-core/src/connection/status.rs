@@ -1,5 +1,6 @@
 //! Questions about the session as a whole, which every file may ask; this file calls no other.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::control::Carried;
@@ -65,6 +66,18 @@ impl Connection {
     /// Returns the server name of the session.
     pub fn server_name(&self) -> Option<&str> {
         self.identity.server_name.as_deref()
+    }
+
+    /// Client: returns whether the server accepts joins only at addresses that it advertises
+    /// ([`Config::joins_at_advertised_only`](crate::Config::joins_at_advertised_only) at the server).
+    pub fn joins_at_advertised_only(&self) -> bool {
+        self.control.parameters().joins_at_advertised_only()
+    }
+
+    /// Client: returns whether the server accepts joins at `remote` now. A driver does not connect to another address for
+    /// one.
+    pub fn may_join_at(&self, remote: SocketAddr) -> bool {
+        !self.joins_at_advertised_only() || self.control.is_advertised(remote)
     }
 
     /// Returns the TLS code point of the cipher suite; `None` before the handshake is complete.

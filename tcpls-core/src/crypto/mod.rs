@@ -199,13 +199,16 @@ pub struct Agreed {
     pub application_protocol: Option<Vec<u8>>,
     /// The negotiated ALPN name, which joins offer again.
     pub alpn: Option<Vec<u8>>,
-    /// The server name in the ClientHello, which joins send again.
+    /// The server name in the ClientHello; with Encrypted ClientHello, in the inner one.
     pub server_name: Option<String>,
+    /// Client: the name that joins show, if it is to be another than the one that the ClientHello has shown.
+    pub join_name: JoinName,
     /// Client: a token from the draft's `tcpls_token` extension (decision D146); its sequence number is 1. A server that sends the
     /// extension takes the value from [`TokenSecret::seal`](crate::TokenSecret::seal) for number 1; the session sends it once
     /// more.
     pub early_token: Option<[u8; 32]>,
-    /// The peer's certificate chain in DER, its own first; empty without one.
+    /// The peer's certificate chain in DER, its own first; empty without one. Of a peer with a raw public key (RFC 7250), its
+    /// SubjectPublicKeyInfo alone.
     pub peer_certificates: Vec<Vec<u8>>,
     /// What became of the client's early data. A server need not know it if the client sent no record.
     pub early_data: EarlyData,
@@ -232,6 +235,7 @@ impl Agreed {
             application_protocol: None,
             alpn: None,
             server_name: None,
+            join_name: JoinName::Shown,
             early_token: None,
             peer_certificates: Vec::new(),
             early_data: EarlyData::None,
@@ -250,6 +254,28 @@ impl Agreed {
             application_protocol: name.and_then(alpn::application_protocol).map(<[u8]>::to_vec),
             alpn: name.map(<[u8]>::to_vec),
             ..self
+        }
+    }
+}
+
+/// The server name that a client's joins show to the network (decision D153).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JoinName {
+    /// The one that the ClientHello has shown, which the session reads itself: that of the session, or the public name if
+    /// Encrypted ClientHello (RFC 9849) hides that.
+    #[default]
+    Shown,
+    /// This one, or none.
+    Public(Option<String>),
+}
+
+impl JoinName {
+    /// Returns the name, if that of the session is `session`.
+    pub(crate) fn or<'a>(&'a self, session: Option<&'a str>) -> Option<&'a str> {
+        match self {
+            Self::Shown => session,
+            Self::Public(name) => name.as_deref(),
         }
     }
 }

@@ -298,6 +298,11 @@ impl<C> Tcp<C> {
         self.local
     }
 
+    /// Its remote address.
+    pub(crate) fn remote_address(&self) -> Option<SocketAddr> {
+        self.remote
+    }
+
     /// Sets its addresses.
     pub(crate) fn runs_between(&mut self, local: Option<SocketAddr>, remote: Option<SocketAddr>) {
         (self.local, self.remote) = (local, remote);

@@ -20,6 +20,8 @@ const SERVER_FLIGHT_AND_EARLY_DATA: u8 = 8;
 const FINISHED: u8 = 20;
 /// The negotiated protocol.
 const ALPN: &[u8] = b"tcpls";
+/// The name that the ClientHello shows, and that both ends agree on.
+const SERVER_NAME: &str = "server.test";
 /// Where the length of the session ID is in a ClientHello, in which a ticket travels.
 const SESSION_ID: usize = 43;
 
@@ -164,14 +166,17 @@ impl NullHandshake {
     }
 }
 
-/// As short as a ClientHello can be.
+/// As short as a ClientHello that names the server can be.
 fn client_hello(random: [u8; 32], session_id: &[u8]) -> Vec<u8> {
-    let len = session_id.len() as u8;
-    let mut hello = vec![22, 3, 1, 0, 47 + len, 1, 0, 0, 43 + len, 3, 3];
+    let (len, name_len) = (session_id.len() as u8, SERVER_NAME.len() as u8);
+    let body = 52 + len + name_len;
+    let mut hello = vec![22, 3, 1, 0, body + 4, 1, 0, 0, body, 3, 3];
     hello.extend_from_slice(&random);
     hello.push(len);
     hello.extend_from_slice(session_id);
-    hello.extend_from_slice(&[0, 2, 0x13, 0x01, 1, 0, 0, 0]);
+    hello.extend_from_slice(&[0, 2, 0x13, 0x01, 1, 0]);
+    hello.extend_from_slice(&[0, name_len + 9, 0, 0, 0, name_len + 5, 0, name_len + 3, 0, 0, name_len]);
+    hello.extend_from_slice(SERVER_NAME.as_bytes());
     hello
 }
 
@@ -281,7 +286,7 @@ impl Handshake for NullHandshake {
         let agreed = Agreed::new(0x1301, (self.sealed, seal.seal_keys()), (0, open.open_keys()), schedule);
         let mut agreed = agreed.with_alpn(self.tcpls.then_some(ALPN));
         agreed.draft_only = self.draft_only;
-        agreed.server_name = Some("server.test".into());
+        agreed.server_name = Some(SERVER_NAME.into());
         agreed.early_data = self.early.outcome();
         Ok(agreed)
     }

@@ -191,6 +191,8 @@ impl Tls {
             None => builder.with_no_client_auth(),
         };
         config.resumption = Resumption::in_memory_sessions(8);
+        // rustls would offer what another package has asked for.
+        (config.cert_compressors, config.cert_decompressors) = (Vec::new(), Vec::new());
         config
     }
 
@@ -212,6 +214,7 @@ impl Tls {
         if let Some(sessions) = &self.sessions {
             config.session_storage = sessions.clone();
         }
+        (config.cert_compressors, config.cert_decompressors) = (Vec::new(), Vec::new());
         config
     }
 

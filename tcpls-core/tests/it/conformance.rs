@@ -249,6 +249,7 @@ fn the_servers_first_record_has_its_parameters_and_tokens_in_order() {
             session_timeout_ms: 60_000,
             drain: 1,
             resumed_joins: 0,
+            advertised_only: 0,
         }
     );
     let tokens: Vec<u8> = frames[1..]

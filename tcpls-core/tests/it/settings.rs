@@ -150,6 +150,7 @@ const CHANGES: &[(&str, &[Change])] = &[
         ],
     ),
     ("lanes", &[|c| c.lanes = Lanes::Off, |c| c.lanes = Lanes::Always]),
+    ("joins_at_advertised_only", &[|c| c.joins_at_advertised_only = true]),
     (
         "spare_tokens",
         &[

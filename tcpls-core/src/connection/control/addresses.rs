@@ -110,6 +110,11 @@ impl PeerAddresses {
         self.0.iter().filter(|(_, peer)| !peer.removed).map(|(id, peer)| (*id, peer.address))
     }
 
+    /// Whether `end` of a TCP connection is an address that is in force.
+    pub(super) fn is_in_force(&self, end: SocketAddr) -> bool {
+        self.in_force().any(|(_, address)| covers(address, end))
+    }
+
     /// Whether `end` of a TCP connection is an address that was removed and is not in force under another ID.
     pub(super) fn is_withdrawn(&self, end: SocketAddr) -> bool {
         let mut known = self.0.values().filter(|peer| covers(peer.address, end)).peekable();

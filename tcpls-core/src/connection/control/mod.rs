@@ -438,6 +438,11 @@ impl ControlFrames {
         self.peer.in_force()
     }
 
+    /// Whether the peer advertises `remote` now.
+    pub(super) fn is_advertised(&self, remote: SocketAddr) -> bool {
+        self.peer.is_in_force(remote)
+    }
+
     /// The session is over: no address of the peer's is to be connected to any more.
     pub(super) fn forget_peer_addresses(&mut self) {
         self.peer = PeerAddresses::default();

@@ -41,6 +41,7 @@ impl ParameterExchange {
             session_timeout_ms: millis(config.session_timeout),
             drain: 1,
             resumed_joins: u64::from(self.resumed_joins),
+            advertised_only: u64::from(config.joins_at_advertised_only),
         }
     }
 
@@ -136,6 +137,11 @@ impl ParameterExchange {
     /// Whether the server, this endpoint or the peer, takes joins that are resumptions.
     pub(in crate::connection) fn has_resumed_joins(&self) -> bool {
         self.resumed_joins || self.peer.is_some_and(|peer| peer.resumed_joins == 1)
+    }
+
+    /// Whether the peer, a server, accepts joins only at addresses that it advertises.
+    pub(in crate::connection) fn joins_at_advertised_only(&self) -> bool {
+        self.peer.is_some_and(|peer| peer.advertised_only == 1)
     }
 
     /// Returns the peer's user timeout, if that is known.

@@ -315,7 +315,9 @@ impl Connection {
     }
 
     fn fits(&self, hello: &ClientHello) -> bool {
-        hello.server_name == self.identity.server_name
+        let cover = self.joins.cover.as_deref();
+        (hello.server_name == self.identity.server_name
+            || cover.is_some_and(|cover| cover.fits(hello.server_name.as_deref())))
             && self.identity.alpn.as_ref().is_none_or(|alpn| hello.alpn.contains(alpn))
             && hello.suites.contains(&self.identity.suite)
             && hello.supports_tls13

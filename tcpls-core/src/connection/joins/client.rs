@@ -119,7 +119,7 @@ impl Connection {
             random: self.rng.bytes(),
             session_id: *session_id,
             suite: self.identity.suite,
-            server_name: self.identity.server_name.as_deref(),
+            server_name: self.identity.join_name.or(self.identity.server_name.as_deref()),
             alpn: self.identity.alpn.as_deref(),
             key_share: random_key_share(&mut self.rng),
             token,

@@ -12,8 +12,6 @@ mod expect;
 mod resumption;
 mod tokens;
 
-use std::sync::Arc;
-
 pub use self::claims::{Claim, ClaimId};
 pub use self::client::JoinOptions;
 
@@ -21,9 +19,10 @@ use self::claims::Claims;
 use self::resumption::Resumptions;
 use self::tokens::{Held, Issued, MAX_STORED};
 use super::Connection;
+use crate::endpoint::NewSession;
 use crate::error::Violation;
 use crate::time::Time;
-use crate::token::TokenSecret;
+use crate::wire::hello::Cover;
 use crate::wire::ids::{ConnectionId, SessionId, Token};
 
 /// The last number that the draft's New Token has room for.
@@ -34,6 +33,9 @@ pub(super) struct Joins {
     tokens: Tokens,
     claims: Claims,
     resumptions: Resumptions,
+    /// Server: what the client may show in its joins, if Encrypted ClientHello may hide the server's name. A session seldom has
+    /// it.
+    cover: Option<Box<Cover>>,
 }
 
 enum Tokens {
@@ -45,12 +47,19 @@ enum Tokens {
 
 impl Joins {
     pub(super) fn client() -> Self {
-        Self { tokens: Tokens::Held(Held::default()), claims: Claims::default(), resumptions: Resumptions::default() }
+        Self {
+            tokens: Tokens::Held(Held::default()),
+            claims: Claims::default(),
+            resumptions: Resumptions::default(),
+            cover: None,
+        }
     }
 
-    pub(super) fn server(secret: Arc<TokenSecret>, session: SessionId) -> Self {
-        let tokens = Tokens::Issued(Issued::new(secret, session));
-        Self { tokens, claims: Claims::default(), resumptions: Resumptions::default() }
+    pub(super) fn server(session: NewSession) -> Self {
+        let NewSession { id, secret, cover } = session;
+        let tokens = Tokens::Issued(Issued::new(secret, id));
+        let (claims, resumptions) = (Claims::default(), Resumptions::default());
+        Self { tokens, claims, resumptions, cover: cover.map(Box::new) }
     }
 
     fn held(&mut self) -> Option<&mut Held> {

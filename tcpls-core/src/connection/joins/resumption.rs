@@ -14,7 +14,7 @@ use crate::connection::input::Opened;
 use crate::connection::keys::KeyError;
 use crate::connection::records::{RECORD_OVERHEAD, alert_body};
 use crate::crypto::nonce::nonce;
-use crate::crypto::{Handshake, SealKeys, TAG_LEN};
+use crate::crypto::{Handshake, JoinName, SealKeys, TAG_LEN};
 use crate::error::{Alert, HandshakeError, HandshakeErrorKind, TcpFault, Violation};
 use crate::tcp::Keep;
 use crate::tcp::sent::Backlog;
@@ -128,7 +128,9 @@ impl Connection {
         zero_rtt: bool,
         out: &mut Vec<u8>,
     ) -> bool {
-        let has_them = self.control.parameters().has_resumed_joins();
+        // With Encrypted ClientHello the library would hide the token, and the server take the join for a new session.
+        let is_hidden = !matches!(self.identity.join_name, JoinName::Shown);
+        let has_them = self.control.parameters().has_resumed_joins() && !is_hidden;
         let Some(mut tls) = self.keys.as_mut().filter(|_| has_them).and_then(|keys| keys.join(token, zero_rtt)) else {
             return false;
         };

@@ -363,7 +363,7 @@ fn encrypt<Data>(mut traffic: WriteTraffic<'_, Data>, plaintext: &[u8], out: &mu
 
 fn failed(error: Error) -> HandshakeError {
     match error {
-        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => failure(
+        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::MessageTooLarge) => failure(
             Kind::Violation,
             "a message of the peer's has more than 64 KiB, as a long certificate chain makes it",
         ),

@@ -1,6 +1,6 @@
 //! Maps errors of rustls to kinds that are the same for every TLS library.
 
-use rustls::{CertificateError, Error};
+use rustls::{CertificateError, Error, PeerIncompatible};
 
 use crate::error::{AlertDescription, HandshakeError, HandshakeErrorKind as Kind};
 
@@ -18,6 +18,10 @@ impl From<Error> for HandshakeError {
     fn from(error: Error) -> Self {
         let neutral = match &error {
             Error::AlertReceived(alert) => Self::refused(AlertDescription(u8::from(*alert))),
+            Error::PeerIncompatible(PeerIncompatible::ServerRejectedEncryptedClientHello(_)) => Self::new(
+                Kind::Incompatible,
+                "the server rejected Encrypted ClientHello: it no longer has the keys of this configuration",
+            ),
             error => Self::new(kind(error), error.to_string()),
         };
         neutral.with_source(error)

@@ -24,6 +24,7 @@ pub const GENEROUS: Parameters = Parameters {
     session_timeout_ms: u64::MAX,
     drain: 0,
     resumed_joins: 0,
+    advertised_only: 0,
 };
 
 /// Encodes Session Parameters as the entries of their frame.

@@ -35,6 +35,8 @@ pub struct Parameters {
     pub drain: u64,
     /// 11: whether the server takes joins that are TLS resumptions: 1, or 0 if it does not. Default 0.
     pub resumed_joins: u64,
+    /// 13: whether the sender, a server, accepts joins only at addresses that it advertises: 1, or 0 for any. Default 0.
+    pub advertised_only: u64,
 }
 
 impl Default for Parameters {
@@ -51,6 +53,7 @@ impl Default for Parameters {
             session_timeout_ms: u64::MAX,
             drain: 0,
             resumed_joins: 0,
+            advertised_only: 0,
         }
     }
 }
@@ -60,7 +63,7 @@ impl Parameters {
     /// from the default, by ascending ID.
     pub fn encode_entries(&self, out: &mut Vec<u8>) {
         let (mut this, mut default) = (*self, Self::default());
-        for (id, (value, default)) in (1..).zip(this.by_id().into_iter().zip(default.by_id())) {
+        for ((id, value), (_, default)) in this.by_id().into_iter().zip(default.by_id()) {
             if value != default {
                 out.put_u8(id);
                 out.put_u64(*value);
@@ -73,27 +76,28 @@ impl Parameters {
     pub fn from_entries(entries: &[u8]) -> Self {
         let mut parameters = Self::default();
         for (id, value) in entries_of(entries) {
-            if let Some(known) = parameters.by_id().into_iter().nth(usize::from(id).wrapping_sub(1)) {
+            if let Some((_, known)) = parameters.by_id().into_iter().find(|(known, _)| *known == id) {
                 *known = value;
             }
         }
         parameters
     }
 
-    /// The values in the order of their IDs, which count from 1.
-    fn by_id(&mut self) -> [&mut u64; 11] {
+    /// The values with their IDs, which ascend.
+    fn by_id(&mut self) -> [(u8, &mut u64); 12] {
         [
-            &mut self.initial_max_data,
-            &mut self.initial_max_stream_data,
-            &mut self.max_streams,
-            &mut self.idle_timeout_ms,
-            &mut self.user_timeout_ms,
-            &mut self.max_ack_delay_ms,
-            &mut self.max_tcp_connections,
-            &mut self.lanes,
-            &mut self.session_timeout_ms,
-            &mut self.drain,
-            &mut self.resumed_joins,
+            (1, &mut self.initial_max_data),
+            (2, &mut self.initial_max_stream_data),
+            (3, &mut self.max_streams),
+            (4, &mut self.idle_timeout_ms),
+            (5, &mut self.user_timeout_ms),
+            (6, &mut self.max_ack_delay_ms),
+            (7, &mut self.max_tcp_connections),
+            (8, &mut self.lanes),
+            (9, &mut self.session_timeout_ms),
+            (10, &mut self.drain),
+            (11, &mut self.resumed_joins),
+            (13, &mut self.advertised_only),
         ]
     }
 }
@@ -143,7 +147,7 @@ mod tests {
 
     #[test]
     fn every_parameter_has_the_id_of_the_table() {
-        let entries: Vec<u8> = (1..=11).flat_map(|id| [id, 0, 0, 0, 0, 0, 0, 1, id]).collect();
+        let entries: Vec<u8> = (1..=11).chain([13]).flat_map(|id| [id, 0, 0, 0, 0, 0, 0, 1, id]).collect();
         let parameters = Parameters {
             initial_max_data: 0x101,
             initial_max_stream_data: 0x102,
@@ -156,6 +160,7 @@ mod tests {
             session_timeout_ms: 0x109,
             drain: 0x10a,
             resumed_joins: 0x10b,
+            advertised_only: 0x10d,
         };
         assert_eq!(Parameters::from_entries(&entries), parameters);
         assert_eq!(encoded(parameters), entries);

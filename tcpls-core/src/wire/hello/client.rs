@@ -174,6 +174,8 @@ pub struct ClientHello {
     pub psk: bool,
     /// The first ticket among its pre-shared keys, if it is as long as a token: the client may want to join a session.
     pub ticket: Option<Token>,
+    /// Whether it is part of Encrypted ClientHello, and which part.
+    pub ech: Option<Ech>,
 }
 
 /// Reads the body of a ClientHello: what follows the 4 bytes of the handshake message's header.
@@ -199,6 +201,15 @@ pub fn parse_client_hello(body: &[u8], ext: &ExtensionTypes) -> Result<ClientHel
 }
 
 impl ClientHello {
+    /// What joins of the session that this ClientHello begins may show instead of its server name; `None` if they show
+    /// that.
+    pub fn cover(&self) -> Option<Cover> {
+        Some(match self.ech? {
+            Ech::Outer => Cover::Name(self.server_name.clone().filter(|name| is_name(name.as_bytes()))),
+            Ech::Inner => Cover::Unknown,
+        })
+    }
+
     fn take_extension(&mut self, ty: u16, mut body: Head<'_>, ext: &ExtensionTypes) -> Result<(), HelloError> {
         match ty {
             extension::SERVER_NAME => self.server_name = host_name(body)?,
@@ -216,6 +227,7 @@ impl ClientHello {
                 self.psk = true;
                 self.ticket = first_identity(body).ok();
             }
+            extension::ENCRYPTED_CLIENT_HELLO => self.ech = Some(Ech::from_type(body.u8()?)),
             _ if ty == ext.tcpls => {
                 // draft I31
                 self.tcpls = true;

@@ -1,6 +1,6 @@
 //! The apparent handshake of a join: TLS hellos that carry a token (`docs/protocol.md`, 5).
 //!
-//! `client` and `server` write and read the two hellos; `reader` finds a hello in a sequence of records that may split
+//! `client` and `server` write and read the two hellos, `ech` has what they show of an encrypted server name; `reader` finds a hello in a sequence of records that may split
 //! it anywhere. These messages affect no key and are not trusted: the session checks a hello, the endpoint finds its
 //! session. Hellos of real handshakes are only inspected; the TLS library processes them.
 
@@ -14,12 +14,14 @@ use super::record::{ContentType, RecordError};
 use crate::error::Alert;
 
 mod client;
+mod ech;
 mod reader;
 mod server;
 #[cfg(test)]
 mod tests;
 
 pub use client::{ClientHello, JoinHello, ZeroRtt, parse_client_hello};
+pub use ech::{Cover, Ech};
 #[cfg(any(test, feature = "testing"))]
 pub use reader::HelloReader;
 pub use reader::{peek_client_hello, split_message};
@@ -62,6 +64,7 @@ mod extension {
     pub(super) const SUPPORTED_VERSIONS: u16 = 43;
     pub(super) const PSK_KEY_EXCHANGE_MODES: u16 = 45;
     pub(super) const KEY_SHARE: u16 = 51;
+    pub(super) const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
 }
 
 /// Code points of TCPLS's own TLS extensions. The draft leaves them open (7); the defaults are for private use.

@@ -124,6 +124,7 @@ fn fields_of_a_join_are_read_back() {
         early_data: false,
         psk: false,
         ticket: None,
+        ech: None,
     };
     assert_eq!(hello, expected);
     let record = encoded(&zero_rtt_hello());
@@ -300,6 +301,22 @@ fn first_ticket_is_read_if_it_is_as_long_as_a_token() {
     {
         assert_eq!(ticket(identity, list, len), None, "{identity} bytes in a list of {list}, and {len} in all");
     }
+}
+
+#[test]
+fn name_that_a_join_may_show_follows_from_encrypted_client_hello() {
+    let name = "0000 0006 0004 00 0001 61";
+    assert_eq!(parsed(name).unwrap().cover(), None);
+    let outer = parsed(&format!("{name} fe0d 0003 00 0001")).unwrap().cover().unwrap();
+    assert_eq!(outer, Cover::Name(Some("a".to_owned())));
+    assert!(outer.fits(Some("a")) && outer.fits(None) && !outer.fits(Some("b")));
+    let nameless = parsed("fe0d 0003 00 0001").unwrap().cover().unwrap();
+    assert!(nameless.fits(None) && !nameless.fits(Some("a")));
+    let inner = parsed(&format!("{name} fe0d 0001 01")).unwrap().cover().unwrap();
+    assert!(inner.fits(Some("b")) && inner.fits(None));
+    let long = format!("0000 0105 0103 00 0100 {} fe0d 0001 00", "61".repeat(256));
+    assert_eq!(parsed(&long).unwrap().cover(), Some(Cover::Name(None)), "what is kept of it is bounded");
+    assert_eq!(parsed("fe0d 0000"), Err(HelloError::Decode));
 }
 
 #[test]

@@ -10,14 +10,13 @@ use std::sync::Arc;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig};
+use rustls::{CipherSuite, ClientConfig, ServerConfig};
 use tcpls_core::connection::State;
 use tcpls_core::crypto::{Handshake, alpn};
 
 use self::provider::Buffered;
-use crate::support::provider::{self as contract, SERVER_CERTIFICATE, established};
+use crate::support::provider::{self as contract, SERVER_CERTIFICATE, established, key, roots};
 use crate::support::tls::{SERVER_NAME, client_certificate, start_client};
 use crate::support::{Client, Pair, Server, Setup, Side, Tls};
 
@@ -25,18 +24,6 @@ fn provider(suite: CipherSuite) -> Arc<CryptoProvider> {
     let mut provider = default_provider();
     provider.cipher_suites.retain(|known| known.suite() == suite);
     Arc::new(provider)
-}
-
-fn roots(certificate: Vec<u8>) -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(certificate)).unwrap();
-    roots
-}
-
-/// The key of a certificate of the test kit: 32 equal bytes.
-fn key(secret: u8) -> PrivateKeyDer<'static> {
-    let prefix = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
-    PrivatePkcs8KeyDer::from([&prefix[..], &[secret; 32]].concat()).into()
 }
 
 /// How the ends of a session are configured: as [`Tls`] says for the crate's own provider, and the same for the second.

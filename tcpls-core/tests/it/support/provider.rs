@@ -1,6 +1,8 @@
 //! What each provider of TLS handshakes does, whatever library it uses. `pairs` makes a pair for each way of having the provider at
 //! one end or both, the other end by the provider for rustls.
 
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tcpls_core::connection::State;
 use tcpls_core::error::CloseReason;
 use tcpls_core::wire::ids::ConnectionId;
@@ -12,6 +14,19 @@ use super::{Client, Pair, Server, Side, Tls};
 pub const SERVER_CERTIFICATE: &[u8] = include_bytes!("../../../src/testing/server.der");
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
+
+/// Trust in this certificate alone.
+pub fn roots(certificate: Vec<u8>) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(certificate)).unwrap();
+    roots
+}
+
+/// The key of a certificate of the test kit: 32 equal bytes.
+pub fn key(secret: u8) -> PrivateKeyDer<'static> {
+    let prefix = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+    PrivatePkcs8KeyDer::from([&prefix[..], &[secret; 32]].concat()).into()
+}
 
 /// The pair that the handshake has led to a session.
 pub fn established(mut pair: Pair) -> Pair {
