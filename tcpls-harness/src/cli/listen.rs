@@ -19,6 +19,11 @@ pub struct ListenArgs {
     /// Clients learn it like those of --listen. Without a port, it is the one that the client came to
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     pub advertise: Vec<AdvertiseAs>,
+    /// This server is one of several behind a load balancer, and clients reach it alone at this address, where they join
+    /// further TCP connections; repeat it for several. They join at no other address then, because the balancer could
+    /// select another server. Without a port, it is that of --listen
+    #[arg(long, value_name = "ADDRESS[:PORT]", conflicts_with = "advertise")]
+    pub direct: Vec<AdvertiseAs>,
     /// Network of load balancers that send a PROXY protocol header (version 1 or 2) with the client's address, for example
     /// 10.0.0.0/24; repeat it for several. From there a header is required, from elsewhere none is accepted. Every host
     /// in it can claim any address
@@ -54,7 +59,8 @@ impl ListenArgs {
     /// Puts what clients learn into a server's options.
     pub(crate) fn apply(&self, options: &mut ServerOptions) {
         options.proxy_protocol.clone_from(&self.proxy_protocol);
-        options.advertise = self.advertise.iter().map(|AdvertiseAs(address)| *address).collect();
+        let addresses = |list: &[AdvertiseAs]| list.iter().map(|AdvertiseAs(address)| *address).collect();
+        (options.advertise, options.direct) = (addresses(&self.advertise), addresses(&self.direct));
     }
 }
 

@@ -22,7 +22,9 @@ use super::uplinks::UplinkArgs;
 use super::{Outcome, invite, library, output, status, uplinks, zones};
 use crate::dial::{Local, Path};
 use crate::net::interfaces::has_strict_filter;
-use crate::net::{AddTcpError, ClientOptions, Events, Monitor, PathFailures, PathReport, Runtime, Session};
+use crate::net::{
+    AddTcpError, AddressPolicy, ClientOptions, Events, Monitor, PathFailures, PathReport, Runtime, Session,
+};
 use crate::proxy::Invite;
 use crate::tls::{Identity, Trust};
 
@@ -96,9 +98,31 @@ pub struct PathArgs {
     /// Where paths begin.
     #[command(flatten)]
     pub uplinks: UplinkArgs,
-    /// Also open a TCP connection to each address that the server advertises
+    /// Whether to connect to addresses that the server advertises.
+    #[command(flatten)]
+    pub advertised: AdvertisedArgs,
+}
+
+/// Whether to connect to addresses that the server advertises.
+#[derive(Clone, Debug, Default, Args)]
+pub struct AdvertisedArgs {
+    /// Also open a TCP connection to each address that the server advertises. Without it, TCP connections are opened there
+    /// only if the server, behind a load balancer, accepts them nowhere else
     #[arg(long)]
     pub use_advertised: bool,
+    /// Connect to private addresses, too, that a server with a public address advertises, for example servers behind a load
+    /// balancer in this host's network
+    #[arg(long)]
+    pub allow_private: bool,
+}
+
+impl AdvertisedArgs {
+    /// Puts the policy into a client's options.
+    pub(crate) fn apply(&self, options: &mut ClientOptions) {
+        if self.allow_private {
+            options.addresses = AddressPolicy::with_private();
+        }
+    }
 }
 
 impl PathArgs {

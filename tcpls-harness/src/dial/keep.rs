@@ -72,7 +72,8 @@ impl Dialer {
     /// Whether this pair should have a TCP connection, and has none, not even a joining one.
     fn wants(&self, index: usize) -> bool {
         let pair = &self.pairs[index];
-        let is_unfit = pair.withdrawn || pair.is_cut || (pair.is_metered && self.spares_metered());
+        let is_unfit =
+            pair.withdrawn || self.is_barred(pair) || pair.is_cut || (pair.is_metered && self.spares_metered());
         !(is_unfit || pair.is_taken())
             && self.has_room(pair)
             && match self.options.keep {
@@ -188,8 +189,12 @@ impl Dialer {
 
     /// Whether the pair may have a token now.
     fn has_token(&self, pair: &Pair) -> bool {
-        let is_trusted =
-            |pair: &Pair| pair.doubts == 0 && !pair.withdrawn && !pair.attempts.iter().any(Attempt::is_overdue);
+        let is_trusted = |pair: &Pair| {
+            pair.doubts == 0
+                && !pair.withdrawn
+                && !self.is_barred(pair)
+                && !pair.attempts.iter().any(Attempt::is_overdue)
+        };
         match (self.view.tokens, self.urgent_since) {
             (0, _) => false,
             (1, None) => self.most_tokens <= 1, // a server that gives one at a time has one more soon

@@ -94,7 +94,7 @@ impl Dialer {
         })?;
         let index = self.pairs.iter().position(|pair| pair.is_on(beside))?;
         let pair = &self.pairs[index];
-        let is_free = pair.lane.stage.is_none() && !pair.joins_as_backup() && !pair.withdrawn;
+        let is_free = pair.lane.stage.is_none() && !pair.joins_as_backup() && !pair.withdrawn && !self.is_barred(pair);
         is_free.then_some((index, pair.lane.next))
     }
 

@@ -159,6 +159,7 @@ impl Dialer {
         let mut pair = Pair::new(path, now);
         mark(&self.backups, &self.locals, &mut pair);
         pair.yields = pair.group.is_some_and(|group| self.carrier(group).is_some());
+        pair.is_offered = self.pairs.iter().any(|other| other.is_offered && other.path.remote == path.remote);
         pair
     }
 
@@ -276,6 +277,25 @@ impl Dialer {
         let id = self.name();
         let stage = Stage::Joining { tcp: Some(tcp), overdue: false, backup: self.pairs[index].joins_as_backup() };
         self.pairs[index].attempts.push(Attempt { id, since: now, stage });
+    }
+
+    /// The server advertises the remote address of this pair, and the client may connect to it. The pair is an alternative
+    /// to the others, not one more to keep. If the server accepts joins only at such addresses
+    /// ([`SessionView::advertised_only`]), no other pair is dialed any more.
+    pub fn offer(&mut self, now: Time, path: Path) {
+        let is_there = |pair: &Pair| pair.path.remote == path.remote;
+        self.pairs.iter_mut().filter(|pair| is_there(pair)).for_each(|pair| pair.is_offered = true);
+        if !self.pairs.iter().any(|pair| pair.path == path) {
+            self.pairs.reserve_exact(1);
+            let mut pair = self.pair(path, now);
+            pair.is_offered = true;
+            self.pairs.push(pair);
+        }
+    }
+
+    /// Whether the server accepts no joins at the remote address of this pair.
+    fn is_barred(&self, pair: &Pair) -> bool {
+        self.view.advertised_only && !pair.is_offered
     }
 
     /// Keeps one more TCP connection, on this pair.

@@ -148,6 +148,9 @@ pub struct SessionView {
     pub wants_lane: Option<ConnectionId>,
     /// Until when lanes are needed (`Connection::lanes_until`).
     pub lanes_until: Option<Time>,
+    /// Whether the server accepts joins only at addresses that it advertises (`Connection::joins_at_advertised_only`):
+    /// other pairs than those of [`Dialer::offer`] are not dialed.
+    pub advertised_only: bool,
 }
 
 impl SessionView {
@@ -163,6 +166,7 @@ impl SessionView {
             delivered: conn.delivered(),
             wants_lane: conn.wants_lane(),
             lanes_until: conn.lanes_until(),
+            advertised_only: conn.joins_at_advertised_only(),
             until: if let State::Stranded { until } = conn.state() { Some(until) } else { None },
             join_time: conn.expected_join_time(),
         }

@@ -195,6 +195,8 @@ pub(super) struct Pair {
     pub(super) parked: bool,
     /// Whether the server has withdrawn the address.
     pub(super) withdrawn: bool,
+    /// Whether the server advertises the address, and the client may connect to it.
+    pub(super) is_offered: bool,
     /// Whether this host has lost the local address: dials would fail.
     pub(super) is_cut: bool,
     /// Its TCP connection without bulk data, beside `live`.
@@ -227,6 +229,7 @@ impl Pair {
             yields: false,
             parked: false,
             withdrawn: false,
+            is_offered: false,
             is_cut: false,
             lane: Lane::default(),
         }

@@ -47,6 +47,9 @@ pub trait DialPolicy: Debug + Send {
     fn join_options(&self, path: Path) -> JoinOptions;
     /// The application joins a TCP connection itself.
     fn adopt(&mut self, now: Time, path: Path, tcp: ConnectionId);
+    /// The server advertises the remote address of this pair, and the client may connect to it. The driver reports it if
+    /// the server accepts joins only at such addresses ([`SessionView::advertised_only`]). By default it has no effect.
+    fn offer(&mut self, _now: Time, _path: Path) {}
     /// The application wants one more TCP connection, on this pair.
     fn add(&mut self, now: Time, path: Path);
     /// The TCP connections that follow `tcp` on its pair are backups, too, or no more.
@@ -124,6 +127,10 @@ impl DialPolicy for Dialer {
 
     fn adopt(&mut self, now: Time, path: Path, tcp: ConnectionId) {
         Self::adopt(self, now, path, tcp);
+    }
+
+    fn offer(&mut self, now: Time, path: Path) {
+        Self::offer(self, now, path);
     }
 
     fn add(&mut self, now: Time, path: Path) {

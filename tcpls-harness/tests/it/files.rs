@@ -127,7 +127,13 @@ async fn large_files_arrive_over_a_learnt_address_too() {
     let server = start(directory.path());
     let data = pattern(32 << 20);
     std::fs::write(directory.path().join("root/a b"), &data).unwrap();
-    let report = fetch(directory.path(), &server.addresses[..1], &["--use-advertised"], &["/a%20b".to_owned()]).await;
+    let report = fetch(
+        directory.path(),
+        &server.addresses[..1],
+        &["--use-advertised", "--allow-private"],
+        &["/a%20b".to_owned()],
+    )
+    .await;
     assert!(report.failures.is_empty(), "{report:?}");
     assert_eq!(report.bytes, data.len() as u64);
     assert_eq!(std::fs::read(directory.path().join("out/a b")).unwrap(), data);

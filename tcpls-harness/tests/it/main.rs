@@ -10,6 +10,7 @@ mod clients;
 #[cfg(unix)]
 mod command;
 mod coop;
+mod direct;
 mod docs;
 mod draft_only;
 mod drain;

@@ -35,6 +35,7 @@ impl Dialer {
         let name = server_name(&url.name)?;
         let mut tcpls_only = ClientOptions::new(tls.clone().tcpls_only(), name.clone());
         let mut options = if args.tcpls_only { tcpls_only.clone() } else { ClientOptions::new(tls, name) };
+        [&mut options, &mut tcpls_only].into_iter().for_each(|options| args.advertised.apply(options));
         if !given.is_empty() {
             // Each of them is to be used anyway.
             (options.dial.stagger, tcpls_only.dial.stagger) = (Duration::ZERO, Duration::ZERO);
@@ -78,7 +79,7 @@ impl Dial for Dialer {
             tokio::spawn(tell_troubles(&session));
             tokio::spawn(watch_network(session.clone(), self.args.uplinks.is_automatic()));
             standby.iter().for_each(|address| session.add_path(*address, None));
-            if self.args.use_advertised {
+            if self.args.advertised.use_advertised {
                 tokio::spawn(follow_advertised(session.clone()));
             }
         }

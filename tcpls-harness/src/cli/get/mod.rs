@@ -23,7 +23,7 @@ use super::files::{make_directory, unwritable};
 use super::hints::Hints;
 use super::identity::ClientIdentityArgs;
 use super::migrate::{Move, look_up, migrate};
-use super::paths::{TrustArgs, close_briefly};
+use super::paths::{AdvertisedArgs, TrustArgs, close_briefly};
 use super::progress::Progress;
 use super::report::TcpReport;
 use super::resumed_joins::JoinArgs;
@@ -66,9 +66,9 @@ pub struct Args {
     /// Where paths begin.
     #[command(flatten)]
     pub uplinks: UplinkArgs,
-    /// Also open a TCP connection to each address that the server advertises
-    #[arg(long)]
-    pub use_advertised: bool,
+    /// Whether to connect to addresses that the server advertises.
+    #[command(flatten)]
+    pub advertised: AdvertisedArgs,
     /// Fail if the server does not support TCPLS, instead of falling back to plain TLS 1.3
     #[arg(long)]
     pub tcpls_only: bool,

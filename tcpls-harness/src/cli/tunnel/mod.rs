@@ -120,6 +120,7 @@ impl TunnelArgs {
         let config = options.config.as_ref().clone();
         let config = session_config(config, MAX_STREAMS).with(|config| config.session_timeout = self.outage);
         options.config = Arc::new(config);
+        self.paths.advertised.apply(&mut options);
         Ok(options)
     }
 
@@ -145,7 +146,7 @@ impl TunnelArgs {
         let tunnel_options = TunnelOptions::default().with(|tunnel| {
             (tunnel.credentials, tunnel.wait) = (credentials.clone(), self.wait);
         });
-        let (args, use_advertised) = (self.clone(), self.paths.use_advertised);
+        let (args, use_advertised) = (self.clone(), self.paths.advertised.use_advertised);
         let joins_new = self.paths.uplinks.is_automatic();
         let way = Arc::new((args, addresses));
         let dial = move || {

@@ -1,5 +1,6 @@
 //! The dialer in a world of virtual time.
 
+mod direct;
 mod groups;
 mod lanes;
 mod locals;

@@ -57,6 +57,8 @@ pub(super) struct World {
     pub(super) paths: Vec<Path>,
     news: Vec<(Time, News)>,
     pub(super) view: SessionView,
+    /// Whether the server accepts joins only at addresses that it advertises.
+    pub(super) advertised_only: bool,
     next_tcp: u32,
     /// Which pair each TCP connection is on, while the client holds it.
     pub(super) on: Vec<(ConnectionId, usize)>,
@@ -87,6 +89,7 @@ impl World {
             paths,
             news: Vec::new(),
             view: SessionView::default(),
+            advertised_only: false,
             next_tcp: 1,
             on: Vec::new(),
             log: Vec::new(),
@@ -221,6 +224,7 @@ impl World {
         self.joined.push((self.now, FIRST));
         self.view = SessionView { open: true, tokens: 2, tcp_connections: 1, limit: 8, ..SessionView::default() };
         (self.view.streams, self.view.has_data) = (1, true);
+        self.view.advertised_only = self.advertised_only;
         self.dialer.handle_established(self.now, attempt, true);
     }
 

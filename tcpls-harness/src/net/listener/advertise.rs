@@ -13,6 +13,8 @@ pub(super) struct Situation<'a> {
     pub(super) listening: &'a [SocketAddr],
     /// The addresses that the operator named; port 0 stands for the port of `used`.
     pub(super) named: &'a [SocketAddr],
+    /// Whether clients join at those alone: then the one in use must be among them, if joins may go there.
+    pub(super) are_all: bool,
     /// The server's address that the client uses.
     pub(super) used: SocketAddr,
     /// The client's address.
@@ -30,15 +32,28 @@ impl Situation<'_> {
         };
         let client = Reach::of(self.client);
         let reachable = |address: &SocketAddr| Reach::of(address.ip()).is_for(client);
-        let listening = self.listening.iter().copied().filter(reachable);
+        let listening = self.listening.iter().copied().filter(reachable).filter(|_| !self.are_all);
         let mut addresses = Vec::new();
         for address in self.named.iter().map(at_port).chain(listening) {
-            if addresses.len() < MAX_ADVERTISED && address != self.used && !addresses.contains(&address) {
+            let is_known = address == self.used && !self.are_all;
+            if addresses.len() < MAX_ADVERTISED && !is_known && !addresses.contains(&address) {
                 addresses.push(address);
             }
         }
         addresses
     }
+}
+
+/// Puts each port at which a server listens in the place of port 0.
+pub(super) fn at_ports(named: &[SocketAddr], listening: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut ports: Vec<u16> = listening.iter().map(SocketAddr::port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let at = |address: &SocketAddr| match address.port() {
+        0 => ports.iter().map(|port| SocketAddr::new(address.ip(), *port)).collect(),
+        _ => vec![*address],
+    };
+    named.iter().flat_map(at).collect()
 }
 
 /// Puts addresses of this host in the place of unspecified ones, of the same family.
@@ -75,7 +90,7 @@ mod tests {
     fn advertised(listening: &[&str], named: &[&str], used: &str, client: &str) -> Vec<String> {
         let (listening, named) = (addresses(listening), addresses(named));
         let (used, client) = (used.parse().unwrap(), client.parse().unwrap());
-        let situation = Situation { listening: &listening, named: &named, used, client };
+        let situation = Situation { listening: &listening, named: &named, are_all: false, used, client };
         situation.addresses().iter().map(ToString::to_string).collect()
     }
 
@@ -100,6 +115,20 @@ mod tests {
             advertised(&listening, &named, "10.0.0.5:443", "192.0.2.9"),
             ["198.51.100.1:443", "198.51.100.2:8443", "203.0.113.1:443"]
         );
+    }
+
+    #[test]
+    fn server_behind_a_balancer_advertises_its_own_addresses_even_the_one_in_use() {
+        let listening = addresses(&["10.0.0.7:8443", "10.0.0.8:8443"]);
+        let own = at_ports(&addresses(&["203.0.113.7:0", "203.0.113.8:443"]), &listening);
+        let used = "203.0.113.7:8443".parse().unwrap();
+        // The balancer is in the same network.
+        let client = "10.0.0.1".parse().unwrap();
+        let situation = Situation { listening: &listening, named: &own, are_all: true, used, client };
+        assert_eq!(situation.addresses(), addresses(&["203.0.113.7:8443", "203.0.113.8:443"]));
+        // The balancer's port, which a PROXY protocol header names, is another.
+        let used = "192.0.2.1:443".parse().unwrap();
+        assert_eq!(Situation { used, ..situation }.addresses(), addresses(&["203.0.113.7:8443", "203.0.113.8:443"]));
     }
 
     #[test]

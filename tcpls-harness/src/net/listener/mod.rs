@@ -35,7 +35,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use self::advertise::{Situation, expand};
+use self::advertise::{Situation, at_ports, expand};
 pub use self::error::ListenError;
 use self::failures::Failures;
 pub use self::failures::{HandOverFault, HandshakeFailure, HandshakeFailures, HandshakeFault};
@@ -62,8 +62,9 @@ pub struct Listener {
     /// Unspecified addresses of IPv4 that sockets of IPv6 serve, too.
     both: Vec<SocketAddr>,
     host: HostAddresses,
-    /// Those of the options that are advertised besides.
+    /// Those of the options that are advertised besides, or alone.
     named: Vec<SocketAddr>,
+    are_all: bool,
     sessions: mpsc::Receiver<Session>,
     tls: Arc<RwLock<Arc<dyn TlsServer>>>,
     failures: Arc<Failures>,
@@ -110,7 +111,7 @@ impl Listener {
         Self::start(listeners, options)
     }
 
-    fn start(listeners: Vec<TcpListener>, options: ServerOptions) -> Result<Self, ListenError> {
+    fn start(listeners: Vec<TcpListener>, mut options: ServerOptions) -> Result<Self, ListenError> {
         if listeners.is_empty() {
             return Err(ListenError::NoAddress);
         }
@@ -125,7 +126,11 @@ impl Listener {
         let (accepted, sessions) = mpsc::channel(MAX_UNACCEPTED);
         let tls = Arc::new(RwLock::new(options.tls.clone()));
         let failures = Arc::new(Failures::new());
-        let named = options.advertise.clone();
+        let are_all = !options.direct.is_empty();
+        let named = if are_all { at_ports(&options.direct, &addresses) } else { options.advertise.clone() };
+        if are_all {
+            Arc::make_mut(&mut options.config).joins_at_advertised_only = true;
+        }
         let passed_on = options.farm.as_ref().map(|farm| farm.listen);
         let passed_on = passed_on.map(|at| listen(at).map_err(|error| ListenError::Bind(at, error))).transpose()?;
         let farm = passed_on.as_ref().map(TcpListener::local_addr).transpose().map_err(ListenError::Socket)?;
@@ -143,6 +148,7 @@ impl Listener {
             both,
             host: HostAddresses::default(),
             named,
+            are_all,
             sessions,
             tls,
             failures,
@@ -201,8 +207,8 @@ impl Listener {
     /// [`ServerOptions::advertise`], and those that the listener listens on; with the
     /// feature `interfaces`, an unspecified one (`0.0.0.0`, `[::]`) stands for those of the host's interfaces. Link-local addresses are left out, loopback
     /// addresses unless the client is on this host, and private ones if the client has a public address; at most 8 are
-    /// advertised. A client behind a load balancer ([`ServerOptions::proxy_protocol`]) gets only the former. No effect without
-    /// TCPLS. Returns the addresses.
+    /// advertised. A client behind a load balancer ([`ServerOptions::proxy_protocol`]) gets only the former. With
+    /// [`ServerOptions::direct`], those alone are advertised. No effect without TCPLS. Returns the addresses.
     ///
     /// An application that advertises addresses of its own calls [`Session::advertise`] instead.
     pub fn advertise(&self, session: &Session) -> Vec<SocketAddr> {
@@ -210,7 +216,8 @@ impl Listener {
         let (Some(used), Some(client), true) = (ends.0, ends.1, session.is_tcpls()) else { return Vec::new() };
         // To others, this host's own addresses lead past the load balancer, if anywhere.
         let listening = if session.is_spliced() { Vec::new() } else { self.reached_at() };
-        let situation = Situation { listening: &listening, named: &self.named, used, client: client.ip() };
+        let (named, are_all) = (&self.named[..], self.are_all);
+        let situation = Situation { listening: &listening, named, are_all, used, client: client.ip() };
         let mut addresses = situation.addresses();
         // The session may have ended meanwhile; then no client needs the address.
         addresses.retain(|address| session.advertise(*address).is_ok());

@@ -79,6 +79,13 @@ pub struct ServerOptions {
     ///
     /// [`RustlsServer::with_early_data`]: tcpls_core::crypto::rustls::RustlsServer::with_early_data
     pub early_data: bool,
+    /// Addresses of this server alone, behind a load balancer: clients join there, and nowhere else
+    /// ([`Config::joins_at_advertised_only`]), so that no join reaches another server. [`Listener::advertise`] advertises
+    /// them, and no address that the server listens on. Clients must reach them. Port 0 stands for each port at
+    /// which the listener listens. If empty, clients join at any address.
+    ///
+    /// [`Listener::advertise`]: crate::net::Listener::advertise
+    pub direct: Vec<SocketAddr>,
     /// Refused TCP connections that have 1 s to read the reason; others are reset at once.
     pub max_refusals: usize,
 }
@@ -116,6 +123,7 @@ impl ServerOptions {
             max_hand_overs: 4096,
             advertise: Vec::new(),
             early_data: false,
+            direct: Vec::new(),
             max_refusals: MAX_REFUSALS,
         }
     }

@@ -57,6 +57,7 @@ pub(super) fn join_new(session: &Session) {
     let statuses = session.paths();
     let mut remotes: Vec<SocketAddr> = statuses.iter().map(|status| status.path.remote).collect();
     remotes.dedup();
+    session.handle().with(|state| remotes.retain(|remote| state.conn.may_join_at(*remote)));
     let Ok(host) = host(&remotes) else { return };
     let used: Vec<Used> = session.handle().with(|state| {
         let address = |path: &Path, tcp: Option<_>| {

@@ -44,6 +44,14 @@ impl AddressPolicy {
         Self::new(is_safe)
     }
 
+    /// As [`AddressPolicy::safe`], but allows private addresses also if the session was started on a public one: the servers
+    /// behind a load balancer may have no others, and this host is in their network.
+    pub fn with_private() -> Self {
+        Self::new(|advertised, server| {
+            is_safe(advertised, server) || (advertised.port() != 0 && Reach::of(advertised.ip()) == Reach::Private)
+        })
+    }
+
     /// Allows no advertised address.
     pub fn never() -> Self {
         Self::new(|_, _| false)
@@ -204,6 +212,11 @@ mod tests {
         let address = "10.0.0.1:443".parse().unwrap();
         let anywhere = Advice::new(AddressPolicy::new(|_, _| true), PUBLIC.parse().unwrap());
         assert!(anywhere.allows(Time::ZERO, address));
+        let private = Advice::new(AddressPolicy::with_private(), PUBLIC.parse().unwrap());
+        assert!(private.allows(Time::ZERO, address) && private.allows(Time::ZERO, "203.0.113.7:443".parse().unwrap()));
+        for refused in [LOOPBACK, "169.254.169.254:80", "10.0.0.1:0", "[fe80::1]:80"] {
+            assert!(!private.allows(Time::ZERO, refused.parse().unwrap()), "{refused}");
+        }
         let nowhere = Advice::new(AddressPolicy::never(), PRIVATE.parse().unwrap());
         assert!(!nowhere.allows(Time::ZERO, address));
     }

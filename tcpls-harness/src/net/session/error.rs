@@ -46,6 +46,8 @@ pub enum AddTcpError {
     Tcp(SocketAddr, io::Error),
     /// The server does not advertise the address, or the policy for advertised addresses does not allow it, now or at all.
     NotAllowed(SocketAddr),
+    /// The server accepts no joins at this address, only at those that it advertises: a load balancer is there.
+    NoJoins(SocketAddr),
     /// The session can't take another TCP connection now.
     Session(OpenTcpError),
     /// The session has reached its limit of TCP connections (its value).
@@ -63,6 +65,10 @@ impl fmt::Display for AddTcpError {
             Self::NotAllowed(address) => {
                 write!(f, "{address} is not advertised, or not an address that a server may suggest")
             }
+            Self::NoJoins(address) => write!(
+                f,
+                "the server accepts no joins at {address}: use an address that it advertises, or start a session there"
+            ),
             Self::Session(OpenTcpError::NoToken) => {
                 f.write_str("no token left to join with: wait for Event::TokensAvailable")
             }

@@ -32,6 +32,7 @@ impl Session {
 
     /// Makes the session keep one more TCP connection, to `remote`, from `local`: an address, an interface, or `None`,
     /// for which the routes decide. Whether it is a backup, [`ClientOptions`] determine. Does not wait for it: see [`Session::paths`] and [`Session::path_failures`]. No effect on a server.
+    /// While the server accepts no joins at `remote`, it is not dialed.
     pub fn add_path(&self, remote: SocketAddr, local: impl Into<Local>) {
         let path = local.into().to(remote);
         self.handle().with(|state| {

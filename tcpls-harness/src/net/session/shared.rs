@@ -115,6 +115,8 @@ pub(crate) struct State {
     pub(crate) is_spliced: bool,
     /// Server: where file descriptors come from when none is left.
     pub(crate) descriptors: Option<Arc<dyn Descriptors>>,
+    /// Client: addresses for which [`State::undecided`] has asked whether to connect to them.
+    decided: Vec<SocketAddr>,
     /// Client, from the end of the handshake on: which path each TCP connection runs on, and what is dialed when.
     pub(crate) dialer: Option<Box<dyn DialPolicy>>,
     task: Option<Waker>,
@@ -150,6 +152,7 @@ impl Shared {
             paused: Vec::new(),
             accounted: None,
             asleep_until: None,
+            decided: Vec::new(),
             dialer: None,
             local: None,
             remotes: Remotes::default(),
@@ -524,6 +527,9 @@ impl State {
             let is_client = self.conn.side() == Side::Client; // one that waits for its handshake
             return Err(AddTcpError::Session(if is_client { OpenTcpError::TooEarly } else { OpenTcpError::Server }));
         }
+        if !self.conn.may_join_at(path.remote) {
+            return Err(AddTcpError::NoJoins(path.remote));
+        }
         let limit = self.conn.max_tcp_connections();
         if self.conn.tcp_connections().count() >= limit {
             return Err(AddTcpError::Limit(limit));
@@ -553,6 +559,29 @@ impl State {
                 None
             }
         }
+    }
+
+    /// Client: if the server accepts joins only at addresses that it advertises, returns those that were not returned
+    /// before, each with whether the application has named it.
+    pub(crate) fn undecided(&mut self) -> Vec<(SocketAddr, bool)> {
+        let Some(dialer) = self.dialer.as_ref().filter(|_| self.conn.joins_at_advertised_only()) else {
+            return Vec::new();
+        };
+        let advertised = self.conn.peer_addresses().map(|(_, address)| address);
+        let new: Vec<SocketAddr> = advertised.filter(|address| !self.decided.contains(address)).collect();
+        if new.is_empty() {
+            return Vec::new();
+        }
+        self.decided.extend(&new);
+        let named: Vec<SocketAddr> = dialer.paths().iter().map(|status| status.path.remote).collect();
+        new.into_iter().map(|address| (address, named.contains(&address))).collect()
+    }
+
+    /// Client: joins may go over these paths, unless the server has withdrawn their address meanwhile.
+    pub(crate) fn offer(&mut self, paths: &[Path]) {
+        let now = self.now();
+        let paths = paths.iter().filter(|path| self.conn.may_join_at(path.remote));
+        self.dialer.iter_mut().for_each(|dialer| paths.clone().for_each(|path| dialer.offer(now, *path)));
     }
 
     /// Returns the dialer's actions.

@@ -42,7 +42,7 @@ use self::endings::Endings;
 use self::leaving::Leaving;
 pub(crate) use self::mailbox::{Delivery, Mailbox};
 use self::traffic::{Carrier, Written, ask_kernel, note_room};
-use crate::dial::Action;
+use crate::dial::{Action, Path};
 use crate::net::account::reports::{Report, Reports};
 use crate::net::os::{instant, now};
 use crate::net::session::{Input, Shared, State};
@@ -279,12 +279,34 @@ impl Driver {
                     dials.abandon(attempt);
                 }
             }
-            let actions = if changed { self.shared.drive(State::dial) } else { Vec::new() };
+            let actions = if changed { self.decide() } else { Vec::new() };
             if actions.is_empty() {
                 return;
             }
             actions.into_iter().for_each(|action| self.carry_out(action));
         }
+    }
+
+    /// Returns what the dialer requests, after it has learned to which addresses of the server it may turn.
+    fn decide(&mut self) -> Vec<Action> {
+        let shared = &self.shared;
+        let decided = shared.drive(|state| {
+            let undecided = state.undecided();
+            if undecided.is_empty() { Ok(state.dial()) } else { Err(undecided) }
+        });
+        let undecided = match decided {
+            Ok(actions) => return actions,
+            Err(undecided) => undecided,
+        };
+        for (address, is_named) in undecided {
+            // The policy is the application's: it is asked without the lock.
+            let Some(advice) = &shared.advice else { break };
+            if is_named || advice.allows(self.now, address) {
+                let paths = Path::pairs(&[address], &advice.locals);
+                shared.drive(|state| state.offer(&paths));
+            }
+        }
+        shared.drive(State::dial)
     }
 
     fn carry_out(&mut self, action: Action) {

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 
 use bytes::BytesMut;
-use tcpls_core::{Connection, ConnectionId, ErrorCode, Side, State, Time};
+use tcpls_core::{AddressId, Connection, ConnectionId, ErrorCode, Side, State, Time};
 use tokio::sync::oneshot;
 
 use super::account::SocketOwner;
@@ -48,6 +48,8 @@ pub(crate) struct Client {
     pub(crate) driver: Option<Driver>,
     /// The socket that carried its handshake.
     pub(crate) first: Option<SocketId>,
+    /// Addresses that the server advertises, of which the dialer knows.
+    offered: Vec<AddressId>,
     /// What the application joins by itself.
     joins: Vec<Join>,
     connect_timeout: std::time::Duration,
@@ -143,6 +145,7 @@ impl Client {
             candidates: BTreeMap::new(),
             driver: None,
             first: None,
+            offered: Vec::new(),
             joins: joins.collect(),
             connect_timeout: options.connect_timeout,
             failed: false,
@@ -305,6 +308,22 @@ impl Client {
         for event in std::mem::take(&mut driver.events) {
             self.dialer.handle_event(env.now, &event);
         }
+        self.offer_advertised(env);
+    }
+
+    /// If the server accepts joins only at addresses that it advertises, they may go there: any address will do.
+    fn offer_advertised(&mut self, env: &Env) {
+        let Some(conn) = self.driver.as_ref().map(|driver| &driver.conn).filter(|conn| conn.joins_at_advertised_only())
+        else {
+            return;
+        };
+        let new = conn.peer_addresses().filter(|(id, _)| !self.offered.contains(id));
+        let new: Vec<_> = new.collect();
+        for (id, address) in new {
+            self.offered.push(id);
+            let path = env.known_path(&Path::from(address)).map(addresses);
+            path.into_iter().for_each(|path| self.dialer.offer(env.now, path));
+        }
     }
 
     /// The session ended with its handshake, and with it what was sent early: the applications begin again in another one.
@@ -406,6 +425,11 @@ impl Client {
         let mut progress = false;
         let (dialer, timeout, owner) = (&mut self.dialer, self.connect_timeout, SocketOwner::Client(self.number));
         self.joins.retain_mut(|join| {
+            let remote = addresses(join.path).remote;
+            if join.dial.is_none() && !driver.conn.may_join_at(remote) {
+                join.fail(AddTcpError::NoJoins(remote));
+                return false;
+            }
             let (socket, deadline) =
                 *join.dial.get_or_insert_with(|| (env.connect(join.path, owner), env.now + timeout));
             let (opening, path) = (env.net.opening(socket), addresses(join.path));

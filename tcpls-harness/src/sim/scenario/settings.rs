@@ -42,6 +42,9 @@ pub struct Settings {
     /// `lanes`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lanes: Option<Lanes>,
+    /// `joins_at_advertised_only`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joins_at_advertised_only: Option<bool>,
     /// `spare_tokens`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spare_tokens: Option<u32>,
@@ -123,6 +126,7 @@ impl Settings {
         set(&mut config.join_timeout, self.join_timeout.map(|span| span.0));
         set(&mut config.max_tcp_connections, self.max_tcp_connections);
         set(&mut config.lanes, self.lanes.map(Lanes::mode));
+        set(&mut config.joins_at_advertised_only, self.joins_at_advertised_only);
         set(&mut config.spare_tokens, self.spare_tokens);
         set(&mut config.zero_rtt_join, self.zero_rtt_join);
         set(&mut config.max_unacknowledged_records, self.max_unacknowledged_records);

@@ -312,6 +312,7 @@ impl Maker {
             join_timeout: self.sometimes(4, |maker| maker.millis(1_000, 5_000)),
             max_tcp_connections: self.sometimes(4, |maker| maker.rng.between(1, 8) as u32),
             lanes: None,
+            joins_at_advertised_only: None,
             spare_tokens: self.sometimes(4, |maker| maker.rng.between(1, 6) as u32),
             zero_rtt_join: self.sometimes(2, |maker| maker.rng.one_in(2)),
             max_unacknowledged_records: None,

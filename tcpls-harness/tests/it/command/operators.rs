@@ -1,6 +1,7 @@
 //! What operators of a server see.
 
 use serde_json::Value;
+use tcpls_harness::net::AddTcpError;
 use tcpls_harness::proxy::Credentials;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -9,7 +10,7 @@ use super::output::{ask_for, connect};
 use super::proxy::proxy;
 use super::{Tcpls, command};
 use crate::plain::plain_client;
-use crate::support::{ANY, Directory};
+use crate::support::{ANY, Directory, relay};
 
 /// Reads the metrics at an address.
 async fn metrics(address: &str) -> String {
@@ -146,6 +147,23 @@ async fn clients_learn_the_addresses_that_an_operator_names() {
     let port = address.rsplit(':').next().unwrap();
     assert_eq!(learned[..2], [format!("198.51.100.1:{port}"), "[2001:db8::1]:8443".to_owned()]);
     assert!(learned[2].starts_with("127.0.0.1:") && learned[2] != address, "{learned:?}");
+}
+
+#[tokio::test]
+async fn clients_of_a_server_behind_a_balancer_join_at_its_own_address() {
+    let directory = Directory::new("direct");
+    let (_server, address) = Tcpls::serve(directory.path(), &["--direct", "127.0.0.1"]).await;
+    let own = address.parse().unwrap();
+    let balancer = relay(own);
+    let session = connect(directory.path(), &balancer.address().to_string()).await;
+    let mut events = session.events();
+    while session.peer_addresses().is_empty() {
+        events.next().await.unwrap();
+    }
+    assert_eq!(session.peer_addresses(), [own]);
+    let refused = session.add_tcp(balancer.address(), None).await;
+    assert!(matches!(refused, Err(AddTcpError::NoJoins(_))), "{refused:?}");
+    session.add_tcp(own, None).await.unwrap();
 }
 
 #[tokio::test]

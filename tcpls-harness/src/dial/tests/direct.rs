@@ -1,0 +1,125 @@
+//! Servers that accept joins only at addresses that they advertise.
+
+use tcpls_core::wire::ids::AddressId;
+
+use super::*;
+
+/// A session over the first of `paths` begins at a server that accepts joins only at advertised addresses. The client knows
+/// the first `known` paths.
+fn world_over(paths: Vec<Path>, known: usize, options: DialOptions) -> World {
+    let natures = vec![Good; paths.len()];
+    let mut world = World::over(paths, &natures, options);
+    world.dialer = Dialer::new(world.now, &world.paths[..known], options, &Seed([1; 32]));
+    world.advertised_only = true;
+    world
+}
+
+/// The same, established over the only path that the client knows; the server advertises the others.
+fn established(paths: usize) -> World {
+    let mut world = world_over((0..paths).map(path).collect(), 1, DialOptions::default());
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.on.len(), 1);
+    for path in world.paths.clone().into_iter().skip(1) {
+        world.dialer.offer(world.now, path);
+    }
+    world.log.clear();
+    world
+}
+
+#[test]
+fn lost_tcp_connection_is_replaced_at_an_advertised_address_and_nowhere_else() {
+    let mut world = established(3);
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.log, [], "they are alternatives, not more to keep");
+    world.lose(FIRST, TcpFault::Reset);
+    let lost = world.now;
+    world.run(Duration::from_secs(30));
+    assert_eq!(world.joined[1].0, lost + RTT * 2);
+    assert!(world.on_pair(1).is_some() || world.on_pair(2).is_some());
+    assert!(world.dials(0).is_empty());
+}
+
+#[test]
+fn stalled_tcp_connection_to_the_balancer_is_replaced_at_an_advertised_address() {
+    let mut world = established(2);
+    world.set(0, Dark);
+    world.hear(&Event::Tcp(TcpEvent::Stalled { tcp: FIRST }));
+    world.run(Duration::from_secs(5));
+    assert!(world.on_pair(1).is_some());
+    assert!(world.dials(0).is_empty());
+}
+
+#[test]
+fn tcp_connections_that_have_connected_meanwhile_do_not_join_at_other_addresses() {
+    let mut world = world_over((0..3).map(path).collect(), 3, DialOptions::default());
+    world.run(Duration::from_secs(5));
+    assert_eq!((world.joins(), world.on.len()), (0, 1));
+    // Of those that the client knows by itself, the server advertises one.
+    world.dialer.offer(world.now, path(2));
+    world.run(Duration::from_secs(5));
+    assert!(world.on_pair(2).is_some() && world.on_pair(1).is_none());
+}
+
+#[test]
+fn without_an_advertised_address_nothing_is_dialed() {
+    let mut world = established(1);
+    world.lose(FIRST, TcpFault::Reset);
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.log, []);
+    world.dialer.add(world.now, path(0));
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.log, [], "nor because the application wants it");
+}
+
+#[test]
+fn withdrawn_address_is_not_dialed_until_it_is_advertised_again() {
+    let mut world = established(2);
+    let (id, address) = (AddressId(0), path(1).remote);
+    world.hear(&Event::AddressWithdrawn { id, address });
+    world.lose(FIRST, TcpFault::Reset);
+    world.run(Duration::from_secs(30));
+    assert_eq!(world.log, []);
+    world.hear(&Event::AddressAdvertised { id: AddressId(1), address });
+    world.run(Duration::from_secs(1));
+    assert!(world.on_pair(1).is_some());
+}
+
+#[test]
+fn each_interface_leads_to_the_advertised_address() {
+    let locals = ["wlan0", "usb0"].map(|name| Local::from(Device::new(name).unwrap()));
+    let paths = [path(0), path(1)].map(|path| path.remote);
+    let paths = paths.iter().flat_map(|remote| locals.map(|local| local.to(*remote))).collect();
+    let options = DialOptions { wanted: 2, stagger: Duration::ZERO, ..DialOptions::default() };
+    let mut world = world_over(paths, 2, options);
+    world.dialer.set_locals(&locals);
+    world.run(Duration::from_secs(1));
+    let first = if world.on_pair(0).is_some() { 0 } else { 1 };
+    assert_eq!(world.on.len(), 1);
+    (2..4).for_each(|pair| world.dialer.offer(world.now, world.paths[pair]));
+    world.run(Duration::from_secs(1));
+    let other = 3 - first;
+    assert!(world.on_pair(other).is_some() && world.on.len() == 2, "the interface that has no TCP connection gets one");
+    world.lose(FIRST, TcpFault::Reset);
+    world.run(Duration::from_secs(1));
+    assert!(world.on_pair(2).is_some() && world.on_pair(3).is_some());
+}
+
+#[test]
+fn interface_that_comes_up_later_leads_to_the_advertised_address() {
+    let mut world = established(2);
+    let phone = Local::from(Device::new("usb0").unwrap()).to(path(1).remote);
+    world.paths.push(phone);
+    world.natures.push(Good);
+    world.set(1, Dark);
+    world.dialer.add(world.now, phone);
+    world.run(Duration::from_secs(1));
+    assert!(world.on_pair(2).is_some());
+}
+
+#[test]
+fn no_lane_is_dialed_where_the_server_accepts_no_joins() {
+    let mut world = established(2);
+    (world.view.wants_lane, world.view.lanes_until) = (Some(FIRST), Some(Time::MAX));
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.log, []);
+}
