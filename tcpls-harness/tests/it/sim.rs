@@ -181,6 +181,18 @@ fn bytes_over_time_add_up() {
     assert!(report.meter.csv().starts_with("seconds,delivered,a,b\n0.00,"));
 }
 
+/// Found by chance: the client was dialing a TCP connection that its application joins when the server evicted it.
+#[test]
+fn client_that_begins_again_after_early_data_dials_its_joins_again() {
+    let path = |name, rate| format!("[[path]]\nname = '{name}'\nrate = '{rate}kbit/s'\ndelay = '1400ms'\n");
+    let head = "title = 't'\nearly-data = 'rejected'\nkeep = 'session'\nclients = 2\nbounds = { pending = 1 }\n";
+    let scenario = Scenario::parse(&[head.to_owned(), path("a", 18), path("b", 16)].concat()).unwrap();
+    for seed in 0..10 {
+        let report = run(&scenario, seed, RunOptions::default());
+        assert!(report.wrong.is_empty(), "{seed}: {:?}", report.wrong);
+    }
+}
+
 #[test]
 fn chance_finds_nothing_wrong() {
     let tally = swarm(0..750, &[Mode::Safety, Mode::Liveness], 2);

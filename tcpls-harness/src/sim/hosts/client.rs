@@ -335,8 +335,11 @@ impl Client {
             return;
         };
         (self.driver, self.first, self.dialer) = (None, None, dialer);
-        for dial in std::mem::take(&mut self.dials).into_values() {
-            env.net.reset(env.now, SIDE, dial.socket);
+        let dials = std::mem::take(&mut self.dials).into_values().map(|dial| dial.socket);
+        // What the application joins by itself, it joins to the other session.
+        let joins = self.joins.iter_mut().filter_map(|join| join.dial.take()).map(|(socket, _)| socket);
+        for socket in dials.chain(joins) {
+            env.net.reset(env.now, SIDE, socket);
         }
         env.transfers[self.number].start_over();
     }

@@ -25,7 +25,7 @@ pub(crate) struct Env {
     /// Bytes that arrived on each path since they were last counted.
     pub(crate) carried: Vec<u64>,
     pub(crate) owners: SocketOwners,
-    /// The first bytes of the client's handshake that began last, if attackers copy them.
+    /// What the client whose handshake began last has sent before it had an answer, if attackers copy that.
     pub(crate) copy: Option<(Option<SocketId>, Vec<u8>)>,
     /// What applications see as their runtime, if there are any.
     pub(crate) runtime: Option<Runtime>,
@@ -62,6 +62,12 @@ impl Env {
         let len = self.net.read(self.now, side, socket, into);
         if len > 0 {
             self.trace.read(self.now, side, socket, &into[into.len() - len..]);
+            // What the client sends from now on answers the server, and is no part of its first flight.
+            if let Some((copied, _)) = &mut self.copy
+                && side == Side::Client
+            {
+                copied.take_if(|copied| *copied == socket);
+            }
         }
         len
     }
