@@ -134,7 +134,7 @@ pub const PLANTS: &[Plant] = &[
     },
     Plant {
         name: "task that has ended takes orders",
-        file: "net/session/shared.rs",
+        file: "net/session/shared/dialing.rs",
         changes: &[(
             "        // The dialer is gone with the task.
         if self.is_closed() {",

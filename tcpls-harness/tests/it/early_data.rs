@@ -14,7 +14,7 @@ use tcpls_harness::dial::Keep;
 use tcpls_harness::net::{AddTcpError, ClientOptions, Listener, ServerOptions, Session, Stream};
 use tcpls_harness::tls::Identity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{ANY, PROTOCOL, identity, joined, read_all, soon, trust};
 
@@ -32,7 +32,7 @@ impl Ends {
         let identity = identity();
         let tls = identity.server(&[PROTOCOL]).unwrap().with_early_data().unwrap();
         let options = ServerOptions::new(tls).with(|options| options.early_data = returns_early);
-        let listener = Listener::bind(&[ANY], options).unwrap();
+        let listener = Listener::bind(&[ANY; 2], options).unwrap();
         let address = listener.local_addresses()[0];
         let tickets = Arc::new(EarlyTickets::default());
         let client = trust(&identity).client(&[PROTOCOL]).unwrap().with_early_data(tickets);
@@ -132,7 +132,7 @@ async fn other_addresses_join_a_session_that_began_with_early_data() {
     let mut ends = Ends::with_ticket(true).await;
     let mut options = ends.options();
     options.dial.keep = Keep::Paths;
-    let client = Session::connect(&[ends.address; 2], options).await.unwrap();
+    let client = Session::connect(ends.listener.local_addresses(), options).await.unwrap();
     assert!(!client.is_confirmed());
     let mut events = client.events();
     let asked = ask(&client, b"early").await;
@@ -141,6 +141,18 @@ async fn other_addresses_join_a_session_that_began_with_early_data() {
     assert_eq!(answer_of(asked).await, b"early");
     soon(async { while joined(&mut events).await == ConnectionId::FIRST {} }).await;
     assert_eq!(client.tcp_connections().len(), 2);
+}
+
+#[tokio::test]
+async fn other_addresses_are_dialed_while_a_session_with_early_data_shakes_hands() {
+    let ends = Ends::with_ticket(true).await;
+    let mut options = ends.options();
+    options.dial.keep = Keep::Paths;
+    let silent = [TcpListener::bind(ANY).await.unwrap(), TcpListener::bind(ANY).await.unwrap()];
+    let addresses = [0, 1].map(|index: usize| silent[index].local_addr().unwrap());
+    let client = Session::connect(&addresses, options).await.unwrap();
+    soon(silent[1].accept()).await.unwrap();
+    assert!(!client.is_confirmed());
 }
 
 #[tokio::test]

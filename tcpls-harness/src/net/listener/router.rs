@@ -5,6 +5,7 @@
 //! tasks, and their time.
 
 mod farm;
+mod newcomer;
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -29,16 +30,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
+use self::newcomer::{Newcomer, Origin};
 use super::failures::{Failures, HandOverFault, HandshakeFault, JoinReports};
 use super::header;
 use super::options::ServerOptions;
 use crate::net::account::reports::{self, Reports};
-use crate::net::account::{Account, Holding, Place};
+use crate::net::account::{Account, Holding};
 use crate::net::log;
 use crate::net::os::{instant, now, random, seed};
-use crate::net::proxy_protocol::Ends;
 use crate::net::session::{Handle, Monitor, Session, SessionClosed, Shared};
-use crate::net::socket::{Socket, Splice, canonical, reset};
+use crate::net::socket::{Socket, Splice, reset};
 use crate::net::task::{ClaimPlace, Delivery, Driver, Mailbox};
 
 /// How long a client that is refused may take to read the alert.
@@ -397,45 +398,6 @@ impl fmt::Debug for Router {
     }
 }
 
-/// Where a TCP connection came from, and when.
-#[derive(Clone, Copy)]
-struct Origin {
-    address: SocketAddr,
-    /// Whose share of the account it is part of.
-    client: Client,
-    accepted: Time,
-    /// It is a load balancer's.
-    splice: Option<Splice>,
-}
-
-/// A TCP connection whose ClientHello has not come, in the account.
-pub(super) struct Newcomer {
-    origin: Origin,
-    /// What is short, if it has to give way.
-    in_the_way: oneshot::Receiver<Resource>,
-    _place: Place,
-}
-
-impl Newcomer {
-    fn enter(account: &Arc<Account>, address: SocketAddr, client: Client, splice: Option<Splice>) -> Self {
-        let origin = Origin { address, client, accepted: now(), splice };
-        let (give_way, in_the_way) = oneshot::channel();
-        let held = [(Resource::Pending, 1), (Resource::Descriptors, 1), (Resource::Memory, reports::PENDING_MEMORY)];
-        Self { origin, in_the_way, _place: account.enter(origin.client, Holding::Pending(give_way), &held) }
-    }
-
-    /// The same TCP connection, for the client that a load balancer names. One without a name counts for itself.
-    fn named(self, account: &Arc<Account>, ends: Option<Ends>) -> Self {
-        let Origin { address, accepted, .. } = self.origin;
-        drop(self); // its place, which is another client's now
-        // A header with one address of IPv4 and one of IPv6 has the former as `::ffff:192.0.2.1`.
-        let ends = ends.map(|ends| Ends { client: canonical(ends.client), server: canonical(ends.server) });
-        let client = ends.map_or(Client::ALONE, |ends| account.client(ends.client.ip()));
-        let named = Self::enter(account, ends.map_or(address, |ends| ends.client), client, Some(Splice { ends }));
-        Self { origin: Origin { accepted, ..named.origin }, ..named }
-    }
-}
-
 /// What a TCP connection waits for whose ClientHello is not complete.
 enum News {
     Read(io::Result<usize>),
@@ -499,18 +461,6 @@ async fn refuse(mut stream: TcpStream, alert: &[u8]) {
 mod tests {
     use super::*;
     use crate::tls::Identity;
-
-    #[test]
-    fn the_time_for_a_client_hello_begins_before_the_header_of_a_load_balancer() {
-        let tls = Identity::self_signed(&["localhost".to_owned()]).unwrap().server(&[b"test"]).unwrap();
-        let account = Account::new(ServerOptions::new(tls).limits(), Vec::new());
-        let address: SocketAddr = "192.0.2.1:443".parse().unwrap();
-        let mut newcomer = Newcomer::enter(&account, address, Client::ALONE, Some(Splice { ends: None }));
-        newcomer.origin.accepted = Time::ZERO;
-        let ends = Ends { client: "198.51.100.7:5000".parse().unwrap(), server: address };
-        let named = newcomer.named(&account, Some(ends));
-        assert_eq!((named.origin.address, named.origin.accepted), (ends.client, Time::ZERO));
-    }
 
     #[tokio::test]
     async fn session_leaves_the_register_if_its_task_panics() {
