@@ -14,7 +14,7 @@ impl Connection {
     /// bulk records would be shorter while another TCP connection is about to acknowledge something itself.
     pub(super) fn ack_reserve(&self, now: Time, tcp: ConnectionId) -> usize {
         let Some(on) = self.tcps.get(tcp) else { return 0 };
-        let mut acks = if self.is_spared(on) { 0 } else { self.control.final_acks() };
+        let mut acks = self.control.final_acks();
         for entry in self.tcps.iter() {
             let is_owed = entry.received().is_owed();
             acks += usize::from(is_owed && (self.rides_along(entry, tcp) || self.owes_ack(entry, on, now)));

@@ -6,7 +6,7 @@ use tcpls_core::event::TcpEvent;
 use tcpls_core::wire::frame::Frame;
 use tcpls_core::wire::ids::{ConnectionId, StreamId};
 
-use crate::support::peer::frames::{PING, ack, socket_address, stream};
+use crate::support::peer::frames::{PING, ack, connection_reset, socket_address, stream};
 use crate::support::peer::{FIRST, Peer, SECOND, frames_of};
 use crate::support::{Client, Pair, Server, Side, bytes};
 
@@ -133,6 +133,30 @@ fn control_frames_and_acks_wait_for_a_full_socket_rather_than_use_a_backup() {
         let frames = frames_of(&records);
         assert_eq!(frames.contains(&ack(FIRST, seen)), is_backup, "{frames:?}");
         assert_eq!(frames.iter().any(is_new), is_backup, "{frames:?}");
+    }
+}
+
+#[test]
+fn final_ack_of_a_lost_tcp_connection_does_not_go_along_on_a_backup() {
+    const LOST: ConnectionId = ConnectionId(2);
+    for is_backup in [false, true] {
+        let mut peer = Peer::client();
+        peer.join();
+        peer.join();
+        peer.rest();
+        peer.conn.set_backup(SECOND, is_backup).unwrap();
+        peer.rest();
+        let seen = peer.send(LOST, &[stream(0, 0, b"x")]);
+        peer.conn.handle_full(peer.now, FIRST);
+        peer.send(FIRST, &[connection_reset(LOST)]);
+        let asked = peer.send(SECOND, &[PING]);
+        peer.sleep(30);
+        let records = peer.recv(SECOND);
+        let frames = frames_of(&records);
+        assert!(frames.contains(&ack(SECOND, asked)), "{frames:?}");
+        assert_eq!(frames.contains(&ack(LOST, seen)), !is_backup, "{frames:?}");
+        let records = peer.recv(FIRST);
+        assert_eq!(frames_of(&records).contains(&ack(LOST, seen)), is_backup, "{records:?}");
     }
 }
 
