@@ -194,6 +194,23 @@ mod tests {
         assert_eq!(task.await.unwrap().unwrap(), 10);
     }
 
+    #[tokio::test]
+    async fn end_waits_until_it_may_be_passed_on() {
+        let ((mut client, mut from), (mut to, mut server)) = (pair().await, pair().await);
+        client.write_all(b"hello").await.unwrap();
+        client.shutdown().await.unwrap();
+        let (mut up, mut moved) = (Direction::default(), 0);
+        poll_fn(|cx| {
+            assert!(up.poll(&mut from, &mut to, false, &mut moved, cx).is_pending());
+            if up.ended { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        assert!(!up.over);
+        server.read_exact(&mut [0; 5]).await.unwrap();
+        poll_fn(|cx| up.poll(&mut from, &mut to, true, &mut moved, cx)).await.unwrap();
+        assert_eq!((server.read(&mut [0]).await.unwrap(), moved), (0, 5));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn server_that_never_answers_is_given_up() {
         let (_client, _server, task) = spliced().await;

@@ -93,13 +93,7 @@ impl Router {
             self.failures.report(peer.address, HandOverFault::NotAuthentic.into());
             return reset(stream);
         }
-        let ends = ends.map(|ends| Ends { client: canonical(ends.client), server: canonical(ends.server) });
-        let origin = Origin {
-            address: ends.map_or(peer.address, |ends| ends.client),
-            client: ends.map_or(Client::ALONE, |ends| self.account.client(ends.client.ip())),
-            splice: Some(Splice { ends }),
-            ..peer
-        };
+        let origin = peer.named(&self.account, ends);
         self.join(join, stream, input, origin).await;
     }
 

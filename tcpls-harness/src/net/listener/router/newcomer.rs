@@ -31,23 +31,33 @@ pub(in crate::net::listener) struct Newcomer {
     _place: Place,
 }
 
+impl Origin {
+    /// The same TCP connection, for the client that a load balancer names. One without a name counts for itself.
+    pub(super) fn named(self, account: &Account, ends: Option<Ends>) -> Self {
+        // A header with one address of IPv4 and one of IPv6 has the former as `::ffff:192.0.2.1`.
+        let ends = ends.map(|ends| Ends { client: canonical(ends.client), server: canonical(ends.server) });
+        let client = ends.map_or(Client::ALONE, |ends| account.client(ends.client.ip()));
+        let address = ends.map_or(self.address, |ends| ends.client);
+        Self { address, client, splice: Some(Splice { ends }), ..self }
+    }
+}
+
 impl Newcomer {
     pub(super) fn enter(account: &Arc<Account>, address: SocketAddr, client: Client, splice: Option<Splice>) -> Self {
-        let origin = Origin { address, client, accepted: now(), splice };
+        Self::hold(account, Origin { address, client, accepted: now(), splice })
+    }
+
+    fn hold(account: &Arc<Account>, origin: Origin) -> Self {
         let (give_way, in_the_way) = oneshot::channel();
         let held = [(Resource::Pending, 1), (Resource::Descriptors, 1), (Resource::Memory, reports::PENDING_MEMORY)];
         Self { origin, in_the_way, _place: account.enter(origin.client, Holding::Pending(give_way), &held) }
     }
 
-    /// The same TCP connection, for the client that a load balancer names. One without a name counts for itself.
+    /// The same, for the client that a load balancer names.
     pub(super) fn named(self, account: &Arc<Account>, ends: Option<Ends>) -> Self {
-        let Origin { address, accepted, .. } = self.origin;
+        let origin = self.origin.named(account, ends);
         drop(self); // its place, which is another client's now
-        // A header with one address of IPv4 and one of IPv6 has the former as `::ffff:192.0.2.1`.
-        let ends = ends.map(|ends| Ends { client: canonical(ends.client), server: canonical(ends.server) });
-        let client = ends.map_or(Client::ALONE, |ends| account.client(ends.client.ip()));
-        let named = Self::enter(account, ends.map_or(address, |ends| ends.client), client, Some(Splice { ends }));
-        Self { origin: Origin { accepted, ..named.origin }, ..named }
+        Self::hold(account, origin)
     }
 }
 
@@ -65,7 +75,9 @@ mod tests {
         let mut newcomer = Newcomer::enter(&account, address, Client::ALONE, Some(Splice { ends: None }));
         newcomer.origin.accepted = Time::ZERO;
         let ends = Ends { client: "198.51.100.7:5000".parse().unwrap(), server: address };
-        let named = newcomer.named(&account, Some(ends));
-        assert_eq!((named.origin.address, named.origin.accepted), (ends.client, Time::ZERO));
+        let named = newcomer.named(&account, Some(ends)).origin;
+        assert_eq!((named.address, named.accepted), (ends.client, Time::ZERO));
+        assert_eq!(named.client, account.client(ends.client.ip()), "its share is that of the client");
+        assert_ne!(named.client, account.client(address.ip()));
     }
 }
