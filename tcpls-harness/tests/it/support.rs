@@ -110,6 +110,11 @@ const MANY_ROUND_TRIPS: usize = 200_000;
 /// Returns the output of `future`. Panics if it is not ready within many round trips of another socket of this process, so
 /// that a deadlock fails instead of hanging. The bound is on work, which takes longer where the machine is slow.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    soon_or(future, String::new).await
+}
+
+/// The same, and says in which state it is not ready.
+pub(crate) async fn soon_or<F: Future>(future: F, state: impl FnOnce() -> String) -> F::Output {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     let listener = tokio::net::TcpListener::bind(ANY).await.unwrap();
@@ -124,7 +129,7 @@ pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::select! {
         biased;
         output = future => output,
-        () = round_trips => panic!("it does not happen: something waits for ever"),
+        () = round_trips => panic!("it does not happen: something waits for ever {}", state()),
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::support::ANY;
+use crate::support::{ANY, soon_or};
 use crate::tunnel::World;
 use crate::tunnel_simulated::{ECHO, STUCK, keystroke, program, serve, tunnel};
 
@@ -183,13 +183,17 @@ async fn connections_that_end_in_every_way_leave_neither_tasks_nor_streams() {
         };
         // In the order in which they end: those that wait for one that failed never do.
         let mut connections: JoinSet<()> = (0..AT_ONCE).map(start).collect();
-        while let Some(ended) = connections.join_next().await {
-            ended.unwrap();
-        }
-        // Nor do those of two rounds have sockets at once.
-        while !is_quiet() || tasks() > before {
-            tokio::task::yield_now().await;
-        }
+        let ended = async {
+            while let Some(ended) = connections.join_next().await {
+                ended.unwrap();
+            }
+            // Nor do those of two rounds have sockets at once.
+            while !is_quiet() || tasks() > before {
+                tokio::task::yield_now().await;
+            }
+        };
+        let state = || format!("{} tasks, {before} before\n{:?}\n{:?}", tasks(), session.stats(), server.stats());
+        soon_or(ended, state).await;
     }
     assert!(session.close_reason().is_none(), "all in one session");
 }
