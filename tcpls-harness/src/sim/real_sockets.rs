@@ -138,6 +138,9 @@ fn check(scenario: &Scenario) -> Outcome<()> {
     if scenario.bounds.is_set() || !scenario.flood.is_empty() {
         return Err("bounds and floods are for simulations only".into());
     }
+    if !scenario.farm.is_alone() {
+        return Err("farms are for simulations only".into());
+    }
     let beyond_relays = |fault: &&Fault| matches!(fault.kind, Clog | BackendAway | InterfaceDown | Restart | Suspend);
     if let Some(fault) = scenario.fault.iter().find(beyond_relays) {
         return Err(format!("a relay cannot do the fault {} at {}", variant(&fault.kind), fault.at).into());

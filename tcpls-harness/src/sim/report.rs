@@ -33,6 +33,9 @@ pub struct Report {
     pub wrong: Vec<String>,
     /// Sessions of the server that gave way to others, attackers' among them.
     pub evicted: usize,
+    /// Joins that one server of a farm passed on to another.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub hand_overs: usize,
     /// TCP connections that middleboxes ended, and why.
     pub killed: Vec<String>,
     /// Goals that were not reached.
@@ -43,6 +46,11 @@ pub struct Report {
     /// Bytes over time.
     #[serde(skip)]
     pub meter: Meter,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// The outcome of one client's session.
@@ -149,6 +157,7 @@ pub(crate) struct RunResult<'a> {
     /// The server had a session whose handshake was over.
     pub(crate) established: bool,
     pub(crate) evicted: usize,
+    pub(crate) hand_overs: usize,
     pub(crate) meter: Meter,
     pub(crate) trace: String,
     pub(crate) wrong: Vec<String>,
@@ -158,7 +167,8 @@ pub(crate) struct RunResult<'a> {
 
 impl Report {
     pub(crate) fn new(scenario: &Scenario, result: RunResult<'_>) -> Self {
-        let RunResult { seed, now, sessions, established, evicted, meter, trace, wrong, killed, metrics } = result;
+        let RunResult { seed, now, sessions, established, evicted, hand_overs, .. } = result;
+        let RunResult { meter, trace, wrong, killed, metrics, .. } = result;
         let session = |(transfers, ends)| SessionReport::new(&scenario.goals, transfers, ends);
         let sessions: Vec<SessionReport> = sessions.into_iter().map(session).collect();
         let mut missed: Vec<String> = sessions.iter().flat_map(|session| session.missed.clone()).collect();
@@ -168,8 +178,11 @@ impl Report {
         if scenario.goals.evicted.is_some_and(|least| evicted < least) {
             missed.push(format!("{evicted} sessions gave way"));
         }
+        if scenario.goals.hand_overs.is_some_and(|least| hand_overs < least) {
+            missed.push(format!("{hand_overs} joins were passed on"));
+        }
         let (title, ended) = (scenario.title.clone(), seconds(now));
-        Self { title, seed, ended, sessions, trace, wrong, evicted, killed, missed, metrics, meter }
+        Self { title, seed, ended, sessions, trace, wrong, evicted, hand_overs, killed, missed, metrics, meter }
     }
 
     /// Returns the values that applications recorded under this name, in order of time.

@@ -28,6 +28,8 @@ pub(crate) enum Purpose {
     Groups,
     Drains,
     EarlyData,
+    Farm,
+    Farms,
 }
 
 /// A stream of random numbers that follow from the seed of a run.

@@ -126,6 +126,9 @@ fn print(report: &Report) -> Outcome {
         }
         print_session(&mut out, session)?;
     }
+    if report.hand_overs > 0 {
+        writeln!(out, "  {} joins were passed on to the server of their session", report.hand_overs)?;
+    }
     if report.evicted > 0 {
         writeln!(out, "  {} sessions gave way to others at the server", report.evicted)?;
     }

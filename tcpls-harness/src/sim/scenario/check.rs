@@ -10,6 +10,8 @@ use crate::trace::variant;
 /// More would show nothing new, and packets have a limited number of ports.
 const MAX_CLIENTS: usize = 100;
 
+/// More would show nothing new.
+const MAX_SERVERS: u16 = 1000;
 /// Less has no room for a session with its buffers.
 const MIN_MEMORY: u64 = 128 << 10;
 /// Each takes its turn whenever anything happens.
@@ -49,6 +51,12 @@ impl Scenario {
         }
         for (end, settings) in [("client", &self.client), ("server", &self.server)] {
             settings.config().validate().map_err(|error| format!("{end}: {error}"))?;
+        }
+        if !(1..=MAX_SERVERS).contains(&self.farm.servers) {
+            return Err(format!("farm: servers must be between 1 and {MAX_SERVERS}"));
+        }
+        if !self.farm.is_alone() && self.bounds.is_set() {
+            return Err("bounds are those of one server, which is no farm".to_owned());
         }
         self.check_bounds()?;
         self.fault.iter().try_for_each(|fault| self.check_fault(fault, false))?;

@@ -2,6 +2,7 @@
 //! `docs/simulation.md` explains every field. `world` runs it.
 
 mod check;
+mod farm;
 mod hostile;
 mod paths;
 mod quantity;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::farm::Farm;
 pub use self::hostile::{Bounds, Flood, FloodKind};
 pub use self::paths::{Bottleneck, Burst, Direction, Extension, Fault, FaultKind, Middlebox, Path, Role};
 pub use self::quantity::{Rate, Size, Span};
@@ -51,6 +53,9 @@ pub struct Scenario {
     /// Settings of the server's end.
     #[serde(default)]
     pub server: Settings,
+    /// The servers behind a load balancer.
+    #[serde(default, skip_serializing_if = "Farm::is_alone")]
+    pub farm: Farm,
     /// Limits on what all sessions of the server hold together.
     #[serde(default, skip_serializing_if = "is_unbounded")]
     pub bounds: Bounds,
@@ -169,6 +174,9 @@ pub struct Goals {
     /// The least number of the server's sessions that give way to others, attackers' among them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evicted: Option<usize>,
+    /// The least number of joins that one server passes on to another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hand_overs: Option<usize>,
     /// There must be no session, TCPLS or plain, at either end.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_session: bool,
@@ -184,6 +192,7 @@ impl Default for Goals {
             max_lost: None,
             over_within: None,
             evicted: None,
+            hand_overs: None,
             no_session: false,
         }
     }
@@ -203,6 +212,7 @@ impl Default for Scenario {
             limit: default_limit(),
             client: Settings::default(),
             server: Settings::default(),
+            farm: Farm::default(),
             bounds: Bounds::default(),
             goals: Goals::default(),
             path: Vec::new(),

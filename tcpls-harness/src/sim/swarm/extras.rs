@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::Mode;
 use crate::sim::rng::{Purpose, SimRng};
 use crate::sim::scenario::{
-    Action, ActionKind, Bottleneck, Bounds, Crypto, EarlyData, End, Extension, Fault, FaultKind, Flood, FloodKind,
-    Lanes, Middlebox, Rate, Scenario, Scheduler, Size, Span, Transfer, Transport,
+    Action, ActionKind, Bottleneck, Bounds, Crypto, EarlyData, End, Extension, Farm, Fault, FaultKind, Flood,
+    FloodKind, Lanes, Middlebox, Rate, Scenario, Scheduler, Size, Span, Transfer, Transport,
 };
 
 /// One in this many runs has middleboxes of a kind.
@@ -28,6 +28,7 @@ pub(super) fn add_extras(scenario: &mut Scenario, seed: u64, mode: Mode) {
     slow_down(scenario, &mut SimRng::new(seed, Purpose::Slow), mode);
     add_lanes(scenario, &mut SimRng::new(seed, Purpose::Lanes));
     add_group(scenario, &mut SimRng::new(seed, Purpose::Groups));
+    add_farm(scenario, &mut SimRng::new(seed, Purpose::Farms));
 }
 
 /// Sometimes clients have a ticket and send early data, of the transfers that begin at once. The server may reject it, and
@@ -48,6 +49,15 @@ fn add_early_data(scenario: &mut Scenario, rng: &mut SimRng) {
             kind: FloodKind::Replay,
             path: Some(scenario.path[rng.below(scenario.path.len() as u64) as usize].name.clone()),
         });
+    }
+}
+
+/// Sometimes there are several servers, if the account of one has no limits.
+fn add_farm(scenario: &mut Scenario, rng: &mut SimRng) {
+    if rng.one_in(RARITY) && !scenario.bounds.is_set() {
+        let order = rng.between(1, 12);
+        let connect = Span(Duration::from_micros(rng.below(1 << order)));
+        scenario.farm = Farm { servers: rng.between(2, 5) as u16, connect };
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::extras::add_extras;
 use crate::sim::rng::{Purpose, SimRng};
 use crate::sim::scenario::{
-    Action, ActionKind, Bottleneck, Bounds, Burst, Crypto, Direction, EarlyData, End, Fault, FaultKind, Goals, Keep,
-    Path, Rate, Role, Scenario, Scheduler, Settings, Size, Span, Transfer, Transport,
+    Action, ActionKind, Bottleneck, Bounds, Burst, Crypto, Direction, EarlyData, End, Farm, Fault, FaultKind, Goals,
+    Keep, Path, Rate, Role, Scenario, Scheduler, Settings, Size, Span, Transfer, Transport,
 };
 
 /// What a run must satisfy.
@@ -91,6 +91,7 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
         limit: Span(limit),
         client,
         server,
+        farm: Farm::default(),
         bounds: Bounds::default(),
         goals: Goals { complete: mode == Mode::Liveness, ..Goals::default() },
         path,

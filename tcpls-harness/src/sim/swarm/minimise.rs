@@ -3,7 +3,7 @@
 
 use super::faults_of;
 use crate::sim::scenario::{
-    Bottleneck, Bounds, Crypto, EarlyData, Keep, Role, Scenario, Settings, Size, Span, Transport,
+    Bottleneck, Bounds, Crypto, EarlyData, Farm, Keep, Role, Scenario, Settings, Size, Span, Transport,
 };
 
 /// Runs that may be spent on one scenario.
@@ -66,6 +66,8 @@ fn candidates(from: &Scenario) -> Vec<Scenario> {
     add(&|s| s.bounds.handshakes = None);
     add(&|s| s.bounds.sessions = None);
     add(&|s| s.bounds.claims = None);
+    add(&|s| s.farm = Farm::default());
+    add(&|s| s.farm.servers = 2);
     add(&|s| s.clients = 1);
     add(&|s| s.clients = 2);
     add(&|s| s.keep = Keep::Paths);

@@ -1,14 +1,13 @@
 //! The server's host: TCP connections that are not identified yet, claims, and sessions. A client that races handshakes begins several; the
 //! applications are in the one that it chose.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
 use tcpls_core::budget::{self, HolderId, Resource};
-use tcpls_core::{
-    Claim, ClaimId, Connection, ConnectionId, Endpoint, EndpointConfig, Incoming, IncomingId, Side, State, Time,
-};
+use tcpls_core::{Claim, ClaimId, Connection, ConnectionId, Incoming, IncomingId, Side, State, Time};
 
+use self::farm::Farm;
 use super::account::{Account, Entry};
 use super::driver::Driver;
 use super::env::Env;
@@ -20,6 +19,7 @@ use crate::sim::rng::SimRng;
 use crate::sim::scenario::{Bounds, Scenario};
 use crate::sim::trace::{Host, Note};
 
+mod farm;
 mod settle;
 
 const SIDE: Side = Side::Server;
@@ -29,7 +29,7 @@ const MAX_HELD: usize = 64 << 10;
 /// See the module's description.
 pub(crate) struct Server {
     setup: Setup,
-    endpoint: Endpoint,
+    farm: Farm,
     identity: Identity,
     rng: SimRng,
     sessions: Vec<Session>,
@@ -59,16 +59,19 @@ struct Session {
 struct PendingTcp {
     socket: SocketId,
     path: usize,
+    /// At which server of the farm it is.
+    server: usize,
+    was_passed_on: bool,
     input: BytesMut,
     client: budget::Client,
     holder: Option<HolderId>,
 }
 
 impl Server {
-    pub(crate) fn new(scenario: &Scenario, setup: Setup, identity: Identity, mut rng: SimRng) -> Self {
+    pub(crate) fn new(scenario: &Scenario, setup: Setup, identity: Identity, [mut rng, farm]: [SimRng; 2]) -> Self {
         Self {
             setup,
-            endpoint: Endpoint::new(EndpointConfig::default(), rng.seed().0, rng.seed()),
+            farm: Farm::new(&scenario.farm, &mut rng, farm),
             identity,
             rng,
             sessions: Vec::new(),
@@ -86,7 +89,13 @@ impl Server {
     /// Returns the next deadline.
     pub(crate) fn next(&self, env_next: Option<Time>) -> Option<Time> {
         let sessions = self.sessions.iter().filter_map(|session| session.driver.conn.poll_timeout());
-        sessions.chain(self.endpoint.poll_timeout()).chain(env_next).min()
+        let unidentified = self.unidentified.iter().filter_map(|(pending, _)| self.farm.timeout_of(pending.server));
+        sessions.chain(unidentified).chain(self.farm.next()).chain(env_next).min()
+    }
+
+    /// How many joins one server of the farm passed on to another.
+    pub(crate) fn hand_overs(&self) -> usize {
+        self.farm.hand_overs
     }
 
     /// The session that has a client's applications.
@@ -130,8 +139,9 @@ impl Server {
         self.sessions.drain(..).for_each(|session| session.driver.kill(now, net));
         let unidentified = self.unidentified.drain(..).map(|(pending, _)| pending);
         let claims = self.claims.drain(..).map(|(pending, ..)| pending);
-        unidentified.chain(claims).for_each(|pending| net.reset(now, SIDE, pending.socket));
-        self.endpoint = Endpoint::new(EndpointConfig::default(), self.rng.seed().0, self.rng.seed());
+        let on_their_way = self.farm.restart(&mut self.rng);
+        let all = unidentified.chain(claims).chain(on_their_way);
+        all.for_each(|pending| net.reset(now, SIDE, pending.socket));
         self.account = Account::new(&self.bounds);
     }
 
@@ -155,32 +165,47 @@ impl Server {
     fn accept(&mut self, env: &mut Env) {
         while let Some((socket, path)) = env.net.accept() {
             env.trace.note(env.now, &Note::Accepted { socket: socket.0 });
-            let incoming = self.endpoint.handle_accepted(env.now);
+            let server = self.farm.select();
+            let incoming = self.farm.endpoint(server).handle_accepted(env.now);
             let owner = env.owners.get(&socket).copied();
             let client = self.account.as_ref().map_or(budget::Client::ALONE, |account| account.client(owner));
             let held = [(Resource::Pending, 1), (Resource::Descriptors, 1), (Resource::Memory, PENDING_MEMORY)];
             let holder = self.account.as_mut().map(|account| account.enter(env.now, client, &held));
-            self.unidentified.push((PendingTcp { socket, path, input: BytesMut::new(), client, holder }, incoming));
+            let (input, was_passed_on) = (BytesMut::new(), false);
+            let pending = PendingTcp { socket, path, server, was_passed_on, input, client, holder };
+            self.unidentified.push((pending, incoming));
             self.settle(env);
         }
-        self.endpoint.handle_timeout(env.now);
-        while let Some((incoming, alert)) = self.endpoint.poll_refused() {
-            if let Some(at) = self.unidentified.iter().position(|(_, other)| *other == incoming) {
-                let pending = self.unidentified.remove(at).0;
-                self.leave(&pending);
-                refuse(env, &pending, &alert);
-            }
+        for pending in self.farm.arrived(env.now) {
+            let incoming = self.farm.endpoint(pending.server).handle_accepted(env.now);
+            self.unidentified.push((pending, incoming));
         }
+        let servers: BTreeSet<usize> = self.unidentified.iter().map(|(pending, _)| pending.server).collect();
+        servers.into_iter().for_each(|server| self.refuse_late(env, server));
         for (mut pending, incoming) in std::mem::take(&mut self.unidentified) {
             env.read(SIDE, pending.socket, &mut pending.input);
-            match self.endpoint.handle_bytes(env.now, incoming, &mut pending.input) {
+            match self.farm.endpoint(pending.server).handle_bytes(env.now, incoming, &mut pending.input) {
                 Some(known) => self.admit(env, pending, known),
                 None if env.net.end(SIDE, pending.socket).is_some() => {
-                    self.endpoint.handle_end(incoming);
+                    self.farm.endpoint(pending.server).handle_end(incoming);
                     self.leave(&pending);
                     env.net.close(env.now, SIDE, pending.socket);
                 }
                 None => self.unidentified.push((pending, incoming)),
+            }
+        }
+    }
+
+    /// Refuses TCP connections whose ClientHello is overdue at a server.
+    fn refuse_late(&mut self, env: &mut Env, server: usize) {
+        self.farm.endpoint(server).handle_timeout(env.now);
+        while let Some((incoming, alert)) = self.farm.endpoint(server).poll_refused() {
+            let is_refused =
+                |(pending, other): &(PendingTcp, IncomingId)| pending.server == server && *other == incoming;
+            if let Some(at) = self.unidentified.iter().position(is_refused) {
+                let pending = self.unidentified.remove(at).0;
+                self.leave(&pending);
+                refuse(env, &pending, &alert);
             }
         }
     }
@@ -219,7 +244,7 @@ impl Server {
                 let taken = self.sessions.iter().position(|session| is_taken(&session.driver.conn));
                 let Some(session) = taken else {
                     pending.holder = None;
-                    return match self.endpoint.decline_join(join, &mut pending.input) {
+                    return match self.farm.endpoint(pending.server).decline_join(join, &mut pending.input) {
                         Ok(session) => self.admit(env, pending, Incoming::New(session)),
                         Err(alert) => refuse(env, &pending, &alert),
                     };
@@ -229,7 +254,11 @@ impl Server {
                 pending.holder = self.account.as_mut().map(|account| account.enter(env.now, client, &held));
                 self.claims.push((pending, claim, session));
             }
-            Incoming::Foreign(join) => refuse(env, &pending, &Endpoint::refuse_foreign_join(&join)),
+            Incoming::Foreign(_) if pending.was_passed_on => {
+                self.complaints.push("a join was passed on to a server that does not have its session".to_owned());
+                env.net.reset(env.now, SIDE, pending.socket);
+            }
+            Incoming::Foreign(join) => self.farm.pass_on(env.now, join.session().server(), pending),
             Incoming::Refused { alert } => refuse(env, &pending, &alert),
         }
     }

@@ -61,7 +61,7 @@ impl Server {
         }
         if let Some(at) = self.unidentified.iter().position(|(pending, _)| pending.holder == holder) {
             let (pending, incoming) = self.unidentified.remove(at);
-            self.endpoint.handle_end(incoming);
+            self.farm.endpoint(pending.server).handle_end(incoming);
             match eviction.resource {
                 Resource::Pending | Resource::Memory => refuse(env, &pending, &Endpoint::refuse_crowded()),
                 _ => env.net.reset(env.now, SIDE, pending.socket),
