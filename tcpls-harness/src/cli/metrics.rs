@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::Outcome;
-use crate::net::{HandOverFault, HandshakeFault, Session};
+use crate::net::{HandOverFault, HandOvers, HandshakeFault, Session};
 use crate::proxy::Refusal;
 
 /// Longest head of a request.
@@ -48,6 +48,8 @@ struct State {
     stalls: u64,
     failures: BTreeMap<&'static str, u64>,
     refusals: BTreeMap<&'static str, u64>,
+    /// Of a server in a farm.
+    hand_overs: Option<HandOvers>,
 }
 
 impl State {
@@ -63,6 +65,7 @@ impl State {
             stalls: 0,
             failures: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            hand_overs: None,
         }
     }
 }
@@ -154,6 +157,11 @@ impl Metrics {
         Counted(number)
     }
 
+    /// Shows the joins that pass between this server and others of its farm.
+    pub(crate) fn in_farm(&self, hand_overs: HandOvers) {
+        self.state().hand_overs = Some(hand_overs);
+    }
+
     /// Counts an event of a TCP connection.
     pub(crate) fn tcp(&self, event: &TcpEvent) {
         let mut state = self.state();
@@ -212,6 +220,18 @@ impl Metrics {
         text.one("joins_refused_total", "counter", "Joins that a session refused.", totals.joins_refused);
         text.one("tcp_lost_total", "counter", "TCP connections of sessions that ended.", state.lost);
         text.one("stalls_total", "counter", "Times that a TCP connection stalled.", state.stalls);
+        if let Some(hand_overs) = &state.hand_overs {
+            let help = "Joins of other servers' sessions that are passed on to them.";
+            text.one("hand_overs", "gauge", help, hand_overs.open());
+            let both = [
+                ("direction=\"passed_on\"", hand_overs.passed_on()),
+                ("direction=\"accepted\"", hand_overs.accepted()),
+            ];
+            let help = "Joins that were passed on to other servers, and accepted from them.";
+            text.all("hand_overs_total", "counter", help, &both);
+            let help = "Bytes of joins that were passed on, in both directions.";
+            text.one("hand_over_bytes_total", "counter", help, hand_overs.bytes());
+        }
         let help = "Accepted TCP connections that did not become part of a session.";
         text.by_reason("handshake_failures_total", help, &state.failures);
         text.by_reason("requests_refused_total", "Requests to a proxy that it refused.", &state.refusals);
@@ -247,6 +267,8 @@ fn label(fault: &HandshakeFault) -> &'static str {
             HandOverFault::Unknown(_) => "hand_over_unknown",
             HandOverFault::Unreachable(..) => "hand_over_unreachable",
             HandOverFault::Evicted => "hand_over_evicted",
+            HandOverFault::ClientTooFast => "hand_over_client_rate",
+            HandOverFault::TooFast => "hand_over_rate",
             HandOverFault::NoSocket(_) => "hand_over_no_socket",
             HandOverFault::Misdirected
             | HandOverFault::Stranger

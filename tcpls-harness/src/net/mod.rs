@@ -68,7 +68,8 @@ mod task;
 
 pub use self::client::{ClientOptions, ConnectError};
 pub use self::listener::{
-    Farm, HandOverFault, HandshakeFailure, HandshakeFailures, HandshakeFault, ListenError, Listener, ServerOptions,
+    Farm, HandOverFault, HandOvers, HandshakeFailure, HandshakeFailures, HandshakeFault, ListenError, Listener,
+    RateLimit, ServerOptions,
 };
 #[cfg(feature = "interfaces")]
 pub use self::monitor::NetworkMonitor;

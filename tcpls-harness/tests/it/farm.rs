@@ -1,5 +1,9 @@
 //! A server farm: three servers behind a balancer that gives each of them one TCP connection after the other.
 
+mod limits;
+#[cfg(target_os = "linux")]
+mod ports;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,8 +16,8 @@ use tcpls_core::token::TokenSecrets;
 use tcpls_core::wire::ids::{ConnectionId, ServerId};
 use tcpls_harness::dial::Keep;
 use tcpls_harness::net::{
-    AddTcpError, ClientOptions, Farm, HandOverFault, HandshakeFailures, HandshakeFault, Listener, ServerOptions,
-    Session,
+    AddTcpError, ClientOptions, Farm, HandOverFault, HandshakeFailures, HandshakeFault, Listener, RateLimit,
+    ServerOptions, Session,
 };
 use tcpls_harness::tls::Identity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
@@ -76,7 +80,7 @@ impl Process {
     }
 
     async fn hand_overs(&self) -> u64 {
-        self.call(|listener| listener.hand_overs()).await
+        self.call(|listener| listener.hand_overs().passed_on()).await
     }
 
     async fn failures(&self) -> HandshakeFailures {

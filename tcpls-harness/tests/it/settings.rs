@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tcpls_core::config::Config;
 use tcpls_core::wire::ids::{ErrorCode, ServerId};
-use tcpls_harness::net::{ClientOptions, ConnectError, Farm, ListenError, Listener, ServerOptions, Session};
+use tcpls_harness::net::{ClientOptions, ConnectError, Farm, ListenError, Listener, RateLimit, ServerOptions, Session};
 
 use crate::support::{ANY, PROTOCOL, Server, pattern, read_all};
 
@@ -64,6 +64,12 @@ const SERVER: &[(&str, usize, &[Change<ServerOptions>])] = &[
     ("max_handshakes", 1, &[|o| o.max_handshakes = 1, |o| o.max_handshakes = usize::MAX, |o| o.max_handshakes = 0]),
     ("max_claims", 1, &[|o| o.max_claims = 1, |o| o.max_claims = usize::MAX, |o| o.max_claims = 0]),
     ("max_hand_overs", 1, &[|o| o.max_hand_overs = usize::MAX, |o| o.max_hand_overs = 0]),
+    ("hand_over_rate", 1, &[|o| o.hand_over_rate = RateLimit::new(u32::MAX, LONGEST), |o| o.hand_over_rate.burst = 0]),
+    (
+        "client_hand_over_rate",
+        1,
+        &[|o| o.client_hand_over_rate.interval = Duration::ZERO, |o| o.client_hand_over_rate.burst = 0],
+    ),
     ("farm", 1, &[|o| o.farm = Some(Farm::new(ServerId(1), ANY))]),
     ("max_memory", 2, &[|o| o.max_memory = u64::MAX, |o| o.max_memory = (1 << 20) - 1, |o| o.max_memory = 0]),
     ("max_descriptors", 1, &[|o| o.max_descriptors = usize::MAX, |o| o.max_descriptors = 0]),

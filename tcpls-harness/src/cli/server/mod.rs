@@ -76,6 +76,9 @@ pub(super) trait Service {
 /// [`Control::Drain`].
 pub(super) async fn run<S: Service>(service: &mut S, log: Log, mut control: mpsc::Receiver<Control>) {
     tokio::spawn(failures::report(service.listener().handshake_failures(), log));
+    if service.listener().farm_address().is_some() {
+        METRICS.in_farm(service.listener().hand_overs());
+    }
     systemd::notify(systemd::State::Ready);
     let mut sessions = Sessions::new(S::STOPPING);
     let mut number = 0;

@@ -9,6 +9,7 @@ use tcpls_core::budget::Resource;
 use tcpls_core::error::{AlertDescription, CloseReason, JoinRefusal};
 use tcpls_core::wire::ids::ServerId;
 
+use super::rate::Exceeded;
 use crate::net::proxy_protocol::HeaderError;
 use crate::net::session::{Feed, Monitor, Subscriber};
 use crate::net::task::{FailedJoins, JoinFailure};
@@ -70,6 +71,12 @@ pub enum HandOverFault {
     Unreachable(ServerId, io::ErrorKind),
     /// It gave way to others before that server was reached: a limit was exceeded.
     Evicted,
+    /// The client presents more tokens of other servers than
+    /// [`ServerOptions::client_hand_over_rate`](crate::net::ServerOptions::client_hand_over_rate) admits.
+    ClientTooFast,
+    /// All clients together present more than [`ServerOptions::hand_over_rate`](crate::net::ServerOptions::hand_over_rate)
+    /// admits.
+    TooFast,
     /// This host has no port, socket or memory to reach that server.
     NoSocket(io::ErrorKind),
     /// Another server passed it on to an address for clients: that server's [`Farm::peers`](crate::net::Farm) are wrong.
@@ -80,6 +87,15 @@ pub enum HandOverFault {
     NotOwn,
     /// It came there with a header that no server of the farm wrote for this token: the secrets differ, or it is forged.
     NotAuthentic,
+}
+
+impl From<Exceeded> for HandOverFault {
+    fn from(exceeded: Exceeded) -> Self {
+        match exceeded {
+            Exceeded::Client => Self::ClientTooFast,
+            Exceeded::Total => Self::TooFast,
+        }
+    }
 }
 
 impl From<HandOverFault> for HandshakeFault {
@@ -98,6 +114,8 @@ impl fmt::Display for HandOverFault {
             Self::Evicted => {
                 f.write_str("presented a token of another server, and gave way to others: a limit is reached")
             }
+            Self::ClientTooFast => f.write_str("presented more tokens of other servers than one client may in a time"),
+            Self::TooFast => f.write_str("presented a token of another server: all clients together presented too many"),
             Self::NoSocket(error) => write!(f, "presented a token of another server, and can't be passed on: {error}"),
             Self::Misdirected => f.write_str(
                 "was passed on by another server to an address for clients: list this server's address for servers there",

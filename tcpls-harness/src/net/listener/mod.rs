@@ -10,15 +10,18 @@
 //! | `router` | recognizes accepted TCP connections, and passes joins to their sessions, here or at another server |
 //! | `farm` | the servers that know each other's tokens, and the header of a join that is passed on |
 //! | `splice` | carries the bytes of such a join |
+//! | `rate`, `hand_overs` | how many such joins there may be in a time; counts them |
 //! | `failures`, `error` | reports of failed handshakes; errors of creating a listener |
 
 mod advertise;
 mod error;
 mod failures;
 mod farm;
+mod hand_overs;
 mod header;
 mod host;
 mod options;
+mod rate;
 mod router;
 mod splice;
 
@@ -40,8 +43,10 @@ pub use self::error::ListenError;
 use self::failures::Failures;
 pub use self::failures::{HandOverFault, HandshakeFailure, HandshakeFailures, HandshakeFault};
 pub use self::farm::Farm;
+pub use self::hand_overs::HandOvers;
 use self::host::HostAddresses;
 pub use self::options::ServerOptions;
+pub use self::rate::RateLimit;
 use self::router::Router;
 use crate::net::descriptors::{DESCRIPTOR_PAUSE, are_used_up};
 use crate::net::session::Session;
@@ -188,9 +193,9 @@ impl Listener {
         self.router.set_peers(peers);
     }
 
-    /// Returns how many joins were passed on to other servers of the farm.
-    pub fn hand_overs(&self) -> u64 {
-        self.router.hand_overs()
+    /// Returns the counters of joins that pass between the servers of the farm; all are 0 without [`ServerOptions::farm`].
+    pub fn hand_overs(&self) -> HandOvers {
+        self.router.hand_overs().clone()
     }
 
     /// Waits for the next session whose handshake is complete, or, with [`ServerOptions::early_data`], whose early data has

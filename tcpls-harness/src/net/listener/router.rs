@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -32,8 +31,10 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use self::newcomer::{Newcomer, Origin};
 use super::failures::{Failures, HandOverFault, HandshakeFault, JoinReports};
+use super::hand_overs::HandOvers;
 use super::header;
 use super::options::ServerOptions;
+use super::rate::Pace;
 use crate::net::account::reports::{self, Reports};
 use crate::net::account::{Account, Holding};
 use crate::net::log;
@@ -60,8 +61,9 @@ pub(super) struct Router {
     secrets: RwLock<TokenSecrets>,
     /// Where the other servers of the farm are.
     peers: RwLock<Arc<BTreeMap<ServerId, SocketAddr>>>,
-    /// TCP connections that were passed on to them.
-    hand_overs: AtomicU64,
+    /// TCP connections that pass between them and this one.
+    hand_overs: HandOvers,
+    pace: Mutex<Pace>,
     /// Notified when a session has ended.
     left: Notify,
 }
@@ -108,6 +110,7 @@ impl Router {
         let desk = Desk { endpoint, drained_by: None, pending: BTreeMap::new(), sessions: BTreeMap::new() };
         let refusals = Semaphore::new(options.max_refusals);
         let account = Account::new(options.limits(), options.trusted_proxies.clone());
+        let pace = Pace::new(options.client_hand_over_rate, options.hand_over_rate);
         Self {
             options,
             tls,
@@ -118,7 +121,8 @@ impl Router {
             desk: Mutex::new(desk),
             secrets: RwLock::new(secrets),
             peers: RwLock::new(Arc::new(peers)),
-            hand_overs: AtomicU64::new(0),
+            hand_overs: HandOvers::default(),
+            pace: Mutex::new(pace),
             left: Notify::new(),
         }
     }
@@ -147,13 +151,9 @@ impl Router {
         self.peers.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns how many TCP connections were passed on to other servers.
-    pub(super) fn hand_overs(&self) -> u64 {
-        self.hand_overs.load(Ordering::Relaxed)
-    }
-
-    fn count_hand_over(&self) {
-        self.hand_overs.fetch_add(1, Ordering::Relaxed);
+    /// The counters of joins that pass between servers.
+    pub(super) fn hand_overs(&self) -> &HandOvers {
+        &self.hand_overs
     }
 
     /// What all that it knows holds together.

@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -93,6 +93,7 @@ impl Router {
             self.failures.report(peer.address, HandOverFault::NotAuthentic.into());
             return reset(stream);
         }
+        self.hand_overs.accept();
         let origin = peer.named(&self.account, ends);
         self.join(join, stream, input, origin).await;
     }
@@ -107,6 +108,11 @@ impl Router {
         origin: Origin,
     ) {
         let server = join.session().server();
+        let admitted = self.pace.lock().unwrap_or_else(PoisonError::into_inner).admit(now(), origin.client);
+        if let Err(exceeded) = admitted {
+            self.failures.report(origin.address, HandOverFault::from(exceeded).into());
+            return reset(stream);
+        }
         let (give_way, mut in_the_way) = oneshot::channel();
         let held = [(Resource::HandOvers, 1), (Resource::Descriptors, 2), (Resource::Memory, MEMORY)];
         let place = self.account.enter(origin.client, Holding::Pending(give_way), &held);
@@ -134,10 +140,11 @@ impl Router {
             }
         };
         drop((first, input));
-        self.count_hand_over();
+        let open = self.hand_overs.begin();
         [&stream, &owner].into_iter().for_each(watch);
         let (mut moved, mut reported) = (0, now());
         let report = |bytes| {
+            open.carried(bytes);
             moved += bytes;
             let now = now();
             if moved >= REPORT || now >= reported + REPORT_INTERVAL {
