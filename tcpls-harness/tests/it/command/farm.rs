@@ -1,17 +1,22 @@
-//! A farm of `serve` processes.
+//! Farms of `serve` and `proxy` processes.
+
+#[cfg(target_os = "linux")]
+mod balancers;
+#[cfg(target_os = "linux")]
+mod crowd;
+#[cfg(target_os = "linux")]
+mod drain;
+#[cfg(target_os = "linux")]
+mod visitor;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 
-use tcpls_core::error::CloseReason;
 use tcpls_core::wire::ids::ConnectionId;
-use tcpls_harness::files::{PROTOCOL, fetch};
+use tcpls_harness::files::PROTOCOL;
 use tcpls_harness::net::{ClientOptions, Session};
 use tcpls_harness::tls::Trust;
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
 
 use super::Tcpls;
 use crate::farm::Balancer;
@@ -26,29 +31,16 @@ struct Site {
 }
 
 impl Site {
-    async fn start(directory: &Path, extra: &[&str]) -> Self {
-        let file = |name: &str| directory.join(name).to_str().unwrap().to_owned();
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        std::fs::write(file("cert.pem"), made.cert.pem()).unwrap();
-        std::fs::write(file("key.pem"), made.signing_key.serialize_pem()).unwrap();
-        write_secrets(directory, &["5e"]);
-        // All at once, so that they differ.
-        let free: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind(ANY).unwrap()).collect();
-        let peers: Vec<String> =
-            (1..).zip(&free).map(|(number, free)| format!("{number}={}", free.local_addr().unwrap())).collect();
-        drop(free);
+    async fn start(directory: &Path) -> Self {
+        let members = Members::prepare(directory);
         let (mut servers, mut addresses) = (Vec::new(), Vec::new());
-        for number in ["1", "2", "3"] {
-            let (cert, key, secret) = (file("cert.pem"), file("key.pem"), file("secret"));
-            let mut more = vec!["--cert", &cert, "--key", &key, "--token-secret", &secret, "--server-id", number];
-            peers.iter().for_each(|peer| more.extend(["--peer", peer]));
-            more.extend(extra);
-            let (server, address) = Tcpls::serve(directory, &more).await;
+        for number in MEMBERS {
+            let (server, address) = Tcpls::serve(directory, &members.line(number)).await;
             servers.push(server);
             addresses.push(address.parse().unwrap());
         }
         let balancer = Balancer::start(addresses.clone(), b"").await;
-        Self { servers, addresses, balancer, trust: Trust::Pem(made.cert.pem()) }
+        Self { servers, addresses, balancer, trust: members.trust }
     }
 
     /// A session that begins at this address.
@@ -69,6 +61,39 @@ impl Site {
     }
 }
 
+/// The numbers of the servers of a farm.
+const MEMBERS: [&str; 3] = ["1", "2", "3"];
+
+/// What the servers of a farm have in common.
+struct Members {
+    common: Vec<String>,
+    trust: Trust,
+}
+
+impl Members {
+    /// Makes a certificate and a secret in `directory`, and selects ports for hand-over.
+    fn prepare(directory: &Path) -> Self {
+        let file = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(file("cert.pem"), made.cert.pem()).unwrap();
+        std::fs::write(file("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        write_secrets(directory, &["5e"]);
+        // All at once, so that they differ.
+        let free = MEMBERS.map(|_| TcpListener::bind(ANY).unwrap());
+        let peers = MEMBERS.iter().zip(&free).map(|(number, free)| format!("{number}={}", free.local_addr().unwrap()));
+        let mut common = ["--cert", &file("cert.pem"), "--key", &file("key.pem"), "--token-secret", &file("secret")]
+            .map(str::to_owned)
+            .to_vec();
+        peers.for_each(|peer| common.extend(["--peer".to_owned(), peer]));
+        Self { common, trust: Trust::Pem(made.cert.pem()) }
+    }
+
+    /// The options of server `number`.
+    fn line<'a>(&'a self, number: &'a str) -> Vec<&'a str> {
+        self.common.iter().map(String::as_str).chain(["--server-id", number]).collect()
+    }
+}
+
 /// The file of secrets, each 32 times the same byte.
 fn write_secrets(directory: &Path, bytes: &[&str]) {
     let (file, text) = (directory.join("secret"), bytes.iter().map(|byte| format!("{}\n", byte.repeat(32))));
@@ -79,7 +104,7 @@ fn write_secrets(directory: &Path, bytes: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_with_one_secret_serve_a_session_whichever_of_them_each_join_reaches() {
     let directory = Directory::new("farm");
-    let mut site = Site::start(directory.path(), &[]).await;
+    let mut site = Site::start(directory.path()).await;
     std::fs::write(directory.path().join("root/file"), pattern(2_000_000)).unwrap();
     let session = site.connect(site.addresses[0]).await;
     for _ in 0..3 {
@@ -127,98 +152,4 @@ async fn secret_that_others_can_read_is_refused_with_the_command_that_helps() {
     let line = ["serve", "--listen", "127.0.0.1:0", "--root", root, "--token-secret", secret];
     let (status, text) = Tcpls::start(&line).end().await;
     assert!(!status.success() && text.contains(&format!("chmod 600 {secret}")), "{text}");
-}
-
-/// Runs a load balancer with the configuration in `docs/deploy`, in front of these servers; `None`, with a note, if it is not
-/// installed.
-async fn run_balancer(program: &str, directory: &Path, servers: &[SocketAddr]) -> Option<(Child, SocketAddr)> {
-    let name = if program == "haproxy" { "haproxy.cfg" } else { "nginx.conf" };
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/deploy").join(name);
-    let address = TcpListener::bind(ANY).unwrap().local_addr().unwrap();
-    let mut text = std::fs::read_to_string(deploy).unwrap();
-    for (host, server) in (1..).zip(servers) {
-        text = text.replace(&format!("10.0.0.{host}:443"), &server.to_string());
-    }
-    text = text.replace("bind :443", &format!("bind {address}")).replace("listen 443", &format!("listen {address}"));
-    let module = PathBuf::from("/usr/lib/nginx/modules/ngx_stream_module.so");
-    if program == "nginx" && module.exists() {
-        text.insert_str(0, &format!("load_module {};\n", module.display()));
-    }
-    let file = directory.join(name);
-    std::fs::write(&file, text).unwrap();
-    let mut command = Command::new(program);
-    if program == "haproxy" {
-        command.args(["-db", "-f"]).arg(&file);
-    } else {
-        let options = "daemon off; master_process off; pid nginx.pid; error_log stderr;";
-        command.arg("-p").arg(directory).args(["-g", options, "-c"]).arg(&file);
-    }
-    match command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
-        Ok(mut child) => {
-            while TcpStream::connect(address).await.is_err() {
-                assert!(child.try_wait().unwrap().is_none(), "{program} does not start");
-                tokio::task::yield_now().await;
-            }
-            Some((child, address))
-        }
-        Err(error) => {
-            println!("skipped: {program} can't be run ({error})");
-            None
-        }
-    }
-}
-
-/// Sessions begin, join, lose TCP connections and join again behind a balancer that takes turns; then a server dies.
-async fn loses_no_join_behind(program: &str) {
-    const SESSIONS: usize = 30;
-    let directory = Directory::new(&format!("farm-{program}"));
-    let mut site = Site::start(directory.path(), &["--proxy-protocol", "127.0.0.0/8"]).await;
-    std::fs::write(directory.path().join("root/file"), pattern(100_000)).unwrap();
-    let Some((_balancer, address)) = run_balancer(program, directory.path(), &site.addresses).await else { return };
-    let mut sessions = Vec::new();
-    for number in 0..SESSIONS {
-        let session = site.connect(address).await;
-        for _ in 0..=number % 4 {
-            session.add_tcp(address, None).await.unwrap();
-        }
-        sessions.push(session);
-        if number == SESSIONS / 2 {
-            write_secrets(directory.path(), &["5e", "77"]);
-            site.reload("reloaded").await;
-        }
-    }
-    for session in &sessions {
-        session.reset_tcp(ConnectionId::FIRST);
-        assert!(read_content(&mut ask(session, "/file").await).await == pattern(100_000));
-        session.add_tcp(address, None).await.unwrap();
-    }
-    drop(site.servers.remove(0));
-    let mut ended = 0;
-    for session in &sessions {
-        match try_fetch(session, "/file").await {
-            Some(content) => assert!(content == pattern(100_000)),
-            None => {
-                let reason = session.closed().await;
-                assert!(matches!(reason, CloseReason::OutOfTokens { .. }), "{reason:?}");
-                ended += 1;
-            }
-        }
-    }
-    assert!(ended > 0 && ended < SESSIONS, "{ended} sessions were those of the server that died");
-}
-
-/// A file, unless the session ends before it is there.
-async fn try_fetch(session: &Session, path: &str) -> Option<Vec<u8>> {
-    let mut content = fetch(session.open_stream().await.ok()?, "localhost", path, None).await.ok()?;
-    Some(read_content(&mut content).await)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_join_is_lost_behind_haproxy_with_its_configuration_in_the_docs() {
-    loses_no_join_behind("haproxy").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_join_is_lost_behind_nginx_with_its_configuration_in_the_docs() {
-    loses_no_join_behind("nginx").await;
 }

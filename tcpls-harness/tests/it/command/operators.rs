@@ -13,7 +13,7 @@ use crate::plain::plain_client;
 use crate::support::{ANY, Directory, relay};
 
 /// Reads the metrics at an address.
-async fn metrics(address: &str) -> String {
+pub(super) async fn metrics(address: &str) -> String {
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut text = String::new();

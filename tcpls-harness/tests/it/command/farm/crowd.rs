@@ -1,0 +1,99 @@
+//! Hundreds of sessions behind HAProxy and nginx: they join, lose TCP connections and join again, secrets are replaced
+//! meanwhile, and a server is killed.
+
+use tcpls_core::error::CloseReason;
+use tokio::sync::watch;
+
+use super::balancers::{Program, Running};
+use super::visitor::{Farm, Method, Visitor, all};
+use crate::support::Directory;
+
+const SESSIONS: usize = 200;
+/// Sessions that begin or join at the same time.
+const AT_ONCE: usize = 16;
+
+/// Whether sessions end so whose server was killed.
+fn is_of_a_killed_server(method: Method, reason: &CloseReason) -> bool {
+    match method {
+        Method::HandOver => matches!(reason, CloseReason::OutOfTokens { .. }),
+        Method::Direct => matches!(reason, CloseReason::Stranded | CloseReason::OutOfTokens { .. }),
+    }
+}
+
+/// Sessions begin in each mode of the balancer, and join twice, while the secrets are replaced.
+async fn gather(farm: &Farm<'_>, balancer: &Running) -> Vec<Visitor> {
+    let ready = watch::Sender::new(0);
+    let modes = balancer.addresses.iter().cycle();
+    let visitors = (0..SESSIONS).zip(modes).map(|(number, address)| {
+        let (visitor, ready) = (farm.visitor(number, *address), ready.clone());
+        async move {
+            let visitor = visitor.await.join_and_lose().await.join_and_lose().await;
+            ready.send_modify(|ready| *ready += 1);
+            visitor
+        }
+    });
+    let mut count = ready.subscribe();
+    let replace = async {
+        for (number, secrets) in [(SESSIONS / 4, &["5e", "77"][..]), (SESSIONS / 2, &["77", "5e"])] {
+            count.wait_for(|ready| *ready >= number).await.unwrap();
+            if farm.method == Method::HandOver {
+                farm.use_secrets(secrets).await;
+            }
+        }
+    };
+    tokio::join!(all(AT_ONCE, visitors), replace).0
+}
+
+async fn lose_no_join(program: Program, method: Method) {
+    let directory = Directory::new(&format!("crowd-{program:?}-{method:?}"));
+    let mut farm = Farm::start(directory.path(), method).await;
+    let Some(mut balancer) = Running::start(program, directory.path(), &farm.addresses()).await else { return };
+    let visitors = gather(&farm, &balancer).await;
+    let mut visitors = all(AT_ONCE, visitors.into_iter().map(Visitor::join_and_lose)).await;
+    let begun = farm.sessions(SESSIONS).await;
+    assert_eq!((begun.iter().sum(), farm.failed_joins()), (SESSIONS, Vec::new()));
+    if method == Method::HandOver {
+        // Two thirds of three joins of each, in the modes that select a server by chance or in turns.
+        let passed_on = farm.passed_on().await;
+        assert!(passed_on > SESSIONS && passed_on < 3 * SESSIONS, "{passed_on}");
+    }
+
+    farm.proxies[0].kill().await;
+    let (mut left, mut ended) = (Vec::new(), 0);
+    for outcome in all(SESSIONS, visitors.drain(..).map(Visitor::goes_on)).await {
+        match outcome {
+            Ok(visitor) => left.push(visitor),
+            Err(reason) => {
+                assert!(is_of_a_killed_server(method, &reason), "{reason:?}");
+                ended += 1;
+            }
+        }
+    }
+    assert_eq!(ended, begun[0], "{begun:?}: the sessions of the server that was killed, and no others");
+    let again = balancer.addresses.iter().cycle().take(ended).enumerate();
+    all(AT_ONCE, again.map(|(number, address)| farm.visitor(number, *address))).await;
+    if method == Method::Direct {
+        balancer.kill().await;
+    }
+    all(AT_ONCE, left.into_iter().map(Visitor::join_and_lose)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn farm_behind_haproxy_loses_no_join_in_any_mode() {
+    lose_no_join(Program::Haproxy, Method::HandOver).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn farm_behind_nginx_loses_no_join_in_any_mode() {
+    lose_no_join(Program::Nginx, Method::HandOver).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_with_direct_addresses_behind_haproxy_lose_no_join() {
+    lose_no_join(Program::Haproxy, Method::Direct).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_with_direct_addresses_behind_nginx_lose_no_join() {
+    lose_no_join(Program::Nginx, Method::Direct).await;
+}
