@@ -1,10 +1,11 @@
 //! Events that a session reports, in order.
 
+use core::fmt;
 use core::net::SocketAddr;
 
 use crate::error::{CloseReason, TcpFault};
 use crate::time::Time;
-use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, StreamId};
+use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, OptionRequestId, StreamId};
 
 /// An event of a session, returned by `Connection::poll_event`. `Closed` comes once, as the last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,14 +43,29 @@ pub enum Event {
         /// The address.
         address: SocketAddr,
     },
-    /// The peer asks the application to set a TCP option.
+    /// The peer asks the application to set an option of a TCP connection at this end.
+    ///
+    /// The application decides: an option of the peer's choice on a socket of this host is a risk.
     TcpOption {
-        /// The TCP connection on which the request arrived.
+        /// The TCP connection: the one that the peer names in its request, or on which TCP Option arrived.
         tcp: ConnectionId,
         /// The kind of the option.
         kind: u8,
-        /// Its value.
+        /// Its value, at most 64 bytes in a request.
         value: Vec<u8>,
+        /// To be given to `Connection::answer_tcp_option`; `None` if the peer expects no answer.
+        request: Option<OptionRequestId>,
+    },
+    /// The peer has answered `Connection::ask_tcp_option`.
+    TcpOptionAnswered {
+        /// The request.
+        request: OptionRequestId,
+        /// The TCP connection that it was about.
+        tcp: ConnectionId,
+        /// The kind of the option.
+        kind: u8,
+        /// What the peer has done.
+        outcome: OptionOutcome,
     },
     /// No TCP connection is left; the session waits for a join.
     Stranded {
@@ -73,6 +89,54 @@ pub enum Event {
         /// The reason.
         reason: CloseReason,
     },
+}
+
+/// What an endpoint has done about its peer's request for a TCP option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum OptionOutcome {
+    /// The option is set.
+    Applied,
+    /// It is not: the endpoint does not allow it, the value is invalid, its system does not permit it, or there were too
+    /// many requests.
+    Refused,
+    /// The endpoint, or its system, does not know the option.
+    Unknown,
+    /// The endpoint has lost the TCP connection.
+    Lost,
+}
+
+impl OptionOutcome {
+    /// Returns the code in TCP Option Answer.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Applied => 0,
+            Self::Refused => 1,
+            Self::Unknown => 2,
+            Self::Lost => 3,
+        }
+    }
+
+    /// Returns the meaning of a code. One that is not in the table means that the option is not set.
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::Applied,
+            2 => Self::Unknown,
+            3 => Self::Lost,
+            _ => Self::Refused,
+        }
+    }
+}
+
+impl fmt::Display for OptionOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Applied => "applied",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown to the peer",
+            Self::Lost => "not applied: the peer has lost the TCP connection",
+        })
+    }
 }
 
 /// The result of the handshake. The default is plain TLS without an application protocol.

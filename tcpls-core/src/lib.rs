@@ -117,15 +117,15 @@ pub use connection::{
 pub use crypto::rng::Seed;
 pub use endpoint::{Endpoint, EndpointConfig, ForeignJoin, Incoming, IncomingId, Join, NewSession};
 pub use error::{
-    AddressError, AlertDescription, CloseReason, ConfigError, HandshakeError, HandshakeErrorKind, JoinRefusal,
-    OpenStreamError, OpenTcpError, ReadError, TcpError, TcpFault, Violation, WriteError,
+    AddressError, AlertDescription, AskOptionError, CloseReason, ConfigError, HandshakeError, HandshakeErrorKind,
+    JoinRefusal, OpenStreamError, OpenTcpError, ReadError, TcpError, TcpFault, Violation, WriteError,
 };
-pub use event::{Established, Event, StreamEvent, TcpEvent};
+pub use event::{Established, Event, OptionOutcome, StreamEvent, TcpEvent};
 pub use sessions::{SessionKey, Sessions, SocketId};
 pub use stats::{Stats, StreamStats, TcpCounters, TcpPhase, TcpStats};
 pub use time::Time;
 pub use token::{TokenSecret, TokenSecrets};
-pub use wire::ids::{AddressId, ConnectionId, ErrorCode, ServerId, SessionId, Side, StreamId};
+pub use wire::ids::{AddressId, ConnectionId, ErrorCode, OptionRequestId, ServerId, SessionId, Side, StreamId};
 
 /// The README's example, compiled with the tests.
 #[cfg(doctest)]

@@ -139,7 +139,7 @@ pub struct LimitCounts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FrameCounts {
     draft: [u64; 10],
-    own: [u64; 13],
+    own: [u64; 15],
 }
 
 impl FrameCounts {
@@ -154,20 +154,20 @@ impl FrameCounts {
     pub fn get(&self, ty: u8) -> u64 {
         match ty {
             0x00..=0x09 => self.draft[usize::from(ty)],
-            0x40..=0x4c => self.own[usize::from(ty - 0x40)],
+            0x40..=0x4e => self.own[usize::from(ty - 0x40)],
             _ => 0,
         }
     }
 
     /// Returns type bytes and counts of all types with a count above 0, in order.
     pub fn iter(&self) -> impl Iterator<Item = (u8, u64)> + '_ {
-        (0x00..=0x09).chain(0x40..=0x4c).map(|ty| (ty, self.get(ty))).filter(|(_, count)| *count > 0)
+        (0x00..=0x09).chain(0x40..=0x4e).map(|ty| (ty, self.get(ty))).filter(|(_, count)| *count > 0)
     }
 
     fn slot(&mut self, ty: u8) -> Option<&mut u64> {
         match ty {
             0x00..=0x09 => self.draft.get_mut(usize::from(ty)),
-            0x40..=0x4c => self.own.get_mut(usize::from(ty - 0x40)),
+            0x40..=0x4e => self.own.get_mut(usize::from(ty - 0x40)),
             _ => None,
         }
     }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use tcpls_core::testing::peer::frames::{
     PING, ack, address, close_session, connection_reset, connection_reset_reason, connection_status, fin, max_data,
-    max_stream_data, max_streams, padding, parameters, remove_address, reset_stream, stop_sending, stream,
-    stream_change, tcp_option, token, token_wide,
+    max_stream_data, max_streams, option_answer, option_request, padding, parameters, remove_address, reset_stream,
+    stop_sending, stream, stream_change, tcp_option, token, token_wide,
 };
 use tcpls_core::wire::frame::Frame;
 use tcpls_core::{AddressId, ConnectionId};
@@ -39,6 +39,8 @@ fn frames() -> Vec<Frame<'static>> {
         connection_status(ConnectionId(1), true),
         connection_reset_reason(ConnectionId(1), 1),
         tcp_option(28, &[0, 30]),
+        option_request(0, ConnectionId(0), 28, &[0, 30]),
+        option_answer(0, 1),
         Frame::Lane,
         tcpls_core::wire::frame::Drain { streams: 1 }.into(),
     ]
@@ -60,7 +62,7 @@ fn dictionary() -> String {
         frame.encode(&mut bytes);
         entry(&format!("{}_{number}", frame.name()), &bytes);
     }
-    (0x00..=0x09).chain(0x40..=0x4c).for_each(|ty: u8| entry(&format!("type_{ty:02x}"), &[ty]));
+    (0x00..=0x09).chain(0x40..=0x4e).for_each(|ty: u8| entry(&format!("type_{ty:02x}"), &[ty]));
     text
 }
 
@@ -68,7 +70,7 @@ fn dictionary() -> String {
 #[test]
 fn dictionary_has_a_frame_of_every_type() {
     let types: std::collections::BTreeSet<u8> = frames().iter().map(Frame::ty).collect();
-    assert_eq!(types, (0x00..=0x09).chain(0x40..=0x4c).collect());
+    assert_eq!(types, (0x00..=0x09).chain(0x40..=0x4e).collect());
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../frames.dict");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         fs::write(&path, dictionary()).unwrap();

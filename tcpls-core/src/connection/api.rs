@@ -114,25 +114,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends a TCP option inside the encrypted session: the peer's application gets an event and may apply it. At most
-    /// 64 bytes of `value` are sent. A session sends at most 256 options and ignores further calls.
-    ///
-    /// # Errors
-    /// See [`TcpError`]; never [`TcpError::Unknown`] or [`TcpError::Last`].
-    pub fn send_tcp_option(&mut self, kind: u8, value: &[u8]) -> Result<(), TcpError> {
-        if !self.is_open() {
-            return Err(TcpError::Closed);
-        }
-        if self.plain {
-            return Err(TcpError::Plain);
-        }
-        if self.is_draft_only() {
-            return Err(TcpError::DraftOnly);
-        }
-        self.control.send_option(kind, value);
-        Ok(())
-    }
-
     /// Starts a new generation of this endpoint's keys on all TCP connections. If the previous update is not complete
     /// (the peer has acknowledged a record of it on each TCP connection, and 40 ms have passed), the new one waits and
     /// then starts by itself; at most one waits. No effect before the handshake is complete, and in a session with only the

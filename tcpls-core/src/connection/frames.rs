@@ -25,6 +25,9 @@ type Outcome = Result<(), Violation>;
 /// time.
 const PADDING_PER_UNIT: usize = 4096;
 
+/// A request for a TCP option costs this many units more than a control frame: a system call, and an answer.
+const OPTION_REQUEST_UNITS: usize = 9;
+
 /// In a session with only the draft's frames, data for a stream that is not read is no overhead from this length on.
 const MIN_DATA: usize = 1024;
 
@@ -138,7 +141,19 @@ impl Connection {
                 Ok(())
             }
             Frame::ConnectionStatus(status) => self.on_status(now, status),
-            Frame::TcpOption(option) => self.on_option(now, tcp, option),
+            Frame::TcpOption(option) => {
+                self.idle(now, option_units(option.value))?;
+                self.handle_tcp_option(tcp, option);
+                Ok(())
+            }
+            Frame::TcpOptionRequest(request) => {
+                self.idle(now, OPTION_REQUEST_UNITS + option_units(request.value))?;
+                self.handle_option_request(request)
+            }
+            Frame::TcpOptionAnswer(answer) => {
+                self.handle_option_answer(answer)?;
+                self.idle(now, 1)
+            }
             Frame::Drain(drain) => self.on_drain(now, drain),
             Frame::Lane => {
                 self.note_lane(tcp)?;
@@ -331,12 +346,11 @@ impl Connection {
         }
         self.idle(now, 1)
     }
+}
 
-    fn on_option(&mut self, now: Time, tcp: ConnectionId, option: frame::TcpOption<'_>) -> Outcome {
-        self.idle(now, 1 + option.value.len() / 64)?;
-        self.events.push_back(Event::TcpOption { tcp, kind: option.kind, value: option.value.to_vec() });
-        Ok(())
-    }
+/// What the value of a TCP option costs.
+fn option_units(value: &[u8]) -> usize {
+    1 + value.len() / 64
 }
 
 /// Reports an acknowledgment, and what it showed.

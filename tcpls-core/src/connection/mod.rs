@@ -20,6 +20,7 @@
 //! | `plain` | sessions without TCPLS |
 //! | `draft_only` | sessions with only the draft's frames |
 //! | `status` | questions about the session as a whole |
+//! | `tcp_options` | options of the peer's TCP stack |
 //! | `activity`, `keep_alive`, `under_way` | when a session is idle, and what prevents it; the limit on data in flight of a path |
 //! | `timers` | deadlines, derived from state |
 //! | `trace` | reports of all events to a sink |
@@ -59,6 +60,7 @@ mod renewal;
 pub mod schedule;
 mod stall;
 mod status;
+mod tcp_options;
 mod timers;
 pub mod trace;
 mod under_way;

@@ -60,6 +60,19 @@ call_errors! {
         /// The session is closing or closed.
         Closed => "the session is closed",
     }
+    /// Why the peer could not be asked to set a TCP option.
+    AskOptionError {
+        /// The TCP connection never existed, or has ended.
+        Unknown => "no such TCP connection",
+        /// The value has more than 64 bytes.
+        TooLong => "the option's value is longer than 64 bytes",
+        /// 16 requests wait for the peer's answer; `Event::TcpOptionAnswered` reports when there is room.
+        TooMany => "too many requests wait for the peer's answer",
+        /// The peer does not answer requests, or has not said so yet.
+        NotSupported => "the peer takes no requests for TCP options",
+        /// The session is closing or closed.
+        Closed => "the session is closed",
+    }
     /// Why an address could not be advertised or withdrawn.
     AddressError {
         /// 256 addresses have been advertised in this session.

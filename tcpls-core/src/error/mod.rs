@@ -13,7 +13,7 @@ mod tcp;
 mod text;
 
 pub use self::alert::{Alert, AlertDescription};
-pub use self::call::{AddressError, OpenStreamError, OpenTcpError, ReadError, TcpError, WriteError};
+pub use self::call::{AddressError, AskOptionError, OpenStreamError, OpenTcpError, ReadError, TcpError, WriteError};
 pub use self::close::CloseReason;
 pub use self::handshake::{HandshakeError, HandshakeErrorKind};
 pub use self::join::JoinRefusal;

@@ -53,6 +53,8 @@ pub enum Violation {
     Parameters,
     /// Drain with another number than before, or of more streams than this endpoint has opened.
     Drain,
+    /// A request for a TCP option beyond the limit, or an answer to one that was never sent.
+    OptionRequest(u32),
     /// Too much overhead for too little data.
     EnhanceYourCalm,
     /// An alert that is not allowed here, or a fatal one.
@@ -89,9 +91,11 @@ impl Violation {
     pub const fn alert(self) -> Alert {
         match self {
             Self::UnknownFrame(_) | Self::TruncatedFrame(_) | Self::HandshakeMessage => Alert::DecodeError,
-            Self::InvalidField(_) | Self::Parameters | Self::Drain | Self::ConflictingToken(_) => {
-                Alert::IllegalParameter
-            }
+            Self::InvalidField(_)
+            | Self::Parameters
+            | Self::Drain
+            | Self::OptionRequest(_)
+            | Self::ConflictingToken(_) => Alert::IllegalParameter,
             Self::IntegrityLimit => Alert::BadRecordMac,
             Self::RecordOverflow => Alert::RecordOverflow,
             _ => Alert::UnexpectedMessage,
@@ -125,6 +129,7 @@ impl fmt::Display for Violation {
             Self::TooManyGaps(n) => write!(f, "stream {n} has too many gaps"),
             Self::Parameters => f.write_str("Session Parameters are missing, or differ from earlier ones"),
             Self::Drain => f.write_str("Drain names streams that were never opened, or differs from an earlier one"),
+            Self::OptionRequest(n) => write!(f, "option request {n} is beyond the limit, or was never sent"),
             Self::EnhanceYourCalm => f.write_str("too much overhead for too little data"),
             Self::FatalAlert(n) => AlertDescription(*n).fmt(f),
             Self::HandshakeMessage => f.write_str("post-handshake message that TLS does not allow here"),

@@ -8,6 +8,7 @@ use super::bytes;
 use super::pair::{Pair, Setup};
 use crate::connection::schedule::{ActiveStandby, Aggregate, LowestRtt, Redundant, RoundRobin, Scheduler};
 use crate::connection::{SendProgress, State, TcpInfo};
+use crate::event::Event;
 use crate::time::Time;
 use crate::wire::ids::Side::{self, Client, Server};
 use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, StreamId};
@@ -76,6 +77,8 @@ pub enum Op {
     Schedule { side: Side, policy: u8 },
     /// An end sends a TCP option.
     Option(Side),
+    /// An end asks the other to set an option of a TCP connection; that one applies it.
+    AskOption { side: Side, tcp: u8 },
     /// Sockets take 256 + `bytes` bytes from now on.
     Squeeze { bytes: u16 },
     /// Time passes.
@@ -113,6 +116,8 @@ pub struct Model {
     redundant: Vec<Side>,
     /// The sides that drain the session.
     drained: Vec<Side>,
+    /// The sides that have asked for an option, once for each time.
+    asked: Vec<Side>,
     data: Vec<u8>,
 }
 
@@ -139,6 +144,7 @@ impl Model {
             advertised: Vec::new(),
             redundant: Vec::new(),
             drained: Vec::new(),
+            asked: Vec::new(),
             data: bytes(1 << 16),
         }
     }
@@ -256,6 +262,7 @@ impl Model {
                 self.pair.conn(side).set_scheduler(scheduler(policy));
             }
             Op::Option(side) => _ = self.pair.conn(side).send_tcp_option(28, &[1, 2]),
+            Op::AskOption { side, tcp: number } => self.ask_option(side, number),
             Op::Squeeze { bytes } => self.pair.socket_buffer = 256 + usize::from(bytes),
             Op::Wait { millis } => self.pair.advance(Duration::from_millis(millis.into())),
             Op::Drain(side) => self.drain(side),
@@ -274,6 +281,23 @@ impl Model {
         } else {
             self.pair.open_tcp_slowly()
         };
+    }
+
+    fn ask_option(&mut self, side: Side, number: u8) {
+        let Some(tcp) = self.tcp(side, number) else { return };
+        self.asked.extend(self.pair.conn(side).ask_tcp_option(tcp, 254, b"reno").ok().map(|_| side));
+    }
+
+    /// Each request has one answer.
+    fn check_answers(&mut self) {
+        for side in [Client, Server] {
+            let answered = |event: &&Event| matches!(event, Event::TcpOptionAnswered { .. });
+            let answers = self.pair.events(side).iter().filter(answered).count();
+            let asked = self.asked.iter().filter(|asker| **asker == side).count();
+            // A session that is drained may end before.
+            let are_all = answers == asked || !self.drained.is_empty() && answers < asked;
+            assert!(are_all, "{answers} answers to {asked} requests of {side:?}");
+        }
     }
 
     fn is_ending(&mut self) -> bool {
@@ -394,6 +418,7 @@ impl Model {
     pub fn check_complete(&mut self) {
         self.check_prefixes();
         self.check_thrift();
+        self.check_answers();
         for ((writer, id), written) in &self.written {
             let inbox = self.pair.end(writer.peer()).inbox(*id);
             if written.fate != Fate::Reset {

@@ -6,10 +6,12 @@ use crate::config::Config;
 use crate::connection::Connection;
 use crate::event::{Event, TcpEvent};
 use crate::time::Time;
-use crate::wire::ids::ConnectionId;
+use crate::wire::ids::{ConnectionId, OptionRequestId};
 
 /// Memory for reading beyond the window, in bytes: the unused rest of receive buffers, and one record.
 const SLACK: u64 = 1 << 20;
+/// Requests for TCP options that the peer may have open.
+const MAX_REQUESTS: usize = 16;
 /// With this much room, in bytes, a TCP connection that wants to write does write.
 const ENOUGH_ROOM: usize = 256;
 
@@ -25,6 +27,9 @@ pub struct Oracle {
     /// Those that were `Joined`.
     joined: BTreeSet<ConnectionId>,
     stalled: BTreeSet<ConnectionId>,
+    /// Requests for TCP options that the peer has sent, and those that it has answered.
+    requested: BTreeSet<OptionRequestId>,
+    answered: BTreeSet<OptionRequestId>,
     closed: bool,
     complaints: Vec<String>,
 }
@@ -38,6 +43,8 @@ impl Oracle {
             ranks: BTreeMap::new(),
             joined: BTreeSet::new(),
             stalled: BTreeSet::new(),
+            requested: BTreeSet::new(),
+            answered: BTreeSet::new(),
             closed: false,
             complaints: Vec::new(),
         }
@@ -86,6 +93,14 @@ impl Oracle {
             self.complain(format!("{event:?} after Closed"));
         }
         self.closed |= matches!(event, Event::Closed { .. });
+        let is_first = match event {
+            Event::TcpOption { request: Some(request), .. } => self.requested.insert(*request),
+            Event::TcpOptionAnswered { request, .. } => self.answered.insert(*request),
+            _ => true,
+        };
+        if !is_first {
+            self.complain(format!("{event:?} comes twice"));
+        }
         let Event::Tcp(event) = event else { return };
         let fits = match event {
             TcpEvent::Joined { tcp } => {
@@ -125,6 +140,9 @@ impl Oracle {
         if stats.bytes_to_send > self.send_bound {
             self.complain(format!("{} bytes are held for sending", stats.bytes_to_send));
         }
+        if conn.open_option_requests() > MAX_REQUESTS {
+            self.complain(format!("{} requests for options are held", conn.open_option_requests()));
+        }
         if self.closed != conn.close_reason().is_some() {
             self.complain("the event Closed and the state disagree".to_owned());
         }
@@ -157,11 +175,23 @@ mod tests {
         let discarded = Event::Tcp(TcpEvent::Discarded { tcp: TCP });
         let stalled = Event::Tcp(TcpEvent::Stalled { tcp: TCP });
         let closed = Event::Closed { reason: CloseReason::Stranded };
-        assert_eq!(complaints(&[joined.clone(), stalled.clone(), lost.clone(), discarded.clone(), closed.clone()]), 0);
+        let option = Event::TcpOption { tcp: TCP, kind: 28, value: vec![0, 30], request: Some(OptionRequestId(0)) };
+        assert_eq!(
+            complaints(&[
+                joined.clone(),
+                stalled.clone(),
+                option.clone(),
+                lost.clone(),
+                discarded.clone(),
+                closed.clone()
+            ]),
+            0
+        );
         for wrong in [
             vec![lost.clone(), joined.clone()],
             vec![joined.clone(), joined.clone()],
             vec![discarded, lost],
+            vec![option.clone(), option],
             vec![stalled.clone()],
             vec![joined.clone(), stalled.clone(), stalled],
             vec![closed.clone(), joined],

@@ -11,10 +11,10 @@ use super::ops::Op;
 use crate::wire::frame::{
     Ack, CloseSession, ConnectionReset, ConnectionResetReason, ConnectionStatus, Drain, Frame, MaxData, MaxStreamData,
     MaxStreams, NewAddress, NewToken, NewTokenWide, Padding, RemoveAddress, ResetStream, SessionParameters,
-    StopSending, Stream, StreamChange, TcpOption,
+    StopSending, Stream, StreamChange, TcpOption, TcpOptionAnswer, TcpOptionRequest,
 };
 use crate::wire::ids::Side::{self, Client, Server};
-use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, RecordSeq, StreamId, Token};
+use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, OptionRequestId, RecordSeq, StreamId, Token};
 use crate::wire::record::{MAX_CIPHERTEXT, MAX_PLAINTEXT};
 
 /// The data that frames borrow.
@@ -84,6 +84,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => (side(), any::<u8>()).prop_map(|(side, stream)| Op::Stop { side, stream }),
         2 => (side(), 0u8..5).prop_map(|(side, policy)| Op::Schedule { side, policy }),
         1 => side().prop_map(Op::Option),
+        1 => (side(), any::<u8>()).prop_map(|(side, tcp)| Op::AskOption { side, tcp }),
         1 => any::<u16>().prop_map(|bytes| Op::Squeeze { bytes }),
         3 => (0u16..2000).prop_map(|millis| Op::Wait { millis }),
     ]
@@ -110,6 +111,7 @@ pub fn frame() -> impl Strategy<Value = Frame<'static>> {
     let id = || any::<u32>().prop_map(StreamId);
     let error = || any::<u32>().prop_map(ErrorCode);
     let token = || any::<[u8; 32]>().prop_map(Token);
+    let request = || any::<u32>().prop_map(OptionRequestId);
     let stream = (id(), 0..1u64 << 61, any::<bool>(), data());
     let draft = prop_oneof![
         (1usize..=256).prop_map(|len| Frame::from(Padding { len })),
@@ -138,8 +140,16 @@ pub fn frame() -> impl Strategy<Value = Frame<'static>> {
         (any::<u8>(), data()).prop_map(|(kind, value)| TcpOption { kind, value }.into()),
         Just(Frame::Lane),
         any::<u32>().prop_map(|streams| Drain { streams }.into()),
+        (request(), tcp(), any::<u8>(), data()).prop_map(|(id, tcp, kind, value)| TcpOptionRequest {
+            id,
+            tcp,
+            kind,
+            value
+        }
+        .into()),
+        (request(), any::<u8>()).prop_map(|(id, outcome)| TcpOptionAnswer { id, outcome }.into()),
     ];
-    prop_oneof![9 => draft, 5 => streams, 7 => session]
+    prop_oneof![9 => draft, 5 => streams, 9 => session]
 }
 
 /// The content of a record: up to 24 valid frames in the order of the wire, at most 2^14 bytes.
@@ -183,14 +193,14 @@ mod tests {
     #[test]
     fn frames_of_every_type_are_made() {
         let types: BTreeSet<u8> = samples(frame(), 1000).iter().map(Frame::ty).collect();
-        assert_eq!(types, (0x00..=0x09).chain(0x40..=0x4c).collect());
+        assert_eq!(types, (0x00..=0x09).chain(0x40..=0x4e).collect());
     }
 
     #[test]
     fn every_operation_but_close_and_drain_is_made() {
         let name = |op: &Op| format!("{op:?}").split([' ', '(']).next().unwrap().to_owned();
         let names: BTreeSet<String> = samples(op(), 2000).iter().map(name).collect();
-        assert_eq!(names.len(), 30, "{names:?}");
+        assert_eq!(names.len(), 31, "{names:?}");
         assert!(!names.contains("Close") && !names.contains("Drain"));
     }
 }

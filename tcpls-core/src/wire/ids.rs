@@ -97,6 +97,16 @@ impl RecordSeq {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AddressId(pub u8);
 
+/// Identifies a request for a TCP option, counted per endpoint and session from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OptionRequestId(pub u32);
+
+impl fmt::Display for OptionRequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "option request {}", self.0)
+    }
+}
+
 /// A token's 32 opaque bytes, with which a client joins one TCP connection.
 ///
 /// `Debug` shows none of its bytes. Comparison takes constant time.
@@ -170,6 +180,7 @@ mod tests {
         assert_eq!(StreamId(4).to_string(), "stream 4");
         assert_eq!(ErrorCode(0x1f).to_string(), "0x1f");
         assert_eq!(ServerId(7).to_string(), "server 7");
+        assert_eq!(OptionRequestId(5).to_string(), "option request 5");
     }
 
     #[test]

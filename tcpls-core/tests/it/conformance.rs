@@ -98,6 +98,7 @@ fn padding_and_ack_elicit_no_acknowledgment_and_all_other_frames_do() {
         reset_stream(2, 0),
         connection_status(SECOND, true),
         tcp_option(28, &[1]),
+        option_request(0, FIRST, 28, &[0, 30]),
     ] {
         let number = peer.send(FIRST, &[eliciting]);
         peer.sleep(1000);
@@ -250,6 +251,7 @@ fn the_servers_first_record_has_its_parameters_and_tokens_in_order() {
             drain: 1,
             resumed_joins: 0,
             advertised_only: 0,
+            option_requests: 1,
         }
     );
     let tokens: Vec<u8> = frames[1..]

@@ -6,7 +6,9 @@ use core::time::Duration;
 use tcpls_core::config::Config;
 use tcpls_core::connection::{Connection, JoinOptions, State, TcpEnd};
 use tcpls_core::crypto::Handshake;
-use tcpls_core::error::{Alert, CloseReason, OpenStreamError, ReadError, TcpError, TcpFault, Violation, WriteError};
+use tcpls_core::error::{
+    Alert, AskOptionError, CloseReason, OpenStreamError, ReadError, TcpError, TcpFault, Violation, WriteError,
+};
 use tcpls_core::event::{Event, StreamEvent, TcpEvent};
 use tcpls_core::wire::frame::Frame;
 use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode, StreamId};
@@ -182,6 +184,8 @@ fn frames_that_the_draft_does_not_have_end_a_draft_only_session() {
             tcp_option(28, &[1]),
             Frame::Lane,
             drain(0),
+            option_request(0, FIRST, 28, &[0, 30]),
+            option_answer(0, 0),
         ] {
             let mut peer = scripted(side, Config::default());
             recv(&mut peer, FIRST);
@@ -369,6 +373,7 @@ fn draft_only_sessions_refuse_what_has_no_frame_and_no_local_effect() {
     let mut peer = scripted(Client, Config::default());
     recv(&mut peer, FIRST);
     assert_eq!(peer.conn.send_tcp_option(28, &[1]), Err(TcpError::DraftOnly));
+    assert_eq!(peer.conn.ask_tcp_option(FIRST, 28, &[1]), Err(AskOptionError::NotSupported));
     peer.conn.set_backup(FIRST, true).unwrap();
     peer.conn.update_keys(peer.now);
     peer.conn.ping(FIRST).unwrap();

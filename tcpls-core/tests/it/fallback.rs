@@ -10,7 +10,8 @@ use tcpls_core::config::Config;
 use tcpls_core::connection::{Connection, State, TcpEnd, TcpInfo};
 use tcpls_core::endpoint::{Endpoint, EndpointConfig, Incoming};
 use tcpls_core::error::{
-    AddressError, CloseReason, OpenStreamError, OpenTcpError, ReadError, TcpError, TcpFault, Violation, WriteError,
+    AddressError, AskOptionError, CloseReason, OpenStreamError, OpenTcpError, ReadError, TcpError, TcpFault, Violation,
+    WriteError,
 };
 use tcpls_core::event::{Established, Event};
 use tcpls_core::testing::null::lenient_record;
@@ -253,6 +254,7 @@ fn calls_that_need_several_tcp_connections_fail_in_a_plain_session() {
         assert_eq!(conn.set_backup(FIRST, true), Err(TcpError::Plain));
         assert_eq!(conn.ping(FIRST), Err(TcpError::Plain));
         assert_eq!(conn.send_tcp_option(28, &[1]), Err(TcpError::Plain));
+        assert_eq!(conn.ask_tcp_option(FIRST, 28, &[1]), Err(AskOptionError::NotSupported));
         assert_eq!(conn.advertise(address), Err(AddressError::Plain));
         assert_eq!(conn.stream(ONLY).attach(FIRST), Err(TcpError::Plain));
         assert_eq!(conn.stream(ONLY).detach(FIRST), Err(TcpError::Plain));

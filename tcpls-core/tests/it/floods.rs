@@ -95,6 +95,12 @@ fn a_long_tcp_option_costs_more_than_a_short_one() {
 }
 
 #[test]
+fn a_request_for_a_tcp_option_costs_as_much_as_ten_control_frames() {
+    let request = option_request(0, FIRST, 28, &[0, 30]);
+    calms_down(Peer::with(Side::Client, small_budget()), BUDGET / 10, |peer, _| _ = peer.send(FIRST, &[request]));
+}
+
+#[test]
 fn data_that_was_there_already_counts_as_overhead() {
     let data = [7; 1000];
     calms_down(Peer::with(Side::Client, small_budget()), BUDGET, |peer, _| {

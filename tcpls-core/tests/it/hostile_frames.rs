@@ -61,13 +61,15 @@ fn one_of_each(parameters_entries: &[u8]) -> Vec<Frame<'_>> {
         connection_reset_reason(SECOND, 1),
         tcp_option(28, &[1, 2, 3, 4]),
         drain(0),
+        option_request(0, FIRST, 28, &[0, 30]),
+        option_answer(0, 1),
     ]
 }
 
 // draft I36
 #[test]
 fn an_unknown_frame_type_ends_the_session() {
-    let unknown = (0x0a..=0x3f).chain(0x4d..=0xff);
+    let unknown = (0x0a..=0x3f).chain(0x4f..=0xff);
     for ty in unknown {
         breaks(Peer::client(), Rule::UnknownFrame(ty), &[0xee, 0xee, ty]);
     }
@@ -94,6 +96,8 @@ fn a_frame_whose_length_reaches_beyond_the_record_ends_the_session() {
         breaks(Peer::client(), Rule::TruncatedFrame(0x02), &too_long);
         let option = [&b"nine here"[..], &[high, low, 28, 0x4a]].concat();
         breaks(Peer::client(), Rule::TruncatedFrame(0x4a), &option);
+        let request = [&b"nine here"[..], &[high, low, 28, 0, 0, 0, 0, 0, 0, 0, 0, 0x4d]].concat();
+        breaks(Peer::client(), Rule::TruncatedFrame(0x4d), &request);
         let close = [&b"nine here"[..], &[high, low, 0, 0, 0, 0, 0x46]].concat();
         breaks(Peer::client(), Rule::TruncatedFrame(0x46), &close);
     }

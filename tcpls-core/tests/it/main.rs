@@ -55,6 +55,7 @@ mod stream_ends;
 mod streams;
 mod sums;
 mod tables;
+mod tcp_options;
 mod trace;
 mod truncation;
 mod usage;

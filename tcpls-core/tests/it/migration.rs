@@ -310,7 +310,7 @@ fn a_tcp_option_reaches_the_peers_application() {
     let mut pair = Pair::established();
     pair.client().send_tcp_option(28, &[0, 0, 0x75, 0x30]).unwrap();
     pair.drive();
-    let option = Event::TcpOption { tcp: FIRST, kind: 28, value: vec![0, 0, 0x75, 0x30] };
+    let option = Event::TcpOption { tcp: FIRST, kind: 28, value: vec![0, 0, 0x75, 0x30], request: None };
     assert!(pair.events(Server).contains(&option));
 }
 

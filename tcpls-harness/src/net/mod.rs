@@ -12,6 +12,7 @@
 //! | `runtime` | [`Runtime`]: time, tasks and random numbers for applications, real or simulated |
 //! | `os`, `descriptors`, `log` | clock and random numbers; handling of a lack of file descriptors; events for `tracing` |
 //! | `reach`, `network` | which hosts can be reached at an address; addresses that begin alike |
+//! | `tcp_option` | options that a peer asks for, and which it may choose; without sockets |
 //! | [`proxy_protocol`] | headers of load balancers, without sockets |
 //!
 //! `tcpls_core` has the whole protocol; nothing here reads a record.
@@ -65,6 +66,7 @@ pub(crate) mod runtime;
 pub(crate) mod session;
 pub(crate) mod socket;
 mod task;
+pub(crate) mod tcp_option;
 
 pub use self::client::{ClientOptions, ConnectError};
 pub use self::listener::{
@@ -77,6 +79,7 @@ pub use self::network::{Network, NetworkError};
 pub use self::runtime::{Runtime, Task};
 pub use self::session::{
     AddTcpError, AddressPolicy, Closed, Events, Loss, Monitor, PathFailure, PathFailures, PathFault, PathReport,
-    RecvStream, SendStream, Session, SessionClosed, SessionStatus, Stream, StreamReport,
+    RecvStream, SendStream, Session, SessionClosed, SessionStatus, Stream, StreamReport, TcpControl,
 };
 pub use self::socket::SocketOptions;
+pub use self::tcp_option::{CongestionName, CongestionPolicy, OptionPolicy, OptionTextError, SocketOption, TcpOption};

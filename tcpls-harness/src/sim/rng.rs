@@ -30,6 +30,7 @@ pub(crate) enum Purpose {
     EarlyData,
     Farm,
     Farms,
+    Options,
 }
 
 /// A stream of random numbers that follow from the seed of a run.

@@ -69,6 +69,10 @@ impl Serialize for FrameJson {
             }
             Frame::ConnectionStatus { tcp, backup } => fields!(map, tcp: tcp.0, backup: backup),
             Frame::TcpOption { kind, len } => fields!(map, kind: kind, len: len),
+            Frame::TcpOptionRequest { id, tcp, kind, len } => {
+                fields!(map, request: id.0, tcp: tcp.0, kind: kind, len: len);
+            }
+            Frame::TcpOptionAnswer { id, outcome } => fields!(map, request: id.0, outcome: variant(&outcome)),
             Frame::Invalid(error) => fields!(map, error: error.to_string()),
             // Ping and Lane have no fields; a frame of a later version of the core has its name alone.
             _ => {}

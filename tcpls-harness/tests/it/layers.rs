@@ -15,13 +15,14 @@ const NET: Topics = &[
     ("reach", &[]),
     ("network", &[]),
     ("proxy_protocol", &[]),
-    ("socket", &["os", "proxy_protocol"]),
+    ("tcp_option", &[]),
+    ("socket", &["os", "proxy_protocol", "tcp_option"]),
     ("interfaces", &["socket"]),
     ("runtime", &["os", "log"]),
-    ("session", &["runtime", "reach"]),
+    ("session", &["runtime", "reach", "tcp_option"]),
     ("account", &["session", "os"]),
-    ("task", &["account", "session", "socket", "os"]),
-    ("client", &["task", "session", "socket", "os", "log", "descriptors"]),
+    ("task", &["account", "session", "socket", "os", "tcp_option"]),
+    ("client", &["task", "session", "socket", "os", "log", "descriptors", "tcp_option"]),
     ("monitor", &["session", "interfaces"]),
     (
         "listener",
@@ -37,6 +38,7 @@ const NET: Topics = &[
             "proxy_protocol",
             "descriptors",
             "interfaces",
+            "tcp_option",
         ],
     ),
 ];
@@ -74,7 +76,7 @@ fn files(module: &Path, topic: &str) -> Vec<(PathBuf, String)> {
     } else {
         paths.push(file)
     }
-    let of_tests = |path: &PathBuf| path.ends_with("tests.rs");
+    let of_tests = |path: &PathBuf| path.ends_with("tests.rs") || path.ends_with("tests/mod.rs");
     paths.into_iter().filter(|path| !of_tests(path)).map(|path| (path.clone(), code(&path))).collect()
 }
 

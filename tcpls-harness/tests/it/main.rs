@@ -44,6 +44,7 @@ mod sim;
 mod simulation;
 mod slow;
 mod support;
+mod tcp_options;
 mod trace;
 mod tunnel;
 mod tunnel_latency;

@@ -206,9 +206,16 @@ impl Run {
                 app.redundant |= argument % 6 == 5;
                 conn.set_scheduler(scheduler(argument % 6));
             }
-            18 => _ = conn.send_tcp_option(28, &[argument; 4]),
+            18 if argument < 128 => _ = conn.send_tcp_option(28, &[argument; 4]),
+            18 => self.ask_option(side, argument),
             _ => conn.update_keys(now),
         }
+    }
+
+    /// An end asks the other for a TCP option.
+    fn ask_option(&mut self, side: Side, argument: u8) {
+        let tcp = self.tcp(argument);
+        _ = self.end(side).1.ask_tcp_option(tcp, 254, &[argument; 8]);
     }
 
     /// Calls about one stream.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::statuses::StatusId;
 use crate::stream::{Chunk, ControlKey};
-use crate::wire::ids::{AddressId, ConnectionId};
+use crate::wire::ids::{AddressId, ConnectionId, OptionRequestId};
 
 /// A pending frame. The order of the variants is the order of sending: parameters come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +28,10 @@ pub(in crate::connection) enum Due {
     Status(ConnectionId),
     /// TCP Option, by its place in the list of those to send.
     Option(u32),
+    /// TCP Option Answer, to this request of the peer's.
+    OptionAnswer(OptionRequestId),
+    /// TCP Option Request.
+    OptionRequest(OptionRequestId),
 }
 
 /// What an unacknowledged record carried, by reference.

@@ -9,6 +9,7 @@ mod due;
 mod fill;
 mod options;
 mod parameters;
+mod requests;
 mod statuses;
 
 use core::net::SocketAddr;
@@ -22,20 +23,22 @@ use self::addresses::{LocalAddresses, PeerAddresses};
 use self::due::{Due, Pending};
 use self::options::{MAX_OPTION_VALUE, TcpOptions};
 use self::parameters::ParameterExchange;
+use self::requests::{PeerRequests, Requests};
 use self::statuses::{Outcome, StatusId, Statuses};
 use super::joins::Joins;
 use super::lifecycle::Lost;
 use crate::config::Config;
-use crate::error::{AddressError, TcpFault, Violation};
+use crate::error::{AddressError, AskOptionError, TcpFault, Violation};
+use crate::event::OptionOutcome;
 use crate::stats::FrameCounts;
 use crate::tcp::Tcp;
 use crate::tcp::set::TcpSet;
 use crate::time::Time;
 use crate::wire::frame::{self, Frame, Parameters};
-use crate::wire::ids::{AddressId, ConnectionId};
+use crate::wire::ids::{AddressId, ConnectionId, OptionRequestId};
 
-/// The longest frame of the session: a TCP option.
-const MAX_DUE_LEN: usize = 4 + MAX_OPTION_VALUE;
+/// The longest frame of the session: TCP Option Request.
+const MAX_DUE_LEN: usize = 12 + MAX_OPTION_VALUE;
 
 /// Control frames that are about the session, not about one stream.
 #[derive(Default)]
@@ -45,6 +48,8 @@ pub(super) struct ControlFrames {
     local: LocalAddresses,
     peer: PeerAddresses,
     options: TcpOptions,
+    requests: Requests,
+    peer_requests: PeerRequests,
     statuses: Statuses,
     drain: Option<DrainNotice>,
     /// Lost TCP connections whose final ACK is to be sent.
@@ -113,7 +118,13 @@ impl ControlFrames {
             Due::Address(id) => self.local.acked(id),
             Due::RemoveAddress(id) => self.local.removal_acked(id),
             Due::Drain => self.drain.iter_mut().for_each(|drain| drain.is_acked = true),
-            Due::Parameters | Due::Reset(_) | Due::Token(_) | Due::Option(_) | Due::Status(_) => {}
+            Due::Parameters
+            | Due::Reset(_)
+            | Due::Token(_)
+            | Due::Option(_)
+            | Due::OptionRequest(_)
+            | Due::OptionAnswer(_)
+            | Due::Status(_) => {}
         }
     }
 
@@ -132,7 +143,14 @@ impl ControlFrames {
 
     /// The frame may not have arrived: it is pending again.
     pub(super) fn lost(&mut self, due: Due) {
-        self.due.insert(due);
+        let is_over = match due {
+            Due::OptionRequest(id) => self.requests.get(id).is_none(),
+            Due::OptionAnswer(id) => self.peer_requests.outcome(id).is_none(),
+            _ => false,
+        };
+        if !is_over {
+            self.due.insert(due);
+        }
     }
 
     /// The same for a Connection Status, which is sent again with its current value.
@@ -193,7 +211,13 @@ impl ControlFrames {
             Due::Status(named) => tcps
                 .get(named)
                 .is_none_or(|entry| !self.statuses.is_awaited(named) && (named == tcp || !entry.is_opening())),
-            Due::Parameters | Due::Drain | Due::Token(_) | Due::Address(_) | Due::Option(_) => true,
+            Due::Parameters
+            | Due::Drain
+            | Due::Token(_)
+            | Due::Address(_)
+            | Due::Option(_)
+            | Due::OptionRequest(_)
+            | Due::OptionAnswer(_) => true,
         }
     }
 
@@ -235,6 +259,17 @@ impl ControlFrames {
             Due::Option(index) => {
                 if let Some((kind, value)) = self.options.get(index) {
                     facts.put(&Frame::TcpOption(frame::TcpOption { kind, value }), out);
+                }
+            }
+            Due::OptionRequest(id) => {
+                if let Some(request) = self.requests.get(id) {
+                    facts.put(&request.frame(id).into(), out);
+                }
+            }
+            Due::OptionAnswer(id) => {
+                if let Some(outcome) = self.peer_requests.outcome(id) {
+                    let outcome = outcome.code();
+                    facts.put(&Frame::TcpOptionAnswer(frame::TcpOptionAnswer { id, outcome }), out);
                 }
             }
         }
@@ -378,6 +413,50 @@ impl ControlFrames {
     /// The application sends a TCP option.
     pub(super) fn send_option(&mut self, kind: u8, value: &[u8]) {
         self.options.push(kind, value).into_iter().for_each(|index| self.due.insert(Due::Option(index)));
+    }
+}
+
+/// Requests for TCP options, and their answers.
+impl ControlFrames {
+    /// The application asks the peer to set an option of `tcp`.
+    pub(super) fn ask_option(
+        &mut self,
+        tcp: ConnectionId,
+        kind: u8,
+        value: &[u8],
+    ) -> Result<OptionRequestId, AskOptionError> {
+        let id = self.requests.open(tcp, kind, value)?;
+        self.due.insert(Due::OptionRequest(id));
+        Ok(id)
+    }
+
+    /// The peer has answered; returns what it was asked, unless it has answered before.
+    pub(super) fn handle_option_answer(
+        &mut self,
+        id: OptionRequestId,
+    ) -> Result<Option<(ConnectionId, u8)>, Violation> {
+        let request = self.requests.close(id)?;
+        self.due.remove(Due::OptionRequest(id));
+        Ok(request)
+    }
+
+    /// The peer asks for an option; returns whether it has not asked this before.
+    pub(super) fn handle_option_request(&mut self, id: OptionRequestId) -> Result<bool, Violation> {
+        let (is_new, settled) = self.peer_requests.take(id)?;
+        settled.for_each(|id| self.due.remove(Due::OptionAnswer(id)));
+        Ok(is_new)
+    }
+
+    /// Answers a request of the peer's, once.
+    pub(super) fn answer_option(&mut self, id: OptionRequestId, outcome: OptionOutcome) {
+        if self.peer_requests.answer(id, outcome) {
+            self.due.insert(Due::OptionAnswer(id));
+        }
+    }
+
+    /// Returns how many requests of the peer's wait for this endpoint's answer.
+    pub(super) fn open_option_requests(&self) -> usize {
+        self.peer_requests.open()
     }
 }
 

@@ -42,6 +42,7 @@ impl ParameterExchange {
             drain: 1,
             resumed_joins: u64::from(self.resumed_joins),
             advertised_only: u64::from(config.joins_at_advertised_only),
+            option_requests: 1,
         }
     }
 
@@ -127,6 +128,11 @@ impl ParameterExchange {
     /// Whether the peer understands Drain.
     pub(in crate::connection) fn peer_knows_drain(&self) -> bool {
         self.peer.is_some_and(|peer| peer.drain == 1)
+    }
+
+    /// Whether the peer answers requests for TCP options.
+    pub(in crate::connection) fn peer_answers_option_requests(&self) -> bool {
+        self.peer.is_some_and(|peer| peer.option_requests == 1)
     }
 
     /// Server: takes joins that are resumptions.

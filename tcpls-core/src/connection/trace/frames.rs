@@ -4,8 +4,9 @@ use core::fmt;
 use core::net::SocketAddr;
 use core::ops::Range;
 
+use crate::event::OptionOutcome;
 use crate::wire::frame::{self, FrameError, Parameters};
-use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, RecordSeq, StreamId};
+use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, OptionRequestId, RecordSeq, StreamId};
 
 /// The frames of one record, decoded when they are iterated over.
 ///
@@ -151,6 +152,24 @@ pub enum Frame {
         /// How many streams of the receiver it serves.
         streams: u32,
     },
+    /// A TCP option that the receiver is asked to set.
+    TcpOptionRequest {
+        /// The request.
+        id: OptionRequestId,
+        /// The TCP connection.
+        tcp: ConnectionId,
+        /// The option's kind.
+        kind: u8,
+        /// Bytes of its value.
+        len: usize,
+    },
+    /// The answer to that.
+    TcpOptionAnswer {
+        /// The request.
+        id: OptionRequestId,
+        /// The outcome.
+        outcome: OptionOutcome,
+    },
     /// Not a valid frame: the record ends the session.
     Invalid(FrameError),
 }
@@ -194,6 +213,15 @@ impl Frame {
             frame::Frame::Lane => Self::Lane,
             frame::Frame::Drain(drain) => Self::Drain { streams: drain.streams },
             frame::Frame::TcpOption(option) => Self::TcpOption { kind: option.kind, len: option.value.len() },
+            frame::Frame::TcpOptionRequest(request) => Self::TcpOptionRequest {
+                id: request.id,
+                tcp: request.tcp,
+                kind: request.kind,
+                len: request.value.len(),
+            },
+            frame::Frame::TcpOptionAnswer(answer) => {
+                Self::TcpOptionAnswer { id: answer.id, outcome: OptionOutcome::from_code(answer.outcome) }
+            }
         }
     }
 }

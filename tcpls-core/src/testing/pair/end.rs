@@ -8,7 +8,7 @@ use super::super::oracle::Oracle;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::{ReadError, WriteError};
-use crate::event::{Event, StreamEvent, TcpEvent};
+use crate::event::{Event, OptionOutcome, StreamEvent, TcpEvent};
 use crate::wire::ids::{ConnectionId, StreamId};
 
 /// The data that an application has read from one stream.
@@ -38,6 +38,8 @@ pub struct End {
     pub reads: bool,
     /// Whether the application accepts streams on its own; `true` at the start.
     pub accepts: bool,
+    /// Whether the application applies the TCP options that the peer asks for; `true` at the start.
+    pub answers: bool,
     pub(super) oracle: Oracle,
     inbox: BTreeMap<StreamId, Inbox>,
     outbox: BTreeMap<StreamId, Outbox>,
@@ -52,6 +54,7 @@ impl End {
             accepted: Vec::new(),
             reads: true,
             accepts: true,
+            answers: true,
             oracle: Oracle::new(config),
             inbox: BTreeMap::new(),
             outbox: BTreeMap::new(),
@@ -68,6 +71,9 @@ impl End {
                 Event::Tcp(TcpEvent::Discarded { tcp }) => discarded.push(*tcp),
                 Event::Stream(StreamEvent::Opened) if self.accepts => self.accept(),
                 Event::Stream(StreamEvent::Readable { id }) => _ = self.readable.insert(*id),
+                Event::TcpOption { request: Some(request), .. } if self.answers => {
+                    self.conn.answer_tcp_option(*request, OptionOutcome::Applied);
+                }
                 _ => {}
             }
             self.events.push(event);

@@ -63,7 +63,7 @@ fn answer_to(rule: Violation) -> (ErrorCode, Alert) {
         Rule::UnknownFrame(_) | Rule::TruncatedFrame(_) => (code::FRAME_ENCODING, Alert::DecodeError),
         Rule::InvalidField(_) => (code::FRAME_ENCODING, Alert::IllegalParameter),
         Rule::EmptyRecord => (code::FRAME_ENCODING, Alert::UnexpectedMessage),
-        Rule::ConflictingToken(_) | Rule::Parameters | Rule::Drain => {
+        Rule::ConflictingToken(_) | Rule::Parameters | Rule::Drain | Rule::OptionRequest(_) => {
             (code::PROTOCOL_VIOLATION, Alert::IllegalParameter)
         }
         Rule::RecordOverflow => (code::PROTOCOL_VIOLATION, Alert::RecordOverflow),

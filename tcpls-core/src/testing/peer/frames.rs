@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 
 use crate::wire::frame::{self, Frame};
-use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, RecordSeq, StreamId, Token};
+use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, OptionRequestId, RecordSeq, StreamId, Token};
 
 /// A Ping frame.
 pub const PING: Frame<'static> = Frame::Ping;
@@ -116,4 +116,14 @@ pub fn drain(streams: u32) -> Frame<'static> {
 /// A TCP Option frame.
 pub fn tcp_option(kind: u8, value: &[u8]) -> Frame<'_> {
     Frame::TcpOption(frame::TcpOption { kind, value })
+}
+
+/// A TCP Option Request frame.
+pub fn option_request(id: u32, tcp: ConnectionId, kind: u8, value: &[u8]) -> Frame<'_> {
+    Frame::TcpOptionRequest(frame::TcpOptionRequest { id: OptionRequestId(id), tcp, kind, value })
+}
+
+/// A TCP Option Answer frame.
+pub fn option_answer(id: u32, outcome: u8) -> Frame<'static> {
+    Frame::TcpOptionAnswer(frame::TcpOptionAnswer { id: OptionRequestId(id), outcome })
 }

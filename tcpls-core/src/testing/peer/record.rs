@@ -25,6 +25,7 @@ pub const GENEROUS: Parameters = Parameters {
     drain: 0,
     resumed_joins: 0,
     advertised_only: 0,
+    option_requests: 1,
 };
 
 /// Encodes Session Parameters as the entries of their frame.

@@ -119,6 +119,8 @@ fn fields<'a>(ty: u8, tail: &mut Tail<'a>) -> Option<Result<Frame<'a>, Fault>> {
         ty::TCP_OPTION => tcp_option(tail).map(Frame::from),
         ty::LANE => Ok(Frame::Lane),
         ty::DRAIN => drain(tail).map(Frame::from),
+        ty::TCP_OPTION_REQUEST => tcp_option_request(tail).map(Frame::from),
+        ty::TCP_OPTION_ANSWER => tcp_option_answer(tail).map(Frame::from),
         _ => return None,
     })
 }
@@ -238,4 +240,16 @@ fn tcp_option<'a>(tail: &mut Tail<'a>) -> Result<TcpOption<'a>, Fault> {
     let kind = tail.u8()?;
     let len = tail.u16()?;
     Ok(TcpOption { kind, value: tail.slice(usize::from(len))? })
+}
+
+fn tcp_option_request<'a>(tail: &mut Tail<'a>) -> Result<TcpOptionRequest<'a>, Fault> {
+    let id = OptionRequestId(tail.u32()?);
+    let tcp = ConnectionId(tail.u32()?);
+    let kind = tail.u8()?;
+    let len = tail.u16()?;
+    Ok(TcpOptionRequest { id, tcp, kind, value: tail.slice(usize::from(len))? })
+}
+
+fn tcp_option_answer(tail: &mut Tail<'_>) -> Result<TcpOptionAnswer, Fault> {
+    Ok(TcpOptionAnswer { id: OptionRequestId(tail.u32()?), outcome: tail.u8()? })
 }

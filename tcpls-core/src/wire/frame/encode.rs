@@ -39,6 +39,8 @@ impl Frame<'_> {
             Self::ConnectionResetReason(frame) => frame.put(out),
             Self::TcpOption(frame) => frame.put(out),
             Self::Drain(frame) => out.put_u32(frame.streams),
+            Self::TcpOptionRequest(frame) => frame.put(out),
+            Self::TcpOptionAnswer(frame) => frame.put(out),
         }
         out.put_u8(self.ty());
     }
@@ -51,7 +53,7 @@ impl Frame<'_> {
             Self::Stream(frame) => STREAM_OVERHEAD + len16(frame.data),
             Self::RemoveAddress(_) => 2,
             Self::ConnectionReset(_) | Self::MaxStreams(_) | Self::Drain(_) => 5,
-            Self::ConnectionStatus(_) | Self::ConnectionResetReason(_) => 6,
+            Self::ConnectionStatus(_) | Self::ConnectionResetReason(_) | Self::TcpOptionAnswer(_) => 6,
             Self::MaxData(_) | Self::StopSending(_) => 9,
             Self::NewAddress(NewAddress { address: SocketAddr::V4(_), .. }) => 9,
             Self::NewAddress(NewAddress { address: SocketAddr::V6(_), .. }) => 21,
@@ -62,6 +64,7 @@ impl Frame<'_> {
             Self::SessionParameters(frame) => 2 + frame.count() as usize * PARAMETER_LEN,
             Self::CloseSession(frame) => 7 + len16(frame.reason),
             Self::TcpOption(frame) => 4 + len16(frame.value),
+            Self::TcpOptionRequest(frame) => 12 + len16(frame.value),
         }
     }
 }
@@ -207,5 +210,22 @@ impl TcpOption<'_> {
         let len = put_data(self.value, out);
         out.put_u16(len);
         out.put_u8(self.kind);
+    }
+}
+
+impl TcpOptionRequest<'_> {
+    fn put(&self, out: &mut Vec<u8>) {
+        let len = put_data(self.value, out);
+        out.put_u16(len);
+        out.put_u8(self.kind);
+        out.put_u32(self.tcp.0);
+        out.put_u32(self.id.0);
+    }
+}
+
+impl TcpOptionAnswer {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.put_u8(self.outcome);
+        out.put_u32(self.id.0);
     }
 }

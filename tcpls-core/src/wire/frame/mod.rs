@@ -29,7 +29,7 @@
 
 use core::net::SocketAddr;
 
-use super::ids::{AddressId, ConnectionId, ErrorCode, RecordSeq, StreamId, Token};
+use super::ids::{AddressId, ConnectionId, ErrorCode, OptionRequestId, RecordSeq, StreamId, Token};
 
 mod decode;
 mod encode;
@@ -50,7 +50,7 @@ pub const MAX_STREAM_SIZE: u64 = 1 << 62;
 /// Bytes of one entry of Session Parameters: an ID and a value.
 const PARAMETER_LEN: usize = 9;
 
-/// The table of frame types: 0x00–0x09 are the draft's (5.2, table 1), 0x40–0x4c our own.
+/// The table of frame types: 0x00–0x09 are the draft's (5.2, table 1), 0x40–0x4e our own.
 pub mod ty {
     /// No meaning, one byte.
     pub const PADDING: u8 = 0x00;
@@ -98,6 +98,10 @@ pub mod ty {
     pub const LANE: u8 = 0x4b;
     /// The sender drains the session.
     pub const DRAIN: u8 = 0x4c;
+    /// Asks the peer to set a TCP option at its end.
+    pub const TCP_OPTION_REQUEST: u8 = 0x4d;
+    /// The answer to that.
+    pub const TCP_OPTION_ANSWER: u8 = 0x4e;
 
     /// The last type of the draft; higher ones are defined by this project.
     pub(super) const LAST_OF_DRAFT: u8 = STREAM_CHANGE;
@@ -151,6 +155,10 @@ pub enum Frame<'a> {
     Lane,
     /// 0x4c
     Drain(Drain),
+    /// 0x4d
+    TcpOptionRequest(TcpOptionRequest<'a>),
+    /// 0x4e
+    TcpOptionAnswer(TcpOptionAnswer),
 }
 
 impl Frame<'_> {
@@ -180,6 +188,8 @@ impl Frame<'_> {
             Self::TcpOption(_) => ty::TCP_OPTION,
             Self::Lane => ty::LANE,
             Self::Drain(_) => ty::DRAIN,
+            Self::TcpOptionRequest(_) => ty::TCP_OPTION_REQUEST,
+            Self::TcpOptionAnswer(_) => ty::TCP_OPTION_ANSWER,
         }
     }
 
@@ -208,6 +218,8 @@ impl Frame<'_> {
             Self::TcpOption(_) => "tcp_option",
             Self::Lane => "lane",
             Self::Drain(_) => "drain",
+            Self::TcpOptionRequest(_) => "tcp_option_request",
+            Self::TcpOptionAnswer(_) => "tcp_option_answer",
         }
     }
 
@@ -380,10 +392,10 @@ pub struct ConnectionResetReason {
     pub reason: u8,
 }
 
-/// A TCP option for the receiving application, about the TCP connection that carries it.
+/// A TCP option for the receiving application, about the TCP connection that carries it. It has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpOption<'a> {
-    /// The option's kind: 28 is the user timeout (RFC 5482), 254 the name of a congestion control.
+    /// The option's kind; `docs/protocol.md` has the table.
     pub kind: u8,
     /// Its value. At most 65535 bytes travel.
     pub value: &'a [u8],
@@ -394,6 +406,28 @@ pub struct TcpOption<'a> {
 pub struct Drain {
     /// How many of the receiver's streams are served, counted since the session began.
     pub streams: u32,
+}
+
+/// Asks the receiver to set an option of one of its TCP connections, and to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpOptionRequest<'a> {
+    /// Names the request in the answer.
+    pub id: OptionRequestId,
+    /// The TCP connection.
+    pub tcp: ConnectionId,
+    /// The option's kind, as in [`TcpOption`].
+    pub kind: u8,
+    /// Its value. At most 65535 bytes travel.
+    pub value: &'a [u8],
+}
+
+/// What the sender of this frame has done about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpOptionAnswer {
+    /// The request.
+    pub id: OptionRequestId,
+    /// 0 applied, 1 refused, 2 unknown, 3 the TCP connection is lost. Others mean refused.
+    pub outcome: u8,
 }
 
 macro_rules! into_frame {
@@ -409,5 +443,5 @@ macro_rules! into_frame {
 into_frame! {
     Padding Stream<'a> Ack NewToken ConnectionReset NewAddress RemoveAddress StreamChange
     SessionParameters<'a> MaxData MaxStreamData MaxStreams ResetStream StopSending CloseSession<'a>
-    NewTokenWide ConnectionStatus ConnectionResetReason TcpOption<'a> Drain
+    NewTokenWide ConnectionStatus ConnectionResetReason TcpOption<'a> Drain TcpOptionRequest<'a> TcpOptionAnswer
 }

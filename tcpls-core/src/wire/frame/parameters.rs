@@ -37,6 +37,9 @@ pub struct Parameters {
     pub resumed_joins: u64,
     /// 13: whether the sender, a server, accepts joins only at addresses that it advertises: 1, or 0 for any. Default 0.
     pub advertised_only: u64,
+    /// 14: whether the sender answers [`TcpOptionRequest`](super::TcpOptionRequest): 1, or 0 if it does not know the frame.
+    /// Default 0.
+    pub option_requests: u64,
 }
 
 impl Default for Parameters {
@@ -54,6 +57,7 @@ impl Default for Parameters {
             drain: 0,
             resumed_joins: 0,
             advertised_only: 0,
+            option_requests: 0,
         }
     }
 }
@@ -84,7 +88,7 @@ impl Parameters {
     }
 
     /// The values with their IDs, which ascend.
-    fn by_id(&mut self) -> [(u8, &mut u64); 12] {
+    fn by_id(&mut self) -> [(u8, &mut u64); 13] {
         [
             (1, &mut self.initial_max_data),
             (2, &mut self.initial_max_stream_data),
@@ -98,6 +102,7 @@ impl Parameters {
             (10, &mut self.drain),
             (11, &mut self.resumed_joins),
             (13, &mut self.advertised_only),
+            (14, &mut self.option_requests),
         ]
     }
 }
@@ -147,7 +152,7 @@ mod tests {
 
     #[test]
     fn every_parameter_has_the_id_of_the_table() {
-        let entries: Vec<u8> = (1..=11).chain([13]).flat_map(|id| [id, 0, 0, 0, 0, 0, 0, 1, id]).collect();
+        let entries: Vec<u8> = (1..=11).chain([13, 14]).flat_map(|id| [id, 0, 0, 0, 0, 0, 0, 1, id]).collect();
         let parameters = Parameters {
             initial_max_data: 0x101,
             initial_max_stream_data: 0x102,
@@ -161,6 +166,7 @@ mod tests {
             drain: 0x10a,
             resumed_joins: 0x10b,
             advertised_only: 0x10d,
+            option_requests: 0x10e,
         };
         assert_eq!(Parameters::from_entries(&entries), parameters);
         assert_eq!(encoded(parameters), entries);

@@ -137,6 +137,13 @@ fn described<'a>(name: &str, fields: &Fields<'_>, data: &'a [u8]) -> Frame<'a> {
         "lane" => Frame::Lane,
         "drain" => Drain { streams: fields.u32("streams") }.into(),
         "tcp_option" => TcpOption { kind: fields.u8("kind"), value: data }.into(),
+        "tcp_option_request" => {
+            let (id, tcp) = (OptionRequestId(fields.u32("request")), ConnectionId(fields.u32("connection_id")));
+            TcpOptionRequest { id, tcp, kind: fields.u8("kind"), value: data }.into()
+        }
+        "tcp_option_answer" => {
+            TcpOptionAnswer { id: OptionRequestId(fields.u32("request")), outcome: fields.u8("outcome") }.into()
+        }
         other => panic!("a vector of an unknown frame, {other}"),
     }
 }
@@ -151,7 +158,7 @@ fn every_frame_has_the_bytes_that_the_independent_implementation_gives_it() {
         let data = match name {
             "stream" => fields.bytes("data"),
             "close_session" => fields.bytes("reason"),
-            "tcp_option" => fields.bytes("value"),
+            "tcp_option" | "tcp_option_request" => fields.bytes("value"),
             "session_parameters" => fields.entries(),
             _ => Vec::new(),
         };
@@ -257,7 +264,7 @@ fn padding_does_not_include_zeros_of_a_frame() {
 #[test]
 fn types_out_of_the_table_are_unknown() {
     // draft I36
-    for ty in (0x0a..0x40).chain(0x4d..=0xff) {
+    for ty in (0x0a..0x40).chain(0x4f..=0xff) {
         let plaintext = [[0xaa; 40].as_slice(), &[ty]].concat();
         assert_eq!(decoded(&plaintext), Err(FrameError::Unknown(ty)));
     }

@@ -15,3 +15,4 @@ include!(concat!(env!("OUT_DIR"), "/src/reach.include"));
 include!(concat!(env!("OUT_DIR"), "/src/runtime.include"));
 include!(concat!(env!("OUT_DIR"), "/src/session.include"));
 include!(concat!(env!("OUT_DIR"), "/src/task.include"));
+include!(concat!(env!("OUT_DIR"), "/src/tcp_option.include"));

@@ -8,9 +8,10 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use tcpls_core::connection::TcpEnd;
-use tcpls_core::{Connection, ConnectionId, Event, TcpInfo, Time};
+use tcpls_core::{Connection, ConnectionId, Event, OptionOutcome, TcpInfo, Time};
 
 use super::os::NOW;
+use super::tcp_option::TcpOption;
 use crate::dial::Path;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -22,6 +23,10 @@ pub(crate) struct SocketOptions;
 
 pub(crate) async fn connect(_: Path, _: &SocketOptions) -> io::Result<TcpStream> {
     std::future::pending().await
+}
+
+pub(crate) fn unrestricted() -> String {
+    String::new()
 }
 
 pub(crate) fn reset(stream: TcpStream) {
@@ -141,6 +146,10 @@ impl Socket {
 
     pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    pub(crate) fn set_option(&self, _: &TcpOption) -> OptionOutcome {
+        OptionOutcome::Unknown
     }
 
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, TcpEnd>> {

@@ -10,7 +10,7 @@ use super::super::paths::{follow_advertised, resolve, server_name, tell_troubles
 use super::super::url::Url;
 use super::super::{Outcome, status};
 use super::renewal::{Dial, DialError};
-use super::{Args, PROTOCOL};
+use super::{Args, PROTOCOL, congestion};
 use crate::dial::Backup;
 use crate::net::{ClientOptions, ConnectError, PathFault, Session};
 use crate::proxy::Invite;
@@ -79,6 +79,9 @@ impl Dial for Dialer {
             tokio::spawn(tell_troubles(&session));
             tokio::spawn(watch_network(session.clone(), self.args.uplinks.is_automatic()));
             standby.iter().for_each(|address| session.add_path(*address, None));
+            if let Some(name) = &self.args.ask_congestion {
+                tokio::spawn(congestion::ask(session.clone(), name.clone()));
+            }
             if self.args.advertised.use_advertised {
                 tokio::spawn(follow_advertised(session.clone()));
             }

@@ -1,5 +1,6 @@
 //! `tcpls get`: files over HTTP/1.1, one stream each, over as many TCP connections as addresses are given.
 
+mod congestion;
 mod dialer;
 mod renewal;
 mod transfer;
@@ -34,6 +35,7 @@ use super::uplinks::UplinkArgs;
 use super::url::Url;
 use super::{Outcome, output, report, status};
 use crate::files::PROTOCOL;
+use crate::net::CongestionName;
 use crate::proxy::Invite;
 
 /// Maximum of files received at the same time, because each is an open file.
@@ -72,6 +74,10 @@ pub struct Args {
     /// Fail if the server does not support TCPLS, instead of falling back to plain TLS 1.3
     #[arg(long)]
     pub tcpls_only: bool,
+    /// Ask the server to use the congestion control NAME, such as bbr, on all TCP connections of this command; it decides,
+    /// and its answer is printed
+    #[arg(long, value_name = "NAME")]
+    pub ask_congestion: Option<CongestionName>,
     /// How they join.
     #[command(flatten)]
     pub joins: JoinArgs,

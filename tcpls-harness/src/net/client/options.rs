@@ -11,6 +11,7 @@ use tcpls_core::error::ConfigError;
 use crate::dial::{Backup, DialOptions, Local, MakeDialPolicy};
 use crate::net::session::AddressPolicy;
 use crate::net::socket::SocketOptions;
+use crate::net::tcp_option::OptionPolicy;
 
 /// The shortest time limit for TCP to connect.
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
@@ -73,6 +74,8 @@ pub struct ClientOptions {
     /// [`Session::connect`]: crate::net::Session::connect
     /// [`Session::handshake_confirmed`]: crate::net::Session::handshake_confirmed
     pub early_data: bool,
+    /// Options of this endpoint's sockets that the server may set.
+    pub peer_options: Arc<OptionPolicy>,
 }
 
 impl ClientOptions {
@@ -102,6 +105,7 @@ impl ClientOptions {
             dial_policy: None,
             addresses: AddressPolicy::default(),
             early_data: false,
+            peer_options: Arc::default(),
         }
     }
 

@@ -175,6 +175,7 @@ impl Start {
         let conn = log::attached(conn, path.remote);
         let advice = Advice::new(self.options.addresses.clone(), path.remote).from(self.options.locals.clone());
         let shared = Shared::new(conn, Some(advice));
+        shared.access(|state| state.options.allow(&self.options.peer_options));
         let session = Session::new(Handle::new(shared.clone()));
         let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, BytesMut::new()));
         let mailbox = driver.mailbox().clone();

@@ -15,6 +15,7 @@ use super::farm::Farm;
 use super::rate::RateLimit;
 use crate::net::network::Network;
 use crate::net::socket::SocketOptions;
+use crate::net::tcp_option::OptionPolicy;
 
 /// Default number of refused TCP connections that linger.
 const MAX_REFUSALS: usize = 256;
@@ -97,6 +98,8 @@ pub struct ServerOptions {
     ///
     /// [`Listener::advertise`]: crate::net::Listener::advertise
     pub direct: Vec<SocketAddr>,
+    /// Options of this endpoint's sockets that clients may set.
+    pub peer_options: Arc<OptionPolicy>,
     /// Refused TCP connections that have 1 s to read the reason; others are reset at once.
     pub max_refusals: usize,
 }
@@ -137,6 +140,7 @@ impl ServerOptions {
             advertise: Vec::new(),
             early_data: false,
             direct: Vec::new(),
+            peer_options: Arc::default(),
             max_refusals: MAX_REFUSALS,
         }
     }

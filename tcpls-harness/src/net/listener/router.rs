@@ -355,7 +355,9 @@ impl Router {
         let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner).clone();
         let tls = tls.handshake()?;
         let conn = Connection::server(now(), self.options.config.clone(), tls, new, seed());
-        Ok(Shared::new(log::attached(conn, origin.address), None))
+        let shared = Shared::new(log::attached(conn, origin.address), None);
+        shared.access(|state| state.options.allow(&self.options.peer_options));
+        Ok(shared)
     }
 
     /// Hands a TCP connection to the session whose token it shows.

@@ -7,6 +7,7 @@
 //! | `mod` | [`Session`]: streams, TCP connections, addresses, the end |
 //! | `stream` | [`Stream`] and its halves, as `AsyncRead` and `AsyncWrite` or chunk by chunk without copying |
 //! | `paths` | a client's paths: adding TCP connections |
+//! | `options` | options of sockets, at both endpoints |
 //! | `events`, `error` | events and errors of a session |
 //! | `monitor` | what a session does, for people: paths, losses, streams |
 //! | `handle` | counts the application's handles: a session without any is closed |
@@ -22,6 +23,7 @@ mod events;
 mod feed;
 mod handle;
 mod monitor;
+mod options;
 mod paths;
 mod remotes;
 mod shared;
@@ -47,6 +49,8 @@ pub use self::events::{Events, PathFailures};
 pub(crate) use self::feed::{Feed, Subscriber};
 pub(crate) use self::handle::Handle;
 pub use self::monitor::{Loss, Monitor, PathReport, SessionStatus, StreamReport};
+pub use self::options::TcpControl;
+pub(crate) use self::options::{Asker, PeerOption};
 #[cfg(feature = "sim")]
 pub(crate) use self::shared::Joined;
 pub(crate) use self::shared::{Descriptors, Input, Opened, Shared, State};

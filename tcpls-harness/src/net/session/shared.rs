@@ -18,7 +18,7 @@ use std::time::Duration;
 use tcpls_core::budget::Client;
 use tcpls_core::connection::Connection;
 use tcpls_core::error::{CloseReason, TcpFault, code};
-use tcpls_core::event::{Established, Event, TcpEvent};
+use tcpls_core::event::{Established, Event, OptionOutcome, TcpEvent};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 use tokio::sync::oneshot;
@@ -27,10 +27,12 @@ use super::advice::Advice;
 use super::error::{AddTcpError, PathFailure};
 use super::feed::Feed;
 use super::monitor::Notes;
+use super::options::{Asker, Options, PeerOption};
 use super::remotes::Remotes;
 use super::waiters::{Wait, Waiters};
 use crate::dial::{DialPolicy, Path};
 use crate::net::runtime::Runtime;
+use crate::net::tcp_option::TcpOption;
 use crate::sync::{Mutex, MutexGuard};
 
 /// What the application may write before the task is woken to report it, although no socket has room.
@@ -42,6 +44,10 @@ pub(crate) enum Input {
     Connect(Path, oneshot::Sender<Opened>),
     /// Break a TCP connection, as a demonstration or a test wants it.
     Reset(ConnectionId),
+    /// Set an option of a TCP connection's socket.
+    SetOption(ConnectionId, TcpOption, Asker),
+    /// Decide on an option that the peer asks for, and set it. A simulator does this by itself.
+    PeerOption(PeerOption),
     /// Reset all sockets: the session has ended, and its descriptors are needed.
     ResetAll,
 }
@@ -53,9 +59,12 @@ pub(crate) type Joined = oneshot::Receiver<Result<(), TcpFault>>;
 pub(crate) type Opened = Result<(ConnectionId, Joined), AddTcpError>;
 
 /// What goes to a task through a channel, which wakes it: sent once the lock is released.
-enum Answer {
+pub(super) enum Answer {
     Joined(oneshot::Sender<Result<(), TcpFault>>, Result<(), TcpFault>),
     Opened(oneshot::Sender<Opened>, Opened),
+    Option(oneshot::Sender<OptionOutcome>, OptionOutcome),
+    /// The session has ended, and a request has no answer: dropping this tells the application.
+    NoOption(oneshot::Sender<OptionOutcome>),
     /// The session has ended: dropping this is the answer.
     NoJoin(oneshot::Sender<Result<(), TcpFault>>),
     /// As above.
@@ -67,6 +76,8 @@ impl Answer {
         match self {
             Self::Joined(joiner, outcome) => _ = joiner.send(outcome),
             Self::Opened(opener, outcome) => _ = opener.send(outcome),
+            Self::Option(asker, outcome) => _ = asker.send(outcome),
+            Self::NoOption(asker) => drop(asker),
             Self::NoJoin(joiner) => drop(joiner),
             Self::NoInput(input) => drop(input),
         }
@@ -117,6 +128,8 @@ pub(crate) struct State {
     pub(crate) is_spliced: bool,
     /// Server: where file descriptors come from when none is left.
     pub(crate) descriptors: Option<Arc<dyn Descriptors>>,
+    /// Options of sockets: what each endpoint wants of the other.
+    pub(crate) options: Options,
     /// Client: addresses for which [`State::undecided`] has asked whether to connect to them.
     decided: Vec<SocketAddr>,
     /// Client, from the end of the handshake on: which path each TCP connection runs on, and what is dialed when.
@@ -125,7 +138,7 @@ pub(crate) struct State {
     task_ended: bool,
     pub(crate) waiters: Waiters,
     joins: BTreeMap<ConnectionId, oneshot::Sender<Result<(), TcpFault>>>,
-    answers: Vec<Answer>,
+    pub(super) answers: Vec<Answer>,
     established: Option<Established>,
     /// When the handshake was complete.
     began: Option<Time>,
@@ -154,6 +167,7 @@ impl Shared {
             paused: Vec::new(),
             accounted: None,
             asleep_until: None,
+            options: Options::default(),
             decided: Vec::new(),
             dialer: None,
             local: None,
@@ -322,6 +336,11 @@ impl State {
             self.discarded.push(*tcp);
             self.wake_task();
         }
+        if let Event::TcpOption { tcp, kind, value, request } = event {
+            let asked = PeerOption { tcp: *tcp, kind: *kind, value: value.clone(), request: *request };
+            self.inbox.push(Input::PeerOption(asked));
+            self.wake_task();
+        }
     }
 
     /// Reports an event to the application, and wakes the tasks that waited for it.
@@ -336,6 +355,7 @@ impl State {
             }
             Event::PeerDraining | Event::HandshakeConfirmed => self.waiters.wake_watchers(),
             Event::Closed { reason } => self.hear_closed(reason.clone()),
+            Event::TcpOptionAnswered { request, outcome, .. } => self.hear_option_answer(*request, *outcome),
             _ => {}
         }
         let last = matches!(event, Event::Closed { .. });
@@ -356,7 +376,10 @@ impl State {
 
     fn hear_tcp(&mut self, event: TcpEvent) {
         match event {
-            TcpEvent::Joined { tcp } => self.tell_joiner(tcp, Ok(())),
+            TcpEvent::Joined { tcp } => {
+                self.tell_joiner(tcp, Ok(()));
+                self.keep_options(tcp);
+            }
             TcpEvent::Lost { tcp, fault } => {
                 self.note_loss(tcp, fault);
                 self.tell_joiner(tcp, Err(fault));
@@ -384,6 +407,7 @@ impl State {
     fn hear_closed(&mut self, reason: CloseReason) {
         self.closed = Some(reason);
         self.forget_joins();
+        self.forget_options();
         self.waiters.wake_all();
         self.wake_task();
     }
@@ -447,6 +471,7 @@ impl State {
         self.end_feeds();
         self.answers.extend(self.inbox.drain(..).map(Answer::NoInput));
         self.forget_joins();
+        self.forget_options();
         self.waiters.wake_all();
         dialer
     }

@@ -9,10 +9,12 @@
 //! | `pace` | how much is written to a socket at once |
 //! | `pacing` | whether the kernel paces it over the round trip |
 //! | `flight` | how much an idle socket sends at once |
+//! | `options` | options that are set while a socket is in use |
 //! | `tcp_info` | what the kernel knows about a TCP connection |
 
 mod bind;
 mod flight;
+mod options;
 pub(crate) mod pace;
 mod pacing;
 mod reading;
@@ -21,6 +23,7 @@ pub(crate) mod tcp_info;
 pub(crate) use self::bind::is_local;
 #[cfg(feature = "interfaces")]
 pub(crate) use self::bind::to_device;
+pub(crate) use self::options::unrestricted;
 pub(crate) use self::reading::MAX_READ;
 use std::future::Future;
 use std::io;
@@ -33,6 +36,7 @@ use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use tcpls_core::connection::{TcpEnd, TcpInfo};
 use tcpls_core::error::ConfigError;
+use tcpls_core::event::OptionOutcome;
 use tcpls_core::time::Time;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpSocket;
@@ -45,6 +49,7 @@ use self::reading::{MIN_READ, Reading};
 use crate::dial::Path;
 use crate::net::os::now;
 use crate::net::proxy_protocol::Ends;
+use crate::net::tcp_option::TcpOption;
 
 /// The largest batch where the kernel does not say what it may hold unsent.
 const MAX_BATCH: usize = 256 * 1024;
@@ -80,10 +85,14 @@ impl SocketOptions {
 /// Lets the kernel ask whether the peer is there after this time without a byte, and again after each quarter of it. A
 /// connection without an answer fails.
 pub(crate) fn keep_alive(stream: &TcpStream, after: Duration) {
+    _ = keep_alive_at(&SockRef::from(stream), after); // fails only if the connection has failed already
+}
+
+fn keep_alive_at(socket: &SockRef<'_>, after: Duration) -> io::Result<()> {
     let times = TcpKeepalive::new().with_time(after);
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple", windows))]
-    let times = times.with_interval(after / 4);
-    _ = SockRef::from(stream).set_tcp_keepalive(&times); // fails only if the connection has failed already
+    let times = times.with_interval((after / 4).max(Duration::from_secs(1)));
+    socket.set_tcp_keepalive(&times)
 }
 
 impl Default for SocketOptions {
@@ -204,6 +213,11 @@ impl Socket {
 
     pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// Sets an option.
+    pub(crate) fn set_option(&self, option: &TcpOption) -> OptionOutcome {
+        options::set(&self.stream, option)
     }
 
     /// Reads once. Ready without bytes means that the peer will send no more, and has the cause.

@@ -152,8 +152,7 @@ impl Claimant {
 
     fn settle(&self, state: &mut State, tcp: ConnectionId) {
         let (local, remote) = self.socket.addresses();
-        state.conn.set_tcp_addresses(tcp, local, remote);
-        state.remotes.set(tcp, local, remote);
+        state.set_ends(tcp, local, remote);
         state.conn.handle_claim_end(self.claim);
     }
 }

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use tcpls_core::connection::{Claim, TcpEnd};
 use tcpls_core::error::CloseReason;
+use tcpls_core::event::OptionOutcome;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 use tokio::task::coop::unconstrained;
@@ -45,8 +46,9 @@ use self::traffic::{Carrier, Written, ask_kernel, note_room};
 use crate::dial::{Action, Path};
 use crate::net::account::reports::{Report, Reports};
 use crate::net::os::{instant, now};
-use crate::net::session::{Input, Shared, State};
-use crate::net::socket::{MAX_READ, Socket, reset};
+use crate::net::session::{Asker, Input, PeerOption, Shared, State};
+use crate::net::socket::{MAX_READ, Socket, reset, unrestricted};
+use crate::net::tcp_option::TcpOption;
 
 /// Turns after which other tasks run, such as those of the application.
 const MAX_TURNS: usize = 16;
@@ -144,8 +146,7 @@ impl Driver {
         self.shared.drive(|state| state.discarded.retain(|discarded| *discarded != tcp));
         let (local, remote) = socket.addresses();
         self.shared.drive(|state| {
-            state.conn.set_tcp_addresses(tcp, local, remote);
-            state.remotes.set(tcp, local, remote);
+            state.set_ends(tcp, local, remote);
             ask_kernel(&mut state.conn, tcp, &socket);
             if tcp == ConnectionId::FIRST {
                 state.local = local;
@@ -257,6 +258,8 @@ impl Driver {
             // If it is dropped, the application learns that the session is closed.
             Input::Connect(path, opened) => _ = self.dials.as_mut().map(|dials| dials.add(path, opened)),
             Input::Reset(tcp) => self.reset(tcp, TcpEnd::Reset),
+            Input::SetOption(tcp, option, asker) => self.set_option(tcp, &option, asker),
+            Input::PeerOption(asked) => self.judge_option(&asked),
             Input::ResetAll => self.reset_all(),
         }
     }
@@ -338,6 +341,22 @@ impl Driver {
         let Some(index) = self.carriers.iter().position(|carrier| carrier.tcp == tcp) else { return };
         self.carriers.remove(index).socket.reset();
         self.shared.drive(|state| state.conn.handle_tcp_end(self.now, tcp, why));
+    }
+
+    fn set_option(&mut self, tcp: ConnectionId, option: &TcpOption, asker: Asker) {
+        let carrier = self.carriers.iter().find(|carrier| carrier.tcp == tcp);
+        let outcome = carrier.map_or(OptionOutcome::Lost, |carrier| carrier.socket.set_option(option));
+        self.shared.drive(|state| state.note_option(asker, outcome));
+    }
+
+    /// The kernel is asked without the lock.
+    fn judge_option(&mut self, asked: &PeerOption) {
+        let PeerOption { tcp, kind, ref value, request } = *asked;
+        let policy = self.shared.drive(|state| state.options.admit(self.now)).ok_or(OptionOutcome::Refused);
+        match policy.and_then(|policy| policy.judge(kind, value, unrestricted)) {
+            Ok(option) => self.set_option(tcp, &option, Asker::Peer(request)),
+            Err(outcome) => self.shared.drive(|state| state.note_option(Asker::Peer(request), outcome)),
+        }
     }
 
     fn reset_all(&mut self) {

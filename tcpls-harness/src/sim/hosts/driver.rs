@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tcpls_core::connection::schedule;
-use tcpls_core::event::{Event, StreamEvent, TcpEvent};
+use tcpls_core::error::AskOptionError;
+use tcpls_core::event::{Event, OptionOutcome, StreamEvent, TcpEvent};
 use tcpls_core::stats::Stats;
 use tcpls_core::testing::Oracle;
 use tcpls_core::{AddressId, Connection, ConnectionId, Side, State, TcpEnd, Time};
@@ -16,8 +17,9 @@ use super::env::{Env, SessionEvent};
 use super::setup::Setup;
 use crate::dial;
 use crate::net::account::reports::Report;
-use crate::net::session::{Input, Opened};
+use crate::net::session::{Asker, Input, Opened};
 use crate::net::socket::pace::Pace;
+use crate::net::tcp_option::{CongestionName, OptionPolicy, Rate, TcpOption};
 use crate::sim::applications::handles::Handles;
 use crate::sim::network::{Network, SocketId, addresses};
 use crate::sim::scenario::Scheduler;
@@ -26,6 +28,10 @@ use crate::trace::variant;
 
 /// The limit on unsent data in a socket, and on data sealed for it at once, as for real sockets.
 const MAX_BATCH: usize = 256 << 10;
+/// The user timeout that an end asks for: longer than those of sessions.
+const ASKED_TIMEOUT: Duration = Duration::from_secs(120);
+/// The congestion controls that a simulated host offers to every process.
+const UNRESTRICTED: &str = "reno";
 /// Maximum of turns without progress of time. An endpoint that needs more never comes to rest.
 const MAX_TURNS: usize = 10_000;
 
@@ -61,6 +67,10 @@ pub(crate) struct Driver {
     /// When a session that this end drains must close at the latest, and when it began to close.
     pub(crate) drained_by: Option<Time>,
     pub(crate) closing_at: Option<Time>,
+    /// How often the peer has asked for options.
+    option_rate: Rate,
+    /// How many requests of this end's the peer has not answered.
+    pub(crate) unanswered: usize,
     /// What this end has advertised, by path.
     advertised: BTreeMap<usize, AddressId>,
     /// The counters before the session closed, which clears them.
@@ -102,6 +112,8 @@ impl Driver {
             closed_at: None,
             drained_by: None,
             closing_at: None,
+            option_rate: Rate::default(),
+            unanswered: 0,
             advertised: BTreeMap::new(),
             stats_before_close: None,
             out: Vec::new(),
@@ -179,6 +191,49 @@ impl Driver {
         self.conn.withdraw(id).map_err(|error| error.to_string())
     }
 
+    /// Asks the peer for options of the TCP connections on a path.
+    pub(crate) fn ask_options(&mut self, path: usize) -> Result<(), String> {
+        let reno = CongestionName::new("reno").map(TcpOption::CongestionControl).map_err(|error| error.to_string())?;
+        for tcp in self.on_path(path).collect::<Vec<_>>() {
+            for option in [TcpOption::UserTimeout(ASKED_TIMEOUT), TcpOption::KeepAlive(None), reno.clone()] {
+                let (kind, value) = option.encode();
+                match self.conn.ask_tcp_option(tcp, kind, &value) {
+                    Ok(_) => self.unanswered += 1,
+                    Err(AskOptionError::TooMany) => {}
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer asks for an option, or has answered.
+    fn handle_option(&mut self, env: &mut Env, event: &Event) {
+        match event {
+            Event::TcpOption { tcp, kind, value, request } => {
+                let outcome = self.set_option(env, *tcp, *kind, value);
+                request.iter().for_each(|request| self.conn.answer_tcp_option(*request, outcome));
+            }
+            Event::TcpOptionAnswered { .. } => self.unanswered = self.unanswered.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    fn set_option(&mut self, env: &mut Env, tcp: ConnectionId, kind: u8, value: &[u8]) -> OptionOutcome {
+        if !self.option_rate.allows(env.now) {
+            return OptionOutcome::Refused;
+        }
+        match OptionPolicy::default().judge(kind, value, || UNRESTRICTED.to_owned()) {
+            Ok(option) => self.apply(env, tcp, &option),
+            Err(outcome) => outcome,
+        }
+    }
+
+    fn apply(&mut self, env: &mut Env, tcp: ConnectionId, option: &TcpOption) -> OptionOutcome {
+        let socket = self.sockets.iter().find(|socket| socket.tcp == tcp);
+        socket.map_or(OptionOutcome::Lost, |socket| env.net.set_option(self.conn.side(), socket.id, option))
+    }
+
     /// Closes a TCP connection's socket with a reset.
     pub(crate) fn reset(&mut self, env: &mut Env, tcp: ConnectionId, why: TcpEnd) {
         env.trace.set_place(self.place);
@@ -227,7 +282,14 @@ impl Driver {
             match input {
                 Input::Reset(tcp) => self.reset(env, tcp, TcpEnd::Reset),
                 Input::Connect(path, answer) => orders.push(TcpOrder { path, answer }),
-                Input::ResetAll => {} // only for the account of a listener with real sockets
+                Input::SetOption(tcp, option, asker) => {
+                    let outcome = self.apply(env, tcp, &option);
+                    if let Asker::Application(asker) = asker {
+                        _ = asker.send(outcome);
+                    }
+                }
+                Input::PeerOption(_) => {} // this end judges by itself, when the request arrives
+                Input::ResetAll => {}      // only for the account of a listener with real sockets
             }
         }
         orders
@@ -336,6 +398,7 @@ impl Driver {
                 Event::Stream(StreamEvent::Writable { id } | StreamEvent::Stopped { id, .. }) => {
                     transfers.into_iter().for_each(|transfers| transfers.writable(*id, side));
                 }
+                Event::TcpOption { .. } | Event::TcpOptionAnswered { .. } => self.handle_option(env, &event),
                 Event::Stream(StreamEvent::Opened) => self.accepting = true,
                 Event::PeerDraining => transfers.into_iter().for_each(|transfers| transfers.peer_drains(side)),
                 Event::Tcp(TcpEvent::Discarded { tcp }) => self.close_socket(env, *tcp),

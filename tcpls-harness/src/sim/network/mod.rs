@@ -17,10 +17,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::BytesMut;
 use tcpls_core::connection::TcpInfo;
-use tcpls_core::{Side, TcpEnd, Time};
+use tcpls_core::{OptionOutcome, Side, TcpEnd, Time};
 
 pub use self::link_model::LinkModel;
 use crate::dial;
+use crate::net::TcpOption;
 use crate::sim::scenario::Fault;
 
 /// The directions of a path, and its ends: the client's is the one that sends up.
@@ -71,6 +72,8 @@ pub(crate) trait Network {
     fn write(&mut self, now: Time, side: Side, socket: SocketId, bytes: &[u8]);
     /// How much may be unsent before there is no room to write (`TCP_NOTSENT_LOWAT`).
     fn set_unsent_limit(&mut self, side: Side, socket: SocketId, bytes: usize);
+    /// Sets an option of the TCP stack.
+    fn set_option(&mut self, side: Side, socket: SocketId, option: &TcpOption) -> OptionOutcome;
     /// What the TCP stack knows.
     fn tcp_info(&mut self, now: Time, side: Side, socket: SocketId) -> Option<TcpInfo>;
     /// Closes this end: what was written still goes out, then a FIN; what comes is not read.

@@ -116,6 +116,8 @@ pub enum ActionKind {
     Withdraw,
     /// A TCP option is sent to the peer's application.
     TcpOption,
+    /// The peer is asked for options of the TCP connections of a path.
+    AskOptions,
     /// The session is drained.
     Drain,
     /// The session is closed.
@@ -137,6 +139,7 @@ impl fmt::Display for ActionKind {
             Self::Advertise => "advertise",
             Self::Withdraw => "withdraw",
             Self::TcpOption => "TCP option",
+            Self::AskOptions => "request for TCP options",
             Self::Drain => "drain",
             Self::Close => "close",
         })

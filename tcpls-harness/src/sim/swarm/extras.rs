@@ -24,6 +24,7 @@ pub(super) fn add_extras(scenario: &mut Scenario, seed: u64, mode: Mode) {
     add_servers(scenario, &mut SimRng::new(seed, Purpose::Servers), mode);
     add_bounds(scenario, &mut SimRng::new(seed, Purpose::Bounds));
     add_drains(scenario, &mut SimRng::new(seed, Purpose::Drains), mode);
+    add_option_requests(scenario, &mut SimRng::new(seed, Purpose::Options));
     add_early_data(scenario, &mut SimRng::new(seed, Purpose::EarlyData));
     slow_down(scenario, &mut SimRng::new(seed, Purpose::Slow), mode);
     add_lanes(scenario, &mut SimRng::new(seed, Purpose::Lanes));
@@ -323,6 +324,21 @@ fn add_extremes(scenario: &mut Scenario, rng: &mut SimRng, mode: Mode) {
         let last = scenario.action.iter().map(|action| action.at.0).max().unwrap_or_default();
         scenario.at_least = Span(last + Duration::from_secs(30));
         scenario.limit.0 += Duration::from_secs(30);
+    }
+}
+
+/// Sometimes ends ask each other for options of TCP connections.
+fn add_option_requests(scenario: &mut Scenario, rng: &mut SimRng) {
+    if !rng.one_in(4) {
+        return;
+    }
+    let last = scenario.action.iter().map(|action| action.at.0).max().unwrap_or_default().max(Duration::from_secs(5));
+    for _ in 0..rng.between(1, 8) {
+        let at = Span(Duration::from_millis(rng.between(500, last.as_millis() as u64)));
+        let by = if rng.one_in(2) { End::Client } else { End::Server };
+        let path = Some(scenario.path[rng.below(scenario.path.len() as u64) as usize].name.clone());
+        let kind = ActionKind::AskOptions;
+        scenario.action.push(Action { at, by, kind, path, transfer: None, scheduler: None, limit: None });
     }
 }
 

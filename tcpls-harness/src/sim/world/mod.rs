@@ -251,6 +251,7 @@ impl World {
             }
             let quiescence = Quiescence::of(self.env.now, self.ends(client));
             self.complaints.extend(quiescence.lacks_tokens(self.ends(client)));
+            self.complaints.extend(quiescence.owes_answers(self.ends(client)));
             (self.closing[client], any) = (Some(quiescence), true);
             for side in [Side::Client, Side::Server] {
                 self.driver(side, client).into_iter().for_each(Driver::keep_stats);

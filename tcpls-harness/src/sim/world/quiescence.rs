@@ -45,6 +45,12 @@ impl Quiescence {
         (self.is_quiet() && has < wanted).then(|| format!("the client has {has} tokens of {wanted} after a quiet time"))
     }
 
+    /// Whether an end has not answered a request for a TCP option.
+    pub(super) fn owes_answers(&self, ends: [Option<&Driver>; 2]) -> Option<String> {
+        let waiting = ends.into_iter().flatten().map(|driver| driver.unanswered).sum::<usize>();
+        (self.is_quiet() && waiting > 0).then(|| format!("{waiting} requests for TCP options have no answer"))
+    }
+
     /// Whether closing took longer than it needs where every TCP connection works. Packets may be lost, and queues filled by
     /// others or with what was sent twice: then it depends on them.
     pub(super) fn closes_late(&self, now: Time, scenario: &Scenario, ends: [Option<&Driver>; 2]) -> Option<String> {

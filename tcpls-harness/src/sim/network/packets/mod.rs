@@ -15,13 +15,14 @@ use bytes::BytesMut;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 use tcpls_core::connection::TcpInfo;
-use tcpls_core::{Side, TcpEnd, Time};
+use tcpls_core::{OptionOutcome, Side, TcpEnd, Time};
 
 use self::link::Link;
 use self::observer::{Segment, TcpObserver};
 use self::stack::Stack;
 use super::link_model::LinkModel;
 use super::{DOWN, Network, Opening, SocketId, UP, addresses};
+use crate::net::TcpOption;
 use crate::sim::event_queue::EventQueue;
 use crate::sim::rng::{Purpose, SimRng};
 use crate::sim::scenario::{Direction, Fault, Path};
@@ -358,6 +359,19 @@ impl Network for Packets {
 
     fn set_unsent_limit(&mut self, side: Side, socket: SocketId, bytes: usize) {
         self.end_of(side, socket).into_iter().for_each(|(_, end)| end.limit = bytes.max(1));
+    }
+
+    fn set_option(&mut self, side: Side, socket: SocketId, option: &TcpOption) -> OptionOutcome {
+        let Some((path, handle)) = self.end_of(side, socket).and_then(|(path, end)| Some((path, end.handle?))) else {
+            return OptionOutcome::Lost;
+        };
+        let tcp = self.paths[path].ends[index(side)].socket(handle);
+        match option {
+            TcpOption::UserTimeout(time) => tcp.set_timeout(Some((*time).into())),
+            TcpOption::KeepAlive(time) => tcp.set_keep_alive(time.map(Into::into)),
+            _ => return OptionOutcome::Unknown,
+        }
+        OptionOutcome::Applied
     }
 
     fn tcp_info(&mut self, _now: Time, side: Side, socket: SocketId) -> Option<TcpInfo> {

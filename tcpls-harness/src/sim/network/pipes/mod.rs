@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tcpls_core::connection::TcpInfo;
-use tcpls_core::{Side, TcpEnd, Time};
+use tcpls_core::{OptionOutcome, Side, TcpEnd, Time};
 
 use self::flow::{Fin, Flow};
 use self::link::{Link, Piece};
 use super::middleboxes::Middleboxes;
 use super::{DOWN, Network, Opening, SocketId, UP};
+use crate::net::TcpOption;
 use crate::sim::event_queue::EventQueue;
 use crate::sim::rng::{Purpose, SimRng};
 use crate::sim::scenario::{Fault, Middlebox, Path};
@@ -378,6 +379,11 @@ impl Network for Pipes {
         if let Some(entry) = self.pipes.get_mut(&socket.0) {
             entry.flows[way_from(side)].limit = bytes.max(1);
         }
+    }
+
+    /// Pipes deliver what they are given, and have no options.
+    fn set_option(&mut self, _side: Side, _socket: SocketId, _option: &TcpOption) -> OptionOutcome {
+        OptionOutcome::Unknown
     }
 
     fn tcp_info(&mut self, now: Time, side: Side, socket: SocketId) -> Option<TcpInfo> {

@@ -1,0 +1,308 @@
+//! Options of sockets: what the application sets here or asks the peer for, and what the peer asks for.
+//!
+//! A socket belongs to the session's task, which sets its options when it is called ([`Input`]).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tcpls_core::error::AskOptionError;
+use tcpls_core::event::OptionOutcome;
+use tcpls_core::time::Time;
+use tcpls_core::wire::ids::{ConnectionId, OptionRequestId, Side};
+use tokio::sync::oneshot;
+
+use super::Session;
+use super::handle::Handle;
+use super::remotes::Ends;
+use super::shared::{Answer, Input, State};
+use crate::net::tcp_option::{OptionPolicy, Rate, TcpOption};
+
+/// Options that a session keeps for later TCP connections.
+const MAX_KEPT: usize = 32;
+
+/// Who wants an option set.
+pub(crate) enum Asker {
+    /// The peer, which may expect an answer.
+    Peer(Option<OptionRequestId>),
+    /// The application, now.
+    Application(oneshot::Sender<OptionOutcome>),
+    /// The application, since before there was the TCP connection.
+    Kept,
+}
+
+/// What the peer asks for.
+pub(crate) struct PeerOption {
+    pub(crate) tcp: ConnectionId,
+    pub(crate) kind: u8,
+    pub(crate) value: Vec<u8>,
+    pub(crate) request: Option<OptionRequestId>,
+}
+
+/// At which end an option is set.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Own,
+    Peer,
+}
+
+/// Which TCP connections an application means.
+#[derive(Clone, Copy)]
+enum Scope {
+    One(ConnectionId),
+    PathOf(ConnectionId),
+    All,
+}
+
+/// An option that each TCP connection gets that joins, on this path or on any.
+struct Kept {
+    path: Option<Ends>,
+    end: End,
+    option: TcpOption,
+}
+
+/// A session's options of sockets.
+#[derive(Default)]
+pub(crate) struct Options {
+    /// What the peer may choose.
+    policy: Option<Arc<OptionPolicy>>,
+    rate: Rate,
+    kept: Vec<Kept>,
+    /// TCP connections that have joined, and whose ends are not known yet.
+    unplaced: Vec<ConnectionId>,
+    /// The peer is to be asked for these as soon as it has answered others.
+    owed: Vec<(ConnectionId, TcpOption)>,
+    asks: BTreeMap<OptionRequestId, oneshot::Sender<OptionOutcome>>,
+}
+
+impl Options {
+    /// The peer may choose what this policy allows.
+    pub(crate) fn allow(&mut self, policy: &Arc<OptionPolicy>) {
+        self.policy = Some(policy.clone());
+    }
+
+    /// The peer asks for an option; returns the policy for it, unless it has asked too often.
+    pub(crate) fn admit(&mut self, now: Time) -> Option<Arc<OptionPolicy>> {
+        self.rate.allows(now).then(|| self.policy.clone().unwrap_or_default())
+    }
+
+    fn keep(&mut self, kept: Kept) -> Result<(), AskOptionError> {
+        let is_replaced =
+            |other: &Kept| other.path == kept.path && other.end == kept.end && other.option.is_same_kind(&kept.option);
+        self.kept.retain(|other| !is_replaced(other));
+        if self.kept.len() >= MAX_KEPT {
+            return Err(AskOptionError::TooMany);
+        }
+        self.kept.push(kept);
+        Ok(())
+    }
+}
+
+impl State {
+    /// The session's task has tried to set an option.
+    pub(crate) fn note_option(&mut self, asker: Asker, outcome: OptionOutcome) {
+        match asker {
+            Asker::Peer(Some(request)) => self.conn.answer_tcp_option(request, outcome),
+            Asker::Application(asker) => self.answers.push(Answer::Option(asker, outcome)),
+            Asker::Peer(None) | Asker::Kept => {}
+        }
+    }
+
+    /// The peer has answered.
+    pub(super) fn hear_option_answer(&mut self, request: OptionRequestId, outcome: OptionOutcome) {
+        self.answers.extend(self.options.asks.remove(&request).map(|asker| Answer::Option(asker, outcome)));
+        self.ask_owed();
+    }
+
+    /// A TCP connection has joined: it gets what the application wants of its path.
+    pub(super) fn keep_options(&mut self, tcp: ConnectionId) {
+        if self.options.kept.is_empty() {
+            return; // as nearly always
+        }
+        let path = self.path_ends(tcp);
+        if path == Ends::default() {
+            return self.options.unplaced.push(tcp);
+        }
+        let wanted = self.options.kept.iter().filter(|kept| kept.path.is_none_or(|kept| kept == path));
+        for (end, option) in wanted.map(|kept| (kept.end, kept.option.clone())).collect::<Vec<_>>() {
+            match end {
+                End::Own => self.inbox.push(Input::SetOption(tcp, option, Asker::Kept)),
+                End::Peer => self.options.owed.push((tcp, option)),
+            }
+        }
+        self.ask_owed();
+        self.wake_task();
+    }
+
+    /// TCP connection `tcp` has a socket with these ends.
+    pub(crate) fn set_ends(&mut self, tcp: ConnectionId, local: Option<SocketAddr>, remote: Option<SocketAddr>) {
+        self.conn.set_tcp_addresses(tcp, local, remote);
+        self.remotes.set(tcp, local, remote);
+        if self.options.unplaced.extract_if(.., |unplaced| *unplaced == tcp).count() > 0 {
+            self.keep_options(tcp);
+        }
+    }
+
+    /// Asks the peer for as many options as it takes now.
+    fn ask_owed(&mut self) {
+        while let Some((tcp, option)) = self.options.owed.first() {
+            let (kind, value) = option.encode();
+            if self.conn.ask_tcp_option(*tcp, kind, &value) == Err(AskOptionError::TooMany) {
+                return;
+            }
+            self.options.owed.remove(0);
+        }
+    }
+
+    /// The session is over: nothing is set or answered any more.
+    pub(super) fn forget_options(&mut self) {
+        (self.options.owed, self.options.unplaced) = (Vec::new(), Vec::new());
+        self.answers.extend(std::mem::take(&mut self.options.asks).into_values().map(Answer::NoOption));
+    }
+
+    /// Both ends of a TCP connection without the port that each new one chooses.
+    fn path_ends(&self, tcp: ConnectionId) -> Ends {
+        let Ends { local, remote } = self.remotes.ends(tcp);
+        let host = |end: SocketAddr| SocketAddr::new(end.ip(), 0);
+        match self.conn.side() {
+            Side::Client => Ends { local: local.map(host), remote },
+            Side::Server => Ends { local, remote: remote.map(host) },
+        }
+    }
+
+    /// The TCP connections that are meant, and the path if later ones are.
+    fn targets(&self, scope: Scope) -> Vec<ConnectionId> {
+        let live = self.conn.tcp_connections();
+        match scope {
+            Scope::One(tcp) => live.filter(|live| *live == tcp).collect(),
+            Scope::PathOf(tcp) => {
+                let path = self.path_ends(tcp);
+                live.filter(|live| self.path_ends(*live) == path).collect()
+            }
+            Scope::All => live.collect(),
+        }
+    }
+
+    /// Remembers the option for TCP connections that join later, if they are meant.
+    fn keep_option(&mut self, scope: Scope, end: End, option: &TcpOption) -> Result<(), AskOptionError> {
+        let path = match scope {
+            Scope::One(_) => return Ok(()),
+            Scope::PathOf(tcp) => Some(self.path_ends(tcp)),
+            Scope::All => None,
+        };
+        self.options.keep(Kept { path, end, option: option.clone() })
+    }
+
+    fn set_options(
+        &mut self,
+        scope: Scope,
+        option: &TcpOption,
+    ) -> Result<Vec<oneshot::Receiver<OptionOutcome>>, AskOptionError> {
+        if self.is_closed() {
+            return Err(AskOptionError::Closed);
+        }
+        let targets = self.targets(scope);
+        self.keep_option(scope, End::Own, option)?;
+        let receivers = targets.into_iter().map(|tcp| {
+            let (sender, receiver) = oneshot::channel();
+            self.inbox.push(Input::SetOption(tcp, option.clone(), Asker::Application(sender)));
+            receiver
+        });
+        let receivers: Vec<_> = receivers.collect();
+        self.wake_task();
+        if receivers.is_empty() { Err(AskOptionError::Unknown) } else { Ok(receivers) }
+    }
+
+    fn ask_options(
+        &mut self,
+        scope: Scope,
+        option: &TcpOption,
+    ) -> Result<Vec<oneshot::Receiver<OptionOutcome>>, AskOptionError> {
+        if self.is_closed() {
+            return Err(AskOptionError::Closed);
+        }
+        if !self.conn.takes_option_requests() {
+            return Err(AskOptionError::NotSupported);
+        }
+        let targets = self.targets(scope);
+        self.keep_option(scope, End::Peer, option)?;
+        let (kind, value) = option.encode();
+        let mut receivers = Vec::with_capacity(targets.len());
+        for tcp in targets {
+            let request = self.conn.ask_tcp_option(tcp, kind, &value)?;
+            let (sender, receiver) = oneshot::channel();
+            self.options.asks.insert(request, sender);
+            receivers.push(receiver);
+        }
+        self.wake_task();
+        if receivers.is_empty() { Err(AskOptionError::Unknown) } else { Ok(receivers) }
+    }
+}
+
+/// Options of a session's TCP connections, at both endpoints: from [`Session::tcp`] and [`Session::all_tcp`].
+///
+/// An option is set on the TCP connections that are live now. With [`TcpControl::on_path`] and [`Session::all_tcp`] it is
+/// also set on each that joins later, until the session ends or the same option gets another value there; results of those
+/// are [`Event::TcpOptionAnswered`](tcpls_core::event::Event::TcpOptionAnswered). A session keeps up to 32 such options.
+#[derive(Clone)]
+pub struct TcpControl {
+    handle: Handle,
+    scope: Scope,
+}
+
+impl Session {
+    /// Returns what sets options of TCP connection `tcp`, or of its path.
+    pub fn tcp(&self, tcp: ConnectionId) -> TcpControl {
+        TcpControl { handle: self.handle().clone(), scope: Scope::One(tcp) }
+    }
+
+    /// Returns what sets options of all TCP connections of the session, also of those that join later.
+    pub fn all_tcp(&self) -> TcpControl {
+        TcpControl { handle: self.handle().clone(), scope: Scope::All }
+    }
+}
+
+impl TcpControl {
+    /// Means all TCP connections on the path of this one, also those that join later: from the same address of the client
+    /// to the same address and port of the server.
+    #[must_use]
+    pub fn on_path(self) -> Self {
+        let scope = if let Scope::One(tcp) = self.scope { Scope::PathOf(tcp) } else { self.scope };
+        Self { scope, ..self }
+    }
+
+    /// Sets an option of this endpoint's sockets. Any option is allowed here that the operating system permits.
+    ///
+    /// Returns the first outcome that is not [`OptionOutcome::Applied`], if there is one. Cancel safe: the option is set
+    /// all the same.
+    ///
+    /// # Errors
+    /// See [`AskOptionError`]; [`AskOptionError::Unknown`] also if the session has no TCP connection now.
+    pub async fn set_option(&self, option: TcpOption) -> Result<OptionOutcome, AskOptionError> {
+        summary(self.handle.with(|state| state.set_options(self.scope, &option))?).await
+    }
+
+    /// Asks the peer to set an option of its sockets, and waits for the answer. What the peer allows, its policy says
+    /// ([`OptionPolicy`]).
+    ///
+    /// Returns the first outcome that is not [`OptionOutcome::Applied`], if there is one. Cancel safe: the request is sent
+    /// all the same.
+    ///
+    /// # Errors
+    /// See [`AskOptionError`]; [`AskOptionError::Unknown`] also if the session has no TCP connection now.
+    pub async fn ask_peer(&self, option: TcpOption) -> Result<OptionOutcome, AskOptionError> {
+        summary(self.handle.with(|state| state.ask_options(self.scope, &option))?).await
+    }
+}
+
+/// The first outcome that is not success.
+async fn summary(receivers: Vec<oneshot::Receiver<OptionOutcome>>) -> Result<OptionOutcome, AskOptionError> {
+    let mut all = OptionOutcome::Applied;
+    for receiver in receivers {
+        let outcome = receiver.await.map_err(|_| AskOptionError::Closed)?;
+        if all == OptionOutcome::Applied {
+            all = outcome;
+        }
+    }
+    Ok(all)
+}
