@@ -2,6 +2,8 @@
 
 #![cfg_attr(not(feature = "aws-lc-rs"), allow(dead_code, reason = "ring has neither HPKE nor ML-KEM"))]
 
+#[cfg(any(feature = "brotli", feature = "zlib"))]
+mod compression;
 #[cfg(feature = "aws-lc-rs")]
 mod ech;
 #[cfg(feature = "aws-lc-rs")]
