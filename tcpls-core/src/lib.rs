@@ -83,7 +83,9 @@
 //! }
 //! assert_eq!(answer, b"hello");
 //! ```
-#![forbid(unsafe_code)]
+// One call of OpenSSL's is unsafe: `crypto/openssl/resumption.rs` has it, and the proof that it is sound.
+#![cfg_attr(not(feature = "openssl"), forbid(unsafe_code))]
+#![cfg_attr(feature = "openssl", deny(unsafe_code))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod budget;

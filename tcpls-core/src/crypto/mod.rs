@@ -15,6 +15,8 @@ use crate::error::{Alert, HandshakeError};
 #[cfg_attr(not(feature = "testing"), allow(unreachable_pub, reason = "the feature `testing` shows it to tests"))]
 pub(crate) mod aead;
 pub mod alpn;
+#[cfg(any(feature = "openssl", feature = "rustls"))]
+mod by_server;
 mod ends;
 pub(crate) mod limits;
 pub mod nonce;

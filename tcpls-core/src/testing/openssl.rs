@@ -35,13 +35,15 @@ impl Tls {
     /// Returns the server's end by OpenSSL.
     pub fn openssl_server(&self) -> OpensslServer {
         let acceptor = self.acceptor().expect("a valid configuration");
-        OpensslServer::new(acceptor, &self.server_protocols).expect("valid protocol names")
+        let server = OpensslServer::new(acceptor, &self.server_protocols).expect("valid protocol names");
+        if self.early_server { server.with_early_data().expect("OpenSSL keeps sessions") } else { server }
     }
 
     fn connector(&self) -> Result<SslConnectorBuilder, ErrorStack> {
         let mut connector = SslConnector::builder(SslMethod::tls())?;
         connector.set_cert_store(if self.trusted { SERVER.store()? } else { CLIENT.store()? });
         self.limit(&mut connector)?;
+        connector.set_groups_list(if self.retry { "X25519:P-256" } else { "X25519" })?;
         if let Some(certificate) = self.client_certificate {
             let identity = if certificate == ClientCertificate::Trusted { &CLIENT } else { &STRANGER };
             identity.present(&mut connector, self.client_chain)?;
@@ -52,6 +54,7 @@ impl Tls {
     fn acceptor(&self) -> Result<SslAcceptorBuilder, ErrorStack> {
         let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls())?;
         self.limit(&mut acceptor)?;
+        acceptor.set_groups_list(if self.retry { "P-256" } else { "X25519" })?;
         SERVER.present(&mut acceptor, self.server_chain)?;
         acceptor.set_num_tickets(self.tickets)?;
         if self.client_auth {

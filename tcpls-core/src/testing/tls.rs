@@ -22,11 +22,9 @@ use rustls::{
 };
 
 use super::seed;
-use crate::crypto::Handshake;
-#[cfg(feature = "openssl")]
-use crate::crypto::TlsServer;
 use crate::crypto::rng::Rng;
 use crate::crypto::rustls::{RustlsClient, RustlsServer};
+use crate::crypto::{Handshake, TlsClient, TlsServer};
 
 // ring if both are built: what a seed gives does not depend on another package that asks for aws-lc-rs.
 #[cfg(not(feature = "ring"))]
@@ -131,23 +129,34 @@ impl Tls {
         if self.resumed_joins { server.with_resumed_joins().expect("there are tickets") } else { server }
     }
 
-    /// Starts a handshake of the client's end: by rustls, or by OpenSSL if the feature `openssl` is built and the environment
-    /// variable `TCPLS_TESTING_TLS` is `openssl`.
-    pub fn start_client(&self, seed: u64) -> Box<dyn Handshake> {
+    /// Returns the client's end: by rustls, or by OpenSSL if the feature `openssl` is built and the environment variable
+    /// `TCPLS_TESTING_TLS` is `openssl`. The sessions that are made from it share its tickets.
+    pub fn client_end(&self, seed: u64) -> Arc<dyn TlsClient> {
         #[cfg(feature = "openssl")]
         if is_openssl() {
-            return super::openssl::start_client(&self.openssl_client());
+            let client = self.openssl_client();
+            return Arc::new(if self.early_client { client.with_early_data(Arc::default()) } else { client });
         }
-        start_client(&self.client(seed))
+        Arc::new(self.client(seed))
     }
 
     /// The same for the server's end.
-    pub fn start_server(&self, seed: u64) -> Box<dyn Handshake> {
+    pub fn server_end(&self, seed: u64) -> Arc<dyn TlsServer> {
         #[cfg(feature = "openssl")]
         if is_openssl() {
-            return TlsServer::handshake(&self.openssl_server()).expect("a valid configuration");
+            return Arc::new(self.openssl_server());
         }
-        self.server(seed).handshake().expect("a complete configuration")
+        Arc::new(self.server(seed))
+    }
+
+    /// Starts a handshake of [`Tls::client_end`].
+    pub fn start_client(&self, seed: u64) -> Box<dyn Handshake> {
+        self.client_end(seed).handshake(SERVER_NAME).expect("a complete configuration")
+    }
+
+    /// Starts a handshake of [`Tls::server_end`].
+    pub fn start_server(&self, seed: u64) -> Box<dyn Handshake> {
+        self.server_end(seed).handshake().expect("a complete configuration")
     }
 
     /// Returns a client of plain TLS that does not know TCPLS.

@@ -7,26 +7,27 @@ use std::time::Duration;
 
 use rustls::server::ServerSessionMemoryCache;
 use tcpls_core::connection::State;
-use tcpls_core::crypto::rustls::{EarlyTickets, RustlsClient, RustlsServer};
+use tcpls_core::crypto::rustls::EarlyTickets;
+use tcpls_core::crypto::{TlsClient, TlsServer};
 use tcpls_core::error::{CloseReason, OpenStreamError, ReadError, Violation};
 use tcpls_core::event::{Event, StreamEvent};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode, StreamId};
 
-use crate::support::tls::{SUITES, start_client};
+use crate::support::tls::{SERVER_NAME, SUITES};
 use crate::support::{Client, Pair, Server, Setup, Side, Tls};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
 
 /// A client and a server whose sessions share tickets.
 struct Ends {
-    client: RustlsClient,
-    server: RustlsServer,
+    client: Arc<dyn TlsClient>,
+    server: Arc<dyn TlsServer>,
     sessions: u64,
 }
 
 impl Ends {
     fn new(tls: &Tls) -> Self {
-        Self { client: tls.client(1), server: tls.server(1), sessions: 0 }
+        Self { client: tls.client_end(1), server: tls.server_end(1), sessions: 0 }
     }
 
     /// Both have early data, and the client a ticket.
@@ -43,7 +44,7 @@ impl Ends {
     fn pair(&mut self, setup: Setup) -> Pair {
         self.sessions += 1;
         let setup = Setup { seed: self.sessions, ..setup };
-        Pair::new(setup, start_client(&self.client), self.server.handshake().unwrap())
+        Pair::new(setup, self.client.handshake(SERVER_NAME).unwrap(), self.server.handshake().unwrap())
     }
 
     fn fetch_ticket(&mut self) {
@@ -122,7 +123,7 @@ fn request_arrives_with_the_client_hello_and_the_answer_in_one_round_trip() {
 fn assert_rejected(tls: &Tls, server: &Tls, setup: &Setup) {
     for bytes in [10, 14_000, 100_000] {
         let mut ends = Ends::with_ticket_of(tls);
-        ends.server = server.server(2);
+        ends.server = server.server_end(2);
         let mut pair = ends.pair(setup.clone());
         let data: Vec<u8> = (0..bytes).map(|n| n as u8).collect();
         let (id, other) = (ask(&mut pair, &data), ask(&mut pair, b"little"));
@@ -154,10 +155,10 @@ fn early_data_with_a_ticket_that_the_server_does_not_know_is_sent_again() {
 fn client_of_another_configuration_does_not_use_the_ticket() {
     let (tls, tickets) = (early(), Arc::new(EarlyTickets::default()));
     let mut ends = Ends::new(&tls);
-    ends.client = tls.client(1).with_early_data(tickets.clone());
+    ends.client = Arc::new(tls.client(1).with_early_data(tickets.clone()));
     ends.fetch_ticket();
     // rustls compares the objects that verify certificates.
-    ends.client = tls.client(2).with_early_data(tickets.clone());
+    ends.client = Arc::new(tls.client(2).with_early_data(tickets.clone()));
     let mut pair = ends.pair(Setup::default());
     assert_eq!(pair.client().early_data(), 0);
     pair.drive();
@@ -170,9 +171,9 @@ fn client_of_another_configuration_does_not_use_the_ticket() {
 fn early_data_is_sent_again_after_a_hello_retry_request() {
     let tls = early();
     let mut ends = Ends::new(&Tls { retry: true, ..tls.clone() });
-    ends.server = tls.server(1);
+    ends.server = tls.server_end(1);
     ends.fetch_ticket();
-    ends.server = Tls { retry: true, ..tls }.server(2);
+    ends.server = Tls { retry: true, ..tls }.server_end(2);
     let mut pair = ends.pair(Setup::default());
     let id = ask(&mut pair, &[5; 14_000]);
     first_flight(&mut pair);
@@ -251,7 +252,7 @@ fn client_without_a_stream_sends_no_early_data_and_resumes() {
     for opted_in in [true, false] {
         let tls = early();
         let mut ends = Ends::with_ticket_of(&tls);
-        ends.server = Tls { early_server: opted_in, ..tls }.server(2);
+        ends.server = Tls { early_server: opted_in, ..tls }.server_end(2);
         let mut pair = ends.pair(Setup::default());
         pair.drive();
         assert_eq!(pair.server().state(), State::Established);
@@ -285,7 +286,7 @@ fn early_data_is_for_the_application_protocol_of_its_ticket() {
     pair.drive();
     assert_delivered(&mut pair, id, b"for h3");
     // The server has changed: no byte for h3 reaches h2.
-    ends.server = other.server(2);
+    ends.server = other.server_end(2);
     let mut pair = ends.pair(Setup::default());
     ask(&mut pair, b"for h3");
     pair.drive();
@@ -293,7 +294,7 @@ fn early_data_is_for_the_application_protocol_of_its_ticket() {
     assert_eq!(pair.end(Server).accepted, []);
     // Without early data, the session is one of h2.
     let mut ends = Ends::with_ticket_of(&tls);
-    ends.server = other.server(2);
+    ends.server = other.server_end(2);
     let mut pair = ends.pair(Setup::default());
     pair.drive();
     assert_eq!(pair.client().application_protocol(), Some(&b"h2"[..]));
@@ -305,9 +306,9 @@ fn client_that_does_not_offer_the_tickets_protocol_has_no_early_data() {
     let tickets = Arc::new(EarlyTickets::default());
     let tls = Tls { client_protocols: vec![b"h3"], server_protocols: vec![b"h3", b"h2"], ..early() };
     let client = |tls: &Tls| Tls { early_client: false, ..tls.clone() }.client(1).with_early_data(tickets.clone());
-    let mut ends = Ends { client: client(&tls), server: tls.server(1), sessions: 0 };
+    let mut ends = Ends { client: Arc::new(client(&tls)), server: tls.server_end(1), sessions: 0 };
     ends.fetch_ticket();
-    ends.client = client(&Tls { client_protocols: vec![b"h2"], ..tls });
+    ends.client = Arc::new(client(&Tls { client_protocols: vec![b"h2"], ..tls }));
     let mut pair = ends.pair(Setup::default());
     assert_eq!(pair.client().early_data(), 0);
     pair.drive();
@@ -398,7 +399,7 @@ fn client_that_closes_with_early_data_delivers_it_first() {
     for opted_in in [true, false] {
         let tls = early();
         let mut ends = Ends::with_ticket_of(&tls);
-        ends.server = Tls { early_server: opted_in, ..tls }.server(2);
+        ends.server = Tls { early_server: opted_in, ..tls }.server_end(2);
         let mut pair = ends.pair(Setup::default());
         let id = ask(&mut pair, b"farewell");
         pair.step(Client);
@@ -424,7 +425,7 @@ fn client_that_closes_with_early_data_delivers_it_first() {
 fn stream_that_is_reset_before_its_early_data_is_rejected_ends_without_data() {
     let tls = early();
     let mut ends = Ends::with_ticket_of(&tls);
-    ends.server = Tls { early_server: false, ..tls }.server(2);
+    ends.server = Tls { early_server: false, ..tls }.server_end(2);
     let mut pair = ends.pair(Setup::default());
     let id = pair.open_stream(Client);
     pair.write(Client, id, &[1; 5_000]);
@@ -483,7 +484,7 @@ fn first_byte_of_an_answer_takes_one_round_trip_with_early_data_and_two_without(
 fn secrets_of_tickets_are_not_shown() {
     let ends = Ends::with_ticket();
     let shown = format!("{:?}", ends.client);
-    assert!(shown.contains("EarlyTickets") && !shown.contains("Tls13ClientSessionValue"), "{shown}");
+    assert!(shown.contains("Tickets") && !shown.contains("Tls13ClientSessionValue"), "{shown}");
 }
 
 #[test]
@@ -491,7 +492,7 @@ fn early_data_may_arrive_in_single_bytes() {
     for opted_in in [true, false] {
         let tls = early();
         let mut ends = Ends::with_ticket_of(&tls);
-        ends.server = Tls { early_server: opted_in, ..tls }.server(2);
+        ends.server = Tls { early_server: opted_in, ..tls }.server_end(2);
         let mut pair = ends.pair(Setup::default());
         let id = ask(&mut pair, &[4; 3_000]);
         for _ in 0..4 {

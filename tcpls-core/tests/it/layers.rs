@@ -216,8 +216,10 @@ fn the_core_has_no_clock_no_sockets_no_threads_and_no_chance() {
         "HashSet",
         "unsafe ",
     ];
+    // OpenSSL offers a session by an unsafe call, and compares the age of tickets with the system's time (D163, D165).
+    let exceptions = [("crypto::openssl::resumption", "unsafe "), ("crypto::openssl::tickets", "SystemTime")];
     for source in sources() {
-        for word in forbidden {
+        for word in forbidden.iter().filter(|word| !exceptions.contains(&(source.module.as_str(), word))) {
             let used = source.text.lines().find(|line| line.contains(word));
             assert_eq!(used, None, "{} uses {word}", source.module);
         }

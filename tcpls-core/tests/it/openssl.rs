@@ -1,15 +1,18 @@
 //! The provider for OpenSSL: sessions between it and the provider for rustls, either way round, and between two of its own. What
 //! every provider has to do is in `support::provider`; `crypto/openssl/tests.rs` has the numbers of records.
 
+use std::sync::Arc;
+
 use tcpls_core::HandshakeErrorKind as Kind;
 use tcpls_core::connection::State;
-use tcpls_core::crypto::{Handshake, TlsServer};
+use tcpls_core::crypto::openssl::{OpensslTickets, StoredTicket};
+use tcpls_core::crypto::{Handshake, TlsClient, TlsServer};
 use tcpls_core::error::CloseReason;
 use tcpls_core::testing::openssl;
 use tcpls_core::wire::ids::ConnectionId;
 
 use crate::support::provider::{self, SERVER_CERTIFICATE, assert_failed, established};
-use crate::support::tls::{ClientCertificate, client_certificate, start_client};
+use crate::support::tls::{ClientCertificate, SERVER_NAME, SUITES, client_certificate, start_client};
 use crate::support::{Client, Pair, Server, Setup, Side, Tls};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
@@ -80,6 +83,140 @@ fn client_resumes_with_a_ticket_that_openssl_made() {
         };
         let (full, resumed) = (flight(), flight());
         assert!(resumed + SERVER_CERTIFICATE.len() < full, "the certificate is sent again: {resumed} of {full} bytes");
+    }
+}
+
+/// Each way of having OpenSSL at one end or both, with early data: what makes the handshakes.
+fn ends_with_early_data(tls: &Tls) -> [(Arc<dyn TlsClient>, Arc<dyn TlsServer>); 3] {
+    let client = || -> Arc<dyn TlsClient> { Arc::new(tls.openssl_client().with_early_data(Arc::default())) };
+    let server = || -> Arc<dyn TlsServer> { Arc::new(tls.openssl_server()) };
+    [(client(), Arc::new(tls.server(1))), (Arc::new(tls.client(1)), server()), (client(), server())]
+}
+
+fn pair_of((client, server): &(Arc<dyn TlsClient>, Arc<dyn TlsServer>)) -> Pair {
+    Pair::new(Setup::default(), client.handshake(SERVER_NAME).unwrap(), server.handshake().unwrap())
+}
+
+#[test]
+fn client_with_openssl_resumes_sessions_of_either_library() {
+    for certificate in [None, Some(ClientCertificate::Trusted)] {
+        let tls = Tls {
+            client_auth: certificate.is_some(),
+            client_certificate: certificate,
+            server_chain: 3,
+            ..Tls::default()
+        };
+        let servers: [Arc<dyn TlsServer>; 2] = [Arc::new(tls.server(1)), Arc::new(tls.openssl_server())];
+        for server in servers {
+            let client: Arc<dyn TlsClient> = Arc::new(tls.openssl_client().with_resumption(Arc::default()));
+            let ends = (client, server);
+            let flight = || {
+                let mut pair = established(pair_of(&ends));
+                assert_eq!(pair.client().early_data(), 0);
+                pair.transfer(Server, b"behind the tickets");
+                assert_eq!(pair.client().peer_certificates(), [SERVER_CERTIFICATE; 3], "also of a resumed session");
+                let known = pair.server().peer_certificates().first().map(Vec::as_slice);
+                assert_eq!(known, certificate.map(|_| client_certificate()).as_deref());
+                pair.join();
+                pair.transfer(Client, b"over two");
+                pair.wire()[0].1.len()
+            };
+            let (full, resumed) = (flight(), flight());
+            assert!(resumed + SERVER_CERTIFICATE.len() < full, "no certificate: {resumed} of {full} bytes");
+        }
+    }
+}
+
+#[test]
+fn request_arrives_with_the_client_hello_whichever_end_has_openssl() {
+    for suite in SUITES {
+        let tls = Tls { suites: vec![suite], early_client: true, early_server: true, ..Tls::default() };
+        for ends in ends_with_early_data(&tls) {
+            let mut pair = established(pair_of(&ends));
+            pair.transfer(Server, b"behind the tickets");
+            let mut pair = pair_of(&ends);
+            let id = pair.open_stream(Client);
+            pair.write(Client, id, b"question");
+            pair.step(Client);
+            pair.deliver_all();
+            assert!(pair.server().stream(id).is_early() && !pair.server().is_confirmed());
+            assert_eq!(pair.read_all(Server, id), b"question");
+            pair.write(Server, id, b"answer");
+            while pair.step(Server) {}
+            pair.deliver_all();
+            assert_eq!(pair.read_all(Client, id), b"answer");
+            pair.drive();
+            assert!(pair.server().is_confirmed());
+            pair.join();
+            [Client, Server].into_iter().for_each(|side| pair.update_keys(side));
+            pair.transfer(Server, b"over two");
+        }
+    }
+}
+
+#[test]
+fn copy_of_a_first_flight_delivers_nothing_at_a_server_with_openssl() {
+    let tls = Tls { early_client: true, early_server: true, ..Tls::default() };
+    let [_, _, ends] = ends_with_early_data(&tls);
+    established(pair_of(&ends)).transfer(Server, b"behind the tickets");
+    let mut pair = pair_of(&ends);
+    let id = pair.open_stream(Client);
+    pair.write(Client, id, b"pay");
+    pair.step(Client);
+    let flight: Vec<u8> = pair.flow(FIRST, Server).in_flight.iter().copied().collect();
+    pair.deliver_all();
+    assert_eq!(pair.read_all(Server, id), b"pay");
+    for _ in 0..3 {
+        let mut copy = pair_of(&ends);
+        copy.step(Client);
+        let flow = copy.flow(FIRST, Server);
+        flow.in_flight = flight.iter().copied().collect();
+        copy.deliver_all();
+        assert_eq!((copy.server().state(), copy.server().accept_stream()), (State::Handshaking, None));
+    }
+}
+
+#[test]
+fn tickets_of_openssl_serve_another_process_once_they_are_stored() {
+    let tls = Tls { early_client: true, early_server: true, ..Tls::default() };
+    for server in [Arc::new(tls.server(1)) as Arc<dyn TlsServer>, Arc::new(tls.openssl_server())] {
+        let tickets = Arc::new(OpensslTickets::default());
+        let client = |tickets: &Arc<OpensslTickets>| tls.openssl_client().with_early_data(tickets.clone());
+        let ends = (Arc::new(client(&tickets)) as Arc<dyn TlsClient>, server.clone());
+        established(pair_of(&ends)).transfer(Server, b"behind the tickets");
+        let stored = tickets.export();
+        assert_eq!(stored.len(), 2);
+        let other = Arc::new(OpensslTickets::default());
+        other.import(stored);
+        let mut pair = pair_of(&(Arc::new(client(&other)), server));
+        assert!(pair.client().early_data() > 14_000);
+        let id = pair.open_stream(Client);
+        pair.write(Client, id, b"question");
+        pair.step(Client);
+        pair.deliver_all();
+        assert!(pair.server().stream(id).is_early());
+        pair.drive();
+        assert_eq!(pair.client().peer_certificates(), [SERVER_CERTIFICATE]);
+    }
+}
+
+#[test]
+fn a_stored_ticket_that_is_damaged_leads_to_a_full_handshake() {
+    let tls = Tls { early_client: true, early_server: true, ..Tls::default() };
+    let (tickets, server) = (Arc::new(OpensslTickets::default()), Arc::new(tls.openssl_server()));
+    let client = |tickets: Arc<OpensslTickets>| -> Arc<dyn TlsClient> {
+        Arc::new(tls.openssl_client().with_early_data(tickets)) //
+    };
+    established(pair_of(&(client(tickets.clone()), server.clone()))).transfer(Server, b"behind the tickets");
+    let [stored, ..] = &tickets.export()[..] else { panic!("no ticket") };
+    for len in [0, 1, stored.session.len() / 2, stored.session.len() - 1] {
+        let damaged = Arc::new(OpensslTickets::default());
+        let session = stored.session[..len].to_vec();
+        damaged.import([StoredTicket { session, ..stored.clone() }]);
+        let mut pair = pair_of(&(client(damaged), server.clone()));
+        assert_eq!(pair.client().early_data(), 0);
+        pair.drive();
+        pair.transfer(Client, b"all the same");
     }
 }
 

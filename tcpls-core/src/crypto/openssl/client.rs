@@ -2,26 +2,31 @@
 
 use core::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use openssl::ssl::{SslConnector, SslConnectorBuilder};
+use openssl::ssl::{SslConnector, SslConnectorBuilder, SslRef};
 
 use super::complete;
-use super::driver::Driver;
+use super::driver::{ClientSide, Driver};
 use super::errors::{misconfigured, refused_configuration};
 use super::extensions::Policy;
+use super::resumption::{Resumption, TicketSink, offer};
+use super::tickets::OpensslTickets;
 use crate::crypto::alpn::is_tcpls;
 use crate::crypto::{Handshake, Offer, TlsClient, alpn};
 use crate::error::HandshakeError;
 
 /// Starts a client's handshakes, with the certificates, suites and trust of the user's OpenSSL configuration.
 ///
-/// It resumes no sessions: New Session Tickets are dropped.
+/// Without [`with_resumption`](Self::with_resumption), it resumes no sessions: New Session Tickets are dropped.
 #[derive(Clone)]
 pub struct OpensslClient {
     connector: SslConnector,
     names: Vec<Vec<u8>>,
     offer: Offer,
     policy: Policy,
+    tickets: Option<Arc<OpensslTickets>>,
+    sends_early_data: bool,
 }
 
 impl OpensslClient {
@@ -29,7 +34,8 @@ impl OpensslClient {
     /// plain TLS; ALPN names that `connector` has are not used. A server that selects none of them ends the session with
     /// [`CloseReason::NoApplicationProtocol`].
     ///
-    /// It sets the callback for key logs, allows TLS 1.3 alone, and sends no early data.
+    /// It sets the callback for key logs, allows TLS 1.3 alone, and sends no early data: see
+    /// [`with_early_data`](Self::with_early_data).
     ///
     /// # Errors
     /// OpenSSL cannot use TLS 1.3, or a protocol's name is empty, longer than 249 bytes, or one of TCPLS.
@@ -39,7 +45,35 @@ impl OpensslClient {
         let names = alpn::names(application_protocols)?;
         complete(&mut connector).map_err(refused_configuration)?;
         let offer = if application_protocols.is_empty() { Offer::Anything } else { Offer::Protocols };
-        Ok(Self { connector: connector.build(), names, offer, policy: Policy::Absent })
+        Ok(Self {
+            connector: connector.build(),
+            names,
+            offer,
+            policy: Policy::Absent,
+            tickets: None,
+            sends_early_data: false,
+        })
+    }
+
+    /// Returns a copy that resumes TCPLS sessions with `tickets`, and keeps those of its sessions there. A session then holds
+    /// on to OpenSSL's state, some tens of KiB. `tickets` must come from clients with the same trust.
+    #[must_use]
+    pub fn with_resumption(&self, tickets: Arc<OpensslTickets>) -> Self {
+        Self { tickets: Some(tickets), ..self.clone() }
+    }
+
+    /// Returns a copy that does the same, and with which streams can be opened and written before the handshake is complete:
+    /// early data, in the same flight as the ClientHello. [`Connection::early_data`] says how much can be sent. Sessions
+    /// that the draft's extension negotiates have none.
+    ///
+    /// An attacker can send a copy of early data to the server, which rejects it as far as its tickets work once: send
+    /// only requests that may be repeated. Early data has no forward secrecy: the ticket's key, from either end,
+    /// decrypts it.
+    ///
+    /// [`Connection::early_data`]: crate::connection::Connection::early_data
+    #[must_use]
+    pub fn with_early_data(&self, tickets: Arc<OpensslTickets>) -> Self {
+        Self { sends_early_data: true, ..self.with_resumption(tickets) }
     }
 
     /// Returns a copy that negotiates TCPLS by the draft's TLS extension, with only the plain names in ALPN (decision D132).
@@ -82,7 +116,20 @@ impl OpensslClient {
         if names.is_empty() {
             return Err(misconfigured("there is no application protocol to offer without TCPLS"));
         }
-        Ok(Self { names, offer: Offer::Protocols, policy: Policy::Absent, ..self.clone() })
+        Ok(Self { names, offer: Offer::Protocols, policy: Policy::Absent, tickets: None, ..self.clone() })
+    }
+
+    /// Offers the newest ticket of the server, if there is one that OpenSSL can use.
+    fn resume(&self, tickets: &Arc<OpensslTickets>, tls: &mut SslRef, server_name: &str) -> Resumption {
+        let sink = TicketSink { tickets: tickets.clone(), server_name: server_name.to_owned() };
+        let (mut chain, mut early_state) = (Vec::new(), None);
+        if let Some(ticket) = tickets.take(server_name)
+            && let Ok(max_early_data) = offer(tls, &ticket.session)
+        {
+            early_state = ticket.early_state(&self.names, max_early_data).filter(|_| self.sends_early_data);
+            chain = ticket.chain;
+        }
+        Resumption { sink, chain, early_state }
     }
 
     fn filtered(&self, is_kept: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
@@ -105,15 +152,20 @@ impl TlsClient for OpensslClient {
         if !wire.is_empty() {
             tls.set_alpn_protos(&wire).map_err(refused_configuration)?;
         }
-        let tls = tls.into_ssl(server_name).map_err(refused_configuration)?;
-        let shown = (!is_address).then(|| server_name.to_owned());
-        Ok(Box::new(Driver::client(tls, self.offer, self.policy, shown)?))
+        let mut tls = tls.into_ssl(server_name).map_err(refused_configuration)?;
+        let resumption = self.tickets.as_ref().map(|tickets| self.resume(tickets, &mut tls, server_name));
+        let shown_name = (!is_address).then(|| server_name.to_owned());
+        let side = ClientSide { offer: self.offer, policy: self.policy, shown_name, resumption };
+        Ok(Box::new(Driver::client(tls, side)?))
     }
 }
 
 impl fmt::Debug for OpensslClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpensslClient").field("offer", &self.offer).finish_non_exhaustive()
+        f.debug_struct("OpensslClient")
+            .field("offer", &self.offer)
+            .field("tickets", &self.tickets)
+            .finish_non_exhaustive()
     }
 }
 

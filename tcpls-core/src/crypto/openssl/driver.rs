@@ -2,16 +2,20 @@
 //!
 //! The code is the same for client and server. OpenSSL never gets a byte beyond the handshake.
 
+mod early;
+
 use std::sync::Arc;
 
-use openssl::ssl::{ErrorCode, Ssl, SslRef, SslStream, SslVerifyMode};
+use openssl::ssl::{Error, ErrorCode, ShutdownState, Ssl, SslRef, SslStream, SslVerifyMode};
 
+use super::early::{Early, Gate, Issued};
 use super::errors::{failed, failure, library};
 use super::extensions::{Agreement, Policy};
 use super::flight::{EarlyToken, ServerFlight};
 use super::pipe::Pipe;
 use super::records::OwnRecords;
-use super::secrets::Schedule;
+use super::resumption::{Resumption, TicketReader, TicketSink};
+use super::schedule::Schedule;
 use super::{Notes, notes_index};
 use crate::crypto::aead::Suite;
 use crate::crypto::alpn::is_tcpls;
@@ -46,6 +50,26 @@ pub(super) struct Driver {
     outgoing: Vec<u8>,
     /// From the moment at which this endpoint's application keys exist.
     own: Option<OwnRecords>,
+    early: Early,
+    /// Server: whether OpenSSL is asked for early data.
+    reads_early: bool,
+    /// Server with early data: what decides on it. The ClientHello gets to OpenSSL when all of it is there.
+    gate: Option<Gate>,
+    hello_is_over: bool,
+    /// Client: where tickets go.
+    sink: Option<TicketSink>,
+    /// Client: the certificates of the session that is offered.
+    offered_chain: Vec<Vec<u8>>,
+}
+
+/// What distinguishes one handshake of a client from another.
+#[derive(Default)]
+pub(super) struct ClientSide {
+    pub(super) offer: Offer,
+    pub(super) policy: Policy,
+    /// The name that its ClientHello shows.
+    pub(super) shown_name: Option<String>,
+    pub(super) resumption: Option<Resumption>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,23 +81,27 @@ enum Phase {
 
 impl Driver {
     /// Starts a client's handshake, which gives its ClientHello.
-    pub(super) fn client(
-        mut tls: Ssl,
-        offer: Offer,
-        policy: Policy,
-        shown_name: Option<String>,
-    ) -> Result<Self, HandshakeError> {
+    pub(super) fn client(mut tls: Ssl, side: ClientSide) -> Result<Self, HandshakeError> {
         tls.set_connect_state();
+        let ClientSide { offer, policy, shown_name, resumption } = side;
         let mut driver = Self { offer, shown_name, ..Self::new(tls, Side::Client, policy)? };
-        driver.flight = (policy != Policy::Absent).then(ServerFlight::default);
-        driver.step()?;
+        let mut early_state = None;
+        if let Some(resumption) = resumption {
+            early_state = resumption.early_state;
+            (driver.sink, driver.offered_chain) = (Some(resumption.sink), resumption.chain);
+        }
+        driver.flight = (policy != Policy::Absent || early_state.is_some()).then(ServerFlight::default);
+        match early_state {
+            Some(state) => driver.begin_early(state)?,
+            None => driver.step()?,
+        }
         Ok(driver)
     }
 
-    /// Starts a server's handshake.
-    pub(super) fn server(mut tls: Ssl, policy: Policy) -> Result<Self, HandshakeError> {
+    /// Starts a server's handshake, which accepts early data with the tickets in `issued`.
+    pub(super) fn server(mut tls: Ssl, policy: Policy, issued: Option<Arc<Issued>>) -> Result<Self, HandshakeError> {
         tls.set_accept_state();
-        Self::new(tls, Side::Server, policy)
+        Ok(Self { gate: issued.map(Gate::new), ..Self::new(tls, Side::Server, policy)? })
     }
 
     fn new(mut tls: Ssl, side: Side, policy: Policy) -> Result<Self, HandshakeError> {
@@ -92,14 +120,24 @@ impl Driver {
             change_cipher_specs: 0,
             outgoing: Vec::new(),
             own: None,
+            early: Early::default(),
+            reads_early: false,
+            gate: None,
+            hello_is_over: false,
+            sink: None,
+            offered_chain: Vec::new(),
         })
     }
 
     /// Lets OpenSSL go on until it needs the peer's next record.
     fn step(&mut self) -> Result<(), HandshakeError> {
-        let outcome = match self.tls.do_handshake() {
+        let outcome = match self.advance() {
             Ok(()) => {
                 self.phase = Phase::Complete;
+                if self.side == Side::Server {
+                    // OpenSSL takes a session out of its cache again if it is freed before it is closed.
+                    self.tls.set_shutdown(ShutdownState::SENT | ShutdownState::RECEIVED);
+                }
                 Ok(())
             }
             Err(error) if error.code() == ErrorCode::WANT_READ => Ok(()),
@@ -112,6 +150,13 @@ impl Driver {
         // An alert of OpenSSL's is part of what it wrote.
         let collected = self.collect();
         outcome.and(collected)
+    }
+
+    fn advance(&mut self) -> Result<(), Error> {
+        if self.reads_early {
+            self.read_early_data()?;
+        }
+        self.tls.do_handshake()
     }
 
     /// Takes what OpenSSL wrote: its flight as it is, what it wrote behind it under numbers of this endpoint's.
@@ -135,7 +180,10 @@ impl Driver {
         self.outgoing.extend_from_slice(&flight);
         let late = self.tls.get_mut().take_late();
         match &mut self.own {
-            Some(own) => own.seal_again(late, &mut self.outgoing),
+            Some(own) => {
+                let note = |ticket: &[u8]| self.gate.iter().for_each(|gate| gate.note(ticket));
+                own.seal_again(late, &mut self.outgoing, note)
+            }
             None => Ok(()), // nothing is late before there are keys
         }
     }
@@ -175,8 +223,11 @@ impl Driver {
             let code = self.tls.ssl().current_cipher().map(|cipher| u16::from_be_bytes(cipher.protocol_id()));
             flight.take_record(record, secret, code.and_then(Suite::from_code));
         }
-        self.tls.get_mut().feed(record);
+        if !self.let_through(record) {
+            return Ok(()); // more of the ClientHello has to arrive
+        }
         self.step()?;
+        self.note_acceptance();
         if self.phase == Phase::Complete && self.early_token() == Some(EarlyToken::Malformed) {
             return Err(self.refuse(Alert::DecodeError, "the server's tcpls_token has a length other than 32 bytes"));
         }
@@ -234,6 +285,22 @@ impl Handshake for Driver {
         true
     }
 
+    fn early_state(&self) -> Option<&[u8]> {
+        self.early.state.as_deref()
+    }
+
+    fn write_early(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> bool {
+        self.seal_early(plaintext, out)
+    }
+
+    fn read_early(&mut self) -> Option<Vec<u8>> {
+        self.early.received.pop_front()
+    }
+
+    fn set_early_terms(&mut self, terms: &[u8]) {
+        self.gate.iter_mut().for_each(|gate| gate.set_terms(terms));
+    }
+
     fn is_complete(&self) -> bool {
         self.phase == Phase::Complete
     }
@@ -243,6 +310,14 @@ impl Handshake for Driver {
         self.notes.log.secret_of(self.side).map(|_| self.is_agreed())
     }
 
+    fn alpn(&self) -> Option<&[u8]> {
+        self.tls.ssl().selected_alpn_protocol()
+    }
+
+    fn is_resumed(&self) -> bool {
+        self.tls.ssl().session_reused()
+    }
+
     fn is_draft_only(&self) -> bool {
         // Where ALPN has agreed on TCPLS, the peer has everything.
         self.notes.agreement.is_draft_only(self.side) && !self.is_agreed_by_alpn()
@@ -250,7 +325,8 @@ impl Handshake for Driver {
 
     fn memory(&self) -> usize {
         // OpenSSL copies what it reads; it has at most all of it.
-        self.tls.get_ref().memory() + self.outgoing.capacity() + self.received
+        let gate = self.gate.as_ref().map_or(0, Gate::memory);
+        self.tls.get_ref().memory() + self.outgoing.capacity() + self.received + self.early.memory() + gate
     }
 
     fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError> {
@@ -265,23 +341,25 @@ impl Handshake for Driver {
         let secret = |side| self.notes.log.secret_of(side).cloned().ok_or_else(missing);
         let (own, peers) = (secret(self.side)?, secret(self.side.peer())?);
         let open = (0, peers.open_keys(suite)?);
-        let tls = self.tls.ssl();
-        let (is_agreed, draft_only) = (self.is_agreed(), self.is_draft_only());
-        let early_token = self.early_token();
-        let alpn = tls.selected_alpn_protocol().map(<[u8]>::to_vec);
-        let server_name = match self.side {
-            Side::Client => self.shown_name,
-            Side::Server => tls.servername(openssl::ssl::NameType::HOST_NAME).map(str::to_owned),
+        let (is_agreed, draft_only, early_token) = (self.is_agreed(), self.is_draft_only(), self.early_token());
+        let Self { side, offer, shown_name, tls, own: records, early, sink, offered_chain, .. } = *self;
+        let alpn = tls.ssl().selected_alpn_protocol().map(<[u8]>::to_vec);
+        let server_name = match side {
+            Side::Client => shown_name,
+            Side::Server => tls.ssl().servername(openssl::ssl::NameType::HOST_NAME).map(str::to_owned),
         };
-        let peer_certificates = peer_certificates(tls, self.side).map_err(library)?;
-        let seal = self.own.ok_or_else(missing)?.into_keys();
-        let schedule = Box::new(Schedule { side: self.side, suite, own, peers });
+        let is_offered_session = tls.ssl().session_reused() && !offered_chain.is_empty();
+        let chain = if is_offered_session { Ok(offered_chain) } else { peer_certificates(tls.ssl(), side) };
+        let chain = chain.map_err(library)?;
+        let seal = records.ok_or_else(missing)?.into_keys();
+        let tickets = sink.map(|sink| TicketReader::new(tls, sink, (&peers, suite), chain.clone())).transpose()?;
+        let schedule = Box::new(Schedule { side, suite, own, peers, tickets });
         let mut agreed = Agreed::new(suite.code(), seal, open, schedule).with_alpn(alpn.as_deref());
-        (agreed.tcpls, agreed.draft_only) = (is_agreed, draft_only);
+        (agreed.tcpls, agreed.draft_only, agreed.early_data) = (is_agreed, draft_only, early.outcome());
         if let Some(EarlyToken::Token(token)) = early_token {
             agreed.early_token = Some(token);
         }
-        (agreed.server_name, agreed.offer, agreed.peer_certificates) = (server_name, self.offer, peer_certificates);
+        (agreed.server_name, agreed.offer, agreed.peer_certificates) = (server_name, offer, chain);
         Ok(agreed)
     }
 }

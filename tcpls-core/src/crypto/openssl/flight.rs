@@ -1,5 +1,5 @@
-//! Reads the server's EncryptedExtensions on a client, for `tcpls_token` (decision D146): the ClientHello may not have it, so
-//! that OpenSSL ignores it and would refuse to register it.
+//! Reads the server's EncryptedExtensions on a client, for what OpenSSL does not show: `tcpls_token` (decision D146), which
+//! the ClientHello may not have, so that OpenSSL ignores it and would refuse to register it; and `early_data`.
 
 use super::secrets::Secret;
 use crate::crypto::aead::Suite;
@@ -11,6 +11,8 @@ use crate::wire::record::{ContentType, HEADER_LEN, split_inner};
 
 /// The type of EncryptedExtensions (RFC 8446, 4).
 const ENCRYPTED_EXTENSIONS: u8 = 8;
+/// The extension early_data (RFC 8446, 4.2.10).
+const EARLY_DATA: u16 = 42;
 /// Bytes that are kept of a message that is not complete; the message has at most 64 KiB.
 const MAX_MESSAGE: usize = 4 + 2 + 0xffff;
 
@@ -31,6 +33,7 @@ pub(super) struct ServerFlight {
     message: Vec<u8>,
     is_over: bool,
     token: Option<EarlyToken>,
+    accepts_early_data: bool,
 }
 
 impl ServerFlight {
@@ -62,10 +65,15 @@ impl ServerFlight {
         let [kind, a, b, c] = *head;
         let Some(body) = rest.get(..u32::from_be_bytes([0, a, b, c]) as usize) else { return Some(()) };
         if kind == ENCRYPTED_EXTENSIONS {
-            self.token = find_token(body);
+            (self.token, self.accepts_early_data) = (find_token(body), has_early_data(body));
         }
         self.message = Vec::new();
         None
+    }
+
+    /// Whether the server has accepted early data.
+    pub(super) fn accepts_early_data(&self) -> bool {
+        self.accepts_early_data
     }
 
     /// The token, as far as the server has sent one.
@@ -74,19 +82,26 @@ impl ServerFlight {
     }
 }
 
-/// The token among the extensions of EncryptedExtensions, whose form OpenSSL judges.
+/// The extensions of EncryptedExtensions, type and content each. OpenSSL judges their form: what is malformed ends them.
+fn extensions(body: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = body.get(2..).unwrap_or_default();
+    core::iter::from_fn(move || {
+        let (&[code_high, code_low, high, low], after) = rest.split_first_chunk::<4>()?;
+        let (content, others) = after.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
+        rest = others;
+        Some((u16::from_be_bytes([code_high, code_low]), content))
+    })
+}
+
 // draft I33
 fn find_token(body: &[u8]) -> Option<EarlyToken> {
     let code = ExtensionTypes::default().tcpls_token;
-    let (mut rest, mut found) = (body.get(2..)?, None);
-    while let Some((head, after)) = rest.split_first_chunk::<4>() {
-        let [code_high, code_low, high, low] = *head;
-        let (content, others) = after.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
-        rest = others;
-        if u16::from_be_bytes([code_high, code_low]) == code {
-            let token = content.try_into().map_or(EarlyToken::Malformed, EarlyToken::Token);
-            found = Some(if found.is_none() { token } else { EarlyToken::Malformed });
-        }
-    }
-    found
+    let mut tokens = extensions(body).filter(|(ty, _)| *ty == code);
+    let (_, content) = tokens.next()?;
+    let token = content.try_into().map_or(EarlyToken::Malformed, EarlyToken::Token);
+    Some(if tokens.next().is_none() { token } else { EarlyToken::Malformed })
+}
+
+fn has_early_data(body: &[u8]) -> bool {
+    extensions(body).any(|(ty, _)| ty == EARLY_DATA)
 }

@@ -7,19 +7,24 @@
 //!
 //! `client` and `server` complete the user's configurations, `driver` runs the handshake over a `pipe`, `secrets` reads
 //! the key log and derives keys. ALPN negotiates TCPLS ([`alpn`](super::alpn)), or TLS extensions do (`extensions`); `flight`
-//! reads the one that OpenSSL ignores.
+//! reads what OpenSSL ignores. `tickets` keeps a client's, `resumption` offers one and takes in those that arrive, `early`
+//! has early data of both ends.
 
 mod client;
 mod driver;
+mod early;
 mod errors;
 mod extensions;
 mod flight;
 mod pipe;
 mod records;
+mod resumption;
+mod schedule;
 mod secrets;
 mod server;
 #[cfg(test)]
 mod tests;
+mod tickets;
 
 use std::sync::{Arc, OnceLock};
 
@@ -31,6 +36,7 @@ pub use self::client::OpensslClient;
 use self::extensions::Agreement;
 use self::secrets::Log;
 pub use self::server::OpensslServer;
+pub use self::tickets::{OpensslTickets, StoredTicket};
 
 /// What OpenSSL's callbacks find out about one handshake.
 #[derive(Default)]

@@ -1,7 +1,9 @@
-//! Records under this endpoint's first application keys: the one place that seals them before the session does.
+//! Records under this endpoint's first application keys: the one place that seals those that are sent before the session
+//! does.
 
 use super::errors::failure;
 use super::secrets::Secret;
+use super::tickets::ticket;
 use crate::crypto::aead::Suite;
 use crate::crypto::nonce::nonce;
 use crate::crypto::{OpenKeys, SealKeys, TAG_LEN};
@@ -28,22 +30,20 @@ impl OwnRecords {
 
     /// Appends one record with all of `content`, at most 2¹⁴ bytes, to `out`.
     pub(super) fn seal(&mut self, content_type: u8, content: &[u8], out: &mut Vec<u8>) {
-        let header = RecordHeader::encode_protected(content.len() + 1 + TAG_LEN);
-        let number = nonce(&self.seal.iv, ConnectionId::FIRST, self.sealed);
+        seal(&self.seal, self.sealed, content_type, content, out);
         self.sealed += 1;
-        out.extend_from_slice(&header);
-        let start = out.len();
-        out.extend_from_slice(content);
-        out.push(content_type);
-        let tag = self.seal.key.seal(number, &header, &mut out[start..]);
-        out.extend_from_slice(&tag);
     }
 
-    /// Opens the records that OpenSSL wrote, and seals what they hold again: session tickets and alerts.
+    /// Opens the records that OpenSSL wrote, and seals what they hold again: session tickets, which `note` gets, and alerts.
     ///
     /// # Errors
     /// It is something else. Nothing of it is sent.
-    pub(super) fn seal_again(&mut self, mut late: Vec<u8>, out: &mut Vec<u8>) -> Result<(), HandshakeError> {
+    pub(super) fn seal_again(
+        &mut self,
+        mut late: Vec<u8>,
+        out: &mut Vec<u8>,
+        note: impl Fn(&[u8]),
+    ) -> Result<(), HandshakeError> {
         let mut rest = &mut late[..];
         while !rest.is_empty() {
             let len = RecordHeader::parse(rest).ok().flatten().map_or(usize::MAX, |header| header.record_len());
@@ -58,6 +58,10 @@ impl OwnRecords {
             if ![ContentType::Handshake, ContentType::Alert].map(|known| known as u8).contains(&content_type) {
                 return Err(unknown());
             }
+            if content_type == ContentType::Handshake as u8 {
+                // OpenSSL puts each ticket into a record of its own.
+                inner.get(4..len).and_then(ticket).into_iter().for_each(&note);
+            }
             self.seal(content_type, &inner[..len], out);
         }
         Ok(())
@@ -67,6 +71,18 @@ impl OwnRecords {
     pub(super) fn into_keys(self) -> (u64, SealKeys) {
         (self.sealed, self.seal)
     }
+}
+
+/// Appends one record with all of `content`, at most 2¹⁴ bytes, to `out`; `number` is its place under these keys.
+pub(super) fn seal(keys: &SealKeys, number: u64, content_type: u8, content: &[u8], out: &mut Vec<u8>) {
+    let header = RecordHeader::encode_protected(content.len() + 1 + TAG_LEN);
+    let number = nonce(&keys.iv, ConnectionId::FIRST, number);
+    out.extend_from_slice(&header);
+    let start = out.len();
+    out.extend_from_slice(content);
+    out.push(content_type);
+    let tag = keys.key.seal(number, &header, &mut out[start..]);
+    out.extend_from_slice(&tag);
 }
 
 fn unknown() -> HandshakeError {

@@ -11,7 +11,7 @@ use openssl::pkey_ctx::{HkdfMode, PkeyCtx};
 
 use super::errors::{failure, library};
 use crate::crypto::aead::Suite;
-use crate::crypto::{KeySchedule, OpenKeys, SealKeys};
+use crate::crypto::{OpenKeys, SealKeys};
 use crate::error::{HandshakeError, HandshakeErrorKind as Kind};
 use crate::wire::ids::Side;
 
@@ -57,6 +57,14 @@ impl Log {
 pub(super) struct Secret(Vec<u8>);
 
 impl Secret {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn from_hex(text: &str) -> Option<Self> {
         let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
         let pairs = text.as_bytes().chunks(2);
@@ -81,7 +89,7 @@ impl Secret {
     }
 
     /// The secret of the next generation.
-    fn next(&self, suite: Suite) -> Result<Self, HandshakeError> {
+    pub(super) fn next(&self, suite: Suite) -> Result<Self, HandshakeError> {
         self.expand(suite, "traffic upd", self.0.len()).map_err(library)
     }
 
@@ -120,52 +128,4 @@ impl Drop for Secret {
 
 fn wrong_length() -> HandshakeError {
     failure(Kind::Other, "the cipher suite's key or IV has an unexpected length")
-}
-
-/// The generations of keys after the first.
-pub(super) struct Schedule {
-    pub(super) side: Side,
-    pub(super) suite: Suite,
-    pub(super) own: Secret,
-    pub(super) peers: Secret,
-}
-
-impl KeySchedule for Schedule {
-    fn next_seal(&mut self) -> Result<SealKeys, HandshakeError> {
-        self.own = self.own.next(self.suite)?;
-        self.own.seal_keys(self.suite)
-    }
-
-    fn next_open(&mut self) -> Result<OpenKeys, HandshakeError> {
-        self.peers = self.peers.next(self.suite)?;
-        self.peers.open_keys(self.suite)
-    }
-
-    /// Checks the form of the ticket, and keeps nothing: resuming takes a call that is not safe.
-    fn handle_new_session_ticket(&mut self, body: &[u8]) -> Result<(), HandshakeError> {
-        if self.side == Side::Server {
-            return Err(failure(Kind::Violation, "clients do not send session tickets"));
-        }
-        if !is_ticket(body) {
-            return Err(failure(Kind::Violation, "the peer sent a malformed session ticket"));
-        }
-        Ok(())
-    }
-}
-
-/// Whether `body` is lifetime, age, nonce, ticket and extensions (RFC 8446, 4.6.1).
-fn is_ticket(body: &[u8]) -> bool {
-    let parts = || {
-        let (_nonce, rest) = vector::<1>(body.get(8..)?)?;
-        let (ticket, rest) = vector::<2>(rest)?;
-        let (_extensions, rest) = vector::<2>(rest)?;
-        Some(!ticket.is_empty() && rest.is_empty())
-    };
-    parts() == Some(true)
-}
-
-/// Splits off a vector whose length has `N` bytes.
-fn vector<const N: usize>(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (len, rest) = bytes.split_first_chunk::<N>()?;
-    rest.split_at_checked(len.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)))
 }

@@ -1,22 +1,32 @@
 //! The server's side of the OpenSSL provider: completes an `SslAcceptor` and starts handshakes from it.
 
 use core::fmt;
+use std::sync::Arc;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{AlpnError, Ssl, SslAcceptor, SslAcceptorBuilder};
+use openssl::ssl::{AlpnError, Ssl, SslAcceptor, SslAcceptorBuilder, SslSessionCacheMode};
 
 use super::complete;
 use super::driver::Driver;
-use super::errors::{library, refused_configuration};
+use super::early::{Issued, MAX_EARLY_DATA};
+use super::errors::{library, misconfigured, refused_configuration};
 use super::extensions::Policy;
 use crate::crypto::{Handshake, TlsServer, alpn};
 use crate::error::HandshakeError;
+
+/// The bit of `SSL_OP_NO_ANTI_REPLAY` (`ssl.h`): with it, OpenSSL does not store the sessions of its tickets.
+const NO_ANTI_REPLAY: u32 = 24;
 
 /// Starts a server's handshakes, with the certificates, suites and tickets of the user's OpenSSL configuration.
 #[derive(Clone)]
 pub struct OpensslServer {
     acceptor: SslAcceptor,
     policy: Policy,
+    /// Whether OpenSSL keeps sessions, and gives out each once.
+    may_take_early_data: bool,
+    takes_early_data: bool,
+    /// The tickets with which clients may send early data.
+    issued: Arc<Issued>,
 }
 
 impl OpensslServer {
@@ -24,8 +34,8 @@ impl OpensslServer {
     /// not speak it, over plain TLS. A client may negotiate TCPLS by ALPN or by TLS extensions (decision D132).
     ///
     /// It sets the callbacks for ALPN and key logs and the session ID context, allows TLS 1.3 alone, and accepts no early
-    /// data. A callback for server names must not change to another context, whose key log the provider does not see:
-    /// such a handshake fails.
+    /// data: see [`with_early_data`](Self::with_early_data). A callback for server names must not change to another
+    /// context, whose key log the provider does not see: such a handshake fails.
     ///
     /// # Errors
     /// OpenSSL cannot use TLS 1.3, or a protocol's name is empty, longer than 249 bytes, or one of TCPLS.
@@ -33,8 +43,25 @@ impl OpensslServer {
         let names = alpn::names(application_protocols)?;
         complete(&mut acceptor).map_err(refused_configuration)?;
         set_up_tickets(&mut acceptor).map_err(refused_configuration)?;
+        let may_take_early_data = gives_out_sessions_once(&mut acceptor);
         acceptor.set_alpn_select_callback(move |_, offered| select(&names, offered).ok_or(AlpnError::ALERT_FATAL));
-        Ok(Self { acceptor: acceptor.build(), policy: Policy::Any })
+        let (acceptor, policy) = (acceptor.build(), Policy::Any);
+        Ok(Self { acceptor, policy, may_take_early_data, takes_early_data: false, issued: Arc::default() })
+    }
+
+    /// Returns a copy that accepts early data of clients that resume a session: requests that arrive with the ClientHello.
+    /// [`Stream::is_early`](crate::connection::Stream::is_early) tells them apart.
+    ///
+    /// OpenSSL keeps the sessions in memory, and each ticket works once: a copy of a first flight is rejected. Other servers
+    /// do not know these sessions, so in a farm a client has early data only with the server that it has used before.
+    ///
+    /// # Errors
+    /// The configuration disables OpenSSL's cache of sessions, or its protection against copies (`SSL_OP_NO_ANTI_REPLAY`).
+    pub fn with_early_data(&self) -> Result<Self, HandshakeError> {
+        if !self.may_take_early_data {
+            return Err(misconfigured("early data needs tickets that work once, of sessions in OpenSSL's cache"));
+        }
+        Ok(Self { takes_early_data: true, ..self.clone() })
     }
 
     /// Returns a copy to which a client that knows only the draft is one without TCPLS. Otherwise the session with it has only
@@ -51,6 +78,15 @@ impl OpensslServer {
 fn set_up_tickets(acceptor: &mut SslAcceptorBuilder) -> Result<(), ErrorStack> {
     acceptor.set_session_id_context(b"tcpls")?;
     acceptor.set_max_early_data(0)
+}
+
+/// Whether OpenSSL accepts early data only once with each ticket.
+fn gives_out_sessions_once(acceptor: &mut SslAcceptorBuilder) -> bool {
+    // OpenSSL shows the mode only to who sets it.
+    let mode = acceptor.set_session_cache_mode(SslSessionCacheMode::SERVER);
+    acceptor.set_session_cache_mode(mode);
+    let is_cached = mode.contains(SslSessionCacheMode::SERVER) && !mode.intersects(SslSessionCacheMode::NO_INTERNAL);
+    is_cached && acceptor.options().bits() >> NO_ANTI_REPLAY & 1 == 0
 }
 
 /// Selects the first of `names` among the names that the client offers, each with a byte of length.
@@ -71,8 +107,12 @@ fn select<'a>(names: &[Vec<u8>], offered: &'a [u8]) -> Option<&'a [u8]> {
 
 impl TlsServer for OpensslServer {
     fn handshake(&self) -> Result<Box<dyn Handshake>, HandshakeError> {
-        let tls = Ssl::new(self.acceptor.context()).map_err(library)?;
-        Ok(Box::new(Driver::server(tls, self.policy)?))
+        let mut tls = Ssl::new(self.acceptor.context()).map_err(library)?;
+        if self.takes_early_data {
+            tls.set_max_early_data(MAX_EARLY_DATA).map_err(library)?;
+        }
+        let issued = self.takes_early_data.then(|| self.issued.clone());
+        Ok(Box::new(Driver::server(tls, self.policy, issued)?))
     }
 }
 

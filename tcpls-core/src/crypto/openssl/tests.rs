@@ -1,5 +1,6 @@
 //! Numbers of records behind the server's flight, and what OpenSSL alone decides. Whole sessions are in `tests/it/openssl.rs`.
 
+mod early;
 mod raw_server;
 mod token;
 
@@ -10,11 +11,11 @@ use openssl::ssl::{ExtensionContext, SslAcceptor, SslAcceptorBuilder, SslConnect
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 
-use super::driver::Driver;
+use super::driver::{ClientSide, Driver};
 use super::extensions::Policy;
 use super::*;
 use crate::crypto::nonce::nonce;
-use crate::crypto::{Agreed, Handshake, Offer, OpenKeys, TAG_LEN, TlsClient, TlsServer};
+use crate::crypto::{Agreed, Handshake, OpenKeys, TAG_LEN, TlsClient, TlsServer};
 use crate::error::{AlertDescription, HandshakeErrorKind as Kind};
 use crate::wire::hello::{ExtensionTypes, peek_client_hello};
 use crate::wire::ids::ConnectionId;
@@ -278,7 +279,7 @@ fn foreign(groups: &str, content: &'static [u8], hellos: [&'static [bool]; 2]) -
     let (send, take) = extension(1);
     connector.add_custom_ext(CODES[1], BOTH, move |_, _, _| Ok(send()), move |_, _, _, _| take()).unwrap();
     let tls = connector.build().configure().unwrap().into_ssl(NAME).unwrap();
-    (Driver::client(tls, Offer::Anything, Policy::Absent, None).unwrap(), answers)
+    (Driver::client(tls, ClientSide::default()).unwrap(), answers)
 }
 
 #[test]
@@ -340,7 +341,7 @@ fn client_accepts_a_server_of_the_draft_alone_unless_it_needs_parameters() {
     let mut acceptor = acceptor();
     acceptor.add_custom_ext(CODES[0], BOTH, |_, _, _| Ok(Some(*b"")), |_, _, _, _| Ok(())).unwrap();
     let acceptor = acceptor.build();
-    let server = || Driver::server(Ssl::new(acceptor.context()).unwrap(), Policy::Absent).unwrap();
+    let server = || Driver::server(Ssl::new(acceptor.context()).unwrap(), Policy::Absent, None).unwrap();
     let client = OpensslClient::new(connector(), &[]).unwrap();
 
     for client in [client.by_extensions(), client.by_extensions().tcpls_only()] {
@@ -401,7 +402,7 @@ fn a_client_of_tls_1_2_is_refused_with_an_alert() {
     let mut old = connector();
     old.set_max_proto_version(Some(SslVersion::TLS1_2)).unwrap();
     let tls = old.build().configure().unwrap().into_ssl(NAME).unwrap();
-    let mut hello = Driver::client(tls, Offer::Anything, Policy::Absent, None).unwrap();
+    let mut hello = Driver::client(tls, ClientSide::default()).unwrap();
     let mut server = server(0);
     let mut record = written(&mut hello);
     let error = server.handle_record(&mut record).unwrap_err();

@@ -1,7 +1,7 @@
 //! Tickets for early data: what a client keeps of them, and under which terms a server takes them.
 
 use core::fmt;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::NamedGroup;
@@ -10,6 +10,7 @@ use rustls::pki_types::ServerName;
 use rustls::server::StoresServerSessions;
 
 use crate::crypto::EARLY_DATA;
+use crate::crypto::by_server::ByServer;
 
 /// Servers whose tickets are kept if the user sets no number.
 const SERVERS: usize = 256;
@@ -25,17 +26,13 @@ const MAX_STATE: usize = 512;
 ///
 /// Share one among the configurations of [`RustlsClient::with_early_data`](super::RustlsClient::with_early_data) that
 /// have the same trust. It is in memory: a process that starts anew begins with full handshakes.
-pub struct EarlyTickets {
-    servers: usize,
-    kept: Mutex<Kept>,
-}
+pub struct EarlyTickets(Mutex<ByServer<Kept>>);
 
+/// What is kept of one server.
 #[derive(Default)]
 struct Kept {
-    tickets: BTreeMap<String, VecDeque<Ticket>>,
-    groups: BTreeMap<String, NamedGroup>,
-    /// The names in both maps, in the order in which they were used last.
-    order: VecDeque<String>,
+    tickets: VecDeque<Ticket>,
+    group: Option<NamedGroup>,
 }
 
 /// A ticket and what belongs to it.
@@ -59,7 +56,7 @@ impl Ticket {
 /// The secrets of tickets are not shown.
 impl fmt::Debug for EarlyTickets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EarlyTickets").field("servers", &self.servers).finish_non_exhaustive()
+        f.debug_struct("EarlyTickets").field("servers", &self.kept().most()).finish_non_exhaustive()
     }
 }
 
@@ -78,49 +75,33 @@ impl Default for EarlyTickets {
 impl EarlyTickets {
     /// Returns an empty store for the tickets of `servers` servers, by name, at least 1; of each it keeps 4.
     pub fn new(servers: usize) -> Self {
-        Self { servers: servers.max(1), kept: Mutex::default() }
+        Self(Mutex::new(ByServer::new(servers)))
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, ByServer<Kept>> {
+        lock(&self.0)
     }
 
     /// Takes the newest ticket of a server.
     pub(super) fn take(&self, name: &ServerName<'_>) -> Option<Ticket> {
-        self.kept().tickets.get_mut(&*name.to_str())?.pop_back()
+        self.kept().get_mut(&name.to_str())?.tickets.pop_back()
     }
 
     fn insert(&self, name: &ServerName<'_>, ticket: Ticket) {
         let mut kept = self.kept();
-        kept.touch(&name.to_str(), self.servers);
-        let of_server = kept.tickets.entry(name.to_str().into_owned()).or_default();
-        of_server.push_back(ticket);
-        while of_server.len() > PER_SERVER {
-            of_server.pop_front();
+        let tickets = &mut kept.touch(&name.to_str()).tickets;
+        tickets.push_back(ticket);
+        while tickets.len() > PER_SERVER {
+            tickets.pop_front();
         }
     }
 
     fn group(&self, name: &ServerName<'_>) -> Option<NamedGroup> {
-        self.kept().groups.get(&*name.to_str()).copied()
+        self.kept().get(&name.to_str())?.group
     }
 
     fn set_group(&self, name: &ServerName<'_>, group: NamedGroup) {
-        let mut kept = self.kept();
-        kept.touch(&name.to_str(), self.servers);
-        kept.groups.insert(name.to_str().into_owned(), group);
-    }
-}
-
-impl Kept {
-    /// The server is the one used last; beyond `most`, the one used first is forgotten.
-    fn touch(&mut self, name: &str, most: usize) {
-        self.order.retain(|known| known != name);
-        self.order.push_back(name.to_owned());
-        while self.order.len() > most {
-            let Some(oldest) = self.order.pop_front() else { return };
-            self.tickets.remove(&oldest);
-            self.groups.remove(&oldest);
-        }
+        self.kept().touch(&name.to_str()).group = Some(group);
     }
 }
 

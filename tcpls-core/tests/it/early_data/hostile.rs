@@ -7,8 +7,7 @@ use bytes::BytesMut;
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 use tcpls_core::config::Config;
 use tcpls_core::connection::{Connection, State};
-use tcpls_core::crypto::Handshake;
-use tcpls_core::crypto::rustls::RustlsServer;
+use tcpls_core::crypto::{Handshake, TlsServer};
 use tcpls_core::endpoint::{Endpoint, EndpointConfig, Incoming};
 use tcpls_core::error::{CloseReason, Violation};
 use tcpls_core::time::Time;
@@ -16,11 +15,11 @@ use tcpls_core::wire::frame::{self, Frame};
 use tcpls_core::wire::ids::StreamId;
 
 use super::{Ends, FIRST, ask, assert_delivered, early, first_flight};
-use crate::support::tls::{server_name, start_client};
+use crate::support::tls::{SERVER_NAME, server_name};
 use crate::support::{Client, Server, Setup, Tls, seed};
 
 /// A server that gets these bytes as a TCP connection's first.
-fn server_with(server: &RustlsServer, bytes: &[u8]) -> Connection {
+fn server_with(server: &dyn TlsServer, bytes: &[u8]) -> Connection {
     let now = Time::from_millis(5);
     let mut endpoint = Endpoint::new(EndpointConfig::default(), [1; 32], seed(4));
     let mut bytes = BytesMut::from(bytes);
@@ -59,7 +58,7 @@ fn replayed_first_flight_delivers_nothing() {
 
 /// A first flight with these contents of records of early data.
 fn flight_with(ends: &Ends, contents: &[&[u8]]) -> Vec<u8> {
-    let mut tls: Box<dyn Handshake> = start_client(&ends.client);
+    let mut tls: Box<dyn Handshake> = ends.client.handshake(SERVER_NAME).unwrap();
     let mut flight = Vec::new();
     tls.write(&mut flight);
     for content in contents {
@@ -122,7 +121,7 @@ fn early_data_without_session_parameters_ends_the_handshake() {
 #[test]
 fn early_data_of_a_plain_client_arrives_when_its_handshake_is_complete() {
     let tls = Tls { client_protocols: vec![b"h2"], server_protocols: vec![b"h2"], ..early() };
-    let (config, server) = (tls.plain_client_config(1), tls.server(1));
+    let (config, server) = (tls.plain_client_config(1), tls.server_end(1));
     for session in 0..2 {
         let mut client = rustls::ClientConnection::new(config.clone(), server_name()).unwrap();
         if session == 1 {
@@ -215,7 +214,7 @@ fn client_sends_nothing_of_its_streams_to_a_server_that_answers_without_tcpls() 
     for opens in [true, false] {
         let ends = Ends::with_ticket_of(&tls);
         let now = Time::from_millis(5);
-        let handshake = start_client(&ends.client);
+        let handshake = ends.client.handshake(SERVER_NAME).unwrap();
         let mut conn = Connection::client(now, Arc::new(Config::default()), handshake, seed(2));
         if opens {
             let id = conn.open_stream().unwrap();
@@ -247,7 +246,7 @@ fn client_sends_nothing_of_its_streams_to_a_server_that_answers_without_tcpls() 
 #[test]
 fn memory_of_early_data_in_single_bytes_is_bounded() {
     let tls = Tls { client_protocols: vec![b"h2"], server_protocols: vec![b"h2"], ..early() };
-    let (config, server) = (tls.plain_client_config(1), tls.server(1));
+    let (config, server) = (tls.plain_client_config(1), tls.server_end(1));
     for session in 0..2 {
         let mut client = rustls::ClientConnection::new(config.clone(), server_name()).unwrap();
         let mut hello = Vec::new();
