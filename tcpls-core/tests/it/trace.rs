@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tcpls_core::connection::JoinOptions;
+use tcpls_core::crypto::TlsServer;
 use tcpls_core::testing::Tls;
+use tcpls_core::testing::tls::SERVER_NAME;
 use tcpls_core::trace::{Content, Event, Frame, Sink};
 use tcpls_core::wire::ids::ConnectionId;
 use tcpls_core::{Side, Time};
@@ -100,6 +102,32 @@ fn busy(recorder: Option<&Recorder>) -> Pair {
     pair
 }
 
+/// A session with early data, which the server accepts or not, traced at both ends.
+fn early(is_accepted: bool, sink: impl Fn(Side) -> Box<dyn Sink>) -> Pair {
+    let tls = Tls { early_client: true, early_server: true, ..Tls::default() };
+    let (client, server) = (tls.client_end(1), tls.server_end(1));
+    let start = |server: &dyn TlsServer| {
+        Pair::new(Setup::default(), client.handshake(SERVER_NAME).unwrap(), server.handshake().unwrap())
+    };
+    let mut first = start(&server);
+    first.drive();
+    first.transfer(Server, b"behind the tickets");
+    let other = Tls { early_server: false, ..tls }.server_end(2);
+    let mut pair = start(if is_accepted { &server } else { &other });
+    pair.client().set_trace(Some(sink(Client)));
+    let id = pair.open_stream(Client);
+    pair.submit(Client, id, &bytes(9_000));
+    // The server's session begins with the ClientHello, ahead of the early data behind it.
+    pair.step(Client);
+    let flight = &pair.flow(FIRST, Server).in_flight;
+    let hello = 5 + usize::from(u16::from_be_bytes([flight[3], flight[4]]));
+    pair.deliver(FIRST, Server, hello);
+    pair.server().set_trace(Some(sink(Server)));
+    pair.drive();
+    pair.assert_received(Server, id, &bytes(9_000));
+    pair
+}
+
 #[test]
 fn session_sends_the_same_bytes_with_and_without_a_sink() {
     let recorder = Recorder::default();
@@ -149,6 +177,9 @@ fn table_of_trace_page_lists_every_event_and_its_fields() {
 fn every_event_occurs() {
     let recorder = Recorder::default();
     busy(Some(&recorder));
+    for is_accepted in [true, false] {
+        early(is_accepted, |_| Box::new(recorder.clone()));
+    }
     let seen = recorder.names();
     let missing: Vec<String> =
         variants().into_iter().map(|(name, _)| name).filter(|name| !seen.contains(name)).collect();
@@ -168,6 +199,22 @@ fn server_reports_which_limit_a_further_join_reached() {
     assert!(recorder.lines().iter().any(|line| line.contains("limit: TcpConnections, tcp: Some(")));
 }
 
+#[test]
+fn early_data_is_reported_at_both_ends_and_its_rejection_at_the_client() {
+    for is_accepted in [true, false] {
+        let (client, server) = (Ledger::default(), Ledger::default());
+        let pair = early(is_accepted, |side| Box::new(if side == Client { client.clone() } else { server.clone() }));
+        let (client, server) = (client.0.lock().unwrap(), server.0.lock().unwrap());
+        assert_eq!(client.early.iter().map(|record| record.1).sum::<u64>(), 9_000);
+        let sent: usize = client.early.iter().map(|record| record.0).sum();
+        assert!(pair.wire()[0].0.len() > sent, "what was sent is on the wire");
+        assert_eq!(server.early, if is_accepted { client.early.clone() } else { Vec::new() });
+        assert_eq!(client.rejected, if is_accepted { vec![] } else { vec![9_000] });
+        let again = client.sent.iter().map(|record| record.3).sum::<u64>();
+        assert_eq!(again, if is_accepted { 0 } else { 9_000 });
+    }
+}
+
 /// Sizes, numbers and ranges of stream data, per side.
 #[derive(Clone, Default)]
 struct Ledger(Arc<Mutex<Books>>);
@@ -177,6 +224,9 @@ struct Books {
     /// Numbers, sizes on the wire and stream bytes of the records of each direction on each TCP connection.
     sent: Vec<(ConnectionId, u64, usize, u64)>,
     received: Vec<(ConnectionId, u64, usize, u64)>,
+    /// Sizes and stream bytes of records of early data, and the stream bytes of what was rejected.
+    early: Vec<(usize, u64)>,
+    rejected: Vec<u64>,
 }
 
 impl Sink for Ledger {
@@ -191,6 +241,10 @@ impl Sink for Ledger {
             Event::RecordReceived { tcp, seq, bytes, content } => {
                 books.received.push((*tcp, seq.0, *bytes, of(content)));
             }
+            Event::EarlySent { tcp: FIRST, bytes, content } | Event::EarlyReceived { tcp: FIRST, bytes, content } => {
+                books.early.push((*bytes, of(content)));
+            }
+            Event::EarlyRejected { tcp: FIRST, bytes } => books.rejected.push(*bytes),
             _ => {}
         }
     }

@@ -103,6 +103,8 @@ fn level(event: &Event<'_>) -> Level {
         | Event::Closed { .. } => Level::INFO,
         Event::RecordSent { .. }
         | Event::RecordReceived { .. }
+        | Event::EarlySent { .. }
+        | Event::EarlyReceived { .. }
         | Event::Acknowledged { .. }
         | Event::RttSample { .. }
         | Event::RateSample { .. }

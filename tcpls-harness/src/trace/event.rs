@@ -54,6 +54,10 @@ impl Serialize for EventJson<'_> {
             | Event::RecordReceived { tcp, seq, bytes, ref content } => {
                 fields!(map, tcp: tcp.0, seq: seq.0, bytes: bytes, content: ContentJson(content));
             }
+            Event::EarlySent { tcp, bytes, ref content } | Event::EarlyReceived { tcp, bytes, ref content } => {
+                fields!(map, tcp: tcp.0, bytes: bytes, content: ContentJson(content));
+            }
+            Event::EarlyRejected { tcp, bytes } => fields!(map, tcp: tcp.0, bytes: bytes),
             Event::Acknowledged { tcp, highest, bytes, in_flight } => {
                 fields!(map, tcp: tcp.0, highest: highest.0, bytes: bytes, in_flight: in_flight);
             }

@@ -65,12 +65,22 @@ fn traced(names: &[&str]) -> Vec<Value> {
     let mut all = Vec::new();
     for name in names {
         let file = format!("{}/scenarios/{name}.toml", env!("CARGO_MANIFEST_DIR"));
-        let scenario = Scenario::parse(&std::fs::read_to_string(file).unwrap()).unwrap();
-        let lines = Lines::default();
-        run(&scenario, 1, RunOptions { trace: Some(Box::new(lines.clone())), hash: false });
-        all.extend(parsed(&lines.text()));
+        all.extend(lines_of(&std::fs::read_to_string(file).unwrap()));
     }
     all
+}
+
+fn lines_of(scenario: &str) -> Vec<Value> {
+    let lines = Lines::default();
+    run(&Scenario::parse(scenario).unwrap(), 1, RunOptions { trace: Some(Box::new(lines.clone())), hash: false });
+    parsed(&lines.text())
+}
+
+/// What a client with early data and its server report, which accepts it or rejects it.
+fn early() -> Vec<Value> {
+    let text = "title = 't'\npath = [{ name = 'a', delay = '50ms' }]\ntransfer = [{ send = '300B', receive = '10kB' }]";
+    let outcomes = ["accepted", "rejected"];
+    outcomes.iter().flat_map(|outcome| lines_of(&format!("early-data = '{outcome}'\n{text}"))).collect()
 }
 
 /// The lines of a session whose server refuses a claim because it ends, with a text that is not for traces.
@@ -110,7 +120,7 @@ fn lines_have_the_fields_of_the_table_for_every_event() {
     sink.event(Time::ZERO, &Event::LaneDeclared { tcp: ConnectionId::FIRST });
     let table = table();
     let mut seen = BTreeSet::new();
-    let mut all = [parsed(&lines.text()), refused_claim(), drained()].concat();
+    let mut all = [parsed(&lines.text()), refused_claim(), drained(), early()].concat();
     all.extend(traced(&["two-outages", "migration", "tls-aware-box"]));
     for line in &all {
         let name = line["what"].as_str().unwrap();

@@ -2,14 +2,17 @@
 
 use bytes::Bytes;
 
+use super::RECORD_OVERHEAD;
 use crate::connection::Connection;
 use crate::connection::control::Carried;
+use crate::connection::trace::{Content, Event};
 use crate::crypto::EarlyData;
 use crate::error::{CloseReason, Violation};
-use crate::event::Event;
+use crate::event;
 use crate::time::Time;
 use crate::wire::frame::{Frame, Frames};
 use crate::wire::ids::{ConnectionId, ErrorCode};
+use crate::wire::record::ContentType;
 
 impl Connection {
     /// A record of the peer's flight has arrived. A server takes in the early data that the TLS library has accepted; a client
@@ -33,6 +36,9 @@ impl Connection {
                 alpn.and_then(crate::crypto::alpn::application_protocol).map(<[u8]>::to_vec);
         }
         self.early.is_unconfirmed = true;
+        let (tcp, bytes) = (ConnectionId::FIRST, content.len() + RECORD_OVERHEAD);
+        let frames = || Content::of(ContentType::ApplicationData as u8, false, &content);
+        self.trace.emit(|| Event::EarlyReceived { tcp, bytes, content: frames() });
         self.streams.set_early(true);
         let taken = check_early(&content).and_then(|()| self.handle_early_frames(now, content));
         self.streams.set_early(false);
@@ -68,6 +74,9 @@ impl Connection {
                 other => self.requeue(other),
             };
             let bytes = carried.iter().map(again).sum();
+            if !carried.is_empty() {
+                self.trace.emit(|| Event::EarlyRejected { tcp: ConnectionId::FIRST, bytes });
+            }
             self.count_again(bytes);
             self.streams.rewind();
         }
@@ -93,7 +102,7 @@ impl Connection {
             self.streams.set_early(false);
         }
         if core::mem::take(&mut self.early.is_unconfirmed) {
-            self.events.push_back(Event::HandshakeConfirmed);
+            self.events.push_back(event::Event::HandshakeConfirmed);
         }
         if let Some(reason) = self.early.close.take() {
             self.begin_close(now, ErrorCode::default(), &reason);

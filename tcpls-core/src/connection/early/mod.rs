@@ -12,10 +12,11 @@ mod output;
 use super::Connection;
 use super::control::Carried;
 use crate::config::Config;
-use crate::crypto::EARLY_DATA;
+use crate::crypto::{EARLY_DATA, TAG_LEN};
 use crate::error::Violation;
 use crate::wire::frame::Parameters;
 use crate::wire::ids::{ConnectionId, Side};
+use crate::wire::record::HEADER_LEN;
 
 /// Records of early data that a client sends at most: servers count their overhead, too, where they skip them.
 const MAX_RECORDS: u32 = 64;
@@ -23,6 +24,8 @@ const MAX_RECORDS: u32 = 64;
 const MIN_LEFT: usize = 256;
 /// Records that a server sends before the client's Finished at most.
 const MAX_HALF_RTT_RECORDS: u32 = 1024;
+/// Header, content type and tag of a record.
+const RECORD_OVERHEAD: usize = HEADER_LEN + 1 + TAG_LEN;
 /// The first byte of [`Terms`] as they are kept with a ticket.
 const VERSION: u8 = 1;
 

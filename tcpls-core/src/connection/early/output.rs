@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::MAX_HALF_RTT_RECORDS;
+use super::{MAX_HALF_RTT_RECORDS, RECORD_OVERHEAD};
 use crate::connection::Connection;
 use crate::connection::chunks::MAX_CHUNKS;
 use crate::connection::control::{Carried, Outgoing};
@@ -51,6 +51,9 @@ impl Connection {
         }
         self.early.left = (self.early.left.0 - content.bytes.len(), self.early.left.1 - 1);
         self.early.sent += content.bytes.len();
+        let (tcp, bytes) = (ConnectionId::FIRST, content.bytes.len() + RECORD_OVERHEAD);
+        let frames = || Content::of(ContentType::ApplicationData as u8, false, &content.bytes);
+        self.trace.emit(|| Event::EarlySent { tcp, bytes, content: frames() });
         self.early.carried.extend_from_slice(&content.carried);
         true
     }

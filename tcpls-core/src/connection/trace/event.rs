@@ -39,6 +39,31 @@ pub enum Event<'a> {
         /// Its content.
         content: Content<'a>,
     },
+    /// Client: a record of early data was built, which has no number.
+    EarlySent {
+        /// The TCP connection.
+        tcp: ConnectionId,
+        /// Its size in bytes.
+        bytes: usize,
+        /// Its content.
+        content: Content<'a>,
+    },
+    /// Server: a record of early data was accepted.
+    EarlyReceived {
+        /// The TCP connection.
+        tcp: ConnectionId,
+        /// Its size in bytes.
+        bytes: usize,
+        /// Its content.
+        content: Content<'a>,
+    },
+    /// Client: the server rejected early data, which is sent again.
+    EarlyRejected {
+        /// The TCP connection.
+        tcp: ConnectionId,
+        /// Stream data in it, in bytes.
+        bytes: u64,
+    },
     /// The peer acknowledged records.
     Acknowledged {
         /// The TCP connection that carried them; the ACK may have arrived on another.
@@ -306,6 +331,9 @@ impl Event<'_> {
         match self {
             Self::RecordSent { tcp, .. }
             | Self::RecordReceived { tcp, .. }
+            | Self::EarlySent { tcp, .. }
+            | Self::EarlyReceived { tcp, .. }
+            | Self::EarlyRejected { tcp, .. }
             | Self::Acknowledged { tcp, .. }
             | Self::RttSample { tcp, .. }
             | Self::RateSample { tcp, .. }
