@@ -17,7 +17,7 @@ use super::run::{Settings, run};
 use super::scenario::{self, Scenario};
 use super::scratch::{Scratch, find_tcpls};
 use super::summary::Summary;
-use super::{Outcome, calm, latency, netns, peer, results, selftest, shares, sums};
+use super::{Outcome, calm, first_byte, latency, netns, peer, results, selftest, shares, sums};
 
 /// The exit code if the lab is not permitted to create namespaces or devices.
 const NOT_PERMITTED: u8 = 77;
@@ -44,6 +44,8 @@ enum Command {
     Compare(CompareArgs),
     /// Measure how long requests take beside bulk data that saturates a path
     Latency(latency::Args),
+    /// Measure how soon the first byte of an answer arrives in a new connection: full, resumed, with early data
+    FirstByte(first_byte::Args),
     /// Measure the share of a bottleneck that a session takes with two interfaces behind it, beside one TCP connection
     Shares(shares::Args),
     /// Measure what thousands of hostile sessions cost a server with limits, and its honest clients. Needs no root
@@ -58,6 +60,10 @@ enum Command {
     Answer(latency::PeerArgs),
     #[command(hide = true)]
     Ask(latency::PeerArgs),
+    #[command(hide = true)]
+    FirstByteServer(first_byte::PeerArgs),
+    #[command(hide = true)]
+    FirstByteClient(first_byte::PeerArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -124,9 +130,11 @@ struct CompareArgs {
 /// Runs what the command line asks for.
 pub(crate) fn main() -> ExitCode {
     let command = Cli::parse().command;
-    if matches!(command, Command::Run(_) | Command::Selftest | Command::Latency(_) | Command::Shares(_))
-        && let Err(error) = permitted()
-    {
+    let needs_paths = matches!(
+        command,
+        Command::Run(_) | Command::Selftest | Command::Latency(_) | Command::FirstByte(_) | Command::Shares(_)
+    );
+    if needs_paths && let Err(error) = permitted() {
         eprintln!("tcpls-lab: network namespaces or TUN devices are not permitted here: {error}");
         return ExitCode::from(NOT_PERMITTED);
     }
@@ -148,6 +156,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Latency(args) => latency::run(&args, own_command()),
         Command::Answer(args) => latency::answer(&args),
         Command::Ask(args) => latency::ask(&args),
+        Command::FirstByte(args) => first_byte::run(&args, own_command()),
+        Command::FirstByteServer(args) => first_byte::answer(&args),
+        Command::FirstByteClient(args) => first_byte::ask(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
