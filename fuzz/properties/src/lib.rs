@@ -9,6 +9,7 @@
 mod acks;
 mod bytes;
 mod choices;
+mod early;
 mod files;
 mod frame;
 mod hello;
@@ -24,6 +25,7 @@ mod token;
 
 pub use self::acks::acks;
 pub use self::bytes::bytes;
+pub use self::early::early;
 pub use self::files::files;
 pub use self::frame::frame;
 pub use self::hello::hello;
