@@ -70,6 +70,16 @@ pub(crate) fn replace(path: &Path, by: &Path) -> io::Result<()> {
     flush_directory(path)
 }
 
+/// Writes a file with these contents, in the place of one that may be there: a reader sees the one or the other.
+///
+/// # Errors
+/// It can't be written.
+#[cfg(all(feature = "cli", feature = "openssl"))]
+pub(crate) fn write(path: &Path, contents: &str) -> io::Result<()> {
+    let unnamed = write_beside(path, contents)?;
+    replace(path, &unnamed).inspect_err(|_| _ = fs::remove_file(&unnamed))
+}
+
 /// Removes a file.
 ///
 /// # Errors
@@ -171,13 +181,14 @@ mod tests {
         let place = Temporary::new("create");
         let file = place.0.join("file");
         assert!(create(&file, "first").unwrap());
-        // What a crashed process with the same number left.
-        for number in 1..9 {
+        // What a crashed process with the same number left. Other tests may take some of the numbers.
+        let next = NUMBER.load(Ordering::Relaxed);
+        for number in next..next + 500 {
             fs::write(place.0.join(format!(".file.{}.{number}", std::process::id())), "half").unwrap();
         }
         assert!(!create(&file, "second").unwrap());
         assert_eq!(read(&file).unwrap(), "first");
-        assert!(fs::read_dir(&place.0).unwrap().count() < 9);
+        assert!(fs::read_dir(&place.0).unwrap().count() < 501);
         assert_eq!(read(&place.0.join("other")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 

@@ -21,12 +21,18 @@ use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
 
 use self::pinned::KeyVerifier;
 
+#[cfg(feature = "aws-lc-rs")]
+mod ech;
 #[cfg(feature = "openssl")]
 mod openssl;
+mod options;
 mod pinned;
 #[cfg(any(test, feature = "self-signed"))]
 mod self_signed;
 
+#[cfg(feature = "aws-lc-rs")]
+pub use self::ech::Ech;
+pub use self::options::TlsOptions;
 #[cfg(feature = "cli")]
 pub(crate) use self::pinned::WrongKey;
 #[cfg(feature = "proxy")]
@@ -114,6 +120,19 @@ impl Identity {
     /// # Errors
     /// As before, or there is no usable certificate in the file.
     pub fn server_for(&self, protocols: &[&[u8]], clients: Option<&Path>) -> Result<RustlsServer, TlsError> {
+        self.server_with(protocols, clients, &TlsOptions::default())
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// As before.
+    pub fn server_with(
+        &self,
+        protocols: &[&[u8]],
+        clients: Option<&Path>,
+        options: &TlsOptions,
+    ) -> Result<RustlsServer, TlsError> {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| failure("TLS 1.3 can't be used", error))?;
@@ -131,6 +150,7 @@ impl Identity {
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(|error| failure("certificate and key can't be used", error))?;
         config.key_log = Arc::new(KeyLogFile::new());
+        options.apply_to_server(&mut config);
         RustlsServer::new(Arc::new(config), protocols)
             .map_err(|error| failure("the TLS configuration can't be used", error))
     }
@@ -168,8 +188,21 @@ impl Trust {
     /// # Errors
     /// As before, or certificate and key do not match.
     pub fn client_as(&self, protocols: &[&[u8]], identity: Option<&Identity>) -> Result<RustlsClient, TlsError> {
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
+        self.client_with(protocols, identity, &TlsOptions::default())
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// As before.
+    pub fn client_with(
+        &self,
+        protocols: &[&[u8]],
+        identity: Option<&Identity>,
+        options: &TlsOptions,
+    ) -> Result<RustlsClient, TlsError> {
+        let builder = options
+            .builder(ClientConfig::builder_with_provider(provider()))
             .map_err(|error| failure("TLS 1.3 can't be used", error))?;
         let builder = match self.accepted()? {
             Accepted::Issuers(roots) => builder.with_root_certificates(roots),
@@ -184,6 +217,7 @@ impl Trust {
                 .map_err(|error| failure("certificate and key can't be used", error))?,
         };
         config.key_log = Arc::new(KeyLogFile::new());
+        options.apply_to_client(&mut config);
         RustlsClient::new(Arc::new(config), protocols)
             .map_err(|error| failure("the TLS configuration can't be used", error))
     }

@@ -13,7 +13,7 @@ use super::library::Library;
 use super::state::StateArgs;
 use super::validity::Validity;
 use crate::net::Listener;
-use crate::tls::Identity;
+use crate::tls::{Identity, TlsOptions};
 
 /// The certificate of a client.
 #[derive(Clone, Debug, clap::Args)]
@@ -62,6 +62,10 @@ pub struct IdentityArgs {
     /// Also accept TCP connections that join by TLS resumptions, from clients with --resumed-joins
     #[arg(long)]
     pub resumed_joins: bool,
+    /// Send the certificates compressed (RFC 8879) to clients that can decompress them, and accept compressed ones
+    #[cfg(feature = "cert-compression")]
+    #[arg(long)]
+    pub cert_compression: bool,
 }
 
 impl IdentityArgs {
@@ -89,7 +93,11 @@ impl IdentityArgs {
         let library = self.tls;
         #[cfg(not(feature = "openssl"))]
         let library = Library::default();
-        library.server(identity, protocols, self.client_ca.as_deref(), early_data, self.resumed_joins)
+        let options = TlsOptions::default();
+        #[cfg(feature = "cert-compression")]
+        let options = options.with(|options| options.cert_compression = self.cert_compression);
+        let takes = (early_data, self.resumed_joins);
+        library.server(identity, protocols, self.client_ca.as_deref(), &options, takes)
     }
 
     /// Reads the files again, and has `listener` use them for new sessions. If one is unusable, nothing changes. A certificate

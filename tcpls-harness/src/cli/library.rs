@@ -6,17 +6,20 @@ use std::sync::Arc;
 use rustls::client::ClientSessionMemoryCache;
 use tcpls_core::HandshakeError;
 #[cfg(feature = "openssl")]
-use tcpls_core::crypto::openssl::OpensslClient;
-use tcpls_core::crypto::rustls::RustlsClient;
+use tcpls_core::crypto::openssl::{OpensslClient, OpensslTickets};
+use tcpls_core::crypto::rustls::{EarlyTickets, RustlsClient};
 use tcpls_core::crypto::{Handshake, TlsClient, TlsServer};
 
 use super::Outcome;
-use crate::tls::{Identity, Trust};
+use crate::tls::{Identity, TlsOptions, Trust};
 
 /// Servers whose tickets a client keeps: a command has one.
 const SERVERS: usize = 1;
 #[cfg(feature = "openssl")]
 const NO_RESUMED_JOINS: &str = "only rustls makes TLS resumptions of joins: leave out --resumed-joins, or --tls";
+#[cfg(feature = "openssl")]
+const NO_OPTIONS: &str =
+    "certificate compression and Encrypted ClientHello need rustls: leave out --cert-compression and --ech, or --tls";
 
 /// A library for TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +56,27 @@ impl Client {
 }
 
 impl Client {
+    /// Sends early data in sessions that resume an earlier one of this process.
+    pub(crate) fn with_early_data(self) -> Self {
+        match self {
+            Self::Rustls(client) => Self::Rustls(client.with_early_data(Arc::new(EarlyTickets::new(SERVERS)))),
+            #[cfg(feature = "openssl")]
+            Self::Openssl(client) => Self::Openssl(client.with_early_data(Arc::new(OpensslTickets::new(SERVERS)))),
+        }
+    }
+
+    /// Resumes sessions with `tickets`, and sends early data if asked to.
+    #[cfg(feature = "openssl")]
+    pub(crate) fn with_tickets(self, tickets: Arc<OpensslTickets>, early_data: bool) -> Outcome<Self> {
+        match self {
+            Self::Rustls(_) => {
+                Err("rustls can't store sessions: leave out --session-cache, or add --tls openssl".into())
+            }
+            Self::Openssl(client) if early_data => Ok(Self::Openssl(client.with_early_data(tickets))),
+            Self::Openssl(client) => Ok(Self::Openssl(client.with_resumption(tickets))),
+        }
+    }
+
     /// Joins TCP connections by TLS resumptions.
     pub(crate) fn with_resumed_joins(self) -> Outcome<Self> {
         match self {
@@ -77,9 +101,17 @@ impl TlsClient for Client {
 }
 
 impl Library {
-    pub(crate) fn client(self, trust: &Trust, protocols: &[&[u8]], identity: Option<&Identity>) -> Outcome<Client> {
+    pub(crate) fn client(
+        self,
+        trust: &Trust,
+        protocols: &[&[u8]],
+        identity: Option<&Identity>,
+        options: &TlsOptions,
+    ) -> Outcome<Client> {
         Ok(match self {
-            Self::Rustls => Client::Rustls(trust.client_as(protocols, identity)?),
+            Self::Rustls => Client::Rustls(trust.client_with(protocols, identity, options)?),
+            #[cfg(feature = "openssl")]
+            _ if !options.is_default() => return Err(NO_OPTIONS.into()),
             #[cfg(feature = "openssl")]
             Self::Openssl => Client::Openssl(trust.openssl_client_as(protocols, identity)?),
             #[cfg(feature = "openssl")]
@@ -93,21 +125,24 @@ impl Library {
         identity: &Identity,
         protocols: &[&[u8]],
         clients: Option<&Path>,
-        early_data: bool,
-        resumed_joins: bool,
+        options: &TlsOptions,
+        (early_data, resumed_joins): (bool, bool),
     ) -> Outcome<Arc<dyn TlsServer>> {
         Ok(match self {
             Self::Rustls => {
-                let tls = identity.server_for(protocols, clients)?;
+                let tls = identity.server_with(protocols, clients, options)?;
                 let tls = if early_data { tls.with_early_data()? } else { tls };
                 Arc::new(if resumed_joins { tls.with_resumed_joins()? } else { tls })
             }
             #[cfg(feature = "openssl")]
-            _ if early_data => return Err("only rustls accepts early data: leave out --early-data, or --tls".into()),
+            _ if !options.is_default() => return Err(NO_OPTIONS.into()),
             #[cfg(feature = "openssl")]
             _ if resumed_joins => return Err(NO_RESUMED_JOINS.into()),
             #[cfg(feature = "openssl")]
-            Self::Openssl | Self::OpensslExtensions => Arc::new(identity.openssl_server_for(protocols, clients)?),
+            Self::Openssl | Self::OpensslExtensions => {
+                let tls = identity.openssl_server_for(protocols, clients)?;
+                Arc::new(if early_data { tls.with_early_data()? } else { tls })
+            }
         })
     }
 }

@@ -26,7 +26,7 @@ use crate::net::{
     AddTcpError, AddressPolicy, ClientOptions, Events, Monitor, PathFailures, PathReport, Runtime, Session,
 };
 use crate::proxy::Invite;
-use crate::tls::{Identity, Trust};
+use crate::tls::{Identity, TlsOptions, Trust};
 
 /// How long to wait for a token, or for TCP connections to join.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,11 +70,28 @@ impl TrustArgs {
         protocols: &[&[u8]],
         identity: Option<&Identity>,
     ) -> Outcome<library::Client> {
+        self.client_with(invite, protocols, identity, &TlsOptions::default())
+    }
+
+    /// The same with options.
+    pub(crate) fn client_with(
+        &self,
+        invite: Option<&Invite>,
+        protocols: &[&[u8]],
+        identity: Option<&Identity>,
+        options: &TlsOptions,
+    ) -> Outcome<library::Client> {
         #[cfg(feature = "openssl")]
         let library = self.tls;
         #[cfg(not(feature = "openssl"))]
         let library = Library::default();
-        library.client(&self.trust(invite), protocols, identity)
+        library.client(&self.trust(invite), protocols, identity, options)
+    }
+
+    /// Tells apart configurations that must not resume each other's sessions.
+    #[cfg(feature = "openssl")]
+    pub(crate) fn fingerprint(&self, invite: Option<&Invite>, identity: Option<&Identity>) -> Outcome<[u8; 32]> {
+        Ok(self.trust(invite).fingerprint(identity)?)
     }
 
     /// The certificates to accept.

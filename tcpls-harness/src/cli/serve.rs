@@ -62,7 +62,7 @@ pub struct Args {
     /// Accept TLS early data: a client that resumes a session sends its request with the ClientHello, and the answer takes
     /// one round trip less. An attacker can send a copy of such a request: the server then reads the file once more, and
     /// only the client can decrypt the answer. Tickets are void once the server restarts, or reads its files again.
-    /// "tcpls get" sends no early data; programs that use the library can
+    /// "tcpls get --early-data" sends such requests
     #[arg(long)]
     pub early_data: bool,
     /// Memory for all sessions together, for example 1GiB; at the limit, the least useful sessions are closed.

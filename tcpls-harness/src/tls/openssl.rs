@@ -11,6 +11,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tcpls_core::crypto::openssl::{OpensslClient, OpensslServer};
 
+#[cfg(feature = "cli")]
+use super::pinned::sha256;
 use super::{Identity, Pin, Pins, TlsError, Trust, failure, read_certificates};
 
 /// What an error of OpenSSL is about where nothing else is known.
@@ -78,6 +80,26 @@ impl Trust {
             identity.present(&mut connector).map_err(|error| failure("certificate and key can't be used", error))?;
         }
         OpensslClient::new(connector, protocols).map_err(|error| failure("the TLS configuration can't be used", error))
+    }
+}
+
+#[cfg(feature = "cli")]
+impl Trust {
+    /// Returns a hash of what is trusted, and of the client's certificate.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub(crate) fn fingerprint(&self, identity: Option<&Identity>) -> Result<[u8; 32], TlsError> {
+        let (kind, contents) = match self {
+            #[cfg(feature = "system-trust")]
+            Self::System => (0, Vec::new()),
+            Self::File(path) => (1, read_certificates(path)?.iter().flat_map(|one| one.to_vec()).collect()),
+            Self::Pem(text) => (2, text.clone().into_bytes()),
+            Self::Pinned(pins) => (3, pins.iter().flat_map(|pin| *pin.as_bytes()).collect()),
+            Self::Anyone => (4, Vec::new()),
+        };
+        let own = identity.and_then(|identity| identity.chain.first()).map(|certificate| sha256(certificate));
+        Ok(sha256(&[&[kind][..], &sha256(&contents), &own.unwrap_or_default()].concat()))
     }
 }
 

@@ -7,6 +7,8 @@ use tcpls_core::error::CloseReason;
 
 use super::super::network::watch_network;
 use super::super::paths::{follow_advertised, resolve, server_name, tell_troubles};
+#[cfg(feature = "openssl")]
+use super::super::session_cache::SessionCache;
 use super::super::url::Url;
 use super::super::{Outcome, status};
 use super::renewal::{Dial, DialError};
@@ -28,14 +30,27 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    pub(super) fn new(args: &Args, invite: Option<&Invite>, url: Url) -> Outcome<Self> {
+    pub(super) fn new(
+        args: &Args,
+        invite: Option<&Invite>,
+        url: Url,
+        #[cfg(feature = "openssl")] cache: Option<&SessionCache>,
+    ) -> Outcome<Self> {
         let given = args.connections(invite);
-        let tls = args.trust.client(invite, &[PROTOCOL], args.identity.load()?.as_ref())?;
+        let tls =
+            args.trust.client_with(invite, &[PROTOCOL], args.identity.load()?.as_ref(), &args.hello.options()?)?;
         let tls = args.joins.apply(tls)?;
+        #[cfg(feature = "openssl")]
+        let tls = args.early.apply(tls, cache)?;
+        #[cfg(not(feature = "openssl"))]
+        let tls = args.early.apply(tls)?;
         let name = server_name(&url.name)?;
         let mut tcpls_only = ClientOptions::new(tls.clone().tcpls_only(), name.clone());
         let mut options = if args.tcpls_only { tcpls_only.clone() } else { ClientOptions::new(tls, name) };
-        [&mut options, &mut tcpls_only].into_iter().for_each(|options| args.advertised.apply(options));
+        for options in [&mut options, &mut tcpls_only] {
+            args.advertised.apply(options);
+            args.early.apply_to_options(options);
+        }
         if !given.is_empty() {
             // Each of them is to be used anyway.
             (options.dial.stagger, tcpls_only.dial.stagger) = (Duration::ZERO, Duration::ZERO);
@@ -46,7 +61,7 @@ impl Dialer {
     /// Makes the first session. Those that follow use TCPLS if it does: files are requested side by side.
     pub(super) async fn first(&mut self) -> Outcome<Session> {
         let session = self.dial().await.map_err(|error| error.text)?;
-        self.is_tcpls = session.is_tcpls();
+        self.is_tcpls = uses_tcpls(&session);
         Ok(session)
     }
 
@@ -75,18 +90,37 @@ impl Dial for Dialer {
     async fn dial(&self) -> Result<Session, DialError> {
         let (session, standby) = self.connect().await?;
         status::add(&session);
+        let company = accompany(session.clone(), standby, self.args.clone());
         if session.is_tcpls() {
-            tokio::spawn(tell_troubles(&session));
-            tokio::spawn(watch_network(session.clone(), self.args.uplinks.is_automatic()));
-            standby.iter().for_each(|address| session.add_path(*address, None));
-            if let Some(name) = &self.args.ask_congestion {
-                tokio::spawn(congestion::ask(session.clone(), name.clone()));
-            }
-            if self.args.advertised.use_advertised {
-                tokio::spawn(follow_advertised(session.clone()));
-            }
+            company.await;
+        } else if uses_tcpls(&session) {
+            let session = session.clone();
+            tokio::spawn(async move {
+                if session.handshake_confirmed().await.is_ok() {
+                    company.await;
+                }
+            });
         }
         Ok(session)
+    }
+}
+
+/// Whether files can be requested side by side. A session with early data, whose handshake is not complete, can only be one
+/// of TCPLS: if the server has it no more, the session ends.
+pub(super) fn uses_tcpls(session: &Session) -> bool {
+    session.is_tcpls() || !session.is_confirmed()
+}
+
+/// Starts what a session with TCPLS has beside it.
+async fn accompany(session: Session, standby: Vec<SocketAddr>, args: Args) {
+    tokio::spawn(tell_troubles(&session));
+    tokio::spawn(watch_network(session.clone(), args.uplinks.is_automatic()));
+    standby.iter().for_each(|address| session.add_path(*address, None));
+    if let Some(name) = &args.ask_congestion {
+        tokio::spawn(congestion::ask(session.clone(), name.clone()));
+    }
+    if args.advertised.use_advertised {
+        tokio::spawn(follow_advertised(session));
     }
 }
 

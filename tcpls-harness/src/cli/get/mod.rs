@@ -15,19 +15,25 @@ use tcpls_core::wire::ids::ErrorCode;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use self::dialer::Dialer;
+use self::dialer::{Dialer, uses_tcpls};
 use self::renewal::Sessions;
 pub(crate) use self::renewal::Turn;
 use self::transfer::{Fault, Job, Received, receive};
 use super::download::Target;
+use super::early::EarlyArgs;
 use super::files::{make_directory, unwritable};
+use super::hello::HelloArgs;
 use super::hints::Hints;
 use super::identity::ClientIdentityArgs;
 use super::migrate::{Move, look_up, migrate};
+#[cfg(feature = "openssl")]
+use super::paths::server_name;
 use super::paths::{AdvertisedArgs, TrustArgs, close_briefly};
 use super::progress::Progress;
 use super::report::TcpReport;
 use super::resumed_joins::JoinArgs;
+#[cfg(feature = "openssl")]
+use super::session_cache::SessionCache;
 use super::signals::{Signals, Stopped};
 use super::text::visible;
 use super::units::{bits_per_second, parse_duration, rate, size, time};
@@ -84,6 +90,12 @@ pub struct Args {
     /// Whom to trust.
     #[command(flatten)]
     pub trust: TrustArgs,
+    /// What its ClientHello has.
+    #[command(flatten)]
+    pub hello: HelloArgs,
+    /// How sessions begin with a server that is known.
+    #[command(flatten)]
+    pub early: EarlyArgs,
     /// The client's own certificate.
     #[command(flatten)]
     pub identity: ClientIdentityArgs,
@@ -123,6 +135,14 @@ impl Args {
             Some(invite) if self.connect.is_empty() => invite.addresses().iter().map(ToString::to_string).collect(),
             _ => self.connect.clone(),
         }
+    }
+
+    /// The sessions that an earlier run has left.
+    #[cfg(feature = "openssl")]
+    fn session_cache(&self, invite: Option<&Invite>, url: &Url) -> Outcome<Option<SessionCache>> {
+        let Some(path) = &self.early.session_cache else { return Ok(None) };
+        let trust = self.trust.fingerprint(invite, self.identity.load()?.as_ref())?;
+        Ok(Some(SessionCache::open(path, trust, &server_name(&url.name)?.to_str())?))
     }
 
     fn hints(&self) -> Hints<'_> {
@@ -207,13 +227,30 @@ fn print(report: &Report) {
 /// # Errors
 /// An argument is invalid, there is no session, or `stop` ended.
 pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<Report> {
-    tokio::pin!(stop);
     let invite = args.trust.read_invite()?;
     let (url, jobs) = jobs(args, invite.as_ref())?;
     if args.output_file.is_none() {
         make_directory(&args.output, "--output")?;
     }
-    let mut dialer = Dialer::new(args, invite.as_ref(), url)?;
+    #[cfg(feature = "openssl")]
+    let cache = args.session_cache(invite.as_ref(), &url)?;
+    #[cfg(feature = "openssl")]
+    let dialer = Dialer::new(args, invite.as_ref(), url, cache.as_ref())?;
+    #[cfg(not(feature = "openssl"))]
+    let dialer = Dialer::new(args, invite.as_ref(), url)?;
+    let report = fetch_from(args, dialer, jobs, stop).await;
+    #[cfg(feature = "openssl")]
+    cache.iter().for_each(SessionCache::store);
+    report
+}
+
+async fn fetch_from(
+    args: &Args,
+    mut dialer: Dialer,
+    jobs: Vec<Job>,
+    stop: impl Future<Output = Stopped>,
+) -> Outcome<Report> {
+    tokio::pin!(stop);
     let start = Instant::now();
     let begin = async {
         let log = args.log.as_deref().unwrap_or(Path::new(""));
@@ -226,7 +263,7 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
         stopped = &mut stop => return Err(stopped.into()),
     };
     let mut company = JoinSet::new();
-    if session.is_tcpls() {
+    if uses_tcpls(&session) {
         company.spawn(migrate(session.clone(), moves));
     }
     let sessions = Arc::new(Sessions::new(session, dialer, args.wait, progress.clone()));
@@ -265,7 +302,7 @@ async fn fetch_jobs(
     progress: &Progress,
     hints: &Hints<'_>,
 ) -> Report {
-    if sessions.current().session.is_tcpls() {
+    if uses_tcpls(&sessions.current().session) {
         return fetch_all(sessions, jobs, progress, hints).await;
     }
     output::tell("the server does not support TCPLS: fetching one file after the other over plain TLS 1.3");

@@ -3,10 +3,13 @@
 //! Nothing here waits for time to pass: tests wait for lines of output, and for processes to end.
 
 mod completions;
+mod early;
 mod errors;
 mod farm;
 mod files;
 mod get;
+#[cfg(any(feature = "aws-lc-rs", feature = "cert-compression"))]
+mod hello;
 mod invites;
 mod limits;
 mod logs;

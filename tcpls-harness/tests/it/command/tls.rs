@@ -22,16 +22,6 @@ async fn get_and_serve_work_with_either_tls_library() {
 }
 
 #[tokio::test]
-async fn server_with_openssl_refuses_early_data() {
-    let directory = Directory::new("tls-early-data");
-    let root = directory.path().to_str().unwrap();
-    let line = ["serve", "--root", root, "--listen", "127.0.0.1:0", "--tls", "openssl", "--early-data"];
-    let output = command(&line).output().await.unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && text.contains("only rustls accepts early data"), "{text}");
-}
-
-#[tokio::test]
 async fn unknown_tls_library_is_refused() {
     let output = command(&["get", "--tls", "other", "https://localhost/file"]).output().await.unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
