@@ -22,7 +22,7 @@ use crate::threads;
 use crate::tls::{PROTOCOL, Tls, server_name};
 
 /// Requests ahead of those that count.
-const WARM_UP: usize = 500;
+pub const WARM_UP: usize = 500;
 
 /// Request and response over loopback: p50 and p99 of TCPLS and of rustls over TCP, in turns
 #[derive(Clone, Debug, clap::Args)]
@@ -282,11 +282,13 @@ async fn ask_each(session: &Session, job: Job) -> Outcome<Vec<Duration>> {
     Ok(times)
 }
 
-fn why(session: &Session) -> String {
+/// Why a session ended.
+pub fn why(session: &Session) -> String {
     format!("the session ended: {:?}", session.close_reason())
 }
 
-async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), size: usize, requests: usize) -> Outcome {
+/// Answers `requests` requests with what they bring.
+pub async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), size: usize, requests: usize) -> Outcome {
     let mut request = vec![0; size];
     for _ in 0..requests {
         stream.read_exact(&mut request).await?;
@@ -296,7 +298,8 @@ async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), size: usize,
     Ok(())
 }
 
-async fn ask(
+/// Sends `requests` requests after those that do not count, one after the other; how long each took.
+pub async fn ask(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     size: usize,
     requests: usize,

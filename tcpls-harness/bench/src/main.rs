@@ -7,6 +7,7 @@ mod cores;
 mod counts;
 mod curves;
 mod footprint;
+mod hop;
 mod joins;
 mod latency;
 mod loopback;
@@ -40,6 +41,7 @@ enum Command {
     Memory(memory::Args),
     Joins(joins::Args),
     Footprint(footprint::Args),
+    Hop(hop::Args),
     Many(many::Args),
     Tunnel(tunnel::Args),
     Counts(counts::Args),
@@ -57,6 +59,7 @@ fn main() -> Outcome {
         Command::Latency(args) => latency::run(&args),
         Command::Joins(args) => joins::run(&args),
         Command::Footprint(args) => footprint::run(&args),
+        Command::Hop(args) => hop::run(&args),
         Command::Many(args) => many::run(&args),
         Command::Tunnel(args) => tunnel::run(&args),
         Command::ServeMany(args) => many::serve(&args),
