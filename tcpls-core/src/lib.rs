@@ -111,6 +111,7 @@ pub mod wire;
 
 pub use budget::Budget;
 pub use config::{Config, Lanes};
+pub use connection::record;
 pub use connection::schedule::{self, Scheduler};
 pub use connection::trace;
 pub use connection::{

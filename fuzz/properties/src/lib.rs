@@ -21,6 +21,7 @@ mod proxy;
 mod proxy_header;
 mod reassembly;
 mod record;
+mod replay;
 mod token;
 
 pub use self::acks::acks;
@@ -35,4 +36,5 @@ pub use self::proxy::proxy;
 pub use self::proxy_header::proxy_header;
 pub use self::reassembly::reassembly;
 pub use self::record::record;
+pub use self::replay::replay;
 pub use self::token::token;

@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use super::Connection;
 use super::probe::ProbeInterval;
+use super::record::Item;
 use crate::config::MIN_TIMEOUT;
 use crate::time::Time;
 use crate::wire::frame::Parameters;
@@ -64,6 +65,7 @@ impl Connection {
     /// only those with TCPLS. An application that sets `None` needs another sign that the peer is there, such as
     /// TCP's keep-alive. A timeout is raised to 100 ms.
     pub fn set_plain_idle_timeout(&mut self, now: Time, timeout: Option<Duration>) {
+        self.trace.call(|_| Item::SetPlainIdleTimeout { now, timeout });
         if self.plain {
             self.idle_timeout = timeout.map(|timeout| timeout.max(MIN_TIMEOUT));
             self.activity.limited = now;

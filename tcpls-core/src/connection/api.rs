@@ -6,6 +6,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::Connection;
+use super::record::{Item, MAX_OFFER, Name, Privacy, Returned, Text};
 use super::schedule::Scheduler;
 use crate::error::{AddressError, OpenStreamError, ReadError, TcpError, WriteError};
 use crate::stream::{SendProgress, StreamClass};
@@ -20,6 +21,14 @@ impl Connection {
     /// # Errors
     /// See [`OpenStreamError`].
     pub fn open_stream(&mut self) -> Result<StreamId, OpenStreamError> {
+        self.recorded(
+            |_| Item::OpenStream {},
+            Self::begin_stream,
+            |outcome| Returned::of_result(outcome, |id| id.0.into()),
+        )
+    }
+
+    fn begin_stream(&mut self) -> Result<StreamId, OpenStreamError> {
         if !self.is_open() {
             return Err(OpenStreamError::Closed);
         }
@@ -29,9 +38,24 @@ impl Connection {
         self.streams.open()
     }
 
+    /// Makes a call, and records it with what it returns.
+    #[inline(always)]
+    fn recorded<T>(
+        &mut self,
+        call: impl FnOnce(&Privacy) -> Item,
+        act: impl FnOnce(&mut Self) -> T,
+        value: impl FnOnce(&T) -> Returned,
+    ) -> T {
+        self.trace.call(call);
+        let outcome = act(self);
+        self.trace.returned(|| value(&outcome));
+        outcome
+    }
+
     /// Returns the next stream that the peer opened, in its order.
     pub fn accept_stream(&mut self) -> Option<StreamId> {
-        self.streams.accept()
+        let value = |id: &Option<StreamId>| id.map_or(Returned::Nothing, |id| Returned::Value(id.0.into()));
+        self.recorded(|_| Item::AcceptStream {}, |conn| conn.streams.accept(), value)
     }
 
     /// Returns the calls on one stream. For an ended or unknown stream, every call returns an error.
@@ -45,8 +69,12 @@ impl Connection {
     /// See [`AddressError`].
     // draft I12, I45
     pub fn advertise(&mut self, address: SocketAddr) -> Result<AddressId, AddressError> {
-        self.check_addresses()?;
-        self.control.advertise(address)
+        let advertise = |conn: &mut Self| {
+            conn.check_addresses()?;
+            conn.control.advertise(address)
+        };
+        let call = |privacy: &Privacy| Item::Advertise { address: privacy.address(address) };
+        self.recorded(call, advertise, |outcome| Returned::of_result(outcome, |id| id.0.into()))
     }
 
     /// Withdraws an address: both endpoints retire the TCP connections that use it, and open no new ones (draft,
@@ -56,10 +84,13 @@ impl Connection {
     /// See [`AddressError`].
     // draft I12
     pub fn withdraw(&mut self, id: AddressId) -> Result<(), AddressError> {
-        self.check_addresses()?;
-        self.control.withdraw(id)?;
-        self.leave_withdrawn_addresses();
-        Ok(())
+        let withdraw = |conn: &mut Self| {
+            conn.check_addresses()?;
+            conn.control.withdraw(id)?;
+            conn.leave_withdrawn_addresses();
+            Ok(())
+        };
+        self.recorded(|_| Item::Withdraw { id }, withdraw, done)
     }
 
     /// Returns the addresses that the peer advertises now. The application decides whether to connect to one.
@@ -79,6 +110,10 @@ impl Connection {
 
     /// Sets the addresses of a TCP connection, so that the session retires it when one of them is, or was, withdrawn.
     pub fn set_tcp_addresses(&mut self, tcp: ConnectionId, local: Option<SocketAddr>, remote: Option<SocketAddr>) {
+        self.trace.call(|privacy| {
+            let hidden = |address: Option<SocketAddr>| address.map(|address| privacy.address(address));
+            Item::SetTcpAddresses { tcp, local: hidden(local), remote: hidden(remote) }
+        });
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.runs_between(local, remote);
         }
@@ -96,12 +131,15 @@ impl Connection {
     /// # Errors
     /// See [`TcpError`].
     pub fn set_backup(&mut self, tcp: ConnectionId, backup: bool) -> Result<(), TcpError> {
-        self.check_tcp(tcp)?;
-        if let Some(entry) = self.tcps.get_mut(tcp) {
-            entry.request_backup(backup);
-        }
-        self.control.owe_status(tcp);
-        Ok(())
+        let set = |conn: &mut Self| {
+            conn.check_tcp(tcp)?;
+            if let Some(entry) = conn.tcps.get_mut(tcp) {
+                entry.request_backup(backup);
+            }
+            conn.control.owe_status(tcp);
+            Ok(())
+        };
+        self.recorded(|_| Item::SetBackup { tcp, backup }, set, done)
     }
 
     /// Sends a Ping on a TCP connection; the peer acknowledges it on the same one.
@@ -109,9 +147,12 @@ impl Connection {
     /// # Errors
     /// See [`TcpError`].
     pub fn ping(&mut self, tcp: ConnectionId) -> Result<(), TcpError> {
-        self.check_tcp(tcp)?;
-        self.ask(tcp);
-        Ok(())
+        let ask = |conn: &mut Self| {
+            conn.check_tcp(tcp)?;
+            conn.ask(tcp);
+            Ok(())
+        };
+        self.recorded(|_| Item::Ping { tcp }, ask, done)
     }
 
     /// Starts a new generation of this endpoint's keys on all TCP connections. If the previous update is not complete
@@ -119,6 +160,7 @@ impl Connection {
     /// then starts by itself; at most one waits. No effect before the handshake is complete, and in a session with only the
     /// draft's frames, in which key updates are not defined.
     pub fn update_keys(&mut self, now: Time) {
+        self.trace.call(|_| Item::UpdateKeys { now });
         self.trace.set_now(now);
         self.renewal.owed = self.keys.is_some() && !self.is_draft_only();
         self.start_owed_key_update(now, None);
@@ -126,6 +168,10 @@ impl Connection {
 
     /// Sets the policy that distributes stream data over TCP connections, from the next record on.
     pub fn set_scheduler(&mut self, scheduler: Box<dyn Scheduler>) {
+        self.trace.call(|_| {
+            let name = Name(scheduler.name().as_bytes().to_vec());
+            Item::SetScheduler { name, duplicates: scheduler.duplicates() }
+        });
         self.scheduler = scheduler;
     }
 
@@ -143,6 +189,10 @@ impl Connection {
     /// # Errors
     /// [`TcpError::Last`] if no other TCP connection is live: close the session instead.
     pub fn retire_tcp(&mut self, now: Time, tcp: ConnectionId) -> Result<(), TcpError> {
+        self.recorded(|_| Item::RetireTcp { now, tcp }, |conn| conn.begin_retiring(now, tcp), done)
+    }
+
+    fn begin_retiring(&mut self, now: Time, tcp: ConnectionId) -> Result<(), TcpError> {
         self.check_tcp(tcp)?;
         if !self.tcps.iter().any(|entry| entry.id() != tcp && entry.is_active()) {
             return Err(TcpError::Last);
@@ -164,6 +214,7 @@ impl Connection {
     /// [`Event::PeerDraining`]: crate::event::Event::PeerDraining
     /// [`NOT_PROCESSED`]: crate::error::code::NOT_PROCESSED
     pub fn drain(&mut self, now: Time, limit: Duration) {
+        self.trace.call(|_| Item::Drain { now, limit });
         if !self.is_open() {
             return;
         }
@@ -186,6 +237,7 @@ impl Connection {
     /// [`Config::close_timeout`]: crate::config::Config::close_timeout
     /// [`Config::close_limit`]: crate::config::Config::close_limit
     pub fn close(&mut self, now: Time, error: ErrorCode, reason: &[u8]) {
+        self.trace.call(|privacy| Item::Close { now, error, reason: Text::new(privacy.is_full(), reason) });
         if !self.is_open() {
             return;
         }
@@ -194,6 +246,16 @@ impl Connection {
         self.settle(now);
         self.conclude_if_alone();
     }
+}
+
+/// What a call returned that returns nothing or an error.
+fn done<E: core::fmt::Debug>(outcome: &Result<(), E>) -> Returned {
+    Returned::of_result(outcome, |()| 0)
+}
+
+/// What a call returned that returns a number of bytes.
+fn written(outcome: &Result<usize, WriteError>) -> Returned {
+    Returned::of(outcome, &WriteError::Blocked, |taken| Returned::Value(*taken as u64))
 }
 
 /// One stream of a session, borrowed for calls on it. No call blocks.
@@ -209,7 +271,11 @@ impl Stream<'_> {
     /// # Errors
     /// See [`WriteError`].
     pub fn write(&mut self, data: &[u8]) -> Result<usize, WriteError> {
-        self.conn.streams.write(self.id, data)
+        let id = self.id;
+        let write = |conn: &mut Connection| conn.streams.write(id, data);
+        let taken = self.conn.recorded(|_| Item::Write { id, len: data.len().min(MAX_OFFER) }, write, written)?;
+        self.conn.trace.wrote(|taken| data.get(..taken).unwrap_or_default().to_vec(), taken);
+        Ok(taken)
     }
 
     /// Takes as much off the front of `data` as there is room for, without copying, and returns the number of bytes.
@@ -217,7 +283,13 @@ impl Stream<'_> {
     /// # Errors
     /// See [`WriteError`].
     pub fn write_chunk(&mut self, data: &mut Bytes) -> Result<usize, WriteError> {
-        self.conn.streams.write_chunk(self.id, data)
+        let (id, len) = (self.id, data.len());
+        let offered = self.conn.trace.is_recording().then(|| data.clone());
+        let write = |conn: &mut Connection| conn.streams.write_chunk(id, data);
+        let taken = self.conn.recorded(|_| Item::WriteChunk { id, len: len.min(MAX_OFFER) }, write, written)?;
+        let bytes = |taken: usize| offered.unwrap_or_default().get(..taken).unwrap_or_default().to_vec();
+        self.conn.trace.wrote(bytes, taken);
+        Ok(taken)
     }
 
     /// Returns how many bytes a write would take now, at least one.
@@ -229,7 +301,8 @@ impl Stream<'_> {
     ///
     /// [`StreamEvent::Writable`]: crate::event::StreamEvent::Writable
     pub fn writable(&mut self) -> Result<usize, WriteError> {
-        self.conn.streams.writable(self.id)
+        let id = self.id;
+        self.conn.recorded(|_| Item::Writable { id }, |conn| conn.streams.writable(id), written)
     }
 
     /// Ends writing: the peer gets the end of the stream after the written data.
@@ -237,7 +310,8 @@ impl Stream<'_> {
     /// # Errors
     /// See [`WriteError`].
     pub fn finish(&mut self) -> Result<(), WriteError> {
-        self.conn.streams.finish(self.id)
+        let id = self.id;
+        self.conn.recorded(|_| Item::Finish { id }, |conn| conn.streams.finish(id), done)
     }
 
     /// Returns the state of written data.
@@ -253,7 +327,8 @@ impl Stream<'_> {
     /// # Errors
     /// See [`WriteError`].
     pub fn reset(&mut self, error: ErrorCode) -> Result<(), WriteError> {
-        self.conn.streams.reset(self.id, error)
+        let id = self.id;
+        self.conn.recorded(|_| Item::Reset { id, error }, |conn| conn.streams.reset(id, error), done)
     }
 
     /// Returns the next bytes in order, at most `max`; `None` is the end. The bytes share the buffer that they arrived
@@ -262,7 +337,14 @@ impl Stream<'_> {
     /// # Errors
     /// See [`ReadError`].
     pub fn read(&mut self, max: usize) -> Result<Option<Bytes>, ReadError> {
-        self.conn.streams.read(self.id, max)
+        let id = self.id;
+        let value = |data: &Result<Option<Bytes>, ReadError>| {
+            let len = |data: &Option<Bytes>| {
+                data.as_ref().map_or(Returned::Nothing, |data| Returned::Value(data.len() as u64))
+            };
+            Returned::of(data, &ReadError::Blocked, len)
+        };
+        self.conn.recorded(|_| Item::Read { id, max }, |conn| conn.streams.read(id, max), value)
     }
 
     /// Returns why the peer's data will not be complete, without reading it: the peer reset the stream, or the session
@@ -288,7 +370,8 @@ impl Stream<'_> {
     /// # Errors
     /// See [`ReadError`].
     pub fn stop(&mut self, error: ErrorCode) -> Result<(), ReadError> {
-        self.conn.streams.stop(self.id, error)
+        let id = self.id;
+        self.conn.recorded(|_| Item::Stop { id, error }, |conn| conn.streams.stop(id, error), done)
     }
 
     /// Attaches this stream to TCP connection `tcp`. An attached stream uses only its TCP connections, until all of
@@ -297,9 +380,13 @@ impl Stream<'_> {
     /// # Errors
     /// See [`TcpError`].
     pub fn attach(&mut self, tcp: ConnectionId) -> Result<(), TcpError> {
-        self.conn.check_tcp(tcp)?;
-        self.conn.streams.attach(self.id, tcp);
-        Ok(())
+        let id = self.id;
+        let attach = |conn: &mut Connection| {
+            conn.check_tcp(tcp)?;
+            conn.streams.attach(id, tcp);
+            Ok(())
+        };
+        self.conn.recorded(|_| Item::Attach { id, tcp }, attach, done)
     }
 
     /// Detaches this stream from `tcp`. A stream that is attached to none may use all TCP connections.
@@ -307,9 +394,13 @@ impl Stream<'_> {
     /// # Errors
     /// See [`TcpError`].
     pub fn detach(&mut self, tcp: ConnectionId) -> Result<(), TcpError> {
-        self.conn.check_tcp(tcp)?;
-        self.conn.streams.detach(self.id, tcp);
-        Ok(())
+        let id = self.id;
+        let detach = |conn: &mut Connection| {
+            conn.check_tcp(tcp)?;
+            conn.streams.detach(id, tcp);
+            Ok(())
+        };
+        self.conn.recorded(|_| Item::Detach { id, tcp }, detach, done)
     }
 
     /// Sets the priority, initially 0. Streams with a higher priority are sent first; equal ones take turns.
@@ -321,7 +412,9 @@ impl Stream<'_> {
     /// # Errors
     /// See [`WriteError`].
     pub fn set_priority(&mut self, priority: i8) -> Result<(), WriteError> {
-        self.conn.streams.set_priority(self.id, priority)
+        let id = self.id;
+        let set = |conn: &mut Connection| conn.streams.set_priority(id, priority);
+        self.conn.recorded(|_| Item::SetPriority { id, priority }, set, done)
     }
 
     /// Sets whether this stream is interactive, which lets it use lanes ([`Config::lanes`](crate::Config::lanes)).
@@ -330,6 +423,7 @@ impl Stream<'_> {
     /// # Errors
     /// See [`WriteError`].
     pub fn set_class(&mut self, class: StreamClass) -> Result<(), WriteError> {
-        self.conn.streams.set_class(self.id, class)
+        let id = self.id;
+        self.conn.recorded(|_| Item::SetClass { id, class }, |conn| conn.streams.set_class(id, class), done)
     }
 }

@@ -90,6 +90,7 @@ impl Connection {
         self.plain = !agreed.tcpls;
         let spoilt = self.settle_early(now, agreed.early_data, agreed.application_protocol.as_deref());
         let join_name = self.name_for_joins(agreed.join_name, agreed.server_name.as_deref());
+        let join_name = self.trace.judge_name(join_name);
         self.identity = Identity {
             application_protocol: agreed.application_protocol,
             alpn: agreed.alpn,

@@ -6,6 +6,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::keys::KeyError;
+use super::record::{Item, left};
 use super::{Connection, TcpEnd, trace};
 use crate::crypto::TAG_LEN;
 use crate::error::{Alert, CloseReason, TcpFault, Violation};
@@ -30,6 +31,12 @@ impl Connection {
     /// the next read. Stream data stays in that buffer; the application gets it as `Bytes` of it. For a TCP connection
     /// that is lost, all bytes are removed and dropped.
     pub fn handle_bytes(&mut self, now: Time, tcp: ConnectionId, bytes: &mut BytesMut) {
+        self.record_at(now, || Item::HandleBytes { now, tcp, len: bytes.len() });
+        self.take_bytes(now, tcp, bytes);
+        self.trace.returned(|| left(bytes));
+    }
+
+    pub(super) fn take_bytes(&mut self, now: Time, tcp: ConnectionId, bytes: &mut BytesMut) {
         self.trace.set_now(now);
         let before = bytes.len();
         self.streams.release_buffers();
@@ -54,6 +61,7 @@ impl Connection {
     /// Reports that the socket of TCP connection `tcp` has ended. The session reinjects its unacknowledged data on
     /// others.
     pub fn handle_tcp_end(&mut self, now: Time, tcp: ConnectionId, how: TcpEnd) {
+        self.record_at(now, || Item::HandleTcpEnd { now, tcp, how });
         self.trace.set_now(now);
         let fault = match how {
             TcpEnd::Fin => TcpFault::Fin,
@@ -73,6 +81,7 @@ impl Connection {
     /// removed. It stalls at once, and its data is reinjected on others. Optional; without it, the session finds out
     /// when an answer is overdue. No effect before `tcp` has joined, and on a plain session.
     pub fn handle_path_down(&mut self, now: Time, tcp: ConnectionId) {
+        self.record_at(now, || Item::HandlePathDown { now, tcp });
         self.trace.set_now(now);
         let is_up = self.tcps.get(tcp).is_some_and(|entry| entry.is_up() && !entry.liveness().is_stalled());
         if is_up && !self.plain {
@@ -81,17 +90,8 @@ impl Connection {
         }
     }
 
-    /// The consequences of any input: closing advances, retiring TCP connections are discarded.
-    pub(super) fn settle(&mut self, now: Time) {
-        self.note_reading(now);
-        self.hedge();
-        self.let_retired_go(now);
-        self.close_if_drained(now);
-        self.advance_closing(now);
-        self.trace_state();
-    }
-
     fn handle_record(&mut self, now: Time, tcp: ConnectionId, header: RecordHeader, record: BytesMut) {
+        self.trace.record(header);
         let Some(entry) = self.tcps.get_mut(tcp) else { return };
         match entry.state() {
             TcpState::Handshaking => self.handle_handshake_record(now, record),
@@ -106,6 +106,7 @@ impl Connection {
 
     /// Not a TLS record, or one that TLS does not allow.
     fn handle_malformed(&mut self, now: Time, tcp: ConnectionId, error: RecordError) {
+        self.trace.bad_header(error);
         self.lose_tcp(now, tcp, error.into(), Some(error.alert()));
     }
 
@@ -142,7 +143,9 @@ impl Connection {
     #[cold]
     #[inline(never)]
     pub(super) fn report_received(&mut self, tcp: ConnectionId, bytes: usize, content: &OpenedRecord) {
-        let Some(seq) = self.tcps.get(tcp).map(|entry| entry.received().newest()) else { return };
+        let Some(entry) = self.tcps.get(tcp) else { return };
+        let (seq, generation) = (entry.received().newest(), entry.open_generation());
+        self.trace.opened(tcp, generation, bytes, self.plain, content);
         let content = match content {
             Ok(opened) => trace::Content::of(opened.content_type, self.plain, &opened.content),
             Err(_) => trace::Content::Invalid,

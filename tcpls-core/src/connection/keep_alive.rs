@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use super::Connection;
 use super::control::Carried;
+use super::record::Item;
 use crate::tcp::Tcp;
 use crate::time::Time;
 
@@ -26,6 +27,7 @@ impl Connection {
     /// so one endpoint with a keep-alive is enough. A peer that does not answer is detected after the user timeout. No
     /// effect in a session without TCPLS.
     pub fn set_keep_alive(&mut self, interval: Option<Duration>) {
+        self.trace.call(|_| Item::SetKeepAlive { interval });
         self.keep_alive.interval = interval;
     }
 

@@ -13,6 +13,7 @@
 //! | `lanes` | when interactive streams need a TCP connection that carries no bulk data |
 //! | `lifecycle` | how a TCP connection becomes active, retired or lost |
 //! | `failover` | requeuing what a lost TCP connection carried |
+//! | `settle` | what follows from any input |
 //! | `stall`, `probe` | hedging the data of stalled TCP connections, and Pings on quiet ones |
 //! | `joins` | tokens, and both endpoints' part of a join |
 //! | `drain` | ending a session whose streams are finished first |
@@ -24,6 +25,7 @@
 //! | `activity`, `keep_alive`, `under_way` | when a session is idle, and what prevents it; the limit on data in flight of a path |
 //! | `timers` | deadlines, derived from state |
 //! | `trace` | reports of all events to a sink |
+//! | `record` | recordings and their replay |
 //! | `usage` | what the session holds and has delivered; eviction |
 //! | `api` | calls of applications on streams, addresses and TCP connections |
 //! | `keys`, `flood` | state with rules of its own |
@@ -55,9 +57,11 @@ mod output;
 mod plain;
 mod post_handshake;
 mod probe;
+pub mod record;
 mod records;
 mod renewal;
 pub mod schedule;
+mod settle;
 mod stall;
 mod status;
 mod tcp_options;
@@ -89,6 +93,7 @@ use self::lanes::Contention;
 use self::lifecycle::Lost;
 use self::post_handshake::Messages;
 use self::probe::ProbeInterval;
+use self::record::{Item, Privacy, Recorder};
 use self::schedule::{EarliestDelivery, Scheduler};
 use self::trace::Tracer;
 use crate::config::Config;
@@ -231,7 +236,21 @@ impl Connection {
     ///
     /// [`RustlsClient`]: crate::crypto::rustls::RustlsClient
     pub fn client(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, seed: Seed) -> Self {
+        Self::client_with(now, config, tls, seed, None)
+    }
+
+    /// Does the same, and records the session if there is a recorder.
+    pub fn client_with(
+        now: Time,
+        config: Arc<Config>,
+        tls: Box<dyn Handshake>,
+        seed: Seed,
+        recorder: Option<Recorder>,
+    ) -> Self {
+        let call = |_: &Privacy| Item::Client { now, config: Box::new(config.as_ref().clone()) };
+        let (tls, recorder) = record::begin(recorder, tls, call);
         let mut conn = Self::new(Side::Client, now, config, tls, Joins::client(), &seed);
+        recorder.into_iter().for_each(|recorder| conn.set_recorder(recorder, now));
         conn.flush_handshake();
         conn.note_shown_name();
         conn.begin_early();
@@ -243,7 +262,27 @@ impl Connection {
     ///
     /// [`Endpoint`]: crate::endpoint::Endpoint
     pub fn server(now: Time, config: Arc<Config>, tls: Box<dyn Handshake>, session: NewSession, seed: Seed) -> Self {
+        Self::server_with(now, config, tls, session, seed, None)
+    }
+
+    /// Does the same, and records the session if there is a recorder.
+    pub fn server_with(
+        now: Time,
+        config: Arc<Config>,
+        tls: Box<dyn Handshake>,
+        session: NewSession,
+        seed: Seed,
+        recorder: Option<Recorder>,
+    ) -> Self {
+        let call = |privacy: &Privacy| Item::Server {
+            now,
+            config: Box::new(config.as_ref().clone()),
+            session: privacy.session(session.id),
+            cover: session.cover.as_ref().map(|cover| privacy.cover(cover)),
+        };
+        let (tls, recorder) = record::begin(recorder, tls, call);
         let mut conn = Self::new(Side::Server, now, config, tls, Joins::server(session), &seed);
+        recorder.into_iter().for_each(|recorder| conn.set_recorder(recorder, now));
         conn.set_early_terms();
         conn
     }
@@ -305,6 +344,13 @@ impl Connection {
 
     /// Returns the next event; [`Event::Closed`] comes once, as the last.
     pub fn poll_event(&mut self) -> Option<Event> {
+        self.trace.call(|_| Item::PollEvent {});
+        let event = self.next_event();
+        self.trace.took_event(event.as_ref());
+        event
+    }
+
+    fn next_event(&mut self) -> Option<Event> {
         if let Some(event) = self.events.pop_front() {
             if let Event::Tcp(TcpEvent::Discarded { tcp }) = event {
                 self.joins.release(tcp);

@@ -10,6 +10,7 @@ use super::chunks::MAX_CHUNKS;
 use super::control::{Carried, Outgoing};
 use super::keys::KeyError;
 use super::post_handshake::key_update_message;
+use super::record::{Item, Returned};
 use super::records::RECORD_OVERHEAD;
 use super::schedule::TcpView;
 use super::trace::Event;
@@ -55,6 +56,13 @@ impl Connection {
     ///
     /// [`TcpEvent::Discarded`]: crate::event::TcpEvent::Discarded
     pub fn poll_transmit(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> usize {
+        self.record_at(now, || Item::PollTransmit { now, tcp, room });
+        let written = self.fill(now, tcp, room, out);
+        self.trace.returned(|| Returned::Value(written as u64));
+        written
+    }
+
+    fn fill(&mut self, now: Time, tcp: ConnectionId, room: usize, out: &mut Vec<u8>) -> usize {
         self.trace.set_now(now);
         self.streams.advance(now);
         self.streams.begin_batch(room);

@@ -9,6 +9,7 @@
 use core::time::Duration;
 
 use super::control::Carried;
+use super::record::Item;
 use super::{Connection, trace};
 use crate::event::{Event, TcpEvent};
 use crate::tcp::Tcp;
@@ -43,6 +44,7 @@ impl Connection {
     /// A driver that has called it once should call it again, for all TCP connections, before each
     /// [`Connection::handle_timeout`]: the session judges a stall by the latest report.
     pub fn handle_tcp_info(&mut self, tcp: ConnectionId, info: TcpInfo) {
+        self.trace.call(|_| Item::HandleTcpInfo { tcp, info });
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.live().handle_tcp_info(info);
         }

@@ -3,6 +3,7 @@
 //! The core has no sockets: it passes requests to the application as events, and the application's answers back.
 
 use super::Connection;
+use super::record::{Item, Returned, Text};
 use crate::error::{AskOptionError, TcpError, Violation};
 use crate::event::{Event, OptionOutcome};
 use crate::wire::frame;
@@ -18,6 +19,13 @@ impl Connection {
     /// # Errors
     /// See [`TcpError`]; never [`TcpError::Unknown`] or [`TcpError::Last`].
     pub fn send_tcp_option(&mut self, kind: u8, value: &[u8]) -> Result<(), TcpError> {
+        self.trace.call(|privacy| Item::SendTcpOption { kind, value: Text::new(privacy.is_full(), value) });
+        let outcome = self.send_option(kind, value);
+        self.trace.returned(|| Returned::of_result(&outcome, |()| 0));
+        outcome
+    }
+
+    fn send_option(&mut self, kind: u8, value: &[u8]) -> Result<(), TcpError> {
         if !self.is_open() {
             return Err(TcpError::Closed);
         }
@@ -44,6 +52,13 @@ impl Connection {
         kind: u8,
         value: &[u8],
     ) -> Result<OptionRequestId, AskOptionError> {
+        self.trace.call(|privacy| Item::AskTcpOption { tcp, kind, value: Text::new(privacy.is_full(), value) });
+        let outcome = self.ask_option(tcp, kind, value);
+        self.trace.returned(|| Returned::of_result(&outcome, |id| id.0.into()));
+        outcome
+    }
+
+    fn ask_option(&mut self, tcp: ConnectionId, kind: u8, value: &[u8]) -> Result<OptionRequestId, AskOptionError> {
         match self.check_tcp(tcp) {
             Ok(()) if !self.takes_option_requests() => Err(AskOptionError::NotSupported),
             Ok(()) if value.len() > MAX_VALUE => Err(AskOptionError::TooLong),
@@ -62,6 +77,7 @@ impl Connection {
     /// Answers a request of the peer's, from [`Event::TcpOption`]. A second answer has no effect. As long as one
     /// request has no answer, the peer can send at most 15 behind it.
     pub fn answer_tcp_option(&mut self, request: OptionRequestId, outcome: OptionOutcome) {
+        self.trace.call(|_| Item::AnswerTcpOption { request: request.0, outcome: outcome.code() });
         if self.is_open() {
             self.control.answer_option(request, outcome);
         }

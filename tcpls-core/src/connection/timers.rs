@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::Connection;
 use super::control::{Carried, PARAMETERS_TIMEOUT};
+use super::record::Item;
 use super::stall::LONGEST_ANSWER;
 use super::trace::Event;
 use crate::error::{CloseReason, TcpFault};
@@ -68,6 +69,7 @@ impl Connection {
     /// Handles all deadlines that have passed. Early and late calls are valid. Afterwards, no deadline is at or before
     /// `now`.
     pub fn handle_timeout(&mut self, now: Time) {
+        self.record_at(now, || Item::HandleTimeout { now });
         self.trace.set_now(now);
         if self.ending.is_closed() {
             return;
@@ -98,6 +100,22 @@ impl Connection {
         {
             self.time_out(now, reason);
         }
+    }
+
+    /// A call at `now` begins: a recording has the deadline before it, too.
+    #[inline(always)]
+    pub(super) fn record_at(&mut self, now: Time, call: impl FnOnce() -> Item) {
+        if self.trace.is_recording() {
+            self.record_deadline(now, &call());
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn record_deadline(&mut self, now: Time, call: &Item) {
+        let due = self.trace.wants_deadline(now).then(|| self.next_deadline());
+        self.trace.call(|_| call.clone());
+        due.into_iter().for_each(|due| self.trace.add_deadline(due));
     }
 
     #[cold]

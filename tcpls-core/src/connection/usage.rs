@@ -1,5 +1,6 @@
 //! What a session holds and delivers, for the [account](crate::budget) of all sessions; and its eviction.
 
+use super::record::Item;
 use super::{Connection, output};
 use crate::error::{Alert, CloseReason, code};
 use crate::tcp::Tcp;
@@ -77,6 +78,7 @@ impl Connection {
     /// No more data is delivered, and the memory is free when this returns. The peer receives the code
     /// [`code::OVERLOADED`], or an alert if it does not support TCPLS.
     pub fn evict(&mut self, now: Time) {
+        self.trace.call(|_| Item::Evict { now });
         self.trace.set_now(now);
         if self.ending.is_closed() {
             return;

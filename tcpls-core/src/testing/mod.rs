@@ -88,6 +88,7 @@ mod ops;
 mod oracle;
 mod pair;
 pub mod peer;
+pub mod recordings;
 #[cfg(feature = "testing-proptest")]
 pub mod strategies;
 pub mod tls;
@@ -98,6 +99,7 @@ pub use self::ops::{Model, Op};
 pub use self::oracle::Oracle;
 pub use self::pair::{End, Flow, Inbox, Pair, Role, Setup};
 pub use self::peer::Peer;
+pub use self::recordings::Recordings;
 pub use self::tls::Tls;
 
 use crate::crypto::rng::Seed;

@@ -18,6 +18,10 @@ impl<'a> Tail<'a> {
         Self(bytes)
     }
 
+    pub(crate) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The last `N` bytes that are left, in the order in which they stand.
     // draft I01
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Short> {

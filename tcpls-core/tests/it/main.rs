@@ -41,6 +41,7 @@ mod migration;
 #[cfg(feature = "openssl")]
 mod openssl;
 mod plain_ends;
+mod record;
 mod resumed_joins;
 mod robust;
 mod second_provider;

@@ -1,13 +1,14 @@
 //! Tokens and keys are in no event of a trace and in no `Debug` output, in no notation.
 
 use std::fmt::{Debug, Write};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use ::bytes::{Bytes, BytesMut};
 use ring::hkdf;
 use rustls::{CipherSuite, KeyLog};
 use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
-use tcpls_core::testing::seed;
+use tcpls_core::testing::{Recordings, seed};
 use tcpls_core::trace::{Content, Event, Sink};
 use tcpls_core::wire::frame::{Frame, NewToken};
 use tcpls_core::wire::ids::{ConnectionId, Token};
@@ -17,6 +18,8 @@ use crate::support::{Client, Pair, Server, Setup};
 
 /// The token secret of the pair.
 const SECRET: [u8; 32] = [0x5e; 32];
+/// The application protocol.
+const NAME: &[u8] = b"unheard-of";
 /// Long enough to come up by chance in no text, short enough to find a part of a secret.
 const PART: usize = 8;
 
@@ -65,7 +68,7 @@ fn expand(secret: &[u8], label: &str, len: usize) -> Vec<u8> {
 }
 
 /// A pair whose TLS secrets are known, and those.
-fn logged() -> (Pair, Arc<Secrets>) {
+fn logged(setup: Setup) -> (Pair, Arc<Secrets>) {
     let secrets = Arc::<Secrets>::default();
     let made = rcgen::generate_simple_self_signed(vec!["server.test".into()]).unwrap();
     let mut roots = rustls::RootCertStore::empty();
@@ -80,9 +83,10 @@ fn logged() -> (Pair, Arc<Secrets>) {
     client.key_log = secrets.clone();
     let server = rustls::ServerConfig::builder_with_provider(provider).with_protocol_versions(tls13);
     let server = server.unwrap().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
-    let client = RustlsClient::new(client.into(), &[]).unwrap().handshake("server.test".try_into().unwrap()).unwrap();
-    let server = RustlsServer::new(server.into(), &[]).unwrap().handshake().unwrap();
-    (Pair::new(Setup::default(), client, server), secrets)
+    let client =
+        RustlsClient::new(client.into(), &[NAME]).unwrap().handshake("server.test".try_into().unwrap()).unwrap();
+    let server = RustlsServer::new(server.into(), &[NAME]).unwrap().handshake().unwrap();
+    (Pair::new(setup, client, server), secrets)
 }
 
 /// The ways in which a text may show bytes.
@@ -118,7 +122,7 @@ fn show(text: &mut String, value: &dyn Debug) {
 #[test]
 fn no_token_and_no_key_is_shown_by_a_trace_or_a_debug_output() {
     let everything = Everything::default();
-    let (mut pair, secrets) = logged();
+    let (mut pair, secrets) = logged(Setup::default());
     pair.client().set_trace(Some(Box::new(everything.clone())));
     pair.round();
     pair.server().set_trace(Some(Box::new(everything.clone())));
@@ -175,6 +179,69 @@ fn no_token_and_no_key_is_shown_by_a_trace_or_a_debug_output() {
         assert_absent("a later TLS secret", &next, &text);
         assert_absent("a later key", &expand(&next, "key", 16), &text);
         assert_absent("a later IV", &expand(&next, "iv", 12), &text);
+    }
+}
+
+/// Panics if a part of a secret is among the bytes.
+fn assert_not_recorded(name: &str, secret: &[u8], file: &[u8]) {
+    for part in secret.windows(PART.min(secret.len())) {
+        assert!(!file.windows(part.len()).any(|bytes| bytes == part), "{name} is recorded: {part:02x?}");
+    }
+}
+
+#[test]
+fn no_key_token_name_address_or_data_is_in_a_recording() {
+    let recordings = Recordings::redacted();
+    let (mut pair, secrets) = logged(Setup { recordings: Some(recordings.clone()), ..Setup::default() });
+    pair.drive();
+    pair.join();
+    let payload = b"stream data that no recording contains";
+    pair.transfer(Client, payload);
+    pair.update_keys(Client);
+    pair.update_keys(Server);
+    pair.transfer(Server, payload);
+    let addresses: [SocketAddr; 2] =
+        ["203.0.113.119:47215".parse().unwrap(), "[fd5a:9c21::77:81]:47215".parse().unwrap()];
+    pair.client().set_tcp_addresses(ConnectionId(1), Some(addresses[0]), Some(addresses[1]));
+    addresses.iter().for_each(|address| _ = pair.server().advertise(*address).unwrap());
+    pair.client().send_tcp_option(254, b"the value of an option").unwrap();
+    pair.drive();
+    pair.cut(ConnectionId::FIRST);
+    pair.drive();
+    pair.join();
+    let session = pair.server().session_id().unwrap();
+    let certificate = pair.client().peer_certificates()[0].clone();
+    let hellos: Vec<Vec<u8>> = pair
+        .wire()
+        .iter()
+        .flat_map(|(up, down)| [up[..up.len().min(500)].to_vec(), down[..down.len().min(400)].to_vec()])
+        .collect();
+    pair.close(Server, 3, b"the reason of the close");
+    pair.drive();
+    drop(pair);
+    recordings.check();
+    let file = recordings.file();
+
+    assert_not_recorded("a secret of the endpoint", &SECRET, &file);
+    for (name, text) in [("data", &payload[..]), ("a name", b"server.test"), ("a protocol", NAME)] {
+        assert_not_recorded(name, text, &file);
+    }
+    assert_not_recorded("an option", b"the value of an option", &file);
+    assert_not_recorded("a reason", b"the reason of the close", &file);
+    assert_not_recorded("a session ID", &session.0, &file);
+    assert_not_recorded("a certificate", &certificate, &file);
+    assert_not_recorded("an address", &[203, 0, 113, 119], &file);
+    assert_not_recorded("an address", &[0xfd, 0x5a, 0x9c, 0x21, 0, 0, 0, 0], &file);
+    for hello in hellos.iter().filter(|hello| hello.len() > 43) {
+        assert_not_recorded("a random number", &hello[11..43], &file);
+    }
+    for sequence in 1..=12 {
+        assert_not_recorded("a token", &TokenSecret::new(SECRET).seal(session, sequence).0, &file);
+    }
+    for secret in &*secrets.0.lock().unwrap() {
+        assert_not_recorded("a TLS secret", secret, &file);
+        assert_not_recorded("a key", &expand(secret, "key", 16), &file);
+        assert_not_recorded("an IV", &expand(secret, "iv", 12), &file);
     }
 }
 

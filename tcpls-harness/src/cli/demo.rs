@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::files::unreadable;
 use super::paths::wait_for_paths;
 use super::plot::{OpenPlot, PlotFile};
+use super::record::RecordArgs;
 use super::signals::Signals;
 use super::units::{parse_size, rate, size};
 use super::watch::{INTERVAL, Story, Watch};
@@ -49,6 +50,9 @@ pub struct Args {
     /// Write a plot of goodput over time to this file
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PlotFile>,
+    /// The recording.
+    #[command(flatten)]
+    record: RecordArgs,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -124,8 +128,10 @@ impl Scene {
     fn set(args: &Args, len: u64) -> Outcome<Self> {
         let identity = Identity::self_signed(&["localhost".to_owned()])?;
         let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+        let record = args.record.start()?;
         let listen = |ips: [IpAddr; 2]| -> Outcome<Listener> {
-            let options = ServerOptions::new(identity.server(&[PROTOCOL])?);
+            let mut options = ServerOptions::new(identity.server(&[PROTOCOL])?);
+            options.record.clone_from(&record);
             Ok(Listener::bind(&ips.map(|ip| SocketAddr::new(ip, 0)), options)?)
         };
         let listener = listen([v4, v6]).or_else(|_| listen([v4, v4]))?;
@@ -136,7 +142,8 @@ impl Scene {
         });
         let paths = paths.collect::<std::io::Result<_>>()?;
         let tls = Trust::Pem(identity.certificate_pem().to_owned()).client(&[PROTOCOL])?;
-        let options = ClientOptions::new(tls, ServerName::try_from("localhost")?);
+        let mut options = ClientOptions::new(tls, ServerName::try_from("localhost")?);
+        options.record = record;
         let source: Box<dyn Read + Send> = match &args.file {
             Some(path) => Box::new(File::open(path).map_err(|error| unreadable(path, error))?),
             None => Box::new(MadeUp(0x9e37_79b9_7f4a_7c15).take(len)),

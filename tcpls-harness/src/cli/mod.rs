@@ -36,6 +36,8 @@ pub mod perf;
 mod plot;
 mod progress;
 pub mod proxy;
+mod record;
+mod replay;
 mod report;
 pub mod resumed_joins;
 pub mod serve;
@@ -99,6 +101,7 @@ enum Command {
     Perf(perf::Perf),
     #[command(subcommand)]
     Sim(sim::Sim),
+    Replay(replay::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -143,6 +146,7 @@ pub fn main() -> ExitCode {
     // Work that waits for a disk or a pipe does not delay the end.
     runtime.shutdown_background();
     part::settle_parts();
+    record::settle();
     code.into()
 }
 
@@ -244,6 +248,7 @@ impl Command {
             Self::Status(args) => status::run(args).await,
             Self::Perf(perf) => perf::run(perf).await,
             Self::Sim(sim) => sim::run(sim).await,
+            Self::Replay(args) => replay::run(&args),
             Self::Completions(args) => completions::run(&args),
             Self::Man(args) => man::run(&args),
         }

@@ -16,6 +16,7 @@ use super::keys::{self, KeyCommand};
 use super::limits::Bounds;
 use super::listen::ListenArgs;
 use super::metrics::METRICS;
+use super::record::RecordArgs;
 use super::server::failures::RefusedRequests;
 use super::server::log::{Happening, Log, LogArgs};
 use super::server::{DrainArgs, Service, apply};
@@ -106,6 +107,9 @@ pub struct Args {
     /// Replacing it.
     #[command(flatten)]
     pub drain: DrainArgs,
+    /// The recording.
+    #[command(flatten)]
+    pub record: RecordArgs,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
@@ -199,6 +203,7 @@ impl Server {
         options.config = Arc::new(config);
         // A tunnel of a client without TCPLS has no idle timeout.
         options.socket.keep_alive = Some(proxy::KEEP_ALIVE);
+        options.record = args.record.start()?;
         let listener = listen.bind(options)?;
         // Only now: a server that runs already may have written its own there.
         let ca = args.identity.write_ca(&identity)?;

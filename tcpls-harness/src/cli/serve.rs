@@ -12,6 +12,7 @@ use super::farm::FarmArgs;
 use super::identity::IdentityArgs;
 use super::limits::Bounds;
 use super::listen::ListenArgs;
+use super::record::RecordArgs;
 use super::server::log::{Happening, Log, LogArgs};
 use super::server::{Control, DrainArgs, Service, apply};
 use super::signals::Signals;
@@ -72,6 +73,9 @@ pub struct Args {
     /// Replacing it.
     #[command(flatten)]
     pub drain: DrainArgs,
+    /// The recording.
+    #[command(flatten)]
+    pub record: RecordArgs,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
@@ -119,6 +123,7 @@ impl Server {
         bounds.apply(&mut options);
         args.listen.apply(&mut options);
         args.farm.apply(&mut options)?;
+        options.record = args.record.start()?;
         let listener = listen.bind(options)?;
         // Only now: a server that runs already may have written its own there.
         let ca = args.identity.write_ca(&identity)?;

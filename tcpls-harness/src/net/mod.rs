@@ -11,6 +11,7 @@
 //! | `interfaces` | interfaces and routes of this host (feature `interfaces`) |
 //! | `runtime` | [`Runtime`]: time, tasks and random numbers for applications, real or simulated |
 //! | `os`, `descriptors`, `log` | clock and random numbers; handling of a lack of file descriptors; events for `tracing` |
+//! | `record` | recordings as files |
 //! | `reach`, `network` | which hosts can be reached at an address; addresses that begin alike |
 //! | `tcp_option` | options that a peer asks for, and which it may choose; without sockets |
 //! | [`proxy_protocol`] | headers of load balancers, without sockets |
@@ -62,6 +63,7 @@ mod network;
 mod os;
 pub mod proxy_protocol;
 mod reach;
+mod record;
 pub(crate) mod runtime;
 pub(crate) mod session;
 pub(crate) mod socket;
@@ -76,6 +78,7 @@ pub use self::listener::{
 #[cfg(feature = "interfaces")]
 pub use self::monitor::NetworkMonitor;
 pub use self::network::{Network, NetworkError};
+pub use self::record::{Record, RecordOptions};
 pub use self::runtime::{Runtime, Task};
 pub use self::session::{
     AddTcpError, AddressPolicy, Closed, Events, Loss, Monitor, PathFailure, PathFailures, PathFault, PathReport,

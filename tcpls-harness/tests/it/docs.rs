@@ -51,7 +51,7 @@ fn trace_page_shows_lines_of_a_trace() {
     const GREP: &str = "$ grep -m 1 '";
     let scenario = std::fs::read_to_string(root().join("tcpls-harness/scenarios/black-hole.toml")).unwrap();
     let lines = crate::support::Lines::default();
-    let options = RunOptions { trace: Some(Box::new(lines.clone())), hash: false };
+    let options = RunOptions { trace: Some(Box::new(lines.clone())), hash: false, ..RunOptions::default() };
     _ = simulate(&Scenario::parse(&scenario).unwrap(), 1, options);
     let trace = lines.text();
     let file = root().join("docs/trace.md");
@@ -210,7 +210,7 @@ fn bulk_data_causes_the_window_updates_that_the_performance_page_has() {
         transfer = [{ receive = "60MB" }]
     "#;
     let lines = crate::support::Lines::default();
-    let options = RunOptions { trace: Some(Box::new(lines.clone())), hash: false };
+    let options = RunOptions { trace: Some(Box::new(lines.clone())), hash: false, ..RunOptions::default() };
     assert!(simulate(&Scenario::parse(text).unwrap(), 1, options).is_good());
     let trace = lines.text();
     let sent = trace.lines().filter(|line| line.contains("\"client\"") && line.contains("\"record-sent\""));

@@ -16,13 +16,14 @@ const NET: Topics = &[
     ("network", &[]),
     ("proxy_protocol", &[]),
     ("tcp_option", &[]),
+    ("record", &["os"]),
     ("socket", &["os", "proxy_protocol", "tcp_option"]),
     ("interfaces", &["socket"]),
     ("runtime", &["os", "log"]),
     ("session", &["runtime", "reach", "tcp_option"]),
     ("account", &["session", "os"]),
     ("task", &["account", "session", "socket", "os", "tcp_option"]),
-    ("client", &["task", "session", "socket", "os", "log", "descriptors", "tcp_option"]),
+    ("client", &["task", "session", "socket", "os", "log", "descriptors", "tcp_option", "record"]),
     ("monitor", &["session", "interfaces"]),
     (
         "listener",
@@ -39,6 +40,7 @@ const NET: Topics = &[
             "descriptors",
             "interfaces",
             "tcp_option",
+            "record",
         ],
     ),
 ];

@@ -35,6 +35,7 @@ mod pins;
 mod plain;
 mod proxy;
 mod proxy_limits;
+mod record;
 mod refusals;
 mod runtimes;
 mod second_provider;

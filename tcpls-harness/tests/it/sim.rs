@@ -81,7 +81,7 @@ fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
 #[test]
 fn a_trace_is_json_lines_in_the_order_of_time_and_watching_changes_nothing() {
     let lines = Lines::default();
-    let options = RunOptions { trace: Some(Box::new(lines.clone())), hash: true };
+    let options = RunOptions { trace: Some(Box::new(lines.clone())), ..RunOptions::default() };
     let watched = run(&scenario("reset-standby"), 3, options);
     assert_eq!(watched.trace, run_of("reset-standby", 3).trace);
     let text = lines.text();
@@ -90,7 +90,7 @@ fn a_trace_is_json_lines_in_the_order_of_time_and_watching_changes_nothing() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["t"].as_u64().unwrap())
         .collect();
     assert!(times.len() > 1000 && times.is_sorted());
-    let blind = run(&scenario("reset-standby"), 3, RunOptions { trace: None, hash: false });
+    let blind = run(&scenario("reset-standby"), 3, RunOptions { hash: false, ..RunOptions::default() });
     assert_eq!((blind.ended, blind.trace.as_str()), (watched.ended, ""));
 }
 

@@ -116,7 +116,7 @@ fn quiet_tcp_connection_that_answers_is_never_stalled_at_any_rate_and_round_trip
             for (paths, user_timeout) in [(1, ["10s", "1s"][tried / 2 % 2]), (2, "10s")] {
                 let case = Case { rate, rtt, queue: Duration::ZERO, paths, directions: BOTH };
                 let lines = Lines::default();
-                let options = RunOptions { trace: Some(Box::new(lines.clone())), hash: true };
+                let options = RunOptions { trace: Some(Box::new(lines.clone())), ..RunOptions::default() };
                 let report = run(&quiet(&case, tried % 3 == 0, user_timeout), 1, options);
                 assert!(report.is_good(), "{case:?}: {:?} {:?}", report.wrong, report.missed);
                 let stall = first_stall(&lines.text());

@@ -72,7 +72,11 @@ fn traced(names: &[&str]) -> Vec<Value> {
 
 fn lines_of(scenario: &str) -> Vec<Value> {
     let lines = Lines::default();
-    run(&Scenario::parse(scenario).unwrap(), 1, RunOptions { trace: Some(Box::new(lines.clone())), hash: false });
+    run(
+        &Scenario::parse(scenario).unwrap(),
+        1,
+        RunOptions { trace: Some(Box::new(lines.clone())), hash: false, ..RunOptions::default() },
+    );
     parsed(&lines.text())
 }
 

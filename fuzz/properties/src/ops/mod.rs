@@ -77,8 +77,14 @@ impl Run {
             config.max_tcp_connections = 6;
             config.spare_tokens = 3;
         });
-        let setup =
-            Setup { client: config.clone(), server: config.clone(), tls: None, socket_buffer: CAPACITY, seed: 1 };
+        let setup = Setup {
+            client: config.clone(),
+            server: config.clone(),
+            tls: None,
+            socket_buffer: CAPACITY,
+            seed: 1,
+            recordings: None,
+        };
         let mut pair = setup.start();
         // The ClientHello arrives; the handshake is not complete.
         pair.step(Side::Client);

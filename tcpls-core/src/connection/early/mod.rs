@@ -29,6 +29,9 @@ const RECORD_OVERHEAD: usize = HEADER_LEN + 1 + TAG_LEN;
 /// The first byte of [`Terms`] as they are kept with a ticket.
 const VERSION: u8 = 1;
 
+/// Bytes of [`Terms`] in front of the application protocol.
+pub(super) const TERMS_LEN: usize = 26;
+
 /// What early data relies on: the limits of the server's Session Parameters, which hold for the session of the ticket and
 /// for early data that is sent with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use crate::connection::Connection;
 use crate::connection::control::Carried;
 use crate::connection::input::take_content;
 use crate::connection::keys::KeyError;
+use crate::connection::record::{Item, left};
 use crate::connection::trace::{Event, Limit};
 use crate::crypto::TAG_LEN;
 use crate::error::{JoinRefusal, Violation};
@@ -21,19 +22,29 @@ impl Connection {
     /// while the handshake of the session is not complete.
     // draft I17
     pub fn handle_claim_bytes(&mut self, now: Time, claim: ClaimId, bytes: &mut BytesMut) -> Claim {
+        self.trace.call(|_| Item::HandleClaimBytes { now, claim: claim.number(), len: bytes.len() });
+        let outcome = self.take_claim_bytes(now, claim, bytes);
+        self.trace.returned(|| left(bytes));
+        outcome
+    }
+
+    fn take_claim_bytes(&mut self, now: Time, claim: ClaimId, bytes: &mut BytesMut) -> Claim {
         self.trace.set_now(now);
         self.joins.claims.came(now, claim, bytes.len());
         while self.established && self.joins.claims.is_waiting(claim) {
             match next_record(bytes) {
                 Ok(None) => break,
                 Ok(Some((header, record))) => self.handle_claim_record(now, claim, header, record),
-                Err(_) => self.refuse(claim, JoinRefusal::NotTls),
+                Err(error) => {
+                    self.trace.bad_header(error);
+                    self.refuse(claim, JoinRefusal::NotTls);
+                }
             }
         }
         self.joins.claims.set_partial(claim, bytes.len());
         let outcome = self.claim(claim);
         match outcome {
-            Claim::Authenticated(tcp) => self.handle_bytes(now, tcp, bytes),
+            Claim::Authenticated(tcp) => self.take_bytes(now, tcp, bytes),
             Claim::Refused => bytes.clear(),
             Claim::Waiting => {}
         }
@@ -41,6 +52,7 @@ impl Connection {
     }
 
     fn handle_claim_record(&mut self, now: Time, id: ClaimId, header: RecordHeader, mut record: BytesMut) {
+        self.trace.record(header);
         if self.joins.claims.is_foreign(id) {
             if !self.joins.claims.pass_on(id, &mut record) {
                 self.refuse(id, JoinRefusal::Hello);
@@ -48,13 +60,13 @@ impl Connection {
             return;
         }
         match header.content_type {
-            ContentType::ChangeCipherSpec if record[HEADER_LEN..] == [1] => {
+            ContentType::ChangeCipherSpec if self.trace.judge_change_cipher_spec(|| record[HEADER_LEN..] == [1]) => {
                 if self.joins.claims.exceeds_change_cipher_specs(id) {
                     self.refuse(id, JoinRefusal::Malformed);
                 }
             }
             ContentType::ApplicationData => self.try_authenticate(now, id, record),
-            ContentType::Alert => self.handle_claim_end(id),
+            ContentType::Alert => self.end_claim(id),
             _ => {
                 self.joins.claims.pass_on(id, &mut record);
                 self.refuse(id, JoinRefusal::Malformed);

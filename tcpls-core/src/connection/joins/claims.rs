@@ -12,6 +12,7 @@ use super::client::random_key_share;
 use super::tokens::Issued;
 use crate::connection::Connection;
 use crate::connection::keys::Keys;
+use crate::connection::record::{Hello, Item, Returned};
 use crate::connection::trace::Event;
 use crate::crypto::{Handshake, plaintext_alert};
 use crate::endpoint::{Join, JoinForm};
@@ -36,6 +37,11 @@ impl ClaimId {
     /// Returns its number, counted from 0 in each session, for logs.
     pub const fn number(self) -> u32 {
         self.0
+    }
+
+    /// The claim with this number, in a replay.
+    pub(in crate::connection) const fn of(number: u32) -> Self {
+        Self(number)
     }
 }
 
@@ -196,6 +202,22 @@ impl Connection {
     /// is a claim that is [`Claim::Refused`].
     // draft E10
     pub fn handle_join(&mut self, now: Time, join: Join) -> ClaimId {
+        self.trace.call(|privacy| Item::HandleJoin {
+            now,
+            session: privacy.session(join.session),
+            sequence: join.sequence,
+            hello: Hello(privacy.hello(&join.hello)),
+            resumption: match &join.form {
+                JoinForm::Extension => None,
+                JoinForm::Resumption(records) => Some(records.len() as u64),
+            },
+        });
+        let id = self.begin_claim(now, join);
+        self.trace.returned(|| Returned::Value(id.0.into()));
+        id
+    }
+
+    fn begin_claim(&mut self, now: Time, join: Join) -> ClaimId {
         let id = ClaimId(self.joins.claims.next);
         self.joins.claims.next = self.joins.claims.next.wrapping_add(1);
         let sequence = join.sequence;
@@ -241,6 +263,11 @@ impl Connection {
 
     /// Reports that the socket of a claim has ended.
     pub fn handle_claim_end(&mut self, claim: ClaimId) {
+        self.trace.call(|_| Item::HandleClaimEnd { claim: claim.0 });
+        self.end_claim(claim);
+    }
+
+    pub(in crate::connection) fn end_claim(&mut self, claim: ClaimId) {
         self.joins.claims.end_waiting(claim);
         self.joins.claims.decided.remove(&claim);
     }
@@ -266,6 +293,13 @@ impl Connection {
 
     /// Appends the bytes to send on a claim's socket, the answer to its hello or an alert, and returns their number.
     pub fn poll_claim_transmit(&mut self, claim: ClaimId, out: &mut Vec<u8>) -> usize {
+        self.trace.call(|_| Item::PollClaimTransmit { claim: claim.0 });
+        let written = self.take_claim_output(claim, out);
+        self.trace.returned(|| Returned::Value(written as u64));
+        written
+    }
+
+    fn take_claim_output(&mut self, claim: ClaimId, out: &mut Vec<u8>) -> usize {
         let from = match (self.joins.claims.waiting.get_mut(&claim), self.joins.claims.decided.get_mut(&claim)) {
             (Some(waiting), _) => &mut waiting.out,
             (None, Some(Decided::Refused(alert, _))) => alert,

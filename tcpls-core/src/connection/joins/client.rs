@@ -4,6 +4,7 @@
 //! The handshake affects no key; only the first record that decrypts authenticates the join (draft, 4.2.1 and 4.3).
 
 use crate::connection::Connection;
+use crate::connection::record::{Item, JoinAnswer, Returned};
 use crate::connection::trace::Event;
 use crate::crypto::rng::Rng;
 use crate::error::{OpenTcpError, TcpFault};
@@ -63,6 +64,13 @@ impl Connection {
     /// As [`Connection::open_tcp`].
     // draft I09
     pub fn open_tcp_with(&mut self, now: Time, options: JoinOptions) -> Result<ConnectionId, OpenTcpError> {
+        self.trace.call(|_| Item::OpenTcp { now, options });
+        let outcome = self.begin_join(now, options);
+        self.trace.returned(|| Returned::of_result(&outcome, |tcp| tcp.0.into()));
+        outcome
+    }
+
+    fn begin_join(&mut self, now: Time, options: JoinOptions) -> Result<ConnectionId, OpenTcpError> {
         if self.side == Side::Server {
             return Err(OpenTcpError::Server);
         }
@@ -147,18 +155,27 @@ impl Connection {
         let Some(entry) = self.tcps.get_mut(tcp) else { return };
         let Some(opening) = entry.opening() else { return };
         let body = record.get(crate::wire::record::HEADER_LEN..).unwrap_or_default();
-        let fault = match header.content_type {
-            _ if opening.count(record.len()) > MAX_HELLO_BYTES => Some(TcpFault::JoinRefused),
+        let is_too_long = opening.count(record.len()) > MAX_HELLO_BYTES;
+        let answer = self.trace.judge_answer(|| match header.content_type {
+            _ if is_too_long => JoinAnswer::Invalid,
             ContentType::Handshake
                 if !opening.is_answered()
                     && is_expected_server_hello(body, &extensions, opening.session_id(), suite) =>
             {
+                JoinAnswer::Hello
+            }
+            ContentType::ChangeCipherSpec if opening.is_answered() && body == [1] => JoinAnswer::Nothing,
+            ContentType::Alert => JoinAnswer::Alert(body.get(1).copied().unwrap_or(0)),
+            _ => JoinAnswer::Invalid,
+        });
+        let fault = match answer {
+            JoinAnswer::Hello => {
                 entry.hello_answered(&CHANGE_CIPHER_SPEC);
                 None
             }
-            ContentType::ChangeCipherSpec if opening.is_answered() && body == [1] => None,
-            ContentType::Alert => Some(TcpFault::Alert(body.get(1).copied().unwrap_or(0))),
-            _ => Some(TcpFault::JoinRefused),
+            JoinAnswer::Nothing => None,
+            JoinAnswer::Alert(alert) => Some(TcpFault::Alert(alert)),
+            JoinAnswer::Invalid => Some(TcpFault::JoinRefused),
         };
         if let Some(fault) = fault {
             self.lose_tcp(now, tcp, fault, None);

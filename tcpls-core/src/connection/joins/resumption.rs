@@ -145,7 +145,7 @@ impl Connection {
         else {
             return;
         };
-        if is_retry_request(&record, &self.extensions) {
+        if self.trace.judge_retry(|| is_retry_request(&record, &self.extensions)) {
             return self.lose_tcp(now, tcp, TcpFault::JoinRefused, None); // no data may follow the hello any more
         }
         let outcome = waiting.tls.handle_record(&mut record);

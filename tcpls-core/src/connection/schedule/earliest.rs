@@ -24,6 +24,10 @@ const WORTH_TRYING: Duration = Duration::from_millis(100);
 pub struct EarliestDelivery;
 
 impl Scheduler for EarliestDelivery {
+    fn name(&self) -> &'static str {
+        "earliest-delivery"
+    }
+
     fn choose(&self, asked: usize, all: &[TcpView], unsent: u64) -> Choice {
         if is_held_back(asked, all) {
             return Choice::Wait;

@@ -75,6 +75,12 @@ pub trait Scheduler: Send {
     /// this stream, sorted by connection ID. `unsent` is the number of bytes that all streams together could send now.
     fn choose(&self, asked: usize, all: &[TcpView], unsent: u64) -> Choice;
 
+    /// Returns the name of the policy in recordings ([`record`](crate::record)). A replay repeats the decisions of a policy
+    /// that it does not know by name.
+    fn name(&self) -> &'static str {
+        ""
+    }
+
     /// Returns whether the policy ever chooses [`Choice::Duplicate`]. A policy that never does should return false,
     /// which saves a search through all streams for data to duplicate.
     fn duplicates(&self) -> bool {
@@ -83,6 +89,19 @@ pub trait Scheduler: Send {
 }
 
 /// Whether `all[asked]` has to wait because it is a backup and another is not.
+/// Returns the policy with this name.
+pub(in crate::connection) fn by_name(name: &[u8]) -> Option<Box<dyn Scheduler>> {
+    let all: [Box<dyn Scheduler>; 6] = [
+        Box::new(EarliestDelivery),
+        Box::new(Aggregate),
+        Box::new(LowestRtt),
+        Box::new(RoundRobin),
+        Box::new(Redundant),
+        Box::new(ActiveStandby),
+    ];
+    all.into_iter().find(|policy| policy.name().as_bytes() == name)
+}
+
 fn is_held_back(asked: usize, all: &[TcpView]) -> bool {
     all[asked].backup && all.iter().any(|other| !other.backup)
 }

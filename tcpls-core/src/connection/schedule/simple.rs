@@ -8,6 +8,10 @@ use super::{Choice, Scheduler, TcpView, is_held_back};
 pub struct Aggregate;
 
 impl Scheduler for Aggregate {
+    fn name(&self) -> &'static str {
+        "aggregate"
+    }
+
     fn choose(&self, asked: usize, all: &[TcpView], _unsent: u64) -> Choice {
         if is_held_back(asked, all) { Choice::Wait } else { Choice::Send }
     }
@@ -23,6 +27,10 @@ impl Scheduler for Aggregate {
 pub struct LowestRtt;
 
 impl Scheduler for LowestRtt {
+    fn name(&self) -> &'static str {
+        "lowest-rtt"
+    }
+
     fn choose(&self, asked: usize, all: &[TcpView], _unsent: u64) -> Choice {
         if is_held_back(asked, all) {
             return Choice::Wait;
@@ -50,6 +58,10 @@ impl RoundRobin {
 }
 
 impl Scheduler for RoundRobin {
+    fn name(&self) -> &'static str {
+        "round-robin"
+    }
+
     fn choose(&self, asked: usize, all: &[TcpView], _unsent: u64) -> Choice {
         if is_held_back(asked, all) {
             return Choice::Wait;
@@ -72,6 +84,10 @@ impl Scheduler for RoundRobin {
 pub struct Redundant;
 
 impl Scheduler for Redundant {
+    fn name(&self) -> &'static str {
+        "redundant"
+    }
+
     fn choose(&self, _asked: usize, _all: &[TcpView], _unsent: u64) -> Choice {
         Choice::Duplicate
     }
@@ -82,6 +98,10 @@ impl Scheduler for Redundant {
 pub struct ActiveStandby;
 
 impl Scheduler for ActiveStandby {
+    fn name(&self) -> &'static str {
+        "active-standby"
+    }
+
     fn choose(&self, asked: usize, all: &[TcpView], _unsent: u64) -> Choice {
         let first = all.iter().min_by_key(|view| (view.backup, view.tcp));
         if first.is_some_and(|first| first.tcp == all[asked].tcp) { Choice::Send } else { Choice::Wait }

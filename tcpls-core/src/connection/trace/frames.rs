@@ -15,8 +15,13 @@ use crate::wire::ids::{AddressId, ConnectionId, ErrorCode, OptionRequestId, Reco
 pub struct Frames<'a>(&'a [u8]);
 
 impl<'a> Frames<'a> {
-    pub(super) fn new(content: &'a [u8]) -> Self {
+    pub(in crate::connection) fn new(content: &'a [u8]) -> Self {
         Self(content)
+    }
+
+    /// Returns the bytes of the frames.
+    pub(in crate::connection) const fn bytes(&self) -> &'a [u8] {
+        self.0
     }
 
     /// Returns the frames.

@@ -33,6 +33,7 @@ mod frames;
 pub use self::event::{Content, Event, Limit};
 pub use self::frames::{Frame, Frames};
 
+use super::record::Recorder;
 use super::{Connection, State};
 use crate::time::Time;
 
@@ -44,12 +45,13 @@ pub trait Sink: Send {
     fn event(&mut self, now: Time, event: &Event<'_>);
 }
 
-/// The sink of a session, if it has one.
+/// The sink and the recorder of a session, if it has them.
 #[derive(Default)]
-pub(super) struct Tracer(Option<On>);
+pub(super) struct Tracer(pub(super) Option<On>);
 
-struct On {
-    sink: Box<dyn Sink>,
+pub(super) struct On {
+    sink: Option<Box<dyn Sink>>,
+    pub(super) record: Option<Box<Recorder>>,
     now: Time,
     state: State,
 }
@@ -81,7 +83,9 @@ impl On {
     #[cold]
     #[inline(never)]
     fn emit<'a>(&mut self, event: impl FnOnce() -> Event<'a>) {
-        self.sink.event(self.now, &event());
+        let event = event();
+        self.record.iter_mut().for_each(|record| record.trace(&event));
+        self.sink.iter_mut().for_each(|sink| sink.event(self.now, &event));
     }
 }
 
@@ -91,7 +95,15 @@ impl Connection {
     /// The session owns its sink. A sink that reports elsewhere holds a channel or an `Arc`.
     pub fn set_trace(&mut self, sink: Option<Box<dyn Sink>>) {
         let (now, state) = (self.last_heard, self.state());
-        self.trace = Tracer(sink.map(|sink| On { sink, now, state }));
+        let record = self.trace.0.take().and_then(|on| on.record);
+        let is_on = sink.is_some() || record.is_some();
+        self.trace = Tracer(is_on.then_some(On { sink, record, now, state }));
+    }
+
+    /// Records this session from now on.
+    pub(super) fn set_recorder(&mut self, recorder: Recorder, now: Time) {
+        let state = self.state();
+        self.trace = Tracer(Some(On { sink: None, record: Some(Box::new(recorder)), now, state }));
     }
 
     /// Reports the session's state if it has changed.

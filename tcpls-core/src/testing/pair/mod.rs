@@ -13,7 +13,9 @@ pub use self::end::{End, Inbox};
 use self::pipe::Pipe;
 pub use self::pipe::{Flow, Role};
 pub use self::setup::Setup;
+use super::Recordings;
 use super::ledger::Ledger;
+use super::recordings::Checked;
 use super::seed;
 use crate::config::Config;
 use crate::connection::schedule::Aggregate;
@@ -49,6 +51,8 @@ pub struct Pair {
     server_handshake: Option<Box<dyn Handshake>>,
     server_config: Arc<Config>,
     seed: u64,
+    recordings: Option<Recordings>,
+    _checked: Checked,
 }
 
 impl Pair {
@@ -58,7 +62,10 @@ impl Pair {
     pub fn new(setup: Setup, client: Box<dyn Handshake>, server: Box<dyn Handshake>) -> Self {
         let (now, ledger) = (Time::from_millis(1_000), Ledger::default());
         let config = Arc::new(setup.client.clone());
-        let conn = Connection::client(now, config, ledger.watch(client), seed(setup.seed ^ 0xc11e));
+        let checked = Checked::new();
+        let recordings = setup.recordings.or_else(|| checked.recordings().cloned());
+        let recorder = recordings.as_ref().map(Recordings::recorder);
+        let conn = Connection::client_with(now, config, ledger.watch(client), seed(setup.seed ^ 0xc11e), recorder);
         let mut pair = Self {
             now,
             endpoint: Endpoint::new(EndpointConfig::default(), SECRET, seed(setup.seed ^ 0xe4d)),
@@ -70,6 +77,8 @@ impl Pair {
             server_handshake: Some(server),
             server_config: Arc::new(setup.server),
             seed: setup.seed,
+            recordings,
+            _checked: checked,
         };
         pair.connect(Role::Tcp(ConnectionId::FIRST));
         pair

@@ -1,5 +1,6 @@
 //! How a pair is made: configurations, cryptography, sockets.
 
+use super::super::Recordings;
 use super::super::null::NullHandshake;
 use super::super::seed;
 use super::super::tls::Tls;
@@ -22,12 +23,14 @@ pub struct Setup {
     pub tls: Option<Tls>,
     /// The bytes that a socket takes before it is full; 64 KiB at the start.
     pub socket_buffer: usize,
+    /// The file that both ends are recorded in, if they are.
+    pub recordings: Option<Recordings>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let (client, server) = (Config::default(), Config::default());
-        Self { seed: 1, client, server, tls: Some(Tls::default()), socket_buffer: 64 << 10 }
+        Self { seed: 1, client, server, tls: Some(Tls::default()), socket_buffer: 64 << 10, recordings: None }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::super::seed;
+use super::super::{Recordings, seed};
 use super::end::End;
 use super::pipe::{Flow, Role};
 use super::{Pair, SIDES};
@@ -105,7 +105,9 @@ impl Pair {
                 let Some(tls) = self.server_handshake.take() else { return self.refuse(number, &[]) };
                 let config = self.server_config.clone();
                 let tls = self.ledger.watch(tls);
-                let conn = Connection::server(self.now, config.clone(), tls, session, seed(self.seed ^ 0x5e4));
+                let recorder = self.recordings.as_ref().map(Recordings::recorder);
+                let seed = seed(self.seed ^ 0x5e4);
+                let conn = Connection::server_with(self.now, config.clone(), tls, session, seed, recorder);
                 self.server = Some(End::new(conn, &config));
                 self.pipes[number].set_role(Side::Server, Role::Tcp(ConnectionId::FIRST));
                 self.receive(number, Side::Server);

@@ -55,6 +55,11 @@ impl<'a> Frames<'a> {
     pub const fn new(plaintext: &'a [u8]) -> Self {
         Self { left: Tail::new(plaintext) }
     }
+
+    /// Bytes in front of the frame that was returned last.
+    pub(crate) const fn left(&self) -> usize {
+        self.left.len()
+    }
 }
 
 impl<'a> Iterator for Frames<'a> {

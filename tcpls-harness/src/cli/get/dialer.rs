@@ -47,9 +47,11 @@ impl Dialer {
         let name = server_name(&url.name)?;
         let mut tcpls_only = ClientOptions::new(tls.clone().tcpls_only(), name.clone());
         let mut options = if args.tcpls_only { tcpls_only.clone() } else { ClientOptions::new(tls, name) };
+        let record = args.record.start()?;
         for options in [&mut options, &mut tcpls_only] {
             args.advertised.apply(options);
             args.early.apply_to_options(options);
+            options.record.clone_from(&record);
         }
         if !given.is_empty() {
             // Each of them is to be used anyway.

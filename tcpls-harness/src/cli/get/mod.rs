@@ -30,6 +30,7 @@ use super::migrate::{Move, look_up, migrate};
 use super::paths::server_name;
 use super::paths::{AdvertisedArgs, TrustArgs, close_briefly};
 use super::progress::Progress;
+use super::record::RecordArgs;
 use super::report::TcpReport;
 use super::resumed_joins::JoinArgs;
 #[cfg(feature = "openssl")]
@@ -118,6 +119,9 @@ pub struct Args {
     /// the seconds since 1970 and the bytes so far
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
+    /// The recording.
+    #[command(flatten)]
+    pub record: RecordArgs,
     /// The status.
     #[command(flatten)]
     pub status: status::SocketArgs,

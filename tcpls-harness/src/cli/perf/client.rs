@@ -12,6 +12,7 @@ use super::server::send_zeros;
 use crate::cli::hints::Hints;
 use crate::cli::network::watch_network;
 use crate::cli::paths::{TrustArgs, add_tcp, close_briefly, connect, resolve, server_name};
+use crate::cli::record::RecordArgs;
 use crate::cli::report::TcpReport;
 use crate::cli::signals::Signals;
 use crate::cli::units::{bits_per_second, parse_size, rate, size, time};
@@ -32,6 +33,9 @@ pub struct Args {
     /// Where paths begin.
     #[command(flatten)]
     uplinks: UplinkArgs,
+    /// The recording.
+    #[command(flatten)]
+    record: RecordArgs,
     /// Whom to trust.
     #[command(flatten)]
     trust: TrustArgs,
@@ -131,6 +135,7 @@ async fn open(args: &Args) -> Outcome<Session> {
         server_name(&args.name)?,
     );
     let mut options = ClientOptions { dial: DialOptions { keep: Keep::Session, ..DialOptions::default() }, ..options };
+    options.record = args.record.start()?;
     let paths = args.uplinks.plan(&addresses, args.connect.len(), &mut options);
     let self_made = "`perf server` makes its certificate on the spot: pass --insecure";
     let hints = Hints { ca: args.trust.ca.as_deref(), self_made };

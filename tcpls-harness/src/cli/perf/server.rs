@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::{CHUNK, PROTOCOL};
 use crate::cli::listen::ListenArgs;
+use crate::cli::record::RecordArgs;
 use crate::cli::server::Sessions;
 use crate::cli::signals::{Signal, Signals};
 use crate::cli::{Outcome, output, report};
@@ -24,6 +25,9 @@ pub struct Args {
     /// Where to listen.
     #[command(flatten)]
     listen: ListenArgs,
+    /// The recording.
+    #[command(flatten)]
+    record: RecordArgs,
     /// Print the addresses as JSON
     #[arg(long)]
     json: bool,
@@ -44,6 +48,7 @@ async fn serve(args: &Args) -> Outcome {
     let identity = Identity::self_signed(&["localhost".to_owned()])?;
     let mut options = ServerOptions::new(identity.server(&[PROTOCOL])?);
     args.listen.apply(&mut options);
+    options.record = args.record.start()?;
     let mut listener = args.listen.prepare()?.bind(options)?;
     let addresses = listener.local_addresses();
     if args.json {

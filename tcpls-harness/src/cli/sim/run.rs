@@ -5,10 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::files::{OutFile, Written, unreadable};
+use super::super::files::{OutFile, Written, unreadable, unwritable};
 use super::super::plot::{Curve, Picture, PlotFile};
 use super::super::units::{bits_per_second, rate, size};
 use super::super::{Outcome, output, report};
+use tcpls_core::testing::Recordings;
+
 use crate::sim::report::{BIN, Meter, SessionReport, both};
 use crate::sim::scenario::Transport;
 use crate::sim::{Report, RunOptions, Scenario, run as simulate, run_real};
@@ -28,6 +30,9 @@ pub struct Args {
     /// Write all events to this file, as JSON lines
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Record all sessions in this file, for "tcpls replay"
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Write bytes over time to this file, as comma-separated values
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -65,9 +70,14 @@ async fn run_file(args: &Args) -> Outcome {
     let csv = args.csv.as_deref().map(OutFile::create).transpose()?;
     let plot = args.plot.as_ref().map(PlotFile::create).transpose()?;
     let (trace, traced) = trace.unzip();
-    let options = RunOptions { trace: trace.map(|file| Box::new(file) as Box<dyn Write>), hash: true };
+    let recordings = args.record.as_ref().map(|_| Recordings::redacted());
+    let trace = trace.map(|file| Box::new(file) as Box<dyn Write>);
+    let options = RunOptions { trace, recordings: recordings.clone(), ..RunOptions::default() };
     let report = simulate(&scenario, args.seed, options);
     traced.map_or(Ok(()), Written::check)?;
+    if let (Some(path), Some(recordings)) = (&args.record, recordings) {
+        std::fs::write(path, recordings.file()).map_err(|error| unwritable(path, error))?;
+    }
     if let Some((mut csv, written)) = csv {
         _ = csv.write_all(report.meter.csv().as_bytes()).and_then(|()| csv.flush());
         written.check()?;

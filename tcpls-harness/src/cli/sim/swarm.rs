@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use super::super::files::{make_directory, unwritable};
 use super::super::units::size;
 use super::super::{Outcome, output};
-use crate::sim::swarm::{Mode, generate, minimise, swarm};
+use crate::sim::swarm::{Mode, generate, minimise, record, replayed_swarm, swarm};
 
 /// What to run.
 #[derive(Debug, clap::Args)]
@@ -26,10 +26,13 @@ pub struct Args {
     /// Print the scenario of each seed instead of running it
     #[arg(long)]
     print: bool,
-    /// Write up to three failing scenarios, reduced, to this directory instead of printing them; created if it does
-    /// not exist
+    /// Write up to three failing scenarios, reduced, to this directory instead of printing them, and beside each what its
+    /// sessions recorded, for "tcpls replay"; created if it does not exist
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
+    /// Record all sessions and replay them; a replay that differs counts as a failure
+    #[arg(long)]
+    replay: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -68,7 +71,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let start = Instant::now();
     // What panics is reported with its seed.
     std::panic::set_hook(Box::new(|_| {}));
-    let tally = swarm(args.seeds.clone(), modes, jobs);
+    let run_all = if args.replay { replayed_swarm } else { swarm };
+    let tally = run_all(args.seeds.clone(), modes, jobs);
     output::result(format_args!(
         "{} runs in {:.1} s: {:.0} virtual seconds, {} delivered, {} TCP connections, {} without a token at the end, {} evicted, {} failed",
         tally.runs,
@@ -91,6 +95,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
             Some(directory) => {
                 let path = directory.join(format!("seed-{}.toml", failure.seed));
                 std::fs::write(&path, text).map_err(|error| unwritable(&path, error))?;
+                let path = path.with_extension("tcplsrec");
+                std::fs::write(&path, record(&smallest, failure.seed)).map_err(|error| unwritable(&path, error))?;
             }
             None => output::result(format_args!("\n{text}"))?,
         }

@@ -26,6 +26,7 @@ use super::paths::{
     PathArgs, TrustArgs, Weight, close_briefly, follow_advertised, path_of, resolve, server_name, watch_paths,
 };
 use super::proxy::first_line;
+use super::record::RecordArgs;
 use super::resumed_joins::JoinArgs;
 use super::text::visible;
 use super::units::parse_duration;
@@ -72,6 +73,9 @@ pub struct TunnelArgs {
     /// How long connections stay open without any network; the server's limit applies, too
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "15min")]
     pub outage: Duration,
+    /// The recording.
+    #[command(flatten)]
+    pub record: RecordArgs,
     /// The status.
     #[command(flatten)]
     pub status: status::SocketArgs,
@@ -121,6 +125,7 @@ impl TunnelArgs {
         let config = session_config(config, MAX_STREAMS).with(|config| config.session_timeout = self.outage);
         options.config = Arc::new(config);
         self.paths.advertised.apply(&mut options);
+        options.record = self.record.start()?;
         Ok(options)
     }
 

@@ -9,6 +9,7 @@ use tcpls_core::crypto::TlsClient;
 use tcpls_core::error::ConfigError;
 
 use crate::dial::{Backup, DialOptions, Local, MakeDialPolicy};
+use crate::net::record::Record;
 use crate::net::session::AddressPolicy;
 use crate::net::socket::SocketOptions;
 use crate::net::tcp_option::OptionPolicy;
@@ -76,6 +77,9 @@ pub struct ClientOptions {
     pub early_data: bool,
     /// Options of this endpoint's sockets that the server may set.
     pub peer_options: Arc<OptionPolicy>,
+    /// The file that sessions are recorded in, for a replay. Each attempt to connect that begins a TLS handshake is a
+    /// session in it.
+    pub record: Option<Record>,
 }
 
 impl ClientOptions {
@@ -106,6 +110,7 @@ impl ClientOptions {
             addresses: AddressPolicy::default(),
             early_data: false,
             peer_options: Arc::default(),
+            record: None,
         }
     }
 

@@ -14,6 +14,7 @@ use tcpls_core::token::TokenSecrets;
 use super::farm::Farm;
 use super::rate::RateLimit;
 use crate::net::network::Network;
+use crate::net::record::Record;
 use crate::net::socket::SocketOptions;
 use crate::net::tcp_option::OptionPolicy;
 
@@ -102,6 +103,8 @@ pub struct ServerOptions {
     pub peer_options: Arc<OptionPolicy>,
     /// Refused TCP connections that have 1 s to read the reason; others are reset at once.
     pub max_refusals: usize,
+    /// The file that sessions are recorded in, for a replay.
+    pub record: Option<Record>,
 }
 
 impl ServerOptions {
@@ -142,6 +145,7 @@ impl ServerOptions {
             direct: Vec::new(),
             peer_options: Arc::default(),
             max_refusals: MAX_REFUSALS,
+            record: None,
         }
     }
 

@@ -39,6 +39,7 @@ use crate::net::account::reports::{self, Reports};
 use crate::net::account::{Account, Holding};
 use crate::net::log;
 use crate::net::os::{instant, now, random, seed};
+use crate::net::record::Record;
 use crate::net::session::{Handle, Monitor, Session, SessionClosed, Shared};
 use crate::net::socket::{Socket, Splice, reset};
 use crate::net::task::{ClaimPlace, Delivery, Driver, Mailbox};
@@ -354,7 +355,8 @@ impl Router {
     fn session(&self, new: NewSession, origin: Origin) -> Result<Arc<Shared>, HandshakeError> {
         let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner).clone();
         let tls = tls.handshake()?;
-        let conn = Connection::server(now(), self.options.config.clone(), tls, new, seed());
+        let recorder = self.options.record.as_ref().and_then(Record::recorder);
+        let conn = Connection::server_with(now(), self.options.config.clone(), tls, new, seed(), recorder);
         let shared = Shared::new(log::attached(conn, origin.address), None);
         shared.access(|state| state.options.allow(&self.options.peer_options));
         Ok(shared)

@@ -393,7 +393,8 @@ impl Client {
         }
         env.begin_copy(dial.socket);
         let tls = self.identity.client(&mut self.rng, self.spare.is_some());
-        let conn = Connection::client(env.now, self.setup.config.clone(), tls, self.rng.seed());
+        let (config, recorder) = (self.setup.config.clone(), self.setup.recorder());
+        let conn = Connection::client_with(env.now, config, tls, self.rng.seed(), recorder);
         let place = Host::Client(self.number).session(dial.socket);
         let mut driver = Driver::new(env, place, conn, &self.setup).with_handles(env.handles());
         driver.attach(env, ConnectionId::FIRST, dial.socket, dial.path, BytesMut::new());

@@ -4,6 +4,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tcpls_core::connection::schedule::Scheduler;
+use tcpls_core::record::Recorder;
+use tcpls_core::testing::Recordings;
 use tcpls_core::{Config, Connection};
 
 use super::driver::scheduler;
@@ -17,6 +19,7 @@ pub(crate) type MakeScheduler = Rc<dyn Fn() -> Box<dyn Scheduler>>;
 pub(crate) struct Setup {
     pub(crate) config: Arc<Config>,
     scheduler: Option<MakeScheduler>,
+    recordings: Option<Recordings>,
 }
 
 /// What a user sets in place of a scenario's settings.
@@ -27,12 +30,18 @@ pub(crate) struct Overrides {
 }
 
 impl Setup {
-    pub(crate) fn new(settings: &Settings, overrides: Overrides) -> Self {
+    pub(crate) fn new(settings: &Settings, overrides: Overrides, recordings: Option<Recordings>) -> Self {
         let named = settings.scheduler.map(|name| Rc::new(move || scheduler(name)) as MakeScheduler);
         Self {
             config: Arc::new(overrides.config.unwrap_or_else(|| settings.config())),
             scheduler: overrides.scheduler.or(named),
+            recordings,
         }
+    }
+
+    /// Returns the recorder of a new session, if sessions are recorded.
+    pub(crate) fn recorder(&self) -> Option<Recorder> {
+        self.recordings.as_ref().map(Recordings::recorder)
     }
 
     /// Gives a new session its scheduler.

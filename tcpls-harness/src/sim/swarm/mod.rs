@@ -9,6 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tcpls_core::testing::Recordings;
+
 pub use self::generate::{Mode, generate};
 pub use self::minimise::minimise;
 use crate::sim::report::{Report, SessionReport};
@@ -47,11 +49,28 @@ pub struct Tally {
 
 /// Returns the errors of a run; a panic is an error, too.
 pub fn faults_of(scenario: &Scenario, seed: u64) -> Vec<String> {
-    try_run(scenario, seed).1
+    try_run(scenario, seed, None).1
 }
 
-fn try_run(scenario: &Scenario, seed: u64) -> (Option<Report>, Vec<String>) {
-    let options = RunOptions { hash: false, ..RunOptions::default() };
+/// Runs a scenario, and returns the recordings of its sessions as a file.
+pub fn record(scenario: &Scenario, seed: u64) -> Vec<u8> {
+    let recordings = Recordings::redacted();
+    _ = try_run(scenario, seed, Some(&recordings));
+    recordings.file()
+}
+
+/// Runs a scenario; a replay of its sessions that differs is an error, too.
+fn run_and_replay(scenario: &Scenario, seed: u64) -> (Option<Report>, Vec<String>) {
+    let recordings = Recordings::redacted();
+    let (report, mut what) = try_run(scenario, seed, Some(&recordings));
+    if report.is_some() {
+        what.extend(recordings.replay().err());
+    }
+    (report, what)
+}
+
+fn try_run(scenario: &Scenario, seed: u64, recordings: Option<&Recordings>) -> (Option<Report>, Vec<String>) {
+    let options = RunOptions { hash: false, recordings: recordings.cloned(), ..RunOptions::default() };
     match catch_unwind(AssertUnwindSafe(|| run(scenario, seed, options))) {
         Ok(report) => {
             let packets = scenario.transport == Transport::Packets;
@@ -74,6 +93,17 @@ fn try_run(scenario: &Scenario, seed: u64) -> (Option<Report>, Vec<String>) {
 
 /// Runs all `seeds` in all `modes` on `jobs` threads. The outcome does not depend on their number.
 pub fn swarm(seeds: std::ops::Range<u64>, modes: &[Mode], jobs: usize) -> Tally {
+    run_all(seeds, modes, jobs, &|scenario, seed| try_run(scenario, seed, None))
+}
+
+/// Does the same, records all sessions, and replays them: a difference is a failure.
+pub fn replayed_swarm(seeds: std::ops::Range<u64>, modes: &[Mode], jobs: usize) -> Tally {
+    run_all(seeds, modes, jobs, &run_and_replay)
+}
+
+type RunOne = dyn Fn(&Scenario, u64) -> (Option<Report>, Vec<String>) + Sync;
+
+fn run_all(seeds: std::ops::Range<u64>, modes: &[Mode], jobs: usize, run_one: &RunOne) -> Tally {
     let (next, tally) = (AtomicU64::new(seeds.start), Mutex::new(Tally::default()));
     let work = || {
         loop {
@@ -82,7 +112,7 @@ pub fn swarm(seeds: std::ops::Range<u64>, modes: &[Mode], jobs: usize) -> Tally 
                 return;
             }
             for mode in modes {
-                let (report, what) = try_run(&generate(seed, *mode), seed);
+                let (report, what) = run_one(&generate(seed, *mode), seed);
                 let mut tally = tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 tally.count(report.as_ref());
                 if !what.is_empty() {

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tcpls_core::testing::Ledger;
+use tcpls_core::testing::{Ledger, Recordings};
 use tcpls_core::{ErrorCode, Side, State, Time};
 
 use self::actions::perform;
@@ -54,11 +54,13 @@ pub struct RunOptions {
     pub trace: Option<Box<dyn Write>>,
     /// Whether to hash what is sent and received.
     pub hash: bool,
+    /// Where all sessions are recorded.
+    pub recordings: Option<Recordings>,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { trace: None, hash: true }
+        Self { trace: None, hash: true, recordings: None }
     }
 }
 
@@ -112,7 +114,7 @@ impl World {
     pub(crate) fn new(scenario: Rc<Scenario>, seed: u64, options: RunOptions, extensions: Extensions) -> Self {
         let Extensions { applications, client: client_overrides, server: server_overrides, links, dial } = extensions;
         let ledger = Ledger::default();
-        let server_setup = Setup::new(&scenario.server, server_overrides);
+        let server_setup = Setup::new(&scenario.server, server_overrides, options.recordings.clone());
         let (client, server) = tls::identities(&scenario, seed, &ledger, &server_setup.config);
         let client = Rc::new(client);
         let rng = |number| SimRng::numbered(seed, Purpose::Client, number);
@@ -120,7 +122,7 @@ impl World {
             let rng = SimRng::numbered(seed, Purpose::Flood, number);
             Attacker::new(&scenario, number, client.clone(), rng)
         };
-        let setup = Setup::new(&scenario.client, client_overrides);
+        let setup = Setup::new(&scenario.client, client_overrides, options.recordings.clone());
         let new_client =
             |number| Client::new(&scenario, number, setup.clone(), dial.as_ref(), client.clone(), rng(number));
         let (timeline, upcoming) = timeline(&scenario);

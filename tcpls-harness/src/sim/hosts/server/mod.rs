@@ -223,7 +223,8 @@ impl Server {
         match incoming {
             Incoming::New(session) => {
                 let tls = self.identity.server();
-                let conn = Connection::server(env.now, self.setup.config.clone(), tls, session, self.rng.seed());
+                let (config, recorder) = (self.setup.config.clone(), self.setup.recorder());
+                let conn = Connection::server_with(env.now, config, tls, session, self.rng.seed(), recorder);
                 let place = Host::Server.session(pending.socket);
                 let mut driver = Driver::new(env, place, conn, &self.setup).with_handles(env.handles());
                 let choice = self.chosen.iter().find(|(_, first)| **first == pending.socket);

@@ -1,0 +1,127 @@
+//! Recordings in memory, and their replay.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{env, thread};
+
+use crate::connection::record::replay::{Recording, Replay};
+use crate::connection::record::{BLOCK_HEADER, Blocks, Mark, Privacy, Recorder, Taken, file_header, seal_block};
+
+use super::seed;
+
+/// A file in memory that sessions are recorded in. Clones are the same file.
+#[derive(Clone, Debug)]
+pub struct Recordings {
+    file: Arc<Mutex<File>>,
+    privacy: Privacy,
+}
+
+#[derive(Debug)]
+struct File {
+    bytes: Vec<u8>,
+    sessions: u32,
+}
+
+impl Recordings {
+    /// Returns an empty file, without the data of sessions.
+    pub fn redacted() -> Self {
+        Self::new(Privacy::redacted(&seed(0x4ec)))
+    }
+
+    /// Returns an empty file for sessions with their data.
+    pub fn full() -> Self {
+        Self::new(Privacy::full(&seed(0x4ec)))
+    }
+
+    fn new(privacy: Privacy) -> Self {
+        let file = File { bytes: file_header(privacy.is_full()), sessions: 0 };
+        Self { file: Arc::new(Mutex::new(file)), privacy }
+    }
+
+    /// Returns the recorder of one more session.
+    pub fn recorder(&self) -> Recorder {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.sessions += 1;
+        Recorder::new(file.sessions - 1, self.privacy.clone(), Box::new(Writer(Arc::clone(&self.file))))
+    }
+
+    /// Returns the file. Sessions that still exist are in it only in part.
+    pub fn file(&self) -> Vec<u8> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).bytes.clone()
+    }
+
+    /// Replays all sessions, and returns how many calls that were.
+    ///
+    /// # Panics
+    /// One decides otherwise than it was recorded, or the file is damaged.
+    pub fn check(&self) -> u64 {
+        self.replay().unwrap_or_else(|difference| panic!("{difference}"))
+    }
+
+    /// Does the same without a panic.
+    ///
+    /// # Errors
+    /// Returns the first difference, and in which session it is.
+    pub fn replay(&self) -> Result<u64, String> {
+        let file = self.file();
+        let recording = Recording::read(&file).map_err(|error| error.to_string())?;
+        if let Some(damage) = recording.damage() {
+            return Err(damage.to_string());
+        }
+        let mut calls = 0;
+        for session in recording.sessions() {
+            let (mut replay, mut last) = (Replay::new(session), 0);
+            let name = |error| format!("session {}: {error}", session.number());
+            while let Some(step) = replay.step().map_err(name)? {
+                last = step.number() + 1;
+            }
+            calls += last;
+        }
+        Ok(calls)
+    }
+}
+
+/// Returns a file with one session that has these entries, with the checksums that belong to them.
+pub fn file_of(entries: &[u8], is_full: bool) -> Vec<u8> {
+    let mut block = [&[0; BLOCK_HEADER][..], entries].concat();
+    seal_block(&mut block, 0, Mark::Complete as u8);
+    [file_header(is_full), block].concat()
+}
+
+/// Returns the entries of the first block of a file.
+pub fn entries_of(file: &[u8]) -> &[u8] {
+    let header = file_header(false).len() + BLOCK_HEADER;
+    let len = file.get(header - BLOCK_HEADER..).and_then(<[u8]>::first_chunk::<4>).map(|len| u32::from_be_bytes(*len));
+    file.get(header..).and_then(|rest| rest.get(..len.unwrap_or_default() as usize)).unwrap_or_default()
+}
+
+/// Replays what was recorded once the sessions are gone: the last field of what owns them.
+#[derive(Default)]
+pub(super) struct Checked(Option<Recordings>);
+
+impl Checked {
+    /// With the environment variable `TCPLS_REPLAY`, every session of the kit is recorded and replayed.
+    pub(super) fn new() -> Self {
+        Self(env::var_os("TCPLS_REPLAY").map(|_| Recordings::redacted()))
+    }
+
+    pub(super) fn recordings(&self) -> Option<&Recordings> {
+        self.0.as_ref()
+    }
+}
+
+impl Drop for Checked {
+    fn drop(&mut self) {
+        if let Some(recordings) = self.0.as_ref().filter(|_| !thread::panicking()) {
+            recordings.check();
+        }
+    }
+}
+
+struct Writer(Arc<Mutex<File>>);
+
+impl Blocks for Writer {
+    fn block(&mut self, block: &[u8], _mark: Mark) -> Taken {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).bytes.extend_from_slice(block);
+        Taken::Yes
+    }
+}
