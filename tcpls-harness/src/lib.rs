@@ -10,7 +10,8 @@
 //! | `links` | `interfaces` | which interfaces of a host lead to a server, without sockets |
 //! | `proxy` | `proxy` | tunnels: TCP connections of other programs, a stream of a session for each |
 //! | `sim` | `sim` | whole networks in virtual time, and the same applications on them, for tests and experiments |
-//! | `trace` | `json` | traces of sessions as JSON lines |
+//! | `trace` | `json` | traces of sessions as JSON lines and as qlog |
+//! | `capture` | `capture` | sessions in captures of packets, decrypted with a key log |
 //! | `relay` | `sim` | a path over real sockets that fails on demand |
 //! | `http` | `proxy` | heads of HTTP/1.1 messages |
 //! | `files` | `files` | a file server and its client |
@@ -19,7 +20,7 @@
 //! Applications need neither `sim` nor `cli`: they switch the default features off and choose a crypto library, `ring` or
 //! `aws-lc-rs`. `self-signed` makes certificates on the spot, `system-trust` trusts what the operating system trusts,
 //! `openssl` adds OpenSSL as a second TLS library, `interfaces` watches the host's network, `tracing` reports what sessions
-//! do to the subscriber of the `tracing` crate, `json` writes it as JSON lines.
+//! do to the subscriber of the `tracing` crate, `json` writes it as JSON lines and as qlog.
 //!
 //! A session over two TCP connections:
 //!
@@ -64,6 +65,8 @@
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "capture")]
+pub mod capture;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "proxy")]

@@ -8,6 +8,7 @@
 
 mod acks;
 mod bytes;
+mod capture;
 mod choices;
 mod early;
 mod files;
@@ -26,6 +27,7 @@ mod token;
 
 pub use self::acks::acks;
 pub use self::bytes::bytes;
+pub use self::capture::capture;
 pub use self::early::early;
 pub use self::files::files;
 pub use self::frame::frame;

@@ -5,9 +5,9 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::Connection;
 use super::record::{Item, MAX_OFFER, Name, Privacy, Returned, Text};
 use super::schedule::Scheduler;
+use super::{Connection, trace};
 use crate::error::{AddressError, OpenStreamError, ReadError, TcpError, WriteError};
 use crate::stream::{SendProgress, StreamClass};
 use crate::time::Time;
@@ -116,6 +116,7 @@ impl Connection {
         });
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.runs_between(local, remote);
+            self.trace.emit(|| trace::Event::TcpAddresses { tcp, local, remote });
         }
         self.leave_withdrawn_addresses();
     }

@@ -18,7 +18,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::server::{ServerConnection, StoresServerSessions, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    CipherSuite, ClientConfig, Error, NamedGroup, PeerMisbehaved, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    CipherSuite, ClientConfig, Error, KeyLog, NamedGroup, PeerMisbehaved, RootCertStore, ServerConfig,
+    SupportedProtocolVersion,
 };
 
 use super::seed;
@@ -85,6 +86,8 @@ pub struct Tls {
     pub retry: bool,
     /// Whether both ends make joins TLS resumptions.
     pub resumed_joins: bool,
+    /// Gets the client's secrets, if it is there.
+    pub key_log: Option<Arc<dyn KeyLog>>,
     /// The TLS versions of both ends.
     pub versions: &'static [&'static SupportedProtocolVersion],
 }
@@ -106,6 +109,7 @@ impl Default for Tls {
             sessions: None,
             retry: false,
             resumed_joins: false,
+            key_log: None,
             versions: &TLS13,
         }
     }
@@ -200,6 +204,9 @@ impl Tls {
             None => builder.with_no_client_auth(),
         };
         config.resumption = Resumption::in_memory_sessions(8);
+        if let Some(key_log) = &self.key_log {
+            config.key_log = key_log.clone();
+        }
         // rustls would offer what another package has asked for.
         (config.cert_compressors, config.cert_decompressors) = (Vec::new(), Vec::new());
         config

@@ -59,6 +59,7 @@ fn busy(recorder: Option<&Recorder>) -> Pair {
     let setup = Setup { tls: Some(Tls { tickets: 6, ..Tls::default() }), ..Setup::default() };
     let mut pair = established(setup.both(|config| config.probe_after = Some(Duration::from_secs(1))), recorder);
     let second = pair.join();
+    pair.client().set_tcp_addresses(second, None, Some(([192, 0, 2, 1], 443).into()));
     let data = bytes(300_000);
     let (up, down) = (pair.open_stream(Client), pair.open_stream(Server));
     pair.submit(Client, up, &data);

@@ -15,6 +15,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::de::{DeTable, DeValue};
 
 const OPTION: &str = "--config";
+/// Options that may stand in front of the subcommand.
+const GLOBAL: [&str; 2] = [OPTION, "--qlog"];
 /// What makes no sense in a file.
 const NOT_HERE: [&str; 3] = ["config", "help", "version"];
 
@@ -97,9 +99,10 @@ fn path(arguments: &[OsString]) -> Option<PathBuf> {
 fn command<'a>(root: &'a Command, arguments: &[OsString]) -> (&'a Command, usize) {
     let (mut command, mut begin, mut next) = (root, 1, 1);
     while let Some(argument) = arguments.get(next) {
-        if argument == OPTION {
+        let text = argument.to_string_lossy();
+        if GLOBAL.contains(&&*text) {
             next += 2;
-        } else if argument.to_string_lossy().starts_with("--config=") {
+        } else if GLOBAL.iter().any(|name| text.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))) {
             next += 1;
         } else if let Some(found) = command.find_subcommand(argument) {
             next += 1;
@@ -419,5 +422,7 @@ mod tests {
         root.build();
         let (command, begin) = command(&root, &arguments("tcpls --config f perf client --connect a:1"));
         assert_eq!((command.get_name(), begin), ("client", 5));
+        let line = arguments("tcpls --qlog d --config=f --qlog=d perf client --connect a:1");
+        assert_eq!(super::command(&root, &line).1, 7);
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::str::FromStr;
 
 use super::paths::no_zone;
-use super::{Outcome, systemd, zones};
+use super::{Outcome, qlog, systemd, zones};
 use crate::net::{Listener, Network, ServerOptions};
 
 /// Where a server listens, and where else clients reach it.
@@ -56,8 +56,9 @@ impl ListenArgs {
         Ok(Prepared { addresses, sockets: Some(sockets) })
     }
 
-    /// Puts what clients learn into a server's options.
+    /// Puts what clients learn into a server's options, and what is written about its sessions.
     pub(crate) fn apply(&self, options: &mut ServerOptions) {
+        options.qlog = qlog::current();
         options.proxy_protocol.clone_from(&self.proxy_protocol);
         let addresses = |list: &[AdvertiseAs]| list.iter().map(|AdvertiseAs(address)| *address).collect();
         (options.advertise, options.direct) = (addresses(&self.advertise), addresses(&self.direct));

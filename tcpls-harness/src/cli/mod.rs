@@ -8,6 +8,7 @@
 
 pub mod completions;
 mod config;
+pub mod decrypt;
 pub mod demo;
 mod download;
 pub mod early;
@@ -36,6 +37,7 @@ pub mod perf;
 mod plot;
 mod progress;
 pub mod proxy;
+pub(crate) mod qlog;
 mod record;
 mod replay;
 mod report;
@@ -83,6 +85,10 @@ pub struct Cli {
     /// a number, true, or a list for options that can be repeated. The command line wins
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
+    /// Write a qlog file for each session over sockets to this directory; created if it does not exist. Default: $QLOGDIR.
+    /// docs/qlog.md describes the events
+    #[arg(long, global = true, value_name = "DIR")]
+    qlog: Option<std::path::PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -97,6 +103,7 @@ enum Command {
     Forward(tunnel::forward::Args),
     Pipe(tunnel::pipe::Args),
     Status(status::Args),
+    Decrypt(decrypt::Args),
     #[command(subcommand)]
     Perf(perf::Perf),
     #[command(subcommand)]
@@ -128,11 +135,12 @@ pub fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         let serves = cli.command.is_server();
-        let outcome = match cli.command.prepare() {
+        let outcome = match cli.command.prepare(cli.qlog.as_deref()) {
             Ok(_offer) => cli.command.run().await,
             Err(error) => Err(error),
         };
         let code = outcome.map_or_else(|error| fail(&*error), |()| 0);
+        _ = tokio::task::spawn_blocking(qlog::finish).await;
         match output::finish(serves || code > SIGNALLED).await {
             Err(error) if code == 0 => {
                 let code = fail(&*error);
@@ -229,9 +237,10 @@ impl Command {
         }
     }
 
-    /// Starts the log, and answers `tcpls status` until what is returned is dropped.
-    fn prepare(&self) -> Outcome<impl Sized + use<>> {
-        report::or_error(logs::start(), config::wants_json(&std::env::args_os().collect::<Vec<_>>()))?;
+    /// Starts the logs, and answers `tcpls status` until what is returned is dropped.
+    fn prepare(&self, qlog: Option<&std::path::Path>) -> Outcome<impl Sized + use<>> {
+        let wants_json = config::wants_json(&std::env::args_os().collect::<Vec<_>>());
+        report::or_error(logs::start().and_then(|()| qlog::start(qlog)), wants_json)?;
         let Some((name, args, json)) = self.status() else { return Ok(None) };
         report::or_error(status::offer(name, args.status_socket.as_deref()), json)
     }
@@ -246,6 +255,7 @@ impl Command {
             Self::Forward(args) => tunnel::forward::run(args).await,
             Self::Pipe(args) => tunnel::pipe::run(args).await,
             Self::Status(args) => status::run(args).await,
+            Self::Decrypt(args) => decrypt::run(&args),
             Self::Perf(perf) => perf::run(perf).await,
             Self::Sim(sim) => sim::run(sim).await,
             Self::Replay(args) => replay::run(&args),

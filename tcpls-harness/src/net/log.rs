@@ -18,15 +18,10 @@ const TARGET: &str = "tcpls";
 /// Numbers the sessions of this process.
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
 
-/// Gives a session that has just begun with `peer` its sink, if there is a subscriber.
-pub(super) fn attached(mut conn: Connection, peer: SocketAddr) -> Connection {
-    attach(&mut conn, peer);
-    conn
-}
-
-fn attach(conn: &mut Connection, peer: SocketAddr) {
+/// Returns the sink of a session that has just begun with `peer`, if there is a subscriber.
+pub(super) fn sink(conn: &Connection, peer: SocketAddr) -> Option<Box<dyn Sink>> {
     if LevelFilter::current() == LevelFilter::OFF {
-        return;
+        return None;
     }
     let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
     let side = match conn.side() {
@@ -34,7 +29,7 @@ fn attach(conn: &mut Connection, peer: SocketAddr) {
         Side::Server => "server",
     };
     let span = tracing::error_span!(target: TARGET, parent: None, "session", number = session, side, %peer);
-    conn.set_trace(Some(Box::new(Log { session: span, tcps: BTreeMap::new() })));
+    Some(Box::new(Log { session: span, tcps: BTreeMap::new() }))
 }
 
 /// What an application notes, in the span that it is in.
@@ -187,7 +182,8 @@ mod tests {
         let heard = Arc::default();
         tracing::subscriber::with_default(Recorder(Arc::clone(&heard), level), || {
             let mut pair = Setup { tls: None, ..Setup::default() }.start();
-            attach(pair.client(), ([127, 0, 0, 1], 443).into());
+            let log = sink(pair.client(), ([127, 0, 0, 1], 443).into());
+            pair.client().set_trace(log);
             pair.drive();
             pair.join();
             pair.transfer(Side::Client, &bytes(100_000));

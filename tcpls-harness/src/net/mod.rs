@@ -10,8 +10,9 @@
 //! | `socket` | one TCP connection's socket: buffers, pace, the kernel's state |
 //! | `interfaces` | interfaces and routes of this host (feature `interfaces`) |
 //! | `runtime` | [`Runtime`]: time, tasks and random numbers for applications, real or simulated |
-//! | `os`, `descriptors`, `log` | clock and random numbers; handling of a lack of file descriptors; events for `tracing` |
+//! | `os`, `descriptors` | clock and random numbers; handling of a lack of file descriptors |
 //! | `record` | recordings as files |
+//! | `log`, `sinks` | events of sessions for `tracing`; where else they go |
 //! | `reach`, `network` | which hosts can be reached at an address; addresses that begin alike |
 //! | `tcp_option` | options that a peer asks for, and which it may choose; without sockets |
 //! | [`proxy_protocol`] | headers of load balancers, without sockets |
@@ -49,8 +50,11 @@ mod log;
 #[cfg(not(feature = "tracing"))]
 mod log {
     /// Without the feature `tracing`, sessions are not logged.
-    pub(super) fn attached(conn: tcpls_core::Connection, _peer: std::net::SocketAddr) -> tcpls_core::Connection {
-        conn
+    pub(super) fn sink(
+        _conn: &tcpls_core::Connection,
+        _peer: std::net::SocketAddr,
+    ) -> Option<Box<dyn tcpls_core::trace::Sink>> {
+        None
     }
 
     pub(super) fn note(_text: &dyn std::fmt::Display) {}
@@ -66,6 +70,7 @@ mod reach;
 mod record;
 pub(crate) mod runtime;
 pub(crate) mod session;
+mod sinks;
 pub(crate) mod socket;
 mod task;
 pub(crate) mod tcp_option;

@@ -1,6 +1,7 @@
 //! Events: a name, and the fields of the table in `docs/trace.md`.
 
 use std::fmt::{self, Write as _};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::ser::SerializeMap;
@@ -84,6 +85,10 @@ impl Serialize for EventJson<'_> {
                 fields!(map, tcp: tcp.0, owed_since: owed_since.map(Time::as_nanos), in_flight: in_flight);
             }
             Event::Hedged { tcp, bytes } | Event::Requeued { tcp, bytes } => fields!(map, tcp: tcp.0, bytes: bytes),
+            Event::TcpAddresses { tcp, local, remote } => {
+                let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+                fields!(map, tcp: tcp.0, local: text(local), remote: text(remote));
+            }
             Event::Joined { tcp }
             | Event::LaneDeclared { tcp }
             | Event::Probed { tcp }
@@ -110,7 +115,7 @@ impl Serialize for EventJson<'_> {
 }
 
 /// Why a session ended, without the text that the peer's application gave.
-fn without_text(reason: &CloseReason) -> String {
+pub(super) fn without_text(reason: &CloseReason) -> String {
     match *reason {
         CloseReason::Peer { error, .. } => CloseReason::Peer { error, reason: Vec::new() }.to_string(),
         ref other => other.to_string(),

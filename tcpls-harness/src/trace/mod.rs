@@ -17,6 +17,7 @@
 
 mod content;
 mod event;
+pub mod qlog;
 
 #[cfg(feature = "sim")]
 pub(crate) use self::event::variant;

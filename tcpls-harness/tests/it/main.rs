@@ -6,6 +6,7 @@
 
 mod attacks;
 mod budgets;
+mod captures;
 mod clients;
 #[cfg(unix)]
 mod command;
@@ -35,6 +36,7 @@ mod pins;
 mod plain;
 mod proxy;
 mod proxy_limits;
+mod qlog;
 mod record;
 mod refusals;
 mod runtimes;

@@ -18,6 +18,7 @@ use tcpls_core::{ConnectionId, Side, Time};
 use tcpls_harness::sim::{RunOptions, Scenario, run};
 use tcpls_harness::tls::Identity;
 use tcpls_harness::trace::JsonLines;
+use tcpls_harness::trace::qlog::{Header, JsonSeq};
 
 use crate::support::Lines;
 
@@ -156,7 +157,19 @@ impl KeyLog for Secrets {
 
 #[test]
 fn no_line_shows_stream_data_a_token_or_a_key() {
-    let data = b"what an application wrote to a stream";
+    let sink = |lines: Lines, _: Side| Box::new(JsonLines::new(lines)) as Box<dyn Sink>;
+    shows_no_secret(sink, &["stream", "new-token", "key-update-sent", "closed"]);
+}
+
+#[test]
+fn no_qlog_record_shows_stream_data_a_token_or_a_key() {
+    let sink = |lines: Lines, side| Box::new(JsonSeq::new(lines, &Header::new(side, Time::ZERO))) as Box<dyn Sink>;
+    shows_no_secret(sink, &["stream", "new_token", "key_update_sent", "closed"]);
+}
+
+/// Searches what a sink writes for the secrets of sessions. It must contain the names, which show that it wrote something.
+fn shows_no_secret(sink: impl Fn(Lines, Side) -> Box<dyn Sink>, names: &[&str]) {
+    let data = b"what somebody wrote to a stream";
     let (lines, secrets) = (Lines::default(), Secrets::default());
     // Null crypto leaves tokens readable on the wire; TLS has secrets.
     let identity = Identity::self_signed(&["localhost".to_owned()]).unwrap();
@@ -175,9 +188,9 @@ fn no_line_shows_stream_data_a_token_or_a_key() {
     let mut tls = Pair::new(Setup::default(), client, server);
     let mut null = Setup { tls: None, ..Setup::default() }.start();
     for pair in [&mut tls, &mut null] {
-        pair.client().set_trace(Some(Box::new(JsonLines::new(lines.clone()))));
+        pair.client().set_trace(Some(sink(lines.clone(), Side::Client)));
         pair.round();
-        pair.server().set_trace(Some(Box::new(JsonLines::new(lines.clone()))));
+        pair.server().set_trace(Some(sink(lines.clone(), Side::Server)));
         pair.drive();
         pair.join();
         pair.transfer(Side::Client, data);
@@ -187,7 +200,7 @@ fn no_line_shows_stream_data_a_token_or_a_key() {
         pair.drive();
     }
     let text = lines.text();
-    assert!(["stream", "new-token", "key-update-sent", "closed"].iter().all(|what| text.contains(what)));
+    assert!(names.iter().all(|name| text.contains(name)));
     let (secrets, tokens) = (secrets.0.lock().unwrap().clone(), tokens(&null));
     assert!(secrets.len() >= 4 && tokens.len() >= 2, "{} secrets, {} tokens", secrets.len(), tokens.len());
     for secret in secrets.iter().chain(&tokens).map(Vec::as_slice).chain([&data[..]]) {

@@ -1,5 +1,6 @@
 //! The events of a trace.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::Frames;
@@ -146,6 +147,15 @@ pub enum Event<'a> {
         claim: ClaimId,
         /// The alert that it gets.
         alert: AlertDescription,
+    },
+    /// The driver reported the addresses of a TCP connection.
+    TcpAddresses {
+        /// The TCP connection.
+        tcp: ConnectionId,
+        /// The local address, if it is known.
+        local: Option<SocketAddr>,
+        /// The remote address, if it is known.
+        remote: Option<SocketAddr>,
     },
     /// A TCP connection is part of the session.
     Joined {
@@ -340,6 +350,7 @@ impl Event<'_> {
             | Self::Scheduled { tcp, .. }
             | Self::JoinStarted { tcp, .. }
             | Self::ClaimAccepted { tcp, .. }
+            | Self::TcpAddresses { tcp, .. }
             | Self::Joined { tcp }
             | Self::StatusChanged { tcp, .. }
             | Self::LaneDeclared { tcp }

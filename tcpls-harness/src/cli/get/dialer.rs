@@ -10,7 +10,7 @@ use super::super::paths::{follow_advertised, resolve, server_name, tell_troubles
 #[cfg(feature = "openssl")]
 use super::super::session_cache::SessionCache;
 use super::super::url::Url;
-use super::super::{Outcome, status};
+use super::super::{Outcome, qlog, status};
 use super::renewal::{Dial, DialError};
 use super::{Args, PROTOCOL, congestion};
 use crate::dial::Backup;
@@ -52,6 +52,7 @@ impl Dialer {
             args.advertised.apply(options);
             args.early.apply_to_options(options);
             options.record.clone_from(&record);
+            options.qlog = qlog::current();
         }
         if !given.is_empty() {
             // Each of them is to be used anyway.

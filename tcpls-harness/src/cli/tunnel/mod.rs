@@ -30,7 +30,7 @@ use super::record::RecordArgs;
 use super::resumed_joins::JoinArgs;
 use super::text::visible;
 use super::units::parse_duration;
-use super::{Outcome, status};
+use super::{Outcome, qlog, status};
 use crate::net::{ClientOptions, ConnectError, PathFault, Runtime, Session};
 use crate::proxy::{
     Credentials, End, Invite, PROTOCOL, Refusal, Served, Spliced, Tunnel, TunnelOptions, TunnelReport, session_config,
@@ -126,6 +126,7 @@ impl TunnelArgs {
         options.config = Arc::new(config);
         self.paths.advertised.apply(&mut options);
         options.record = self.record.start()?;
+        options.qlog = qlog::current();
         Ok(options)
     }
 

@@ -13,6 +13,8 @@ use crate::net::record::Record;
 use crate::net::session::AddressPolicy;
 use crate::net::socket::SocketOptions;
 use crate::net::tcp_option::OptionPolicy;
+#[cfg(feature = "json")]
+use crate::trace::qlog::Qlog;
 
 /// The shortest time limit for TCP to connect.
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
@@ -80,6 +82,10 @@ pub struct ClientOptions {
     /// The file that sessions are recorded in, for a replay. Each attempt to connect that begins a TLS handshake is a
     /// session in it.
     pub record: Option<Record>,
+    /// Writes a qlog file for each session (`docs/qlog.md`).
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    pub qlog: Option<Qlog>,
 }
 
 impl ClientOptions {
@@ -111,6 +117,8 @@ impl ClientOptions {
             early_data: false,
             peer_options: Arc::default(),
             record: None,
+            #[cfg(feature = "json")]
+            qlog: None,
         }
     }
 

@@ -18,10 +18,10 @@ use tokio::task::JoinSet;
 use super::error::ConnectError;
 use super::options::ClientOptions;
 use crate::dial::{Action, AttemptId, DialOptions, DialPolicy, Dialer, Path, SessionView};
-use crate::net::log;
 use crate::net::os::{instant, now, seed};
 use crate::net::record::Record;
 use crate::net::session::{Advice, Handle, PathFailure, PathFault, Session, Shared};
+use crate::net::sinks;
 use crate::net::socket::Socket;
 use crate::net::task::{Delivery, Dials, Driver, Mailbox};
 
@@ -174,7 +174,12 @@ impl Start {
         let tls = self.options.tls.handshake(&self.options.server_name.to_str()).map_err(ConnectError::Tls)?;
         let recorder = self.options.record.as_ref().and_then(Record::recorder);
         let conn = Connection::client_with(now(), self.options.config.clone(), tls, seed(), recorder);
-        let conn = log::attached(conn, path.remote);
+        let conn = sinks::attached(
+            conn,
+            path.remote,
+            #[cfg(feature = "json")]
+            self.options.qlog.as_ref(),
+        );
         let advice = Advice::new(self.options.addresses.clone(), path.remote).from(self.options.locals.clone());
         let shared = Shared::new(conn, Some(advice));
         shared.access(|state| state.options.allow(&self.options.peer_options));

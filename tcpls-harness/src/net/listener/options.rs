@@ -17,6 +17,8 @@ use crate::net::network::Network;
 use crate::net::record::Record;
 use crate::net::socket::SocketOptions;
 use crate::net::tcp_option::OptionPolicy;
+#[cfg(feature = "json")]
+use crate::trace::qlog::Qlog;
 
 /// Default number of refused TCP connections that linger.
 const MAX_REFUSALS: usize = 256;
@@ -105,6 +107,10 @@ pub struct ServerOptions {
     pub max_refusals: usize,
     /// The file that sessions are recorded in, for a replay.
     pub record: Option<Record>,
+    /// Writes a qlog file for each session (`docs/qlog.md`).
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    pub qlog: Option<Qlog>,
 }
 
 impl ServerOptions {
@@ -146,6 +152,8 @@ impl ServerOptions {
             peer_options: Arc::default(),
             max_refusals: MAX_REFUSALS,
             record: None,
+            #[cfg(feature = "json")]
+            qlog: None,
         }
     }
 

@@ -37,10 +37,10 @@ use super::options::ServerOptions;
 use super::rate::Pace;
 use crate::net::account::reports::{self, Reports};
 use crate::net::account::{Account, Holding};
-use crate::net::log;
 use crate::net::os::{instant, now, random, seed};
 use crate::net::record::Record;
 use crate::net::session::{Handle, Monitor, Session, SessionClosed, Shared};
+use crate::net::sinks;
 use crate::net::socket::{Socket, Splice, reset};
 use crate::net::task::{ClaimPlace, Delivery, Driver, Mailbox};
 
@@ -357,7 +357,13 @@ impl Router {
         let tls = tls.handshake()?;
         let recorder = self.options.record.as_ref().and_then(Record::recorder);
         let conn = Connection::server_with(now(), self.options.config.clone(), tls, new, seed(), recorder);
-        let shared = Shared::new(log::attached(conn, origin.address), None);
+        let conn = sinks::attached(
+            conn,
+            origin.address,
+            #[cfg(feature = "json")]
+            self.options.qlog.as_ref(),
+        );
+        let shared = Shared::new(conn, None);
         shared.access(|state| state.options.allow(&self.options.peer_options));
         Ok(shared)
     }

@@ -16,6 +16,7 @@ mod logs;
 mod operators;
 mod output;
 mod proxy;
+mod qlog;
 mod replay;
 mod signals;
 #[cfg(unix)]

@@ -1,0 +1,198 @@
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+
+use serde_json::Value;
+use tcpls_core::ConnectionId;
+
+use super::queue::Store;
+use super::*;
+
+/// Long enough for everything but a deadlock.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A disk that writes when the test lets it.
+struct Disk {
+    permits: Receiver<io::Result<()>>,
+    written: Sender<(FileId, Vec<u8>)>,
+}
+
+impl Store for Disk {
+    fn append(&mut self, file: FileId, _name: Option<&str>, bytes: &[u8]) -> io::Result<()> {
+        self.permits.recv().unwrap_or(Ok(()))?;
+        _ = self.written.send((file, bytes.to_vec()));
+        Ok(())
+    }
+
+    fn close(&mut self, _file: FileId) {}
+}
+
+struct Bench {
+    qlog: Qlog,
+    permits: Sender<io::Result<()>>,
+    written: Receiver<(FileId, Vec<u8>)>,
+}
+
+fn bench(max_waiting: usize, max_bytes: u64) -> Bench {
+    let ((permits, disk_permits), (disk_written, written)) = (channel(), channel());
+    let qlog = Qlog::start(Disk { permits: disk_permits, written: disk_written }, max_waiting, max_bytes).unwrap();
+    Bench { qlog, permits, written }
+}
+
+impl Bench {
+    fn sink(&self) -> Box<dyn Sink> {
+        self.qlog.sink(&Header::new(Side::Client, Time::ZERO))
+    }
+
+    /// Lets the disk write everything from now on, and returns the records.
+    fn finish(self) -> Vec<Value> {
+        let Self { qlog, permits, written } = self;
+        drop(permits);
+        assert!(qlog.flush(LONG));
+        drop(qlog);
+        let mut bytes = Vec::new();
+        loop {
+            match written.recv_timeout(LONG) {
+                Ok((_, more)) => bytes.extend(more),
+                Err(RecvTimeoutError::Disconnected) => return records(&bytes),
+                Err(RecvTimeoutError::Timeout) => panic!("the thread does not end"),
+            }
+        }
+    }
+}
+
+fn records(bytes: &[u8]) -> Vec<Value> {
+    let text = std::str::from_utf8(bytes).unwrap();
+    text.split('\x1e').skip(1).map(|record| serde_json::from_str(record).unwrap()).collect()
+}
+
+fn probed(sink: &mut dyn Sink, count: usize) {
+    for _ in 0..count {
+        sink.event(Time::from_millis(5), &Event::Probed { tcp: ConnectionId(3) });
+    }
+}
+
+fn count(records: &[Value], name: &str) -> usize {
+    records.iter().filter(|record| record["name"] == name).count()
+}
+
+#[test]
+fn disk_that_writes_nothing_blocks_no_session_and_drops_are_counted_in_the_file() {
+    let bench = bench(10_000, u64::MAX);
+    let mut sink = bench.sink();
+    probed(&mut *sink, 1000);
+    let dropped = bench.qlog.dropped();
+    assert!((1..1000).contains(&dropped), "{dropped}");
+    // Once there is room, the gap is reported in front of the next event.
+    bench.permits.send(Ok(())).unwrap();
+    bench.permits.send(Ok(())).unwrap();
+    assert!(bench.qlog.flush(LONG));
+    probed(&mut *sink, 1);
+    assert_eq!(bench.qlog.dropped(), dropped);
+    drop(sink);
+    let records = bench.finish();
+    assert_eq!(count(&records, "tcpls:probed") as u64, 1001 - dropped);
+    let lost = records.iter().position(|record| record["name"] == "tcpls:events_lost").unwrap();
+    assert_eq!(lost, records.len() - 2);
+    assert_eq!(records[lost]["data"]["count"], dropped);
+}
+
+#[test]
+fn session_that_ends_in_a_gap_reports_it_last() {
+    let bench = bench(2_000, u64::MAX);
+    let mut sink = bench.sink();
+    probed(&mut *sink, 100);
+    let dropped = bench.qlog.dropped();
+    drop(sink);
+    let records = bench.finish();
+    let last = records.last().unwrap();
+    assert_eq!((&last["name"], &last["data"]["count"]), (&"tcpls:events_lost".into(), &dropped.into()));
+    assert_eq!(last["time"], 5.0);
+}
+
+#[test]
+fn nothing_is_lost_while_there_is_room() {
+    let bench = bench(16 << 20, u64::MAX);
+    let mut sinks: Vec<_> = (0..10).map(|_| bench.sink()).collect();
+    for _ in 0..1000 {
+        sinks.iter_mut().for_each(|sink| probed(&mut **sink, 1));
+    }
+    drop(sinks);
+    assert_eq!(bench.qlog.dropped(), 0);
+    let records = bench.finish();
+    assert_eq!(count(&records, "tcpls:probed"), 10_000);
+    assert_eq!(records.len(), 10_010);
+}
+
+#[test]
+fn bytes_of_all_files_are_bounded() {
+    let bench = bench(16 << 20, 10_000);
+    let (mut first, mut second) = (bench.sink(), bench.sink());
+    let third = bench.sink(); // there is no room for its first record, so there is no file
+    probed(&mut *first, 1000);
+    probed(&mut *second, 1);
+    drop((first, second, third));
+    let dropped = bench.qlog.dropped();
+    let records = bench.finish();
+    assert_eq!(count(&records, "tcpls:probed") as u64, 1001 - dropped);
+    let headers = records.iter().filter(|record| record["file_schema"].is_string()).count();
+    assert_eq!(headers, 2);
+    let size: usize = records.iter().map(|record| record.to_string().len()).sum();
+    assert!(size < 10_000, "{size}");
+}
+
+#[test]
+fn file_that_cannot_be_written_is_given_up_and_others_are_not() {
+    let bench = bench(16 << 20, u64::MAX);
+    let mut first = bench.sink();
+    probed(&mut *first, 3);
+    bench.permits.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+    assert!(bench.qlog.flush(LONG));
+    assert!(bench.qlog.failure().is_some());
+    assert_eq!(bench.qlog.dropped(), 4, "three events and the header");
+    probed(&mut *first, 1);
+    drop(first);
+    let mut second = bench.sink();
+    probed(&mut *second, 2);
+    drop(second);
+    bench.permits.send(Ok(())).unwrap();
+    assert!(bench.qlog.flush(LONG));
+    assert_eq!(bench.qlog.dropped(), 5);
+    assert_eq!(count(&bench.finish(), "tcpls:probed"), 2);
+}
+
+#[test]
+fn flush_of_a_stuck_disk_gives_up() {
+    let bench = bench(16 << 20, u64::MAX);
+    let sink = bench.sink();
+    assert!(!bench.qlog.flush(Duration::from_millis(1)));
+    drop(sink);
+    bench.finish();
+}
+
+/// More sessions than files may be open.
+#[test]
+fn each_session_has_a_file_for_its_user_alone() {
+    let directory = std::env::temp_dir().join(format!("tcpls-qlog-{}", process::id()));
+    let qlog = Qlog::new(QlogOptions::new(directory.join("new"))).unwrap();
+    let mut sinks: Vec<_> = (0..100).map(|_| qlog.sink(&Header::new(Side::Server, Time::ZERO))).collect();
+    for _ in 0..3 {
+        sinks.iter_mut().for_each(|sink| probed(&mut **sink, 1));
+        assert!(qlog.flush(LONG));
+    }
+    drop(sinks);
+    assert!(qlog.flush(LONG));
+    assert_eq!((qlog.dropped(), qlog.failure()), (0, None));
+    let mut files = 0;
+    for entry in std::fs::read_dir(directory.join("new")).unwrap() {
+        let path = entry.unwrap().path();
+        assert!(path.to_str().unwrap().ends_with("-server.sqlog"), "{path:?}");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(count(&records(&std::fs::read(&path).unwrap()), "tcpls:probed"), 3);
+        files += 1;
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(files, 100);
+}
