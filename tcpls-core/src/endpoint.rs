@@ -89,6 +89,8 @@ pub struct NewSession {
     pub(crate) id: SessionId,
     pub(crate) secret: Arc<TokenSecret>,
     pub(crate) cover: Option<Cover>,
+    /// The number of the endpoint, which its sessions tell their clients.
+    pub(crate) instance: u64,
 }
 
 impl NewSession {
@@ -199,6 +201,8 @@ pub struct Endpoint {
     config: EndpointConfig,
     secrets: TokenSecrets,
     rng: Rng,
+    /// Tells this endpoint apart from all others, also those that have its secrets (decision D151); not 0.
+    instance: u64,
     /// The latest time of any call: time does not run backwards.
     now: Time,
     next: u64,
@@ -210,12 +214,15 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Returns an endpoint that issues and decrypts tokens with `secret`: 32 bytes of the operating system's CSPRNG,
-    /// the same for all endpoints of a server farm. Session IDs come from `seed`, which must differ for each endpoint.
+    /// the same for all endpoints of a server farm. Session IDs come from `seed`, which must differ for each endpoint, and
+    /// so does the number by which clients recognize that another endpoint answers
+    /// ([`CloseReason::LostByServer`](crate::error::CloseReason::LostByServer)).
     pub fn new(config: EndpointConfig, secret: [u8; 32], seed: Seed) -> Self {
         Self {
             config,
             secrets: TokenSecrets::new(secret),
             rng: Rng::new(&seed, b"tcpls endpoint"),
+            instance: u64::from_be_bytes(Rng::new(&seed, b"tcpls instance").bytes()).max(1),
             now: Time::ZERO,
             next: 0,
             pending: BTreeMap::new(),
@@ -357,7 +364,7 @@ impl Endpoint {
     fn new_session(&mut self, cover: Option<Cover>) -> NewSession {
         let id = SessionId(self.rng.bytes());
         let id = self.config.server.map_or(id, |server| id.of(server));
-        NewSession { id, secret: self.secrets.sealing().clone(), cover }
+        NewSession { id, secret: self.secrets.sealing().clone(), cover, instance: self.instance }
     }
 
     fn refuse_oldest(&mut self) {

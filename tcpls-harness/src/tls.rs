@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{error, fmt};
 
+use rustls::client::ClientSessionMemoryCache;
 use rustls::crypto::CryptoProvider;
 #[cfg(feature = "aws-lc-rs")]
 use rustls::crypto::aws_lc_rs as library;
@@ -38,6 +39,9 @@ pub(crate) use self::pinned::WrongKey;
 #[cfg(feature = "proxy")]
 pub(crate) use self::pinned::sha256;
 pub use self::pinned::{Pin, Pins};
+
+/// Servers whose tickets a client keeps, as rustls does by default.
+const SERVERS: usize = 256;
 
 /// Why a TLS configuration could not be created, with a hint for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,8 +178,8 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// Returns a configuration that offers `protocols` over TCPLS and plain TLS. Session keys are written to the file
-    /// that `SSLKEYLOGFILE` names, if any.
+    /// Returns a configuration that offers `protocols` over TCPLS and plain TLS. Joins are TLS resumptions where the server
+    /// accepts them. Session keys are written to the file that `SSLKEYLOGFILE` names, if any.
     ///
     /// # Errors
     /// There are no usable certificates, or a protocol's name is invalid.
@@ -218,8 +222,9 @@ impl Trust {
         };
         config.key_log = Arc::new(KeyLogFile::new());
         options.apply_to_client(&mut config);
-        RustlsClient::new(Arc::new(config), protocols)
-            .map_err(|error| failure("the TLS configuration can't be used", error))
+        let client = RustlsClient::new(Arc::new(config), protocols)
+            .map_err(|error| failure("the TLS configuration can't be used", error))?;
+        Ok(client.with_resumed_joins(Arc::new(ClientSessionMemoryCache::new(SERVERS))))
     }
 
     fn accepted(&self) -> Result<Accepted, TlsError> {

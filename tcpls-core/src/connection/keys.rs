@@ -260,6 +260,11 @@ impl Keys {
         self.schedule.handle_new_session_ticket(body)
     }
 
+    /// The memory of tickets that are kept for joins.
+    pub(crate) fn memory(&self) -> usize {
+        self.schedule.memory()
+    }
+
     /// Whether [`Keys::join`] returns a handshake.
     pub(crate) fn can_join(&self) -> bool {
         self.schedule.can_join()

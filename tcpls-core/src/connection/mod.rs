@@ -281,8 +281,11 @@ impl Connection {
             cover: session.cover.as_ref().map(|cover| privacy.cover(cover)),
         };
         let (tls, recorder) = record::begin(recorder, tls, call);
+        let instance = session.instance;
         let mut conn = Self::new(Side::Server, now, config, tls, Joins::server(session), &seed);
         recorder.into_iter().for_each(|recorder| conn.set_recorder(recorder, now));
+        let instance = conn.trace.judge_instance(instance);
+        conn.control.name_instance(instance);
         conn.set_early_terms();
         conn
     }

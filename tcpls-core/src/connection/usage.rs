@@ -1,5 +1,6 @@
 //! What a session holds and delivers, for the [account](crate::budget) of all sessions; and its eviction.
 
+use super::keys::Keys;
 use super::record::Item;
 use super::{Connection, output};
 use crate::error::{Alert, CloseReason, code};
@@ -34,7 +35,8 @@ impl Connection {
         let certificates: usize = self.identity.peer_certificates.iter().map(Vec::capacity).sum();
         let handshake = handshake + self.early_memory();
         let joins = self.joins.claims() * claim + self.joins.handshakes() * TLS;
-        BASE + certificates + streams + live + lost + final_bytes + handshake + joins
+        let tickets = self.keys.as_ref().map_or(0, Keys::memory);
+        BASE + tickets + certificates + streams + live + lost + final_bytes + handshake + joins
     }
 
     /// Frees memory that is kept for reuse, as [`Vec::shrink_to_fit`] does. Has no other effect.

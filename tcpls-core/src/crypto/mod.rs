@@ -322,6 +322,11 @@ pub trait KeySchedule: Send {
     /// session calls it only if both endpoints use TCPLS. Tickets that come without it serve no early data.
     fn remember(&mut self, _state: &[u8]) {}
 
+    /// Returns the bytes of memory that tickets of the session take for its joins.
+    fn memory(&self) -> usize {
+        0
+    }
+
     /// Whether [`KeySchedule::join`] would return a handshake now. Once true, it stays true.
     fn can_join(&self) -> bool {
         false

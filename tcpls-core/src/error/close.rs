@@ -55,6 +55,9 @@ pub enum CloseReason {
         /// Why the last TCP connection, or the last join, was lost.
         fault: TcpFault,
     },
+    /// Client: the server no longer has the session. Another instance of it answered a join, with a certificate that was
+    /// verified, while no TCP connection of the session did: the process with the session has ended, or cannot be reached.
+    LostByServer,
     /// The AEAD limits were reached before a key update was possible.
     AeadLimit,
     /// A session without TCPLS lost its TCP connection.
@@ -92,6 +95,9 @@ impl fmt::Display for CloseReason {
             }
             Self::OutOfTokens { fault } => {
                 write!(f, "no TCP connection and no token left to join with; the last TCP connection ended: {fault}")
+            }
+            Self::LostByServer => {
+                f.write_str("the server no longer has this session: it was restarted, or another server took its place")
             }
             Self::AeadLimit => f.write_str("key used up"),
             Self::PlainTcpEnded(fault) => write!(f, "TCP connection ended: {fault}"),

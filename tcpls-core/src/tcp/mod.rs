@@ -126,6 +126,11 @@ impl<C> Tcp<C> {
         self.may_seal = true;
     }
 
+    /// Nothing of the session is sent on it any more.
+    pub(crate) fn withhold(&mut self) {
+        self.may_seal = false;
+    }
+
     /// The contents of this endpoint's records.
     pub(crate) fn sent(&self) -> &SentLog<C> {
         &self.sent

@@ -168,6 +168,10 @@ impl KeySchedule for WatchedSchedule {
         self.schedule.remember(state);
     }
 
+    fn memory(&self) -> usize {
+        self.schedule.memory()
+    }
+
     fn can_join(&self) -> bool {
         self.schedule.can_join()
     }

@@ -3,9 +3,11 @@
 //! The handshake agrees on keys that anyone can compute. Sealing leaves the plaintext as it is and adds a checksum.
 
 mod early;
+mod joins;
 
 use self::early::Early;
 pub use self::early::{NullTicket, NullTickets};
+use self::joins::Join;
 use crate::crypto::{
     Agreed, EarlyData, Handshake, KeySchedule, OpenError, OpenKey, OpenKeys, SealKey, SealKeys, TAG_LEN,
 };
@@ -43,6 +45,9 @@ pub struct NullHandshake {
     heard: bool,
     complete: bool,
     early: Early,
+    resumes_joins: bool,
+    /// This is the handshake of a join.
+    join: Option<Join>,
 }
 
 /// How much a checksum matters.
@@ -68,6 +73,8 @@ impl NullHandshake {
             heard: false,
             complete: false,
             early: Early::default(),
+            resumes_joins: false,
+            join: None,
         };
         if side == Side::Client {
             handshake.say_hello(random, &[]);
@@ -147,6 +154,12 @@ impl NullHandshake {
         Self { draft_only: true, ..self }
     }
 
+    /// Returns the same handshake, but joins of its session are resumptions, if those of the peer are, too.
+    #[must_use]
+    pub fn resuming_joins(self) -> Self {
+        Self { resumes_joins: true, ..self }
+    }
+
     fn say(&mut self, message_type: u8) {
         let record = message(message_type, self.transcript);
         self.transcript = mix(self.transcript, &record);
@@ -210,6 +223,7 @@ impl Handshake for NullHandshake {
             return Ok(());
         }
         match (self.side, self.heard) {
+            (Side::Client, _) if self.hear_resumption(record) => self.complete = true,
             (Side::Client, _) => {
                 self.hear_flight(record)?;
                 self.secret = self.transcript;
@@ -217,7 +231,11 @@ impl Handshake for NullHandshake {
                 self.say(FINISHED);
                 self.complete = true;
             }
-            (Side::Server, false) => self.hear_hello(record),
+            (Side::Server, false) => {
+                if !self.resume(record)? {
+                    self.hear_hello(record);
+                }
+            }
             (Side::Server, true) if is_protected => self.early.receive(record)?,
             (Side::Server, true) => {
                 self.cover_early_data();
@@ -280,9 +298,18 @@ impl Handshake for NullHandshake {
         self.draft_only
     }
 
+    fn is_resumed(&self) -> bool {
+        self.join.as_ref().is_some_and(Join::is_resumed)
+    }
+
+    fn resumes_joins(&self) -> bool {
+        self.resumes_joins
+    }
+
     fn finish(self: Box<Self>) -> Result<Agreed, HandshakeError> {
         let (seal, open) = (self.key(self.side), self.key(self.side.peer()));
-        let schedule = Box::new(NullSchedule { seal, open });
+        let joins = self.resumes_joins.then_some((self.side, self.secret));
+        let schedule = Box::new(NullSchedule { seal, open, joins });
         let agreed = Agreed::new(0x1301, (self.sealed, seal.seal_keys()), (0, open.open_keys()), schedule);
         let mut agreed = agreed.with_alpn(self.tcpls.then_some(ALPN));
         agreed.draft_only = self.draft_only;
@@ -378,6 +405,8 @@ impl OpenKey for NullKey {
 struct NullSchedule {
     seal: NullKey,
     open: NullKey,
+    /// The end and the secret of the session, if its joins are resumptions.
+    joins: Option<(Side, u64)>,
 }
 
 impl KeySchedule for NullSchedule {
@@ -393,6 +422,15 @@ impl KeySchedule for NullSchedule {
 
     fn handle_new_session_ticket(&mut self, _body: &[u8]) -> Result<(), HandshakeError> {
         Ok(())
+    }
+
+    fn can_join(&self) -> bool {
+        self.joins.is_some()
+    }
+
+    fn join(&mut self, token: &[u8; 32], early_data: bool) -> Option<Box<dyn Handshake>> {
+        let (side, secret) = self.joins?;
+        Some(Box::new(NullHandshake::join(side, secret, token, early_data)))
     }
 }
 

@@ -130,7 +130,11 @@ impl Tls {
         let server = RustlsServer::new(Arc::new(self.server_config(seed)), &self.server_protocols);
         let server = server.expect("valid protocol names");
         let server = if self.early_server { server.with_early_data().expect("tickets in a store") } else { server };
-        if self.resumed_joins { server.with_resumed_joins().expect("there are tickets") } else { server }
+        if self.resumed_joins {
+            server.with_resumed_joins().expect("there are tickets")
+        } else {
+            server.without_resumed_joins()
+        }
     }
 
     /// Returns the client's end: by rustls, or by OpenSSL if the feature `openssl` is built and the environment variable

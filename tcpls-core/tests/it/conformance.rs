@@ -236,8 +236,10 @@ fn the_servers_first_record_has_its_parameters_and_tokens_in_order() {
     let frames = first.frames();
     let Frame::SessionParameters(parameters) = frames[0] else { panic!("{frames:?}") };
     let config = Config::default();
+    let parameters = Parameters::from_entries(parameters.entries);
+    assert_ne!(parameters.instance, 0);
     assert_eq!(
-        Parameters::from_entries(parameters.entries),
+        parameters,
         Parameters {
             initial_max_data: config.initial_session_window,
             initial_max_stream_data: config.initial_stream_window,
@@ -250,6 +252,7 @@ fn the_servers_first_record_has_its_parameters_and_tokens_in_order() {
             session_timeout_ms: 60_000,
             drain: 1,
             resumed_joins: 0,
+            instance: parameters.instance,
             advertised_only: 0,
             option_requests: 1,
         }

@@ -1,5 +1,8 @@
 //! Joins that are TLS resumptions (decision D147): what they carry, what they look like, and what a server does with others.
 
+mod instances;
+mod probes;
+
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -387,13 +390,17 @@ struct Elsewhere {
 impl Elsewhere {
     /// Receives the first flight of a join, whose token it does not know.
     fn new(pair: &Pair, flight: &[u8]) -> Self {
-        let mut endpoint = Endpoint::new(EndpointConfig::default(), [9; 32], seed(90));
+        Self::with(pair, flight, server_end(&resuming()), 90)
+    }
+
+    /// With this handshake, and the instance that `number` stands for.
+    fn with(pair: &Pair, flight: &[u8], tls: Box<dyn Handshake>, number: u64) -> Self {
+        let mut endpoint = Endpoint::new(EndpointConfig::default(), [9; 32], seed(number));
         let incoming = endpoint.handle_accepted(pair.now);
         let mut input = BytesMut::from(flight);
         let Some(Incoming::New(session)) = endpoint.handle_bytes(pair.now, incoming, &mut input) else {
             panic!("an unknown ticket begins a session");
         };
-        let tls = server_end(&resuming());
         let conn = Connection::server(pair.now, Arc::new(Config::default()), tls, session, seed(92));
         Self { conn, input }
     }

@@ -59,9 +59,9 @@ pub struct IdentityArgs {
     /// Where the private key is kept.
     #[command(flatten)]
     pub state: StateArgs,
-    /// Also accept TCP connections that join by TLS resumptions, from clients with --resumed-joins
+    /// Do not accept TCP connections that join by TLS resumptions, only those that join in the form of the draft
     #[arg(long)]
-    pub resumed_joins: bool,
+    pub no_resumed_joins: bool,
     /// Send the certificates compressed (RFC 8879) to clients that can decompress them, and accept compressed ones
     #[cfg(feature = "cert-compression")]
     #[arg(long)]
@@ -96,7 +96,7 @@ impl IdentityArgs {
         let options = TlsOptions::default();
         #[cfg(feature = "cert-compression")]
         let options = options.with(|options| options.cert_compression = self.cert_compression);
-        let takes = (early_data, self.resumed_joins);
+        let takes = (early_data, !self.no_resumed_joins);
         library.server(identity, protocols, self.client_ca.as_deref(), &options, takes)
     }
 

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::ClientSessionMemoryCache;
 use tcpls_core::HandshakeError;
 #[cfg(feature = "openssl")]
 use tcpls_core::crypto::openssl::{OpensslClient, OpensslTickets};
@@ -15,8 +14,6 @@ use crate::tls::{Identity, TlsOptions, Trust};
 
 /// Servers whose tickets a client keeps: a command has one.
 const SERVERS: usize = 1;
-#[cfg(feature = "openssl")]
-const NO_RESUMED_JOINS: &str = "only rustls makes TLS resumptions of joins: leave out --resumed-joins, or --tls";
 #[cfg(feature = "openssl")]
 const NO_OPTIONS: &str =
     "certificate compression and Encrypted ClientHello need rustls: leave out --cert-compression and --ech, or --tls";
@@ -77,15 +74,12 @@ impl Client {
         }
     }
 
-    /// Joins TCP connections by TLS resumptions.
-    pub(crate) fn with_resumed_joins(self) -> Outcome<Self> {
+    /// Joins TCP connections in the form of the draft alone, as OpenSSL does in any case.
+    pub(crate) fn without_resumed_joins(self) -> Self {
         match self {
-            Self::Rustls(client) => {
-                let store = Arc::new(ClientSessionMemoryCache::new(SERVERS));
-                Ok(Self::Rustls(client.with_resumed_joins(store)))
-            }
+            Self::Rustls(client) => Self::Rustls(client.without_resumed_joins()),
             #[cfg(feature = "openssl")]
-            Self::Openssl(_) => Err(NO_RESUMED_JOINS.into()),
+            Self::Openssl(client) => Self::Openssl(client),
         }
     }
 }
@@ -132,12 +126,10 @@ impl Library {
             Self::Rustls => {
                 let tls = identity.server_with(protocols, clients, options)?;
                 let tls = if early_data { tls.with_early_data()? } else { tls };
-                Arc::new(if resumed_joins { tls.with_resumed_joins()? } else { tls })
+                Arc::new(if resumed_joins { tls } else { tls.without_resumed_joins() })
             }
             #[cfg(feature = "openssl")]
             _ if !options.is_default() => return Err(NO_OPTIONS.into()),
-            #[cfg(feature = "openssl")]
-            _ if resumed_joins => return Err(NO_RESUMED_JOINS.into()),
             #[cfg(feature = "openssl")]
             Self::Openssl | Self::OpensslExtensions => {
                 let tls = identity.openssl_server_for(protocols, clients)?;

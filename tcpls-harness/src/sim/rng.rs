@@ -31,6 +31,7 @@ pub(crate) enum Purpose {
     Farm,
     Farms,
     Options,
+    ResumedJoins,
 }
 
 /// A stream of random numbers that follow from the seed of a run.

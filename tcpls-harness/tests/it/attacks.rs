@@ -120,7 +120,7 @@ async fn eavesdropper(target: SocketAddr) -> (SocketAddr, mpsc::UnboundedReceive
 // Rows 14 and 15.
 #[tokio::test]
 async fn overheard_token_gets_an_alert_and_then_a_reset() {
-    let mut server = Server::start();
+    let mut server = Server::start().with_joins_of_the_draft();
     let (path, mut heard) = eavesdropper(server.addresses[1]).await;
     let address = server.addresses[0];
     let (client, _accepted) = server.pair(address).await;

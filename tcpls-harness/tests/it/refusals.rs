@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::Parser;
-use rustls::client::ClientSessionMemoryCache;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
@@ -17,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::plain::plain_server;
-use crate::support::{ANY, Directory, PROTOCOL, Server, trust};
+use crate::support::{ANY, Directory, PROTOCOL, Server};
 
 /// Forwards one TCP connection to `target`; returns what its client sent first.
 pub(crate) async fn overhear(target: SocketAddr) -> (SocketAddr, tokio::task::JoinHandle<Vec<u8>>) {
@@ -37,7 +36,7 @@ pub(crate) async fn overhear(target: SocketAddr) -> (SocketAddr, tokio::task::Jo
 
 #[tokio::test]
 async fn listener_reports_why_a_join_is_refused() {
-    let mut server = Server::start();
+    let mut server = Server::start().with_joins_of_the_draft();
     let (client, session) = server.pair(server.addresses[0]).await;
     let mut failures = server.listener.handshake_failures();
     let (path, overheard) = overhear(server.addresses[1]).await;
@@ -68,11 +67,7 @@ async fn listener_reports_why_a_join_is_refused() {
 #[tokio::test]
 async fn replayed_join_that_is_a_tls_resumption_gets_a_full_handshake() {
     let mut server = Server::start();
-    let tls = server.identity.server(&[PROTOCOL]).unwrap();
-    server.listener.set_tls(tls.with_resumed_joins().unwrap());
-    let mut options = server.options();
-    let tls = trust(&server.identity).client(&[PROTOCOL]).unwrap();
-    options.tls = Arc::new(tls.with_resumed_joins(Arc::new(ClientSessionMemoryCache::new(8))));
+    let options = server.options();
     let addresses = [server.addresses[0]];
     let (client, session) = tokio::join!(Session::connect(&addresses, options), server.listener.accept());
     let client = client.unwrap();

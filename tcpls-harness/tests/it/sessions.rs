@@ -314,7 +314,7 @@ async fn errors_display_their_cause() {
 
 #[tokio::test]
 async fn join_at_another_server_fails_without_ending_the_session() {
-    let mut server = Server::start();
+    let mut server = Server::start().with_joins_of_the_draft();
     let other = Server::start();
     let (client, peer) = server.pair(server.addresses[0]).await;
     let error = client.add_tcp(other.addresses[0], None).await.unwrap_err();
@@ -327,7 +327,7 @@ async fn join_at_another_server_fails_without_ending_the_session() {
 
 #[tokio::test]
 async fn client_of_a_restarted_server_ends_with_the_last_refusal_instead_of_waiting() {
-    let mut server = Server::start();
+    let mut server = Server::start().with_joins_of_the_draft();
     let (client, _peer) = server.pair(server.addresses[0]).await;
     let restarted = server.restart().await;
     client.reset_tcp(ConnectionId::FIRST);
@@ -338,8 +338,26 @@ async fn client_of_a_restarted_server_ends_with_the_last_refusal_instead_of_wait
 }
 
 #[tokio::test]
-async fn refusal_of_a_join_with_much_data_arrives_as_an_alert() {
+async fn client_of_a_restarted_server_ends_at_once_if_that_authenticates_itself() {
     let mut server = Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let mut asked = client.open_stream().await.unwrap();
+    asked.write_all(b"?").await.unwrap();
+    let mut answered = peer.accept_stream().await.unwrap();
+    answered.write_all(b"!").await.unwrap();
+    asked.read_exact(&mut [0]).await.unwrap(); // the server's tickets are in front of its answer
+    drop(answered);
+    // The new process has the same identity.
+    let restarted = server.restart().await;
+    client.reset_tcp(ConnectionId::FIRST);
+    assert_eq!(client.closed().await, CloseReason::LostByServer);
+    assert!(client.tokens() > 0, "they were not tried one by one");
+    drop((restarted, peer));
+}
+
+#[tokio::test]
+async fn refusal_of_a_join_with_much_data_arrives_as_an_alert() {
+    let mut server = Server::start().with_joins_of_the_draft();
     let (client, _peer) = server.pair(server.addresses[0]).await;
     let mut upload = client.open_stream().await.unwrap();
     upload.write_chunk(pattern(1 << 20).into()).await.unwrap();

@@ -174,6 +174,18 @@ fn client_of_a_restarted_server_ends_within_seconds_with_the_reason() {
 }
 
 #[test]
+fn client_of_a_restarted_server_ends_within_round_trips_if_joins_are_resumptions() {
+    for crypto in [Crypto::Tls, Crypto::Null] {
+        let scenario = Scenario { crypto, ..scenario("restart-resumed") };
+        let report = run(&scenario, 1, RunOptions::default());
+        assert!(report.is_good(), "{crypto:?}: {:?} {:?}", report.wrong, report.missed);
+        let reason = report.sessions[0].closed[0].as_deref().unwrap();
+        assert!(reason.contains("the server no longer has this session"), "{crypto:?}: {reason}");
+        assert!(!report.sessions[0].starved, "{crypto:?}: tokens are left");
+    }
+}
+
+#[test]
 fn bytes_over_time_add_up() {
     let report = run_of("aggregation", 1);
     let sum: u64 = report.meter.rows.iter().map(|row| row[0]).sum();

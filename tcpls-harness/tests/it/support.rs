@@ -36,6 +36,12 @@ impl Server {
         Self { identity, listener, addresses, config: Config::default() }
     }
 
+    /// Takes joins in the form of the draft alone.
+    pub(crate) fn with_joins_of_the_draft(self) -> Self {
+        self.listener.set_tls(self.identity.server(&[PROTOCOL]).unwrap().without_resumed_joins());
+        self
+    }
+
     /// Another server takes this one's place on its addresses. It knows none of its sessions.
     pub(crate) async fn restart(self) -> Self {
         let Self { identity, listener, addresses, config } = self;

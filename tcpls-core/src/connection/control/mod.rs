@@ -318,6 +318,11 @@ impl ControlFrames {
         self.parameters.take_resumed_joins();
     }
 
+    /// Server: the Session Parameters name this instance.
+    pub(super) fn name_instance(&mut self, instance: u64) {
+        self.parameters.name_instance(instance);
+    }
+
     /// A token was issued to the client.
     pub(super) fn owe_token(&mut self, sequence: u32) {
         self.due.insert(Due::Token(sequence));

@@ -22,6 +22,8 @@ pub(in crate::connection) struct ParameterExchange {
     peer: Option<Parameters>,
     /// Server: whether it takes joins that are resumptions.
     resumed_joins: bool,
+    /// Server: the number of its instance.
+    instance: u64,
 }
 
 impl ParameterExchange {
@@ -41,6 +43,7 @@ impl ParameterExchange {
             session_timeout_ms: millis(config.session_timeout),
             drain: 1,
             resumed_joins: u64::from(self.resumed_joins),
+            instance: self.instance,
             advertised_only: u64::from(config.joins_at_advertised_only),
             option_requests: 1,
         }
@@ -143,6 +146,16 @@ impl ParameterExchange {
     /// Whether the server, this endpoint or the peer, takes joins that are resumptions.
     pub(in crate::connection) fn has_resumed_joins(&self) -> bool {
         self.resumed_joins || self.peer.is_some_and(|peer| peer.resumed_joins == 1)
+    }
+
+    /// Server: the number of the instance that has the session.
+    pub(super) fn name_instance(&mut self, instance: u64) {
+        self.instance = instance;
+    }
+
+    /// Client: the number of the instance that has the session, if the server says so.
+    pub(in crate::connection) fn peer_instance(&self) -> Option<u64> {
+        self.peer.map(|peer| peer.instance).filter(|instance| *instance != 0)
     }
 
     /// Whether the peer, a server, accepts joins only at addresses that it advertises.

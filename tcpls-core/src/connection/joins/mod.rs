@@ -2,13 +2,14 @@
 //!
 //! A client [spends](Joins::spend) the tokens that it holds (`client`). The server checks claims (`claims`), burns the
 //! tokens that were presented, and replaces them. A join is an apparent handshake of the draft's form, or a TLS resumption
-//! (`resumption`). All decisions about tokens are made here; the rest of the session
-//! sees sequence numbers.
+//! (`resumption`), which a server that has lost the session answers with a handshake of its own (`instance`). All decisions
+//! about tokens are made here; the rest of the session sees sequence numbers.
 
 mod admission;
 mod claims;
 mod client;
 mod expect;
+mod instance;
 mod resumption;
 mod tokens;
 
@@ -56,7 +57,7 @@ impl Joins {
     }
 
     pub(super) fn server(session: NewSession) -> Self {
-        let NewSession { id, secret, cover } = session;
+        let NewSession { id, secret, cover, instance: _ } = session;
         let tokens = Tokens::Issued(Issued::new(secret, id));
         let (claims, resumptions) = (Claims::default(), Resumptions::default());
         Self { tokens, claims, resumptions, cover: cover.map(Box::new) }
@@ -172,7 +173,7 @@ impl Joins {
         self.claims.handshakes() + self.resumptions.handshakes()
     }
 
-    /// Client: whether the server's flight of a join that is a resumption is not complete.
+    /// Client: whether records of TCP connection `tcp` belong to a handshake of the TLS library, or follow it.
     #[inline]
     pub(super) fn is_resuming(&self, tcp: ConnectionId) -> bool {
         self.resumptions.is_resuming(tcp)

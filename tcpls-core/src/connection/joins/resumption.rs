@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::BytesMut;
 
+use super::instance::Stranger;
 use crate::connection::Connection;
 use crate::connection::control::Outgoing;
 use crate::connection::input::Opened;
 use crate::connection::keys::KeyError;
-use crate::connection::records::{RECORD_OVERHEAD, alert_body};
-use crate::crypto::nonce::nonce;
-use crate::crypto::{Handshake, JoinName, SealKeys, TAG_LEN};
-use crate::error::{Alert, HandshakeError, HandshakeErrorKind, TcpFault, Violation};
+use crate::connection::records::RECORD_OVERHEAD;
+use crate::crypto::{Handshake, JoinName};
+use crate::error::{HandshakeError, HandshakeErrorKind, TcpFault, Violation};
 use crate::tcp::Keep;
 use crate::tcp::sent::Backlog;
 use crate::time::Time;
@@ -39,6 +39,10 @@ const MAX_TICKETS: usize = 8;
 pub(super) struct Resumptions {
     /// Client: those that wait for the server's flight.
     waiting: BTreeMap<ConnectionId, Waiting>,
+    /// Client: those that a server without the session has answered.
+    strangers: BTreeMap<ConnectionId, Stranger>,
+    /// Client: when another instance of the server first answered.
+    other_instance: Option<Time>,
     /// The lengths on the wire of stand-ins that are due.
     stand_ins: BTreeMap<ConnectionId, VecDeque<usize>>,
     /// Server: where the stand-in for the client's Finished has not arrived.
@@ -56,17 +60,30 @@ struct Waiting {
 impl Resumptions {
     pub(super) fn forget_tcp(&mut self, tcp: ConnectionId) {
         self.waiting.remove(&tcp);
+        self.strangers.remove(&tcp);
         self.stand_ins.remove(&tcp);
         self.unfinished.remove(&tcp);
     }
 
     pub(super) fn handshakes(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.strangers.len()
+    }
+
+    pub(super) fn add_stranger(&mut self, tcp: ConnectionId, stranger: Stranger) {
+        self.strangers.insert(tcp, stranger);
+    }
+
+    /// Another instance of the server answers now; returns when one did first, before that.
+    pub(super) fn note_other_instance(&mut self, now: Time) -> Option<Time> {
+        let before = self.other_instance;
+        self.other_instance.get_or_insert(now);
+        before
     }
 
     #[inline]
     pub(super) fn is_resuming(&self, tcp: ConnectionId) -> bool {
-        !self.waiting.is_empty() && self.waiting.contains_key(&tcp)
+        let are_none = self.waiting.is_empty() && self.strangers.is_empty(); // as nearly always
+        !are_none && (self.waiting.contains_key(&tcp) || self.strangers.contains_key(&tcp))
     }
 
     #[inline]
@@ -141,6 +158,9 @@ impl Connection {
 
     /// Client: handles a record of the server's flight. The server has the token if it resumes.
     pub(in crate::connection) fn handle_join_flight(&mut self, now: Time, tcp: ConnectionId, mut record: BytesMut) {
+        if let Some(stranger) = self.joins.resumptions.strangers.remove(&tcp) {
+            return self.hear_stranger(now, tcp, stranger, record);
+        }
         let (Some(entry), Some(waiting)) = (self.tcps.get_mut(tcp), self.joins.resumptions.waiting.get_mut(&tcp))
         else {
             return;
@@ -163,8 +183,7 @@ impl Connection {
         if !is_resumed {
             entry.raw().append(&mut out);
             let agreed = waiting.and_then(|waiting| waiting.tls.finish().ok());
-            agreed.into_iter().for_each(|agreed| entry.raw().extend(close_notify(&agreed.seal)));
-            return self.lose_tcp(now, tcp, TcpFault::JoinRefused, None);
+            return self.meet_stranger(now, tcp, agreed);
         }
         let is_protected = |record: &&[u8]| record.first() == Some(&(ContentType::ApplicationData as u8));
         records(&out).filter(|record| !is_protected(record)).for_each(|record| entry.raw().extend_from_slice(record));
@@ -251,13 +270,4 @@ fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
         bytes = rest;
         Some(record)
     })
-}
-
-/// The record that ends a session which the client has not asked for, with the keys of its handshake.
-fn close_notify((number, keys): &(u64, SealKeys)) -> Vec<u8> {
-    let [level, description] = alert_body(Alert::CloseNotify);
-    let mut inner = [level, description, ContentType::Alert as u8];
-    let header = RecordHeader::encode_protected(inner.len() + TAG_LEN);
-    let tag = keys.key.seal(nonce(&keys.iv, ConnectionId::FIRST, *number), &header, &mut inner);
-    [&header[..], &inner, &tag].concat()
 }

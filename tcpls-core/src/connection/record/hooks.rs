@@ -17,6 +17,17 @@ use crate::time::Time;
 use crate::wire::ids::ConnectionId;
 use crate::wire::record::{RecordError, RecordHeader};
 
+/// What a record says of a server that has completed a full handshake as the answer to a join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::connection) enum Heard {
+    /// Nothing about the instance.
+    Nothing,
+    /// The number of its instance; 0 if its Session Parameters do not say.
+    Instance(u64),
+    /// It is not a record of a session that begins.
+    Unexpected,
+}
+
 /// What a plaintext record is on a TCP connection that joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::connection) enum JoinAnswer {
@@ -226,6 +237,41 @@ impl Tracer {
         };
         self.add(|_| Item::ChangeCipherSpec { is_valid });
         is_valid
+    }
+
+    /// The number of a server's instance.
+    pub(in crate::connection) fn judge_instance(&mut self, instance: u64) -> u64 {
+        if !self.is_recording() {
+            return instance;
+        }
+        let number = match self.scripted() {
+            Some(Item::Instance { number }) => number,
+            _ => instance,
+        };
+        if number != 0 {
+            self.add(|_| Item::Instance { number });
+        }
+        number
+    }
+
+    /// Judges a record of a server that does not have the session; a replay has no keys for it.
+    pub(in crate::connection) fn judge_stranger(&mut self, judge: impl FnOnce() -> Heard) -> Heard {
+        if !self.is_recording() {
+            return judge();
+        }
+        let heard = match self.scripted() {
+            Some(Item::Stranger { kind: 0, .. }) => Heard::Nothing,
+            Some(Item::Stranger { kind: 1, number }) => Heard::Instance(number),
+            Some(Item::Stranger { .. }) => Heard::Unexpected,
+            _ => judge(),
+        };
+        let (kind, number) = match heard {
+            Heard::Nothing => (0, 0),
+            Heard::Instance(number) => (1, number),
+            Heard::Unexpected => (2, 0),
+        };
+        self.add(|_| Item::Stranger { kind, number });
+        heard
     }
 
     /// The name that joins show; a replay has no hello to read it from.

@@ -165,6 +165,10 @@ items! {
     0x56 ChangeCipherSpec { is_valid: bool };
     /// The name that joins show: 0 that of the session, 1 none, 2 another.
     0x57 JoinName { kind: u8, name: Name };
+    /// The number of the server's instance, which its Session Parameters have.
+    0x58 Instance { number: u64 };
+    /// What a server without the session says behind its handshake: 0 nothing of its instance, 1 its instance, 2 what none is.
+    0x59 Stranger { kind: u8, number: u64 };
 
     /// What the TLS library says of its handshake. Bits from the lowest: complete, TCPLS known, TCPLS, draft alone,
     /// resumed, resumes joins.

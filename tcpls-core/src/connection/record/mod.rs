@@ -32,7 +32,7 @@ pub use self::privacy::Privacy;
 pub use self::recorder::{Blocks, Mark, Recorder, Taken};
 
 pub(super) use self::fields::{Hello, Name, Text};
-pub(super) use self::hooks::{JoinAnswer, Returned, left};
+pub(super) use self::hooks::{Heard, JoinAnswer, Returned, left};
 pub(super) use self::item::Item;
 pub(super) use self::recorder::begin;
 pub(super) use self::replay::MAX_BUFFER as MAX_OFFER;

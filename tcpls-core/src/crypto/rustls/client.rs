@@ -33,7 +33,8 @@ impl RustlsClient {
     /// over plain TLS; if there are none, the `alpn_protocols` of `config` take their place. A server that selects none of
     /// them ends the session with [`CloseReason::NoApplicationProtocol`].
     ///
-    /// It disables TLS 1.3 early data: see [`RustlsClient::with_early_data`].
+    /// It disables TLS 1.3 early data: see [`RustlsClient::with_early_data`]. Joins have the draft's form: see
+    /// [`RustlsClient::with_resumed_joins`].
     ///
     /// # Errors
     /// `config` does not allow TLS 1.3, or a protocol's name is empty, longer than 249 bytes, or one of TCPLS.
@@ -79,6 +80,12 @@ impl RustlsClient {
     #[must_use]
     pub fn with_resumed_joins(&self, store: Arc<dyn ClientSessionStore>) -> Self {
         Self { joins: Some(store), ..self.clone() }
+    }
+
+    /// Returns a copy that joins in the draft's form alone, and keeps tickets in the store of the configuration.
+    #[must_use]
+    pub fn without_resumed_joins(&self) -> Self {
+        Self { joins: None, ..self.clone() }
     }
 
     /// Like `new`, for TCPLS only: a server that does not support it ends the session with [`CloseReason::NoTcpls`] or

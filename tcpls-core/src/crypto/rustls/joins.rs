@@ -87,6 +87,11 @@ impl KeySchedule for ClientSchedule {
         self.schedule.remember(state);
     }
 
+    fn memory(&self) -> usize {
+        let head = self.first.as_ref().map_or(0, |first| first.nonce.capacity());
+        self.schedule.memory() + size_of::<Self>() + size_of::<ClientConfig>() + head
+    }
+
     fn can_join(&self) -> bool {
         self.first.is_some()
     }
@@ -315,6 +320,11 @@ impl KeySchedule for ServerSchedule {
 
     fn handle_new_session_ticket(&mut self, body: &[u8]) -> Result<(), HandshakeError> {
         self.schedule.handle_new_session_ticket(body)
+    }
+
+    fn memory(&self) -> usize {
+        let value = self.joins.first.stored.get().map_or(0, |(value, _)| value.capacity());
+        self.schedule.memory() + size_of::<Self>() + size_of::<FirstTicket>() + value
     }
 
     fn can_join(&self) -> bool {

@@ -29,6 +29,9 @@ impl RustlsServer {
     /// Completes a copy of `config`. `application_protocols`, most wanted first, are accepted over TCPLS and, if the
     /// client does not speak it, over plain TLS; if there are none, the `alpn_protocols` of `config` take their place.
     ///
+    /// If the configuration issues tickets of sessions in a store, as rustls does by default, joins may be TLS resumptions:
+    /// see [`RustlsServer::with_resumed_joins`].
+    ///
     /// It enables half-RTT data, which carries the first tokens, and disables early data and the record size limit: a
     /// frame has to fit in one record (draft, 4), so TLS must not fragment records.
     ///
@@ -48,7 +51,8 @@ impl RustlsServer {
         if !allows_tls13(config.crypto_provider(), || is_good_for_quic(&config)) {
             return Err(misconfigured("the TLS configuration does not allow TLS 1.3"));
         }
-        Ok(Self { config, takes_early_data: false, resumes_joins: false })
+        let resumes_joins = keeps_tickets(&config);
+        Ok(Self { config, takes_early_data: false, resumes_joins })
     }
 
     /// Returns a copy that accepts early data of clients that resume a session: requests that arrive with the
@@ -63,26 +67,31 @@ impl RustlsServer {
     /// [`StoresServerSessions`]: rustls::server::StoresServerSessions
     pub fn with_early_data(&self) -> Result<Self, HandshakeError> {
         let mut config = ServerConfig::clone(&self.config);
-        if config.ticketer.enabled() || config.send_tls13_tickets == 0 || !config.session_storage.can_cache() {
+        if !keeps_tickets(&config) {
             return Err(misconfigured("early data needs tickets that work once, of sessions in a store"));
         }
         config.max_early_data_size = super::MAX_EARLY_DATA;
         Ok(Self { config: Arc::new(config), takes_early_data: true, resumes_joins: self.resumes_joins })
     }
 
-    /// Returns a copy that also takes joins that are TLS resumptions, and lets its clients know. rustls answers them as it
-    /// answers clients that resume a session. Joins in the draft's form are accepted as before. Early data of joins is
-    /// accepted, also if that of sessions is not.
+    /// Returns a copy that also takes joins that are TLS resumptions, and lets its clients know: as [`RustlsServer::new`]
+    /// does where it can. rustls answers such joins as it answers clients that resume a session. Joins in the draft's form
+    /// are accepted in any case. Early data of joins is accepted, also if that of sessions is not.
     ///
     /// # Errors
     /// The configuration issues tickets that it does not store ([`ServerConfig::ticketer`]), or none, or has no store: a
     /// token, which is the ticket of a join, looks like those of a store.
     pub fn with_resumed_joins(&self) -> Result<Self, HandshakeError> {
-        let config = &self.config;
-        if config.ticketer.enabled() || config.send_tls13_tickets == 0 || !config.session_storage.can_cache() {
+        if !keeps_tickets(&self.config) {
             return Err(misconfigured("joins that are resumptions need tickets of sessions in a store"));
         }
         Ok(Self { resumes_joins: true, ..self.clone() })
+    }
+
+    /// Returns a copy that takes joins in the draft's form alone.
+    #[must_use]
+    pub fn without_resumed_joins(&self) -> Self {
+        Self { resumes_joins: false, ..self.clone() }
     }
 
     /// Starts a handshake with a client that has just connected.
@@ -100,6 +109,11 @@ impl RustlsServer {
         let joins = self.resumes_joins.then(|| ServerJoins::new(start_join, &self.config, &mut config));
         start(config, sessions, joins)
     }
+}
+
+/// Whether tickets are short, and belong to sessions in a store that gives out each once.
+fn keeps_tickets(config: &ServerConfig) -> bool {
+    !config.ticketer.enabled() && config.send_tls13_tickets > 0 && config.session_storage.can_cache()
 }
 
 /// Starts the handshake of a join.

@@ -79,6 +79,11 @@ impl Early {
         Self { tickets: Some(tickets), ..Self::default() }
     }
 
+    /// Server: what a client sends in vain is skipped.
+    pub(super) fn skipping() -> Self {
+        Self { offered: true, ..Self::default() }
+    }
+
     pub(super) fn lenient(key: NullKey) -> Self {
         Self { offered: true, accepted: true, key: Some(key), ..Self::default() }
     }

@@ -24,6 +24,7 @@ pub const GENEROUS: Parameters = Parameters {
     session_timeout_ms: u64::MAX,
     drain: 0,
     resumed_joins: 0,
+    instance: 0,
     advertised_only: 0,
     option_requests: 1,
 };

@@ -35,6 +35,9 @@ pub struct Parameters {
     pub drain: u64,
     /// 11: whether the server takes joins that are TLS resumptions: 1, or 0 if it does not. Default 0.
     pub resumed_joins: u64,
+    /// 12: a number that the server draws when it starts: another one shows that it does not have the sessions of this one.
+    /// Default 0: it does not say.
+    pub instance: u64,
     /// 13: whether the sender, a server, accepts joins only at addresses that it advertises: 1, or 0 for any. Default 0.
     pub advertised_only: u64,
     /// 14: whether the sender answers [`TcpOptionRequest`](super::TcpOptionRequest): 1, or 0 if it does not know the frame.
@@ -56,6 +59,7 @@ impl Default for Parameters {
             session_timeout_ms: u64::MAX,
             drain: 0,
             resumed_joins: 0,
+            instance: 0,
             advertised_only: 0,
             option_requests: 0,
         }
@@ -88,7 +92,7 @@ impl Parameters {
     }
 
     /// The values with their IDs, which ascend.
-    fn by_id(&mut self) -> [(u8, &mut u64); 13] {
+    fn by_id(&mut self) -> [(u8, &mut u64); 14] {
         [
             (1, &mut self.initial_max_data),
             (2, &mut self.initial_max_stream_data),
@@ -101,6 +105,7 @@ impl Parameters {
             (9, &mut self.session_timeout_ms),
             (10, &mut self.drain),
             (11, &mut self.resumed_joins),
+            (12, &mut self.instance),
             (13, &mut self.advertised_only),
             (14, &mut self.option_requests),
         ]
@@ -152,7 +157,7 @@ mod tests {
 
     #[test]
     fn every_parameter_has_the_id_of_the_table() {
-        let entries: Vec<u8> = (1..=11).chain([13, 14]).flat_map(|id| [id, 0, 0, 0, 0, 0, 0, 1, id]).collect();
+        let entries: Vec<u8> = (1..=14).flat_map(|id| [id, 0, 0, 0, 0, 0, 0, 1, id]).collect();
         let parameters = Parameters {
             initial_max_data: 0x101,
             initial_max_stream_data: 0x102,
@@ -165,6 +170,7 @@ mod tests {
             session_timeout_ms: 0x109,
             drain: 0x10a,
             resumed_joins: 0x10b,
+            instance: 0x10c,
             advertised_only: 0x10d,
             option_requests: 0x10e,
         };
@@ -174,7 +180,7 @@ mod tests {
 
     #[test]
     fn unknown_ids_are_ignored() {
-        let entries = [[0, 9, 9, 9, 9, 9, 9, 9, 9], [12; 9], [255; 9], [3, 0, 0, 0, 0, 0, 0, 0, 5]].concat();
+        let entries = [[0, 9, 9, 9, 9, 9, 9, 9, 9], [15; 9], [255; 9], [3, 0, 0, 0, 0, 0, 0, 0, 5]].concat();
         assert_eq!(Parameters::from_entries(&entries), Parameters { max_streams: 5, ..Default::default() });
     }
 

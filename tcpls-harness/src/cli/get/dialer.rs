@@ -39,7 +39,7 @@ impl Dialer {
         let given = args.connections(invite);
         let tls =
             args.trust.client_with(invite, &[PROTOCOL], args.identity.load()?.as_ref(), &args.hello.options()?)?;
-        let tls = args.joins.apply(tls)?;
+        let tls = args.joins.apply(tls);
         #[cfg(feature = "openssl")]
         let tls = args.early.apply(tls, cache)?;
         #[cfg(not(feature = "openssl"))]

@@ -143,6 +143,7 @@ impl<D: Dial> Sessions<D> {
             CloseReason::IdleTimeout
             | CloseReason::Stranded
             | CloseReason::OutOfTokens { .. }
+            | CloseReason::LostByServer
             | CloseReason::AeadLimit
             | CloseReason::PlainTcpEnded(_) => true,
             _ => false,

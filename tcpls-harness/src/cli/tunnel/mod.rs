@@ -120,7 +120,7 @@ impl TunnelArgs {
         let identity = self.identity.load()?;
         // One stream is no tunnel for several programs.
         let tls = self.trust.client(invite, &[PROTOCOL], identity.as_ref())?.tcpls_only();
-        let mut options = ClientOptions::new(self.joins.apply(tls)?, name);
+        let mut options = ClientOptions::new(self.joins.apply(tls), name);
         let config = options.config.as_ref().clone();
         let config = session_config(config, MAX_STREAMS).with(|config| config.session_timeout = self.outage);
         options.config = Arc::new(config);

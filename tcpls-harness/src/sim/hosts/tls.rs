@@ -21,8 +21,8 @@ pub(crate) struct Identity {
 }
 
 enum Kind {
-    /// With the tickets for early data, if there is any, and the server's configuration.
-    Null(Option<NullTickets>, Arc<Config>),
+    /// With the tickets for early data, if there is any, and the server's configuration; and whether joins are resumptions.
+    Null(Option<NullTickets>, Arc<Config>, bool),
     /// One without tickets, and one that has some, if there is early data.
     Client(RustlsClient, Option<RustlsClient>),
     Server(RustlsServer),
@@ -40,10 +40,11 @@ pub(crate) fn identities(
         Crypto::Null => {
             let tickets = (early != EarlyData::None).then(NullTickets::default);
             let accepted = tickets.clone().filter(|_| early == EarlyData::Accepted);
-            (Kind::Null(tickets, server.clone()), Kind::Null(accepted, server.clone()))
+            let resumed = scenario.resumed_joins;
+            (Kind::Null(tickets, server.clone(), resumed), Kind::Null(accepted, server.clone(), resumed))
         }
         Crypto::Tls => {
-            let tls = Tls::default();
+            let tls = Tls { resumed_joins: scenario.resumed_joins, ..Tls::default() };
             let (plain, tls_server) = (tls.client(seed), tls.server(seed));
             match early {
                 EarlyData::None => (Kind::Client(plain, None), Kind::Server(tls_server)),
@@ -77,10 +78,11 @@ impl Identity {
         self.ledger.watch(match &self.kind {
             Kind::Client(_, Some(client)) if resumes => start_client(client),
             Kind::Client(client, _) => start_client(client),
-            Kind::Null(Some(tickets), server) if resumes => {
-                Box::new(NullHandshake::resuming(rng.seed().0, tickets.issue(server)))
+            Kind::Null(Some(tickets), server, resumed) if resumes => {
+                null(NullHandshake::resuming(rng.seed().0, tickets.issue(server)), *resumed)
             }
-            Kind::Null(..) | Kind::Server(_) => Box::new(NullHandshake::new(Side::Client, rng.seed().0)),
+            Kind::Null(.., resumed) => null(NullHandshake::new(Side::Client, rng.seed().0), *resumed),
+            Kind::Server(_) => null(NullHandshake::new(Side::Client, rng.seed().0), false),
         })
     }
 
@@ -88,8 +90,13 @@ impl Identity {
     pub(crate) fn server(&self) -> Box<dyn Handshake> {
         self.ledger.watch(match &self.kind {
             Kind::Server(server) => server.handshake().expect("the configuration is complete"),
-            Kind::Null(Some(tickets), _) => Box::new(NullHandshake::accepting(tickets.clone())),
-            Kind::Null(..) | Kind::Client(..) => Box::new(NullHandshake::new(Side::Server, [0; 32])),
+            Kind::Null(Some(tickets), _, resumed) => null(NullHandshake::accepting(tickets.clone()), *resumed),
+            Kind::Null(.., resumed) => null(NullHandshake::new(Side::Server, [0; 32]), *resumed),
+            Kind::Client(..) => null(NullHandshake::new(Side::Server, [0; 32]), false),
         })
     }
+}
+
+fn null(tls: NullHandshake, resumes_joins: bool) -> Box<dyn Handshake> {
+    Box::new(if resumes_joins { tls.resuming_joins() } else { tls })
 }

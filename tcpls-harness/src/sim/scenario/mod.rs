@@ -32,6 +32,9 @@ pub struct Scenario {
     /// Whether clients have been here before, and send early data.
     #[serde(default, skip_serializing_if = "has_no_early_data")]
     pub early_data: EarlyData,
+    /// Whether both ends make joins TLS resumptions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resumed_joins: bool,
     /// The transport: byte pipes or packets.
     #[serde(default)]
     pub transport: Transport,
@@ -205,6 +208,7 @@ impl Default for Scenario {
             title: String::new(),
             crypto: Crypto::default(),
             early_data: EarlyData::default(),
+            resumed_joins: false,
             transport: Transport::default(),
             keep: Keep::default(),
             clients: 1,

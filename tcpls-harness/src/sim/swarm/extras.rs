@@ -30,6 +30,7 @@ pub(super) fn add_extras(scenario: &mut Scenario, seed: u64, mode: Mode) {
     add_lanes(scenario, &mut SimRng::new(seed, Purpose::Lanes));
     add_group(scenario, &mut SimRng::new(seed, Purpose::Groups));
     add_farm(scenario, &mut SimRng::new(seed, Purpose::Farms));
+    scenario.resumed_joins = SimRng::new(seed, Purpose::ResumedJoins).one_in(2);
 }
 
 /// Sometimes clients have a ticket and send early data, of the transfers that begin at once. The server may reject it, and

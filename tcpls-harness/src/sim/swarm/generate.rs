@@ -84,6 +84,7 @@ pub fn generate(seed: u64, mode: Mode) -> Scenario {
         title: format!("{mode} {seed}"),
         crypto: if maker.rng.one_in(64) { Crypto::Tls } else { Crypto::Null },
         early_data: EarlyData::None,
+        resumed_joins: false,
         transport: maker.transport,
         keep,
         clients: 1,

@@ -73,6 +73,7 @@ fn candidates(from: &Scenario) -> Vec<Scenario> {
     add(&|s| s.keep = Keep::Paths);
     add(&|s| s.crypto = Crypto::Null);
     add(&|s| s.early_data = EarlyData::None);
+    add(&|s| s.resumed_joins = false);
     add(&|s| {
         s.transport = Transport::Pipes;
         for path in &mut s.path {

@@ -138,7 +138,13 @@ async fn servers_with_one_secret_serve_a_session_whichever_of_them_each_join_rea
     drop(site.servers.remove(1));
     later.closed().await;
     session.close(Default::default(), b"").await;
-    let reason = site.servers[0].event("join_failed").await["reason"].as_str().unwrap().to_owned();
+    // The first answer is enough for the client, whichever server gives it.
+    let [first, third] = &mut site.servers[..] else { panic!("two servers are left") };
+    let event = tokio::select! {
+        event = first.event("join_failed") => event,
+        event = third.event("join_failed") => event,
+    };
+    let reason = event["reason"].as_str().unwrap();
     assert!(reason.starts_with("presented a token of server 2, which cannot be reached: "), "{reason}");
 }
 

@@ -97,23 +97,37 @@ async fn get_writes_to_standard_output_or_to_the_file_that_is_named() {
     assert!(std::fs::read(named).unwrap() == pattern(LEN));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn get_joins_by_tls_resumptions_if_both_ends_are_asked_to() {
-    let directory = Directory::new("resumed-joins");
-    let (_server, address) = Tcpls::serve(directory.path(), &["--resumed-joins"]).await;
+/// The ClientHello of a join, of a client and a server with these options.
+async fn hello_of_a_join(name: &str, client: &[&str], server: &[&str]) -> Vec<u8> {
+    let directory = Directory::new(name);
+    let (_server, address) = Tcpls::serve(directory.path(), server).await;
     std::fs::write(directory.path().join("root/file"), pattern(LEN)).unwrap();
     let options = PathOptions::default().with(|path| path.rate = Some(20_000_000));
     let first = Relay::start(ANY, address.parse().unwrap(), options).unwrap();
     // The client dials this one when the server's tickets have arrived.
     let (second, overheard) = overhear(address.parse().unwrap()).await;
     let mut line = get_line(directory.path(), &first.address().to_string(), "file");
-    line.extend(["--resumed-joins", "--migrate", &format!("0.1:{second}")].map(str::to_owned));
+    line.extend(["--migrate".to_owned(), format!("0.1:{second}")]);
+    line.extend(client.iter().map(ToString::to_string));
     let output = command(&[]).args(line).output().await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(std::fs::read(directory.path().join("out/file")).unwrap() == pattern(LEN));
     let join = overheard.await.unwrap();
-    let hello = &join[..5 + usize::from(u16::from_be_bytes([join[3], join[4]]))];
-    assert!(!hello.windows(4).any(|bytes| bytes == [0xff, 0x61, 0, 32]), "the draft's extension is in {hello:02x?}");
+    join[..5 + usize::from(u16::from_be_bytes([join[3], join[4]]))].to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn get_joins_by_tls_resumptions_unless_an_end_refuses() {
+    const OFF: [&str; 1] = ["--no-resumed-joins"];
+    for (name, client, server, is_drafts) in [
+        ("resumed-joins", &[][..], &[][..], false),
+        ("drafts-joins-of-get", &OFF[..], &[][..], true),
+        ("drafts-joins-of-serve", &[][..], &OFF[..], true),
+    ] {
+        let hello = hello_of_a_join(name, client, server).await;
+        let has_extension = hello.windows(4).any(|bytes| bytes == [0xff, 0x61, 0, 32]);
+        assert_eq!(has_extension, is_drafts, "{name}: {hello:02x?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,7 +107,9 @@ impl Player {
                 Item::JoinAnswer { .. }
                 | Item::RetryRequest { .. }
                 | Item::ChangeCipherSpec { .. }
-                | Item::JoinName { .. } => script.verdicts.push_back(item.clone()),
+                | Item::JoinName { .. }
+                | Item::Instance { .. }
+                | Item::Stranger { .. } => script.verdicts.push_back(item.clone()),
                 Item::Scheduled { choice, .. } => script.choices.push_back(*choice),
                 _ => {}
             }
@@ -122,7 +124,7 @@ impl Player {
         Ok(match call {
             Item::Server { now, config, session, cover } => {
                 let secret = Arc::new(TokenSecret::new([0; 32]));
-                let new = NewSession { id: *session, secret, cover: cover.clone() };
+                let new = NewSession { id: *session, secret, cover: cover.clone(), instance: 0 };
                 Connection::server_with(*now, Arc::new(config.as_ref().clone()), tls, new, seed, recorder)
             }
             Item::Client { now, config } => {

@@ -15,7 +15,7 @@ const AT_ONCE: usize = 16;
 /// Whether sessions end so whose server was killed.
 fn is_of_a_killed_server(method: Method, reason: &CloseReason) -> bool {
     match method {
-        Method::HandOver => matches!(reason, CloseReason::OutOfTokens { .. }),
+        Method::HandOver => *reason == CloseReason::LostByServer,
         Method::Direct => matches!(reason, CloseReason::Stranded | CloseReason::OutOfTokens { .. }),
     }
 }
