@@ -33,9 +33,13 @@ async fn leave_without_loss(program: Program) {
     assert_eq!(leaving.len(), before[0]);
     all(AT_ONCE, leaving.into_iter().map(Visitor::leave)).await;
     farm.proxies[0].exited().await;
-    for outcome in all(AT_ONCE, staying.into_iter().map(Visitor::goes_on)).await {
-        all(1, [outcome.unwrap().join_and_lose()]).await;
-    }
+    let staying = all(AT_ONCE, staying.into_iter().map(Visitor::goes_on)).await.into_iter().map(Result::unwrap);
+    // The process that takes its place knows the tokens of the others.
+    farm.replace(0).await;
+    let (next, count) = (&farm.proxies[0], staying.len());
+    let staying = staying.map(|visitor| visitor.joining_at(next.address).join_and_lose()).collect::<Vec<_>>();
+    all(AT_ONCE, staying).await;
+    assert_eq!(next.passed_on().await, count);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,6 @@ use tcpls_core::error::CloseReason;
 use tcpls_harness::dial::Keep;
 use tcpls_harness::net::{ClientOptions, Session, Stream};
 use tcpls_harness::proxy::{PROTOCOL, Target, request};
-use tcpls_harness::tls::Trust;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
 use tokio::sync::{Semaphore, watch};
@@ -57,7 +56,7 @@ impl Proxy {
     }
 
     /// How many joins it has passed on.
-    async fn passed_on(&self) -> usize {
+    pub(super) async fn passed_on(&self) -> usize {
         let (text, name) = (metrics(&self.metrics).await, "tcpls_hand_overs_total{direction=\"passed_on\"} ");
         text.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
     }
@@ -94,7 +93,7 @@ pub(super) struct Farm<'a> {
     directory: &'a Path,
     pub(super) method: Method,
     pub(super) proxies: Vec<Proxy>,
-    trust: Trust,
+    members: Members,
     target: Target,
 }
 
@@ -102,19 +101,18 @@ impl<'a> Farm<'a> {
     pub(super) async fn start(directory: &'a Path, method: Method) -> Self {
         raise_descriptors();
         let members = Members::prepare(directory);
-        let source = SOURCE.to_string();
         let mut proxies = Vec::new();
         for number in MEMBERS {
-            let mut line = vec!["proxy", "--json", "--listen", "127.0.0.1:0", "--anyone", "--allow", "127.0.0.1:*"];
-            line.extend(["--proxy-protocol", &source]);
-            match method {
-                Method::HandOver => line.extend(members.line(number)),
-                Method::Direct => line.extend(members.line(number).iter().take(4).chain(&["--direct", "127.0.0.1"])),
-            }
-            proxies.push(Proxy::start(&line).await);
+            proxies.push(launch(&members, method, number, ANY).await);
         }
         let target = echo_target().await.to_string().parse().unwrap();
-        Self { directory, method, proxies, trust: members.trust, target }
+        Self { directory, method, proxies, members, target }
+    }
+
+    /// Another process takes the place of a proxy that has exited: its number and its addresses.
+    pub(super) async fn replace(&mut self, proxy: usize) {
+        let address = self.proxies[proxy].address;
+        self.proxies[proxy] = launch(&self.members, self.method, MEMBERS[proxy], address).await;
     }
 
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
@@ -160,7 +158,7 @@ impl<'a> Farm<'a> {
 
     /// A client that comes to this address of the balancer.
     pub(super) fn visitor(&self, number: usize, address: SocketAddr) -> impl Future<Output = Visitor> + Send + use<> {
-        let tls = self.trust.client(&[PROTOCOL]).unwrap();
+        let tls = self.members.trust.client(&[PROTOCOL]).unwrap();
         let mut options = ClientOptions::new(tls, "localhost".try_into().unwrap());
         options.dial.keep = Keep::Session;
         // Nothing answers at the direct address of a server that was killed.
@@ -179,6 +177,19 @@ impl<'a> Farm<'a> {
             Visitor { session, stream, joins_at, number, joins: 0 }
         }
     }
+}
+
+/// Starts one of the proxies.
+async fn launch(members: &Members, method: Method, number: &str, listen: SocketAddr) -> Proxy {
+    let (source, listen, own) = (SOURCE.to_string(), listen.to_string(), members.line(number));
+    let mut line = vec!["proxy", "--json", "--listen", &listen, "--anyone", "--allow", "127.0.0.1:*"];
+    line.extend(["--proxy-protocol", &source]);
+    match method {
+        Method::HandOver => line.extend(own),
+        // Certificate and key.
+        Method::Direct => line.extend(own.into_iter().take(4).chain(["--direct", "127.0.0.1"])),
+    }
+    Proxy::start(&line).await
 }
 
 /// A client with a session, and a connection through the proxy.
@@ -223,6 +234,12 @@ impl Visitor {
             Ok(()) => Ok(self),
             Err(_) => Err(self.session.closed().await),
         }
+    }
+
+    /// Joins at this address from now on.
+    pub(super) fn joining_at(mut self, address: SocketAddr) -> Self {
+        self.joins_at = address;
+        self
     }
 
     /// Whether its server drains.
