@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::client::{EchConfig, EchGreaseConfig, EchMode};
 use rustls::crypto::aws_lc_rs::hpke::{ALL_SUPPORTED_SUITES, DH_KEM_X25519_HKDF_SHA256_AES_128};
+use rustls::crypto::hpke::Hpke;
 use rustls::pki_types::EchConfigListBytes;
 use rustls::pki_types::pem::PemObject;
 
@@ -55,7 +56,7 @@ impl Ech {
     /// # Errors
     /// The library cannot make a key.
     pub fn grease() -> Result<Self, TlsError> {
-        let suite = DH_KEM_X25519_HKDF_SHA256_AES_128;
+        let suite: &dyn Hpke = DH_KEM_X25519_HKDF_SHA256_AES_128;
         let (public, _) = suite.generate_key_pair().map_err(|error| failure("no key for GREASE ECH", error))?;
         Ok(Self(EchMode::Grease(EchGreaseConfig::new(suite, public))))
     }

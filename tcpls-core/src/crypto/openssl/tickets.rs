@@ -3,7 +3,8 @@
 use core::fmt;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use openssl::asn1::Asn1Time;
 
 use super::secrets::Secret;
 use crate::crypto::EARLY_DATA;
@@ -167,9 +168,11 @@ fn vector<const N: usize>(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(len.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)))
 }
 
-/// The system's time in seconds since 1970, as OpenSSL uses it.
+/// OpenSSL's time, which is the system's, in seconds since 1970; 0 if it has none: then no ticket is used.
 pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
+    let since_1970 = || Asn1Time::from_unix(0)?.diff(&*Asn1Time::days_from_now(0)?);
+    let seconds = since_1970().map(|passed| i64::from(passed.days) * 24 * 3600 + i64::from(passed.secs));
+    seconds.ok().and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

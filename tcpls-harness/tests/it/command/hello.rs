@@ -2,7 +2,7 @@
 
 use super::{Tcpls, command, get_line};
 use crate::refusals::overhear;
-use crate::support::{Directory, pattern};
+use crate::support::{Directory, pattern, soon};
 
 const LEN: usize = 100_000;
 
@@ -18,7 +18,7 @@ async fn download(name: &str, get: &[&str], serve: &[&str]) -> (std::process::Ou
     if output.status.success() {
         assert!(std::fs::read(directory.path().join("out/file")).unwrap() == pattern(LEN));
     }
-    (output, overheard.await.unwrap())
+    (output, soon(overheard).await.unwrap())
 }
 
 fn has(bytes: &[u8], wanted: &[u8]) -> bool {
@@ -101,6 +101,7 @@ mod compression {
 #[cfg(feature = "aws-lc-rs")]
 mod ech {
     use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_128;
+    use rustls::crypto::hpke::Hpke;
 
     use super::*;
 
