@@ -6,6 +6,7 @@ mod ports;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -173,6 +174,14 @@ impl Site {
         }
         let balancer = Balancer::start(servers.iter().map(|server| server.address).collect(), header).await;
         Self { identity, servers, balancer }
+    }
+
+    /// Of a client whose joins have the form of the draft: those in the other form get no alert.
+    fn options_of_the_draft(&self) -> ClientOptions {
+        let tls = trust(&self.identity).client(&[PROTOCOL]).unwrap().without_resumed_joins();
+        let mut options = self.options();
+        options.tls = Arc::new(tls);
+        options
     }
 
     fn options(&self) -> ClientOptions {
@@ -430,7 +439,7 @@ async fn hello_of_a_start(site: &Site) -> Vec<u8> {
 #[tokio::test]
 async fn join_of_an_unknown_server_is_refused_like_an_unknown_token() {
     let site = Site::start(b"", |_| {}).await;
-    let session = site.connect().await;
+    let session = Session::connect(&[site.balancer.address], site.options_of_the_draft()).await.unwrap();
     let hello = hello_of_a_join(&session).await;
     let second = &site.servers[1];
     let mut failures = second.failures().await;

@@ -30,7 +30,7 @@ async fn what_was_seen_in_the_network_of_the_farm_is_of_no_use_to_a_thief() {
     let [first, second, ..] = &site.servers[..] else { panic!() };
     let (tapped, seen) = wiretap(first.farm_address).await;
     second.call(move |listener| listener.set_farm_peers(BTreeMap::from([(ServerId(1), tapped)]))).await;
-    let session = Session::connect(&[first.address], site.options()).await.unwrap();
+    let session = Session::connect(&[first.address], site.options_of_the_draft()).await.unwrap();
     session.add_tcp(second.address, None).await.unwrap();
     let seen = seen.await.unwrap();
     let mut failures = first.failures().await;
@@ -54,7 +54,7 @@ async fn what_was_seen_in_the_network_of_the_farm_is_of_no_use_to_a_thief() {
 async fn replayed_joins_are_passed_on_at_a_bounded_rate_for_each_client() {
     let site = Site::start(b"", |options| options.client_hand_over_rate = RateLimit::new(3, HOUR)).await;
     let second = &site.servers[1];
-    let session = Session::connect(&[site.servers[0].address], site.options()).await.unwrap();
+    let session = Session::connect(&[site.servers[0].address], site.options_of_the_draft()).await.unwrap();
     let hello = hello_of_a_join(&session).await;
     session.add_tcp(site.servers[0].address, None).await.unwrap();
     let mut failures = second.failures().await;
