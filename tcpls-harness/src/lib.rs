@@ -9,6 +9,7 @@
 //! | [`tls`] | | certificates and keys, as configurations for sessions |
 //! | `links` | `interfaces` | which interfaces of a host lead to a server, without sockets |
 //! | `proxy` | `proxy` | tunnels: TCP connections of other programs, a stream of a session for each |
+//! | `programs` | `programs` | congestion controls as BPF programs, and the process that registers them |
 //! | `sim` | `sim` | whole networks in virtual time, and the same applications on them, for tests and experiments |
 //! | `trace` | `json` | traces of sessions as JSON lines and as qlog |
 //! | `capture` | `capture` | sessions in captures of packets, decrypted with a key log |
@@ -81,6 +82,8 @@ pub mod links;
 pub mod net;
 #[cfg(any(test, feature = "proxy", feature = "self-signed"))]
 mod private;
+#[cfg(feature = "programs")]
+pub mod programs;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 #[cfg(feature = "sim")]

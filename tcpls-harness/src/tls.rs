@@ -36,7 +36,7 @@ pub use self::ech::Ech;
 pub use self::options::TlsOptions;
 #[cfg(feature = "cli")]
 pub(crate) use self::pinned::WrongKey;
-#[cfg(feature = "proxy")]
+#[cfg(any(feature = "programs", feature = "proxy"))]
 pub(crate) use self::pinned::sha256;
 pub use self::pinned::{Pin, Pins};
 

@@ -293,6 +293,8 @@ mod tests {
     /// Values, one of which every option takes.
     const SAMPLES: &[&str] = &[
         "1",
+        "name=1",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
         "1s",
         "127.0.0.1:0",
         "127.0.0.1",

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::str::FromStr;
+#[cfg(unix)]
+use std::sync::Arc;
 
 use super::paths::no_zone;
 use super::{Outcome, qlog, systemd, zones};
@@ -29,6 +31,11 @@ pub struct ListenArgs {
     /// in it can claim any address
     #[arg(long, value_name = "NETWORK")]
     pub proxy_protocol: Vec<Network>,
+    /// Socket of tcpls bpf-helper: clients may choose a congestion control among its programs, and bring one if it has the
+    /// key of its author
+    #[cfg(unix)]
+    #[arg(long, value_name = "PATH")]
+    pub bpf_helper: Option<std::path::PathBuf>,
 }
 
 impl ListenArgs {
@@ -61,6 +68,11 @@ impl ListenArgs {
         options.qlog = qlog::current();
         options.proxy_protocol.clone_from(&self.proxy_protocol);
         let addresses = |list: &[AdvertiseAs]| list.iter().map(|AdvertiseAs(address)| *address).collect();
+        #[cfg(unix)]
+        if let Some(socket) = &self.bpf_helper {
+            let programs = Some(crate::programs::Helper::at(socket.clone()));
+            options.peer_options = Arc::new((*options.peer_options).clone().with(|policy| policy.programs = programs));
+        }
         (options.advertise, options.direct) = (addresses(&self.advertise), addresses(&self.direct));
     }
 }

@@ -6,6 +6,7 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod bpf;
 pub mod completions;
 mod config;
 pub mod decrypt;
@@ -109,6 +110,8 @@ enum Command {
     #[command(subcommand)]
     Sim(sim::Sim),
     Replay(replay::Args),
+    BpfHelper(bpf::HelperArgs),
+    BpfSign(bpf::SignArgs),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -125,6 +128,10 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse_line(&error, &merged),
     };
+    if let Err(error) = cli.command.confine() {
+        _ = writeln!(std::io::stderr(), "tcpls: {error}");
+        return ExitCode::FAILURE;
+    }
     let mut builder = cli.command.runtime();
     let runtime = match builder.enable_all().max_blocking_threads(MAX_BLOCKING_THREADS).build() {
         Ok(runtime) => runtime,
@@ -213,15 +220,26 @@ impl Command {
     /// The threads that it needs. A single session works in one task: several threads would only wake each other.
     fn runtime(&self) -> Builder {
         match self {
-            Self::Get(_) => Builder::new_current_thread(),
+            Self::Get(_) | Self::BpfHelper(_) => Builder::new_current_thread(),
             _ => Builder::new_multi_thread(),
         }
     }
 
+    /// Drops the privileges that it does not need, before there is another thread.
+    #[cfg(all(feature = "bpf", target_os = "linux"))]
+    fn confine(&self) -> Outcome {
+        if matches!(self, Self::BpfHelper(_)) { bpf::confine() } else { Ok(()) }
+    }
+
+    #[cfg(not(all(feature = "bpf", target_os = "linux")))]
+    fn confine(&self) -> Outcome {
+        Ok(())
+    }
+
     /// Whether it runs until a signal ends it.
     fn is_server(&self) -> bool {
-        let is_tunnel = matches!(self, Self::Socks(_) | Self::Forward(_));
-        is_tunnel || matches!(self, Self::Serve(_) | Self::Proxy(_) | Self::Perf(perf::Perf::Server(_)))
+        let is_local = matches!(self, Self::Socks(_) | Self::Forward(_) | Self::BpfHelper(_));
+        is_local || matches!(self, Self::Serve(_) | Self::Proxy(_) | Self::Perf(perf::Perf::Server(_)))
     }
 
     /// Its name, where it answers `tcpls status`, and whether it prints JSON; `None` if it does not answer.
@@ -259,6 +277,8 @@ impl Command {
             Self::Perf(perf) => perf::run(perf).await,
             Self::Sim(sim) => sim::run(sim).await,
             Self::Replay(args) => replay::run(&args),
+            Self::BpfHelper(args) => bpf::run(args).await,
+            Self::BpfSign(args) => bpf::sign(&args),
             Self::Completions(args) => completions::run(&args),
             Self::Man(args) => man::run(&args),
         }

@@ -11,6 +11,8 @@ use super::super::paths::{follow_advertised, resolve, server_name, tell_troubles
 use super::super::session_cache::SessionCache;
 use super::super::url::Url;
 use super::super::{Outcome, qlog, status};
+#[cfg(unix)]
+use super::program;
 use super::renewal::{Dial, DialError};
 use super::{Args, PROTOCOL, congestion};
 use crate::dial::Backup;
@@ -27,6 +29,9 @@ pub(super) struct Dialer {
     /// The options once the server is known to support TCPLS.
     tcpls_only: ClientOptions,
     is_tcpls: bool,
+    /// The congestion control that the server is asked for, if it is a BPF program.
+    #[cfg(unix)]
+    program: Option<program::Wanted>,
 }
 
 impl Dialer {
@@ -58,7 +63,16 @@ impl Dialer {
             // Each of them is to be used anyway.
             (options.dial.stagger, tcpls_only.dial.stagger) = (Duration::ZERO, Duration::ZERO);
         }
-        Ok(Self { args: args.clone(), given, url, options, tcpls_only, is_tcpls: false })
+        Ok(Self {
+            args: args.clone(),
+            given,
+            url,
+            options,
+            tcpls_only,
+            is_tcpls: false,
+            #[cfg(unix)]
+            program: program::Wanted::of(args.ask_program, args.bring_program.as_deref())?,
+        })
     }
 
     /// Makes the first session. Those that follow use TCPLS if it does: files are requested side by side.
@@ -96,11 +110,21 @@ impl Dial for Dialer {
         let company = accompany(session.clone(), standby, self.args.clone());
         if session.is_tcpls() {
             company.await;
+            #[cfg(unix)]
+            if let Some(wanted) = &self.program {
+                program::ask(&session, wanted).await;
+            }
         } else if uses_tcpls(&session) {
             let session = session.clone();
+            #[cfg(unix)]
+            let program = self.program.clone();
             tokio::spawn(async move {
                 if session.handshake_confirmed().await.is_ok() {
                     company.await;
+                    #[cfg(unix)]
+                    if let Some(wanted) = &program {
+                        program::ask(&session, wanted).await;
+                    }
                 }
             });
         }

@@ -2,6 +2,8 @@
 
 mod congestion;
 mod dialer;
+#[cfg(unix)]
+mod program;
 mod renewal;
 mod transfer;
 
@@ -43,6 +45,8 @@ use super::url::Url;
 use super::{Outcome, output, report, status};
 use crate::files::PROTOCOL;
 use crate::net::CongestionName;
+#[cfg(unix)]
+use crate::programs::ProgramId;
 use crate::proxy::Invite;
 
 /// Maximum of files received at the same time, because each is an open file.
@@ -85,6 +89,14 @@ pub struct Args {
     /// and its answer is printed
     #[arg(long, value_name = "NAME")]
     pub ask_congestion: Option<CongestionName>,
+    /// Ask the server for the congestion control that is a BPF program with this SHA-256
+    #[cfg(unix)]
+    #[arg(long, value_name = "SHA256", conflicts_with = "ask_congestion")]
+    pub ask_program: Option<ProgramId>,
+    /// Bring the server a congestion control, a file of tcpls bpf-sign, and ask it to use that
+    #[cfg(unix)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ask_congestion", "ask_program"])]
+    pub bring_program: Option<PathBuf>,
     /// How they join.
     #[command(flatten)]
     pub joins: JoinArgs,

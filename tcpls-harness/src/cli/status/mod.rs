@@ -12,7 +12,7 @@ mod report;
 #[cfg(unix)]
 mod serve;
 #[cfg(unix)]
-mod socket;
+pub(crate) mod socket;
 #[cfg(unix)]
 mod view;
 

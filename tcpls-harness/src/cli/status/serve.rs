@@ -51,7 +51,7 @@ pub(crate) fn offer(command: &'static str, path: Option<&Path>) -> Outcome<Optio
         None => socket::listen(command)
             .inspect_err(|error| tracing::info!(target: "tcpls", "tcpls status can't ask this command: {error}"))
             .ok(),
-        Some(path) => Some(socket::listen_at(path).map_err(|error| {
+        Some(path) => Some(socket::listen_at(path, socket::OWNER).map_err(|error| {
             format!("can't answer tcpls status at {}: {error}; choose another --status-socket", path.display())
         })?),
     };

@@ -18,6 +18,8 @@ const BACKLOG: i32 = 64;
 /// A socket without its final name is older only if its command was killed while it made it.
 const UNFINISHED: Duration = Duration::from_secs(60);
 const SUFFIX: &str = ".sock";
+/// The permissions of a socket for this user alone.
+pub(super) const OWNER: u32 = 0o600;
 
 /// Where commands put their sockets, and where `tcpls status` looks for them.
 pub(super) fn directory() -> Option<PathBuf> {
@@ -43,14 +45,14 @@ pub(super) fn check(directory: &Path) -> io::Result<()> {
 
 /// A socket that is removed when this is dropped.
 #[derive(Debug)]
-pub(super) struct Listening {
-    pub(super) listener: UnixListener,
-    pub(super) name: Name,
+pub(crate) struct Listening {
+    pub(crate) listener: UnixListener,
+    pub(crate) name: Name,
 }
 
 /// The name of a socket, removed when this is dropped.
 #[derive(Debug)]
-pub(super) struct Name(PathBuf);
+pub(crate) struct Name(PathBuf);
 
 impl Drop for Name {
     fn drop(&mut self) {
@@ -63,11 +65,11 @@ pub(super) fn listen(command: &str) -> io::Result<Listening> {
     let directory = directory().ok_or_else(|| io::Error::other("there is no directory for it"))?;
     prepare(&directory)?;
     _ = list(&directory); // which removes those of commands that were killed
-    bind(&directory.join(format!("{command}-{}{SUFFIX}", process::id())))
+    bind(&directory.join(format!("{command}-{}{SUFFIX}", process::id())), OWNER)
 }
 
 /// Listens at `path`, which must not exist, except as a socket at which no command listens.
-pub(super) fn listen_at(path: &Path) -> io::Result<Listening> {
+pub(crate) fn listen_at(path: &Path, mode: u32) -> io::Result<Listening> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(io::Error::new(ErrorKind::AlreadyExists, "there is a file of that name"));
@@ -78,12 +80,12 @@ pub(super) fn listen_at(path: &Path) -> io::Result<Listening> {
         }
         _ => {}
     }
-    bind(path)
+    bind(path, mode)
 }
 
 /// The socket gets its name only once it can be connected to, with its permissions: there is no moment at which it seems to
 /// be one of a command that was killed, or at which other users may connect.
-fn bind(path: &Path) -> io::Result<Listening> {
+fn bind(path: &Path, mode: u32) -> io::Result<Listening> {
     let file = path.file_name().ok_or_else(|| io::Error::other("this is no name of a file"))?.to_string_lossy();
     let unfinished = path.with_file_name(format!(".{file}.{}", process::id()));
     if is_dead(&unfinished) {
@@ -92,7 +94,7 @@ fn bind(path: &Path) -> io::Result<Listening> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(&unfinished)?)?;
     let mut name = Name(unfinished);
-    fs::set_permissions(&name.0, Permissions::from_mode(0o600))?;
+    fs::set_permissions(&name.0, Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     fs::rename(&name.0, path)?;

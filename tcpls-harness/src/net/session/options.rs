@@ -3,6 +3,8 @@
 //! A socket belongs to the session's task, which sets its options when it is called ([`Input`]).
 
 use std::collections::BTreeMap;
+#[cfg(all(feature = "programs", unix))]
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -16,10 +18,17 @@ use super::Session;
 use super::handle::Handle;
 use super::remotes::Ends;
 use super::shared::{Answer, Input, State};
+#[cfg(all(feature = "programs", unix))]
+use crate::net::tcp_option::{Brought, PROGRAM_PIECE, pieces};
 use crate::net::tcp_option::{OptionPolicy, Rate, TcpOption};
+#[cfg(all(feature = "programs", unix))]
+use crate::programs::{ProgramId, SIGNATURE_LEN};
 
 /// Options that a session keeps for later TCP connections.
 const MAX_KEPT: usize = 32;
+/// Pieces of a program without an answer, so that other requests have places.
+#[cfg(all(feature = "programs", unix))]
+const MAX_UNANSWERED: usize = 12;
 
 /// Who wants an option set.
 pub(crate) enum Asker {
@@ -67,6 +76,9 @@ pub(crate) struct Options {
     /// What the peer may choose.
     policy: Option<Arc<OptionPolicy>>,
     rate: Rate,
+    /// The congestion control that the peer brings.
+    #[cfg(all(feature = "programs", unix))]
+    brought: Brought,
     kept: Vec<Kept>,
     /// TCP connections that have joined, and whose ends are not known yet.
     unplaced: Vec<ConnectionId>,
@@ -236,6 +248,81 @@ impl State {
         }
         self.wake_task();
         if receivers.is_empty() { Err(AskOptionError::Unknown) } else { Ok(receivers) }
+    }
+}
+
+/// Congestion controls that are BPF programs.
+#[cfg(all(feature = "programs", unix))]
+impl State {
+    /// The peer brings a piece of one. Its own limit bounds the pieces, not the rate of options.
+    pub(crate) fn take_piece(&mut self, value: &[u8], request: Option<OptionRequestId>) {
+        let takes_programs = self.options.policy.as_ref().is_some_and(|policy| policy.programs.is_some());
+        let outcome = if takes_programs { self.options.brought.take(value) } else { OptionOutcome::Refused };
+        self.note_option(Asker::Peer(request), outcome);
+    }
+
+    /// What the peer has brought, if it is that program.
+    pub(crate) fn take_brought(&mut self, id: &ProgramId) -> Option<Vec<u8>> {
+        self.options.brought.finish(id)
+    }
+
+    /// The task is to set an option that was decided on elsewhere.
+    pub(crate) fn choose_option(&mut self, tcp: ConnectionId, option: TcpOption, request: Option<OptionRequestId>) {
+        if !self.is_closed() {
+            self.inbox.push(Input::SetOption(tcp, option, Asker::Peer(request)));
+            self.wake_task();
+        }
+    }
+
+    fn bring_piece(&mut self, piece: &[u8]) -> Result<oneshot::Receiver<OptionOutcome>, AskOptionError> {
+        if self.is_closed() {
+            return Err(AskOptionError::Closed);
+        }
+        let tcp = self.conn.tcp_connections().next().ok_or(AskOptionError::Unknown)?;
+        let request = self.conn.ask_tcp_option(tcp, PROGRAM_PIECE, piece)?;
+        let (sender, receiver) = oneshot::channel();
+        self.options.asks.insert(request, sender);
+        self.wake_task();
+        Ok(receiver)
+    }
+}
+
+#[cfg(all(feature = "programs", unix))]
+impl Session {
+    /// Sends the peer a congestion control that is a BPF program, signed as `tcpls bpf-sign` does it.
+    ///
+    /// Returns its ID for [`TcpOption::CongestionProgram`], or the first outcome that is not
+    /// [`OptionOutcome::Applied`]. Only what the peer's helper accepts is used, and that is known once the peer is asked for
+    /// it. Not cancel safe: the peer then has a part, which is of no use.
+    ///
+    /// # Errors
+    /// See [`AskOptionError`]; [`AskOptionError::TooLong`] for more than 32 KiB, [`AskOptionError::TooMany`] if other
+    /// requests take all places.
+    pub async fn bring_program(&self, signed: &[u8]) -> Result<Result<ProgramId, OptionOutcome>, AskOptionError> {
+        let Some(object) = signed.get(SIGNATURE_LEN..) else { return Ok(Err(OptionOutcome::Refused)) };
+        let mut answers: VecDeque<oneshot::Receiver<OptionOutcome>> = VecDeque::new();
+        let mut rest = pieces(signed).ok_or(AskOptionError::TooLong)?;
+        let mut next = rest.next();
+        while next.is_some() || !answers.is_empty() {
+            if let Some(piece) = next.as_ref().filter(|_| answers.len() < MAX_UNANSWERED) {
+                match self.handle().with(|state| state.bring_piece(piece)) {
+                    Ok(answer) => {
+                        answers.push_back(answer);
+                        next = rest.next();
+                        continue;
+                    }
+                    Err(AskOptionError::TooMany) if !answers.is_empty() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if let Some(answer) = answers.pop_front() {
+                let outcome = answer.await.map_err(|_| AskOptionError::Closed)?;
+                if outcome != OptionOutcome::Applied {
+                    return Ok(Err(outcome));
+                }
+            }
+        }
+        Ok(Ok(ProgramId::of(object)))
     }
 }
 

@@ -41,6 +41,8 @@ fn try_set(stream: &TcpStream, option: &TcpOption) -> Option<io::Result<()>> {
         TcpOption::UserTimeout(time) => Some(socket.set_tcp_user_timeout(Some(*time))),
         #[cfg(any(target_os = "linux", target_os = "android"))]
         TcpOption::CongestionControl(name) => Some(socket.set_tcp_congestion(name.as_str().as_bytes())),
+        #[cfg(all(feature = "programs", unix))]
+        TcpOption::CongestionProgram(_) => None,
         TcpOption::Socket(option, value) => set_number(stream, *option, *value),
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         TcpOption::UserTimeout(_) | TcpOption::CongestionControl(_) => None,

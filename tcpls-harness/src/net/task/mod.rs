@@ -19,6 +19,8 @@ mod dials;
 mod endings;
 mod leaving;
 mod mailbox;
+#[cfg(all(feature = "programs", unix))]
+mod programs;
 mod traffic;
 
 use std::future::Future;
@@ -48,6 +50,8 @@ use crate::net::account::reports::{Report, Reports};
 use crate::net::os::{instant, now};
 use crate::net::session::{Asker, Input, PeerOption, Shared, State};
 use crate::net::socket::{MAX_READ, Socket, reset, unrestricted};
+#[cfg(all(feature = "programs", unix))]
+use crate::net::tcp_option::PROGRAM_PIECE;
 use crate::net::tcp_option::TcpOption;
 
 /// Turns after which other tasks run, such as those of the application.
@@ -352,9 +356,18 @@ impl Driver {
     /// The kernel is asked without the lock.
     fn judge_option(&mut self, asked: &PeerOption) {
         let PeerOption { tcp, kind, ref value, request } = *asked;
+        #[cfg(all(feature = "programs", unix))]
+        if kind == PROGRAM_PIECE {
+            return self.shared.drive(|state| state.take_piece(value, request));
+        }
         let policy = self.shared.drive(|state| state.options.admit(self.now)).ok_or(OptionOutcome::Refused);
-        match policy.and_then(|policy| policy.judge(kind, value, unrestricted)) {
-            Ok(option) => self.set_option(tcp, &option, Asker::Peer(request)),
+        let judged = policy.and_then(|policy| Ok((policy.judge(kind, value, unrestricted)?, policy)));
+        match judged {
+            #[cfg(all(feature = "programs", unix))]
+            Ok((TcpOption::CongestionProgram(id), policy)) => {
+                programs::select(self.shared.clone(), policy.programs.clone(), id, tcp, request);
+            }
+            Ok((option, _)) => self.set_option(tcp, &option, Asker::Peer(request)),
             Err(outcome) => self.shared.drive(|state| state.note_option(Asker::Peer(request), outcome)),
         }
     }

@@ -2,6 +2,8 @@
 //! which of them the peer may choose here. Without sockets: `socket` sets them, and the simulator.
 
 mod policy;
+#[cfg(all(feature = "programs", unix))]
+mod program;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -10,6 +12,8 @@ use std::time::Duration;
 
 pub(crate) use self::policy::Rate;
 pub use self::policy::{CongestionPolicy, OptionPolicy};
+#[cfg(all(feature = "programs", unix))]
+pub(crate) use self::program::{Brought, pieces};
 pub use self::text::{CongestionName, OptionTextError, SocketOption};
 
 /// The user timeout of RFC 5482.
@@ -18,6 +22,12 @@ const USER_TIMEOUT: u8 = 28;
 const CONGESTION_CONTROL: u8 = 254;
 const KEEP_ALIVE: u8 = 253;
 const SOCKET: u8 = 252;
+/// The hash of a congestion control that is a BPF program.
+#[cfg(all(feature = "programs", unix))]
+const PROGRAM: u8 = 251;
+/// A piece of such a program.
+#[cfg(all(feature = "programs", unix))]
+pub(crate) const PROGRAM_PIECE: u8 = 250;
 
 /// The flag of a user timeout that counts minutes (RFC 5482, 2).
 const MINUTES: u16 = 0x8000;
@@ -31,6 +41,9 @@ pub enum TcpOption {
     UserTimeout(Duration),
     /// The congestion control (`TCP_CONGESTION`).
     CongestionControl(CongestionName),
+    /// A congestion control that is a BPF program, by its hash: only a peer is asked for it.
+    #[cfg(all(feature = "programs", unix))]
+    CongestionProgram(crate::programs::ProgramId),
     /// Time without a byte after which the kernel asks whether the peer is there (`SO_KEEPALIVE`); `None`: never. To the
     /// peer it travels in seconds, rounded up.
     KeepAlive(Option<Duration>),
@@ -53,6 +66,8 @@ impl TcpOption {
         match self {
             Self::UserTimeout(time) => (USER_TIMEOUT, user_timeout(*time).to_be_bytes().to_vec()),
             Self::CongestionControl(name) => (CONGESTION_CONTROL, name.as_str().as_bytes().to_vec()),
+            #[cfg(all(feature = "programs", unix))]
+            Self::CongestionProgram(id) => (PROGRAM, id.as_bytes().to_vec()),
             Self::KeepAlive(time) => {
                 let seconds = time.map_or(0, |time| u32::try_from(seconds_up(time)).unwrap_or(u32::MAX).max(1));
                 (KEEP_ALIVE, seconds.to_be_bytes().to_vec())
@@ -77,6 +92,11 @@ impl TcpOption {
                 let name = str::from_utf8(value).ok().and_then(|name| CongestionName::new(name).ok());
                 name.map(Self::CongestionControl).ok_or(Malformed::Invalid)
             }
+            #[cfg(all(feature = "programs", unix))]
+            PROGRAM => {
+                let hash = value.try_into().map_err(|_| Malformed::Invalid)?;
+                Ok(Self::CongestionProgram(crate::programs::ProgramId::new(hash)))
+            }
             KEEP_ALIVE => {
                 let bytes: [u8; 4] = value.try_into().map_err(|_| Malformed::Invalid)?;
                 let seconds = u32::from_be_bytes(bytes);
@@ -99,6 +119,9 @@ impl TcpOption {
     pub(crate) fn is_same_kind(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Socket(this, _), Self::Socket(other, _)) => this == other,
+            #[cfg(all(feature = "programs", unix))]
+            (Self::CongestionControl(_), Self::CongestionProgram(_))
+            | (Self::CongestionProgram(_), Self::CongestionControl(_)) => true,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }

@@ -40,6 +40,9 @@ pub struct OptionPolicy {
     pub keep_alive: Option<RangeInclusive<Duration>>,
     /// Other options of sockets, with their values.
     pub socket: Vec<(SocketOption, RangeInclusive<u32>)>,
+    /// The helper that registers congestion controls as BPF programs; `None`: the peer can't ask for any.
+    #[cfg(all(feature = "programs", unix))]
+    pub programs: Option<crate::programs::Helper>,
 }
 
 impl Default for OptionPolicy {
@@ -49,6 +52,8 @@ impl Default for OptionPolicy {
             congestion: CongestionPolicy::default(),
             keep_alive: None,
             socket: Vec::new(),
+            #[cfg(all(feature = "programs", unix))]
+            programs: None,
         }
     }
 }
@@ -56,7 +61,7 @@ impl Default for OptionPolicy {
 impl OptionPolicy {
     /// Allows nothing.
     pub fn never() -> Self {
-        Self { user_timeout: None, congestion: CongestionPolicy::Never, keep_alive: None, socket: Vec::new() }
+        Self { user_timeout: None, congestion: CongestionPolicy::Never, ..Self::default() }
     }
 
     /// Returns this policy with a change: `OptionPolicy::default().with(|policy| policy.user_timeout = None)`.
@@ -85,6 +90,8 @@ impl OptionPolicy {
                 CongestionPolicy::Unrestricted => unrestricted().split_whitespace().any(|other| other == name.as_str()),
                 CongestionPolicy::Names(names) => names.contains(name),
             },
+            #[cfg(all(feature = "programs", unix))]
+            TcpOption::CongestionProgram(_) => self.programs.is_some(),
             TcpOption::KeepAlive(time) => {
                 let is_within = |range: &RangeInclusive<Duration>| time.is_none_or(|time| range.contains(&time));
                 self.keep_alive.as_ref().is_some_and(is_within)

@@ -2,6 +2,8 @@
 //!
 //! Nothing here waits for time to pass: tests wait for lines of output, and for processes to end.
 
+#[cfg(all(feature = "bpf", target_os = "linux"))]
+mod bpf;
 mod completions;
 mod early;
 mod errors;
