@@ -1,4 +1,5 @@
-//! Any bytes from a peer, and any calls in between: no panic, no unbounded memory, no record that was not sent.
+//! Any bytes from a peer, and any calls in between: no panic, no unbounded memory, no record that was not sent; and the
+//! session replays as it was recorded.
 //!
 //! The input is a list of operations, one byte of kind and argument each, some followed by a length and bytes.
 
@@ -11,8 +12,8 @@ use tcpls_core::{
     StreamId, TcpEnd, Time,
 };
 
-use tcpls_core::testing::NullHandshake;
 use tcpls_core::testing::null::lenient_record;
+use tcpls_core::testing::{NullHandshake, Recordings};
 
 /// A ClientHello without tcpls_join, as short as it can be: it makes the endpoint give a session.
 fn new_session() -> NewSession {
@@ -39,11 +40,14 @@ pub fn bytes(input: &[u8]) {
     let config = Arc::new(Config::default().with(|config| config.overhead_budget = 2000));
     let mut now = Time::from_millis(1);
     let is_early = first & 3 == 3;
+    let recordings = Recordings::redacted();
+    let recorder = Some(recordings.recorder());
     let mut conn = if first & 1 == 0 {
-        Connection::client(now, config, Box::new(NullHandshake::lenient(Side::Client)), Seed([3; 32]))
+        let tls = Box::new(NullHandshake::lenient(Side::Client));
+        Connection::client_with(now, config, tls, Seed([3; 32]), recorder)
     } else {
         let tls = if is_early { NullHandshake::lenient_accepting() } else { NullHandshake::lenient(Side::Server) };
-        Connection::server(now, config, Box::new(tls), new_session(), Seed([3; 32]))
+        Connection::server_with(now, config, Box::new(tls), new_session(), Seed([3; 32]), recorder)
     };
     if !is_early {
         conn.handle_bytes(now, ConnectionId::FIRST, &mut BytesMut::from(&HANDSHAKE[..]));
@@ -97,4 +101,6 @@ pub fn bytes(input: &[u8]) {
     if conn.state() == State::Closed {
         assert!(conn.poll_timeout().is_none() && conn.poll_event().is_none());
     }
+    drop(conn);
+    recordings.check();
 }
