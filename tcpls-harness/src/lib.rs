@@ -13,6 +13,7 @@
 //! | `sim` | `sim` | whole networks in virtual time, and the same applications on them, for tests and experiments |
 //! | `trace` | `json` | traces of sessions as JSON lines and as qlog |
 //! | `capture` | `capture` | sessions in captures of packets, decrypted with a key log |
+//! | `view` | `view` | a page that shows a trace in a browser |
 //! | `relay` | `sim` | a path over real sockets that fails on demand |
 //! | `http` | `proxy` | heads of HTTP/1.1 messages |
 //! | `files` | `files` | a file server and its client |
@@ -94,6 +95,10 @@ mod sync;
 pub mod tls;
 #[cfg(feature = "json")]
 pub mod trace;
+#[cfg(any(feature = "cli", feature = "view"))]
+mod units;
+#[cfg(feature = "view")]
+pub mod view;
 
 pub use rustls;
 pub use tcpls_core as core;

@@ -25,6 +25,7 @@ mod reassembly;
 mod record;
 mod replay;
 mod token;
+mod view;
 
 pub use self::acks::acks;
 pub use self::bytes::bytes;
@@ -42,3 +43,4 @@ pub use self::reassembly::reassembly;
 pub use self::record::record;
 pub use self::replay::replay;
 pub use self::token::token;
+pub use self::view::view;

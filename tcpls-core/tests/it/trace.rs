@@ -130,6 +130,18 @@ fn early(is_accepted: bool, sink: impl Fn(Side) -> Box<dyn Sink>) -> Pair {
 }
 
 #[test]
+fn sink_that_is_added_gets_the_same_events_as_the_first() {
+    let mut pair = Setup { tls: None, ..Setup::default() }.established();
+    let (first, second) = (Recorder::default(), Recorder::default());
+    for recorder in [&first, &second] {
+        pair.client().add_trace(Box::new(recorder.clone()));
+    }
+    pair.transfer(Client, b"data");
+    let (first, second) = (first.lines(), second.lines());
+    assert!(!first.is_empty() && first == second, "{first:?} {second:?}");
+}
+
+#[test]
 fn session_sends_the_same_bytes_with_and_without_a_sink() {
     let recorder = Recorder::default();
     let (traced, plain) = (busy(Some(&recorder)), busy(None));

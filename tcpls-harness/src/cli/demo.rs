@@ -1,7 +1,7 @@
 //! `tcpls demo`: a download over two paths of which one fails on the way, in one process over loopback.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,22 +9,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use ring::digest::{Context, Digest, SHA256};
 use rustls::pki_types::ServerName;
+use serde_json::{Value, json};
 use tcpls_core::event::{Event, TcpEvent};
+use tcpls_core::trace::Sink;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tokio::task::JoinHandle;
 
-use super::files::unreadable;
+use super::files::{OutFile, unreadable};
 use super::paths::wait_for_paths;
 use super::plot::{OpenPlot, PlotFile};
 use super::record::RecordArgs;
 use super::signals::Signals;
 use super::units::{parse_size, rate, size};
 use super::watch::{INTERVAL, Story, Watch};
-use super::{Outcome, output, qlog, report};
+use super::{Outcome, output, qlog, report, view};
 use crate::files::send_all;
 use crate::net::{ClientOptions, Listener, ServerOptions, Session};
 use crate::relay::{PathOptions, Relay};
 use crate::tls::{Identity, Trust};
+use crate::view::Collector;
 
 /// The application protocol: whatever the client opens a stream for, it gets the file.
 const PROTOCOL: &[u8] = b"tcpls-demo";
@@ -53,6 +56,9 @@ pub struct Args {
     /// The recording.
     #[command(flatten)]
     record: RecordArgs,
+    /// Write a page that shows the download to this file, for a browser
+    #[arg(long, value_name = "PAGE.html")]
+    view: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -65,6 +71,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Outcome {
     let signals = Signals::listen()?;
     let (len, plot, mut scene) = report::or_error(prepare(&args), args.json)?;
+    let page = report::or_error(args.view.as_deref().map(OutFile::create).transpose(), args.json)?;
     if !args.json {
         output::tell(format_args!("{} over two paths of {} each:", size(len), rate(RATE as f64 * 8.0)));
         scene.paths.iter().for_each(|path| output::tell(format_args!("  {}", path.name)));
@@ -76,7 +83,7 @@ pub async fn run(args: Args) -> Outcome {
     };
     output::clear().await;
     let (story, received) = report::or_error(download, args.json)?;
-    let sent = report::or_error(scene.server.await?, args.json)?;
+    let sent = report::or_error((&mut scene.server).await?, args.json)?;
     let intact = sent == received;
     if args.json {
         story.print_json(&received, intact)?;
@@ -86,6 +93,10 @@ pub async fn run(args: Args) -> Outcome {
     if let (Some(plot), Some(file)) = (&args.plot, plot) {
         story.into_picture().write(file)?;
         output::tell(format_args!("plot in {}", plot.path().display()));
+    }
+    if let (Some(path), Some(file)) = (&args.view, page) {
+        let page = scene.events.page()?.title(format!("{} over two paths, one of which fails", size(len)));
+        view::write(path, page, file)?;
     }
     if !intact {
         return Err("the file did not arrive as it was sent (SHA-256 differs): this is a bug, please report it".into());
@@ -119,6 +130,10 @@ struct Route {
 struct Scene {
     paths: Vec<Route>,
     options: ClientOptions,
+    /// What both ends do, for a page.
+    events: Collector,
+    /// Whether there will be one.
+    is_collected: bool,
     /// Returns the SHA-256 of the sent data.
     server: JoinHandle<Outcome<String>>,
 }
@@ -150,17 +165,22 @@ impl Scene {
             Some(path) => Box::new(File::open(path).map_err(|error| unreadable(path, error))?),
             None => Box::new(MadeUp(0x9e37_79b9_7f4a_7c15).take(len)),
         };
-        Ok(Self { paths, options, server: tokio::spawn(serve(listener, source)) })
+        let (events, is_collected) = (Collector::default(), args.view.is_some());
+        let server = tokio::spawn(serve(listener, source, is_collected.then(|| events.sink("server", 0))));
+        Ok(Self { paths, options, events, is_collected, server })
     }
 
     /// The client's part: the observations, and the SHA-256 of the received data.
     async fn download(&mut self, len: u64, shown: bool) -> Outcome<(Story, String)> {
         let addresses: Vec<SocketAddr> = self.paths.iter().map(|route| route.relay.address()).collect();
         let session = Session::connect(&addresses, self.options.clone()).await?;
+        if self.is_collected {
+            session.add_trace(self.events.sink("client", 0));
+        }
         wait_for_paths(&session, addresses.len()).await;
         let mut watch = Watch::new(session.clone(), len, shown);
         for tcp in session.tcp_connections() {
-            watch.name(tcp, self.name_of(&session, tcp));
+            self.name(&session, &mut watch, tcp);
         }
         let digest = self.receive(&session, &mut watch, len).await?;
         let story = watch.end();
@@ -168,11 +188,31 @@ impl Scene {
         Ok((story, digest))
     }
 
-    /// Returns the name of a TCP connection's path.
-    fn name_of(&self, session: &Session, tcp: ConnectionId) -> String {
+    /// Notes over which path a TCP connection goes.
+    fn name(&self, session: &Session, watch: &mut Watch, tcp: ConnectionId) {
         let remote = session.path_of(tcp).map(|path| path.remote);
-        let route = self.paths.iter().find(|route| Some(route.relay.address()) == remote);
-        route.map_or_else(String::new, |route| route.name.clone())
+        let Some(path) = self.paths.iter().position(|route| Some(route.relay.address()) == remote) else { return };
+        let name = &self.paths[path].name;
+        watch.name(tcp, name.clone());
+        self.collect(session, json!({ "at": "network", "what": "path", "path": path, "name": name }));
+        for end in ["client", "server"] {
+            self.collect(session, json!({ "at": end, "session": 0, "what": "attached", "tcp": tcp.0, "path": path }));
+        }
+    }
+
+    /// The first path goes down, or (`over`) comes back.
+    fn disturb(&self, session: &Session, over: bool) {
+        let path = &self.paths[0].name;
+        self.collect(session, json!({ "at": "network", "what": "fault", "fault": "down", "path": path, "over": over }));
+    }
+
+    /// Adds a line of a trace, as the simulator has it, for the page.
+    fn collect(&self, session: &Session, mut line: Value) {
+        if self.is_collected {
+            line["t"] = session.runtime().now().as_nanos().into();
+            // The collector keeps its error.
+            _ = self.events.clone().write_all(format!("{line}\n").as_bytes());
+        }
     }
 
     /// Receives the file. The first path goes down meanwhile and recovers later; then the client joins another TCP
@@ -196,7 +236,7 @@ impl Scene {
                 }
                 Some(event) = events.next() => {
                     if let Event::Tcp(TcpEvent::Joined { tcp }) = event {
-                        watch.name(tcp, self.name_of(session, tcp));
+                        self.name(session, watch, tcp);
                     }
                     watch.hear(&event);
                 }
@@ -207,10 +247,12 @@ impl Scene {
             match acts.pop_if(|_| due) {
                 Some(Act::Fail) => {
                     watch.note(format!("{} goes down", path.name));
+                    self.disturb(session, false);
                     path.relay.take_down();
                 }
                 Some(Act::Return) => {
                     watch.note(format!("{} is back", path.name));
+                    self.disturb(session, true);
                     path.relay.resume();
                 }
                 None => {}
@@ -236,8 +278,9 @@ impl Act {
 }
 
 /// The server's part: sends `source` on the stream that the client opens, and returns its SHA-256.
-async fn serve(mut listener: Listener, source: Box<dyn Read + Send>) -> Outcome<String> {
+async fn serve(mut listener: Listener, source: Box<dyn Read + Send>, events: Option<Box<dyn Sink>>) -> Outcome<String> {
     let session = listener.accept().await;
+    events.into_iter().for_each(|events| session.add_trace(events));
     let stream = session.accept_stream().await.ok_or("the client left without asking")?;
     let (mut send, _recv) = stream.split();
     let mut digest = Context::new(&SHA256);

@@ -59,6 +59,7 @@ pub mod units;
 pub mod uplinks;
 mod url;
 mod validity;
+pub mod view;
 mod watch;
 mod zones;
 
@@ -112,6 +113,7 @@ enum Command {
     Replay(replay::Args),
     BpfHelper(bpf::HelperArgs),
     BpfSign(bpf::SignArgs),
+    View(view::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -279,6 +281,7 @@ impl Command {
             Self::Replay(args) => replay::run(&args),
             Self::BpfHelper(args) => bpf::run(args).await,
             Self::BpfSign(args) => bpf::sign(&args),
+            Self::View(args) => view::run(&args),
             Self::Completions(args) => completions::run(&args),
             Self::Man(args) => man::run(&args),
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use crate::units::{bits_per_second, rate, size, time};
+
 /// The longest time that an option can have.
 const MAX_TIME: Duration = Duration::from_secs(365 * 86_400);
 
@@ -58,43 +60,6 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     time.filter(|time| *time <= MAX_TIME).ok_or_else(|| format!("{text} is too long; the maximum is 365d"))
 }
 
-/// Bytes as `1.5 MiB`.
-pub fn size(bytes: u64) -> String {
-    let units = ["KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64;
-    let mut unit = "B";
-    for next in units {
-        if value < 1024.0 {
-            break;
-        }
-        (value, unit) = (value / 1024.0, next);
-    }
-    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
-}
-
-/// Bits per second, of bytes in a time; 0 in no time.
-pub fn bits_per_second(bytes: u64, time: Duration) -> f64 {
-    if time.is_zero() { 0.0 } else { bytes as f64 * 8.0 / time.as_secs_f64() }
-}
-
-/// Bits per second as `1.5 Gbit/s`.
-pub fn rate(bits_per_second: f64) -> String {
-    match bits_per_second {
-        rate if rate >= 1e9 => format!("{:.2} Gbit/s", rate / 1e9),
-        rate if rate >= 1e6 => format!("{:.1} Mbit/s", rate / 1e6),
-        rate => format!("{:.1} kbit/s", rate / 1e3),
-    }
-}
-
-/// A time as `12.3 ms` or `4.56 s`.
-pub fn time(time: Duration) -> String {
-    match time {
-        time if time < Duration::from_millis(1) => format!("{} µs", time.as_micros()),
-        time if time < Duration::from_secs(1) => format!("{:.1} ms", time.as_secs_f64() * 1e3),
-        time => format!("{:.2} s", time.as_secs_f64()),
-    }
-}
-
 /// A time of seconds or more as `15 min`, `2 h` or `90 s`, as [`parse_duration`] takes it; to the nearest second.
 pub fn span(time: Duration) -> String {
     let seconds = time.as_secs() + u64::from(time.subsec_millis() >= 500);
@@ -134,12 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_short() {
-        assert_eq!(size(1023), "1023 B");
-        assert_eq!(size(256 << 20), "256.0 MiB");
-        assert_eq!(rate(bits_per_second(25_000_000, Duration::from_secs(1))), "200.0 Mbit/s");
-        assert_eq!(rate(bits_per_second(1, Duration::ZERO)), "0.0 kbit/s");
-        assert_eq!(time(Duration::from_micros(12_340)), "12.3 ms");
+    fn spans_are_short() {
         let spans = [(0, "0 s"), (59_999, "1 min"), (90_000, "90 s"), (899_700, "15 min"), (7_200_000, "2 h")];
         for (milliseconds, text) in spans {
             assert_eq!(span(Duration::from_millis(milliseconds)), text);

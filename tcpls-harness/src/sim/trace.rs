@@ -24,6 +24,10 @@ const BATCH: usize = 64 << 10;
 #[derive(Debug, Serialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub(crate) enum Note<'a> {
+    /// The run begins.
+    Run { title: &'a str, seed: u64 },
+    /// The network has a path.
+    Path { path: usize, name: &'a str },
     /// The client opens a TCP connection; `socket` names it at both ends.
     Connect { socket: u64, path: usize },
     /// The server accepted a TCP connection.

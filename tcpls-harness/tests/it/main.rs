@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
 mod attacks;
+#[cfg(unix)]
+mod browser;
 mod budgets;
 mod captures;
 mod clients;
@@ -53,3 +55,4 @@ mod tunnel;
 mod tunnel_latency;
 mod tunnel_many;
 mod tunnel_simulated;
+mod view;

@@ -56,6 +56,16 @@ pub(super) struct On {
     state: State,
 }
 
+/// Two sinks for the same events.
+struct Both(Box<dyn Sink>, Box<dyn Sink>);
+
+impl Sink for Both {
+    fn event(&mut self, now: Time, event: &Event<'_>) {
+        self.0.event(now, event);
+        self.1.event(now, event);
+    }
+}
+
 impl Tracer {
     /// A call with a time begins.
     #[inline(always)]
@@ -104,6 +114,15 @@ impl Connection {
     pub(super) fn set_recorder(&mut self, recorder: Recorder, now: Time) {
         let state = self.state();
         self.trace = Tracer(Some(On { sink: None, record: Some(Box::new(recorder)), now, state }));
+    }
+
+    /// Reports the events of this session to `sink`, too, from now on.
+    pub fn add_trace(&mut self, sink: Box<dyn Sink>) {
+        let before = self.trace.0.as_mut().and_then(|on| on.sink.take());
+        self.set_trace(Some(match before {
+            Some(before) => Box::new(Both(before, sink)),
+            None => sink,
+        }));
     }
 
     /// Reports the session's state if it has changed.

@@ -8,12 +8,13 @@ use std::time::Duration;
 use super::super::files::{OutFile, Written, unreadable, unwritable};
 use super::super::plot::{Curve, Picture, PlotFile};
 use super::super::units::{bits_per_second, rate, size};
-use super::super::{Outcome, output, report};
+use super::super::{Outcome, output, report, view};
 use tcpls_core::testing::Recordings;
 
 use crate::sim::report::{BIN, Meter, SessionReport, both};
 use crate::sim::scenario::Transport;
 use crate::sim::{Report, RunOptions, Scenario, run as simulate, run_real};
+use crate::view::Collector;
 
 /// What to run, and what to write down.
 #[derive(Debug, clap::Args)]
@@ -39,6 +40,9 @@ pub struct Args {
     /// Write a plot of goodput over time to this file
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PlotFile>,
+    /// Write a page that shows the run to this file, for a browser; `tcpls view` makes one of a trace
+    #[arg(long, value_name = "PAGE.html")]
+    view: Option<PathBuf>,
     /// Also run it over real sockets, and compare what is delivered
     #[arg(long)]
     real: bool,
@@ -69,14 +73,19 @@ async fn run_file(args: &Args) -> Outcome {
     let trace = args.trace.as_deref().map(OutFile::create).transpose()?;
     let csv = args.csv.as_deref().map(OutFile::create).transpose()?;
     let plot = args.plot.as_ref().map(PlotFile::create).transpose()?;
+    let page = args.view.as_deref().map(OutFile::create).transpose()?;
     let (trace, traced) = trace.unzip();
     let recordings = args.record.as_ref().map(|_| Recordings::redacted());
-    let trace = trace.map(|file| Box::new(file) as Box<dyn Write>);
+    let events = page.is_some().then(Collector::default);
+    let trace = both_of(trace, events.clone());
     let options = RunOptions { trace, recordings: recordings.clone(), ..RunOptions::default() };
     let report = simulate(&scenario, args.seed, options);
     traced.map_or(Ok(()), Written::check)?;
     if let (Some(path), Some(recordings)) = (&args.record, recordings) {
         std::fs::write(path, recordings.file()).map_err(|error| unwritable(path, error))?;
+    }
+    if let (Some(path), Some(file), Some(events)) = (&args.view, page, events) {
+        view::write(path, events.page()?, file)?;
     }
     if let Some((mut csv, written)) = csv {
         _ = csv.write_all(report.meter.csv().as_bytes()).and_then(|()| csv.flush());
@@ -94,6 +103,27 @@ async fn run_file(args: &Args) -> Outcome {
         return Err(verdict(&report).into());
     }
     if args.real { compare(&scenario, &report).await } else { Ok(()) }
+}
+
+/// A writer to both, or to the one that there is.
+fn both_of(file: Option<OutFile>, events: Option<Collector>) -> Option<Box<dyn Write>> {
+    struct Both(OutFile, Collector);
+    impl Write for Both {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            // Each keeps its own error; one that fails does not stop the other.
+            _ = self.1.write_all(bytes);
+            _ = self.0.write_all(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            self.0.flush()
+        }
+    }
+    match (file, events) {
+        (Some(file), Some(events)) => Some(Box::new(Both(file, events))),
+        (Some(file), None) => Some(Box::new(file)),
+        (None, events) => events.map(|events| Box::new(events) as Box<dyn Write>),
+    }
 }
 
 /// What was delivered must be the same; times are for people to compare.

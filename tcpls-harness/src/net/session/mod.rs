@@ -40,6 +40,7 @@ use tcpls_core::connection::schedule::Scheduler;
 use tcpls_core::error::{AddressError, CloseReason, OpenStreamError, TcpError};
 use tcpls_core::event::Established;
 use tcpls_core::stats::Stats;
+use tcpls_core::trace::Sink;
 use tcpls_core::wire::ids::{AddressId, ConnectionId, ErrorCode};
 
 pub use self::advice::AddressPolicy;
@@ -246,6 +247,12 @@ impl Session {
     /// the session is locked; `docs/simulation.md` has an example.
     pub fn set_scheduler(&self, scheduler: Box<dyn Scheduler>) {
         self.command(|state| state.conn.set_scheduler(scheduler));
+    }
+
+    /// Reports the session's events to `sink`, too, from now on; `docs/trace.md` lists them. The sink runs with the session's
+    /// lock ([`net`](crate::net)): it must not call the session, and what it waits for delays the session.
+    pub fn add_trace(&self, sink: Box<dyn Sink>) {
+        self.handle.with(|state| state.conn.add_trace(sink));
     }
 
     /// Sets the keep-alive: after `interval` without activity, the session sends a Ping on each active TCP connection

@@ -126,7 +126,11 @@ impl World {
         let new_client =
             |number| Client::new(&scenario, number, setup.clone(), dial.as_ref(), client.clone(), rng(number));
         let (timeline, upcoming) = timeline(&scenario);
-        let trace = Trace::new(options.hash, options.trace);
+        let mut trace = Trace::new(options.hash, options.trace);
+        trace.note(Time::ZERO, &Note::Run { title: &scenario.title, seed });
+        for (path, named) in scenario.path.iter().enumerate() {
+            trace.note(Time::ZERO, &Note::Path { path, name: &named.name });
+        }
         if let Some(applications) = &applications {
             applications.executor.write_to(trace.lines());
         }

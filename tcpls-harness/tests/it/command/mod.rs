@@ -27,6 +27,7 @@ mod status;
 mod systemd;
 #[cfg(feature = "openssl")]
 mod tls;
+mod view;
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};

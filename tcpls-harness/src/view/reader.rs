@@ -1,0 +1,407 @@
+//! Reads the lines of a trace into tables.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io::{self, BufRead};
+
+use super::columns::MAX_EXACT;
+use super::ends::{End, Way};
+use super::events::Events;
+use super::line::Line;
+use super::pieces::Pieces;
+use super::story::{Moment, Story};
+
+/// The longest line in bytes. Those of sessions are shorter: a record has at most 16 KiB of frames.
+const MAX_LINE: usize = 4 << 20;
+/// The most events of a page; a browser opens so many in about 30 s.
+const MAX_EVENTS: usize = 10_000_000;
+/// The most ranges of streams in them.
+const MAX_PIECES: usize = 20_000_000;
+/// The most hosts and ends of sessions.
+const MAX_ENDS: usize = 20_000;
+/// Names of hosts and paths are cut to this number of characters.
+const LONGEST_NAME: usize = 60;
+
+/// Why a trace cannot be read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TraceError {
+    /// The file can't be read.
+    Read(io::Error),
+    /// A line is not one of a trace.
+    Line {
+        /// Its number, from 1.
+        number: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// There is more than a page can show.
+    TooMuch(&'static str, usize),
+    /// There is no event.
+    Empty,
+}
+
+impl fmt::Display for TraceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => error.fmt(f),
+            Self::Line { number, what } => {
+                write!(f, "line {number} is not a line of a trace: {what}; docs/trace.md describes the format")
+            }
+            Self::TooMuch(what, limit) => {
+                write!(f, "the trace has more than {limit} {what}; keep a part of it, for example with head or grep")
+            }
+            Self::Empty => f.write_str("the trace has no events"),
+        }
+    }
+}
+
+impl std::error::Error for TraceError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Read(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// A fault of a simulated network.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) kind: String,
+    pub(super) path: Option<String>,
+    pub(super) from: u64,
+    pub(super) until: Option<u64>,
+}
+
+/// What is in a trace. Times are in nanoseconds since its first event.
+#[derive(Debug)]
+pub(super) struct Tables {
+    pub(super) title: Option<String>,
+    pub(super) seed: Option<u64>,
+    /// The names of paths, by number.
+    pub(super) paths: BTreeMap<u64, String>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) ends: Vec<End>,
+    pub(super) events: Events,
+    pub(super) pieces: Pieces,
+    pub(super) story: Vec<Moment>,
+    /// Moments that the story has no room for.
+    pub(super) untold: usize,
+    /// The last event.
+    pub(super) end: u64,
+    /// The last line is cut off.
+    pub(super) is_cut: bool,
+}
+
+/// Reads a trace to its end.
+pub(super) fn read(mut input: impl BufRead) -> Result<Tables, TraceError> {
+    let mut lines = Lines::new();
+    loop {
+        let bytes = input.fill_buf().map_err(TraceError::Read)?;
+        if bytes.is_empty() {
+            return lines.finish();
+        }
+        let len = bytes.len();
+        lines.push(bytes)?;
+        input.consume(len);
+    }
+}
+
+/// A trace that comes in pieces of any size.
+#[derive(Debug)]
+pub(super) struct Lines {
+    reader: Reader,
+    /// The begin of a line.
+    rest: Vec<u8>,
+    /// The number of lines before it.
+    number: usize,
+}
+
+impl Lines {
+    pub(super) fn new() -> Self {
+        Self { reader: Reader::new(), rest: Vec::new(), number: 0 }
+    }
+
+    /// Takes the next piece. After an error, no more should come.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<(), TraceError> {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            let (line, rest) = bytes.split_at(end + 1);
+            bytes = rest;
+            self.number += 1;
+            if self.rest.is_empty() {
+                self.take(line)?;
+            } else {
+                let mut whole = std::mem::take(&mut self.rest);
+                whole.extend_from_slice(line);
+                self.take(&whole)?;
+            }
+        }
+        self.rest.extend_from_slice(bytes);
+        self.check_length(self.rest.len(), self.number + 1)
+    }
+
+    fn check_length(&self, len: usize, number: usize) -> Result<(), TraceError> {
+        let error = || TraceError::Line { number, what: format!("it is longer than {MAX_LINE} bytes") };
+        if len > MAX_LINE { Err(error()) } else { Ok(()) }
+    }
+
+    /// Takes the line `self.number`.
+    fn take(&mut self, line: &[u8]) -> Result<(), TraceError> {
+        self.check_length(line.len(), self.number)?;
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        match serde_json::from_slice(line) {
+            Ok(line) => self.reader.take(self.number, &line),
+            Err(error) => Err(TraceError::Line { number: self.number, what: error.to_string() }),
+        }
+    }
+
+    /// What is in the trace, which ends here.
+    pub(super) fn finish(mut self) -> Result<Tables, TraceError> {
+        let last = std::mem::take(&mut self.rest);
+        self.number += 1;
+        match self.take(&last) {
+            // What wrote the file was killed.
+            Err(TraceError::Line { .. }) if self.number > 1 => self.reader.tables.is_cut = true,
+            result => result?,
+        }
+        self.reader.finish()
+    }
+}
+
+/// A host and a session, as lines name them.
+type Place = (Option<String>, Option<u64>);
+
+#[derive(Debug)]
+struct Reader {
+    tables: Tables,
+    /// The numbers of ends.
+    places: HashMap<Place, usize>,
+    /// The place of the last line, which often is that of the next.
+    last: Option<(Place, usize)>,
+    story: Story,
+    /// The paths of sockets.
+    sockets: HashMap<u64, u64>,
+    start: Option<u64>,
+}
+
+impl Reader {
+    fn new() -> Self {
+        let tables = Tables {
+            title: None,
+            seed: None,
+            paths: BTreeMap::new(),
+            faults: Vec::new(),
+            ends: Vec::new(),
+            events: Events::new(),
+            pieces: Pieces::new(),
+            story: Vec::new(),
+            untold: 0,
+            end: 0,
+            is_cut: false,
+        };
+        let (places, sockets) = Default::default();
+        Self { tables, places, last: None, story: Story::default(), sockets, start: None }
+    }
+
+    fn take(&mut self, number: usize, line: &Line) -> Result<(), TraceError> {
+        if line.t > MAX_EXACT {
+            return Err(TraceError::Line { number, what: format!("t is {}, which is beyond 104 days", line.t) });
+        }
+        match line.what.as_str() {
+            "run" => {
+                self.tables.title = line.title.as_deref().map(cut);
+                self.tables.seed = line.seed;
+                return Ok(());
+            }
+            "path" => {
+                let path = line.path.as_ref().and_then(super::line::Path::number);
+                let named = path.zip(line.name.as_deref());
+                if self.tables.paths.len() < MAX_ENDS {
+                    self.tables.paths.extend(named.map(|(path, name)| (path, cut(name))));
+                }
+                return Ok(());
+            }
+            // Records say the same, with more.
+            "socket-read" | "socket-write" => return Ok(()),
+            _ => {}
+        }
+        let start = *self.start.get_or_insert(line.t);
+        // Lines are in order; those of a file that was put together otherwise are shown in its order.
+        let t = line.t.saturating_sub(start).max(self.tables.end);
+        self.tables.end = t;
+        let end = self.end(line)?;
+        self.note(t, end, line);
+        self.carry(t, end, line)?;
+        self.tables.events.push(t, end, line);
+        if self.tables.events.len() > MAX_EVENTS {
+            return Err(TraceError::TooMuch("events", MAX_EVENTS));
+        }
+        Ok(())
+    }
+
+    /// The number of the end where a line is from.
+    fn end(&mut self, line: &Line) -> Result<usize, TraceError> {
+        if let Some(((host, session), end)) = &self.last
+            && (host.as_deref(), *session) == (line.at.as_deref(), line.session)
+        {
+            return Ok(*end);
+        }
+        let place = (line.at.clone(), line.session);
+        let end = match self.places.get(&place) {
+            Some(end) => *end,
+            None if self.tables.ends.len() == MAX_ENDS => {
+                return Err(TraceError::TooMuch("ends of sessions", MAX_ENDS));
+            }
+            None => {
+                self.tables.ends.push(End::new(place.0.as_deref().map(cut), place.1));
+                self.places.insert(place.clone(), self.tables.ends.len() - 1);
+                self.tables.ends.len() - 1
+            }
+        };
+        self.last = Some((place, end));
+        Ok(end)
+    }
+
+    /// Takes in everything but data.
+    fn note(&mut self, t: u64, end: usize, line: &Line) {
+        match line.what.as_str() {
+            "connect" => {
+                let path = line.path.as_ref().and_then(super::line::Path::number);
+                self.sockets.extend(line.socket.zip(path));
+            }
+            "attached" => {
+                let of_socket = line.socket.and_then(|socket| self.sockets.get(&socket).copied());
+                let path = line.path.as_ref().and_then(super::line::Path::number).or(of_socket);
+                if let (Some(tcp), Some(path)) = (line.tcp, path) {
+                    self.tables.ends[end].tcp(t, tcp).path = Some(path);
+                }
+            }
+            "fault" => self.disturb(t, line),
+            _ => {}
+        }
+        self.tables.ends[end].note(t, line);
+        self.story.tell(&mut self.tables, t, end, line);
+    }
+
+    /// A fault begins or ends.
+    fn disturb(&mut self, t: u64, line: &Line) {
+        let kind = line.fault.as_deref().map(cut).unwrap_or_default();
+        let path = line.path.as_ref().and_then(super::line::Path::name).map(cut);
+        let faults = &mut self.tables.faults;
+        if line.over != Some(true) {
+            faults.push(Fault { kind, path, from: t, until: None });
+        } else if let Some(fault) =
+            faults.iter_mut().rev().find(|fault| fault.until.is_none() && fault.kind == kind && fault.path == path)
+        {
+            fault.until = Some(t);
+        }
+    }
+
+    /// Takes in the data of a record.
+    fn carry(&mut self, t: u64, end: usize, line: &Line) -> Result<(), TraceError> {
+        let way = match line.what.as_str() {
+            "record-sent" | "early-sent" => Way::Sent,
+            "record-received" | "early-received" => Way::Received,
+            _ => return Ok(()),
+        };
+        let (Some(tcp), Some(content)) = (line.tcp, &line.content) else { return Ok(()) };
+        let event = self.tables.events.len();
+        for frame in content.frames.iter().filter(|frame| frame.ty == "stream") {
+            let piece = self.tables.ends[end].carry(t, event, way, tcp, frame);
+            piece.iter().for_each(|piece| self.tables.pieces.push(piece));
+        }
+        if self.tables.pieces.len() > MAX_PIECES {
+            return Err(TraceError::TooMuch("ranges of streams", MAX_PIECES));
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Tables, TraceError> {
+        if self.start.is_none() {
+            return Err(TraceError::Empty);
+        }
+        Ok(self.tables)
+    }
+}
+
+/// A name, cut.
+fn cut(name: &str) -> String {
+    name.chars().take(LONGEST_NAME).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tables(text: &str) -> Tables {
+        read(text.as_bytes()).unwrap()
+    }
+
+    fn refused(text: &str) -> String {
+        read(text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn sockets_lead_tcp_connections_to_their_paths() {
+        let tables = tables(concat!(
+            r#"{"t":0,"at":"network","what":"path","path":1,"name":"mobile"}"#,
+            "\n",
+            r#"{"t":5,"at":"client","what":"connect","socket":7,"path":1}"#,
+            "\n\n",
+            r#"{"t":9,"at":"server","session":7,"what":"attached","socket":7,"tcp":0}"#,
+            "\n"
+        ));
+        assert_eq!((tables.paths[&1].as_str(), tables.events.len(), tables.end), ("mobile", 2, 4));
+        let server = tables.ends.iter().find(|end| end.host.as_deref() == Some("server")).unwrap();
+        assert_eq!((server.tcps[&0].path, server.is_of_session()), (Some(1), true));
+        assert!(!tables.ends[0].is_of_session(), "the client has no session yet");
+    }
+
+    #[test]
+    fn faults_end_when_their_kind_on_their_path_does() {
+        let fault = |t: u64, kind: &str, path: &str, over: bool| {
+            format!(r#"{{"t":{t},"at":"network","what":"fault","fault":"{kind}","path":"{path}","over":{over}}}"#)
+                + "\n"
+        };
+        let text = [
+            fault(1, "down", "a", false),
+            fault(2, "down", "b", false),
+            fault(3, "rate", "a", false),
+            fault(4, "down", "a", true),
+        ];
+        let ends: Vec<_> = tables(&text.concat()).faults.iter().map(|fault| (fault.from, fault.until)).collect();
+        assert_eq!(ends, [(0, Some(3)), (1, None), (2, None)]);
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        let line = r#"{"t":1,"what":"probed","tcp":0}"#;
+        assert!(
+            refused(&format!("{line}\n{{\"t\":2}}\n{line}\n"))
+                .starts_with("line 2 is not a line of a trace: missing field")
+        );
+        assert!(refused("\n\x1e{}\n").starts_with("line 2 "), "qlog");
+        assert!(refused(r#"{"t":9007199254740993,"what":"probed"}"#).contains("104 days"));
+        assert_eq!(refused("\n"), TraceError::Empty.to_string());
+        let long = format!("{line}\n{}", " ".repeat(MAX_LINE + 1));
+        assert!(refused(&long).contains("longer than"), "even if it is empty");
+    }
+
+    #[test]
+    fn last_line_may_be_cut_off() {
+        let line = r#"{"t":1,"what":"probed","tcp":0}"#;
+        let tables = tables(&format!("{line}\n{}", &line[..20]));
+        assert_eq!((tables.events.len(), tables.is_cut), (1, true));
+        assert!(refused(&line[..20]).starts_with("line 1 "), "a file of one line may be anything");
+    }
+
+    #[test]
+    fn time_never_goes_back() {
+        let line = |t: u64| format!("{{\"t\":{t},\"what\":\"probed\",\"tcp\":0}}\n");
+        let tables = tables(&[line(10), line(30), line(20)].concat());
+        assert_eq!(tables.end, 20);
+    }
+}

@@ -1,0 +1,60 @@
+//! `tcpls view`, and `--view` of other commands.
+
+use super::command;
+use crate::support::Directory;
+
+/// Runs the command; its exit code, and what it said on standard error.
+async fn run(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = command(arguments).output().await.unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// The JSON in a page.
+fn description(page: &std::path::Path) -> serde_json::Value {
+    let html = std::fs::read_to_string(page).unwrap();
+    let (_, rest) = html.split_once("<script id=\"description\" type=\"application/json\">").unwrap();
+    serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()
+}
+
+#[tokio::test]
+async fn page_of_a_trace_is_that_of_the_run() {
+    let directory = Directory::new("view-command");
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (trace, of_run, of_trace) = (at("trace.jsonl"), at("run.html"), at("trace.html"));
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/reset-alone.toml");
+    let (code, said) = run(&["sim", "run", scenario, "--trace", &trace, "--view", &of_run]).await;
+    assert!(code == Some(0) && said.contains(&of_run), "{said}");
+    let (code, said) = run(&["view", &trace, "-o", &of_trace]).await;
+    assert!(code == Some(0) && said.contains(" events in "), "{said}");
+    assert!(std::fs::read(of_run).unwrap() == std::fs::read(of_trace).unwrap());
+}
+
+#[tokio::test]
+async fn file_that_is_no_trace_is_refused_with_its_line_and_writes_nothing() {
+    let directory = Directory::new("view-refused");
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (trace, page) = (at("trace.jsonl"), at("page.html"));
+    for (text, expected) in [("", "no events"), ("{}\n", "line 1"), ("{\"t\":1,\"what\":\"probed\"}\nx\n", "line 2")] {
+        std::fs::write(&trace, text).unwrap();
+        let (code, said) = run(&["view", &trace, "-o", &page]).await;
+        assert!(code == Some(1) && said.contains(&trace) && said.contains(expected), "{said}");
+        assert!(!std::path::Path::new(&page).exists());
+    }
+}
+
+#[tokio::test]
+async fn demo_shows_both_ends_their_paths_and_the_outage() {
+    let directory = Directory::new("view-demo");
+    let page = directory.path().join("page.html");
+    let (code, said) = run(&["demo", "--size", "8MiB", "--json", "--view", page.to_str().unwrap()]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let description = description(&page);
+    let session = &description["sessions"][0];
+    assert_eq!((session["number"].as_u64(), session["ends"].as_array().unwrap().len()), (Some(0), 2));
+    let summary = session["summary"].to_string();
+    assert!(summary.contains("The client received 8.0 MiB from the server"), "{summary}");
+    assert!(summary.contains("TCP connection 0 (path ") && summary.contains("was lost"), "{summary}");
+    assert_eq!(description["faults"].as_array().unwrap().len(), 1);
+    let paths = description["paths"].as_object().unwrap();
+    assert!(paths.len() == 2 && paths["0"].as_str().unwrap().contains("5 ms away"), "{paths:?}");
+}
