@@ -66,6 +66,10 @@ pub struct Args {
     /// "tcpls get --early-data" sends such requests
     #[arg(long)]
     pub early_data: bool,
+    /// Accept data in the SYN of TCP (TCP Fast Open), for "tcpls get --fast-open". Needs bit 2 of the kernel's
+    /// net.ipv4.tcp_fastopen
+    #[arg(long)]
+    pub fast_open: bool,
     /// Memory for all sessions together, for example 1GiB; at the limit, the least useful sessions are closed.
     /// Default: half of what the machine, its control group and ulimit allow
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -119,7 +123,10 @@ impl Server {
         let listen = args.listen.prepare()?;
         let identity = args.identity.load(listen.addresses())?;
         let tls = args.identity.server(&identity, &[PROTOCOL], args.early_data)?;
-        let mut options = ServerOptions::new(tls).with(|options| options.early_data = args.early_data);
+        let mut options = ServerOptions::new(tls).with(|options| {
+            options.early_data = args.early_data;
+            options.socket.fast_open = args.fast_open;
+        });
         bounds.apply(&mut options);
         args.listen.apply(&mut options);
         args.farm.apply(&mut options)?;

@@ -165,12 +165,21 @@ impl Dialer {
 
     /// TCP is connected. Returns false if it is no longer needed: close the socket.
     pub fn handle_connected(&mut self, now: Time, attempt: AttemptId) -> bool {
+        if let Some((index, at)) = self.find(attempt) {
+            let pair = &mut self.pairs[index];
+            pair.rtt = Some(now - pair.attempts[at].since);
+        }
+        self.handle_deferred(now, attempt)
+    }
+
+    /// A socket is ready whose TCP connection begins only with what is written first (TCP Fast Open): neither the path nor
+    /// its round-trip time is known. Returns false if it is no longer needed: close the socket.
+    pub fn handle_deferred(&mut self, now: Time, attempt: AttemptId) -> bool {
         if let Some(is_needed) = self.lane_connected(now, attempt) {
             return is_needed;
         }
         let Some((index, at)) = self.find(attempt) else { return false };
         let pair = &mut self.pairs[index];
-        pair.rtt = Some(now - pair.attempts[at].since);
         (pair.attempts[at].stage, pair.attempts[at].since) = (Stage::Ready, now);
         self.abandon_where(index, |other| other.id != attempt && other.stage == Stage::Connecting);
         true

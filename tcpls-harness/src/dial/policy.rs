@@ -23,6 +23,11 @@ use super::{Action, AttemptId, Dialer, NetworkChange, Path, PathStatus, SessionV
 pub trait DialPolicy: Debug + Send {
     /// TCP is connected. Returns false if it is no longer needed: the driver closes the socket.
     fn handle_connected(&mut self, now: Time, attempt: AttemptId) -> bool;
+    /// A socket is ready whose TCP connection begins only with what is written first (TCP Fast Open): neither the path nor its
+    /// round-trip time is known. By default the same as [`DialPolicy::handle_connected`].
+    fn handle_deferred(&mut self, now: Time, attempt: AttemptId) -> bool {
+        self.handle_connected(now, attempt)
+    }
     /// TCP did not connect, the handshake failed, or the join could not begin.
     fn handle_failed(&mut self, now: Time, attempt: AttemptId);
     /// Reports the bytes received on a TCP connection during its handshake.
@@ -83,6 +88,10 @@ impl Debug for MakeDialPolicy {
 impl DialPolicy for Dialer {
     fn handle_connected(&mut self, now: Time, attempt: AttemptId) -> bool {
         Self::handle_connected(self, now, attempt)
+    }
+
+    fn handle_deferred(&mut self, now: Time, attempt: AttemptId) -> bool {
+        Self::handle_deferred(self, now, attempt)
     }
 
     fn handle_failed(&mut self, now: Time, attempt: AttemptId) {

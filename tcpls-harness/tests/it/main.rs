@@ -20,6 +20,8 @@ mod drain;
 mod early_data;
 mod events;
 mod farm;
+#[cfg(target_os = "linux")]
+mod fast_open;
 mod file_server;
 mod files;
 #[cfg(unix)]

@@ -21,8 +21,20 @@ const BATCH: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SocketOptions;
 
-pub(crate) async fn connect(_: Path, _: &SocketOptions) -> io::Result<TcpStream> {
+pub(crate) async fn dial(_: Path, _: &SocketOptions, _: bool) -> io::Result<Dialed> {
     std::future::pending().await
+}
+
+pub(crate) struct Dialed(TcpStream);
+
+impl Dialed {
+    pub(crate) fn is_deferred(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn reset(self) {
+        reset(self.0);
+    }
 }
 
 pub(crate) fn unrestricted() -> String {
@@ -134,6 +146,10 @@ pub(crate) struct Socket {
 impl Socket {
     pub(crate) fn new(stream: TcpStream, input: BytesMut) -> Self {
         Self { stream, input, out: Vec::new(), ended: false }
+    }
+
+    pub(crate) fn dialed(dialed: Dialed) -> Self {
+        Self::new(dialed.0, BytesMut::new())
     }
 
     pub(crate) fn addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {

@@ -58,6 +58,7 @@ impl Dialer {
             args.early.apply_to_options(options);
             options.record.clone_from(&record);
             options.qlog = qlog::current();
+            options.socket.fast_open = args.fast_open;
         }
         if !given.is_empty() {
             // Each of them is to be used anyway.

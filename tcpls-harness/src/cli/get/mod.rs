@@ -97,6 +97,10 @@ pub struct Args {
     #[cfg(unix)]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["ask_congestion", "ask_program"])]
     pub bring_program: Option<PathBuf>,
+    /// Send the hellos of joins in the SYN of TCP (TCP Fast Open), if the server and the kernel allow it. Some middleboxes
+    /// drop such SYNs, which costs a second
+    #[arg(long)]
+    pub fast_open: bool,
     /// How they join.
     #[command(flatten)]
     pub joins: JoinArgs,

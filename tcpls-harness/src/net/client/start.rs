@@ -8,7 +8,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::BytesMut;
 use tcpls_core::connection::Connection;
 use tcpls_core::error::{CloseReason, TcpFault};
 use tcpls_core::event::{Event, TcpEvent};
@@ -20,7 +19,7 @@ use super::options::ClientOptions;
 use crate::dial::{Action, AttemptId, DialOptions, DialPolicy, Dialer, Path, SessionView};
 use crate::net::os::{instant, now, seed};
 use crate::net::record::Record;
-use crate::net::session::{Advice, Handle, PathFailure, PathFault, Session, Shared};
+use crate::net::session::{Advice, Connected, Handle, PathFailure, PathFault, Session, Shared};
 use crate::net::sinks;
 use crate::net::socket::Socket;
 use crate::net::task::{Delivery, Dials, Driver, Mailbox};
@@ -28,6 +27,8 @@ use crate::net::task::{Delivery, Dials, Driver, Mailbox};
 /// The state of a start.
 pub(crate) struct Start {
     options: ClientOptions,
+    /// There is one path.
+    is_alone: bool,
     dialer: Box<dyn DialPolicy>,
     dials: Dials,
     /// The paths of what is connected or being connected.
@@ -49,7 +50,7 @@ struct Candidate {
 /// What a start waits for.
 enum News {
     /// A socket was connected, or could not be.
-    Dialed(AttemptId, Path, io::Result<()>),
+    Dialed(AttemptId, Path, io::Result<Connected>),
     /// A handshake is complete.
     Handshake(AttemptId, Result<(), CloseReason>),
     /// The dialer has something to decide.
@@ -68,6 +69,7 @@ impl Start {
         };
         Self {
             dialer,
+            is_alone: paths.len() == 1,
             paths: BTreeMap::new(),
             dials: Dials::new(options.socket, options.dial.connect_timeout),
             candidates: BTreeMap::new(),
@@ -133,7 +135,9 @@ impl Start {
         match action {
             Action::Connect { attempt, path } => {
                 self.paths.insert(attempt, path);
-                self.dials.connect(attempt, path);
+                // What connects only when it is written to proves nothing, and another path would be none the wiser.
+                let in_syn = self.options.early_data && self.is_alone;
+                self.dials.connect(attempt, path, in_syn);
             }
             Action::Abandon { attempt, timed_out } => {
                 let path = self.dials.abandon(attempt);
@@ -154,10 +158,15 @@ impl Start {
         Ok(())
     }
 
-    fn note_dialed(&mut self, attempt: AttemptId, path: Path, outcome: io::Result<()>) {
-        match outcome {
-            Ok(()) if self.dialer.handle_connected(now(), attempt) => {}
-            Ok(()) => _ = self.dials.take(attempt),
+    fn note_dialed(&mut self, attempt: AttemptId, path: Path, outcome: io::Result<Connected>) {
+        let is_needed = match outcome {
+            Ok(Connected::Now) => Ok(self.dialer.handle_connected(now(), attempt)),
+            Ok(Connected::Deferred) => Ok(self.dialer.handle_deferred(now(), attempt)),
+            Err(error) => Err(error),
+        };
+        match is_needed {
+            Ok(true) => {}
+            Ok(false) => _ = self.dials.take(attempt),
             Err(error) => {
                 self.paths.remove(&attempt);
                 self.dialer.handle_failed(now(), attempt);
@@ -167,7 +176,7 @@ impl Start {
     }
 
     fn shake_hands(&mut self, attempt: AttemptId) -> Result<(), ConnectError> {
-        let (Some(stream), Some(path)) = (self.dials.take(attempt), self.paths.remove(&attempt)) else {
+        let (Some(dialed), Some(path)) = (self.dials.take(attempt), self.paths.remove(&attempt)) else {
             self.dialer.handle_failed(now(), attempt);
             return Ok(());
         };
@@ -184,7 +193,7 @@ impl Start {
         let shared = Shared::new(conn, Some(advice));
         shared.access(|state| state.options.allow(&self.options.peer_options));
         let session = Session::new(Handle::new(shared.clone()));
-        let driver = Driver::new(shared, ConnectionId::FIRST, Socket::new(stream, BytesMut::new()));
+        let driver = Driver::new(shared, ConnectionId::FIRST, Socket::dialed(dialed));
         let mailbox = driver.mailbox().clone();
         tokio::spawn(driver.run());
         self.candidates.insert(attempt, Candidate { session: session.clone(), mailbox, path });

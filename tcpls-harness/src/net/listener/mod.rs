@@ -50,7 +50,7 @@ pub use self::rate::RateLimit;
 use self::router::Router;
 use crate::net::descriptors::{DESCRIPTOR_PAUSE, are_used_up};
 use crate::net::session::Session;
-use crate::net::socket::canonical;
+use crate::net::socket::{accept_fast_open, canonical};
 
 /// TCP connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -142,6 +142,9 @@ impl Listener {
         let router = Arc::new(Router::new(options, tls.clone(), accepted, failures.clone()));
         let mut acceptors = JoinSet::new();
         for listener in listeners {
+            if router.options().socket.fast_open {
+                accept_fast_open(&listener);
+            }
             acceptors.spawn(accept(listener, Entrance::Clients, router.clone()));
         }
         let mut farm_acceptor = JoinSet::new();

@@ -54,7 +54,7 @@ pub use self::options::TcpControl;
 pub(crate) use self::options::{Asker, PeerOption};
 #[cfg(feature = "sim")]
 pub(crate) use self::shared::Joined;
-pub(crate) use self::shared::{Descriptors, Input, Opened, Shared, State};
+pub(crate) use self::shared::{Connected, Descriptors, Input, Opened, Shared, State};
 pub use self::stream::{RecvStream, SendStream, Stream};
 pub(crate) use self::waiters::Wait;
 use crate::dial::{DialPolicy, NetworkChange, report_change};

@@ -8,6 +8,8 @@
 
 mod dialing;
 
+pub(crate) use self::dialing::Connected;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;

@@ -5,6 +5,7 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `bind` | addresses and interfaces that sockets are bound to |
+//! | `fast_open` | data in the SYN of a TCP connection |
 //! | `reading` | the memory that a socket reads into |
 //! | `pace` | how much is written to a socket at once |
 //! | `pacing` | whether the kernel paces it over the round trip |
@@ -13,6 +14,7 @@
 //! | `tcp_info` | what the kernel knows about a TCP connection |
 
 mod bind;
+mod fast_open;
 mod flight;
 mod options;
 pub(crate) mod pace;
@@ -23,6 +25,7 @@ pub(crate) mod tcp_info;
 pub(crate) use self::bind::is_local;
 #[cfg(feature = "interfaces")]
 pub(crate) use self::bind::to_device;
+pub(crate) use self::fast_open::accept as accept_fast_open;
 pub(crate) use self::options::unrestricted;
 pub(crate) use self::reading::MAX_READ;
 use std::future::Future;
@@ -38,10 +41,11 @@ use tcpls_core::connection::{TcpEnd, TcpInfo};
 use tcpls_core::error::ConfigError;
 use tcpls_core::event::OptionOutcome;
 use tcpls_core::time::Time;
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::TcpSocket;
 pub(crate) use tokio::net::TcpStream;
 
+use self::fast_open::Deferred;
 use self::flight::Flight;
 use self::pace::Pace;
 use self::pacing::Pacing;
@@ -71,6 +75,13 @@ pub struct SocketOptions {
     /// Time without a byte after which the kernel asks whether the peer is there (`SO_KEEPALIVE`); `None`: never. For
     /// sessions without TCPLS; those with TCPLS have Pings.
     pub keep_alive: Option<Duration>,
+    /// TCP Fast Open (RFC 7413; Linux, where `net.ipv4.tcp_fastopen` allows it). A listener accepts data in SYNs. A client
+    /// puts the hello and the first records of a join into the SYN, while another TCP connection answers, and those of a
+    /// session that begins with early data on its only path. It does so once it has the server's cookie, which the first join
+    /// without data brings, and not for an hour on a path where that has failed.
+    ///
+    /// Some middleboxes drop such SYNs, which costs a second and may cost a token. Off by default.
+    pub fast_open: bool,
 }
 
 impl SocketOptions {
@@ -97,7 +108,13 @@ fn keep_alive_at(socket: &SockRef<'_>, after: Duration) -> io::Result<()> {
 
 impl Default for SocketOptions {
     fn default() -> Self {
-        Self { unsent_low_water: 256 * 1024, send_buffer: None, receive_buffer: None, keep_alive: None }
+        Self {
+            unsent_low_water: 256 * 1024,
+            send_buffer: None,
+            receive_buffer: None,
+            keep_alive: None,
+            fast_open: false,
+        }
     }
 }
 
@@ -124,13 +141,43 @@ impl SocketOptions {
     }
 }
 
+/// A TCP connection that a client has opened.
+#[derive(Debug)]
+pub(crate) struct Dialed {
+    stream: TcpStream,
+    remote: SocketAddr,
+    deferred: Option<Deferred>,
+}
+
+impl Dialed {
+    /// Whether nothing was sent yet: what is written first goes into the SYN.
+    pub(crate) fn is_deferred(&self) -> bool {
+        self.deferred.is_some()
+    }
+
+    /// Closes the socket so that the peer sees a reset.
+    pub(crate) fn reset(self) {
+        reset(self.stream);
+    }
+}
+
 /// Connects, for as long as the kernel tries.
 pub(crate) async fn connect(path: Path, options: &SocketOptions) -> io::Result<TcpStream> {
+    dial(path, options, false).await.map(|dialed| dialed.stream)
+}
+
+/// Connects, for as long as the kernel tries; with `in_syn`, deferred if the options and the kernel allow it.
+pub(crate) async fn dial(path: Path, options: &SocketOptions, in_syn: bool) -> io::Result<Dialed> {
     let socket = if path.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     bind::bind(&socket, path)?;
+    let in_syn = in_syn && options.fast_open;
+    if in_syn {
+        fast_open::allow(&socket, path);
+    }
     let stream = socket.connect(path.remote).await?;
     options.apply(&stream);
-    Ok(stream)
+    let deferred = if in_syn { fast_open::deferred(&stream, path) } else { None };
+    Ok(Dialed { stream, remote: path.remote, deferred })
 }
 
 /// Closes the socket so that the peer sees a reset.
@@ -169,6 +216,9 @@ pub(crate) struct Socket {
     /// Writing failed.
     broken: bool,
     splice: Option<Splice>,
+    /// The remote address, while the kernel does not say it.
+    remote: Option<SocketAddr>,
+    deferred: Option<Deferred>,
 }
 
 impl Socket {
@@ -188,7 +238,15 @@ impl Socket {
             ended: false,
             broken: false,
             splice: None,
+            remote: None,
+            deferred: None,
         }
+    }
+
+    /// The socket of a TCP connection that this client has opened.
+    pub(crate) fn dialed(dialed: Dialed) -> Self {
+        let Dialed { stream, remote, deferred } = dialed;
+        Self { remote: Some(remote), deferred, ..Self::new(stream, BytesMut::new()) }
     }
 
     /// The same, if its other end is a load balancer's.
@@ -201,7 +259,10 @@ impl Socket {
     pub(crate) fn addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
         match self.splice {
             Some(Splice { ends: Some(ends) }) => (Some(ends.server), Some(ends.client)),
-            _ => (self.stream.local_addr().ok().map(canonical), self.stream.peer_addr().ok().map(canonical)),
+            _ => {
+                let remote = self.stream.peer_addr().ok().or(self.remote);
+                (self.stream.local_addr().ok().map(canonical), remote.map(canonical))
+            }
         }
     }
 
@@ -232,6 +293,9 @@ impl Socket {
         match ready!(pin!(self.stream.read_buf(&mut self.reading.input)).poll(cx)) {
             Ok(0) => self.end(TcpEnd::Fin),
             Ok(len) => {
+                if let Some(mut deferred) = self.deferred.take() {
+                    deferred.note_answer(&self.stream);
+                }
                 self.reading.came(len, room);
                 Poll::Ready(Ok(len))
             }
@@ -303,6 +367,11 @@ impl Socket {
             crate::net::costs::count(|costs| costs.writes += 1);
             match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..]) {
                 Poll::Ready(Ok(len)) => self.written += len,
+                // Deferred, and the cookie is gone: the SYN went out without data.
+                Poll::Ready(Err(error)) if self.deferred.is_some() && is_in_progress(&error) => {
+                    let blocks = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                    _ = self.stream.try_io(Interest::WRITABLE, blocks);
+                }
                 Poll::Ready(Err(error)) => {
                     self.broken = true;
                     return Poll::Ready(Err(error.kind().into()));
@@ -356,6 +425,12 @@ impl Socket {
     pub(crate) fn reset(self) {
         reset(self.stream);
     }
+}
+
+/// Whether the handshake of TCP has just begun (EINPROGRESS).
+fn is_in_progress(error: &io::Error) -> bool {
+    const EINPROGRESS: i32 = 115;
+    cfg!(any(target_os = "linux", target_os = "android")) && error.raw_os_error() == Some(EINPROGRESS)
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

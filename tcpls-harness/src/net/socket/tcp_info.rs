@@ -8,6 +8,34 @@ use tokio::net::TcpStream;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const RESTART_WINDOW: u32 = 10;
 
+/// A state of TCP, and an option that a TCP connection has, as the kernel numbers them.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const SYN_SENT: u8 = 2;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const SYN_DATA: u8 = 32;
+
+/// Whether the handshake of TCP is not complete, or has not begun. Costs one system call.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn is_opening(stream: &TcpStream) -> bool {
+    get(stream).is_some_and(|info| info.tcpi_state == SYN_SENT)
+}
+
+/// Whether the peer's TCP has acknowledged data of the SYN. Costs one system call.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn took_syn_data(stream: &TcpStream) -> bool {
+    get(stream).is_some_and(|info| info.tcpi_options & SYN_DATA > 0)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn is_opening(_stream: &TcpStream) -> bool {
+    false
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn took_syn_data(_stream: &TcpStream) -> bool {
+    false
+}
+
 /// Asks the kernel. Never blocks; costs one system call.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn tcp_info(stream: &TcpStream) -> Option<TcpInfo> {
@@ -15,7 +43,8 @@ pub(crate) fn tcp_info(stream: &TcpStream) -> Option<TcpInfo> {
 
     use tcpls_core::time::Time;
 
-    let info = get(stream)?;
+    // Before the handshake of TCP, nothing is known of the path.
+    let info = get(stream).filter(|info| info.tcpi_state != SYN_SENT)?;
     let age = u64::from(info.tcpi_last_ack_recv).saturating_mul(1_000_000);
     let rtt = Duration::from_micros(info.tcpi_rtt.into());
     // u32::MAX stands for "not measured yet".

@@ -12,18 +12,18 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::dial::{AttemptId, Path};
-use crate::net::session::{AddTcpError, Opened};
-use crate::net::socket::{SocketOptions, TcpStream, connect};
+use crate::net::session::{AddTcpError, Connected, Opened};
+use crate::net::socket::{Dialed, SocketOptions, dial};
 
 /// The sockets of a dialer's attempts.
 pub(crate) struct Dials {
     options: SocketOptions,
     /// How long a socket that the application wants may take to connect.
     timeout: Duration,
-    connecting: JoinSet<(AttemptId, io::Result<TcpStream>)>,
+    connecting: JoinSet<(AttemptId, io::Result<Dialed>)>,
     paths: BTreeMap<AttemptId, (Path, AbortHandle)>,
-    connected: BTreeMap<AttemptId, TcpStream>,
-    adding: JoinSet<Option<(Path, TcpStream, oneshot::Sender<Opened>)>>,
+    connected: BTreeMap<AttemptId, Dialed>,
+    adding: JoinSet<Option<(Path, Dialed, oneshot::Sender<Opened>)>>,
 }
 
 impl Dials {
@@ -38,10 +38,10 @@ impl Dials {
         }
     }
 
-    /// Begins to connect. To be called within a tokio runtime.
-    pub(crate) fn connect(&mut self, attempt: AttemptId, path: Path) {
+    /// Begins to connect; with `in_syn`, what is written first may go into the SYN. To be called within a tokio runtime.
+    pub(crate) fn connect(&mut self, attempt: AttemptId, path: Path, in_syn: bool) {
         let options = self.options;
-        let task = self.connecting.spawn(async move { (attempt, connect(path, &options).await) });
+        let task = self.connecting.spawn(async move { (attempt, dial(path, &options, in_syn).await) });
         self.paths.insert(attempt, (path, task));
     }
 
@@ -54,19 +54,23 @@ impl Dials {
     }
 
     /// Waits for the next result of connecting; pending if no socket is connecting.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(AttemptId, Path, io::Result<()>)> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(AttemptId, Path, io::Result<Connected>)> {
         while let Some(ended) = ready!(self.connecting.poll_join_next(cx)) {
             // Aborted tasks have no result.
             let Ok((attempt, outcome)) = ended else { continue };
             let Some((path, _)) = remove(&mut self.paths, attempt) else { continue };
-            let outcome = outcome.map(|stream| _ = self.connected.insert(attempt, stream));
+            let outcome = outcome.map(|dialed| {
+                let is_deferred = dialed.is_deferred();
+                self.connected.insert(attempt, dialed);
+                if is_deferred { Connected::Deferred } else { Connected::Now }
+            });
             return Poll::Ready((attempt, path, outcome));
         }
         Poll::Pending
     }
 
     /// Removes and returns a connected socket.
-    pub(crate) fn take(&mut self, attempt: AttemptId) -> Option<TcpStream> {
+    pub(crate) fn take(&mut self, attempt: AttemptId) -> Option<Dialed> {
         remove(&mut self.connected, attempt)
     }
 
@@ -75,7 +79,7 @@ impl Dials {
         let (options, timeout) = (self.options, self.timeout);
         self.adding.spawn(async move {
             let connected = {
-                let mut connected = pin!(tokio::time::timeout(timeout, connect(path, &options)));
+                let mut connected = pin!(tokio::time::timeout(timeout, dial(path, &options, false)));
                 poll_fn(|cx| match opened.poll_closed(cx) {
                     Poll::Ready(()) => Poll::Ready(None),
                     Poll::Pending => connected.as_mut().poll(cx).map(Some),
@@ -83,7 +87,7 @@ impl Dials {
                 .await?
             };
             match connected.unwrap_or_else(|elapsed| Err(elapsed.into())) {
-                Ok(stream) => Some((path, stream, opened)),
+                Ok(dialed) => Some((path, dialed, opened)),
                 Err(error) => {
                     _ = opened.send(Err(AddTcpError::Tcp(path.remote, error)));
                     None
@@ -93,13 +97,13 @@ impl Dials {
     }
 
     /// The next socket that the application wants and that is connected.
-    pub(crate) fn poll_added(&mut self, cx: &mut Context<'_>) -> Poll<(Path, TcpStream, oneshot::Sender<Opened>)> {
+    pub(crate) fn poll_added(&mut self, cx: &mut Context<'_>) -> Poll<(Path, Dialed, oneshot::Sender<Opened>)> {
         while !self.adding.is_empty() {
             let ended = ready!(self.adding.poll_join_next(cx));
-            if let Some(Ok(Some((path, stream, opened)))) = ended
+            if let Some(Ok(Some((path, dialed, opened)))) = ended
                 && !opened.is_closed()
             {
-                return Poll::Ready((path, stream, opened));
+                return Poll::Ready((path, dialed, opened));
             }
         }
         Poll::Pending

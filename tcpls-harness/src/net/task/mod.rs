@@ -49,7 +49,7 @@ use crate::dial::{Action, Path};
 use crate::net::account::reports::{Report, Reports};
 use crate::net::os::{instant, now};
 use crate::net::session::{Asker, Input, PeerOption, Shared, State};
-use crate::net::socket::{MAX_READ, Socket, reset, unrestricted};
+use crate::net::socket::{MAX_READ, Socket, unrestricted};
 #[cfg(all(feature = "programs", unix))]
 use crate::net::tcp_option::PROGRAM_PIECE;
 use crate::net::tcp_option::TcpOption;
@@ -272,11 +272,11 @@ impl Driver {
     fn dial(&mut self, mut changed: bool, cx: &mut Context<'_>) {
         loop {
             let Some(dials) = &mut self.dials else { return };
-            if let Poll::Ready((path, stream, opened)) = dials.poll_added(cx) {
+            if let Poll::Ready((path, dialed, opened)) = dials.poll_added(cx) {
                 changed = true;
                 match self.shared.drive(|state| state.open_tcp(path, opened)) {
-                    Some(tcp) => self.attach(tcp, Socket::new(stream, Default::default())),
-                    None => reset(stream),
+                    Some(tcp) => self.attach(tcp, Socket::dialed(dialed)),
+                    None => dialed.reset(),
                 }
                 continue;
             }
@@ -319,15 +319,18 @@ impl Driver {
     fn carry_out(&mut self, action: Action) {
         let Some(dials) = &mut self.dials else { return };
         match action {
-            Action::Connect { attempt, path } => dials.connect(attempt, path),
+            Action::Connect { attempt, path } => {
+                let in_syn = self.shared.drive(|state| state.has_answering_tcp());
+                dials.connect(attempt, path, in_syn);
+            }
             Action::Abandon { attempt, timed_out } => {
                 let path = dials.abandon(attempt).filter(|_| timed_out);
                 self.shared.drive(|state| path.into_iter().for_each(|path| state.note_timed_out(path)));
             }
             Action::Join { attempt, options } => {
-                let Some(stream) = dials.take(attempt) else { return };
+                let Some(dialed) = dials.take(attempt) else { return };
                 if let Some(tcp) = self.shared.drive(|state| state.join(attempt, options)) {
-                    self.attach(tcp, Socket::new(stream, Default::default()));
+                    self.attach(tcp, Socket::dialed(dialed));
                 }
             }
             Action::Reset { tcp, why } => self.reset(tcp, why),

@@ -12,7 +12,22 @@ use super::{Answer, Input, Joined, Opened, State};
 use crate::dial::{Action, AttemptId, Path, SessionView};
 use crate::net::session::error::{AddTcpError, PathFailure, PathFault};
 
+/// What it means that a socket is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Connected {
+    /// The peer's TCP has answered.
+    Now,
+    /// It is asked only when something is written (TCP Fast Open).
+    Deferred,
+}
+
 impl State {
+    /// Whether a TCP connection makes progress: then one that fails costs no more than a token, which is replaced.
+    pub(crate) fn has_answering_tcp(&self) -> bool {
+        let stats = self.conn.tcp_connections().filter_map(|tcp| self.conn.tcp_stats(tcp));
+        stats.into_iter().any(|stats| !stats.stalled)
+    }
+
     pub(crate) fn note_timed_out(&mut self, path: Path) {
         self.note_failure(path, std::io::ErrorKind::TimedOut.into());
     }
@@ -106,11 +121,12 @@ impl State {
     }
 
     /// Reports the result of connecting; returns whether the socket is needed.
-    pub(crate) fn note_dialed(&mut self, attempt: AttemptId, path: Path, outcome: std::io::Result<()>) -> bool {
+    pub(crate) fn note_dialed(&mut self, attempt: AttemptId, path: Path, outcome: std::io::Result<Connected>) -> bool {
         let now = self.now();
         let Some(dialer) = &mut self.dialer else { return false };
         match outcome {
-            Ok(()) => dialer.handle_connected(now, attempt),
+            Ok(Connected::Now) => dialer.handle_connected(now, attempt),
+            Ok(Connected::Deferred) => dialer.handle_deferred(now, attempt),
             Err(error) => {
                 dialer.handle_failed(now, attempt);
                 self.note_failure(path, error);
