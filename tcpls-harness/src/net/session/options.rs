@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tcpls_core::error::AskOptionError;
 use tcpls_core::event::OptionOutcome;
+use tcpls_core::stats::TcpPhase;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, OptionRequestId, Side};
 use tokio::sync::oneshot;
@@ -184,7 +185,10 @@ impl State {
 
     /// The TCP connections that are meant, and the path if later ones are.
     fn targets(&self, scope: Scope) -> Vec<ConnectionId> {
-        let live = self.conn.tcp_connections();
+        // One that is joining gets what is kept when it has joined.
+        let has_joined =
+            |tcp: &ConnectionId| self.conn.tcp_stats(*tcp).is_some_and(|stats| stats.phase != TcpPhase::Opening);
+        let live = self.conn.tcp_connections().filter(has_joined);
         match scope {
             Scope::One(tcp) => live.filter(|live| *live == tcp).collect(),
             Scope::PathOf(tcp) => {

@@ -8,12 +8,14 @@ use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 
 use tcpls_core::config::Config;
 use tcpls_core::connection::Connection;
+use tcpls_core::error::AskOptionError;
 use tcpls_core::event::{Event, StreamEvent, TcpEvent};
 use tcpls_core::wire::ids::StreamId;
 
 use super::*;
 use crate::dial::{DialOptions, Dialer, Path};
 use crate::net::os::{now, seed};
+use crate::net::tcp_option::TcpOption;
 use crate::tls::{Identity, Trust};
 
 fn session() -> (Arc<Shared>, Session) {
@@ -157,4 +159,17 @@ fn the_tasks_own_waker_may_enter_the_session() {
     shared.drive(|state| state.attend(&mut waker));
     shared.drive(State::expect_task);
     assert_eq!(Arc::strong_count(&first), 1);
+}
+
+#[test]
+fn tcp_connection_that_is_opening_neither_answers_nor_has_options() {
+    let (shared, session) = session();
+    assert_eq!(session.tcp_connections(), [ConnectionId::FIRST]);
+    assert!(!shared.with(|state| state.has_answering_tcp()));
+    let option = TcpOption::KeepAlive(None);
+    for control in [session.tcp(ConnectionId::FIRST), session.all_tcp()] {
+        let mut cx = Context::from_waker(Waker::noop());
+        let outcome = pin!(control.set_option(option.clone())).poll(&mut cx);
+        assert_eq!(outcome, Poll::Ready(Err(AskOptionError::Unknown)));
+    }
 }

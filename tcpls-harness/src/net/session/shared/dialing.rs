@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tcpls_core::connection::JoinOptions;
 use tcpls_core::error::OpenTcpError;
+use tcpls_core::stats::{TcpPhase, TcpStats};
 use tcpls_core::wire::ids::{ConnectionId, Side};
 use tokio::sync::oneshot;
 
@@ -24,8 +25,8 @@ pub(crate) enum Connected {
 impl State {
     /// Whether a TCP connection makes progress: then one that fails costs no more than a token, which is replaced.
     pub(crate) fn has_answering_tcp(&self) -> bool {
-        let stats = self.conn.tcp_connections().filter_map(|tcp| self.conn.tcp_stats(tcp));
-        stats.into_iter().any(|stats| !stats.stalled)
+        let answers = |stats: TcpStats| !stats.stalled && stats.phase != TcpPhase::Opening;
+        self.conn.tcp_connections().filter_map(|tcp| self.conn.tcp_stats(tcp)).any(answers)
     }
 
     pub(crate) fn note_timed_out(&mut self, path: Path) {
