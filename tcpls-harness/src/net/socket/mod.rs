@@ -218,7 +218,8 @@ pub(crate) struct Socket {
     splice: Option<Splice>,
     /// The remote address, while the kernel does not say it.
     remote: Option<SocketAddr>,
-    deferred: Option<Deferred>,
+    /// Few sockets are: it takes no room in the others.
+    deferred: Option<Box<Deferred>>,
 }
 
 impl Socket {
@@ -246,7 +247,7 @@ impl Socket {
     /// The socket of a TCP connection that this client has opened.
     pub(crate) fn dialed(dialed: Dialed) -> Self {
         let Dialed { stream, remote, deferred } = dialed;
-        Self { remote: Some(remote), deferred, ..Self::new(stream, BytesMut::new()) }
+        Self { remote: Some(remote), deferred: deferred.map(Box::new), ..Self::new(stream, BytesMut::new()) }
     }
 
     /// The same, if its other end is a load balancer's.
