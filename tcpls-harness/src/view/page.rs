@@ -110,7 +110,7 @@ impl Page {
             version: env!("CARGO_PKG_VERSION"),
             end: tables.end,
             paths: &tables.paths,
-            kinds: KINDS.iter().copied().collect(),
+            kinds: KINDS.to_vec(),
             frames: FRAMES,
             texts: tables.events.texts.list(),
             faults: tables
@@ -131,6 +131,9 @@ impl Page {
     }
 }
 
+/// Time, number of the end and of the event, TCP connection, mood and text of a moment.
+type Moment<'a> = (u64, usize, usize, Option<u32>, Mood, &'a str);
+
 /// What the page gets as JSON. Times are in nanoseconds since the first event.
 #[derive(Serialize)]
 struct Description<'a> {
@@ -145,7 +148,7 @@ struct Description<'a> {
     faults: Vec<(&'a str, Option<&'a str>, u64, Option<u64>)>,
     ends: Vec<EndDescription<'a>>,
     sessions: Vec<Session>,
-    story: Vec<(u64, usize, usize, Option<u32>, Mood, &'a str)>,
+    story: Vec<Moment<'a>>,
     untold: usize,
     columns: Vec<Place>,
 }

@@ -28,7 +28,7 @@ pub fn socket_that_is_delivered_at_the_end_is_closed_or_returned() {
     let (shared, socket) = (world.shared.clone(), claim.clone());
     let router = spawn(move || {
         let place = ClaimPlace::new(&account, client, &shared);
-        drop(mailbox.deliver(Delivery::Join(Socket::new(socket, input), join, place)));
+        drop(mailbox.deliver(Delivery::Join(Box::new(Socket::new(socket, input)), join, place)));
         mailbox
     });
     drop(world);
@@ -45,7 +45,7 @@ pub fn claim_that_gives_way_is_reset() {
     let driver = world.driver();
     let place = ClaimPlace::new(&account, client, &world.shared);
     let socket = Socket::new(claim.clone(), BytesMut::new());
-    assert!(driver.mailbox().deliver(Delivery::Join(socket, join, place)).is_none());
+    assert!(driver.mailbox().deliver(Delivery::Join(Box::new(socket), join, place)).is_none());
     let task = run(Box::pin(driver));
     let shared = world.shared.clone();
     let router = spawn(move || ClaimPlace::new(&account, client, &shared));

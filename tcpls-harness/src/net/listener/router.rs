@@ -387,7 +387,7 @@ impl Router {
         };
         let place = ClaimPlace::new(&self.account, origin.client, mailbox.shared()).reporting(Box::new(reports));
         let socket = Socket::new(stream, input).spliced(origin.splice);
-        if let Some(Delivery::Join(socket, ..)) = mailbox.deliver(Delivery::Join(socket, join, place)) {
+        if let Some(Delivery::Join(socket, ..)) = mailbox.deliver(Delivery::Join(Box::new(socket), join, place)) {
             self.failures.report(origin.address, HandshakeFault::NoSession);
             socket.reset();
         }

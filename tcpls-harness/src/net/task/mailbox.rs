@@ -13,7 +13,7 @@ use crate::sync::{Mutex, MutexGuard};
 /// Sockets for a session's task.
 pub(crate) enum Delivery {
     /// Server: a TCP connection that presented a token of this session, with what was read after its ClientHello.
-    Join(Socket, Join, ClaimPlace),
+    Join(Box<Socket>, Join, ClaimPlace),
     /// Client: sockets that are being connected, or wait for their use.
     Dials(Dials),
 }

@@ -251,7 +251,7 @@ impl Driver {
     fn receive(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Join(socket, join, place) => {
-                self.claimants.push(Claimant::new(&self.shared, socket, join, place));
+                self.claimants.push(Claimant::new(&self.shared, *socket, join, place));
             }
             Delivery::Dials(dials) => self.dials = Some(dials),
         }
