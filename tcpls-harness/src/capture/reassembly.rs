@@ -77,7 +77,7 @@ impl Half {
         self.waiting_bytes
     }
 
-    /// Forgets what waits, because nobody needs the rest.
+    /// Forgets what waits, because the rest is not needed.
     pub(super) fn give_up(&mut self) {
         *self = Self { has_overflowed: true, next: self.next, ..Self::default() };
     }

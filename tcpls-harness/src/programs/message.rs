@@ -89,7 +89,7 @@ impl<'a> Request<'a> {
 pub enum Answer {
     /// The program is registered under this name, which sockets can select.
     Registered(ProgramName),
-    /// No program with this hash is known: it is not in the configuration, and nobody has brought it.
+    /// No program with this hash is known: it is not in the configuration, and no one has brought it.
     Unknown,
     /// The object is not signed by a key of the configuration.
     Unsigned,

@@ -213,7 +213,7 @@ async fn a_helper_without_the_capabilities_says_which_it_needs() {
     let mut line = command(&["bpf-helper", "--socket", "/nonexistent/socket"]);
     let drop_all = || {
         let none = CapabilitySet::empty();
-        // SAFETY: `uid` is that of nobody, which needs no look-up.
+        // SAFETY: `uid` is that of an account without rights, which needs no look-up.
         if unsafe { libc::geteuid() } == 0 && unsafe { libc::setuid(65534) } != 0 {
             return Err(std::io::Error::last_os_error());
         }

@@ -37,7 +37,7 @@ async fn what_was_seen_in_the_network_of_the_farm_is_of_no_use_to_a_thief() {
     // The thief has another server's address. The token is used up.
     assert_eq!(send_from("127.0.0.1:0", first.farm_address, &seen).await, ALERT);
     assert_eq!(failures.next().await.unwrap().fault, HandshakeFault::Join(JoinRefusal::Token));
-    // A token that nobody has used yet, with the header of the other one, and with another client in it.
+    // A token that no one has used yet, with the header of the other one, and with another client in it.
     let fresh = hello_of_a_join(&session).await;
     let header = 16 + usize::from(u16::from_be_bytes([seen[14], seen[15]]));
     for change in [0, 1] {
