@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(id.to_string().to_uppercase().parse(), Ok(id));
         let long = id.to_string();
-        for text in ["", "ba", &long[1..], &format!("{long}0"), &long.replace('b', "x")] {
+        for text in ["", &long[..2], &long[1..], &format!("{long}0"), &long.replace('b', "x")] {
             assert!(text.parse::<ProgramId>().is_err(), "{text}");
         }
     }
