@@ -1,9 +1,10 @@
 //! Congestion controls as BPF programs: how a session asks for one, and what stands behind it (Linux).
 //!
-//! A program is known by the SHA-256 of its object file ([`ProgramId`]). A process of its own, the *helper*, may register
-//! programs with the kernel; a process that asks it gets the name under which sockets select the program, and needs no
-//! privilege. `message` is what the two say to each other, `signed` an object that a peer may bring, `store` decides what is
-//! registered, `ask` asks. Only `register` and `parameters` read objects, and only `register` uses libbpf.
+//! A program is known by the SHA-256 of its object file ([`ProgramId`]). A process of its own, the *helper*, may
+//! register programs with the kernel; a process that asks it gets the name under which sockets select the program, and
+//! needs no privilege. `message` is what the two say to each other, `signed` an object that a peer may bring, `store`
+//! decides what is registered, `ask` asks. Only `register` and `parameters` read objects, and only `register` uses
+//! libbpf.
 
 #[cfg(unix)]
 mod ask;
