@@ -89,6 +89,9 @@ impl Connection {
     }
 
     pub(super) fn handle_tcp_option(&mut self, tcp: ConnectionId, option: frame::TcpOption<'_>) {
+        if option.value.len() > MAX_VALUE {
+            return; // refused (D201), and the peer expects no answer
+        }
         let (kind, value) = (option.kind, option.value.to_vec());
         self.events.push_back(Event::TcpOption { tcp, kind, value, request: None });
     }

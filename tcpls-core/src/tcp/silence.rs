@@ -18,6 +18,8 @@ const SPACING: u32 = 4;
 const DELAYED_ACK: Duration = Duration::from_millis(40);
 /// With this many segments in flight, the receiver acknowledges without delay: it must acknowledge every second one.
 const UNDELAYED: u32 = 3;
+/// The longest round-trip time that a stack is believed: sums and multiples of it must not overflow.
+const MAX_RTT: Duration = Duration::from_secs(3600);
 /// The longest that one segment is taken to be on its way through a slow link.
 const MAX_SEGMENT: Duration = Duration::from_secs(3);
 /// The threshold of a TCP connection doubles with each false stall, at most this many times.
@@ -80,7 +82,8 @@ impl Silence {
     /// Stores a report of the stack.
     pub(crate) fn update(&mut self, info: TcpInfo) {
         self.since = self.since.filter(|_| info.unacked > 0).map(|since| since.max(info.heard));
-        self.info = Some(info);
+        let (rtt, min_rtt) = (info.rtt.min(MAX_RTT), info.min_rtt.min(MAX_RTT));
+        self.info = Some(TcpInfo { rtt, min_rtt, ..info });
         self.refuted = false;
     }
 
@@ -161,6 +164,17 @@ mod tests {
         (wrote..=wrote.max(info.heard.as_nanos() / 1_000_000)).for_each(|ms| silence.wrote(Time::from_millis(ms)));
         silence.update(info);
         silence.deadline(Duration::ZERO)
+    }
+
+    #[test]
+    fn wild_report_of_a_stack_overflows_nothing() {
+        for unacked in [1, 3, u32::MAX] {
+            let mut silence = Silence::default();
+            silence.wrote(Time::ZERO);
+            silence.update(TcpInfo { unacked, rtt: Duration::MAX, min_rtt: Duration::MAX, ..Default::default() });
+            silence.wrote(Time::from_millis(1));
+            assert!(silence.deadline(Duration::MAX).is_some());
+        }
     }
 
     #[test]

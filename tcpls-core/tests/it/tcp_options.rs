@@ -7,7 +7,7 @@ use tcpls_core::event::{Event, OptionOutcome};
 use tcpls_core::wire::frame::{Parameters, ty};
 use tcpls_core::wire::ids::{ConnectionId, OptionRequestId};
 
-use crate::support::peer::frames::{option_answer, option_request};
+use crate::support::peer::frames::{option_answer, option_request, tcp_option};
 use crate::support::peer::{FIRST, GENEROUS, Peer, SECOND, frames_of};
 use crate::support::{Client, Pair, Server, Side};
 
@@ -145,6 +145,11 @@ fn a_value_that_is_too_long_is_refused_without_a_question_to_the_application() {
     peer.send(FIRST, &[option_request(0, FIRST, 254, &[7; 65])]);
     assert!(frames_of(&peer.recv(FIRST)).contains(&option_answer(0, 1)));
     assert_eq!(peer.take_events(), []);
+    // The frame without an answer can't be a way to make the application hold more.
+    peer.send(FIRST, &[tcp_option(28, &[7; 65])]);
+    assert_eq!(peer.take_events(), []);
+    peer.send(FIRST, &[tcp_option(28, &[7; 64])]);
+    assert_eq!(peer.take_events().len(), 1);
     peer.assert_lives(&[FIRST]);
 }
 

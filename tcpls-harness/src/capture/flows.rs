@@ -13,7 +13,7 @@ use super::sessions::Sessions;
 use super::tcp::{Decrypted, Tcp};
 use super::{Record, Skipped, Summary};
 
-/// TCP connections that are followed at the same time; the oldest is given up for another.
+/// TCP connections that are followed at the same time; the one with the oldest last segment is given up for another.
 const MAX_FLOWS: usize = 65_536;
 /// Bytes that all of them may keep.
 const MAX_MEMORY: usize = 256 << 20;
@@ -21,6 +21,9 @@ const MAX_MEMORY: usize = 256 << 20;
 pub(super) struct Flows<'a> {
     sessions: Sessions<'a>,
     flows: BTreeMap<u64, Flow>,
+    /// The flows by their last segment, the oldest first.
+    by_use: BTreeMap<u64, u64>,
+    segments: u64,
     /// The flow of two addresses, the smaller one first.
     by_addresses: BTreeMap<(SocketAddr, SocketAddr), u64>,
     opened: u64,
@@ -38,6 +41,8 @@ struct Flow {
     has_data: bool,
     /// Bytes that it keeps.
     memory: usize,
+    /// The number of its last segment.
+    used: u64,
 }
 
 impl<'a> Flows<'a> {
@@ -45,6 +50,8 @@ impl<'a> Flows<'a> {
         Self {
             sessions: Sessions::new(key_log),
             flows: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            segments: 0,
             by_addresses: BTreeMap::new(),
             opened: 0,
             memory: 0,
@@ -65,6 +72,10 @@ impl<'a> Flows<'a> {
             None => self.open(addresses),
         };
         let Some(flow) = self.flows.get_mut(&number) else { return };
+        self.segments += 1;
+        self.by_use.remove(&flow.used);
+        self.by_use.insert(self.segments, number);
+        flow.used = self.segments;
         let summary = &mut self.summary;
         flow.handle(segment, &mut self.sessions, |sessions, sender, decrypted| {
             summary.records += 1;
@@ -93,7 +104,7 @@ impl<'a> Flows<'a> {
 
     fn open(&mut self, addresses: (SocketAddr, SocketAddr)) -> u64 {
         if self.flows.len() == MAX_FLOWS
-            && let Some((&oldest, _)) = self.flows.first_key_value()
+            && let Some((_, &oldest)) = self.by_use.first_key_value()
         {
             self.close(oldest);
         }
@@ -105,6 +116,7 @@ impl<'a> Flows<'a> {
 
     fn close(&mut self, number: u64) {
         let Some(flow) = self.flows.remove(&number) else { return };
+        self.by_use.remove(&flow.used);
         if self.by_addresses.get(&flow.addresses) == Some(&number) {
             self.by_addresses.remove(&flow.addresses);
         }
@@ -125,7 +137,8 @@ impl<'a> Flows<'a> {
 
 impl Flow {
     fn new(addresses: (SocketAddr, SocketAddr)) -> Self {
-        Self { addresses, client: None, halves: Default::default(), tcp: Tcp::default(), has_data: false, memory: 0 }
+        let (halves, tcp) = Default::default();
+        Self { addresses, client: None, halves, tcp, has_data: false, memory: 0, used: 0 }
     }
 
     fn handle(
@@ -143,12 +156,13 @@ impl Flow {
         let Some(client) = self.client else { return };
         let sender = if segment.from == client { Side::Client } else { Side::Server };
         let half = &mut self.halves[sender as usize];
+        let mut seq = segment.seq;
         if segment.syn {
-            half.handle_syn(segment.seq);
-            return;
+            half.handle_syn(seq);
+            seq = seq.wrapping_add(1); // of its data: TCP Fast Open
         }
         let tcp = &mut self.tcp;
-        half.handle(segment.seq, segment.data, |bytes| {
+        half.handle(seq, segment.data, |bytes| {
             tcp.handle(sender, bytes, sessions, |sessions, decrypted| {
                 if sender == Side::Server && decrypted.opened.content_type == ContentType::ApplicationData as u8 {
                     sessions.take_tokens(decrypted.session, &decrypted.opened.content);

@@ -85,6 +85,11 @@ impl KeyLog {
         self.sessions.get(client_random)
     }
 
+    /// How many sessions it has.
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8; 32], &Secrets)> {
         self.sessions.iter()
     }

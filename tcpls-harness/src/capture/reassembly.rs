@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 /// Bytes, and pieces, that may wait for bytes before them. A window is rarely larger.
 const MAX_WAITING: usize = 4 << 20;
 const MAX_PIECES: usize = 4096;
+/// What a piece takes beside its bytes.
+const OVERHEAD: usize = 96;
 
 /// The state of one direction.
 #[derive(Debug, Default)]
@@ -20,9 +22,11 @@ pub(super) struct Half {
 }
 
 impl Half {
-    /// A SYN gives the number of the first byte. One that comes again changes nothing.
+    /// A SYN gives the number of the first byte. Once there is data, another one changes nothing.
     pub(super) fn handle_syn(&mut self, seq: u32) {
-        self.first.get_or_insert(seq.wrapping_add(1));
+        if self.next == 0 && self.waiting.is_empty() {
+            self.first = Some(seq.wrapping_add(1));
+        }
     }
 
     /// Takes a segment's data, and passes on what is in order. Without a SYN, the first segment is the beginning.
@@ -72,9 +76,9 @@ impl Half {
         self.has_overflowed || !self.waiting.is_empty()
     }
 
-    /// Bytes that are kept.
+    /// What is kept, in bytes.
     pub(super) fn memory(&self) -> usize {
-        self.waiting_bytes
+        self.waiting_bytes + self.waiting.len() * OVERHEAD
     }
 
     /// Forgets what waits, because the rest is not needed.
@@ -104,6 +108,24 @@ mod tests {
         assert_eq!(handle(&mut half, 3, b"\0"), b"", "a keep-alive repeats the last byte");
         assert_eq!(handle(&mut half, 4, b"f"), b"f", "sequence numbers wrap");
         assert!(!half.has_gap());
+    }
+
+    #[test]
+    fn ports_that_were_refused_before_begin_anew() {
+        let mut half = Half::default();
+        half.handle_syn(7);
+        half.handle_syn(1_000_000);
+        assert_eq!(handle(&mut half, 1_000_001, b"ab"), b"ab");
+        half.handle_syn(5);
+        assert_eq!(handle(&mut half, 1_000_003, b"c"), b"c");
+    }
+
+    #[test]
+    fn pieces_count_for_more_than_their_bytes() {
+        let mut half = Half::default();
+        half.handle_syn(0);
+        (0..100).for_each(|number| drop(handle(&mut half, 10 + 2 * number, b"x")));
+        assert_eq!(half.memory(), 100 + 100 * OVERHEAD);
     }
 
     #[test]

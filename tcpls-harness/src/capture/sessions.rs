@@ -113,12 +113,12 @@ impl<'a> Sessions<'a> {
         if let Some(&index) = self.by_random.get(&known) {
             return Some(index);
         }
-        let secrets = self.key_log.get(client_random)?;
-        let client = Chain::new(suite, secrets.client.as_deref())?;
-        let server = Chain::new(suite, secrets.server.as_deref())?;
         if self.all.len() == MAX_SESSIONS {
             return None;
         }
+        let secrets = self.key_log.get(client_random)?;
+        let client = Chain::new(suite, secrets.client.as_deref())?;
+        let server = Chain::new(suite, secrets.server.as_deref())?;
         let index = SessionIndex(self.all.len());
         self.all.push(Session { number: None, client, server });
         self.by_random.insert(known, index);
@@ -200,6 +200,11 @@ impl<'a> Sessions<'a> {
     /// Tries the sessions of the key log, and the first connection IDs, on the first record of a client whose token is
     /// unknown.
     pub(super) fn search(&mut self, record: &[u8]) -> Option<Joined> {
+        if self.trials >= MAX_TRIALS {
+            return None;
+        }
+        // Each walk through the log costs something, too, or any number of joins of others would take any time.
+        self.trials += 1 + u32::try_from(self.key_log.len() / 1000).unwrap_or(u32::MAX / 2);
         // The sessions of the capture first: a join usually belongs to one of them.
         let known = self.all.len();
         (0..known).find_map(|index| self.try_session(SessionIndex(index), record)).or_else(|| {
@@ -211,6 +216,7 @@ impl<'a> Sessions<'a> {
                     if is_known || self.trials >= MAX_TRIALS {
                         return None;
                     }
+                    self.trials += 1; // keys are derived
                     let session = self.open(random, suite)?;
                     let found = self.try_session(session, record);
                     if found.is_none() {

@@ -149,7 +149,7 @@ pub fn main() -> ExitCode {
             Err(error) => Err(error),
         };
         let code = outcome.map_or_else(|error| fail(&*error), |()| 0);
-        _ = tokio::task::spawn_blocking(qlog::finish).await;
+        qlog::finish().await;
         match output::finish(serves || code > SIGNALLED).await {
             Err(error) if code == 0 => {
                 let code = fail(&*error);

@@ -40,9 +40,12 @@ pub(crate) fn current() -> Option<Qlog> {
 }
 
 /// Waits until everything is written, or the disk proves too slow, and says what is missing.
-pub(super) fn finish() {
+pub(super) async fn finish() {
     let Some(qlog) = QLOG.get() else { return };
-    let is_written = qlog.flush(PATIENCE);
+    // In a thread of its own: those of the runtime may all wait for a disk.
+    let (sender, flushed) = tokio::sync::oneshot::channel();
+    let waits = std::thread::Builder::new().spawn(move || _ = sender.send(qlog.flush(PATIENCE)));
+    let is_written = waits.is_ok() && flushed.await.unwrap_or(false);
     if let Some(failure) = qlog.failure() {
         output::tell(format_args!("qlog: {failure}"));
     }

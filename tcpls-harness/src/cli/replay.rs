@@ -11,7 +11,7 @@ use tcpls_core::{Connection, Side};
 
 use super::text::visible_lines;
 use super::units::parse_duration;
-use super::{Outcome, output};
+use super::{Outcome, output, report};
 use crate::trace::JsonLines;
 
 /// Replay a recording of sessions, and compare
@@ -85,9 +85,11 @@ struct Replayed {
 /// # Errors
 /// The file cannot be read, or a session decides otherwise.
 pub(super) fn run(args: &Args) -> Outcome {
-    let file = std::fs::read(&args.file).map_err(|error| format!("cannot read {}: {error}", args.file.display()))?;
     let name = args.file.display();
-    let recording = Recording::read(&file).map_err(|error| format!("{name}: {error}"))?;
+    let file = std::fs::read(&args.file).map_err(|error| format!("cannot read {name}: {error}").into());
+    let file = report::or_error(file, args.json)?;
+    let recording = Recording::read(&file).map_err(|error| format!("{name}: {error}").into());
+    let recording = report::or_error(recording, args.json)?;
     let mut failed = recording.damage().map(|damage| format!("{name}: {damage}"));
     let chosen = |session: &&Session<'_>| args.session.is_none_or(|number| session.number() == number);
     let sessions: Vec<&Session<'_>> = recording.sessions().iter().filter(chosen).collect();

@@ -180,7 +180,8 @@ struct Writer(Arc<Shared>);
 impl Blocks for Writer {
     fn block(&mut self, block: &[u8], mark: Mark) -> Taken {
         let mut state = self.0.state();
-        if mark == Mark::More {
+        // The mark of a recording that ends earlier has no entries.
+        if matches!(mark, Mark::More | Mark::Complete) {
             let end = match state.over {
                 None if state.size + block.len() as u64 > self.0.limit => Some(Mark::Limit),
                 None if state.waiting + block.len() > MAX_WAITING => Some(Mark::Behind),
@@ -228,6 +229,7 @@ mod tests {
         assert!((14..=16).contains(&taken), "{taken}");
         assert_eq!((record.over(), record.recorder().is_none()), (Some(Mark::Limit), true));
         assert_eq!(writer.block(&[2; 20], Mark::Limit), Taken::Yes);
+        assert_eq!(writer.block(&block, Mark::Complete), Taken::No(Mark::Limit), "a session that ends adds nothing");
         drop(writer);
         assert!(record.wait(Duration::from_secs(60)));
         let written = std::fs::read(&path).unwrap();

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::{Answer, Request};
 
 /// How long a helper may take; the kernel takes up to 0.2 s to check a program, and the helper answers one after another.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Requests of this process at a time: of more than 16, a helper ends the earliest.
+static TURNS: Semaphore = Semaphore::const_new(8);
 /// The pause before another attempt while too many others wait.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -31,6 +34,7 @@ impl Helper {
     /// No helper listens at the socket, this process may not connect, or there was no answer within 5 s.
     pub async fn ask(&self, request: Request<'_>) -> io::Result<Answer> {
         let answer = timeout(PATIENCE, async {
+            let _turn = TURNS.acquire().await.map_err(io::Error::other)?;
             let mut socket = self.connect().await?;
             // A helper that refuses early does not read the rest; what it answered is still there.
             let sent = socket.write_all(&request.bytes()).await;

@@ -144,8 +144,11 @@ impl End {
     }
 
     fn close(&mut self, t: u64, line: &Line) {
-        self.closed.get_or_insert_with(|| (t, line.reason.clone().unwrap_or_default()));
-        self.tcps.values_mut().for_each(|tcp| tcp.resume(t));
+        // Once: a hostile trace may say it many times, beside many TCP connections.
+        if self.closed.is_none() {
+            self.closed = Some((t, line.reason.clone().unwrap_or_default()));
+            self.tcps.values_mut().for_each(|tcp| tcp.resume(t));
+        }
     }
 
     /// A record of event `event` carries a range of a stream on TCP connection `number`.

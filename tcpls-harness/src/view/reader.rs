@@ -19,6 +19,8 @@ const MAX_EVENTS: usize = 10_000_000;
 const MAX_PIECES: usize = 20_000_000;
 /// The most hosts and ends of sessions.
 const MAX_ENDS: usize = 20_000;
+/// The most faults of a simulated network.
+const MAX_FAULTS: usize = 10_000;
 /// Names of hosts and paths are cut to this number of characters.
 const LONGEST_NAME: usize = 60;
 
@@ -185,6 +187,8 @@ struct Reader {
     /// The paths of sockets.
     sockets: HashMap<u64, u64>,
     start: Option<u64>,
+    /// The numbers of the faults that go on, by kind and path.
+    open_faults: HashMap<(String, Option<String>), Vec<usize>>,
 }
 
 impl Reader {
@@ -202,8 +206,8 @@ impl Reader {
             end: 0,
             is_cut: false,
         };
-        let (places, sockets) = Default::default();
-        Self { tables, places, last: None, story: Story::default(), sockets, start: None }
+        let (places, sockets, open_faults) = Default::default();
+        Self { tables, places, last: None, story: Story::default(), sockets, start: None, open_faults }
     }
 
     fn take(&mut self, number: usize, line: &Line) -> Result<(), TraceError> {
@@ -233,7 +237,7 @@ impl Reader {
         let t = line.t.saturating_sub(start).max(self.tables.end);
         self.tables.end = t;
         let end = self.end(line)?;
-        self.note(t, end, line);
+        self.note(t, end, line)?;
         self.carry(t, end, line)?;
         self.tables.events.push(t, end, line);
         if self.tables.events.len() > MAX_EVENTS {
@@ -266,7 +270,7 @@ impl Reader {
     }
 
     /// Takes in everything but data.
-    fn note(&mut self, t: u64, end: usize, line: &Line) {
+    fn note(&mut self, t: u64, end: usize, line: &Line) -> Result<(), TraceError> {
         match line.what.as_str() {
             "connect" => {
                 let path = line.path.as_ref().and_then(super::line::Path::number);
@@ -279,25 +283,29 @@ impl Reader {
                     self.tables.ends[end].tcp(t, tcp).path = Some(path);
                 }
             }
-            "fault" => self.disturb(t, line),
+            "fault" => self.disturb(t, line)?,
             _ => {}
         }
         self.tables.ends[end].note(t, line);
         self.story.tell(&mut self.tables, t, end, line);
+        Ok(())
     }
 
     /// A fault begins or ends.
-    fn disturb(&mut self, t: u64, line: &Line) {
+    fn disturb(&mut self, t: u64, line: &Line) -> Result<(), TraceError> {
         let kind = line.fault.as_deref().map(cut).unwrap_or_default();
         let path = line.path.as_ref().and_then(super::line::Path::name).map(cut);
         let faults = &mut self.tables.faults;
-        if line.over != Some(true) {
+        let open = self.open_faults.entry((kind.clone(), path.clone())).or_default();
+        if line.over == Some(true) {
+            open.pop().into_iter().for_each(|fault| faults[fault].until = Some(t));
+        } else if faults.len() == MAX_FAULTS {
+            return Err(TraceError::TooMuch("faults", MAX_FAULTS));
+        } else {
+            open.push(faults.len());
             faults.push(Fault { kind, path, from: t, until: None });
-        } else if let Some(fault) =
-            faults.iter_mut().rev().find(|fault| fault.until.is_none() && fault.kind == kind && fault.path == path)
-        {
-            fault.until = Some(t);
         }
+        Ok(())
     }
 
     /// Takes in the data of a record.
@@ -374,6 +382,22 @@ mod tests {
         ];
         let ends: Vec<_> = tables(&text.concat()).faults.iter().map(|fault| (fault.from, fault.until)).collect();
         assert_eq!(ends, [(0, Some(3)), (1, None), (2, None)]);
+    }
+
+    /// In a debug build, quadratic work would take minutes.
+    #[test]
+    fn work_is_linear_in_the_trace() {
+        let text = |what: &str, tcp: usize| format!("{{\"t\":0,\"what\":\"{what}\",\"tcp\":{tcp}}}\n");
+        let fault = |over: bool| format!("{{\"t\":0,\"what\":\"fault\",\"fault\":\"a\",\"over\":{over}}}\n");
+        let mut trace = String::new();
+        (0..50_000).for_each(|tcp| trace += &(text("stalled", tcp) + &text("lost", 50_000 + tcp)));
+        (0..50_000).for_each(|_| trace += &(text("closed", 0) + &fault(true)));
+        trace += &fault(false).repeat(MAX_FAULTS);
+        let tables = tables(&trace);
+        let ends = tables.ends.iter().collect();
+        assert!(!super::super::summary::summary(&super::super::summary::Ends { tables: &tables, ends }).is_empty());
+        assert_eq!(tables.faults.len(), MAX_FAULTS);
+        assert_eq!(refused(&(trace + &fault(false))), TraceError::TooMuch("faults", MAX_FAULTS).to_string());
     }
 
     #[test]

@@ -145,14 +145,13 @@ fn failures(session: &Ends<'_>) -> Vec<String> {
         }
     }
     lost.sort_by_key(|(t, number, ..)| (*t, *number));
-    let mut seen = BTreeSet::new();
-    lost.retain(|(_, number, ..)| seen.insert(*number));
-    let is_lost = |number: u32| lost.iter().any(|(_, other, ..)| *other == number);
+    let mut gone = BTreeSet::new();
+    lost.retain(|(_, number, ..)| gone.insert(*number));
     stalled.sort_by_key(|stall| (Reverse(stall.len), stall.begin, stall.number));
     let mut seen = BTreeSet::new();
     let longest = stalled.first().map_or(0, |stall| stall.len);
     // Short ones beside a long one are noise.
-    stalled.retain(|stall| seen.insert(stall.number) && !is_lost(stall.number) && stall.len >= longest / 10);
+    stalled.retain(|stall| seen.insert(stall.number) && !gone.contains(&stall.number) && stall.len >= longest / 10);
     if lost.is_empty() && stalled.is_empty() {
         return vec!["No TCP connection stalled or was lost.".to_owned()];
     }

@@ -1,8 +1,10 @@
 //! Client: joins that a server answers with a full handshake, because it does not know the token (decision D151).
 //!
 //! Its certificate was verified, and its Session Parameters say which instance of the server it is. If that is not the one
-//! with the session, and no TCP connection of the session answers, the session is lost and ends at once. Nothing else that
+//! with the session, and no TCP connection of the session has answered for a second, the session is lost and ends at once. Nothing else that
 //! happens to a join ends the session.
+
+use core::time::Duration;
 
 use bytes::BytesMut;
 
@@ -22,6 +24,9 @@ use crate::wire::record::{ContentType, HEADER_LEN, RecordHeader};
 
 /// Bytes that a server may send behind its handshake until its Session Parameters are there: tickets may precede them.
 const MAX_BYTES: usize = 16 << 10;
+
+/// A TCP connection that has been stalled for less than this may still answer: most stalls are short.
+const SHORT_STALL: Duration = Duration::from_secs(1);
 
 /// The server at the other end of a join, with the keys of the handshake that it completed.
 pub(super) struct Stranger {
@@ -125,7 +130,10 @@ impl Connection {
         }
         let before = self.joins.resumptions.note_other_instance(now);
         let lives_elsewhere = before.is_some_and(|before| self.last_heard > before);
-        let answers = |entry: &Tcp<Carried>| entry.is_up() && !entry.liveness().is_stalled();
+        let answers = |entry: &Tcp<Carried>| {
+            let liveness = entry.liveness();
+            entry.is_up() && (!liveness.is_stalled() || now - liveness.judged_at() < SHORT_STALL)
+        };
         !lives_elsewhere && !self.tcps.iter().any(answers) && self.was_at_remote_of(tcp)
     }
 

@@ -8,7 +8,7 @@ use core::ops::Range;
 
 use super::format::{Get, Malformed, Put};
 use super::privacy::Privacy;
-use crate::wire::frame::{Frame, FrameError, Frames};
+use crate::wire::frame::{Frame, FrameError, Frames, SessionParameters};
 use crate::wire::ids::Token;
 use crate::wire::record::MAX_CIPHERTEXT;
 
@@ -16,6 +16,10 @@ use crate::wire::record::MAX_CIPHERTEXT;
 const LITERAL: u64 = 0;
 const ZEROS: u64 = 1;
 const REPEATED: u64 = 2;
+
+/// The Session Parameter with the number of the server's instance, and the length of an entry: ID and value.
+const INSTANCE: u8 = 12;
+const ENTRY: usize = 9;
 
 /// Padding of this length is a piece of its own.
 const MIN_ZEROS: usize = 3;
@@ -114,6 +118,18 @@ fn put_frame(privacy: &Privacy, origin: Origin, frame: &Frame<'_>, start: usize,
         Frame::TcpOptionRequest(request) => request.value.len(),
         Frame::NewToken(new) => return put_token(privacy, origin, new.token, start, pieces),
         Frame::NewTokenWide(new) => return put_token(privacy, origin, new.token, start, pieces),
+        Frame::SessionParameters(parameters) => {
+            let mut entries = parameters.entries.to_vec();
+            for entry in entries.chunks_exact_mut(ENTRY) {
+                if let Some((&mut INSTANCE, value)) = entry.split_first_mut() {
+                    let number = u64::from_be_bytes((&*value).try_into().unwrap_or_default());
+                    value.copy_from_slice(&privacy.instance(number).to_be_bytes());
+                }
+            }
+            let mut frame = Vec::new();
+            Frame::SessionParameters(SessionParameters { entries: &entries }).encode(&mut frame);
+            return pieces.put(&frame);
+        }
         Frame::NewAddress(_) => {
             let mut address = Vec::new();
             if let Frame::NewAddress(mut new) = *frame {

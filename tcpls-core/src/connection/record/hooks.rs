@@ -249,7 +249,7 @@ impl Tracer {
             _ => instance,
         };
         if number != 0 {
-            self.add(|_| Item::Instance { number });
+            self.add(|privacy| Item::Instance { number: privacy.instance(number) });
         }
         number
     }
@@ -270,7 +270,7 @@ impl Tracer {
             Heard::Instance(number) => (1, number),
             Heard::Unexpected => (2, 0),
         };
-        self.add(|_| Item::Stranger { kind, number });
+        self.add(|privacy| Item::Stranger { kind, number: privacy.instance(number) });
         heard
     }
 

@@ -206,17 +206,36 @@ items! {
     0x73 EarlySent { tcp: ConnectionId, bytes: usize, content: Content };
 }
 
+/// Memory that the items of one entry may take, in bytes. That of a driver's longest buffer takes less.
+const MAX_ENTRY: usize = 256 << 20;
+
 /// Reads the items of an entry.
 pub(super) fn items(entry: &[u8], clock: Time) -> Result<(Vec<Item>, Time), Malformed> {
     let mut from = Reader { get: super::format::Get::new(entry), clock };
-    let mut all = Vec::new();
+    let (mut all, mut memory) = (Vec::new(), 0);
     while !from.get.is_empty() {
-        all.push(Item::get(&mut from)?);
+        let item = Item::get(&mut from)?;
+        memory += size_of::<Item>() + item.content_len();
+        if memory > MAX_ENTRY {
+            return Err(Malformed("an entry would take more than 256 MiB of memory"));
+        }
+        all.push(item);
     }
     if all.is_empty() { Err(Malformed("it is empty")) } else { Ok((all, from.clock)) }
 }
 
 impl Item {
+    /// The length of the content in it, for which a few bytes of a file may stand.
+    fn content_len(&self) -> usize {
+        match self {
+            Self::Opened { content, .. }
+            | Self::Sent { content, .. }
+            | Self::EarlySent { content, .. }
+            | Self::TlsEarly { content, .. } => content.0.len(),
+            _ => 0,
+        }
+    }
+
     /// The time of a call that has one.
     pub(super) fn now(&self) -> Option<Time> {
         match self {
@@ -249,4 +268,17 @@ pub(super) const EARLY_SENT: u8 = 0x73;
 /// Writes an entry's length and the entry.
 pub(super) fn put_entry(entry: &[u8], block: &mut Vec<u8>) {
     block.bytes(entry);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_bytes_of_a_file_take_no_more_than_the_limit() {
+        // TlsEarly with 16,512 repeated bytes.
+        let early = [0x64, 1, 0x80, 0x81, 0x01, 0x82, 0x84, 0x04, 0xff];
+        assert!(items(&early, Time::ZERO).is_ok());
+        assert!(items(&early.repeat(MAX_ENTRY / 16_512 + 1), Time::ZERO).is_err());
+    }
 }

@@ -62,6 +62,13 @@ impl Privacy {
         hash.and_then(|hash| hash.first_chunk().copied()).map_or(id, SessionId)
     }
 
+    /// The number of a server's instance, which each of its clients gets. 0, which is none, is kept.
+    pub(in crate::connection) fn instance(&self, number: u64) -> u64 {
+        let hash = self.hash(b"instance", &number.to_be_bytes()).filter(|_| number != 0);
+        let first = hash.and_then(|hash| hash.first_chunk().copied());
+        first.map_or(number, |bytes| u64::from_be_bytes(bytes).max(1))
+    }
+
     /// A name of as many letters. Equality of letter case is not kept.
     pub(in crate::connection) fn name(&self, name: &[u8]) -> Vec<u8> {
         if self.is_full || self.key.is_none() {

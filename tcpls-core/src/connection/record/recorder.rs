@@ -27,7 +27,8 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 /// Takes the blocks of recordings, for a file.
 pub trait Blocks: Send {
     /// Takes a block. It must not block: the session waits for it. The last block of a session has a mark other than
-    /// [`Mark::More`], and is taken whatever is returned.
+    /// [`Mark::More`]. Behind a block that is not taken comes the last one, without entries and with the reason as its
+    /// mark, which has to be taken.
     fn block(&mut self, block: &[u8], mark: Mark) -> Taken;
 }
 
@@ -183,8 +184,11 @@ impl Recorder {
         let taken = self.blocks.block(&self.block, mark);
         self.block.truncate(BLOCK_HEADER);
         self.has_ended = mark != Mark::More;
-        if let (Taken::No(why), Mark::More) = (taken, mark) {
-            self.flush(why);
+        if let Taken::No(why) = taken {
+            self.has_ended = true;
+            seal_block(&mut self.block, self.session, why as u8);
+            self.blocks.block(&self.block, why);
+            self.block.truncate(BLOCK_HEADER);
         }
         if self.has_ended {
             self.tls.close();

@@ -122,14 +122,15 @@ impl OpensslClient {
     /// Offers the newest ticket of the server, if there is one that OpenSSL can use.
     fn resume(&self, tickets: &Arc<OpensslTickets>, tls: &mut SslRef, server_name: &str) -> Resumption {
         let sink = TicketSink { tickets: tickets.clone(), server_name: server_name.to_owned() };
-        let (mut chain, mut early_state) = (Vec::new(), None);
+        let (mut chain, mut early_state, mut expiry) = (Vec::new(), None, None);
         if let Some(ticket) = tickets.take(server_name)
             && let Ok(max_early_data) = offer(tls, &ticket.session)
         {
             early_state = ticket.early_state(&self.names, max_early_data).filter(|_| self.sends_early_data);
             chain = ticket.chain;
+            expiry = Some(ticket.expiry);
         }
-        Resumption { sink, chain, early_state }
+        Resumption { sink, chain, early_state, expiry }
     }
 
     fn filtered(&self, is_kept: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {

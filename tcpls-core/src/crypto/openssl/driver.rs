@@ -60,6 +60,8 @@ pub(super) struct Driver {
     sink: Option<TicketSink>,
     /// Client: the certificates of the session that is offered.
     offered_chain: Vec<Vec<u8>>,
+    /// Client: until when that session works.
+    offered_expiry: Option<u64>,
 }
 
 /// What distinguishes one handshake of a client from another.
@@ -89,6 +91,7 @@ impl Driver {
         if let Some(resumption) = resumption {
             early_state = resumption.early_state;
             (driver.sink, driver.offered_chain) = (Some(resumption.sink), resumption.chain);
+            driver.offered_expiry = resumption.expiry;
         }
         driver.flight = (policy != Policy::Absent || early_state.is_some()).then(ServerFlight::default);
         match early_state {
@@ -126,6 +129,7 @@ impl Driver {
             hello_is_over: false,
             sink: None,
             offered_chain: Vec::new(),
+            offered_expiry: None,
         })
     }
 
@@ -342,7 +346,7 @@ impl Handshake for Driver {
         let (own, peers) = (secret(self.side)?, secret(self.side.peer())?);
         let open = (0, peers.open_keys(suite)?);
         let (is_agreed, draft_only, early_token) = (self.is_agreed(), self.is_draft_only(), self.early_token());
-        let Self { side, offer, shown_name, tls, own: records, early, sink, offered_chain, .. } = *self;
+        let Self { side, offer, shown_name, tls, own: records, early, sink, offered_chain, offered_expiry, .. } = *self;
         let alpn = tls.ssl().selected_alpn_protocol().map(<[u8]>::to_vec);
         let server_name = match side {
             Side::Client => shown_name,
@@ -352,7 +356,8 @@ impl Handshake for Driver {
         let chain = if is_offered_session { Ok(offered_chain) } else { peer_certificates(tls.ssl(), side) };
         let chain = chain.map_err(library)?;
         let seal = records.ok_or_else(missing)?.into_keys();
-        let tickets = sink.map(|sink| TicketReader::new(tls, sink, (&peers, suite), chain.clone())).transpose()?;
+        let reader = |sink| TicketReader::new(tls, sink, (&peers, suite), (chain.clone(), offered_expiry));
+        let tickets = sink.map(reader).transpose()?;
         let schedule = Box::new(Schedule { side, suite, own, peers, tickets });
         let mut agreed = Agreed::new(suite.code(), seal, open, schedule).with_alpn(alpn.as_deref());
         (agreed.tcpls, agreed.draft_only, agreed.early_data) = (is_agreed, draft_only, early.outcome());

@@ -40,6 +40,8 @@ pub(super) struct Resumption {
     pub(super) sink: TicketSink,
     /// The certificates of the session that is offered.
     pub(super) chain: Vec<Vec<u8>>,
+    /// Until when it works.
+    pub(super) expiry: Option<u64>,
     /// What was kept with its ticket, if early data may be sent.
     pub(super) early_state: Option<Vec<u8>>,
 }
@@ -59,20 +61,24 @@ pub(super) struct TicketReader {
     sealed: u64,
     alpn: Vec<u8>,
     chain: Vec<Vec<u8>>,
+    /// Of a resumed session, which verified nothing: its tickets work no longer than the one that it began with (RFC 8446,
+    /// 4.6.1).
+    expiry: Option<u64>,
     /// Absent until the session is one of TCPLS: other tickets are dropped.
     state: Option<Vec<u8>>,
 }
 
 impl TicketReader {
-    /// `tls` has completed its handshake, `peers` is the server's secret.
+    /// `tls` has completed its handshake, `peers` is the server's secret; the session that was offered works until `offered`.
     pub(super) fn new(
         tls: SslStream<Pipe>,
         sink: TicketSink,
         (peers, suite): (&Secret, Suite),
-        chain: Vec<Vec<u8>>,
+        (chain, offered): (Vec<Vec<u8>>, Option<u64>),
     ) -> Result<Self, HandshakeError> {
         let alpn = tls.ssl().selected_alpn_protocol().unwrap_or_default().to_vec();
-        Ok(Self { tls, sink, keys: peers.seal_keys(suite)?, sealed: 0, alpn, chain, state: None })
+        let expiry = offered.filter(|_| tls.ssl().session_reused());
+        Ok(Self { tls, sink, keys: peers.seal_keys(suite)?, sealed: 0, alpn, chain, expiry, state: None })
     }
 
     pub(super) fn remember(&mut self, state: &[u8]) {
@@ -90,7 +96,8 @@ impl TicketReader {
         let &[a, b, c, d, ..] = body else { return Ok(()) };
         let lifetime = u64::from(u32::from_be_bytes([a, b, c, d])).min(MAX_LIFETIME);
         let session = self.read(body)?;
-        let (alpn, chain, expiry) = (self.alpn.clone(), self.chain.clone(), now() + lifetime);
+        let expiry = self.expiry.unwrap_or(u64::MAX).min(now() + lifetime);
+        let (alpn, chain) = (self.alpn.clone(), self.chain.clone());
         self.sink.tickets.insert(&self.sink.server_name, Ticket { session, alpn, state, chain, expiry });
         Ok(())
     }

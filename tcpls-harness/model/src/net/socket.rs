@@ -217,6 +217,8 @@ impl Socket {
         BATCH
     }
 
+    pub(crate) fn forget_user_timeout(&self) {}
+
     pub(crate) fn unwritten(&self) -> usize {
         self.out.len()
     }

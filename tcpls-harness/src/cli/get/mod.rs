@@ -255,7 +255,9 @@ pub async fn fetch(args: &Args, stop: impl Future<Output = Stopped>) -> Outcome<
     #[cfg(feature = "openssl")]
     let cache = args.session_cache(invite.as_ref(), &url)?;
     #[cfg(feature = "openssl")]
-    let dialer = Dialer::new(args, invite.as_ref(), url, cache.as_ref())?;
+    // What was taken out of the file goes back.
+    let dialer = Dialer::new(args, invite.as_ref(), url, cache.as_ref())
+        .inspect_err(|_| cache.iter().for_each(SessionCache::store))?;
     #[cfg(not(feature = "openssl"))]
     let dialer = Dialer::new(args, invite.as_ref(), url)?;
     let report = fetch_from(args, dialer, jobs, stop).await;

@@ -99,6 +99,15 @@ impl Options {
         self.rate.allows(now).then(|| self.policy.clone().unwrap_or_default())
     }
 
+    /// What the peer makes this endpoint hold, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        #[cfg(all(feature = "programs", unix))]
+        let brought = self.brought.memory();
+        #[cfg(not(all(feature = "programs", unix)))]
+        let brought = 0;
+        brought + self.owed.capacity() * size_of::<(ConnectionId, TcpOption)>()
+    }
+
     fn keep(&mut self, kept: Kept) -> Result<(), AskOptionError> {
         let is_replaced =
             |other: &Kept| other.path == kept.path && other.end == kept.end && other.option.is_same_kind(&kept.option);
@@ -165,6 +174,13 @@ impl State {
             }
             self.options.owed.remove(0);
         }
+    }
+
+    /// A TCP connection is gone: nothing is asked for it. A peer that answers nothing, joins and leaves could make the list
+    /// grow.
+    pub(super) fn forget_options_of(&mut self, tcp: ConnectionId) {
+        self.options.owed.retain(|(owed, _)| *owed != tcp);
+        self.options.unplaced.retain(|unplaced| *unplaced != tcp);
     }
 
     /// The session is over: nothing is set or answered any more.
@@ -266,8 +282,8 @@ impl State {
     }
 
     /// What the peer has brought, if it is that program.
-    pub(crate) fn take_brought(&mut self, id: &ProgramId) -> Option<Vec<u8>> {
-        self.options.brought.finish(id)
+    pub(crate) fn brought(&self, id: &ProgramId) -> Option<Vec<u8>> {
+        self.options.brought.complete(id)
     }
 
     /// The task is to set an option that was decided on elsewhere.

@@ -384,9 +384,11 @@ impl State {
             }
             TcpEvent::Lost { tcp, fault } => {
                 self.note_loss(tcp, fault);
+                self.forget_options_of(tcp);
                 self.tell_joiner(tcp, Err(fault));
             }
             TcpEvent::Discarded { tcp } => {
+                self.forget_options_of(tcp);
                 self.answers.extend(self.joins.remove(&tcp).map(Answer::NoJoin));
                 self.remotes.discard(tcp);
             }

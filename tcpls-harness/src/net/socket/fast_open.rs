@@ -53,10 +53,17 @@ fn with_failed<R>(f: impl FnOnce(&mut Failed) -> R) -> R {
 pub(super) struct Deferred {
     path: Path,
     since: Time,
+    /// It belongs to a session, which writes at once: before that there is no SYN.
+    is_used: bool,
     has_answer: bool,
 }
 
 impl Deferred {
+    /// A session writes to it now.
+    pub(super) fn begin(&mut self) {
+        self.is_used = true;
+    }
+
     /// Bytes of the peer have arrived.
     pub(super) fn note_answer(&mut self, stream: &TcpStream) {
         if !std::mem::replace(&mut self.has_answer, true)
@@ -70,7 +77,7 @@ impl Deferred {
 
 impl Drop for Deferred {
     fn drop(&mut self) {
-        if !self.has_answer {
+        if self.is_used && !self.has_answer {
             with_failed(|failed| failed.note(self.path, now()));
         }
     }
@@ -85,7 +92,7 @@ pub(super) fn allow(socket: &TcpSocket, path: Path) {
 
 /// Returns the note about a TCP connection that has just been connected, if it is deferred.
 pub(super) fn deferred(stream: &TcpStream, path: Path) -> Option<Deferred> {
-    tcp_info::is_opening(stream).then(|| Deferred { path, since: now(), has_answer: false })
+    tcp_info::is_opening(stream).then(|| Deferred { path, since: now(), is_used: false, has_answer: false })
 }
 
 /// Accepts data in SYNs.
@@ -148,9 +155,10 @@ mod tests {
 
     #[test]
     fn deferred_tcp_connection_that_ends_without_an_answer_has_failed() {
-        drop(Deferred { path: path(7), since: now(), has_answer: true });
+        drop(Deferred { path: path(7), since: now(), is_used: true, has_answer: true });
+        drop(Deferred { path: path(7), since: now(), is_used: false, has_answer: false });
         assert!(with_failed(|failed| failed.allows(path(7), now())));
-        drop(Deferred { path: path(7), since: now(), has_answer: false });
+        drop(Deferred { path: path(7), since: now(), is_used: true, has_answer: false });
         assert!(!with_failed(|failed| failed.allows(path(7), now())));
     }
 }

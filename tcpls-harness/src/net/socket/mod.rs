@@ -247,7 +247,18 @@ impl Socket {
     /// The socket of a TCP connection that this client has opened.
     pub(crate) fn dialed(dialed: Dialed) -> Self {
         let Dialed { stream, remote, deferred } = dialed;
-        Self { remote: Some(remote), deferred: deferred.map(Box::new), ..Self::new(stream, BytesMut::new()) }
+        let mut deferred = deferred.map(Box::new);
+        deferred.iter_mut().for_each(|deferred| deferred.begin());
+        Self { remote: Some(remote), deferred, ..Self::new(stream, BytesMut::new()) }
+    }
+
+    /// The session is done with it: the kernel waits for the peer's acknowledgments as long as it does by itself, whatever user
+    /// timeout the peer asked for.
+    pub(crate) fn forget_user_timeout(&self) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            _ = SockRef::from(&self.stream).set_tcp_user_timeout(None);
+        }
     }
 
     /// The same, if its other end is a load balancer's.
@@ -362,7 +373,10 @@ impl Socket {
             return Poll::Pending;
         }
         let before = self.written;
-        self.pacing.before_write(&self.stream, self.unwritten());
+        // One that is deferred has no round-trip time yet: the decision waits for the peer's first bytes.
+        if self.deferred.is_none() {
+            self.pacing.before_write(&self.stream, self.unwritten());
+        }
         while !self.is_flushed() {
             #[cfg(test)]
             crate::net::costs::count(|costs| costs.writes += 1);

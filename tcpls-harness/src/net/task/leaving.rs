@@ -47,6 +47,7 @@ pub(crate) struct Leaving {
 
 impl Leaving {
     pub(crate) fn new(now: Time, tcp: Option<ConnectionId>, socket: Socket) -> Self {
+        socket.forget_user_timeout();
         let deadline = now + LINGER;
         Self {
             tcp,

@@ -200,7 +200,7 @@ impl Driver {
         let report = self.shared.access(|state| {
             state.accounted = Some(state.conn.memory());
             let labels = state.notes.as_ref().map_or(0, |notes| notes.labels.memory());
-            Report::of(&state.conn, sockets, buffers + labels)
+            Report::of(&state.conn, sockets, buffers + labels + state.options.memory())
         });
         reports.tell(self.now, report, self.busy.is_none());
     }

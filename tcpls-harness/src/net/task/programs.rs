@@ -19,7 +19,7 @@ pub(super) fn select(
     tcp: ConnectionId,
     request: Option<OptionRequestId>,
 ) {
-    let brought = shared.drive(|state| state.take_brought(&id));
+    let brought = shared.access(|state| state.brought(&id));
     tokio::spawn(async move {
         let wanted = brought.as_deref().map_or(Request::ByHash(id), Request::Signed);
         let answer = match &helper {

@@ -43,10 +43,16 @@ impl Brought {
         OptionOutcome::Applied
     }
 
-    /// Returns the signed object, if that is what is there, and forgets it.
-    pub(crate) fn finish(&mut self, id: &ProgramId) -> Option<Vec<u8>> {
+    /// Returns the signed object, if that is what is there. It stays for the session's other TCP connections, which are asked
+    /// for at the same time or join later.
+    pub(crate) fn complete(&self, id: &ProgramId) -> Option<Vec<u8>> {
         let is_complete = self.bytes.get(SIGNATURE_LEN..).is_some_and(|object| ProgramId::of(object) == *id);
-        is_complete.then(|| std::mem::take(&mut self.bytes))
+        is_complete.then(|| self.bytes.clone())
+    }
+
+    /// In bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes.capacity()
     }
 }
 
@@ -67,13 +73,14 @@ mod tests {
             assert!(all.iter().all(|piece| piece.len() <= 64), "the limit of a request");
             all.reverse();
             let mut brought = Brought::default();
-            assert_eq!(brought.finish(&id), None);
+            assert_eq!(brought.complete(&id), None);
             for piece in all {
                 assert_eq!(brought.take(&piece), OptionOutcome::Applied);
             }
-            assert_eq!(brought.finish(&ProgramId::new([7; 32])), None);
-            assert_eq!(brought.finish(&id), Some(signed));
-            assert_eq!(brought.finish(&id), None, "it is forgotten");
+            assert_eq!(brought.complete(&ProgramId::new([7; 32])), None);
+            assert_eq!(brought.complete(&id), Some(signed.clone()));
+            assert_eq!(brought.complete(&id), Some(signed), "for the next TCP connection");
+            assert_eq!(brought.memory(), length);
         }
         assert!(pieces(&object(MAX_LEN + 1)).is_none());
     }

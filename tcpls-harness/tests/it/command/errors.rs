@@ -153,6 +153,8 @@ const FAILING: &[(&str, &str)] = &[
     ("perf server", "--listen 192.0.2.1:0"),
     ("perf client", "--connect 127.0.0.1:1"),
     ("sim run", "/nofile"),
+    ("decrypt", "/nofile --keylog /nofile"),
+    ("replay", "/nofile"),
 ];
 
 /// The names of the commands with `--json`.

@@ -22,6 +22,7 @@ mod tests;
 mod tls;
 
 use core::fmt;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use self::file::{Recording, Session};
@@ -38,6 +39,8 @@ use crate::time::Time;
 
 /// Memory that a replayed session may take, in bytes.
 const MAX_MEMORY: usize = 512 << 20;
+/// Items of a call that are shown in front of a difference.
+const SHOWN: usize = 256;
 /// Entries after which it is compared with that.
 const CHECK_EVERY: u64 = 32;
 
@@ -206,7 +209,14 @@ impl<'a> Replay<'a> {
             return Err(self.difference(number, &recorded, &replayed).into());
         }
         self.clock = clock;
-        if number.is_multiple_of(CHECK_EVERY) && self.connection().is_some_and(|conn| conn.memory() > MAX_MEMORY) {
+        let offers_much = match recorded.first() {
+            Some(Item::Write { len, .. } | Item::WriteChunk { len, .. } | Item::HandleBytes { len, .. }) => {
+                *len > 1 << 20
+            }
+            _ => false,
+        };
+        let is_due = offers_much || number.is_multiple_of(CHECK_EVERY);
+        if is_due && self.connection().is_some_and(|conn| conn.memory() > MAX_MEMORY) {
             return Err(Malformed("the session would take more than 512 MiB of memory").into());
         }
         Ok(Some(Step { number, now: self.now, items: recorded }))
@@ -223,17 +233,22 @@ impl<'a> Replay<'a> {
     fn difference(&self, entry: u64, recorded: &[Item], replayed: &[u8]) -> Box<Difference> {
         // What was replayed was written by this program; a time in it may differ.
         let mut from = Reader { get: Get::new(replayed), clock: self.clock };
-        let mut again = Vec::new();
-        while let (false, Ok(item)) = (from.get.is_empty(), Item::get(&mut from)) {
-            again.push(item.to_string());
-        }
-        let mut recorded: Vec<String> = recorded.iter().map(ToString::to_string).collect();
-        let same = recorded.iter().zip(&again).take_while(|(one, other)| one == other).count();
-        let after = recorded.get(same).cloned();
-        recorded.truncate(same);
-        let call = if recorded.is_empty() { after.clone().unwrap_or_default() } else { recorded.remove(0) };
-        let replayed = again.get(same).cloned();
-        Box::new(Difference { entry, now: self.now, call, before: recorded, recorded: after, replayed })
+        let mut again = core::iter::from_fn(|| if from.get.is_empty() { None } else { Item::get(&mut from).ok() });
+        let (mut recorded, mut before) = (recorded.iter(), VecDeque::new());
+        let mut call = None;
+        // One after the other: the text of an item can be much longer than the item.
+        let (recorded, replayed) = loop {
+            match (recorded.next().map(ToString::to_string), again.next().map(|item| item.to_string())) {
+                (Some(one), Some(other)) if one == other && call.is_none() => call = Some(one),
+                (Some(one), Some(other)) if one == other => before.push_back(one),
+                texts => break texts,
+            }
+            if before.len() > SHOWN {
+                before.pop_front();
+            }
+        };
+        let call = call.or_else(|| recorded.clone()).unwrap_or_default();
+        Box::new(Difference { entry, now: self.now, call, before: before.into(), recorded, replayed })
     }
 }
 

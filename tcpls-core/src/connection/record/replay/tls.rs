@@ -187,6 +187,8 @@ fn agreed(item: Item, script: SharedScript) -> Result<Agreed, HandshakeError> {
     let keys = ReplayedKeys { generation: 0, limit: seal_limit };
     let open = ReplayedKeys { generation: 0, limit: open_limit };
     let schedule = Box::new(ReplayedSchedule { script, seal: keys, open });
+    // Numbers of a file that end at once are a difference, not an overflow.
+    let (sealed, opened) = (sealed.min(1 << 62), opened.min(1 << 62));
     let mut agreed = Agreed::new(suite, (sealed, keys.seal_keys()), (opened, open.open_keys()), schedule);
     agreed.tcpls = bits & 1 != 0;
     agreed.draft_only = bits & 2 != 0;

@@ -134,6 +134,20 @@ fn tickets_of_sessions_without_tcpls_are_dropped() {
 }
 
 #[test]
+fn tickets_of_a_resumed_session_work_no_longer_than_the_one_that_it_began_with() {
+    let ends = Ends::with_tickets(1);
+    let mut stored = ends.tickets.export();
+    let limit = stored[0].expiry - 10;
+    stored[0].expiry = limit;
+    ends.tickets.import(stored); // the newest is taken first
+    let Answered { mut server, mut client, flight, .. } = ends.begin(b"terms").answer(&[], 0);
+    feed(&mut *server, &flight);
+    client.schedule.remember(b"state");
+    deliver_tickets(&mut client, 0, &records(&written(&mut *server)));
+    assert_eq!(ends.tickets.export().last().unwrap().expiry, limit);
+}
+
+#[test]
 fn a_ticket_that_only_openssl_refuses_is_a_violation() {
     let ends = Ends::with_tickets(1);
     let Answered { mut client, .. } = ends.begin(b"terms").answer(&[], 0);
