@@ -168,10 +168,15 @@ async fn connect_fails_if_the_server_refuses_the_client_certificate() {
             .with_root_certificates(trusted.clone())
     };
     let chain = |len| vec![made.cert.der().clone(); len];
+    // Compressed, a chain of the same certificates is short.
+    let uncompressed = |mut config: rustls::ClientConfig| {
+        config.cert_compressors = Vec::new();
+        config
+    };
     for (config, cause) in [
         (builder().with_no_client_auth(), "alert 116 (certificate_required): it requires a client certificate"),
         (builder().with_client_auth_cert(chain(1), key()).unwrap(), "certificate"),
-        (builder().with_client_auth_cert(chain(300), key()).unwrap(), "chain exceeds the 64 KiB"),
+        (uncompressed(builder().with_client_auth_cert(chain(300), key()).unwrap()), "chain exceeds the 64 KiB"),
     ] {
         let mut options = server.options();
         options.tls = Arc::new(RustlsClient::new(Arc::new(config), &[PROTOCOL]).unwrap());
