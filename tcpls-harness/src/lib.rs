@@ -87,6 +87,7 @@ mod private;
 pub mod programs;
 #[cfg(feature = "proxy")]
 pub mod proxy;
+mod rate_limit;
 #[cfg(feature = "sim")]
 pub mod relay;
 #[cfg(feature = "sim")]

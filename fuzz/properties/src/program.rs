@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use tcpls_core::time::Time;
 use tcpls_harness::programs::{
     Answer, HEADER_LEN, MAX_BROUGHT, MAX_OBJECT, MAX_REQUEST, ProgramId, ProgramName, Programs, Register, Request,
     SIGNATURE_LEN, SigningKey, VerifyingKey, Wanted, verify,
@@ -99,7 +100,7 @@ fn requests(input: &[u8]) {
     let allowed = programs.allow(b"allowed".to_vec()).expect("it is the first");
     let mut known: BTreeSet<ProgramId> = BTreeSet::new();
     let mut choices = Choices::new(input);
-    let mut now = Duration::from_secs(1);
+    let mut now = Time::from_millis(1000);
     let mut asked = 0_usize;
     while let Some(choice) = choices.next().filter(|_| asked < 400) {
         asked += 1;
@@ -134,7 +135,7 @@ fn requests(input: &[u8]) {
         }
         assert!(registered.get() <= MAX_BROUGHT + 1);
     }
-    let intervals = (now - Duration::from_secs(1)).as_secs() / 5;
+    let intervals = (now - Time::from_millis(1000)).as_secs() / 5;
     assert!(checked.get() <= 8 + usize::try_from(intervals).expect("it is small"));
     drop(programs);
     assert_eq!(registered.get(), 0);

@@ -21,6 +21,7 @@
 #![allow(dead_code, unused_imports, unreachable_pub, private_interfaces, clippy::all, clippy::unwrap_used)]
 
 include!(concat!(env!("OUT_DIR"), "/src/dial.include"));
+include!(concat!(env!("OUT_DIR"), "/src/rate_limit.include"));
 
 mod kit;
 pub mod models;

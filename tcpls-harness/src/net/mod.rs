@@ -78,7 +78,7 @@ pub(crate) mod tcp_option;
 pub use self::client::{ClientOptions, ConnectError};
 pub use self::listener::{
     Farm, HandOverFault, HandOvers, HandshakeFailure, HandshakeFailures, HandshakeFault, ListenError, Listener,
-    RateLimit, ServerOptions,
+    ServerOptions,
 };
 #[cfg(feature = "interfaces")]
 pub use self::monitor::NetworkMonitor;
@@ -91,3 +91,4 @@ pub use self::session::{
 };
 pub use self::socket::SocketOptions;
 pub use self::tcp_option::{CongestionName, CongestionPolicy, OptionPolicy, OptionTextError, SocketOption, TcpOption};
+pub use crate::rate_limit::RateLimit;

@@ -12,7 +12,6 @@ mod id;
 mod message;
 #[cfg(all(feature = "bpf", target_os = "linux"))]
 mod parameters;
-mod rate;
 #[cfg(all(feature = "bpf", target_os = "linux"))]
 mod register;
 mod signed;

@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::rate::Rate;
+use tcpls_core::time::Time;
+
 use super::signed::{VerifyingKey, verify};
 use super::{Answer, MAX_OBJECT, ProgramId, ProgramName, Request};
+use crate::rate_limit::{Bucket, RateLimit};
 
 /// Programs of the configuration.
 pub const MAX_ALLOWED: usize = 64;
@@ -15,10 +17,10 @@ pub const MAX_BROUGHT: usize = 8;
 /// Keys that may sign programs.
 pub const MAX_KEYS: usize = 16;
 
-/// Requests at once, and one more for each interval.
-const REQUESTS: (u32, Duration) = (200, Duration::from_millis(10));
-/// Registrations at once, and one more for each interval: the kernel checks each program, which takes up to 0.2 s.
-const REGISTRATIONS: (u32, Duration) = (8, Duration::from_secs(5));
+/// Requests.
+const REQUESTS: RateLimit = RateLimit::new(200, Duration::from_millis(10));
+/// Registrations: the kernel checks each program, which takes up to 0.2 s.
+const REGISTRATIONS: RateLimit = RateLimit::new(8, Duration::from_secs(5));
 
 /// Registers programs with a kernel.
 pub trait Register {
@@ -40,8 +42,8 @@ pub struct Programs<R: Register> {
     allowed: BTreeMap<ProgramId, Vec<u8>>,
     keys: Vec<VerifyingKey>,
     registered: BTreeMap<ProgramId, Registered<R::Link>>,
-    requests: Rate,
-    registrations: Rate,
+    requests: Bucket,
+    registrations: Bucket,
     /// Counts requests, to know which program was last asked for the longest ago.
     count: u64,
 }
@@ -63,8 +65,8 @@ impl<R: Register> Programs<R> {
             allowed: BTreeMap::new(),
             keys: Vec::new(),
             registered: BTreeMap::new(),
-            requests: Rate::new(REQUESTS.0, REQUESTS.1),
-            registrations: Rate::new(REGISTRATIONS.0, REGISTRATIONS.1),
+            requests: Bucket::new(REQUESTS),
+            registrations: Bucket::new(REGISTRATIONS),
             count: 0,
         }
     }
@@ -101,9 +103,9 @@ impl<R: Register> Programs<R> {
     /// Answers a request at `now`, any clock's time that does not go back. The text is for the log.
     ///
     /// Blocks while the kernel checks a program.
-    pub fn answer(&mut self, request: Request<'_>, now: Duration) -> (Answer, Option<String>) {
+    pub fn answer(&mut self, request: Request<'_>, now: Time) -> (Answer, Option<String>) {
         self.count += 1;
-        if !self.requests.take(now) {
+        if !self.requests.admit(now) {
             return (Answer::Busy, None);
         }
         let (id, brought) = match request {
@@ -121,7 +123,7 @@ impl<R: Register> Programs<R> {
         let Some(object) = self.allowed.get(&id).map(Vec::as_slice).or(brought) else {
             return (Answer::Unknown, None);
         };
-        if !self.registrations.take(now) {
+        if !self.registrations.admit(now) {
             return (Answer::Busy, None);
         }
         let (name, link) = match self.kernel.register(&id, object) {
@@ -185,7 +187,7 @@ mod tests {
         }
     }
 
-    const NOW: Duration = Duration::from_secs(1);
+    const NOW: Time = Time::from_millis(1000);
 
     #[test]
     fn without_configuration_everything_is_refused_and_nothing_reaches_the_kernel() {
@@ -247,7 +249,7 @@ mod tests {
         let allowed = programs.allow(b"allowed".to_vec()).unwrap();
         let mut now = NOW;
         let mut bring = |programs: &mut Programs<Fake>, number: u8| {
-            now += REGISTRATIONS.1;
+            now += REGISTRATIONS.interval;
             programs.answer(Request::Signed(&signing.sign(&[number]).unwrap()), now).0
         };
         assert!(matches!(programs.answer(Request::ByHash(allowed), NOW).0, Answer::Registered(_)));
@@ -259,7 +261,7 @@ mod tests {
         assert!(matches!(bring(&mut programs, 8), Answer::Registered(_)));
         assert_eq!(kernel.registered.borrow().len(), 1 + MAX_BROUGHT);
         let is_known =
-            |programs: &mut Programs<Fake>, id| programs.answer(Request::ByHash(id), NOW).0 != Answer::Unknown;
+            |programs: &mut Programs<Fake>, id| programs.answer(Request::ByHash(id), now).0 != Answer::Unknown;
         assert!(is_known(&mut programs, ProgramId::of(&[0])) && is_known(&mut programs, allowed));
         assert!(!is_known(&mut programs, ProgramId::of(&[1])));
     }
@@ -272,12 +274,12 @@ mod tests {
         programs.trust(key).unwrap();
         let signed = signing.sign(b"!").unwrap();
         let ask = |programs: &mut Programs<Fake>, now| programs.answer(Request::Signed(&signed), now).0;
-        for _ in 0..REGISTRATIONS.0 {
+        for _ in 0..REGISTRATIONS.burst {
             assert_eq!(ask(&mut programs, NOW), Answer::Rejected);
         }
         assert_eq!(ask(&mut programs, NOW), Answer::Busy);
-        assert_eq!(ask(&mut programs, NOW + REGISTRATIONS.1), Answer::Rejected);
-        assert_eq!(ask(&mut programs, NOW + REGISTRATIONS.1), Answer::Busy);
+        assert_eq!(ask(&mut programs, NOW + REGISTRATIONS.interval), Answer::Rejected);
+        assert_eq!(ask(&mut programs, NOW + REGISTRATIONS.interval), Answer::Busy);
         assert_eq!(*kernel.checked.borrow(), 9);
     }
 
@@ -287,7 +289,7 @@ mod tests {
         let id = programs.allow(b"object".to_vec()).unwrap();
         let answered = (0..1000).filter(|_| programs.answer(Request::ByHash(id), NOW).0 != Answer::Busy).count();
         assert_eq!(answered, 200);
-        assert_ne!(programs.answer(Request::ByHash(id), NOW + REQUESTS.1).0, Answer::Busy);
+        assert_ne!(programs.answer(Request::ByHash(id), NOW + REQUESTS.interval).0, Answer::Busy);
     }
 
     #[test]

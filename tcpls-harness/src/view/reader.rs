@@ -13,7 +13,7 @@ use super::story::{Moment, Story};
 
 /// The longest line in bytes. Those of sessions are shorter: a record has at most 16 KiB of frames.
 const MAX_LINE: usize = 4 << 20;
-/// The most events of a page; a browser opens so many in about 30 s.
+/// The most events of a page; a browser opens that many in about 30 s.
 const MAX_EVENTS: usize = 10_000_000;
 /// The most ranges of streams in them.
 const MAX_PIECES: usize = 20_000_000;

@@ -169,7 +169,7 @@ fn no_qlog_record_shows_stream_data_a_token_or_a_key() {
 
 /// Searches what a sink writes for the secrets of sessions. It must contain the names, which show that it wrote something.
 fn shows_no_secret(sink: impl Fn(Lines, Side) -> Box<dyn Sink>, names: &[&str]) {
-    let data = b"what somebody wrote to a stream";
+    let data = b"what was written to a stream";
     let (lines, secrets) = (Lines::default(), Secrets::default());
     // Null crypto leaves tokens readable on the wire; TLS has secrets.
     let identity = Identity::self_signed(&["localhost".to_owned()]).unwrap();

@@ -115,7 +115,7 @@ fn made_up(events: usize) -> String {
     text
 }
 
-/// A page of so many events, in a file.
+/// A page of `events` events, in a file.
 fn file_of(directory: &Directory, events: usize) -> PathBuf {
     let file = directory.path().join(format!("{events}.html"));
     let page = Page::of_trace(made_up(events).as_bytes()).unwrap();
@@ -138,7 +138,7 @@ mod shown {
     use super::*;
     use crate::browser::Browser;
 
-    /// Opens a page of so many events, and compares what it shows with what is known.
+    /// Opens a page of `events` events, and compares what it shows with what is known.
     fn check_numbers(browser: &mut Browser, directory: &Path, file: &Path, events: usize) {
         let records = events - 4;
         let half = records / 2 / 2 * 2;

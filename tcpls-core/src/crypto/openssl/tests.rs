@@ -90,9 +90,22 @@ struct Answered {
     application: Vec<Vec<u8>>,
 }
 
-fn answered(mut server: Box<dyn Handshake>, half_rtt: &[&[u8]]) -> Answered {
-    let mut client = client();
-    feed(&mut *server, &written(&mut *client));
+fn answered(server: Box<dyn Handshake>, half_rtt: &[&[u8]]) -> Answered {
+    answered_by(client(), server, half_rtt, 0)
+}
+
+/// The client sends `early` records of early data.
+fn answered_by(
+    mut client: Box<dyn Handshake>,
+    mut server: Box<dyn Handshake>,
+    half_rtt: &[&[u8]],
+    early: usize,
+) -> Answered {
+    let mut hello = written(&mut *client);
+    for _ in 0..early {
+        assert!(client.write_early(b"early data", &mut hello));
+    }
+    feed(&mut *server, &hello);
     let mut sent = written(&mut *server);
     for data in half_rtt {
         assert!(server.write_half_rtt(data, &mut sent));

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
+use tcpls_core::time::Time;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
@@ -55,7 +56,7 @@ pub(super) async fn attend<R: Register>(listener: &UnixListener, programs: &mut 
                     continue;
                 }
                 let Ok(Ok(request)) = Request::read(&request) else { continue };
-                let (what, note) = programs.answer(request, begin.elapsed());
+                let (what, note) = programs.answer(request, Time::ZERO + begin.elapsed());
                 if let Some(note) = note {
                     let user = user.map_or_else(String::new, |user| format!(" (asked by user {user})"));
                     output::tell(format_args!("{note}{user}"));

@@ -46,7 +46,6 @@ pub use self::farm::Farm;
 pub use self::hand_overs::HandOvers;
 use self::host::HostAddresses;
 pub use self::options::ServerOptions;
-pub use self::rate::RateLimit;
 use self::router::Router;
 use crate::net::descriptors::{DESCRIPTOR_PAUSE, are_used_up};
 use crate::net::session::Session;

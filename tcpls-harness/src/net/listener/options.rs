@@ -12,11 +12,11 @@ use tcpls_core::error::{Bound, ConfigError};
 use tcpls_core::token::TokenSecrets;
 
 use super::farm::Farm;
-use super::rate::RateLimit;
 use crate::net::network::Network;
 use crate::net::record::Record;
 use crate::net::socket::SocketOptions;
 use crate::net::tcp_option::OptionPolicy;
+use crate::rate_limit::RateLimit;
 #[cfg(feature = "json")]
 use crate::trace::qlog::Qlog;
 

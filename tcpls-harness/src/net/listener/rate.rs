@@ -1,37 +1,14 @@
 //! How many joins a server passes on in a time: of each client, and of all. Without sockets and clock.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use tcpls_core::budget::Client;
 use tcpls_core::time::Time;
 
+use crate::rate_limit::RateLimit;
+
 /// Clients that are remembered before those are forgotten that have their whole burst again.
 const MIN_REMEMBERED: usize = 64;
-
-/// A rate with a burst (a token bucket).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RateLimit {
-    /// How many are admitted at once after a pause. At least 1.
-    pub burst: u32,
-    /// The time after which another one is admitted.
-    pub interval: Duration,
-}
-
-impl RateLimit {
-    /// `burst` at once, and one more after each `interval`.
-    pub const fn new(burst: u32, interval: Duration) -> Self {
-        Self { burst, interval }
-    }
-
-    /// Admits one at `now`: returns when the burst is complete again, if `full` is when it would be without this one. `None`
-    /// if nothing is left of it.
-    fn admit(self, full: Time, now: Time) -> Option<Time> {
-        let full = full.max(now) + self.interval;
-        (full <= now + self.interval.saturating_mul(self.burst)).then_some(full)
-    }
-}
 
 /// Which limit was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +57,8 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);

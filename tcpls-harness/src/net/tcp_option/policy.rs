@@ -7,10 +7,10 @@ use tcpls_core::event::OptionOutcome;
 use tcpls_core::time::Time;
 
 use super::{CongestionName, Malformed, SocketOption, TcpOption};
+use crate::rate_limit::{Bucket, RateLimit};
 
-/// Requests that are executed at once; further ones have to wait for [`INTERVAL`] each, and are refused before.
-const BURST: u32 = 32;
-const INTERVAL: Duration = Duration::from_secs(1);
+/// Requests of a session's peer that are executed; those beyond it are refused.
+const REQUESTS: RateLimit = RateLimit::new(32, Duration::from_secs(1));
 
 /// The congestion controls that a peer may choose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,28 +106,18 @@ impl OptionPolicy {
 
 /// How often a session's peer has asked lately.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rate {
-    left: u32,
-    since: Time,
-}
+pub(crate) struct Rate(Bucket);
 
 impl Default for Rate {
     fn default() -> Self {
-        Self { left: BURST, since: Time::ZERO }
+        Self(Bucket::new(REQUESTS))
     }
 }
 
 impl Rate {
     /// Whether one more request may be executed.
     pub(crate) fn allows(&mut self, now: Time) -> bool {
-        let passed = (now - self.since).as_secs() / INTERVAL.as_secs();
-        if passed > 0 {
-            self.left = self.left.saturating_add(u32::try_from(passed).unwrap_or(u32::MAX)).min(BURST);
-            self.since = now;
-        }
-        let is_allowed = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        is_allowed
+        self.0.admit(now)
     }
 }
 

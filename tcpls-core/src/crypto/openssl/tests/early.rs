@@ -45,21 +45,9 @@ struct Begun {
 }
 
 impl Begun {
-    /// Runs the handshake up to the client's last flight; the client sends so many records of early data.
+    /// Runs the handshake up to the client's last flight; the client sends `early` records of early data.
     fn answer(&mut self, half_rtt: &[&[u8]], early: usize) -> Answered {
-        let (mut client, mut server) = (self.client.take().unwrap(), self.server.take().unwrap());
-        let mut hello = written(&mut *client);
-        for _ in 0..early {
-            assert!(client.write_early(b"early data", &mut hello));
-        }
-        feed(&mut *server, &hello);
-        let mut sent = written(&mut *server);
-        for data in half_rtt {
-            assert!(server.write_half_rtt(data, &mut sent));
-        }
-        let application = feed(&mut *client, &sent);
-        let flight = written(&mut *client);
-        Answered { server, client: client.finish().unwrap(), flight, application }
+        answered_by(self.client.take().unwrap(), self.server.take().unwrap(), half_rtt, early)
     }
 }
 

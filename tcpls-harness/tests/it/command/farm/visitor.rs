@@ -66,7 +66,7 @@ impl Proxy {
         self.log.borrow().iter().filter(|entry| entry["event"] == event).cloned().collect()
     }
 
-    /// Waits for so many of them; panics if the process ends before.
+    /// Waits for `number` of them; panics if the process ends before.
     pub(super) async fn wait_logged(&self, event: &str, number: usize) {
         let count = |entries: &Vec<Value>| entries.iter().filter(|entry| entry["event"] == event).count();
         self.log.clone().wait_for(|entries| count(entries) >= number).await.unwrap();
