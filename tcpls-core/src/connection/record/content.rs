@@ -305,6 +305,23 @@ mod tests {
         assert_eq!(new.token, Privacy::redacted(&Seed([1; 32])).token(Token([0xe7; 32])));
     }
 
+    /// Each client gets it, so it would name the server.
+    #[test]
+    fn number_of_a_servers_instance_becomes_a_pseudonym_and_other_parameters_stay() {
+        let privacy = Privacy::redacted(&Seed([1; 32]));
+        let (instance, limit) = (0xe7e7_e7e7_e7e7_e7e7_u64, 1 << 20);
+        let entries = |number: u64| [&[3][..], &u64::to_be_bytes(limit), &[INSTANCE], &number.to_be_bytes()].concat();
+        let encoded = |entries: &[u8]| {
+            let mut out = Vec::new();
+            Frame::SessionParameters(SessionParameters { entries }).encode(&mut out);
+            out
+        };
+        let pseudonym = privacy.instance(instance);
+        assert!(pseudonym != instance && pseudonym != 0 && privacy.instance(0) == 0);
+        assert_eq!(read(&hidden(&encoded(&entries(instance)))), encoded(&entries(pseudonym)));
+        check(&encoded(&entries(instance)));
+    }
+
     /// What a replay decodes from what was recorded, and writes again.
     fn check(content: &[u8]) {
         let written = hidden(content);

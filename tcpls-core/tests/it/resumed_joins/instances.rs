@@ -111,6 +111,30 @@ fn another_instance_ends_a_session_whose_tcp_connections_are_all_stalled() {
 }
 
 #[test]
+fn another_instance_ends_no_session_whose_tcp_connection_has_just_stalled() {
+    let mut pair = established(resuming());
+    let stream = pair.open_stream(Client);
+    pair.stall(FIRST);
+    pair.write(Client, stream, &bytes(1000));
+    let is_stalled = |pair: &mut Pair| {
+        pair.drive_for(Duration::from_millis(10));
+        pair.client().tcp_stats(FIRST).unwrap().stalled
+    };
+    assert!((0..300).any(|_| is_stalled(&mut pair)));
+    let (tcp, _) = join_elsewhere(&mut pair, elsewhere(), OTHER);
+    assert_eq!(pair.close_reason(Client), None);
+    assert!(pair.client().tcp_stats(tcp).is_none(), "it costs this TCP connection");
+    // It answers, and no other instance ends the session any more.
+    pair.unstall(FIRST);
+    pair.drive();
+    pair.stall(FIRST);
+    pair.write(Client, stream, &bytes(1000));
+    pair.drive_for(Duration::from_secs(3));
+    join_elsewhere(&mut pair, elsewhere(), OTHER);
+    assert_eq!(pair.close_reason(Client), None);
+}
+
+#[test]
 fn another_instance_at_an_address_where_the_session_never_was_ends_nothing() {
     let address = |host: u8| Some(format!("192.0.2.{host}:443").parse().unwrap());
     for (host, ends) in [(1, true), (2, false)] {
