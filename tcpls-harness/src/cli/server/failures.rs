@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tcpls_core::time::Time;
 use tokio::time::{Instant, sleep_until};
 
 use super::log::{Happening, Log};
@@ -11,11 +12,10 @@ use crate::cli::metrics::METRICS;
 use crate::cli::status;
 use crate::cli::text::visible;
 use crate::net::{HandshakeFailures, HandshakeFault};
+use crate::rate_limit::{Bucket, RateLimit};
 
-/// One failure for each of these is shown,
-const INTERVAL: Duration = Duration::from_secs(1);
-/// and as many at once if there were none for a while.
-const BURST: u32 = 20;
+/// Failures that are shown.
+const SHOWN: RateLimit = RateLimit::new(20, Duration::from_secs(1));
 /// How long the others are counted before their number is shown.
 const COUNTED: Duration = Duration::from_secs(10);
 
@@ -92,22 +92,20 @@ impl RefusedRequests {
 /// Which failures are shown.
 #[derive(Debug)]
 struct Throttle {
-    /// When a whole burst may be shown again.
-    rested: Instant,
+    start: Instant,
+    shown: Bucket,
     hidden: u64,
     due: Option<Instant>,
 }
 
 impl Throttle {
     fn new(now: Instant) -> Self {
-        Self { rested: now, hidden: 0, due: None }
+        Self { start: now, shown: Bucket::new(SHOWN), hidden: 0, due: None }
     }
 
     /// Whether a failure that happens now is shown. If not, it is counted.
     fn shows(&mut self, now: Instant) -> bool {
-        let rested = self.rested.max(now) + INTERVAL;
-        if rested <= now + INTERVAL * BURST {
-            self.rested = rested;
+        if self.shown.admit(Time::ZERO + (now - self.start)) {
             return true;
         }
         self.hidden += 1;
