@@ -97,7 +97,7 @@ impl EarlyTickets {
     }
 
     fn group(&self, name: &ServerName<'_>) -> Option<NamedGroup> {
-        self.kept().get(&name.to_str())?.group
+        self.kept().get_mut(&name.to_str())?.group
     }
 
     fn set_group(&self, name: &ServerName<'_>, group: NamedGroup) {

@@ -29,7 +29,7 @@ fn client_of(keys: &Keys) -> ClientConfig {
 /// A client and a server that share `keys`.
 fn hidden() -> Pair {
     let keys = Keys::new(PUBLIC_NAME);
-    pair_with(client_of(&keys), EchServer::new(Some(keys)))
+    pair_with(client_of(&keys), EchServer::boxed(Some(keys)))
 }
 
 /// Asserts that no byte that crosses the network on any TCP connection belongs to the server's name, and that each
@@ -69,7 +69,7 @@ fn pass_through_a_front_server(pair: &mut Pair, keys: &Keys) {
 #[test]
 fn server_behind_one_that_decrypts_accepts_joins_with_the_public_name() {
     let keys = Keys::new(PUBLIC_NAME);
-    let mut pair = pair_with(client_of(&keys), EchServer::new(None));
+    let mut pair = pair_with(client_of(&keys), EchServer::boxed(None));
     pass_through_a_front_server(&mut pair, &keys);
     assert_works(&mut pair);
     assert_hidden(&pair);
@@ -125,7 +125,7 @@ impl Handshake for Nameless {
 fn joins_without_a_name_are_accepted_only_if_connection_0_has_encrypted_it() {
     let keys = Keys::new(PUBLIC_NAME);
     let client = Box::new(Nameless(handshake_of(client_of(&keys))));
-    let mut hidden = Pair::new(Setup::default(), client, EchServer::new(Some(keys)));
+    let mut hidden = Pair::new(Setup::default(), client, EchServer::boxed(Some(keys)));
     assert_works(&mut hidden);
     assert_eq!(shown_name(&sent(&hidden, 1, Server)), None);
 

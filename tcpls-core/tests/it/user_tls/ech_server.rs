@@ -1,7 +1,7 @@
 //! A server with Encrypted ClientHello (RFC 9849), made from the provider for rustls, which has none: the ClientHello is
 //! decrypted in front of rustls, and the server's randomness is chosen such that the client sees that ECH was accepted.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use ring::{digest, hmac};
@@ -140,7 +140,7 @@ pub(super) struct EchServer {
 }
 
 impl EchServer {
-    pub(super) fn new(keys: Option<Keys>) -> Box<dyn Handshake> {
+    pub(super) fn boxed(keys: Option<Keys>) -> Box<dyn Handshake> {
         Box::new(Self { keys, inside: None })
     }
 
@@ -232,8 +232,8 @@ impl SecureRandom for Chosen {
 /// X25519 that has the same answer for the same key.
 #[derive(Debug, Default)]
 struct RememberingExchange {
-    /// This endpoint's public key and the shared secret.
-    answers: Mutex<HashMap<Vec<u8>, (Vec<u8>, Vec<u8>)>>,
+    /// By the peer's public key: this endpoint's public key and the shared secret.
+    answers: Mutex<BTreeMap<Vec<u8>, [Vec<u8>; 2]>>,
 }
 
 impl SupportedKxGroup for RememberingExchange {
@@ -245,9 +245,9 @@ impl SupportedKxGroup for RememberingExchange {
         let mut answers = self.answers.lock().unwrap();
         if !answers.contains_key(peer) {
             let done = X25519.start_and_complete(peer)?;
-            answers.insert(peer.to_vec(), (done.pub_key, done.secret.secret_bytes().to_vec()));
+            answers.insert(peer.to_vec(), [done.pub_key, done.secret.secret_bytes().to_vec()]);
         }
-        let (pub_key, secret) = answers[peer].clone();
+        let [pub_key, secret] = answers[peer].clone();
         Ok(CompletedKeyExchange { group: NamedGroup::X25519, pub_key, secret: SharedSecret::from(secret) })
     }
 
