@@ -24,7 +24,7 @@ const EARLY_CLAIM: usize = 20 * 1024;
 impl Connection {
     /// Estimates the memory that the session holds, in bytes, from above.
     ///
-    /// It counts data that waits to be acknowledged or read, and its bookkeeping; not the driver's sockets and buffers.
+    /// It counts data that waits to be acknowledged or read, its bookkeeping, and TCP options; not the driver's sockets and buffers.
     pub fn memory(&self) -> usize {
         let streams = self.streams.memory();
         let live: usize = self.tcps.iter().map(|entry| entry.memory()).sum();
@@ -36,7 +36,7 @@ impl Connection {
         let handshake = handshake + self.early_memory();
         let joins = self.joins.claims() * claim + self.joins.handshakes() * TLS;
         let tickets = self.keys.as_ref().map_or(0, Keys::memory);
-        BASE + tickets + certificates + streams + live + lost + final_bytes + handshake + joins
+        BASE + tickets + certificates + streams + live + lost + final_bytes + handshake + joins + self.control.memory()
     }
 
     /// Frees memory that is kept for reuse, as [`Vec::shrink_to_fit`] does. Has no other effect.

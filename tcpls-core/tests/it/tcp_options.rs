@@ -92,6 +92,25 @@ fn sixteen_requests_wait_for_an_application_that_does_not_answer() {
 }
 
 #[test]
+fn memory_of_requests_is_counted_until_they_are_answered() {
+    let mut pair = Pair::established();
+    pair.end(Server).answers = false;
+    let before = pair.client().memory();
+    let value = [7; 64];
+    let requests: Vec<_> = (0..16).map(|_| pair.client().ask_tcp_option(FIRST, 252, &value).unwrap()).collect();
+    assert!(pair.client().memory() >= before + 16 * value.len());
+    pair.drive();
+    assert!(pair.client().memory() >= before + 16 * value.len(), "the peer has not answered");
+    requests.iter().for_each(|request| pair.server().answer_tcp_option(*request, OptionOutcome::Refused));
+    pair.drive();
+    assert!(pair.client().memory() < before + 16 * value.len());
+    let before = pair.client().memory();
+    pair.client().send_tcp_option(28, &value).unwrap();
+    pair.drive();
+    assert!(pair.client().memory() >= before + value.len(), "it is kept");
+}
+
+#[test]
 fn what_cannot_be_asked_is_an_error_of_the_call() {
     let mut pair = Pair::established();
     let ask = |pair: &mut Pair, tcp, value: &[u8]| pair.client().ask_tcp_option(tcp, 254, value);

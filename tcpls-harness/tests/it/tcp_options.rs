@@ -1,14 +1,17 @@
 //! Options of sockets that endpoints ask each other for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tcpls_core::config::Config;
 use tcpls_core::error::AskOptionError;
 use tcpls_core::event::{Event, OptionOutcome};
 use tcpls_core::wire::ids::ConnectionId;
 use tcpls_harness::net::{
-    CongestionName, CongestionPolicy, Events, Listener, OptionPolicy, ServerOptions, Session, TcpOption,
+    CongestionName, CongestionPolicy, Events, Listener, OptionPolicy, ServerOptions, Session, SocketOption, TcpOption,
 };
+use tokio::task::JoinSet;
 
 use crate::support::{ANY, PROTOCOL, Server, joined, lost, soon};
 
@@ -113,6 +116,42 @@ async fn options_of_all_tcp_connections_are_asked_for_on_those_that_join_later()
     assert_eq!(answer(&mut events).await, (second, OptionOutcome::Applied));
 }
 
+/// A session with that many TCP connections.
+async fn with_tcp_connections(count: usize) -> (Server, Session, Session) {
+    let mut server = Server::start();
+    let config = Config::default().with(|config| config.max_tcp_connections = u32::try_from(count).unwrap());
+    let mut options = ServerOptions::new(server.identity.server(&[PROTOCOL]).unwrap());
+    options.config = Arc::new(config.clone());
+    let listener = Listener::bind(&[ANY, ANY], options).unwrap();
+    server = Server { addresses: listener.local_addresses().to_vec(), listener, config, ..server };
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    for joined in 1..count {
+        client.add_tcp(server.addresses[joined % 2], None).await.unwrap();
+    }
+    (server, client, peer)
+}
+
+#[tokio::test]
+async fn requests_for_more_tcp_connections_than_the_peer_takes_at_once_are_all_answered() {
+    const COUNT: usize = 24;
+    let (_server, client, _peer) = with_tcp_connections(COUNT).await;
+    let mut events = client.events();
+    let all = client.all_tcp();
+    let both = async { tokio::join!(all.ask_peer(TIMEOUT), all.ask_peer(TcpOption::KeepAlive(None))) };
+    assert_eq!(soon(both).await, (Ok(OptionOutcome::Applied), Ok(OptionOutcome::Refused)));
+    let mut answers = Vec::new();
+    while answers.len() < 2 * COUNT {
+        answers.push(answer(&mut events).await);
+    }
+    let all: BTreeSet<_> = client.tcp_connections().into_iter().collect();
+    assert_eq!(all.len(), COUNT);
+    for outcome in [OptionOutcome::Applied, OptionOutcome::Refused] {
+        let mut tcps: Vec<_> = answers.iter().filter(|(_, answer)| *answer == outcome).map(|(tcp, _)| *tcp).collect();
+        tcps.sort_unstable();
+        assert!(tcps.iter().eq(&all), "{outcome:?} for each TCP connection once: {tcps:?}");
+    }
+}
+
 #[tokio::test]
 async fn options_of_a_path_are_asked_for_on_that_path_alone() {
     let mut server = Server::start();
@@ -176,4 +215,130 @@ async fn requests_without_end_are_refused_and_cost_no_session() {
     }
     assert!((1..=168).contains(&refused), "{refused} of 200");
     assert_eq!(client.close_reason(), None);
+}
+
+#[tokio::test]
+async fn peers_that_ask_each_other_for_everything_at_once_all_get_answers() {
+    let mut server = Server::start();
+    let (client, peer) = server.pair(server.addresses[0]).await;
+    let name = |name| TcpOption::CongestionControl(CongestionName::new(name).unwrap());
+    let socket = |option| TcpOption::Socket(option, 1 << 30);
+    let mut options = vec![TIMEOUT, name("reno"), name("no-such-thing"), TcpOption::KeepAlive(None)];
+    options.extend([SocketOption::SendBuffer, SocketOption::ReceiveBuffer, SocketOption::MaxSegment].map(socket));
+    options.extend([SocketOption::ThinLinearTimeouts, SocketOption::TypeOfService].map(socket));
+    let mut asks = JoinSet::new();
+    for number in 0..250 {
+        let option = options[number % options.len()].clone();
+        for end in [&client, &peer] {
+            let (control, option) = (end.tcp(FIRST), option.clone());
+            asks.spawn(async move { control.ask_peer(option).await });
+        }
+    }
+    let outcomes = soon(asks.join_all()).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let applied = outcomes.iter().filter(|outcome| **outcome == Ok(OptionOutcome::Applied)).count();
+    // Both may have some of the first 32, and what a slow machine's seconds add; the rest is refused.
+    assert!((2..=64 + 60).contains(&applied), "{applied}");
+    assert_eq!((client.close_reason(), peer.close_reason()), (None, None));
+}
+
+#[tokio::test]
+async fn requests_for_a_tcp_connection_that_ends_first_are_answered_as_lost() {
+    let (_server, client, _peer) = with_tcp_connections(2).await;
+    let [first, second] = client.tcp_connections()[..] else { panic!("two TCP connections") };
+    let control = client.tcp(second);
+    let mut asks = JoinSet::new();
+    for _ in 0..40 {
+        let control = control.clone();
+        asks.spawn(async move { control.ask_peer(TIMEOUT).await });
+    }
+    tokio::task::yield_now().await; // each has asked
+    client.reset_tcp(second);
+    let outcomes = soon(asks.join_all()).await;
+    let lost = outcomes.iter().filter(|outcome| **outcome == Ok(OptionOutcome::Lost)).count();
+    assert!(lost >= 40 - 16, "{outcomes:?}");
+    assert_eq!(soon(client.tcp(first).ask_peer(TIMEOUT)).await, Ok(OptionOutcome::Applied));
+}
+
+/// Programs that a helper registers.
+#[cfg(unix)]
+mod programs {
+    use tcpls_harness::programs::{HEADER_LEN, Helper, ProgramId};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{UnixListener, UnixStream};
+
+    use super::*;
+    use crate::support::Directory;
+
+    /// A server whose helper is `serve`.
+    fn with_helper<F>(name: &str, serve: impl Fn(UnixStream) -> F + Send + 'static) -> (Directory, Server)
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let directory = Directory::new(name);
+        let socket = directory.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        tokio::spawn(async move {
+            while let Ok((asker, _)) = listener.accept().await {
+                serve(asker).await;
+            }
+        });
+        let policy = OptionPolicy::default().with(|policy| policy.programs = Some(Helper::at(socket)));
+        (directory, Server::with_policy(policy))
+    }
+
+    #[tokio::test]
+    async fn helper_that_dies_before_it_has_answered_costs_a_refusal_and_no_session() {
+        let (_directory, mut server) = with_helper("helper-dies", async |mut asker| {
+            asker.read_exact(&mut [0; HEADER_LEN]).await.unwrap();
+            asker.write_all(&[1, 0, 9]).await.unwrap();
+        });
+        let (client, _peer) = server.pair(server.addresses[0]).await;
+        let id = ProgramId::new([7; 32]);
+        for _ in 0..3 {
+            let option = TcpOption::CongestionProgram(id);
+            assert_eq!(soon(client.tcp(FIRST).ask_peer(option)).await, Ok(OptionOutcome::Refused));
+        }
+        assert_eq!(soon(client.tcp(FIRST).ask_peer(TIMEOUT)).await, Ok(OptionOutcome::Applied));
+    }
+
+    #[tokio::test]
+    async fn helper_that_does_not_answer_delays_no_other_option() {
+        let (hang, hangs) = tokio::sync::watch::channel(());
+        let (_directory, mut server) = with_helper("helper-hangs", move |asker| {
+            let mut hangs = hangs.clone();
+            async move {
+                _ = hangs.changed().await;
+                drop(asker);
+            }
+        });
+        let (client, _peer) = server.pair(server.addresses[0]).await;
+        let control = client.tcp(FIRST);
+        let program =
+            tokio::spawn(async move { control.ask_peer(TcpOption::CongestionProgram(ProgramId::new([7; 32]))).await });
+        tokio::task::yield_now().await;
+        for _ in 0..10 {
+            assert_eq!(soon(client.tcp(FIRST).ask_peer(TIMEOUT)).await, Ok(OptionOutcome::Applied));
+        }
+        assert!(!program.is_finished());
+        drop(hang);
+        assert_eq!(soon(program).await.unwrap(), Ok(OptionOutcome::Refused));
+    }
+
+    #[tokio::test]
+    async fn program_arrives_in_pieces_while_the_application_asks_for_all_it_can() {
+        let brought = vec![7; 10_000];
+        let policy = OptionPolicy::default().with(|policy| policy.programs = Some(Helper::at("/nonexistent".into())));
+        let mut server = Server::with_policy(policy);
+        let (client, _peer) = server.pair(server.addresses[0]).await;
+        let mut asks = JoinSet::new();
+        for _ in 0..200 {
+            let control = client.tcp(FIRST);
+            asks.spawn(async move { control.ask_peer(TIMEOUT).await });
+        }
+        tokio::task::yield_now().await;
+        assert_eq!(soon(client.bring_program(&brought)).await, Ok(Ok(ProgramId::of(&brought[64..]))));
+        assert!(soon(asks.join_all()).await.iter().all(Result::is_ok));
+        assert_eq!(client.close_reason(), None);
+    }
 }

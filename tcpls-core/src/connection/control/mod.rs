@@ -81,6 +81,11 @@ impl Facts<'_> {
 
 /// Memory.
 impl ControlFrames {
+    /// Estimates the memory of TCP options and of requests for them, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.options.memory() + self.requests.memory() + self.peer_requests.memory()
+    }
+
     /// Frees the nodes that empty trees keep.
     pub(super) fn shrink_to_fit(&mut self) {
         self.due.shrink_to_fit();

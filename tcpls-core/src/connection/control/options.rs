@@ -22,4 +22,10 @@ impl TcpOptions {
     pub(super) fn get(&self, index: u32) -> Option<(u8, &[u8])> {
         self.0.get(index as usize).map(|(kind, value)| (*kind, value.as_slice()))
     }
+
+    /// In bytes.
+    pub(super) fn memory(&self) -> usize {
+        let values: usize = self.0.iter().map(|(_, value)| value.capacity()).sum();
+        values + self.0.capacity() * size_of::<(u8, Vec<u8>)>()
+    }
 }

@@ -51,6 +51,12 @@ impl Requests {
         Ok(id)
     }
 
+    /// In bytes.
+    pub(super) fn memory(&self) -> usize {
+        let values: usize = self.open.values().map(|request| request.value.capacity()).sum();
+        values + self.open.len() * size_of::<(OptionRequestId, Request)>()
+    }
+
     /// Returns it, if it has no answer yet.
     pub(super) fn get(&self, id: OptionRequestId) -> Option<&Request> {
         self.open.get(&id)
@@ -134,6 +140,11 @@ impl PeerRequests {
             Some(Known::Answered(outcome)) => Some(*outcome),
             _ => None,
         }
+    }
+
+    /// In bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.known.capacity() * size_of::<Known>()
     }
 
     /// How many wait for the application's answer.

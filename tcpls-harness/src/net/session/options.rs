@@ -2,7 +2,8 @@
 //!
 //! A socket belongs to the session's task, which sets its options when it is called ([`Input`]).
 
-use std::collections::BTreeMap;
+mod queue;
+
 #[cfg(all(feature = "programs", unix))]
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, OptionRequestId, Side};
 use tokio::sync::oneshot;
 
+use self::queue::{Owed, Queue};
 use super::Session;
 use super::handle::Handle;
 use super::remotes::Ends;
@@ -83,9 +85,7 @@ pub(crate) struct Options {
     kept: Vec<Kept>,
     /// TCP connections that have joined, and whose ends are not known yet.
     unplaced: Vec<ConnectionId>,
-    /// The peer is to be asked for these as soon as it has answered others.
-    owed: Vec<(ConnectionId, TcpOption)>,
-    asks: BTreeMap<OptionRequestId, oneshot::Sender<OptionOutcome>>,
+    queue: Queue,
 }
 
 impl Options {
@@ -105,7 +105,7 @@ impl Options {
         let brought = self.brought.memory();
         #[cfg(not(all(feature = "programs", unix)))]
         let brought = 0;
-        brought + self.owed.capacity() * size_of::<(ConnectionId, TcpOption)>()
+        brought + self.queue.memory() + self.unplaced.capacity() * size_of::<ConnectionId>()
     }
 
     fn keep(&mut self, kept: Kept) -> Result<(), AskOptionError> {
@@ -132,7 +132,7 @@ impl State {
 
     /// The peer has answered.
     pub(super) fn hear_option_answer(&mut self, request: OptionRequestId, outcome: OptionOutcome) {
-        self.answers.extend(self.options.asks.remove(&request).map(|asker| Answer::Option(asker, outcome)));
+        self.answers.extend(self.options.queue.answered(request).map(|asker| Answer::Option(asker, outcome)));
         self.ask_owed();
     }
 
@@ -149,7 +149,7 @@ impl State {
         for (end, option) in wanted.map(|kept| (kept.end, kept.option.clone())).collect::<Vec<_>>() {
             match end {
                 End::Own => self.inbox.push(Input::SetOption(tcp, option, Asker::Kept)),
-                End::Peer => self.options.owed.push((tcp, option)),
+                End::Peer => self.options.queue.push(Owed::new(tcp, &option, None)),
             }
         }
         self.ask_owed();
@@ -167,26 +167,32 @@ impl State {
 
     /// Asks the peer for as many options as it takes now.
     fn ask_owed(&mut self) {
-        while let Some((tcp, option)) = self.options.owed.first() {
-            let (kind, value) = option.encode();
-            if self.conn.ask_tcp_option(*tcp, kind, &value) == Err(AskOptionError::TooMany) {
-                return;
+        while let Some(owed) = self.options.queue.pop() {
+            match self.conn.ask_tcp_option(owed.tcp, owed.kind, &owed.value) {
+                Ok(request) => {
+                    owed.asker.into_iter().for_each(|asker| self.options.queue.note_asked(request, asker));
+                }
+                Err(AskOptionError::TooMany) => return self.options.queue.put_back(owed),
+                Err(AskOptionError::Unknown) => {
+                    self.answers.extend(owed.asker.map(|asker| Answer::Option(asker, OptionOutcome::Lost)));
+                }
+                Err(_) => self.answers.extend(owed.asker.map(Answer::NoOption)),
             }
-            self.options.owed.remove(0);
         }
     }
 
     /// A TCP connection is gone: nothing is asked for it. A peer that answers nothing, joins and leaves could make the list
     /// grow.
     pub(super) fn forget_options_of(&mut self, tcp: ConnectionId) {
-        self.options.owed.retain(|(owed, _)| *owed != tcp);
+        let askers = self.options.queue.forget(tcp);
+        self.answers.extend(askers.map(|asker| Answer::Option(asker, OptionOutcome::Lost)));
         self.options.unplaced.retain(|unplaced| *unplaced != tcp);
     }
 
     /// The session is over: nothing is set or answered any more.
     pub(super) fn forget_options(&mut self) {
-        (self.options.owed, self.options.unplaced) = (Vec::new(), Vec::new());
-        self.answers.extend(std::mem::take(&mut self.options.asks).into_values().map(Answer::NoOption));
+        self.options.unplaced = Vec::new();
+        self.answers.extend(self.options.queue.clear().map(Answer::NoOption));
     }
 
     /// Both ends of a TCP connection without the port that each new one chooses.
@@ -256,16 +262,18 @@ impl State {
         if !self.conn.takes_option_requests() {
             return Err(AskOptionError::NotSupported);
         }
+        if self.options.queue.is_full() {
+            return Err(AskOptionError::TooMany);
+        }
         let targets = self.targets(scope);
         self.keep_option(scope, End::Peer, option)?;
-        let (kind, value) = option.encode();
         let mut receivers = Vec::with_capacity(targets.len());
         for tcp in targets {
-            let request = self.conn.ask_tcp_option(tcp, kind, &value)?;
             let (sender, receiver) = oneshot::channel();
-            self.options.asks.insert(request, sender);
+            self.options.queue.push(Owed::new(tcp, option, Some(sender)));
             receivers.push(receiver);
         }
+        self.ask_owed();
         self.wake_task();
         if receivers.is_empty() { Err(AskOptionError::Unknown) } else { Ok(receivers) }
     }
@@ -298,10 +306,17 @@ impl State {
         if self.is_closed() {
             return Err(AskOptionError::Closed);
         }
+        if !self.conn.takes_option_requests() {
+            return Err(AskOptionError::NotSupported);
+        }
+        if self.options.queue.is_full() {
+            return Err(AskOptionError::TooMany);
+        }
         let tcp = self.conn.tcp_connections().next().ok_or(AskOptionError::Unknown)?;
-        let request = self.conn.ask_tcp_option(tcp, PROGRAM_PIECE, piece)?;
         let (sender, receiver) = oneshot::channel();
-        self.options.asks.insert(request, sender);
+        let piece = Owed { tcp, kind: PROGRAM_PIECE, value: piece.to_vec(), asker: Some(sender) };
+        self.options.queue.push(piece);
+        self.ask_owed();
         self.wake_task();
         Ok(receiver)
     }
@@ -316,8 +331,8 @@ impl Session {
     /// it. Not cancel safe: the peer then has a part, which is of no use.
     ///
     /// # Errors
-    /// See [`AskOptionError`]; [`AskOptionError::TooLong`] for more than 32 KiB, [`AskOptionError::TooMany`] if other
-    /// requests take all places.
+    /// See [`AskOptionError`]; [`AskOptionError::TooLong`] for more than 32 KiB, [`AskOptionError::TooMany`] if 256 requests
+    /// of the application wait to be sent.
     pub async fn bring_program(&self, signed: &[u8]) -> Result<Result<ProgramId, OptionOutcome>, AskOptionError> {
         let Some(object) = signed.get(SIGNATURE_LEN..) else { return Ok(Err(OptionOutcome::Refused)) };
         let mut answers: VecDeque<oneshot::Receiver<OptionOutcome>> = VecDeque::new();
@@ -390,13 +405,15 @@ impl TcpControl {
     }
 
     /// Asks the peer to set an option of its sockets, and waits for the answer. What the peer allows, its policy says
-    /// ([`OptionPolicy`]).
+    /// ([`OptionPolicy`]). A peer takes 16 requests at once; others wait until it has answered, in the order of the calls.
     ///
-    /// Returns the first outcome that is not [`OptionOutcome::Applied`], if there is one. Cancel safe: the request is sent
-    /// all the same.
+    /// Returns the first outcome that is not [`OptionOutcome::Applied`], if there is one: [`OptionOutcome::Lost`] if a TCP
+    /// connection ends first. Cancel safe: the request is sent all the same.
     ///
     /// # Errors
-    /// See [`AskOptionError`]; [`AskOptionError::Unknown`] also if the session has no TCP connection now.
+    /// See [`AskOptionError`]; [`AskOptionError::Unknown`] also if the session has no TCP connection now, and
+    /// [`AskOptionError::TooMany`] if 32 other options are kept, or 256 requests of the application wait to be sent. Nothing is
+    /// asked or kept then.
     pub async fn ask_peer(&self, option: TcpOption) -> Result<OptionOutcome, AskOptionError> {
         summary(self.handle.with(|state| state.ask_options(self.scope, &option))?).await
     }
