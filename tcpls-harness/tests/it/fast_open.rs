@@ -1,5 +1,7 @@
 //! TCP Fast Open, in a network namespace of its own: what rides in a SYN, and when.
 
+mod wire;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -54,10 +56,16 @@ struct Ends {
 
 impl Ends {
     fn new() -> Self {
+        Self::at(["127.0.0.1:0", "127.0.0.2:0"].map(|address| address.parse().unwrap()))
+    }
+
+    /// A server there, which gets sessions as soon as their early data arrives.
+    fn at<const N: usize>(at: [SocketAddr; N]) -> Self {
         let identity = identity();
         let tls = identity.server(&[PROTOCOL]).unwrap().with_early_data().unwrap();
-        let options = ServerOptions::new(tls).with(|options| options.socket.fast_open = true);
-        let at = ["127.0.0.1:0", "127.0.0.2:0"].map(|address| address.parse().unwrap());
+        let options = ServerOptions::new(tls).with(|options| {
+            (options.socket.fast_open, options.early_data) = (true, true);
+        });
         let listener = Listener::bind(&at, options).unwrap();
         Self { identity, addresses: listener.local_addresses().to_vec(), listener }
     }
