@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use tcpls_core::token::TokenSecrets;
 use tcpls_core::wire::ids::ServerId;
 
 use super::Outcome;
-use crate::net::{Farm, Listener, ServerOptions};
+use crate::net::{Farm, Listener, RateLimit, ServerOptions};
 use crate::private;
 
 /// A server's place in a farm, which is all servers behind one load balancer.
@@ -27,11 +28,25 @@ pub struct FarmArgs {
     /// Repeat it for all servers, this one included, which listens there. SIGHUP does not read the list again
     #[arg(long, value_name = "NUMBER=ADDRESS:PORT", requires = "server_id")]
     pub peer: Vec<PeerAt>,
+    /// Joins that this server passes on for each client, which is an IPv4 address or a /64 of IPv6: how many at once, and
+    /// then how many per second. Further ones are reset. Default: 1024,128
+    #[arg(long, value_name = "BURST,PER_SECOND", requires = "server_id")]
+    pub client_hand_over_rate: Option<HandOverRate>,
+    /// The same for all clients together. Default: 8192,2000
+    #[arg(long, value_name = "BURST,PER_SECOND", requires = "server_id")]
+    pub hand_over_rate: Option<HandOverRate>,
 }
 
 impl FarmArgs {
     /// Puts the place into a server's options.
     pub(crate) fn apply(&self, options: &mut ServerOptions) -> Outcome {
+        let rates = [
+            (&mut options.client_hand_over_rate, self.client_hand_over_rate),
+            (&mut options.hand_over_rate, self.hand_over_rate),
+        ];
+        for (rate, chosen) in rates {
+            *rate = chosen.map_or(*rate, |HandOverRate(chosen)| chosen);
+        }
         options.token_secrets = self.secrets()?;
         options.farm = self.farm()?;
         Ok(())
@@ -82,6 +97,22 @@ impl FromStr for PeerAt {
     }
 }
 
+/// How many joins are passed on at once, and then per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandOverRate(RateLimit);
+
+impl FromStr for HandOverRate {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "write BURST,PER_SECOND, for example 1024,128: two numbers from 1 to 1000000";
+        let number =
+            |text: &str| text.parse::<u32>().ok().filter(|number| (1..=1_000_000).contains(number)).ok_or(FORM);
+        let (burst, per_second) = text.split_once(',').ok_or(FORM)?;
+        Ok(Self(RateLimit::new(number(burst)?, Duration::from_secs(1) / number(per_second)?)))
+    }
+}
+
 /// Reads a file with one secret or two.
 fn read(path: &Path) -> Outcome<TokenSecrets> {
     let fails = |error: String| format!("can't use the token secret in {}: {error}", path.display());
@@ -127,6 +158,11 @@ mod tests {
     struct Line {
         #[command(flatten)]
         args: FarmArgs,
+    }
+
+    fn default_options() -> ServerOptions {
+        let identity = crate::tls::Identity::self_signed(&["localhost".to_owned()]).unwrap();
+        ServerOptions::new(identity.server(&[b"test"]).unwrap())
     }
 
     fn farm(line: &[&str]) -> Outcome<Option<Farm>> {
@@ -182,6 +218,27 @@ mod tests {
         }
         for incomplete in [&line[..4], &line[2..], &line[4..]] {
             assert!(farm(incomplete).is_err(), "{incomplete:?}");
+        }
+    }
+
+    #[test]
+    fn rates_of_hand_overs_are_those_of_the_options_and_else_the_defaults_in_the_help() {
+        let of = |options: &ServerOptions| (options.client_hand_over_rate, options.hand_over_rate);
+        let rate = |text: &str| text.parse::<HandOverRate>().map(|HandOverRate(rate)| rate);
+        let mut options = default_options();
+        Line::try_parse_from(["serve"]).unwrap().args.apply(&mut options).unwrap();
+        assert_eq!(of(&options), (rate("1024,128").unwrap(), rate("8192,2000").unwrap()));
+        let place = ["serve", "--token-secret", "file", "--server-id", "2", "--peer", "2=10.0.0.2:1"];
+        let line = [&place[..], &["--client-hand-over-rate", "10,5", "--hand-over-rate", "30,1000"]].concat();
+        let args = FarmArgs { token_secret: None, ..Line::try_parse_from(line).unwrap().args };
+        args.apply(&mut options).unwrap();
+        let millis = Duration::from_millis;
+        assert_eq!(of(&options), (RateLimit::new(10, millis(200)), RateLimit::new(30, millis(1))));
+        for wrong in ["", "1", "1,", ",1", "0,1", "1,0", "-1,1", "1,1,1", "1000001,1", "1,1000001", "1 ,1"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+        for alone in ["--client-hand-over-rate", "--hand-over-rate"] {
+            assert!(Line::try_parse_from(["serve", alone, "1,1"]).is_err(), "{alone} is for farms");
         }
     }
 }

@@ -27,7 +27,7 @@ const MAX_REFUSALS: usize = 256;
 const MIN_MEMORY: u64 = 1 << 20;
 
 /// Default rates of joins that are passed on: each costs both servers a TCP handshake and four HMACs, about 0.2 ms of CPU.
-const CLIENT_HAND_OVER_RATE: RateLimit = RateLimit::new(1024, Duration::from_micros(7813));
+const CLIENT_HAND_OVER_RATE: RateLimit = RateLimit::new(1024, Duration::from_nanos(7_812_500));
 const HAND_OVER_RATE: RateLimit = RateLimit::new(8192, Duration::from_micros(500));
 
 /// Options for accepting sessions as a server.
