@@ -7,6 +7,7 @@ mod ports;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -126,17 +127,20 @@ async fn echo(session: Session) {
 pub(crate) struct Balancer {
     pub(crate) address: SocketAddr,
     pub(crate) targets: watch::Sender<Vec<SocketAddr>>,
+    /// How many TCP connections have come.
+    accepted: Arc<AtomicUsize>,
 }
 
 impl Balancer {
     pub(crate) async fn start(targets: Vec<SocketAddr>, header: &'static [u8]) -> Self {
         let listener = TcpListener::bind(ANY).await.unwrap();
-        let balancer = Self { address: listener.local_addr().unwrap(), targets: watch::Sender::new(targets) };
-        let (targets, mut turn) = (balancer.targets.subscribe(), 0);
+        let (address, accepted) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+        let balancer = Self { address, targets: watch::Sender::new(targets), accepted: accepted.clone() };
+        let targets = balancer.targets.subscribe();
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
+                let turn = accepted.fetch_add(1, Ordering::Relaxed);
                 let target = targets.borrow()[turn % targets.borrow().len()];
-                turn += 1;
                 tokio::spawn(async move {
                     let Ok(mut server) = TcpStream::connect(target).await else { return };
                     server.write_all(header).await.unwrap();
@@ -147,6 +151,11 @@ impl Balancer {
             }
         });
         balancer
+    }
+
+    /// How many TCP connections of clients have come so far.
+    fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Spends the turn of one server.
@@ -301,8 +310,14 @@ async fn sessions_of_a_killed_server_end_and_others_go_on() {
     let mut failures = site.servers[1].failures().await;
     let dead = site.servers.remove(0);
     site.balancer.targets.send_modify(|targets| targets.retain(|target| *target != dead.address));
+    let (ending, before) = (sessions.remove(0), site.balancer.accepted());
+    let mut path_failures = ending.path_failures();
     dead.kill();
-    assert_eq!(sessions.remove(0).closed().await, CloseReason::LostByServer, "another server has proved it");
+    assert_eq!(ending.closed().await, CloseReason::LostByServer, "another server has proved it");
+    // It dials as often as it has tokens, all at once: there is no pause before another attempt, and no time limit of one.
+    let attempts = site.balancer.accepted() - before;
+    assert!((1..=4).contains(&attempts), "one for each token, at most: {attempts}");
+    assert!(path_failures.next().await.is_none());
     let unreachable = |failure: &HandshakeFault| {
         matches!(failure, HandshakeFault::HandOver(HandOverFault::Unreachable(ServerId(1), _)))
     };

@@ -1,6 +1,8 @@
 //! Hundreds of sessions behind HAProxy and nginx: they join, lose TCP connections and join again, secrets are replaced
 //! meanwhile, and a server is killed.
 
+use std::time::Instant;
+
 use tcpls_core::error::CloseReason;
 use tokio::sync::watch;
 
@@ -59,17 +61,23 @@ async fn lose_no_join(program: Program, method: Method) {
     }
 
     farm.proxies[0].kill().await;
-    let (mut left, mut ended) = (Vec::new(), 0);
-    for outcome in all(SESSIONS, visitors.drain(..).map(Visitor::goes_on)).await {
+    let killed = Instant::now();
+    let (mut left, mut ends) = (Vec::new(), Vec::new());
+    let watch = move |visitor: Visitor| async move { (visitor.goes_on().await, killed.elapsed()) };
+    for (outcome, after) in all(SESSIONS, visitors.drain(..).map(watch)).await {
         match outcome {
             Ok(visitor) => left.push(visitor),
             Err(reason) => {
                 assert!(is_of_a_killed_server(method, &reason), "{reason:?}");
-                ended += 1;
+                ends.push(after);
             }
         }
     }
+    ends.sort_unstable();
+    let ended = ends.len();
     assert_eq!(ended, begun[0], "{begun:?}: the sessions of the server that was killed, and no others");
+    let [half, last] = [ended / 2, ended - 1].map(|place| ends[place]);
+    println!("{ended} sessions ended with their server, half of them within {half:?}, all within {last:?}");
     let again = balancer.addresses.iter().cycle().take(ended).enumerate();
     all(AT_ONCE, again.map(|(number, address)| farm.visitor(number, *address))).await;
     if method == Method::Direct {
