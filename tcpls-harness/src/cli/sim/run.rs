@@ -28,6 +28,12 @@ pub struct Args {
     /// Kind of TCP, instead of the one in the file
     #[arg(long, value_enum)]
     transport: Option<TransportArg>,
+    /// Number of clients, instead of the one in the file; at most 1000, or 100 with packets
+    #[arg(long, value_name = "N")]
+    clients: Option<usize>,
+    /// Number of servers behind a load balancer, instead of the one in the file; at most 1000
+    #[arg(long, value_name = "N")]
+    servers: Option<u16>,
     /// Write all events to this file, as JSON lines
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -69,6 +75,12 @@ async fn run_file(args: &Args) -> Outcome {
         Some(TransportArg::Pipes) => scenario.transport = Transport::Pipes,
         Some(TransportArg::Packets) => scenario.transport = Transport::Packets,
         None => {}
+    }
+    if args.clients.is_some() || args.servers.is_some() {
+        scenario.clients = args.clients.unwrap_or(scenario.clients);
+        scenario.farm.servers = args.servers.unwrap_or(scenario.farm.servers);
+        scenario.goals.hand_overs = None; // it is for the numbers in the file
+        scenario.check()?;
     }
     let trace = args.trace.as_deref().map(OutFile::create).transpose()?;
     let csv = args.csv.as_deref().map(OutFile::create).transpose()?;

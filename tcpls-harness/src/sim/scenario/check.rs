@@ -7,8 +7,10 @@ use super::{Action, ActionKind, Bottleneck, Crypto, End, Fault, FaultKind, Middl
 use crate::dial::Group;
 use crate::trace::variant;
 
-/// More would show nothing new, and packets have a limited number of ports.
-const MAX_CLIENTS: usize = 100;
+/// A run takes time with the square of them.
+const MAX_CLIENTS: usize = 1000;
+/// Packets have a limited number of ports.
+const MAX_CLIENTS_OF_PACKETS: usize = 100;
 
 /// More would show nothing new.
 const MAX_SERVERS: u16 = 1000;
@@ -26,8 +28,9 @@ impl Scenario {
         if self.path.is_empty() {
             return Err("a scenario needs a path".to_owned());
         }
-        if !(1..=MAX_CLIENTS).contains(&self.clients) {
-            return Err(format!("clients must be between 1 and {MAX_CLIENTS}"));
+        let most = if self.transport == Transport::Packets { MAX_CLIENTS_OF_PACKETS } else { MAX_CLIENTS };
+        if !(1..=most).contains(&self.clients) {
+            return Err(format!("clients must be between 1 and {most}"));
         }
         for (number, path) in self.path.iter().enumerate() {
             let packets = path.loss > 0.0 || path.reorder > 0.0 || path.burst.is_some() || path.mtu != DEFAULT_MTU;

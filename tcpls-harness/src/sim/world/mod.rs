@@ -219,8 +219,8 @@ impl World {
 
     fn server_next(&self) -> Option<Time> {
         // Without a session, as after a restart, a server's applications wait for nothing.
-        let served = self.env.transfers.iter().enumerate().filter(|(client, _)| self.server.driver(*client).is_some());
-        self.server.next(served.filter_map(|(_, transfers)| transfers.next(Side::Server)).min())
+        let next = |client: usize| self.env.transfers[client].next(Side::Server);
+        self.server.next(self.server.served().filter_map(next).min())
     }
 
     fn step(&mut self) {

@@ -190,6 +190,28 @@ async fn log_json_is_json_with_a_time() {
     assert!(listening["time"].as_str().unwrap().ends_with('Z') && listening["addresses"][0].is_string(), "{listening}");
 }
 
+/// The farm of the repository, with other numbers of clients and servers.
+async fn simulated_farm(options: &[&str]) -> Result<(usize, u64), String> {
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/farm.toml");
+    let output = command(&["sim", "run", "--json", scenario]).args(options).output().await.unwrap();
+    let said: Value = serde_json::from_slice(output.stdout.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
+    match said["error"].as_str() {
+        Some(error) => Err(error.to_owned()),
+        None => Ok((said["sessions"].as_array().unwrap().len(), said["hand_overs"].as_u64().unwrap_or(0))),
+    }
+}
+
+#[tokio::test]
+async fn simulated_farm_has_the_clients_and_servers_of_the_command_line() {
+    let (clients, hand_overs) = simulated_farm(&["--clients", "3"]).await.unwrap();
+    assert!(clients == 3 && (4..=6).contains(&hand_overs), "two joins of each: {hand_overs}");
+    assert_eq!(simulated_farm(&["--clients", "2", "--servers", "1"]).await, Ok((2, 0)));
+    for (options, most) in [(["--clients", "1001"], "1000"), (["--servers", "0"], "1000")] {
+        let error = simulated_farm(&options).await.unwrap_err();
+        assert!(error.contains(&format!("between 1 and {most}")), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn errors_are_json_in_every_command_with_json() {
     let taken = TcpListener::bind(ANY).await.unwrap();

@@ -103,6 +103,11 @@ impl Server {
         self.sessions.iter().map(|session| &session.driver).find(|driver| driver.serves == Some(client))
     }
 
+    /// The clients whose applications have a session.
+    pub(crate) fn served(&self) -> impl Iterator<Item = usize> {
+        self.sessions.iter().filter_map(|session| session.driver.serves)
+    }
+
     /// The same, to be changed.
     pub(crate) fn driver_mut(&mut self, client: usize) -> Option<&mut Driver> {
         self.sessions.iter_mut().map(|session| &mut session.driver).find(|driver| driver.serves == Some(client))
@@ -120,9 +125,12 @@ impl Server {
 
     /// A client chose the session whose handshake was on this socket, or has none.
     pub(crate) fn serve(&mut self, client: usize, first: Option<SocketId>) {
-        match first {
-            Some(first) => _ = self.chosen.insert(client, first),
-            None => _ = self.chosen.remove(&client),
+        let before = match first {
+            Some(first) => self.chosen.insert(client, first),
+            None => self.chosen.remove(&client),
+        };
+        if before == first {
+            return;
         }
         for session in &mut self.sessions {
             if Some(session.first) == first {
