@@ -8,6 +8,13 @@ use tcpls_harness::view::{Collector, Page};
 pub fn view(bytes: &[u8]) {
     let Some((step, trace)) = bytes.split_first() else { return };
     let whole = Page::of_trace(trace);
+    // What is no recording and no capture is a trace.
+    let by_kind = Page::of_input(trace, None);
+    match (&whole, &by_kind) {
+        (Ok(whole), Ok(by_kind)) => assert_eq!(whole.events(), by_kind.events()),
+        (Err(_), Err(_)) => {}
+        _ => assert!(trace.starts_with(b"TCPLSREC"), "{whole:?} {by_kind:?}"),
+    }
     let collector = Collector::default();
     let written = trace.chunks(usize::from(*step) + 1).try_for_each(|piece| collector.clone().write_all(piece));
     let in_pieces = collector.page();

@@ -7,12 +7,15 @@ use std::time::Duration;
 use serde::Serialize;
 use tcpls_core::record::replay::{Recording, Replay, ReplayError, Session, Step};
 use tcpls_core::record::{EVENTS, Mark, TRACED};
-use tcpls_core::{Connection, Side};
+use tcpls_core::trace::{Event, Sink};
+use tcpls_core::{Connection, Side, Time};
 
+use super::files::OutFile;
 use super::text::visible_lines;
 use super::units::parse_duration;
-use super::{Outcome, output, report};
+use super::{Outcome, output, report, view};
 use crate::trace::JsonLines;
+use crate::view::Replays;
 
 /// Replay a recording of sessions, and compare
 ///
@@ -38,6 +41,9 @@ pub(super) struct Args {
     /// Write what happens in the sessions to this file, as lines of JSON (docs/trace.md)
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Write a page that shows the sessions to this file, for a browser
+    #[arg(long, value_name = "PAGE.html")]
+    view: Option<PathBuf>,
     /// Write a Rust test that replays the recording, for the folder tests of a crate, and beside it the recording. It needs
     /// tcpls-core as a dependency
     #[arg(long, value_name = "FILE.rs")]
@@ -100,8 +106,10 @@ pub(super) fn run(args: &Args) -> Outcome {
     if let Some(test) = &args.test {
         write_test(test, &file)?;
     }
+    let page = report::or_error(args.view.as_deref().map(OutFile::create).transpose(), args.json)?;
+    let replays = Replays::default();
     for session in sessions {
-        let replayed = replay(args, session)?;
+        let replayed = replay(args, session, &replays)?;
         if let Some(difference) = &replayed.difference {
             failed.get_or_insert_with(|| format!("session {}: {difference}", session.number()));
         }
@@ -111,21 +119,33 @@ pub(super) fn run(args: &Args) -> Outcome {
             output::result(replayed.text())?;
         }
     }
+    if let (Some(path), Some(file)) = (&args.view, page) {
+        let name = args.file.file_name().unwrap_or(args.file.as_os_str());
+        view::write(path, replays.page()?.title(name.to_string_lossy()), file)?;
+    }
     failed.map_or(Ok(()), |failed| Err(failed.into()))
 }
 
-fn replay(args: &Args, session: &Session<'_>) -> Outcome<Replayed> {
+fn replay(args: &Args, session: &Session<'_>, replays: &Replays) -> Outcome<Replayed> {
     let mut replay = Replay::new(session);
+    let mut sinks = Sinks::default();
     if let Some(path) = &args.trace {
         let file = std::fs::File::options().create(true).append(true).open(path);
         let file = file.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-        replay.set_trace(Box::new(JsonLines::new(std::io::BufWriter::new(file))));
+        sinks.0.push(Box::new(JsonLines::new(std::io::BufWriter::new(file))));
     }
     let mut replayed = Replayed::new(session);
     let mut begin = None;
     let outcome = loop {
         match replay.step() {
             Ok(Some(step)) => {
+                if begin.is_none() {
+                    // The first call makes the session, which has no event before it.
+                    let side = replay.connection().map(Connection::side);
+                    let side = side.filter(|_| args.view.is_some());
+                    sinks.0.extend(side.map(|side| replays.sink(session.number(), side)));
+                    replay.set_trace(Box::new(std::mem::take(&mut sinks)));
+                }
                 let begin = *begin.get_or_insert(step.now());
                 replayed.count(&step, begin);
                 if args.step {
@@ -152,7 +172,21 @@ fn replay(args: &Args, session: &Session<'_>) -> Outcome<Replayed> {
         replayed.side = if conn.side() == Side::Client { "client" } else { "server" };
     }
     replayed.difference = outcome.err().map(|error: ReplayError| visible_lines(&error.to_string()));
+    if let Some(first) = replayed.difference.as_deref().and_then(|difference| difference.lines().next()) {
+        let number = session.number();
+        replays.note(Some(number), format!("Session {number} cannot be replayed further: {first}."));
+    }
     Ok(replayed)
+}
+
+/// Sinks that get the same events.
+#[derive(Default)]
+struct Sinks(Vec<Box<dyn Sink>>);
+
+impl Sink for Sinks {
+    fn event(&mut self, now: Time, event: &Event<'_>) {
+        self.0.iter_mut().for_each(|sink| sink.event(now, event));
+    }
 }
 
 impl Replayed {
@@ -168,7 +202,7 @@ impl Replayed {
         Self { session, side, calls: 0, seconds: 0.0, records_sent, records_received, end, difference: None }
     }
 
-    fn count(&mut self, step: &Step, begin: tcpls_core::Time) {
+    fn count(&mut self, step: &Step, begin: Time) {
         self.calls = step.number() + 1;
         self.seconds = step.now().saturating_since(begin).as_secs_f64();
         let (sent, received) = step.records();

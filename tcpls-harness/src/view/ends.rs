@@ -97,6 +97,11 @@ impl End {
         Self { host, session, side, tcps: BTreeMap::new(), sent, received, flows: HashMap::new(), closed: None }
     }
 
+    /// Whether lines name it. Those of a trace of one end need not.
+    pub(super) fn is_named(&self) -> bool {
+        self.host.is_some() || self.session.is_some()
+    }
+
     /// Whether it is an end of a session. Otherwise it is a host, or the network.
     pub(super) fn is_of_session(&self) -> bool {
         self.session.is_some() || self.host.is_none()

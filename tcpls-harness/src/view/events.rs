@@ -68,6 +68,7 @@ pub(super) const KINDS: &[(&str, Group)] = &[
     ("peer-closing", Group::Session),
     ("closed", Group::Session),
     ("evicted", Group::Session),
+    ("events-lost", Group::Session),
     ("stream-opened", Group::Application),
     ("stream-read", Group::Application),
     ("stream-end", Group::Application),
@@ -98,7 +99,10 @@ pub(super) const FRAMES: &[&str] = &[
     "close-session",
     "connection-status",
     "tcp-option",
+    "tcp-option-request",
+    "tcp-option-answer",
     "lane",
+    "drain",
     "invalid",
     "other",
 ];
@@ -229,6 +233,7 @@ impl Events {
             "closing" | "peer-closing" => ([None; 3], cause()),
             "closed" => ([None; 3], line.reason.clone()),
             "evicted" => ([None; 3], line.resource.clone()),
+            "events-lost" => ([line.count, None, None], None),
             "connect" => ([line.socket, line.path.as_ref().and_then(super::line::Path::number), None], None),
             "accepted" | "attached" => ([line.socket, None, None], None),
             "socket-end" => ([line.socket, None, None], line.end.clone()),
@@ -302,6 +307,6 @@ mod tests {
             "content":{"frames":[{"type":"padding","len":3},{"type":"stream","id":0,"start":0,"end":2,"fin":true},{"type":"later"}]}}"#;
         let line: Line = serde_json::from_str(line).unwrap();
         let (values, _) = Events::new().details(&line, 0, true);
-        assert_eq!(values, [Some(1), Some(9), Some(1 | 1 << 2 | 1 << 20)]);
+        assert_eq!(values, [Some(1), Some(9), Some(1 | 1 << 2 | 1 << (FRAMES.len() - 1))]);
     }
 }

@@ -53,6 +53,7 @@ pub(super) struct Line {
     pub(super) value: Option<f64>,
     pub(super) title: Option<String>,
     pub(super) seed: Option<u64>,
+    pub(super) count: Option<u64>,
 }
 
 /// What a record contains.

@@ -1,7 +1,7 @@
 //! The page: markup, style and scripts from the folder `page`, and the data of a trace, in one file.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -13,6 +13,7 @@ use super::columns::{Place, join};
 use super::ends::{End, Tcp};
 use super::events::{FRAMES, Group, KINDS};
 use super::reader::{Tables, TraceError, read};
+use super::replays;
 use super::story::{Mood, who};
 use super::summary::{Ends, summary};
 
@@ -35,6 +36,11 @@ const SCRIPTS: [&str; 12] = [
 ];
 /// What browsers need to show the page: one script and one style, named by their hashes, and nothing from elsewhere.
 const POLICY: &str = "default-src 'none'; script-src 'sha256-SCRIPT'; style-src 'sha256-STYLE'; img-src data:; base-uri 'none'; form-action 'none'";
+/// How a recording begins.
+const RECORDING: &[u8] = b"TCPLSREC";
+/// How captures of packets begin: pcapng, and pcap in its four forms.
+const CAPTURES: [&[u8]; 5] =
+    [b"\x0a\x0d\x0d\x0a", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d"];
 /// The bytes that are encoded at once; a multiple of three, so that no padding is between them.
 const ENCODED_AT_ONCE: usize = 48 << 10;
 
@@ -46,8 +52,40 @@ pub struct Page {
 }
 
 impl Page {
-    /// Reads a trace: JSON lines, as `docs/trace.md` describes them. It may come from anyone: what it can make the page
-    /// hold is limited.
+    /// Reads a file of any kind that there is a page of, and tells the kind by how the file begins: a trace or a qlog
+    /// file ([`Page::of_trace`]), or a recording ([`Page::of_recording`]). `session` chooses one session of a recording.
+    ///
+    /// Blocks until the input ends.
+    ///
+    /// # Errors
+    /// Those of the two, and a session is chosen of what is no recording.
+    pub fn of_input(mut input: impl BufRead, session: Option<u32>) -> Result<Self, TraceError> {
+        let mut begin = Vec::new();
+        input.by_ref().take(8).read_to_end(&mut begin).map_err(TraceError::Read)?;
+        if begin == RECORDING {
+            input.read_to_end(&mut begin).map_err(TraceError::Read)?;
+            return Self::of_recording(&begin, session);
+        }
+        if CAPTURES.iter().any(|magic| begin.starts_with(magic)) {
+            return Err(TraceError::Capture);
+        }
+        if session.is_some() {
+            return Err(TraceError::NotARecording);
+        }
+        Self::of_trace(begin.chain(input))
+    }
+
+    /// Replays the sessions of a recording, or the one of this number, and shows what they did. If one cannot be replayed
+    /// to its end, the page has what comes before, and says so.
+    ///
+    /// # Errors
+    /// It is no recording, it has no such session or no event, or more than a page can show.
+    pub fn of_recording(file: &[u8], session: Option<u32>) -> Result<Self, TraceError> {
+        replays::page_of(file, session)
+    }
+
+    /// Reads a trace: JSON lines, as `docs/trace.md` describes them, or a qlog file (`docs/qlog.md`). It may come from anyone:
+    /// what it can make the page hold is limited.
     ///
     /// Blocks until the input ends.
     ///
@@ -61,6 +99,11 @@ impl Page {
         Self { tables, title: None }
     }
 
+    #[cfg(test)]
+    pub(super) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
     /// Sets the title, if the trace has none of its own.
     #[must_use]
     pub fn title(mut self, title: impl Into<String>) -> Self {
@@ -71,6 +114,11 @@ impl Page {
     /// The number of events that the page shows.
     pub fn events(&self) -> usize {
         self.tables.events.len()
+    }
+
+    /// Returns sentences about what the page lacks: why a recording was not replayed to its end.
+    pub fn notes(&self) -> impl Iterator<Item = &str> {
+        self.tables.notes.iter().map(|(_, note)| note.as_str())
     }
 
     /// Writes the page. Give it a buffered writer.
@@ -106,7 +154,7 @@ impl Page {
         let title = tables.title.clone().or_else(|| self.title.clone());
         Description {
             title: title.unwrap_or_else(|| "a TCPLS session".to_owned()),
-            seed: tables.seed,
+            seed: tables.seed.map(|seed| seed.to_string()),
             version: env!("CARGO_PKG_VERSION"),
             end: tables.end,
             paths: &tables.paths,
@@ -138,7 +186,8 @@ type Moment<'a> = (u64, usize, usize, Option<u32>, Mood, &'a str);
 #[derive(Serialize)]
 struct Description<'a> {
     title: String,
-    seed: Option<u64>,
+    /// As text: a browser would round it.
+    seed: Option<String>,
     version: &'static str,
     end: u64,
     paths: &'a BTreeMap<u64, String>,
@@ -300,6 +349,29 @@ mod tests {
         let description: serde_json::Value = serde_json::from_str(description).unwrap();
         assert_eq!(description["title"], "</title><script>alert(1)</script>");
         assert_eq!(description["texts"][0], "</script><img src=x>");
+    }
+
+    #[test]
+    fn seed_is_exact_however_large() {
+        let trace = r#"{"t":0,"what":"run","title":"a","seed":18446744073709551615}
+{"t":0,"what":"probed","tcp":0}"#;
+        let html = written(&Page::of_trace(trace.as_bytes()).unwrap());
+        assert!(html.contains(r#""seed":"18446744073709551615""#));
+    }
+
+    #[test]
+    fn kind_of_an_input_is_told_by_its_content() {
+        let of = |input: &[u8], session| {
+            Page::of_input(input, session).map(|page| page.events()).map_err(|error| error.to_string())
+        };
+        let trace = &br#"{"t":0,"what":"probed","tcp":0}"#[..];
+        assert_eq!(of(trace, None), Ok(1));
+        assert_eq!(of(trace, Some(0)), Err(TraceError::NotARecording.to_string()));
+        assert_eq!(of(b"{}", None).unwrap_err(), of(b"{}\n", None).unwrap_err());
+        assert!(of(b"TCPLSREC\x00\x09", None).unwrap_err().contains("the file ends"));
+        assert_eq!(of(b"\xd4\xc3\xb2\xa1....", None), Err(TraceError::Capture.to_string()));
+        assert_eq!(of(b"", None), Err(TraceError::Empty.to_string()));
+        assert_eq!(of(b"\x1e", None).unwrap_err().split(':').next(), Some("line 1 is not a line of a trace"));
     }
 
     #[test]

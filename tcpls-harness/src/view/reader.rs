@@ -1,14 +1,17 @@
-//! Reads the lines of a trace into tables.
+//! Reads the lines of a trace, or the records of a qlog file, into tables.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::{self, BufRead};
+
+use tcpls_core::Side;
 
 use super::columns::MAX_EXACT;
 use super::ends::{End, Way};
 use super::events::Events;
 use super::line::Line;
 use super::pieces::Pieces;
+use super::qlog::{self, Record};
 use super::story::{Moment, Story};
 
 /// The longest line in bytes. Those of sessions are shorter: a record has at most 16 KiB of frames.
@@ -41,6 +44,21 @@ pub enum TraceError {
     TooMuch(&'static str, usize),
     /// There is no event.
     Empty,
+    /// A recording cannot be read or replayed: why.
+    Recording(String),
+    /// The sessions of a recording have more bytes of events, together, than this.
+    LongRecording(usize),
+    /// The recording has no session of this number.
+    NoSession {
+        /// The number that was asked for.
+        number: u32,
+        /// How many sessions there are.
+        count: usize,
+    },
+    /// A session was chosen, but the file is no recording.
+    NotARecording,
+    /// The file is a capture of packets.
+    Capture,
 }
 
 impl fmt::Display for TraceError {
@@ -54,6 +72,18 @@ impl fmt::Display for TraceError {
                 write!(f, "the trace has more than {limit} {what}; keep a part of it, for example with head or grep")
             }
             Self::Empty => f.write_str("the trace has no events"),
+            Self::Recording(why) => f.write_str(why),
+            Self::LongRecording(limit) => {
+                let limit = crate::units::size(*limit as u64);
+                write!(f, "the sessions of the recording have more than {limit} of events together; choose one of them")
+            }
+            Self::NoSession { number, count } => write!(f, "the recording has no session {number}; it has {count}"),
+            Self::NotARecording => f.write_str(
+                "the file is not a recording: its page shows all its sessions, and none can be chosen before",
+            ),
+            Self::Capture => {
+                f.write_str("the file is a capture of packets; \"tcpls decrypt\" shows one, with a key log")
+            }
         }
     }
 }
@@ -94,6 +124,10 @@ pub(super) struct Tables {
     pub(super) end: u64,
     /// The last line is cut off.
     pub(super) is_cut: bool,
+    /// Events that the writer of the trace dropped.
+    pub(super) missing: u64,
+    /// Sentences for the summary of a session, or of all.
+    pub(super) notes: Vec<(Option<u64>, String)>,
 }
 
 /// Reads a trace to its end.
@@ -154,10 +188,17 @@ impl Lines {
         if line.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
         }
-        match serde_json::from_slice(line) {
-            Ok(line) => self.reader.take(self.number, &line),
-            Err(error) => Err(TraceError::Line { number: self.number, what: error.to_string() }),
+        let number = self.number;
+        let wrong = |what: String| TraceError::Line { number, what };
+        if let Some(record) = line.strip_prefix(&[qlog::SEPARATOR]) {
+            return match qlog::record(record).map_err(wrong)? {
+                Record::Header { side, title } => self.reader.begin(number, side, title.as_deref()),
+                Record::Event(line) => self.reader.take(number, &line),
+                Record::Other => Ok(()),
+            };
         }
+        let line = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
+        self.reader.take(number, &line)
     }
 
     /// What is in the trace, which ends here.
@@ -177,8 +218,10 @@ impl Lines {
 type Place = (Option<String>, Option<u64>);
 
 #[derive(Debug)]
-struct Reader {
-    tables: Tables,
+pub(super) struct Reader {
+    pub(super) tables: Tables,
+    /// The end that the header of a qlog file names.
+    header: Option<Option<Side>>,
     /// The numbers of ends.
     places: HashMap<Place, usize>,
     /// The place of the last line, which often is that of the next.
@@ -192,7 +235,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let tables = Tables {
             title: None,
             seed: None,
@@ -205,12 +248,25 @@ impl Reader {
             untold: 0,
             end: 0,
             is_cut: false,
+            missing: 0,
+            notes: Vec::new(),
         };
         let (places, sockets, open_faults) = Default::default();
-        Self { tables, places, last: None, story: Story::default(), sockets, start: None, open_faults }
+        Self { tables, header: None, places, last: None, story: Story::default(), sockets, start: None, open_faults }
     }
 
-    fn take(&mut self, number: usize, line: &Line) -> Result<(), TraceError> {
+    /// Takes the header of a qlog file. The times of a second one would have another origin.
+    fn begin(&mut self, number: usize, side: Option<Side>, title: Option<&str>) -> Result<(), TraceError> {
+        if self.header.replace(side).is_some() {
+            let what = "another qlog file begins; make a page of each".to_owned();
+            return Err(TraceError::Line { number, what });
+        }
+        self.tables.title = title.map(cut).or(self.tables.title.take());
+        Ok(())
+    }
+
+    /// Takes the next line, of this number.
+    pub(super) fn take(&mut self, number: usize, line: &Line) -> Result<(), TraceError> {
         if line.t > MAX_EXACT {
             return Err(TraceError::Line { number, what: format!("t is {}, which is beyond 104 days", line.t) });
         }
@@ -260,7 +316,9 @@ impl Reader {
                 return Err(TraceError::TooMuch("ends of sessions", MAX_ENDS));
             }
             None => {
-                self.tables.ends.push(End::new(place.0.as_deref().map(cut), place.1));
+                let mut end = End::new(place.0.as_deref().map(cut), place.1);
+                end.side = end.side.or(self.header.flatten().filter(|_| !end.is_named()));
+                self.tables.ends.push(end);
                 self.places.insert(place.clone(), self.tables.ends.len() - 1);
                 self.tables.ends.len() - 1
             }
@@ -284,6 +342,7 @@ impl Reader {
                 }
             }
             "fault" => self.disturb(t, line)?,
+            "events-lost" => self.tables.missing = self.tables.missing.saturating_add(line.count.unwrap_or_default()),
             _ => {}
         }
         self.tables.ends[end].note(t, line);
@@ -327,7 +386,7 @@ impl Reader {
         Ok(())
     }
 
-    fn finish(self) -> Result<Tables, TraceError> {
+    pub(super) fn finish(self) -> Result<Tables, TraceError> {
         if self.start.is_none() {
             return Err(TraceError::Empty);
         }

@@ -117,6 +117,10 @@ impl Story {
                 (Mood::Progress, format!("{who} closes the session ({error})."))
             }
             "evicted" => (Mood::Trouble, format!("The server evicts a session, to free {}.", text(&line.resource))),
+            "events-lost" => {
+                let count = line.count.unwrap_or_default();
+                (Mood::Trouble, format!("{count} events are missing here: what wrote the trace could not keep up."))
+            }
             "stream-end" if line.end.as_deref() != Some("whole") => {
                 (Mood::Trouble, format!("A stream ends early for its reader: {}.", text(&line.end)))
             }

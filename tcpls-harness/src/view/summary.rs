@@ -44,6 +44,14 @@ pub(super) fn summary(session: &Ends<'_>) -> Vec<String> {
     sentences.extend(failures(session));
     sentences.extend(flows.first().map(effect));
     sentences.push(ending(session));
+    if session.tables.missing > 0 {
+        let missing = session.tables.missing;
+        sentences
+            .push(format!("{missing} events are missing: what wrote the trace could not keep up. Sums are too small."));
+    }
+    let is_of_session = |of: &Option<u64>| of.is_none() || session.ends.iter().any(|end| end.session == *of);
+    let notes = session.tables.notes.iter().filter(|(of, _)| is_of_session(of));
+    sentences.extend(notes.map(|(_, note)| note.clone()));
     if session.tables.is_cut {
         sentences.push("The last line of the trace is incomplete: what wrote it was interrupted.".to_owned());
     }
@@ -104,19 +112,26 @@ fn shares(session: &Ends<'_>, flow: &Flow<'_>) -> Option<String> {
     if count == 1 {
         return Some(format!("All of it went over {}.", tcp_name(session.tables, flow.end, *first)));
     }
-    let share = |(number, tcp): (&u32, &Tcp)| share(session.tables, *number, tcp, flow.way, total);
-    let mut list: Vec<String> = tcps.iter().take(LISTED).map(share).collect();
+    // In order of their numbers; of many, those that carried most.
+    let mut largest: Vec<(&u32, &Tcp)> = tcps.iter().collect();
     if count > LISTED {
-        list.push(format!("{} more", count - LISTED));
+        largest.sort_by_key(|(number, tcp)| (Reverse(tcp.fresh[flow.way]), **number));
+        largest.truncate(LISTED);
     }
-    Some(format!("{count} TCP connections carried it: {}.", and(&list)))
+    let share = |(number, tcp): (&u32, &Tcp)| share(session.tables, *number, tcp, flow.way, total);
+    let mut list: Vec<String> = largest.into_iter().map(share).collect();
+    if count > LISTED {
+        list.push(format!("the rest over {} more", count - LISTED));
+    }
+    Some(format!("It went over {count} TCP connections: {}.", and(&list)))
 }
 
 /// The part of a TCP connection.
 fn share(tables: &Tables, number: u32, tcp: &Tcp, way: usize, total: u64) -> String {
-    let path = tcp.path.map(|path| format!(" over {}", path_name(tables, path))).unwrap_or_default();
+    let path = tcp.path.map(|path| format!(" ({})", path_name(tables, path))).unwrap_or_default();
     let percent = 100.0 * tcp.fresh[way] as f64 / total.max(1) as f64;
-    format!("number {number}{path} {percent:.0} %")
+    let percent = if percent > 0.0 && percent < 0.5 { "under 1".to_owned() } else { format!("{percent:.0}") };
+    format!("{percent} % over number {number}{path}")
 }
 
 /// The faults of the simulated network.
@@ -159,7 +174,10 @@ fn failures(session: &Ends<'_>) -> Vec<String> {
     let mut sentences: Vec<String> = lost
         .iter()
         .take(LISTED)
-        .map(|(t, number, end, fault)| format!("{} was lost at {}: {fault}.", name(end, *number), at(*t)))
+        .map(|(t, number, end, fault)| {
+            let silence = silent_before(session, *number, *t);
+            format!("{} was lost at {}{silence}: {fault}.", name(end, *number), at(*t))
+        })
         .collect();
     if lost.len() > LISTED {
         sentences.push(format!("{} more were lost.", lost.len() - LISTED));
@@ -178,9 +196,18 @@ fn failures(session: &Ends<'_>) -> Vec<String> {
     };
     let again = session.ends.iter().map(again).fold(0, u64::saturating_add);
     if again > 0 {
-        sentences.push(format!("{} that they had not delivered for certain went out again on others.", size(again)));
+        let why = "because it was uncertain whether they had arrived";
+        sentences.push(format!("{} went out again on other TCP connections, {why}.", size(again)));
     }
     sentences
+}
+
+/// Since when a TCP connection had been stalled when it was lost at `t`, at either end.
+fn silent_before(session: &Ends<'_>, number: u32, t: u64) -> String {
+    let stalls = session.ends.iter().filter_map(|end| end.tcps.get(&number)?.stalls.last());
+    let open = stalls.filter(|(begin, until)| *begin < t && until.is_none_or(|until| until >= t));
+    let begin = open.map(|(begin, _)| *begin).min();
+    begin.map(|begin| format!(", after it had given no answer since {} (stalled)", at(begin))).unwrap_or_default()
 }
 
 /// The longest stall of a TCP connection.
@@ -282,9 +309,9 @@ mod tests {
         assert_eq!(
             said(&lines),
             "The client received 4.0 KiB from the server in 2.00 s: 16.4 kbit/s on average. \
-             2 TCP connections carried it: number 0 25 % and number 1 75 %. \
+             It went over 2 TCP connections: 25 % over number 0 and 75 % over number 1. \
              TCP connection 0 was lost at 1.000 s: reset. \
-             1.0 KiB that they had not delivered for certain went out again on others. \
+             1.0 KiB went out again on other TCP connections, because it was uncertain whether they had arrived. \
              All data of the stream arrived; the longest wait for new data was 2.00 s, at 0.000 s. \
              The session ended at 3.000 s: closed by the client (no error)."
         );
@@ -292,6 +319,25 @@ mod tests {
             said(&lines[..1])
                 .starts_with("The server sent 2.0 KiB to the client. All of it went over TCP connection 0. No TCP")
         );
+    }
+
+    #[test]
+    fn loss_is_told_with_the_stall_before_it_and_many_shares_are_cut() {
+        let line = |t: u64, what: &str, tcp: u32, rest: &str| {
+            format!(r#"{{"t":{t},"at":"server","session":0,"what":"{what}","tcp":{tcp}{rest}}}"#)
+        };
+        let mut lines: Vec<String> = (0..6)
+            .map(|tcp| record(tcp, "server", "record-sent", tcp as u32, [tcp * 10, tcp * 10 + tcp + 1]))
+            .collect();
+        lines.push(line(1_000_000_000, "stalled", 2, ""));
+        lines.push(line(3_000_000_000, "lost", 2, r#","fault":"reset""#));
+        let text = said(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        for part in [
+            "over 6 TCP connections: 29 % over number 5, 24 % over number 4, 19 % over number 3, 14 % over number 2 and the rest over 2 more.",
+            "TCP connection 2 was lost at 3.000 s, after it had given no answer since 1.000 s (stalled): reset.",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[test]

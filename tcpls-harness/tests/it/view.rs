@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 use tcpls_harness::sim::{RunOptions, Scenario, run};
 use tcpls_harness::view::{Collector, Page};
@@ -43,10 +45,11 @@ fn summary_of_a_simulated_outage_names_cause_and_effect() {
     let sentences = texts(&description["sessions"][0]["summary"]).join(" ");
     for part in [
         "The client received 64.0 MiB from the server in ",
-        "3 TCP connections carried it: number 0 over path a ",
+        "It went over 3 TCP connections: ",
+        " % over number 0 (path a), ",
         "The network failed on purpose: down on path a (from 2.900 s to 5.400 s).",
         "TCP connection 0 (path a) was lost at 2.9",
-        " went out again on others.",
+        " went out again on other TCP connections, because",
         "All data of the stream arrived; the longest wait for new data was ",
         ": closed by the client (no error).",
     ] {
@@ -246,6 +249,128 @@ mod shown {
         browser.press("t");
         browser.press("?");
         assert_eq!(browser.value("document.getElementById('help').open"), true);
+        assert_eq!(browser.complaints, [] as [String; 0]);
+    }
+
+    /// A trace of one end with this number of TCP connections, each of which carries two records; the last is lost.
+    fn many_lanes(count: usize) -> String {
+        let mut text = String::new();
+        for number in 0..2 * count {
+            let (tcp, start) = (number % count, number * 100);
+            _ = writeln!(
+                text,
+                r#"{{"t":{},"what":"record-sent","tcp":{tcp},"seq":0,"bytes":129,"content":{{"frames":[{{"type":"stream","id":0,"start":{start},"end":{},"fin":false}}]}}}}"#,
+                number * 1000,
+                start + 100
+            );
+        }
+        text + &format!(r#"{{"t":{},"what":"lost","tcp":{},"fault":"reset"}}"#, 2000 * count, count - 1)
+    }
+
+    #[test]
+    fn chart_of_a_thousand_tcp_connections_is_drawn_where_one_looks() {
+        let Some(mut browser) = Browser::start("view-lanes") else { return };
+        let directory = Directory::new("view-lanes-pages");
+        let file = directory.path().join("page.html");
+        std::fs::write(&file, written(&Page::of_trace(many_lanes(1000).as_bytes()).unwrap())).unwrap();
+        browser.open(&file, "");
+        let number = |browser: &mut Browser, what: &str| browser.value(what).as_f64().unwrap();
+        assert_eq!(browser.table("#totals").len(), 1000);
+        assert!(painted(&mut browser) > 1000);
+        // Overview, time, goodput and the rows before TCP connection 990.
+        let above = 40 + 26 + 150 + 104 * 990;
+        let top = number(&mut browser, "document.getElementById('chart').getBoundingClientRect().top + scrollY") as i64;
+        let drawn = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))).then(() => 1)";
+        browser.value(&format!("scrollTo(0, {}); {drawn}", top + above - 500));
+        let height = number(&mut browser, "document.getElementById('canvas').height");
+        assert!(height <= number(&mut browser, "innerHeight"), "{height}");
+        assert!(painted(&mut browser) > 1000);
+        browser.mouse("mouseMoved", 1000.0, 550.0);
+        assert!(browser.text("#tip").contains("TCP 990"), "{}", browser.text("#tip"));
+        // What is selected with a key comes into sight.
+        browser.value(&format!("scrollTo(0, 0); {drawn}"));
+        browser.press("End");
+        assert_eq!(browser.text("#event h3"), "TCP 999 is lost");
+        assert!(number(&mut browser, "scrollY") > (top + above) as f64 - 1000.0);
+        browser.value(&format!("document.getElementById('tcps-none').click(); {drawn}"));
+        assert_eq!(browser.value("document.querySelectorAll('#tcps [aria-pressed=true]').length"), 0);
+        assert!(number(&mut browser, "document.getElementById('chart').offsetHeight") < 1000.0);
+        assert_eq!(browser.complaints, [] as [String; 0]);
+    }
+
+    /// With `UPDATE_DOCS=1` the picture is made anew. Fonts differ, so it is compared as one sees it from afar.
+    #[test]
+    fn picture_of_the_docs_looks_like_the_page() {
+        let Some(mut browser) = Browser::start("view-picture") else { return };
+        let directory = Directory::new("view-picture-pages");
+        let file = directory.path().join("page.html");
+        std::fs::write(&file, written(&page_of("two-outages"))).unwrap();
+        let size = serde_json::json!({ "width": 1280, "height": 1120, "deviceScaleFactor": 1, "mobile": false });
+        browser.call("Emulation.setDeviceMetricsOverride", size);
+        browser.open(&file, "theme=light");
+        let taken = browser.call("Page.captureScreenshot", serde_json::json!({ "format": "png" }));
+        let taken = taken["data"].as_str().unwrap().to_owned();
+        let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/plots/view.png");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&picture, BASE64_STANDARD.decode(&taken).unwrap()).unwrap();
+        }
+        let shown = BASE64_STANDARD.encode(std::fs::read(&picture).unwrap());
+        let differs = format!(
+            "(async () => {{
+                const pixels = async (data) => {{
+                    const image = new Image();
+                    image.src = `data:image/png;base64,${{data}}`;
+                    await image.decode();
+                    const canvas = document.createElement('canvas');
+                    [canvas.width, canvas.height] = [32, 28];
+                    const context = canvas.getContext('2d');
+                    context.imageSmoothingQuality = 'high';
+                    context.drawImage(image, 0, 0, 32, 28);
+                    return [...context.getImageData(0, 0, 32, 28).data, image.width, image.height];
+                }};
+                const [a, b] = [await pixels('{taken}'), await pixels('{shown}')];
+                return a.reduce((most, value, at) => Math.max(most, Math.abs(value - b[at])), 0);
+            }})()"
+        );
+        let difference = browser.value(&differs).as_u64().unwrap();
+        assert!(difference <= 60, "{difference}: run this test with UPDATE_DOCS=1 and look at docs/plots/view.png");
+    }
+
+    #[test]
+    fn keyboard_reaches_every_control_and_paper_is_light() {
+        let Some(mut browser) = Browser::start("view-keyboard") else { return };
+        let directory = Directory::new("view-keyboard-pages");
+        let file = file_of(&directory, 10);
+        browser.open(&file, "theme=dark&event=3");
+        // Every control and everything that scrolls can have the focus, and has a name.
+        let unreachable = "[...document.querySelectorAll('button, select, input, canvas[tabindex], summary, .scrolls')]
+            .filter((control) => control.tabIndex < 0 || control.disabled !== true && control.type !== 'checkbox'
+                && !(control.textContent.trim() || control.ariaLabel || control.getAttribute('aria-labelledby')))
+            .map((control) => control.outerHTML)";
+        assert_eq!(browser.value(unreachable), serde_json::json!([]));
+        // Nothing tells the state of a session whose trace begins in its middle.
+        assert!(!browser.text("#state p").contains("the session is"), "{}", browser.text("#state p"));
+        // The focus stays on a button that its own press replaces.
+        browser.value("document.querySelector('#tcps button').focus()");
+        browser.value("document.activeElement.click()");
+        assert_eq!(browser.value("document.activeElement.getAttribute('aria-pressed')"), "false");
+        browser.value("document.activeElement.click()");
+        let outline = "getComputedStyle(document.activeElement).outlineStyle";
+        browser.press("Tab");
+        assert_eq!(browser.value(outline), "solid");
+        // Keys of one character can be turned off, but in the chart.
+        browser.value("document.getElementById('keys').checked = false");
+        browser.press("n");
+        assert!(browser.text("#event .muted").contains("event 3 of"), "{}", browser.text("#event"));
+        browser.value("document.getElementById('canvas').focus()");
+        browser.press("n");
+        assert!(browser.text("#event .muted").contains("event 4 of"), "{}", browser.text("#event"));
+        browser.value("addEventListener('beforeprint', () => (window.paper = [document.documentElement.dataset.theme, document.getElementById('canvas').width])); 1");
+        let pdf = browser.call("Page.printToPDF", serde_json::json!({ "printBackground": true }));
+        assert!(pdf["data"].as_str().unwrap().len() > 10_000);
+        assert_eq!(browser.value("window.paper"), serde_json::json!(["light", 2 * 760]));
+        assert_eq!(browser.value("document.documentElement.dataset.theme"), "dark");
+        assert!(browser.value("document.getElementById('canvas').width").as_u64().unwrap() < 2 * 760);
         assert_eq!(browser.complaints, [] as [String; 0]);
     }
 

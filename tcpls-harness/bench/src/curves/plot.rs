@@ -8,17 +8,19 @@ use crate::Outcome;
 const SIZE: (u32, u32) = (960, 400);
 /// The width of the part where the lines are named.
 const KEY: u32 = 230;
-/// Distinguishable in all common kinds of colour blindness (Okabe and Ito).
+/// Those of pages (`tcpls_harness::view`), which can be told apart with all common kinds of colour blindness, and more.
 const COLOURS: [RGBColor; 8] = [
-    RGBColor(0, 114, 178),
-    RGBColor(230, 159, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(213, 94, 0),
-    RGBColor(60, 60, 60),
-    RGBColor(160, 160, 60),
+    RGBColor(0, 97, 168),
+    RGBColor(204, 122, 0),
+    RGBColor(0, 143, 104),
+    RGBColor(168, 50, 122),
+    RGBColor(47, 151, 211),
+    RGBColor(91, 45, 138),
+    RGBColor(28, 33, 40),
+    RGBColor(185, 72, 0),
 ];
+/// The font of pages.
+const FONT: &str = "system-ui, sans-serif";
 
 /// The picture's text.
 pub fn svg(curve: &Curve, points: &[Measured]) -> Outcome<String> {
@@ -69,19 +71,19 @@ fn draw(curve: &Curve, points: &[Measured], svg: &mut String) -> Result<(), Box<
         Drawn::Multiples(_) => "multiples of the first",
     };
     let mut chart = ChartBuilder::on(&plane)
-        .caption(curve.title, ("sans-serif", 16))
+        .caption(curve.title, (FONT, 16))
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(64)
         .build_cartesian_2d((fold(f64::min)..fold(f64::max) * 1.1).log_scale(), 0.0..top * 1.1)?;
     let mut mesh = chart.configure_mesh();
     mesh.light_line_style(TRANSPARENT).x_labels(6).x_label_formatter(&|x| format!("{x}"));
-    mesh.x_desc(curve.x).y_desc(what).draw()?;
+    mesh.x_desc(curve.x).y_desc(what).label_style((FONT, 12)).axis_desc_style((FONT, 12)).draw()?;
     for (number, ((name, values), colour)) in (0..).zip(lines.into_iter().zip(COLOURS.iter().cycle())) {
         chart.draw_series(LineSeries::new(values, colour.stroke_width(2)).point_size(2))?;
         let y = 60 + 22 * number;
         key.draw(&PathElement::new([(0, y), (18, y)], colour.stroke_width(2)))?;
-        key.draw(&Text::new(name.to_owned(), (24, y - 6), ("sans-serif", 13)))?;
+        key.draw(&Text::new(name.to_owned(), (24, y - 6), (FONT, 13)))?;
     }
     root.present()?;
     Ok(())

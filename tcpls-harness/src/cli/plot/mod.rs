@@ -13,6 +13,7 @@ use self::layout::{Labels, cut, place, width, wrap};
 use super::Outcome;
 use super::files::unwritable;
 use super::text::visible;
+use crate::view::palette;
 
 /// What a picture shows.
 #[derive(Debug)]
@@ -45,16 +46,29 @@ const MOST_BESIDE: i32 = 400;
 const KEY: i32 = 18;
 /// The longest title, in characters.
 const LONGEST_TITLE: usize = 70;
-/// The first is the sum's; distinguishable in all common kinds of colour blindness (Okabe and Ito).
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(60, 60, 60),
-    RGBColor(0, 114, 178),
-    RGBColor(230, 159, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-];
-const MARK: RGBColor = RGBColor(213, 94, 0);
+/// The first is the sum's; those of the others are the ones of pages.
+const COLOURS: [RGBColor; 7] = {
+    let mut colours = [color(palette::TEXT); 7];
+    let mut number = 0;
+    while number < palette::TCPS.len() {
+        colours[number + 1] = color(palette::TCPS[number]);
+        number += 1;
+    }
+    colours
+};
+const MARK: RGBColor = color(palette::TROUBLE);
+/// The font of pages.
+const FONT: &str = "system-ui, sans-serif";
+
+/// The sum's, then those of the others in turn.
+fn colours() -> impl Iterator<Item = &'static RGBColor> {
+    let (sum, others) = COLOURS.split_at(1);
+    sum.iter().chain(others.iter().cycle())
+}
+
+const fn color([red, green, blue]: [u8; 3]) -> RGBColor {
+    RGBColor(red, green, blue)
+}
 
 /// A file for a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,13 +140,13 @@ impl Picture {
         let root = SVGBackend::with_string(svg, (WIDTH, HEIGHT + head as u32)).into_drawing_area();
         root.fill(&WHITE)?;
         let title = cut(&visible(&self.title), LONGEST_TITLE);
-        root.draw(&Text::new(title, (left, MARGIN), ("sans-serif", 18)))?;
-        for (((x, row), name), colour) in keys.into_iter().zip(names).zip(COLOURS.iter().cycle()) {
+        root.draw(&Text::new(title, (left, MARGIN), (FONT, 18)))?;
+        for (((x, row), name), colour) in keys.into_iter().zip(names).zip(colours()) {
             let (x, y) = (left + x, TITLE_HEIGHT + row as i32 * ROW_HEIGHT);
             root.draw(&PathElement::new([(x, y + 7), (x + KEY, y + 7)], colour.stroke_width(2)))?;
-            root.draw(&Text::new(name, (x + KEY + 6, y), ("sans-serif", 13)))?;
+            root.draw(&Text::new(name, (x + KEY + 6, y), (FONT, 13)))?;
         }
-        let text = ("sans-serif", 13).into_font().color(&MARK);
+        let text = (FONT, 13).into_font().color(&MARK);
         for label in &labels.labels {
             let y = labels_top + label.row as i32 * ROW_HEIGHT;
             root.draw(&PathElement::new([(label.x, y), (label.x, head + MARGIN)], MARK.stroke_width(1)))?;
@@ -150,11 +164,13 @@ impl Picture {
             .x_label_area_size(40)
             .y_label_area_size(AXIS)
             .build_cartesian_2d(0.0..end, 0.0..top)?;
-        chart.configure_mesh().light_line_style(TRANSPARENT).x_desc("seconds").y_desc("goodput, Mbit/s").draw()?;
+        let mut mesh = chart.configure_mesh();
+        mesh.light_line_style(TRANSPARENT).label_style((FONT, 12)).axis_desc_style((FONT, 12));
+        mesh.x_desc("seconds").y_desc("goodput, Mbit/s").draw()?;
         for (at, _) in &self.marks {
             chart.draw_series(LineSeries::new([(*at, 0.0), (*at, top)], MARK.stroke_width(1)))?;
         }
-        for (curve, colour) in self.curves.iter().zip(COLOURS.iter().cycle()) {
+        for (curve, colour) in self.curves.iter().zip(colours()) {
             chart.draw_series(LineSeries::new(curve.points.iter().copied(), colour.stroke_width(2)))?;
         }
         root.present()?;

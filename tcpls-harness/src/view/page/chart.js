@@ -1,6 +1,11 @@
 // The drawing surface: time range, rows, and what all rows have in common.
 
-const GUTTER = 148, RIGHT = 82;
+/** The space left and right of the plot; `Chart.draw` adapts it to the width. */
+let GUTTER = 148, RIGHT = 82;
+/** Browsers leave higher canvases blank: of a higher chart only the part in the window is drawn. */
+const MOST_HEIGHT = 8000;
+/** The width of a chart on paper, which its place there scales a little. */
+const PAPER_WIDTH = 760;
 const FONT = "12px system-ui, sans-serif", SMALL_FONT = "11px system-ui, sans-serif";
 
 /** The colors of the style, as the canvas needs them. */
@@ -36,6 +41,8 @@ class Chart {
     this.pointer = null;
     this.theme = new Theme();
     this.width = 1000;
+    this.offset = 0;
+    this.isOnPaper = false;
   }
 
   /** The shortest range of time that can be shown, in nanoseconds. */
@@ -74,44 +81,79 @@ class Chart {
     if (t < this.from + margin || t > this.to - margin) this.move(t - (this.from + this.to) / 2);
   }
 
-  /** Places rows below each other. */
-  setRows(rows) {
+  /** Places rows below each other. The first `pinned` of them stay in sight. */
+  setRows(rows, pinned) {
     this.rows = rows;
+    this.pinned = rows.slice(0, pinned);
     let top = 0;
     for (const row of rows) {
       row.top = top;
       top += row.height;
     }
     this.height = top + 6;
+    this.pinnedHeight = this.pinned.reduce((sum, row) => sum + row.height, 0);
   }
   rowAt(y) {
     return this.rows.find((row) => y >= row.top && y < row.top + row.height);
   }
+  /** Whether there is little room. */
+  get isNarrow() {
+    return this.width < 620;
+  }
+  /** Whether the canvas shows only a part of the height. */
+  get isTall() {
+    return this.height > MOST_HEIGHT;
+  }
+  /** The place in the chart of a place in the canvas. */
+  inChart(y) {
+    return this.isTall && y < this.pinnedHeight ? y : y + this.offset;
+  }
+  /** The rows that paper has room for. */
+  get onPaper() {
+    return this.rows.filter((row) => row.top + row.height <= MOST_HEIGHT);
+  }
+
+  /** Adapts the canvas to its place, and says how high it is. */
+  fitCanvas() {
+    const { canvas } = this, box = canvas.parentElement;
+    this.width = this.isOnPaper ? PAPER_WIDTH : box.clientWidth;
+    [GUTTER, RIGHT] = this.isNarrow ? [104, 78] : [148, 82];
+    const isTall = this.isTall && !this.isOnPaper;
+    const shown = isTall ? Math.min(this.height, innerHeight) : Math.min(this.height, MOST_HEIGHT);
+    box.classList.toggle("tall", isTall);
+    box.style.height = isTall ? `${this.height + 2}px` : "";
+    this.offset = isTall ? Math.round(Math.min(this.height - shown, Math.max(0, -box.getBoundingClientRect().top))) : 0;
+    this.ratio = Math.max(this.isOnPaper ? 2 : 1, window.devicePixelRatio || 1);
+    const [width, height] = [Math.round(this.width * this.ratio), Math.round(shown * this.ratio)];
+    if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+    canvas.style.height = `${shown}px`;
+    return shown;
+  }
 
   draw() {
-    const { canvas, context, theme } = this;
-    const ratio = window.devicePixelRatio || 1;
-    this.ratio = ratio;
-    this.width = canvas.parentElement.clientWidth;
-    const [width, height] = [Math.round(this.width * ratio), Math.round(this.height * ratio)];
-    if (canvas.width !== width || canvas.height !== height) {
-      [canvas.width, canvas.height] = [width, height];
-      canvas.style.height = `${this.height}px`;
-    }
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.fillStyle = theme.page;
-    context.fillRect(0, 0, this.width, this.height);
-    for (const row of this.rows) {
+    const { context, theme } = this;
+    const shown = this.fitCanvas(), { ratio, offset } = this;
+    const drawRow = (row) => {
       context.save();
       row.draw(context, this);
       context.restore();
-    }
+    };
+    context.setTransform(ratio, 0, 0, ratio, 0, -offset * ratio);
+    context.fillStyle = theme.page;
+    context.fillRect(0, offset, this.width, shown);
+    const axis = this.rows.find((row) => row instanceof Axis);
+    axis?.drawGrid(context, this);
+    const free = this.rows.filter((row) => !this.pinned.includes(row) && row.top < offset + shown && row.top + row.height > offset);
+    free.forEach(drawRow);
     this.drawLines(context);
+    // In place of what has scrolled away.
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.fillStyle = theme.page;
+    context.fillRect(0, 0, this.width, this.pinnedHeight);
+    this.pinned.forEach(drawRow);
   }
 
   drawLines(context) {
-    const axis = this.rows.find((row) => row instanceof Axis);
-    const top = axis ? axis.top + axis.height : 0;
     const line = (t, color, dashes) => {
       if (t < this.from || t > this.to) return;
       context.save();
@@ -119,7 +161,7 @@ class Chart {
       context.setLineDash(dashes);
       context.beginPath();
       const x = Math.round(this.x(t)) + 0.5;
-      context.moveTo(x, top);
+      context.moveTo(x, this.pinnedHeight);
       context.lineTo(x, this.height);
       context.stroke();
       context.restore();
@@ -206,16 +248,22 @@ class Axis {
     context.font = SMALL_FONT;
     context.textBaseline = "middle";
     context.textAlign = "center";
-    const step = roundUp((chart.span * 90) / chart.plotWidth);
+    context.fillStyle = theme.muted;
+    const { step, places } = this.ticks(chart);
     const digits = Math.max(0, Math.ceil(9 - Math.log10(step)));
-    for (let t = Math.ceil(chart.from / step) * step; t <= chart.to; t += step) {
-      const x = Math.round(chart.x(t)) + 0.5;
-      context.fillStyle = theme.grid;
-      context.fillRect(x, this.top + this.height, 1, chart.height);
-      context.fillStyle = theme.muted;
-      context.fillText(`${(t / 1e9).toFixed(digits)} s`, x, this.top + this.height / 2);
-    }
+    for (const t of places) context.fillText(`${(t / 1e9).toFixed(digits)} s`, Math.round(chart.x(t)) + 0.5, this.top + this.height / 2);
     context.textAlign = "left";
     context.fillText("time", 12, this.top + this.height / 2);
+  }
+  /** Lines through all rows. */
+  drawGrid(context, chart) {
+    context.fillStyle = chart.theme.grid;
+    for (const t of this.ticks(chart).places) context.fillRect(Math.round(chart.x(t)) + 0.5, this.top + this.height, 1, chart.height);
+  }
+  ticks(chart) {
+    const step = roundUp((chart.span * 90) / chart.plotWidth);
+    const places = [];
+    for (let t = Math.ceil(chart.from / step) * step; t <= chart.to; t += step) places.push(t);
+    return { step, places };
   }
 }

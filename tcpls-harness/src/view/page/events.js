@@ -129,6 +129,8 @@ function describe(event) {
       return of("A middlebox ends a TCP connection", ["why", text]);
     case "action":
       return of(`The application acts: ${text}`);
+    case "events-lost":
+      return of("Events are missing here: what wrote the trace could not keep up", ["events", a === null ? null : count(a)]);
     case "evicted":
       return of("A session gives way", ["for", text]);
     case "metric":

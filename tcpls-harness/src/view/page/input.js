@@ -15,7 +15,7 @@ function connectMouse() {
   let drag = null;
   const place = (event) => {
     const box = canvas.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
+    return [event.clientX - box.left, chart.inChart(event.clientY - box.top)];
   };
   canvas.addEventListener("pointerdown", (event) => {
     const [x, y] = place(event);
@@ -56,7 +56,7 @@ function connectMouse() {
     } else if (!moved && x >= GUTTER) {
       const near = row?.hover?.(chart.t(x), y, chart)?.event ?? null;
       const t = lowerBound(columns.t, chart.t(x));
-      select(near ?? (t < eventCount && isStop(t) ? t : (nextStop(t, 1) ?? nextStop(t, -1))));
+      select(near ?? (t < eventCount && isStop(t) ? t : (nextStop(t, 1) ?? nextStop(t, -1))), true);
     }
     redraw();
     remember();
@@ -97,10 +97,16 @@ const KEYS = {
   "?": () => byId("help").showModal(),
 };
 
+/** Keys that scroll what has the focus, if it scrolls. */
+const SCROLLING = ["ArrowLeft", "ArrowRight", "Home", "End"];
+
 function connectKeyboard() {
   document.addEventListener("keydown", (event) => {
     const isTyping = ["SELECT", "INPUT"].includes(event.target.tagName) || byId("help").open;
     if (isTyping || event.ctrlKey || event.metaKey || event.altKey || !(event.key in KEYS)) return;
+    if (SCROLLING.includes(event.key) && event.target.closest?.(".scrolls, #story, #tcps")) return;
+    // Speech is heard as single characters: they can be turned off.
+    if (event.key.length === 1 && !byId("keys").checked && event.target !== chart.canvas) return;
     event.preventDefault();
     KEYS[event.key]();
   });

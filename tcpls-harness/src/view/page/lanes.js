@@ -11,8 +11,9 @@ class TcpRow {
     const { lane } = this, { theme } = chart;
     const path = lane.path === null ? null : `path ${pathName(lane.path)}`;
     const role = [lane.backup ? "backup" : null, lane.lane ? "lane, no bulk data" : null].filter(Boolean).join(", ");
-    const sums = `↑ ${size(lane.records[SENT].total)}  ↓ ${size(lane.records[RECEIVED].total)}`;
-    chart.frame(context, this, `TCP ${lane.id}`, [path, role || null, sums].filter(Boolean));
+    const sums = [`↑ ${size(lane.records[SENT].total)}`, `↓ ${size(lane.records[RECEIVED].total)}`];
+    const lines = [path, role || null, ...(chart.isNarrow ? sums : [sums.join("  ")])];
+    chart.frame(context, this, `TCP ${lane.id}`, lines.filter(Boolean));
     context.fillStyle = theme.tcp(lane.id);
     context.fillRect(0, this.top + 1, 5, this.height - 1);
     chart.scale(context, `${duration(this.scales.rtt).replace(/\.00? /, " ")} RTT`.replace(".0 ", " "), this.top + 72, theme.rtt);

@@ -63,7 +63,8 @@ function layOut() {
     const height = flows.length === 1 ? 190 : flows.length <= 3 ? 130 : 84;
     rows.push(...flows.map((flow) => new StreamRow(session, way, flow, height)));
   }
-  chart.setRows(rows);
+  chart.setRows(rows, 2);
+  chart.scales = null;
 }
 
 let isDue = false;
@@ -78,9 +79,10 @@ function redraw() {
 }
 
 function drawNow() {
-  chart.width = chart.canvas.parentElement.clientWidth;
-  const scales = scalesOf(session, chart);
-  for (const row of chart.tcpRows) row.scales = scales;
+  chart.fitCanvas();
+  const key = `${chart.from} ${chart.to} ${chart.plotWidth}`;
+  if (chart.scales?.key !== key) chart.scales = { ...scalesOf(session, chart), key };
+  for (const row of chart.tcpRows) row.scales = chart.scales;
   chart.draw();
   const what = `Chart from ${moment(chart.from, chart.span)} to ${moment(chart.to, chart.span)}: ${chart.tcpRows.length} TCP connections`;
   chart.canvas.setAttribute("aria-label", `${what}. Use the arrow keys, plus, minus, n and p.`);
@@ -100,6 +102,11 @@ function toggleTcp(tcp) {
   refresh();
 }
 
+function toggleAll(isShown) {
+  session.hidden = new Set(isShown ? [] : session.tcps);
+  refresh();
+}
+
 /** Whether stepping stops at an event. */
 function isStop(event) {
   const tcp = tcpOf(event);
@@ -112,13 +119,24 @@ function nextStop(event, step) {
   return null;
 }
 
-function select(event) {
+/** `isPointed`: its place is in sight already. */
+function select(event, isPointed = false) {
   if (event === null || event < 0 || event >= eventCount) return;
   chart.selected = event;
   chart.reveal(columns.t[event]);
+  if (!isPointed) revealRow(tcpOf(event));
   redraw();
   showSelected();
   remember();
+}
+
+/** Scrolls so that the row of a TCP connection is in sight, if the chart is higher than a window. */
+function revealRow(tcp) {
+  const row = chart.isTall ? chart.tcpRows.find((row) => row.lane.id === tcp) : undefined;
+  if (!row) return;
+  const top = byId("chart").getBoundingClientRect().top + scrollY;
+  const isInSight = top + row.top - chart.pinnedHeight >= scrollY && top + row.top + row.height <= scrollY + innerHeight;
+  if (!isInSight) scrollTo(scrollX, top + row.top - innerHeight / 2);
 }
 
 function showSelected() {
@@ -206,7 +224,12 @@ function connectControls() {
     });
     return make("label", {}, box, ` ${name}`);
   }));
+  byId("tcps-all").addEventListener("click", () => toggleAll(true));
+  byId("tcps-none").addEventListener("click", () => toggleAll(false));
   new ResizeObserver(redraw).observe(byId("chart"));
+  const follow = () => chart.isTall && redraw();
+  addEventListener("scroll", follow, { passive: true });
+  addEventListener("resize", follow);
 }
 
 /** Paper is white, whatever the screen is. */
@@ -215,10 +238,17 @@ function connectPrinter() {
   addEventListener("beforeprint", () => {
     before = document.documentElement.dataset.theme;
     setTheme("light");
+    chart.isOnPaper = true;
+    const missing = chart.tcpRows.filter((row) => !chart.onPaper.includes(row)).length;
+    byId("paper").textContent = missing > 0 ? `There is no room on paper for ${plural(missing, "more TCP connection")}; hide others before printing.` : "";
+    refresh();
     drawNow();
   });
   addEventListener("afterprint", () => {
     setTheme(before);
+    chart.isOnPaper = false;
+    byId("paper").textContent = "";
+    refresh();
     drawNow();
   });
 }

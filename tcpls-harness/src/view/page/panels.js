@@ -11,13 +11,13 @@ function swatch(draw) {
 }
 
 function showSummary(session) {
-  const trouble = /stall|lost|failed on purpose|not complete|incomplete/;
+  const trouble = /stall|lost|failed on purpose|not complete|incomplete|missing|cannot be/;
   const isCalm = /^No TCP connection/;
   const mark = (sentence, number) => {
     const bad = trouble.test(sentence) && !isCalm.test(sentence);
-    return [make("span", { className: bad ? "trouble" : number === 0 ? "lead" : "" }, sentence), " "];
+    return make("li", { className: bad ? "trouble" : number === 0 ? "lead" : "" }, sentence);
   };
-  byId("summary").replaceChildren(...session.description.summary.flatMap(mark));
+  byId("summary").replaceChildren(...session.description.summary.map(mark));
 }
 
 /** The moments that concern a session: numbers of `trace.story`. */
@@ -40,7 +40,7 @@ function showStory(moments, choose) {
   });
   const more = moments.length - rows.length + trace.untold;
   if (more > 0) rows.push(make("li", { className: "muted" }, `and ${plural(more, "more moment")}`));
-  if (rows.length === 0) rows.push(make("li", { className: "muted" }, "Nothing that changes what the session can do."));
+  if (rows.length === 0) rows.push(make("li", { className: "muted" }, "Nothing that changes what the session can do: no TCP connection joined, stalled or was lost."));
   byId("story").replaceChildren(...rows);
 }
 
@@ -59,16 +59,18 @@ function showLegend(session, theme, toggle) {
   const chips = session.tcps.map((tcp) => {
     const lane = session.ends.map((end) => trace.ends[end].tcps.find((other) => other.id === tcp)).find((other) => other && other.path !== null);
     const name = `TCP ${tcp}${lane ? ` · ${pathName(lane.path)}` : ""}`;
-    const dot = swatch((context) => {
-      context.fillStyle = theme.tcp(tcp);
-      context.fillRect(0, 0, 16, 14);
-    });
+    const dot = make("span", { className: "dot" });
+    dot.style.background = theme.tcp(tcp);
     const button = make("button", { type: "button", title: "Show or hide this TCP connection" }, dot, name);
     button.setAttribute("aria-pressed", String(!session.hidden.has(tcp)));
     button.addEventListener("click", () => toggle(tcp));
     return button;
   });
+  // What has the focus keeps it.
+  const focused = [...byId("tcps").children].indexOf(document.activeElement);
   byId("tcps").replaceChildren(...chips);
+  chips[focused]?.focus();
+  byId("tcps-many").hidden = chips.length <= 4;
   const mark = (draw, text) => make("li", {}, swatch(draw), text);
   const color = theme.tcp(session.tcps[0] ?? 0);
   const marks = [
@@ -83,13 +85,13 @@ function showLegend(session, theme, toggle) {
     mark((context) => {
       context.fillStyle = theme.recovery;
       for (const x of [2, 7, 12]) context.fillRect(x, 6, 2, 3);
-    }, "acknowledged"),
+    }, "acknowledgments"),
     mark((context) => {
       context.fillStyle = theme.flight;
       context.fillRect(0, 5, 16, 9);
       context.fillStyle = theme.rtt;
       context.fillRect(0, 2, 16, 1.3);
-    }, "in flight, round-trip time"),
+    }, "bytes in flight, round-trip time"),
     mark((context) => {
       context.fillStyle = theme.soft;
       context.fillRect(0, 0, 16, 14);
@@ -170,7 +172,7 @@ function named(tcp, theme) {
 
 function showState(event, end, states, theme) {
   if (event === null || end === undefined) {
-    byId("state").replaceChildren(make("p", { className: "muted" }, "No event is selected."));
+    byId("state").replaceChildren(make("p", { className: "muted" }, "Select an event in the chart or in the lists: here is what its end knew at that moment."));
     return;
   }
   const state = states.after(event);
@@ -188,7 +190,7 @@ function showState(event, end, states, theme) {
   ];
   const streams = [...state.streams].slice(0, 12).map(([stream, [sent, received]]) => `stream ${stream}: ${size(sent)} sent, ${size(received)} received`);
   if (state.streams.size > 12) streams.push(`${state.streams.size - 12} more streams`);
-  const text = `${endName(end)}, at ${moment(columns.t[event], 1e6)}: the session is ${state.session}${state.closed === null ? "" : ` (${state.closed})`}. ${streams.join("; ")}`;
+  const text = `${endName(end)}, at ${moment(columns.t[event], 1e6)}${state.session === null ? "" : `: the session is ${state.session}`}${state.closed === null ? "" : ` (${state.closed})`}. ${streams.join("; ")}`;
   byId("state").replaceChildren(make("p", {}, text), table(heads, rows, "TCP connections at the selected event"));
 }
 

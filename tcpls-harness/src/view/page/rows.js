@@ -2,6 +2,8 @@
 
 /** Columns of goodput are not narrower than this, in pixels and in time. */
 const BIN_PIXELS = 3, BIN_NS = 50e6;
+/** TCP connections that are named at the pointer. */
+const MOST_NAMED = 8;
 
 /** Goodput in columns: the rate of each TCP connection in each. */
 function binsOf(chart, session, way, width = chart.plotWidth, from = chart.from, to = chart.to) {
@@ -17,6 +19,13 @@ function binsOf(chart, session, way, width = chart.plotWidth, from = chart.from,
     bins.push({ start, end: start + step, rates, sum });
   }
   return { bins, tcps, most };
+}
+
+/** The same, as long as the range of time is the same: with many TCP connections it takes long. */
+function keptBins(row, chart, from = chart.from, to = chart.to) {
+  const key = `${from} ${to} ${chart.plotWidth}`;
+  if (row.key !== key) [row.key, row.bins] = [key, binsOf(chart, row.session, row.way, chart.plotWidth, from, to)];
+  return row.bins;
 }
 
 /** Draws stacked columns, with a line on top of the sum. */
@@ -61,7 +70,7 @@ class Overview {
     context.fillRect(GUTTER, this.top + 4, chart.plotWidth, this.height - 6);
     chart.clip(context, this);
     if (this.way) {
-      const bins = binsOf(chart, this.session, this.way, chart.plotWidth, 0, chart.full);
+      const bins = keptBins(this, chart, 0, chart.full);
       const most = Math.max(bins.most, 1);
       context.globalAlpha = 0.75;
       stack(context, bins, x, (rate) => this.top + this.height - 3 - (rate / most) * (this.height - 10), theme);
@@ -110,7 +119,11 @@ class Network {
       context.fillRect(left, y, 3, 17);
       context.font = SMALL_FONT;
       context.textBaseline = "middle";
-      context.fillText(this.name(kind, path), Math.max(left, GUTTER) + 8, y + 9);
+      // Where the next fault begins, the name ends.
+      const next = trace.faults.findIndex((_, other) => other > number && this.levels[other] === this.levels[number]);
+      const end = Math.min(GUTTER + chart.plotWidth, next < 0 ? Infinity : chart.x(trace.faults[next][2]));
+      const room = end - Math.max(left, GUTTER) - 14;
+      if (room > 20) context.fillText(fit(context, this.name(kind, path), room), Math.max(left, GUTTER) + 8, y + 9);
     });
   }
   name(kind, path) {
@@ -134,11 +147,11 @@ class Goodput {
     Object.assign(this, { session, way });
   }
   draw(context, chart) {
-    chart.frame(context, this, "Goodput", ["new stream data per", "second, by TCP", "connection", this.way.name]);
-    const bins = binsOf(chart, this.session, this.way);
+    const about = chart.isNarrow ? ["new data per", "second, by TCP", "connection"] : ["new stream data per", "second, by TCP", "connection", this.way.name];
+    chart.frame(context, this, "Goodput", about);
+    const bins = keptBins(this, chart);
     const most = roundUp(bins.most, FINE), bottom = this.top + this.height - 4, room = this.height - 16;
     const y = (rate) => bottom - (rate / most) * room;
-    this.bins = bins;
     for (const part of [0, 0.5, 1]) {
       context.fillStyle = chart.theme.grid;
       context.fillRect(GUTTER, y(part * most), chart.plotWidth, 1);
@@ -150,7 +163,9 @@ class Goodput {
   hover(t) {
     const bin = this.bins?.bins.find((bin) => t >= bin.start && t < bin.end);
     if (!bin) return null;
-    const each = this.bins.tcps.map((tcp, number) => `TCP ${tcp}: ${rate(bin.rates[number])}`);
+    const active = this.bins.tcps.map((tcp, number) => [tcp, bin.rates[number]]).filter(([, rate]) => rate > 0);
+    const each = active.sort(([, a], [, b]) => b - a).slice(0, MOST_NAMED).map(([tcp, bits]) => `TCP ${tcp}: ${rate(bits)}`);
+    if (active.length > MOST_NAMED) each.push(`and ${active.length - MOST_NAMED} more TCP connections`);
     return { text: [`goodput ${rate(bin.sum)}`, ...each].join("\n") };
   }
 }

@@ -6,12 +6,19 @@ const KEEP_EVERY = 50_000;
 class States {
   constructor(end) {
     this.end = end;
-    this.kept = [{ next: 0, state: States.initial() }];
+    this.kept = [{ next: 0, state: States.initial(end) }];
     this.last = this.kept[0];
   }
 
-  static initial() {
-    return { session: "handshaking", closed: null, generation: 0, tcps: new Map(), streams: new Map() };
+  static initial(end) {
+    return { session: States.before(end), closed: null, generation: 0, tcps: new Map(), streams: new Map() };
+  }
+
+  /** The state of the session when the trace begins, which may be in the middle; null if nothing tells. */
+  static before(end) {
+    const changed = KIND["state-changed"];
+    const first = columns.kind.findIndex((kind, event) => kind === changed && columns.end[event] === end);
+    return first < 0 ? null : (textOf(first)?.split(" → ")[0] ?? null);
   }
 
   /** The state after `event`. */

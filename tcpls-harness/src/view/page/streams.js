@@ -22,7 +22,7 @@ class StreamRow {
 
   draw(context, chart) {
     const { flow, way } = this, { theme } = chart;
-    chart.frame(context, this, `Stream ${flow.stream}`, [`${way.name}`, size(flow.bytes), `in ${plural(flow.t.length, "piece")}`]);
+    chart.frame(context, this, `Stream ${flow.stream}`, [chart.isNarrow ? null : way.name, size(flow.bytes), chart.isNarrow ? plural(flow.t.length, "piece") : `in ${plural(flow.t.length, "piece")}`].filter(Boolean));
     const { first, end, low, high } = this.visible(chart);
     this.range = { low, high };
     chart.scale(context, size(high), this.top + 10);

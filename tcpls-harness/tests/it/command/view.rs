@@ -58,3 +58,51 @@ async fn demo_shows_both_ends_their_paths_and_the_outage() {
     let paths = description["paths"].as_object().unwrap();
     assert!(paths.len() == 2 && paths["0"].as_str().unwrap().contains("5 ms away"), "{paths:?}");
 }
+
+#[tokio::test]
+async fn recording_is_shown_as_its_replay_shows_it() {
+    let directory = Directory::new("view-recording");
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (recording, page, of_replay) = (at("session"), at("page.html"), at("replay.html"));
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/reset-standby.toml");
+    let (code, said) = run(&["sim", "run", scenario, "--record", &recording]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = run(&["view", &recording, "-o", &page]).await;
+    assert!(code == Some(0) && said.contains(" events in "), "{said}");
+    let (code, said) = run(&["replay", &recording, "--view", &of_replay, "--trace", &at("trace.jsonl")]).await;
+    assert!(code == Some(0) && said.contains(&of_replay), "{said}");
+    assert!(std::fs::read(&page).unwrap() == std::fs::read(&of_replay).unwrap());
+    let both = description(page.as_ref());
+    let whos: Vec<&str> = both["ends"].as_array().unwrap().iter().map(|end| end["who"].as_str().unwrap()).collect();
+    assert!(whos.contains(&"The client") && whos.contains(&"The server"), "{whos:?}");
+    let (code, said) = run(&["view", &recording, "-o", &page, "--session", "0"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let sessions = description(page.as_ref())["sessions"].clone();
+    assert_eq!(sessions.as_array().unwrap().len(), 1);
+    assert!(sessions.to_string().contains("TCP connection 0 was lost"), "{sessions}");
+    let (code, said) = run(&["view", &at("trace.jsonl"), "-o", &page, "--session", "0"]).await;
+    assert!(code == Some(1) && said.contains("not a recording"), "{said}");
+}
+
+#[tokio::test]
+async fn damaged_recording_is_shown_up_to_its_damage() {
+    let directory = Directory::new("view-damaged");
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (recording, page) = (at("session"), at("page.html"));
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/reset-standby.toml");
+    run(&["sim", "run", scenario, "--record", &recording]).await;
+    let mut bytes = std::fs::read(&recording).unwrap();
+    bytes.truncate(bytes.len() - 1);
+    std::fs::write(&recording, &bytes).unwrap();
+    let (code, said) = run(&["view", &recording, "-o", &page]).await;
+    assert!(code == Some(0) && said.contains("cannot be read to its end"), "{said}");
+    assert!(description(page.as_ref())["sessions"].to_string().contains("cannot be read to its end"));
+    bytes.truncate(40);
+    std::fs::write(&recording, &bytes).unwrap();
+    let (code, said) = run(&["view", &recording, "-o", &at("none.html")]).await;
+    assert!(code == Some(1) && said.contains("ends inside the block"), "{said}");
+    std::fs::write(&recording, b"\x0a\x0d\x0d\x0a capture").unwrap();
+    let (code, said) = run(&["view", &recording, "-o", &at("none.html")]).await;
+    assert!(code == Some(1) && said.contains("tcpls decrypt"), "{said}");
+    assert!(!std::path::Path::new(&at("none.html")).exists());
+}
