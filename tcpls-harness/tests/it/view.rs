@@ -285,7 +285,7 @@ mod shown {
         let height = number(&mut browser, "document.getElementById('canvas').height");
         assert!(height <= number(&mut browser, "innerHeight"), "{height}");
         assert!(painted(&mut browser) > 1000);
-        browser.mouse("mouseMoved", 1000.0, 550.0);
+        browser.mouse("mouseMoved", 600.0, 550.0);
         assert!(browser.text("#tip").contains("TCP 990"), "{}", browser.text("#tip"));
         // What is selected with a key comes into sight.
         browser.value(&format!("scrollTo(0, 0); {drawn}"));
