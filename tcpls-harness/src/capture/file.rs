@@ -29,15 +29,21 @@ pub(super) struct Packet<'a> {
 #[derive(Clone, Copy)]
 struct Clock {
     link: i32,
-    /// Units in a second.
-    resolution: u64,
+    /// Units in a second; `None`: more than can be counted.
+    resolution: Option<u128>,
     /// Seconds to add.
     offset: i64,
 }
 
+/// Units in a second, from the option `if_tsresol` of an interface: a power of 2 if the highest bit is set, or of 10.
+fn resolution(option: u8) -> Option<u128> {
+    let exponent = u32::from(option & 0x7f);
+    if option & 0x80 == 0 { 10_u128.checked_pow(exponent) } else { 1_u128.checked_shl(exponent) }
+}
+
 impl Clock {
     fn nanos(self, units: u64) -> u64 {
-        let nanos = u128::from(units) * NANOS / u128::from(self.resolution.max(1));
+        let nanos = self.resolution.map_or(0, |resolution| u128::from(units) * NANOS / resolution);
         let offset = i128::from(self.offset) * NANOS as i128;
         u64::try_from(nanos as i128 + offset).unwrap_or(0)
     }
@@ -85,7 +91,7 @@ fn packet<'a>(block: &'a PcapBlockOwned<'a>, clocks: &mut Vec<Clock>) -> Option<
     match block {
         PcapBlockOwned::LegacyHeader(header) => {
             let resolution = if header.is_nanosecond_precision() { 1_000_000_000 } else { 1_000_000 };
-            *clocks = vec![Clock { link: header.network.0, resolution, offset: 0 }];
+            *clocks = vec![Clock { link: header.network.0, resolution: Some(resolution), offset: 0 }];
             None
         }
         PcapBlockOwned::Legacy(packet) => {
@@ -99,7 +105,7 @@ fn packet<'a>(block: &'a PcapBlockOwned<'a>, clocks: &mut Vec<Clock>) -> Option<
         }
         PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
             if clocks.len() < MAX_INTERFACES {
-                let resolution = interface.ts_resolution().unwrap_or(1_000_000);
+                let resolution = resolution(interface.if_tsresol);
                 clocks.push(Clock { link: interface.linktype.0, resolution, offset: interface.if_tsoffset });
             }
             None
@@ -132,5 +138,35 @@ impl<R: Read> Read for &mut Source<R> {
             }
             outcome => outcome,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_resolutions_are_powers_of_ten_or_of_two() {
+        let nanos = |option, units| Clock { link: 0, resolution: resolution(option), offset: 0 }.nanos(units);
+        // Units in 1.5 s: seconds, micro- and nanoseconds, and the finest powers of ten.
+        assert_eq!(
+            [nanos(0, 1), nanos(6, 1_500_000), nanos(9, 1_500_000_000)],
+            [1_000_000_000, 1_500_000_000, 1_500_000_000]
+        );
+        assert_eq!([nanos(19, 15_000_000_000_000_000_000), nanos(20, u64::MAX)], [1_500_000_000, 184_467_440]);
+        // The same in powers of two.
+        assert_eq!(
+            [nanos(0x80, 1), nanos(0x81, 3), nanos(0x80 | 20, 3 << 19)],
+            [1_000_000_000, 1_500_000_000, 1_500_000_000]
+        );
+        assert_eq!([nanos(0x80 | 63, 3 << 62), nanos(0x80 | 64, u64::MAX)], [1_500_000_000, 999_999_999]);
+        assert_eq!([nanos(0xff, u64::MAX), nanos(0x7f, u64::MAX)], [0, 0], "finer than any clock");
+    }
+
+    #[test]
+    fn offset_of_an_interface_is_added_and_no_time_is_before_1970() {
+        let nanos = |offset| Clock { link: 0, resolution: resolution(6), offset }.nanos(2_000_000);
+        assert_eq!([nanos(3), nanos(-1), nanos(-3)], [5_000_000_000, 1_000_000_000, 0]);
+        assert_eq!([nanos(i64::MAX), nanos(i64::MIN)], [0, 0]);
     }
 }

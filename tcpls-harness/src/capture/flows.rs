@@ -13,12 +13,19 @@ use super::sessions::Sessions;
 use super::tcp::{Decrypted, Tcp};
 use super::{Record, Skipped, Summary};
 
-/// TCP connections that are followed at the same time; the one with the oldest last segment is given up for another.
-const MAX_FLOWS: usize = 65_536;
-/// Bytes that all of them may keep.
-const MAX_MEMORY: usize = 256 << 20;
+/// What is kept of all TCP connections.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// TCP connections that are followed at the same time; the one with the oldest last segment is given up for another.
+    flows: usize,
+    /// Bytes that all of them may keep.
+    memory: usize,
+}
+
+const LIMITS: Limits = Limits { flows: 65_536, memory: 256 << 20 };
 
 pub(super) struct Flows<'a> {
+    limits: Limits,
     sessions: Sessions<'a>,
     flows: BTreeMap<u64, Flow>,
     /// The flows by their last segment, the oldest first.
@@ -48,6 +55,7 @@ struct Flow {
 impl<'a> Flows<'a> {
     pub(super) fn new(key_log: &'a KeyLog) -> Self {
         Self {
+            limits: LIMITS,
             sessions: Sessions::new(key_log),
             flows: BTreeMap::new(),
             by_use: BTreeMap::new(),
@@ -95,7 +103,7 @@ impl<'a> Flows<'a> {
         let memory = flow.tcp.memory() + flow.halves.iter().map(Half::memory).sum::<usize>();
         self.memory = self.memory - flow.memory + memory;
         flow.memory = memory;
-        if self.memory > MAX_MEMORY {
+        if self.memory > self.limits.memory {
             flow.give_up(Skipped::TooMany);
             self.memory -= memory;
             flow.memory = 0;
@@ -103,7 +111,7 @@ impl<'a> Flows<'a> {
     }
 
     fn open(&mut self, addresses: (SocketAddr, SocketAddr)) -> u64 {
-        if self.flows.len() == MAX_FLOWS
+        if self.flows.len() == self.limits.flows
             && let Some((_, &oldest)) = self.by_use.first_key_value()
         {
             self.close(oldest);
@@ -191,3 +199,6 @@ impl Flow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

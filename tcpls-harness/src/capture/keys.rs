@@ -55,11 +55,17 @@ impl Secret {
 
     /// The keys of this generation.
     pub(super) fn keys(&self) -> Option<Keys> {
-        let key_len = if self.suite == Suite::Aes128Gcm { 16 } else { 32 };
+        let (key, len, iv) = self.key_and_iv()?;
+        Some(Keys { key: self.suite.open_key(&key[..len])?, iv })
+    }
+
+    /// The key, its length, and the IV.
+    pub(super) fn key_and_iv(&self) -> Option<([u8; 32], usize, [u8; 12])> {
+        let len = if self.suite == Suite::Aes128Gcm { 16 } else { 32 };
         let (mut key, mut iv) = ([0; 32], [0; 12]);
-        self.expand(b"tls13 key", &mut key[..key_len])?;
+        self.expand(b"tls13 key", &mut key[..len])?;
         self.expand(b"tls13 iv", &mut iv)?;
-        Some(Keys { key: self.suite.open_key(&key[..key_len])?, iv })
+        Some((key, len, iv))
     }
 
     /// The secret of the next generation.

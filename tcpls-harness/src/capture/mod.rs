@@ -174,3 +174,6 @@ pub fn decrypt(
     })?;
     Ok(Summary { packets, is_cut, ..flows.finish() })
 }
+
+#[cfg(test)]
+mod tests;

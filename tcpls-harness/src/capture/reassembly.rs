@@ -153,6 +153,46 @@ mod tests {
         assert!(half.has_overflowed && half.waiting.is_empty());
     }
 
+    #[test]
+    fn streams_may_be_longer_than_the_sequence_space() {
+        let mut half = Half { first: Some(5), next: (3 << 32) - 2, ..Half::default() };
+        assert_eq!(handle(&mut half, 3, b"abcd"), b"abcd");
+        assert_eq!(handle(&mut half, 10, b"g"), b"");
+        assert_eq!(handle(&mut half, 6, b"xefx"), b"efxg", "it overlaps what came and what waits");
+        assert_eq!((half.next, half.memory()), ((3 << 32) + 6, 0));
+    }
+
+    #[test]
+    fn longer_piece_replaces_a_shorter_one_at_its_place() {
+        let mut half = Half::default();
+        half.handle_syn(0);
+        for (piece, memory) in [(&b"cd"[..], 2), (b"cdef", 4), (b"cde", 4), (b"cdef", 4)] {
+            assert_eq!(handle(&mut half, 3, piece), b"");
+            assert_eq!(half.memory(), memory + OVERHEAD);
+        }
+        assert_eq!(handle(&mut half, 5, b"ef"), b"");
+        assert_eq!(handle(&mut half, 1, b"ab"), b"abcdef");
+        assert_eq!((half.memory(), half.has_gap()), (0, false));
+    }
+
+    #[test]
+    fn first_segment_without_a_syn_is_the_beginning_and_older_ones_are_ignored() {
+        let mut half = Half::default();
+        assert_eq!(handle(&mut half, 100, b"abc"), b"abc");
+        assert_eq!(handle(&mut half, 90, b"0123456789"), b"");
+        assert_eq!(handle(&mut half, 98, b"__abcd"), b"", "it began before the first byte that is known");
+        assert_eq!(handle(&mut half, 103, b"d"), b"d");
+    }
+
+    #[test]
+    fn what_is_given_up_keeps_nothing_and_takes_nothing() {
+        let mut half = Half::default();
+        half.handle_syn(0);
+        handle(&mut half, 5, b"x");
+        half.give_up();
+        assert_eq!((handle(&mut half, 1, b"a"), half.memory()), (Vec::new(), 0));
+    }
+
     proptest! {
         #[test]
         fn segments_in_any_order_give_the_bytes_in_order(

@@ -246,3 +246,6 @@ impl<'a> Sessions<'a> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -214,7 +214,12 @@ impl Tcp {
                 _ => return Err(if self.has_begun() { Skipped::BadRecord } else { Skipped::NoClientHello }),
             }
         }
-        self.messages[sender as usize] = rest.to_vec();
+        let handled = messages.len() - rest.len();
+        messages.drain(..handled);
+        if messages.is_empty() {
+            messages = Vec::new();
+        }
+        self.messages[sender as usize] = messages;
         Ok(())
     }
 
@@ -436,3 +441,6 @@ fn begin(
     *position = Some(here);
     Decrypted { session, tcp, number, generation, opened }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,15 @@
 //! `tcpls decrypt`: the records of sessions in a capture.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::fs::File;
+use std::io::BufWriter;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::files::{unreadable, unwritable};
+use super::files::{is_same, unreadable, unwritable};
+use super::part::Part;
+use super::signals::Signals;
 use super::{Outcome, output, report};
 use crate::capture::{KeyLog, PduWriter, Record, Skipped, Summary, decrypt};
 
@@ -24,7 +26,8 @@ pub struct Args {
     /// File with TLS secrets in the format of SSLKEYLOGFILE
     #[arg(long, value_name = "FILE")]
     keylog: PathBuf,
-    /// Write the decrypted records to this file (pcapng), which only you can read
+    /// Write the decrypted records to this file (pcapng), which only you can read; a file of this name is replaced once all
+    /// of them are written
     #[arg(short, long, value_name = "OUT", required_unless_present_any = ["print", "json"])]
     output: Option<PathBuf>,
     /// Print a line for each record: its frames, without stream data
@@ -71,9 +74,15 @@ impl From<Summary> for Found {
     }
 }
 
-pub(crate) fn run(args: &Args) -> Outcome {
-    let found = Found::from(report::or_error(find(args), args.json)?);
-    if args.json {
+pub(crate) async fn run(args: Args) -> Outcome {
+    let (json, stop) = (args.json, Signals::listen()?.stop());
+    // A signal ends the command in the middle of a file, and leaves no incomplete output.
+    let found = tokio::select! {
+        found = tokio::task::spawn_blocking(move || find(&args)) => found?,
+        stopped = stop => return Err(stopped.into()),
+    };
+    let found = Found::from(report::or_error(found, json)?);
+    if json {
         return Ok(output::result_json(&found)?);
     }
     let Found { packets, tcp_connections, sessions, records, .. } = found;
@@ -93,10 +102,10 @@ fn find(args: &Args) -> Outcome<Summary> {
     let key_log = std::fs::read(&args.keylog).map_err(|error| unreadable(&args.keylog, error))?;
     let key_log = KeyLog::parse(&key_log).map_err(|error| unreadable(&args.keylog, error))?;
     let capture = File::open(&args.capture).map_err(|error| unreadable(&args.capture, error))?;
-    let mut out = args.output.as_deref().map(create).transpose()?;
+    let mut out = args.output.as_deref().map(|path| create(path, args)).transpose()?;
     let mut failure = None;
     let mut show = |record: &Record<'_>| -> Outcome {
-        if let (Some(out), Some(path)) = (&mut out, &args.output) {
+        if let (Some((out, _)), Some(path)) = (&mut out, &args.output) {
             out.write(record).map_err(|error| unwritable(path, error))?;
         }
         if args.print {
@@ -115,18 +124,22 @@ fn find(args: &Args) -> Outcome<Summary> {
         return Err(error);
     }
     let summary = summary.map_err(|error| unreadable(&args.capture, error))?;
-    if let (Some(out), Some(path)) = (out, &args.output) {
-        out.finish().map_err(|error| unwritable(path, error))?;
+    if let (Some((out, part)), Some(path)) = (out, &args.output) {
+        out.finish().and_then(|_| part.complete()).map_err(|error| unwritable(path, error))?;
     }
     Ok(summary)
 }
 
-/// Creates the file for its user alone, because it has what was encrypted.
-fn create(path: &Path) -> Outcome<PduWriter<impl Write + use<>>> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path).map_err(|error| unwritable(path, error))?;
-    Ok(PduWriter::new(BufWriter::new(file)).map_err(|error| unwritable(path, error))?)
+/// Creates the file for its user alone, because it has what was encrypted. It gets its name when it is complete, so that
+/// neither the mode nor the contents of an earlier file show what is decrypted now.
+fn create(path: &Path, args: &Args) -> Outcome<(PduWriter<BufWriter<File>>, Part)> {
+    for input in [&args.capture, &args.keylog] {
+        if is_same(path, input) {
+            let (path, input) = (path.display(), input.display());
+            return Err(format!("can't write {path}: it is the input {input}; pass another file with -o").into());
+        }
+    }
+    let part = Part::create_private(path).map_err(|error| unwritable(path, error))?;
+    let file = part.file.try_clone().map_err(|error| unwritable(path, error))?;
+    Ok((PduWriter::new(BufWriter::new(file)).map_err(|error| unwritable(path, error))?, part))
 }

@@ -18,6 +18,18 @@ pub(crate) fn unreadable(path: &Path, error: impl Display) -> String {
     format!("can't read {}: {error}", path.display())
 }
 
+/// Whether two names are of one file that exists, by links too.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    #[cfg(unix)]
+    let identity = |path: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        path.metadata().map(|metadata| (metadata.dev(), metadata.ino()))
+    };
+    #[cfg(not(unix))]
+    let identity = |path: &Path| path.canonicalize();
+    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
+}
+
 /// Creates a directory and its parents.
 ///
 /// # Errors

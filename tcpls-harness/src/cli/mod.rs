@@ -275,7 +275,7 @@ impl Command {
             Self::Forward(args) => tunnel::forward::run(args).await,
             Self::Pipe(args) => tunnel::pipe::run(args).await,
             Self::Status(args) => status::run(args).await,
-            Self::Decrypt(args) => decrypt::run(&args),
+            Self::Decrypt(args) => decrypt::run(args).await,
             Self::Perf(perf) => perf::run(perf).await,
             Self::Sim(sim) => sim::run(sim).await,
             Self::Replay(args) => replay::run(&args),

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -80,18 +80,33 @@ pub(super) struct Part {
 impl Part {
     /// Creates the file for what is received from now on.
     pub(super) fn create(target: &Target) -> io::Result<Self> {
-        let target = match target {
-            Target::File(target) => target,
-            Target::Stdout => return Ok(Self { file: stdout()?, path: None }),
-        };
+        match target {
+            Target::File(target) => Self::create_file(target, File::options().write(true)),
+            Target::Stdout => Ok(Self { file: stdout()?, path: None }),
+        }
+    }
+
+    /// Creates a file that only this user can read, whatever file of this name there was before. Where a link leads, the
+    /// file is replaced.
+    pub(super) fn create_private(target: &Path) -> io::Result<Self> {
+        let mut options = File::options();
+        options.write(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let is_file = target.metadata().is_ok_and(|metadata| metadata.is_file());
+        let target = if is_file { target.canonicalize()? } else { target.to_owned() };
+        Self::create_file(&target, &mut options)
+    }
+
+    fn create_file(target: &Path, options: &mut OpenOptions) -> io::Result<Self> {
         match target.metadata() {
             Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
             Ok(metadata) if !metadata.is_file() => {
-                return Ok(Self { file: File::options().write(true).open(target)?, path: None });
+                return Ok(Self { file: options.open(target)?, path: None });
             }
             _ => {}
         }
-        Self::register(target, |path| File::options().write(true).create_new(true).open(path))
+        Self::register(target, |path| options.create_new(true).open(path))
     }
 
     /// Takes what an earlier run has left: other runs do not see it any more.

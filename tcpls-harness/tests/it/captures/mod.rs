@@ -1,5 +1,6 @@
 //! Captures of sessions over TLS, decrypted with the client's key log.
 
+mod command;
 mod tap;
 mod tshark;
 
@@ -143,7 +144,9 @@ fn formats_and_link_types_give_the_same_records() {
     let sll = behind(&[&[0; 14][..], &[8, 0]].concat());
     let sll2 = behind(&[&[8, 0][..], &[0; 18]].concat());
     let captures = [
-        pcapng(&tap.packets),
+        pcapng(&tap.packets, 6),
+        pcapng(&tap.packets, 9),
+        pcapng(&tap.packets, 0x80 | 30),
         pcap(1, &vlan),
         pcap(113, &sll),
         pcap(276, &sll2),

@@ -144,8 +144,10 @@ pub(super) fn pcap(link_type: u32, packets: &[Packet]) -> Vec<u8> {
     file
 }
 
-/// A pcapng file in big-endian order, with microseconds, of packets behind an Ethernet header.
-pub(super) fn pcapng(packets: &[Packet]) -> Vec<u8> {
+/// A pcapng file in big-endian order, of packets behind an Ethernet header, with microseconds in units of an `if_tsresol`.
+pub(super) fn pcapng(packets: &[Packet], resolution: u8) -> Vec<u8> {
+    let exponent = u32::from(resolution & 0x7f);
+    let per_second = if resolution & 0x80 == 0 { 10_u128.pow(exponent) } else { 1 << exponent };
     let mut file = Vec::new();
     let mut block = |ty: u32, mut body: Vec<u8>| {
         body.resize(body.len().next_multiple_of(4), 0);
@@ -156,12 +158,12 @@ pub(super) fn pcapng(packets: &[Packet]) -> Vec<u8> {
         file.extend(len);
     };
     block(0x0a0d_0d0a, [&0x1a2b_3c4d_u32.to_be_bytes()[..], &[0, 1, 0, 0], &[0xff; 8]].concat());
-    block(1, vec![0, 1, 0, 0, 0, 0, 0, 0]);
+    block(1, vec![0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, resolution, 0, 0, 0, 0, 0, 0, 0]);
     for (time, packet) in packets {
-        let micros = time / 1000;
+        let units = (u128::from(time / 1000) * per_second).div_ceil(1_000_000) as u64;
         let frame = [&[2; 12][..], &[8, 0], packet].concat();
         let mut body = Vec::new();
-        for field in [0, (micros >> 32) as u32, micros as u32, frame.len() as u32, frame.len() as u32] {
+        for field in [0, (units >> 32) as u32, units as u32, frame.len() as u32, frame.len() as u32] {
             body.extend(field.to_be_bytes());
         }
         body.extend(frame);
