@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::units::size;
 use crate::net::ServerOptions;
 
-/// Descriptors for everything but sockets of clients and files: terminals, listening sockets, the runtime's own.
+/// Descriptors for everything but sockets of clients and files: terminals, listening sockets, the runtime's own, the one
+/// qlog file that is open.
 const OWN: u64 = 32;
 /// The fewest descriptors with which a server starts.
 const MIN_DESCRIPTORS: u64 = 64;

@@ -87,7 +87,7 @@ pub struct Cli {
     /// a number, true, or a list for options that can be repeated. The command line wins
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
-    /// Write a qlog file for each session over sockets to this directory; created if it does not exist. Default: $QLOGDIR.
+    /// Write a qlog file for each session to this directory; created if it does not exist. Default: $QLOGDIR.
     /// docs/qlog.md describes the events
     #[arg(long, global = true, value_name = "DIR")]
     qlog: Option<std::path::PathBuf>,
@@ -244,6 +244,19 @@ impl Command {
         is_local || matches!(self, Self::Serve(_) | Self::Proxy(_) | Self::Perf(perf::Perf::Server(_)))
     }
 
+    /// Which sessions it makes, for their qlog files.
+    fn sessions(&self) -> qlog::Sessions {
+        match self {
+            Self::Demo(_) | Self::Serve(_) | Self::Get(_) | Self::Socks(_) | Self::Forward(_) | Self::Pipe(_) => {
+                qlog::Sessions::OverSockets
+            }
+            Self::Proxy(args) if args.command.is_none() => qlog::Sessions::OverSockets,
+            Self::Perf(_) => qlog::Sessions::OverSockets,
+            Self::Sim(sim::Sim::Run(_)) => qlog::Sessions::Simulated,
+            _ => qlog::Sessions::None,
+        }
+    }
+
     /// Its name, where it answers `tcpls status`, and whether it prints JSON; `None` if it does not answer.
     fn status(&self) -> Option<(&'static str, &status::SocketArgs, bool)> {
         match self {
@@ -260,7 +273,7 @@ impl Command {
     /// Starts the logs, and answers `tcpls status` until what is returned is dropped.
     fn prepare(&self, qlog: Option<&std::path::Path>) -> Outcome<impl Sized + use<>> {
         let wants_json = config::wants_json(&std::env::args_os().collect::<Vec<_>>());
-        report::or_error(logs::start().and_then(|()| qlog::start(qlog)), wants_json)?;
+        report::or_error(logs::start().and_then(|()| qlog::start(qlog, self.sessions())), wants_json)?;
         let Some((name, args, json)) = self.status() else { return Ok(None) };
         report::or_error(status::offer(name, args.status_socket.as_deref()), json)
     }

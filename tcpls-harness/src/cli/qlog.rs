@@ -14,34 +14,71 @@ const VARIABLE: &str = "QLOGDIR";
 /// How long a command that ends waits for its disk.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Of this process: all of its sessions write in one thread, under one limit.
-static QLOG: OnceLock<Qlog> = OnceLock::new();
+/// Where files are written, if the command line or the environment says so.
+static WANTED: OnceLock<Wanted> = OnceLock::new();
 
-/// Starts to write files if the command line or the environment names a directory.
+/// Of this process: all of its sessions write in one thread, under one limit. `None` if the directory cannot be used.
+static QLOG: OnceLock<Option<Qlog>> = OnceLock::new();
+
+struct Wanted {
+    directory: PathBuf,
+    /// The command's sessions are simulated.
+    is_simulated: bool,
+}
+
+/// What a command makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sessions {
+    None,
+    OverSockets,
+    Simulated,
+}
+
+/// Takes the directory that the command line or the environment names.
+///
+/// The variable may be set for all commands: a directory that cannot be used is an error only if the command line names it.
 ///
 /// # Errors
-/// The directory can't be created.
-pub(super) fn start(directory: Option<&Path>) -> Outcome {
+/// The directory of the command line cannot be created, or the command makes no session.
+pub(super) fn start(directory: Option<&Path>, sessions: Sessions) -> Outcome {
     let variable = || env::var_os(VARIABLE).filter(|directory| !directory.is_empty()).map(PathBuf::from);
-    let Some(directory) = directory.map(Path::to_path_buf).or_else(variable) else { return Ok(()) };
-    let qlog = Qlog::new(QlogOptions::new(&directory)).map_err(|error| {
+    let is_simulated = sessions == Sessions::Simulated;
+    match directory {
+        Some(_) if sessions == Sessions::None => Err("--qlog: this command makes no session".into()),
+        Some(directory) => {
+            let wanted = Wanted { directory: directory.to_path_buf(), is_simulated };
+            _ = QLOG.set(Some(open(&wanted)?));
+            _ = WANTED.set(wanted);
+            Ok(())
+        }
+        None => {
+            _ = variable().map(|directory| WANTED.set(Wanted { directory, is_simulated }));
+            Ok(())
+        }
+    }
+}
+
+fn open(Wanted { directory, is_simulated }: &Wanted) -> Outcome<Qlog> {
+    let options = QlogOptions::new(directory).with(|options| options.lossless = *is_simulated);
+    let error = |error| {
         format!(
             "can't write qlog files in {}: {error}; name another directory with --qlog or {VARIABLE}",
             directory.display()
         )
-    })?;
-    _ = QLOG.set(qlog);
-    Ok(())
+    };
+    Ok(Qlog::new(options).map_err(error)?)
 }
 
-/// For the options of sessions.
+/// For the options of sessions. The first call creates the directory.
 pub(crate) fn current() -> Option<Qlog> {
-    QLOG.get().cloned()
+    let wanted = WANTED.get()?;
+    let opened = || open(wanted).inspect_err(|error| output::tell(format_args!("qlog: {error}"))).ok();
+    QLOG.get_or_init(opened).clone()
 }
 
 /// Waits until everything is written, or the disk proves too slow, and says what is missing.
 pub(super) async fn finish() {
-    let Some(qlog) = QLOG.get() else { return };
+    let Some(Some(qlog)) = QLOG.get() else { return };
     // In a thread of its own: those of the runtime may all wait for a disk.
     let (sender, flushed) = tokio::sync::oneshot::channel();
     let waits = std::thread::Builder::new().spawn(move || _ = sender.send(qlog.flush(PATIENCE)));

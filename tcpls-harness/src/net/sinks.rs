@@ -3,14 +3,12 @@
 use std::net::SocketAddr;
 
 use tcpls_core::Connection;
-use tcpls_core::Time;
-use tcpls_core::trace::{Event, Sink};
 
 use crate::net::log;
 #[cfg(feature = "json")]
 use crate::net::os::now;
 #[cfg(feature = "json")]
-use crate::trace::qlog::Qlog;
+use crate::trace::{Both, qlog::Qlog};
 
 /// Gives a session that has just begun with `peer` the sinks that are wanted.
 pub(super) fn attached(
@@ -20,22 +18,7 @@ pub(super) fn attached(
 ) -> Connection {
     let log = log::sink(&conn, peer);
     #[cfg(feature = "json")]
-    let qlog = qlog.map(|qlog| qlog.session(conn.side(), now()));
-    #[cfg(not(feature = "json"))]
-    let qlog = None;
-    conn.set_trace(match (log, qlog) {
-        (Some(log), Some(qlog)) => Some(Box::new(Both(log, qlog))),
-        (log, qlog) => log.or(qlog),
-    });
+    let log = Both::of(log, qlog.map(|qlog| qlog.session(conn.side(), now())));
+    conn.set_trace(log);
     conn
-}
-
-/// Two sinks for the same events.
-struct Both(Box<dyn Sink>, Box<dyn Sink>);
-
-impl Sink for Both {
-    fn event(&mut self, now: Time, event: &Event<'_>) {
-        self.0.event(now, event);
-        self.1.event(now, event);
-    }
 }

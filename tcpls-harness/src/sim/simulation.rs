@@ -23,6 +23,7 @@ use crate::sim::network::link_model::{LinkModel, OwnLinks};
 use crate::sim::report::Report;
 use crate::sim::scenario::{Direction, Fault, Path, Scenario, Span, Transport};
 use crate::sim::world::{Extensions, RunOptions, World};
+use crate::trace::qlog::Qlog;
 
 /// A simulation with applications of your own: async functions over [`Session`]s, in virtual time.
 ///
@@ -162,6 +163,15 @@ impl Simulation {
     #[must_use]
     pub fn trace(mut self, writer: impl Write + 'static) -> Self {
         self.options.trace = Some(Box::new(writer));
+        self
+    }
+
+    /// Writes a qlog file for each end of a session. `qlog` should be [lossless]: the run waits for the disk then.
+    ///
+    /// [lossless]: crate::trace::qlog::QlogOptions::lossless
+    #[must_use]
+    pub fn qlog(mut self, qlog: Qlog) -> Self {
+        self.options.qlog = Some(qlog);
         self
     }
 

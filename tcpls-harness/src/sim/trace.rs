@@ -2,7 +2,7 @@
 //! that two runs can be compared by eye. The same scenario, seed and code give the same on every machine.
 //!
 //! The lines are the events of the sessions, as `crate::trace` has them, and what only the simulator knows. What writes
-//! them does not change the hash.
+//! them does not change the hash, nor do qlog files, which have the events of one end of a session each.
 
 use std::fmt;
 use std::io::Write;
@@ -15,7 +15,8 @@ use tcpls_core::{Side, TcpEnd, Time};
 
 use crate::sim::network::SocketId;
 use crate::sim::scenario::{ActionKind, FaultKind};
-use crate::trace::{EventJson, append};
+use crate::trace::qlog::{Header, Qlog};
+use crate::trace::{Both, EventJson, append};
 
 /// Lines are written when they have this number of bytes.
 const BATCH: usize = 64 << 10;
@@ -177,20 +178,44 @@ impl Sink for SessionSink {
     }
 }
 
+/// Where the qlog files of a run's sessions are written.
+pub(crate) struct QlogFiles {
+    qlog: Qlog,
+    /// What each file's title begins with.
+    title: String,
+}
+
+impl QlogFiles {
+    pub(crate) fn new(qlog: Qlog, title: String) -> Self {
+        Self { qlog, title }
+    }
+
+    /// Times count from the beginning of the run, so that those of its files can be compared.
+    fn sink(&self, Place { host, session }: Place) -> Box<dyn Sink> {
+        let side = if host == Host::Server { Side::Server } else { Side::Client };
+        let number = session.map_or(String::new(), |session| format!(", session {session}"));
+        let title = format!("{}: {host}{number}", self.title);
+        self.qlog.sink(&Header::new(side, Time::ZERO).with(|header| header.title = Some(title)))
+    }
+}
+
 /// The record of a run.
 pub(crate) struct Trace {
     digest: Option<Context>,
     file: Option<(Lines, Box<dyn Write>)>,
+    qlog: Option<QlogFiles>,
     /// Where things happen now.
     place: Place,
 }
 
 impl Trace {
-    /// Hashes what is sent and received, if `hash` says so, and writes lines to `file`, if there is one.
-    pub(crate) fn new(hash: bool, file: Option<Box<dyn Write>>) -> Self {
+    /// Hashes what is sent and received, if `hash` says so, and writes lines to `file` and the files of `qlog`, if there are
+    /// any.
+    pub(crate) fn new(hash: bool, file: Option<Box<dyn Write>>, qlog: Option<QlogFiles>) -> Self {
         Self {
             digest: hash.then(|| Context::new(&SHA256)),
             file: file.map(|file| (Lines::default(), file)),
+            qlog,
             place: Host::Network.place(),
         }
     }
@@ -205,9 +230,10 @@ impl Trace {
         self.file.as_ref().map(|(lines, _)| lines.clone())
     }
 
-    /// The sink for a session, if there is a file.
+    /// The sink for a session, if its events are written.
     pub(crate) fn sink(&self, place: Place) -> Option<Box<dyn Sink>> {
-        Some(Box::new(SessionSink { place, lines: self.lines()? }))
+        let lines = self.lines().map(|lines| Box::new(SessionSink { place, lines }) as Box<dyn Sink>);
+        Both::of(lines, self.qlog.as_ref().map(|qlog| qlog.sink(place)))
     }
 
     /// Notes what happened.
@@ -302,7 +328,7 @@ mod tests {
     #[test]
     fn lines_of_a_run_that_is_dropped_are_written() {
         let file = File::default();
-        let mut trace = Trace::new(false, Some(Box::new(file.clone())));
+        let mut trace = Trace::new(false, Some(Box::new(file.clone())), None);
         trace.note(Time::ZERO, &Note::Accepted { socket: 7 });
         trace.write();
         assert!(file.0.lock().unwrap().is_empty(), "too few lines for a write");

@@ -66,6 +66,26 @@ impl<W: Write + Send> Sink for JsonLines<W> {
     }
 }
 
+/// Two sinks for the same events.
+pub(crate) struct Both(Box<dyn Sink>, Box<dyn Sink>);
+
+impl Both {
+    /// A sink for both, or the one that there is.
+    pub(crate) fn of(first: Option<Box<dyn Sink>>, second: Option<Box<dyn Sink>>) -> Option<Box<dyn Sink>> {
+        match (first, second) {
+            (Some(first), Some(second)) => Some(Box::new(Self(first, second))),
+            (first, second) => first.or(second),
+        }
+    }
+}
+
+impl Sink for Both {
+    fn event(&mut self, now: Time, event: &Event<'_>) {
+        self.0.event(now, event);
+        self.1.event(now, event);
+    }
+}
+
 /// Appends `value` as a line of JSON; whether that worked.
 pub(crate) fn append(lines: &mut Vec<u8>, value: &impl Serialize) -> bool {
     let start = lines.len();

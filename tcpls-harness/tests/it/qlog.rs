@@ -10,6 +10,7 @@ use tcpls_core::testing::{Pair, Setup, Tls, bytes};
 use tcpls_core::trace::{Content, Event, Limit, Sink};
 use tcpls_core::{ConnectionId, Side, Time};
 use tcpls_harness::net::{Listener, ServerOptions, Session};
+use tcpls_harness::sim::{RunOptions, Scenario, run};
 use tcpls_harness::trace::qlog::{Header, JsonSeq, Qlog, QlogOptions};
 
 use crate::support::{ANY, Directory, Lines, PROTOCOL, Server, identity, read_all};
@@ -268,4 +269,66 @@ async fn sessions_over_sockets_write_a_file_at_each_end() {
         sides.insert(side);
     }
     assert_eq!(sides.len(), 2, "{sides:?}");
+}
+
+/// Two clients, each with a session over two paths, of which one is reset.
+const SCENARIO: &str = r#"
+title = "two clients"
+clients = 2
+
+[[path]]
+name = "a"
+rate = "25Mbit/s"
+delay = "10ms"
+
+[[path]]
+name = "b"
+rate = "25Mbit/s"
+delay = "10ms"
+
+[[transfer]]
+at = "500ms"
+receive = "300kB"
+
+[[fault]]
+at = "530ms"
+kind = "reset"
+path = "b"
+"#;
+
+/// The files of a simulated run, by their titles, and the hash of the run.
+fn simulated(name: &str, has_qlog: bool) -> (BTreeMap<String, Vec<Value>>, String, f64) {
+    let directory = Directory::new(name);
+    // A queue that is far too short for a sink that does not wait.
+    let options =
+        QlogOptions::new(directory.path()).with(|options| (options.max_waiting, options.lossless) = (16 << 10, true));
+    let qlog = Qlog::new(options).unwrap();
+    let options = RunOptions { qlog: has_qlog.then(|| qlog.clone()), ..RunOptions::default() };
+    let report = run(&Scenario::parse(SCENARIO).unwrap(), 1, options);
+    assert!(report.is_good() && qlog.flush(LONG));
+    assert_eq!((qlog.dropped(), qlog.failure()), (0, None));
+    let files = std::fs::read_dir(directory.path()).unwrap().map(|entry| {
+        let records = records(&std::fs::read_to_string(entry.unwrap().path()).unwrap());
+        (records[0]["title"].as_str().unwrap().to_owned(), records)
+    });
+    (files.collect(), report.trace, report.ended)
+}
+
+#[test]
+fn each_end_of_a_simulated_session_has_a_file_in_virtual_time_and_the_run_is_the_same() {
+    let (files, trace, ended) = simulated("qlog-simulated", true);
+    assert_eq!((simulated("qlog-simulated-without", false).1, files.len()), (trace, 4), "{:?}", files.keys());
+    for (title, records) in &files {
+        let side = if title.contains(": server, session ") { "server" } else { "client" };
+        assert!(title.starts_with("two clients, seed 1: "), "{title}");
+        assert_eq!(records[0]["trace"]["vantage_point"]["type"], side, "{title}");
+        let reference = &records[0]["trace"]["common_fields"]["reference_time"];
+        assert!(reference.get("wall_clock_time").is_none(), "{reference}");
+        let times: Vec<f64> = records.iter().filter_map(|record| record["time"].as_f64()).collect();
+        assert!(times.is_sorted() && times[0] >= 0.0 && times[times.len() - 1] <= ended * 1e3, "{title}");
+        assert_eq!(records.last().unwrap()["name"], "tcpls:closed", "{title}");
+    }
+    // Validating all of them takes long.
+    files.values().for_each(|records| check(&records[..100]));
+    assert_eq!(simulated("qlog-simulated-again", true).0, files);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::files::{OutFile, Written, unreadable, unwritable};
 use super::super::plot::{Curve, Picture, PlotFile};
 use super::super::units::{bits_per_second, rate, size};
-use super::super::{Outcome, output, report, view};
+use super::super::{Outcome, output, qlog, report, view};
 use tcpls_core::testing::Recordings;
 
 use crate::sim::report::{BIN, Meter, SessionReport, both};
@@ -90,7 +90,7 @@ async fn run_file(args: &Args) -> Outcome {
     let recordings = args.record.as_ref().map(|_| Recordings::redacted());
     let events = page.is_some().then(Collector::default);
     let trace = both_of(trace, events.clone());
-    let options = RunOptions { trace, recordings: recordings.clone(), ..RunOptions::default() };
+    let options = RunOptions { trace, recordings: recordings.clone(), qlog: qlog::current(), ..RunOptions::default() };
     let report = simulate(&scenario, args.seed, options);
     traced.map_or(Ok(()), Written::check)?;
     if let (Some(path), Some(recordings)) = (&args.record, recordings) {

@@ -34,8 +34,9 @@ use crate::sim::network::pipes::Pipes;
 use crate::sim::report::{Meter, Report, RunResult};
 use crate::sim::rng::{Purpose, SimRng};
 use crate::sim::scenario::{Action, ActionKind, Fault, FaultKind, FloodKind, Scenario, Transport};
-use crate::sim::trace::{Host, Note, Trace};
+use crate::sim::trace::{Host, Note, QlogFiles, Trace};
 use crate::sim::traffic::transfers::Transfers;
+use crate::trace::qlog::Qlog;
 
 mod actions;
 mod applications;
@@ -56,11 +57,13 @@ pub struct RunOptions {
     pub hash: bool,
     /// Where all sessions are recorded.
     pub recordings: Option<Recordings>,
+    /// What writes a qlog file for each end of a session. It should be [lossless](crate::trace::qlog::QlogOptions::lossless).
+    pub qlog: Option<Qlog>,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { trace: None, hash: true, recordings: None }
+        Self { trace: None, hash: true, recordings: None, qlog: None }
     }
 }
 
@@ -126,7 +129,8 @@ impl World {
         let new_client =
             |number| Client::new(&scenario, number, setup.clone(), dial.as_ref(), client.clone(), rng(number));
         let (timeline, upcoming) = timeline(&scenario);
-        let mut trace = Trace::new(options.hash, options.trace);
+        let qlog = options.qlog.map(|qlog| QlogFiles::new(qlog, format!("{}, seed {seed}", scenario.title)));
+        let mut trace = Trace::new(options.hash, options.trace, qlog);
         trace.note(Time::ZERO, &Note::Run { title: &scenario.title, seed });
         for (path, named) in scenario.path.iter().enumerate() {
             trace.note(Time::ZERO, &Note::Path { path, name: &named.name });
@@ -462,8 +466,10 @@ impl World {
             wrong.extend(driver.oracle.complaints().iter().map(|what| format!("the {side}: {what}")));
         }
         wrong.extend(self.final_checks());
-        let (trace, meter) =
-            (std::mem::replace(&mut self.env.trace, Trace::new(false, None)).finish(), std::mem::take(&mut self.meter));
+        let (trace, meter) = (
+            std::mem::replace(&mut self.env.trace, Trace::new(false, None, None)).finish(),
+            std::mem::take(&mut self.meter),
+        );
         let killed = std::mem::take(&mut self.killed);
         let sessions = (0..self.clients.len()).map(|client| (&self.env.transfers[client], self.ends(client))).collect();
         let result = RunResult {

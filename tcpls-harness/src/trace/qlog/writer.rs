@@ -16,7 +16,7 @@ use tcpls_core::trace::{Event, Sink};
 use tcpls_core::{Side, Time};
 
 use self::files::Files;
-use self::queue::{FileId, Queue};
+use self::queue::{FileId, Limits, Queue};
 use super::event::Lost;
 use super::{Header, Records};
 
@@ -34,12 +34,15 @@ pub struct QlogOptions {
     pub max_waiting: usize,
     /// Bytes to write in all; each file counts as 4 KiB at least. Later events are dropped and counted. 10 GiB by default.
     pub max_bytes: u64,
+    /// Sessions wait while `max_waiting` bytes wait to be written, instead of losing events. Meant for virtual time, where
+    /// nothing but the disk sets the pace. Off by default.
+    pub lossless: bool,
 }
 
 impl QlogOptions {
     /// Files in `directory`, with the default limits.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), max_waiting: 16 << 20, max_bytes: 10 << 30 }
+        Self { directory: directory.into(), max_waiting: 16 << 20, max_bytes: 10 << 30, lossless: false }
     }
 
     /// Returns these options with a change: `QlogOptions::new(".").with(|options| options.max_bytes = 1 << 20)`.
@@ -53,7 +56,7 @@ impl QlogOptions {
 /// Writes a qlog file for each session that gets a sink of it: `TIME-PROCESS-NUMBER-SIDE.sqlog`.
 ///
 /// Clones write in the same thread, which ends when the last clone and the last sink are dropped and everything is
-/// written. Neither sinks nor clones wait for it.
+/// written. Neither sinks nor clones wait for it, unless [`QlogOptions::lossless`] says so. One file is open at a time.
 #[derive(Clone)]
 pub struct Qlog(Arc<Shared>);
 
@@ -62,17 +65,17 @@ struct Shared {
 }
 
 impl Qlog {
-    /// Creates the directory and starts the thread.
+    /// Creates the directory, for this user alone, and starts the thread.
     ///
     /// # Errors
     /// The directory cannot be created, or the thread cannot be started.
     pub fn new(options: QlogOptions) -> io::Result<Self> {
-        let files = Files::new(options.directory)?;
-        Self::start(files, options.max_waiting, options.max_bytes)
+        let QlogOptions { directory, max_waiting, max_bytes, lossless } = options;
+        Self::start(Files::new(directory)?, Limits { max_waiting, max_bytes, lossless })
     }
 
-    fn start(store: impl queue::Store + 'static, max_waiting: usize, max_bytes: u64) -> io::Result<Self> {
-        let queue = Arc::new(Queue::new(max_waiting, max_bytes));
+    fn start(store: impl queue::Store + 'static, limits: Limits) -> io::Result<Self> {
+        let queue = Arc::new(Queue::new(limits));
         let worker = queue.clone();
         std::thread::Builder::new().name("qlog".to_owned()).spawn(move || worker.write(store))?;
         Ok(Self(Arc::new(Shared { queue })))
@@ -84,7 +87,7 @@ impl Qlog {
             Side::Client => "client",
             Side::Server => "server",
         };
-        let date = header.wall_clock.unwrap_or(UNIX_EPOCH).duration_since(UNIX_EPOCH).unwrap_or_default();
+        let date = header.wall_clock.unwrap_or_else(SystemTime::now).duration_since(UNIX_EPOCH).unwrap_or_default();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{}-{number:06}-{side}.sqlog", date.as_millis(), process::id());
         let mut records = Records::new(header.started);
@@ -107,10 +110,11 @@ impl Qlog {
         self.0.queue.failure()
     }
 
-    /// Blocks until all events so far are written, or for `at_most`; whether they are. Sessions that continue to report
-    /// events can keep it waiting.
+    /// Blocks until all events so far are written, or for `at_most`; whether they are. It does not wait for events that
+    /// sessions report meanwhile.
     pub fn flush(&self, at_most: Duration) -> bool {
-        self.0.queue.flush(at_most)
+        let queue = &self.0.queue;
+        queue.wait_for(queue.last_batch(), at_most)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::RECORD_SEPARATOR;
 
@@ -34,11 +34,25 @@ pub(super) struct Queue {
     state: Mutex<State>,
     /// Something is to be written, enough for a batch, or the last sink is gone.
     work: Condvar,
-    /// Everything is written.
-    idle: Condvar,
-    max_waiting: usize,
-    max_bytes: u64,
+    /// A batch is written.
+    written: Condvar,
+    limits: Limits,
 }
+
+/// How much is kept and written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Bytes that may wait.
+    pub(super) max_waiting: usize,
+    /// Bytes in all, each file with [`LEAST`] at least.
+    pub(super) max_bytes: u64,
+    /// Sinks wait for room instead of losing events.
+    pub(super) lossless: bool,
+}
+
+/// Batches, counted from 1 as the thread takes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Batch(u64);
 
 #[derive(Default)]
 struct State {
@@ -49,8 +63,10 @@ struct State {
     accepted: u64,
     opened: u64,
     dropped: u64,
-    is_writing: bool,
-    is_hurried: bool,
+    /// The last batch that the thread took, the last that it wrote, and up to which it does not wait for more records.
+    taken: Batch,
+    written: Batch,
+    hurried: Batch,
     is_stopped: bool,
     failure: Option<String>,
 }
@@ -65,9 +81,9 @@ struct Waiting {
 }
 
 impl Queue {
-    pub(super) fn new(max_waiting: usize, max_bytes: u64) -> Self {
-        let (state, work, idle) = (Mutex::default(), Condvar::new(), Condvar::new());
-        Self { state, work, idle, max_waiting, max_bytes }
+    pub(super) fn new(limits: Limits) -> Self {
+        let (state, work, written) = (Mutex::default(), Condvar::new(), Condvar::new());
+        Self { state, work, written, limits }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -76,11 +92,8 @@ impl Queue {
 
     /// Begins a file with its first record, if there is room for that.
     pub(super) fn open(&self, name: String, record: &[u8]) -> Option<FileId> {
-        let mut state = self.state();
         let cost = LEAST.max(record.len() as u64);
-        if !self.has_room(&state, record.len(), cost) {
-            return None;
-        }
+        let mut state = self.state_with_room(record.len(), cost)?;
         state.opened += 1;
         let file = FileId(state.opened);
         state.accepted += cost;
@@ -90,16 +103,39 @@ impl Queue {
         Some(file)
     }
 
-    fn has_room(&self, state: &State, bytes: usize, cost: u64) -> bool {
-        state.waiting + bytes <= self.max_waiting && state.accepted.saturating_add(cost) <= self.max_bytes
+    /// The state, if there is room for a record; without losses, it waits for that.
+    fn state_with_room(&self, bytes: usize, cost: u64) -> Option<MutexGuard<'_, State>> {
+        let Limits { max_waiting, max_bytes, lossless } = self.limits;
+        let mut state = self.state();
+        loop {
+            if bytes > max_waiting || state.accepted.saturating_add(cost) > max_bytes {
+                return None;
+            }
+            if state.waiting + bytes <= max_waiting {
+                return Some(state);
+            }
+            if !lossless {
+                return None;
+            }
+            self.hurry(&mut state);
+            state = self.written.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// What waits is written without waiting for more. Returns the batch of the last record that was accepted.
+    fn hurry(&self, state: &mut State) -> Batch {
+        if state.files.is_empty() {
+            return state.taken;
+        }
+        let next = Batch(state.taken.0 + 1);
+        state.hurried = next;
+        self.work.notify_one();
+        next
     }
 
     /// Takes a record if there is room; whether it did.
     pub(super) fn push(&self, file: FileId, record: &[u8]) -> bool {
-        let mut state = self.state();
-        if !self.has_room(&state, record.len(), record.len() as u64) {
-            return false;
-        }
+        let Some(mut state) = self.state_with_room(record.len(), record.len() as u64) else { return false };
         state.accepted += record.len() as u64;
         state.waiting += record.len();
         state.files.entry(file).or_default().bytes.extend_from_slice(record);
@@ -136,19 +172,16 @@ impl Queue {
         self.state().failure.clone()
     }
 
-    pub(super) fn flush(&self, at_most: Duration) -> bool {
-        let deadline = Instant::now() + at_most;
-        let mut state = self.state();
-        while state.is_writing || !state.files.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            state.is_hurried = true;
-            self.work.notify_one();
-            state = self.idle.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
+    /// Returns the batch of the last record that was accepted, which is written as soon as possible.
+    pub(super) fn last_batch(&self) -> Batch {
+        self.hurry(&mut self.state())
+    }
+
+    /// Blocks until a batch is written, or for `at_most`; whether it is. Later records do not prolong it.
+    pub(super) fn wait_for(&self, batch: Batch, at_most: Duration) -> bool {
+        let waits = |state: &mut State| state.written < batch;
+        let waited = self.written.wait_timeout_while(self.state(), at_most, waits);
+        waited.unwrap_or_else(PoisonError::into_inner).0.written >= batch
     }
 
     pub(super) fn stop(&self) {
@@ -180,11 +213,8 @@ impl Queue {
             let mut state = self.state();
             state.waiting -= written;
             state.dropped += lost;
-            state.is_writing = false;
-            if state.files.is_empty() {
-                state.is_hurried = false;
-                self.idle.notify_all();
-            }
+            state.written = state.taken;
+            self.written.notify_all();
         }
     }
 
@@ -197,9 +227,9 @@ impl Queue {
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let waits = |state: &mut State| state.waiting < BATCH && !state.is_hurried && !state.is_stopped;
+        let waits = |state: &mut State| state.waiting < BATCH && state.hurried <= state.taken && !state.is_stopped;
         state = self.work.wait_timeout_while(state, PATIENCE, waits).unwrap_or_else(PoisonError::into_inner).0;
-        state.is_writing = true;
+        state.taken.0 += 1;
         Some(std::mem::take(&mut state.files))
     }
 }
@@ -207,4 +237,22 @@ impl Queue {
 /// How many records these bytes are. A separator occurs only in front of one.
 fn records(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|&&byte| byte == RECORD_SEPARATOR).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_batch_of_a_flush_is_hurried() {
+        let queue = Queue::new(Limits { max_waiting: 1000, max_bytes: u64::MAX, lossless: false });
+        assert_eq!(queue.last_batch(), Batch(0), "nothing is to be written");
+        let file = queue.open("a".to_owned(), b"header").unwrap();
+        assert_eq!(queue.last_batch(), Batch(1));
+        assert_eq!(queue.next_batch().unwrap()[&file].bytes, b"header");
+        assert_eq!(queue.last_batch(), Batch(1), "it is being written");
+        assert!(queue.push(file, b"event"));
+        let state = queue.state();
+        assert_eq!((state.taken, state.hurried), (Batch(1), Batch(1)), "the next batch waits for more records");
+    }
 }

@@ -11,12 +11,15 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// A disk that writes when the test lets it.
 struct Disk {
+    /// One message for each write that begins.
+    begun: Sender<()>,
     permits: Receiver<io::Result<()>>,
     written: Sender<(FileId, Vec<u8>)>,
 }
 
 impl Store for Disk {
     fn append(&mut self, file: FileId, _name: Option<&str>, bytes: &[u8]) -> io::Result<()> {
+        _ = self.begun.send(());
         self.permits.recv().unwrap_or(Ok(()))?;
         _ = self.written.send((file, bytes.to_vec()));
         Ok(())
@@ -27,14 +30,19 @@ impl Store for Disk {
 
 struct Bench {
     qlog: Qlog,
+    begun: Receiver<()>,
     permits: Sender<io::Result<()>>,
     written: Receiver<(FileId, Vec<u8>)>,
 }
 
 fn bench(max_waiting: usize, max_bytes: u64) -> Bench {
-    let ((permits, disk_permits), (disk_written, written)) = (channel(), channel());
-    let qlog = Qlog::start(Disk { permits: disk_permits, written: disk_written }, max_waiting, max_bytes).unwrap();
-    Bench { qlog, permits, written }
+    bench_of(Limits { max_waiting, max_bytes, lossless: false })
+}
+
+fn bench_of(limits: Limits) -> Bench {
+    let ((disk_begun, begun), (permits, disk_permits), (disk_written, written)) = (channel(), channel(), channel());
+    let disk = Disk { begun: disk_begun, permits: disk_permits, written: disk_written };
+    Bench { qlog: Qlog::start(disk, limits).unwrap(), begun, permits, written }
 }
 
 impl Bench {
@@ -44,7 +52,7 @@ impl Bench {
 
     /// Lets the disk write everything from now on, and returns the records.
     fn finish(self) -> Vec<Value> {
-        let Self { qlog, permits, written } = self;
+        let Self { qlog, permits, written, .. } = self;
         drop(permits);
         assert!(qlog.flush(LONG));
         drop(qlog);
@@ -160,6 +168,53 @@ fn file_that_cannot_be_written_is_given_up_and_others_are_not() {
 }
 
 #[test]
+fn flush_does_not_wait_for_records_that_follow_it() {
+    let bench = bench(16 << 20, u64::MAX);
+    let mut sink = bench.sink();
+    bench.begun.recv_timeout(LONG).expect("the first batch is taken");
+    let queue = &bench.qlog.0.queue;
+    let first = queue.last_batch();
+    probed(&mut *sink, 1);
+    let second = queue.last_batch();
+    assert!(first < second && second == queue.last_batch(), "{first:?} {second:?}");
+    bench.permits.send(Ok(())).unwrap();
+    assert!(queue.wait_for(first, LONG), "it waits for a record that came later");
+    assert!(!queue.wait_for(second, Duration::ZERO), "the disk has not written it");
+    bench.permits.send(Ok(())).unwrap();
+    assert!(queue.wait_for(second, LONG));
+    drop(sink);
+    assert_eq!(count(&bench.finish(), "tcpls:probed"), 1);
+}
+
+#[test]
+fn lossless_sinks_wait_for_the_disk_and_lose_nothing() {
+    let mut bench = bench_of(Limits { max_waiting: 1000, max_bytes: u64::MAX, lossless: true });
+    let mut sink = bench.sink();
+    let (done, is_done) = channel();
+    std::thread::spawn(move || {
+        probed(&mut *sink, 1000);
+        drop(sink);
+        done.send(())
+    });
+    bench.begun.recv_timeout(LONG).unwrap();
+    assert!(is_done.try_recv().is_err(), "far more than may wait was taken while the disk wrote nothing");
+    drop(std::mem::replace(&mut bench.permits, channel().0));
+    is_done.recv_timeout(LONG).expect("the disk writes, but the sink waits");
+    assert_eq!(bench.qlog.dropped(), 0);
+    assert_eq!(count(&bench.finish(), "tcpls:probed"), 1000);
+}
+
+#[test]
+fn lossless_sinks_drop_what_exceeds_the_limit_of_all_files() {
+    let bench = bench_of(Limits { max_waiting: 16 << 20, max_bytes: 10_000, lossless: true });
+    let mut sink = bench.sink();
+    probed(&mut *sink, 1000);
+    assert!(bench.qlog.dropped() > 0);
+    drop(sink);
+    bench.finish();
+}
+
+#[test]
 fn flush_of_a_stuck_disk_gives_up() {
     let bench = bench(16 << 20, u64::MAX);
     let sink = bench.sink();
@@ -168,7 +223,6 @@ fn flush_of_a_stuck_disk_gives_up() {
     bench.finish();
 }
 
-/// More sessions than files may be open.
 #[test]
 fn each_session_has_a_file_for_its_user_alone() {
     let directory = std::env::temp_dir().join(format!("tcpls-qlog-{}", process::id()));
@@ -177,6 +231,8 @@ fn each_session_has_a_file_for_its_user_alone() {
     for _ in 0..3 {
         sinks.iter_mut().for_each(|sink| probed(&mut **sink, 1));
         assert!(qlog.flush(LONG));
+        #[cfg(target_os = "linux")]
+        assert!(open_in(&directory) <= 1, "descriptors of clients are used for files");
     }
     drop(sinks);
     assert!(qlog.flush(LONG));
@@ -195,4 +251,39 @@ fn each_session_has_a_file_for_its_user_alone() {
     }
     std::fs::remove_dir_all(&directory).unwrap();
     assert_eq!(files, 100);
+}
+
+/// How many files in a directory this process has open.
+#[cfg(target_os = "linux")]
+fn open_in(directory: &std::path::Path) -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    open.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|path| path.starts_with(directory))).count()
+}
+
+#[cfg(unix)]
+#[test]
+fn link_that_somebody_puts_in_place_of_a_file_is_not_followed() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let directory = std::env::temp_dir().join(format!("tcpls-qlog-link-{}", process::id()));
+    let traces = directory.join("traces");
+    let qlog = Qlog::new(QlogOptions::new(&traces)).unwrap();
+    assert_eq!(std::fs::metadata(&traces).unwrap().permissions().mode() & 0o777, 0o700);
+    let mut first = qlog.sink(&Header::new(Side::Client, Time::ZERO));
+    assert!(qlog.flush(LONG));
+    let file = std::fs::read_dir(&traces).unwrap().next().unwrap().unwrap().path();
+    // The first file is closed for the second one.
+    let second = qlog.sink(&Header::new(Side::Server, Time::ZERO));
+    assert!(qlog.flush(LONG));
+    let victim = directory.join("victim");
+    std::fs::write(&victim, "mine").unwrap();
+    std::fs::remove_file(&file).unwrap();
+    symlink(&victim, &file).unwrap();
+    probed(&mut *first, 1);
+    drop((first, second));
+    assert!(qlog.flush(LONG));
+    assert_eq!((std::fs::read_to_string(&victim).unwrap().as_str(), qlog.dropped()), ("mine", 1));
+    let failure = qlog.failure().unwrap();
+    assert!(failure.contains(file.to_str().unwrap()) && failure.contains("in its place"), "{failure}");
+    std::fs::remove_dir_all(&directory).unwrap();
 }
