@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use tcpls_core::error::CloseReason;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use super::balancers::{Program, Running};
 use super::visitor::{Farm, Method, Visitor, all};
@@ -46,7 +46,11 @@ async fn gather(farm: &Farm<'_>, balancer: &Running) -> Vec<Visitor> {
     tokio::join!(all(AT_ONCE, visitors), replace).0
 }
 
+/// Four farms with 200 sessions each are too many for a small machine at once.
+static ONE_FARM: Mutex<()> = Mutex::const_new(());
+
 async fn lose_no_join(program: Program, method: Method) {
+    let _turn = ONE_FARM.lock().await;
     let directory = Directory::new(&format!("crowd-{program:?}-{method:?}"));
     let mut farm = Farm::start(directory.path(), method).await;
     let Some(mut balancer) = Running::start(program, directory.path(), &farm.addresses()).await else { return };
