@@ -1,6 +1,7 @@
 //! Joins that are TLS resumptions (decision D147): what they carry, what they look like, and what a server does with others.
 
 mod instances;
+mod memory;
 mod probes;
 
 use std::io::{Read, Write};
