@@ -49,4 +49,4 @@ macro_rules! corpora {
     };
 }
 
-corpora! { acks bytes capture early files frame hello invite ops program proxy proxy_header reassembly record replay token view }
+corpora! { acks bytes capture early files frame hello invite joins ops program proxy proxy_header reassembly record replay token view }
