@@ -157,3 +157,116 @@ impl Layout {
         Ok(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+
+    const MULTCP: &[u8] = include_bytes!("../../bpf/multcp.o");
+
+    /// What `register` finds before it asks the kernel.
+    fn checked(object: &[u8]) -> Result<ProgramName, String> {
+        let layout = Layout::read(object)?;
+        let mut open = ObjectBuilder::default().open_memory(object).map_err(|error| reason(&error))?;
+        check(&open)?;
+        layout.adapt(&mut open, &ProgramId::of(object))
+    }
+
+    /// The program in the repository, with another text of the same length in each place of the first.
+    fn replaced(from: &[u8], to: &[u8]) -> Vec<u8> {
+        assert_eq!(from.len(), to.len());
+        let (mut object, mut found) = (MULTCP.to_vec(), 0);
+        for at in 0..object.len() - from.len() {
+            if object[at..].starts_with(from) {
+                object[at..at + to.len()].copy_from_slice(to);
+                found += 1;
+            }
+        }
+        assert!(found > 0, "{from:?}");
+        object
+    }
+
+    /// The program in the repository, compiled with more at its end; `None`, with a note, if clang can't.
+    fn compiled(name: &str, more: &str) -> Option<Vec<u8>> {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("bpf");
+        let place = std::env::temp_dir().join(format!("tcpls-register-{}-{name}", std::process::id()));
+        let (source, object) = (place.with_extension("c"), place.with_extension("o"));
+        let text = std::fs::read_to_string(sources.join("multcp.bpf.c")).unwrap();
+        std::fs::write(&source, text + more).unwrap();
+        let mut line = Command::new("clang");
+        line.args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-w", "-I"]).arg(&sources);
+        let output = line.arg("-c").arg(&source).arg("-o").arg(&object).output();
+        let bytes = std::fs::read(&object);
+        [source, object].iter().for_each(|file| _ = std::fs::remove_file(file));
+        match output {
+            Ok(output) if output.status.success() => Some(bytes.unwrap()),
+            Ok(output) => panic!("{name}: {}", String::from_utf8_lossy(&output.stderr)),
+            Err(error) => {
+                println!("skipped: clang can't be run ({error})");
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn program_of_the_repository_passes_with_a_name_from_its_hash() {
+        assert_eq!(checked(MULTCP).unwrap(), ProgramName::of(b"multcp", &ProgramId::of(MULTCP)).unwrap());
+    }
+
+    #[test]
+    fn a_program_that_would_outlive_the_helper_is_refused() {
+        let error = checked(&replaced(b".struct_ops.link", b".struct_ops\0link")).unwrap_err();
+        assert!(error.contains("outlive"), "{error}");
+    }
+
+    #[test]
+    fn a_program_without_type_information_or_of_another_struct_is_refused() {
+        assert!(checked(&replaced(b".BTF\0", b".XTF\0")).is_err());
+        let error = checked(&replaced(b"tcp_congestion_ops\0", b"tcp_congestion_opx\0")).unwrap_err();
+        assert!(error.contains("no tcp_congestion_ops"), "{error}");
+    }
+
+    #[test]
+    fn whatever_an_object_has_beside_one_congestion_control_is_refused() {
+        let tracing = r#"SEC("kprobe/tcp_v4_connect") int probe(void *ctx) { return 0; }"#;
+        let map = "struct { int (*type)[2]; int (*max_entries)[4]; int *key; int *value; } own SEC(\".maps\");";
+        let second = r#"SEC(".struct_ops.link") struct tcp_congestion_ops second = { .name = "second" };"#;
+        let functions = |count: usize| {
+            let one = |number| format!("SEC(\"struct_ops/f{number}\") void f{number}(__u64 *ctx) {{}}\n");
+            (0..count).map(one).collect::<String>()
+        };
+        // The program itself has four functions, and a parameter of four bytes.
+        for (name, more, refused) in [
+            ("nothing", String::new(), ""),
+            ("tracing", tracing.to_owned(), "functions of one congestion control only"),
+            ("map", map.to_owned(), "no maps of its own"),
+            ("second", second.to_owned(), "one variable in the section"),
+            ("functions", functions(28), ""),
+            ("a function too many", functions(29), "at most 32"),
+            ("variables", "char large[65532];".to_owned(), ""),
+            ("a byte too many", "char large[65533];".to_owned(), "more than 65536 bytes"),
+        ] {
+            let Some(object) = compiled(name, more.as_str()) else { return };
+            let outcome = checked(&object);
+            match outcome {
+                Ok(_) => assert_eq!(refused, "", "{name} is accepted"),
+                Err(error) => assert!(!refused.is_empty() && error.contains(refused), "{name}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn no_cut_or_changed_object_makes_the_check_panic() {
+        for cut in (0..MULTCP.len()).step_by(97) {
+            assert!(checked(&MULTCP[..cut]).is_err(), "{cut}");
+        }
+        for at in (0..MULTCP.len()).step_by(61) {
+            let mut changed = MULTCP.to_vec();
+            changed[at] ^= 0xff;
+            _ = checked(&changed);
+        }
+    }
+}

@@ -138,6 +138,13 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn nothing_that_is_signed_correctly_is_no_object() {
+        let (signing, key, _) = pair();
+        assert!(signing.sign(b"").is_err());
+        assert_eq!(verify(&signing.0.sign(CONTEXT).unwrap(), &[key]), None);
+    }
+
+    #[test]
     fn objects_longer_than_32_kib_are_neither_signed_nor_accepted() {
         let (signing, key, _) = pair();
         let longest = vec![7; MAX_OBJECT];

@@ -155,6 +155,7 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
+    use super::super::SigningKey;
     use super::super::signed::tests::pair;
     use super::*;
 
@@ -264,6 +265,65 @@ mod tests {
             |programs: &mut Programs<Fake>, id| programs.answer(Request::ByHash(id), now).0 != Answer::Unknown;
         assert!(is_known(&mut programs, ProgramId::of(&[0])) && is_known(&mut programs, allowed));
         assert!(!is_known(&mut programs, ProgramId::of(&[1])));
+    }
+
+    /// A store with as many programs of peers as there may be, and one that the configuration allows.
+    fn full() -> (Programs<Fake>, Fake, SigningKey, ProgramId) {
+        let (signing, key, _) = pair();
+        let kernel = Fake::default();
+        let mut programs = Programs::new(kernel.clone());
+        programs.trust(key).unwrap();
+        let allowed = programs.allow(b"allowed".to_vec()).unwrap();
+        for number in 0..MAX_BROUGHT {
+            let object = number.to_be_bytes();
+            let answer = programs.answer(Request::Signed(&signing.sign(&object).unwrap()), NOW).0;
+            assert!(matches!(answer, Answer::Registered(_)), "{answer:?}");
+        }
+        (programs, kernel, signing, allowed)
+    }
+
+    #[test]
+    fn a_program_that_the_kernel_rejects_takes_the_place_of_none() {
+        let (mut programs, kernel, signing, _) = full();
+        let before = kernel.registered.borrow().clone();
+        let later = NOW + REGISTRATIONS.interval;
+        assert_eq!(programs.answer(Request::Signed(&signing.sign(b"!").unwrap()), later).0, Answer::Rejected);
+        assert_eq!(*kernel.registered.borrow(), before);
+    }
+
+    #[test]
+    fn a_program_of_the_configuration_takes_no_place_even_if_a_peer_brings_it() {
+        let (mut programs, kernel, signing, allowed) = full();
+        let mut later = NOW + REGISTRATIONS.interval;
+        let signed = signing.sign(b"allowed").unwrap();
+        assert!(matches!(programs.answer(Request::Signed(&signed), later).0, Answer::Registered(_)));
+        assert_eq!(kernel.registered.borrow().len(), MAX_BROUGHT + 1, "it displaces none");
+        for number in 0..=MAX_BROUGHT {
+            later += REGISTRATIONS.interval;
+            let object = [b"another ", &number.to_be_bytes()[..]].concat();
+            let answer = programs.answer(Request::Signed(&signing.sign(&object).unwrap()), later).0;
+            assert!(matches!(answer, Answer::Registered(_)), "{answer:?}");
+        }
+        let checked = *kernel.checked.borrow();
+        assert!(matches!(programs.answer(Request::ByHash(allowed), later).0, Answer::Registered(_)));
+        assert_eq!(*kernel.checked.borrow(), checked, "and is displaced by none");
+        assert_eq!(kernel.registered.borrow().len(), MAX_BROUGHT + 1);
+    }
+
+    #[test]
+    fn a_program_that_was_displaced_can_be_brought_again() {
+        let (mut programs, kernel, signing, _) = full();
+        let bring = |programs: &mut Programs<Fake>, object: &[u8], later| {
+            let answer = programs.answer(Request::Signed(&signing.sign(object).unwrap()), later).0;
+            assert!(matches!(answer, Answer::Registered(_)), "{answer:?}");
+        };
+        let first = 0_usize.to_be_bytes();
+        bring(&mut programs, b"ninth", NOW + REGISTRATIONS.interval);
+        let later = NOW + 2 * REGISTRATIONS.interval;
+        assert_eq!(programs.answer(Request::ByHash(ProgramId::of(&first)), later).0, Answer::Unknown);
+        bring(&mut programs, &first, later);
+        let names = kernel.registered.borrow();
+        assert_eq!(names.len(), MAX_BROUGHT, "each once: {names:?}");
     }
 
     #[test]

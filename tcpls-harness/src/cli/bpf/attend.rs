@@ -91,3 +91,100 @@ async fn converse(mut socket: UnixStream, asks: mpsc::Sender<Asked>) -> io::Resu
     socket.write_all(&answer.bytes()).await?;
     socket.shutdown().await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::{Arc, Mutex};
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::programs::{Helper, MAX_OBJECT, ProgramId, ProgramName, SIGNATURE_LEN};
+
+    /// A kernel that registers everything, and counts.
+    #[derive(Clone, Default)]
+    struct Fake(Arc<Mutex<usize>>);
+
+    impl Register for Fake {
+        type Link = ();
+
+        fn register(&mut self, id: &ProgramId, _: &[u8]) -> Result<(ProgramName, ()), String> {
+            *self.0.lock().unwrap() += 1;
+            Ok((ProgramName::of(b"fake", id)?, ()))
+        }
+    }
+
+    /// A socket in the directory for temporary files, removed at the end.
+    struct At(PathBuf);
+
+    impl Drop for At {
+        fn drop(&mut self) {
+            _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    /// Runs `test` beside a helper that allows one object.
+    async fn with_helper<F: Future>(name: &str, test: impl FnOnce(PathBuf, ProgramId) -> F) -> (F::Output, usize) {
+        let at = At(std::env::temp_dir().join(format!("tcpls-attend-{}-{name}", std::process::id())));
+        _ = std::fs::remove_file(&at.0);
+        let listener = UnixListener::bind(&at.0).unwrap();
+        let kernel = Fake::default();
+        let mut programs = Programs::new(kernel.clone());
+        let id = programs.allow(b"object".to_vec()).unwrap();
+        let output = tokio::select! {
+            output = test(at.0.clone(), id) => output,
+            never = attend(&listener, &mut programs) => match never {},
+        };
+        let checked = *kernel.0.lock().unwrap();
+        (output, checked)
+    }
+
+    #[tokio::test]
+    async fn sixty_sessions_of_a_server_that_ask_at_once_all_get_their_answer() {
+        let (answers, checked) = with_helper("sixty", async |path, id| {
+            let mut asks = JoinSet::new();
+            for number in 0..60 {
+                let helper = Helper::at(path.clone());
+                asks.spawn(async move {
+                    let junk = vec![7; SIGNATURE_LEN + MAX_OBJECT];
+                    // Every third brings the longest object, which nobody signed.
+                    let request = if number % 3 == 0 { Request::Signed(&junk) } else { Request::ByHash(id) };
+                    helper.ask(request).await.unwrap()
+                });
+            }
+            asks.join_all().await
+        })
+        .await;
+        let count = |wanted: fn(&Answer) -> bool| answers.iter().filter(|answer| wanted(answer)).count();
+        assert_eq!(count(|answer| *answer == Answer::Unsigned), 20);
+        assert_eq!(count(|answer| matches!(answer, Answer::Registered(_))), 40);
+        assert_eq!(checked, 1, "the kernel has checked it once");
+    }
+
+    #[tokio::test]
+    async fn sixty_processes_that_send_half_a_request_keep_no_other_from_an_answer() {
+        let (answered, checked) = with_helper("half", async |path, id| {
+            let request = Request::ByHash(id).bytes();
+            let mut halves = Vec::new();
+            for _ in 0..60 {
+                let mut socket = UnixStream::connect(&path).await.unwrap();
+                socket.write_all(&request[..20]).await.unwrap();
+                halves.push(socket);
+            }
+            let answer = Helper::at(path).ask(Request::ByHash(id)).await.unwrap();
+            assert!(matches!(answer, Answer::Registered(_)), "{answer:?}");
+            // Those that came last may go on. The others were ended for later ones.
+            let mut answered = Vec::new();
+            for (number, mut socket) in halves.into_iter().enumerate() {
+                let mut answer = Vec::new();
+                if socket.write_all(&request[20..]).await.is_ok() && socket.read_to_end(&mut answer).await.is_ok() {
+                    answered.extend(Answer::read(&answer).is_ok().then_some(number));
+                }
+            }
+            answered
+        })
+        .await;
+        assert_eq!((answered, checked), ((45..60).collect(), 1));
+    }
+}
