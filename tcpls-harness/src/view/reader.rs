@@ -161,8 +161,13 @@ impl Lines {
 
     /// Takes the next piece. After an error, no more should come.
     pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<(), TraceError> {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            let (line, rest) = bytes.split_at(end + 1);
+        loop {
+            // Faster than an iterator without optimization, in which tests read a million lines.
+            let len = { bytes }.skip_until(b'\n').map_err(TraceError::Read)?;
+            let (line, rest) = bytes.split_at(len);
+            if line.last() != Some(&b'\n') {
+                break;
+            }
             bytes = rest;
             self.number += 1;
             if self.rest.is_empty() {

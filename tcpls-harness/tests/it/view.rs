@@ -204,7 +204,7 @@ mod shown {
     }
 
     #[test]
-    #[ignore = "takes half a minute without optimization; .ci/run includes it"]
+    #[ignore = "takes 15 s without optimization; .ci/run includes it"]
     fn browser_shows_the_numbers_of_a_million_events() {
         let Some(mut browser) = Browser::start("view-million") else { return };
         let directory = Directory::new("view-million-pages");
