@@ -169,4 +169,70 @@ mod tests {
         assert_eq!([nanos(3), nanos(-1), nanos(-3)], [5_000_000_000, 1_000_000_000, 0]);
         assert_eq!([nanos(i64::MAX), nanos(i64::MIN)], [0, 0]);
     }
+
+    /// The packets of a file, and whether it is cut.
+    fn packets(file: &[u8]) -> (Vec<(u64, i32, Vec<u8>)>, bool) {
+        let mut packets = Vec::new();
+        let is_cut = read(file, |packet| {
+            packets.push((packet.time, packet.link, packet.data.to_vec()));
+            ControlFlow::Continue(())
+        });
+        (packets, is_cut.unwrap())
+    }
+
+    /// A block of a pcapng file in little-endian order.
+    fn block(ty: u32, body: &[u8]) -> Vec<u8> {
+        let len = (body.len() as u32 + 12).to_le_bytes();
+        [&ty.to_le_bytes()[..], &len, body, &len].concat()
+    }
+
+    fn section() -> Vec<u8> {
+        block(0x0a0d_0d0a, &[&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat())
+    }
+
+    /// An interface with an option of 8 bytes.
+    fn interface(link: u8, option: (u8, u8), value: [u8; 8]) -> Vec<u8> {
+        let options = [&[option.0, 0, option.1, 0][..], &value[..usize::from(option.1.next_multiple_of(4))], &[0; 4]];
+        block(1, &[&[link, 0, 0, 0, 0, 0, 0, 0][..], &options.concat()].concat())
+    }
+
+    /// A packet of 4 bytes at 2 s in microseconds.
+    fn packet_of(interface: u32) -> Vec<u8> {
+        let fields = [interface, 0, 2_000_000, 4, 4].map(u32::to_le_bytes).concat();
+        block(6, &[&fields[..], b"abcd"].concat())
+    }
+
+    #[test]
+    fn interfaces_have_their_link_types_and_clocks_until_the_next_section() {
+        let data = b"abcd".to_vec();
+        let offset = interface(101, (14, 8), 5_i64.to_le_bytes());
+        let nanos = interface(1, (9, 1), [9, 0, 0, 0, 0, 0, 0, 0]);
+        let simple = block(3, &[&[4, 0, 0, 0][..], b"abcd"].concat());
+        let file = [&section()[..], &offset, &nanos, &packet_of(0), &packet_of(1), &packet_of(2), &simple].concat();
+        let first = [(7_000_000_000, 101, data.clone()), (2_000_000, 1, data.clone()), (0, 101, data.clone())];
+        assert_eq!(packets(&file), (first.to_vec(), false));
+        // Packets of interfaces that the new section does not have.
+        let again = [&file[..], &section(), &nanos, &packet_of(0), &packet_of(1)].concat();
+        let (all, is_cut) = packets(&again);
+        assert_eq!((&all[3..], is_cut), (&[(2_000_000, 1, data)][..], false));
+        assert!(packets(&again[..again.len() - 1]).1);
+    }
+
+    #[test]
+    fn interfaces_of_a_section_are_bounded() {
+        let of = |number: u32| {
+            let interfaces = interface(1, (9, 1), [6; 8]).repeat(MAX_INTERFACES + 1);
+            packets(&[&section()[..], &interfaces, &packet_of(number)].concat()).0.len()
+        };
+        assert_eq!([of(MAX_INTERFACES as u32 - 1), of(MAX_INTERFACES as u32)], [1, 0]);
+    }
+
+    #[test]
+    fn old_format_has_micro_or_nanoseconds() {
+        for (magic, time) in [(0xa1b2_c3d4_u32, 3_000_005_000), (0xa1b2_3c4d, 3_000_000_005)] {
+            let head = [&magic.to_le_bytes()[..], &[2, 0, 4, 0], &[0; 8], &[0, 0, 4, 0, 101, 0, 0, 0]].concat();
+            let packet = [3, 5, 4, 4].map(u32::to_le_bytes).concat();
+            assert_eq!(packets(&[&head[..], &packet, b"abcd"].concat()), (vec![(time, 101, b"abcd".to_vec())], false));
+        }
+    }
 }

@@ -131,4 +131,11 @@ mod tests {
             assert_eq!(KeyLog::parse(text.as_bytes()).unwrap_err(), KeyLogError, "{text}");
         }
     }
+
+    #[test]
+    fn words_that_are_too_long_are_not_decoded() {
+        assert_eq!(unhex(&[b'0'; 130]), None);
+        assert_eq!(unhex(&[b'0'; 128]), Some(vec![0; 64]));
+        assert_eq!(unhex(b"123"), None);
+    }
 }

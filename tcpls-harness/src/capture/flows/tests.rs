@@ -1,4 +1,8 @@
-use super::super::tests::{client_hello, random};
+use tcpls_core::ConnectionId;
+use tcpls_core::wire::frame::{Frame, NewToken, NewTokenWide};
+use tcpls_core::wire::ids::Token;
+
+use super::super::tests::{client_hello, key_log, random, sealed, secret, server_hello};
 use super::*;
 
 fn address(number: u16) -> SocketAddr {
@@ -90,4 +94,56 @@ fn client_of_a_capture_that_begins_with_an_answer_is_its_receiver() {
     let answer = syn(1, 900);
     handle(&mut flows, &Segment { from: answer.to, to: answer.from, ack: true, ..answer });
     assert_eq!(flows.flows[&1].client, Some(address(1)));
+}
+
+/// An answer of the server.
+fn answer(client: u16, seq: u32, data: &[u8]) -> Segment<'_> {
+    let there = segment(client, seq, data);
+    Segment { from: there.to, to: there.from, ..there }
+}
+
+#[test]
+fn tokens_are_those_that_the_server_issues() {
+    let log = key_log(1);
+    let mut flows = Flows::new(&log);
+    let mut frames = Vec::new();
+    Frame::NewToken(NewToken { sequence: 3, token: Token([3; 32]) }).encode(&mut frames);
+    Frame::NewTokenWide(NewTokenWide { sequence: 300, token: Token([4; 32]) }).encode(&mut frames);
+    let up = [client_hello(&random(0), &[]), sealed(&secret(0, false), (0, 0, 0), 23, &frames)];
+    let down = [server_hello(), sealed(&secret(0, true), (0, 0, 0), 23, &frames)];
+    flows.handle(0, &segment(1, 0, &up[0]), &mut |_| {});
+    flows.handle(0, &answer(1, 0, &down[0]), &mut |_| {});
+    flows.handle(0, &segment(1, up[0].len() as u32, &up[1]), &mut |_| {});
+    assert_eq!((flows.summary.records, flows.sessions.find(&[3; 32])), (1, None), "a client issues none");
+    flows.handle(0, &answer(1, down[0].len() as u32, &down[1]), &mut |_| {});
+    let found = [[3; 32], [4; 32]].map(|token| flows.sessions.find(&token).unwrap().1);
+    assert_eq!(found, [ConnectionId(3), ConnectionId(300)]);
+}
+
+#[test]
+fn what_is_over_or_closed_keeps_nothing() {
+    let log = KeyLog::default();
+    let mut flows = limited(&log, 1, usize::MAX);
+    handle(&mut flows, &syn(1, 0));
+    handle(&mut flows, &Segment { syn: true, ..answer(1, 0, &[]) });
+    handle(&mut flows, &answer(1, 100, &[0; 1000]));
+    assert!(flows.memory > 1000);
+    handle(&mut flows, &segment(1, 1, b"GET / HTTP/1.1"));
+    handle(&mut flows, &answer(1, 5000, &[0; 1000]));
+    assert_eq!(flows.memory, 0, "it is no TLS");
+
+    handle(&mut flows, &syn(2, 0));
+    handle(&mut flows, &segment(2, 100, &[0; 1000]));
+    assert!(flows.memory > 1000);
+    handle(&mut flows, &syn(3, 0));
+    assert_eq!((flows.flows.len(), flows.memory), (1, 0), "it gave way");
+}
+
+#[test]
+fn hello_that_is_not_complete_is_reported() {
+    let log = KeyLog::default();
+    let mut flows = Flows::new(&log);
+    handle(&mut flows, &segment(1, 0, &client_hello(&random(0), &[])[..20]));
+    handle(&mut flows, &syn(2, 0));
+    assert_eq!(flows.finish().skipped, BTreeMap::from([(Skipped::NoClientHello, 1)]));
 }

@@ -178,3 +178,27 @@ fn known_token_is_its_session_and_connection_id() {
     bench.handle(Side::Client, &sealed(&secret(0, false), (1000, 0, 3), 23, b"a"));
     assert_eq!(bench.tcp.over(), Some(Skipped::BadRecord), "a record is missing");
 }
+
+#[test]
+fn encrypted_handshake_has_the_first_token_and_any_number_of_records() {
+    let random = random(0);
+    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut text = format!("SERVER_HANDSHAKE_TRAFFIC_SECRET {hex} {}\n", "05".repeat(32));
+    for (side, is_server) in [("CLIENT", false), ("SERVER", true)] {
+        let secret: String = secret(0, is_server).iter().map(|byte| format!("{byte:02x}")).collect();
+        text += &format!("{side}_TRAFFIC_SECRET_0 {hex} {secret}\n");
+    }
+    let log = KeyLog::parse(text.as_bytes()).unwrap();
+    let mut bench = Bench::begun(&log);
+    let types = ExtensionTypes::default();
+    let extensions =
+        [&types.tcpls.to_be_bytes()[..], &[0, 0], &types.tcpls_token.to_be_bytes(), &[0, 32], &[6; 32]].concat();
+    let flight = [&[8, 0, 0, extensions.len() as u8 + 2, 0, extensions.len() as u8][..], &extensions].concat();
+    for sequence in 0..=u64::from(MAX_UNOPENED) + 1 {
+        let content = if sequence == 0 { &flight[..] } else { b"a part of the certificate" };
+        bench.handle(Side::Server, &sealed(&[5; 32], (0, 0, sequence), 22, content));
+    }
+    assert_eq!(bench.sessions.find(&[6; 32]).map(|(_, tcp)| tcp), Some(ConnectionId(1)));
+    bench.handle(Side::Server, &sealed(&secret(0, true), (0, 0, 0), 23, b"a"));
+    assert_eq!((bench.tcp.over(), &bench.found[..]), (None, &[(Some(0), 0, 23)][..]));
+}
