@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tcpls_core::crypto::{EARLY_DATA, TlsClient, TlsServer};
+use tcpls_core::testing::recordings::Kept;
 use tcpls_core::testing::tls::SERVER_NAME;
 use tcpls_core::testing::{Pair, Setup, Tls};
 use tcpls_core::wire::frame::{Frame, SessionParameters};
@@ -44,7 +45,7 @@ fn ends(policy: Policy) -> (Arc<dyn TlsClient>, Arc<dyn TlsServer>) {
 }
 
 /// A server's session that got `flight` in pieces; `None` if the endpoint has refused it.
-fn receive(server: &dyn TlsServer, policy: Policy, flight: &[u8], piece: usize) -> Option<Connection> {
+fn receive(server: &dyn TlsServer, policy: Policy, flight: &[u8], piece: usize, kept: &Kept) -> Option<Connection> {
     let change = |config: &mut Config| config.initial_session_window -= u64::from(policy == Policy::HasOtherLimits);
     let config = Arc::new(Config::default().with(change));
     let mut endpoint = Endpoint::new(EndpointConfig::default(), [1; 32], Seed([4; 32]));
@@ -59,7 +60,8 @@ fn receive(server: &dyn TlsServer, policy: Policy, flight: &[u8], piece: usize) 
                 None => {}
                 Some(Incoming::New(session)) => {
                     let Ok(tls) = server.handshake() else { panic!("a complete configuration") };
-                    let begun = Connection::server(NOW, config.clone(), tls, session, Seed([5; 32]));
+                    let begun =
+                        Connection::server_with(NOW, config.clone(), tls, session, Seed([5; 32]), kept.recorder());
                     conn.insert(begun).handle_bytes(NOW, ConnectionId::FIRST, &mut waiting);
                 }
                 Some(_) => return None,
@@ -84,6 +86,7 @@ fn read(conn: &mut Connection) -> usize {
 /// The target `early`: see above.
 pub fn early(input: &[u8]) {
     let [policy, piece, damage, contents @ ..] = input else { return };
+    let kept = Kept::new();
     let policy = [Policy::Accepts, Policy::HasOtherLimits, Policy::Rejects][usize::from(*policy) % 3];
     let piece = usize::from(*piece) * 8 + 1;
     let (client, server) = ends(policy);
@@ -112,7 +115,7 @@ pub fn early(input: &[u8]) {
         flight[at] ^= 1;
     }
 
-    let Some(mut conn) = receive(&*server, policy, &flight, piece) else { panic!("the ClientHello is whole") };
+    let Some(mut conn) = receive(&*server, policy, &flight, piece, &kept) else { panic!("the ClientHello is whole") };
     assert!(conn.memory() <= MAX_MEMORY, "{} bytes", conn.memory());
     assert!(!conn.is_confirmed(), "there is no Finished");
     let is_whole = conn.close_reason().is_none();
@@ -130,6 +133,6 @@ pub fn early(input: &[u8]) {
         Some(_) => {}
     }
     // Its ticket works once.
-    let Some(mut copy) = receive(&*server, policy, &flight, piece) else { panic!("the ClientHello is whole") };
+    let Some(mut copy) = receive(&*server, policy, &flight, piece, &kept) else { panic!("the ClientHello is whole") };
     assert_eq!(read(&mut copy), 0, "a copy was delivered");
 }

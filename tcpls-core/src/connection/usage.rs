@@ -24,7 +24,8 @@ const EARLY_CLAIM: usize = 20 * 1024;
 impl Connection {
     /// Estimates the memory that the session holds, in bytes, from above.
     ///
-    /// It counts data that waits to be acknowledged or read, its bookkeeping, and TCP options; not the driver's sockets and buffers.
+    /// It counts data that waits to be acknowledged or read, its bookkeeping, and TCP options; what a recorder has not passed
+    /// on yet, and what a [sink](crate::trace::Sink::memory) holds; not the driver's sockets and buffers.
     pub fn memory(&self) -> usize {
         let streams = self.streams.memory();
         let live: usize = self.tcps.iter().map(|entry| entry.memory()).sum();
@@ -36,7 +37,8 @@ impl Connection {
         let handshake = handshake + self.early_memory();
         let joins = self.joins.claims() * claim + self.joins.handshakes() * TLS;
         let tickets = self.keys.as_ref().map_or(0, Keys::memory);
-        BASE + tickets + certificates + streams + live + lost + final_bytes + handshake + joins + self.control.memory()
+        let rest = self.control.memory() + self.trace.memory();
+        BASE + tickets + certificates + streams + live + lost + final_bytes + handshake + joins + rest
     }
 
     /// Frees memory that is kept for reuse, as [`Vec::shrink_to_fit`] does. Has no other effect.
@@ -49,6 +51,7 @@ impl Connection {
         self.tcps.iter_mut().for_each(Tcp::shrink_to_fit);
         self.control.shrink_to_fit();
         self.streams.shrink_to_fit();
+        self.trace.shrink_to_fit();
     }
 
     /// Returns the bytes of stream data delivered since the session began. They never decrease.

@@ -1,7 +1,8 @@
 //! Recordings in memory, and their replay.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::{env, thread};
+use std::{env, fs, thread};
 
 use crate::connection::record::replay::{Recording, Replay};
 use crate::connection::record::{BLOCK_HEADER, Blocks, Mark, Privacy, Recorder, Taken, file_header, seal_block};
@@ -94,25 +95,60 @@ pub fn entries_of(file: &[u8]) -> &[u8] {
     file.get(header..).and_then(|rest| rest.get(..len.unwrap_or_default() as usize)).unwrap_or_default()
 }
 
-/// Replays what was recorded once the sessions are gone: the last field of what owns them.
-#[derive(Default)]
-pub(super) struct Checked(Option<Recordings>);
+/// Records sessions, and says what became of them once they are gone: declare it before what owns them, or as its last
+/// field.
+#[derive(Debug, Default)]
+pub struct Kept {
+    recordings: Option<Recordings>,
+    replays: bool,
+    path: Option<PathBuf>,
+}
 
-impl Checked {
-    /// With the environment variable `TCPLS_REPLAY`, every session of the kit is recorded and replayed.
-    pub(super) fn new() -> Self {
-        Self(env::var_os("TCPLS_REPLAY").map(|_| Recordings::redacted()))
+impl Kept {
+    /// With the environment variable `TCPLS_REPLAY`, sessions are recorded and replayed. With `TCPLS_RECORDING`, the
+    /// recording of what panics, or replays otherwise, becomes the file that it names.
+    pub fn new() -> Self {
+        let (replays, path) = (env::var_os("TCPLS_REPLAY").is_some(), Self::path());
+        Self { recordings: (replays || path.is_some()).then(Recordings::redacted), replays, path }
     }
 
-    pub(super) fn recordings(&self) -> Option<&Recordings> {
-        self.0.as_ref()
+    /// Does the same, and replays without a variable.
+    pub fn replaying() -> Self {
+        Self { recordings: Some(Recordings::redacted()), replays: true, path: Self::path() }
+    }
+
+    fn path() -> Option<PathBuf> {
+        env::var_os("TCPLS_RECORDING").map(PathBuf::from)
+    }
+
+    /// Returns the file in memory; `None` if nothing is recorded.
+    pub fn recordings(&self) -> Option<&Recordings> {
+        self.recordings.as_ref()
+    }
+
+    /// Returns the recorder of one more session, if it is recorded.
+    pub fn recorder(&self) -> Option<Recorder> {
+        self.recordings.as_ref().map(Recordings::recorder)
+    }
+
+    fn write(&self, recordings: &Recordings) {
+        let Some(path) = &self.path else { return };
+        match fs::write(path, recordings.file()) {
+            Ok(()) => eprintln!("recorded in {0}; to replay it: tcpls replay {0}", path.display()),
+            Err(error) => eprintln!("cannot write {}: {error}", path.display()),
+        }
     }
 }
 
-impl Drop for Checked {
+impl Drop for Kept {
     fn drop(&mut self) {
-        if let Some(recordings) = self.0.as_ref().filter(|_| !thread::panicking()) {
-            recordings.check();
+        let Some(recordings) = &self.recordings else { return };
+        if thread::panicking() {
+            return self.write(recordings);
+        }
+        if let Some(difference) = self.replays.then(|| recordings.replay().err()).flatten() {
+            self.write(recordings);
+            panic!("{difference}");
         }
     }
 }
@@ -123,5 +159,41 @@ impl Blocks for Writer {
     fn block(&mut self, block: &[u8], _mark: Mark) -> Taken {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).bytes.extend_from_slice(block);
         Taken::Yes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::Side;
+    use crate::testing::Setup;
+
+    #[test]
+    fn recording_of_a_test_that_panics_is_written_and_replays_up_to_there() {
+        let path = env::temp_dir().join(format!("tcpls-kept-{}.tcplsrec", std::process::id()));
+        let kept = || Kept { recordings: Some(Recordings::redacted()), replays: true, path: Some(path.clone()) };
+        let transfer = |kept: &Kept| {
+            let mut pair = Setup { tls: None, recordings: kept.recordings.clone(), ..Setup::default() }.start();
+            pair.drive();
+            pair.transfer(Side::Client, b"data");
+        };
+        transfer(&kept());
+        assert!(!path.exists(), "nothing failed");
+        let failed = catch_unwind(AssertUnwindSafe(|| {
+            let kept = kept();
+            transfer(&kept);
+            panic!("a property does not hold");
+        }));
+        assert!(failed.is_err());
+        let file = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let recording = Recording::read(&file).unwrap();
+        assert_eq!((recording.sessions().len(), recording.damage()), (2, None));
+        for session in recording.sessions() {
+            let mut replay = Replay::new(session);
+            while replay.step().unwrap_or_else(|error| panic!("{error}")).is_some() {}
+        }
     }
 }

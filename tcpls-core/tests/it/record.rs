@@ -51,6 +51,24 @@ fn eventful(mut pair: Pair) {
 }
 
 #[test]
+fn memory_of_a_recorder_is_counted_and_freed_when_the_driver_says_so() {
+    let recordings = Recordings::redacted();
+    let mut pair = recorded(&recordings, Setup { tls: None, ..Setup::default() }).established();
+    pair.transfer(Client, &bytes(300_000));
+    let (written, held) = (recordings.file().len(), pair.client().memory());
+    pair.client().shrink_to_fit();
+    let block = recordings.file().len() - written;
+    assert!(block > 500, "{block} bytes were passed on");
+    let freed = held - pair.client().memory();
+    assert!((block..block + (128 << 10)).contains(&freed), "{freed} bytes were freed for {block} bytes of entries");
+    pair.transfer(Server, &bytes(10_000));
+    pair.close(Client, 0, b"");
+    pair.drive();
+    drop(pair);
+    assert!(recordings.check() > 50, "it goes on behind the block that was passed on early");
+}
+
+#[test]
 fn replayed_sessions_decide_as_recorded_with_null_crypto() {
     let recordings = Recordings::redacted();
     eventful(recorded(&recordings, Setup { tls: None, ..Setup::default() }).established());

@@ -195,6 +195,20 @@ impl Recorder {
         }
     }
 
+    /// Memory of entries that were not passed on, in bytes.
+    pub(in crate::connection) fn memory(&self) -> usize {
+        size_of::<Self>() + self.block.capacity() + self.writer.bytes.capacity() + self.tls.memory()
+    }
+
+    /// Passes on what there is, and frees the memory for more.
+    pub(in crate::connection) fn shrink_to_fit(&mut self) {
+        if self.block.len() > BLOCK_HEADER {
+            self.flush(Mark::More);
+        }
+        self.block.shrink_to_fit();
+        self.writer.bytes.shrink_to_fit();
+    }
+
     pub(super) fn add_deadline(&mut self, due: Option<(Time, TimeoutReason)>) {
         let due = due.map_or((Time::ZERO, 0), |(at, reason)| (at, names::reason(&reason)));
         if due != self.deadline {

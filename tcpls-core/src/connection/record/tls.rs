@@ -53,6 +53,11 @@ impl TlsLog {
         out.append(&mut lock(&self.log).writer.bytes);
     }
 
+    /// Memory of what is not taken, and of what is kept for more.
+    pub(super) fn memory(&self) -> usize {
+        lock(&self.log).writer.bytes.capacity()
+    }
+
     /// Nothing more is taken.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);

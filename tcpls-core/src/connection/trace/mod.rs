@@ -43,6 +43,11 @@ pub trait Sink: Send {
     ///
     /// `now` is the time of the call during which the event happened or, if that call has no time, of the call before.
     fn event(&mut self, now: Time, event: &Event<'_>);
+
+    /// Returns the memory that the sink holds for this session, in bytes: [`Connection::memory`] counts it.
+    fn memory(&self) -> usize {
+        0
+    }
 }
 
 /// The sink and the recorder of a session, if it has them.
@@ -64,6 +69,10 @@ impl Sink for Both {
         self.0.event(now, event);
         self.1.event(now, event);
     }
+
+    fn memory(&self) -> usize {
+        self.0.memory() + self.1.memory()
+    }
 }
 
 impl Tracer {
@@ -78,6 +87,19 @@ impl Tracer {
     #[inline(always)]
     pub(super) fn is_on(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// Memory of the recorder and of the sink.
+    pub(super) fn memory(&self) -> usize {
+        let Some(on) = &self.0 else { return 0 };
+        let record = on.record.as_ref().map_or(0, |record| record.memory());
+        record + on.sink.as_ref().map_or(0, |sink| sink.memory())
+    }
+
+    /// Frees memory that the recorder keeps for more.
+    pub(super) fn shrink_to_fit(&mut self) {
+        let record = self.0.as_mut().and_then(|on| on.record.as_mut());
+        record.into_iter().for_each(|record| record.shrink_to_fit());
     }
 
     /// Reports an event to the sink; `make` is called only if there is one.

@@ -15,7 +15,7 @@ pub use self::pipe::{Flow, Role};
 pub use self::setup::Setup;
 use super::Recordings;
 use super::ledger::Ledger;
-use super::recordings::Checked;
+use super::recordings::Kept;
 use super::seed;
 use crate::config::Config;
 use crate::connection::schedule::Aggregate;
@@ -52,7 +52,7 @@ pub struct Pair {
     server_config: Arc<Config>,
     seed: u64,
     recordings: Option<Recordings>,
-    _checked: Checked,
+    _kept: Kept,
 }
 
 impl Pair {
@@ -62,8 +62,8 @@ impl Pair {
     pub fn new(setup: Setup, client: Box<dyn Handshake>, server: Box<dyn Handshake>) -> Self {
         let (now, ledger) = (Time::from_millis(1_000), Ledger::default());
         let config = Arc::new(setup.client.clone());
-        let checked = Checked::new();
-        let recordings = setup.recordings.or_else(|| checked.recordings().cloned());
+        let kept = Kept::new();
+        let recordings = setup.recordings.or_else(|| kept.recordings().cloned());
         let recorder = recordings.as_ref().map(Recordings::recorder);
         let conn = Connection::client_with(now, config, ledger.watch(client), seed(setup.seed ^ 0xc11e), recorder);
         let mut pair = Self {
@@ -78,7 +78,7 @@ impl Pair {
             server_config: Arc::new(setup.server),
             seed: setup.seed,
             recordings,
-            _checked: checked,
+            _kept: kept,
         };
         pair.connect(Role::Tcp(ConnectionId::FIRST));
         pair

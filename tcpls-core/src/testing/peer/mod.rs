@@ -21,8 +21,7 @@ pub use self::joins::Dial;
 use self::keys::{Keys, Position};
 use self::record::split_records;
 pub use self::record::{ALERT, DATA, GENEROUS, HANDSHAKE, Record, encoded, entries, frames_of};
-use super::Recordings;
-use super::recordings::Checked;
+use super::recordings::Kept;
 use super::tls::Tls;
 use crate::config::Config;
 use crate::connection::Connection;
@@ -72,7 +71,7 @@ pub struct Peer {
     keys: Keys,
     wires: BTreeMap<ConnectionId, Wire>,
     endpoint: Endpoint,
-    _checked: Checked,
+    _kept: Kept,
 }
 
 impl Peer {
@@ -131,14 +130,14 @@ impl Peer {
         let Some(Incoming::New(session)) = endpoint.handle_bytes(now, incoming, &mut hello) else {
             panic!("a ClientHello without a token starts a session");
         };
-        let checked = Checked::new();
-        let recorder = checked.recordings().map(Recordings::recorder);
+        let kept = Kept::new();
+        let recorder = kept.recorder();
         let mut conn = Connection::server_with(now, Arc::new(config), server_tls, session, Seed([2; 32]), recorder);
         conn.handle_bytes(now, FIRST, &mut hello);
         let sealed = feed(&mut *tls, &transmit(&mut conn, now, FIRST));
         let finished = written(&mut *tls);
         let agreed = tls.finish().expect("the handshake is over");
-        Self { _checked: checked, ..Self::new(conn, now, agreed, finished, sealed, endpoint) }
+        Self { _kept: kept, ..Self::new(conn, now, agreed, finished, sealed, endpoint) }
     }
 
     /// Sends what [`Peer::before_finished`] holds back.
@@ -149,15 +148,15 @@ impl Peer {
 
     fn scripted_server(config: Config, (client_tls, mut tls): Handshakes) -> Self {
         let now = Time::from_millis(1000);
-        let checked = Checked::new();
-        let recorder = checked.recordings().map(Recordings::recorder);
+        let kept = Kept::new();
+        let recorder = kept.recorder();
         let mut conn = Connection::client_with(now, Arc::new(config), client_tls, Seed([3; 32]), recorder);
         feed(&mut *tls, &transmit(&mut conn, now, FIRST));
         conn.handle_bytes(now, FIRST, &mut BytesMut::from(&written(&mut *tls)[..]));
         let sealed = feed(&mut *tls, &transmit(&mut conn, now, FIRST));
         let tickets = written(&mut *tls);
         let agreed = tls.finish().expect("the handshake is over");
-        let mut peer = Self { _checked: checked, ..Self::new(conn, now, agreed, Vec::new(), sealed, endpoint()) };
+        let mut peer = Self { _kept: kept, ..Self::new(conn, now, agreed, Vec::new(), sealed, endpoint()) };
         peer.send_bytes(FIRST, &tickets);
         peer
     }
@@ -189,7 +188,7 @@ impl Peer {
             keys,
             wires: BTreeMap::from([(FIRST, first)]),
             endpoint,
-            _checked: Checked::default(),
+            _kept: Kept::default(),
         };
         peer.take_in(FIRST, &sealed);
         peer
