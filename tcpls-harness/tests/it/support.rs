@@ -12,6 +12,7 @@ use tcpls_harness::dial::Keep;
 use tcpls_harness::files::{Content, fetch};
 use tcpls_harness::net::{ClientOptions, Events, Listener, RecvStream, ServerOptions, Session};
 use tcpls_harness::relay::{PathOptions, Relay};
+use tcpls_harness::sim::swarm::{Tally, save};
 use tcpls_harness::tls::{Identity, Trust};
 use tokio::net::TcpStream;
 
@@ -203,4 +204,13 @@ impl Write for Lines {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// Panics if random scenarios failed, once the recordings of the first three are written.
+pub(crate) fn nothing_failed(tally: &Tally) {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for failure in tally.failures.iter().take(3) {
+        println!("{}", save(failure, directory).unwrap().text);
+    }
+    assert!(tally.failures.is_empty(), "{:?}", tally.failures);
 }

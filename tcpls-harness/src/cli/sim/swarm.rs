@@ -1,15 +1,18 @@
 //! `tcpls sim swarm`: random scenarios, by the thousand.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::ValueEnum;
 
-use super::super::files::{make_directory, unwritable};
+use super::super::files::make_directory;
 use super::super::units::size;
 use super::super::{Outcome, output};
-use crate::sim::swarm::{Mode, generate, minimise, record, replayed_swarm, swarm};
+use crate::sim::swarm::{Mode, generate, replayed_swarm, save, swarm};
+
+/// Where failing scenarios are written unless the command line says where.
+const DIRECTORY: &str = "swarm-failures";
 
 /// What to run.
 #[derive(Debug, clap::Args)]
@@ -26,8 +29,8 @@ pub struct Args {
     /// Print the scenario of each seed instead of running it
     #[arg(long)]
     print: bool,
-    /// Write up to three failing scenarios, reduced, to this directory instead of printing them, and beside each what its
-    /// sessions recorded, for "tcpls replay"; created if it does not exist
+    /// Write up to three failing scenarios, reduced, to this directory, and beside each what its sessions recorded, for
+    /// "tcpls replay"; created if it does not exist. Default: swarm-failures, if anything fails
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
     /// Record all sessions and replay them; a replay that differs counts as a failure
@@ -87,19 +90,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
     for failure in &tally.failures {
         output::result(format_args!("seed {} {}: {}", failure.seed, failure.mode, failure.what.join("; ")))?;
     }
+    let directory = args.save.as_deref().unwrap_or(Path::new(DIRECTORY));
+    if !tally.failures.is_empty() {
+        make_directory(directory, "--save")?;
+    }
     for failure in tally.failures.iter().take(3) {
-        let smallest = minimise(&generate(failure.seed, failure.mode), failure.seed);
-        let text =
-            format!("# tcpls sim run --seed {} : {}\n{}", failure.seed, failure.what.join("; "), smallest.print());
-        match &args.save {
-            Some(directory) => {
-                let path = directory.join(format!("seed-{}.toml", failure.seed));
-                std::fs::write(&path, text).map_err(|error| unwritable(&path, error))?;
-                let path = path.with_extension("tcplsrec");
-                std::fs::write(&path, record(&smallest, failure.seed)).map_err(|error| unwritable(&path, error))?;
-            }
-            None => output::result(format_args!("\n{text}"))?,
-        }
+        let saved = save(failure, directory).map_err(|error| format!("can't write {error}"))?;
+        output::result(format_args!("\n{}", saved.text))?;
     }
     _ = std::panic::take_hook();
     if tally.failures.is_empty() { Ok(()) } else { Err(format!("{} runs failed", tally.failures.len()).into()) }

@@ -191,8 +191,9 @@ impl Driver {
         self.conn.withdraw(id).map_err(|error| error.to_string())
     }
 
-    /// Asks the peer for options of the TCP connections on a path.
-    pub(crate) fn ask_options(&mut self, path: usize) -> Result<(), String> {
+    /// Asks the peer for options of the TCP connections on a path. It takes a round trip until they are answered.
+    pub(crate) fn ask_options(&mut self, now: Time, path: usize) -> Result<(), String> {
+        self.disturbed = now;
         let reno = CongestionName::new("reno").map(TcpOption::CongestionControl).map_err(|error| error.to_string())?;
         for tcp in self.on_path(path).collect::<Vec<_>>() {
             for option in [TcpOption::UserTimeout(ASKED_TIMEOUT), TcpOption::KeepAlive(None), reno.clone()] {

@@ -4,6 +4,7 @@
 mod extras;
 mod generate;
 mod minimise;
+mod save;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -13,6 +14,7 @@ use tcpls_core::testing::Recordings;
 
 pub use self::generate::{Mode, generate};
 pub use self::minimise::minimise;
+pub use self::save::{Saved, save};
 use crate::sim::report::{Report, SessionReport};
 use crate::sim::scenario::{Scenario, Transport};
 use crate::sim::world::{RunOptions, run};

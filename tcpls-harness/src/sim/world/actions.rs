@@ -33,7 +33,7 @@ pub(super) fn perform(
         ActionKind::Close => conn.close(now, ErrorCode(0), b""),
         ActionKind::Advertise => return driver.advertise(path),
         ActionKind::Withdraw => return driver.withdraw(path),
-        ActionKind::AskOptions => return driver.ask_options(path),
+        ActionKind::AskOptions => return driver.ask_options(now, path),
         ActionKind::TcpOption => {
             conn.send_tcp_option(USER_TIMEOUT_OPTION, &[0, 30]).map_err(|error| error.to_string())?;
         }
