@@ -42,6 +42,9 @@ mod proxy;
 mod proxy_limits;
 mod qlog;
 mod record;
+#[cfg(unix)]
+#[path = "recorded/failover.rs"]
+mod recorded_failover;
 mod refusals;
 mod runtimes;
 mod second_provider;

@@ -54,17 +54,31 @@ async fn simulated_sessions_replay_as_recorded_until_an_event_or_to_their_end() 
     assert!(std::fs::read_to_string(&trace).unwrap().contains("\"what\":\"lost\""));
 }
 
+/// The suite compiles and runs "recorded/failover.rs". With `UPDATE_DOCS=1`, that is made anew.
 #[tokio::test]
-async fn a_test_that_is_written_has_the_recording_beside_it() {
+async fn a_test_that_is_written_is_the_one_that_this_suite_runs() {
+    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/recorded");
     let directory = Directory::new("replay-test");
-    let file = simulated(&directory).await;
-    let test = directory.path().join("reset.rs");
-    let output = run(&["replay", &file, "--test", test.to_str().unwrap()]).await;
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let scenario = recorded.join("failover.toml");
+    let output = run(&["sim", "run", scenario.to_str().unwrap(), "--record", &at("session.tcplsrec")]).await;
     assert!(output.status.success(), "{output:?}");
-    let source = std::fs::read_to_string(&test).unwrap();
-    assert!(source.contains("fn reset_replays_as_recorded()") && source.contains("include_bytes!(\"reset.tcplsrec\")"));
-    let beside = std::fs::read(test.with_extension("tcplsrec")).unwrap();
-    assert_eq!(beside, std::fs::read(&file).unwrap());
+    let output = run(&["replay", &at("session.tcplsrec"), "--test", &at("failover.rs")]).await;
+    assert!(output.status.success(), "{output:?}");
+    let beside = std::fs::read(at("failover.tcplsrec")).unwrap();
+    assert!(beside == std::fs::read(at("session.tcplsrec")).unwrap(), "the recording is beside the test");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        for name in ["failover.rs", "failover.tcplsrec"] {
+            std::fs::copy(at(name), recorded.join(name)).unwrap();
+        }
+    }
+    let shown = |name: &str| std::fs::read(recorded.join(name)).unwrap();
+    let source = std::fs::read(at("failover.rs")).unwrap();
+    assert!(source == shown("failover.rs"), "run this test with UPDATE_DOCS=1: {}", text(&source));
+    assert!(
+        beside == shown("failover.tcplsrec"),
+        "sessions decide otherwise than when they were recorded: if that is intended, run this test with UPDATE_DOCS=1"
+    );
 }
 
 #[tokio::test]
@@ -82,6 +96,23 @@ async fn what_is_no_recording_or_damaged_is_refused_with_the_reason() {
     assert!(!output.status.success() && text(&output.stderr).contains("not a recording"), "{output:?}");
     let output = run(&["replay", &file, "--until", "nonsense"]).await;
     assert!(text(&output.stderr).contains("the events are:"), "{output:?}");
+}
+
+#[tokio::test]
+async fn trace_ring_of_a_demo_has_the_outage_at_both_ends_and_becomes_a_page() {
+    let directory = Directory::new("trace-ring");
+    let traces = directory.path().join("traces");
+    let output = run(&["demo", "--size", "8MiB", "--trace-ring", &format!("{},2MiB", traces.display())]).await;
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("traces of 2 sessions with anomalies in"), "{said}");
+    let files: Vec<_> = std::fs::read_dir(&traces).unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(files.len(), 2);
+    for file in files {
+        assert!(std::fs::read_to_string(&file).unwrap().contains("\"what\":\"lost\""));
+        let page = file.with_extension("html");
+        let output = run(&["view", file.to_str().unwrap(), "-o", page.to_str().unwrap()]).await;
+        assert!(output.status.success() && page.exists(), "{output:?}");
+    }
 }
 
 #[cfg(unix)]
