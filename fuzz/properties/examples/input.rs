@@ -7,8 +7,11 @@
 
 use tcpls_fuzz_properties as properties;
 
+/// A name and what it runs.
+type Target = (&'static str, fn(&[u8]));
+
 /// The targets that have sessions.
-const TARGETS: [(&str, fn(&[u8])); 5] = [
+const TARGETS: [Target; 5] = [
     ("acks", properties::acks),
     ("bytes", properties::bytes),
     ("early", properties::early),

@@ -261,7 +261,8 @@ impl Connection {
         self.lost.clear();
         self.ending.reason = Some(reason);
         self.trace_state();
-        self.ending.reason.iter().for_each(|reason| self.trace.emit(|| Event::Closed { reason }));
+        let truncated = self.streams.is_truncated();
+        self.ending.reason.iter().for_each(|reason| self.trace.emit(|| Event::Closed { reason, truncated }));
     }
 
     /// Moves the pending bytes of the TLS library into the queue of the first TCP connection.

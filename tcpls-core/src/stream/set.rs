@@ -96,6 +96,8 @@ struct Ending {
     outgoing_dropped: bool,
     /// The peer sends no more.
     truncated: bool,
+    /// A receiving half had not ended then.
+    has_cut: bool,
     /// All is over.
     aborted: bool,
 }

@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue};
 
 const OPTION: &str = "--config";
 /// Options that may stand in front of the subcommand.
-const GLOBAL: [&str; 2] = [OPTION, "--qlog"];
+const GLOBAL: [&str; 3] = [OPTION, "--qlog", "--trace-ring"];
 /// What makes no sense in a file.
 const NOT_HERE: [&str; 3] = ["config", "help", "version"];
 

@@ -22,7 +22,7 @@ use super::record::RecordArgs;
 use super::signals::Signals;
 use super::units::{parse_size, rate, size};
 use super::watch::{INTERVAL, Story, Watch};
-use super::{Outcome, output, qlog, report, view};
+use super::{Outcome, output, qlog, report, trace_ring, view};
 use crate::files::send_all;
 use crate::net::{ClientOptions, Listener, ServerOptions, Session};
 use crate::relay::{PathOptions, Relay};
@@ -148,6 +148,7 @@ impl Scene {
             let mut options = ServerOptions::new(identity.server(&[PROTOCOL])?);
             options.record.clone_from(&record);
             options.qlog = qlog::current();
+            options.trace_ring = trace_ring::current();
             Ok(Listener::bind(&ips.map(|ip| SocketAddr::new(ip, 0)), options)?)
         };
         let listener = listen([v4, v6]).or_else(|_| listen([v4, v4]))?;
@@ -161,6 +162,7 @@ impl Scene {
         let mut options = ClientOptions::new(tls, ServerName::try_from("localhost")?);
         options.record = record;
         options.qlog = qlog::current();
+        options.trace_ring = trace_ring::current();
         let source: Box<dyn Read + Send> = match &args.file {
             Some(path) => Box::new(File::open(path).map_err(|error| unreadable(path, error))?),
             None => Box::new(MadeUp(0x9e37_79b9_7f4a_7c15).take(len)),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::paths::no_zone;
-use super::{Outcome, qlog, systemd, zones};
+use super::{Outcome, qlog, systemd, trace_ring, zones};
 use crate::net::{Listener, Network, ServerOptions};
 
 /// Where a server listens, and where else clients reach it.
@@ -66,6 +66,7 @@ impl ListenArgs {
     /// Puts what clients learn into a server's options, and what is written about its sessions.
     pub(crate) fn apply(&self, options: &mut ServerOptions) {
         options.qlog = qlog::current();
+        options.trace_ring = trace_ring::current();
         options.proxy_protocol.clone_from(&self.proxy_protocol);
         let addresses = |list: &[AdvertiseAs]| list.iter().map(|AdvertiseAs(address)| *address).collect();
         #[cfg(unix)]

@@ -54,6 +54,7 @@ pub mod state;
 pub mod status;
 mod systemd;
 mod text;
+mod trace_ring;
 pub mod tunnel;
 pub mod units;
 pub mod uplinks;
@@ -91,6 +92,10 @@ pub struct Cli {
     /// docs/qlog.md describes the events
     #[arg(long, global = true, value_name = "DIR")]
     qlog: Option<std::path::PathBuf>,
+    /// Keep the last part of the trace of each session over sockets in memory, 1 MiB or SIZE, and write it to this directory
+    /// when a TCP connection stalls or is lost, or the session ends by an error. "tcpls view" shows it
+    #[arg(long, global = true, value_name = "DIR[,SIZE]", value_parser = trace_ring::parse)]
+    trace_ring: Option<trace_ring::Place>,
     #[command(subcommand)]
     command: Command,
 }
@@ -144,12 +149,13 @@ pub fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         let serves = cli.command.is_server();
-        let outcome = match cli.command.prepare(cli.qlog.as_deref()) {
+        let outcome = match cli.command.prepare(cli.qlog.as_deref(), cli.trace_ring.as_ref()) {
             Ok(_offer) => cli.command.run().await,
             Err(error) => Err(error),
         };
         let code = outcome.map_or_else(|error| fail(&*error), |()| 0);
         qlog::finish().await;
+        trace_ring::finish();
         match output::finish(serves || code > SIGNALLED).await {
             Err(error) if code == 0 => {
                 let code = fail(&*error);
@@ -271,9 +277,11 @@ impl Command {
     }
 
     /// Starts the logs, and answers `tcpls status` until what is returned is dropped.
-    fn prepare(&self, qlog: Option<&std::path::Path>) -> Outcome<impl Sized + use<>> {
+    fn prepare(&self, qlog: Option<&std::path::Path>, ring: Option<&trace_ring::Place>) -> Outcome<impl Sized + use<>> {
         let wants_json = config::wants_json(&std::env::args_os().collect::<Vec<_>>());
-        report::or_error(logs::start().and_then(|()| qlog::start(qlog, self.sessions())), wants_json)?;
+        let started =
+            logs::start().and_then(|()| qlog::start(qlog, self.sessions())).and_then(|()| trace_ring::start(ring));
+        report::or_error(started, wants_json)?;
         let Some((name, args, json)) = self.status() else { return Ok(None) };
         report::or_error(status::offer(name, args.status_socket.as_deref()), json)
     }

@@ -1,4 +1,4 @@
-//! Where the events of a session over sockets go: to the log, and to a qlog file.
+//! Where the events of a session over sockets go: to the log, to a qlog file, and to a trace ring.
 
 use std::net::SocketAddr;
 
@@ -8,17 +8,20 @@ use crate::net::log;
 #[cfg(feature = "json")]
 use crate::net::os::now;
 #[cfg(feature = "json")]
-use crate::trace::{Both, qlog::Qlog};
+use crate::trace::{Both, qlog::Qlog, ring::Ring};
 
 /// Gives a session that has just begun with `peer` the sinks that are wanted.
 pub(super) fn attached(
     mut conn: Connection,
     peer: SocketAddr,
     #[cfg(feature = "json")] qlog: Option<&Qlog>,
+    #[cfg(feature = "json")] ring: Option<&Ring>,
 ) -> Connection {
-    let log = log::sink(&conn, peer);
+    let sink = log::sink(&conn, peer);
     #[cfg(feature = "json")]
-    let log = Both::of(log, qlog.map(|qlog| qlog.session(conn.side(), now())));
-    conn.set_trace(log);
+    let sink = Both::of(sink, qlog.map(|qlog| qlog.session(conn.side(), now())));
+    #[cfg(feature = "json")]
+    let sink = Both::of(sink, ring.map(|ring| ring.sink(&conn)));
+    conn.set_trace(sink);
     conn
 }

@@ -106,7 +106,7 @@ impl Serialize for EventJson<'_> {
             Event::StateChanged { from, to } => fields!(map, from: variant(&from), to: variant(&to)),
             Event::Draining { streams } | Event::PeerDraining { streams } => fields!(map, streams: streams),
             Event::Closing { error } | Event::PeerClosing { error } => fields!(map, error: ErrorJson::from(error)),
-            Event::Closed { reason } => fields!(map, reason: without_text(reason)),
+            Event::Closed { reason, truncated } => fields!(map, reason: without_text(reason), truncated: truncated),
             // An event of a later version of the core: its name alone.
             _ => {}
         }

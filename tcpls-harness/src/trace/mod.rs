@@ -17,7 +17,9 @@
 
 mod content;
 mod event;
+mod frequent;
 pub mod qlog;
+pub mod ring;
 
 #[cfg(feature = "sim")]
 pub(crate) use self::event::variant;
@@ -53,14 +55,8 @@ impl<W: Write + Send> JsonLines<W> {
 
 impl<W: Write + Send> Sink for JsonLines<W> {
     fn event(&mut self, now: Time, event: &Event<'_>) {
-        #[derive(Serialize)]
-        struct Line<'a> {
-            t: u64,
-            #[serde(flatten)]
-            event: EventJson<'a>,
-        }
         self.line.clear();
-        if append(&mut self.line, &Line { t: now.as_nanos(), event: EventJson(event) }) {
+        if append_event(&mut self.line, now, event) {
             _ = self.out.write_all(&self.line);
         }
     }
@@ -84,6 +80,22 @@ impl Sink for Both {
         self.0.event(now, event);
         self.1.event(now, event);
     }
+
+    fn memory(&self) -> usize {
+        self.0.memory() + self.1.memory()
+    }
+}
+
+/// Appends an event as a line of JSON; whether that worked.
+fn append_event(lines: &mut Vec<u8>, now: Time, event: &Event<'_>) -> bool {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        t: u64,
+        #[serde(flatten)]
+        event: EventJson<'a>,
+    }
+    let t = now.as_nanos();
+    frequent::append(lines, t, event) || append(lines, &Line { t, event: EventJson(event) })
 }
 
 /// Appends `value` as a line of JSON; whether that worked.

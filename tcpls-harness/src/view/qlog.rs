@@ -307,7 +307,7 @@ mod tests {
             Event::TimedOut { reason: TimeoutReason::KeepAlive },
             Event::Draining { streams: 9 },
             Event::Closing { error: ErrorCode(16) },
-            Event::Closed { reason: &CloseReason::HandshakeTimeout },
+            Event::Closed { reason: &CloseReason::HandshakeTimeout, truncated: false },
         ];
         for (number, event) in events.iter().enumerate() {
             let now = start + Duration::from_nanos(1_234_567 * number as u64);

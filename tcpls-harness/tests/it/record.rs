@@ -1,50 +1,85 @@
 //! Recordings of sessions over sockets: they replay, and the command shows where one differs.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tcpls_core::Config;
+use tcpls_core::crypto::rustls::EarlyTickets;
 use tcpls_core::record::Mark;
 use tcpls_core::record::replay::{Recording, Replay};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tcpls_harness::dial::Keep;
-use tcpls_harness::net::{Listener, Record, RecordOptions, ServerOptions, Session};
+use tcpls_harness::net::{ClientOptions, Listener, Record, RecordOptions, ServerOptions, Session};
 use tcpls_harness::sim::swarm::{Mode, generate, record, replayed_swarm};
+use tcpls_harness::trace::ring::{Ring, RingOptions};
+use tcpls_harness::view::Page;
 
-use crate::support::{ANY, Directory, PROTOCOL, identity, lost, pattern, read_all, relay, trust};
+use crate::support::{
+    ANY, Directory, PROTOCOL, identity, joined, lost, nothing_failed, pattern, read_all, relay, trust,
+};
 
-/// Replays all sessions of a file. Returns how many calls each had, and the names of its events.
-fn replay(path: &Path) -> Vec<(u64, Vec<&'static str>)> {
+/// What a replay of a session was.
+#[derive(Default)]
+struct Replayed {
+    calls: u64,
+    /// The names of its events.
+    events: Vec<&'static str>,
+    /// Its items, without numbers: what was called, and what happened.
+    items: BTreeSet<String>,
+}
+
+impl Replayed {
+    fn check(&self, events: &[&'static str], items: &[&str]) {
+        for event in events {
+            assert!(self.events.contains(event), "no {event} among {:?}", self.events);
+        }
+        for item in items {
+            assert!(self.items.iter().any(|other| other.contains(item)), "no {item} among {:#?}", self.items);
+        }
+    }
+}
+
+/// Waits until a recording is written, and replays all of its sessions.
+async fn replay(record: &Record, path: &Path) -> Vec<Replayed> {
+    let record = record.clone();
+    assert!(tokio::task::spawn_blocking(move || record.wait(Duration::from_secs(600))).await.unwrap());
     let file = std::fs::read(path).unwrap();
     let recording = Recording::read(&file).unwrap();
     assert_eq!(recording.damage(), None);
     let replay_one = |session| {
-        let (mut replay, mut calls, mut events) = (Replay::new(session), 0, Vec::new());
+        let (mut replay, mut replayed) = (Replay::new(session), Replayed::default());
         while let Some(step) = replay.step().unwrap_or_else(|error| panic!("session {}: {error}", session.number())) {
-            calls = step.number() + 1;
-            events.extend(step.events());
+            replayed.calls = step.number() + 1;
+            replayed.events.extend(step.events());
+            let items = [step.call()].into_iter().chain(step.outcome());
+            replayed.items.extend(items.map(|item| item.split(|c: char| c.is_ascii_digit()).collect()));
         }
         assert_eq!(session.mark(), Some(Mark::Complete));
-        (calls, events)
+        replayed
     };
     recording.sessions().iter().map(replay_one).collect()
 }
 
 /// A session over two paths, one of which fails during a download, with key updates.
-async fn download_with_failover(record: &Record) {
+async fn download_with_failover(record: &Record, ring: &Ring) {
     let identity = identity();
     let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
     // Keys are updated when half of that many records are sealed.
     let config = Arc::new(Config::default().with(|config| config.confidentiality_limit = Some(1000)));
-    let options = options.with(|options| (options.record, options.config) = (Some(record.clone()), config.clone()));
+    let options = options.with(|options| {
+        (options.record, options.config) = (Some(record.clone()), config.clone());
+        options.trace_ring = Some(ring.clone());
+    });
     let mut listener = Listener::bind(&[ANY, ANY], options).unwrap();
     let path = relay(listener.local_addresses()[0]);
     let addresses = [path.address(), listener.local_addresses()[1]];
     let tls = trust(&identity).client(&[PROTOCOL]).unwrap();
-    let mut options = tcpls_harness::net::ClientOptions::new(tls, "localhost".try_into().unwrap());
+    let mut options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     options.dial.keep = Keep::Paths;
     (options.record, options.config) = (Some(record.clone()), config);
+    options.trace_ring = Some(ring.clone());
     let (client, server) = tokio::join!(Session::connect(&addresses, options), listener.accept());
     let client = client.unwrap();
     let mut events = client.events();
@@ -75,32 +110,85 @@ async fn session_over_sockets_with_failover_and_key_update_replays() {
     let directory = Directory::new("record");
     let path = directory.path().join("failover.tcplsrec");
     let record = Record::create(&path, RecordOptions::default()).unwrap();
-    download_with_failover(&record).await;
-    let record = Arc::new(record);
-    assert!(
-        tokio::task::spawn_blocking({
-            let record = record.clone();
-            move || record.wait(Duration::from_secs(600))
-        })
-        .await
-        .unwrap()
-    );
-    let sessions = replay(&path);
+    let ring = Ring::new(&RingOptions::new(directory.path().join("traces"))).unwrap();
+    download_with_failover(&record, &ring).await;
+    let sessions = replay(&record, &path).await;
     assert_eq!(sessions.len(), 2);
-    for (calls, events) in sessions {
-        assert!(calls > 100, "{calls}");
-        for expected in ["lost", "joined", "closed"] {
-            assert!(events.contains(&expected), "no {expected} among {events:?}");
-        }
+    for replayed in sessions {
+        assert!(replayed.calls > 100, "{}", replayed.calls);
+        replayed.check(&["lost", "joined", "closed"], &[]);
         let updates = ["key-update-sent", "key-update-received"];
-        assert!(updates.iter().any(|update| events.contains(update)), "no key update among {events:?}");
+        assert!(updates.iter().any(|update| replayed.events.contains(update)), "no update: {:?}", replayed.events);
     }
+    // The same sessions lost a TCP connection, which is an anomaly at both ends.
+    assert!(tokio::task::spawn_blocking(move || ring.flush(Duration::from_secs(600))).await.unwrap());
+    let files = std::fs::read_dir(directory.path().join("traces")).unwrap();
+    let mut sides = Vec::new();
+    for file in files.map(|file| file.unwrap().path()) {
+        let trace = std::fs::read_to_string(&file).unwrap();
+        assert_eq!((trace.matches("\"what\":\"lost\"").count(), trace.matches("\"what\":\"closed\"").count()), (1, 1));
+        assert!(Page::of_trace(trace.as_bytes()).unwrap().events() > 100);
+        sides.push(file.to_str().unwrap().rsplit(['-', '.']).nth(1).unwrap().to_owned());
+    }
+    sides.sort();
+    assert_eq!(sides, ["client", "server"]);
+}
+
+#[tokio::test]
+async fn session_over_sockets_with_early_data_and_a_resumed_join_replays() {
+    let directory = Directory::new("record-early");
+    let path = directory.path().join("early.tcplsrec");
+    let record = Record::create(&path, RecordOptions::default()).unwrap();
+    let identity = identity();
+    let tls = identity.server(&[PROTOCOL]).unwrap().with_early_data().unwrap();
+    let options = ServerOptions::new(tls).with(|options| {
+        (options.early_data, options.record) = (true, Some(record.clone()));
+    });
+    let mut listener = Listener::bind(&[ANY], options).unwrap();
+    let addresses = [listener.local_addresses()[0]];
+    let tls = trust(&identity).client(&[PROTOCOL]).unwrap().with_early_data(Arc::new(EarlyTickets::default()));
+    // The first session gets tickets, the second sends its request with one of them.
+    for is_early in [false, true] {
+        let mut options = ClientOptions::new(tls.clone(), "localhost".try_into().unwrap());
+        (options.dial.keep, options.early_data, options.record) = (Keep::Session, true, Some(record.clone()));
+        let client = async {
+            let client = Session::connect(&addresses, options).await.unwrap();
+            let mut stream = client.open_stream().await.unwrap();
+            stream.write_chunk(bytes::Bytes::from_static(b"a request")).await.unwrap();
+            stream.finish().unwrap();
+            assert_eq!(read_all(stream.recv()).await, b"an answer");
+            client.handshake_confirmed().await.unwrap();
+            let mut events = client.events();
+            let second = client.add_tcp(addresses[0], None).await.unwrap();
+            while joined(&mut events).await != second {}
+            client.close(ErrorCode(0), b"").await;
+        };
+        let server = async {
+            let server = listener.accept().await;
+            let mut stream = server.accept_stream().await.unwrap();
+            assert_eq!(stream.is_early(), is_early);
+            assert_eq!(read_all(stream.recv()).await, b"a request");
+            stream.write_chunk(bytes::Bytes::from_static(b"an answer")).await.unwrap();
+            stream.finish().unwrap();
+            server.closed().await;
+        };
+        tokio::join!(client, server);
+    }
+    drop(listener);
+    let sessions = replay(&record, &path).await;
+    assert_eq!(sessions.len(), 4);
+    for (number, replayed) in sessions.iter().enumerate() {
+        let join = if number % 2 == 0 { "TlsJoin { done: true }" } else { "resumption: Some(" };
+        replayed.check(&["established", "joined", "closed"], &[join]);
+    }
+    sessions[2].check(&[], &["sends early data on tcp "]);
+    sessions[3].check(&[], &["TlsEarly { is_some: true"]);
 }
 
 #[test]
 fn random_scenarios_replay_as_recorded() {
     let tally = replayed_swarm(0..12, &[Mode::Safety, Mode::Liveness], 2);
-    assert!(tally.failures.is_empty(), "{:?}", tally.failures);
+    nothing_failed(&tally);
 }
 
 #[test]

@@ -283,6 +283,9 @@ pub enum Event<'a> {
     Closed {
         /// Why.
         reason: &'a CloseReason,
+        /// Whether the session ended before a stream of the peer did: reading it ends with
+        /// [`ReadError::Truncated`](crate::error::ReadError::Truncated).
+        truncated: bool,
     },
 }
 

@@ -12,7 +12,14 @@ impl Streams {
         self.shared.ending.truncated = true;
         let ids: Vec<StreamId> = self.map.keys().copied().collect();
         let cut = |id| self.update(id, |stream, _| stream.recv.truncate()) == Some(true);
-        ids.into_iter().map(cut).fold(false, core::ops::BitOr::bitor)
+        let any = ids.into_iter().map(cut).fold(false, core::ops::BitOr::bitor);
+        self.shared.ending.has_cut |= any;
+        any
+    }
+
+    /// Whether a receiving half ended with `ReadError::Truncated`.
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.shared.ending.has_cut
     }
 
     /// The session is closed by an error: nothing is readable or writable any more, and no memory is held.
@@ -20,7 +27,8 @@ impl Streams {
         self.shared.undelivered = self.undelivered();
         self.map = BTreeMap::new();
         let shared = &mut self.shared;
-        shared.ending = Ending { writing_stopped: true, outgoing_dropped: true, truncated: true, aborted: true };
+        shared.ending =
+            Ending { writing_stopped: true, outgoing_dropped: true, truncated: true, aborted: true, ..shared.ending };
         shared.below = 0;
         shared.schedule = Schedule::default();
         shared.blocked = Blocked::default();

@@ -10,7 +10,7 @@ use super::super::paths::{follow_advertised, resolve, server_name, tell_troubles
 #[cfg(feature = "openssl")]
 use super::super::session_cache::SessionCache;
 use super::super::url::Url;
-use super::super::{Outcome, qlog, status};
+use super::super::{Outcome, qlog, status, trace_ring};
 #[cfg(unix)]
 use super::program;
 use super::renewal::{Dial, DialError};
@@ -58,6 +58,7 @@ impl Dialer {
             args.early.apply_to_options(options);
             options.record.clone_from(&record);
             options.qlog = qlog::current();
+            options.trace_ring = trace_ring::current();
             options.socket.fast_open = args.fast_open;
         }
         if !given.is_empty() {

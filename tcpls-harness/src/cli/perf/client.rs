@@ -17,7 +17,7 @@ use crate::cli::report::TcpReport;
 use crate::cli::signals::Signals;
 use crate::cli::units::{bits_per_second, parse_size, rate, size, time};
 use crate::cli::uplinks::UplinkArgs;
-use crate::cli::{Outcome, output, qlog, report};
+use crate::cli::{Outcome, output, qlog, report, trace_ring};
 use crate::dial::{DialOptions, Keep, Path};
 use crate::net::{ClientOptions, Session};
 
@@ -134,7 +134,10 @@ async fn open(args: &Args) -> Outcome<Session> {
         args.trust.client(args.trust.read_invite()?.as_ref(), &[PROTOCOL], None)?,
         server_name(&args.name)?,
     );
-    let options = options.with(|options| options.qlog = qlog::current());
+    let options = options.with(|options| {
+        options.qlog = qlog::current();
+        options.trace_ring = trace_ring::current();
+    });
     let mut options = ClientOptions { dial: DialOptions { keep: Keep::Session, ..DialOptions::default() }, ..options };
     options.record = args.record.start()?;
     let paths = args.uplinks.plan(&addresses, args.connect.len(), &mut options);

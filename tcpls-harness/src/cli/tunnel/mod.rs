@@ -30,7 +30,7 @@ use super::record::RecordArgs;
 use super::resumed_joins::JoinArgs;
 use super::text::visible;
 use super::units::parse_duration;
-use super::{Outcome, qlog, status};
+use super::{Outcome, qlog, status, trace_ring};
 use crate::net::{ClientOptions, ConnectError, PathFault, Runtime, Session};
 use crate::proxy::{
     Credentials, End, Invite, PROTOCOL, Refusal, Served, Spliced, Tunnel, TunnelOptions, TunnelReport, session_config,
@@ -127,6 +127,7 @@ impl TunnelArgs {
         self.paths.advertised.apply(&mut options);
         options.record = self.record.start()?;
         options.qlog = qlog::current();
+        options.trace_ring = trace_ring::current();
         Ok(options)
     }
 

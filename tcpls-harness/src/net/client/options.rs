@@ -15,6 +15,8 @@ use crate::net::socket::SocketOptions;
 use crate::net::tcp_option::OptionPolicy;
 #[cfg(feature = "json")]
 use crate::trace::qlog::Qlog;
+#[cfg(feature = "json")]
+use crate::trace::ring::Ring;
 
 /// The shortest time limit for TCP to connect.
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
@@ -86,6 +88,10 @@ pub struct ClientOptions {
     #[cfg(feature = "json")]
     #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
     pub qlog: Option<Qlog>,
+    /// Keeps the last part of each session's trace in memory, and writes it if something goes wrong (`docs/trace.md`).
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    pub trace_ring: Option<Ring>,
 }
 
 impl ClientOptions {
@@ -119,6 +125,8 @@ impl ClientOptions {
             record: None,
             #[cfg(feature = "json")]
             qlog: None,
+            #[cfg(feature = "json")]
+            trace_ring: None,
         }
     }
 

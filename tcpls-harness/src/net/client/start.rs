@@ -188,6 +188,8 @@ impl Start {
             path.remote,
             #[cfg(feature = "json")]
             self.options.qlog.as_ref(),
+            #[cfg(feature = "json")]
+            self.options.trace_ring.as_ref(),
         );
         let advice = Advice::new(self.options.addresses.clone(), path.remote).from(self.options.locals.clone());
         let shared = Shared::new(conn, Some(advice));

@@ -19,6 +19,8 @@ use crate::net::tcp_option::OptionPolicy;
 use crate::rate_limit::RateLimit;
 #[cfg(feature = "json")]
 use crate::trace::qlog::Qlog;
+#[cfg(feature = "json")]
+use crate::trace::ring::Ring;
 
 /// Default number of refused TCP connections that linger.
 const MAX_REFUSALS: usize = 256;
@@ -111,6 +113,10 @@ pub struct ServerOptions {
     #[cfg(feature = "json")]
     #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
     pub qlog: Option<Qlog>,
+    /// Keeps the last part of each session's trace in memory, and writes it if something goes wrong (`docs/trace.md`).
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    pub trace_ring: Option<Ring>,
 }
 
 impl ServerOptions {
@@ -154,6 +160,8 @@ impl ServerOptions {
             record: None,
             #[cfg(feature = "json")]
             qlog: None,
+            #[cfg(feature = "json")]
+            trace_ring: None,
         }
     }
 

@@ -362,6 +362,8 @@ impl Router {
             origin.address,
             #[cfg(feature = "json")]
             self.options.qlog.as_ref(),
+            #[cfg(feature = "json")]
+            self.options.trace_ring.as_ref(),
         );
         let shared = Shared::new(conn, None);
         shared.access(|state| state.options.allow(&self.options.peer_options));

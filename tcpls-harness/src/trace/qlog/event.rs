@@ -190,7 +190,7 @@ impl Serialize for Data<'_> {
             Event::StateChanged { from, to } => fields!(map, old: state_name(from), new: state_name(to)),
             Event::Draining { streams } | Event::PeerDraining { streams } => fields!(map, streams: streams),
             Event::Closing { error } | Event::PeerClosing { error } => fields!(map, error: ErrorJson::from(error)),
-            Event::Closed { reason } => fields!(map, reason: without_text(reason)),
+            Event::Closed { reason, .. } => fields!(map, reason: without_text(reason)),
             // What has no fields but the TCP connection, and an event of a later version of the core.
             _ => {}
         }

@@ -31,6 +31,7 @@ async fn each_error_about_a_file_names_the_file_and_the_cause() {
         (vec!["sim", "run", SCENARIO, "--view", &missing], &missing),
         (vec!["view", &missing, "-o", &missing], &missing),
         (vec!["demo", "--view", &missing], &missing),
+        (vec!["demo", "--trace-ring", &below_file], &below_file),
         (vec!["sim", "swarm", "--seeds", "0..1", "--save", &below_file], &below_file),
         (vec!["demo", "--file", &missing], &missing),
         (vec!["demo", "--file", &root], &root),
