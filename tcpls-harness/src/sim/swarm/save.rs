@@ -73,6 +73,7 @@ mod tests {
         assert!(text == saved.text && text.contains(&command), "{text}");
         assert_eq!(faults_of(&Scenario::parse(&text).unwrap(), seed), what);
         let file = std::fs::read(&saved.recording).unwrap();
+        assert!(file == record(&scenario, seed), "it is that of the scenario beside it");
         let recording = Recording::read(&file).unwrap();
         let mut events = Vec::new();
         for session in recording.sessions() {
