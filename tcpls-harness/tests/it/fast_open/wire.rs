@@ -306,7 +306,7 @@ fn file_of_10_kb_arrives_while_nothing_but_the_syn_has_reached_the_server() {
     });
 }
 
-/// The kernel repeats a SYN after a second, so this takes as long.
+/// The client gives the TCP connection up about when the kernel would repeat the SYN, so this takes a second.
 #[test]
 fn path_that_loses_syns_with_data_is_joined_without_and_gets_none_afterwards() {
     in_namespace(async || {
@@ -316,7 +316,7 @@ fn path_that_loses_syns_with_data_is_joined_without_and_gets_none_afterwards() {
         visit.rejoin().await;
         let syns = visit.wire.syns().split_off(before);
         assert!(is_hello(&syns[0].data) && syns[0].is_lost, "{syns:?}");
-        assert!(syns.len() == 2 && syns[1].data.is_empty(), "TCP repeats it without data: {syns:?}");
+        assert!(syns.len() == 2 && syns[1].data.is_empty(), "the next attempt has none: {syns:?}");
         // The path would take data again, and the kernel has the cookie.
         visit.wire.set(Rule::Pass);
         visit.rejoin().await;
