@@ -17,7 +17,7 @@ use super::run::{Settings, run};
 use super::scenario::{self, Scenario};
 use super::scratch::{Scratch, find_tcpls};
 use super::summary::Summary;
-use super::{Outcome, calm, first_byte, latency, netns, peer, results, selftest, shares, sums};
+use super::{Outcome, calm, first_byte, inspect, latency, netns, peer, results, selftest, shares, sums};
 
 /// The exit code if the lab is not permitted to create namespaces or devices.
 const NOT_PERMITTED: u8 = 77;
@@ -50,6 +50,8 @@ enum Command {
     Shares(shares::Args),
     /// Measure what thousands of hostile sessions cost a server with limits, and its honest clients. Needs no root
     Sums(sums::Args),
+    /// Train a classifier to tell joins from TLS resumptions without keys, and judge unseen flows. Needs no root
+    Inspect(inspect::Args),
     #[command(hide = true)]
     Hostile(sums::HostileArgs),
     #[command(hide = true)]
@@ -150,6 +152,7 @@ pub(crate) fn main() -> ExitCode {
         },
         Command::Shares(args) => shares::run(&args, &own_command()),
         Command::Sums(args) => sums::run(&args),
+        Command::Inspect(args) => inspect::run(&args, own_command()),
         Command::Hostile(args) => sums::run_hostile(&args),
         Command::Serve(args) => peer::serve(&args),
         Command::Connect(args) => peer::connect(&args),

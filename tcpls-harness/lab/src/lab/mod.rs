@@ -7,6 +7,7 @@ mod command;
 mod first_byte;
 mod forge;
 mod goal;
+mod inspect;
 mod latency;
 mod link;
 mod middlebox;
