@@ -12,6 +12,8 @@ use super::CaptureError;
 const MAX_BLOCK: usize = 1 << 20;
 /// Interfaces of a section; packets of others are passed over.
 const MAX_INTERFACES: usize = 1024;
+/// Type, and the length before and after the content.
+const MIN_BLOCK: u32 = 12;
 const NANOS: u128 = 1_000_000_000;
 
 /// A packet of a capture.
@@ -59,9 +61,14 @@ pub(super) fn read(
     let mut clocks: Vec<Clock> = Vec::new();
     // A refill that brings nothing means that the rest of the file is part of a block.
     let mut refilled_at = None;
+    let mut has_blocks = false;
     let is_cut = loop {
+        if has_blocks && is_too_short(reader.data()) {
+            break true;
+        }
         match reader.next() {
             Ok((len, block)) => {
+                has_blocks = matches!(block, PcapBlockOwned::NG(_));
                 let next = packet(&block, &mut clocks).map_or(ControlFlow::Continue(()), &mut on_packet);
                 reader.consume(len);
                 if len == 0 || next.is_break() {
@@ -84,6 +91,14 @@ pub(super) fn read(
         Some(error) => Err(CaptureError::Read(error)),
         None => Ok(is_cut),
     }
+}
+
+/// Whether a block of a pcapng file has a length that none can have. The parser subtracts from it before it has looked.
+///
+/// In the other byte order, such a length is one that is too long.
+fn is_too_short(block: &[u8]) -> bool {
+    let len = block.get(4..8).and_then(|len| len.try_into().ok());
+    len.is_some_and(|len| u32::from_le_bytes(len).min(u32::from_be_bytes(len)) < MIN_BLOCK)
 }
 
 /// Returns the packet in a block, if it has one.
@@ -225,6 +240,18 @@ mod tests {
             packets(&[&section()[..], &interfaces, &packet_of(number)].concat()).0.len()
         };
         assert_eq!([of(MAX_INTERFACES as u32 - 1), of(MAX_INTERFACES as u32)], [1, 0]);
+    }
+
+    #[test]
+    fn block_that_is_shorter_than_any_ends_the_file() {
+        let first = [&section()[..], &interface(1, (9, 1), [6; 8]), &packet_of(0)].concat();
+        for ty in 0..12_u32 {
+            for len in 0..MIN_BLOCK {
+                let short = [ty.to_le_bytes(), len.to_le_bytes(), [0; 4], [0; 4]].concat();
+                let (packets, is_cut) = packets(&[&first[..], &short, &packet_of(0)].concat());
+                assert_eq!((packets.len(), is_cut), (1, true), "block {ty} of {len} bytes");
+            }
+        }
     }
 
     #[test]
