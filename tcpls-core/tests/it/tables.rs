@@ -58,10 +58,10 @@ pub(crate) fn test_complaint(name: &str) -> Option<String> {
 }
 
 fn harness_source_of(modules: &[&str]) -> PathBuf {
-    let source = harness().join("src");
-    let apart = source.join(modules.join("/")).join("mod.rs");
+    let module = |modules: &[&str]| harness().join("src").join(modules.join("/"));
+    let apart = [module(modules).join("mod.rs"), module(modules).with_extension("rs")];
     let tested = modules.strip_suffix(&["tests"]).unwrap_or(modules);
-    if apart.exists() { apart } else { source.join(tested.join("/")).with_extension("rs") }
+    apart.into_iter().find(|file| file.exists()).unwrap_or_else(|| module(tested).with_extension("rs"))
 }
 
 /// The error in the name of a function, a type, a constant or a field, if any.

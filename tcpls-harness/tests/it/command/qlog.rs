@@ -56,7 +56,7 @@ async fn directory_for_qlog_that_cannot_be_created_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn directory_of_the_variable_that_cannot_be_created_is_a_warning_and_the_command_works() {
+async fn qlogdir_that_cannot_be_created_is_a_warning_and_the_command_works() {
     let directory = Directory::new("qlog-warning");
     let inside = unusable(&directory);
     let (server, address) = Tcpls::serve(directory.path(), &[]).await;
@@ -71,7 +71,7 @@ async fn directory_of_the_variable_that_cannot_be_created_is_a_warning_and_the_c
 }
 
 #[tokio::test]
-async fn commands_without_sessions_leave_the_directory_of_the_variable_and_refuse_the_option() {
+async fn commands_without_sessions_leave_qlogdir_alone_and_refuse_the_option() {
     let directory = Directory::new("qlog-none");
     let (bad, good) = (unusable(&directory), directory.path().join("traces"));
     for variable in [&bad, &good] {
