@@ -148,7 +148,7 @@ mod tests {
                 let helper = Helper::at(path.clone());
                 asks.spawn(async move {
                     let junk = vec![7; SIGNATURE_LEN + MAX_OBJECT];
-                    // Every third brings the longest object, which nobody signed.
+                    // Every third brings the longest object, without a signature.
                     let request = if number % 3 == 0 { Request::Signed(&junk) } else { Request::ByHash(id) };
                     helper.ask(request).await.unwrap()
                 });

@@ -4,7 +4,7 @@ use tcpls_core::ErrorCode;
 use tcpls_core::error::{CloseReason, TcpFault};
 use tcpls_core::trace::Event;
 
-/// Whether something went wrong. Handshakes that fail are not anomalies: anybody can make a server have them. Neither is a
+/// Whether something went wrong. Handshakes that fail are not anomalies: any stranger can make a server have them. Neither is a
 /// FIN, with which a peer ends a TCP connection that it retires.
 pub(super) fn is_one(event: &Event<'_>, is_handshaking: bool) -> bool {
     match event {

@@ -73,8 +73,8 @@ async fn recording_is_shown_as_its_replay_shows_it() {
     assert!(code == Some(0) && said.contains(&of_replay), "{said}");
     assert!(std::fs::read(&page).unwrap() == std::fs::read(&of_replay).unwrap());
     let both = description(page.as_ref());
-    let whos: Vec<&str> = both["ends"].as_array().unwrap().iter().map(|end| end["who"].as_str().unwrap()).collect();
-    assert!(whos.contains(&"The client") && whos.contains(&"The server"), "{whos:?}");
+    let names: Vec<&str> = both["ends"].as_array().unwrap().iter().map(|end| end["who"].as_str().unwrap()).collect();
+    assert!(names.contains(&"The client") && names.contains(&"The server"), "{names:?}");
     let (code, said) = run(&["view", &recording, "-o", &page, "--session", "0"]).await;
     assert_eq!(code, Some(0), "{said}");
     let sessions = description(page.as_ref())["sessions"].clone();

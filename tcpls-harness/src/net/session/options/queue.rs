@@ -127,7 +127,7 @@ mod tests {
         }
         assert!(queue.is_full());
         assert_eq!((queue.forget(ConnectionId(7)).count(), queue.is_full()), (1, false));
-        assert_eq!(queue.forget(ConnectionId(999)).count(), 0, "it is kept, and nobody waits");
+        assert_eq!(queue.forget(ConnectionId(999)).count(), 0, "it is kept, and no call waits");
         queue.note_asked(OptionRequestId(0), oneshot::channel().0);
         assert_eq!((queue.clear().count(), queue.memory()), (256, 0));
     }

@@ -49,7 +49,7 @@ impl Files {
 }
 
 impl Known {
-    /// Opens the file again, unless somebody who may write in the directory has put another there.
+    /// Opens the file again, unless another user of the directory has put another there.
     fn open(&self) -> io::Result<File> {
         let check = |metadata: io::Result<Metadata>| match metadata? {
             metadata if identity(&metadata) == self.identity => Ok(()),

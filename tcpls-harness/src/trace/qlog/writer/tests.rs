@@ -262,7 +262,7 @@ fn open_in(directory: &std::path::Path) -> usize {
 
 #[cfg(unix)]
 #[test]
-fn link_that_somebody_puts_in_place_of_a_file_is_not_followed() {
+fn link_in_place_of_a_file_is_not_followed() {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     let directory = std::env::temp_dir().join(format!("tcpls-qlog-link-{}", process::id()));
