@@ -17,12 +17,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::library;
 use crate::support::{ANY, PROTOCOL, Server, identity, trust};
 
 /// A server with these bounds.
 pub(crate) fn server(change: impl FnOnce(&mut ServerOptions)) -> Server {
     let identity = identity();
-    let mut options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+    let mut options = ServerOptions::new(library::server(&identity, PROTOCOL));
     change(&mut options);
     let listener = Listener::bind(&[ANY], options).unwrap();
     let addresses = listener.local_addresses().to_vec();
@@ -31,9 +32,9 @@ pub(crate) fn server(change: impl FnOnce(&mut ServerOptions)) -> Server {
 
 /// A good ClientHello.
 pub(crate) fn hello(server: &Server) -> Vec<u8> {
-    let tls = trust(&server.identity).client(&[PROTOCOL]).unwrap();
+    let tls = library::client(&trust(&server.identity), PROTOCOL);
     let mut hello = Vec::new();
-    tls.handshake("localhost".try_into().unwrap()).unwrap().write(&mut hello);
+    tls.handshake("localhost").unwrap().write(&mut hello);
     hello
 }
 
@@ -219,8 +220,8 @@ async fn plain_tls_behind_a_box_that_resets_tcpls_needs_the_application() {
     let lost = |failure: &PathFailure| matches!(failure.fault, PathFault::Handshake(CloseReason::LostInHandshake(_)));
     assert!(!failures.is_empty() && failures.iter().all(lost), "{failures:?}");
     assert_eq!(seen.load(Ordering::Relaxed), 1, "nothing was tried behind the application's back");
-    let tls = trust(&server.identity).client(&[PROTOCOL]).unwrap().without_tcpls().unwrap();
-    let plainly = server.options().with(|options| options.tls = Arc::new(tls));
+    let tls = library::plain_client(&trust(&server.identity), PROTOCOL);
+    let plainly = server.options().with(|options| options.tls = tls);
     let addresses = [address];
     let (client, accepted) = tokio::join!(Session::connect(&addresses, plainly), server.listener.accept());
     let client = client.unwrap();

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::attacks::{hello, server};
+use crate::library;
 use crate::support::{ANY, PROTOCOL, Server, identity, joined, lost, trust};
 
 async fn connect(address: SocketAddr) -> (TcpStream, SocketAddr) {
@@ -70,7 +71,7 @@ async fn each_handshake_that_fails_is_reported_with_address_and_reason() {
 async fn a_client_that_does_not_trust_the_server_is_reported() {
     let server = server(|_| {});
     let mut failures = server.listener.handshake_failures();
-    let tls = trust(&identity()).client(&[PROTOCOL]).unwrap();
+    let tls = library::client(&trust(&identity()), PROTOCOL);
     let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     Session::connect(&server.addresses, options).await.unwrap_err();
     let failure = failures.next().await.unwrap();
@@ -127,7 +128,7 @@ async fn a_join_of_a_session_that_has_ended_is_reported() {
 async fn trust_in_anyone_makes_no_failure() {
     let mut server = server(|_| {});
     let mut failures = server.listener.handshake_failures();
-    let options = ClientOptions::new(Trust::Anyone.client(&[PROTOCOL]).unwrap(), "x.example".try_into().unwrap());
+    let options = ClientOptions::new(library::client(&Trust::Anyone, PROTOCOL), "x.example".try_into().unwrap());
     let (client, _accepted) = tokio::join!(Session::connect(&server.addresses, options), server.listener.accept());
     client.unwrap();
     let (stream, own) = connect(server.addresses[0]).await;

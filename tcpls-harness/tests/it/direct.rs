@@ -6,12 +6,13 @@ use tcpls_harness::net::{AddTcpError, Listener, ServerOptions, Session};
 use tcpls_harness::relay::Relay;
 use tokio::io::AsyncWriteExt;
 
+use crate::library;
 use crate::support::{ANY, PROTOCOL, Server, identity, joined, lost, read_all, relay};
 
 /// A server that accepts joins at its own address alone, and a balancer in front of it.
 fn start() -> (Server, Relay) {
     let identity = identity();
-    let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+    let options = ServerOptions::new(library::server(&identity, PROTOCOL));
     // Port 0: the one at which it listens.
     let listener = Listener::bind(&[ANY], options.with(|options| options.direct = vec![ANY])).unwrap();
     let addresses = listener.local_addresses().to_vec();

@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::library;
 use crate::proxy::echo_target;
 use crate::support::{ANY, identity, soon, trust};
 
@@ -35,7 +36,7 @@ struct Process {
 impl Process {
     fn start(identity: &Identity, address: SocketAddr, remote: Option<SocketAddr>) -> Self {
         let config = Config::default().with(|config| config.max_streams = 2000);
-        let options = ServerOptions::new(identity.server(&[proxy::PROTOCOL]).unwrap());
+        let options = ServerOptions::new(library::server(identity, proxy::PROTOCOL));
         let options = options.with(|options| options.config = Arc::new(config));
         let mut listener = Listener::bind(&[address], options).unwrap();
         let address = listener.local_addresses()[0];
@@ -81,7 +82,7 @@ impl Process {
 
 /// A client's tunnel to `server`, which asks for remote ports in each session.
 fn tunnel(identity: &Identity, server: SocketAddr, remote: Option<RemoteForwards>) -> (Tunnel, watch::Receiver<usize>) {
-    let tls = trust(identity).client(&[proxy::PROTOCOL]).unwrap();
+    let tls = library::client(&trust(identity), proxy::PROTOCOL);
     let config = Config::default().with(|config| config.max_streams = 2000);
     let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     let options = options.with(|options| options.config = Arc::new(config));
@@ -202,9 +203,9 @@ async fn remote_port_moves_to_the_next_proxy() {
 #[tokio::test]
 async fn both_ends_of_a_session_learn_of_the_drain() {
     let identity = identity();
-    let options = ServerOptions::new(identity.server(&[proxy::PROTOCOL]).unwrap());
+    let options = ServerOptions::new(library::server(&identity, proxy::PROTOCOL));
     let mut listener = Listener::bind(&[ANY], options).unwrap();
-    let tls = trust(&identity).client(&[proxy::PROTOCOL]).unwrap();
+    let tls = library::client(&trust(&identity), proxy::PROTOCOL);
     let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     let addresses = listener.local_addresses().to_vec();
     let (client, server) = tokio::join!(Session::connect(&addresses, options), listener.accept());
@@ -248,14 +249,14 @@ async fn port_is_free_after_a_drain_although_its_client_leaves_no_room_for_the_a
     const SMALL: usize = 1024;
     let identity = identity();
     let config = Config::default().with(|config| config.send_buffer = SMALL);
-    let options = ServerOptions::new(identity.server(&[proxy::PROTOCOL]).unwrap());
+    let options = ServerOptions::new(library::server(&identity, proxy::PROTOCOL));
     let options = options.with(|options| options.config = Arc::new(config));
     let mut listener = Listener::bind(&[ANY], options).unwrap();
     let addresses = listener.local_addresses().to_vec();
     let config = Config::default().with(|config| {
         (config.initial_stream_window, config.max_stream_window) = (SMALL as u64, SMALL as u64);
     });
-    let tls = trust(&identity).client(&[proxy::PROTOCOL]).unwrap();
+    let tls = library::client(&trust(&identity), proxy::PROTOCOL);
     let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     let options = options.with(|options| options.config = Arc::new(config));
     let (client, session) = tokio::join!(Session::connect(&addresses, options), listener.accept());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tcpls_core::Seed;
 use tcpls_core::connection::Connection;
-use tcpls_core::crypto::rustls::{EarlyTickets, RustlsClient};
+use tcpls_core::crypto::TlsClient;
 use tcpls_core::error::{CloseReason, OpenTcpError};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
@@ -16,6 +16,7 @@ use tcpls_harness::tls::Identity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::library;
 use crate::support::{ANY, PROTOCOL, identity, joined, read_all, soon, trust};
 
 /// A server that accepts early data, and a client that keeps tickets.
@@ -23,19 +24,18 @@ struct Ends {
     listener: Listener,
     address: SocketAddr,
     identity: Identity,
-    client: RustlsClient,
+    client: Arc<dyn TlsClient>,
 }
 
 impl Ends {
     /// `returns_early`: the server's application takes sessions that are not confirmed.
     fn new(returns_early: bool) -> Self {
         let identity = identity();
-        let tls = identity.server(&[PROTOCOL]).unwrap().with_early_data().unwrap();
+        let tls = library::early_server(&identity, PROTOCOL);
         let options = ServerOptions::new(tls).with(|options| options.early_data = returns_early);
         let listener = Listener::bind(&[ANY; 2], options).unwrap();
         let address = listener.local_addresses()[0];
-        let tickets = Arc::new(EarlyTickets::default());
-        let client = trust(&identity).client(&[PROTOCOL]).unwrap().with_early_data(tickets);
+        let client = library::early_client(&trust(&identity), PROTOCOL);
         Self { listener, address, identity, client }
     }
 
@@ -72,7 +72,7 @@ impl Ends {
 
     /// The first flight of a client that sends `data` with its ClientHello.
     fn first_flight(&self, data: &[u8]) -> Vec<u8> {
-        let tls = self.client.handshake("localhost".try_into().unwrap()).unwrap();
+        let tls = self.client.handshake("localhost").unwrap();
         let mut conn = Connection::client(Time::ZERO, Arc::default(), tls, Seed([1; 32]));
         let id = conn.open_stream().unwrap();
         conn.stream(id).write(data).unwrap();
@@ -216,7 +216,7 @@ async fn copy_of_a_first_flight_is_never_confirmed_and_a_second_one_delivers_not
 #[tokio::test]
 async fn early_data_that_a_server_rejects_arrives_once_after_the_handshake() {
     let mut ends = Ends::with_ticket(true).await;
-    ends.listener.set_tls(ends.identity.server(&[PROTOCOL]).unwrap());
+    ends.listener.set_tls(library::server(&ends.identity, PROTOCOL));
     let client = ends.connect().await;
     assert!(client.early_data() > 0);
     let asked = ask(&client, b"once").await;

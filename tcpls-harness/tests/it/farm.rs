@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::library;
 use crate::support::{ANY, PROTOCOL, identity, pattern, read_all, soon, trust};
 
 const SECRET: [u8; 32] = [0x5e; 32];
@@ -42,7 +43,7 @@ struct Process {
 
 impl Process {
     fn start(identity: &Identity, number: u16, change: impl FnOnce(&mut ServerOptions)) -> Self {
-        let mut options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+        let mut options = ServerOptions::new(library::server(identity, PROTOCOL));
         options.token_secrets = Some(TokenSecrets::new(SECRET));
         options.farm = Some(Farm::new(ServerId(number), ANY));
         change(&mut options);
@@ -187,14 +188,14 @@ impl Site {
 
     /// Of a client whose joins have the form of the draft: those in the other form get no alert.
     fn options_of_the_draft(&self) -> ClientOptions {
-        let tls = trust(&self.identity).client(&[PROTOCOL]).unwrap().without_resumed_joins();
+        let tls = library::client_of_the_draft(&trust(&self.identity), PROTOCOL);
         let mut options = self.options();
-        options.tls = Arc::new(tls);
+        options.tls = tls;
         options
     }
 
     fn options(&self) -> ClientOptions {
-        let tls = trust(&self.identity).client(&[PROTOCOL]).unwrap();
+        let tls = library::client(&trust(&self.identity), PROTOCOL);
         let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
         options.with(|options| options.dial.keep = Keep::Session)
     }
@@ -271,7 +272,7 @@ async fn owner_of_a_session_sees_the_address_that_a_balancer_names() {
     const HEADER: &[u8] = b"PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\r\n";
     let site = Site::start(HEADER, |options| options.proxy_protocol = vec!["127.0.0.0/8".parse().unwrap()]).await;
     let mut listener = {
-        let options = ServerOptions::new(site.identity.server(&[PROTOCOL]).unwrap()).with(|options| {
+        let options = ServerOptions::new(library::server(&site.identity, PROTOCOL)).with(|options| {
             options.token_secrets = Some(TokenSecrets::new(SECRET));
             options.proxy_protocol = vec!["127.0.0.0/8".parse().unwrap()];
             options.farm = Some(Farm::new(ServerId(4), ANY).with(|farm| {

@@ -15,6 +15,7 @@ use tcpls_harness::relay::Way;
 use tcpls_harness::tls::Identity;
 use tokio::sync::mpsc;
 
+use crate::library;
 use crate::support::{ANY, Directory, ask, identity, pattern, read_all, read_content, relay, trust};
 
 /// What a client grants that takes little.
@@ -30,7 +31,7 @@ pub(crate) struct FileServer {
 impl FileServer {
     pub(crate) fn start(directory: &Path, limits: Limits) -> Self {
         let identity = identity();
-        let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+        let options = ServerOptions::new(library::server(&identity, PROTOCOL));
         let mut listener = Listener::bind(&[ANY], options).unwrap();
         let address = listener.local_addresses()[0];
         let root = Root::with_limits(directory, limits).unwrap();
@@ -56,7 +57,7 @@ impl FileServer {
     }
 
     async fn connect_by(&self, address: std::net::SocketAddr, config: Config) -> Session {
-        let tls = trust(&self.identity).client(&[PROTOCOL]).unwrap();
+        let tls = library::client(&trust(&self.identity), PROTOCOL);
         let mut options = ClientOptions::new(tls, "localhost".try_into().unwrap());
         options.dial.keep = Keep::Session;
         options.config = Arc::new(config);

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use crate::library;
 use crate::plain::plain_server;
 use crate::support::{ANY, Directory, pattern};
 
@@ -105,8 +106,7 @@ async fn request_with_the_client_hello_is_answered_by_a_server_with_early_data_o
         let address = server.addresses()[0];
         let (control, wishes) = mpsc::channel(1);
         let task = tokio::spawn(async move { server.run(wishes).await });
-        let tls = Trust::File(directory.path().join("ca.pem")).client(&[files::PROTOCOL]).unwrap();
-        let tls = tls.with_early_data(Default::default());
+        let tls = library::early_client(&Trust::File(directory.path().join("ca.pem")), files::PROTOCOL);
         for session in 0..2 {
             let mut options = ClientOptions::new(tls.clone(), "localhost".try_into().unwrap());
             options.early_data = true;
@@ -226,7 +226,7 @@ async fn stopping_server_notifies_its_clients() {
     let address = server.addresses()[0];
     let (control, wishes) = mpsc::channel(1);
     let running = tokio::spawn(server.run(wishes));
-    let tls = Trust::File(directory.path().join("ca.pem")).client(&[files::PROTOCOL]).unwrap();
+    let tls = library::client(&Trust::File(directory.path().join("ca.pem")), files::PROTOCOL);
     let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     let session = Session::connect(&[address], options).await.unwrap();
     let refused = files::fetch(session.open_stream().await.unwrap(), "localhost", "/missing", None).await;

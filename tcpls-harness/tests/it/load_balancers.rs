@@ -11,6 +11,7 @@ use tcpls_harness::net::{HandshakeFault, Listener, ServerOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::library;
 use crate::support::{ANY, PROTOCOL, Server, identity, joined, read_all};
 
 const TEXT: &[u8] = b"PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\r\n";
@@ -18,7 +19,7 @@ const TEXT: &[u8] = b"PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\r\n";
 /// A server that takes headers from `network`.
 fn server(network: &str, change: impl FnOnce(&mut ServerOptions)) -> Server {
     let identity = identity();
-    let mut options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+    let mut options = ServerOptions::new(library::server(&identity, PROTOCOL));
     options.proxy_protocol = vec![network.parse().unwrap()];
     change(&mut options);
     let listener = Listener::bind(&[ANY], options).unwrap();
@@ -92,7 +93,7 @@ async fn mapped_addresses_in_a_header_are_those_of_ipv4() {
 #[tokio::test]
 async fn unspecified_address_is_advertised_as_those_of_the_host() {
     let identity = identity();
-    let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+    let options = ServerOptions::new(library::server(&identity, PROTOCOL));
     let listener = Listener::bind(&["0.0.0.0:0".parse().unwrap()], options).unwrap();
     let port = listener.local_addresses()[0].port();
     let mut server = Server { identity, listener, addresses: Vec::new(), config: Config::default() };

@@ -28,6 +28,7 @@ mod files;
 mod http;
 mod lanes;
 mod layers;
+mod library;
 mod load_balancers;
 mod middleboxes;
 mod network;

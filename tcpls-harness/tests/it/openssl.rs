@@ -10,6 +10,7 @@ use tcpls_harness::tls::Trust;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::library;
 use crate::support::{Directory, PROTOCOL, Server};
 
 /// Starts `openssl` with these arguments; `None`, and a word about it, where there is none.
@@ -45,7 +46,7 @@ async fn our_client_falls_back_with_openssl_s_server() {
             break address.trim().parse().unwrap();
         }
     };
-    let tls = Trust::Pem(made.cert.pem()).client(&[PROTOCOL]).unwrap();
+    let tls = library::client(&Trust::Pem(made.cert.pem()), PROTOCOL);
     let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     let session = Session::connect(&[address], options).await.unwrap();
     assert!(!session.is_tcpls());

@@ -11,11 +11,12 @@ use tcpls_core::crypto::rustls::RustlsServer;
 use tcpls_harness::net::{ClientOptions, ConnectError, Listener, ServerOptions, Session};
 use tcpls_harness::tls::{Pins, Trust};
 
+use crate::library;
 use crate::support::{ANY, PROTOCOL, Server, identity};
 
 /// Connects to `listener`, whose name and address are in no certificate.
 async fn connect(listener: &mut Listener, pins: Pins) -> Result<Session, ConnectError> {
-    let tls = Trust::Pinned(pins).client(&[PROTOCOL]).unwrap();
+    let tls = library::client(&Trust::Pinned(pins), PROTOCOL);
     let options = ClientOptions::new(tls, "another.example".try_into().unwrap());
     let addresses = listener.local_addresses().to_vec();
     tokio::select! {

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::library;
 use crate::support::{ANY, PROTOCOL, Server, pattern, read_all};
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
@@ -60,7 +61,7 @@ async fn our_client_falls_back_with_a_plain_server() {
         tls.shutdown().await.unwrap();
         question
     });
-    let tls = tcpls_harness::tls::Trust::Pem(pem).client(&[PROTOCOL]).unwrap();
+    let tls = library::client(&tcpls_harness::tls::Trust::Pem(pem), PROTOCOL);
     let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     let session = Session::connect(&[address], options).await.unwrap();
     assert!(!session.is_tcpls());

@@ -12,6 +12,7 @@ use tcpls_harness::proxy::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::library;
 use crate::plain::plain_client;
 use crate::support::{ANY, identity, pattern, trust};
 
@@ -21,7 +22,7 @@ pub(crate) type Reports = Arc<Mutex<Vec<Report>>>;
 /// A proxy that permits loopback addresses, and a session with it.
 pub(crate) async fn session(users: Users, limits: Limits) -> (Session, Reports) {
     let identity = identity();
-    let options = ServerOptions::new(identity.server(&[proxy::PROTOCOL]).unwrap());
+    let options = ServerOptions::new(library::server(&identity, proxy::PROTOCOL));
     let options = options.with(|options| {
         let config = options.config.as_ref().clone();
         options.config = Arc::new(config.with(|config| config.max_streams = 2000));
@@ -36,7 +37,7 @@ pub(crate) async fn session(users: Users, limits: Limits) -> (Session, Reports) 
         let session = listener.accept().await;
         server.serve(&session, move |report| log.lock().unwrap().push(report)).await;
     });
-    let tls = trust(&identity).client(&[proxy::PROTOCOL]).unwrap();
+    let tls = library::client(&trust(&identity), proxy::PROTOCOL);
     let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     (Session::connect(&addresses, options).await.unwrap(), reports)
 }
@@ -254,7 +255,7 @@ async fn a_tunnel_that_carries_nothing_ends_after_the_idle_time() {
 #[tokio::test]
 async fn a_tunnel_over_plain_tls_outlives_the_idle_timeout_of_sessions() {
     let identity = identity();
-    let options = ServerOptions::new(identity.server(&[proxy::PROTOCOL]).unwrap()).with(|options| {
+    let options = ServerOptions::new(library::server(&identity, proxy::PROTOCOL)).with(|options| {
         let config = options.config.as_ref().clone();
         options.config = Arc::new(config.with(|config| config.idle_timeout = Some(Duration::from_millis(300))));
     });

@@ -13,6 +13,7 @@ use tcpls_harness::net::{Listener, ServerOptions, Session};
 use tcpls_harness::sim::{RunOptions, Scenario, run};
 use tcpls_harness::trace::qlog::{Header, JsonSeq, Qlog, QlogOptions};
 
+use crate::library;
 use crate::support::{ANY, Directory, Lines, PROTOCOL, Server, identity, read_all};
 
 const SIDES: [Side; 2] = [Side::Client, Side::Server];
@@ -228,7 +229,7 @@ async fn sessions_over_sockets_write_a_file_at_each_end() {
     let directory = Directory::new("qlog");
     let qlog = Qlog::new(QlogOptions::new(directory.path())).unwrap();
     let identity = identity();
-    let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+    let options = ServerOptions::new(library::server(&identity, PROTOCOL));
     let options = options.with(|options| options.qlog = Some(qlog.clone()));
     let listener = Listener::bind(&[ANY, ANY], options).unwrap();
     let addresses = listener.local_addresses().to_vec();

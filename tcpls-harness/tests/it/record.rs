@@ -16,6 +16,7 @@ use tcpls_harness::sim::swarm::{Mode, generate, record, replayed_swarm};
 use tcpls_harness::trace::ring::{Ring, RingOptions};
 use tcpls_harness::view::Page;
 
+use crate::library;
 use crate::support::{
     ANY, Directory, PROTOCOL, identity, joined, lost, nothing_failed, pattern, read_all, relay, trust,
 };
@@ -65,7 +66,7 @@ async fn replay(record: &Record, path: &Path) -> Vec<Replayed> {
 /// A session over two paths, one of which fails during a download, with key updates.
 async fn download_with_failover(record: &Record, ring: &Ring) {
     let identity = identity();
-    let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+    let options = ServerOptions::new(library::server(&identity, PROTOCOL));
     // Keys are updated when half of that many records are sealed.
     let config = Arc::new(Config::default().with(|config| config.confidentiality_limit = Some(1000)));
     let options = options.with(|options| {
@@ -75,7 +76,7 @@ async fn download_with_failover(record: &Record, ring: &Ring) {
     let mut listener = Listener::bind(&[ANY, ANY], options).unwrap();
     let path = relay(listener.local_addresses()[0]);
     let addresses = [path.address(), listener.local_addresses()[1]];
-    let tls = trust(&identity).client(&[PROTOCOL]).unwrap();
+    let tls = library::client(&trust(&identity), PROTOCOL);
     let mut options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     options.dial.keep = Keep::Paths;
     (options.record, options.config) = (Some(record.clone()), config);

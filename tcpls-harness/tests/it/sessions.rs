@@ -1,7 +1,6 @@
 //! Sessions between our own client and server.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use tcpls_harness::tls::Trust;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::library;
 use crate::support::{ANY, Server, joined, lost, pattern, read_all, relay};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,7 +303,7 @@ async fn errors_display_their_cause() {
     assert_eq!(order, [server.addresses[0], unused, server.addresses[1]], "as they were given");
     assert_eq!(error.to_string().lines().count(), 4, "each address with its reason: {error}");
     let mut protocol = server.options();
-    protocol.tls = Arc::new(Trust::Anyone.client(&[b"another"]).unwrap());
+    protocol.tls = library::client(&Trust::Anyone, b"another");
     let error = Session::connect(&server.addresses, protocol).await.unwrap_err();
     assert!(matches!(error, ConnectError::Paths(_)), "{error}");
 

@@ -8,6 +8,7 @@ use tcpls_core::config::Config;
 use tcpls_core::wire::ids::{ErrorCode, ServerId};
 use tcpls_harness::net::{ClientOptions, ConnectError, Farm, ListenError, Listener, RateLimit, ServerOptions, Session};
 
+use crate::library;
 use crate::support::{ANY, PROTOCOL, Server, pattern, read_all};
 
 const LONGEST: Duration = Duration::MAX;
@@ -125,7 +126,7 @@ async fn every_server_option_at_its_limits_is_refused_by_name_or_works() {
     let server = Server::start();
     for (name, refused, changes) in SERVER {
         for (number, change) in changes.iter().enumerate() {
-            let mut options = ServerOptions::new(server.identity.server(&[PROTOCOL]).unwrap());
+            let mut options = ServerOptions::new(library::server(&server.identity, PROTOCOL));
             change(&mut options);
             let what = format!("{name}, {number}");
             match Listener::bind(&[ANY], options) {

@@ -16,6 +16,8 @@ use tcpls_harness::sim::swarm::{Tally, save};
 use tcpls_harness::tls::{Identity, Trust};
 use tokio::net::TcpStream;
 
+use crate::library;
+
 pub(crate) const PROTOCOL: &[u8] = b"test";
 pub(crate) const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -31,7 +33,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start() -> Self {
         let identity = identity();
-        let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+        let options = ServerOptions::new(library::server(&identity, PROTOCOL));
         let listener = Listener::bind(&[ANY, ANY], options).unwrap();
         let addresses = listener.local_addresses().to_vec();
         Self { identity, listener, addresses, config: Config::default() }
@@ -39,7 +41,7 @@ impl Server {
 
     /// Takes joins in the form of the draft alone.
     pub(crate) fn with_joins_of_the_draft(self) -> Self {
-        self.listener.set_tls(self.identity.server(&[PROTOCOL]).unwrap().without_resumed_joins());
+        self.listener.set_tls(library::server_of_the_draft(&self.identity, PROTOCOL));
         self
     }
 
@@ -48,7 +50,7 @@ impl Server {
         let Self { identity, listener, addresses, config } = self;
         drop(listener);
         loop {
-            let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+            let options = ServerOptions::new(library::server(&identity, PROTOCOL));
             match Listener::bind(&addresses, options) {
                 Ok(listener) => return Self { identity, listener, addresses, config },
                 Err(_) => tokio::task::yield_now().await, // the sockets are still being closed
@@ -58,7 +60,7 @@ impl Server {
 
     /// How a client that trusts this server connects.
     pub(crate) fn options(&self) -> ClientOptions {
-        let tls = trust(&self.identity).client(&[PROTOCOL]).unwrap();
+        let tls = library::client(&trust(&self.identity), PROTOCOL);
         // Tests decide themselves when another TCP connection joins, except those of that very behavior.
         let mut options = ClientOptions::new(tls, "localhost".try_into().unwrap());
         options.dial.keep = Keep::Session;

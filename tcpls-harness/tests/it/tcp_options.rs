@@ -13,6 +13,7 @@ use tcpls_harness::net::{
 };
 use tokio::task::JoinSet;
 
+use crate::library;
 use crate::support::{ANY, PROTOCOL, Server, joined, lost, soon};
 
 const FIRST: ConnectionId = ConnectionId::FIRST;
@@ -22,7 +23,7 @@ impl Server {
     /// A server whose clients may set what this policy allows.
     fn with_policy(policy: OptionPolicy) -> Self {
         let server = Self::start();
-        let mut options = ServerOptions::new(server.identity.server(&[PROTOCOL]).unwrap());
+        let mut options = ServerOptions::new(library::server(&server.identity, PROTOCOL));
         options.peer_options = Arc::new(policy);
         let listener = Listener::bind(&[ANY, ANY], options).unwrap();
         Self { addresses: listener.local_addresses().to_vec(), listener, ..server }
@@ -120,7 +121,7 @@ async fn options_of_all_tcp_connections_are_asked_for_on_those_that_join_later()
 async fn with_tcp_connections(count: usize) -> (Server, Session, Session) {
     let mut server = Server::start();
     let config = Config::default().with(|config| config.max_tcp_connections = u32::try_from(count).unwrap());
-    let mut options = ServerOptions::new(server.identity.server(&[PROTOCOL]).unwrap());
+    let mut options = ServerOptions::new(library::server(&server.identity, PROTOCOL));
     options.config = Arc::new(config.clone());
     let listener = Listener::bind(&[ANY, ANY], options).unwrap();
     server = Server { addresses: listener.local_addresses().to_vec(), listener, config, ..server };

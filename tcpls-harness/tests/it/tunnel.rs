@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use crate::library;
 use crate::proxy::echo_target;
 use crate::support::{ANY, identity, pattern, relay, trust};
 
@@ -37,7 +38,7 @@ impl World {
         let identity = identity();
         let config = Config::default().with(|config| config.session_timeout = session_timeout);
         let config = Arc::new(config.with(|config| config.max_streams = 2000));
-        let options = ServerOptions::new(identity.server(&[proxy::PROTOCOL]).unwrap());
+        let options = ServerOptions::new(library::server(&identity, proxy::PROTOCOL));
         let options = options.with(|options| options.config = config.clone());
         let mut listener = Listener::bind(&[ANY, ANY], options).unwrap();
         let relays = [0, 1].map(|index| relay(listener.local_addresses()[index]));
@@ -54,7 +55,7 @@ impl World {
                 tokio::spawn(async move { server.serve(&session, |_| {}).await });
             }
         });
-        let tls = trust(&identity).client(&[proxy::PROTOCOL]).unwrap();
+        let tls = library::client(&trust(&identity), proxy::PROTOCOL);
         let addresses = [relays[0].address(), relays[1].address()];
         let options = ClientOptions::new(tls, "localhost".try_into().unwrap()).with(|options| options.config = config);
         let dial = move || {

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::command;
 #[cfg(feature = "openssl")]
 use super::{Tcpls, get_line};
+use crate::library;
 use crate::support::{ANY, Directory, identity, soon};
 
 /// The next request, on the first stream of a session.
@@ -34,7 +35,7 @@ async fn second_request_is_early(name: &str, options: &[&str]) -> bool {
     let identity = identity();
     let ca = directory.path().join("ca.pem");
     std::fs::write(&ca, identity.certificate_pem()).unwrap();
-    let tls = identity.server(&[PROTOCOL]).unwrap().with_early_data().unwrap();
+    let tls = library::early_server(&identity, PROTOCOL);
     let options_of_server = ServerOptions::new(tls).with(|options| options.early_data = true);
     let mut listener = Listener::bind(&[ANY], options_of_server).unwrap();
     let address = listener.local_addresses()[0].to_string();

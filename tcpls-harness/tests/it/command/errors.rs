@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::output::{ask_for, connect};
 use super::{Tcpls, command, get_line};
+use crate::library;
 use crate::support::{ANY, Directory, identity};
 
 /// What `get` says about `url`, which it must not get.
@@ -83,7 +84,7 @@ async fn text_of_peers_never_reaches_the_terminal_as_commands() {
     let directory = Directory::new("escapes");
     let identity = identity();
     std::fs::write(directory.path().join("ca.pem"), identity.certificate_pem()).unwrap();
-    let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+    let options = ServerOptions::new(library::server(&identity, PROTOCOL));
     let mut listener = Listener::bind(&[ANY], options).unwrap();
     let address = listener.local_addresses()[0].to_string();
     let line = get_line(directory.path(), &address, "file");

@@ -20,6 +20,7 @@ use tcpls_harness::tls::Trust;
 
 use super::Tcpls;
 use crate::farm::Balancer;
+use crate::library;
 use crate::support::{ANY, Directory, ask, pattern, read_content};
 
 /// Three processes behind a balancer.
@@ -45,7 +46,7 @@ impl Site {
 
     /// A session that begins at this address.
     async fn connect(&self, address: SocketAddr) -> Session {
-        let tls = self.trust.client(&[PROTOCOL]).unwrap();
+        let tls = library::client(&self.trust, PROTOCOL);
         let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
         Session::connect(&[address], options).await.unwrap()
     }

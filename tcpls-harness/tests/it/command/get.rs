@@ -12,6 +12,7 @@ use tokio::io::AsyncReadExt;
 
 use super::{Tcpls, command, get_line};
 use crate::file_server::FileServer;
+use crate::library;
 use crate::refusals::overhear;
 use crate::support::{ANY, Directory, identity, pattern};
 
@@ -196,7 +197,7 @@ async fn get_begins_anew_if_the_server_has_no_rest_of_what_an_earlier_run_left()
     std::fs::create_dir_all(&out).unwrap();
     std::fs::write(out.join("file.tcpls-part"), "four").unwrap();
     std::fs::write(out.join("file.tcpls-part.etag"), "4\n\"a\"\n").unwrap();
-    let options = ServerOptions::new(identity.server(&[PROTOCOL]).unwrap());
+    let options = ServerOptions::new(library::server(&identity, PROTOCOL));
     let mut listener = Listener::bind(&[ANY], options).unwrap();
     let address = listener.local_addresses()[0].to_string();
     let heads = Arc::new(Mutex::new(Vec::new()));

@@ -12,6 +12,7 @@ use tcpls_harness::{
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::library;
 use crate::support::Directory;
 #[cfg(target_os = "linux")]
 use crate::support::{ask, lost, read_content};
@@ -88,7 +89,7 @@ async fn if_no_descriptor_is_left_idle_sessions_give_way_to_files() {
     let directory = Directory::new("no-descriptor-left");
     let (server, _, address) = serve_under("ulimit -n 256", directory.path(), "").await;
     sparse_file(&directory.path().join("root/file"), 20_000);
-    let tls = Trust::File(directory.path().join("ca.pem")).client(&[PROTOCOL]).unwrap();
+    let tls = library::client(&Trust::File(directory.path().join("ca.pem")), PROTOCOL);
     let mut options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     options.dial.keep = Keep::Session;
     let addresses = [address.parse().unwrap()];

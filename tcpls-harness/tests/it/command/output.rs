@@ -9,10 +9,11 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::{Tcpls, command};
+use crate::library;
 use crate::support::{Directory, ask, read_content};
 
 pub(super) async fn connect(directory: &Path, address: &str) -> Session {
-    let tls = Trust::File(directory.join("ca.pem")).client(&[PROTOCOL]).unwrap();
+    let tls = library::client(&Trust::File(directory.join("ca.pem")), PROTOCOL);
     let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     Session::connect(&[address.parse().unwrap()], options).await.unwrap()
 }

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use tcpls_harness::net::{ClientOptions, Session};
 use tcpls_harness::proxy::{Credentials, PROTOCOL, RemoteForward, RemoteForwards, request};
 use tcpls_harness::tls::{Identity, Trust};
@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use super::{Tcpls, command};
+use crate::library;
 use crate::proxy::echo_target;
 use crate::support::{ANY, Directory};
 
@@ -118,6 +119,8 @@ async fn a_client_certificate_names_the_user_of_a_proxy() {
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
     let (mut client, key) = (CertificateParams::new(Vec::new()).unwrap(), KeyPair::generate().unwrap());
     client.subject_alt_names = vec![SanType::Rfc822Name("ann@example.com".try_into().unwrap())];
+    // OpenSSL takes a certificate with the name of its issuer for one that is signed by itself.
+    client.distinguished_name.push(DnType::CommonName, "ann");
     let client = client.signed_by(&key, &authority).unwrap();
     std::fs::write(file("clients.pem"), authority.pem()).unwrap();
     std::fs::write(file("ann.pem"), client.pem()).unwrap();
@@ -132,7 +135,7 @@ async fn a_client_certificate_names_the_user_of_a_proxy() {
 
     let identity = Identity::from_files(&file("ann.pem"), &file("ann.key")).unwrap();
     let trust = Trust::Pem(std::fs::read_to_string(file("ca.pem")).unwrap());
-    let tls = trust.client_as(&[PROTOCOL], Some(&identity)).unwrap();
+    let tls = library::client_as(&trust, PROTOCOL, Some(&identity));
     let options = ClientOptions::new(tls, "localhost".try_into().unwrap());
     let session = Session::connect(&[address], options).await.unwrap();
     let target = web_server().await.parse().unwrap();
@@ -158,7 +161,7 @@ async fn rate_of_the_command_line_slows_a_client_down() {
         socket.write_all(&[7; BYTES]).await.unwrap();
     });
     let trust = Trust::Pem(std::fs::read_to_string(directory.path().join("ca.pem")).unwrap());
-    let options = ClientOptions::new(trust.client(&[PROTOCOL]).unwrap(), "localhost".try_into().unwrap());
+    let options = ClientOptions::new(library::client(&trust, PROTOCOL), "localhost".try_into().unwrap());
     let session = Session::connect(&[address.parse().unwrap()], options).await.unwrap();
     let credentials = Credentials::parse("ann:s3cret");
     let start = std::time::Instant::now();

@@ -10,6 +10,7 @@ use tcpls_harness::tls::Trust;
 use tokio::io::AsyncReadExt;
 
 use super::{Tcpls, downloading, get_line, sparse_file};
+use crate::library;
 use crate::support::{ANY, Directory};
 
 /// A path that lets 2 MB through in a second.
@@ -45,7 +46,7 @@ async fn a_signal_ends_get_which_closes_its_session_and_keeps_what_it_can_contin
 
 /// A session with a server whose certificate is in a file.
 async fn connect(ca: Trust, address: &str) -> Session {
-    let options = ClientOptions::new(ca.client(&[PROTOCOL]).unwrap(), "localhost".try_into().unwrap());
+    let options = ClientOptions::new(library::client(&ca, PROTOCOL), "localhost".try_into().unwrap());
     Session::connect(&[address.parse().unwrap()], options).await.unwrap()
 }
 

@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use super::output::{ask_for, connect};
 use super::{Tcpls, command};
+use crate::library;
 use crate::support::Directory;
 
 /// A command that gets `socket` as systemd passes it, by way of a shell that knows the number of the process.
@@ -76,7 +77,7 @@ async fn the_certificate_has_the_addresses_of_the_sockets_of_systemd() {
     let listening = server.event("listening").await;
     let address: std::net::SocketAddr = listening["addresses"][0].as_str().unwrap().parse().unwrap();
     let trust = Trust::Pem(std::fs::read_to_string(&ca).unwrap());
-    let options = ClientOptions::new(trust.client(&[b"http/1.1"]).unwrap(), "127.0.0.5".try_into().unwrap());
+    let options = ClientOptions::new(library::client(&trust, b"http/1.1"), "127.0.0.5".try_into().unwrap());
     Session::connect(&[address], options).await.unwrap();
 }
 

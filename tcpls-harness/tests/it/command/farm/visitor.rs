@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use super::balancers::SOURCE;
 use super::{MEMBERS, Members, Tcpls, write_secrets};
 use crate::command::operators::metrics;
+use crate::library;
 use crate::proxy::echo_target;
 use crate::support::{ANY, pattern, soon};
 
@@ -158,7 +159,7 @@ impl<'a> Farm<'a> {
 
     /// A client that comes to this address of the balancer.
     pub(super) fn visitor(&self, number: usize, address: SocketAddr) -> impl Future<Output = Visitor> + Send + use<> {
-        let tls = self.members.trust.client(&[PROTOCOL]).unwrap();
+        let tls = library::client(&self.members.trust, PROTOCOL);
         let mut options = ClientOptions::new(tls, "localhost".try_into().unwrap());
         options.dial.keep = Keep::Session;
         // Nothing answers at the direct address of a server that was killed.
